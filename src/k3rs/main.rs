@@ -1,0 +1,2 @@
+//! The k3rs binary.
+fn main() {}

@@ -1,0 +1,10 @@
+//! Small things every room may use: errors with context, time types, a seeded PRNG, backoff.
+//!
+//! Knows nothing of Kubernetes, does no I/O and reads no clock.
+
+pub mod backoff;
+pub mod error;
+pub mod prng;
+pub mod time;
+
+pub use error::{Context, Error, Result};
