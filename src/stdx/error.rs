@@ -95,7 +95,10 @@ mod tests {
     fn chain_is_printed_once_per_layer() {
         let io = std::io::Error::from_raw_os_error(2);
         let error = Err::<(), _>(io).context(|| "open /x").context(|| "read config").unwrap_err();
-        assert_eq!(error.to_string(), "read config: open /x: No such file or directory (os error 2)");
+        assert_eq!(
+            error.to_string(),
+            "read config: open /x: No such file or directory (os error 2)"
+        );
         assert_eq!(error.errno(), Some(2));
     }
 }

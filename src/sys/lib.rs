@@ -1,1 +1,3 @@
-//! The sys room.
+//! The only room with `unsafe`: system calls as safe functions, one subject a file.
+
+pub mod random;

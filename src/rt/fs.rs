@@ -1,0 +1,133 @@
+//! Blocking disk helpers with the durability we promise; call them at start or inside `unblock`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use stdx::{Context, Result};
+
+/// Reads a whole file.
+pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    fs::read(path).context(|| format!("read {}", path.display()))
+}
+
+/// Reads a whole file as UTF-8 text.
+pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
+    let path = path.as_ref();
+    fs::read_to_string(path).context(|| format!("read {}", path.display()))
+}
+
+/// Reads a file that may be absent.
+pub fn read_optional(path: impl AsRef<Path>) -> Result<Option<Vec<u8>>> {
+    let path = path.as_ref();
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context(|| format!("read {}", path.display())),
+    }
+}
+
+/// Writes a file so that a power cut leaves the old content or the new, never a part:
+/// temporary file, fsync, rename, fsync of the directory.
+pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
+    let path = path.as_ref();
+    let what = || format!("write {}", path.display());
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().context(what)?.to_string_lossy();
+    let temp = dir.join(format!(".{name}.{}.tmp", std::process::id()));
+    let written = (|| {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temp)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temp, path)?;
+        File::open(dir)?.sync_all()
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temp);
+    }
+    written.context(what)
+}
+
+/// Makes a directory and its parents; existing ones keep their mode.
+pub fn create_dir_all(path: impl AsRef<Path>, mode: u32) -> Result<()> {
+    let path = path.as_ref();
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .context(|| format!("make directory {}", path.display()))
+}
+
+/// Removes a file; an absent one is fine.
+pub fn remove_file(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a directory with all it holds; an absent one is fine. Does not follow links.
+pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The entries of a directory, sorted; an absent directory has none.
+pub fn list_dir(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
+    let path = path.as_ref();
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).context(|| format!("list {}", path.display())),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(entry.context(|| format!("list {}", path.display()))?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Points the symbolic link `link` at `target`, replacing what was there in one step.
+pub fn symlink_atomic(target: impl AsRef<Path>, link: impl AsRef<Path>) -> Result<()> {
+    let (target, link) = (target.as_ref(), link.as_ref());
+    let mut temp = link.as_os_str().to_owned();
+    temp.push(format!(".{}.tmp", std::process::id()));
+    let linked = (|| {
+        let _ = fs::remove_file(&temp);
+        std::os::unix::fs::symlink(target, &temp)?;
+        fs::rename(&temp, link)
+    })();
+    linked.context(|| format!("link {} to {}", link.display(), target.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn atomic_write_replaces_and_leaves_no_temporary() {
+        let dir = std::env::temp_dir().join(format!("rt-fs-{}", std::process::id()));
+        create_dir_all(&dir, 0o700).unwrap();
+        let path = dir.join("a");
+        write_atomic(&path, b"one", 0o600).unwrap();
+        write_atomic(&path, b"two", 0o644).unwrap();
+        assert_eq!(read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(list_dir(&dir).unwrap(), [path]);
+        remove_dir_all(&dir).unwrap();
+        assert!(read_optional(dir.join("a")).unwrap().is_none());
+    }
+}

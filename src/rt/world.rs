@@ -1,0 +1,173 @@
+//! The two worlds behind one set of functions: the operating system's, and a simulation's.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use smol::Executor;
+use smol::future::FutureExt as _;
+use stdx::time::{Mono, Now, Wall};
+
+use crate::sim;
+
+/// A running task. Dropping it cancels it at its next await; `detach` lets it run on.
+pub type Task<T> = smol::Task<T>;
+
+static EXECUTOR: Executor<'static> = Executor::new();
+
+/// Starts `n` threads that run spawned tasks. `block_on` runs them too, so a program that
+/// blocks on its main future needs none; one or two make use of more cores.
+pub fn start_workers(n: usize) {
+    for idx in 0..n {
+        let worker =
+            std::thread::Builder::new().name(format!("rt-{idx}")).stack_size(STACK_SIZE_BYTES);
+        let started = worker.spawn(|| {
+            loop {
+                // A task's panic is caught at its own border (`spawn`); this guards the thread itself.
+                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                    smol::block_on(EXECUTOR.run(smol::future::pending::<()>()))
+                }));
+            }
+        });
+        if let Err(error) = started {
+            log::warn!("start executor thread {idx}: {error}");
+        }
+    }
+}
+
+/// Deep enough for recursive descent over API objects at their nesting bound.
+const STACK_SIZE_BYTES: usize = 2 << 20;
+
+/// Runs `future` to its end on this thread, and spawned tasks meanwhile.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    smol::block_on(EXECUTOR.run(future))
+}
+
+/// Starts a task. A panic inside it is logged and ends only this task; awaiting its handle then panics.
+pub fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Task<T> {
+    if sim::active() {
+        return sim::spawn(future);
+    }
+    EXECUTOR.spawn(future)
+}
+
+/// Starts a task that runs for the process's life or until its handle is dropped.
+/// A panic inside it is caught and logged with `what`; the task then ends with `None`.
+pub fn spawn_named<T: Send + 'static>(
+    what: impl fmt::Display + Send + 'static,
+    future: impl Future<Output = T> + Send + 'static,
+) -> Task<Option<T>> {
+    spawn(async move {
+        match AssertUnwindSafe(future).catch_unwind().await {
+            Ok(value) => Some(value),
+            Err(panic) => {
+                log::error!("{what}: panicked: {}", panic_text(&*panic));
+                None
+            }
+        }
+    })
+}
+
+/// The message of a caught panic.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+/// Runs blocking work (disk, SQLite, waiting for a process) on the bounded thread pool.
+/// In a simulation it runs at once, on the simulation's thread.
+pub async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    if sim::active() {
+        return work();
+    }
+    smol::unblock(work).await
+}
+
+/// Both clocks.
+pub fn now() -> Now {
+    sim::now().unwrap_or_else(|| {
+        static START: OnceLock<Instant> = OnceLock::new();
+        let mono = START.get_or_init(Instant::now).elapsed();
+        let wall = match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
+            Err(before) => -i64::try_from(before.duration().as_nanos()).unwrap_or(i64::MAX),
+        };
+        // One second is added so that no deadline near the start can be mistaken for zero.
+        Now { wall: Wall(wall), mono: Mono(0) + mono + Duration::from_secs(1) }
+    })
+}
+
+/// Fills `buf` with random bytes: the kernel's, or the simulation's.
+pub fn random(buf: &mut [u8]) {
+    if !sim::random(buf) {
+        sys::random::fill(buf);
+    }
+}
+
+pub fn random_u64() -> u64 {
+    let mut buf = [0; 8];
+    random(&mut buf);
+    u64::from_le_bytes(buf)
+}
+
+/// Completes after `duration` of monotonic time.
+pub fn sleep(duration: Duration) -> Sleep {
+    Sleep(match sim::timer(duration) {
+        Some(timer) => Inner::Sim(timer),
+        None => Inner::Os(smol::Timer::after(duration)),
+    })
+}
+
+/// Completes when the monotonic clock reaches `deadline`.
+pub fn sleep_until(deadline: Mono) -> Sleep {
+    sleep(deadline.since(now().mono))
+}
+
+/// A timer; see [`sleep`].
+#[derive(Debug)]
+pub struct Sleep(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Os(smol::Timer),
+    Sim(sim::SimTimer),
+}
+
+impl Future for Sleep {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.0 {
+            Inner::Os(timer) => Pin::new(timer).poll(cx).map(|_| ()),
+            Inner::Sim(timer) => Pin::new(timer).poll(cx),
+        }
+    }
+}
+
+/// A [`timeout`] ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elapsed;
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("timed out")
+    }
+}
+
+impl std::error::Error for Elapsed {}
+
+/// Runs `future`, but no longer than `duration`; it is dropped when time runs out.
+pub async fn timeout<T>(duration: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+    async { Ok(future.await) }
+        .or(async {
+            sleep(duration).await;
+            Err(Elapsed)
+        })
+        .await
+}
