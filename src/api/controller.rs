@@ -1,0 +1,330 @@
+//! The shape of every controller: a view of the world in, actions out (house.md, section 5).
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+use stdx::time::Now;
+
+use crate::kind::Kind;
+use crate::object::Object;
+use crate::selector::Selector;
+
+/// One object's identity. Cluster-scoped kinds have an empty namespace.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    pub kind: &'static Kind,
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Key {
+    pub fn new(kind: &'static Kind, namespace: impl Into<String>, name: impl Into<String>) -> Key {
+        Key { kind, namespace: namespace.into(), name: name.into() }
+    }
+
+    pub fn of(object: &Object) -> Key {
+        Key::new(object.kind(), object.namespace(), object.name())
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind.name, self.namespace, self.name)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespace.as_str() {
+            "" => write!(f, "{} {}", self.kind.name, self.name),
+            namespace => write!(f, "{} {namespace}/{}", self.kind.name, self.name),
+        }
+    }
+}
+
+/// What brains read: the informers' caches. Implemented by `client` and by test fixtures.
+pub trait Cache {
+    fn get(&self, kind: &'static Kind, namespace: &str, name: &str) -> Option<Object>;
+    /// All of a kind, or those of one namespace, in key order.
+    fn list(&self, kind: &'static Kind, namespace: Option<&str>) -> Vec<Object>;
+    /// Objects of `kind` with an owner reference (controlling or not) to `uid`, through an index.
+    fn owned(&self, kind: &'static Kind, namespace: &str, uid: &str) -> Vec<Object>;
+}
+
+/// The world as one reconcile sees it, and the time.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    pub cache: &'a dyn Cache,
+    pub now: Now,
+}
+
+impl View<'_> {
+    pub fn get(&self, kind: &'static Kind, namespace: &str, name: &str) -> Option<Object> {
+        self.cache.get(kind, namespace, name)
+    }
+
+    pub fn at(&self, key: &Key) -> Option<Object> {
+        self.cache.get(key.kind, &key.namespace, &key.name)
+    }
+
+    pub fn list(&self, kind: &'static Kind, namespace: Option<&str>) -> Vec<Object> {
+        self.cache.list(kind, namespace)
+    }
+
+    pub fn owned(&self, kind: &'static Kind, namespace: &str, uid: &str) -> Vec<Object> {
+        self.cache.owned(kind, namespace, uid)
+    }
+
+    /// Objects of one namespace whose labels match.
+    pub fn selected(
+        &self,
+        kind: &'static Kind,
+        namespace: &str,
+        selector: &Selector,
+    ) -> Vec<Object> {
+        let mut objects = self.cache.list(kind, Some(namespace));
+        objects.retain(|object| {
+            selector.matches(object.meta().labels.iter().map(|(k, v)| (&**k, &**v)))
+        });
+        objects
+    }
+}
+
+impl fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "View({:?})", self.now)
+    }
+}
+
+/// One thing to do. Every action carries a precondition, so that a retry or a race is harmless:
+/// creation fails on an existing name, updates carry `metadata.resourceVersion`, deletes and
+/// patches carry the uid (and, where it matters, the resourceVersion) they were decided on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// The tree's `metadata.namespace` and `name` (or `generateName`) say where.
+    Create { kind: &'static Kind, object: Value },
+    /// Replaces; the tree holds the resourceVersion it was decided on.
+    Update { kind: &'static Kind, object: Value },
+    /// Replaces the status only; the tree holds the resourceVersion it was decided on.
+    UpdateStatus { kind: &'static Kind, object: Value },
+    /// A JSON merge patch (RFC 7386); `subresource` is "" or "status". The driver adds `uid` and,
+    /// if given, `resourceVersion` to the patch's metadata as preconditions.
+    Patch { key: Key, subresource: &'static str, uid: String, revision: Option<u64>, patch: Value },
+    /// `propagation`: "Background", "Foreground" or "Orphan"; `grace_secs` `None` keeps the object's own.
+    Delete {
+        key: Key,
+        uid: String,
+        revision: Option<u64>,
+        grace_secs: Option<i64>,
+        propagation: &'static str,
+    },
+    /// `pods/binding`.
+    Bind { namespace: String, pod: String, uid: String, node: String },
+    /// `namespaces/finalize`: replaces `spec.finalizers`.
+    Finalize { object: Value },
+    /// Something worth telling about an object; repeats are folded by the driver into a count.
+    Event { about: Object, warning: bool, reason: &'static str, message: String },
+}
+
+/// What a reconcile asks for, in order. The driver stops at the first that fails and tries the key again.
+#[derive(Debug, Default)]
+pub struct Actions {
+    pub list: Vec<Action>,
+}
+
+impl Actions {
+    pub fn push(&mut self, action: Action) {
+        self.list.push(action);
+    }
+
+    pub fn create(&mut self, kind: &'static Kind, object: Value) {
+        self.push(Action::Create { kind, object });
+    }
+
+    pub fn update(&mut self, kind: &'static Kind, object: Value) {
+        self.push(Action::Update { kind, object });
+    }
+
+    pub fn update_status(&mut self, kind: &'static Kind, object: Value) {
+        self.push(Action::UpdateStatus { kind, object });
+    }
+
+    /// A merge patch of `object`, which must still be the same one (uid).
+    pub fn patch(&mut self, object: &Object, patch: Value) {
+        self.push(Action::Patch {
+            key: Key::of(object),
+            subresource: "",
+            uid: object.uid().into(),
+            revision: None,
+            patch,
+        });
+    }
+
+    pub fn patch_status(&mut self, object: &Object, patch: Value) {
+        self.push(Action::Patch {
+            key: Key::of(object),
+            subresource: "status",
+            uid: object.uid().into(),
+            revision: None,
+            patch,
+        });
+    }
+
+    /// A background delete of `object`, which must still be the same one (uid).
+    pub fn delete(&mut self, object: &Object) {
+        self.push(Action::Delete {
+            key: Key::of(object),
+            uid: object.uid().into(),
+            revision: None,
+            grace_secs: None,
+            propagation: "Background",
+        });
+    }
+
+    pub fn event(&mut self, about: &Object, reason: &'static str, message: impl Into<String>) {
+        self.push(Action::Event {
+            about: about.clone(),
+            warning: false,
+            reason,
+            message: message.into(),
+        });
+    }
+
+    pub fn warning(&mut self, about: &Object, reason: &'static str, message: impl Into<String>) {
+        self.push(Action::Event {
+            about: about.clone(),
+            warning: true,
+            reason,
+            message: message.into(),
+        });
+    }
+}
+
+/// When to look at the key again if no event comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    Done,
+    After(Duration),
+}
+
+impl Next {
+    /// The sooner of two.
+    #[must_use]
+    pub fn or(self, other: Next) -> Next {
+        match (self, other) {
+            (Next::After(a), Next::After(b)) => Next::After(a.min(b)),
+            (Next::Done, next) | (next, Next::Done) => next,
+        }
+    }
+}
+
+/// Which keys an event about an object wakes.
+#[derive(Clone, Copy)]
+pub enum Wakes {
+    Itself,
+    /// The controlling owner, if it is of this kind.
+    Controller(&'static Kind),
+    /// Any owner of this kind.
+    Owners(&'static Kind),
+    /// Chosen by a function that sees the view and the object (old and new state each pass once).
+    With(fn(&View<'_>, &Object) -> Vec<Key>),
+}
+
+/// One kind that wakes a controller.
+#[derive(Clone, Copy)]
+pub struct Watch {
+    pub kind: &'static Kind,
+    pub wakes: Wakes,
+}
+
+impl Watch {
+    pub const fn new(kind: &'static Kind, wakes: Wakes) -> Watch {
+        Watch { kind, wakes }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Watch({})", self.kind.name)
+    }
+}
+
+/// A controller. No input but view and key; state lives in objects only; same view, same actions.
+pub trait Controller {
+    /// `deployment-controller`: who it acts as (`system:serviceaccount:kube-system:<NAME>`) and what logs say.
+    const NAME: &'static str;
+    /// What wakes it. Reads of other kinds than these go in `READS`.
+    const WATCHES: &'static [Watch];
+    /// Kinds that it reads without being woken by them.
+    const READS: &'static [&'static Kind] = &[];
+
+    fn reconcile(view: &View<'_>, key: &Key, actions: &mut Actions) -> Next;
+}
+
+/// One line of the `CONTROLLERS` table.
+#[derive(Clone, Copy)]
+pub struct Registered {
+    pub name: &'static str,
+    pub watches: &'static [Watch],
+    pub reads: &'static [&'static Kind],
+    pub reconcile: fn(&View<'_>, &Key, &mut Actions) -> Next,
+}
+
+impl Registered {
+    pub const fn of<C: Controller>() -> Registered {
+        Registered { name: C::NAME, watches: C::WATCHES, reads: C::READS, reconcile: C::reconcile }
+    }
+}
+
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registered({})", self.name)
+    }
+}
+
+/// A cache made from trees, for tests of brains.
+#[derive(Debug, Default)]
+pub struct Fixture {
+    pub objects: Vec<Object>,
+}
+
+impl Fixture {
+    /// # Panics
+    /// If a tree's kind is unknown or it does not encode; fixtures are written by hand.
+    pub fn new(trees: impl IntoIterator<Item = Value>) -> Fixture {
+        let objects = trees.into_iter().map(|tree| {
+            let kind =
+                crate::kinds::of_tree(&tree).unwrap_or_else(|| panic!("unknown kind in {tree}"));
+            Object::from_tree(kind, &tree).unwrap_or_else(|error| panic!("{error}"))
+        });
+        Fixture { objects: objects.collect() }
+    }
+
+    pub fn view(&self, now: Now) -> View<'_> {
+        View { cache: self, now }
+    }
+}
+
+impl Cache for Fixture {
+    fn get(&self, kind: &'static Kind, namespace: &str, name: &str) -> Option<Object> {
+        self.objects
+            .iter()
+            .find(|o| o.kind() == kind && o.namespace() == namespace && o.name() == name)
+            .cloned()
+    }
+
+    fn list(&self, kind: &'static Kind, namespace: Option<&str>) -> Vec<Object> {
+        let matches =
+            |o: &&Object| o.kind() == kind && namespace.is_none_or(|ns| o.namespace() == ns);
+        let mut found: Vec<Object> = self.objects.iter().filter(matches).cloned().collect();
+        found.sort_by(|a, b| (a.namespace(), a.name()).cmp(&(b.namespace(), b.name())));
+        found
+    }
+
+    fn owned(&self, kind: &'static Kind, namespace: &str, uid: &str) -> Vec<Object> {
+        let mut found = self.list(kind, Some(namespace));
+        found.retain(|o| o.meta().owners.iter().any(|owner| &*owner.uid == uid));
+        found
+    }
+}

@@ -1,0 +1,149 @@
+//! The table of kinds: one file a kind, one line here.
+
+mod addon;
+mod binding;
+mod cluster_role;
+mod cluster_role_binding;
+mod config_map;
+mod controller_revision;
+mod cron_job;
+mod daemon_set;
+mod deployment;
+mod endpoint_slice;
+mod endpoints;
+mod event;
+mod eviction;
+mod job;
+mod lease;
+mod local_subject_access_review;
+mod namespace;
+mod node;
+mod persistent_volume;
+mod persistent_volume_claim;
+mod pod;
+mod pod_disruption_budget;
+mod priority_class;
+mod replica_set;
+mod role;
+mod role_binding;
+mod scale;
+mod secret;
+mod self_subject_access_review;
+mod self_subject_review;
+mod self_subject_rules_review;
+mod service;
+mod service_account;
+mod stateful_set;
+mod storage_class;
+mod subject_access_review;
+mod token_request;
+mod token_review;
+
+pub use addon::ADDON;
+pub use binding::BINDING;
+pub use cluster_role::CLUSTER_ROLE;
+pub use cluster_role_binding::CLUSTER_ROLE_BINDING;
+pub use config_map::CONFIG_MAP;
+pub use controller_revision::CONTROLLER_REVISION;
+pub use cron_job::CRON_JOB;
+pub use daemon_set::DAEMON_SET;
+pub use deployment::DEPLOYMENT;
+pub use endpoint_slice::ENDPOINT_SLICE;
+pub use endpoints::ENDPOINTS;
+pub use event::EVENT;
+pub use eviction::EVICTION;
+pub use job::JOB;
+pub use lease::LEASE;
+pub use local_subject_access_review::LOCAL_SUBJECT_ACCESS_REVIEW;
+pub use namespace::NAMESPACE;
+pub use node::NODE;
+pub use persistent_volume::PERSISTENT_VOLUME;
+pub use persistent_volume_claim::PERSISTENT_VOLUME_CLAIM;
+pub use pod::POD;
+pub use pod_disruption_budget::POD_DISRUPTION_BUDGET;
+pub use priority_class::PRIORITY_CLASS;
+pub use replica_set::REPLICA_SET;
+pub use role::ROLE;
+pub use role_binding::ROLE_BINDING;
+pub use scale::SCALE;
+pub use secret::SECRET;
+pub use self_subject_access_review::SELF_SUBJECT_ACCESS_REVIEW;
+pub use self_subject_review::SELF_SUBJECT_REVIEW;
+pub use self_subject_rules_review::SELF_SUBJECT_RULES_REVIEW;
+pub use service::SERVICE;
+pub use service_account::SERVICE_ACCOUNT;
+pub use stateful_set::STATEFUL_SET;
+pub use storage_class::STORAGE_CLASS;
+pub use subject_access_review::SUBJECT_ACCESS_REVIEW;
+pub use token_request::TOKEN_REQUEST;
+pub use token_review::TOKEN_REVIEW;
+
+use serde_json::Value;
+
+use crate::kind::Kind;
+use crate::lens::Lens;
+
+/// Every built-in kind, in discovery order. Engines iterate this.
+pub static KINDS: &[&Kind] = &[
+    &POD,
+    &SERVICE,
+    &CONFIG_MAP,
+    &SECRET,
+    &NAMESPACE,
+    &NODE,
+    &EVENT,
+    &SERVICE_ACCOUNT,
+    &ENDPOINTS,
+    &PERSISTENT_VOLUME,
+    &PERSISTENT_VOLUME_CLAIM,
+    &BINDING,
+    &DEPLOYMENT,
+    &REPLICA_SET,
+    &STATEFUL_SET,
+    &DAEMON_SET,
+    &CONTROLLER_REVISION,
+    &JOB,
+    &CRON_JOB,
+    &ENDPOINT_SLICE,
+    &POD_DISRUPTION_BUDGET,
+    &EVICTION,
+    &PRIORITY_CLASS,
+    &STORAGE_CLASS,
+    &LEASE,
+    &ROLE,
+    &ROLE_BINDING,
+    &CLUSTER_ROLE,
+    &CLUSTER_ROLE_BINDING,
+    &SUBJECT_ACCESS_REVIEW,
+    &SELF_SUBJECT_ACCESS_REVIEW,
+    &LOCAL_SUBJECT_ACCESS_REVIEW,
+    &SELF_SUBJECT_RULES_REVIEW,
+    &TOKEN_REVIEW,
+    &TOKEN_REQUEST,
+    &SELF_SUBJECT_REVIEW,
+    &SCALE,
+    &ADDON,
+];
+
+/// The kind stored or served under this group and name, whatever the version.
+pub fn by_name(group: &str, name: &str) -> Option<&'static Kind> {
+    KINDS.iter().copied().find(|kind| {
+        kind.name == name
+            && (kind.group == group || kind.also.iter().any(|also| also.group == group))
+    })
+}
+
+/// The kind served at `/apis/<group>/<version>/<plural>`.
+pub fn by_plural(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+    KINDS.iter().copied().find(|kind| {
+        kind.plural == plural
+            && ((kind.group == group && kind.version == version)
+                || kind.also.iter().any(|also| also.group == group && also.version == version))
+    })
+}
+
+/// The kind that a tree's `apiVersion` and `kind` name.
+pub fn of_tree(tree: &Value) -> Option<&'static Kind> {
+    let group = tree.str("apiVersion").rsplit_once('/').map_or("", |(group, _)| group);
+    by_name(group, tree.str("kind"))
+}

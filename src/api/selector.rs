@@ -1,0 +1,101 @@
+//! Label selectors: `metav1.LabelSelector` trees, plain maps, and the query-string syntax.
+
+use serde_json::Value;
+
+use crate::lens::Lens;
+
+/// One requirement on a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requirement {
+    In(String, Vec<String>),
+    NotIn(String, Vec<String>),
+    Exists(String),
+    NotExists(String),
+    Greater(String, i64),
+    Less(String, i64),
+}
+
+/// All requirements must hold. An empty selector matches everything; `nothing()` matches nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selector {
+    pub requirements: Vec<Requirement>,
+    pub nothing: bool,
+}
+
+impl Selector {
+    pub fn everything() -> Selector {
+        Selector::default()
+    }
+
+    pub fn nothing() -> Selector {
+        Selector { requirements: Vec::new(), nothing: true }
+    }
+
+    /// A map of labels that must all be equal (`spec.selector` of a Service).
+    pub fn from_map(tree: &Value) -> Selector {
+        let pairs = tree.pairs("").map(|(k, v)| Requirement::In(k.into(), vec![v.into()]));
+        Selector { requirements: pairs.collect(), nothing: false }
+    }
+
+    /// A `metav1.LabelSelector`. Null (absent) selects nothing, `{}` everything, as upstream's
+    /// `LabelSelectorAsSelector`. An unknown operator, which validation refuses, selects nothing.
+    pub fn from_label_selector(tree: &Value) -> Selector {
+        if tree.is_null() {
+            return Selector::nothing();
+        }
+        let mut selector = Selector::from_map(tree.at("matchLabels"));
+        for expression in tree.list("matchExpressions") {
+            let key = expression.str("key").to_owned();
+            let values = || {
+                expression
+                    .list("values")
+                    .iter()
+                    .filter_map(|v| v.as_str().map(str::to_owned))
+                    .collect()
+            };
+            selector.requirements.push(match expression.str("operator") {
+                "In" => Requirement::In(key, values()),
+                "NotIn" => Requirement::NotIn(key, values()),
+                "Exists" => Requirement::Exists(key),
+                "DoesNotExist" => Requirement::NotExists(key),
+                _ => return Selector::nothing(),
+            });
+        }
+        selector
+    }
+
+    /// True when nothing is required.
+    pub fn is_everything(&self) -> bool {
+        !self.nothing && self.requirements.is_empty()
+    }
+
+    pub fn matches<'a>(
+        &self,
+        labels: impl IntoIterator<Item = (&'a str, &'a str)> + Clone,
+    ) -> bool {
+        let find = |key: &str| labels.clone().into_iter().find(|(k, _)| *k == key).map(|(_, v)| v);
+        !self.nothing
+            && self.requirements.iter().all(|requirement| match requirement {
+                Requirement::In(key, values) => {
+                    find(key).is_some_and(|v| values.iter().any(|want| want == v))
+                }
+                Requirement::NotIn(key, values) => {
+                    find(key).is_none_or(|v| values.iter().all(|not| not != v))
+                }
+                Requirement::Exists(key) => find(key).is_some(),
+                Requirement::NotExists(key) => find(key).is_none(),
+                Requirement::Greater(key, than) => {
+                    find(key).and_then(|v| v.parse::<i64>().ok()).is_some_and(|v| v > *than)
+                }
+                Requirement::Less(key, than) => {
+                    find(key).and_then(|v| v.parse::<i64>().ok()).is_some_and(|v| v < *than)
+                }
+            })
+    }
+
+    /// Matches a tree's `metadata.labels`, or any map of strings.
+    pub fn matches_map(&self, labels: &Value) -> bool {
+        let pairs: Vec<(&str, &str)> = labels.pairs("").collect();
+        self.matches(pairs.iter().copied())
+    }
+}
