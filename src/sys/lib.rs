@@ -1,3 +1,4 @@
 //! The only room with `unsafe`: system calls as safe functions, one subject a file.
 
+pub mod cgroup;
 pub mod random;
