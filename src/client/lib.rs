@@ -1,1 +1,17 @@
-//! The client room.
+//! Talking to the API: the requests everyone makes, informer views, and the driver of controllers.
+//!
+//! `Api` is the one door. Inside the server process `server` implements it as function calls
+//! (through admission and authorization, without HTTP); elsewhere `client::remote` does over HTTPS.
+//! Knows no kind in particular and decides nothing.
+
+pub mod driver;
+pub mod events;
+pub mod informer;
+mod request;
+
+pub use driver::Driver;
+pub use informer::{Informers, Interest};
+pub use request::{
+    Answer, Api, Body, Client, DeleteOptions, List, ListOptions, PatchType, Request, Verb,
+    WatchEvent, WatchStream,
+};

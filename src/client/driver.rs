@@ -1,0 +1,3 @@
+//! The driver of controllers.
+#[derive(Debug)]
+pub struct Driver;
