@@ -1,3 +1,418 @@
-//! The driver of controllers.
-#[derive(Debug)]
-pub struct Driver;
+//! Runs every controller: queues keys, reconciles them against the shared view, executes the actions.
+//!
+//! A key is reconciled by one worker at a time, never before the view has seen the key's own last
+//! writes, again after a failure with back-off, and again at the time its controller asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use api::controller::{Wakes, Watch};
+use api::{Action, Actions, Key, Kind, LensMut, Next, Object, Registered, Status, View, json};
+use stdx::backoff::Backoff;
+use stdx::time::Mono;
+
+use crate::events::{Folder, Source, Tell};
+use crate::informer::{Change, Informers, Interest};
+use crate::request::{Answer, Body, Client, DeleteOptions, PatchType, Request, Verb};
+
+/// Keys of one controller that are worked on at the same time: enough for group commit to
+/// gather their writes, few enough to keep order and memory in hand.
+const WORKERS_MAX: usize = 8;
+
+/// How long a key waits for the view to see its own writes before it is tried anyway
+/// (the watch may be broken; preconditions keep a stale reconcile harmless).
+const CATCH_UP_MAX: Duration = Duration::from_secs(10);
+
+const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(300));
+
+/// The running controllers. Dropping it stops them.
+pub struct Driver {
+    _tasks: Vec<rt::Task<Option<()>>>,
+    loops: Vec<Arc<Loop>>,
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.loops.iter().map(|l| l.controller.name)).finish()
+    }
+}
+
+/// One controller's queue and means.
+struct Loop {
+    controller: &'static Registered,
+    informers: Informers,
+    client: Client,
+    queue: Mutex<Queue>,
+    /// Woken when a key becomes ready or due earlier than thought.
+    wake: rt::Event,
+    folder: Mutex<Folder>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Every key with something pending; bounded by the objects that exist.
+    keys: BTreeMap<Key, Pending>,
+    /// At this many keys those whose writes have been seen are dropped.
+    sweep_at: usize,
+    n_working: usize,
+}
+
+#[derive(Default)]
+struct Pending {
+    /// When to reconcile; `None` while nothing is asked for.
+    due: Option<Mono>,
+    working: bool,
+    failures: u32,
+    /// Own writes that the view must have seen first.
+    written: BTreeMap<&'static Kind, u64>,
+}
+
+impl Driver {
+    /// Starts `controllers` over `informers`; `client_of` gives the client that acts as a controller.
+    pub fn start(
+        controllers: &'static [Registered],
+        informers: &Informers,
+        client_of: impl Fn(&'static str) -> Client,
+    ) -> Driver {
+        let mut driver = Driver { _tasks: Vec::new(), loops: Vec::new() };
+        for controller in controllers {
+            let this = Arc::new(Loop {
+                controller,
+                informers: informers.clone(),
+                client: client_of(controller.name),
+                queue: Mutex::default(),
+                wake: rt::Event::new(),
+                folder: Mutex::default(),
+            });
+            let weak = Arc::downgrade(&this);
+            informers.listen(Arc::new(move |change| {
+                if let Some(this) = weak.upgrade() {
+                    this.hear(change);
+                }
+            }));
+            driver._tasks.push(rt::spawn_named(controller.name, run(Arc::clone(&this))));
+            driver.loops.push(this);
+        }
+        let watched = controllers
+            .iter()
+            .flat_map(|c| c.watches.iter().map(|w| w.kind).chain(c.reads.iter().copied()));
+        for kind in watched.collect::<BTreeSet<&'static Kind>>() {
+            informers.want(Interest::all(kind));
+        }
+        driver
+    }
+
+    /// True when no key is being worked on or due now: what a simulation waits for.
+    pub fn idle(&self) -> bool {
+        let now = rt::now().mono;
+        self.loops.iter().all(|l| {
+            let queue = l.lock();
+            queue.n_working == 0 && queue.keys.values().all(|p| p.due.is_none_or(|due| due > now))
+        })
+    }
+
+    /// Asks every controller to reconcile every object that it knows once more.
+    pub fn requeue_all(&self) {
+        for this in &self.loops {
+            for watch in this.controller.watches {
+                use api::controller::Cache;
+                for object in this.informers.list(watch.kind, None) {
+                    this.wake_keys(watch, &object);
+                }
+            }
+        }
+    }
+}
+
+impl Loop {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Changed in single steps that a panic cannot leave half done.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, change: &Change) {
+        let Some(object) = change.object() else { return };
+        for watch in self.controller.watches.iter().filter(|watch| watch.kind == object.kind()) {
+            for object in change.old.iter().chain(&change.new) {
+                self.wake_keys(watch, object);
+            }
+        }
+    }
+
+    fn wake_keys(&self, watch: &Watch, object: &Object) {
+        let owner_key = |owner: &api::object::Owner, kind: &'static Kind| {
+            let group = owner.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+            (&*owner.kind == kind.name && group == kind.group).then(|| {
+                Key::new(
+                    kind,
+                    if kind.namespaced() { object.namespace() } else { "" },
+                    &*owner.name,
+                )
+            })
+        };
+        match watch.wakes {
+            Wakes::Itself => self.add(Key::of(object)),
+            Wakes::Controller(kind) => {
+                if let Some(key) = object.controller().and_then(|owner| owner_key(owner, kind)) {
+                    self.add(key);
+                }
+            }
+            Wakes::Owners(kind) => {
+                object
+                    .meta()
+                    .owners
+                    .iter()
+                    .filter_map(|owner| owner_key(owner, kind))
+                    .for_each(|key| self.add(key));
+            }
+            Wakes::With(choose) => {
+                let view = View { cache: &self.informers, now: rt::now() };
+                let chosen = catch_unwind(AssertUnwindSafe(|| choose(&view, object)));
+                match chosen {
+                    Ok(keys) => keys.into_iter().for_each(|key| self.add(key)),
+                    Err(_) => log::error!("{}: panicked over {object:?}", self.controller.name),
+                }
+            }
+        }
+    }
+
+    /// Asks for a reconcile of `key` now.
+    fn add(&self, key: Key) {
+        let now = rt::now().mono;
+        let mut queue = self.lock();
+        let pending = queue.keys.entry(key).or_default();
+        // A key in back-off is not hurried by events: its failure would only repeat.
+        if pending.failures == 0 || pending.due.is_none() {
+            pending.due = Some(pending.due.map_or(now, |due| due.min(now)));
+        }
+        drop(queue);
+        self.wake.notify(usize::MAX);
+    }
+
+    /// Takes a key that is due, or says when the next one is.
+    fn take(&self) -> Result<Key, Option<Mono>> {
+        let now = rt::now().mono;
+        let mut queue = self.lock();
+        if queue.n_working >= WORKERS_MAX {
+            return Err(None);
+        }
+        let waiting = queue
+            .keys
+            .iter()
+            .filter(|(_, p)| !p.working)
+            .filter_map(|(key, p)| Some((p.due?, key)));
+        let Some((due, key)) = waiting.min() else { return Err(None) };
+        if due > now {
+            return Err(Some(due));
+        }
+        let key = key.clone();
+        if let Some(pending) = queue.keys.get_mut(&key) {
+            pending.due = None;
+            pending.working = true;
+            queue.n_working += 1;
+        }
+        Ok(key)
+    }
+
+    /// Reconciles one key and books the outcome.
+    async fn work(&self, key: Key) {
+        let written = self.lock().keys.get(&key).map(|p| p.written.clone()).unwrap_or_default();
+        let catch_up = async {
+            for (kind, revision) in &written {
+                self.informers.caught_up(kind, *revision).await;
+            }
+        };
+        if rt::timeout(CATCH_UP_MAX, catch_up).await.is_err() {
+            log::warn!(
+                "{}: {key}: the view has not seen own writes after {CATCH_UP_MAX:?}",
+                self.controller.name
+            );
+        }
+        let mut written = BTreeMap::new();
+        let outcome = self.reconcile(&key, &mut written).await;
+        let now = rt::now().mono;
+        let mut queue = self.lock();
+        queue.n_working -= 1;
+        if let Some(pending) = queue.keys.get_mut(&key) {
+            pending.working = false;
+            pending.written = written;
+            match outcome {
+                Ok(next) => {
+                    pending.failures = 0;
+                    if let Next::After(wait) = next {
+                        let at = now + wait;
+                        pending.due = Some(pending.due.map_or(at, |due| due.min(at)));
+                    }
+                }
+                Err(error) => {
+                    pending.failures += 1;
+                    pending.due = Some(now + RETRY.delay(pending.failures));
+                    let level =
+                        if error.is_conflict() { log::Level::Debug } else { log::Level::Warn };
+                    log::log!(level, "{}: {key}: {error}", self.controller.name);
+                }
+            }
+            if pending.due.is_none() && pending.written.is_empty() {
+                queue.keys.remove(&key);
+            }
+        }
+        if queue.keys.len() >= queue.sweep_at {
+            queue.keys.retain(|_, p| {
+                p.working
+                    || p.due.is_some()
+                    || p.written.iter().any(|(kind, r)| !self.informers.has_seen(kind, *r))
+            });
+            queue.sweep_at = 64.max(queue.keys.len() * 2);
+        }
+        drop(queue);
+        self.wake.notify(usize::MAX);
+    }
+
+    async fn reconcile(
+        &self,
+        key: &Key,
+        written: &mut BTreeMap<&'static Kind, u64>,
+    ) -> Result<Next, Status> {
+        let mut actions = Actions::default();
+        let next = self.decide(key, &mut actions)?;
+        for action in actions.list {
+            if let Some(object) = self.execute(action).await? {
+                let revision = written.entry(object.kind()).or_default();
+                *revision = object.revision().max(*revision);
+            }
+        }
+        Ok(next)
+    }
+
+    /// Calls the controller; its panic is this key's failure, nobody else's.
+    fn decide(&self, key: &Key, actions: &mut Actions) -> Result<Next, Status> {
+        let view = View { cache: &self.informers, now: rt::now() };
+        catch_unwind(AssertUnwindSafe(|| (self.controller.reconcile)(&view, key, actions)))
+            .map_err(|_| Status::internal("the controller panicked"))
+    }
+
+    /// Does one thing; gives the object that it wrote.
+    async fn execute(&self, action: Action) -> Result<Option<Object>, Status> {
+        match action {
+            Action::Create { kind, object } => self.client.create(kind, object).await.map(Some),
+            Action::Update { kind, object } => self.client.update(kind, object).await.map(Some),
+            Action::UpdateStatus { kind, object } => {
+                self.client.update_status(kind, object).await.map(Some)
+            }
+            Action::Patch { key, subresource, uid, revision, mut patch } => {
+                patch.set("metadata.uid", uid);
+                if let Some(revision) = revision {
+                    patch.set("metadata.resourceVersion", revision.to_string());
+                }
+                let (namespace, name) = (&key.namespace, &key.name);
+                self.client
+                    .patch(key.kind, namespace, name, subresource, PatchType::Merge, patch)
+                    .await
+                    .map(Some)
+            }
+            Action::Delete { key, uid, revision, grace_secs, propagation } => {
+                self.delete(&key, uid, revision, grace_secs, propagation).await
+            }
+            Action::Bind { namespace, pod, uid, node } => {
+                let tree = json!({
+                    "apiVersion": "v1", "kind": "Binding",
+                    "metadata": {"namespace": namespace, "name": pod, "uid": uid},
+                    "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+                });
+                self.client.put(Verb::Create, &api::kinds::POD, "binding", tree).await.map(written)
+            }
+            Action::Finalize { object } => self
+                .client
+                .put(Verb::Update, &api::kinds::NAMESPACE, "finalize", object)
+                .await
+                .map(written),
+            Action::Event { about, warning, reason, message } => {
+                self.tell(&about, warning, reason, &message).await;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn delete(
+        &self,
+        key: &Key,
+        uid: String,
+        revision: Option<u64>,
+        grace_secs: Option<i64>,
+        propagation: &str,
+    ) -> Result<Option<Object>, Status> {
+        let mut request = Request::new(Verb::Delete, key.kind, &key.namespace, &key.name);
+        request.delete = DeleteOptions {
+            grace_secs,
+            uid: Some(uid),
+            resource_version: revision.map(|r| r.to_string()),
+            propagation: propagation.to_owned(),
+        };
+        match self.client.call(request).await {
+            Ok(answer) => Ok(written(answer)),
+            // Gone already, or another of the same name: what was to be deleted is deleted.
+            Err(status) if status.is_not_found() => Ok(None),
+            Err(status) if status.is_conflict() && revision.is_none() => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+
+    /// Events are told as well as possible; a failure is logged, never retried.
+    async fn tell(&self, about: &Object, warning: bool, reason: &str, message: &str) {
+        let source = Source { component: self.controller.name.to_owned(), host: String::new() };
+        let (now, suffix) = (rt::now().wall, rt::random_u64());
+        let tell = {
+            let mut folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+            folder.tell(&source, about, "", warning, reason, message, now, suffix)
+        };
+        if let Err(status) = send_event(&self.client, tell, &self.folder).await {
+            log::debug!("{}: event {reason} about {about:?}: {status}", self.controller.name);
+        }
+    }
+}
+
+/// Sends what a [`Folder`] decided. A patched event that is gone is forgotten, so that it is made anew next time.
+pub async fn send_event(client: &Client, tell: Tell, folder: &Mutex<Folder>) -> Result<(), Status> {
+    match tell {
+        Tell::Create(tree) => client.create(&api::kinds::EVENT, tree).await.map(drop),
+        Tell::Patch { namespace, name, patch } => {
+            let mut request = Request::new(Verb::Patch, &api::kinds::EVENT, &namespace, &name);
+            request.body = Body::Patch(PatchType::Merge, patch);
+            let sent = client.call(request).await.map(drop);
+            if sent.as_ref().is_err_and(Status::is_not_found) {
+                folder.lock().unwrap_or_else(PoisonError::into_inner).forget(&namespace, &name);
+            }
+            sent
+        }
+    }
+}
+
+fn written(answer: Answer) -> Option<Object> {
+    match answer {
+        Answer::Object(object) => Some(object),
+        Answer::List(_) | Answer::Tree(_) => None,
+    }
+}
+
+/// One controller's loop: hands due keys to workers.
+async fn run(this: Arc<Loop>) {
+    this.informers.synced().await;
+    let mut workers: Vec<rt::Task<Option<()>>> = Vec::new();
+    loop {
+        let woken = this.wake.listen();
+        match this.take() {
+            Ok(key) => {
+                workers.retain(|task| !task.is_finished());
+                let worker = Arc::clone(&this);
+                workers.push(rt::spawn_named(this.controller.name, async move {
+                    worker.work(key).await
+                }));
+            }
+            Err(Some(due)) => rt::future::or(woken, async { rt::sleep_until(due).await }).await,
+            Err(None) => woken.await,
+        }
+    }
+}
