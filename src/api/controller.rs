@@ -84,9 +84,7 @@ impl View<'_> {
         selector: &Selector,
     ) -> Vec<Object> {
         let mut objects = self.cache.list(kind, Some(namespace));
-        objects.retain(|object| {
-            selector.matches(object.meta().labels.iter().map(|(k, v)| (&**k, &**v)))
-        });
+        objects.retain(|object| selector.matches(object.labels()));
         objects
     }
 }
@@ -330,7 +328,7 @@ impl Cache for Fixture {
 
     fn owned(&self, kind: &'static Kind, namespace: &str, uid: &str) -> Vec<Object> {
         let mut found = self.list(kind, Some(namespace));
-        found.retain(|o| o.meta().owners.iter().any(|owner| &*owner.uid == uid));
+        found.retain(|o| o.owners().iter().any(|owner| &*owner.uid == uid));
         found
     }
 }

@@ -119,7 +119,84 @@ pub enum NameRule {
     PathSegment,
 }
 
+/// A kind in one of the versions it is served in. Engines that meet JSON take a form;
+/// a plain `&Kind` converts into its stored form.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    pub kind: &'static Kind,
+    /// `None`: the stored version.
+    pub served: Option<&'static Served>,
+}
+
+impl Form {
+    pub fn group(self) -> &'static str {
+        self.served.map_or(self.kind.group, |served| served.group)
+    }
+
+    pub fn version(self) -> &'static str {
+        self.served.map_or(self.kind.version, |served| served.version)
+    }
+
+    /// `v1` or `apps/v1`.
+    pub fn api_version(self) -> String {
+        match self.group() {
+            "" => self.version().to_owned(),
+            group => format!("{group}/{}", self.version()),
+        }
+    }
+
+    /// Turns a tree of the stored form into this one.
+    pub fn convert_from_stored(self, tree: &mut Value) {
+        if let Some(served) = self.served {
+            (served.from_stored)(tree);
+        }
+    }
+
+    /// Turns a tree of this form into the stored one.
+    pub fn convert_to_stored(self, tree: &mut Value) {
+        if let Some(served) = self.served {
+            (served.to_stored)(tree);
+        }
+    }
+}
+
+impl From<&'static Kind> for Form {
+    fn from(kind: &'static Kind) -> Form {
+        Form { kind, served: None }
+    }
+}
+
+impl std::fmt::Debug for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.api_version(), self.kind.name)
+    }
+}
+
+impl PartialEq for Served {
+    fn eq(&self, other: &Served) -> bool {
+        self.group == other.group && self.version == other.version
+    }
+}
+
+impl Eq for Served {}
+
 impl Kind {
+    /// This kind as served at `group`/`version`.
+    pub fn form(&'static self, group: &str, version: &str) -> Option<Form> {
+        if self.group == group && self.version == version {
+            return Some(Form { kind: self, served: None });
+        }
+        let served =
+            self.also.iter().find(|also| also.group == group && also.version == version)?;
+        Some(Form { kind: self, served: Some(served) })
+    }
+
+    /// The stored form first, then the others.
+    pub fn forms(&'static self) -> impl Iterator<Item = Form> {
+        let others = self.also.iter().map(move |served| Form { kind: self, served: Some(served) });
+        std::iter::once(Form { kind: self, served: None }).chain(others)
+    }
+
     /// What most kinds are: namespaced, durable, v1, no hooks.
     pub const BASE: Kind = Kind {
         group: "",

@@ -4,17 +4,28 @@
 //! defaults, validation, codecs, patches, server-side apply, selectors, tables, OpenAPI.
 //! Pure and synchronous: no I/O, no clock, no randomness.
 
+pub mod apply;
+pub mod codec;
 pub mod controller;
+pub mod defaults;
+pub mod hash;
 pub mod kind;
 pub mod kinds;
 pub mod lens;
+pub mod names;
 pub mod object;
+pub mod patch;
+pub mod quantity;
 pub mod selector;
+pub mod selector_syntax;
 pub mod status;
+pub mod strategy;
+pub mod table;
 pub mod time;
+pub mod validate;
 
 pub use controller::{Action, Actions, Controller, Key, Next, Registered, View, Watch};
-pub use kind::{Kind, Scope, Sub};
+pub use kind::{Form, Kind, Scope, Sub};
 pub use lens::{Lens, LensMut};
 pub use object::Object;
 pub use serde_json::{Map, Value, json};

@@ -92,8 +92,19 @@ impl Object {
         &self.0.bytes
     }
 
-    pub fn meta(&self) -> &Meta {
-        &self.0.meta
+    /// A copy of the indexed metadata. Prefer the borrowing readers below.
+    pub fn meta(&self) -> Meta {
+        self.0.meta.clone()
+    }
+
+    /// The labels, in key order.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        self.0.meta.labels.iter().map(|(k, v)| (&**k, &**v))
+    }
+
+    /// The owner references. Read from the bytes each time.
+    pub fn owners(&self) -> Vec<Owner> {
+        self.0.meta.owners.to_vec()
     }
 
     pub fn name(&self) -> &str {
@@ -118,8 +129,8 @@ impl Object {
     }
 
     /// The owner that controls it.
-    pub fn controller(&self) -> Option<&Owner> {
-        self.0.meta.owners.iter().find(|owner| owner.controller)
+    pub fn controller(&self) -> Option<Owner> {
+        self.0.meta.owners.iter().find(|owner| owner.controller).cloned()
     }
 }
 

@@ -64,6 +64,14 @@ impl Selector {
         selector
     }
 
+    /// The query-string syntax: `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1,m<2`. Empty selects everything.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse(text: &str) -> Result<Selector, String> {
+        crate::selector_syntax::parse(text)
+    }
+
     /// True when nothing is required.
     pub fn is_everything(&self) -> bool {
         !self.nothing && self.requirements.is_empty()

@@ -1,0 +1,91 @@
+//! What create and update do to an object before validation: the spec/status split, system
+//! metadata, `metadata.generation`, and each kind's own resets.
+//!
+//! The server calls one of these after `defaults::apply`, then `validate`. Setting uid, names from
+//! `generateName`, `creationTimestamp` and the namespace is the server's (it has clock and randomness).
+
+use serde_json::Value;
+
+use crate::kind::Kind;
+use crate::lens::{Lens, LensMut};
+
+/// Prepares a tree for creation: no status, generation 1 where counted, no deletion marks.
+pub fn create(kind: &Kind, new: &mut Value) {
+    if kind.has_status() {
+        new.remove("status");
+    }
+    for path in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+        new.remove(&format!("metadata.{path}"));
+    }
+    if kind.generation && kind.stored() {
+        new.set("metadata.generation", 1);
+    }
+    (kind.prepare)(new, None);
+}
+
+/// Prepares a replacement through the main resource: status and system metadata stay `old`'s;
+/// the generation grows if anything outside metadata and status changed.
+pub fn update(kind: &Kind, new: &mut Value, old: &Value) {
+    keep_system_metadata(new, old);
+    if kind.has_status() {
+        keep(new, old, "status");
+    }
+    (kind.prepare)(new, Some(old));
+    if kind.generation && differs_beyond_metadata(new, old) {
+        let generation = old.int("metadata.generation").unwrap_or(0) + 1;
+        new.set("metadata.generation", generation);
+    }
+}
+
+/// Prepares a replacement through the `status` subresource: only the status (and, of metadata,
+/// labels, annotations, finalizers and the like, as upstream's status strategies allow) changes.
+pub fn update_status(kind: &Kind, new: &mut Value, old: &Value) {
+    let mut result = old.clone();
+    match new.get_mut("status").map(Value::take) {
+        Some(status) => result.set("status", status),
+        None => {
+            result.remove("status");
+        }
+    }
+    let metadata = new.get_mut("metadata").map(Value::take).unwrap_or_default();
+    result.set("metadata", metadata);
+    *new = result;
+    keep_system_metadata(new, old);
+    // Upstream's pod and node status strategies keep owners; deletion marks are kept above.
+    if !matches!(kind.name, "Node") {
+        keep(new, old, "metadata.ownerReferences");
+    }
+}
+
+/// Marks that only the server changes.
+fn keep_system_metadata(new: &mut Value, old: &Value) {
+    for path in [
+        "metadata.uid",
+        "metadata.creationTimestamp",
+        "metadata.generation",
+        "metadata.deletionTimestamp",
+        "metadata.deletionGracePeriodSeconds",
+        "metadata.selfLink",
+    ] {
+        keep(new, old, path);
+    }
+}
+
+fn keep(new: &mut Value, old: &Value, path: &str) {
+    match old.at(path) {
+        Value::Null => {
+            new.remove(path);
+        }
+        value => new.set(path, value.clone()),
+    }
+}
+
+fn differs_beyond_metadata(new: &Value, old: &Value) -> bool {
+    let (Value::Object(new), Value::Object(old)) = (new, old) else { return new != old };
+    let relevant =
+        |key: &&String| !matches!(key.as_str(), "metadata" | "status" | "kind" | "apiVersion");
+    new.keys().chain(old.keys()).filter(relevant).any(|key| {
+        let (a, b) = (new.get(key), old.get(key));
+        a.filter(|v| !v.is_null()) != b.filter(|v| !v.is_null())
+    })
+}

@@ -1,0 +1,135 @@
+//! `meta.k8s.io/v1` Tables: what `kubectl get` prints, from each kind's columns.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stdx::time::Wall;
+
+use crate::kind::{Cell, Column, Kind};
+use crate::lens::Lens;
+use crate::time;
+
+/// `includeObject` of a table request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IncludeObject {
+    None,
+    #[default]
+    Metadata,
+    Object,
+}
+
+/// The table's `columnDefinitions`.
+pub fn columns(kind: &Kind) -> Value {
+    let define = |c: &Column| {
+        json!({
+            "name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority,
+        })
+    };
+    let mut columns = vec![json!({
+        "name": "Name", "type": "string", "format": "name", "priority": 0,
+        "description": "Name must be unique within a namespace.",
+    })];
+    columns.extend(kind.columns.iter().map(define));
+    if kind.columns.is_empty() {
+        columns.push(json!({
+            "name": "Age", "type": "string", "format": "", "priority": 0,
+            "description": "The time since the object was created.",
+        }));
+    }
+    Value::Array(columns)
+}
+
+/// One row: the cells of `tree` and what the request wants beside them.
+pub fn row(kind: &Kind, tree: &Value, now: Wall, include: IncludeObject) -> Value {
+    let cell = |c: &Column| match c.cell {
+        Cell::Path(path) => tree.at(path).clone(),
+        Cell::With(make) => make(tree, now),
+        Cell::Age => age(tree, now),
+    };
+    let mut cells = vec![Value::from(tree.str("metadata.name"))];
+    cells.extend(kind.columns.iter().map(cell));
+    if kind.columns.is_empty() {
+        cells.push(age(tree, now));
+    }
+    let object = match include {
+        IncludeObject::None => Value::Null,
+        IncludeObject::Metadata => json!({
+            "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": tree.at("metadata"),
+        }),
+        IncludeObject::Object => tree.clone(),
+    };
+    json!({"cells": cells, "object": object})
+}
+
+/// A whole table answer; `columnDefinitions` may be left out of later watch events.
+pub fn table(kind: &Kind, rows: Vec<Value>, metadata: Value, with_columns: bool) -> Value {
+    let columns = if with_columns { columns(kind) } else { Value::Null };
+    json!({
+        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+        "columnDefinitions": columns, "rows": rows,
+    })
+}
+
+/// Time since creation, or `<unknown>`.
+pub fn age(tree: &Value, now: Wall) -> Value {
+    since(tree.str("metadata.creationTimestamp"), now).into()
+}
+
+/// Time since a timestamp, as `kubectl get` shows it; `<unknown>` if there is none.
+pub fn since(timestamp: &str, now: Wall) -> String {
+    match time::parse(timestamp) {
+        Some(then) => human_duration(now.since(then)),
+        None => "<unknown>".into(),
+    }
+}
+
+/// `duration.HumanDuration`: about two significant units.
+pub fn human_duration(duration: Duration) -> String {
+    let secs = duration.as_secs();
+    let (minutes, hours, days) = (secs / 60, secs / 3600, secs / 86_400);
+    let two = |big: u64, big_unit: &str, small: u64, small_unit: &str| match small {
+        0 => format!("{big}{big_unit}"),
+        small => format!("{big}{big_unit}{small}{small_unit}"),
+    };
+    match () {
+        () if secs < 120 => format!("{secs}s"),
+        () if minutes < 10 => two(minutes, "m", secs % 60, "s"),
+        () if minutes < 180 => format!("{minutes}m"),
+        () if hours < 8 => two(hours, "h", minutes % 60, "m"),
+        () if hours < 48 => format!("{hours}h"),
+        () if hours < 192 => two(days, "d", hours % 24, "h"),
+        () if hours < 24 * 365 * 2 => format!("{days}d"),
+        () if hours < 24 * 365 * 8 => two(days / 365, "y", days % 365, "d"),
+        () => format!("{}y", days / 365),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_upstream() {
+        for (secs, want) in [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (125, "2m5s"),
+            (599, "9m59s"),
+            (600, "10m"),
+            (10_799, "179m"),
+            (10_800, "3h"),
+            (10_860, "3h1m"),
+            (28_800, "8h"),
+            (172_799, "47h"),
+            (172_800, "2d"),
+            (176_400, "2d1h"),
+            (691_200, "8d"),
+            (63_072_000, "2y"),
+            (63_158_400, "2y1d"),
+            (252_288_000, "8y"),
+        ] {
+            assert_eq!(human_duration(Duration::from_secs(secs)), want, "{secs}");
+        }
+    }
+}
