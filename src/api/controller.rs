@@ -9,6 +9,7 @@ use stdx::time::Now;
 use crate::kind::Kind;
 use crate::object::Object;
 use crate::selector::Selector;
+use crate::status::Status;
 
 /// One object's identity. Cluster-scoped kinds have an empty namespace.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,14 +122,47 @@ pub enum Action {
     Bind { namespace: String, pod: String, uid: String, node: String },
     /// `namespaces/finalize`: replaces `spec.finalizers`.
     Finalize { object: Value },
+    /// Goes on only if this holds in the store itself, not in the view that may lag behind it;
+    /// otherwise the rest of the list is dropped and the key is tried again. Guards acts that a
+    /// stale view would make harmful (deleting for an owner that only seems absent).
+    Expect(Expect),
     /// Something worth telling about an object; repeats are folded by the driver into a count.
     Event { about: Object, warning: bool, reason: &'static str, message: String },
+}
+
+/// A condition on the store's present state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// The object with this uid is there and is not being deleted.
+    Live { key: Key, uid: String },
+    /// No object with this uid is there (the name may be taken by another one).
+    Gone { key: Key, uid: String },
+    /// The namespace holds no object of this kind.
+    Empty { kind: &'static Kind, namespace: String },
+}
+
+/// What to do when the API refuses an action of this reconcile.
+///
+/// The driver calls `then` for a refusal that trying again at once will not cure (forbidden,
+/// invalid, quota, ...; not for conflicts, missing or already existing objects) and executes what
+/// it asks for, ignoring failures of that; then the key is tried again with back-off as always.
+#[derive(Clone)]
+pub struct OnFailure {
+    pub about: Object,
+    pub then: fn(about: &Object, refused: &Action, why: &Status, now: Now, actions: &mut Actions),
+}
+
+impl fmt::Debug for OnFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OnFailure({:?})", self.about)
+    }
 }
 
 /// What a reconcile asks for, in order. The driver stops at the first that fails and tries the key again.
 #[derive(Debug, Default)]
 pub struct Actions {
     pub list: Vec<Action>,
+    pub on_failure: Option<OnFailure>,
 }
 
 impl Actions {
@@ -148,6 +182,10 @@ impl Actions {
         self.push(Action::UpdateStatus { kind, object });
     }
 
+    pub fn expect(&mut self, expect: Expect) {
+        self.push(Action::Expect(expect));
+    }
+
     /// A merge patch of `object`, which must still be the same one (uid).
     pub fn patch(&mut self, object: &Object, patch: Value) {
         self.push(Action::Patch {
@@ -155,6 +193,17 @@ impl Actions {
             subresource: "",
             uid: object.uid().into(),
             revision: None,
+            patch,
+        });
+    }
+
+    /// A merge patch of exactly the state of `object` that was seen; for patches that replace lists.
+    pub fn patch_exact(&mut self, object: &Object, patch: Value) {
+        self.push(Action::Patch {
+            key: Key::of(object),
+            subresource: "",
+            uid: object.uid().into(),
+            revision: Some(object.revision()),
             patch,
         });
     }
@@ -225,7 +274,8 @@ pub enum Wakes {
     Controller(&'static Kind),
     /// Any owner of this kind.
     Owners(&'static Kind),
-    /// Chosen by a function that sees the view and the object (old and new state each pass once).
+    /// Chosen by a function that sees the view and the object (old and new state each pass once;
+    /// the view already holds the change, so a deleted object is no longer in it).
     With(fn(&View<'_>, &Object) -> Vec<Key>),
 }
 

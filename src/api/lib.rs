@@ -24,7 +24,9 @@ pub mod table;
 pub mod time;
 pub mod validate;
 
-pub use controller::{Action, Actions, Controller, Key, Next, Registered, View, Watch};
+pub use controller::{
+    Action, Actions, Controller, Expect, Key, Next, OnFailure, Registered, View, Wakes, Watch,
+};
 pub use kind::{Form, Kind, Scope, Sub};
 pub use lens::{Lens, LensMut};
 pub use object::Object;
