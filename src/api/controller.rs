@@ -50,6 +50,7 @@ pub trait Cache {
     /// All of a kind, or those of one namespace, in key order.
     fn list(&self, kind: &'static Kind, namespace: Option<&str>) -> Vec<Object>;
     /// Objects of `kind` with an owner reference (controlling or not) to `uid`, through an index.
+    /// An empty namespace means every namespace.
     fn owned(&self, kind: &'static Kind, namespace: &str, uid: &str) -> Vec<Object>;
 }
 
@@ -294,7 +295,12 @@ impl Watch {
 
 impl fmt::Debug for Wakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Wakes")
+        match self {
+            Wakes::Itself => f.write_str("Itself"),
+            Wakes::Controller(kind) => write!(f, "Controller({})", kind.name),
+            Wakes::Owners(kind) => write!(f, "Owners({})", kind.name),
+            Wakes::With(_) => f.write_str("With"),
+        }
     }
 }
 
@@ -377,7 +383,7 @@ impl Cache for Fixture {
     }
 
     fn owned(&self, kind: &'static Kind, namespace: &str, uid: &str) -> Vec<Object> {
-        let mut found = self.list(kind, Some(namespace));
+        let mut found = self.list(kind, Some(namespace).filter(|ns| !ns.is_empty()));
         found.retain(|o| o.owners().iter().any(|owner| &*owner.uid == uid));
         found
     }

@@ -10,13 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::controller::{Wakes, Watch};
-use api::{Action, Actions, Key, Kind, LensMut, Next, Object, Registered, Status, View, json};
+use api::{
+    Action, Actions, Expect, Key, Kind, LensMut, Next, Object, OnFailure, Registered, Status, View,
+    json,
+};
 use stdx::backoff::Backoff;
 use stdx::time::Mono;
 
 use crate::events::{Folder, Source, Tell};
 use crate::informer::{Change, Informers, Interest};
-use crate::request::{Answer, Body, Client, DeleteOptions, PatchType, Request, Verb};
+use crate::request::{Answer, Body, Client, DeleteOptions, ListOptions, PatchType, Request, Verb};
 
 /// Keys of one controller that are worked on at the same time: enough for group commit to
 /// gather their writes, few enough to keep order and memory in hand.
@@ -279,12 +282,64 @@ impl Loop {
         let mut actions = Actions::default();
         let next = self.decide(key, &mut actions)?;
         for action in actions.list {
-            if let Some(object) = self.execute(action).await? {
-                let revision = written.entry(object.kind()).or_default();
-                *revision = object.revision().max(*revision);
+            // A copy of each action is kept only where someone may ask for it.
+            let asked_for = actions.on_failure.as_ref().map(|_| action.clone());
+            match self.execute(action).await {
+                Ok(object) => note(written, object),
+                Err(status) => {
+                    if let (Some(on_failure), Some(refused)) = (&actions.on_failure, asked_for) {
+                        self.refused(on_failure, &refused, &status, written).await;
+                    }
+                    return Err(status);
+                }
             }
         }
         Ok(next)
+    }
+
+    /// Lets the controller tell about an action that the API will not do.
+    async fn refused(
+        &self,
+        on_failure: &OnFailure,
+        refused: &Action,
+        status: &Status,
+        written: &mut BTreeMap<&'static Kind, u64>,
+    ) {
+        let passing = status.is_conflict() || status.is_not_found() || status.is_already_exists();
+        if passing || matches!(refused, Action::Expect(_)) {
+            return;
+        }
+        let mut actions = Actions::default();
+        (on_failure.then)(&on_failure.about, refused, status, rt::now(), &mut actions);
+        for action in actions.list {
+            match self.execute(action).await {
+                Ok(object) => note(written, object),
+                Err(error) => log::debug!("{}: telling of {status}: {error}", self.controller.name),
+            }
+        }
+    }
+
+    /// Checks a condition against the store, not the view.
+    async fn expect(&self, expect: Expect) -> Result<(), Status> {
+        let there = async |key: &Key, uid: &str| {
+            let found = self.client.get_optional(key.kind, &key.namespace, &key.name).await?;
+            Ok::<_, Status>(found.filter(|object| object.uid() == uid))
+        };
+        let (kind, name, holds) = match &expect {
+            Expect::Live { key, uid } => {
+                (key.kind, &key.name, there(key, uid).await?.is_some_and(|o| !o.deleting()))
+            }
+            Expect::Gone { key, uid } => (key.kind, &key.name, there(key, uid).await?.is_none()),
+            Expect::Empty { kind, namespace } => {
+                let options = ListOptions { limit: 1, ..ListOptions::default() };
+                let found = self.client.list(kind, namespace, options).await?;
+                (*kind, namespace, found.items.is_empty())
+            }
+        };
+        match holds {
+            true => Ok(()),
+            false => Err(Status::conflict(kind, name, "the view lags behind the store")),
+        }
     }
 
     /// Calls the controller; its panic is this key's failure, nobody else's.
@@ -329,6 +384,7 @@ impl Loop {
                 .put(Verb::Update, &api::kinds::NAMESPACE, "finalize", object)
                 .await
                 .map(written),
+            Action::Expect(expect) => self.expect(expect).await.map(|()| None),
             Action::Event { about, warning, reason, message } => {
                 self.tell(&about, warning, reason, &message).await;
                 Ok(None)
@@ -387,6 +443,14 @@ pub async fn send_event(client: &Client, tell: Tell, folder: &Mutex<Folder>) -> 
             }
             sent
         }
+    }
+}
+
+/// Remembers a write that the view must have seen before the key is reconciled again.
+fn note(written: &mut BTreeMap<&'static Kind, u64>, object: Option<Object>) {
+    if let Some(object) = object {
+        let revision = written.entry(object.kind()).or_default();
+        *revision = object.revision().max(*revision);
     }
 }
 
