@@ -1,1 +1,15 @@
-//! The cluster room.
+//! What makes processes one cluster: the layout on disk, certificates, tokens, bootstrap data.
+//!
+//! File names, formats and lifetimes are k3s's, so that a data directory can move between the two.
+
+pub mod bootstrap;
+pub mod kubeconfig;
+pub mod paths;
+pub mod pki;
+pub mod supervisor;
+pub mod token;
+mod x509;
+
+pub use paths::Paths;
+pub use pki::Pki;
+pub use x509::Certificate;

@@ -1,0 +1,144 @@
+//! Bootstrap data: the cluster's keys, encrypted with the server token, kept in the datastore.
+//!
+//! Format and key are k3s's (pkg/cluster/encrypt.go, storage.go): `/bootstrap/<12 hex of SHA-256(token)>`
+//! holds `<salt>:<base64(nonce || ciphertext)>`, AES-256-GCM under PBKDF2-HMAC-SHA1(token, salt, 4096).
+
+use std::collections::BTreeMap;
+
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use serde::{Deserialize, Serialize};
+use stdx::{Context, Error, Result};
+
+use crate::paths::Paths;
+use crate::token;
+
+const ROUNDS: std::num::NonZeroU32 = std::num::NonZeroU32::new(4096).unwrap();
+
+/// The files that make a server of this cluster, by k3s's names for them.
+const FILES: &[(&str, &str)] = &[
+    ("ClientCA", "tls/client-ca.crt"),
+    ("ClientCAKey", "tls/client-ca.key"),
+    ("ServerCA", "tls/server-ca.crt"),
+    ("ServerCAKey", "tls/server-ca.key"),
+    ("RequestHeaderCA", "tls/request-header-ca.crt"),
+    ("RequestHeaderCAKey", "tls/request-header-ca.key"),
+    ("ServiceKey", "tls/service.key"),
+    ("ServiceCurrentKey", "tls/service.current.key"),
+    ("PasswdFile", "cred/passwd"),
+];
+
+/// One file with the time it was last changed (RFC 3339).
+#[derive(Serialize, Deserialize)]
+struct File {
+    #[serde(rename = "Timestamp")]
+    timestamp: String,
+    /// Base64.
+    #[serde(rename = "Content")]
+    content: String,
+}
+
+/// Where the bootstrap data of a token lies in the datastore.
+pub fn storage_key(token: &str) -> String {
+    format!("/bootstrap/{}", &token::hash(token.as_bytes())[..12])
+}
+
+/// The cluster's files as one encrypted block.
+pub fn collect(paths: &Paths, token: &str, now: stdx::time::Wall) -> Result<Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for (name, path) in FILES {
+        if let Some(bytes) = rt::fs::read_optional(paths.server().join(path))? {
+            files.insert(
+                *name,
+                File { timestamp: api::time::format(now), content: wire::base64::encode(&bytes) },
+            );
+        }
+    }
+    let plain = serde_json::to_vec(&files).context(|| "encode the bootstrap data")?;
+    encrypt(token, &plain)
+}
+
+/// Writes the files that are missing on disk from a block of the datastore.
+///
+/// # Errors
+/// If the token does not open the block: it belongs to another cluster.
+pub fn restore(paths: &Paths, token: &str, block: &[u8]) -> Result<()> {
+    let plain = decrypt(token, block)?;
+    let files: BTreeMap<String, File> =
+        serde_json::from_slice(&plain).context(|| "decode the bootstrap data")?;
+    for (name, path) in FILES {
+        let path = paths.server().join(path);
+        let Some(file) = files.get(*name) else { continue };
+        if rt::fs::read_optional(&path)?.is_some() {
+            continue;
+        }
+        let bytes = wire::base64::decode(&file.content)
+            .context(|| format!("decode {name} in the bootstrap data"))?;
+        if let Some(dir) = path.parent() {
+            rt::fs::create_dir_all(dir, 0o700)?;
+        }
+        rt::fs::write_atomic(&path, &bytes, 0o600)?;
+    }
+    Ok(())
+}
+
+fn key(token: &str, salt: &str) -> Result<LessSafeKey> {
+    let mut key = [0; 32];
+    ring::pbkdf2::derive(
+        ring::pbkdf2::PBKDF2_HMAC_SHA1,
+        ROUNDS,
+        salt.as_bytes(),
+        token.as_bytes(),
+        &mut key,
+    );
+    let key =
+        UnboundKey::new(&AES_256_GCM, &key).map_err(|_| Error::new("make the bootstrap key"))?;
+    Ok(LessSafeKey::new(key))
+}
+
+fn encrypt(token: &str, plain: &[u8]) -> Result<Vec<u8>> {
+    let salt = token::random_hex(8);
+    let mut nonce = [0; NONCE_LEN];
+    rt::random(&mut nonce);
+    let mut sealed = plain.to_vec();
+    key(token, &salt)?
+        .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut sealed)
+        .map_err(|_| Error::new("encrypt the bootstrap data"))?;
+    let sealed = [&nonce[..], &sealed].concat();
+    Ok(format!("{salt}:{}", wire::base64::encode(&sealed)).into_bytes())
+}
+
+fn decrypt(token: &str, block: &[u8]) -> Result<Vec<u8>> {
+    let malformed = || "read the bootstrap data: it is malformed";
+    let text = std::str::from_utf8(block).context(malformed)?;
+    let (salt, sealed) = text.split_once(':').context(malformed)?;
+    let sealed = wire::base64::decode(sealed).context(malformed)?;
+    let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN).context(malformed)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Error::new(malformed()))?;
+    let mut plain = sealed.to_vec();
+    let n = key(token, salt)?
+        .open_in_place(nonce, Aad::empty(), &mut plain)
+        .map_err(|_| {
+            Error::new(
+                "decrypt the bootstrap data: the datastore belongs to a cluster with another token",
+            )
+        })?
+        .len();
+    plain.truncate(n);
+    Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opens_with_its_token_only() {
+        let block = encrypt("secret", b"plain").unwrap();
+        assert_eq!(decrypt("secret", &block).unwrap(), b"plain");
+        assert!(decrypt("other", &block).unwrap_err().to_string().contains("another token"));
+        for bad in [&b""[..], b"abc", b"salt:", b"salt:AAAA", b"\xff:x"] {
+            assert!(decrypt("secret", bad).is_err());
+        }
+        assert_eq!(storage_key("secret"), "/bootstrap/2bb80d537b1d");
+    }
+}

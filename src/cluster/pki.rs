@@ -1,0 +1,440 @@
+//! Every certificate and key that k3s names: made where absent, kept where sound, renewed where due.
+
+use std::net::IpAddr;
+
+use stdx::time::Wall;
+use stdx::{Context, Result};
+
+use crate::kubeconfig;
+use crate::paths::Paths;
+use crate::x509::{self, Certificate, Leaf, Parsed};
+
+/// k3s: CAs live ten years, leaves one, renewed at start when less than 120 days are left.
+const CA_DAYS: i64 = 3650;
+const LEAF_DAYS: i64 = 365;
+const RENEW_BELOW_DAYS: i64 = 120;
+
+/// What certificates depend on.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub node_name: String,
+    pub node_addresses: Vec<IpAddr>,
+    /// The first address of each service network, and other names of the API server (`--tls-san`).
+    pub san_addresses: Vec<IpAddr>,
+    pub san_names: Vec<String>,
+    pub cluster_domain: String,
+    pub https_port: u16,
+}
+
+/// What the process keeps at hand; the rest stays in files.
+#[derive(Debug, Clone)]
+pub struct Pki {
+    pub client_ca: Certificate,
+    pub server_ca: Certificate,
+    pub request_header_ca: Certificate,
+    pub admin: Certificate,
+    /// For calls to kubelets.
+    pub kube_apiserver_client: Certificate,
+    pub serving_kube_apiserver: Certificate,
+    pub serving_kubelet: Certificate,
+    pub auth_proxy: Certificate,
+    /// Keys that sign service account tokens, the current one first, PEM.
+    pub service_account_keys: Vec<String>,
+}
+
+/// One client certificate of the table.
+struct ClientCertificate {
+    file: &'static str,
+    common_name: &'static str,
+    organization: &'static str,
+    /// The kubeconfig in `server/cred/` that names it, or "".
+    kubeconfig: &'static str,
+}
+
+/// Signed by the client CA, as k3s names them.
+const CLIENTS: &[ClientCertificate] = &[
+    ClientCertificate {
+        file: "client-admin",
+        common_name: "system:admin",
+        organization: "system:masters",
+        kubeconfig: "admin",
+    },
+    ClientCertificate {
+        file: "client-supervisor",
+        common_name: "system:k3s-supervisor",
+        organization: "system:masters",
+        kubeconfig: "supervisor",
+    },
+    ClientCertificate {
+        file: "client-controller",
+        common_name: "system:kube-controller-manager",
+        organization: "",
+        kubeconfig: "controller",
+    },
+    ClientCertificate {
+        file: "client-scheduler",
+        common_name: "system:kube-scheduler",
+        organization: "",
+        kubeconfig: "scheduler",
+    },
+    ClientCertificate {
+        file: "client-kube-apiserver",
+        common_name: "system:apiserver",
+        organization: "system:masters",
+        kubeconfig: "api-server",
+    },
+    ClientCertificate {
+        file: "client-kube-proxy",
+        common_name: "system:kube-proxy",
+        organization: "",
+        kubeconfig: "",
+    },
+    ClientCertificate {
+        file: "client-k3s-controller",
+        common_name: "system:k3s-controller",
+        organization: "",
+        kubeconfig: "",
+    },
+    ClientCertificate {
+        file: "client-k3s-cloud-controller",
+        common_name: "k3s-cloud-controller-manager",
+        organization: "",
+        kubeconfig: "cloud-controller",
+    },
+];
+
+impl Pki {
+    /// Loads what is there and makes what is missing, expired soon, of another CA, or lacks a name.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written, or a CA certificate that is there cannot be used.
+    pub fn ensure(paths: &Paths, settings: &Settings, now: Wall) -> Result<Pki> {
+        for dir in [paths.tls("temporary-certs"), paths.server().join("cred"), paths.agent()] {
+            rt::fs::create_dir_all(dir, 0o700)?;
+        }
+        let stamp = now.secs();
+        let client_ca = ensure_ca(paths, "client-ca", &format!("k3s-client-ca@{stamp}"), now)?;
+        let server_ca = ensure_ca(paths, "server-ca", &format!("k3s-server-ca@{stamp}"), now)?;
+        let request_header_ca =
+            ensure_ca(paths, "request-header-ca", &format!("k3s-request-header-ca@{stamp}"), now)?;
+        for (name, ca) in [("client-ca", &client_ca), ("server-ca", &server_ca)] {
+            keep(
+                &paths.tls(&format!("{name}.nochain.crt")),
+                first_certificate(&ca.chain_pem),
+                0o600,
+            )?;
+        }
+        let mut issuer = Ensure { paths, now };
+        issuer.clients(&client_ca, settings)?;
+        let admin = read_pair(&paths.tls("client-admin"))?
+            .context(|| "read the admin certificate just made")?;
+        let apiserver = read_pair(&paths.tls("client-kube-apiserver"))?
+            .context(|| "read the API server's client certificate just made")?;
+        let auth_proxy = issuer.leaf(
+            "tls/client-auth-proxy",
+            &request_header_ca,
+            &Leaf { common_name: "system:auth-proxy", client: true, ..Leaf::default() },
+            "",
+        )?;
+        let serving_kube_apiserver = issuer.serving_apiserver(&server_ca, settings)?;
+        let serving_kubelet = issuer.agent(&client_ca, &server_ca, settings)?;
+        let service_account_keys = ensure_service_keys(paths)?;
+        Ok(Pki {
+            client_ca,
+            server_ca,
+            request_header_ca,
+            admin,
+            kube_apiserver_client: apiserver,
+            serving_kube_apiserver,
+            serving_kubelet,
+            auth_proxy,
+            service_account_keys,
+        })
+    }
+}
+
+struct Ensure<'a> {
+    paths: &'a Paths,
+    now: Wall,
+}
+
+impl Ensure<'_> {
+    /// A leaf at `<data-dir>/server/<name>.{crt,key}` (or `agent/...`), reused while sound.
+    /// With `key_pem` the leaf has that key.
+    fn leaf(
+        &mut self,
+        name: &str,
+        ca: &Certificate,
+        leaf: &Leaf<'_>,
+        key_pem: &str,
+    ) -> Result<Certificate> {
+        let path = match name.strip_prefix("agent/") {
+            Some(name) => self.paths.agent().join(name),
+            None => self.paths.server().join(name),
+        };
+        if let Some(pair) = read_pair(&path)?
+            && sound(&pair, ca, leaf, key_pem, self.now)
+        {
+            return Ok(pair);
+        }
+        let pair = x509::issue(ca, leaf, key_pem, self.now, LEAF_DAYS)
+            .context(|| format!("make {name}"))?;
+        rt::fs::write_atomic(path.with_extension("key"), pair.key_pem.as_bytes(), 0o600)?;
+        rt::fs::write_atomic(path.with_extension("crt"), pair.chain_pem.as_bytes(), 0o600)?;
+        Ok(pair)
+    }
+
+    fn clients(&mut self, ca: &Certificate, settings: &Settings) -> Result<()> {
+        let url = format!("https://127.0.0.1:{}", settings.https_port);
+        for client in CLIENTS {
+            let leaf = Leaf {
+                common_name: client.common_name,
+                organization: client.organization,
+                client: true,
+                ..Leaf::default()
+            };
+            self.leaf(&format!("tls/{}", client.file), ca, &leaf, "")?;
+            if !client.kubeconfig.is_empty() {
+                let tls = |name: &str| self.paths.tls(name).display().to_string();
+                let (crt, key) =
+                    (tls(&format!("{}.crt", client.file)), tls(&format!("{}.key", client.file)));
+                let text = kubeconfig::component(&url, &tls("server-ca.crt"), &crt, &key);
+                keep(&self.paths.cred(&format!("{}.kubeconfig", client.kubeconfig)), &text, 0o600)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn serving_apiserver(&mut self, ca: &Certificate, settings: &Settings) -> Result<Certificate> {
+        let domain = &settings.cluster_domain;
+        let mut names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+            .map(String::from)
+            .to_vec();
+        names.extend([
+            format!("kubernetes.default.svc.{domain}"),
+            "localhost".into(),
+            settings.node_name.clone(),
+        ]);
+        names.extend(settings.san_names.iter().cloned());
+        let mut addresses =
+            vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
+        addresses.extend(settings.node_addresses.iter().chain(&settings.san_addresses));
+        addresses.sort();
+        addresses.dedup();
+        names.sort();
+        names.dedup();
+        let leaf = Leaf {
+            common_name: "kube-apiserver",
+            dns_names: &names,
+            addresses: &addresses,
+            server: true,
+            ..Leaf::default()
+        };
+        self.leaf("tls/serving-kube-apiserver", ca, &leaf, "")
+    }
+
+    /// This node's own certificates, under `agent/`. k3s gives all kubelets of a server one shared key each.
+    fn agent(
+        &mut self,
+        client_ca: &Certificate,
+        server_ca: &Certificate,
+        settings: &Settings,
+    ) -> Result<Certificate> {
+        for (name, ca) in [("client-ca.crt", client_ca), ("server-ca.crt", server_ca)] {
+            keep(&self.paths.agent().join(name), &ca.chain_pem, 0o600)?;
+        }
+        let client_key = ensure_key(&self.paths.tls("client-kubelet.key"))?;
+        let serving_key = ensure_key(&self.paths.tls("serving-kubelet.key"))?;
+        let name = format!("system:node:{}", settings.node_name);
+        let kubelet = Leaf {
+            common_name: &name,
+            organization: "system:nodes",
+            client: true,
+            ..Leaf::default()
+        };
+        self.leaf("agent/client-kubelet", client_ca, &kubelet, &client_key)?;
+        for (file, common_name) in [
+            ("client-kube-proxy", "system:kube-proxy"),
+            ("client-k3s-controller", "system:k3s-controller"),
+        ] {
+            self.leaf(
+                &format!("agent/{file}"),
+                client_ca,
+                &Leaf { common_name, client: true, ..Leaf::default() },
+                "",
+            )?;
+        }
+        let names = [settings.node_name.clone(), "localhost".to_owned()];
+        let mut addresses = vec![IpAddr::from([127, 0, 0, 1])];
+        addresses.extend(&settings.node_addresses);
+        let serving = Leaf {
+            common_name: &settings.node_name,
+            dns_names: &names,
+            addresses: &addresses,
+            server: true,
+            ..Leaf::default()
+        };
+        self.leaf("agent/serving-kubelet", server_ca, &serving, &serving_key)
+    }
+}
+
+/// True if a pair on disk may stay: of this CA and key, not near its end, with every name it needs.
+fn sound(pair: &Certificate, ca: &Certificate, leaf: &Leaf<'_>, key_pem: &str, now: Wall) -> bool {
+    let (Ok(parsed), Ok(ca)) = (Parsed::from_pem(&pair.chain_pem), Parsed::from_pem(&ca.chain_pem))
+    else {
+        return false;
+    };
+    let days_left = (parsed.not_after.secs() - now.secs()) / 86_400;
+    days_left >= RENEW_BELOW_DAYS
+        && parsed.issued_by(&ca)
+        && parsed.has_key(&pair.key_pem)
+        && (key_pem.is_empty() || parsed.has_key(key_pem))
+        && leaf.dns_names.iter().all(|name| parsed.dns_names.contains(name))
+        && leaf.addresses.iter().all(|address| parsed.addresses.contains(address))
+}
+
+fn ensure_ca(paths: &Paths, name: &str, common_name: &str, now: Wall) -> Result<Certificate> {
+    let path = paths.tls(name);
+    if let Some(pair) = read_pair(&path)? {
+        let what = || format!("use the CA {}", path.display());
+        Parsed::from_pem(&pair.chain_pem).context(what)?;
+        x509::check_key(&pair.key_pem).context(what)?;
+        return Ok(pair);
+    }
+    let pair = x509::new_ca(common_name, now, CA_DAYS)?;
+    rt::fs::write_atomic(path.with_extension("key"), pair.key_pem.as_bytes(), 0o600)?;
+    rt::fs::write_atomic(path.with_extension("crt"), pair.chain_pem.as_bytes(), 0o644)?;
+    Ok(pair)
+}
+
+fn ensure_key(path: &std::path::Path) -> Result<String> {
+    if let Some(bytes) = rt::fs::read_optional(path)? {
+        let pem = String::from_utf8(bytes).context(|| format!("read {}", path.display()))?;
+        x509::check_key(&pem).context(|| format!("use {}", path.display()))?;
+        return Ok(pem);
+    }
+    let pem = x509::new_key()?;
+    rt::fs::write_atomic(path, pem.as_bytes(), 0o600)?;
+    Ok(pem)
+}
+
+/// `service.key` holds every key that verifies, the signing one first; `service.current.key` the one that signs.
+fn ensure_service_keys(paths: &Paths) -> Result<Vec<String>> {
+    let current = match rt::fs::read_optional(paths.tls("service.current.key"))? {
+        Some(bytes) => String::from_utf8(bytes).context(|| "read service.current.key")?,
+        None => match rt::fs::read_optional(paths.tls("service.key"))? {
+            Some(bytes) => {
+                first_block(&String::from_utf8(bytes).context(|| "read service.key")?).to_owned()
+            }
+            None => x509::new_key()?,
+        },
+    };
+    keep(&paths.tls("service.current.key"), &current, 0o600)?;
+    let all = match rt::fs::read_optional(paths.tls("service.key"))? {
+        Some(bytes) => String::from_utf8(bytes).context(|| "read service.key")?,
+        None => {
+            keep(&paths.tls("service.key"), &current, 0o600)?;
+            current.clone()
+        }
+    };
+    let mut keys = vec![current.trim().to_owned()];
+    for block in blocks(&all) {
+        if !keys.iter().any(|key| key == block) {
+            keys.push(block.to_owned());
+        }
+    }
+    Ok(keys)
+}
+
+/// The PEM blocks of a file, each without surrounding space.
+fn blocks(pem: &str) -> impl Iterator<Item = &str> {
+    let starts: Vec<usize> = pem.match_indices("-----BEGIN ").map(|(idx, _)| idx).collect();
+    let ends: Vec<usize> = starts.iter().skip(1).copied().chain([pem.len()]).collect();
+    starts.into_iter().zip(ends).map(|(from, to)| pem[from..to].trim())
+}
+
+fn first_block(pem: &str) -> &str {
+    blocks(pem).next().unwrap_or("")
+}
+
+fn first_certificate(pem: &str) -> &str {
+    match pem.match_indices("-----BEGIN ").nth(1) {
+        Some((idx, _)) => &pem[..idx],
+        None => pem,
+    }
+}
+
+/// `<path>.crt` and `<path>.key`, if both are there.
+fn read_pair(path: &std::path::Path) -> Result<Option<Certificate>> {
+    let text = |extension: &str| -> Result<Option<String>> {
+        let path = path.with_extension(extension);
+        match rt::fs::read_optional(&path)? {
+            Some(bytes) => {
+                String::from_utf8(bytes).map(Some).context(|| format!("read {}", path.display()))
+            }
+            None => Ok(None),
+        }
+    };
+    Ok(match (text("crt")?, text("key")?) {
+        (Some(chain_pem), Some(key_pem)) => Some(Certificate { chain_pem, key_pem }),
+        _ => None,
+    })
+}
+
+/// Writes a file only if its content differs: kind to flash.
+pub(crate) fn keep(path: &std::path::Path, text: &str, mode: u32) -> Result<()> {
+    match rt::fs::read_optional(path)? {
+        Some(bytes) if bytes == text.as_bytes() => Ok(()),
+        _ => rt::fs::write_atomic(path, text.as_bytes(), mode),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            node_name: "n1".into(),
+            node_addresses: vec!["192.0.2.1".parse().unwrap()],
+            san_addresses: vec!["10.43.0.1".parse().unwrap()],
+            san_names: Vec::new(),
+            cluster_domain: "cluster.local".into(),
+            https_port: 6443,
+        }
+    }
+
+    #[test]
+    fn kept_while_sound_and_renewed_when_due() {
+        let dir = std::env::temp_dir().join(format!("cluster-pki-{}", std::process::id()));
+        let paths = Paths::new(&dir);
+        let now = Wall::from_secs(1_800_000_000);
+        let first = Pki::ensure(&paths, &settings(), now).unwrap();
+        let second = Pki::ensure(&paths, &settings(), now).unwrap();
+        assert_eq!(first.serving_kube_apiserver.chain_pem, second.serving_kube_apiserver.chain_pem);
+        assert_eq!(first.service_account_keys, second.service_account_keys);
+        let mut wider = settings();
+        wider.san_names.push("gw.example".into());
+        let third = Pki::ensure(&paths, &wider, now).unwrap();
+        assert_ne!(
+            third.serving_kube_apiserver.chain_pem, first.serving_kube_apiserver.chain_pem,
+            "a new name needs a new certificate"
+        );
+        assert_eq!(third.server_ca.chain_pem, first.server_ca.chain_pem);
+        let later =
+            Pki::ensure(&paths, &wider, Wall::from_secs(1_800_000_000 + 250 * 86_400)).unwrap();
+        assert_ne!(later.admin.chain_pem, first.admin.chain_pem, "renewed with 115 days left");
+        rt::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_board_in_1970_issues_what_is_valid_when_its_clock_is_set() {
+        let ca = x509::new_ca("x", Wall(0), CA_DAYS).unwrap();
+        let leaf =
+            x509::issue(&ca, &Leaf { common_name: "a", ..Leaf::default() }, "", Wall(0), LEAF_DAYS)
+                .unwrap();
+        assert!(
+            Parsed::from_pem(&leaf.chain_pem).unwrap().not_after > Wall::from_secs(1_767_225_600)
+        );
+    }
+}

@@ -1,0 +1,98 @@
+//! Cluster tokens: `K10<sha256 of the CA bundle>::<user>:<password>`, or the short form, the password alone.
+
+use stdx::{Error, Result};
+
+const PREFIX: &str = "K10";
+
+/// A parsed token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Lower-case hex SHA-256 of the CA bundle, "" in the short form.
+    pub ca_hash: String,
+    /// "server", "node", or "" in the short form.
+    pub user: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Token({})", self.user)
+    }
+}
+
+impl Token {
+    /// # Errors
+    /// If a `K10` token has a hash of the wrong length or no credentials.
+    pub fn parse(text: &str) -> Result<Token> {
+        let text = text.trim();
+        let Some(rest) = text.strip_prefix(PREFIX) else {
+            return match text.split_once(':') {
+                Some((user, password)) if !user.is_empty() && !password.is_empty() => Ok(Token {
+                    ca_hash: String::new(),
+                    user: user.into(),
+                    password: password.into(),
+                }),
+                Some(_) => Err(Error::new("parse token: neither user nor password may be empty")),
+                None if text.is_empty() => Err(Error::new("parse token: it is empty")),
+                None => {
+                    Ok(Token { ca_hash: String::new(), user: String::new(), password: text.into() })
+                }
+            };
+        };
+        let (hash, credentials) = rest
+            .split_once("::")
+            .ok_or_else(|| Error::new("parse token: no \"::\" after the CA hash"))?;
+        if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Error::new("parse token: the CA hash is not 64 hex digits"));
+        }
+        match credentials.split_once(':') {
+            Some((user, password)) if !password.is_empty() => Ok(Token {
+                ca_hash: hash.to_ascii_lowercase(),
+                user: user.into(),
+                password: password.into(),
+            }),
+            _ => Err(Error::new("parse token: no user and password after the CA hash")),
+        }
+    }
+
+    /// The full form for a CA bundle.
+    pub fn format(ca_pem: &str, user: &str, password: &str) -> String {
+        format!("{PREFIX}{}::{user}:{password}", hash(ca_pem.as_bytes()))
+    }
+}
+
+/// Lower-case hex SHA-256.
+pub fn hash(bytes: &[u8]) -> String {
+    hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `n_bytes` random bytes in hex, as k3s makes passwords.
+pub fn random_hex(n_bytes: usize) -> String {
+    let mut bytes = vec![0; n_bytes];
+    rt::random(&mut bytes);
+    hex(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        let full = Token::format("ca", "server", "secret");
+        let token = Token::parse(&full).unwrap();
+        assert_eq!(
+            (token.user.as_str(), token.password.as_str(), token.ca_hash.len()),
+            ("server", "secret", 64)
+        );
+        assert_eq!(Token::parse("secret\n").unwrap().password, "secret");
+        assert_eq!(Token::parse("server:secret").unwrap().user, "server");
+        for bad in ["", "K10abc::server:x", &full[..70], "K10", ":x", "server:"] {
+            assert!(Token::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
