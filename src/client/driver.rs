@@ -159,7 +159,7 @@ impl Loop {
         match watch.wakes {
             Wakes::Itself => self.add(Key::of(object)),
             Wakes::Controller(kind) => {
-                if let Some(key) = object.controller().and_then(|owner| owner_key(owner, kind)) {
+                if let Some(key) = object.controller().and_then(|owner| owner_key(&owner, kind)) {
                     self.add(key);
                 }
             }

@@ -200,7 +200,7 @@ impl Shared {
 
 impl KindView {
     fn reindex(&mut self, key: &(String, String), old: Option<&Object>, new: Option<&Object>) {
-        for owner in old.iter().flat_map(|o| o.meta().owners.iter()) {
+        for owner in old.iter().flat_map(|o| o.owners()) {
             if let Some(keys) = self.owned.get_mut(&*owner.uid) {
                 keys.remove(key);
                 if keys.is_empty() {
@@ -208,7 +208,7 @@ impl KindView {
                 }
             }
         }
-        for owner in new.iter().flat_map(|o| o.meta().owners.iter()) {
+        for owner in new.iter().flat_map(|o| o.owners()) {
             self.owned.entry(owner.uid.to_string()).or_default().insert(key.clone());
         }
     }
