@@ -1,0 +1,573 @@
+//! Message bodies: pulled chunk by chunk, with a bounded buffer between producer and consumer.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use rt::future::poll_fn;
+use stdx::{Error, Result};
+use wire::headers::Headers;
+
+/// A piece of a body; cheap to pass on, and one encoded watch event may be shared by all watchers.
+#[derive(Clone)]
+pub struct Chunk {
+    data: Data,
+    start: usize,
+}
+
+#[derive(Clone)]
+enum Data {
+    Owned(Vec<u8>),
+    Shared(Arc<[u8]>),
+    Static(&'static [u8]),
+}
+
+impl Chunk {
+    /// Drops the first `n` bytes from view.
+    pub fn advance(&mut self, n: usize) {
+        self.start += n.min(self.len());
+    }
+
+    /// The bytes as a vector, without a copy where they are one already.
+    pub fn into_vec(self) -> Vec<u8> {
+        match self.data {
+            Data::Owned(bytes) if self.start == 0 => bytes,
+            _ => self.to_vec(),
+        }
+    }
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        let all: &[u8] = match &self.data {
+            Data::Owned(bytes) => bytes,
+            Data::Shared(bytes) => bytes,
+            Data::Static(bytes) => bytes,
+        };
+        // `advance` keeps `start` within the length.
+        all.get(self.start..).unwrap_or(&[])
+    }
+}
+
+impl From<Vec<u8>> for Chunk {
+    fn from(bytes: Vec<u8>) -> Chunk {
+        Chunk { data: Data::Owned(bytes), start: 0 }
+    }
+}
+impl From<String> for Chunk {
+    fn from(text: String) -> Chunk {
+        Chunk::from(text.into_bytes())
+    }
+}
+impl From<Arc<[u8]>> for Chunk {
+    fn from(bytes: Arc<[u8]>) -> Chunk {
+        Chunk { data: Data::Shared(bytes), start: 0 }
+    }
+}
+impl From<&'static [u8]> for Chunk {
+    fn from(bytes: &'static [u8]) -> Chunk {
+        Chunk { data: Data::Static(bytes), start: 0 }
+    }
+}
+impl From<&'static str> for Chunk {
+    fn from(text: &'static str) -> Chunk {
+        Chunk::from(text.as_bytes())
+    }
+}
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chunk({} bytes)", self.len())
+    }
+}
+
+/// Where a body's chunks come from.
+pub trait Source: Send {
+    /// The next chunk, `None` at the end. Must not be polled again after the end or an error.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk>>>;
+
+    /// Trailing fields, known after the end.
+    fn trailers(&mut self) -> Option<Headers> {
+        None
+    }
+}
+
+/// A request's or response's body. Dropping it tells the producer that nobody reads on.
+#[derive(Default)]
+pub struct Body {
+    kind: Kind,
+    length: Option<u64>,
+}
+
+#[derive(Default)]
+enum Kind {
+    #[default]
+    Empty,
+    Whole(Chunk),
+    Source(Box<dyn Source>),
+    /// Ended, with the trailers that came.
+    Ended(Option<Headers>),
+}
+
+impl Body {
+    pub fn empty() -> Body {
+        Body { kind: Kind::Empty, length: Some(0) }
+    }
+
+    /// A body known as a whole.
+    pub fn whole(bytes: impl Into<Chunk>) -> Body {
+        let chunk = bytes.into();
+        let length = u64::try_from(chunk.len()).ok();
+        Body { kind: Kind::Whole(chunk), length }
+    }
+
+    /// A body from a source; `length` if it is known before.
+    pub fn from_source(source: impl Source + 'static, length: Option<u64>) -> Body {
+        Body { kind: Kind::Source(Box::new(source)), length }
+    }
+
+    /// A body that a `Sender` feeds. The sender waits while `buffered_max_bytes` or more are not yet read.
+    pub fn channel(buffered_max_bytes: usize) -> (Sender, Body) {
+        let pipe = Arc::new(Mutex::new(Pipe { buffered_max_bytes, ..Pipe::default() }));
+        let body = Body::from_source(PipeSource(Arc::clone(&pipe)), None);
+        (Sender(pipe), body)
+    }
+
+    /// A body from a stream of chunks.
+    pub fn stream(
+        stream: impl rt::stream::Stream<Item = Result<Chunk>> + Send + Unpin + 'static,
+    ) -> Body {
+        Body::from_source(StreamSource(stream), None)
+    }
+
+    /// The whole length, if it was announced.
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    pub(crate) fn with_length(mut self, length: Option<u64>) -> Body {
+        self.length = length;
+        self
+    }
+
+    /// Whether nothing is left, as far as is known without waiting.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.kind, Kind::Empty | Kind::Ended(_))
+    }
+
+    /// The next chunk, never an empty one; `None` at the end.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk>>> {
+        match std::mem::take(&mut self.kind) {
+            Kind::Empty => {
+                self.kind = Kind::Ended(None);
+                Poll::Ready(None)
+            }
+            Kind::Ended(trailers) => {
+                self.kind = Kind::Ended(trailers);
+                Poll::Ready(None)
+            }
+            Kind::Whole(chunk) => {
+                self.kind = Kind::Ended(None);
+                Poll::Ready((!chunk.is_empty()).then_some(Ok(chunk)))
+            }
+            Kind::Source(mut source) => loop {
+                match source.poll_chunk(cx) {
+                    Poll::Ready(Some(Ok(chunk))) if chunk.is_empty() => continue,
+                    Poll::Ready(Some(Ok(chunk))) => {
+                        self.kind = Kind::Source(source);
+                        return Poll::Ready(Some(Ok(chunk)));
+                    }
+                    Poll::Ready(end) => {
+                        self.kind = Kind::Ended(source.trailers());
+                        return Poll::Ready(end);
+                    }
+                    Poll::Pending => {
+                        self.kind = Kind::Source(source);
+                        return Poll::Pending;
+                    }
+                }
+            },
+        }
+    }
+
+    /// The next chunk; `None` at the end.
+    pub async fn next(&mut self) -> Option<Result<Chunk>> {
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// The trailing fields, once the end was reached.
+    pub fn trailers(&mut self) -> Option<Headers> {
+        match &mut self.kind {
+            Kind::Ended(trailers) => trailers.take(),
+            _ => None,
+        }
+    }
+
+    /// Everything that is left, or an error when it is more than `max_bytes`.
+    pub async fn read_all(&mut self, max_bytes: usize) -> Result<Vec<u8>> {
+        if self.length.is_some_and(|length| length > max_bytes as u64) {
+            return Err(TooLarge { max_bytes }.into());
+        }
+        let mut all = Vec::new();
+        while let Some(chunk) = self.next().await {
+            let chunk = chunk?;
+            if all.len() + chunk.len() > max_bytes {
+                return Err(TooLarge { max_bytes }.into());
+            }
+            if all.is_empty() {
+                all = chunk.into_vec();
+            } else {
+                all.extend_from_slice(&chunk);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The body as a byte stream.
+    pub fn reader(self) -> Reader {
+        Reader { body: self, chunk: None }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.kind {
+            Kind::Empty => "empty",
+            Kind::Whole(_) => "whole",
+            Kind::Source(_) => "stream",
+            Kind::Ended(_) => "ended",
+        };
+        write!(f, "Body({kind}, length {:?})", self.length)
+    }
+}
+
+impl<T: Into<Chunk>> From<T> for Body {
+    fn from(bytes: T) -> Body {
+        Body::whole(bytes)
+    }
+}
+
+/// The error of a body above its bound; the HTTP answer is 413. Found with `is_too_large`.
+#[derive(Debug)]
+pub struct TooLarge {
+    pub max_bytes: usize,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the body is larger than {} bytes", self.max_bytes)
+    }
+}
+impl std::error::Error for TooLarge {}
+
+impl From<TooLarge> for Error {
+    fn from(error: TooLarge) -> Error {
+        Error::wrap("read body", error)
+    }
+}
+
+/// Whether an error of `Body` says that the body is above its bound.
+pub fn is_too_large(error: &Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if error.is::<TooLarge>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// The producing end of `Body::channel`.
+///
+/// Dropping it ends the body well; `fail`, or a panic while it is held, breaks it off, so that the
+/// peer sees a truncated message.
+pub struct Sender(Arc<Mutex<Pipe>>);
+
+#[derive(Default)]
+struct Pipe {
+    chunks: VecDeque<Chunk>,
+    buffered_bytes: usize,
+    buffered_max_bytes: usize,
+    /// Set once the producer is done: well, or with an error.
+    end: Option<Result<Option<Headers>>>,
+    reader_gone: bool,
+    reader: Option<Waker>,
+    sender: Option<Waker>,
+}
+
+/// The consumer of a channel body is gone: the client hung up or the connection broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the reader of the body is gone")
+    }
+}
+impl std::error::Error for Closed {}
+
+/// Why `try_send` did not take a chunk.
+#[derive(Debug)]
+pub enum TrySend {
+    Full(Chunk),
+    Closed,
+}
+
+fn lock(pipe: &Mutex<Pipe>) -> MutexGuard<'_, Pipe> {
+    // The pipe is consistent between its statements, so a panic elsewhere does not spoil it.
+    pipe.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sender {
+    /// Passes on one chunk as soon as fewer than the bound are buffered.
+    pub async fn send(&mut self, chunk: impl Into<Chunk>) -> Result<(), Closed> {
+        self.ready().await?;
+        self.push(chunk.into());
+        Ok(())
+    }
+
+    /// Waits until a chunk may be sent.
+    pub async fn ready(&mut self) -> Result<(), Closed> {
+        poll_fn(|cx| self.poll_ready(cx)).await
+    }
+
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        let mut pipe = lock(&self.0);
+        if pipe.reader_gone {
+            return Poll::Ready(Err(Closed));
+        }
+        if pipe.buffered_bytes < pipe.buffered_max_bytes || pipe.chunks.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        pipe.sender = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    pub fn try_send(&mut self, chunk: impl Into<Chunk>) -> Result<(), TrySend> {
+        let chunk = chunk.into();
+        {
+            let pipe = lock(&self.0);
+            if pipe.reader_gone {
+                return Err(TrySend::Closed);
+            }
+            if pipe.buffered_bytes >= pipe.buffered_max_bytes && !pipe.chunks.is_empty() {
+                return Err(TrySend::Full(chunk));
+            }
+        }
+        self.push(chunk);
+        Ok(())
+    }
+
+    /// Resolves when the consumer is gone. Await it beside the events that a watch waits for.
+    pub async fn closed(&self) {
+        poll_fn(|cx| self.poll_closed(cx)).await;
+    }
+
+    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut pipe = lock(&self.0);
+        if pipe.reader_gone {
+            return Poll::Ready(());
+        }
+        pipe.sender = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    pub fn is_closed(&self) -> bool {
+        lock(&self.0).reader_gone
+    }
+
+    /// Ends the body with trailers.
+    pub fn finish(self, trailers: Headers) {
+        self.end(Ok(Some(trailers)));
+    }
+
+    /// Breaks the body off; the peer sees a truncated message.
+    pub fn fail(self, error: Error) {
+        self.end(Err(error));
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        if chunk.is_empty() {
+            return;
+        }
+        let waker = {
+            let mut pipe = lock(&self.0);
+            pipe.buffered_bytes += chunk.len();
+            pipe.chunks.push_back(chunk);
+            pipe.reader.take()
+        };
+        wake(waker);
+    }
+
+    fn end(&self, end: Result<Option<Headers>>) {
+        let waker = {
+            let mut pipe = lock(&self.0);
+            pipe.end.get_or_insert(end);
+            pipe.reader.take()
+        };
+        wake(waker);
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.end(match std::thread::panicking() {
+            true => Err(Error::new("the producer of the body panicked")),
+            false => Ok(None),
+        });
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("body::Sender")
+    }
+}
+
+struct PipeSource(Arc<Mutex<Pipe>>);
+
+impl Source for PipeSource {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk>>> {
+        let mut pipe = lock(&self.0);
+        if let Some(chunk) = pipe.chunks.pop_front() {
+            pipe.buffered_bytes -= chunk.len();
+            if pipe.chunks.is_empty() {
+                pipe.chunks.shrink_to_fit();
+            }
+            let waker = pipe.sender.take();
+            drop(pipe);
+            wake(waker);
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+        match &mut pipe.end {
+            Some(Ok(_)) => Poll::Ready(None),
+            Some(error) => {
+                // The end stays set, as a well-formed one, so that nothing is reported twice.
+                match std::mem::replace(error, Ok(None)) {
+                    Err(error) => Poll::Ready(Some(Err(error))),
+                    Ok(_) => Poll::Ready(None),
+                }
+            }
+            None => {
+                pipe.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn trailers(&mut self) -> Option<Headers> {
+        match &mut lock(&self.0).end {
+            Some(Ok(trailers)) => trailers.take(),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for PipeSource {
+    fn drop(&mut self) {
+        let (waker, chunks) = {
+            let mut pipe = lock(&self.0);
+            pipe.reader_gone = true;
+            pipe.buffered_bytes = 0;
+            (pipe.sender.take(), std::mem::take(&mut pipe.chunks))
+        };
+        drop(chunks);
+        wake(waker);
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+struct StreamSource<S>(S);
+
+impl<S: rt::stream::Stream<Item = Result<Chunk>> + Send + Unpin> Source for StreamSource<S> {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk>>> {
+        std::pin::Pin::new(&mut self.0).poll_next(cx)
+    }
+}
+
+/// A body as `AsyncRead`.
+#[derive(Debug)]
+pub struct Reader {
+    body: Body,
+    chunk: Option<Chunk>,
+}
+
+impl rt::io::AsyncRead for Reader {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let this = &mut *self;
+        loop {
+            if let Some(chunk) = this.chunk.as_mut().filter(|chunk| !chunk.is_empty()) {
+                let n = chunk.len().min(buf.len());
+                buf[..n].copy_from_slice(&chunk[..n]);
+                chunk.advance(n);
+                return Poll::Ready(Ok(n));
+            }
+            this.chunk = None;
+            match this.body.poll_chunk(cx) {
+                Poll::Ready(Some(Ok(chunk))) => this.chunk = Some(chunk),
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Err(std::io::Error::other(error)));
+                }
+                Poll::Ready(None) => return Poll::Ready(Ok(0)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rt::future::{poll_once, zip};
+
+    #[test]
+    fn a_slow_reader_stops_the_sender_and_a_gone_one_is_told() {
+        rt::block_on(async {
+            let (mut sender, mut body) = Body::channel(4);
+            sender.send("abcdef").await.unwrap();
+            assert!(matches!(sender.try_send("x"), Err(TrySend::Full(_))));
+            let (sent, chunk) = zip(sender.send("gh"), body.next()).await;
+            sent.unwrap();
+            assert_eq!(&*chunk.unwrap().unwrap(), b"abcdef");
+            assert!(poll_once(sender.closed()).await.is_none());
+            drop(body);
+            assert!(poll_once(sender.closed()).await.is_some());
+            assert_eq!(sender.send("x").await, Err(Closed));
+        });
+    }
+
+    #[test]
+    fn ends_carry_trailers_or_errors() {
+        rt::block_on(async {
+            let (sender, mut body) = Body::channel(4);
+            sender.finish(Headers::new().with("grpc-status", "0"));
+            assert!(body.next().await.is_none());
+            assert_eq!(body.trailers().unwrap().get("grpc-status"), Some("0"));
+            let (sender, mut body) = Body::channel(4);
+            sender.fail(Error::new("disk"));
+            assert!(body.next().await.unwrap().is_err());
+            assert!(body.next().await.is_none());
+        });
+    }
+
+    #[test]
+    fn read_all_is_bounded() {
+        rt::block_on(async {
+            let error = Body::whole("12345").read_all(4).await.unwrap_err();
+            assert!(is_too_large(&error));
+            assert_eq!(Body::whole("12345").read_all(5).await.unwrap(), b"12345");
+        });
+    }
+}

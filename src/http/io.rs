@@ -1,0 +1,146 @@
+//! One type for every byte stream: TCP, unix sockets, TLS over them, and streams inside streams.
+
+use std::future::Future;
+use std::io::Result;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use rt::io::{AsyncRead, AsyncWrite};
+
+/// What can carry a connection.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Any byte stream. One type, so that each protocol is compiled once.
+pub type Io = Box<dyn Duplex>;
+
+/// The reading half of something.
+pub type BoxRead = Box<dyn AsyncRead + Send + Unpin>;
+/// The writing half of something.
+pub type BoxWrite = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// How much is read from a connection at once, in bytes; the buffer is on the stack.
+const READ_MAX_BYTES: usize = 16 * 1024;
+
+/// Reads what is there and appends it to `buffer`; 0 at the end of the stream.
+///
+/// The read goes through the stack, so a connection that waits for its peer holds no buffer.
+pub(crate) fn poll_fill(
+    io: &mut Io,
+    buffer: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize>> {
+    let mut scratch = [0u8; READ_MAX_BYTES];
+    match Pin::new(io).poll_read(cx, &mut scratch) {
+        Poll::Ready(Ok(n)) => {
+            buffer.extend_from_slice(&scratch[..n]);
+            Poll::Ready(Ok(n))
+        }
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+/// Writes all of `buffer` from `sent` on. Ready when everything is written and flushed.
+pub(crate) fn poll_drain(
+    io: &mut Io,
+    buffer: &[u8],
+    sent: &mut usize,
+    cx: &mut Context<'_>,
+) -> Poll<Result<()>> {
+    while *sent < buffer.len() {
+        match Pin::new(&mut *io).poll_write(cx, &buffer[*sent..]) {
+            Poll::Ready(Ok(0)) => {
+                return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
+            }
+            Poll::Ready(Ok(n)) => *sent += n,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+    Pin::new(io).poll_flush(cx)
+}
+
+/// A stream whose first bytes were read already, and which holds on to something while it is open.
+pub(crate) struct Prefixed<T> {
+    pub(crate) prefix: Vec<u8>,
+    pub(crate) io: Io,
+    pub(crate) _guard: T,
+}
+
+impl<T: Send + Unpin> AsyncRead for Prefixed<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<Result<usize>> {
+        if self.prefix.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let n = self.prefix.len().min(buf.len());
+        buf[..n].copy_from_slice(&self.prefix[..n]);
+        self.prefix.drain(..n);
+        if self.prefix.is_empty() {
+            self.prefix = Vec::new();
+        }
+        Poll::Ready(Ok(n))
+    }
+}
+
+impl<T: Send + Unpin> AsyncWrite for Prefixed<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.io).poll_close(cx)
+    }
+}
+
+/// Copies both ways until both ends are done or one fails; an end of one side is passed to the other.
+pub async fn splice(a: Io, b: Io) -> Result<()> {
+    let ((a_read, a_write), (b_read, b_write)) = (rt::io::split(a), rt::io::split(b));
+    rt::future::try_zip(copy_to_end(a_read, b_write), copy_to_end(b_read, a_write)).await?;
+    Ok(())
+}
+
+/// Copies until the end of `from`, then closes `to`. Each piece is flushed at once.
+pub async fn copy_to_end(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+) -> Result<u64> {
+    use rt::io::{AsyncReadExt, AsyncWriteExt};
+    let mut buffer = vec![0u8; 8 * 1024];
+    let mut total = 0;
+    loop {
+        let n = from.read(&mut buffer).await?;
+        if n == 0 {
+            to.close().await?;
+            return Ok(total);
+        }
+        to.write_all(&buffer[..n]).await?;
+        to.flush().await?;
+        total += n as u64;
+    }
+}
+
+/// Turns a panic of the future into `None`.
+pub(crate) struct CatchPanic<F>(pub(crate) Pin<Box<F>>);
+
+impl<F: Future> Future for CatchPanic<F> {
+    type Output = Option<F::Output>;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
+        let future = self.0.as_mut();
+        // A future that panicked is not polled again: its owner drops it with the answer.
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(poll) => poll.map(Some),
+            Err(_) => Poll::Ready(None),
+        }
+    }
+}

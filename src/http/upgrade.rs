@@ -1,0 +1,60 @@
+//! Turning an HTTP/1.1 connection into a raw byte stream.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use rt::channel;
+use stdx::{Error, Result};
+
+use crate::io::Io;
+use crate::message::Response;
+
+/// A request's right to take over its connection.
+///
+/// Answer with the response of `accept`; the byte stream arrives once that response is written.
+/// Dropping it and answering otherwise leaves the connection an HTTP connection.
+pub struct Upgrade {
+    pub(crate) sender: channel::Sender<Io>,
+    receiver: channel::Receiver<Io>,
+}
+
+impl Upgrade {
+    pub(crate) fn new() -> Upgrade {
+        let (sender, receiver) = channel::bounded(1);
+        Upgrade { sender, receiver }
+    }
+
+    /// The 101 response to return (add headers to it as the protocol wants), and the stream to come.
+    pub fn accept(self, protocol: &str) -> (Response, Upgrading) {
+        let response =
+            Response::new(101).header("connection", "Upgrade").header("upgrade", protocol);
+        (response, Upgrading(Box::pin(self.receiver)))
+    }
+}
+
+impl fmt::Debug for Upgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Upgrade")
+    }
+}
+
+/// Resolves to the byte stream; to an error if the connection broke first.
+pub struct Upgrading(Pin<Box<channel::Receiver<Io>>>);
+
+impl Future for Upgrading {
+    type Output = Result<Io>;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Io>> {
+        use rt::stream::Stream;
+        self.0.as_mut().poll_next(cx).map(|io| {
+            io.ok_or_else(|| Error::new("the connection ended before it was upgraded"))
+        })
+    }
+}
+
+impl fmt::Debug for Upgrading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Upgrading")
+    }
+}
