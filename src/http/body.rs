@@ -132,7 +132,14 @@ impl Body {
     pub fn channel(buffered_max_bytes: usize) -> (Sender, Body) {
         let pipe = Arc::new(Mutex::new(Pipe { buffered_max_bytes, ..Pipe::default() }));
         let body = Body::from_source(PipeSource(Arc::clone(&pipe)), None);
-        (Sender(pipe), body)
+        (Sender { pipe, drop_is_failure: false }, body)
+    }
+
+    /// A channel for a message that a connection receives: only `finish` ends it well.
+    pub(crate) fn incoming(buffered_max_bytes: usize) -> (Sender, Body) {
+        let (mut sender, body) = Body::channel(buffered_max_bytes);
+        sender.drop_is_failure = true;
+        (sender, body)
     }
 
     /// A body from a stream of chunks.
@@ -155,6 +162,16 @@ impl Body {
     /// Whether nothing is left, as far as is known without waiting.
     pub fn is_ended(&self) -> bool {
         matches!(self.kind, Kind::Empty | Kind::Ended(_))
+    }
+
+    /// A second body of the same bytes, if they are known as a whole.
+    pub fn try_clone(&self) -> Option<Body> {
+        let kind = match &self.kind {
+            Kind::Empty => Kind::Empty,
+            Kind::Whole(chunk) => Kind::Whole(chunk.clone()),
+            Kind::Source(_) | Kind::Ended(_) => return None,
+        };
+        Some(Body { kind, length: self.length })
     }
 
     /// The next chunk, never an empty one; `None` at the end.
@@ -208,13 +225,13 @@ impl Body {
     /// Everything that is left, or an error when it is more than `max_bytes`.
     pub async fn read_all(&mut self, max_bytes: usize) -> Result<Vec<u8>> {
         if self.length.is_some_and(|length| length > max_bytes as u64) {
-            return Err(TooLarge { max_bytes }.into());
+            return Err(TooLarge { max_bytes: max_bytes as u64 }.into());
         }
         let mut all = Vec::new();
         while let Some(chunk) = self.next().await {
             let chunk = chunk?;
             if all.len() + chunk.len() > max_bytes {
-                return Err(TooLarge { max_bytes }.into());
+                return Err(TooLarge { max_bytes: max_bytes as u64 }.into());
             }
             if all.is_empty() {
                 all = chunk.into_vec();
@@ -252,7 +269,7 @@ impl<T: Into<Chunk>> From<T> for Body {
 /// The error of a body above its bound; the HTTP answer is 413. Found with `is_too_large`.
 #[derive(Debug)]
 pub struct TooLarge {
-    pub max_bytes: usize,
+    pub max_bytes: u64,
 }
 
 impl fmt::Display for TooLarge {
@@ -284,7 +301,10 @@ pub fn is_too_large(error: &Error) -> bool {
 ///
 /// Dropping it ends the body well; `fail`, or a panic while it is held, breaks it off, so that the
 /// peer sees a truncated message.
-pub struct Sender(Arc<Mutex<Pipe>>);
+pub struct Sender {
+    pipe: Arc<Mutex<Pipe>>,
+    drop_is_failure: bool,
+}
 
 #[derive(Default)]
 struct Pipe {
@@ -335,7 +355,7 @@ impl Sender {
     }
 
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        let mut pipe = lock(&self.0);
+        let mut pipe = lock(&self.pipe);
         if pipe.reader_gone {
             return Poll::Ready(Err(Closed));
         }
@@ -349,7 +369,7 @@ impl Sender {
     pub fn try_send(&mut self, chunk: impl Into<Chunk>) -> Result<(), TrySend> {
         let chunk = chunk.into();
         {
-            let pipe = lock(&self.0);
+            let pipe = lock(&self.pipe);
             if pipe.reader_gone {
                 return Err(TrySend::Closed);
             }
@@ -367,7 +387,7 @@ impl Sender {
     }
 
     pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut pipe = lock(&self.0);
+        let mut pipe = lock(&self.pipe);
         if pipe.reader_gone {
             return Poll::Ready(());
         }
@@ -376,12 +396,12 @@ impl Sender {
     }
 
     pub fn is_closed(&self) -> bool {
-        lock(&self.0).reader_gone
+        lock(&self.pipe).reader_gone
     }
 
-    /// Ends the body with trailers.
+    /// Ends the body well, with trailers if there are any.
     pub fn finish(self, trailers: Headers) {
-        self.end(Ok(Some(trailers)));
+        self.end(Ok((!trailers.is_empty()).then_some(trailers)));
     }
 
     /// Breaks the body off; the peer sees a truncated message.
@@ -394,7 +414,7 @@ impl Sender {
             return;
         }
         let waker = {
-            let mut pipe = lock(&self.0);
+            let mut pipe = lock(&self.pipe);
             pipe.buffered_bytes += chunk.len();
             pipe.chunks.push_back(chunk);
             pipe.reader.take()
@@ -404,7 +424,7 @@ impl Sender {
 
     fn end(&self, end: Result<Option<Headers>>) {
         let waker = {
-            let mut pipe = lock(&self.0);
+            let mut pipe = lock(&self.pipe);
             pipe.end.get_or_insert(end);
             pipe.reader.take()
         };
@@ -414,9 +434,10 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.end(match std::thread::panicking() {
-            true => Err(Error::new("the producer of the body panicked")),
-            false => Ok(None),
+        self.end(match (self.drop_is_failure, std::thread::panicking()) {
+            (true, _) => Err(Error::new("the connection broke amid the message")),
+            (_, true) => Err(Error::new("the producer of the body panicked")),
+            _ => Ok(None),
         });
     }
 }

@@ -1,1 +1,20 @@
-//! The http room.
+//! HTTP connections, both ends: TLS, HTTP/1.1, HTTP/2, gRPC, WebSocket, SPDY, and Kubernetes' streams over them.
+//!
+//! Neighbours: `wire` has the byte layouts, `rt` the sockets and timers. Must not know: routes,
+//! status codes of API answers (beyond what the protocol itself refuses), API objects.
+//! Invariants: every buffer has a bound; a waiting connection holds no buffer; a peer that goes away
+//! is seen by whoever produces or consumes its messages.
+
+pub mod body;
+pub mod client;
+
+pub mod io;
+pub mod message;
+pub mod server;
+pub mod tls;
+pub mod upgrade;
+
+pub use body::{Body, Chunk};
+pub use message::{Method, Peer, Request, Response, Version};
+pub use rt::BoxFuture;
+pub use wire::headers::Headers;

@@ -134,6 +134,20 @@ impl Request {
         self
     }
 
+    /// The same request once more, if its body is known as a whole.
+    pub fn try_clone(&self) -> Option<Request> {
+        Some(Request {
+            method: self.method.clone(),
+            target: self.target.clone(),
+            authority: self.authority.clone(),
+            headers: self.headers.clone(),
+            body: self.body.try_clone()?,
+            version: self.version,
+            peer: self.peer.clone(),
+            upgrade: None,
+        })
+    }
+
     /// The path as it is on the wire, percent-encoding included.
     pub fn path(&self) -> &str {
         self.target.split_once('?').map_or(&*self.target, |(path, _)| path)

@@ -1,3 +1,5 @@
 //! Codecs: one file, one wire format; parse, emit, limits and tests, no I/O.
 
 pub mod base64;
+pub mod headers;
+pub mod http1;

@@ -1,0 +1,347 @@
+//! The serving end: accepts connections, speaks TLS, HTTP/1.1 and HTTP/2, and hands requests to a service.
+
+mod http1;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rt::BoxFuture;
+use rt::net::{TcpListener, UnixListener};
+use stdx::{Context, Result};
+
+use crate::io::Io;
+use crate::message::{Method, Peer, Request, Response};
+
+/// What answers requests.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request. The future is dropped when the client goes away; a panic in it is
+    /// answered 500 and the connection lives on.
+    fn call(&self, request: Request) -> BoxFuture<'_, Response>;
+
+    /// The bound for this request's body in bytes; a longer one is answered 413.
+    fn body_max_bytes(&self, _method: &Method, _target: &str, limits: &Limits) -> u64 {
+        limits.body_max_bytes
+    }
+}
+
+impl<F> Service for F
+where
+    F: Fn(Request) -> BoxFuture<'static, Response> + Send + Sync + 'static,
+{
+    fn call(&self, request: Request) -> BoxFuture<'_, Response> {
+        self(request)
+    }
+}
+
+/// The bounds of a server.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at once; further ones wait in the kernel's queue.
+    pub connections_max: usize,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams_max: u32,
+    /// A request's head in bytes (431).
+    pub header_max_bytes: usize,
+    /// A request's body in bytes (413), unless the service says otherwise.
+    pub body_max_bytes: u64,
+    /// From the connection to the end of the TLS handshake.
+    pub handshake_max: Duration,
+    /// From the first byte of a head to its last.
+    pub header_read_max: Duration,
+    /// A connection without a request.
+    pub idle_max: Duration,
+    /// A peer that takes or gives no byte while it is its turn.
+    pub stall_max: Duration,
+    /// Silence on an HTTP/2 connection with open streams before it is probed with a PING.
+    pub ping_after: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections_max: 512,
+            streams_max: 250,
+            header_max_bytes: 64 * 1024,
+            body_max_bytes: 3 * 1024 * 1024,
+            handshake_max: Duration::from_secs(10),
+            header_read_max: Duration::from_secs(32),
+            idle_max: Duration::from_secs(90),
+            stall_max: Duration::from_secs(300),
+            ping_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Where connections come from.
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Listener {
+        Listener::Tcp(listener)
+    }
+}
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Listener {
+        Listener::Unix(listener)
+    }
+}
+
+/// Serves `listener` until the task is dropped. For a graceful end, keep a [`Server`].
+pub async fn serve(
+    listener: impl Into<Listener>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    service: Arc<dyn Service>,
+    limits: Limits,
+) -> Result<()> {
+    Server::new(service, limits).serve(listener, tls).await
+}
+
+/// A service with its bounds, its connections and its end. Clones are the same server.
+#[derive(Clone)]
+pub struct Server(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) service: Arc<dyn Service>,
+    pub(crate) limits: Limits,
+    n_connections: AtomicUsize,
+    phase: AtomicU8,
+    /// Told on each change of `phase` and each end of a connection.
+    changed: rt::Event,
+}
+
+/// What the server wants of its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Running = 0,
+    /// Finish what is in flight.
+    Draining = 1,
+    /// Stop now.
+    Stopped = 2,
+}
+
+impl Server {
+    pub fn new(service: Arc<dyn Service>, limits: Limits) -> Server {
+        Server(Arc::new(Shared {
+            service,
+            limits,
+            n_connections: AtomicUsize::new(0),
+            phase: AtomicU8::new(Phase::Running as u8),
+            changed: rt::Event::new(),
+        }))
+    }
+
+    /// Accepts connections until `shutdown`; may be called for several listeners.
+    pub async fn serve(
+        &self,
+        listener: impl Into<Listener>,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Result<()> {
+        let listener = listener.into();
+        loop {
+            self.0.wait_for_room().await;
+            let accepted = rt::future::or(async { Some(listener.accept().await) }, async {
+                self.0.reached(Phase::Draining).await;
+                None
+            });
+            match accepted.await {
+                None => return Ok(()),
+                Some(Ok((socket, peer))) => self.0.start(socket, peer, tls.clone()),
+                Some(Err(error)) if is_transient(&error) => {
+                    log::warn!("accept a connection: {error}");
+                    rt::sleep(Duration::from_millis(50)).await;
+                }
+                Some(Err(error)) => return Err(error).context(|| "accept connections"),
+            }
+        }
+    }
+
+    /// Serves one byte stream that is already connected (and already decrypted) to its end.
+    pub async fn serve_stream(&self, io: Io, peer: Peer) {
+        let permit = Permit::new(&self.0);
+        let shared = &self.0;
+        rt::future::or(shared.reached(Phase::Stopped), async {
+            speak(Arc::clone(shared), permit, io, peer, None).await;
+        })
+        .await;
+    }
+
+    /// Stops accepting, lets requests in flight finish for at most `grace`, then drops the rest.
+    pub async fn shutdown(&self, grace: Duration) {
+        self.0.enter(Phase::Draining);
+        let _ = rt::timeout(grace, self.0.wait_until(|shared| shared.n_connections() == 0)).await;
+        self.0.enter(Phase::Stopped);
+    }
+
+    /// Connections open now, upgraded ones included.
+    pub fn n_connections(&self) -> usize {
+        self.0.n_connections()
+    }
+}
+
+/// A connection that was accepted.
+enum Socket {
+    Tcp(rt::net::TcpStream),
+    Unix(rt::net::UnixStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> std::io::Result<(Socket, Peer)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Watch events are small and must not wait for an acknowledgement.
+                stream.set_nodelay(true)?;
+                let local = stream.local_addr().ok();
+                let peer = Peer { address: Some(address), local, ..Peer::default() };
+                Ok((Socket::Tcp(stream), peer))
+            }
+            Listener::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Socket::Unix(stream), Peer::default()))
+            }
+        }
+    }
+}
+
+/// Whether accepting may work again soon: the peer was gone already, or a resource is short.
+fn is_transient(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOBUFS: i32 = 105;
+    const ENOMEM: i32 = 12;
+    const EINVAL: i32 = 22;
+    match error.raw_os_error() {
+        Some(ENFILE | EMFILE | ENOBUFS | ENOMEM) => true,
+        // Setting an option on a connection that its peer already reset.
+        Some(EINVAL) => true,
+        _ => matches!(
+            error.kind(),
+            ConnectionAborted | ConnectionReset | Interrupted | WouldBlock
+        ),
+    }
+}
+
+impl Shared {
+    fn start(self: &Arc<Self>, socket: Socket, peer: Peer, tls: Option<Arc<rustls::ServerConfig>>) {
+        let (shared, permit) = (Arc::clone(self), Permit::new(self));
+        rt::spawn(async move {
+            let stop = shared.reached(Phase::Stopped);
+            let connection = async {
+                let address = peer.address;
+                if let Err(error) = connect(&shared, permit, socket, peer, tls).await {
+                    log::debug!("connection from {address:?}: {error}");
+                }
+            };
+            rt::future::or(stop, connection).await;
+        })
+        .detach();
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Draining,
+            _ => Phase::Stopped,
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+        self.changed.notify(usize::MAX);
+    }
+
+    /// Waits until the server is in `phase` or a later one.
+    pub(crate) async fn reached(&self, phase: Phase) {
+        self.wait_until(|shared| shared.phase() >= phase).await;
+    }
+
+    async fn wait_for_room(&self) {
+        self.wait_until(|shared| {
+            shared.n_connections() < shared.limits.connections_max
+                || shared.phase() >= Phase::Draining
+        })
+        .await;
+    }
+
+    async fn wait_until(&self, condition: impl Fn(&Shared) -> bool) {
+        while !condition(self) {
+            let changed = self.changed.listen();
+            // Looked at again after listening, so that a change between is not missed.
+            if condition(self) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn n_connections(&self) -> usize {
+        self.n_connections.load(Ordering::Acquire)
+    }
+}
+
+/// A connection's place in the count; it goes with the stream when the connection is upgraded.
+pub(crate) struct Permit(Arc<Shared>);
+
+impl Permit {
+    fn new(shared: &Arc<Shared>) -> Permit {
+        shared.n_connections.fetch_add(1, Ordering::AcqRel);
+        Permit(Arc::clone(shared))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.n_connections.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify(usize::MAX);
+    }
+}
+
+/// The TLS handshake, if any, and then the protocol that was agreed on.
+async fn connect(
+    shared: &Arc<Shared>,
+    permit: Permit,
+    socket: Socket,
+    mut peer: Peer,
+    tls: Option<Arc<rustls::ServerConfig>>,
+) -> Result<()> {
+    let raw: Io = match socket {
+        Socket::Tcp(stream) => Box::new(stream),
+        Socket::Unix(stream) => Box::new(stream),
+    };
+    let Some(tls) = tls else {
+        speak(Arc::clone(shared), permit, raw, peer, None).await;
+        return Ok(());
+    };
+    let handshake = futures_rustls::TlsAcceptor::from(tls).accept(raw);
+    let stream = rt::timeout(shared.limits.handshake_max, handshake)
+        .await
+        .context(|| "TLS handshake")?
+        .context(|| "TLS handshake")?;
+    let session = stream.get_ref().1;
+    peer.tls = true;
+    peer.certificates = session.peer_certificates().unwrap_or(&[]).iter().cloned().collect();
+    let alpn = session.alpn_protocol().map(<[u8]>::to_vec);
+    speak(Arc::clone(shared), permit, Box::new(stream), peer, alpn).await;
+    Ok(())
+}
+
+/// Speaks HTTP on a connection to its end.
+async fn speak(shared: Arc<Shared>, permit: Permit, io: Io, peer: Peer, alpn: Option<Vec<u8>>) {
+    let connection = http1::Connection::new(shared, permit, io, peer);
+    if let Err(error) = connection.run().await {
+        log::debug!("HTTP/1 connection: {error}");
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Server({} connections)", self.n_connections())
+    }
+}

@@ -1,0 +1,227 @@
+//! TLS for both ends: PEM loading, certificates that can be replaced while in use, trust, configurations.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use stdx::{Context, Error, Result};
+
+pub use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+/// The certificates of a PEM file, in order; other PEM sections are skipped.
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .context(|| "parse PEM certificates")
+}
+
+/// The first private key of a PEM file: PKCS#8, PKCS#1 or SEC1.
+pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_slice(pem).context(|| "parse PEM private key")
+}
+
+/// A trust store of every certificate in `pem`.
+pub fn roots(pem: &[u8]) -> Result<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(pem)? {
+        store.add(certificate).context(|| "add a certificate to a trust store")?;
+    }
+    match store.is_empty() {
+        true => Err(Error::new("no certificate in a PEM trust store")),
+        false => Ok(store),
+    }
+}
+
+/// The public certificate authorities built into the program.
+pub fn public_roots() -> RootCertStore {
+    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
+}
+
+/// A certificate chain with its key, checked to belong together, that may be replaced at any time.
+///
+/// One slot may be in any number of server and client configurations; handshakes from the
+/// replacement on use the new certificate, connections that exist stay as they are.
+pub struct Identity(RwLock<Arc<CertifiedKey>>);
+
+impl Identity {
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Arc<Identity>> {
+        Ok(Arc::new(Identity(RwLock::new(certified(chain, key)?))))
+    }
+
+    pub fn from_pem(chain_pem: &[u8], key_pem: &[u8]) -> Result<Arc<Identity>> {
+        Identity::new(certificates(chain_pem)?, private_key(key_pem)?)
+    }
+
+    /// Replaces chain and key.
+    pub fn replace(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<()> {
+        let new = certified(chain, key)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    /// The chain in use, leaf first.
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.current().cert.clone()
+    }
+
+    fn current(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<CertifiedKey>> {
+    let what = || "load a certificate and its key";
+    if chain.is_empty() {
+        return Err(Error::new("no certificate in the chain")).context(what);
+    }
+    let key = CertifiedKey::from_der(chain, key, &provider()).context(what)?;
+    Ok(Arc::new(key))
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity")
+    }
+}
+
+impl ResolvesServerCert for Identity {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
+    }
+}
+
+impl rustls::client::ResolvesClientCert for Identity {
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        // The issuers that the server hints at are not consulted: whoever configured this identity
+        // for this server meant it.
+        let key = self.current();
+        key.key.choose_scheme(schemes).is_some().then_some(key)
+    }
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// A server's configuration: HTTP/2 and HTTP/1.1, no session resumption.
+///
+/// With `client_roots`, clients are asked for a certificate: none is fine, one that does not verify
+/// fails the handshake. Resumption would keep a certificate alive past its authority's removal, and
+/// the long connections of a cluster hardly ever resume.
+pub fn server_config(
+    identity: Arc<Identity>,
+    client_roots: Option<RootCertStore>,
+) -> Result<Arc<ServerConfig>> {
+    let what = || "configure a TLS server";
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .context(what)?;
+    let builder = match client_roots {
+        None => builder.with_no_client_auth(),
+        Some(roots) => {
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+                    .allow_unauthenticated()
+                    .build()
+                    .context(what)?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_cert_resolver(identity);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// Which servers a client believes.
+#[derive(Debug)]
+pub enum Trust {
+    Roots(RootCertStore),
+    /// Any certificate at all: probes, and what the user said not to verify.
+    Insecure,
+    Custom(Arc<dyn ServerCertVerifier>),
+}
+
+/// A client's configuration: HTTP/2 and HTTP/1.1, no session resumption.
+pub fn client_config(trust: Trust, identity: Option<Arc<Identity>>) -> Result<Arc<ClientConfig>> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .context(|| "configure a TLS client")?;
+    let builder = match trust {
+        Trust::Roots(roots) => builder.with_root_certificates(roots),
+        Trust::Insecure => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        }
+        Trust::Custom(verifier) => builder.dangerous().with_custom_certificate_verifier(verifier),
+    };
+    let mut config = match identity {
+        Some(identity) => builder.with_client_cert_resolver(identity),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// The cryptography behind every configuration, made once.
+pub fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider())))
+}
+
+/// Believes every certificate, but still wants the peer to hold its key.
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = provider().signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, &algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = provider().signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
