@@ -14,6 +14,9 @@ pub mod server;
 pub mod tls;
 pub mod upgrade;
 
+#[cfg(test)]
+mod both_ends;
+
 pub use body::{Body, Chunk};
 pub use message::{Method, Peer, Request, Response, Version};
 pub use rt::BoxFuture;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls_pki_types::CertificateDer;
 use wire::headers::Headers;
 
-use crate::body::Body;
+use crate::body::{Body, Chunk};
 use crate::upgrade::Upgrade;
 
 /// A request method; methods we do not know keep their name.
@@ -129,8 +129,14 @@ impl Request {
         self
     }
 
-    pub fn body(mut self, body: impl Into<Body>) -> Request {
-        self.body = body.into();
+    /// A body known as a whole.
+    pub fn body(mut self, bytes: impl Into<Chunk>) -> Request {
+        self.body = Body::whole(bytes);
+        self
+    }
+
+    pub fn body_stream(mut self, body: Body) -> Request {
+        self.body = body;
         self
     }
 
@@ -176,7 +182,7 @@ impl Response {
         Response::new(status).header("content-type", "text/plain; charset=utf-8").body(text.into())
     }
 
-    pub fn json(status: u16, bytes: impl Into<Body>) -> Response {
+    pub fn json(status: u16, bytes: impl Into<Chunk>) -> Response {
         Response::new(status).header("content-type", "application/json").body(bytes)
     }
 
@@ -185,8 +191,14 @@ impl Response {
         self
     }
 
-    pub fn body(mut self, body: impl Into<Body>) -> Response {
-        self.body = body.into();
+    /// A body known as a whole.
+    pub fn body(mut self, bytes: impl Into<Chunk>) -> Response {
+        self.body = Body::whole(bytes);
+        self
+    }
+
+    pub fn body_stream(mut self, body: Body) -> Response {
+        self.body = body;
         self
     }
 }

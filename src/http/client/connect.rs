@@ -242,7 +242,8 @@ impl Proxy {
             .filter(|item| !item.is_empty())
             .collect();
         let proxy = Proxy { http: parse(http)?, https: parse(https)?, exempt };
-        match [&proxy.http, &proxy.https].into_iter().flatten().any(Url::is_tls) {
+        let over_tls = [&proxy.http, &proxy.https].into_iter().flatten().any(Url::is_tls);
+        match over_tls {
             true => Err(Error::new("a proxy that is itself reached over TLS is not supported")),
             false => Ok(proxy),
         }

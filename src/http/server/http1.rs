@@ -7,6 +7,7 @@ use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
 use rt::future::poll_fn;
+use rt::io::AsyncWriteExt;
 use stdx::{Context, Error, Result};
 use wire::http1::{self as codec, BodyDecoder, Decoded, Framing, Http1Error};
 
@@ -199,7 +200,7 @@ impl Connection {
     /// socket is closed would reset it.
     async fn linger(&mut self) {
         let drain = async {
-            poll_fn(|cx| Pin::new(&mut self.io).poll_close(cx)).await?;
+            self.io.close().await?;
             let mut n_bytes = 0;
             while n_bytes < DISCARDED_MAX_BYTES {
                 self.input.clear();

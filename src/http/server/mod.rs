@@ -333,7 +333,7 @@ async fn connect(
 }
 
 /// Speaks HTTP on a connection to its end.
-async fn speak(shared: Arc<Shared>, permit: Permit, io: Io, peer: Peer, alpn: Option<Vec<u8>>) {
+async fn speak(shared: Arc<Shared>, permit: Permit, io: Io, peer: Peer, _alpn: Option<Vec<u8>>) {
     let connection = http1::Connection::new(shared, permit, io, peer);
     if let Err(error) = connection.run().await {
         log::debug!("HTTP/1 connection: {error}");

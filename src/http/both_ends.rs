@@ -1,0 +1,205 @@
+//! Both ends against each other over unix socket pairs and loopback TCP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rt::BoxFuture;
+use rt::future::zip;
+use rt::io::{AsyncReadExt, AsyncWriteExt};
+use rt::net::{TcpListener, UnixStream};
+
+use crate::client::{Client, Endpoint, Options, Upgraded};
+use crate::io::Io;
+use crate::server::{Limits, Server};
+use crate::{Body, Headers, Method, Peer, Request, Response};
+
+/// A service for tests, by path.
+fn answer(mut request: Request) -> BoxFuture<'static, Response> {
+    Box::pin(async move {
+        match request.path() {
+            "/echo" => match request.body.read_all(1 << 20).await {
+                Ok(bytes) => Response::new(200).body(bytes),
+                Err(error) => Response::text(400, error.to_string()),
+            },
+            "/pass" => {
+                let body = std::mem::take(&mut request.body);
+                Response::new(200).body_stream(body)
+            }
+            "/stream" => {
+                let (mut sender, body) = Body::channel(1024);
+                rt::spawn(async move {
+                    for n in 0..1000 {
+                        if sender.send(format!("line {n}\n")).await.is_err() {
+                            return;
+                        }
+                    }
+                    sender.finish(Headers::new().with("x-trailer", "yes"));
+                })
+                .detach();
+                Response::new(200).body_stream(body)
+            }
+            "/panic" => panic!("a test panics"),
+            "/upgrade" => {
+                let Some(upgrade) = request.upgrade.take() else {
+                    return Response::text(400, "no upgrade asked for");
+                };
+                let (response, upgrading) = upgrade.accept("echo");
+                rt::spawn(async move {
+                    let (read, write) = rt::io::split(upgrading.await.unwrap());
+                    let _ = crate::io::copy_to_end(read, write).await;
+                })
+                .detach();
+                response
+            }
+            path => Response::text(404, format!("{} {path}", request.method)),
+        }
+    })
+}
+
+fn server(limits: Limits) -> Server {
+    Server::new(Arc::new(answer), limits)
+}
+
+/// Sends raw bytes to a server and returns all it says until it closes.
+fn raw(limits: Limits, input: &[u8]) -> String {
+    rt::block_on(async {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let theirs: Io = Box::new(theirs);
+        let talk = async move {
+            ours.write_all(input).await.unwrap();
+            let mut text = Vec::new();
+            let read = rt::timeout(Duration::from_secs(5), ours.read_to_end(&mut text));
+            read.await.expect("the server closes").unwrap();
+            String::from_utf8(text).unwrap()
+        };
+        zip(server(limits).serve_stream(theirs, Peer::default()), talk).await.1
+    })
+}
+
+#[test]
+fn http1_pipelines_and_frames() {
+    let text = raw(
+        Limits::default(),
+        b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n\
+          POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
+          HEAD /a HTTP/1.1\r\nhost: x\r\n\r\n\
+          GET /panic HTTP/1.1\r\nhost: x\r\n\r\n\
+          POST /ignored HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc\
+          GET /last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    );
+    let statuses: Vec<&str> = text.split("HTTP/1.1 ").skip(1).map(|part| &part[..3]).collect();
+    assert_eq!(statuses, ["404", "200", "404", "500", "404", "404"]);
+    assert!(text.contains("\r\n\r\nabc") && text.contains("\"reason\":\"InternalError\""));
+}
+
+#[test]
+fn http1_refuses_with_the_right_status() {
+    let limits = || Limits { header_max_bytes: 200, body_max_bytes: 10, ..Limits::default() };
+    let long = format!("GET / HTTP/1.1\r\nhost: x\r\nlong: {}\r\n\r\n", "a".repeat(300));
+    for (input, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", "400"),
+        ("nonsense\r\n\r\n", "400"),
+        (&*long, "431"),
+        ("PUT / HTTP/1.1\r\nhost: x\r\ncontent-length: 11\r\n\r\n", "413"),
+        ("PUT / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: br\r\n\r\n", "501"),
+        (
+            "PUT /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nb\r\n12345678901\r\n0\r\n\r\n",
+            "400",
+        ),
+    ] {
+        let text = raw(limits(), input.as_bytes());
+        assert_eq!(text.get(9..12), Some(status), "{input:?} gave {text:?}");
+    }
+}
+
+#[test]
+fn http1_slow_heads_and_idle_connections_end() {
+    let limits = Limits {
+        header_read_max: Duration::from_millis(50),
+        idle_max: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    assert!(raw(limits.clone(), b"GET / HT").starts_with("HTTP/1.1 408"));
+    assert_eq!(raw(limits, b""), "");
+}
+
+/// Runs a client against a server on loopback.
+fn with_server<F: Future<Output = ()>>(client: impl FnOnce(Client, Endpoint, Server) -> F) {
+    rt::block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = server(Limits::default());
+        let serving = server.clone();
+        let task = rt::spawn(async move { serving.serve(listener, None).await });
+        let endpoint = Endpoint::tcp("127.0.0.1", port);
+        client(Client::new(Options::default()), endpoint, server.clone()).await;
+        server.shutdown(Duration::from_secs(5)).await;
+        task.await.unwrap();
+    });
+}
+
+#[test]
+fn http1_client_and_server_stream_both_ways() {
+    with_server(|client, endpoint, server| async move {
+        let mut response = client.send(&endpoint, Request::get("/stream")).await.unwrap();
+        let text = response.body.read_all(1 << 20).await.unwrap();
+        assert!(text.ends_with(b"line 999\n"));
+        assert_eq!(response.body.trailers().unwrap().get("x-trailer"), Some("yes"));
+
+        let (mut sender, body) = Body::channel(64);
+        let request = Request::new(Method::Post, "/pass").body_stream(body);
+        sender.send("one").await.unwrap();
+        let mut response = client.send(&endpoint, request).await.unwrap();
+        assert_eq!(&*response.body.next().await.unwrap().unwrap(), b"one");
+        sender.send("two").await.unwrap();
+        assert_eq!(&*response.body.next().await.unwrap().unwrap(), b"two");
+        drop(sender);
+        assert!(response.body.next().await.is_none());
+        assert_eq!(server.n_connections(), 1, "the connection is used again");
+    });
+}
+
+#[test]
+fn http1_upgrade_gives_the_stream() {
+    with_server(|client, endpoint, _| async move {
+        let request =
+            Request::get("/upgrade").header("connection", "Upgrade").header("upgrade", "echo");
+        let Upgraded::Stream(_, mut io) = client.upgrade(&endpoint, request).await.unwrap() else {
+            panic!("refused")
+        };
+        io.write_all(b"hello").await.unwrap();
+        let mut back = [0; 5];
+        io.read_exact(&mut back).await.unwrap();
+        assert_eq!(&back, b"hello");
+    });
+}
+
+#[test]
+fn http1_a_client_that_leaves_is_seen_by_the_producer() {
+    rt::block_on(async {
+        let (gone, left) = rt::channel::bounded::<()>(1);
+        let service = move |_: Request| -> BoxFuture<'static, Response> {
+            let gone = gone.clone();
+            Box::pin(async move {
+                let (sender, body) = Body::channel(1024);
+                rt::spawn(async move {
+                    sender.closed().await;
+                    let _ = gone.send(()).await;
+                })
+                .detach();
+                Response::new(200).body_stream(body)
+            })
+        };
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let server = Server::new(Arc::new(service), Limits::default());
+        let serving = rt::spawn(async move {
+            server.serve_stream(Box::new(theirs), Peer::default()).await;
+        });
+        ours.write_all(b"GET /watch HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut head = [0; 12];
+        ours.read_exact(&mut head).await.unwrap();
+        drop(ours);
+        rt::timeout(Duration::from_secs(5), left.recv()).await.unwrap().unwrap();
+        serving.await;
+    });
+}
