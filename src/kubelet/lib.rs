@@ -1,1 +1,16 @@
-//! The kubelet room.
+//! The pods of this node: from specs to running containers and truthful statuses.
+//!
+//! Neighbours: `runtime` makes sandboxes and containers, `client` is the API, `http` the connections.
+//! Who gives pods addresses is behind [`PodNetwork`]. Must not know: netlink, OCI, the store.
+//!
+//! Invariants: what to do with a pod is decided by a pure step function (`pod/`) and done by one
+//! task a pod (`worker`); nothing polls: runtime events, watches, inotify and due timers wake it;
+//! a pod's containers outlive this process, and everything needed to go on is in `pods/<uid>`.
+
+mod config;
+mod kubelet;
+mod network;
+
+pub use config::{Config, Serving, Taint};
+pub use kubelet::{AttachOptions, ExecOptions, Kubelet, LogOptions, PortForwarder};
+pub use network::{HostPort, PodNetwork, SandboxNetwork};

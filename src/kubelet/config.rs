@@ -1,0 +1,144 @@
+//! What the kubelet is told at start: who the node is, where things lie, and its bounds.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A taint the node registers with: `key=value:effect`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taint {
+    pub key: String,
+    pub value: String,
+    pub effect: String,
+}
+
+impl Taint {
+    /// Parses `key=value:Effect`, `key:Effect`.
+    pub fn parse(text: &str) -> stdx::Result<Taint> {
+        let refuse = || stdx::Error::new(format!("taint {text:?}: want key=value:effect"));
+        let (left, effect) = text.rsplit_once(':').ok_or_else(refuse)?;
+        if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) || left.is_empty() {
+            return Err(refuse());
+        }
+        let (key, value) = left.split_once('=').unwrap_or((left, ""));
+        Ok(Taint { key: key.into(), value: value.into(), effect: effect.into() })
+    }
+}
+
+/// The HTTPS server on :10250.
+#[derive(Clone)]
+pub struct Serving {
+    pub address: SocketAddr,
+    /// Serves the kubelet's certificate; asks clients for theirs against the client CA, but lets
+    /// them in without (a bearer token is then reviewed).
+    pub tls: Arc<http::tls::ServerConfig>,
+}
+
+impl std::fmt::Debug for Serving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Serving({})", self.address)
+    }
+}
+
+/// Everything the kubelet does not find out by itself. `Config::new` fills in the usual bounds.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub node_name: String,
+    /// What is shown as `kubernetes.io/hostname` and as the Hostname address.
+    pub hostname: String,
+    /// InternalIP addresses, the primary one first.
+    pub node_ips: Vec<IpAddr>,
+    pub external_ips: Vec<IpAddr>,
+    /// Extra labels (`--node-label`) and taints (`--node-taint`) of the registration.
+    pub labels: Vec<(String, String)>,
+    pub taints: Vec<Taint>,
+    /// Extra annotations of the registration (k3s.io/node-args, ...).
+    pub annotations: Vec<(String, String)>,
+    /// `stdx::version::VERSION`: what the node shows as kubeletVersion, and after `k3rs://`.
+    pub version: String,
+
+    /// `<data-dir>/agent`; pods live in `pods/<uid>` below it.
+    pub agent_directory: PathBuf,
+    /// Static pod manifests: `<data-dir>/agent/pod-manifests`.
+    pub manifest_directory: PathBuf,
+    /// Container logs, `/var/log/pods` where the root is writable.
+    pub log_directory: PathBuf,
+    /// The host's resolv.conf for `dnsPolicy: Default` and as upstream of `ClusterFirst` options.
+    pub resolv_conf: PathBuf,
+    pub cluster_dns: Vec<IpAddr>,
+    pub cluster_domain: String,
+
+    pub serving: Option<Serving>,
+    /// `/healthz` in plain text; normally 127.0.0.1:10248.
+    pub healthz: Option<SocketAddr>,
+
+    pub pods_max: usize,
+    pub image_gc_high_percent: u64,
+    pub image_gc_low_percent: u64,
+    pub image_gc_min_age: Duration,
+    pub container_log_max_bytes: u64,
+    pub container_log_files_max: usize,
+    /// Evict below this much available memory; 0 turns it off.
+    pub eviction_memory_available_bytes: u64,
+    /// Evict below this share of free node disk; 0 turns it off.
+    pub eviction_disk_available_percent: u64,
+    pub eviction_inodes_free_percent: u64,
+    /// Pods' pid limit; 0 is none.
+    pub pod_pids_max: i64,
+}
+
+impl Config {
+    /// The usual configuration of a node, with nothing listening.
+    pub fn new(node_name: &str, agent_directory: impl Into<PathBuf>, version: &str) -> Config {
+        let agent_directory = agent_directory.into();
+        Config {
+            node_name: node_name.to_owned(),
+            hostname: node_name.to_owned(),
+            node_ips: Vec::new(),
+            external_ips: Vec::new(),
+            labels: Vec::new(),
+            taints: Vec::new(),
+            annotations: Vec::new(),
+            version: version.to_owned(),
+            manifest_directory: agent_directory.join("pod-manifests"),
+            log_directory: PathBuf::from("/var/log/pods"),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            cluster_dns: Vec::new(),
+            cluster_domain: "cluster.local".to_owned(),
+            serving: None,
+            healthz: None,
+            pods_max: 110,
+            image_gc_high_percent: 85,
+            image_gc_low_percent: 80,
+            image_gc_min_age: Duration::from_secs(120),
+            container_log_max_bytes: 10 << 20,
+            container_log_files_max: 5,
+            eviction_memory_available_bytes: 100 << 20,
+            eviction_disk_available_percent: 10,
+            eviction_inodes_free_percent: 5,
+            pod_pids_max: 0,
+            agent_directory,
+        }
+    }
+
+    /// `pods/<uid>`: everything of one pod but its logs.
+    pub(crate) fn pod_directory(&self, uid: &str) -> PathBuf {
+        self.agent_directory.join("pods").join(uid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taints_parse() {
+        let taint = Taint::parse("a/b=c:NoExecute").unwrap();
+        assert_eq!((&*taint.key, &*taint.value, &*taint.effect), ("a/b", "c", "NoExecute"));
+        assert_eq!(Taint::parse("a:NoSchedule").unwrap().value, "");
+        for bad in ["a", "a=b", "a=b:Often", ":NoSchedule"] {
+            assert!(Taint::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
