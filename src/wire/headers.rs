@@ -85,7 +85,8 @@ impl Headers {
             return;
         };
         self.text.extend(name.bytes().map(|b| b.to_ascii_lowercase()));
-        self.text.extend(value.iter().map(|&b| if matches!(b, 0 | b'\r' | b'\n') { b' ' } else { b }));
+        self.text
+            .extend(value.iter().map(|&b| if matches!(b, 0 | b'\r' | b'\n') { b' ' } else { b }));
         self.ends.push((name_end, value_end));
     }
 
@@ -149,7 +150,8 @@ mod tests {
 
     #[test]
     fn fields_keep_their_order_and_are_found_in_any_case() {
-        let mut headers = Headers::new().with("Accept", "a").with("X-B", "1").with("accept", "b, C");
+        let mut headers =
+            Headers::new().with("Accept", "a").with("X-B", "1").with("accept", "b, C");
         assert_eq!(headers.get("ACCEPT"), Some("a"));
         assert_eq!(headers.get_all("accept").collect::<Vec<_>>(), ["a", "b, C"]);
         assert!(headers.has_token("Accept", "c") && !headers.has_token("accept", "d"));

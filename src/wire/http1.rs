@@ -441,7 +441,11 @@ mod tests {
     use super::*;
     use stdx::prng::Prng;
 
-    fn decode_all(framing: Framing, input: &[u8], step: usize) -> Result<(Vec<u8>, usize), Http1Error> {
+    fn decode_all(
+        framing: Framing,
+        input: &[u8],
+        step: usize,
+    ) -> Result<(Vec<u8>, usize), Http1Error> {
         let mut decoder = BodyDecoder::new(framing);
         let (mut body, mut buffer, mut used) = (Vec::new(), Vec::new(), 0);
         let mut pieces = input.chunks(step.max(1));
@@ -487,7 +491,10 @@ mod tests {
             request_framing(&headers, 1)
         };
         assert_eq!(check(&[]), Ok(Framing::Length(0)));
-        assert_eq!(check(&[("content-length", "7"), ("content-length", "7")]), Ok(Framing::Length(7)));
+        assert_eq!(
+            check(&[("content-length", "7"), ("content-length", "7")]),
+            Ok(Framing::Length(7))
+        );
         assert_eq!(check(&[("transfer-encoding", "Chunked")]), Ok(Framing::Chunked));
         for bad in [
             &[("content-length", "7"), ("content-length", "8")][..],

@@ -3,3 +3,4 @@
 pub mod base64;
 pub mod headers;
 pub mod http1;
+pub mod yaml;
