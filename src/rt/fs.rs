@@ -84,6 +84,24 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<()> {
     }
 }
 
+/// Takes the lock that keeps two processes from one directory; it lasts as long as the value.
+///
+/// # Errors
+/// If another process has it (`WouldBlock`), or the file cannot be made.
+pub fn lock(path: impl AsRef<Path>) -> Result<File> {
+    let path = path.as_ref();
+    let what = || format!("lock {}", path.display());
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .context(what)?;
+    file.try_lock().map_err(io::Error::from).context(what)?;
+    Ok(file)
+}
+
 /// The entries of a directory, sorted; an absent directory has none.
 pub fn list_dir(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let path = path.as_ref();

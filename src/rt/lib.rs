@@ -6,11 +6,14 @@
 
 pub mod fs;
 pub mod process;
+pub mod signal;
 pub mod sim;
+mod watch;
 mod world;
 
 pub use event_listener::{Event, EventListener};
 pub use smol::{Async, Timer as OsTimer};
+pub use watch::FileWatch;
 pub use world::{
     Elapsed, Sleep, Task, block_on, now, random, random_u64, sleep, sleep_until, spawn,
     spawn_named, start_workers, timeout, unblock,
