@@ -16,12 +16,14 @@ pub mod names;
 pub mod object;
 pub mod patch;
 pub mod quantity;
+pub mod schema;
 pub mod selector;
 pub mod selector_syntax;
 pub mod status;
 pub mod strategy;
 pub mod table;
 pub mod time;
+mod types;
 pub mod validate;
 
 pub use controller::{

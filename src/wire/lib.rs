@@ -3,4 +3,6 @@
 pub mod base64;
 pub mod headers;
 pub mod http1;
+pub mod json;
+pub mod protobuf;
 pub mod yaml;

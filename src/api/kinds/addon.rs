@@ -8,5 +8,24 @@ pub static ADDON: Kind = Kind {
     name: "Addon",
     plural: "addons",
     storage: "k3s.cattle.io/addons",
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form. Addons are stored as JSON, as k3s stores them; the tags are ours.
+const SCHEMA: &str = "
+package io.cattle.k3s.v1
+Addon kind
+   1 metadata ObjectMeta
+   2 spec     AddonSpec
+   3 status   AddonStatus
+AddonSpec
+   1 source   str
+   2 checksum str
+AddonStatus
+   1 gvks []AddonGroupVersionKind
+AddonGroupVersionKind
+   1 group   str
+   2 version str
+   3 kind    str
+";

@@ -8,5 +8,14 @@ pub static BINDING: Kind = Kind {
     plural: "bindings",
     durability: Durability::Virtual,
     generation: false,
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.core.v1
+Binding kind
+   1 metadata ObjectMeta
+   2 target*  ObjectReference
+";

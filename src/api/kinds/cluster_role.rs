@@ -10,5 +10,17 @@ pub static CLUSTER_ROLE: Kind = Kind {
     scope: Scope::Cluster,
     generation: false,
     name_rule: NameRule::PathSegment,
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.rbac.v1
+ClusterRole kind
+   1 metadata        ObjectMeta
+   2 rules!          []PolicyRule
+   3 aggregationRule AggregationRule?
+AggregationRule
+   1 clusterRoleSelectors []LabelSelector
+";

@@ -10,5 +10,15 @@ pub static CLUSTER_ROLE_BINDING: Kind = Kind {
     scope: Scope::Cluster,
     generation: false,
     name_rule: NameRule::PathSegment,
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.rbac.v1
+ClusterRoleBinding kind
+   1 metadata ObjectMeta
+   2 subjects []Subject
+   3 roleRef* RoleRef
+";

@@ -8,5 +8,16 @@ pub static CONFIG_MAP: Kind = Kind {
     plural: "configmaps",
     short: &["cm"],
     generation: false,
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.core.v1
+ConfigMap kind
+   1 metadata   ObjectMeta
+   2 data       {}str
+   3 binaryData {}bytes
+   4 immutable  bool?
+";

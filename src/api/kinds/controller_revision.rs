@@ -8,5 +8,15 @@ pub static CONTROLLER_REVISION: Kind = Kind {
     name: "ControllerRevision",
     plural: "controllerrevisions",
     generation: false,
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.apps.v1
+ControllerRevision kind
+   1 metadata  ObjectMeta
+   2 data      raw
+   3 revision* i64
+";

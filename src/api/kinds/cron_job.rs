@@ -10,5 +10,31 @@ pub static CRON_JOB: Kind = Kind {
     short: &["cj"],
     categories: &["all"],
     subresources: &[Sub::Status],
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.batch.v1
+JobTemplateSpec
+   1 metadata ObjectMeta
+   2 spec     JobSpec
+CronJob kind
+   1 metadata ObjectMeta
+   2 spec     CronJobSpec
+   3 status   CronJobStatus
+CronJobSpec
+   1 schedule*                  str
+   2 startingDeadlineSeconds    i64?
+   3 concurrencyPolicy          str             in Allow|Forbid|Replace = Allow
+   4 suspend                    bool?           = false
+   5 jobTemplate*               JobTemplateSpec
+   6 successfulJobsHistoryLimit i32?            = 3
+   7 failedJobsHistoryLimit     i32?            = 1
+   8 timeZone                   str?
+CronJobStatus
+   1 active             []ObjectReference
+   4 lastScheduleTime   time?
+   5 lastSuccessfulTime time?
+";

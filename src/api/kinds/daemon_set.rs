@@ -10,5 +10,44 @@ pub static DAEMON_SET: Kind = Kind {
     short: &["ds"],
     categories: &["all"],
     subresources: &[Sub::Status],
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.apps.v1
+DaemonSetUpdateStrategy
+   1 type          str                     in RollingUpdate|OnDelete = RollingUpdate
+   2 rollingUpdate RollingUpdateDaemonSet?
+RollingUpdateDaemonSet
+   1 maxUnavailable intorstr?
+   2 maxSurge       intorstr?
+DaemonSetSpec
+   1 selector*            LabelSelector?          immutable
+   2 template*            PodTemplateSpec
+   3 updateStrategy       DaemonSetUpdateStrategy
+   4 minReadySeconds      i32
+   6 revisionHistoryLimit i32?                    = 10
+DaemonSetStatus
+   1 currentNumberScheduled~ i32
+   2 numberMisscheduled~     i32
+   3 desiredNumberScheduled~ i32
+   4 numberReady~            i32
+   5 observedGeneration      i64
+   6 updatedNumberScheduled  i32
+   7 numberAvailable         i32
+   8 numberUnavailable       i32
+   9 collisionCount          i32?
+  10 conditions              []DaemonSetCondition map(type) merge(type)
+DaemonSetCondition
+   1 type~              str
+   2 status~            str  in True|False|Unknown
+   3 lastTransitionTime time
+   4 reason             str
+   5 message            str
+DaemonSet kind
+   1 metadata ObjectMeta
+   2 spec     DaemonSetSpec
+   3 status   DaemonSetStatus
+";

@@ -13,5 +13,46 @@ pub static DEPLOYMENT: Kind = Kind {
         Sub::Status,
         Sub::Scale { spec: "spec.replicas", status: "status.replicas", selector: "spec.selector" },
     ],
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.apps.v1
+Deployment kind
+   1 metadata ObjectMeta
+   2 spec     DeploymentSpec
+   3 status   DeploymentStatus
+DeploymentSpec
+   1 replicas                i32?               = 1
+   2 selector*               LabelSelector?     immutable
+   3 template*               PodTemplateSpec
+   4 strategy                DeploymentStrategy retain
+   5 minReadySeconds         i32
+   6 revisionHistoryLimit    i32?               = 10
+   7 paused                  bool
+   9 progressDeadlineSeconds i32?               = 600
+DeploymentStrategy
+   1 type          str                      in Recreate|RollingUpdate = RollingUpdate
+   2 rollingUpdate RollingUpdateDeployment?
+RollingUpdateDeployment
+   1 maxUnavailable intorstr?
+   2 maxSurge       intorstr?
+DeploymentStatus
+   1 observedGeneration  i64
+   2 replicas            i32
+   3 updatedReplicas     i32
+   4 availableReplicas   i32
+   5 unavailableReplicas i32
+   6 conditions          []DeploymentCondition map(type) merge(type)
+   7 readyReplicas       i32
+   8 collisionCount      i32?
+DeploymentCondition
+   1 type~              str
+   2 status~            str  in True|False|Unknown
+   4 reason             str
+   5 message            str
+   6 lastUpdateTime     time
+   7 lastTransitionTime time
+";

@@ -7,5 +7,38 @@ pub static ENDPOINT_SLICE: Kind = Kind {
     version: "v1",
     name: "EndpointSlice",
     plural: "endpointslices",
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.discovery.v1
+EndpointSlice kind
+   1 metadata     ObjectMeta
+   2 endpoints~   []Endpoint
+   3 ports!       []EndpointPort
+   4 addressType* str            immutable
+Endpoint
+   1 addresses*         []str              set
+   2 conditions         EndpointConditions
+   3 hostname           str?
+   4 targetRef          ObjectReference?
+   5 deprecatedTopology {}str
+   6 nodeName           str?
+   7 zone               str?
+   8 hints              EndpointHints?
+EndpointConditions
+   1 ready       bool?
+   2 serving     bool?
+   3 terminating bool?
+EndpointHints
+   1 forZones []ForZone
+ForZone
+   1 name* str
+EndpointPort atomic
+   1 name        str? = ''
+   2 protocol    str? in TCP|UDP|SCTP = TCP
+   3 port        i32?
+   4 appProtocol str?
+";

@@ -9,5 +9,28 @@ pub static ENDPOINTS: Kind = Kind {
     short: &["ep"],
     storage: "services/endpoints",
     generation: false,
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.core.v1
+Endpoints kind
+   1 metadata ObjectMeta
+   2 subsets  []EndpointSubset
+EndpointSubset
+   1 addresses         []EndpointAddress
+   2 notReadyAddresses []EndpointAddress
+   3 ports             []EndpointPort
+EndpointAddress atomic
+   1 ip*       str
+   2 targetRef ObjectReference?
+   3 hostname  str
+   4 nodeName  str?
+EndpointPort atomic
+   1 name        str
+   2 port*       i32
+   3 protocol    str  in TCP|UDP|SCTP = TCP
+   4 appProtocol str?
+";

@@ -9,5 +9,14 @@ pub static EVICTION: Kind = Kind {
     plural: "evictions",
     durability: Durability::Virtual,
     generation: false,
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.policy.v1
+Eviction kind
+   1 metadata      ObjectMeta
+   2 deleteOptions DeleteOptions?
+";

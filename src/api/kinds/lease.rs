@@ -9,5 +9,22 @@ pub static LEASE: Kind = Kind {
     plural: "leases",
     durability: Durability::Lazy,
     generation: false,
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.coordination.v1
+Lease kind
+   1 metadata ObjectMeta
+   2 spec     LeaseSpec
+LeaseSpec
+   1 holderIdentity       str?
+   2 leaseDurationSeconds i32?
+   3 acquireTime          microtime?
+   4 renewTime            microtime?
+   5 leaseTransitions     i32?
+   6 strategy             str?
+   7 preferredHolder      str?
+";

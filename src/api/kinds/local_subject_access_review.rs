@@ -9,5 +9,15 @@ pub static LOCAL_SUBJECT_ACCESS_REVIEW: Kind = Kind {
     plural: "localsubjectaccessreviews",
     durability: Durability::Virtual,
     generation: false,
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.authorization.v1
+LocalSubjectAccessReview kind
+   1 metadata ObjectMeta
+   2 spec*    SubjectAccessReviewSpec
+   3 status   SubjectAccessReviewStatus
+";

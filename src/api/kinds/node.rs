@@ -12,5 +12,94 @@ pub static NODE: Kind = Kind {
     generation: false,
     subresources: &[Sub::Status, Sub::Named("proxy")],
     fields: &["spec.unschedulable"],
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.core.v1
+Taint
+   1 key*      str
+   2 value     str
+   3 effect*   str   in NoSchedule|PreferNoSchedule|NoExecute
+   4 timeAdded time?
+NodeSpec
+   1 podCIDR       str
+   2 externalID    str
+   3 providerID    str
+   4 unschedulable bool
+   5 taints        []Taint
+   6 configSource  NodeConfigSource?
+   7 podCIDRs      []str             set merge
+NodeConfigSource
+   2 configMap ConfigMapNodeConfigSource?
+ConfigMapNodeConfigSource
+   1 namespace*        str
+   2 name*             str
+   3 uid               str
+   4 resourceVersion   str
+   5 kubeletConfigKey* str
+DaemonEndpoint
+   1 Port~ i32
+NodeDaemonEndpoints
+   1 kubeletEndpoint DaemonEndpoint
+NodeRuntimeHandlerFeatures
+   1 recursiveReadOnlyMounts bool?
+   2 userNamespaces          bool?
+NodeRuntimeHandler
+   1 name!    str
+   2 features NodeRuntimeHandlerFeatures?
+NodeFeatures
+   1 supplementalGroupsPolicy bool?
+NodeSystemInfo
+   1 machineID*               str
+   2 systemUUID*              str
+   3 bootID*                  str
+   4 kernelVersion*           str
+   5 osImage*                 str
+   6 containerRuntimeVersion* str
+   7 kubeletVersion*          str
+   8 kubeProxyVersion*        str
+   9 operatingSystem*         str
+  10 architecture*            str
+NodeConfigStatus
+   1 assigned      NodeConfigSource?
+   2 active        NodeConfigSource?
+   3 lastKnownGood NodeConfigSource?
+   4 error         str
+NodeStatus
+   1 capacity        {}quantity
+   2 allocatable     {}quantity
+   3 phase           str
+   4 conditions      []NodeCondition      map(type) merge(type)
+   5 addresses       []NodeAddress        map(type) merge(type)
+   6 daemonEndpoints NodeDaemonEndpoints
+   7 nodeInfo        NodeSystemInfo
+   8 images          []ContainerImage
+   9 volumesInUse    []str
+  10 volumesAttached []AttachedVolume
+  11 config          NodeConfigStatus?
+  12 runtimeHandlers []NodeRuntimeHandler
+  13 features        NodeFeatures?
+AttachedVolume
+   1 name*       str
+   2 devicePath* str
+ContainerImage
+   1 names!    []str
+   2 sizeBytes i64
+NodeCondition
+   1 type~              str
+   2 status~            str  in True|False|Unknown
+   3 lastHeartbeatTime  time
+   4 lastTransitionTime time
+   5 reason             str
+   6 message            str
+NodeAddress
+   1 type*    str
+   2 address* str
+Node kind
+   1 metadata ObjectMeta
+   2 spec     NodeSpec
+   3 status   NodeStatus
+";

@@ -10,5 +10,36 @@ pub static PERSISTENT_VOLUME: Kind = Kind {
     scope: Scope::Cluster,
     generation: false,
     subresources: &[Sub::Status],
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.core.v1
+PersistentVolume kind
+   1 metadata ObjectMeta
+   2 spec     PersistentVolumeSpec
+   3 status   PersistentVolumeStatus
+PersistentVolumeSpec
+   1 capacity                     {}quantity
+   2 inline                       PersistentVolumeSource
+   3 accessModes                  []str                  in ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod
+   4 claimRef                     ObjectReference?
+   5 persistentVolumeReclaimPolicy str                    in Recycle|Delete|Retain = Retain
+   6 storageClassName             str
+   7 mountOptions                 []str
+   8 volumeMode                   str?                   in Block|Filesystem = Filesystem
+   9 nodeAffinity                 VolumeNodeAffinity?
+  10 volumeAttributesClassName    str?
+VolumeNodeAffinity
+   1 required NodeSelector?
+PersistentVolumeStatus
+   1 phase                   str   = Pending
+   2 message                 str
+   3 reason                  str
+   4 lastPhaseTransitionTime time?
+SecretReference atomic
+   1 name      str
+   2 namespace str
+";

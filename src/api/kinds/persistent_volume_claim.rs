@@ -9,5 +9,41 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
     short: &["pvc"],
     generation: false,
     subresources: &[Sub::Status],
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.core.v1
+PersistentVolumeClaim kind
+   1 metadata ObjectMeta
+   2 spec     PersistentVolumeClaimSpec
+   3 status   PersistentVolumeClaimStatus
+PersistentVolumeClaimSpec
+   1 accessModes               []str                      in ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod
+   2 resources                 VolumeResourceRequirements
+   3 volumeName                str
+   4 selector                  LabelSelector?
+   5 storageClassName          str?
+   6 volumeMode                str?                       in Block|Filesystem = Filesystem
+   7 dataSource                TypedLocalObjectReference?
+   8 dataSourceRef             TypedObjectReference?
+   9 volumeAttributesClassName str?
+PersistentVolumeClaimCondition
+   1 type~              str
+   2 status~            str  in True|False|Unknown
+   3 lastProbeTime      time
+   4 lastTransitionTime time
+   5 reason             str
+   6 message            str
+PersistentVolumeClaimStatus
+   1 phase                        str                          = Pending
+   2 accessModes                  []str                        in ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod
+   3 capacity                     {}quantity
+   4 conditions                   []PersistentVolumeClaimCondition map(type) merge(type)
+   5 allocatedResources           {}quantity
+   7 allocatedResourceStatuses    {}str
+   8 currentVolumeAttributesClassName str?
+   9 modifyVolumeStatus           ModifyVolumeStatus?
+";

@@ -32,5 +32,95 @@ pub static POD: Kind = Kind {
         "status.podIP",
         "status.nominatedNodeName",
     ],
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.core.v1
+ContainerStateWaiting
+   1 reason  str
+   2 message str
+ContainerStateRunning
+   1 startedAt time
+ContainerStateTerminated
+   1 exitCode~   i32
+   2 signal      i32
+   3 reason      str
+   4 message     str
+   5 startedAt   time
+   6 finishedAt  time
+   7 containerID str
+ContainerState
+   1 waiting    ContainerStateWaiting?
+   2 running    ContainerStateRunning?
+   3 terminated ContainerStateTerminated?
+ContainerStatus
+   1 name~                    str
+   2 state                    ContainerState
+   3 lastState                ContainerState
+   4 ready~                   bool
+   5 restartCount~            i32
+   6 image~                   str
+   7 imageID~                 str
+   8 containerID              str
+   9 started                  bool?
+  10 allocatedResources       {}quantity
+  11 resources                ResourceRequirements?
+  12 volumeMounts             []VolumeMountStatus   map(mountPath) merge(mountPath)
+  13 user                     ContainerUser?
+  14 allocatedResourcesStatus []ResourceStatus      map(name) merge(name)
+ResourceStatus
+   1 name~     str
+   2 resources []ResourceHealth map(resourceID)
+ResourceHealth
+   1 resourceID* str
+   2 health      str
+ContainerUser
+   1 linux LinuxContainerUser?
+LinuxContainerUser
+   1 uid*               i64
+   2 gid*               i64
+   3 supplementalGroups []i64
+PodCondition
+   1 type~              str
+   2 status~            str  in True|False|Unknown
+   3 lastProbeTime      time
+   4 lastTransitionTime time
+   5 reason             str
+   6 message            str
+VolumeMountStatus
+   1 name~             str
+   2 mountPath~        str
+   3 readOnly          bool
+   4 recursiveReadOnly str? in Disabled|IfPossible|Enabled
+PodResourceClaimStatus
+   1 name~             str
+   2 resourceClaimName str?
+PodIP
+   1 ip* str
+HostIP
+   1 ip* str
+PodStatus
+   1 phase                      str
+   2 conditions                 []PodCondition           map(type) merge(type)
+   3 message                    str
+   4 reason                     str
+   5 hostIP                     str
+   6 podIP                      str
+   7 startTime                  time?
+   8 containerStatuses          []ContainerStatus
+   9 qosClass                   str
+  10 initContainerStatuses      []ContainerStatus
+  11 nominatedNodeName          str
+  12 podIPs                     []PodIP                  map(ip) merge(ip)
+  13 ephemeralContainerStatuses []ContainerStatus
+  14 resize                     str
+  15 resourceClaimStatuses      []PodResourceClaimStatus map(name) merge+retain(name)
+  16 hostIPs                    []HostIP                 merge(ip)
+Pod kind
+   1 metadata ObjectMeta
+   2 spec     PodSpec
+   3 status   PodStatus
+";

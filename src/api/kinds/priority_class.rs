@@ -9,5 +9,17 @@ pub static PRIORITY_CLASS: Kind = Kind {
     plural: "priorityclasses",
     short: &["pc"],
     scope: Scope::Cluster,
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.scheduling.v1
+PriorityClass kind
+   1 metadata         ObjectMeta
+   2 value*           i32        immutable
+   3 globalDefault    bool
+   4 description      str
+   5 preemptionPolicy str?       = PreemptLowerPriority immutable
+";

@@ -14,5 +14,33 @@ pub static REPLICA_SET: Kind = Kind {
         Sub::Scale { spec: "spec.replicas", status: "status.replicas", selector: "spec.selector" },
     ],
     fields: &["status.replicas"],
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.apps.v1
+ReplicaSet kind
+   1 metadata ObjectMeta
+   2 spec     ReplicaSetSpec
+   3 status   ReplicaSetStatus
+ReplicaSetSpec
+   1 replicas        i32?            = 1
+   2 selector*       LabelSelector?  immutable
+   3 template        PodTemplateSpec
+   4 minReadySeconds i32
+ReplicaSetStatus
+   1 replicas~            i32
+   2 fullyLabeledReplicas i32
+   3 observedGeneration   i64
+   4 readyReplicas        i32
+   5 availableReplicas    i32
+   6 conditions           []ReplicaSetCondition map(type) merge(type)
+ReplicaSetCondition
+   1 type~              str
+   2 status~            str  in True|False|Unknown
+   3 lastTransitionTime time
+   4 reason             str
+   5 message            str
+";

@@ -9,5 +9,14 @@ pub static ROLE: Kind = Kind {
     plural: "roles",
     generation: false,
     name_rule: NameRule::PathSegment,
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.rbac.v1
+Role kind
+   1 metadata ObjectMeta
+   2 rules!   []PolicyRule
+";

@@ -9,5 +9,20 @@ pub static SCALE: Kind = Kind {
     plural: "scales",
     durability: Durability::Virtual,
     generation: false,
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.autoscaling.v1
+Scale kind
+   1 metadata ObjectMeta
+   2 spec     ScaleSpec
+   3 status   ScaleStatus
+ScaleSpec
+   1 replicas i32
+ScaleStatus
+   1 replicas~ i32
+   2 selector  str
+";

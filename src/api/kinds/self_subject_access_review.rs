@@ -10,5 +10,18 @@ pub static SELF_SUBJECT_ACCESS_REVIEW: Kind = Kind {
     scope: Scope::Cluster,
     durability: Durability::Virtual,
     generation: false,
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.authorization.v1
+SelfSubjectAccessReview kind
+   1 metadata ObjectMeta
+   2 spec*    SelfSubjectAccessReviewSpec
+   3 status   SubjectAccessReviewStatus
+SelfSubjectAccessReviewSpec
+   1 resourceAttributes    ResourceAttributes?
+   2 nonResourceAttributes NonResourceAttributes?
+";

@@ -10,5 +10,16 @@ pub static SELF_SUBJECT_REVIEW: Kind = Kind {
     scope: Scope::Cluster,
     durability: Durability::Virtual,
     generation: false,
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.authentication.v1
+SelfSubjectReview kind
+   1 metadata ObjectMeta
+   2 status   SelfSubjectReviewStatus
+SelfSubjectReviewStatus
+   1 userInfo UserInfo
+";

@@ -13,5 +13,61 @@ pub static SERVICE: Kind = Kind {
     name_rule: NameRule::Label1035,
     subresources: &[Sub::Status, Sub::Named("proxy")],
     fields: &["spec.clusterIP", "spec.type"],
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.core.v1
+SessionAffinityConfig
+   1 clientIP ClientIPConfig?
+ClientIPConfig
+   1 timeoutSeconds i32?
+ServiceStatus
+   1 loadBalancer LoadBalancerStatus
+   2 conditions   []Condition        map(type) merge(type)
+LoadBalancerStatus
+   1 ingress []LoadBalancerIngress
+LoadBalancerIngress
+   1 ip       str
+   2 hostname str
+   3 ipMode   str?
+   4 ports    []PortStatus
+ServiceSpec
+   1 ports                        []ServicePort          map(port,protocol) merge(port)
+   2 selector                     {}str                  atomic
+   3 clusterIP                    str
+   4 type                         str                    in ClusterIP|NodePort|LoadBalancer|ExternalName = ClusterIP
+   5 externalIPs                  []str
+   7 sessionAffinity              str                    in ClientIP|None = None
+   8 loadBalancerIP               str
+   9 loadBalancerSourceRanges     []str
+  10 externalName                 str
+  11 externalTrafficPolicy        str                    in Cluster|Local
+  12 healthCheckNodePort          i32
+  13 publishNotReadyAddresses     bool
+  14 sessionAffinityConfig        SessionAffinityConfig?
+  17 ipFamilyPolicy               str?                   in SingleStack|PreferDualStack|RequireDualStack
+  18 clusterIPs                   []str
+  19 ipFamilies                   []str                  in IPv4|IPv6
+  20 allocateLoadBalancerNodePorts bool?
+  21 loadBalancerClass            str?
+  22 internalTrafficPolicy        str?                   in Cluster|Local
+  23 trafficDistribution          str?
+ServicePort
+   1 name        str
+   2 protocol    str      in TCP|UDP|SCTP = TCP
+   3 port*       i32
+   4 targetPort  intorstr
+   5 nodePort    i32
+   6 appProtocol str?
+Service kind
+   1 metadata ObjectMeta
+   2 spec     ServiceSpec
+   3 status   ServiceStatus
+PortStatus
+   1 port~     i32
+   2 protocol~ str  in TCP|UDP|SCTP
+   3 error     str?
+";

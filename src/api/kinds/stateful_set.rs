@@ -13,5 +13,55 @@ pub static STATEFUL_SET: Kind = Kind {
         Sub::Status,
         Sub::Scale { spec: "spec.replicas", status: "status.replicas", selector: "spec.selector" },
     ],
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.apps.v1
+StatefulSet kind
+   1 metadata ObjectMeta
+   2 spec     StatefulSetSpec
+   3 status   StatefulSetStatus
+StatefulSetUpdateStrategy
+   1 type          str                          in RollingUpdate|OnDelete = RollingUpdate
+   2 rollingUpdate RollingUpdateStatefulSetStrategy?
+RollingUpdateStatefulSetStrategy
+   1 partition      i32?
+   2 maxUnavailable intorstr?
+StatefulSetPersistentVolumeClaimRetentionPolicy
+   1 whenDeleted str in Retain|Delete
+   2 whenScaled  str in Retain|Delete
+StatefulSetOrdinals
+   1 start! i32
+StatefulSetSpec
+   1 replicas                     i32?                         = 1
+   2 selector~                    LabelSelector?               immutable
+   3 template~                    PodTemplateSpec
+   4 volumeClaimTemplates         []PersistentVolumeClaim typed
+   5 serviceName~                 str
+   6 podManagementPolicy          str                          in OrderedReady|Parallel = OrderedReady
+   7 updateStrategy               StatefulSetUpdateStrategy
+   8 revisionHistoryLimit         i32?                         = 10
+   9 minReadySeconds              i32
+  10 persistentVolumeClaimRetentionPolicy StatefulSetPersistentVolumeClaimRetentionPolicy?
+  11 ordinals                     StatefulSetOrdinals?
+StatefulSetStatus
+   1 observedGeneration i64
+   2 replicas~          i32
+   3 readyReplicas      i32
+   4 currentReplicas    i32
+   5 updatedReplicas    i32
+   6 currentRevision    str
+   7 updateRevision     str
+   9 collisionCount     i32?
+  10 conditions         []StatefulSetCondition map(type) merge(type)
+  11 availableReplicas! i32
+StatefulSetCondition
+   1 type~              str
+   2 status~            str  in True|False|Unknown
+   3 lastTransitionTime time
+   4 reason             str
+   5 message            str
+";

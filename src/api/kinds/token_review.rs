@@ -10,5 +10,23 @@ pub static TOKEN_REVIEW: Kind = Kind {
     scope: Scope::Cluster,
     durability: Durability::Virtual,
     generation: false,
+    schema: SCHEMA,
     ..Kind::BASE
 };
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.authentication.v1
+TokenReview kind
+   1 metadata ObjectMeta
+   2 spec*    TokenReviewSpec
+   3 status   TokenReviewStatus
+TokenReviewSpec
+   1 token     str
+   2 audiences []str
+TokenReviewStatus
+   1 authenticated bool
+   2 user          UserInfo
+   3 error         str
+   4 audiences     []str
+";

@@ -1,0 +1,195 @@
+//! JSON text to trees with duplicate keys found and depth bounded, and JSON strings written to bytes.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// How many duplicates are told; more are only the client's problem.
+const DUPLICATES_MAX: usize = 20;
+
+/// A parsed text and the paths (`spec.containers[0].name`) of keys that came twice; the last one won.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed {
+    pub tree: Value,
+    pub duplicates: Vec<String>,
+}
+
+/// Parses one JSON value. Nesting is bounded at 128 levels by serde_json.
+///
+/// # Errors
+/// With line and column, if the text is not JSON, or something but space follows it.
+pub fn parse(bytes: &[u8]) -> Result<Parsed, serde_json::Error> {
+    let state = RefCell::new(State::default());
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let tree = Seed(&state).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(Parsed { tree, duplicates: state.into_inner().duplicates })
+}
+
+/// Appends `text` as a JSON string. As Go's encoder does, `<`, `>`, `&` and U+2028/9 are escaped,
+/// so that answers may stand inside HTML.
+pub fn put_string(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut start = 0;
+    for (idx, &byte) in bytes.iter().enumerate() {
+        let escape: &[u8] = match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            b'\t' => b"\\t",
+            0x00..=0x1f | b'<' | b'>' | b'&' => {
+                out.extend_from_slice(&bytes[start..idx]);
+                start = idx + 1;
+                out.extend_from_slice(&[
+                    b'\\',
+                    b'u',
+                    b'0',
+                    b'0',
+                    HEX[usize::from(byte >> 4)],
+                    HEX[usize::from(byte & 15)],
+                ]);
+                continue;
+            }
+            _ => continue,
+        };
+        out.extend_from_slice(&bytes[start..idx]);
+        start = idx + 1;
+        out.extend_from_slice(escape);
+    }
+    out.extend_from_slice(&bytes[start..]);
+    out.push(b'"');
+}
+
+#[derive(Default)]
+struct State {
+    path: String,
+    duplicates: Vec<String>,
+}
+
+impl State {
+    /// Adds a step to the path and returns the length to cut back to.
+    fn enter(&mut self, step: fmt::Arguments<'_>) -> usize {
+        use fmt::Write;
+        let len = self.path.len();
+        // Writing to a String does not fail.
+        let _ = self.path.write_fmt(step);
+        len
+    }
+}
+
+struct Seed<'a>(&'a RefCell<State>);
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        loop {
+            let len = self.0.borrow_mut().enter(format_args!("[{}]", items.len()));
+            let item = seq.next_element_seed(Seed(self.0))?;
+            self.0.borrow_mut().path.truncate(len);
+            match item {
+                Some(item) => items.push(item),
+                None => return Ok(Value::Array(items)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = access.next_key::<String>()? {
+            let dot = if self.0.borrow().path.is_empty() { "" } else { "." };
+            let len = self.0.borrow_mut().enter(format_args!("{dot}{key}"));
+            if map.contains_key(&key) {
+                let mut state = self.0.borrow_mut();
+                if state.duplicates.len() < DUPLICATES_MAX {
+                    let path = state.path.clone();
+                    state.duplicates.push(path);
+                }
+            }
+            if len > 65_536 {
+                return Err(A::Error::custom("field names nest too long"));
+            }
+            let value = access.next_value_seed(Seed(self.0))?;
+            self.0.borrow_mut().path.truncate(len);
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn duplicates_are_found_and_the_last_wins() {
+        let parsed = parse(br#"{"a":{"b":[{"c":1,"c":2}]},"d":1.5,"a2":"x","d":null}"#).unwrap();
+        assert_eq!(parsed.tree, json!({"a": {"b": [{"c": 2}]}, "d": null, "a2": "x"}));
+        assert_eq!(parsed.duplicates, ["a.b[0].c", "d"]);
+    }
+
+    #[test]
+    fn bad_text_is_an_error() {
+        for bad in ["", "{", "{} x", "[1,]", "{\"a\":01}", "nul", "\"\u{1}\""] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(parse("[".repeat(1000).as_bytes()).is_err());
+        assert!(parse(&[b'"', 0xff, b'"']).is_err());
+    }
+
+    #[test]
+    fn strings_are_escaped() {
+        let text = "a\"\\\n\u{1}<&>é\u{7f}";
+        let mut out = Vec::new();
+        put_string(&mut out, text);
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        assert!(out.windows(6).any(|w| w == b"\\u003c"));
+    }
+}
