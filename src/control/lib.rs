@@ -1,1 +1,13 @@
-//! The control room.
+//! Controllers: pure functions from a view of the cluster to what should be done about it.
+//!
+//! One file a controller, one line in [`CONTROLLERS`]. Nothing here does I/O, reads a clock or draws
+//! randomness; names of new objects are hashes of what they are made for, so that the same view
+//! always leads to the same actions. Upstream's kube-controller-manager v1.32 is the specification.
+
+mod replica_set;
+mod support;
+#[cfg(test)]
+mod world;
+
+/// Every controller that a server runs.
+pub static CONTROLLERS: &[api::Registered] = &[api::Registered::of::<replica_set::ReplicaSets>()];
