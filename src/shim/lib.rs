@@ -1,12 +1,59 @@
 //! The one small process a pod needs: parent and reaper of its containers, log writer, exit status.
 //!
-//! Single-threaded, no async runtime. Knows the protocol in `wire::shim` and system calls; must not
-//! know images, Kubernetes or anything else of k3rs.
+//! One a pod, single-threaded, no async runtime: a poll loop. It lives in the pod's network, IPC and
+//! UTS namespaces (so nothing else need hold them), outside its PID namespaces, and in the host's
+//! mount namespace. It outlives the k3rs that started it. Knows the protocol in `wire::shim` and
+//! system calls; must not know images, Kubernetes or anything else of k3rs.
+//!
+//! Small on purpose: no allocation is kept that an idle pod does not need.
+
+mod connection;
+mod identity;
+mod launch;
+mod log;
+mod requests;
+mod rootfs;
+mod sandbox;
+mod server;
+mod streams;
+mod task;
 
 use std::ffi::OsString;
 
-/// The process `k3rs shim ...`: `args` are what follows `shim`. Returns the exit code.
-pub fn main(args: &[OsString]) -> i32 {
-    eprintln!("shim: not built yet: {args:?}");
-    1
+use stdx::{Context, Result};
+
+/// The process `k3rs shim <sandbox id>`: started by `runtime` in the sandbox's state directory, which
+/// holds the file `sandbox`, with its listening socket as descriptor 3. Returns the exit code.
+pub fn main(_args: &[OsString]) -> i32 {
+    match run() {
+        Ok(()) => 0,
+        Err(error) => {
+            // The file `shim.log` in the state directory; `runtime` quotes it.
+            eprintln!("shim: {error}");
+            1
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let listener = sys::process::inherited_fd(3).context(|| "take the listening socket")?;
+    let plan = std::fs::read(wire::shim::SANDBOX_FILE).context(|| "read the sandbox's plan")?;
+    let plan: wire::shim::Sandbox =
+        wire::shim::decode(&plan).context(|| "decode the sandbox's plan")?;
+    let signals = sys::process::signal_fd(&[sys::process::SIGCHLD, sys::process::SIGTERM])
+        .context(|| "make a signal descriptor")?;
+    sys::process::become_subreaper().context(|| "become a subreaper")?;
+    let _ = sys::process::set_name(c"k3rs-shim");
+    let sandbox =
+        sandbox::Sandbox::set_up(&plan).context(|| format!("set up sandbox {}", plan.id))?;
+    drop(plan);
+    server::Server::new(listener.into(), signals, sandbox).serve()
+}
+
+/// Wall clock, in nanoseconds since the Unix epoch.
+fn wall_now() -> i64 {
+    match std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
+        Err(_) => 0,
+    }
 }

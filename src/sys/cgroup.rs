@@ -1,6 +1,14 @@
 //! Control groups in one abstraction over v1, hybrid and v2.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use stdx::{Context, Error, Result};
+
+use crate::mount;
 
 /// Limits; `None` leaves a value as it is. The units are cgroup v1's and Kubernetes', translated for v2.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,4 +55,570 @@ pub struct MemoryStats {
 pub struct PidsStats {
     pub current: u64,
     pub limit: Option<u64>,
+}
+
+/// The mounted hierarchies of this host. Paths of cgroups are absolute below each (`/kubepods/x`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hierarchies {
+    /// Controller name and mount point, one each.
+    v1: Vec<(String, PathBuf)>,
+    /// The v2 mount: everything on a pure v2 host, only kill and freeze on a hybrid one.
+    v2: Option<PathBuf>,
+}
+
+/// The v1 controllers that we make cgroups in.
+const V1_CONTROLLERS: [&str; 8] =
+    ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids"];
+/// The v2 controllers that we hand down to children.
+const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "pids", "io"];
+/// How long processes that were killed may take to vanish from their cgroup.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+impl Hierarchies {
+    /// Finds what is mounted.
+    pub fn detect() -> Result<Hierarchies> {
+        let mounts = mount::list().context(|| "read /proc/self/mountinfo")?;
+        let found = from_mounts(&mounts);
+        if found.v1.is_empty() && found.v2.is_none() {
+            return Err(Error::new(
+                "no cgroup hierarchy is mounted (expected cgroup2 at /sys/fs/cgroup, or v1 controllers below it)",
+            ));
+        }
+        Ok(found)
+    }
+
+    pub fn is_v2(&self) -> bool {
+        self.v1.is_empty()
+    }
+
+    /// The controllers that limits can be set with.
+    pub fn controllers(&self) -> Vec<String> {
+        match &self.v2 {
+            Some(root) if self.is_v2() => fs::read_to_string(root.join("cgroup.controllers"))
+                .unwrap_or_default()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
+            _ => self.v1.iter().map(|(name, _)| name.clone()).collect(),
+        }
+    }
+
+    /// The directories of `path`, one in each distinct hierarchy.
+    pub fn directories(&self, path: &str) -> Vec<PathBuf> {
+        let mut directories = Vec::new();
+        for root in self.v1.iter().map(|(_, root)| root).chain(&self.v2) {
+            let directory = below(root, path);
+            if !directories.contains(&directory) {
+                directories.push(directory);
+            }
+        }
+        directories
+    }
+
+    /// The directory of `path` that has a controller's files, if that controller exists.
+    pub fn directory(&self, controller: &str, path: &str) -> Option<PathBuf> {
+        if self.is_v2() {
+            return self.v2.as_ref().map(|root| below(root, path));
+        }
+        let (_, root) = self.v1.iter().find(|(name, _)| name == controller)?;
+        Some(below(root, path))
+    }
+
+    /// The v2 directory of `path`, also on hybrid hosts.
+    pub fn unified_directory(&self, path: &str) -> Option<PathBuf> {
+        self.v2.as_ref().map(|root| below(root, path))
+    }
+
+    /// The file with the `oom_kill N` line of `path`.
+    pub fn oom_file(&self, path: &str) -> Option<PathBuf> {
+        let name = if self.is_v2() { "memory.events" } else { "memory.oom_control" };
+        Some(self.directory("memory", path)?.join(name))
+    }
+
+    /// Makes the cgroup and missing parents in every hierarchy. Existing ones are fine.
+    pub fn create(&self, path: &str) -> Result<()> {
+        check_path(path)?;
+        for root in self.v1.iter().map(|(_, root)| root).chain(&self.v2) {
+            let mut directory = root.clone();
+            for part in path.split('/').filter(|part| !part.is_empty()) {
+                if self.is_v2() {
+                    hand_down(&directory);
+                }
+                let parent = directory.clone();
+                directory.push(part);
+                match fs::create_dir(&directory) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(error)
+                            .context(|| format!("make cgroup {}", directory.display()));
+                    }
+                    _ => {}
+                }
+                if self.v1.iter().any(|(name, at)| name == "cpuset" && at == root) {
+                    inherit_cpuset(&parent, &directory)
+                        .context(|| format!("set up cpuset cgroup {}", directory.display()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets what `resources` names. Limits for which the host has no controller are returned as
+    /// warnings, not errors.
+    pub fn apply(&self, path: &str, resources: &Resources) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        for (controller, file, value) in self.writes(path, resources) {
+            let Some(directory) = self.directory(controller, path) else {
+                warnings.push(format!("no {controller} controller: {file} not set to {value}"));
+                continue;
+            };
+            let file_path = directory.join(&file);
+            match fs::write(&file_path, &value) {
+                Ok(()) => {}
+                // An optional file: swap accounting off, or the controller not handed down.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && directory.is_dir() => {
+                    warnings.push(format!("no {}: not set to {value}", file_path.display()));
+                }
+                Err(error) => {
+                    return Err(error)
+                        .context(|| format!("write {value} to {}", file_path.display()));
+                }
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// Controller, file and value of each setting, in an order that the kernel accepts.
+    fn writes(&self, path: &str, resources: &Resources) -> Vec<(&'static str, String, String)> {
+        let mut writes: Vec<(&'static str, String, String)> = Vec::new();
+        let mut add = |controller, file: &str, value: String| {
+            writes.push((controller, file.to_owned(), value));
+        };
+        if self.is_v2() {
+            let max = |value: i64| if value < 0 { "max".to_owned() } else { value.to_string() };
+            if let Some(shares) = resources.cpu_shares {
+                add("cpu", "cpu.weight", cpu_weight(shares).to_string());
+            }
+            if resources.cpu_quota_us.is_some() || resources.cpu_period_us.is_some() {
+                let period = resources.cpu_period_us.unwrap_or(100_000);
+                let quota = max(resources.cpu_quota_us.filter(|quota| *quota > 0).unwrap_or(-1));
+                add("cpu", "cpu.max", format!("{quota} {period}"));
+            }
+            if let Some(limit) = resources.memory_limit_bytes {
+                add("memory", "memory.max", max(limit));
+            }
+            if let Some(both) = resources.memory_swap_limit_bytes {
+                let memory = resources.memory_limit_bytes.unwrap_or(0).max(0);
+                let swap = if both < 0 { -1 } else { (both - memory).max(0) };
+                add("memory", "memory.swap.max", max(swap));
+            }
+            if let Some(limit) = resources.pids_max {
+                add("pids", "pids.max", max(limit));
+            }
+        } else {
+            if let Some(shares) = resources.cpu_shares {
+                add("cpu", "cpu.shares", shares.clamp(2, 262_144).to_string());
+            }
+            if let Some(period) = resources.cpu_period_us {
+                add("cpu", "cpu.cfs_period_us", period.to_string());
+            }
+            if let Some(quota) = resources.cpu_quota_us {
+                let quota = if quota <= 0 { -1 } else { quota };
+                add("cpu", "cpu.cfs_quota_us", quota.to_string());
+            }
+            // The kernel keeps memory <= memory + swap at every step: raise the sum first, lower it last.
+            let memory = resources.memory_limit_bytes.map(|limit| limit.to_string());
+            let both = resources.memory_swap_limit_bytes.map(|limit| limit.to_string());
+            let memory = memory.map(|limit| ("memory", "memory.limit_in_bytes", limit));
+            let both = both.map(|limit| ("memory", "memory.memsw.limit_in_bytes", limit));
+            let raising = match resources.memory_swap_limit_bytes {
+                Some(limit) if limit < 0 => true,
+                Some(limit) => {
+                    let now = self
+                        .directory("memory", path)
+                        .and_then(|dir| read_number(&dir.join("memory.memsw.limit_in_bytes")));
+                    now.is_some_and(|now| limit.cast_unsigned() > now)
+                }
+                None => false,
+            };
+            let order = if raising { [both, memory] } else { [memory, both] };
+            for (controller, file, value) in order.into_iter().flatten() {
+                add(controller, file, value);
+            }
+            if let Some(limit) = resources.pids_max {
+                let value = if limit < 0 { "max".to_owned() } else { limit.to_string() };
+                add("pids", "pids.max", value);
+            }
+        }
+        if !resources.cpuset_cpus.is_empty() {
+            add("cpuset", "cpuset.cpus", resources.cpuset_cpus.clone());
+        }
+        if !resources.cpuset_mems.is_empty() {
+            add("cpuset", "cpuset.mems", resources.cpuset_mems.clone());
+        }
+        if self.is_v2() {
+            for (file, value) in &resources.unified {
+                if !file.contains('/') {
+                    writes.push(("", file.clone(), value.clone()));
+                }
+            }
+        }
+        writes
+    }
+
+    /// Allows exactly these devices (v1's `c 1:3 rwm` syntax); `None` allows all. On pure v2 the caller
+    /// attaches a program instead.
+    pub fn apply_devices_v1(&self, path: &str, rules: Option<&[String]>) -> Result<()> {
+        if self.is_v2() {
+            return Ok(());
+        }
+        let Some(directory) = self.directory("devices", path) else { return Ok(()) };
+        let write = |file: &str, rule: &str| {
+            fs::write(directory.join(file), rule)
+                .context(|| format!("write {rule} to {}/{file}", directory.display()))
+        };
+        match rules {
+            None => write("devices.allow", "a"),
+            Some(rules) => {
+                write("devices.deny", "a")?;
+                rules.iter().try_for_each(|rule| write("devices.allow", rule))
+            }
+        }
+    }
+
+    /// Moves a process into the cgroup, in every hierarchy.
+    pub fn join(&self, path: &str, pid: u32) -> Result<()> {
+        for directory in self.directories(path) {
+            fs::write(directory.join("cgroup.procs"), pid.to_string())
+                .context(|| format!("move process {pid} into cgroup {}", directory.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The processes in the cgroup and below it.
+    pub fn processes(&self, path: &str) -> Vec<u32> {
+        let Some(directory) = self.directories(path).into_iter().next() else { return Vec::new() };
+        let mut pids = Vec::new();
+        let mut stack = vec![directory];
+        while let Some(directory) = stack.pop() {
+            let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+            pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+            stack.extend(children(&directory));
+        }
+        pids
+    }
+
+    /// Freezes or thaws all processes in the cgroup.
+    pub fn freeze(&self, path: &str, frozen: bool) -> Result<()> {
+        let (file, value) = match self.unified_directory(path) {
+            Some(directory) if directory.join("cgroup.freeze").exists() => {
+                (directory.join("cgroup.freeze"), if frozen { "1" } else { "0" })
+            }
+            _ => match self.directory("freezer", path) {
+                Some(directory) => {
+                    (directory.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" })
+                }
+                None => return Err(Error::new(format!("freeze cgroup {path}: no freezer"))),
+            },
+        };
+        fs::write(&file, value).context(|| format!("write {value} to {}", file.display()))
+    }
+
+    /// Kills every process in the cgroup and below it, without waiting for their end.
+    pub fn kill(&self, path: &str) -> Result<()> {
+        if let Some(directory) = self.unified_directory(path) {
+            let file = directory.join("cgroup.kill");
+            if file.exists() {
+                return fs::write(&file, "1").context(|| format!("write 1 to {}", file.display()));
+            }
+        }
+        // Frozen, so that nothing can fork between the listing and the kill.
+        let frozen = self.freeze(path, true).is_ok();
+        for pid in self.processes(path) {
+            let _ = crate::process::kill(pid.cast_signed(), libc::SIGKILL);
+        }
+        if frozen { self.freeze(path, false) } else { Ok(()) }
+    }
+
+    /// Kills what is left in the cgroup and removes it with all below it, in every hierarchy.
+    /// An absent one is fine.
+    pub fn remove(&self, path: &str) -> Result<()> {
+        check_path(path)?;
+        if path.trim_matches('/').is_empty() {
+            return Err(Error::new("refusing to remove the root cgroup"));
+        }
+        let directories = self.directories(path);
+        if !directories.iter().any(|directory| directory.exists()) {
+            return Ok(());
+        }
+        let deadline = Instant::now() + DRAIN_MAX;
+        let mut wait = Duration::from_micros(200);
+        loop {
+            let result = directories.iter().try_for_each(|directory| remove_tree(directory));
+            match result {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(error).context(|| format!("remove cgroup {path}"));
+                }
+                Err(_) => {
+                    let _ = self.kill(path);
+                    std::thread::sleep(wait);
+                    wait = (wait * 2).min(Duration::from_millis(50));
+                }
+            }
+        }
+    }
+
+    /// How many processes of the cgroup the kernel has killed for lack of memory.
+    pub fn oom_kills(&self, path: &str) -> u64 {
+        self.oom_file(path).map_or(0, |file| keyed_number(&file, "oom_kill"))
+    }
+
+    pub fn cpu_stats(&self, path: &str) -> Result<CpuStats> {
+        let directory = self.need("cpu", path)?;
+        let stat = KeyedFile::read(&directory.join("cpu.stat"))?;
+        if self.is_v2() {
+            return Ok(CpuStats {
+                usage_ns: stat.number("usage_usec") * 1000,
+                periods: stat.number("nr_periods"),
+                throttled_periods: stat.number("nr_throttled"),
+                throttled_ns: stat.number("throttled_usec") * 1000,
+            });
+        }
+        let accounting = self.need("cpuacct", path)?;
+        Ok(CpuStats {
+            usage_ns: read_number(&accounting.join("cpuacct.usage")).unwrap_or(0),
+            periods: stat.number("nr_periods"),
+            throttled_periods: stat.number("nr_throttled"),
+            throttled_ns: stat.number("throttled_time"),
+        })
+    }
+
+    pub fn memory_stats(&self, path: &str) -> Result<MemoryStats> {
+        let directory = self.need("memory", path)?;
+        let stat = KeyedFile::read(&directory.join("memory.stat"))?;
+        let (usage, inactive, rss, limit, faults, major) = if self.is_v2() {
+            // The root cgroup has no memory.current; what it holds is what the machine uses.
+            let usage = read_number(&directory.join("memory.current")).unwrap_or_else(|| {
+                stat.number("anon") + stat.number("file") + stat.number("kernel")
+            });
+            let limit = read_number(&directory.join("memory.max"));
+            (
+                usage,
+                stat.number("inactive_file"),
+                stat.number("anon"),
+                limit,
+                stat.number("pgfault"),
+                stat.number("pgmajfault"),
+            )
+        } else {
+            let usage = read_number(&directory.join("memory.usage_in_bytes")).unwrap_or(0);
+            // v1 says "no limit" with a number near i64::MAX.
+            let limit = read_number(&directory.join("memory.limit_in_bytes"))
+                .filter(|limit| *limit < i64::MAX.cast_unsigned() / 2);
+            (
+                usage,
+                stat.number("total_inactive_file"),
+                stat.number("total_rss"),
+                limit,
+                stat.number("total_pgfault"),
+                stat.number("total_pgmajfault"),
+            )
+        };
+        Ok(MemoryStats {
+            usage_bytes: usage,
+            working_set_bytes: usage.saturating_sub(inactive),
+            rss_bytes: rss,
+            limit_bytes: limit,
+            page_faults: faults,
+            major_page_faults: major,
+        })
+    }
+
+    pub fn pids_stats(&self, path: &str) -> Result<PidsStats> {
+        let directory = self.need("pids", path)?;
+        Ok(PidsStats {
+            current: read_number(&directory.join("pids.current")).unwrap_or(0),
+            limit: read_number(&directory.join("pids.max")),
+        })
+    }
+
+    fn need(&self, controller: &str, path: &str) -> Result<PathBuf> {
+        self.directory(controller, path)
+            .context(|| format!("read usage of cgroup {path}: no {controller} controller"))
+    }
+}
+
+/// Kubernetes' translation of v1 shares to a v2 weight.
+fn cpu_weight(shares: u64) -> u64 {
+    1 + ((shares.clamp(2, 262_144) - 2) * 9999) / 262_142
+}
+
+fn from_mounts(mounts: &[mount::MountInfo]) -> Hierarchies {
+    let mut found = Hierarchies::default();
+    for mount in mounts {
+        let Ok(target) = std::str::from_utf8(&mount.target) else { continue };
+        // Mounts elsewhere (in containers' roots, in tests) are not the host's own view.
+        if !Path::new(target).starts_with("/sys/fs/cgroup") {
+            continue;
+        }
+        match mount.fs_type.as_str() {
+            "cgroup2" => found.v2 = Some(target.into()),
+            "cgroup" => {
+                for option in mount.super_options.split(',') {
+                    let known = V1_CONTROLLERS.contains(&option);
+                    if known && !found.v1.iter().any(|(name, _)| name == option) {
+                        found.v1.push((option.to_owned(), target.into()));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Cgroup paths come from our own callers, but a `..` in one would act on somebody else's cgroup.
+fn check_path(path: &str) -> Result<()> {
+    if path.split('/').any(|part| part == ".." || part == ".") {
+        return Err(Error::new(format!("cgroup path {path:?} has a relative component")));
+    }
+    Ok(())
+}
+
+fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+fn children(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+fn remove_tree(directory: &Path) -> io::Result<()> {
+    for child in children(directory) {
+        remove_tree(&child)?;
+    }
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Lets children of a v2 cgroup use every controller that it has itself.
+fn hand_down(directory: &Path) {
+    let available = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
+    let file = directory.join("cgroup.subtree_control");
+    let enabled = fs::read_to_string(&file).unwrap_or_default();
+    for name in V2_CONTROLLERS {
+        let has = |list: &str| list.split_whitespace().any(|have| have == name);
+        if has(&available) && !has(&enabled) {
+            // One at a time: one that cannot be enabled must not keep the others off. What is missing
+            // shows as a warning where a limit is set.
+            let _ = fs::write(&file, format!("+{name}"));
+        }
+    }
+}
+
+/// A new v1 cpuset is empty and takes no process until it has cpus and mems.
+fn inherit_cpuset(parent: &Path, child: &Path) -> io::Result<()> {
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        if fs::read_to_string(child.join(name))?.trim().is_empty() {
+            fs::write(child.join(name), fs::read_to_string(parent.join(name))?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// A file with one number; `None` if it is absent or says `max`.
+fn read_number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The value of a key in a file of `key value` lines; 0 if absent.
+pub fn keyed_number(path: &Path, key: &str) -> u64 {
+    KeyedFile::read(path).map_or(0, |file| file.number(key))
+}
+
+struct KeyedFile(String);
+
+impl KeyedFile {
+    fn read(path: &Path) -> Result<KeyedFile> {
+        fs::read_to_string(path).map(KeyedFile).context(|| format!("read {}", path.display()))
+    }
+
+    fn number(&self, key: &str) -> u64 {
+        let lines = self.0.lines();
+        let value = lines.filter_map(|line| line.split_once(' ')).find(|(name, _)| *name == key);
+        value.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(target: &str, fs_type: &str, super_options: &str) -> mount::MountInfo {
+        mount::MountInfo {
+            root: b"/".to_vec(),
+            target: target.into(),
+            shared: false,
+            fs_type: fs_type.into(),
+            source: String::new(),
+            super_options: super_options.into(),
+        }
+    }
+
+    #[test]
+    fn hierarchies_are_found() {
+        let v2 = from_mounts(&[mount("/sys/fs/cgroup", "cgroup2", "rw")]);
+        assert!(v2.is_v2());
+        assert_eq!(v2.directories("/a/b"), [PathBuf::from("/sys/fs/cgroup/a/b")]);
+        let hybrid = from_mounts(&[
+            mount("/sys/fs/cgroup/cpu,cpuacct", "cgroup", "rw,cpu,cpuacct"),
+            mount("/sys/fs/cgroup/memory", "cgroup", "rw,memory"),
+            mount("/sys/fs/cgroup/systemd", "cgroup", "rw,name=systemd"),
+            mount("/sys/fs/cgroup/unified", "cgroup2", "rw"),
+            mount("/elsewhere/pids", "cgroup", "rw,pids"),
+        ]);
+        assert!(!hybrid.is_v2());
+        assert_eq!(hybrid.controllers(), ["cpu", "cpuacct", "memory"]);
+        assert_eq!(hybrid.directories("x").len(), 3);
+        assert_eq!(hybrid.directory("pids", "x"), None);
+    }
+
+    #[test]
+    fn limits_are_translated() {
+        let v2 = from_mounts(&[mount("/sys/fs/cgroup", "cgroup2", "rw")]);
+        let resources = Resources {
+            cpu_shares: Some(1024),
+            cpu_quota_us: Some(20_000),
+            cpu_period_us: Some(100_000),
+            memory_limit_bytes: Some(64 << 20),
+            memory_swap_limit_bytes: Some(64 << 20),
+            pids_max: Some(-1),
+            ..Default::default()
+        };
+        let writes: Vec<String> = v2
+            .writes("x", &resources)
+            .into_iter()
+            .map(|(_, file, value)| format!("{file}={value}"))
+            .collect();
+        assert_eq!(
+            writes,
+            [
+                "cpu.weight=39",
+                "cpu.max=20000 100000",
+                "memory.max=67108864",
+                "memory.swap.max=0",
+                "pids.max=max"
+            ]
+        );
+        assert_eq!((cpu_weight(2), cpu_weight(262_144)), (1, 10_000));
+        assert!(Hierarchies::default().create("/a/../b").is_err());
+        assert!(Hierarchies::default().remove("/").is_err());
+    }
 }

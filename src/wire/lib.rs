@@ -6,3 +6,4 @@ pub mod http1;
 pub mod json;
 pub mod protobuf;
 pub mod yaml;
+pub mod shim;

@@ -1,0 +1,210 @@
+//! The log file of a container, in the format of the Container Runtime Interface.
+//!
+//! A line is `2016-10-06T00:17:09.669794202Z stdout F text`; `P` marks one that goes on in the next
+//! line, because it is longer than 16 KiB or because the stream ended without a newline.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+/// Longest piece of a line in one entry.
+const LINE_MAX_BYTES: usize = 16 << 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// Writes what containers print. Failures to write (a full disk) lose log lines, never stop a container.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    path: String,
+    file: Option<File>,
+    /// The unfinished line of each stream; holds no memory while there is none.
+    unfinished: [Vec<u8>; 2],
+}
+
+impl Log {
+    /// An empty path discards everything.
+    pub(crate) fn open(path: &str) -> io::Result<Log> {
+        let mut log = Log { path: path.to_owned(), ..Log::default() };
+        log.reopen()?;
+        Ok(log)
+    }
+
+    /// Writes to the file that is at the path from now on.
+    pub(crate) fn reopen(&mut self) -> io::Result<()> {
+        if self.path.is_empty() {
+            return Ok(());
+        }
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = File::options();
+        options.append(true).create(true).mode(0o640);
+        // A symbolic link planted in the log directory must not lead us elsewhere; nor must a FIFO block us.
+        options.custom_flags(sys::file::O_NOFOLLOW | sys::file::O_NONBLOCK);
+        self.file = Some(options.open(&self.path)?);
+        Ok(())
+    }
+
+    /// Takes a chunk of a stream and writes the lines that it completes.
+    pub(crate) fn write(&mut self, stream: Stream, mut bytes: &[u8], now: i64) {
+        if self.file.is_none() {
+            return;
+        }
+        let mut out = Vec::with_capacity(bytes.len() + 64);
+        let stamp = Stamp::new(now);
+        let unfinished = &mut self.unfinished[stream as usize];
+        while !bytes.is_empty() {
+            let room = LINE_MAX_BYTES - unfinished.len();
+            let newline = bytes.iter().take(room + 1).position(|byte| *byte == b'\n');
+            let (piece, n_taken, tag) = match newline {
+                Some(at) => (&bytes[..at], at + 1, b'F'),
+                None if bytes.len() > room => (&bytes[..room], room, b'P'),
+                None => {
+                    unfinished.extend_from_slice(bytes);
+                    break;
+                }
+            };
+            entry(&mut out, &stamp, stream, tag, [unfinished.as_slice(), piece]);
+            if !unfinished.is_empty() {
+                *unfinished = Vec::new();
+            }
+            bytes = &bytes[n_taken..];
+        }
+        self.append(&out);
+    }
+
+    /// Writes what the stream left without a newline.
+    pub(crate) fn finish(&mut self, stream: Stream, now: i64) {
+        let rest = std::mem::take(&mut self.unfinished[stream as usize]);
+        if !rest.is_empty() {
+            let mut out = Vec::new();
+            entry(&mut out, &Stamp::new(now), stream, b'P', [&rest, b""]);
+            self.append(&out);
+        }
+    }
+
+    fn append(&mut self, out: &[u8]) {
+        if let Some(file) = &mut self.file
+            && !out.is_empty()
+        {
+            let _ = file.write_all(out);
+        }
+    }
+}
+
+fn entry(out: &mut Vec<u8>, stamp: &Stamp, stream: Stream, tag: u8, pieces: [&[u8]; 2]) {
+    out.extend_from_slice(&stamp.0);
+    out.extend_from_slice(match stream {
+        Stream::Stdout => b" stdout ",
+        Stream::Stderr => b" stderr ",
+    });
+    out.extend_from_slice(&[tag, b' ']);
+    out.extend_from_slice(pieces[0]);
+    out.extend_from_slice(pieces[1]);
+    out.push(b'\n');
+}
+
+/// A time as `2016-10-06T00:17:09.669794202Z`.
+struct Stamp([u8; 30]);
+
+impl Stamp {
+    fn new(now: i64) -> Stamp {
+        let (secs, nanos) = (now.div_euclid(1_000_000_000), now.rem_euclid(1_000_000_000));
+        let (days, second_of_day) = (secs.div_euclid(86_400), secs.rem_euclid(86_400));
+        let (year, month, day) = date(days);
+        let (hour, minute, second) =
+            (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
+        let mut bytes = *b"0000-00-00T00:00:00.000000000Z";
+        let mut put = |at: usize, n_digits: usize, mut value: i64| {
+            for place in (at..at + n_digits).rev() {
+                bytes[place] = b'0' + u8::try_from(value % 10).unwrap_or(0);
+                value /= 10;
+            }
+        };
+        put(0, 4, year);
+        put(5, 2, month);
+        put(8, 2, day);
+        put(11, 2, hour);
+        put(14, 2, minute);
+        put(17, 2, second);
+        put(20, 9, nanos);
+        Stamp(bytes)
+    }
+}
+
+/// Year, month and day of a day number since 1970-01-01 (proleptic Gregorian, years counted from March).
+fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps() {
+        let text = |now| String::from_utf8(Stamp::new(now).0.to_vec()).unwrap();
+        assert_eq!(text(1_475_712_429_669_794_202), "2016-10-06T00:07:09.669794202Z");
+        assert_eq!(text(0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(text(951_782_400_000_000_001), "2000-02-29T00:00:00.000000001Z");
+        assert_eq!(text(1_735_689_599_999_999_999), "2024-12-31T23:59:59.999999999Z");
+    }
+
+    #[test]
+    fn lines_partial_lines_and_long_lines() {
+        let path = std::env::temp_dir().join(format!("shim-log-{}", std::process::id()));
+        let path_text = path.to_str().unwrap();
+        let mut log = Log::open(path_text).unwrap();
+        log.write(Stream::Stdout, b"one\ntw", 0);
+        log.write(Stream::Stderr, b"err\n", 0);
+        log.write(Stream::Stdout, b"o\n\n", 0);
+        log.write(Stream::Stdout, &[b'x'; LINE_MAX_BYTES], 0);
+        log.write(Stream::Stdout, b"\n", 0);
+        log.write(Stream::Stdout, &[b'y'; LINE_MAX_BYTES + 1], 0);
+        log.finish(Stream::Stdout, 0);
+        log.finish(Stream::Stdout, 0);
+        std::fs::remove_file(&path).unwrap();
+        log.reopen().unwrap();
+        log.write(Stream::Stdout, b"after\n", 0);
+        let after = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(after, "1970-01-01T00:00:00.000000000Z stdout F after\n");
+    }
+
+    #[test]
+    fn entries() {
+        let path = std::env::temp_dir().join(format!("shim-log2-{}", std::process::id()));
+        let mut log = Log::open(path.to_str().unwrap()).unwrap();
+        log.write(Stream::Stdout, b"one\ntw", 0);
+        log.write(Stream::Stderr, b"err\n", 0);
+        log.write(Stream::Stdout, b"o\n\n", 0);
+        log.write(Stream::Stdout, &[b'x'; LINE_MAX_BYTES], 0);
+        log.write(Stream::Stdout, b"\n", 0);
+        log.write(Stream::Stdout, &[b'y'; LINE_MAX_BYTES + 1], 0);
+        log.finish(Stream::Stdout, 0);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let got: Vec<(String, usize)> =
+            text.lines().map(|line| (line[31..40].to_owned(), line[40..].len())).collect();
+        let expected = [
+            ("stdout F ", 3),
+            ("stderr F ", 3),
+            ("stdout F ", 3),
+            ("stdout F ", 0),
+            ("stdout F ", LINE_MAX_BYTES),
+            ("stdout P ", LINE_MAX_BYTES),
+            ("stdout P ", 1),
+        ];
+        assert_eq!(got, expected.map(|(tag, n)| (tag.to_owned(), n)));
+    }
+}

@@ -1,0 +1,348 @@
+//! The container's view of the file system, built in its own mount namespace: overlay, mounts,
+//! devices, masks, and the change of root.
+//!
+//! Runs in the forked child. The image is hostile: every path in it is resolved inside the root.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use stdx::{Context, Error, Result};
+use sys::file::{self, Missing, O_PATH, Special};
+use sys::mount::{
+    self, MNT_DETACH, MS_BIND, MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REC, MS_SLAVE,
+};
+use wire::shim::{Container, DeviceNode, Mount, Rootfs, mount_kind};
+
+use crate::sandbox::{Sandbox, open_namespace};
+
+/// The container's end of a terminal, if it has one, made in its own devpts.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    pub(crate) master: OwnedFd,
+    pub(crate) peer: OwnedFd,
+}
+
+/// Builds everything and makes it the root of this process.
+pub(crate) fn enter(plan: &Container, sandbox: &Sandbox) -> Result<Option<Terminal>> {
+    // Copies of the sources are taken while this namespace's mounts are still peers of the host's:
+    // that is what makes propagation in both directions possible.
+    let sources =
+        plan.mounts.iter().map(|mount| clone_source(mount, sandbox)).collect::<Result<Vec<_>>>()?;
+    mount::mount("", "/", "", flags(MS_REC | MS_SLAVE), "")
+        .context(|| "detach mounts from the host's")?;
+
+    let staging = Path::new(&plan.directory).join("root");
+    match std::fs::create_dir(&staging) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(error).context(|| format!("make {}", staging.display()));
+        }
+        _ => {}
+    }
+    mount_overlay(&plan.rootfs, &staging)?;
+    let root = file::open_dir(&staging).context(|| "open the root")?;
+
+    let mut order: Vec<usize> = (0..plan.mounts.len()).collect();
+    // Parents before children, otherwise as given.
+    order.sort_by_key(|idx| depth(&plan.mounts[*idx].target));
+    for idx in order {
+        let mount = &plan.mounts[idx];
+        apply_mount(root.as_fd(), mount, sources[idx].as_ref())
+            .context(|| format!("mount {} at {}", source_name(mount), mount.target))?;
+    }
+    make_devices(root.as_fd(), &plan.devices)?;
+    let terminal = match plan.process.tty {
+        true => Some(make_console(root.as_fd(), &plan.process).context(|| "make the terminal")?),
+        false => None,
+    };
+    let volumes = keep_volumes_writable(root.as_fd(), plan)?;
+    for path in &plan.readonly_paths {
+        make_read_only(root.as_fd(), path).context(|| format!("make {path} read-only"))?;
+    }
+    for path in &plan.masked_paths {
+        mask(root.as_fd(), path).context(|| format!("mask {path}"))?;
+    }
+    if plan.readonly_root {
+        mount::set_read_only(file::descriptor_path(root.as_fd()))
+            .context(|| "make the root read-only")?;
+    }
+    for (target, tree) in volumes {
+        mount::attach_tree(tree.as_fd(), target.as_fd())
+            .context(|| "attach a volume of the image")?;
+    }
+    change_root(&staging)?;
+    Ok(terminal)
+}
+
+fn flags(flags: std::ffi::c_ulong) -> u64 {
+    flags as u64
+}
+
+fn depth(target: &str) -> usize {
+    target.split('/').filter(|part| !part.is_empty()).count()
+}
+
+fn source_name(mount: &Mount) -> &str {
+    if mount.source.is_empty() { &mount.fs_type } else { &mount.source }
+}
+
+/// The detached copy of a bind's source; none for what is mounted afresh.
+fn clone_source(mount: &Mount, sandbox: &Sandbox) -> Result<Option<OwnedFd>> {
+    match mount.kind {
+        mount_kind::BIND => mount::clone_tree(&mount.source, true)
+            .map(Some)
+            .context(|| format!("bind {} for {}", mount.source, mount.target)),
+        mount_kind::SHM => {
+            let Some(shm) = &sandbox.shm else { return Ok(None) };
+            let own = open_namespace("/proc/self/ns/mnt")?;
+            let cloned = (|| {
+                sys::process::enter_namespace(shm.as_fd(), sys::process::CLONE_NEWNS)?;
+                let cloned = mount::clone_tree("/", false);
+                sys::process::enter_namespace(own.as_fd(), sys::process::CLONE_NEWNS)?;
+                cloned
+            })();
+            cloned.map(Some).context(|| "copy the mount of the pod's shared memory")
+        }
+        _ => Ok(None),
+    }
+}
+
+fn mount_overlay(rootfs: &Rootfs, target: &Path) -> Result<()> {
+    // Lowers are relative, so that many fit into the page that mount(2) copies.
+    std::env::set_current_dir(&rootfs.base).context(|| format!("enter {}", rootfs.base))?;
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", rootfs.lowers, rootfs.upper, rootfs.work);
+    if options.len() >= MOUNT_DATA_MAX_BYTES {
+        return Err(Error::new(format!(
+            "mount the image: its layers take {} bytes of mount options, the kernel takes {MOUNT_DATA_MAX_BYTES}",
+            options.len()
+        )));
+    }
+    // A writable layer does not outlive its container, so its files need never be forced to disk
+    // (Linux 5.10; before that, without).
+    let volatile = format!("{options},volatile");
+    mount::mount("overlay", target, "overlay", 0, &volatile)
+        .or_else(|_| mount::mount("overlay", target, "overlay", 0, &options))
+        .context(|| format!("mount the image's layers with overlayfs at {}", target.display()))?;
+    std::env::set_current_dir("/").context(|| "enter /")
+}
+
+/// One page, with its terminating zero.
+const MOUNT_DATA_MAX_BYTES: usize = 4096;
+
+fn apply_mount(root: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) -> Result<()> {
+    let target_path = Path::new(&mount.target);
+    if mount.kind == mount_kind::FILESYSTEM {
+        let target = file::make_in_root(root, target_path, Missing::Directory)
+            .context(|| "make the target")?;
+        let place = file::descriptor_path(target.as_fd());
+        let mounted = mount::mount(&mount.source, &place, &mount.fs_type, mount.flags, &mount.data);
+        return mounted.context(|| format!("mount {}", mount.fs_type));
+    }
+    if mount.kind == mount_kind::IMAGE {
+        let target = file::make_in_root(root, target_path, Missing::Directory)
+            .context(|| "make the target")?;
+        let place = file::descriptor_path(target.as_fd());
+        std::env::set_current_dir(&mount.source).context(|| format!("enter {}", mount.source))?;
+        let mounted = match mount.data.contains(':') {
+            true => {
+                let options = format!("lowerdir={}", mount.data);
+                mount::mount("overlay", &place, "overlay", flags(MS_RDONLY), &options)
+            }
+            // Overlayfs wants two lowers where there is no upper; one layer is its own view.
+            false => mount::mount(&mount.data, &place, "", flags(MS_BIND), ""),
+        };
+        std::env::set_current_dir("/").context(|| "enter /")?;
+        mounted.context(|| "mount the image's layers")?;
+        let top = file::open_in_root(root, target_path, O_PATH, 0).context(|| "open the mount")?;
+        return mount::set_read_only(file::descriptor_path(top.as_fd()))
+            .context(|| "make it read-only");
+    }
+    let Some(tree) = source else { return Ok(()) };
+    let is_directory = is_directory(tree.as_fd()).context(|| "look at the source")?;
+    let missing = if is_directory { Missing::Directory } else { Missing::File };
+    let target = file::make_in_root(root, target_path, missing).context(|| "make the target")?;
+    if self::is_directory(target.as_fd()).context(|| "look at the target")? != is_directory {
+        let (source_kind, target_kind) =
+            if is_directory { ("a directory", "is not one") } else { ("a file", "is a directory") };
+        return Err(Error::new(format!(
+            "the source is {source_kind}, the target in the image {target_kind}"
+        )));
+    }
+    mount::attach_tree(tree.as_fd(), target.as_fd()).context(|| "attach the source")?;
+    let top = file::open_in_root(root, target_path, O_PATH, 0).context(|| "open the mount")?;
+    let place = file::descriptor_path(top.as_fd());
+    if mount.propagation != 0 {
+        let kind = mount.propagation | flags(MS_REC);
+        mount::mount("", &place, "", kind, "").context(|| "set propagation")?;
+    }
+    if mount.flags & flags(MS_RDONLY) != 0 {
+        if mount.recursive_read_only {
+            mount::set_read_only_recursive(&place).context(|| "make it read-only recursively")?;
+        } else {
+            mount::set_read_only(&place).context(|| "make it read-only")?;
+        }
+    }
+    Ok(())
+}
+
+fn is_directory(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(std::fs::metadata(file::descriptor_path(fd))?.is_dir())
+}
+
+/// Device nodes, and the links that every program expects.
+fn make_devices(root: BorrowedFd<'_>, devices: &[DeviceNode]) -> Result<()> {
+    for device in devices {
+        make_device(root, device).context(|| format!("make device {}", device.path))?;
+    }
+    let dev =
+        file::make_in_root(root, Path::new("/dev"), Missing::Directory).context(|| "open /dev")?;
+    let links = [
+        ("ptmx", "pts/ptmx"),
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ];
+    for (name, target) in links {
+        match file::symlink_at(Path::new(target), dev.as_fd(), Path::new(name)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(error).context(|| format!("link /dev/{name} to {target}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn make_device(root: BorrowedFd<'_>, device: &DeviceNode) -> Result<()> {
+    let path = Path::new(&device.path);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::new("the path names no file"));
+    };
+    let parent =
+        file::make_in_root(root, parent, Missing::Directory).context(|| "make its directory")?;
+    let name = Path::new(name);
+    let (major, minor) = (device.major, device.minor);
+    let special = match device.kind {
+        b'c' => Special::Character { major, minor },
+        b'b' => Special::Block { major, minor },
+        _ => Special::Fifo,
+    };
+    match file::make_special_at(parent.as_fd(), name, special, device.mode) {
+        Ok(()) => {}
+        // Given twice: the first counts.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(error).context(|| "mknod"),
+    }
+    file::set_mode_at(parent.as_fd(), name, device.mode).context(|| "set its mode")?;
+    file::set_owner_at(parent.as_fd(), name, device.uid, device.gid).context(|| "set its owner")
+}
+
+/// A terminal out of the container's devpts, so that it has a name there, bound to `/dev/console`.
+fn make_console(root: BorrowedFd<'_>, process: &wire::shim::Process) -> Result<Terminal> {
+    let terminal = open_terminal(root, process)?;
+    let console = file::make_in_root(root, Path::new("/dev/console"), Missing::File)
+        .context(|| "make /dev/console")?;
+    let peer = file::descriptor_path(terminal.peer.as_fd());
+    let peer = peer.to_str().context(|| "name the terminal")?;
+    mount::mount(peer, file::descriptor_path(console.as_fd()), "", flags(MS_BIND), "")
+        .context(|| "bind it to /dev/console")?;
+    Ok(terminal)
+}
+
+/// A new terminal from the devpts below `root`.
+pub(crate) fn open_terminal(
+    root: BorrowedFd<'_>,
+    process: &wire::shim::Process,
+) -> Result<Terminal> {
+    let flags = file::O_RDWR | file::O_NOCTTY;
+    let master =
+        file::open_in_root(root, "/dev/pts/ptmx", flags, 0).context(|| "open /dev/pts/ptmx")?;
+    let peer = sys::pty::open_peer(master.as_fd()).context(|| "open the other end")?;
+    if process.columns != 0 && process.rows != 0 {
+        let _ = sys::pty::set_size(master.as_fd(), process.columns, process.rows);
+    }
+    Ok(Terminal { master, peer })
+}
+
+/// Image volumes stay writable on a read-only root: copies of their mounts, taken before it becomes so.
+fn keep_volumes_writable(
+    root: BorrowedFd<'_>,
+    plan: &Container,
+) -> Result<Vec<(OwnedFd, OwnedFd)>> {
+    let mut volumes = Vec::new();
+    for path in plan.volumes.iter().filter(|_| plan.readonly_root) {
+        let what = || format!("keep volume {path} of the image writable");
+        let target = file::make_in_root(root, Path::new(path), Missing::Directory).context(what)?;
+        let tree = mount::clone_tree(file::descriptor_path(target.as_fd()), false).context(what)?;
+        volumes.push((target, tree));
+    }
+    Ok(volumes)
+}
+
+/// Hides a path behind nothing. An absent path is fine.
+fn mask(root: BorrowedFd<'_>, path: &str) -> Result<()> {
+    let Some(target) = open_existing(root, path)? else { return Ok(()) };
+    let place = file::descriptor_path(target.as_fd());
+    if is_directory(target.as_fd()).context(|| "look at it")? {
+        let kind = flags(MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC);
+        mount::mount("tmpfs", &place, "tmpfs", kind, "size=0k").context(|| "mount an empty tmpfs")
+    } else {
+        mount::mount("/dev/null", &place, "", flags(MS_BIND), "").context(|| "bind /dev/null")
+    }
+}
+
+fn make_read_only(root: BorrowedFd<'_>, path: &str) -> Result<()> {
+    let Some(target) = open_existing(root, path)? else { return Ok(()) };
+    let place = file::descriptor_path(target.as_fd());
+    let source = place.to_str().context(|| "name it")?;
+    mount::mount(source, &place, "", flags(MS_BIND | MS_REC), "")
+        .context(|| "bind it to itself")?;
+    let Some(top) = open_existing(root, path)? else { return Ok(()) };
+    mount::set_read_only(file::descriptor_path(top.as_fd())).context(|| "remount it")
+}
+
+fn open_existing(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>> {
+    match file::open_in_root(root, path, O_PATH, 0) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error).context(|| "open it"),
+    }
+}
+
+fn change_root(staging: &Path) -> Result<()> {
+    // Opened anew: this one stands on the mount, whatever was mounted over its place meanwhile.
+    std::env::set_current_dir(staging).context(|| "enter the new root")?;
+    match mount::pivot_root(".", ".") {
+        // The old root now lies over the new one, at the current directory.
+        Ok(()) => mount::unmount(".", MNT_DETACH).context(|| "unmount the old root")?,
+        Err(_) => {
+            // An initramfs cannot be pivoted away from; hide what is mounted below it, then cover it.
+            mount::mount(".", "/", "", flags(MS_MOVE), "")
+                .context(|| "move the root into place")?;
+            std::os::unix::fs::chroot(".").context(|| "change root")?;
+        }
+    }
+    std::env::set_current_dir("/").context(|| "enter /")
+}
+
+/// The root directory of this process.
+pub(crate) fn current_root() -> Result<OwnedFd> {
+    file::open_dir("/").context(|| "open /")
+}
+
+/// Makes the working directory if the image lacks it.
+pub(crate) fn make_directory(cwd: &str) -> Result<()> {
+    let path: PathBuf = Path::new("/").join(cwd);
+    if path.is_dir() {
+        return Ok(());
+    }
+    let root = current_root()?;
+    let made = file::make_in_root(root.as_fd(), &path, Missing::Directory);
+    made.map(drop).context(|| format!("make working directory {cwd}"))
+}

@@ -1,0 +1,288 @@
+//! Files relative to a directory descriptor, never following links out of it.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use crate::{check, check_fd, path_text};
+
+pub use libc::{
+    O_APPEND, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH,
+    O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY,
+};
+
+/// Opens `path` as if `root` were `/`: links and `..` cannot lead out of it. Needs Linux 5.6.
+pub fn open_in_root(
+    root: BorrowedFd<'_>,
+    path: impl AsRef<Path>,
+    flags: i32,
+    mode: u32,
+) -> io::Result<OwnedFd> {
+    const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+    const RESOLVE_IN_ROOT: u64 = 0x10;
+    let path = path_text(path.as_ref())?;
+    // SAFETY: all-zero is a valid open_how.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = u64::from((flags | O_CLOEXEC).cast_unsigned());
+    how.mode = u64::from(mode);
+    how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+    // EAGAIN: something on the way was renamed meanwhile; the kernel asks to try again.
+    const ATTEMPTS_MAX: usize = 64;
+    for _ in 0..ATTEMPTS_MAX {
+        // SAFETY: the string and `how` live through the call, with the size given.
+        let result = check_fd(unsafe {
+            libc::syscall(
+                libc::SYS_openat2,
+                root.as_raw_fd(),
+                path.as_ptr(),
+                std::ptr::from_ref(&how),
+                size_of::<libc::open_how>(),
+            )
+        });
+        match result {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+            result => return result,
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EAGAIN))
+}
+
+/// Opens a directory of the host, for use as `root`.
+pub fn open_dir(path: impl AsRef<Path>) -> io::Result<OwnedFd> {
+    let path = path_text(path.as_ref())?;
+    let flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+    // SAFETY: the string lives through the call.
+    check_fd(libc::c_long::from(unsafe { libc::open(path.as_ptr(), flags) }))
+}
+
+/// Opens one name in a directory.
+pub fn open_at(dir: BorrowedFd<'_>, name: &Path, flags: i32, mode: u32) -> io::Result<OwnedFd> {
+    let name = path_text(name)?;
+    // SAFETY: the string lives through the call.
+    check_fd(libc::c_long::from(unsafe {
+        libc::openat(dir.as_raw_fd(), name.as_ptr(), flags | O_CLOEXEC, mode)
+    }))
+}
+
+/// What `make_in_root` makes where nothing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    Directory,
+    File,
+}
+
+/// Opens (`O_PATH`) what is at `path` below `root`, making it and missing parents (mode 0755).
+pub fn make_in_root(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> io::Result<OwnedFd> {
+    match open_in_root(root, path, O_PATH, 0) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        result => return result,
+    }
+    let components: Vec<_> = path
+        .components()
+        .filter_map(|part| match part {
+            std::path::Component::Normal(name) => Some(name),
+            _ => None,
+        })
+        .collect();
+    let mut sofar = std::path::PathBuf::from("/");
+    for (idx, name) in components.iter().enumerate() {
+        let here = sofar.join(name);
+        match open_in_root(root, &here, O_PATH, 0) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let parent = open_in_root(root, &sofar, O_PATH | O_DIRECTORY, 0)?;
+                use std::os::fd::AsFd;
+                if idx + 1 == components.len() && missing == Missing::File {
+                    let flags = O_CREAT | O_WRONLY | O_NOFOLLOW;
+                    open_at(parent.as_fd(), Path::new(name), flags, 0o644)?;
+                } else {
+                    make_dir_at(parent.as_fd(), Path::new(name), 0o755)?;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        sofar = here;
+    }
+    open_in_root(root, path, O_PATH, 0)
+}
+
+pub fn make_dir_at(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<()> {
+    let name = path_text(name)?;
+    // SAFETY: the string lives through the call.
+    check(i64::from(unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), mode) }))?;
+    Ok(())
+}
+
+pub fn symlink_at(target: &Path, dir: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+    let (target, name) = (path_text(target)?, path_text(name)?);
+    // SAFETY: both strings live through the call.
+    check(i64::from(unsafe { libc::symlinkat(target.as_ptr(), dir.as_raw_fd(), name.as_ptr()) }))?;
+    Ok(())
+}
+
+/// Hard-links `old` (not followed if a symbolic link) as `new`.
+pub fn link_at(
+    old_dir: BorrowedFd<'_>,
+    old: &Path,
+    new_dir: BorrowedFd<'_>,
+    new: &Path,
+) -> io::Result<()> {
+    let (old, new) = (path_text(old)?, path_text(new)?);
+    // SAFETY: both strings live through the call.
+    check(i64::from(unsafe {
+        libc::linkat(old_dir.as_raw_fd(), old.as_ptr(), new_dir.as_raw_fd(), new.as_ptr(), 0)
+    }))?;
+    Ok(())
+}
+
+/// Removes a name; an empty directory if `directory`.
+pub fn unlink_at(dir: BorrowedFd<'_>, name: &Path, directory: bool) -> io::Result<()> {
+    let name = path_text(name)?;
+    let flags = if directory { libc::AT_REMOVEDIR } else { 0 };
+    // SAFETY: the string lives through the call.
+    check(i64::from(unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), flags) }))?;
+    Ok(())
+}
+
+/// The kind of a special file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    Character { major: u32, minor: u32 },
+    Block { major: u32, minor: u32 },
+    Fifo,
+}
+
+pub fn make_special_at(
+    dir: BorrowedFd<'_>,
+    name: &Path,
+    special: Special,
+    mode: u32,
+) -> io::Result<()> {
+    let name = path_text(name)?;
+    let (kind, device) = match special {
+        Special::Character { major, minor } => (libc::S_IFCHR, libc::makedev(major, minor)),
+        Special::Block { major, minor } => (libc::S_IFBLK, libc::makedev(major, minor)),
+        Special::Fifo => (libc::S_IFIFO, 0),
+    };
+    // SAFETY: the string lives through the call.
+    check(i64::from(unsafe {
+        libc::mknodat(dir.as_raw_fd(), name.as_ptr(), kind | mode, device)
+    }))?;
+    Ok(())
+}
+
+/// Sets the owner of a name, not following a link.
+pub fn set_owner_at(dir: BorrowedFd<'_>, name: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let name = path_text(name)?;
+    // SAFETY: the string lives through the call.
+    check(i64::from(unsafe {
+        libc::fchownat(dir.as_raw_fd(), name.as_ptr(), uid, gid, libc::AT_SYMLINK_NOFOLLOW)
+    }))?;
+    Ok(())
+}
+
+/// Sets the mode bits of a name, which must not be a symbolic link (that would be followed).
+pub fn set_mode_at(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<()> {
+    let name = path_text(name)?;
+    // SAFETY: the string lives through the call.
+    check(i64::from(unsafe {
+        libc::fchmodat(dir.as_raw_fd(), name.as_ptr(), mode as libc::mode_t, 0)
+    }))?;
+    Ok(())
+}
+
+/// Sets access and modification time, not following a link.
+pub fn set_time_at(dir: BorrowedFd<'_>, name: &Path, secs: i64, nanos: u32) -> io::Result<()> {
+    let name = path_text(name)?;
+    // SAFETY: all-zero is a valid timespec.
+    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
+    time.tv_sec = secs as _;
+    time.tv_nsec = nanos as _;
+    let times = [time, time];
+    // SAFETY: the string and the two times live through the call.
+    check(i64::from(unsafe {
+        libc::utimensat(dir.as_raw_fd(), name.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW)
+    }))?;
+    Ok(())
+}
+
+/// Sets an extended attribute of a name, not following a link.
+pub fn set_xattr_at(dir: BorrowedFd<'_>, name: &Path, key: &str, value: &[u8]) -> io::Result<()> {
+    let path = path_text(&below(dir, name))?;
+    let key = CString::new(key)?;
+    // SAFETY: strings and value live through the call.
+    check(i64::from(unsafe {
+        libc::lsetxattr(path.as_ptr(), key.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+    }))?;
+    Ok(())
+}
+
+/// Reads an extended attribute of a path, not following a link; `None` if it has none.
+pub fn xattr(path: &Path, key: &str) -> Option<Vec<u8>> {
+    const VALUE_MAX_BYTES: usize = 4096;
+    let path = path_text(path).ok()?;
+    let key = CString::new(key).ok()?;
+    let mut value = vec![0u8; VALUE_MAX_BYTES];
+    // SAFETY: strings and buffer live through the call, which writes at most its length.
+    let n = unsafe {
+        libc::lgetxattr(path.as_ptr(), key.as_ptr(), value.as_mut_ptr().cast(), value.len())
+    };
+    value.truncate(usize::try_from(n).ok()?);
+    Some(value)
+}
+
+/// The path of a name in an open directory, for calls that only take paths.
+pub fn below(dir: BorrowedFd<'_>, name: &Path) -> std::path::PathBuf {
+    descriptor_path(dir).join(name)
+}
+
+/// The path of an open file or directory.
+pub fn descriptor_path(fd: BorrowedFd<'_>) -> std::path::PathBuf {
+    std::path::PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// Waits until all of the file system that holds `fd` is on the disk.
+pub fn sync_file_system(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(i64::from(unsafe { libc::syncfs(fd.as_raw_fd()) }))?;
+    Ok(())
+}
+
+/// Takes an exclusive lock on an open file without waiting; it lasts until the file is closed.
+pub fn try_lock(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(i64::from(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }))?;
+    Ok(())
+}
+
+/// Major and minor of a device number as `stat` reports it.
+pub fn device_numbers(device: u64) -> (u32, u32) {
+    let device = device as libc::dev_t;
+    (libc::major(device) as u32, libc::minor(device) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn links_stay_in_the_root() {
+        let dir = std::env::temp_dir().join(format!("sys-file-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("etc")).unwrap();
+        std::fs::write(dir.join("etc/inside"), "1").unwrap();
+        std::os::unix::fs::symlink("/etc", dir.join("absolute")).unwrap();
+        std::os::unix::fs::symlink("../../../..", dir.join("up")).unwrap();
+        let root = open_dir(&dir).unwrap();
+        for path in ["/absolute/inside", "/up/etc/inside", "../../etc/inside"] {
+            open_in_root(root.as_fd(), path, O_RDONLY, 0).unwrap();
+        }
+        assert!(open_in_root(root.as_fd(), "/up/proc/self/stat", O_RDONLY, 0).is_err());
+        make_in_root(root.as_fd(), Path::new("/absolute/new/file"), Missing::File).unwrap();
+        assert!(dir.join("etc/new/file").is_file());
+        make_in_root(root.as_fd(), Path::new("/x/../y/z"), Missing::Directory).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

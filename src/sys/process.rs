@@ -1,0 +1,569 @@
+//! Making, watching and ending processes: clone, exec, pidfds, signals, namespaces and identity.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use crate::{check, check_fd};
+
+pub use libc::{
+    CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER,
+    CLONE_NEWUTS, SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGTERM,
+};
+
+/// What `clone` returns, once in each process.
+#[derive(Debug)]
+pub enum Cloned {
+    Parent { pid: i32, pidfd: OwnedFd },
+    Child,
+}
+
+/// Forks with new namespaces (`CLONE_NEW*`). The child is reported by SIGCHLD.
+///
+/// Call it in single-threaded processes only (the shim): in the child of a threaded process, locks
+/// held by other threads (the allocator's) would stay locked for ever.
+pub fn clone(namespaces: i32) -> io::Result<Cloned> {
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: all-zero is a valid value of this struct of integers.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = u64::from(namespaces.cast_unsigned()) | libc::CLONE_PIDFD as u64;
+    args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
+    args.exit_signal = SIGCHLD as u64;
+    // SAFETY: without CLONE_VM and with no stack given, this is fork: the child has its own copy of
+    // memory and returns here. `args` and `pidfd` outlive the call.
+    let pid = check(unsafe {
+        libc::syscall(libc::SYS_clone3, std::ptr::from_ref(&args), size_of::<libc::clone_args>())
+    })?;
+    if pid == 0 {
+        return Ok(Cloned::Child);
+    }
+    // SAFETY: on success the kernel stored a new descriptor that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Cloned::Parent { pid: i32::try_from(pid).unwrap_or(-1), pidfd })
+}
+
+/// Replaces the program. Returns only on failure.
+pub fn exec(program: &CStr, args: &[CString], env: &[CString]) -> io::Error {
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+        list.iter().map(|item| item.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(args), pointers(env));
+    // SAFETY: both arrays are null-terminated and point at strings that live through the call.
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Ends the process at once, without running exit handlers (for a forked child).
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Code(i32),
+    Signal(i32),
+}
+
+/// Reaps one ended child of this process, whichever; `None` if none has ended.
+/// For the shim only: elsewhere it would steal other code's children.
+pub fn reap_any() -> io::Result<Option<(i32, Ended)>> {
+    wait(libc::P_ALL, 0)
+}
+
+/// Reaps the child behind `pidfd` if it has ended.
+pub fn reap_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
+    let id = pidfd.as_raw_fd().cast_unsigned();
+    Ok(wait(libc::P_PIDFD, id)?.map(|(_, ended)| ended))
+}
+
+fn wait(id_type: libc::idtype_t, id: u32) -> io::Result<Option<(i32, Ended)>> {
+    // SAFETY: all-zero is a valid siginfo_t.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: `info` is valid for writing.
+        let result =
+            check(unsafe { libc::waitid(id_type, id, &mut info, libc::WEXITED | libc::WNOHANG) });
+        match result {
+            Ok(_) => break,
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    // SAFETY: waitid succeeded, so the SIGCHLD fields of the union are the valid ones.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let ended = match info.si_code {
+        libc::CLD_EXITED => Ended::Code(status),
+        _ => Ended::Signal(status),
+    };
+    Ok(Some((pid, ended)))
+}
+
+/// A handle that names exactly this process, ours or not, even after its pid is reused.
+pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    check_fd(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo means the same as kill(2).
+    check(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0)
+    })?;
+    Ok(())
+}
+
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(i64::from(unsafe { libc::kill(pid, signal) }))?;
+    Ok(())
+}
+
+/// Leaves namespaces for new ones.
+pub fn unshare(namespaces: i32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(i64::from(unsafe { libc::unshare(namespaces) }))?;
+    Ok(())
+}
+
+/// Enters the namespace behind `fd`; `kind` is the `CLONE_NEW*` it must be.
+pub fn enter_namespace(fd: BorrowedFd<'_>, kind: i32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(i64::from(unsafe { libc::setns(fd.as_raw_fd(), kind) }))?;
+    Ok(())
+}
+
+pub fn set_hostname(name: &str) -> io::Result<()> {
+    // SAFETY: pointer and length describe `name`.
+    check(i64::from(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }))?;
+    Ok(())
+}
+
+pub fn new_session() -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(i64::from(unsafe { libc::setsid() }))?;
+    Ok(())
+}
+
+fn prctl(option: libc::c_int, a: usize, b: usize) -> io::Result<()> {
+    // SAFETY: only options without pointer arguments are passed by the callers in this file;
+    // PR_SET_NAME's pointer is to a live string.
+    check(i64::from(unsafe { libc::prctl(option, a, b, 0usize, 0usize) }))?;
+    Ok(())
+}
+
+/// Orphans of our descendants become our children.
+pub fn become_subreaper() -> io::Result<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)
+}
+
+/// Our name in `ps`, at most 15 bytes.
+pub fn set_name(name: &CStr) -> io::Result<()> {
+    prctl(libc::PR_SET_NAME, name.as_ptr() as usize, 0)
+}
+
+/// SIGKILL to us when our parent thread ends.
+pub fn die_with_parent() -> io::Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, SIGKILL as usize, 0)
+}
+
+pub fn set_no_new_privileges() -> io::Result<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
+}
+
+/// Whether other processes of the same user may trace us or read our memory.
+pub fn set_dumpable(dumpable: bool) -> io::Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, usize::from(dumpable), 0)
+}
+
+/// Keeps permitted capabilities over the change from root to another user.
+pub fn set_keep_capabilities(keep: bool) -> io::Result<()> {
+    prctl(libc::PR_SET_KEEPCAPS, usize::from(keep), 0)
+}
+
+pub fn drop_bounding(capability: u32) -> io::Result<()> {
+    prctl(libc::PR_CAPBSET_DROP, capability as usize, 0)
+}
+
+pub fn clear_ambient() -> io::Result<()> {
+    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as usize, 0)
+}
+
+pub fn raise_ambient(capability: u32) -> io::Result<()> {
+    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as usize, capability as usize)
+}
+
+/// Sets the three capability sets of this thread, as bit masks.
+pub fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    #[repr(C)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = Header { version: VERSION_3, pid: 0 };
+    let half = |shift: u32| Data {
+        effective: (effective >> shift & 0xffff_ffff) as u32,
+        permitted: (permitted >> shift & 0xffff_ffff) as u32,
+        inheritable: (inheritable >> shift & 0xffff_ffff) as u32,
+    };
+    let data = [half(0), half(32)];
+    // SAFETY: version 3 reads one header and two data structs, which live through the call.
+    check(unsafe { libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr()) })?;
+    Ok(())
+}
+
+/// The permitted capabilities of this process, as a bit mask.
+pub fn permitted_capabilities() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(u64::MAX)
+}
+
+/// Becomes user `uid`, group `gid` with `groups` (real, effective and saved).
+pub fn set_identity(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    // The raw system calls: libc's wrappers signal all threads, and there is only one.
+    // SAFETY: pointer and length describe `groups`.
+    check(unsafe { libc::syscall(SYS_SETGROUPS, groups.len(), groups.as_ptr()) })?;
+    // SAFETY: no pointers.
+    check(unsafe { libc::syscall(SYS_SETRESGID, gid, gid, gid) })?;
+    // SAFETY: no pointers.
+    check(unsafe { libc::syscall(SYS_SETRESUID, uid, uid, uid) })?;
+    Ok(())
+}
+
+// 32-bit ARM's plain numbers take 16-bit ids.
+#[cfg(target_arch = "arm")]
+const SYS_SETGROUPS: libc::c_long = libc::SYS_setgroups32;
+#[cfg(target_arch = "arm")]
+const SYS_SETRESGID: libc::c_long = libc::SYS_setresgid32;
+#[cfg(target_arch = "arm")]
+const SYS_SETRESUID: libc::c_long = libc::SYS_setresuid32;
+#[cfg(not(target_arch = "arm"))]
+const SYS_SETGROUPS: libc::c_long = libc::SYS_setgroups;
+#[cfg(not(target_arch = "arm"))]
+const SYS_SETRESGID: libc::c_long = libc::SYS_setresgid;
+#[cfg(not(target_arch = "arm"))]
+const SYS_SETRESUID: libc::c_long = libc::SYS_setresuid;
+
+pub fn effective_uid() -> u32 {
+    // SAFETY: no preconditions.
+    unsafe { libc::geteuid() }
+}
+
+/// Sets the file mode mask and returns the old one.
+pub fn set_umask(mask: u32) -> u32 {
+    // SAFETY: no preconditions; the cast is to the platform's mode type.
+    unsafe { libc::umask(mask as libc::mode_t) }
+}
+
+/// Sets a limit by its `RLIMIT_*` number; `u64::MAX` is infinity.
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    let none = std::ptr::null_mut::<libc::rlimit64>();
+    // SAFETY: the kernel reads one rlimit64, and writes nothing to the null old limit.
+    check(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::from_ref(&limit), none)
+    })?;
+    Ok(())
+}
+
+/// The soft and hard limit, by its `RLIMIT_*` number.
+pub fn rlimit(resource: u32) -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let none = std::ptr::null::<libc::rlimit64>();
+    // SAFETY: the kernel writes one rlimit64.
+    check(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, none, std::ptr::from_mut(&mut limit))
+    })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// The `RLIMIT_*` number of a name, with or without the prefix, any case.
+pub fn rlimit_number(name: &str) -> Option<u32> {
+    const NAMES: [&str; 16] = [
+        "CPU",
+        "FSIZE",
+        "DATA",
+        "STACK",
+        "CORE",
+        "RSS",
+        "NPROC",
+        "NOFILE",
+        "MEMLOCK",
+        "AS",
+        "LOCKS",
+        "SIGPENDING",
+        "MSGQUEUE",
+        "NICE",
+        "RTPRIO",
+        "RTTIME",
+    ];
+    let name = name.to_ascii_uppercase();
+    let name = name.strip_prefix("RLIMIT_").unwrap_or(&name);
+    NAMES.iter().position(|known| *known == name).and_then(|at| u32::try_from(at).ok())
+}
+
+/// The number of a signal name, with or without `SIG`, or of a decimal number.
+pub fn signal_number(name: &str) -> Option<i32> {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    if let Ok(number) = name.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let name = name.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    if let Some(at) = NAMES.iter().position(|known| *known == name) {
+        return i32::try_from(at + 1).ok();
+    }
+    let real_time = |rest: &str, base: i32| match rest {
+        "" => Some(base),
+        rest => rest.parse::<i32>().ok().map(|offset| base + offset),
+    };
+    let number = match name.strip_prefix("RTMIN") {
+        Some(rest) => real_time(rest, 34),
+        None => name.strip_prefix("RTMAX").and_then(|rest| real_time(rest, 64)),
+    };
+    number.filter(|number| (34..=64).contains(number))
+}
+
+/// Blocks all signals and returns a descriptor that becomes readable for the given ones.
+pub fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
+    // SAFETY: the sets are plain memory, initialised by sigemptyset/sigfillset before use.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        check(i64::from(libc::sigprocmask(libc::SIG_SETMASK, &all, std::ptr::null_mut())))?;
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in signals {
+            libc::sigaddset(&mut set, *signal);
+        }
+        check_fd(libc::c_long::from(libc::signalfd(
+            -1,
+            &set,
+            libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
+        )))
+    }
+}
+
+/// Takes what is pending on a signal descriptor; returns the signal numbers.
+pub fn read_signals(fd: BorrowedFd<'_>) -> Vec<i32> {
+    let mut signals = Vec::new();
+    loop {
+        // SAFETY: all-zero is a valid value, and the read is bounded by its size.
+        let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
+        // SAFETY: pointer and length describe `info`.
+        let n = unsafe {
+            libc::read(fd.as_raw_fd(), std::ptr::from_mut(&mut info).cast(), size_of_val(&info))
+        };
+        if n <= 0 {
+            return signals;
+        }
+        signals.push(info.ssi_signo.cast_signed());
+    }
+}
+
+/// Unblocks all signals and sets all handlers to their defaults, before an exec.
+pub fn reset_signals() {
+    // SAFETY: default dispositions and an empty mask are always valid.
+    unsafe {
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+}
+
+/// Lets the kernel reap our children; their exit codes are lost.
+pub fn ignore_children() {
+    // SAFETY: SIG_IGN is a valid disposition.
+    unsafe { libc::signal(SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Sleeps until a signal arrives (for an init that only reaps).
+pub fn wait_for_signal() {
+    // SAFETY: no preconditions.
+    unsafe { libc::pause() };
+}
+
+/// Marks all descriptors from `first` on as closing at exec.
+pub fn close_from_at_exec(first: u32) -> io::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    // SAFETY: no pointers; no descriptor is closed before an exec.
+    let result = check(unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC)
+    });
+    let Err(error) = result else { return Ok(()) };
+    if !matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) {
+        return Err(error);
+    }
+    // Before Linux 5.11.
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?.file_name().to_string_lossy().parse::<i32>().unwrap_or(0);
+        if number >= first.cast_signed() {
+            // SAFETY: setting a flag on a descriptor number; a closed one only gives EBADF.
+            unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+/// Closes every descriptor from 3 on but the given ones.
+///
+/// For a forked child that will only exec or exit: descriptors that Rust values of the parent own are
+/// closed under them, so those values must never be used or dropped in this process again.
+pub fn close_all_but(keep: &[BorrowedFd<'_>]) {
+    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for fd in keep.into_iter().chain([u32::MAX]) {
+        if first < fd {
+            let last = if fd == u32::MAX { fd } else { fd - 1 };
+            // SAFETY: by contract nobody uses the descriptors that are closed.
+            let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            if closed != 0 {
+                // Before Linux 5.9.
+                let (_, open_max) = rlimit(7).unwrap_or((1024, 1024));
+                for number in first..=last.min(u32::try_from(open_max).unwrap_or(1 << 20)) {
+                    // SAFETY: as above.
+                    unsafe { libc::close(number.cast_signed()) };
+                }
+            }
+        }
+        first = fd.saturating_add(1);
+    }
+}
+
+/// Makes `fd` available as descriptor `number` (0, 1, 2), not closing at exec.
+pub fn duplicate_as(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+    if fd.as_raw_fd() == number {
+        // SAFETY: clears the close-on-exec flag of a live descriptor.
+        check(i64::from(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }))?;
+        return Ok(());
+    }
+    // SAFETY: `number` is one of the standard descriptors, which no Rust value owns.
+    check(i64::from(unsafe { libc::dup2(fd.as_raw_fd(), number) }))?;
+    Ok(())
+}
+
+/// The descriptor this process inherited under `number`.
+///
+/// # Errors
+/// If it is not open.
+pub fn inherited_fd(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: only asks for flags.
+    check(i64::from(unsafe { libc::fcntl(number, libc::F_GETFD) }))?;
+    // SAFETY: it is open, and by contract the process was started with it for us to own.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    // SAFETY: sets a flag on a live descriptor.
+    check(i64::from(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }))?;
+    Ok(fd)
+}
+
+/// A child that shall outlive us: own session, only the given descriptor (as number 3) inherited.
+#[derive(Debug)]
+pub struct Daemon {
+    pub pid: u32,
+    pub pidfd: OwnedFd,
+}
+
+/// Starts `program` detached from our terminal and session, in `directory`, with `fd` as its
+/// descriptor 3 and `log` as its stdout and stderr.
+///
+/// Safe in threaded processes: nothing allocates between fork and exec.
+pub fn spawn_daemon(
+    program: &OsStr,
+    args: &[impl AsRef<OsStr>],
+    directory: &std::path::Path,
+    fd: &impl AsFd,
+    log: File,
+) -> io::Result<Daemon> {
+    let fd = fd.as_fd().as_raw_fd();
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .current_dir(directory)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    // SAFETY: the closure makes only async-signal-safe system calls.
+    unsafe {
+        command.pre_exec(move || {
+            check(i64::from(libc::setsid()))?;
+            if fd == 3 {
+                check(i64::from(libc::fcntl(3, libc::F_SETFD, 0)))?;
+            } else {
+                check(i64::from(libc::dup2(fd, 3)))?;
+            }
+            Ok(())
+        });
+    }
+    // The handle is dropped without waiting: the pidfd is how its end is learned and reaped.
+    let child = command.spawn()?;
+    let pidfd = pidfd_open(child.id())?;
+    Ok(Daemon { pid: child.id(), pidfd })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_signals_and_limits() {
+        let signals = [
+            ("SIGTERM", Some(15)),
+            ("term", Some(15)),
+            ("9", Some(9)),
+            ("RTMIN+3", Some(37)),
+            ("SIGRTMAX-1", Some(63)),
+            ("SIGNONE", None),
+            ("0", None),
+            ("65", None),
+        ];
+        for (name, number) in signals {
+            assert_eq!(signal_number(name), number, "{name}");
+        }
+        assert_eq!(rlimit_number("RLIMIT_NOFILE"), Some(7));
+        assert_eq!(rlimit_number("core"), Some(4));
+        assert_eq!(rlimit_number("x"), None);
+    }
+
+    #[test]
+    fn a_daemon_is_reaped_by_its_pidfd() {
+        let log = File::options().write(true).open("/dev/null").unwrap();
+        let null = File::open("/dev/null").unwrap();
+        let daemon = spawn_daemon(
+            OsStr::new("/bin/sh"),
+            &["-c", "exit 7"],
+            std::path::Path::new("/"),
+            &null,
+            log,
+        )
+        .unwrap();
+        crate::poll::wait_readable(daemon.pidfd.as_fd(), Some(std::time::Duration::from_secs(5)))
+            .unwrap();
+        assert_eq!(reap_pidfd(daemon.pidfd.as_fd()).unwrap(), Some(Ended::Code(7)));
+    }
+}
