@@ -47,9 +47,10 @@ impl Future for Upgrading {
     type Output = Result<Io>;
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Io>> {
         use rt::stream::Stream;
-        self.0.as_mut().poll_next(cx).map(|io| {
-            io.ok_or_else(|| Error::new("the connection ended before it was upgraded"))
-        })
+        self.0
+            .as_mut()
+            .poll_next(cx)
+            .map(|io| io.ok_or_else(|| Error::new("the connection ended before it was upgraded")))
     }
 }
 

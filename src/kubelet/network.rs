@@ -45,10 +45,8 @@ pub trait PodNetwork: Send + Sync {
 
     /// Called once at start with every sandbox that still lives: takes back what belongs to no
     /// other, restores what these have, and answers the addresses of each, in order.
-    fn recover<'a>(
-        &'a self,
-        live: &'a [SandboxNetwork],
-    ) -> BoxFuture<'a, Result<Vec<Vec<IpAddr>>>>;
+    fn recover<'a>(&'a self, live: &'a [SandboxNetwork])
+    -> BoxFuture<'a, Result<Vec<Vec<IpAddr>>>>;
 
     /// Why the node's network cannot take pods yet, if it cannot (shown in the Ready condition).
     fn not_ready(&self) -> Option<String> {

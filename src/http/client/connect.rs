@@ -215,7 +215,8 @@ async fn open_raw(endpoint: &Endpoint) -> Result<Io> {
 }
 
 async fn open_tcp(host: &str, port: u16) -> Result<Io> {
-    let stream = rt::net::TcpStream::connect((host, port)).await.context(|| "open TCP connection")?;
+    let stream =
+        rt::net::TcpStream::connect((host, port)).await.context(|| "open TCP connection")?;
     stream.set_nodelay(true).context(|| "open TCP connection")?;
     Ok(Box::new(stream))
 }
@@ -309,7 +310,8 @@ async fn connect_through(proxy: &Url, host: &str, port: u16) -> Result<Io> {
     loop {
         if let Some((head, length)) = codec::parse_response(&input).context(what)? {
             if !(200..300).contains(&head.status) {
-                return Err(Error::new(format!("the proxy answered {}", head.status))).context(what);
+                return Err(Error::new(format!("the proxy answered {}", head.status)))
+                    .context(what);
             }
             input.drain(..length);
             return Ok(Box::new(Prefixed { prefix: input, io, _guard: () }));

@@ -223,8 +223,7 @@ impl Exchange {
 
     /// Gives the connection back if both messages are complete and nothing unasked came.
     fn finish(&mut self) {
-        let is_clean =
-            self.input.is_empty() && self.out.is_empty() && self.request_body.is_none();
+        let is_clean = self.input.is_empty() && self.out.is_empty() && self.request_body.is_none();
         if let Some(give_back) = self.give_back.take()
             && is_clean
         {

@@ -39,8 +39,8 @@ impl Url {
             Some((userinfo, host_port)) => (Some(userinfo.to_owned()), host_port),
             None => (None, authority),
         };
-        let (host, port) =
-            split_host_port(host_port, default_port).ok_or_else(|| bad("its host or port is bad"))?;
+        let (host, port) = split_host_port(host_port, default_port)
+            .ok_or_else(|| bad("its host or port is bad"))?;
         let target = match target {
             "" => "/".to_owned(),
             query if query.starts_with('?') => format!("/{query}"),

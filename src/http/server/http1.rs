@@ -389,13 +389,16 @@ impl Streaming {
                 Poll::Ready(Some(chunk)) => {
                     let chunk = chunk.context(|| "produce the response")?;
                     if let Framing::Length(_) = self.framing {
-                        self.left = self.left.checked_sub(chunk.len() as u64).context(|| {
-                            "the response's body is longer than its content-length"
-                        })?;
+                        self.left = self
+                            .left
+                            .checked_sub(chunk.len() as u64)
+                            .context(|| "the response's body is longer than its content-length")?;
                     }
                     self.chunk = Some(chunk);
                 }
-                Poll::Ready(None) if matches!(self.framing, Framing::Length(_)) && self.left > 0 => {
+                Poll::Ready(None)
+                    if matches!(self.framing, Framing::Length(_)) && self.left > 0 =>
+                {
                     let what = "the response's body is shorter than its content-length";
                     return Err(Error::new(what));
                 }
@@ -556,7 +559,8 @@ impl Exchange<'_> {
                     return Ok(Poll::Pending);
                 };
                 let response = response.unwrap_or_else(|| {
-                    let message = "This request caused apiserver to panic. Look in the logs for details.";
+                    let message =
+                        "This request caused apiserver to panic. Look in the logs for details.";
                     refusal(500, "InternalError", message)
                 });
                 self.begin(response);

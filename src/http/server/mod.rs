@@ -3,8 +3,8 @@
 mod http1;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rt::BoxFuture;
@@ -221,10 +221,7 @@ fn is_transient(error: &std::io::Error) -> bool {
         Some(ENFILE | EMFILE | ENOBUFS | ENOMEM) => true,
         // Setting an option on a connection that its peer already reset.
         Some(EINVAL) => true,
-        _ => matches!(
-            error.kind(),
-            ConnectionAborted | ConnectionReset | Interrupted | WouldBlock
-        ),
+        _ => matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | WouldBlock),
     }
 }
 

@@ -1,0 +1,437 @@
+//! The server's configuration: every source read, checked and typed before anything starts.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use argh::FromArgs;
+use stdx::{Context, Error, Result};
+
+use crate::flags::{self, Settings};
+
+const DEFAULT_CONFIG: &str = "/etc/rancher/k3s/config.yaml";
+
+/// run the Kubernetes control plane and, unless --disable-agent, this machine as a node
+#[derive(FromArgs, Debug)]
+struct ServerArgs {
+    /// load configuration from file (default /etc/rancher/k3s/config.yaml) [K3S_CONFIG_FILE]
+    #[argh(option, short = 'c')]
+    config: Option<String>,
+    /// turn on debug logs [K3S_DEBUG]
+    #[argh(option)]
+    debug: Option<bool>,
+    /// number for the log level verbosity; 4 and above are debug logs
+    #[argh(option, short = 'v')]
+    v: Option<u32>,
+    /// log to file
+    #[argh(option, short = 'l')]
+    log: Option<PathBuf>,
+    /// log to standard error as well as file (if set)
+    #[argh(option)]
+    alsologtostderr: Option<bool>,
+    /// address to listen on (default 0.0.0.0)
+    #[argh(option)]
+    bind_address: Option<IpAddr>,
+    /// HTTPS listen port (default 6443)
+    #[argh(option)]
+    https_listen_port: Option<u16>,
+    /// IPv4 or IPv6 address that the API server advertises to members of the cluster (default node-external-ip or node-ip)
+    #[argh(option)]
+    advertise_address: Option<IpAddr>,
+    /// port that the API server advertises (default https-listen-port)
+    #[argh(option)]
+    advertise_port: Option<u16>,
+    /// add host names or addresses as subject alternative names of the API server's certificate
+    #[argh(option)]
+    tls_san: Vec<String>,
+    /// refuse to add names to the certificate on request (default true; false is not supported)
+    #[argh(option)]
+    tls_san_security: Option<bool>,
+    /// folder to hold state (default /var/lib/rancher/k3s) [K3S_DATA_DIR]
+    #[argh(option, short = 'd')]
+    data_dir: Option<PathBuf>,
+    /// network for pod addresses (default 10.42.0.0/16)
+    #[argh(option)]
+    cluster_cidr: Vec<String>,
+    /// network for service addresses (default 10.43.0.0/16)
+    #[argh(option)]
+    service_cidr: Vec<String>,
+    /// port range for services with node port visibility (default 30000-32767)
+    #[argh(option)]
+    service_node_port_range: Option<String>,
+    /// address of the cluster DNS service (default the tenth of service-cidr)
+    #[argh(option)]
+    cluster_dns: Vec<IpAddr>,
+    /// cluster domain (default cluster.local)
+    #[argh(option)]
+    cluster_domain: Option<String>,
+    /// pod network backend; one node needs none of them, so vxlan, host-gw and none are accepted
+    #[argh(option)]
+    flannel_backend: Option<String>,
+    /// write the administrator's kubeconfig to this file [K3S_KUBECONFIG_OUTPUT]
+    #[argh(option, short = 'o')]
+    write_kubeconfig: Option<PathBuf>,
+    /// write the kubeconfig with this mode [K3S_KUBECONFIG_MODE]
+    #[argh(option)]
+    write_kubeconfig_mode: Option<String>,
+    /// write the kubeconfig with this group [K3S_KUBECONFIG_GROUP]
+    #[argh(option)]
+    write_kubeconfig_group: Option<String>,
+    /// disable the Helm controller (it is not in this version)
+    #[argh(option)]
+    disable_helm_controller: Option<bool>,
+    /// shared secret used to join a server or agent to the cluster [K3S_TOKEN]
+    #[argh(option, short = 't')]
+    token: Option<String>,
+    /// file containing the token [K3S_TOKEN_FILE]
+    #[argh(option)]
+    token_file: Option<PathBuf>,
+    /// shared secret used to join agents, but not servers [K3S_AGENT_TOKEN]
+    #[argh(option)]
+    agent_token: Option<String>,
+    /// file containing the agent token [K3S_AGENT_TOKEN_FILE]
+    #[argh(option)]
+    agent_token_file: Option<PathBuf>,
+    /// folder for volumes of the local storage class (default <data-dir>/storage)
+    #[argh(option)]
+    default_local_storage_path: Option<PathBuf>,
+    /// do not deploy packaged components and delete deployed ones: coredns, servicelb, traefik, local-storage, metrics-server, runtimes, or a manifest's name
+    #[argh(option)]
+    disable: Vec<String>,
+    /// disable the scheduler
+    #[argh(option)]
+    disable_scheduler: Option<bool>,
+    /// disable the cloud controller (it is not in this version)
+    #[argh(option)]
+    disable_cloud_controller: Option<bool>,
+    /// disable the service proxy
+    #[argh(option)]
+    disable_kube_proxy: Option<bool>,
+    /// disable network policy (it is not in this version)
+    #[argh(option)]
+    disable_network_policy: Option<bool>,
+    /// run the control plane only
+    #[argh(option)]
+    disable_agent: Option<bool>,
+    /// disable the controllers
+    #[argh(option)]
+    disable_controller_manager: Option<bool>,
+    /// node name (default the host's name) [K3S_NODE_NAME]
+    #[argh(option)]
+    node_name: Option<String>,
+    /// append an id to the node name
+    #[argh(option)]
+    with_node_id: Option<bool>,
+    /// register the node with these labels
+    #[argh(option)]
+    node_label: Vec<String>,
+    /// register the node with these taints
+    #[argh(option)]
+    node_taint: Vec<String>,
+    /// container snapshotter (default and only overlayfs)
+    #[argh(option)]
+    snapshotter: Option<String>,
+    /// private registry configuration file (default /etc/rancher/k3s/registries.yaml)
+    #[argh(option)]
+    private_registry: Option<PathBuf>,
+    /// addresses to advertise for the node
+    #[argh(option, short = 'i')]
+    node_ip: Vec<IpAddr>,
+    /// external addresses to advertise for the node
+    #[argh(option)]
+    node_external_ip: Vec<IpAddr>,
+    /// resolv.conf file for pods [K3S_RESOLV_CONF]
+    #[argh(option)]
+    resolv_conf: Option<PathBuf>,
+    /// interface whose address the node uses
+    #[argh(option)]
+    flannel_iface: Option<String>,
+}
+
+/// An address block, `10.42.0.0/16`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    pub address: IpAddr,
+    pub bits: u8,
+}
+
+impl Cidr {
+    pub fn parse(text: &str) -> Result<Cidr> {
+        let what = || format!("read {text:?} as an address block");
+        let (address, bits) = text.split_once('/').context(what)?;
+        let address: IpAddr = address.parse().context(what)?;
+        let bits: u8 = bits.parse().context(what)?;
+        let bits_max = if address.is_ipv4() { 32 } else { 128 };
+        if bits > bits_max {
+            return Err(Error::new(format!("{}: the prefix is longer than {bits_max}", what())));
+        }
+        Ok(Cidr { address, bits })
+    }
+
+    /// The `n`-th address of the block.
+    pub fn nth(&self, n: u32) -> IpAddr {
+        match self.address {
+            IpAddr::V4(v4) => {
+                IpAddr::from((u32::from(v4) & mask32(self.bits)).wrapping_add(n).to_be_bytes())
+            }
+            IpAddr::V6(v6) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
+                IpAddr::from(((u128::from(v6) & mask).wrapping_add(u128::from(n))).to_be_bytes())
+            }
+        }
+    }
+}
+
+fn mask32(bits: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0)
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.bits)
+    }
+}
+
+/// What `k3rs server` runs with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub debug: bool,
+    pub log: Option<PathBuf>,
+    pub alsologtostderr: bool,
+    pub bind_address: IpAddr,
+    pub https_port: u16,
+    pub advertise_address: Option<IpAddr>,
+    pub advertise_port: u16,
+    pub tls_san: Vec<String>,
+    pub data_dir: PathBuf,
+    pub cluster_cidrs: Vec<Cidr>,
+    pub service_cidrs: Vec<Cidr>,
+    pub node_ports: (u16, u16),
+    pub cluster_dns: Vec<IpAddr>,
+    pub cluster_domain: String,
+    pub write_kubeconfig: Option<PathBuf>,
+    pub kubeconfig_mode: u32,
+    pub kubeconfig_group: Option<String>,
+    pub token: Option<String>,
+    pub agent_token: Option<String>,
+    pub local_storage_path: PathBuf,
+    pub disable: Vec<String>,
+    pub disable_scheduler: bool,
+    pub disable_kube_proxy: bool,
+    pub disable_agent: bool,
+    pub disable_controller_manager: bool,
+    pub node_name: Option<String>,
+    pub with_node_id: bool,
+    pub node_labels: Vec<String>,
+    pub node_taints: Vec<String>,
+    pub private_registry: Option<PathBuf>,
+    pub node_ips: Vec<IpAddr>,
+    pub node_external_ips: Vec<IpAddr>,
+    pub resolv_conf: Option<PathBuf>,
+    pub interface: Option<String>,
+}
+
+impl Config {
+    /// Reads command line, environment and configuration files, in this order of rank.
+    ///
+    /// # Errors
+    /// What is wrong, with the source it came from.
+    pub fn load(argv: &[String], var: impl Fn(&str) -> Option<String>) -> Result<Config> {
+        let settings =
+            flags::from_command_line(argv, true)?.or(flags::from_environment(var, true)?);
+        let explicit = settings.values("config").and_then(|values| values.first()).cloned();
+        let settings = settings.or(read_files(explicit.as_deref())?);
+        let argv = settings.to_argv();
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let args = ServerArgs::from_args(&["k3rs", "server"], &argv)
+            .map_err(|exit| Error::new(exit.output.trim().to_owned()))?;
+        Config::from_args(args)
+    }
+
+    fn from_args(args: ServerArgs) -> Result<Config> {
+        let data_dir = args.data_dir.unwrap_or_else(|| PathBuf::from("/var/lib/rancher/k3s"));
+        let data_dir = std::path::absolute(&data_dir)
+            .context(|| format!("resolve --data-dir {}", data_dir.display()))?;
+        let cidrs = |name: &str, given: &[String], default: &str| -> Result<Vec<Cidr>> {
+            let texts = if given.is_empty() { vec![default.to_owned()] } else { given.to_vec() };
+            texts
+                .iter()
+                .map(|text| Cidr::parse(text).context(|| format!("read --{name}")))
+                .collect()
+        };
+        let cluster_cidrs = cidrs("cluster-cidr", &args.cluster_cidr, "10.42.0.0/16")?;
+        let service_cidrs = cidrs("service-cidr", &args.service_cidr, "10.43.0.0/16")?;
+        for (name, cidrs) in [("cluster-cidr", &cluster_cidrs), ("service-cidr", &service_cidrs)] {
+            if cidrs.iter().any(|cidr| cidr.address.is_ipv6()) {
+                return Err(Error::new(format!(
+                    "--{name}: IPv6 is not supported by this version of k3rs yet"
+                )));
+            }
+        }
+        let cluster_dns = match args.cluster_dns.is_empty() {
+            true => service_cidrs.iter().map(|cidr| cidr.nth(10)).collect(),
+            false => args.cluster_dns,
+        };
+        if let Some(backend) = &args.flannel_backend
+            && !matches!(backend.as_str(), "vxlan" | "host-gw" | "none")
+        {
+            return Err(Error::new(format!(
+                "--flannel-backend={backend} is not supported by this version of k3rs yet (many nodes)"
+            )));
+        }
+        if let Some(snapshotter) = args.snapshotter.as_deref().filter(|s| *s != "overlayfs") {
+            return Err(Error::new(format!(
+                "--snapshotter={snapshotter} is not supported: k3rs mounts overlayfs itself"
+            )));
+        }
+        if args.tls_san_security == Some(false) {
+            return Err(Error::new(
+                "--tls-san-security=false is not supported: names are added with --tls-san only",
+            ));
+        }
+        Ok(Config {
+            debug: args.debug.unwrap_or(false) || args.v.is_some_and(|v| v >= 4),
+            log: args.log,
+            alsologtostderr: args.alsologtostderr.unwrap_or(false),
+            bind_address: args.bind_address.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+            https_port: args.https_listen_port.unwrap_or(6443),
+            advertise_address: args.advertise_address,
+            advertise_port: args.advertise_port.or(args.https_listen_port).unwrap_or(6443),
+            tls_san: args.tls_san,
+            cluster_cidrs,
+            service_cidrs,
+            node_ports: port_range(
+                args.service_node_port_range.as_deref().unwrap_or("30000-32767"),
+            )?,
+            cluster_dns,
+            cluster_domain: args.cluster_domain.unwrap_or_else(|| "cluster.local".to_owned()),
+            write_kubeconfig: args.write_kubeconfig,
+            kubeconfig_mode: file_mode(args.write_kubeconfig_mode.as_deref().unwrap_or("0600"))?,
+            kubeconfig_group: args.write_kubeconfig_group,
+            token: secret(args.token, args.token_file.as_deref())?,
+            agent_token: secret(args.agent_token, args.agent_token_file.as_deref())?,
+            local_storage_path: args
+                .default_local_storage_path
+                .unwrap_or_else(|| data_dir.join("storage")),
+            data_dir,
+            disable: args.disable,
+            disable_scheduler: args.disable_scheduler.unwrap_or(false),
+            disable_kube_proxy: args.disable_kube_proxy.unwrap_or(false),
+            disable_agent: args.disable_agent.unwrap_or(false),
+            disable_controller_manager: args.disable_controller_manager.unwrap_or(false),
+            node_name: args.node_name,
+            with_node_id: args.with_node_id.unwrap_or(false),
+            node_labels: args.node_label,
+            node_taints: args.node_taint,
+            private_registry: args.private_registry,
+            node_ips: args.node_ip,
+            node_external_ips: args.node_external_ip,
+            resolv_conf: args.resolv_conf,
+            interface: args.flannel_iface,
+        })
+    }
+
+    pub fn disabled(&self, component: &str) -> bool {
+        self.disable.iter().any(|name| name == component)
+    }
+}
+
+/// The usage text.
+pub fn help() -> String {
+    match ServerArgs::from_args(&["k3rs", "server"], &["--help"]) {
+        Err(exit) => exit.output,
+        Ok(_) => String::new(),
+    }
+}
+
+/// `config.yaml`, then `config.yaml.d/*.yaml` in alphabetical order, later ones on top.
+fn read_files(explicit: Option<&str>) -> Result<Settings> {
+    let path = Path::new(explicit.unwrap_or(DEFAULT_CONFIG));
+    let mut settings = Settings::default();
+    let mut files = Vec::new();
+    match rt::fs::read_optional(path)? {
+        Some(bytes) => files.push((path.to_owned(), bytes)),
+        None if explicit.is_some() => {
+            return Err(Error::new(format!("read {}: no such file", path.display())));
+        }
+        None => {}
+    }
+    let mut dropins = path.as_os_str().to_owned();
+    dropins.push(".d");
+    for dropin in rt::fs::list_dir(Path::new(&dropins))? {
+        if dropin.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            files.push((dropin.clone(), rt::fs::read(&dropin)?));
+        }
+    }
+    for (path, bytes) in files {
+        let whence = path.display().to_string();
+        let text = String::from_utf8(bytes).context(|| format!("read {whence}"))?;
+        let trees = wire::yaml::parse(&text).context(|| format!("read {whence}"))?;
+        for tree in &trees {
+            flags::from_file(&mut settings, tree, &whence, true)?;
+        }
+    }
+    Ok(settings)
+}
+
+fn secret(inline: Option<String>, file: Option<&Path>) -> Result<Option<String>> {
+    match (inline, file) {
+        (Some(text), _) => Ok(Some(text)),
+        (None, Some(path)) => Ok(Some(rt::fs::read_text(path)?.trim().to_owned())),
+        (None, None) => Ok(None),
+    }
+}
+
+fn port_range(text: &str) -> Result<(u16, u16)> {
+    let what = || format!("read --service-node-port-range {text:?}");
+    let (from, to) = text.split_once('-').context(what)?;
+    let (from, to) = (from.parse().context(what)?, to.parse().context(what)?);
+    if from == 0 || from > to {
+        return Err(Error::new(format!("{}: it is empty", what())));
+    }
+    Ok((from, to))
+}
+
+fn file_mode(text: &str) -> Result<u32> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o7777)
+        .context(|| format!("read --write-kubeconfig-mode {text:?}: not an octal file mode"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_and_values() {
+        let load = |args: &[&str]| {
+            let mut argv: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
+            argv.push("--config=/dev/null".into());
+            Config::load(&argv, |_| None)
+        };
+        let config = load(&["--service-cidr=10.96.0.0/12", "--disable", "traefik"]).unwrap();
+        assert_eq!(config.cluster_dns, ["10.96.0.10".parse::<IpAddr>().unwrap()]);
+        assert!(config.disabled("traefik"));
+        assert_eq!((config.https_port, config.node_ports), (6443, (30000, 32767)));
+        for (args, want) in [
+            (
+                &["--service-cidr=10.0.0.0"][..],
+                "read --service-cidr: read \"10.0.0.0\" as an address block",
+            ),
+            (
+                &["--cluster-cidr=fd00::/48"],
+                "--cluster-cidr: IPv6 is not supported by this version of k3rs yet",
+            ),
+            (
+                &["--write-kubeconfig-mode=9"],
+                "read --write-kubeconfig-mode \"9\": not an octal file mode",
+            ),
+            (
+                &["--service-node-port-range=9-1"],
+                "read --service-node-port-range \"9-1\": it is empty",
+            ),
+        ] {
+            assert_eq!(load(args).unwrap_err().to_string(), want);
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! Every flag that k3s knows, in one table: what it takes, its environment variable, and whether we act on it yet.
+//!
+//! argh knows neither `--flag=value` nor switches with values, nor where a value came from. So
+//! command line, environment and configuration files are first brought to one form here:
+//! `--flag value` pairs of flags that are built, everything else refused by name.
+
+use stdx::{Error, Result};
+
+/// What a flag takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// On or off: `--flag`, `--flag=true`, `--flag=false`.
+    Switch,
+    Value,
+    /// Repeatable; commas separate too.
+    List,
+    /// Repeatable; commas belong to the value (`--kubelet-arg`).
+    Repeated,
+}
+
+/// Which commands know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    Server,
+    /// Agent flags are accepted by server too.
+    Agent,
+}
+
+#[derive(Debug)]
+pub struct Flag {
+    pub name: &'static str,
+    pub short: Option<char>,
+    pub env: &'static str,
+    pub takes: Takes,
+    pub on: On,
+    /// `None`: built. Otherwise refused, with what it waits for.
+    pub waits_for: Option<&'static str>,
+}
+
+const fn flag(name: &'static str, takes: Takes) -> Flag {
+    Flag { name, short: None, env: "", takes, on: On::Server, waits_for: None }
+}
+
+impl Flag {
+    const fn short(mut self, short: char) -> Flag {
+        self.short = Some(short);
+        self
+    }
+    const fn env(mut self, env: &'static str) -> Flag {
+        self.env = env;
+        self
+    }
+    const fn agent(mut self) -> Flag {
+        self.on = On::Agent;
+        self
+    }
+    const fn later(mut self, what: &'static str) -> Flag {
+        self.waits_for = Some(what);
+        self
+    }
+}
+
+const MANY_NODES: &str = "many nodes";
+const HA: &str = "several servers";
+const DATASTORES: &str = "other datastores";
+const CRI: &str = "the CRI socket and external runtimes";
+const HELM: &str = "Helm charts";
+const ENCRYPTION: &str = "secrets encryption";
+const ROOTLESS: &str = "rootless mode";
+const PASS_THROUGH: &str = "component arguments";
+const NEVER: &str = "it was removed from k3s, or has no meaning here";
+
+use Takes::{List, Repeated, Switch, Value};
+
+/// k3s's flags (docs/cli/server.md, agent.md), in the order of its help.
+pub static FLAGS: &[Flag] = &[
+    flag("config", Value).short('c').env("K3S_CONFIG_FILE").agent(),
+    flag("debug", Switch).env("K3S_DEBUG").agent(),
+    flag("v", Value).short('v').agent(),
+    flag("vmodule", Value).agent().later("per-module log levels"),
+    flag("log", Value).short('l').agent(),
+    flag("alsologtostderr", Switch).agent(),
+    flag("bind-address", Value).agent(),
+    flag("https-listen-port", Value),
+    flag("advertise-address", Value),
+    flag("advertise-port", Value),
+    flag("tls-san", List),
+    flag("tls-san-security", Switch),
+    flag("data-dir", Value).short('d').env("K3S_DATA_DIR").agent(),
+    flag("cluster-cidr", List),
+    flag("service-cidr", List),
+    flag("service-node-port-range", Value),
+    flag("cluster-dns", List),
+    flag("cluster-domain", Value),
+    flag("flannel-backend", Value),
+    flag("flannel-ipv6-masq", Switch).later(MANY_NODES),
+    flag("flannel-external-ip", Switch).later(MANY_NODES),
+    flag("egress-selector-mode", Value).later(MANY_NODES),
+    flag("servicelb-namespace", Value).later("ServiceLB"),
+    flag("write-kubeconfig", Value).short('o').env("K3S_KUBECONFIG_OUTPUT"),
+    flag("write-kubeconfig-mode", Value).env("K3S_KUBECONFIG_MODE"),
+    flag("write-kubeconfig-group", Value).env("K3S_KUBECONFIG_GROUP"),
+    flag("helm-job-image", Value).later(HELM),
+    flag("helm-controller-arg", Repeated).later(HELM),
+    flag("disable-helm-controller", Switch),
+    flag("token", Value).short('t').env("K3S_TOKEN").agent(),
+    flag("token-file", Value).env("K3S_TOKEN_FILE").agent(),
+    flag("agent-token", Value).env("K3S_AGENT_TOKEN"),
+    flag("agent-token-file", Value).env("K3S_AGENT_TOKEN_FILE"),
+    flag("server", Value).short('s').env("K3S_URL").agent().later(MANY_NODES),
+    flag("cluster-init", Switch).env("K3S_CLUSTER_INIT").later(HA),
+    flag("cluster-reset", Switch).env("K3S_CLUSTER_RESET").later(HA),
+    flag("cluster-reset-restore-path", Value).later(HA),
+    flag("kube-apiserver-arg", Repeated).later(PASS_THROUGH),
+    flag("etcd-arg", Repeated).later(HA),
+    flag("kube-controller-manager-arg", Repeated).later(PASS_THROUGH),
+    flag("kube-scheduler-arg", Repeated).later(PASS_THROUGH),
+    flag("kube-cloud-controller-manager-arg", Repeated).later(PASS_THROUGH),
+    flag("datastore-endpoint", Value).env("K3S_DATASTORE_ENDPOINT").later(DATASTORES),
+    flag("datastore-cafile", Value).env("K3S_DATASTORE_CAFILE").later(DATASTORES),
+    flag("datastore-certfile", Value).env("K3S_DATASTORE_CERTFILE").later(DATASTORES),
+    flag("datastore-keyfile", Value).env("K3S_DATASTORE_KEYFILE").later(DATASTORES),
+    flag("etcd-expose-metrics", Switch).later(HA),
+    flag("etcd-disable-snapshots", Switch).later(HA),
+    flag("etcd-snapshot-name", Value).later(HA),
+    flag("etcd-snapshot-schedule-cron", Value).later(HA),
+    flag("etcd-snapshot-retention", Value).later(HA),
+    flag("etcd-snapshot-dir", Value).later(HA),
+    flag("etcd-snapshot-compress", Switch).later(HA),
+    flag("etcd-s3", Switch).later(HA),
+    flag("etcd-s3-endpoint", Value).later(HA),
+    flag("etcd-s3-endpoint-ca", Value).later(HA),
+    flag("etcd-s3-skip-ssl-verify", Switch).later(HA),
+    flag("etcd-s3-access-key", Value).env("AWS_ACCESS_KEY_ID").later(HA),
+    flag("etcd-s3-secret-key", Value).env("AWS_SECRET_ACCESS_KEY").later(HA),
+    flag("etcd-s3-bucket", Value).later(HA),
+    flag("etcd-s3-region", Value).later(HA),
+    flag("etcd-s3-folder", Value).later(HA),
+    flag("etcd-s3-proxy", Value).later(HA),
+    flag("etcd-s3-config-secret", Value).later(HA),
+    flag("etcd-s3-insecure", Switch).later(HA),
+    flag("etcd-s3-timeout", Value).later(HA),
+    flag("default-local-storage-path", Value),
+    flag("disable", List),
+    flag("disable-scheduler", Switch),
+    flag("disable-cloud-controller", Switch),
+    flag("disable-kube-proxy", Switch),
+    flag("disable-network-policy", Switch),
+    flag("disable-agent", Switch),
+    flag("disable-apiserver", Switch).later(HA),
+    flag("disable-controller-manager", Switch),
+    flag("disable-etcd", Switch).later(HA),
+    flag("secrets-encryption", Switch).later(ENCRYPTION),
+    flag("secrets-encryption-provider", Value).later(ENCRYPTION),
+    flag("embedded-registry", Switch).later("the embedded registry"),
+    flag("supervisor-metrics", Switch).later("supervisor metrics"),
+    flag("enable-pprof", Switch).agent().later("profiling endpoints"),
+    flag("rootless", Switch).agent().later(ROOTLESS),
+    flag("prefer-bundled-bin", Switch).agent().later("the ARM userspace"),
+    flag("selinux", Switch).env("K3S_SELINUX").agent().later("SELinux"),
+    flag("system-default-registry", Value)
+        .env("K3S_SYSTEM_DEFAULT_REGISTRY")
+        .later("packaged component images"),
+    flag("disable-apiserver-lb", Switch).agent().later(MANY_NODES),
+    flag("lb-server-port", Value).env("K3S_LB_SERVER_PORT").agent().later(MANY_NODES),
+    flag("node-name", Value).env("K3S_NODE_NAME").agent(),
+    flag("with-node-id", Switch).agent(),
+    flag("node-label", List).agent(),
+    flag("node-taint", List).agent(),
+    flag("image-credential-provider-bin-dir", Value).agent().later("credential providers"),
+    flag("image-credential-provider-config", Value).agent().later("credential providers"),
+    flag("protect-kernel-defaults", Switch).agent().later("kernel tunable checks"),
+    flag("container-runtime-endpoint", Value).agent().later(CRI),
+    flag("default-runtime", Value).agent().later(CRI),
+    flag("image-service-endpoint", Value).agent().later(CRI),
+    flag("pause-image", Value).agent().later("pods need no pause container here"),
+    flag("snapshotter", Value).agent(),
+    flag("private-registry", Value).agent(),
+    flag("disable-default-registry-endpoint", Switch)
+        .agent()
+        .later("registry mirrors without fallback"),
+    flag("nonroot-devices", Switch).agent().later(CRI),
+    flag("airgap-extra-registry", Repeated).agent().later("extra airgap registries"),
+    flag("docker", Switch).agent().later(CRI),
+    flag("node-ip", List).short('i').agent(),
+    flag("node-external-ip", List).agent(),
+    flag("node-internal-dns", List).agent().later(MANY_NODES),
+    flag("node-external-dns", List).agent().later(MANY_NODES),
+    flag("resolv-conf", Value).env("K3S_RESOLV_CONF").agent(),
+    flag("flannel-iface", Value).agent(),
+    flag("flannel-conf", Value).agent().later(MANY_NODES),
+    flag("flannel-cni-conf", Value).agent().later(MANY_NODES),
+    flag("vpn-auth", Value).env("K3S_VPN_AUTH").agent().later(MANY_NODES),
+    flag("vpn-auth-file", Value).env("K3S_VPN_AUTH_FILE").agent().later(MANY_NODES),
+    flag("kubelet-arg", Repeated).agent().later(PASS_THROUGH),
+    flag("kube-proxy-arg", Repeated).agent().later(PASS_THROUGH),
+    flag("no-flannel", Switch).agent().later(NEVER),
+    flag("no-deploy", List).later("use --disable: it was removed from k3s"),
+    flag("cluster-secret", Value)
+        .env("K3S_CLUSTER_SECRET")
+        .later("use --token: it was removed from k3s"),
+];
+
+/// One setting with its flag; a list has all its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    pub name: &'static str,
+    pub values: Vec<String>,
+}
+
+/// Settings of one source, in order of first mention.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Settings(pub Vec<Setting>);
+
+impl Settings {
+    fn add(&mut self, flag: &'static Flag, value: &str) {
+        let mut values: Vec<String> = match flag.takes {
+            List => value
+                .split(',')
+                .map(str::trim)
+                .filter(|v| !v.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            _ => vec![value.to_owned()],
+        };
+        let slot = self.0.iter_mut().find(|setting| setting.name == flag.name);
+        match (slot, flag.takes) {
+            (Some(setting), List | Repeated) => setting.values.append(&mut values),
+            (Some(setting), _) => setting.values = values,
+            (None, _) => self.0.push(Setting { name: flag.name, values }),
+        }
+    }
+
+    pub fn values(&self, name: &str) -> Option<&[String]> {
+        self.0.iter().find(|setting| setting.name == name).map(|setting| setting.values.as_slice())
+    }
+
+    /// Fills in what is not set here from a source of lower rank.
+    pub fn or(mut self, lower: Settings) -> Settings {
+        for setting in lower.0 {
+            if self.values(setting.name).is_none() {
+                self.0.push(setting);
+            }
+        }
+        self
+    }
+
+    /// The arguments for argh: one `--flag value` pair for each value.
+    pub fn to_argv(&self) -> Vec<String> {
+        let mut argv = Vec::new();
+        for setting in &self.0 {
+            // A switch is passed with its value, as an option: some default to on.
+            for value in &setting.values {
+                argv.extend([format!("--{}", setting.name), value.clone()]);
+            }
+        }
+        argv
+    }
+}
+
+fn find(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.name == name)
+}
+
+/// The flag called `name` on this command, refused if it is unknown or not built.
+fn known(name: &str, server: bool, whence: &str) -> Result<&'static Flag> {
+    let flag = find(name).filter(|flag| server || flag.on == On::Agent);
+    let flag = flag
+        .ok_or_else(|| Error::new(format!("{whence}: flag provided but not defined: --{name}")))?;
+    match flag.waits_for {
+        Some(what) => Err(Error::new(format!(
+            "{whence}: flag --{name} is not supported by this version of k3rs yet ({what})"
+        ))),
+        None => Ok(flag),
+    }
+}
+
+fn switch_value(name: &str, value: &str, whence: &str) -> Result<&'static str> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "t" => Ok("true"),
+        "false" | "0" | "f" => Ok("false"),
+        _ => Err(Error::new(format!("{whence}: invalid boolean value {value:?} for --{name}"))),
+    }
+}
+
+/// Reads command-line arguments: `--flag value`, `--flag=value`, `-f value`, `-f=value`, switches with
+/// and without a value.
+pub fn from_command_line(argv: &[String], server: bool) -> Result<Settings> {
+    const WHENCE: &str = "command line";
+    let mut settings = Settings::default();
+    let mut rest = argv.iter();
+    while let Some(arg) = rest.next() {
+        let (name, inline) = match arg.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (arg.as_str(), None),
+        };
+        // As Go's flag parsers do, one dash is as good as two.
+        let bare = match (name.strip_prefix("--"), name.strip_prefix('-')) {
+            (Some(bare), _) | (None, Some(bare)) if !bare.is_empty() => bare,
+            _ => return Err(Error::new(format!("{WHENCE}: unexpected argument {arg:?}"))),
+        };
+        let by_short =
+            FLAGS.iter().find(|flag| flag.short.is_some_and(|short| bare.chars().eq([short])));
+        let flag = known(by_short.map_or(bare, |flag| flag.name), server, WHENCE)?;
+        match (flag.takes, inline) {
+            (Switch, None) => settings.add(flag, "true"),
+            (Switch, Some(value)) => settings.add(flag, switch_value(flag.name, value, WHENCE)?),
+            (_, Some(value)) => settings.add(flag, value),
+            (_, None) => match rest.next() {
+                Some(value) => settings.add(flag, value),
+                None => {
+                    return Err(Error::new(format!(
+                        "{WHENCE}: flag needs an argument: --{}",
+                        flag.name
+                    )));
+                }
+            },
+        }
+    }
+    Ok(settings)
+}
+
+/// Reads the environment variables of the table.
+pub fn from_environment(var: impl Fn(&str) -> Option<String>, server: bool) -> Result<Settings> {
+    let mut settings = Settings::default();
+    for flag in FLAGS.iter().filter(|flag| !flag.env.is_empty() && (server || flag.on == On::Agent))
+    {
+        let Some(value) = var(flag.env).filter(|value| !value.is_empty()) else { continue };
+        // The AWS variables are not ours alone: they are no wish for snapshots.
+        if flag.env.starts_with("AWS_") {
+            continue;
+        }
+        let whence = format!("environment variable {}", flag.env);
+        let flag = known(flag.name, server, &whence)?;
+        match flag.takes {
+            Switch => settings.add(flag, switch_value(flag.name, &value, &whence)?),
+            _ => settings.add(flag, &value),
+        }
+    }
+    Ok(settings)
+}
+
+/// Puts one configuration file on top of `settings`: its keys replace, `key+` appends to lists.
+pub fn from_file(
+    settings: &mut Settings,
+    tree: &api::Value,
+    whence: &str,
+    server: bool,
+) -> Result<()> {
+    let map = match tree {
+        api::Value::Null => return Ok(()),
+        api::Value::Object(map) => map,
+        _ => return Err(Error::new(format!("{whence}: the top level is not a map"))),
+    };
+    for (key, value) in map {
+        let (name, append) = match key.strip_suffix('+') {
+            Some(name) => (name, true),
+            None => (key.as_str(), false),
+        };
+        let flag = known(name, server, whence)?;
+        let mut texts = Vec::new();
+        let items = match value {
+            api::Value::Array(items) => items.as_slice(),
+            single => std::slice::from_ref(single),
+        };
+        for item in items {
+            texts.push(match item {
+                api::Value::String(text) => text.clone(),
+                api::Value::Bool(_) | api::Value::Number(_) => item.to_string(),
+                _ => {
+                    return Err(Error::new(format!(
+                        "{whence}: {key}: expected text, a number, a boolean or a list of those"
+                    )));
+                }
+            });
+        }
+        if items.len() != 1 && !matches!(flag.takes, List | Repeated) {
+            return Err(Error::new(format!("{whence}: {key}: takes one value, not a list")));
+        }
+        if !append {
+            settings.0.retain(|setting| setting.name != flag.name);
+        }
+        for text in texts {
+            match flag.takes {
+                Switch => settings.add(flag, switch_value(name, &text, whence)?),
+                _ => settings.add(flag, &text),
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::json;
+
+    fn parse(args: &[&str]) -> Result<Settings> {
+        from_command_line(&args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>(), true)
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> = FLAGS.iter().map(|flag| flag.name).collect();
+        names.sort_unstable();
+        let n = names.len();
+        names.dedup();
+        assert_eq!(n, names.len());
+    }
+
+    #[test]
+    fn every_form_of_a_flag() {
+        let settings = parse(&[
+            "--data-dir=/d",
+            "--disable",
+            "traefik,coredns",
+            "--disable=servicelb",
+            "-o",
+            "k.yaml",
+            "--debug",
+            "--disable-scheduler=false",
+            "--tls-san-security=true",
+        ])
+        .unwrap();
+        assert_eq!(settings.values("data-dir").unwrap(), ["/d"]);
+        assert_eq!(settings.values("disable").unwrap(), ["traefik", "coredns", "servicelb"]);
+        assert_eq!(settings.values("write-kubeconfig").unwrap(), ["k.yaml"]);
+        assert_eq!(settings.values("debug").unwrap(), ["true"]);
+        assert_eq!(settings.values("disable-scheduler").unwrap(), ["false"]);
+    }
+
+    #[test]
+    fn refused_by_name() {
+        for (args, want) in [
+            (&["--nonsense"][..], "command line: flag provided but not defined: --nonsense"),
+            (
+                &["--cluster-init"],
+                "command line: flag --cluster-init is not supported by this version of k3rs yet (several servers)",
+            ),
+            (&["--data-dir"], "command line: flag needs an argument: --data-dir"),
+            (&["--debug=maybe"], "command line: invalid boolean value \"maybe\" for --debug"),
+            (&["stray"], "command line: unexpected argument \"stray\""),
+        ] {
+            assert_eq!(parse(args).unwrap_err().to_string(), want);
+        }
+    }
+
+    #[test]
+    fn sources_rank() {
+        let mut file = Settings::default();
+        from_file(
+            &mut file,
+            &json!({"node-label": ["a=1"], "debug": true, "data-dir": "/f"}),
+            "config.yaml",
+            true,
+        )
+        .unwrap();
+        from_file(&mut file, &json!({"node-label+": "b=2"}), "config.yaml.d/10.yaml", true)
+            .unwrap();
+        assert_eq!(file.values("node-label").unwrap(), ["a=1", "b=2"]);
+        let merged = parse(&["--node-label=c=3"]).unwrap().or(file);
+        assert_eq!(
+            merged.values("node-label").unwrap(),
+            ["c=3"],
+            "the command line replaces lists"
+        );
+        assert_eq!(merged.values("data-dir").unwrap(), ["/f"]);
+        let bad = from_file(
+            &mut Settings::default(),
+            &json!({"server": "https://x"}),
+            "config.yaml",
+            true,
+        );
+        assert!(
+            bad.unwrap_err().to_string().starts_with("config.yaml: flag --server is not supported")
+        );
+    }
+}
