@@ -6,5 +6,6 @@ pub mod backoff;
 pub mod error;
 pub mod prng;
 pub mod time;
+pub mod version;
 
 pub use error::{Context, Error, Result};
