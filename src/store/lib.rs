@@ -1,1 +1,28 @@
-//! The store room.
+//! Revisioned keys -> bytes: the state of the cluster, in memory to read and on disk to keep.
+//!
+//! Semantics are etcd's: one global revision, compare-and-swap on `mod_revision`, ranges at a
+//! revision, watch from a revision, leases, compaction. The current state lives in memory and is
+//! the read path; a driver (SQLite, or memory for simulations and tests) is the durable log behind
+//! it. What is acknowledged or shown is durable first, except for the lazy class.
+//!
+//! Must not know: what a value means. Bytes in, bytes out.
+
+mod commit;
+mod driver;
+mod error;
+mod lease;
+mod memory;
+mod sqlite;
+mod state;
+mod store;
+mod types;
+mod watch;
+
+pub use error::{Error, Result};
+pub use lease::LeaseInfo;
+pub use memory::{Disk, Fault};
+pub use store::Store;
+pub use types::{
+    Bytes, Class, Event, Expect, KeyValue, LeaseId, Limits, Op, Query, Range, Span, Stats, Written,
+};
+pub use watch::{Item, Watch};

@@ -1,0 +1,141 @@
+//! What a durable log must do, and how its rows become the state again at start.
+//!
+//! A row is one version of one key, numbered by revision and place in it. A newer row of the same
+//! key makes the older one dead; a row without a value (a tombstone) says that the key is gone.
+//! Dead rows are deleted later, lowest number first, so that no older row ever outlives the
+//! tombstone that hides it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rt::BoxFuture;
+use stdx::Result;
+
+use crate::types::{Bytes, Class, KeyValue, LeaseId};
+
+/// Where batches become durable. One commit runs at a time.
+pub(crate) trait Driver: Send + Sync + fmt::Debug {
+    /// Reads everything; called once, first.
+    fn load(&self) -> BoxFuture<'_, Result<Loaded>>;
+
+    /// Makes all of the batch durable, or (as far as it can tell) nothing of it.
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<()>>;
+
+    /// Lets go of the disk.
+    fn close(&self) -> BoxFuture<'_, Result<()>>;
+
+    fn file_bytes(&self) -> u64;
+}
+
+/// One transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) rows: Vec<Row>,
+    /// Dead rows to delete.
+    pub(crate) purged: Vec<u64>,
+    pub(crate) leases: Vec<LeaseRow>,
+    pub(crate) ended_leases: Vec<LeaseId>,
+    /// After an unclean stop, revisions go on above this.
+    pub(crate) mark: Option<u64>,
+    /// Whether a stop right after this batch is a clean one.
+    pub(crate) clean: Option<bool>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) id: u64,
+    pub(crate) key: Bytes,
+    pub(crate) kv: Option<KeyValue>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LeaseRow {
+    pub(crate) id: LeaseId,
+    pub(crate) ttl: Duration,
+    pub(crate) class: Class,
+}
+
+/// Bits of a row's number below the revision.
+const SUB_BITS: u32 = crate::types::WRITE_OPS_MAX.trailing_zeros();
+
+pub(crate) fn row_id(revision: u64, sub: u8) -> u64 {
+    (revision << SUB_BITS) | u64::from(sub)
+}
+
+/// The revision and place that a row's number stands for.
+pub(crate) fn revision_of(id: u64) -> (u64, u8) {
+    let sub = id & ((1 << SUB_BITS) - 1);
+    // Seven bits always fit.
+    (id >> SUB_BITS, u8::try_from(sub).unwrap_or(0))
+}
+
+impl Row {
+    pub(crate) fn bytes(&self) -> usize {
+        ROW_OVERHEAD_BYTES + self.key.len() + self.kv.as_ref().map_or(0, |kv| kv.value.len())
+    }
+}
+
+/// Numbers and headers of a row on disk, about.
+const ROW_OVERHEAD_BYTES: usize = 24;
+
+/// The state as the rows tell it.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    pub(crate) keys: BTreeMap<Bytes, KeyValue>,
+    pub(crate) dead: Dead,
+    pub(crate) leases: Vec<LeaseRow>,
+    /// No revision above this was ever shown.
+    pub(crate) mark: u64,
+    pub(crate) clean: bool,
+}
+
+impl Loaded {
+    /// Takes the next row; they come in order of their numbers.
+    pub(crate) fn row(&mut self, row: Row) {
+        let n_bytes = row.bytes();
+        let old = match row.kv {
+            Some(kv) => self.keys.insert(Arc::clone(&row.key), kv),
+            None => {
+                self.dead.add(row.id, n_bytes);
+                self.keys.remove(&*row.key)
+            }
+        };
+        if let Some(old) = old {
+            let id = row_id(old.mod_revision, old.sub);
+            self.dead.add(id, Row { id, key: row.key, kv: Some(old) }.bytes());
+        }
+    }
+}
+
+/// Rows that wait to be deleted.
+#[derive(Debug, Default)]
+pub(crate) struct Dead {
+    rows: BTreeMap<u64, u32>,
+    pub(crate) bytes: usize,
+}
+
+impl Dead {
+    pub(crate) fn add(&mut self, id: u64, n_bytes: usize) {
+        let size = u32::try_from(n_bytes).unwrap_or(u32::MAX);
+        if self.rows.insert(id, size).is_none() {
+            self.bytes += size as usize;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: u64) {
+        if let Some(size) = self.rows.remove(&id) {
+            self.bytes -= size as usize;
+        }
+    }
+
+    /// The `n` lowest.
+    pub(crate) fn first(&self, n: usize) -> Vec<u64> {
+        self.rows.keys().take(n).copied().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+}

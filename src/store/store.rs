@@ -1,0 +1,317 @@
+//! The store's handle: open, read, write, watch, close.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rt::channel::{Sender, bounded};
+
+use crate::commit::{Command, Committer, Counters, Lazy};
+use crate::driver::{Driver, LeaseRow};
+use crate::error::{Error, Result};
+use crate::lease::{LeaseInfo, Leases, shared_ttl};
+use crate::memory::Disk;
+use crate::sqlite::SqliteDriver;
+use crate::state::State;
+use crate::types::{
+    Bytes, Class, KeyValue, LeaseId, Limits, Op, Query, Range, Span, Stats, Written,
+};
+use crate::watch::{Hub, Watch, lock, read};
+
+/// Revisioned keys -> bytes. Clones are handles of the same store; it stops with the last of them,
+/// as in a crash unless [`Store::close`] came first.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    hub: Arc<Hub>,
+    driver: Arc<dyn Driver>,
+    leases: Arc<Mutex<Leases>>,
+    counters: Arc<Counters>,
+    limits: Limits,
+    commands: Sender<Command>,
+    /// Ends the committer with the last handle.
+    _committer: rt::Task<Option<()>>,
+}
+
+impl Store {
+    /// Opens the SQLite file at `path` (`<data-dir>/server/db/state.db`), creating it (mode 0600).
+    ///
+    /// # Errors
+    /// If the file cannot be opened, is damaged, is something else, or is in use by another process.
+    pub async fn open(path: &Path, limits: Limits) -> Result<Store> {
+        Store::start(Arc::new(SqliteDriver::new(path)), limits).await
+    }
+
+    /// Opens a store whose disk is simulated: whatever `disk` holds is there.
+    ///
+    /// # Errors
+    /// None today; the shape is that of [`Store::open`].
+    pub async fn open_memory(disk: &Disk, limits: Limits) -> Result<Store> {
+        Store::start(Arc::new(disk.driver()), limits).await
+    }
+
+    async fn start(driver: Arc<dyn Driver>, limits: Limits) -> Result<Store> {
+        let limits = Limits {
+            write_ops_max: limits.write_ops_max.min(crate::types::WRITE_OPS_MAX),
+            ..limits
+        };
+        let loaded = driver.load().await.map_err(|error| Error::Storage(Arc::new(error)))?;
+        if loaded.mark != 0 && !loaded.clean {
+            log::info!("datastore: it was not closed cleanly; revisions go on at {}", loaded.mark);
+        }
+        let now = rt::now().mono;
+        let mut leases = Leases::default();
+        for lease in loaded.leases {
+            leases.add(lease, now, true);
+        }
+        for kv in loaded.keys.values().filter(|kv| kv.lease != 0) {
+            leases.attach(kv.lease, &kv.key);
+        }
+        // Like etcd's, an empty store is at revision 1: 0 means "any" in the API.
+        let revision = loaded.mark.max(1);
+        let hub = Arc::new(Hub::new(State::new(loaded.keys, revision), limits));
+        let leases = Arc::new(Mutex::new(leases));
+        let counters = Arc::new(Counters::default());
+        let (commands, queue) = bounded(limits.queue_writes_max);
+        let committer = Committer {
+            hub: Arc::clone(&hub),
+            driver: Arc::clone(&driver),
+            leases: Arc::clone(&leases),
+            counters: Arc::clone(&counters),
+            limits,
+            commands: queue,
+            revision,
+            mark: loaded.mark,
+            dead: loaded.dead,
+            purging: false,
+            running_told: false,
+            lazy: Lazy::default(),
+            ghosts: Default::default(),
+            retry_at: now,
+        };
+        let _committer = rt::spawn_named("datastore committer", committer.run());
+        Ok(Store(Arc::new(Inner { hub, driver, leases, counters, limits, commands, _committer })))
+    }
+
+    /// The newest version of a key.
+    ///
+    /// # Errors
+    /// None for the drivers of today; remote ones can fail.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<KeyValue>> {
+        Ok(read(&self.0.hub.state).get(key.as_ref()).cloned())
+    }
+
+    /// Reads keys in order, now or at a past revision, page by page.
+    ///
+    /// # Errors
+    /// `Compacted` or `Future` for a revision out of reach.
+    pub async fn range(&self, query: &Query) -> Result<Range> {
+        read(&self.0.hub.state).range(query)
+    }
+
+    /// How many keys there are now.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn count(&self, span: &Span) -> Result<usize> {
+        Ok(read(&self.0.hub.state).count(span))
+    }
+
+    /// All operations or none, at one new revision. When it returns, reads and watches show it,
+    /// and it is on disk unless it is lazy. Dropping the future does not take a write back.
+    ///
+    /// # Errors
+    /// `Conflict` if an expectation does not hold; `Storage` if the disk failed (nothing was shown,
+    /// though after a crash the write may turn out to have happened); the others as they say.
+    pub async fn write(&self, ops: Vec<Op>, class: Class) -> Result<Written> {
+        check(&ops, &self.0.limits)?;
+        self.ask(|reply| Command::Write { ops, class, reply }).await
+    }
+
+    /// [`Store::write`] of a single operation: the key's new version, `None` if it is gone now.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_one(&self, op: Op, class: Class) -> Result<Written> {
+        self.write(vec![op], class).await
+    }
+
+    /// The changes after `revision` (`None`: from now on) to keys in any of `spans`, in order.
+    ///
+    /// # Errors
+    /// `Compacted` if the changes since are no longer known.
+    pub async fn watch(&self, spans: Vec<Span>, revision: Option<u64>) -> Result<Watch> {
+        self.0.hub.watch(spans, revision)
+    }
+
+    /// The newest visible revision.
+    pub fn revision(&self) -> u64 {
+        read(&self.0.hub.state).revision
+    }
+
+    /// The oldest revision that can be read, and watched from.
+    pub fn compact_revision(&self) -> u64 {
+        read(&self.0.hub.state).compact_revision
+    }
+
+    /// Forgets what was before `revision`. It happens by itself as well, to keep the bounds.
+    ///
+    /// # Errors
+    /// `Compacted` if that is done already, `Future` if it cannot be yet.
+    pub async fn compact(&self, revision: u64) -> Result<()> {
+        let mut state = crate::watch::write(&self.0.hub.state);
+        if revision > state.revision {
+            return Err(Error::Future { asked: revision, revision: state.revision });
+        }
+        if revision <= state.compact_revision {
+            let compact_revision = state.compact_revision;
+            return Err(Error::Compacted { asked: revision, compact_revision });
+        }
+        state.compact(revision);
+        Ok(())
+    }
+
+    /// A new lease. `id` 0 lets the store choose.
+    ///
+    /// # Errors
+    /// `LeaseExists`; `Storage` as for a write of its class.
+    pub async fn lease_grant(&self, id: LeaseId, ttl: Duration, class: Class) -> Result<LeaseId> {
+        let id = if id == 0 { random_lease_id() } else { id };
+        let lease = LeaseRow { id, ttl, class };
+        self.ask(|reply| Command::Grant { lease, reply }).await
+    }
+
+    /// A lease for keys that shall live `ttl`, or a little longer: such leases are shared, so that
+    /// thousands of short-lived objects cost a few leases.
+    ///
+    /// # Errors
+    /// As [`Store::lease_grant`].
+    pub async fn lease_shared(&self, ttl: Duration, class: Class) -> Result<LeaseId> {
+        let shareable = lock(&self.0.leases).shareable(ttl, class, rt::now().mono);
+        match shareable {
+            Some(id) => Ok(id),
+            None => self.lease_grant(0, shared_ttl(ttl), class).await,
+        }
+    }
+
+    /// Starts the lease's time again; the time it has now.
+    ///
+    /// # Errors
+    /// `LeaseNotFound`.
+    pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<Duration> {
+        let kept = lock(&self.0.leases).keep_alive(id, rt::now().mono);
+        kept.ok_or(Error::LeaseNotFound(id))
+    }
+
+    /// Ends a lease and deletes its keys.
+    ///
+    /// # Errors
+    /// `LeaseNotFound`; `Storage` as for a write of its class.
+    pub async fn lease_revoke(&self, id: LeaseId) -> Result<Written> {
+        self.ask(|reply| Command::Revoke { id, reply }).await
+    }
+
+    /// # Errors
+    /// `LeaseNotFound`.
+    pub async fn lease_info(&self, id: LeaseId) -> Result<LeaseInfo> {
+        lock(&self.0.leases).info(id, rt::now().mono).ok_or(Error::LeaseNotFound(id))
+    }
+
+    pub async fn lease_ids(&self) -> Vec<LeaseId> {
+        lock(&self.0.leases).ids()
+    }
+
+    /// Writes what is lazy to disk.
+    ///
+    /// # Errors
+    /// `Storage` if that failed; it is tried again by itself.
+    pub async fn sync(&self) -> Result<()> {
+        self.ask(|reply| Command::Sync { reply }).await
+    }
+
+    /// Writes what is lazy, ends all watches, lets go of the disk. Reads still work; writes do not.
+    ///
+    /// # Errors
+    /// `Storage` if what was lazy could not be written; the store is closed all the same.
+    pub async fn close(&self) -> Result<()> {
+        self.ask(|reply| Command::Close { reply }).await
+    }
+
+    pub fn stats(&self) -> Stats {
+        let inner = &self.0;
+        let n_watches = lock(&inner.hub.registry).n_watches;
+        let n_leases = lock(&inner.leases).len();
+        let state = read(&inner.hub.state);
+        Stats {
+            revision: state.revision,
+            compact_revision: state.compact_revision,
+            n_keys: state.n_keys(),
+            state_bytes: state.keys_bytes(),
+            n_history: state.n_history(),
+            history_bytes: state.history_bytes(),
+            n_watches,
+            n_leases,
+            n_lazy: inner.counters.n_lazy.load(Ordering::Relaxed),
+            n_dead_rows: inner.counters.n_dead_rows.load(Ordering::Relaxed),
+            n_commits: inner.counters.n_commits.load(Ordering::Relaxed),
+            n_failed_commits: inner.counters.n_failed_commits.load(Ordering::Relaxed),
+            file_bytes: inner.driver.file_bytes(),
+        }
+    }
+
+    /// Sends a command to the committer and waits for its answer.
+    async fn ask<T>(&self, command: impl FnOnce(Sender<Result<T>>) -> Command) -> Result<T> {
+        let (reply, answer) = bounded(1);
+        self.0.commands.send(command(reply)).await.map_err(|_| Error::Closed)?;
+        answer.recv().await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({:?}, revision {})", self.0.driver, self.revision())
+    }
+}
+
+/// What can be refused before it waits.
+fn check(ops: &[Op], limits: &Limits) -> Result<()> {
+    let invalid = |why: String| Err(Error::Invalid(why));
+    if ops.is_empty() || ops.len() > limits.write_ops_max {
+        return invalid(format!(
+            "a write has 1 to {} operations, not {}",
+            limits.write_ops_max,
+            ops.len()
+        ));
+    }
+    for (idx, op) in ops.iter().enumerate() {
+        let key: &Bytes = op.key();
+        if key.is_empty() || key.len() > limits.key_bytes_max {
+            return invalid(format!(
+                "a key has 1 to {} bytes, not {}",
+                limits.key_bytes_max,
+                key.len()
+            ));
+        }
+        if let Op::Put { value, .. } = op
+            && value.len() > limits.value_bytes_max
+        {
+            return invalid(format!(
+                "a value has at most {} bytes, not {}",
+                limits.value_bytes_max,
+                value.len()
+            ));
+        }
+        if ops[..idx].iter().any(|other| other.key() == key) {
+            return invalid(format!("a write names the key {} twice", key.escape_ascii()));
+        }
+    }
+    Ok(())
+}
+
+/// Positive, as etcd's clients expect.
+fn random_lease_id() -> LeaseId {
+    i64::try_from(rt::random_u64() >> 1).unwrap_or(0).max(1)
+}
