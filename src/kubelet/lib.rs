@@ -10,6 +10,7 @@
 mod config;
 mod kubelet;
 mod network;
+mod pod;
 
 pub use config::{Config, Serving, Taint};
 pub use kubelet::{AttachOptions, ExecOptions, Kubelet, LogOptions, PortForwarder};

@@ -1,0 +1,247 @@
+//! Whether this node takes a pod it was given: upstream's kubelet admission, before anything is made.
+
+use api::quantity::Quantity;
+use api::{Lens, Value};
+
+use super::state::Told;
+
+/// What the node has and already holds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodeView {
+    /// `status.allocatable` and `metadata.labels` of the Node, as a tree.
+    pub node: Value,
+    pub node_name: String,
+    /// The pods that are admitted and not terminal.
+    pub pods: Vec<Value>,
+}
+
+/// The reason to refuse `pod`, if there is one.
+pub(crate) fn admit(pod: &Value, view: &NodeView) -> Option<Told> {
+    let refuse = |reason: &str, message: String| {
+        Some(Told::new(reason, format!("Pod was rejected: {message}")))
+    };
+    if let Some((resource, message)) = shortage(pod, view) {
+        return refuse(&format!("OutOf{resource}"), message);
+    }
+    if !node_selected(pod, view) {
+        return refuse(
+            "NodeAffinity",
+            "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+                .into(),
+        );
+    }
+    let taken: Vec<_> = view.pods.iter().flat_map(host_ports).collect();
+    if host_ports(pod).iter().any(|port| taken.iter().any(|other| collide(port, other))) {
+        return refuse(
+            "NodePorts",
+            "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+                .into(),
+        );
+    }
+    if let Some(taint) = untolerated(pod, &view.node) {
+        return refuse(
+            "TaintToleration",
+            format!("Predicate TaintToleration failed: node(s) had untolerated taint {{{taint}}}"),
+        );
+    }
+    None
+}
+
+/// Requests of the whole pod: the sum of apps and sidecars, or the largest init step if that is
+/// larger, plus overhead.
+pub(crate) fn requests(pod: &Value, resource: &str) -> Quantity {
+    let of = |container: &Value| {
+        container
+            .at("resources.requests")
+            .get(resource)
+            .or_else(|| container.at("resources.limits").get(resource))
+            .and_then(Quantity::from_tree)
+            .unwrap_or(Quantity::ZERO)
+    };
+    let mut sum = pod.list("spec.containers").iter().map(of).fold(Quantity::ZERO, |a, b| a + b);
+    let mut sidecars = Quantity::ZERO;
+    let mut peak = Quantity::ZERO;
+    for init in pod.list("spec.initContainers") {
+        if init.str("restartPolicy") == "Always" {
+            sidecars = sidecars + of(init);
+            peak = peak.max(sidecars);
+        } else {
+            peak = peak.max(sidecars + of(init));
+        }
+    }
+    sum = (sum + sidecars).max(peak);
+    match pod.at("spec.overhead").get(resource).and_then(Quantity::from_tree) {
+        Some(overhead) => sum + overhead,
+        None => sum,
+    }
+}
+
+fn shortage(pod: &Value, view: &NodeView) -> Option<(String, String)> {
+    let allocatable = view.node.at("status.allocatable").as_object()?;
+    let amount = |resource: &str, quantity: Quantity| match resource {
+        "cpu" => quantity.milli(),
+        _ => quantity.units(),
+    };
+    for (resource, capacity) in allocatable {
+        let capacity = amount(resource, Quantity::from_tree(capacity)?);
+        let (wanted, used) = match &**resource {
+            "pods" => (1, i64::try_from(view.pods.len()).unwrap_or(i64::MAX)),
+            _ => {
+                let used = view.pods.iter().map(|p| amount(resource, requests(p, resource)));
+                (amount(resource, requests(pod, resource)), used.sum())
+            }
+        };
+        if wanted > 0 && used + wanted > capacity {
+            let message = format!(
+                "Node didn't have enough resource: {resource}, requested: {wanted}, used: {used}, capacity: {capacity}"
+            );
+            return Some((resource.clone(), message));
+        }
+    }
+    None
+}
+
+/// `spec.nodeSelector` and the required part of node affinity.
+fn node_selected(pod: &Value, view: &NodeView) -> bool {
+    let labels = view.node.at("metadata.labels");
+    let label = |key: &str| labels.get(key).and_then(Value::as_str);
+    if !pod.pairs("spec.nodeSelector").all(|(key, value)| label(key) == Some(value)) {
+        return false;
+    }
+    let required =
+        pod.at("spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution");
+    if required.is_null() {
+        return true;
+    }
+    required.list("nodeSelectorTerms").iter().any(|term| {
+        let expressions = term.list("matchExpressions");
+        let fields = term.list("matchFields");
+        (!expressions.is_empty() || !fields.is_empty())
+            && expressions.iter().all(|e| holds(e, label(e.str("key"))))
+            && fields.iter().all(|e| {
+                e.str("key") == "metadata.name" && holds(e, Some(&view.node_name))
+            })
+    })
+}
+
+fn holds(expression: &Value, actual: Option<&str>) -> bool {
+    let values = expression.list("values");
+    let listed = |actual: &str| values.iter().any(|value| value.as_str() == Some(actual));
+    let number = |text: Option<&str>| text.and_then(|text| text.parse::<i64>().ok());
+    let bound = number(values.first().and_then(Value::as_str));
+    match expression.str("operator") {
+        "In" => actual.is_some_and(listed),
+        "NotIn" => !actual.is_some_and(listed),
+        "Exists" => actual.is_some(),
+        "DoesNotExist" => actual.is_none(),
+        "Gt" => matches!((number(actual), bound), (Some(a), Some(b)) if a > b),
+        "Lt" => matches!((number(actual), bound), (Some(a), Some(b)) if a < b),
+        _ => false,
+    }
+}
+
+/// Address, protocol and number of each host port.
+fn host_ports(pod: &Value) -> Vec<(String, String, i64)> {
+    let mut ports = Vec::new();
+    let sidecars =
+        pod.list("spec.initContainers").iter().filter(|c| c.str("restartPolicy") == "Always");
+    for container in pod.list("spec.containers").iter().chain(sidecars) {
+        for port in container.list("ports") {
+            let number = port.int("hostPort").unwrap_or(0);
+            if number > 0 {
+                let protocol = match port.str("protocol") {
+                    "" => "TCP",
+                    protocol => protocol,
+                };
+                ports.push((port.str("hostIP").to_owned(), protocol.to_owned(), number));
+            }
+        }
+    }
+    ports
+}
+
+fn collide(a: &(String, String, i64), b: &(String, String, i64)) -> bool {
+    let any = |ip: &str| matches!(ip, "" | "0.0.0.0" | "::");
+    a.1 == b.1 && a.2 == b.2 && (any(&a.0) || any(&b.0) || a.0 == b.0)
+}
+
+/// The kubelet minds only NoExecute; the scheduler minds the rest.
+fn untolerated(pod: &Value, node: &Value) -> Option<String> {
+    let tolerations = pod.list("spec.tolerations");
+    node.list("spec.taints")
+        .iter()
+        .filter(|taint| taint.str("effect") == "NoExecute")
+        .find(|taint| {
+            !tolerations.iter().any(|t| {
+                (t.str("effect").is_empty() || t.str("effect") == taint.str("effect"))
+                    && (t.str("key").is_empty() || t.str("key") == taint.str("key"))
+                    && match t.str("operator") {
+                        "Exists" => true,
+                        _ => !t.str("key").is_empty() && t.str("value") == taint.str("value"),
+                    }
+            })
+        })
+        .map(|taint| format!("{}: {}", taint.str("key"), taint.str("value")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::json;
+
+    fn check(pod: Value, want: &str) {
+        let view = NodeView {
+            node: json!({
+                "metadata": {"labels": {"disk": "ssd", "cores": "4"}},
+                "spec": {"taints": [{"key": "gone", "effect": "NoExecute"}]},
+                "status": {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "3"}}}),
+            node_name: "n1".into(),
+            pods: vec![json!({"spec": {"containers": [
+                {"resources": {"requests": {"cpu": "500m"}}, "ports": [{"hostPort": 80}]}]}})],
+        };
+        let mut pod = pod;
+        let spec = pod.as_object_mut().unwrap();
+        spec.entry("tolerations").or_insert(json!([{"operator": "Exists"}]));
+        let told = admit(&json!({"spec": pod}), &view);
+        let text = told.map_or(String::new(), |told| format!("{}|{}", told.reason, told.message));
+        assert_eq!(text, want);
+    }
+
+    #[test]
+    fn refusals_read_like_upstreams() {
+        check(json!({"containers": [{}]}), "");
+        check(
+            json!({"containers": [{"resources": {"requests": {"cpu": "600m"}}}]}),
+            "OutOfcpu|Pod was rejected: Node didn't have enough resource: cpu, requested: 600, used: 500, capacity: 1000",
+        );
+        check(
+            json!({"containers": [{}], "nodeSelector": {"disk": "hdd"}}),
+            "NodeAffinity|Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+        );
+        check(
+            json!({"containers": [{}], "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+                {"nodeSelectorTerms": [{"matchExpressions": [{"key": "cores", "operator": "Gt", "values": ["3"]}]}]}}}}),
+            "",
+        );
+        check(
+            json!({"containers": [{"ports": [{"hostPort": 80, "hostIP": "127.0.0.1"}]}]}),
+            "NodePorts|Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+        );
+        check(json!({"containers": [{"ports": [{"hostPort": 80, "protocol": "UDP"}]}]}), "");
+        check(
+            json!({"containers": [{}], "tolerations": []}),
+            "TaintToleration|Pod was rejected: Predicate TaintToleration failed: node(s) had untolerated taint {gone: }",
+        );
+    }
+
+    #[test]
+    fn init_containers_count_by_their_peak() {
+        let pod = json!({"spec": {
+            "initContainers": [
+                {"resources": {"requests": {"cpu": "2"}}},
+                {"restartPolicy": "Always", "resources": {"requests": {"cpu": "1"}}},
+                {"resources": {"requests": {"cpu": "1500m"}}}],
+            "containers": [{"resources": {"requests": {"cpu": "1"}}}]}});
+        assert_eq!(requests(&pod, "cpu").milli(), 2500);
+    }
+}

@@ -1,0 +1,77 @@
+//! How long a crashed container waits: 10 s, doubled at each crash up to 5 min, forgotten after 10 min of peace.
+
+use std::time::Duration;
+
+use stdx::time::Wall;
+
+const FIRST: Duration = Duration::from_secs(10);
+const MAX: Duration = Duration::from_secs(300);
+
+/// The back-off of one container, upstream's `flowcontrol.Backoff` entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CrashBackoff {
+    delay: Duration,
+    updated: Option<Wall>,
+}
+
+impl CrashBackoff {
+    /// What is left to wait after an exit at `finished`, `None` if it may start now.
+    pub(crate) fn wait(&self, finished: Wall, now: Wall) -> Option<Duration> {
+        let updated = self.updated?;
+        if finished.since(updated) > MAX * 2 {
+            return None;
+        }
+        let passed = now.since(finished);
+        (passed < self.delay).then(|| self.delay - passed)
+    }
+
+    /// The container starts again after an exit at `finished`: the next wait is longer.
+    pub(crate) fn restarted(&mut self, finished: Wall, now: Wall) {
+        let expired = self.updated.is_none_or(|updated| finished.since(updated) > MAX * 2);
+        self.delay = if expired { FIRST } else { (self.delay * 2).min(MAX) };
+        self.updated = Some(now);
+    }
+
+    pub(crate) fn delay(&self) -> Duration {
+        self.delay
+    }
+}
+
+/// A duration as Go prints whole seconds: `10s`, `1m20s`, `5m0s`.
+pub(crate) fn go_seconds(duration: Duration) -> String {
+    let secs = duration.as_secs();
+    match (secs / 60, secs % 60) {
+        (0, secs) => format!("{secs}s"),
+        (minutes, secs) => format!("{minutes}m{secs}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crashes_wait_longer_and_peace_resets() {
+        let mut backoff = CrashBackoff::default();
+        let mut now = Wall::from_secs(1000);
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            let finished = now;
+            let wait = backoff.wait(finished, now).unwrap_or_default();
+            waits.push(wait.as_secs());
+            now = now + wait;
+            backoff.restarted(finished, now);
+        }
+        assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
+        let finished = now + Duration::from_secs(601);
+        assert_eq!(backoff.wait(finished, finished), None);
+        backoff.restarted(finished, finished);
+        assert_eq!(backoff.delay(), FIRST);
+    }
+
+    #[test]
+    fn go_prints_minutes() {
+        let texts = [10, 80, 300].map(|secs| go_seconds(Duration::from_secs(secs)));
+        assert_eq!(texts, ["10s", "1m20s", "5m0s"]);
+    }
+}

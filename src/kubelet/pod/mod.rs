@@ -1,0 +1,282 @@
+//! The pure half: a pod as the worker sees it, what to do with it, and what to say about it.
+//!
+//! Nothing here does I/O, reads a clock or awaits. `step` decides, `status` describes, `state`
+//! remembers what was asked for and what came back.
+
+mod admit;
+mod crash;
+mod handler;
+mod probe;
+mod state;
+mod status;
+mod step;
+#[cfg(test)]
+mod step_tests;
+
+pub(crate) use admit::{NodeView, admit};
+pub(crate) use handler::{Handler, Port, Probe};
+pub(crate) use probe::{ProbeKind, ProbeOutcome, Prober};
+pub(crate) use state::{Done, Exit, Seen, SeenState, State, Told};
+pub(crate) use status::{Addresses, generate as generate_status};
+pub(crate) use step::{Request, step};
+
+use std::time::Duration;
+
+use api::{Lens, Object, Value};
+use stdx::time::Wall;
+
+/// A pod's own words, read once for each version of the object.
+#[derive(Clone, Debug)]
+pub(crate) struct Pod {
+    /// The stored object, shared with the informer.
+    pub object: Object,
+    /// The key of everything: of a static pod the manifest's hash, not its mirror's uid.
+    pub uid: String,
+    pub name: String,
+    pub namespace: String,
+    pub restart_policy: RestartPolicy,
+    pub grace_secs: i64,
+    /// When deletion was asked for, with the grace of that request.
+    pub deleting_grace_secs: Option<i64>,
+    pub active_deadline: Option<Duration>,
+    pub host_network: bool,
+    pub share_processes: bool,
+    pub containers: Vec<Container>,
+    pub readiness_gates: Vec<String>,
+    /// `status.phase` as the API has it.
+    pub phase: String,
+    /// From a manifest on this node, not from the API.
+    pub is_static: bool,
+    /// `spec.priority`.
+    pub priority: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RestartPolicy {
+    Always,
+    OnFailure,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Runs to its end before the next.
+    Init,
+    /// An init container with `restartPolicy: Always`: starts in turn, then stays.
+    Sidecar,
+    App,
+    Ephemeral,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Container {
+    pub name: String,
+    pub role: Role,
+    /// Index in its own list of the spec.
+    pub idx: usize,
+    pub image: String,
+    pub liveness: Option<Probe>,
+    pub readiness: Option<Probe>,
+    pub startup: Option<Probe>,
+    pub pre_stop: bool,
+}
+
+impl Container {
+    /// The path that events about this container name.
+    pub(crate) fn field_path(&self) -> String {
+        let list = match self.role {
+            Role::Init | Role::Sidecar => "initContainers",
+            Role::App => "containers",
+            Role::Ephemeral => "ephemeralContainers",
+        };
+        format!("spec.{list}{{{}}}", self.name)
+    }
+
+    /// Where its spec is in the pod's tree.
+    pub(crate) fn tree_path(&self) -> String {
+        let list = match self.role {
+            Role::Init | Role::Sidecar => "initContainers",
+            Role::App => "containers",
+            Role::Ephemeral => "ephemeralContainers",
+        };
+        format!("spec.{list}.{}", self.idx)
+    }
+
+    pub(crate) fn has_probe(&self) -> bool {
+        self.liveness.is_some() || self.readiness.is_some() || self.startup.is_some()
+    }
+}
+
+/// Annotations upstream's kubelet puts on pods from manifests.
+pub(crate) const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
+pub(crate) const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+pub(crate) const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
+pub(crate) const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
+
+impl Pod {
+    pub(crate) fn read(object: &Object) -> Pod {
+        let tree = object.tree();
+        let source = tree.entry("metadata.annotations", CONFIG_SOURCE).unwrap_or("api");
+        let mut containers = Vec::new();
+        for (list, role) in [
+            ("spec.initContainers", Role::Init),
+            ("spec.containers", Role::App),
+            ("spec.ephemeralContainers", Role::Ephemeral),
+        ] {
+            for (idx, container) in tree.list(list).iter().enumerate() {
+                containers.push(read_container(container, idx, role));
+            }
+        }
+        let grace_secs = tree.int("spec.terminationGracePeriodSeconds").unwrap_or(30);
+        Pod {
+            uid: object.uid().to_owned(),
+            name: object.name().to_owned(),
+            namespace: object.namespace().to_owned(),
+            restart_policy: match tree.str("spec.restartPolicy") {
+                "Never" => RestartPolicy::Never,
+                "OnFailure" => RestartPolicy::OnFailure,
+                _ => RestartPolicy::Always,
+            },
+            grace_secs,
+            deleting_grace_secs: object.deleting().then(|| {
+                tree.int("metadata.deletionGracePeriodSeconds").unwrap_or(grace_secs)
+            }),
+            active_deadline: tree
+                .int("spec.activeDeadlineSeconds")
+                .and_then(|secs| u64::try_from(secs).ok())
+                .map(Duration::from_secs),
+            host_network: tree.flag("spec.hostNetwork"),
+            share_processes: tree.flag("spec.shareProcessNamespace"),
+            readiness_gates: tree
+                .list("spec.readinessGates")
+                .iter()
+                .map(|gate| gate.str("conditionType").to_owned())
+                .collect(),
+            phase: tree.str("status.phase").to_owned(),
+            is_static: source != "api",
+            priority: tree.int("spec.priority").unwrap_or(0),
+            containers,
+            object: object.clone(),
+        }
+    }
+
+    /// `name_namespace(uid)`, as upstream's messages name pods.
+    pub(crate) fn long_name(&self) -> String {
+        format!("{}_{}({})", self.name, self.namespace, self.uid)
+    }
+
+    pub(crate) fn of_role(&self, role: Role) -> impl Iterator<Item = &Container> {
+        self.containers.iter().filter(move |container| container.role == role)
+    }
+
+    pub(crate) fn container(&self, name: &str) -> Option<&Container> {
+        self.containers.iter().find(|container| container.name == name)
+    }
+
+    /// Init containers and sidecars, in their order.
+    pub(crate) fn init_containers(&self) -> impl Iterator<Item = &Container> {
+        self.containers.iter().filter(|c| matches!(c.role, Role::Init | Role::Sidecar))
+    }
+
+    pub(crate) fn has_init_containers(&self) -> bool {
+        self.init_containers().next().is_some()
+    }
+}
+
+fn read_container(tree: &Value, idx: usize, role: Role) -> Container {
+    let role = match role {
+        Role::Init if tree.str("restartPolicy") == "Always" => Role::Sidecar,
+        role => role,
+    };
+    Container {
+        name: tree.str("name").to_owned(),
+        role,
+        idx,
+        image: tree.str("image").to_owned(),
+        liveness: Probe::read(tree.at("livenessProbe")),
+        readiness: Probe::read(tree.at("readinessProbe")),
+        startup: Probe::read(tree.at("startupProbe")),
+        pre_stop: tree.has("lifecycle.preStop"),
+    }
+}
+
+/// What upstream calls the QoS class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Qos {
+    BestEffort,
+    Burstable,
+    Guaranteed,
+}
+
+impl Qos {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Qos::BestEffort => "BestEffort",
+            Qos::Burstable => "Burstable",
+            Qos::Guaranteed => "Guaranteed",
+        }
+    }
+
+    /// Of a pod's tree: by cpu and memory of all app and init containers.
+    pub(crate) fn of(pod: &Value) -> Qos {
+        let mut any = false;
+        let mut guaranteed = true;
+        let lists = [pod.list("spec.initContainers"), pod.list("spec.containers")];
+        for container in lists.into_iter().flatten() {
+            for resource in ["cpu", "memory"] {
+                let limit = quantity(container.at("resources.limits").get(resource));
+                let request = quantity(container.at("resources.requests").get(resource));
+                let limit = limit.filter(|q| !q.is_zero());
+                let request = request.filter(|q| !q.is_zero()).or(limit);
+                any |= limit.is_some() || request.is_some();
+                guaranteed &= limit.is_some() && limit == request;
+            }
+        }
+        match (any, guaranteed) {
+            (false, _) => Qos::BestEffort,
+            (true, true) => Qos::Guaranteed,
+            (true, false) => Qos::Burstable,
+        }
+    }
+}
+
+fn quantity(tree: Option<&Value>) -> Option<api::quantity::Quantity> {
+    tree.and_then(api::quantity::Quantity::from_tree)
+}
+
+/// A wall-clock time of a tree, if it is one.
+pub(crate) fn time_at(tree: &Value, path: &str) -> Option<Wall> {
+    api::time::parse(tree.str(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::json;
+
+    #[test]
+    fn qos_classes() {
+        let pod = |requests: Value, limits: Value| {
+            json!({"spec": {"containers": [{"name": "a", "resources": {"requests": requests, "limits": limits}}]}})
+        };
+        for (requests, limits, want) in [
+            (json!({}), json!({}), Qos::BestEffort),
+            (json!({"cpu": "0"}), json!({}), Qos::BestEffort),
+            (json!({"cpu": "100m"}), json!({}), Qos::Burstable),
+            (json!({}), json!({"cpu": "1"}), Qos::Burstable),
+            (json!({}), json!({"cpu": "1", "memory": "1Gi"}), Qos::Guaranteed),
+            (
+                json!({"cpu": "1000m", "memory": "1Gi"}),
+                json!({"cpu": "1", "memory": "1024Mi"}),
+                Qos::Guaranteed,
+            ),
+            (
+                json!({"cpu": "500m", "memory": "1Gi"}),
+                json!({"cpu": "1", "memory": "1Gi"}),
+                Qos::Burstable,
+            ),
+        ] {
+            assert_eq!(Qos::of(&pod(requests.clone(), limits.clone())), want, "{requests} {limits}");
+        }
+    }
+}
