@@ -1,0 +1,190 @@
+//! Paths: which resource (or none) a URL names, read as upstream's request info resolver reads it.
+
+use super::query::unescape;
+
+/// A resource path taken apart. All parts are unescaped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ResourcePath {
+    pub group: String,
+    pub version: String,
+    pub namespace: String,
+    pub plural: String,
+    pub name: String,
+    pub subresource: String,
+    /// What follows a `proxy` subresource, escaped as it came, with its leading slash if there was one.
+    pub rest: String,
+    /// The deprecated `/watch/` prefix.
+    pub watch: bool,
+}
+
+/// What a path is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    Resource(ResourcePath),
+    /// `/api/v1`, `/apis/apps/v1`: the resources of one group and version.
+    GroupVersion { group: String, version: String },
+    /// `/apis/apps`
+    Group(String),
+    /// Everything else.
+    Other,
+}
+
+/// A path longer than this names nothing we serve.
+const PATH_MAX_BYTES: usize = 8 * 1024;
+
+/// Reads the path part of a request target.
+pub(crate) fn parse(path: &str) -> Route {
+    if path.len() > PATH_MAX_BYTES {
+        return Route::Other;
+    }
+    let trimmed = path.trim_start_matches('/');
+    let mut parts = Parts { rest: trimmed };
+    let (group, version) = match parts.next().as_deref() {
+        Some("api") => match parts.next() {
+            Some(version) => (String::new(), version),
+            None => return Route::Other,
+        },
+        Some("apis") => match (parts.next(), parts.next()) {
+            (Some(group), Some(version)) => (group, version),
+            (Some(group), None) => return Route::Group(group),
+            (None, _) => return Route::Other,
+        },
+        _ => return Route::Other,
+    };
+    let mut path = ResourcePath { group, version, ..ResourcePath::default() };
+    let Some(mut first) = parts.next() else {
+        return Route::GroupVersion { group: path.group, version: path.version };
+    };
+    if first == "watch" {
+        path.watch = true;
+        match parts.next() {
+            Some(part) => first = part,
+            None => return Route::Other,
+        }
+    }
+    if first == "namespaces" {
+        let Some(namespace) = parts.next() else {
+            path.plural = first;
+            return Route::Resource(path);
+        };
+        match parts.next() {
+            // `/api/v1/namespaces/x` and its own subresources: the namespace itself.
+            None => {
+                path.plural = first;
+                path.name.clone_from(&namespace);
+                path.namespace = namespace;
+                return Route::Resource(path);
+            }
+            Some(sub) if path.group.is_empty() && (sub == "status" || sub == "finalize") => {
+                path.plural = first;
+                path.name.clone_from(&namespace);
+                path.namespace = namespace;
+                path.subresource = sub;
+                return match parts.next() {
+                    None => Route::Resource(path),
+                    Some(_) => Route::Other,
+                };
+            }
+            Some(plural) => {
+                path.namespace = namespace;
+                path.plural = plural;
+            }
+        }
+    } else {
+        path.plural = first;
+    }
+    path.name = parts.next().unwrap_or_default();
+    path.subresource = parts.next().unwrap_or_default();
+    if path.subresource == "proxy" {
+        // A trailing slash matters to what is proxied to.
+        let at = trimmed.len() - parts.rest.len();
+        let slash = trimmed.get(..at).is_some_and(|head| head.ends_with('/'));
+        path.rest = if slash { format!("/{}", parts.rest) } else { String::new() };
+    } else if parts.next().is_some() {
+        return Route::Other;
+    }
+    Route::Resource(path)
+}
+
+/// Path segments, unescaped one by one, so that an escaped slash never makes two of one.
+struct Parts<'a> {
+    rest: &'a str,
+}
+
+impl Iterator for Parts<'_> {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let (segment, rest) = self.rest.split_once('/').unwrap_or((self.rest, ""));
+        self.rest = rest;
+        if segment.is_empty() { None } else { Some(unescape(segment, false)) }
+    }
+}
+
+/// Whether a name could never be one: upstream's `IsValidPathSegmentName`.
+pub(crate) fn is_path_segment(name: &str) -> bool {
+    name != "." && name != ".." && !name.contains(['/', '%'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(path: &str) -> ResourcePath {
+        match parse(path) {
+            Route::Resource(path) => path,
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn paths_are_read_as_upstream_reads_them() {
+        for (text, group, ns, plural, name, sub) in [
+            ("/api/v1/pods", "", "", "pods", "", ""),
+            ("/api/v1/namespaces/a/pods", "", "a", "pods", "", ""),
+            ("/api/v1/namespaces/a/pods/p/log", "", "a", "pods", "p", "log"),
+            ("/api/v1/namespaces/a", "", "a", "namespaces", "a", ""),
+            ("/api/v1/namespaces/a/finalize", "", "a", "namespaces", "a", "finalize"),
+            ("/api/v1/namespaces", "", "", "namespaces", "", ""),
+            ("/apis/apps/v1/namespaces/a/deployments/d/scale", "apps", "a", "deployments", "d", "scale"),
+            ("/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode", "rbac.authorization.k8s.io", "", "clusterroles", "system:node", ""),
+        ] {
+            let path = resource(text);
+            assert_eq!(
+                (&*path.group, &*path.namespace, &*path.plural, &*path.name, &*path.subresource),
+                (group, ns, plural, name, sub),
+                "{text}"
+            );
+        }
+        assert!(resource("/api/v1/watch/namespaces/a/pods").watch);
+        assert_eq!(resource("/api/v1/nodes/n/proxy").rest, "");
+        assert_eq!(resource("/api/v1/nodes/n/proxy/").rest, "/");
+        assert_eq!(resource("/api/v1/nodes/n/proxy/a%2Fb/c").rest, "/a%2Fb/c");
+        assert_eq!(resource("/api/v1/namespaces/a/pods/x%2Fy").name, "x/y");
+    }
+
+    #[test]
+    fn other_paths_are_not_resources() {
+        for path in ["", "/", "/api", "/apis", "/healthz", "/version", "/openapi/v2"] {
+            assert_eq!(parse(path), Route::Other, "{path}");
+        }
+        assert_eq!(parse("/apis/apps"), Route::Group("apps".into()));
+        assert_eq!(parse("/api/v1/"), Route::GroupVersion { group: "".into(), version: "v1".into() });
+        assert_eq!(parse("/api/v1/namespaces/a/pods/p/log/more"), Route::Other);
+        assert_eq!(parse(&"/api/v1/pods/".repeat(1000)), Route::Other);
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic() {
+        let mut prng = stdx::prng::Prng::new(3);
+        let alphabet = b"/api/v1apisnamespaces%2Fproxy..\xc3\xa9watch%%%";
+        for _ in 0..20_000 {
+            let length = prng.below(60) as usize;
+            let bytes: Vec<u8> =
+                (0..length).map(|_| alphabet[prng.below(alphabet.len() as u64) as usize]).collect();
+            let text = String::from_utf8_lossy(&bytes);
+            parse(&format!("/api/v1/{text}"));
+            parse(&text);
+        }
+    }
+}
