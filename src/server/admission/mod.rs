@@ -1,0 +1,33 @@
+//! Admission: what changes objects on their way in, and what refuses them for reasons beyond their own form.
+
+use api::{Kind, Status, Value};
+use client::{Request, Verb};
+
+use crate::core::{Caller, Core};
+
+/// One attempt to change something.
+pub(crate) struct Act<'a> {
+    pub core: &'a Core,
+    pub caller: &'a Caller,
+    /// Create, update (patches too) or delete.
+    pub verb: Verb,
+    pub kind: &'static Kind,
+    pub request: &'a Request,
+    pub old: Option<&'a Value>,
+}
+
+/// Runs before names, validation and allocation; may change the object.
+pub(crate) fn mutate(
+    act: &Act<'_>,
+    tree: &mut Value,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    let _ = (act, tree, warnings);
+    Ok(())
+}
+
+/// Runs after validation. For deletes the object is null, `act.old` says what goes.
+pub(crate) fn validate(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
+    let _ = (act, tree);
+    Ok(())
+}

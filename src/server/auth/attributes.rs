@@ -1,0 +1,99 @@
+//! What authorization is asked about: one action on one resource or path.
+
+use client::Request;
+
+use super::User;
+
+/// An action. Text is as RBAC compares it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Attributes {
+    pub verb: String,
+    pub group: String,
+    pub version: String,
+    pub resource: String,
+    pub subresource: String,
+    pub namespace: String,
+    pub name: String,
+    /// For what is no resource; "" otherwise.
+    pub path: String,
+}
+
+impl Attributes {
+    pub fn of(request: &Request, verb: &str) -> Attributes {
+        let kind = request.kind;
+        let (group, version) = match request.group_version.as_str() {
+            "" => (kind.group, kind.version),
+            served => served.rsplit_once('/').unwrap_or(("", served)),
+        };
+        let namespace = match kind.name {
+            // A namespace lies in itself, so that roles in it may speak of it.
+            "Namespace" => request.name.clone(),
+            _ if kind.namespaced() => request.namespace.clone(),
+            _ => String::new(),
+        };
+        let mut name = request.name.clone();
+        if name.is_empty() && matches!(verb, "list" | "watch" | "deletecollection") {
+            name = selected_name(&request.list.field_selector);
+        }
+        if verb == "create" && request.subresource.is_empty() {
+            // A name in the body is not seen yet when upstream authorizes.
+            name.clear();
+        }
+        Attributes {
+            verb: verb.to_owned(),
+            group: group.to_owned(),
+            version: version.to_owned(),
+            resource: kind.plural.to_owned(),
+            subresource: request.subresource.clone(),
+            namespace,
+            name,
+            path: String::new(),
+        }
+    }
+
+    /// A path that is no resource.
+    pub fn path(verb: &str, path: &str) -> Attributes {
+        Attributes { verb: verb.to_owned(), path: path.to_owned(), ..Attributes::default() }
+    }
+
+    pub fn is_resource(&self) -> bool {
+        self.path.is_empty()
+    }
+
+    /// `pods/log`
+    pub fn resource_text(&self) -> String {
+        match self.subresource.as_str() {
+            "" => self.resource.clone(),
+            sub => format!("{}/{sub}", self.resource),
+        }
+    }
+
+    /// Upstream's sentence for a refusal.
+    pub fn refusal(&self, user: &User) -> String {
+        if !self.is_resource() {
+            return format!("User {:?} cannot {} path {:?}", user.name, self.verb, self.path);
+        }
+        let what = format!(
+            "User {:?} cannot {} resource {:?} in API group {:?}",
+            user.name,
+            self.verb,
+            self.resource_text(),
+            self.group
+        );
+        match self.namespace.as_str() {
+            "" => format!("{what} at the cluster scope"),
+            namespace => format!("{what} in the namespace {namespace:?}"),
+        }
+    }
+}
+
+/// The name that a field selector asks for, if it asks for one.
+fn selected_name(fields: &str) -> String {
+    let terms = api::selector_syntax::parse_fields(fields).unwrap_or_default();
+    let mut names = terms.into_iter().filter(|term| term.equal && term.path == "metadata.name");
+    names
+        .next()
+        .map(|term| term.value)
+        .filter(|name| crate::request::path::is_path_segment(name))
+        .unwrap_or_default()
+}

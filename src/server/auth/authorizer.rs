@@ -1,0 +1,65 @@
+//! The chain of authorizers: masters, nodes, RBAC.
+
+use api::Status;
+use api::status::Reason;
+
+use super::user::MASTERS;
+use super::{Attributes, User};
+use crate::core::Core;
+
+/// Whether something may be done, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub allowed: bool,
+    pub reason: String,
+}
+
+/// All authorizers.
+#[derive(Debug, Default)]
+pub(crate) struct Authorizer {}
+
+impl Authorizer {
+    pub fn decide(&self, _core: &Core, user: &User, _attributes: &Attributes) -> Decision {
+        if user.in_group(MASTERS) {
+            return Decision { allowed: true, reason: String::new() };
+        }
+        Decision::default()
+    }
+
+    /// # Errors
+    /// 403 in upstream's words.
+    pub fn check(&self, core: &Core, user: &User, attributes: &Attributes) -> Result<(), Status> {
+        let decision = self.decide(core, user, attributes);
+        match decision.allowed {
+            true => Ok(()),
+            false => Err(forbidden(user, attributes, &decision.reason)),
+        }
+    }
+}
+
+/// Upstream's `responsewriters.Forbidden`.
+pub(crate) fn forbidden(user: &User, attributes: &Attributes, reason: &str) -> Status {
+    let mut why = attributes.refusal(user);
+    if !reason.is_empty() {
+        why = format!("{why}: {reason}");
+    }
+    if !attributes.is_resource() {
+        return Status::new(Reason::Forbidden, format!("forbidden: {why}"));
+    }
+    let qualified = match attributes.group.as_str() {
+        "" => attributes.resource.clone(),
+        group => format!("{}.{group}", attributes.resource),
+    };
+    let message = match attributes.name.as_str() {
+        "" => format!("{qualified} is forbidden: {why}"),
+        name => format!("{qualified} {name:?} is forbidden: {why}"),
+    };
+    let mut status = Status::new(Reason::Forbidden, message);
+    if !attributes.name.is_empty() {
+        status = status.detail("name", attributes.name.as_str());
+    }
+    if !attributes.group.is_empty() {
+        status = status.detail("group", attributes.group.as_str());
+    }
+    status.detail("kind", attributes.resource.as_str())
+}

@@ -1,0 +1,81 @@
+//! An identity: a name, groups, and what authenticators add.
+
+use std::collections::BTreeMap;
+
+/// The group of those who may do anything.
+pub(crate) const MASTERS: &str = "system:masters";
+pub(crate) const AUTHENTICATED: &str = "system:authenticated";
+pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
+pub(crate) const ANONYMOUS: &str = "system:anonymous";
+pub(crate) const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
+
+/// Who a request comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// An authenticated user with these groups.
+    pub fn new(name: &str, groups: &[&str]) -> User {
+        let groups = groups.iter().copied().chain([AUTHENTICATED]);
+        User {
+            name: name.to_owned(),
+            groups: groups.map(str::to_owned).collect(),
+            ..User::default()
+        }
+    }
+
+    /// The server's own components when they need not be told apart: may do anything.
+    pub fn admin() -> User {
+        User::new("system:admin", &[MASTERS])
+    }
+
+    /// The API server's loopback client.
+    pub fn apiserver() -> User {
+        User::new("system:apiserver", &[MASTERS])
+    }
+
+    /// A controller's service account in kube-system.
+    pub fn controller(name: &str) -> User {
+        User::service_account("kube-system", name)
+    }
+
+    pub fn service_account(namespace: &str, name: &str) -> User {
+        User::new(
+            &format!("system:serviceaccount:{namespace}:{name}"),
+            &[SERVICE_ACCOUNTS, &format!("{SERVICE_ACCOUNTS}:{namespace}")],
+        )
+    }
+
+    /// A kubelet.
+    pub fn node(name: &str) -> User {
+        User::new(&format!("system:node:{name}"), &["system:nodes"])
+    }
+
+    pub fn anonymous() -> User {
+        User {
+            name: ANONYMOUS.to_owned(),
+            groups: vec![UNAUTHENTICATED.to_owned()],
+            ..User::default()
+        }
+    }
+
+    pub fn in_group(&self, group: &str) -> bool {
+        self.groups.iter().any(|own| own == group)
+    }
+
+    /// The node this is the kubelet of.
+    pub fn node_name(&self) -> Option<&str> {
+        let name = self.name.strip_prefix("system:node:")?;
+        self.in_group("system:nodes").then_some(name)
+    }
+
+    /// The namespace and name of the service account this is.
+    pub fn service_account_name(&self) -> Option<(&str, &str)> {
+        self.name.strip_prefix("system:serviceaccount:")?.split_once(':')
+    }
+}

@@ -1,0 +1,202 @@
+//! What every request works with, and the way of a request from authorization to its verb.
+
+use std::sync::{Arc, OnceLock};
+
+use api::status::Reason;
+use api::{Form, Kind, Status, Sub};
+use client::{Answer, Body, Informers, PatchType, Request, Verb};
+use store::Store;
+
+use crate::allocate::Allocators;
+use crate::auth::{Attributes, Authorizer, User};
+use crate::config::Config;
+use crate::registry::update::Part;
+use crate::registry::{create, delete, list, storage, update, watch};
+
+/// The server's parts.
+pub(crate) struct Core {
+    pub config: Config,
+    pub store: Store,
+    pub authorizer: Authorizer,
+    pub allocators: Allocators,
+    /// Views that authorization and admission read; set once at start.
+    pub informers: OnceLock<Informers>,
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub user: Arc<User>,
+    /// The name of the client's program, the default field manager.
+    pub agent: String,
+}
+
+impl Caller {
+    pub fn new(user: User, agent: &str) -> Caller {
+        Caller { user: Arc::new(user), agent: agent.to_owned() }
+    }
+
+    /// The server itself.
+    pub fn system() -> Caller {
+        Caller::new(User::apiserver(), "kube-apiserver")
+    }
+
+    /// The field manager of a request.
+    pub fn manager(&self, request: &Request) -> String {
+        match request.field_manager.as_str() {
+            "" => self.agent.clone(),
+            manager => manager.to_owned(),
+        }
+    }
+}
+
+/// An answer with what goes beside it.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub answer: Answer,
+    pub warnings: Vec<String>,
+    /// Something was made: 201.
+    pub created: bool,
+}
+
+impl Outcome {
+    pub fn ok(answer: Answer) -> Outcome {
+        Outcome { answer, warnings: Vec::new(), created: false }
+    }
+
+    pub fn created(answer: Answer) -> Outcome {
+        Outcome { answer, warnings: Vec::new(), created: true }
+    }
+
+    #[must_use]
+    pub fn with_warnings(mut self, warnings: Vec<String>) -> Outcome {
+        self.warnings.extend(warnings);
+        self
+    }
+}
+
+impl Core {
+    /// Whether the caller may do this.
+    ///
+    /// # Errors
+    /// 403 in upstream's words.
+    pub fn authorize(&self, caller: &Caller, request: &Request) -> Result<(), Status> {
+        let attributes = Attributes::of(request, request.verb.as_str());
+        self.authorizer.check(self, &caller.user, &attributes)
+    }
+
+    /// The form of a request's kind.
+    ///
+    /// # Errors
+    /// 404 if the kind is not served in that version.
+    pub fn form(&self, request: &Request) -> Result<Form, Status> {
+        if request.group_version.is_empty() {
+            return Ok(request.kind.into());
+        }
+        let (group, version) =
+            request.group_version.rsplit_once('/').unwrap_or(("", &request.group_version));
+        request.kind.form(group, version).ok_or_else(not_found)
+    }
+
+    /// Does what an authorized request asks for.
+    pub async fn perform(&self, caller: &Caller, request: &Request) -> Result<Outcome, Status> {
+        let kind = request.kind;
+        let form = self.form(request)?;
+        if !request.subresource.is_empty() {
+            return self.perform_subresource(caller, form, request).await;
+        }
+        if !kind.stored() {
+            return Err(method_not_allowed(kind));
+        }
+        match request.verb {
+            Verb::Get => {
+                let object =
+                    storage::get(&self.store, kind, &request.namespace, &request.name)?;
+                Ok(Outcome::ok(Answer::Object(object)))
+            }
+            Verb::List => {
+                let found = list::list(self, kind, &request.namespace, &request.list)?;
+                Ok(Outcome::ok(Answer::List(found)))
+            }
+            Verb::Create => {
+                let tree = body(request)?.clone();
+                create::create(self, caller, form, request, tree).await
+            }
+            Verb::Update | Verb::Patch => {
+                update::update(self, caller, form, request, Part::Main).await
+            }
+            Verb::Delete => delete::delete(self, caller, form, request).await,
+            Verb::DeleteCollection => delete::collection(self, caller, form, request).await,
+            Verb::Watch => Err(Status::internal("a watch came as a call")),
+        }
+    }
+
+    async fn perform_subresource(
+        &self,
+        caller: &Caller,
+        form: Form,
+        request: &Request,
+    ) -> Result<Outcome, Status> {
+        let kind = form.kind;
+        match request.subresource.as_str() {
+            "status" if kind.subresources.contains(&Sub::Status) => match request.verb {
+                Verb::Get => {
+                    let object =
+                        storage::get(&self.store, kind, &request.namespace, &request.name)?;
+                    Ok(Outcome::ok(Answer::Object(object)))
+                }
+                Verb::Update | Verb::Patch => {
+                    update::update(self, caller, form, request, Part::Status).await
+                }
+                _ => Err(method_not_allowed(kind)),
+            },
+            _ => Err(not_found()),
+        }
+    }
+
+    /// Starts a watch for an authorized request.
+    pub fn watch(&self, request: &Request) -> Result<watch::Stream, Status> {
+        if !request.kind.stored() {
+            return Err(method_not_allowed(request.kind));
+        }
+        watch::watch(self, request)
+    }
+
+    /// A random UUID (version 4).
+    pub fn new_uid(&self) -> String {
+        new_uid()
+    }
+}
+
+/// A random UUID (version 4).
+pub(crate) fn new_uid() -> String {
+    let mut bytes = [0; 16];
+    rt::random(&mut bytes);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// The tree that a request must have.
+pub(crate) fn body(request: &Request) -> Result<&api::Value, Status> {
+    match &request.body {
+        Body::Tree(tree) => Ok(tree),
+        Body::Patch(PatchType::Apply, tree) => Ok(tree),
+        _ => Err(Status::bad_request("the request has no body")),
+    }
+}
+
+/// A path that names nothing.
+pub(crate) fn not_found() -> Status {
+    Status::new(Reason::NotFound, "the server could not find the requested resource")
+}
+
+/// A verb that the resource does not have.
+pub(crate) fn method_not_allowed(kind: &Kind) -> Status {
+    Status::new(
+        Reason::MethodNotAllowed,
+        "the server does not allow this method on the requested resource",
+    )
+    .about(kind, "")
+}

@@ -1,0 +1,181 @@
+//! Create: names, system metadata, admission, validation, allocation, and the write.
+
+use api::status::{Cause, Reason};
+use api::{Form, Lens, LensMut, Object, Status, Value};
+use client::{Answer, Request, Verb};
+use store::{Error, Expect};
+
+use super::storage;
+use crate::admission::{self, Act};
+use crate::allocate::Reservation;
+use crate::core::{Caller, Core, Outcome};
+
+/// How often a generated name that is taken is replaced by another.
+const GENERATE_TRIES_MAX: usize = 8;
+
+/// Creates `tree` (in `form`, decoded and checked).
+///
+/// # Errors
+/// Whatever admission, validation or the store refuses.
+pub(crate) async fn create(
+    core: &Core,
+    caller: &Caller,
+    form: Form,
+    request: &Request,
+    tree: Value,
+) -> Result<Outcome, Status> {
+    let mut first = true;
+    for _ in 0..GENERATE_TRIES_MAX {
+        let (outcome, generated) = once(core, caller, form, request, tree.clone(), first).await;
+        first = false;
+        match outcome {
+            Err(status) if generated && status.is_already_exists() => continue,
+            outcome => return outcome,
+        }
+    }
+    Err(Status::already_exists(form.kind, tree.str("metadata.generateName")))
+}
+
+/// One try; tells whether the name was generated.
+async fn once(
+    core: &Core,
+    caller: &Caller,
+    form: Form,
+    request: &Request,
+    mut tree: Value,
+    _first: bool,
+) -> (Result<Outcome, Status>, bool) {
+    let kind = form.kind;
+    let mut warnings = Vec::new();
+    let generated = tree.str("metadata.name").is_empty() && tree.has("metadata.generateName");
+    let ready = prepare(core, caller, form, request, &mut tree, &mut warnings);
+    let reservation = match ready {
+        Ok(reservation) => reservation,
+        Err(status) => return (Err(status), false),
+    };
+    let object = match Object::from_tree(kind, &tree) {
+        Ok(object) => object,
+        Err(error) => return (Err(Status::bad_request(error.to_string())), false),
+    };
+    if request.dry_run {
+        let exists = storage::find(&core.store, kind, object.namespace(), object.name());
+        let outcome = match exists {
+            Ok(Some(_)) => Err(Status::already_exists(kind, object.name())),
+            Ok(None) => Ok(Outcome::created(Answer::Object(object)).with_warnings(warnings)),
+            Err(status) => Err(status),
+        };
+        return (outcome, generated);
+    }
+    let outcome = match storage::put(&core.store, &object, Expect::Absent).await {
+        Ok(object) => {
+            reservation.keep();
+            Ok(Outcome::created(Answer::Object(object)).with_warnings(warnings))
+        }
+        Err(Error::Conflict { current, .. }) => {
+            let deleting = current
+                .and_then(|version| storage::object(kind, &version).ok())
+                .is_some_and(|object| object.deleting());
+            let status = Status::already_exists(kind, object.name());
+            Err(match deleting {
+                true => {
+                    let message = format!("object is being deleted: {}", status.message());
+                    Status::new(Reason::AlreadyExists, message).about(kind, object.name())
+                }
+                false => status,
+            })
+        }
+        Err(error) => Err(storage::status(error)),
+    };
+    (outcome, generated)
+}
+
+/// Everything before the write. The tree leaves in the stored form.
+fn prepare(
+    core: &Core,
+    caller: &Caller,
+    form: Form,
+    request: &Request,
+    tree: &mut Value,
+    warnings: &mut Vec<String>,
+) -> Result<Reservation, Status> {
+    let kind = form.kind;
+    check_namespace(form, request, tree)?;
+    if !request.name.is_empty() {
+        let name = tree.str("metadata.name");
+        if !name.is_empty() && name != request.name {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                request.name
+            )));
+        }
+        tree.set("metadata.name", request.name.as_str());
+    }
+    if !matches!(tree.str("metadata.resourceVersion"), "" | "0") {
+        return Err(Status::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
+    }
+    tree.remove("metadata.resourceVersion");
+    if request.verb != Verb::Patch {
+        // An apply records its own managers.
+        tree.remove("metadata.managedFields");
+    }
+    let now = rt::now().wall;
+    tree.set("metadata.uid", core.new_uid());
+    tree.set("metadata.creationTimestamp", api::time::format(now));
+    api::defaults::apply(form, tree);
+    form.convert_to_stored(tree);
+    let act = Act { core, caller, verb: Verb::Create, kind, request, old: None };
+    admission::mutate(&act, tree, warnings)?;
+    if tree.str("metadata.name").is_empty() {
+        match tree.str("metadata.generateName") {
+            "" => {
+                let cause = Cause {
+                    reason: "FieldValueRequired",
+                    message: "Required value: name or generateName is required".into(),
+                    field: "metadata.name".into(),
+                };
+                return Err(Status::invalid(kind, "", vec![cause]));
+            }
+            prefix => {
+                let mut random = [0; 5];
+                rt::random(&mut random);
+                let name = api::names::generate(prefix, random);
+                tree.set("metadata.name", name);
+            }
+        }
+    }
+    api::strategy::create(kind, tree);
+    let reservation = core.allocators.create(core, kind, tree, request.dry_run)?;
+    api::validate::create(kind, tree)?;
+    admission::validate(&act, tree)?;
+    if request.verb != Verb::Patch {
+        let manager = caller.manager(request);
+        api::apply::track(kind, &manager, &request.subresource, now, None, tree);
+    }
+    Ok(reservation)
+}
+
+/// The object's namespace must be the path's, or empty.
+///
+/// # Errors
+/// 400 in upstream's words.
+pub(crate) fn check_namespace(form: Form, request: &Request, tree: &mut Value) -> Result<(), Status> {
+    let named = tree.str("metadata.namespace");
+    if !form.kind.namespaced() {
+        if !named.is_empty() {
+            tree.remove("metadata.namespace");
+        }
+        return Ok(());
+    }
+    if request.namespace.is_empty() {
+        return Err(Status::bad_request("namespace is required"));
+    }
+    if !named.is_empty() && named != request.namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    tree.set("metadata.namespace", request.namespace.as_str());
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! Delete: preconditions, finalizers, grace periods, and collections.
+
+use std::time::Duration;
+
+use api::{Form, Kind, Lens, LensMut, Object, Status, Value, json};
+use client::{Answer, DeleteOptions, List, Request, Verb};
+use store::{Error, Expect};
+
+use super::update::uid_conflict;
+use super::{list, storage};
+use crate::admission::{self, Act};
+use crate::core::{Caller, Core, Outcome};
+
+const CONFLICT_TRIES_MAX: usize = 10;
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// Deletes one object, or marks it for deletion.
+///
+/// # Errors
+/// 404, 409, and whatever admission refuses.
+pub(crate) async fn delete(
+    core: &Core,
+    caller: &Caller,
+    form: Form,
+    request: &Request,
+) -> Result<Outcome, Status> {
+    let kind = form.kind;
+    check_options(&request.delete)?;
+    for _ in 0..CONFLICT_TRIES_MAX {
+        let current = storage::get(&core.store, kind, &request.namespace, &request.name)?;
+        check_preconditions(&request.delete, &current)?;
+        let old = current.tree();
+        let act = Act { core, caller, verb: Verb::Delete, kind, request, old: Some(&old) };
+        admission::validate(&act, &Value::Null)?;
+        let conditional = request.delete.resource_version.is_some();
+        let done = match plan(kind, &old, &request.delete) {
+            Plan::Pending => return Ok(Outcome::ok(Answer::Object(current))),
+            Plan::Remove if request.dry_run => return Ok(Outcome::ok(success(&current))),
+            Plan::Mark(new) if request.dry_run => {
+                let object = Object::from_tree(kind, &new).map_err(Status::internal)?;
+                return Ok(Outcome::ok(Answer::Object(object)));
+            }
+            Plan::Remove => match storage::delete(&core.store, &current).await {
+                Ok(_) => {
+                    core.allocators.deleted(kind, &old);
+                    Ok(Outcome::ok(success(&current)))
+                }
+                Err(error) => Err(error),
+            },
+            Plan::Mark(new) => {
+                let object = Object::from_tree(kind, &new).map_err(Status::internal)?;
+                let expect = Expect::Revision(current.revision());
+                storage::put(&core.store, &object, expect)
+                    .await
+                    .map(|object| Outcome::ok(Answer::Object(object)))
+            }
+        };
+        match done {
+            Ok(outcome) => return Ok(outcome),
+            Err(Error::Conflict { current: None, .. }) => {
+                return Err(Status::not_found(kind, &request.name));
+            }
+            Err(Error::Conflict { .. }) if conditional => {
+                return Err(Status::modified(kind, &request.name));
+            }
+            Err(Error::Conflict { .. }) => continue,
+            Err(error) => return Err(storage::status(error)),
+        }
+    }
+    Err(Status::modified(kind, &request.name))
+}
+
+/// Deletes all that the selectors select.
+///
+/// # Errors
+/// The first that cannot be deleted for another reason than being gone.
+pub(crate) async fn collection(
+    core: &Core,
+    caller: &Caller,
+    form: Form,
+    request: &Request,
+) -> Result<Outcome, Status> {
+    check_options(&request.delete)?;
+    let found = list::list(core, form.kind, &request.namespace, &request.list)?;
+    let mut deleted = List { items: Vec::new(), ..found.clone() };
+    for object in found.items {
+        let mut one = request.clone();
+        one.verb = Verb::Delete;
+        one.namespace = object.namespace().to_owned();
+        one.name = object.name().to_owned();
+        match delete(core, caller, form, &one).await {
+            Ok(_) => deleted.items.push(object),
+            Err(status) if status.is_not_found() => {}
+            Err(status) => return Err(status),
+        }
+    }
+    Ok(Outcome::ok(Answer::List(deleted)))
+}
+
+/// What to do with the object.
+enum Plan {
+    /// It is marked already and this request changes nothing.
+    Pending,
+    /// Write this.
+    Mark(Value),
+    Remove,
+}
+
+/// Upstream's `BeforeDelete` and `updateForGracefulDeletionAndFinalizers`, as one decision.
+fn plan(kind: &Kind, old: &Value, options: &DeleteOptions) -> Plan {
+    let now = rt::now().wall;
+    let mut new = old.clone();
+    let marked = old.has("metadata.deletionTimestamp");
+    let mut grace_secs = 0;
+    let mut graceful = false;
+    if kind.graceful {
+        if marked {
+            if let Some(current) = old.int("metadata.deletionGracePeriodSeconds") {
+                match options.grace_secs.map(|secs| if secs < 0 { 1 } else { secs }) {
+                    Some(wanted) if wanted < current => {
+                        let at = api::time::parse(old.str("metadata.deletionTimestamp"))
+                            .unwrap_or(now);
+                        let shorter = Duration::from_secs(u64::try_from(current - wanted).unwrap_or(0));
+                        new.set("metadata.deletionTimestamp", api::time::format(at - shorter));
+                        new.set("metadata.deletionGracePeriodSeconds", wanted);
+                        (graceful, grace_secs) = (true, wanted);
+                    }
+                    // A period of zero that was set before finalizers went is carried out below.
+                    _ if current == 0 => {}
+                    _ => return Plan::Pending,
+                }
+            }
+        } else {
+            grace_secs = pod_grace_secs(old, options);
+            graceful = true;
+            let wait = Duration::from_secs(u64::try_from(grace_secs).unwrap_or(0));
+            new.set("metadata.deletionTimestamp", api::time::format(now + wait));
+            new.set("metadata.deletionGracePeriodSeconds", grace_secs);
+            bump_generation(&mut new);
+        }
+    }
+    set_finalizers(&mut new, &options.propagation);
+    let pending = !new.list("metadata.finalizers").is_empty();
+    let namespace = kind.name == "Namespace";
+    if namespace && (!marked || !new.list("spec.finalizers").is_empty()) {
+        if !marked {
+            new.set("metadata.deletionTimestamp", api::time::format(now));
+            bump_generation(&mut new);
+        }
+        new.set("status.phase", "Terminating");
+        let settled = new.list("spec.finalizers").is_empty() && !pending;
+        return match (settled, new == *old) {
+            (true, _) => Plan::Remove,
+            (false, true) => Plan::Pending,
+            (false, false) => Plan::Mark(new),
+        };
+    }
+    if pending && !graceful {
+        if !marked {
+            new.set("metadata.deletionTimestamp", api::time::format(now));
+            bump_generation(&mut new);
+        }
+        new.set_default("metadata.deletionGracePeriodSeconds", 0);
+    }
+    match pending || grace_secs > 0 {
+        true if new == *old => Plan::Pending,
+        true => Plan::Mark(new),
+        false => Plan::Remove,
+    }
+}
+
+/// How long a pod may take to end: nothing waits for one that never ran or has ended.
+fn pod_grace_secs(pod: &Value, options: &DeleteOptions) -> i64 {
+    let wanted = options.grace_secs.or(pod.int("spec.terminationGracePeriodSeconds")).unwrap_or(0);
+    let ended = matches!(pod.str("status.phase"), "Failed" | "Succeeded");
+    match wanted {
+        _ if pod.str("spec.nodeName").is_empty() || ended => 0,
+        secs if secs < 0 => 1,
+        secs => secs,
+    }
+}
+
+fn bump_generation(tree: &mut Value) {
+    if let Some(generation) = tree.int("metadata.generation").filter(|g| *g > 0) {
+        tree.set("metadata.generation", generation + 1);
+    }
+}
+
+/// Makes the garbage collector's two finalizers say what the propagation policy says.
+fn set_finalizers(tree: &mut Value, propagation: &str) {
+    let has = |name: &str| tree.list("metadata.finalizers").iter().any(|f| f == name);
+    let (orphan, foreground) = match propagation {
+        "Orphan" => (true, false),
+        "Foreground" => (false, true),
+        "Background" => (false, false),
+        _ => (has(ORPHAN), has(FOREGROUND)),
+    };
+    if (orphan, foreground) == (has(ORPHAN), has(FOREGROUND)) {
+        return;
+    }
+    let mut finalizers: Vec<Value> = tree.list("metadata.finalizers").to_vec();
+    finalizers.retain(|f| f != ORPHAN && f != FOREGROUND);
+    if orphan {
+        finalizers.push(ORPHAN.into());
+    }
+    if foreground {
+        finalizers.push(FOREGROUND.into());
+    }
+    match finalizers.is_empty() {
+        true => {
+            tree.remove("metadata.finalizers");
+        }
+        false => tree.set("metadata.finalizers", Value::Array(finalizers)),
+    }
+}
+
+fn check_options(options: &DeleteOptions) -> Result<(), Status> {
+    match options.propagation.as_str() {
+        "" | "Background" | "Foreground" | "Orphan" => Ok(()),
+        other => Err(Status::new(
+            api::status::Reason::Invalid,
+            format!(
+                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \
+                 {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\""
+            ),
+        )),
+    }
+}
+
+fn check_preconditions(options: &DeleteOptions, current: &Object) -> Result<(), Status> {
+    if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != current.uid()) {
+        return Err(uid_conflict(current, uid));
+    }
+    let revision = current.revision().to_string();
+    if let Some(wanted) = options.resource_version.as_deref().filter(|wanted| *wanted != revision) {
+        return Err(Status::conflict(
+            current.kind(),
+            current.name(),
+            format!(
+                "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {revision}"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The `Status` that answers a finished delete.
+fn success(object: &Object) -> Answer {
+    let mut details = json!({"name": object.name(), "kind": object.kind().plural, "uid": object.uid()});
+    if !object.kind().group.is_empty() {
+        details.set("group", object.kind().group);
+    }
+    Answer::Tree(json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
+    }))
+}

@@ -1,0 +1,245 @@
+//! Lists: revisions, pages and selectors, with upstream's `resourceVersion` semantics.
+
+use api::status::{Cause, Reason};
+use api::{Kind, Object, Status};
+use client::{List, ListOptions};
+use store::{Bytes, Error, Query, Span};
+
+use super::continue_token::{self, Continue};
+use super::selection::Selection;
+use super::storage;
+use crate::core::Core;
+
+/// Keys read from the store at a time while a filtered page fills.
+const CHUNK_KEYS: usize = 500;
+
+/// Lists a kind in one namespace or ("") in all.
+///
+/// # Errors
+/// 400 and 422 for options that make no sense, 410 when the revision is gone, 504 when it is not there yet.
+pub(crate) fn list(
+    core: &Core,
+    kind: &'static Kind,
+    namespace: &str,
+    options: &ListOptions,
+) -> Result<List, Status> {
+    let selection = Selection::parse(kind, options)?;
+    check_versions(options, false)?;
+    if let Some(name) = selection.name()
+        && options.continue_token.is_empty()
+        && matches!(options.resource_version.as_str(), "" | "0")
+        && (!namespace.is_empty() || !kind.namespaced())
+    {
+        return one(core, kind, namespace, name, &selection);
+    }
+    let prefix = storage::prefix(kind, namespace);
+    let (start, at, newest) = match options.continue_token.as_str() {
+        "" => (None, exact_revision(core, options)?, false),
+        token => {
+            if !matches!(options.resource_version.as_str(), "" | "0") {
+                return Err(Status::bad_request(
+                    "specifying resource version is not allowed when using continue",
+                ));
+            }
+            let Continue { revision, start } = continue_token::decode(token)?;
+            (Some(start), revision, revision.is_none())
+        }
+    };
+    let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
+    let page = read_page(core, kind, &prefix, start.as_deref(), at, limit, &selection);
+    let page = match page {
+        Ok(page) => page,
+        Err(Failed::Status(status)) => return Err(status),
+        Err(Failed::Store(Error::Compacted { .. })) => {
+            return Err(match &start {
+                Some(start) => continue_token::expired(start),
+                None => Status::expired("The resourceVersion for the provided list is too old."),
+            });
+        }
+        Err(Failed::Store(error)) => return Err(storage::status(error)),
+    };
+    let mut list = List { items: page.items, revision: page.revision, ..List::default() };
+    if let Some(last) = page.next_after {
+        let start = format!("{}\0", String::from_utf8_lossy(&last[prefix.len().min(last.len())..]));
+        // An inconsistent continuation stays at one revision from here on, as upstream's.
+        let _ = newest;
+        list.continue_token =
+            continue_token::encode(&Continue { revision: Some(page.revision), start });
+        list.remaining = selection.is_everything().then_some(page.remaining as u64);
+    }
+    Ok(list)
+}
+
+/// At most one object: no range is read.
+fn one(
+    core: &Core,
+    kind: &'static Kind,
+    namespace: &str,
+    name: &str,
+    selection: &Selection,
+) -> Result<List, Status> {
+    // The revision is read first: what is found is at least as new.
+    let revision = core.store.revision();
+    let found = storage::find(&core.store, kind, namespace, name)?;
+    let revision = found.as_ref().map_or(revision, |object| object.revision().max(revision));
+    let items = found.into_iter().filter(|object| selection.matches(object)).collect();
+    Ok(List { items, revision, ..List::default() })
+}
+
+struct Page {
+    items: Vec<Object>,
+    revision: u64,
+    /// The last key looked at, if more follow.
+    next_after: Option<Bytes>,
+    remaining: usize,
+}
+
+enum Failed {
+    Store(Error),
+    Status(Status),
+}
+
+fn read_page(
+    core: &Core,
+    kind: &'static Kind,
+    prefix: &str,
+    start: Option<&str>,
+    at: Option<u64>,
+    limit: usize,
+    selection: &Selection,
+) -> Result<Page, Failed> {
+    let span = match start {
+        None => Span::prefix(prefix),
+        Some(start) => {
+            let mut end = prefix.as_bytes().to_vec();
+            // Prefixes end in '/', so the byte after it ends the span.
+            if let Some(last) = end.last_mut() {
+                *last += 1;
+            }
+            Span::Between(format!("{prefix}{start}").into_bytes().into(), end.into())
+        }
+    };
+    let mut page = Page { items: Vec::new(), revision: 0, next_after: None, remaining: 0 };
+    let mut query = Query { span, at, limit: 0, after: None };
+    loop {
+        query.limit = match limit {
+            0 => 0,
+            _ if selection.is_everything() => limit,
+            _ => CHUNK_KEYS,
+        };
+        let range = core.store.range(&query).map_err(Failed::Store)?;
+        page.revision = range.revision;
+        query.at = Some(range.revision);
+        let n = range.items.len();
+        for (idx, version) in range.items.into_iter().enumerate() {
+            let object = storage::object(kind, &version).map_err(Failed::Status)?;
+            if selection.matches(&object) {
+                page.items.push(object);
+            }
+            if limit > 0 && page.items.len() == limit && (idx + 1 < n || range.remaining > 0) {
+                page.remaining = range.remaining + n - idx - 1;
+                page.next_after = Some(version.key);
+                return Ok(page);
+            }
+            if idx + 1 == n {
+                query.after = Some(version.key);
+            }
+        }
+        if range.remaining == 0 || n == 0 {
+            return Ok(page);
+        }
+    }
+}
+
+/// The one revision that the list must be at, if it must.
+fn exact_revision(core: &Core, options: &ListOptions) -> Result<Option<u64>, Status> {
+    let revision = match options.resource_version.as_str() {
+        "" | "0" => return Ok(None),
+        text => parse_revision(text)?,
+    };
+    let current = core.store.revision();
+    if revision > current {
+        return Err(storage::too_large(revision, current));
+    }
+    let exact = match options.resource_version_match.as_str() {
+        "Exact" => true,
+        "" => options.limit > 0,
+        _ => false,
+    };
+    Ok(exact.then_some(revision))
+}
+
+/// # Errors
+/// 400 for what is no revision.
+pub(crate) fn parse_revision(text: &str) -> Result<u64, Status> {
+    text.parse().map_err(|_| {
+        let message = format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
+        invalid_options("FieldValueInvalid", "resourceVersion", message)
+    })
+}
+
+/// Which combinations of `resourceVersion`, `resourceVersionMatch`, `continue` and
+/// `sendInitialEvents` are allowed (upstream's ValidateListOptions).
+///
+/// # Errors
+/// 422 for the others.
+pub(crate) fn check_versions(options: &ListOptions, watch: bool) -> Result<(), Status> {
+    let forbidden = |field, message: &str| {
+        Err(invalid_options("FieldValueForbidden", field, format!("Forbidden: {message}")))
+    };
+    let matching = options.resource_version_match.as_str();
+    if watch {
+        if options.send_initial_events {
+            if matching != "NotOlderThan" {
+                return forbidden(
+                    "resourceVersionMatch",
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                );
+            }
+        } else if matching == "Exact" {
+            return forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+        }
+        return Ok(());
+    }
+    if options.send_initial_events {
+        return forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list");
+    }
+    if matching.is_empty() {
+        return Ok(());
+    }
+    if options.resource_version.is_empty() {
+        return forbidden(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        );
+    }
+    if !options.continue_token.is_empty() {
+        return forbidden(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden when continue is provided",
+        );
+    }
+    match matching {
+        "NotOlderThan" => Ok(()),
+        "Exact" if options.resource_version == "0" => forbidden(
+            "resourceVersionMatch",
+            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        ),
+        "Exact" => Ok(()),
+        other => Err(invalid_options(
+            "FieldValueNotSupported",
+            "resourceVersionMatch",
+            format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""),
+        )),
+    }
+}
+
+fn invalid_options(reason: &'static str, field: &str, message: String) -> Status {
+    let options = Kind { group: "meta.k8s.io", name: "ListOptions", plural: "", ..Kind::BASE };
+    Status::invalid(&options, "", vec![Cause { reason, message, field: field.into() }])
+}
+
+/// The reason word of statuses that end a watch.
+pub(crate) fn is_expired(status: &Status) -> bool {
+    matches!(status.reason(), Reason::Expired | Reason::Gone)
+}

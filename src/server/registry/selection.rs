@@ -1,0 +1,96 @@
+//! What a list or watch selects: label and field selectors together.
+
+use std::sync::Arc;
+
+use api::selector::Selector;
+use api::selector_syntax::{FieldTerm, parse_fields};
+use api::{Kind, Lens, Object, Status, Value};
+use client::ListOptions;
+
+/// A parsed pair of selectors. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Selection(Arc<Terms>);
+
+#[derive(Debug, Default)]
+struct Terms {
+    labels: Selector,
+    fields: Vec<FieldTerm>,
+}
+
+impl Selection {
+    /// # Errors
+    /// 400 in upstream's words.
+    pub fn parse(kind: &Kind, options: &ListOptions) -> Result<Selection, Status> {
+        let labels = Selector::parse(&options.label_selector).map_err(Status::bad_request)?;
+        let fields = parse_fields(&options.field_selector).map_err(Status::bad_request)?;
+        for term in &fields {
+            let own = matches!(term.path.as_str(), "metadata.name" | "metadata.namespace");
+            if own || kind.fields.contains(&term.path.as_str()) {
+                continue;
+            }
+            return Err(Status::bad_request(match kind.fields {
+                [] => format!(
+                    "{:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+                    term.path
+                ),
+                _ => format!("field label not supported: {}", term.path),
+            }));
+        }
+        Ok(Selection(Arc::new(Terms { labels, fields })))
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.0.labels.is_everything() && self.0.fields.is_empty()
+    }
+
+    /// The one name that is selected, if it is one.
+    pub fn name(&self) -> Option<&str> {
+        self.exact("metadata.name")
+    }
+
+    /// The one namespace that is selected, if it is one.
+    pub fn namespace(&self) -> Option<&str> {
+        self.exact("metadata.namespace")
+    }
+
+    fn exact(&self, path: &str) -> Option<&str> {
+        let term = self.0.fields.iter().find(|term| term.equal && term.path == path)?;
+        Some(&term.value)
+    }
+
+    pub fn matches(&self, object: &Object) -> bool {
+        if !self.0.labels.is_everything() && !self.0.labels.matches(object.labels()) {
+            return false;
+        }
+        let mut tree = None;
+        self.0.fields.iter().all(|term| {
+            let equal = match term.path.as_str() {
+                "metadata.name" => object.name() == term.value,
+                "metadata.namespace" => object.namespace() == term.value,
+                path => {
+                    let tree = tree.get_or_insert_with(|| object.tree());
+                    field(object.kind(), tree, path) == term.value
+                }
+            };
+            equal == term.equal
+        })
+    }
+}
+
+/// A field's text as upstream's selectable fields give it.
+fn field(kind: &Kind, tree: &Value, path: &str) -> String {
+    let path = match (kind.name, path) {
+        ("Event", "source") => match tree.str("source.component") {
+            "" => "reportingComponent",
+            _ => "source.component",
+        },
+        _ => path,
+    };
+    match tree.at(path) {
+        Value::String(text) => text.clone(),
+        Value::Null if path == "spec.unschedulable" || path == "spec.hostNetwork" => "false".into(),
+        Value::Null if path.ends_with("successful") => "0".into(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}

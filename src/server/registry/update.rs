@@ -1,0 +1,388 @@
+//! Update and patch: read, change, check, write where nothing else has changed it meanwhile.
+
+use api::apply;
+use api::codec::{self, FieldValidation};
+use api::status::{Cause, Reason};
+use api::{Form, Lens, LensMut, Object, Status, Value};
+use client::{Answer, Body, PatchType, Request, Verb};
+use store::{Error, Expect};
+
+use super::{create, storage};
+use crate::admission::{self, Act};
+use crate::core::{Caller, Core, Outcome};
+
+/// How often a change that lost a race is made anew on the newer object.
+const CONFLICT_TRIES_MAX: usize = 5;
+
+/// What a change through a subresource may touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Main,
+    Status,
+    /// A subresource with its own rule of what it takes over: `finalize`, `ephemeralcontainers`, `resize`.
+    Own(fn(new: &mut Value, old: &Value)),
+}
+
+/// Runs an update or patch request.
+///
+/// # Errors
+/// 404, 409, 422 and whatever admission refuses.
+pub(crate) async fn update(
+    core: &Core,
+    caller: &Caller,
+    form: Form,
+    request: &Request,
+    part: Part,
+) -> Result<Outcome, Status> {
+    let kind = form.kind;
+    for attempt in 1.. {
+        let Some(current) = storage::find(&core.store, kind, &request.namespace, &request.name)?
+        else {
+            return missing(core, caller, form, request, part).await;
+        };
+        match once(core, caller, form, request, part, &current).await {
+            // Only what did not name a revision itself is tried again.
+            Err(Lost::Race) if attempt < CONFLICT_TRIES_MAX => continue,
+            Err(Lost::Race) => return Err(Status::modified(kind, &request.name)),
+            Err(Lost::Refused(status)) => return Err(status),
+            Ok(outcome) => return Ok(outcome),
+        }
+    }
+    Err(Status::modified(kind, &request.name))
+}
+
+/// Changes a stored object by a function, as the server itself; the same checks as an update.
+///
+/// # Errors
+/// As `update`, and what `change` refuses.
+pub(crate) async fn change(
+    core: &Core,
+    caller: &Caller,
+    request: &Request,
+    change: impl Fn(&mut Value) -> Result<(), Status>,
+) -> Result<Object, Status> {
+    let kind = request.kind;
+    for attempt in 1.. {
+        let current = storage::get(&core.store, kind, &request.namespace, &request.name)?;
+        let old = current.tree();
+        let mut new = old.clone();
+        change(&mut new)?;
+        let finished = finish(core, caller, kind.into(), request, &current, &old, new, Vec::new());
+        match finished.await {
+            Err(Lost::Race) if attempt < CONFLICT_TRIES_MAX => continue,
+            Err(Lost::Race) => break,
+            Err(Lost::Refused(status)) => return Err(status),
+            Ok(Outcome { answer: Answer::Object(object), .. }) => return Ok(object),
+            Ok(_) => return Err(Status::internal("an update answered no object")),
+        }
+    }
+    Err(Status::modified(kind, &request.name))
+}
+
+enum Lost {
+    /// The object changed meanwhile.
+    Race,
+    Refused(Status),
+}
+
+impl From<Status> for Lost {
+    fn from(status: Status) -> Lost {
+        Lost::Refused(status)
+    }
+}
+
+/// The object does not exist: an apply makes it, and so does the update of a few kinds.
+async fn missing(
+    core: &Core,
+    caller: &Caller,
+    form: Form,
+    request: &Request,
+    part: Part,
+) -> Result<Outcome, Status> {
+    let kind = form.kind;
+    let not_found = || Status::not_found(kind, &request.name);
+    let tree = match &request.body {
+        Body::Patch(PatchType::Apply, applied) if part == Part::Main => {
+            if applied.has("metadata.uid") {
+                return Err(Status::conflict(
+                    kind,
+                    &request.name,
+                    format!(
+                        "uid mismatch: the provided object specified uid {}, and no existing object was found",
+                        applied.str("metadata.uid")
+                    ),
+                ));
+            }
+            apply::apply(apply::Request {
+                form,
+                live: None,
+                applied,
+                manager: &caller.manager(request),
+                subresource: "",
+                force: request.force,
+                now: rt::now().wall,
+            })?
+        }
+        Body::Tree(tree) if part == Part::Main && creates_on_update(kind.name) => tree.clone(),
+        _ => return Err(not_found()),
+    };
+    core.authorizer
+        .check(core, &caller.user, &crate::auth::Attributes::of(request, "create"))?;
+    create::create(core, caller, form, request, tree).await
+}
+
+/// Upstream's `AllowCreateOnUpdate`.
+fn creates_on_update(name: &str) -> bool {
+    matches!(
+        name,
+        "Lease" | "Endpoints" | "Event" | "LimitRange" | "Service" | "Role" | "RoleBinding" | "ClusterRole" | "ClusterRoleBinding"
+    )
+}
+
+async fn once(
+    core: &Core,
+    caller: &Caller,
+    form: Form,
+    request: &Request,
+    part: Part,
+    current: &Object,
+) -> Result<Outcome, Lost> {
+    let kind = form.kind;
+    let old = current.tree();
+    let mut warnings = Vec::new();
+    let mut new = wanted(core, caller, form, request, &old, &mut warnings)?;
+    check_identity(form, request, part, current, &mut new)?;
+    api::defaults::apply(form, &mut new);
+    form.convert_to_stored(&mut new);
+    match part {
+        Part::Main => api::strategy::update(kind, &mut new, &old),
+        Part::Status => api::strategy::update_status(kind, &mut new, &old),
+        Part::Own(take) => take(&mut new, &old),
+    }
+    finish(core, caller, form, request, current, &old, new, warnings).await
+}
+
+/// What the request wants the object to be, in its form, with the revision it was decided on.
+fn wanted(
+    core: &Core,
+    caller: &Caller,
+    form: Form,
+    request: &Request,
+    old: &Value,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let _ = core;
+    let (patch_type, patch) = match &request.body {
+        Body::Tree(tree) => return Ok(tree.clone()),
+        Body::Patch(patch_type, patch) => (*patch_type, patch),
+        Body::None => return Err(Status::bad_request("the request has no body")),
+    };
+    let mut tree = old.clone();
+    form.convert_from_stored(&mut tree);
+    tree.set("apiVersion", form.api_version());
+    match patch_type {
+        PatchType::Json => api::patch::json(&mut tree, patch)?,
+        PatchType::Merge => api::patch::merge(&mut tree, patch),
+        PatchType::Strategic => api::patch::strategic(form, &mut tree, patch)?,
+        PatchType::Apply => {
+            tree = apply::apply(apply::Request {
+                form,
+                live: Some(&tree),
+                applied: patch,
+                manager: &caller.manager(request),
+                subresource: &request.subresource,
+                force: request.force,
+                now: rt::now().wall,
+            })?;
+        }
+    }
+    if !tree.is_object() {
+        return Err(Status::bad_request("the patch leaves no object"));
+    }
+    let validation = match request.field_validation.as_str() {
+        "Strict" => FieldValidation::Strict,
+        "Ignore" => FieldValidation::Ignore,
+        _ => FieldValidation::Warn,
+    };
+    warnings.extend(codec::check_fields(form, &mut tree, validation)?);
+    Ok(tree)
+}
+
+/// Name, namespace, uid and revision must fit what is stored.
+fn check_identity(
+    form: Form,
+    request: &Request,
+    part: Part,
+    current: &Object,
+    new: &mut Value,
+) -> Result<(), Status> {
+    let (kind, name) = (form.kind, request.name.as_str());
+    match new.str("metadata.name") {
+        "" => new.set("metadata.name", name),
+        named if named != name => {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({named}) does not match the name on the URL ({name})"
+            )));
+        }
+        _ => {}
+    }
+    create::check_namespace(form, request, new)?;
+    let uid = new.str("metadata.uid");
+    if !uid.is_empty() && uid != current.uid() {
+        return Err(uid_conflict(current, uid));
+    }
+    let stored = current.revision().to_string();
+    match new.str("metadata.resourceVersion") {
+        "" | "0" => {
+            let conditional_only = matches!(kind.name, "Lease" | "PodDisruptionBudget" | "Addon");
+            if conditional_only && part == Part::Main && matches!(request.body, Body::Tree(_)) {
+                let cause = Cause {
+                    reason: "FieldValueInvalid",
+                    message: "Invalid value: 0x0: must be specified for an update".into(),
+                    field: "metadata.resourceVersion".into(),
+                };
+                return Err(Status::invalid(kind, name, vec![cause]));
+            }
+        }
+        revision if revision != stored => {
+            if revision.parse::<u64>().is_err() {
+                let cause = Cause {
+                    reason: "FieldValueInvalid",
+                    message: format!("Invalid value: {revision:?}: strconv.ParseUint: parsing {revision:?}: invalid syntax"),
+                    field: "metadata.resourceVersion".into(),
+                };
+                return Err(Status::invalid(kind, name, vec![cause]));
+            }
+            return Err(Status::modified(kind, name));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Upstream's failed uid precondition.
+pub(crate) fn uid_conflict(current: &Object, wanted: &str) -> Status {
+    let (kind, name) = (current.kind(), current.name());
+    Status::conflict(
+        kind,
+        name,
+        format!(
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: \
+             Precondition failed: UID in precondition: {wanted}, UID in object meta: {}",
+            storage::key(kind, current.namespace(), name),
+            current.uid()
+        ),
+    )
+}
+
+/// Admission, validation and the write; `new` is in the stored form, prepared.
+#[expect(clippy::too_many_arguments, reason = "one step of one request, split for reading")]
+async fn finish(
+    core: &Core,
+    caller: &Caller,
+    form: Form,
+    request: &Request,
+    current: &Object,
+    old: &Value,
+    mut new: Value,
+    mut warnings: Vec<String>,
+) -> Result<Outcome, Lost> {
+    let kind = form.kind;
+    // A patch that names its revision was checked above; one that does not may be tried again.
+    let conditional = match &request.body {
+        Body::Tree(tree) => !matches!(tree.str("metadata.resourceVersion"), "" | "0"),
+        Body::Patch(_, patch) => patch.has("metadata.resourceVersion"),
+        Body::None => false,
+    };
+    let act = Act { core, caller, verb: Verb::Update, kind, request, old: Some(old) };
+    admission::mutate(&act, &mut new, &mut warnings)?;
+    let reservation = core.allocators.update(core, kind, &mut new, old, request.dry_run)?;
+    new.set("metadata.resourceVersion", current.revision().to_string());
+    match request.subresource.as_str() {
+        "status" => api::validate::update_status(kind, &new, old)?,
+        _ => api::validate::update(kind, &new, old)?,
+    }
+    admission::validate(&act, &new)?;
+    if !matches!(request.body, Body::Patch(PatchType::Apply, _)) {
+        let manager = caller.manager(request);
+        let now = rt::now().wall;
+        api::apply::track(kind, &manager, &request.subresource, now, Some(old), &mut new);
+    }
+    if same_but_for_times(&new, old) {
+        return Ok(Outcome::ok(Answer::Object(current.clone())).with_warnings(warnings));
+    }
+    let object = Object::from_tree(kind, &new).map_err(|e| Status::bad_request(e.to_string()))?;
+    if request.dry_run {
+        return Ok(Outcome::ok(Answer::Object(object)).with_warnings(warnings));
+    }
+    let lost = |error| match error {
+        Error::Conflict { current: None, .. } => {
+            Lost::Refused(Status::not_found(kind, &request.name))
+        }
+        Error::Conflict { .. } if conditional => {
+            Lost::Refused(Status::modified(kind, &request.name))
+        }
+        Error::Conflict { .. } => Lost::Race,
+        other => Lost::Refused(storage::status(other)),
+    };
+    if finished_deleting(&new, old) {
+        storage::delete(&core.store, current).await.map_err(lost)?;
+        core.allocators.deleted(kind, old);
+        return Ok(Outcome::ok(Answer::Object(object)).with_warnings(warnings));
+    }
+    let expect = Expect::Revision(current.revision());
+    let object = storage::put(&core.store, &object, expect).await.map_err(lost)?;
+    reservation.keep();
+    Ok(Outcome::ok(Answer::Object(object)).with_warnings(warnings))
+}
+
+/// Upstream's `ShouldDeleteDuringUpdate`: the last finalizer of an object marked for deletion went.
+fn finished_deleting(new: &Value, old: &Value) -> bool {
+    old.has("metadata.deletionTimestamp")
+        && new.list("metadata.finalizers").is_empty()
+        && old.int("metadata.deletionGracePeriodSeconds").unwrap_or(0) == 0
+        && (new.str("kind") != "Namespace" || new.list("spec.finalizers").is_empty())
+}
+
+/// Whether two trees differ in nothing but the times of their managers.
+fn same_but_for_times(new: &Value, old: &Value) -> bool {
+    if new == old {
+        return true;
+    }
+    let (a, b) = (new.list("metadata.managedFields"), old.list("metadata.managedFields"));
+    if a.len() != b.len() {
+        return false;
+    }
+    let same_managers = a.iter().zip(b).all(|(a, b)| {
+        ["manager", "operation", "apiVersion", "subresource", "fieldsV1"]
+            .iter()
+            .all(|field| a.get(field) == b.get(field))
+    });
+    let without = |tree: &Value| {
+        let mut tree = tree.clone();
+        tree.remove("metadata.managedFields");
+        prune(&mut tree);
+        tree
+    };
+    same_managers && without(new) == without(old)
+}
+
+/// Nulls say the same as absence.
+fn prune(tree: &mut Value) {
+    if let Value::Object(map) = tree {
+        map.retain(|_, value| !value.is_null());
+        map.values_mut().for_each(prune);
+    }
+}
+
+/// 400 for a patch type that the kind does not take.
+pub(crate) fn unsupported_patch(given: &str) -> Status {
+    Status::new(
+        Reason::UnsupportedMediaType,
+        format!(
+            "the body of the request was in an unknown format - accepted media types include: \
+             application/json-patch+json, application/merge-patch+json, \
+             application/strategic-merge-patch+json, application/apply-patch+yaml (not {given})"
+        ),
+    )
+}
