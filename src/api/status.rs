@@ -128,6 +128,8 @@ struct Inner {
     code: u16,
     message: String,
     details: Map<String, Value>,
+    /// `metadata.continue`: how an expired list may go on.
+    next: String,
 }
 
 impl Status {
@@ -137,6 +139,7 @@ impl Status {
             code: reason.code(),
             message: message.into(),
             details: Map::new(),
+            next: String::new(),
         }))
     }
 
@@ -244,6 +247,13 @@ impl Status {
         self
     }
 
+    /// Adds the token with which an expired list may go on, inconsistently.
+    #[must_use]
+    pub fn with_continue(mut self, token: impl Into<String>) -> Status {
+        self.0.next = token.into();
+        self
+    }
+
     /// Overrides the HTTP code that the reason implies.
     #[must_use]
     pub fn with_code(mut self, code: u16) -> Status {
@@ -286,6 +296,9 @@ impl Status {
             "message": self.0.message, "code": self.0.code,
         });
         if let Value::Object(map) = &mut tree {
+            if !self.0.next.is_empty() {
+                map.insert("metadata".into(), json!({"continue": self.0.next}));
+            }
             if self.0.reason != Reason::Unknown {
                 map.insert("reason".into(), self.0.reason.as_str().into());
             }
