@@ -1,10 +1,10 @@
 //! What every request works with, and the way of a request from authorization to its verb.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use api::status::Reason;
 use api::{Form, Kind, Status, Sub};
-use client::{Answer, Body, Informers, PatchType, Request, Verb};
+use client::{Answer, Body, PatchType, Request, Verb};
 use store::Store;
 
 use crate::allocate::Allocators;
@@ -19,8 +19,6 @@ pub(crate) struct Core {
     pub store: Store,
     pub authorizer: Authorizer,
     pub allocators: Allocators,
-    /// Views that authorization and admission read; set once at start.
-    pub informers: OnceLock<Informers>,
 }
 
 /// Who asks.
@@ -80,9 +78,9 @@ impl Core {
     ///
     /// # Errors
     /// 403 in upstream's words.
-    pub fn authorize(&self, caller: &Caller, request: &Request) -> Result<(), Status> {
+    pub async fn authorize(&self, caller: &Caller, request: &Request) -> Result<(), Status> {
         let attributes = Attributes::of(request, request.verb.as_str());
-        self.authorizer.check(self, &caller.user, &attributes)
+        self.authorizer.check(self, &caller.user, &attributes).await
     }
 
     /// The form of a request's kind.
@@ -111,11 +109,11 @@ impl Core {
         match request.verb {
             Verb::Get => {
                 let object =
-                    storage::get(&self.store, kind, &request.namespace, &request.name)?;
+                    storage::get(&self.store, kind, &request.namespace, &request.name).await?;
                 Ok(Outcome::ok(Answer::Object(object)))
             }
             Verb::List => {
-                let found = list::list(self, kind, &request.namespace, &request.list)?;
+                let found = list::list(self, kind, &request.namespace, &request.list).await?;
                 Ok(Outcome::ok(Answer::List(found)))
             }
             Verb::Create => {
@@ -142,7 +140,7 @@ impl Core {
             "status" if kind.subresources.contains(&Sub::Status) => match request.verb {
                 Verb::Get => {
                     let object =
-                        storage::get(&self.store, kind, &request.namespace, &request.name)?;
+                        storage::get(&self.store, kind, &request.namespace, &request.name).await?;
                     Ok(Outcome::ok(Answer::Object(object)))
                 }
                 Verb::Update | Verb::Patch => {
@@ -155,11 +153,11 @@ impl Core {
     }
 
     /// Starts a watch for an authorized request.
-    pub fn watch(&self, request: &Request) -> Result<watch::Stream, Status> {
+    pub async fn watch(&self, request: &Request) -> Result<watch::Stream, Status> {
         if !request.kind.stored() {
             return Err(method_not_allowed(request.kind));
         }
-        watch::watch(self, request)
+        watch::watch(self, request).await
     }
 
     /// A random UUID (version 4).

@@ -35,7 +35,6 @@ impl Server {
             store,
             authorizer: crate::auth::Authorizer::default(),
             allocators: crate::allocate::Allocators::default(),
-            informers: std::sync::OnceLock::new(),
         };
         Ok(Server { core: Arc::new(core) })
     }
@@ -86,7 +85,7 @@ impl Api for InProcess {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Answer, Status>> {
         Box::pin(async move {
             let core = self.core()?;
-            core.authorize(&self.caller, &request)?;
+            core.authorize(&self.caller, &request).await?;
             Ok(core.perform(&self.caller, &request).await?.answer)
         })
     }
@@ -94,8 +93,8 @@ impl Api for InProcess {
     fn watch(&self, request: Request) -> BoxFuture<'_, Result<Box<dyn WatchStream>, Status>> {
         Box::pin(async move {
             let core = self.core()?;
-            core.authorize(&self.caller, &request)?;
-            let stream = core.watch(&request)?;
+            core.authorize(&self.caller, &request).await?;
+            let stream = core.watch(&request).await?;
             Ok(Box::new(stream) as Box<dyn WatchStream>)
         })
     }

@@ -17,7 +17,7 @@ pub(crate) struct Act<'a> {
 }
 
 /// Runs before names, validation and allocation; may change the object.
-pub(crate) fn mutate(
+pub(crate) async fn mutate(
     act: &Act<'_>,
     tree: &mut Value,
     warnings: &mut Vec<String>,
@@ -27,7 +27,7 @@ pub(crate) fn mutate(
 }
 
 /// Runs after validation. For deletes the object is null, `act.old` says what goes.
-pub(crate) fn validate(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
+pub(crate) async fn validate(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
     let _ = (act, tree);
     Ok(())
 }

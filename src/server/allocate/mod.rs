@@ -17,7 +17,7 @@ impl Reservation {
 }
 
 impl Allocators {
-    pub fn create(
+    pub async fn create(
         &self,
         _core: &Core,
         _kind: &Kind,
@@ -27,7 +27,7 @@ impl Allocators {
         Ok(Reservation {})
     }
 
-    pub fn update(
+    pub async fn update(
         &self,
         _core: &Core,
         _kind: &Kind,

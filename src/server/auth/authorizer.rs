@@ -16,20 +16,22 @@ pub(crate) struct Decision {
 
 /// All authorizers.
 #[derive(Debug, Default)]
-pub(crate) struct Authorizer {}
+pub(crate) struct Authorizer {
+    pub rbac: super::rbac::Rbac,
+}
 
 impl Authorizer {
-    pub fn decide(&self, _core: &Core, user: &User, _attributes: &Attributes) -> Decision {
+    pub async fn decide(&self, core: &Core, user: &User, attributes: &Attributes) -> Decision {
         if user.in_group(MASTERS) {
             return Decision { allowed: true, reason: String::new() };
         }
-        Decision::default()
+        self.rbac.decide(&core.store, user, attributes).await
     }
 
     /// # Errors
     /// 403 in upstream's words.
-    pub fn check(&self, core: &Core, user: &User, attributes: &Attributes) -> Result<(), Status> {
-        let decision = self.decide(core, user, attributes);
+    pub async fn check(&self, core: &Core, user: &User, attributes: &Attributes) -> Result<(), Status> {
+        let decision = self.decide(core, user, attributes).await;
         match decision.allowed {
             true => Ok(()),
             false => Err(forbidden(user, attributes, &decision.reason)),

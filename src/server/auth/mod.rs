@@ -2,6 +2,8 @@
 
 mod attributes;
 mod authorizer;
+mod rbac;
+mod rules;
 mod user;
 
 pub(crate) use attributes::Attributes;

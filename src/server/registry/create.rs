@@ -48,7 +48,7 @@ async fn once(
     let kind = form.kind;
     let mut warnings = Vec::new();
     let generated = tree.str("metadata.name").is_empty() && tree.has("metadata.generateName");
-    let ready = prepare(core, caller, form, request, &mut tree, &mut warnings);
+    let ready = prepare(core, caller, form, request, &mut tree, &mut warnings).await;
     let reservation = match ready {
         Ok(reservation) => reservation,
         Err(status) => return (Err(status), false),
@@ -58,7 +58,7 @@ async fn once(
         Err(error) => return (Err(Status::bad_request(error.to_string())), false),
     };
     if request.dry_run {
-        let exists = storage::find(&core.store, kind, object.namespace(), object.name());
+        let exists = storage::find(&core.store, kind, object.namespace(), object.name()).await;
         let outcome = match exists {
             Ok(Some(_)) => Err(Status::already_exists(kind, object.name())),
             Ok(None) => Ok(Outcome::created(Answer::Object(object)).with_warnings(warnings)),
@@ -90,7 +90,7 @@ async fn once(
 }
 
 /// Everything before the write. The tree leaves in the stored form.
-fn prepare(
+async fn prepare(
     core: &Core,
     caller: &Caller,
     form: Form,
@@ -126,7 +126,7 @@ fn prepare(
     api::defaults::apply(form, tree);
     form.convert_to_stored(tree);
     let act = Act { core, caller, verb: Verb::Create, kind, request, old: None };
-    admission::mutate(&act, tree, warnings)?;
+    admission::mutate(&act, tree, warnings).await?;
     if tree.str("metadata.name").is_empty() {
         match tree.str("metadata.generateName") {
             "" => {
@@ -146,9 +146,9 @@ fn prepare(
         }
     }
     api::strategy::create(kind, tree);
-    let reservation = core.allocators.create(core, kind, tree, request.dry_run)?;
+    let reservation = core.allocators.create(core, kind, tree, request.dry_run).await?;
     api::validate::create(kind, tree)?;
-    admission::validate(&act, tree)?;
+    admission::validate(&act, tree).await?;
     if request.verb != Verb::Patch {
         let manager = caller.manager(request);
         api::apply::track(kind, &manager, &request.subresource, now, None, tree);

@@ -29,11 +29,11 @@ pub(crate) async fn delete(
     let kind = form.kind;
     check_options(&request.delete)?;
     for _ in 0..CONFLICT_TRIES_MAX {
-        let current = storage::get(&core.store, kind, &request.namespace, &request.name)?;
+        let current = storage::get(&core.store, kind, &request.namespace, &request.name).await?;
         check_preconditions(&request.delete, &current)?;
         let old = current.tree();
         let act = Act { core, caller, verb: Verb::Delete, kind, request, old: Some(&old) };
-        admission::validate(&act, &Value::Null)?;
+        admission::validate(&act, &Value::Null).await?;
         let conditional = request.delete.resource_version.is_some();
         let done = match plan(kind, &old, &request.delete) {
             Plan::Pending => return Ok(Outcome::ok(Answer::Object(current))),
@@ -83,7 +83,7 @@ pub(crate) async fn collection(
     request: &Request,
 ) -> Result<Outcome, Status> {
     check_options(&request.delete)?;
-    let found = list::list(core, form.kind, &request.namespace, &request.list)?;
+    let found = list::list(core, form.kind, &request.namespace, &request.list).await?;
     let mut deleted = List { items: Vec::new(), ..found.clone() };
     for object in found.items {
         let mut one = request.clone();

@@ -17,7 +17,7 @@ const CHUNK_KEYS: usize = 500;
 ///
 /// # Errors
 /// 400 and 422 for options that make no sense, 410 when the revision is gone, 504 when it is not there yet.
-pub(crate) fn list(
+pub(crate) async fn list(
     core: &Core,
     kind: &'static Kind,
     namespace: &str,
@@ -30,7 +30,7 @@ pub(crate) fn list(
         && matches!(options.resource_version.as_str(), "" | "0")
         && (!namespace.is_empty() || !kind.namespaced())
     {
-        return one(core, kind, namespace, name, &selection);
+        return one(core, kind, namespace, name, &selection).await;
     }
     let prefix = storage::prefix(kind, namespace);
     let (start, at, newest) = match options.continue_token.as_str() {
@@ -46,7 +46,7 @@ pub(crate) fn list(
         }
     };
     let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
-    let page = read_page(core, kind, &prefix, start.as_deref(), at, limit, &selection);
+    let page = read_page(core, kind, &prefix, start.as_deref(), at, limit, &selection).await;
     let page = match page {
         Ok(page) => page,
         Err(Failed::Status(status)) => return Err(status),
@@ -71,7 +71,7 @@ pub(crate) fn list(
 }
 
 /// At most one object: no range is read.
-fn one(
+async fn one(
     core: &Core,
     kind: &'static Kind,
     namespace: &str,
@@ -80,7 +80,7 @@ fn one(
 ) -> Result<List, Status> {
     // The revision is read first: what is found is at least as new.
     let revision = core.store.revision();
-    let found = storage::find(&core.store, kind, namespace, name)?;
+    let found = storage::find(&core.store, kind, namespace, name).await?;
     let revision = found.as_ref().map_or(revision, |object| object.revision().max(revision));
     let items = found.into_iter().filter(|object| selection.matches(object)).collect();
     Ok(List { items, revision, ..List::default() })
@@ -99,7 +99,7 @@ enum Failed {
     Status(Status),
 }
 
-fn read_page(
+async fn read_page(
     core: &Core,
     kind: &'static Kind,
     prefix: &str,
@@ -127,7 +127,7 @@ fn read_page(
             _ if selection.is_everything() => limit,
             _ => CHUNK_KEYS,
         };
-        let range = core.store.range(&query).map_err(Failed::Store)?;
+        let range = core.store.range(&query).await.map_err(Failed::Store)?;
         page.revision = range.revision;
         query.at = Some(range.revision);
         let n = range.items.len();

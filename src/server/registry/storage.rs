@@ -43,13 +43,13 @@ pub(crate) fn deleted_object(
 }
 
 /// Reads one object; `None` if it does not exist.
-pub(crate) fn find(
+pub(crate) async fn find(
     store: &Store,
     kind: &'static Kind,
     namespace: &str,
     name: &str,
 ) -> Result<Option<Object>, Status> {
-    let found = store.get(key(kind, namespace, name).as_bytes());
+    let found = store.get(key(kind, namespace, name)).await.map_err(status)?;
     found.map(|version| object(kind, &version)).transpose()
 }
 
@@ -57,13 +57,13 @@ pub(crate) fn find(
 ///
 /// # Errors
 /// 404 in upstream's words.
-pub(crate) fn get(
+pub(crate) async fn get(
     store: &Store,
     kind: &'static Kind,
     namespace: &str,
     name: &str,
 ) -> Result<Object, Status> {
-    find(store, kind, namespace, name)?.ok_or_else(|| Status::not_found(kind, name))
+    find(store, kind, namespace, name).await?.ok_or_else(|| Status::not_found(kind, name))
 }
 
 /// Writes a version of an object where `expect` holds; answers it at its new revision.

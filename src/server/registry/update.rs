@@ -36,7 +36,7 @@ pub(crate) async fn update(
 ) -> Result<Outcome, Status> {
     let kind = form.kind;
     for attempt in 1.. {
-        let Some(current) = storage::find(&core.store, kind, &request.namespace, &request.name)?
+        let Some(current) = storage::find(&core.store, kind, &request.namespace, &request.name).await?
         else {
             return missing(core, caller, form, request, part).await;
         };
@@ -63,7 +63,7 @@ pub(crate) async fn change(
 ) -> Result<Object, Status> {
     let kind = request.kind;
     for attempt in 1.. {
-        let current = storage::get(&core.store, kind, &request.namespace, &request.name)?;
+        let current = storage::get(&core.store, kind, &request.namespace, &request.name).await?;
         let old = current.tree();
         let mut new = old.clone();
         change(&mut new)?;
@@ -127,7 +127,8 @@ async fn missing(
         _ => return Err(not_found()),
     };
     core.authorizer
-        .check(core, &caller.user, &crate::auth::Attributes::of(request, "create"))?;
+        .check(core, &caller.user, &crate::auth::Attributes::of(request, "create"))
+        .await?;
     create::create(core, caller, form, request, tree).await
 }
 
@@ -295,14 +296,14 @@ async fn finish(
         Body::None => false,
     };
     let act = Act { core, caller, verb: Verb::Update, kind, request, old: Some(old) };
-    admission::mutate(&act, &mut new, &mut warnings)?;
-    let reservation = core.allocators.update(core, kind, &mut new, old, request.dry_run)?;
+    admission::mutate(&act, &mut new, &mut warnings).await?;
+    let reservation = core.allocators.update(core, kind, &mut new, old, request.dry_run).await?;
     new.set("metadata.resourceVersion", current.revision().to_string());
     match request.subresource.as_str() {
         "status" => api::validate::update_status(kind, &new, old)?,
         _ => api::validate::update(kind, &new, old)?,
     }
-    admission::validate(&act, &new)?;
+    admission::validate(&act, &new).await?;
     if !matches!(request.body, Body::Patch(PatchType::Apply, _)) {
         let manager = caller.manager(request);
         let now = rt::now().wall;

@@ -27,7 +27,7 @@ const TIMEOUT_MAX_SECS: u64 = 24 * 3600;
 /// # Errors
 /// 400 and 422 for options that make no sense. A revision that is gone is no error here but the
 /// stream's first item, as upstream answers.
-pub(crate) fn watch(core: &Core, request: &Request) -> Result<Stream, Status> {
+pub(crate) async fn watch(core: &Core, request: &Request) -> Result<Stream, Status> {
     let (kind, options) = (request.kind, &request.list);
     let mut selection_options = options.clone();
     if !request.name.is_empty() {
@@ -62,7 +62,7 @@ pub(crate) fn watch(core: &Core, request: &Request) -> Result<Stream, Status> {
         _ => storage::span(kind, &request.namespace),
     };
     if from.is_some() && !options.send_initial_events {
-        stream.start(core, span, from.unwrap_or(0));
+        stream.start(core, span, from.unwrap_or(0)).await;
         return Ok(stream);
     }
     if let Some(revision) = from {
@@ -77,8 +77,8 @@ pub(crate) fn watch(core: &Core, request: &Request) -> Result<Stream, Status> {
     initial.resource_version_match.clear();
     initial.send_initial_events = false;
     initial.field_selector = selection_options.field_selector;
-    let found = list::list(core, kind, &request.namespace, &initial)?;
-    stream.start(core, span, found.revision);
+    let found = list::list(core, kind, &request.namespace, &initial).await?;
+    stream.start(core, span, found.revision).await;
     stream.revision = found.revision;
     stream.waiting.extend(found.items.into_iter().map(WatchEvent::Added));
     if options.send_initial_events && options.allow_bookmarks {
@@ -114,9 +114,9 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    fn start(&mut self, core: &Core, span: Span, after: u64) {
+    async fn start(&mut self, core: &Core, span: Span, after: u64) {
         self.revision = after;
-        match core.store.watch(vec![span], Some(after)) {
+        match core.store.watch(vec![span], Some(after)).await {
             Ok(watch) => self.watch = Some(watch.with_progress(BOOKMARK_EVERY)),
             Err(error) => self.failed = Some(storage::status(error)),
         }

@@ -1,0 +1,230 @@
+//! RBAC rules: matching one action, covering another rule, and how they are written in messages.
+
+use api::{Lens, Value, json};
+
+use super::Attributes;
+
+/// A `PolicyRule`, with `*` as it is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Rule {
+    pub verbs: Words,
+    pub groups: Words,
+    pub resources: Words,
+    pub names: Words,
+    pub urls: Words,
+}
+
+pub(crate) type Words = Box<[Box<str>]>;
+
+pub(crate) fn words<'a>(texts: impl IntoIterator<Item = &'a str>) -> Words {
+    texts.into_iter().map(Box::from).collect()
+}
+
+fn has(words: &[Box<str>], wanted: &str) -> bool {
+    words.iter().any(|word| **word == *wanted)
+}
+
+fn has_or_all(words: &[Box<str>], wanted: &str) -> bool {
+    words.iter().any(|word| **word == *wanted || &**word == "*")
+}
+
+impl Rule {
+    pub fn of(tree: &Value) -> Rule {
+        let list = |field| words(tree.list(field).iter().filter_map(Value::as_str));
+        Rule {
+            verbs: list("verbs"),
+            groups: list("apiGroups"),
+            resources: list("resources"),
+            names: list("resourceNames"),
+            urls: list("nonResourceURLs"),
+        }
+    }
+
+    /// The rules of a role's tree.
+    pub fn all_of(role: &Value) -> Box<[Rule]> {
+        role.list("rules").iter().map(Rule::of).collect()
+    }
+
+    pub fn to_tree(&self) -> Value {
+        let mut tree = json!({"verbs": self.verbs});
+        for (field, words) in [
+            ("apiGroups", &self.groups),
+            ("resources", &self.resources),
+            ("resourceNames", &self.names),
+            ("nonResourceURLs", &self.urls),
+        ] {
+            if !words.is_empty() {
+                tree[field] = json!(words);
+            }
+        }
+        tree
+    }
+
+    pub fn allows(&self, attributes: &Attributes) -> bool {
+        if !has_or_all(&self.verbs, &attributes.verb) {
+            return false;
+        }
+        if !attributes.is_resource() {
+            return self.urls.iter().any(|url| url_covers(url, &attributes.path));
+        }
+        has_or_all(&self.groups, &attributes.group)
+            && self.resources.iter().any(|r| resource_matches(r, attributes))
+            && (self.names.is_empty() || has(&self.names, &attributes.name))
+    }
+
+    /// Whether everything that `other` allows is allowed by this rule alone; `other` is simple:
+    /// one verb, one group, one resource and at most one name (see `split`).
+    pub fn covers(&self, other: &Rule) -> bool {
+        let all = |own: &[Box<str>], wanted: &[Box<str>]| {
+            wanted.iter().all(|word| has_or_all(own, word))
+        };
+        let resources = other.resources.iter().all(|wanted| {
+            let sub = wanted.split_once('/').map(|(_, sub)| sub);
+            self.resources.iter().any(|own| {
+                own == wanted || &**own == "*" || sub.is_some_and(|sub| own.strip_prefix("*/") == Some(sub))
+            })
+        });
+        let names = match other.names.is_empty() {
+            true => self.names.is_empty(),
+            false => self.names.is_empty() || other.names.iter().all(|name| has(&self.names, name)),
+        };
+        all(&self.verbs, &other.verbs)
+            && all(&self.groups, &other.groups)
+            && resources
+            && names
+            && other.urls.iter().all(|wanted| self.urls.iter().any(|own| url_covers(own, wanted)))
+    }
+
+    /// The rule as simple ones.
+    pub fn split(&self) -> Vec<Rule> {
+        let mut simple = Vec::new();
+        for verb in &self.verbs {
+            let verbs = words([&**verb]);
+            for url in &self.urls {
+                simple.push(Rule { verbs: verbs.clone(), urls: words([&**url]), ..Rule::default() });
+            }
+            for group in &self.groups {
+                for resource in &self.resources {
+                    let one = Rule {
+                        verbs: verbs.clone(),
+                        groups: words([&**group]),
+                        resources: words([&**resource]),
+                        ..Rule::default()
+                    };
+                    match self.names.is_empty() {
+                        true => simple.push(one),
+                        false => simple.extend(
+                            self.names.iter().map(|n| Rule { names: words([&**n]), ..one.clone() }),
+                        ),
+                    }
+                }
+            }
+        }
+        simple
+    }
+
+    /// As upstream's messages write it.
+    pub fn text(&self) -> String {
+        let mut parts = Vec::new();
+        for (field, words) in [
+            ("APIGroups", &self.groups),
+            ("Resources", &self.resources),
+            ("ResourceNames", &self.names),
+            ("NonResourceURLs", &self.urls),
+            ("Verbs", &self.verbs),
+        ] {
+            if !words.is_empty() {
+                let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+                parts.push(format!("{field}:[{}]", quoted.join(" ")));
+            }
+        }
+        format!("{{{}}}", parts.join(", "))
+    }
+}
+
+fn resource_matches(own: &str, attributes: &Attributes) -> bool {
+    if own == "*" {
+        return true;
+    }
+    match attributes.subresource.as_str() {
+        "" => own == attributes.resource,
+        sub => match own.split_once('/') {
+            Some((resource, own_sub)) => {
+                own_sub == sub && (resource == "*" || resource == attributes.resource)
+            }
+            None => false,
+        },
+    }
+}
+
+/// `*` at the end stands for any rest.
+fn url_covers(own: &str, wanted: &str) -> bool {
+    own == "*" || own == wanted || own.strip_suffix('*').is_some_and(|head| wanted.starts_with(head))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attributes(verb: &str, group: &str, resource: &str, name: &str) -> Attributes {
+        let (resource, sub) = resource.split_once('/').unwrap_or((resource, ""));
+        Attributes {
+            verb: verb.into(),
+            group: group.into(),
+            resource: resource.into(),
+            subresource: sub.into(),
+            name: name.into(),
+            ..Attributes::default()
+        }
+    }
+
+    fn rule(verbs: &str, groups: &str, resources: &str, names: &str) -> Rule {
+        let split = |text: &str| match text {
+            "" => Words::default(),
+            "core" => words([""]),
+            text => words(text.split(',')),
+        };
+        Rule {
+            verbs: split(verbs),
+            groups: split(groups),
+            resources: split(resources),
+            names: split(names),
+            urls: Words::default(),
+        }
+    }
+
+    #[test]
+    fn rules_match_as_upstream() {
+        for (own, wanted, allowed) in [
+            (rule("get", "core", "pods", ""), attributes("get", "", "pods", "a"), true),
+            (rule("get", "core", "pods", ""), attributes("list", "", "pods", ""), false),
+            (rule("get", "core", "pods", ""), attributes("get", "", "pods/log", "a"), false),
+            (rule("get", "core", "pods/log", ""), attributes("get", "", "pods/log", "a"), true),
+            (rule("get", "core", "*/log", ""), attributes("get", "", "pods/log", "a"), true),
+            (rule("get", "core", "*/log", ""), attributes("get", "", "pods", "a"), false),
+            (rule("*", "*", "*", ""), attributes("x", "y", "z/w", ""), true),
+            (rule("get", "core", "pods", "a"), attributes("get", "", "pods", "a"), true),
+            (rule("get", "core", "pods", "a"), attributes("get", "", "pods", "b"), false),
+            (rule("get", "core", "pods", "a"), attributes("list", "", "pods", ""), false),
+            (rule("get", "apps", "pods", ""), attributes("get", "", "pods", "a"), false),
+        ] {
+            assert_eq!(own.allows(&wanted), allowed, "{} {wanted:?}", own.text());
+        }
+        let urls = Rule { verbs: words(["get"]), urls: words(["/api/*", "/version"]), ..Rule::default() };
+        assert!(urls.allows(&Attributes::path("get", "/api/v1")));
+        assert!(!urls.allows(&Attributes::path("get", "/apis")));
+    }
+
+    #[test]
+    fn covering_is_by_simple_rules() {
+        let own = rule("get,list", "core,apps", "pods,*/scale", "");
+        let split = rule("get,list", "core", "pods", "").split();
+        assert_eq!(split.len(), 2);
+        assert!(split.iter().all(|one| own.covers(one)));
+        assert!(own.covers(&rule("get", "apps", "deployments/scale", "")));
+        assert!(!own.covers(&rule("get", "apps", "deployments", "")));
+        assert!(own.covers(&rule("get", "core", "pods", "x")));
+        assert!(!rule("get", "core", "pods", "x").covers(&rule("get", "core", "pods", "")));
+        assert_eq!(rule("get", "core", "pods", "").text(), r#"{APIGroups:[""], Resources:["pods"], Verbs:["get"]}"#);
+    }
+}
