@@ -15,32 +15,32 @@ use crate::registry::{create, delete, list, storage, update, watch};
 
 /// The server's parts.
 pub(crate) struct Core {
-    pub config: Config,
-    pub store: Store,
-    pub authorizer: Authorizer,
-    pub allocators: Allocators,
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) allocators: Allocators,
 }
 
 /// Who asks.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    pub user: Arc<User>,
+    pub(crate) user: Arc<User>,
     /// The name of the client's program, the default field manager.
-    pub agent: String,
+    pub(crate) agent: String,
 }
 
 impl Caller {
-    pub fn new(user: User, agent: &str) -> Caller {
+    pub(crate) fn new(user: User, agent: &str) -> Caller {
         Caller { user: Arc::new(user), agent: agent.to_owned() }
     }
 
     /// The server itself.
-    pub fn system() -> Caller {
+    pub(crate) fn system() -> Caller {
         Caller::new(User::apiserver(), "kube-apiserver")
     }
 
     /// The field manager of a request.
-    pub fn manager(&self, request: &Request) -> String {
+    pub(crate) fn manager(&self, request: &Request) -> String {
         match request.field_manager.as_str() {
             "" => self.agent.clone(),
             manager => manager.to_owned(),
@@ -51,23 +51,23 @@ impl Caller {
 /// An answer with what goes beside it.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub answer: Answer,
-    pub warnings: Vec<String>,
+    pub(crate) answer: Answer,
+    pub(crate) warnings: Vec<String>,
     /// Something was made: 201.
-    pub created: bool,
+    pub(crate) created: bool,
 }
 
 impl Outcome {
-    pub fn ok(answer: Answer) -> Outcome {
+    pub(crate) fn ok(answer: Answer) -> Outcome {
         Outcome { answer, warnings: Vec::new(), created: false }
     }
 
-    pub fn created(answer: Answer) -> Outcome {
+    pub(crate) fn created(answer: Answer) -> Outcome {
         Outcome { answer, warnings: Vec::new(), created: true }
     }
 
     #[must_use]
-    pub fn with_warnings(mut self, warnings: Vec<String>) -> Outcome {
+    pub(crate) fn with_warnings(mut self, warnings: Vec<String>) -> Outcome {
         self.warnings.extend(warnings);
         self
     }
@@ -78,7 +78,7 @@ impl Core {
     ///
     /// # Errors
     /// 403 in upstream's words.
-    pub async fn authorize(&self, caller: &Caller, request: &Request) -> Result<(), Status> {
+    pub(crate) async fn authorize(&self, caller: &Caller, request: &Request) -> Result<(), Status> {
         let attributes = Attributes::of(request, request.verb.as_str());
         self.authorizer.check(self, &caller.user, &attributes).await
     }
@@ -87,7 +87,7 @@ impl Core {
     ///
     /// # Errors
     /// 404 if the kind is not served in that version.
-    pub fn form(&self, request: &Request) -> Result<Form, Status> {
+    pub(crate) fn form(&self, request: &Request) -> Result<Form, Status> {
         if request.group_version.is_empty() {
             return Ok(request.kind.into());
         }
@@ -97,7 +97,11 @@ impl Core {
     }
 
     /// Does what an authorized request asks for.
-    pub async fn perform(&self, caller: &Caller, request: &Request) -> Result<Outcome, Status> {
+    pub(crate) async fn perform(
+        &self,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Outcome, Status> {
         let kind = request.kind;
         let form = self.form(request)?;
         if !request.subresource.is_empty() {
@@ -153,7 +157,7 @@ impl Core {
     }
 
     /// Starts a watch for an authorized request.
-    pub async fn watch(&self, request: &Request) -> Result<watch::Stream, Status> {
+    pub(crate) async fn watch(&self, request: &Request) -> Result<watch::Stream, Status> {
         if !request.kind.stored() {
             return Err(method_not_allowed(request.kind));
         }
@@ -161,7 +165,7 @@ impl Core {
     }
 
     /// A random UUID (version 4).
-    pub fn new_uid(&self) -> String {
+    pub(crate) fn new_uid(&self) -> String {
         new_uid()
     }
 }

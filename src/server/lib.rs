@@ -11,6 +11,8 @@
 mod admission;
 mod allocate;
 mod auth;
+#[cfg(test)]
+mod checks;
 mod config;
 mod core;
 mod registry;

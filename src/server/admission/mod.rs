@@ -7,13 +7,13 @@ use crate::core::{Caller, Core};
 
 /// One attempt to change something.
 pub(crate) struct Act<'a> {
-    pub core: &'a Core,
-    pub caller: &'a Caller,
+    pub(crate) core: &'a Core,
+    pub(crate) caller: &'a Caller,
     /// Create, update (patches too) or delete.
-    pub verb: Verb,
-    pub kind: &'static Kind,
-    pub request: &'a Request,
-    pub old: Option<&'a Value>,
+    pub(crate) verb: Verb,
+    pub(crate) kind: &'static Kind,
+    pub(crate) request: &'a Request,
+    pub(crate) old: Option<&'a Value>,
 }
 
 /// Runs before names, validation and allocation; may change the object.

@@ -13,11 +13,11 @@ pub(crate) struct Allocators {}
 pub(crate) struct Reservation {}
 
 impl Reservation {
-    pub fn keep(self) {}
+    pub(crate) fn keep(self) {}
 }
 
 impl Allocators {
-    pub async fn create(
+    pub(crate) async fn create(
         &self,
         _core: &Core,
         _kind: &Kind,
@@ -27,7 +27,7 @@ impl Allocators {
         Ok(Reservation {})
     }
 
-    pub async fn update(
+    pub(crate) async fn update(
         &self,
         _core: &Core,
         _kind: &Kind,
@@ -38,5 +38,5 @@ impl Allocators {
         Ok(Reservation {})
     }
 
-    pub fn deleted(&self, _kind: &Kind, _old: &Value) {}
+    pub(crate) fn deleted(&self, _kind: &Kind, _old: &Value) {}
 }

@@ -7,19 +7,19 @@ use super::User;
 /// An action. Text is as RBAC compares it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Attributes {
-    pub verb: String,
-    pub group: String,
-    pub version: String,
-    pub resource: String,
-    pub subresource: String,
-    pub namespace: String,
-    pub name: String,
+    pub(crate) verb: String,
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) resource: String,
+    pub(crate) subresource: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
     /// For what is no resource; "" otherwise.
-    pub path: String,
+    pub(crate) path: String,
 }
 
 impl Attributes {
-    pub fn of(request: &Request, verb: &str) -> Attributes {
+    pub(crate) fn of(request: &Request, verb: &str) -> Attributes {
         let kind = request.kind;
         let (group, version) = match request.group_version.as_str() {
             "" => (kind.group, kind.version),
@@ -52,16 +52,16 @@ impl Attributes {
     }
 
     /// A path that is no resource.
-    pub fn path(verb: &str, path: &str) -> Attributes {
+    pub(crate) fn path(verb: &str, path: &str) -> Attributes {
         Attributes { verb: verb.to_owned(), path: path.to_owned(), ..Attributes::default() }
     }
 
-    pub fn is_resource(&self) -> bool {
+    pub(crate) fn is_resource(&self) -> bool {
         self.path.is_empty()
     }
 
     /// `pods/log`
-    pub fn resource_text(&self) -> String {
+    pub(crate) fn resource_text(&self) -> String {
         match self.subresource.as_str() {
             "" => self.resource.clone(),
             sub => format!("{}/{sub}", self.resource),
@@ -69,7 +69,7 @@ impl Attributes {
     }
 
     /// Upstream's sentence for a refusal.
-    pub fn refusal(&self, user: &User) -> String {
+    pub(crate) fn refusal(&self, user: &User) -> String {
         if !self.is_resource() {
             return format!("User {:?} cannot {} path {:?}", user.name, self.verb, self.path);
         }

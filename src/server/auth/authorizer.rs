@@ -10,18 +10,23 @@ use crate::core::Core;
 /// Whether something may be done, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Decision {
-    pub allowed: bool,
-    pub reason: String,
+    pub(crate) allowed: bool,
+    pub(crate) reason: String,
 }
 
 /// All authorizers.
 #[derive(Debug, Default)]
 pub(crate) struct Authorizer {
-    pub rbac: super::rbac::Rbac,
+    pub(crate) rbac: super::rbac::Rbac,
 }
 
 impl Authorizer {
-    pub async fn decide(&self, core: &Core, user: &User, attributes: &Attributes) -> Decision {
+    pub(crate) async fn decide(
+        &self,
+        core: &Core,
+        user: &User,
+        attributes: &Attributes,
+    ) -> Decision {
         if user.in_group(MASTERS) {
             return Decision { allowed: true, reason: String::new() };
         }
@@ -30,7 +35,12 @@ impl Authorizer {
 
     /// # Errors
     /// 403 in upstream's words.
-    pub async fn check(&self, core: &Core, user: &User, attributes: &Attributes) -> Result<(), Status> {
+    pub(crate) async fn check(
+        &self,
+        core: &Core,
+        user: &User,
+        attributes: &Attributes,
+    ) -> Result<(), Status> {
         let decision = self.decide(core, user, attributes).await;
         match decision.allowed {
             true => Ok(()),

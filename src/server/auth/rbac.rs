@@ -47,7 +47,12 @@ static KINDS: [&Kind; 4] = [&ROLE, &CLUSTER_ROLE, &ROLE_BINDING, &CLUSTER_ROLE_B
 
 impl Rbac {
     /// Whether a rule bound to the user allows this.
-    pub async fn decide(&self, store: &Store, user: &User, attributes: &Attributes) -> Decision {
+    pub(crate) async fn decide(
+        &self,
+        store: &Store,
+        user: &User,
+        attributes: &Attributes,
+    ) -> Decision {
         let mut reason = None;
         let mut missing = Vec::new();
         self.visit(store, user, &attributes.namespace, |found| {
@@ -73,7 +78,12 @@ impl Rbac {
     }
 
     /// Every rule the user has in a namespace, and whether roles were missing.
-    pub async fn rules(&self, store: &Store, user: &User, namespace: &str) -> (Vec<Rule>, Vec<String>) {
+    pub(crate) async fn rules(
+        &self,
+        store: &Store,
+        user: &User,
+        namespace: &str,
+    ) -> (Vec<Rule>, Vec<String>) {
         let (mut all, mut missing) = (Vec::new(), Vec::new());
         self.visit(store, user, namespace, |found| {
             match found {
@@ -87,7 +97,12 @@ impl Rbac {
     }
 
     /// The rules of a role; `namespace` is "" for cluster roles.
-    pub async fn role(&self, store: &Store, namespace: &str, name: &str) -> Option<Arc<[Rule]>> {
+    pub(crate) async fn role(
+        &self,
+        store: &Store,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Arc<[Rule]>> {
         self.fresh(store).await.role(namespace, name)
     }
 
@@ -103,8 +118,7 @@ impl Rbac {
         let scopes: &[&str] = if namespace.is_empty() { &[""] } else { &["", namespace] };
         for scope in scopes {
             for (name, binding) in index.bindings.get(*scope).into_iter().flatten() {
-                let Some(subject) =
-                    binding.subjects.iter().find(|subject| subject.is(user, scope))
+                let Some(subject) = binding.subjects.iter().find(|subject| subject.is(user, scope))
                 else {
                     continue;
                 };
@@ -201,7 +215,8 @@ impl Index {
             true => rest.split_once('/').unwrap_or(("", rest)),
             false => ("", rest),
         };
-        let tree = value.and_then(|bytes| api::Object::from_bytes(kind, 0, bytes).ok()).map(|o| o.tree());
+        let tree =
+            value.and_then(|bytes| api::Object::from_bytes(kind, 0, bytes).ok()).map(|o| o.tree());
         let role = matches!(kind.name, "Role" | "ClusterRole");
         match (role, tree) {
             (true, Some(tree)) => {
@@ -259,7 +274,9 @@ impl Subject {
 fn describe(namespace: &str, name: &str, binding: &Binding, subject: &Subject) -> String {
     let role_kind = if binding.cluster { "ClusterRole" } else { "Role" };
     let who = match &*subject.kind {
-        "ServiceAccount" => format!("ServiceAccount {:?}", format!("{}/{}", subject.name, subject.namespace)),
+        "ServiceAccount" => {
+            format!("ServiceAccount {:?}", format!("{}/{}", subject.name, subject.namespace))
+        }
         kind => format!("{kind} {:?}", subject.name),
     };
     match namespace {

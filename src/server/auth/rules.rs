@@ -7,11 +7,11 @@ use super::Attributes;
 /// A `PolicyRule`, with `*` as it is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Rule {
-    pub verbs: Words,
-    pub groups: Words,
-    pub resources: Words,
-    pub names: Words,
-    pub urls: Words,
+    pub(crate) verbs: Words,
+    pub(crate) groups: Words,
+    pub(crate) resources: Words,
+    pub(crate) names: Words,
+    pub(crate) urls: Words,
 }
 
 pub(crate) type Words = Box<[Box<str>]>;
@@ -29,7 +29,7 @@ fn has_or_all(words: &[Box<str>], wanted: &str) -> bool {
 }
 
 impl Rule {
-    pub fn of(tree: &Value) -> Rule {
+    pub(crate) fn of(tree: &Value) -> Rule {
         let list = |field| words(tree.list(field).iter().filter_map(Value::as_str));
         Rule {
             verbs: list("verbs"),
@@ -41,11 +41,11 @@ impl Rule {
     }
 
     /// The rules of a role's tree.
-    pub fn all_of(role: &Value) -> Box<[Rule]> {
+    pub(crate) fn all_of(role: &Value) -> Box<[Rule]> {
         role.list("rules").iter().map(Rule::of).collect()
     }
 
-    pub fn to_tree(&self) -> Value {
+    pub(crate) fn to_tree(&self) -> Value {
         let mut tree = json!({"verbs": self.verbs});
         for (field, words) in [
             ("apiGroups", &self.groups),
@@ -60,7 +60,7 @@ impl Rule {
         tree
     }
 
-    pub fn allows(&self, attributes: &Attributes) -> bool {
+    pub(crate) fn allows(&self, attributes: &Attributes) -> bool {
         if !has_or_all(&self.verbs, &attributes.verb) {
             return false;
         }
@@ -74,14 +74,15 @@ impl Rule {
 
     /// Whether everything that `other` allows is allowed by this rule alone; `other` is simple:
     /// one verb, one group, one resource and at most one name (see `split`).
-    pub fn covers(&self, other: &Rule) -> bool {
-        let all = |own: &[Box<str>], wanted: &[Box<str>]| {
-            wanted.iter().all(|word| has_or_all(own, word))
-        };
+    pub(crate) fn covers(&self, other: &Rule) -> bool {
+        let all =
+            |own: &[Box<str>], wanted: &[Box<str>]| wanted.iter().all(|word| has_or_all(own, word));
         let resources = other.resources.iter().all(|wanted| {
             let sub = wanted.split_once('/').map(|(_, sub)| sub);
             self.resources.iter().any(|own| {
-                own == wanted || &**own == "*" || sub.is_some_and(|sub| own.strip_prefix("*/") == Some(sub))
+                own == wanted
+                    || &**own == "*"
+                    || sub.is_some_and(|sub| own.strip_prefix("*/") == Some(sub))
             })
         });
         let names = match other.names.is_empty() {
@@ -96,12 +97,16 @@ impl Rule {
     }
 
     /// The rule as simple ones.
-    pub fn split(&self) -> Vec<Rule> {
+    pub(crate) fn split(&self) -> Vec<Rule> {
         let mut simple = Vec::new();
         for verb in &self.verbs {
             let verbs = words([&**verb]);
             for url in &self.urls {
-                simple.push(Rule { verbs: verbs.clone(), urls: words([&**url]), ..Rule::default() });
+                simple.push(Rule {
+                    verbs: verbs.clone(),
+                    urls: words([&**url]),
+                    ..Rule::default()
+                });
             }
             for group in &self.groups {
                 for resource in &self.resources {
@@ -124,7 +129,7 @@ impl Rule {
     }
 
     /// As upstream's messages write it.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut parts = Vec::new();
         for (field, words) in [
             ("APIGroups", &self.groups),
@@ -159,7 +164,9 @@ fn resource_matches(own: &str, attributes: &Attributes) -> bool {
 
 /// `*` at the end stands for any rest.
 fn url_covers(own: &str, wanted: &str) -> bool {
-    own == "*" || own == wanted || own.strip_suffix('*').is_some_and(|head| wanted.starts_with(head))
+    own == "*"
+        || own == wanted
+        || own.strip_suffix('*').is_some_and(|head| wanted.starts_with(head))
 }
 
 #[cfg(test)]
@@ -181,8 +188,7 @@ mod tests {
     fn rule(verbs: &str, groups: &str, resources: &str, names: &str) -> Rule {
         let split = |text: &str| match text {
             "" => Words::default(),
-            "core" => words([""]),
-            text => words(text.split(',')),
+            text => words(text.split(',').map(|word| if word == "core" { "" } else { word })),
         };
         Rule {
             verbs: split(verbs),
@@ -210,7 +216,8 @@ mod tests {
         ] {
             assert_eq!(own.allows(&wanted), allowed, "{} {wanted:?}", own.text());
         }
-        let urls = Rule { verbs: words(["get"]), urls: words(["/api/*", "/version"]), ..Rule::default() };
+        let urls =
+            Rule { verbs: words(["get"]), urls: words(["/api/*", "/version"]), ..Rule::default() };
         assert!(urls.allows(&Attributes::path("get", "/api/v1")));
         assert!(!urls.allows(&Attributes::path("get", "/apis")));
     }
@@ -225,6 +232,9 @@ mod tests {
         assert!(!own.covers(&rule("get", "apps", "deployments", "")));
         assert!(own.covers(&rule("get", "core", "pods", "x")));
         assert!(!rule("get", "core", "pods", "x").covers(&rule("get", "core", "pods", "")));
-        assert_eq!(rule("get", "core", "pods", "").text(), r#"{APIGroups:[""], Resources:["pods"], Verbs:["get"]}"#);
+        assert_eq!(
+            rule("get", "core", "pods", "").text(),
+            r#"{APIGroups:[""], Resources:["pods"], Verbs:["get"]}"#
+        );
     }
 }

@@ -7,9 +7,9 @@ use api::{Lens, Status, json};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Continue {
     /// The revision of the first page; `None` (-1 on the wire) continues at the newest state.
-    pub revision: Option<u64>,
+    pub(crate) revision: Option<u64>,
     /// The first key of the page, below the list's prefix.
-    pub start: String,
+    pub(crate) start: String,
 }
 
 const VERSION: &str = "meta.k8s.io/v1";

@@ -160,7 +160,11 @@ async fn prepare(
 ///
 /// # Errors
 /// 400 in upstream's words.
-pub(crate) fn check_namespace(form: Form, request: &Request, tree: &mut Value) -> Result<(), Status> {
+pub(crate) fn check_namespace(
+    form: Form,
+    request: &Request,
+    tree: &mut Value,
+) -> Result<(), Status> {
     let named = tree.str("metadata.namespace");
     if !form.kind.namespaced() {
         if !named.is_empty() {

@@ -120,9 +120,10 @@ fn plan(kind: &Kind, old: &Value, options: &DeleteOptions) -> Plan {
             if let Some(current) = old.int("metadata.deletionGracePeriodSeconds") {
                 match options.grace_secs.map(|secs| if secs < 0 { 1 } else { secs }) {
                     Some(wanted) if wanted < current => {
-                        let at = api::time::parse(old.str("metadata.deletionTimestamp"))
-                            .unwrap_or(now);
-                        let shorter = Duration::from_secs(u64::try_from(current - wanted).unwrap_or(0));
+                        let at =
+                            api::time::parse(old.str("metadata.deletionTimestamp")).unwrap_or(now);
+                        let shorter =
+                            Duration::from_secs(u64::try_from(current - wanted).unwrap_or(0));
                         new.set("metadata.deletionTimestamp", api::time::format(at - shorter));
                         new.set("metadata.deletionGracePeriodSeconds", wanted);
                         (graceful, grace_secs) = (true, wanted);
@@ -248,7 +249,8 @@ fn check_preconditions(options: &DeleteOptions, current: &Object) -> Result<(), 
 
 /// The `Status` that answers a finished delete.
 fn success(object: &Object) -> Answer {
-    let mut details = json!({"name": object.name(), "kind": object.kind().plural, "uid": object.uid()});
+    let mut details =
+        json!({"name": object.name(), "kind": object.kind().plural, "uid": object.uid()});
     if !object.kind().group.is_empty() {
         details.set("group", object.kind().group);
     }

@@ -173,7 +173,8 @@ fn exact_revision(core: &Core, options: &ListOptions) -> Result<Option<u64>, Sta
 /// 400 for what is no revision.
 pub(crate) fn parse_revision(text: &str) -> Result<u64, Status> {
     text.parse().map_err(|_| {
-        let message = format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
+        let message =
+            format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
         invalid_options("FieldValueInvalid", "resourceVersion", message)
     })
 }
@@ -197,7 +198,10 @@ pub(crate) fn check_versions(options: &ListOptions, watch: bool) -> Result<(), S
                 );
             }
         } else if matching == "Exact" {
-            return forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+            return forbidden(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
         }
         return Ok(());
     }
@@ -229,7 +233,9 @@ pub(crate) fn check_versions(options: &ListOptions, watch: bool) -> Result<(), S
         other => Err(invalid_options(
             "FieldValueNotSupported",
             "resourceVersionMatch",
-            format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""),
+            format!(
+                "Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""
+            ),
         )),
     }
 }

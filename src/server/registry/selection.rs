@@ -20,7 +20,7 @@ struct Terms {
 impl Selection {
     /// # Errors
     /// 400 in upstream's words.
-    pub fn parse(kind: &Kind, options: &ListOptions) -> Result<Selection, Status> {
+    pub(crate) fn parse(kind: &Kind, options: &ListOptions) -> Result<Selection, Status> {
         let labels = Selector::parse(&options.label_selector).map_err(Status::bad_request)?;
         let fields = parse_fields(&options.field_selector).map_err(Status::bad_request)?;
         for term in &fields {
@@ -39,17 +39,17 @@ impl Selection {
         Ok(Selection(Arc::new(Terms { labels, fields })))
     }
 
-    pub fn is_everything(&self) -> bool {
+    pub(crate) fn is_everything(&self) -> bool {
         self.0.labels.is_everything() && self.0.fields.is_empty()
     }
 
     /// The one name that is selected, if it is one.
-    pub fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         self.exact("metadata.name")
     }
 
     /// The one namespace that is selected, if it is one.
-    pub fn namespace(&self) -> Option<&str> {
+    pub(crate) fn namespace(&self) -> Option<&str> {
         self.exact("metadata.namespace")
     }
 
@@ -58,7 +58,7 @@ impl Selection {
         Some(&term.value)
     }
 
-    pub fn matches(&self, object: &Object) -> bool {
+    pub(crate) fn matches(&self, object: &Object) -> bool {
         if !self.0.labels.is_everything() && !self.0.labels.matches(object.labels()) {
             return false;
         }

@@ -70,18 +70,10 @@ pub(crate) async fn get(
 ///
 /// # Errors
 /// The store's own.
-pub(crate) async fn put(
-    store: &Store,
-    object: &Object,
-    expect: Expect,
-) -> Result<Object, Error> {
+pub(crate) async fn put(store: &Store, object: &Object, expect: Expect) -> Result<Object, Error> {
     let key = key(object.kind(), object.namespace(), object.name());
-    let op = Op::Put {
-        key: key.into_bytes().into(),
-        value: object.bytes().clone(),
-        expect,
-        lease: 0,
-    };
+    let op =
+        Op::Put { key: key.into_bytes().into(), value: object.bytes().clone(), expect, lease: 0 };
     let written = store.write(vec![op], class(object.kind())).await?;
     // A put is always a change: the store's answer is the revision of this write.
     Object::from_bytes(object.kind(), written.revision, object.bytes().clone())
@@ -115,7 +107,10 @@ pub(crate) fn status(error: Error) -> Status {
             Reason::RequestEntityTooLarge,
             format!("Request entity too large: limit is {} bytes: {why}", 3 << 20),
         ),
-        Error::Full { .. } => Status::new(Reason::InternalError, format!("etcdserver: mvcc: database space exceeded: {error}")),
+        Error::Full { .. } => Status::new(
+            Reason::InternalError,
+            format!("etcdserver: mvcc: database space exceeded: {error}"),
+        ),
         Error::Conflict { .. } => Status::new(Reason::Conflict, "the object has been modified"),
         Error::Closed => Status::unavailable("the server is shutting down"),
         other => Status::internal(other),

@@ -15,7 +15,7 @@ use crate::core::{Caller, Core, Outcome};
 const CONFLICT_TRIES_MAX: usize = 5;
 
 /// What a change through a subresource may touch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Part {
     Main,
     Status,
@@ -36,7 +36,8 @@ pub(crate) async fn update(
 ) -> Result<Outcome, Status> {
     let kind = form.kind;
     for attempt in 1.. {
-        let Some(current) = storage::find(&core.store, kind, &request.namespace, &request.name).await?
+        let Some(current) =
+            storage::find(&core.store, kind, &request.namespace, &request.name).await?
         else {
             return missing(core, caller, form, request, part).await;
         };
@@ -102,7 +103,7 @@ async fn missing(
     let kind = form.kind;
     let not_found = || Status::not_found(kind, &request.name);
     let tree = match &request.body {
-        Body::Patch(PatchType::Apply, applied) if part == Part::Main => {
+        Body::Patch(PatchType::Apply, applied) if matches!(part, Part::Main) => {
             if applied.has("metadata.uid") {
                 return Err(Status::conflict(
                     kind,
@@ -123,7 +124,9 @@ async fn missing(
                 now: rt::now().wall,
             })?
         }
-        Body::Tree(tree) if part == Part::Main && creates_on_update(kind.name) => tree.clone(),
+        Body::Tree(tree) if matches!(part, Part::Main) && creates_on_update(kind.name) => {
+            tree.clone()
+        }
         _ => return Err(not_found()),
     };
     core.authorizer
@@ -136,7 +139,15 @@ async fn missing(
 fn creates_on_update(name: &str) -> bool {
     matches!(
         name,
-        "Lease" | "Endpoints" | "Event" | "LimitRange" | "Service" | "Role" | "RoleBinding" | "ClusterRole" | "ClusterRoleBinding"
+        "Lease"
+            | "Endpoints"
+            | "Event"
+            | "LimitRange"
+            | "Service"
+            | "Role"
+            | "RoleBinding"
+            | "ClusterRole"
+            | "ClusterRoleBinding"
     )
 }
 
@@ -236,7 +247,10 @@ fn check_identity(
     match new.str("metadata.resourceVersion") {
         "" | "0" => {
             let conditional_only = matches!(kind.name, "Lease" | "PodDisruptionBudget" | "Addon");
-            if conditional_only && part == Part::Main && matches!(request.body, Body::Tree(_)) {
+            if conditional_only
+                && matches!(part, Part::Main)
+                && matches!(request.body, Body::Tree(_))
+            {
                 let cause = Cause {
                     reason: "FieldValueInvalid",
                     message: "Invalid value: 0x0: must be specified for an update".into(),
@@ -249,7 +263,9 @@ fn check_identity(
             if revision.parse::<u64>().is_err() {
                 let cause = Cause {
                     reason: "FieldValueInvalid",
-                    message: format!("Invalid value: {revision:?}: strconv.ParseUint: parsing {revision:?}: invalid syntax"),
+                    message: format!(
+                        "Invalid value: {revision:?}: strconv.ParseUint: parsing {revision:?}: invalid syntax"
+                    ),
                     field: "metadata.resourceVersion".into(),
                 };
                 return Err(Status::invalid(kind, name, vec![cause]));
@@ -307,7 +323,7 @@ async fn finish(
     if !matches!(request.body, Body::Patch(PatchType::Apply, _)) {
         let manager = caller.manager(request);
         let now = rt::now().wall;
-        api::apply::track(kind, &manager, &request.subresource, now, Some(old), &mut new);
+        apply::track(kind, &manager, &request.subresource, now, Some(old), &mut new);
     }
     if same_but_for_times(&new, old) {
         return Ok(Outcome::ok(Answer::Object(current.clone())).with_warnings(warnings));

@@ -31,11 +31,10 @@ pub(crate) async fn watch(core: &Core, request: &Request) -> Result<Stream, Stat
     let (kind, options) = (request.kind, &request.list);
     let mut selection_options = options.clone();
     if !request.name.is_empty() {
-        selection_options.field_selector =
-            match options.field_selector.as_str() {
-                "" => format!("metadata.name={}", request.name),
-                fields => format!("{fields},metadata.name={}", request.name),
-            };
+        selection_options.field_selector = match options.field_selector.as_str() {
+            "" => format!("metadata.name={}", request.name),
+            fields => format!("{fields},metadata.name={}", request.name),
+        };
     }
     let selection = Selection::parse(kind, &selection_options)?;
     list::check_versions(options, true)?;
@@ -123,7 +122,7 @@ impl Stream {
     }
 
     /// Whether something can be had without waiting.
-    pub fn try_next(&mut self) -> Option<Result<WatchEvent, Status>> {
+    pub(crate) fn try_next(&mut self) -> Option<Result<WatchEvent, Status>> {
         if let Some(event) = self.waiting.pop_front() {
             return Some(Ok(event));
         }

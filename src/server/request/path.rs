@@ -5,16 +5,16 @@ use super::query::unescape;
 /// A resource path taken apart. All parts are unescaped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ResourcePath {
-    pub group: String,
-    pub version: String,
-    pub namespace: String,
-    pub plural: String,
-    pub name: String,
-    pub subresource: String,
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) namespace: String,
+    pub(crate) plural: String,
+    pub(crate) name: String,
+    pub(crate) subresource: String,
     /// What follows a `proxy` subresource, escaped as it came, with its leading slash if there was one.
-    pub rest: String,
+    pub(crate) rest: String,
     /// The deprecated `/watch/` prefix.
-    pub watch: bool,
+    pub(crate) watch: bool,
 }
 
 /// What a path is about.
@@ -22,7 +22,10 @@ pub(crate) struct ResourcePath {
 pub(crate) enum Route {
     Resource(ResourcePath),
     /// `/api/v1`, `/apis/apps/v1`: the resources of one group and version.
-    GroupVersion { group: String, version: String },
+    GroupVersion {
+        group: String,
+        version: String,
+    },
     /// `/apis/apps`
     Group(String),
     /// Everything else.
@@ -146,8 +149,22 @@ mod tests {
             ("/api/v1/namespaces/a", "", "a", "namespaces", "a", ""),
             ("/api/v1/namespaces/a/finalize", "", "a", "namespaces", "a", "finalize"),
             ("/api/v1/namespaces", "", "", "namespaces", "", ""),
-            ("/apis/apps/v1/namespaces/a/deployments/d/scale", "apps", "a", "deployments", "d", "scale"),
-            ("/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode", "rbac.authorization.k8s.io", "", "clusterroles", "system:node", ""),
+            (
+                "/apis/apps/v1/namespaces/a/deployments/d/scale",
+                "apps",
+                "a",
+                "deployments",
+                "d",
+                "scale",
+            ),
+            (
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+                "rbac.authorization.k8s.io",
+                "",
+                "clusterroles",
+                "system:node",
+                "",
+            ),
         ] {
             let path = resource(text);
             assert_eq!(
@@ -169,7 +186,10 @@ mod tests {
             assert_eq!(parse(path), Route::Other, "{path}");
         }
         assert_eq!(parse("/apis/apps"), Route::Group("apps".into()));
-        assert_eq!(parse("/api/v1/"), Route::GroupVersion { group: "".into(), version: "v1".into() });
+        assert_eq!(
+            parse("/api/v1/"),
+            Route::GroupVersion { group: "".into(), version: "v1".into() }
+        );
         assert_eq!(parse("/api/v1/namespaces/a/pods/p/log/more"), Route::Other);
         assert_eq!(parse(&"/api/v1/pods/".repeat(1000)), Route::Other);
     }

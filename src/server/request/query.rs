@@ -13,7 +13,7 @@ pub(crate) struct Query(Vec<(String, String)>);
 impl Query {
     /// # Errors
     /// If there are too many parameters.
-    pub fn parse(text: &str) -> Result<Query, Status> {
+    pub(crate) fn parse(text: &str) -> Result<Query, Status> {
         let mut parameters = Vec::new();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             if parameters.len() == PARAMETERS_MAX {
@@ -26,35 +26,35 @@ impl Query {
     }
 
     /// The first value of `key`, or "".
-    pub fn get(&self, key: &str) -> &str {
+    pub(crate) fn get(&self, key: &str) -> &str {
         self.find(key).unwrap_or("")
     }
 
     /// The first value of `key`, if it is there.
-    pub fn find(&self, key: &str) -> Option<&str> {
+    pub(crate) fn find(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
-    pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
-    pub fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.find(key).is_some()
     }
 
     /// Upstream's boolean conversion: present and not "false" or "0" is true.
-    pub fn flag(&self, key: &str) -> bool {
+    pub(crate) fn flag(&self, key: &str) -> bool {
         self.optional_flag(key).unwrap_or(false)
     }
 
-    pub fn optional_flag(&self, key: &str) -> Option<bool> {
+    pub(crate) fn optional_flag(&self, key: &str) -> Option<bool> {
         self.find(key).map(|text| !matches!(text.to_ascii_lowercase().as_str(), "false" | "0"))
     }
 
     /// # Errors
     /// If it is there and not a number.
-    pub fn int(&self, key: &str) -> Result<Option<i64>, Status> {
+    pub(crate) fn int(&self, key: &str) -> Result<Option<i64>, Status> {
         match self.find(key) {
             None | Some("") => Ok(None),
             Some(text) => match text.parse() {
@@ -70,7 +70,7 @@ impl Query {
     ///
     /// # Errors
     /// If a number is not one.
-    pub fn list_options(&self) -> Result<ListOptions, Status> {
+    pub(crate) fn list_options(&self) -> Result<ListOptions, Status> {
         let positive = |key| Ok::<_, Status>(self.int(key)?.and_then(|n| u64::try_from(n).ok()));
         Ok(ListOptions {
             label_selector: self.get("labelSelector").to_owned(),
@@ -89,7 +89,7 @@ impl Query {
     ///
     /// # Errors
     /// If a number is not one.
-    pub fn delete_options(&self) -> Result<DeleteOptions, Status> {
+    pub(crate) fn delete_options(&self) -> Result<DeleteOptions, Status> {
         let orphan = self.optional_flag("orphanDependents");
         let propagation = match (self.get("propagationPolicy"), orphan) {
             ("", Some(true)) => "Orphan",
@@ -108,7 +108,7 @@ impl Query {
     ///
     /// # Errors
     /// If it is any other word.
-    pub fn dry_run(&self) -> Result<bool, Status> {
+    pub(crate) fn dry_run(&self) -> Result<bool, Status> {
         check_dry_run(self.all("dryRun"))
     }
 }

@@ -1,0 +1,146 @@
+//! Generic verbs over ConfigMaps and Pods.
+
+use api::kinds::{CONFIG_MAP, POD};
+use api::{Lens, LensMut, Value, json};
+use client::{DeleteOptions, ListOptions, PatchType, WatchEvent};
+
+use super::start;
+
+fn config_map(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default", "labels": {"n": name}}, "data": {"a": "b"}})
+}
+
+fn pod(name: &str, node: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"nodeName": node, "terminationGracePeriodSeconds": 30, "containers": [{"name": "c", "image": "i"}]}})
+}
+
+#[test]
+fn create_get_update_delete() {
+    rt::block_on(async {
+        let (_server, client) = start().await;
+        let made = client.create(&CONFIG_MAP, config_map("a")).await.unwrap();
+        assert_eq!(made.name(), "a");
+        assert_eq!(made.uid().len(), 36);
+        assert_ne!(made.revision(), 0);
+        let again = client.create(&CONFIG_MAP, config_map("a")).await.unwrap_err();
+        assert_eq!(again.message(), "configmaps \"a\" already exists");
+
+        let mut tree = made.tree();
+        tree.set("data.a", "c");
+        let updated = client.update(&CONFIG_MAP, tree.clone()).await.unwrap();
+        assert!(updated.revision() > made.revision());
+        let stale = client.update(&CONFIG_MAP, tree).await.unwrap_err();
+        assert!(stale.is_conflict(), "{stale}");
+        let same = client.update(&CONFIG_MAP, updated.tree()).await.unwrap();
+        assert_eq!(
+            same.revision(),
+            updated.revision(),
+            "an update that changes nothing writes nothing"
+        );
+
+        let patch = json!({"data": {"b": "x"}});
+        let patched =
+            client.patch(&CONFIG_MAP, "default", "a", "", PatchType::Merge, patch).await.unwrap();
+        assert_eq!(patched.tree().str("data.b"), "x");
+
+        client.delete(&CONFIG_MAP, "default", "a", DeleteOptions::default()).await.unwrap();
+        let gone = client.get(&CONFIG_MAP, "default", "a").await.unwrap_err();
+        assert_eq!(gone.message(), "configmaps \"a\" not found");
+    });
+}
+
+#[test]
+fn generated_names_and_selectors() {
+    rt::block_on(async {
+        let (_server, client) = start().await;
+        for name in ["a", "b", "c"] {
+            client.create(&CONFIG_MAP, config_map(name)).await.unwrap();
+        }
+        let mut tree = config_map("");
+        tree.remove("metadata.name");
+        tree.set("metadata.generateName", "x-");
+        let made = client.create(&CONFIG_MAP, tree).await.unwrap();
+        assert!(made.name().starts_with("x-") && made.name().len() == 7);
+
+        let list = |labels: &str, fields: &str, limit| {
+            let options = ListOptions {
+                label_selector: labels.into(),
+                field_selector: fields.into(),
+                limit,
+                ..ListOptions::default()
+            };
+            client.list(&CONFIG_MAP, "default", options)
+        };
+        assert_eq!(list("n in (a,b)", "", 0).await.unwrap().items.len(), 2);
+        assert_eq!(list("", "metadata.name=c", 0).await.unwrap().items.len(), 1);
+        assert_eq!(list("", "metadata.name!=c", 0).await.unwrap().items.len(), 3);
+        assert_eq!(list("", "data.a=b", 0).await.unwrap_err().code(), 400);
+        let page = list("", "", 3).await.unwrap();
+        assert_eq!((page.items.len(), page.remaining), (3, Some(1)));
+        client.create(&CONFIG_MAP, config_map("zz")).await.unwrap();
+        let options =
+            ListOptions { continue_token: page.continue_token, limit: 3, ..ListOptions::default() };
+        let rest = client.list(&CONFIG_MAP, "default", options).await.unwrap();
+        assert_eq!(rest.items.len(), 1, "later pages are at the first page's revision");
+        assert_eq!(rest.revision, page.revision);
+        assert!(rest.continue_token.is_empty());
+    });
+}
+
+#[test]
+fn watches_follow_selectors() {
+    rt::block_on(async {
+        let (_server, client) = start().await;
+        client.create(&POD, pod("a", "")).await.unwrap();
+        let options = ListOptions {
+            field_selector: "spec.nodeName=n".into(),
+            resource_version: "0".into(),
+            ..ListOptions::default()
+        };
+        let mut watch = client.watch(&POD, "default", options).await.unwrap();
+        client.create(&POD, pod("b", "n")).await.unwrap();
+        let patch = json!({"metadata": {"labels": {"x": "y"}}});
+        client.patch(&POD, "default", "b", "", PatchType::Merge, patch).await.unwrap();
+        let now = DeleteOptions { grace_secs: Some(0), ..DeleteOptions::default() };
+        client.delete(&POD, "default", "b", now).await.unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.push(match watch.next().await.unwrap().unwrap() {
+                WatchEvent::Added(o) => format!("added {}", o.name()),
+                WatchEvent::Modified(o) => format!("modified {}", o.name()),
+                WatchEvent::Deleted(o) => format!("deleted {}", o.name()),
+                other => format!("{other:?}"),
+            });
+        }
+        assert_eq!(seen, ["added b", "modified b", "deleted b"]);
+    });
+}
+
+#[test]
+fn deletion_waits_for_grace_and_finalizers() {
+    rt::block_on(async {
+        let (_server, client) = start().await;
+        client.create(&POD, pod("a", "n")).await.unwrap();
+        client.delete(&POD, "default", "a", DeleteOptions::default()).await.unwrap();
+        let marked = client.get(&POD, "default", "a").await.unwrap();
+        assert!(marked.deleting());
+        let now = DeleteOptions { grace_secs: Some(0), ..DeleteOptions::default() };
+        client.delete(&POD, "default", "a", now).await.unwrap();
+        assert!(client.get(&POD, "default", "a").await.unwrap_err().is_not_found());
+
+        client.create(&POD, pod("unscheduled", "")).await.unwrap();
+        client.delete(&POD, "default", "unscheduled", DeleteOptions::default()).await.unwrap();
+        assert!(client.get(&POD, "default", "unscheduled").await.unwrap_err().is_not_found());
+
+        let mut tree = config_map("f");
+        tree.set("metadata.finalizers", json!(["example.com/x"]));
+        client.create(&CONFIG_MAP, tree).await.unwrap();
+        client.delete(&CONFIG_MAP, "default", "f", DeleteOptions::default()).await.unwrap();
+        let mut marked = client.get(&CONFIG_MAP, "default", "f").await.unwrap().tree();
+        assert!(marked.has("metadata.deletionTimestamp"));
+        marked.remove("metadata.finalizers");
+        client.update(&CONFIG_MAP, marked).await.unwrap();
+        assert!(client.get(&CONFIG_MAP, "default", "f").await.unwrap_err().is_not_found());
+    });
+}
