@@ -1,6 +1,7 @@
 //! Blocking disk helpers with the durability we promise; call them at start or inside `unblock`.
 
-use std::fs::{self, File, OpenOptions};
+pub use std::fs::File;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -82,6 +83,44 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a file without waiting for the disk: for what is made again after a crash anyway.
+pub fn write(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
+    let path = path.as_ref();
+    let written = (|| {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.write_all(bytes)
+    })();
+    written.context(|| format!("write {}", path.display()))
+}
+
+/// Opens a file for reading.
+pub fn open(path: impl AsRef<Path>) -> Result<File> {
+    let path = path.as_ref();
+    File::open(path).context(|| format!("open {}", path.display()))
+}
+
+/// Sets the mode bits, whatever the umask; a symbolic link is followed.
+pub fn set_mode(path: impl AsRef<Path>, mode: u32) -> Result<()> {
+    let path = path.as_ref();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .context(|| format!("set the mode of {}", path.display()))
+}
+
+/// Sets owner and group (`None` leaves one as it is), not following a symbolic link.
+pub fn set_owner(path: impl AsRef<Path>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    let path = path.as_ref();
+    std::os::unix::fs::lchown(path, uid, gid)
+        .context(|| format!("set the owner of {}", path.display()))
+}
+
+/// Renames, replacing what was at `to`.
+pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    fs::rename(from, to).context(|| format!("rename {} to {}", from.display(), to.display()))
 }
 
 /// Takes the lock that keeps two processes from one directory; it lasts as long as the value.

@@ -9,6 +9,7 @@ pub mod process;
 pub mod pty;
 pub mod random;
 pub mod seccomp;
+pub mod space;
 pub mod unix;
 
 /// The kernel's "minus one and errno" as a `Result`.
