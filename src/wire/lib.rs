@@ -1,9 +1,13 @@
 //! Codecs: one file, one wire format; parse, emit, limits and tests, no I/O.
 
 pub mod base64;
+pub mod dns;
 pub mod headers;
 pub mod http1;
 pub mod json;
+pub mod netlink;
+pub mod nft;
 pub mod protobuf;
+pub mod rtnetlink;
 pub mod yaml;
 pub mod shim;

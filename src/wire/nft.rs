@@ -653,7 +653,6 @@ impl Expression<'_> {
                 w.be32(2, u32::from(if *ipv6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 }));
                 w.be32(3, *address);
                 w.be32(5, *port);
-                w.be32(7, 2); // the port is given
             }),
             Expression::Masquerade { fully_random } => ("masq", &|w| {
                 if *fully_random {

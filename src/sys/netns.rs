@@ -1,0 +1,111 @@
+//! Network namespaces: made, kept by a bind mount, entered for the length of a closure.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use stdx::{Context, Result};
+
+/// Makes a new network namespace that lives as long as the bind mount at `path`, which is made.
+pub fn create(path: &Path) -> Result<()> {
+    let what = || format!("make network namespace {}", path.display());
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).context(what)?;
+    }
+    File::create_new(path).context(what)?;
+    let made = on_thread(|| {
+        unshare_network()?;
+        bind(Path::new("/proc/thread-self/ns/net"), path)
+    });
+    if made.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    made.context(what)
+}
+
+/// Unmounts and removes what [`create`] made. Idempotent.
+pub fn delete(path: &Path) -> Result<()> {
+    let what = || format!("remove network namespace {}", path.display());
+    let target = c_path(path).context(what)?;
+    // SAFETY: a live C string.
+    if unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) } < 0 {
+        let error = io::Error::last_os_error();
+        // EINVAL: not a mount point; the file may still be there.
+        if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT)) {
+            return Err(error).context(what);
+        }
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context(what),
+        _ => Ok(()),
+    }
+}
+
+/// Runs `work` on a thread of its own inside the namespace `netns`. Sockets opened there stay there.
+pub fn run_in<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    on_thread(|| {
+        // SAFETY: no pointers; the descriptor is live.
+        if unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(work())
+    })
+}
+
+/// Moves the calling thread, for good, into a new network namespace: for tests.
+pub fn unshare_network() -> io::Result<()> {
+    // SAFETY: no pointers.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Runs `work` on a fresh thread, so that what it does to its thread's namespaces ends with it.
+fn on_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    const STACK_SIZE_BYTES: usize = 256 << 10;
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().name("netns".into()).stack_size(STACK_SIZE_BYTES);
+        let thread = builder.spawn_scoped(scope, work)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("panic in a network namespace")))
+    })
+}
+
+fn bind(from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (c_path(from)?, c_path(to)?);
+    // SAFETY: live C strings; a bind mount reads neither type nor data.
+    let result = unsafe {
+        libc::mount(from.as_ptr(), to.as_ptr(), std::ptr::null(), libc::MS_BIND, std::ptr::null())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_namespace_is_made_entered_and_removed() {
+        let path = std::env::temp_dir().join(format!("k3rs-netns-test-{}", std::process::id()));
+        if let Err(error) = create(&path) {
+            println!("skipped: {error}");
+            return;
+        }
+        let file = File::open(&path).unwrap();
+        let links = || fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+        let inside = run_in(file.as_fd(), links).unwrap();
+        drop(file);
+        delete(&path).unwrap();
+        delete(&path).unwrap();
+        assert!(inside.contains("lo:") && inside.lines().count() == 3, "{inside}");
+        assert!(!path.exists());
+    }
+}
