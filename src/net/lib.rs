@@ -6,11 +6,21 @@
 //! Invariants: nothing outside the table `inet k3rs` is ever touched; every change of rules is one
 //! atomic transaction; an address file exists before the address is used and goes after it.
 
+mod addresses;
+mod bridge;
+mod kernel;
+mod node;
+mod pods;
+mod sysctl;
+
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use client::Informers;
 pub use netplan::{Cidr, Protocol};
+use node::NodeLink;
+use pods::Pods;
 use stdx::{Error, Result};
 
 /// What a node's network is made of. Lists hold one entry a family, IPv4 first.
@@ -74,69 +84,178 @@ pub struct PodInterface {
 
 /// The network of one node. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Net {}
+pub struct Net {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    pods: Mutex<Pods>,
+    node: Mutex<NodeLink>,
+    node_changed: rt::Event,
+    tasks: Mutex<Vec<rt::Task<Option<()>>>>,
+}
 
 impl Net {
     /// Makes the bridge, sets sysctls, loads the rules in one transaction, starts cluster DNS, and
     /// follows Services, EndpointSlices and the node's addresses from then on.
     /// Calls `want` on `informers` for the kinds it needs; it may be called before they are synced.
-    pub async fn start(_config: Config, _informers: Informers) -> Result<Net> {
-        Err(Error::new("start the network: not built yet"))
+    pub async fn start(config: Config, _informers: Informers) -> Result<Net> {
+        let shared = rt::unblock(move || {
+            let node = node::detect(config.node_interface.as_deref(), &config.bridge)?;
+            let mtu = config.mtu.unwrap_or(node.mtu);
+            let pods = Pods::open(config.clone(), mtu)?;
+            Ok::<Shared, Error>(Shared {
+                config,
+                pods: Mutex::new(pods),
+                node: Mutex::new(node),
+                node_changed: rt::Event::new(),
+                tasks: Mutex::default(),
+            })
+        });
+        let shared = Arc::new(shared.await?);
+        shared.keep(rt::spawn_named("follow the node's interfaces", follow_links(Arc::downgrade(&shared))));
+        Ok(Net { shared })
     }
 
     /// Frees the addresses and links of sandboxes that are not in `live`. Call once, before `add_pod`.
-    pub async fn recover(&self, _live: &[String]) -> Result<()> {
-        Ok(())
+    pub async fn recover(&self, live: &[String]) -> Result<()> {
+        let live = live.to_vec();
+        self.with_pods(move |pods| pods.recover(&live)).await
     }
 
     /// Gives a sandbox its interface, addresses, routes and host ports. Idempotent per sandbox id:
     /// a second call with the same id and namespace answers the same.
-    pub async fn add_pod(&self, _request: PodRequest) -> Result<PodInterface> {
-        Err(Error::new("add a pod: not built yet"))
+    pub async fn add_pod(&self, request: PodRequest) -> Result<PodInterface> {
+        self.with_pods(move |pods| pods.add(&request)).await
     }
 
     /// Takes all of it back. Idempotent; an unknown id is fine, and so is a vanished namespace.
-    pub async fn remove_pod(&self, _sandbox_id: &str) -> Result<()> {
-        Ok(())
+    pub async fn remove_pod(&self, sandbox_id: &str) -> Result<()> {
+        let id = sandbox_id.to_owned();
+        self.with_pods(move |pods| pods.remove(&id)).await
     }
 
     /// The addresses of a sandbox that `add_pod` or `recover` knows.
-    pub fn pod_addresses(&self, _sandbox_id: &str) -> Vec<IpAddr> {
-        Vec::new()
+    pub fn pod_addresses(&self, sandbox_id: &str) -> Vec<IpAddr> {
+        lock(&self.shared.pods).addresses_of(sandbox_id)
     }
 
     /// The node's own addresses now, IPv4 first; never loopback unless there is nothing else.
     pub fn node_ips(&self) -> Vec<IpAddr> {
-        Vec::new()
+        match self.shared.config.node_ips.as_slice() {
+            [] => lock(&self.shared.node).addresses.clone(),
+            given => given.to_vec(),
+        }
     }
 
     /// Completes at the next change of [`Net::node_ips`].
-    pub async fn node_ips_changed(&self) {}
+    pub async fn node_ips_changed(&self) {
+        self.shared.node_changed.listen().await;
+    }
 
     /// An error if the bridge or the rules are not as they should be.
     pub async fn check(&self) -> Result<()> {
-        Ok(())
+        self.with_pods(|pods| pods.check()).await
     }
+
+    async fn with_pods<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Pods) -> T + Send + 'static,
+    ) -> T {
+        let shared = self.shared.clone();
+        rt::unblock(move || work(&mut lock(&shared.pods))).await
+    }
+}
+
+impl Shared {
+    fn keep(&self, task: rt::Task<Option<()>>) {
+        lock(&self.tasks).push(task);
+    }
+}
+
+/// Keeps the bridge whole and the node's addresses current, on events of the kernel.
+async fn follow_links(shared: std::sync::Weak<Shared>) {
+    const SETTLE: std::time::Duration = std::time::Duration::from_millis(100);
+    let events = match node::LinkEvents::subscribe() {
+        Ok(events) => events,
+        Err(error) => return log::error!("{error}; changes of addresses will not be seen"),
+    };
+    loop {
+        if let Err(error) = events.changed().await {
+            log::warn!("{error}");
+        }
+        rt::sleep(SETTLE).await;
+        let Some(shared) = shared.upgrade() else { return };
+        rt::unblock(move || look_again(&shared)).await;
+    }
+}
+
+fn look_again(shared: &Shared) {
+    let config = &shared.config;
+    let node = match node::detect(config.node_interface.as_deref(), &config.bridge) {
+        Ok(node) => node,
+        // No address at all for a moment (DHCP renews, cable out): keep the last known.
+        Err(error) => return log::debug!("{error}"),
+    };
+    let mtu = config.mtu.unwrap_or(node.mtu);
+    if let Err(error) = lock(&shared.pods).repair(mtu) {
+        log::warn!("{error}");
+    }
+    let mut known = lock(&shared.node);
+    if *known == node {
+        return;
+    }
+    let moved = known.addresses != node.addresses;
+    if moved {
+        log::info!("the node's addresses are {:?} on {}", node.addresses, node.interface);
+    }
+    *known = node;
+    drop(known);
+    if moved {
+        shared.node_changed.notify(usize::MAX);
+    }
+}
+
+/// Nothing here is left half done by a panic: a poisoned lock is taken over.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The node's addresses, before anything is started: those of `interface`, or of the interface with
 /// the default route, or the first that is not loopback.
-pub fn detect_node_ips(_interface: Option<&str>) -> Result<Vec<IpAddr>> {
-    Err(Error::new("detect the node's addresses: not built yet"))
+pub fn detect_node_ips(interface: Option<&str>) -> Result<Vec<IpAddr>> {
+    Ok(node::detect(interface, "cni0")?.addresses)
 }
 
 /// Makes an empty network namespace, kept alive by a bind mount at `path`.
-pub fn create_netns(_path: &std::path::Path) -> Result<()> {
-    Err(Error::new("create a network namespace: not built yet"))
+pub fn create_netns(path: &Path) -> Result<()> {
+    sys::netns::create(path)
 }
 
 /// Unmounts and removes it. Idempotent.
-pub fn delete_netns(_path: &std::path::Path) -> Result<()> {
-    Ok(())
+pub fn delete_netns(path: &Path) -> Result<()> {
+    sys::netns::delete(path)
 }
 
 /// Removes bridge, pods' links, routes, nft table, address files and namespace mounts; for uninstall.
 /// Works without a running [`Net`]; collects all errors into one.
-pub async fn teardown(_config: &Config) -> Result<()> {
-    Ok(())
+pub async fn teardown(config: &Config) -> Result<()> {
+    let config = config.clone();
+    rt::unblock(move || {
+        let mut errors: Vec<String> = Vec::new();
+        let mut note = |result: Result<()>| errors.extend(result.err().map(|e| e.to_string()));
+        note(pods::teardown(&config));
+        note(rt::fs::remove_dir_all(&config.address_directory));
+        for path in rt::fs::list_dir(&config.netns_directory).unwrap_or_default() {
+            note(sys::netns::delete(&path));
+        }
+        note(rt::fs::remove_dir_all(&config.netns_directory));
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(Error::new(format!("tear the network down: {}", errors.join("; ")))),
+        }
+    })
+    .await
 }

@@ -53,6 +53,33 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<(
     written.context(what)
 }
 
+/// Opens an existing file for reading; for descriptors that are handed to the kernel.
+pub fn open(path: impl AsRef<Path>) -> Result<File> {
+    let path = path.as_ref();
+    File::open(path).context(|| format!("open {}", path.display()))
+}
+
+/// Makes a file that must not exist yet, without waiting for the disk; `false` if it exists.
+/// For records that mean nothing after a power cut.
+pub fn create_new(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<bool> {
+    let path = path.as_ref();
+    let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    match opened.and_then(|mut file| file.write_all(bytes)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error).context(|| format!("make {}", path.display())),
+    }
+}
+
+/// Writes into an existing file in one write, in place: for `/proc`, `/sys` and the like.
+pub fn write_in_place(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    let path = path.as_ref();
+    let opened = OpenOptions::new().write(true).open(path);
+    opened
+        .and_then(|mut file| file.write_all(bytes))
+        .context(|| format!("write {}", path.display()))
+}
+
 /// Makes a directory and its parents; existing ones keep their mode.
 pub fn create_dir_all(path: impl AsRef<Path>, mode: u32) -> Result<()> {
     let path = path.as_ref();

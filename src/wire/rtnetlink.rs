@@ -160,6 +160,14 @@ pub fn set_hairpin(w: &mut Writer, sequence: u32, index: u32) {
     });
 }
 
+/// Puts a link on a bridge.
+pub fn set_master(w: &mut Writer, sequence: u32, index: u32, master: u32) {
+    w.message(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, sequence, |w| {
+        link_header(w, index, 0, 0);
+        w.u32(IFLA_MASTER, master);
+    });
+}
+
 pub fn set_up(w: &mut Writer, sequence: u32, index: u32) {
     w.message(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, sequence, |w| {
         link_header(w, index, IFF_UP, IFF_UP);
