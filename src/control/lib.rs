@@ -4,10 +4,18 @@
 //! randomness; names of new objects are hashes of what they are made for, so that the same view
 //! always leads to the same actions. Upstream's kube-controller-manager v1.32 is the specification.
 
+use api::Registered;
+
+mod deployment;
+mod garbage_collector;
 mod replica_set;
 mod support;
 #[cfg(test)]
 mod world;
 
 /// Every controller that a server runs.
-pub static CONTROLLERS: &[api::Registered] = &[api::Registered::of::<replica_set::ReplicaSets>()];
+pub static CONTROLLERS: &[Registered] = &[
+    Registered::of::<replica_set::ReplicaSets>(),
+    Registered::of::<deployment::Deployments>(),
+    Registered::of::<garbage_collector::GarbageCollector>(),
+];

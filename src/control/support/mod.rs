@@ -2,6 +2,7 @@
 
 pub(crate) mod claim;
 pub(crate) mod conditions;
+pub(crate) mod kinds;
 pub(crate) mod names;
 pub(crate) mod pods;
 
