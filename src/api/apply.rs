@@ -12,7 +12,7 @@ pub struct Request<'a> {
     pub form: Form,
     /// The object as stored, converted to `form`; `None` creates it.
     pub live: Option<&'a Value>,
-    /// What the client sent, checked by `codec::decode_yaml`.
+    /// What the client sent, read by `codec::decode_sparse_yaml`.
     pub applied: &'a Value,
     /// `fieldManager`
     pub manager: &'a str,

@@ -23,7 +23,7 @@ pub mod status;
 pub mod strategy;
 pub mod table;
 pub mod time;
-mod types;
+pub(crate) mod types;
 pub mod validate;
 
 pub use controller::{

@@ -1,15 +1,19 @@
-//! An object at rest: one shared block of bytes with its revision, and a borrowed view of its metadata.
+//! An object at rest: one shared block of bytes with its revision, and readers that borrow from it.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
 use stdx::{Context, Result};
+use wire::protobuf::Reader;
 
-use crate::kind::Kind;
+use crate::codec;
+use crate::kind::{Form, Kind};
 use crate::lens::{Lens, LensMut};
+use crate::schema::schema;
 
-/// One stored version of an object. Cloning shares it; store, watches, informers and answers hold the same bytes.
+/// One stored version of an object. Cloning shares it; store, watches, informers and answers hold
+/// the same bytes. Beside them it keeps some forty bytes of offsets; nothing is decoded until asked for.
 #[derive(Clone)]
 pub struct Object(Arc<Inner>);
 
@@ -18,10 +22,35 @@ struct Inner {
     /// The store revision that wrote it: `metadata.resourceVersion`. Not in the bytes.
     revision: u64,
     bytes: Arc<[u8]>,
-    meta: Meta,
+    index: Index,
 }
 
-/// The metadata that indexes ask for without a tree.
+/// How metadata is found.
+enum Index {
+    /// In the protobuf bytes.
+    Protobuf(Offsets),
+    /// JSON bytes (custom resources) hold escapes, so the strings are copied out.
+    Json(Box<Meta>),
+}
+
+/// Where things lie in the bytes. Objects are bounded far below 4 GiB by the request body limit.
+#[derive(Clone, Copy, Default)]
+struct Offsets {
+    message: Span,
+    metadata: Span,
+    name: Span,
+    namespace: Span,
+    uid: Span,
+    deleting: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Span {
+    start: u32,
+    len: u32,
+}
+
+/// The metadata that indexes ask for, copied out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Meta {
     pub name: Box<str>,
@@ -43,34 +72,84 @@ pub struct Owner {
     pub block: bool,
 }
 
+/// The tags of `metav1.ObjectMeta` that are read without the schema.
+mod tag {
+    pub(super) const NAME: u32 = 1;
+    pub(super) const NAMESPACE: u32 = 3;
+    pub(super) const UID: u32 = 5;
+    pub(super) const DELETION_TIMESTAMP: u32 = 9;
+    pub(super) const LABELS: u32 = 11;
+    pub(super) const OWNERS: u32 = 13;
+}
+
 impl Object {
     /// Reads stored bytes (protobuf envelope or JSON).
     ///
     /// # Errors
     /// If the bytes are not an object of `kind`.
     pub fn from_bytes(kind: &'static Kind, revision: u64, bytes: Arc<[u8]>) -> Result<Object> {
-        let tree: Value =
-            serde_json::from_slice(&bytes).context(|| format!("decode a stored {}", kind.name))?;
-        Ok(Object(Arc::new(Inner { kind, revision, bytes, meta: Meta::of(&tree) })))
+        let what = || format!("decode a stored {}", kind.name);
+        let index = match codec::envelope::open(&bytes).context(what)? {
+            Some(envelope) if envelope.content_type != "application/json" => {
+                if envelope.kind != kind.name {
+                    return Err(stdx::Error::new(format!("{}: it is a {}", what(), envelope.kind)));
+                }
+                // The whole message is read once, so that later readers meet no malformed bytes.
+                codec::decode_message(schema().root(kind), envelope.raw).context(what)?;
+                Index::Protobuf(Offsets::find(&bytes, envelope.raw).context(what)?)
+            }
+            Some(envelope) => {
+                let tree: Value = serde_json::from_slice(envelope.raw).context(what)?;
+                // Rewritten as bare JSON, so that readers know two forms only.
+                let bytes: Arc<[u8]> = serde_json::to_vec(&tree).context(what)?.into();
+                let index = Index::Json(Box::new(Meta::of(&tree)));
+                return Ok(Object(Arc::new(Inner { kind, revision, bytes, index })));
+            }
+            None => {
+                let tree: Value = serde_json::from_slice(&bytes).context(what)?;
+                Index::Json(Box::new(Meta::of(&tree)))
+            }
+        };
+        Ok(Object(Arc::new(Inner { kind, revision, bytes, index })))
     }
 
-    /// Encodes a tree. `metadata.resourceVersion` in it is taken as the revision and left out of the bytes.
+    /// Encodes a tree of the stored form. `metadata.resourceVersion` in it is taken as the revision
+    /// and left out of the bytes. Fields that the schema does not know are left out;
+    /// `codec::check_fields` finds them.
     ///
     /// # Errors
-    /// If the tree does not fit the kind's schema.
+    /// If a value does not fit the kind's schema.
     pub fn from_tree(kind: &'static Kind, tree: &Value) -> Result<Object> {
         let revision = tree.str("metadata.resourceVersion").parse().unwrap_or(0);
-        let mut stored = tree.clone();
-        stored.remove("metadata.resourceVersion");
-        let bytes = serde_json::to_vec(&stored).context(|| format!("encode a {}", kind.name))?;
-        Ok(Object(Arc::new(Inner { kind, revision, bytes: bytes.into(), meta: Meta::of(tree) })))
+        let what = || format!("encode {} {}", kind.name, tree.str("metadata.name"));
+        let bytes: Arc<[u8]> = codec::encode_stored(Form::from(kind), tree).context(what)?.into();
+        let index = match codec::envelope::open(&bytes).context(what)? {
+            Some(envelope) => Index::Protobuf(Offsets::find(&bytes, envelope.raw).context(what)?),
+            None => Index::Json(Box::new(Meta::of(tree))),
+        };
+        Ok(Object(Arc::new(Inner { kind, revision, bytes, index })))
+    }
+
+    /// The same content at another revision: what a write becomes once the store has numbered it.
+    pub fn at_revision(&self, revision: u64) -> Object {
+        let index = match &self.0.index {
+            Index::Protobuf(offsets) => Index::Protobuf(*offsets),
+            Index::Json(meta) => Index::Json(meta.clone()),
+        };
+        let bytes = self.0.bytes.clone();
+        Object(Arc::new(Inner { kind: self.0.kind, revision, bytes, index }))
     }
 
     /// The whole object as a tree, with `apiVersion`, `kind` and `metadata.resourceVersion`.
     /// For one request or one reconcile; never kept.
     pub fn tree(&self) -> Value {
-        // The constructors checked that the bytes decode.
-        let mut tree: Value = serde_json::from_slice(&self.0.bytes).unwrap_or_default();
+        let mut tree = match self.message() {
+            // The constructors checked that the bytes decode.
+            Some(raw) => Value::Object(
+                codec::decode_message(schema().root(self.0.kind), raw).unwrap_or_default(),
+            ),
+            None => serde_json::from_slice(&self.0.bytes).unwrap_or_default(),
+        };
         tree.set("apiVersion", self.0.kind.api_version());
         tree.set("kind", self.0.kind.name);
         if self.0.revision != 0 {
@@ -92,45 +171,185 @@ impl Object {
         &self.0.bytes
     }
 
+    /// The protobuf message inside the envelope; `None` for JSON.
+    pub(crate) fn message(&self) -> Option<&[u8]> {
+        match &self.0.index {
+            Index::Protobuf(offsets) => Some(self.span(offsets.message)),
+            Index::Json(_) => None,
+        }
+    }
+
     /// A copy of the indexed metadata. Prefer the borrowing readers below.
     pub fn meta(&self) -> Meta {
-        self.0.meta.clone()
-    }
-
-    /// The labels, in key order.
-    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
-        self.0.meta.labels.iter().map(|(k, v)| (&**k, &**v))
-    }
-
-    /// The owner references. Read from the bytes each time.
-    pub fn owners(&self) -> Vec<Owner> {
-        self.0.meta.owners.to_vec()
+        match &self.0.index {
+            Index::Json(meta) => (**meta).clone(),
+            Index::Protobuf(_) => Meta {
+                name: self.name().into(),
+                namespace: self.namespace().into(),
+                uid: self.uid().into(),
+                labels: self.labels().map(|(k, v)| (k.into(), v.into())).collect(),
+                owners: self.owners().into(),
+                deleting: self.deleting(),
+            },
+        }
     }
 
     pub fn name(&self) -> &str {
-        &self.0.meta.name
+        match &self.0.index {
+            Index::Protobuf(offsets) => self.text(offsets.name),
+            Index::Json(meta) => &meta.name,
+        }
     }
 
     pub fn namespace(&self) -> &str {
-        &self.0.meta.namespace
+        match &self.0.index {
+            Index::Protobuf(offsets) => self.text(offsets.namespace),
+            Index::Json(meta) => &meta.namespace,
+        }
     }
 
     pub fn uid(&self) -> &str {
-        &self.0.meta.uid
+        match &self.0.index {
+            Index::Protobuf(offsets) => self.text(offsets.uid),
+            Index::Json(meta) => &meta.uid,
+        }
     }
 
     /// True once `metadata.deletionTimestamp` is set.
     pub fn deleting(&self) -> bool {
-        self.0.meta.deleting
+        match &self.0.index {
+            Index::Protobuf(offsets) => offsets.deleting,
+            Index::Json(meta) => meta.deleting,
+        }
+    }
+
+    /// The labels, in key order.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        let (stored, copied) = match &self.0.index {
+            Index::Protobuf(offsets) => (Some(Reader::new(self.span(offsets.metadata))), None),
+            Index::Json(meta) => (None, Some(&meta.labels)),
+        };
+        let stored = stored.into_iter().flat_map(|reader| Entries { reader, tag: tag::LABELS });
+        stored.chain(copied.into_iter().flatten().map(|(k, v)| (&**k, &**v)))
     }
 
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.0.meta.labels.iter().find(|(k, _)| &**k == key).map(|(_, v)| &**v)
+        self.labels().find(|(k, _)| *k == key).map(|(_, v)| v)
+    }
+
+    /// The owner references, read from the bytes each time.
+    pub fn owners(&self) -> Vec<Owner> {
+        let offsets = match &self.0.index {
+            Index::Protobuf(offsets) => offsets,
+            Index::Json(meta) => return meta.owners.to_vec(),
+        };
+        let mut owners = Vec::new();
+        let mut reader = Reader::new(self.span(offsets.metadata));
+        while let Ok(Some((tag, wire))) = reader.next() {
+            if tag == tag::OWNERS
+                && let Ok(bytes) = wire.bytes()
+            {
+                owners.push(Owner::read(bytes));
+            }
+        }
+        owners
     }
 
     /// The owner that controls it.
     pub fn controller(&self) -> Option<Owner> {
-        self.0.meta.owners.iter().find(|owner| owner.controller).cloned()
+        self.owners().into_iter().find(|owner| owner.controller)
+    }
+
+    fn span(&self, span: Span) -> &[u8] {
+        // Spans were found in these very bytes.
+        self.0.bytes.get(span.start as usize..(span.start + span.len) as usize).unwrap_or_default()
+    }
+
+    fn text(&self, span: Span) -> &str {
+        std::str::from_utf8(self.span(span)).unwrap_or_default()
+    }
+}
+
+impl Offsets {
+    /// Finds the metadata of a message `raw`, which lies inside `bytes`.
+    fn find(bytes: &[u8], raw: &[u8]) -> Result<Offsets, wire::protobuf::Error> {
+        let span = |inner: &[u8]| Span {
+            // Both are slices of one block; an empty one may lie anywhere and has no length.
+            start: u32::try_from((inner.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize))
+                .unwrap_or(0),
+            len: u32::try_from(inner.len()).unwrap_or(0),
+        };
+        let mut offsets = Offsets { message: span(raw), ..Offsets::default() };
+        let mut reader = Reader::new(raw);
+        while let Some((tag, wire)) = reader.next()? {
+            if tag != 1 {
+                continue;
+            }
+            let metadata = wire.bytes()?;
+            offsets.metadata = span(metadata);
+            let mut reader = Reader::new(metadata);
+            while let Some((tag, wire)) = reader.next()? {
+                match tag {
+                    tag::NAME => offsets.name = span(wire.bytes()?),
+                    tag::NAMESPACE => offsets.namespace = span(wire.bytes()?),
+                    tag::UID => offsets.uid = span(wire.bytes()?),
+                    tag::DELETION_TIMESTAMP => offsets.deleting = true,
+                    _ => {}
+                }
+            }
+        }
+        Ok(offsets)
+    }
+}
+
+/// The entries of a map of strings inside a message.
+#[derive(Clone)]
+struct Entries<'a> {
+    reader: Reader<'a>,
+    tag: u32,
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<(&'a str, &'a str)> {
+        loop {
+            let (tag, wire) = self.reader.next().ok()??;
+            if tag != self.tag {
+                continue;
+            }
+            let mut entry = ("", "");
+            let mut reader = Reader::new(wire.bytes().ok()?);
+            while let Ok(Some((tag, wire))) = reader.next() {
+                match tag {
+                    1 => entry.0 = wire.str().ok()?,
+                    2 => entry.1 = wire.str().ok()?,
+                    _ => {}
+                }
+            }
+            return Some(entry);
+        }
+    }
+}
+
+impl Owner {
+    fn read(bytes: &[u8]) -> Owner {
+        let mut owner = Owner::default();
+        let mut reader = Reader::new(bytes);
+        while let Ok(Some((tag, wire))) = reader.next() {
+            let text = || wire.str().unwrap_or_default().into();
+            let flag = || wire.varint() == Ok(1);
+            match tag {
+                1 => owner.kind = text(),
+                3 => owner.name = text(),
+                4 => owner.uid = text(),
+                5 => owner.api_version = text(),
+                6 => owner.controller = flag(),
+                7 => owner.block = flag(),
+                _ => {}
+            }
+        }
+        owner
     }
 }
 
@@ -168,5 +387,45 @@ impl PartialEq for Object {
 impl fmt::Debug for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}/{}@{}", self.0.kind.name, self.namespace(), self.name(), self.0.revision)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::{ADDON, POD};
+    use serde_json::json;
+
+    #[test]
+    fn metadata_reads_the_same_from_bytes_as_from_the_tree() {
+        for (kind, api_version) in [(&POD, "v1"), (&ADDON, "k3s.cattle.io/v1")] {
+            let tree = json!({
+                "apiVersion": api_version, "kind": kind.name,
+                "metadata": {
+                    "name": "a", "namespace": "b", "uid": "u", "resourceVersion": "7",
+                    "labels": {"x": "1", "y/z": ""}, "deletionTimestamp": "2024-01-01T00:00:00Z",
+                    "ownerReferences": [
+                        {"kind": "ReplicaSet", "apiVersion": "apps/v1", "name": "r", "uid": "v", "controller": true},
+                    ],
+                },
+            });
+            let object = Object::from_tree(kind, &tree).unwrap();
+            assert_eq!(object.meta(), Meta::of(&tree));
+            assert_eq!(object.label("y/z"), Some(""));
+            assert_eq!(object.label("z"), None);
+            assert_eq!(object.controller().map(|owner| owner.name), Some("r".into()));
+            assert_eq!(object.revision(), 7);
+            let again = Object::from_bytes(kind, 8, object.bytes().clone()).unwrap();
+            assert_eq!(again.meta(), object.meta());
+            assert_eq!(again.tree().str("metadata.resourceVersion"), "8");
+            assert_eq!(object.at_revision(8), again);
+        }
+    }
+
+    #[test]
+    fn foreign_bytes_are_refused() {
+        for bad in [&b""[..], b"k8s\0\xff", b"{", b"nonsense"] {
+            assert!(Object::from_bytes(&POD, 1, bad.into()).is_err());
+        }
     }
 }

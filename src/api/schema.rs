@@ -78,8 +78,8 @@ pub struct Field {
     pub tag: u32,
     pub scalar: Scalar,
     pub shape: Shape,
-    flags: u16,
-    extra: u16,
+    pub(crate) flags: u16,
+    pub(crate) extra: u16,
 }
 
 const REQUIRED: u16 = 1;

@@ -1,0 +1,227 @@
+//! Kubernetes protobuf to trees, with what Go's JSON encoder would show: zero values left out
+//! unless always written, structs by value always there, empty times null.
+
+use serde_json::{Map, Value};
+use wire::protobuf::{Error, Reader, Wire};
+
+use crate::schema::{Field, Scalar, Shape, TypeId, schema};
+
+/// How deep messages may nest.
+const DEPTH_MAX: u32 = 100;
+
+/// Reads a message's fields into `map`.
+pub(super) fn message(
+    id: TypeId,
+    bytes: &[u8],
+    depth: u32,
+    map: &mut Map<String, Value>,
+) -> Result<(), Error> {
+    if depth > DEPTH_MAX {
+        return Err(Error::BadTag);
+    }
+    let mut reader = Reader::new(bytes);
+    while let Some((tag, wire)) = reader.next()? {
+        let Some(field) = schema().by_tag(id, tag) else { continue };
+        match (field.message(), field.shape) {
+            (Some(inner), _) if field.inline() => message(inner, wire.bytes()?, depth + 1, map)?,
+            (_, Shape::Single) => {
+                let value = single(field, wire, depth)?;
+                if field.pointer() || field.always() || !is_zero(&value) {
+                    map.insert(field.name.into(), value);
+                }
+            }
+            (_, Shape::List) => {
+                let value = single(field, wire, depth)?;
+                match map.entry(field.name).or_insert_with(|| Value::Array(Vec::new())) {
+                    Value::Array(items) => items.push(value),
+                    other => *other = Value::Array(vec![value]),
+                }
+            }
+            (_, Shape::Map) => {
+                let (key, value) = entry(field, wire.bytes()?, depth)?;
+                match map.entry(field.name).or_insert_with(|| Value::Object(Map::new())) {
+                    Value::Object(entries) => {
+                        entries.insert(key, value);
+                    }
+                    other => *other = Value::Object(Map::from_iter([(key, value)])),
+                }
+            }
+        }
+    }
+    fill(id, map);
+    Ok(())
+}
+
+/// Adds what Go always writes and the bytes did not hold.
+fn fill(id: TypeId, map: &mut Map<String, Value>) {
+    for field in schema().fields(id) {
+        match field.message() {
+            Some(inner) if field.inline() => fill(inner, map),
+            _ if field.always() && !map.contains_key(field.name) => {
+                map.insert(field.name.into(), zero(field));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What Go's JSON shows for a field that is always written and not set.
+pub(super) fn zero(field: &Field) -> Value {
+    if field.pointer() || field.shape != Shape::Single {
+        return Value::Null;
+    }
+    match field.scalar {
+        Scalar::Str => "".into(),
+        Scalar::Bool => false.into(),
+        Scalar::I32 | Scalar::I64 | Scalar::IntOrString => 0.into(),
+        Scalar::F64 => 0.0.into(),
+        Scalar::Quantity => "0".into(),
+        Scalar::Duration => "0s".into(),
+        Scalar::Message(inner) => {
+            let mut map = Map::new();
+            fill(inner, &mut map);
+            Value::Object(map)
+        }
+        _ => Value::Null,
+    }
+}
+
+/// Zero as `omitempty` sees it, for fields that are no pointers.
+pub(super) fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}
+
+fn entry(field: &Field, bytes: &[u8], depth: u32) -> Result<(String, Value), Error> {
+    let mut reader = Reader::new(bytes);
+    let (mut key, mut value) = (String::new(), None);
+    let field = Field { shape: Shape::Single, ..*field };
+    while let Some((tag, wire)) = reader.next()? {
+        match tag {
+            1 => wire.str()?.clone_into(&mut key),
+            2 => value = Some(single(&field, wire, depth)?),
+            _ => {}
+        }
+    }
+    Ok((key, value.unwrap_or_else(|| zero(&field))))
+}
+
+fn single(field: &Field, wire: Wire<'_>, depth: u32) -> Result<Value, Error> {
+    Ok(match field.scalar {
+        Scalar::Str => wire.str()?.into(),
+        Scalar::Bool => (wire.varint()? != 0).into(),
+        // int32 travels as a sign-extended 64-bit varint; the low half is the value.
+        #[allow(clippy::cast_possible_truncation)]
+        Scalar::I32 => (wire.int()? as i32).into(),
+        Scalar::I64 => wire.int()?.into(),
+        Scalar::F64 => match wire {
+            Wire::Fixed64(bits) => f64::from_bits(bits).into(),
+            _ => return Err(Error::WrongType),
+        },
+        Scalar::Bytes => wire::base64::encode(wire.bytes()?).into(),
+        Scalar::Time => time(wire.bytes()?)?.map_or(Value::Null, |t| crate::time::format(t).into()),
+        Scalar::MicroTime => {
+            time(wire.bytes()?)?.map_or(Value::Null, |t| crate::time::format_micro(t).into())
+        }
+        Scalar::Duration => super::duration::format(first_int(wire.bytes()?)?).into(),
+        Scalar::Quantity => quantity(wire.bytes()?)?.into(),
+        Scalar::IntOrString => int_or_string(wire.bytes()?)?.map_or_else(Value::from, Value::from),
+        Scalar::Raw | Scalar::Fields => raw(first_bytes(wire.bytes()?)?, depth)?,
+        Scalar::Strs => {
+            let mut items = Vec::new();
+            let mut reader = Reader::new(wire.bytes()?);
+            while let Some((tag, wire)) = reader.next()? {
+                if tag == 1 {
+                    items.push(wire.str()?.into());
+                }
+            }
+            Value::Array(items)
+        }
+        Scalar::Message(id) => {
+            let mut map = Map::new();
+            message(id, wire.bytes()?, depth + 1, &mut map)?;
+            if field.typed() {
+                map.insert("apiVersion".into(), "v1".into());
+                map.insert("kind".into(), schema().of(id).name.into());
+            }
+            Value::Object(map)
+        }
+    })
+}
+
+/// Embedded bytes: JSON, or a protobuf envelope of a kind we know.
+fn raw(bytes: &[u8], depth: u32) -> Result<Value, Error> {
+    if bytes.is_empty() {
+        return Ok(Value::Null);
+    }
+    match super::envelope::open(bytes)? {
+        Some(envelope) => super::envelope::tree(&envelope, depth + 1),
+        None => serde_json::from_slice(bytes).map_err(|_| Error::WrongType),
+    }
+}
+
+/// A `Timestamp`; `None` when empty, Go's zero time.
+pub(super) fn time(bytes: &[u8]) -> Result<Option<stdx::time::Wall>, Error> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let (mut secs, mut nanos) = (0i64, 0i64);
+    let mut reader = Reader::new(bytes);
+    while let Some((tag, wire)) = reader.next()? {
+        match tag {
+            1 => secs = wire.int()?,
+            2 => nanos = wire.int()?,
+            _ => {}
+        }
+    }
+    Ok(Some(stdx::time::Wall(secs.saturating_mul(1_000_000_000).saturating_add(nanos))))
+}
+
+pub(super) fn quantity(bytes: &[u8]) -> Result<&str, Error> {
+    let text = first_bytes(bytes)?;
+    // Go reads an absent string as zero.
+    if text.is_empty() { Ok("0") } else { Wire::Bytes(text).str() }
+}
+
+/// The number, or the string as error.
+pub(super) fn int_or_string(bytes: &[u8]) -> Result<Result<i64, &str>, Error> {
+    let (mut is_string, mut number, mut text) = (false, 0, "");
+    let mut reader = Reader::new(bytes);
+    while let Some((tag, wire)) = reader.next()? {
+        match tag {
+            1 => is_string = wire.varint()? == 1,
+            2 => number = wire.int()?,
+            3 => text = wire.str()?,
+            _ => {}
+        }
+    }
+    Ok(if is_string { Err(text) } else { Ok(number) })
+}
+
+pub(super) fn first_bytes(bytes: &[u8]) -> Result<&[u8], Error> {
+    let mut found: &[u8] = b"";
+    let mut reader = Reader::new(bytes);
+    while let Some((tag, wire)) = reader.next()? {
+        if tag == 1 {
+            found = wire.bytes()?;
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn first_int(bytes: &[u8]) -> Result<i64, Error> {
+    let mut found = 0;
+    let mut reader = Reader::new(bytes);
+    while let Some((tag, wire)) = reader.next()? {
+        if tag == 1 {
+            found = wire.int()?;
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,129 @@
+//! A value that does not fit its field, told in the words of Go's JSON decoder.
+
+use std::fmt;
+
+use serde_json::{Number, Value};
+
+use crate::schema::{Field, Scalar, Shape, schema};
+
+/// Where a tree does not fit the schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mismatch {
+    /// `string`, `number 1.5`, `object`, or empty if `said` says it all.
+    found: String,
+    wanted: String,
+    said: String,
+    /// The type that directly holds the field.
+    holder: &'static str,
+    path: Vec<String>,
+}
+
+impl Mismatch {
+    pub(super) fn new(found: &Value, field: &Field) -> Mismatch {
+        let found = match found {
+            Value::Null => "null",
+            Value::Bool(_) => "bool",
+            Value::Number(_) => "number",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        Mismatch { found: found.into(), wanted: go_type(field), ..Mismatch::said("") }
+    }
+
+    pub(super) fn number(found: &Number, field: &Field) -> Mismatch {
+        Mismatch { found: format!("number {found}"), wanted: go_type(field), ..Mismatch::said("") }
+    }
+
+    pub(super) fn of_root(found: &Value, name: &str) -> Mismatch {
+        let found = match found {
+            Value::Array(_) => "array",
+            Value::String(_) => "string",
+            Value::Bool(_) => "bool",
+            _ => "number",
+        };
+        Mismatch::said(format!("json: cannot unmarshal {found} into Go value of type {name}"))
+    }
+
+    pub(super) fn time(text: &str) -> Mismatch {
+        Mismatch::said(format!(
+            "parsing time \"{text}\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"{text}\" as \"2006\""
+        ))
+    }
+
+    pub(super) fn unknown_kind(api_version: &str, kind: &str) -> Mismatch {
+        Mismatch::said(format!("no kind \"{kind}\" is registered for version \"{api_version}\""))
+    }
+
+    pub(super) fn said(what: impl Into<String>) -> Mismatch {
+        let empty = String::new;
+        Mismatch {
+            found: empty(),
+            wanted: empty(),
+            said: what.into(),
+            holder: "",
+            path: Vec::new(),
+        }
+    }
+
+    /// Adds the field that holds the value, from the inside out.
+    pub(super) fn within(mut self, step: &str) -> Mismatch {
+        self.path.push(step.to_owned());
+        self
+    }
+
+    /// Go's paths have no indexes.
+    pub(super) fn at_index(self, _idx: usize) -> Mismatch {
+        self
+    }
+
+    pub(super) fn in_struct(mut self, name: &'static str) -> Mismatch {
+        if self.holder.is_empty() {
+            self.holder = name;
+        }
+        self
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.found.is_empty() {
+            return f.write_str(&self.said);
+        }
+        let path: Vec<&str> = self.path.iter().rev().map(String::as_str).collect();
+        write!(
+            f,
+            "json: cannot unmarshal {} into Go struct field {}.{} of type {}",
+            self.found,
+            self.holder,
+            path.join("."),
+            self.wanted
+        )
+    }
+}
+
+impl std::error::Error for Mismatch {}
+
+fn go_type(field: &Field) -> String {
+    let scalar = match field.scalar {
+        Scalar::Str => "string".to_owned(),
+        Scalar::Bool => "bool".into(),
+        Scalar::I32 | Scalar::IntOrString => "int32".into(),
+        Scalar::I64 => "int64".into(),
+        Scalar::F64 => "float64".into(),
+        Scalar::Bytes => "[]uint8".into(),
+        Scalar::Time => "v1.Time".into(),
+        Scalar::MicroTime => "v1.MicroTime".into(),
+        Scalar::Duration => "v1.Duration".into(),
+        Scalar::Quantity => "resource.Quantity".into(),
+        Scalar::Raw => "runtime.RawExtension".into(),
+        Scalar::Fields => "v1.FieldsV1".into(),
+        Scalar::Strs => "[]string".into(),
+        Scalar::Message(id) => format!("v1.{}", schema().of(id).name),
+    };
+    match field.shape {
+        Shape::Single => scalar,
+        Shape::List => format!("[]{scalar}"),
+        Shape::Map => format!("map[string]{scalar}"),
+    }
+}

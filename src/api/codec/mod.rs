@@ -1,0 +1,493 @@
+//! Objects between trees, JSON, YAML and Kubernetes protobuf.
+//!
+//! A decoded tree is canonical: what Go's typed decoding and encoding again would give. Fields that
+//! Go always writes are there (`status: {}`, `creationTimestamp: null`), other empty ones are not,
+//! quantities and times are in their canonical text. Trees of the same content are equal.
+
+mod decode;
+mod duration;
+mod encode;
+pub(crate) mod envelope;
+mod mismatch;
+mod normalize;
+mod stream;
+
+use serde_json::{Map, Value};
+use wire::protobuf as pb;
+
+use crate::kind::Form;
+use crate::lens::{Lens, LensMut};
+use crate::object::Object;
+use crate::schema::{TypeId, schema};
+use crate::status::Status;
+
+pub(crate) use mismatch::Mismatch;
+
+/// The `fieldValidation` query parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FieldValidation {
+    Ignore,
+    /// Upstream's default: each unknown or duplicate field becomes a `Warning` header.
+    #[default]
+    Warn,
+    Strict,
+}
+
+/// A decoded body.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decoded {
+    /// Canonical, without unknown fields; `apiVersion` and `kind` are as sent or filled in.
+    pub tree: Value,
+    /// `unknown field "spec.foo"`, `duplicate field "spec.bar"`; for `Warning: 299 - "..."` headers.
+    pub warnings: Vec<String>,
+}
+
+/// Decodes a JSON body as `form`, finding unknown and duplicate fields and type mismatches.
+///
+/// # Errors
+/// 400 in upstream's words: malformed, another kind than `form`, a value of the wrong type, and, if
+/// strict, `strict decoding error: unknown field "spec.foo"`.
+pub fn decode_json_strict(
+    form: impl Into<Form>,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let form = form.into();
+    let parsed = wire::json::parse(bytes).map_err(|error| unreadable(form, &error.to_string()))?;
+    decode_tree(form, parsed.tree, &parsed.duplicates, validation)
+}
+
+/// Decodes a YAML body (apply patches, `application/yaml`) as `form`. JSON is YAML too.
+///
+/// # Errors
+/// As `decode_json_strict`.
+pub fn decode_yaml(
+    form: impl Into<Form>,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let form = form.into();
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+        && let Ok(parsed) = wire::json::parse(bytes)
+    {
+        return decode_tree(form, parsed.tree, &parsed.duplicates, validation);
+    }
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| Status::bad_request("error decoding YAML: the body is not UTF-8"))?;
+    let tree = wire::yaml::parse_one(text)
+        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
+    decode_tree(form, tree, &[], validation)
+}
+
+/// Reads a body that must keep exactly what the client sent (apply patches): unknown fields are
+/// found and removed, types checked, but nothing is filled in. Fields the client wrote as null or
+/// empty stay.
+///
+/// # Errors
+/// As `decode_json_strict`.
+pub fn decode_sparse_yaml(
+    form: impl Into<Form>,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let form = form.into();
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| Status::bad_request("error decoding YAML: the body is not UTF-8"))?;
+    let mut tree = wire::yaml::parse_one(text)
+        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
+    check_types(form, tree.str("apiVersion"), tree.str("kind"))?;
+    let mut walk = normalize::Walk { sparse: true, ..normalize::Walk::default() };
+    walk.root(schema().root(form), &mut tree).map_err(|m| unreadable(form, &m.to_string()))?;
+    let unknown = walk.unknown.into_iter().map(|path| format!("unknown field \"{path}\""));
+    let warnings = judge(form, unknown.collect(), validation)?;
+    Ok(Decoded { tree, warnings })
+}
+
+/// Decodes a `k8s\0` protobuf body as `form`.
+///
+/// # Errors
+/// 400 when malformed or of another kind.
+pub fn decode_protobuf(form: impl Into<Form>, bytes: &[u8]) -> Result<Decoded, Status> {
+    let form = form.into();
+    let envelope = match envelope::open(bytes) {
+        Ok(Some(envelope)) => envelope,
+        Ok(None) => {
+            return Err(Status::bad_request(
+                "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]",
+            ));
+        }
+        Err(error) => return Err(unreadable(form, &error.to_string())),
+    };
+    check_types(form, envelope.api_version, envelope.kind)?;
+    let mut map = Map::new();
+    decode::message(schema().root(form), envelope.raw, 0, &mut map)
+        .map_err(|error| unreadable(form, &error.to_string()))?;
+    let mut tree = Value::Object(map);
+    tree.set("apiVersion", form.api_version());
+    tree.set("kind", form.kind.name);
+    // Quantities and times may come in other than canonical text.
+    let warnings = check_fields(form, &mut tree, FieldValidation::Ignore)?;
+    Ok(Decoded { tree, warnings })
+}
+
+/// Brings a tree into canonical form, as after a patch: unknown fields are removed and reported,
+/// wrong types refused.
+///
+/// # Errors
+/// As `decode_json_strict`.
+pub fn check_fields(
+    form: impl Into<Form>,
+    tree: &mut Value,
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
+    let form = form.into();
+    let mut walk = normalize::Walk::default();
+    walk.root(schema().root(form), tree).map_err(|m| unreadable(form, &m.to_string()))?;
+    let unknown =
+        walk.unknown.into_iter().map(|path| format!("unknown field \"{path}\"")).collect();
+    judge(form, unknown, validation)
+}
+
+fn decode_tree(
+    form: Form,
+    mut tree: Value,
+    duplicates: &[String],
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    check_types(form, tree.str("apiVersion"), tree.str("kind"))?;
+    let mut walk = normalize::Walk::default();
+    walk.root(schema().root(form), &mut tree).map_err(|m| unreadable(form, &m.to_string()))?;
+    tree.set_default("apiVersion", form.api_version());
+    tree.set_default("kind", form.kind.name);
+    let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
+    let unknown = walk.unknown.into_iter().map(|path| format!("unknown field \"{path}\""));
+    let warnings = judge(form, unknown.chain(duplicates).collect(), validation)?;
+    Ok(Decoded { tree, warnings })
+}
+
+/// Warnings pass, are forgotten, or become an error.
+fn judge(
+    form: Form,
+    warnings: Vec<String>,
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
+    match validation {
+        FieldValidation::Strict if !warnings.is_empty() => {
+            Err(unreadable(form, &format!("strict decoding error: {}", warnings.join(", "))))
+        }
+        FieldValidation::Ignore => Ok(Vec::new()),
+        _ => Ok(warnings),
+    }
+}
+
+fn unreadable(form: Form, why: &str) -> Status {
+    let name = form.kind.name;
+    Status::bad_request(format!(
+        "{name} in version \"{}\" cannot be handled as a {name}: {why}",
+        form.version()
+    ))
+}
+
+/// A body says what it is, or nothing.
+fn check_types(form: Form, api_version: &str, kind: &str) -> Result<(), Status> {
+    let wanted = form.api_version();
+    if !api_version.is_empty() && api_version != wanted {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({wanted})"
+        )));
+    }
+    if !kind.is_empty() && kind != form.kind.name {
+        return Err(Status::bad_request(format!(
+            "{kind} in version \"{}\" cannot be handled as a {}: the kinds differ",
+            form.version(),
+            form.kind.name
+        )));
+    }
+    Ok(())
+}
+
+/// Appends the object's JSON text in `form`.
+pub fn write_json(object: &Object, form: impl Into<Form>, out: &mut Vec<u8>) {
+    let form = form.into();
+    if let (None, Some(raw)) = (form.served, object.message()) {
+        let start = out.len();
+        let root = schema().root(form);
+        let mut stream = stream::Stream { out, revision: object.revision() };
+        match stream.root(&form.api_version(), form.kind.name, root, raw) {
+            Ok(()) => return,
+            // Stored bytes were checked when they were read; a store that lies gets the empty tree's text.
+            Err(_) => out.truncate(start),
+        }
+    }
+    write_tree_json(&tree_in(object, form), out);
+}
+
+/// The object's tree in `form`.
+pub fn tree_in(object: &Object, form: impl Into<Form>) -> Value {
+    let form = form.into();
+    let mut tree = object.tree();
+    form.convert_from_stored(&mut tree);
+    if form.served.is_some() {
+        tree.set("apiVersion", form.api_version());
+        tree.set("kind", form.kind.name);
+        let mut walk = normalize::Walk::default();
+        // A conversion gives what its target's schema says; the meta-tests check it.
+        let _ = walk.root(schema().root(form), &mut tree);
+    }
+    tree
+}
+
+/// Appends the object's protobuf envelope (`k8s\0`...) in `form`.
+pub fn write_protobuf(object: &Object, form: impl Into<Form>, out: &mut Vec<u8>) {
+    let form = form.into();
+    let sealed = envelope::seal(&form.api_version(), form.kind.name, out, |out| {
+        put_object(object, form, out);
+        Ok(())
+    });
+    // The body cannot fail.
+    let _ = sealed;
+}
+
+/// Appends the bare message of an object with its resource version in the metadata.
+fn put_object(object: &Object, form: Form, out: &mut Vec<u8>) {
+    if let (None, Some(raw)) = (form.served, object.message())
+        && splice_revision(raw, object.revision(), out).is_ok()
+    {
+        return;
+    }
+    if let Value::Object(map) = tree_in(object, form) {
+        // A tree that came out of a decoder encodes.
+        let _ = encode::message(schema().root(form), &map, out);
+    }
+}
+
+/// Copies a stored message with `metadata.resourceVersion` filled in.
+fn splice_revision(raw: &[u8], revision: u64, out: &mut Vec<u8>) -> Result<(), pb::Error> {
+    let text = if revision == 0 { String::new() } else { revision.to_string() };
+    let mut reader = pb::Reader::new(raw);
+    loop {
+        let start = raw.len() - reader.left();
+        let Some((tag, wire)) = reader.next()? else { break };
+        let end = raw.len() - reader.left();
+        if tag != 1 {
+            out.extend_from_slice(&raw[start..end]);
+            continue;
+        }
+        let metadata = wire.bytes()?;
+        pb::put_message::<pb::Error>(out, 1, |out| {
+            let mut reader = pb::Reader::new(metadata);
+            let mut written = false;
+            loop {
+                let start = metadata.len() - reader.left();
+                let Some((tag, _)) = reader.next()? else { break };
+                let end = metadata.len() - reader.left();
+                if tag >= 6 && !written {
+                    pb::put_bytes(out, 6, text.as_bytes());
+                    written = true;
+                }
+                if tag != 6 {
+                    out.extend_from_slice(&metadata[start..end]);
+                }
+            }
+            if !written {
+                pb::put_bytes(out, 6, text.as_bytes());
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Appends any tree as JSON.
+pub fn write_tree_json(tree: &Value, out: &mut Vec<u8>) {
+    // Writing to a Vec does not fail, and trees have string keys only.
+    let _ = serde_json::to_writer(out, tree);
+}
+
+/// The fields of a list answer's metadata.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListMeta {
+    pub revision: u64,
+    pub next: String,
+    pub remaining: Option<u64>,
+}
+
+impl ListMeta {
+    /// As a `ListMeta` tree.
+    pub fn tree(&self) -> Value {
+        let mut tree = serde_json::json!({"resourceVersion": self.revision.to_string()});
+        if !self.next.is_empty() {
+            tree.set("continue", self.next.as_str());
+        }
+        if let Some(remaining) = self.remaining {
+            tree.set("remainingItemCount", remaining);
+        }
+        tree
+    }
+}
+
+/// Appends `{"kind":"PodList",...}` of objects in `form`.
+pub fn write_list_json<'a>(
+    form: impl Into<Form>,
+    objects: impl IntoIterator<Item = &'a Object>,
+    meta: &ListMeta,
+    out: &mut Vec<u8>,
+) {
+    let form = form.into();
+    let head = serde_json::json!({
+        "kind": format!("{}List", form.kind.name), "apiVersion": form.api_version(), "metadata": meta.tree(),
+    });
+    write_tree_json(&head, out);
+    out.pop();
+    out.extend_from_slice(b",\"items\":[");
+    for (idx, object) in objects.into_iter().enumerate() {
+        if idx > 0 {
+            out.push(b',');
+        }
+        write_json(object, form, out);
+    }
+    out.extend_from_slice(b"]}");
+}
+
+/// Appends a `PodList` in protobuf (`k8s\0`...), spliced from the objects' bytes.
+pub fn write_list_protobuf<'a>(
+    form: impl Into<Form>,
+    objects: impl IntoIterator<Item = &'a Object>,
+    meta: &ListMeta,
+    out: &mut Vec<u8>,
+) {
+    let form = form.into();
+    let kind = format!("{}List", form.kind.name);
+    let sealed = envelope::seal(&form.api_version(), &kind, out, |out| {
+        let meta = meta.tree();
+        if let (Value::Object(map), Some(id)) = (&meta, schema().meta("ListMeta")) {
+            pb::put_message(out, 1, |out| encode::message(id, map, out))?;
+        }
+        for object in objects {
+            pb::put_message::<Mismatch>(out, 2, |out| {
+                put_object(object, form, out);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    });
+    // Only the list metadata could fail, and it is made above.
+    let _ = sealed;
+}
+
+/// Encodes a tree of a meta kind (`Status`, `APIGroupList`, ...) or a served kind as protobuf, by
+/// its `apiVersion` and `kind`. `Table` and aggregated discovery have no protobuf form upstream.
+///
+/// # Errors
+/// If the kind is unknown or the tree does not fit it.
+pub fn tree_to_protobuf(tree: &Value) -> stdx::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    envelope::seal_tree(tree, &mut out).map_err(|mismatch| {
+        stdx::Error::wrap(format!("encode a {}", tree.str("kind")), mismatch)
+    })?;
+    Ok(out)
+}
+
+/// Encodes a tree of a kind for storage: protobuf for Kubernetes' own kinds, JSON for others.
+/// The resource version is left out.
+pub(crate) fn encode_stored(form: Form, tree: &Value) -> Result<Vec<u8>, Mismatch> {
+    let root = schema().root(form);
+    let Value::Object(map) = tree else {
+        return Err(Mismatch::of_root(tree, form.kind.name));
+    };
+    let mut out = Vec::with_capacity(1024);
+    if stores_json(root) {
+        let mut stored = tree.clone();
+        stored.remove("metadata.resourceVersion");
+        write_tree_json(&stored, &mut out);
+    } else {
+        envelope::seal(&form.api_version(), form.kind.name, &mut out, |out| {
+            encode::stored(root, map, out)
+        })?;
+    }
+    out.shrink_to_fit();
+    Ok(out)
+}
+
+/// Decodes a bare message of a kind.
+pub(crate) fn decode_message(root: TypeId, raw: &[u8]) -> Result<Map<String, Value>, pb::Error> {
+    let mut map = Map::new();
+    decode::message(root, raw, 0, &mut map)?;
+    Ok(map)
+}
+
+/// Custom resources are JSON at rest.
+fn stores_json(root: TypeId) -> bool {
+    !schema().of(root).package.starts_with("io.k8s.")
+}
+
+/// Decodes a body of a meta kind, JSON or protobuf by its first bytes: `DeleteOptions`, `Status`, ...
+///
+/// # Errors
+/// 400 when malformed or of another kind.
+pub fn decode_meta(kind: &str, bytes: &[u8]) -> Result<Value, Status> {
+    let unreadable =
+        |why: &str| Status::bad_request(format!("the object provided is unrecognized: {why}"));
+    let id = schema().meta(kind).ok_or_else(|| unreadable("no such kind"))?;
+    let mut tree = match envelope::open(bytes).map_err(|error| unreadable(&error.to_string()))? {
+        Some(envelope) => {
+            let map =
+                decode_message(id, envelope.raw).map_err(|error| unreadable(&error.to_string()))?;
+            let mut tree = Value::Object(map);
+            tree.set("kind", envelope.kind);
+            tree
+        }
+        None => wire::json::parse(bytes).map_err(|error| unreadable(&error.to_string()))?.tree,
+    };
+    let sent = tree.str("kind");
+    if !sent.is_empty() && sent != kind {
+        return Err(unreadable(&format!("a {sent} is no {kind}")));
+    }
+    let mut walk = normalize::Walk::default();
+    walk.root(id, &mut tree).map_err(|mismatch| unreadable(&mismatch.to_string()))?;
+    Ok(tree)
+}
+
+/// Appends one watch event in JSON: `{"type":"ADDED","object":...}` and a newline.
+pub fn write_watch_json(event: &str, object: &Object, form: impl Into<Form>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(event.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    write_json(object, form, out);
+    out.extend_from_slice(b"}\n");
+}
+
+/// Appends one watch event in JSON from a tree (BOOKMARK, ERROR, Table, PartialObjectMetadata).
+pub fn write_watch_tree_json(event: &str, tree: &Value, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(event.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    write_tree_json(tree, out);
+    out.extend_from_slice(b"}\n");
+}
+
+/// Appends one protobuf watch frame: four bytes of big-endian length, then a `metav1.WatchEvent`
+/// (bare, as upstream's streaming serializer writes it) whose object is `encoded` (`k8s\0`...).
+pub fn write_watch_protobuf(event: &str, encoded: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    pb::put_bytes(out, 1, event.as_bytes());
+    let inner = 1 + pb::varint_len(encoded.len() as u64) + encoded.len();
+    pb::put_len(out, 2, inner);
+    pb::put_bytes(out, 1, encoded);
+    // A frame holds one object; bodies are bounded far below 4 GiB.
+    let len = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
+    out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+}
+
+/// The `PartialObjectMetadata` of an object, as a tree.
+pub fn partial_metadata(object: &Object) -> Value {
+    let mut tree = object.tree();
+    serde_json::json!({
+        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+        "metadata": tree.remove("metadata").unwrap_or_default(),
+    })
+}
+
+#[cfg(test)]
+mod tests;
