@@ -7,6 +7,7 @@
 use api::Registered;
 
 mod deployment;
+mod endpoints;
 mod garbage_collector;
 mod replica_set;
 mod support;
@@ -17,5 +18,8 @@ mod world;
 pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<replica_set::ReplicaSets>(),
     Registered::of::<deployment::Deployments>(),
+    Registered::of::<endpoints::EndpointSlices>(),
+    Registered::of::<endpoints::LegacyEndpoints>(),
+    Registered::of::<endpoints::Mirroring>(),
     Registered::of::<garbage_collector::GarbageCollector>(),
 ];
