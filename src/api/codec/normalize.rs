@@ -13,7 +13,7 @@ const UNKNOWN_MAX: usize = 20;
 /// Collects complaints while walking.
 #[derive(Default)]
 pub(super) struct Walk {
-    path: String,
+    pub path: String,
     pub unknown: Vec<String>,
     /// Keep what was sent as it was, empty values too, and fill in nothing (apply patches).
     pub sparse: bool,
