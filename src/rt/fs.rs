@@ -124,12 +124,6 @@ pub fn write(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
     written.context(|| format!("write {}", path.display()))
 }
 
-/// Opens a file for reading.
-pub fn open(path: impl AsRef<Path>) -> Result<File> {
-    let path = path.as_ref();
-    File::open(path).context(|| format!("open {}", path.display()))
-}
-
 /// Sets the mode bits, whatever the umask; a symbolic link is followed.
 pub fn set_mode(path: impl AsRef<Path>, mode: u32) -> Result<()> {
     let path = path.as_ref();

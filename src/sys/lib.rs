@@ -1,5 +1,18 @@
 //! The only room with `unsafe`: system calls as safe functions, one subject a file.
 
+pub mod cgroup;
+pub mod file;
+pub mod inotify;
+pub mod mount;
+pub mod netlink;
+pub mod netns;
+pub mod poll;
+pub mod process;
+pub mod pty;
+pub mod random;
+pub mod seccomp;
+pub mod space;
+pub mod unix;
 
 /// The kernel's "minus one and errno" as a `Result`.
 fn check(result: impl Into<i64>) -> std::io::Result<i64> {
@@ -22,17 +35,3 @@ fn path_text(path: &std::path::Path) -> std::io::Result<std::ffi::CString> {
     use std::os::unix::ffi::OsStrExt;
     Ok(std::ffi::CString::new(path.as_os_str().as_bytes())?)
 }
-
-pub mod cgroup;
-pub mod file;
-pub mod inotify;
-pub mod mount;
-pub mod netlink;
-pub mod netns;
-pub mod poll;
-pub mod process;
-pub mod pty;
-pub mod random;
-pub mod seccomp;
-pub mod space;
-pub mod unix;
