@@ -164,6 +164,20 @@ impl Body {
         matches!(self.kind, Kind::Empty | Kind::Ended(_))
     }
 
+    /// The bytes, if the body is known as a whole; it is then ended.
+    pub(crate) fn take_whole(&mut self) -> Option<Chunk> {
+        match std::mem::take(&mut self.kind) {
+            Kind::Whole(chunk) => {
+                self.kind = Kind::Ended(None);
+                Some(chunk)
+            }
+            other => {
+                self.kind = other;
+                None
+            }
+        }
+    }
+
     /// A second body of the same bytes, if they are known as a whole.
     pub fn try_clone(&self) -> Option<Body> {
         let kind = match &self.kind {

@@ -8,9 +8,9 @@ use rt::future::zip;
 use rt::io::{AsyncReadExt, AsyncWriteExt};
 use rt::net::{TcpListener, UnixStream};
 
-use crate::client::{Client, Endpoint, Options, Upgraded};
+use crate::client::{Client, Endpoint, Options, Protocol, Upgraded};
 use crate::io::Io;
-use crate::server::{Limits, Server};
+use crate::server::{Limits, Server, serve};
 use crate::{Body, Headers, Method, Peer, Request, Response};
 
 /// A service for tests, by path.
@@ -201,5 +201,77 @@ fn http1_a_client_that_leaves_is_seen_by_the_producer() {
         drop(ours);
         rt::timeout(Duration::from_secs(5), left.recv()).await.unwrap().unwrap();
         serving.await;
+    });
+}
+
+#[test]
+fn http2_client_and_server_stream_both_ways() {
+    with_server(|client, endpoint, server| async move {
+        let endpoint = endpoint.protocol(Protocol::Http2);
+        let mut response = client.send(&endpoint, Request::get("/stream")).await.unwrap();
+        let text = response.body.read_all(1 << 20).await.unwrap();
+        assert!(text.ends_with(b"line 999\n"));
+        assert_eq!(response.body.trailers().unwrap().get("x-trailer"), Some("yes"));
+
+        let (mut sender, body) = Body::channel(64);
+        let request = Request::new(Method::Post, "/pass").body_stream(body);
+        sender.send("one").await.unwrap();
+        let mut response = client.send(&endpoint, request).await.unwrap();
+        assert_eq!(&*response.body.next().await.unwrap().unwrap(), b"one");
+        sender.send("two").await.unwrap();
+        assert_eq!(&*response.body.next().await.unwrap().unwrap(), b"two");
+
+        // Other streams go on, a panic and a large body included, while that one is open.
+        let panicked = client.send(&endpoint, Request::get("/panic")).await.unwrap();
+        assert_eq!(panicked.status, 500);
+        let large = vec![7; 900_000];
+        let request = Request::new(Method::Post, "/echo").body(large.clone());
+        let mut echo = client.send(&endpoint, request).await.unwrap();
+        assert!(echo.body.read_all(1 << 20).await.unwrap() == large);
+        let many = (0..60).map(|n| {
+            let (client, endpoint) = (client.clone(), endpoint.clone());
+            rt::spawn(async move {
+                let request = Request::get(format!("/{n}"));
+                client.send(&endpoint, request).await.unwrap().body.read_all(99).await.unwrap()
+            })
+        });
+        for (n, task) in many.collect::<Vec<_>>().into_iter().enumerate() {
+            assert_eq!(task.await, format!("GET /{n}").into_bytes());
+        }
+
+        drop(sender);
+        assert!(response.body.next().await.is_none());
+        assert_eq!(server.n_connections(), 1, "all went over one connection");
+    });
+}
+
+#[test]
+fn http2_a_client_that_leaves_is_seen_by_the_producer() {
+    rt::block_on(async {
+        let (gone, left) = rt::channel::bounded::<()>(1);
+        let service = move |_: Request| -> BoxFuture<'static, Response> {
+            let gone = gone.clone();
+            Box::pin(async move {
+                let (mut sender, body) = Body::channel(1024);
+                rt::spawn(async move {
+                    while sender.send(vec![0; 512]).await.is_ok() {}
+                    let _ = gone.send(()).await;
+                })
+                .detach();
+                Response::new(200).body_stream(body)
+            })
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serving = rt::spawn(serve(listener, None, Arc::new(service), Limits::default()));
+        let endpoint = Endpoint::tcp("127.0.0.1", port).protocol(Protocol::Http2);
+        let client = Client::new(Options::default());
+        // The stalled reader stops the producer; the dropped one ends it.
+        let mut response = client.send(&endpoint, Request::get("/watch")).await.unwrap();
+        response.body.next().await.unwrap().unwrap();
+        assert!(rt::future::poll_once(left.recv()).await.is_none());
+        drop(response);
+        rt::timeout(Duration::from_secs(5), left.recv()).await.unwrap().unwrap();
+        drop(serving);
     });
 }

@@ -7,6 +7,7 @@
 
 pub mod body;
 pub mod client;
+mod h2;
 
 pub mod io;
 pub mod message;

@@ -56,6 +56,13 @@ impl From<&str> for Method {
     }
 }
 
+impl Method {
+    /// Whether a request may be sent twice without harm.
+    pub(crate) fn is_safe(&self) -> bool {
+        matches!(self, Method::Get | Method::Head | Method::Options)
+    }
+}
+
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -3,11 +3,13 @@
 pub mod base64;
 pub mod dns;
 pub mod headers;
+pub mod hpack;
 pub mod http1;
+pub mod http2;
 pub mod json;
 pub mod netlink;
 pub mod nft;
 pub mod protobuf;
 pub mod rtnetlink;
-pub mod yaml;
 pub mod shim;
+pub mod yaml;

@@ -111,6 +111,15 @@ impl Endpoint {
         }
     }
 
+    /// Whether a connection may turn out to be HTTP/2.
+    pub(super) fn may_be_http2(&self) -> bool {
+        match self.protocol {
+            Protocol::Auto => self.tls.is_some(),
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+        }
+    }
+
     /// Whether both may use one connection.
     pub(super) fn is_same(&self, other: &Endpoint) -> bool {
         fn same_arc<T: ?Sized>(a: &Option<Arc<T>>, b: &Option<Arc<T>>) -> bool {
@@ -177,7 +186,7 @@ async fn open(endpoint: &Endpoint, http1_only: bool) -> Result<Connected> {
         _ if http1_only => &[b"http/1.1"],
         Protocol::Http1 => &[b"http/1.1"],
         Protocol::Http2 => &[b"h2"],
-        Protocol::Auto => &[b"http/1.1"],
+        Protocol::Auto => &[b"h2", b"http/1.1"],
     };
     let mut config = Arc::clone(config);
     if !config.alpn_protocols.iter().eq(wanted) {

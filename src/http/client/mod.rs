@@ -5,6 +5,7 @@
 
 mod connect;
 mod http1;
+mod http2;
 mod pool;
 mod url;
 
@@ -69,9 +70,9 @@ impl Client {
 
     /// Sends a request and waits for the head of its response; the body follows as it is read.
     ///
-    /// Dropping the response, or this future, ends the request. A request that fails on a kept
-    /// connection before anything came back is sent once more on a fresh one if its body is known
-    /// as a whole.
+    /// Dropping the response, or this future, ends the request. A request is sent once more on a
+    /// fresh connection if its body is known as a whole and it either was refused unseen, or asks
+    /// for nothing but an answer (GET, HEAD, OPTIONS) and its kept connection broke.
     pub async fn send(&self, endpoint: &Endpoint, request: Request) -> Result<Response> {
         let what = format!("{} {endpoint} {}", request.method, request.path());
         self.0.send(endpoint, request).await.context(|| what)

@@ -10,8 +10,9 @@ use rt::future::poll_fn;
 use rt::io::AsyncWriteExt;
 use stdx::{Context, Error, Result};
 use wire::http1::{self as codec, BodyDecoder, Decoded, Framing, Http1Error};
+use wire::http2::PREFACE;
 
-use super::{Permit, Phase, Shared};
+use super::{Permit, Phase, Shared, http2};
 use crate::body::{Body, Chunk, Sender, TooLarge};
 use crate::io::{CatchPanic, Io, Prefixed, poll_drain, poll_fill};
 use crate::message::{Method, Peer, Request, Response, Version, refusal};
@@ -51,6 +52,13 @@ impl Connection {
 
     /// Serves requests until either side ends the connection.
     pub(super) async fn run(mut self) -> Result<()> {
+        if !self.peer.tls && self.is_http2().await {
+            // HTTP/2 with prior knowledge, as gRPC speaks it on unix sockets.
+            if let Some(permit) = self.permit.take() {
+                http2::run(self.shared, permit, self.io, self.input, self.peer).await;
+            }
+            return Ok(());
+        }
         loop {
             let head = match self.read_head().await {
                 Ok(Some(head)) => head,
@@ -76,6 +84,25 @@ impl Connection {
         }
         self.linger().await;
         Ok(())
+    }
+
+    /// Whether the first bytes are HTTP/2's preface.
+    async fn is_http2(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let look = async {
+            while self.input.len() < PREFACE.len() && PREFACE.starts_with(&self.input) {
+                if !matches!(self.fill().await, Ok(n) if n > 0) {
+                    return false;
+                }
+            }
+            self.input.starts_with(PREFACE)
+        };
+        let draining = async {
+            shared.reached(Phase::Draining).await;
+            false
+        };
+        let looked = rt::timeout(shared.limits.idle_max, rt::future::or(look, draining)).await;
+        looked.unwrap_or(false)
     }
 
     /// The next request's head; `None` when the client is done or the server drains.

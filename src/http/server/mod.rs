@@ -1,6 +1,7 @@
 //! The serving end: accepts connections, speaks TLS, HTTP/1.1 and HTTP/2, and hands requests to a service.
 
 mod http1;
+mod http2;
 
 use std::fmt;
 use std::sync::Arc;
@@ -329,8 +330,11 @@ async fn connect(
     Ok(())
 }
 
-/// Speaks HTTP on a connection to its end.
-async fn speak(shared: Arc<Shared>, permit: Permit, io: Io, peer: Peer, _alpn: Option<Vec<u8>>) {
+/// Speaks HTTP on a connection to its end: what TLS agreed on, or what the first bytes are.
+async fn speak(shared: Arc<Shared>, permit: Permit, io: Io, peer: Peer, alpn: Option<Vec<u8>>) {
+    if alpn.as_deref() == Some(b"h2") {
+        return http2::run(shared, permit, io, Vec::new(), peer).await;
+    }
     let connection = http1::Connection::new(shared, permit, io, peer);
     if let Err(error) = connection.run().await {
         log::debug!("HTTP/1 connection: {error}");
