@@ -100,8 +100,7 @@ type OnDisk = (u64, usize);
 
 /// Revisions are reserved this far ahead; a crash skips as many at most.
 const MARK_STEP: u64 = 4096;
-/// Dead rows are deleted once they are this much plus a part of the living.
-const DEAD_BYTES_MIN: usize = 512 << 10;
+/// Dead rows are deleted once they are more than the limit and this part of the living.
 const DEAD_LIVE_PARTS: usize = 4;
 const PURGE_ROWS_MAX: usize = 256;
 const GHOSTS_MAX: usize = 16 << 10;
@@ -331,7 +330,7 @@ impl Committer {
             batch.clean.get_or_insert(false);
         }
         let live_bytes = read(&self.hub.state).keys_bytes();
-        let purge_at = DEAD_BYTES_MIN + live_bytes / DEAD_LIVE_PARTS;
+        let purge_at = self.limits.dead_bytes_max + live_bytes / DEAD_LIVE_PARTS;
         self.purging = self.dead.bytes > if self.purging { purge_at / 2 } else { purge_at };
         if self.purging {
             batch.purged = self.dead.first(PURGE_ROWS_MAX);

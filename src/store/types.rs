@@ -250,6 +250,8 @@ pub struct Limits {
     /// How long, and how much of it, lazy data stays in memory only.
     pub lazy_age_max: Duration,
     pub lazy_bytes_max: usize,
+    /// Replaced rows left on disk, besides a quarter of the living ones.
+    pub dead_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -268,6 +270,7 @@ impl Default for Limits {
             watch_bytes_max: 4 << 20,
             lazy_age_max: Duration::from_secs(300),
             lazy_bytes_max: 1 << 20,
+            dead_bytes_max: 512 << 10,
         }
     }
 }
