@@ -1,0 +1,219 @@
+//! Tables of worlds: what the scheduler says about them.
+
+use api::controller::{Controller, Fixture};
+use api::{Action, Actions, Lens, LensMut, Value, json};
+use stdx::time::{Mono, Now, Wall};
+
+use super::{Scheduler, queue};
+
+fn node(name: &str, cpu: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": name, "uid": name, "labels": {"kubernetes.io/hostname": name, "zone": &name[..1]}},
+        "status": {"allocatable": {"cpu": cpu, "memory": "1Gi", "pods": "10"}},
+    })
+}
+
+fn pod(name: &str, spec: Value) -> Value {
+    let mut spec = spec;
+    if !spec.has("containers") {
+        spec.set(
+            "containers",
+            json!([{"name": "c", "image": "i", "resources": {"requests": {"cpu": "100m"}}}]),
+        );
+    }
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "d", "uid": name, "resourceVersion": "5", "labels": {"app": "a"}, "creationTimestamp": "2024-01-01T00:00:00Z"},
+        "spec": spec,
+    })
+}
+
+/// What is done, one line an action.
+fn run(trees: Vec<Value>) -> String {
+    let fixture = Fixture::new(trees);
+    let now = Now { wall: Wall::from_secs(1_704_067_200), mono: Mono(1) };
+    let mut actions = Actions::default();
+    Scheduler::reconcile(&fixture.view(now), &queue()[0], &mut actions);
+    let lines = actions.list.iter().map(|action| match action {
+        Action::Bind { pod, node, .. } => format!("bind {pod} {node}"),
+        Action::Patch { key, patch, .. } => format!(
+            "patch {} {} {}",
+            key.kind.name,
+            key.name,
+            match patch.has("status") {
+                true => format!(
+                    "{} {}",
+                    patch.str("status.conditions.0.reason"),
+                    patch.str("status.nominatedNodeName")
+                )
+                .trim()
+                .to_owned(),
+                false => patch
+                    .entry("metadata.annotations", "volume.kubernetes.io/selected-node")
+                    .unwrap_or("")
+                    .to_owned(),
+            }
+        ),
+        Action::Delete { key, .. } => format!("delete {}", key.name),
+        Action::Event { about, reason, message, .. } => {
+            format!("event {} {reason}: {message}", about.name())
+        }
+        other => format!("{other:?}"),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[track_caller]
+fn check(trees: Vec<Value>, want: &[&str]) {
+    assert_eq!(run(trees), want.join("\n"));
+}
+
+#[test]
+fn the_emptier_node_wins_and_the_batch_sees_itself() {
+    check(
+        vec![
+            node("n1", "1"),
+            node("n2", "1"),
+            pod("p1", json!({})),
+            pod("p2", json!({})),
+            pod("p0", json!({"nodeName": "n1"})),
+        ],
+        &[
+            "bind p1 n2",
+            "event p1 Scheduled: Successfully assigned d/p1 to n2",
+            "bind p2 n1",
+            "event p2 Scheduled: Successfully assigned d/p2 to n1",
+        ],
+    );
+}
+
+#[test]
+fn a_pod_that_fits_nowhere_says_why_for_each_node() {
+    let mut cordoned = node("n2", "4");
+    cordoned.set("spec.unschedulable", true);
+    let mut tainted = node("n3", "4");
+    tainted.set("spec.taints", json!([{"key": "k", "value": "v", "effect": "NoSchedule"}]));
+    let big = json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "2", "memory": "2Gi"}}}]});
+    check(
+        vec![node("n1", "1"), cordoned, tainted, pod("p1", big)],
+        &[
+            "patch Pod p1 Unschedulable",
+            "event p1 FailedScheduling: 0/3 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 1 node(s) had untolerated taint {k: v}, 1 node(s) were unschedulable. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
+        ],
+    );
+    check(
+        vec![pod("p1", json!({}))],
+        &[
+            "patch Pod p1 Unschedulable",
+            "event p1 FailedScheduling: no nodes available to schedule pods",
+        ],
+    );
+}
+
+#[test]
+fn what_was_said_is_not_said_again() {
+    let mut waiting = pod("p1", json!({"nodeSelector": {"disk": "ssd"}}));
+    let text = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+    check(
+        vec![node("n1", "1"), waiting.clone()],
+        &["patch Pod p1 Unschedulable", &format!("event p1 FailedScheduling: {text}")],
+    );
+    waiting.set("status.conditions", json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": text}]));
+    check(vec![node("n1", "1"), waiting], &[]);
+}
+
+#[test]
+fn host_ports_affinity_and_spread() {
+    let port = |node: &str| json!({"nodeName": node, "containers": [{"name": "c", "ports": [{"hostPort": 80, "containerPort": 80}]}]});
+    let mut wants = port("");
+    wants.remove("nodeName");
+    check(
+        vec![node("n1", "1"), node("n2", "1"), pod("p0", port("n1")), pod("p1", wants)],
+        &["bind p1 n2", "event p1 Scheduled: Successfully assigned d/p1 to n2"],
+    );
+
+    let term = json!([{"labelSelector": {"matchLabels": {"app": "a"}}, "topologyKey": "kubernetes.io/hostname"}]);
+    let anti = json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": term}}});
+    check(
+        vec![node("n1", "1"), pod("p0", json!({"nodeName": "n1"})), pod("p1", anti)],
+        &[
+            "patch Pod p1 Unschedulable",
+            "event p1 FailedScheduling: 0/1 nodes are available: 1 node(s) didn't match pod anti-affinity rules. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
+        ],
+    );
+    let with = json!({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": term}}});
+    check(
+        vec![
+            node("n1", "1"),
+            node("n2", "9"),
+            pod("p0", json!({"nodeName": "n1"})),
+            pod("p1", with),
+        ],
+        &["bind p1 n1", "event p1 Scheduled: Successfully assigned d/p1 to n1"],
+    );
+
+    let spread = json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "a"}}}]});
+    check(
+        vec![
+            node("n1", "9"),
+            node("n2", "1"),
+            pod("p0", json!({"nodeName": "n1"})),
+            pod("p1", spread),
+        ],
+        &["bind p1 n2", "event p1 Scheduled: Successfully assigned d/p1 to n2"],
+    );
+}
+
+#[test]
+fn a_higher_priority_pod_makes_room_and_waits_for_it() {
+    let cpu = |amount: &str, extra: Value| {
+        let mut spec = extra;
+        spec.set("containers", json!([{"name": "c", "resources": {"requests": {"cpu": amount}}}]));
+        spec
+    };
+    let low = |name: &str, priority: i64| {
+        pod(name, cpu("400m", json!({"nodeName": "n1", "priority": priority})))
+    };
+    let mut high = pod("p9", cpu("500m", json!({"priority": 100})));
+    check(
+        vec![node("n1", "1"), low("p1", 1), low("p2", 2), high.clone()],
+        &[
+            "patch Pod p9 Unschedulable n1",
+            "event p9 FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu.",
+            "patch Pod p1 PreemptionByScheduler",
+            "delete p1",
+            "event p1 Preempted: Preempted by pod p9 on node n1",
+        ],
+    );
+    // The victim is leaving; nobody else is sent away, and its room is kept.
+    high.set("status", json!({"nominatedNodeName": "n1", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."}]}));
+    let mut leaving = low("p1", 1);
+    leaving.set("metadata.deletionTimestamp", "2024-01-01T00:00:00Z");
+    check(vec![node("n1", "1"), leaving, low("p2", 2), high], &[]);
+}
+
+#[test]
+fn claims_hear_of_the_node_before_the_pod_is_bound() {
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "local-path", "uid": "s"}, "provisioner": "rancher.io/local-path", "volumeBindingMode": "WaitForFirstConsumer"});
+    let mut claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "d", "uid": "c"}, "spec": {"storageClassName": "local-path", "resources": {"requests": {"storage": "1Gi"}}}});
+    let user =
+        pod("p1", json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}));
+    check(
+        vec![node("n1", "1"), user.clone()],
+        &[
+            "patch Pod p1 Unschedulable",
+            "event p1 FailedScheduling: 0/1 nodes are available: persistentvolumeclaim \"c\" not found. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
+        ],
+    );
+    check(
+        vec![node("n1", "1"), class.clone(), claim.clone(), user.clone()],
+        &["patch PersistentVolumeClaim c n1"],
+    );
+    claim.set("spec.volumeName", "v1");
+    let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v1", "uid": "v1"}, "spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}]}]}}}});
+    check(
+        vec![node("n1", "1"), node("n2", "9"), class, claim, volume, user],
+        &["bind p1 n1", "event p1 Scheduled: Successfully assigned d/p1 to n1"],
+    );
+}

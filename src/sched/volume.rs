@@ -1,0 +1,172 @@
+//! Volumes of a pod: which nodes its claims allow, and what must be bound first.
+
+use api::{Lens, Object, Value, View, kinds};
+
+use crate::affinity;
+use crate::node::Node;
+use crate::pod::Pod;
+
+const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+
+/// The claims of one pod, resolved.
+#[derive(Debug, Default)]
+pub(crate) struct Volumes {
+    /// Why the pod can run nowhere yet.
+    pub(crate) blocked: Option<String>,
+    /// Node affinities of bound volumes.
+    bound: Vec<Value>,
+    /// Claims that wait for the pod's node, with the free volumes that would do.
+    waiting: Vec<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    claim: Object,
+    candidates: Vec<Value>,
+    provisioned: bool,
+    topologies: Vec<Value>,
+}
+
+impl Volumes {
+    pub(crate) fn of(pod: &Pod, view: &View<'_>) -> Volumes {
+        let mut volumes = Volumes::default();
+        for volume in pod.tree.list("spec.volumes") {
+            let name = match volume.str("persistentVolumeClaim.claimName") {
+                "" if volume.has("ephemeral") => {
+                    format!("{}-{}", pod.object.name(), volume.str("name"))
+                }
+                "" => continue,
+                name => name.to_owned(),
+            };
+            let Some(claim) = view.get(&kinds::PERSISTENT_VOLUME_CLAIM, pod.namespace(), &name)
+            else {
+                let what = match volume.has("ephemeral") {
+                    true => format!(
+                        "waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}"
+                    ),
+                    false => format!("persistentvolumeclaim {name:?} not found"),
+                };
+                volumes.blocked.get_or_insert(what);
+                continue;
+            };
+            volumes.add(claim, view);
+        }
+        volumes
+    }
+
+    fn add(&mut self, claim: Object, view: &View<'_>) {
+        let tree = claim.tree();
+        if claim.deleting() {
+            self.blocked.get_or_insert(format!(
+                "persistentvolumeclaim {:?} is being deleted",
+                claim.name()
+            ));
+            return;
+        }
+        let volume_name = tree.str("spec.volumeName");
+        if !volume_name.is_empty() {
+            match view.get(&kinds::PERSISTENT_VOLUME, "", volume_name) {
+                Some(volume) => {
+                    self.bound.push(volume.tree().at("spec.nodeAffinity.required").clone())
+                }
+                None => {
+                    self.blocked
+                        .get_or_insert(format!("persistentvolume {volume_name:?} not found"));
+                }
+            }
+            return;
+        }
+        let class = view
+            .get(&kinds::STORAGE_CLASS, "", tree.str("spec.storageClassName"))
+            .map(|class| class.tree());
+        match class {
+            Some(class) if class.str("volumeBindingMode") == "WaitForFirstConsumer" => {
+                let candidates = candidates(&tree, view);
+                let provisioned =
+                    !matches!(class.str("provisioner"), "" | "kubernetes.io/no-provisioner");
+                let topologies = class.list("allowedTopologies").to_vec();
+                self.waiting.push(Waiting { claim, candidates, provisioned, topologies });
+            }
+            _ => {
+                self.blocked
+                    .get_or_insert("pod has unbound immediate PersistentVolumeClaims".to_owned());
+            }
+        }
+    }
+
+    /// Why `node` cannot have these volumes.
+    pub(crate) fn refusal(&self, node: &Node) -> Option<String> {
+        if self.bound.iter().any(|required| !allows(required, node)) {
+            return Some("node(s) had volume node affinity conflict".to_owned());
+        }
+        for waiting in &self.waiting {
+            let tree = waiting.claim.tree();
+            let selected = tree.entry("metadata.annotations", SELECTED_NODE);
+            let other_node = selected.is_some_and(|selected| selected != node.name);
+            let found = waiting.candidates.iter().any(|required| allows(required, node));
+            let provisionable =
+                waiting.provisioned && !other_node && in_topologies(&waiting.topologies, node);
+            if !found && !provisionable {
+                return Some("node(s) didn't find available persistent volumes to bind".to_owned());
+            }
+        }
+        None
+    }
+
+    /// Claims that must hear of the chosen node before the pod is bound.
+    pub(crate) fn to_select(&self, node: &str) -> impl Iterator<Item = &Object> {
+        self.waiting.iter().map(|waiting| &waiting.claim).filter(move |claim| {
+            claim.tree().entry("metadata.annotations", SELECTED_NODE) != Some(node)
+        })
+    }
+
+    /// True if the pod can be bound now: every claim has its volume.
+    pub(crate) fn ready(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(crate) fn select_patch(node: &str) -> Value {
+        api::json!({"metadata": {"annotations": {SELECTED_NODE: node}}})
+    }
+}
+
+/// Node affinities of the free volumes that fit a claim.
+fn candidates(claim: &Value, view: &View<'_>) -> Vec<Value> {
+    use api::quantity::Quantity;
+    let wanted =
+        Quantity::from_tree(claim.at("spec.resources.requests.storage")).map_or(0, Quantity::units);
+    let modes = claim.list("spec.accessModes");
+    let selector = claim
+        .has("spec.selector")
+        .then(|| api::selector::Selector::from_label_selector(claim.at("spec.selector")));
+    let volumes =
+        view.list(&kinds::PERSISTENT_VOLUME, None).into_iter().map(|volume| volume.tree());
+    let fits = volumes.filter(|volume| {
+        volume.str("status.phase") == "Available"
+            && volume.str("spec.storageClassName") == claim.str("spec.storageClassName")
+            && Quantity::from_tree(volume.at("spec.capacity.storage")).map_or(0, Quantity::units)
+                >= wanted
+            && modes.iter().all(|mode| volume.list("spec.accessModes").contains(mode))
+            && selector
+                .as_ref()
+                .is_none_or(|selector| selector.matches_map(volume.at("metadata.labels")))
+    });
+    fits.map(|volume| volume.at("spec.nodeAffinity.required").clone()).collect()
+}
+
+fn allows(required: &Value, node: &Node) -> bool {
+    required.is_null()
+        || required.list("nodeSelectorTerms").iter().any(|term| affinity::term_matches(term, node))
+}
+
+fn in_topologies(topologies: &[Value], node: &Node) -> bool {
+    let holds = |term: &Value| {
+        term.list("matchLabelExpressions").iter().all(|expression| {
+            let label = node.label(expression.str("key"));
+            label.is_some_and(|label| {
+                expression.list("values").iter().any(|value| value.as_str() == Some(label))
+            })
+        })
+    };
+    topologies.is_empty() || topologies.iter().any(holds)
+}
