@@ -26,6 +26,9 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
     /// Lets go of the disk.
     fn close(&self) -> BoxFuture<'_, Result<()>>;
 
+    /// Lets go of the disk as a crash would, at once; commits fail from now on.
+    fn abandon(&self);
+
     fn file_bytes(&self) -> u64;
 }
 

@@ -141,6 +141,13 @@ impl Driver for MemoryDriver {
         Box::pin(async { Ok(()) })
     }
 
+    fn abandon(&self) {
+        let mut platter = lock(&self.disk.0);
+        if platter.epoch == self.epoch {
+            platter.epoch += 1;
+        }
+    }
+
     fn file_bytes(&self) -> u64 {
         0
     }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,13 +24,15 @@ struct File {
     /// `None` before the start, after the end, and after an error that a fresh connection may cure.
     connection: Mutex<Option<Connection>>,
     file_bytes: AtomicU64,
+    abandoned: AtomicBool,
 }
 
 impl SqliteDriver {
     pub(crate) fn new(path: &Path) -> SqliteDriver {
         let path = path.to_owned();
         let connection = Mutex::new(None);
-        SqliteDriver(Arc::new(File { path, connection, file_bytes: AtomicU64::new(0) }))
+        let (file_bytes, abandoned) = (AtomicU64::new(0), AtomicBool::new(false));
+        SqliteDriver(Arc::new(File { path, connection, file_bytes, abandoned }))
     }
 
     /// Runs disk work on the blocking pool; the one committer never has two at once.
@@ -65,6 +67,9 @@ impl Driver for SqliteDriver {
         self.run(move |file| {
             let what = || format!("write to the datastore {}", file.path.display());
             let mut slot = lock(&file.connection);
+            if file.abandoned.load(Ordering::SeqCst) {
+                return Err(Error::new("the store is gone")).context(what);
+            }
             let mut connection = match slot.take() {
                 Some(connection) => connection,
                 None => file.connect().context(what)?,
@@ -76,7 +81,8 @@ impl Driver for SqliteDriver {
                 Ok(()) => true,
                 Err(error) => error.sqlite_error_code() == Some(ErrorCode::DiskFull),
             };
-            if sound && connection.is_autocommit() {
+            let wanted = !file.abandoned.load(Ordering::SeqCst);
+            if sound && wanted && connection.is_autocommit() {
                 *slot = Some(connection);
             }
             committed.context(what)
@@ -91,6 +97,14 @@ impl Driver for SqliteDriver {
                 .map_err(|(_, error)| error)
                 .context(|| format!("close the datastore {}", file.path.display()))
         })
+    }
+
+    fn abandon(&self) {
+        self.0.abandoned.store(true, Ordering::SeqCst);
+        // A commit that runs right now holds the connection, sees the flag, and drops it itself.
+        if let Ok(mut slot) = self.0.connection.try_lock() {
+            slot.take();
+        }
     }
 
     fn file_bytes(&self) -> u64 {

@@ -270,6 +270,13 @@ impl Store {
     }
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The committer ends only when the executor gets to it; the file is free at once.
+        self.driver.abandon();
+    }
+}
+
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Store({:?}, revision {})", self.0.driver, self.revision())
