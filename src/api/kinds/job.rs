@@ -30,8 +30,8 @@ JobSpec
    6 template*               PodTemplateSpec
    7 backoffLimit            i32?
    8 ttlSecondsAfterFinished i32?
-   9 completionMode          str?              in NonIndexed|Indexed = NonIndexed
-  10 suspend                 bool?             = false
+   9 completionMode          str?              in NonIndexed|Indexed
+  10 suspend                 bool?
   11 podFailurePolicy        PodFailurePolicy?
   12 backoffLimitPerIndex    i32?
   13 maxFailedIndexes        i32?

@@ -84,7 +84,7 @@ PodSpec
   27 shareProcessNamespace        bool?
   28 readinessGates               []PodReadinessGate
   29 runtimeClassName             str?
-  30 enableServiceLinks           bool?                      = true
+  30 enableServiceLinks           bool?
   31 preemptionPolicy             str?                       in PreemptLowerPriority|Never
   32 overhead                     {}quantity
   33 topologySpreadConstraints    []TopologySpreadConstraint map(topologyKey,whenUnsatisfiable) merge(topologyKey)
