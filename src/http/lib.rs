@@ -7,6 +7,7 @@
 
 pub mod body;
 pub mod client;
+pub mod grpc;
 mod h2;
 
 pub mod io;

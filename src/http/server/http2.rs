@@ -124,7 +124,11 @@ async fn respond(send: SendHalf, response: Response, is_head: bool) -> Result<()
     };
     let declared = content_length(&response.headers).ok().flatten();
     let bodiless = is_head || response.status == 204 || response.status == 304;
-    let length = if bodiless { declared } else { response.body.length().or(declared) };
+    let length = match bodiless {
+        // An answer to HEAD tells the length that GET would have.
+        true => declared.or(response.body.length().filter(|&length| is_head && length > 0)),
+        false => response.body.length().or(declared),
+    };
     let mut fields = h2::response_fields(response.status, &response.headers);
     if let Some(length) = length {
         fields.append("content-length", length.to_string());
