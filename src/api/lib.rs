@@ -17,6 +17,7 @@ pub mod names;
 pub mod object;
 pub mod openapi;
 pub mod patch;
+pub mod pod;
 pub mod quantity;
 pub mod schema;
 pub mod selector;

@@ -2,17 +2,20 @@
 //! metadata, `metadata.generation`, and each kind's own resets.
 //!
 //! The server calls one of these after `defaults::apply`, then `validate`. Setting uid, names from
-//! `generateName`, `creationTimestamp` and the namespace is the server's (it has clock and randomness).
+//! `generateName`, `creationTimestamp` and the namespace is the server's (it has clock and
+//! randomness), before `create`: a job's selector is its uid.
 
 use serde_json::Value;
 
+use crate::codec;
 use crate::kind::Kind;
 use crate::lens::{Lens, LensMut};
+use crate::schema::schema;
 
 /// Prepares a tree for creation: no status, generation 1 where counted, no deletion marks.
-pub fn create(kind: &Kind, new: &mut Value) {
+pub fn create(kind: &'static Kind, new: &mut Value) {
     if kind.has_status() {
-        new.remove("status");
+        reset_status(kind, new);
     }
     for path in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
         new.remove(&format!("metadata.{path}"));
@@ -54,6 +57,17 @@ pub fn update_status(kind: &Kind, new: &mut Value, old: &Value) {
     // Upstream's pod and node status strategies keep owners; deletion marks are kept above.
     if !matches!(kind.name, "Node") {
         keep(new, old, "metadata.ownerReferences");
+    }
+}
+
+/// The empty status, as Go writes it: with the fields that are always there.
+fn reset_status(kind: &'static Kind, new: &mut Value) {
+    let status = schema().by_json(schema().root(kind), "status").map(codec::zero_of);
+    match status {
+        Some(status) if !status.is_null() => new.set("status", status),
+        _ => {
+            new.remove("status");
+        }
     }
 }
 

@@ -409,6 +409,11 @@ pub(crate) fn encode_stored(form: Form, tree: &Value) -> Result<Vec<u8>, Mismatc
     Ok(out)
 }
 
+/// What Go writes for a field that is not set.
+pub(crate) fn zero_of(field: &crate::schema::Field) -> Value {
+    decode::zero(field)
+}
+
 /// Decodes a bare message of a kind.
 pub(crate) fn decode_message(root: TypeId, raw: &[u8]) -> Result<Map<String, Value>, pb::Error> {
     let mut map = Map::new();

@@ -11,6 +11,7 @@ pub static CLUSTER_ROLE_BINDING: Kind = Kind {
     generation: false,
     name_rule: NameRule::PathSegment,
     schema: SCHEMA,
+    default: super::role_binding::default,
     ..Kind::BASE
 };
 

@@ -1,6 +1,9 @@
 //! CronJob.
 
+use serde_json::Value;
+
 use crate::kind::*;
+use crate::lens::LensMut;
 
 pub static CRON_JOB: Kind = Kind {
     group: "batch",
@@ -11,8 +14,15 @@ pub static CRON_JOB: Kind = Kind {
     categories: &["all"],
     subresources: &[Sub::Status],
     schema: SCHEMA,
+    default,
     ..Kind::BASE
 };
+
+fn default(tree: &mut Value) {
+    if let Some(spec) = tree.at_mut("spec.jobTemplate.spec.template.spec") {
+        crate::pod::defaults::spec(spec);
+    }
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -1,6 +1,9 @@
 //! DaemonSet.
 
+use serde_json::Value;
+
 use crate::kind::*;
+use crate::lens::{Lens, LensMut};
 
 pub static DAEMON_SET: Kind = Kind {
     group: "apps",
@@ -11,8 +14,17 @@ pub static DAEMON_SET: Kind = Kind {
     categories: &["all"],
     subresources: &[Sub::Status],
     schema: SCHEMA,
+    default,
     ..Kind::BASE
 };
+
+fn default(tree: &mut Value) {
+    if tree.str("spec.updateStrategy.type") == "RollingUpdate" {
+        tree.set_default("spec.updateStrategy.rollingUpdate.maxUnavailable", 1);
+        tree.set_default("spec.updateStrategy.rollingUpdate.maxSurge", 0);
+    }
+    crate::pod::defaults::template(tree);
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -1,6 +1,9 @@
 //! Deployment.
 
+use serde_json::Value;
+
 use crate::kind::*;
+use crate::lens::{Lens, LensMut};
 
 pub static DEPLOYMENT: Kind = Kind {
     group: "apps",
@@ -14,8 +17,18 @@ pub static DEPLOYMENT: Kind = Kind {
         Sub::Scale { spec: "spec.replicas", status: "status.replicas", selector: "spec.selector" },
     ],
     schema: SCHEMA,
+    default,
     ..Kind::BASE
 };
+
+fn default(tree: &mut Value) {
+    if tree.str("spec.strategy.type") == "RollingUpdate" {
+        for bound in ["maxUnavailable", "maxSurge"] {
+            tree.set_default(&format!("spec.strategy.rollingUpdate.{bound}"), "25%");
+        }
+    }
+    crate::pod::defaults::template(tree);
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -1,6 +1,9 @@
 //! Event.
 
+use serde_json::Value;
+
 use crate::kind::*;
+use crate::lens::LensMut;
 
 pub static EVENT: Kind = Kind {
     version: "v1",
@@ -23,8 +26,43 @@ pub static EVENT: Kind = Kind {
         "type",
     ],
     schema: SCHEMA,
+    also: &[Served {
+        group: "events.k8s.io",
+        version: "v1",
+        root: "io.k8s.api.events.v1.Event",
+        from_stored,
+        to_stored,
+    }],
     ..Kind::BASE
 };
+
+/// The fields that the two versions call differently: core, then events.k8s.io.
+const RENAMED: &[(&str, &str)] = &[
+    ("involvedObject", "regarding"),
+    ("message", "note"),
+    ("source", "deprecatedSource"),
+    ("firstTimestamp", "deprecatedFirstTimestamp"),
+    ("lastTimestamp", "deprecatedLastTimestamp"),
+    ("count", "deprecatedCount"),
+    ("reportingComponent", "reportingController"),
+];
+
+fn from_stored(tree: &mut Value) {
+    for (core, events) in RENAMED {
+        if let Some(value) = tree.remove(core) {
+            tree.set(events, value);
+        }
+    }
+}
+
+fn to_stored(tree: &mut Value) {
+    for (core, events) in RENAMED {
+        if let Some(value) = tree.remove(events) {
+            tree.set(core, value);
+        }
+    }
+    tree.set("apiVersion", "v1");
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

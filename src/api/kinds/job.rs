@@ -1,6 +1,9 @@
 //! Job.
 
+use serde_json::{Map, Value};
+
 use crate::kind::*;
+use crate::lens::{Lens, LensMut};
 
 pub static JOB: Kind = Kind {
     group: "batch",
@@ -11,8 +14,50 @@ pub static JOB: Kind = Kind {
     subresources: &[Sub::Status],
     fields: &["status.successful"],
     schema: SCHEMA,
+    default,
+    prepare,
     ..Kind::BASE
 };
+
+fn default(tree: &mut Value) {
+    if !tree.has("spec.completions") && !tree.has("spec.parallelism") {
+        tree.set("spec.completions", 1);
+    }
+    tree.set_default("spec.parallelism", 1);
+    let per_index = tree.has("spec.backoffLimitPerIndex");
+    tree.set_default("spec.backoffLimit", if per_index { i64::from(i32::MAX) } else { 6 });
+    tree.set_default("spec.completionMode", "NonIndexed");
+    tree.set_default("spec.suspend", false);
+    let replacement =
+        if tree.has("spec.podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
+    tree.set_default("spec.podReplacementPolicy", replacement);
+    if tree.at("metadata.labels").as_object().is_none_or(Map::is_empty)
+        && tree.has("spec.template.metadata.labels")
+    {
+        let labels = tree.at("spec.template.metadata.labels").clone();
+        tree.set("metadata.labels", labels);
+    }
+    crate::pod::defaults::template(tree);
+}
+
+/// A new job that brings no selector of its own gets one by its uid, which the server has set.
+fn prepare(new: &mut Value, old: Option<&Value>) {
+    if old.is_some() || new.flag("spec.manualSelector") {
+        return;
+    }
+    let (uid, name) = (new.str("metadata.uid").to_owned(), new.str("metadata.name").to_owned());
+    let labels = new.map_mut("spec.template.metadata.labels");
+    for (key, value) in [
+        ("controller-uid", &uid),
+        ("batch.kubernetes.io/controller-uid", &uid),
+        ("job-name", &name),
+        ("batch.kubernetes.io/job-name", &name),
+    ] {
+        labels.entry(key).or_insert_with(|| value.as_str().into());
+    }
+    let selector = new.map_mut("spec.selector.matchLabels");
+    selector.entry("batch.kubernetes.io/controller-uid").or_insert_with(|| uid.into());
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

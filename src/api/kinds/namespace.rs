@@ -1,6 +1,9 @@
 //! Namespace.
 
+use serde_json::{Value, json};
+
 use crate::kind::*;
+use crate::lens::{Lens, LensMut};
 
 pub static NAMESPACE: Kind = Kind {
     version: "v1",
@@ -13,8 +16,33 @@ pub static NAMESPACE: Kind = Kind {
     subresources: &[Sub::Status, Sub::Named("finalize")],
     fields: &["status.phase"],
     schema: SCHEMA,
+    default,
+    prepare,
     ..Kind::BASE
 };
+
+fn default(tree: &mut Value) {
+    // A name made from `generateName` comes later; `prepare` labels it then.
+    let name = tree.str("metadata.name").to_owned();
+    if !name.is_empty() {
+        tree.map_mut("metadata.labels").insert("kubernetes.io/metadata.name".into(), name.into());
+    }
+}
+
+/// New namespaces are active and end only through the namespace controller.
+fn prepare(new: &mut Value, old: Option<&Value>) {
+    default(new);
+    match old {
+        None => {
+            new.set("status", json!({"phase": "Active"}));
+            let finalizers = new.list_mut("spec.finalizers");
+            if !finalizers.iter().any(|name| name == "kubernetes") {
+                finalizers.push("kubernetes".into());
+            }
+        }
+        Some(old) => new.set("spec", old.at("spec").clone()),
+    }
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

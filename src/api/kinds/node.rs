@@ -1,6 +1,9 @@
 //! Node.
 
+use serde_json::Value;
+
 use crate::kind::*;
+use crate::lens::{Lens, LensMut};
 
 pub static NODE: Kind = Kind {
     version: "v1",
@@ -13,8 +16,17 @@ pub static NODE: Kind = Kind {
     subresources: &[Sub::Status, Sub::Named("proxy")],
     fields: &["spec.unschedulable"],
     schema: SCHEMA,
+    default,
     ..Kind::BASE
 };
+
+/// A node that does not say what may be used offers all it has.
+fn default(tree: &mut Value) {
+    if !tree.has("status.allocatable") && tree.has("status.capacity") {
+        let capacity = tree.at("status.capacity").clone();
+        tree.set("status.allocatable", capacity);
+    }
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

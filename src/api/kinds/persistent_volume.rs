@@ -1,6 +1,9 @@
 //! PersistentVolume.
 
+use serde_json::{Value, json};
+
 use crate::kind::*;
+use crate::lens::LensMut;
 
 pub static PERSISTENT_VOLUME: Kind = Kind {
     version: "v1",
@@ -11,8 +14,15 @@ pub static PERSISTENT_VOLUME: Kind = Kind {
     generation: false,
     subresources: &[Sub::Status],
     schema: SCHEMA,
+    prepare,
     ..Kind::BASE
 };
+
+fn prepare(new: &mut Value, old: Option<&Value>) {
+    if old.is_none() {
+        new.set("status", json!({"phase": "Pending"}));
+    }
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

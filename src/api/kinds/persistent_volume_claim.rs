@@ -1,6 +1,9 @@
 //! PersistentVolumeClaim.
 
+use serde_json::{Value, json};
+
 use crate::kind::*;
+use crate::lens::{Lens, LensMut};
 
 pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
     version: "v1",
@@ -10,8 +13,23 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
     generation: false,
     subresources: &[Sub::Status],
     schema: SCHEMA,
+    prepare,
     ..Kind::BASE
 };
+
+fn prepare(new: &mut Value, old: Option<&Value>) {
+    if old.is_none() {
+        new.set("status", json!({"phase": "Pending"}));
+        // The two ways to name a source say the same, where both can.
+        let (source, source_ref) =
+            (new.at("spec.dataSource").clone(), new.at("spec.dataSourceRef").clone());
+        if source_ref.is_null() && !source.is_null() {
+            new.set("spec.dataSourceRef", source);
+        } else if source.is_null() && !source_ref.is_null() && !source_ref.has("namespace") {
+            new.set("spec.dataSource", source_ref);
+        }
+    }
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -1,6 +1,9 @@
 //! Pod.
 
+use serde_json::{Value, json};
+
 use crate::kind::*;
+use crate::lens::{Lens, LensMut};
 
 pub static POD: Kind = Kind {
     version: "v1",
@@ -33,8 +36,26 @@ pub static POD: Kind = Kind {
         "status.nominatedNodeName",
     ],
     schema: SCHEMA,
+    default: crate::pod::defaults::pod,
+    prepare,
     ..Kind::BASE
 };
+
+/// A new pod is pending; what waits at a gate says so at once.
+fn prepare(new: &mut Value, old: Option<&Value>) {
+    if old.is_some() {
+        return;
+    }
+    let class = crate::pod::qos_class(new.at("spec"));
+    new.set("status", json!({"phase": "Pending", "qosClass": class}));
+    if !new.list("spec.schedulingGates").is_empty() {
+        new.list_mut("status.conditions").push(json!({
+            "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "lastProbeTime": null, "lastTransitionTime": null,
+        }));
+    }
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -15,6 +15,7 @@ pub static REPLICA_SET: Kind = Kind {
     ],
     fields: &["status.replicas"],
     schema: SCHEMA,
+    default: crate::pod::defaults::template,
     ..Kind::BASE
 };
 

@@ -1,6 +1,9 @@
 //! RoleBinding.
 
+use serde_json::Value;
+
 use crate::kind::*;
+use crate::lens::{Lens, LensMut};
 
 pub static ROLE_BINDING: Kind = Kind {
     group: "rbac.authorization.k8s.io",
@@ -10,8 +13,17 @@ pub static ROLE_BINDING: Kind = Kind {
     generation: false,
     name_rule: NameRule::PathSegment,
     schema: SCHEMA,
+    default,
     ..Kind::BASE
 };
+
+pub(super) fn default(tree: &mut Value) {
+    for subject in tree.at_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
+        if matches!(subject.str("kind"), "User" | "Group") && subject.str("apiGroup").is_empty() {
+            subject.set("apiGroup", "rbac.authorization.k8s.io");
+        }
+    }
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

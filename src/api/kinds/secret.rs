@@ -1,6 +1,9 @@
 //! Secret.
 
+use serde_json::Value;
+
 use crate::kind::*;
+use crate::lens::LensMut;
 
 pub static SECRET: Kind = Kind {
     version: "v1",
@@ -9,8 +12,18 @@ pub static SECRET: Kind = Kind {
     generation: false,
     fields: &["type"],
     schema: SCHEMA,
+    default,
     ..Kind::BASE
 };
+
+/// What is written as text is stored as bytes.
+fn default(tree: &mut Value) {
+    let Some(Value::Object(texts)) = tree.remove("stringData") else { return };
+    let data = tree.map_mut("data");
+    for (key, text) in texts {
+        data.insert(key, wire::base64::encode(text.as_str().unwrap_or("").as_bytes()).into());
+    }
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

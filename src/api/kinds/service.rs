@@ -1,6 +1,9 @@
 //! Service.
 
+use serde_json::Value;
+
 use crate::kind::*;
+use crate::lens::{Lens, LensMut};
 
 pub static SERVICE: Kind = Kind {
     version: "v1",
@@ -14,8 +17,52 @@ pub static SERVICE: Kind = Kind {
     subresources: &[Sub::Status, Sub::Named("proxy")],
     fields: &["spec.clusterIP", "spec.type"],
     schema: SCHEMA,
+    default,
     ..Kind::BASE
 };
+
+fn default(tree: &mut Value) {
+    match tree.str("spec.sessionAffinity") {
+        "ClientIP" => {
+            tree.set_default("spec.sessionAffinityConfig.clientIP.timeoutSeconds", 10_800)
+        }
+        "None" => {
+            tree.remove("spec.sessionAffinityConfig");
+        }
+        _ => {}
+    }
+    for port in tree.at_mut("spec.ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        if matches!(port.at("targetPort"), Value::Null)
+            || port.at("targetPort") == 0
+            || port.at("targetPort") == ""
+        {
+            let number = port.at("port").clone();
+            port.set("targetPort", number);
+        }
+    }
+    let service_type = tree.str("spec.type").to_owned();
+    let external = matches!(service_type.as_str(), "NodePort" | "LoadBalancer")
+        || service_type == "ClusterIP" && !tree.list("spec.externalIPs").is_empty();
+    if external {
+        tree.set_default("spec.externalTrafficPolicy", "Cluster");
+    }
+    if matches!(service_type.as_str(), "NodePort" | "LoadBalancer" | "ClusterIP") {
+        tree.set_default("spec.internalTrafficPolicy", "Cluster");
+    }
+    if service_type == "LoadBalancer" {
+        tree.set_default("spec.allocateLoadBalancerNodePorts", true);
+        for ingress in tree
+            .at_mut("status.loadBalancer.ingress")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            if ingress.has("ip") {
+                ingress.set_default("ipMode", "VIP");
+            }
+        }
+    }
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

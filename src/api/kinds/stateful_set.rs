@@ -1,6 +1,9 @@
 //! StatefulSet.
 
+use serde_json::Value;
+
 use crate::kind::*;
+use crate::lens::{Lens, LensMut};
 
 pub static STATEFUL_SET: Kind = Kind {
     group: "apps",
@@ -14,8 +17,25 @@ pub static STATEFUL_SET: Kind = Kind {
         Sub::Scale { spec: "spec.replicas", status: "status.replicas", selector: "spec.selector" },
     ],
     schema: SCHEMA,
+    default,
     ..Kind::BASE
 };
+
+fn default(tree: &mut Value) {
+    if tree.str("spec.updateStrategy.type") == "RollingUpdate" {
+        tree.set_default("spec.updateStrategy.rollingUpdate.partition", 0);
+    }
+    for when in ["whenDeleted", "whenScaled"] {
+        tree.set_default(&format!("spec.persistentVolumeClaimRetentionPolicy.{when}"), "Retain");
+    }
+    for claim in
+        tree.at_mut("spec.volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten()
+    {
+        claim.set("apiVersion", "v1");
+        claim.set("kind", "PersistentVolumeClaim");
+    }
+    crate::pod::defaults::template(tree);
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "
