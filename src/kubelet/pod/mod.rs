@@ -13,7 +13,7 @@ mod step;
 #[cfg(test)]
 mod step_tests;
 
-pub(crate) use admit::{NodeView, admit};
+pub(crate) use admit::{NodeView, admit, requests as requests_of};
 pub(crate) use handler::{Handler, Port, Probe};
 pub(crate) use probe::{ProbeKind, ProbeOutcome, Prober};
 pub(crate) use state::{Done, Exit, Seen, SeenState, State, Told};
