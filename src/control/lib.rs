@@ -6,10 +6,13 @@
 
 use api::Registered;
 
+mod cluster_role;
 mod deployment;
 mod endpoints;
 mod garbage_collector;
+mod namespace;
 mod replica_set;
+mod service_account;
 mod support;
 #[cfg(test)]
 mod world;
@@ -21,5 +24,10 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<endpoints::EndpointSlices>(),
     Registered::of::<endpoints::LegacyEndpoints>(),
     Registered::of::<endpoints::Mirroring>(),
+    Registered::of::<service_account::DefaultAccounts>(),
+    Registered::of::<service_account::RootCa>(),
+    Registered::of::<service_account::TokenSecrets>(),
+    Registered::of::<namespace::Namespaces>(),
     Registered::of::<garbage_collector::GarbageCollector>(),
+    Registered::of::<cluster_role::Aggregation>(),
 ];

@@ -387,7 +387,8 @@ impl World {
     }
 
     fn expect(&self, expect: &Expect) -> Result<(), Status> {
-        let there = |key: &Key, uid: &str| self.view().at(key).filter(|o| o.uid() == uid);
+        let there =
+            |key: &Key, uid: &str| self.view().at(key).filter(|o| uid.is_empty() || o.uid() == uid);
         let holds = match expect {
             Expect::Live { key, uid } => there(key, uid).is_some_and(|o| !o.deleting()),
             Expect::Gone { key, uid } => there(key, uid).is_none(),
