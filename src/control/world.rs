@@ -216,12 +216,19 @@ impl World {
     /// Checks that a reconcile of everything once more changes nothing.
     pub(crate) fn assert_fixpoint(&mut self) {
         self.settle();
-        let revision = self.revision;
-        for object in self.fixture.objects.clone() {
-            self.wake(&object);
+        let (revision, before) = (self.revision, self.fixture.objects.clone());
+        for object in &before {
+            self.wake(object);
         }
         self.settle();
-        assert_eq!(self.revision, revision, "a further full reconcile changed something");
+        if self.revision != revision {
+            let was: Vec<_> = before.iter().filter(|o| !self.fixture.objects.contains(o)).collect();
+            let new: Vec<_> = self.fixture.objects.iter().filter(|o| !before.contains(o)).collect();
+            let text = |list: Vec<&Object>| -> Vec<String> {
+                list.iter().map(|o| o.tree().to_string()).collect()
+            };
+            panic!("a further full reconcile changed {:#?} to {:#?}", text(was), text(new));
+        }
     }
 
     fn step(&mut self, idx: usize, key: Key) {
