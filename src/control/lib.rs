@@ -6,13 +6,10 @@
 
 use api::Registered;
 
-mod cluster_role;
 mod deployment;
 mod endpoints;
 mod garbage_collector;
-mod namespace;
 mod replica_set;
-mod service_account;
 mod support;
 #[cfg(test)]
 mod world;
@@ -24,10 +21,5 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<endpoints::EndpointSlices>(),
     Registered::of::<endpoints::LegacyEndpoints>(),
     Registered::of::<endpoints::Mirroring>(),
-    Registered::of::<service_account::DefaultAccounts>(),
-    Registered::of::<service_account::RootCa>(),
-    Registered::of::<service_account::TokenSecrets>(),
-    Registered::of::<namespace::Namespaces>(),
     Registered::of::<garbage_collector::GarbageCollector>(),
-    Registered::of::<cluster_role::Aggregation>(),
 ];

@@ -12,6 +12,7 @@ const DEFAULT_CONFIG: &str = "/etc/rancher/k3s/config.yaml";
 
 /// run the Kubernetes control plane and, unless --disable-agent, this machine as a node
 #[derive(FromArgs, Debug)]
+#[expect(dead_code, reason = "switches for what is not in this version are taken and need nothing done")]
 struct ServerArgs {
     /// load configuration from file (default /etc/rancher/k3s/config.yaml) [K3S_CONFIG_FILE]
     #[argh(option, short = 'c')]
@@ -103,9 +104,6 @@ struct ServerArgs {
     /// disable the cloud controller (it is not in this version)
     #[argh(option)]
     disable_cloud_controller: Option<bool>,
-    /// disable the service proxy
-    #[argh(option)]
-    disable_kube_proxy: Option<bool>,
     /// disable network policy (it is not in this version)
     #[argh(option)]
     disable_network_policy: Option<bool>,
@@ -149,13 +147,13 @@ struct ServerArgs {
 
 /// An address block, `10.42.0.0/16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr {
-    pub address: IpAddr,
-    pub bits: u8,
+pub(crate) struct Cidr {
+    pub(crate) address: IpAddr,
+    pub(crate) bits: u8,
 }
 
 impl Cidr {
-    pub fn parse(text: &str) -> Result<Cidr> {
+    pub(crate) fn parse(text: &str) -> Result<Cidr> {
         let what = || format!("read {text:?} as an address block");
         let (address, bits) = text.split_once('/').context(what)?;
         let address: IpAddr = address.parse().context(what)?;
@@ -168,7 +166,7 @@ impl Cidr {
     }
 
     /// The `n`-th address of the block.
-    pub fn nth(&self, n: u32) -> IpAddr {
+    pub(crate) fn nth(&self, n: u32) -> IpAddr {
         match self.address {
             IpAddr::V4(v4) => {
                 IpAddr::from((u32::from(v4) & mask32(self.bits)).wrapping_add(n).to_be_bytes())
@@ -193,41 +191,40 @@ impl std::fmt::Display for Cidr {
 
 /// What `k3rs server` runs with.
 #[derive(Debug, Clone)]
-pub struct Config {
-    pub debug: bool,
-    pub log: Option<PathBuf>,
-    pub alsologtostderr: bool,
-    pub bind_address: IpAddr,
-    pub https_port: u16,
-    pub advertise_address: Option<IpAddr>,
-    pub advertise_port: u16,
-    pub tls_san: Vec<String>,
-    pub data_dir: PathBuf,
-    pub cluster_cidrs: Vec<Cidr>,
-    pub service_cidrs: Vec<Cidr>,
-    pub node_ports: (u16, u16),
-    pub cluster_dns: Vec<IpAddr>,
-    pub cluster_domain: String,
-    pub write_kubeconfig: Option<PathBuf>,
-    pub kubeconfig_mode: u32,
-    pub kubeconfig_group: Option<String>,
-    pub token: Option<String>,
-    pub agent_token: Option<String>,
-    pub local_storage_path: PathBuf,
-    pub disable: Vec<String>,
-    pub disable_scheduler: bool,
-    pub disable_kube_proxy: bool,
-    pub disable_agent: bool,
-    pub disable_controller_manager: bool,
-    pub node_name: Option<String>,
-    pub with_node_id: bool,
-    pub node_labels: Vec<String>,
-    pub node_taints: Vec<String>,
-    pub private_registry: Option<PathBuf>,
-    pub node_ips: Vec<IpAddr>,
-    pub node_external_ips: Vec<IpAddr>,
-    pub resolv_conf: Option<PathBuf>,
-    pub interface: Option<String>,
+pub(crate) struct Config {
+    pub(crate) debug: bool,
+    pub(crate) log: Option<PathBuf>,
+    pub(crate) alsologtostderr: bool,
+    pub(crate) bind_address: IpAddr,
+    pub(crate) https_port: u16,
+    pub(crate) advertise_address: Option<IpAddr>,
+    pub(crate) advertise_port: u16,
+    pub(crate) tls_san: Vec<String>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) cluster_cidrs: Vec<Cidr>,
+    pub(crate) service_cidrs: Vec<Cidr>,
+    pub(crate) node_ports: (u16, u16),
+    pub(crate) cluster_dns: Vec<IpAddr>,
+    pub(crate) cluster_domain: String,
+    pub(crate) write_kubeconfig: Option<PathBuf>,
+    pub(crate) kubeconfig_mode: u32,
+    pub(crate) kubeconfig_group: Option<String>,
+    pub(crate) token: Option<String>,
+    pub(crate) agent_token: Option<String>,
+    pub(crate) local_storage_path: PathBuf,
+    pub(crate) disable: Vec<String>,
+    pub(crate) disable_scheduler: bool,
+    pub(crate) disable_agent: bool,
+    pub(crate) disable_controller_manager: bool,
+    pub(crate) node_name: Option<String>,
+    pub(crate) with_node_id: bool,
+    pub(crate) node_labels: Vec<String>,
+    pub(crate) node_taints: Vec<String>,
+    pub(crate) private_registry: Option<PathBuf>,
+    pub(crate) node_ips: Vec<IpAddr>,
+    pub(crate) node_external_ips: Vec<IpAddr>,
+    pub(crate) resolv_conf: Option<PathBuf>,
+    pub(crate) interface: Option<String>,
 }
 
 impl Config {
@@ -235,7 +232,7 @@ impl Config {
     ///
     /// # Errors
     /// What is wrong, with the source it came from.
-    pub fn load(argv: &[String], var: impl Fn(&str) -> Option<String>) -> Result<Config> {
+    pub(crate) fn load(argv: &[String], var: impl Fn(&str) -> Option<String>) -> Result<Config> {
         let settings =
             flags::from_command_line(argv, true)?.or(flags::from_environment(var, true)?);
         let explicit = settings.values("config").and_then(|values| values.first()).cloned();
@@ -315,7 +312,6 @@ impl Config {
             data_dir,
             disable: args.disable,
             disable_scheduler: args.disable_scheduler.unwrap_or(false),
-            disable_kube_proxy: args.disable_kube_proxy.unwrap_or(false),
             disable_agent: args.disable_agent.unwrap_or(false),
             disable_controller_manager: args.disable_controller_manager.unwrap_or(false),
             node_name: args.node_name,
@@ -330,13 +326,13 @@ impl Config {
         })
     }
 
-    pub fn disabled(&self, component: &str) -> bool {
+    pub(crate) fn disabled(&self, component: &str) -> bool {
         self.disable.iter().any(|name| name == component)
     }
 }
 
 /// The usage text.
-pub fn help() -> String {
+pub(crate) fn help() -> String {
     match ServerArgs::from_args(&["k3rs", "server"], &["--help"]) {
         Err(exit) => exit.output,
         Ok(_) => String::new(),

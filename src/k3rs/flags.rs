@@ -8,7 +8,7 @@ use stdx::{Error, Result};
 
 /// What a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takes {
+pub(crate) enum Takes {
     /// On or off: `--flag`, `--flag=true`, `--flag=false`.
     Switch,
     Value,
@@ -20,21 +20,21 @@ pub enum Takes {
 
 /// Which commands know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum On {
+pub(crate) enum On {
     Server,
     /// Agent flags are accepted by server too.
     Agent,
 }
 
 #[derive(Debug)]
-pub struct Flag {
-    pub name: &'static str,
-    pub short: Option<char>,
-    pub env: &'static str,
-    pub takes: Takes,
-    pub on: On,
+pub(crate) struct Flag {
+    pub(crate) name: &'static str,
+    pub(crate) short: Option<char>,
+    pub(crate) env: &'static str,
+    pub(crate) takes: Takes,
+    pub(crate) on: On,
     /// `None`: built. Otherwise refused, with what it waits for.
-    pub waits_for: Option<&'static str>,
+    pub(crate) waits_for: Option<&'static str>,
 }
 
 const fn flag(name: &'static str, takes: Takes) -> Flag {
@@ -73,7 +73,7 @@ const NEVER: &str = "it was removed from k3s, or has no meaning here";
 use Takes::{List, Repeated, Switch, Value};
 
 /// k3s's flags (docs/cli/server.md, agent.md), in the order of its help.
-pub static FLAGS: &[Flag] = &[
+pub(crate) static FLAGS: &[Flag] = &[
     flag("config", Value).short('c').env("K3S_CONFIG_FILE").agent(),
     flag("debug", Switch).env("K3S_DEBUG").agent(),
     flag("v", Value).short('v').agent(),
@@ -144,7 +144,7 @@ pub static FLAGS: &[Flag] = &[
     flag("disable", List),
     flag("disable-scheduler", Switch),
     flag("disable-cloud-controller", Switch),
-    flag("disable-kube-proxy", Switch),
+    flag("disable-kube-proxy", Switch).later("running without the service proxy"),
     flag("disable-network-policy", Switch),
     flag("disable-agent", Switch),
     flag("disable-apiserver", Switch).later(HA),
@@ -203,14 +203,14 @@ pub static FLAGS: &[Flag] = &[
 
 /// One setting with its flag; a list has all its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
-    pub name: &'static str,
-    pub values: Vec<String>,
+pub(crate) struct Setting {
+    pub(crate) name: &'static str,
+    pub(crate) values: Vec<String>,
 }
 
 /// Settings of one source, in order of first mention.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Settings(pub Vec<Setting>);
+pub(crate) struct Settings(pub(crate) Vec<Setting>);
 
 impl Settings {
     fn add(&mut self, flag: &'static Flag, value: &str) {
@@ -231,12 +231,12 @@ impl Settings {
         }
     }
 
-    pub fn values(&self, name: &str) -> Option<&[String]> {
+    pub(crate) fn values(&self, name: &str) -> Option<&[String]> {
         self.0.iter().find(|setting| setting.name == name).map(|setting| setting.values.as_slice())
     }
 
     /// Fills in what is not set here from a source of lower rank.
-    pub fn or(mut self, lower: Settings) -> Settings {
+    pub(crate) fn or(mut self, lower: Settings) -> Settings {
         for setting in lower.0 {
             if self.values(setting.name).is_none() {
                 self.0.push(setting);
@@ -246,7 +246,7 @@ impl Settings {
     }
 
     /// The arguments for argh: one `--flag value` pair for each value.
-    pub fn to_argv(&self) -> Vec<String> {
+    pub(crate) fn to_argv(&self) -> Vec<String> {
         let mut argv = Vec::new();
         for setting in &self.0 {
             // A switch is passed with its value, as an option: some default to on.
@@ -285,7 +285,7 @@ fn switch_value(name: &str, value: &str, whence: &str) -> Result<&'static str> {
 
 /// Reads command-line arguments: `--flag value`, `--flag=value`, `-f value`, `-f=value`, switches with
 /// and without a value.
-pub fn from_command_line(argv: &[String], server: bool) -> Result<Settings> {
+pub(crate) fn from_command_line(argv: &[String], server: bool) -> Result<Settings> {
     const WHENCE: &str = "command line";
     let mut settings = Settings::default();
     let mut rest = argv.iter();
@@ -321,7 +321,7 @@ pub fn from_command_line(argv: &[String], server: bool) -> Result<Settings> {
 }
 
 /// Reads the environment variables of the table.
-pub fn from_environment(var: impl Fn(&str) -> Option<String>, server: bool) -> Result<Settings> {
+pub(crate) fn from_environment(var: impl Fn(&str) -> Option<String>, server: bool) -> Result<Settings> {
     let mut settings = Settings::default();
     for flag in FLAGS.iter().filter(|flag| !flag.env.is_empty() && (server || flag.on == On::Agent))
     {
@@ -341,7 +341,7 @@ pub fn from_environment(var: impl Fn(&str) -> Option<String>, server: bool) -> R
 }
 
 /// Puts one configuration file on top of `settings`: its keys replace, `key+` appends to lists.
-pub fn from_file(
+pub(crate) fn from_file(
     settings: &mut Settings,
     tree: &api::Value,
     whence: &str,

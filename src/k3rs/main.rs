@@ -1,6 +1,112 @@
-//! k3rs: one binary that is a whole Kubernetes node. Commands are dispatched here, by name or by link.
-fn main() {
-    let _ = (config::Config::load, flags::FLAGS, config::help());
-}
+//! k3rs: one binary that is a whole Kubernetes node.
+//!
+//! This room dispatches commands (by name, or by the name of the link it was called through), reads
+//! flags, environment and configuration, and wires the other rooms together. It decides nothing else.
+
+mod boot;
 mod config;
 mod flags;
+mod logging;
+mod node;
+mod server;
+mod uninstall;
+mod userspace;
+
+use std::process::ExitCode;
+
+/// What the binary can be asked to do.
+struct Command {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> ExitCode,
+    hidden: bool,
+}
+
+static COMMANDS: &[Command] = &[
+    Command { name: "server", about: "Run management server", run: server::command, hidden: false },
+    Command {
+        name: "agent",
+        about: "Run node agent (not in this version)",
+        run: |_| later("agent"),
+        hidden: false,
+    },
+    Command {
+        name: "kubectl",
+        about: "Run kubectl (not in this version)",
+        run: |_| later("kubectl"),
+        hidden: false,
+    },
+    Command {
+        name: "crictl",
+        about: "Run crictl (not in this version)",
+        run: |_| later("crictl"),
+        hidden: false,
+    },
+    Command {
+        name: "uninstall",
+        about: "Remove everything k3rs made on this machine",
+        run: uninstall::command,
+        hidden: false,
+    },
+    Command {
+        name: "shim",
+        about: "Run the parent process of a pod",
+        run: shim_command,
+        hidden: true,
+    },
+    Command { name: "help", about: "Show this list", run: |_| usage(), hidden: false },
+];
+
+fn main() -> ExitCode {
+    let mut argv = std::env::args();
+    let program = argv.next().unwrap_or_default();
+    let args: Vec<String> = argv.collect();
+    let called_as = program.rsplit('/').next().unwrap_or("");
+    // Called through a link: `kubectl get pods` is `k3rs kubectl get pods`.
+    if let Some(command) = COMMANDS.iter().find(|command| command.name == called_as) {
+        return (command.run)(&args);
+    }
+    match args.first().map(String::as_str) {
+        Some("--version" | "-v" | "version") => {
+            print(&format!("k3rs version {}\n", stdx::version::VERSION));
+            ExitCode::SUCCESS
+        }
+        None | Some("--help" | "-h") => usage(),
+        Some(name) => match COMMANDS.iter().find(|command| command.name == name) {
+            Some(command) => (command.run)(&args[1..]),
+            None => fail(&format!("unknown command {name:?} (k3rs help lists them)")),
+        },
+    }
+}
+
+fn usage() -> ExitCode {
+    let mut text = String::from(
+        "k3rs - Kubernetes, small and simple\n\nUSAGE: k3rs COMMAND [OPTIONS]\n\nCOMMANDS:\n",
+    );
+    for command in COMMANDS.iter().filter(|command| !command.hidden) {
+        text.push_str(&format!("   {:<12} {}\n", command.name, command.about));
+    }
+    print(&text);
+    ExitCode::SUCCESS
+}
+
+fn later(name: &str) -> ExitCode {
+    fail(&format!("k3rs {name} is not supported by this version of k3rs yet"))
+}
+
+fn shim_command(args: &[String]) -> ExitCode {
+    let args: Vec<std::ffi::OsString> = args.iter().map(Into::into).collect();
+    ExitCode::from(u8::try_from(shim::main(&args)).unwrap_or(1))
+}
+
+/// Says what went wrong and gives the exit code for it.
+fn fail(what: &str) -> ExitCode {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "k3rs: {what}");
+    ExitCode::FAILURE
+}
+
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

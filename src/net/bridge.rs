@@ -74,11 +74,8 @@ pub(crate) fn ensure(links: &mut Links, config: &Config, mtu: u32) -> Result<u32
 
 /// Gives the bridge its addresses and takes those of former pod blocks away.
 fn set_addresses(links: &mut Links, config: &Config, index: u32) -> Result<()> {
-    let wanted: Vec<(IpAddr, u8)> = config
-        .pod_cidrs
-        .iter()
-        .filter_map(|cidr| Some((gateway(cidr)?, cidr.prefix())))
-        .collect();
+    let wanted: Vec<(IpAddr, u8)> =
+        config.pod_cidrs.iter().filter_map(|cidr| Some((gateway(cidr)?, cidr.prefix()))).collect();
     let mut present = links.addresses()?;
     present.retain(|address| address.link == index);
     for (address, prefix) in &wanted {

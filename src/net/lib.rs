@@ -115,7 +115,10 @@ impl Net {
             })
         });
         let shared = Arc::new(shared.await?);
-        shared.keep(rt::spawn_named("follow the node's interfaces", follow_links(Arc::downgrade(&shared))));
+        shared.keep(rt::spawn_named(
+            "follow the node's interfaces",
+            follow_links(Arc::downgrade(&shared)),
+        ));
         Ok(Net { shared })
     }
 

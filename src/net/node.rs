@@ -38,8 +38,9 @@ fn choose(
     let on = |index: u32| {
         let source = default_source(routes, index);
         let of_family = |ipv4: bool| {
-            let mut usable =
-                addresses.iter().filter(|a| a.link == index && a.address.is_ipv4() == ipv4 && usable(a));
+            let mut usable = addresses
+                .iter()
+                .filter(|a| a.link == index && a.address.is_ipv4() == ipv4 && usable(a));
             let preferred = usable.clone().find(|a| Some(a.address) == source);
             preferred.or(usable.next()).map(|a| a.address)
         };
@@ -66,7 +67,8 @@ fn choose(
     defaults.sort_by_key(|route| (route.ipv6, route.metric));
     let by_route = defaults.iter().filter_map(|route| route.link);
     let is_ours = |link: &&rtnl::Link| link.name != bridge && link.master == 0;
-    let plain = |link: &&rtnl::Link| link.flags & (rtnl::IFF_LOOPBACK | rtnl::IFF_UP) == rtnl::IFF_UP;
+    let plain =
+        |link: &&rtnl::Link| link.flags & (rtnl::IFF_LOOPBACK | rtnl::IFF_UP) == rtnl::IFF_UP;
     let physical = links.iter().filter(plain).filter(is_ours);
     let loopback = links.iter().filter(|link| link.flags & rtnl::IFF_LOOPBACK != 0);
     // Software bridges (docker0 and the like) come after real links.

@@ -124,7 +124,8 @@ impl Pods {
         let mut targets = Vec::new();
         for (record, addresses) in self.known.values() {
             for port in &record.host_ports {
-                let family = |pod: &&IpAddr| port.host_ip.is_none_or(|ip| ip.is_ipv4() == pod.is_ipv4());
+                let family =
+                    |pod: &&IpAddr| port.host_ip.is_none_or(|ip| ip.is_ipv4() == pod.is_ipv4());
                 targets.extend(
                     addresses
                         .iter()
@@ -148,7 +149,9 @@ impl Pods {
                 .find(&name)?
                 .context(|| format!("interface {name} of sandbox {id} is missing"))?;
             if link.master != bridge.index {
-                return Err(Error::new(format!("interface {name} of sandbox {id} is off the bridge")));
+                return Err(Error::new(format!(
+                    "interface {name} of sandbox {id} is off the bridge"
+                )));
             }
         }
         Ok(())

@@ -144,6 +144,25 @@ pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
     fs::rename(from, to).context(|| format!("rename {} to {}", from.display(), to.display()))
 }
 
+/// Fails, saying why, if a file cannot be made in `dir`.
+pub fn check_writable(dir: impl AsRef<Path>) -> Result<()> {
+    let probe = dir.as_ref().join(format!(".probe.{}", std::process::id()));
+    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&probe);
+    made.context(|| format!("write in {}", dir.as_ref().display()))?;
+    remove_file(&probe)
+}
+
+/// Opens a file to append to, making it (0600) if absent.
+pub fn open_append(path: impl AsRef<Path>) -> Result<File> {
+    let path = path.as_ref();
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .context(|| format!("open {}", path.display()))
+}
+
 /// Takes the lock that keeps two processes from one directory; it lasts as long as the value.
 ///
 /// # Errors
@@ -176,6 +195,11 @@ pub fn list_dir(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     }
     paths.sort();
     Ok(paths)
+}
+
+/// Where a symbolic link points; `None` if there is no link.
+pub fn read_link(path: impl AsRef<Path>) -> Option<PathBuf> {
+    fs::read_link(path).ok()
 }
 
 /// Points the symbolic link `link` at `target`, replacing what was there in one step.

@@ -11,6 +11,8 @@
 mod admission;
 mod allocate;
 mod auth;
+#[allow(dead_code)] // called once the start sequence is whole
+mod bootstrap;
 #[cfg(test)]
 mod checks;
 mod config;
@@ -20,5 +22,5 @@ mod request;
 mod server;
 
 pub use auth::User;
-pub use config::Config;
+pub use config::{Cidr, Config};
 pub use server::Server;

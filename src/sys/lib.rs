@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod file;
+pub mod host;
 pub mod inotify;
 pub mod mount;
 pub mod netlink;

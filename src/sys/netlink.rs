@@ -66,9 +66,8 @@ impl Netlink {
             self.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &size)?;
         }
         // SAFETY: the pointer and length are of a live slice; a netlink send without address goes to the kernel.
-        let sent = unsafe {
-            libc::send(self.0.as_raw_fd(), messages.as_ptr().cast(), messages.len(), 0)
-        };
+        let sent =
+            unsafe { libc::send(self.0.as_raw_fd(), messages.as_ptr().cast(), messages.len(), 0) };
         if usize::try_from(sent).is_ok() { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 

@@ -487,7 +487,8 @@ mod tests {
 
     fn hex(text: &str) -> Vec<u8> {
         let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-        let parse = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        let parse =
+            |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
         digits.chunks(2).map(parse).collect()
     }
 
@@ -498,7 +499,8 @@ mod tests {
 
     #[test]
     fn the_huffman_code_is_complete() {
-        let sum: u64 = LENGTHS.iter().map(|&length| 1u64 << (LENGTH_MAX - usize::from(length))).sum();
+        let sum: u64 =
+            LENGTHS.iter().map(|&length| 1u64 << (LENGTH_MAX - usize::from(length))).sum();
         assert_eq!(sum, 1 << LENGTH_MAX);
         assert_eq!(CODE.codes[usize::from(b'\n')], 0x3ffffffc);
         assert_eq!(CODE.codes[256], 0x3fffffff);
@@ -562,9 +564,16 @@ mod tests {
     #[test]
     fn bounds_and_bad_blocks() {
         let mut decoder = Decoder::new(TABLE_DEFAULT_BYTES);
-        assert!(decoder.decode(&hex("8286 8441 0f77 7777 2e65 7861 6d70 6c65 2e63 6f6d"), 60).unwrap().is_too_large);
+        assert!(
+            decoder
+                .decode(&hex("8286 8441 0f77 7777 2e65 7861 6d70 6c65 2e63 6f6d"), 60)
+                .unwrap()
+                .is_too_large
+        );
         assert!(decoder.decode(&hex("0001 4101 61"), 999).unwrap().is_malformed);
-        for bad in ["80", "ff", "ffffffffff7f", "be", "00", "0005 61", "3fe2 1f", "0081 ff81 00", "8220"] {
+        for bad in
+            ["80", "ff", "ffffffffff7f", "be", "00", "0005 61", "3fe2 1f", "0081 ff81 00", "8220"]
+        {
             assert!(Decoder::new(TABLE_DEFAULT_BYTES).decode(&hex(bad), 4096).is_err(), "{bad}");
         }
     }

@@ -83,20 +83,55 @@ impl std::error::Error for Http2Error {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
     /// `flow_bytes` counts the padding, as flow control does.
-    Data { stream: u32, data: &'a [u8], flow_bytes: usize, end_stream: bool },
-    Headers { stream: u32, block: &'a [u8], end_stream: bool, end_headers: bool },
-    Priority { stream: u32 },
-    Reset { stream: u32, code: Code },
+    Data {
+        stream: u32,
+        data: &'a [u8],
+        flow_bytes: usize,
+        end_stream: bool,
+    },
+    Headers {
+        stream: u32,
+        block: &'a [u8],
+        end_stream: bool,
+        end_headers: bool,
+    },
+    Priority {
+        stream: u32,
+    },
+    Reset {
+        stream: u32,
+        code: Code,
+    },
     /// Six bytes a setting; see `settings`.
-    Settings { values: &'a [u8] },
+    Settings {
+        values: &'a [u8],
+    },
     SettingsAck,
-    PushPromise { stream: u32 },
-    Ping { ack: bool, data: [u8; 8] },
-    GoAway { last_stream: u32, code: Code, debug: &'a [u8] },
-    WindowUpdate { stream: u32, increment: i64 },
-    Continuation { stream: u32, block: &'a [u8], end_headers: bool },
+    PushPromise {
+        stream: u32,
+    },
+    Ping {
+        ack: bool,
+        data: [u8; 8],
+    },
+    GoAway {
+        last_stream: u32,
+        code: Code,
+        debug: &'a [u8],
+    },
+    WindowUpdate {
+        stream: u32,
+        increment: i64,
+    },
+    Continuation {
+        stream: u32,
+        block: &'a [u8],
+        end_headers: bool,
+    },
     /// A type we do not know, to be ignored.
-    Unknown { stream: u32 },
+    Unknown {
+        stream: u32,
+    },
 }
 
 const DATA: u8 = 0;
@@ -120,7 +155,8 @@ const PRIORITIZED: u8 = 0x20;
 /// with a stream error, after which the caller goes on behind the frame.
 pub fn parse(input: &[u8]) -> Option<(Result<Frame<'_>, Http2Error>, usize)> {
     let header = input.get(..HEADER_BYTES)?;
-    let length = usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
+    let length =
+        usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
     if length > FRAME_MAX_BYTES {
         let error = Http2Error::Connection(Code::FRAME_SIZE_ERROR, "frame too long");
         return Some((Err(error), input.len()));
@@ -130,7 +166,12 @@ pub fn parse(input: &[u8]) -> Option<(Result<Frame<'_>, Http2Error>, usize)> {
     Some((parse_payload(header[3], header[4], stream, payload), HEADER_BYTES + length))
 }
 
-fn parse_payload(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Result<Frame<'_>, Http2Error> {
+fn parse_payload(
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: &[u8],
+) -> Result<Frame<'_>, Http2Error> {
     let size = |ok: bool| match ok {
         true => Ok(()),
         false => Err(Http2Error::Connection(Code::FRAME_SIZE_ERROR, "length of a frame")),
@@ -209,7 +250,9 @@ fn parse_payload(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Result<Fra
             let increment = i64::from(u32_at(payload, 0) & 0x7fff_ffff);
             match (increment, stream) {
                 (0, 0) => Err(Http2Error::Connection(Code::PROTOCOL_ERROR, "increment of zero")),
-                (0, _) => Err(Http2Error::Stream(stream, Code::PROTOCOL_ERROR, "increment of zero")),
+                (0, _) => {
+                    Err(Http2Error::Stream(stream, Code::PROTOCOL_ERROR, "increment of zero"))
+                }
                 _ => Ok(Frame::WindowUpdate { stream, increment }),
             }
         }

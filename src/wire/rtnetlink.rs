@@ -385,7 +385,8 @@ mod tests {
     #[test]
     fn mutated_messages_never_panic() {
         let mut w = Writer::new();
-        let veth = Veth { name: "a", peer: "b", peer_netns: 3, peer_mac: [2; 6], mtu: 1500, master: 4 };
+        let veth =
+            Veth { name: "a", peer: "b", peer_netns: 3, peer_mac: [2; 6], mtu: 1500, master: 4 };
         create_veth(&mut w, 1, &veth);
         set_address(&mut w, 2, 9, "fd00::1".parse().unwrap(), 64);
         let good = w.finish().unwrap();

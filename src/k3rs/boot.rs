@@ -1,0 +1,185 @@
+//! The first steps of a start: directories, lock, tokens, addresses, names.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use cluster::Paths;
+use cluster::token::{Token, random_hex};
+use stdx::{Context, Error, Result};
+
+use crate::config::Config;
+
+/// Where configuration goes that k3s keeps in `/etc`: there, or in the data directory if `/etc` is read-only.
+#[derive(Debug, Clone)]
+pub(crate) struct EtcDir(PathBuf);
+
+impl EtcDir {
+    pub(crate) fn choose(config: &Config) -> Result<EtcDir> {
+        let system = Path::new("/etc/rancher");
+        let usable = rt::fs::create_dir_all(system.join("k3s"), 0o755)
+            .and_then(|()| rt::fs::create_dir_all(system.join("node"), 0o755))
+            .and_then(|()| rt::fs::check_writable(system.join("k3s")));
+        let Err(error) = usable else { return Ok(EtcDir(system.to_owned())) };
+        let own = config.data_dir.join("etc");
+        log::info!("Using {} for configuration: {error}", own.display());
+        rt::fs::create_dir_all(own.join("k3s"), 0o755)?;
+        rt::fs::create_dir_all(own.join("node"), 0o755)?;
+        Ok(EtcDir(own))
+    }
+
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.0.join("k3s").join("k3s.yaml")
+    }
+
+    pub(crate) fn registries(&self) -> PathBuf {
+        self.0.join("k3s").join("registries.yaml")
+    }
+
+    /// Where the node's password and id lie.
+    pub(crate) fn node_directory(&self) -> PathBuf {
+        self.0.join("node")
+    }
+
+    fn node(&self, name: &str) -> PathBuf {
+        self.0.join("node").join(name)
+    }
+}
+
+/// Makes the data directory and takes its lock.
+///
+/// # Errors
+/// If another k3rs runs on it, by name.
+pub(crate) fn lock(paths: &Paths) -> Result<File> {
+    rt::fs::create_dir_all(paths.data(), 0o755)?;
+    let path = paths.data().join(".lock");
+    rt::fs::lock(&path).map_err(|error| match error.io_kind() {
+        Some(std::io::ErrorKind::WouldBlock) => Error::new(format!(
+            "another k3rs runs on {} (it holds {})",
+            paths.data_dir().display(),
+            path.display()
+        )),
+        _ => error,
+    })
+}
+
+/// The server's and the agents' passwords, from flags, `cred/passwd`, or made anew.
+#[derive(Debug)]
+pub(crate) struct Passwords {
+    pub(crate) server: String,
+    pub(crate) agent: String,
+}
+
+/// Reads or makes the passwords and keeps `cred/passwd` (k3s's format: password,user,uid,groups).
+pub(crate) fn passwords(paths: &Paths, config: &Config) -> Result<Passwords> {
+    let file = paths.cred("passwd");
+    let text = match rt::fs::read_optional(&file)? {
+        Some(bytes) => String::from_utf8(bytes).context(|| format!("read {}", file.display()))?,
+        None => String::new(),
+    };
+    let stored = |user: &str| {
+        text.lines()
+            .map(|line| line.split(',').collect::<Vec<_>>())
+            .find(|columns| columns.get(1) == Some(&user))
+            .map(|columns| columns[0].to_owned())
+    };
+    let given = match &config.token {
+        Some(text) => Some(Token::parse(text).context(|| "read --token")?.password),
+        None => None,
+    };
+    if let (Some(given), Some(stored)) = (&given, stored("server"))
+        && *given != stored
+    {
+        return Err(Error::new(format!(
+            "--token does not match the token of the cluster in {} (see server/token there)",
+            paths.data_dir().display()
+        )));
+    }
+    let server = given.or_else(|| stored("server")).unwrap_or_else(|| random_hex(16));
+    let agent = match &config.agent_token {
+        Some(text) => Token::parse(text).context(|| "read --agent-token")?.password,
+        None => server.clone(),
+    };
+    let lines = format!("{agent},node,node,k3s:agent\n{server},server,server,k3s:server\n");
+    rt::fs::create_dir_all(paths.server().join("cred"), 0o700)?;
+    if text != lines {
+        rt::fs::write_atomic(&file, lines.as_bytes(), 0o600)?;
+    }
+    Ok(Passwords { server, agent })
+}
+
+/// Writes `server/token`, `server/node-token` (a link to it) and `server/agent-token`.
+pub(crate) fn write_tokens(paths: &Paths, passwords: &Passwords, ca_pem: &str) -> Result<()> {
+    let server = paths.server();
+    let write = |name: &str, user: &str, password: &str| -> Result<()> {
+        let text = Token::format(ca_pem, user, password) + "\n";
+        let path = server.join(name);
+        if rt::fs::read_optional(&path)?.as_deref() != Some(text.as_bytes()) {
+            rt::fs::write_atomic(&path, text.as_bytes(), 0o600)?;
+        }
+        Ok(())
+    };
+    write("token", "server", &passwords.server)?;
+    if passwords.agent == passwords.server {
+        rt::fs::symlink_atomic(server.join("token"), server.join("agent-token"))?;
+    } else {
+        write("agent-token", "node", &passwords.agent)?;
+    }
+    rt::fs::symlink_atomic(server.join("token"), server.join("node-token"))
+}
+
+/// The node's name: `--node-name` or the host's, lower case, with an id if asked for.
+///
+/// # Errors
+/// If it is no DNS subdomain.
+pub(crate) fn node_name(config: &Config, etc: &EtcDir, hostname: &str) -> Result<String> {
+    let mut name =
+        config.node_name.clone().unwrap_or_else(|| hostname.to_owned()).to_ascii_lowercase();
+    if config.with_node_id {
+        let path = etc.node("id");
+        let id = match rt::fs::read_optional(&path)? {
+            Some(bytes) => String::from_utf8_lossy(&bytes).trim().to_owned(),
+            None => {
+                let id = random_hex(4);
+                rt::fs::write_atomic(&path, format!("{id}\n").as_bytes(), 0o600)?;
+                id
+            }
+        };
+        name = format!("{name}-{id}");
+    }
+    let label_is_fine = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if name.len() > 253 || !name.split('.').all(label_is_fine) {
+        return Err(Error::new(format!(
+            "node name {name:?} is not a lower-case DNS name: set --node-name"
+        )));
+    }
+    Ok(name)
+}
+
+/// This node's password, with which it claims its name at a server (k3s: `/etc/rancher/node/password`).
+pub(crate) fn ensure_node_password(etc: &EtcDir) -> Result<()> {
+    let path = etc.node("password");
+    if rt::fs::read_optional(&path)?.is_none() {
+        rt::fs::write_atomic(&path, format!("{}\n", random_hex(16)).as_bytes(), 0o600)?;
+    }
+    Ok(())
+}
+
+/// The node's addresses: `--node-ip`, or found on its interfaces.
+pub(crate) fn node_ips(config: &Config) -> Result<Vec<IpAddr>> {
+    if !config.node_ips.is_empty() {
+        return Ok(config.node_ips.clone());
+    }
+    let found = net::detect_node_ips(config.interface.as_deref())
+        .context(|| "find this node's address (set --node-ip)")?;
+    if found.is_empty() {
+        return Err(Error::new("find this node's address: no interface has one (set --node-ip)"));
+    }
+    Ok(found)
+}

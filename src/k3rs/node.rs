@@ -1,0 +1,213 @@
+//! Wires this machine's node together: network, runtime, kubelet.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use client::Informers;
+use cluster::Pki;
+use kubelet::{Kubelet, PodNetwork, SandboxNetwork};
+use rt::BoxFuture;
+use runtime::Runtime;
+use server::{Server, User};
+use stdx::{Context, Result};
+
+use crate::config::Config;
+use crate::server::Machine;
+
+/// `net` as the kubelet asks for it.
+pub(crate) struct NodeNetwork(pub(crate) net::Net);
+
+impl PodNetwork for NodeNetwork {
+    fn add<'a>(&'a self, sandbox: &'a SandboxNetwork) -> BoxFuture<'a, Result<Vec<IpAddr>>> {
+        Box::pin(async move {
+            let interface = self.0.add_pod(request(sandbox)?).await?;
+            Ok(interface.addresses)
+        })
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.0.remove_pod(id))
+    }
+
+    fn recover<'a>(
+        &'a self,
+        live: &'a [SandboxNetwork],
+    ) -> BoxFuture<'a, Result<Vec<Vec<IpAddr>>>> {
+        Box::pin(async move {
+            let ids: Vec<String> = live.iter().map(|sandbox| sandbox.id.clone()).collect();
+            self.0.recover(&ids).await?;
+            let mut addresses = Vec::with_capacity(live.len());
+            for sandbox in live {
+                // Idempotent: what is in place stays, what a reboot or a flush took comes back.
+                addresses.push(self.add(sandbox).await?);
+            }
+            Ok(addresses)
+        })
+    }
+}
+
+fn request(sandbox: &SandboxNetwork) -> Result<net::PodRequest> {
+    let mut host_ports = Vec::with_capacity(sandbox.host_ports.len());
+    for port in &sandbox.host_ports {
+        let protocol = net::Protocol::from_name(&port.protocol)
+            .context(|| format!("use host port protocol {:?}", port.protocol))?;
+        host_ports.push(net::HostPort {
+            host_ip: port.host_ip,
+            protocol,
+            host_port: port.host_port,
+            container_port: port.container_port,
+        });
+    }
+    if sandbox.ingress_bits_per_sec != 0 || sandbox.egress_bits_per_sec != 0 {
+        log::warn!(
+            "pod {}/{}: bandwidth limits are not enforced yet",
+            sandbox.pod_namespace,
+            sandbox.pod_name
+        );
+    }
+    Ok(net::PodRequest {
+        sandbox_id: sandbox.id.clone(),
+        namespace: sandbox.pod_namespace.clone(),
+        name: sandbox.pod_name.clone(),
+        netns: sandbox.netns.clone(),
+        host_ports,
+    })
+}
+
+/// The running node.
+pub(crate) struct Agent {
+    kubelet: Kubelet,
+    _net: net::Net,
+}
+
+impl Agent {
+    /// Completes when the node is Ready.
+    pub(crate) async fn ready(&self) {
+        self.kubelet.ready().await;
+    }
+
+    /// Stops managing; containers, addresses and rules stay.
+    pub(crate) async fn stop(self) {
+        self.kubelet.stop().await;
+    }
+}
+
+/// Starts network, runtime and kubelet, and opens the server's door to them.
+pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Result<Agent> {
+    let config = &machine.config;
+    let paths = &machine.paths;
+    let node_client = server.client_as(User::node(&machine.node_name));
+    // Service rules and DNS need every Service, EndpointSlice and Pod address: the proxy's rights.
+    let proxy_informers =
+        Informers::new(server.client_as(User::new("system:kube-proxy", &["system:node-proxier"])));
+    let net = net::Net::start(net_config(machine)?, proxy_informers)
+        .await
+        .context(|| "start the network")?;
+    log::info!("Started the network: node {:?}, pods {}", net.node_ips(), pod_cidr(config)?);
+
+    let runtime =
+        Runtime::open(runtime_config(machine)).await.context(|| "open the container runtime")?;
+    let mut kubelet_config =
+        kubelet::Config::new(&machine.node_name, paths.agent(), stdx::version::VERSION);
+    kubelet_config.hostname = machine.hostname.clone();
+    kubelet_config.node_ips = net.node_ips();
+    kubelet_config.external_ips = config.node_external_ips.clone();
+    kubelet_config.labels = labels(config)?;
+    kubelet_config.taints = config
+        .node_taints
+        .iter()
+        .map(|text| kubelet::Taint::parse(text))
+        .collect::<Result<_>>()
+        .context(|| "read --node-taint")?;
+    kubelet_config.resolv_conf = crate::server::resolv_conf(config);
+    kubelet_config.cluster_dns = config.cluster_dns.clone();
+    kubelet_config.cluster_domain = config.cluster_domain.clone();
+    kubelet_config.serving = Some(kubelet::Serving {
+        address: SocketAddr::new(config.bind_address, 10250),
+        tls: kubelet_tls(pki)?,
+    });
+    kubelet_config.healthz = Some(SocketAddr::from(([127, 0, 0, 1], 10248)));
+    if rt::fs::create_dir_all("/var/log/pods", 0o755).is_err() {
+        kubelet_config.log_directory = paths.agent().join("log").join("pods");
+        log::info!(
+            "Using {} for container logs: /var/log is read-only",
+            kubelet_config.log_directory.display()
+        );
+    }
+    let network = Arc::new(NodeNetwork(net.clone()));
+    let kubelet = Kubelet::start(kubelet_config, node_client, runtime, network)
+        .await
+        .context(|| "start the kubelet")?;
+    log::info!("Started the kubelet of node {}", machine.node_name);
+    Ok(Agent { kubelet, _net: net })
+}
+
+/// What `runtime` is told, here and at uninstall.
+pub(crate) fn runtime_config(machine: &Machine) -> runtime::Config {
+    let agent = machine.paths.agent();
+    runtime::Config {
+        root: agent.join("containerd"),
+        state: PathBuf::from("/run/k3s/containerd"),
+        image_directory: agent.join("images"),
+        registries_file: machine
+            .config
+            .private_registry
+            .clone()
+            .unwrap_or_else(|| machine.etc.registries()),
+        shim_command: vec!["/proc/self/exe".into(), "shim".into()],
+        default_registry: "docker.io".into(),
+    }
+}
+
+/// What `net` is told, here and at uninstall.
+pub(crate) fn net_config(machine: &Machine) -> Result<net::Config> {
+    let config = &machine.config;
+    let cidrs = |cidrs: &[crate::config::Cidr]| -> Result<Vec<net::Cidr>> {
+        cidrs
+            .iter()
+            .map(|cidr| net::Cidr::new(cidr.address, cidr.bits).context(|| format!("use {cidr}")))
+            .collect()
+    };
+    Ok(net::Config {
+        node_name: machine.node_name.clone(),
+        node_ips: config.node_ips.clone(),
+        node_interface: config.interface.clone(),
+        pod_cidrs: vec![
+            pod_cidr(config)?,
+        ],
+        cluster_cidrs: cidrs(&config.cluster_cidrs)?,
+        service_cidrs: cidrs(&config.service_cidrs)?,
+        cluster_dns: config.cluster_dns.clone(),
+        cluster_domain: config.cluster_domain.clone(),
+        resolv_conf: crate::server::resolv_conf(config),
+        address_directory: machine.paths.agent().join("net").join("addresses"),
+        netns_directory: PathBuf::from("/run/k3s/netns"),
+        bridge: "cni0".into(),
+        mtu: None,
+    })
+}
+
+/// The first /24 of the cluster range: the one node's, which node IPAM gives it too.
+fn pod_cidr(config: &Config) -> Result<net::Cidr> {
+    let cluster = config.cluster_cidrs[0];
+    net::Cidr::new(cluster.nth(0), cluster.bits.max(24)).context(|| "use the node's pod range")
+}
+
+fn labels(config: &Config) -> Result<Vec<(String, String)>> {
+    let parse = |text: &String| {
+        let (key, value) = text
+            .split_once('=')
+            .context(|| format!("read --node-label {text:?}: want key=value"))?;
+        Ok((key.to_owned(), value.to_owned()))
+    };
+    config.node_labels.iter().map(parse).collect()
+}
+
+fn kubelet_tls(pki: &Pki) -> Result<Arc<http::tls::ServerConfig>> {
+    let serving = &pki.serving_kubelet;
+    let identity =
+        http::tls::Identity::from_pem(serving.chain_pem.as_bytes(), serving.key_pem.as_bytes())?;
+    let roots = http::tls::roots(pki.client_ca.chain_pem.as_bytes())?;
+    http::tls::server_config(identity, Some(roots))
+}

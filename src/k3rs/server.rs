@@ -1,0 +1,387 @@
+//! `k3rs server`: from a data directory to a running control plane and node, step by step.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, Driver, Informers};
+use cluster::{Paths, Pki};
+use server::{Server, User};
+use stdx::{Context, Result};
+use store::{Class, Op, Store};
+
+use crate::boot::{self, EtcDir};
+use crate::config::Config;
+use crate::{logging, node, userspace};
+
+/// Threads that run tasks, beside the pool for disk work. Two keep one slow request from stopping
+/// the rest on the smallest boards, and cost little memory.
+const N_WORKERS: usize = 2;
+
+/// How long open requests may take to finish after SIGTERM.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// The command: exit code 0 after SIGTERM, 1 after an error.
+pub(crate) fn command(args: &[String]) -> ExitCode {
+    if args.iter().any(|arg| matches!(arg.as_str(), "--help" | "-h" | "help")) {
+        crate::print(&crate::config::help());
+        return ExitCode::SUCCESS;
+    }
+    let started = rt::now().mono;
+    let config = match Config::load(args, |name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(error) => return crate::fail(&error.to_string()),
+    };
+    if let Err(error) = logging::start(config.debug, config.log.as_deref(), config.alsologtostderr)
+    {
+        return crate::fail(&error.to_string());
+    }
+    rt::start_workers(N_WORKERS);
+    match rt::block_on(run(config, started)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the first steps settle for all later ones.
+pub(crate) struct Machine {
+    pub(crate) config: Config,
+    pub(crate) paths: Paths,
+    pub(crate) etc: EtcDir,
+    pub(crate) hostname: String,
+    pub(crate) node_name: String,
+    pub(crate) node_ips: Vec<IpAddr>,
+}
+
+async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
+    log::info!("Starting k3rs {}", stdx::version::VERSION);
+    let paths = Paths::new(&config.data_dir);
+    let _lock = boot::lock(&paths)?;
+    let etc = EtcDir::choose(&config)?;
+    userspace::unpack(&paths)?;
+    let hostname = sys::host::name().context(|| "read the host's name")?;
+    let node_name = boot::node_name(&config, &etc, &hostname)?;
+    let node_ips = boot::node_ips(&config)?;
+    let machine = Arc::new(Machine { config, paths, etc, hostname, node_name, node_ips });
+
+    let store = open_datastore(&machine).await?;
+    let (pki, passwords) = prepare_cluster(&machine, &store).await?;
+    boot::write_tokens(&machine.paths, &passwords, &pki.server_ca.chain_pem)?;
+    boot::ensure_node_password(&machine.etc)?;
+    write_kubeconfig(&machine, &pki)?;
+
+    let server = Server::start(server_config(&machine, &pki)?, store.clone()).await?;
+    let listener = listen(&machine, &server, &pki).await?;
+    let informers =
+        Informers::new(server.client_as(User::new("system:kube-controller-manager", &[])));
+    let drivers = start_controllers(&machine, &server, &informers).await?;
+    let deploy = start_deploy(&machine, &server).await?;
+    let agent = match machine.config.disable_agent {
+        true => None,
+        false => Some(node::start(&machine, &server, &pki).await?),
+    };
+    if let Some(agent) = &agent {
+        agent.ready().await;
+    }
+    let took = rt::now().mono.since(started);
+    log::info!(
+        "k3rs is up and running: node {} is Ready after {} ms",
+        machine.node_name,
+        took.as_millis()
+    );
+
+    let signal = rt::signal::terminated().await?;
+    log::info!("Received {signal}, shutting down; containers run on");
+    drop((deploy, drivers, informers));
+    if let Some(agent) = agent {
+        agent.stop().await;
+    }
+    listener.shutdown(SHUTDOWN_GRACE).await;
+    drop(server);
+    store.close().await.context(|| "close the datastore")?;
+    log::info!("Stopped");
+    Ok(())
+}
+
+async fn open_datastore(machine: &Machine) -> Result<Store> {
+    let path = machine.paths.datastore();
+    if let Some(dir) = path.parent() {
+        rt::fs::create_dir_all(dir, 0o700)?;
+    }
+    let store = Store::open(&path, store::Limits::default()).await;
+    let store = store.context(|| format!("open the datastore {}", path.display()))?;
+    log::info!("Opened datastore {} at revision {}", path.display(), store.revision());
+    Ok(store)
+}
+
+/// Passwords and certificates, from disk, the datastore's bootstrap data, or made anew.
+async fn prepare_cluster(machine: &Machine, store: &Store) -> Result<(Pki, boot::Passwords)> {
+    let (config, paths) = (&machine.config, &machine.paths);
+    let passwords = boot::passwords(paths, config)?;
+    let key = cluster::bootstrap::storage_key(&passwords.server);
+    let saved = store.get(&key).await.context(|| "read the bootstrap data")?;
+    if let Some(saved) = &saved {
+        cluster::bootstrap::restore(paths, &passwords.server, &saved.value)?;
+    }
+    let mut san_addresses: Vec<IpAddr> =
+        config.service_cidrs.iter().map(|cidr| cidr.nth(1)).collect();
+    san_addresses.extend(&config.node_external_ips);
+    san_addresses.extend(config.advertise_address);
+    let mut san_names = Vec::new();
+    for san in &config.tls_san {
+        match san.parse() {
+            Ok(address) => san_addresses.push(address),
+            Err(_) => san_names.push(san.clone()),
+        }
+    }
+    let settings = cluster::pki::Settings {
+        node_name: machine.node_name.clone(),
+        node_addresses: machine.node_ips.clone(),
+        san_addresses,
+        san_names,
+        cluster_domain: config.cluster_domain.clone(),
+        https_port: config.https_port,
+    };
+    let now = rt::now().wall;
+    let pki = Pki::ensure(paths, &settings, now).context(|| "prepare certificates")?;
+    if saved.is_none() {
+        let block = cluster::bootstrap::collect(paths, &passwords.server, now)?;
+        store
+            .write_one(Op::create(key.as_bytes(), block), Class::Durable)
+            .await
+            .context(|| "save the bootstrap data")?;
+        log::info!("Saved bootstrap data");
+    }
+    Ok((pki, passwords))
+}
+
+fn write_kubeconfig(machine: &Machine, pki: &Pki) -> Result<()> {
+    let config = &machine.config;
+    let host = match config.bind_address {
+        address if address.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+        address => address,
+    };
+    let url = format!("https://{}", SocketAddr::new(host, config.https_port));
+    let text = cluster::kubeconfig::Kubeconfig {
+        server_url: &url,
+        ca_pem: &pki.server_ca.chain_pem,
+        certificate: &pki.admin,
+    }
+    .to_yaml();
+    let path = config.write_kubeconfig.clone().unwrap_or_else(|| machine.etc.kubeconfig());
+    rt::fs::write_atomic(&path, text.as_bytes(), config.kubeconfig_mode)?;
+    if let Some(group) = &config.kubeconfig_group {
+        let gid = sys::host::group_id(group)
+            .context(|| format!("find the group {group:?} of --write-kubeconfig-group"))?;
+        rt::fs::set_owner(&path, None, Some(gid))?;
+    }
+    log::info!("Wrote kubeconfig {}", path.display());
+    Ok(())
+}
+
+fn server_config(machine: &Machine, pki: &Pki) -> Result<server::Config> {
+    let config = &machine.config;
+    let mut service_cidrs = Vec::new();
+    for cidr in &config.service_cidrs {
+        service_cidrs.push(
+            server::Cidr::parse(&cidr.to_string())
+                .context(|| format!("use service range {cidr}"))?,
+        );
+    }
+    let advertise =
+        config.advertise_address.into_iter().chain(config.node_external_ips.iter().copied());
+    let advertise = advertise.chain(machine.node_ips.iter().copied()).next();
+    let advertise_addresses: Vec<IpAddr> = advertise.into_iter().collect();
+    let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
+    let mut keys = pki.service_account_keys.iter().map(|key| key.as_bytes().to_vec());
+    let url = advertise_addresses
+        .first()
+        .map(|address| format!("https://{}", SocketAddr::new(*address, config.advertise_port)));
+    Ok(server::Config {
+        service_cidrs,
+        node_ports: config.node_ports,
+        advertise_addresses,
+        advertise_port: config.advertise_port,
+        external_url: url.unwrap_or_default(),
+        api_audiences: vec![issuer.clone(), "k3s".into()],
+        issuers: vec![issuer],
+        service_account_key: keys.next().context(|| "find a service account key")?,
+        service_account_public_keys: keys.collect(),
+        client_ca: pki.client_ca.chain_pem.clone().into_bytes(),
+        request_header_ca: pki.request_header_ca.chain_pem.clone().into_bytes(),
+        ..server::Config::default()
+    })
+}
+
+/// Opens the API port and serves.
+async fn listen(machine: &Machine, server: &Server, pki: &Pki) -> Result<http::server::Server> {
+    let address = SocketAddr::new(machine.config.bind_address, machine.config.https_port);
+    let serving = &pki.serving_kube_apiserver;
+    let identity =
+        http::tls::Identity::from_pem(serving.chain_pem.as_bytes(), serving.key_pem.as_bytes())?;
+    // Clients and front proxies have CAs of their own; who signed is looked at again when a
+    // certificate's name is trusted.
+    let cas = format!("{}{}", pki.client_ca.chain_pem, pki.request_header_ca.chain_pem);
+    let tls = http::tls::server_config(identity, Some(http::tls::roots(cas.as_bytes())?))?;
+    let bound = rt::net::TcpListener::bind(address).await;
+    let bound = bound.context(|| {
+        format!("listen on {address} (set --https-listen-port if another program uses it)")
+    })?;
+    let extra = Arc::new(Supervisor {
+        paths: machine.paths.clone(),
+        ca_pem: pki.server_ca.chain_pem.clone(),
+    });
+    let _ = server;
+    let service: Arc<dyn http::server::Service> = extra;
+    let http = http::server::Server::new(service, http::server::Limits::default());
+    let serving = http.clone();
+    rt::spawn_named("https server", async move {
+        if let Err(error) = serving.serve(http::server::Listener::Tcp(bound), Some(tls)).await {
+            log::error!("serve {address}: {error}");
+        }
+    })
+    .detach();
+    log::info!("Listening on https://{address}");
+    Ok(http)
+}
+
+/// The paths beside the Kubernetes API that joining nodes ask for.
+struct Supervisor {
+    paths: Paths,
+    ca_pem: String,
+}
+
+impl http::server::Service for Supervisor {
+    fn call(&self, request: http::Request) -> rt::BoxFuture<'_, http::Response> {
+        Box::pin(async move {
+            let path = request.path();
+            let found = cluster::supervisor::public(path, &self.ca_pem);
+            let found = found.or_else(|| {
+                cluster::supervisor::static_file(&self.paths, path)
+                    .map(|bytes| ("application/octet-stream", bytes))
+            });
+            match found {
+                Some((kind, bytes)) => {
+                    http::Response::new(200).header("content-type", kind).body(bytes)
+                }
+                None => http::Response::new(404)
+                    .header("content-type", "text/plain; charset=utf-8")
+                    .body(b"404 page not found\n".to_vec()),
+            }
+        })
+    }
+}
+
+/// The controllers and the scheduler, each acting as itself.
+async fn start_controllers(
+    machine: &Machine,
+    server: &Server,
+    informers: &Informers,
+) -> Result<Vec<Driver>> {
+    write_settings(machine, &server.client_as(User::apiserver())).await?;
+    let mut drivers = Vec::new();
+    if !machine.config.disable_controller_manager {
+        drivers.push(Driver::start(control::CONTROLLERS, informers, |name| {
+            server.client_as(User::controller(name))
+        }));
+        log::info!("Started {} controllers", control::CONTROLLERS.len());
+    }
+    if !machine.config.disable_scheduler {
+        drivers.push(Driver::start(sched::SCHEDULER, informers, |_| {
+            server.client_as(User::new("system:kube-scheduler", &[]))
+        }));
+        log::info!("Started the scheduler");
+    }
+    Ok(drivers)
+}
+
+/// What controllers must know of the command line: they read nothing but objects.
+async fn write_settings(machine: &Machine, client: &Client) -> Result<()> {
+    let config = &machine.config;
+    let join = |cidrs: &[crate::config::Cidr]| {
+        cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    };
+    let data = api::json!({
+        "cluster-cidr": join(&config.cluster_cidrs),
+        "service-cidr": join(&config.service_cidrs),
+        "cluster-domain": config.cluster_domain,
+        "default-local-storage-path": config.local_storage_path.display().to_string(),
+        "node-cidr-mask": "24",
+    });
+    let apply = |name: &str, data: api::Value| {
+        let tree = api::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "kube-system"}, "data": data});
+        let mut request =
+            client::Request::new(client::Verb::Patch, &api::kinds::CONFIG_MAP, "kube-system", name);
+        request.field_manager = "k3rs".into();
+        request.force = true;
+        request.body = client::Body::Patch(client::PatchType::Apply, tree);
+        request
+    };
+    client
+        .call(apply("k3rs-settings", data))
+        .await
+        .context(|| "write the controllers' settings")?;
+    let ca = rt::fs::read_text(machine.paths.tls("server-ca.crt"))?;
+    client
+        .call(apply("kube-root-ca.crt", api::json!({"ca.crt": ca})))
+        .await
+        .context(|| "publish the CA")?;
+    Ok(())
+}
+
+/// Writes the packaged manifests and starts applying `server/manifests/`.
+async fn start_deploy(machine: &Machine, server: &Server) -> Result<rt::Task<Option<()>>> {
+    let config = &machine.config;
+    let base = machine.paths.manifests();
+    rt::fs::create_dir_all(&base, 0o700)?;
+    rt::fs::create_dir_all(machine.paths.static_files(), 0o755)?;
+    let dns = config.cluster_dns.first().map(ToString::to_string).unwrap_or_default();
+    let storage = config.local_storage_path.display().to_string();
+    let variables = [
+        ("CLUSTER_DNS", dns.as_str()),
+        ("CLUSTER_DOMAIN", &config.cluster_domain),
+        ("DEFAULT_LOCAL_STORAGE_PATH", &storage),
+    ];
+    for packaged in addons::PACKAGED.iter().filter(|packaged| !config.disabled(packaged.name)) {
+        let (path, text) = (base.join(packaged.file), packaged.render(&variables));
+        // `.skip` beside it means the user's own version, or none, is wanted.
+        if rt::fs::read_optional(base.join(format!("{}.skip", packaged.file)))?.is_none()
+            && rt::fs::read_optional(&path)?.as_deref() != Some(text.as_bytes())
+        {
+            rt::fs::write_atomic(&path, text.as_bytes(), 0o600)?;
+        }
+    }
+    let user = User::new("system:k3s-supervisor", &["system:masters"]);
+    let deploy = addons::deploy::Deploy::new(
+        server.client_as(user),
+        base,
+        config.disable.clone(),
+        machine.node_name.clone(),
+    );
+    Ok(rt::spawn_named("deploy controller", async move {
+        if let Err(error) = deploy.run().await {
+            log::error!("deploy controller: {error}");
+        }
+    }))
+}
+
+/// `--resolv-conf`, or the host's, skipping systemd-resolved's stub.
+pub(crate) fn resolv_conf(config: &Config) -> PathBuf {
+    if let Some(path) = &config.resolv_conf {
+        return path.clone();
+    }
+    let candidates = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"].map(PathBuf::from);
+    let usable = |path: &&PathBuf| {
+        rt::fs::read_text(path).is_ok_and(|text| {
+            text.lines()
+                .filter_map(|line| line.strip_prefix("nameserver"))
+                .any(|server| server.trim().parse::<IpAddr>().is_ok_and(|ip| !ip.is_loopback()))
+        })
+    };
+    candidates.iter().find(usable).cloned().unwrap_or_else(|| candidates[0].clone())
+}
