@@ -13,6 +13,7 @@ mod h2;
 pub mod io;
 pub mod message;
 pub mod server;
+pub mod spdy;
 pub mod tls;
 pub mod upgrade;
 

@@ -12,4 +12,5 @@ pub mod nft;
 pub mod protobuf;
 pub mod rtnetlink;
 pub mod shim;
+pub mod spdy;
 pub mod yaml;
