@@ -1,6 +1,5 @@
 //! The first steps of a start: directories, lock, tokens, addresses, names.
 
-use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +49,7 @@ impl EtcDir {
 ///
 /// # Errors
 /// If another k3rs runs on it, by name.
-pub(crate) fn lock(paths: &Paths) -> Result<File> {
+pub(crate) fn lock(paths: &Paths) -> Result<rt::fs::Lock> {
     rt::fs::create_dir_all(paths.data(), 0o755)?;
     let path = paths.data().join(".lock");
     rt::fs::lock(&path).map_err(|error| match error.io_kind() {

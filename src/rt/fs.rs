@@ -163,11 +163,15 @@ pub fn open_append(path: impl AsRef<Path>) -> Result<File> {
         .context(|| format!("open {}", path.display()))
 }
 
+/// A directory's lock; see [`lock`].
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held, not used")] File);
+
 /// Takes the lock that keeps two processes from one directory; it lasts as long as the value.
 ///
 /// # Errors
 /// If another process has it (`WouldBlock`), or the file cannot be made.
-pub fn lock(path: impl AsRef<Path>) -> Result<File> {
+pub fn lock(path: impl AsRef<Path>) -> Result<Lock> {
     let path = path.as_ref();
     let what = || format!("lock {}", path.display());
     let file = OpenOptions::new()
@@ -178,7 +182,7 @@ pub fn lock(path: impl AsRef<Path>) -> Result<File> {
         .open(path)
         .context(what)?;
     file.try_lock().map_err(io::Error::from).context(what)?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 /// The entries of a directory, sorted; an absent directory has none.
