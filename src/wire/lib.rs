@@ -2,6 +2,7 @@
 
 pub mod base64;
 pub mod dns;
+pub mod gzip_encode;
 pub mod headers;
 pub mod hpack;
 pub mod http1;

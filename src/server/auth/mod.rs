@@ -1,10 +1,16 @@
 //! Who asks (authentication) and whether they may (authorization).
 
 mod attributes;
+pub(crate) mod authenticate;
 mod authorizer;
+mod der;
+mod jwt;
+mod keys;
 mod rbac;
-mod rules;
+pub(crate) mod rules;
+pub(crate) mod tokens;
 mod user;
+mod x509;
 
 pub(crate) use attributes::Attributes;
 pub(crate) use authorizer::{Authorizer, Decision};

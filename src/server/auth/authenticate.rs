@@ -1,0 +1,177 @@
+//! Who a request over HTTP comes from: front proxy, certificate, tokens, anonymous; then impersonation.
+
+use api::Status;
+use api::status::Reason;
+use http::Headers;
+use ring::constant_time::verify_slices_are_equal;
+
+use super::user::{AUTHENTICATED, SERVICE_ACCOUNTS, UNAUTHENTICATED};
+use super::{Attributes, User, x509};
+use crate::core::Core;
+use crate::request::query::unescape;
+
+/// Groups and extras that one request may impersonate.
+const IMPERSONATED_MAX: usize = 256;
+
+/// Authenticates a request.
+///
+/// # Errors
+/// 401, which says no more, as upstream's.
+pub(crate) async fn user(core: &Core, request: &http::Request) -> Result<User, Status> {
+    let headers = &request.headers;
+    if let Some(leaf) = request.peer.certificates.first() {
+        if signed_by_proxies(core, leaf) {
+            if let Some(user) = proxied(core, leaf, headers) {
+                return Ok(user);
+            }
+        } else if let Some(user) = x509::user(leaf) {
+            return Ok(user);
+        }
+    }
+    if let Some(token) = bearer(headers) {
+        return token_user(core, token).await;
+    }
+    match core.config.anonymous {
+        true => Ok(User::anonymous()),
+        false => Err(unauthorized()),
+    }
+}
+
+/// The 401 that upstream answers.
+pub(crate) fn unauthorized() -> Status {
+    Status::new(Reason::Unauthorized, "Unauthorized")
+}
+
+/// Who a bearer token belongs to.
+///
+/// # Errors
+/// 401
+pub(crate) async fn token_user(core: &Core, token: &str) -> Result<User, Status> {
+    let known = core
+        .config
+        .static_tokens
+        .iter()
+        .find(|known| verify_slices_are_equal(known.token.as_bytes(), token.as_bytes()).is_ok());
+    if let Some(known) = known {
+        let mut user = known.user.clone();
+        if !user.in_group(AUTHENTICATED) {
+            user.groups.push(AUTHENTICATED.to_owned());
+        }
+        return Ok(user);
+    }
+    match core.tokens.authenticate(&core.store, token, &[]).await {
+        Ok(Some((user, _))) => Ok(user),
+        Ok(None) => Err(unauthorized()),
+        Err(why) => {
+            log::debug!("a service account token was refused: {why}");
+            Err(unauthorized())
+        }
+    }
+}
+
+/// The token of `Authorization: Bearer`, or of the WebSocket protocol that browsers must use.
+fn bearer(headers: &Headers) -> Option<&str> {
+    let value = headers.get("authorization")?.trim();
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+}
+
+fn signed_by_proxies(core: &Core, leaf: &[u8]) -> bool {
+    let authorities = super::der::pem(&core.config.request_header_ca);
+    let Some(issuer) = x509::issuer(leaf) else { return false };
+    authorities.iter().any(|(_, authority)| x509::subject(authority).as_ref() == Some(&issuer))
+}
+
+/// What a front proxy says about the user whose request it passes on.
+fn proxied(core: &Core, leaf: &[u8], headers: &Headers) -> Option<User> {
+    let allowed = &core.config.request_header_names;
+    let proxy = x509::user(leaf)?.name;
+    if !allowed.is_empty() && !allowed.contains(&proxy) {
+        return None;
+    }
+    let mut user = User { name: headers.get("x-remote-user")?.to_owned(), ..User::default() };
+    user.uid = headers.get("x-remote-uid").unwrap_or("").to_owned();
+    user.groups = headers.get_all("x-remote-group").map(str::to_owned).collect();
+    for (name, value) in headers.iter() {
+        if let (Some(key), Ok(value)) = (name.strip_prefix("x-remote-extra-"), std::str::from_utf8(value)) {
+            user.extra.entry(unescape(key, false)).or_default().push(value.to_owned());
+        }
+    }
+    if !user.in_group(AUTHENTICATED) && !user.in_group(UNAUTHENTICATED) {
+        user.groups.push(AUTHENTICATED.to_owned());
+    }
+    Some(user)
+}
+
+/// Turns the caller into who it asks to be, if it may.
+///
+/// # Errors
+/// 403, or 400 for impersonation headers without a user.
+pub(crate) async fn impersonated(
+    core: &Core,
+    user: User,
+    headers: &Headers,
+) -> Result<User, Status> {
+    let Some(name) = headers.get("impersonate-user").filter(|name| !name.is_empty()) else {
+        let stray = headers.iter().any(|(name, _)| {
+            name == "impersonate-group" || name == "impersonate-uid" || name.starts_with("impersonate-extra-")
+        });
+        return match stray {
+            true => Err(Status::internal("requested impersonation without impersonating a user")),
+            false => Ok(user),
+        };
+    };
+    let mut wanted = User { name: name.to_owned(), ..User::default() };
+    wanted.groups =
+        headers.get_all("impersonate-group").take(IMPERSONATED_MAX).map(str::to_owned).collect();
+    let check = |group: &str, resource: &str, sub: &str, namespace: &str, name: &str| Attributes {
+        verb: "impersonate".into(),
+        group: group.into(),
+        version: "v1".into(),
+        resource: resource.into(),
+        subresource: sub.into(),
+        namespace: namespace.into(),
+        name: name.into(),
+        ..Attributes::default()
+    };
+    let mut checks = Vec::new();
+    match wanted.service_account_name() {
+        Some((namespace, account)) => {
+            checks.push(check("", "serviceaccounts", "", namespace, account));
+        }
+        None => checks.push(check("", "users", "", "", name)),
+    }
+    checks.extend(wanted.groups.iter().map(|group| check("", "groups", "", "", group)));
+    if let Some(uid) = headers.get("impersonate-uid").filter(|uid| !uid.is_empty()) {
+        checks.push(check("authentication.k8s.io", "uids", "", "", uid));
+        wanted.uid = uid.to_owned();
+    }
+    for (name, value) in headers.iter().take(IMPERSONATED_MAX) {
+        if let (Some(key), Ok(value)) = (name.strip_prefix("impersonate-extra-"), std::str::from_utf8(value)) {
+            let key = unescape(key, false).to_ascii_lowercase();
+            checks.push(check("authentication.k8s.io", "userextras", &key, "", value));
+            wanted.extra.entry(key).or_default().push(value.to_owned());
+        }
+    }
+    for attributes in &checks {
+        core.authorizer.check(core, &user, attributes).await?;
+    }
+    complete_groups(&mut wanted);
+    Ok(wanted)
+}
+
+/// Groups that follow from the name.
+fn complete_groups(user: &mut User) {
+    if user.groups.is_empty()
+        && let Some((namespace, _)) = user.service_account_name()
+    {
+        user.groups = vec![SERVICE_ACCOUNTS.into(), format!("{SERVICE_ACCOUNTS}:{namespace}")];
+    }
+    let group = match user.name.as_str() {
+        super::user::ANONYMOUS => UNAUTHENTICATED,
+        _ => AUTHENTICATED,
+    };
+    if !user.in_group(group) {
+        user.groups.push(group.to_owned());
+    }
+}

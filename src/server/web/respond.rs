@@ -1,0 +1,371 @@
+//! Answers as bytes: objects, lists, tables and statuses in the negotiated form.
+
+use api::codec::{self, ListMeta};
+use api::table::{self, IncludeObject};
+use api::{Form, Lens, LensMut, Object, Status, Value, json};
+use client::{Answer, List};
+use http::body::Source;
+use http::{Body, Chunk, Response};
+use std::task::{Context, Poll};
+
+use super::gzip;
+use super::negotiate::{Format, Media, Shape};
+use crate::core::Outcome;
+use crate::request::query::Query;
+
+/// What an answer needs to know of its request.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wanted {
+    pub(crate) media: Media,
+    pub(crate) include: IncludeObject,
+    pub(crate) gzip: bool,
+}
+
+impl Wanted {
+    /// Reads `includeObject`.
+    ///
+    /// # Errors
+    /// 400 for a word that upstream does not know.
+    pub(crate) fn of(media: Media, query: &Query, accept_encoding: &str) -> Result<Wanted, Status> {
+        let include = match query.get("includeObject") {
+            "" | "Metadata" => IncludeObject::Metadata,
+            "None" => IncludeObject::None,
+            "Object" => IncludeObject::Object,
+            other => {
+                return Err(Status::bad_request(format!(
+                    "unrecognized includeObject value: {other:?}"
+                )));
+            }
+        };
+        let gzip = accept_encoding
+            .split(',')
+            .any(|coding| coding.split(';').next().unwrap_or("").trim() == "gzip");
+        Ok(Wanted { media, include, gzip })
+    }
+}
+
+/// Lists are encoded in pieces of about this size, as the client reads them.
+const PIECE_BYTES: usize = 32 * 1024;
+
+/// Objects in one piece, so that large ones do not pile up.
+const PIECE_OBJECTS: usize = 64;
+
+/// The answer to a request that succeeded.
+///
+/// # Errors
+/// If there is no such form of the answer.
+pub(crate) fn outcome(outcome: Outcome, form: Form, wanted: &Wanted) -> Result<Response, Status> {
+    let code = if outcome.created { 201 } else { 200 };
+    let response = match outcome.answer {
+        Answer::Object(object) => one(code, &object, form, wanted)?,
+        Answer::List(found) => list(found, form, wanted)?,
+        Answer::Tree(tree) => self::tree(code, &tree, wanted)?,
+    };
+    Ok(with_warnings(response, &outcome.warnings))
+}
+
+/// Adds `Warning` headers, bounded as upstream bounds them.
+pub(crate) fn with_warnings(mut response: Response, warnings: &[String]) -> Response {
+    let mut left_bytes = 4096usize;
+    for warning in warnings {
+        let text: String = warning
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] })
+            .take(256 * 4)
+            .collect();
+        if text.len() > left_bytes {
+            break;
+        }
+        left_bytes -= text.len();
+        response.headers.append("warning", format!("299 - \"{text}\""));
+    }
+    response
+}
+
+fn one(code: u16, object: &Object, form: Form, wanted: &Wanted) -> Result<Response, Status> {
+    let mut out = Vec::new();
+    match (wanted.media.shape, wanted.media.format) {
+        (Shape::Object | Shape::Discovery { .. }, Format::Json) if !wanted.media.pretty => {
+            codec::write_json(object, form, &mut out);
+            out.push(b'\n');
+        }
+        (Shape::Object | Shape::Discovery { .. }, Format::Protobuf) => {
+            codec::write_protobuf(object, form, &mut out);
+        }
+        (Shape::Object | Shape::Discovery { .. }, _) => {
+            return tree(code, &form_tree(object, form), wanted);
+        }
+        (Shape::Table { beta }, _) => {
+            let metadata = json!({"resourceVersion": object.revision().to_string()});
+            let row = row(object, form, wanted);
+            let mut table = table::table(form.kind, vec![row], metadata, true);
+            set_version(&mut table, beta);
+            return tree(code, &table, wanted);
+        }
+        (Shape::Metadata { beta }, _) => {
+            let mut partial = codec::partial_metadata(object);
+            set_version(&mut partial, beta);
+            return tree(code, &partial, wanted);
+        }
+    }
+    Ok(finish(code, wanted.media.format, out, wanted))
+}
+
+fn set_version(tree: &mut Value, beta: bool) {
+    if beta {
+        tree.set("apiVersion", "meta.k8s.io/v1beta1");
+    }
+}
+
+/// An object's tree in a served form.
+pub(crate) fn form_tree(object: &Object, form: Form) -> Value {
+    let mut tree = object.tree();
+    form.convert_from_stored(&mut tree);
+    tree.set("apiVersion", form.api_version());
+    tree
+}
+
+/// One table row.
+pub(crate) fn row(object: &Object, form: Form, wanted: &Wanted) -> Value {
+    table::row(form.kind, &form_tree(object, form), rt::now().wall, wanted.include)
+}
+
+fn list(found: List, form: Form, wanted: &Wanted) -> Result<Response, Status> {
+    let meta = ListMeta {
+        revision: found.revision,
+        next: found.continue_token,
+        remaining: found.remaining,
+    };
+    let items = found.items;
+    match (wanted.media.shape, wanted.media.format) {
+        (Shape::Object | Shape::Discovery { .. }, Format::Json) if !wanted.media.pretty => {
+            Ok(stream(Pieces::json(items, form, &meta), wanted))
+        }
+        (Shape::Object | Shape::Discovery { .. }, Format::Protobuf) => {
+            let mut out = Vec::new();
+            codec::write_list_protobuf(form, &items, &meta, &mut out);
+            Ok(finish(200, Format::Protobuf, out, wanted))
+        }
+        (Shape::Object | Shape::Discovery { .. }, _) => {
+            let mut out = Vec::new();
+            codec::write_list_json(form, &items, &meta, &mut out);
+            let whole: Value = serde_json::from_slice(&out).map_err(Status::internal)?;
+            tree(200, &whole, wanted)
+        }
+        (Shape::Table { beta }, Format::Json) if !wanted.media.pretty => {
+            let metadata = meta_tree(&meta);
+            let mut head = table::table(form.kind, Vec::new(), metadata, true);
+            set_version(&mut head, beta);
+            Ok(stream(Pieces::table(items, form, head, *wanted), wanted))
+        }
+        (Shape::Table { beta }, _) => {
+            let rows = items.iter().map(|object| row(object, form, wanted)).collect();
+            let mut table = table::table(form.kind, rows, meta_tree(&meta), true);
+            set_version(&mut table, beta);
+            tree(200, &table, wanted)
+        }
+        (Shape::Metadata { beta }, _) => {
+            let partial: Vec<Value> = items
+                .iter()
+                .map(|object| {
+                    let mut partial = codec::partial_metadata(object);
+                    set_version(&mut partial, beta);
+                    partial
+                })
+                .collect();
+            let mut whole = json!({
+                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                "metadata": meta_tree(&meta), "items": partial,
+            });
+            set_version(&mut whole, beta);
+            tree(200, &whole, wanted)
+        }
+    }
+}
+
+fn meta_tree(meta: &ListMeta) -> Value {
+    let mut tree = json!({"resourceVersion": meta.revision.to_string()});
+    if !meta.next.is_empty() {
+        tree.set("continue", meta.next.as_str());
+    }
+    if let Some(remaining) = meta.remaining {
+        tree.set("remainingItemCount", remaining);
+    }
+    tree
+}
+
+/// A tree in the negotiated format.
+///
+/// # Errors
+/// 406 if the tree has no protobuf form.
+pub(crate) fn tree(code: u16, tree: &Value, wanted: &Wanted) -> Result<Response, Status> {
+    let out = match wanted.media.format {
+        Format::Protobuf => codec::tree_to_protobuf(tree).map_err(|error| {
+            Status::new(api::status::Reason::NotAcceptable, error.to_string())
+        })?,
+        Format::Yaml => super::yaml::write(tree).into_bytes(),
+        Format::Json if wanted.media.pretty => {
+            let mut out = serde_json::to_vec_pretty(tree).map_err(Status::internal)?;
+            out.push(b'\n');
+            out
+        }
+        Format::Json => {
+            let mut out = Vec::new();
+            codec::write_tree_json(tree, &mut out);
+            out.push(b'\n');
+            out
+        }
+    };
+    Ok(finish(code, wanted.media.format, out, wanted))
+}
+
+/// The answer to a request that failed: a `Status`, in protobuf if that was asked for.
+pub(crate) fn status(status: &Status, format: Format) -> Response {
+    let tree = status.to_tree();
+    let encoded = match format {
+        Format::Protobuf => codec::tree_to_protobuf(&tree).ok(),
+        _ => None,
+    };
+    let (format, bytes) = match encoded {
+        Some(bytes) => (Format::Protobuf, bytes),
+        None if format == Format::Yaml => (Format::Yaml, super::yaml::write(&tree).into_bytes()),
+        None => {
+            let mut out = Vec::new();
+            codec::write_tree_json(&tree, &mut out);
+            out.push(b'\n');
+            (Format::Json, out)
+        }
+    };
+    let mut response =
+        Response::new(status.code()).header("content-type", format.media_type()).body(bytes);
+    if let Some(secs) = status.details().get("retryAfterSeconds").and_then(Value::as_i64) {
+        response.headers.set("retry-after", secs.to_string());
+    }
+    if status.code() == 401 {
+        response.headers.set("www-authenticate", "Bearer");
+    }
+    no_cache(response)
+}
+
+fn finish(code: u16, format: Format, bytes: Vec<u8>, wanted: &Wanted) -> Response {
+    let response = Response::new(code).header("content-type", format.media_type());
+    let response = no_cache(response);
+    match wanted.gzip && bytes.len() >= gzip::THRESHOLD_BYTES {
+        true => response
+            .header("content-encoding", "gzip")
+            .header("vary", "Accept-Encoding")
+            .body(gzip::whole(&bytes)),
+        false => response.body(bytes),
+    }
+}
+
+fn no_cache(mut response: Response) -> Response {
+    response.headers.set("cache-control", "no-cache, private");
+    response
+}
+
+/// A list that fits one piece is answered whole, a longer one as it is read.
+fn stream(mut pieces: Pieces, wanted: &Wanted) -> Response {
+    let first = pieces.next_piece().unwrap_or_default();
+    if pieces.done {
+        return finish(200, Format::Json, first, wanted);
+    }
+    let response = no_cache(Response::new(200).header("content-type", "application/json"));
+    pieces.first = Some(first);
+    match wanted.gzip {
+        true => response
+            .header("content-encoding", "gzip")
+            .header("vary", "Accept-Encoding")
+            .body(Body::from_source(gzip::Stream::new(pieces), None)),
+        false => response.body(Body::from_source(pieces, None)),
+    }
+}
+
+/// A list's JSON text, piece by piece.
+pub(crate) struct Pieces {
+    first: Option<Vec<u8>>,
+    head: Vec<u8>,
+    items: std::vec::IntoIter<Object>,
+    write: Box<dyn Fn(&Object, &mut Vec<u8>) + Send>,
+    started: bool,
+    pub(crate) done: bool,
+}
+
+impl Pieces {
+    fn json(items: Vec<Object>, form: Form, meta: &ListMeta) -> Pieces {
+        let mut head = Vec::new();
+        codec::write_list_json(form, std::iter::empty::<&Object>(), meta, &mut head);
+        // The empty list ends in "]}": items go before that.
+        head.truncate(head.len().saturating_sub(2));
+        let n_head = head.len();
+        let meta = meta.clone();
+        let write = move |object: &Object, out: &mut Vec<u8>| {
+            let mut whole = Vec::new();
+            codec::write_list_json(form, std::iter::once(object), &meta, &mut whole);
+            out.extend_from_slice(whole.get(n_head..whole.len() - 2).unwrap_or_default());
+        };
+        Pieces::new(items, head, Box::new(write))
+    }
+
+    fn table(items: Vec<Object>, form: Form, head: Value, wanted: Wanted) -> Pieces {
+        let mut head = head;
+        head.remove("rows");
+        let mut text = Vec::new();
+        codec::write_tree_json(&head, &mut text);
+        text.pop();
+        text.extend_from_slice(b",\"rows\":[");
+        let write = move |object: &Object, out: &mut Vec<u8>| {
+            codec::write_tree_json(&row(object, form, &wanted), out);
+        };
+        Pieces::new(items, text, Box::new(write))
+    }
+
+    fn new(
+        items: Vec<Object>,
+        head: Vec<u8>,
+        write: Box<dyn Fn(&Object, &mut Vec<u8>) + Send>,
+    ) -> Pieces {
+        let items = items.into_iter();
+        Pieces { first: None, head, items, write, started: false, done: false }
+    }
+
+    pub(crate) fn next_piece(&mut self) -> Option<Vec<u8>> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        if self.done {
+            return None;
+        }
+        let mut out = std::mem::take(&mut self.head);
+        for _ in 0..PIECE_OBJECTS {
+            let Some(object) = self.items.next() else {
+                self.done = true;
+                out.extend_from_slice(b"]}\n");
+                break;
+            };
+            if self.started {
+                out.push(b',');
+            }
+            self.started = true;
+            (self.write)(&object, &mut out);
+            if out.len() >= PIECE_BYTES {
+                break;
+            }
+        }
+        Some(out)
+    }
+}
+
+impl Source for Pieces {
+    fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<Option<stdx::Result<Chunk>>> {
+        Poll::Ready(self.next_piece().map(|piece| Ok(piece.into())))
+    }
+}
+
+impl std::fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pieces({} objects left)", self.items.len())
+    }
+}
+
