@@ -8,6 +8,7 @@ use client::{Answer, Body, PatchType, Request, Verb};
 use store::Store;
 
 use crate::allocate::Allocators;
+use crate::auth::tokens::Tokens;
 use crate::auth::{Attributes, Authorizer, User};
 use crate::config::Config;
 use crate::registry::update::Part;
@@ -19,6 +20,7 @@ pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) authorizer: Authorizer,
     pub(crate) allocators: Allocators,
+    pub(crate) tokens: Tokens,
 }
 
 /// Who asks.

@@ -20,7 +20,8 @@ mod core;
 mod registry;
 mod request;
 mod server;
+mod web;
 
 pub use auth::User;
-pub use config::{Cidr, Config};
+pub use config::{Cidr, Config, StaticToken};
 pub use server::Server;

@@ -5,12 +5,14 @@ use std::sync::{Arc, Weak};
 
 use api::Status;
 use client::{Answer, Api, Client, Request, WatchStream};
+use http::server::Service;
 use rt::BoxFuture;
 use store::Store;
 
 use crate::auth::User;
 use crate::config::Config;
 use crate::core::{Caller, Core};
+use crate::web::Web;
 
 /// A running API server. Cheap to clone; it ends with its last clone.
 #[derive(Clone)]
@@ -30,8 +32,10 @@ impl Server {
     /// # Errors
     /// If the configuration is not usable.
     pub async fn start(config: Config, store: Store) -> stdx::Result<Server> {
+        let tokens = crate::auth::tokens::Tokens::new(&config)?;
         let core = Core {
             config,
+            tokens,
             store,
             authorizer: crate::auth::Authorizer::default(),
             allocators: crate::allocate::Allocators::default(),
@@ -47,6 +51,24 @@ impl Server {
             core: Arc::downgrade(&self.core),
             caller: Caller { user: Arc::new(user), agent },
         })
+    }
+
+    /// What an HTTPS listener serves. `extra` answers `/cacerts`, `/ping`, `/v1-k3s/...` and
+    /// `/static/...`, and does its own authentication.
+    pub fn service(&self, extra: Option<Arc<dyn Service>>) -> Arc<dyn Service> {
+        Arc::new(Web::new(Arc::clone(&self.core), extra))
+    }
+
+    /// Who a request over HTTP comes from, as the API server sees it.
+    ///
+    /// # Errors
+    /// 401
+    pub async fn authenticate(
+        &self,
+        peer: &http::Peer,
+        headers: &http::Headers,
+    ) -> Result<User, Status> {
+        crate::auth::authenticate::user(&self.core, peer, headers).await
     }
 
     /// A client that acts as `user`.

@@ -7,7 +7,7 @@ pub(crate) fn read(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         return None;
     }
     let (length, rest) = match rest.split_first()? {
-        (n @ 0..0x80, rest) => (usize::from(*n), rest),
+        (n @ 0..=0x7f, rest) => (usize::from(*n), rest),
         (0x81, rest) => (usize::from(*rest.first()?), rest.get(1..)?),
         (0x82, rest) => {
             let n = usize::from(*rest.first()?) << 8 | usize::from(*rest.get(1)?);
@@ -23,8 +23,8 @@ pub(crate) fn write(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len();
     let mut out = vec![tag];
     match length {
-        0..0x80 => out.push(length as u8),
-        0x80..0x100 => out.extend_from_slice(&[0x81, length as u8]),
+        0..=0x7f => out.push(length as u8),
+        0x80..=0xff => out.extend_from_slice(&[0x81, length as u8]),
         // Keys are far below 64 KiB.
         _ => out.extend_from_slice(&[0x82, (length >> 8) as u8, length as u8]),
     }
@@ -44,9 +44,8 @@ pub(crate) const EC_P256: &[u8] = &[
 ];
 
 /// AlgorithmIdentifier of RSA keys (RFC 3279).
-pub(crate) const RSA: &[u8] = &[
-    0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
-];
+pub(crate) const RSA: &[u8] =
+    &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 
 /// The sections of a PEM file: label and bytes.
 pub(crate) fn pem(text: &[u8]) -> Vec<(String, Vec<u8>)> {

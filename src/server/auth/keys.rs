@@ -4,8 +4,8 @@ use api::{Value, json};
 use ring::digest;
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
 };
 use stdx::{Context, Error, Result};
 use wire::base64::encode_url;
@@ -92,9 +92,7 @@ impl Signer {
         let random = SystemRandom::new();
         let failed = |_| Error::new("sign a service account token");
         match &self.key {
-            Private::Ecdsa(key) => {
-                Ok(key.sign(&random, text).map_err(failed)?.as_ref().to_vec())
-            }
+            Private::Ecdsa(key) => Ok(key.sign(&random, text).map_err(failed)?.as_ref().to_vec()),
             Private::Rsa(key) => {
                 let mut signature = vec![0; key.public().modulus_len()];
                 key.sign(&RSA_PKCS1_SHA256, &random, text, &mut signature).map_err(failed)?;
@@ -138,11 +136,12 @@ impl PublicKey {
     /// A SubjectPublicKeyInfo.
     fn from_info(info: &[u8]) -> Option<PublicKey> {
         let (content, _) = der::read(der::SEQUENCE, info)?;
-        let (algorithm, rest) = match (content.strip_prefix(der::EC_P256), content.strip_prefix(der::RSA)) {
-            (Some(rest), _) => (Algorithm::Es256, rest),
-            (_, Some(rest)) => (Algorithm::Rs256, rest),
-            _ => return None,
-        };
+        let (algorithm, rest) =
+            match (content.strip_prefix(der::EC_P256), content.strip_prefix(der::RSA)) {
+                (Some(rest), _) => (Algorithm::Es256, rest),
+                (_, Some(rest)) => (Algorithm::Rs256, rest),
+                _ => return None,
+            };
         let (bits, _) = der::read(der::BIT_STRING, rest)?;
         Some(PublicKey::new(algorithm, bits.get(1..)?.to_vec()))
     }
@@ -226,7 +225,8 @@ pub(crate) mod tests {
 
     /// A fresh P-256 key in PEM form.
     pub(crate) fn new_key() -> Vec<u8> {
-        let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
+        let key =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
         let text = wire::base64::encode(key.unwrap().as_ref());
         format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n").into_bytes()
     }
@@ -244,11 +244,17 @@ pub(crate) mod tests {
             assert!(!signer.public().verifies(b"texu", &signature));
             assert_eq!(PublicKey::all_from_pem(&pem), [signer.public().clone()]);
             let jwk = signer.public().to_jwk();
-            assert!(jwk["x"].as_str().is_some_and(|x| x.len() == 43) || jwk["e"] == "AQAB", "{jwk}");
+            assert!(
+                jwk["x"].as_str().is_some_and(|x| x.len() == 43) || jwk["e"] == "AQAB",
+                "{jwk}"
+            );
         }
         let public = PublicKey::all_from_pem(PUBLIC.as_bytes());
         assert_eq!(public, [Signer::from_pem(SEC1.as_bytes()).unwrap().public().clone()]);
         assert!(Signer::from_pem(b"nothing").is_err());
-        assert!(Signer::from_pem(b"-----BEGIN EC PRIVATE KEY-----\nMAAA\n-----END EC PRIVATE KEY-----").is_err());
+        assert!(
+            Signer::from_pem(b"-----BEGIN EC PRIVATE KEY-----\nMAAA\n-----END EC PRIVATE KEY-----")
+                .is_err()
+        );
     }
 }

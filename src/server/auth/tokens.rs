@@ -6,9 +6,9 @@ use stdx::Result;
 use stdx::time::Wall;
 use store::Store;
 
+use super::User;
 use super::jwt;
 use super::keys::{PublicKey, Signer};
-use super::User;
 use crate::config::Config;
 use crate::registry::storage;
 

@@ -124,18 +124,25 @@ impl<'a> Clause<'a> {
                 Shape::Table { beta: beta(version)? }
             }
             (
-                Some(("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", version)),
+                Some((
+                    "PartialObjectMetadata" | "PartialObjectMetadataList",
+                    "meta.k8s.io",
+                    version,
+                )),
                 Offer::Objects,
             ) => Shape::Metadata { beta: beta(version)? },
             (Some(("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2")), Offer::Discovery) => {
                 Shape::Discovery { beta: false }
             }
-            (Some(("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2beta1")), Offer::Discovery) => {
-                Shape::Discovery { beta: true }
-            }
+            (
+                Some(("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2beta1")),
+                Offer::Discovery,
+            ) => Shape::Discovery { beta: true },
             _ => return None,
         };
-        if format == Format::Protobuf && matches!(shape, Shape::Table { .. } | Shape::Discovery { .. }) {
+        if format == Format::Protobuf
+            && matches!(shape, Shape::Table { .. } | Shape::Discovery { .. })
+        {
             return None;
         }
         Some(Media { format, shape, pretty: self.pretty })
@@ -189,13 +196,28 @@ mod tests {
             ("", (Format::Json, Shape::Object)),
             ("*/*", (Format::Json, Shape::Object)),
             ("application/json, */*", (Format::Json, Shape::Object)),
-            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", (Format::Json, table)),
-            ("application/vnd.kubernetes.protobuf,application/json", (Format::Protobuf, Shape::Object)),
-            ("application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", (Format::Protobuf, Shape::Metadata { beta: false })),
-            ("application/json;as=Nothing;g=x;v=v1,application/json", (Format::Json, Shape::Object)),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                (Format::Json, table),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf,application/json",
+                (Format::Protobuf, Shape::Object),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                (Format::Protobuf, Shape::Metadata { beta: false }),
+            ),
+            (
+                "application/json;as=Nothing;g=x;v=v1,application/json",
+                (Format::Json, Shape::Object),
+            ),
             ("text/plain, application/yaml", (Format::Yaml, Shape::Object)),
             ("application/json;q=0.1,application/yaml", (Format::Yaml, Shape::Object)),
-            ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json", (Format::Json, Shape::Object)),
+            (
+                "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json",
+                (Format::Json, Shape::Object),
+            ),
         ] {
             assert_eq!(media(accept).unwrap(), want, "{accept}");
         }

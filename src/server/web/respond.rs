@@ -2,7 +2,7 @@
 
 use api::codec::{self, ListMeta};
 use api::table::{self, IncludeObject};
-use api::{Form, Lens, LensMut, Object, Status, Value, json};
+use api::{Form, LensMut, Object, Status, Value, json};
 use client::{Answer, List};
 use http::body::Source;
 use http::{Body, Chunk, Response};
@@ -201,9 +201,8 @@ fn meta_tree(meta: &ListMeta) -> Value {
 /// 406 if the tree has no protobuf form.
 pub(crate) fn tree(code: u16, tree: &Value, wanted: &Wanted) -> Result<Response, Status> {
     let out = match wanted.media.format {
-        Format::Protobuf => codec::tree_to_protobuf(tree).map_err(|error| {
-            Status::new(api::status::Reason::NotAcceptable, error.to_string())
-        })?,
+        Format::Protobuf => codec::tree_to_protobuf(tree)
+            .map_err(|error| Status::new(api::status::Reason::NotAcceptable, error.to_string()))?,
         Format::Yaml => super::yaml::write(tree).into_bytes(),
         Format::Json if wanted.media.pretty => {
             let mut out = serde_json::to_vec_pretty(tree).map_err(Status::internal)?;
@@ -271,15 +270,17 @@ fn stream(mut pieces: Pieces, wanted: &Wanted) -> Response {
     if pieces.done {
         return finish(200, Format::Json, first, wanted);
     }
-    let response = no_cache(Response::new(200).header("content-type", "application/json"));
+    let mut response = no_cache(Response::new(200).header("content-type", "application/json"));
     pieces.first = Some(first);
-    match wanted.gzip {
-        true => response
-            .header("content-encoding", "gzip")
-            .header("vary", "Accept-Encoding")
-            .body(Body::from_source(gzip::Stream::new(pieces), None)),
-        false => response.body(Body::from_source(pieces, None)),
-    }
+    response.body = match wanted.gzip {
+        true => {
+            response.headers.set("content-encoding", "gzip");
+            response.headers.set("vary", "Accept-Encoding");
+            Body::from_source(gzip::Stream::new(pieces), None)
+        }
+        false => Body::from_source(pieces, None),
+    };
+    response
 }
 
 /// A list's JSON text, piece by piece.
@@ -368,4 +369,3 @@ impl std::fmt::Debug for Pieces {
         write!(f, "Pieces({} objects left)", self.items.len())
     }
 }
-

@@ -1,0 +1,192 @@
+//! Request bodies: read within their bound, then decoded as what the request is about.
+
+use api::codec::{self, FieldValidation};
+use api::kinds::{BINDING, EVICTION, SCALE, TOKEN_REQUEST};
+use api::status::Reason;
+use api::{Form, Kind, Lens, LensMut, Status, Value};
+use client::{Body, DeleteOptions, PatchType, Request, Verb};
+
+use super::negotiate::{Format, body_format};
+use crate::request::query::{Query, check_dry_run};
+
+/// Upstream's bound for bodies.
+pub(crate) const BODY_MAX_BYTES: usize = 3 * 1024 * 1024;
+
+/// Reads a body.
+///
+/// # Errors
+/// 413 when it is too long, 400 when it does not arrive whole.
+pub(crate) async fn read(body: &mut http::Body) -> Result<Vec<u8>, Status> {
+    if body.length().is_some_and(|length| length > BODY_MAX_BYTES as u64) {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.next().await {
+        let chunk =
+            chunk.map_err(|error| Status::bad_request(format!("read the body: {error}")))?;
+        if bytes.len() + chunk.len() > BODY_MAX_BYTES {
+            return Err(too_large());
+        }
+        match bytes.is_empty() {
+            true => bytes = chunk.into_vec(),
+            false => bytes.extend_from_slice(&chunk),
+        }
+    }
+    Ok(bytes)
+}
+
+fn too_large() -> Status {
+    Status::new(
+        Reason::RequestEntityTooLarge,
+        format!("Request entity too large: limit is {BODY_MAX_BYTES}"),
+    )
+}
+
+/// The kind of the bodies of a subresource.
+pub(crate) fn body_kind(kind: &'static Kind, subresource: &str) -> &'static Kind {
+    match subresource {
+        "binding" => &BINDING,
+        "eviction" => &EVICTION,
+        "scale" => &SCALE,
+        "token" => &TOKEN_REQUEST,
+        _ => kind,
+    }
+}
+
+/// Decodes the body of a create, update or patch into the request; answers warnings.
+///
+/// # Errors
+/// 400, 415 and strict decoding errors.
+pub(crate) fn decode(
+    request: &mut Request,
+    form: Form,
+    content_type: &str,
+    bytes: &[u8],
+) -> Result<Vec<String>, Status> {
+    let validation = match request.field_validation.as_str() {
+        "" | "Warn" => FieldValidation::Warn,
+        "Strict" => FieldValidation::Strict,
+        "Ignore" => FieldValidation::Ignore,
+        other => {
+            return Err(Status::bad_request(format!(
+                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+            )));
+        }
+    };
+    let body_kind = body_kind(form.kind, &request.subresource);
+    let body_form = if body_kind == form.kind { form } else { posted_form(body_kind, bytes) };
+    if request.verb == Verb::Patch {
+        return decode_patch(request, body_form, content_type, bytes, validation);
+    }
+    let format = body_format(content_type)?;
+    if bytes.is_empty() && format != Format::Protobuf {
+        return Err(Status::bad_request("the request has no body"));
+    }
+    let decoded = match format {
+        // A protobuf body says what it is in its first bytes.
+        Format::Protobuf => codec::decode_protobuf(body_form, bytes)?,
+        Format::Json => codec::decode_json_strict(body_form, bytes, validation)?,
+        Format::Yaml => codec::decode_yaml(body_form, bytes, validation)?,
+    };
+    request.body = Body::Tree(decoded.tree);
+    Ok(decoded.warnings)
+}
+
+/// The version that a subresource's body is in: Evictions come as `policy/v1` or `v1beta1`.
+fn posted_form(kind: &'static Kind, bytes: &[u8]) -> Form {
+    let named = serde_json::from_slice::<Value>(bytes).ok();
+    let version = named.as_ref().map_or("", |tree| tree.str("apiVersion"));
+    let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+    kind.form(group, version).unwrap_or(kind.into())
+}
+
+fn decode_patch(
+    request: &mut Request,
+    form: Form,
+    content_type: &str,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
+    let name = content_type.split(';').next().unwrap_or("").trim();
+    let patch_type = match name {
+        "application/json-patch+json" => PatchType::Json,
+        "application/merge-patch+json" => PatchType::Merge,
+        "application/strategic-merge-patch+json" => PatchType::Strategic,
+        "application/apply-patch+yaml" => PatchType::Apply,
+        other => return Err(crate::registry::update::unsupported_patch(other)),
+    };
+    if patch_type == PatchType::Apply {
+        if request.field_manager.is_empty() {
+            return Err(Status::bad_request(
+                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+            )
+            .with_code(422));
+        }
+        let mut decoded = codec::decode_sparse_yaml(form, bytes, validation)?;
+        decoded.tree.remove("metadata.managedFields");
+        request.body = Body::Patch(PatchType::Apply, decoded.tree);
+        return Ok(decoded.warnings);
+    }
+    if request.force {
+        return Err(Status::bad_request(
+            "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch",
+        )
+        .with_code(422));
+    }
+    let parsed = wire::json::parse(bytes)
+        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    let warnings = match (validation, parsed.duplicates.is_empty(), patch_type) {
+        (FieldValidation::Ignore, _, _) | (_, true, _) | (_, _, PatchType::Json) => Vec::new(),
+        _ => parsed.duplicates.iter().map(|path| format!("duplicate field \"{path}\"")).collect(),
+    };
+    if validation == FieldValidation::Strict && !warnings.is_empty() {
+        return Err(Status::bad_request(format!("strict decoding error: {}", warnings.join(", "))));
+    }
+    request.body = Body::Patch(patch_type, parsed.tree);
+    Ok(warnings)
+}
+
+/// `DeleteOptions`: a body, if there is one, says everything; otherwise the query does.
+///
+/// # Errors
+/// 400 for what cannot be read.
+pub(crate) fn delete_options(
+    request: &mut Request,
+    query: &Query,
+    content_type: &str,
+    bytes: &[u8],
+) -> Result<(), Status> {
+    if bytes.is_empty() {
+        request.delete = query.delete_options()?;
+        return Ok(());
+    }
+    let tree = match body_format(content_type)? {
+        Format::Yaml => {
+            let text =
+                std::str::from_utf8(bytes).map_err(|e| Status::bad_request(e.to_string()))?;
+            wire::yaml::parse_one(text).map_err(|e| Status::bad_request(e.to_string()))?
+        }
+        _ => codec::decode_meta("DeleteOptions", bytes)?,
+    };
+    let text = |path: &str| Some(tree.str(path).to_owned()).filter(|text| !text.is_empty());
+    let propagation = match (tree.str("propagationPolicy"), tree.at("orphanDependents").as_bool()) {
+        (policy, None) => policy,
+        ("", Some(true)) => "Orphan",
+        ("", Some(false)) => "Background",
+        (_, Some(_)) => {
+            return Err(Status::new(
+                Reason::Invalid,
+                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: \
+                 orphanDependents and deletionPropagation cannot be both set",
+            ));
+        }
+    };
+    request.delete = DeleteOptions {
+        grace_secs: tree.int("gracePeriodSeconds"),
+        uid: text("preconditions.uid"),
+        resource_version: text("preconditions.resourceVersion"),
+        propagation: propagation.to_owned(),
+    };
+    request.dry_run |= check_dry_run(tree.list("dryRun").iter().filter_map(Value::as_str))?;
+    Ok(())
+}

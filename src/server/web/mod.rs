@@ -1,0 +1,351 @@
+//! The HTTP face: who asks, for what, in which form; then the same verbs as in process.
+
+mod bodies;
+mod gzip;
+mod metrics;
+mod negotiate;
+mod plain;
+mod respond;
+mod watching;
+mod yaml;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::status::Reason;
+use api::{Form, Kind, Status, kinds};
+use client::{Request, Verb};
+use http::server::{Limits, Service};
+use http::{BoxFuture, Headers, Method, Response};
+use rt::lock::Semaphore;
+
+use crate::auth::authenticate;
+use crate::auth::{Attributes, User};
+use crate::core::{Caller, Core, method_not_allowed, not_found};
+use crate::request::path::{self, ResourcePath, Route};
+use crate::request::query::Query;
+use metrics::{Metrics, Series};
+use negotiate::{Format, Media, Offer, negotiate};
+use respond::Wanted;
+
+/// How long a request may take that is no watch or stream.
+const REQUEST_MAX: Duration = Duration::from_secs(60);
+
+/// The service that an HTTPS listener serves.
+pub(crate) struct Web {
+    core: Arc<Core>,
+    /// Answers `/cacerts`, `/ping`, `/v1-k3s/...` and `/static/...`, with its own authentication.
+    extra: Option<Arc<dyn Service>>,
+    metrics: Metrics,
+    mutating: Semaphore,
+    reading: Semaphore,
+}
+
+impl Web {
+    pub(crate) fn new(core: Arc<Core>, extra: Option<Arc<dyn Service>>) -> Web {
+        Web {
+            mutating: Semaphore::new(core.config.mutating_requests_max),
+            reading: Semaphore::new(core.config.reading_requests_max),
+            core,
+            extra,
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Web {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Web")
+    }
+}
+
+impl Service for Web {
+    fn call(&self, request: http::Request) -> BoxFuture<'_, Response> {
+        Box::pin(async move {
+            if let Some(extra) = self.extra.as_ref().filter(|_| is_extra(request.path())) {
+                return extra.call(request).await;
+            }
+            self.answer(request).await
+        })
+    }
+
+    fn body_max_bytes(&self, method: &Method, target: &str, limits: &Limits) -> u64 {
+        let path = target.split('?').next().unwrap_or("");
+        if let Some(extra) = self.extra.as_ref().filter(|_| is_extra(path)) {
+            return extra.body_max_bytes(method, target, limits);
+        }
+        match path::parse(path) {
+            // What is passed on is bounded by who gets it.
+            Route::Resource(path) if path.subresource == "proxy" => u64::MAX,
+            _ => bodies::BODY_MAX_BYTES as u64,
+        }
+    }
+}
+
+fn is_extra(path: &str) -> bool {
+    matches!(path, "/cacerts" | "/ping")
+        || path.starts_with("/v1-k3s/")
+        || path.starts_with("/static/")
+}
+
+/// One request over HTTP on its way.
+struct Exchange {
+    method: Method,
+    /// Path and query as they came.
+    target: String,
+    authority: String,
+    headers: Headers,
+    query: Query,
+    caller: Caller,
+    /// The format of errors.
+    format: Format,
+}
+
+impl Web {
+    async fn answer(&self, request: http::Request) -> Response {
+        let started = rt::now().mono;
+        let audit_id = match request.headers.get("audit-id") {
+            Some(id) if !id.is_empty() && id.len() <= 64 => id.to_owned(),
+            _ => crate::core::new_uid(),
+        };
+        let mut series = Series {
+            verb: request.method.as_str().to_owned(),
+            group: String::new(),
+            version: String::new(),
+            resource: String::new(),
+            subresource: String::new(),
+            code: 0,
+        };
+        let accept = request.headers.get("accept").unwrap_or("").to_owned();
+        let format = match accept.trim_start().starts_with(Format::Protobuf.media_type()) {
+            true => Format::Protobuf,
+            false => Format::Json,
+        };
+        let mut response = match self.handle(request, format, &mut series).await {
+            Ok(response) => response,
+            Err(status) => respond::status(&status, format),
+        };
+        response.headers.set("audit-id", &audit_id);
+        series.code = response.status;
+        self.metrics.count(series, rt::now().mono.since(started));
+        response
+    }
+
+    async fn handle(
+        &self,
+        request: http::Request,
+        format: Format,
+        series: &mut Series,
+    ) -> Result<Response, Status> {
+        let query = Query::parse(request.query())?;
+        let route = path::parse(request.path());
+        let http::Request { method, target, authority, headers, body, peer, .. } = request;
+        let user = authenticate::user(&self.core, &peer, &headers).await?;
+        let user = authenticate::impersonated(&self.core, user, &headers).await?;
+        let agent = agent(headers.get("user-agent").unwrap_or(""));
+        let caller = Caller { user: Arc::new(user), agent };
+        let exchange = Exchange { method, target, authority, headers, query, caller, format };
+        match route {
+            Route::Resource(path) => {
+                series.group.clone_from(&path.group);
+                series.version.clone_from(&path.version);
+                self.resource(exchange, body, path, series).await
+            }
+            route => {
+                let _slot = self.slot(false)?;
+                plain::answer(self, exchange, route).await
+            }
+        }
+    }
+
+    /// A place among the requests in flight.
+    fn slot(&self, mutating: bool) -> Result<rt::lock::SemaphoreGuard<'_>, Status> {
+        let semaphore = if mutating { &self.mutating } else { &self.reading };
+        semaphore.try_acquire().ok_or_else(|| {
+            Status::too_many_requests("too many requests, please try again later", 1)
+        })
+    }
+
+    async fn resource(
+        &self,
+        exchange: Exchange,
+        body: http::Body,
+        path: ResourcePath,
+        series: &mut Series,
+    ) -> Result<Response, Status> {
+        let core = &self.core;
+        let known = kinds::by_plural(&path.group, &path.version, &path.plural)
+            .filter(|kind| api::discovery::has_resource(kind));
+        let Some(kind) = known else {
+            // Who may not know what exists learns only that it may not ask.
+            let attributes = unknown_attributes(&exchange, &path);
+            core.authorizer.check(core, &exchange.caller.user, &attributes).await?;
+            return Err(not_found());
+        };
+        // Both were found together.
+        let form = kind.form(&path.group, &path.version).ok_or_else(not_found)?;
+        let mut request = to_request(&exchange, &path, kind)?;
+        series.resource.clone_from(&path.plural);
+        series.subresource.clone_from(&path.subresource);
+        series.verb = request.verb.as_str().to_ascii_uppercase();
+        core.authorize(&exchange.caller, &request).await?;
+        if request.verb == Verb::Watch {
+            return self.watch(&exchange, form, &request).await;
+        }
+        let mutating = !matches!(request.verb, Verb::Get | Verb::List);
+        let _slot = self.slot(mutating)?;
+        let work = self.perform(exchange, body, form, &mut request);
+        match rt::timeout(REQUEST_MAX, work).await {
+            Ok(answer) => answer,
+            Err(rt::Elapsed) => Err(Status::new(
+                Reason::Timeout,
+                "Timeout: request did not complete within requested timeout - context deadline exceeded",
+            )),
+        }
+    }
+
+    async fn watch(
+        &self,
+        exchange: &Exchange,
+        form: Form,
+        request: &Request,
+    ) -> Result<Response, Status> {
+        let wanted = exchange.wanted(Offer::Objects)?;
+        let stream = self.core.watch(request).await?;
+        Ok(watching::response(stream, form, wanted))
+    }
+
+    async fn perform(
+        &self,
+        exchange: Exchange,
+        mut body: http::Body,
+        form: Form,
+        request: &mut Request,
+    ) -> Result<Response, Status> {
+        let wanted = exchange.wanted(Offer::Objects)?;
+        let mut warnings = Vec::new();
+        let content_type = exchange.headers.get("content-type").unwrap_or("").to_owned();
+        match request.verb {
+            Verb::Create | Verb::Update | Verb::Patch => {
+                let bytes = bodies::read(&mut body).await?;
+                warnings = bodies::decode(request, form, &content_type, &bytes)?;
+            }
+            Verb::Delete | Verb::DeleteCollection => {
+                let bytes = bodies::read(&mut body).await?;
+                bodies::delete_options(request, &exchange.query, &content_type, &bytes)?;
+            }
+            Verb::Get | Verb::List | Verb::Watch => {}
+        }
+        let mut outcome = self.core.perform(&exchange.caller, request).await?;
+        warnings.append(&mut outcome.warnings);
+        outcome.warnings = warnings;
+        respond::outcome(outcome, form, &wanted)
+    }
+}
+
+impl Exchange {
+    /// The form of a successful answer.
+    fn wanted(&self, offer: Offer) -> Result<Wanted, Status> {
+        let headers = &self.headers;
+        let mut media: Media = negotiate(headers.get("accept").unwrap_or(""), offer)?;
+        media.pretty |= self.query.flag("pretty");
+        Wanted::of(media, &self.query, headers.get("accept-encoding").unwrap_or(""))
+    }
+
+    /// RBAC's verb for a path that is no resource.
+    fn path_verb(&self) -> String {
+        self.method.as_str().to_ascii_lowercase()
+    }
+
+    fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or("")
+    }
+
+    fn user(&self) -> &User {
+        &self.caller.user
+    }
+}
+
+/// What authorization is asked about a resource that is not served.
+fn unknown_attributes(exchange: &Exchange, path: &ResourcePath) -> Attributes {
+    let named = !path.name.is_empty();
+    let verb = match exchange.method {
+        Method::Get | Method::Head if path.watch || (!named && exchange.query.flag("watch")) => {
+            "watch"
+        }
+        Method::Get | Method::Head if named => "get",
+        Method::Get | Method::Head => "list",
+        Method::Post => "create",
+        Method::Put => "update",
+        Method::Patch => "patch",
+        Method::Delete if named => "delete",
+        Method::Delete => "deletecollection",
+        _ => "",
+    };
+    Attributes {
+        verb: verb.into(),
+        group: path.group.clone(),
+        version: path.version.clone(),
+        resource: path.plural.clone(),
+        subresource: path.subresource.clone(),
+        namespace: path.namespace.clone(),
+        name: path.name.clone(),
+        ..Attributes::default()
+    }
+}
+
+/// The request that a path, method and query ask for, without its body.
+fn to_request(
+    exchange: &Exchange,
+    path: &ResourcePath,
+    kind: &'static Kind,
+) -> Result<Request, Status> {
+    let query = &exchange.query;
+    let named = !path.name.is_empty();
+    let verb = match exchange.method {
+        Method::Get if path.watch || (!named && query.flag("watch")) => Verb::Watch,
+        Method::Get if named => Verb::Get,
+        Method::Get => Verb::List,
+        Method::Post if !named || !path.subresource.is_empty() => Verb::Create,
+        Method::Put if named => Verb::Update,
+        Method::Patch if named => Verb::Patch,
+        Method::Delete if named => Verb::Delete,
+        Method::Delete => Verb::DeleteCollection,
+        _ => return Err(method_not_allowed(kind)),
+    };
+    let namespace = if kind.namespaced() { path.namespace.as_str() } else { "" };
+    if !kind.namespaced() && !path.namespace.is_empty() && kind.name != "Namespace" {
+        return Err(not_found());
+    }
+    if kind.namespaced() && namespace.is_empty() && (named || verb == Verb::Create) && kind.stored()
+    {
+        return Err(method_not_allowed(kind));
+    }
+    let mut request = Request::new(verb, kind, namespace, &path.name);
+    request.group_version = match path.group.as_str() {
+        "" => path.version.clone(),
+        group => format!("{group}/{}", path.version),
+    };
+    request.subresource.clone_from(&path.subresource);
+    request.dry_run = query.dry_run()?;
+    request.field_manager = query.get("fieldManager").to_owned();
+    if request.field_manager.len() > 128 {
+        return Err(Status::new(
+            Reason::Invalid,
+            "fieldManager: Too long: may not be more than 128 bytes",
+        ));
+    }
+    request.field_validation = query.get("fieldValidation").to_owned();
+    request.force = query.flag("force");
+    if matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection) {
+        request.list = query.list_options()?;
+    }
+    Ok(request)
+}
+
+/// The program's name, as upstream's default field manager.
+fn agent(user_agent: &str) -> String {
+    let name = user_agent.split('/').next().unwrap_or("");
+    let name: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
+    if name.is_empty() { "unknown".into() } else { name }
+}

@@ -1,0 +1,274 @@
+//! What is no resource: version, health, discovery, OpenAPI, metrics, token issuer.
+
+use api::{Status, Value, discovery, json, openapi};
+use http::{Method, Response};
+use ring::digest;
+use stdx::version::{MAJOR, MINOR, VERSION};
+
+use super::negotiate::{Format, Offer, Shape};
+use super::respond::{self, Wanted};
+use super::{Exchange, Web, gzip};
+use crate::auth::Attributes;
+use crate::core::not_found;
+use crate::request::path::Route;
+
+/// The content type of OpenAPI v2 in protobuf.
+const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// What `/healthz?verbose` lists.
+const CHECKS: [&str; 3] = ["ping", "log", "etcd"];
+
+/// Answers a path that is no resource.
+pub(super) async fn answer(
+    web: &Web,
+    exchange: Exchange,
+    route: Route,
+) -> Result<Response, Status> {
+    let path = exchange.path().to_owned();
+    if !is_health(&path) {
+        let attributes = Attributes::path(&exchange.path_verb(), &path);
+        web.core.authorizer.check(&web.core, exchange.user(), &attributes).await?;
+    }
+    if !matches!(exchange.method, Method::Get | Method::Head) {
+        return Err(match known(&path) {
+            true => Status::new(
+                api::status::Reason::MethodNotAllowed,
+                "the server does not allow this method on the requested resource",
+            ),
+            false => not_found(),
+        });
+    }
+    match route {
+        Route::Group(group) => document(&exchange, discovery::group(&group)),
+        Route::GroupVersion { group, version } => {
+            document(&exchange, discovery::resources(&group, &version))
+        }
+        _ => other(web, &exchange, path.trim_end_matches('/')).await,
+    }
+}
+
+fn is_health(path: &str) -> bool {
+    ["/healthz", "/livez", "/readyz"].iter().any(|root| {
+        path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
+fn known(path: &str) -> bool {
+    is_health(path)
+        || matches!(path, "/" | "/version" | "/api" | "/apis" | "/metrics")
+        || path.starts_with("/openapi/")
+}
+
+async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, Status> {
+    match path {
+        "" => document(exchange, Some(json!({"paths": paths()}))),
+        "/version" => document(exchange, Some(version())),
+        "/api" | "/apis" => groups(web, exchange, path == "/api"),
+        "/metrics" => {
+            let text = web.metrics.text(&web.core.store.stats());
+            Ok(Response::text(200, text).header("x-content-type-options", "nosniff"))
+        }
+        "/openapi/v2" => openapi_v2(exchange),
+        "/openapi/v3" => document(exchange, Some(openapi::v3_index())),
+        "/.well-known/openid-configuration" => {
+            let base = web.core.tokens.issuer();
+            let keys = match web.core.config.external_url.as_str() {
+                "" => format!("{base}/openid/v1/jwks"),
+                url => format!("{url}/openid/v1/jwks"),
+            };
+            let tree = json!({
+                "issuer": base, "jwks_uri": keys, "response_types_supported": ["id_token"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": web.core.tokens.algorithms(),
+            });
+            Ok(cacheable(Response::json(200, tree.to_string())))
+        }
+        "/openid/v1/jwks" => {
+            let text = web.core.tokens.key_set().to_string();
+            let response = Response::new(200).header("content-type", "application/jwk-set+json");
+            Ok(cacheable(response.body(text)))
+        }
+        path if is_health(path) => health(web, exchange, path).await,
+        path => match path.strip_prefix("/openapi/v3/") {
+            Some(document) => openapi_v3(exchange, document),
+            None => Err(not_found()),
+        },
+    }
+}
+
+fn cacheable(response: Response) -> Response {
+    response.header("cache-control", "public, max-age=3600")
+}
+
+fn version() -> Value {
+    json!({
+        "major": MAJOR, "minor": MINOR, "gitVersion": VERSION, "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "rust", "compiler": "rustc",
+        "platform": format!("linux/{}", architecture()),
+    })
+}
+
+/// The architecture by Go's name, as clients expect it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn paths() -> Vec<String> {
+    let mut paths: Vec<String> = vec![
+        "/.well-known/openid-configuration".into(),
+        "/api".into(),
+        "/api/v1".into(),
+        "/apis".into(),
+        "/apis/".into(),
+    ];
+    for group in discovery::groups().into_iter().filter(|group| !group.is_empty()) {
+        paths.push(format!("/apis/{group}"));
+        paths.extend(
+            discovery::versions(group)
+                .into_iter()
+                .map(|version| format!("/apis/{group}/{version}")),
+        );
+    }
+    for root in ["healthz", "livez", "readyz"] {
+        paths.push(format!("/{root}"));
+        paths.extend(CHECKS.iter().map(|check| format!("/{root}/{check}")));
+    }
+    paths.extend(
+        ["/metrics", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/openid/v1/jwks", "/version"]
+            .map(String::from),
+    );
+    paths.sort();
+    paths
+}
+
+fn document(exchange: &Exchange, tree: Option<Value>) -> Result<Response, Status> {
+    let wanted = exchange.wanted(Offer::Discovery)?;
+    respond::tree(200, &tree.ok_or_else(not_found)?, &wanted)
+}
+
+/// `/api` and `/apis`, plain or aggregated.
+fn groups(web: &Web, exchange: &Exchange, core: bool) -> Result<Response, Status> {
+    let wanted: Wanted = exchange.wanted(Offer::Discovery)?;
+    let Shape::Discovery { beta } = wanted.media.shape else {
+        let tree = match core {
+            true => {
+                let config = &web.core.config;
+                let address = config.advertise_addresses.first().map_or_else(
+                    || exchange.authority.clone(),
+                    |address| {
+                        std::net::SocketAddr::new(*address, config.advertise_port).to_string()
+                    },
+                );
+                discovery::api_versions(&address)
+            }
+            false => discovery::group_list(),
+        };
+        return respond::tree(200, &tree, &wanted);
+    };
+    let version = if beta { "v2beta1" } else { "v2" };
+    let text = discovery::aggregated(core, version).to_string();
+    let content_type =
+        format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+    Ok(tagged(exchange, text.into_bytes(), &content_type, None).header("vary", "Accept"))
+}
+
+/// A document with an ETag, or 304 if the client has it.
+fn tagged(
+    exchange: &Exchange,
+    bytes: Vec<u8>,
+    content_type: &str,
+    tag: Option<String>,
+) -> Response {
+    let tag = tag.unwrap_or_else(|| {
+        let digest = digest::digest(&digest::SHA512, &bytes);
+        digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
+    });
+    let tag = format!("\"{tag}\"");
+    let headers = &exchange.headers;
+    let seen = headers.get("if-none-match").unwrap_or("");
+    if seen.split(',').any(|one| one.trim().trim_start_matches("W/") == tag) {
+        return Response::new(304).header("etag", tag);
+    }
+    let response = Response::new(200)
+        .header("content-type", content_type)
+        .header("etag", tag)
+        .header("cache-control", "public");
+    let gzipped = headers.has_token("accept-encoding", "gzip");
+    match gzipped && bytes.len() > gzip::THRESHOLD_BYTES {
+        true => response
+            .header("content-encoding", "gzip")
+            .header("vary", "Accept-Encoding")
+            .body(gzip::whole(&bytes)),
+        false => response.body(bytes),
+    }
+}
+
+fn openapi_v2(exchange: &Exchange) -> Result<Response, Status> {
+    let accept = exchange.headers.get("accept").unwrap_or("");
+    let mut out = Vec::new();
+    if accept.contains("proto-openapi.spec.v2") {
+        openapi::v2_protobuf(&mut out);
+        return Ok(tagged(exchange, out, OPENAPI_V2_PROTOBUF, None));
+    }
+    openapi::v2_json(&mut out);
+    Ok(tagged(exchange, out, Format::Json.media_type(), None))
+}
+
+fn openapi_v3(exchange: &Exchange, path: &str) -> Result<Response, Status> {
+    let hash = openapi::v3_hash(path).ok_or_else(not_found)?;
+    let asked = exchange.query.get("hash");
+    if !asked.is_empty() && asked != hash {
+        let location = format!("/openapi/v3/{path}?hash={hash}");
+        return Ok(Response::new(301).header("location", location));
+    }
+    let mut out = Vec::new();
+    openapi::v3(path, &mut out).ok_or_else(not_found)?;
+    let mut response = tagged(exchange, out, Format::Json.media_type(), Some(hash));
+    if !asked.is_empty() {
+        // The address names the content: it never changes.
+        response.headers.set("cache-control", "public, immutable, max-age=31536000");
+    }
+    Ok(response)
+}
+
+/// `/healthz`, `/livez`, `/readyz`, all checks or one.
+async fn health(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, Status> {
+    let root = path.trim_start_matches('/').split('/').next().unwrap_or("");
+    let single = path.trim_start_matches('/').split_once('/').map(|(_, check)| check);
+    if single.is_some_and(|check| !CHECKS.contains(&check)) {
+        return Err(not_found());
+    }
+    let excluded: Vec<&str> = exchange.query.all("exclude").collect();
+    let mut text = String::new();
+    let mut healthy = true;
+    for check in CHECKS.iter().filter(|check| single.is_none_or(|one| one == **check)) {
+        if excluded.contains(check) {
+            text.push_str(&format!("[+]{check} excluded: ok\n"));
+            continue;
+        }
+        let good = *check != "etcd" || web.core.store.get("/registry/health").await.is_ok();
+        healthy &= good;
+        text.push_str(&match good {
+            true => format!("[+]{check} ok\n"),
+            false => format!("[-]{check} failed: reason withheld\n"),
+        });
+    }
+    for unknown in excluded.iter().filter(|name| !CHECKS.contains(name)) {
+        text.push_str(&format!(
+            "warn: some health checks cannot be excluded: no matches for \"{unknown}\"\n"
+        ));
+    }
+    let verbose = exchange.query.has("verbose");
+    let response = match (healthy, verbose) {
+        (true, false) => Response::text(200, "ok"),
+        (true, true) => Response::text(200, format!("{text}{root} check passed\n")),
+        (false, _) => Response::text(500, format!("{text}{root} check failed\n")),
+    };
+    Ok(response
+        .header("cache-control", "no-cache, private")
+        .header("x-content-type-options", "nosniff"))
+}

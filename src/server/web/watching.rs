@@ -1,0 +1,156 @@
+//! Watches over HTTP: events in JSON lines, protobuf frames or table rows.
+
+use api::codec;
+use api::{Form, LensMut, Object, Status, Value, json, table};
+use client::WatchEvent;
+use http::body::Sender;
+use http::{Body, Response};
+
+use super::negotiate::{Format, Shape};
+use super::respond::{self, Wanted};
+use crate::registry::watch::Stream;
+
+/// How much a client may be behind before its watch waits for it.
+const BUFFERED_MAX_BYTES: usize = 64 * 1024;
+
+/// Events joined into one piece when several wait.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// The answer that streams events.
+pub(crate) fn response(stream: Stream, form: Form, wanted: Wanted) -> Response {
+    let (sender, body) = Body::channel(BUFFERED_MAX_BYTES);
+    let media_type = match wanted.media.format {
+        Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => "application/json",
+    };
+    let encoder = Encoder { form, wanted, columns_sent: false };
+    let what = format!("watch {}", form.kind.plural);
+    rt::spawn_named(what, pump(stream, encoder, sender)).detach();
+    let mut response = Response::new(200).header("content-type", media_type);
+    response.body = body;
+    response.headers.set("cache-control", "no-cache, private");
+    response
+}
+
+async fn pump(mut stream: Stream, mut encoder: Encoder, mut sender: Sender) {
+    use client::WatchStream;
+    loop {
+        let next = rt::future::or(async { Some(stream.next().await) }, async {
+            sender.closed().await;
+            None
+        });
+        // The client went away, or the watch is over.
+        let Some(Some(event)) = next.await else { return };
+        let mut out = Vec::new();
+        let mut ended = encoder.event(event, &mut out);
+        while !ended && out.len() < PIECE_BYTES {
+            match stream.try_next() {
+                Some(event) => ended = encoder.event(event, &mut out),
+                None => break,
+            }
+        }
+        if sender.send(out).await.is_err() || ended {
+            return;
+        }
+    }
+}
+
+struct Encoder {
+    form: Form,
+    wanted: Wanted,
+    /// A table's columns are told with the first event only.
+    columns_sent: bool,
+}
+
+impl Encoder {
+    /// Appends an event; true if it is the last.
+    fn event(&mut self, event: Result<WatchEvent, Status>, out: &mut Vec<u8>) -> bool {
+        match event {
+            Ok(WatchEvent::Added(object)) => self.object("ADDED", &object, out),
+            Ok(WatchEvent::Modified(object)) => self.object("MODIFIED", &object, out),
+            Ok(WatchEvent::Deleted(object)) => self.object("DELETED", &object, out),
+            Ok(WatchEvent::Bookmark { revision, initial_end }) => {
+                let tree = self.bookmark(revision, initial_end);
+                self.tree("BOOKMARK", &tree, out);
+            }
+            Err(status) => {
+                self.tree("ERROR", &status.to_tree(), out);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn object(&mut self, event: &str, object: &Object, out: &mut Vec<u8>) {
+        match (self.wanted.media.shape, self.wanted.media.format) {
+            (Shape::Object | Shape::Discovery { .. }, Format::Protobuf) => {
+                let mut encoded = Vec::new();
+                codec::write_protobuf(object, self.form, &mut encoded);
+                codec::write_watch_protobuf(event, &encoded, out);
+            }
+            (Shape::Object | Shape::Discovery { .. }, _) => {
+                codec::write_watch_json(event, object, self.form, out);
+            }
+            (Shape::Table { .. }, _) => {
+                let row = respond::row(object, self.form, &self.wanted);
+                let metadata = json!({"resourceVersion": object.revision().to_string()});
+                let table = self.table(vec![row], metadata);
+                self.tree(event, &table, out);
+            }
+            (Shape::Metadata { beta }, _) => {
+                let mut partial = codec::partial_metadata(object);
+                if beta {
+                    partial.set("apiVersion", "meta.k8s.io/v1beta1");
+                }
+                self.tree(event, &partial, out);
+            }
+        }
+    }
+
+    fn table(&mut self, rows: Vec<Value>, metadata: Value) -> Value {
+        let mut tree = table::table(self.form.kind, rows, metadata, !self.columns_sent);
+        self.columns_sent = true;
+        if self.wanted.media.shape == (Shape::Table { beta: true }) {
+            tree.set("apiVersion", "meta.k8s.io/v1beta1");
+        }
+        tree
+    }
+
+    fn bookmark(&mut self, revision: u64, initial_end: bool) -> Value {
+        let mut metadata =
+            json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        match self.wanted.media.shape {
+            Shape::Table { .. } => {
+                let row = json!({"cells": self.empty_cells(), "object": {
+                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+                }});
+                let list = json!({"resourceVersion": revision.to_string()});
+                self.table(vec![row], list)
+            }
+            Shape::Metadata { .. } => json!({
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+            }),
+            _ => json!({
+                "kind": self.form.kind.name, "apiVersion": self.form.api_version(), "metadata": metadata,
+            }),
+        }
+    }
+
+    fn empty_cells(&self) -> Vec<Value> {
+        let columns = table::columns(self.form.kind);
+        columns.as_array().map_or_else(Vec::new, |columns| vec![Value::from(""); columns.len()])
+    }
+
+    fn tree(&self, event: &str, tree: &Value, out: &mut Vec<u8>) {
+        match self.wanted.media.format {
+            Format::Protobuf => match codec::tree_to_protobuf(tree) {
+                Ok(encoded) => codec::write_watch_protobuf(event, &encoded, out),
+                Err(error) => log::warn!("encode a watch event {event}: {error}"),
+            },
+            _ => codec::write_watch_tree_json(event, tree, out),
+        }
+    }
+}
