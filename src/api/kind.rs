@@ -52,6 +52,8 @@ pub struct Column {
 #[derive(Clone, Copy)]
 pub enum Cell {
     Path(&'static str),
+    /// As `Path`, 0 where nothing is there.
+    Number(&'static str),
     With(fn(&Value, stdx::time::Wall) -> Value),
     /// Time since `metadata.creationTimestamp`, as `kubectl get` shows ages.
     Age,

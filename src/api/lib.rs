@@ -18,6 +18,7 @@ pub mod object;
 pub mod openapi;
 pub mod patch;
 pub mod pod;
+mod print;
 pub mod quantity;
 pub mod schema;
 pub mod selector;

@@ -25,10 +25,13 @@ pub fn columns(kind: &Kind) -> Value {
             "name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority,
         })
     };
-    let mut columns = vec![json!({
-        "name": "Name", "type": "string", "format": "name", "priority": 0,
-        "description": "Name must be unique within a namespace.",
-    })];
+    let mut columns = Vec::with_capacity(kind.columns.len() + 2);
+    if !names_itself(kind) {
+        columns.push(json!({
+            "name": "Name", "type": "string", "format": "name", "priority": 0,
+            "description": "Name must be unique within a namespace.",
+        }));
+    }
     columns.extend(kind.columns.iter().map(define));
     if kind.columns.is_empty() {
         columns.push(json!({
@@ -42,11 +45,18 @@ pub fn columns(kind: &Kind) -> Value {
 /// One row: the cells of `tree` and what the request wants beside them.
 pub fn row(kind: &Kind, tree: &Value, now: Wall, include: IncludeObject) -> Value {
     let cell = |c: &Column| match c.cell {
-        Cell::Path(path) => tree.at(path).clone(),
+        Cell::Path(path) => match tree.at(path) {
+            Value::Null => "".into(),
+            value => value.clone(),
+        },
+        Cell::Number(path) => tree.int(path).unwrap_or(0).into(),
         Cell::With(make) => make(tree, now),
         Cell::Age => age(tree, now),
     };
-    let mut cells = vec![Value::from(tree.str("metadata.name"))];
+    let mut cells = Vec::with_capacity(kind.columns.len() + 2);
+    if !names_itself(kind) {
+        cells.push(tree.str("metadata.name").into());
+    }
     cells.extend(kind.columns.iter().map(cell));
     if kind.columns.is_empty() {
         cells.push(age(tree, now));
@@ -59,6 +69,11 @@ pub fn row(kind: &Kind, tree: &Value, now: Wall, include: IncludeObject) -> Valu
         IncludeObject::Object => tree.clone(),
     };
     json!({"cells": cells, "object": object})
+}
+
+/// True for kinds that put their name elsewhere, or print it in their own way.
+fn names_itself(kind: &Kind) -> bool {
+    kind.columns.iter().any(|column| column.name == "Name")
 }
 
 /// A whole table answer; `columnDefinitions` may be left out of later watch events.

@@ -9,8 +9,12 @@ pub static ADDON: Kind = Kind {
     plural: "addons",
     storage: "k3s.cattle.io/addons",
     schema: SCHEMA,
+    columns: COLUMNS,
     ..Kind::BASE
 };
+
+const COLUMNS: &[Column] =
+    &[Column::path("Source", "spec.source"), Column::path("Checksum", "spec.checksum")];
 
 /// Schema text; see `schema` for its form. Addons are stored as JSON, as k3s stores them; the tags are ours.
 const SCHEMA: &str = "

@@ -11,8 +11,12 @@ pub static CLUSTER_ROLE: Kind = Kind {
     generation: false,
     name_rule: NameRule::PathSegment,
     schema: SCHEMA,
+    columns: COLUMNS,
     ..Kind::BASE
 };
+
+const COLUMNS: &[Column] =
+    &[Column { format: "date", ..Column::path("Created At", "metadata.creationTimestamp") }];
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

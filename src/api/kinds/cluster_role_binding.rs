@@ -1,6 +1,7 @@
 //! ClusterRoleBinding.
 
 use crate::kind::*;
+use crate::lens::Lens;
 
 pub static CLUSTER_ROLE_BINDING: Kind = Kind {
     group: "rbac.authorization.k8s.io",
@@ -11,9 +12,23 @@ pub static CLUSTER_ROLE_BINDING: Kind = Kind {
     generation: false,
     name_rule: NameRule::PathSegment,
     schema: SCHEMA,
+    columns: COLUMNS,
     default: super::role_binding::default,
     ..Kind::BASE
 };
+
+const COLUMNS: &[Column] = &[
+    Column::with("Role", |tree, _| {
+        format!("{}/{}", tree.str("roleRef.kind"), tree.str("roleRef.name")).into()
+    }),
+    Column::AGE,
+    Column::with("Users", |tree, _| super::role_binding::subjects(tree, "User")).wide(),
+    Column::with("Groups", |tree, _| super::role_binding::subjects(tree, "Group")).wide(),
+    Column::with("ServiceAccounts", |tree, _| {
+        super::role_binding::subjects(tree, "ServiceAccount")
+    })
+    .wide(),
+];
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -1,6 +1,7 @@
 //! ConfigMap.
 
 use crate::kind::*;
+use crate::print::count;
 
 pub static CONFIG_MAP: Kind = Kind {
     version: "v1",
@@ -9,8 +10,15 @@ pub static CONFIG_MAP: Kind = Kind {
     short: &["cm"],
     generation: false,
     schema: SCHEMA,
+    columns: COLUMNS,
     ..Kind::BASE
 };
+
+const COLUMNS: &[Column] = &[
+    Column::with("Data", |tree, _| (count(tree, "data") + count(tree, "binaryData")).into())
+        .integer(),
+    Column::AGE,
+];
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

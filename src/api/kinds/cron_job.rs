@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::kind::*;
-use crate::lens::LensMut;
+use crate::lens::{Lens, LensMut};
+use crate::print::{joined, label_selector, or_none, since_or};
 
 pub static CRON_JOB: Kind = Kind {
     group: "batch",
@@ -14,6 +15,7 @@ pub static CRON_JOB: Kind = Kind {
     categories: &["all"],
     subresources: &[Sub::Status],
     schema: SCHEMA,
+    columns: COLUMNS,
     default,
     ..Kind::BASE
 };
@@ -23,6 +25,31 @@ fn default(tree: &mut Value) {
         crate::pod::defaults::spec(spec);
     }
 }
+
+const COLUMNS: &[Column] = &[
+    Column::path("Schedule", "spec.schedule"),
+    Column::with("Timezone", |tree, _| or_none(tree.str("spec.timeZone"))),
+    Column::with("Suspend", |tree, _| {
+        if tree.flag("spec.suspend") { "True" } else { "False" }.into()
+    }),
+    Column::with("Active", |tree, _| tree.list("status.active").len().into()).integer(),
+    Column::with("Last Schedule", |tree, now| {
+        since_or(tree, "status.lastScheduleTime", now, "<none>").into()
+    }),
+    Column::AGE,
+    Column::with("Containers", |tree, _| {
+        joined(tree.list("spec.jobTemplate.spec.template.spec.containers"), "name")
+    })
+    .wide(),
+    Column::with("Images", |tree, _| {
+        joined(tree.list("spec.jobTemplate.spec.template.spec.containers"), "image")
+    })
+    .wide(),
+    Column::with("Selector", |tree, _| {
+        label_selector(tree.at("spec.jobTemplate.spec.selector")).into()
+    })
+    .wide(),
+];
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
+use crate::print::{CONTAINERS, IMAGES, SELECTOR, labels};
 
 pub static DAEMON_SET: Kind = Kind {
     group: "apps",
@@ -14,6 +15,7 @@ pub static DAEMON_SET: Kind = Kind {
     categories: &["all"],
     subresources: &[Sub::Status],
     schema: SCHEMA,
+    columns: COLUMNS,
     default,
     ..Kind::BASE
 };
@@ -25,6 +27,21 @@ fn default(tree: &mut Value) {
     }
     crate::pod::defaults::template(tree);
 }
+
+const COLUMNS: &[Column] = &[
+    Column::number("Desired", "status.desiredNumberScheduled"),
+    Column::number("Current", "status.currentNumberScheduled"),
+    Column::number("Ready", "status.numberReady"),
+    Column::number("Up-to-date", "status.updatedNumberScheduled"),
+    Column::number("Available", "status.numberAvailable"),
+    Column::with("Node Selector", |tree, _| {
+        labels(tree.at("spec.template.spec.nodeSelector")).into()
+    }),
+    Column::AGE,
+    CONTAINERS,
+    IMAGES,
+    SELECTOR,
+];
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

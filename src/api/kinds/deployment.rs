@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
+use crate::print::{CONTAINERS, IMAGES, SELECTOR};
 
 pub static DEPLOYMENT: Kind = Kind {
     group: "apps",
@@ -17,6 +18,7 @@ pub static DEPLOYMENT: Kind = Kind {
         Sub::Scale { spec: "spec.replicas", status: "status.replicas", selector: "spec.selector" },
     ],
     schema: SCHEMA,
+    columns: COLUMNS,
     default,
     ..Kind::BASE
 };
@@ -28,6 +30,21 @@ fn default(tree: &mut Value) {
         }
     }
     crate::pod::defaults::template(tree);
+}
+
+const COLUMNS: &[Column] = &[
+    Column::with("Ready", |tree, _| ready(tree)),
+    Column::number("Up-to-date", "status.updatedReplicas"),
+    Column::number("Available", "status.availableReplicas"),
+    Column::AGE,
+    CONTAINERS,
+    IMAGES,
+    SELECTOR,
+];
+
+fn ready(tree: &Value) -> Value {
+    let count = |path: &str| tree.int(path).unwrap_or(0);
+    format!("{}/{}", count("status.readyReplicas"), count("spec.replicas")).into()
 }
 
 /// Schema text; see `schema` for its form.

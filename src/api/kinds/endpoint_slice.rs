@@ -1,6 +1,10 @@
 //! EndpointSlice.
 
+use serde_json::Value;
+
 use crate::kind::*;
+use crate::lens::Lens;
+use crate::print::first_three;
 
 pub static ENDPOINT_SLICE: Kind = Kind {
     group: "discovery.k8s.io",
@@ -8,8 +12,31 @@ pub static ENDPOINT_SLICE: Kind = Kind {
     name: "EndpointSlice",
     plural: "endpointslices",
     schema: SCHEMA,
+    columns: COLUMNS,
     ..Kind::BASE
 };
+
+const COLUMNS: &[Column] = &[
+    Column::path("AddressType", "addressType"),
+    Column::with("Ports", |tree, _| ports(tree).into()),
+    Column::with("Endpoints", |tree, _| addresses(tree).into()),
+    Column::AGE,
+];
+
+fn ports(tree: &Value) -> String {
+    let ports: Vec<String> = tree
+        .list("ports")
+        .iter()
+        .map(|port| port.int("port").map_or_else(|| "*".to_owned(), |port| port.to_string()))
+        .collect();
+    first_three(&ports, "<unset>")
+}
+
+fn addresses(tree: &Value) -> String {
+    let addresses = tree.list("endpoints").iter().flat_map(|endpoint| endpoint.list("addresses"));
+    let addresses: Vec<String> = addresses.filter_map(Value::as_str).map(str::to_owned).collect();
+    first_three(&addresses, "<unset>")
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -1,6 +1,10 @@
 //! Endpoints.
 
+use serde_json::Value;
+
 use crate::kind::*;
+use crate::lens::Lens;
+use crate::print::first_three;
 
 pub static ENDPOINTS: Kind = Kind {
     version: "v1",
@@ -10,8 +14,31 @@ pub static ENDPOINTS: Kind = Kind {
     storage: "services/endpoints",
     generation: false,
     schema: SCHEMA,
+    columns: COLUMNS,
     ..Kind::BASE
 };
+
+const COLUMNS: &[Column] =
+    &[Column::with("Endpoints", |tree, _| endpoints(tree).into()), Column::AGE];
+
+fn endpoints(tree: &Value) -> String {
+    let mut all = Vec::new();
+    for subset in tree.list("subsets") {
+        let addresses = || subset.list("addresses").iter().map(|address| address.str("ip"));
+        let ports = subset.list("ports");
+        if ports.is_empty() {
+            all.extend(addresses().map(str::to_owned));
+        }
+        for port in ports {
+            let port = port.int("port").unwrap_or(0);
+            all.extend(addresses().map(|ip| match ip.contains(':') {
+                true => format!("[{ip}]:{port}"),
+                false => format!("{ip}:{port}"),
+            }));
+        }
+    }
+    first_three(&all, "<none>")
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -2,8 +2,11 @@
 
 use serde_json::Value;
 
+use stdx::time::Wall;
+
 use crate::kind::*;
-use crate::lens::LensMut;
+use crate::lens::{Lens, LensMut};
+use crate::table::since;
 
 pub static EVENT: Kind = Kind {
     version: "v1",
@@ -26,6 +29,7 @@ pub static EVENT: Kind = Kind {
         "type",
     ],
     schema: SCHEMA,
+    columns: COLUMNS,
     also: &[Served {
         group: "events.k8s.io",
         version: "v1",
@@ -62,6 +66,56 @@ fn to_stored(tree: &mut Value) {
         }
     }
     tree.set("apiVersion", "v1");
+}
+
+const COLUMNS: &[Column] = &[
+    Column::with("Last Seen", |tree, now| last_seen(tree, now).into()),
+    Column::path("Type", "type"),
+    Column::path("Reason", "reason"),
+    Column::with("Object", |tree, _| object(tree).into()),
+    Column::path("Subobject", "involvedObject.fieldPath").wide(),
+    Column::with("Source", |tree, _| source(tree).into()).wide(),
+    Column::with("Message", |tree, _| tree.str("message").trim().into()),
+    Column::with("First Seen", |tree, now| first_seen(tree, now).into()).wide(),
+    Column::with("Count", |tree, _| count(tree).into()).integer().wide(),
+    Column { format: "name", ..Column::path("Name", "metadata.name") }.wide(),
+];
+
+fn first_seen(tree: &Value, now: Wall) -> String {
+    let timestamp = ["firstTimestamp", "eventTime"]
+        .into_iter()
+        .map(|path| tree.str(path))
+        .find(|t| !t.is_empty());
+    since(timestamp.unwrap_or(""), now)
+}
+
+fn last_seen(tree: &Value, now: Wall) -> String {
+    let timestamp = match tree.str("series.lastObservedTime") {
+        "" => tree.str("lastTimestamp"),
+        observed => observed,
+    };
+    if timestamp.is_empty() { first_seen(tree, now) } else { since(timestamp, now) }
+}
+
+fn count(tree: &Value) -> i64 {
+    tree.int("series.count").or(tree.int("count").filter(|count| *count != 0)).unwrap_or(1)
+}
+
+fn object(tree: &Value) -> String {
+    let kind = tree.str("involvedObject.kind").to_ascii_lowercase();
+    match tree.str("involvedObject.name") {
+        "" => kind,
+        name => format!("{kind}/{name}"),
+    }
+}
+
+fn source(tree: &Value) -> String {
+    let either = |a: &str, b: &str| if a.is_empty() { b.to_owned() } else { a.to_owned() };
+    let component = either(tree.str("source.component"), tree.str("reportingComponent"));
+    match either(tree.str("source.host"), tree.str("reportingInstance")).as_str() {
+        "" => component,
+        host => format!("{component}, {host}"),
+    }
 }
 
 /// Schema text; see `schema` for its form.

@@ -2,8 +2,11 @@
 
 use serde_json::{Map, Value};
 
+use stdx::time::Wall;
+
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
+use crate::print::{CONTAINERS, IMAGES, SELECTOR, condition_true};
 
 pub static JOB: Kind = Kind {
     group: "batch",
@@ -14,6 +17,7 @@ pub static JOB: Kind = Kind {
     subresources: &[Sub::Status],
     fields: &["status.successful"],
     schema: SCHEMA,
+    columns: COLUMNS,
     default,
     prepare,
     ..Kind::BASE
@@ -57,6 +61,42 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     }
     let selector = new.map_mut("spec.selector.matchLabels");
     selector.entry("batch.kubernetes.io/controller-uid").or_insert_with(|| uid.into());
+}
+
+const COLUMNS: &[Column] = &[
+    Column::with("Status", |tree, _| status(tree).into()),
+    Column::with("Completions", |tree, _| completions(tree).into()),
+    Column::with("Duration", duration),
+    Column::AGE,
+    CONTAINERS,
+    IMAGES,
+    SELECTOR,
+];
+
+fn status(tree: &Value) -> &'static str {
+    if let Some(end) = ["Complete", "Failed"].into_iter().find(|end| condition_true(tree, end)) {
+        return end;
+    }
+    if tree.has("metadata.deletionTimestamp") {
+        return "Terminating";
+    }
+    let states = ["Suspended", "FailureTarget", "SuccessCriteriaMet"];
+    states.into_iter().find(|state| condition_true(tree, state)).unwrap_or("Running")
+}
+
+fn completions(tree: &Value) -> String {
+    let succeeded = tree.int("status.succeeded").unwrap_or(0);
+    match (tree.int("spec.completions"), tree.int("spec.parallelism").unwrap_or(0)) {
+        (Some(completions), _) => format!("{succeeded}/{completions}"),
+        (None, parallelism) if parallelism > 1 => format!("{succeeded}/1 of {parallelism}"),
+        _ => format!("{succeeded}/1"),
+    }
+}
+
+fn duration(tree: &Value, now: Wall) -> Value {
+    let Some(start) = crate::time::parse(tree.str("status.startTime")) else { return "".into() };
+    let end = crate::time::parse(tree.str("status.completionTime")).unwrap_or(now);
+    crate::table::human_duration(end.since(start)).into()
 }
 
 /// Schema text; see `schema` for its form.

@@ -10,8 +10,11 @@ pub static LEASE: Kind = Kind {
     durability: Durability::Lazy,
     generation: false,
     schema: SCHEMA,
+    columns: COLUMNS,
     ..Kind::BASE
 };
+
+const COLUMNS: &[Column] = &[Column::path("Holder", "spec.holderIdentity"), Column::AGE];
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

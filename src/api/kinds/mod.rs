@@ -147,3 +147,6 @@ pub fn of_tree(tree: &Value) -> Option<&'static Kind> {
     let group = tree.str("apiVersion").rsplit_once('/').map_or("", |(group, _)| group);
     by_name(group, tree.str("kind"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ pub static NAMESPACE: Kind = Kind {
     subresources: &[Sub::Status, Sub::Named("finalize")],
     fields: &["status.phase"],
     schema: SCHEMA,
+    columns: COLUMNS,
     default,
     prepare,
     ..Kind::BASE
@@ -43,6 +44,8 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
         Some(old) => new.set("spec", old.at("spec").clone()),
     }
 }
+
+const COLUMNS: &[Column] = &[Column::path("Status", "status.phase"), Column::AGE];
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
+use crate::print::or_none;
 
 pub static NODE: Kind = Kind {
     version: "v1",
@@ -16,6 +17,7 @@ pub static NODE: Kind = Kind {
     subresources: &[Sub::Status, Sub::Named("proxy")],
     fields: &["spec.unschedulable"],
     schema: SCHEMA,
+    columns: COLUMNS,
     default,
     ..Kind::BASE
 };
@@ -26,6 +28,56 @@ fn default(tree: &mut Value) {
         let capacity = tree.at("status.capacity").clone();
         tree.set("status.allocatable", capacity);
     }
+}
+
+const COLUMNS: &[Column] = &[
+    Column::with("Status", |tree, _| status(tree).into()),
+    Column::with("Roles", |tree, _| roles(tree).into()),
+    Column::AGE,
+    Column::path("Version", "status.nodeInfo.kubeletVersion"),
+    Column::with("Internal-IP", |tree, _| address(tree, "InternalIP")).wide(),
+    Column::with("External-IP", |tree, _| address(tree, "ExternalIP")).wide(),
+    Column::with("OS-Image", |tree, _| or_unknown(tree.str("status.nodeInfo.osImage"))).wide(),
+    Column::with("Kernel-Version", |tree, _| or_unknown(tree.str("status.nodeInfo.kernelVersion")))
+        .wide(),
+    Column::with("Container-Runtime", |tree, _| {
+        or_unknown(tree.str("status.nodeInfo.containerRuntimeVersion"))
+    })
+    .wide(),
+];
+
+fn status(tree: &Value) -> String {
+    let ready = tree.list("status.conditions").iter().find(|c| c.str("type") == "Ready");
+    let status = match ready.map(|c| c.str("status")) {
+        Some("True") => "Ready",
+        Some(_) => "NotReady",
+        None => "Unknown",
+    };
+    let cordoned = if tree.flag("spec.unschedulable") { ",SchedulingDisabled" } else { "" };
+    format!("{status}{cordoned}")
+}
+
+fn roles(tree: &Value) -> String {
+    let mut roles: Vec<&str> = tree
+        .pairs("metadata.labels")
+        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+            Some(role) if !role.is_empty() => Some(role),
+            _ if key == "kubernetes.io/role" && !value.is_empty() => Some(value),
+            _ => None,
+        })
+        .collect();
+    roles.sort_unstable();
+    roles.dedup();
+    if roles.is_empty() { "<none>".into() } else { roles.join(",") }
+}
+
+fn address(tree: &Value, kind: &str) -> Value {
+    let found = tree.list("status.addresses").iter().find(|address| address.str("type") == kind);
+    or_none(found.map_or("", |address| address.str("address")))
+}
+
+fn or_unknown(text: &str) -> Value {
+    if text.is_empty() { "<unknown>".into() } else { text.into() }
 }
 
 /// Schema text; see `schema` for its form.

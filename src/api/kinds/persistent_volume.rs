@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::kind::*;
-use crate::lens::LensMut;
+use crate::lens::{Lens, LensMut};
+use crate::print::{access_modes, storage_class};
 
 pub static PERSISTENT_VOLUME: Kind = Kind {
     version: "v1",
@@ -14,6 +15,7 @@ pub static PERSISTENT_VOLUME: Kind = Kind {
     generation: false,
     subresources: &[Sub::Status],
     schema: SCHEMA,
+    columns: COLUMNS,
     prepare,
     ..Kind::BASE
 };
@@ -21,6 +23,40 @@ pub static PERSISTENT_VOLUME: Kind = Kind {
 fn prepare(new: &mut Value, old: Option<&Value>) {
     if old.is_none() {
         new.set("status", json!({"phase": "Pending"}));
+    }
+}
+
+const COLUMNS: &[Column] = &[
+    Column::path("Capacity", "spec.capacity.storage"),
+    Column::with("Access Modes", |tree, _| access_modes(tree.list("spec.accessModes")).into()),
+    Column::path("Reclaim Policy", "spec.persistentVolumeReclaimPolicy"),
+    Column::with("Status", |tree, _| phase(tree)),
+    Column::with("Claim", |tree, _| claim(tree).into()),
+    Column::with("StorageClass", |tree, _| storage_class(tree).into()),
+    Column::with("VolumeAttributesClass", |tree, _| {
+        or_unset(tree.str("spec.volumeAttributesClassName"))
+    }),
+    Column::path("Reason", "status.reason"),
+    Column::AGE,
+    Column::with("VolumeMode", |tree, _| or_unset(tree.str("spec.volumeMode"))).wide(),
+];
+
+fn phase(tree: &Value) -> Value {
+    if tree.has("metadata.deletionTimestamp") {
+        "Terminating".into()
+    } else {
+        tree.at("status.phase").clone()
+    }
+}
+
+fn or_unset(text: &str) -> Value {
+    if text.is_empty() { "<unset>".into() } else { text.into() }
+}
+
+fn claim(tree: &Value) -> String {
+    match tree.at("spec.claimRef") {
+        Value::Null => String::new(),
+        claim => format!("{}/{}", claim.str("namespace"), claim.str("name")),
     }
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
+use crate::print::{access_modes, storage_class};
 
 pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
     version: "v1",
@@ -13,6 +14,7 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
     generation: false,
     subresources: &[Sub::Status],
     schema: SCHEMA,
+    columns: COLUMNS,
     prepare,
     ..Kind::BASE
 };
@@ -29,6 +31,37 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
             new.set("spec.dataSource", source_ref);
         }
     }
+}
+
+const COLUMNS: &[Column] = &[
+    Column::with("Status", |tree, _| phase(tree)),
+    Column::path("Volume", "spec.volumeName"),
+    Column::with("Capacity", |tree, _| if_bound(tree, tree.str("status.capacity.storage"))),
+    Column::with("Access Modes", |tree, _| {
+        if_bound(tree, &access_modes(tree.list("status.accessModes")))
+    }),
+    Column::with("StorageClass", |tree, _| storage_class(tree).into()),
+    Column::with("VolumeAttributesClass", |tree, _| {
+        or_unset(tree.str("spec.volumeAttributesClassName"))
+    }),
+    Column::AGE,
+    Column::with("VolumeMode", |tree, _| or_unset(tree.str("spec.volumeMode"))).wide(),
+];
+
+fn phase(tree: &Value) -> Value {
+    if tree.has("metadata.deletionTimestamp") {
+        "Terminating".into()
+    } else {
+        tree.at("status.phase").clone()
+    }
+}
+
+fn or_unset(text: &str) -> Value {
+    if text.is_empty() { "<unset>".into() } else { text.into() }
+}
+
+fn if_bound(tree: &Value, text: &str) -> Value {
+    if tree.str("spec.volumeName").is_empty() { "".into() } else { text.into() }
 }
 
 /// Schema text; see `schema` for its form.

@@ -1,6 +1,9 @@
 //! PodDisruptionBudget.
 
+use serde_json::Value;
+
 use crate::kind::*;
+use crate::lens::Lens;
 
 pub static POD_DISRUPTION_BUDGET: Kind = Kind {
     group: "policy",
@@ -10,8 +13,24 @@ pub static POD_DISRUPTION_BUDGET: Kind = Kind {
     short: &["pdb"],
     subresources: &[Sub::Status],
     schema: SCHEMA,
+    columns: COLUMNS,
     ..Kind::BASE
 };
+
+const COLUMNS: &[Column] = &[
+    Column::with("Min Available", |tree, _| or_not_applicable(tree.at("spec.minAvailable"))),
+    Column::with("Max Unavailable", |tree, _| or_not_applicable(tree.at("spec.maxUnavailable"))),
+    Column::number("Allowed Disruptions", "status.disruptionsAllowed"),
+    Column::AGE,
+];
+
+fn or_not_applicable(bound: &Value) -> Value {
+    match bound {
+        Value::Null => "N/A".into(),
+        Value::String(text) => text.as_str().into(),
+        number => number.to_string().into(),
+    }
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -1,6 +1,7 @@
 //! PriorityClass.
 
 use crate::kind::*;
+use crate::lens::Lens;
 
 pub static PRIORITY_CLASS: Kind = Kind {
     group: "scheduling.k8s.io",
@@ -10,8 +11,19 @@ pub static PRIORITY_CLASS: Kind = Kind {
     short: &["pc"],
     scope: Scope::Cluster,
     schema: SCHEMA,
+    columns: COLUMNS,
     ..Kind::BASE
 };
+
+const COLUMNS: &[Column] = &[
+    Column::number("Value", "value"),
+    Column {
+        kind: "boolean",
+        ..Column::with("Global-Default", |tree, _| tree.flag("globalDefault").into())
+    },
+    Column::AGE,
+    Column::path("PreemptionPolicy", "preemptionPolicy"),
+];
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

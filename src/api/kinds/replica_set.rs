@@ -1,6 +1,7 @@
 //! ReplicaSet.
 
 use crate::kind::*;
+use crate::print::{CONTAINERS, IMAGES, SELECTOR};
 
 pub static REPLICA_SET: Kind = Kind {
     group: "apps",
@@ -15,9 +16,20 @@ pub static REPLICA_SET: Kind = Kind {
     ],
     fields: &["status.replicas"],
     schema: SCHEMA,
+    columns: COLUMNS,
     default: crate::pod::defaults::template,
     ..Kind::BASE
 };
+
+const COLUMNS: &[Column] = &[
+    Column::number("Desired", "spec.replicas"),
+    Column::number("Current", "status.replicas"),
+    Column::number("Ready", "status.readyReplicas"),
+    Column::AGE,
+    CONTAINERS,
+    IMAGES,
+    SELECTOR,
+];
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -10,8 +10,12 @@ pub static ROLE: Kind = Kind {
     generation: false,
     name_rule: NameRule::PathSegment,
     schema: SCHEMA,
+    columns: COLUMNS,
     ..Kind::BASE
 };
+
+const COLUMNS: &[Column] =
+    &[Column { format: "date", ..Column::path("Created At", "metadata.creationTimestamp") }];
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -13,6 +13,7 @@ pub static ROLE_BINDING: Kind = Kind {
     generation: false,
     name_rule: NameRule::PathSegment,
     schema: SCHEMA,
+    columns: COLUMNS,
     default,
     ..Kind::BASE
 };
@@ -23,6 +24,26 @@ pub(super) fn default(tree: &mut Value) {
             subject.set("apiGroup", "rbac.authorization.k8s.io");
         }
     }
+}
+
+const COLUMNS: &[Column] = &[
+    Column::with("Role", |tree, _| {
+        format!("{}/{}", tree.str("roleRef.kind"), tree.str("roleRef.name")).into()
+    }),
+    Column::AGE,
+    Column::with("Users", |tree, _| subjects(tree, "User")).wide(),
+    Column::with("Groups", |tree, _| subjects(tree, "Group")).wide(),
+    Column::with("ServiceAccounts", |tree, _| subjects(tree, "ServiceAccount")).wide(),
+];
+
+/// The names of the subjects of one kind; service accounts with their namespace.
+pub(super) fn subjects(tree: &Value, kind: &str) -> Value {
+    let named = tree.list("subjects").iter().filter(|subject| subject.str("kind") == kind);
+    let names = named.map(|subject| match kind {
+        "ServiceAccount" => format!("{}/{}", subject.str("namespace"), subject.str("name")),
+        _ => subject.str("name").to_owned(),
+    });
+    names.collect::<Vec<_>>().join(", ").into()
 }
 
 /// Schema text; see `schema` for its form.

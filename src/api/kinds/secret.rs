@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::kind::*;
 use crate::lens::LensMut;
+use crate::print::count;
 
 pub static SECRET: Kind = Kind {
     version: "v1",
@@ -12,6 +13,7 @@ pub static SECRET: Kind = Kind {
     generation: false,
     fields: &["type"],
     schema: SCHEMA,
+    columns: COLUMNS,
     default,
     ..Kind::BASE
 };
@@ -24,6 +26,12 @@ fn default(tree: &mut Value) {
         data.insert(key, wire::base64::encode(text.as_str().unwrap_or("").as_bytes()).into());
     }
 }
+
+const COLUMNS: &[Column] = &[
+    Column::path("Type", "type"),
+    Column::with("Data", |tree, _| count(tree, "data").into()).integer(),
+    Column::AGE,
+];
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
+use crate::print::{labels, or_none};
 
 pub static SERVICE: Kind = Kind {
     version: "v1",
@@ -17,6 +18,7 @@ pub static SERVICE: Kind = Kind {
     subresources: &[Sub::Status, Sub::Named("proxy")],
     fields: &["spec.clusterIP", "spec.type"],
     schema: SCHEMA,
+    columns: COLUMNS,
     default,
     ..Kind::BASE
 };
@@ -62,6 +64,49 @@ fn default(tree: &mut Value) {
             }
         }
     }
+}
+
+const COLUMNS: &[Column] = &[
+    Column::path("Type", "spec.type"),
+    Column::with("Cluster-IP", |tree, _| or_none(tree.str("spec.clusterIP"))),
+    Column::with("External-IP", |tree, _| external_ip(tree).into()),
+    Column::with("Port(s)", |tree, _| ports(tree).into()),
+    Column::AGE,
+    Column::with("Selector", |tree, _| labels(tree.at("spec.selector")).into()).wide(),
+];
+
+fn external_ip(tree: &Value) -> String {
+    let mut addresses: Vec<&str> = Vec::new();
+    match tree.str("spec.type") {
+        "ExternalName" => return tree.str("spec.externalName").to_owned(),
+        "LoadBalancer" => {
+            for ingress in tree.list("status.loadBalancer.ingress") {
+                addresses.extend(
+                    [ingress.str("ip"), ingress.str("hostname")]
+                        .into_iter()
+                        .find(|a| !a.is_empty()),
+                );
+            }
+            if addresses.is_empty() && tree.list("spec.externalIPs").is_empty() {
+                return "<pending>".into();
+            }
+        }
+        _ => {}
+    }
+    addresses.extend(tree.list("spec.externalIPs").iter().filter_map(Value::as_str));
+    if addresses.is_empty() { "<none>".into() } else { addresses.join(",") }
+}
+
+fn ports(tree: &Value) -> String {
+    let ports = tree.list("spec.ports").iter().map(|port| {
+        let (number, protocol) = (port.int("port").unwrap_or(0), port.str("protocol"));
+        match port.int("nodePort").unwrap_or(0) {
+            0 => format!("{number}/{protocol}"),
+            node_port => format!("{number}:{node_port}/{protocol}"),
+        }
+    });
+    let ports: Vec<String> = ports.collect();
+    if ports.is_empty() { "<none>".into() } else { ports.join(",") }
 }
 
 /// Schema text; see `schema` for its form.

@@ -1,6 +1,7 @@
 //! ServiceAccount.
 
 use crate::kind::*;
+use crate::lens::Lens;
 
 pub static SERVICE_ACCOUNT: Kind = Kind {
     version: "v1",
@@ -10,8 +11,12 @@ pub static SERVICE_ACCOUNT: Kind = Kind {
     generation: false,
     subresources: &[Sub::Named("token")],
     schema: SCHEMA,
+    columns: COLUMNS,
     ..Kind::BASE
 };
+
+const COLUMNS: &[Column] =
+    &[Column::with("Secrets", |tree, _| tree.list("secrets").len().into()).integer(), Column::AGE];
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

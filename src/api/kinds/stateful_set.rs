@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
+use crate::print::{CONTAINERS, IMAGES};
 
 pub static STATEFUL_SET: Kind = Kind {
     group: "apps",
@@ -17,6 +18,7 @@ pub static STATEFUL_SET: Kind = Kind {
         Sub::Scale { spec: "spec.replicas", status: "status.replicas", selector: "spec.selector" },
     ],
     schema: SCHEMA,
+    columns: COLUMNS,
     default,
     ..Kind::BASE
 };
@@ -35,6 +37,14 @@ fn default(tree: &mut Value) {
         claim.set("kind", "PersistentVolumeClaim");
     }
     crate::pod::defaults::template(tree);
+}
+
+const COLUMNS: &[Column] =
+    &[Column::with("Ready", |tree, _| ready(tree)), Column::AGE, CONTAINERS, IMAGES];
+
+fn ready(tree: &Value) -> Value {
+    let count = |path: &str| tree.int(path).unwrap_or(0);
+    format!("{}/{}", count("status.readyReplicas"), count("spec.replicas")).into()
 }
 
 /// Schema text; see `schema` for its form.

@@ -1,6 +1,9 @@
 //! StorageClass.
 
+use serde_json::Value;
+
 use crate::kind::*;
+use crate::lens::Lens;
 
 pub static STORAGE_CLASS: Kind = Kind {
     group: "storage.k8s.io",
@@ -11,8 +14,31 @@ pub static STORAGE_CLASS: Kind = Kind {
     scope: Scope::Cluster,
     generation: false,
     schema: SCHEMA,
+    columns: COLUMNS,
     ..Kind::BASE
 };
+
+const COLUMNS: &[Column] = &[
+    Column { format: "name", ..Column::with("Name", |tree, _| name(tree).into()) },
+    Column::path("Provisioner", "provisioner"),
+    Column::path("ReclaimPolicy", "reclaimPolicy"),
+    Column::path("VolumeBindingMode", "volumeBindingMode"),
+    Column {
+        kind: "boolean",
+        ..Column::with("AllowVolumeExpansion", |tree, _| tree.flag("allowVolumeExpansion").into())
+    },
+    Column::AGE,
+];
+
+/// The class that claims without one get is marked.
+fn name(tree: &Value) -> String {
+    let marks = [
+        "storageclass.kubernetes.io/is-default-class",
+        "storageclass.beta.kubernetes.io/is-default-class",
+    ];
+    let default = marks.iter().any(|mark| tree.entry("metadata.annotations", mark) == Some("true"));
+    format!("{}{}", tree.str("metadata.name"), if default { " (default)" } else { "" })
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "
