@@ -3,9 +3,12 @@
 //! Each changes a tree in place. The caller then runs `codec::check_fields`, `defaults::apply`,
 //! `strategy`, `validate` as for a replacement.
 
+mod strategic;
+
 use serde_json::{Map, Value};
 
 use crate::kind::Form;
+use crate::schema::schema;
 use crate::status::{Reason, Status};
 
 /// Operations one JSON Patch may hold, as upstream.
@@ -58,13 +61,24 @@ pub fn merge(tree: &mut Value, patch: &Value) {
     }
 }
 
-/// Applies a strategic merge patch: lists merge by the keys that the schema of `form` names.
+/// Applies a strategic merge patch, all or nothing: lists merge by the keys that the schema of `form` names.
 ///
 /// # Errors
 /// 400 when the patch does not fit.
 pub fn strategic(form: impl Into<Form>, tree: &mut Value, patch: &Value) -> Result<(), Status> {
-    let _ = form.into();
-    merge(tree, patch);
+    let Value::Object(patch) = patch else {
+        return Err(Status::bad_request(
+            "error decoding patch: a strategic merge patch is an object",
+        ));
+    };
+    if !tree.is_object() {
+        *tree = Value::Object(Map::new());
+    }
+    let mut result = tree.clone();
+    if let Value::Object(map) = &mut result {
+        strategic::merge_map(Some(schema().root(form)), map, patch, 0)?;
+    }
+    *tree = result;
     Ok(())
 }
 
@@ -197,3 +211,6 @@ fn remove(tree: &mut Value, path: &str) -> Result<Value, Status> {
     }
     .ok_or_else(|| missing("remove", path))
 }
+
+#[cfg(test)]
+mod tests;

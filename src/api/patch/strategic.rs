@@ -1,0 +1,250 @@
+//! Strategic merge: lists merge by the keys that the schema names, and directives steer.
+//!
+//! Source: k8s.io/apimachinery/pkg/util/strategicpatch. Directives: `$patch: replace|delete|merge`,
+//! `$retainKeys`, `$setElementOrder/<list>`, `$deleteFromPrimitiveList/<list>`.
+
+use serde_json::{Map, Value};
+
+use crate::schema::{Field, Shape, TypeId, schema};
+use crate::status::Status;
+
+const PATCH: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const SET_ORDER: &str = "$setElementOrder/";
+const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
+/// How deep patches may nest.
+const DEPTH_MAX: u32 = 100;
+
+/// Merges `patch` into `map`, an object of type `id` (`None`: no schema known below here).
+pub(super) fn merge_map(
+    id: Option<TypeId>,
+    map: &mut Map<String, Value>,
+    patch: &Map<String, Value>,
+    depth: u32,
+) -> Result<(), Status> {
+    if depth > DEPTH_MAX {
+        return Err(Status::bad_request("the patch nests too deep"));
+    }
+    match patch.get(PATCH).map(|directive| directive.as_str().unwrap_or("")) {
+        None | Some("merge") => {}
+        Some("replace") => {
+            map.clear();
+            for (key, value) in patch.iter().filter(|(key, _)| *key != PATCH) {
+                map.insert(key.clone(), value.clone());
+            }
+            return Ok(());
+        }
+        Some("delete") => {
+            map.clear();
+            return Ok(());
+        }
+        Some(other) => {
+            return Err(Status::bad_request(format!("invalid value for patch directive: {other}")));
+        }
+    }
+    if let Some(kept) = patch.get(RETAIN_KEYS) {
+        let Value::Array(kept) = kept else {
+            return Err(Status::bad_request("invalid patch format of retainKeys"));
+        };
+        if let Some(extra) =
+            patch.keys().find(|key| !key.starts_with('$') && !kept.iter().any(|k| k == *key))
+        {
+            return Err(Status::bad_request(format!(
+                "invalid patch format of retainKeys: {extra} is not among the keys to retain"
+            )));
+        }
+        map.retain(|key, _| kept.iter().any(|k| k == key));
+    }
+    for (key, change) in patch {
+        if let Some(name) = key.strip_prefix(DELETE_PRIMITIVES) {
+            delete_primitives(map, name, change)?;
+        }
+    }
+    for (key, change) in patch.iter().filter(|(key, _)| !key.starts_with('$')) {
+        let field = id.and_then(|id| schema().by_json(id, key));
+        merge_field(field, map, key, change, patch.get(&format!("{SET_ORDER}{key}")), depth)?;
+    }
+    // An order may come without changes to the list itself.
+    for (key, order) in patch {
+        if let Some(name) = key.strip_prefix(SET_ORDER)
+            && !patch.contains_key(name)
+            && let Some(Value::Array(items)) = map.get_mut(name)
+        {
+            let merge_key =
+                id.and_then(|id| schema().by_json(id, name)).map_or("", |f| f.extra().merge_key);
+            let original = items.clone();
+            reorder(items, order_list(order)?, &original, merge_key);
+        }
+    }
+    Ok(())
+}
+
+fn merge_field(
+    field: Option<&Field>,
+    map: &mut Map<String, Value>,
+    key: &str,
+    change: &Value,
+    order: Option<&Value>,
+    depth: u32,
+) -> Result<(), Status> {
+    // Below maps from strings (labels, quantities) there is nothing that merges specially.
+    let inner = field.filter(|field| field.shape != Shape::Map).and_then(Field::message);
+    match change {
+        Value::Null => {
+            map.remove(key);
+        }
+        Value::Object(change) => {
+            let slot = map.entry(key).or_insert(Value::Null);
+            if !slot.is_object() {
+                *slot = Value::Object(Map::new());
+            }
+            if let Value::Object(target) = slot {
+                merge_map(inner, target, change, depth + 1)?;
+            }
+        }
+        Value::Array(change) if field.is_some_and(Field::merge) => {
+            let merge_key = field.map_or("", |field| field.extra().merge_key);
+            let slot = map.entry(key).or_insert(Value::Null);
+            if !slot.is_array() {
+                *slot = Value::Array(Vec::new());
+            }
+            if let Value::Array(items) = slot {
+                merge_list(inner, items, change, merge_key, order, depth + 1)?;
+            }
+        }
+        other => {
+            map.insert(key.to_owned(), without_directives(other));
+        }
+    }
+    Ok(())
+}
+
+fn merge_list(
+    inner: Option<TypeId>,
+    items: &mut Vec<Value>,
+    change: &[Value],
+    merge_key: &str,
+    order: Option<&Value>,
+    depth: u32,
+) -> Result<(), Status> {
+    let original = items.clone();
+    if merge_key.is_empty() {
+        for item in change {
+            if !items.contains(item) {
+                items.push(item.clone());
+            }
+        }
+        reorder(items, order.map(order_list).transpose()?.unwrap_or(change), &original, merge_key);
+        return Ok(());
+    }
+    let directive = |item: &Value| item.get(PATCH).and_then(Value::as_str).map(str::to_owned);
+    if change.iter().any(|item| directive(item).as_deref() == Some("replace")) {
+        *items = change
+            .iter()
+            .filter(|item| directive(item).is_none())
+            .map(without_directives)
+            .collect();
+        return Ok(());
+    }
+    let mut patched = Vec::new();
+    for item in change {
+        let Value::Object(item_map) = item else {
+            return Err(Status::bad_request(format!(
+                "expected a list of objects with merge key {merge_key}, found {item}"
+            )));
+        };
+        let Some(wanted) = item.get(merge_key) else {
+            return Err(Status::bad_request(format!(
+                "map: {item} does not contain declared merge key: {merge_key}"
+            )));
+        };
+        let same = |found: &Value| found.get(merge_key) == Some(wanted);
+        match directive(item).as_deref() {
+            Some("delete") => {
+                items.retain(|found| !same(found));
+                continue;
+            }
+            None | Some("merge") => {}
+            Some(other) => {
+                return Err(Status::bad_request(format!(
+                    "invalid value for patch directive: {other}"
+                )));
+            }
+        }
+        patched.push(item.clone());
+        match items.iter_mut().find(|found| same(found)) {
+            Some(Value::Object(target)) => merge_map(inner, target, item_map, depth)?,
+            _ => {
+                let mut target = Map::new();
+                merge_map(inner, &mut target, item_map, depth)?;
+                items.push(Value::Object(target));
+            }
+        }
+    }
+    reorder(items, order.map(order_list).transpose()?.unwrap_or(&patched), &original, merge_key);
+    Ok(())
+}
+
+/// Puts the items named in `order` into that order, and the others between them where the original
+/// list had them.
+fn reorder(items: &mut Vec<Value>, order: &[Value], original: &[Value], merge_key: &str) {
+    let same = |a: &Value, b: &Value| match merge_key {
+        "" => a == b,
+        key => a.get(key) == b.get(key),
+    };
+    let place = |list: &[Value], item: &Value| list.iter().position(|other| same(other, item));
+    let (mut ordered, others): (Vec<Value>, Vec<Value>) =
+        std::mem::take(items).into_iter().partition(|item| place(order, item).is_some());
+    ordered.sort_by_key(|item| place(order, item));
+    let (mut ordered, mut others) = (ordered.into_iter().peekable(), others.into_iter().peekable());
+    while let (Some(next), Some(other)) = (ordered.peek(), others.peek()) {
+        let other_first = match (place(original, other), place(original, next)) {
+            (Some(other), Some(next)) => other < next,
+            _ => false,
+        };
+        items.extend(if other_first { others.next() } else { ordered.next() });
+    }
+    items.extend(ordered);
+    items.extend(others);
+}
+
+fn order_list(order: &Value) -> Result<&[Value], Status> {
+    order
+        .as_array()
+        .map(Vec::as_slice)
+        .ok_or_else(|| Status::bad_request("invalid patch format of setElementOrder: not a list"))
+}
+
+fn delete_primitives(
+    map: &mut Map<String, Value>,
+    name: &str,
+    doomed: &Value,
+) -> Result<(), Status> {
+    let Value::Array(doomed) = doomed else {
+        return Err(Status::bad_request("invalid patch format of primitive list"));
+    };
+    if let Some(Value::Array(items)) = map.get_mut(name) {
+        items.retain(|item| !doomed.contains(item));
+    }
+    Ok(())
+}
+
+/// A value that is taken whole, cleaned of directives that have nothing to act on.
+fn without_directives(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(
+            map.iter()
+                .filter(|(key, value)| {
+                    let directive = *key == PATCH
+                        || *key == RETAIN_KEYS
+                        || key.starts_with(SET_ORDER)
+                        || key.starts_with(DELETE_PRIMITIVES);
+                    !directive && !value.is_null()
+                })
+                .map(|(key, value)| (key.clone(), without_directives(value)))
+                .collect(),
+        ),
+        Value::Array(items) => Value::Array(items.iter().map(without_directives).collect()),
+        other => other.clone(),
+    }
+}

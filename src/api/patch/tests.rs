@@ -1,0 +1,222 @@
+//! Patches as tables: before, patch, after.
+
+use serde_json::{Value, json};
+use stdx::prng::Prng;
+
+use super::*;
+use crate::kinds::{DEPLOYMENT, KINDS, POD};
+
+#[test]
+fn json_patches() {
+    for (before, patch, after) in [
+        (
+            json!({"a": 1}),
+            json!([{"op": "add", "path": "/b", "value": 2}]),
+            json!({"a": 1, "b": 2}),
+        ),
+        (
+            json!({"a": [1, 3]}),
+            json!([{"op": "add", "path": "/a/1", "value": 2}]),
+            json!({"a": [1, 2, 3]}),
+        ),
+        (
+            json!({"a": [1]}),
+            json!([{"op": "add", "path": "/a/-", "value": 2}]),
+            json!({"a": [1, 2]}),
+        ),
+        (json!({"a": {"b": 1}}), json!([{"op": "remove", "path": "/a/b"}]), json!({"a": {}})),
+        (
+            json!({"a": 1}),
+            json!([{"op": "replace", "path": "/a", "value": null}]),
+            json!({"a": null}),
+        ),
+        (json!({"a": 1}), json!([{"op": "move", "from": "/a", "path": "/b"}]), json!({"b": 1})),
+        (
+            json!({"a": 1}),
+            json!([{"op": "copy", "from": "/a", "path": "/b"}]),
+            json!({"a": 1, "b": 1}),
+        ),
+        (
+            json!({"x/y~": 1}),
+            json!([{"op": "test", "path": "/x~1y~0", "value": 1}]),
+            json!({"x/y~": 1}),
+        ),
+    ] {
+        let mut tree = before.clone();
+        json(&mut tree, &patch).unwrap_or_else(|error| panic!("{patch}: {error}"));
+        assert_eq!(tree, after, "{patch}");
+    }
+    for (patch, code) in [
+        (json!({}), 400),
+        (json!([{"op": "frob", "path": "/a"}]), 400),
+        (json!([{"op": "add", "path": "/a"}]), 400),
+        (json!([{"op": "remove", "path": "/zz"}]), 422),
+        (json!([{"op": "test", "path": "/a", "value": 2}]), 422),
+        (json!([{"op": "add", "path": "/l/9", "value": 2}]), 422),
+        (json!([{"op": "add", "path": "/l/01", "value": 2}]), 422),
+        (json!([{"op": "add", "path": "/b", "value": 2}, {"op": "remove", "path": "/zz"}]), 422),
+    ] {
+        let mut tree = json!({"a": 1, "l": [1]});
+        let error = json(&mut tree, &patch).unwrap_err();
+        assert_eq!(error.code(), code, "{patch}");
+        assert_eq!(tree, json!({"a": 1, "l": [1]}), "all or nothing: {patch}");
+    }
+}
+
+#[test]
+fn merge_patches() {
+    // RFC 7386, appendix A.
+    for (before, patch, after) in [
+        (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+        (json!({"a": "b"}), json!({"a": null}), json!({})),
+        (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+        (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+        (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+        (json!(["a"]), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+    ] {
+        let mut tree = before.clone();
+        merge(&mut tree, &patch);
+        assert_eq!(tree, after, "{before} {patch}");
+    }
+}
+
+#[test]
+fn strategic_merges() {
+    let spec = |spec: Value| json!({"spec": spec});
+    let c = |name: &str| json!({"name": name, "image": "i"});
+    for (before, patch, after) in [
+        // Lists of objects merge by their key.
+        (
+            json!({"containers": [c("a"), c("b")]}),
+            json!({"containers": [{"name": "b", "image": "j"}, {"name": "c"}]}),
+            json!({"containers": [c("a"), {"name": "b", "image": "j"}, {"name": "c"}]}),
+        ),
+        (
+            json!({"containers": [c("a"), c("b")]}),
+            json!({"containers": [{"name": "a", "$patch": "delete"}]}),
+            json!({"containers": [c("b")]}),
+        ),
+        (
+            json!({"containers": [c("a"), c("b")]}),
+            json!({"containers": [c("x"), {"$patch": "replace"}]}),
+            json!({"containers": [c("x")]}),
+        ),
+        // Order as kubectl apply asks for it.
+        (
+            json!({"containers": [c("a"), c("b"), c("s")]}),
+            json!({"$setElementOrder/containers": [{"name": "b"}, {"name": "n"}, {"name": "a"}], "containers": [{"name": "n"}]}),
+            json!({"containers": [c("b"), {"name": "n"}, c("a"), c("s")]}),
+        ),
+        (
+            json!({"containers": [c("a"), c("b")]}),
+            json!({"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]}),
+            json!({"containers": [c("b"), c("a")]}),
+        ),
+        // Atomic lists are replaced, tolerations among them.
+        (
+            json!({"tolerations": [{"key": "a"}]}),
+            json!({"tolerations": [{"key": "b"}]}),
+            json!({"tolerations": [{"key": "b"}]}),
+        ),
+        // Volumes keep only the source that is named.
+        (
+            json!({"volumes": [{"name": "v", "emptyDir": {}}]}),
+            json!({"volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/x"}}]}),
+            json!({"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}),
+        ),
+        (
+            json!({"nodeSelector": {"a": "b"}}),
+            json!({"nodeSelector": {"a": null, "c": "d"}}),
+            json!({"nodeSelector": {"c": "d"}}),
+        ),
+        (
+            json!({"nodeSelector": {"a": "b"}}),
+            json!({"nodeSelector": {"$patch": "replace", "c": "d"}}),
+            json!({"nodeSelector": {"c": "d"}}),
+        ),
+        (
+            json!({}),
+            json!({"securityContext": {"runAsUser": 1, "$retainKeys": ["runAsUser"]}}),
+            json!({"securityContext": {"runAsUser": 1}}),
+        ),
+    ] {
+        let mut tree = spec(before);
+        strategic(&POD, &mut tree, &spec(patch.clone()))
+            .unwrap_or_else(|error| panic!("{patch}: {error}"));
+        assert_eq!(tree, spec(after), "{patch}");
+    }
+    let mut tree = json!({"metadata": {"finalizers": ["a", "b"]}});
+    let patch =
+        json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"]}});
+    strategic(&POD, &mut tree, &patch).unwrap();
+    // What the patch names comes before what only the server has, where nothing tells the order.
+    assert_eq!(tree, json!({"metadata": {"finalizers": ["c", "b"]}}));
+    let mut tree =
+        json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
+    let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
+    strategic(&DEPLOYMENT, &mut tree, &patch).unwrap();
+    assert_eq!(tree, json!({"spec": {"strategy": {"type": "Recreate"}}}));
+    for bad in [
+        json!({"spec": {"containers": [{"image": "x"}]}}),
+        json!({"spec": {"containers": ["x"]}}),
+        json!({"spec": {"$patch": "frob"}}),
+        json!({"spec": {"$retainKeys": 1}}),
+        json!([]),
+    ] {
+        assert_eq!(strategic(&POD, &mut spec(json!({})), &bad).unwrap_err().code(), 400, "{bad}");
+    }
+}
+
+#[test]
+fn an_empty_patch_changes_nothing_and_noise_never_panics() {
+    let tree = json!({"metadata": {"name": "x", "labels": {"a": "b"}}, "spec": {"containers": [{"name": "a"}]}});
+    for kind in KINDS {
+        let mut patched = tree.clone();
+        strategic(*kind, &mut patched, &json!({})).unwrap();
+        merge(&mut patched, &json!({}));
+        json(&mut patched, &json!([])).unwrap();
+        assert_eq!(patched, tree);
+    }
+    let mut prng = Prng::new(3);
+    for _ in 0..5000 {
+        let patch = noise(&mut prng, 0);
+        let mut patched = tree.clone();
+        let _ = strategic(&POD, &mut patched, &patch);
+        merge(&mut patched, &patch);
+        let _ = json(&mut tree.clone(), &json!([patch]));
+    }
+}
+
+fn noise(prng: &mut Prng, depth: u32) -> Value {
+    const KEYS: [&str; 14] = [
+        "spec",
+        "containers",
+        "name",
+        "$patch",
+        "$retainKeys",
+        "$setElementOrder/containers",
+        "metadata",
+        "finalizers",
+        "$deleteFromPrimitiveList/finalizers",
+        "op",
+        "path",
+        "value",
+        "from",
+        "labels",
+    ];
+    const WORDS: [&str; 10] =
+        ["replace", "delete", "merge", "a", "/spec/containers/0", "/a", "", "add", "/-", "move"];
+    let pick = |prng: &mut Prng, n: usize| usize::try_from(prng.below(n as u64)).unwrap_or(0);
+    match if depth > 4 { prng.below(3) } else { prng.below(6) } {
+        0 => Value::Null,
+        1 => WORDS[pick(prng, WORDS.len())].into(),
+        2 => prng.below(3).into(),
+        3 => (0..prng.below(4)).map(|_| noise(prng, depth + 1)).collect(),
+        _ => Value::Object(
+            (0..prng.below(5))
+                .map(|_| (KEYS[pick(prng, KEYS.len())].to_owned(), noise(prng, depth + 1)))
+                .collect(),
+        ),
+    }
+}
