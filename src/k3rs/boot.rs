@@ -1,7 +1,7 @@
 //! The first steps of a start: directories, lock, tokens, addresses, names.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use cluster::Paths;
 use cluster::token::{Token, random_hex};
@@ -15,7 +15,7 @@ pub(crate) struct EtcDir(PathBuf);
 
 impl EtcDir {
     pub(crate) fn choose(config: &Config) -> Result<EtcDir> {
-        let system = Path::new("/etc/rancher");
+        let system = config.etc_dir.as_path();
         let usable = rt::fs::create_dir_all(system.join("k3s"), 0o755)
             .and_then(|()| rt::fs::create_dir_all(system.join("node"), 0o755))
             .and_then(|()| rt::fs::check_writable(system.join("k3s")));

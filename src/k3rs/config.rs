@@ -225,6 +225,10 @@ pub(crate) struct Config {
     pub(crate) node_external_ips: Vec<IpAddr>,
     pub(crate) resolv_conf: Option<PathBuf>,
     pub(crate) interface: Option<String>,
+    /// What lies outside the data directory: `K3RS_ETC_DIR`, `K3RS_RUN_DIR`, `K3RS_LOG_DIR`.
+    pub(crate) etc_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) log_dir: PathBuf,
 }
 
 impl Config {
@@ -234,14 +238,24 @@ impl Config {
     /// What is wrong, with the source it came from.
     pub(crate) fn load(argv: &[String], var: impl Fn(&str) -> Option<String>) -> Result<Config> {
         let settings =
-            flags::from_command_line(argv, true)?.or(flags::from_environment(var, true)?);
+            flags::from_command_line(argv, true)?.or(flags::from_environment(&var, true)?);
         let explicit = settings.values("config").and_then(|values| values.first()).cloned();
         let settings = settings.or(read_files(explicit.as_deref())?);
         let argv = settings.to_argv();
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let args = ServerArgs::from_args(&["k3rs", "server"], &argv)
             .map_err(|exit| Error::new(exit.output.trim().to_owned()))?;
-        Config::from_args(args)
+        let mut config = Config::from_args(args)?;
+        for (name, slot) in [
+            ("K3RS_ETC_DIR", &mut config.etc_dir),
+            ("K3RS_RUN_DIR", &mut config.run_dir),
+            ("K3RS_LOG_DIR", &mut config.log_dir),
+        ] {
+            if let Some(path) = var(name).filter(|path| !path.is_empty()) {
+                *slot = PathBuf::from(path);
+            }
+        }
+        Ok(config)
     }
 
     fn from_args(args: ServerArgs) -> Result<Config> {
@@ -323,6 +337,9 @@ impl Config {
             node_external_ips: args.node_external_ip,
             resolv_conf: args.resolv_conf,
             interface: args.flannel_iface,
+            etc_dir: PathBuf::from("/etc/rancher"),
+            run_dir: PathBuf::from("/run/k3s"),
+            log_dir: PathBuf::from("/var/log/pods"),
         })
     }
 

@@ -1,7 +1,6 @@
 //! Wires this machine's node together: network, runtime, kubelet.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use client::Informers;
@@ -128,11 +127,13 @@ pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Resu
         tls: kubelet_tls(pki)?,
     });
     kubelet_config.healthz = Some(SocketAddr::from(([127, 0, 0, 1], 10248)));
-    if rt::fs::create_dir_all("/var/log/pods", 0o755).is_err() {
+    kubelet_config.log_directory = config.log_dir.clone();
+    if rt::fs::create_dir_all(&config.log_dir, 0o755).is_err() {
         kubelet_config.log_directory = paths.agent().join("log").join("pods");
         log::info!(
-            "Using {} for container logs: /var/log is read-only",
-            kubelet_config.log_directory.display()
+            "Using {} for container logs: {} is not writable",
+            kubelet_config.log_directory.display(),
+            config.log_dir.display()
         );
     }
     let network = Arc::new(NodeNetwork(net.clone()));
@@ -148,7 +149,7 @@ pub(crate) fn runtime_config(machine: &Machine) -> runtime::Config {
     let agent = machine.paths.agent();
     runtime::Config {
         root: agent.join("containerd"),
-        state: PathBuf::from("/run/k3s/containerd"),
+        state: machine.config.run_dir.join("containerd"),
         image_directory: agent.join("images"),
         registries_file: machine
             .config
@@ -182,7 +183,7 @@ pub(crate) fn net_config(machine: &Machine) -> Result<net::Config> {
         cluster_domain: config.cluster_domain.clone(),
         resolv_conf: crate::server::resolv_conf(config),
         address_directory: machine.paths.agent().join("net").join("addresses"),
-        netns_directory: PathBuf::from("/run/k3s/netns"),
+        netns_directory: config.run_dir.join("netns"),
         bridge: "cni0".into(),
         mtu: None,
     })

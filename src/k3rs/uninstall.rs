@@ -1,7 +1,7 @@
 //! `k3rs uninstall`: takes back everything k3rs made on this machine.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ async fn run(config: Config, dry: bool) -> Result<()> {
     let etc = EtcDir::choose(&config)?;
     let files = [
         config.data_dir.clone(),
-        PathBuf::from("/run/k3s"),
+        config.run_dir.clone(),
         etc.kubeconfig(),
         etc.node_directory(),
     ];

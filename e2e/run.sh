@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Starts k3rs on a throw-away data directory with one sample workload; Ctrl-C takes everything away again.
+set -euo pipefail
+binary=$(readlink -f "$1")
+[ "$(id -u)" = 0 ] || { echo "make run: containers and networks need root" >&2; exit 1; }
+cd "$(dirname "$0")/.."
+here=$(pwd)
+mkdir -p .run
+dir=$(mktemp -d "$here/.run/XXXXXX")
+export K3RS_ETC_DIR=$dir/etc K3RS_RUN_DIR=$dir/run K3RS_LOG_DIR=$dir/log
+args=(--data-dir "$dir/data" --write-kubeconfig "$dir/kubeconfig" --write-kubeconfig-mode 0600 --node-name "${K3RS_RUN_NODE:-k3rs}" --https-listen-port "${K3RS_RUN_PORT:-6443}")
+mkdir -p "$dir/data/server/manifests" "$dir/log"
+cp e2e/sample.yaml "$dir/data/server/manifests/sample.yaml"
+pid=
+cleanup() {
+  trap - EXIT INT TERM
+  echo
+  echo "Stopping k3rs and taking everything away again ..."
+  if [ -n "$pid" ]; then kill -TERM "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; fi
+  "$binary" uninstall "${args[@]}" || true
+  rm -rf "$dir"
+  rmdir "$here/.run" 2>/dev/null || true
+}
+trap cleanup EXIT
+trap 'exit 0' INT TERM
+# A process group of its own: Ctrl-C is for this script, which ends k3rs in order.
+setsid "$binary" server "${args[@]}" >"$dir/log/k3rs.log" 2>&1 &
+pid=$!
+api() { curl -fsS --max-time 5 --cacert "$dir/data/server/tls/server-ca.crt" --cert "$dir/data/server/tls/client-admin.crt" --key "$dir/data/server/tls/client-admin.key" "https://127.0.0.1:${K3RS_RUN_PORT:-6443}$1" 2>/dev/null; }
+for _ in $(seq 300); do
+  kill -0 "$pid" 2>/dev/null || { cat "$dir/log/k3rs.log"; pid=; exit 1; }
+  api /api/v1/namespaces/default/endpoints/sample | grep -q '"ip"' && break
+  sleep 0.1
+done
+node=$(api /api/v1/nodes | tr '{}' '\n\n' | sed -n '/InternalIP/s/.*"address":"\([^"]*\)".*/\1/p' | head -1)
+grep 'up and running' "$dir/log/k3rs.log" || true
+cat <<EOT
+
+k3rs runs. The sample is a web server in two pods behind a Service, from the image built into the binary.
+
+  the sample:   curl http://${node:-127.0.0.1}:30080/
+  the cluster:  export KUBECONFIG=$dir/kubeconfig
+                kubectl get pods,services
+  the log:      tail -f $dir/log/k3rs.log
+
+Ctrl-C ends it and removes everything it made.
+EOT
+wait "$pid" || { cat "$dir/log/k3rs.log"; pid=; exit 1; }

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Installs what a fresh Debian machine with a Rust toolchain lacks, and makes the userspace tarball.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+missing=()
+need() { command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || missing+=("$2"); }
+need cc gcc
+need ar binutils
+need /usr/include/stdio.h libc6-dev
+need curl curl
+need python3 python3
+need ip iproute2
+need nft nftables
+need nsenter util-linux
+if [ ${#missing[@]} -gt 0 ]; then
+  [ "$(id -u)" = 0 ] || { echo "setup: install ${missing[*]} (or run as root, then this does)" >&2; exit 1; }
+  echo "setup: installing ${missing[*]}"
+  apt-get install -y -q "${missing[@]}" >/dev/null 2>&1 || { apt-get update -q >/dev/null && apt-get install -y -q "${missing[@]}" >/dev/null; }
+fi
+command -v cargo >/dev/null 2>&1 || { echo "setup: a Rust toolchain is needed (rustup.rs)" >&2; exit 1; }
+case "$(uname -m)" in x86_64) arch=amd64 ;; aarch64) arch=arm64 ;; armv7*) arch=armv7 ;; *) arch=unknown ;; esac
+userspace/build.sh "$arch"
