@@ -128,6 +128,10 @@ fn settings(config: &Config) {
     sysctl::set("ipv4/ip_forward", "1");
     // Node ports answer on 127.0.0.1 too; the rules keep pods away from the node's loopback services.
     sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), "1");
+    // Traffic to services may leave where it came in; pods must not be told to go there directly.
+    // The kernel takes the larger of both settings, and other interfaces have their own.
+    sysctl::set("ipv4/conf/all/send_redirects", "0");
+    sysctl::set(&format!("ipv4/conf/{bridge}/send_redirects"), "0");
     if sysctl::is("bridge/bridge-nf-call-iptables", "0") {
         sysctl::set("bridge/bridge-nf-call-iptables", "1");
     }

@@ -8,12 +8,16 @@
 
 mod addresses;
 mod bridge;
+mod conntrack;
 mod kernel;
 mod node;
 mod pods;
+mod rules;
+#[cfg(test)]
+mod real_tests;
 mod sysctl;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -219,6 +223,19 @@ fn look_again(shared: &Shared) {
     if moved {
         shared.node_changed.notify(usize::MAX);
     }
+}
+
+/// The pods' host ports as the rules want them.
+fn host_ports_of(pods: &Pods) -> Vec<netplan::HostPort> {
+    let targets = pods.host_ports().into_iter();
+    targets
+        .map(|target| netplan::HostPort {
+            host_ip: target.port.host_ip,
+            protocol: target.port.protocol,
+            host_port: target.port.host_port,
+            target: SocketAddr::new(target.pod, target.port.container_port),
+        })
+        .collect()
 }
 
 /// Nothing here is left half done by a panic: a poisoned lock is taken over.

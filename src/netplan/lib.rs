@@ -4,5 +4,13 @@
 //! Must not know netlink or DNS byte layouts: `net` translates.
 
 pub mod address;
+mod base;
+mod model;
+mod objects;
+mod plan;
+pub mod table;
 
 pub use address::{Cidr, Protocol};
+pub use model::{HealthCheck, HostPort, Model, Name};
+pub use objects::{Endpoint, Service, ServicePort, Slice, SlicePort};
+pub use plan::{NodeInfo, UdpFrontend};

@@ -55,8 +55,15 @@ pub fn run_in<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -
     })
 }
 
-/// Moves the calling thread, for good, into a new network namespace: for tests.
-pub fn unshare_network() -> io::Result<()> {
+/// Runs `work` on a thread of its own inside a new network namespace that ends with it: for tests.
+pub fn run_in_new<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    on_thread(|| {
+        unshare_network()?;
+        Ok(work())
+    })
+}
+
+fn unshare_network() -> io::Result<()> {
     // SAFETY: no pointers.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 {
         return Err(io::Error::last_os_error());

@@ -1,6 +1,7 @@
 //! Codecs: one file, one wire format; parse, emit, limits and tests, no I/O.
 
 pub mod base64;
+pub mod conntrack;
 pub mod dns;
 pub mod gzip_encode;
 pub mod headers;

@@ -39,6 +39,7 @@ const NEWGEN: u16 = 15;
 
 /// Data types as `nft` numbers them, so that `nft list` prints elements as people know them.
 pub mod types {
+    pub const INTEGER: u32 = 4;
     pub const IPV4_ADDR: u32 = 7;
     pub const IPV6_ADDR: u32 = 8;
     pub const INET_PROTO: u32 = 12;
@@ -52,6 +53,9 @@ pub mod types {
         parts.iter().fold(0, |all, part| all << 6 | part)
     }
 }
+
+/// The name that lookups of an anonymous map in the same batch give, beside its id.
+pub const ANONYMOUS_MAP: &str = "__map%d";
 
 /// The first data register.
 pub const REGISTER: u32 = 8;
@@ -232,6 +236,7 @@ pub struct Batch<'a> {
     writer: Writer,
     table: &'a str,
     sequence: u32,
+    next_id: u32,
 }
 
 impl<'a> Batch<'a> {
@@ -240,7 +245,13 @@ impl<'a> Batch<'a> {
         writer.message(BATCH_BEGIN, NLM_F_REQUEST, 0, |w| {
             w.raw(&[0, 0, SUBSYSTEM.to_be_bytes()[0], SUBSYSTEM.to_be_bytes()[1]]);
         });
-        Batch { writer, table, sequence: 0 }
+        Batch { writer, table, sequence: 0, next_id: 0x4000_0000 }
+    }
+
+    /// An id for a set that no other set of this batch has.
+    pub fn next_id(&mut self) -> u32 {
+        self.next_id += 1;
+        self.next_id
     }
 
     /// Makes the table if it is absent.
@@ -332,6 +343,37 @@ impl<'a> Batch<'a> {
         });
     }
 
+    /// A nameless map from 0, 1, 2 ... to `data`, which lives as long as the rule that is added next
+    /// and refers to [`ANONYMOUS_MAP`] and `id`. `data` holds a part per entry.
+    pub fn add_anonymous_map(&mut self, id: u32, (kind, len): (u32, u32), data: &[Vec<u8>]) {
+        const ANONYMOUS: u32 = 0x1;
+        const CONSTANT: u32 = 0x2;
+        const MAP: u32 = 0x8;
+        let table = self.table;
+        self.message(NEWSET, NLM_F_CREATE, |w| {
+            w.str(1, table);
+            w.str(2, ANONYMOUS_MAP);
+            w.be32(3, ANONYMOUS | CONSTANT | MAP);
+            w.be32(4, types::INTEGER);
+            w.be32(5, 4);
+            w.be32(6, kind);
+            w.be32(7, len);
+            w.be32(10, id);
+            // Its keys are numbers in host byte order; nft prints them by this note.
+            const KEY_BYTE_ORDER: u8 = 0;
+            const HOST_ORDER: u32 = 1;
+            let order = HOST_ORDER.to_ne_bytes();
+            w.bytes(13, &[KEY_BYTE_ORDER, 4, order[0], order[1], order[2], order[3]]);
+        });
+        let keys: Vec<[u8; 4]> = (0u32..).take(data.len()).map(u32::to_ne_bytes).collect();
+        let elements: Vec<Element<'_>> = keys
+            .iter()
+            .zip(data)
+            .map(|(key, data)| Element { key, data: Data::Bytes(data), interval_end: false })
+            .collect();
+        self.elements_of(NEWSETELEM, NLM_F_CREATE, ANONYMOUS_MAP, Some(id), &elements);
+    }
+
     pub fn delete_set(&mut self, name: &str) {
         let table = self.table;
         self.message(DELSET, 0, |w| {
@@ -348,8 +390,19 @@ impl<'a> Batch<'a> {
         self.elements(DELSETELEM, 0, set, elements);
     }
 
-    /// Splits over messages: a list attribute holds 65,535 bytes at most.
+    // Splits over messages: a list attribute holds 65,535 bytes at most.
     fn elements(&mut self, kind: u16, flags: u16, set: &str, elements: &[Element<'_>]) {
+        self.elements_of(kind, flags, set, None, elements);
+    }
+
+    fn elements_of(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        set: &str,
+        id: Option<u32>,
+        elements: &[Element<'_>],
+    ) {
         const CHUNK_MAX_BYTES: usize = 60_000;
         const ELEMENT_OVERHEAD_BYTES: usize = 48;
         let size = |element: &Element<'_>| {
@@ -373,6 +426,9 @@ impl<'a> Batch<'a> {
             self.message(kind, flags, |w| {
                 w.str(1, table);
                 w.str(2, set);
+                if let Some(id) = id {
+                    w.be32(4, id);
+                }
                 w.nest(3, |w| {
                     for element in now {
                         w.nest(LIST_ELEM, |w| element.write(w));

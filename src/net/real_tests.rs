@@ -1,0 +1,479 @@
+//! Tests against the running kernel, each in a network namespace of its own; skipped without root.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use netplan::{Model, NodeInfo};
+use serde_json::{Value, json};
+
+use crate::bridge;
+use crate::kernel::Links;
+use crate::pods::Pods;
+use crate::rules::Rules;
+use crate::{Config, PodRequest, Protocol};
+
+/// A node in a namespace: bridge, pods, rules, and a client outside the cluster.
+struct World {
+    config: Config,
+    pods: Pods,
+    rules: Rules,
+    model: Model,
+    directory: PathBuf,
+    netns: Vec<PathBuf>,
+}
+
+const NODE_IP: &str = "192.168.77.1";
+const OUTSIDE_IP: &str = "192.168.77.2";
+
+fn in_world(name: &str, test: impl FnOnce(&mut World) + Send) {
+    let ran = sys::netns::run_in_new(|| {
+        let mut world = World::new(name);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&mut world)));
+        if result.is_err() {
+            println!("{}", nft_list());
+        }
+        world.clean();
+        result
+    });
+    match ran {
+        Err(error) => println!("skipped, no network namespace can be made: {error}"),
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Ok(Ok(())) => {}
+    }
+}
+
+fn nft_list() -> String {
+    match Command::new("nft").args(["list", "table", "inet", "k3rs"]).output() {
+        Ok(output) => {
+            let text = [output.stdout, output.stderr].concat();
+            String::from_utf8_lossy(&text).into_owned()
+        }
+        Err(error) => format!("skipped, no nft: {error}"),
+    }
+}
+
+impl World {
+    fn new(name: &str) -> World {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory =
+            std::env::temp_dir().join(format!("k3rs-net-{name}-{}-{n}", std::process::id()));
+        let config = Config {
+            node_name: "node".into(),
+            node_ips: Vec::new(),
+            node_interface: None,
+            pod_cidrs: vec!["10.42.0.0/24".parse().unwrap(), "fd00:42::/64".parse().unwrap()],
+            cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap(), "fd00:42::/56".parse().unwrap()],
+            service_cidrs: vec!["10.43.0.0/16".parse().unwrap(), "fd00:43::/112".parse().unwrap()],
+            cluster_dns: vec!["10.43.0.10".parse().unwrap()],
+            cluster_domain: "cluster.local".into(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            address_directory: directory.join("addresses"),
+            netns_directory: directory.join("netns"),
+            bridge: "cni0".into(),
+            mtu: None,
+        };
+        Links::open().unwrap().set_up(1, "lo").unwrap();
+        let pods = Pods::open(config.clone(), 1500).unwrap();
+        let node = NodeInfo {
+            node_name: "node".into(),
+            pod_cidrs: config.pod_cidrs.clone(),
+            cluster_cidrs: config.cluster_cidrs.clone(),
+            service_cidrs: config.service_cidrs.clone(),
+            dns: vec![("10.43.0.10".parse().unwrap(), "10.42.0.1:10053".parse().unwrap())],
+            bridge: "cni0".into(),
+            bridge_netfilter: bridge::has_netfilter(),
+            masquerade_ipv6: false,
+            node_port_cidrs: Vec::new(),
+        };
+        let mut world = World {
+            config,
+            pods,
+            rules: Rules::open().unwrap(),
+            model: Model::new(node),
+            directory,
+            netns: Vec::new(),
+        };
+        world.rules.replace(&world.model.table()).unwrap();
+        world.outside();
+        world
+    }
+
+    /// A namespace that stands for a machine beside the node.
+    fn outside(&mut self) {
+        let path = self.namespace("outside");
+        let file = rt::fs::open(&path).unwrap();
+        let mut links = Links::open().unwrap();
+        use std::os::fd::AsRawFd;
+        let veth = wire::rtnetlink::Veth {
+            name: "uplink",
+            peer: "eth0",
+            peer_netns: file.as_raw_fd(),
+            peer_mac: [2, 0, 0, 0, 0, 9],
+            mtu: 1500,
+            master: 0,
+        };
+        links
+            .change(|| "uplink".into(), &[], |w, s| wire::rtnetlink::create_veth(w, s, &veth))
+            .unwrap();
+        let link = links.find("uplink").unwrap().unwrap();
+        links.set_address(link.index, "uplink", NODE_IP.parse().unwrap(), 24).unwrap();
+        links.set_up(link.index, "uplink").unwrap();
+        let mut far = Links::open_in(&file).unwrap();
+        let link = far.find("eth0").unwrap().unwrap();
+        far.set_address(link.index, "eth0", OUTSIDE_IP.parse().unwrap(), 24).unwrap();
+        far.set_up(link.index, "eth0").unwrap();
+        far.set_up(1, "lo").unwrap();
+    }
+
+    fn namespace(&mut self, name: &str) -> PathBuf {
+        let path = self.config.netns_directory.join(name);
+        sys::netns::create(&path).unwrap();
+        self.netns.push(path.clone());
+        path
+    }
+
+    fn pod(&mut self, name: &str, host_ports: Vec<crate::HostPort>) -> IpAddr {
+        let netns = self.namespace(name);
+        let request = PodRequest {
+            sandbox_id: name.into(),
+            namespace: "default".into(),
+            name: name.into(),
+            netns,
+            host_ports,
+        };
+        let first = self.pods.add(&request).unwrap();
+        assert_eq!(self.pods.add(&request).unwrap(), first);
+        self.pods.check().unwrap();
+        first.addresses[0]
+    }
+
+    /// Runs in the namespace of a pod or of `outside`; `node` is the node itself.
+    fn on<T: Send>(&self, place: &str, work: impl FnOnce() -> T + Send) -> T {
+        if place == "node" {
+            return work();
+        }
+        let file = rt::fs::open(self.config.netns_directory.join(place)).unwrap();
+        sys::netns::run_in(file.as_fd(), work).unwrap()
+    }
+
+    /// A TCP server in a pod that answers `name` and the client's address.
+    fn serve(&self, place: &str, name: &str, address: &str) {
+        let listener = self.on(place, || TcpListener::bind(address).unwrap());
+        let name = name.to_owned();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let peer = stream.peer_addr().map(|a| a.ip().to_string()).unwrap_or_default();
+                let _ = stream.write_all(format!("{name} {peer}").as_bytes());
+            }
+        });
+    }
+
+    fn serve_udp(&self, place: &str, name: &str, address: &str) {
+        let socket = self.on(place, || UdpSocket::bind(address).unwrap());
+        let name = name.to_owned();
+        std::thread::spawn(move || {
+            let mut buf = [0; 512];
+            while let Ok((_, peer)) = socket.recv_from(&mut buf) {
+                let _ = socket.send_to(format!("{name} {}", peer.ip()).as_bytes(), peer);
+            }
+        });
+    }
+
+    /// Connects and returns what the server says, or the error's kind.
+    fn ask(&self, place: &str, address: &str) -> String {
+        let address: SocketAddr = address.parse().unwrap();
+        self.on(place, move || {
+            let connect = TcpStream::connect_timeout(&address, Duration::from_secs(2));
+            let mut text = String::new();
+            let read = connect.and_then(|mut stream| {
+                stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+                stream.read_to_string(&mut text)
+            });
+            match read {
+                Ok(_) => text,
+                Err(error) => format!("{:?}", error.kind()),
+            }
+        })
+    }
+
+    fn ask_udp(&self, place: &str, socket: &UdpSocket) -> String {
+        self.on(place, || {
+            let mut buf = [0; 512];
+            socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            match socket.send(b"?").and_then(|_| socket.recv(&mut buf)) {
+                Ok(n) => String::from_utf8_lossy(&buf[..n]).into_owned(),
+                Err(error) => format!("{:?}", error.kind()),
+            }
+        })
+    }
+
+    fn apply(&mut self) {
+        let changes = self.model.changes();
+        if let Err(error) = self.rules.apply(&changes) {
+            panic!("{error}\n{changes}");
+        }
+        // What was changed step by step is what a full load would make.
+        assert_eq!(
+            self.rules.rule_count().unwrap(),
+            Some(crate::rules::count_rules(&self.model.table()))
+        );
+    }
+
+    fn apply_and_forget_stale(&mut self) {
+        self.apply();
+        crate::conntrack::forget_stale(&self.model.take_changed_udp()).unwrap();
+    }
+
+    fn clean(&mut self) {
+        let _ = self.pods.recover(&[]);
+        for path in &self.netns {
+            let _ = sys::netns::delete(path);
+        }
+        let _ = rt::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn service(name: &str, cluster_ip: &str, spec: Value) -> Value {
+    let mut tree = json!({
+        "metadata": {"namespace": "default", "name": name},
+        "spec": {"type": "ClusterIP", "clusterIP": cluster_ip, "clusterIPs": [cluster_ip],
+                 "ports": [{"name": "web", "protocol": "TCP", "port": 80}]},
+    });
+    for (key, value) in spec.as_object().unwrap() {
+        tree["spec"][key] = value.clone();
+    }
+    tree
+}
+
+fn slice(service: &str, protocol: &str, port: u16, endpoints: &[(&IpAddr, &str)]) -> Value {
+    let endpoints: Vec<Value> = endpoints
+        .iter()
+        .map(|(address, state)| {
+            let (ready, serving) = (*state == "ready", *state != "dead");
+            json!({"addresses": [address.to_string()], "nodeName": "node",
+                   "conditions": {"ready": ready, "serving": serving, "terminating": *state == "terminating"}})
+        })
+        .collect();
+    json!({
+        "metadata": {"namespace": "default", "name": format!("{service}-abc"),
+                     "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4",
+        "ports": [{"name": "web", "protocol": protocol, "port": port}],
+        "endpoints": endpoints,
+    })
+}
+
+/// Asks until each of `names` has answered, and nobody else.
+fn spread(world: &World, place: &str, address: &str, names: &[&str]) {
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..60 {
+        let answer = world.ask(place, address);
+        let name = answer.split(' ').next().unwrap_or("").to_owned();
+        assert!(names.contains(&name.as_str()), "{place} -> {address}: {answer}");
+        seen.insert(name);
+        if seen.len() == names.len() {
+            return;
+        }
+    }
+    panic!("{place} -> {address}: only {seen:?} answered");
+}
+
+#[test]
+fn services_reach_pods_from_everywhere() {
+    in_world("services", |world| {
+        let a = world.pod("a", Vec::new());
+        let b = world.pod("b", Vec::new());
+        let client = world.pod("c", Vec::new());
+        world.serve("a", "a", "0.0.0.0:8080");
+        world.serve("b", "b", "0.0.0.0:8080");
+        let spec = json!({"type": "NodePort", "externalIPs": ["192.168.77.50"],
+                          "ports": [{"name": "web", "protocol": "TCP", "port": 80, "nodePort": 30080}]});
+        world.model.set_service(&service("web", "10.43.0.5", spec));
+        world.apply();
+        // No endpoints yet: refused at once, everywhere.
+        for (place, address) in [
+            ("c", "10.43.0.5:80"),
+            ("node", "10.43.0.5:80"),
+            ("node", "127.0.0.1:30080"),
+            ("outside", "192.168.77.1:30080"),
+            ("c", "10.43.7.7:80"),
+        ] {
+            assert_eq!(world.ask(place, address), "ConnectionRefused", "{place} {address}");
+        }
+        world.model.set_slice(&slice("web", "TCP", 8080, &[(&a, "ready"), (&b, "ready")]));
+        world.apply();
+        println!("{}", nft_list());
+        for (place, address) in [
+            ("c", "10.43.0.5:80"),
+            ("node", "10.43.0.5:80"),
+            ("node", "127.0.0.1:30080"),
+            ("node", "192.168.77.1:30080"),
+            ("outside", "192.168.77.1:30080"),
+            ("c", "192.168.77.1:30080"),
+            ("a", "10.43.0.5:80"), // itself among them: hairpin
+        ] {
+            spread(world, place, address, &["a", "b"]);
+        }
+        // A pod's address is kept inside the cluster; a node port client's is not.
+        assert!(world.ask("c", "10.43.0.5:80").ends_with(&client.to_string()));
+        assert!(world.ask("outside", "192.168.77.1:30080").ends_with("10.42.0.1"));
+        // A port that the service has not.
+        assert_eq!(world.ask("c", "10.43.0.5:81"), "ConnectionRefused");
+        // Terminating endpoints serve only while nothing else does.
+        world.model.set_slice(&slice("web", "TCP", 8080, &[(&a, "terminating"), (&b, "ready")]));
+        world.apply();
+        spread(world, "c", "10.43.0.5:80", &["b"]);
+        world.model.set_slice(&slice("web", "TCP", 8080, &[(&a, "terminating"), (&b, "dead")]));
+        world.apply();
+        spread(world, "c", "10.43.0.5:80", &["a"]);
+        world.model.remove_service("default", "web");
+        world.apply();
+        assert_eq!(world.ask("c", "10.43.0.5:80"), "ConnectionRefused");
+    });
+}
+
+#[test]
+fn traffic_policies_affinity_and_source_ranges() {
+    in_world("policies", |world| {
+        let a = world.pod("a", Vec::new());
+        let b = world.pod("b", Vec::new());
+        world.pod("c", Vec::new());
+        world.serve("a", "a", "0.0.0.0:8080");
+        world.serve("b", "b", "0.0.0.0:8080");
+        let ports = json!([{"name": "web", "protocol": "TCP", "port": 80, "nodePort": 30080}]);
+        // Local: b runs elsewhere as far as the slice says.
+        let local = json!({"type": "NodePort", "externalTrafficPolicy": "Local", "ports": ports});
+        world.model.set_service(&service("local", "10.43.0.6", local));
+        let mut endpoints = slice("local", "TCP", 8080, &[(&a, "ready"), (&b, "ready")]);
+        endpoints["endpoints"][1]["nodeName"] = json!("other");
+        world.model.set_slice(&endpoints);
+        world.apply();
+        spread(world, "c", "10.43.0.6:80", &["a", "b"]);
+        spread(world, "outside", "192.168.77.1:30080", &["a"]);
+        spread(world, "node", "192.168.77.1:30080", &["a", "b"]);
+        // The client's address is kept.
+        assert_eq!(world.ask("outside", "192.168.77.1:30080"), "a 192.168.77.2");
+        endpoints["endpoints"][0]["nodeName"] = json!("other");
+        world.model.set_slice(&endpoints);
+        world.apply();
+        assert_eq!(world.ask("outside", "192.168.77.1:30080"), "TimedOut");
+        spread(world, "c", "10.43.0.6:80", &["a", "b"]);
+        world.model.remove_service("default", "local");
+        // Internal traffic policy.
+        let internal = json!({"internalTrafficPolicy": "Local"});
+        world.model.set_service(&service("inner", "10.43.0.7", internal));
+        let mut endpoints = slice("inner", "TCP", 8080, &[(&a, "ready"), (&b, "ready")]);
+        endpoints["endpoints"][0]["nodeName"] = json!("other");
+        world.model.set_slice(&endpoints);
+        world.apply();
+        spread(world, "c", "10.43.0.7:80", &["b"]);
+        endpoints["endpoints"][1]["nodeName"] = json!("other");
+        world.model.set_slice(&endpoints);
+        world.apply();
+        assert_eq!(world.ask("c", "10.43.0.7:80"), "TimedOut");
+        // Affinity: each client stays where it first went.
+        let affine = json!({"sessionAffinity": "ClientIP",
+            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}, "type": "NodePort",
+            "ports": [{"name": "web", "protocol": "TCP", "port": 80, "nodePort": 30090}]});
+        world.model.set_service(&service("sticky", "10.43.0.8", affine));
+        world.model.set_slice(&slice("sticky", "TCP", 8080, &[(&a, "ready"), (&b, "ready")]));
+        world.apply();
+        let first = world.ask("c", "10.43.0.8:80");
+        for _ in 0..20 {
+            assert_eq!(world.ask("c", "10.43.0.8:80"), first);
+        }
+        let name = world.ask("outside", "192.168.77.1:30090");
+        for _ in 0..20 {
+            assert_eq!(world.ask("outside", "192.168.77.1:30090"), name);
+        }
+        println!("{}", nft_list());
+        // When its endpoint goes, the client moves; the other endpoint's clients are not touched.
+        let (gone, left, other) = if first.starts_with('a') { (&a, &b, "b") } else { (&b, &a, "a") };
+        world.model.set_slice(&slice("sticky", "TCP", 8080, &[(left, "ready")]));
+        world.apply();
+        spread(world, "c", "10.43.0.8:80", &[other]);
+        world.model.set_slice(&slice("sticky", "TCP", 8080, &[(left, "ready"), (gone, "ready")]));
+        world.apply();
+        for _ in 0..10 {
+            spread(world, "c", "10.43.0.8:80", &[other]);
+        }
+        world.model.remove_service("default", "sticky");
+        // Load balancer address with source ranges.
+        let mut balanced = service(
+            "lb",
+            "10.43.0.9",
+            json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["192.168.77.0/29"]}),
+        );
+        balanced["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.168.77.1"}]}});
+        world.model.set_service(&balanced);
+        world.model.set_slice(&slice("lb", "TCP", 8080, &[(&a, "ready")]));
+        world.apply();
+        spread(world, "outside", "192.168.77.1:80", &["a"]);
+        balanced["spec"]["loadBalancerSourceRanges"] = json!(["10.0.0.0/8", "192.168.77.128/25"]);
+        world.model.set_service(&balanced);
+        world.apply();
+        assert_eq!(world.ask("outside", "192.168.77.1:80"), "TimedOut");
+        spread(world, "c", "192.168.77.1:80", &["a"]);
+    });
+}
+
+#[test]
+fn host_ports_and_udp() {
+    in_world("hostports", |world| {
+        let port = |host_ip: Option<&str>, protocol, host_port| crate::HostPort {
+            host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+            protocol,
+            host_port,
+            container_port: 8080,
+        };
+        let ports = vec![
+            port(None, Protocol::Tcp, 9000),
+            port(Some("127.0.0.1"), Protocol::Tcp, 9001),
+            port(None, Protocol::Udp, 9000),
+        ];
+        let a = world.pod("a", ports);
+        let b = world.pod("b", Vec::new());
+        for name in ["a", "b"] {
+            world.serve(name, name, "0.0.0.0:8080");
+            world.serve_udp(name, name, "0.0.0.0:8080");
+        }
+        world.model.set_host_ports(crate::host_ports_of(&world.pods));
+        world.apply();
+        assert_eq!(world.ask("outside", "192.168.77.1:9000"), "a 192.168.77.2");
+        assert_eq!(world.ask("node", "127.0.0.1:9000"), "a 10.42.0.1");
+        assert_eq!(world.ask("node", "127.0.0.1:9001"), "a 10.42.0.1");
+        assert_eq!(world.ask("outside", "192.168.77.1:9001"), "ConnectionRefused");
+        assert_eq!(world.ask("b", "192.168.77.1:9000"), format!("a {b}"));
+        assert!(world.ask("a", "192.168.77.1:9000").starts_with("a "));
+        // UDP through a host port and through a service, with one socket kept for long.
+        let connected = |place: &str, to: &str| {
+            world.on(place, || {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket.connect(to).unwrap();
+                socket
+            })
+        };
+        let outside = connected("outside", "192.168.77.1:9000");
+        assert_eq!(world.ask_udp("outside", &outside), "a 192.168.77.2");
+        let inside = connected("b", "10.43.0.9:53");
+        let udp = json!({"ports": [{"name": "web", "protocol": "UDP", "port": 53}]});
+        world.model.set_service(&service("dns", "10.43.0.9", udp));
+        world.apply();
+        assert_eq!(world.ask_udp("b", &inside), "ConnectionRefused");
+        world.model.set_slice(&slice("dns", "UDP", 8080, &[(&a, "ready")]));
+        world.apply_and_forget_stale();
+        assert_eq!(world.ask_udp("b", &inside), format!("a {b}"));
+        // The endpoint moves: without forgetting, the socket would go on talking to the old one.
+        world.model.set_slice(&slice("dns", "UDP", 8080, &[(&b, "ready")]));
+        world.apply_and_forget_stale();
+        let answer = world.ask_udp("b", &inside);
+        assert!(answer.starts_with("b "), "{answer}");
+    });
+}

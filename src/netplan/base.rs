@@ -1,0 +1,207 @@
+//! The rules that are there without any service: hooks, dispatch, masquerading, refusals.
+//!
+//! Hook layout: nat hooks translate; the filter hooks at priority 0 refuse what no service answers.
+//! Network policy will have filter chains of its own at priority 10, behind these, where addresses
+//! are already those of pods.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::address::{Cidr, Protocol};
+use crate::plan::NodeInfo;
+use crate::table::{
+    Chain, Frontend, Hook, Key, Part, Rule, Set, SetKind, Table, Value, is_ipv6,
+};
+
+/// Chains and rules for the node's families, without any element.
+pub(crate) fn table(node: &NodeInfo) -> Table {
+    let mut table = Table { families: families(node), ..Table::default() };
+    let mut add = |name: &'static str, hook: Option<Hook>, rules: Vec<Rule>| {
+        table.chains.push((Chain::Fixed(name), hook, rules));
+    };
+    // Referred-to chains come before those that refer to them.
+    add(
+        "refuse",
+        None,
+        vec![vec![Part::Protocol(Protocol::Tcp), Part::RejectTcp], vec![Part::Reject]],
+    );
+    add("masquerade", None, vec![vec![Part::ClearMark], vec![Part::Masquerade]]);
+    for ipv6 in families(node) {
+        add(by_family(ipv6, "service4", "service6"), None, service_rules(node, ipv6));
+        add(by_family(ipv6, "refused4", "refused6"), None, refused_rules(node, ipv6));
+        add(by_family(ipv6, "translated4", "translated6"), None, translated_rules(node, ipv6));
+        add(by_family(ipv6, "leaving4", "leaving6"), None, leaving_rules(node, ipv6));
+        let guard = vec![Part::Family { ipv6 }, dispatch(SetKind::Firewall, ipv6)];
+        add(by_family(ipv6, "guard4", "guard6"), None, vec![guard]);
+    }
+    let each = |four: &'static str, six: &'static str| -> Vec<Rule> {
+        let jump = |ipv6: bool| {
+            vec![Part::Family { ipv6 }, Part::Jump(Chain::Fixed(by_family(ipv6, four, six)))]
+        };
+        families(node).into_iter().map(jump).collect()
+    };
+    add("prerouting", Some(Hook::NatPrerouting), each("service4", "service6"));
+    add("output", Some(Hook::NatOutput), each("service4", "service6"));
+    let mut postrouting: Vec<Rule> =
+        vec![vec![Part::Marked, Part::Goto(Chain::Fixed("masquerade"))]];
+    for rule in each("translated4", "translated6") {
+        postrouting.push([vec![Part::Translated { not: false }], rule].concat());
+    }
+    postrouting.extend(each("leaving4", "leaving6"));
+    add("postrouting", Some(Hook::NatPostrouting), postrouting);
+    let new = |rules: Vec<Rule>| -> Vec<Rule> {
+        rules.into_iter().map(|rule| [vec![Part::StateNew], rule].concat()).collect()
+    };
+    add("filter-prerouting", Some(Hook::FilterPrerouting), new(each("guard4", "guard6")));
+    let refuse = new(each("refused4", "refused6"));
+    let mut input = vec![loopback_guard()];
+    input.extend(refuse.clone());
+    add("filter-input", Some(Hook::FilterInput), input);
+    add("filter-forward", Some(Hook::FilterForward), refuse.clone());
+    add("filter-output", Some(Hook::FilterOutput), refuse);
+    table
+}
+
+/// The rules of a `Chain::Balance`.
+pub(crate) fn balancer_rules(chain: &Chain) -> Vec<Rule> {
+    match chain {
+        Chain::Balance { ipv6, local, n } => {
+            let kind = if *local { SetKind::LocalEndpoints } else { SetKind::Endpoints };
+            let set = Set { kind, ipv6: *ipv6 };
+            vec![vec![Part::Family { ipv6: *ipv6 }, Part::Balance { set, n: *n }]]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What sends cluster DNS to this node's own server, and the balancers it uses.
+pub(crate) fn dns_elements(
+    dns: &[(IpAddr, SocketAddr)],
+) -> (Vec<(Set, Key, Value)>, Vec<Chain>) {
+    const DNS_PORT: u16 = 53;
+    let (mut elements, mut balancers) = (Vec::new(), Vec::new());
+    for (address, server) in dns {
+        let ipv6 = is_ipv6(*address);
+        let chain = Chain::Balance { ipv6, local: false, n: 1 };
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let frontend = Frontend { address: *address, protocol, port: DNS_PORT };
+            let set = |kind| Set { kind, ipv6 };
+            let goto = Value::Goto(chain.clone());
+            elements.push((set(SetKind::Services), Key::Frontend(frontend), goto));
+            let target = Value::Target(*server);
+            elements.push((set(SetKind::Endpoints), Key::Endpoint(frontend, 0), target));
+        }
+        balancers.push(chain);
+    }
+    (elements, balancers)
+}
+
+fn service_rules(node: &NodeInfo, ipv6: bool) -> Vec<Rule> {
+    let family = Part::Family { ipv6 };
+    let mut rules = vec![vec![family.clone(), dispatch(SetKind::Services, ipv6)]];
+    rules.push(vec![family.clone(), Part::DestinationLocal { not: true }, Part::Return]);
+    let host_address_ports = Set { kind: SetKind::HostAddressPorts, ipv6 };
+    let host_ports = Set { kind: SetKind::HostPorts, ipv6 };
+    let ranges: Vec<&Cidr> = of_family(&node.node_port_cidrs, ipv6).collect();
+    if node.node_port_cidrs.is_empty() {
+        rules.push(vec![family.clone(), dispatch(SetKind::NodePorts, ipv6)]);
+    }
+    for cidr in ranges {
+        let here = Part::Destination { cidr: *cidr, not: false };
+        rules.push(vec![family.clone(), here, dispatch(SetKind::NodePorts, ipv6)]);
+    }
+    rules.push(vec![family.clone(), Part::DnatByMap(host_address_ports)]);
+    rules.push(vec![family, Part::DnatByMap(host_ports)]);
+    rules
+}
+
+/// What still has a service's address when it is about to be delivered: nobody answers there.
+fn refused_rules(node: &NodeInfo, ipv6: bool) -> Vec<Rule> {
+    let family = Part::Family { ipv6 };
+    let mut rules = vec![vec![family.clone(), dispatch(SetKind::Refused, ipv6)]];
+    for cidr in of_family(&node.service_cidrs, ipv6) {
+        let destination = Part::Destination { cidr: *cidr, not: false };
+        rules.push(vec![family.clone(), destination, Part::Goto(Chain::Fixed("refuse"))]);
+    }
+    let local = Part::DestinationLocal { not: false };
+    rules.push(vec![family, local, dispatch(SetKind::RefusedNodePorts, ipv6)]);
+    rules
+}
+
+/// Connections whose destination was rewritten, and that would not find back otherwise.
+fn translated_rules(node: &NodeInfo, ipv6: bool) -> Vec<Rule> {
+    let family = Part::Family { ipv6 };
+    let mut rules = vec![vec![family.clone(), Part::Hairpin { ipv6 }, Part::Masquerade]];
+    let loopback = match ipv6 {
+        false => Cidr::new(IpAddr::from([127, 0, 0, 0]), 8),
+        true => Cidr::new(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128),
+    };
+    if let Some(cidr) = loopback {
+        let leaving = Part::OutputInterface { name: "lo".into(), not: true };
+        let from = Part::Source { cidr, not: false };
+        rules.push(vec![family.clone(), from, leaving, Part::Masquerade]);
+    }
+    for service in of_family(&node.service_cidrs, ipv6) {
+        for cluster in of_family(&node.cluster_cidrs, ipv6) {
+            let outside = Part::Source { cidr: *cluster, not: true };
+            let to_service = Part::OriginalDestination(*service);
+            rules.push(vec![family.clone(), outside, to_service, Part::Masquerade]);
+        }
+    }
+    if !node.bridge_netfilter {
+        for cidr in of_family(&node.pod_cidrs, ipv6) {
+            let from = Part::Source { cidr: *cidr, not: false };
+            let to = Part::Destination { cidr: *cidr, not: false };
+            rules.push(vec![family.clone(), from, to, Part::Masquerade]);
+        }
+    }
+    rules
+}
+
+/// Pods' traffic that leaves the cluster.
+fn leaving_rules(node: &NodeInfo, ipv6: bool) -> Vec<Rule> {
+    if ipv6 && !node.masquerade_ipv6 {
+        return Vec::new();
+    }
+    let multicast = match ipv6 {
+        false => Cidr::new(IpAddr::from([224, 0, 0, 0]), 4),
+        true => Cidr::new(IpAddr::from([0xff00, 0, 0, 0, 0, 0, 0, 0]), 8),
+    };
+    let rule = |pods: &Cidr| {
+        let mut rule = vec![Part::Family { ipv6 }, Part::Source { cidr: *pods, not: false }];
+        let inside = of_family(&node.cluster_cidrs, ipv6).copied();
+        rule.extend(inside.map(|cidr| Part::Destination { cidr, not: true }));
+        rule.extend(multicast.map(|cidr| Part::Destination { cidr, not: true }));
+        let bridge = node.bridge.as_str().into();
+        rule.extend([Part::OutputInterface { name: bridge, not: true }, Part::Masquerade]);
+        rule
+    };
+    of_family(&node.pod_cidrs, ipv6).map(rule).collect()
+}
+
+/// Node ports work on 127.0.0.1, for which the kernel must route such addresses; nobody from
+/// outside may use that to reach services that listen on loopback only.
+fn loopback_guard() -> Rule {
+    let from_outside = Part::InputInterface { name: "lo".into(), not: true };
+    let mut rule = vec![Part::Family { ipv6: false }, from_outside];
+    let loopback = Cidr::new(IpAddr::from([127, 0, 0, 0]), 8);
+    rule.extend(loopback.map(|cidr| Part::Destination { cidr, not: false }));
+    rule.extend([Part::Translated { not: true }, Part::Drop]);
+    rule
+}
+
+fn families(node: &NodeInfo) -> Vec<bool> {
+    let all = || node.pod_cidrs.iter().chain(&node.service_cidrs);
+    [false, true].into_iter().filter(|ipv6| all().any(|c| c.is_ipv4() != *ipv6)).collect()
+}
+
+fn of_family(cidrs: &[Cidr], ipv6: bool) -> impl Iterator<Item = &Cidr> {
+    cidrs.iter().filter(move |cidr| cidr.is_ipv4() != ipv6)
+}
+
+fn dispatch(kind: SetKind, ipv6: bool) -> Part {
+    Part::Dispatch(Set { kind, ipv6 })
+}
+
+fn by_family(ipv6: bool, four: &'static str, six: &'static str) -> &'static str {
+    if ipv6 { six } else { four }
+}

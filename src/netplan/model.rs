@@ -1,0 +1,463 @@
+//! The whole rule model: fed with objects, it says what to change in the table, or what the table is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use api::Lens;
+use serde_json::Value as Tree;
+
+use crate::address::Protocol;
+use crate::base;
+use crate::objects::{Service, Slice};
+use crate::plan::{Named, NodeInfo, Plan, UdpFrontend, plan};
+use crate::table::{Chain, Changes, Frontend, Key, Rule, Set, SetKind, Table, Value, is_ipv6};
+
+/// Namespace and name.
+pub type Name = (Box<str>, Box<str>);
+
+/// Services, their endpoints, host ports, and the rules that follow from them.
+#[derive(Debug)]
+pub struct Model {
+    node: NodeInfo,
+    services: BTreeMap<Name, Entry>,
+    /// Which service a slice belongs to.
+    slices: BTreeMap<Name, Box<str>>,
+    owners: Owners,
+    next_owner: u32,
+    /// Services to be planned again.
+    dirty: BTreeSet<Name>,
+    host_ports: Vec<(Set, Key, Value)>,
+    new_host_ports: Option<Vec<HostPort>>,
+    /// How many services use each balancer, and which of them are in the table.
+    balancers: BTreeMap<Chain, usize>,
+    balancers_made: BTreeSet<Chain>,
+    changed_udp: Vec<UdpFrontend>,
+}
+
+/// A service name that has a Service, slices, or both.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    pub(crate) service: Option<Service>,
+    pub(crate) slices: BTreeMap<Box<str>, Slice>,
+    owner: u32,
+    plan: Plan,
+}
+
+/// A pod's port on the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    pub host_ip: Option<IpAddr>,
+    pub protocol: Protocol,
+    pub host_port: u16,
+    pub target: SocketAddr,
+}
+
+/// What a load balancer may ask of this node about one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    pub port: u16,
+    pub namespace: Box<str>,
+    pub name: Box<str>,
+    pub local_endpoints: usize,
+}
+
+const OWNER_DNS: u32 = 0;
+const OWNER_HOST_PORTS: u32 = 1;
+const FIRST_SERVICE_OWNER: u32 = 2;
+
+impl Model {
+    pub fn new(node: NodeInfo) -> Model {
+        let mut model = Model {
+            node,
+            services: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            owners: Owners::default(),
+            next_owner: FIRST_SERVICE_OWNER,
+            dirty: BTreeSet::new(),
+            host_ports: Vec::new(),
+            new_host_ports: None,
+            balancers: BTreeMap::new(),
+            balancers_made: BTreeSet::new(),
+            changed_udp: Vec::new(),
+        };
+        let (elements, balancers) = base::dns_elements(&model.node.dns);
+        for (set, key, value) in elements {
+            model.owners.claim(OWNER_DNS, set, key, value, &mut Changes::default());
+        }
+        for chain in balancers {
+            *model.balancers.entry(chain).or_default() += 1;
+        }
+        model.settle_balancers(&mut Changes::default());
+        model
+    }
+
+    pub fn node(&self) -> &NodeInfo {
+        &self.node
+    }
+
+    /// A Service came or changed.
+    pub fn set_service(&mut self, tree: &Tree) {
+        let name = name_of(tree);
+        let entry = self.services.entry(name.clone()).or_default();
+        entry.service = Some(Service::from_tree(tree));
+        self.dirty.insert(name);
+    }
+
+    pub fn remove_service(&mut self, namespace: &str, name: &str) {
+        let name: Name = (namespace.into(), name.into());
+        if let Some(entry) = self.services.get_mut(&name) {
+            entry.service = None;
+            self.dirty.insert(name);
+        }
+    }
+
+    /// An EndpointSlice came or changed.
+    pub fn set_slice(&mut self, tree: &Tree) {
+        let slice_name = name_of(tree);
+        let service: Box<str> = Slice::service_name(tree).into();
+        if self.slices.get(&slice_name).is_some_and(|old| *old != service) {
+            self.remove_slice(&slice_name.0, &slice_name.1);
+        }
+        if service.is_empty() {
+            return;
+        }
+        let name: Name = (slice_name.0.clone(), service.clone());
+        let slice = Slice::from_tree(tree, &self.node.node_name);
+        let entry = self.services.entry(name.clone()).or_default();
+        entry.slices.insert(slice_name.1.clone(), slice);
+        self.slices.insert(slice_name, service);
+        self.dirty.insert(name);
+    }
+
+    pub fn remove_slice(&mut self, namespace: &str, name: &str) {
+        let slice_name: Name = (namespace.into(), name.into());
+        let Some(service) = self.slices.remove(&slice_name) else { return };
+        let name: Name = (slice_name.0, service);
+        if let Some(entry) = self.services.get_mut(&name) {
+            entry.slices.remove(&slice_name.1);
+            self.dirty.insert(name);
+        }
+    }
+
+    /// All host ports of this node's pods, replacing the former list.
+    pub fn set_host_ports(&mut self, host_ports: Vec<HostPort>) {
+        self.new_host_ports = Some(host_ports);
+    }
+
+    /// What changed since the last call. Costs what changed.
+    pub fn changes(&mut self) -> Changes {
+        let mut changes = Changes::default();
+        if let Some(host_ports) = self.new_host_ports.take() {
+            self.replan_host_ports(&host_ports, &mut changes);
+        }
+        for name in std::mem::take(&mut self.dirty) {
+            self.replan(&name, &mut changes);
+        }
+        self.settle_balancers(&mut changes);
+        changes
+    }
+
+    /// The whole table as of the last [`Model::changes`].
+    pub fn table(&self) -> Table {
+        let mut table = base::table(&self.node);
+        for chain in self.balancers.keys() {
+            table.chains.push((chain.clone(), None, base::balancer_rules(chain)));
+        }
+        let planned = self.services.values().map(|entry| &entry.plan);
+        for plan in planned {
+            table.client_sets.extend(plan.client_sets.iter().cloned());
+            let chains = plan.chains.iter();
+            table.chains.extend(
+                chains.map(|(name, rules)| (Chain::Named(name.clone()), None, rules.clone())),
+            );
+        }
+        let owned = self.owners.held.iter();
+        table.elements = owned.map(|((set, key), (_, value))| (*set, *key, value.clone())).collect();
+        table
+    }
+
+    /// The UDP frontends of services that changed since the last call: connections to them that lead
+    /// elsewhere than to these endpoints are stale.
+    pub fn take_changed_udp(&mut self) -> Vec<UdpFrontend> {
+        std::mem::take(&mut self.changed_udp)
+    }
+
+    /// Services with a health check node port, in port order.
+    pub fn health_checks(&self) -> Vec<HealthCheck> {
+        let mut checks: Vec<HealthCheck> = self
+            .services
+            .iter()
+            .filter_map(|((namespace, name), entry)| {
+                let service = entry.service.as_ref()?;
+                let port = service.health_check_node_port;
+                (port != 0 && service.external_local).then(|| HealthCheck {
+                    port,
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                    local_endpoints: entry.local_endpoints(),
+                })
+            })
+            .collect();
+        checks.sort_by_key(|check| check.port);
+        checks
+    }
+
+    pub(crate) fn entry(&self, namespace: &str, name: &str) -> Option<&Entry> {
+        self.services.get(&(namespace.into(), name.into()))
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&Name, &Entry)> {
+        self.services.iter()
+    }
+
+    /// True if any service, with or without endpoints, is in the namespace.
+    pub(crate) fn has_namespace(&self, namespace: &str) -> bool {
+        let from: Name = (namespace.into(), "".into());
+        self.services.range(from..).next().is_some_and(|((ns, _), _)| &**ns == namespace)
+    }
+
+    fn replan(&mut self, name: &Name, changes: &mut Changes) {
+        let Some(entry) = self.services.get_mut(name) else { return };
+        if entry.owner == 0 {
+            entry.owner = self.next_owner;
+            self.next_owner += 1;
+        }
+        let named = Named { namespace: &name.0, name: &name.1 };
+        let new = match &entry.service {
+            Some(service) => {
+                plan(named, service, entry.slices.values(), &self.node, Some(&entry.plan))
+            }
+            None => Plan::default(),
+        };
+        let owner = entry.owner;
+        let old = std::mem::replace(&mut entry.plan, new.clone());
+        if entry.service.is_none() && entry.slices.is_empty() {
+            self.services.remove(name);
+        }
+        self.owners.replace(owner, &old.elements, &new.elements, changes);
+        diff_chains(&old, &new, changes);
+        for chain in &new.balancers {
+            *self.balancers.entry(chain.clone()).or_default() += 1;
+        }
+        for chain in &old.balancers {
+            if let Some(count) = self.balancers.get_mut(chain) {
+                *count -= 1;
+            }
+        }
+        if old.udp != new.udp {
+            let gone = old.udp.into_iter().filter(|o| {
+                !new.udp.iter().any(|n| (n.address, n.port, n.ipv6) == (o.address, o.port, o.ipv6))
+            });
+            let gone: Vec<UdpFrontend> =
+                gone.map(|frontend| UdpFrontend { endpoints: Vec::new(), ..frontend }).collect();
+            self.changed_udp.extend(new.udp);
+            self.changed_udp.extend(gone);
+        }
+    }
+
+    fn replan_host_ports(&mut self, host_ports: &[HostPort], changes: &mut Changes) {
+        let mut new: Vec<(Set, Key, Value)> = host_ports.iter().map(host_port_element).collect();
+        new.extend(host_ports.iter().map(|port| {
+            let address = port.target.ip();
+            let set = Set { kind: SetKind::Hairpin, ipv6: is_ipv6(address) };
+            (set, Key::Itself(address), Value::None)
+        }));
+        new.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        new.dedup_by(|a, b| (a.0, a.1) == (b.0, b.1));
+        let old = std::mem::replace(&mut self.host_ports, new.clone());
+        self.owners.replace(OWNER_HOST_PORTS, &old, &new, changes);
+        if old == new {
+            return;
+        }
+        for element in old.iter().filter(|e| !new.contains(e)).chain(&new) {
+            self.changed_udp.extend(host_port_frontend(element, &new));
+        }
+    }
+
+    /// Makes the balancers that got their first user, drops those without any.
+    fn settle_balancers(&mut self, changes: &mut Changes) {
+        let made = &mut self.balancers_made;
+        self.balancers.retain(|chain, count| {
+            if *count > 0 && made.insert(chain.clone()) {
+                changes.add_chains.push(chain.clone());
+                changes.set_rules.push((chain.clone(), base::balancer_rules(chain)));
+            } else if *count == 0 && made.remove(chain) {
+                changes.delete_chains.push(chain.clone());
+            }
+            *count > 0
+        });
+    }
+}
+
+impl Entry {
+    /// Distinct local addresses that serve.
+    fn local_endpoints(&self) -> usize {
+        let endpoints = self.slices.values().flat_map(|slice| &slice.endpoints);
+        let serving = endpoints.filter(|e| e.local && e.ready);
+        serving.filter_map(|e| e.addresses.first()).collect::<BTreeSet<_>>().len()
+    }
+}
+
+/// Who holds each element, and who would like to. The first to ask holds it until it lets go.
+#[derive(Debug, Default)]
+struct Owners {
+    held: BTreeMap<(Set, Key), (u32, Value)>,
+    waiting: BTreeMap<(Set, Key), Vec<(u32, Value)>>,
+}
+
+impl Owners {
+    /// Moves an owner from its `old` elements to its `new` ones; both are sorted.
+    fn replace(
+        &mut self,
+        owner: u32,
+        old: &[(Set, Key, Value)],
+        new: &[(Set, Key, Value)],
+        changes: &mut Changes,
+    ) {
+        let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+        loop {
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => return,
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+                (Some(o), Some(n)) => (o.0, o.1).cmp(&(n.0, n.1)),
+            };
+            let before = if order.is_le() { old.next() } else { None };
+            let after = if order.is_ge() { new.next() } else { None };
+            match (before, after) {
+                (Some(before), Some(after)) if before.2 == after.2 => {}
+                (Some((set, key, _)), Some((.., value))) => {
+                    self.change(owner, *set, *key, value.clone(), changes);
+                }
+                (Some((set, key, _)), None) => self.release(owner, *set, *key, changes),
+                (None, Some((set, key, value))) => {
+                    self.claim(owner, *set, *key, value.clone(), changes);
+                }
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn claim(&mut self, owner: u32, set: Set, key: Key, value: Value, changes: &mut Changes) {
+        match self.held.get(&(set, key)) {
+            None => {
+                changes.add_elements.push((set, key, value.clone()));
+                self.held.insert((set, key), (owner, value));
+            }
+            Some((_, held)) => {
+                if *held != value {
+                    log::warn!("{} {key}: already taken, waits until it is free", set.name());
+                }
+                self.waiting.entry((set, key)).or_default().push((owner, value));
+            }
+        }
+    }
+
+    fn change(&mut self, owner: u32, set: Set, key: Key, value: Value, changes: &mut Changes) {
+        match self.held.get_mut(&(set, key)) {
+            Some((holder, held)) if *holder == owner => {
+                let old = std::mem::replace(held, value.clone());
+                changes.delete_elements.push((set, key, old));
+                changes.add_elements.push((set, key, value));
+            }
+            _ => {
+                let waiting = self.waiting.entry((set, key)).or_default();
+                waiting.retain(|(waiter, _)| *waiter != owner);
+                waiting.push((owner, value));
+            }
+        }
+    }
+
+    fn release(&mut self, owner: u32, set: Set, key: Key, changes: &mut Changes) {
+        let waiting = self.waiting.get_mut(&(set, key));
+        if self.held.get(&(set, key)).is_none_or(|(holder, _)| *holder != owner) {
+            if let Some(waiting) = waiting {
+                waiting.retain(|(waiter, _)| *waiter != owner);
+            }
+        } else if let Some((_, old)) = self.held.remove(&(set, key)) {
+            let heir = waiting.filter(|list| !list.is_empty()).map(|list| list.remove(0));
+            if heir.as_ref().is_none_or(|(_, value)| *value != old) {
+                changes.delete_elements.push((set, key, old));
+                if let Some((_, value)) = &heir {
+                    changes.add_elements.push((set, key, value.clone()));
+                }
+            }
+            if let Some(heir) = heir {
+                self.held.insert((set, key), heir);
+            }
+        }
+        if self.waiting.get(&(set, key)).is_some_and(Vec::is_empty) {
+            self.waiting.remove(&(set, key));
+        }
+    }
+}
+
+fn diff_chains(old: &Plan, new: &Plan, changes: &mut Changes) {
+    let find = |plan: &'_ [(Arc<str>, Vec<Rule>)], name: &Arc<str>| -> Option<usize> {
+        plan.iter().position(|(known, _)| known == name)
+    };
+    for (name, rules) in &new.chains {
+        let before = find(&old.chains, name);
+        if before.is_none() {
+            changes.add_chains.push(Chain::Named(name.clone()));
+        }
+        if before.is_none_or(|idx| old.chains[idx].1 != *rules) {
+            changes.set_rules.push((Chain::Named(name.clone()), rules.clone()));
+        }
+    }
+    for (name, _) in &old.chains {
+        if find(&new.chains, name).is_none() {
+            changes.delete_chains.push(Chain::Named(name.clone()));
+        }
+    }
+    let same = |a: &crate::table::ClientSet, b: &crate::table::ClientSet| a.name == b.name;
+    for set in &new.client_sets {
+        // A changed timeout is in the rules; the set itself stays with its clients.
+        if !old.client_sets.iter().any(|known| same(known, set)) {
+            changes.add_client_sets.push(set.clone());
+        }
+    }
+    for set in &old.client_sets {
+        if !new.client_sets.iter().any(|known| same(known, set)) {
+            changes.delete_client_sets.push(set.clone());
+        }
+    }
+}
+
+fn host_port_element(port: &HostPort) -> (Set, Key, Value) {
+    let ipv6 = is_ipv6(port.target.ip());
+    let value = Value::Target(port.target);
+    match port.host_ip.filter(|ip| !ip.is_unspecified()) {
+        None => {
+            let key = Key::Port(port.protocol, port.host_port);
+            (Set { kind: SetKind::HostPorts, ipv6 }, key, value)
+        }
+        Some(address) => {
+            let frontend = Frontend { address, protocol: port.protocol, port: port.host_port };
+            (Set { kind: SetKind::HostAddressPorts, ipv6 }, Key::Frontend(frontend), value)
+        }
+    }
+}
+
+/// What UDP connections to a host port may lead to now.
+fn host_port_frontend(
+    (set, key, _): &(Set, Key, Value),
+    now: &[(Set, Key, Value)],
+) -> Option<UdpFrontend> {
+    let (address, port) = match key {
+        Key::Port(Protocol::Udp, port) => (None, *port),
+        Key::Frontend(Frontend { address, protocol: Protocol::Udp, port }) => (Some(*address), *port),
+        _ => return None,
+    };
+    let target = now.iter().find(|(s, k, _)| (s, k) == (set, key)).map(|(.., value)| value);
+    let endpoints = match target {
+        Some(Value::Target(target)) => vec![*target],
+        _ => Vec::new(),
+    };
+    Some(UdpFrontend { address, port, ipv6: set.ipv6, endpoints })
+}
+
+fn name_of(tree: &Tree) -> Name {
+    (tree.str("metadata.namespace").into(), tree.str("metadata.name").into())
+}
