@@ -236,8 +236,7 @@ async fn listen(machine: &Machine, server: &Server, pki: &Pki) -> Result<http::s
         paths: machine.paths.clone(),
         ca_pem: pki.server_ca.chain_pem.clone(),
     });
-    let _ = server;
-    let service: Arc<dyn http::server::Service> = extra;
+    let service = server.service(Some(extra));
     let http = http::server::Server::new(service, http::server::Limits::default());
     let serving = http.clone();
     rt::spawn_named("https server", async move {
