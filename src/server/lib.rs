@@ -11,7 +11,6 @@
 mod admission;
 mod allocate;
 mod auth;
-#[allow(dead_code)] // called once the start sequence is whole
 mod bootstrap;
 #[cfg(test)]
 mod checks;

@@ -40,7 +40,9 @@ impl Server {
             authorizer: crate::auth::Authorizer::default(),
             allocators: crate::allocate::Allocators::default(),
         };
-        Ok(Server { core: Arc::new(core) })
+        let server = Server { core: Arc::new(core) };
+        crate::bootstrap::run(&server.client_as(User::apiserver()), &server.core.config).await?;
+        Ok(server)
     }
 
     /// The API as `user` sees it, as function calls: same authorization, same admission, no HTTP.

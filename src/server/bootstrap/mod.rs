@@ -1,10 +1,20 @@
 //! What every cluster holds from the start, made where absent and topped up where it lacks something.
 
+mod cluster;
 mod policy;
 
 use api::{Kind, Lens, LensMut, Object, Status, Value, kinds};
 use client::Client;
 use stdx::{Context, Result};
+
+/// Makes everything that a cluster must have, before the server answers others.
+///
+/// # Errors
+/// The first refusal.
+pub(crate) async fn run(client: &Client, config: &crate::config::Config) -> Result<()> {
+    cluster::ensure(client, config).await?;
+    policy(client).await
+}
 
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
@@ -14,7 +24,7 @@ const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 ///
 /// # Errors
 /// The first refusal.
-pub(crate) async fn policy(client: &Client) -> Result<()> {
+async fn policy(client: &Client) -> Result<()> {
     let tasks = policy::objects().into_iter().map(|wanted| {
         let client = client.clone();
         rt::spawn(async move { ensure_policy(&client, wanted).await })
