@@ -12,6 +12,7 @@ mod conntrack;
 mod kernel;
 mod node;
 mod pods;
+mod proxy;
 mod rules;
 #[cfg(test)]
 mod real_tests;
@@ -25,6 +26,7 @@ use client::Informers;
 pub use netplan::{Cidr, Protocol};
 use node::NodeLink;
 use pods::Pods;
+use proxy::Proxy;
 use stdx::{Error, Result};
 
 /// What a node's network is made of. Lists hold one entry a family, IPv4 first.
@@ -96,6 +98,7 @@ pub struct Net {
 struct Shared {
     config: Config,
     pods: Mutex<Pods>,
+    proxy: Arc<Proxy>,
     node: Mutex<NodeLink>,
     node_changed: rt::Event,
     tasks: Mutex<Vec<rt::Task<Option<()>>>>,
@@ -105,14 +108,16 @@ impl Net {
     /// Makes the bridge, sets sysctls, loads the rules in one transaction, starts cluster DNS, and
     /// follows Services, EndpointSlices and the node's addresses from then on.
     /// Calls `want` on `informers` for the kinds it needs; it may be called before they are synced.
-    pub async fn start(config: Config, _informers: Informers) -> Result<Net> {
+    pub async fn start(config: Config, informers: Informers) -> Result<Net> {
         let shared = rt::unblock(move || {
             let node = node::detect(config.node_interface.as_deref(), &config.bridge)?;
             let mtu = config.mtu.unwrap_or(node.mtu);
             let pods = Pods::open(config.clone(), mtu)?;
+            let proxy = Proxy::open(node_info(&config), host_ports_of(&pods), informers)?;
             Ok::<Shared, Error>(Shared {
                 config,
                 pods: Mutex::new(pods),
+                proxy,
                 node: Mutex::new(node),
                 node_changed: rt::Event::new(),
                 tasks: Mutex::default(),
@@ -129,19 +134,33 @@ impl Net {
     /// Frees the addresses and links of sandboxes that are not in `live`. Call once, before `add_pod`.
     pub async fn recover(&self, live: &[String]) -> Result<()> {
         let live = live.to_vec();
-        self.with_pods(move |pods| pods.recover(&live)).await
+        self.with_pods(move |pods| pods.recover(&live)).await?;
+        self.publish_host_ports().await;
+        Ok(())
     }
 
     /// Gives a sandbox its interface, addresses, routes and host ports. Idempotent per sandbox id:
     /// a second call with the same id and namespace answers the same.
     pub async fn add_pod(&self, request: PodRequest) -> Result<PodInterface> {
-        self.with_pods(move |pods| pods.add(&request)).await
+        let publishes = !request.host_ports.is_empty();
+        let interface = self.with_pods(move |pods| pods.add(&request)).await?;
+        if publishes {
+            self.publish_host_ports().await;
+        }
+        Ok(interface)
     }
 
     /// Takes all of it back. Idempotent; an unknown id is fine, and so is a vanished namespace.
     pub async fn remove_pod(&self, sandbox_id: &str) -> Result<()> {
         let id = sandbox_id.to_owned();
-        self.with_pods(move |pods| pods.remove(&id)).await
+        let published = self.with_pods(move |pods| {
+            let published = pods.publishes(&id);
+            pods.remove(&id).map(|()| published)
+        });
+        if published.await? {
+            self.publish_host_ports().await;
+        }
+        Ok(())
     }
 
     /// The addresses of a sandbox that `add_pod` or `recover` knows.
@@ -164,7 +183,14 @@ impl Net {
 
     /// An error if the bridge or the rules are not as they should be.
     pub async fn check(&self) -> Result<()> {
-        self.with_pods(|pods| pods.check()).await
+        self.with_pods(|pods| pods.check()).await?;
+        let proxy = self.shared.proxy.clone();
+        rt::unblock(move || proxy.check()).await
+    }
+
+    async fn publish_host_ports(&self) {
+        let host_ports = host_ports_of(&lock(&self.shared.pods));
+        self.shared.proxy.set_host_ports(host_ports).await;
     }
 
     async fn with_pods<T: Send + 'static>(
@@ -225,6 +251,35 @@ fn look_again(shared: &Shared) {
     }
 }
 
+/// What netplan is told of this node.
+fn node_info(config: &Config) -> netplan::NodeInfo {
+    netplan::NodeInfo {
+        node_name: config.node_name.clone(),
+        pod_cidrs: config.pod_cidrs.clone(),
+        cluster_cidrs: config.cluster_cidrs.clone(),
+        service_cidrs: config.service_cidrs.clone(),
+        dns: dns_addresses(config),
+        bridge: config.bridge.clone(),
+        bridge_netfilter: bridge::has_netfilter(),
+        masquerade_ipv6: false,
+        node_port_cidrs: Vec::new(),
+    }
+}
+
+/// Cluster DNS addresses, and where this node's server listens for them: on the bridge.
+fn dns_addresses(config: &Config) -> Vec<(IpAddr, SocketAddr)> {
+    let server = |address: &IpAddr| {
+        let same_family = |cidr: &&Cidr| cidr.is_ipv4() == address.is_ipv4();
+        let gateway = config.pod_cidrs.iter().find(same_family).and_then(bridge::gateway)?;
+        Some((*address, SocketAddr::new(gateway, DNS_PORT)))
+    };
+    config.cluster_dns.iter().filter_map(server).collect()
+}
+
+/// Pods reach it as port 53 of the cluster DNS address. It is fixed, so that connections survive a
+/// restart, and not 53, which the host may use on all its addresses.
+const DNS_PORT: u16 = 10053;
+
 /// The pods' host ports as the rules want them.
 fn host_ports_of(pods: &Pods) -> Vec<netplan::HostPort> {
     let targets = pods.host_ports().into_iter();
@@ -267,6 +322,7 @@ pub async fn teardown(config: &Config) -> Result<()> {
         let mut errors: Vec<String> = Vec::new();
         let mut note = |result: Result<()>| errors.extend(result.err().map(|e| e.to_string()));
         note(pods::teardown(&config));
+        note(rules::Rules::open().and_then(|mut rules| rules.delete()));
         note(rt::fs::remove_dir_all(&config.address_directory));
         for path in rt::fs::list_dir(&config.netns_directory).unwrap_or_default() {
             note(sys::netns::delete(&path));

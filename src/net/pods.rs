@@ -119,6 +119,11 @@ impl Pods {
         self.known.get(id).map(|(_, addresses)| addresses.clone()).unwrap_or_default()
     }
 
+    /// True if the sandbox has host ports.
+    pub(crate) fn publishes(&self, id: &str) -> bool {
+        self.known.get(id).is_some_and(|(record, _)| !record.host_ports.is_empty())
+    }
+
     /// All host ports of all known sandboxes.
     pub(crate) fn host_ports(&self) -> Vec<HostPortTarget> {
         let mut targets = Vec::new();

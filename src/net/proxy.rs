@@ -1,0 +1,316 @@
+//! Follows Services, EndpointSlices and host ports, and keeps the kernel's table as the model says.
+//!
+//! Changes are collected while a transaction runs and applied together in the next. A change that
+//! the kernel refuses, or a table that someone else touched, leads to a full replacement.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use api::controller::Cache;
+use api::kinds::{ENDPOINT_SLICE, SERVICE};
+use client::informer::Change;
+use client::{Informers, Interest};
+use netplan::{HealthCheck, HostPort, Model, NodeInfo};
+use rt::Async;
+use stdx::backoff::Backoff;
+use stdx::{Context, Result};
+use sys::netlink::{Family, Netlink};
+use wire::nft;
+
+use crate::conntrack;
+use crate::lock;
+use crate::rules::{Rules, count_rules};
+
+/// The rules of one node and what they are made from.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    informers: Informers,
+    /// The netlink port that our changes come from.
+    own_port: u32,
+    pub(crate) model: Mutex<Model>,
+    state: Mutex<State>,
+    pending: Mutex<Pending>,
+    /// Something is pending.
+    wake: rt::Event,
+    /// The health checks changed.
+    pub(crate) health_changed: rt::Event,
+    /// A transaction was tried.
+    applied: rt::Event,
+}
+
+#[derive(Debug)]
+struct State {
+    rules: Rules,
+    /// The kernel has our table as of the model's last changes.
+    loaded: bool,
+    health: Vec<HealthCheck>,
+}
+
+/// What changed since the last transaction. Bounded by the number of objects there are.
+#[derive(Debug, Default)]
+struct Pending {
+    services: BTreeSet<(String, String)>,
+    slices: BTreeSet<(String, String)>,
+    host_ports: Option<Vec<HostPort>>,
+    /// Load everything anew, and why.
+    reload: Option<&'static str>,
+    /// Counts the changes asked for, and how many of them are in the kernel.
+    asked: u64,
+    done: u64,
+}
+
+const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+
+impl Proxy {
+    /// Loads a first table if the kernel has none from an earlier run, and begins to listen.
+    /// Rules of an earlier run stay in force until the objects are known, and are then replaced.
+    pub(crate) fn open(
+        node: NodeInfo,
+        host_ports: Vec<HostPort>,
+        informers: Informers,
+    ) -> Result<Arc<Proxy>> {
+        let mut rules = Rules::open()?;
+        let mut model = Model::new(node);
+        model.set_host_ports(host_ports);
+        model.changes();
+        let loaded = rules.rule_count()?.is_none_or(|n_rules| n_rules == 0);
+        if loaded {
+            rules.replace(&model.table())?;
+        }
+        let proxy = Arc::new(Proxy {
+            informers: informers.clone(),
+            own_port: rules.port()?,
+            model: Mutex::new(model),
+            state: Mutex::new(State { rules, loaded, health: Vec::new() }),
+            pending: Mutex::default(),
+            wake: rt::Event::new(),
+            health_changed: rt::Event::new(),
+            applied: rt::Event::new(),
+        });
+        let listener = Arc::downgrade(&proxy);
+        informers.listen(Arc::new(move |change| {
+            if let Some(proxy) = listener.upgrade() {
+                proxy.note(change);
+            }
+        }));
+        informers.want(Interest::all(&SERVICE));
+        informers.want(Interest::all(&ENDPOINT_SLICE));
+        Ok(proxy)
+    }
+
+    /// Replaces the host ports, and waits until that was tried once.
+    pub(crate) async fn set_host_ports(&self, host_ports: Vec<HostPort>) {
+        const WAIT_MAX: Duration = Duration::from_secs(2);
+        let ticket = {
+            let mut pending = lock(&self.pending);
+            pending.host_ports = Some(host_ports);
+            pending.asked += 1;
+            pending.asked
+        };
+        self.wake.notify(usize::MAX);
+        let done = async {
+            loop {
+                let applied = self.applied.listen();
+                if lock(&self.pending).done >= ticket {
+                    return;
+                }
+                applied.await;
+            }
+        };
+        if rt::timeout(WAIT_MAX, done).await.is_err() {
+            log::warn!("host ports: the rules are late, they follow as soon as the kernel takes them");
+        }
+    }
+
+    /// The health checks as of the last transaction.
+    pub(crate) fn health(&self) -> Vec<HealthCheck> {
+        lock(&self.state).health.clone()
+    }
+
+    /// An error if the kernel's table is not what we put there.
+    pub(crate) fn check(&self) -> Result<()> {
+        let expected = count_rules(&lock(&self.model).table());
+        let mut state = lock(&self.state);
+        match state.rules.rule_count()? {
+            None => Err(stdx::Error::new("the table inet k3rs is missing")),
+            Some(n_rules) if state.loaded && n_rules != expected => Err(stdx::Error::new(format!(
+                "the table inet k3rs has {n_rules} rules and should have {expected}"
+            ))),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn note(&self, change: &Change) {
+        let Some(object) = change.object() else { return };
+        let name = (object.namespace().to_owned(), object.name().to_owned());
+        let mut pending = lock(&self.pending);
+        if object.kind() == &SERVICE {
+            pending.services.insert(name);
+        } else if object.kind() == &ENDPOINT_SLICE {
+            pending.slices.insert(name);
+        } else {
+            return;
+        }
+        drop(pending);
+        self.wake.notify(usize::MAX);
+    }
+
+    fn reload(&self, why: &'static str) {
+        lock(&self.pending).reload = Some(why);
+        self.wake.notify(usize::MAX);
+    }
+
+    /// Applies what is pending; blocks for the transaction's time. An error says that the kernel's
+    /// table is not the model's now.
+    fn step(&self) -> Result<()> {
+        let pending = std::mem::take(&mut *lock(&self.pending));
+        let (asked, old_done) = (pending.asked, pending.done);
+        {
+            let mut now = lock(&self.pending);
+            now.asked = now.asked.max(asked);
+            now.done = now.done.max(old_done);
+        }
+        let mut state = lock(&self.state);
+        let (changes, udp, health) = {
+            let mut model = lock(&self.model);
+            feed(&mut model, &self.informers, &pending);
+            (model.changes(), model.take_changed_udp(), model.health_checks())
+        };
+        if let Some(why) = pending.reload {
+            log::info!("rules: loading all, {why}");
+            state.loaded = false;
+        }
+        let result = match state.loaded {
+            true => state.rules.apply(&changes),
+            false => {
+                let table = lock(&self.model).table();
+                state.rules.replace(&table)
+            }
+        };
+        state.loaded = result.is_ok();
+        let health_changed = state.health != health;
+        state.health = health;
+        drop(state);
+        if health_changed {
+            self.health_changed.notify(usize::MAX);
+        }
+        if !udp.is_empty() && result.is_ok() {
+            match conntrack::forget_stale(&udp) {
+                Ok(0) => {}
+                Ok(n) => log::debug!("rules: forgot {n} stale UDP connections"),
+                Err(error) => log::warn!("forget stale UDP connections: {error}"),
+            }
+        }
+        if result.is_ok() {
+            lock(&self.pending).done = asked;
+        }
+        self.applied.notify(usize::MAX);
+        result
+    }
+
+    fn idle(&self) -> bool {
+        let pending = lock(&self.pending);
+        pending.services.is_empty()
+            && pending.slices.is_empty()
+            && pending.host_ports.is_none()
+            && pending.reload.is_none()
+    }
+}
+
+/// Brings the model up to date with the caches.
+fn feed(model: &mut Model, informers: &Informers, pending: &Pending) {
+    for (namespace, name) in &pending.services {
+        match informers.get(&SERVICE, namespace, name) {
+            Some(object) => model.set_service(&object.tree()),
+            None => model.remove_service(namespace, name),
+        }
+    }
+    for (namespace, name) in &pending.slices {
+        match informers.get(&ENDPOINT_SLICE, namespace, name) {
+            Some(object) => model.set_slice(&object.tree()),
+            None => model.remove_slice(namespace, name),
+        }
+    }
+    if let Some(host_ports) = &pending.host_ports {
+        model.set_host_ports(host_ports.clone());
+    }
+}
+
+/// Waits for the objects, loads the table, then follows changes for as long as the proxy lives.
+pub(crate) async fn run(weak: Weak<Proxy>) {
+    {
+        let Some(informers) = weak.upgrade().map(|proxy| proxy.informers.clone()) else { return };
+        informers.synced().await;
+    }
+    if let Some(proxy) = weak.upgrade() {
+        proxy.reload("services and endpoints are known");
+    }
+    let mut failures = 0;
+    loop {
+        let Some(proxy) = weak.upgrade() else { return };
+        let woken = proxy.wake.listen();
+        if proxy.idle() {
+            drop(proxy);
+            woken.await;
+            continue;
+        }
+        let result = rt::unblock(move || proxy.step()).await;
+        match result {
+            Ok(()) => failures = 0,
+            Err(error) => {
+                failures += 1;
+                log::warn!("rules: {error}; loading all again");
+                rt::sleep(RETRY.delay(failures)).await;
+                if let Some(proxy) = weak.upgrade() {
+                    proxy.reload("after an error");
+                }
+            }
+        }
+    }
+}
+
+/// Watches for changes of our table that are not ours (`nft flush ruleset` and the like).
+pub(crate) async fn guard(weak: Weak<Proxy>) {
+    let socket = Netlink::subscribe(Family::Netfilter, 0)
+        .and_then(|socket| socket.join(nft::GROUP_NFTABLES).map(|()| socket))
+        .and_then(Async::new);
+    let socket = match socket.context(|| "follow changes of nftables") {
+        Ok(socket) => socket,
+        Err(error) => return log::warn!("{error}; foreign changes will not be seen"),
+    };
+    let mut buf = Vec::new();
+    const ENOBUFS: i32 = 105;
+    const SETTLE: Duration = Duration::from_millis(50);
+    loop {
+        let received = socket.read_with(|socket| socket.receive(&mut buf)).await;
+        let Some(proxy) = weak.upgrade() else { return };
+        let foreign = match received {
+            Ok(()) => is_foreign(&buf, proxy.own_port),
+            // Our own large batches overflow the socket: look whether all is well.
+            Err(error) if error.raw_os_error() == Some(ENOBUFS) => {
+                while socket.get_ref().receive(&mut buf).is_ok() {}
+                let checked = proxy.clone();
+                lock(&proxy.state).loaded && rt::unblock(move || checked.check()).await.is_err()
+            }
+            Err(error) => {
+                log::warn!("follow changes of nftables: {error}");
+                rt::sleep(RETRY.first).await;
+                false
+            }
+        };
+        if foreign {
+            // What others do in several steps is answered once.
+            rt::sleep(SETTLE).await;
+            while socket.get_ref().receive(&mut buf).is_ok() {}
+            proxy.reload("someone changed the table inet k3rs");
+        }
+    }
+}
+
+fn is_foreign(buf: &[u8], own: u32) -> bool {
+    wire::netlink::messages(buf).flatten().any(|message| {
+        message.port != own
+            && nft::parse_event(&message) == nft::Event::Table(netplan::table::TABLE)
+    })
+}
