@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io::Result;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rt::io::{AsyncRead, AsyncWrite};
 
@@ -18,6 +19,10 @@ pub type Io = Box<dyn Duplex>;
 pub type BoxRead = Box<dyn AsyncRead + Send + Unpin>;
 /// The writing half of something.
 pub type BoxWrite = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// What is read and dropped after our end of a connection, and for how long.
+const LINGER_MAX_BYTES: usize = 256 * 1024;
+const LINGER_MAX: Duration = Duration::from_secs(1);
 
 /// How much is read from a connection at once, in bytes; the buffer is on the stack.
 const READ_MAX_BYTES: usize = 16 * 1024;
@@ -59,6 +64,25 @@ pub(crate) fn poll_drain(
         }
     }
     Pin::new(io).poll_flush(cx)
+}
+
+/// Ends a connection so that the peer gets what was written: a socket that is closed while received
+/// data is unread resets the connection, and with it what the peer has not read yet.
+pub(crate) async fn linger(mut io: Io) {
+    use rt::io::AsyncWriteExt;
+    let drain = async {
+        io.close().await?;
+        let (mut scratch, mut n_bytes) = (Vec::new(), 0);
+        while n_bytes < LINGER_MAX_BYTES {
+            scratch.clear();
+            match rt::future::poll_fn(|cx| poll_fill(&mut io, &mut scratch, cx)).await? {
+                0 => break,
+                n => n_bytes += n,
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    let _ = rt::timeout(LINGER_MAX, drain).await;
 }
 
 /// A stream whose first bytes were read already, and which holds on to something while it is open.
@@ -127,6 +151,45 @@ pub async fn copy_to_end(
         to.write_all(&buffer[..n]).await?;
         to.flush().await?;
         total += n as u64;
+    }
+}
+
+/// `poll_write` into a body's sender, whose reader may be gone.
+pub(crate) fn poll_write_to(
+    sender: Option<&mut crate::body::Sender>,
+    cx: &mut Context<'_>,
+    buf: &[u8],
+) -> Poll<Result<usize>> {
+    let Some(sender) = sender else {
+        return Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()));
+    };
+    let n = buf.len().min(READ_MAX_BYTES);
+    match sender.poll_ready(cx) {
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(ready) => match ready.is_ok() && sender.try_send(buf[..n].to_vec()).is_ok() {
+            true => Poll::Ready(Ok(n)),
+            false => Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into())),
+        },
+    }
+}
+
+/// A body's sender as `AsyncWrite`; closing or dropping it ends the body.
+pub(crate) struct BodyWriter(pub(crate) Option<crate::body::Sender>);
+
+impl AsyncWrite for BodyWriter {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<Result<usize>> {
+        poll_write_to(self.0.as_mut(), cx, buf)
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+        self.0 = None;
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -14,8 +14,10 @@ pub mod io;
 pub mod message;
 pub mod server;
 pub mod spdy;
+pub mod streams;
 pub mod tls;
 pub mod upgrade;
+pub mod websocket;
 
 #[cfg(test)]
 mod both_ends;

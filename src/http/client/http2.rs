@@ -36,6 +36,7 @@ pub(super) fn start(io: Io, options: &Options) -> Connection {
     rt::spawn(async move {
         // A server cannot open streams; one that tries is told so by the state.
         while let Event::Request { .. } = driver.next().await {}
+        driver.close().await;
     })
     .detach();
     connection

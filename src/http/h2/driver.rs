@@ -5,13 +5,12 @@ use std::pin::Pin;
 use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
-use rt::io::AsyncWrite;
 use stdx::time::Mono;
 use wire::http2::{self as codec, PREFACE};
 
 use super::head::RequestHead;
 use super::{RecvHalf, Role, SendHalf, Shared, halves, lock};
-use crate::io::{Io, poll_drain, poll_fill};
+use crate::io::{Io, linger, poll_drain, poll_fill};
 
 /// Output encoded at once.
 const OUTPUT_MAX_BYTES: usize = 32 * 1024;
@@ -79,6 +78,12 @@ impl Driver {
         rt::future::poll_fn(|cx| self.poll(cx)).await
     }
 
+    /// After the end: sees to it that the peer gets what was written last.
+    pub(crate) async fn close(mut self) {
+        let closed = Box::new(rt::io::Cursor::new(Vec::new()));
+        linger(std::mem::replace(&mut self.io, closed)).await;
+    }
+
     pub(crate) fn poll(&mut self, cx: &mut Task<'_>) -> Poll<Event> {
         lock(&self.shared).driver = Some(cx.waker().clone());
         // What was read together with the preface, before this driver existed.
@@ -91,7 +96,6 @@ impl Driver {
             }
             let written = self.write(cx);
             if written.is_ready() && lock(&self.shared).is_finished() {
-                let _ = Pin::new(&mut self.io).poll_close(cx);
                 return Poll::Ready(Event::End);
             }
             match self.read(cx) {

@@ -7,14 +7,13 @@ use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
 use rt::future::poll_fn;
-use rt::io::AsyncWriteExt;
 use stdx::{Context, Error, Result};
 use wire::http1::{self as codec, BodyDecoder, Decoded, Framing, Http1Error};
 use wire::http2::PREFACE;
 
 use super::{Permit, Phase, Shared, http2};
 use crate::body::{Body, Chunk, Sender, TooLarge};
-use crate::io::{CatchPanic, Io, Prefixed, poll_drain, poll_fill};
+use crate::io::{CatchPanic, Io, Prefixed, linger, poll_drain, poll_fill};
 use crate::message::{Method, Peer, Request, Response, Version, refusal};
 use crate::upgrade::Upgrade;
 
@@ -82,7 +81,7 @@ impl Connection {
                 self.input = Vec::new();
             }
         }
-        self.linger().await;
+        linger(self.io).await;
         Ok(())
     }
 
@@ -221,24 +220,6 @@ impl Connection {
             .await
             .context(|| "write a refusal")?
             .context(|| "write a refusal")
-    }
-
-    /// Ends the connection so that the client gets what was written: data that is unread when a
-    /// socket is closed would reset it.
-    async fn linger(&mut self) {
-        let drain = async {
-            self.io.close().await?;
-            let mut n_bytes = 0;
-            while n_bytes < DISCARDED_MAX_BYTES {
-                self.input.clear();
-                match self.fill().await? {
-                    0 => break,
-                    n => n_bytes += n as u64,
-                }
-            }
-            Ok::<_, std::io::Error>(())
-        };
-        let _ = rt::timeout(Duration::from_secs(1), drain).await;
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn run(shared: Arc<Shared>, _permit: Permit, io: Io, input: Vec
             driver.poll(cx)
         });
         match event.await {
-            h2::Event::End => return,
+            h2::Event::End => return driver.close().await,
             h2::Event::Request { head, send, recv, is_empty } => {
                 let (shared, peer) = (Arc::clone(&shared), peer.clone());
                 rt::spawn(async move {

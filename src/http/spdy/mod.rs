@@ -76,17 +76,17 @@ impl Session {
         Ok(stream)
     }
 
-    /// Waits until the session is over.
-    pub async fn ended(&self) {
-        poll_fn(|cx| {
-            let mut state = lock(&self.shared);
+    /// Resolves when the session is over. Of this and `accept`, only one may be waited for at a time.
+    pub fn watch(&self) -> rt::BoxFuture<'static, ()> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(poll_fn(move |cx| {
+            let mut state = lock(&shared);
             if state.failure.is_some() {
                 return Poll::Ready(());
             }
             state.acceptor = Some(cx.waker().clone());
             Poll::Pending
-        })
-        .await;
+        }))
     }
 }
 

@@ -11,13 +11,12 @@ use std::task::{Context as Task, Poll, Waker};
 use std::time::Duration;
 
 use rt::future::poll_fn;
-use rt::io::AsyncWriteExt;
 use stdx::{Error, Result};
 use wire::headers::Headers;
 use wire::spdy::{self as codec, DATA_MAX_BYTES, Frame, SpdyError};
 
 use super::{Shared, lock};
-use crate::io::{Io, poll_drain, poll_fill};
+use crate::io::{Io, linger, poll_drain, poll_fill};
 
 /// Data of one stream that waits to be written.
 pub(super) const SEND_BUFFERED_MAX_BYTES: usize = 32 * 1024;
@@ -507,7 +506,7 @@ impl Driver {
         };
         log::debug!("SPDY session ends: {why}");
         lock(&self.shared).end(why);
-        let _ = self.io.close().await;
+        linger(self.io).await;
     }
 
     fn poll(&mut self, cx: &mut Task<'_>) -> Poll<Result<()>> {
