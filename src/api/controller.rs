@@ -136,7 +136,7 @@ pub enum Action {
 pub enum Expect {
     /// The object with this uid is there and is not being deleted.
     Live { key: Key, uid: String },
-    /// No object with this uid is there (the name may be taken by another one).
+    /// No object with this uid is there (the name may be taken by another one); with an empty uid, none at all.
     Gone { key: Key, uid: String },
     /// The namespace holds no object of this kind.
     Empty { kind: &'static Kind, namespace: String },

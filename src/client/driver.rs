@@ -323,7 +323,7 @@ impl Loop {
     async fn expect(&self, expect: Expect) -> Result<(), Status> {
         let there = async |key: &Key, uid: &str| {
             let found = self.client.get_optional(key.kind, &key.namespace, &key.name).await?;
-            Ok::<_, Status>(found.filter(|object| object.uid() == uid))
+            Ok::<_, Status>(found.filter(|object| uid.is_empty() || object.uid() == uid))
         };
         let (kind, name, holds) = match &expect {
             Expect::Live { key, uid } => {

@@ -6,10 +6,16 @@
 
 use api::Registered;
 
+mod cluster_role;
+mod daemon_set;
 mod deployment;
 mod endpoints;
 mod garbage_collector;
+mod job;
+mod namespace;
 mod replica_set;
+mod service_account;
+mod stateful_set;
 mod support;
 #[cfg(test)]
 mod world;
@@ -18,8 +24,16 @@ mod world;
 pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<replica_set::ReplicaSets>(),
     Registered::of::<deployment::Deployments>(),
+    Registered::of::<stateful_set::StatefulSets>(),
+    Registered::of::<daemon_set::DaemonSets>(),
+    Registered::of::<job::Jobs>(),
     Registered::of::<endpoints::EndpointSlices>(),
     Registered::of::<endpoints::LegacyEndpoints>(),
     Registered::of::<endpoints::Mirroring>(),
+    Registered::of::<service_account::DefaultAccounts>(),
+    Registered::of::<service_account::RootCa>(),
+    Registered::of::<service_account::TokenSecrets>(),
+    Registered::of::<namespace::Namespaces>(),
     Registered::of::<garbage_collector::GarbageCollector>(),
+    Registered::of::<cluster_role::Aggregation>(),
 ];

@@ -33,7 +33,7 @@ impl Controller for ReplicaSets {
         let tree = set.tree();
         let selector = Selector::from_label_selector(tree.at("spec.selector"));
         let claimed =
-            claim(view, &set, &POD, &selector, |pod| Pod::new(pod.clone()).active(), actions);
+            claim(view, &set, &POD, &selector, &|pod| Pod::new(pod.clone()).active(), actions);
         let mut pods: Vec<Pod> = claimed.into_iter().map(Pod::new).collect();
         pods.retain(Pod::active);
         let status = status(&set, &tree, &pods, view.now);

@@ -9,8 +9,12 @@
 
 mod config;
 mod kubelet;
+mod make;
 mod network;
 mod pod;
+#[cfg(test)]
+mod testing;
+mod volumes;
 
 pub use config::{Config, Serving, Taint};
 pub use kubelet::{AttachOptions, ExecOptions, Kubelet, LogOptions, PortForwarder};

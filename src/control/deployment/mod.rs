@@ -45,7 +45,7 @@ impl Controller for Deployments {
             }
             return Next::Done;
         }
-        let sets = claim(view, &object, &REPLICA_SET, &selector, |_| true, actions);
+        let sets = claim(view, &object, &REPLICA_SET, &selector, &|_| true, actions);
         let sets = sets.into_iter().map(Set::new).collect();
         let mut rollout = Rollout { view, object: &object, tree: &tree, sets, actions };
         rollout.reconcile()

@@ -136,6 +136,10 @@ fn subsets(view: &View<'_>, object: &Object, service: &Value) -> (Vec<Value>, bo
         }
         if subset.as_object().is_some_and(|map| !map.is_empty()) {
             if !ports.is_empty() {
+                // Here an empty name is no name.
+                let unnamed = |port: &&mut Value| port.str("name").is_empty();
+                let mut ports = ports;
+                ports.iter_mut().filter(unnamed).for_each(|port| drop(port.remove("name")));
                 subset.set("ports", ports);
             }
             subsets.push(subset);

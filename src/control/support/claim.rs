@@ -12,7 +12,7 @@ pub(crate) fn claim(
     owner: &Object,
     kind: &'static Kind,
     selector: &Selector,
-    adoptable: fn(&Object) -> bool,
+    adoptable: &dyn Fn(&Object) -> bool,
     actions: &mut Actions,
 ) -> Vec<Object> {
     let mut claimed = Vec::new();

@@ -49,6 +49,17 @@ pub(crate) const fn collected(wakes: Wakes) -> [Watch; count(false)] {
     watches
 }
 
+/// A watch for namespaces, and one for each kind whose objects live in them.
+pub(crate) const fn contents(namespace: Wakes, content: Wakes) -> [Watch; count(true) + 1] {
+    let mut watches = [Watch::new(&NAMESPACE, namespace); count(true) + 1];
+    let mut idx = 0;
+    while idx < NAMESPACED.len() {
+        watches[idx + 1] = Watch::new(NAMESPACED[idx], content);
+        idx += 1;
+    }
+    watches
+}
+
 /// The kinds whose objects live in namespaces.
 pub(crate) static NAMESPACED: [&Kind; count(true)] = {
     let mut kinds = [&NAMESPACE; count(true)];

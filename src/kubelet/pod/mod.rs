@@ -13,7 +13,7 @@ mod step;
 #[cfg(test)]
 mod step_tests;
 
-pub(crate) use admit::{NodeView, admit};
+pub(crate) use admit::{NodeView, admit, requests as requests_of};
 pub(crate) use handler::{Handler, Port, Probe};
 pub(crate) use probe::{ProbeKind, ProbeOutcome, Prober};
 pub(crate) use state::{Done, Exit, Seen, SeenState, State, Told};
@@ -138,9 +138,9 @@ impl Pod {
                 _ => RestartPolicy::Always,
             },
             grace_secs,
-            deleting_grace_secs: object
-                .deleting()
-                .then(|| tree.int("metadata.deletionGracePeriodSeconds").unwrap_or(grace_secs)),
+            deleting_grace_secs: object.deleting().then(|| {
+                tree.int("metadata.deletionGracePeriodSeconds").unwrap_or(grace_secs)
+            }),
             active_deadline: tree
                 .int("spec.activeDeadlineSeconds")
                 .and_then(|secs| u64::try_from(secs).ok())
@@ -256,7 +256,9 @@ mod tests {
 
     #[test]
     fn qos_classes() {
-        let pod = |requests: Value, limits: Value| json!({"spec": {"containers": [{"name": "a", "resources": {"requests": requests, "limits": limits}}]}});
+        let pod = |requests: Value, limits: Value| {
+            json!({"spec": {"containers": [{"name": "a", "resources": {"requests": requests, "limits": limits}}]}})
+        };
         for (requests, limits, want) in [
             (json!({}), json!({}), Qos::BestEffort),
             (json!({"cpu": "0"}), json!({}), Qos::BestEffort),
@@ -274,11 +276,7 @@ mod tests {
                 Qos::Burstable,
             ),
         ] {
-            assert_eq!(
-                Qos::of(&pod(requests.clone(), limits.clone())),
-                want,
-                "{requests} {limits}"
-            );
+            assert_eq!(Qos::of(&pod(requests.clone(), limits.clone())), want, "{requests} {limits}");
         }
     }
 }

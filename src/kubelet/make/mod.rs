@@ -1,0 +1,91 @@
+//! From a pod's spec to what the runtime is asked for: environment, users, limits, files.
+//!
+//! Pure functions of trees and what was looked up for them; `worker` does the looking up.
+
+pub(crate) mod cgroup;
+pub(crate) mod dns;
+pub(crate) mod env;
+pub(crate) mod fields;
+pub(crate) mod security;
+
+use std::collections::BTreeMap;
+
+use api::{Lens, Value};
+
+/// The ConfigMaps and Secrets of the pod's namespace that its spec names, as they are now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources {
+    /// `None`: looked up, not found.
+    pub config_maps: BTreeMap<String, Option<Value>>,
+    pub secrets: BTreeMap<String, Option<Value>>,
+}
+
+impl Sources {
+    pub(crate) fn config_map(&self, name: &str) -> Option<&Value> {
+        self.config_maps.get(name)?.as_ref()
+    }
+
+    pub(crate) fn secret(&self, name: &str) -> Option<&Value> {
+        self.secrets.get(name)?.as_ref()
+    }
+}
+
+/// The entry of a ConfigMap, text or bytes.
+pub(crate) fn config_map_entry(tree: &Value, key: &str) -> Option<Vec<u8>> {
+    match tree.entry("data", key) {
+        Some(text) => Some(text.as_bytes().to_vec()),
+        None => wire::base64::decode(tree.entry("binaryData", key)?),
+    }
+}
+
+pub(crate) fn secret_entry(tree: &Value, key: &str) -> Option<Vec<u8>> {
+    wire::base64::decode(tree.entry("data", key)?)
+}
+
+/// All keys of a ConfigMap or Secret with their bytes.
+pub(crate) fn entries(tree: &Value, secret: bool) -> BTreeMap<String, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for (key, text) in tree.pairs("data") {
+        let bytes = match secret {
+            true => wire::base64::decode(text).unwrap_or_default(),
+            false => text.as_bytes().to_vec(),
+        };
+        all.insert(key.to_owned(), bytes);
+    }
+    for (key, text) in tree.pairs("binaryData") {
+        all.insert(key.to_owned(), wire::base64::decode(text).unwrap_or_default());
+    }
+    all
+}
+
+/// The ConfigMaps and Secrets that a pod's spec names, by name.
+pub(crate) fn references(pod: &Value) -> (Vec<String>, Vec<String>) {
+    let mut config_maps = Vec::new();
+    let mut secrets = Vec::new();
+    let mut add = |list: &mut Vec<String>, name: &str| {
+        if !name.is_empty() && !list.iter().any(|known| known == name) {
+            list.push(name.to_owned());
+        }
+    };
+    for list in ["spec.initContainers", "spec.containers", "spec.ephemeralContainers"] {
+        for container in pod.list(list) {
+            for from in container.list("envFrom") {
+                add(&mut config_maps, from.str("configMapRef.name"));
+                add(&mut secrets, from.str("secretRef.name"));
+            }
+            for env in container.list("env") {
+                add(&mut config_maps, env.str("valueFrom.configMapKeyRef.name"));
+                add(&mut secrets, env.str("valueFrom.secretKeyRef.name"));
+            }
+        }
+    }
+    for volume in pod.list("spec.volumes") {
+        add(&mut config_maps, volume.str("configMap.name"));
+        add(&mut secrets, volume.str("secret.secretName"));
+        for source in volume.list("projected.sources") {
+            add(&mut config_maps, source.str("configMap.name"));
+            add(&mut secrets, source.str("secret.name"));
+        }
+    }
+    (config_maps, secrets)
+}

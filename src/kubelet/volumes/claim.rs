@@ -1,0 +1,175 @@
+//! Persistent volumes that are directories of this node: hostPath, local, and local-path's own.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use api::{Lens, Value};
+use stdx::{Error, Result};
+
+/// The claims and volumes that a pod's volumes lead to, by claim name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Claims {
+    /// Claim and, where it is bound, its volume.
+    pub found: BTreeMap<String, (Option<Value>, Option<Value>)>,
+}
+
+/// Where a bound claim's data is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub path: PathBuf,
+    /// Make it (0777) if it is not there.
+    pub make: bool,
+    pub read_only: bool,
+}
+
+/// Upstream's annotation for the node that a local-path volume was made on.
+pub(crate) const SELECTED_NODE: &str = "local.path.provisioner/selected-node";
+/// Keeps a local-path volume until its node removed the directory.
+pub(crate) const FINALIZER: &str = "k3rs.io/local-path";
+
+impl Claims {
+    /// The claim names of a pod's volumes.
+    pub(crate) fn wanted(pod: &Value) -> Vec<String> {
+        pod.list("spec.volumes").iter().filter_map(|volume| claim_name(pod, volume)).collect()
+    }
+
+    /// Where the claim of `volume` leads.
+    pub(crate) fn place(&self, pod: &Value, volume: &Value) -> Result<Place> {
+        let namespace = pod.str("metadata.namespace");
+        let name = claim_name(pod, volume).unwrap_or_default();
+        let (claim, bound) = match self.found.get(&name) {
+            Some((Some(claim), bound)) => (claim, bound),
+            _ => return Err(Error::new(format!("persistentvolumeclaim \"{name}\" not found"))),
+        };
+        if claim.str("status.phase") != "Bound" || claim.str("spec.volumeName").is_empty() {
+            return Err(Error::new(format!(
+                "error processing PVC {namespace}/{name}: PVC is not bound"
+            )));
+        }
+        if claim.str("spec.volumeMode") == "Block" {
+            return Err(Error::new(format!(
+                "error processing PVC {namespace}/{name}: block volumes are not supported on this node"
+            )));
+        }
+        let Some(volume_tree) = bound else {
+            return Err(Error::new(format!(
+                "error processing PVC {namespace}/{name}: failed to fetch PV {} from API server: persistentvolumes \"{0}\" not found",
+                claim.str("spec.volumeName")
+            )));
+        };
+        let read_only = volume.flag("persistentVolumeClaim.readOnly");
+        place_of(volume_tree, read_only)
+    }
+}
+
+/// Of `persistentVolumeClaim` the name, of `ephemeral` the one that its controller makes.
+fn claim_name(pod: &Value, volume: &Value) -> Option<String> {
+    if volume.has("persistentVolumeClaim") {
+        return Some(volume.str("persistentVolumeClaim.claimName").to_owned());
+    }
+    volume
+        .has("ephemeral")
+        .then(|| format!("{}-{}", pod.str("metadata.name"), volume.str("name")))
+}
+
+fn place_of(volume: &Value, read_only: bool) -> Result<Place> {
+    let name = volume.str("metadata.name");
+    let provisioned = volume.entry("metadata.annotations", SELECTED_NODE).is_some();
+    let (path, make) = if volume.has("spec.hostPath") {
+        let kind = volume.str("spec.hostPath.type");
+        (volume.str("spec.hostPath.path"), provisioned || kind == "DirectoryOrCreate")
+    } else if volume.has("spec.local") {
+        (volume.str("spec.local.path"), provisioned)
+    } else {
+        let plugin = volume
+            .at("spec")
+            .as_object()
+            .and_then(|spec| spec.keys().find(|key| PLUGINS.contains(&&***key)))
+            .map_or("unknown", |key| &**key);
+        return Err(Error::new(format!(
+            "persistent volume {name} is of type {plugin}, which this node cannot mount"
+        )));
+    };
+    Ok(Place { path: PathBuf::from(path), make, read_only })
+}
+
+/// Volume types of a PersistentVolume that need a driver.
+const PLUGINS: &[&str] = &[
+    "awsElasticBlockStore", "azureDisk", "azureFile", "cephfs", "cinder", "csi", "fc", "flexVolume",
+    "flocker", "gcePersistentDisk", "glusterfs", "iscsi", "nfs", "photonPersistentDisk",
+    "portworxVolume", "quobyte", "rbd", "scaleIO", "storageos", "vsphereVolume",
+];
+
+/// The directory of a local-path volume that waits for this node to remove it.
+pub(crate) fn local_path_of(volume: &Value, node: &str) -> Option<PathBuf> {
+    let ours = volume.entry("metadata.annotations", SELECTED_NODE) == Some(node);
+    let waits = volume.has("metadata.deletionTimestamp")
+        && volume.list("metadata.finalizers").iter().any(|f| f.as_str() == Some(FINALIZER));
+    if !ours || !waits {
+        return None;
+    }
+    match volume.has("spec.hostPath") {
+        true => Some(PathBuf::from(volume.str("spec.hostPath.path"))),
+        false => Some(PathBuf::from(volume.str("spec.local.path"))),
+    }
+}
+
+/// Removes a local-path volume's directory with its data. Only a directory whose name begins with
+/// the volume's name is taken for one. Blocking.
+pub(crate) fn release_local_path(path: &Path, volume_name: &str) -> Result<()> {
+    let plain = path.is_absolute()
+        && path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+    let named = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| !volume_name.is_empty() && name.starts_with(volume_name));
+    if !plain || !named {
+        return Err(Error::new(format!(
+            "remove {}: not the directory of a local-path volume {volume_name}",
+            path.display()
+        )));
+    }
+    rt::fs::remove_dir_all(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::json;
+
+    #[test]
+    fn claims_lead_to_places_or_say_why_not() {
+        let pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": {"volumes": [
+            {"name": "a", "persistentVolumeClaim": {"claimName": "c"}}]}});
+        let check = |claim: Value, volume: Value| {
+            let mut claims = Claims::default();
+            let opt = |v: Value| (!v.is_null()).then_some(v);
+            claims.found.insert("c".into(), (opt(claim), opt(volume)));
+            match claims.place(&pod, &pod["spec"]["volumes"][0]) {
+                Ok(place) => format!("{} {}", place.path.display(), place.make),
+                Err(error) => error.to_string(),
+            }
+        };
+        let bound = json!({"spec": {"volumeName": "pv"}, "status": {"phase": "Bound"}});
+        assert_eq!(check(Value::Null, Value::Null), "persistentvolumeclaim \"c\" not found");
+        assert_eq!(check(json!({}), Value::Null), "error processing PVC n/c: PVC is not bound");
+        let local = json!({"metadata": {"name": "pv", "annotations": {SELECTED_NODE: "n1"}},
+            "spec": {"hostPath": {"path": "/data/pv_n_c"}}});
+        assert_eq!(check(bound.clone(), local), "/data/pv_n_c true");
+        assert_eq!(
+            check(bound, json!({"metadata": {"name": "pv"}, "spec": {"nfs": {}, "capacity": {}}})),
+            "persistent volume pv is of type nfs, which this node cannot mount"
+        );
+    }
+
+    #[test]
+    fn only_the_nodes_own_directories_are_removed() {
+        let volume = |node: &str| json!({"metadata": {"name": "pv", "deletionTimestamp": "x",
+            "annotations": {SELECTED_NODE: node}, "finalizers": [FINALIZER]}, "spec": {"local": {"path": "/d/pv_x"}}});
+        assert_eq!(local_path_of(&volume("a"), "a"), Some("/d/pv_x".into()));
+        assert_eq!(local_path_of(&volume("b"), "a"), None);
+        for bad in ["/etc", "relative/pv", "/d/../pv", "/"] {
+            assert!(release_local_path(Path::new(bad), "pv").is_err(), "{bad}");
+        }
+    }
+}

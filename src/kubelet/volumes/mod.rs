@@ -1,0 +1,13 @@
+//! A pod's volumes on this node: made, kept up to date, and taken down.
+
+mod atomic;
+mod claim;
+mod payload;
+mod setup;
+pub(crate) mod subpath;
+
+pub(crate) use claim::{Claims, local_path_of, release_local_path};
+pub(crate) use payload::{TokenWanted, tokens_wanted};
+pub(crate) use setup::{
+    Mounted, Setup, bind_sub_path, directory_size, is_dynamic, refresh, set_up, take_down,
+};

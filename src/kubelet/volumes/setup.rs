@@ -1,0 +1,349 @@
+//! Making a pod's volumes, refreshing those that follow API objects, and taking them down. Blocking.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use api::quantity::Quantity;
+use api::{Lens, Value};
+use stdx::time::Wall;
+use stdx::{Context, Error, Result};
+
+use super::claim::Claims;
+use super::payload::{TokenWanted, payload};
+use super::{atomic, subpath};
+use crate::make::Sources;
+use crate::make::fields::FieldContext;
+
+/// What volumes are made from. Everything was looked up before: nothing here waits for the API.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setup {
+    pub pod: Value,
+    pub sources: Sources,
+    pub claims: Claims,
+    pub context: FieldContext,
+    /// Token text by volume name and path in it.
+    pub tokens: BTreeMap<(String, String), String>,
+    /// `agent/pods/<uid>`: emptyDirs and subPath mounts.
+    pub directory: PathBuf,
+    /// The same in memory where the host has one: what comes from the API.
+    pub volatile: PathBuf,
+    pub now: Wall,
+}
+
+/// A volume as containers may mount it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mounted {
+    pub path: PathBuf,
+    pub read_only: bool,
+}
+
+/// Makes all volumes. Those that exist are left as they are, or brought up to date.
+///
+/// # Errors
+/// The first volume that fails, with upstream's event message.
+pub(crate) fn set_up(setup: &Setup) -> std::result::Result<BTreeMap<String, Mounted>, String> {
+    let mut mounted = BTreeMap::new();
+    for volume in setup.pod.list("spec.volumes") {
+        let name = volume.str("name");
+        match make(setup, volume) {
+            Ok(done) => mounted.insert(name.to_owned(), done),
+            Err(error) => {
+                return Err(format!("MountVolume.SetUp failed for volume \"{name}\" : {error}"));
+            }
+        };
+    }
+    Ok(mounted)
+}
+
+/// Brings the volumes that follow API objects up to date; true if any changed.
+///
+/// # Errors
+/// As `set_up`; the others are brought up to date all the same.
+pub(crate) fn refresh(setup: &Setup) -> std::result::Result<bool, String> {
+    let mut changed = false;
+    let mut failure = None;
+    for volume in setup.pod.list("spec.volumes").iter().filter(|volume| is_dynamic(volume)) {
+        match write_payload(setup, volume) {
+            Ok((_, wrote)) => changed |= wrote,
+            Err(error) => {
+                let name = volume.str("name");
+                failure =
+                    Some(format!("MountVolume.SetUp failed for volume \"{name}\" : {error}"));
+            }
+        }
+    }
+    failure.map_or(Ok(changed), Err)
+}
+
+/// Unmounts and removes everything below the pod's directories that volumes made.
+pub(crate) fn take_down(directory: &Path, volatile: &Path) -> Result<()> {
+    let volumes = directory.join("volumes");
+    let sub_paths = directory.join("volume-subpaths");
+    // The deepest first, so that nothing is left mounted below a directory that is then removed.
+    let mut below: Vec<PathBuf> = sys::mount::list()
+        .context(|| "list mounts")?
+        .into_iter()
+        .map(|mount| path_of(&mount))
+        .filter(|target| target.starts_with(&volumes) || target.starts_with(&sub_paths))
+        .collect();
+    below.sort();
+    for target in below.iter().rev() {
+        sys::mount::unmount(target, sys::mount::MNT_DETACH)
+            .context(|| format!("unmount {}", target.display()))?;
+    }
+    rt::fs::remove_dir_all(&sub_paths)?;
+    rt::fs::remove_dir_all(&volumes)?;
+    rt::fs::remove_dir_all(volatile)
+}
+
+fn path_of(mount: &sys::mount::MountInfo) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    PathBuf::from(std::ffi::OsStr::from_bytes(&mount.target))
+}
+
+/// True for volumes whose content follows API objects.
+pub(crate) fn is_dynamic(volume: &Value) -> bool {
+    ["configMap", "secret", "downwardAPI", "projected"].iter().any(|kind| volume.has(kind))
+}
+
+fn make(setup: &Setup, volume: &Value) -> Result<Mounted> {
+    let fs_group = fs_group(&setup.pod);
+    if is_dynamic(volume) {
+        return write_payload(setup, volume)
+            .map(|(path, _)| Mounted { path, read_only: true })
+            .map_err(Error::new);
+    }
+    if volume.has("emptyDir") {
+        let path = empty_dir(setup, volume)?;
+        return Ok(Mounted { path, read_only: false });
+    }
+    if volume.has("hostPath") {
+        let path = PathBuf::from(volume.str("hostPath.path"));
+        check_host_path(&path, volume.str("hostPath.type"))?;
+        return Ok(Mounted { path, read_only: false });
+    }
+    if volume.has("persistentVolumeClaim") || volume.has("ephemeral") {
+        let place = setup.claims.place(&setup.pod, volume)?;
+        if place.make && !place.path.exists() {
+            rt::fs::create_dir_all(&place.path, 0o755)?;
+            rt::fs::set_mode(&place.path, 0o777)?;
+        }
+        if !place.path.exists() {
+            return Err(Error::new(format!("path {:?} does not exist", place.path.display().to_string())));
+        }
+        if let Some(gid) = fs_group.filter(|_| !place.read_only) {
+            let on_mismatch =
+                setup.pod.str("spec.securityContext.fsGroupChangePolicy") == "OnRootMismatch";
+            if !(on_mismatch && has_group(&place.path, gid)) {
+                give_to_group(&place.path, gid)?;
+            }
+        }
+        return Ok(Mounted { path: place.path, read_only: place.read_only });
+    }
+    let kind = volume
+        .as_object()
+        .and_then(|map| map.keys().find(|key| *key != "name"))
+        .map_or("unknown", |key| &**key);
+    Err(Error::new(format!("volumes of type {kind} are not supported on this node")))
+}
+
+fn write_payload(
+    setup: &Setup,
+    volume: &Value,
+) -> std::result::Result<(PathBuf, bool), String> {
+    let name = volume.str("name");
+    let token = |wanted: &TokenWanted| {
+        setup
+            .tokens
+            .get(&(name.to_owned(), wanted.path.clone()))
+            .cloned()
+            .ok_or_else(|| format!("no service account token for {}", wanted.path))
+    };
+    let files = payload(&setup.pod, volume, &setup.sources, &setup.context, token)?;
+    let path = setup.volatile.join(name);
+    let wrote = atomic::write(&path, &files, fs_group(&setup.pod), setup.now)
+        .map_err(|error| error.to_string())?;
+    Ok((path, wrote))
+}
+
+fn fs_group(pod: &Value) -> Option<u32> {
+    pod.int("spec.securityContext.fsGroup").and_then(|gid| u32::try_from(gid).ok())
+}
+
+fn empty_dir(setup: &Setup, volume: &Value) -> Result<PathBuf> {
+    let path = setup.directory.join("volumes/kubernetes.io~empty-dir").join(volume.str("name"));
+    let medium = volume.str("emptyDir.medium");
+    let fresh = !path.exists();
+    rt::fs::create_dir_all(&path, 0o755)?;
+    match medium {
+        "" => {}
+        "Memory" => {
+            let mounts = sys::mount::list().context(|| "list mounts")?;
+            if !mounts.iter().any(|mount| path_of(mount) == path) {
+                let size = volume.at("emptyDir").get("sizeLimit").and_then(Quantity::from_tree);
+                let data = match size.filter(|size| !size.is_zero()) {
+                    Some(size) => format!("mode=0777,size={}", size.units()),
+                    None => "mode=0777".to_owned(),
+                };
+                sys::mount::mount("tmpfs", &path, "tmpfs", 0, &data)
+                    .context(|| format!("mount a tmpfs at {}", path.display()))?;
+            }
+        }
+        other => {
+            return Err(Error::new(format!("emptyDir medium {other:?} is not supported on this node")));
+        }
+    }
+    if fresh {
+        rt::fs::set_mode(&path, 0o777)?;
+        if let Some(gid) = fs_group(&setup.pod) {
+            rt::fs::set_owner(&path, None, Some(gid))?;
+            rt::fs::set_mode(&path, 0o2777)?;
+        }
+    }
+    Ok(path)
+}
+
+/// Upstream's checks and messages for `hostPath.type`.
+fn check_host_path(path: &Path, kind: &str) -> Result<()> {
+    let metadata = path.metadata().ok();
+    let refuse = |what: &str| {
+        Err(Error::new(format!("hostPath type check failed: {} is not {what}", path.display())))
+    };
+    let file_type = metadata.as_ref().map(|m| m.file_type());
+    let is_dir = file_type.is_some_and(|t| t.is_dir());
+    let is_file = file_type.is_some_and(|t| t.is_file());
+    match kind {
+        "" => match metadata {
+            Some(_) => Ok(()),
+            // Upstream leaves it to the runtime, which makes a directory.
+            None => rt::fs::create_dir_all(path, 0o755),
+        },
+        "DirectoryOrCreate" if metadata.is_none() => rt::fs::create_dir_all(path, 0o755),
+        "FileOrCreate" if metadata.is_none() => rt::fs::write(path, b"", 0o644),
+        "Directory" | "DirectoryOrCreate" if !is_dir => refuse("a directory"),
+        "File" | "FileOrCreate" if !is_file => refuse("a file"),
+        "Socket" if !file_type.is_some_and(|t| t.is_socket()) => refuse("a socket file"),
+        "CharDevice" if !file_type.is_some_and(|t| t.is_char_device()) => refuse("a character device"),
+        "BlockDevice" if !file_type.is_some_and(|t| t.is_block_device()) => refuse("a block device"),
+        "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket" | "CharDevice"
+        | "BlockDevice" => Ok(()),
+        other => Err(Error::new(format!("hostPath type {other:?} is unknown"))),
+    }
+}
+
+fn has_group(path: &Path, gid: u32) -> bool {
+    path.metadata().is_ok_and(|m| m.gid() == gid && m.mode() & 0o2060 == 0o2060)
+}
+
+/// Gives a volume to its fsGroup: group read and write, new files inherit the group. Links are not followed.
+fn give_to_group(path: &Path, gid: u32) -> Result<()> {
+    let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
+    if metadata.is_symlink() {
+        return Ok(());
+    }
+    rt::fs::set_owner(path, None, Some(gid))?;
+    if metadata.is_dir() {
+        rt::fs::set_mode(path, metadata.mode() & 0o7777 | 0o2770)?;
+        for entry in rt::fs::list_dir(path)? {
+            give_to_group(&entry, gid)?;
+        }
+    } else {
+        rt::fs::set_mode(path, metadata.mode() & 0o7777 | 0o660)?;
+    }
+    Ok(())
+}
+
+/// Bytes and inodes of a directory, one file system only, links not followed, as `du -x`.
+pub(crate) fn directory_size(path: &Path) -> (u64, u64) {
+    let Ok(metadata) = path.symlink_metadata() else { return (0, 0) };
+    let device = metadata.dev();
+    let (mut bytes, mut inodes) = (0, 0);
+    let mut pending = vec![path.to_owned()];
+    while let Some(next) = pending.pop() {
+        let Ok(metadata) = next.symlink_metadata() else { continue };
+        if metadata.dev() != device {
+            continue;
+        }
+        bytes += metadata.blocks() * 512;
+        inodes += 1;
+        if metadata.is_dir() {
+            pending.extend(rt::fs::list_dir(&next).unwrap_or_default());
+        }
+    }
+    (bytes, inodes)
+}
+
+/// Where a container's subPath mount of a volume is bound.
+pub(crate) fn sub_path_place(directory: &Path, volume: &str, container: &str, idx: usize) -> PathBuf {
+    directory.join("volume-subpaths").join(volume).join(container).join(idx.to_string())
+}
+
+/// Binds the part of a volume that a mount names.
+pub(crate) fn bind_sub_path(
+    setup_directory: &Path,
+    mounted: &Mounted,
+    volume: &str,
+    container: &str,
+    idx: usize,
+    sub_path: &str,
+) -> Result<PathBuf> {
+    let place = sub_path_place(setup_directory, volume, container, idx);
+    subpath::bind(&mounted.path, sub_path, &place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::json;
+
+    fn setup(dir: &Path, volumes: Value) -> Setup {
+        Setup {
+            pod: json!({"metadata": {"name": "p"}, "spec": {"volumes": volumes}}),
+            directory: dir.join("pod"),
+            volatile: dir.join("volatile"),
+            ..Setup::default()
+        }
+    }
+
+    #[test]
+    fn volumes_are_made_and_taken_down() {
+        let dir = crate::testing::directory("setup");
+        let mut made = setup(dir.path(), json!([
+            {"name": "e", "emptyDir": {}},
+            {"name": "h", "hostPath": {"path": dir.path().join("h"), "type": "DirectoryOrCreate"}},
+            {"name": "c", "configMap": {"name": "cm"}}]));
+        assert_eq!(
+            set_up(&made).unwrap_err(),
+            "MountVolume.SetUp failed for volume \"c\" : configmap \"cm\" not found"
+        );
+        made.sources.config_maps.insert("cm".into(), Some(json!({"data": {"k": "1"}})));
+        let mounted = set_up(&made).unwrap();
+        assert_eq!(mounted["e"].path.metadata().unwrap().mode() & 0o7777, 0o777);
+        assert!(mounted["h"].path.is_dir());
+        assert_eq!(rt::fs::read(mounted["c"].path.join("k")).unwrap(), b"1");
+        assert!(!refresh(&made).unwrap());
+        made.sources.config_maps.insert("cm".into(), Some(json!({"data": {"k": "2"}})));
+        assert!(refresh(&made).unwrap());
+        assert_eq!(rt::fs::read(mounted["c"].path.join("k")).unwrap(), b"2");
+        take_down(&made.directory, &made.volatile).unwrap();
+        assert!(!mounted["e"].path.exists() && !mounted["c"].path.exists() && mounted["h"].path.exists());
+    }
+
+    #[test]
+    fn host_path_types_and_strangers_are_refused_by_name() {
+        let dir = crate::testing::directory("types");
+        let check = |volume: Value| set_up(&setup(dir.path(), json!([volume]))).err().unwrap_or_default();
+        let path = |kind: &str| json!({"name": "h", "hostPath": {"path": dir.path(), "type": kind}});
+        let text = dir.path().display();
+        for (kind, what) in [("File", "a file"), ("Socket", "a socket file"), ("BlockDevice", "a block device")] {
+            assert_eq!(
+                check(path(kind)),
+                format!("MountVolume.SetUp failed for volume \"h\" : hostPath type check failed: {text} is not {what}")
+            );
+        }
+        assert_eq!(check(path("Directory")), "");
+        assert!(check(json!({"name": "n", "nfs": {"server": "x"}})).contains("volumes of type nfs are not supported"));
+        assert!(check(json!({"name": "n", "image": {}})).contains("type image"));
+    }
+}
