@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The product for real: e2e.sh BINARY [SCENARIO ...]. Needs root; skips, saying so, without it.
+set -euo pipefail
+binary=$(readlink -f "$1"); shift
+cd "$(dirname "$0")"
+if [ "$(id -u)" != 0 ]; then echo "e2e: skipped: containers need root"; exit 0; fi
+venv=$(cd .. && pwd)/.run/venv
+if ! "$venv/bin/python" -c 'import kubernetes' 2>/dev/null; then
+  rm -rf "$venv"
+  python3 -m venv "$venv" 2>/dev/null || { apt-get install -y -q python3-venv >/dev/null && python3 -m venv "$venv"; }
+  "$venv/bin/pip" install -q kubernetes==32.0.1
+fi
+exec "$venv/bin/python" scenarios.py "$binary" "$@"
