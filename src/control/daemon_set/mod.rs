@@ -108,7 +108,9 @@ impl Run<'_> {
         let status = self.status(history);
         write_status(self.actions, self.object, self.tree, status);
         let mut next = self.place();
-        if self.tree.str("spec.updateStrategy.type") != "OnDelete" {
+        // An update counts on what is there: first let what was just begun be seen.
+        let still = self.n_made == 0 && self.deleted.is_empty();
+        if still && self.tree.str("spec.updateStrategy.type") != "OnDelete" {
             self.update();
         }
         let hashes = self.by_node.values().flatten();
