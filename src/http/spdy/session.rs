@@ -358,6 +358,10 @@ impl State {
     }
 
     fn on_data(&mut self, id: u32, bytes: &[u8]) {
+        // Nothing to read is not worth a chunk, and a reader would take it for the end.
+        if bytes.is_empty() {
+            return;
+        }
         match self.streams.get_mut(&id) {
             Some(stream) if !stream.reader_gone && !stream.recv_end && !stream.is_reset => {
                 match stream.received.back_mut() {

@@ -67,11 +67,41 @@ pub struct RemoteCommand {
 }
 
 struct Finisher {
-    error: BoxWrite,
+    /// `None` once the outcome is told.
+    error: Option<BoxWrite>,
     /// v4 and v5 tell the outcome as JSON, older ones a failure as text.
     is_json: bool,
     /// Over SPDY: says goodbye when dropped.
     session: Option<Session>,
+}
+
+impl Finisher {
+    fn text(&self, outcome: &Outcome) -> Vec<u8> {
+        if self.is_json { outcome.to_json() } else { outcome.to_text() }
+    }
+}
+
+impl Drop for Finisher {
+    /// A command that is dropped without an outcome has failed; silence would mean success.
+    fn drop(&mut self) {
+        if let Some(error) = self.error.take() {
+            let text = self.text(&Outcome::Failure("the command was lost".to_owned()));
+            let session = self.session.take();
+            rt::spawn(async move {
+                // A client that is gone need not know.
+                let _ = tell(error, &text).await;
+                drop(session);
+            })
+            .detach();
+        }
+    }
+}
+
+async fn tell(mut error: BoxWrite, text: &[u8]) -> std::io::Result<()> {
+    if !text.is_empty() {
+        error.write_all(text).await?;
+    }
+    error.close().await
 }
 
 /// How a remote command ended.
@@ -151,16 +181,13 @@ impl RemoteCommand {
             // A client that is gone needs no end.
             let _ = writer.close().await;
         }
-        let text = if finisher.is_json { outcome.to_json() } else { outcome.to_text() };
-        let tell = async {
-            if !text.is_empty() {
-                finisher.error.write_all(&text).await?;
-            }
-            finisher.error.close().await
+        let text = finisher.text(&outcome);
+        let told = match finisher.error.take() {
+            Some(error) => tell(error, &text).await,
+            None => Ok(()),
         };
-        let told = tell.await.context(|| "tell the outcome of a remote command");
-        drop((stdin, resize, finisher.session));
-        told
+        drop((stdin, resize, finisher));
+        told.context(|| "tell the outcome of a remote command")
     }
 }
 
@@ -240,7 +267,7 @@ fn over_websocket(socket: WebSocket, protocol: &str, wanted: Wanted) -> RemoteCo
     };
     let hung_up = channels.start(socket, Some(hello));
     let is_json = protocol.starts_with("v4.") || protocol.starts_with("v5.");
-    let finisher = Finisher { error, is_json, session: None };
+    let finisher = Finisher { error: Some(error), is_json, session: None };
     RemoteCommand { stdin, stdout, stderr, resize, hung_up, finisher }
 }
 
@@ -276,7 +303,7 @@ async fn over_spdy(session: Session, version: &str, wanted: Wanted) -> Result<Re
     let error = error.ok_or_else(|| Error::new("no error stream"))?;
     let is_json = version == "v4.channel.k8s.io";
     let hung_up = session.watch();
-    let finisher = Finisher { error: Box::new(error), is_json, session: Some(session) };
+    let finisher = Finisher { error: Some(Box::new(error)), is_json, session: Some(session) };
     Ok(RemoteCommand { stdin, stdout, stderr, resize, hung_up, finisher })
 }
 
