@@ -272,8 +272,10 @@ impl Store {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The committer ends only when the executor gets to it; the file is free at once.
+        // The committer ends only when the executor gets to it; the file is free at once, and
+        // nobody waits for events that cannot come.
         self.driver.abandon();
+        self.hub.close();
     }
 }
 

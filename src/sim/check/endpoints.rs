@@ -1,0 +1,59 @@
+//! In the end, endpoints name exactly the ready pods.
+
+use std::collections::BTreeSet;
+
+use api::kinds::{ENDPOINT_SLICE, POD, SERVICE};
+use api::selector::Selector;
+use api::{Lens, Object};
+
+use super::{Check, Known, Verdict};
+use crate::decide;
+
+pub(super) struct Endpoints;
+
+impl Check for Endpoints {
+    fn settled(&mut self, known: &Known) -> Verdict {
+        if !decide::has("endpointslice-controller") {
+            return Ok(());
+        }
+        for service in known.of_kind(&SERVICE) {
+            let tree = service.tree();
+            let selector = Selector::from_map(tree.at("spec.selector"));
+            if tree.at("spec.selector").is_null() || service.deleting() {
+                continue;
+            }
+            let ready = |pod: &&Object| {
+                pod.namespace() == service.namespace()
+                    && selector.matches(pod.labels())
+                    && super::progress::is_ready(pod)
+            };
+            let wanted: BTreeSet<String> = known
+                .of_kind(&POD)
+                .filter(ready)
+                .map(|pod| pod.tree().str("status.podIP").to_owned())
+                .collect();
+            let found = ready_addresses(known, service);
+            if wanted != found {
+                return Err(format!("{service:?} names {found:?}, ready are {wanted:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ready_addresses(known: &Known, service: &Object) -> BTreeSet<String> {
+    let mut addresses = BTreeSet::new();
+    for slice in known.of_kind(&ENDPOINT_SLICE) {
+        let of_service = slice.label("kubernetes.io/service-name") == Some(service.name());
+        if slice.namespace() != service.namespace() || !of_service {
+            continue;
+        }
+        for endpoint in slice.tree().list("endpoints") {
+            if endpoint.flag("conditions.ready") {
+                let texts = endpoint.list("addresses").iter().filter_map(|a| a.as_str());
+                addresses.extend(texts.map(str::to_owned));
+            }
+        }
+    }
+    addresses
+}

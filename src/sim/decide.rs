@@ -1,0 +1,65 @@
+//! The production tables of controllers, with an ear at every decision.
+
+use std::sync::OnceLock;
+
+use api::{Actions, Key, Next, Registered, View};
+
+use crate::world;
+
+type Reconcile = fn(&View<'_>, &Key, &mut Actions) -> Next;
+
+/// Controllers that a table may hold; function pointers need an array of known length.
+const CONTROLLERS_MAX: usize = 48;
+
+fn originals() -> impl Iterator<Item = &'static Registered> {
+    control::CONTROLLERS.iter().chain(sched::SCHEDULER)
+}
+
+/// `control::CONTROLLERS`, listened to.
+pub(crate) fn controllers() -> &'static [Registered] {
+    &table()[..control::CONTROLLERS.len()]
+}
+
+/// `sched::SCHEDULER`, listened to.
+pub(crate) fn scheduler() -> &'static [Registered] {
+    &table()[control::CONTROLLERS.len()..]
+}
+
+/// Whether a controller of this name exists (yet).
+pub(crate) fn has(name: &str) -> bool {
+    originals().any(|controller| controller.name == name)
+}
+
+fn table() -> &'static [Registered] {
+    static TABLE: OnceLock<Vec<Registered>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let listened = originals().zip(&WRAPPERS);
+        listened.map(|(original, wrapper)| Registered { reconcile: *wrapper, ..*original }).collect()
+    })
+}
+
+static WRAPPERS: [Reconcile; CONTROLLERS_MAX] = wrappers();
+
+const fn wrappers() -> [Reconcile; CONTROLLERS_MAX] {
+    macro_rules! of {
+        ($($n:literal)*) => { [$(wrapped::<$n> as Reconcile),*] };
+    }
+    of!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
+        32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47)
+}
+
+/// The `N`-th controller, then the planted bug, then the checkers.
+fn wrapped<const N: usize>(view: &View<'_>, key: &Key, actions: &mut Actions) -> Next {
+    // The table has as many entries as there are controllers.
+    let Some(original) = originals().nth(N) else { return Next::Done };
+    let next = (original.reconcile)(view, key, actions);
+    let Some(world) = world::current() else { return next };
+    if let Some(plant) = world.plant {
+        plant.spoil(original.name, actions);
+    }
+    let verdict = world::lock(&world.checks).decided(original.name, view, key, actions);
+    if let Err(why) = verdict {
+        world.fail(&why);
+    }
+    next
+}

@@ -1,0 +1,155 @@
+//! How every component reaches the API: whichever server runs now, over a network that may fail.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use api::Status;
+use client::{Answer, Api, Request, Verb, WatchEvent, WatchStream};
+use rt::BoxFuture;
+use server::User;
+use stdx::time::Mono;
+
+use crate::plant::Plant;
+use crate::world::World;
+
+/// One component's way to the API.
+pub(crate) struct Door {
+    world: Weak<World>,
+    /// Who goes through it: a controller's name, `kubelet node-a`, `user`.
+    pub(crate) name: String,
+}
+
+impl Door {
+    pub(crate) fn new(world: &Arc<World>, name: impl Into<String>) -> Door {
+        Door { world: Arc::downgrade(world), name: name.into() }
+    }
+
+    fn open(&self) -> Result<(Arc<World>, Arc<dyn Api>), Status> {
+        let down = || Status::unavailable("simulated: no server");
+        let world = self.world.upgrade().ok_or_else(down)?;
+        let api = world.api_as(User::admin()).ok_or_else(down)?;
+        Ok((world, api))
+    }
+
+    async fn pass(&self, request: Request) -> Result<Answer, Status> {
+        let (world, api) = self.open()?;
+        world.faults.travel().await;
+        let changes = !matches!(request.verb, Verb::Get | Verb::List);
+        if let Some(lost) = world.faults.lost() {
+            return Err(lost);
+        }
+        let epoch = world.epoch();
+        world.check();
+        if changes {
+            crate::world::lock(&world.checks).before(&self.name, &request);
+        }
+        let done = api.call(request.clone()).await;
+        if world.epoch() != epoch {
+            return Err(Status::unavailable("simulated: the server's power was cut"));
+        }
+        world.check();
+        if changes {
+            let ok = done.is_ok();
+            world.tell(|| describe(&self.name, &request, &done));
+            let verdict = crate::world::lock(&world.checks).after(&self.name, &request, ok);
+            if let Err(why) = verdict {
+                world.fail(&why);
+            }
+        }
+        if let Some(lost) = world.faults.lost() {
+            world.tell(|| format!("{}: the answer is lost", self.name));
+            return Err(lost);
+        }
+        world.faults.travel().await;
+        match (done, world.plant) {
+            // The planted driver does not know which of its own writes to wait for.
+            (Ok(Answer::Object(object)), Some(Plant::Blind)) => {
+                Ok(Answer::Object(object.at_revision(0)))
+            }
+            (done, _) => done,
+        }
+    }
+}
+
+fn describe(name: &str, request: &Request, done: &Result<Answer, Status>) -> String {
+    let outcome = match done {
+        Ok(Answer::Object(object)) => format!("@{}", object.revision()),
+        Ok(_) => "done".into(),
+        Err(status) => format!("{status}"),
+    };
+    let slash = if request.subresource.is_empty() { "" } else { "/" };
+    let body = match &request.body {
+        client::Body::Patch(_, patch) => format!(" {patch}"),
+        _ => String::new(),
+    };
+    format!(
+        "{name}: {} {} {}/{}{slash}{}{body}: {outcome}",
+        request.verb.as_str(),
+        request.kind.name,
+        request.namespace,
+        request.name,
+        request.subresource
+    )
+}
+
+impl Api for Door {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Answer, Status>> {
+        Box::pin(self.pass(request))
+    }
+
+    fn watch(&self, request: Request) -> BoxFuture<'_, Result<Box<dyn WatchStream>, Status>> {
+        Box::pin(async move {
+            let (world, api) = self.open()?;
+            world.faults.travel().await;
+            if let Some(lost) = world.faults.lost() {
+                return Err(lost);
+            }
+            let inner = api.watch(request).await?;
+            let world = Arc::downgrade(&world);
+            Ok(Box::new(Line { world, inner, held: None, waiting: VecDeque::new(), ended: false })
+                as Box<dyn WatchStream>)
+        })
+    }
+}
+
+/// A watch over that network: in order, but late, and it may break.
+struct Line {
+    world: Weak<World>,
+    inner: Box<dyn WatchStream>,
+    /// When the next event may be seen; kept here so that a cancelled wait goes on.
+    held: Option<Mono>,
+    waiting: VecDeque<WatchEvent>,
+    ended: bool,
+}
+
+impl WatchStream for Line {
+    fn next(&mut self) -> BoxFuture<'_, Option<Result<WatchEvent, Status>>> {
+        Box::pin(async move {
+            if self.ended {
+                return None;
+            }
+            if self.waiting.is_empty() {
+                let event = match self.inner.next().await {
+                    Some(Ok(event)) => event,
+                    end => {
+                        self.ended = true;
+                        return end;
+                    }
+                };
+                let late = self.world.upgrade().and_then(|world| world.faults.lateness());
+                self.held = late.map(|late| rt::now().mono + late);
+                self.waiting.push_back(event);
+            }
+            if let Some(until) = self.held {
+                rt::sleep_until(until).await;
+                self.held = None;
+            }
+            let faults = self.world.upgrade().map(|world| world.faults.clone());
+            if let Some(faults) = faults.filter(|faults| faults.broken_watch()) {
+                self.ended = true;
+                return faults.compacted().then(|| Err(Status::expired("simulated: too old")));
+            }
+            self.waiting.pop_front().map(Ok)
+        })
+    }
+}
