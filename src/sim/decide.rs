@@ -34,7 +34,9 @@ fn table() -> &'static [Registered] {
     static TABLE: OnceLock<Vec<Registered>> = OnceLock::new();
     TABLE.get_or_init(|| {
         let listened = originals().zip(&WRAPPERS);
-        listened.map(|(original, wrapper)| Registered { reconcile: *wrapper, ..*original }).collect()
+        listened
+            .map(|(original, wrapper)| Registered { reconcile: *wrapper, ..*original })
+            .collect()
     })
 }
 

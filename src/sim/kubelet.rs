@@ -50,8 +50,7 @@ struct Running {
 pub(crate) async fn run(world: Arc<World>, number: u64, seed: u64) {
     let name = format!("node-{number}");
     let prng = Prng::new(seed ^ (number << 40));
-    let mut node =
-        Node { world, name, number, prng, pods: BTreeMap::new(), n_addresses: 0 };
+    let mut node = Node { world, name, number, prng, pods: BTreeMap::new(), n_addresses: 0 };
     loop {
         node.live().await;
         let name = node.name.clone();
@@ -153,7 +152,8 @@ impl Node {
         let (mut started, mut stopped) = (false, false);
         let Some(pod) = self.pods.get_mut(uid) else { return };
         if object.deleting() && pod.stops.is_none() {
-            let grace_ms = tree.int("metadata.deletionGracePeriodSeconds").unwrap_or(0).max(0) * 1000;
+            let grace_ms =
+                tree.int("metadata.deletionGracePeriodSeconds").unwrap_or(0).max(0) * 1000;
             let max_ms = u64::try_from(grace_ms).unwrap_or(0).min(4000) + 1;
             pod.stops = Some(now + delay(&mut self.prng, max_ms));
         }

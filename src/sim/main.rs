@@ -29,7 +29,11 @@ fn main() -> ExitCode {
         }
     }
     let _ = log::set_logger(&Listener);
-    log::set_max_level(if seed.is_some() { log::LevelFilter::Debug } else { log::LevelFilter::Error });
+    log::set_max_level(if seed.is_some() {
+        log::LevelFilter::Debug
+    } else {
+        log::LevelFilter::Error
+    });
     match seed {
         Some(seed) => one(seed, plant),
         None => many(from, seeds, plant),

@@ -53,14 +53,18 @@ impl Plant {
                 let pod = |action: &&Action| matches!(action, Action::Create { kind, .. } if kind.name == "Pod");
                 let first = actions.list.iter().find(pod).cloned();
                 if let Some(Action::Create { kind, mut object }) = first {
-                    object.set("metadata.name", format!("{}x", object["metadata"]["name"].as_str().unwrap_or("x")));
+                    object.set(
+                        "metadata.name",
+                        format!("{}x", object["metadata"]["name"].as_str().unwrap_or("x")),
+                    );
                     actions.list.push(Action::Create { kind, object });
                 }
             }
             (Plant::UnreadyEndpoints, "endpointslice-controller") => {
                 for action in &mut actions.list {
                     if let Action::Create { object, .. } | Action::Update { object, .. } = action
-                        && let Some(endpoints) = object.get_mut("endpoints").and_then(|e| e.as_array_mut())
+                        && let Some(endpoints) =
+                            object.get_mut("endpoints").and_then(|e| e.as_array_mut())
                     {
                         endpoints.iter_mut().for_each(|e| e.set("conditions.ready", true));
                     }

@@ -164,5 +164,5 @@ async fn settle(world: &Arc<World>) -> Result<(), String> {
     if before != after {
         return Err(format!("at rest, another reconcile changed something (revision {after})"));
     }
-    world::lock(&world.checks).settled()
+    lock(&world.checks).settled()
 }

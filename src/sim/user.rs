@@ -36,7 +36,8 @@ impl User {
     /// Makes what everything else needs; insists.
     pub(crate) async fn set_up(&mut self) {
         for namespace in NAMESPACES {
-            let tree = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+            let tree =
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
             self.insist(&NAMESPACE, tree).await;
         }
     }
@@ -66,7 +67,8 @@ impl User {
 
     async fn act(&mut self) -> Result<(), Status> {
         let kinds: Vec<Maker> = MAKERS.iter().copied().filter(|m| decide::has(m.1)).collect();
-        let idx = usize::try_from(self.prng.below(u64::try_from(kinds.len()).unwrap_or(1))).unwrap_or(0);
+        let idx =
+            usize::try_from(self.prng.below(u64::try_from(kinds.len()).unwrap_or(1))).unwrap_or(0);
         let Some((kind, _, make)) = kinds.get(idx).copied() else { return Ok(()) };
         let existing: Vec<Object> = {
             let checks = lock(&self.world.checks);
@@ -125,7 +127,11 @@ impl User {
         self.patch(kind, object, patch).await
     }
 
-    async fn change_template(&mut self, kind: &'static Kind, object: &Object) -> Result<(), Status> {
+    async fn change_template(
+        &mut self,
+        kind: &'static Kind,
+        object: &Object,
+    ) -> Result<(), Status> {
         if ![&DEPLOYMENT, &STATEFUL_SET, &DAEMON_SET].contains(&kind) {
             return Ok(());
         }
@@ -255,9 +261,11 @@ fn job(prng: &mut Prng, name: &str) -> Value {
 }
 
 fn cron_job(prng: &mut Prng, name: &str) -> Value {
+    let policies = ["Allow", "Forbid", "Replace"];
+    let policy = policies[usize::try_from(prng.below(3)).unwrap_or(0)];
     json!({"metadata": {}, "spec": {
         "schedule": "*/1 * * * *",
-        "concurrencyPolicy": ["Allow", "Forbid", "Replace"][usize::try_from(prng.below(3)).unwrap_or(0)],
+        "concurrencyPolicy": policy,
         "jobTemplate": {"spec": job_spec(prng, name)},
     }})
 }

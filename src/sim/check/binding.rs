@@ -73,9 +73,8 @@ fn one_volume(known: &Known, change: &Change, claim: &Object) -> Verdict {
 fn users<'a>(known: &'a Known, claim: &'a Object) -> impl Iterator<Item = &'a Object> {
     known.of_kind(&POD).filter(move |pod| {
         let tree = pod.tree();
-        let names = |volume: &api::Value| {
-            volume.str("persistentVolumeClaim.claimName") == claim.name()
-        };
+        let names =
+            |volume: &api::Value| volume.str("persistentVolumeClaim.claimName") == claim.name();
         pod.namespace() == claim.namespace()
             && !tree.str("spec.nodeName").is_empty()
             && !matches!(tree.str("status.phase"), "Succeeded" | "Failed")

@@ -54,7 +54,6 @@ pub(crate) trait Check: Send {
 
 /// One change of one object.
 pub(crate) struct Change {
-    pub(crate) revision: u64,
     pub(crate) before: Option<Object>,
     pub(crate) now: Option<Object>,
 }
@@ -188,11 +187,7 @@ impl Checks {
         if kind.is_some_and(|kind| !matches!(kind.durability, api::kind::Durability::Lazy)) {
             self.known.busy_revision = event.revision;
         }
-        (now.is_some() || before.is_some()).then_some(Change {
-            revision: event.revision,
-            before,
-            now,
-        })
+        (now.is_some() || before.is_some()).then_some(Change { before, now })
     }
 
     pub(crate) fn decided(
@@ -251,7 +246,13 @@ fn describe(change: &Change) -> String {
         text.push_str(" deleting");
     }
     if change.now.is_some() {
-        for path in ["spec.replicas", "status.replicas", "status.readyReplicas", "status.phase", "spec.nodeName"] {
+        for path in [
+            "spec.replicas",
+            "status.replicas",
+            "status.readyReplicas",
+            "status.phase",
+            "spec.nodeName",
+        ] {
             if tree.has(path) {
                 text.push_str(&format!(" {path}={}", tree.at(path)));
             }

@@ -18,9 +18,10 @@ impl Check for Ownership {
         }
         let old = change.before.as_ref().and_then(|before| before.controller());
         match (old, now.controller()) {
-            (Some(old), Some(new)) if old.uid != new.uid => {
-                Err(format!("{now:?} passed from {} {} to {} {}", old.kind, old.name, new.kind, new.name))
-            }
+            (Some(old), Some(new)) if old.uid != new.uid => Err(format!(
+                "{now:?} passed from {} {} to {} {}",
+                old.kind, old.name, new.kind, new.name
+            )),
             _ => Ok(()),
         }
     }

@@ -78,7 +78,10 @@ fn deployment(known: &Known, object: &Object, tree: &Value) -> Verdict {
     finished_deletion(known, object, tree)?;
     let wanted = tree.int("spec.replicas").unwrap_or(1);
     if !tree.flag("spec.paused") {
-        fields(tree, &[("replicas", wanted), ("updatedReplicas", wanted), ("readyReplicas", wanted)])?;
+        fields(
+            tree,
+            &[("replicas", wanted), ("updatedReplicas", wanted), ("readyReplicas", wanted)],
+        )?;
     }
     let sets = known.controlled(&REPLICA_SET, object);
     let sizes: i64 = sets.iter().map(|set| set.tree().int("spec.replicas").unwrap_or(1)).sum();
@@ -130,9 +133,8 @@ fn job(known: &Known, object: &Object, tree: &Value) -> Verdict {
     if tree.flag("spec.suspend") {
         return Ok(());
     }
-    let done = |c: &Value| {
-        matches!(c.str("type"), "Complete" | "Failed") && c.str("status") == "True"
-    };
+    let done =
+        |c: &Value| matches!(c.str("type"), "Complete" | "Failed") && c.str("status") == "True";
     match tree.list("status.conditions").iter().any(done) {
         true => Ok(()),
         false => Err("it is neither complete nor failed".into()),

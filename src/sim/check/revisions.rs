@@ -15,7 +15,11 @@ impl Check for Revisions {
         let (old, new) = (before.tree(), now.tree());
         for path in ["metadata.uid", "metadata.creationTimestamp", "metadata.name"] {
             if old.at(path) != new.at(path) {
-                return Err(format!("{now:?}: {path} changed from {} to {}", old.at(path), new.at(path)));
+                return Err(format!(
+                    "{now:?}: {path} changed from {} to {}",
+                    old.at(path),
+                    new.at(path)
+                ));
             }
         }
         if new.int("metadata.generation") < old.int("metadata.generation") {

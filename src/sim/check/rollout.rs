@@ -22,7 +22,9 @@ impl Check for Rollouts {
         let total = |size: fn(&Set) -> i64| sets.iter().map(size).sum::<i64>();
         let (before, after) = (total(|set| set.before), total(|set| set.after));
         if after > before.max(replicas + surge) {
-            return Err(format!("{after} pods, where {replicas} and a surge of {surge} are allowed"));
+            return Err(format!(
+                "{after} pods, where {replicas} and a surge of {surge} are allowed"
+            ));
         }
         // A change of size may take ready pods away, as upstream's does; a rollout may not.
         let scaling = sets.iter().any(|set| set.before > 0 && set.desired != Some(replicas));
