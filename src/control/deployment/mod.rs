@@ -97,6 +97,12 @@ impl Set {
         self.tree.at("status").int(field).unwrap_or(0)
     }
 
+    /// Pods that are available and stay: a set that was just made smaller still tells of those it
+    /// is about to delete (upstream counts them, and may take too many away).
+    fn available(&self) -> i64 {
+        self.status("availableReplicas").min(self.replicas())
+    }
+
     fn annotation(&self, key: &str) -> Option<&str> {
         self.tree.entry("metadata.annotations", key)
     }

@@ -40,8 +40,7 @@ impl Rollout<'_> {
         }
         let total = old_total + self.sets[new].replicas();
         let min_available = self.replicas() - self.max_unavailable();
-        let new_unavailable =
-            self.sets[new].replicas() - self.sets[new].status("availableReplicas");
+        let new_unavailable = self.sets[new].replicas() - self.sets[new].available();
         let may_go = total - min_available - new_unavailable;
         if may_go <= 0 {
             return false;
@@ -50,14 +49,14 @@ impl Rollout<'_> {
         let mut gone = 0;
         for idx in self.old_indexes(new) {
             let set = &self.sets[idx];
-            let unhealthy = set.replicas() - set.status("availableReplicas");
+            let unhealthy = set.replicas() - set.available();
             let take = unhealthy.min(may_go - gone);
             if set.replicas() > 0 && take > 0 {
                 self.scale_set(idx, self.sets[idx].replicas() - take);
                 gone += take;
             }
         }
-        let available: i64 = self.sets.iter().map(|set| set.status("availableReplicas")).sum();
+        let available: i64 = self.sets.iter().map(Set::available).sum();
         let spare = available - min_available;
         let mut taken = 0;
         for idx in self.old_indexes(new) {

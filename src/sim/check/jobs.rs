@@ -38,5 +38,9 @@ impl Check for Jobs {
 fn phase(pod: &Object) -> (bool, bool) {
     let tree = pod.tree();
     let phase = tree.str("status.phase");
-    (!pod.deleting() && !matches!(phase, "Succeeded" | "Failed"), phase == "Succeeded")
+    // A pod that is being deleted counts as failed, however it ends.
+    (
+        !pod.deleting() && !matches!(phase, "Succeeded" | "Failed"),
+        !pod.deleting() && phase == "Succeeded",
+    )
 }
