@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use api::status::Reason;
-use api::{Form, Kind, Status, Sub};
+use api::{Form, Kind, Status};
 use client::{Answer, Body, PatchType, Request, Verb};
 use store::Store;
 
 use crate::allocate::Allocators;
+use crate::auth::reviews;
 use crate::auth::tokens::Tokens;
 use crate::auth::{Attributes, Authorizer, User};
 use crate::config::Config;
 use crate::registry::update::Part;
 use crate::registry::{create, delete, list, storage, update, watch};
+use crate::subresource;
 
 /// The server's parts.
 pub(crate) struct Core {
@@ -107,10 +109,14 @@ impl Core {
         let kind = request.kind;
         let form = self.form(request)?;
         if !request.subresource.is_empty() {
-            return self.perform_subresource(caller, form, request).await;
+            return subresource::perform(self, caller, form, request).await;
         }
         if !kind.stored() {
-            return Err(method_not_allowed(kind));
+            return match (request.verb, kind.name) {
+                (Verb::Create, "Binding") => subresource::bind(self, caller, request).await,
+                (Verb::Create, _) => reviews::create(self, caller, request).await,
+                _ => Err(method_not_allowed(kind)),
+            };
         }
         match request.verb {
             Verb::Get => {
@@ -132,29 +138,6 @@ impl Core {
             Verb::Delete => delete::delete(self, caller, form, request).await,
             Verb::DeleteCollection => delete::collection(self, caller, form, request).await,
             Verb::Watch => Err(Status::internal("a watch came as a call")),
-        }
-    }
-
-    async fn perform_subresource(
-        &self,
-        caller: &Caller,
-        form: Form,
-        request: &Request,
-    ) -> Result<Outcome, Status> {
-        let kind = form.kind;
-        match request.subresource.as_str() {
-            "status" if kind.subresources.contains(&Sub::Status) => match request.verb {
-                Verb::Get => {
-                    let object =
-                        storage::get(&self.store, kind, &request.namespace, &request.name).await?;
-                    Ok(Outcome::ok(Answer::Object(object)))
-                }
-                Verb::Update | Verb::Patch => {
-                    update::update(self, caller, form, request, Part::Status).await
-                }
-                _ => Err(method_not_allowed(kind)),
-            },
-            _ => Err(not_found()),
         }
     }
 

@@ -19,6 +19,7 @@ mod core;
 mod registry;
 mod request;
 mod server;
+mod subresource;
 mod web;
 
 pub use auth::User;

@@ -1,23 +1,33 @@
 //! The server as others hold it: started once, asked in process or over HTTP.
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use api::Status;
+use api::kinds::{ENDPOINT_SLICE, ENDPOINTS, SERVICE};
 use client::{Answer, Api, Client, Request, WatchStream};
 use http::server::Service;
 use rt::BoxFuture;
+use stdx::Context;
 use store::Store;
 
 use crate::auth::User;
+use crate::bootstrap;
 use crate::config::Config;
 use crate::core::{Caller, Core};
 use crate::web::Web;
+
+/// How long changes of the `kubernetes` Service gather before they are looked at.
+const KEEP_DELAY: Duration = Duration::from_secs(1);
 
 /// A running API server. Cheap to clone; it ends with its last clone.
 #[derive(Clone)]
 pub struct Server {
     core: Arc<Core>,
+    /// Keeps the `kubernetes` Service right; replaced when the addresses change.
+    keeper: Arc<Mutex<Option<rt::Task<Option<()>>>>>,
 }
 
 impl fmt::Debug for Server {
@@ -33,16 +43,53 @@ impl Server {
     /// If the configuration is not usable.
     pub async fn start(config: Config, store: Store) -> stdx::Result<Server> {
         let tokens = crate::auth::tokens::Tokens::new(&config)?;
+        let allocators = crate::allocate::Allocators::load(&config, &store)
+            .await
+            .context(|| "read which addresses Services hold")?;
         let core = Core {
             config,
             tokens,
             store,
             authorizer: crate::auth::Authorizer::default(),
-            allocators: crate::allocate::Allocators::default(),
+            allocators,
         };
-        let server = Server { core: Arc::new(core) };
-        crate::bootstrap::run(&server.client_as(User::apiserver()), &server.core.config).await?;
+        let server = Server { core: Arc::new(core), keeper: Arc::default() };
+        let client = server.client_as(User::apiserver());
+        bootstrap::run(&client, &server.core.config).await?;
+        server.advertise(server.core.config.advertise_addresses.clone()).await?;
         Ok(server)
+    }
+
+    /// Points the `kubernetes` Service at these addresses, now and whenever somebody changes it.
+    ///
+    /// # Errors
+    /// If its objects cannot be written.
+    pub async fn advertise(&self, addresses: Vec<IpAddr>) -> stdx::Result<()> {
+        let client = self.client_as(User::apiserver());
+        let spans = [&SERVICE, &ENDPOINTS, &ENDPOINT_SLICE].map(|kind| {
+            store::Span::key(crate::registry::storage::key(kind, "default", "kubernetes"))
+        });
+        let what = || "watch the kubernetes Service";
+        let mut watch = self.core.store.watch(spans.to_vec(), None).await.context(what)?;
+        bootstrap::objects::api_service(&client, &self.core.config, &addresses).await?;
+        let core = Arc::downgrade(&self.core);
+        let keeper = rt::spawn_named("kubernetes Service", async move {
+            loop {
+                if watch.next().await.is_err() {
+                    return;
+                }
+                // Several changes at once are put right together.
+                rt::sleep(KEEP_DELAY).await;
+                while let Ok(Some(_)) = watch.try_next() {}
+                let Some(core) = core.upgrade() else { return };
+                let kept = bootstrap::objects::api_service(&client, &core.config, &addresses).await;
+                if let Err(error) = kept {
+                    log::warn!("{error}");
+                }
+            }
+        });
+        *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
+        Ok(())
     }
 
     /// The API as `user` sees it, as function calls: same authorization, same admission, no HTTP.

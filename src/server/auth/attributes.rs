@@ -14,6 +14,8 @@ pub(crate) struct Attributes {
     pub(crate) subresource: String,
     pub(crate) namespace: String,
     pub(crate) name: String,
+    /// Of lists and watches.
+    pub(crate) field_selector: String,
     /// For what is no resource; "" otherwise.
     pub(crate) path: String,
 }
@@ -47,6 +49,7 @@ impl Attributes {
             subresource: request.subresource.clone(),
             namespace,
             name,
+            field_selector: request.list.field_selector.clone(),
             path: String::new(),
         }
     }

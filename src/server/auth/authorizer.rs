@@ -30,7 +30,23 @@ impl Authorizer {
         if user.in_group(MASTERS) {
             return Decision { allowed: true, reason: String::new() };
         }
-        self.rbac.decide(&core.store, user, attributes).await
+        let mut refusal = String::new();
+        if let Some(node) = user.node_name() {
+            let decision = super::node::decide(core, node, attributes).await;
+            if decision.allowed {
+                return decision;
+            }
+            refusal = decision.reason;
+        }
+        let mut decision = self.rbac.decide(&core.store, user, attributes).await;
+        if !decision.allowed && !refusal.is_empty() {
+            // Upstream joins what each authorizer had to say.
+            decision.reason = match decision.reason.as_str() {
+                "" => refusal,
+                reason => format!("{refusal}, {reason}"),
+            };
+        }
+        decision
     }
 
     /// # Errors

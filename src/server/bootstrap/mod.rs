@@ -1,6 +1,6 @@
 //! What every cluster holds from the start, made where absent and topped up where it lacks something.
 
-mod cluster;
+pub(crate) mod objects;
 mod policy;
 
 use api::{Kind, Lens, LensMut, Object, Status, Value, kinds};
@@ -12,7 +12,8 @@ use stdx::{Context, Result};
 /// # Errors
 /// The first refusal.
 pub(crate) async fn run(client: &Client, config: &crate::config::Config) -> Result<()> {
-    cluster::ensure(client, config).await?;
+    objects::namespaces(client).await?;
+    objects::rest(client, config).await?;
     policy(client).await
 }
 

@@ -2,7 +2,8 @@
 
 mod verbs;
 
-use api::{Kind, Object, Value};
+use api::kinds::SERVICE_ACCOUNT;
+use api::{Kind, Object, Value, json};
 use client::{Answer, Client, Request, Verb};
 
 use crate::{Config, Server, User};
@@ -13,6 +14,9 @@ pub(crate) async fn start() -> (Server, Client) {
         store::Store::open_memory(&store::Disk::default(), store::Limits::default()).await.unwrap();
     let server = Server::start(Config::default(), store).await.unwrap();
     let client = server.client_as(User::admin());
+    // No controller runs here.
+    let account = json!({"metadata": {"name": "default", "namespace": "default"}});
+    client.create(&SERVICE_ACCOUNT, account).await.unwrap();
     (server, client)
 }
 

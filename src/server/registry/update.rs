@@ -52,7 +52,9 @@ pub(crate) async fn update(
     Err(Status::modified(kind, &request.name))
 }
 
-/// Changes a stored object by a function, as the server itself; the same checks as an update.
+/// Changes a stored object by a function, with the same admission and validation as an update of
+/// `request`, whose body is empty. `main` says that what the main resource holds changes: statuses
+/// stay, generations count.
 ///
 /// # Errors
 /// As `update`, and what `change` refuses.
@@ -60,6 +62,7 @@ pub(crate) async fn change(
     core: &Core,
     caller: &Caller,
     request: &Request,
+    main: bool,
     change: impl Fn(&mut Value) -> Result<(), Status>,
 ) -> Result<Object, Status> {
     let kind = request.kind;
@@ -68,6 +71,9 @@ pub(crate) async fn change(
         let old = current.tree();
         let mut new = old.clone();
         change(&mut new)?;
+        if main {
+            api::strategy::update(kind, &mut new, &old);
+        }
         let finished = finish(core, caller, kind.into(), request, &current, &old, new, Vec::new());
         match finished.await {
             Err(Lost::Race) if attempt < CONFLICT_TRIES_MAX => continue,
@@ -316,6 +322,8 @@ async fn finish(
     let reservation = core.allocators.update(core, kind, &mut new, old, request.dry_run).await?;
     new.set("metadata.resourceVersion", current.revision().to_string());
     match request.subresource.as_str() {
+        // The node of a pod is fixed for everyone else.
+        "binding" => {}
         "status" => api::validate::update_status(kind, &new, old)?,
         _ => api::validate::update(kind, &new, old)?,
     }

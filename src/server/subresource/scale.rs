@@ -1,0 +1,144 @@
+//! `scale`: the number of replicas of anything that has one, as an `autoscaling/v1 Scale`.
+
+use api::kinds::SCALE;
+use api::status::Cause;
+use api::{Kind, Lens, LensMut, Object, Status, Sub, Value, json};
+use client::{Answer, Body, PatchType, Request, Verb};
+
+use crate::core::{Caller, Core, Outcome, method_not_allowed, not_found};
+use crate::registry::storage;
+use crate::registry::update::{self, uid_conflict};
+
+struct Paths {
+    spec: &'static str,
+    status: &'static str,
+    selector: &'static str,
+}
+
+pub(super) async fn perform(
+    core: &Core,
+    caller: &Caller,
+    kind: &'static Kind,
+    request: &Request,
+) -> Result<Outcome, Status> {
+    let paths = kind
+        .subresources
+        .iter()
+        .find_map(|sub| match sub {
+            Sub::Scale { spec, status, selector } => Some(Paths { spec, status, selector }),
+            _ => None,
+        })
+        .ok_or_else(not_found)?;
+    match request.verb {
+        Verb::Get => {
+            let object = storage::get(&core.store, kind, &request.namespace, &request.name).await?;
+            Ok(Outcome::ok(Answer::Tree(scale(&object, &paths))))
+        }
+        Verb::Update | Verb::Patch => {
+            let mut plain = request.clone();
+            // The change below is made anew on the newer object when a race is lost.
+            plain.body = Body::None;
+            let object = update::change(core, caller, &plain, true, |tree| {
+                apply(kind, request, &paths, tree)
+            });
+            Ok(Outcome::ok(Answer::Tree(scale(&object.await?, &paths))))
+        }
+        _ => Err(method_not_allowed(kind)),
+    }
+}
+
+/// Changes the number of replicas as the request says.
+fn apply(
+    kind: &'static Kind,
+    request: &Request,
+    paths: &Paths,
+    tree: &mut Value,
+) -> Result<(), Status> {
+    let object = Object::from_tree(kind, tree).map_err(Status::internal)?;
+    let current = scale(&object, paths);
+    let wanted = match &request.body {
+        Body::Tree(wanted) => wanted.clone(),
+        Body::Patch(patch_type, patch) => {
+            let mut wanted = current.clone();
+            match patch_type {
+                PatchType::Json => api::patch::json(&mut wanted, patch)?,
+                PatchType::Merge | PatchType::Apply => api::patch::merge(&mut wanted, patch),
+                PatchType::Strategic => api::patch::strategic(&SCALE, &mut wanted, patch)?,
+            }
+            wanted
+        }
+        Body::None => return Err(Status::bad_request("the request has no body")),
+    };
+    let name = wanted.str("metadata.name");
+    if !name.is_empty() && name != request.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            request.name
+        )));
+    }
+    let uid = wanted.str("metadata.uid");
+    if !uid.is_empty() && uid != object.uid() {
+        return Err(uid_conflict(&object, uid));
+    }
+    let revision = wanted.str("metadata.resourceVersion");
+    if !revision.is_empty() && revision != current.str("metadata.resourceVersion") {
+        return Err(Status::modified(kind, &request.name));
+    }
+    let replicas = wanted.int("spec.replicas").unwrap_or(0);
+    if !(0..=i64::from(i32::MAX)).contains(&replicas) {
+        let cause = Cause {
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: {replicas}: must be greater than or equal to 0"),
+            field: "spec.replicas".into(),
+        };
+        return Err(Status::invalid(&SCALE, &request.name, vec![cause]));
+    }
+    tree.set(paths.spec, replicas);
+    Ok(())
+}
+
+/// The object seen as a Scale.
+fn scale(object: &Object, paths: &Paths) -> Value {
+    let tree = object.tree();
+    let mut metadata = json!({"name": object.name()});
+    for field in ["namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = tree.at("metadata").get(field) {
+            metadata[field] = value.clone();
+        }
+    }
+    let mut status = json!({"replicas": tree.int(paths.status).unwrap_or(0)});
+    let selector = match tree.at(paths.selector) {
+        Value::String(text) => text.clone(),
+        selector => selector_text(selector),
+    };
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
+    let mut spec = json!({});
+    if let Some(replicas) = tree.int(paths.spec).filter(|replicas| *replicas != 0) {
+        spec["replicas"] = replicas.into();
+    }
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
+}
+
+/// A label selector in the query-string form.
+fn selector_text(selector: &Value) -> String {
+    let mut terms: Vec<(String, String)> = selector
+        .pairs("matchLabels")
+        .map(|(key, value)| (key.to_owned(), format!("{key}={value}")))
+        .collect();
+    for expression in selector.list("matchExpressions") {
+        let key = expression.str("key");
+        let values: Vec<&str> =
+            expression.list("values").iter().filter_map(Value::as_str).collect();
+        let text = match expression.str("operator") {
+            "In" => format!("{key} in ({})", values.join(",")),
+            "NotIn" => format!("{key} notin ({})", values.join(",")),
+            "Exists" => key.to_owned(),
+            _ => format!("!{key}"),
+        };
+        terms.push((key.to_owned(), text));
+    }
+    terms.sort();
+    terms.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
+}
