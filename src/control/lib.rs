@@ -13,6 +13,7 @@ mod endpoints;
 mod garbage_collector;
 mod job;
 mod namespace;
+mod persistent_volume;
 mod replica_set;
 mod service_account;
 mod stateful_set;
@@ -33,6 +34,10 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<service_account::DefaultAccounts>(),
     Registered::of::<service_account::RootCa>(),
     Registered::of::<service_account::TokenSecrets>(),
+    Registered::of::<persistent_volume::Binder>(),
+    Registered::of::<persistent_volume::LocalPath>(),
+    Registered::of::<persistent_volume::VolumeProtection>(),
+    Registered::of::<persistent_volume::ClaimProtection>(),
     Registered::of::<namespace::Namespaces>(),
     Registered::of::<garbage_collector::GarbageCollector>(),
     Registered::of::<cluster_role::Aggregation>(),

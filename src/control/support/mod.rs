@@ -7,6 +7,7 @@ pub(crate) mod names;
 pub(crate) mod nodes;
 pub(crate) mod pods;
 pub(crate) mod revisions;
+pub(crate) mod settings;
 
 use std::time::Duration;
 

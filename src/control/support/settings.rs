@@ -1,0 +1,34 @@
+//! What main was told on the command line, as controllers read it: the ConfigMap `kube-system/k3rs-settings`.
+
+use api::kinds::CONFIG_MAP;
+use api::{Lens, Value, View};
+
+/// `--cluster-cidr` and its like. What is missing reads as the default.
+#[derive(Debug)]
+pub(crate) struct Settings(Value);
+
+impl Settings {
+    pub(crate) fn of(view: &View<'_>) -> Settings {
+        let map = view.get(&CONFIG_MAP, "kube-system", "k3rs-settings");
+        Settings(map.map(|map| map.tree().at("data").clone()).unwrap_or_default())
+    }
+
+    fn text<'s>(&'s self, key: &str, default: &'s str) -> &'s str {
+        self.0.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).unwrap_or(default)
+    }
+
+    pub(crate) fn local_storage_path(&self) -> &str {
+        self.text("default-local-storage-path", "/var/lib/rancher/k3s/storage")
+    }
+
+    /// The blocks that pod addresses come from, one a family; empty until main has said so.
+    pub(crate) fn cluster_cidrs(&self) -> Vec<&str> {
+        let list = self.text("cluster-cidr", "").split(',').map(str::trim);
+        list.filter(|cidr| !cidr.is_empty()).collect()
+    }
+
+    /// The prefix length of a node's part of an IPv4 block.
+    pub(crate) fn node_mask(&self) -> Option<u8> {
+        self.text("node-cidr-mask", "24").parse().ok()
+    }
+}
