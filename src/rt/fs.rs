@@ -1,6 +1,6 @@
 //! Blocking disk helpers with the durability we promise; call them at start or inside `unblock`.
 
-pub use std::fs::File;
+pub use std::fs::{File, Metadata, metadata, symlink_metadata};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -78,6 +78,24 @@ pub fn write_in_place(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     opened
         .and_then(|mut file| file.write_all(bytes))
         .context(|| format!("write {}", path.display()))
+}
+
+/// Replaces a file in one step without forcing it to disk, for state that does not outlive the boot.
+pub fn replace(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
+    let path = path.as_ref();
+    let what = || format!("write {}", path.display());
+    let mut temp = path.as_os_str().to_owned();
+    temp.push(format!(".{}.tmp", std::process::id()));
+    let written = (|| {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temp)?;
+        file.write_all(bytes)?;
+        fs::rename(&temp, path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temp);
+    }
+    written.context(what)
 }
 
 /// Makes a directory and its parents; existing ones keep their mode.

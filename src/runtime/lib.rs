@@ -7,18 +7,28 @@
 //! temporary name, synced and renamed; nothing is mounted in the host's mount namespace; all that a
 //! sandbox owns can be found again from its state directory alone.
 
-#![allow(unused_variables)]
-
+mod capabilities;
+mod containers;
+mod events;
 pub mod images;
 mod link;
+mod plan;
+mod records;
+mod recover;
+mod sandboxes;
+mod seccomp;
 pub mod spec;
+mod state;
 pub mod status;
 pub mod stream;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use stdx::Result;
+use stdx::{Context, Result};
+
+use crate::state::{Shared, finish};
 
 pub use images::Images;
 pub use spec::{
@@ -49,53 +59,70 @@ pub struct Config {
 }
 
 /// The container runtime of one node. Cheap to clone; all methods take `&self` and may be called
-/// from many tasks. Dropping a future never leaves a half-made thing that `remove_*` cannot remove.
+/// from many tasks. What changes things runs to its end even if its future is dropped, so nothing is
+/// left half made.
 #[derive(Clone, Debug)]
 pub struct Runtime {
-    images: Images,
+    shared: Arc<Shared>,
 }
 
 impl Runtime {
-    /// Opens (or makes) the directories and the image store. Call `recover` next, before anything else.
+    /// Opens (or makes) the directories and the image store, dropping what a power cut left broken.
+    /// Call `recover` next, before anything else.
     pub async fn open(config: Config) -> Result<Runtime> {
-        Err(stdx::Error::new("not built yet"))
+        let hierarchies = rt::unblock(sys::cgroup::Hierarchies::detect).await?;
+        let state = config.state.clone();
+        rt::unblock(move || rt::fs::create_dir_all(&state, 0o711)).await?;
+        let events = Arc::new(events::Events::default());
+        let images =
+            Images::open(&config, events.clone()).await.context(|| "open the image store")?;
+        Ok(Runtime { shared: Arc::new(Shared::new(config, images, hierarchies, events)) })
     }
 
     /// Reconnects to the shims that outlived the last k3rs, learns the exits that happened meanwhile,
     /// and cleans what belongs to no live sandbox (after a reboot: everything).
     pub async fn recover(&self) -> Result<Recovered> {
-        Err(stdx::Error::new("not built yet"))
+        let shared = self.shared.clone();
+        finish("recover containers", async move { recover::recover(&shared).await }).await
     }
 
     /// A new subscription to everything that happens from now on. Never blocks the runtime: a
     /// subscriber that falls `EVENTS_MAX` behind gets `Event::Lagged`.
     pub fn events(&self) -> rt::channel::Receiver<Event> {
-        rt::channel::bounded(1).1
+        self.shared.events.subscribe()
     }
 
     pub fn images(&self) -> &Images {
-        &self.images
+        &self.shared.images
     }
 
     // Sandboxes.
 
     /// Starts the shim with the sandbox's namespaces. The network namespace is not touched otherwise.
     pub async fn run_sandbox(&self, spec: SandboxSpec) -> Result<SandboxStatus> {
-        Err(stdx::Error::new("not built yet"))
+        let shared = self.shared.clone();
+        finish("run a sandbox", async move { sandboxes::run(&shared, spec).await }).await
     }
+
     /// Kills what still runs in it and ends the shim. Idempotent; an unknown id is fine.
     pub async fn stop_sandbox(&self, id: &str) -> Result<()> {
-        Err(stdx::Error::new("not built yet"))
+        let (shared, id) = (self.shared.clone(), id.to_owned());
+        finish("stop a sandbox", async move { sandboxes::stop(&shared, &id).await }).await
     }
-    /// Stops it, then removes its containers, records and writable layers (not its logs). Idempotent.
+
+    /// Stops it, then removes its containers, records and writable layers (not its logs, not its
+    /// parent cgroup). Idempotent.
     pub async fn remove_sandbox(&self, id: &str) -> Result<()> {
-        Err(stdx::Error::new("not built yet"))
+        let (shared, id) = (self.shared.clone(), id.to_owned());
+        finish("remove a sandbox", async move { sandboxes::remove(&shared, &id).await }).await
     }
+
     pub fn sandboxes(&self) -> Vec<SandboxStatus> {
-        Vec::new()
+        self.shared.tables().sandboxes.values().map(|entry| entry.status.clone()).collect()
     }
+
     pub fn sandbox(&self, id: &str) -> Option<SandboxStatus> {
-        None
+        self.shared.tables().sandboxes.get(id).map(|entry| entry.status.clone())
     }
 
     // Containers.
@@ -103,59 +130,79 @@ impl Runtime {
     /// Prepares the root file system, cgroup and process up to, but not including, its `execve`.
     /// A bad image, user, mount or profile is an error here.
     pub async fn create_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<Id> {
-        Err(stdx::Error::new("not built yet"))
+        let (shared, sandbox) = (self.shared.clone(), sandbox.to_owned());
+        finish(
+            "create a container",
+            async move { containers::create(&shared, &sandbox, spec).await },
+        )
+        .await
     }
+
     /// Lets it run. A command that cannot be executed is an error, and the container is then
-    /// `Exited` with code 127 or 126.
+    /// `Exited` with code 128 and a message, as containerd reports it.
     pub async fn start_container(&self, id: &str) -> Result<()> {
-        Err(stdx::Error::new("not built yet"))
+        let (shared, id) = (self.shared.clone(), id.to_owned());
+        finish("start a container", async move { containers::start(&shared, &id).await }).await
     }
+
     /// Sends the stop signal, after `grace` SIGKILL to everything in it, and waits for the exit.
     pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<ExitStatus> {
-        Err(stdx::Error::new("not built yet"))
+        containers::stop(&self.shared, id, grace).await
     }
+
     /// Sends a signal to the main process.
     pub async fn signal_container(&self, id: &str, signal: i32) -> Result<()> {
-        Err(stdx::Error::new("not built yet"))
+        containers::signal(&self.shared, id, signal).await
     }
-    /// Removes an exited (or never started) container: record, cgroup, writable layer; its log stays.
-    /// Kills it first if it runs. Idempotent.
+
+    /// Removes a container: record, cgroup, writable layer; its log stays. Kills it first if it runs.
+    /// Idempotent.
     pub async fn remove_container(&self, id: &str) -> Result<()> {
-        Err(stdx::Error::new("not built yet"))
+        let (shared, id) = (self.shared.clone(), id.to_owned());
+        finish("remove a container", async move { containers::remove(&shared, &id).await }).await
     }
+
     /// Waits for the exit; returns at once when it has exited.
     pub async fn wait_container(&self, id: &str) -> Result<ExitStatus> {
-        Err(stdx::Error::new("not built yet"))
+        containers::wait(&self.shared, id).await
     }
+
     pub fn containers(&self) -> Vec<ContainerStatus> {
-        Vec::new()
+        self.shared.tables().containers.values().map(|entry| entry.status.clone()).collect()
     }
+
     pub fn container(&self, id: &str) -> Option<ContainerStatus> {
-        None
+        self.shared.tables().containers.get(id).map(|entry| entry.status.clone())
     }
+
     /// Changes limits in place.
     pub async fn update_container(&self, id: &str, resources: &Resources) -> Result<()> {
-        Err(stdx::Error::new("not built yet"))
+        containers::update(&self.shared, id, resources).await
     }
+
     /// After the log file was renamed for rotation: writes go to a new file at the old path from now on.
     pub async fn reopen_log(&self, id: &str) -> Result<()> {
-        Err(stdx::Error::new("not built yet"))
+        containers::reopen_log(&self.shared, id).await
     }
+
     /// The container's usage; with `disk`, also its writable layer's.
     pub async fn container_stats(&self, id: &str, disk: bool) -> Result<Stats> {
-        Err(stdx::Error::new("not built yet"))
+        containers::stats(&self.shared, id, disk).await
     }
+
     /// Sets the size of the main process's terminal.
     pub async fn resize_container(&self, id: &str, size: TerminalSize) -> Result<()> {
-        Err(stdx::Error::new("not built yet"))
+        containers::resize(&self.shared, id, size).await
     }
 
     // Streams.
 
-    /// Starts a further process; its streams are the session.
+    /// Starts a further process; its streams are the session. A command that cannot be executed is
+    /// an error here.
     pub async fn exec(&self, id: &str, spec: ExecSpec) -> Result<Session> {
-        Err(stdx::Error::new("not built yet"))
+        containers::exec(&self.shared, id, spec).await
     }
+
     /// Runs a further process to its end, at most `timeout`, keeping at most `output_max_bytes` of each stream.
     pub async fn exec_sync(
         &self,
@@ -164,34 +211,59 @@ impl Runtime {
         timeout: Duration,
         output_max_bytes: usize,
     ) -> Result<ExecOutput> {
-        Err(stdx::Error::new("not built yet"))
+        containers::exec_sync(&self.shared, id, spec, timeout, output_max_bytes).await
     }
-    /// The main process's streams, from now on.
+
+    /// The main process's streams, from now on. Several may attach. `close_stdin` closes the
+    /// container's stdin only if it is `stdin_once`, and so does the end of a session that wrote to it.
     pub async fn attach(&self, id: &str) -> Result<Session> {
-        Err(stdx::Error::new("not built yet"))
+        containers::attach(&self.shared, id).await
     }
 
     // Cgroups of pods and QoS classes, so that callers need not know which hierarchy the host has.
 
     /// Makes the cgroup if absent and sets what `resources` names.
     pub async fn cgroup_apply(&self, path: &str, resources: &Resources) -> Result<()> {
-        Err(stdx::Error::new("not built yet"))
+        let hierarchies = self.shared.hierarchies.clone();
+        let (path, resources) = (path.to_owned(), resources.clone());
+        rt::unblock(move || {
+            hierarchies.create(&path)?;
+            for warning in hierarchies.apply(&path, &resources)? {
+                log::warn!("cgroup {path}: {warning}");
+            }
+            Ok(())
+        })
+        .await
     }
+
     /// Kills what is left in it and removes it with its children. Idempotent.
     pub async fn cgroup_remove(&self, path: &str) -> Result<()> {
-        Err(stdx::Error::new("not built yet"))
+        let hierarchies = self.shared.hierarchies.clone();
+        let path = path.to_owned();
+        rt::unblock(move || hierarchies.remove(&path)).await
     }
+
     pub async fn cgroup_stats(&self, path: &str) -> Result<Stats> {
-        Err(stdx::Error::new("not built yet"))
+        containers::cgroup_stats(&self.shared, path).await
     }
 
     /// For uninstall: kills all containers and shims this runtime knows or finds in its state
     /// directory, and removes state, cgroups and writable layers. Images stay unless `images`.
     /// Collects all errors into one.
     pub async fn teardown_all(&self, images: bool) -> Result<()> {
-        Err(stdx::Error::new("not built yet"))
+        let shared = self.shared.clone();
+        finish(
+            "tear down all containers",
+            async move { recover::teardown_all(&shared, images).await },
+        )
+        .await
     }
 }
 
 /// Events that one subscriber may be behind.
 pub const EVENTS_MAX: usize = 1024;
+
+/// Whether a name is a sandbox's or container's id, so that it may be part of a path.
+fn is_id(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}

@@ -265,11 +265,40 @@ impl Hierarchies {
         writes
     }
 
-    /// Allows exactly these devices (v1's `c 1:3 rwm` syntax); `None` allows all. On pure v2 the caller
-    /// attaches a program instead.
-    pub fn apply_devices_v1(&self, path: &str, rules: Option<&[String]>) -> Result<()> {
+    /// The options that mount each v1 hierarchy, such as `cpu,cpuacct`.
+    pub fn v1_mount_options(&self) -> Vec<String> {
+        let mut roots: Vec<&PathBuf> = Vec::new();
+        for (_, root) in &self.v1 {
+            if !roots.contains(&root) {
+                roots.push(root);
+            }
+        }
+        let options = |root: &PathBuf| {
+            let names: Vec<&str> = self
+                .v1
+                .iter()
+                .filter(|(_, at)| at == root)
+                .map(|(name, _)| name.as_str())
+                .collect();
+            names.join(",")
+        };
+        roots.into_iter().map(options).collect()
+    }
+
+    /// Whether swap can be limited.
+    pub fn has_swap_accounting(&self, path: &str) -> bool {
+        let file = if self.is_v2() { "memory.swap.max" } else { "memory.memsw.limit_in_bytes" };
+        self.directory("memory", path).is_some_and(|directory| directory.join(file).exists())
+    }
+
+    /// Allows exactly these devices (v1's `c 1:3 rwm` syntax); `None` allows all.
+    pub fn apply_devices(&self, path: &str, rules: Option<&[String]>) -> Result<()> {
         if self.is_v2() {
-            return Ok(());
+            return match (rules, self.unified_directory(path)) {
+                (Some(rules), Some(directory)) => crate::device_filter::attach(&directory, rules)
+                    .context(|| format!("limit the devices of cgroup {}", directory.display())),
+                _ => Ok(()),
+            };
         }
         let Some(directory) = self.directory("devices", path) else { return Ok(()) };
         let write = |file: &str, rule: &str| {

@@ -78,13 +78,14 @@ pub fn make_in_root(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> io::
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         result => return result,
     }
-    let components: Vec<_> = path
-        .components()
-        .filter_map(|part| match part {
-            std::path::Component::Normal(name) => Some(name),
-            _ => None,
-        })
-        .collect();
+    let mut components = Vec::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::Normal(name) => components.push(name),
+            std::path::Component::ParentDir => drop(components.pop()),
+            _ => {}
+        }
+    }
     let mut sofar = std::path::PathBuf::from("/");
     for (idx, name) in components.iter().enumerate() {
         let here = sofar.join(name);
@@ -104,7 +105,7 @@ pub fn make_in_root(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> io::
         }
         sofar = here;
     }
-    open_in_root(root, path, O_PATH, 0)
+    open_in_root(root, &sofar, O_PATH, 0)
 }
 
 pub fn make_dir_at(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<()> {

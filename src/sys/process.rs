@@ -128,6 +128,11 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Where a process works, if we may know.
+pub fn working_directory(pid: u32) -> Option<std::path::PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
+}
+
 /// Leaves namespaces for new ones.
 pub fn unshare(namespaces: i32) -> io::Result<()> {
     // SAFETY: no pointers.

@@ -21,16 +21,20 @@ pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
 }
 
-/// A listening stream socket at `path`, replacing what a dead process left there. The directory must
-/// be private: the socket's own mode is only a second fence.
-pub fn listen(path: &std::path::Path) -> io::Result<OwnedFd> {
+/// A listening stream socket with this name in `directory`, replacing what a dead process left there.
+/// The directory must be private: the socket's own mode is only a second fence.
+pub fn listen_in(directory: &std::path::Path, name: &str) -> io::Result<OwnedFd> {
+    use std::os::fd::AsFd;
     use std::os::unix::fs::PermissionsExt;
-    match std::fs::remove_file(path) {
+    // By way of an open directory: a socket's path may only have 107 bytes.
+    let opened = crate::file::open_dir(directory)?;
+    let path = crate::file::below(opened.as_fd(), std::path::Path::new(name));
+    match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = std::os::unix::net::UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let listener = std::os::unix::net::UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener.into())
 }
 

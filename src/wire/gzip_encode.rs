@@ -1,6 +1,8 @@
 //! gzip (RFC 1952) as an encoder: bytes in, compressed bytes out, piece by piece.
 
-use miniz_oxide::deflate::core::{CompressorOxide, TDEFLFlush, compress_to_output, create_comp_flags_from_zip_params};
+use miniz_oxide::deflate::core::{
+    CompressorOxide, TDEFLFlush, compress_to_output, create_comp_flags_from_zip_params,
+};
 
 /// Level 1: what a server spends on an answer.
 const LEVEL: i32 = 1;

@@ -2,6 +2,7 @@
 
 pub mod base64;
 pub mod conntrack;
+pub mod decompress;
 pub mod dns;
 pub mod gzip_encode;
 pub mod headers;
@@ -11,8 +12,10 @@ pub mod http2;
 pub mod json;
 pub mod netlink;
 pub mod nft;
+pub mod oci;
 pub mod protobuf;
 pub mod rtnetlink;
 pub mod shim;
 pub mod spdy;
+pub mod tar;
 pub mod yaml;

@@ -55,17 +55,47 @@ impl std::error::Error for SpdyError {}
 /// One received frame. Header blocks are still deflated and must be inflated in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
-    SynStream { stream: u32, block: &'a [u8], fin: bool, unidirectional: bool },
-    SynReply { stream: u32, block: &'a [u8], fin: bool },
-    Reset { stream: u32, status: u32 },
+    SynStream {
+        stream: u32,
+        block: &'a [u8],
+        fin: bool,
+        unidirectional: bool,
+    },
+    SynReply {
+        stream: u32,
+        block: &'a [u8],
+        fin: bool,
+    },
+    Reset {
+        stream: u32,
+        status: u32,
+    },
     /// The new initial window, if the settings hold one.
-    Settings { initial_window: Option<i64> },
-    Ping { id: u32 },
-    GoAway { last_stream: u32, status: u32 },
-    Headers { stream: u32, block: &'a [u8], fin: bool },
-    WindowUpdate { stream: u32, delta: i64 },
+    Settings {
+        initial_window: Option<i64>,
+    },
+    Ping {
+        id: u32,
+    },
+    GoAway {
+        last_stream: u32,
+        status: u32,
+    },
+    Headers {
+        stream: u32,
+        block: &'a [u8],
+        fin: bool,
+    },
+    WindowUpdate {
+        stream: u32,
+        delta: i64,
+    },
     /// The head of a DATA frame; `length` bytes of data follow it.
-    Data { stream: u32, length: usize, fin: bool },
+    Data {
+        stream: u32,
+        length: usize,
+        fin: bool,
+    },
     /// A type we do not know, to be ignored.
     Unknown,
 }
@@ -264,7 +294,13 @@ impl HeaderEncoder {
     }
 
     /// Appends SYN_STREAM.
-    pub fn emit_syn_stream(&mut self, out: &mut Vec<u8>, stream: u32, headers: &Headers, fin: bool) {
+    pub fn emit_syn_stream(
+        &mut self,
+        out: &mut Vec<u8>,
+        stream: u32,
+        headers: &Headers,
+        fin: bool,
+    ) {
         let block = self.encode(headers);
         emit_control(out, SYN_STREAM, fin, 10 + block.len());
         out.extend_from_slice(&stream.to_be_bytes());
@@ -397,7 +433,10 @@ mod tests {
                 .collect()
         };
         let first = decoder.decode(&hex(ZLIB_FIRST)).unwrap();
-        assert_eq!(first, Headers::new().with("content-type", "text/plain").with("streamtype", "error"));
+        assert_eq!(
+            first,
+            Headers::new().with("content-type", "text/plain").with("streamtype", "error")
+        );
         let second = decoder.decode(&hex(ZLIB_SECOND)).unwrap();
         assert_eq!(second.get("streamtype"), Some("stdout"));
     }

@@ -1,0 +1,332 @@
+//! The life of a container, from its plan to its removal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stdx::{Context, Error, Result};
+use sys::cgroup::Resources;
+use wire::shim::{Created, Field, Resize, Signal, Target, decode, kind};
+
+use crate::link::{self, request_of};
+use crate::plan::{self, Surroundings};
+use crate::records::{self, PLAN_FILE};
+use crate::spec::{ContainerSpec, ExecSpec, TerminalSize};
+use crate::state::{Shared, new_id};
+use crate::status::{ContainerState, Event, ExitStatus, Id, SandboxState, Stats};
+use crate::stream::{ExecOutput, Output, Session};
+
+/// How long the kernel may take to end a killed process before we say that it hangs.
+const KILL_MAX: Duration = Duration::from_secs(30);
+
+pub(crate) async fn create(shared: &Arc<Shared>, sandbox: &str, spec: ContainerSpec) -> Result<Id> {
+    let name = spec.name.clone();
+    create_named(shared, sandbox, spec).await.context(|| format!("create container {name}"))
+}
+
+async fn create_named(shared: &Arc<Shared>, sandbox: &str, spec: ContainerSpec) -> Result<Id> {
+    let id = new_id();
+    let surroundings = surroundings(shared, sandbox, &id)?;
+    let sandbox_id = surroundings.sandbox.clone();
+    let image = shared.images.for_container(&spec.image)?;
+    let mut mounted_images = Vec::new();
+    for mount in &spec.mounts {
+        if let crate::MountSource::Image(reference) = &mount.source {
+            mounted_images.push(shared.images.for_container(reference)?);
+        }
+    }
+    let made = {
+        let shared = shared.clone();
+        rt::unblock(move || plan::prepare(&shared, &surroundings, &spec, &image, &mounted_images))
+            .await
+    };
+    let result = match made {
+        Ok((record, bytes)) => {
+            let directory = shared.sandbox_directory(&sandbox_id);
+            match link::request(&directory, &bytes)
+                .await
+                .and_then(|(_, payload)| decode::<Created>(&payload))
+            {
+                Ok(created) => {
+                    let mut record = record;
+                    for warning in &created.warnings {
+                        log::warn!("container {id} ({}): {warning}", record.name);
+                    }
+                    (record.uid, record.gid, record.groups) =
+                        (created.uid, created.gid, created.groups);
+                    let directory = shared.container_directory(&sandbox_id, &id);
+                    let kept = record.clone();
+                    let saved = rt::unblock(move || records::save(&directory, &kept)).await;
+                    shared.insert_container(
+                        sandbox_id.clone(),
+                        record,
+                        ContainerState::Created,
+                        Some(created.pid),
+                        None,
+                    );
+                    saved
+                }
+                Err(error) => Err(error),
+            }
+        }
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(()) => Ok(id),
+        Err(error) => {
+            if let Err(more) = clean_up(shared, &sandbox_id, &id).await {
+                log::warn!("container {id}: clean up after a failed creation: {more}");
+            }
+            shared.forget_container(&id);
+            Err(error)
+        }
+    }
+}
+
+fn surroundings(shared: &Shared, sandbox: &str, id: &Id) -> Result<Surroundings> {
+    let tables = shared.tables();
+    let entry =
+        tables.sandboxes.get(sandbox).context(|| format!("sandbox {sandbox} does not exist"))?;
+    if entry.status.state != SandboxState::Ready {
+        return Err(Error::new(format!("sandbox {sandbox} is not ready")));
+    }
+    Ok(Surroundings {
+        id: id.clone(),
+        sandbox: entry.status.id.clone(),
+        hostname: entry.hostname.clone(),
+        host_ipc: entry.host_ipc,
+        host_pid: entry.host_pid,
+        share_processes: entry.share_processes,
+        cgroup_parent: entry.status.cgroup_parent.clone(),
+        log_directory: entry.status.log_directory.clone(),
+    })
+}
+
+fn target(frame_kind: u8, id: &str) -> Vec<u8> {
+    request_of(frame_kind, &Target { id: id.to_owned() })
+}
+
+pub(crate) async fn start(shared: &Arc<Shared>, id: &str) -> Result<()> {
+    let directory = shared.shim_of(id)?;
+    let what = || format!("start container {id}");
+    link::request(&directory, &target(kind::START, id)).await.context(what)?;
+    let sandbox = {
+        let mut tables = shared.tables();
+        let entry = tables.containers.get_mut(id).context(what)?;
+        entry.status.started_at = Some(rt::now().wall);
+        // It may have ended already.
+        if entry.status.state == ContainerState::Created {
+            entry.status.state = ContainerState::Running;
+        }
+        entry.status.sandbox.clone()
+    };
+    shared.notify();
+    shared.events.publish(&Event::ContainerStarted { sandbox, container: id.into() });
+    Ok(())
+}
+
+pub(crate) async fn signal(shared: &Arc<Shared>, id: &str, signal: i32) -> Result<()> {
+    let directory = shared.shim_of(id)?;
+    let request = request_of(kind::SIGNAL, &Signal { id: id.to_owned(), signal });
+    link::request(&directory, &request).await.context(|| format!("signal container {id}"))?;
+    Ok(())
+}
+
+pub(crate) async fn wait(shared: &Arc<Shared>, id: &str) -> Result<ExitStatus> {
+    loop {
+        let changed = shared.changed.listen();
+        if let Some(exit) = shared.container(id)?.exit() {
+            return Ok(exit.clone());
+        }
+        changed.await;
+    }
+}
+
+pub(crate) async fn stop(shared: &Arc<Shared>, id: &str, grace: Duration) -> Result<ExitStatus> {
+    let status = shared.container(id)?;
+    if let Some(exit) = status.exit() {
+        return Ok(exit.clone());
+    }
+    if !grace.is_zero() && status.state == ContainerState::Running {
+        signal(shared, id, status.stop_signal).await?;
+        if let Ok(exit) = rt::timeout(grace, wait(shared, id)).await {
+            return exit;
+        }
+    }
+    kill(shared, id, &status.cgroup).await
+}
+
+/// SIGKILL to everything in the container.
+async fn kill(shared: &Arc<Shared>, id: &str, cgroup: &str) -> Result<ExitStatus> {
+    // The main process by way of its shim, the rest by way of the cgroup.
+    let killed = signal(shared, id, sys::process::SIGKILL).await;
+    let hierarchies = shared.hierarchies.clone();
+    let path = cgroup.to_owned();
+    let swept = rt::unblock(move || hierarchies.kill(&path)).await;
+    match rt::timeout(KILL_MAX, wait(shared, id)).await {
+        Ok(exit) => exit,
+        Err(_) => {
+            killed?;
+            swept?;
+            Err(Error::new(format!(
+                "container {id} did not end within {} s of SIGKILL",
+                KILL_MAX.as_secs()
+            )))
+        }
+    }
+}
+
+pub(crate) async fn remove(shared: &Arc<Shared>, id: &str) -> Result<()> {
+    let Ok(status) = shared.container(id) else { return Ok(()) };
+    if status.exit().is_none() {
+        kill(shared, id, &status.cgroup).await?;
+    }
+    let ready = {
+        let tables = shared.tables();
+        let entry = tables.sandboxes.get(&status.sandbox);
+        entry.is_some_and(|entry| entry.status.state == SandboxState::Ready)
+    };
+    if ready {
+        let directory = shared.sandbox_directory(&status.sandbox);
+        link::request(&directory, &target(kind::REMOVE, id))
+            .await
+            .context(|| format!("remove container {id}"))?;
+    }
+    clean_up(shared, &status.sandbox, id).await?;
+    shared.forget_container(id);
+    Ok(())
+}
+
+/// Removes what a container has on disk and in the cgroup file system.
+async fn clean_up(shared: &Arc<Shared>, sandbox: &str, id: &str) -> Result<()> {
+    let cgroup = shared.container(id).map(|status| status.cgroup);
+    let cgroup = cgroup.or_else(|_| {
+        let tables = shared.tables();
+        let entry = tables.sandboxes.get(sandbox).context(|| "no sandbox")?;
+        Ok::<String, Error>(plan::cgroup_path(&entry.status.cgroup_parent, id))
+    });
+    let shared = shared.clone();
+    let (sandbox, id) = (sandbox.to_owned(), id.to_owned());
+    rt::unblock(move || {
+        let removed = match &cgroup {
+            Ok(cgroup) => shared.hierarchies.remove(cgroup),
+            Err(_) => Ok(()),
+        };
+        rt::fs::remove_dir_all(shared.writable_directory(&id))?;
+        rt::fs::remove_dir_all(shared.container_directory(&sandbox, &id))?;
+        removed
+    })
+    .await
+    .context(|| "remove what a container left")
+}
+
+pub(crate) async fn update(shared: &Arc<Shared>, id: &str, resources: &Resources) -> Result<()> {
+    let cgroup = shared.container(id)?.cgroup;
+    let hierarchies = shared.hierarchies.clone();
+    let resources = resources.clone();
+    let warnings = rt::unblock(move || hierarchies.apply(&cgroup, &resources))
+        .await
+        .context(|| format!("update container {id}"))?;
+    for warning in warnings {
+        log::warn!("container {id}: {warning}");
+    }
+    Ok(())
+}
+
+pub(crate) async fn reopen_log(shared: &Arc<Shared>, id: &str) -> Result<()> {
+    let directory = shared.shim_of(id)?;
+    link::request(&directory, &target(kind::REOPEN_LOG, id)).await?;
+    Ok(())
+}
+
+pub(crate) async fn resize(shared: &Arc<Shared>, id: &str, size: TerminalSize) -> Result<()> {
+    let directory = shared.shim_of(id)?;
+    let resize = Resize { id: id.to_owned(), columns: size.columns, rows: size.rows };
+    link::request(&directory, &request_of(kind::RESIZE, &resize)).await?;
+    Ok(())
+}
+
+pub(crate) async fn stats(shared: &Arc<Shared>, id: &str, disk: bool) -> Result<Stats> {
+    let cgroup = shared.container(id)?.cgroup;
+    let mut stats =
+        cgroup_stats(shared, &cgroup).await.context(|| format!("read usage of container {id}"))?;
+    if disk {
+        let upper = shared.writable_directory(id).join("upper");
+        let usage = rt::unblock(move || crate::images::disk_usage(&upper)).await;
+        (stats.writable_bytes, stats.writable_inodes) = (usage.bytes, usage.inodes);
+    }
+    Ok(stats)
+}
+
+pub(crate) async fn cgroup_stats(shared: &Arc<Shared>, path: &str) -> Result<Stats> {
+    let hierarchies = shared.hierarchies.clone();
+    let path = path.to_owned();
+    let (cpu, memory, pids) = rt::unblock(move || {
+        Ok::<_, Error>((
+            hierarchies.cpu_stats(&path)?,
+            hierarchies.memory_stats(&path)?,
+            // The root cgroup has none.
+            hierarchies.pids_stats(&path).unwrap_or_default(),
+        ))
+    })
+    .await?;
+    Ok(Stats { at: rt::now().wall, cpu, memory, pids, ..Stats::default() })
+}
+
+pub(crate) async fn attach(shared: &Arc<Shared>, id: &str) -> Result<Session> {
+    let directory = shared.shim_of(id)?;
+    let session = link::session(&directory, &target(kind::ATTACH, id)).await;
+    session.context(|| format!("attach to container {id}"))
+}
+
+pub(crate) async fn exec(shared: &Arc<Shared>, id: &str, spec: ExecSpec) -> Result<Session> {
+    let status = shared.container(id)?;
+    if status.state != ContainerState::Running {
+        return Err(Error::new(format!("exec in container {id}: it is not running")));
+    }
+    let groups =
+        shared.tables().containers.get(id).map(|entry| entry.groups.clone()).unwrap_or_default();
+    let directory = shared.sandbox_directory(&status.sandbox);
+    let plan_file = shared.container_directory(&status.sandbox, id).join(PLAN_FILE);
+    let bytes = rt::unblock(move || rt::fs::read(&plan_file)).await?;
+    let container = decode(&bytes).context(|| format!("read the plan of container {id}"))?;
+    let exec = plan::exec(container, &status, groups, spec);
+    let mut request = Vec::new();
+    wire::shim::frame(&mut request, kind::EXEC, |out| exec.put(out));
+    link::session(&directory, &request).await.context(|| format!("exec in container {id}"))
+}
+
+pub(crate) async fn exec_sync(
+    shared: &Arc<Shared>,
+    id: &str,
+    spec: ExecSpec,
+    timeout: Duration,
+    output_max_bytes: usize,
+) -> Result<ExecOutput> {
+    let spec = ExecSpec { stdin: false, ..spec };
+    let mut session = exec(shared, id, spec).await?;
+    let mut output = ExecOutput::default();
+    let finished = rt::timeout(timeout, async {
+        while let Some(chunk) = session.receiver.next().await {
+            let (kept, bytes) = match chunk {
+                Output::Stdout(bytes) => (&mut output.stdout, bytes),
+                Output::Stderr(bytes) => (&mut output.stderr, bytes),
+                Output::Exit(exit) => {
+                    output.exit_code = Some(exit.code);
+                    return Ok(());
+                }
+            };
+            let room = output_max_bytes.saturating_sub(kept.len());
+            output.truncated |= bytes.len() > room;
+            kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+        Err(Error::new(format!("exec in container {id}: the session broke")))
+    })
+    .await;
+    match finished {
+        Ok(result) => result.map(|()| output),
+        Err(_) => {
+            session.sender.kill().await?;
+            Ok(output)
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! A layer's tar stream into a directory that overlayfs takes as a lower.
+//!
+//! The layer is hostile: no entry may reach outside the directory, however names and links are
+//! arranged, and entries, bytes and extended attributes are bounded.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use stdx::{Context, Error, Result};
+use sys::file::{self, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_WRONLY, Special};
+use wire::tar::{Archive, Entry, Kind};
+
+/// Entries of one layer.
+const ENTRIES_MAX: u64 = 1_000_000;
+/// Unpacked bytes of one layer; what the disk has free may be less, and bounds it then.
+const LAYER_MAX_BYTES: u64 = 32 << 30;
+/// Left free on the disk, so that a large layer cannot stop the rest of the node.
+const DISK_RESERVE_BYTES: u64 = 16 << 20;
+
+/// What a layer became.
+#[derive(Debug, Default)]
+pub(super) struct Unpacked {
+    pub(super) bytes: u64,
+    pub(super) inodes: u64,
+    /// Directories that entries are in but that no entry describes: `finish` gives them the
+    /// attributes they have in the layers below.
+    implied: BTreeSet<PathBuf>,
+}
+
+/// Unpacks into `root`, an empty directory.
+///
+/// # Errors
+/// Name the entry. What was unpacked so far is for the caller to remove.
+pub(super) fn unpack(reader: impl Read, root: &Path) -> Result<Unpacked> {
+    let space = sys::space::of(root).context(|| "look at the free space")?;
+    let bytes_max = space.available_bytes.saturating_sub(DISK_RESERVE_BYTES).min(LAYER_MAX_BYTES);
+    let opened = file::open_dir(root).context(|| format!("open {}", root.display()))?;
+    let mut unpacker = Unpacker {
+        root: opened,
+        parent: None,
+        bytes_max,
+        unpacked: Unpacked::default(),
+        directory_times: Vec::new(),
+    };
+    let mut archive = Archive::new(reader);
+    let mut n_entries = 0;
+    while let Some(entry) = archive.next_entry()? {
+        n_entries += 1;
+        if n_entries > ENTRIES_MAX {
+            return Err(Error::new(format!("more than {ENTRIES_MAX} entries")));
+        }
+        let shown = || format!("entry {:?}", String::from_utf8_lossy(&entry.path));
+        unpacker.entry(&entry, &mut archive).context(shown)?;
+    }
+    unpacker.set_directory_times();
+    // The digest covers what follows the end mark, too.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).context(|| "read to the end")?;
+    unpacker.unpacked.inodes = n_entries;
+    Ok(unpacker.unpacked)
+}
+
+/// Gives implied directories the attributes they have in the layers below, topmost first.
+pub(super) fn finish(unpacked: &Unpacked, root: &Path, lowers: &[PathBuf]) -> Result<()> {
+    let root = file::open_dir(root).context(|| format!("open {}", root.display()))?;
+    for path in &unpacked.implied {
+        let found = lowers.iter().find_map(|lower| {
+            let lower = file::open_dir(lower).ok()?;
+            let there = file::open_in_root(lower.as_fd(), path, O_PATH | O_NOFOLLOW, 0).ok()?;
+            rt::fs::metadata(file::descriptor_path(there.as_fd()))
+                .ok()
+                .filter(rt::fs::Metadata::is_dir)
+        });
+        let Some(metadata) = found else { continue };
+        use std::os::unix::fs::MetadataExt;
+        let (parent, name) =
+            (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
+        let what = || format!("set the attributes of {}", path.display());
+        let parent =
+            file::open_in_root(root.as_fd(), parent, O_PATH | O_DIRECTORY, 0).context(what)?;
+        let name = Path::new(name);
+        file::set_owner_at(parent.as_fd(), name, metadata.uid(), metadata.gid()).context(what)?;
+        file::set_mode_at(parent.as_fd(), name, metadata.mode() & 0o7777).context(what)?;
+        let nanos = u32::try_from(metadata.mtime_nsec()).unwrap_or(0);
+        let _ = file::set_time_at(parent.as_fd(), name, metadata.mtime(), nanos);
+    }
+    Ok(())
+}
+
+struct Unpacker {
+    root: OwnedFd,
+    /// The directory of the last entry; neighbours come one after another.
+    parent: Option<(PathBuf, OwnedFd)>,
+    bytes_max: u64,
+    unpacked: Unpacked,
+    /// Set last, because every file made in a directory changes them.
+    directory_times: Vec<(PathBuf, i64, u32)>,
+}
+
+const WHITEOUT_PREFIX: &[u8] = b".wh.";
+const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
+const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
+const COPY_BUFFER_BYTES: usize = 64 << 10;
+
+impl Unpacker {
+    fn entry(&mut self, entry: &Entry, content: &mut impl Read) -> Result<()> {
+        let path = clean(&entry.path)?;
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            // The root itself: its attributes are the container's root's.
+            if entry.kind == Kind::Directory {
+                let root = file::descriptor_path(self.root.as_fd());
+                self.set_attributes(Path::new("."), entry, None)
+                    .context(|| format!("set attributes of {}", root.display()))?;
+            }
+            return Ok(());
+        };
+        let name_path = Path::new(name);
+        self.open_parent(parent)?;
+        if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT_PREFIX) {
+            return self.whiteout(name.as_bytes(), hidden);
+        }
+        if entry.kind != Kind::Directory {
+            self.clear(name_path)?;
+        }
+        match entry.kind {
+            Kind::Directory => {
+                match file::make_dir_at(self.at()?, name_path, 0o700) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        let flags = O_PATH | O_NOFOLLOW | O_DIRECTORY;
+                        if file::open_at(self.at()?, name_path, flags, 0).is_err() {
+                            // Not a directory yet, whatever it was.
+                            self.clear(name_path)?;
+                            file::make_dir_at(self.at()?, name_path, 0o700)
+                                .context(|| "make it")?;
+                        }
+                    }
+                    Err(error) => return Err(error).context(|| "make it"),
+                }
+                self.directory_times.push((path.clone(), entry.mtime_secs, entry.mtime_nanos));
+                self.unpacked.implied.remove(&path);
+            }
+            Kind::File => self.write_file(name_path, entry, content)?,
+            Kind::SymbolicLink => {
+                let target = Path::new(OsStr::from_bytes(&entry.link));
+                file::symlink_at(target, self.at()?, name_path).context(|| "make the link")?;
+            }
+            Kind::HardLink => return self.hard_link(name_path, entry),
+            Kind::CharacterDevice | Kind::BlockDevice | Kind::Fifo => {
+                let (major, minor) = (entry.major, entry.minor);
+                let special = match entry.kind {
+                    Kind::CharacterDevice => Special::Character { major, minor },
+                    Kind::BlockDevice => Special::Block { major, minor },
+                    _ => Special::Fifo,
+                };
+                // Only root can reach into the store, and containers only get at devices that their
+                // device cgroup allows, so a node in an image is as harmless as its number.
+                file::make_special_at(self.at()?, name_path, special, 0o600)
+                    .context(|| "make the node")?;
+            }
+        }
+        let is_directory = entry.kind == Kind::Directory;
+        let is_link = entry.kind == Kind::SymbolicLink;
+        self.set_attributes(name_path, entry, Some((is_directory, is_link)))
+    }
+
+    fn at(&self) -> Result<std::os::fd::BorrowedFd<'_>> {
+        Ok(self.parent.as_ref().context(|| "no parent directory is open")?.1.as_fd())
+    }
+
+    /// Opens (and if need be makes) the directory that the entry is in. Links on the way are followed
+    /// as the container would follow them: they cannot lead out.
+    fn open_parent(&mut self, parent: &Path) -> Result<()> {
+        if self.parent.as_ref().is_some_and(|(path, _)| path == parent) {
+            return Ok(());
+        }
+        let flags = O_PATH | O_DIRECTORY;
+        let opened = match file::open_in_root(self.root.as_fd(), parent, flags, 0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_parents(parent)?;
+                file::open_in_root(self.root.as_fd(), parent, flags, 0)
+            }
+            result => result,
+        };
+        let opened = opened.context(|| format!("open its directory {}", parent.display()))?;
+        self.parent = Some((parent.to_owned(), opened));
+        Ok(())
+    }
+
+    fn make_parents(&mut self, parent: &Path) -> Result<()> {
+        let mut sofar = PathBuf::from("/");
+        for name in parent.components().skip(1) {
+            let above = sofar.clone();
+            sofar.push(name);
+            match file::open_in_root(self.root.as_fd(), &sofar, O_PATH, 0) {
+                Ok(_) => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).context(|| format!("open {}", sofar.display())),
+            }
+            let what = || format!("make its directory {}", sofar.display());
+            let dir = file::open_in_root(self.root.as_fd(), &above, O_PATH | O_DIRECTORY, 0)
+                .context(what)?;
+            file::make_dir_at(dir.as_fd(), Path::new(&name), 0o755).context(what)?;
+            self.unpacked.implied.insert(sofar.clone());
+        }
+        Ok(())
+    }
+
+    /// Removes what has the entry's name already: a later entry replaces an earlier one.
+    fn clear(&mut self, name: &Path) -> Result<()> {
+        match file::unlink_at(self.at()?, name, false) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(_) => {
+                let path = file::below(self.at()?, name);
+                rt::fs::remove_dir_all(path).context(|| "remove the directory that it replaces")
+            }
+        }
+    }
+
+    fn whiteout(&mut self, name: &[u8], hidden: &[u8]) -> Result<()> {
+        if name == OPAQUE_NAME {
+            let (path, dir) = self.parent.as_ref().context(|| "no parent directory is open")?;
+            let what = || format!("make {} opaque", path.display());
+            let place = file::descriptor_path(dir.as_fd());
+            let above = file::open_dir(&place).context(what)?;
+            return file::set_xattr_at(above.as_fd(), Path::new("."), OPAQUE_XATTR, b"y")
+                .context(what);
+        }
+        // Other names of this kind are aufs' own bookkeeping.
+        if hidden.starts_with(WHITEOUT_PREFIX) {
+            return Ok(());
+        }
+        if matches!(hidden, b"" | b"." | b"..") {
+            return Err(Error::new("a whiteout that names nothing"));
+        }
+        let hidden = Path::new(OsStr::from_bytes(hidden));
+        self.clear(hidden)?;
+        let special = Special::Character { major: 0, minor: 0 };
+        file::make_special_at(self.at()?, hidden, special, 0o600).context(|| "make a whiteout")
+    }
+
+    fn write_file(&mut self, name: &Path, entry: &Entry, content: &mut impl Read) -> Result<()> {
+        let too_large = |total: u64, max: u64| {
+            Error::new(format!(
+                "the layer unpacks to {total} bytes or more, there is room for {max}"
+            ))
+        };
+        if self.unpacked.bytes.saturating_add(entry.size) > self.bytes_max {
+            return Err(too_large(self.unpacked.bytes.saturating_add(entry.size), self.bytes_max));
+        }
+        let flags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW;
+        let opened = file::open_at(self.at()?, name, flags, 0o600).context(|| "make the file")?;
+        let mut out = rt::fs::File::from(opened);
+        let mut buf =
+            vec![
+                0;
+                COPY_BUFFER_BYTES.min(usize::try_from(entry.size).unwrap_or(usize::MAX)).max(1)
+            ];
+        loop {
+            let n = match content.read(&mut buf) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).context(|| "read its content"),
+            };
+            io::Write::write_all(&mut out, &buf[..n]).context(|| "write its content")?;
+            self.unpacked.bytes += n as u64;
+        }
+        Ok(())
+    }
+
+    fn hard_link(&mut self, name: &Path, entry: &Entry) -> Result<()> {
+        let target = clean(&entry.link)?;
+        let what = || format!("link it to {:?}", String::from_utf8_lossy(&entry.link));
+        let (parent, target_name) =
+            (target.parent().context(what)?, target.file_name().context(what)?);
+        let parent =
+            file::open_in_root(self.root.as_fd(), parent, O_PATH | O_DIRECTORY, 0).context(what)?;
+        file::link_at(parent.as_fd(), Path::new(target_name), self.at()?, name).context(what)
+    }
+
+    /// `kind` is (is directory, is symbolic link); none for the root.
+    fn set_attributes(&self, name: &Path, entry: &Entry, kind: Option<(bool, bool)>) -> Result<()> {
+        let at = match kind {
+            Some(_) => self.at()?,
+            None => self.root.as_fd(),
+        };
+        file::set_owner_at(at, name, entry.uid, entry.gid).context(|| "set its owner")?;
+        let is_link = kind.is_some_and(|(_, is_link)| is_link);
+        if !is_link {
+            // After the owner, whose change clears set-user-id bits.
+            file::set_mode_at(at, name, entry.mode).context(|| "set its mode")?;
+        }
+        for (key, value) in &entry.xattrs {
+            // Overlayfs' own attributes would let an image point its files anywhere.
+            if key.starts_with("trusted.overlay.") || key.starts_with("user.overlay.") {
+                continue;
+            }
+            match file::set_xattr_at(at, name, key, value) {
+                // A file system without this kind of attribute (security modules, say).
+                Err(error) if matches!(error.raw_os_error(), Some(EOPNOTSUPP | EPERM)) => {}
+                result => result.context(|| format!("set its attribute {key}"))?,
+            }
+        }
+        if !matches!(kind, Some((true, _)) | None) {
+            // Best effort: times before 1970 or after 2038 are beyond some file systems.
+            let _ = file::set_time_at(at, name, entry.mtime_secs, entry.mtime_nanos);
+        }
+        Ok(())
+    }
+
+    fn set_directory_times(&mut self) {
+        for (path, secs, nanos) in self.directory_times.drain(..).rev() {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
+            if let Ok(dir) = file::open_in_root(self.root.as_fd(), parent, O_PATH | O_DIRECTORY, 0)
+            {
+                let _ = file::set_time_at(dir.as_fd(), Path::new(name), secs, nanos);
+            }
+        }
+    }
+}
+
+const EPERM: i32 = 1;
+const EOPNOTSUPP: i32 = 95;
+
+/// An absolute path without `.`; `..` is refused rather than resolved, because no honest archive has it.
+fn clean(path: &[u8]) -> Result<PathBuf> {
+    let mut cleaned = PathBuf::from("/");
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => return Err(Error::new("its path leads out of the root (\"..\")")),
+            part if part.contains(&0) => return Err(Error::new("its path holds a zero byte")),
+            part => cleaned.push(OsStr::from_bytes(part)),
+        }
+    }
+    Ok(cleaned)
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::tar::Builder;
+
+    use super::*;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Scratch {
+            let dir = std::env::temp_dir().join(format!("unpack-{name}-{}", std::process::id()));
+            rt::fs::remove_dir_all(&dir).unwrap();
+            rt::fs::create_dir_all(dir.join("root"), 0o755).unwrap();
+            rt::fs::replace(dir.join("outside"), b"untouched", 0o600).unwrap();
+            Scratch(dir)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = rt::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn check(name: &str, entries: &[(Kind, &str, &str)]) -> (Scratch, Result<Unpacked>) {
+        let scratch = Scratch::new(name);
+        let mut builder = Builder::default();
+        for (kind, path, link) in entries {
+            let content: &[u8] = if *kind == Kind::File { b"content" } else { b"" };
+            let entry = Entry {
+                kind: *kind,
+                link: link.as_bytes().to_vec(),
+                ..Entry::file(path.as_bytes(), 0o755)
+            };
+            builder.add(&entry, content);
+        }
+        let result = unpack(builder.finish().as_slice(), &scratch.0.join("root"));
+        assert_eq!(rt::fs::read(scratch.0.join("outside")).unwrap(), b"untouched", "{name}");
+        assert_eq!(
+            rt::fs::list_dir(&scratch.0).unwrap().len(),
+            2,
+            "{name}: something was made outside"
+        );
+        (scratch, result)
+    }
+
+    fn is_root() -> bool {
+        let root = sys::process::effective_uid() == 0;
+        if !root {
+            eprintln!("skipped: not root");
+        }
+        root
+    }
+
+    #[test]
+    fn nothing_leaves_the_root() {
+        if !is_root() {
+            return;
+        }
+        let error = |name: &str, entries: &[(Kind, &str, &str)]| {
+            check(name, entries).1.unwrap_err().to_string()
+        };
+        use Kind::{Directory, File, HardLink, SymbolicLink};
+        assert!(error("dotdot", &[(File, "../outside", "")]).contains("leads out of the root"));
+        assert!(error("hard", &[(HardLink, "a", "../outside")]).contains("leads out of the root"));
+        assert!(
+            error("hard2", &[(SymbolicLink, "l", "/.."), (HardLink, "a", "l/outside")])
+                .contains("link it to")
+        );
+        // Links are followed inside the root only.
+        let (scratch, result) =
+            check("link", &[(SymbolicLink, "up", "../.."), (File, "up/outside", "")]);
+        result.unwrap();
+        assert_eq!(rt::fs::read(scratch.0.join("root/outside")).unwrap(), b"content");
+        let (scratch, result) = check(
+            "absolute",
+            &[(File, "/etc/passwd", ""), (SymbolicLink, "e", "/etc"), (File, "e/x", "")],
+        );
+        let unpacked = result.unwrap();
+        assert_eq!(rt::fs::read(scratch.0.join("root/etc/x")).unwrap(), b"content");
+        assert!(unpacked.implied.contains(Path::new("/etc")));
+        // A link in the place of a file is replaced, not written through.
+        let (scratch, result) = check(
+            "through",
+            &[
+                (SymbolicLink, "f", "../outside"),
+                (File, "f", ""),
+                (Directory, "d", ""),
+                (SymbolicLink, "d", "/"),
+                (File, "d", ""),
+            ],
+        );
+        result.unwrap();
+        assert_eq!(rt::fs::read(scratch.0.join("root/f")).unwrap(), b"content");
+        assert!(error("empty whiteout", &[(File, ".wh.", "")]).contains("names nothing"));
+        assert!(error("whiteout up", &[(File, ".wh...", "")]).contains("names nothing"));
+    }
+
+    #[test]
+    fn whiteouts_and_opaque_directories() {
+        if !is_root() {
+            return;
+        }
+        let (scratch, result) = check(
+            "white",
+            &[
+                (Kind::Directory, "d", ""),
+                (Kind::File, "d/.wh.gone", ""),
+                (Kind::File, "d/.wh..wh..opq", ""),
+            ],
+        );
+        result.unwrap();
+        let root = scratch.0.join("root");
+        use std::os::unix::fs::{FileTypeExt, MetadataExt};
+        let metadata = rt::fs::symlink_metadata(root.join("d/gone")).unwrap();
+        assert!(metadata.file_type().is_char_device() && metadata.rdev() == 0);
+        assert_eq!(file::xattr(&root.join("d"), OPAQUE_XATTR).unwrap(), b"y");
+    }
+
+    #[test]
+    fn attributes_and_implied_directories() {
+        if !is_root() {
+            return;
+        }
+        let lower = Scratch::new("lower");
+        rt::fs::create_dir_all(lower.0.join("root/var/mail"), 0o700).unwrap();
+        let mut builder = Builder::default();
+        let overlay = ("trusted.overlay.redirect".to_owned(), b"/etc".to_vec());
+        let own = ("user.mine".to_owned(), b"1".to_vec());
+        let entry = Entry {
+            uid: 7,
+            gid: 8,
+            mtime_secs: 99,
+            xattrs: vec![overlay, own],
+            ..Entry::file(b"var/mail/f", 0o4755)
+        };
+        builder.add(&entry, b"x");
+        let upper = Scratch::new("upper");
+        let root = upper.0.join("root");
+        let unpacked = unpack(builder.finish().as_slice(), &root).unwrap();
+        finish(&unpacked, &root, &[lower.0.join("root")]).unwrap();
+        use std::os::unix::fs::MetadataExt;
+        let metadata = rt::fs::metadata(root.join("var/mail/f")).unwrap();
+        assert_eq!(
+            (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777, metadata.mtime()),
+            (7, 8, 0o4755, 99)
+        );
+        assert_eq!(rt::fs::metadata(root.join("var/mail")).unwrap().mode() & 0o777, 0o700);
+        assert!(file::xattr(&root.join("var/mail/f"), "trusted.overlay.redirect").is_none());
+        assert_eq!(file::xattr(&root.join("var/mail/f"), "user.mine").unwrap(), b"1");
+    }
+}
