@@ -31,7 +31,8 @@ pub(crate) fn forget_stale(frontends: &[UdpFrontend]) -> Result<usize> {
             |w, sequence| conntrack::dump(w, sequence, ipv6),
             |message| {
                 let connection = conntrack::parse(message);
-                stale.extend(connection.filter(|c| of_family.iter().any(|f| is_stale(f, c, &here))));
+                stale
+                    .extend(connection.filter(|c| of_family.iter().any(|f| is_stale(f, c, &here))));
             },
         )?;
         for connection in &stale {

@@ -9,13 +9,15 @@
 mod addresses;
 mod bridge;
 mod conntrack;
+mod dns;
+mod health;
 mod kernel;
 mod node;
 mod pods;
 mod proxy;
-mod rules;
 #[cfg(test)]
 mod real_tests;
+mod rules;
 mod sysctl;
 
 use std::net::{IpAddr, SocketAddr};
@@ -124,10 +126,13 @@ impl Net {
             })
         });
         let shared = Arc::new(shared.await?);
-        shared.keep(rt::spawn_named(
-            "follow the node's interfaces",
-            follow_links(Arc::downgrade(&shared)),
-        ));
+        let links = follow_links(Arc::downgrade(&shared));
+        shared.keep(rt::spawn_named("follow the node's interfaces", links));
+        let proxy = Arc::downgrade(&shared.proxy);
+        shared.keep(rt::spawn_named("service rules", proxy::run(proxy.clone())));
+        shared.keep(rt::spawn_named("guard of the rules", proxy::guard(proxy.clone())));
+        shared.keep(rt::spawn_named("health checks", health::run(proxy)));
+        shared.serve_dns();
         Ok(Net { shared })
     }
 
@@ -203,6 +208,18 @@ impl Net {
 }
 
 impl Shared {
+    fn serve_dns(&self) {
+        let config = &self.config;
+        let zone = netplan::names::Zone {
+            domain: config.cluster_domain.trim_end_matches('.').to_lowercase(),
+            servers: config.cluster_dns.clone(),
+        };
+        let dns = dns::Dns::new(self.proxy.clone(), zone, config.resolv_conf.clone());
+        for (_, server) in dns_addresses(config) {
+            self.keep(rt::spawn_named("cluster DNS", dns::serve(dns.clone(), server)));
+        }
+    }
+
     fn keep(&self, task: rt::Task<Option<()>>) {
         lock(&self.tasks).push(task);
     }

@@ -119,7 +119,9 @@ impl Proxy {
             }
         };
         if rt::timeout(WAIT_MAX, done).await.is_err() {
-            log::warn!("host ports: the rules are late, they follow as soon as the kernel takes them");
+            log::warn!(
+                "host ports: the rules are late, they follow as soon as the kernel takes them"
+            );
         }
     }
 

@@ -395,7 +395,8 @@ fn traffic_policies_affinity_and_source_ranges() {
         }
         println!("{}", nft_list());
         // When its endpoint goes, the client moves; the other endpoint's clients are not touched.
-        let (gone, left, other) = if first.starts_with('a') { (&a, &b, "b") } else { (&b, &a, "a") };
+        let (gone, left, other) =
+            if first.starts_with('a') { (&a, &b, "b") } else { (&b, &a, "a") };
         world.model.set_slice(&slice("sticky", "TCP", 8080, &[(left, "ready")]));
         world.apply();
         spread(world, "c", "10.43.0.8:80", &[other]);

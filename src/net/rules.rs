@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
+use netplan::Protocol;
 use netplan::table::{
     Chain, Changes, ClientSet, Frontend, Hook, Key, MASQUERADE_MARK, Part, Rule, Set, SetKind,
     TABLE, Table, Value,
 };
-use netplan::Protocol;
 use stdx::{Context, Result};
 use sys::netlink::Family;
 use wire::nft::{
@@ -273,9 +273,9 @@ fn set_id(set: Set) -> u32 {
 
 /// Names find sets that exist; ids only matter within a batch, and must differ there.
 fn client_set_id(name: &str) -> u32 {
-    let hash = name.bytes().fold(0x811c_9dc5u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = name
+        .bytes()
+        .fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     hash | 0x8000_0000
 }
 
@@ -317,7 +317,8 @@ fn add_rules(batch: &mut Batch<'_>, chain: &Chain, rules: &[Rule]) {
         for part in rule {
             compiler.part(part);
         }
-        let expressions: Vec<Expression<'_>> = compiler.steps.iter().map(Step::expression).collect();
+        let expressions: Vec<Expression<'_>> =
+            compiler.steps.iter().map(Step::expression).collect();
         batch.add_rule(&chain.to_string(), &expressions);
     }
 }
@@ -350,12 +351,9 @@ impl Step {
             Step::Lookup(set, id) => {
                 Expression::Lookup { set, set_id: *id, from: REGISTER, invert: false }
             }
-            Step::Update(set, id, timeout_ms) => Expression::Update {
-                set,
-                set_id: *id,
-                from: REGISTER,
-                timeout_ms: *timeout_ms,
-            },
+            Step::Update(set, id, timeout_ms) => {
+                Expression::Update { set, set_id: *id, from: REGISTER, timeout_ms: *timeout_ms }
+            }
         }
     }
 }

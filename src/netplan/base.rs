@@ -8,9 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::address::{Cidr, Protocol};
 use crate::plan::NodeInfo;
-use crate::table::{
-    Chain, Frontend, Hook, Key, Part, Rule, Set, SetKind, Table, Value, is_ipv6,
-};
+use crate::table::{Chain, Frontend, Hook, Key, Part, Rule, Set, SetKind, Table, Value, is_ipv6};
 
 /// Chains and rules for the node's families, without any element.
 pub(crate) fn table(node: &NodeInfo) -> Table {
@@ -74,9 +72,7 @@ pub(crate) fn balancer_rules(chain: &Chain) -> Vec<Rule> {
 }
 
 /// What sends cluster DNS to this node's own server, and the balancers it uses.
-pub(crate) fn dns_elements(
-    dns: &[(IpAddr, SocketAddr)],
-) -> (Vec<(Set, Key, Value)>, Vec<Chain>) {
+pub(crate) fn dns_elements(dns: &[(IpAddr, SocketAddr)]) -> (Vec<(Set, Key, Value)>, Vec<Chain>) {
     const DNS_PORT: u16 = 53;
     let (mut elements, mut balancers) = (Vec::new(), Vec::new());
     for (address, server) in dns {

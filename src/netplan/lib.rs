@@ -6,6 +6,7 @@
 pub mod address;
 mod base;
 mod model;
+pub mod names;
 mod objects;
 mod plan;
 pub mod table;

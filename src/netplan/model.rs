@@ -21,6 +21,10 @@ pub type Name = (Box<str>, Box<str>);
 pub struct Model {
     node: NodeInfo,
     services: BTreeMap<Name, Entry>,
+    /// Which services an address has reverse names of.
+    reverse: BTreeMap<IpAddr, BTreeSet<Name>>,
+    /// Services with a health check node port.
+    health: BTreeSet<Name>,
     /// Which service a slice belongs to.
     slices: BTreeMap<Name, Box<str>>,
     owners: Owners,
@@ -42,6 +46,8 @@ pub(crate) struct Entry {
     pub(crate) slices: BTreeMap<Box<str>, Slice>,
     owner: u32,
     plan: Plan,
+    /// What the reverse index has of it.
+    named: Vec<IpAddr>,
 }
 
 /// A pod's port on the node.
@@ -71,6 +77,8 @@ impl Model {
         let mut model = Model {
             node,
             services: BTreeMap::new(),
+            reverse: BTreeMap::new(),
+            health: BTreeSet::new(),
             slices: BTreeMap::new(),
             owners: Owners::default(),
             next_owner: FIRST_SERVICE_OWNER,
@@ -173,7 +181,8 @@ impl Model {
             );
         }
         let owned = self.owners.held.iter();
-        table.elements = owned.map(|((set, key), (_, value))| (*set, *key, value.clone())).collect();
+        table.elements =
+            owned.map(|((set, key), (_, value))| (*set, *key, value.clone())).collect();
         table
     }
 
@@ -185,20 +194,13 @@ impl Model {
 
     /// Services with a health check node port, in port order.
     pub fn health_checks(&self) -> Vec<HealthCheck> {
-        let mut checks: Vec<HealthCheck> = self
-            .services
-            .iter()
-            .filter_map(|((namespace, name), entry)| {
-                let service = entry.service.as_ref()?;
-                let port = service.health_check_node_port;
-                (port != 0 && service.external_local).then(|| HealthCheck {
-                    port,
-                    namespace: namespace.clone(),
-                    name: name.clone(),
-                    local_endpoints: entry.local_endpoints(),
-                })
-            })
-            .collect();
+        let check = |name: &Name| {
+            let entry = self.services.get(name)?;
+            let port = entry.service.as_ref()?.health_check_node_port;
+            let (namespace, name) = name.clone();
+            Some(HealthCheck { port, namespace, name, local_endpoints: entry.local_endpoints() })
+        };
+        let mut checks: Vec<HealthCheck> = self.health.iter().filter_map(check).collect();
         checks.sort_by_key(|check| check.port);
         checks
     }
@@ -207,8 +209,9 @@ impl Model {
         self.services.get(&(namespace.into(), name.into()))
     }
 
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (&Name, &Entry)> {
-        self.services.iter()
+    /// The services that have reverse names for an address.
+    pub(crate) fn services_with(&self, address: IpAddr) -> impl Iterator<Item = &Name> {
+        self.reverse.get(&address).into_iter().flatten()
     }
 
     /// True if any service, with or without endpoints, is in the namespace.
@@ -231,10 +234,21 @@ impl Model {
             None => Plan::default(),
         };
         let owner = entry.owner;
+        let new_named = entry.named_addresses();
+        let old_named = std::mem::replace(&mut entry.named, new_named.clone());
+        let has_health = entry
+            .service
+            .as_ref()
+            .is_some_and(|service| service.health_check_node_port != 0 && service.external_local);
         let old = std::mem::replace(&mut entry.plan, new.clone());
         if entry.service.is_none() && entry.slices.is_empty() {
             self.services.remove(name);
         }
+        self.index(name, &old_named, &new_named);
+        match has_health {
+            true => self.health.insert(name.clone()),
+            false => self.health.remove(name),
+        };
         self.owners.replace(owner, &old.elements, &new.elements, changes);
         diff_chains(&old, &new, changes);
         for chain in &new.balancers {
@@ -253,6 +267,20 @@ impl Model {
                 gone.map(|frontend| UdpFrontend { endpoints: Vec::new(), ..frontend }).collect();
             self.changed_udp.extend(new.udp);
             self.changed_udp.extend(gone);
+        }
+    }
+
+    fn index(&mut self, name: &Name, old: &[IpAddr], new: &[IpAddr]) {
+        for address in old.iter().filter(|address| !new.contains(address)) {
+            if let Some(names) = self.reverse.get_mut(address) {
+                names.remove(name);
+                if names.is_empty() {
+                    self.reverse.remove(address);
+                }
+            }
+        }
+        for address in new.iter().filter(|address| !old.contains(address)) {
+            self.reverse.entry(*address).or_default().insert(name.clone());
         }
     }
 
@@ -447,7 +475,9 @@ fn host_port_frontend(
 ) -> Option<UdpFrontend> {
     let (address, port) = match key {
         Key::Port(Protocol::Udp, port) => (None, *port),
-        Key::Frontend(Frontend { address, protocol: Protocol::Udp, port }) => (Some(*address), *port),
+        Key::Frontend(Frontend { address, protocol: Protocol::Udp, port }) => {
+            (Some(*address), *port)
+        }
         _ => return None,
     };
     let target = now.iter().find(|(s, k, _)| (s, k) == (set, key)).map(|(.., value)| value);

@@ -149,7 +149,10 @@ fn service_port(tree: &Value, exposed: bool) -> Option<ServicePort> {
 
 fn load_balancer_ips(tree: &Value) -> Vec<IpAddr> {
     let ingress = tree.list("status.loadBalancer.ingress").iter();
-    ingress.filter(|i| i.str("ipMode") != "Proxy").filter_map(|i| i.str("ip").parse().ok()).collect()
+    ingress
+        .filter(|i| i.str("ipMode") != "Proxy")
+        .filter_map(|i| i.str("ip").parse().ok())
+        .collect()
 }
 
 fn source_ranges(tree: &Value) -> Vec<Cidr> {

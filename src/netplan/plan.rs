@@ -81,8 +81,8 @@ pub(crate) fn plan<'s>(
         for port in &service.ports {
             let frontend =
                 Frontend { address: *cluster_ip, protocol: port.protocol, port: port.port };
-            let old = previous
-                .and_then(|plan| plan.lists.iter().find(|list| list.frontend == frontend));
+            let old =
+                previous.and_then(|plan| plan.lists.iter().find(|list| list.frontend == frontend));
             let list = usable(frontend, port, slices.clone(), old);
             let mut one = OnePort { named, service, port, node, list: &list, plan: &mut plan };
             one.plan();
@@ -106,7 +106,8 @@ fn usable<'s>(
 ) -> PortEndpoints {
     let mut found: Vec<(SocketAddr, bool, bool)> = Vec::new();
     for slice in slices {
-        let same = |p: &&crate::objects::SlicePort| p.name == port.name && p.protocol == port.protocol;
+        let same =
+            |p: &&crate::objects::SlicePort| p.name == port.name && p.protocol == port.protocol;
         let Some(target_port) = slice.ports.iter().find(same).map(|p| p.port) else { continue };
         for endpoint in &slice.endpoints {
             if !endpoint.ready && !(endpoint.serving && endpoint.terminating) {
@@ -115,7 +116,11 @@ fn usable<'s>(
             let family = |a: &&IpAddr| is_ipv6(**a) == is_ipv6(frontend.address);
             // Only an endpoint's first address counts, as the API says.
             if let Some(address) = endpoint.addresses.first().filter(family) {
-                found.push((SocketAddr::new(*address, target_port), endpoint.ready, endpoint.local));
+                found.push((
+                    SocketAddr::new(*address, target_port),
+                    endpoint.ready,
+                    endpoint.local,
+                ));
             }
         }
     }
@@ -145,7 +150,8 @@ fn usable<'s>(
 /// Orders `new` (sorted) so that what was in `old` keeps its index where that still exists.
 fn keep_places(old: &[SocketAddr], new: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let stays = |idx: usize| old.get(idx).filter(|a| new.binary_search(a).is_ok());
-    let mut placed: Vec<Option<SocketAddr>> = (0..new.len()).map(|idx| stays(idx).copied()).collect();
+    let mut placed: Vec<Option<SocketAddr>> =
+        (0..new.len()).map(|idx| stays(idx).copied()).collect();
     let mut kept: Vec<SocketAddr> = placed.iter().flatten().copied().collect();
     kept.sort();
     let mut rest = new.iter().filter(|a| kept.binary_search(a).is_err());
@@ -185,8 +191,7 @@ impl OnePort<'_> {
             self.udp(&external);
             return;
         }
-        let local_used =
-            self.service.internal_local || (is_exposed && self.service.external_local);
+        let local_used = self.service.internal_local || (is_exposed && self.service.external_local);
         match self.service.affinity_secs {
             Some(timeout_secs) => self.affinity(timeout_secs, local_used),
             None if self.service.internal_local => {
@@ -316,10 +321,13 @@ impl OnePort<'_> {
         targets.sort();
         targets.dedup();
         for target in &targets {
-            let (chain, set) = (self.endpoint_name("endpoint", target), self.endpoint_name("clients", target));
+            let (chain, set) =
+                (self.endpoint_name("endpoint", target), self.endpoint_name("clients", target));
             let remember = Part::RememberClient { set: set.clone(), ipv6, timeout_secs };
-            let rules =
-                vec![vec![Part::Family { ipv6 }, remember], vec![Part::Family { ipv6 }, Part::Dnat(*target)]];
+            let rules = vec![
+                vec![Part::Family { ipv6 }, remember],
+                vec![Part::Family { ipv6 }, Part::Dnat(*target)],
+            ];
             self.plan.chains.push((chain, rules));
             self.plan.client_sets.push(ClientSet { name: set, ipv6, timeout_secs });
         }
@@ -338,10 +346,11 @@ impl OnePort<'_> {
             let set = self.endpoint_name("clients", target);
             vec![Part::Family { ipv6 }, Part::KnownClient { set, ipv6 }, goto(target)]
         });
-        let chosen = targets.iter().zip((1..=targets.len()).rev()).map(|(target, left)| match left {
-            1 => vec![goto(target)],
-            _ => vec![Part::OneIn(u32::try_from(left).unwrap_or(u32::MAX)), goto(target)],
-        });
+        let chosen =
+            targets.iter().zip((1..=targets.len()).rev()).map(|(target, left)| match left {
+                1 => vec![goto(target)],
+                _ => vec![Part::OneIn(u32::try_from(left).unwrap_or(u32::MAX)), goto(target)],
+            });
         known.chain(chosen).collect()
     }
 

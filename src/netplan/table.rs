@@ -132,32 +132,62 @@ pub enum Chain {
 /// One match or statement of a rule, left to right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    Family { ipv6: bool },
+    Family {
+        ipv6: bool,
+    },
     Protocol(Protocol),
-    Source { cidr: Cidr, not: bool },
-    Destination { cidr: Cidr, not: bool },
+    Source {
+        cidr: Cidr,
+        not: bool,
+    },
+    Destination {
+        cidr: Cidr,
+        not: bool,
+    },
     OriginalDestination(Cidr),
-    InputInterface { name: Arc<str>, not: bool },
-    OutputInterface { name: Arc<str>, not: bool },
+    InputInterface {
+        name: Arc<str>,
+        not: bool,
+    },
+    OutputInterface {
+        name: Arc<str>,
+        not: bool,
+    },
     SourceLocal,
-    DestinationLocal { not: bool },
+    DestinationLocal {
+        not: bool,
+    },
     StateNew,
-    Translated { not: bool },
+    Translated {
+        not: bool,
+    },
     Marked,
     SetMark,
     ClearMark,
     /// Source and destination are one pair of the hairpin set.
-    Hairpin { ipv6: bool },
+    Hairpin {
+        ipv6: bool,
+    },
     /// The source address is in a client set.
-    KnownClient { set: Arc<str>, ipv6: bool },
+    KnownClient {
+        set: Arc<str>,
+        ipv6: bool,
+    },
     /// Remembers the source address, or refreshes it.
-    RememberClient { set: Arc<str>, ipv6: bool, timeout_secs: u32 },
+    RememberClient {
+        set: Arc<str>,
+        ipv6: bool,
+        timeout_secs: u32,
+    },
     /// True once in `n` times.
     OneIn(u32),
     /// Looks the packet's destination up and goes where the map says.
     Dispatch(Set),
     /// To one of the `n` endpoints of the addressed service in the set.
-    Balance { set: Set, n: u32 },
+    Balance {
+        set: Set,
+        n: u32,
+    },
     /// To one of these, which are of one family and at least one.
     DnatAmong(Vec<SocketAddr>),
     /// To where the map says for the packet's destination.
