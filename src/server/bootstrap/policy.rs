@@ -1,6 +1,6 @@
 //! The roles and bindings that every cluster starts with, from a table in text.
 
-use api::{LensMut, Value, json};
+use api::{Lens, LensMut, Value, json};
 
 const TEXT: &str = include_str!("policy.txt");
 
@@ -46,9 +46,13 @@ pub(crate) fn objects() -> Vec<Value> {
                 binding.set("metadata.namespace", *namespace);
                 objects.push(binding);
             }
-            rule => {
+            words => {
                 if let Some(role) = objects.last_mut() {
-                    role.list_mut("rules").push(self::rule(rule));
+                    let mut rule = rule(words);
+                    if role.str("metadata.name").starts_with("system:controller:") {
+                        patch_where_upstream_updates(&mut rule);
+                    }
+                    role.list_mut("rules").push(rule);
                 }
             }
         }
@@ -56,6 +60,17 @@ pub(crate) fn objects() -> Vec<Value> {
     let controllers: Vec<Value> = objects.iter().filter_map(controller_binding).collect();
     objects.extend(controllers);
     objects
+}
+
+/// Our controllers say what they change (patch) where upstream's often send the whole object
+/// (update), and ask the store itself (get) where upstream's trust their cache (list).
+fn patch_where_upstream_updates(rule: &mut Value) {
+    let verbs = rule.list_mut("verbs");
+    for (has, needs) in [("update", "patch"), ("patch", "update"), ("list", "get")] {
+        if verbs.iter().any(|verb| verb == has) && !verbs.iter().any(|verb| verb == needs) {
+            verbs.push(needs.into());
+        }
+    }
 }
 
 fn named(kind: &str, name: &str) -> Value {
@@ -127,7 +142,6 @@ fn subject_of(text: &str) -> Option<Value> {
 
 /// `system:controller:x` is for the service account `x`.
 fn controller_binding(role: &Value) -> Option<Value> {
-    use api::Lens;
     let name = role.str("metadata.name");
     let account =
         name.strip_prefix("system:controller:").filter(|_| role.str("kind") == "ClusterRole")?;
@@ -143,7 +157,6 @@ fn controller_binding(role: &Value) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::Lens;
 
     #[test]
     fn the_table_is_whole() {
