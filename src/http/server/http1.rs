@@ -54,7 +54,7 @@ impl Connection {
         if !self.peer.tls && self.is_http2().await {
             // HTTP/2 with prior knowledge, as gRPC speaks it on unix sockets.
             if let Some(permit) = self.permit.take() {
-                http2::run(self.shared, permit, self.io, self.input, self.peer).await;
+                Box::pin(http2::run(self.shared, permit, self.io, self.input, self.peer)).await;
             }
             return Ok(());
         }

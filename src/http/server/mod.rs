@@ -233,8 +233,13 @@ impl Shared {
             let stop = shared.reached(Phase::Stopped);
             let connection = async {
                 let address = peer.address;
-                if let Err(error) = connect(&shared, permit, socket, peer, tls).await {
-                    log::debug!("connection from {address:?}: {error}");
+                // Each phase has a box of its own, so that a connection does not hold on to the room
+                // that its handshake needed.
+                match Box::pin(connect(&shared, socket, peer, tls)).await {
+                    Ok((io, peer, alpn)) => {
+                        speak(Arc::clone(&shared), permit, io, peer, alpn).await;
+                    }
+                    Err(error) => log::debug!("connection from {address:?}: {error}"),
                 }
             };
             rt::future::or(stop, connection).await;
@@ -301,22 +306,18 @@ impl Drop for Permit {
     }
 }
 
-/// The TLS handshake, if any, and then the protocol that was agreed on.
+/// The TLS handshake, if any: the stream, who is there, and the protocol that was agreed on.
 async fn connect(
     shared: &Arc<Shared>,
-    permit: Permit,
     socket: Socket,
     mut peer: Peer,
     tls: Option<Arc<rustls::ServerConfig>>,
-) -> Result<()> {
+) -> Result<(Io, Peer, Option<Vec<u8>>)> {
     let raw: Io = match socket {
         Socket::Tcp(stream) => Box::new(stream),
         Socket::Unix(stream) => Box::new(stream),
     };
-    let Some(tls) = tls else {
-        speak(Arc::clone(shared), permit, raw, peer, None).await;
-        return Ok(());
-    };
+    let Some(tls) = tls else { return Ok((raw, peer, None)) };
     let handshake = futures_rustls::TlsAcceptor::from(tls).accept(raw);
     let stream = rt::timeout(shared.limits.handshake_max, handshake)
         .await
@@ -326,17 +327,16 @@ async fn connect(
     peer.tls = true;
     peer.certificates = session.peer_certificates().unwrap_or(&[]).iter().cloned().collect();
     let alpn = session.alpn_protocol().map(<[u8]>::to_vec);
-    speak(Arc::clone(shared), permit, Box::new(stream), peer, alpn).await;
-    Ok(())
+    Ok((Box::new(stream), peer, alpn))
 }
 
 /// Speaks HTTP on a connection to its end: what TLS agreed on, or what the first bytes are.
 async fn speak(shared: Arc<Shared>, permit: Permit, io: Io, peer: Peer, alpn: Option<Vec<u8>>) {
     if alpn.as_deref() == Some(b"h2") {
-        return http2::run(shared, permit, io, Vec::new(), peer).await;
+        return Box::pin(http2::run(shared, permit, io, Vec::new(), peer)).await;
     }
     let connection = http1::Connection::new(shared, permit, io, peer);
-    if let Err(error) = connection.run().await {
+    if let Err(error) = Box::pin(connection.run()).await {
         log::debug!("HTTP/1 connection: {error}");
     }
 }
