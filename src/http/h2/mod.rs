@@ -3,6 +3,8 @@
 //! All halves and the driver share one locked `State`; whoever changes it wakes whom it concerns.
 //! A waiting connection holds its state and the two header tables, and no buffers.
 
+#[cfg(test)]
+mod attacks;
 mod driver;
 mod head;
 mod state;
