@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod codec;
+mod complain;
 pub mod controller;
 pub mod defaults;
 pub mod discovery;
@@ -36,5 +37,6 @@ pub use controller::{
 pub use kind::{Form, Kind, Scope, Sub};
 pub use lens::{Lens, LensMut};
 pub use object::Object;
+pub use quantity::Quantity;
 pub use serde_json::{Map, Value, json};
 pub use status::Status;

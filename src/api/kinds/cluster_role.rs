@@ -1,6 +1,10 @@
 //! ClusterRole.
 
+use serde_json::Value;
+
 use crate::kind::*;
+use crate::lens::Lens;
+use crate::status::Cause;
 
 pub static CLUSTER_ROLE: Kind = Kind {
     group: "rbac.authorization.k8s.io",
@@ -11,12 +15,21 @@ pub static CLUSTER_ROLE: Kind = Kind {
     generation: false,
     name_rule: NameRule::PathSegment,
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     ..Kind::BASE
 };
 
 const COLUMNS: &[Column] =
     &[Column { format: "date", ..Column::path("Created At", "metadata.creationTimestamp") }];
+
+fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
+    super::role::rules(new, false, causes);
+    for (idx, selector) in new.list("aggregationRule.clusterRoleSelectors").iter().enumerate() {
+        let path = format!("aggregationRule.clusterRoleSelectors[{idx}]");
+        crate::validate::label_selector(selector, &path, causes);
+    }
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

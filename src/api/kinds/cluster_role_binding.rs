@@ -1,7 +1,10 @@
 //! ClusterRoleBinding.
 
+use serde_json::Value;
+
 use crate::kind::*;
 use crate::lens::Lens;
+use crate::status::Cause;
 
 pub static CLUSTER_ROLE_BINDING: Kind = Kind {
     group: "rbac.authorization.k8s.io",
@@ -12,6 +15,7 @@ pub static CLUSTER_ROLE_BINDING: Kind = Kind {
     generation: false,
     name_rule: NameRule::PathSegment,
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     default: super::role_binding::default,
     ..Kind::BASE
@@ -29,6 +33,10 @@ const COLUMNS: &[Column] = &[
     })
     .wide(),
 ];
+
+fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    super::role_binding::binding(new, old, &["ClusterRole"], causes);
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

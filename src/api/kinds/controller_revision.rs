@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
+use crate::complain::{Complain, IMMUTABLE, NON_NEGATIVE};
 use crate::kind::*;
 use crate::lens::Lens;
+use crate::status::Cause;
 
 pub static CONTROLLER_REVISION: Kind = Kind {
     group: "apps",
@@ -12,6 +14,7 @@ pub static CONTROLLER_REVISION: Kind = Kind {
     plural: "controllerrevisions",
     generation: false,
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     ..Kind::BASE
 };
@@ -30,6 +33,15 @@ fn controller(tree: &Value) -> String {
         .rsplit_once('/')
         .map_or(String::new(), |(group, _)| format!(".{group}"));
     format!("{}{group}/{}", owner.str("kind").to_ascii_lowercase(), owner.str("name"))
+}
+
+fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    if let Some(revision) = new.int("revision").filter(|revision| *revision < 0) {
+        causes.invalid("revision", &revision.into(), NON_NEGATIVE);
+    }
+    if old.is_some_and(|old| old.at("data") != new.at("data")) {
+        causes.invalid("data", new.at("data"), IMMUTABLE);
+    }
 }
 
 /// Schema text; see `schema` for its form.

@@ -2,9 +2,12 @@
 
 use serde_json::Value;
 
+use super::workload;
+use crate::complain::Complain;
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
 use crate::print::{CONTAINERS, IMAGES, SELECTOR, labels};
+use crate::status::Cause;
 
 pub static DAEMON_SET: Kind = Kind {
     group: "apps",
@@ -15,6 +18,7 @@ pub static DAEMON_SET: Kind = Kind {
     categories: &["all"],
     subresources: &[Sub::Status],
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     default,
     ..Kind::BASE
@@ -42,6 +46,28 @@ const COLUMNS: &[Column] = &[
     IMAGES,
     SELECTOR,
 ];
+
+fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
+    let spec = new.at("spec");
+    workload::selected_template(spec, "daemonset", causes);
+    workload::not_negative(spec, &["minReadySeconds", "revisionHistoryLimit"], causes);
+    if spec.str("updateStrategy.type") == "RollingUpdate" {
+        workload::rolling_bounds(
+            spec.at("updateStrategy.rollingUpdate"),
+            "spec.updateStrategy.rollingUpdate",
+            causes,
+        );
+        let zero = |bound: &Value| bound == 0 || bound == "0%";
+        let bounds = spec.at("updateStrategy.rollingUpdate");
+        if !zero(bounds.at("maxSurge")) && !zero(bounds.at("maxUnavailable")) {
+            causes.invalid(
+                "spec.updateStrategy.rollingUpdate.maxSurge",
+                bounds.at("maxSurge"),
+                "may not be set when maxUnavailable is non-zero",
+            );
+        }
+    }
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -2,9 +2,12 @@
 
 use serde_json::Value;
 
+use super::workload;
+use crate::complain::{Complain, NON_NEGATIVE};
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
 use crate::print::{CONTAINERS, IMAGES, SELECTOR};
+use crate::status::Cause;
 
 pub static DEPLOYMENT: Kind = Kind {
     group: "apps",
@@ -18,6 +21,7 @@ pub static DEPLOYMENT: Kind = Kind {
         Sub::Scale { spec: "spec.replicas", status: "status.replicas", selector: "spec.selector" },
     ],
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     default,
     ..Kind::BASE
@@ -45,6 +49,38 @@ const COLUMNS: &[Column] = &[
 fn ready(tree: &Value) -> Value {
     let count = |path: &str| tree.int(path).unwrap_or(0);
     format!("{}/{}", count("status.readyReplicas"), count("spec.replicas")).into()
+}
+
+fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
+    let spec = new.at("spec");
+    workload::selected_template(spec, "deployment", causes);
+    workload::not_negative(spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], causes);
+    if let Some(deadline) = spec.int("progressDeadlineSeconds") {
+        if deadline < 0 {
+            causes.invalid("spec.progressDeadlineSeconds", &deadline.into(), NON_NEGATIVE);
+        }
+        if deadline <= spec.int("minReadySeconds").unwrap_or(0) {
+            causes.invalid(
+                "spec.progressDeadlineSeconds",
+                &deadline.into(),
+                "must be greater than minReadySeconds",
+            );
+        }
+    }
+    match spec.str("strategy.type") {
+        "Recreate" if spec.has("strategy.rollingUpdate") => causes.forbidden(
+            "spec.strategy.rollingUpdate",
+            "may not be specified when strategy `type` is 'Recreate'",
+        ),
+        "RollingUpdate" => {
+            workload::rolling_bounds(
+                spec.at("strategy.rollingUpdate"),
+                "spec.strategy.rollingUpdate",
+                causes,
+            );
+        }
+        _ => {}
+    }
 }
 
 /// Schema text; see `schema` for its form.

@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 
+use crate::complain::Complain;
 use crate::kind::*;
 use crate::lens::Lens;
 use crate::print::first_three;
+use crate::status::Cause;
 
 pub static ENDPOINT_SLICE: Kind = Kind {
     group: "discovery.k8s.io",
@@ -12,6 +14,7 @@ pub static ENDPOINT_SLICE: Kind = Kind {
     name: "EndpointSlice",
     plural: "endpointslices",
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     ..Kind::BASE
 };
@@ -36,6 +39,42 @@ fn addresses(tree: &Value) -> String {
     let addresses = tree.list("endpoints").iter().flat_map(|endpoint| endpoint.list("addresses"));
     let addresses: Vec<String> = addresses.filter_map(Value::as_str).map(str::to_owned).collect();
     first_three(&addresses, "<unset>")
+}
+
+fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
+    const ENDPOINTS_MAX: usize = 1000;
+    const ADDRESSES_MAX: usize = 100;
+    let endpoints = new.list("endpoints");
+    if endpoints.len() > ENDPOINTS_MAX {
+        causes.too_many("endpoints", endpoints.len(), ENDPOINTS_MAX);
+        return;
+    }
+    for (idx, endpoint) in endpoints.iter().enumerate() {
+        let path = format!("endpoints[{idx}].addresses");
+        let addresses = endpoint.list("addresses");
+        if addresses.len() > ADDRESSES_MAX {
+            causes.too_many(&path, addresses.len(), ADDRESSES_MAX);
+        }
+        for (idx, address) in addresses.iter().filter_map(Value::as_str).enumerate() {
+            let path = format!("{path}[{idx}]");
+            match new.str("addressType") {
+                "FQDN" => causes.check_name(&path, address, crate::names::subdomain),
+                "IPv4" if address.parse::<std::net::Ipv4Addr>().is_err() => {
+                    causes.invalid(&path, &address.into(), "must be a valid IPv4 address");
+                }
+                "IPv6" if address.parse::<std::net::Ipv6Addr>().is_err() => {
+                    causes.invalid(&path, &address.into(), "must be a valid IPv6 address");
+                }
+                _ => super::endpoints::endpoint_address(address, &path, causes),
+            }
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for (idx, port) in new.list("ports").iter().enumerate() {
+        if !seen.insert(port.str("name")) {
+            causes.duplicate(&format!("ports[{idx}].name"), &port.str("name").into());
+        }
+    }
 }
 
 /// Schema text; see `schema` for its form.

@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 
+use crate::complain::{Complain, PORT_RANGE};
 use crate::kind::*;
 use crate::lens::Lens;
 use crate::print::first_three;
+use crate::status::Cause;
 
 pub static ENDPOINTS: Kind = Kind {
     version: "v1",
@@ -14,6 +16,7 @@ pub static ENDPOINTS: Kind = Kind {
     storage: "services/endpoints",
     generation: false,
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     ..Kind::BASE
 };
@@ -38,6 +41,60 @@ fn endpoints(tree: &Value) -> String {
         }
     }
     first_three(&all, "<none>")
+}
+
+fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
+    for (idx, subset) in new.list("subsets").iter().enumerate() {
+        let path = format!("subsets[{idx}]");
+        if subset.list("addresses").is_empty() && subset.list("notReadyAddresses").is_empty() {
+            causes.required(&path, "must specify `addresses` or `notReadyAddresses`");
+        }
+        for field in ["addresses", "notReadyAddresses"] {
+            for (idx, address) in subset.list(field).iter().enumerate() {
+                endpoint_address(address.str("ip"), &format!("{path}.{field}[{idx}].ip"), causes);
+            }
+        }
+        for (idx, port) in subset.list("ports").iter().enumerate() {
+            let path = format!("{path}.ports[{idx}]");
+            if subset.list("ports").len() > 1 && port.str("name").is_empty() {
+                causes.required(&format!("{path}.name"), "");
+            }
+            if !(1..=65_535).contains(&port.int("port").unwrap_or(0)) {
+                causes.invalid(&format!("{path}.port"), port.at("port"), PORT_RANGE);
+            }
+        }
+    }
+}
+
+/// An address that traffic may be sent to: not this host's own, nor anybody's.
+pub(super) fn endpoint_address(text: &str, path: &str, causes: &mut Vec<Cause>) {
+    use std::net::IpAddr;
+    let Ok(address) = text.parse::<IpAddr>() else {
+        let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+        causes.invalid(path, &text.into(), detail);
+        return;
+    };
+    if address.is_unspecified() {
+        causes.invalid(path, &text.into(), &format!("may not be unspecified ({text})"));
+    }
+    if address.is_loopback() {
+        causes.invalid(
+            path,
+            &text.into(),
+            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        );
+    }
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.segments()[0] & 0xffc0 == 0xfe80,
+    };
+    if link_local {
+        causes.invalid(
+            path,
+            &text.into(),
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+        );
+    }
 }
 
 /// Schema text; see `schema` for its form.

@@ -4,8 +4,10 @@ use serde_json::Value;
 
 use stdx::time::Wall;
 
+use crate::complain::Complain;
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
+use crate::status::Cause;
 use crate::table::since;
 
 pub static EVENT: Kind = Kind {
@@ -29,6 +31,7 @@ pub static EVENT: Kind = Kind {
         "type",
     ],
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     also: &[Served {
         group: "events.k8s.io",
@@ -115,6 +118,15 @@ fn source(tree: &Value) -> String {
     match either(tree.str("source.host"), tree.str("reportingInstance")).as_str() {
         "" => component,
         host => format!("{component}, {host}"),
+    }
+}
+
+fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
+    let (about, own) = (new.str("involvedObject.namespace"), new.str("metadata.namespace"));
+    // Events about cluster-scoped objects stand in the default namespace.
+    let fits = about == own || about.is_empty() && matches!(own, "default" | "kube-system");
+    if !fits {
+        causes.invalid("involvedObject.namespace", &about.into(), "does not match event.namespace");
     }
 }
 

@@ -4,9 +4,13 @@ use serde_json::{Map, Value};
 
 use stdx::time::Wall;
 
+use crate::complain::{Complain, IMMUTABLE, NON_NEGATIVE};
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
+use crate::names;
 use crate::print::{CONTAINERS, IMAGES, SELECTOR, condition_true};
+use crate::status::Cause;
+use crate::validate;
 
 pub static JOB: Kind = Kind {
     group: "batch",
@@ -17,6 +21,7 @@ pub static JOB: Kind = Kind {
     subresources: &[Sub::Status],
     fields: &["status.successful"],
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     default,
     prepare,
@@ -97,6 +102,105 @@ fn duration(tree: &Value, now: Wall) -> Value {
     let Some(start) = crate::time::parse(tree.str("status.startTime")) else { return "".into() };
     let end = crate::time::parse(tree.str("status.completionTime")).unwrap_or(now);
     crate::table::human_duration(end.since(start)).into()
+}
+
+fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let spec = new.at("spec");
+    self::spec(spec, "spec", causes);
+    if new.str("metadata.name").len() > names::LABEL_MAX && old.is_none() {
+        let path = "spec.template.metadata.labels";
+        causes.invalid(path, new.at("metadata.name"), "must be no more than 63 bytes");
+    }
+    if !spec.has("selector") {
+        causes.required("spec.selector", "");
+    } else {
+        validate::label_selector(spec.at("selector"), "spec.selector", causes);
+        let selector = crate::selector::Selector::from_label_selector(spec.at("selector"));
+        let labels = spec.at("template.metadata.labels");
+        if !selector.matches_map(labels) {
+            causes.invalid(
+                "spec.template.metadata.labels",
+                labels,
+                "`selector` does not match template `labels`",
+            );
+        }
+    }
+    let Some(old) = old else { return };
+    for field in [
+        "selector",
+        "completionMode",
+        "podFailurePolicy",
+        "backoffLimitPerIndex",
+        "managedBy",
+        "successPolicy",
+    ] {
+        if spec.at(field) != old.at("spec").at(field) {
+            causes.invalid(&format!("spec.{field}"), spec.at(field), IMMUTABLE);
+        }
+    }
+    let elastic =
+        spec.str("completionMode") == "Indexed" && spec.at("completions") == spec.at("parallelism");
+    if spec.at("completions") != old.at("spec.completions") && !elastic {
+        causes.invalid("spec.completions", spec.at("completions"), IMMUTABLE);
+    }
+    // A suspended job that never ran may still be told where to.
+    let movable = old.flag("spec.suspend") && !old.has("status.startTime");
+    let fixed = |tree: &Value| {
+        let mut template = tree.at("spec.template").clone();
+        if movable {
+            for path in [
+                "spec.nodeSelector",
+                "spec.affinity",
+                "spec.tolerations",
+                "spec.schedulingGates",
+                "metadata.annotations",
+                "metadata.labels",
+            ] {
+                template.remove(path);
+            }
+        }
+        template
+    };
+    if fixed(new) != fixed(old) {
+        causes.invalid("spec.template", spec.at("template"), IMMUTABLE);
+    }
+}
+
+/// A `JobSpec` at `path`, in jobs and cron jobs.
+pub(super) fn spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    for field in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ] {
+        if let Some(number) = spec.int(field).filter(|number| *number < 0) {
+            causes.invalid(&format!("{path}.{field}"), &number.into(), NON_NEGATIVE);
+        }
+    }
+    if spec.str("completionMode") == "Indexed" && !spec.has("completions") {
+        let detail = "when completion mode is Indexed";
+        causes.required(&format!("{path}.completions"), detail);
+    }
+    let policy_path = format!("{path}.template.spec.restartPolicy");
+    match spec.str("template.spec.restartPolicy") {
+        "Always" => causes.required(&policy_path, "valid values: \"OnFailure\", \"Never\""),
+        "OnFailure" if spec.has("podFailurePolicy") => {
+            let detail = "only \"Never\" is supported when podFailurePolicy is specified";
+            causes.invalid(&policy_path, &"OnFailure".into(), detail);
+        }
+        _ => {}
+    }
+    let policies = ["OnFailure", "Never", "Always"];
+    crate::pod::validate::template(
+        spec.at("template"),
+        &format!("{path}.template"),
+        &policies,
+        causes,
+    );
 }
 
 /// Schema text; see `schema` for its form.

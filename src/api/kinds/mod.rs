@@ -38,6 +38,7 @@ mod storage_class;
 mod subject_access_review;
 mod token_request;
 mod token_review;
+mod workload;
 
 pub use addon::ADDON;
 pub use binding::BINDING;

@@ -2,9 +2,12 @@
 
 use serde_json::Value;
 
+use crate::complain::Complain;
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
+use crate::names;
 use crate::print::or_none;
+use crate::status::Cause;
 
 pub static NODE: Kind = Kind {
     version: "v1",
@@ -17,6 +20,7 @@ pub static NODE: Kind = Kind {
     subresources: &[Sub::Status, Sub::Named("proxy")],
     fields: &["spec.unschedulable"],
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     default,
     ..Kind::BASE
@@ -78,6 +82,36 @@ fn address(tree: &Value, kind: &str) -> Value {
 
 fn or_unknown(text: &str) -> Value {
     if text.is_empty() { "<unknown>".into() } else { text.into() }
+}
+
+fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let mut seen = std::collections::BTreeSet::new();
+    for (idx, taint) in new.list("spec.taints").iter().enumerate() {
+        let path = format!("spec.taints[{idx}]");
+        if !taint.str("key").is_empty() {
+            causes.check_name(&format!("{path}.key"), taint.str("key"), names::qualified);
+        }
+        causes.check_name(&format!("{path}.value"), taint.str("value"), names::label_value);
+        if !seen.insert((taint.str("key"), taint.str("effect"))) {
+            let detail = "taints must be unique by key and effect pair";
+            causes.invalid(&path, taint, detail);
+        }
+    }
+    let Some(old) = old else { return };
+    for field in ["podCIDRs", "providerID"] {
+        let before = old.at("spec").at(field);
+        let was_set = !before.is_null()
+            && before != ""
+            && before.as_array().is_none_or(|list| !list.is_empty());
+        if was_set && before != new.at("spec").at(field) {
+            let detail = if field == "providerID" {
+                "node updates may not change providerID except from \"\" to valid"
+            } else {
+                "node updates may not change podCIDR except from \"\" to valid"
+            };
+            causes.forbidden(&format!("spec.{field}"), detail);
+        }
+    }
 }
 
 /// Schema text; see `schema` for its form.

@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 
+use crate::complain::{Complain, IMMUTABLE};
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
 use crate::print::{access_modes, storage_class};
+use crate::status::Cause;
+use crate::validate;
 
 pub static PERSISTENT_VOLUME: Kind = Kind {
     version: "v1",
@@ -15,6 +18,7 @@ pub static PERSISTENT_VOLUME: Kind = Kind {
     generation: false,
     subresources: &[Sub::Status],
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     prepare,
     ..Kind::BASE
@@ -57,6 +61,78 @@ fn claim(tree: &Value) -> String {
     match tree.at("spec.claimRef") {
         Value::Null => String::new(),
         claim => format!("{}/{}", claim.str("namespace"), claim.str("name")),
+    }
+}
+
+fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let spec = new.at("spec");
+    if spec.list("accessModes").is_empty() {
+        causes.required("spec.accessModes", "");
+    }
+    if spec.list("accessModes").len() > 1
+        && spec.list("accessModes").iter().any(|mode| mode == "ReadWriteOncePod")
+    {
+        causes
+            .forbidden("spec.accessModes", "may not use ReadWriteOncePod with other access modes");
+    }
+    match spec.at("capacity").as_object().map_or(0, serde_json::Map::len) {
+        0 => causes.required("spec.capacity", ""),
+        1 if spec.has("capacity.storage") => {}
+        _ => causes.not_supported("spec.capacity", "", &["storage"]),
+    }
+    if crate::Quantity::from_tree(spec.at("capacity.storage"))
+        .is_some_and(|q| q.is_negative() || q.is_zero())
+    {
+        causes.invalid(
+            "spec.capacity[storage]",
+            spec.at("capacity.storage"),
+            "must be greater than zero",
+        );
+    }
+    let sources: Vec<&String> = spec
+        .as_object()
+        .into_iter()
+        .flat_map(|map| map.keys())
+        .filter(|key| {
+            let root =
+                crate::schema::schema().qualified("io.k8s.api.core.v1.PersistentVolumeSource");
+            root.is_some_and(|id| crate::schema::schema().by_json(id, key).is_some())
+        })
+        .collect();
+    if sources.is_empty() {
+        causes.required("spec", "must specify a volume type");
+    }
+    for extra in sources.iter().skip(1) {
+        causes.forbidden(&format!("spec.{extra}"), "may not specify more than 1 volume type");
+    }
+    if spec.has("hostPath") {
+        crate::pod::validate::host_path(spec.at("hostPath"), "spec.hostPath", causes);
+        if spec.str("hostPath.path") == "/"
+            && spec.str("persistentVolumeReclaimPolicy") == "Recycle"
+        {
+            causes.forbidden(
+                "spec.persistentVolumeReclaimPolicy",
+                "may not be 'recycle' for a hostPath mount of '/'",
+            );
+        }
+    }
+    if spec.has("local") && !spec.has("nodeAffinity") {
+        causes.required("spec.nodeAffinity", "Local volume requires node affinity");
+    }
+    validate::node_selector(spec.at("nodeAffinity.required"), "spec.nodeAffinity.required", causes);
+    let Some(old) = old.map(|old| old.at("spec")) else { return };
+    let changed = |key: &String| spec.at(key) != old.at(key);
+    if sources.iter().any(|key| changed(key)) {
+        causes.forbidden(
+            "spec.persistentvolumesource",
+            "spec.persistentvolumesource is immutable after creation",
+        );
+    }
+    if spec.at("volumeMode") != old.at("volumeMode") {
+        causes.invalid("spec.volumeMode", spec.at("volumeMode"), IMMUTABLE);
+    }
+    if old.has("nodeAffinity") && spec.at("nodeAffinity") != old.at("nodeAffinity") {
+        causes.invalid("spec.nodeAffinity", spec.at("nodeAffinity"), IMMUTABLE);
     }
 }
 

@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 
+use crate::complain::Complain;
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
 use crate::print::{access_modes, storage_class};
+use crate::status::Cause;
+use crate::validate;
 
 pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
     version: "v1",
@@ -14,6 +17,7 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
     generation: false,
     subresources: &[Sub::Status],
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     prepare,
     ..Kind::BASE
@@ -62,6 +66,73 @@ fn or_unset(text: &str) -> Value {
 
 fn if_bound(tree: &Value, text: &str) -> Value {
     if tree.str("spec.volumeName").is_empty() { "".into() } else { text.into() }
+}
+
+fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let spec = new.at("spec");
+    claim_spec(spec, "spec", causes);
+    let Some(old) = old else { return };
+    let bound = old.str("status.phase") == "Bound";
+    let fixed = |spec: &Value| {
+        let mut spec = spec.clone();
+        if bound {
+            spec.remove("resources.requests");
+        }
+        spec.remove("volumeAttributesClassName");
+        spec
+    };
+    let mut wanted = spec.clone();
+    let before = old.at("spec");
+    // The binder names the volume once; a default class may be filled in later.
+    for field in ["volumeName", "storageClassName"] {
+        if before.str(field).is_empty() && (field == "volumeName" || !before.has(field)) {
+            match before.at(field) {
+                Value::Null => drop(wanted.remove(field)),
+                value => wanted.set(field, value.clone()),
+            }
+        }
+    }
+    if fixed(&wanted) != fixed(before) {
+        causes.forbidden(
+            "spec",
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+        );
+    }
+    let amount = |tree: &Value, path: &str| crate::Quantity::from_tree(tree.at(path));
+    let (now, was) =
+        (amount(spec, "resources.requests.storage"), amount(before, "resources.requests.storage"));
+    if now < was && now < amount(old, "status.capacity.storage") {
+        causes.forbidden(
+            "spec.resources.requests.storage",
+            "field can not be less than status.capacity",
+        );
+    }
+}
+
+/// A `PersistentVolumeClaimSpec` at `path`.
+fn claim_spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let modes = spec.list("accessModes");
+    if modes.is_empty() {
+        causes.required(&format!("{path}.accessModes"), "at least 1 access mode is required");
+    }
+    if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
+        let detail = "may not use ReadWriteOncePod with other access modes";
+        causes.forbidden(&format!("{path}.accessModes"), detail);
+    }
+    validate::label_selector(spec.at("selector"), &format!("{path}.selector"), causes);
+    match crate::Quantity::from_tree(spec.at("resources.requests.storage")) {
+        None => causes.required(&format!("{path}.resources[storage]"), ""),
+        Some(storage) if storage.is_zero() || storage.is_negative() => causes.invalid(
+            &format!("{path}.resources[storage]"),
+            spec.at("resources.requests.storage"),
+            "must be greater than zero",
+        ),
+        Some(_) => {}
+    }
+    let class = spec.str("storageClassName");
+    if !class.is_empty() {
+        causes.check_name(&format!("{path}.storageClassName"), class, crate::names::subdomain);
+    }
 }
 
 /// Schema text; see `schema` for its form.

@@ -36,6 +36,7 @@ pub static POD: Kind = Kind {
         "status.nominatedNodeName",
     ],
     schema: SCHEMA,
+    validate: crate::pod::validate::pod,
     columns: crate::pod::columns::COLUMNS,
     default: crate::pod::defaults::pod,
     prepare,

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
+use crate::complain::Complain;
 use crate::kind::*;
 use crate::lens::Lens;
+use crate::status::Cause;
 
 pub static POD_DISRUPTION_BUDGET: Kind = Kind {
     group: "policy",
@@ -13,6 +15,7 @@ pub static POD_DISRUPTION_BUDGET: Kind = Kind {
     short: &["pdb"],
     subresources: &[Sub::Status],
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     ..Kind::BASE
 };
@@ -30,6 +33,17 @@ fn or_not_applicable(bound: &Value) -> Value {
         Value::String(text) => text.as_str().into(),
         number => number.to_string().into(),
     }
+}
+
+fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
+    let spec = new.at("spec");
+    if spec.has("minAvailable") && spec.has("maxUnavailable") {
+        causes.invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set");
+    }
+    for bound in ["minAvailable", "maxUnavailable"] {
+        super::workload::int_or_percent(spec.at(bound), &format!("spec.{bound}"), causes);
+    }
+    crate::validate::label_selector(spec.at("selector"), "spec.selector", causes);
 }
 
 /// Schema text; see `schema` for its form.

@@ -1,7 +1,11 @@
 //! PriorityClass.
 
+use serde_json::Value;
+
+use crate::complain::{Complain, IMMUTABLE};
 use crate::kind::*;
 use crate::lens::Lens;
+use crate::status::Cause;
 
 pub static PRIORITY_CLASS: Kind = Kind {
     group: "scheduling.k8s.io",
@@ -11,6 +15,7 @@ pub static PRIORITY_CLASS: Kind = Kind {
     short: &["pc"],
     scope: Scope::Cluster,
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     ..Kind::BASE
 };
@@ -25,13 +30,38 @@ const COLUMNS: &[Column] = &[
     Column::path("PreemptionPolicy", "preemptionPolicy"),
 ];
 
+fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    const USER_VALUE_MAX: i64 = 1_000_000_000;
+    let (name, value) = (new.str("metadata.name"), new.int("value").unwrap_or(0));
+    let system = matches!(
+        (name, value),
+        ("system-cluster-critical", 2_000_000_000) | ("system-node-critical", 2_000_001_000)
+    );
+    if name.starts_with("system-") {
+        if !system {
+            let detail =
+                "priority class names with 'system-' prefix are reserved for system use only";
+            causes.forbidden("metadata.name", detail);
+        }
+    } else if value > USER_VALUE_MAX {
+        causes.forbidden("value", "maximum allowed value of a user defined priority is 1000000000");
+    }
+    let Some(old) = old else { return };
+    if new.at("value") != old.at("value") {
+        causes.forbidden("value", "may not be changed in an update.");
+    }
+    if new.at("preemptionPolicy") != old.at("preemptionPolicy") {
+        causes.invalid("preemptionPolicy", new.at("preemptionPolicy"), IMMUTABLE);
+    }
+}
+
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "
 package io.k8s.api.scheduling.v1
 PriorityClass kind
    1 metadata         ObjectMeta
-   2 value*           i32        immutable
+   2 value*           i32
    3 globalDefault    bool
    4 description      str
-   5 preemptionPolicy str?       = PreemptLowerPriority immutable
+   5 preemptionPolicy str?       = PreemptLowerPriority
 ";

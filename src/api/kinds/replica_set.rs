@@ -1,7 +1,12 @@
 //! ReplicaSet.
 
+use serde_json::Value;
+
+use super::workload;
 use crate::kind::*;
+use crate::lens::Lens;
 use crate::print::{CONTAINERS, IMAGES, SELECTOR};
+use crate::status::Cause;
 
 pub static REPLICA_SET: Kind = Kind {
     group: "apps",
@@ -16,6 +21,7 @@ pub static REPLICA_SET: Kind = Kind {
     ],
     fields: &["status.replicas"],
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     default: crate::pod::defaults::template,
     ..Kind::BASE
@@ -30,6 +36,12 @@ const COLUMNS: &[Column] = &[
     IMAGES,
     SELECTOR,
 ];
+
+fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
+    let spec = new.at("spec");
+    workload::selected_template(spec, "deployment", causes);
+    workload::not_negative(spec, &["replicas", "minReadySeconds"], causes);
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
+use crate::complain::Complain;
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
+use crate::status::Cause;
 
 pub static ROLE_BINDING: Kind = Kind {
     group: "rbac.authorization.k8s.io",
@@ -13,6 +15,7 @@ pub static ROLE_BINDING: Kind = Kind {
     generation: false,
     name_rule: NameRule::PathSegment,
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     default,
     ..Kind::BASE
@@ -44,6 +47,60 @@ pub(super) fn subjects(tree: &Value, kind: &str) -> Value {
         _ => subject.str("name").to_owned(),
     });
     names.collect::<Vec<_>>().join(", ").into()
+}
+
+fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    binding(new, old, &["ClusterRole", "Role"], causes);
+}
+
+/// What role bindings and cluster role bindings must say.
+pub(super) fn binding(new: &Value, old: Option<&Value>, kinds: &[&str], causes: &mut Vec<Cause>) {
+    const GROUP: &str = "rbac.authorization.k8s.io";
+    let role = new.at("roleRef");
+    if role.str("apiGroup") != GROUP {
+        causes.not_supported("roleRef.apiGroup", role.str("apiGroup"), &[GROUP]);
+    }
+    if !role.str("kind").is_empty() && !kinds.contains(&role.str("kind")) {
+        causes.not_supported("roleRef.kind", role.str("kind"), kinds);
+    }
+    if let Err(why) = crate::names::path_segment(role.str("name")) {
+        causes.invalid("roleRef.name", role.at("name"), &why);
+    }
+    for (idx, subject) in new.list("subjects").iter().enumerate() {
+        let path = format!("subjects[{idx}]");
+        let group = subject.str("apiGroup");
+        match subject.str("kind") {
+            "ServiceAccount" => {
+                if !group.is_empty() {
+                    causes.not_supported(&format!("{path}.apiGroup"), group, &[""]);
+                }
+                if subject.str("namespace").is_empty() {
+                    causes.required(&format!("{path}.namespace"), "");
+                }
+                if !subject.str("name").is_empty() {
+                    causes.check_name(
+                        &format!("{path}.name"),
+                        subject.str("name"),
+                        crate::names::subdomain,
+                    );
+                }
+            }
+            "User" | "Group" if group != GROUP => {
+                causes.not_supported(&format!("{path}.apiGroup"), group, &[GROUP]);
+            }
+            "User" | "Group" | "" => {}
+            other => {
+                causes.not_supported(
+                    &format!("{path}.kind"),
+                    other,
+                    &["ServiceAccount", "User", "Group"],
+                );
+            }
+        }
+    }
+    if old.is_some_and(|old| old.at("roleRef") != role) {
+        causes.invalid("roleRef", role, "cannot change roleRef");
+    }
 }
 
 /// Schema text; see `schema` for its form.

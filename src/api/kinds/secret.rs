@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 
+use crate::complain::Complain;
 use crate::kind::*;
-use crate::lens::LensMut;
+use crate::lens::{Lens, LensMut};
 use crate::print::count;
+use crate::status::Cause;
 
 pub static SECRET: Kind = Kind {
     version: "v1",
@@ -13,6 +15,7 @@ pub static SECRET: Kind = Kind {
     generation: false,
     fields: &["type"],
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     default,
     ..Kind::BASE
@@ -32,6 +35,53 @@ const COLUMNS: &[Column] = &[
     Column::with("Data", |tree, _| count(tree, "data").into()).integer(),
     Column::AGE,
 ];
+
+fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let n_bytes = super::config_map::data(new, "data", causes);
+    if n_bytes > super::config_map::DATA_BYTES_MAX {
+        causes.too_long("data", super::config_map::DATA_BYTES_MAX);
+    }
+    let has = |key: &str| new.at("data").get(key).is_some();
+    let need = |key: &str, causes: &mut Vec<Cause>| {
+        if !has(key) {
+            causes.required(&format!("data[{key}]"), "");
+        }
+    };
+    match new.str("type") {
+        "kubernetes.io/service-account-token" => {
+            let key = "kubernetes.io/service-account.name";
+            if new.entry("metadata.annotations", key).unwrap_or("").is_empty() {
+                causes.required(&format!("metadata.annotations[{key}]"), "");
+            }
+        }
+        "kubernetes.io/dockerconfigjson" => docker_config(new, ".dockerconfigjson", causes),
+        "kubernetes.io/dockercfg" => docker_config(new, ".dockercfg", causes),
+        "kubernetes.io/tls" => {
+            need("tls.crt", causes);
+            need("tls.key", causes);
+        }
+        "kubernetes.io/basic-auth" if !has("username") && !has("password") => {
+            causes.required("data[username]", "");
+            causes.required("data[password]", "");
+        }
+        "kubernetes.io/ssh-auth" => need("ssh-privatekey", causes),
+        _ => {}
+    }
+    super::config_map::keep_immutable(new, old, &["data"], causes);
+}
+
+fn docker_config(new: &Value, key: &str, causes: &mut Vec<Cause>) {
+    let path = format!("data[{key}]");
+    match new.at("data").get(key).and_then(Value::as_str) {
+        None => causes.required(&path, ""),
+        Some(text) => {
+            let bytes = wire::base64::decode(text).unwrap_or_default();
+            if let Err(error) = serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes) {
+                causes.invalid(&path, &"<secret contents redacted>".into(), &error.to_string());
+            }
+        }
+    }
+}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

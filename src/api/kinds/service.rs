@@ -1,10 +1,16 @@
 //! Service.
 
-use serde_json::Value;
+use std::collections::BTreeSet;
 
+use serde_json::{Value, json};
+
+use crate::complain::{Complain, PORT_RANGE};
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
+use crate::names;
 use crate::print::{labels, or_none};
+use crate::status::Cause;
+use crate::validate;
 
 pub static SERVICE: Kind = Kind {
     version: "v1",
@@ -18,6 +24,7 @@ pub static SERVICE: Kind = Kind {
     subresources: &[Sub::Status, Sub::Named("proxy")],
     fields: &["spec.clusterIP", "spec.type"],
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     default,
     ..Kind::BASE
@@ -107,6 +114,131 @@ fn ports(tree: &Value) -> String {
     });
     let ports: Vec<String> = ports.collect();
     if ports.is_empty() { "<none>".into() } else { ports.join(",") }
+}
+
+fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let spec = new.at("spec");
+    let service_type = spec.str("type");
+    let headless = spec.str("clusterIP") == "None";
+    if spec.list("ports").is_empty() && !headless && service_type != "ExternalName" {
+        causes.required("spec.ports", "");
+    }
+    match service_type {
+        "LoadBalancer" if headless => {
+            causes.invalid(
+                "spec.clusterIPs[0]",
+                &"None".into(),
+                "may not be set to 'None' for LoadBalancer services",
+            );
+        }
+        "NodePort" if headless => {
+            causes.invalid(
+                "spec.clusterIPs[0]",
+                &"None".into(),
+                "may not be set to 'None' for NodePort services",
+            );
+        }
+        "ExternalName" => external_name(spec, causes),
+        _ => {}
+    }
+    check_ports(spec, causes);
+    validate::labels(spec.at("selector"), "spec.selector", causes);
+    for (idx, address) in spec.list("externalIPs").iter().enumerate() {
+        if address.as_str().is_none_or(|ip| ip.parse::<std::net::IpAddr>().is_err()) {
+            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+            causes.invalid(&format!("spec.externalIPs[{idx}]"), address, detail);
+        }
+    }
+    if let Some(secs) = spec.int("sessionAffinityConfig.clientIP.timeoutSeconds")
+        && !(1..=86_400).contains(&secs)
+    {
+        let path = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
+        causes.invalid(path, &secs.into(), "must be greater than 0 and less than 86400");
+    }
+    let external = matches!(service_type, "NodePort" | "LoadBalancer")
+        || service_type == "ClusterIP" && !spec.list("externalIPs").is_empty();
+    if !spec.str("externalTrafficPolicy").is_empty() && !external {
+        let detail = "may only be set for externally-accessible services";
+        causes.invalid("spec.externalTrafficPolicy", spec.at("externalTrafficPolicy"), detail);
+    }
+    if service_type != "LoadBalancer" {
+        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+            if spec.has(field) {
+                causes.forbidden(
+                    &format!("spec.{field}"),
+                    "may only be used when `type` is 'LoadBalancer'",
+                );
+            }
+        }
+        if !spec.list("loadBalancerSourceRanges").is_empty() {
+            causes.forbidden(
+                "spec.loadBalancerSourceRanges",
+                "may only be used when `type` is 'LoadBalancer'",
+            );
+        }
+    }
+    let Some(old) = old.map(|old| old.at("spec")) else { return };
+    let both_have = old.str("type") != "ExternalName" && service_type != "ExternalName";
+    if both_have
+        && !old.str("clusterIP").is_empty()
+        && old.str("clusterIP") != spec.str("clusterIP")
+    {
+        causes.invalid("spec.clusterIPs[0]", spec.at("clusterIPs"), "may not change once set");
+    }
+}
+
+fn external_name(spec: &Value, causes: &mut Vec<Cause>) {
+    if !spec.list("clusterIPs").is_empty() || !spec.str("clusterIP").is_empty() {
+        causes.forbidden("spec.clusterIPs", "may not be set for ExternalName services");
+    }
+    match spec.str("externalName") {
+        "" => causes.required("spec.externalName", ""),
+        name => {
+            causes.check_name(
+                "spec.externalName",
+                name.strip_suffix('.').unwrap_or(name),
+                names::subdomain,
+            );
+        }
+    }
+}
+
+fn check_ports(spec: &Value, causes: &mut Vec<Cause>) {
+    let ports = spec.list("ports");
+    let (mut seen_names, mut seen_ports) = (BTreeSet::new(), BTreeSet::new());
+    for (idx, port) in ports.iter().enumerate() {
+        let path = format!("spec.ports[{idx}]");
+        let name = port.str("name");
+        if name.is_empty() {
+            if ports.len() > 1 {
+                causes.required(&format!("{path}.name"), "");
+            }
+        } else {
+            causes.check_name(&format!("{path}.name"), name, names::label);
+            if !seen_names.insert(name) {
+                causes.duplicate(&format!("{path}.name"), &name.into());
+            }
+        }
+        let number = port.int("port").unwrap_or(0);
+        if !(1..=65_535).contains(&number) {
+            causes.invalid(&format!("{path}.port"), &number.into(), PORT_RANGE);
+        }
+        if !seen_ports.insert((number, port.str("protocol"))) {
+            causes.duplicate(&path, &json!({"port": number, "protocol": port.str("protocol")}));
+        }
+        if port.has("targetPort") {
+            crate::pod::validate::port(
+                port.at("targetPort"),
+                &format!("{path}.targetPort"),
+                causes,
+            );
+        }
+        let node_port = port.int("nodePort").unwrap_or(0);
+        if node_port != 0 && !matches!(spec.str("type"), "NodePort" | "LoadBalancer") {
+            let detail = format!("may not be used when `type` is '{}'", spec.str("type"));
+            causes.forbidden(&format!("{path}.nodePort"), &detail);
+        }
+    }
 }
 
 /// Schema text; see `schema` for its form.

@@ -2,9 +2,12 @@
 
 use serde_json::Value;
 
+use super::workload;
+use crate::complain::{Complain, NON_NEGATIVE};
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
 use crate::print::{CONTAINERS, IMAGES};
+use crate::status::Cause;
 
 pub static STATEFUL_SET: Kind = Kind {
     group: "apps",
@@ -18,6 +21,7 @@ pub static STATEFUL_SET: Kind = Kind {
         Sub::Scale { spec: "spec.replicas", status: "status.replicas", selector: "spec.selector" },
     ],
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     default,
     ..Kind::BASE
@@ -45,6 +49,53 @@ const COLUMNS: &[Column] =
 fn ready(tree: &Value) -> Value {
     let count = |path: &str| tree.int(path).unwrap_or(0);
     format!("{}/{}", count("status.readyReplicas"), count("spec.replicas")).into()
+}
+
+fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let spec = new.at("spec");
+    workload::selected_template(spec, "statefulset", causes);
+    workload::not_negative(spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], causes);
+    if spec.str("updateStrategy.type") == "OnDelete" && spec.has("updateStrategy.rollingUpdate") {
+        causes.invalid(
+            "spec.updateStrategy.rollingUpdate",
+            spec.at("updateStrategy.rollingUpdate"),
+            "only allowed for updateStrategy 'RollingUpdate'",
+        );
+    }
+    if let Some(partition) = spec.int("updateStrategy.rollingUpdate.partition").filter(|n| *n < 0) {
+        causes.invalid(
+            "spec.updateStrategy.rollingUpdate.partition",
+            &partition.into(),
+            NON_NEGATIVE,
+        );
+    }
+    if let Some(start) = spec.int("ordinals.start").filter(|n| *n < 0) {
+        causes.invalid("spec.ordinals.start", &start.into(), NON_NEGATIVE);
+    }
+    let Some(old) = old else { return };
+    // What may not change must be equal once what may is made so.
+    let fixed = |tree: &Value| {
+        let mut spec = tree.at("spec").clone();
+        for field in [
+            "replicas",
+            "ordinals",
+            "template",
+            "updateStrategy",
+            "persistentVolumeClaimRetentionPolicy",
+            "minReadySeconds",
+            "revisionHistoryLimit",
+        ] {
+            spec.remove(field);
+        }
+        spec
+    };
+    if fixed(new) != fixed(old) {
+        causes.forbidden(
+            "spec",
+            "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', \
+             'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
+        );
+    }
 }
 
 /// Schema text; see `schema` for its form.

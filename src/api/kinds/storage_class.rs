@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
+use crate::complain::{Complain, IMMUTABLE};
 use crate::kind::*;
 use crate::lens::Lens;
+use crate::status::Cause;
 
 pub static STORAGE_CLASS: Kind = Kind {
     group: "storage.k8s.io",
@@ -14,6 +16,7 @@ pub static STORAGE_CLASS: Kind = Kind {
     scope: Scope::Cluster,
     generation: false,
     schema: SCHEMA,
+    validate,
     columns: COLUMNS,
     ..Kind::BASE
 };
@@ -40,6 +43,29 @@ fn name(tree: &Value) -> String {
     format!("{}{}", tree.str("metadata.name"), if default { " (default)" } else { "" })
 }
 
+fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let provisioner = new.str("provisioner");
+    if !provisioner.is_empty() {
+        causes.check_name(
+            "provisioner",
+            &provisioner.to_ascii_lowercase(),
+            crate::names::qualified,
+        );
+    }
+    if !matches!(new.str("reclaimPolicy"), "Delete" | "Retain") {
+        causes.not_supported("reclaimPolicy", new.str("reclaimPolicy"), &["Delete", "Retain"]);
+    }
+    let Some(old) = old else { return };
+    for field in ["parameters", "provisioner", "reclaimPolicy"] {
+        if new.at(field) != old.at(field) {
+            causes.forbidden(field, &format!("updates to {field} are forbidden."));
+        }
+    }
+    if new.at("volumeBindingMode") != old.at("volumeBindingMode") {
+        causes.invalid("volumeBindingMode", new.at("volumeBindingMode"), IMMUTABLE);
+    }
+}
+
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "
 package io.k8s.api.core.v1
@@ -51,11 +77,11 @@ TopologySelectorLabelRequirement
 package io.k8s.api.storage.v1
 StorageClass kind
    1 metadata             ObjectMeta
-   2 provisioner*         str                    immutable
-   3 parameters           {}str                  immutable
-   4 reclaimPolicy        str?                   in Recycle|Delete|Retain = Delete immutable
+   2 provisioner*         str
+   3 parameters           {}str
+   4 reclaimPolicy        str?                   in Recycle|Delete|Retain = Delete
    5 mountOptions         []str
    6 allowVolumeExpansion bool?
-   7 volumeBindingMode    str?                   in Immediate|WaitForFirstConsumer = Immediate immutable
+   7 volumeBindingMode    str?                   in Immediate|WaitForFirstConsumer = Immediate
    8 allowedTopologies    []TopologySelectorTerm
 ";

@@ -1,1 +1,480 @@
-//! Rules of pods.
+//! Rules of pods and pod templates.
+//!
+//! Source: pkg/apis/core/validation. What the schema says (required, enums, bounds) is checked there.
+
+mod container;
+mod volume;
+
+pub(crate) use container::port;
+pub(crate) use volume::host_path;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::all_containers;
+use crate::complain::{Complain, NON_NEGATIVE};
+use crate::lens::{Lens, LensMut};
+use crate::names;
+use crate::status::Cause;
+use crate::validate;
+
+/// `POD`'s hook.
+pub(crate) fn pod(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    match old {
+        None => spec(new.at("spec"), "spec", causes),
+        Some(old) => update(new, old, causes),
+    }
+}
+
+/// A pod template at `path`, whose pods may restart only as `policies` say.
+pub(crate) fn template(template: &Value, path: &str, policies: &[&str], causes: &mut Vec<Cause>) {
+    validate::labels(template.at("metadata.labels"), &format!("{path}.metadata.labels"), causes);
+    validate::annotations(
+        template.at("metadata.annotations"),
+        &format!("{path}.metadata.annotations"),
+        causes,
+    );
+    let policy = template.str("spec.restartPolicy");
+    if !policies.contains(&policy) {
+        causes.not_supported(&format!("{path}.spec.restartPolicy"), policy, policies);
+    }
+    if policies == ["Always"] && template.has("spec.activeDeadlineSeconds") {
+        causes.forbidden(
+            &format!("{path}.spec.activeDeadlineSeconds"),
+            "activeDeadlineSeconds in ReplicaSet is not Supported",
+        );
+    }
+    if !template.list("spec.ephemeralContainers").is_empty() {
+        causes.forbidden(
+            &format!("{path}.spec.ephemeralContainers"),
+            "ephemeral containers not allowed in pod template",
+        );
+    }
+    spec(template.at("spec"), &format!("{path}.spec"), causes);
+}
+
+/// A `PodSpec` at `path`.
+pub(crate) fn spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let volumes = volume::all(spec, path, causes);
+    container::all(spec, path, &volumes, causes);
+    numbers(spec, path, causes);
+    named(spec, path, causes);
+    scheduling(spec, path, causes);
+    security(spec, path, causes);
+    dns(spec, path, causes);
+}
+
+fn numbers(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    if let Some(secs) = spec.int("activeDeadlineSeconds")
+        && !(1..=i64::from(i32::MAX)).contains(&secs)
+    {
+        let detail = "must be between 1 and 2147483647, inclusive";
+        causes.invalid(&format!("{path}.activeDeadlineSeconds"), &secs.into(), detail);
+    }
+    if let Some(secs) = spec.int("terminationGracePeriodSeconds").filter(|secs| *secs < 0) {
+        causes.invalid(
+            &format!("{path}.terminationGracePeriodSeconds"),
+            &secs.into(),
+            NON_NEGATIVE,
+        );
+    }
+}
+
+fn named(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let checks: [(&str, fn(&str) -> Result<(), String>); 6] = [
+        ("serviceAccountName", names::subdomain),
+        ("nodeName", names::subdomain),
+        ("schedulerName", names::subdomain),
+        ("hostname", names::label),
+        ("subdomain", names::label),
+        ("priorityClassName", names::subdomain),
+    ];
+    for (field, check) in checks {
+        let value = spec.str(field);
+        if !value.is_empty() {
+            causes.check_name(&format!("{path}.{field}"), value, check);
+        }
+    }
+    for (idx, secret) in spec.list("imagePullSecrets").iter().enumerate() {
+        if secret.str("name").is_empty() {
+            causes.required(&format!("{path}.imagePullSecrets[{idx}].name"), "");
+        }
+    }
+    for (idx, alias) in spec.list("hostAliases").iter().enumerate() {
+        let path = format!("{path}.hostAliases[{idx}]");
+        if alias.str("ip").parse::<std::net::IpAddr>().is_err() {
+            causes.invalid(
+                &format!("{path}.ip"),
+                alias.at("ip"),
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            );
+        }
+        for (idx, host) in alias.list("hostnames").iter().filter_map(Value::as_str).enumerate() {
+            causes.check_name(&format!("{path}.hostnames[{idx}]"), host, names::subdomain);
+        }
+    }
+    let mut gates = BTreeSet::new();
+    for (idx, gate) in spec.list("schedulingGates").iter().enumerate() {
+        let path = format!("{path}.schedulingGates[{idx}]");
+        causes.check_name(&path, gate.str("name"), names::qualified);
+        if !gates.insert(gate.str("name")) {
+            causes.duplicate(&path, gate.at("name"));
+        }
+    }
+    for (idx, gate) in spec.list("readinessGates").iter().enumerate() {
+        let path = format!("{path}.readinessGates[{idx}].conditionType");
+        causes.check_name(&path, gate.str("conditionType"), names::qualified);
+    }
+}
+
+fn scheduling(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    validate::labels(spec.at("nodeSelector"), &format!("{path}.nodeSelector"), causes);
+    for (idx, toleration) in spec.list("tolerations").iter().enumerate() {
+        self::toleration(toleration, &format!("{path}.tolerations[{idx}]"), causes);
+    }
+    let mut pairs = BTreeSet::new();
+    for (idx, spread) in spec.list("topologySpreadConstraints").iter().enumerate() {
+        let path = format!("{path}.topologySpreadConstraints[{idx}]");
+        if spread.int("maxSkew").unwrap_or(0) <= 0 {
+            causes.invalid(
+                &format!("{path}.maxSkew"),
+                spread.at("maxSkew"),
+                "must be greater than zero",
+            );
+        }
+        let key = spread.str("topologyKey");
+        if !key.is_empty() {
+            causes.check_name(&format!("{path}.topologyKey"), key, names::qualified);
+        }
+        if !pairs.insert((key, spread.str("whenUnsatisfiable"))) {
+            let pair = format!("{{{key}, {}}}", spread.str("whenUnsatisfiable"));
+            causes.duplicate(&format!("{path}.{{topologyKey, whenUnsatisfiable}}"), &pair.into());
+        }
+        if let Some(domains) = spread.int("minDomains") {
+            if domains <= 0 {
+                causes.invalid(
+                    &format!("{path}.minDomains"),
+                    &domains.into(),
+                    "must be greater than zero",
+                );
+            }
+            if spread.str("whenUnsatisfiable") != "DoNotSchedule" {
+                let detail = format!(
+                    "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}",
+                    spread.str("whenUnsatisfiable")
+                );
+                causes.invalid(&format!("{path}.minDomains"), &domains.into(), &detail);
+            }
+        }
+        validate::label_selector(
+            spread.at("labelSelector"),
+            &format!("{path}.labelSelector"),
+            causes,
+        );
+    }
+    affinity(spec.at("affinity"), &format!("{path}.affinity"), causes);
+}
+
+fn toleration(toleration: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let (key, operator) = (toleration.str("key"), toleration.str("operator"));
+    if !key.is_empty() {
+        causes.check_name(&format!("{path}.key"), key, names::qualified);
+    } else if operator != "Exists" {
+        causes.invalid(
+            &format!("{path}.operator"),
+            &operator.into(),
+            "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+        );
+    }
+    if toleration.has("tolerationSeconds") && toleration.str("effect") != "NoExecute" {
+        causes.invalid(
+            &format!("{path}.effect"),
+            &toleration.str("effect").into(),
+            "effect must be 'NoExecute' when `tolerationSeconds` is set",
+        );
+    }
+    match operator {
+        "Exists" if !toleration.str("value").is_empty() => causes.invalid(
+            &format!("{path}.operator"),
+            toleration.at("value"),
+            "value must be empty when `operator` is 'Exists'",
+        ),
+        "" | "Equal" => causes.check_name(
+            &format!("{path}.operator"),
+            toleration.str("value"),
+            names::label_value,
+        ),
+        _ => {}
+    }
+}
+
+fn affinity(affinity: &Value, path: &str, causes: &mut Vec<Cause>) {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+    let weight = |value: &Value, path: &str, causes: &mut Vec<Cause>| {
+        if !(1..=100).contains(&value.int("weight").unwrap_or(0)) {
+            causes.invalid(
+                &format!("{path}.weight"),
+                value.at("weight"),
+                "must be in the range 1-100",
+            );
+        }
+    };
+    let node = affinity.at("nodeAffinity");
+    validate::node_selector(node.at(REQUIRED), &format!("{path}.nodeAffinity.{REQUIRED}"), causes);
+    for (idx, term) in node.list(PREFERRED).iter().enumerate() {
+        let path = format!("{path}.nodeAffinity.{PREFERRED}[{idx}]");
+        weight(term, &path, causes);
+        validate::node_selector_term(term.at("preference"), &format!("{path}.preference"), causes);
+    }
+    for which in ["podAffinity", "podAntiAffinity"] {
+        let pods = affinity.at(which);
+        for (idx, term) in pods.list(REQUIRED).iter().enumerate() {
+            pod_affinity_term(term, &format!("{path}.{which}.{REQUIRED}[{idx}]"), causes);
+        }
+        for (idx, term) in pods.list(PREFERRED).iter().enumerate() {
+            let path = format!("{path}.{which}.{PREFERRED}[{idx}]");
+            weight(term, &path, causes);
+            pod_affinity_term(
+                term.at("podAffinityTerm"),
+                &format!("{path}.podAffinityTerm"),
+                causes,
+            );
+        }
+    }
+}
+
+fn pod_affinity_term(term: &Value, path: &str, causes: &mut Vec<Cause>) {
+    validate::label_selector(term.at("labelSelector"), &format!("{path}.labelSelector"), causes);
+    validate::label_selector(
+        term.at("namespaceSelector"),
+        &format!("{path}.namespaceSelector"),
+        causes,
+    );
+    for (idx, namespace) in term.list("namespaces").iter().filter_map(Value::as_str).enumerate() {
+        causes.check_name(&format!("{path}.namespaces[{idx}]"), namespace, names::label);
+    }
+    if !term.str("topologyKey").is_empty() {
+        causes.check_name(
+            &format!("{path}.topologyKey"),
+            term.str("topologyKey"),
+            names::qualified,
+        );
+    }
+}
+
+fn security(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let context = spec.at("securityContext");
+    let path = format!("{path}.securityContext");
+    for field in ["runAsUser", "runAsGroup", "fsGroup"] {
+        if let Some(id) = context.int(field) {
+            container::user_id(id, &format!("{path}.{field}"), causes);
+        }
+    }
+    for (idx, id) in context.list("supplementalGroups").iter().filter_map(Value::as_i64).enumerate()
+    {
+        container::user_id(id, &format!("{path}.supplementalGroups[{idx}]"), causes);
+    }
+    let mut seen = BTreeSet::new();
+    for (idx, sysctl) in context.list("sysctls").iter().enumerate() {
+        let path = format!("{path}.sysctls[{idx}].name");
+        let name = sysctl.str("name");
+        let legal = |b: u8| {
+            b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_' | b'/')
+        };
+        if !name.is_empty() && (name.len() > names::SUBDOMAIN_MAX || !name.bytes().all(legal)) {
+            causes.invalid(&path, &name.into(), "must have at most 253 characters and match regex ^([a-z0-9][-_a-z0-9]*[a-z0-9]?[\\./])*[a-z0-9][-_a-z0-9]*[a-z0-9]?$");
+        } else if !seen.insert(name) {
+            causes.duplicate(&path, &name.into());
+        }
+    }
+    container::seccomp(context.at("seccompProfile"), &format!("{path}.seccompProfile"), causes);
+    if spec.flag("shareProcessNamespace") && spec.flag("hostPID") {
+        causes.invalid(
+            &format!("{path}.shareProcessNamespace"),
+            &true.into(),
+            "ShareProcessNamespace and HostPID cannot both be enabled",
+        );
+    }
+}
+
+fn dns(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    const NAMESERVERS_MAX: usize = 3;
+    const SEARCHES_MAX: usize = 32;
+    let config = spec.at("dnsConfig");
+    let servers = config.list("nameservers");
+    if spec.str("dnsPolicy") == "None" && servers.is_empty() {
+        let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+        causes.required(&format!("{path}.dnsConfig.nameservers"), detail);
+    }
+    if servers.len() > NAMESERVERS_MAX {
+        let detail = format!("must not have more than {NAMESERVERS_MAX} nameservers");
+        causes.invalid(&format!("{path}.dnsConfig.nameservers"), config.at("nameservers"), &detail);
+    }
+    for (idx, server) in servers.iter().enumerate() {
+        if server.as_str().is_none_or(|ip| ip.parse::<std::net::IpAddr>().is_err()) {
+            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+            causes.invalid(&format!("{path}.dnsConfig.nameservers[{idx}]"), server, detail);
+        }
+    }
+    if config.list("searches").len() > SEARCHES_MAX {
+        let detail = format!("must not have more than {SEARCHES_MAX} search paths");
+        causes.invalid(&format!("{path}.dnsConfig.searches"), config.at("searches"), &detail);
+    }
+    for (idx, search) in config.list("searches").iter().filter_map(Value::as_str).enumerate() {
+        let bare = search.strip_suffix('.').unwrap_or(search).replace('_', "-");
+        if !bare.is_empty() && names::subdomain(&bare).is_err() {
+            causes.check_name(
+                &format!("{path}.dnsConfig.searches[{idx}]"),
+                search,
+                names::subdomain,
+            );
+        }
+    }
+    for (idx, option) in config.list("options").iter().enumerate() {
+        if option.str("name").is_empty() {
+            causes.required(&format!("{path}.dnsConfig.options[{idx}].name"), "must not be empty");
+        }
+    }
+}
+
+/// What may change in a pod that exists: images, the deadline, more tolerations; and, behind gates, more.
+fn update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    let (new, old) = (new.at("spec"), old.at("spec"));
+    if new == old {
+        return;
+    }
+    if new.list("containers").len() != old.list("containers").len() {
+        causes.forbidden("spec.containers", "pod updates may not add or remove containers");
+        return;
+    }
+    if new.list("initContainers").len() != old.list("initContainers").len() {
+        causes.forbidden("spec.initContainers", "pod updates may not add or remove containers");
+        return;
+    }
+    for (field, idx, container) in
+        all_containers(new).filter(|(field, ..)| *field != "ephemeralContainers")
+    {
+        if container.str("image").is_empty() {
+            causes.required(&format!("spec.{field}[{idx}].image"), "");
+        }
+    }
+    match (new.int("activeDeadlineSeconds"), old.int("activeDeadlineSeconds")) {
+        (Some(secs), _) if secs <= 0 => {
+            causes.invalid(
+                "spec.activeDeadlineSeconds",
+                &secs.into(),
+                "must be between 1 and 2147483647, inclusive",
+            );
+        }
+        (Some(secs), Some(before)) if secs > before => {
+            let detail = "must be less than or equal to previous value";
+            causes.invalid("spec.activeDeadlineSeconds", &secs.into(), detail);
+        }
+        (None, Some(_)) => {
+            let detail = "must not update from a positive integer to nil value";
+            causes.invalid("spec.activeDeadlineSeconds", &Value::Null, detail);
+        }
+        _ => {}
+    }
+    let kept = |old: &Value| {
+        new.list("tolerations").iter().any(|new| {
+            // A new bound on how long to tolerate is allowed.
+            let without = |t: &Value| {
+                let mut t = t.clone();
+                t.remove("tolerationSeconds");
+                t
+            };
+            without(new) == without(old)
+        })
+    };
+    if !old.list("tolerations").iter().all(kept) {
+        causes.forbidden(
+            "spec.tolerations",
+            "existing toleration can not be modified except its tolerationSeconds",
+        );
+    }
+    let gated = !old.list("schedulingGates").is_empty();
+    for gate in new.list("schedulingGates") {
+        if !old.list("schedulingGates").contains(gate) {
+            let detail = format!(
+                "only deletion is allowed, but found new scheduling gate '{}'",
+                gate.str("name")
+            );
+            causes.forbidden("spec.schedulingGates", &detail);
+        }
+    }
+    // With what may change made equal, the rest must be.
+    let mut wanted = new.clone();
+    for path in ["activeDeadlineSeconds", "tolerations", "schedulingGates", "ephemeralContainers"] {
+        same(&mut wanted, old, path);
+    }
+    if gated {
+        for path in ["nodeSelector", "affinity.nodeAffinity"] {
+            same(&mut wanted, old, path);
+        }
+    }
+    if old.int("terminationGracePeriodSeconds").is_some_and(|secs| secs < 0)
+        && new.int("terminationGracePeriodSeconds") == Some(1)
+    {
+        same(&mut wanted, old, "terminationGracePeriodSeconds");
+    }
+    for field in ["containers", "initContainers"] {
+        for idx in 0..new.list(field).len() {
+            same(&mut wanted, old, &format!("{field}.{idx}.image"));
+        }
+    }
+    if wanted != *old {
+        let changed: Vec<&str> = wanted
+            .as_object()
+            .into_iter()
+            .flat_map(|map| map.keys())
+            .chain(old.as_object().into_iter().flat_map(|map| map.keys()))
+            .filter(|key| wanted.get(key.as_str()) != old.get(key.as_str()))
+            .map(String::as_str)
+            .collect::<BTreeSet<&str>>()
+            .into_iter()
+            .collect();
+        causes.forbidden(
+            "spec",
+            &format!(
+                "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
+                 `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
+                 `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n \
+                 changed: {}\n",
+                changed.join(", ")
+            ),
+        );
+    }
+}
+
+fn same(new: &mut Value, old: &Value, path: &str) {
+    match old.at(path) {
+        Value::Null => {
+            new.remove(path);
+        }
+        value => new.set(path, value.clone()),
+    }
+}
+
+/// A file mode at `path`.
+fn mode(mode: Option<i64>, path: &str, causes: &mut Vec<Cause>) {
+    if let Some(mode) = mode.filter(|mode| !(0..=0o777).contains(mode)) {
+        causes.invalid(
+            path,
+            &mode.into(),
+            "must be a number between 0 and 0777 (octal), both inclusive",
+        );
+    }
+}
+
+/// A path that must stay below where it is put.
+fn inner_path(value: &str, path: &str, causes: &mut Vec<Cause>) {
+    if value.starts_with('/') {
+        causes.invalid(path, &value.into(), "must be a relative path");
+    }
+    if value.split('/').any(|part| part == "..") {
+        causes.invalid(path, &value.into(), "must not contain '..'");
+    }
+}

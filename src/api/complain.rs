@@ -1,0 +1,102 @@
+//! Complaints about fields, in the words of k8s.io/apimachinery/pkg/util/validation/field.
+
+use serde_json::Value;
+
+use crate::status::Cause;
+
+/// Appends one complaint each; a trait on the list, so that rules read as sentences.
+pub(crate) trait Complain {
+    fn complain(&mut self, reason: &'static str, field: &str, message: String);
+
+    /// `Required value`, with a detail if there is one.
+    fn required(&mut self, field: &str, detail: &str) {
+        let colon = if detail.is_empty() { "" } else { ": " };
+        self.complain("FieldValueRequired", field, format!("Required value{colon}{detail}"));
+    }
+
+    fn invalid(&mut self, field: &str, value: &Value, detail: &str) {
+        self.complain(
+            "FieldValueInvalid",
+            field,
+            format!("Invalid value: {}: {detail}", go_value(value)),
+        );
+    }
+
+    fn not_supported(&mut self, field: &str, value: &str, supported: &[&str]) {
+        let mut supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        supported.sort_unstable();
+        let message =
+            format!("Unsupported value: {value:?}: supported values: {}", supported.join(", "));
+        self.complain("FieldValueNotSupported", field, message);
+    }
+
+    fn duplicate(&mut self, field: &str, value: &Value) {
+        self.complain(
+            "FieldValueDuplicate",
+            field,
+            format!("Duplicate value: {}", go_value(value)),
+        );
+    }
+
+    fn forbidden(&mut self, field: &str, detail: &str) {
+        self.complain("FieldValueForbidden", field, format!("Forbidden: {detail}"));
+    }
+
+    fn not_found(&mut self, field: &str, value: &str) {
+        self.complain("FieldValueNotFound", field, format!("Not found: {value:?}"));
+    }
+
+    fn too_long(&mut self, field: &str, bytes_max: usize) {
+        let message = format!("Too long: may not be more than {bytes_max} bytes");
+        self.complain("FieldValueTooLong", field, message);
+    }
+
+    fn too_many(&mut self, field: &str, n_items: usize, items_max: usize) {
+        let message = format!("Too many: {n_items}: must have at most {items_max} items");
+        self.complain("FieldValueTooMany", field, message);
+    }
+
+    /// What a check of `names` says about a string.
+    fn check_name(&mut self, field: &str, value: &str, check: fn(&str) -> Result<(), String>) {
+        if let Err(why) = check(value) {
+            self.invalid(field, &value.into(), &why);
+        }
+    }
+}
+
+impl Complain for Vec<Cause> {
+    fn complain(&mut self, reason: &'static str, field: &str, message: String) {
+        self.push(Cause { reason, message, field: field.to_owned() });
+    }
+}
+
+pub(crate) const IMMUTABLE: &str = "field is immutable";
+pub(crate) const NON_NEGATIVE: &str = "must be greater than or equal to 0";
+pub(crate) const PORT_RANGE: &str = "must be between 1 and 65535, inclusive";
+
+/// Go's `%#v` for the values that complaints show: scalars, maps of strings, label selectors; JSON for others.
+fn go_value(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("{text:?}"),
+        Value::Object(map)
+            if map.contains_key("matchLabels") || map.contains_key("matchExpressions") =>
+        {
+            let labels = match map.get("matchLabels") {
+                Some(labels) => go_value(labels),
+                None => "map[string]string(nil)".into(),
+            };
+            let expressions = match map.get("matchExpressions") {
+                Some(expressions) => expressions.to_string(),
+                None => "[]v1.LabelSelectorRequirement(nil)".into(),
+            };
+            format!("v1.LabelSelector{{MatchLabels:{labels}, MatchExpressions:{expressions}}}")
+        }
+        Value::Object(map) if map.values().all(Value::is_string) => {
+            let entries: Vec<String> =
+                map.iter().map(|(key, value)| format!("{key:?}:{value}")).collect();
+            format!("map[string]string{{{}}}", entries.join(", "))
+        }
+        Value::Null => "null".into(),
+        other => other.to_string(),
+    }
+}

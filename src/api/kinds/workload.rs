@@ -1,0 +1,66 @@
+//! Rules that the workload kinds share.
+
+use serde_json::Value;
+
+use crate::complain::{Complain, NON_NEGATIVE};
+use crate::lens::Lens;
+use crate::status::Cause;
+use crate::validate;
+
+/// A workload's selector and the template whose pods it must select; pods restart always.
+pub(super) fn selected_template(spec: &Value, whole: &str, causes: &mut Vec<Cause>) {
+    validate::label_selector_as(
+        spec.at("selector"),
+        "spec.selector",
+        spec.at("template.metadata.labels"),
+        "spec.template.metadata.labels",
+        whole,
+        causes,
+    );
+    crate::pod::validate::template(spec.at("template"), "spec.template", &["Always"], causes);
+}
+
+/// Fields of `spec` that must not be negative.
+pub(super) fn not_negative(spec: &Value, fields: &[&str], causes: &mut Vec<Cause>) {
+    for field in fields {
+        if let Some(number) = spec.int(field).filter(|number| *number < 0) {
+            causes.invalid(&format!("spec.{field}"), &number.into(), NON_NEGATIVE);
+        }
+    }
+}
+
+/// A number that is not negative, or a percentage.
+pub(super) fn int_or_percent(bound: &Value, path: &str, causes: &mut Vec<Cause>) {
+    match bound {
+        Value::String(text) if percent(text).is_none() => causes.invalid(
+            path,
+            bound,
+            "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
+        ),
+        Value::Number(number) if number.as_i64().is_some_and(|number| number < 0) => {
+            causes.invalid(path, bound, NON_NEGATIVE);
+        }
+        _ => {}
+    }
+}
+
+/// `maxUnavailable` and `maxSurge` of a rolling update at `path`.
+pub(super) fn rolling_bounds(bounds: &Value, path: &str, causes: &mut Vec<Cause>) {
+    for field in ["maxUnavailable", "maxSurge"] {
+        let bound = bounds.at(field);
+        int_or_percent(bound, &format!("{path}.{field}"), causes);
+        if field == "maxUnavailable" && bound.as_str().and_then(percent).is_some_and(|n| n > 100) {
+            causes.invalid(&format!("{path}.{field}"), bound, "must not be greater than 100%");
+        }
+    }
+    let zero = |bound: &Value| bound == 0 || bound.as_str().and_then(percent) == Some(0);
+    if zero(bounds.at("maxUnavailable")) && zero(bounds.at("maxSurge")) {
+        let path = format!("{path}.maxUnavailable");
+        causes.invalid(&path, bounds.at("maxUnavailable"), "may not be 0 when `maxSurge` is 0");
+    }
+}
+
+fn percent(text: &str) -> Option<u64> {
+    let digits = text.strip_suffix('%')?;
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+}

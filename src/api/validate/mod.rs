@@ -1,0 +1,170 @@
+//! Validation: names, metadata, what the schema says, and each kind's rules, with upstream's field
+//! paths and wording.
+
+mod metadata;
+mod selectors;
+
+use serde_json::{Map, Value};
+
+pub(crate) use metadata::{annotations, labels};
+pub(crate) use selectors::{label_selector, label_selector_as, node_selector, node_selector_term};
+
+use crate::complain::{Complain, IMMUTABLE};
+use crate::kind::Form;
+use crate::lens::Lens;
+use crate::schema::{Field, Scalar, Shape, TypeId, schema};
+use crate::status::{Cause, Status};
+
+/// Checks a new object of `form` (defaults applied, name set).
+///
+/// # Errors
+/// 422 with one cause per complaint.
+pub fn create(form: impl Into<Form>, new: &Value) -> Result<(), Status> {
+    check(form.into(), new, None)
+}
+
+/// Checks a replacement of `old`, immutable fields included.
+///
+/// # Errors
+/// 422 with one cause per complaint.
+pub fn update(form: impl Into<Form>, new: &Value, old: &Value) -> Result<(), Status> {
+    check(form.into(), new, Some(old))
+}
+
+/// Checks a replacement through the `status` subresource: metadata, and the status' enums and bounds.
+///
+/// # Errors
+/// 422 with one cause per complaint.
+pub fn update_status(form: impl Into<Form>, new: &Value, old: &Value) -> Result<(), Status> {
+    let form = form.into();
+    let mut causes: Vec<Cause> = Vec::new();
+    metadata::check(form, new, Some(old), &mut causes);
+    finish(form, new, causes)
+}
+
+fn check(form: Form, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+    let mut causes: Vec<Cause> = Vec::new();
+    if form.kind.stored() {
+        metadata::check(form, new, old, &mut causes);
+    }
+    if let Value::Object(map) = new {
+        let mut walk = Walk { causes: &mut causes, path: String::new() };
+        walk.message(schema().root(form), map, old.and_then(Value::as_object));
+    }
+    (form.kind.validate)(new, old, &mut causes);
+    finish(form, new, causes)
+}
+
+fn finish(form: Form, new: &Value, causes: Vec<Cause>) -> Result<(), Status> {
+    match causes.is_empty() {
+        true => Ok(()),
+        false => Err(Status::invalid(form.kind, new.str("metadata.name"), causes)),
+    }
+}
+
+/// What the schema text says: required, allowed values, bounds, immutable.
+struct Walk<'a> {
+    causes: &'a mut Vec<Cause>,
+    path: String,
+}
+
+impl Walk<'_> {
+    fn message(&mut self, id: TypeId, new: &Map<String, Value>, old: Option<&Map<String, Value>>) {
+        let at_root = self.path.is_empty();
+        for field in schema().fields(id) {
+            if let (true, Some(inner)) = (field.inline(), field.message()) {
+                self.message(inner, new, old);
+                continue;
+            }
+            // Metadata has its own rules, and statuses are written by components.
+            if at_root && matches!(field.name, "metadata" | "status") {
+                continue;
+            }
+            let len = self.path.len();
+            if len > 0 {
+                self.path.push('.');
+            }
+            self.path.push_str(field.name);
+            let value = new.get(field.name).unwrap_or(&Value::Null);
+            let before = old.map(|old| old.get(field.name).unwrap_or(&Value::Null));
+            self.field(field, value, before);
+            self.path.truncate(len);
+        }
+    }
+
+    fn field(&mut self, field: &Field, value: &Value, before: Option<&Value>) {
+        if field.immutable() && before.is_some_and(|before| before != value) {
+            let path = self.path.clone();
+            self.causes.invalid(&path, value, IMMUTABLE);
+            return;
+        }
+        if is_missing(field, value) {
+            if field.required() {
+                self.causes.required(&self.path, "");
+            }
+            return;
+        }
+        match (field.shape, value) {
+            (Shape::List, Value::Array(items)) => {
+                for (idx, item) in items.iter().enumerate() {
+                    let len = self.path.len();
+                    self.path.push_str(&format!("[{idx}]"));
+                    self.one(field, item, None);
+                    self.path.truncate(len);
+                }
+            }
+            (Shape::Single, value) => self.one(field, value, before),
+            _ => {}
+        }
+    }
+
+    fn one(&mut self, field: &Field, value: &Value, before: Option<&Value>) {
+        let extra = field.extra();
+        match (field.scalar, value) {
+            (Scalar::Message(id), Value::Object(map)) => {
+                self.message(id, map, before.and_then(Value::as_object));
+            }
+            (Scalar::Str, Value::String(text)) if !extra.values.is_empty() && !text.is_empty() => {
+                let supported: Vec<&str> = extra.values.split('|').collect();
+                if !supported.contains(&text.as_str()) {
+                    self.causes.not_supported(&self.path, text, &supported);
+                }
+            }
+            (Scalar::I32 | Scalar::I64, Value::Number(number)) => {
+                let number = number.as_i64().unwrap_or(0);
+                let below = extra.min.is_some_and(|min| number < min);
+                let above = extra.max.is_some_and(|max| number > max);
+                if below || above {
+                    let detail = match (extra.min, extra.max) {
+                        // Zero is what an absent number is.
+                        (Some(0), Some(max)) if max == 65_535 => {
+                            "must be between 1 and 65535, inclusive".into()
+                        }
+                        (Some(min), Some(max)) => {
+                            format!("must be between {min} and {max}, inclusive")
+                        }
+                        (Some(min), None) => format!("must be greater than or equal to {min}"),
+                        (_, max) => format!("must be less than or equal to {}", max.unwrap_or(0)),
+                    };
+                    let path = self.path.clone();
+                    self.causes.invalid(&path, value, &detail);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What Go calls empty, where empty is not a legal value of a required field.
+fn is_missing(field: &Field, value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty() && !field.pointer(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => field.shape == Shape::Map && map.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

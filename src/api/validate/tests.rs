@@ -1,0 +1,242 @@
+//! Validation as tables: an object, and the complaints it earns.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::codec::{FieldValidation, decode_json_strict};
+use crate::kinds::{self, KINDS};
+use crate::lens::LensMut;
+
+/// Decodes, defaults and prepares as the server does.
+fn ready(kind: &'static crate::Kind, tree: &Value) -> Value {
+    let text = serde_json::to_vec(tree).unwrap();
+    let mut tree = decode_json_strict(kind, &text, FieldValidation::Strict).unwrap().tree;
+    if kind.namespaced() {
+        tree.set_default("metadata.namespace", "default");
+    }
+    tree.set_default("metadata.uid", "u-1");
+    crate::defaults::apply(kind, &mut tree);
+    crate::strategy::create(kind, &mut tree);
+    tree
+}
+
+fn message(result: Result<(), Status>) -> String {
+    result.map_or_else(|status| status.message().to_owned(), |()| "ok".to_owned())
+}
+
+fn pod(change: impl FnOnce(&mut Value)) -> Value {
+    let mut tree =
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    change(&mut tree);
+    ready(&kinds::POD, &tree)
+}
+
+fn deployment(change: impl FnOnce(&mut Value)) -> Value {
+    let mut tree = json!({"metadata": {"name": "d"}, "spec": {
+        "selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+    }});
+    change(&mut tree);
+    ready(&kinds::DEPLOYMENT, &tree)
+}
+
+#[test]
+fn pods() {
+    let check =
+        |change: &dyn Fn(&mut Value)| message(create(&kinds::POD, &pod(|tree| change(tree))));
+    assert_eq!(check(&|_| {}), "ok");
+    assert_eq!(
+        check(&|tree| {
+            tree.remove("spec.containers");
+        }),
+        "Pod \"p\" is invalid: spec.containers: Required value"
+    );
+    assert_eq!(
+        check(&|tree| tree.set("spec.restartPolicy", "Sometimes")),
+        "Pod \"p\" is invalid: spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\""
+    );
+    assert_eq!(
+        check(&|tree| {
+            tree.remove("spec.containers.0.image");
+        }),
+        "Pod \"p\" is invalid: spec.containers[0].image: Required value"
+    );
+    assert_eq!(
+        check(&|tree| tree
+            .set("spec.containers.0.volumeMounts", json!([{"name": "v", "mountPath": "/v"}]))),
+        "Pod \"p\" is invalid: spec.containers[0].volumeMounts[0].name: Not found: \"v\""
+    );
+    assert_eq!(
+        check(&|tree| tree.set("spec.containers.0.ports", json!([{"containerPort": 70000}]))),
+        "Pod \"p\" is invalid: spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive"
+    );
+    assert_eq!(
+        check(&|tree| tree.set(
+            "spec.containers.0.resources",
+            json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}})
+        )),
+        "Pod \"p\" is invalid: spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1"
+    );
+    let two = check(&|tree| {
+        tree.set("metadata.labels", json!({"a b": "c"}));
+        tree.set(
+            "spec.volumes",
+            json!([{"name": "v", "emptyDir": {}, "hostPath": {"path": "/x"}}]),
+        );
+    });
+    assert!(two.starts_with("Pod \"p\" is invalid: [metadata.labels: Invalid value: \"a b\": name part must consist of"), "{two}");
+    assert!(
+        two.ends_with(
+            "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type]"
+        ),
+        "{two}"
+    );
+    for (probe, want) in [
+        (
+            json!({"httpGet": {"port": 80}, "successThreshold": 2}),
+            "livenessProbe.successThreshold: Invalid value: 2: must be 1",
+        ),
+        (json!({}), "livenessProbe: Required value: must specify a handler type"),
+        (
+            json!({"tcpSocket": {"port": "-x"}}),
+            "livenessProbe.tcpSocket.port: Invalid value: \"-x\": must not begin or end with a hyphen",
+        ),
+    ] {
+        let told = check(&|tree| tree.set("spec.containers.0.livenessProbe", probe.clone()));
+        assert!(told.contains(want), "{told}");
+    }
+}
+
+#[test]
+fn pod_updates() {
+    let old = pod(|_| {});
+    let mut new = old.clone();
+    new.set("spec.containers.0.image", "j");
+    assert_eq!(message(update(&kinds::POD, &new, &old)), "ok");
+    new.set("spec.nodeSelector", json!({"a": "b"}));
+    let told = message(update(&kinds::POD, &new, &old));
+    assert!(
+        told.contains("spec: Forbidden: pod updates may not change fields other than"),
+        "{told}"
+    );
+    let mut new = old.clone();
+    new.set("spec.tolerations", json!([{"operator": "Exists"}]));
+    assert_eq!(message(update(&kinds::POD, &new, &old)), "ok");
+    assert!(message(update(&kinds::POD, &old, &new)).contains("spec.tolerations: Forbidden"));
+}
+
+#[test]
+fn workloads() {
+    let check = |change: &dyn Fn(&mut Value)| {
+        message(create(&kinds::DEPLOYMENT, &deployment(|t| change(t))))
+    };
+    assert_eq!(check(&|_| {}), "ok");
+    assert_eq!(
+        check(&|tree| {
+            tree.remove("spec.selector");
+        }),
+        "Deployment.apps \"d\" is invalid: spec.selector: Required value"
+    );
+    assert_eq!(
+        check(&|tree| tree.set("spec.template.metadata.labels", json!({"a": "x"}))),
+        "Deployment.apps \"d\" is invalid: spec.template.metadata.labels: Invalid value: map[string]string{\"a\":\"x\"}: `selector` does not match template `labels`"
+    );
+    assert_eq!(
+        check(&|tree| tree.set("spec.template.spec.restartPolicy", "Never")),
+        "Deployment.apps \"d\" is invalid: spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\""
+    );
+    let old = deployment(|_| {});
+    let new = deployment(|tree| {
+        tree.set("spec.selector.matchLabels", json!({"a": "c"}));
+        tree.set("spec.template.metadata.labels", json!({"a": "c"}));
+    });
+    assert_eq!(
+        message(update(&kinds::DEPLOYMENT, &new, &old)),
+        "Deployment.apps \"d\" is invalid: spec.selector: Invalid value: v1.LabelSelector{MatchLabels:map[string]string{\"a\":\"c\"}, MatchExpressions:[]v1.LabelSelectorRequirement(nil)}: field is immutable"
+    );
+    let job = ready(
+        &kinds::JOB,
+        &json!({"metadata": {"name": "j"}, "spec": {"template": {"spec": {
+        "containers": [{"name": "c", "image": "i"}]}}}}),
+    );
+    assert_eq!(
+        message(create(&kinds::JOB, &job)),
+        "Job.batch \"j\" is invalid: spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""
+    );
+}
+
+#[test]
+fn other_kinds() {
+    for (kind, tree, want) in [
+        (
+            &kinds::SERVICE,
+            json!({"metadata": {"name": "s"}, "spec": {}}),
+            "Service \"s\" is invalid: spec.ports: Required value",
+        ),
+        (
+            &kinds::SERVICE,
+            json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}),
+            "ok",
+        ),
+        (
+            &kinds::SERVICE,
+            json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}, {"port": 80, "name": "b"}]}}),
+            "Service \"s\" is invalid: [spec.ports[0].name: Required value, spec.ports[1]: Duplicate value: {\"port\":80,\"protocol\":\"TCP\"}]",
+        ),
+        (
+            &kinds::CONFIG_MAP,
+            json!({"metadata": {"name": "Bad_Name"}}),
+            "ConfigMap \"Bad_Name\" is invalid: metadata.name: Invalid value: \"Bad_Name\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+        ),
+        (
+            &kinds::SECRET,
+            json!({"metadata": {"name": "s"}, "type": "kubernetes.io/ssh-auth"}),
+            "Secret \"s\" is invalid: data[ssh-privatekey]: Required value",
+        ),
+        (
+            &kinds::PERSISTENT_VOLUME_CLAIM,
+            json!({"metadata": {"name": "c"}, "spec": {}}),
+            "PersistentVolumeClaim \"c\" is invalid: [spec.accessModes: Required value: at least 1 access mode is required, spec.resources[storage]: Required value]",
+        ),
+        (
+            &kinds::CRON_JOB,
+            json!({"metadata": {"name": "c"}, "spec": {"schedule": "61 * * * *", "jobTemplate": {"spec": {"template": {"spec": {
+                "restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}}}}),
+            "CronJob.batch \"c\" is invalid: spec.schedule: Invalid value: \"61 * * * *\": end of range (61) above maximum (59): 61",
+        ),
+        (
+            &kinds::ROLE_BINDING,
+            json!({"metadata": {"name": "b"}, "roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"kind": "ServiceAccount", "name": "x"}]}),
+            "RoleBinding.rbac.authorization.k8s.io \"b\" is invalid: subjects[0].namespace: Required value",
+        ),
+        (
+            &kinds::NAMESPACE,
+            json!({"metadata": {"name": "a.b"}}),
+            "Namespace \"a.b\" is invalid: metadata.name: Invalid value: \"a.b\": must not contain dots",
+        ),
+        (&kinds::LEASE, json!({"metadata": {"name": "l"}, "spec": {}}), "ok"),
+        (
+            &kinds::ROLE,
+            json!({"metadata": {"name": "system:x"}, "rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]}),
+            "ok",
+        ),
+    ] {
+        assert_eq!(message(create(kind, &ready(kind, &tree))), want, "{tree}");
+    }
+}
+
+#[test]
+fn metadata_rules_hold_for_every_stored_kind() {
+    for kind in KINDS.iter().filter(|kind| kind.stored()) {
+        let nameless = ready(kind, &json!({}));
+        let told = message(create(*kind, &nameless));
+        assert!(
+            told.contains("metadata.name: Required value: name or generateName is required"),
+            "{told}"
+        );
+        let labelled = ready(kind, &json!({"metadata": {"name": "x", "labels": {"a": "-"}}}));
+        assert!(
+            message(create(*kind, &labelled)).contains("metadata.labels: Invalid value: \"-\"")
+        );
+    }
+}
