@@ -21,6 +21,8 @@ pub mod websocket;
 
 #[cfg(test)]
 mod both_ends;
+#[cfg(test)]
+mod tls_tests;
 
 pub use body::{Body, Chunk};
 pub use message::{Method, Peer, Request, Response, Version};

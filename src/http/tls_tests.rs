@@ -1,0 +1,162 @@
+//! TLS between both ends: trust, client certificates, replaced identities, what was negotiated, proxies.
+
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rt::BoxFuture;
+use rt::io::{AsyncReadExt, AsyncWriteExt};
+use rt::net::TcpListener;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::client::{Client, Endpoint, Options, Protocol, Proxy, Upgraded};
+use crate::server::{Limits, Server};
+use crate::tls::{Identity, RootCertStore, Trust, client_config, server_config};
+use crate::{Request, Response};
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        roots
+    }
+
+    fn issue(&self, name: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+    }
+
+    fn identity(&self, name: &str) -> Arc<Identity> {
+        let (chain, key) = self.issue(name);
+        Identity::new(chain, key).unwrap()
+    }
+}
+
+/// Says the version and how many certificates the client showed; echoes when upgraded.
+fn service(mut request: Request) -> BoxFuture<'static, Response> {
+    Box::pin(async move {
+        if let Some(upgrade) = request.upgrade.take() {
+            let (response, upgrading) = upgrade.accept("echo");
+            rt::spawn(async move {
+                let (read, write) = rt::io::split(upgrading.await.unwrap());
+                let _ = crate::io::copy_to_end(read, write).await;
+            })
+            .detach();
+            return response;
+        }
+        let peer = &request.peer;
+        let n = peer.certificates.len();
+        Response::text(200, format!("{:?} {n} {}", request.version, peer.tls))
+    })
+}
+
+async fn start(identity: Arc<Identity>, clients: &Authority) -> (rt::Task<()>, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tls = server_config(identity, Some(clients.roots())).unwrap();
+    let server = Server::new(Arc::new(service), Limits::default());
+    let task = rt::spawn(async move { server.serve(listener, Some(tls)).await.unwrap() });
+    (task, port)
+}
+
+async fn ask(client: &Client, endpoint: &Endpoint) -> stdx::Result<String> {
+    let mut response = client.send(endpoint, Request::get("/")).await?;
+    let text = response.body.read_all(100).await?;
+    Ok(String::from_utf8(text).unwrap())
+}
+
+fn secure(port: u16, trust: Trust, identity: Option<Arc<Identity>>) -> Endpoint {
+    Endpoint::tcp("localhost", port).tls(client_config(trust, identity).unwrap())
+}
+
+#[test]
+fn certificates_decide_who_is_believed() {
+    rt::block_on(async {
+        let (servers, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
+        let identity = servers.identity("localhost");
+        let (_task, port) = start(Arc::clone(&identity), &clients).await;
+        let client = Client::new(Options::default());
+        let roots = || Trust::Roots(servers.roots());
+
+        let plain = secure(port, roots(), None);
+        assert_eq!(ask(&client, &plain).await.unwrap(), "Http2 0 true");
+        let http1 = plain.clone().protocol(Protocol::Http1);
+        assert_eq!(ask(&client, &http1).await.unwrap(), "Http11 0 true");
+        let known = secure(port, roots(), Some(clients.identity("me")));
+        assert_eq!(ask(&client, &known).await.unwrap(), "Http2 1 true");
+        let unknown = secure(port, roots(), Some(strangers.identity("me")));
+        assert!(ask(&client, &unknown).await.is_err());
+        let distrusting = secure(port, Trust::Roots(strangers.roots()), None);
+        assert!(ask(&client, &distrusting).await.is_err());
+        assert!(ask(&client, &plain.clone().server_name("other")).await.is_err());
+        let careless = secure(port, Trust::Insecure, None).server_name("other");
+        assert_eq!(ask(&client, &careless).await.unwrap(), "Http2 0 true");
+
+        // The server changes its certificate: connections that exist live on, new ones see it.
+        let (chain, key) = strangers.issue("localhost");
+        identity.replace(chain, key).unwrap();
+        assert!(ask(&client, &plain).await.is_ok());
+        assert!(ask(&Client::new(Options::default()), &plain).await.is_err());
+        assert!(ask(&client, &distrusting).await.is_ok());
+        let (chain, _) = servers.issue("a");
+        let (_, key) = servers.issue("b");
+        assert!(identity.replace(chain, key).is_err(), "a key of another certificate");
+    });
+}
+
+#[test]
+fn upgrades_go_over_tls_and_through_proxies() {
+    rt::block_on(async {
+        let authority = Authority::new();
+        let (_task, port) = start(authority.identity("echo.test"), &authority).await;
+        // A proxy that knows one name, with a password.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy_port = listener.local_addr().unwrap().port();
+        let proxy = rt::spawn(async move {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                near.read_exact(&mut byte).await.unwrap();
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8(head).unwrap();
+            assert!(head.starts_with("CONNECT echo.test:443 HTTP/1.1\r\n"), "{head}");
+            assert!(head.contains("proxy-authorization: Basic dTpw\r\n"));
+            near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            let far = rt::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let _ = crate::io::splice(Box::new(near), Box::new(far)).await;
+        });
+        let tls = client_config(Trust::Roots(authority.roots()), None).unwrap();
+        let url = format!("http://u:p@127.0.0.1:{proxy_port}");
+        let endpoint = Endpoint::tcp("echo.test", 443)
+            .tls(tls)
+            .proxy(Arc::new(Proxy::new("", &url, "").unwrap()));
+        let request =
+            Request::get("/").header("connection", "Upgrade").header("upgrade", "echo");
+        let client = Client::new(Options::default());
+        let Upgraded::Stream(_, mut io) = client.upgrade(&endpoint, request).await.unwrap() else {
+            panic!("refused")
+        };
+        let sent = vec![5; 200_000];
+        let (mut read, mut write) = rt::io::split(&mut io);
+        let send = async {
+            write.write_all(&sent).await.unwrap();
+            write.flush().await.unwrap();
+        };
+        let mut back = vec![0; sent.len()];
+        rt::future::zip(send, async { read.read_exact(&mut back).await.unwrap() }).await;
+        assert!(back == sent);
+        drop(io);
+        drop(proxy);
+    });
+}
