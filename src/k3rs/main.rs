@@ -5,6 +5,7 @@
 
 mod boot;
 mod config;
+mod door;
 mod flags;
 mod logging;
 mod node;
@@ -92,6 +93,20 @@ fn usage() -> ExitCode {
 
 fn later(name: &str) -> ExitCode {
     fail(&format!("k3rs {name} is not supported by this version of k3rs yet"))
+}
+
+fn ctr_command(args: &[String]) -> ExitCode {
+    let config = match config::Config::load(&[], |name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(error) => return fail(&error.to_string()),
+    };
+    match rt::block_on(cli::ctr::run(args, &cli::Door::new(door::socket(&config)))) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&format!("ctr: {error}")),
+    }
 }
 
 fn shim_command(args: &[String]) -> ExitCode {

@@ -1,6 +1,11 @@
 //! The embedded userspace: `data/<sha256>/bin` with the program's other names, `current` and `previous` links.
 
+use std::io::Read;
+use std::sync::Arc;
+
+use api::json;
 use cluster::Paths;
+use runtime::Images;
 use stdx::{Context, Result};
 
 /// The distribution's busybox as a gzipped tar, empty if the binary was built without one.
@@ -43,4 +48,52 @@ pub(crate) fn unpack(paths: &Paths) -> Result<()> {
         log::info!("Unpacked {}", target.display());
     }
     Ok(())
+}
+
+/// The image's name; its tag is our version of its content.
+const IMAGE: &str = "k3rs.io/userspace";
+const TAG: &str = "1";
+
+/// Puts the userspace among the node's images, unless it is there already. Nothing is downloaded.
+///
+/// # Errors
+/// If the embedded tarball cannot be read, or the image store refuses it.
+pub(crate) async fn provide_image(images: &Images) -> Result<()> {
+    if USERSPACE.is_empty() {
+        log::warn!("This binary was built without a userspace: there is no image {IMAGE}");
+        return Ok(());
+    }
+    let mut layer = Vec::new();
+    let unpacked = wire::decompress::Decompressor::new(USERSPACE).and_then(|mut reader| reader.read_to_end(&mut layer));
+    unpacked.context(|| "unpack the userspace")?;
+    let layer_digest = cluster::token::hash(&layer);
+    let config = json!({
+        "architecture": arch(), "os": "linux",
+        "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"]},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_digest}")]},
+    });
+    let config = config.to_string().into_bytes();
+    let config_digest = cluster::token::hash(&config);
+    if images.get(&format!("{IMAGE}:{TAG}")).is_some_and(|image| image.id == format!("sha256:{config_digest}")) {
+        return Ok(());
+    }
+    let tags = [format!("{IMAGE}:{TAG}"), format!("{IMAGE}:latest")];
+    let manifest = json!([{"Config": format!("{config_digest}.json"), "RepoTags": tags, "Layers": ["layer.tar"]}]);
+    let mut archive = wire::tar::Builder::default();
+    for (name, bytes) in [("manifest.json", manifest.to_string().into_bytes()), (&format!("{config_digest}.json"), config), ("layer.tar", layer)] {
+        archive.add(&wire::tar::Entry::file(name.as_bytes(), 0o644), &bytes);
+    }
+    let archive: Arc<[u8]> = archive.finish().into();
+    let open = move || Ok(Box::new(std::io::Cursor::new(Arc::clone(&archive))) as Box<dyn Read + Send>);
+    images.import_archive("the built-in userspace", true, open).await?;
+    Ok(())
+}
+
+/// The image's architecture, in Go's words.
+fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
