@@ -53,6 +53,7 @@ pub(crate) fn unpack(paths: &Paths) -> Result<()> {
 /// The image's name; its tag is our version of its content.
 const IMAGE: &str = "k3rs.io/userspace";
 const TAG: &str = "1";
+const LABEL: &str = "io.k3rs.tarball";
 
 /// Puts the userspace among the node's images, unless it is there already. Nothing is downloaded.
 ///
@@ -63,20 +64,23 @@ pub(crate) async fn provide_image(images: &Images) -> Result<()> {
         log::warn!("This binary was built without a userspace: there is no image {IMAGE}");
         return Ok(());
     }
+    // Known by the tarball's digest, so that a second start need not unpack it to compare.
+    let tarball = cluster::token::hash(USERSPACE);
+    let is_ours = |(key, value): &(String, String)| key == LABEL && *value == tarball;
+    if images.get(&format!("{IMAGE}:{TAG}")).is_some_and(|image| image.config.labels.iter().any(is_ours)) {
+        return Ok(());
+    }
     let mut layer = Vec::new();
     let unpacked = wire::decompress::Decompressor::new(USERSPACE).and_then(|mut reader| reader.read_to_end(&mut layer));
     unpacked.context(|| "unpack the userspace")?;
     let layer_digest = cluster::token::hash(&layer);
     let config = json!({
         "architecture": arch(), "os": "linux",
-        "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"]},
+        "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"], "Labels": {LABEL: tarball}},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_digest}")]},
     });
     let config = config.to_string().into_bytes();
     let config_digest = cluster::token::hash(&config);
-    if images.get(&format!("{IMAGE}:{TAG}")).is_some_and(|image| image.id == format!("sha256:{config_digest}")) {
-        return Ok(());
-    }
     let tags = [format!("{IMAGE}:{TAG}"), format!("{IMAGE}:latest")];
     let manifest = json!([{"Config": format!("{config_digest}.json"), "RepoTags": tags, "Layers": ["layer.tar"]}]);
     let mut archive = wire::tar::Builder::default();
