@@ -42,18 +42,26 @@ fn parse(args: &[String]) -> Result<Option<Ask>> {
     let (mut quiet, mut user) = (false, String::new());
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
-        let mut value = |name: &str| rest.next().cloned().ok_or_else(|| Error::new(format!("flag needs an argument: {name}")));
+        let mut value = |name: &str| {
+            rest.next()
+                .cloned()
+                .ok_or_else(|| Error::new(format!("flag needs an argument: {name}")))
+        };
         match arg.as_str() {
             "--help" | "-h" | "help" => return Ok(None),
             "-n" | "--namespace" => {
                 let namespace = value(arg)?;
                 if namespace != "k8s.io" {
-                    return Err(Error::new(format!("namespace {namespace:?}: k3rs has images of the namespace k8s.io only")));
+                    return Err(Error::new(format!(
+                        "namespace {namespace:?}: k3rs has images of the namespace k8s.io only"
+                    )));
                 }
             }
             "-q" | "--quiet" => quiet = true,
             "-u" | "--user" => user = value(arg)?,
-            flag if flag.starts_with('-') && flag.len() > 1 => return Err(Error::new(format!("flag provided but not defined: {flag}"))),
+            flag if flag.starts_with('-') && flag.len() > 1 => {
+                return Err(Error::new(format!("flag provided but not defined: {flag}")));
+            }
             word => words.push(word.to_owned()),
         }
     }
@@ -61,7 +69,11 @@ fn parse(args: &[String]) -> Result<Option<Ask>> {
     match words.next().as_deref() {
         None => return Ok(None),
         Some("images" | "image" | "i") => {}
-        Some(other) => return Err(Error::new(format!("ctr {other} is not supported by this version of k3rs yet"))),
+        Some(other) => {
+            return Err(Error::new(format!(
+                "ctr {other} is not supported by this version of k3rs yet"
+            )));
+        }
     }
     let command = words.next();
     let names: Vec<String> = words.collect();
@@ -79,7 +91,11 @@ fn parse(args: &[String]) -> Result<Option<Ask>> {
             Ok([source, target]) => Ask::Tag(source, target),
             Err(_) => return Err(Error::new("ctr images tag: want a source and a target")),
         },
-        Some(other) => return Err(Error::new(format!("ctr images {other} is not supported by this version of k3rs yet"))),
+        Some(other) => {
+            return Err(Error::new(format!(
+                "ctr images {other} is not supported by this version of k3rs yet"
+            )));
+        }
     }))
 }
 
@@ -89,8 +105,15 @@ async fn perform(ask: Ask, door: &Door) -> Result<String> {
         Ask::List { quiet } => return Ok(table(&door.ask("GET", "/images", None).await?, quiet)),
         Ask::Import(files) => {
             for file in files {
-                let path = std::path::absolute(&file).map_err(|error| Error::wrap(format!("find {file}"), error))?;
-                let answer = door.ask("POST", "/images/import", Some(&json!({"path": path.display().to_string()}))).await?;
+                let path = std::path::absolute(&file)
+                    .map_err(|error| Error::wrap(format!("find {file}"), error))?;
+                let answer = door
+                    .ask(
+                        "POST",
+                        "/images/import",
+                        Some(&json!({"path": path.display().to_string()})),
+                    )
+                    .await?;
                 for name in answer.list("images").iter().filter_map(Value::as_str) {
                     text.push_str(&format!("unpacking {name}...done\n"));
                 }
@@ -111,7 +134,8 @@ async fn perform(ask: Ask, door: &Door) -> Result<String> {
             }
         }
         Ask::Tag(source, target) => {
-            door.ask("POST", "/images/tag", Some(&json!({"reference": source, "tag": target}))).await?;
+            door.ask("POST", "/images/tag", Some(&json!({"reference": source, "tag": target})))
+                .await?;
             text.push_str(&format!("{target}\n"));
         }
     }
@@ -122,9 +146,19 @@ async fn perform(ask: Ask, door: &Door) -> Result<String> {
 fn table(images: &Value, quiet: bool) -> String {
     let mut rows = Vec::new();
     for image in images.list("images") {
-        let names: Vec<&str> = image.list("tags").iter().chain(image.list("digests")).filter_map(Value::as_str).collect();
+        let names: Vec<&str> = image
+            .list("tags")
+            .iter()
+            .chain(image.list("digests"))
+            .filter_map(Value::as_str)
+            .collect();
         for name in if names.is_empty() { vec![image.str("id")] } else { names } {
-            rows.push([name.to_owned(), image.str("id").to_owned(), size(image.int("size").unwrap_or(0)), image.str("platform").to_owned()]);
+            rows.push([
+                name.to_owned(),
+                image.str("id").to_owned(),
+                size(image.int("size").unwrap_or(0)),
+                image.str("platform").to_owned(),
+            ]);
         }
     }
     rows.sort();
@@ -134,7 +168,20 @@ fn table(images: &Value, quiet: bool) -> String {
     rows.insert(0, ["REF", "ID", "SIZE", "PLATFORM"].map(str::to_owned));
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths = [width(0), width(1), width(2)];
-    rows.iter().map(|row| format!("{:w0$} {:w1$} {:w2$} {}\n", row[0], row[1], row[2], row[3], w0 = widths[0], w1 = widths[1], w2 = widths[2])).collect()
+    rows.iter()
+        .map(|row| {
+            format!(
+                "{:w0$} {:w1$} {:w2$} {}\n",
+                row[0],
+                row[1],
+                row[2],
+                row[3],
+                w0 = widths[0],
+                w1 = widths[1],
+                w2 = widths[2]
+            )
+        })
+        .collect()
 }
 
 fn size(bytes: i64) -> String {
@@ -166,7 +213,10 @@ mod tests {
             ("images pull", "ctr images: a reference is missing"),
             ("images push x", "ctr images push is not supported by this version of k3rs yet"),
             ("containers ls", "ctr containers is not supported by this version of k3rs yet"),
-            ("-n default images ls", "namespace \"default\": k3rs has images of the namespace k8s.io only"),
+            (
+                "-n default images ls",
+                "namespace \"default\": k3rs has images of the namespace k8s.io only",
+            ),
             ("images ls --json", "flag provided but not defined: --json"),
             ("", "None"),
         ] {
@@ -178,6 +228,9 @@ mod tests {
     fn lists() {
         let images = json!({"images": [{"id": "sha256:1", "tags": ["docker.io/a:1", "docker.io/a:2"], "size": 2097152, "platform": "linux/amd64"}]});
         assert_eq!(table(&images, true), "docker.io/a:1\ndocker.io/a:2\n");
-        assert_eq!(table(&images, false).lines().nth(1), Some("docker.io/a:1 sha256:1 2.0 MiB linux/amd64"));
+        assert_eq!(
+            table(&images, false).lines().nth(1),
+            Some("docker.io/a:1 sha256:1 2.0 MiB linux/amd64")
+        );
     }
 }

@@ -30,10 +30,13 @@ impl Door {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let endpoint = Endpoint::unix(&self.socket);
-        let mut response = Client::new(Options::default())
-            .send(&endpoint, request)
-            .await
-            .context(|| format!("ask k3rs at {} (is k3rs server running, and are you root?)", self.socket.display()))?;
+        let mut response =
+            Client::new(Options::default()).send(&endpoint, request).await.context(|| {
+                format!(
+                    "ask k3rs at {} (is k3rs server running, and are you root?)",
+                    self.socket.display()
+                )
+            })?;
         let bytes = response.body.read_all(ANSWER_MAX_BYTES).await.context(|| "read the answer")?;
         let tree: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         match response.status {

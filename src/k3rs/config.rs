@@ -12,7 +12,10 @@ const DEFAULT_CONFIG: &str = "/etc/rancher/k3s/config.yaml";
 
 /// run the Kubernetes control plane and, unless --disable-agent, this machine as a node
 #[derive(FromArgs, Debug)]
-#[expect(dead_code, reason = "switches for what is not in this version are taken and need nothing done")]
+#[expect(
+    dead_code,
+    reason = "switches for what is not in this version are taken and need nothing done"
+)]
 struct ServerArgs {
     /// load configuration from file (default /etc/rancher/k3s/config.yaml) [K3S_CONFIG_FILE]
     #[argh(option, short = 'c')]

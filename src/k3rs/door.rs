@@ -23,7 +23,8 @@ pub(crate) async fn open(config: &Config, images: Images) -> Result<http::server
     let path = socket(config);
     rt::fs::create_dir_all(&config.run_dir, 0o755)?;
     rt::fs::remove_file(&path)?;
-    let listener = rt::net::UnixListener::bind(&path).context(|| format!("listen on {}", path.display()))?;
+    let listener =
+        rt::net::UnixListener::bind(&path).context(|| format!("listen on {}", path.display()))?;
     rt::fs::set_mode(&path, 0o600)?;
     let server = http::server::Server::new(Arc::new(Door(images)), http::server::Limits::default());
     let serving = server.clone();
@@ -43,7 +44,9 @@ impl http::server::Service for Door {
         Box::pin(async move {
             match self.answer(&mut request).await {
                 Ok(tree) => Response::json(200, tree.to_string()),
-                Err(error) => Response::json(500, json!({"message": error.to_string()}).to_string()),
+                Err(error) => {
+                    Response::json(500, json!({"message": error.to_string()}).to_string())
+                }
             }
         })
     }
@@ -52,27 +55,45 @@ impl http::server::Service for Door {
 impl Door {
     async fn answer(&self, request: &mut Request) -> Result<Value> {
         let bytes = request.body.read_all(QUESTION_MAX_BYTES).await?;
-        let question: Value = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).context(|| "read the question")? };
+        let question: Value = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes).context(|| "read the question")?
+        };
         let reference = question.str("reference");
         match (request.method.as_str(), request.path()) {
-            ("GET", "/images") => Ok(json!({"images": self.0.list().iter().map(show).collect::<Vec<_>>()})),
+            ("GET", "/images") => {
+                Ok(json!({"images": self.0.list().iter().map(show).collect::<Vec<_>>()}))
+            }
             ("POST", "/images/import") => {
                 let path = PathBuf::from(question.str("path"));
                 let name = path.display().to_string();
-                let open = move || rt::fs::File::open(&path).map(|file| Box::new(file) as Box<dyn std::io::Read + Send>);
+                let open = move || {
+                    rt::fs::File::open(&path)
+                        .map(|file| Box::new(file) as Box<dyn std::io::Read + Send>)
+                };
                 Ok(json!({"images": self.0.import_archive(&name, true, open).await?}))
             }
             ("POST", "/images/pull") => {
-                let (username, password) = (question.str("username").to_owned(), question.str("password").to_owned());
-                let auth = (!username.is_empty()).then(|| PullAuth { username, password, token: String::new() });
+                let (username, password) =
+                    (question.str("username").to_owned(), question.str("password").to_owned());
+                let auth = (!username.is_empty()).then(|| PullAuth {
+                    username,
+                    password,
+                    token: String::new(),
+                });
                 Ok(show(&self.0.pull(reference, auth).await?))
             }
             ("POST", "/images/remove") => match self.0.get(reference) {
                 None => Err(Error::new(format!("image {reference:?}: not found"))),
                 Some(_) => self.0.remove(reference).await.map(|()| Value::Null),
             },
-            ("POST", "/images/tag") => self.0.tag(reference, question.str("tag")).await.map(|()| Value::Null),
-            (method, path) => Err(Error::new(format!("{method} {path} is nothing that this door answers"))),
+            ("POST", "/images/tag") => {
+                self.0.tag(reference, question.str("tag")).await.map(|()| Value::Null)
+            }
+            (method, path) => {
+                Err(Error::new(format!("{method} {path} is nothing that this door answers")))
+            }
         }
     }
 }

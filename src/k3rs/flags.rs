@@ -321,7 +321,10 @@ pub(crate) fn from_command_line(argv: &[String], server: bool) -> Result<Setting
 }
 
 /// Reads the environment variables of the table.
-pub(crate) fn from_environment(var: impl Fn(&str) -> Option<String>, server: bool) -> Result<Settings> {
+pub(crate) fn from_environment(
+    var: impl Fn(&str) -> Option<String>,
+    server: bool,
+) -> Result<Settings> {
     let mut settings = Settings::default();
     for flag in FLAGS.iter().filter(|flag| !flag.env.is_empty() && (server || flag.on == On::Agent))
     {

@@ -44,6 +44,12 @@ static COMMANDS: &[Command] = &[
         hidden: false,
     },
     Command {
+        name: "ctr",
+        about: "Look at and change this node's images",
+        run: ctr_command,
+        hidden: false,
+    },
+    Command {
         name: "uninstall",
         about: "Remove everything k3rs made on this machine",
         run: uninstall::command,

@@ -78,6 +78,7 @@ fn request(sandbox: &SandboxNetwork) -> Result<net::PodRequest> {
 pub(crate) struct Agent {
     kubelet: Kubelet,
     _net: net::Net,
+    _door: http::server::Server,
 }
 
 impl Agent {
@@ -107,6 +108,10 @@ pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Resu
 
     let runtime =
         Runtime::open(runtime_config(machine)).await.context(|| "open the container runtime")?;
+    crate::userspace::provide_image(runtime.images())
+        .await
+        .context(|| "provide the built-in image")?;
+    let door = crate::door::open(config, runtime.images().clone()).await?;
     let mut kubelet_config =
         kubelet::Config::new(&machine.node_name, paths.agent(), stdx::version::VERSION);
     kubelet_config.hostname = machine.hostname.clone();
@@ -141,7 +146,7 @@ pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Resu
         .await
         .context(|| "start the kubelet")?;
     log::info!("Started the kubelet of node {}", machine.node_name);
-    Ok(Agent { kubelet, _net: net })
+    Ok(Agent { kubelet, _net: net, _door: door })
 }
 
 /// What `runtime` is told, here and at uninstall.
@@ -174,9 +179,7 @@ pub(crate) fn net_config(machine: &Machine) -> Result<net::Config> {
         node_name: machine.node_name.clone(),
         node_ips: config.node_ips.clone(),
         node_interface: config.interface.clone(),
-        pod_cidrs: vec![
-            pod_cidr(config)?,
-        ],
+        pod_cidrs: vec![pod_cidr(config)?],
         cluster_cidrs: cidrs(&config.cluster_cidrs)?,
         service_cidrs: cidrs(&config.service_cidrs)?,
         cluster_dns: config.cluster_dns.clone(),

@@ -37,12 +37,8 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
 async fn run(config: Config, dry: bool) -> Result<()> {
     let paths = Paths::new(&config.data_dir);
     let etc = EtcDir::choose(&config)?;
-    let files = [
-        config.data_dir.clone(),
-        config.run_dir.clone(),
-        etc.kubeconfig(),
-        etc.node_directory(),
-    ];
+    let files =
+        [config.data_dir.clone(), config.run_dir.clone(), etc.kubeconfig(), etc.node_directory()];
     if dry {
         let list: Vec<String> = files
             .iter()

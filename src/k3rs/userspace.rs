@@ -67,11 +67,15 @@ pub(crate) async fn provide_image(images: &Images) -> Result<()> {
     // Known by the tarball's digest, so that a second start need not unpack it to compare.
     let tarball = cluster::token::hash(USERSPACE);
     let is_ours = |(key, value): &(String, String)| key == LABEL && *value == tarball;
-    if images.get(&format!("{IMAGE}:{TAG}")).is_some_and(|image| image.config.labels.iter().any(is_ours)) {
+    if images
+        .get(&format!("{IMAGE}:{TAG}"))
+        .is_some_and(|image| image.config.labels.iter().any(is_ours))
+    {
         return Ok(());
     }
     let mut layer = Vec::new();
-    let unpacked = wire::decompress::Decompressor::new(USERSPACE).and_then(|mut reader| reader.read_to_end(&mut layer));
+    let unpacked = wire::decompress::Decompressor::new(USERSPACE)
+        .and_then(|mut reader| reader.read_to_end(&mut layer));
     unpacked.context(|| "unpack the userspace")?;
     let layer_digest = cluster::token::hash(&layer);
     let config = json!({
@@ -84,11 +88,16 @@ pub(crate) async fn provide_image(images: &Images) -> Result<()> {
     let tags = [format!("{IMAGE}:{TAG}"), format!("{IMAGE}:latest")];
     let manifest = json!([{"Config": format!("{config_digest}.json"), "RepoTags": tags, "Layers": ["layer.tar"]}]);
     let mut archive = wire::tar::Builder::default();
-    for (name, bytes) in [("manifest.json", manifest.to_string().into_bytes()), (&format!("{config_digest}.json"), config), ("layer.tar", layer)] {
+    for (name, bytes) in [
+        ("manifest.json", manifest.to_string().into_bytes()),
+        (&format!("{config_digest}.json"), config),
+        ("layer.tar", layer),
+    ] {
         archive.add(&wire::tar::Entry::file(name.as_bytes(), 0o644), &bytes);
     }
     let archive: Arc<[u8]> = archive.finish().into();
-    let open = move || Ok(Box::new(std::io::Cursor::new(Arc::clone(&archive))) as Box<dyn Read + Send>);
+    let open =
+        move || Ok(Box::new(std::io::Cursor::new(Arc::clone(&archive))) as Box<dyn Read + Send>);
     images.import_archive("the built-in userspace", true, open).await?;
     Ok(())
 }
