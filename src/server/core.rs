@@ -12,6 +12,7 @@ use crate::auth::reviews;
 use crate::auth::tokens::Tokens;
 use crate::auth::{Attributes, Authorizer, User};
 use crate::config::Config;
+use crate::door::Door;
 use crate::registry::update::Part;
 use crate::registry::{create, delete, list, storage, update, watch};
 use crate::subresource;
@@ -23,6 +24,10 @@ pub(crate) struct Core {
     pub(crate) authorizer: Authorizer,
     pub(crate) allocators: Allocators,
     pub(crate) tokens: Tokens,
+    /// Opened once the node runs.
+    pub(crate) door: Door,
+    /// For what is proxied.
+    pub(crate) http: http::client::Client,
 }
 
 /// Who asks.

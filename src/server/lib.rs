@@ -16,6 +16,7 @@ mod bootstrap;
 mod checks;
 mod config;
 mod core;
+mod door;
 mod registry;
 mod request;
 mod server;
@@ -24,4 +25,5 @@ mod web;
 
 pub use auth::User;
 pub use config::{Cidr, Config, StaticToken};
+pub use door::NodeDoor;
 pub use server::Server;

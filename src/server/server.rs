@@ -17,6 +17,7 @@ use crate::auth::User;
 use crate::bootstrap;
 use crate::config::Config;
 use crate::core::{Caller, Core};
+use crate::door::{Door, NodeDoor};
 use crate::web::Web;
 
 /// How long changes of the `kubernetes` Service gather before they are looked at.
@@ -52,6 +53,8 @@ impl Server {
             store,
             authorizer: crate::auth::Authorizer::default(),
             allocators,
+            door: Door::default(),
+            http: crate::door::client(),
         };
         let server = Server { core: Arc::new(core), keeper: Arc::default() };
         let client = server.client_as(User::apiserver());
@@ -90,6 +93,14 @@ impl Server {
         });
         *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
         Ok(())
+    }
+
+    /// Opens the way to nodes: logs, exec, attach, port-forward and proxies work from here on.
+    /// Later doors are ignored.
+    pub fn set_door(&self, door: Arc<dyn NodeDoor>) {
+        if self.core.door.set(door).is_err() {
+            log::warn!("the door to the nodes was set twice");
+        }
     }
 
     /// The API as `user` sees it, as function calls: same authorization, same admission, no HTTP.

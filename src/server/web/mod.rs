@@ -22,6 +22,7 @@ use rt::lock::Semaphore;
 use crate::auth::authenticate;
 use crate::auth::{Attributes, User};
 use crate::core::{Caller, Core, method_not_allowed, not_found};
+use crate::door::{self, Incoming};
 use crate::request::path::{self, ResourcePath, Route};
 use crate::request::query::Query;
 use metrics::{Metrics, Series};
@@ -88,6 +89,14 @@ fn is_extra(path: &str) -> bool {
         || path.starts_with("/static/")
 }
 
+/// What of a request only some verbs touch.
+struct Rest {
+    body: http::Body,
+    version: http::Version,
+    peer: http::Peer,
+    upgrade: Option<http::upgrade::Upgrade>,
+}
+
 /// One request over HTTP on its way.
 struct Exchange {
     method: Method,
@@ -139,9 +148,11 @@ impl Web {
     ) -> Result<Response, Status> {
         let query = Query::parse(request.query())?;
         let route = path::parse(request.path());
-        let http::Request { method, target, authority, headers, body, peer, .. } = request;
+        let http::Request { method, target, authority, headers, body, version, peer, upgrade } =
+            request;
         let user = authenticate::user(&self.core, &peer, &headers).await?;
         let user = authenticate::impersonated(&self.core, user, &headers).await?;
+        let rest = Rest { body, version, peer, upgrade };
         let agent = agent(headers.get("user-agent").unwrap_or(""));
         let caller = Caller { user: Arc::new(user), agent };
         let exchange = Exchange { method, target, authority, headers, query, caller, format };
@@ -149,7 +160,7 @@ impl Web {
             Route::Resource(path) => {
                 series.group.clone_from(&path.group);
                 series.version.clone_from(&path.version);
-                self.resource(exchange, body, path, series).await
+                self.resource(exchange, rest, path, series).await
             }
             route => {
                 let _slot = self.slot(false)?;
@@ -169,7 +180,7 @@ impl Web {
     async fn resource(
         &self,
         exchange: Exchange,
-        body: http::Body,
+        rest: Rest,
         path: ResourcePath,
         series: &mut Series,
     ) -> Result<Response, Status> {
@@ -189,12 +200,17 @@ impl Web {
         series.subresource.clone_from(&path.subresource);
         series.verb = request.verb.as_str().to_ascii_uppercase();
         core.authorize(&exchange.caller, &request).await?;
+        if door::is_here(&request) {
+            // Streams last as long as they last: they take no place among the requests.
+            let incoming = incoming(exchange, rest, path.rest);
+            return door::answer(core, &request, incoming).await;
+        }
         if request.verb == Verb::Watch {
             return self.watch(&exchange, form, &request).await;
         }
         let mutating = !matches!(request.verb, Verb::Get | Verb::List);
         let _slot = self.slot(mutating)?;
-        let work = self.perform(exchange, body, form, &mut request);
+        let work = self.perform(exchange, rest.body, form, &mut request);
         match rt::timeout(REQUEST_MAX, work).await {
             Ok(answer) => answer,
             Err(rt::Elapsed) => Err(Status::new(
@@ -241,6 +257,14 @@ impl Web {
         outcome.warnings = warnings;
         respond::outcome(outcome, form, &wanted)
     }
+}
+
+/// The request put together again, for who passes it on.
+fn incoming(exchange: Exchange, rest: Rest, after: String) -> Incoming {
+    let Exchange { method, target, authority, headers, query, .. } = exchange;
+    let Rest { body, version, peer, upgrade } = rest;
+    let http = http::Request { method, target, authority, headers, body, version, peer, upgrade };
+    Incoming { http, query, rest: after }
 }
 
 impl Exchange {
@@ -303,6 +327,7 @@ fn to_request(
     let query = &exchange.query;
     let named = !path.name.is_empty();
     let verb = match exchange.method {
+        Method::Get | Method::Head if path.subresource == "proxy" => Verb::Get,
         Method::Get if path.watch || (!named && query.flag("watch")) => Verb::Watch,
         Method::Get if named => Verb::Get,
         Method::Get => Verb::List,

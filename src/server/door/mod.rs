@@ -1,0 +1,75 @@
+//! The way to nodes: logs, exec, attach and port-forward of pods, and proxies to what runs there.
+
+mod pods;
+mod proxy;
+
+pub(crate) use proxy::{Door, client};
+
+use std::sync::Arc;
+
+use api::Status;
+use client::Request;
+use http::client::Dial;
+use http::{BoxFuture, Response};
+
+use crate::core::{Core, not_found};
+use crate::request::query::Query;
+
+/// Reaches nodes. `k3rs` plugs in the kubelet of this process; to another node it is HTTPS to port 10250.
+pub trait NodeDoor: Send + Sync {
+    /// Puts a request to a node's kubelet. Its path is one of the kubelet's own API
+    /// (`/containerLogs/<namespace>/<pod>/<container>`, `/exec/...`, `/attach/...`,
+    /// `/portForward/<namespace>/<pod>`, `/stats/summary`, `/pods`, `/metrics...`), its query the
+    /// kubelet's (`input`, `output`, `error`, `tty`, `command`, `follow`, ...), and
+    /// `request.upgrade` is there when the client asked for one. The caller has authorized it.
+    fn call<'a>(&'a self, node: &'a str, request: http::Request) -> BoxFuture<'a, Response>;
+
+    /// How connections to pods' and nodes' addresses are opened; `None` is by plain TCP.
+    fn dialer(&self, _node: &str) -> Option<Arc<dyn Dial>> {
+        None
+    }
+}
+
+/// Whether a subresource is answered here.
+pub(crate) fn is_here(request: &Request) -> bool {
+    match (request.kind.name, request.subresource.as_str()) {
+        ("Pod", "log" | "exec" | "attach" | "portforward") => true,
+        ("Pod" | "Service" | "Node", "proxy") => true,
+        _ => false,
+    }
+}
+
+/// What comes in beside the parsed request.
+pub(crate) struct Incoming {
+    /// Headers, body and upgrade as they came; the target is the API server's.
+    pub(crate) http: http::Request,
+    pub(crate) query: Query,
+    /// What follows `/proxy`, escaped.
+    pub(crate) rest: String,
+}
+
+/// Answers an authorized request to a node.
+///
+/// # Errors
+/// What is refused before the node is asked.
+pub(crate) async fn answer(
+    core: &Core,
+    request: &Request,
+    incoming: Incoming,
+) -> Result<Response, Status> {
+    match (request.kind.name, request.subresource.as_str()) {
+        ("Pod", "log") => pods::logs(core, request, incoming).await,
+        ("Pod", "exec") => pods::command(core, request, incoming, "exec").await,
+        ("Pod", "attach") => pods::command(core, request, incoming, "attach").await,
+        ("Pod", "portforward") => pods::port_forward(core, request, incoming).await,
+        ("Pod", "proxy") => proxy::pod(core, request, incoming).await,
+        ("Service", "proxy") => proxy::service(core, request, incoming).await,
+        ("Node", "proxy") => proxy::node(core, request, incoming).await,
+        _ => Err(not_found()),
+    }
+}
+
+/// The door, if it is open already.
+fn door(core: &Core) -> Result<Arc<dyn NodeDoor>, Status> {
+    core.door.get().cloned().ok_or_else(|| Status::unavailable("no node is reachable yet"))
+}

@@ -1,0 +1,289 @@
+//! Proxies: HTTP to a pod, a Service's endpoint or a node's kubelet, through the API server.
+
+use std::sync::Arc;
+
+use api::kinds::{ENDPOINTS, NODE, POD, SERVICE};
+use api::status::Reason;
+use api::{Lens, Status, Value};
+use client::Request;
+use http::client::{Endpoint, Upgraded};
+use http::tls::{Trust, client_config};
+use http::{Headers, Response};
+
+use super::{Incoming, door};
+use crate::core::Core;
+use crate::registry::storage;
+
+/// Fields that belong to one connection.
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// `[scheme:]name[:port]`, as upstream's `SplitSchemeNamePort`.
+struct Named<'a> {
+    https: bool,
+    name: &'a str,
+    port: &'a str,
+}
+
+fn split(text: &str) -> Result<Named<'_>, Status> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let named = match parts.as_slice() {
+        [name] => Named { https: false, name, port: "" },
+        [name, port] => Named { https: false, name, port },
+        ["http", name, port] => Named { https: false, name, port },
+        ["https", name, port] => Named { https: true, name, port },
+        _ => return Err(Status::bad_request(format!("invalid proxy request {text:?}"))),
+    };
+    match named.name.is_empty() {
+        true => Err(Status::bad_request(format!("invalid proxy request {text:?}"))),
+        false => Ok(named),
+    }
+}
+
+/// `pods/proxy`
+pub(super) async fn pod(
+    core: &Core,
+    request: &Request,
+    incoming: Incoming,
+) -> Result<Response, Status> {
+    let named = split(&request.name)?;
+    let pod = storage::get(&core.store, &POD, &request.namespace, named.name).await?.tree();
+    let address = pod.str("status.podIP");
+    if address.is_empty() {
+        return Err(Status::bad_request("address not allowed"));
+    }
+    let port = match named.port {
+        "" => pod
+            .list("spec.containers")
+            .iter()
+            .flat_map(|container| container.list("ports"))
+            .find(|port| matches!(port.str("protocol"), "" | "TCP"))
+            .and_then(|port| port.int("containerPort")),
+        text => text.parse().ok(),
+    };
+    let port = port_number(port, named.port)?.unwrap_or(80);
+    forward(core, pod.str("spec.nodeName"), named.https, address, port, incoming).await
+}
+
+/// `services/proxy`
+pub(super) async fn service(
+    core: &Core,
+    request: &Request,
+    incoming: Incoming,
+) -> Result<Response, Status> {
+    let named = split(&request.name)?;
+    let service = storage::get(&core.store, &SERVICE, &request.namespace, named.name).await?.tree();
+    let ports = service.list("spec.ports");
+    let wanted = match (named.port, ports) {
+        ("", [only]) => only.str("name"),
+        ("", _) => "",
+        (text, ports) => {
+            let found = ports.iter().find(|port| {
+                port.str("name") == text
+                    || text.parse::<i64>().ok().is_some_and(|n| port.int("port") == Some(n))
+            });
+            match found {
+                Some(port) => port.str("name"),
+                None => {
+                    return Err(Status::unavailable(format!(
+                        "no service port {text:?} found for service {:?}",
+                        named.name
+                    )));
+                }
+            }
+        }
+    };
+    let endpoints = storage::find(&core.store, &ENDPOINTS, &request.namespace, named.name)
+        .await?
+        .map(|e| e.tree());
+    let mut candidates: Vec<(String, String, u16)> = Vec::new();
+    for subset in endpoints.iter().flat_map(|endpoints| endpoints.list("subsets")) {
+        let Some(port) = subset.list("ports").iter().find(|port| port.str("name") == wanted) else {
+            continue;
+        };
+        let Some(port) = port.int("port").and_then(|port| u16::try_from(port).ok()) else {
+            continue;
+        };
+        for address in subset.list("addresses") {
+            candidates.push((address.str("nodeName").into(), address.str("ip").into(), port));
+        }
+    }
+    if candidates.is_empty() {
+        return Err(Status::unavailable(format!(
+            "no endpoints available for service {:?}",
+            request.name
+        )));
+    }
+    let pick = usize::try_from(rt::random_u64() % candidates.len() as u64).unwrap_or(0);
+    let (node, address, port) = candidates.swap_remove(pick);
+    forward(core, &node, named.https, &address, port, incoming).await
+}
+
+/// `nodes/proxy`: the kubelet's own API, or another port of the node.
+pub(super) async fn node(
+    core: &Core,
+    request: &Request,
+    incoming: Incoming,
+) -> Result<Response, Status> {
+    let named = split(&request.name)?;
+    let node = storage::get(&core.store, &NODE, "", named.name).await?.tree();
+    let kubelet = node.int("status.daemonEndpoints.kubeletEndpoint.Port").unwrap_or(10_250);
+    if named.port.is_empty() || named.port.parse() == Ok(kubelet) {
+        let Incoming { http, rest, .. } = incoming;
+        let mut onward = http;
+        onward.target = target(&rest, &onward);
+        onward.headers.remove("authorization");
+        return Ok(door(core)?.call(named.name, onward).await);
+    }
+    let port = port_number(named.port.parse().ok(), named.port)?.unwrap_or(0);
+    let address = address_of(&node)
+        .ok_or_else(|| Status::unavailable(format!("node {} has no address", named.name)))?;
+    forward(core, named.name, named.https, address, port, incoming).await
+}
+
+fn address_of(node: &Value) -> Option<&str> {
+    let addresses = node.list("status.addresses");
+    let internal = addresses.iter().find(|address| address.str("type") == "InternalIP");
+    internal.map(|address| address.str("address")).filter(|address| !address.is_empty())
+}
+
+fn port_number(port: Option<i64>, text: &str) -> Result<Option<u16>, Status> {
+    match port {
+        None if text.is_empty() => Ok(None),
+        Some(port) => match u16::try_from(port) {
+            Ok(port) if port != 0 => Ok(Some(port)),
+            _ => Err(Status::bad_request(format!("invalid port {text:?}"))),
+        },
+        None => Err(Status::bad_request(format!("invalid port {text:?}"))),
+    }
+}
+
+/// The path and query at the far end.
+fn target(rest: &str, request: &http::Request) -> String {
+    let path = if rest.is_empty() { "/" } else { rest };
+    match request.query() {
+        "" => path.to_owned(),
+        query => format!("{path}?{query}"),
+    }
+}
+
+/// Passes a request on to an address of the cluster.
+async fn forward(
+    core: &Core,
+    node: &str,
+    https: bool,
+    address: &str,
+    port: u16,
+    incoming: Incoming,
+) -> Result<Response, Status> {
+    let Incoming { http: mut request, rest, .. } = incoming;
+    if rest.is_empty() && request.upgrade.is_none() {
+        // Relative links need the slash.
+        let query = request.query();
+        let location = match query {
+            "" => format!("{}/", request.path()),
+            query => format!("{}/?{query}", request.path()),
+        };
+        return Ok(Response::new(301).header("location", location));
+    }
+    let base = request.path().strip_suffix(rest.as_str()).unwrap_or("").to_owned();
+    let mut endpoint = Endpoint::tcp(address, port);
+    if https {
+        endpoint = endpoint.tls(client_config(Trust::Insecure, None).map_err(Status::internal)?);
+    }
+    if let Some(dialer) = core.door.get().and_then(|door| door.dialer(node)) {
+        endpoint = endpoint.dialer(dialer);
+    }
+    request.target = target(&rest, &request);
+    let peer = request.peer.address.map(|address| address.ip().to_string());
+    let authority = std::mem::take(&mut request.authority);
+    request.headers.remove("authorization");
+    request.headers.set("x-forwarded-uri", format!("{base}{rest}"));
+    request.headers.set("x-forwarded-host", &authority);
+    if let Some(peer) = peer {
+        request.headers.append("x-forwarded-for", peer);
+    }
+    if request.upgrade.is_some() {
+        return upgrade(core, &endpoint, request).await;
+    }
+    strip(&mut request.headers);
+    let sent = core.http.send(&endpoint, request).await;
+    let mut response = sent.map_err(unreachable)?;
+    strip(&mut response.headers);
+    relocate(&mut response.headers, &base);
+    Ok(response)
+}
+
+fn unreachable(error: stdx::Error) -> Status {
+    Status::new(Reason::ServiceUnavailable, format!("error trying to reach service: {error}"))
+}
+
+async fn upgrade(
+    core: &Core,
+    endpoint: &Endpoint,
+    mut request: http::Request,
+) -> Result<Response, Status> {
+    let Some(near) = request.upgrade.take() else {
+        return Err(Status::internal("an upgrade was asked for without one"));
+    };
+    let protocol = request.headers.get("upgrade").unwrap_or("").to_owned();
+    match core.http.upgrade(endpoint, request).await.map_err(unreachable)? {
+        Upgraded::Refused(response) => Ok(response),
+        Upgraded::Stream(head, far) => {
+            let (mut response, upgrading) = near.accept(&protocol);
+            for (name, value) in head.headers.iter() {
+                if !HOP_BY_HOP.contains(&name) {
+                    response.headers.append(name, value);
+                }
+            }
+            rt::spawn_named("proxied upgrade", async move {
+                if let Ok(near) = upgrading.await {
+                    // Either side may go at any time.
+                    let _ = http::io::splice(near, far).await;
+                }
+            })
+            .detach();
+            Ok(response)
+        }
+    }
+}
+
+fn strip(headers: &mut Headers) {
+    let named: Vec<String> = headers
+        .get_all("connection")
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_owned())
+        .collect();
+    for name in named.iter().map(String::as_str).chain(HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Redirects of the far end stay below the proxy.
+fn relocate(headers: &mut Headers, base: &str) {
+    if let Some(location) = headers.get("location").map(str::to_owned)
+        && location.starts_with('/')
+    {
+        headers.set("location", format!("{base}{location}"));
+    }
+}
+
+/// One client for all proxied requests.
+pub(crate) fn client() -> http::client::Client {
+    http::client::Client::new(http::client::Options {
+        idle_per_endpoint_max: 1,
+        idle_max: std::time::Duration::from_secs(10),
+        ..http::client::Options::default()
+    })
+}
+
+/// The door as it is kept.
+pub(crate) type Door = std::sync::OnceLock<Arc<dyn super::NodeDoor>>;
