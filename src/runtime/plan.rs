@@ -393,8 +393,7 @@ fn cgroup_mounts(hierarchies: &Hierarchies, flags: std::ffi::c_ulong) -> Vec<Mou
             ..filesystem("cgroup2", PLACE, flags, "")
         }];
     }
-    let writable = flags & !MS_RDONLY;
-    let mut mounts = vec![filesystem("tmpfs", PLACE, writable, "mode=755,size=64k")];
+    let mut mounts = vec![filesystem("tmpfs", PLACE, flags, "mode=755,size=64k")];
     for options in hierarchies.v1_mount_options() {
         let target = format!("{PLACE}/{options}");
         mounts.push(Mount {

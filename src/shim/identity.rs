@@ -62,6 +62,10 @@ pub(crate) fn resolve(wanted: Wanted<'_>, passwd: &str, group: &str) -> Result<I
             }
         }
     }
+    // Programs that only look at the supplementary groups must see the primary one, too.
+    if !groups.contains(&gid) {
+        groups.insert(0, gid);
+    }
     if groups.len() > GROUPS_MAX {
         return Err(Error::new(format!(
             "{} supplementary groups, allowed are {GROUPS_MAX}",
@@ -137,14 +141,14 @@ mod tests {
 
     #[test]
     fn users_and_groups() {
-        check("", 0, None, "0 0 [1000] /root");
-        check("web", 0, None, "33 34 [1000, 50, 4] /srv");
+        check("", 0, None, "0 0 [0, 1000] /root");
+        check("web", 0, None, "33 34 [34, 1000, 50, 4] /srv");
         check("web:staff", 0, None, "33 50 [1000, 50, 4] /srv");
-        check("33:77", 0, None, "33 77 [1000, 50, 4] /srv");
-        check("99", 0, None, "7 8 [1000] /n");
-        check("12345", 0, None, "12345 0 [1000] /");
-        check("", 33, Some(5), "33 5 [1000, 50, 4] /srv");
-        check("", 1234, None, "1234 0 [1000] /");
+        check("33:77", 0, None, "33 77 [77, 1000, 50, 4] /srv");
+        check("99", 0, None, "7 8 [8, 1000] /n");
+        check("12345", 0, None, "12345 0 [0, 1000] /");
+        check("", 33, Some(5), "33 5 [5, 1000, 50, 4] /srv");
+        check("", 1234, None, "1234 0 [0, 1000] /");
         check("nobody", 0, None, "unable to find user nobody: no matching entries in passwd file");
         check(
             "web:nogroup",

@@ -163,7 +163,6 @@ fn finish(
         sys::seccomp::install(&plan.seccomp).context(|| "install the seccomp filter")?;
     }
     drop_bounding(capabilities.bounding)?;
-    rootfs::make_directory(&plan.cwd)?;
     process::set_keep_capabilities(true).context(|| "keep capabilities")?;
     process::set_identity(identity.uid, identity.gid, &identity.groups)
         .context(|| format!("become user {} and group {}", identity.uid, identity.gid))?;

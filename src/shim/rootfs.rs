@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use stdx::{Context, Error, Result};
 use sys::file::{self, Missing, O_PATH, Special};
@@ -51,10 +51,18 @@ pub(crate) fn enter(plan: &Container, sandbox: &Sandbox) -> Result<Option<Termin
             .context(|| format!("mount {} at {}", source_name(mount), mount.target))?;
     }
     make_devices(root.as_fd(), &plan.devices)?;
+    // While the root can still be written.
+    let cwd = Path::new("/").join(&plan.process.cwd);
+    file::make_in_root(root.as_fd(), &cwd, Missing::Directory)
+        .context(|| format!("make working directory {}", cwd.display()))?;
     let terminal = match plan.process.tty {
         true => Some(make_console(root.as_fd(), &plan.process).context(|| "make the terminal")?),
         false => None,
     };
+    for mount in plan.mounts.iter().filter(|mount| is_read_only_tmpfs(mount)) {
+        remount_read_only(root.as_fd(), &mount.target)
+            .context(|| format!("make {} read-only", mount.target))?;
+    }
     let volumes = keep_volumes_writable(root.as_fd(), plan)?;
     for path in &plan.readonly_paths {
         make_read_only(root.as_fd(), path).context(|| format!("make {path} read-only"))?;
@@ -136,7 +144,9 @@ fn apply_mount(root: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) ->
         let target = file::make_in_root(root, target_path, Missing::Directory)
             .context(|| "make the target")?;
         let place = file::descriptor_path(target.as_fd());
-        let mounted = mount::mount(&mount.source, &place, &mount.fs_type, mount.flags, &mount.data);
+        let kept = if is_read_only_tmpfs(mount) { !flags(MS_RDONLY) } else { u64::MAX };
+        let mounted =
+            mount::mount(&mount.source, &place, &mount.fs_type, mount.flags & kept, &mount.data);
         return mounted.context(|| format!("mount {}", mount.fs_type));
     }
     if mount.kind == mount_kind::IMAGE {
@@ -184,6 +194,18 @@ fn apply_mount(root: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) ->
         }
     }
     Ok(())
+}
+
+/// Made read-only last, because other mounts may need a place in it.
+fn is_read_only_tmpfs(mount: &Mount) -> bool {
+    mount.kind == mount_kind::FILESYSTEM
+        && mount.fs_type == "tmpfs"
+        && mount.flags & flags(MS_RDONLY) != 0
+}
+
+fn remount_read_only(root: BorrowedFd<'_>, path: &str) -> Result<()> {
+    let top = file::open_in_root(root, path, O_PATH, 0).context(|| "open it")?;
+    mount::set_read_only(file::descriptor_path(top.as_fd())).context(|| "remount it")
 }
 
 fn is_directory(fd: BorrowedFd<'_>) -> io::Result<bool> {
@@ -334,15 +356,4 @@ fn change_root(staging: &Path) -> Result<()> {
 /// The root directory of this process.
 pub(crate) fn current_root() -> Result<OwnedFd> {
     file::open_dir("/").context(|| "open /")
-}
-
-/// Makes the working directory if the image lacks it.
-pub(crate) fn make_directory(cwd: &str) -> Result<()> {
-    let path: PathBuf = Path::new("/").join(cwd);
-    if path.is_dir() {
-        return Ok(());
-    }
-    let root = current_root()?;
-    let made = file::make_in_root(root.as_fd(), &path, Missing::Directory);
-    made.map(drop).context(|| format!("make working directory {cwd}"))
 }

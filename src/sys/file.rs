@@ -2,8 +2,8 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
 
 use crate::{check, check_fd, path_text};
 
@@ -73,39 +73,66 @@ pub enum Missing {
 }
 
 /// Opens (`O_PATH`) what is at `path` below `root`, making it and missing parents (mode 0755).
+/// A symbolic link that leads to nothing leads to what is made.
 pub fn make_in_root(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> io::Result<OwnedFd> {
+    const LINKS_MAX: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match make_once(root, &path, missing)? {
+            Made::Opened(opened) => return Ok(opened),
+            Made::Elsewhere(target) => path = target,
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::ELOOP))
+}
+
+enum Made {
+    Opened(OwnedFd),
+    /// A link on the way leads there.
+    Elsewhere(PathBuf),
+}
+
+fn make_once(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> io::Result<Made> {
     match open_in_root(root, path, O_PATH, 0) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        result => return result,
+        result => return result.map(Made::Opened),
     }
     let mut components = Vec::new();
     for part in path.components() {
         match part {
-            std::path::Component::Normal(name) => components.push(name),
-            std::path::Component::ParentDir => drop(components.pop()),
+            Component::Normal(name) => components.push(name),
+            Component::ParentDir => drop(components.pop()),
             _ => {}
         }
     }
-    let mut sofar = std::path::PathBuf::from("/");
+    let mut sofar = PathBuf::from("/");
     for (idx, name) in components.iter().enumerate() {
         let here = sofar.join(name);
         match open_in_root(root, &here, O_PATH, 0) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let parent = open_in_root(root, &sofar, O_PATH | O_DIRECTORY, 0)?;
-                use std::os::fd::AsFd;
-                if idx + 1 == components.len() && missing == Missing::File {
-                    let flags = O_CREAT | O_WRONLY | O_NOFOLLOW;
-                    open_at(parent.as_fd(), Path::new(name), flags, 0o644)?;
+                let made = if idx + 1 == components.len() && missing == Missing::File {
+                    let flags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW;
+                    open_at(parent.as_fd(), Path::new(name), flags, 0o644).map(drop)
                 } else {
-                    make_dir_at(parent.as_fd(), Path::new(name), 0o755)?;
+                    make_dir_at(parent.as_fd(), Path::new(name), 0o755)
+                };
+                match made {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        // It exists and does not: a dangling link.
+                        let target = std::fs::read_link(below(parent.as_fd(), Path::new(name)))?;
+                        let rest: PathBuf = components[idx + 1..].iter().collect();
+                        return Ok(Made::Elsewhere(sofar.join(target).join(rest)));
+                    }
+                    result => result?,
                 }
             }
             Err(error) => return Err(error),
         }
         sofar = here;
     }
-    open_in_root(root, &sofar, O_PATH, 0)
+    open_in_root(root, &sofar, O_PATH, 0).map(Made::Opened)
 }
 
 pub fn make_dir_at(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<()> {
@@ -234,13 +261,13 @@ pub fn xattr(path: &Path, key: &str) -> Option<Vec<u8>> {
 }
 
 /// The path of a name in an open directory, for calls that only take paths.
-pub fn below(dir: BorrowedFd<'_>, name: &Path) -> std::path::PathBuf {
+pub fn below(dir: BorrowedFd<'_>, name: &Path) -> PathBuf {
     descriptor_path(dir).join(name)
 }
 
 /// The path of an open file or directory.
-pub fn descriptor_path(fd: BorrowedFd<'_>) -> std::path::PathBuf {
-    std::path::PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+pub fn descriptor_path(fd: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
 /// Waits until all of the file system that holds `fd` is on the disk.
@@ -265,8 +292,6 @@ pub fn device_numbers(device: u64) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
 
     #[test]
