@@ -29,6 +29,7 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     ("lost_shim", |host| Box::pin(lost_shim(host))),
     ("images", |host| Box::pin(images(host))),
     ("hostile", |host| Box::pin(hostile(host))),
+    ("registry", |host| Box::pin(registry(host))),
     ("speed", |host| Box::pin(speed(host))),
 ];
 
@@ -793,6 +794,54 @@ async fn hostile(host: Host) {
     );
     assert!(host.directory.join("v/x").exists() && host.directory.join("v/y").exists(), "{text}");
     assert!(runtime.images().list().len() == 2);
+}
+
+async fn registry(host: Host) {
+    let Some(registry) = fixture::Registry::start(&host) else { return };
+    let runtime = host.runtime().await;
+    let images = runtime.images();
+    let mut upper = wire::tar::Builder::default();
+    upper.add(&wire::tar::Entry::file(b"etc/added", 0o644), b"added\n");
+    let layers = [fixture::busybox_layer(), upper.finish()];
+    let archive = docker_archive(&layers, "app:1", r#"{"Cmd":["/bin/cat","/etc/added"]}"#);
+    for (name, options) in [("gzip", &["--format=v2s2"][..]), ("oci", &["--format=oci"]), ("zstd", &["--format=oci", "--dest-compress-format=zstd", "--dest-compress"])] {
+        registry.push(&host, &archive, name, options);
+        let reference = format!("127.0.0.1:{}/team/{name}:v1", registry.port);
+        let image = images.pull(&reference, None).await.unwrap();
+        assert_eq!(image.tags.last(), Some(&reference));
+        assert!(image.digests.iter().any(|digest| digest.contains(&format!("team/{name}@sha256:"))), "{image:?}");
+        let pinned = image.digests.last().unwrap().clone();
+        let spec = ContainerSpec { image: reference.clone(), command: vec![], args: vec![], ..shell("") };
+        assert_eq!(run_once(&runtime, &host, spec).await, (0, "added".to_owned()));
+        images.remove(&image.id).await.unwrap();
+        assert!(images.get(&reference).is_none());
+        // By digest, and by way of a mirror with a rewrite and credentials that nobody asks for.
+        images.pull(&pinned, None).await.unwrap();
+        assert!(images.get(&pinned).is_some());
+        images.remove(&pinned).await.unwrap();
+    }
+    let mirrors = format!(
+        "mirrors:\n  docker.io:\n    endpoint: [\"http://127.0.0.1:1\", \"http://127.0.0.1:{}\"]\n    rewrite:\n      \"^library/(.*)\": \"team/$1\"\n",
+        registry.port
+    );
+    std::fs::write(host.directory.join("registries.yaml"), mirrors).unwrap();
+    let image = images.pull("oci:v1", None).await.unwrap();
+    assert_eq!(image.tags, ["docker.io/library/oci:v1"]);
+    std::fs::create_dir_all(host.directory.join("images")).unwrap();
+    std::fs::write(host.directory.join("images/list.txt"), "# wanted\n\ndocker.io/library/gzip:v1\n").unwrap();
+    assert_eq!(images.import_directory().await.unwrap().images, ["docker.io/library/gzip:v1"]);
+    std::fs::write(host.directory.join("registries.yaml"), "").unwrap();
+    let absent = format!("127.0.0.1:{}/team/absent:v1", registry.port);
+    let error = images.pull(&absent, None).await.unwrap_err().to_string();
+    assert!(error.contains("absent") && error.contains("404"), "{error}");
+    assert!(images.pull("127.0.0.1:1/x", None).await.is_err());
+    // What a registry sends must be what was asked for.
+    registry.corrupt_layers();
+    images.collect_garbage(u64::MAX, Duration::ZERO).await.unwrap();
+    let reference = format!("127.0.0.1:{}/team/gzip:v1", registry.port);
+    let error = images.pull(&reference, None).await.unwrap_err().to_string();
+    assert!(error.contains("layer sha256:") || error.contains("digest"), "{error}");
+    assert!(images.get(&reference).is_none());
 }
 
 /// Prints what the report wants; fails only far beyond the budget, because the machine is shared.

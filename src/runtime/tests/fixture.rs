@@ -224,3 +224,85 @@ pub(crate) fn make_orphans(args: &[OsString]) -> ! {
         unreachable!()
     })
 }
+
+/// Debian's `docker-registry`, on a free port.
+pub(crate) struct Registry {
+    process: std::process::Child,
+    pub(crate) port: u16,
+    storage: PathBuf,
+}
+
+impl Registry {
+    pub(crate) fn start(host: &Host) -> Option<Registry> {
+        for program in ["docker-registry", "skopeo"] {
+            if !Path::new("/usr/bin").join(program).exists() {
+                eprintln!("  skipped: no {program} (apt-get install {program})");
+                return None;
+            }
+        }
+        let storage = host.directory.join("registry");
+        std::fs::create_dir_all(&storage).unwrap();
+        // Free a moment ago; another test would have to take it in the meantime.
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = probe.local_addr().unwrap().port();
+        drop(probe);
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            storage.display()
+        );
+        let file = host.directory.join("registry.yml");
+        std::fs::write(&file, config).unwrap();
+        let process = std::process::Command::new("docker-registry")
+            .arg("serve")
+            .arg(&file)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let registry = Registry { process, port, storage };
+        for _ in 0..500 {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Some(registry);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the registry did not start");
+    }
+
+    pub(crate) fn push(&self, host: &Host, archive: &[u8], name: &str, options: &[&str]) {
+        let file = host.directory.join("push.tar");
+        std::fs::write(&file, archive).unwrap();
+        let output = std::process::Command::new("skopeo")
+            .args(["copy", "--insecure-policy", "--dest-tls-verify=false"])
+            .args(options)
+            .arg(format!("docker-archive:{}", file.display()))
+            .arg(format!("docker://127.0.0.1:{}/team/{name}:v1", self.port))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Flips a byte in every large blob.
+    pub(crate) fn corrupt_layers(&self) {
+        let mut stack = vec![self.storage.clone()];
+        while let Some(directory) = stack.pop() {
+            for entry in std::fs::read_dir(directory).unwrap().flatten() {
+                if entry.file_type().unwrap().is_dir() {
+                    stack.push(entry.path());
+                } else if entry.metadata().unwrap().len() > 100_000 {
+                    let mut bytes = std::fs::read(entry.path()).unwrap();
+                    let middle = bytes.len() / 2;
+                    bytes[middle] ^= 1;
+                    std::fs::write(entry.path(), bytes).unwrap();
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
