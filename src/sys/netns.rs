@@ -17,7 +17,7 @@ pub fn create(path: &Path) -> Result<()> {
     }
     File::create_new(path).context(what)?;
     let made = on_thread(|| {
-        unshare_network()?;
+        enter_new()?;
         bind(Path::new("/proc/thread-self/ns/net"), path)
     });
     if made.is_err() {
@@ -58,12 +58,13 @@ pub fn run_in<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -
 /// Runs `work` on a thread of its own inside a new network namespace that ends with it: for tests.
 pub fn run_in_new<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     on_thread(|| {
-        unshare_network()?;
+        enter_new()?;
         Ok(work())
     })
 }
 
-fn unshare_network() -> io::Result<()> {
+/// Moves the calling thread, and the threads it starts from then on, into a new network namespace.
+pub fn enter_new() -> io::Result<()> {
     // SAFETY: no pointers.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 {
         return Err(io::Error::last_os_error());
