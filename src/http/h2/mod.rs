@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod attacks;
 mod driver;
+#[cfg(test)]
+mod fuzz;
 mod head;
 mod state;
 

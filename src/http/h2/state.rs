@@ -107,7 +107,7 @@ pub(super) struct Stream {
 
     pub(super) reset: Option<Code>,
     /// Counted out of `n_open`.
-    is_closed: bool,
+    pub(super) is_closed: bool,
     /// Sides that still hold on to this entry.
     pub(super) n_handles: u8,
 }
