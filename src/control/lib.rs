@@ -7,6 +7,7 @@
 use api::Registered;
 
 mod cluster_role;
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod endpoints;
@@ -28,6 +29,7 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<stateful_set::StatefulSets>(),
     Registered::of::<daemon_set::DaemonSets>(),
     Registered::of::<job::Jobs>(),
+    Registered::of::<cron_job::CronJobs>(),
     Registered::of::<endpoints::EndpointSlices>(),
     Registered::of::<endpoints::LegacyEndpoints>(),
     Registered::of::<endpoints::Mirroring>(),
