@@ -162,7 +162,26 @@ pub(crate) fn runtime_config(machine: &Machine) -> runtime::Config {
             .clone()
             .unwrap_or_else(|| machine.etc.registries()),
         shim_command: vec!["/proc/self/exe".into(), "shim".into()],
-        default_registry: "docker.io".into(),
+        proxy: registry_proxy(),
+    }
+}
+
+/// The proxies that the usual variables name; k3s' own for images win.
+fn registry_proxy() -> Option<Arc<http::client::Proxy>> {
+    let value = |name: &str| {
+        let names = [format!("CONTAINERD_{name}"), name.to_owned(), name.to_ascii_lowercase()];
+        names.iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default()
+    };
+    let [http, https, exempt] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"].map(value);
+    if http.is_empty() && https.is_empty() {
+        return None;
+    }
+    match http::client::Proxy::new(&http, &https, &exempt) {
+        Ok(proxy) => Some(Arc::new(proxy)),
+        Err(error) => {
+            log::warn!("HTTP_PROXY and HTTPS_PROXY are not used for images: {error}");
+            None
+        }
     }
 }
 

@@ -54,8 +54,8 @@ pub struct Config {
     pub registries_file: PathBuf,
     /// Program and leading arguments that end up in `shim::main`: `["/proc/self/exe", "shim"]`.
     pub shim_command: Vec<String>,
-    /// `repository/name` prefix that is tried for images without a registry; normally `docker.io`.
-    pub default_registry: String,
+    /// For registries.
+    pub proxy: Option<Arc<http::client::Proxy>>,
 }
 
 /// The container runtime of one node. Cheap to clone; all methods take `&self` and may be called

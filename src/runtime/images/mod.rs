@@ -37,6 +37,7 @@ struct Shared {
     store: Store,
     image_directory: PathBuf,
     registries_file: PathBuf,
+    proxy: Option<Arc<http::client::Proxy>>,
     events: Arc<Events>,
     /// How many containers use an image, by id.
     holds: Mutex<BTreeMap<String, usize>>,
@@ -160,6 +161,7 @@ impl Images {
                 store,
                 image_directory: config.image_directory.clone(),
                 registries_file: config.registries_file.clone(),
+                proxy: config.proxy.clone(),
                 events,
                 holds: Mutex::new(BTreeMap::new()),
                 work: rt::lock::RwLock::new(()),

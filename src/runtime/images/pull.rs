@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::client::{Client, Endpoint, Url};
+use http::client::{Client, Endpoint, Proxy, Url};
 use http::tls::{self, Trust};
 use http::{Request, Response};
 use rt::channel::{Receiver, Sender, bounded};
@@ -44,7 +44,9 @@ pub(super) async fn pull(
     let mut errors = Vec::new();
     for place in registries.places(reference)? {
         let name = place.base.authority();
-        let registry = Registry::new(client.clone(), registries.clone(), place, auth.clone()).await;
+        let proxy = shared.proxy.clone();
+        let registry =
+            Registry::new(client.clone(), registries.clone(), place, auth.clone(), proxy).await;
         let pulled = match registry {
             Ok(registry) => pull_from(&Arc::new(registry), shared, reference).await,
             Err(error) => Err(error),
@@ -195,6 +197,7 @@ impl Read for ChunkReader {
 struct Registry {
     client: Client,
     registries: Arc<Registries>,
+    proxy: Option<Arc<Proxy>>,
     place: Place,
     credentials: HostConfig,
     bearer: Option<String>,
@@ -209,6 +212,7 @@ impl Registry {
         registries: Arc<Registries>,
         place: Place,
         auth: Option<PullAuth>,
+        proxy: Option<Arc<Proxy>>,
     ) -> Result<Registry> {
         let mut credentials = registries.config(&place.base);
         let mut bearer = None;
@@ -216,10 +220,11 @@ impl Registry {
             (credentials.username, credentials.password) = (auth.username, auth.password);
             bearer = Some(auth.token).filter(|token| !token.is_empty());
         }
-        let endpoint = endpoint(&registries, &place.base).await?;
+        let endpoint = endpoint(&registries, &proxy, &place.base).await?;
         Ok(Registry {
             client,
             registries,
+            proxy,
             place,
             credentials,
             bearer,
@@ -392,7 +397,8 @@ impl Registry {
             if let Some(value) = authorization.filter(|_| is_registry) {
                 request = request.header("authorization", value);
             }
-            let response = self.client.send(&endpoint, request).await.map_err(Failure::Broken)?;
+            let response =
+                self.client.send(&endpoint, request).await.map_err(Failure::of_connection)?;
             if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
@@ -407,8 +413,9 @@ impl Registry {
                 return Err(Failure::Refused(Error::new(text)));
             }
             if (&next.host, next.port) != (&url.host, url.port) {
-                endpoint =
-                    self::endpoint(&self.registries, &next).await.map_err(Failure::Refused)?;
+                endpoint = self::endpoint(&self.registries, &self.proxy, &next)
+                    .await
+                    .map_err(Failure::Refused)?;
             }
             url = next;
         }
@@ -445,7 +452,8 @@ impl Registry {
         let what = || format!("get a token from {:?}", challenge.parameter("realm"));
         let mut url =
             Url::parse(challenge.parameter("realm")).context(what).map_err(Failure::Refused)?;
-        let endpoint = endpoint(&self.registries, &url).await.map_err(Failure::Refused)?;
+        let endpoint =
+            endpoint(&self.registries, &self.proxy, &url).await.map_err(Failure::Refused)?;
         let scope = match challenge.parameter("scope") {
             "" => format!("repository:{}:pull", self.place.repository),
             scope => scope.to_owned(),
@@ -491,6 +499,16 @@ enum Failure {
     Broken(Error),
 }
 
+impl Failure {
+    /// Nobody listening is an answer, too: the next place is tried at once.
+    fn of_connection(error: Error) -> Failure {
+        match error.io_kind() {
+            Some(io::ErrorKind::ConnectionRefused) => Failure::Refused(error),
+            _ => Failure::Broken(error),
+        }
+    }
+}
+
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
         match failure {
@@ -522,8 +540,13 @@ async fn check_status(response: &mut Response) -> Result<(), Failure> {
 }
 
 /// A connection's parameters, with the TLS files that `registries.yaml` names for the host.
-async fn endpoint(registries: &Registries, url: &Url) -> Result<Endpoint> {
-    let plain = Endpoint::tcp(url.host.clone(), url.port);
+async fn endpoint(
+    registries: &Registries,
+    proxy: &Option<Arc<Proxy>>,
+    url: &Url,
+) -> Result<Endpoint> {
+    let mut plain = Endpoint::tcp(url.host.clone(), url.port);
+    plain.proxy = proxy.clone();
     if !url.is_tls() {
         return Ok(plain);
     }

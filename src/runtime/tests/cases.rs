@@ -804,14 +804,22 @@ async fn registry(host: Host) {
     upper.add(&wire::tar::Entry::file(b"etc/added", 0o644), b"added\n");
     let layers = [fixture::busybox_layer(), upper.finish()];
     let archive = docker_archive(&layers, "app:1", r#"{"Cmd":["/bin/cat","/etc/added"]}"#);
-    for (name, options) in [("gzip", &["--format=v2s2"][..]), ("oci", &["--format=oci"]), ("zstd", &["--format=oci", "--dest-compress-format=zstd", "--dest-compress"])] {
+    for (name, options) in [
+        ("gzip", &["--format=v2s2"][..]),
+        ("oci", &["--format=oci"]),
+        ("zstd", &["--format=oci", "--dest-compress-format=zstd", "--dest-compress"]),
+    ] {
         registry.push(&host, &archive, name, options);
         let reference = format!("127.0.0.1:{}/team/{name}:v1", registry.port);
         let image = images.pull(&reference, None).await.unwrap();
         assert_eq!(image.tags.last(), Some(&reference));
-        assert!(image.digests.iter().any(|digest| digest.contains(&format!("team/{name}@sha256:"))), "{image:?}");
+        assert!(
+            image.digests.iter().any(|digest| digest.contains(&format!("team/{name}@sha256:"))),
+            "{image:?}"
+        );
         let pinned = image.digests.last().unwrap().clone();
-        let spec = ContainerSpec { image: reference.clone(), command: vec![], args: vec![], ..shell("") };
+        let spec =
+            ContainerSpec { image: reference.clone(), command: vec![], args: vec![], ..shell("") };
         assert_eq!(run_once(&runtime, &host, spec).await, (0, "added".to_owned()));
         images.remove(&image.id).await.unwrap();
         assert!(images.get(&reference).is_none());
@@ -828,7 +836,11 @@ async fn registry(host: Host) {
     let image = images.pull("oci:v1", None).await.unwrap();
     assert_eq!(image.tags, ["docker.io/library/oci:v1"]);
     std::fs::create_dir_all(host.directory.join("images")).unwrap();
-    std::fs::write(host.directory.join("images/list.txt"), "# wanted\n\ndocker.io/library/gzip:v1\n").unwrap();
+    std::fs::write(
+        host.directory.join("images/list.txt"),
+        "# wanted\n\ndocker.io/library/gzip:v1\n",
+    )
+    .unwrap();
     assert_eq!(images.import_directory().await.unwrap().images, ["docker.io/library/gzip:v1"]);
     std::fs::write(host.directory.join("registries.yaml"), "").unwrap();
     let absent = format!("127.0.0.1:{}/team/absent:v1", registry.port);
