@@ -10,15 +10,19 @@ mod cluster_role;
 mod cron_job;
 mod daemon_set;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod garbage_collector;
 mod job;
 mod namespace;
+mod node;
 mod persistent_volume;
+mod pod_gc;
 mod replica_set;
 mod service_account;
 mod stateful_set;
 mod support;
+mod ttl_after_finished;
 #[cfg(test)]
 mod world;
 
@@ -40,6 +44,12 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<persistent_volume::LocalPath>(),
     Registered::of::<persistent_volume::VolumeProtection>(),
     Registered::of::<persistent_volume::ClaimProtection>(),
+    Registered::of::<node::Lifecycle>(),
+    Registered::of::<node::TaintEviction>(),
+    Registered::of::<node::Ipam>(),
+    Registered::of::<pod_gc::PodGc>(),
+    Registered::of::<ttl_after_finished::TtlAfterFinished>(),
+    Registered::of::<disruption::Disruption>(),
     Registered::of::<namespace::Namespaces>(),
     Registered::of::<garbage_collector::GarbageCollector>(),
     Registered::of::<cluster_role::Aggregation>(),

@@ -11,8 +11,8 @@ pub(crate) mod settings;
 
 use std::time::Duration;
 
-use api::{Actions, Lens, LensMut, Next, Object, Value, json};
-use stdx::time::{Now, Wall};
+use api::{Actions, Lens, LensMut, Object, Value, json};
+use stdx::time::Wall;
 
 /// Equal as Go's semantic DeepEqual sees it: absent, null and empty are one.
 pub(crate) fn same(a: &Value, b: &Value) -> bool {
@@ -73,14 +73,6 @@ pub(crate) fn time_at(tree: &Value, path: &str) -> Option<Wall> {
 
 pub(crate) fn created(tree: &Value) -> Wall {
     time_at(tree, "metadata.creationTimestamp").unwrap_or_default()
-}
-
-/// Look again at `at`, or done if that is past.
-pub(crate) fn until(at: Wall, now: Now) -> Next {
-    match at > now.wall {
-        true => Next::After(at.since(now.wall)),
-        false => Next::Done,
-    }
 }
 
 pub(crate) fn seconds(value: i64) -> Duration {
