@@ -1,0 +1,223 @@
+//! Stories of several managers and one object.
+
+use serde_json::{Value, json};
+use stdx::time::Wall;
+
+use super::*;
+use crate::kinds::{CONFIG_MAP, DEPLOYMENT};
+
+/// One object and the time.
+struct World {
+    kind: &'static crate::Kind,
+    live: Option<Value>,
+    now: i64,
+}
+
+impl World {
+    fn new(kind: &'static crate::Kind) -> World {
+        World { kind, live: None, now: 1_704_067_200 }
+    }
+
+    fn apply(&mut self, manager: &str, force: bool, applied: Value) -> String {
+        self.now += 1;
+        let text = applied.to_string();
+        let applied =
+            codec::decode_sparse_yaml(self.kind, text.as_bytes(), FieldValidation::Strict)
+                .unwrap()
+                .tree;
+        let request = Request {
+            form: self.kind.into(),
+            live: self.live.as_ref(),
+            applied: &applied,
+            manager,
+            subresource: "",
+            force,
+            now: Wall::from_secs(self.now),
+        };
+        match apply(request) {
+            Ok(tree) => {
+                self.live = Some(tree);
+                "ok".into()
+            }
+            Err(status) => status.message().to_owned(),
+        }
+    }
+
+    fn update(&mut self, manager: &str, change: impl FnOnce(&mut Value)) {
+        self.now += 1;
+        let mut new = self.live.clone().unwrap_or_else(|| hollow(self.kind.into()));
+        change(&mut new);
+        codec::check_fields(self.kind, &mut new, FieldValidation::Strict).unwrap();
+        track(self.kind, manager, "", Wall::from_secs(self.now), self.live.as_ref(), &mut new);
+        self.live = Some(new);
+    }
+
+    fn at(&self, path: &str) -> Value {
+        self.live.as_ref().map(|live| live.at(path).clone()).unwrap_or_default()
+    }
+
+    fn fields(&self, manager: &str, operation: &str) -> Value {
+        let entries = self.at("metadata.managedFields");
+        let found =
+            entries.as_array().into_iter().flatten().find(|entry| {
+                entry.str("manager") == manager && entry.str("operation") == operation
+            });
+        found.map(|entry| entry.at("fieldsV1").clone()).unwrap_or_default()
+    }
+}
+
+fn config_map(data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": data})
+}
+
+#[test]
+fn applying_owns_conflicts_and_gives_up() {
+    let mut world = World::new(&CONFIG_MAP);
+    assert_eq!(world.apply("a", false, config_map(json!({"x": "1", "y": "2"}))), "ok");
+    assert_eq!(world.fields("a", "Apply"), json!({"f:data": {"f:x": {}, "f:y": {}}}));
+    // The same again changes nothing, not even times.
+    let before = world.live.clone();
+    assert_eq!(world.apply("a", false, config_map(json!({"x": "1", "y": "2"}))), "ok");
+    assert_eq!(world.live, before);
+    // Saying the same as another shares; saying otherwise conflicts.
+    assert_eq!(world.apply("b", false, config_map(json!({"x": "1"}))), "ok");
+    assert_eq!(
+        world.apply("b", false, config_map(json!({"x": "9"}))),
+        "Apply failed with 1 conflict: conflict with \"a\" using v1: .data.x"
+    );
+    assert_eq!(
+        world.apply("b", false, config_map(json!({"x": "9", "y": "9"}))),
+        "Apply failed with 2 conflicts: conflicts with \"a\" using v1:\n- .data.x\n- .data.y"
+    );
+    assert_eq!(world.apply("b", true, config_map(json!({"x": "9"}))), "ok");
+    assert_eq!(world.at("data"), json!({"x": "9", "y": "2"}));
+    assert_eq!(world.fields("a", "Apply"), json!({"f:data": {"f:y": {}}}));
+    // What is no longer applied goes, if nobody else manages it.
+    assert_eq!(world.apply("a", false, config_map(json!({"z": "3"}))), "ok");
+    assert_eq!(world.at("data"), json!({"x": "9", "z": "3"}));
+}
+
+#[test]
+fn updates_take_fields_over() {
+    let mut world = World::new(&CONFIG_MAP);
+    assert_eq!(world.apply("a", false, config_map(json!({"x": "1", "y": "2"}))), "ok");
+    world.update("edit", |tree| tree.set("data.x", "7"));
+    assert_eq!(world.fields("edit", "Update"), json!({"f:data": {"f:x": {}}}));
+    assert_eq!(world.fields("a", "Apply"), json!({"f:data": {"f:y": {}}}));
+    assert!(
+        world
+            .apply("a", false, config_map(json!({"x": "1"})))
+            .contains("conflict with \"edit\" using v1: .data.x")
+    );
+    // An update that removes takes the field from everyone.
+    world.update("edit", |tree| {
+        tree.remove("data.y");
+    });
+    assert_eq!(world.fields("a", "Apply"), Value::Null);
+}
+
+#[test]
+fn lists_are_owned_by_items() {
+    let deployment = |containers: Value| {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "labels": {"l": "1"}}, "spec": {
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": containers}},
+        }})
+    };
+    let mut world = World::new(&DEPLOYMENT);
+    let two = json!([{"name": "x", "image": "i", "ports": [{"containerPort": 80}]}, {"name": "y", "image": "j"}]);
+    assert_eq!(world.apply("a", false, deployment(two)), "ok");
+    assert_eq!(
+        world.fields("a", "Apply"),
+        json!({
+            "f:metadata": {"f:labels": {"f:l": {}}},
+            "f:spec": {"f:selector": {}, "f:template": {
+                "f:metadata": {"f:labels": {"f:a": {}}},
+                "f:spec": {"f:containers": {
+                    "k:{\"name\":\"x\"}": {".": {}, "f:name": {}, "f:image": {}, "f:ports": {
+                        "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}}},
+                    "k:{\"name\":\"y\"}": {".": {}, "f:name": {}, "f:image": {}},
+                }},
+            }},
+        })
+    );
+    // Another manager adds a container; dropping one's own leaves the other's.
+    let third = json!([{"name": "z", "image": "k"}]);
+    let sidecar = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"template": {"spec": {"containers": third}}}});
+    assert_eq!(world.apply("b", false, sidecar), "ok");
+    assert_eq!(world.apply("a", false, deployment(json!([{"name": "y", "image": "j2"}]))), "ok");
+    let containers = world.at("spec.template.spec.containers");
+    let names: Vec<(&str, &str)> = containers
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|container| (container.str("name"), container.str("image")))
+        .collect();
+    assert_eq!(names, [("y", "j2"), ("z", "k")]);
+    assert!(
+        world
+            .apply("c", false, deployment(json!([{"image": "i"}])))
+            .contains("omits key field \"name\"")
+    );
+}
+
+#[test]
+fn creation_by_update_is_tracked_as_upstream_writes_it() {
+    let mut world = World::new(&DEPLOYMENT);
+    world.update("kubectl-create", |tree| {
+        tree.set("metadata.name", "d");
+        tree.set("metadata.labels", json!({"app": "d"}));
+        tree.set("spec.replicas", 1);
+        tree.set(
+            "spec.strategy",
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}}),
+        );
+    });
+    assert_eq!(
+        world.fields("kubectl-create", "Update"),
+        json!({
+            "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+            "f:spec": {"f:replicas": {}, "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}}, "f:type": {}}},
+        })
+    );
+    assert_eq!(world.at("metadata.managedFields.0.time"), "2024-01-01T00:00:01Z");
+}
+
+#[test]
+fn kubectl_takes_over_what_it_applied_on_the_client() {
+    let mut world = World::new(&CONFIG_MAP);
+    let applied = config_map(json!({"x": "1"}));
+    world.update("kubectl-client-side-apply", |tree| {
+        tree.set("data", json!({"x": "1"}));
+        tree.set("metadata.annotations", json!({LAST_APPLIED: applied.to_string()}));
+    });
+    assert!(world.apply("other", false, config_map(json!({"x": "2"}))).contains("conflict"));
+    assert_eq!(world.apply("kubectl", false, config_map(json!({"x": "2"}))), "ok");
+    assert_eq!(world.at("data.x"), "2");
+}
+
+#[test]
+fn managers_by_update_are_bounded() {
+    let mut world = World::new(&CONFIG_MAP);
+    for n in 0..15 {
+        world.update(&format!("m{n}"), |tree| tree.set(&format!("data.k{n}"), "v"));
+    }
+    let entries = world.at("metadata.managedFields");
+    assert_eq!(entries.as_array().map(Vec::len), Some(10));
+    assert_eq!(entries[0]["manager"], "ancient-changes");
+}
+
+#[test]
+fn status_belongs_to_its_subresource() {
+    let mut world = World::new(&DEPLOYMENT);
+    world.update("a", |tree| tree.set("spec.replicas", 1));
+    let old = world.live.clone().unwrap();
+    let mut new = old.clone();
+    new.set("status.replicas", 3);
+    track(&DEPLOYMENT, "controller", "status", Wall::from_secs(0), Some(&old), &mut new);
+    let entries = new.list("metadata.managedFields");
+    let controller = entries.iter().find(|entry| entry.str("manager") == "controller").unwrap();
+    assert_eq!(controller.at("fieldsV1"), &json!({"f:status": {"f:replicas": {}}}));
+    assert_eq!(controller.str("subresource"), "status");
+}

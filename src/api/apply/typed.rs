@@ -1,0 +1,308 @@
+//! Trees as the schema sees them for server-side apply: what is owned as one, what by parts.
+//!
+//! Source: sigs.k8s.io/structured-merge-diff, typed.
+
+use serde_json::{Map, Value};
+
+use super::fields::Fields;
+use crate::schema::{Field, Scalar, Shape, TypeId, schema};
+use crate::status::Status;
+
+/// How a value is owned.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Node {
+    /// As one.
+    Leaf,
+    /// By fields that the schema names.
+    Struct(TypeId),
+    /// By keys.
+    Map,
+    /// By items that are known by some of their fields.
+    Items(&'static Field, TypeId),
+    /// By values.
+    Set,
+}
+
+/// What changed from one tree to another.
+#[derive(Debug, Default)]
+pub(super) struct Diff {
+    pub added: Fields,
+    pub modified: Fields,
+    pub removed: Fields,
+}
+
+impl Node {
+    fn of(field: &'static Field) -> Node {
+        let atomic_type = |id: TypeId| schema().of(id).atomic;
+        match (field.shape, field.scalar) {
+            _ if field.atomic() => Node::Leaf,
+            (Shape::Single, Scalar::Message(id)) if !atomic_type(id) => Node::Struct(id),
+            (Shape::Map, _) => Node::Map,
+            (Shape::List, Scalar::Message(id)) if !field.extra().map_keys.is_empty() => {
+                Node::Items(field, id)
+            }
+            (Shape::List, _) if field.set() => Node::Set,
+            _ => Node::Leaf,
+        }
+    }
+
+    fn below(self, key: &str) -> Node {
+        match self {
+            Node::Struct(id) => schema().by_json(id, key).map_or(Node::Leaf, Node::of),
+            _ => Node::Leaf,
+        }
+    }
+}
+
+/// The element of a list item: its keys, with the schema's defaults for those it leaves out.
+///
+/// # Errors
+/// If a key without a default is missing.
+fn item_element(list: &Field, item_type: TypeId, item: &Value) -> Result<String, String> {
+    let mut keys = Map::new();
+    for key in list.extra().map_keys.split(',') {
+        let field = schema().by_json(item_type, key);
+        let default = || match field?.extra().default? {
+            literal if field?.scalar == Scalar::Str => {
+                Some(Value::from(literal.trim_matches('\'')))
+            }
+            literal => serde_json::from_str(literal).ok(),
+        };
+        // A key that Go always writes is there as its zero.
+        let zero = || {
+            field.filter(|field| !field.required() && !field.pointer()).map(crate::codec::zero_of)
+        };
+        let value = item.get(key).filter(|value| !value.is_null()).cloned();
+        let value = value.or_else(default).or_else(zero).ok_or_else(|| {
+            format!("associative list with keys has an element that omits key field \"{key}\"")
+        })?;
+        keys.insert(key.to_owned(), value);
+    }
+    Ok(format!("k:{}", Value::Object(keys)))
+}
+
+/// The items of an associative list with their elements; those without keys are left out.
+fn elements<'a>(
+    list: &'a Field,
+    id: TypeId,
+    items: &'a [Value],
+) -> impl Iterator<Item = (String, &'a Value)> {
+    items.iter().filter_map(move |item| Some((item_element(list, id, item).ok()?, item)))
+}
+
+fn present(value: Option<&Value>) -> Option<&Value> {
+    value.filter(|value| !value.is_null())
+}
+
+fn is_hollow(value: Option<&Value>) -> bool {
+    match value {
+        None => true,
+        Some(Value::Object(map)) => map.is_empty(),
+        Some(Value::Array(items)) => items.is_empty(),
+        Some(_) => false,
+    }
+}
+
+/// The children of a value by element.
+fn children<'a>(node: Node, value: Option<&'a Value>) -> Vec<(String, Node, &'a Value)> {
+    match (node, value) {
+        (Node::Struct(_) | Node::Map, Some(Value::Object(map))) => map
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (format!("f:{key}"), node.below(key), value))
+            .collect(),
+        (Node::Items(list, id), Some(Value::Array(items))) => elements(list, id, items)
+            .map(|(element, item)| (element, Node::Struct(id), item))
+            .collect(),
+        (Node::Set, Some(Value::Array(items))) => {
+            items.iter().map(|item| (format!("v:{item}"), Node::Leaf, item)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The fields that a tree sets.
+pub(super) fn to_set(node: Node, value: &Value) -> Fields {
+    let mut fields = Fields::default();
+    if matches!(node, Node::Leaf) {
+        return Fields::leaf();
+    }
+    for (element, below, child) in children(node, Some(value)) {
+        let mut set = to_set(below, child);
+        // List items and map entries are owned themselves; so is what is empty.
+        set.member |= !matches!(node, Node::Struct(_))
+            || matches!(child, Value::Object(map) if map.is_empty());
+        fields.put(element, set);
+    }
+    fields
+}
+
+/// What must change in `left` to become `right`.
+pub(super) fn compare(node: Node, left: Option<&Value>, right: Option<&Value>) -> Diff {
+    let (left, right) = (present(left), present(right));
+    let mut diff = Diff::default();
+    if matches!(node, Node::Leaf) || is_hollow(left) && is_hollow(right) {
+        match (left, right) {
+            (None, Some(_)) => diff.added.member = true,
+            (Some(_), None) => diff.removed.member = true,
+            (Some(left), Some(right)) if left != right => diff.modified.member = true,
+            _ => {}
+        }
+        return diff;
+    }
+    let mut merge = |element: String, inner: Diff| {
+        diff.added.put(element.clone(), inner.added);
+        diff.modified.put(element.clone(), inner.modified);
+        diff.removed.put(element, inner.removed);
+    };
+    let (olds, news) = (children(node, left), children(node, right));
+    let olds_by_element: std::collections::BTreeMap<&str, &Value> =
+        olds.iter().map(|(element, _, value)| (element.as_str(), *value)).collect();
+    let news_by_element: std::collections::BTreeMap<&str, &Value> =
+        news.iter().map(|(element, _, value)| (element.as_str(), *value)).collect();
+    for (element, below, new) in &news {
+        let old = olds_by_element.get(element.as_str()).copied();
+        merge(element.clone(), compare(*below, old, Some(new)));
+    }
+    for (element, below, old) in &olds {
+        if !news_by_element.contains_key(element.as_str()) {
+            merge(element.clone(), compare(*below, Some(old), None));
+        }
+    }
+    if left.is_none() {
+        diff.added.member = true;
+    } else if right.is_none() {
+        diff.removed.member = true;
+    }
+    diff
+}
+
+/// Puts what `applied` says over `live`.
+///
+/// # Errors
+/// 400 if an item of an associative list lacks a key.
+pub(super) fn merge(
+    node: Node,
+    live: &mut Value,
+    applied: &Value,
+    path: &str,
+) -> Result<(), Status> {
+    match (node, applied) {
+        (_, Value::Null) => {}
+        (Node::Struct(_) | Node::Map, Value::Object(applied)) => {
+            if !live.is_object() {
+                *live = Value::Object(Map::new());
+            }
+            let Value::Object(map) = live else { return Ok(()) };
+            for (key, value) in applied.iter().filter(|(_, value)| !value.is_null()) {
+                let slot = map.entry(key.clone()).or_insert(Value::Null);
+                merge(node.below(key), slot, value, &format!("{path}.{key}"))?;
+            }
+        }
+        (Node::Items(list, id), Value::Array(applied)) => {
+            let refuse = |idx: usize, why: String| {
+                Status::bad_request(format!(
+                    "failed to create typed patch object: {path}: element {idx}: {why}"
+                ))
+            };
+            let mut wanted: Vec<(String, &Value)> = Vec::new();
+            for (idx, item) in applied.iter().enumerate() {
+                let element = item_element(list, id, item).map_err(|why| refuse(idx, why))?;
+                if wanted.iter().any(|(other, _)| *other == element) {
+                    return Err(refuse(
+                        idx,
+                        format!("duplicate entries for key {}", &element[2..]),
+                    ));
+                }
+                wanted.push((element, item));
+            }
+            let mut items: Vec<(String, Value)> = match live.take() {
+                Value::Array(items) => {
+                    elements(list, id, &items).map(|(e, item)| (e, item.clone())).collect()
+                }
+                _ => Vec::new(),
+            };
+            let original: Vec<String> = items.iter().map(|(element, _)| element.clone()).collect();
+            for (element, item) in &wanted {
+                match items.iter_mut().find(|(other, _)| other == element) {
+                    Some((_, target)) => merge(Node::Struct(id), target, item, path)?,
+                    None => {
+                        let mut target = Value::Null;
+                        merge(Node::Struct(id), &mut target, item, path)?;
+                        items.push((element.clone(), target));
+                    }
+                }
+            }
+            let order: Vec<&str> = wanted.iter().map(|(element, _)| element.as_str()).collect();
+            *live = Value::Array(in_order(items, &order, &original));
+        }
+        (Node::Set, Value::Array(applied)) => {
+            let mut items = match live.take() {
+                Value::Array(items) => items,
+                _ => Vec::new(),
+            };
+            for item in applied {
+                if !items.contains(item) {
+                    items.push(item.clone());
+                }
+            }
+            *live = Value::Array(items);
+        }
+        (_, applied) => *live = applied.clone(),
+    }
+    Ok(())
+}
+
+/// Applied items in their order; the others stay before the applied ones that they stood before,
+/// and before those that are new.
+fn in_order(items: Vec<(String, Value)>, order: &[&str], original: &[String]) -> Vec<Value> {
+    let mut slots: std::collections::BTreeMap<String, Value> = items.into_iter().collect();
+    let mut result = Vec::with_capacity(slots.len());
+    let mut applied = order.iter();
+    for element in original {
+        if !order.contains(&element.as_str()) {
+            result.extend(slots.remove(element));
+            continue;
+        }
+        // Applied items up to and with this one, if it has not come yet.
+        while slots.contains_key(element) {
+            let Some(next) = applied.next() else { break };
+            result.extend(slots.remove(*next));
+        }
+    }
+    result.extend(applied.filter_map(|next| slots.remove(*next)));
+    result
+}
+
+/// Removes what is in `doomed`, unless something at or below it is in `kept`.
+pub(super) fn remove(node: Node, value: &mut Value, doomed: &Fields, kept: &Fields) {
+    let nothing = Fields::default();
+    for (element, doomed) in &doomed.children {
+        let kept = kept.children.get(element).unwrap_or(&nothing);
+        let whole = doomed.member && kept.is_empty();
+        match (node, &mut *value) {
+            (Node::Struct(_) | Node::Map, Value::Object(map)) => {
+                let key = &element[2..];
+                if whole {
+                    map.remove(key);
+                } else if let Some(child) = map.get_mut(key) {
+                    remove(node.below(key), child, doomed, kept);
+                }
+            }
+            (Node::Items(list, id), Value::Array(items)) => {
+                let found = items
+                    .iter()
+                    .position(|item| item_element(list, id, item).as_ref() == Ok(element));
+                match found {
+                    Some(idx) if whole => drop(items.remove(idx)),
+                    Some(idx) => remove(Node::Struct(id), &mut items[idx], doomed, kept),
+                    None => {}
+                }
+            }
+            (Node::Set, Value::Array(items)) if whole => {
+                items.retain(|item| format!("v:{item}") != *element);
+            }
+            _ => {}
+        }
+    }
+}
