@@ -17,3 +17,6 @@ mod x509;
 pub(crate) use attributes::Attributes;
 pub(crate) use authorizer::{Authorizer, Decision};
 pub use user::User;
+
+#[cfg(test)]
+pub(crate) use keys::tests::new_key as test_key;

@@ -123,6 +123,8 @@ pub(crate) async fn api_service(
         .context(what)?;
     let mut addresses: Vec<String> = addresses
         .iter()
+        // Nothing in a pod could be reached there, and validation refuses it.
+        .filter(|address| !address.is_loopback() && !address.is_unspecified())
         .filter(|address| address.is_ipv4() == first.address.is_ipv4())
         .map(IpAddr::to_string)
         .collect();

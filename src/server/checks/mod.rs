@@ -1,30 +1,35 @@
 //! The server as its neighbours see it: requests in, answers out, over a store in memory.
 
+mod authorization;
+mod services;
 mod verbs;
+mod web;
 
 use api::kinds::SERVICE_ACCOUNT;
-use api::{Kind, Object, Value, json};
-use client::{Answer, Client, Request, Verb};
+use api::{Kind, Value, json};
+use client::{Client, Request, Verb};
 
-use crate::{Config, Server, User};
+use crate::{Config, Server, StaticToken, User};
+
+/// A configuration with keys; the bearer token `admin` may do anything.
+pub(crate) fn config() -> Config {
+    Config {
+        service_account_key: crate::auth::test_key(),
+        static_tokens: vec![StaticToken { token: "admin".into(), user: User::admin() }],
+        ..Config::default()
+    }
+}
 
 /// A server over an empty store, and a client that may do anything.
 pub(crate) async fn start() -> (Server, Client) {
     let store =
         store::Store::open_memory(&store::Disk::default(), store::Limits::default()).await.unwrap();
-    let server = Server::start(Config::default(), store).await.unwrap();
+    let server = Server::start(config(), store).await.unwrap();
     let client = server.client_as(User::admin());
     // No controller runs here.
     let account = json!({"metadata": {"name": "default", "namespace": "default"}});
     client.create(&SERVICE_ACCOUNT, account).await.unwrap();
     (server, client)
-}
-
-pub(crate) fn object(answer: Answer) -> Object {
-    match answer {
-        Answer::Object(object) => object,
-        other => panic!("{other:?}"),
-    }
 }
 
 /// A request with a body.

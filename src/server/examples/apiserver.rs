@@ -24,7 +24,7 @@ async fn serve(port: u16, directory: &Path, database: Option<&str>) -> stdx::Res
     let store = store.map_err(|error| stdx::Error::wrap("open the store", error))?;
     let client_ca = read("ca.crt")?;
     let config = Config {
-        advertise_addresses: vec![[127, 0, 0, 1].into()],
+        advertise_addresses: vec![[192, 0, 2, 1].into()],
         advertise_port: port,
         service_account_key: read("sa.key")?,
         client_ca: client_ca.clone(),

@@ -299,12 +299,16 @@ impl Pieces {
         codec::write_list_json(form, std::iter::empty::<&Object>(), meta, &mut head);
         // The empty list ends in "]}": items go before that.
         head.truncate(head.len().saturating_sub(2));
-        let n_head = head.len();
-        let meta = meta.clone();
+        // A list says once what its items are, but for kinds that come from outside.
+        let typed = !form.group().ends_with("cattle.io");
+        let types =
+            format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\"", form.kind.name, form.api_version());
         let write = move |object: &Object, out: &mut Vec<u8>| {
-            let mut whole = Vec::new();
-            codec::write_list_json(form, std::iter::once(object), &meta, &mut whole);
-            out.extend_from_slice(whole.get(n_head..whole.len() - 2).unwrap_or_default());
+            let start = out.len();
+            codec::write_json(object, form, out);
+            if typed {
+                strip_types(out, start, types.as_bytes());
+            }
         };
         Pieces::new(items, head, Box::new(write))
     }
@@ -356,6 +360,17 @@ impl Pieces {
         }
         Some(out)
     }
+}
+
+/// Removes `kind` and `apiVersion` from the head of an object's text.
+fn strip_types(out: &mut Vec<u8>, start: usize, types: &[u8]) {
+    if !out[start..].starts_with(types) {
+        return;
+    }
+    let after = start + types.len();
+    // The brace stays, the comma goes.
+    let end = if out.get(after) == Some(&b',') { after + 1 } else { after };
+    out.drain(start + 1..end);
 }
 
 impl Source for Pieces {
