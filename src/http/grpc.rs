@@ -332,7 +332,6 @@ fn head() -> Response {
     Response::new(200).header("content-type", "application/grpc")
 }
 
-
 fn percent_encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
@@ -402,7 +401,8 @@ mod tests {
             let _ = std::fs::remove_file(&dir);
             let listener = rt::net::UnixListener::bind(&dir).unwrap();
             let limits = crate::server::Limits::default();
-            let serving = rt::spawn(crate::server::serve(listener, None, Arc::new(service), limits));
+            let serving =
+                rt::spawn(crate::server::serve(listener, None, Arc::new(service), limits));
             let client = Client::new(crate::client::Options::default());
             let endpoint = Endpoint::unix(&dir).protocol(crate::client::Protocol::Http2);
             let none = Headers::new();
@@ -413,7 +413,8 @@ mod tests {
             let answer = unary(&client, &endpoint, "/t.T/Nope", &none, b"", 100).await;
             assert_eq!(answer.unwrap_err(), Status::new(Code::UNIMPLEMENTED, "no such method"));
 
-            let (mut outgoing, mut incoming) = streaming(&client, &endpoint, "/t.T/Echo", &none, 100);
+            let (mut outgoing, mut incoming) =
+                streaming(&client, &endpoint, "/t.T/Echo", &none, 100);
             for n in 0..50u8 {
                 outgoing.send(&[n; 30]).await.unwrap();
                 assert_eq!(incoming.next().await.unwrap().unwrap(), [n; 30]);

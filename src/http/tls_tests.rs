@@ -141,8 +141,7 @@ fn upgrades_go_over_tls_and_through_proxies() {
         let endpoint = Endpoint::tcp("echo.test", 443)
             .tls(tls)
             .proxy(Arc::new(Proxy::new("", &url, "").unwrap()));
-        let request =
-            Request::get("/").header("connection", "Upgrade").header("upgrade", "echo");
+        let request = Request::get("/").header("connection", "Upgrade").header("upgrade", "echo");
         let client = Client::new(Options::default());
         let Upgraded::Stream(_, mut io) = client.upgrade(&endpoint, request).await.unwrap() else {
             panic!("refused")

@@ -23,6 +23,13 @@ pub use world::{
 pub mod net {
     pub use smol::net::unix::{UnixDatagram, UnixListener, UnixStream};
     pub use smol::net::{TcpListener, TcpStream, UdpSocket, resolve};
+
+    /// Prepares a connection for messages that are small, prompt and rare: no waiting for more to
+    /// send, and a peer that vanished without a word is noticed within about two minutes.
+    pub fn tune(stream: &TcpStream) -> std::io::Result<()> {
+        stream.set_nodelay(true)?;
+        sys::tcp::keep_alive(stream, 60, 15, 4)
+    }
 }
 
 /// Async byte streams (the futures-io traits) and their helpers.

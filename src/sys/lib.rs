@@ -14,6 +14,7 @@ pub mod pty;
 pub mod random;
 pub mod seccomp;
 pub mod space;
+pub mod tcp;
 pub mod unix;
 
 /// The kernel's "minus one and errno" as a `Result`.

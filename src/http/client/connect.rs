@@ -226,7 +226,7 @@ async fn open_raw(endpoint: &Endpoint) -> Result<Io> {
 async fn open_tcp(host: &str, port: u16) -> Result<Io> {
     let stream =
         rt::net::TcpStream::connect((host, port)).await.context(|| "open TCP connection")?;
-    stream.set_nodelay(true).context(|| "open TCP connection")?;
+    rt::net::tune(&stream).context(|| "open TCP connection")?;
     Ok(Box::new(stream))
 }
 

@@ -55,7 +55,8 @@ pub(super) fn open(
     };
     let length = request.body.length();
     let is_empty = length == Some(0);
-    let has_length = !is_empty || matches!(request.method, Method::Post | Method::Put | Method::Patch);
+    let has_length =
+        !is_empty || matches!(request.method, Method::Post | Method::Put | Method::Patch);
     let fields = request_fields(
         request.method.as_str(),
         scheme,

@@ -163,7 +163,8 @@ impl Pool {
         loop {
             let mut unused = {
                 let mut kept = self.lock();
-                let idx = kept.http1.iter().rposition(|unused| unused.endpoint.is_same(endpoint))?;
+                let idx =
+                    kept.http1.iter().rposition(|unused| unused.endpoint.is_same(endpoint))?;
                 kept.http1.swap_remove(idx)
             };
             let mut input = Vec::new();

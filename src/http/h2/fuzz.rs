@@ -61,7 +61,9 @@ fn random_frame(
                     fields.append(":scheme", "https");
                     fields.append(":path", format!("/{}", prng.below(5)));
                 }
-                Role::Client => fields.append(":status", ["200", "100", "x"][prng.below(3) as usize]),
+                Role::Client => {
+                    fields.append(":status", ["200", "100", "x"][prng.below(3) as usize])
+                }
             }
             if prng.chance(20) {
                 fields.append("content-length", prng.below(20).to_string());
@@ -78,7 +80,10 @@ fn random_frame(
             codec::emit_data(out, stream, &data[..data.len() / (1 + prng.below(50) as usize)], end);
         }
         7 => codec::emit_reset(out, stream.max(1), Code(prng.below(14) as u32)),
-        8 if prng.chance(50) => codec::emit_settings(out, &[(4, prng.below(200_000) as u32), (1, prng.below(5000) as u32)]),
+        8 if prng.chance(50) => codec::emit_settings(
+            out,
+            &[(4, prng.below(200_000) as u32), (1, prng.below(5000) as u32)],
+        ),
         8 | 9 => codec::emit_ping(out, prng.chance(50), [1; 8]),
         10 if prng.chance(3) => codec::emit_goaway(out, stream, Code::NO_ERROR, "x"),
         _ => codec::emit_window_update(out, stream, 1 + prng.below(50_000) as i64),
@@ -114,7 +119,8 @@ impl Users {
         if !self.senders.is_empty() {
             let at = prng.below(self.senders.len() as u64) as usize;
             match prng.below(6) {
-                0 => self.senders[at].send_head(&Headers::new().with(":status", "200"), prng.chance(20)),
+                0 => self.senders[at]
+                    .send_head(&Headers::new().with(":status", "200"), prng.chance(20)),
                 1 | 2 if self.senders[at].poll_ready(&mut cx).is_ready() => {
                     self.senders[at].push(Chunk::from(vec![2; prng.below(40_000) as usize]));
                 }
@@ -203,7 +209,6 @@ fn check(shared: &Shared, out: &[u8]) {
 
 #[test]
 fn no_frames_and_no_use_break_the_state() {
-    let n_steps: u32 =
-        (0..400).map(|seed| run(seed, Role::Server) + run(seed, Role::Client)).sum();
+    let n_steps: u32 = (0..400).map(|seed| run(seed, Role::Server) + run(seed, Role::Client)).sum();
     assert!(n_steps > 20_000, "connections fail too early to prove anything: {n_steps} steps");
 }

@@ -115,7 +115,8 @@ impl Drop for Connection {
 
 fn halves(shared: &Shared, id: u32) -> (SendHalf, RecvHalf) {
     let send = SendHalf { shared: Arc::clone(shared), id };
-    let recv = RecvHalf { shared: Arc::clone(shared), id, bytes_left: u64::MAX, bytes_max: u64::MAX };
+    let recv =
+        RecvHalf { shared: Arc::clone(shared), id, bytes_left: u64::MAX, bytes_max: u64::MAX };
     (send, recv)
 }
 
@@ -226,7 +227,10 @@ impl RecvHalf {
     /// Whether the whole message is here already.
     pub(crate) fn is_ended(&self) -> bool {
         let state = lock(&self.shared);
-        state.streams.get(&self.id).is_none_or(|stream| stream.recv_end && stream.received.is_empty())
+        state
+            .streams
+            .get(&self.id)
+            .is_none_or(|stream| stream.recv_end && stream.received.is_empty())
     }
 }
 

@@ -528,7 +528,8 @@ impl State {
         if code != Code::NO_ERROR {
             log::debug!("HTTP/2 server goes away: {code}");
         }
-        let unseen: Vec<u32> = self.streams.range(last_stream.saturating_add(1)..).map(|s| *s.0).collect();
+        let unseen: Vec<u32> =
+            self.streams.range(last_stream.saturating_add(1)..).map(|s| *s.0).collect();
         for id in unseen {
             if let Some(stream) = self.streams.get_mut(&id) {
                 stream.reset = Some(Code::REFUSED_STREAM);
@@ -696,7 +697,12 @@ impl State {
     // ---- what goes out ----
 
     /// Client: opens a stream.
-    pub(super) fn open(&mut self, fields: &Headers, end_stream: bool, is_head: bool) -> Option<u32> {
+    pub(super) fn open(
+        &mut self,
+        fields: &Headers,
+        end_stream: bool,
+        is_head: bool,
+    ) -> Option<u32> {
         let is_full = self.n_open >= self.peer_streams_max as usize;
         let is_over = self.failure.is_some()
             || self.goaway_came

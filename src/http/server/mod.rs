@@ -196,8 +196,7 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // Watch events are small and must not wait for an acknowledgement.
-                stream.set_nodelay(true)?;
+                rt::net::tune(&stream)?;
                 let local = stream.local_addr().ok();
                 let peer = Peer { address: Some(address), local, ..Peer::default() };
                 Ok((Socket::Tcp(stream), peer))

@@ -236,7 +236,8 @@ mod tests {
             let ask = async {
                 let mut streams = Vec::new();
                 for name in ["one", "two", "three"] {
-                    streams.push(client.open(&Headers::new().with("streamtype", name)).await.unwrap());
+                    streams
+                        .push(client.open(&Headers::new().with("streamtype", name)).await.unwrap());
                 }
                 let large = vec![7u8; 1_000_000];
                 for (stream, name) in streams.into_iter().zip(["one", "two", "three"]) {

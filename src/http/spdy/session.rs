@@ -275,7 +275,11 @@ impl State {
 
     // ---- what the driver does ----
 
-    fn receive(&mut self, frame: Frame<'_>, decoder: &mut codec::HeaderDecoder) -> Result<(), SpdyError> {
+    fn receive(
+        &mut self,
+        frame: Frame<'_>,
+        decoder: &mut codec::HeaderDecoder,
+    ) -> Result<(), SpdyError> {
         match frame {
             Frame::SynStream { stream: id, block, fin, unidirectional } => {
                 let headers = decoder.decode(block)?;
@@ -440,7 +444,8 @@ impl State {
             self.make_ready(id);
         }
         let is_unsent = |stream: &StreamState| {
-            !stream.is_reset && (!stream.to_send.is_empty() || (stream.wants_fin && !stream.fin_sent))
+            !stream.is_reset
+                && (!stream.to_send.is_empty() || (stream.wants_fin && !stream.fin_sent))
         };
         if self.is_leaving
             && !self.goodbye_sent

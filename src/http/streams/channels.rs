@@ -27,10 +27,7 @@ pub(super) struct Format {
 impl Format {
     /// The format of a subprotocol.
     pub(super) fn of(protocol: &str) -> Format {
-        Format {
-            is_base64: protocol.contains("base64."),
-            has_close: protocol.starts_with("v5."),
-        }
+        Format { is_base64: protocol.contains("base64."), has_close: protocol.starts_with("v5.") }
     }
 
     fn encode(self, channel: u8, data: &[u8]) -> Message {

@@ -203,7 +203,8 @@ pub async fn dial_port_forward(
         }
         Transport::WebSocket => {
             let offered = [PORT_FORWARD_TUNNEL];
-            match websocket::connect(client, endpoint, request, &offered, MESSAGE_MAX_BYTES).await? {
+            match websocket::connect(client, endpoint, request, &offered, MESSAGE_MAX_BYTES).await?
+            {
                 Connected::Refused(response) => return Ok(Dialed::Refused(response)),
                 Connected::Stream { socket, .. } => socket.into_stream(),
             }

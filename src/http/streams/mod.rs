@@ -18,7 +18,9 @@ use crate::message::{Request, Response};
 use crate::upgrade::Upgrading;
 
 pub use dial::{Attached, Dialed, Transport, dial_port_forward, dial_remote_command};
-pub use port_forward::{AcceptedPortForward, Forward, PortForward, PortForwarder, accept_port_forward};
+pub use port_forward::{
+    AcceptedPortForward, Forward, PortForward, PortForwarder, accept_port_forward,
+};
 pub use remote_command::{
     AcceptedCommand, Outcome, RemoteCommand, Size, Wanted, accept_remote_command, proxy,
 };

@@ -102,7 +102,8 @@ fn remote_commands_over_both_transports() {
                 let request = Request::new(Method::Post, format!("/exec?{query}"));
                 let (client, endpoint) = (client.clone(), endpoint.clone());
                 async move {
-                    match dial_remote_command(&client, &endpoint, request, wanted, transport).await {
+                    match dial_remote_command(&client, &endpoint, request, wanted, transport).await
+                    {
                         Ok(Dialed::Stream(attached)) => attached,
                         other => panic!("{other:?}"),
                     }
@@ -177,7 +178,10 @@ fn old_websocket_protocols() {
             let bytes = message.into_bytes();
             by_channel[usize::from(bytes[0])].extend_from_slice(&bytes[1..]);
         }
-        assert_eq!(by_channel, [&b"\x50\0hello bob"[..], b"\x50\0", b"\x51\0", b"\x51\0nobody listens"]);
+        assert_eq!(
+            by_channel,
+            [&b"\x50\0hello bob"[..], b"\x50\0", b"\x51\0", b"\x51\0nobody listens"]
+        );
 
         // Without stdin, and with text messages: the exit code comes as a sentence.
         let mut socket = open("/exec?", "base64.channel.k8s.io").await;
