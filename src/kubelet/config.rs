@@ -60,6 +60,10 @@ pub struct Config {
 
     /// `<data-dir>/agent`; pods live in `pods/<uid>` below it.
     pub agent_directory: PathBuf,
+    /// Volumes made from the API (secrets, tokens, config maps): in memory, made again after a reboot.
+    pub volatile_directory: PathBuf,
+    /// The cgroup below which pods' cgroups are.
+    pub cgroup_root: String,
     /// Static pod manifests: `<data-dir>/agent/pod-manifests`.
     pub manifest_directory: PathBuf,
     /// Container logs, `/var/log/pods` where the root is writable.
@@ -102,6 +106,8 @@ impl Config {
             annotations: Vec::new(),
             version: version.to_owned(),
             manifest_directory: agent_directory.join("pod-manifests"),
+            volatile_directory: PathBuf::from("/run/k3s/kubelet"),
+            cgroup_root: "/kubepods".to_owned(),
             log_directory: PathBuf::from("/var/log/pods"),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             cluster_dns: Vec::new(),
@@ -120,6 +126,16 @@ impl Config {
             pod_pids_max: 0,
             agent_directory,
         }
+    }
+
+    /// Where the pod's volumes from the API are.
+    pub(crate) fn pod_volatile_directory(&self, uid: &str) -> PathBuf {
+        self.volatile_directory.join("pods").join(uid)
+    }
+
+    /// `<log-directory>/<namespace>_<name>_<uid>`, as upstream names it.
+    pub(crate) fn pod_log_directory(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
+        self.log_directory.join(format!("{namespace}_{name}_{uid}"))
     }
 
     /// `pods/<uid>`: everything of one pod but its logs.

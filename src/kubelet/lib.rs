@@ -7,11 +7,15 @@
 //! task a pod (`worker`); nothing polls: runtime events, watches, inotify and due timers wake it;
 //! a pod's containers outlive this process, and everything needed to go on is in `pods/<uid>`.
 
+mod ask;
 mod config;
+mod events;
+mod images;
 mod kubelet;
 mod make;
 mod network;
 mod pod;
+mod refs;
 #[cfg(test)]
 mod testing;
 mod volumes;

@@ -3,6 +3,7 @@
 //! Pure functions of trees and what was looked up for them; `worker` does the looking up.
 
 pub(crate) mod cgroup;
+pub(crate) mod container;
 pub(crate) mod dns;
 pub(crate) mod env;
 pub(crate) mod fields;

@@ -16,9 +16,9 @@ mod step_tests;
 pub(crate) use admit::{NodeView, admit, requests as requests_of};
 pub(crate) use handler::{Handler, Port, Probe};
 pub(crate) use probe::{ProbeKind, ProbeOutcome, Prober};
-pub(crate) use state::{Done, Exit, Seen, SeenState, State, Told};
+pub(crate) use state::{Done, Exit, Sandbox, Seen, SeenState, State, Told, Volumes};
 pub(crate) use status::{Addresses, generate as generate_status};
-pub(crate) use step::{Request, step};
+pub(crate) use step::{Request, step, terminating};
 
 use std::time::Duration;
 

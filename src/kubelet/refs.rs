@@ -1,0 +1,194 @@
+//! The single objects that pods refer to, each kept current by one watch for as long as a pod needs it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use api::{Kind, Object, Status};
+use client::{Client, ListOptions, WatchEvent};
+use stdx::backoff::Backoff;
+
+/// Kind, namespace and name.
+pub(crate) type RefKey = (&'static Kind, String, String);
+
+/// Called with a pod's uid when something it refers to has changed. Must not block.
+type Listener = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Objects watched at once; more pods than that cannot refer to distinct ones.
+const WATCHES_MAX: usize = 4096;
+/// How long a pod waits for an object that the API has not answered about yet.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
+
+#[derive(Clone)]
+pub(crate) struct Refs {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    listener: Listener,
+    entries: Mutex<BTreeMap<RefKey, Entry>>,
+    changed: rt::Event,
+}
+
+#[derive(Default)]
+struct Entry {
+    /// Uids of the pods that need it.
+    users: BTreeSet<String>,
+    /// `None` until the API answered; then what it has.
+    object: Option<Option<Object>>,
+    task: Option<rt::Task<Option<()>>>,
+}
+
+impl fmt::Debug for Refs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Refs({})", self.shared.lock().len())
+    }
+}
+
+impl Refs {
+    pub(crate) fn new(client: Client, listener: impl Fn(&str) + Send + Sync + 'static) -> Refs {
+        let listener = Box::new(listener);
+        let entries = Mutex::default();
+        Refs { shared: Arc::new(Shared { client, listener, entries, changed: rt::Event::new() }) }
+    }
+
+    /// From now on the pod needs exactly `wanted`; what nobody needs any more is forgotten.
+    pub(crate) fn hold(&self, uid: &str, wanted: &[RefKey]) {
+        let mut dropped = Vec::new();
+        let mut entries = self.shared.lock();
+        for key in wanted {
+            if !entries.contains_key(key) && entries.len() >= WATCHES_MAX {
+                log::warn!("pod {uid}: too many objects are watched already to watch {}", key.2);
+                continue;
+            }
+            let entry = entries.entry(key.clone()).or_default();
+            entry.users.insert(uid.to_owned());
+            if entry.task.is_none() {
+                let shared = Arc::downgrade(&self.shared);
+                let name = format!("watch of {} {}/{}", key.0.name, key.1, key.2);
+                entry.task = Some(rt::spawn_named(name, follow(shared, key.clone())));
+            }
+        }
+        entries.retain(|key, entry| {
+            if !wanted.contains(key) {
+                entry.users.remove(uid);
+            }
+            let keep = !entry.users.is_empty();
+            if !keep {
+                dropped.extend(entry.task.take());
+            }
+            keep
+        });
+        drop(entries);
+        // Cancelled outside the lock: a task's end may wake others.
+        drop(dropped);
+    }
+
+    /// The object as it is now; `None` if it does not exist. Waits for the first answer only.
+    pub(crate) async fn get(&self, key: &RefKey) -> Result<Option<Object>, Status> {
+        let known = async {
+            loop {
+                let listener = self.shared.changed.listen();
+                match self.shared.lock().get(key) {
+                    None => return None,
+                    Some(Entry { object: Some(object), .. }) => return Some(object.clone()),
+                    Some(_) => {}
+                }
+                listener.await;
+            }
+        };
+        match rt::timeout(ANSWER_MAX, known).await {
+            Ok(Some(object)) => Ok(object),
+            // Not held: ask once.
+            Ok(None) => self.shared.client.get_optional(key.0, &key.1, &key.2).await,
+            Err(_) => Err(Status::unavailable(format!(
+                "failed to sync {} cache: timed out waiting for the condition",
+                key.0.singular()
+            ))),
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RefKey, Entry>> {
+        // Changed in single steps that a panic cannot leave half done.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, key: &RefKey, object: Option<Object>) {
+        let users = {
+            let mut entries = self.lock();
+            let Some(entry) = entries.get_mut(key) else { return };
+            if entry.object.as_ref() == Some(&object) {
+                return;
+            }
+            let first = entry.object.is_none();
+            entry.object = Some(object);
+            // Whoever waits for the first answer is told by `changed`.
+            if first { Vec::new() } else { entry.users.iter().cloned().collect::<Vec<_>>() }
+        };
+        self.changed.notify(usize::MAX);
+        for uid in users {
+            (self.listener)(&uid);
+        }
+    }
+}
+
+/// Lists and watches one object until nobody needs it.
+async fn follow(shared: std::sync::Weak<Shared>, key: RefKey) {
+    let mut failures = 0;
+    loop {
+        let Some(strong) = shared.upgrade() else { return };
+        let client = strong.client.clone();
+        drop(strong);
+        if let Err(status) = follow_once(&shared, &client, &key, &mut failures).await {
+            failures += 1;
+            log::debug!("watch {} {}/{}: {status}", key.0.name, key.1, key.2);
+        }
+        rt::sleep(RETRY.delay(failures.max(1))).await;
+    }
+}
+
+async fn follow_once(
+    shared: &std::sync::Weak<Shared>,
+    client: &Client,
+    key: &RefKey,
+    failures: &mut u32,
+) -> Result<(), Status> {
+    let (kind, namespace, name) = key;
+    let options = ListOptions {
+        field_selector: format!("metadata.name={name}"),
+        ..ListOptions::default()
+    };
+    let list = client.list(kind, namespace, options.clone()).await?;
+    let Some(strong) = shared.upgrade() else { return Ok(()) };
+    strong.set(key, list.items.into_iter().find(|object| object.name() == name));
+    drop(strong);
+    *failures = 0;
+    let mut revision = list.revision;
+    loop {
+        let from = ListOptions {
+            resource_version: revision.to_string(),
+            allow_bookmarks: true,
+            ..options.clone()
+        };
+        let mut watch = client.watch(kind, namespace, from).await?;
+        while let Some(event) = watch.next().await {
+            let Some(shared) = shared.upgrade() else { return Ok(()) };
+            match event? {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    revision = object.revision();
+                    shared.set(key, Some(object));
+                }
+                WatchEvent::Deleted(object) => {
+                    revision = object.revision();
+                    shared.set(key, None);
+                }
+                WatchEvent::Bookmark { revision: at, .. } => revision = at,
+            }
+        }
+    }
+}

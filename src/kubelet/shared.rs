@@ -1,0 +1,192 @@
+//! What all workers share: the neighbours, the node's figures, and the table of pods.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use api::{Object, Value};
+use client::{Client, Informers};
+use runtime::{Id, Runtime};
+
+use crate::config::Config;
+use crate::events::Recorder;
+use crate::images::Puller;
+use crate::network::PodNetwork;
+use crate::pod::{Done, Pod, Told};
+use crate::refs::Refs;
+use crate::volumes::Mounted;
+
+pub(crate) struct Shared {
+    pub config: Config,
+    pub client: Client,
+    pub runtime: Runtime,
+    pub network: Arc<dyn PodNetwork>,
+    pub recorder: Recorder,
+    pub puller: Puller,
+    pub refs: Refs,
+    /// Pods of this node, and all services.
+    pub informers: Informers,
+    pub node: Mutex<NodeFacts>,
+    pub slots: Slots,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kubelet({})", self.config.node_name)
+    }
+}
+
+/// What the node knows about itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodeFacts {
+    /// The Node as it was last written or read.
+    pub tree: Value,
+    pub object: Option<Object>,
+    pub memory_capacity: i64,
+}
+
+impl Shared {
+    pub(crate) fn node(&self) -> NodeFacts {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn host_ips(&self) -> Vec<IpAddr> {
+        self.config.node_ips.clone()
+    }
+}
+
+/// The table of pods, by uid. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slots {
+    table: Arc<Mutex<BTreeMap<String, Arc<Slot>>>>,
+}
+
+impl Slots {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Slot>>> {
+        // Single steps that a panic cannot leave half done.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn get(&self, uid: &str) -> Option<Arc<Slot>> {
+        self.lock().get(uid).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Slot>> {
+        self.lock().values().cloned().collect()
+    }
+
+    pub(crate) fn find(&self, namespace: &str, name: &str) -> Option<Arc<Slot>> {
+        let all = self.all();
+        let mut found = all.into_iter().filter(|slot| slot.namespace == namespace && slot.name == name);
+        // A pod that was deleted and made again under its name: the one that is not ending counts.
+        let first = found.next()?;
+        match first.lock().gone {
+            true => found.next().or(Some(first)),
+            false => Some(first),
+        }
+    }
+
+    pub(crate) fn insert(&self, slot: Arc<Slot>) {
+        self.lock().insert(slot.uid.clone(), slot);
+    }
+
+    /// Takes the pod out of the table; its worker has ended.
+    pub(crate) fn remove(&self, uid: &str) -> Option<Arc<Slot>> {
+        self.lock().remove(uid)
+    }
+
+    /// Wakes the worker of a pod, if there is one.
+    pub(crate) fn wake(&self, uid: &str, change: impl FnOnce(&mut Inbox)) {
+        if let Some(slot) = self.get(uid) {
+            slot.post(change);
+        }
+    }
+}
+
+/// One pod's place: how everyone reaches its worker.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub uid: String,
+    pub namespace: String,
+    pub name: String,
+    inbox: Mutex<Inbox>,
+    pub wake: rt::Event,
+    /// The supervising task; dropped with the slot.
+    pub task: Mutex<Option<rt::Task<()>>>,
+}
+
+/// What has happened since the worker last looked. Everything here is "the newest counts", but the
+/// answers, of which there are at most as many as requests under way.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub object: Option<Object>,
+    pub done: Vec<Done>,
+    /// The runtime reported something about its sandbox or containers.
+    pub runtime_changed: bool,
+    /// Something it refers to changed.
+    pub sources_changed: bool,
+    /// An image arrived.
+    pub poke: bool,
+    /// The status in the API is no longer what was last written.
+    pub status_lost: bool,
+    pub evict: Option<(Told, Option<i64>)>,
+    /// A refresh of volumes has ended; when the next is due.
+    pub refreshed: Option<Option<std::time::Duration>>,
+    /// A write of the status has ended.
+    pub reported: Option<crate::worker::Reported>,
+    /// Stays true.
+    pub gone: bool,
+
+    /// Kept over restarts of the worker.
+    pub snapshot: Snapshot,
+}
+
+/// What others may know of a pod: kept by the worker, read by everyone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    pub pod: Option<Arc<Pod>>,
+    /// The status as the worker would write it.
+    pub status: Value,
+    pub sandbox: Option<Id>,
+    pub pod_ips: Vec<IpAddr>,
+    /// Container name to the id of its newest and of the one before.
+    pub containers: BTreeMap<String, ContainerIds>,
+    /// Names of the volumes and where they are.
+    pub mounted: Option<Arc<BTreeMap<String, Mounted>>>,
+    /// Nothing of it runs or will run.
+    pub terminal: bool,
+    pub cgroup: String,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ContainerIds {
+    pub current: Option<String>,
+    pub previous: Option<String>,
+    pub attempt: u32,
+}
+
+impl Slot {
+    pub(crate) fn new(uid: &str, namespace: &str, name: &str) -> Slot {
+        Slot {
+            uid: uid.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            inbox: Mutex::default(),
+            wake: rt::Event::new(),
+            task: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn post(&self, change: impl FnOnce(&mut Inbox)) {
+        change(&mut self.lock());
+        self.wake.notify(usize::MAX);
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.lock().snapshot.clone()
+    }
+}

@@ -1,0 +1,447 @@
+//! The task of one pod: takes in what happened, steps, and has the requests carried out.
+
+mod finish;
+mod kill;
+mod observe;
+mod report;
+mod sandbox;
+mod start;
+mod tokens;
+mod volume;
+
+pub(crate) use report::Reported;
+pub(crate) use sandbox::network_of;
+pub(crate) use volume::remembered;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Lens, Object, Value, kinds};
+use stdx::time::Now;
+
+use crate::make;
+use crate::pod::{Container, Done, Pod, Request, State, Told, admit, step};
+use crate::refs::RefKey;
+use crate::shared::{ContainerIds, Shared, Slot, Snapshot};
+use crate::volumes::{Claims, Mounted};
+
+/// Steps in a row without waiting; a pod that asks for more is broken, and waits a second.
+const STEPS_MAX: usize = 64;
+
+/// What a restarted worker, or a restarted kubelet, begins with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Adopted {
+    /// A live sandbox with its addresses.
+    pub sandbox: Option<(String, Vec<std::net::IpAddr>)>,
+    pub sandbox_attempt: u32,
+    pub mounted: Option<BTreeMap<String, Mounted>>,
+}
+
+/// Runs the pod's worker until nothing of the pod is left, restarting it if it panics.
+pub(crate) fn spawn(shared: &Arc<Shared>, slot: &Arc<Slot>, object: Object, adopted: Adopted) {
+    const RESTART_AFTER: Duration = Duration::from_secs(1);
+    slot.lock().snapshot.pod = Some(Arc::new(Pod::read(&object)));
+    let (worker_shared, worker_slot) = (Arc::clone(shared), Arc::clone(slot));
+    let task = rt::spawn(async move {
+        let (shared, slot) = (worker_shared, worker_slot);
+        let mut adopted = adopted;
+        loop {
+            let name = format!("worker of pod {}/{}", slot.namespace, slot.name);
+            let run = run(Arc::clone(&shared), Arc::clone(&slot), object.clone(), adopted.clone());
+            if rt::spawn_named(name, run).await.is_some() {
+                break;
+            }
+            // Begin anew from what there is.
+            rt::sleep(RESTART_AFTER).await;
+            adopted = readopt(&shared, &slot);
+        }
+        shared.slots.remove(&slot.uid);
+    });
+    let old = slot.task.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(task);
+    drop(old);
+}
+
+fn readopt(shared: &Shared, slot: &Slot) -> Adopted {
+    let snapshot = slot.snapshot();
+    let live = snapshot.sandbox.as_deref().and_then(|id| shared.runtime.sandbox(id));
+    let live = live.filter(|sandbox| sandbox.state == runtime::SandboxState::Ready);
+    Adopted {
+        sandbox_attempt: live.as_ref().map_or(0, |sandbox| sandbox.attempt + 1),
+        sandbox: live.map(|sandbox| (sandbox.id.to_string(), snapshot.pod_ips)),
+        mounted: snapshot.mounted.map(|mounted| (*mounted).clone()),
+    }
+}
+
+/// The worker's own: everything but what others may see, which is in the slot.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    slot: Arc<Slot>,
+    pod: Arc<Pod>,
+    state: State,
+    /// Requests under way, so that they end with the worker.
+    tasks: Vec<rt::Task<()>>,
+    start_task: Option<rt::Task<()>>,
+    mounted: Option<Arc<BTreeMap<String, Mounted>>>,
+    tokens: Arc<rt::lock::Mutex<tokens::Tokens>>,
+    report: report::Report,
+    admitted: bool,
+    refreshing: bool,
+    refresh_again: bool,
+    refresh_at: Option<stdx::time::Mono>,
+    /// Digest of the object as it was last written to disk.
+    checkpointed: u64,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Worker({}/{})", self.pod.namespace, self.pod.name)
+    }
+}
+
+async fn run(shared: Arc<Shared>, slot: Arc<Slot>, object: Object, adopted: Adopted) {
+    let object = slot.snapshot().pod.map_or(object, |pod| pod.object.clone());
+    let mut worker = Worker::new(shared, slot, &object, adopted);
+    worker.rescan().await;
+    while !worker.state.finished {
+        let listener = worker.slot.wake.listen();
+        worker.take_inbox().await;
+        let wake = worker.step().await;
+        worker.publish();
+        worker.report();
+        worker.tasks.retain(|task| !task.is_finished());
+        if worker.state.finished {
+            break;
+        }
+        let wake = [wake, worker.report.due(rt::now().mono), worker.refresh_due()];
+        match wake.into_iter().flatten().min() {
+            Some(wait) => rt::future::or(listener, rt::sleep(wait)).await,
+            None => listener.await,
+        }
+    }
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>, slot: Arc<Slot>, object: &Object, adopted: Adopted) -> Worker {
+        let pod = Arc::new(Pod::read(object));
+        let mut state = State::new(&pod, &object.tree());
+        let was_admitted = adopted.sandbox.is_some();
+        state.sandbox_attempt = adopted.sandbox_attempt;
+        if let Some((id, ips)) = adopted.sandbox {
+            state.sandbox = crate::pod::Sandbox::Ready { id, ips };
+            if adopted.mounted.is_some() {
+                state.volumes = crate::pod::Volumes::Ready;
+            }
+        }
+        Worker {
+            mounted: adopted.mounted.map(Arc::new),
+            shared,
+            slot,
+            pod,
+            state,
+            tasks: Vec::new(),
+            start_task: None,
+            tokens: Arc::default(),
+            report: report::Report::default(),
+            admitted: was_admitted,
+            refreshing: false,
+            refresh_again: was_admitted,
+            refresh_at: None,
+            checkpointed: 0,
+        }
+    }
+
+    /// Takes in everything that happened since the last look.
+    async fn take_inbox(&mut self) {
+        let (object, done, runtime_changed, sources_changed, poke, lost, evict, ended, gone) = {
+            let mut inbox = self.slot.lock();
+            (
+                inbox.object.take(),
+                std::mem::take(&mut inbox.done),
+                std::mem::take(&mut inbox.runtime_changed),
+                std::mem::take(&mut inbox.sources_changed),
+                std::mem::take(&mut inbox.poke),
+                std::mem::take(&mut inbox.status_lost),
+                inbox.evict.take(),
+                (inbox.refreshed.take(), inbox.reported.take()),
+                inbox.gone,
+            )
+        };
+        let now = rt::now();
+        if let Some(object) = object {
+            self.pod = Arc::new(Pod::read(&object));
+            self.refresh_again = true;
+        }
+        self.state.gone |= gone;
+        if let (Some(next), _) = ended {
+            self.refreshing = false;
+            self.refresh_at = next.map(|wait| now.mono + wait);
+        }
+        if let (_, Some(reported)) = ended {
+            self.report.take(reported, now.mono);
+        }
+        if lost {
+            self.report.forget();
+        }
+        if runtime_changed {
+            self.observe(now).await;
+        }
+        for done in done {
+            self.take_done(now, done).await;
+        }
+        if sources_changed || poke {
+            self.state.poke(now);
+            self.refresh_again |= sources_changed;
+        }
+        if let Some((told, grace)) = evict
+            && self.state.failed.is_none()
+        {
+            self.state.grace_override_secs = grace;
+            self.state.failed = Some(told);
+        }
+        if !self.admitted {
+            self.admit();
+        }
+        self.checkpoint().await;
+        self.refresh();
+    }
+
+    async fn take_done(&mut self, now: Now, done: Done) {
+        match &done {
+            Done::Started { .. } | Done::StartFailed { .. } => self.start_task = None,
+            // What the kill left behind is seen before it is called done.
+            Done::Killed { .. } => self.observe(now).await,
+            Done::VolumesReady => self.mounted = self.slot.snapshot().mounted,
+            _ => {}
+        }
+        let pod = Arc::clone(&self.pod);
+        self.state.done(now, &pod, done);
+    }
+
+    /// Refuses a pod that this node cannot take, the first time it is seen.
+    fn admit(&mut self) {
+        self.admitted = true;
+        if self.state.settled || self.pod.deleting_grace_secs.is_some() {
+            return;
+        }
+        let tree = self.pod.object.tree();
+        self.state.start_time.get_or_insert(rt::now().wall);
+        let mut refusal = make::security::forbidden_sysctl(&tree)
+            .map(|message| Told::new("SysctlForbidden", message));
+        // What runs already stays: its place was found before.
+        if refusal.is_none() && tree.at("status.containerStatuses").is_null() {
+            refusal = admit(&tree, &crate::manager::node_view(&self.shared, &self.slot.uid));
+        }
+        if let Some(told) = refusal {
+            let reason: &'static str = match &*told.reason {
+                "NodeAffinity" => "NodeAffinity",
+                "NodePorts" => "NodePorts",
+                "TaintToleration" => "TaintToleration",
+                "SysctlForbidden" => "SysctlForbidden",
+                "OutOfcpu" => "OutOfcpu",
+                "OutOfmemory" => "OutOfmemory",
+                "OutOfpods" => "OutOfpods",
+                _ => "UnexpectedAdmissionError",
+            };
+            self.shared.recorder.warning(&self.pod.object, reason, told.message.clone());
+            self.state.failed = Some(told);
+        }
+    }
+
+    /// Steps until there is nothing more to ask for; answers when to look again.
+    async fn step(&mut self) -> Option<Duration> {
+        for _ in 0..STEPS_MAX {
+            let now = rt::now();
+            let next = step(now, &self.pod, &self.state);
+            if next.requests.is_empty() {
+                return next.wake;
+            }
+            for request in next.requests {
+                let second = matches!(&request, Request::Kill { container, .. }
+                    if self.state.get(container).is_some_and(|known| known.killing.is_some()));
+                self.state.began(now, &request);
+                self.carry_out(request, second).await;
+            }
+        }
+        log::error!("pod {}/{}: asks for more and more", self.pod.namespace, self.pod.name);
+        Some(Duration::from_secs(1))
+    }
+
+    /// Starts a request. `second`: a kill that overtakes one under way.
+    async fn carry_out(&mut self, request: Request, second: bool) {
+        log::debug!("pod {}/{}: {request:?}", self.pod.namespace, self.pod.name);
+        match request {
+            Request::MountVolumes => self.mount_volumes(),
+            Request::UnmountVolumes => self.unmount_volumes(),
+            Request::MakeSandbox { attempt, lost } => self.make_sandbox(attempt, lost),
+            Request::StopSandbox { id } => self.stop_sandbox(id),
+            Request::Start { container, attempt } => self.start(&container, attempt),
+            Request::CancelStart => {
+                if let Some(task) = self.start_task.take() {
+                    task.cancel().await;
+                }
+                self.rescan().await;
+            }
+            Request::Kill { container, grace, why } => self.kill(&container, grace, &why, second),
+            Request::Probe { container, kind } => self.probe(&container, kind),
+            Request::Wait { container, told } => self.tell_waiting(&container, &told),
+            Request::Fail(told) => {
+                if told.reason == "DeadlineExceeded" {
+                    self.shared.recorder.normal(&self.pod.object, "DeadlineExceeded", told.message);
+                }
+            }
+            Request::Finish => self.finish(),
+        }
+    }
+
+    fn tell_waiting(&self, name: &str, told: &Told) {
+        let Some(container) = self.pod.container(name) else { return };
+        let recorder = &self.shared.recorder;
+        let field = container.field_path();
+        match &*told.reason {
+            "CrashLoopBackOff" => {
+                let message = format!(
+                    "Back-off restarting failed container {name} in pod {}",
+                    self.pod.long_name()
+                );
+                recorder.tell(&self.pod.object, &field, true, "BackOff", message);
+            }
+            "ImagePullBackOff" => {
+                let message = format!("Back-off pulling image \"{}\"", container.image);
+                recorder.tell(&self.pod.object, &field, false, "BackOff", message);
+                let message = "Error: ImagePullBackOff".to_owned();
+                recorder.tell(&self.pod.object, &field, true, "Failed", message);
+            }
+            _ => {}
+        }
+    }
+
+    /// Runs `work` beside the worker; what it answers comes back through the inbox. If it panics,
+    /// `otherwise` does.
+    fn launch(
+        &mut self,
+        what: &str,
+        otherwise: Done,
+        work: impl Future<Output = Done> + Send + 'static,
+    ) {
+        let task = self.launched(what, otherwise, work);
+        self.tasks.push(task);
+    }
+
+    fn launched(
+        &self,
+        what: &str,
+        otherwise: Done,
+        work: impl Future<Output = Done> + Send + 'static,
+    ) -> rt::Task<()> {
+        let name = format!("{what} of pod {}/{}", self.pod.namespace, self.pod.name);
+        let slot = Arc::clone(&self.slot);
+        rt::spawn(async move {
+            let done = rt::spawn_named(name, work).await.unwrap_or(otherwise);
+            slot.post(|inbox| inbox.done.push(done));
+        })
+    }
+
+    /// The table's view of the pod.
+    fn publish(&mut self) {
+        let mut inbox = self.slot.lock();
+        let tree_status = std::mem::take(&mut inbox.snapshot.status);
+        let containers = self
+            .state
+            .containers
+            .iter()
+            .map(|(name, known)| {
+                let ids = ContainerIds {
+                    current: known.current.as_ref().map(|seen| seen.id.clone()),
+                    previous: known.previous.as_ref().map(|exit| exit.container_id.clone()),
+                    attempt: known.attempt.unwrap_or(0),
+                };
+                (name.clone(), ids)
+            })
+            .collect();
+        inbox.snapshot = Snapshot {
+            pod: Some(Arc::clone(&self.pod)),
+            status: tree_status,
+            sandbox: self.state.sandbox.id().map(Into::into),
+            pod_ips: self.pod_ips(),
+            containers,
+            mounted: inbox.snapshot.mounted.take(),
+            terminal: crate::pod::terminating(&self.pod, &self.state)
+                && self.state.containers.values().all(|known| !known.running()),
+            cgroup: self.cgroup_path(),
+        };
+    }
+
+    fn pod_ips(&self) -> Vec<std::net::IpAddr> {
+        match &self.state.sandbox {
+            _ if self.pod.host_network => self.shared.host_ips(),
+            crate::pod::Sandbox::Ready { ips, .. } => ips.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn cgroup_path(&self) -> String {
+        let qos = crate::pod::Qos::of(&self.pod.object.tree());
+        make::cgroup::pod_path(&self.shared.config.cgroup_root, qos, &self.slot.uid)
+    }
+
+    fn container(&self, name: &str) -> Option<Container> {
+        self.pod.container(name).cloned()
+    }
+
+    /// What the pod's spec refers to by name.
+    fn references(&self, tree: &Value) -> Vec<RefKey> {
+        let namespace = &self.pod.namespace;
+        let (config_maps, secrets) = make::references(tree);
+        let mut keys: Vec<RefKey> = Vec::new();
+        for name in config_maps {
+            keys.push((&kinds::CONFIG_MAP, namespace.clone(), name));
+        }
+        let pull = tree.list("spec.imagePullSecrets").iter().map(|s| s.str("name").to_owned());
+        for name in secrets.into_iter().chain(pull) {
+            keys.push((&kinds::SECRET, namespace.clone(), name));
+        }
+        for name in Claims::wanted(tree) {
+            keys.push((&kinds::PERSISTENT_VOLUME_CLAIM, namespace.clone(), name));
+        }
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+
+    /// Writes the pod to disk if it is new or changed, so that it can be managed without the API.
+    async fn checkpoint(&mut self) {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        if self.state.settled {
+            return;
+        }
+        let mut tree = self.pod.object.tree();
+        let mut hasher = DefaultHasher::new();
+        tree.at("spec").to_string().hash(&mut hasher);
+        tree.str("metadata.deletionTimestamp").hash(&mut hasher);
+        let digest = hasher.finish().max(1);
+        if digest == self.checkpointed {
+            return;
+        }
+        if self.checkpointed == 0 {
+            let keys = self.references(&tree);
+            self.shared.refs.hold(&self.slot.uid, &keys);
+        }
+        self.checkpointed = digest;
+        // What the spec says is needed, not who may have managed which field.
+        api::LensMut::remove(&mut tree, "metadata.managedFields");
+        let path = self.shared.config.pod_directory(&self.slot.uid);
+        let written = rt::unblock(move || {
+            rt::fs::create_dir_all(&path, 0o750)?;
+            rt::fs::write_atomic(path.join(CHECKPOINT), tree.to_string().as_bytes(), 0o600)
+        });
+        if let Err(error) = written.await {
+            log::warn!("pod {}/{}: checkpoint: {error}", self.pod.namespace, self.pod.name);
+        }
+    }
+}
+
+/// The file in a pod's directory that holds its object.
+pub(crate) const CHECKPOINT: &str = "pod.json";
+/// And the one that holds where its volumes are.
+pub(crate) const MOUNTED: &str = "volumes.json";

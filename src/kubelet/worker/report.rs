@@ -1,0 +1,216 @@
+//! Telling the API how the pod is: one patch at a time, only what changed, until it is taken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Lens, Object, Status, Value, json, kinds};
+use api::controller::Cache;
+use client::PatchType;
+use stdx::backoff::Backoff;
+use stdx::time::Mono;
+
+use super::Worker;
+use crate::pod::{Addresses, CONFIG_MIRROR, Pod, State, generate_status};
+use crate::shared::Shared;
+
+const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// What the API is known to have.
+    written: Option<Value>,
+    in_flight: bool,
+    failures: u32,
+    retry_at: Option<Mono>,
+}
+
+/// How a write ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Reported {
+    Written(Value),
+    Failed,
+    /// There is no such object to write to.
+    Nowhere,
+}
+
+impl Report {
+    /// The API's status is not what was written: write again.
+    pub(super) fn forget(&mut self) {
+        self.written = None;
+    }
+
+    pub(super) fn due(&self, now: Mono) -> Option<Duration> {
+        self.retry_at.map(|at| at.since(now))
+    }
+
+    pub(super) fn take(&mut self, reported: Reported, now: Mono) {
+        self.in_flight = false;
+        match reported {
+            Reported::Written(status) => {
+                self.written = Some(status);
+                self.failures = 0;
+                self.retry_at = None;
+            }
+            Reported::Failed => {
+                self.failures += 1;
+                self.retry_at = Some(now + RETRY.delay(self.failures));
+            }
+            Reported::Nowhere => self.retry_at = None,
+        }
+    }
+}
+
+impl Worker {
+    /// Writes the status if it is not what the API has.
+    pub(super) fn report(&mut self) {
+        let now = rt::now();
+        if self.state.settled || self.report.in_flight || self.state.finishing {
+            return;
+        }
+        self.state.start_time.get_or_insert(now.wall);
+        let Some(object) = api_object(&self.shared, &self.pod) else {
+            // A mirror that does not exist yet, or an API that is away.
+            let status = self.status_over(&self.pod.object.tree());
+            self.slot.lock().snapshot.status = status;
+            return;
+        };
+        let tree = object.tree();
+        let status = self.status_over(&tree);
+        self.slot.lock().snapshot.status = status.clone();
+        let same = self.report.written.as_ref() == Some(&status);
+        if same || covers(tree.at("status"), &status) {
+            self.report.retry_at = None;
+            return;
+        }
+        if self.report.retry_at.is_some_and(|at| at > now.mono) {
+            return;
+        }
+        self.report.in_flight = true;
+        let (shared, slot) = (Arc::clone(&self.shared), Arc::clone(&self.slot));
+        let name = format!("status of pod {}/{}", self.pod.namespace, self.pod.name);
+        self.tasks.push(rt::spawn(async move {
+            let write = write(shared, object, status);
+            let reported = rt::spawn_named(name, write).await.unwrap_or(Reported::Failed);
+            slot.post(|inbox| inbox.reported = Some(reported));
+        }));
+    }
+
+    fn status_over(&self, tree: &Value) -> Value {
+        status_over(&self.shared, &self.pod, &self.state, tree)
+    }
+}
+
+pub(super) fn status_over(shared: &Shared, pod: &Pod, state: &State, tree: &Value) -> Value {
+    let addresses = Addresses { host_ips: shared.host_ips() };
+    generate_status(rt::now().wall, pod, tree, state, &addresses)
+}
+
+/// The object in the API that carries this pod's status: itself, or its mirror.
+pub(super) fn api_object(shared: &Shared, pod: &Pod) -> Option<Object> {
+    let object = shared.informers.get(&kinds::POD, &pod.namespace, &pod.name)?;
+    let fits = match pod.is_static {
+        true => object.tree().entry("metadata.annotations", CONFIG_MIRROR) == Some(&*pod.uid),
+        false => object.uid() == pod.uid,
+    };
+    fits.then_some(object)
+}
+
+/// True if everything in `ours` is in `theirs` too, as it is. Times of conditions count.
+fn covers(theirs: &Value, ours: &Value) -> bool {
+    match (theirs, ours) {
+        (Value::Object(theirs), Value::Object(ours)) => ours.iter().all(|(key, value)| {
+            let empty = value.is_null() || value.as_object().is_some_and(api::Map::is_empty);
+            match theirs.get(key) {
+                Some(their) => covers(their, value),
+                None => empty || value.as_str() == Some(""),
+            }
+        }),
+        (Value::Array(theirs), Value::Array(ours)) => {
+            theirs.len() == ours.len() && theirs.iter().zip(ours).all(|(t, o)| covers(t, o))
+        }
+        (theirs, ours) => theirs == ours,
+    }
+}
+
+/// Patches the status of exactly this object, at the version that the patch was made from.
+pub(super) async fn write(shared: Arc<Shared>, object: Object, status: Value) -> Reported {
+    const CONFLICTS_MAX: usize = 5;
+    let mut object = object;
+    for _ in 0..CONFLICTS_MAX {
+        let mut merged = status.clone();
+        let tree = object.tree();
+        keep_foreign_conditions(&mut merged, tree.at("status"));
+        let patch = json!({
+            "metadata": {"uid": object.uid(), "resourceVersion": object.revision().to_string()},
+            "status": with_removals(tree.at("status"), &merged),
+        });
+        let (namespace, name) = (object.namespace().to_owned(), object.name().to_owned());
+        let patched = shared
+            .client
+            .patch(&kinds::POD, &namespace, &name, "status", PatchType::Merge, patch)
+            .await;
+        match patched {
+            Ok(_) => return Reported::Written(status),
+            Err(error) if error.is_not_found() => return Reported::Nowhere,
+            Err(error) if error.is_conflict() => {
+                match shared.client.get_optional(&kinds::POD, &namespace, &name).await {
+                    Ok(Some(newer)) if newer.uid() == object.uid() => object = newer,
+                    Ok(_) => return Reported::Nowhere,
+                    Err(status) => return failed(&namespace, &name, &status),
+                }
+            }
+            Err(status) => return failed(&namespace, &name, &status),
+        }
+    }
+    Reported::Failed
+}
+
+fn failed(namespace: &str, name: &str, status: &Status) -> Reported {
+    log::warn!("pod {namespace}/{name}: write its status: {status}");
+    Reported::Failed
+}
+
+/// Conditions that someone else added meanwhile stay.
+fn keep_foreign_conditions(status: &mut Value, theirs: &Value) {
+    const OWNED: &[&str] =
+        &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+    let Some(Value::Array(list)) = status.get_mut("conditions") else { return };
+    list.retain(|condition| OWNED.contains(&condition.str("type")));
+    let foreign = theirs.list("conditions").iter();
+    list.extend(foreign.filter(|c| !OWNED.contains(&c.str("type"))).cloned());
+}
+
+/// A merge patch that also takes away what we no longer say.
+fn with_removals(theirs: &Value, ours: &Value) -> Value {
+    const MAY_GO: &[&str] = &["podIP", "podIPs", "reason", "message", "ephemeralContainerStatuses"];
+    let mut patch = ours.clone();
+    if let Value::Object(map) = &mut patch {
+        for key in MAY_GO {
+            if theirs.has(key) && !map.contains_key(*key) {
+                map.insert((*key).to_owned(), Value::Null);
+            }
+        }
+    }
+    patch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_differences_are_written() {
+        let theirs = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "extra": 1});
+        for (ours, want) in [
+            (json!({"phase": "Running"}), true),
+            (json!({"phase": "Running", "lastState": {}, "x": null}), true),
+            (json!({"phase": "Failed"}), false),
+            (json!({"conditions": []}), false),
+            (json!({"conditions": [{"type": "Ready", "status": "True", "reason": ""}]}), true),
+        ] {
+            assert_eq!(covers(&theirs, &ours), want, "{ours}");
+        }
+        let patch = with_removals(&json!({"podIP": "1", "qosClass": "x"}), &json!({"phase": "Failed"}));
+        assert_eq!(patch, json!({"phase": "Failed", "podIP": null}));
+    }
+}

@@ -1,0 +1,193 @@
+//! Making and stopping the pod's sandbox, its cgroup and its network.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::quantity::Quantity;
+use api::{Lens, Value};
+use runtime::{SandboxSpec, SandboxStatus};
+use stdx::{Context, Error, Result};
+
+use super::Worker;
+use crate::make::{cgroup, container, dns};
+use crate::network::{HostPort, SandboxNetwork};
+use crate::pod::{Done, Pod};
+use crate::shared::Shared;
+
+impl Worker {
+    pub(super) fn make_sandbox(&mut self, attempt: u32, lost: Option<String>) {
+        let (shared, pod) = (Arc::clone(&self.shared), Arc::clone(&self.pod));
+        let (cgroup, uid) = (self.cgroup_path(), self.slot.uid.clone());
+        self.launch("sandbox", Done::SandboxFailed, async move {
+            if let Some(id) = lost {
+                remove(&shared, &id).await;
+            }
+            match make(&shared, &pod, &uid, attempt, cgroup).await {
+                Ok((id, ips)) => Done::SandboxMade { id, ips },
+                Err(error) => {
+                    let message = format!("Failed to create pod sandbox: {error}");
+                    shared.recorder.warning(&pod.object, "FailedCreatePodSandBox", message);
+                    Done::SandboxFailed
+                }
+            }
+        });
+    }
+
+    pub(super) fn stop_sandbox(&mut self, id: String) {
+        /// Attempts before what is left is left to `Finish`, and the wait between them.
+        const ATTEMPTS_MAX: u32 = 3;
+        const WAIT: Duration = Duration::from_secs(1);
+        let (shared, pod) = (Arc::clone(&self.shared), Arc::clone(&self.pod));
+        self.launch("end of the sandbox", Done::SandboxStopped, async move {
+            for _ in 0..ATTEMPTS_MAX {
+                match stop(&shared, &id, pod.host_network).await {
+                    Ok(()) => break,
+                    Err(error) => {
+                        let message = format!("error killing pod: {error}");
+                        shared.recorder.warning(&pod.object, "FailedKillPod", message);
+                        rt::sleep(WAIT).await;
+                    }
+                }
+            }
+            Done::SandboxStopped
+        });
+    }
+}
+
+async fn stop(shared: &Shared, id: &str, host_network: bool) -> Result<()> {
+    if !host_network {
+        shared.network.remove(id).await?;
+    }
+    shared.runtime.stop_sandbox(id).await
+}
+
+/// Network and runtime forget the sandbox; failures are logged, the next attempt meets them again.
+pub(super) async fn remove(shared: &Shared, id: &str) {
+    if let Err(error) = shared.network.remove(id).await {
+        log::warn!("sandbox {id}: {error}");
+    }
+    if let Err(error) = shared.runtime.remove_sandbox(id).await {
+        log::warn!("sandbox {id}: {error}");
+    }
+}
+
+async fn make(
+    shared: &Shared,
+    pod: &Pod,
+    uid: &str,
+    attempt: u32,
+    cgroup: String,
+) -> Result<(String, Vec<IpAddr>)> {
+    let tree = pod.object.tree();
+    let spec = spec(shared, pod, &tree, uid, attempt, &cgroup)?;
+    let limits = cgroup::of_pod(&tree, shared.config.pod_pids_max);
+    shared.runtime.cgroup_apply(&cgroup, &limits).await?;
+    let sandbox = shared.runtime.run_sandbox(spec).await?;
+    let id = sandbox.id.to_string();
+    if pod.host_network {
+        return Ok((id, shared.host_ips()));
+    }
+    let wanted = network_of(&tree, uid, &sandbox)?;
+    let added = shared.network.add(&wanted).await.context(|| "set up the sandbox's network");
+    match added {
+        Ok(ips) => Ok((id, ips)),
+        Err(error) => {
+            remove(shared, &id).await;
+            Err(error)
+        }
+    }
+}
+
+fn spec(
+    shared: &Shared,
+    pod: &Pod,
+    tree: &Value,
+    uid: &str,
+    attempt: u32,
+    cgroup: &str,
+) -> Result<SandboxSpec> {
+    let config = &shared.config;
+    let handler = tree.str("spec.runtimeClassName");
+    if !handler.is_empty() {
+        return Err(Error::new(format!(
+            "rpc error: code = Unknown desc = no runtime for \"{handler}\" is configured"
+        )));
+    }
+    if tree.at("spec.hostUsers").as_bool() == Some(false) {
+        return Err(Error::new("user namespaces of pods (hostUsers: false) are not supported on this node"));
+    }
+    let mut labels = container::labels(tree, None);
+    labels.insert(container::LABEL_POD_UID.to_owned(), uid.to_owned());
+    Ok(SandboxSpec {
+        name: pod.name.clone(),
+        namespace: pod.namespace.clone(),
+        uid: uid.to_owned(),
+        attempt,
+        hostname: match pod.host_network {
+            true => config.hostname.clone(),
+            false => dns::uts_name(tree, &config.cluster_domain).map_err(Error::new)?,
+        },
+        host_network: pod.host_network,
+        host_pid: tree.flag("spec.hostPID"),
+        host_ipc: tree.flag("spec.hostIPC"),
+        share_processes: pod.share_processes,
+        netns: None,
+        sysctls: tree
+            .list("spec.securityContext.sysctls")
+            .iter()
+            .map(|sysctl| (sysctl.str("name").replace('/', "."), sysctl.str("value").to_owned()))
+            .collect(),
+        cgroup_parent: cgroup.to_owned(),
+        shm_size_bytes: 0,
+        log_directory: config.pod_log_directory(&pod.namespace, &pod.name, uid),
+        labels,
+        annotations: runtime::Labels::new(),
+    })
+}
+
+/// What the network is told about a sandbox.
+pub(crate) fn network_of(tree: &Value, uid: &str, sandbox: &SandboxStatus) -> Result<SandboxNetwork> {
+    let sidecars =
+        tree.list("spec.initContainers").iter().filter(|c| c.str("restartPolicy") == "Always");
+    let mut host_ports = Vec::new();
+    for container in tree.list("spec.containers").iter().chain(sidecars) {
+        for port in container.list("ports") {
+            let number = |path: &str| port.int(path).and_then(|n| u16::try_from(n).ok());
+            let Some(host_port) = number("hostPort").filter(|n| *n > 0) else { continue };
+            host_ports.push(HostPort {
+                host_ip: match port.str("hostIP") {
+                    "" => None,
+                    ip => Some(ip.parse().context(|| format!("parse hostIP {ip:?}"))?),
+                },
+                host_port,
+                container_port: number("containerPort").unwrap_or(0),
+                protocol: match port.str("protocol") {
+                    "" => "TCP".into(),
+                    protocol => protocol.into(),
+                },
+            });
+        }
+    }
+    let bandwidth = |direction: &str| {
+        let key = format!("kubernetes.io/{direction}-bandwidth");
+        tree.entry("metadata.annotations", &key)
+            .and_then(|text| text.parse::<Quantity>().ok())
+            .and_then(|quantity| u64::try_from(quantity.units()).ok())
+            .unwrap_or(0)
+    };
+    Ok(SandboxNetwork {
+        id: sandbox.id.to_string(),
+        netns: sandbox
+            .netns
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(format!("/proc/{}/ns/net", sandbox.shim_pid))),
+        pod_name: sandbox.name.clone(),
+        pod_namespace: sandbox.namespace.clone(),
+        pod_uid: uid.to_owned(),
+        host_ports,
+        ingress_bits_per_sec: bandwidth("ingress"),
+        egress_bits_per_sec: bandwidth("egress"),
+    })
+}

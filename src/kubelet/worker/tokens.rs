@@ -1,0 +1,100 @@
+//! Service account tokens for projected volumes: asked for once, renewed at 80 % of their life.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use api::{Lens, Value, json, kinds};
+use client::{Answer, Body, Client, Request, Verb};
+use stdx::time::Wall;
+
+use crate::pod::Pod;
+use crate::volumes::TokenWanted;
+
+/// The tokens of one pod, by volume and path.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    held: BTreeMap<(String, String), Token>,
+}
+
+#[derive(Debug)]
+struct Token {
+    text: String,
+    renew_at: Wall,
+}
+
+/// However long a token lives, it is renewed after this long.
+const AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+impl Tokens {
+    /// A token that is not due for renewal; the old one where renewal fails and it still lives.
+    pub(super) async fn get(
+        &mut self,
+        client: &Client,
+        pod: &Pod,
+        account: &str,
+        volume: &str,
+        wanted: &TokenWanted,
+    ) -> Result<String, String> {
+        let key = (volume.to_owned(), wanted.path.clone());
+        let now = rt::now().wall;
+        if let Some(token) = self.held.get(&key).filter(|token| token.renew_at > now) {
+            return Ok(token.text.clone());
+        }
+        match request(client, pod, account, wanted).await {
+            Ok(token) => {
+                let text = token.text.clone();
+                self.held.insert(key, token);
+                Ok(text)
+            }
+            Err(error) => match self.held.get_mut(&key) {
+                Some(token) => {
+                    log::warn!("pod {}/{}: renew a token: {error}", pod.namespace, pod.name);
+                    token.renew_at = now + Duration::from_secs(30);
+                    Ok(token.text.clone())
+                }
+                None => Err(format!("failed to fetch token: {error}")),
+            },
+        }
+    }
+
+    /// When the next renewal is due.
+    pub(super) fn renew_at(&self) -> Option<Wall> {
+        self.held.values().map(|token| token.renew_at).min()
+    }
+}
+
+async fn request(
+    client: &Client,
+    pod: &Pod,
+    account: &str,
+    wanted: &TokenWanted,
+) -> Result<Token, String> {
+    let mut ask = Request::new(Verb::Create, &kinds::SERVICE_ACCOUNT, &pod.namespace, account);
+    ask.subresource = "token".to_owned();
+    let audiences: Vec<&str> =
+        if wanted.audience.is_empty() { Vec::new() } else { vec![&*wanted.audience] };
+    ask.body = Body::Tree(json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "metadata": {"name": account, "namespace": pod.namespace},
+        "spec": {
+            "audiences": audiences,
+            "expirationSeconds": wanted.expiration_secs,
+            "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid},
+        }}));
+    let answer = client.call(ask).await.map_err(|status| status.to_string())?;
+    let tree: Value = match answer {
+        Answer::Tree(tree) => tree,
+        Answer::Object(object) => object.tree(),
+        Answer::List(_) => return Err("a token request was answered with a list".into()),
+    };
+    let text = tree.str("status.token").to_owned();
+    if text.is_empty() {
+        return Err("a token request was answered without a token".into());
+    }
+    let now = rt::now().wall;
+    let lifetime = match api::time::parse(tree.str("status.expirationTimestamp")) {
+        Some(expires) => expires.since(now),
+        None => Duration::from_secs(u64::try_from(wanted.expiration_secs).unwrap_or(3600)),
+    };
+    Ok(Token { text, renew_at: now + (lifetime * 4 / 5).min(AGE_MAX) })
+}

@@ -1,0 +1,218 @@
+//! Having the pod's volumes made, refreshed and taken down.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Lens, Value, json, kinds};
+
+use super::start::sources;
+use super::tokens::Tokens;
+use super::{MOUNTED, Worker};
+use crate::make::fields::FieldContext;
+use crate::pod::{Done, Pod};
+use crate::shared::{Shared, Slot};
+use crate::volumes::{self, Claims, Mounted, Setup};
+
+/// A refresh that failed is tried again after this long.
+const REFRESH_RETRY: Duration = Duration::from_secs(30);
+
+impl Worker {
+    pub(super) fn mount_volumes(&mut self) {
+        let limb = self.limb();
+        self.launch("volumes", Done::VolumesFailed, async move {
+            let shared = Arc::clone(&limb.shared);
+            let (pod, slot) = (Arc::clone(&limb.pod), Arc::clone(&limb.slot));
+            let mounted = match limb.setup().await {
+                Ok(setup) => rt::unblock(move || volumes::set_up(&setup)).await,
+                Err(message) => Err(message),
+            };
+            match mounted {
+                Ok(mounted) => {
+                    remember(&shared, &slot.uid, &mounted).await;
+                    slot.lock().snapshot.mounted = Some(Arc::new(mounted));
+                    Done::VolumesReady
+                }
+                Err(message) => {
+                    shared.recorder.warning(&pod.object, "FailedMount", message);
+                    Done::VolumesFailed
+                }
+            }
+        });
+    }
+
+    pub(super) fn unmount_volumes(&mut self) {
+        let directory = self.shared.config.pod_directory(&self.slot.uid);
+        let volatile = self.shared.config.pod_volatile_directory(&self.slot.uid);
+        let pod = Arc::clone(&self.pod);
+        self.refresh_at = None;
+        self.launch("end of the volumes", Done::VolumesGone, async move {
+            let done = rt::unblock(move || volumes::take_down(&directory, &volatile)).await;
+            if let Err(error) = done {
+                // `Finish` meets it again; a terminal pod keeps it until it is deleted.
+                log::warn!("pod {}/{}: take down volumes: {error}", pod.namespace, pod.name);
+            }
+            Done::VolumesGone
+        });
+    }
+
+    /// Brings volumes up to date with what they are made from, if that may have changed.
+    pub(super) fn refresh(&mut self) {
+        let now = rt::now();
+        let due = self.refresh_at.is_some_and(|at| at <= now.mono);
+        if self.refreshing
+            || !(due || self.refresh_again)
+            || self.state.volumes != crate::pod::Volumes::Ready
+        {
+            return;
+        }
+        let tree = self.pod.object.tree();
+        self.refresh_again = false;
+        self.refresh_at = None;
+        if !tree.list("spec.volumes").iter().any(volumes::is_dynamic) {
+            return;
+        }
+        self.refreshing = true;
+        let limb = self.limb();
+        let slot = Arc::clone(&self.slot);
+        let name = format!("refresh of volumes of pod {}/{}", self.pod.namespace, self.pod.name);
+        self.tasks.push(rt::spawn(async move {
+            let wait = rt::spawn_named(name, limb.refresh()).await.unwrap_or(Some(REFRESH_RETRY));
+            slot.post(|inbox| inbox.refreshed = Some(wait));
+        }));
+    }
+
+    pub(super) fn refresh_due(&self) -> Option<Duration> {
+        let at = self.refresh_at.filter(|_| !self.refreshing)?;
+        Some(at.since(rt::now().mono))
+    }
+
+    fn limb(&self) -> Limb {
+        Limb {
+            shared: Arc::clone(&self.shared),
+            slot: Arc::clone(&self.slot),
+            pod: Arc::clone(&self.pod),
+            tokens: Arc::clone(&self.tokens),
+            context: FieldContext {
+                pod_ips: self.pod_ips(),
+                host_ips: self.shared.host_ips(),
+                allocatable: self.shared.node().tree.at("status.allocatable").clone(),
+            },
+        }
+    }
+}
+
+/// What setting up needs, away from the worker.
+struct Limb {
+    shared: Arc<Shared>,
+    slot: Arc<Slot>,
+    pod: Arc<Pod>,
+    tokens: Arc<rt::lock::Mutex<Tokens>>,
+    context: FieldContext,
+}
+
+impl Limb {
+    /// Answers when to refresh next.
+    async fn refresh(self) -> Option<Duration> {
+        let (shared, pod) = (Arc::clone(&self.shared), Arc::clone(&self.pod));
+        let tokens = Arc::clone(&self.tokens);
+        let done = match self.setup().await {
+            Ok(setup) => rt::unblock(move || volumes::refresh(&setup)).await,
+            Err(message) => Err(message),
+        };
+        if let Err(message) = done {
+            shared.recorder.warning(&pod.object, "FailedMount", message);
+            return Some(REFRESH_RETRY);
+        }
+        let renew_at = tokens.lock().await.renew_at();
+        renew_at.map(|at| at.since(rt::now().wall).max(Duration::from_secs(1)))
+    }
+
+    /// Looks up everything that the volumes are made from.
+    async fn setup(self) -> Result<Setup, String> {
+        let tree = self.pod.object.tree();
+        let mut tokens = BTreeMap::new();
+        let account = match tree.str("spec.serviceAccountName") {
+            "" => "default",
+            account => account,
+        };
+        for volume in tree.list("spec.volumes") {
+            let name = volume.str("name");
+            for wanted in volumes::tokens_wanted(volume) {
+                let mut held = self.tokens.lock().await;
+                let text = held.get(&self.shared.client, &self.pod, account, name, &wanted).await;
+                let text = text.map_err(|error| {
+                    format!("MountVolume.SetUp failed for volume \"{name}\" : {error}")
+                })?;
+                tokens.insert((name.to_owned(), wanted.path), text);
+            }
+        }
+        let config = &self.shared.config;
+        Ok(Setup {
+            sources: sources(&self.shared, &tree).await?,
+            claims: self.claims(&tree).await?,
+            context: self.context,
+            tokens,
+            directory: config.pod_directory(&self.slot.uid),
+            volatile: config.pod_volatile_directory(&self.slot.uid),
+            now: rt::now().wall,
+            pod: tree,
+        })
+    }
+
+    async fn claims(&self, tree: &Value) -> Result<Claims, String> {
+        let mut claims = Claims::default();
+        for name in Claims::wanted(tree) {
+            let key = (&kinds::PERSISTENT_VOLUME_CLAIM, self.pod.namespace.clone(), name.clone());
+            let claim = self.shared.refs.get(&key).await.map_err(|status| status.to_string())?;
+            let claim = claim.map(|object| object.tree());
+            let bound = claim.as_ref().map(|claim| claim.str("spec.volumeName").to_owned());
+            let volume = match bound.as_deref() {
+                None | Some("") => None,
+                Some(bound) => self
+                    .shared
+                    .client
+                    .get_optional(&kinds::PERSISTENT_VOLUME, "", bound)
+                    .await
+                    .map_err(|status| status.to_string())?
+                    .map(|object| object.tree()),
+            };
+            claims.found.insert(name, (claim, volume));
+        }
+        Ok(claims)
+    }
+}
+
+/// Writes down where the volumes are, for a kubelet that starts while the API is away.
+async fn remember(shared: &Shared, uid: &str, mounted: &BTreeMap<String, Mounted>) {
+    let tree: Vec<Value> = mounted
+        .iter()
+        .map(|(name, m)| json!({"name": name, "path": m.path, "readOnly": m.read_only}))
+        .collect();
+    let path = shared.config.pod_directory(uid);
+    let written = rt::unblock(move || {
+        rt::fs::create_dir_all(&path, 0o750)?;
+        rt::fs::write_atomic(path.join(MOUNTED), Value::from(tree).to_string().as_bytes(), 0o600)
+    });
+    if let Err(error) = written.await {
+        log::warn!("pod {uid}: {error}");
+    }
+}
+
+/// Reads what `remember` wrote. Blocking.
+pub(crate) fn remembered(directory: &std::path::Path) -> Option<BTreeMap<String, Mounted>> {
+    let bytes = rt::fs::read_optional(directory.join(MOUNTED)).ok()??;
+    let tree: Value = serde_json::from_slice(&bytes).ok()?;
+    Some(
+        tree.list("")
+            .iter()
+            .map(|entry| {
+                let mounted = Mounted {
+                    path: entry.str("path").into(),
+                    read_only: entry.flag("readOnly"),
+                };
+                (entry.str("name").to_owned(), mounted)
+            })
+            .collect(),
+    )
+}
