@@ -10,16 +10,25 @@
 mod ask;
 mod config;
 mod events;
+mod evict;
 mod images;
 mod kubelet;
 mod make;
+mod manager;
 mod network;
+mod node;
 mod pod;
 mod refs;
+mod serve;
+mod shared;
+mod static_pods;
 #[cfg(test)]
 mod testing;
+mod upkeep;
 mod volumes;
+mod worker;
 
 pub use config::{Config, Serving, Taint};
-pub use kubelet::{AttachOptions, ExecOptions, Kubelet, LogOptions, PortForwarder};
+pub use kubelet::{AttachOptions, ExecOptions, Kubelet, LogOptions};
 pub use network::{HostPort, PodNetwork, SandboxNetwork};
+pub use serve::streams::{PortForwarder, pump};

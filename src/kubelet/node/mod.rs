@@ -1,0 +1,380 @@
+//! The Node object: registered, kept truthful, and its Lease renewed.
+
+pub(crate) mod facts;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::{Lens, LensMut, Object, Status, Value, json, kinds};
+use client::PatchType;
+use stdx::backoff::Backoff;
+use stdx::time::{Mono, Wall};
+
+use crate::shared::Shared;
+use facts::Facts;
+
+/// Without a change the status is written this often, as upstream.
+const HEARTBEAT: Duration = Duration::from_secs(300);
+const LEASE_RENEW: Duration = Duration::from_secs(10);
+const LEASE_DURATION_SECS: i64 = 40;
+const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
+/// Images that the status lists, as upstream.
+const IMAGES_MAX: usize = 50;
+
+/// What presses the node, as eviction found it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pressure {
+    pub memory: bool,
+    pub disk: bool,
+    pub pid: bool,
+}
+
+/// This node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub shared: Arc<Shared>,
+    pub facts: Facts,
+    pub pressure: Mutex<Pressure>,
+    /// Conditions by type: status and since when.
+    conditions: Mutex<BTreeMap<&'static str, (String, Wall)>>,
+    changed: rt::Event,
+    is_ready: AtomicBool,
+    became_ready: rt::Event,
+    pub started_at: Wall,
+    /// CPU samples by cgroup, for rates: when, total, and the rate computed then.
+    pub samples: Mutex<BTreeMap<String, (Mono, u64, u64)>>,
+}
+
+impl Node {
+    pub(crate) async fn new(shared: Arc<Shared>) -> Node {
+        let directory = shared.config.agent_directory.clone();
+        let facts = rt::unblock(move || Facts::read(&directory)).await;
+        let node = Node {
+            facts,
+            shared,
+            pressure: Mutex::default(),
+            conditions: Mutex::default(),
+            changed: rt::Event::new(),
+            is_ready: AtomicBool::new(false),
+            became_ready: rt::Event::new(),
+            started_at: rt::now().wall,
+            samples: Mutex::default(),
+        };
+        // Known before the API answers: pods may start by then.
+        let mut known = node.shared.node.lock().unwrap_or_else(PoisonError::into_inner);
+        known.memory_capacity = i64::try_from(node.facts.memory_bytes).unwrap_or(i64::MAX);
+        known.tree = node.registration();
+        known.tree.set("status", node.status(rt::now().wall, &Value::Null));
+        drop(known);
+        node
+    }
+
+    pub(crate) async fn ready(&self) {
+        loop {
+            let listener = self.became_ready.listen();
+            if self.is_ready.load(Ordering::Acquire) {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// Sets what presses the node; the status follows.
+    pub(crate) fn set_pressure(&self, pressure: Pressure) {
+        let mut known = self.pressure.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != pressure {
+            *known = pressure;
+            self.changed.notify(usize::MAX);
+        }
+    }
+
+    /// The Node as it is first created, without status.
+    fn registration(&self) -> Value {
+        let config = &self.shared.config;
+        let mut labels = api::Map::new();
+        for (key, value) in [
+            ("beta.kubernetes.io/arch", self.facts.architecture),
+            ("beta.kubernetes.io/os", "linux"),
+            ("beta.kubernetes.io/instance-type", "k3s"),
+            ("kubernetes.io/arch", self.facts.architecture),
+            ("kubernetes.io/os", "linux"),
+            ("kubernetes.io/hostname", &*config.hostname),
+            ("node.kubernetes.io/instance-type", "k3s"),
+        ] {
+            labels.insert(key.into(), value.into());
+        }
+        for (key, value) in &config.labels {
+            labels.insert(key.clone(), value.clone().into());
+        }
+        let mut annotations = api::Map::new();
+        let ips: Vec<String> = config.node_ips.iter().map(ToString::to_string).collect();
+        for (key, value) in [
+            ("alpha.kubernetes.io/provided-node-ip", ips.join(",")),
+            ("volumes.kubernetes.io/controller-managed-attach-detach", "true".into()),
+        ] {
+            annotations.insert(key.into(), value.into());
+        }
+        for (key, value) in &config.annotations {
+            annotations.insert(key.clone(), value.clone().into());
+        }
+        let taints: Vec<Value> = config
+            .taints
+            .iter()
+            .map(|taint| {
+                let mut tree = json!({"key": taint.key, "effect": taint.effect});
+                if !taint.value.is_empty() {
+                    tree.set("value", taint.value.as_str());
+                }
+                tree
+            })
+            .collect();
+        let mut spec = json!({"providerID": format!("k3s://{}", config.node_name)});
+        if !taints.is_empty() {
+            spec.set("taints", taints);
+        }
+        json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": config.node_name, "labels": labels, "annotations": annotations},
+            "spec": spec,
+        })
+    }
+
+    /// The status as it is now; conditions keep the times of `old` where they say the same.
+    fn status(&self, now: Wall, old: &Value) -> Value {
+        let config = &self.shared.config;
+        let mut addresses = Vec::new();
+        for (kind, ips) in [("InternalIP", &config.node_ips), ("ExternalIP", &config.external_ips)] {
+            addresses.extend(ips.iter().map(|ip| json!({"type": kind, "address": ip.to_string()})));
+        }
+        addresses.push(json!({"type": "Hostname", "address": config.hostname}));
+        let port = config.serving.as_ref().map_or(10250, |serving| serving.address.port());
+        json!({
+            "capacity": self.facts.capacity(config.pods_max),
+            "allocatable": self.facts.allocatable(
+                config.pods_max,
+                config.eviction_memory_available_bytes,
+                config.eviction_disk_available_percent,
+            ),
+            "addresses": addresses,
+            "conditions": self.conditions(now, old),
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+            "nodeInfo": self.facts.node_info(&config.version),
+            "images": self.images(),
+        })
+    }
+
+    fn images(&self) -> Vec<Value> {
+        let mut images = self.shared.runtime.images().list();
+        images.sort_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.id.cmp(&b.id)));
+        images
+            .into_iter()
+            .take(IMAGES_MAX)
+            .map(|image| {
+                let names: Vec<String> = image.digests.into_iter().chain(image.tags).collect();
+                json!({"names": names, "sizeBytes": image.size_bytes})
+            })
+            .collect()
+    }
+
+    fn conditions(&self, now: Wall, old: &Value) -> Vec<Value> {
+        let pressure = *self.pressure.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = match self.shared.network.not_ready() {
+            None => ("True", "KubeletReady", "kubelet is posting ready status".to_owned()),
+            Some(why) => (
+                "False",
+                "KubeletNotReady",
+                format!(
+                    "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: {why}"
+                ),
+            ),
+        };
+        let choose = |is: bool, yes: (&'static str, &str), no: (&'static str, &str)| match is {
+            true => ("True", yes.0, yes.1.to_owned()),
+            false => ("False", no.0, no.1.to_owned()),
+        };
+        let list = [
+            (
+                "MemoryPressure",
+                choose(
+                    pressure.memory,
+                    ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+                    ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+                ),
+            ),
+            (
+                "DiskPressure",
+                choose(
+                    pressure.disk,
+                    ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+                    ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+                ),
+            ),
+            (
+                "PIDPressure",
+                choose(
+                    pressure.pid,
+                    ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+                    ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+                ),
+            ),
+            ("Ready", ready),
+        ];
+        let mut known = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        list.into_iter()
+            .map(|(kind, (status, reason, message))| {
+                let before = old.list("conditions").iter().find(|c| c.str("type") == kind);
+                let before = before
+                    .map(|c| (c.str("status").to_owned(), c.str("lastTransitionTime").to_owned()))
+                    .and_then(|(status, at)| Some((status, api::time::parse(&at)?)))
+                    .or_else(|| known.get(kind).cloned());
+                let since = match before {
+                    Some((was, since)) if was == status => since,
+                    _ => now,
+                };
+                known.insert(kind, (status.to_owned(), since));
+                json!({
+                    "type": kind, "status": status, "reason": reason, "message": message,
+                    "lastHeartbeatTime": api::time::format(now),
+                    "lastTransitionTime": api::time::format(since),
+                })
+            })
+            .collect()
+    }
+
+    /// Writes the Node as it should be, made if it is not there.
+    async fn write(&self) -> Result<Object, Status> {
+        let client = &self.shared.client;
+        let name = &self.shared.config.node_name;
+        let wanted = self.registration();
+        let existing = match client.get_optional(&kinds::NODE, "", name).await? {
+            Some(existing) => existing,
+            None => match client.create(&kinds::NODE, wanted.clone()).await {
+                Err(status) if status.is_already_exists() => {
+                    client.get(&kinds::NODE, "", name).await?
+                }
+                created => {
+                    log::info!("node {name}: registered");
+                    created?
+                }
+            },
+        };
+        let tree = existing.tree();
+        let missing = |path: &str| -> api::Map<String, Value> {
+            let wanted = wanted.at(path).as_object().cloned().unwrap_or_default();
+            wanted.into_iter().filter(|(key, value)| tree.at(path).get(key) != Some(value)).collect()
+        };
+        let (labels, annotations) = (missing("metadata.labels"), missing("metadata.annotations"));
+        if !labels.is_empty() || !annotations.is_empty() {
+            let patch = json!({"metadata": {"labels": labels, "annotations": annotations}});
+            client.patch(&kinds::NODE, "", name, "", PatchType::Merge, patch).await?;
+        }
+        let mut status = self.status(rt::now().wall, tree.at("status"));
+        // Conditions of others (NetworkUnavailable) stay.
+        let ours = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"];
+        let foreign = tree.list("status.conditions").iter();
+        let foreign: Vec<Value> =
+            foreign.filter(|c| !ours.contains(&c.str("type"))).cloned().collect();
+        status.list_mut("conditions").extend(foreign);
+        let patch = json!({"status": status});
+        client.patch(&kinds::NODE, "", name, "status", PatchType::Merge, patch).await
+    }
+
+    fn written(&self, object: &Object) {
+        let mut facts = self.shared.node.lock().unwrap_or_else(PoisonError::into_inner);
+        facts.tree = object.tree();
+        // Only what admission, downward API and events look at.
+        facts.tree.remove("status.images");
+        facts.tree.remove("metadata.managedFields");
+        let first = facts.object.is_none();
+        facts.object = Some(object.clone());
+        let tree = facts.tree.clone();
+        drop(facts);
+        let condition = |kind: &str| {
+            let list = tree.list("status.conditions").iter();
+            list.clone().find(|c| c.str("type") == kind).map_or("", |c| c.str("status")) == "True"
+        };
+        let recorder = &self.shared.recorder;
+        let name = &self.shared.config.node_name;
+        if first {
+            recorder.normal(object, "Starting", "Starting kubelet.");
+            for reason in ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"] {
+                recorder.normal(object, reason, format!("Node {name} status is now: {reason}"));
+            }
+        }
+        let ready = condition("Ready");
+        let was = self.is_ready.swap(ready, Ordering::AcqRel);
+        if ready && !was {
+            recorder.normal(object, "NodeReady", format!("Node {name} status is now: NodeReady"));
+            log::info!("node {name}: ready");
+            self.became_ready.notify(usize::MAX);
+        } else if was && !ready {
+            recorder.normal(object, "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
+        }
+    }
+}
+
+/// Keeps the Node written: at once, at every change, and every five minutes.
+pub(crate) async fn keep(node: Arc<Node>) {
+    let mut failures = 0;
+    loop {
+        let changed = node.changed.listen();
+        let network = node.shared.network.changed();
+        match node.write().await {
+            Ok(object) => {
+                failures = 0;
+                node.written(&object);
+            }
+            Err(status) => {
+                failures += 1;
+                if failures > 3 {
+                    log::warn!("node {}: {status}", node.shared.config.node_name);
+                }
+                rt::sleep(RETRY.delay(failures)).await;
+                continue;
+            }
+        }
+        rt::future::or(rt::future::or(changed, network), rt::sleep(HEARTBEAT)).await;
+    }
+}
+
+/// Renews the Lease every ten seconds; its absence makes it anew.
+pub(crate) async fn renew_lease(node: Arc<Node>) {
+    const NAMESPACE: &str = "kube-node-lease";
+    let client = &node.shared.client;
+    let name = &node.shared.config.node_name;
+    let mut failures = 0;
+    // The owner must exist first.
+    node.ready().await;
+    loop {
+        let renew_time = api::time::format_micro(rt::now().wall);
+        let patch = json!({"spec": {"renewTime": renew_time, "holderIdentity": name}});
+        let patched = client.patch(&kinds::LEASE, NAMESPACE, name, "", PatchType::Merge, patch).await;
+        let done = match patched {
+            Err(status) if status.is_not_found() => {
+                let uid = node.shared.node().tree.str("metadata.uid").to_owned();
+                let lease = json!({
+                    "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+                    "metadata": {"namespace": NAMESPACE, "name": name, "ownerReferences": [
+                        {"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}]},
+                    "spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_DURATION_SECS,
+                        "renewTime": renew_time},
+                });
+                client.create(&kinds::LEASE, lease).await
+            }
+            done => done,
+        };
+        match done {
+            Ok(_) => {
+                failures = 0;
+                rt::sleep(LEASE_RENEW).await;
+            }
+            Err(status) => {
+                failures += 1;
+                log::debug!("lease of node {name}: {status}");
+                rt::sleep(RETRY.delay(failures).min(LEASE_RENEW)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What others may ask the kubelet: logs, commands, ports, figures, in process and over HTTPS.
+
+mod access;
+pub(crate) mod logs;
+pub(crate) mod server;
+pub(crate) mod stats;
+pub(crate) mod streams;

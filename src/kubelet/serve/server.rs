@@ -1,0 +1,388 @@
+//! The kubelet over HTTP: everything on :10250 behind authentication, `/healthz` on :10248.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use api::{Lens, Status, Value, status::Reason};
+use http::server::{Limits, Server, Service};
+use http::streams::{Wanted, accept_port_forward, accept_remote_command};
+use http::{BoxFuture, Method, Request, Response};
+use stdx::{Context, Result};
+
+use super::access::Access;
+use super::streams::pump;
+use crate::kubelet::{AttachOptions, ExecOptions, Kubelet, LogOptions, pod_list};
+use crate::node::Node;
+use crate::shared::Shared;
+
+/// Starts the listeners that the configuration names.
+pub(crate) async fn start(
+    shared: &Arc<Shared>,
+    node: &Arc<Node>,
+) -> Result<Vec<rt::Task<Option<()>>>> {
+    let mut tasks = Vec::new();
+    if let Some(serving) = &shared.config.serving {
+        let listener = rt::net::TcpListener::bind(serving.address)
+            .await
+            .context(|| format!("listen for kubelet requests on {}", serving.address))?;
+        let face = Face {
+            kubelet: Kubelet::of(shared, node),
+            access: Access::new(Arc::clone(shared)),
+            shared: Arc::clone(shared),
+        };
+        let limits = Limits { connections_max: 128, ..Limits::default() };
+        let server = Server::new(Arc::new(face), limits);
+        let tls = Some(Arc::clone(&serving.tls));
+        tasks.push(rt::spawn_named("kubelet server", async move {
+            if let Err(error) = server.serve(listener, tls).await {
+                log::error!("kubelet server: {error}");
+            }
+        }));
+    }
+    if let Some(address) = shared.config.healthz {
+        let listener = rt::net::TcpListener::bind(address)
+            .await
+            .context(|| format!("listen for health checks on {address}"))?;
+        let limits = Limits { connections_max: 8, ..Limits::default() };
+        let server = Server::new(Arc::new(Health), limits);
+        tasks.push(rt::spawn_named("kubelet healthz", async move {
+            if let Err(error) = server.serve(listener, None).await {
+                log::error!("kubelet healthz: {error}");
+            }
+        }));
+    }
+    Ok(tasks)
+}
+
+struct Health;
+
+impl Service for Health {
+    fn call(&self, request: Request) -> BoxFuture<'_, Response> {
+        Box::pin(async move {
+            match request.path() {
+                "/healthz" => Response::text(200, "ok"),
+                _ => Response::text(404, "404 page not found\n"),
+            }
+        })
+    }
+}
+
+struct Face {
+    kubelet: Kubelet,
+    access: Access,
+    shared: Arc<Shared>,
+}
+
+impl Service for Face {
+    fn call(&self, request: Request) -> BoxFuture<'_, Response> {
+        Box::pin(async move {
+            match self.answer(request).await {
+                Ok(response) => response,
+                // Upstream's kubelet answers plain text, which the API server passes on.
+                Err(status) => Response::text(status.code(), status.message().to_owned()),
+            }
+        })
+    }
+}
+
+impl Face {
+    async fn answer(&self, request: Request) -> Result<Response, Status> {
+        self.access.check(&request).await?;
+        let path = request.path().to_owned();
+        let parts: Vec<String> =
+            path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        match parts.as_slice() {
+            ["healthz"] => Ok(Response::text(200, "ok")),
+            ["pods"] => json(self.kubelet.pods()),
+            ["runningpods"] => {
+                json(pod_list(&self.shared, |snapshot| {
+                    !snapshot.terminal && snapshot.sandbox.is_some()
+                }))
+            }
+            ["stats", "summary"] => json(self.kubelet.stats_summary().await),
+            ["metrics", ..] => {
+                let text = self.kubelet.metrics(path.trim_end_matches('/')).await?;
+                Ok(Response::new(200)
+                    .header("content-type", "text/plain; version=0.0.4; charset=utf-8")
+                    .body(text))
+            }
+            ["containerLogs", namespace, pod, container] => {
+                self.logs(&request, namespace, pod, container).await
+            }
+            ["exec", namespace, pod, container] | ["exec", namespace, pod, _, container] => {
+                self.exec(request, namespace, pod, container).await
+            }
+            ["attach", namespace, pod, container] | ["attach", namespace, pod, _, container] => {
+                self.attach(request, namespace, pod, container).await
+            }
+            ["portForward", namespace, pod] | ["portForward", namespace, pod, _] => {
+                self.port_forward(request, namespace, pod)
+            }
+            ["run", namespace, pod, container] | ["run", namespace, pod, _, container]
+                if request.method == Method::Post =>
+            {
+                self.run(&request, namespace, pod, container).await
+            }
+            ["logs", rest @ ..] => node_logs(rest.join("/")).await,
+            _ => Err(Status::new(Reason::NotFound, "404 page not found\n")),
+        }
+    }
+
+    async fn logs(
+        &self,
+        request: &Request,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Result<Response, Status> {
+        let query = Query::parse(request.query());
+        let options = LogOptions {
+            container: container.to_owned(),
+            follow: query.flag("follow"),
+            previous: query.flag("previous"),
+            since_secs: query.number("sinceSeconds")?,
+            since_time: match query.get("sinceTime") {
+                None => None,
+                Some(text) => Some(api::time::parse(text).ok_or_else(|| {
+                    Status::bad_request(format!("sinceTime: {text:?} is not a time"))
+                })?),
+            },
+            timestamps: query.flag("timestamps"),
+            tail_lines: query.number("tailLines")?.and_then(|n| u64::try_from(n).ok()),
+            limit_bytes: query.number("limitBytes")?.and_then(|n| u64::try_from(n).ok()),
+        };
+        let body = self.kubelet.logs(namespace, pod, options).await?;
+        Ok(Response::new(200).header("content-type", "text/plain").body_source(body))
+    }
+
+    async fn exec(
+        &self,
+        mut request: Request,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Result<Response, Status> {
+        let query = Query::parse(request.query());
+        let wanted = query.wanted();
+        let options = ExecOptions {
+            container: container.to_owned(),
+            command: query.all("command"),
+            stdin: wanted.stdin,
+            stdout: wanted.stdout,
+            stderr: wanted.stderr,
+            tty: wanted.tty,
+        };
+        let (response, accepted) = match accept_remote_command(&mut request, wanted) {
+            Ok(accepted) => accepted,
+            Err(refusal) => return Ok(refusal),
+        };
+        let session = self.kubelet.exec(namespace, pod, options).await?;
+        carry(session, accepted);
+        Ok(response)
+    }
+
+    async fn attach(
+        &self,
+        mut request: Request,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Result<Response, Status> {
+        let query = Query::parse(request.query());
+        let wanted = query.wanted();
+        let options = AttachOptions {
+            container: container.to_owned(),
+            stdin: wanted.stdin,
+            stdout: wanted.stdout,
+            stderr: wanted.stderr,
+            tty: wanted.tty,
+        };
+        let (response, accepted) = match accept_remote_command(&mut request, wanted) {
+            Ok(accepted) => accepted,
+            Err(refusal) => return Ok(refusal),
+        };
+        let session = self.kubelet.attach(namespace, pod, options).await?;
+        carry(session, accepted);
+        Ok(response)
+    }
+
+    fn port_forward(
+        &self,
+        mut request: Request,
+        namespace: &str,
+        pod: &str,
+    ) -> Result<Response, Status> {
+        let query = Query::parse(request.query());
+        let ports: Vec<u16> = query
+            .all("port")
+            .iter()
+            .flat_map(|text| text.split(','))
+            .filter_map(|port| port.parse().ok())
+            .collect();
+        let forwarder = self.kubelet.port_forward(namespace, pod)?;
+        match accept_port_forward(&mut request, &ports) {
+            Err(refusal) => Ok(refusal),
+            Ok((response, accepted)) => {
+                rt::spawn_named("port-forward", async move {
+                    match accepted.connections().await {
+                        Ok(forwards) => forwarder.run(forwards).await,
+                        Err(error) => log::debug!("port-forward: {error}"),
+                    }
+                })
+                .detach();
+                Ok(response)
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        request: &Request,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Result<Response, Status> {
+        let query = Query::parse(request.query());
+        let command: Vec<String> = query
+            .get("cmd")
+            .unwrap_or("")
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        let output = self.kubelet.run_command(namespace, pod, container, command).await?;
+        Ok(Response::new(200).header("content-type", "text/plain").body(output))
+    }
+}
+
+fn carry(session: runtime::Session, accepted: http::streams::AcceptedCommand) {
+    rt::spawn_named("remote command", async move {
+        let done = match accepted.streams().await {
+            Ok(command) => pump(session, command).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            log::debug!("remote command: {error}");
+        }
+    })
+    .detach();
+}
+
+/// A file or a listing below `/var/log`, links out of it not followed.
+async fn node_logs(path: String) -> Result<Response, Status> {
+    const FILE_MAX_BYTES: u64 = 16 << 20;
+    rt::unblock(move || {
+        use std::io::Read;
+        use std::os::fd::AsFd;
+        let missing = |_| Status::new(Reason::NotFound, "404 page not found\n");
+        let root = sys::file::open_dir("/var/log").map_err(missing)?;
+        let path = if path.is_empty() { ".".to_owned() } else { path };
+        let file = sys::file::open_in_root(root.as_fd(), Path::new(&path), sys::file::O_RDONLY, 0)
+            .map_err(missing)?;
+        let file = rt::fs::File::from(file);
+        if file.metadata().map_err(missing)?.is_dir() {
+            let place = sys::file::descriptor_path(file.as_fd());
+            let mut text = String::from("<pre>\n");
+            for entry in rt::fs::list_dir(place).map_err(Status::internal)? {
+                let slash = if entry.is_dir() { "/" } else { "" };
+                let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let name = name.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+                text.push_str(&format!("<a href=\"{name}{slash}\">{name}{slash}</a>\n"));
+            }
+            text.push_str("</pre>\n");
+            return Ok(Response::new(200).header("content-type", "text/html").body(text));
+        }
+        let mut bytes = Vec::new();
+        file.take(FILE_MAX_BYTES).read_to_end(&mut bytes).map_err(missing)?;
+        Ok(Response::new(200).header("content-type", "text/plain").body(bytes))
+    })
+    .await
+}
+
+fn json(tree: Value) -> Result<Response, Status> {
+    Ok(Response::json(200, tree.at("").to_string()))
+}
+
+/// The parameters of a query.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(query: &str) -> Query {
+        Query(
+            query
+                .split('&')
+                .filter(|pair| !pair.is_empty())
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(key, value)| (decode(key), decode(&value.replace('+', " "))))
+                .collect(),
+        )
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == key).map(|(_, value)| &**value)
+    }
+
+    fn all(&self, key: &str) -> Vec<String> {
+        self.0.iter().filter(|(known, _)| known == key).map(|(_, value)| value.clone()).collect()
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        matches!(self.get(key), Some("true" | "1" | "True" | "TRUE" | "t" | "T"))
+    }
+
+    fn number(&self, key: &str) -> Result<Option<i64>, Status> {
+        match self.get(key) {
+            None | Some("") => Ok(None),
+            Some(text) => match text.parse() {
+                Ok(number) => Ok(Some(number)),
+                Err(_) => Err(Status::bad_request(format!("{key}: {text:?} is not a number"))),
+            },
+        }
+    }
+
+    /// Upstream's kubelet says `input`, `output` and `error`, the API `stdin`, `stdout` and `stderr`.
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            stdin: self.flag("input") || self.flag("stdin"),
+            stdout: self.flag("output") || self.flag("stdout"),
+            stderr: self.flag("error") || self.flag("stderr"),
+            tty: self.flag("tty"),
+        }
+    }
+}
+
+/// Undoes percent-encoding; what is not valid stays as it is.
+fn decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut idx = 0;
+    while idx < bytes.len() {
+        let hex = bytes.get(idx + 1..idx + 3).and_then(|hex| std::str::from_utf8(hex).ok());
+        match (bytes[idx], hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
+            (b'%', Some(byte)) => {
+                out.push(byte);
+                idx += 3;
+            }
+            (byte, _) => {
+                out.push(byte);
+                idx += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_read() {
+        let query = Query::parse("command=sh&command=-c&command=a%20b+c&input=1&tty=true&tailLines=x");
+        assert_eq!(query.all("command"), ["sh", "-c", "a b c"]);
+        assert!(query.wanted().stdin && query.wanted().tty && !query.wanted().stdout);
+        assert!(query.number("tailLines").is_err());
+        assert_eq!(query.number("sinceSeconds").unwrap(), None);
+        assert_eq!(decode("%2Fa%zz%"), "/a%zz%");
+    }
+}

@@ -1,0 +1,267 @@
+//! Static pods: manifests in a directory, run without the API, and shown in it as mirrors.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::codec::{FieldValidation, decode_yaml};
+use api::controller::Cache;
+use api::{Lens, LensMut, Object, Value, json, kinds};
+use client::DeleteOptions;
+use stdx::time::Wall;
+use stdx::{Context, Error, Result};
+
+use crate::manager::{mirror_of, take};
+use crate::pod::{CONFIG_HASH, CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE};
+use crate::shared::Shared;
+use crate::worker::Adopted;
+
+/// Manifests that one node takes, and the size of one.
+const MANIFESTS_MAX: usize = 256;
+const MANIFEST_MAX_BYTES: u64 = 1 << 20;
+/// A mirror that could not be written is tried again after this long.
+const MIRROR_RETRY: Duration = Duration::from_secs(10);
+
+/// Follows the directory for the kubelet's life.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let directory = shared.config.manifest_directory.clone();
+    let made = rt::fs::create_dir_all(&directory, 0o755).and_then(|()| {
+        let watch = rt::FileWatch::new()?;
+        watch.add(&directory)?;
+        Ok(watch)
+    });
+    let watch = match made {
+        Ok(watch) => watch,
+        Err(error) => return log::error!("static pods: {error}"),
+    };
+    let mut current: BTreeMap<String, Object> = BTreeMap::new();
+    loop {
+        current = load(&shared, &directory, current).await;
+        let mirrored = mirror(&shared, &current).await;
+        let retry = async {
+            match mirrored {
+                Ok(()) => rt::future::pending::<()>().await,
+                Err(_) => rt::sleep(MIRROR_RETRY).await,
+            }
+        };
+        let change = async {
+            if let Err(error) = watch.changed().await {
+                log::error!("static pods: {error}");
+                rt::sleep(MIRROR_RETRY).await;
+            }
+        };
+        // A mirror that someone deleted is made again.
+        let lost = wait_for_lost_mirror(&shared, &current);
+        rt::future::or(change, rt::future::or(lost, retry)).await;
+        // Editors write in several steps; one look at the end is enough.
+        rt::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Reads the manifests, starts what is new and ends what is no longer there.
+async fn load(
+    shared: &Arc<Shared>,
+    directory: &Path,
+    current: BTreeMap<String, Object>,
+) -> BTreeMap<String, Object> {
+    let (node, path) = (shared.config.node_name.clone(), directory.to_owned());
+    let now = rt::now().wall;
+    let found = rt::unblock(move || read_all(&path, &node, now)).await;
+    let mut wanted = BTreeMap::new();
+    for (path, manifest) in found {
+        match manifest {
+            Ok(object) => {
+                wanted.insert(object.uid().to_owned(), object);
+            }
+            Err(error) => log::warn!("static pod {}: {error}", path.display()),
+        }
+    }
+    for (uid, object) in &wanted {
+        match shared.slots.get(uid) {
+            None => take(shared, object.clone(), Adopted::default()),
+            // A manifest that went and came back while its pod was ending: next time.
+            Some(slot) if slot.lock().gone => {}
+            Some(_) => {}
+        }
+    }
+    // What this run started, and what a run before it did.
+    let adopted = shared.slots.all().into_iter().filter(|slot| {
+        slot.snapshot().pod.is_some_and(|pod| pod.is_static) && !wanted.contains_key(&slot.uid)
+    });
+    for slot in adopted {
+        slot.post(|inbox| inbox.gone = true);
+    }
+    drop(current);
+    wanted
+}
+
+fn read_all(directory: &Path, node: &str, now: Wall) -> Vec<(PathBuf, Result<Object>)> {
+    let paths = rt::fs::list_dir(directory).unwrap_or_default();
+    paths
+        .into_iter()
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(".");
+            !name.starts_with('.') && path.is_file()
+        })
+        .take(MANIFESTS_MAX)
+        .map(|path| {
+            let object = read_manifest(&path, node, now);
+            (path, object)
+        })
+        .collect()
+}
+
+fn read_manifest(path: &Path, node: &str, now: Wall) -> Result<Object> {
+    let size = path.metadata().context(|| "read it")?.len();
+    if size > MANIFEST_MAX_BYTES {
+        return Err(Error::new(format!("it has {size} bytes, more than {MANIFEST_MAX_BYTES}")));
+    }
+    parse(&rt::fs::read(path)?, node, now)
+}
+
+/// A manifest as the pod that this node runs.
+fn parse(text: &[u8], node: &str, now: Wall) -> Result<Object> {
+    let decoded = decode_yaml(&kinds::POD, text, FieldValidation::Warn).context(|| "parse it")?;
+    let mut tree = decoded.tree;
+    let hash = hash(text, node);
+    let name = format!("{}-{}", tree.str("metadata.name"), node.to_ascii_lowercase());
+    tree.set("metadata.name", name);
+    tree.set_default("metadata.namespace", "default");
+    tree.set("metadata.uid", hash.as_str());
+    tree.set("metadata.creationTimestamp", api::time::format(now));
+    tree.remove("metadata.deletionTimestamp");
+    tree.set("spec.nodeName", node);
+    api::defaults::apply(&kinds::POD, &mut tree);
+    let annotations = tree.map_mut("metadata.annotations");
+    annotations.insert(CONFIG_HASH.into(), hash.into());
+    annotations.insert(CONFIG_SOURCE.into(), "file".into());
+    annotations.insert(CONFIG_SEEN.into(), api::time::format(now).into());
+    tree.list_mut("spec.tolerations")
+        .push(json!({"operator": "Exists", "effect": "NoExecute"}));
+    tree.set("status", json!({"phase": "Pending"}));
+    if let Err(status) = api::validate::create(&kinds::POD, &tree) {
+        return Err(Error::new(status.to_string()));
+    }
+    for volume in tree.list("spec.volumes") {
+        if volume.has("secret") || volume.has("configMap") || volume.has("persistentVolumeClaim") {
+            return Err(Error::new(format!(
+                "volume {:?}: a static pod may not refer to objects of the API",
+                volume.str("name")
+            )));
+        }
+    }
+    Object::from_tree(&kinds::POD, &tree)
+}
+
+/// Two FNV-1a sums of the manifest and the node, as 32 hex digits: a uid that a restart finds again.
+fn hash(text: &[u8], node: &str) -> String {
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let sum = |basis: u64| {
+        let bytes = node.bytes().chain([0]).chain(text.iter().copied());
+        bytes.fold(basis, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(PRIME))
+    };
+    format!("{:016x}{:016x}", sum(0xcbf2_9ce4_8422_2325), sum(0x8422_2325_cbf2_9ce4))
+}
+
+/// Makes the API's mirrors what they should be.
+async fn mirror(shared: &Shared, wanted: &BTreeMap<String, Object>) -> Result<(), api::Status> {
+    if rt::timeout(MIRROR_RETRY, shared.informers.synced()).await.is_err() {
+        return Err(api::Status::unavailable("the API has not answered yet"));
+    }
+    for object in shared.informers.list(&kinds::POD, None) {
+        let Some(uid) = mirror_of(&object) else { continue };
+        if !wanted.contains_key(&uid) || object.deleting() {
+            let options = DeleteOptions {
+                grace_secs: Some(0),
+                uid: Some(object.uid().to_owned()),
+                ..DeleteOptions::default()
+            };
+            let (namespace, name) = (object.namespace(), object.name());
+            match shared.client.delete(&kinds::POD, namespace, name, options).await {
+                Err(status) if !status.is_not_found() && !status.is_conflict() => return Err(status),
+                _ => {}
+            }
+        }
+    }
+    let node = shared.node().tree;
+    if node.str("metadata.uid").is_empty() && !wanted.is_empty() {
+        return Err(api::Status::unavailable("the node is not registered yet"));
+    }
+    for (uid, object) in wanted {
+        if has_mirror(shared, uid, object) {
+            continue;
+        }
+        let mut tree = object.tree();
+        for path in ["metadata.uid", "metadata.creationTimestamp", "metadata.resourceVersion", "status"] {
+            tree.remove(path);
+        }
+        tree.map_mut("metadata.annotations").insert(CONFIG_MIRROR.into(), uid.as_str().into());
+        tree.set(
+            "metadata.ownerReferences",
+            json!([{"apiVersion": "v1", "kind": "Node", "name": shared.config.node_name,
+                "uid": node.str("metadata.uid"), "controller": true}]),
+        );
+        match shared.client.create(&kinds::POD, tree).await {
+            Ok(_) => {}
+            Err(status) if status.is_already_exists() => {}
+            Err(status) => {
+                log::warn!("mirror of static pod {}/{}: {status}", object.namespace(), object.name());
+                return Err(status);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn has_mirror(shared: &Shared, uid: &str, object: &Object) -> bool {
+    shared
+        .informers
+        .get(&kinds::POD, object.namespace(), object.name())
+        .is_some_and(|mirror| mirror_of(&mirror).as_deref() == Some(uid))
+}
+
+/// Completes when a wanted pod has no mirror, or a mirror is being deleted or has no pod.
+async fn wait_for_lost_mirror(shared: &Shared, wanted: &BTreeMap<String, Object>) {
+    // Right after mirroring the view may not have caught up: the first look is at the next change.
+    loop {
+        shared.informers.change().await;
+        let stray: Option<Value> = shared
+            .informers
+            .list(&kinds::POD, None)
+            .iter()
+            .find(|object| {
+                mirror_of(object).is_some_and(|uid| object.deleting() || !wanted.contains_key(&uid))
+            })
+            .map(Object::tree);
+        if stray.is_some() || wanted.iter().any(|(uid, object)| !has_mirror(shared, uid, object)) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_becomes_a_pod_of_this_node() {
+        let text = b"apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n  - name: a\n    image: i\n";
+        let object = parse(text, "Node1", Wall::from_secs(0)).unwrap();
+        let tree = object.tree();
+        assert_eq!(object.name(), "web-node1");
+        assert_eq!(object.namespace(), "default");
+        assert_eq!(object.uid().len(), 32);
+        assert_eq!(tree.entry("metadata.annotations", CONFIG_HASH), Some(object.uid()));
+        assert_eq!(tree.str("spec.restartPolicy"), "Always");
+        assert_eq!(parse(text, "Node1", Wall::from_secs(9)).unwrap().uid(), object.uid());
+        assert_ne!(parse(text, "other", Wall::from_secs(0)).unwrap().uid(), object.uid());
+    }
+
+    #[test]
+    fn bad_manifests_are_told() {
+        for text in ["", "kind: Service\n", "a: [", "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: a, image: i}], volumes: [{name: v, secret: {secretName: s}}]}"] {
+            assert!(parse(text.as_bytes(), "n", Wall::from_secs(0)).is_err(), "{text}");
+        }
+    }
+}
