@@ -70,7 +70,10 @@ fn timed_out(target: &Target, handler: &Handler, timeout: Duration) -> String {
         },
         Handler::Tcp { port, host } => {
             let port = port.resolve(&target.container).unwrap_or(0);
-            format!("dial tcp {}: i/o timeout", http::client::authority(host_of(host, target), Some(port)))
+            format!(
+                "dial tcp {}: i/o timeout",
+                http::client::authority(host_of(host, target), Some(port))
+            )
         }
         Handler::Grpc { .. } => format!(
             "timeout: failed to connect service \"{}\" within {}s: context deadline exceeded",
@@ -173,9 +176,9 @@ fn url_of(target: &Target, handler: &Handler) -> std::result::Result<Url, String
 async fn http_probe(target: &Target, handler: &Handler) -> ProbeOutcome {
     match get(target, handler).await {
         Err(error) => ProbeOutcome::Failure(error.to_string()),
-        Ok(HttpAnswer { elsewhere: Some(place), body, .. }) => {
-            ProbeOutcome::Warning(format!("Probe terminated redirects, Response body: {body} ({place})"))
-        }
+        Ok(HttpAnswer { elsewhere: Some(place), body, .. }) => ProbeOutcome::Warning(format!(
+            "Probe terminated redirects, Response body: {body} ({place})"
+        )),
         Ok(HttpAnswer { status: 200..400, .. }) => ProbeOutcome::Success,
         Ok(HttpAnswer { status, .. }) => {
             ProbeOutcome::Failure(format!("HTTP probe failed with statuscode: {status}"))
@@ -225,7 +228,10 @@ async fn get(target: &Target, handler: &Handler) -> Result<HttpAnswer> {
             (status, _) => return Ok(HttpAnswer { status, body, elsewhere: None }),
         }
     }
-    Err(stdx::Error::new(format!("Get \"{}\": stopped after {REDIRECTS_MAX} redirects", show(&url))))
+    Err(stdx::Error::new(format!(
+        "Get \"{}\": stopped after {REDIRECTS_MAX} redirects",
+        show(&url)
+    )))
 }
 
 /// The beginning of a body; a longer one is cut off, not refused.
@@ -326,7 +332,11 @@ fn serving_status(bytes: &[u8]) -> u64 {
 fn client() -> &'static Client {
     static CLIENT: OnceLock<Client> = OnceLock::new();
     CLIENT.get_or_init(|| {
-        Client::new(Options { idle_per_endpoint_max: 0, idle_max: Duration::ZERO, ..Options::default() })
+        Client::new(Options {
+            idle_per_endpoint_max: 0,
+            idle_max: Duration::ZERO,
+            ..Options::default()
+        })
     })
 }
 

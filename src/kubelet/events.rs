@@ -58,16 +58,10 @@ impl Recorder {
             let end = (0..=MESSAGE_MAX_BYTES).rev().find(|end| message.is_char_boundary(*end));
             message.truncate(end.unwrap_or(0));
         }
-        let note =
-            Note { about: about.clone(), field: field.to_owned(), warning, reason, message };
+        let note = Note { about: about.clone(), field: field.to_owned(), warning, reason, message };
         if let Err(error) = self.sender.try_send(note) {
             log::debug!("event dropped: {:?}", error.into_inner().reason);
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn discarding() -> Recorder {
-        Recorder { sender: bounded(1).0 }
     }
 }
 

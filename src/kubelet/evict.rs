@@ -36,8 +36,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         let low_memory = figures.memory_available < config.eviction_memory_available_bytes;
         let disk_floor = figures.disk_total / 100 * config.eviction_disk_available_percent.min(100);
         let inode_floor = figures.inodes / 100 * config.eviction_inodes_free_percent.min(100);
-        let low_disk =
-            figures.disk_available < disk_floor || figures.inodes_free < inode_floor;
+        let low_disk = figures.disk_available < disk_floor || figures.inodes_free < inode_floor;
         let low_pids = figures.pids_free < PIDS_FREE_MIN;
         for (idx, low) in [low_memory, low_disk, low_pids].into_iter().enumerate() {
             if low {
@@ -94,7 +93,8 @@ impl Figures {
         let pid_max: u64 = text("/proc/sys/kernel/pid_max").trim().parse().unwrap_or(32768);
         // `running/total` is the fourth word.
         let loadavg = text("/proc/loadavg");
-        let tasks = loadavg.split_whitespace().nth(3).and_then(|w| w.split_once('/')?.1.parse().ok());
+        let tasks =
+            loadavg.split_whitespace().nth(3).and_then(|w| w.split_once('/')?.1.parse().ok());
         Figures {
             memory_available: meminfo(&memory, "MemAvailable"),
             disk_total: space.total_bytes,
@@ -213,13 +213,15 @@ async fn disk_usage(shared: &Shared, uid: &str, snapshot: &Snapshot) -> u64 {
         }
     }
     let directory = shared.config.pod_directory(uid);
-    let logs = snapshot.pod.as_ref().map(|pod| {
-        shared.config.pod_log_directory(&pod.namespace, &pod.name, uid)
-    });
-    total + rt::unblock(move || {
-        directory_size(&directory).0 + logs.map_or(0, |logs| directory_size(&logs).0)
-    })
-    .await
+    let logs = snapshot
+        .pod
+        .as_ref()
+        .map(|pod| shared.config.pod_log_directory(&pod.namespace, &pod.name, uid));
+    total
+        + rt::unblock(move || {
+            directory_size(&directory).0 + logs.map_or(0, |logs| directory_size(&logs).0)
+        })
+        .await
 }
 
 /// Evicts pods over their own limits: emptyDir sizes and ephemeral-storage.

@@ -158,14 +158,21 @@ fn check_reference(image: &str) -> Result<(), String> {
     };
     let part_is_fine = |part: &str| {
         !part.is_empty()
-            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
             && part.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
             && part.bytes().last().is_some_and(|b| b.is_ascii_alphanumeric())
     };
     if repository.bytes().any(|b| b.is_ascii_uppercase()) {
-        let shown =
-            if path.contains('/') { repository.to_owned() } else { format!("library/{repository}") };
-        return Err(format!("invalid reference format: repository name ({shown}) must be lowercase"));
+        let shown = if path.contains('/') {
+            repository.to_owned()
+        } else {
+            format!("library/{repository}")
+        };
+        return Err(format!(
+            "invalid reference format: repository name ({shown}) must be lowercase"
+        ));
     }
     let tag_is_fine = tag.is_none_or(|tag| {
         !tag.is_empty()
@@ -189,9 +196,10 @@ fn credentials(secrets: &[Value], image: &str) -> Vec<PullAuth> {
     let mut found: Vec<(usize, PullAuth)> = Vec::new();
     for secret in secrets {
         let entry = |key: &str| {
-            secret.entry("data", key).and_then(wire::base64::decode).and_then(|bytes| {
-                serde_json::from_slice::<Value>(&bytes).ok()
-            })
+            secret
+                .entry("data", key)
+                .and_then(wire::base64::decode)
+                .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
         };
         let auths = match entry(".dockerconfigjson") {
             Some(config) => config.at("auths").clone(),
@@ -263,7 +271,15 @@ mod tests {
 
     #[test]
     fn references_are_checked() {
-        for good in ["nginx", "nginx:1.27", "a/b/c", "localhost:5000/x:y", "r.io/a@sha256:00", "a__b", "x/y-z"] {
+        for good in [
+            "nginx",
+            "nginx:1.27",
+            "a/b/c",
+            "localhost:5000/x:y",
+            "r.io/a@sha256:00",
+            "a__b",
+            "x/y-z",
+        ] {
             assert_eq!(check_reference(good), Ok(()), "{good}");
         }
         assert_eq!(
@@ -273,7 +289,12 @@ mod tests {
         for bad in ["", "a//b", "a:", "-a", "a b", "a/:x"] {
             assert_eq!(check_reference(bad).unwrap_err(), "invalid reference format", "{bad}");
         }
-        assert!(is_latest("a") && is_latest("r:5/a:latest") && !is_latest("a:1") && !is_latest("a@sha256:0"));
+        assert!(
+            is_latest("a")
+                && is_latest("r:5/a:latest")
+                && !is_latest("a:1")
+                && !is_latest("a@sha256:0")
+        );
     }
 
     #[test]
@@ -299,7 +320,8 @@ mod tests {
 
     #[test]
     fn durations_read_like_go() {
-        let texts = [5, 1234, 60_000, 62_500, 3_600_000].map(|ms| go_duration(Duration::from_millis(ms)));
+        let texts =
+            [5, 1234, 60_000, 62_500, 3_600_000].map(|ms| go_duration(Duration::from_millis(ms)));
         assert_eq!(texts, ["5ms", "1.234s", "1m0s", "1m2.5s", "1h0m0s"]);
     }
 }

@@ -99,7 +99,8 @@ impl Kubelet {
         runtime: Runtime,
         network: Arc<dyn PodNetwork>,
     ) -> Result<Kubelet> {
-        let (pods, volatile) = (config.agent_directory.join("pods"), config.volatile_directory.clone());
+        let (pods, volatile) =
+            (config.agent_directory.join("pods"), config.volatile_directory.clone());
         rt::unblock(move || {
             rt::fs::create_dir_all(&pods, 0o750)?;
             rt::fs::create_dir_all(&volatile, 0o750)
@@ -139,7 +140,8 @@ impl Kubelet {
         tasks.push(rt::spawn_named("static pods", static_pods::run(Arc::clone(&shared))));
         tasks.push(rt::spawn_named("upkeep", upkeep::run(Arc::clone(&shared))));
         tasks.push(rt::spawn_named("eviction", evict::run(Arc::clone(&node))));
-        tasks.push(rt::spawn_named("local paths", upkeep::release_local_paths(Arc::clone(&shared))));
+        tasks
+            .push(rt::spawn_named("local paths", upkeep::release_local_paths(Arc::clone(&shared))));
         Ok(Kubelet { inner: Arc::new(Inner { shared, node, tasks: Mutex::new(tasks) }) })
     }
 
@@ -217,7 +219,9 @@ impl Kubelet {
         options: ExecOptions,
     ) -> Result<Session, Status> {
         if options.command.is_empty() {
-            return Err(Status::bad_request("you must specify at least 1 command for the container"));
+            return Err(Status::bad_request(
+                "you must specify at least 1 command for the container",
+            ));
         }
         let status = self.running(namespace, pod, &options.container)?;
         let spec = ExecSpec {
@@ -265,8 +269,7 @@ impl Kubelet {
         let found = self.find(namespace, pod)?;
         let shared = &self.inner.shared;
         let sandbox = found.snapshot.sandbox.as_deref().and_then(|id| shared.runtime.sandbox(id));
-        let Some(sandbox) =
-            sandbox.filter(|sandbox| sandbox.state == runtime::SandboxState::Ready)
+        let Some(sandbox) = sandbox.filter(|sandbox| sandbox.state == runtime::SandboxState::Ready)
         else {
             return Err(Status::bad_request(format!(
                 "unable to forward port because pod is not running. Current status={}",
@@ -329,7 +332,9 @@ impl Kubelet {
         id.and_then(|id| self.inner.shared.runtime.container(&id))
             .filter(|status| status.state == ContainerState::Running)
             .ok_or_else(|| {
-                Status::bad_request(format!("container {name} of pod {namespace}/{pod} is not running"))
+                Status::bad_request(format!(
+                    "container {name} of pod {namespace}/{pod} is not running"
+                ))
             })
     }
 }
@@ -372,7 +377,9 @@ impl Found {
             .find(|status| status.str("name") == container);
         match status.map(|status| status.str("state.waiting.reason")) {
             None | Some("") => "ContainerCreating".to_owned(),
-            Some("ErrImagePull" | "ImagePullBackOff") => "trying and failing to pull image".to_owned(),
+            Some("ErrImagePull" | "ImagePullBackOff") => {
+                "trying and failing to pull image".to_owned()
+            }
             Some(reason) => reason.to_owned(),
         }
     }

@@ -84,7 +84,8 @@ async fn read_checkpoints(shared: &Shared) -> BTreeMap<String, Object> {
                 let Some(bytes) = rt::fs::read_optional(path.join(CHECKPOINT))? else {
                     return Ok(None);
                 };
-                let tree: Value = serde_json::from_slice(&bytes).context(|| "parse a checkpoint")?;
+                let tree: Value =
+                    serde_json::from_slice(&bytes).context(|| "parse a checkpoint")?;
                 Object::from_tree(&kinds::POD, &tree).map(Some)
             };
             match read() {
@@ -165,7 +166,12 @@ pub(crate) async fn reconcile_with_api(shared: Arc<Shared>) {
     }
     for sandbox in shared.runtime.sandboxes() {
         if shared.slots.get(&sandbox.uid).is_none() {
-            log::info!("sandbox {} of {}/{}: belongs to no pod", sandbox.id, sandbox.namespace, sandbox.name);
+            log::info!(
+                "sandbox {} of {}/{}: belongs to no pod",
+                sandbox.id,
+                sandbox.namespace,
+                sandbox.name
+            );
             if let Err(error) = shared.network.remove(&sandbox.id).await {
                 log::warn!("sandbox {}: {error}", sandbox.id);
             }

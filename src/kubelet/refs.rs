@@ -159,10 +159,8 @@ async fn follow_once(
     failures: &mut u32,
 ) -> Result<(), Status> {
     let (kind, namespace, name) = key;
-    let options = ListOptions {
-        field_selector: format!("metadata.name={name}"),
-        ..ListOptions::default()
-    };
+    let options =
+        ListOptions { field_selector: format!("metadata.name={name}"), ..ListOptions::default() };
     let list = client.list(kind, namespace, options.clone()).await?;
     let Some(strong) = shared.upgrade() else { return Ok(()) };
     strong.set(key, list.items.into_iter().find(|object| object.name() == name));

@@ -77,13 +77,12 @@ impl Slots {
 
     pub(crate) fn find(&self, namespace: &str, name: &str) -> Option<Arc<Slot>> {
         let all = self.all();
-        let mut found = all.into_iter().filter(|slot| slot.namespace == namespace && slot.name == name);
+        let mut found =
+            all.into_iter().filter(|slot| slot.namespace == namespace && slot.name == name);
         // A pod that was deleted and made again under its name: the one that is not ending counts.
         let first = found.next()?;
-        match first.lock().gone {
-            true => found.next().or(Some(first)),
-            false => Some(first),
-        }
+        let gone = first.lock().gone;
+        if gone { found.next().or(Some(first)) } else { Some(first) }
     }
 
     pub(crate) fn insert(&self, slot: Arc<Slot>) {

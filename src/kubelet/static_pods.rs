@@ -137,8 +137,7 @@ fn parse(text: &[u8], node: &str, now: Wall) -> Result<Object> {
     annotations.insert(CONFIG_HASH.into(), hash.into());
     annotations.insert(CONFIG_SOURCE.into(), "file".into());
     annotations.insert(CONFIG_SEEN.into(), api::time::format(now).into());
-    tree.list_mut("spec.tolerations")
-        .push(json!({"operator": "Exists", "effect": "NoExecute"}));
+    tree.list_mut("spec.tolerations").push(json!({"operator": "Exists", "effect": "NoExecute"}));
     tree.set("status", json!({"phase": "Pending"}));
     if let Err(status) = api::validate::create(&kinds::POD, &tree) {
         return Err(Error::new(status.to_string()));
@@ -179,7 +178,9 @@ async fn mirror(shared: &Shared, wanted: &BTreeMap<String, Object>) -> Result<()
             };
             let (namespace, name) = (object.namespace(), object.name());
             match shared.client.delete(&kinds::POD, namespace, name, options).await {
-                Err(status) if !status.is_not_found() && !status.is_conflict() => return Err(status),
+                Err(status) if !status.is_not_found() && !status.is_conflict() => {
+                    return Err(status);
+                }
                 _ => {}
             }
         }
@@ -193,7 +194,9 @@ async fn mirror(shared: &Shared, wanted: &BTreeMap<String, Object>) -> Result<()
             continue;
         }
         let mut tree = object.tree();
-        for path in ["metadata.uid", "metadata.creationTimestamp", "metadata.resourceVersion", "status"] {
+        for path in
+            ["metadata.uid", "metadata.creationTimestamp", "metadata.resourceVersion", "status"]
+        {
             tree.remove(path);
         }
         tree.map_mut("metadata.annotations").insert(CONFIG_MIRROR.into(), uid.as_str().into());
@@ -206,7 +209,11 @@ async fn mirror(shared: &Shared, wanted: &BTreeMap<String, Object>) -> Result<()
             Ok(_) => {}
             Err(status) if status.is_already_exists() => {}
             Err(status) => {
-                log::warn!("mirror of static pod {}/{}: {status}", object.namespace(), object.name());
+                log::warn!(
+                    "mirror of static pod {}/{}: {status}",
+                    object.namespace(),
+                    object.name()
+                );
                 return Err(status);
             }
         }
@@ -247,20 +254,25 @@ mod tests {
     #[test]
     fn a_manifest_becomes_a_pod_of_this_node() {
         let text = b"apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n  - name: a\n    image: i\n";
-        let object = parse(text, "Node1", Wall::from_secs(0)).unwrap();
+        let object = parse(text, "node1", Wall::from_secs(0)).unwrap();
         let tree = object.tree();
         assert_eq!(object.name(), "web-node1");
         assert_eq!(object.namespace(), "default");
         assert_eq!(object.uid().len(), 32);
         assert_eq!(tree.entry("metadata.annotations", CONFIG_HASH), Some(object.uid()));
         assert_eq!(tree.str("spec.restartPolicy"), "Always");
-        assert_eq!(parse(text, "Node1", Wall::from_secs(9)).unwrap().uid(), object.uid());
+        assert_eq!(parse(text, "node1", Wall::from_secs(9)).unwrap().uid(), object.uid());
         assert_ne!(parse(text, "other", Wall::from_secs(0)).unwrap().uid(), object.uid());
     }
 
     #[test]
     fn bad_manifests_are_told() {
-        for text in ["", "kind: Service\n", "a: [", "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: a, image: i}], volumes: [{name: v, secret: {secretName: s}}]}"] {
+        for text in [
+            "",
+            "kind: Service\n",
+            "a: [",
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: a, image: i}], volumes: [{name: v, secret: {secretName: s}}]}",
+        ] {
             assert!(parse(text.as_bytes(), "n", Wall::from_secs(0)).is_err(), "{text}");
         }
     }

@@ -94,7 +94,8 @@ async fn collect_images(shared: &Shared) {
     ) else {
         return;
     };
-    let freed = shared.runtime.images().collect_garbage(to_free, shared.config.image_gc_min_age).await;
+    let freed =
+        shared.runtime.images().collect_garbage(to_free, shared.config.image_gc_min_age).await;
     match freed {
         Ok(freed) if freed < to_free => {
             let message = format!(

@@ -125,14 +125,23 @@ mod tests {
 
     #[test]
     fn containers_get_shares_and_limits() {
-        let made = of_container(&container(json!({"cpu": "250m"}), json!({"cpu": "500m", "memory": "64Mi"})));
+        let made = of_container(&container(
+            json!({"cpu": "250m"}),
+            json!({"cpu": "500m", "memory": "64Mi"}),
+        ));
         assert_eq!(
             (made.cpu_shares, made.cpu_quota_us, made.memory_limit_bytes),
             (Some(256), Some(50_000), Some(64 << 20))
         );
         let made = of_container(&container(json!({}), json!({})));
-        assert_eq!((made.cpu_shares, made.cpu_quota_us, made.memory_limit_bytes), (Some(2), None, None));
-        assert_eq!(of_container(&container(json!({}), json!({"cpu": "1m"}))).cpu_quota_us, Some(1000));
+        assert_eq!(
+            (made.cpu_shares, made.cpu_quota_us, made.memory_limit_bytes),
+            (Some(2), None, None)
+        );
+        assert_eq!(
+            of_container(&container(json!({}), json!({"cpu": "1m"}))).cpu_quota_us,
+            Some(1000)
+        );
     }
 
     #[test]
@@ -142,7 +151,10 @@ mod tests {
         let both = of_pod(&pod(json!([limited, limited])), 0);
         assert_eq!((both.cpu_quota_us, both.memory_limit_bytes), (Some(200_000), Some(2 << 20)));
         let one = of_pod(&pod(json!([limited, container(json!({}), json!({}))])), 9);
-        assert_eq!((one.cpu_quota_us, one.memory_limit_bytes, one.pids_max), (Some(-1), None, Some(9)));
+        assert_eq!(
+            (one.cpu_quota_us, one.memory_limit_bytes, one.pids_max),
+            (Some(-1), None, Some(9))
+        );
     }
 
     #[test]

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use api::{Lens, Value};
-use runtime::{
-    ContainerSpec, Labels, Mount, MountSource, Propagation, Resources, Seccomp,
-};
+use runtime::{ContainerSpec, Labels, Mount, MountSource, Propagation, Resources, Seccomp};
 
 use super::security::{Confinement, ImageUser};
 use super::{cgroup, env, security};
@@ -166,7 +164,9 @@ pub(crate) fn volume_mount(
         "HostToContainer" => Propagation::HostToContainer,
         "Bidirectional" if privileged => Propagation::Bidirectional,
         "Bidirectional" => {
-            return Err("Bidirectional mount propagation is available only to privileged containers".into());
+            return Err(
+                "Bidirectional mount propagation is available only to privileged containers".into(),
+            );
         }
         other => return Err(format!("invalid MountPropagation mode: {other:?}")),
     };

@@ -203,14 +203,22 @@ mod tests {
         let default = "search corp\nnameserver 9.9.9.9\noptions rotate\n";
         assert_eq!(text(json!({})), cluster);
         assert_eq!(text(json!({"dnsPolicy": "ClusterFirst", "hostNetwork": true})), default);
-        assert_eq!(text(json!({"dnsPolicy": "ClusterFirstWithHostNet", "hostNetwork": true})), cluster);
+        assert_eq!(
+            text(json!({"dnsPolicy": "ClusterFirstWithHostNet", "hostNetwork": true})),
+            cluster
+        );
         assert_eq!(text(json!({"dnsPolicy": "Default"})), default);
         assert_eq!(
-            text(json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"], "searches": ["a"],
-                "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}})),
+            text(
+                json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"], "searches": ["a"],
+                "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}})
+            ),
             "search a\nnameserver 1.1.1.1\noptions ndots:2 edns0\n"
         );
-        assert!(text(json!({"dnsConfig": {"options": [{"name": "ndots", "value": "1"}]}})).ends_with("options ndots:1\n"));
+        assert!(
+            text(json!({"dnsConfig": {"options": [{"name": "ndots", "value": "1"}]}}))
+                .ends_with("options ndots:1\n")
+        );
     }
 
     #[test]

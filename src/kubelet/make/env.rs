@@ -234,8 +234,7 @@ mod tests {
     fn check(container: Value, want: Result<&[(&str, &str)], &str>) {
         let pod = json!({"metadata": {"name": "p", "namespace": "n"}});
         let services = [("SVC_SERVICE_HOST".to_owned(), "10.43.0.1".to_owned())];
-        let got =
-            environment(&pod, &container, &sources(), &services, &FieldContext::default());
+        let got = environment(&pod, &container, &sources(), &services, &FieldContext::default());
         let want = want.map_err(str::to_owned).map(|list| {
             let mut list: Vec<(String, String)> =
                 list.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
@@ -269,10 +268,7 @@ mod tests {
         check(key("secretKeyRef", "no", "k"), Err("secret \"no\" not found"));
         check(key("configMapKeyRef", "cm", "z"), Err("couldn't find key z in ConfigMap n/cm"));
         check(key("secretKeyRef", "s", "z"), Err("couldn't find key z in Secret n/s"));
-        check(
-            json!({"envFrom": [{"secretRef": {"name": "no"}}]}),
-            Err("secret \"no\" not found"),
-        );
+        check(json!({"envFrom": [{"secretRef": {"name": "no"}}]}), Err("secret \"no\" not found"));
     }
 
     #[test]
@@ -300,7 +296,10 @@ mod tests {
             json!({"metadata": {"namespace": "other", "name": "x"}, "spec": {"clusterIP": "10.43.0.3", "ports": [{"port": 5}]}}),
         ];
         let names = |links| -> Vec<String> {
-            service_variables(&services, "n", links).into_iter().map(|(k, v)| format!("{k}={v}")).collect()
+            service_variables(&services, "n", links)
+                .into_iter()
+                .map(|(k, v)| format!("{k}={v}"))
+                .collect()
         };
         assert_eq!(
             names(true),

@@ -28,7 +28,10 @@ pub(crate) fn field(pod: &Value, path: &str, context: &FieldContext) -> Result<S
         };
     }
     Ok(match path {
-        "metadata.name" | "metadata.namespace" | "metadata.uid" | "spec.nodeName"
+        "metadata.name"
+        | "metadata.namespace"
+        | "metadata.uid"
+        | "spec.nodeName"
         | "spec.serviceAccountName" => pod.str(path).to_owned(),
         "metadata.labels" | "metadata.annotations" => map_text(pod.at(path)),
         "status.hostIP" => first(&context.host_ips),
@@ -85,9 +88,8 @@ pub(crate) fn resource(
             .ok_or_else(|| format!("container {name} not found"))?,
     };
     let path = reference.str("resource");
-    let (side, resource) = path
-        .split_once('.')
-        .ok_or_else(|| format!("unsupported container resource : {path}"))?;
+    let (side, resource) =
+        path.split_once('.').ok_or_else(|| format!("unsupported container resource : {path}"))?;
     let known = ["cpu", "memory", "ephemeral-storage"].contains(&resource)
         || resource.starts_with("hugepages-");
     let known = known && ["limits", "requests"].contains(&side);
@@ -98,9 +100,9 @@ pub(crate) fn resource(
         container.at(&format!("resources.{side}")).get(resource).and_then(Quantity::from_tree)
     };
     let amount = match side {
-        "limits" => read("limits").filter(|q| !q.is_zero()).or_else(|| {
-            context.allocatable.get(resource).and_then(Quantity::from_tree)
-        }),
+        "limits" => read("limits")
+            .filter(|q| !q.is_zero())
+            .or_else(|| context.allocatable.get(resource).and_then(Quantity::from_tree)),
         _ => read("requests").or_else(|| read("limits")),
     }
     .unwrap_or(Quantity::ZERO);
@@ -140,7 +142,8 @@ mod tests {
 
     #[test]
     fn resources_divide_upwards() {
-        let own = json!({"resources": {"limits": {"cpu": "1500m"}, "requests": {"memory": "100Mi"}}});
+        let own =
+            json!({"resources": {"limits": {"cpu": "1500m"}, "requests": {"memory": "100Mi"}}});
         let context =
             FieldContext { allocatable: json!({"memory": "2Gi"}), ..FieldContext::default() };
         for (reference, want) in [

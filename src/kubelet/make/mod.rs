@@ -63,7 +63,7 @@ pub(crate) fn entries(tree: &Value, secret: bool) -> BTreeMap<String, Vec<u8>> {
 pub(crate) fn references(pod: &Value) -> (Vec<String>, Vec<String>) {
     let mut config_maps = Vec::new();
     let mut secrets = Vec::new();
-    let mut add = |list: &mut Vec<String>, name: &str| {
+    let add = |list: &mut Vec<String>, name: &str| {
         if !name.is_empty() && !list.iter().any(|known| known == name) {
             list.push(name.to_owned());
         }

@@ -63,9 +63,7 @@ pub(crate) fn verify_non_root(
         None => {}
     }
     match image.uid() {
-        Ok(0) => {
-            Err(format!("container has runAsNonRoot and image will run as root {whom}"))
-        }
+        Ok(0) => Err(format!("container has runAsNonRoot and image will run as root {whom}")),
         Ok(_) => Ok(()),
         Err(name) => Err(format!(
             "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root {whom}"
@@ -95,7 +93,10 @@ pub(crate) enum SeccompChoice {
 }
 
 impl SeccompChoice {
-    pub(crate) fn into_seccomp(self, profile: impl FnOnce(&str) -> Result<String, String>) -> Result<Seccomp, String> {
+    pub(crate) fn into_seccomp(
+        self,
+        profile: impl FnOnce(&str) -> Result<String, String>,
+    ) -> Result<Seccomp, String> {
         Ok(match self {
             SeccompChoice::Unconfined => Seccomp::Unconfined,
             SeccompChoice::RuntimeDefault => Seccomp::RuntimeDefault,
@@ -201,9 +202,14 @@ mod tests {
 
     #[test]
     fn confinement_merges() {
-        let pod = json!({"spec": {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}});
-        let got = confinement(&pod, &json!({"securityContext": {"allowPrivilegeEscalation": false,
-            "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}}})).unwrap();
+        let pod =
+            json!({"spec": {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}});
+        let got = confinement(
+            &pod,
+            &json!({"securityContext": {"allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}}}),
+        )
+        .unwrap();
         assert_eq!(got.seccomp, SeccompChoice::RuntimeDefault);
         assert!(got.no_new_privileges && got.drop == ["ALL"] && got.add == ["NET_BIND_SERVICE"]);
         let got = confinement(&pod, &json!({"securityContext": {"privileged": true}})).unwrap();

@@ -145,7 +145,8 @@ impl Node {
     fn status(&self, now: Wall, old: &Value) -> Value {
         let config = &self.shared.config;
         let mut addresses = Vec::new();
-        for (kind, ips) in [("InternalIP", &config.node_ips), ("ExternalIP", &config.external_ips)] {
+        for (kind, ips) in [("InternalIP", &config.node_ips), ("ExternalIP", &config.external_ips)]
+        {
             addresses.extend(ips.iter().map(|ip| json!({"type": kind, "address": ip.to_string()})));
         }
         addresses.push(json!({"type": "Hostname", "address": config.hostname}));
@@ -263,7 +264,10 @@ impl Node {
         let tree = existing.tree();
         let missing = |path: &str| -> api::Map<String, Value> {
             let wanted = wanted.at(path).as_object().cloned().unwrap_or_default();
-            wanted.into_iter().filter(|(key, value)| tree.at(path).get(key) != Some(value)).collect()
+            wanted
+                .into_iter()
+                .filter(|(key, value)| tree.at(path).get(key) != Some(value))
+                .collect()
         };
         let (labels, annotations) = (missing("metadata.labels"), missing("metadata.annotations"));
         if !labels.is_empty() || !annotations.is_empty() {
@@ -299,7 +303,9 @@ impl Node {
         let name = &self.shared.config.node_name;
         if first {
             recorder.normal(object, "Starting", "Starting kubelet.");
-            for reason in ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"] {
+            for reason in
+                ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"]
+            {
                 recorder.normal(object, reason, format!("Node {name} status is now: {reason}"));
             }
         }
@@ -310,7 +316,11 @@ impl Node {
             log::info!("node {name}: ready");
             self.became_ready.notify(usize::MAX);
         } else if was && !ready {
-            recorder.normal(object, "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
+            recorder.normal(
+                object,
+                "NodeNotReady",
+                format!("Node {name} status is now: NodeNotReady"),
+            );
         }
     }
 }
@@ -350,7 +360,8 @@ pub(crate) async fn renew_lease(node: Arc<Node>) {
     loop {
         let renew_time = api::time::format_micro(rt::now().wall);
         let patch = json!({"spec": {"renewTime": renew_time, "holderIdentity": name}});
-        let patched = client.patch(&kinds::LEASE, NAMESPACE, name, "", PatchType::Merge, patch).await;
+        let patched =
+            client.patch(&kinds::LEASE, NAMESPACE, name, "", PatchType::Merge, patch).await;
         let done = match patched {
             Err(status) if status.is_not_found() => {
                 let uid = node.shared.node().tree.str("metadata.uid").to_owned();

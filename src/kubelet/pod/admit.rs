@@ -118,9 +118,9 @@ fn node_selected(pod: &Value, view: &NodeView) -> bool {
         let fields = term.list("matchFields");
         (!expressions.is_empty() || !fields.is_empty())
             && expressions.iter().all(|e| holds(e, label(e.str("key"))))
-            && fields.iter().all(|e| {
-                e.str("key") == "metadata.name" && holds(e, Some(&view.node_name))
-            })
+            && fields
+                .iter()
+                .all(|e| e.str("key") == "metadata.name" && holds(e, Some(&view.node_name)))
     })
 }
 

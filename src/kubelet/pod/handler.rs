@@ -8,9 +8,21 @@ use api::{Lens, Value};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Handler {
     Exec(Vec<String>),
-    Http { path: String, port: Port, host: String, https: bool, headers: Vec<(String, String)> },
-    Tcp { port: Port, host: String },
-    Grpc { port: u16, service: String },
+    Http {
+        path: String,
+        port: Port,
+        host: String,
+        https: bool,
+        headers: Vec<(String, String)>,
+    },
+    Tcp {
+        port: Port,
+        host: String,
+    },
+    Grpc {
+        port: u16,
+        service: String,
+    },
     /// Hooks only.
     Sleep(Duration),
 }
@@ -41,9 +53,8 @@ impl Probe {
         let number = |path: &str, default: u64| {
             tree.int(path).and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(default)
         };
-        let count = |path: &str, default: u64| {
-            u32::try_from(number(path, default)).unwrap_or(u32::MAX)
-        };
+        let count =
+            |path: &str, default: u64| u32::try_from(number(path, default)).unwrap_or(u32::MAX);
         Some(Probe {
             handler,
             initial_delay: Duration::from_secs(number("initialDelaySeconds", 0)),

@@ -14,8 +14,10 @@ mod step;
 mod step_tests;
 
 pub(crate) use admit::{NodeView, admit, requests as requests_of};
-pub(crate) use handler::{Handler, Port, Probe};
-pub(crate) use probe::{ProbeKind, ProbeOutcome, Prober};
+#[cfg(test)]
+pub(crate) use handler::Port;
+pub(crate) use handler::{Handler, Probe};
+pub(crate) use probe::{ProbeKind, ProbeOutcome};
 pub(crate) use state::{Done, Exit, Sandbox, Seen, SeenState, State, Told, Volumes};
 pub(crate) use status::{Addresses, generate as generate_status};
 pub(crate) use step::{Request, step, terminating};
@@ -101,10 +103,6 @@ impl Container {
         };
         format!("spec.{list}.{}", self.idx)
     }
-
-    pub(crate) fn has_probe(&self) -> bool {
-        self.liveness.is_some() || self.readiness.is_some() || self.startup.is_some()
-    }
 }
 
 /// Annotations upstream's kubelet puts on pods from manifests.
@@ -138,9 +136,9 @@ impl Pod {
                 _ => RestartPolicy::Always,
             },
             grace_secs,
-            deleting_grace_secs: object.deleting().then(|| {
-                tree.int("metadata.deletionGracePeriodSeconds").unwrap_or(grace_secs)
-            }),
+            deleting_grace_secs: object
+                .deleting()
+                .then(|| tree.int("metadata.deletionGracePeriodSeconds").unwrap_or(grace_secs)),
             active_deadline: tree
                 .int("spec.activeDeadlineSeconds")
                 .and_then(|secs| u64::try_from(secs).ok())
@@ -256,9 +254,7 @@ mod tests {
 
     #[test]
     fn qos_classes() {
-        let pod = |requests: Value, limits: Value| {
-            json!({"spec": {"containers": [{"name": "a", "resources": {"requests": requests, "limits": limits}}]}})
-        };
+        let pod = |requests: Value, limits: Value| json!({"spec": {"containers": [{"name": "a", "resources": {"requests": requests, "limits": limits}}]}});
         for (requests, limits, want) in [
             (json!({}), json!({}), Qos::BestEffort),
             (json!({"cpu": "0"}), json!({}), Qos::BestEffort),
@@ -276,7 +272,11 @@ mod tests {
                 Qos::Burstable,
             ),
         ] {
-            assert_eq!(Qos::of(&pod(requests.clone(), limits.clone())), want, "{requests} {limits}");
+            assert_eq!(
+                Qos::of(&pod(requests.clone(), limits.clone())),
+                want,
+                "{requests} {limits}"
+            );
         }
     }
 }

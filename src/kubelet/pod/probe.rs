@@ -64,7 +64,13 @@ pub(crate) struct Prober {
 impl Prober {
     /// A probe of a container that started at `started`. `adopted`: the container ran before this
     /// process did, and its status says that this probe had succeeded; it keeps that.
-    pub(crate) fn new(kind: ProbeKind, probe: &Probe, started: Mono, now: Mono, adopted: bool) -> Prober {
+    pub(crate) fn new(
+        kind: ProbeKind,
+        probe: &Probe,
+        started: Mono,
+        now: Mono,
+        adopted: bool,
+    ) -> Prober {
         let due = started + probe.initial_delay;
         Prober {
             next: if due > now { due } else { now },

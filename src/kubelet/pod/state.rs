@@ -138,8 +138,7 @@ impl ContainerState {
 
     /// Running, and past its startup probe.
     pub(crate) fn started(&self) -> bool {
-        self.running()
-            && self.probers.get(&ProbeKind::Startup).is_none_or(|prober| prober.verdict)
+        self.running() && self.probers.get(&ProbeKind::Startup).is_none_or(|prober| prober.verdict)
     }
 
     pub(crate) fn ready(&self) -> bool {
@@ -159,13 +158,30 @@ pub(crate) enum Done {
     VolumesReady,
     VolumesFailed,
     VolumesGone,
-    SandboxMade { id: String, ips: Vec<IpAddr> },
+    SandboxMade {
+        id: String,
+        ips: Vec<IpAddr>,
+    },
     SandboxFailed,
     SandboxStopped,
-    Started { container: String, seen: Seen },
-    StartFailed { container: String, told: Told, seen: Option<Seen> },
-    Killed { container: String },
-    Probed { container: String, id: String, kind: ProbeKind, outcome: ProbeOutcome },
+    Started {
+        container: String,
+        seen: Seen,
+    },
+    StartFailed {
+        container: String,
+        told: Told,
+        seen: Option<Seen>,
+    },
+    Killed {
+        container: String,
+    },
+    Probed {
+        container: String,
+        id: String,
+        kind: ProbeKind,
+        outcome: ProbeOutcome,
+    },
     /// Everything of the pod on this node and in the API is gone.
     Finished,
     FinishFailed,
@@ -212,9 +228,7 @@ impl State {
             start_time: time_at(tree, "status.startTime"),
             ..State::default()
         };
-        for list in
-            ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"]
-        {
+        for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
             for status in tree.at("status").list(list) {
                 state.containers.insert(status.str("name").to_owned(), remembered(status));
             }

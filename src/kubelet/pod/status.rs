@@ -44,7 +44,13 @@ pub(crate) fn generate(
     // A terminal phase is final for everyone else, so it waits until nothing runs any more.
     let ended = matches!(computed, "Succeeded" | "Failed");
     let phase = match old.str("phase") {
-        "" => if ended && running { "Running" } else { computed },
+        "" => {
+            if ended && running {
+                "Running"
+            } else {
+                computed
+            }
+        }
         old @ ("Pending" | "Running") if ended && running => old,
         // Terminal phases are never left.
         old @ ("Succeeded" | "Failed") => old,
@@ -58,10 +64,13 @@ pub(crate) fn generate(
     let conditions = conditions(now, pod, state, old, phase, &init, &app);
     if let Value::Object(map) = &mut status {
         map.insert("conditions".into(), conditions.into());
-        let ip_texts = |ips: &[IpAddr]| -> Vec<String> { ips.iter().map(IpAddr::to_string).collect() };
+        let ip_texts =
+            |ips: &[IpAddr]| -> Vec<String> { ips.iter().map(IpAddr::to_string).collect() };
         let host_ips = ip_texts(&addresses.host_ips);
         let pod_ips = match &state.sandbox {
-            _ if pod.host_network && !matches!(state.sandbox, Sandbox::Absent | Sandbox::Making) => {
+            _ if pod.host_network
+                && !matches!(state.sandbox, Sandbox::Absent | Sandbox::Making) =>
+            {
                 host_ips.clone()
             }
             Sandbox::Ready { ips, .. } => ip_texts(ips),
@@ -111,7 +120,11 @@ fn container_status(pod: &Pod, container: &Container, state: &State) -> Value {
     let (current, last) = states(pod, container, known, state);
     if let Value::Object(map) = &mut status {
         let id = known.current.as_ref().map(|seen| seen.id.clone()).or_else(|| {
-            known.previous.as_ref().map(|exit| exit.container_id.clone()).filter(|id| !id.is_empty())
+            known
+                .previous
+                .as_ref()
+                .map(|exit| exit.container_id.clone())
+                .filter(|id| !id.is_empty())
         });
         if let Some(id) = id {
             map.insert("containerID".into(), format!("{ID_SCHEME}{id}").into());
@@ -165,7 +178,9 @@ fn states(
                 (waiting(&told.reason, &told.message), last(previous.as_ref()))
             }
             // What ran before the sandbox went, and will not run again, keeps its last word.
-            (None, Some(exit)) if terminating(pod, state) || !restarts_from(pod, container, exit) => {
+            (None, Some(exit))
+                if terminating(pod, state) || !restarts_from(pod, container, exit) =>
+            {
                 (json!({"terminated": terminated(exit)}), json!({}))
             }
             (None, previous) => {
@@ -222,14 +237,13 @@ fn phase(pod: &Pod, state: &State, init: &[Value], app: &[Value]) -> &'static st
         return if succeeded { "Succeeded" } else { "Failed" };
     }
     let count = |list: &[Value], path: &str| list.iter().filter(|s| s.has(path)).count();
-    let waiting = app
-        .iter()
-        .filter(|s| s.has("state.waiting") && !s.has("lastState.terminated"))
-        .count();
+    let waiting =
+        app.iter().filter(|s| s.has("state.waiting") && !s.has("lastState.terminated")).count();
     let running = count(app, "state.running");
     let exited = |s: &&Value| s.has("state.terminated") || s.has("lastState.terminated");
     let stopped = app.iter().filter(|s| !s.has("state.running")).filter(exited).count();
-    if deleted && all_stopped && matches!(state.sandbox, Sandbox::Stopped { .. } | Sandbox::Absent) {
+    if deleted && all_stopped && matches!(state.sandbox, Sandbox::Stopped { .. } | Sandbox::Absent)
+    {
         // A deleted pod ends in a terminal phase, so that its owner counts it rightly.
         let clean = app.iter().all(|s| s.int("state.terminated.exitCode") == Some(0));
         return match clean && stopped == app.len() {
@@ -238,12 +252,11 @@ fn phase(pod: &Pod, state: &State, init: &[Value], app: &[Value]) -> &'static st
             false => "Pending",
         };
     }
-    let init_pending = init.iter().zip(pod.init_containers()).any(|(status, container)| {
-        match container.role {
+    let init_pending =
+        init.iter().zip(pod.init_containers()).any(|(status, container)| match container.role {
             Role::Sidecar => !status.flag("started") && running + stopped == 0,
             _ => status.int("state.terminated.exitCode") != Some(0) && running + stopped == 0,
-        }
-    });
+        });
     match () {
         () if init_pending || waiting > 0 => "Pending",
         () if running > 0 || stopped > 0 => "Running",
@@ -260,7 +273,8 @@ fn conditions(
     init: &[Value],
     app: &[Value],
 ) -> Vec<Value> {
-    let sandbox_ready = matches!(&state.sandbox, Sandbox::Ready { ips, .. } if pod.host_network || !ips.is_empty());
+    let sandbox_ready =
+        matches!(&state.sandbox, Sandbox::Ready { ips, .. } if pod.host_network || !ips.is_empty());
     let containers_ready = containers_ready(pod, phase, init, app);
     let ready = match &containers_ready {
         Verdict::True => gates(pod, old),
@@ -274,10 +288,8 @@ fn conditions(
         ("PodScheduled", Verdict::True),
     ];
     let before = |kind: &str| old.list("conditions").iter().find(|c| c.str("type") == kind);
-    let mut list: Vec<Value> = owned
-        .iter()
-        .map(|(kind, verdict)| verdict.condition(now, kind, before(kind)))
-        .collect();
+    let mut list: Vec<Value> =
+        owned.iter().map(|(kind, verdict)| verdict.condition(now, kind, before(kind))).collect();
     // Conditions of others (readiness gates, DisruptionTarget) stay as they are.
     for condition in old.list("conditions") {
         if !owned.iter().any(|(kind, _)| *kind == condition.str("type")) {
@@ -333,7 +345,9 @@ fn initialized(pod: &Pod, phase: &str, init: &[Value], app: &[Value]) -> Verdict
     if phase == "Succeeded" {
         return Verdict::TrueBecause("PodCompleted");
     }
-    if app.iter().any(|s| s.has("state.running") || s.has("state.terminated") || s.has("lastState.terminated")) {
+    if app.iter().any(|s| {
+        s.has("state.running") || s.has("state.terminated") || s.has("lastState.terminated")
+    }) {
         return Verdict::True;
     }
     let incomplete: Vec<&str> = pod

@@ -332,8 +332,7 @@ impl Starter<'_> {
             return;
         }
         let image = &container.image;
-        let message =
-            format!("Back-off pulling image \"{image}\": ErrImagePull: {}", told.message);
+        let message = format!("Back-off pulling image \"{image}\": ErrImagePull: {}", told.message);
         let told = Told::new("ImagePullBackOff", message);
         self.step.push(Request::Wait { container: container.name.clone(), told });
     }
@@ -382,12 +381,10 @@ fn tear_down(step: &mut Step, now: Now, pod: &Pod, state: &State) {
         step.push(Request::CancelStart);
         return;
     }
-    let grace_secs =
-        state.grace_override_secs.or(pod.deleting_grace_secs).unwrap_or(if state.gone {
-            0
-        } else {
-            pod.grace_secs
-        });
+    let grace_secs = state
+        .grace_override_secs
+        .or(pod.deleting_grace_secs)
+        .unwrap_or(if state.gone { 0 } else { pod.grace_secs });
     if kill_all(step, now, pod, state, grace_secs) {
         for container in &pod.containers {
             probe(step, now, container, state, true);

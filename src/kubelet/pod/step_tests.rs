@@ -54,7 +54,9 @@ impl World {
                     Request::Probe { container, kind } => {
                         format!("probe {container} {}", kind.lower())
                     }
-                    Request::Wait { container, told } => format!("wait {container} {}", told.reason),
+                    Request::Wait { container, told } => {
+                        format!("wait {container} {}", told.reason)
+                    }
                     Request::Fail(told) => format!("fail {}", told.reason),
                     Request::MountVolumes => "mount".into(),
                     Request::UnmountVolumes => "unmount".into(),
@@ -135,7 +137,11 @@ impl World {
                 let state = match c.at("state") {
                     s if s.has("running") => "running".into(),
                     s if s.has("waiting") => s.str("waiting.reason").to_owned(),
-                    s => format!("{}({})", s.str("terminated.reason"), s.int("terminated.exitCode").unwrap_or(-1)),
+                    s => format!(
+                        "{}({})",
+                        s.str("terminated.reason"),
+                        s.int("terminated.exitCode").unwrap_or(-1)
+                    ),
                 };
                 format!("{}={state}", c.str("name"))
             })
@@ -216,7 +222,8 @@ fn restart_policies() {
 
 #[test]
 fn init_containers_run_in_order() {
-    let mut w = World::new(json!({"initContainers": [app("i"), app("j")], "containers": [app("a")]}));
+    let mut w =
+        World::new(json!({"initContainers": [app("i"), app("j")], "containers": [app("a")]}));
     assert_eq!(w.up(), "start i/0");
     assert_eq!(w.started("i", 0), "");
     assert_eq!(w.brief(), "Pending; i=running j=PodInitializing a=PodInitializing; ready False");
@@ -300,7 +307,8 @@ fn pulls_back_off_and_config_errors_retry_on_a_poke() {
     let mut w = World::new(json!({"containers": [app("a")]}));
     w.up();
     let told = Told::new("ErrImagePull", "boom");
-    let failed = |told: &Told| Done::StartFailed { container: "a".into(), told: told.clone(), seen: None };
+    let failed =
+        |told: &Told| Done::StartFailed { container: "a".into(), told: told.clone(), seen: None };
     assert_eq!(w.done(failed(&told)), "");
     assert_eq!(w.brief(), "Pending; a=ErrImagePull; ready False");
     w.pass(2);
@@ -336,7 +344,9 @@ fn a_lost_sandbox_is_made_again() {
 
 #[test]
 fn a_deadline_fails_the_pod() {
-    let mut w = World::new(json!({"containers": [app("a")], "activeDeadlineSeconds": 60, "restartPolicy": "OnFailure"}));
+    let mut w = World::new(
+        json!({"containers": [app("a")], "activeDeadlineSeconds": 60, "restartPolicy": "OnFailure"}),
+    );
     w.up();
     w.started("a", 0);
     w.pass(60);

@@ -17,6 +17,37 @@ const ALLOWED_KEPT: Duration = Duration::from_secs(300);
 const DENIED_KEPT: Duration = Duration::from_secs(30);
 const TOKENS_KEPT: Duration = Duration::from_secs(120);
 
+/// Who asks for what, taken from a request.
+#[derive(Debug)]
+pub(super) struct Asked {
+    credential: Credential,
+    verb: &'static str,
+    subresource: &'static str,
+}
+
+#[derive(Debug)]
+enum Credential {
+    None,
+    Certified(User),
+    Token(String),
+}
+
+impl Asked {
+    pub(super) fn of(request: &Request) -> Asked {
+        let certificate = request.peer.certificates.first();
+        let bearer = || {
+            let (scheme, token) = request.headers.get("authorization")?.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+        };
+        let credential = match (certificate.and_then(|c| certified(c.as_ref())), bearer()) {
+            (Some(user), _) => Credential::Certified(user),
+            (None, Some(token)) => Credential::Token(token),
+            (None, None) => Credential::None,
+        };
+        Asked { credential, verb: verb(&request.method), subresource: subresource(request.path()) }
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct User {
     name: String,
@@ -39,10 +70,14 @@ impl Access {
     }
 
     /// Lets the request through, or says why not.
-    pub(super) async fn check(&self, request: &Request) -> Result<(), Status> {
-        let unauthorized = || Status::new(Reason::Unauthorized, "Unauthorized");
-        let user = self.authenticate(request).await?.ok_or_else(unauthorized)?;
-        let (verb, subresource) = (verb(&request.method), subresource(request.path()));
+    pub(super) async fn check(&self, asked: Asked) -> Result<(), Status> {
+        let Asked { credential, verb, subresource } = asked;
+        let user = match credential {
+            Credential::Certified(user) => Some(user),
+            Credential::Token(token) => self.review(token).await?,
+            Credential::None => None,
+        };
+        let user = user.ok_or_else(|| Status::new(Reason::Unauthorized, "Unauthorized"))?;
         if self.authorize(&user, verb, subresource).await? {
             return Ok(());
         }
@@ -54,20 +89,6 @@ impl Access {
                 user.name
             ),
         ))
-    }
-
-    async fn authenticate(&self, request: &Request) -> Result<Option<User>, Status> {
-        if let Some(certificate) = request.peer.certificates.first() {
-            return Ok(certified(certificate.as_ref()));
-        }
-        let bearer = request.headers.get("authorization").and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
-        });
-        match bearer {
-            Some(token) => self.review(token).await,
-            None => Ok(None),
-        }
     }
 
     async fn review(&self, token: String) -> Result<Option<User>, Status> {

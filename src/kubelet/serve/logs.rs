@@ -185,7 +185,8 @@ impl Cursor {
         }
         let Some((first, offset)) = pending.pop() else { return Ok(()) };
         // `pending` has the current file first: what is left is read after `first`.
-        self.older = pending.into_iter().map(|(path, _)| path).filter(|p| *p != self.path).collect();
+        self.older =
+            pending.into_iter().map(|(path, _)| path).filter(|p| *p != self.path).collect();
         self.older.push(first);
         self.next_file()?;
         if let Some(reader) = &mut self.reader {
@@ -368,7 +369,10 @@ mod tests {
         assert_eq!(read(&path, plain()), "one\ntwo\nthree\n");
         assert_eq!(read(&path, LogOptions { tail_lines: Some(1), ..plain() }), "three\n");
         assert_eq!(read(&path, LogOptions { tail_lines: Some(0), ..plain() }), "");
-        assert_eq!(read(&path, LogOptions { tail_lines: Some(99), ..plain() }), "one\ntwo\nthree\n");
+        assert_eq!(
+            read(&path, LogOptions { tail_lines: Some(99), ..plain() }),
+            "one\ntwo\nthree\n"
+        );
         let since = api::time::parse("2024-01-01T00:00:03Z");
         assert_eq!(read(&path, LogOptions { since_time: since, ..plain() }), "three\n");
         assert_eq!(
@@ -383,10 +387,18 @@ mod tests {
         let dir = crate::testing::directory("rotated");
         let path = dir.path().join("0.log");
         let line = |n: u32| format!("2024-01-01T00:00:0{n}Z stdout F {n}\n");
-        rt::fs::write(dir.path().join("0.log.20240101-000000"), (line(1) + &line(2)).as_bytes(), 0o640).unwrap();
+        rt::fs::write(
+            dir.path().join("0.log.20240101-000000"),
+            (line(1) + &line(2)).as_bytes(),
+            0o640,
+        )
+        .unwrap();
         rt::fs::write(&path, line(3).as_bytes(), 0o640).unwrap();
         assert_eq!(read(&path, LogOptions::default()), "1\n2\n3\n");
-        assert_eq!(read(&path, LogOptions { tail_lines: Some(2), ..LogOptions::default() }), "2\n3\n");
+        assert_eq!(
+            read(&path, LogOptions { tail_lines: Some(2), ..LogOptions::default() }),
+            "2\n3\n"
+        );
         let mut cursor = Cursor::open(&path, Some(0), None).unwrap();
         assert!(cursor.batch(false).unwrap().is_empty());
         rt::fs::rename(&path, dir.path().join("0.log.20240101-000001")).unwrap();

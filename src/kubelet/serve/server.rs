@@ -9,7 +9,7 @@ use http::streams::{Wanted, accept_port_forward, accept_remote_command};
 use http::{BoxFuture, Method, Request, Response};
 use stdx::{Context, Result};
 
-use super::access::Access;
+use super::access::{Access, Asked};
 use super::streams::pump;
 use crate::kubelet::{AttachOptions, ExecOptions, Kubelet, LogOptions, pod_list};
 use crate::node::Node;
@@ -87,7 +87,8 @@ impl Service for Face {
 
 impl Face {
     async fn answer(&self, request: Request) -> Result<Response, Status> {
-        self.access.check(&request).await?;
+        let asked = Asked::of(&request);
+        self.access.check(asked).await?;
         let path = request.path().to_owned();
         let parts: Vec<String> =
             path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
@@ -95,11 +96,9 @@ impl Face {
         match parts.as_slice() {
             ["healthz"] => Ok(Response::text(200, "ok")),
             ["pods"] => json(self.kubelet.pods()),
-            ["runningpods"] => {
-                json(pod_list(&self.shared, |snapshot| {
-                    !snapshot.terminal && snapshot.sandbox.is_some()
-                }))
-            }
+            ["runningpods"] => json(pod_list(&self.shared, |snapshot| {
+                !snapshot.terminal && snapshot.sandbox.is_some()
+            })),
             ["stats", "summary"] => json(self.kubelet.stats_summary().await),
             ["metrics", ..] => {
                 let text = self.kubelet.metrics(path.trim_end_matches('/')).await?;
@@ -108,7 +107,7 @@ impl Face {
                     .body(text))
             }
             ["containerLogs", namespace, pod, container] => {
-                self.logs(&request, namespace, pod, container).await
+                self.logs(request.query().to_owned(), namespace, pod, container).await
             }
             ["exec", namespace, pod, container] | ["exec", namespace, pod, _, container] => {
                 self.exec(request, namespace, pod, container).await
@@ -122,7 +121,7 @@ impl Face {
             ["run", namespace, pod, container] | ["run", namespace, pod, _, container]
                 if request.method == Method::Post =>
             {
-                self.run(&request, namespace, pod, container).await
+                self.run(request.query().to_owned(), namespace, pod, container).await
             }
             ["logs", rest @ ..] => node_logs(rest.join("/")).await,
             _ => Err(Status::new(Reason::NotFound, "404 page not found\n")),
@@ -131,12 +130,12 @@ impl Face {
 
     async fn logs(
         &self,
-        request: &Request,
+        query: String,
         namespace: &str,
         pod: &str,
         container: &str,
     ) -> Result<Response, Status> {
-        let query = Query::parse(request.query());
+        let query = Query::parse(&query);
         let options = LogOptions {
             container: container.to_owned(),
             follow: query.flag("follow"),
@@ -153,7 +152,9 @@ impl Face {
             limit_bytes: query.number("limitBytes")?.and_then(|n| u64::try_from(n).ok()),
         };
         let body = self.kubelet.logs(namespace, pod, options).await?;
-        Ok(Response::new(200).header("content-type", "text/plain").body_source(body))
+        let mut response = Response::new(200).header("content-type", "text/plain");
+        response.body = body;
+        Ok(response)
     }
 
     async fn exec(
@@ -238,18 +239,14 @@ impl Face {
 
     async fn run(
         &self,
-        request: &Request,
+        query: String,
         namespace: &str,
         pod: &str,
         container: &str,
     ) -> Result<Response, Status> {
-        let query = Query::parse(request.query());
-        let command: Vec<String> = query
-            .get("cmd")
-            .unwrap_or("")
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect();
+        let query = Query::parse(&query);
+        let command: Vec<String> =
+            query.get("cmd").unwrap_or("").split_whitespace().map(str::to_owned).collect();
         let output = self.kubelet.run_command(namespace, pod, container, command).await?;
         Ok(Response::new(200).header("content-type", "text/plain").body(output))
     }
@@ -378,7 +375,8 @@ mod tests {
 
     #[test]
     fn queries_read() {
-        let query = Query::parse("command=sh&command=-c&command=a%20b+c&input=1&tty=true&tailLines=x");
+        let query =
+            Query::parse("command=sh&command=-c&command=a%20b+c&input=1&tty=true&tailLines=x");
         assert_eq!(query.all("command"), ["sh", "-c", "a b c"]);
         assert!(query.wanted().stdin && query.wanted().tty && !query.wanted().stdout);
         assert!(query.number("tailLines").is_err());

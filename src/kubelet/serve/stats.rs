@@ -189,7 +189,8 @@ fn network(shared: &Shared, snapshot: &Snapshot) -> Option<(u64, u64)> {
 }
 
 fn interface_bytes(text: &str, interface: &str) -> Option<(u64, u64)> {
-    let line = text.lines().find_map(|line| line.trim().strip_prefix(interface)?.strip_prefix(':'))?;
+    let line =
+        text.lines().find_map(|line| line.trim().strip_prefix(interface)?.strip_prefix(':'))?;
     let words: Vec<&str> = line.split_whitespace().collect();
     Some((words.first()?.parse().ok()?, words.get(8)?.parse().ok()?))
 }
@@ -253,7 +254,10 @@ pub(crate) async fn metrics(
         "/metrics" => Ok(own(shared, node)),
         "/metrics/resource" => Ok(families(shared, node, false).await),
         "/metrics/cadvisor" => Ok(families(shared, node, true).await),
-        _ => Err(Status::new(api::status::Reason::NotFound, "the server could not find the requested resource")),
+        _ => Err(Status::new(
+            api::status::Reason::NotFound,
+            "the server could not find the requested resource",
+        )),
     }
 }
 
@@ -274,8 +278,17 @@ fn own(shared: &Shared, node: &Node) -> String {
     text.family("kubelet_running_pods", "gauge", "Number of pods that have a running pod sandbox");
     text.sample("kubelet_running_pods", &[], count(pods), None);
     text.family("kubelet_running_containers", "gauge", "Number of containers currently running");
-    text.sample("kubelet_running_containers", &[("container_state", "running")], count(running), None);
-    text.family("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.");
+    text.sample(
+        "kubelet_running_containers",
+        &[("container_state", "running")],
+        count(running),
+        None,
+    );
+    text.family(
+        "process_start_time_seconds",
+        "gauge",
+        "Start time of the process since unix epoch in seconds.",
+    );
     text.sample("process_start_time_seconds", &[], seconds(node.started_at), None);
     text.out
 }
@@ -297,7 +310,9 @@ async fn measure(shared: &Shared) -> Vec<Measured> {
     let mut all = Vec::new();
     for slot in shared.slots.all() {
         let snapshot = slot.snapshot();
-        let Some(pod) = snapshot.pod.clone().filter(|_| snapshot.sandbox.is_some()) else { continue };
+        let Some(pod) = snapshot.pod.clone().filter(|_| snapshot.sandbox.is_some()) else {
+            continue;
+        };
         let measured = |container: &str, stats| Measured {
             namespace: pod.namespace.clone(),
             pod: pod.name.clone(),
@@ -311,7 +326,9 @@ async fn measure(shared: &Shared) -> Vec<Measured> {
         for (name, ids) in &snapshot.containers {
             let status = ids.current.as_deref().and_then(|id| shared.runtime.container(id));
             let Some(status) = status.filter(|status| status.exit().is_none()) else { continue };
-            let Ok(stats) = shared.runtime.container_stats(&status.id, false).await else { continue };
+            let Ok(stats) = shared.runtime.container_stats(&status.id, false).await else {
+                continue;
+            };
             all.push(Measured {
                 image: status.image.clone(),
                 id: status.cgroup.clone(),
@@ -340,25 +357,81 @@ async fn families(shared: &Arc<Shared>, node: &Node, cadvisor: bool) -> String {
     let working_set: Read = |m| Some(count(m.stats.memory.working_set_bytes));
     if cadvisor {
         let list: &[(&str, &str, &str, Read)] = &[
-            ("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.", cpu),
-            ("container_cpu_cfs_periods_total", "counter", "Number of elapsed enforcement period intervals.", |m| Some(count(m.stats.cpu.periods))),
-            ("container_cpu_cfs_throttled_periods_total", "counter", "Number of throttled period intervals.", |m| Some(count(m.stats.cpu.throttled_periods))),
-            ("container_memory_usage_bytes", "gauge", "Current memory usage in bytes, including all memory regardless of when it was accessed", |m| Some(count(m.stats.memory.usage_bytes))),
-            ("container_memory_working_set_bytes", "gauge", "Current working set in bytes.", working_set),
-            ("container_memory_rss", "gauge", "Size of RSS in bytes.", |m| Some(count(m.stats.memory.rss_bytes))),
-            ("container_spec_memory_limit_bytes", "gauge", "Memory limit for the container.", |m| m.stats.memory.limit_bytes.map(count)),
-            ("container_processes", "gauge", "Number of processes running inside the container.", |m| Some(count(m.stats.pids.current))),
-            ("container_start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds.", |m| m.started.map(seconds)),
-            ("container_network_receive_bytes_total", "counter", "Cumulative count of bytes received", |m| m.network.map(|n| count(n.0))),
-            ("container_network_transmit_bytes_total", "counter", "Cumulative count of bytes transmitted", |m| m.network.map(|n| count(n.1))),
+            (
+                "container_cpu_usage_seconds_total",
+                "counter",
+                "Cumulative cpu time consumed in seconds.",
+                cpu,
+            ),
+            (
+                "container_cpu_cfs_periods_total",
+                "counter",
+                "Number of elapsed enforcement period intervals.",
+                |m| Some(count(m.stats.cpu.periods)),
+            ),
+            (
+                "container_cpu_cfs_throttled_periods_total",
+                "counter",
+                "Number of throttled period intervals.",
+                |m| Some(count(m.stats.cpu.throttled_periods)),
+            ),
+            (
+                "container_memory_usage_bytes",
+                "gauge",
+                "Current memory usage in bytes, including all memory regardless of when it was accessed",
+                |m| Some(count(m.stats.memory.usage_bytes)),
+            ),
+            (
+                "container_memory_working_set_bytes",
+                "gauge",
+                "Current working set in bytes.",
+                working_set,
+            ),
+            ("container_memory_rss", "gauge", "Size of RSS in bytes.", |m| {
+                Some(count(m.stats.memory.rss_bytes))
+            }),
+            (
+                "container_spec_memory_limit_bytes",
+                "gauge",
+                "Memory limit for the container.",
+                |m| m.stats.memory.limit_bytes.map(count),
+            ),
+            (
+                "container_processes",
+                "gauge",
+                "Number of processes running inside the container.",
+                |m| Some(count(m.stats.pids.current)),
+            ),
+            (
+                "container_start_time_seconds",
+                "gauge",
+                "Start time of the container since unix epoch in seconds.",
+                |m| m.started.map(seconds),
+            ),
+            (
+                "container_network_receive_bytes_total",
+                "counter",
+                "Cumulative count of bytes received",
+                |m| m.network.map(|n| count(n.0)),
+            ),
+            (
+                "container_network_transmit_bytes_total",
+                "counter",
+                "Cumulative count of bytes transmitted",
+                |m| m.network.map(|n| count(n.1)),
+            ),
         ];
         for (name, kind, help, read) in list {
             text.family(name, kind, help);
             for m in &all {
                 let Some(value) = read(m) else { continue };
                 let mut labels = vec![
-                    ("container", &*m.container), ("id", &*m.id), ("image", &*m.image),
-                    ("name", ""), ("namespace", &*m.namespace), ("pod", &*m.pod),
+                    ("container", &*m.container),
+                    ("id", &*m.id),
+                    ("image", &*m.image),
+                    ("name", ""),
+                    ("namespace", &*m.namespace),
+                    ("pod", &*m.pod),
                 ];
                 if m.network.is_some() && name.contains("_network_") {
                     labels.push(("interface", "eth0"));
@@ -375,9 +448,24 @@ async fn families(shared: &Arc<Shared>, node: &Node, cadvisor: bool) -> String {
     let containers = || all.iter().filter(|m| !m.container.is_empty());
     let labels = |m: &Measured| [m.container.clone(), m.namespace.clone(), m.pod.clone()];
     let list: &[(&str, &str, &str, Read)] = &[
-        ("container_cpu_usage_seconds_total", "counter", "[STABLE] Cumulative cpu time consumed by the container in core-seconds", cpu),
-        ("container_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the container in bytes", working_set),
-        ("container_start_time_seconds", "gauge", "[STABLE] Start time of the container since unix epoch in seconds", |m| m.started.map(seconds)),
+        (
+            "container_cpu_usage_seconds_total",
+            "counter",
+            "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
+            cpu,
+        ),
+        (
+            "container_memory_working_set_bytes",
+            "gauge",
+            "[STABLE] Current working set of the container in bytes",
+            working_set,
+        ),
+        (
+            "container_start_time_seconds",
+            "gauge",
+            "[STABLE] Start time of the container since unix epoch in seconds",
+            |m| m.started.map(seconds),
+        ),
     ];
     for (name, kind, help, read) in list {
         text.family(name, kind, help);
@@ -390,14 +478,32 @@ async fn families(shared: &Arc<Shared>, node: &Node, cadvisor: bool) -> String {
             }
         }
     }
-    text.family("node_cpu_usage_seconds_total", "counter", "[STABLE] Cumulative cpu time consumed by the node in core-seconds");
+    text.family(
+        "node_cpu_usage_seconds_total",
+        "counter",
+        "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
+    );
     text.sample("node_cpu_usage_seconds_total", &[], count(machine.cpu_ns) / 1e9, Some(now));
-    text.family("node_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the node in bytes");
+    text.family(
+        "node_memory_working_set_bytes",
+        "gauge",
+        "[STABLE] Current working set of the node in bytes",
+    );
     let working = machine.memory_total.saturating_sub(machine.memory_available);
     text.sample("node_memory_working_set_bytes", &[], count(working), Some(now));
     for (name, kind, help, read) in [
-        ("pod_cpu_usage_seconds_total", "counter", "[STABLE] Cumulative cpu time consumed by the pod in core-seconds", cpu),
-        ("pod_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the pod in bytes", working_set),
+        (
+            "pod_cpu_usage_seconds_total",
+            "counter",
+            "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
+            cpu,
+        ),
+        (
+            "pod_memory_working_set_bytes",
+            "gauge",
+            "[STABLE] Current working set of the pod in bytes",
+            working_set,
+        ),
     ] {
         text.family(name, kind, help);
         for m in all.iter().filter(|m| m.container.is_empty()) {
@@ -406,7 +512,11 @@ async fn families(shared: &Arc<Shared>, node: &Node, cadvisor: bool) -> String {
         }
     }
     for name in ["resource_scrape_error", "scrape_error"] {
-        text.family(name, "gauge", "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise");
+        text.family(
+            name,
+            "gauge",
+            "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
+        );
         text.sample(name, &[], 0.0, None);
     }
     text.out
@@ -469,6 +579,9 @@ mod tests {
         text.family("a", "gauge", "help");
         text.sample("a", &[("x", "y\"z"), ("b", "")], 1.5, Some(Wall::from_secs(2)));
         text.sample("a", &[], 0.0, None);
-        assert_eq!(text.out, "# HELP a help\n# TYPE a gauge\na{x=\"y\\\"z\",b=\"\"} 1.5 2000\na 0\n");
+        assert_eq!(
+            text.out,
+            "# HELP a help\n# TYPE a gauge\na{x=\"y\\\"z\",b=\"\"} 1.5 2000\na 0\n"
+        );
     }
 }

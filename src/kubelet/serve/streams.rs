@@ -99,7 +99,9 @@ pub struct PortForwarder {
 impl PortForwarder {
     /// Connects to `localhost:port` inside the pod.
     pub async fn connect(&self, port: u16) -> Result<rt::net::TcpStream> {
-        let what = || format!("failed to connect to localhost:{port} inside namespace of pod {}", self.pod);
+        let what = || {
+            format!("failed to connect to localhost:{port} inside namespace of pod {}", self.pod)
+        };
         let Some(path) = self.netns.clone() else {
             return rt::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.context(what);
         };

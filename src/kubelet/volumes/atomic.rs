@@ -15,7 +15,12 @@ use super::payload::{File, Payload};
 const DATA: &str = "..data";
 
 /// Makes `target` hold exactly `payload`; true if that changed anything. Blocking.
-pub(crate) fn write(target: &Path, payload: &Payload, fs_group: Option<u32>, now: Wall) -> Result<bool> {
+pub(crate) fn write(
+    target: &Path,
+    payload: &Payload,
+    fs_group: Option<u32>,
+    now: Wall,
+) -> Result<bool> {
     rt::fs::create_dir_all(target, 0o755)?;
     rt::fs::set_mode(target, 0o755)?;
     if is_current(target, payload, fs_group) {
@@ -41,8 +46,11 @@ pub(crate) fn write(target: &Path, payload: &Payload, fs_group: Option<u32>, now
 /// `..2024_01_31_12_00_00.123456789`
 fn version_name(now: Wall) -> String {
     let text = api::time::format(now);
-    let stamp: String =
-        text.chars().filter(|c| *c != 'Z').map(|c| if c.is_ascii_digit() { c } else { '_' }).collect();
+    let stamp: String = text
+        .chars()
+        .filter(|c| *c != 'Z')
+        .map(|c| if c.is_ascii_digit() { c } else { '_' })
+        .collect();
     format!("..{stamp}.{:09}", now.subsec_nanos())
 }
 
@@ -90,8 +98,7 @@ fn count_files(directory: &Path) -> Result<usize> {
 
 /// One link for each first path component; links of names that are gone are removed.
 fn link_names(target: &Path, payload: &Payload) -> Result<()> {
-    let wanted: BTreeSet<&str> =
-        payload.keys().filter_map(|path| path.split('/').next()).collect();
+    let wanted: BTreeSet<&str> = payload.keys().filter_map(|path| path.split('/').next()).collect();
     for name in &wanted {
         let link = target.join(name);
         let to = Path::new(DATA).join(name);

@@ -67,9 +67,7 @@ fn claim_name(pod: &Value, volume: &Value) -> Option<String> {
     if volume.has("persistentVolumeClaim") {
         return Some(volume.str("persistentVolumeClaim.claimName").to_owned());
     }
-    volume
-        .has("ephemeral")
-        .then(|| format!("{}-{}", pod.str("metadata.name"), volume.str("name")))
+    volume.has("ephemeral").then(|| format!("{}-{}", pod.str("metadata.name"), volume.str("name")))
 }
 
 fn place_of(volume: &Value, read_only: bool) -> Result<Place> {
@@ -95,9 +93,26 @@ fn place_of(volume: &Value, read_only: bool) -> Result<Place> {
 
 /// Volume types of a PersistentVolume that need a driver.
 const PLUGINS: &[&str] = &[
-    "awsElasticBlockStore", "azureDisk", "azureFile", "cephfs", "cinder", "csi", "fc", "flexVolume",
-    "flocker", "gcePersistentDisk", "glusterfs", "iscsi", "nfs", "photonPersistentDisk",
-    "portworxVolume", "quobyte", "rbd", "scaleIO", "storageos", "vsphereVolume",
+    "awsElasticBlockStore",
+    "azureDisk",
+    "azureFile",
+    "cephfs",
+    "cinder",
+    "csi",
+    "fc",
+    "flexVolume",
+    "flocker",
+    "gcePersistentDisk",
+    "glusterfs",
+    "iscsi",
+    "nfs",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "quobyte",
+    "rbd",
+    "scaleIO",
+    "storageos",
+    "vsphereVolume",
 ];
 
 /// The directory of a local-path volume that waits for this node to remove it.
@@ -164,8 +179,10 @@ mod tests {
 
     #[test]
     fn only_the_nodes_own_directories_are_removed() {
-        let volume = |node: &str| json!({"metadata": {"name": "pv", "deletionTimestamp": "x",
-            "annotations": {SELECTED_NODE: node}, "finalizers": [FINALIZER]}, "spec": {"local": {"path": "/d/pv_x"}}});
+        let volume = |node: &str| {
+            json!({"metadata": {"name": "pv", "deletionTimestamp": "x",
+            "annotations": {SELECTED_NODE: node}, "finalizers": [FINALIZER]}, "spec": {"local": {"path": "/d/pv_x"}}})
+        };
         assert_eq!(local_path_of(&volume("a"), "a"), Some("/d/pv_x".into()));
         assert_eq!(local_path_of(&volume("b"), "a"), None);
         for bad in ["/etc", "relative/pv", "/d/../pv", "/"] {

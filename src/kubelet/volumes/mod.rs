@@ -6,7 +6,9 @@ mod payload;
 mod setup;
 pub(crate) mod subpath;
 
-pub(crate) use claim::{Claims, FINALIZER as LOCAL_PATH_FINALIZER, local_path_of, release_local_path};
+pub(crate) use claim::{
+    Claims, FINALIZER as LOCAL_PATH_FINALIZER, local_path_of, release_local_path,
+};
 pub(crate) use payload::{TokenWanted, tokens_wanted};
 pub(crate) use setup::{
     Mounted, Setup, bind_sub_path, directory_size, is_dynamic, refresh, set_up, take_down,

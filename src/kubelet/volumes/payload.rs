@@ -209,7 +209,10 @@ mod tests {
             json!({"configMap": {"name": "cm", "defaultMode": 256, "items": [{"key": "b", "path": "x/y", "mode": 511}]}}),
             Ok(&[("x/y", "2", 0o777)]),
         );
-        check(json!({"secret": {"secretName": "s", "defaultMode": 256}}), Ok(&[("k", "secret", 0o400)]));
+        check(
+            json!({"secret": {"secretName": "s", "defaultMode": 256}}),
+            Ok(&[("k", "secret", 0o400)]),
+        );
         check(
             json!({"downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}}),
             Ok(&[("l", "x=\"y\"", 0o644)]),

@@ -68,8 +68,7 @@ pub(crate) fn refresh(setup: &Setup) -> std::result::Result<bool, String> {
             Ok((_, wrote)) => changed |= wrote,
             Err(error) => {
                 let name = volume.str("name");
-                failure =
-                    Some(format!("MountVolume.SetUp failed for volume \"{name}\" : {error}"));
+                failure = Some(format!("MountVolume.SetUp failed for volume \"{name}\" : {error}"));
             }
         }
     }
@@ -130,7 +129,10 @@ fn make(setup: &Setup, volume: &Value) -> Result<Mounted> {
             rt::fs::set_mode(&place.path, 0o777)?;
         }
         if !place.path.exists() {
-            return Err(Error::new(format!("path {:?} does not exist", place.path.display().to_string())));
+            return Err(Error::new(format!(
+                "path {:?} does not exist",
+                place.path.display().to_string()
+            )));
         }
         if let Some(gid) = fs_group.filter(|_| !place.read_only) {
             let on_mismatch =
@@ -148,10 +150,7 @@ fn make(setup: &Setup, volume: &Value) -> Result<Mounted> {
     Err(Error::new(format!("volumes of type {kind} are not supported on this node")))
 }
 
-fn write_payload(
-    setup: &Setup,
-    volume: &Value,
-) -> std::result::Result<(PathBuf, bool), String> {
+fn write_payload(setup: &Setup, volume: &Value) -> std::result::Result<(PathBuf, bool), String> {
     let name = volume.str("name");
     let token = |wanted: &TokenWanted| {
         setup
@@ -191,7 +190,9 @@ fn empty_dir(setup: &Setup, volume: &Value) -> Result<PathBuf> {
             }
         }
         other => {
-            return Err(Error::new(format!("emptyDir medium {other:?} is not supported on this node")));
+            return Err(Error::new(format!(
+                "emptyDir medium {other:?} is not supported on this node"
+            )));
         }
     }
     if fresh {
@@ -224,8 +225,12 @@ fn check_host_path(path: &Path, kind: &str) -> Result<()> {
         "Directory" | "DirectoryOrCreate" if !is_dir => refuse("a directory"),
         "File" | "FileOrCreate" if !is_file => refuse("a file"),
         "Socket" if !file_type.is_some_and(|t| t.is_socket()) => refuse("a socket file"),
-        "CharDevice" if !file_type.is_some_and(|t| t.is_char_device()) => refuse("a character device"),
-        "BlockDevice" if !file_type.is_some_and(|t| t.is_block_device()) => refuse("a block device"),
+        "CharDevice" if !file_type.is_some_and(|t| t.is_char_device()) => {
+            refuse("a character device")
+        }
+        "BlockDevice" if !file_type.is_some_and(|t| t.is_block_device()) => {
+            refuse("a block device")
+        }
         "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket" | "CharDevice"
         | "BlockDevice" => Ok(()),
         other => Err(Error::new(format!("hostPath type {other:?} is unknown"))),
@@ -275,7 +280,12 @@ pub(crate) fn directory_size(path: &Path) -> (u64, u64) {
 }
 
 /// Where a container's subPath mount of a volume is bound.
-pub(crate) fn sub_path_place(directory: &Path, volume: &str, container: &str, idx: usize) -> PathBuf {
+pub(crate) fn sub_path_place(
+    directory: &Path,
+    volume: &str,
+    container: &str,
+    idx: usize,
+) -> PathBuf {
     directory.join("volume-subpaths").join(volume).join(container).join(idx.to_string())
 }
 
@@ -309,10 +319,13 @@ mod tests {
     #[test]
     fn volumes_are_made_and_taken_down() {
         let dir = crate::testing::directory("setup");
-        let mut made = setup(dir.path(), json!([
+        let mut made = setup(
+            dir.path(),
+            json!([
             {"name": "e", "emptyDir": {}},
             {"name": "h", "hostPath": {"path": dir.path().join("h"), "type": "DirectoryOrCreate"}},
-            {"name": "c", "configMap": {"name": "cm"}}]));
+            {"name": "c", "configMap": {"name": "cm"}}]),
+        );
         assert_eq!(
             set_up(&made).unwrap_err(),
             "MountVolume.SetUp failed for volume \"c\" : configmap \"cm\" not found"
@@ -327,23 +340,36 @@ mod tests {
         assert!(refresh(&made).unwrap());
         assert_eq!(rt::fs::read(mounted["c"].path.join("k")).unwrap(), b"2");
         take_down(&made.directory, &made.volatile).unwrap();
-        assert!(!mounted["e"].path.exists() && !mounted["c"].path.exists() && mounted["h"].path.exists());
+        assert!(
+            !mounted["e"].path.exists()
+                && !mounted["c"].path.exists()
+                && mounted["h"].path.exists()
+        );
     }
 
     #[test]
     fn host_path_types_and_strangers_are_refused_by_name() {
         let dir = crate::testing::directory("types");
-        let check = |volume: Value| set_up(&setup(dir.path(), json!([volume]))).err().unwrap_or_default();
-        let path = |kind: &str| json!({"name": "h", "hostPath": {"path": dir.path(), "type": kind}});
+        let check =
+            |volume: Value| set_up(&setup(dir.path(), json!([volume]))).err().unwrap_or_default();
+        let path =
+            |kind: &str| json!({"name": "h", "hostPath": {"path": dir.path(), "type": kind}});
         let text = dir.path().display();
-        for (kind, what) in [("File", "a file"), ("Socket", "a socket file"), ("BlockDevice", "a block device")] {
+        for (kind, what) in
+            [("File", "a file"), ("Socket", "a socket file"), ("BlockDevice", "a block device")]
+        {
             assert_eq!(
                 check(path(kind)),
-                format!("MountVolume.SetUp failed for volume \"h\" : hostPath type check failed: {text} is not {what}")
+                format!(
+                    "MountVolume.SetUp failed for volume \"h\" : hostPath type check failed: {text} is not {what}"
+                )
             );
         }
         assert_eq!(check(path("Directory")), "");
-        assert!(check(json!({"name": "n", "nfs": {"server": "x"}})).contains("volumes of type nfs are not supported"));
+        assert!(
+            check(json!({"name": "n", "nfs": {"server": "x"}}))
+                .contains("volumes of type nfs are not supported")
+        );
         assert!(check(json!({"name": "n", "image": {}})).contains("type image"));
     }
 }

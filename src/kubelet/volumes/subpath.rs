@@ -13,7 +13,8 @@ pub(crate) fn bind(volume: &Path, sub_path: &str, place: &Path) -> Result<PathBu
     check(sub_path)?;
     let what = || format!("prepare subPath {sub_path:?} of {}", volume.display());
     let root = file::open_dir(volume).context(what)?;
-    let opened = file::make_in_root(root.as_fd(), Path::new(sub_path), Missing::Directory).context(what)?;
+    let opened =
+        file::make_in_root(root.as_fd(), Path::new(sub_path), Missing::Directory).context(what)?;
     // The path behind the descriptor tells whether a link led elsewhere inside the volume: upstream
     // refuses none of those, as long as they stay inside, and `open_in_root` lets none out.
     let source = file::descriptor_path(opened.as_fd());
@@ -63,7 +64,7 @@ fn check(sub_path: &str) -> Result<()> {
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     match fine && !sub_path.is_empty() {
         true => Ok(()),
-        false => Err(Error::new(format!("subPath {sub_path:?} must be relative and without ..")))
+        false => Err(Error::new(format!("subPath {sub_path:?} must be relative and without .."))),
     }
 }
 

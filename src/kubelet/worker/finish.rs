@@ -19,7 +19,10 @@ impl Worker {
         let (pod, state, cgroup) = (Arc::clone(&self.pod), self.state.clone(), self.cgroup_path());
         self.launch("end", Done::FinishFailed, async move {
             // The owner of the pod learns how it ended before it is gone.
-            if !state.gone && !state.settled && let Some(object) = api_object(&shared, &pod) {
+            if !state.gone
+                && !state.settled
+                && let Some(object) = api_object(&shared, &pod)
+            {
                 let status = status_over(&shared, &pod, &state, &object.tree());
                 write(Arc::clone(&shared), object, status).await;
             }
@@ -64,8 +67,7 @@ async fn clear(shared: &Shared, slot: &Slot, pod: &Pod, cgroup: &str, gone: bool
             uid: Some(slot.uid.clone()),
             ..DeleteOptions::default()
         };
-        let deleted =
-            shared.client.delete(&kinds::POD, &pod.namespace, &pod.name, options).await;
+        let deleted = shared.client.delete(&kinds::POD, &pod.namespace, &pod.name, options).await;
         match deleted {
             // A conflict is another pod under the same name: ours is gone.
             Err(status) if !status.is_not_found() && !status.is_conflict() => {

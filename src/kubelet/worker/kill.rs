@@ -66,9 +66,15 @@ impl Worker {
             let word = kind.as_str();
             let (reason, message) = match &outcome {
                 ProbeOutcome::Success => ("", String::new()),
-                ProbeOutcome::Warning(text) => ("ProbeWarning", format!("{word} probe warning: {text}")),
-                ProbeOutcome::Failure(text) => ("Unhealthy", format!("{word} probe failed: {text}")),
-                ProbeOutcome::Unknown(text) => ("Unhealthy", format!("{word} probe errored: {text}")),
+                ProbeOutcome::Warning(text) => {
+                    ("ProbeWarning", format!("{word} probe warning: {text}"))
+                }
+                ProbeOutcome::Failure(text) => {
+                    ("Unhealthy", format!("{word} probe failed: {text}"))
+                }
+                ProbeOutcome::Unknown(text) => {
+                    ("Unhealthy", format!("{word} probe errored: {text}"))
+                }
             };
             // A container that ended under its probe has its own event.
             let runs = shared.runtime.container(&id).is_some_and(|c| c.exit().is_none());

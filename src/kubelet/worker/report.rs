@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Lens, Object, Status, Value, json, kinds};
 use api::controller::Cache;
+use api::{Lens, Object, Status, Value, json, kinds};
 use client::PatchType;
 use stdx::backoff::Backoff;
 use stdx::time::Mono;
@@ -210,7 +210,8 @@ mod tests {
         ] {
             assert_eq!(covers(&theirs, &ours), want, "{ours}");
         }
-        let patch = with_removals(&json!({"podIP": "1", "qosClass": "x"}), &json!({"phase": "Failed"}));
+        let patch =
+            with_removals(&json!({"podIP": "1", "qosClass": "x"}), &json!({"phase": "Failed"}));
         assert_eq!(patch, json!({"phase": "Failed", "podIP": null}));
     }
 }

@@ -116,7 +116,9 @@ fn spec(
         )));
     }
     if tree.at("spec.hostUsers").as_bool() == Some(false) {
-        return Err(Error::new("user namespaces of pods (hostUsers: false) are not supported on this node"));
+        return Err(Error::new(
+            "user namespaces of pods (hostUsers: false) are not supported on this node",
+        ));
     }
     let mut labels = container::labels(tree, None);
     labels.insert(container::LABEL_POD_UID.to_owned(), uid.to_owned());
@@ -148,7 +150,11 @@ fn spec(
 }
 
 /// What the network is told about a sandbox.
-pub(crate) fn network_of(tree: &Value, uid: &str, sandbox: &SandboxStatus) -> Result<SandboxNetwork> {
+pub(crate) fn network_of(
+    tree: &Value,
+    uid: &str,
+    sandbox: &SandboxStatus,
+) -> Result<SandboxNetwork> {
     let sidecars =
         tree.list("spec.initContainers").iter().filter(|c| c.str("restartPolicy") == "Always");
     let mut host_ports = Vec::new();

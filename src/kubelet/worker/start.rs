@@ -244,7 +244,10 @@ impl Start {
             let name = entry.str("name");
             let mounted = snapshot.mounted.as_ref().and_then(|mounted| mounted.get(name)).cloned();
             let Some(mounted) = mounted else {
-                return Err(format!("cannot find volume \"{name}\" to mount into container \"{}\"", self.container.name));
+                return Err(format!(
+                    "cannot find volume \"{name}\" to mount into container \"{}\"",
+                    self.container.name
+                ));
             };
             let sub_path = match entry.str("subPathExpr") {
                 "" => entry.str("subPath").to_owned(),
@@ -296,8 +299,7 @@ impl Start {
         };
         let host = rt::fs::read_text(&config.resolv_conf).unwrap_or_default();
         let host = dns::Resolver::parse(&host);
-        let resolver =
-            dns::resolver(tree, &host, &config.cluster_dns, &config.cluster_domain);
+        let resolver = dns::resolver(tree, &host, &config.cluster_dns, &config.cluster_domain);
         vec![
             ("hosts", hosts),
             ("hostname", format!("{hostname}\n")),

@@ -74,13 +74,13 @@ async fn request(
     let audiences: Vec<&str> =
         if wanted.audience.is_empty() { Vec::new() } else { vec![&*wanted.audience] };
     ask.body = Body::Tree(json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-        "metadata": {"name": account, "namespace": pod.namespace},
-        "spec": {
-            "audiences": audiences,
-            "expirationSeconds": wanted.expiration_secs,
-            "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid},
-        }}));
+    "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+    "metadata": {"name": account, "namespace": pod.namespace},
+    "spec": {
+        "audiences": audiences,
+        "expirationSeconds": wanted.expiration_secs,
+        "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid},
+    }}));
     let answer = client.call(ask).await.map_err(|status| status.to_string())?;
     let tree: Value = match answer {
         Answer::Tree(tree) => tree,

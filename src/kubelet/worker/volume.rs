@@ -207,10 +207,8 @@ pub(crate) fn remembered(directory: &std::path::Path) -> Option<BTreeMap<String,
         tree.list("")
             .iter()
             .map(|entry| {
-                let mounted = Mounted {
-                    path: entry.str("path").into(),
-                    read_only: entry.flag("readOnly"),
-                };
+                let mounted =
+                    Mounted { path: entry.str("path").into(), read_only: entry.flag("readOnly") };
                 (entry.str("name").to_owned(), mounted)
             })
             .collect(),
