@@ -478,3 +478,87 @@ fn host_ports_and_udp() {
         assert!(answer.starts_with("b "), "{answer}");
     });
 }
+
+#[test]
+fn many_services_load_fast_and_change_cheaply() {
+    const SERVICES: u32 = 5000;
+    in_world("many", |world| {
+        let address = |first: u8, n: u32| {
+            let [_, _, high, low] = (n + 20).to_be_bytes();
+            IpAddr::from([10, first, high, low])
+        };
+        let memory = || {
+            let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let line = text.lines().find(|line| line.starts_with("VmRSS")).unwrap_or("");
+            line.split_whitespace().nth(1).and_then(|kb| kb.parse::<i64>().ok()).unwrap_or(0)
+        };
+        let before = memory();
+        let started = std::time::Instant::now();
+        for n in 0..SERVICES {
+            let name = format!("service-{n}");
+            world.model.set_service(&service(&name, &address(43, n).to_string(), json!({})));
+            let (a, b) = (address(42, n * 2), address(42, n * 2 + 1));
+            world.model.set_slice(&slice(&name, "TCP", 8080, &[(&a, "ready"), (&b, "ready")]));
+        }
+        let read = started.elapsed();
+        world.model.changes();
+        let planned = started.elapsed();
+        let table = world.model.table();
+        world.rules.replace(&table).unwrap();
+        let loaded = started.elapsed();
+        println!(
+            "{SERVICES} services, {} endpoints: read {read:?}, planned {planned:?}, in the kernel {loaded:?}",
+            SERVICES * 2
+        );
+        drop(table);
+        println!("model memory: about {} kB", memory() - before);
+        let mut slowest = Duration::ZERO;
+        for n in 0..50u32 {
+            let name = format!("service-{}", n * 97);
+            let (a, b) = (address(42, n * 97 * 2), address(42, 60_000 + n));
+            let changed = slice(&name, "TCP", 8080, &[(&a, "ready"), (&b, "ready")]);
+            let started = std::time::Instant::now();
+            world.model.set_slice(&changed);
+            let changes = world.model.changes();
+            assert_eq!(changes.add_elements.len(), 1, "{changes}");
+            world.rules.apply(&changes).unwrap();
+            slowest = slowest.max(started.elapsed());
+        }
+        println!("one endpoint changed: at most {slowest:?}");
+        assert!(loaded < Duration::from_secs(10), "loading took {loaded:?}");
+        assert!(slowest < Duration::from_millis(200), "a change took {slowest:?}");
+    });
+}
+
+#[test]
+fn both_families_and_the_nodes_own_endpoints() {
+    in_world("families", |world| {
+        world.pod("a", Vec::new());
+        world.pod("c", Vec::new());
+        world.serve("a", "a", "[::]:8080");
+        world.serve("node", "node", "0.0.0.0:6443");
+        let six = world.pods.addresses_of("a")[1];
+        let dual = json!({"clusterIPs": ["10.43.0.5", "fd00:43::5"], "type": "NodePort",
+            "ports": [{"name": "web", "protocol": "TCP", "port": 80, "nodePort": 30080}]});
+        world.model.set_service(&service("dual", "10.43.0.5", dual));
+        let four = world.pods.addresses_of("a")[0];
+        let mut slice6 = slice("dual", "TCP", 8080, &[(&six, "ready")]);
+        slice6["metadata"]["name"] = json!("dual-six");
+        world.model.set_slice(&slice("dual", "TCP", 8080, &[(&four, "ready")]));
+        world.model.set_slice(&slice6);
+        // The API server's own service: an endpoint that is the node, with no node name.
+        world.model.set_service(&service("kubernetes", "10.43.0.1", json!({})));
+        let node: IpAddr = NODE_IP.parse().unwrap();
+        let mut api = slice("kubernetes", "TCP", 6443, &[(&node, "ready")]);
+        api["endpoints"][0].as_object_mut().unwrap().remove("nodeName");
+        world.model.set_slice(&api);
+        world.apply();
+        for place in ["c", "a", "node"] {
+            spread(world, place, "[fd00:43::5]:80", &["a"]);
+            spread(world, place, "10.43.0.5:80", &["a"]);
+            spread(world, place, "10.43.0.1:80", &["node"]);
+        }
+        spread(world, "node", "[fd00:42::1]:30080", &["a"]);
+        assert_eq!(world.ask("c", "[fd00:43::7]:80"), "ConnectionRefused");
+    });
+}

@@ -10,6 +10,8 @@ pub mod names;
 mod objects;
 mod plan;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 pub use address::{Cidr, Protocol};
 pub use model::{HealthCheck, HostPort, Model, Name};

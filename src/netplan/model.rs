@@ -22,7 +22,7 @@ pub struct Model {
     node: NodeInfo,
     services: BTreeMap<Name, Entry>,
     /// Which services an address has reverse names of.
-    reverse: BTreeMap<IpAddr, BTreeSet<Name>>,
+    reverse: BTreeSet<(IpAddr, Name)>,
     /// Services with a health check node port.
     health: BTreeSet<Name>,
     /// Which service a slice belongs to.
@@ -43,7 +43,8 @@ pub struct Model {
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     pub(crate) service: Option<Service>,
-    pub(crate) slices: BTreeMap<Box<str>, Slice>,
+    /// By their names; few, so that a list is smallest.
+    pub(crate) slices: Vec<(Box<str>, Slice)>,
     owner: u32,
     plan: Plan,
     /// What the reverse index has of it.
@@ -77,7 +78,7 @@ impl Model {
         let mut model = Model {
             node,
             services: BTreeMap::new(),
-            reverse: BTreeMap::new(),
+            reverse: BTreeSet::new(),
             health: BTreeSet::new(),
             slices: BTreeMap::new(),
             owners: Owners::default(),
@@ -91,12 +92,12 @@ impl Model {
         };
         let (elements, balancers) = base::dns_elements(&model.node.dns);
         for (set, key, value) in elements {
-            model.owners.claim(OWNER_DNS, set, key, value, &mut Changes::default());
+            model.owners.claim(OWNER_DNS, (set, key), value);
         }
         for chain in balancers {
             *model.balancers.entry(chain).or_default() += 1;
         }
-        model.settle_balancers(&mut Changes::default());
+        model.changes();
         model
     }
 
@@ -133,7 +134,10 @@ impl Model {
         let name: Name = (slice_name.0.clone(), service.clone());
         let slice = Slice::from_tree(tree, &self.node.node_name);
         let entry = self.services.entry(name.clone()).or_default();
-        entry.slices.insert(slice_name.1.clone(), slice);
+        match entry.slices.iter_mut().find(|(name, _)| *name == slice_name.1) {
+            Some((_, known)) => *known = slice,
+            None => entry.slices.push((slice_name.1.clone(), slice)),
+        }
         self.slices.insert(slice_name, service);
         self.dirty.insert(name);
     }
@@ -143,7 +147,7 @@ impl Model {
         let Some(service) = self.slices.remove(&slice_name) else { return };
         let name: Name = (slice_name.0, service);
         if let Some(entry) = self.services.get_mut(&name) {
-            entry.slices.remove(&slice_name.1);
+            entry.slices.retain(|(name, _)| *name != slice_name.1);
             self.dirty.insert(name);
         }
     }
@@ -157,12 +161,13 @@ impl Model {
     pub fn changes(&mut self) -> Changes {
         let mut changes = Changes::default();
         if let Some(host_ports) = self.new_host_ports.take() {
-            self.replan_host_ports(&host_ports, &mut changes);
+            self.replan_host_ports(&host_ports);
         }
         for name in std::mem::take(&mut self.dirty) {
             self.replan(&name, &mut changes);
         }
         self.settle_balancers(&mut changes);
+        self.owners.tell(&mut changes);
         changes
     }
 
@@ -211,7 +216,9 @@ impl Model {
 
     /// The services that have reverse names for an address.
     pub(crate) fn services_with(&self, address: IpAddr) -> impl Iterator<Item = &Name> {
-        self.reverse.get(&address).into_iter().flatten()
+        let from: (IpAddr, Name) = (address, ("".into(), "".into()));
+        let range = self.reverse.range(from..);
+        range.take_while(move |(known, _)| *known == address).map(|(_, name)| name)
     }
 
     /// True if any service, with or without endpoints, is in the namespace.
@@ -228,9 +235,7 @@ impl Model {
         }
         let named = Named { namespace: &name.0, name: &name.1 };
         let new = match &entry.service {
-            Some(service) => {
-                plan(named, service, entry.slices.values(), &self.node, Some(&entry.plan))
-            }
+            Some(service) => plan(named, service, entry.slices(), &self.node, Some(&entry.plan)),
             None => Plan::default(),
         };
         let owner = entry.owner;
@@ -249,7 +254,7 @@ impl Model {
             true => self.health.insert(name.clone()),
             false => self.health.remove(name),
         };
-        self.owners.replace(owner, &old.elements, &new.elements, changes);
+        self.owners.replace(owner, &old.elements, &new.elements);
         diff_chains(&old, &new, changes);
         for chain in &new.balancers {
             *self.balancers.entry(chain.clone()).or_default() += 1;
@@ -272,19 +277,14 @@ impl Model {
 
     fn index(&mut self, name: &Name, old: &[IpAddr], new: &[IpAddr]) {
         for address in old.iter().filter(|address| !new.contains(address)) {
-            if let Some(names) = self.reverse.get_mut(address) {
-                names.remove(name);
-                if names.is_empty() {
-                    self.reverse.remove(address);
-                }
-            }
+            self.reverse.remove(&(*address, name.clone()));
         }
         for address in new.iter().filter(|address| !old.contains(address)) {
-            self.reverse.entry(*address).or_default().insert(name.clone());
+            self.reverse.insert((*address, name.clone()));
         }
     }
 
-    fn replan_host_ports(&mut self, host_ports: &[HostPort], changes: &mut Changes) {
+    fn replan_host_ports(&mut self, host_ports: &[HostPort]) {
         let mut new: Vec<(Set, Key, Value)> = host_ports.iter().map(host_port_element).collect();
         new.extend(host_ports.iter().map(|port| {
             let address = port.target.ip();
@@ -294,7 +294,7 @@ impl Model {
         new.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
         new.dedup_by(|a, b| (a.0, a.1) == (b.0, b.1));
         let old = std::mem::replace(&mut self.host_ports, new.clone());
-        self.owners.replace(OWNER_HOST_PORTS, &old, &new, changes);
+        self.owners.replace(OWNER_HOST_PORTS, &old, &new);
         if old == new {
             return;
         }
@@ -319,9 +319,13 @@ impl Model {
 }
 
 impl Entry {
+    pub(crate) fn slices(&self) -> impl Iterator<Item = &Slice> + Clone {
+        self.slices.iter().map(|(_, slice)| slice)
+    }
+
     /// Distinct local addresses that serve.
     fn local_endpoints(&self) -> usize {
-        let endpoints = self.slices.values().flat_map(|slice| &slice.endpoints);
+        let endpoints = self.slices().flat_map(|slice| &slice.endpoints);
         let serving = endpoints.filter(|e| e.local && e.ready);
         serving.filter_map(|e| e.addresses.first()).collect::<BTreeSet<_>>().len()
     }
@@ -332,17 +336,13 @@ impl Entry {
 struct Owners {
     held: BTreeMap<(Set, Key), (u32, Value)>,
     waiting: BTreeMap<(Set, Key), Vec<(u32, Value)>>,
+    /// What the elements that changed hands or values were when the last changes were told.
+    before: BTreeMap<(Set, Key), Option<Value>>,
 }
 
 impl Owners {
     /// Moves an owner from its `old` elements to its `new` ones; both are sorted.
-    fn replace(
-        &mut self,
-        owner: u32,
-        old: &[(Set, Key, Value)],
-        new: &[(Set, Key, Value)],
-        changes: &mut Changes,
-    ) {
+    fn replace(&mut self, owner: u32, old: &[(Set, Key, Value)], new: &[(Set, Key, Value)]) {
         let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
         loop {
             let order = match (old.peek(), new.peek()) {
@@ -356,68 +356,72 @@ impl Owners {
             match (before, after) {
                 (Some(before), Some(after)) if before.2 == after.2 => {}
                 (Some((set, key, _)), Some((.., value))) => {
-                    self.change(owner, *set, *key, value.clone(), changes);
+                    self.change(owner, (*set, *key), value.clone());
                 }
-                (Some((set, key, _)), None) => self.release(owner, *set, *key, changes),
-                (None, Some((set, key, value))) => {
-                    self.claim(owner, *set, *key, value.clone(), changes);
-                }
+                (Some((set, key, _)), None) => self.release(owner, (*set, *key)),
+                (None, Some((set, key, value))) => self.claim(owner, (*set, *key), value.clone()),
                 (None, None) => {}
             }
         }
     }
 
-    fn claim(&mut self, owner: u32, set: Set, key: Key, value: Value, changes: &mut Changes) {
-        match self.held.get(&(set, key)) {
-            None => {
-                changes.add_elements.push((set, key, value.clone()));
-                self.held.insert((set, key), (owner, value));
+    /// Tells what is different since the last time.
+    fn tell(&mut self, changes: &mut Changes) {
+        for ((set, key), before) in std::mem::take(&mut self.before) {
+            let now = self.held.get(&(set, key)).map(|(_, value)| value);
+            if before.as_ref() == now {
+                continue;
             }
+            changes.add_elements.extend(now.map(|value| (set, key, value.clone())));
+            changes.delete_elements.extend(before.map(|value| (set, key, value)));
+        }
+    }
+
+    fn claim(&mut self, owner: u32, at: (Set, Key), value: Value) {
+        match self.held.get(&at) {
+            None => self.hold(at, Some((owner, value))),
             Some((_, held)) => {
                 if *held != value {
-                    log::warn!("{} {key}: already taken, waits until it is free", set.name());
+                    log::warn!("{} {}: already taken, waits until it is free", at.0.name(), at.1);
                 }
-                self.waiting.entry((set, key)).or_default().push((owner, value));
+                self.waiting.entry(at).or_default().push((owner, value));
             }
         }
     }
 
-    fn change(&mut self, owner: u32, set: Set, key: Key, value: Value, changes: &mut Changes) {
-        match self.held.get_mut(&(set, key)) {
-            Some((holder, held)) if *holder == owner => {
-                let old = std::mem::replace(held, value.clone());
-                changes.delete_elements.push((set, key, old));
-                changes.add_elements.push((set, key, value));
-            }
-            _ => {
-                let waiting = self.waiting.entry((set, key)).or_default();
-                waiting.retain(|(waiter, _)| *waiter != owner);
-                waiting.push((owner, value));
-            }
+    fn change(&mut self, owner: u32, at: (Set, Key), value: Value) {
+        if self.held.get(&at).is_some_and(|(holder, _)| *holder == owner) {
+            return self.hold(at, Some((owner, value)));
+        }
+        if let Some(place) = self.place_in_line(owner, at) {
+            *place = value;
         }
     }
 
-    fn release(&mut self, owner: u32, set: Set, key: Key, changes: &mut Changes) {
-        let waiting = self.waiting.get_mut(&(set, key));
-        if self.held.get(&(set, key)).is_none_or(|(holder, _)| *holder != owner) {
-            if let Some(waiting) = waiting {
-                waiting.retain(|(waiter, _)| *waiter != owner);
-            }
-        } else if let Some((_, old)) = self.held.remove(&(set, key)) {
-            let heir = waiting.filter(|list| !list.is_empty()).map(|list| list.remove(0));
-            if heir.as_ref().is_none_or(|(_, value)| *value != old) {
-                changes.delete_elements.push((set, key, old));
-                if let Some((_, value)) = &heir {
-                    changes.add_elements.push((set, key, value.clone()));
-                }
-            }
-            if let Some(heir) = heir {
-                self.held.insert((set, key), heir);
-            }
+    fn release(&mut self, owner: u32, at: (Set, Key)) {
+        let waiting = self.waiting.get_mut(&at);
+        if self.held.get(&at).is_some_and(|(holder, _)| *holder == owner) {
+            let heir = waiting.filter(|line| !line.is_empty()).map(|line| line.remove(0));
+            self.hold(at, heir);
+        } else if let Some(waiting) = waiting {
+            waiting.retain(|(waiter, _)| *waiter != owner);
         }
-        if self.waiting.get(&(set, key)).is_some_and(Vec::is_empty) {
-            self.waiting.remove(&(set, key));
+        if self.waiting.get(&at).is_some_and(Vec::is_empty) {
+            self.waiting.remove(&at);
         }
+    }
+
+    fn place_in_line(&mut self, owner: u32, at: (Set, Key)) -> Option<&mut Value> {
+        let line = self.waiting.get_mut(&at)?;
+        line.iter_mut().find(|(waiter, _)| *waiter == owner).map(|(_, value)| value)
+    }
+
+    fn hold(&mut self, at: (Set, Key), new: Option<(u32, Value)>) {
+        let old = match new {
+            Some(new) => self.held.insert(at, new),
+            None => self.held.remove(&at),
+        };
+        self.before.entry(at).or_insert(old.map(|(_, value)| value));
     }
 }
 

@@ -314,8 +314,7 @@ impl Entry {
     /// The endpoints that names lead to, with their slices.
     fn ready(&self, service: &Service) -> impl Iterator<Item = (&Slice, &Endpoint)> {
         let all = service.publish_not_ready;
-        let slices = self.slices.values();
-        slices
+        self.slices()
             .flat_map(|slice| slice.endpoints.iter().map(move |endpoint| (slice, endpoint)))
             .filter(move |(_, endpoint)| endpoint.ready || all)
     }

@@ -360,6 +360,8 @@ impl OnePort<'_> {
         }
         let mut endpoints = self.list.all.clone();
         endpoints.extend(&self.list.local);
+        endpoints.sort();
+        endpoints.dedup();
         let one = |address, port| UdpFrontend {
             address,
             port,

@@ -1,0 +1,335 @@
+//! The planner as a whole: what changes say must add up to what the whole table says; rules as text.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use serde_json::{Value as Tree, json};
+use stdx::prng::Prng;
+
+use crate::address::Protocol;
+use crate::model::{HostPort, Model};
+use crate::names::{Answer, RecordData, RecordKind, Zone};
+use crate::plan::NodeInfo;
+use crate::table::{Changes, Table};
+
+fn node() -> NodeInfo {
+    let cidr = |text: &str| text.parse().unwrap();
+    NodeInfo {
+        node_name: "n1".into(),
+        pod_cidrs: vec![cidr("10.42.0.0/24")],
+        cluster_cidrs: vec![cidr("10.42.0.0/16")],
+        service_cidrs: vec![cidr("10.43.0.0/16")],
+        dns: vec![("10.43.0.10".parse().unwrap(), "10.42.0.1:10053".parse().unwrap())],
+        bridge: "cni0".into(),
+        bridge_netfilter: true,
+        masquerade_ipv6: false,
+        node_port_cidrs: Vec::new(),
+    }
+}
+
+fn service(name: &str, ip: &str, spec: Tree) -> Tree {
+    let mut tree = json!({
+        "metadata": {"namespace": "ns", "name": name},
+        "spec": {"type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip],
+                 "ports": [{"name": "web", "protocol": "TCP", "port": 80}]},
+    });
+    for (key, value) in spec.as_object().unwrap() {
+        tree["spec"][key] = value.clone();
+    }
+    tree
+}
+
+/// `endpoints`: `10.42.0.2` is ready and on this node, `10.42.1.2` elsewhere; a `~` before it says
+/// terminating but serving, a `!` not ready.
+fn slice(service: &str, protocol: &str, endpoints: &[&str]) -> Tree {
+    let endpoint = |text: &&str| {
+        let address = text.trim_start_matches(['~', '!']);
+        let node = if address.starts_with("10.42.0.") { "n1" } else { "n2" };
+        json!({"addresses": [address], "nodeName": node, "conditions": {
+            "ready": address.len() == text.len(), "serving": !text.starts_with('!'),
+            "terminating": text.starts_with('~')}})
+    };
+    json!({
+        "metadata": {"namespace": "ns", "name": format!("{service}-1"),
+                     "labels": {"kubernetes.io/service-name": service}},
+        "ports": [{"name": "web", "protocol": protocol, "port": 8080}],
+        "endpoints": endpoints.iter().map(endpoint).collect::<Vec<Tree>>(),
+    })
+}
+
+#[track_caller]
+fn check(model: &mut Model, expected: &str) {
+    let trim = |text: &str| text.trim().lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    let found = model.changes().to_string();
+    assert_eq!(trim(&found), trim(expected), "found:\n{found}");
+}
+
+#[test]
+fn a_service_comes_changes_and_goes() {
+    let mut model = Model::new(node());
+    model.set_service(&service("web", "10.43.0.5", json!({})));
+    // No endpoints: the base rules refuse.
+    assert!(model.changes().is_empty());
+    model.set_slice(&slice("web", "TCP", &["10.42.0.2", "10.42.1.2", "!10.42.0.9"]));
+    check(
+        &mut model,
+        "+ chain balance4-2
+         = chain balance4-2
+           meta nfproto ipv4 dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints4
+         + services4 10.43.0.5 . tcp . 80 : goto balance4-2
+         + endpoints4 10.43.0.5 . tcp . 80 . 0 : 10.42.0.2 . 8080
+         + endpoints4 10.43.0.5 . tcp . 80 . 1 : 10.42.1.2 . 8080
+         + hairpin4 10.42.0.2 . 10.42.0.2",
+    );
+    // The first goes: another takes its place, and nothing else moves.
+    model.set_slice(&slice("web", "TCP", &["~10.42.0.2", "10.42.1.2", "10.42.1.3"]));
+    check(
+        &mut model,
+        "- endpoints4 10.43.0.5 . tcp . 80 . 0 : 10.42.0.2 . 8080
+         + endpoints4 10.43.0.5 . tcp . 80 . 0 : 10.42.1.3 . 8080",
+    );
+    model.remove_service("ns", "web");
+    model.remove_slice("ns", "web-1");
+    let gone = model.changes();
+    assert_eq!(gone.delete_chains.len(), 1);
+    assert_eq!(model.table().to_string(), Model::new(node()).table().to_string());
+}
+
+#[test]
+fn two_services_want_one_address() {
+    let mut model = Model::new(node());
+    for (name, ip) in [("a", "10.43.0.5"), ("b", "10.43.0.6")] {
+        let external = json!({"externalIPs": ["192.0.2.1"]});
+        model.set_service(&service(name, ip, external));
+        model.set_slice(&slice(name, "TCP", &["10.42.1.2"]));
+    }
+    model.changes();
+    let holder = |model: &Model| {
+        let text = model.table().to_string();
+        text.lines().find(|line| line.starts_with("services4 192.0.2.1")).map(str::to_owned)
+    };
+    let goes_to = |name: &str| {
+        Some(format!("services4 192.0.2.1 . tcp . 80 : goto external4/ns/{name}/tcp/80"))
+    };
+    assert_eq!(holder(&model), goes_to("a"));
+    model.remove_service("ns", "a");
+    model.changes();
+    assert_eq!(holder(&model), goes_to("b"));
+    model.remove_service("ns", "b");
+    model.changes();
+    assert_eq!(holder(&model), None);
+}
+
+#[test]
+fn udp_changes_name_the_connections_to_forget() {
+    let mut model = Model::new(node());
+    let udp = json!({"type": "NodePort",
+        "ports": [{"name": "web", "protocol": "UDP", "port": 53, "nodePort": 30053}]});
+    model.set_service(&service("dns", "10.43.0.7", udp));
+    model.set_slice(&slice("dns", "UDP", &["10.42.0.2"]));
+    model.changes();
+    let told: Vec<String> = model
+        .take_changed_udp()
+        .iter()
+        .map(|f| format!("{:?} {} {:?}", f.address, f.port, f.endpoints))
+        .collect();
+    assert_eq!(told, ["Some(10.43.0.7) 53 [10.42.0.2:8080]", "None 30053 [10.42.0.2:8080]"]);
+    model.set_slice(&slice("dns", "UDP", &["10.42.0.2"]));
+    model.changes();
+    assert!(model.take_changed_udp().is_empty());
+    model.remove_service("ns", "dns");
+    model.changes();
+    assert!(model.take_changed_udp().iter().all(|f| f.endpoints.is_empty()));
+}
+
+/// What the kernel would hold, fed with changes as `net` applies them.
+#[derive(Default)]
+struct Kernel {
+    chains: BTreeMap<String, Vec<String>>,
+    sets: BTreeSet<String>,
+    elements: BTreeMap<String, String>,
+}
+
+impl Kernel {
+    fn load(table: &Table) -> Kernel {
+        let mut kernel = Kernel::default();
+        let text = |rules: &[crate::table::Rule]| -> Vec<String> {
+            rules.iter().map(|rule| format!("{rule:?}")).collect()
+        };
+        for (chain, _, rules) in &table.chains {
+            assert!(kernel.chains.insert(chain.to_string(), text(rules)).is_none(), "{chain}");
+        }
+        kernel.sets.extend(table.client_sets.iter().map(|set| set.name.to_string()));
+        for (set, key, value) in &table.elements {
+            let known = kernel.elements.insert(format!("{} {key}", set.name()), value.to_string());
+            assert!(known.is_none(), "{key} twice");
+        }
+        kernel
+    }
+
+    /// Refuses what the kernel would refuse.
+    fn apply(&mut self, changes: &Changes) {
+        for set in &changes.add_client_sets {
+            assert!(self.sets.insert(set.name.to_string()), "set {} twice", set.name);
+        }
+        for chain in &changes.add_chains {
+            assert!(self.chains.insert(chain.to_string(), Vec::new()).is_none(), "{chain} twice");
+        }
+        for (set, key, value) in &changes.delete_elements {
+            let known = self.elements.remove(&format!("{} {key}", set.name()));
+            assert_eq!(known, Some(value.to_string()), "delete {} {key}", set.name());
+        }
+        for (chain, rules) in &changes.set_rules {
+            let place = self.chains.get_mut(&chain.to_string()).unwrap();
+            *place = rules.iter().map(|rule| format!("{rule:?}")).collect();
+        }
+        for (set, key, value) in &changes.add_elements {
+            let name = format!("{} {key}", set.name());
+            assert!(self.elements.insert(name, value.to_string()).is_none(), "{key} twice");
+        }
+        for chain in &changes.delete_chains {
+            assert!(self.chains.remove(&chain.to_string()).is_some(), "delete chain {chain}");
+        }
+        for set in &changes.delete_client_sets {
+            assert!(self.sets.remove(&*set.name), "delete set {}", set.name);
+        }
+        // Whatever is referred to is there.
+        for value in self.elements.values() {
+            if let Some(chain) = value.strip_prefix(" : goto ") {
+                assert!(self.chains.contains_key(chain), "{chain} is missing");
+            }
+        }
+    }
+}
+
+#[test]
+fn changes_always_add_up_to_the_whole() {
+    for seed in 0..60 {
+        let mut prng = Prng::new(seed);
+        let mut model = Model::new(node());
+        let mut kernel = Kernel::load(&model.table());
+        for _ in 0..60 {
+            for _ in 0..=prng.below(3) {
+                random_step(&mut model, &mut prng);
+            }
+            kernel.apply(&model.changes());
+            let whole = Kernel::load(&model.table());
+            assert_eq!(kernel.elements, whole.elements, "seed {seed}");
+            assert_eq!(kernel.chains, whole.chains, "seed {seed}");
+            assert_eq!(kernel.sets, whole.sets, "seed {seed}");
+        }
+    }
+}
+
+fn random_step(model: &mut Model, prng: &mut Prng) {
+    let n = prng.below(4);
+    let name = format!("s{n}");
+    let chance = |prng: &mut Prng| prng.chance(50);
+    match prng.below(6) {
+        0 => model.remove_service("ns", &name),
+        1 => model.remove_slice("ns", &format!("{name}-1")),
+        2 => {
+            let ports = (0..prng.below(3)).map(|p| HostPort {
+                host_ip: None,
+                protocol: Protocol::Udp,
+                host_port: 9000 + u16::try_from(prng.below(3)).unwrap(),
+                target: SocketAddr::new([10, 42, 0, u8::try_from(p).unwrap()].into(), 80),
+            });
+            let ports: Vec<HostPort> = ports.collect();
+            model.set_host_ports(ports);
+        }
+        3 => {
+            let affine = if chance(prng) { "ClientIP" } else { "None" };
+            let policy = |local| if local { "Local" } else { "Cluster" };
+            // Node ports and external addresses are fought for on purpose.
+            let tree = service(
+                &name,
+                &format!("10.43.0.{}", 20 + n),
+                json!({
+                    "type": (if chance(prng) { "NodePort" } else { "ClusterIP" }),
+                    "sessionAffinity": affine,
+                    "externalIPs": (if chance(prng) { json!(["192.0.2.1"]) } else { json!([]) }),
+                    "internalTrafficPolicy": policy(chance(prng)),
+                    "externalTrafficPolicy": policy(chance(prng)),
+                    "ports": [{"name": "web", "protocol": "TCP", "port": 80, "nodePort": 30000 + prng.below(2)}],
+                }),
+            );
+            model.set_service(&tree);
+        }
+        _ => {
+            let endpoints: Vec<String> = (0..prng.below(5))
+                .map(|_| {
+                    let state = ["", "", "~", "!"][prng.below(4) as usize];
+                    format!("{state}10.42.{}.{}", prng.below(2), prng.below(5) + 2)
+                })
+                .collect();
+            let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+            model.set_slice(&slice(&name, "TCP", &endpoints));
+        }
+    }
+}
+
+#[test]
+fn names_follow_the_specification() {
+    let mut model = Model::new(node());
+    model.set_service(&service("web", "10.43.0.5", json!({})));
+    model.set_service(&service("db", "None", json!({"clusterIPs": ["None"]})));
+    let mut peers = slice("db", "TCP", &["10.42.0.7", "!10.42.0.8", "10.42.1.9"]);
+    peers["endpoints"][0]["hostname"] = json!("db-0");
+    model.set_slice(&peers);
+    let alias = json!({"type": "ExternalName", "externalName": "Example.COM.", "clusterIP": ""});
+    model.set_service(&service("alias", "", alias));
+    model.changes();
+    let zone =
+        Zone { domain: "cluster.local".into(), servers: vec!["10.43.0.10".parse().unwrap()] };
+    let ask = |name: &str, kind| match model.answer(&zone, name, kind) {
+        Answer::Elsewhere => "elsewhere".to_owned(),
+        Answer::NoName => "no name".to_owned(),
+        Answer::Found { records, .. } => {
+            let text = |data: &RecordData| match data {
+                RecordData::Address(ip) => ip.to_string(),
+                RecordData::Alias(name) | RecordData::Pointer(name) => name.clone(),
+                RecordData::Service { weight, port, target, .. } => {
+                    format!("{weight} {port} {target}")
+                }
+                other => format!("{other:?}"),
+            };
+            records.iter().map(|r| text(&r.data)).collect::<Vec<_>>().join(", ")
+        }
+    };
+    use RecordKind::{A, Aaaa, Ptr, Srv};
+    for (name, kind, expected) in [
+        ("example.com", A, "elsewhere"),
+        ("cluster.local.example", A, "elsewhere"),
+        ("xcluster.local", A, "elsewhere"),
+        ("web.ns.svc.cluster.local", A, "10.43.0.5"),
+        ("web.ns.svc.cluster.local", Aaaa, ""),
+        ("web.ns.svc.cluster.local", Srv, "100 80 web.ns.svc.cluster.local"),
+        ("_web._tcp.web.ns.svc.cluster.local", Srv, "100 80 web.ns.svc.cluster.local"),
+        ("_web._udp.web.ns.svc.cluster.local", Srv, "no name"),
+        ("_tcp.web.ns.svc.cluster.local", A, ""),
+        ("db.ns.svc.cluster.local", A, "10.42.0.7, 10.42.1.9"),
+        ("db-0.db.ns.svc.cluster.local", A, "10.42.0.7"),
+        ("10-42-0-7.db.ns.svc.cluster.local", A, "no name"),
+        ("10-42-0-8.db.ns.svc.cluster.local", A, "no name"),
+        ("10-42-1-9.db.ns.svc.cluster.local", A, "10.42.1.9"),
+        (
+            "_web._tcp.db.ns.svc.cluster.local",
+            Srv,
+            "50 8080 db-0.db.ns.svc.cluster.local, 50 8080 10-42-1-9.db.ns.svc.cluster.local",
+        ),
+        ("alias.ns.svc.cluster.local", A, "example.com"),
+        ("5.0.43.10.in-addr.arpa", Ptr, "web.ns.svc.cluster.local"),
+        ("7.0.42.10.in-addr.arpa", Ptr, "db-0.db.ns.svc.cluster.local"),
+        ("8.0.42.10.in-addr.arpa", Ptr, "no name"),
+        ("1.1.1.1.in-addr.arpa", Ptr, "elsewhere"),
+        ("ns.svc.cluster.local", A, ""),
+        ("other.svc.cluster.local", A, "no name"),
+        ("1-2-3-4.ns.pod.cluster.local", A, "1.2.3.4"),
+        ("x.ns.pod.cluster.local", A, "no name"),
+        ("a.b.c.d.e.f.g.svc.cluster.local", A, "no name"),
+        ("ns.dns.cluster.local", A, "10.43.0.10"),
+    ] {
+        assert_eq!(ask(name, kind), expected, "{name} {kind:?}");
+    }
+}
