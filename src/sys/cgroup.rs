@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use stdx::{Context, Error, Result};
 
@@ -71,8 +71,8 @@ const V1_CONTROLLERS: [&str; 8] =
     ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids"];
 /// The v2 controllers that we hand down to children.
 const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "pids", "io"];
-/// How long processes that were killed may take to vanish from their cgroup.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long processes that were killed may take to vanish from their cgroup: ten seconds in all.
+const DRAIN_WAITS_MS: [u64; 13] = [1, 1, 2, 5, 10, 20, 50, 100, 300, 500, 1000, 3000, 5000];
 
 impl Hierarchies {
     /// Finds what is mounted.
@@ -379,22 +379,17 @@ impl Hierarchies {
         if !directories.iter().any(|directory| directory.exists()) {
             return Ok(());
         }
-        let deadline = Instant::now() + DRAIN_MAX;
-        let mut wait = Duration::from_micros(200);
-        loop {
-            let result = directories.iter().try_for_each(|directory| remove_tree(directory));
-            match result {
-                Ok(()) => return Ok(()),
-                Err(error) if Instant::now() > deadline => {
-                    return Err(error).context(|| format!("remove cgroup {path}"));
-                }
-                Err(_) => {
-                    let _ = self.kill(path);
-                    std::thread::sleep(wait);
-                    wait = (wait * 2).min(Duration::from_millis(50));
-                }
+        let mut result = Ok(());
+        for wait_ms in DRAIN_WAITS_MS {
+            result = directories.iter().try_for_each(|directory| remove_tree(directory));
+            if result.is_ok() {
+                return Ok(());
             }
+            let _ = self.kill(path);
+            // Killed processes leave a cgroup a moment after their end, which no event tells on v1.
+            let _ = crate::poll::PollSet::default().wait(Some(Duration::from_millis(wait_ms)));
         }
+        result.context(|| format!("remove cgroup {path}"))
     }
 
     /// How many processes of the cgroup the kernel has killed for lack of memory.
