@@ -116,6 +116,9 @@ impl Core {
         if !request.subresource.is_empty() {
             return subresource::perform(self, caller, form, request).await;
         }
+        if !api::discovery::verbs(kind).contains(&request.verb.as_str()) {
+            return Err(method_not_allowed(kind));
+        }
         if !kind.stored() {
             return match (request.verb, kind.name) {
                 (Verb::Create, "Binding") => subresource::bind(self, caller, request).await,

@@ -6,6 +6,7 @@ mod node;
 mod pod;
 mod service_account;
 mod storage_class;
+mod unacted;
 
 pub(crate) use node::check_token;
 
@@ -56,7 +57,9 @@ pub(crate) async fn mutate(
     tree: &mut Value,
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
-    let _ = warnings;
+    if act.subresource().is_empty() {
+        unacted::warn(act.kind, tree, warnings);
+    }
     namespace::check(act, tree).await?;
     if act.creates(&POD) {
         service_account::apply(act, tree).await?;

@@ -1,5 +1,7 @@
 //! What is no resource: version, health, discovery, OpenAPI, metrics, token issuer.
 
+use std::sync::OnceLock;
+
 use api::{Status, Value, discovery, json, openapi};
 use http::{Method, Response};
 use ring::digest;
@@ -69,7 +71,7 @@ async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, S
             Ok(Response::text(200, text).header("x-content-type-options", "nosniff"))
         }
         "/openapi/v2" => openapi_v2(exchange),
-        "/openapi/v3" => document(exchange, Some(openapi::v3_index())),
+        "/openapi/v3" => document(exchange, Some(index())),
         "/.well-known/openid-configuration" => {
             let base = web.core.tokens.issuer();
             let keys = match web.core.config.external_url.as_str() {
@@ -218,8 +220,31 @@ fn openapi_v2(exchange: &Exchange) -> Result<Response, Status> {
     Ok(tagged(exchange, out, Format::Json.media_type(), None))
 }
 
+/// The documents by path with their hashes. They follow from the table of kinds, so they are hashed
+/// once in the life of the process.
+fn v3_hashes() -> &'static [(String, String)] {
+    static HASHES: OnceLock<Vec<(String, String)>> = OnceLock::new();
+    HASHES.get_or_init(|| {
+        let paths = openapi::v3_paths().into_iter();
+        paths.filter_map(|path| Some((path.clone(), openapi::v3_hash(&path)?))).collect()
+    })
+}
+
+fn v3_hash(path: &str) -> Option<String> {
+    v3_hashes().iter().find(|(known, _)| known == path).map(|(_, hash)| hash.clone())
+}
+
+/// `GET /openapi/v3`
+fn index() -> Value {
+    let entry = |(path, hash): &(String, String)| {
+        let url = format!("/openapi/v3/{path}?hash={hash}");
+        (path.clone(), json!({"serverRelativeURL": url}))
+    };
+    json!({"paths": v3_hashes().iter().map(entry).collect::<api::Map<String, Value>>()})
+}
+
 fn openapi_v3(exchange: &Exchange, path: &str) -> Result<Response, Status> {
-    let hash = openapi::v3_hash(path).ok_or_else(not_found)?;
+    let hash = v3_hash(path).ok_or_else(not_found)?;
     let asked = exchange.query.get("hash");
     if !asked.is_empty() && asked != hash {
         let location = format!("/openapi/v3/{path}?hash={hash}");
