@@ -25,9 +25,10 @@ use crate::request::{Answer, Body, Client, DeleteOptions, ListOptions, PatchType
 /// gather their writes, few enough to keep order and memory in hand.
 const WORKERS_MAX: usize = 8;
 
-/// How long a key waits for the view to see its own writes before it is tried anyway
-/// (the watch may be broken; preconditions keep a stale reconcile harmless).
-const CATCH_UP_MAX: Duration = Duration::from_secs(10);
+/// How long a key waits for the view to see its own writes before it is tried anyway. A watch that
+/// broke is back much sooner; a reconcile that does not see its own creates makes them again, so
+/// this is as long as upstream's expectations last.
+const CATCH_UP_MAX: Duration = Duration::from_secs(300);
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(300));
 

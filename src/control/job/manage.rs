@@ -204,7 +204,8 @@ impl Run<'_> {
     fn wait_until(&self, last: Wall, failures: usize) -> Option<Duration> {
         let now = self.view.now.wall;
         let at = last + BACKOFF.delay(u32::try_from(failures).unwrap_or(u32::MAX));
-        (at > now).then(|| at.since(now))
+        // A failure in the future means that the clock was set back: nobody waits for it to come.
+        (last <= now && at > now).then(|| at.since(now))
     }
 }
 

@@ -34,10 +34,8 @@ pub(crate) struct Jobs;
 
 impl Controller for Jobs {
     const NAME: &'static str = "job-controller";
-    const WATCHES: &'static [Watch] = &[
-        Watch::new(&JOB, Wakes::Itself),
-        Watch::new(&POD, Wakes::With(|view, pod| wakes(view, pod, &JOB))),
-    ];
+    const WATCHES: &'static [Watch] =
+        &[Watch::new(&JOB, Wakes::Itself), Watch::new(&POD, Wakes::With(wakes_of_pod))];
 
     fn reconcile(view: &View<'_>, key: &Key, actions: &mut Actions) -> Next {
         let job = view.at(key);
@@ -54,6 +52,16 @@ impl Controller for Jobs {
     }
 }
 
+/// The job that owns or may adopt a pod; and the one that a pod without owner was made for, so that
+/// an orphan's finalizer goes.
+fn wakes_of_pod(view: &View<'_>, pod: &Object) -> Vec<Key> {
+    let mut keys = wakes(view, pod, &JOB);
+    if let (Some(name), None) = (pod.label("job-name"), pod.controller()) {
+        keys.push(Key::new(&JOB, pod.namespace(), name));
+    }
+    keys
+}
+
 /// True once a job has its Complete or Failed condition.
 pub(crate) fn is_finished(job: &Value) -> bool {
     ["Complete", "Failed"].iter().any(|kind| conditions::is_true(job, kind))
@@ -66,9 +74,13 @@ fn release_orphans(view: &View<'_>, key: &Key, job: Option<&Object>, actions: &m
         // Labels are cheap to read, and tell all but pods of hand-made selectors.
         let labelled = pod.label("job-name") == Some(&*key.name);
         let owner = if labelled || job.is_none() { pod.controller() } else { None };
-        let ours = owner.filter(|o| &*o.kind == "Job" && *o.name == *key.name);
-        let Some(owner) = ours else { continue };
-        if counting.is_none_or(|job| *job.uid() != *owner.uid)
+        let uid = match &owner {
+            Some(owner) if &*owner.kind == "Job" && *owner.name == *key.name => &*owner.uid,
+            // An orphaning deletion took the owner away, and left the finalizer.
+            None if labelled => pod.label(manage::CONTROLLER_UID).unwrap_or(""),
+            _ => continue,
+        };
+        if counting.is_none_or(|job| *job.uid() != *uid)
             && let Some(patch) = without_finalizer(&pod.tree(), TRACKING)
         {
             actions.patch_exact(&pod, patch);

@@ -71,7 +71,8 @@ impl Pod {
         }
         let since = self.ready_since().unwrap_or(now.wall);
         let at = since + seconds(min_ready_secs);
-        (at > now.wall).then(|| at.since(now.wall))
+        // A time in the future means that the clock was set back: waiting for it could take years.
+        (since <= now.wall && at > now.wall).then(|| at.since(now.wall))
     }
 
     /// The highest restart count of its containers.
