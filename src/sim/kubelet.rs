@@ -8,19 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::controller::Cache;
-use api::kinds::{NODE, POD};
+use api::kinds::{LEASE, NODE, POD};
 use api::{Lens, Object, Status, Value, json};
 use client::{Client, DeleteOptions, Informers, Interest, PatchType};
 use stdx::prng::Prng;
 use stdx::time::Mono;
 
 use crate::check::Container;
+use crate::decide;
 use crate::door::Door;
 use crate::world::{World, lock};
 
 /// How often it looks again if nothing changes.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-const REST_EVERY: Duration = Duration::from_secs(20);
+/// And how often it renews its Lease.
+const REST_EVERY: Duration = Duration::from_secs(10);
 
 /// One node's machine: what runs, whatever the kubelet knows of it.
 pub(crate) struct Node {
@@ -72,9 +74,14 @@ impl Node {
         let field_selector = format!("spec.nodeName={}", self.name);
         informers.want(Interest { kind: &POD, field_selector });
         informers.synced().await;
+        let mut beat_at = rt::now().mono;
         loop {
             let changed = informers.change();
             self.look(&client, &informers).await;
+            let now = rt::now().mono;
+            if now >= beat_at && self.beat(&client).await.is_ok() {
+                beat_at = now + REST_EVERY;
+            }
             if self.world.faults.chance(1) && self.prng.chance(10) {
                 return;
             }
@@ -113,7 +120,33 @@ impl Node {
             "addresses": [{"type": "InternalIP", "address": format!("192.168.0.{}", 10 + self.number)}],
         }});
         client.patch(&NODE, "", &self.name, "status", PatchType::Merge, status).await?;
+        if !decide::has("node-controller") {
+            // Nobody else would take the taint away that a new node comes with.
+            let admin = Client::new(Arc::new(Door::new(&self.world, "user")));
+            let patch = json!({"spec": {"taints": null}});
+            admin.patch(&NODE, "", &self.name, "", PatchType::Merge, patch).await?;
+        }
         Ok(())
+    }
+
+    /// Says that the node lives.
+    async fn beat(&self, client: &Client) -> Result<(), Status> {
+        let time = api::time::format_micro(rt::now().wall);
+        let spec = json!({
+            "holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": time,
+        });
+        let (namespace, name) = ("kube-node-lease", self.name.as_str());
+        let patch = json!({"spec": spec});
+        match client.patch(&LEASE, namespace, name, "", PatchType::Merge, patch).await {
+            Err(status) if status.is_not_found() => {
+                let tree = json!({
+                    "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+                    "metadata": {"name": name, "namespace": namespace}, "spec": spec,
+                });
+                client.create(&LEASE, tree).await.map(drop)
+            }
+            done => done.map(drop),
+        }
     }
 
     /// Looks at every pod once.

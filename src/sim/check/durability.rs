@@ -26,7 +26,7 @@ impl Durability {
             let lost = match found.get(key) {
                 Some(revision) if *revision == object.revision() => false,
                 // A write that was reported as failed may be there all the same.
-                Some(revision) => *revision <= known.revision,
+                Some(revision) => !(unsure && *revision > object.revision()),
                 None => !unsure,
             };
             if lost {
@@ -41,6 +41,7 @@ impl Durability {
                 && !matches!(object.kind().durability, Class::Lazy)
                 && !known.objects.contains_key(&text(&kv.key))
                 && kv.mod_revision <= known.revision
+                && !unsure
             {
                 return Err(format!("{object:?} was deleted, and came back in a power cut"));
             }
