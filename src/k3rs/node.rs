@@ -74,6 +74,27 @@ fn request(sandbox: &SandboxNetwork) -> Result<net::PodRequest> {
     })
 }
 
+/// The server's way to the kubelet of this process.
+struct LocalDoor {
+    node_name: String,
+    kubelet: Arc<dyn http::server::Service>,
+}
+
+impl server::NodeDoor for LocalDoor {
+    fn call<'a>(
+        &'a self,
+        node: &'a str,
+        request: http::Request,
+    ) -> BoxFuture<'a, http::Response> {
+        if node == self.node_name {
+            return self.kubelet.call(request);
+        }
+        Box::pin(async move {
+            http::Response::text(503, format!("node {node} is not this one: more nodes come later"))
+        })
+    }
+}
+
 /// The running node.
 pub(crate) struct Agent {
     kubelet: Kubelet,
@@ -145,6 +166,10 @@ pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Resu
     let kubelet = Kubelet::start(kubelet_config, node_client, runtime, network)
         .await
         .context(|| "start the kubelet")?;
+    server.set_door(Arc::new(LocalDoor {
+        node_name: machine.node_name.clone(),
+        kubelet: kubelet.service(),
+    }));
     log::info!("Started the kubelet of node {}", machine.node_name);
     Ok(Agent { kubelet, _net: net, _door: door })
 }

@@ -145,6 +145,12 @@ impl Kubelet {
         Ok(Kubelet { inner: Arc::new(Inner { shared, node, tasks: Mutex::new(tasks) }) })
     }
 
+    /// The kubelet's HTTP API (`/exec/...`, `/containerLogs/...`, `/stats/summary`, ...) for a caller
+    /// in this process that has authorized its requests: the API server's door to this node.
+    pub fn service(&self) -> Arc<dyn http::server::Service> {
+        server::trusted(&self.inner.shared, &self.inner.node)
+    }
+
     /// Completes when the Node object was written with Ready true.
     pub async fn ready(&self) {
         self.inner.node.ready().await;

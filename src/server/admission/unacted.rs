@@ -13,14 +13,34 @@ struct Unacted {
 }
 
 const UNACTED: &[Unacted] = &[
-    Unacted { kind: &POD, path: "spec.runtimeClassName", effect: "every pod runs in the built-in runtime" },
+    Unacted {
+        kind: &POD,
+        path: "spec.runtimeClassName",
+        effect: "every pod runs in the built-in runtime",
+    },
     Unacted { kind: &POD, path: "spec.overhead", effect: "it is not added to what the pod needs" },
     Unacted { kind: &POD, path: "spec.resourceClaims", effect: "no devices are allocated" },
     Unacted { kind: &SERVICE, path: "spec.loadBalancerClass", effect: "no load balancer is made" },
-    Unacted { kind: &SERVICE, path: "spec.trafficDistribution", effect: "every endpoint is used alike" },
-    Unacted { kind: &PERSISTENT_VOLUME_CLAIM, path: "spec.dataSource", effect: "the volume starts empty" },
-    Unacted { kind: &PERSISTENT_VOLUME_CLAIM, path: "spec.dataSourceRef", effect: "the volume starts empty" },
-    Unacted { kind: &PERSISTENT_VOLUME_CLAIM, path: "spec.volumeAttributesClassName", effect: "the volume keeps its attributes" },
+    Unacted {
+        kind: &SERVICE,
+        path: "spec.trafficDistribution",
+        effect: "every endpoint is used alike",
+    },
+    Unacted {
+        kind: &PERSISTENT_VOLUME_CLAIM,
+        path: "spec.dataSource",
+        effect: "the volume starts empty",
+    },
+    Unacted {
+        kind: &PERSISTENT_VOLUME_CLAIM,
+        path: "spec.dataSourceRef",
+        effect: "the volume starts empty",
+    },
+    Unacted {
+        kind: &PERSISTENT_VOLUME_CLAIM,
+        path: "spec.volumeAttributesClassName",
+        effect: "the volume keeps its attributes",
+    },
 ];
 
 /// The volume sources that pods can use.
@@ -66,11 +86,15 @@ mod tests {
         let mut warnings = Vec::new();
         warn(&POD, &json!({"spec": {"volumes": [{"name": "a", "emptyDir": {}}]}}), &mut warnings);
         assert!(warnings.is_empty());
-        let tree = json!({"spec": {"runtimeClassName": "x", "volumes": [{"name": "a", "nfs": {}}]}});
+        let tree =
+            json!({"spec": {"runtimeClassName": "x", "volumes": [{"name": "a", "nfs": {}}]}});
         warn(&POD, &tree, &mut warnings);
-        assert_eq!(warnings, [
-            "spec.runtimeClassName: not acted on yet: every pod runs in the built-in runtime",
-            "spec.volumes[0].nfs: not acted on yet: the pod will not start",
-        ]);
+        assert_eq!(
+            warnings,
+            [
+                "spec.runtimeClassName: not acted on yet: every pod runs in the built-in runtime",
+                "spec.volumes[0].nfs: not acted on yet: the pod will not start",
+            ]
+        );
     }
 }

@@ -31,12 +31,35 @@ pub(super) async fn logs(
     let target =
         format!("/containerLogs/{}/{}/{container}{query}", request.namespace, request.name);
     let mut response = door(core)?.call(node, onward(incoming, target)).await;
-    if response.status < 300 {
-        response.headers.set("cache-control", "no-cache, private");
-        response.headers.set("content-type", "text/plain");
+    if !(200..=206).contains(&response.status) {
+        return Err(refusal(&request.name, response).await);
     }
+    response.headers.set("cache-control", "no-cache, private");
+    response.headers.set("content-type", "text/plain");
     Ok(response)
 }
+
+/// A kubelet's refusal as a `Status` (upstream's `GenericHttpResponseChecker`).
+async fn refusal(pod: &str, mut response: Response) -> Status {
+    let text = response.body.read_all(REFUSAL_MAX_BYTES).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    let reason = match response.status {
+        400 => Reason::BadRequest,
+        401 => Reason::Unauthorized,
+        403 => Reason::Forbidden,
+        404 => Reason::NotFound,
+        503 => Reason::ServiceUnavailable,
+        _ => return Status::internal(text),
+    };
+    let message = match reason {
+        Reason::BadRequest | Reason::ServiceUnavailable => text,
+        _ => format!("{text} (get pods {pod})"),
+    };
+    Status::new(reason, message).about(&POD, pod)
+}
+
+/// What is read of a kubelet's refusal.
+const REFUSAL_MAX_BYTES: usize = 10_000;
 
 /// `PodLogOptions`, checked and as the kubelet reads them.
 fn log_query(query: &Query) -> Result<String, Status> {
