@@ -153,6 +153,7 @@ pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Resu
         tls: kubelet_tls(pki)?,
     });
     kubelet_config.healthz = Some(SocketAddr::from(([127, 0, 0, 1], 10248)));
+    kubelet_config.volatile_directory = config.run_dir.join("kubelet");
     kubelet_config.log_directory = config.log_dir.clone();
     if rt::fs::create_dir_all(&config.log_dir, 0o755).is_err() {
         kubelet_config.log_directory = paths.agent().join("log").join("pods");

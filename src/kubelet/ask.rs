@@ -212,7 +212,7 @@ async fn get(target: &Target, handler: &Handler) -> Result<HttpAnswer> {
         request.headers.append("connection", "close");
         let endpoint = Endpoint::url(&url, insecure()).protocol(Protocol::Http1);
         let mut response = client().send(&endpoint, request).await.map_err(|error| {
-            stdx::Error::new(format!("Get \"{}\": {}", show(&url), innermost(&error)))
+            stdx::Error::new(format!("Get \"{}\": {}", show(&url), innermost(&error, &url)))
         })?;
         let location = response.headers.get("location").map(str::to_owned);
         let body = read_some(&mut response.body).await;
@@ -252,14 +252,17 @@ fn show(url: &Url) -> String {
 }
 
 /// The cause in as few words as Go gives it.
-fn innermost(error: &stdx::Error) -> String {
+fn innermost(error: &stdx::Error, url: &Url) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
         cause = next;
     }
     let text = cause.to_string();
     match error.io_kind() {
-        Some(rt::io::ErrorKind::ConnectionRefused) => "connect: connection refused".into(),
+        Some(rt::io::ErrorKind::ConnectionRefused) => {
+            let address = http::client::authority(&url.host, Some(url.port));
+            format!("dial tcp {address}: connect: connection refused")
+        }
         Some(rt::io::ErrorKind::ConnectionReset) => "read: connection reset by peer".into(),
         _ => text,
     }

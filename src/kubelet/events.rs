@@ -68,7 +68,11 @@ impl Recorder {
 async fn write(client: Client, source: Source, receiver: Receiver<Note>) {
     let mut folder = Folder::default();
     let client = Arc::new(client);
+    let mut last_suffix = 0;
     while let Ok(note) = receiver.recv().await {
+        // As upstream the time in nanoseconds, so that names sort as the events happened.
+        let nanos = u64::try_from(rt::now().wall.0).unwrap_or(0);
+        last_suffix = nanos.max(last_suffix + 1);
         let tell = folder.tell(
             &source,
             &note.about,
@@ -77,7 +81,7 @@ async fn write(client: Client, source: Source, receiver: Receiver<Note>) {
             note.reason,
             &note.message,
             rt::now().wall,
-            rt::random_u64(),
+            last_suffix,
         );
         if let Err(status) = put(&client, &mut folder, tell).await {
             log::debug!("event {} of {:?}: {status}", note.reason, note.about);
