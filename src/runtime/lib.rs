@@ -21,6 +21,7 @@ pub mod spec;
 mod state;
 pub mod status;
 pub mod stream;
+mod zygote;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! Starting, following and ending the shims of sandboxes.
 
-use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +29,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, spec: SandboxSpec) -> Result<Sandb
         Err(error) => {
             let quoted = directory.clone();
             let said = rt::unblock(move || {
-                let said = rt::fs::read_text(quoted.join(SHIM_LOG_FILE)).unwrap_or_default();
+                let said = rt::fs::read_text(quoted.join(plan::LOG_FILE)).unwrap_or_default();
                 let _ = rt::fs::remove_dir_all(&quoted);
                 said
             })
@@ -47,10 +46,9 @@ async fn start_shim(shared: &Arc<Shared>, id: &Id, spec: &SandboxSpec) -> Result
     let created_at = rt::now().wall;
     let record = SandboxRecord { id: id.to_string(), created_at: created_at.0, spec: spec.clone() };
     let directory = shared.sandbox_directory(id);
-    let command = shared.config.shim_command.clone();
     let shim_plan = shim_plan(id, spec);
     let log_directory = spec.log_directory.clone();
-    let id_text = id.to_string();
+    let zygote = shared.clone();
     rt::unblock(move || -> Result<()> {
         if !log_directory.as_os_str().is_empty() {
             rt::fs::create_dir_all(&log_directory, 0o755)?;
@@ -63,14 +61,7 @@ async fn start_shim(shared: &Arc<Shared>, id: &Id, spec: &SandboxSpec) -> Result
         let listener = sys::unix::listen_in(&directory, plan::SOCKET_FILE)
             .context(|| format!("listen in {}", directory.display()))?;
         records::save(&directory, &record)?;
-        let log = rt::fs::File::create(directory.join(SHIM_LOG_FILE))
-            .context(|| "make the shim's log")?;
-        let (program, args) = command.split_first().context(|| "no shim command is configured")?;
-        let mut args = args.to_vec();
-        args.push(id_text);
-        sys::process::spawn_daemon(OsStr::new(program), &args, &directory, &listener, log)
-            .context(|| format!("start {program}"))?;
-        Ok(())
+        zygote.zygote.start(&directory, &listener)
     })
     .await?;
     let (link, state) =
@@ -85,8 +76,6 @@ async fn start_shim(shared: &Arc<Shared>, id: &Id, spec: &SandboxSpec) -> Result
         };
     Ok(adopt(shared, id.clone(), created_at, spec.clone(), link, state.pid))
 }
-
-const SHIM_LOG_FILE: &str = "shim.log";
 
 fn shim_plan(id: &Id, spec: &SandboxSpec) -> plan::Sandbox {
     plan::Sandbox {

@@ -12,6 +12,7 @@ use crate::events::Events;
 use crate::link::sandbox_directory;
 use crate::records::ContainerRecord;
 use crate::status::{ContainerState, ContainerStatus, Event, ExitStatus, Id, SandboxStatus};
+use crate::zygote::Zygote;
 use crate::{Config, Images};
 
 /// Everything that clones of `Runtime` share.
@@ -21,6 +22,7 @@ pub(crate) struct Shared {
     pub(crate) images: Images,
     pub(crate) hierarchies: Hierarchies,
     pub(crate) events: Arc<Events>,
+    pub(crate) zygote: Zygote,
     /// Notified at every change of the tables.
     pub(crate) changed: rt::Event,
     tables: Mutex<Tables>,
@@ -57,7 +59,9 @@ impl Shared {
         hierarchies: Hierarchies,
         events: Arc<Events>,
     ) -> Shared {
+        let zygote = Zygote::new(config.shim_command.clone(), config.state.clone());
         Shared {
+            zygote,
             config,
             images,
             hierarchies,

@@ -17,26 +17,31 @@ mod sandbox;
 mod server;
 mod streams;
 mod task;
+mod zygote;
 
 use std::ffi::OsString;
 
 use stdx::{Context, Result};
 
-/// The process `k3rs shim <sandbox id>`: started by `runtime` in the sandbox's state directory, which
-/// holds the file `sandbox`, with its listening socket as descriptor 3. Returns the exit code.
-pub fn main(_args: &[OsString]) -> i32 {
-    match run() {
+/// The process `k3rs shim zygote`, which waits for `runtime` to ask for shims, with its socket as
+/// descriptor 3. Each shim is a fork of it, in the sandbox's state directory. Returns the exit code.
+pub fn main(args: &[OsString]) -> i32 {
+    if args.first().is_none_or(|first| first != wire::shim::ZYGOTE) {
+        eprintln!("k3rs shim is started by k3rs itself");
+        return 2;
+    }
+    match zygote::serve() {
         Ok(()) => 0,
         Err(error) => {
-            // The file `shim.log` in the state directory; `runtime` quotes it.
+            // `zygote.log` in the state directory, `shim.log` in the sandbox's; `runtime` quotes that.
             eprintln!("shim: {error}");
             1
         }
     }
 }
 
-fn run() -> Result<()> {
-    let listener = sys::process::inherited_fd(3).context(|| "take the listening socket")?;
+/// The pod's process: from here on a fork of the zygote, in the sandbox's state directory.
+fn run(listener: std::os::fd::OwnedFd) -> Result<()> {
     let plan = std::fs::read(wire::shim::SANDBOX_FILE).context(|| "read the sandbox's plan")?;
     let plan: wire::shim::Sandbox =
         wire::shim::decode(&plan).context(|| "decode the sandbox's plan")?;

@@ -1,6 +1,6 @@
 //! What clients ask for.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use stdx::{Context, Error, Result};
 use sys::process::{self, Cloned};
@@ -172,7 +172,8 @@ impl Server {
             }
             _ => None,
         };
-        let cloned = self.clone_into(shared, namespaces)?;
+        let cgroup = single_cgroup(&plan.cgroups);
+        let cloned = self.clone_into(shared, namespaces, cgroup.as_ref())?;
         let (pid, pidfd) = match cloned {
             Cloned::Child => {
                 drop(ours);
@@ -181,7 +182,9 @@ impl Server {
             Cloned::Parent { pid, pidfd } => (pid, pidfd),
         };
         drop((theirs, child_streams, pidfd));
-        if let Err(error) = join_cgroups(&plan.cgroups, pid) {
+        if cgroup.is_none()
+            && let Err(error) = join_cgroups(&plan.cgroups, pid)
+        {
             let _ = process::kill(pid, process::SIGKILL);
             return Err(error);
         }
@@ -223,7 +226,8 @@ impl Server {
         let pid_namespace = open("pid")?;
         let (streams, child_streams) = make_streams(plan.process.tty, plan.process.stdin)?;
         let (ours, theirs) = sys::unix::socket_pair().context(|| "make a socket pair")?;
-        let (pid, pidfd) = match self.clone_into(Some(&pid_namespace), 0)? {
+        let cgroup = single_cgroup(&plan.cgroups);
+        let (pid, pidfd) = match self.clone_into(Some(&pid_namespace), 0, cgroup.as_ref())? {
             Cloned::Child => {
                 drop(ours);
                 launch::exec(&plan.process, &namespaces, &theirs, child_streams)
@@ -231,7 +235,9 @@ impl Server {
             Cloned::Parent { pid, pidfd } => (pid, pidfd),
         };
         drop((theirs, child_streams, pidfd, namespaces));
-        if let Err(error) = join_cgroups(&plan.cgroups, pid) {
+        if cgroup.is_none()
+            && let Err(error) = join_cgroups(&plan.cgroups, pid)
+        {
             let _ = process::kill(pid, process::SIGKILL);
             return Err(error);
         }
@@ -253,18 +259,20 @@ impl Server {
         Ok(())
     }
 
-    /// Forks, with the child in the given PID namespace if there is one.
+    /// Forks, with the child in the given PID namespace and cgroup if there are any.
     fn clone_into(
         &self,
-        pid_namespace: Option<&std::os::fd::OwnedFd>,
+        pid_namespace: Option<&OwnedFd>,
         namespaces: i32,
+        cgroup: Option<&OwnedFd>,
     ) -> Result<Cloned> {
+        let cgroup = cgroup.map(AsFd::as_fd);
         let Some(namespace) = pid_namespace else {
-            return process::clone(namespaces).context(|| "fork");
+            return process::clone_into(namespaces, cgroup).context(|| "fork");
         };
         process::enter_namespace(namespace.as_fd(), process::CLONE_NEWPID)
             .context(|| "enter the PID namespace")?;
-        let cloned = process::clone(namespaces);
+        let cloned = process::clone_into(namespaces, cgroup);
         if !matches!(cloned, Ok(Cloned::Child)) {
             process::enter_namespace(self.sandbox.own_pid.as_fd(), process::CLONE_NEWPID)
                 .context(|| "leave the PID namespace")?;
@@ -343,6 +351,12 @@ fn resize_task(task: &Task, resize: &Resize) -> Result<()> {
     let terminal = terminal.context(|| format!("resize: container {} has no terminal", task.id))?;
     sys::pty::set_size(terminal.as_fd(), resize.columns, resize.rows)
         .context(|| format!("resize the terminal of container {}", task.id))
+}
+
+/// On a pure v2 host the one cgroup, which a child can be born in.
+fn single_cgroup(directories: &[String]) -> Option<OwnedFd> {
+    let [directory] = directories else { return None };
+    sys::file::open_dir(directory).ok()
 }
 
 fn join_cgroups(directories: &[String], pid: i32) -> Result<()> {

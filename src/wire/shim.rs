@@ -19,6 +19,10 @@ pub const CHUNK_MAX_BYTES: usize = 32 << 10;
 pub const SANDBOX_FILE: &str = "sandbox";
 /// A container's exit status, in its own directory below that: an encoded `Exit`.
 pub const EXIT_FILE: &str = "exit";
+/// What a shim had to say on its way out, in the state directory.
+pub const LOG_FILE: &str = "shim.log";
+/// The argument that starts the process that all shims are forked from.
+pub const ZYGOTE: &str = "zygote";
 /// The listening socket, in the state directory.
 pub const SOCKET_FILE: &str = "socket";
 
