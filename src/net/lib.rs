@@ -112,7 +112,11 @@ impl Net {
     /// Calls `want` on `informers` for the kinds it needs; it may be called before they are synced.
     pub async fn start(config: Config, informers: Informers) -> Result<Net> {
         let shared = rt::unblock(move || {
-            let node = node::detect(config.node_interface.as_deref(), &config.bridge)?;
+            let node = node::detect(
+                config.node_interface.as_deref(),
+                config.node_ips.first().copied(),
+                &config.bridge,
+            )?;
             let mtu = config.mtu.unwrap_or(node.mtu);
             let pods = Pods::open(config.clone(), mtu)?;
             let proxy = Proxy::open(node_info(&config), host_ports_of(&pods), informers)?;
@@ -244,7 +248,11 @@ async fn follow_links(shared: std::sync::Weak<Shared>) {
 
 fn look_again(shared: &Shared) {
     let config = &shared.config;
-    let node = match node::detect(config.node_interface.as_deref(), &config.bridge) {
+    let node = match node::detect(
+        config.node_interface.as_deref(),
+        config.node_ips.first().copied(),
+        &config.bridge,
+    ) {
         Ok(node) => node,
         // No address at all for a moment (DHCP renews, cable out): keep the last known.
         Err(error) => return log::debug!("{error}"),
@@ -318,7 +326,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The node's addresses, before anything is started: those of `interface`, or of the interface with
 /// the default route, or the first that is not loopback.
 pub fn detect_node_ips(interface: Option<&str>) -> Result<Vec<IpAddr>> {
-    Ok(node::detect(interface, "cni0")?.addresses)
+    Ok(node::detect(interface, None, "cni0")?.addresses)
 }
 
 /// Makes an empty network namespace, kept alive by a bind mount at `path`.

@@ -18,13 +18,20 @@ pub(crate) struct NodeLink {
     pub(crate) addresses: Vec<IpAddr>,
 }
 
-/// The link that `interface` names; or that of the default route; or the first with an address that
-/// is not loopback and not `bridge`; or loopback.
-pub(crate) fn detect(interface: Option<&str>, bridge: &str) -> Result<NodeLink> {
+/// The link that `interface` names; or that has the `given` address; or that of the default route;
+/// or the first with an address that is not loopback and not `bridge`; or loopback.
+pub(crate) fn detect(
+    interface: Option<&str>,
+    given: Option<IpAddr>,
+    bridge: &str,
+) -> Result<NodeLink> {
     let mut kernel = Links::open()?;
     let links = kernel.all()?;
     let addresses = kernel.addresses()?;
     let routes = kernel.routes()?;
+    let holder = addresses.iter().find(|a| Some(a.address) == given).map(|a| a.link);
+    let holder = holder.and_then(|index| links.iter().find(|link| link.index == index));
+    let interface = interface.or(holder.map(|link| link.name.as_str()));
     choose(&links, &addresses, &routes, interface, bridge)
 }
 

@@ -190,7 +190,7 @@ impl World {
     fn ask(&self, place: &str, address: &str) -> String {
         let address: SocketAddr = address.parse().unwrap();
         self.on(place, move || {
-            let connect = TcpStream::connect_timeout(&address, Duration::from_secs(2));
+            let connect = TcpStream::connect_timeout(&address, Duration::from_millis(700));
             let mut text = String::new();
             let read = connect.and_then(|mut stream| {
                 stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -560,5 +560,29 @@ fn both_families_and_the_nodes_own_endpoints() {
         }
         spread(world, "node", "[fd00:42::1]:30080", &["a"]);
         assert_eq!(world.ask("c", "[fd00:43::7]:80"), "ConnectionRefused");
+    });
+}
+
+#[test]
+fn without_bridge_netfilter_pods_of_one_bridge_still_reach_each_other() {
+    in_world("plain-bridge", |world| {
+        let a = world.pod("a", Vec::new());
+        world.pod("c", Vec::new());
+        world.serve("a", "a", "0.0.0.0:8080");
+        if !crate::sysctl::set("bridge/bridge-nf-call-iptables", "0") {
+            println!("skipped, this kernel has no switch for bridge netfilter");
+            return;
+        }
+        let info = NodeInfo { bridge_netfilter: false, ..world.model.node().clone() };
+        world.model = Model::new(info);
+        world.rules.replace(&world.model.table()).unwrap();
+        world.model.set_service(&service("web", "10.43.0.5", json!({})));
+        world.model.set_slice(&slice("web", "TCP", 8080, &[(&a, "ready")]));
+        world.apply();
+        for place in ["c", "a", "node"] {
+            spread(world, place, "10.43.0.5:80", &["a"]);
+        }
+        // Without the masquerade the answer would come from the pod's own address.
+        assert_eq!(world.ask("c", "10.43.0.5:80"), "a 10.42.0.1");
     });
 }

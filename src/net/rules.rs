@@ -359,6 +359,7 @@ impl Step {
 }
 
 const ADDRESS_LOCAL: u32 = 2;
+const CT_STATE_INVALID: u32 = 1;
 const CT_STATE_NEW: u32 = 8;
 const CT_STATUS_DNAT: u32 = 0x20;
 
@@ -401,6 +402,7 @@ impl Compiler {
             Part::SourceLocal => self.local(true, false),
             Part::DestinationLocal { not } => self.local(false, *not),
             Part::StateNew => self.bits(Ct::State, CT_STATE_NEW, false),
+            Part::StateInvalid => self.bits(Ct::State, CT_STATE_INVALID, false),
             Part::Translated { not } => self.bits(Ct::Status, CT_STATUS_DNAT, *not),
             Part::Marked => {
                 self.plain(Expression::Meta { key: meta::MARK, to: REGISTER });

@@ -54,7 +54,9 @@ pub(crate) fn table(node: &NodeInfo) -> Table {
     let mut input = vec![loopback_guard()];
     input.extend(refuse.clone());
     add("filter-input", Some(Hook::FilterInput), input);
-    add("filter-forward", Some(Hook::FilterForward), refuse.clone());
+    let mut forward = stray_answers(node);
+    forward.extend(refuse.clone());
+    add("filter-forward", Some(Hook::FilterForward), forward);
     add("filter-output", Some(Hook::FilterOutput), refuse);
     table
 }
@@ -172,6 +174,16 @@ fn leaving_rules(node: &NodeInfo, ipv6: bool) -> Vec<Rule> {
         rule
     };
     of_family(&node.pod_cidrs, ipv6).map(rule).collect()
+}
+
+/// A pod's packet that fits no connection is not translated back: with the pod's own address it would
+/// make the client reset a good connection to a service.
+fn stray_answers(node: &NodeInfo) -> Vec<Rule> {
+    let stray = |cidr: &Cidr| {
+        let from_pod = Part::Source { cidr: *cidr, not: false };
+        vec![Part::Family { ipv6: !cidr.is_ipv4() }, from_pod, Part::StateInvalid, Part::Drop]
+    };
+    node.pod_cidrs.iter().map(stray).collect()
 }
 
 /// Node ports work on 127.0.0.1, for which the kernel must route such addresses; nobody from

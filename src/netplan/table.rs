@@ -158,6 +158,7 @@ pub enum Part {
         not: bool,
     },
     StateNew,
+    StateInvalid,
     Translated {
         not: bool,
     },
@@ -322,6 +323,7 @@ impl fmt::Display for Part {
             Part::SourceLocal => f.write_str("fib saddr type local"),
             Part::DestinationLocal { not } => write!(f, "fib daddr type {}local", op(not)),
             Part::StateNew => f.write_str("ct state new"),
+            Part::StateInvalid => f.write_str("ct state invalid"),
             Part::Translated { not } => write!(f, "ct status {}dnat", op(not)),
             Part::Marked => write!(f, "meta mark & {MASQUERADE_MARK:#x} != 0"),
             Part::SetMark => write!(f, "meta mark set meta mark | {MASQUERADE_MARK:#x}"),

@@ -63,9 +63,15 @@ impl Upstream {
         }
         let (path, own) = (self.resolv_conf.clone(), self.own.clone());
         let servers: Arc<[SocketAddr]> = rt::unblock(move || {
-            let read = |path: PathBuf| parse(&rt::fs::read_text(path).unwrap_or_default(), &own);
-            let servers = read(path);
-            if servers.is_empty() { read(RESOLVED_CONF.into()) } else { servers }
+            let text = rt::fs::read_text(path).unwrap_or_default();
+            let resolved = || rt::fs::read_text(RESOLVED_CONF).unwrap_or_default();
+            // A resolver on the host's own loopback is reachable from here, but comes last: it may
+            // itself lead to cluster DNS.
+            Some(parse(&text, &own, false))
+                .filter(|servers| !servers.is_empty())
+                .or_else(|| Some(parse(&resolved(), &own, false)))
+                .filter(|servers| !servers.is_empty())
+                .unwrap_or_else(|| parse(&text, &own, true))
         })
         .await
         .into();
@@ -74,8 +80,8 @@ impl Upstream {
     }
 }
 
-/// The `nameserver` lines, without loopback addresses, which mean something else here, and ours.
-fn parse(text: &str, own: &[IpAddr]) -> Vec<SocketAddr> {
+/// The `nameserver` lines that are on loopback or not, without our own addresses.
+fn parse(text: &str, own: &[IpAddr], loopback: bool) -> Vec<SocketAddr> {
     let mut servers = Vec::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();
@@ -83,7 +89,7 @@ fn parse(text: &str, own: &[IpAddr]) -> Vec<SocketAddr> {
             continue;
         }
         let Some(ip) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else { continue };
-        let usable = !ip.is_loopback() && !ip.is_unspecified() && !own.contains(&ip);
+        let usable = ip.is_loopback() == loopback && !ip.is_unspecified() && !own.contains(&ip);
         if usable && servers.len() < SERVERS_MAX {
             servers.push(SocketAddr::new(ip, DNS_PORT));
         }
@@ -134,12 +140,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_and_own_servers_are_skipped() {
+    fn loopback_servers_are_apart_and_our_own_are_skipped() {
         let text = "# x\nsearch a b\nnameserver 127.0.0.53\nnameserver 10.43.0.10\n\
                     nameserver 192.168.1.1 # router\nnameserver fd00::1\nnameserver bad\noptions x\n";
         let own: Vec<IpAddr> = vec!["10.43.0.10".parse().unwrap()];
-        let found: Vec<String> = parse(text, &own).iter().map(SocketAddr::to_string).collect();
-        assert_eq!(found, ["192.168.1.1:53", "[fd00::1]:53"]);
-        assert!(parse("", &own).is_empty());
+        let found = |text: &str, loopback| -> Vec<String> {
+            parse(text, &own, loopback).iter().map(SocketAddr::to_string).collect()
+        };
+        assert_eq!(found(text, false), ["192.168.1.1:53", "[fd00::1]:53"]);
+        assert_eq!(found(text, true), ["127.0.0.53:53"]);
+        assert!(found("", false).is_empty());
     }
 }
