@@ -14,7 +14,7 @@ use crate::auth::Attributes;
 use crate::core::not_found;
 use crate::request::path::Route;
 
-/// The content type of OpenAPI v2 in protobuf.
+/// The content type of OpenAPI v2 in protobuf. Clients ask for it with an @, which MIME does not know.
 const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// What `/healthz?verbose` lists.
