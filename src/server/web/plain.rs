@@ -15,7 +15,7 @@ use crate::core::not_found;
 use crate::request::path::Route;
 
 /// The content type of OpenAPI v2 in protobuf. Clients ask for it with an @, which MIME does not know.
-const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// What `/healthz?verbose` lists.
 const CHECKS: [&str; 3] = ["ping", "log", "etcd"];
