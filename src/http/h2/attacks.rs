@@ -16,6 +16,9 @@ use crate::server::{Limits, Server};
 
 fn service(request: Request) -> BoxFuture<'static, Response> {
     Box::pin(async move {
+        if request.path() == "/never" {
+            rt::future::pending::<()>().await;
+        }
         if request.path() == "/slow" {
             rt::sleep(Duration::from_millis(100)).await;
         }
@@ -192,4 +195,39 @@ fn a_graceful_end_finishes_what_is_in_flight() {
         assert_eq!(tail.iter().filter(|word| **word == "GOAWAY NO_ERROR").count(), 2, "{tail:?}");
         serve.await;
     });
+}
+
+/// Sends bytes and then nothing; the server must end the connection by itself.
+fn then_silence(input: Vec<u8>) -> Vec<u8> {
+    rt::block_on(async {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let limits = Limits {
+            idle_max: Duration::from_millis(60),
+            ping_after: Duration::from_millis(60),
+            header_read_max: Duration::from_millis(60),
+            ..Limits::default()
+        };
+        let server = Server::new(Arc::new(service), limits);
+        let client = async move {
+            ours.write_all(&input).await.unwrap();
+            let mut said = Vec::new();
+            let read = rt::timeout(Duration::from_secs(10), ours.read_to_end(&mut said));
+            read.await.expect("the server hangs up").unwrap();
+            said
+        };
+        zip(server.serve_stream(Box::new(theirs), Peer::default()), client).await.1
+    })
+}
+
+#[test]
+fn silent_peers_are_let_go() {
+    let idle = words(&then_silence(greeting()));
+    assert!(idle.contains(&"GOAWAY NO_ERROR".to_owned()), "{idle:?}");
+    // With a request whose body never comes, the peer is asked whether it lives.
+    let mut input = greeting();
+    codec::emit_headers(&mut input, 1, &request_block(&mut Encoder::new(), "/never"), false);
+    let asked = words(&then_silence(input));
+    assert!(asked.contains(&"Ping".to_owned()), "{asked:?}");
+    // A preface that is never finished might as well be a late HTTP/1 head.
+    assert!(then_silence(PREFACE[..10].to_vec()).starts_with(b"HTTP/1.1 408"));
 }
