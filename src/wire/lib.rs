@@ -9,6 +9,7 @@ pub mod headers;
 pub mod hpack;
 pub mod http1;
 pub mod http2;
+mod huffman;
 pub mod json;
 pub mod netlink;
 pub mod nft;

@@ -1,7 +1,9 @@
 //! The serving end: accepts connections, speaks TLS, HTTP/1.1 and HTTP/2, and hands requests to a service.
 
+mod exchange;
 mod http1;
 mod http2;
+mod incoming;
 
 use std::fmt;
 use std::sync::Arc;

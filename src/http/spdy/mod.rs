@@ -4,7 +4,8 @@
 //! keeps windows nor sends WINDOW_UPDATE, so ours are kept once a peer has shown that it does. With
 //! the others the connection itself is the back-pressure: what nobody reads stops the reading.
 
-mod session;
+mod driver;
+mod state;
 
 use std::fmt;
 use std::io;
@@ -19,7 +20,8 @@ use wire::headers::Headers;
 use wire::spdy as codec;
 
 use crate::io::Io;
-use session::{Driver, SEND_BUFFERED_MAX_BYTES, State};
+use driver::Driver;
+use state::{SEND_BUFFERED_MAX_BYTES, State};
 
 type Shared = Arc<Mutex<State>>;
 

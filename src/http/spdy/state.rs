@@ -1,22 +1,15 @@
-//! The state of a SPDY session and the driver that does its I/O.
+//! The state machine of a SPDY session: streams, windows, what came and what is to be sent. No I/O.
 //!
 //! Received data that nobody reads is bounded by `RECEIVED_MAX_BYTES` a stream, after which the
 //! whole connection is not read until somebody does.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::task::{Context as Task, Poll, Waker};
-use std::time::Duration;
 
-use rt::future::poll_fn;
 use stdx::{Error, Result};
 use wire::headers::Headers;
 use wire::spdy::{self as codec, DATA_MAX_BYTES, Frame, SpdyError};
-
-use super::{Shared, lock};
-use crate::io::{Io, linger, poll_drain, poll_fill};
 
 /// Data of one stream that waits to be written.
 pub(super) const SEND_BUFFERED_MAX_BYTES: usize = 32 * 1024;
@@ -26,8 +19,6 @@ const RECEIVED_MAX_BYTES: usize = 128 * 1024;
 const STREAMS_MAX: usize = 1024;
 /// Output encoded at once, and control frames beyond which nothing is read.
 const OUTPUT_MAX_BYTES: usize = 32 * 1024;
-/// From our wish to leave to the end, whatever is still unsent.
-const LEAVING_MAX: Duration = Duration::from_secs(30);
 /// Window returned to the peer at once.
 const WINDOW_STEP: i64 = codec::WINDOW_DEFAULT / 2;
 
@@ -46,10 +37,10 @@ pub(super) struct State {
     /// Streams the peer opened that nobody accepted yet.
     pub(super) opened: VecDeque<(u32, Headers)>,
     pub(super) acceptor: Option<Waker>,
-    driver: Option<Waker>,
+    pub(super) driver: Option<Waker>,
     /// Our side said or will say goodbye.
     pub(super) is_leaving: bool,
-    goodbye_sent: bool,
+    pub(super) goodbye_sent: bool,
     /// The peer said goodbye.
     pub(super) is_gone: bool,
     pub(super) failure: Option<String>,
@@ -275,7 +266,7 @@ impl State {
 
     // ---- what the driver does ----
 
-    fn receive(
+    pub(super) fn receive(
         &mut self,
         frame: Frame<'_>,
         decoder: &mut codec::HeaderDecoder,
@@ -361,7 +352,7 @@ impl State {
         Ok(())
     }
 
-    fn on_data(&mut self, id: u32, bytes: &[u8]) {
+    pub(super) fn on_data(&mut self, id: u32, bytes: &[u8]) {
         // Nothing to read is not worth a chunk, and a reader would take it for the end.
         if bytes.is_empty() {
             return;
@@ -379,7 +370,7 @@ impl State {
         }
     }
 
-    fn on_fin(&mut self, id: u32) {
+    pub(super) fn on_fin(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.recv_end = true;
             wake(&mut stream.reader);
@@ -394,13 +385,13 @@ impl State {
     }
 
     /// Whether received data piles up, so that the connection must not be read.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.control.len() > OUTPUT_MAX_BYTES
             || self.streams.values().any(|stream| stream.received_bytes >= RECEIVED_MAX_BYTES)
     }
 
     /// Appends what is to be sent next.
-    fn fill(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn fill(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.control);
         while out.len() < OUTPUT_MAX_BYTES {
             let Some(id) = self.ready.pop_front() else { break };
@@ -457,7 +448,7 @@ impl State {
         }
     }
 
-    fn end(&mut self, why: String) {
+    pub(super) fn end(&mut self, why: String) {
         self.failure.get_or_insert(why);
         self.opened.clear();
         wake(&mut self.acceptor);
@@ -476,132 +467,5 @@ impl State {
 fn wake(waker: &mut Option<Waker>) {
     if let Some(waker) = waker.take() {
         waker.wake();
-    }
-}
-
-/// Reads and writes the connection until either side ends the session.
-pub(super) struct Driver {
-    shared: Shared,
-    io: Io,
-    input: Vec<u8>,
-    decoder: codec::HeaderDecoder,
-    /// The DATA frame whose data is being passed on: its stream, what is left of it, whether it ends.
-    data: Option<(u32, usize, bool)>,
-    out: Vec<u8>,
-    sent: usize,
-    /// Runs while we want to leave but the peer does not take what is left.
-    patience: Option<rt::Sleep>,
-}
-
-impl Driver {
-    pub(super) fn new(shared: Shared, io: Io) -> Driver {
-        Driver {
-            shared,
-            io,
-            input: Vec::new(),
-            decoder: codec::HeaderDecoder::new(),
-            data: None,
-            out: Vec::new(),
-            sent: 0,
-            patience: None,
-        }
-    }
-
-    pub(super) async fn run(mut self) {
-        let ended = poll_fn(|cx| self.poll(cx)).await;
-        let why = match ended {
-            Ok(()) => "the session is over".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        log::debug!("SPDY session ends: {why}");
-        lock(&self.shared).end(why);
-        linger(self.io).await;
-    }
-
-    fn poll(&mut self, cx: &mut Task<'_>) -> Poll<Result<()>> {
-        lock(&self.shared).driver = Some(cx.waker().clone());
-        for _ in 0..16 {
-            if self.poll_write(cx)?.is_ready() && lock(&self.shared).goodbye_sent {
-                return Poll::Ready(Ok(()));
-            }
-            let (is_leaving, is_full) = {
-                let state = lock(&self.shared);
-                (state.is_leaving, state.is_full())
-            };
-            if is_leaving {
-                let patience = self.patience.get_or_insert_with(|| rt::sleep(LEAVING_MAX));
-                if Pin::new(patience).poll(cx).is_ready() {
-                    return Poll::Ready(Err(Error::new("the peer does not take what is left")));
-                }
-            }
-            if is_full {
-                return Poll::Pending;
-            }
-            match poll_fill(&mut self.io, &mut self.input, cx) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Error::new("the peer is gone"))),
-                Poll::Ready(Ok(_)) => self.take_input()?,
-                Poll::Ready(Err(error)) => {
-                    return Poll::Ready(Err(Error::wrap("read SPDY session", error)));
-                }
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    fn poll_write(&mut self, cx: &mut Task<'_>) -> Result<Poll<()>> {
-        loop {
-            if self.sent == self.out.len() {
-                self.out.clear();
-                self.sent = 0;
-                lock(&self.shared).fill(&mut self.out);
-                if self.out.is_empty() {
-                    self.out = Vec::new();
-                    return Ok(Poll::Ready(()));
-                }
-            }
-            match poll_drain(&mut self.io, &self.out, &mut self.sent, cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Err(Error::wrap("write SPDY session", error)),
-                Poll::Pending => return Ok(Poll::Pending),
-            }
-        }
-    }
-
-    fn take_input(&mut self) -> Result<()> {
-        let mut state = lock(&self.shared);
-        let mut at = 0;
-        loop {
-            if let Some((id, left, fin)) = self.data.take() {
-                let n = left.min(self.input.len() - at);
-                state.on_data(id, &self.input[at..at + n]);
-                at += n;
-                if n < left {
-                    self.data = Some((id, left - n, fin));
-                    break;
-                }
-                if fin {
-                    state.on_fin(id);
-                }
-            }
-            match codec::parse(&self.input[at..]).map_err(|e| Error::wrap("read session", e))? {
-                None => break,
-                Some((Frame::Data { stream, length, fin }, used)) => {
-                    self.data = Some((stream, length, fin));
-                    at += used;
-                }
-                Some((frame, used)) => {
-                    let received = state.receive(frame, &mut self.decoder);
-                    received.map_err(|e| Error::wrap("read session", e))?;
-                    at += used;
-                }
-            }
-        }
-        self.input.drain(..at);
-        if self.input.is_empty() {
-            self.input = Vec::new();
-        }
-        Ok(())
     }
 }
