@@ -172,6 +172,20 @@ pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Resu
         kubelet: kubelet.service(),
     }));
     log::info!("Started the kubelet of node {}", machine.node_name);
+    let admin = server.client_as(User::apiserver());
+    let (name, ready) = (machine.node_name.clone(), kubelet.clone());
+    // A kubelet may not give itself a role (NodeRestriction); who runs the server may.
+    rt::spawn_named("node role", async move {
+        ready.ready().await;
+        let labels = api::json!({"metadata": {"labels": {
+            "node-role.kubernetes.io/control-plane": "true", "node-role.kubernetes.io/master": "true",
+        }}});
+        let patched = admin.patch(&api::kinds::NODE, "", &name, "", client::PatchType::Merge, labels);
+        if let Err(status) = patched.await {
+            log::warn!("label node {name}: {status}");
+        }
+    })
+    .detach();
     Ok(Agent { kubelet, _net: net, _door: door })
 }
 
