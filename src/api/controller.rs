@@ -138,6 +138,8 @@ pub enum Expect {
     Live { key: Key, uid: String },
     /// No object with this uid is there (the name may be taken by another one); with an empty uid, none at all.
     Gone { key: Key, uid: String },
+    /// The object is still as it was seen. For decisions about one object that rest on another.
+    Unchanged { key: Key, revision: u64 },
     /// The namespace holds no object of this kind.
     Empty { kind: &'static Kind, namespace: String },
 }

@@ -331,6 +331,10 @@ impl Loop {
                 (key.kind, &key.name, there(key, uid).await?.is_some_and(|o| !o.deleting()))
             }
             Expect::Gone { key, uid } => (key.kind, &key.name, there(key, uid).await?.is_none()),
+            Expect::Unchanged { key, revision } => {
+                let revised = |object: api::Object| object.revision() == *revision;
+                (key.kind, &key.name, there(key, "").await?.is_some_and(revised))
+            }
             Expect::Empty { kind, namespace } => {
                 let options = ListOptions { limit: 1, ..ListOptions::default() };
                 let found = self.client.list(kind, namespace, options).await?;

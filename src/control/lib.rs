@@ -24,6 +24,8 @@ mod stateful_set;
 mod support;
 mod ttl_after_finished;
 #[cfg(test)]
+mod whole_tests;
+#[cfg(test)]
 mod world;
 
 /// Every controller that a server runs.

@@ -1,7 +1,7 @@
 //! A tiny cluster in memory for tests: applies actions as the API would, wakes controllers by
 //! their own watches, and steps time and a pretended kubelet deterministically.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use api::kinds::POD;
 use api::status::{Reason, Status};
 use api::{Action, Actions, Expect, Key, Kind, Lens, LensMut, Next, Object, Registered, Value};
 use api::{View, Wakes, json};
+use stdx::prng::Prng;
 use stdx::time::{Mono, Now, Wall};
 
 use crate::support::{conditions, same};
@@ -70,6 +71,9 @@ pub(crate) fn line(action: &Action) -> String {
         }
         Action::Expect(Expect::Live { key, .. }) => format!("expect live {key}"),
         Action::Expect(Expect::Gone { key, .. }) => format!("expect gone {key}"),
+        Action::Expect(Expect::Unchanged { key, revision }) => {
+            format!("expect unchanged {key} {revision}")
+        }
         Action::Expect(Expect::Empty { kind, namespace }) => {
             format!("expect empty {namespace} {}", kind.plural)
         }
@@ -92,7 +96,16 @@ pub(crate) struct World {
     timers: BTreeMap<(usize, Key), Wall>,
     revision: u64,
     n_made: u64,
+    /// Present while faults are injected.
+    chance: Option<Prng>,
+    /// Former states, with the revision at which each was superseded, oldest first.
+    past: VecDeque<(u64, Vec<Object>)>,
+    /// The revision of each key's own last write: its view is never older.
+    written: BTreeMap<(usize, Key), u64>,
 }
+
+/// How many states a view may lag behind.
+const LAG_MAX: usize = 12;
 
 impl World {
     /// A world of these objects in which the named controllers (all, if none is named) run.
@@ -111,6 +124,9 @@ impl World {
             timers: BTreeMap::new(),
             revision: 0,
             n_made: 0,
+            chance: None,
+            past: VecDeque::new(),
+            written: BTreeMap::new(),
         };
         for tree in trees {
             world.create(tree);
@@ -231,18 +247,69 @@ impl World {
         }
     }
 
+    /// From now on views lag, actions fail, their answers get lost, and keys come again.
+    pub(crate) fn faults(&mut self, seed: u64) {
+        self.chance = Some(Prng::new(seed));
+    }
+
+    /// No more faults; what was missed is looked at again, as after a restart.
+    pub(crate) fn faultless(&mut self) {
+        self.chance = None;
+        self.past.clear();
+        for object in self.fixture.objects.clone() {
+            self.wake(&object);
+        }
+    }
+
+    /// One in `n`, while there are faults.
+    fn perhaps(&mut self, n: u64) -> bool {
+        self.chance.as_mut().is_some_and(|chance| chance.below(n) == 0)
+    }
+
+    /// What a reconcile sees: the present, or under faults some state since the key's own last write.
+    fn seen(&mut self, idx: usize, key: &Key) -> Fixture {
+        let present = || self.fixture.objects.clone();
+        let since = self.written.get(&(idx, key.clone())).copied().unwrap_or(0);
+        let usable: Vec<usize> = (0..self.past.len()).filter(|n| self.past[*n].0 > since).collect();
+        let Some(chance) = self.chance.as_mut().filter(|_| !usable.is_empty()) else {
+            return Fixture { objects: present() };
+        };
+        let pick = usize::try_from(chance.below(2 * usable.len() as u64)).unwrap_or(0);
+        match usable.get(pick) {
+            Some(n) => Fixture { objects: self.past[*n].1.clone() },
+            None => Fixture { objects: self.fixture.objects.clone() },
+        }
+    }
+
     fn step(&mut self, idx: usize, key: Key) {
         let controller = self.controllers[idx];
         let mut actions = Actions::default();
-        let next = (controller.reconcile)(&self.view(), &key, &mut actions);
+        let seen = self.seen(idx, &key);
+        let stale = seen.objects != self.fixture.objects;
+        let next = (controller.reconcile)(&seen.view(self.now()), &key, &mut actions);
         self.timers.remove(&(idx, key.clone()));
         if let Next::After(wait) = next {
             // Zero would spin; the driver's clock moves on, ours has to be pushed.
             self.timers
                 .insert((idx, key.clone()), self.now().wall + wait.max(Duration::from_millis(1)));
         }
+        if stale || self.perhaps(20) {
+            // The view catches up, and events make the key come again.
+            self.queue_later(idx, &key);
+        }
         for action in actions.list {
-            let Err(status) = self.apply(action.clone()) else { continue };
+            let before = self.revision;
+            let mut done = match self.perhaps(15) {
+                true => Err(Status::unavailable("lost on the way")),
+                false => self.apply(action.clone()),
+            };
+            if self.revision != before {
+                self.written.insert((idx, key.clone()), self.revision);
+            }
+            if done.is_ok() && self.perhaps(15) {
+                done = Err(Status::unavailable("the answer is lost"));
+            }
+            let Err(status) = done else { continue };
             // Back-off, as the driver's.
             self.timers.insert((idx, key.clone()), self.now().wall + Duration::from_secs(1));
             if let Some(on_failure) = &actions.on_failure
@@ -256,6 +323,12 @@ impl World {
             }
             break;
         }
+    }
+
+    fn queue_later(&mut self, idx: usize, key: &Key) {
+        let at = self.now().wall + Duration::from_secs(1);
+        let timer = self.timers.entry((idx, key.clone())).or_insert(at);
+        *timer = at.min(*timer);
     }
 
     /// Does what the API would do.
@@ -399,6 +472,9 @@ impl World {
         let holds = match expect {
             Expect::Live { key, uid } => there(key, uid).is_some_and(|o| !o.deleting()),
             Expect::Gone { key, uid } => there(key, uid).is_none(),
+            Expect::Unchanged { key, revision } => {
+                there(key, "").is_some_and(|o| o.revision() == *revision)
+            }
             Expect::Empty { kind, namespace } => self.view().list(kind, Some(namespace)).is_empty(),
         };
         holds.then_some(()).ok_or_else(|| Status::conflict(&POD, "", "expectation"))
@@ -439,7 +515,7 @@ impl World {
         }) {
             return;
         }
-        self.revision += 1;
+        self.remember();
         tree.set("metadata.resourceVersion", self.revision.to_string());
         let new = Object::from_tree(kind, &tree).unwrap_or_else(|error| panic!("{error}"));
         match old {
@@ -453,8 +529,19 @@ impl World {
         self.wake(&new);
     }
 
-    fn forget(&mut self, object: &Object) {
+    /// Keeps the state that is about to change for views that lag.
+    fn remember(&mut self) {
         self.revision += 1;
+        if self.chance.is_some() {
+            self.past.push_back((self.revision, self.fixture.objects.clone()));
+            if self.past.len() > LAG_MAX {
+                self.past.pop_front();
+            }
+        }
+    }
+
+    fn forget(&mut self, object: &Object) {
+        self.remember();
         self.fixture.objects.retain(|o| Key::of(o) != Key::of(object));
         self.wake(object);
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use api::json;
 use api::kinds::{LEASE, NODE, POD};
-use api::{Actions, Controller, Key, Kind, Lens, LensMut, Next, Object, Value, View, Wakes, Watch};
+use api::{
+    Actions, Controller, Expect, Key, Kind, Lens, LensMut, Next, Object, Value, View, Wakes, Watch,
+};
 use stdx::time::{Now, Wall};
 
 use super::{NOT_READY, UNREACHABLE};
@@ -52,6 +54,12 @@ impl Controller for Lifecycle {
         let silent_at = heard(view, &tree);
         let mut present = tree.clone();
         if silent_at <= view.now.wall {
+            // A view that lags would take a living node for dead.
+            let lease = Key::new(&LEASE, LEASES, node.name());
+            actions.expect(match view.at(&lease) {
+                Some(seen) => Expect::Unchanged { key: lease, revision: seen.revision() },
+                None => Expect::Gone { key: lease, uid: String::new() },
+            });
             let list = unknown(&tree, view.now);
             if !same(&Value::from(list.clone()), tree.at("status.conditions")) {
                 actions.event(
