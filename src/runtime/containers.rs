@@ -109,18 +109,21 @@ pub(crate) async fn start(shared: &Arc<Shared>, id: &str) -> Result<()> {
     let directory = shared.shim_of(id)?;
     let what = || format!("start container {id}");
     link::request(&directory, &target(kind::START, id)).await.context(what)?;
-    let sandbox = {
+    let started = {
         let mut tables = shared.tables();
         let entry = tables.containers.get_mut(id).context(what)?;
         entry.status.started_at = Some(rt::now().wall);
-        // It may have ended already.
-        if entry.status.state == ContainerState::Created {
+        // It may have ended already, and that event must be the last.
+        let runs = entry.status.state == ContainerState::Created;
+        if runs {
             entry.status.state = ContainerState::Running;
         }
-        entry.status.sandbox.clone()
+        runs.then(|| Event::ContainerStarted { sandbox: entry.status.sandbox.clone(), container: id.into() })
     };
     shared.notify();
-    shared.events.publish(&Event::ContainerStarted { sandbox, container: id.into() });
+    if let Some(event) = started {
+        shared.events.publish(&event);
+    }
     Ok(())
 }
 

@@ -48,6 +48,7 @@ pub(crate) fn container(
     keep_only(socket, &streams, namespaces.as_slice());
     let result = (|| {
         wait_for(socket, b'G')?;
+        guard()?;
         process::new_session().context(|| "start a session")?;
         if plan.new_cgroup_namespace {
             process::unshare(process::CLONE_NEWCGROUP).context(|| "make a cgroup namespace")?;
@@ -72,6 +73,7 @@ pub(crate) fn exec(
     keep_only(socket, &streams, &keep);
     let result = (|| {
         wait_for(socket, b'G')?;
+        guard()?;
         process::new_session().context(|| "start a session")?;
         let mut warnings = Vec::new();
         set_oom_score(plan, &mut warnings)?;
@@ -89,6 +91,12 @@ pub(crate) fn exec(
         finish(plan, socket, streams, terminal, warnings)
     })();
     fail(socket, &result)
+}
+
+/// Until the exec, this process is k3rs inside somebody's container: what runs there must not get at
+/// its memory, descriptors or program file.
+fn guard() -> Result<()> {
+    process::set_dumpable(false).context(|| "make this process unreadable")
 }
 
 /// Reports the error and ends.

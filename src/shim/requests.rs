@@ -52,8 +52,10 @@ impl Server {
             }
             kind::REMOVE => {
                 let id = decode::<Target>(payload)?.id;
-                if self.main_task(&id).is_ok_and(|task| task.exit().is_none()) {
-                    return Err(Error::new(format!("container {id} has not exited")));
+                // Normally it has exited; one whose creation nobody waited for has not.
+                for task in self.tasks.iter().filter(|task| task.id == id && task.exit().is_none()) {
+                    let _ = process::kill(task.pid, process::SIGKILL);
+                    task.kill_cgroup();
                 }
                 self.tasks.retain(|task| task.id != id);
                 self.answer_ok(token);

@@ -73,6 +73,9 @@ impl Task {
     /// others may live on.
     pub(crate) fn kill_cgroup(&self) {
         let parts = &self.container;
+        if parts.cgroup.is_empty() {
+            return;
+        }
         if !parts.kill_cgroup.is_empty() {
             let file = Path::new(&parts.kill_cgroup).join("cgroup.kill");
             if std::fs::write(file, "1").is_ok() {

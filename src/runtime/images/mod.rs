@@ -141,7 +141,7 @@ pub struct Imported {
 }
 
 /// An image as a container's root needs it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct UsableImage {
     pub(crate) id: String,
     pub(crate) reference: String,
@@ -150,6 +150,21 @@ pub(crate) struct UsableImage {
     /// Top first.
     pub(crate) layers: Vec<String>,
     pub(crate) config: Arc<ImageConfig>,
+    /// Keeps it from being removed while the container is being made.
+    _hold: Hold,
+}
+
+/// An image that is in use until this is dropped.
+#[derive(Debug)]
+struct Hold {
+    images: Images,
+    id: String,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.images.release(&self.id);
+    }
 }
 
 impl Images {
@@ -485,7 +500,9 @@ impl Images {
             .context(|| format!("image {reference:?} is not present"))?;
         // Written with the next change of the database: not worth a write of its own.
         image.last_used = rt::now().wall.0;
+        self.hold(&id);
         Ok(UsableImage {
+            _hold: Hold { images: self.clone(), id: id.clone() },
             reference: image.digests.first().unwrap_or(&id).clone(),
             base: self.shared.store.root.join("l"),
             layers: image.layers.iter().rev().cloned().collect(),

@@ -38,7 +38,7 @@ async fn run(host: Host) {
     let spec = ContainerSpec {
         env: vec![("A".into(), "b".into())],
         ..shell(
-            "echo $A $HOSTNAME $HOME $PATH; hostname; pwd; echo $$; echo err >&2; ls /dev | tr '\\n' ' '",
+            "echo $A $HOSTNAME $HOME $PATH; hostname; pwd; echo $$; echo err >&2; ls /dev | tr '\\n' ' '; ls /proc/self/fd | wc -l",
         )
     };
     let (code, text) = run_once(&runtime, &host, spec).await;
@@ -56,6 +56,8 @@ async fn run(host: Host) {
         ),
         "{text}"
     );
+    // Standard streams and the listed directory itself: nothing of ours is inherited.
+    assert!(text.ends_with("\n4") || text.ends_with(" 4"), "{text}");
     assert!(runtime.sandboxes().is_empty() && runtime.containers().is_empty());
 }
 
