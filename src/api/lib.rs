@@ -10,6 +10,7 @@ mod complain;
 pub mod controller;
 pub mod defaults;
 pub mod discovery;
+pub mod field;
 pub mod hash;
 pub mod kind;
 pub mod kinds;

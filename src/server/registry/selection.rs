@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::selector::Selector;
 use api::selector_syntax::{FieldTerm, parse_fields};
-use api::{Kind, Lens, Object, Status, Value};
+use api::{Kind, Object, Status};
 use client::ListOptions;
 
 /// A parsed pair of selectors. Cheap to clone.
@@ -62,15 +62,11 @@ impl Selection {
         if !self.0.labels.is_everything() && !self.0.labels.matches(object.labels()) {
             return false;
         }
-        let mut tree = None;
         self.0.fields.iter().all(|term| {
             let equal = match term.path.as_str() {
                 "metadata.name" => object.name() == term.value,
                 "metadata.namespace" => object.namespace() == term.value,
-                path => {
-                    let tree = tree.get_or_insert_with(|| object.tree());
-                    field(object.kind(), tree, path) == term.value
-                }
+                path => field(object, path) == term.value,
             };
             equal == term.equal
         })
@@ -78,19 +74,18 @@ impl Selection {
 }
 
 /// A field's text as upstream's selectable fields give it.
-fn field(kind: &Kind, tree: &Value, path: &str) -> String {
-    let path = match (kind.name, path) {
-        ("Event", "source") => match tree.str("source.component") {
-            "" => "reportingComponent",
-            _ => "source.component",
-        },
-        _ => path,
-    };
-    match tree.at(path) {
-        Value::String(text) => text.clone(),
-        Value::Null if path == "spec.unschedulable" || path == "spec.hostNetwork" => "false".into(),
-        Value::Null if path.ends_with("successful") => "0".into(),
-        Value::Null => String::new(),
-        other => other.to_string(),
+fn field(object: &Object, path: &str) -> String {
+    if object.kind().name == "Event" && path == "source" {
+        return match api::field::text(object, "source.component") {
+            text if text.is_empty() => api::field::text(object, "reportingComponent"),
+            text => text,
+        };
+    }
+    match api::field::text(object, path) {
+        text if !text.is_empty() => text,
+        // Booleans and counts that are not written are these.
+        _ if matches!(path, "spec.unschedulable" | "spec.hostNetwork") => "false".into(),
+        _ if path.ends_with(".successful") => "0".into(),
+        text => text,
     }
 }

@@ -1,5 +1,8 @@
 //! Keys, stored objects and store errors: the border between API objects and the store's bytes.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use api::status::Reason;
 use api::{Kind, Object, Status};
 use store::{Class, Error, Expect, KeyValue, Op, Span, Store};
@@ -29,8 +32,55 @@ pub(crate) fn class(kind: &Kind) -> Class {
 }
 
 /// The stored object of a version of a key.
+///
+/// Recent ones are shared: every watch and informer that hears of a change gets the same object.
 pub(crate) fn object(kind: &'static Kind, version: &KeyValue) -> Result<Object, Status> {
-    Object::from_bytes(kind, version.mod_revision, version.value.clone()).map_err(Status::internal)
+    let slot = RECENT.slot(version.mod_revision);
+    {
+        let known = lock(slot);
+        if let Some(known) = known.as_ref()
+            && known.revision() == version.mod_revision
+            // The same block of memory: the same key's version, of the same store.
+            && Arc::ptr_eq(known.bytes(), &version.value)
+        {
+            return Ok(known.clone());
+        }
+    }
+    let object = Object::from_bytes(kind, version.mod_revision, version.value.clone())
+        .map_err(Status::internal)?;
+    if RECENT.is_recent(version.mod_revision) {
+        *lock(slot) = Some(object.clone());
+    }
+    Ok(object)
+}
+
+/// Objects of the latest changes, by revision.
+struct Recent {
+    slots: [Mutex<Option<Object>>; RECENT_OBJECTS_MAX],
+    newest: AtomicU64,
+}
+
+/// How many changes back are shared: about what waits in watches while they are read.
+const RECENT_OBJECTS_MAX: usize = 64;
+
+static RECENT: Recent =
+    Recent { slots: [const { Mutex::new(None) }; RECENT_OBJECTS_MAX], newest: AtomicU64::new(0) };
+
+impl Recent {
+    fn slot(&self, revision: u64) -> &Mutex<Option<Object>> {
+        // The remainder is below the length.
+        &self.slots[(revision % RECENT_OBJECTS_MAX as u64) as usize]
+    }
+
+    /// Old objects that are merely read again stay out: they would be kept for nothing.
+    fn is_recent(&self, revision: u64) -> bool {
+        let newest = self.newest.fetch_max(revision, Ordering::Relaxed).max(revision);
+        newest - revision < RECENT_OBJECTS_MAX as u64
+    }
+}
+
+fn lock(slot: &Mutex<Option<Object>>) -> MutexGuard<'_, Option<Object>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The object as it was, at the revision that deleted it.
@@ -76,8 +126,7 @@ pub(crate) async fn put(store: &Store, object: &Object, expect: Expect) -> Resul
         Op::Put { key: key.into_bytes().into(), value: object.bytes().clone(), expect, lease: 0 };
     let written = store.write(vec![op], class(object.kind())).await?;
     // A put is always a change: the store's answer is the revision of this write.
-    Object::from_bytes(object.kind(), written.revision, object.bytes().clone())
-        .map_err(|error| Error::Invalid(error.to_string()))
+    Ok(object.at_revision(written.revision))
 }
 
 /// Deletes an object that is still at its revision; answers the revision of the deletion.
