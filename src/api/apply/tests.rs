@@ -169,6 +169,8 @@ fn creation_by_update_is_tracked_as_upstream_writes_it() {
         tree.set("metadata.name", "d");
         tree.set("metadata.labels", json!({"app": "d"}));
         tree.set("spec.replicas", 1);
+        let env = json!([{"name": "E", "value": "1"}]);
+        tree.set("spec.template.spec.containers", json!([{"name": "c", "env": env}]));
         tree.set(
             "spec.strategy",
             json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}}),
@@ -178,7 +180,10 @@ fn creation_by_update_is_tracked_as_upstream_writes_it() {
         world.fields("kubectl-create", "Update"),
         json!({
             "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
-            "f:spec": {"f:replicas": {}, "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}}, "f:type": {}}},
+            "f:spec": {"f:replicas": {}, "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}}, "f:type": {}},
+                "f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {
+                    ".": {}, "f:name": {}, "f:resources": {},
+                    "f:env": {".": {}, "k:{\"name\":\"E\"}": {".": {}, "f:name": {}, "f:value": {}}}}}}}},
         })
     );
     assert_eq!(world.at("metadata.managedFields.0.time"), "2024-01-01T00:00:01Z");

@@ -106,11 +106,9 @@ fn is_hollow(value: Option<&Value>) -> bool {
 /// The children of a value by element.
 fn children<'a>(node: Node, value: Option<&'a Value>) -> Vec<(String, Node, &'a Value)> {
     match (node, value) {
-        (Node::Struct(_) | Node::Map, Some(Value::Object(map))) => map
-            .iter()
-            .filter(|(_, value)| !value.is_null())
-            .map(|(key, value)| (format!("f:{key}"), node.below(key), value))
-            .collect(),
+        (Node::Struct(_) | Node::Map, Some(Value::Object(map))) => {
+            map.iter().map(|(key, value)| (format!("f:{key}"), node.below(key), value)).collect()
+        }
         (Node::Items(list, id), Some(Value::Array(items))) => elements(list, id, items)
             .map(|(element, item)| (element, Node::Struct(id), item))
             .collect(),
@@ -128,6 +126,9 @@ pub(super) fn to_set(node: Node, value: &Value) -> Fields {
         return Fields::leaf();
     }
     for (element, below, child) in children(node, Some(value)) {
+        if child.is_null() {
+            continue;
+        }
         let mut set = to_set(below, child);
         // List items and map entries are owned themselves; so is what is empty.
         set.member |= !matches!(node, Node::Struct(_))
@@ -139,6 +140,8 @@ pub(super) fn to_set(node: Node, value: &Value) -> Fields {
 
 /// What must change in `left` to become `right`.
 pub(super) fn compare(node: Node, left: Option<&Value>, right: Option<&Value>) -> Diff {
+    // A list that is always written is there as null: filling it adds items, not the list.
+    let (left_absent, right_absent) = (left.is_none(), right.is_none());
     let (left, right) = (present(left), present(right));
     let mut diff = Diff::default();
     if matches!(node, Node::Leaf) || is_hollow(left) && is_hollow(right) {
@@ -169,9 +172,9 @@ pub(super) fn compare(node: Node, left: Option<&Value>, right: Option<&Value>) -
             merge(element.clone(), compare(*below, Some(old), None));
         }
     }
-    if left.is_none() {
+    if left_absent {
         diff.added.member = true;
-    } else if right.is_none() {
+    } else if right_absent {
         diff.removed.member = true;
     }
     diff
