@@ -1,4 +1,4 @@
-//! Addon.
+//! Addon: a manifest that the deploy controller applied from a file.
 
 use crate::kind::*;
 
@@ -10,6 +10,7 @@ pub static ADDON: Kind = Kind {
     storage: "k3s.cattle.io/addons",
     schema: SCHEMA,
     columns: COLUMNS,
+    doc: "A manifest that the deploy controller applied from a file.",
     ..Kind::BASE
 };
 
@@ -24,8 +25,8 @@ Addon kind
    2 spec     AddonSpec
    3 status   AddonStatus
 AddonSpec
-   1 source   str
-   2 checksum str
+   1 source   str -- The file that the manifest came from.
+   2 checksum str -- The manifest's SHA-256 when it was last applied.
 AddonStatus
    1 gvks []AddonGroupVersionKind
 AddonGroupVersionKind

@@ -1,4 +1,4 @@
-//! Binding.
+//! Binding: ties an object to another: a pod to its node.
 
 use crate::kind::*;
 
@@ -9,6 +9,7 @@ pub static BINDING: Kind = Kind {
     durability: Durability::Virtual,
     generation: false,
     schema: SCHEMA,
+    doc: "Ties an object to another: a pod to its node.",
     ..Kind::BASE
 };
 

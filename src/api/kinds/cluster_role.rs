@@ -1,4 +1,4 @@
-//! ClusterRole.
+//! ClusterRole: what may be done in all namespaces, and beside them.
 
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ pub static CLUSTER_ROLE: Kind = Kind {
     schema: SCHEMA,
     validate,
     columns: COLUMNS,
+    doc: "What may be done in all namespaces, and beside them.",
     ..Kind::BASE
 };
 
@@ -36,8 +37,8 @@ const SCHEMA: &str = "
 package io.k8s.api.rbac.v1
 ClusterRole kind
    1 metadata        ObjectMeta
-   2 rules!          []PolicyRule
-   3 aggregationRule AggregationRule?
+   2 rules!          []PolicyRule -- What the role allows.
+   3 aggregationRule AggregationRule? -- Other cluster roles whose rules this one gathers.
 AggregationRule
    1 clusterRoleSelectors []LabelSelector
 ";

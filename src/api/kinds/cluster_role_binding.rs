@@ -1,4 +1,4 @@
-//! ClusterRoleBinding.
+//! ClusterRoleBinding: grants a cluster role to users, groups and service accounts everywhere.
 
 use serde_json::Value;
 
@@ -18,6 +18,7 @@ pub static CLUSTER_ROLE_BINDING: Kind = Kind {
     validate,
     columns: COLUMNS,
     default: super::role_binding::default,
+    doc: "Grants a cluster role to users, groups and service accounts everywhere.",
     ..Kind::BASE
 };
 
@@ -43,6 +44,6 @@ const SCHEMA: &str = "
 package io.k8s.api.rbac.v1
 ClusterRoleBinding kind
    1 metadata ObjectMeta
-   2 subjects []Subject
-   3 roleRef* RoleRef
+   2 subjects []Subject -- Who is granted it.
+   3 roleRef* RoleRef -- The role that is granted; cannot change.
 ";

@@ -1,4 +1,4 @@
-//! ConfigMap.
+//! ConfigMap: configuration for pods to read.
 
 use serde_json::Value;
 
@@ -18,6 +18,7 @@ pub static CONFIG_MAP: Kind = Kind {
     schema: SCHEMA,
     validate,
     columns: COLUMNS,
+    doc: "Configuration for pods to read.",
     ..Kind::BASE
 };
 
@@ -88,7 +89,7 @@ const SCHEMA: &str = "
 package io.k8s.api.core.v1
 ConfigMap kind
    1 metadata   ObjectMeta
-   2 data       {}str
-   3 binaryData {}bytes
-   4 immutable  bool?
+   2 data       {}str -- The entries, as text.
+   3 binaryData {}bytes -- Entries that are not text, in base64.
+   4 immutable  bool? -- The entries cannot change any more.
 ";

@@ -1,4 +1,4 @@
-//! ControllerRevision.
+//! ControllerRevision: a past state of an object, for going back to it.
 
 use serde_json::Value;
 
@@ -16,6 +16,7 @@ pub static CONTROLLER_REVISION: Kind = Kind {
     schema: SCHEMA,
     validate,
     columns: COLUMNS,
+    doc: "A past state of an object, for going back to it.",
     ..Kind::BASE
 };
 

@@ -1,4 +1,4 @@
-//! CronJob.
+//! CronJob: makes a job at times that repeat.
 
 use serde_json::Value;
 
@@ -21,6 +21,7 @@ pub static CRON_JOB: Kind = Kind {
     validate,
     columns: COLUMNS,
     default,
+    doc: "Makes a job at times that repeat.",
     ..Kind::BASE
 };
 
@@ -160,14 +161,14 @@ CronJob kind
    2 spec     CronJobSpec
    3 status   CronJobStatus
 CronJobSpec
-   1 schedule*                  str
-   2 startingDeadlineSeconds    i64?
-   3 concurrencyPolicy          str             in Allow|Forbid|Replace = Allow
-   4 suspend                    bool?           = false
-   5 jobTemplate*               JobTemplateSpec
-   6 successfulJobsHistoryLimit i32?            = 3
-   7 failedJobsHistoryLimit     i32?            = 1
-   8 timeZone                   str?
+   1 schedule*                  str -- When to run: minute, hour, day of month, month, day of week.
+   2 startingDeadlineSeconds    i64? -- How late a run may still start.
+   3 concurrencyPolicy          str             in Allow|Forbid|Replace = Allow -- What to do when the last run still goes on: Allow, Forbid or Replace.
+   4 suspend                    bool?           = false -- No new runs start while this is set.
+   5 jobTemplate*               JobTemplateSpec -- What the jobs are to be.
+   6 successfulJobsHistoryLimit i32?            = 3 -- How many jobs that succeeded to keep.
+   7 failedJobsHistoryLimit     i32?            = 1 -- How many jobs that failed to keep.
+   8 timeZone                   str? -- The time zone of the schedule.
 CronJobStatus
    1 active             []ObjectReference
    4 lastScheduleTime   time?

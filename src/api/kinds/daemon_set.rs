@@ -1,4 +1,4 @@
-//! DaemonSet.
+//! DaemonSet: keeps a pod of one template running on every node that fits.
 
 use serde_json::Value;
 
@@ -21,6 +21,7 @@ pub static DAEMON_SET: Kind = Kind {
     validate,
     columns: COLUMNS,
     default,
+    doc: "Keeps a pod of one template running on every node that fits.",
     ..Kind::BASE
 };
 
@@ -79,9 +80,9 @@ RollingUpdateDaemonSet
    1 maxUnavailable intorstr?
    2 maxSurge       intorstr?
 DaemonSetSpec
-   1 selector*            LabelSelector?          immutable
-   2 template*            PodTemplateSpec
-   3 updateStrategy       DaemonSetUpdateStrategy
+   1 selector*            LabelSelector?          immutable -- Selects the pods; must match the template's labels and cannot change.
+   2 template*            PodTemplateSpec -- What the pods are to be.
+   3 updateStrategy       DaemonSetUpdateStrategy -- How pods are replaced when the template changes.
    4 minReadySeconds      i32
    6 revisionHistoryLimit i32?                    = 10
 DaemonSetStatus

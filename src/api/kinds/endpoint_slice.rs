@@ -1,4 +1,4 @@
-//! EndpointSlice.
+//! EndpointSlice: some of the addresses behind a service.
 
 use serde_json::Value;
 
@@ -16,6 +16,7 @@ pub static ENDPOINT_SLICE: Kind = Kind {
     schema: SCHEMA,
     validate,
     columns: COLUMNS,
+    doc: "Some of the addresses behind a service.",
     ..Kind::BASE
 };
 

@@ -1,4 +1,4 @@
-//! Endpoints.
+//! Endpoints: the addresses behind a service, as one list.
 
 use serde_json::Value;
 
@@ -18,6 +18,7 @@ pub static ENDPOINTS: Kind = Kind {
     schema: SCHEMA,
     validate,
     columns: COLUMNS,
+    doc: "The addresses behind a service, as one list.",
     ..Kind::BASE
 };
 

@@ -1,4 +1,4 @@
-//! Event.
+//! Event: something that happened to an object.
 
 use serde_json::Value;
 
@@ -40,6 +40,7 @@ pub static EVENT: Kind = Kind {
         from_stored,
         to_stored,
     }],
+    doc: "Something that happened to an object.",
     ..Kind::BASE
 };
 

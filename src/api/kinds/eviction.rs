@@ -1,4 +1,4 @@
-//! Eviction.
+//! Eviction: a request to end a pod if its disruption budget allows it.
 
 use crate::kind::*;
 
@@ -10,6 +10,7 @@ pub static EVICTION: Kind = Kind {
     durability: Durability::Virtual,
     generation: false,
     schema: SCHEMA,
+    doc: "A request to end a pod if its disruption budget allows it.",
     ..Kind::BASE
 };
 

@@ -1,4 +1,4 @@
-//! Job.
+//! Job: runs pods until enough of them have succeeded.
 
 use serde_json::{Map, Value};
 
@@ -25,6 +25,7 @@ pub static JOB: Kind = Kind {
     columns: COLUMNS,
     default,
     prepare,
+    doc: "Runs pods until enough of them have succeeded.",
     ..Kind::BASE
 };
 
@@ -211,16 +212,16 @@ Job kind
    2 spec     JobSpec
    3 status   JobStatus
 JobSpec
-   1 parallelism             i32?
-   2 completions             i32?
-   3 activeDeadlineSeconds   i64?
-   4 selector                LabelSelector?
+   1 parallelism             i32? -- How many pods may run at a time.
+   2 completions             i32? -- How many pods must succeed.
+   3 activeDeadlineSeconds   i64? -- How long the job may take.
+   4 selector                LabelSelector? -- Selects the job's pods; made by the system.
    5 manualSelector          bool?
-   6 template*               PodTemplateSpec
-   7 backoffLimit            i32?
-   8 ttlSecondsAfterFinished i32?
-   9 completionMode          str?              in NonIndexed|Indexed
-  10 suspend                 bool?
+   6 template*               PodTemplateSpec -- What the pods are to be.
+   7 backoffLimit            i32? -- How many failures are borne before the job fails.
+   8 ttlSecondsAfterFinished i32? -- How long the job stays after it has finished.
+   9 completionMode          str?              in NonIndexed|Indexed -- Indexed gives each pod a number of its own.
+  10 suspend                 bool? -- No pods run while this is set.
   11 podFailurePolicy        PodFailurePolicy?
   12 backoffLimitPerIndex    i32?
   13 maxFailedIndexes        i32?

@@ -1,4 +1,4 @@
-//! Lease.
+//! Lease: a claim that must be renewed: a heartbeat or a leadership.
 
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ pub static LEASE: Kind = Kind {
     schema: SCHEMA,
     validate,
     columns: COLUMNS,
+    doc: "A claim that must be renewed: a heartbeat or a leadership.",
     ..Kind::BASE
 };
 
@@ -38,10 +39,10 @@ Lease kind
    1 metadata ObjectMeta
    2 spec     LeaseSpec
 LeaseSpec
-   1 holderIdentity       str?
-   2 leaseDurationSeconds i32?
+   1 holderIdentity       str? -- Who holds the lease.
+   2 leaseDurationSeconds i32? -- How long it holds without being renewed.
    3 acquireTime          microtime?
-   4 renewTime            microtime?
+   4 renewTime            microtime? -- When it was last renewed.
    5 leaseTransitions     i32?
    6 strategy             str?
    7 preferredHolder      str?

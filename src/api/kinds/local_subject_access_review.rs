@@ -1,4 +1,4 @@
-//! LocalSubjectAccessReview.
+//! LocalSubjectAccessReview: asks whether somebody may do something in one namespace.
 
 use crate::kind::*;
 
@@ -10,6 +10,7 @@ pub static LOCAL_SUBJECT_ACCESS_REVIEW: Kind = Kind {
     durability: Durability::Virtual,
     generation: false,
     schema: SCHEMA,
+    doc: "Asks whether somebody may do something in one namespace.",
     ..Kind::BASE
 };
 

@@ -1,4 +1,4 @@
-//! Namespace.
+//! Namespace: a scope for names; most objects live in one.
 
 use serde_json::{Value, json};
 
@@ -19,6 +19,7 @@ pub static NAMESPACE: Kind = Kind {
     columns: COLUMNS,
     default,
     prepare,
+    doc: "A scope for names; most objects live in one.",
     ..Kind::BASE
 };
 

@@ -1,4 +1,4 @@
-//! Node.
+//! Node: a machine of the cluster that runs pods.
 
 use serde_json::Value;
 
@@ -23,6 +23,7 @@ pub static NODE: Kind = Kind {
     validate,
     columns: COLUMNS,
     default,
+    doc: "A machine of the cluster that runs pods.",
     ..Kind::BASE
 };
 
@@ -126,8 +127,8 @@ NodeSpec
    1 podCIDR       str
    2 externalID    str
    3 providerID    str
-   4 unschedulable bool
-   5 taints        []Taint
+   4 unschedulable bool -- No new pods come to the node.
+   5 taints        []Taint -- What keeps pods away that do not tolerate it.
    6 configSource  NodeConfigSource?
    7 podCIDRs      []str             set merge
 NodeConfigSource
@@ -167,13 +168,13 @@ NodeConfigStatus
    3 lastKnownGood NodeConfigSource?
    4 error         str
 NodeStatus
-   1 capacity        {}quantity
-   2 allocatable     {}quantity
+   1 capacity        {}quantity -- What the node has.
+   2 allocatable     {}quantity -- What pods may use of it.
    3 phase           str
-   4 conditions      []NodeCondition      map(type) merge(type)
-   5 addresses       []NodeAddress        map(type) merge(type)
+   4 conditions      []NodeCondition      map(type) merge(type) -- How the node is doing.
+   5 addresses       []NodeAddress        map(type) merge(type) -- The node's addresses and names.
    6 daemonEndpoints NodeDaemonEndpoints
-   7 nodeInfo        NodeSystemInfo
+   7 nodeInfo        NodeSystemInfo -- The node's system and versions.
    8 images          []ContainerImage
    9 volumesInUse    []str
   10 volumesAttached []AttachedVolume

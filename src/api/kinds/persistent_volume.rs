@@ -1,4 +1,4 @@
-//! PersistentVolume.
+//! PersistentVolume: storage in the cluster that outlives pods.
 
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ pub static PERSISTENT_VOLUME: Kind = Kind {
     validate,
     columns: COLUMNS,
     prepare,
+    doc: "Storage in the cluster that outlives pods.",
     ..Kind::BASE
 };
 
@@ -144,15 +145,15 @@ PersistentVolume kind
    2 spec     PersistentVolumeSpec
    3 status   PersistentVolumeStatus
 PersistentVolumeSpec
-   1 capacity                     {}quantity
+   1 capacity                     {}quantity -- How much it holds.
    2 inline                       PersistentVolumeSource
-   3 accessModes                  []str                  in ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod
-   4 claimRef                     ObjectReference?
-   5 persistentVolumeReclaimPolicy str                    in Recycle|Delete|Retain = Retain
-   6 storageClassName             str
+   3 accessModes                  []str                  in ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod -- How it can be mounted.
+   4 claimRef                     ObjectReference? -- The claim it is bound to.
+   5 persistentVolumeReclaimPolicy str                    in Recycle|Delete|Retain = Retain -- What becomes of it when its claim goes.
+   6 storageClassName             str -- The class it belongs to.
    7 mountOptions                 []str
    8 volumeMode                   str?                   in Block|Filesystem = Filesystem
-   9 nodeAffinity                 VolumeNodeAffinity?
+   9 nodeAffinity                 VolumeNodeAffinity? -- The nodes that can reach it.
   10 volumeAttributesClassName    str?
 VolumeNodeAffinity
    1 required NodeSelector?

@@ -1,4 +1,4 @@
-//! PersistentVolumeClaim.
+//! PersistentVolumeClaim: a request for storage, bound to a volume that fits.
 
 use serde_json::{Value, json};
 
@@ -20,6 +20,7 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
     validate,
     columns: COLUMNS,
     prepare,
+    doc: "A request for storage, bound to a volume that fits.",
     ..Kind::BASE
 };
 
@@ -143,12 +144,12 @@ PersistentVolumeClaim kind
    2 spec     PersistentVolumeClaimSpec
    3 status   PersistentVolumeClaimStatus
 PersistentVolumeClaimSpec
-   1 accessModes               []str                      in ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod
-   2 resources                 VolumeResourceRequirements
-   3 volumeName                str
-   4 selector                  LabelSelector?
-   5 storageClassName          str?
-   6 volumeMode                str?                       in Block|Filesystem = Filesystem
+   1 accessModes               []str                      in ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod -- How the volume will be mounted.
+   2 resources                 VolumeResourceRequirements -- How much room is asked for.
+   3 volumeName                str -- The volume that the claim is bound to.
+   4 selector                  LabelSelector? -- Labels of volumes to choose among.
+   5 storageClassName          str? -- The class of the volume; empty for none, absent for the default.
+   6 volumeMode                str?                       in Block|Filesystem = Filesystem -- A file system or a block device.
    7 dataSource                TypedLocalObjectReference?
    8 dataSourceRef             TypedObjectReference?
    9 volumeAttributesClassName str?

@@ -1,4 +1,4 @@
-//! Pod.
+//! Pod: a group of containers that run together on one node and share its network and volumes.
 
 use serde_json::{Value, json};
 
@@ -40,6 +40,7 @@ pub static POD: Kind = Kind {
     columns: crate::pod::columns::COLUMNS,
     default: crate::pod::defaults::pod,
     prepare,
+    doc: "A group of containers that run together on one node and share its network and volumes.",
     ..Kind::BASE
 };
 
@@ -126,15 +127,15 @@ PodIP
 HostIP
    1 ip* str
 PodStatus
-   1 phase                      str
-   2 conditions                 []PodCondition           map(type) merge(type)
+   1 phase                      str -- Where the pod is in its life: Pending, Running, Succeeded, Failed or Unknown.
+   2 conditions                 []PodCondition           map(type) merge(type) -- What is true of the pod, and since when.
    3 message                    str
    4 reason                     str
-   5 hostIP                     str
-   6 podIP                      str
+   5 hostIP                     str -- The node's address.
+   6 podIP                      str -- The pod's address.
    7 startTime                  time?
-   8 containerStatuses          []ContainerStatus
-   9 qosClass                   str
+   8 containerStatuses          []ContainerStatus -- How each container is doing.
+   9 qosClass                   str -- How the pod fares when its node runs short.
   10 initContainerStatuses      []ContainerStatus
   11 nominatedNodeName          str
   12 podIPs                     []PodIP                  map(ip) merge(ip)

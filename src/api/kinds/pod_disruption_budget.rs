@@ -1,4 +1,4 @@
-//! PodDisruptionBudget.
+//! PodDisruptionBudget: how many pods of a group may be missing when pods are evicted.
 
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ pub static POD_DISRUPTION_BUDGET: Kind = Kind {
     schema: SCHEMA,
     validate,
     columns: COLUMNS,
+    doc: "How many pods of a group may be missing when pods are evicted.",
     ..Kind::BASE
 };
 
@@ -50,9 +51,9 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
 const SCHEMA: &str = "
 package io.k8s.api.policy.v1
 PodDisruptionBudgetSpec
-   1 minAvailable               intorstr?
-   2 selector                   LabelSelector? replace
-   3 maxUnavailable             intorstr?
+   1 minAvailable               intorstr? -- How many pods must stay, as number or percentage.
+   2 selector                   LabelSelector? replace -- Selects the pods.
+   3 maxUnavailable             intorstr? -- How many pods may be missing, as number or percentage.
    4 unhealthyPodEvictionPolicy str?           in IfHealthyBudget|AlwaysAllow
 PodDisruptionBudgetStatus
    1 observedGeneration  i64

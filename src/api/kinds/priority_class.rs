@@ -1,4 +1,4 @@
-//! PriorityClass.
+//! PriorityClass: a named priority for pods.
 
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ pub static PRIORITY_CLASS: Kind = Kind {
     schema: SCHEMA,
     validate,
     columns: COLUMNS,
+    doc: "A named priority for pods.",
     ..Kind::BASE
 };
 
@@ -60,8 +61,8 @@ const SCHEMA: &str = "
 package io.k8s.api.scheduling.v1
 PriorityClass kind
    1 metadata         ObjectMeta
-   2 value*           i32
-   3 globalDefault    bool
-   4 description      str
-   5 preemptionPolicy str?       = PreemptLowerPriority
+   2 value*           i32 -- The priority; higher goes first.
+   3 globalDefault    bool -- Pods that name no class get this one.
+   4 description      str -- What the class is for.
+   5 preemptionPolicy str?       = PreemptLowerPriority -- Whether its pods may push others off a node.
 ";

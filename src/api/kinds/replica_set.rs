@@ -1,4 +1,4 @@
-//! ReplicaSet.
+//! ReplicaSet: keeps a number of pods of one template running.
 
 use serde_json::Value;
 
@@ -24,6 +24,7 @@ pub static REPLICA_SET: Kind = Kind {
     validate,
     columns: COLUMNS,
     default: crate::pod::defaults::template,
+    doc: "Keeps a number of pods of one template running.",
     ..Kind::BASE
 };
 
@@ -51,9 +52,9 @@ ReplicaSet kind
    2 spec     ReplicaSetSpec
    3 status   ReplicaSetStatus
 ReplicaSetSpec
-   1 replicas        i32?            = 1
-   2 selector*       LabelSelector?  immutable
-   3 template        PodTemplateSpec
+   1 replicas        i32?            = 1 -- How many pods to run.
+   2 selector*       LabelSelector?  immutable -- Selects the pods; must match the template's labels and cannot change.
+   3 template        PodTemplateSpec -- What the pods are to be.
    4 minReadySeconds i32
 ReplicaSetStatus
    1 replicas~            i32

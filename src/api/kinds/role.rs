@@ -1,4 +1,4 @@
-//! Role.
+//! Role: what may be done in one namespace.
 
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ pub static ROLE: Kind = Kind {
     schema: SCHEMA,
     validate,
     columns: COLUMNS,
+    doc: "What may be done in one namespace.",
     ..Kind::BASE
 };
 
@@ -71,5 +72,5 @@ const SCHEMA: &str = "
 package io.k8s.api.rbac.v1
 Role kind
    1 metadata ObjectMeta
-   2 rules!   []PolicyRule
+   2 rules!   []PolicyRule -- What the role allows.
 ";

@@ -1,4 +1,4 @@
-//! RoleBinding.
+//! RoleBinding: grants a role to users, groups and service accounts in one namespace.
 
 use serde_json::Value;
 
@@ -18,6 +18,7 @@ pub static ROLE_BINDING: Kind = Kind {
     validate,
     columns: COLUMNS,
     default,
+    doc: "Grants a role to users, groups and service accounts in one namespace.",
     ..Kind::BASE
 };
 
@@ -108,6 +109,6 @@ const SCHEMA: &str = "
 package io.k8s.api.rbac.v1
 RoleBinding kind
    1 metadata ObjectMeta
-   2 subjects []Subject
-   3 roleRef* RoleRef
+   2 subjects []Subject -- Who is granted it.
+   3 roleRef* RoleRef -- The role that is granted; cannot change.
 ";

@@ -1,4 +1,4 @@
-//! Scale.
+//! Scale: the number of replicas of something that can be scaled.
 
 use crate::kind::*;
 
@@ -10,6 +10,7 @@ pub static SCALE: Kind = Kind {
     durability: Durability::Virtual,
     generation: false,
     schema: SCHEMA,
+    doc: "The number of replicas of something that can be scaled.",
     ..Kind::BASE
 };
 

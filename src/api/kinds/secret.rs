@@ -1,4 +1,4 @@
-//! Secret.
+//! Secret: confidential data for pods to read.
 
 use serde_json::Value;
 
@@ -18,6 +18,7 @@ pub static SECRET: Kind = Kind {
     validate,
     columns: COLUMNS,
     default,
+    doc: "Confidential data for pods to read.",
     ..Kind::BASE
 };
 
@@ -88,8 +89,8 @@ const SCHEMA: &str = "
 package io.k8s.api.core.v1
 Secret kind
    1 metadata   ObjectMeta
-   2 data       {}bytes
-   3 type       str        = Opaque immutable
-   4 stringData {}str
-   5 immutable  bool?
+   2 data       {}bytes -- The entries, in base64.
+   3 type       str        = Opaque immutable -- What the secret is for, and so which entries it must have.
+   4 stringData {}str -- Entries as text; stored in data and never read back.
+   5 immutable  bool? -- The entries cannot change any more.
 ";

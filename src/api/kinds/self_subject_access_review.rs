@@ -1,4 +1,4 @@
-//! SelfSubjectAccessReview.
+//! SelfSubjectAccessReview: asks whether oneself may do something.
 
 use crate::kind::*;
 
@@ -11,6 +11,7 @@ pub static SELF_SUBJECT_ACCESS_REVIEW: Kind = Kind {
     durability: Durability::Virtual,
     generation: false,
     schema: SCHEMA,
+    doc: "Asks whether oneself may do something.",
     ..Kind::BASE
 };
 

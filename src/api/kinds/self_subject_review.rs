@@ -1,4 +1,4 @@
-//! SelfSubjectReview.
+//! SelfSubjectReview: asks who one is.
 
 use crate::kind::*;
 
@@ -11,6 +11,7 @@ pub static SELF_SUBJECT_REVIEW: Kind = Kind {
     durability: Durability::Virtual,
     generation: false,
     schema: SCHEMA,
+    doc: "Asks who one is.",
     ..Kind::BASE
 };
 

@@ -1,4 +1,4 @@
-//! SelfSubjectRulesReview.
+//! SelfSubjectRulesReview: asks what oneself may do in one namespace.
 
 use crate::kind::*;
 
@@ -11,6 +11,7 @@ pub static SELF_SUBJECT_RULES_REVIEW: Kind = Kind {
     durability: Durability::Virtual,
     generation: false,
     schema: SCHEMA,
+    doc: "Asks what oneself may do in one namespace.",
     ..Kind::BASE
 };
 

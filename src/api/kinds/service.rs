@@ -1,4 +1,4 @@
-//! Service.
+//! Service: a name and address for a changing set of pods.
 
 use std::collections::BTreeSet;
 
@@ -27,6 +27,7 @@ pub static SERVICE: Kind = Kind {
     validate,
     columns: COLUMNS,
     default,
+    doc: "A name and address for a changing set of pods.",
     ..Kind::BASE
 };
 
@@ -258,33 +259,33 @@ LoadBalancerIngress
    2 hostname str
    3 ipMode   str?
    4 ports    []PortStatus
-ServiceSpec
-   1 ports                        []ServicePort          map(port,protocol) merge(port)
-   2 selector                     {}str                  atomic
-   3 clusterIP                    str
-   4 type                         str                    in ClusterIP|NodePort|LoadBalancer|ExternalName = ClusterIP
-   5 externalIPs                  []str
-   7 sessionAffinity              str                    in ClientIP|None = None
+ServiceSpec -- What a service is to be.
+   1 ports                        []ServicePort          map(port,protocol) merge(port) -- The ports of the service.
+   2 selector                     {}str                  atomic -- Labels of the pods that serve.
+   3 clusterIP                    str -- The service's address in the cluster; None makes it headless.
+   4 type                         str                    in ClusterIP|NodePort|LoadBalancer|ExternalName = ClusterIP -- How the service is reached: ClusterIP, NodePort, LoadBalancer or ExternalName.
+   5 externalIPs                  []str -- Further addresses whose traffic nodes accept for the service.
+   7 sessionAffinity              str                    in ClientIP|None = None -- ClientIP sends each client to the same pod.
    8 loadBalancerIP               str
    9 loadBalancerSourceRanges     []str
-  10 externalName                 str
-  11 externalTrafficPolicy        str                    in Cluster|Local
+  10 externalName                 str -- The name that an ExternalName service stands for.
+  11 externalTrafficPolicy        str                    in Cluster|Local -- Local keeps traffic from outside on its node, with the client's address.
   12 healthCheckNodePort          i32
-  13 publishNotReadyAddresses     bool
+  13 publishNotReadyAddresses     bool -- Also name pods that are not ready.
   14 sessionAffinityConfig        SessionAffinityConfig?
-  17 ipFamilyPolicy               str?                   in SingleStack|PreferDualStack|RequireDualStack
-  18 clusterIPs                   []str
-  19 ipFamilies                   []str                  in IPv4|IPv6
+  17 ipFamilyPolicy               str?                   in SingleStack|PreferDualStack|RequireDualStack -- Whether the service wants one IP family or two.
+  18 clusterIPs                   []str -- The service's addresses, one for each IP family.
+  19 ipFamilies                   []str                  in IPv4|IPv6 -- The IP families of the service.
   20 allocateLoadBalancerNodePorts bool?
   21 loadBalancerClass            str?
-  22 internalTrafficPolicy        str?                   in Cluster|Local
+  22 internalTrafficPolicy        str?                   in Cluster|Local -- Local keeps traffic from inside on its node.
   23 trafficDistribution          str?
-ServicePort
-   1 name        str
+ServicePort -- A port of a service.
+   1 name        str -- The port's name; needed when there are several.
    2 protocol    str      in TCP|UDP|SCTP = TCP
-   3 port*       i32
-   4 targetPort  intorstr
-   5 nodePort    i32
+   3 port*       i32 -- The port of the service.
+   4 targetPort  intorstr -- The port of the pods, by number or name.
+   5 nodePort    i32 -- The port on every node.
    6 appProtocol str?
 Service kind
    1 metadata ObjectMeta

@@ -1,4 +1,4 @@
-//! ServiceAccount.
+//! ServiceAccount: an identity for what runs in pods.
 
 use crate::kind::*;
 use crate::lens::Lens;
@@ -12,6 +12,7 @@ pub static SERVICE_ACCOUNT: Kind = Kind {
     subresources: &[Sub::Named("token")],
     schema: SCHEMA,
     columns: COLUMNS,
+    doc: "An identity for what runs in pods.",
     ..Kind::BASE
 };
 
@@ -23,7 +24,7 @@ const SCHEMA: &str = "
 package io.k8s.api.core.v1
 ServiceAccount kind
    1 metadata                     ObjectMeta
-   2 secrets                      []ObjectReference      map(name) merge(name)
-   3 imagePullSecrets             []LocalObjectReference
-   4 automountServiceAccountToken bool?
+   2 secrets                      []ObjectReference      map(name) merge(name) -- Secrets that its pods may use.
+   3 imagePullSecrets             []LocalObjectReference -- Secrets with credentials for image registries.
+   4 automountServiceAccountToken bool? -- Whether its pods get a token.
 ";

@@ -1,4 +1,4 @@
-//! StatefulSet.
+//! StatefulSet: keeps pods with lasting names and storage running, one by one.
 
 use serde_json::Value;
 
@@ -24,6 +24,7 @@ pub static STATEFUL_SET: Kind = Kind {
     validate,
     columns: COLUMNS,
     default,
+    doc: "Keeps pods with lasting names and storage running, one by one.",
     ..Kind::BASE
 };
 
@@ -117,16 +118,16 @@ StatefulSetPersistentVolumeClaimRetentionPolicy
 StatefulSetOrdinals
    1 start! i32
 StatefulSetSpec
-   1 replicas                     i32?                         = 1
-   2 selector~                    LabelSelector?               immutable
-   3 template~                    PodTemplateSpec
-   4 volumeClaimTemplates         []PersistentVolumeClaim typed
-   5 serviceName~                 str
-   6 podManagementPolicy          str                          in OrderedReady|Parallel = OrderedReady
-   7 updateStrategy               StatefulSetUpdateStrategy
+   1 replicas                     i32?                         = 1 -- How many pods to run.
+   2 selector~                    LabelSelector?               immutable -- Selects the pods; must match the template's labels and cannot change.
+   3 template~                    PodTemplateSpec -- What the pods are to be.
+   4 volumeClaimTemplates         []PersistentVolumeClaim typed -- Claims made for each pod, which outlive it.
+   5 serviceName~                 str -- The headless service that gives the pods their names.
+   6 podManagementPolicy          str                          in OrderedReady|Parallel = OrderedReady -- OrderedReady starts and ends pods one by one, Parallel all at once.
+   7 updateStrategy               StatefulSetUpdateStrategy -- How pods are replaced when the template changes.
    8 revisionHistoryLimit         i32?                         = 10
    9 minReadySeconds              i32
-  10 persistentVolumeClaimRetentionPolicy StatefulSetPersistentVolumeClaimRetentionPolicy?
+  10 persistentVolumeClaimRetentionPolicy StatefulSetPersistentVolumeClaimRetentionPolicy? -- What becomes of the claims.
   11 ordinals                     StatefulSetOrdinals?
 StatefulSetStatus
    1 observedGeneration i64

@@ -1,4 +1,4 @@
-//! StorageClass.
+//! StorageClass: a way to provide volumes.
 
 use serde_json::Value;
 
@@ -18,6 +18,7 @@ pub static STORAGE_CLASS: Kind = Kind {
     schema: SCHEMA,
     validate,
     columns: COLUMNS,
+    doc: "A way to provide volumes.",
     ..Kind::BASE
 };
 
@@ -77,11 +78,11 @@ TopologySelectorLabelRequirement
 package io.k8s.api.storage.v1
 StorageClass kind
    1 metadata             ObjectMeta
-   2 provisioner*         str
-   3 parameters           {}str
-   4 reclaimPolicy        str?                   in Recycle|Delete|Retain = Delete
+   2 provisioner*         str -- Who makes the volumes.
+   3 parameters           {}str -- Settings for the provisioner.
+   4 reclaimPolicy        str?                   in Recycle|Delete|Retain = Delete -- What becomes of volumes when their claims go.
    5 mountOptions         []str
-   6 allowVolumeExpansion bool?
-   7 volumeBindingMode    str?                   in Immediate|WaitForFirstConsumer = Immediate
+   6 allowVolumeExpansion bool? -- Whether claims may grow.
+   7 volumeBindingMode    str?                   in Immediate|WaitForFirstConsumer = Immediate -- WaitForFirstConsumer binds a claim once a pod needs it.
    8 allowedTopologies    []TopologySelectorTerm
 ";

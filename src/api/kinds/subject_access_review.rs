@@ -1,4 +1,4 @@
-//! SubjectAccessReview.
+//! SubjectAccessReview: asks whether somebody may do something.
 
 use crate::kind::*;
 
@@ -11,6 +11,7 @@ pub static SUBJECT_ACCESS_REVIEW: Kind = Kind {
     durability: Durability::Virtual,
     generation: false,
     schema: SCHEMA,
+    doc: "Asks whether somebody may do something.",
     ..Kind::BASE
 };
 

@@ -1,4 +1,4 @@
-//! TokenRequest.
+//! TokenRequest: asks for a token of a service account.
 
 use crate::kind::*;
 
@@ -10,6 +10,7 @@ pub static TOKEN_REQUEST: Kind = Kind {
     durability: Durability::Virtual,
     generation: false,
     schema: SCHEMA,
+    doc: "Asks for a token of a service account.",
     ..Kind::BASE
 };
 

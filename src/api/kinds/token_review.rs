@@ -1,4 +1,4 @@
-//! TokenReview.
+//! TokenReview: asks whom a token belongs to.
 
 use crate::kind::*;
 
@@ -11,6 +11,7 @@ pub static TOKEN_REVIEW: Kind = Kind {
     durability: Durability::Virtual,
     generation: false,
     schema: SCHEMA,
+    doc: "Asks whom a token belongs to.",
     ..Kind::BASE
 };
 

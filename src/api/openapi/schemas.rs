@@ -221,6 +221,24 @@ fn described_reference(name: &str, description: &str, dialect: Dialect) -> Value
     }
 }
 
+/// The field's own sentence, or what fields of its name mean everywhere.
+fn doc_of(field: &Field) -> &'static str {
+    match (field.doc, field.name) {
+        ("", "metadata") => "The object's name, labels, owners and history.",
+        ("", "spec") => "What is wanted.",
+        ("", "status") => "What was last seen; written by the system.",
+        ("", "observedGeneration") => "The generation that this status is about.",
+        ("", "conditions") => "What is true of the object, and since when.",
+        ("", "lastTransitionTime") => "When the condition last changed.",
+        ("", "reason") => "Why, in one word for programs.",
+        ("", "message") => "Why, in words for people.",
+        ("", "optional") => "It need not exist.",
+        ("", "defaultMode" | "mode") => "The file permissions.",
+        ("", "items") => "The entries to take, and their paths.",
+        (doc, _) => doc,
+    }
+}
+
 fn of_field(field: &Field, dialect: Dialect) -> Value {
     let single = |description: &str| -> Value {
         let mut value = match field.scalar {
@@ -252,12 +270,12 @@ fn of_field(field: &Field, dialect: Dialect) -> Value {
         value
     };
     let mut value = match field.shape {
-        Shape::Single => single(field.doc),
+        Shape::Single => single(doc_of(field)),
         Shape::List => json!({"type": "array", "items": single("")}),
         Shape::Map => json!({"type": "object", "additionalProperties": single("")}),
     };
-    if field.shape != Shape::Single && !field.doc.is_empty() {
-        value["description"] = field.doc.into();
+    if field.shape != Shape::Single && !doc_of(field).is_empty() {
+        value["description"] = doc_of(field).into();
     }
     let extra = field.extra();
     if let (Shape::Single, Some(literal)) = (field.shape, extra.default) {

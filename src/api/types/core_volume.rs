@@ -3,39 +3,39 @@
 /// Schema text; see `schema` for its form.
 pub(super) const SCHEMA: &str = "
 package io.k8s.api.core.v1
-Volume
-   1 name*  str
+Volume -- A volume of a pod.
+   1 name*  str -- The name by which containers mount it.
    2 inline VolumeSource
 VolumeSource
-   1 hostPath              HostPathVolumeSource?
-   2 emptyDir              EmptyDirVolumeSource?
+   1 hostPath              HostPathVolumeSource? -- A file or directory of the node.
+   2 emptyDir              EmptyDirVolumeSource? -- An empty directory that lives as long as the pod.
    3 gcePersistentDisk     GCEPersistentDiskVolumeSource?
    4 awsElasticBlockStore  AWSElasticBlockStoreVolumeSource?
    5 gitRepo               GitRepoVolumeSource?
-   6 secret                SecretVolumeSource?
-   7 nfs                   NFSVolumeSource?
+   6 secret                SecretVolumeSource? -- The entries of a secret as files.
+   7 nfs                   NFSVolumeSource? -- A directory of an NFS server.
    8 iscsi                 ISCSIVolumeSource?
    9 glusterfs             GlusterfsVolumeSource?
-  10 persistentVolumeClaim PersistentVolumeClaimVolumeSource?
+  10 persistentVolumeClaim PersistentVolumeClaimVolumeSource? -- The volume bound to a claim.
   11 rbd                   RBDVolumeSource?
   12 flexVolume            FlexVolumeSource?
   13 cinder                CinderVolumeSource?
   14 cephfs                CephFSVolumeSource?
   15 flocker               FlockerVolumeSource?
-  16 downwardAPI           DownwardAPIVolumeSource?
+  16 downwardAPI           DownwardAPIVolumeSource? -- Fields of the pod as files.
   17 fc                    FCVolumeSource?
   18 azureFile             AzureFileVolumeSource?
-  19 configMap             ConfigMapVolumeSource?
+  19 configMap             ConfigMapVolumeSource? -- The entries of a config map as files.
   20 vsphereVolume         VsphereVirtualDiskVolumeSource?
   21 quobyte               QuobyteVolumeSource?
   22 azureDisk             AzureDiskVolumeSource?
   23 photonPersistentDisk  PhotonPersistentDiskVolumeSource?
   24 portworxVolume        PortworxVolumeSource?
   25 scaleIO               ScaleIOVolumeSource?
-  26 projected             ProjectedVolumeSource?
+  26 projected             ProjectedVolumeSource? -- Several sources in one directory.
   27 storageos             StorageOSVolumeSource?
-  28 csi                   CSIVolumeSource?
-  29 ephemeral             EphemeralVolumeSource?
+  28 csi                   CSIVolumeSource? -- A volume from a CSI driver.
+  29 ephemeral             EphemeralVolumeSource? -- A claim made for this pod and gone with it.
   30 image                 ImageVolumeSource?
 PersistentVolumeClaimVolumeSource
    1 claimName* str
@@ -67,8 +67,8 @@ HostPathVolumeSource
    1 path* str
    2 type  str? in DirectoryOrCreate|Directory|FileOrCreate|File|Socket|CharDevice|BlockDevice = ''
 EmptyDirVolumeSource
-   1 medium    str
-   2 sizeLimit quantity?
+   1 medium    str -- Memory keeps it in RAM.
+   2 sizeLimit quantity? -- The most it may hold.
 GlusterfsVolumeSource
    1 endpoints* str
    2 path*      str

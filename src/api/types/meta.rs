@@ -8,29 +8,29 @@ ListMeta
    2 resourceVersion    str
    3 continue           str
    4 remainingItemCount i64?
-ObjectMeta
-   1 name                       str
-   2 generateName               str
-   3 namespace                  str
+ObjectMeta -- What every object has: its name, labels, owners and history.
+   1 name                       str -- The object's name, unique among its kind in its namespace.
+   2 generateName               str -- A prefix from which the server makes a unique name, if no name is given.
+   3 namespace                  str -- The namespace that the object lives in.
    4 selfLink                   str
-   5 uid                        str
-   6 resourceVersion            str
-   7 generation                 i64
-   8 creationTimestamp          time
-   9 deletionTimestamp          time?
-  10 deletionGracePeriodSeconds i64?
-  11 labels                     {}str
-  12 annotations                {}str
-  13 ownerReferences            []OwnerReference     map(uid) merge(uid)
-  14 finalizers                 []str                set merge
-  17 managedFields              []ManagedFieldsEntry
+   5 uid                        str -- Identifies this object among all that ever existed.
+   6 resourceVersion            str -- The version that was read; a write that names it fails if the object has changed since.
+   7 generation                 i64 -- Counts the changes of what is wanted.
+   8 creationTimestamp          time -- When the object was made.
+   9 deletionTimestamp          time? -- When the object is to go; set by the server once deletion was asked for.
+  10 deletionGracePeriodSeconds i64? -- How long it may take to end in an orderly way.
+  11 labels                     {}str -- Short keys and values by which objects are selected.
+  12 annotations                {}str -- Keys and values for tools and people; nothing selects by them.
+  13 ownerReferences            []OwnerReference     map(uid) merge(uid) -- Objects that this one belongs to; it goes when they have gone.
+  14 finalizers                 []str                set merge -- Names that must be taken off, by those who put them there, before a deleted object goes.
+  17 managedFields              []ManagedFieldsEntry -- Who set which fields, and when.
 OwnerReference atomic
    1 kind*              str
    3 name*              str
    4 uid*               str
    5 apiVersion*        str
-   6 controller         bool?
-   7 blockOwnerDeletion bool?
+   6 controller         bool? -- The owner that manages this object; there is one at most.
+   7 blockOwnerDeletion bool? -- In a foreground deletion the owner waits until this object has gone.
 DeleteOptions kind
    1 gracePeriodSeconds           i64?
    2 preconditions                Preconditions?
@@ -89,13 +89,13 @@ APIResource
 APIResourceList kind
    1 groupVersion* str
    2 resources*    []APIResource
-LabelSelector atomic
-   1 matchLabels      {}str
-   2 matchExpressions []LabelSelectorRequirement
+LabelSelector atomic -- Selects objects by their labels; an empty one selects all.
+   1 matchLabels      {}str -- Labels that must all have these values.
+   2 matchExpressions []LabelSelectorRequirement -- Conditions on labels that must all hold.
 LabelSelectorRequirement
-   1 key*      str
-   2 operator* str   in In|NotIn|Exists|DoesNotExist
-   3 values    []str
+   1 key*      str -- The label's key.
+   2 operator* str   in In|NotIn|Exists|DoesNotExist -- How the label relates to the values.
+   3 values    []str -- The values for In and NotIn.
 FieldSelectorRequirement
    1 key*      str
    2 operator* str
