@@ -30,6 +30,7 @@ pub mod strategy;
 pub mod table;
 pub mod time;
 pub(crate) mod types;
+pub mod unacted;
 pub mod validate;
 
 pub use controller::{

@@ -1,0 +1,137 @@
+//! Fields that are validated and stored, but that nothing in this version acts on: the server says
+//! so in a `Warning` header, and the README lists them.
+
+use serde_json::Value;
+
+use crate::kind::Kind;
+use crate::lens::Lens;
+
+/// Paths below a pod spec. `[]` steps into every element of a list.
+pub const POD_SPEC: &[&str] = &[
+    "resourceClaims",
+    "runtimeClassName",
+    "os",
+    "overhead",
+    "securityContext.seLinuxOptions",
+    "securityContext.windowsOptions",
+    "containers[].securityContext.seLinuxOptions",
+    "containers[].securityContext.windowsOptions",
+    "containers[].volumeDevices",
+    "containers[].resources.claims",
+    "volumes[].awsElasticBlockStore",
+    "volumes[].azureDisk",
+    "volumes[].azureFile",
+    "volumes[].cephfs",
+    "volumes[].cinder",
+    "volumes[].csi",
+    "volumes[].fc",
+    "volumes[].flexVolume",
+    "volumes[].flocker",
+    "volumes[].gcePersistentDisk",
+    "volumes[].gitRepo",
+    "volumes[].glusterfs",
+    "volumes[].image",
+    "volumes[].iscsi",
+    "volumes[].photonPersistentDisk",
+    "volumes[].portworxVolume",
+    "volumes[].quobyte",
+    "volumes[].rbd",
+    "volumes[].scaleIO",
+    "volumes[].storageos",
+    "volumes[].vsphereVolume",
+];
+
+/// Paths of kinds other than pods and templates.
+pub const OTHERS: &[(&str, &str)] = &[
+    ("Service", "spec.loadBalancerIP"),
+    ("Service", "spec.loadBalancerClass"),
+    ("Service", "spec.trafficDistribution"),
+    ("PersistentVolume", "spec.volumeAttributesClassName"),
+    ("PersistentVolumeClaim", "spec.volumeAttributesClassName"),
+    ("PersistentVolumeClaim", "spec.dataSource"),
+    ("PersistentVolumeClaim", "spec.dataSourceRef"),
+];
+
+/// One warning for each field of `tree` that nothing acts on.
+pub fn warnings(kind: &Kind, tree: &Value) -> Vec<String> {
+    let spec_path = match kind.name {
+        "Pod" => "spec",
+        "CronJob" => "spec.jobTemplate.spec.template.spec",
+        _ => "spec.template.spec",
+    };
+    let mut found = Vec::new();
+    for path in POD_SPEC {
+        collect(tree.at(spec_path), path, &mut spec_path.to_owned(), &mut found);
+    }
+    for (_, path) in OTHERS.iter().filter(|(name, _)| *name == kind.name) {
+        collect(tree, path, &mut String::new(), &mut found);
+    }
+    found
+        .iter()
+        .map(|path| format!("{path}: nothing in this version of k3rs acts on this field"))
+        .collect()
+}
+
+fn collect(value: &Value, path: &str, prefix: &mut String, found: &mut Vec<String>) {
+    let len = prefix.len();
+    let dot = if prefix.is_empty() { "" } else { "." };
+    match path.split_once("[].") {
+        Some((list, rest)) => {
+            for (idx, item) in value.list(list).iter().enumerate() {
+                prefix.push_str(&format!("{dot}{list}[{idx}]"));
+                collect(item, rest, prefix, found);
+                prefix.truncate(len);
+            }
+        }
+        None => {
+            let unset = match value.at(path) {
+                Value::Null => true,
+                Value::String(text) => text.is_empty(),
+                Value::Array(items) => items.is_empty(),
+                _ => false,
+            };
+            if !unset {
+                found.push(format!("{prefix}{dot}{path}"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::schema;
+    use serde_json::json;
+
+    #[test]
+    fn every_path_exists() {
+        let exists = |root: crate::schema::TypeId, path: &str| {
+            let mut at = Some(root);
+            for step in path.split('.') {
+                let field = at.and_then(|id| schema().by_json(id, step.trim_end_matches("[]")));
+                let Some(field) = field else { return false };
+                at = field.message();
+            }
+            true
+        };
+        let pod_spec = schema().qualified("io.k8s.api.core.v1.PodSpec").unwrap();
+        for path in POD_SPEC {
+            assert!(exists(pod_spec, path), "{path}");
+        }
+        for (name, path) in OTHERS {
+            let kind = crate::kinds::KINDS.iter().find(|kind| kind.name == *name).unwrap();
+            assert!(exists(schema().root(*kind), path), "{name} {path}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_is_told() {
+        let tree = json!({"spec": {"template": {"spec": {"volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "rbd": {}}]}}}});
+        assert_eq!(
+            warnings(&crate::kinds::DEPLOYMENT, &tree),
+            [
+                "spec.template.spec.volumes[1].rbd: nothing in this version of k3rs acts on this field"
+            ]
+        );
+    }
+}
