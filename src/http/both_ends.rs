@@ -275,3 +275,38 @@ fn http2_a_client_that_leaves_is_seen_by_the_producer() {
         drop(serving);
     });
 }
+
+/// Requests with random damage, pipelined; whatever comes back, the server lives and lets go.
+#[test]
+fn http1_damaged_requests_break_nothing() {
+    let valid: &[u8] = b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n\
+        3\r\nabc\r\n0\r\nt: 1\r\n\r\nGET /stream HTTP/1.1\r\nhost: x\r\n\r\n\
+        GET /upgrade HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nbytes";
+    let mut prng = stdx::prng::Prng::new(21);
+    rt::block_on(async {
+        for _ in 0..300 {
+            let mut input = valid.to_vec();
+            for _ in 0..prng.below(5) {
+                let at = prng.below(input.len() as u64) as usize;
+                match prng.below(3) {
+                    0 => input[at] = prng.next_u64() as u8,
+                    1 => drop(input.remove(at)),
+                    _ => input.truncate(at.max(9)),
+                }
+            }
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let talk = async move {
+                let (mut read, mut write) = rt::io::split(ours);
+                let send = async {
+                    let _ = write.write_all(&input).await;
+                    let _ = write.close().await;
+                };
+                let mut said = Vec::new();
+                zip(send, read.read_to_end(&mut said)).await.1.unwrap();
+            };
+            let serve = server(Limits::default());
+            let both = zip(serve.serve_stream(Box::new(theirs), Peer::default()), talk);
+            rt::timeout(Duration::from_secs(5), both).await.expect("the server lets go");
+        }
+    });
+}

@@ -193,17 +193,34 @@ impl AsyncWrite for BodyWriter {
     }
 }
 
-/// Turns a panic of the future into `None`.
-pub(crate) struct CatchPanic<F>(pub(crate) Pin<Box<F>>);
+/// Turns a panic of the future into `None`, and logs it with what was being done.
+pub(crate) struct CatchPanic<F> {
+    future: Pin<Box<F>>,
+    what: String,
+}
+
+impl<F: Future> CatchPanic<F> {
+    pub(crate) fn new(what: String, future: F) -> CatchPanic<F> {
+        CatchPanic { future: Box::pin(future), what }
+    }
+}
 
 impl<F: Future> Future for CatchPanic<F> {
     type Output = Option<F::Output>;
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
-        let future = self.0.as_mut();
+        let future = self.future.as_mut();
         // A future that panicked is not polled again: its owner drops it with the answer.
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| future.poll(cx))) {
             Ok(poll) => poll.map(Some),
-            Err(_) => Poll::Ready(None),
+            Err(panic) => {
+                log::error!("{}: panicked: {}", self.what, panic_text(&*panic));
+                Poll::Ready(None)
+            }
         }
     }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

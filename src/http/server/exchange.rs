@@ -132,7 +132,8 @@ impl<'a> Exchange<'a> {
         let is_http10 = request.version == Version::Http10;
         let service = std::sync::Arc::clone(&connection.shared.service);
         let stall = Stall::new(connection.shared.limits.stall_max);
-        let call = CatchPanic(Box::pin(async move { service.call(request).await }));
+        let what = format!("{} {}", request.method, request.path());
+        let call = CatchPanic::new(what, async move { service.call(request).await });
         let mut out = Vec::new();
         if expects_continue {
             out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");

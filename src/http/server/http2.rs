@@ -101,7 +101,8 @@ async fn answer(
         peer,
         upgrade: None,
     };
-    let call = CatchPanic(Box::pin(async move { shared.service.call(request).await }));
+    let what = format!("{} {}", request.method, request.path());
+    let call = CatchPanic::new(what, async move { shared.service.call(request).await });
     let response = {
         let mut call = std::pin::pin!(call);
         poll_fn(|cx| match send.poll_reset(cx) {

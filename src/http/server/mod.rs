@@ -155,10 +155,12 @@ impl Server {
             match accepted.await {
                 None => return Ok(()),
                 Some(Ok((socket, peer))) => self.0.start(socket, peer, tls.clone()),
-                Some(Err(error)) if is_transient(&error) => {
+                Some(Err(error)) if is_shortage(&error) => {
                     log::warn!("accept a connection: {error}");
-                    rt::sleep(Duration::from_millis(50)).await;
+                    rt::sleep(SHORTAGE_PAUSE).await;
                 }
+                // Others concern one connection only, whose client is gone again.
+                Some(Err(error)) if is_passing(&error) => {}
                 Some(Err(error)) => return Err(error).context(|| "accept connections"),
             }
         }
@@ -198,7 +200,8 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                rt::net::tune(&stream)?;
+                // It fails only for a client that is gone again, which shows soon enough.
+                let _ = rt::net::tune(&stream);
                 let local = stream.local_addr().ok();
                 let peer = Peer { address: Some(address), local, ..Peer::default() };
                 Ok((Socket::Tcp(stream), peer))
@@ -211,20 +214,26 @@ impl Listener {
     }
 }
 
-/// Whether accepting may work again soon: the peer was gone already, or a resource is short.
-fn is_transient(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
+/// How long accepting waits for descriptors or memory to come free.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(250);
+
+/// Whether accepting failed for lack of a resource.
+fn is_shortage(error: &std::io::Error) -> bool {
+    const ENOMEM: i32 = 12;
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     const ENOBUFS: i32 = 105;
-    const ENOMEM: i32 = 12;
-    const EINVAL: i32 = 22;
-    match error.raw_os_error() {
-        Some(ENFILE | EMFILE | ENOBUFS | ENOMEM) => true,
-        // Setting an option on a connection that its peer already reset.
-        Some(EINVAL) => true,
-        _ => matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | WouldBlock),
-    }
+    matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE | ENOBUFS))
+}
+
+/// Whether an error is one of the network that `accept` reports for a connection that broke already.
+fn is_passing(error: &std::io::Error) -> bool {
+    const EPROTO: i32 = 71;
+    const ENETDOWN: i32 = 100;
+    const EHOSTUNREACH: i32 = 113;
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
+    matches!(error.raw_os_error(), Some(EPROTO | ENETDOWN..=EHOSTUNREACH))
+        || matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | WouldBlock)
 }
 
 impl Shared {

@@ -280,4 +280,42 @@ mod tests {
             assert!(client.open(&Headers::new()).await.is_err());
         });
     }
+
+    #[test]
+    fn damaged_sessions_break_nothing() {
+        use wire::spdy::{self as codec, HeaderEncoder};
+        let mut prng = stdx::prng::Prng::new(8);
+        rt::block_on(async {
+            for _ in 0..300 {
+                let (mut input, mut encoder) = (Vec::new(), HeaderEncoder::new());
+                for id in [1u32, 3, 5] {
+                    encoder.emit_syn_stream(&mut input, id, &Headers::new().with("a", "b"), false);
+                    codec::emit_data(&mut input, id, &[1; 300], id == 3);
+                    codec::emit_window_update(&mut input, id, 70_000);
+                }
+                codec::emit_reset(&mut input, 5, codec::RESET_CANCEL);
+                codec::emit_ping(&mut input, 1);
+                for _ in 0..prng.below(4) {
+                    let at = prng.below(input.len() as u64) as usize;
+                    input[at] = prng.next_u64() as u8;
+                }
+                let (mut ours, theirs) = rt::net::UnixStream::pair().unwrap();
+                let session = Session::server(Box::new(theirs));
+                let serve = async {
+                    while let Some(mut stream) = session.accept().await {
+                        let _ = stream.writer.write_all(b"hello").await;
+                        let mut some = [0; 100];
+                        let _ = rt::future::poll_once(stream.reader.read(&mut some)).await;
+                    }
+                };
+                let send = async {
+                    let _ = ours.write_all(&input).await;
+                    let _ = ours.close().await;
+                };
+                let both = zip(serve, send);
+                let ended = rt::timeout(std::time::Duration::from_secs(5), both).await;
+                ended.expect("the session ends");
+            }
+        });
+    }
 }
