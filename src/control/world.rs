@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use api::controller::Fixture;
+use api::controller::{Cache, Fixture};
 use api::kinds::POD;
 use api::status::{Reason, Status};
 use api::{Action, Actions, Expect, Key, Kind, Lens, LensMut, Next, Object, Registered, Value};
@@ -286,7 +286,9 @@ impl World {
         let mut actions = Actions::default();
         let seen = self.seen(idx, &key);
         let stale = seen.objects != self.fixture.objects;
-        let next = (controller.reconcile)(&seen.view(self.now()), &key, &mut actions);
+        let declared = Declared { seen: &seen, controller };
+        let view = View { cache: &declared, now: self.now() };
+        let next = (controller.reconcile)(&view, &key, &mut actions);
         self.timers.remove(&(idx, key.clone()));
         if let Next::After(wait) = next {
             // Zero would spin; the driver's clock moves on, ours has to be pushed.
@@ -564,7 +566,8 @@ impl World {
                         woken.extend(object.owners().iter().filter_map(|o| owner(o, kind)));
                     }
                     Wakes::With(choose) => {
-                        let keys = choose(&self.view(), object);
+                        let declared = Declared { seen: &self.fixture, controller };
+                        let keys = choose(&View { cache: &declared, now: self.now() }, object);
                         woken.extend(keys.into_iter().map(|key| (idx, key)));
                     }
                 }
@@ -627,6 +630,37 @@ impl World {
                 json!([{"name": "main", "state": {"terminated": {"exitCode": exit, "finishedAt": time}}}]),
             );
         });
+    }
+}
+
+/// A view that holds only what a controller said it reads, as the driver's does.
+struct Declared<'a> {
+    seen: &'a Fixture,
+    controller: &'a Registered,
+}
+
+impl Declared<'_> {
+    fn check(&self, kind: &Kind) {
+        let watched = self.controller.watches.iter().any(|watch| watch.kind == kind);
+        let read = self.controller.reads.iter().any(|known| *known == kind);
+        assert!(watched || read, "{} reads {} undeclared", self.controller.name, kind.name);
+    }
+}
+
+impl Cache for Declared<'_> {
+    fn get(&self, kind: &'static Kind, namespace: &str, name: &str) -> Option<Object> {
+        self.check(kind);
+        self.seen.get(kind, namespace, name)
+    }
+
+    fn list(&self, kind: &'static Kind, namespace: Option<&str>) -> Vec<Object> {
+        self.check(kind);
+        self.seen.list(kind, namespace)
+    }
+
+    fn owned(&self, kind: &'static Kind, namespace: &str, uid: &str) -> Vec<Object> {
+        self.check(kind);
+        self.seen.owned(kind, namespace, uid)
     }
 }
 
