@@ -81,11 +81,7 @@ struct LocalDoor {
 }
 
 impl server::NodeDoor for LocalDoor {
-    fn call<'a>(
-        &'a self,
-        node: &'a str,
-        request: http::Request,
-    ) -> BoxFuture<'a, http::Response> {
+    fn call<'a>(&'a self, node: &'a str, request: http::Request) -> BoxFuture<'a, http::Response> {
         if node == self.node_name {
             return self.kubelet.call(request);
         }
@@ -100,6 +96,7 @@ pub(crate) struct Agent {
     kubelet: Kubelet,
     _net: net::Net,
     _door: http::server::Server,
+    _airgap: rt::Task<Option<()>>,
 }
 
 impl Agent {
@@ -132,6 +129,10 @@ pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Resu
     crate::userspace::provide_image(runtime.images())
         .await
         .context(|| "provide the built-in image")?;
+    // Before any pod asks for them; what comes later, and the lists to pull, must not hold up the node.
+    runtime.images().import_archives().await.context(|| "import the airgap images")?;
+    let airgap =
+        rt::spawn_named("follow the airgap images", runtime.images().clone().follow_directory());
     let door = crate::door::open(config, runtime.images().clone()).await?;
     let mut kubelet_config =
         kubelet::Config::new(&machine.node_name, paths.agent(), stdx::version::VERSION);
@@ -186,7 +187,7 @@ pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Resu
         }
     })
     .detach();
-    Ok(Agent { kubelet, _net: net, _door: door })
+    Ok(Agent { kubelet, _net: net, _door: door, _airgap: airgap })
 }
 
 /// What `runtime` is told, here and at uninstall.

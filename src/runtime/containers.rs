@@ -118,7 +118,10 @@ pub(crate) async fn start(shared: &Arc<Shared>, id: &str) -> Result<()> {
         if runs {
             entry.status.state = ContainerState::Running;
         }
-        runs.then(|| Event::ContainerStarted { sandbox: entry.status.sandbox.clone(), container: id.into() })
+        runs.then(|| Event::ContainerStarted {
+            sandbox: entry.status.sandbox.clone(),
+            container: id.into(),
+        })
     };
     shared.notify();
     if let Some(event) = started {

@@ -50,6 +50,11 @@ struct Shared {
     client: http::client::Client,
 }
 
+/// Between attempts to watch the airgap directory.
+const RETRY: Duration = Duration::from_secs(60);
+/// How long a file must not have been written to.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// Pulls of images at a time; each has its own bound on layers.
 const PULLS_MAX: usize = 3;
 
@@ -256,12 +261,59 @@ impl Images {
     /// Imports what is new in the airgap directory and pulls what its `.txt` lists name.
     /// Files that are as they were at their last import are not read.
     pub async fn import_directory(&self) -> Result<Imported> {
+        self.import_files(true).await
+    }
+
+    /// Imports what is new in the airgap directory, without the lists: needs no network.
+    pub async fn import_archives(&self) -> Result<Imported> {
+        self.import_files(false).await
+    }
+
+    /// Imports the airgap directory, and again whenever it changes, for ever. Errors are logged.
+    pub async fn follow_directory(self) {
+        loop {
+            if let Err(error) = self.follow().await {
+                log::warn!("airgap images: {error}; trying again in {} s", RETRY.as_secs());
+            }
+            rt::sleep(RETRY).await;
+        }
+    }
+
+    async fn follow(&self) -> Result<()> {
+        let directory = self.shared.image_directory.clone();
+        let made = directory.clone();
+        rt::unblock(move || rt::fs::create_dir_all(&made, 0o700)).await?;
+        let watch = rt::FileWatch::new()?;
+        watch.add(&directory)?;
+        loop {
+            self.import_directory().await?;
+            watch.changed().await?;
+            // A file that still grows would only fail.
+            while self.is_growing().await? {
+                rt::sleep(SETTLED).await;
+            }
+        }
+    }
+
+    /// Whether a file of the airgap directory was written to just now.
+    async fn is_growing(&self) -> Result<bool> {
+        let directory = self.shared.image_directory.clone();
+        let files = rt::unblock(move || list_files(&directory)).await?;
+        let now = rt::now().wall.secs();
+        let settled = i64::try_from(SETTLED.as_secs()).unwrap_or(1);
+        Ok(files.iter().any(|(_, file)| (0..=settled).contains(&(now - file.mtime))))
+    }
+
+    async fn import_files(&self, lists: bool) -> Result<Imported> {
         let _importing = self.shared.importing.lock().await;
         let directory = self.shared.image_directory.clone();
         let files = rt::unblock(move || list_files(&directory)).await?;
         let mut result = Imported::default();
         for (path, fingerprint) in files {
             let is_list = path.extension().is_some_and(|extension| extension == "txt");
+            if is_list && !lists {
+                continue;
+            }
             if !is_list && self.is_imported(&fingerprint) {
                 result.unchanged_files += 1;
                 continue;

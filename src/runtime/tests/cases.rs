@@ -694,6 +694,19 @@ async fn images(host: Host) {
     };
     let (code, text) = run_once(&runtime, &host, spec).await;
     assert_eq!((code, text.as_str()), (0, "added\nadded\npasswd\ny\n33"));
+    // A file that comes later is noticed.
+    let events = runtime.events();
+    let follower = rt::spawn(images.clone().follow_directory());
+    rt::sleep(Duration::from_millis(300)).await;
+    let later = docker_archive(&[fixture::busybox_layer()], "later:1", r#"{"Cmd":["true"]}"#);
+    std::fs::write(directory.join("later.tar"), later).unwrap();
+    let noticed = async {
+        while !matches!(events.recv().await, Ok(Event::ImageImported { reference, .. }) if reference.ends_with("later:1")) {}
+    };
+    rt::timeout(Duration::from_secs(20), noticed).await.unwrap();
+    drop(follower);
+    images.remove("later:1").await.unwrap();
+    std::fs::remove_file(directory.join("later.tar")).unwrap();
     // Tags, removal, garbage.
     images.tag("two:1", "registry.example/other:v2").await.unwrap();
     images.remove("two:1").await.unwrap();
