@@ -247,8 +247,24 @@ fn check_preconditions(options: &DeleteOptions, current: &Object) -> Result<(), 
     Ok(())
 }
 
-/// The `Status` that answers a finished delete.
+/// Kinds whose finished deletes are answered with what was deleted (upstream's `ReturnDeletedObject`).
+const ANSWERED_WITH_OBJECT: [&str; 9] = [
+    "Pod",
+    "Service",
+    "ServiceAccount",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "PodTemplate",
+    "ResourceQuota",
+    "StorageClass",
+    "VolumeAttachment",
+];
+
+/// What answers a finished delete: a `Status`, or the object.
 fn success(object: &Object) -> Answer {
+    if ANSWERED_WITH_OBJECT.contains(&object.kind().name) {
+        return Answer::Object(object.clone());
+    }
     let mut details =
         json!({"name": object.name(), "kind": object.kind().plural, "uid": object.uid()});
     if !object.kind().group.is_empty() {
