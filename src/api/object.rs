@@ -95,7 +95,7 @@ impl Object {
                     return Err(stdx::Error::new(format!("{}: it is a {}", what(), envelope.kind)));
                 }
                 // The whole message is read once, so that later readers meet no malformed bytes.
-                codec::decode_message(schema().root(kind), envelope.raw).context(what)?;
+                codec::check_message(schema().root(kind), envelope.raw).context(what)?;
                 Index::Protobuf(Offsets::find(&bytes, envelope.raw).context(what)?)
             }
             Some(envelope) => {

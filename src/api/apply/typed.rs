@@ -104,7 +104,7 @@ fn is_hollow(value: Option<&Value>) -> bool {
 }
 
 /// The children of a value by element.
-fn children<'a>(node: Node, value: Option<&'a Value>) -> Vec<(String, Node, &'a Value)> {
+fn children(node: Node, value: Option<&Value>) -> Vec<(String, Node, &Value)> {
     match (node, value) {
         (Node::Struct(_) | Node::Map, Some(Value::Object(map))) => {
             map.iter().map(|(key, value)| (format!("f:{key}"), node.below(key), value)).collect()

@@ -52,6 +52,41 @@ pub(super) fn message(
     Ok(())
 }
 
+/// Reads a message as `message` does and keeps nothing: whether later readers may trust the bytes.
+pub(super) fn check(id: TypeId, bytes: &[u8], depth: u32) -> Result<(), Error> {
+    if depth > DEPTH_MAX {
+        return Err(Error::BadTag);
+    }
+    let mut reader = Reader::new(bytes);
+    while let Some((tag, wire)) = reader.next()? {
+        let Some(field) = schema().by_tag(id, tag) else { continue };
+        if field.shape != Shape::Map {
+            check_single(field, wire, depth)?;
+            continue;
+        }
+        let mut entry = Reader::new(wire.bytes()?);
+        while let Some((tag, wire)) = entry.next()? {
+            match tag {
+                1 => drop(wire.str()?),
+                2 => check_single(field, wire, depth)?,
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_single(field: &Field, wire: Wire<'_>, depth: u32) -> Result<(), Error> {
+    match field.scalar {
+        Scalar::Str => wire.str().map(drop),
+        Scalar::Bool | Scalar::I32 | Scalar::I64 => wire.varint().map(drop),
+        Scalar::Bytes => wire.bytes().map(drop),
+        Scalar::Message(id) => check(id, wire.bytes()?, depth + 1),
+        // Small, and rare enough to read in full.
+        _ => single(field, wire, depth).map(drop),
+    }
+}
+
 /// Adds what Go always writes and the bytes did not hold.
 fn fill(id: TypeId, map: &mut Map<String, Value>) {
     for field in schema().fields(id) {

@@ -421,6 +421,11 @@ pub(crate) fn decode_message(root: TypeId, raw: &[u8]) -> Result<Map<String, Val
     Ok(map)
 }
 
+/// Whether a bare message of a kind decodes.
+pub(crate) fn check_message(root: TypeId, raw: &[u8]) -> Result<(), pb::Error> {
+    decode::check(root, raw, 0)
+}
+
 /// Custom resources are JSON at rest.
 fn stores_json(root: TypeId) -> bool {
     !schema().of(root).package.starts_with("io.k8s.")
@@ -495,4 +500,4 @@ pub fn partial_metadata(object: &Object) -> Value {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -100,7 +100,7 @@ fn assert_same(file: &str, path: &str, got: &Value, wanted: &Value) {
 }
 
 /// A tree with every field of a kind set.
-fn full(id: TypeId, prng: &mut Prng, depth: u32) -> Value {
+pub(crate) fn full(id: TypeId, prng: &mut Prng, depth: u32) -> Value {
     use crate::schema::{Scalar, Shape};
     let mut map = Map::new();
     for field in schema().flat_fields(id) {
@@ -298,6 +298,12 @@ fn noise_is_an_error_not_a_panic() {
             let _ = decode_json_strict(&POD, &noisy, FieldValidation::Warn);
             let _ = decode_yaml(&POD, &noisy, FieldValidation::Warn);
             if let Ok(object) = Object::from_bytes(&POD, 1, noisy.into()) {
+                if let Some(raw) = object.message() {
+                    assert!(
+                        decode_message(schema().root(&POD), raw).is_ok(),
+                        "checked bytes decode"
+                    );
+                }
                 let mut out = Vec::new();
                 write_json(&object, &POD, &mut out);
                 write_protobuf(&object, &POD, &mut out);

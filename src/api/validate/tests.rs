@@ -240,3 +240,58 @@ fn metadata_rules_hold_for_every_stored_kind() {
         );
     }
 }
+
+/// The paths of all required fields of a tree, list items by their first.
+fn required_paths(id: TypeId, tree: &Value, prefix: &str, found: &mut Vec<(String, String)>) {
+    for field in schema().flat_fields(id) {
+        let value = tree.at(field.name);
+        if prefix.is_empty() && matches!(field.name, "metadata" | "status") || value.is_null() {
+            continue;
+        }
+        let dot = if prefix.is_empty() { "" } else { "." };
+        let path = format!("{prefix}{dot}{}", field.name);
+        let can_miss = field.pointer()
+            || field.shape == Shape::List
+            || field.shape == Shape::Single && field.scalar == Scalar::Str;
+        if field.required() && can_miss {
+            found.push((path.clone(), path.clone()));
+        }
+        match (field.message(), field.shape) {
+            (Some(inner), Shape::Single) => required_paths(inner, value, &path, found),
+            (Some(inner), Shape::List) => {
+                let mut below = Vec::new();
+                required_paths(inner, value.at("0"), "", &mut below);
+                // A root of its own would skip metadata; embedded templates do not need theirs.
+                found.extend(
+                    below
+                        .into_iter()
+                        .map(|(at, told)| (format!("{path}.0.{at}"), format!("{path}[0].{told}"))),
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn each_missing_required_field_is_told_with_its_path() {
+    let mut prng = stdx::prng::Prng::new(9);
+    let mut n_checked = 0;
+    for kind in KINDS.iter().filter(|kind| kind.stored()) {
+        let root = schema().root(*kind);
+        let tree = crate::codec::tests::full(root, &mut prng, 0);
+        let mut paths = Vec::new();
+        required_paths(root, &tree, "", &mut paths);
+        for (path, told) in paths.iter().take(120) {
+            let mut tree = tree.clone();
+            tree.remove(path);
+            let message = message(create(*kind, &tree));
+            assert!(
+                message.contains(&format!("{told}: Required value")),
+                "{kind:?} without {path}: {message}"
+            );
+            n_checked += 1;
+        }
+    }
+    assert!(n_checked > 300, "{n_checked}");
+}

@@ -38,15 +38,13 @@ pub(super) fn all(spec: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &m
         }
         let sidecar = restartable(container);
         match field {
-            "initContainers" => {
-                if !sidecar {
-                    for probe in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] {
-                        if container.has(probe) {
-                            causes.forbidden(
-                                &format!("{path}.{probe}"),
-                                "may not be set for init containers without restartPolicy=Always",
-                            );
-                        }
+            "initContainers" if !sidecar => {
+                for probe in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] {
+                    if container.has(probe) {
+                        causes.forbidden(
+                            &format!("{path}.{probe}"),
+                            "may not be set for init containers without restartPolicy=Always",
+                        );
                     }
                 }
             }

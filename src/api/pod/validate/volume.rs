@@ -81,23 +81,15 @@ fn source(kind: &str, source: &Value, path: &str, causes: &mut Vec<Cause>) {
             downward_items(source, path, causes);
         }
         "projected" => projected(source, path, causes),
-        "nfs" => {
-            if !source.str("path").is_empty() && !source.str("path").starts_with('/') {
-                causes.invalid(
-                    &format!("{path}.path"),
-                    source.at("path"),
-                    "must be an absolute path",
-                );
-            }
+        "nfs" if !source.str("path").is_empty() && !source.str("path").starts_with('/') => {
+            causes.invalid(&format!("{path}.path"), source.at("path"), "must be an absolute path");
         }
-        "csi" => {
-            if !source.str("driver").is_empty() {
-                causes.check_name(
-                    &format!("{path}.driver"),
-                    &source.str("driver").to_ascii_lowercase(),
-                    names::subdomain,
-                );
-            }
+        "csi" if !source.str("driver").is_empty() => {
+            causes.check_name(
+                &format!("{path}.driver"),
+                &source.str("driver").to_ascii_lowercase(),
+                names::subdomain,
+            );
         }
         "ephemeral" if !source.has("volumeClaimTemplate") => {
             causes.required(&format!("{path}.volumeClaimTemplate"), "");
