@@ -225,7 +225,7 @@ fn parse_payload(
                 size(payload.is_empty())?;
                 return Ok(Frame::SettingsAck);
             }
-            size(payload.len() % 6 == 0)?;
+            size(payload.len().is_multiple_of(6))?;
             Ok(Frame::Settings { values: payload })
         }
         PUSH_PROMISE => {

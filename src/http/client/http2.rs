@@ -43,6 +43,7 @@ pub(super) fn start(io: Io, options: &Options) -> Connection {
 }
 
 /// Opens a stream for the request; gives the request back if the connection takes no more.
+#[allow(clippy::result_large_err)] // the request goes back to who will send it elsewhere
 pub(super) fn open(
     connection: &Connection,
     endpoint: &Endpoint,

@@ -94,6 +94,16 @@ fn rapid_resets_end_the_connection() {
 }
 
 #[test]
+fn making_us_reset_ends_the_connection() {
+    let (mut input, mut encoder) = (greeting(), Encoder::new());
+    for id in (1..10_000u32).step_by(2) {
+        codec::emit_headers(&mut input, id, &request_block(&mut encoder, "/slow"), true);
+        codec::emit_data(&mut input, id, b"after the end", true);
+    }
+    assert!(is_calmed(&talk(input)));
+}
+
+#[test]
 fn endless_header_blocks_end_the_connection() {
     let mut input = greeting();
     // HEADERS without END_HEADERS, and CONTINUATION frames that never end either.
@@ -104,13 +114,15 @@ fn endless_header_blocks_end_the_connection() {
     assert!(is_calmed(&talk(input)));
 }
 
+type Flood<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 #[test]
 fn floods_of_frames_that_do_nothing_end_the_connection() {
     let ping = |out: &mut Vec<u8>| codec::emit_ping(out, false, [0; 8]);
     let settings = |out: &mut Vec<u8>| codec::emit_settings(out, &[(3, 5)]);
     let empty_data = |out: &mut Vec<u8>| codec::emit_data(out, 1, &[], false);
     let window = |out: &mut Vec<u8>| codec::emit_window_update(out, 1, 1);
-    let floods: [&dyn Fn(&mut Vec<u8>); 4] = [&ping, &settings, &empty_data, &window];
+    let floods: [Flood<'_>; 4] = [&ping, &settings, &empty_data, &window];
     for flood in floods {
         let (mut input, mut encoder) = (greeting(), Encoder::new());
         codec::emit_headers(&mut input, 1, &request_block(&mut encoder, "/slow"), false);

@@ -137,7 +137,8 @@ pub(super) fn append_regular(fields: &mut Headers, headers: &Headers) {
                 | "host"
                 | "content-length"
         );
-        if !is_foreign && !name.starts_with(':') && !(name == "te" && value != b"trailers") {
+        let is_proper_te = name != "te" || value == b"trailers";
+        if !is_foreign && is_proper_te && !name.starts_with(':') {
             fields.append(name, value);
         }
     }

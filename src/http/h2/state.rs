@@ -170,15 +170,19 @@ impl State {
             return;
         }
         let outcome = frame.and_then(|frame| self.on_frame(frame));
-        let outcome = outcome.and_then(|()| match self.n_unhelpful > UNHELPFUL_MAX {
+        let outcome = match self.n_unhelpful > UNHELPFUL_MAX {
             true => Err(Http2Error::Connection(Code::ENHANCE_YOUR_CALM, "too many idle frames")),
-            false => Ok(()),
-        });
+            false => outcome,
+        };
         match outcome {
             Ok(()) => {}
             Err(Http2Error::Stream(id, code, what)) => {
                 log::debug!("HTTP/2 stream {id}: {code}: {what}");
                 self.reset(id, code);
+                // Making us reset streams is as good as resetting them.
+                if let Err(Http2Error::Connection(code, what)) = self.count_reset() {
+                    self.fail(code, what);
+                }
             }
             Err(Http2Error::Connection(code, what)) => self.fail(code, what),
         }
@@ -317,7 +321,7 @@ impl State {
     }
 
     fn on_request(&mut self, id: u32, decoded: hpack::Decoded, end_stream: bool) -> Outcome {
-        if id % 2 == 0 {
+        if id.is_multiple_of(2) {
             return broken("even stream from a client");
         }
         if self.streams.contains_key(&id) {
@@ -457,14 +461,19 @@ impl State {
         wake(&mut stream.reader);
         wake(&mut stream.sender);
         self.close(id, false);
-        if self.config.role == Role::Server {
-            self.n_resets += 1;
-            if self.n_resets > RESETS_MAX {
+        self.count_reset()
+    }
+
+    /// Streams that are reset cost us more than their peer: only so many may be.
+    fn count_reset(&mut self) -> Outcome {
+        self.n_resets += u32::from(self.config.role == Role::Server);
+        match self.n_resets > RESETS_MAX {
+            true => {
                 let what = "streams opened only to be reset";
-                return Err(Http2Error::Connection(Code::ENHANCE_YOUR_CALM, what));
+                Err(Http2Error::Connection(Code::ENHANCE_YOUR_CALM, what))
             }
+            false => Ok(()),
         }
-        Ok(())
     }
 
     fn on_settings(&mut self, values: &[u8]) -> Outcome {

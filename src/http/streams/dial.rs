@@ -136,7 +136,7 @@ fn over_websocket(socket: websocket::WebSocket, protocol: &str, wanted: Wanted) 
     let resize = wanted.tty.then(|| sizes(channels.write(RESIZE, 0)));
     // Our side must not close when stdin ends: the outcome is still to come.
     let open = channels.hold();
-    let _ = channels.start(socket, None);
+    drop(channels.start(socket, None));
     let inner = StatusReader::new(error, None).status;
     let status = Box::pin(async move {
         let status = inner.await;

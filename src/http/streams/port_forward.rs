@@ -136,7 +136,7 @@ async fn over_channels(
         forwards.push(Forward { port, reader, writer, error, _session: None });
     }
     // Ends by itself when the client or all of the connections have.
-    let _ = channels.start(socket, None);
+    drop(channels.start(socket, None));
     for forward in &mut forwards {
         let number = forward.port.to_le_bytes();
         forward.writer.write_all(&number).await.context(|| "name a forwarded port")?;
