@@ -379,7 +379,7 @@ async fn identity(host: Host) {
     let spec = ContainerSpec {
         privileged: true,
         ..shell(
-            "ls /dev | wc -l; touch /sys/x; grep CapEff /proc/self/status; grep -c . /proc/kcore > /dev/null; ls /dev/vda",
+            "ls /dev | wc -l; touch /sys/x; grep CapEff /proc/self/status; ls /dev/vda",
         )
     };
     let (_, text) = run_once(&runtime, &host, spec).await;
