@@ -400,13 +400,15 @@ impl Images {
             return Ok(image);
         }
         let shared = self.shared.clone();
-        let id = crate::state::finish("pull an image", async move {
+        // On the heap: this future is 50 KiB, and whoever awaits it would hold and move as much.
+        let pulling = Box::pin(async move {
             let _permit = shared.pulls.acquire().await;
             let _working = shared.work.read().await;
             pull::pull(&shared.client, &shared, &parsed, auth).await
-        })
-        .await
-        .context(|| format!("pull image {reference:?}"))?;
+        });
+        let id = crate::state::finish("pull an image", pulling)
+            .await
+            .context(|| format!("pull image {reference:?}"))?;
         self.shared
             .events
             .publish(&Event::ImageImported { reference: reference.to_owned(), id: id.clone() });
