@@ -70,11 +70,7 @@ impl Service for Health {
 /// The kubelet's API without its own access checks: for the API server of this process, which has
 /// authorized what it passes on.
 pub(crate) fn trusted(shared: &Arc<Shared>, node: &Arc<Node>) -> Arc<dyn Service> {
-    Arc::new(Face {
-        kubelet: Kubelet::of(shared, node),
-        access: None,
-        shared: Arc::clone(shared),
-    })
+    Arc::new(Face { kubelet: Kubelet::of(shared, node), access: None, shared: Arc::clone(shared) })
 }
 
 struct Face {

@@ -41,7 +41,11 @@ pub(crate) struct Adopted {
 /// Runs the pod's worker until nothing of the pod is left, restarting it if it panics.
 pub(crate) fn spawn(shared: &Arc<Shared>, slot: &Arc<Slot>, object: Object, adopted: Adopted) {
     const RESTART_AFTER: Duration = Duration::from_secs(1);
-    slot.lock().snapshot.pod = Some(Arc::new(Pod::read(&object)));
+    {
+        let snapshot = &mut slot.lock().snapshot;
+        snapshot.pod = Some(Arc::new(Pod::read(&object)));
+        snapshot.mounted = adopted.mounted.clone().map(Arc::new);
+    }
     let (worker_shared, worker_slot) = (Arc::clone(shared), Arc::clone(slot));
     let task = rt::spawn(async move {
         let (shared, slot) = (worker_shared, worker_slot);

@@ -43,6 +43,9 @@ impl Worker {
     }
 }
 
+/// How long a start waits for the first list of services.
+const SERVICES_MAX: Duration = Duration::from_secs(10);
+
 struct Start {
     shared: Arc<Shared>,
     slot: Arc<Slot>,
@@ -112,7 +115,11 @@ impl Start {
         let name = &self.container.name;
         tell(false, "Created", format!("Created container: {name}"));
         if let Err(error) = runtime.start_container(&made).await {
-            return Err(fail("RunContainerError", error.to_string()));
+            // The container knows the cause without our words around it, and without its id, so that
+            // repeats fold into one event.
+            let exit = runtime.container(&made).and_then(|status| status.exit().cloned());
+            let cause = exit.map(|exit| exit.message).filter(|message| !message.is_empty());
+            return Err(fail("RunContainerError", cause.unwrap_or_else(|| error.to_string())));
         }
         tell(false, "Started", format!("Started container {name}"));
 
@@ -194,6 +201,11 @@ impl Start {
             allocatable: facts.tree.at("status.allocatable").clone(),
         };
         let links = tree.at("spec.enableServiceLinks").as_bool() != Some(false);
+        if rt::timeout(SERVICES_MAX, self.shared.informers.synced()).await.is_err() {
+            return Err(
+                "services have not yet been read at least once, cannot construct envvars".into()
+            );
+        }
         let services: Vec<Value> = self.services();
         let services = env::service_variables(&services, &self.pod.namespace, links);
         let environment = env::environment(tree, spec, &sources, &services, &context)?;
