@@ -358,7 +358,12 @@ impl Fixture {
         let objects = trees.into_iter().map(|tree| {
             let kind =
                 crate::kinds::of_tree(&tree).unwrap_or_else(|| panic!("unknown kind in {tree}"));
-            Object::from_tree(kind, &tree).unwrap_or_else(|error| panic!("{error}"))
+            let mut checked = tree.clone();
+            let strict = crate::codec::FieldValidation::Strict;
+            if let Err(error) = crate::codec::check_fields(kind, &mut checked, strict) {
+                panic!("{error} in {tree}");
+            }
+            Object::from_tree(kind, &checked).unwrap_or_else(|error| panic!("{error}"))
         });
         Fixture { objects: objects.collect() }
     }

@@ -14,6 +14,7 @@ use crate::schema::schema;
 
 /// Prepares a tree for creation: no status, generation 1 where counted, no deletion marks.
 pub fn create(kind: &'static Kind, new: &mut Value) {
+    canonical(kind, new);
     if kind.has_status() {
         reset_status(kind, new);
     }
@@ -28,7 +29,8 @@ pub fn create(kind: &'static Kind, new: &mut Value) {
 
 /// Prepares a replacement through the main resource: status and system metadata stay `old`'s;
 /// the generation grows if anything outside metadata and status changed.
-pub fn update(kind: &Kind, new: &mut Value, old: &Value) {
+pub fn update(kind: &'static Kind, new: &mut Value, old: &Value) {
+    canonical(kind, new);
     keep_system_metadata(new, old);
     if kind.has_status() {
         keep(new, old, "status");
@@ -42,7 +44,8 @@ pub fn update(kind: &Kind, new: &mut Value, old: &Value) {
 
 /// Prepares a replacement through the `status` subresource: only the status (and, of metadata,
 /// labels, annotations, finalizers and the like, as upstream's status strategies allow) changes.
-pub fn update_status(kind: &Kind, new: &mut Value, old: &Value) {
+pub fn update_status(kind: &'static Kind, new: &mut Value, old: &Value) {
+    canonical(kind, new);
     let mut result = old.clone();
     match new.get_mut("status").map(Value::take) {
         Some(status) => result.set("status", status),
@@ -58,6 +61,12 @@ pub fn update_status(kind: &Kind, new: &mut Value, old: &Value) {
     if !matches!(kind.name, "Node") {
         keep(new, old, "metadata.ownerReferences");
     }
+}
+
+/// Trees made in process (controllers, admission) skip the decoders; only canonical ones compare.
+/// A value of a wrong type is left for `Object::from_tree` to refuse.
+fn canonical(kind: &'static Kind, new: &mut Value) {
+    let _ = codec::check_fields(kind, new, codec::FieldValidation::Ignore);
 }
 
 /// The empty status, as Go writes it: with the fields that are always there.

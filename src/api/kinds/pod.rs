@@ -46,7 +46,12 @@ pub static POD: Kind = Kind {
 
 /// A new pod is pending; what waits at a gate says so at once.
 fn prepare(new: &mut Value, old: Option<&Value>) {
-    if old.is_some() {
+    if let Some(old) = old {
+        // They change through their own subresource.
+        match old.at("spec.ephemeralContainers") {
+            Value::Null => drop(new.remove("spec.ephemeralContainers")),
+            before => new.set("spec.ephemeralContainers", before.clone()),
+        }
         return;
     }
     let class = crate::pod::qos_class(new.at("spec"));
