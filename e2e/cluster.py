@@ -154,7 +154,7 @@ def until(condition, what, timeout=30, interval=0.2):
             last = condition()
             if last:
                 return last
-        except (subprocess.TimeoutExpired, json.JSONDecodeError, KeyError, IndexError) as error:
+        except (Failure, subprocess.TimeoutExpired, json.JSONDecodeError, KeyError, IndexError) as error:
             last = error
         time.sleep(interval)
     raise Failure(f"after {timeout} s still not: {what} (last: {last!r})")

@@ -12,7 +12,7 @@ import traceback
 import images
 from cluster import Cluster, Failure, until
 
-USERSPACE = "k3rs.io/userspace"
+USERSPACE = "k3rs.io/userspace:1"
 
 WEB = """
 apiVersion: apps/v1

@@ -40,7 +40,7 @@ pub fn start_workers(n: usize) {
 }
 
 /// Deep enough for recursive descent over API objects at their nesting bound.
-const STACK_SIZE_BYTES: usize = 2 << 20;
+const STACK_SIZE_BYTES: usize = 4 << 20;
 
 /// Runs `future` to its end on this thread, and spawned tasks meanwhile.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -52,7 +52,10 @@ pub fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static
     if sim::active() {
         return sim::spawn(future);
     }
-    EXECUTOR.spawn(future)
+    // Boxed at once: a large future is then moved once, not at every layer of the executor, and the
+    // executor's code is made once for each output type instead of for each future.
+    let boxed: crate::BoxFuture<'static, T> = Box::pin(future);
+    EXECUTOR.spawn(boxed)
 }
 
 /// Starts a task that runs for the process's life or until its handle is dropped.

@@ -191,6 +191,8 @@ pub(crate) async fn finish<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
     let (sender, receiver) = rt::channel::bounded(1);
+    // On the heap before it is passed on: a pull's future is large.
+    let work = Box::pin(work);
     rt::spawn_named(what, async move {
         let result = work.await;
         // Nobody may be left to hear it.
