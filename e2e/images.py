@@ -12,6 +12,9 @@ import tempfile
 # The web server and the libraries it is linked against.
 NGINX = ["nginx", "nginx-common", "libc6", "libcrypt1", "libpcre2-8-0", "libssl3", "zlib1g"]
 
+# A shell whose programs resolve names through the C library (the static busybox cannot).
+TOOLS = ["busybox", "libc6"]
+
 NGINX_CONF = """
 worker_processes 1;
 daemon off;
@@ -43,29 +46,50 @@ def archive(root, path, name, config):
             tar.addfile(info, io.BytesIO(data))
 
 
+def unpack(work, packages):
+    """A root directory with these packages in it."""
+    root = work / "root"
+    root.mkdir()
+    download = ["apt-get", "download", "-q", *packages]
+    if subprocess.run(download, cwd=work, capture_output=True).returncode != 0:
+        subprocess.run(["apt-get", "update", "-q"], capture_output=True)
+        subprocess.run(download, cwd=work, check=True, capture_output=True)
+    for package in sorted(work.glob("*.deb")):
+        subprocess.run(["dpkg", "-x", str(package), str(root)], check=True)
+    for useless in ("usr/share/doc", "usr/share/man", "usr/share/lintian", "usr/lib/x86_64-linux-gnu/gconv"):
+        shutil.rmtree(root / useless, ignore_errors=True)
+    for name in ("proc", "sys", "dev", "tmp", "etc", "var"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    (root / "tmp").chmod(0o1777)
+    (root / "etc/passwd").write_text("root:x:0:0::/:/bin/false\nwww-data:x:33:33::/:/bin/false\nnobody:x:65534:65534::/:/bin/false\n")
+    (root / "etc/group").write_text("root:x:0:\nwww-data:x:33:\nnogroup:x:65534:\n")
+    return root
+
+
+def tools(directory):
+    """`e2e/tools:1`: Debian's busybox with the C library it is linked against."""
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    work = pathlib.Path(tempfile.mkdtemp(prefix="k3rs-image-"))
+    try:
+        root = unpack(work, TOOLS)
+        for applet in ("sh", "sleep", "wget", "nslookup", "cat", "echo", "ls", "tar", "nc", "sync", "date"):
+            (root / "bin" / applet).symlink_to("busybox")
+        archive(root, directory / "tools.tar", "docker.io/e2e/tools:1", {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]})
+    finally:
+        shutil.rmtree(work)
+
+
 def nginx(directory, versions=("1", "2")):
     """`e2e/nginx:VERSION` archives in `directory`; each answers /version with its own."""
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     work = pathlib.Path(tempfile.mkdtemp(prefix="k3rs-image-"))
     try:
-        root = work / "root"
-        root.mkdir()
-        download = ["apt-get", "download", "-q", *NGINX]
-        if subprocess.run(download, cwd=work, capture_output=True).returncode != 0:
-            subprocess.run(["apt-get", "update", "-q"], capture_output=True)
-            subprocess.run(download, cwd=work, check=True, capture_output=True)
-        for package in sorted(work.glob("*.deb")):
-            subprocess.run(["dpkg", "-x", str(package), str(root)], check=True)
-        for useless in ("usr/share/doc", "usr/share/man", "usr/share/lintian", "usr/lib/x86_64-linux-gnu/gconv"):
-            shutil.rmtree(root / useless, ignore_errors=True)
-        (root / "tmp").mkdir(exist_ok=True)
-        (root / "tmp").chmod(0o1777)
-        for name in ("proc", "sys", "dev", "www", "var/log/nginx", "var/lib/nginx"):
+        root = unpack(work, NGINX)
+        for name in ("www", "var/log/nginx", "var/lib/nginx"):
             (root / name).mkdir(parents=True, exist_ok=True)
         (root / "www/index.html").write_text("hello from nginx\n")
-        (root / "etc/passwd").write_text("root:x:0:0::/:/bin/false\nwww-data:x:33:33::/:/bin/false\nnobody:x:65534:65534::/:/bin/false\n")
-        (root / "etc/group").write_text("root:x:0:\nwww-data:x:33:\nnogroup:x:65534:\n")
         for version in versions:
             (root / "etc/nginx/nginx.conf").write_text(NGINX_CONF.replace("VERSION", version))
             archive(root, directory / f"nginx-{version}.tar", f"docker.io/e2e/nginx:{version}", {"Entrypoint": ["/usr/sbin/nginx"], "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "StopSignal": "SIGQUIT", "ExposedPorts": {"80/tcp": {}}})

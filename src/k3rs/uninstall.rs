@@ -69,7 +69,10 @@ async fn run(config: Config, dry: bool) -> Result<()> {
     });
     let runtime = runtime::Runtime::open(node::runtime_config(&machine)).await;
     match runtime {
-        Ok(runtime) => note(runtime.teardown_all(true).await),
+        Ok(runtime) => {
+            note(runtime.teardown_all(true).await);
+            note(runtime.cgroup_remove("kubepods").await);
+        }
         Err(error) => note(Err(error)),
     }
     match node::net_config(&machine) {

@@ -52,9 +52,23 @@ fn ready(tree: &Value) -> Value {
     format!("{}/{}", count("status.readyReplicas"), count("spec.replicas")).into()
 }
 
+/// The spec as the controller will fill it in: mounts may name claim templates.
+fn with_claims_as_volumes(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    let claims = spec.list("volumeClaimTemplates").to_vec();
+    for claim in claims {
+        let name = claim.str("metadata.name");
+        if !spec.list("template.spec.volumes").iter().any(|volume| volume.str("name") == name) {
+            let volume = serde_json::json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
+            spec.list_mut("template.spec.volumes").push(volume);
+        }
+    }
+    spec
+}
+
 fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = new.at("spec");
-    workload::selected_template(spec, "statefulset", causes);
+    workload::selected_template(&with_claims_as_volumes(spec), "statefulset", causes);
     workload::not_negative(spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], causes);
     if spec.str("updateStrategy.type") == "OnDelete" && spec.has("updateStrategy.rollingUpdate") {
         causes.invalid(
