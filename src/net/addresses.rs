@@ -22,6 +22,9 @@ pub(crate) struct Record {
     pub(crate) host_ports: Vec<HostPort>,
 }
 
+/// Sandboxes by id, each with its record and addresses.
+pub(crate) type Sandboxes = BTreeMap<String, (Record, Vec<IpAddr>)>;
+
 /// The addresses of this node's pods.
 #[derive(Debug)]
 pub(crate) struct Addresses {
@@ -34,12 +37,9 @@ pub(crate) struct Addresses {
 
 impl Addresses {
     /// Reads the directory. Returns the sandboxes found, with their addresses, IPv4 first.
-    pub(crate) fn open(
-        directory: PathBuf,
-        cidrs: Vec<Cidr>,
-    ) -> Result<(Addresses, BTreeMap<String, (Record, Vec<IpAddr>)>)> {
+    pub(crate) fn open(directory: PathBuf, cidrs: Vec<Cidr>) -> Result<(Addresses, Sandboxes)> {
         rt::fs::create_dir_all(&directory, 0o700)?;
-        let mut found: BTreeMap<String, (Record, Vec<IpAddr>)> = BTreeMap::new();
+        let mut found = Sandboxes::new();
         let mut used = BTreeSet::new();
         for path in rt::fs::list_dir(&directory)? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");

@@ -2,7 +2,6 @@
 //!
 //! Everything here blocks for some hundred microseconds and runs inside `rt::unblock`.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
@@ -10,7 +9,7 @@ use netplan::Cidr;
 use stdx::{Context, Error, Result};
 use wire::rtnetlink as rtnl;
 
-use crate::addresses::{Addresses, Record};
+use crate::addresses::{Addresses, Record, Sandboxes};
 use crate::bridge::{gateway, mac_of};
 use crate::kernel::{EEXIST, ENODEV, Links};
 use crate::{Config, HostPort, PodInterface, PodRequest, bridge};
@@ -22,7 +21,7 @@ const POD_INTERFACE: &str = "eth0";
 pub(crate) struct Pods {
     config: Config,
     addresses: Addresses,
-    known: BTreeMap<String, (Record, Vec<IpAddr>)>,
+    known: Sandboxes,
     mtu: u32,
 }
 

@@ -74,6 +74,7 @@ impl Proxy {
         let mut model = Model::new(node);
         model.set_host_ports(host_ports);
         model.changes();
+        warn_of_foreign_drops(&mut rules, model.node());
         let loaded = rules.rule_count()?.is_none_or(|n_rules| n_rules == 0);
         if loaded {
             rules.replace(&model.table())?;
@@ -217,6 +218,24 @@ impl Proxy {
             && pending.slices.is_empty()
             && pending.host_ports.is_none()
             && pending.reload.is_none()
+    }
+}
+
+/// Says which other firewall will stand in pods' way, and what it must let through.
+fn warn_of_foreign_drops(rules: &mut Rules, node: &NodeInfo) {
+    let blocks: Vec<String> = node.cluster_cidrs.iter().map(ToString::to_string).collect();
+    match rules.foreign_drops() {
+        Ok(chains) => {
+            for chain in chains {
+                log::warn!(
+                    "the firewall chain {} of table {} drops what it does not know: it must accept {}                      (and node ports), or pods cannot talk",
+                    chain.name,
+                    chain.table,
+                    blocks.join(", ")
+                );
+            }
+        }
+        Err(error) => log::warn!("{error}"),
     }
 }
 

@@ -531,6 +531,29 @@ fn many_services_load_fast_and_change_cheaply() {
 }
 
 #[test]
+fn foreign_firewalls_that_drop_are_found() {
+    in_world("firewall", |world| {
+        let nft = |command: &str| {
+            Command::new("nft").args(command.split(' ')).output().is_ok_and(|o| o.status.success())
+        };
+        if !nft("add table ip filter") {
+            println!("skipped, no nft");
+            return;
+        }
+        assert_eq!(world.rules.foreign_drops().unwrap(), []);
+        assert!(nft(
+            "add chain ip filter FORWARD { type filter hook forward priority 0 ; policy drop ; }"
+        ));
+        assert!(nft(
+            "add chain ip filter OUTPUT { type filter hook output priority 0 ; policy drop ; }"
+        ));
+        let found = world.rules.foreign_drops().unwrap();
+        let names: Vec<&str> = found.iter().map(|chain| chain.name.as_str()).collect();
+        assert_eq!(names, ["FORWARD"]);
+    });
+}
+
+#[test]
 fn both_families_and_the_nodes_own_endpoints() {
     in_world("families", |world| {
         world.pod("a", Vec::new());

@@ -80,6 +80,21 @@ impl Rules {
         Ok(Some(n_rules))
     }
 
+    /// Chains of other tables that drop what they do not know, on the way that pods' packets take:
+    /// a verdict of ours cannot overrule them.
+    pub(crate) fn foreign_drops(&mut self) -> Result<Vec<nft::BaseChain>> {
+        const INPUT: u32 = 1;
+        const FORWARD: u32 = 2;
+        let mut chains = Vec::new();
+        self.kernel
+            .request(nft::dump_chains, |message| chains.extend(nft::parse_base_chain(message)))
+            .context(|| "list the chains of other firewalls")?;
+        chains.retain(|chain| {
+            chain.drops && [INPUT, FORWARD].contains(&chain.hook) && chain.table != TABLE
+        });
+        Ok(chains)
+    }
+
     fn commit(&mut self, batch: Batch<'_>) -> Result<()> {
         let (bytes, last) = batch.finish()?;
         self.kernel.exchange(&bytes, last, |_, _| {})

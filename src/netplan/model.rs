@@ -291,7 +291,7 @@ impl Model {
             let set = Set { kind: SetKind::Hairpin, ipv6: is_ipv6(address) };
             (set, Key::Itself(address), Value::None)
         }));
-        new.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        new.sort_by_key(|(set, key, _)| (*set, *key));
         new.dedup_by(|a, b| (a.0, a.1) == (b.0, b.1));
         let old = std::mem::replace(&mut self.host_ports, new.clone());
         self.owners.replace(OWNER_HOST_PORTS, &old, &new);

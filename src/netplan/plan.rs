@@ -89,7 +89,7 @@ pub(crate) fn plan<'s>(
             plan.lists.push(list);
         }
     }
-    plan.elements.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    plan.elements.sort_by_key(|(set, key, _)| (*set, *key));
     plan.elements.dedup_by(|a, b| (a.0, a.1) == (b.0, b.1));
     plan.balancers.sort();
     plan.balancers.dedup();
@@ -110,7 +110,8 @@ fn usable<'s>(
             |p: &&crate::objects::SlicePort| p.name == port.name && p.protocol == port.protocol;
         let Some(target_port) = slice.ports.iter().find(same).map(|p| p.port) else { continue };
         for endpoint in &slice.endpoints {
-            if !endpoint.ready && !(endpoint.serving && endpoint.terminating) {
+            let usable = endpoint.ready || (endpoint.serving && endpoint.terminating);
+            if !usable {
                 continue;
             }
             let family = |a: &&IpAddr| is_ipv6(**a) == is_ipv6(frontend.address);

@@ -27,6 +27,7 @@ const NEWTABLE: u16 = 0;
 const GETTABLE: u16 = 1;
 const DELTABLE: u16 = 2;
 const NEWCHAIN: u16 = 3;
+const GETCHAIN: u16 = 4;
 const DELCHAIN: u16 = 5;
 const NEWRULE: u16 = 6;
 const GETRULE: u16 = 7;
@@ -545,6 +546,39 @@ pub fn dump_rules(w: &mut Writer, sequence: u32, table: &str) {
         w.raw(&[NFPROTO_INET, 0, 0, 0]);
         w.str(1, table);
     });
+}
+
+/// A chain that hangs on a hook, of any table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseChain {
+    pub table: String,
+    pub name: String,
+    /// As in [`Hook::number`].
+    pub hook: u32,
+    /// What no rule of it accepts is dropped.
+    pub drops: bool,
+}
+
+/// Asks for the chains of all tables of all families.
+pub fn dump_chains(w: &mut Writer, sequence: u32) {
+    let flags = NLM_F_REQUEST | crate::netlink::NLM_F_DUMP;
+    w.message(SUBSYSTEM << 8 | GETCHAIN, flags, sequence, |w| w.raw(&[0; HEADER_LEN]));
+}
+
+/// Reads an answer to [`dump_chains`]; `None` for chains without a hook of IPv4, IPv6 or both.
+pub fn parse_base_chain(message: &Message<'_>) -> Option<BaseChain> {
+    const POLICY_DROP: u32 = 0;
+    let is_ip = [NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6].contains(message.payload.first()?);
+    if message.kind != SUBSYSTEM << 8 | NEWCHAIN || !is_ip {
+        return None;
+    }
+    let find = |kind| message.attributes(HEADER_LEN).find(|attribute| attribute.kind == kind);
+    Some(BaseChain {
+        table: find(1)?.str()?.to_owned(),
+        name: find(3)?.str()?.to_owned(),
+        hook: find(4)?.nested().find(|attribute| attribute.kind == 1)?.be32()?,
+        drops: find(5)?.be32()? == POLICY_DROP,
+    })
 }
 
 /// What an nftables event is about.

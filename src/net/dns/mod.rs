@@ -28,7 +28,7 @@ const FORWARDS_MAX: usize = 512;
 /// Open TCP connections.
 const CONNECTIONS_MAX: usize = 128;
 const CONNECTION_IDLE: Duration = Duration::from_secs(10);
-/// The largest query that is read over UDP: a name, a question, EDNS with options.
+/// The largest query that is read: a name, a question, EDNS with options.
 const QUERY_MAX_BYTES: usize = 4096;
 /// Aliases that are followed for one answer.
 const ALIASES_MAX: usize = 8;
@@ -258,7 +258,11 @@ async fn exchange(dns: &Dns, stream: &TcpStream) -> std::io::Result<bool> {
     if stream.read_exact(&mut len).await.is_err() {
         return Ok(false);
     }
-    let mut message = vec![0; usize::from(u16::from_be_bytes(len))];
+    let len = usize::from(u16::from_be_bytes(len));
+    if len > QUERY_MAX_BYTES {
+        return Ok(false);
+    }
+    let mut message = vec![0; len];
     stream.read_exact(&mut message).await?;
     let answer = match dns.step(&message, |_| MESSAGE_MAX_BYTES) {
         Step::Done(answer) => answer,
