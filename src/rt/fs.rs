@@ -1,7 +1,7 @@
 //! Blocking disk helpers with the durability we promise; call them at start or inside `unblock`.
 
-pub use std::fs::{File, Metadata, metadata, symlink_metadata};
 use std::fs::{self, OpenOptions};
+pub use std::fs::{File, Metadata, metadata, symlink_metadata};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};

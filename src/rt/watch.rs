@@ -21,6 +21,12 @@ impl FileWatch {
         self.0.get_ref().add(path).context(|| format!("watch {}", path.display()))
     }
 
+    /// Watches a directory or file for each write too: for logs, which are open while they grow.
+    pub fn add_writes(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        self.0.get_ref().add_writes(path).context(|| format!("watch {}", path.display()))
+    }
+
     /// Completes when something changed since the last call. Many changes at once are one.
     pub async fn changed(&self) -> Result<()> {
         self.0.read_with(|inotify| inotify.drain()).await.context(|| "wait for file changes")

@@ -33,9 +33,18 @@ impl Inotify {
 
     /// Watches a directory or file; watching the same one again is harmless.
     pub fn add(&self, path: &Path) -> io::Result<()> {
+        self.add_mask(path, CHANGES)
+    }
+
+    /// Watches a directory or file for each write too, not only for the end of writing.
+    pub fn add_writes(&self, path: &Path) -> io::Result<()> {
+        self.add_mask(path, CHANGES | libc::IN_MODIFY)
+    }
+
+    fn add_mask(&self, path: &Path, mask: u32) -> io::Result<()> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         // SAFETY: `path` is a C string that lives through the call.
-        let watch = unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), CHANGES) };
+        let watch = unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), mask) };
         if watch < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
