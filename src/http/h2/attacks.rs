@@ -243,3 +243,18 @@ fn silent_peers_are_let_go() {
     // A preface that is never finished might as well be a late HTTP/1 head.
     assert!(then_silence(PREFACE[..10].to_vec()).starts_with(b"HTTP/1.1 408"));
 }
+
+#[test]
+fn a_block_that_grows_beyond_the_bound_is_answered_431() {
+    let (mut input, mut encoder) = (greeting(), Encoder::new());
+    let mut block = request_block(&mut encoder, "/");
+    // Each repetition is one byte on the wire.
+    let large = Headers::new().with("x", vec![b'a'; 1500]);
+    (0..60).for_each(|_| encoder.encode(&large, &mut block));
+    codec::emit_headers(&mut input, 1, &block, true);
+    codec::emit_headers(&mut input, 3, &request_block(&mut encoder, "/"), true);
+    codec::emit_goaway(&mut input, 0, Code::NO_ERROR, "");
+    let words = talk(input);
+    let tail = words.iter().map(String::as_str).filter(|word| !word.starts_with("Sett"));
+    assert_eq!(tail.collect::<Vec<_>>(), ["WindowUpdate", "Headers", "RST NO_ERROR", "Headers", "Data"]);
+}
