@@ -211,3 +211,91 @@ fn what_nobody_speaks_is_refused() {
         assert_eq!(ask(&[websocket[0], websocket[1]]).await, 426);
     });
 }
+
+/// An API server that looks inside: it dials the kubelet the one way and speaks to the client the other.
+fn middle(client: Client, kubelet: Endpoint, far: Transport) -> Server {
+    let service = move |mut request: Request| -> BoxFuture<'static, Response> {
+        let (client, kubelet) = (client.clone(), kubelet.clone());
+        Box::pin(async move {
+            let has_stdin = request.query().contains("stdin");
+            let wanted = Wanted { stdin: has_stdin, stdout: true, stderr: true, tty: false };
+            let onward = Request::new(Method::Post, request.target.clone());
+            let dialed = dial_remote_command(&client, &kubelet, onward, wanted, far).await;
+            let Ok(Dialed::Stream(attached)) = dialed else {
+                return Response::text(502, "no kubelet");
+            };
+            match accept_remote_command(&mut request, wanted) {
+                Ok((response, accepted)) => {
+                    rt::spawn(async move {
+                        let _ = proxy(accepted.streams().await.unwrap(), attached).await;
+                    })
+                    .detach();
+                    response
+                }
+                Err(refused) => refused,
+            }
+        })
+    };
+    Server::new(Arc::new(service), Limits::default())
+}
+
+#[test]
+fn a_server_in_the_middle_translates() {
+    with_kubelet(|client, kubelet| async move {
+        for (near, far) in
+            [(Transport::WebSocket, Transport::Spdy), (Transport::Spdy, Transport::WebSocket)]
+        {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let server = middle(client.clone(), kubelet.clone(), far);
+            let serving = rt::spawn(async move { server.serve(listener, None).await });
+            let endpoint = Endpoint::tcp("127.0.0.1", port);
+            let wanted = Wanted { stdin: true, stdout: true, stderr: true, tty: false };
+            let request = Request::new(Method::Post, "/exec?stdin");
+            let dialed = dial_remote_command(&client, &endpoint, request, wanted, near).await;
+            let Ok(Dialed::Stream(mut attached)) = dialed else { panic!("{dialed:?}") };
+            let mut stdin = attached.stdin.take().unwrap();
+            stdin.write_all(b"through").await.unwrap();
+            stdin.close().await.unwrap();
+            assert_eq!(all(attached.stdout.take()).await, b"through");
+            assert_eq!(all(attached.stderr.take()).await, b"hguorht");
+            let status = String::from_utf8(attached.status.await.unwrap()).unwrap();
+            assert!(status.contains("ExitCode"), "{status}");
+            drop(serving);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_hangs_up_is_noticed_without_any_traffic() {
+    rt::block_on(async {
+        for transport in [Transport::WebSocket, Transport::Spdy] {
+            let (gone, is_gone) = rt::channel::bounded::<()>(1);
+            let service = move |mut request: Request| -> BoxFuture<'static, Response> {
+                let gone = gone.clone();
+                let wanted = Wanted { stdout: true, ..Wanted::default() };
+                let (response, accepted) = accept_remote_command(&mut request, wanted).unwrap();
+                rt::spawn(async move {
+                    accepted.streams().await.unwrap().hung_up.as_mut().await;
+                    let _ = gone.send(()).await;
+                })
+                .detach();
+                Box::pin(async move { response })
+            };
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let server = Server::new(Arc::new(service), Limits::default());
+            let serving = rt::spawn(async move { server.serve(listener, None).await });
+            let (client, endpoint) = (Client::new(Options::default()), Endpoint::tcp("127.0.0.1", port));
+            let wanted = Wanted { stdout: true, ..Wanted::default() };
+            let request = Request::new(Method::Post, "/exec");
+            let dialed = dial_remote_command(&client, &endpoint, request, wanted, transport).await;
+            let Ok(Dialed::Stream(attached)) = dialed else { panic!("{dialed:?}") };
+            assert!(rt::future::poll_once(is_gone.recv()).await.is_none());
+            drop(attached);
+            let noticed = rt::timeout(Duration::from_secs(10), is_gone.recv()).await;
+            noticed.unwrap_or_else(|_| panic!("not noticed over {transport:?}")).unwrap();
+            drop(serving);
+        }
+    });
+}
