@@ -310,3 +310,46 @@ fn http1_damaged_requests_break_nothing() {
         }
     });
 }
+
+/// A server that answers one request a connection and hangs up on the second, three times over.
+async fn hang_up_on_the_second(listener: TcpListener) {
+    for _ in 0..3 {
+        let (mut io, _) = listener.accept().await.unwrap();
+        for is_second in [false, true] {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if io.read(&mut byte).await.unwrap_or(0) == 0 {
+                    return;
+                }
+                head.push(byte[0]);
+            }
+            if !is_second {
+                io.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").await.unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn only_harmless_requests_are_sent_again_when_a_kept_connection_breaks() {
+    rt::block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serving = rt::spawn(hang_up_on_the_second(listener));
+        let (client, endpoint) =
+            (Client::new(Options::default()), Endpoint::tcp("127.0.0.1", port));
+        let ask = |method: Method| {
+            let (client, endpoint) = (client.clone(), endpoint.clone());
+            async move {
+                let mut response = client.send(&endpoint, Request::new(method, "/")).await?;
+                response.body.read_all(10).await
+            }
+        };
+        assert_eq!(ask(Method::Get).await.unwrap(), b"hi");
+        assert_eq!(ask(Method::Get).await.unwrap(), b"hi", "sent again on a second connection");
+        assert!(ask(Method::Post).await.is_err(), "may have been acted on");
+        assert_eq!(ask(Method::Post).await.unwrap(), b"hi");
+        drop(serving);
+    });
+}

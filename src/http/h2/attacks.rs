@@ -256,5 +256,8 @@ fn a_block_that_grows_beyond_the_bound_is_answered_431() {
     codec::emit_goaway(&mut input, 0, Code::NO_ERROR, "");
     let words = talk(input);
     let tail = words.iter().map(String::as_str).filter(|word| !word.starts_with("Sett"));
-    assert_eq!(tail.collect::<Vec<_>>(), ["WindowUpdate", "Headers", "RST NO_ERROR", "Headers", "Data"]);
+    assert_eq!(
+        tail.collect::<Vec<_>>(),
+        ["WindowUpdate", "Headers", "RST NO_ERROR", "Headers", "Data"]
+    );
 }

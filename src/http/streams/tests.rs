@@ -286,7 +286,8 @@ fn a_client_that_hangs_up_is_noticed_without_any_traffic() {
             let port = listener.local_addr().unwrap().port();
             let server = Server::new(Arc::new(service), Limits::default());
             let serving = rt::spawn(async move { server.serve(listener, None).await });
-            let (client, endpoint) = (Client::new(Options::default()), Endpoint::tcp("127.0.0.1", port));
+            let (client, endpoint) =
+                (Client::new(Options::default()), Endpoint::tcp("127.0.0.1", port));
             let wanted = Wanted { stdout: true, ..Wanted::default() };
             let request = Request::new(Method::Post, "/exec");
             let dialed = dial_remote_command(&client, &endpoint, request, wanted, transport).await;
