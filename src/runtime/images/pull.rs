@@ -1,5 +1,8 @@
 //! Pulling an image from a registry: challenges, indexes, and layers unpacked while they arrive.
 //!
+//! Futures that hold a connection are boxed where they are awaited: inlined into one another they
+//! would take megabytes of stack.
+//!
 //! Nothing compressed is stored. A layer whose connection breaks goes on where it stopped.
 
 use std::io::{self, Read};
@@ -48,7 +51,7 @@ pub(super) async fn pull(
         let registry =
             Registry::new(client.clone(), registries.clone(), place, auth.clone(), proxy).await;
         let pulled = match registry {
-            Ok(registry) => pull_from(&Arc::new(registry), shared, reference).await,
+            Ok(registry) => Box::pin(pull_from(&Arc::new(registry), shared, reference)).await,
             Err(error) => Err(error),
         };
         match pulled {
@@ -97,7 +100,7 @@ async fn pull_from(
         )));
     }
     let layers = Store::layer_ids(&image.rootfs.diff_ids)?;
-    let pending = pull_layers(registry, shared, &layers, &manifest.layers).await?;
+    let pending = Box::pin(pull_layers(registry, shared, &layers, &manifest.layers)).await?;
     let id = config.digest.clone();
     let tags: Vec<String> = match reference.tag.is_empty() {
         true => Vec::new(),
@@ -156,7 +159,7 @@ async fn pull_layer(
     let unpacking = rt::spawn(rt::unblock(move || {
         inner.store.unpack(&id, Some(&digest), ChunkReader { receiver, chunk: Vec::new(), at: 0 })
     }));
-    let fetched = registry.fetch(descriptor, &sender).await;
+    let fetched = Box::pin(registry.fetch(descriptor, &sender)).await;
     if let Err(error) = &fetched {
         // The reader must see a failure, not an end.
         let _ = sender.send(Err(io::Error::other(error.to_string()))).await;
@@ -261,7 +264,7 @@ impl Registry {
         let mut failures = 0;
         loop {
             let read = rt::timeout(SILENCE_MAX, async {
-                let mut response = self.get(what, accept, 0).await?;
+                let mut response = Box::pin(self.get(what, accept, 0)).await?;
                 check_status(&mut response).await?;
                 response.body.read_all(oci::DOCUMENT_MAX_BYTES).await.map_err(Failure::Broken)
             });
@@ -289,7 +292,7 @@ impl Registry {
         let (mut offset, mut failures) = (0, 0);
         loop {
             let before = offset;
-            let error = match self.fetch_from(descriptor, &mut offset, sender).await {
+            let error = match Box::pin(self.fetch_from(descriptor, &mut offset, sender)).await {
                 Ok(()) => return Ok(()),
                 Err(Failure::Refused(error)) => {
                     return Err(error).context(|| format!("get layer {digest}"));
@@ -319,7 +322,7 @@ impl Registry {
         let silent =
             || Failure::Broken(Error::new(format!("no data for {} s", SILENCE_MAX.as_secs())));
         let path = format!("blobs/{}", descriptor.digest);
-        let got = rt::timeout(SILENCE_MAX, self.get(&path, "*/*", *offset)).await;
+        let got = rt::timeout(SILENCE_MAX, Box::pin(self.get(&path, "*/*", *offset))).await;
         let mut response = got.map_err(|_| silent())??;
         check_status(&mut response).await?;
         // A server that does not do ranges starts anew.
@@ -362,13 +365,14 @@ impl Registry {
             authorization = self.bearer.as_ref().map(|token| format!("Bearer {token}"));
         }
         for attempt in 0..2 {
-            let response = self.send(&url, accept, offset, authorization.as_deref()).await?;
+            let response =
+                Box::pin(self.send(&url, accept, offset, authorization.as_deref())).await?;
             if response.status != 401 || attempt == 1 {
                 return Ok(response);
             }
             let challenges: Vec<String> =
                 response.headers.get_all("www-authenticate").map(str::to_owned).collect();
-            authorization = Some(self.authorize(&challenges).await?);
+            authorization = Some(Box::pin(self.authorize(&challenges)).await?);
             *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) =
                 authorization.clone();
         }
@@ -397,8 +401,9 @@ impl Registry {
             if let Some(value) = authorization.filter(|_| is_registry) {
                 request = request.header("authorization", value);
             }
-            let response =
-                self.client.send(&endpoint, request).await.map_err(Failure::of_connection)?;
+            let response = Box::pin(self.client.send(&endpoint, request))
+                .await
+                .map_err(Failure::of_connection)?;
             if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
@@ -432,7 +437,8 @@ impl Registry {
         for challenge in challenges.iter().filter_map(|text| Challenge::parse(text)) {
             match challenge.scheme.as_str() {
                 "bearer" => {
-                    let token = rt::timeout(SILENCE_MAX, self.token(&challenge, basic)).await;
+                    let token =
+                        rt::timeout(SILENCE_MAX, Box::pin(self.token(&challenge, basic))).await;
                     let silent = || Failure::Broken(Error::new("the token server does not answer"));
                     return token.map_err(|_| silent())?.map(|token| format!("Bearer {token}"));
                 }
@@ -479,7 +485,8 @@ impl Registry {
                 .body(form)
         };
         let request = request.header("accept", "application/json").header("user-agent", USER_AGENT);
-        let mut response = self.client.send(&endpoint, request).await.map_err(Failure::Broken)?;
+        let mut response =
+            Box::pin(self.client.send(&endpoint, request)).await.map_err(Failure::Broken)?;
         check_status(&mut response).await?;
         let bytes = response.body.read_all(TOKEN_MAX_BYTES).await.map_err(Failure::Broken)?;
         let answer: serde_json::Value =

@@ -30,6 +30,7 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     ("images", |host| Box::pin(images(host))),
     ("hostile", |host| Box::pin(hostile(host))),
     ("registry", |host| Box::pin(registry(host))),
+    ("sizes", |host| Box::pin(sizes(host))),
     ("speed", |host| Box::pin(speed(host))),
 ];
 
@@ -378,9 +379,7 @@ async fn identity(host: Host) {
     assert!(text.contains("NoNewPrivs: 1") && text.contains("0077"), "{text}");
     let spec = ContainerSpec {
         privileged: true,
-        ..shell(
-            "ls /dev | wc -l; touch /sys/x; grep CapEff /proc/self/status; ls /dev/vda",
-        )
+        ..shell("ls /dev | wc -l; touch /sys/x; grep CapEff /proc/self/status; ls /dev/vda")
     };
     let (_, text) = run_once(&runtime, &host, spec).await;
     assert!(!text.contains("Read-only") && text.contains("fffff"), "{text}");
@@ -701,7 +700,9 @@ async fn images(host: Host) {
     let later = docker_archive(&[fixture::busybox_layer()], "later:1", r#"{"Cmd":["true"]}"#);
     std::fs::write(directory.join("later.tar"), later).unwrap();
     let noticed = async {
-        while !matches!(events.recv().await, Ok(Event::ImageImported { reference, .. }) if reference.ends_with("later:1")) {}
+        while !matches!(events.recv().await, Ok(Event::ImageImported { reference, .. }) if reference.ends_with("later:1"))
+        {
+        }
     };
     rt::timeout(Duration::from_secs(20), noticed).await.unwrap();
     drop(follower);
@@ -869,6 +870,34 @@ async fn registry(host: Host) {
     let error = images.pull(&reference, None).await.unwrap_err().to_string();
     assert!(error.contains("layer sha256:") || error.contains("digest"), "{error}");
     assert!(images.get(&reference).is_none());
+}
+
+/// Callers' futures hold ours, and stacks are small.
+async fn sizes(host: Host) {
+    let runtime = host.runtime().await;
+    let images = runtime.images();
+    let time = Duration::ZERO;
+    let sizes = [
+        ("pull", size_of_val(&images.pull("a", None))),
+        ("import_directory", size_of_val(&images.import_directory())),
+        ("follow_directory", size_of_val(&images.clone().follow_directory())),
+        ("collect_garbage", size_of_val(&images.collect_garbage(0, time))),
+        ("run_sandbox", size_of_val(&runtime.run_sandbox(host.sandbox()))),
+        ("stop_sandbox", size_of_val(&runtime.stop_sandbox("a"))),
+        ("remove_sandbox", size_of_val(&runtime.remove_sandbox("a"))),
+        ("create_container", size_of_val(&runtime.create_container("a", shell("true")))),
+        ("start_container", size_of_val(&runtime.start_container("a"))),
+        ("stop_container", size_of_val(&runtime.stop_container("a", time))),
+        ("remove_container", size_of_val(&runtime.remove_container("a"))),
+        ("exec_sync", size_of_val(&runtime.exec_sync("a", ExecSpec::default(), time, 0))),
+        ("attach", size_of_val(&runtime.attach("a"))),
+        ("recover", size_of_val(&runtime.recover())),
+        ("teardown_all", size_of_val(&runtime.teardown_all(false))),
+    ];
+    const FUTURE_MAX_BYTES: usize = 8 << 10;
+    let large: Vec<_> = sizes.iter().filter(|(_, bytes)| *bytes > FUTURE_MAX_BYTES).collect();
+    eprintln!("  futures in bytes: {sizes:?}");
+    assert!(large.is_empty(), "{large:?}");
 }
 
 /// Prints what the report wants; fails only far beyond the budget, because the machine is shared.
