@@ -14,8 +14,14 @@ use crate::support::conditions::{self, Condition};
 use crate::support::pods::Pod;
 use crate::support::{created, same, time_at};
 
-/// Silence for longer than this is not waited out (`--node-monitor-grace-period`).
-const GRACE: Duration = Duration::from_secs(50);
+/// Silence for longer than this is suspicious. With `CONFIRM` it makes upstream's
+/// `--node-monitor-grace-period` of 50 s.
+const GRACE: Duration = Duration::from_secs(38);
+/// A suspicion must stand for longer than a kubelet takes to renew its lease: after a restart of
+/// everything, or a jump of the clock, every lease looks old.
+const CONFIRM: Duration = Duration::from_secs(12);
+/// Since when a node is under suspicion.
+const SILENT_SINCE: &str = "k3rs.io/silent-since";
 /// A new node has a little longer to say its first word (`--node-startup-grace-period`).
 const STARTUP_GRACE: Duration = Duration::from_secs(60);
 const LEASES: &str = "kube-node-lease";
@@ -50,10 +56,24 @@ impl Controller for Lifecycle {
     fn reconcile(view: &View<'_>, key: &Key, actions: &mut Actions) -> Next {
         let Some(node) = view.at(key) else { return Next::Done };
         let tree = node.tree();
-        let mut next = Next::Done;
+        let now = view.now.wall;
         let silent_at = heard(view, &tree);
+        let mut next = until(silent_at, now);
         let mut present = tree.clone();
-        if silent_at <= view.now.wall {
+        let suspected = tree.entry("metadata.annotations", SILENT_SINCE);
+        let silent = silent_at <= now;
+        let news = silent && !same(&unknown(&tree, view.now).into(), tree.at("status.conditions"));
+        let confirmed_at = suspected.and_then(api::time::parse).map(|since| since + CONFIRM);
+        if !silent && suspected.is_some() {
+            let patch = json!({"metadata": {"annotations": {SILENT_SINCE: null}}});
+            actions.patch(&node, patch);
+        } else if news && confirmed_at.is_none() {
+            let annotations = json!({SILENT_SINCE: api::time::format(now)});
+            actions.patch(&node, json!({"metadata": {"annotations": annotations}}));
+            next = Next::After(CONFIRM);
+        } else if news && confirmed_at.is_some_and(|at| at > now) {
+            next = until(confirmed_at.unwrap_or(now), now);
+        } else if silent {
             // A view that lags would take a living node for dead.
             let lease = Key::new(&LEASE, LEASES, node.name());
             actions.expect(match view.at(&lease) {
@@ -71,12 +91,14 @@ impl Controller for Lifecycle {
                 present.set("status.conditions", list);
             }
             mark_pods(view, &node, actions);
-        } else {
-            next = Next::After(silent_at.since(view.now.wall));
         }
         set_taints(view, &node, &present, actions);
         next
     }
+}
+
+fn until(at: Wall, now: Wall) -> Next {
+    if at > now { Next::After(at.since(now)) } else { Next::Done }
 }
 
 fn node_of_lease(_: &View<'_>, lease: &Object) -> Vec<Key> {
@@ -291,11 +313,31 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_or_a_jump_of_the_clock_is_no_silence() {
+        let mut world = World::new(&["node-controller"], [node("a")]);
+        world.edit(&NODE, "", "a", |node| set_ready(node, true, now_at(0)));
+        beat(&mut world, "a");
+        world.settle();
+        world.secs += 1_000_000;
+        world.edit(&NODE, "", "a", |node| node.set("metadata.labels", json!({"x": "y"})));
+        world.advance(9);
+        beat(&mut world, "a");
+        world.settle();
+        assert_eq!(ready(&world, "a"), "True ");
+        world.advance(30);
+        assert_eq!(ready(&world, "a"), "True ");
+        let tree = world.get(&NODE, "", "a").unwrap();
+        assert_eq!(tree.entry("metadata.annotations", SILENT_SINCE), None);
+        world.advance(30);
+        assert_eq!(ready(&world, "a"), "Unknown NodeStatusUnknown");
+    }
+
+    #[test]
     fn never_heard_of_and_conditions() {
         let mut world = World::new(&["node-controller"], [node("a")]);
         world.settle();
         assert_eq!(ready(&world, "a"), " ");
-        world.advance(61);
+        world.advance(73);
         assert_eq!(ready(&world, "a"), "Unknown NodeStatusNeverUpdated");
         let mut world = World::new(&["node-controller"], [node("a")]);
         beat(&mut world, "a");
