@@ -155,6 +155,8 @@ pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Resu
     });
     kubelet_config.healthz = Some(SocketAddr::from(([127, 0, 0, 1], 10248)));
     kubelet_config.volatile_directory = config.run_dir.join("kubelet");
+    kubelet_config.local_path_client =
+        Some(server.client_as(User::controller("local-path-provisioner-service-account")));
     kubelet_config.log_directory = config.log_dir.clone();
     if rt::fs::create_dir_all(&config.log_dir, 0o755).is_err() {
         kubelet_config.log_directory = paths.agent().join("log").join("pods");

@@ -64,6 +64,9 @@ pub struct Config {
     pub volatile_directory: PathBuf,
     /// The cgroup below which pods' cgroups are.
     pub cgroup_root: String,
+    /// Who may list volumes and take their `k3rs.io/local-path` finalizer away once the directory is
+    /// gone; `None` is the kubelet's own identity, which usually may not.
+    pub local_path_client: Option<client::Client>,
     /// Static pod manifests: `<data-dir>/agent/pod-manifests`.
     pub manifest_directory: PathBuf,
     /// Container logs, `/var/log/pods` where the root is writable.
@@ -108,6 +111,7 @@ impl Config {
             manifest_directory: agent_directory.join("pod-manifests"),
             volatile_directory: PathBuf::from("/run/k3s/kubelet"),
             cgroup_root: "/kubepods".to_owned(),
+            local_path_client: None,
             log_directory: PathBuf::from("/var/log/pods"),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             cluster_dns: Vec::new(),

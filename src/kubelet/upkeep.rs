@@ -121,7 +121,8 @@ pub(crate) async fn release_local_paths(shared: Arc<Shared>) {
     /// After a failure, before the next change.
     const RETRY: Duration = Duration::from_secs(10);
     // Of its own: pods must not wait for a list of volumes that this identity may not be allowed.
-    let informers = Informers::new(shared.client.clone());
+    let client = shared.config.local_path_client.clone().unwrap_or_else(|| shared.client.clone());
+    let informers = Informers::new(client.clone());
     informers.want(Interest::all(&kinds::PERSISTENT_VOLUME));
     informers.synced().await;
     let node = shared.config.node_name.clone();
@@ -151,8 +152,7 @@ pub(crate) async fn release_local_paths(shared: Arc<Shared>) {
                 .collect();
             let patch = json!({"metadata": {"uid": object.uid(),
                 "resourceVersion": object.revision().to_string(), "finalizers": finalizers}});
-            let patched = shared
-                .client
+            let patched = client
                 .patch(&kinds::PERSISTENT_VOLUME, "", object.name(), "", PatchType::Merge, patch)
                 .await;
             match patched {

@@ -218,8 +218,13 @@ impl Worker {
             Done::VolumesReady => self.mounted = self.slot.snapshot().mounted,
             _ => {}
         }
+        let started = matches!(&done, Done::Started { .. });
         let pod = Arc::clone(&self.pod);
         self.state.done(now, &pod, done);
+        if started {
+            // It may have exited before it was known: that event passed by unnoticed.
+            self.observe(now).await;
+        }
     }
 
     /// Refuses a pod that this node cannot take, the first time it is seen.
