@@ -47,11 +47,13 @@ impl Pods {
         self.mtu = mtu;
         let mut links = Links::open()?;
         let index = bridge::ensure(&mut links, &self.config, mtu)?;
+        let all = links.all()?;
         for id in self.known.keys() {
             let name = host_interface(id);
-            if let Some(link) = links.find(&name)?.filter(|link| link.master != index) {
+            let off = all.iter().find(|link| link.name == name && link.master != index);
+            if let Some(link) = off {
                 log::warn!("interface {name}: was off the bridge {}, put back", self.config.bridge);
-                attach(&mut links, &link, index)?;
+                attach(&mut links, link, index)?;
             }
         }
         Ok(())

@@ -378,15 +378,21 @@ impl Owners {
     }
 
     fn claim(&mut self, owner: u32, at: (Set, Key), value: Value) {
-        match self.held.get(&at) {
-            None => self.hold(at, Some((owner, value))),
-            Some((_, held)) => {
-                if *held != value {
-                    log::warn!("{} {}: already taken, waits until it is free", at.0.name(), at.1);
-                }
-                self.waiting.entry(at).or_default().push((owner, value));
-            }
+        let Some((holder, held)) = self.held.get(&at).cloned() else {
+            return self.hold(at, Some((owner, value)));
+        };
+        let line = self.waiting.entry(at).or_default();
+        if holder == OWNER_DNS {
+            // Someone runs a cluster DNS of his own: ours steps back until that has no endpoints.
+            line.push((holder, held));
+            return self.hold(at, Some((owner, value)));
         }
+        if held != value {
+            log::warn!("{} {}: already taken, waits until it is free", at.0.name(), at.1);
+        }
+        // Our DNS stays last.
+        let place = line.iter().position(|(waiter, _)| *waiter == OWNER_DNS);
+        line.insert(place.unwrap_or(line.len()), (owner, value));
     }
 
     fn change(&mut self, owner: u32, at: (Set, Key), value: Value) {

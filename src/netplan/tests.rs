@@ -121,6 +121,114 @@ fn two_services_want_one_address() {
 }
 
 #[test]
+fn a_cluster_dns_of_ones_own_takes_over_while_it_has_endpoints() {
+    let mut model = Model::new(node());
+    let ours = model.table().to_string();
+    let ports = json!([{"name": "web", "protocol": "UDP", "port": 53}]);
+    model.set_service(&service("kube-dns", "10.43.0.10", json!({"ports": ports})));
+    assert!(model.changes().is_empty());
+    model.set_slice(&slice("kube-dns", "UDP", &["10.42.0.2", "10.42.0.3"]));
+    check(
+        &mut model,
+        "+ chain balance4-2
+         - services4 10.43.0.10 . udp . 53 : goto balance4-1
+         - endpoints4 10.43.0.10 . udp . 53 . 0 : 10.42.0.1 . 10053
+         = chain balance4-2
+           meta nfproto ipv4 dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints4
+         + services4 10.43.0.10 . udp . 53 : goto balance4-2
+         + endpoints4 10.43.0.10 . udp . 53 . 0 : 10.42.0.2 . 8080
+         + endpoints4 10.43.0.10 . udp . 53 . 1 : 10.42.0.3 . 8080
+         + hairpin4 10.42.0.2 . 10.42.0.2
+         + hairpin4 10.42.0.3 . 10.42.0.3",
+    );
+    model.set_slice(&slice("kube-dns", "UDP", &[]));
+    model.changes();
+    assert_eq!(model.table().to_string(), ours);
+}
+
+#[test]
+fn node_ports_on_chosen_addresses_and_both_families() {
+    let mut info = node();
+    info.pod_cidrs.push("fd00:42::/64".parse().unwrap());
+    info.cluster_cidrs.push("fd00:42::/56".parse().unwrap());
+    info.node_port_cidrs = vec!["192.168.0.0/16".parse().unwrap()];
+    info.masquerade_ipv6 = true;
+    let text = Model::new(info).table().to_string();
+    for line in [
+        "meta nfproto ipv4 ip daddr 192.168.0.0/16 meta l4proto . th dport vmap @node-ports4",
+        "meta nfproto ipv6 ip6 saddr fd00:42::/64 ip6 daddr != fd00:42::/56 ip6 daddr != ff00::/8 \
+         oifname != \"cni0\" masquerade fully-random",
+        "meta nfproto ipv4 ip saddr 10.42.0.0/24 ct state invalid drop",
+    ] {
+        assert!(text.lines().any(|found| found.trim() == line), "{line}\n{text}");
+    }
+    assert!(!text.contains("@node-ports6"));
+}
+
+#[test]
+fn objects_of_any_shape_are_read_without_panic() {
+    let mut prng = Prng::new(9);
+    let mut model = Model::new(node());
+    for _ in 0..4000 {
+        let spec = json!({"type": "LoadBalancer", "clusterIPs": ["10.43.0.5", "fd00::5"],
+            "sessionAffinity": "ClientIP", "loadBalancerSourceRanges": ["10.0.0.0/8"],
+            "healthCheckNodePort": 31000, "externalTrafficPolicy": "Local",
+            "ports": [{"name": "web", "protocol": "TCP", "port": 80, "nodePort": 30080}]});
+        let mut tree = service("web", "10.43.0.5", spec);
+        tree["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}});
+        let mut endpoints = slice("web", "TCP", &["10.42.0.2", "~10.42.0.3"]);
+        for tree in [&mut tree, &mut endpoints] {
+            for _ in 0..=prng.below(3) {
+                mutate(tree, &mut prng);
+            }
+        }
+        model.set_service(&tree);
+        model.set_slice(&endpoints);
+        model.changes();
+        let _ = (model.health_checks(), model.take_changed_udp());
+    }
+    Kernel::load(&model.table());
+}
+
+/// Replaces one value somewhere in the tree.
+fn mutate(tree: &mut Tree, prng: &mut Prng) {
+    let odd = || {
+        [
+            json!(null),
+            json!(-1),
+            json!(1u64 << 40),
+            json!("x"),
+            json!([]),
+            json!({}),
+            json!(true),
+            json!(["::1", "", 3]),
+        ]
+    };
+    let n_children = match &*tree {
+        Tree::Object(map) => map.len(),
+        Tree::Array(list) => list.len(),
+        _ => 0,
+    };
+    // Names stay, so that the objects meet.
+    if n_children == 0 || prng.chance(15) {
+        *tree = odd()[prng.below(8) as usize].clone();
+        return;
+    }
+    let idx = prng.below(n_children as u64) as usize;
+    match tree {
+        Tree::Object(map) => {
+            if let Some((key, value)) = map.iter_mut().nth(idx)
+                && key != "metadata"
+            {
+                mutate(value, prng);
+            }
+        }
+        Tree::Array(list) => mutate(&mut list[idx], prng),
+        _ => {}
+    }
+}
+
+#[test]
 fn udp_changes_name_the_connections_to_forget() {
     let mut model = Model::new(node());
     let udp = json!({"type": "NodePort",
