@@ -59,7 +59,8 @@ fn with_claims_as_volumes(spec: &Value) -> Value {
     for claim in claims {
         let name = claim.str("metadata.name");
         if !spec.list("template.spec.volumes").iter().any(|volume| volume.str("name") == name) {
-            let volume = serde_json::json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
+            let volume =
+                serde_json::json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
             spec.list_mut("template.spec.volumes").push(volume);
         }
     }

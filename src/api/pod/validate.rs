@@ -407,7 +407,7 @@ fn update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
     // With what may change made equal, the rest must be.
     let mut wanted = new.clone();
-    for path in ["activeDeadlineSeconds", "tolerations", "schedulingGates", "ephemeralContainers"] {
+    for path in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
         same(&mut wanted, old, path);
     }
     if gated {
@@ -446,6 +446,37 @@ fn update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
                 changed.join(", ")
             ),
         );
+    }
+}
+
+/// Ephemeral containers are only ever added.
+pub(crate) fn ephemeral_containers(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    let path = "spec.ephemeralContainers";
+    let containers = new.list(path);
+    for before in old.list(path) {
+        let name = before.str("name");
+        match containers.iter().find(|container| container.str("name") == name) {
+            None => causes.forbidden(
+                path,
+                &format!("existing ephemeral containers {name:?} may not be removed\n"),
+            ),
+            Some(now) if now != before => {
+                causes.forbidden(
+                    path,
+                    &format!("existing ephemeral containers {name:?} may not be changed\n"),
+                );
+            }
+            Some(_) => {}
+        }
+    }
+    for (idx, container) in containers.iter().enumerate() {
+        let target = container.str("targetContainerName");
+        let exists = ["containers", "initContainers"]
+            .iter()
+            .any(|field| new.at("spec").list(field).iter().any(|c| c.str("name") == target));
+        if !target.is_empty() && !exists {
+            causes.not_found(&format!("{path}[{idx}].targetContainerName"), target);
+        }
     }
 }
 

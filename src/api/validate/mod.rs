@@ -42,6 +42,37 @@ pub fn update_status(form: impl Into<Form>, new: &Value, old: &Value) -> Result<
     finish(form, new, causes)
 }
 
+/// Checks a replacement through any subresource: `""` is the object itself, `status` as
+/// `update_status`, and pods' `ephemeralcontainers` and `resize` by their own rules.
+///
+/// # Errors
+/// 422 with one cause per complaint.
+pub fn update_subresource(
+    form: impl Into<Form>,
+    subresource: &str,
+    new: &Value,
+    old: &Value,
+) -> Result<(), Status> {
+    let form = form.into();
+    match (form.kind.name, subresource) {
+        (_, "status") => update_status(form, new, old),
+        ("Pod", "ephemeralcontainers" | "resize") => {
+            let mut causes: Vec<Cause> = Vec::new();
+            metadata::check(form, new, Some(old), &mut causes);
+            if let Value::Object(map) = new {
+                let mut walk = Walk { causes: &mut causes, path: String::new() };
+                walk.message(schema().root(form), map, None);
+            }
+            crate::pod::validate::spec(new.at("spec"), "spec", &mut causes);
+            if subresource == "ephemeralcontainers" {
+                crate::pod::validate::ephemeral_containers(new, old, &mut causes);
+            }
+            finish(form, new, causes)
+        }
+        _ => update(form, new, old),
+    }
+}
+
 fn check(form: Form, new: &Value, old: Option<&Value>) -> Result<(), Status> {
     let mut causes: Vec<Cause> = Vec::new();
     if form.kind.stored() {

@@ -126,6 +126,23 @@ fn pod_updates() {
 }
 
 #[test]
+fn pod_subresources() {
+    let old = pod(|_| {});
+    let mut new = old.clone();
+    new.set("spec.containers.0.resources.limits", json!({"cpu": "1"}));
+    assert_eq!(message(update_subresource(&kinds::POD, "resize", &new, &old)), "ok");
+    assert!(message(update(&kinds::POD, &new, &old)).contains("Forbidden"));
+    let mut new = old.clone();
+    new.set(
+        "spec.ephemeralContainers",
+        json!([{"name": "e", "image": "i", "targetContainerName": "c"}]),
+    );
+    assert_eq!(message(update_subresource(&kinds::POD, "ephemeralcontainers", &new, &old)), "ok");
+    let told = message(update_subresource(&kinds::POD, "ephemeralcontainers", &old, &new));
+    assert!(told.contains("existing ephemeral containers \"e\" may not be removed"), "{told}");
+}
+
+#[test]
 fn workloads() {
     let check = |change: &dyn Fn(&mut Value)| {
         message(create(&kinds::DEPLOYMENT, &deployment(|t| change(t))))

@@ -324,8 +324,7 @@ async fn finish(
     match request.subresource.as_str() {
         // The node of a pod is fixed for everyone else.
         "binding" => {}
-        "status" => api::validate::update_status(kind, &new, old)?,
-        _ => api::validate::update(kind, &new, old)?,
+        sub => api::validate::update_subresource(kind, sub, &new, old)?,
     }
     admission::validate(&act, &new).await?;
     if !matches!(request.body, Body::Patch(PatchType::Apply, _)) {
