@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use api::controller::{Wakes, Watch};
 use api::{
-    Action, Actions, Expect, Key, Kind, LensMut, Next, Object, OnFailure, Registered, Status, View,
-    json,
+    Action, Actions, Expect, Key, Kind, Lens, LensMut, Next, Object, OnFailure, Registered, Status,
+    View, json,
 };
 use stdx::backoff::Backoff;
 use stdx::time::Mono;
@@ -254,8 +254,8 @@ impl Loop {
                 Err(error) => {
                     pending.failures += 1;
                     pending.due = Some(now + RETRY.delay(pending.failures));
-                    let level =
-                        if error.is_conflict() { log::Level::Debug } else { log::Level::Warn };
+                    let expected = error.is_conflict() || is_end_of_namespace(&error);
+                    let level = if expected { log::Level::Debug } else { log::Level::Warn };
                     log::log!(level, "{}: {key}: {error}", self.controller.name);
                 }
             }
@@ -307,7 +307,7 @@ impl Loop {
         written: &mut BTreeMap<&'static Kind, u64>,
     ) {
         let passing = status.is_conflict() || status.is_not_found() || status.is_already_exists();
-        if passing || matches!(refused, Action::Expect(_)) {
+        if passing || is_end_of_namespace(status) || matches!(refused, Action::Expect(_)) {
             return;
         }
         let mut actions = Actions::default();
@@ -449,6 +449,12 @@ pub async fn send_event(client: &Client, tell: Tell, folder: &Mutex<Folder>) -> 
             sent
         }
     }
+}
+
+/// True if nothing can be made any more because the namespace is going away: no failure, the end.
+fn is_end_of_namespace(status: &Status) -> bool {
+    let causes = status.details().get("causes").and_then(api::Value::as_array);
+    causes.into_iter().flatten().any(|cause| cause.str("reason") == "NamespaceTerminating")
 }
 
 /// Remembers a write that the view must have seen before the key is reconciled again.

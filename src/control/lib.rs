@@ -44,6 +44,7 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<service_account::TokenSecrets>(),
     Registered::of::<persistent_volume::Binder>(),
     Registered::of::<persistent_volume::LocalPath>(),
+    Registered::of::<persistent_volume::EphemeralVolumes>(),
     Registered::of::<persistent_volume::VolumeProtection>(),
     Registered::of::<persistent_volume::ClaimProtection>(),
     Registered::of::<node::Lifecycle>(),

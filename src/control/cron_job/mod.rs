@@ -22,6 +22,8 @@ const SCHEDULED_AT: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 const MISSED_MAX: i64 = 100;
 /// Times in objects are whole seconds; a little later is surely not too early.
 const SLACK: Duration = Duration::from_millis(100);
+/// Clocks of different machines may differ by as much.
+const SKEW_MAX: Duration = Duration::from_secs(60);
 
 pub(crate) struct CronJobs;
 
@@ -112,6 +114,11 @@ impl Run<'_> {
             return Next::Done;
         }
         let now = self.view.now.wall;
+        let last = time_at(&self.status, "lastScheduleTime").unwrap_or_else(|| created(self.tree));
+        if last > now + SKEW_MAX {
+            // The clock was set back: waiting for that time to come again could take years.
+            self.status.set("lastScheduleTime", api::time::format(now));
+        }
         let next = match schedule.next(now, &zone) {
             Some(at) => Next::After(at.since(now) + SLACK),
             None => Next::Done,

@@ -136,6 +136,20 @@ fn suspension_and_missed_times() {
 }
 
 #[test]
+fn a_clock_that_is_set_back() {
+    let mut world = world(json!({}));
+    world.secs += 400 * 86_400;
+    world.edit(&CRON_JOB, "d", "tick", |tree| tree.set("spec.successfulJobsHistoryLimit", 2));
+    world.settle();
+    assert_eq!(world.names(&JOB).len(), 1);
+    world.secs -= 399 * 86_400;
+    world.edit(&CRON_JOB, "d", "tick", |tree| tree.set("spec.successfulJobsHistoryLimit", 3));
+    world.advance(601);
+    assert_eq!(world.names(&JOB).len(), 2);
+    world.assert_fixpoint();
+}
+
+#[test]
 fn zones_and_nonsense() {
     let mut world = world(json!({"spec": {"schedule": "30 9 * * *", "timeZone": "Asia/Tokyo"}}));
     world.advance(86_400);

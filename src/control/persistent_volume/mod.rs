@@ -1,11 +1,13 @@
 //! Persistent volumes: claims find volumes, volumes are made for claims and cleared away after them.
 
+mod ephemeral;
 mod local_path;
 mod matching;
 mod protection;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ephemeral::EphemeralVolumes;
 pub(crate) use local_path::LocalPath;
 pub(crate) use protection::{ClaimProtection, VolumeProtection};
 
