@@ -12,9 +12,6 @@ import tempfile
 # The web server and the libraries it is linked against.
 NGINX = ["nginx", "nginx-common", "libc6", "libcrypt1", "libpcre2-8-0", "libssl3", "zlib1g"]
 
-# A shell whose programs resolve names through the C library (the static busybox cannot).
-TOOLS = ["busybox", "libc6"]
-
 NGINX_CONF = """
 worker_processes 1;
 daemon off;
@@ -64,20 +61,6 @@ def unpack(work, packages):
     (root / "etc/passwd").write_text("root:x:0:0::/:/bin/false\nwww-data:x:33:33::/:/bin/false\nnobody:x:65534:65534::/:/bin/false\n")
     (root / "etc/group").write_text("root:x:0:\nwww-data:x:33:\nnogroup:x:65534:\n")
     return root
-
-
-def tools(directory):
-    """`e2e/tools:1`: Debian's busybox with the C library it is linked against."""
-    directory = pathlib.Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    work = pathlib.Path(tempfile.mkdtemp(prefix="k3rs-image-"))
-    try:
-        root = unpack(work, TOOLS)
-        for applet in ("sh", "sleep", "wget", "nslookup", "cat", "echo", "ls", "tar", "nc", "sync", "date"):
-            (root / "bin" / applet).symlink_to("busybox")
-        archive(root, directory / "tools.tar", "docker.io/e2e/tools:1", {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]})
-    finally:
-        shutil.rmtree(work)
 
 
 def nginx(directory, versions=("1", "2")):

@@ -48,8 +48,8 @@ metadata: {name: client, labels: {app: client}}
 spec:
   terminationGracePeriodSeconds: 0
   containers:
-  - {name: shell, image: e2e/tools:1, command: [sleep, "1000000"]}
-"""
+  - {name: shell, image: %(userspace)s, command: [sleep, "1000000"]}
+""" % {"userspace": USERSPACE}
 
 STATEFUL = """
 apiVersion: v1
@@ -138,7 +138,7 @@ def web(cluster):
     cluster.kubectl("rollout", "status", "-n", "e2e", "deploy/web", "--timeout=60s", timeout=70)
     cluster.kubectl("wait", "-n", "e2e", "--for=condition=Ready", "pod/client", "--timeout=60s", timeout=70)
     for name in ("web", "web.e2e", "web.e2e.svc.cluster.local"):
-        page = cluster.kubectl("exec", "-n", "e2e", "client", "--", "wget", "-qO-", "-T", "5", f"http://{name}/").stdout
+        page = cluster.kubectl("exec", "-n", "e2e", "client", "--", "wget", "-qO-", f"http://{name}/").stdout
         expect(page, "hello from nginx\n")
     expect(cluster.sh("curl -sS --max-time 5 http://192.0.2.10:30081/"), "hello from nginx\n")
     seen = {cluster.sh("curl -sS --max-time 5 http://192.0.2.10:30081/version") for _ in range(40)}
@@ -328,7 +328,7 @@ def restart(cluster):
     took = cluster.start()
     until(lambda: condition(cluster.get("node", "node1"), "Ready") == "True", "Ready again", 20)
     expect(containers(cluster), before, "same containers, same restart counts")
-    expect(cluster.kubectl("exec", "-n", "e2e", "client", "--", "wget", "-qO-", "-T", "5", "http://web/").stdout, "hello from nginx\n")
+    expect(cluster.kubectl("exec", "-n", "e2e", "client", "--", "wget", "-qO-", "http://web/").stdout, "hello from nginx\n")
     return f"answers after {took:.2f} s"
 
 
@@ -401,7 +401,6 @@ def main():
     passed = failed = 0
     try:
         images.nginx(cluster.data / "agent/images")
-        images.tools(cluster.data / "agent/images")
         took = cluster.start()
         print(f"k3rs answers after {took:.2f} s", flush=True)
         for scenario in SCENARIOS:
