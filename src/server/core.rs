@@ -39,15 +39,6 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    pub(crate) fn new(user: User, agent: &str) -> Caller {
-        Caller { user: Arc::new(user), agent: agent.to_owned() }
-    }
-
-    /// The server itself.
-    pub(crate) fn system() -> Caller {
-        Caller::new(User::apiserver(), "kube-apiserver")
-    }
-
     /// The field manager of a request.
     pub(crate) fn manager(&self, request: &Request) -> String {
         match request.field_manager.as_str() {

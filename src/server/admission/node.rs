@@ -46,7 +46,7 @@ pub(super) fn check(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
         if act.request.namespace != "kube-node-lease" {
             return Err(act.forbidden(
                 tree,
-                format!("can only access leases in the \"kube-node-lease\" system namespace"),
+                "can only access leases in the \"kube-node-lease\" system namespace",
             ));
         }
         if name != node {

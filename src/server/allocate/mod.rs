@@ -17,7 +17,6 @@ use pools::{Item, Pools};
 use store::{Query, Store};
 
 use crate::config::{Cidr, Config};
-use crate::core::Core;
 use crate::registry::storage;
 
 /// The allocators of the cluster's Services.
@@ -88,15 +87,9 @@ impl Allocators {
     ///
     /// # Errors
     /// 422 when something cannot be had.
-    pub(crate) async fn create(
-        &self,
-        _core: &Core,
-        kind: &Kind,
-        tree: &mut Value,
-        dry_run: bool,
-    ) -> Result<Reservation, Status> {
+    pub(crate) fn create(&self, kind: &Kind, tree: &mut Value) -> Result<Reservation, Status> {
         match *kind == SERVICE {
-            true => self.allocate(tree, None, dry_run),
+            true => self.allocate(tree, None, false),
             false => Ok(Reservation::default()),
         }
     }
@@ -105,9 +98,8 @@ impl Allocators {
     ///
     /// # Errors
     /// 422 when something cannot be had.
-    pub(crate) async fn update(
+    pub(crate) fn update(
         &self,
-        _core: &Core,
         kind: &Kind,
         new: &mut Value,
         old: &Value,

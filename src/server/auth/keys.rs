@@ -19,7 +19,7 @@ pub(crate) struct Signer {
 }
 
 enum Private {
-    Ecdsa(EcdsaKeyPair),
+    Ecdsa(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
 }
 
@@ -56,7 +56,7 @@ impl Signer {
         };
         let ecdsa = |key: EcdsaKeyPair| {
             let public = PublicKey::new(Algorithm::Es256, key.public_key().as_ref().to_vec());
-            Signer { key: Private::Ecdsa(key), public }
+            Signer { key: Private::Ecdsa(Box::new(key)), public }
         };
         let rsa = |key: RsaKeyPair| {
             let public = PublicKey::new(Algorithm::Rs256, key.public_key().as_ref().to_vec());

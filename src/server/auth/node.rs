@@ -161,19 +161,14 @@ fn own_node(node: &str, attributes: &Attributes) -> Answer {
     match attributes.verb.as_str() {
         // NodeRestriction looks at the name.
         "create" if attributes.subresource.is_empty() => Ok(()),
-        "get" | "list" | "watch" if attributes.subresource.is_empty() => match attributes.name
-            == node
-        {
-            true => Ok(()),
-            false => Err(format!("node '{node}' cannot read all nodes, only its own Node object")
-                .replace(
-                    "all nodes",
-                    &match attributes.name.as_str() {
-                        "" => "all nodes".to_owned(),
-                        name => format!("'{name}'"),
-                    },
-                )),
-        },
+        "get" | "list" | "watch" if attributes.subresource.is_empty() => {
+            let other = match attributes.name.as_str() {
+                name if name == node => return Ok(()),
+                "" => "all nodes".to_owned(),
+                name => format!("'{name}'"),
+            };
+            Err(format!("node '{node}' cannot read {other}, only its own Node object"))
+        }
         "update" | "patch" if matches!(attributes.subresource.as_str(), "" | "status") => Ok(()),
         _ => Err(String::new()),
     }

@@ -32,11 +32,10 @@ pub trait NodeDoor: Send + Sync {
 
 /// Whether a subresource is answered here.
 pub(crate) fn is_here(request: &Request) -> bool {
-    match (request.kind.name, request.subresource.as_str()) {
-        ("Pod", "log" | "exec" | "attach" | "portforward") => true,
-        ("Pod" | "Service" | "Node", "proxy") => true,
-        _ => false,
-    }
+    matches!(
+        (request.kind.name, request.subresource.as_str()),
+        ("Pod", "log" | "exec" | "attach" | "portforward") | ("Pod" | "Service" | "Node", "proxy")
+    )
 }
 
 /// What comes in beside the parsed request.

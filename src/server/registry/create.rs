@@ -24,10 +24,8 @@ pub(crate) async fn create(
     request: &Request,
     tree: Value,
 ) -> Result<Outcome, Status> {
-    let mut first = true;
     for _ in 0..GENERATE_TRIES_MAX {
-        let (outcome, generated) = once(core, caller, form, request, tree.clone(), first).await;
-        first = false;
+        let (outcome, generated) = once(core, caller, form, request, tree.clone()).await;
         match outcome {
             Err(status) if generated && status.is_already_exists() => continue,
             outcome => return outcome,
@@ -43,7 +41,6 @@ async fn once(
     form: Form,
     request: &Request,
     mut tree: Value,
-    _first: bool,
 ) -> (Result<Outcome, Status>, bool) {
     let kind = form.kind;
     let mut warnings = Vec::new();
@@ -146,7 +143,7 @@ async fn prepare(
         }
     }
     api::strategy::create(kind, tree);
-    let reservation = core.allocators.create(core, kind, tree, request.dry_run).await?;
+    let reservation = core.allocators.create(kind, tree)?;
     api::validate::create(kind, tree)?;
     admission::validate(&act, tree).await?;
     if request.verb != Verb::Patch {

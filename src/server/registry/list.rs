@@ -1,6 +1,6 @@
 //! Lists: revisions, pages and selectors, with upstream's `resourceVersion` semantics.
 
-use api::status::{Cause, Reason};
+use api::status::Cause;
 use api::{Kind, Object, Status};
 use client::{List, ListOptions};
 use store::{Bytes, Error, Query, Span};
@@ -33,8 +33,8 @@ pub(crate) async fn list(
         return one(core, kind, namespace, name, &selection).await;
     }
     let prefix = storage::prefix(kind, namespace);
-    let (start, at, newest) = match options.continue_token.as_str() {
-        "" => (None, exact_revision(core, options)?, false),
+    let (start, at) = match options.continue_token.as_str() {
+        "" => (None, exact_revision(core, options)?),
         token => {
             if !matches!(options.resource_version.as_str(), "" | "0") {
                 return Err(Status::bad_request(
@@ -42,7 +42,7 @@ pub(crate) async fn list(
                 ));
             }
             let Continue { revision, start } = continue_token::decode(token)?;
-            (Some(start), revision, revision.is_none())
+            (Some(start), revision)
         }
     };
     let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
@@ -62,7 +62,6 @@ pub(crate) async fn list(
     if let Some(last) = page.next_after {
         let start = format!("{}\0", String::from_utf8_lossy(&last[prefix.len().min(last.len())..]));
         // An inconsistent continuation stays at one revision from here on, as upstream's.
-        let _ = newest;
         list.continue_token =
             continue_token::encode(&Continue { revision: Some(page.revision), start });
         list.remaining = selection.is_everything().then_some(page.remaining as u64);
@@ -243,9 +242,4 @@ pub(crate) fn check_versions(options: &ListOptions, watch: bool) -> Result<(), S
 fn invalid_options(reason: &'static str, field: &str, message: String) -> Status {
     let options = Kind { group: "meta.k8s.io", name: "ListOptions", plural: "", ..Kind::BASE };
     Status::invalid(&options, "", vec![Cause { reason, message, field: field.into() }])
-}
-
-/// The reason word of statuses that end a watch.
-pub(crate) fn is_expired(status: &Status) -> bool {
-    matches!(status.reason(), Reason::Expired | Reason::Gone)
 }

@@ -48,11 +48,6 @@ impl Selection {
         self.exact("metadata.name")
     }
 
-    /// The one namespace that is selected, if it is one.
-    pub(crate) fn namespace(&self) -> Option<&str> {
-        self.exact("metadata.namespace")
-    }
-
     fn exact(&self, path: &str) -> Option<&str> {
         let term = self.0.fields.iter().find(|term| term.equal && term.path == path)?;
         Some(&term.value)

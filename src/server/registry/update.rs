@@ -168,7 +168,7 @@ async fn once(
     let kind = form.kind;
     let old = current.tree();
     let mut warnings = Vec::new();
-    let mut new = wanted(core, caller, form, request, &old, &mut warnings)?;
+    let mut new = wanted(caller, form, request, &old, &mut warnings)?;
     check_identity(form, request, part, current, &mut new)?;
     api::defaults::apply(form, &mut new);
     form.convert_to_stored(&mut new);
@@ -182,14 +182,12 @@ async fn once(
 
 /// What the request wants the object to be, in its form, with the revision it was decided on.
 fn wanted(
-    core: &Core,
     caller: &Caller,
     form: Form,
     request: &Request,
     old: &Value,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    let _ = core;
     let (patch_type, patch) = match &request.body {
         Body::Tree(tree) => return Ok(tree.clone()),
         Body::Patch(patch_type, patch) => (*patch_type, patch),
@@ -319,7 +317,7 @@ async fn finish(
     };
     let act = Act { core, caller, verb: Verb::Update, kind, request, old: Some(old) };
     admission::mutate(&act, &mut new, &mut warnings).await?;
-    let reservation = core.allocators.update(core, kind, &mut new, old, request.dry_run).await?;
+    let reservation = core.allocators.update(kind, &mut new, old, request.dry_run)?;
     new.set("metadata.resourceVersion", current.revision().to_string());
     match request.subresource.as_str() {
         // The node of a pod is fixed for everyone else.

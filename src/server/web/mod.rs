@@ -106,8 +106,6 @@ struct Exchange {
     headers: Headers,
     query: Query,
     caller: Caller,
-    /// The format of errors.
-    format: Format,
 }
 
 impl Web {
@@ -130,7 +128,7 @@ impl Web {
             true => Format::Protobuf,
             false => Format::Json,
         };
-        let mut response = match self.handle(request, format, &mut series).await {
+        let mut response = match self.handle(request, &mut series).await {
             Ok(response) => response,
             Err(status) => respond::status(&status, format),
         };
@@ -143,7 +141,6 @@ impl Web {
     async fn handle(
         &self,
         request: http::Request,
-        format: Format,
         series: &mut Series,
     ) -> Result<Response, Status> {
         let query = Query::parse(request.query())?;
@@ -155,7 +152,7 @@ impl Web {
         let rest = Rest { body, version, peer, upgrade };
         let agent = agent(headers.get("user-agent").unwrap_or(""));
         let caller = Caller { user: Arc::new(user), agent };
-        let exchange = Exchange { method, target, authority, headers, query, caller, format };
+        let exchange = Exchange { method, target, authority, headers, query, caller };
         match route {
             Route::Resource(path) => {
                 series.group.clone_from(&path.group);

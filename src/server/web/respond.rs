@@ -283,12 +283,15 @@ fn stream(mut pieces: Pieces, wanted: &Wanted) -> Response {
     response
 }
 
+/// Appends the text of one item.
+type WriteItem = Box<dyn Fn(&Object, &mut Vec<u8>) + Send>;
+
 /// A list's JSON text, piece by piece.
 pub(crate) struct Pieces {
     first: Option<Vec<u8>>,
     head: Vec<u8>,
     items: std::vec::IntoIter<Object>,
-    write: Box<dyn Fn(&Object, &mut Vec<u8>) + Send>,
+    write: WriteItem,
     started: bool,
     pub(crate) done: bool,
 }
@@ -326,11 +329,7 @@ impl Pieces {
         Pieces::new(items, text, Box::new(write))
     }
 
-    fn new(
-        items: Vec<Object>,
-        head: Vec<u8>,
-        write: Box<dyn Fn(&Object, &mut Vec<u8>) + Send>,
-    ) -> Pieces {
+    fn new(items: Vec<Object>, head: Vec<u8>, write: WriteItem) -> Pieces {
         let items = items.into_iter();
         Pieces { first: None, head, items, write, started: false, done: false }
     }
