@@ -1,7 +1,7 @@
 //! Request and response heads of HTTP/2: pseudo fields, and the rules a head must obey.
 
 use stdx::Error;
-use wire::headers::Headers;
+use wire::headers::{Headers, is_token_byte};
 
 /// A request's head.
 #[derive(Debug)]
@@ -28,8 +28,13 @@ pub(super) fn request(fields: &Headers) -> Result<RequestHead, &'static str> {
             None => Ok(()),
         }
     })?;
-    let method = method.filter(|method| !method.is_empty()).ok_or("no :method")?;
+    let is_token = |text: &String| !text.is_empty() && text.bytes().all(is_token_byte);
+    let method = method.filter(is_token).ok_or("no proper :method")?;
     let authority = authority.or_else(|| headers.get("host").map(str::to_owned));
+    if authority.as_ref().is_some_and(|authority| !authority.bytes().all(|b| b.is_ascii_graphic()))
+    {
+        return Err("space or control in :authority");
+    }
     let target = if method == "CONNECT" {
         if scheme.is_some() || path.is_some() {
             return Err("CONNECT with :scheme or :path");
@@ -141,5 +146,51 @@ pub(super) fn append_regular(fields: &mut Headers, headers: &Headers) {
         if !is_foreign && is_proper_te && !name.starts_with(':') {
             fields.append(name, value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(list: &[(&str, &str)]) -> Headers {
+        let mut headers = Headers::new();
+        list.iter().for_each(|(name, value)| headers.append(name, value));
+        headers
+    }
+
+    #[test]
+    fn proper_requests_pass_and_others_do_not() {
+        let get =
+            [(":method", "GET"), (":scheme", "https"), (":path", "/a?b"), (":authority", "h:1")];
+        let head = request(&fields(&get)).unwrap();
+        assert_eq!((&*head.method, &*head.target, &*head.authority), ("GET", "/a?b", "h:1"));
+        let connect = [(":method", "CONNECT"), (":authority", "h:1")];
+        assert_eq!(request(&fields(&connect)).unwrap().target, "h:1");
+        let cases: [&[(&str, &str)]; 9] = [
+            &[(":scheme", "https"), (":path", "/")],
+            &[(":method", "G ET"), (":scheme", "https"), (":path", "/")],
+            &[(":method", "GET"), (":scheme", "https"), (":path", "a")],
+            &[(":method", "GET"), (":scheme", "https"), (":path", "/ HTTP/1.1")],
+            &[(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "a b")],
+            &[(":method", "GET"), (":method", "GET"), (":scheme", "https"), (":path", "/")],
+            &[(":method", "GET"), ("a", "b"), (":scheme", "https"), (":path", "/")],
+            &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("connection", "close")],
+            &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("te", "gzip")],
+        ];
+        for case in cases {
+            assert!(request(&fields(case)).is_err(), "{case:?}");
+        }
+    }
+
+    #[test]
+    fn responses_and_trailers() {
+        assert_eq!(response(&fields(&[(":status", "204")])).unwrap().0, 204);
+        for bad in [&[("a", "b")][..], &[(":status", "x")], &[(":status", "20")], &[(":path", "/")]]
+        {
+            assert!(response(&fields(bad)).is_err(), "{bad:?}");
+        }
+        assert!(trailers(&fields(&[("grpc-status", "0")])).is_ok());
+        assert!(trailers(&fields(&[(":status", "200")])).is_err());
     }
 }
