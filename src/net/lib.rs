@@ -130,12 +130,13 @@ impl Net {
             })
         });
         let shared = Arc::new(shared.await?);
-        let links = follow_links(Arc::downgrade(&shared));
-        shared.keep(rt::spawn_named("follow the node's interfaces", links));
+        let weak = Arc::downgrade(&shared);
+        shared.keep("follow the node's interfaces", move || follow_links(weak.clone()));
         let proxy = Arc::downgrade(&shared.proxy);
-        shared.keep(rt::spawn_named("service rules", proxy::run(proxy.clone())));
-        shared.keep(rt::spawn_named("guard of the rules", proxy::guard(proxy.clone())));
-        shared.keep(rt::spawn_named("health checks", health::run(proxy)));
+        let (rules, guarded) = (proxy.clone(), proxy.clone());
+        shared.keep("service rules", move || proxy::run(rules.clone()));
+        shared.keep("guard of the rules", move || proxy::guard(guarded.clone()));
+        shared.keep("health checks", move || health::run(proxy.clone()));
         shared.serve_dns();
         Ok(Net { shared })
     }
@@ -220,11 +221,23 @@ impl Shared {
         };
         let dns = dns::Dns::new(self.proxy.clone(), zone, config.resolv_conf.clone());
         for (_, server) in dns_addresses(config) {
-            self.keep(rt::spawn_named("cluster DNS", dns::serve(dns.clone(), server)));
+            let dns = dns.clone();
+            self.keep("cluster DNS", move || dns::serve(dns.clone(), server));
         }
     }
 
-    fn keep(&self, task: rt::Task<Option<()>>) {
+    /// Runs a task for as long as this lives; after a panic, which is logged, it begins anew.
+    fn keep<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        what: &'static str,
+        mut begin: impl FnMut() -> F + Send + 'static,
+    ) {
+        const REST: std::time::Duration = std::time::Duration::from_secs(1);
+        let task = rt::spawn_named(what, async move {
+            while rt::spawn_named(what, begin()).await.is_none() {
+                rt::sleep(REST).await;
+            }
+        });
         lock(&self.tasks).push(task);
     }
 }

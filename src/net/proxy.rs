@@ -4,6 +4,7 @@
 //! the kernel refuses, or a table that someone else touched, leads to a full replacement.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -31,6 +32,9 @@ pub(crate) struct Proxy {
     pub(crate) model: Mutex<Model>,
     state: Mutex<State>,
     pending: Mutex<Pending>,
+    host_ports: Mutex<Vec<HostPort>>,
+    /// How often [`run`] began: more than once means after a panic.
+    n_runs: AtomicUsize,
     /// Something is pending.
     wake: rt::Event,
     /// The health checks changed.
@@ -72,7 +76,7 @@ impl Proxy {
     ) -> Result<Arc<Proxy>> {
         let mut rules = Rules::open()?;
         let mut model = Model::new(node);
-        model.set_host_ports(host_ports);
+        model.set_host_ports(host_ports.clone());
         model.changes();
         warn_of_foreign_drops(&mut rules, model.node());
         let loaded = rules.rule_count()?.is_none_or(|n_rules| n_rules == 0);
@@ -85,6 +89,8 @@ impl Proxy {
             model: Mutex::new(model),
             state: Mutex::new(State { rules, loaded, health: Vec::new() }),
             pending: Mutex::default(),
+            host_ports: Mutex::new(host_ports),
+            n_runs: AtomicUsize::new(0),
             wake: rt::Event::new(),
             health_changed: rt::Event::new(),
             applied: rt::Event::new(),
@@ -103,6 +109,7 @@ impl Proxy {
     /// Replaces the host ports, and waits until that was tried once.
     pub(crate) async fn set_host_ports(&self, host_ports: Vec<HostPort>) {
         const WAIT_MAX: Duration = Duration::from_secs(2);
+        *lock(&self.host_ports) = host_ports.clone();
         let ticket = {
             let mut pending = lock(&self.pending);
             pending.host_ports = Some(host_ports);
@@ -157,6 +164,17 @@ impl Proxy {
         }
         drop(pending);
         self.wake.notify(usize::MAX);
+    }
+
+    /// Forgets what was made of the objects and notes all of them: nothing may be missing after a panic.
+    fn begin_anew(&self) {
+        let mut model = lock(&self.model);
+        *model = Model::new(model.node().clone());
+        let mut pending = lock(&self.pending);
+        let name = |object: api::Object| (object.namespace().to_owned(), object.name().to_owned());
+        pending.services.extend(self.informers.list(&SERVICE, None).into_iter().map(name));
+        pending.slices.extend(self.informers.list(&ENDPOINT_SLICE, None).into_iter().map(name));
+        pending.host_ports = Some(lock(&self.host_ports).clone());
     }
 
     fn reload(&self, why: &'static str) {
@@ -265,6 +283,9 @@ pub(crate) async fn run(weak: Weak<Proxy>) {
         informers.synced().await;
     }
     if let Some(proxy) = weak.upgrade() {
+        if proxy.n_runs.fetch_add(1, Ordering::Relaxed) > 0 {
+            proxy.begin_anew();
+        }
         proxy.reload("services and endpoints are known");
     }
     let mut failures = 0;
