@@ -226,3 +226,28 @@ fn status_belongs_to_its_subresource() {
     assert_eq!(controller.at("fieldsV1"), &json!({"f:status": {"f:replicas": {}}}));
     assert_eq!(controller.str("subresource"), "status");
 }
+
+#[test]
+fn every_kind_applies_twice_the_same() {
+    let mut prng = stdx::prng::Prng::new(21);
+    for kind in crate::kinds::KINDS.iter().filter(|kind| kind.stored()) {
+        let root = schema().root(*kind);
+        let mut tree = codec::tests::full(root, &mut prng, 3);
+        tree.set("apiVersion", kind.api_version());
+        tree.set("kind", kind.name);
+        tree.remove("metadata.managedFields");
+        tree.remove("metadata.resourceVersion");
+        let mut world = World::new(kind);
+        let told = world.apply("a", false, tree.clone());
+        assert_eq!(told, "ok", "{kind:?}");
+        let once = world.live.clone();
+        assert_eq!(world.apply("a", false, tree.clone()), "ok");
+        assert_eq!(world.live, once, "{kind:?}");
+        // Saying nothing any more removes all that was said, and leaves no manager.
+        let bare =
+            json!({"apiVersion": kind.api_version(), "kind": kind.name, "metadata": {"name": "x"}});
+        assert_eq!(world.apply("a", false, bare), "ok");
+        assert_eq!(world.at("metadata.managedFields"), Value::Null, "{kind:?}");
+        assert_eq!(world.at("metadata.labels"), Value::Null, "{kind:?}");
+    }
+}

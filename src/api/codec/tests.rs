@@ -131,6 +131,8 @@ pub(crate) fn full(id: TypeId, prng: &mut Prng, depth: u32) -> Value {
         };
         let mut value = match field.shape {
             Shape::Single => one(),
+            // Two items of an associative list might get the same keys.
+            Shape::List if !field.extra().map_keys.is_empty() => json!([one()]),
             Shape::List => json!([one(), one()]),
             Shape::Map => json!({"k1": one(), "k2/x.y": one()}),
         };

@@ -14,6 +14,12 @@ use crate::status::{Reason, Status};
 /// Operations one JSON Patch may hold, as upstream.
 pub const JSON_PATCH_OPERATIONS_MAX: usize = 10_000;
 
+/// Bytes that the `copy` operations of one JSON Patch may add up to: copies of copies double.
+pub const JSON_PATCH_COPIED_BYTES_MAX: usize = 8 << 20;
+
+/// Levels that a patched tree may nest, as deep as the JSON parser lets a body.
+pub const DEPTH_MAX: usize = 128;
+
 /// Applies a JSON Patch. All or nothing.
 ///
 /// # Errors
@@ -34,8 +40,9 @@ pub fn json(tree: &mut Value, patch: &Value) -> Result<(), Status> {
         ));
     }
     let mut result = tree.clone();
+    let mut n_copied_bytes = 0;
     for operation in operations {
-        one_operation(&mut result, operation)?;
+        one_operation(&mut result, operation, &mut n_copied_bytes)?;
     }
     *tree = result;
     Ok(())
@@ -82,7 +89,11 @@ pub fn strategic(form: impl Into<Form>, tree: &mut Value, patch: &Value) -> Resu
     Ok(())
 }
 
-fn one_operation(tree: &mut Value, operation: &Value) -> Result<(), Status> {
+fn one_operation(
+    tree: &mut Value,
+    operation: &Value,
+    n_copied_bytes: &mut usize,
+) -> Result<(), Status> {
     let field = |name: &str| -> Result<&str, Status> {
         operation.get(name).and_then(Value::as_str).ok_or_else(|| {
             Status::bad_request(format!(
@@ -101,6 +112,11 @@ fn one_operation(tree: &mut Value, operation: &Value) -> Result<(), Status> {
         "remove" => remove(tree, path).map(drop),
         "replace" => {
             let value = value()?;
+            if path.matches('/').count() + depth(&value) > DEPTH_MAX {
+                return Err(unprocessable(format!(
+                    "the tree would nest deeper than {DEPTH_MAX} levels"
+                )));
+            }
             *find(tree, path).ok_or_else(|| missing("replace", path))? = value;
             Ok(())
         }
@@ -117,7 +133,18 @@ fn one_operation(tree: &mut Value, operation: &Value) -> Result<(), Status> {
         }
         "copy" => {
             let from = field("from")?;
-            let value = find(tree, from).ok_or_else(|| missing("copy", from))?.clone();
+            let found = find(tree, from).ok_or_else(|| missing("copy", from))?;
+            *n_copied_bytes += size(found);
+            if *n_copied_bytes > JSON_PATCH_COPIED_BYTES_MAX {
+                return Err(Status::new(
+                    Reason::RequestEntityTooLarge,
+                    format!(
+                        "Unable to complete the copy, the accumulated size increase of copy is {n_copied_bytes}, \
+                         exceeding the limit {JSON_PATCH_COPIED_BYTES_MAX}"
+                    ),
+                ));
+            }
+            let value = found.clone();
             add(tree, path, value)
         }
         "test" => {
@@ -175,7 +202,31 @@ fn find<'a>(tree: &'a mut Value, path: &str) -> Option<&'a mut Value> {
     Some(value)
 }
 
+/// About the bytes that a value takes as text.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| size(item) + 1).sum::<usize>() + 2,
+        Value::Object(map) => {
+            map.iter().map(|(key, value)| key.len() + size(value) + 4).sum::<usize>() + 2
+        }
+        _ => 8,
+    }
+}
+
+/// How deep a value nests. Every value here was checked when it was put in, so this does not recurse far.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 fn add(tree: &mut Value, path: &str, value: Value) -> Result<(), Status> {
+    if path.matches('/').count() + depth(&value) > DEPTH_MAX {
+        return Err(unprocessable(format!("the tree would nest deeper than {DEPTH_MAX} levels")));
+    }
     let Some((parent, last)) = path.rsplit_once('/') else {
         if path.is_empty() {
             *tree = value;

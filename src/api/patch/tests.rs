@@ -220,3 +220,26 @@ fn noise(prng: &mut Prng, depth: u32) -> Value {
         ),
     }
 }
+
+#[test]
+fn copies_cannot_grow_without_bound() {
+    let double = json!([
+        {"op": "add", "path": "/l", "value": ["some text to copy"]},
+        {"op": "add", "path": "/m", "value": []},
+    ]);
+    let mut operations = double.as_array().unwrap().clone();
+    for _ in 0..40 {
+        operations.push(json!({"op": "copy", "from": "/l", "path": "/m/-"}));
+        operations.push(json!({"op": "copy", "from": "/m", "path": "/l/-"}));
+    }
+    let error = json(&mut json!({}), &operations.into()).unwrap_err();
+    assert!(matches!(error.code(), 413 | 422), "{error}");
+    // Copying something into itself doubles its depth.
+    let mut operations = vec![json!({"op": "add", "path": "/a", "value": {}})];
+    let mut path = "/a".to_owned();
+    for _ in 0..20 {
+        operations.push(json!({"op": "copy", "from": "/a", "path": format!("{path}/b")}));
+        path.push_str(&"/b".repeat(path.len() / 2));
+    }
+    assert_eq!(json(&mut json!({}), &operations.into()).unwrap_err().code(), 422);
+}
