@@ -98,6 +98,8 @@ fn http1_refuses_with_the_right_status() {
     let long = format!("GET / HTTP/1.1\r\nhost: x\r\nlong: {}\r\n\r\n", "a".repeat(300));
     for (input, status) in [
         ("GET / HTTP/1.1\r\n\r\n", "400"),
+        ("GET / HTTP/1.1\r\nhost: a b\r\n\r\n", "400"),
+        ("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", "400"),
         ("nonsense\r\n\r\n", "400"),
         (&*long, "431"),
         ("PUT / HTTP/1.1\r\nhost: x\r\ncontent-length: 11\r\n\r\n", "413"),

@@ -54,6 +54,9 @@ impl Incoming {
             return Err(Http1Error::Malformed("not exactly one host").into());
         }
         let mut authority = headers.get("host").unwrap_or("").to_owned();
+        if !authority.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Http1Error::Malformed("host").into());
+        }
         let target = match origin_form(&head.target, &method) {
             Some((target, None)) => target,
             Some((target, Some(host))) => {
