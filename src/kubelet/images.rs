@@ -306,7 +306,7 @@ mod tests {
             "*.e.com": {"identitytoken": "t"}}});
         let secret = json!({"data": {".dockerconfigjson": wire::base64::encode(config.to_string().as_bytes())}});
         let names = |image: &str| -> Vec<String> {
-            credentials(&[secret.clone()], image)
+            credentials(std::slice::from_ref(&secret), image)
                 .into_iter()
                 .map(|auth| format!("{}{}{}", auth.username, auth.password, auth.token))
                 .collect()

@@ -203,10 +203,12 @@ fn remove_orphans(shared: &Shared) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
         let uid = name.rsplit('_').next().unwrap_or("");
         // Only what is named like ours: `<namespace>_<name>_<uid>`.
-        if name.matches('_').count() == 2 && !uid.is_empty() && shared.slots.get(uid).is_none() {
-            if let Err(error) = rt::fs::remove_dir_all(&path) {
-                log::warn!("remove old logs: {error}");
-            }
+        if name.matches('_').count() == 2
+            && !uid.is_empty()
+            && shared.slots.get(uid).is_none()
+            && let Err(error) = rt::fs::remove_dir_all(&path)
+        {
+            log::warn!("remove old logs: {error}");
         }
     }
 }

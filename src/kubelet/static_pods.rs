@@ -35,14 +35,19 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         Ok(watch) => watch,
         Err(error) => return log::error!("static pods: {error}"),
     };
-    let mut current: BTreeMap<String, Object> = BTreeMap::new();
+    // Filled by the listener before the view is looked at, so that no change falls between.
+    let (tell, changed) = rt::channel::bounded(1);
+    shared.informers.listen(Arc::new(move |_| {
+        // Full is as good: it says that there is something to look at.
+        let _ = tell.try_send(());
+    }));
     loop {
-        current = load(&shared, &directory, current).await;
+        let (current, again) = load(&shared, &directory).await;
         let mirrored = mirror(&shared, &current).await;
         let retry = async {
             match mirrored {
-                Ok(()) => rt::future::pending::<()>().await,
-                Err(_) => rt::sleep(MIRROR_RETRY).await,
+                Ok(()) if !again => rt::future::pending::<()>().await,
+                _ => rt::sleep(MIRROR_RETRY).await,
             }
         };
         let change = async {
@@ -52,7 +57,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             }
         };
         // A mirror that someone deleted is made again.
-        let lost = wait_for_lost_mirror(&shared, &current);
+        let lost = wait_for_lost_mirror(&shared, &current, &changed);
         rt::future::or(change, rt::future::or(lost, retry)).await;
         // Editors write in several steps; one look at the end is enough.
         rt::sleep(Duration::from_millis(50)).await;
@@ -60,15 +65,12 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 }
 
 /// Reads the manifests, starts what is new and ends what is no longer there.
-async fn load(
-    shared: &Arc<Shared>,
-    directory: &Path,
-    current: BTreeMap<String, Object>,
-) -> BTreeMap<String, Object> {
+/// True if a manifest came back while its pod was still ending: it is taken the next time.
+async fn load(shared: &Arc<Shared>, directory: &Path) -> (BTreeMap<String, Object>, bool) {
     let (node, path) = (shared.config.node_name.clone(), directory.to_owned());
     let now = rt::now().wall;
     let found = rt::unblock(move || read_all(&path, &node, now)).await;
-    let mut wanted = BTreeMap::new();
+    let (mut wanted, mut again) = (BTreeMap::new(), false);
     for (path, manifest) in found {
         match manifest {
             Ok(object) => {
@@ -80,9 +82,7 @@ async fn load(
     for (uid, object) in &wanted {
         match shared.slots.get(uid) {
             None => take(shared, object.clone(), Adopted::default()),
-            // A manifest that went and came back while its pod was ending: next time.
-            Some(slot) if slot.lock().gone => {}
-            Some(_) => {}
+            Some(slot) => again |= slot.lock().gone,
         }
     }
     // What this run started, and what a run before it did.
@@ -92,8 +92,7 @@ async fn load(
     for slot in adopted {
         slot.post(|inbox| inbox.gone = true);
     }
-    drop(current);
-    wanted
+    (wanted, again)
 }
 
 fn read_all(directory: &Path, node: &str, now: Wall) -> Vec<(PathBuf, Result<Object>)> {
@@ -229,10 +228,15 @@ fn has_mirror(shared: &Shared, uid: &str, object: &Object) -> bool {
 }
 
 /// Completes when a wanted pod has no mirror, or a mirror is being deleted or has no pod.
-async fn wait_for_lost_mirror(shared: &Shared, wanted: &BTreeMap<String, Object>) {
-    // Right after mirroring the view may not have caught up: the first look is at the next change.
+async fn wait_for_lost_mirror(
+    shared: &Shared,
+    wanted: &BTreeMap<String, Object>,
+    changed: &rt::channel::Receiver<()>,
+) {
     loop {
-        shared.informers.change().await;
+        if changed.recv().await.is_err() {
+            return rt::future::pending().await;
+        }
         let stray: Option<Value> = shared
             .informers
             .list(&kinds::POD, None)

@@ -123,11 +123,16 @@ pub(crate) async fn release_local_paths(shared: Arc<Shared>) {
     // Of its own: pods must not wait for a list of volumes that this identity may not be allowed.
     let client = shared.config.local_path_client.clone().unwrap_or_else(|| shared.client.clone());
     let informers = Informers::new(client.clone());
+    // Filled by the listener before the view is looked at, so that no change falls between.
+    let (tell, changed) = rt::channel::bounded(1);
+    informers.listen(Arc::new(move |_| {
+        // Full is as good: it says that there is something to look at.
+        let _ = tell.try_send(());
+    }));
     informers.want(Interest::all(&kinds::PERSISTENT_VOLUME));
     informers.synced().await;
     let node = shared.config.node_name.clone();
     loop {
-        let change = informers.change();
         let mut failed = false;
         for object in informers.list(&kinds::PERSISTENT_VOLUME, None) {
             if !object.deleting() {
@@ -163,6 +168,10 @@ pub(crate) async fn release_local_paths(shared: Arc<Shared>) {
                 _ => {}
             }
         }
+        let change = async {
+            // The sender lives in the informers, which this function holds.
+            let _ = changed.recv().await;
+        };
         match failed {
             true => rt::future::or(change, rt::sleep(RETRY)).await,
             false => change.await,
