@@ -65,6 +65,8 @@ impl Kernel {
         last: u32,
         mut each: impl FnMut(u32, &Message<'_>),
     ) -> Result<()> {
+        // Answers that a failed exchange left unread must not pass for ours.
+        self.socket.drain();
         self.socket.send(bytes).context(|| "send a netlink request")?;
         let mut first_error = None;
         loop {

@@ -531,6 +531,35 @@ fn many_services_load_fast_and_change_cheaply() {
 }
 
 #[test]
+fn a_refused_change_changes_nothing_and_names_the_culprit() {
+    use netplan::table::{Chain, Changes, Frontend, Key, Set, SetKind, Value as Target};
+    in_world("refused", |world| {
+        let before = nft_list();
+        let frontend =
+            Frontend { address: "10.43.0.9".parse().unwrap(), protocol: Protocol::Tcp, port: 80 };
+        let mut broken = Changes::default();
+        broken.add_chains.push(Chain::Named("fine".into()));
+        for set in [SetKind::Hairpin, SetKind::Services] {
+            let missing = Target::Goto(Chain::Named("missing".into()));
+            let set = Set { kind: set, ipv6: false };
+            broken.delete_elements.push((set, Key::Frontend(frontend), missing));
+        }
+        for _ in 0..3 {
+            let error = world.rules.apply(&broken).unwrap_err().to_string();
+            assert!(error.starts_with("change table inet k3rs: delete elements of "), "{error}");
+            assert_eq!(nft_list(), before);
+            // The socket is in step: the next change goes through, and is told so.
+            let mut fine = Changes::default();
+            fine.add_chains.push(Chain::Named("temporary".into()));
+            world.rules.apply(&fine).unwrap();
+            let mut undo = Changes::default();
+            undo.delete_chains.push(Chain::Named("temporary".into()));
+            world.rules.apply(&undo).unwrap();
+        }
+    });
+}
+
+#[test]
 fn foreign_firewalls_that_drop_are_found() {
     in_world("firewall", |world| {
         let nft = |command: &str| {

@@ -91,6 +91,25 @@ impl Netlink {
         Ok(())
     }
 
+    /// Throws away what was received and not read, without waiting.
+    pub fn drain(&self) {
+        let mut byte = [0u8; 1];
+        loop {
+            // SAFETY: the pointer and length are of a live, writable array.
+            let n = unsafe {
+                libc::recv(
+                    self.0.as_raw_fd(),
+                    byte.as_mut_ptr().cast(),
+                    byte.len(),
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            if n < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+                return;
+            }
+        }
+    }
+
     fn raw(family: Family, groups: u32, flags: libc::c_int) -> io::Result<Netlink> {
         let protocol = match family {
             Family::Route => libc::NETLINK_ROUTE,
