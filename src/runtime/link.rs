@@ -78,6 +78,7 @@ async fn answer(link: &mut Link) -> Result<(u8, Vec<u8>)> {
 
 /// Opens a session with an `EXEC` or `ATTACH` request.
 pub(crate) async fn session(directory: &Path, request: &[u8]) -> Result<Session> {
+    let is_attach = request.get(4) == Some(&kind::ATTACH);
     let mut link = Link::connect(directory).await?;
     link.send(request).await?;
     answer(&mut link).await?;
@@ -85,6 +86,7 @@ pub(crate) async fn session(directory: &Path, request: &[u8]) -> Result<Session>
     Ok(Session {
         sender: StreamSender { link: SendHalf { socket } },
         receiver: StreamReceiver { link: ReceiveHalf { link: Some(link) } },
+        is_attach,
     })
 }
 

@@ -94,9 +94,6 @@ async fn recover_sandbox(
                 0,
                 None,
             );
-            recovered
-                .cleaned
-                .push(format!("sandbox {id} has no living shim: its containers are killed"));
             None
         }
     };
@@ -150,6 +147,9 @@ async fn recover_container(
         None => {
             // Its shim does not have it, or is gone itself.
             let exit = sandboxes::settle(shared, sandbox, &id, &cgroup).await;
+            if !exit.message.is_empty() && exit.code == sandboxes::UNKNOWN_EXIT_CODE {
+                recovered.cleaned.push(format!("container {id}: {}", exit.message));
+            }
             recovered.exited += 1;
             let started_at = Some(Wall(record.created_at));
             shared.insert_container(

@@ -231,6 +231,9 @@ async fn lost(shared: &Arc<Shared>, id: &Id) {
     }
 }
 
+/// What is reported where the exit code could not be learned.
+pub(crate) const UNKNOWN_EXIT_CODE: i32 = 255;
+
 /// Kills what is left of a container without a shim; its exit is what the shim wrote down, else unknown.
 pub(crate) async fn settle(
     shared: &Arc<Shared>,
@@ -251,7 +254,7 @@ pub(crate) async fn settle(
     match saved {
         (Some(exit), _) => exit_status(exit),
         (None, oom_killed) => ExitStatus {
-            code: 255,
+            code: UNKNOWN_EXIT_CODE,
             signal: 0,
             oom_killed,
             finished_at: rt::now().wall,

@@ -20,6 +20,8 @@ pub enum Output {
 pub struct Session {
     pub sender: StreamSender,
     pub receiver: StreamReceiver,
+    /// Of `attach`, whose clients are not told the exit code, rather than of `exec`.
+    pub is_attach: bool,
 }
 
 /// Towards the process.

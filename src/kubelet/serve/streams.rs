@@ -14,7 +14,7 @@ use stdx::{Context, Result};
 ///
 /// A client that goes away ends the command (exec) or only the session (attach).
 pub async fn pump(session: Session, mut command: RemoteCommand) -> Result<()> {
-    let Session { sender, mut receiver } = session;
+    let Session { sender, mut receiver, is_attach } = session;
     let (stdin, resize) = (command.stdin.take(), command.resize.take());
     let hung_up = std::mem::replace(&mut command.hung_up, Box::pin(rt::future::pending()));
     let sender = rt::lock::Mutex::new(sender);
@@ -36,8 +36,9 @@ pub async fn pump(session: Session, mut command: RemoteCommand) -> Result<()> {
                 Output::Stderr(bytes) => (&mut stderr, bytes),
                 Output::Exit(exit) => {
                     return match exit.code {
-                        0 => Outcome::Success,
-                        code => Outcome::ExitCode(code),
+                        code if code != 0 && !is_attach => Outcome::ExitCode(code),
+                        // Who only looks on is not told: kubectl asks for the pod's own status.
+                        _ => Outcome::Success,
                     };
                 }
             };
