@@ -221,6 +221,17 @@ impl Actions {
         });
     }
 
+    /// As [`Actions::patch_exact`], of the status.
+    pub fn patch_status_exact(&mut self, object: &Object, patch: Value) {
+        self.push(Action::Patch {
+            key: Key::of(object),
+            subresource: "status",
+            uid: object.uid().into(),
+            revision: Some(object.revision()),
+            patch,
+        });
+    }
+
     /// A background delete of `object`, which must still be the same one (uid).
     pub fn delete(&mut self, object: &Object) {
         self.push(Action::Delete {

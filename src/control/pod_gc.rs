@@ -112,7 +112,8 @@ fn end(pod: &Pod, reason: &str, message: &str, view: &View<'_>, actions: &mut Ac
     let message = message.to_owned();
     let condition = Condition { kind: "DisruptionTarget", status: "True", reason, message };
     conditions::set(&mut list, &condition, view.now);
-    actions.patch_status(&pod.object, json!({"status": {"phase": "Failed", "conditions": list}}));
+    let status = json!({"phase": "Failed", "conditions": list});
+    actions.patch_status_exact(&pod.object, json!({"status": status}));
 }
 
 fn force(pod: &Pod, actions: &mut Actions) {

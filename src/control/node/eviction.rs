@@ -39,7 +39,7 @@ impl Controller for TaintEviction {
         let (namespace, name) = (&key.namespace, &key.name);
         let message = format!("Marking for deletion Pod {namespace}/{name}");
         actions.event(&pod.object, "TaintManagerEviction", message);
-        actions.patch_status(&pod.object, json!({"status": {"conditions": list}}));
+        actions.patch_status_exact(&pod.object, json!({"status": {"conditions": list}}));
         actions.delete(&pod.object);
         Next::Done
     }

@@ -87,7 +87,8 @@ impl Controller for Lifecycle {
                     "NodeNotReady",
                     format!("Node {} status is now: NodeNotReady", node.name()),
                 );
-                actions.patch_status(&node, json!({"status": {"conditions": list.clone()}}));
+                let patch = json!({"status": {"conditions": list.clone()}});
+                actions.patch_status_exact(&node, patch);
                 present.set("status.conditions", list);
             }
             mark_pods(view, &node, actions);
@@ -159,7 +160,7 @@ fn mark_pods(view: &View<'_>, node: &Object, actions: &mut Actions) {
         let condition = Condition { kind: "Ready", status: "False", reason: &reason, message };
         conditions::set(&mut list, &condition, view.now);
         actions.warning(&pod.object, "NodeNotReady", "Node is not ready");
-        actions.patch_status(&pod.object, json!({"status": {"conditions": list}}));
+        actions.patch_status_exact(&pod.object, json!({"status": {"conditions": list}}));
     }
 }
 

@@ -156,6 +156,19 @@ fn release(view: &View<'_>, volume: &Object, tree: &Value, actions: &mut Actions
             actions.expect(Expect::Gone { key, uid });
         }
         set_phase(volume, tree, "Released", view, actions);
+    } else if tree.str("status.phase") == "Released"
+        && tree.str("spec.persistentVolumeReclaimPolicy") == "Delete"
+        && tree.entry("metadata.annotations", PROVISIONED_BY).is_none()
+    {
+        // Nobody made it, so nobody knows how to unmake it.
+        let name = volume.name();
+        let why = format!(
+            "error getting deleter volume plugin for volume \"{name}\": no volume plugin matched"
+        );
+        actions.warning(volume, "VolumeFailedDelete", why.clone());
+        let time = api::time::format(view.now.wall);
+        let status = json!({"phase": "Failed", "message": why, "lastPhaseTransitionTime": time});
+        actions.patch_status(volume, json!({"status": status}));
     }
 }
 

@@ -172,6 +172,17 @@ fn local_path_from_claim_to_clearing() {
 }
 
 #[test]
+fn nobody_deletes_what_nobody_made() {
+    let delete = json!({"spec": {"persistentVolumeReclaimPolicy": "Delete"}});
+    let mut world = World::new(NAMES, [volume("v", "1Gi", delete), claim("a", "1Gi", json!({}))]);
+    world.settle();
+    world.delete(&PERSISTENT_VOLUME_CLAIM, "d", "a", "Background");
+    world.settle();
+    assert_eq!(phase(&world, "v"), "Failed");
+    world.assert_fixpoint();
+}
+
+#[test]
 fn local_path_refusals_and_configuration() {
     let chosen = |mut tree: Value| {
         tree.set("spec.storageClassName", "local-path");
