@@ -131,6 +131,11 @@ impl Server {
         crate::auth::authenticate::user(&self.core, peer, headers).await
     }
 
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// A client that acts as `user`.
     pub fn client_as(&self, user: User) -> Client {
         Client::new(self.api_as(user))

@@ -144,3 +144,39 @@ fn deletion_waits_for_grace_and_finalizers() {
         assert!(client.get(&CONFIG_MAP, "default", "f").await.unwrap_err().is_not_found());
     });
 }
+
+#[test]
+fn what_history_has_lost_is_told() {
+    rt::block_on(async {
+        let (server, client) = start().await;
+        for name in ["a", "b", "c"] {
+            client.create(&CONFIG_MAP, config_map(name)).await.unwrap();
+        }
+        let page = ListOptions { limit: 1, ..ListOptions::default() };
+        let first = client.list(&CONFIG_MAP, "default", page.clone()).await.unwrap();
+        let old = first.revision;
+        client.create(&CONFIG_MAP, config_map("d")).await.unwrap();
+        let now = client.create(&CONFIG_MAP, config_map("e")).await.unwrap().revision();
+        server.core().store.compact(now).await.unwrap();
+
+        let next = ListOptions { continue_token: first.continue_token, ..page.clone() };
+        let expired = client.list(&CONFIG_MAP, "default", next).await.unwrap_err();
+        assert_eq!((expired.code(), expired.reason().as_str()), (410, "Expired"));
+        let token = expired.to_tree().str("metadata.continue").to_owned();
+        let next = ListOptions { continue_token: token, limit: 10, ..ListOptions::default() };
+        let rest = client.list(&CONFIG_MAP, "default", next).await.unwrap();
+        let names: Vec<&str> = rest.items.iter().map(|item| item.name()).collect();
+        assert_eq!(names, ["b", "c", "d", "e"], "it goes on at the newest state");
+
+        let exact = ListOptions {
+            resource_version: old.to_string(),
+            resource_version_match: "Exact".into(),
+            ..ListOptions::default()
+        };
+        assert_eq!(client.list(&CONFIG_MAP, "default", exact).await.unwrap_err().code(), 410);
+        let from = ListOptions { resource_version: old.to_string(), ..ListOptions::default() };
+        let mut watch = client.watch(&CONFIG_MAP, "default", from).await.unwrap();
+        assert_eq!(watch.next().await.unwrap().unwrap_err().code(), 410);
+        assert!(watch.next().await.is_none());
+    });
+}
