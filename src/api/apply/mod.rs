@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use stdx::time::Wall;
 
 use crate::codec::{self, FieldValidation};
-use crate::kind::Form;
+use crate::kind::{Durability, Form};
 use crate::lens::{Lens, LensMut};
 use crate::schema::schema;
 use crate::status::{Reason, Status};
@@ -69,6 +69,10 @@ pub fn apply(request: Request<'_>) -> Result<Value, Status> {
 
 /// Records in `new`'s `metadata.managedFields` what a create, update or patch by `manager` changed
 /// since `old`. Call it on every write that is not an apply, after defaults and strategy.
+///
+/// Unlike upstream, what only programs write is not tracked until somebody applies to it: objects
+/// that a controller owns, events, leases. For a small pod the managed fields would be two thirds
+/// of the bytes kept in memory and on flash.
 pub fn track(
     form: impl Into<Form>,
     manager: &str,
@@ -78,6 +82,10 @@ pub fn track(
     new: &mut Value,
 ) {
     let form = form.into();
+    if !is_tracked(form, old, new) {
+        new.remove("metadata.managedFields");
+        return;
+    }
     let node = Node::Struct(schema().root(form));
     let mut managers = managers::read(new).or_else(|| managers::read(old?)).unwrap_or_default();
     let empty;
@@ -106,6 +114,14 @@ pub fn track(
         own.time = managers::stamp(now);
     }
     managers::write(new, managers);
+}
+
+fn is_tracked(form: Form, old: Option<&Value>, new: &Value) -> bool {
+    let applied = |tree: &Value| {
+        tree.list("metadata.managedFields").iter().any(|entry| entry.str("operation") == "Apply")
+    };
+    let owned = new.list("metadata.ownerReferences").iter().any(|owner| owner.flag("controller"));
+    !owned && form.kind.durability != Durability::Lazy || applied(new) || old.is_some_and(applied)
 }
 
 enum Failure {

@@ -251,3 +251,23 @@ fn every_kind_applies_twice_the_same() {
         assert_eq!(world.at("metadata.labels"), Value::Null, "{kind:?}");
     }
 }
+
+#[test]
+fn what_controllers_own_is_tracked_once_somebody_applies() {
+    let mut world = World::new(&CONFIG_MAP);
+    let owner =
+        json!([{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "u", "controller": true}]);
+    world.update("controller", |tree| {
+        tree.set("metadata.ownerReferences", owner);
+        tree.set("data.a", "1");
+    });
+    assert_eq!(world.at("metadata.managedFields"), Value::Null);
+    assert_eq!(world.apply("a", false, config_map(json!({"a": "2"}))), "ok");
+    world.update("controller", |tree| tree.set("data.a", "3"));
+    assert_eq!(world.fields("controller", "Update"), json!({"f:data": {"f:a": {}}}));
+    assert!(
+        world
+            .apply("a", false, config_map(json!({"a": "2"})))
+            .contains("conflict with \"controller\"")
+    );
+}
