@@ -5,6 +5,7 @@ pub use std::fs::{File, Metadata, metadata, symlink_metadata};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use stdx::{Context, Result};
 
@@ -37,7 +38,7 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<(
     let what = || format!("write {}", path.display());
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().context(what)?.to_string_lossy();
-    let temp = dir.join(format!(".{name}.{}.tmp", std::process::id()));
+    let temp = dir.join(format!(".{name}.{}", temporary_suffix()));
     let written = (|| {
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temp)?;
@@ -80,12 +81,18 @@ pub fn write_in_place(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
         .context(|| format!("write {}", path.display()))
 }
 
+/// No two writers of one file may meet in its temporary file.
+fn temporary_suffix() -> String {
+    static SERIAL: AtomicU32 = AtomicU32::new(0);
+    format!("{}.{}.tmp", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Replaces a file in one step without forcing it to disk, for state that does not outlive the boot.
 pub fn replace(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
     let path = path.as_ref();
     let what = || format!("write {}", path.display());
     let mut temp = path.as_os_str().to_owned();
-    temp.push(format!(".{}.tmp", std::process::id()));
+    temp.push(format!(".{}", temporary_suffix()));
     let written = (|| {
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temp)?;
@@ -228,7 +235,7 @@ pub fn read_link(path: impl AsRef<Path>) -> Option<PathBuf> {
 pub fn symlink_atomic(target: impl AsRef<Path>, link: impl AsRef<Path>) -> Result<()> {
     let (target, link) = (target.as_ref(), link.as_ref());
     let mut temp = link.as_os_str().to_owned();
-    temp.push(format!(".{}.tmp", std::process::id()));
+    temp.push(format!(".{}", temporary_suffix()));
     let linked = (|| {
         let _ = fs::remove_file(&temp);
         std::os::unix::fs::symlink(target, &temp)?;

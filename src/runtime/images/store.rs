@@ -33,6 +33,8 @@ pub(super) struct Store {
     /// Valid layers by name, with their unpacked size.
     layers: Mutex<BTreeMap<String, LayerMarker>>,
     temporary: AtomicU64,
+    /// One save at a time, so that the last one written is the newest.
+    saving: Mutex<()>,
 }
 
 /// `images.json`.
@@ -113,6 +115,7 @@ impl Store {
             database: Mutex::new(database),
             layers: Mutex::new(layers),
             temporary: AtomicU64::new(0),
+            saving: Mutex::new(()),
         };
         store.drop_broken_images()?;
         Ok(store)
@@ -157,6 +160,7 @@ impl Store {
     }
 
     pub(super) fn save(&self) -> Result<()> {
+        let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes =
             serde_json::to_vec(&*self.database()).context(|| "encode the image database")?;
         rt::fs::write_atomic(self.root.join("images.json"), &bytes, 0o600)
