@@ -559,6 +559,39 @@ fn a_refused_change_changes_nothing_and_names_the_culprit() {
     });
 }
 
+/// Node ports on 127.0.0.1 need a kernel setting that would open the node's loopback to pods.
+#[test]
+fn pods_cannot_reach_what_listens_on_the_nodes_loopback() {
+    in_world("loopback", |world| {
+        world.pod("c", Vec::new());
+        world.serve("node", "secret", "127.0.0.1:9999");
+        assert!(world.ask("node", "127.0.0.1:9999").starts_with("secret"));
+        // A pod that makes its own loopback addresses lead to the node.
+        let prepared = world.on("c", || {
+            let ip = |command: &str| {
+                Command::new("ip")
+                    .args(command.split(' '))
+                    .output()
+                    .is_ok_and(|o| o.status.success())
+            };
+            crate::sysctl::set("ipv4/conf/all/route_localnet", "1")
+                && ip("address delete 127.0.0.1/8 dev lo")
+                && ip("route add 127.0.0.0/8 via 10.42.0.1 src 10.42.0.2")
+        });
+        if !prepared {
+            println!("skipped, no ip to prepare the pod with");
+            return;
+        }
+        assert_eq!(world.ask("c", "127.0.0.1:9999"), "TimedOut");
+        // The guard is what stops it: without the rule the pod would get there.
+        let flushed =
+            Command::new("nft").args("flush chain inet k3rs filter-input".split(' ')).output();
+        if flushed.is_ok_and(|output| output.status.success()) {
+            assert!(world.ask("c", "127.0.0.1:9999").starts_with("secret"));
+        }
+    });
+}
+
 #[test]
 fn foreign_firewalls_that_drop_are_found() {
     in_world("firewall", |world| {
