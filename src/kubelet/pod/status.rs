@@ -94,12 +94,15 @@ pub(crate) fn generate(
             map.insert("reason".into(), told.reason.clone().into());
             map.insert("message".into(), told.message.clone().into());
         }
+        // A pod that was refused has no containers to tell about.
+        let refused = state.failed.is_some()
+            && state.containers.values().all(|c| c.current.is_none() && c.attempt.is_none());
         for (name, list) in [
             ("initContainerStatuses", init),
             ("containerStatuses", app),
             ("ephemeralContainerStatuses", ephemeral),
         ] {
-            if !list.is_empty() {
+            if !list.is_empty() && !refused {
                 map.insert(name.into(), list.into());
             }
         }

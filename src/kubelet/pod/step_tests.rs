@@ -357,6 +357,16 @@ fn a_deadline_fails_the_pod() {
 }
 
 #[test]
+fn a_refused_pod_says_only_why() {
+    let mut w = World::new(json!({"containers": [app("a")]}));
+    w.state.failed = Some(Told::new("OutOfcpu", "Pod was rejected: no"));
+    assert_eq!(w.step(), "unmount");
+    let status = w.status();
+    assert_eq!((status.str("phase"), status.str("reason")), ("Failed", "OutOfcpu"));
+    assert!(!status.has("containerStatuses"));
+}
+
+#[test]
 fn a_deleted_pod_does_not_wait_for_its_pull() {
     let mut w = World::new(json!({"containers": [app("a")]}));
     assert_eq!(w.up(), "start a/0");

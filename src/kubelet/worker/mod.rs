@@ -236,7 +236,7 @@ impl Worker {
         let tree = self.pod.object.tree();
         self.state.start_time.get_or_insert(rt::now().wall);
         let mut refusal = make::security::forbidden_sysctl(&tree)
-            .map(|message| Told::new("SysctlForbidden", message));
+            .map(|why| Told::new("SysctlForbidden", format!("Pod was rejected: {why}")));
         // What runs already stays: its place was found before.
         if refusal.is_none() && tree.at("status.containerStatuses").is_null() {
             refusal = admit(&tree, &crate::manager::node_view(&self.shared, &self.slot.uid));
@@ -432,22 +432,28 @@ impl Worker {
         if digest == self.checkpointed {
             return;
         }
-        if self.checkpointed == 0 {
-            let keys = self.references(&tree);
-            self.shared.refs.hold(&self.slot.uid, &keys);
-        }
+        let keys = self.references(&tree);
+        self.shared.refs.hold(&self.slot.uid, &keys);
         self.checkpointed = digest;
         // What the spec says is needed, not who may have managed which field.
         api::LensMut::remove(&mut tree, "metadata.managedFields");
         let path = self.shared.config.pod_directory(&self.slot.uid);
         let written = rt::unblock(move || {
             rt::fs::create_dir_all(&path, 0o750)?;
-            rt::fs::write_atomic(path.join(CHECKPOINT), tree.to_string().as_bytes(), 0o600)
+            replace(&path.join(CHECKPOINT), tree.to_string().as_bytes())
         });
         if let Err(error) = written.await {
             log::warn!("pod {}/{}: checkpoint: {error}", self.pod.namespace, self.pod.name);
         }
     }
+}
+
+/// Writes a file whole or not at all as far as this process's end is concerned. It need not survive
+/// a power cut: what it describes, a running sandbox, does not either. Blocking.
+fn replace(path: &std::path::Path, bytes: &[u8]) -> stdx::Result<()> {
+    let temporary = path.with_extension("tmp");
+    rt::fs::write(&temporary, bytes, 0o600)?;
+    rt::fs::rename(&temporary, path)
 }
 
 /// The file in a pod's directory that holds its object.

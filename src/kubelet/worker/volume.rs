@@ -192,7 +192,7 @@ async fn remember(shared: &Shared, uid: &str, mounted: &BTreeMap<String, Mounted
     let path = shared.config.pod_directory(uid);
     let written = rt::unblock(move || {
         rt::fs::create_dir_all(&path, 0o750)?;
-        rt::fs::write_atomic(path.join(MOUNTED), Value::from(tree).to_string().as_bytes(), 0o600)
+        super::replace(&path.join(MOUNTED), Value::from(tree).to_string().as_bytes())
     });
     if let Err(error) = written.await {
         log::warn!("pod {uid}: {error}");
