@@ -1,7 +1,11 @@
 //! Service account tokens: issuing them, and checking that what they are bound to still lives.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use api::kinds::{NODE, POD, SECRET, SERVICE_ACCOUNT};
 use api::{Kind, Lens, LensMut, Object, Value, json};
+use ring::digest;
 use stdx::Result;
 use stdx::time::Wall;
 use store::Store;
@@ -29,7 +33,12 @@ pub(crate) struct Tokens {
     keys: Vec<PublicKey>,
     issuers: Vec<String>,
     audiences: Vec<String>,
+    verified: Mutex<HashMap<[u8; 32], Arc<Value>>>,
 }
+
+/// Tokens whose signatures were found good and need not be checked again: a signature costs
+/// milliseconds on a slow core, and every request of a pod carries one.
+const VERIFIED_MAX: usize = 256;
 
 /// What a token shall be for.
 #[derive(Debug)]
@@ -64,6 +73,7 @@ impl Tokens {
             keys,
             issuers: config.issuers.clone(),
             audiences: config.api_audiences.clone(),
+            verified: Mutex::default(),
         })
     }
 
@@ -144,11 +154,29 @@ impl Tokens {
         if !legacy && !self.issuers.iter().any(|own| own == issuer) {
             return Ok(None);
         }
-        let claims = jwt::verify(&self.keys, token).ok_or("invalid bearer token")?;
+        let claims = self.claims(token).ok_or("invalid bearer token")?;
         match legacy {
             true => self.legacy(store, token, &claims, audiences).await.map(Some),
             false => self.bound(store, &claims, audiences).await.map(Some),
         }
+    }
+
+    /// The claims of a token that one of our keys signed. Whether they hold now is checked each time.
+    fn claims(&self, token: &str) -> Option<Arc<Value>> {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        let lock = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(claims) = lock().get(&digest) {
+            return Some(Arc::clone(claims));
+        }
+        let claims = Arc::new(jwt::verify(&self.keys, token)?);
+        let mut verified = lock();
+        if verified.len() >= VERIFIED_MAX {
+            // Those in use come back at the price of one check each.
+            verified.clear();
+        }
+        verified.insert(digest, Arc::clone(&claims));
+        Some(claims)
     }
 
     async fn bound(

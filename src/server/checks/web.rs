@@ -411,3 +411,53 @@ fn nothing_in_a_path_or_query_panics() {
         }
     });
 }
+
+#[test]
+fn no_body_panics() {
+    rt::block_on(async {
+        let face = Face::new().await;
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "p-", "labels": {"a": "b"}},
+            "spec": {
+                "containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}], "env": [{"name": "A", "value": "1"}],
+                    "resources": {"requests": {"cpu": "100m", "memory": "1Mi"}}}],
+                "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}], "nodeSelector": {"x": "y"},
+            },
+        });
+        let text = pod.to_string().into_bytes();
+        let protobuf = api::codec::tree_to_protobuf(&pod).unwrap();
+        let mut prng = stdx::prng::Prng::new(17);
+        let interesting = b"\x00\xff{}[]\",:-0139eEtn\x80\x0a";
+        for round in 0..1500 {
+            let (media, mut bytes) = match round % 3 {
+                0 => ("application/json", text.clone()),
+                1 => ("application/yaml", text.clone()),
+                _ => ("application/vnd.kubernetes.protobuf", protobuf.clone()),
+            };
+            for _ in 0..=prng.below(4) {
+                let at = prng.below(bytes.len() as u64) as usize;
+                match prng.below(4) {
+                    0 => bytes[at] = interesting[prng.below(interesting.len() as u64) as usize],
+                    1 => bytes.truncate(at.max(5)),
+                    2 => bytes[at] ^= 1 << prng.below(8),
+                    _ => {
+                        let piece = bytes[at..(at + 9).min(bytes.len())].to_vec();
+                        bytes.splice(at..at, piece);
+                    }
+                }
+            }
+            let request = Request::new(Method::Post, "/api/v1/namespaces/default/pods?dryRun=All")
+                .header("authorization", "Bearer admin")
+                .header("content-type", media)
+                .body(bytes.clone());
+            let answer = face.ask(request).await;
+            assert_ne!(
+                answer.code,
+                500,
+                "{media} {}: {}",
+                String::from_utf8_lossy(&bytes),
+                answer.text()
+            );
+        }
+    });
+}
