@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
+use crate::patch::strategic;
 use crate::schema::{Field, Scalar, Shape, TypeId, schema};
 use crate::status::Status;
 
@@ -208,6 +209,10 @@ pub(super) fn merge(
                     "failed to create typed patch object: {path}: element {idx}: {why}"
                 ))
             };
+            let n_items = applied.len() + live.as_array().map_or(0, Vec::len);
+            if n_items > strategic::MERGED_ITEMS_MAX {
+                return Err(strategic::too_many_items());
+            }
             let mut wanted: Vec<(String, &Value)> = Vec::new();
             for (idx, item) in applied.iter().enumerate() {
                 let element = item_element(list, id, item).map_err(|why| refuse(idx, why))?;
@@ -240,6 +245,9 @@ pub(super) fn merge(
             *live = Value::Array(in_order(items, &order, &original));
         }
         (Node::Set, Value::Array(applied)) => {
+            if applied.len() + live.as_array().map_or(0, Vec::len) > strategic::MERGED_ITEMS_MAX {
+                return Err(strategic::too_many_items());
+            }
             let mut items = match live.take() {
                 Value::Array(items) => items,
                 _ => Vec::new(),
@@ -280,6 +288,19 @@ fn in_order(items: Vec<(String, Value)>, order: &[&str], original: &[String]) ->
 /// Removes what is in `doomed`, unless something at or below it is in `kept`.
 pub(super) fn remove(node: Node, value: &mut Value, doomed: &Fields, kept: &Fields) {
     let nothing = Fields::default();
+    if let (Node::Items(list, id), Value::Array(items)) = (node, &mut *value) {
+        items.retain_mut(|item| {
+            let Ok(element) = item_element(list, id, item) else { return true };
+            let Some(doomed) = doomed.children.get(&element) else { return true };
+            let kept = kept.children.get(&element).unwrap_or(&nothing);
+            let stays = !doomed.member || !kept.is_empty();
+            if stays {
+                remove(Node::Struct(id), item, doomed, kept);
+            }
+            stays
+        });
+        return;
+    }
     for (element, doomed) in &doomed.children {
         let kept = kept.children.get(element).unwrap_or(&nothing);
         let whole = doomed.member && kept.is_empty();
@@ -290,16 +311,6 @@ pub(super) fn remove(node: Node, value: &mut Value, doomed: &Fields, kept: &Fiel
                     map.remove(key);
                 } else if let Some(child) = map.get_mut(key) {
                     remove(node.below(key), child, doomed, kept);
-                }
-            }
-            (Node::Items(list, id), Value::Array(items)) => {
-                let found = items
-                    .iter()
-                    .position(|item| item_element(list, id, item).as_ref() == Ok(element));
-                match found {
-                    Some(idx) if whole => drop(items.remove(idx)),
-                    Some(idx) => remove(Node::Struct(id), &mut items[idx], doomed, kept),
-                    None => {}
                 }
             }
             (Node::Set, Value::Array(items)) if whole => {

@@ -3,7 +3,7 @@
 //! Each changes a tree in place. The caller then runs `codec::check_fields`, `defaults::apply`,
 //! `strategy`, `validate` as for a replacement.
 
-mod strategic;
+pub(crate) mod strategic;
 
 use serde_json::{Map, Value};
 

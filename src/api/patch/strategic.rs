@@ -14,6 +14,8 @@ const SET_ORDER: &str = "$setElementOrder/";
 const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
 /// How deep patches may nest.
 const DEPTH_MAX: u32 = 100;
+/// Items of a list that merges by key: finding them takes time that grows with the square.
+pub(crate) const MERGED_ITEMS_MAX: usize = 10_000;
 
 /// Merges `patch` into `map`, an object of type `id` (`None`: no schema known below here).
 pub(super) fn merge_map(
@@ -127,6 +129,9 @@ fn merge_list(
     order: Option<&Value>,
     depth: u32,
 ) -> Result<(), Status> {
+    if items.len() + change.len() > MERGED_ITEMS_MAX {
+        return Err(too_many_items());
+    }
     let original = items.clone();
     if merge_key.is_empty() {
         for item in change {
@@ -183,6 +188,10 @@ fn merge_list(
     }
     reorder(items, order.map(order_list).transpose()?.unwrap_or(&patched), &original, merge_key);
     Ok(())
+}
+
+pub(crate) fn too_many_items() -> Status {
+    Status::bad_request(format!("lists that merge may hold at most {MERGED_ITEMS_MAX} items"))
 }
 
 /// Puts the items named in `order` into that order, and the others between them where the original

@@ -243,3 +243,11 @@ fn copies_cannot_grow_without_bound() {
     }
     assert_eq!(json(&mut json!({}), &operations.into()).unwrap_err().code(), 422);
 }
+
+#[test]
+fn lists_that_merge_are_bounded() {
+    let many: Value =
+        (0..=strategic::MERGED_ITEMS_MAX).map(|n| json!({"name": format!("c{n}")})).collect();
+    let patch = json!({"spec": {"containers": many}});
+    assert_eq!(strategic(&POD, &mut json!({}), &patch).unwrap_err().code(), 400);
+}
