@@ -57,7 +57,7 @@ fn wrapped<const N: usize>(view: &View<'_>, key: &Key, actions: &mut Actions) ->
     let next = (original.reconcile)(view, key, actions);
     let Some(world) = world::current() else { return next };
     if let Some(plant) = world.plant {
-        plant.spoil(original.name, actions);
+        plant.spoil(original.name, view, key, actions);
     }
     let verdict = world::lock(&world.checks).decided(original.name, view, key, actions);
     if let Err(why) = verdict {

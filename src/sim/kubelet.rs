@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::controller::Cache;
-use api::kinds::{LEASE, NODE, POD};
+use api::kinds::{LEASE, NODE, PERSISTENT_VOLUME, POD};
 use api::{Lens, Object, Status, Value, json};
 use client::{Client, DeleteOptions, Informers, Interest, PatchType};
 use stdx::prng::Prng;
@@ -23,6 +23,9 @@ use crate::world::{World, lock};
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// And how often it renews its Lease.
 const REST_EVERY: Duration = Duration::from_secs(10);
+
+/// What the local-path provisioner's volumes wait for.
+const VOLUME_FINALIZER: &str = "k3rs.io/local-path";
 
 /// One node's machine: what runs, whatever the kubelet knows of it.
 pub(crate) struct Node {
@@ -82,6 +85,7 @@ impl Node {
             if now >= beat_at && self.beat(&client).await.is_ok() {
                 beat_at = now + REST_EVERY;
             }
+            self.clear_volumes().await;
             if self.world.faults.chance(1) && self.prng.chance(10) {
                 return;
             }
@@ -100,7 +104,6 @@ impl Node {
     }
 
     async fn register(&self, client: &Client) -> Result<(), Status> {
-        let size = json!({"cpu": "8", "memory": "16Gi", "pods": "110"});
         let tree = json!({
             "apiVersion": "v1", "kind": "Node",
             "metadata": {"name": self.name, "labels": {"kubernetes.io/hostname": self.name}},
@@ -109,6 +112,18 @@ impl Node {
             Err(status) if !status.is_already_exists() => return Err(status),
             _ => {}
         }
+        self.post_status(client).await?;
+        if !decide::has("node-controller") {
+            // Nobody else would take the taint away that a new node comes with.
+            let admin = Client::new(Arc::new(Door::new(&self.world, "user")));
+            let patch = json!({"spec": {"taints": null}});
+            admin.patch(&NODE, "", &self.name, "", PatchType::Merge, patch).await?;
+        }
+        Ok(())
+    }
+
+    async fn post_status(&self, client: &Client) -> Result<(), Status> {
+        let size = json!({"cpu": "8", "memory": "16Gi", "pods": "110"});
         let now = api::time::format(rt::now().wall);
         let condition = |kind: &str, status: &str| {
             json!({"type": kind, "status": status, "reason": "Simulated", "message": "",
@@ -120,17 +135,40 @@ impl Node {
             "addresses": [{"type": "InternalIP", "address": format!("192.168.0.{}", 10 + self.number)}],
         }});
         client.patch(&NODE, "", &self.name, "status", PatchType::Merge, status).await?;
-        if !decide::has("node-controller") {
-            // Nobody else would take the taint away that a new node comes with.
-            let admin = Client::new(Arc::new(Door::new(&self.world, "user")));
-            let patch = json!({"spec": {"taints": null}});
-            admin.patch(&NODE, "", &self.name, "", PatchType::Merge, patch).await?;
-        }
         Ok(())
     }
 
-    /// Says that the node lives.
+    /// Removes the directories of deleted volumes, and says so. What stands for it in production is
+    /// not the node's own identity, which may not list volumes.
+    async fn clear_volumes(&self) {
+        let deleting: Vec<Object> = {
+            let checks = lock(&self.world.checks);
+            checks.known.of_kind(&PERSISTENT_VOLUME).filter(|v| v.deleting()).cloned().collect()
+        };
+        let admin = Client::new(Arc::new(Door::new(&self.world, "user")));
+        for volume in deleting {
+            let tree = volume.tree();
+            let mut finalizers = tree.list("metadata.finalizers").to_vec();
+            finalizers.retain(|finalizer| finalizer != VOLUME_FINALIZER);
+            let n_before = tree.list("metadata.finalizers").len();
+            if finalizers.len() == n_before {
+                continue;
+            }
+            let patch = json!({"metadata": {
+                "finalizers": finalizers, "resourceVersion": volume.revision().to_string()}});
+            let (kind, name) = (&PERSISTENT_VOLUME, volume.name());
+            if let Err(status) = admin.patch(kind, "", name, "", PatchType::Merge, patch).await {
+                log::debug!("{volume:?}: {status}");
+            }
+        }
+    }
+
+    /// Says that the node lives; and that it is ready, if somebody thinks otherwise.
     async fn beat(&self, client: &Client) -> Result<(), Status> {
+        let node = client.get(&NODE, "", &self.name).await?;
+        if !crate::check::is_ready_tree(&node.tree()) {
+            self.post_status(client).await?;
+        }
         let time = api::time::format_micro(rt::now().wall);
         let spec = json!({
             "holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": time,

@@ -1,6 +1,6 @@
 //! Bugs on purpose: each is a mistake that the simulator must catch.
 
-use api::{Action, Actions, LensMut};
+use api::{Action, Actions, Key, LensMut, Object, View, json};
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Plant {
     }
 
     /// Spoils what a controller asks for.
-    pub(crate) fn spoil(self, controller: &str, actions: &mut Actions) {
+    pub(crate) fn spoil(self, controller: &str, view: &View<'_>, key: &Key, actions: &mut Actions) {
         match (self, controller) {
             (Plant::Unguarded, "generic-garbage-collector") => {
                 actions.list.retain(|action| !matches!(action, Action::Expect(_)));
@@ -49,6 +49,11 @@ impl Plant {
             }
             (Plant::Surge, "deployment-controller") => scale_sets(actions, |size| size + 1),
             (Plant::Hasty, "deployment-controller") => scale_sets(actions, |_| 0),
+            (Plant::EarlyFinalizer, "pvc-protection-controller") => {
+                if let Some(claim) = view.at(key).filter(Object::deleting) {
+                    actions.patch_exact(&claim, json!({"metadata": {"finalizers": []}}));
+                }
+            }
             (Plant::ExtraJobPod, "job-controller") => {
                 let pod = |action: &&Action| matches!(action, Action::Create { kind, .. } if kind.name == "Pod");
                 let first = actions.list.iter().find(pod).cloned();

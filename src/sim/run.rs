@@ -142,8 +142,11 @@ async fn settle(world: &Arc<World>) -> Result<(), String> {
         if revision != quiet_since.1 || !world.is_idle() {
             quiet_since = (now, revision);
         }
+        let quiet = now.since(quiet_since.0) >= 2 * LOOK_EVERY;
+        if !quiet && now.since(start) <= PEACE_MAX {
+            continue;
+        }
         let verdict = lock(&world.checks).settled();
-        let quiet = now.since(quiet_since.0) >= 3 * LOOK_EVERY;
         match verdict {
             Ok(()) if quiet => break,
             Err(why) if now.since(start) > PEACE_MAX => {

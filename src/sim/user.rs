@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::kinds::{
-    CRON_JOB, DAEMON_SET, DEPLOYMENT, JOB, NAMESPACE, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM,
-    POD, REPLICA_SET, SERVICE, STATEFUL_SET,
+    CONFIG_MAP, CRON_JOB, DAEMON_SET, DEPLOYMENT, JOB, NAMESPACE, PERSISTENT_VOLUME,
+    PERSISTENT_VOLUME_CLAIM, POD, REPLICA_SET, SECRET, SERVICE, STATEFUL_SET, STORAGE_CLASS,
 };
 use api::{Kind, Object, Status, Value, json};
 use client::{Client, DeleteOptions, PatchType};
@@ -40,6 +40,23 @@ impl User {
                 json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
             self.insist(&NAMESPACE, tree).await;
         }
+        if !has_volumes() {
+            return;
+        }
+        let class = json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+            "metadata": {"name": "local-path"}, "provisioner": "rancher.io/local-path",
+            "volumeBindingMode": "WaitForFirstConsumer", "reclaimPolicy": "Delete",
+        });
+        self.insist(&STORAGE_CLASS, class).await;
+        let paths = json!({"nodePathMap": [
+            {"node": "DEFAULT_PATH_FOR_NON_LISTED_NODES", "paths": ["/var/lib/sim"]}]});
+        let settings = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "local-path-config", "namespace": "kube-system"},
+            "data": {"config.json": paths.to_string()},
+        });
+        self.insist(&CONFIG_MAP, settings).await;
     }
 
     async fn insist(&mut self, kind: &'static Kind, tree: Value) {
@@ -66,6 +83,9 @@ impl User {
     }
 
     async fn act(&mut self) -> Result<(), Status> {
+        if self.prng.chance(12) {
+            return self.own_something().await;
+        }
         let kinds: Vec<Maker> = MAKERS.iter().copied().filter(|m| decide::has(m.1)).collect();
         let idx =
             usize::try_from(self.prng.below(u64::try_from(kinds.len()).unwrap_or(1))).unwrap_or(0);
@@ -117,6 +137,28 @@ impl User {
             self.client.create(&SERVICE, service).await?;
         }
         Ok(())
+    }
+
+    /// An object and, right after it, another that it owns; or the end of such an owner.
+    async fn own_something(&mut self) -> Result<(), Status> {
+        self.n_made += 1;
+        let (name, namespace) = (format!("owner-{}", self.n_made), NAMESPACES[0]);
+        let old = lock(&self.world.checks).known.of_kind(&CONFIG_MAP).find(is_owner).cloned();
+        if let Some(old) = old.filter(|_| self.prng.chance(40)) {
+            return self.delete(&CONFIG_MAP, &old).await;
+        }
+        let tree = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": namespace},
+        });
+        let owner = self.client.create(&CONFIG_MAP, tree).await?;
+        let reference =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": owner.uid()});
+        let tree = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": name, "namespace": namespace, "ownerReferences": [reference]},
+        });
+        self.client.create(&SECRET, tree).await.map(drop)
     }
 
     async fn scale(&mut self, kind: &'static Kind, object: &Object) -> Result<(), Status> {
@@ -177,6 +219,14 @@ impl User {
     }
 }
 
+fn is_owner(object: &&Object) -> bool {
+    object.name().starts_with("owner-") && !object.deleting()
+}
+
+fn has_volumes() -> bool {
+    decide::has("persistent-volume-binder") && decide::has("local-path-provisioner-service-account")
+}
+
 type Make = fn(&mut Prng, &str) -> Value;
 
 /// A kind, the controller that must exist, and how to make one.
@@ -190,7 +240,7 @@ static MAKERS: &[Maker] = &[
     (&DAEMON_SET, "daemon-set-controller", daemon_set),
     (&JOB, "job-controller", job),
     (&CRON_JOB, "cronjob-controller", cron_job),
-    (&PERSISTENT_VOLUME_CLAIM, "persistentvolume-binder", claim),
+    (&PERSISTENT_VOLUME_CLAIM, "persistent-volume-binder", claim),
 ];
 
 fn template(name: &str, restart: &str) -> Value {
@@ -235,10 +285,18 @@ fn replica_set(prng: &mut Prng, name: &str) -> Value {
 
 fn stateful_set(prng: &mut Prng, name: &str) -> Value {
     let policy = if prng.chance(40) { "Parallel" } else { "OrderedReady" };
-    json!({"metadata": {}, "spec": {
+    let mut tree = json!({"metadata": {}, "spec": {
         "replicas": prng.below(4), "selector": selector(name), "serviceName": name,
         "podManagementPolicy": policy, "template": template(name, "Always"),
-    }})
+    }});
+    if has_volumes() && prng.chance(50) {
+        tree["spec"]["volumeClaimTemplates"] = json!([{
+            "metadata": {"name": "data"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "local-path",
+                "resources": {"requests": {"storage": "1Gi"}}},
+        }]);
+    }
+    tree
 }
 
 fn daemon_set(_: &mut Prng, name: &str) -> Value {

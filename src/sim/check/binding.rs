@@ -70,7 +70,7 @@ fn one_volume(known: &Known, change: &Change, claim: &Object) -> Verdict {
 }
 
 /// Pods on a node that have not ended and name the claim.
-fn users<'a>(known: &'a Known, claim: &'a Object) -> impl Iterator<Item = &'a Object> {
+pub(super) fn users<'a>(known: &'a Known, claim: &'a Object) -> impl Iterator<Item = &'a Object> {
     known.of_kind(&POD).filter(move |pod| {
         let tree = pod.tree();
         let names =

@@ -21,7 +21,7 @@ static GOALS: &[Goal] = &[
     (&DAEMON_SET, "daemon-set-controller", daemon_set),
     (&JOB, "job-controller", job),
     (&NAMESPACE, "namespace-controller", finished_deletion),
-    (&PERSISTENT_VOLUME_CLAIM, "persistentvolume-binder", finished_deletion),
+    (&PERSISTENT_VOLUME_CLAIM, "persistent-volume-binder", claim),
     (&POD, "default-scheduler", pod),
 ];
 
@@ -72,6 +72,14 @@ fn finished_deletion(_: &Known, object: &Object, _: &Value) -> Verdict {
         true => Err("its deletion does not end".into()),
         false => Ok(()),
     }
+}
+
+/// A claim that is being deleted stays while a pod uses it.
+fn claim(known: &Known, object: &Object, tree: &Value) -> Verdict {
+    if object.deleting() && super::binding::users(known, object).next().is_none() {
+        return finished_deletion(known, object, tree);
+    }
+    Ok(())
 }
 
 fn deployment(known: &Known, object: &Object, tree: &Value) -> Verdict {
