@@ -12,7 +12,7 @@ use std::time::Duration;
 use api::controller::{Wakes, Watch};
 use api::{
     Action, Actions, Expect, Key, Kind, Lens, LensMut, Next, Object, OnFailure, Registered, Status,
-    View, json,
+    Value, View, json,
 };
 use stdx::backoff::Backoff;
 use stdx::time::Mono;
@@ -29,6 +29,9 @@ const WORKERS_MAX: usize = 8;
 /// broke is back much sooner; a reconcile that does not see its own creates makes them again, so
 /// this is as long as upstream's expectations last.
 const CATCH_UP_MAX: Duration = Duration::from_secs(300);
+
+/// How often it is asked whether an uncertain create was done.
+const LOOK_TRIES_MAX: u32 = 5;
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(300));
 
@@ -357,7 +360,7 @@ impl Loop {
     /// Does one thing; gives the object that it wrote.
     async fn execute(&self, action: Action) -> Result<Option<Object>, Status> {
         match action {
-            Action::Create { kind, object } => self.client.create(kind, object).await.map(Some),
+            Action::Create { kind, object } => self.create(kind, object).await.map(Some),
             Action::Update { kind, object } => self.client.update(kind, object).await.map(Some),
             Action::UpdateStatus { kind, object } => {
                 self.client.update_status(kind, object).await.map(Some)
@@ -395,6 +398,25 @@ impl Loop {
                 Ok(None)
             }
         }
+    }
+
+    /// Creates. When it is not known whether that was done (the answer was lost, the server was
+    /// stopping), the name tells: what is there must be seen by the view before the next reconcile,
+    /// or that would make it a second time.
+    async fn create(&self, kind: &'static Kind, tree: Value) -> Result<Object, Status> {
+        let (namespace, name) =
+            (tree.str("metadata.namespace").to_owned(), tree.str("metadata.name").to_owned());
+        let unsure = match self.client.create(kind, tree).await {
+            Err(status) if status.code() >= 500 && !name.is_empty() => status,
+            done => return done,
+        };
+        for tries in 1..=LOOK_TRIES_MAX {
+            match self.client.get_optional(kind, &namespace, &name).await {
+                Ok(found) => return found.ok_or(unsure),
+                Err(_) => rt::sleep(RETRY.delay(tries)).await,
+            }
+        }
+        Err(unsure)
     }
 
     async fn delete(

@@ -100,6 +100,9 @@ impl User {
         }
         let chosen = self.prng.below(u64::try_from(existing.len()).unwrap_or(1));
         let object = &existing[usize::try_from(chosen).unwrap_or(0)];
+        if *kind == PERSISTENT_VOLUME_CLAIM && self.prng.chance(50) {
+            return self.delete(kind, object).await;
+        }
         match self.prng.below(10) {
             0..4 => self.scale(kind, object).await,
             4..7 => self.change_template(kind, object).await,
@@ -239,6 +242,7 @@ static MAKERS: &[Maker] = &[
     (&STATEFUL_SET, "statefulset-controller", stateful_set),
     (&DAEMON_SET, "daemon-set-controller", daemon_set),
     (&JOB, "job-controller", job),
+    (&PERSISTENT_VOLUME_CLAIM, "persistent-volume-binder", claim),
     (&CRON_JOB, "cronjob-controller", cron_job),
     (&PERSISTENT_VOLUME_CLAIM, "persistent-volume-binder", claim),
 ];

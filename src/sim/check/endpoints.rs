@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use api::kinds::{ENDPOINT_SLICE, POD, SERVICE};
 use api::selector::Selector;
-use api::{Lens, Object};
+use api::{Action, Actions, Key, Lens, Object, View};
 
 use super::{Check, Known, Verdict};
 use crate::decide;
@@ -12,6 +12,26 @@ use crate::decide;
 pub(super) struct Endpoints;
 
 impl Check for Endpoints {
+    fn decided(&mut self, name: &str, view: &View<'_>, key: &Key, actions: &Actions) -> Verdict {
+        let publishes = |service: Object| service.tree().flag("spec.publishNotReadyAddresses");
+        if name != "endpointslice-controller" || view.at(key).is_some_and(publishes) {
+            return Ok(());
+        }
+        for action in &actions.list {
+            let (Action::Create { object, .. } | Action::Update { object, .. }) = action else {
+                continue;
+            };
+            for endpoint in object.list("endpoints") {
+                let pod = view.get(&POD, &key.namespace, endpoint.str("targetRef.name"));
+                let ready = pod.is_some_and(|pod| super::progress::is_ready(&pod));
+                if endpoint.flag("conditions.ready") && !ready {
+                    return Err(format!("{} is named as ready", endpoint.at("targetRef")));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn settled(&mut self, known: &Known) -> Verdict {
         if !decide::has("endpointslice-controller") {
             return Ok(());
