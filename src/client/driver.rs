@@ -335,7 +335,7 @@ impl Loop {
             }
             Expect::Gone { key, uid } => (key.kind, &key.name, there(key, uid).await?.is_none()),
             Expect::Unchanged { key, revision } => {
-                let revised = |object: api::Object| object.revision() == *revision;
+                let revised = |object: Object| object.revision() == *revision;
                 (key.kind, &key.name, there(key, "").await?.is_some_and(revised))
             }
             Expect::Empty { kind, namespace } => {
@@ -475,7 +475,7 @@ pub async fn send_event(client: &Client, tell: Tell, folder: &Mutex<Folder>) -> 
 
 /// True if nothing can be made any more because the namespace is going away: no failure, the end.
 fn is_end_of_namespace(status: &Status) -> bool {
-    let causes = status.details().get("causes").and_then(api::Value::as_array);
+    let causes = status.details().get("causes").and_then(Value::as_array);
     causes.into_iter().flatten().any(|cause| cause.str("reason") == "NamespaceTerminating")
 }
 
