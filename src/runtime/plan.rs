@@ -265,13 +265,13 @@ fn merge_env<'a>(env: &mut Vec<String>, more: impl Iterator<Item = (&'a str, &'a
     }
 }
 
-fn filesystem(fs_type: &str, target: &str, flags: std::ffi::c_ulong, data: &str) -> Mount {
+fn filesystem(fs_type: &str, target: &str, flags: u64, data: &str) -> Mount {
     Mount {
         kind: mount_kind::FILESYSTEM,
         source: fs_type.to_owned(),
         target: target.to_owned(),
         fs_type: fs_type.to_owned(),
-        flags: u64::from(flags),
+        flags,
         data: data.to_owned(),
         ..Mount::default()
     }
@@ -301,7 +301,7 @@ fn mounts(
         kind,
         source: source.to_owned(),
         target: "/dev/shm".to_owned(),
-        propagation: u64::from(MS_PRIVATE),
+        propagation: MS_PRIVATE,
         ..Mount::default()
     };
     mounts.push(match surroundings.host_ipc {
@@ -320,7 +320,7 @@ fn mounts(
             return Err(Error::new(format!("mount target {:?} is not absolute", mount.target)));
         }
         let target = mount.target.clone();
-        let read_only = if mount.read_only { u64::from(MS_RDONLY) } else { 0 };
+        let read_only = if mount.read_only { MS_RDONLY } else { 0 };
         mounts.push(match &mount.source {
             MountSource::Bind(source) => {
                 check_propagation(&host, source, mount.propagation)?;
@@ -332,11 +332,11 @@ fn mounts(
                         .to_owned(),
                     target,
                     flags: read_only,
-                    propagation: u64::from(match mount.propagation {
+                    propagation: match mount.propagation {
                         Propagation::Private => MS_PRIVATE,
                         Propagation::HostToContainer => MS_SLAVE,
                         Propagation::Bidirectional => MS_SHARED,
-                    }),
+                    },
                     recursive_read_only: mount.read_only && mount.recursive_read_only,
                     ..Mount::default()
                 }
@@ -385,7 +385,7 @@ fn check_propagation(
 }
 
 /// The container's own cgroups, as its cgroup namespace shows them.
-fn cgroup_mounts(hierarchies: &Hierarchies, flags: std::ffi::c_ulong) -> Vec<Mount> {
+fn cgroup_mounts(hierarchies: &Hierarchies, flags: u64) -> Vec<Mount> {
     const PLACE: &str = "/sys/fs/cgroup";
     if hierarchies.is_v2() {
         return vec![Mount {

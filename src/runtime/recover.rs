@@ -23,7 +23,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<Recovered> {
     let state = shared.config.state.clone();
     for directory in rt::unblock(move || rt::fs::list_dir(&state)).await? {
         let Some(id) = directory.file_name().and_then(|name| name.to_str()) else { continue };
-        if crate::is_id(id) && shared.tables().sandboxes.get(id).is_none() {
+        if crate::is_id(id) && !shared.tables().sandboxes.contains_key(id) {
             recover_sandbox(shared, &id.into(), &directory, &mut recovered).await;
         }
     }

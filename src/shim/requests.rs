@@ -53,7 +53,8 @@ impl Server {
             kind::REMOVE => {
                 let id = decode::<Target>(payload)?.id;
                 // Normally it has exited; one whose creation nobody waited for has not.
-                for task in self.tasks.iter().filter(|task| task.id == id && task.exit().is_none()) {
+                for task in self.tasks.iter().filter(|task| task.id == id && task.exit().is_none())
+                {
                     let _ = process::kill(task.pid, process::SIGKILL);
                     task.kill_cgroup();
                 }

@@ -29,8 +29,7 @@ pub(crate) fn enter(plan: &Container, sandbox: &Sandbox) -> Result<Option<Termin
     // that is what makes propagation in both directions possible.
     let sources =
         plan.mounts.iter().map(|mount| clone_source(mount, sandbox)).collect::<Result<Vec<_>>>()?;
-    mount::mount("", "/", "", flags(MS_REC | MS_SLAVE), "")
-        .context(|| "detach mounts from the host's")?;
+    mount::mount("", "/", "", MS_REC | MS_SLAVE, "").context(|| "detach mounts from the host's")?;
 
     let staging = Path::new(&plan.directory).join("root");
     match std::fs::create_dir(&staging) {
@@ -80,10 +79,6 @@ pub(crate) fn enter(plan: &Container, sandbox: &Sandbox) -> Result<Option<Termin
     }
     change_root(&staging)?;
     Ok(terminal)
-}
-
-fn flags(flags: std::ffi::c_ulong) -> u64 {
-    flags as u64
 }
 
 fn depth(target: &str) -> usize {
@@ -144,7 +139,7 @@ fn apply_mount(root: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) ->
         let target = file::make_in_root(root, target_path, Missing::Directory)
             .context(|| "make the target")?;
         let place = file::descriptor_path(target.as_fd());
-        let kept = if is_read_only_tmpfs(mount) { !flags(MS_RDONLY) } else { u64::MAX };
+        let kept = if is_read_only_tmpfs(mount) { !MS_RDONLY } else { u64::MAX };
         let mounted =
             mount::mount(&mount.source, &place, &mount.fs_type, mount.flags & kept, &mount.data);
         return mounted.context(|| format!("mount {}", mount.fs_type));
@@ -157,10 +152,10 @@ fn apply_mount(root: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) ->
         let mounted = match mount.data.contains(':') {
             true => {
                 let options = format!("lowerdir={}", mount.data);
-                mount::mount("overlay", &place, "overlay", flags(MS_RDONLY), &options)
+                mount::mount("overlay", &place, "overlay", MS_RDONLY, &options)
             }
             // Overlayfs wants two lowers where there is no upper; one layer is its own view.
-            false => mount::mount(&mount.data, &place, "", flags(MS_BIND), ""),
+            false => mount::mount(&mount.data, &place, "", MS_BIND, ""),
         };
         std::env::set_current_dir("/").context(|| "enter /")?;
         mounted.context(|| "mount the image's layers")?;
@@ -183,10 +178,10 @@ fn apply_mount(root: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) ->
     let top = file::open_in_root(root, target_path, O_PATH, 0).context(|| "open the mount")?;
     let place = file::descriptor_path(top.as_fd());
     if mount.propagation != 0 {
-        let kind = mount.propagation | flags(MS_REC);
+        let kind = mount.propagation | MS_REC;
         mount::mount("", &place, "", kind, "").context(|| "set propagation")?;
     }
-    if mount.flags & flags(MS_RDONLY) != 0 {
+    if mount.flags & MS_RDONLY != 0 {
         if mount.recursive_read_only {
             mount::set_read_only_recursive(&place).context(|| "make it read-only recursively")?;
         } else {
@@ -198,9 +193,7 @@ fn apply_mount(root: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) ->
 
 /// Made read-only last, because other mounts may need a place in it.
 fn is_read_only_tmpfs(mount: &Mount) -> bool {
-    mount.kind == mount_kind::FILESYSTEM
-        && mount.fs_type == "tmpfs"
-        && mount.flags & flags(MS_RDONLY) != 0
+    mount.kind == mount_kind::FILESYSTEM && mount.fs_type == "tmpfs" && mount.flags & MS_RDONLY != 0
 }
 
 fn remount_read_only(root: BorrowedFd<'_>, path: &str) -> Result<()> {
@@ -268,7 +261,7 @@ fn make_console(root: BorrowedFd<'_>, process: &wire::shim::Process) -> Result<T
         .context(|| "make /dev/console")?;
     let peer = file::descriptor_path(terminal.peer.as_fd());
     let peer = peer.to_str().context(|| "name the terminal")?;
-    mount::mount(peer, file::descriptor_path(console.as_fd()), "", flags(MS_BIND), "")
+    mount::mount(peer, file::descriptor_path(console.as_fd()), "", MS_BIND, "")
         .context(|| "bind it to /dev/console")?;
     Ok(terminal)
 }
@@ -308,10 +301,10 @@ fn mask(root: BorrowedFd<'_>, path: &str) -> Result<()> {
     let Some(target) = open_existing(root, path)? else { return Ok(()) };
     let place = file::descriptor_path(target.as_fd());
     if is_directory(target.as_fd()).context(|| "look at it")? {
-        let kind = flags(MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC);
+        let kind = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
         mount::mount("tmpfs", &place, "tmpfs", kind, "size=0k").context(|| "mount an empty tmpfs")
     } else {
-        mount::mount("/dev/null", &place, "", flags(MS_BIND), "").context(|| "bind /dev/null")
+        mount::mount("/dev/null", &place, "", MS_BIND, "").context(|| "bind /dev/null")
     }
 }
 
@@ -319,8 +312,7 @@ fn make_read_only(root: BorrowedFd<'_>, path: &str) -> Result<()> {
     let Some(target) = open_existing(root, path)? else { return Ok(()) };
     let place = file::descriptor_path(target.as_fd());
     let source = place.to_str().context(|| "name it")?;
-    mount::mount(source, &place, "", flags(MS_BIND | MS_REC), "")
-        .context(|| "bind it to itself")?;
+    mount::mount(source, &place, "", MS_BIND | MS_REC, "").context(|| "bind it to itself")?;
     let Some(top) = open_existing(root, path)? else { return Ok(()) };
     mount::set_read_only(file::descriptor_path(top.as_fd())).context(|| "remount it")
 }
@@ -345,8 +337,7 @@ fn change_root(staging: &Path) -> Result<()> {
         Ok(()) => mount::unmount(".", MNT_DETACH).context(|| "unmount the old root")?,
         Err(_) => {
             // An initramfs cannot be pivoted away from; hide what is mounted below it, then cover it.
-            mount::mount(".", "/", "", flags(MS_MOVE), "")
-                .context(|| "move the root into place")?;
+            mount::mount(".", "/", "", MS_MOVE, "").context(|| "move the root into place")?;
             std::os::unix::fs::chroot(".").context(|| "change root")?;
         }
     }

@@ -124,15 +124,15 @@ fn make_shm(size_bytes: u64) -> Result<OwnedFd> {
 
 fn fill_shm_namespace(size_bytes: u64) -> io::Result<()> {
     use sys::mount::{self, MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_REC};
-    mount::mount("", "/", "", (MS_REC | MS_PRIVATE) as u64, "")?;
-    let flags = (MS_NODEV | MS_NOEXEC | MS_NOSUID) as u64;
+    mount::mount("", "/", "", MS_REC | MS_PRIVATE, "")?;
+    let flags = MS_NODEV | MS_NOEXEC | MS_NOSUID;
     let size_bytes = if size_bytes == 0 { SHM_DEFAULT_BYTES } else { size_bytes };
     // /proc exists wherever we run; what it covers here is only seen in this namespace.
     mount::mount("shm", "/proc", "tmpfs", flags, &format!("mode=1777,size={size_bytes}"))?;
     std::env::set_current_dir("/proc")?;
     if mount::pivot_root(".", ".").is_err() {
         // The root is an initramfs: keep it below the tmpfs.
-        return mount::mount(".", "/", "", mount::MS_MOVE as u64, "")
+        return mount::mount(".", "/", "", mount::MS_MOVE, "")
             .and_then(|()| std::os::unix::fs::chroot("."));
     }
     mount::unmount(".", MNT_DETACH)

@@ -8,10 +8,16 @@ use std::path::Path;
 
 use crate::{check, check_fd, path_text};
 
-pub use libc::{
-    MNT_DETACH, MS_BIND, MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC,
-    MS_RELATIME, MS_REMOUNT, MS_SHARED, MS_SLAVE, MS_STRICTATIME,
-};
+pub use libc::MNT_DETACH;
+
+/// The flags as one type on all targets: the C type differs in width.
+macro_rules! flags {
+    ($($name:ident)*) => {
+        $(#[allow(clippy::unnecessary_cast)] pub const $name: u64 = libc::$name as u64;)*
+    };
+}
+flags!(MS_BIND MS_MOVE MS_NOATIME MS_NODEV MS_NODIRATIME MS_NOEXEC MS_NOSUID MS_PRIVATE MS_RDONLY
+    MS_REC MS_RELATIME MS_REMOUNT MS_SHARED MS_SLAVE MS_STRICTATIME);
 
 /// mount(2); `flags` are `MS_*`.
 pub fn mount(
@@ -115,10 +121,10 @@ pub fn set_read_only_recursive(path: impl AsRef<Path>) -> io::Result<()> {
 pub fn set_read_only(path: impl AsRef<Path>) -> io::Result<()> {
     let path = path.as_ref();
     let flags = MS_BIND | MS_REMOUNT | MS_RDONLY;
-    match mount("", path, "", flags as u64, "") {
+    match mount("", path, "", flags, "") {
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
             let kept = locked_flags(path)?;
-            mount("", path, "", flags as u64 | kept, "")
+            mount("", path, "", flags | kept, "")
         }
         result => result,
     }
@@ -131,15 +137,19 @@ fn locked_flags(path: &Path) -> io::Result<u64> {
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: the string and the struct live through the call.
     check(i64::from(unsafe { libc::statvfs(text.as_ptr(), &mut stat) }))?;
-    let flags = stat.f_flag as u64;
-    let pairs = [
-        (libc::ST_NOSUID as u64, MS_NOSUID as u64),
-        (libc::ST_NODEV as u64, MS_NODEV as u64),
-        (libc::ST_NOEXEC as u64, MS_NOEXEC as u64),
-        (libc::ST_NOATIME as u64, libc::MS_NOATIME as u64),
-        (libc::ST_NODIRATIME as u64, libc::MS_NODIRATIME as u64),
-        (libc::ST_RELATIME as u64, MS_RELATIME as u64),
-    ];
+    // The C types differ in width between targets.
+    #[allow(clippy::unnecessary_cast)]
+    let (flags, pairs) = (
+        stat.f_flag as u64,
+        [
+            (libc::ST_NOSUID as u64, MS_NOSUID),
+            (libc::ST_NODEV as u64, MS_NODEV),
+            (libc::ST_NOEXEC as u64, MS_NOEXEC),
+            (libc::ST_NOATIME as u64, MS_NOATIME),
+            (libc::ST_NODIRATIME as u64, MS_NODIRATIME),
+            (libc::ST_RELATIME as u64, MS_RELATIME),
+        ],
+    );
     Ok(pairs.iter().filter(|(have, _)| flags & have != 0).fold(0, |all, (_, keep)| all | keep))
 }
 

@@ -204,7 +204,7 @@ impl<R: Read> Archive<R> {
                 .map(|(idx, byte)| byte_value(if in_checksum(idx) { b' ' } else { *byte }))
                 .sum()
         };
-        let unsigned = byte_sum(|byte| i64::from(byte));
+        let unsigned = byte_sum(i64::from);
         // Some old programs summed signed bytes.
         let signed = byte_sum(|byte| i64::from(byte.cast_signed()));
         let stored = stored.and_then(|sum| i64::try_from(sum).ok());

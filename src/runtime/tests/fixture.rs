@@ -219,7 +219,9 @@ pub(crate) fn make_orphans(args: &[OsString]) -> ! {
             ids.push(id.to_string());
         }
         runtime.wait_container(&ids[2]).await.unwrap();
-        println!("{} {}", sandbox.id, ids.join(" "));
+        use std::io::Write;
+        let line = format!("{} {}\n", sandbox.id, ids.join(" "));
+        std::io::stdout().write_all(line.as_bytes()).unwrap();
         rt::future::pending::<()>().await;
         unreachable!()
     })
