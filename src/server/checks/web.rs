@@ -413,6 +413,34 @@ fn nothing_in_a_path_or_query_panics() {
 }
 
 #[test]
+fn one_object_is_served_in_two_groups() {
+    rt::block_on(async {
+        let face = Face::new().await;
+        let event = json!({
+            "metadata": {"name": "e", "namespace": "default"},
+            "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
+            "reason": "Started", "message": "it runs", "type": "Normal",
+            "firstTimestamp": "2024-01-01T00:00:00Z", "lastTimestamp": "2024-01-01T00:00:00Z", "count": 1,
+        });
+        let made =
+            face.admin("POST", "/api/v1/namespaces/default/events", &event.to_string()).await;
+        assert_eq!(made.code, 201, "{}", made.text());
+        let target = "/apis/events.k8s.io/v1/namespaces/default/events";
+        let list = face.admin("GET", target, "").await.tree();
+        assert_eq!(list.str("apiVersion"), "events.k8s.io/v1");
+        assert_eq!(list.str("items.0.note"), "it runs");
+        assert!(!list.has("items.0.kind"));
+        let one = face.admin("GET", &format!("{target}/e"), "").await.tree();
+        assert_eq!((one.str("kind"), one.str("regarding.name")), ("Event", "p"));
+        let table = Request::get(target)
+            .header("authorization", "Bearer admin")
+            .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+        let cells = face.ask(table).await.tree().at("rows.0.cells").to_string();
+        assert!(cells.contains("it runs") && cells.contains("pod/p"), "{cells}");
+    });
+}
+
+#[test]
 fn no_body_panics() {
     rt::block_on(async {
         let face = Face::new().await;

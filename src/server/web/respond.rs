@@ -126,9 +126,13 @@ pub(crate) fn form_tree(object: &Object, form: Form) -> Value {
     tree
 }
 
-/// One table row.
+/// One table row. Columns are of the stored form, which every served form shows alike.
 pub(crate) fn row(object: &Object, form: Form, wanted: &Wanted) -> Value {
-    table::row(form.kind, &form_tree(object, form), rt::now().wall, wanted.include)
+    let mut row = table::row(form.kind, &object.tree(), rt::now().wall, wanted.include);
+    if form.served.is_some() && wanted.include == IncludeObject::Object {
+        row.set("object", form_tree(object, form));
+    }
+    row
 }
 
 fn list(found: List, form: Form, wanted: &Wanted) -> Result<Response, Status> {
@@ -308,6 +312,13 @@ impl Pieces {
             format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\"", form.kind.name, form.api_version());
         let write = move |object: &Object, out: &mut Vec<u8>| {
             let start = out.len();
+            if typed && form.served.is_some() {
+                let mut tree = form_tree(object, form);
+                tree.remove("kind");
+                tree.remove("apiVersion");
+                codec::write_tree_json(&tree, out);
+                return;
+            }
             codec::write_json(object, form, out);
             if typed {
                 strip_types(out, start, types.as_bytes());
