@@ -642,7 +642,7 @@ struct Declared<'a> {
 impl Declared<'_> {
     fn check(&self, kind: &Kind) {
         let watched = self.controller.watches.iter().any(|watch| watch.kind == kind);
-        let read = self.controller.reads.iter().any(|known| *known == kind);
+        let read = self.controller.reads.contains(&kind);
         assert!(watched || read, "{} reads {} undeclared", self.controller.name, kind.name);
     }
 }

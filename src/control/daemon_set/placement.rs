@@ -59,8 +59,8 @@ pub(super) fn target(pod: &Pod) -> &str {
         return pod.node();
     }
     let terms = pod.tree.at("spec").at(REQUIRED).list("nodeSelectorTerms");
-    let fields = terms.iter().flat_map(|term| term.list("matchFields"));
-    let name = fields.filter(|field| field.str("key") == "metadata.name").next_back();
+    let mut fields = terms.iter().flat_map(|term| term.list("matchFields"));
+    let name = fields.rfind(|field| field.str("key") == "metadata.name");
     name.map_or("", |field| field.str("values.0"))
 }
 

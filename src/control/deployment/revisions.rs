@@ -34,10 +34,7 @@ impl Rollout<'_> {
         self.sets.iter().position(|set| same_template(set.tree.at("spec.template"), template))
     }
 
-    pub(super) fn old<'s>(
-        sets: &'s [Set],
-        new: Option<usize>,
-    ) -> impl Iterator<Item = (usize, &'s Set)> {
+    pub(super) fn old(sets: &[Set], new: Option<usize>) -> impl Iterator<Item = (usize, &Set)> {
         sets.iter().enumerate().filter(move |(idx, _)| Some(*idx) != new)
     }
 

@@ -208,7 +208,7 @@ fn adopts_and_dodges_taken_names() {
     let name = world.names(&REPLICA_SET)[0].clone();
     world.edit(&REPLICA_SET, "d", &name, |set| set.set("metadata.ownerReferences", json!([])));
     world.converge();
-    assert_eq!(world.names(&REPLICA_SET), [name.clone()]);
+    assert_eq!(world.names(&REPLICA_SET), [name.as_str()]);
     let set = world.get(&REPLICA_SET, "d", &name).unwrap();
     assert_eq!(set.str("metadata.ownerReferences.0.kind"), "Deployment");
     // Someone else's set has the name that the next template would get.

@@ -127,7 +127,7 @@ fn subsets(view: &View<'_>, object: &Object, service: &Value) -> (Vec<Value>, bo
     for (ports, lists) in groups.into_values() {
         let mut subset = json!({});
         for (field, mut list) in ["addresses", "notReadyAddresses"].into_iter().zip(lists) {
-            list.sort_by(|a, b| ip_order(a).cmp(&ip_order(b)));
+            list.sort_by_key(ip_order);
             list.truncate(left);
             left -= list.len();
             if !list.is_empty() {

@@ -90,8 +90,9 @@ fn table() {
     let unready = json!({"status": {"conditions": []}});
     let terminating = json!({"metadata": {"deletionTimestamp": "2024-01-01T00:00:00Z"}});
     let none = || json!({});
+    type Case = (&'static str, Value, Vec<Value>, &'static [&'static str], Value);
     #[rustfmt::skip]
-    let cases: Vec<(&str, Value, Vec<Value>, &[&str], Value)> = vec![
+    let cases: Vec<Case> = vec![
         ("nothing behind it", none(), vec![], &["IPv4 []"], json!([])),
         ("named port, ready and not", none(), two(none(), unready.clone()),
             &["IPv4 [http=8080] 10.0.0.1:110 10.0.0.2:000"],

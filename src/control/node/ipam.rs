@@ -19,7 +19,7 @@ impl Controller for Ipam {
     /// Upstream's allocator acts as the node controller, too.
     const NAME: &'static str = "node-controller";
     const WATCHES: &'static [Watch] = &[
-        Watch::new(&NODE, Wakes::With(|view, node| wakes(view, node))),
+        Watch::new(&NODE, Wakes::With(wakes)),
         Watch::new(&CONFIG_MAP, Wakes::With(wakes_of_settings)),
     ];
 
