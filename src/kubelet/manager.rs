@@ -12,7 +12,7 @@ use stdx::{Context, Result};
 
 use crate::make::cgroup;
 use crate::network::SandboxNetwork;
-use crate::pod::{CONFIG_MIRROR, NodeView};
+use crate::pod::{CONFIG_MIRROR, NodeView, Qos, requests_of};
 use crate::shared::{Shared, Slot};
 use crate::volumes;
 use crate::worker::{self, Adopted, CHECKPOINT};
@@ -274,6 +274,28 @@ pub(crate) async fn make_cgroups(shared: &Shared) {
         if let Err(error) = shared.runtime.cgroup_apply(&path, &resources).await {
             log::warn!("cgroup {path}: {error}");
         }
+    }
+}
+
+/// Gives the burstable class the weight of what its pods ask for.
+pub(crate) async fn weigh_burstable(shared: &Shared) {
+    let milli: i64 = shared
+        .slots
+        .all()
+        .into_iter()
+        .map(|slot| slot.snapshot())
+        .filter(|snapshot| !snapshot.terminal)
+        .filter_map(|snapshot| Some(snapshot.pod?.object.tree()))
+        .filter(|tree| Qos::of(tree) == Qos::Burstable)
+        .map(|tree| requests_of(&tree, "cpu").milli())
+        .sum();
+    let path = format!("{}/burstable", shared.config.cgroup_root);
+    let resources = runtime::Resources {
+        cpu_shares: Some(cgroup::shares(milli)),
+        ..runtime::Resources::default()
+    };
+    if let Err(error) = shared.runtime.cgroup_apply(&path, &resources).await {
+        log::warn!("cgroup {path}: {error}");
     }
 }
 

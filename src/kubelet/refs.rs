@@ -190,3 +190,42 @@ async fn follow_once(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::{Lens, json, kinds};
+    use client::{Answer, List};
+
+    fn config_map(revision: u64, value: &str) -> Object {
+        let tree = json!({"metadata": {"namespace": "n", "name": "c", "resourceVersion": revision.to_string()},
+            "data": {"k": value}});
+        Object::from_tree(&kinds::CONFIG_MAP, &tree).unwrap()
+    }
+
+    #[test]
+    fn objects_are_known_followed_and_forgotten() {
+        let end = rt::sim::run(1, 100_000, async {
+            let (client, events) = crate::testing::client(|_| {
+                Ok(Answer::List(List { revision: 1, ..List::default() }))
+            });
+            let (woken, wakes) = rt::channel::bounded(16);
+            let refs = Refs::new(client, move |uid| {
+                let _ = woken.try_send(uid.to_owned());
+            });
+            let key: RefKey = (&kinds::CONFIG_MAP, "n".into(), "c".into());
+            refs.hold("u1", std::slice::from_ref(&key));
+            assert!(refs.get(&key).await.unwrap().is_none(), "the API says there is none");
+            events.send(WatchEvent::Added(config_map(2, "x"))).await.unwrap();
+            assert_eq!(wakes.recv().await.unwrap(), "u1");
+            let found = refs.get(&key).await.unwrap().unwrap();
+            assert_eq!(found.tree().str("data.k"), "x");
+            events.send(WatchEvent::Deleted(config_map(3, "x"))).await.unwrap();
+            assert_eq!(wakes.recv().await.unwrap(), "u1");
+            assert!(refs.get(&key).await.unwrap().is_none());
+            refs.hold("u1", &[]);
+            assert_eq!(format!("{refs:?}"), "Refs(0)");
+        });
+        assert_eq!(end, rt::sim::End::Done(()));
+    }
+}

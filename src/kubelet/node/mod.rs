@@ -41,7 +41,8 @@ pub(crate) struct Node {
     conditions: Mutex<BTreeMap<&'static str, (String, Wall)>>,
     changed: rt::Event,
     is_ready: AtomicBool,
-    became_ready: rt::Event,
+    /// Told at each write of the Node.
+    was_written: rt::Event,
     pub started_at: Wall,
     /// CPU samples by cgroup, for rates: when, total, and the rate computed then.
     pub samples: Mutex<BTreeMap<String, (Mono, u64, u64)>>,
@@ -58,7 +59,7 @@ impl Node {
             conditions: Mutex::default(),
             changed: rt::Event::new(),
             is_ready: AtomicBool::new(false),
-            became_ready: rt::Event::new(),
+            was_written: rt::Event::new(),
             started_at: rt::now().wall,
             samples: Mutex::default(),
         };
@@ -73,8 +74,18 @@ impl Node {
 
     pub(crate) async fn ready(&self) {
         loop {
-            let listener = self.became_ready.listen();
+            let listener = self.was_written.listen();
             if self.is_ready.load(Ordering::Acquire) {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    async fn registered(&self) {
+        loop {
+            let listener = self.was_written.listen();
+            if self.shared.node().object.is_some() {
                 return;
             }
             listener.await;
@@ -314,7 +325,6 @@ impl Node {
         if ready && !was {
             recorder.normal(object, "NodeReady", format!("Node {name} status is now: NodeReady"));
             log::info!("node {name}: ready");
-            self.became_ready.notify(usize::MAX);
         } else if was && !ready {
             recorder.normal(
                 object,
@@ -322,6 +332,7 @@ impl Node {
                 format!("Node {name} status is now: NodeNotReady"),
             );
         }
+        self.was_written.notify(usize::MAX);
     }
 }
 
@@ -355,8 +366,8 @@ pub(crate) async fn renew_lease(node: Arc<Node>) {
     let client = &node.shared.client;
     let name = &node.shared.config.node_name;
     let mut failures = 0;
-    // The owner must exist first.
-    node.ready().await;
+    // The owner must exist first; whether it is Ready is another matter.
+    node.registered().await;
     loop {
         let renew_time = api::time::format_micro(rt::now().wall);
         let patch = json!({"spec": {"renewTime": renew_time, "holderIdentity": name}});

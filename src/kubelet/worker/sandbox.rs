@@ -13,7 +13,7 @@ use stdx::{Context, Error, Result};
 use super::Worker;
 use crate::make::{cgroup, container, dns};
 use crate::network::{HostPort, SandboxNetwork};
-use crate::pod::{Done, Pod};
+use crate::pod::{Done, Pod, Qos};
 use crate::shared::Shared;
 
 impl Worker {
@@ -84,6 +84,9 @@ async fn make(
     let spec = spec(shared, pod, &tree, uid, attempt, &cgroup)?;
     let limits = cgroup::of_pod(&tree, shared.config.pod_pids_max);
     shared.runtime.cgroup_apply(&cgroup, &limits).await?;
+    if Qos::of(&tree) == Qos::Burstable {
+        crate::manager::weigh_burstable(shared).await;
+    }
     let sandbox = shared.runtime.run_sandbox(spec).await?;
     let id = sandbox.id.to_string();
     if pod.host_network {
