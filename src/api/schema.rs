@@ -496,15 +496,7 @@ mod tests {
 
     #[test]
     fn texts_parse_and_the_table_is_small() {
-        let built = std::time::Instant::now();
         let schema = Schema::build().unwrap_or_else(|why| panic!("{why}"));
-        println!(
-            "{} types, {} fields, {} bytes, {:?}",
-            schema.types.len(),
-            schema.fields.len(),
-            schema.heap_bytes(),
-            built.elapsed()
-        );
         assert!(schema.heap_bytes() < 300 * 1024);
         assert!(
             schema.types.len() <= 320 && schema.fields.len() <= 1450 && schema.extras.len() <= 320

@@ -82,7 +82,8 @@ fn numbers(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
 }
 
 fn named(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
-    let checks: [(&str, fn(&str) -> Result<(), String>); 6] = [
+    type Check = fn(&str) -> Result<(), String>;
+    let checks: [(&str, Check); 6] = [
         ("serviceAccountName", names::subdomain),
         ("nodeName", names::subdomain),
         ("schedulerName", names::subdomain),

@@ -168,9 +168,7 @@ impl Walk<'_> {
                 if below || above {
                     let detail = match (extra.min, extra.max) {
                         // Zero is what an absent number is.
-                        (Some(0), Some(max)) if max == 65_535 => {
-                            "must be between 1 and 65535, inclusive".into()
-                        }
+                        (Some(0), Some(65_535)) => "must be between 1 and 65535, inclusive".into(),
                         (Some(min), Some(max)) => {
                             format!("must be between {min} and {max}, inclusive")
                         }
