@@ -18,7 +18,7 @@ fn subjects_are_users_and_proxies_speak_for_others() {
         let disk = store::Disk::default();
         let store = store::Store::open_memory(&disk, store::Limits::default()).await.unwrap();
         let config =
-            crate::Config { request_header_ca: pem[..end].as_bytes().to_vec(), ..config() };
+            crate::Config { request_header_ca: pem.as_bytes()[..end].to_vec(), ..config() };
         let server = Server::start(config, store).await.unwrap();
         let chain = http::tls::certificates(CERTIFICATES).unwrap();
         let peer = |idx: usize| Peer {
