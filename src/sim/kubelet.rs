@@ -49,6 +49,8 @@ struct Running {
     phase: &'static str,
     restarts: u64,
     address: String,
+    /// The version of the pod that shows all there is to tell, while nothing is due.
+    quiet_at: u64,
 }
 
 /// Runs a node for ever.
@@ -199,7 +201,19 @@ impl Node {
                 self.container(&pod.object, false);
             }
         }
+        let faulty = self.world.faults.on();
         for (uid, object) in view {
+            if let Some(pod) = self.pods.get_mut(&uid)
+                && pod.quiet_at == object.revision()
+            {
+                if !(faulty && pod.phase == "Running" && self.prng.chance(2)) {
+                    continue;
+                }
+                // A crash or an out-of-memory kill; it starts again.
+                pod.restarts += 1;
+                pod.ready = rt::now().mono + Duration::from_millis(self.prng.below(8000));
+                pod.quiet_at = 0;
+            }
             self.advance(&uid, &object);
             if let Err(status) = self.tell(client, &uid, &object).await {
                 log::debug!("{}: {object:?}: {status}", self.name);
@@ -219,7 +233,6 @@ impl Node {
             self.pods.insert(uid.to_owned(), pod);
         }
         let delay = |prng: &mut Prng, max_ms| Duration::from_millis(prng.below(max_ms));
-        let faulty = self.world.faults.on();
         let (mut started, mut stopped) = (false, false);
         let Some(pod) = self.pods.get_mut(uid) else { return };
         if object.deleting() && pod.stops.is_none() {
@@ -233,11 +246,6 @@ impl Node {
             started = true;
         }
         let runs = pod.phase == "Running";
-        if runs && pod.stops.is_none() && pod.ends.is_none() && faulty && self.prng.chance(2) {
-            // A crash or an out-of-memory kill; it starts again.
-            pod.restarts += 1;
-            pod.ready = now + delay(&mut self.prng, 8000);
-        }
         if let Some((at, well)) = pod.ends.filter(|(at, _)| runs && *at <= now) {
             match (well, tree.str("spec.restartPolicy")) {
                 (false, "OnFailure") => {
@@ -276,6 +284,7 @@ impl Node {
             phase: "Pending",
             restarts: 0,
             address: format!("10.42.{}.{low}", self.number * 8 + high),
+            quiet_at: 0,
         }
     }
 
@@ -288,7 +297,7 @@ impl Node {
     }
 
     /// Tells the API what it does not show yet; removes what has ended and shall go.
-    async fn tell(&self, client: &Client, uid: &str, object: &Object) -> Result<(), Status> {
+    async fn tell(&mut self, client: &Client, uid: &str, object: &Object) -> Result<(), Status> {
         let Some(pod) = self.pods.get(uid) else {
             return self.remove(client, object).await;
         };
@@ -306,7 +315,16 @@ impl Node {
             client.patch(&POD, namespace, name, "status", PatchType::Merge, patch).await?;
         }
         if matches!(pod.phase, "Succeeded" | "Failed") {
-            return self.remove(client, object).await;
+            self.remove(client, object).await?;
+        }
+        let rests = match self.pods.get(uid) {
+            Some(pod) if pod.phase == "Running" => ready && pod.ends.is_none(),
+            pod => pod.is_some_and(|pod| pod.phase != "Pending"),
+        };
+        if let Some(pod) =
+            self.pods.get_mut(uid).filter(|_| rests && !differs && !object.deleting())
+        {
+            pod.quiet_at = object.revision();
         }
         Ok(())
     }
