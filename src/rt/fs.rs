@@ -256,7 +256,7 @@ mod tests {
         write_atomic(&path, b"one", 0o600).unwrap();
         write_atomic(&path, b"two", 0o644).unwrap();
         assert_eq!(read(&path).unwrap(), b"two");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(list_dir(&dir).unwrap(), [path]);
         remove_dir_all(&dir).unwrap();
         assert!(read_optional(dir.join("a")).unwrap().is_none());

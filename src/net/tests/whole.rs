@@ -1,6 +1,8 @@
 //! The whole network room on the running kernel, in a network namespace of its own: a fake API,
 //! real links, rules, connections and DNS. Skipped without root.
 
+#![allow(clippy::print_stdout)] // a test program of its own: what it prints is its report
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
