@@ -142,6 +142,9 @@ pub enum Expect {
     Unchanged { key: Key, revision: u64 },
     /// The namespace holds no object of this kind.
     Empty { kind: &'static Kind, namespace: String },
+    /// Of this kind and namespace, the view holds exactly what the store holds: for acts that rest
+    /// on something not being there (a claim that no pod uses).
+    Current { kind: &'static Kind, namespace: String },
 }
 
 /// What to do when the API refuses an action of this reconcile.

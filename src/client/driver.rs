@@ -343,6 +343,13 @@ impl Loop {
                 let found = self.client.list(kind, namespace, options).await?;
                 (*kind, namespace, found.items.is_empty())
             }
+            Expect::Current { kind, namespace } => {
+                let found = self.client.list(kind, namespace, ListOptions::default()).await?;
+                let seen = api::controller::Cache::list(&self.informers, kind, Some(namespace));
+                let version = |o: &Object| (o.name().to_owned(), o.revision());
+                let seen: BTreeSet<_> = seen.iter().map(version).collect();
+                (*kind, namespace, found.items.iter().map(version).collect::<BTreeSet<_>>() == seen)
+            }
         };
         match holds {
             true => Ok(()),

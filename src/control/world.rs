@@ -77,6 +77,9 @@ pub(crate) fn line(action: &Action) -> String {
         Action::Expect(Expect::Empty { kind, namespace }) => {
             format!("expect empty {namespace} {}", kind.plural)
         }
+        Action::Expect(Expect::Current { kind, namespace }) => {
+            format!("expect current {namespace} {}", kind.plural)
+        }
         Action::Event { about, warning, reason, message } => {
             let level = if *warning { "Warning" } else { "Normal" };
             format!("event {} {level} {reason}: {message}", Key::of(about))
@@ -478,6 +481,8 @@ impl World {
                 there(key, "").is_some_and(|o| o.revision() == *revision)
             }
             Expect::Empty { kind, namespace } => self.view().list(kind, Some(namespace)).is_empty(),
+            // This world's view is its store.
+            Expect::Current { .. } => true,
         };
         holds.then_some(()).ok_or_else(|| Status::conflict(&POD, "", "expectation"))
     }

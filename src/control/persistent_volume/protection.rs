@@ -1,7 +1,7 @@
 //! Finalizers that keep claims while pods use them, and volumes while they are bound.
 
 use api::kinds::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD};
-use api::{Actions, Controller, Key, Lens, Next, Object, View, Wakes, Watch};
+use api::{Actions, Controller, Expect, Key, Lens, Next, Object, View, Wakes, Watch};
 
 use crate::support::{with_finalizer, without_finalizer};
 
@@ -41,7 +41,15 @@ impl Controller for ClaimProtection {
                 !pod.tree().str("spec.nodeName").is_empty() && claims(pod).contains(&key.name)
             })
         };
-        guard(&claim, CLAIM_FINALIZER, claim.deleting() && used(), actions);
+        let used = claim.deleting() && used();
+        let protected =
+            || claim.tree().list("metadata.finalizers").iter().any(|f| f == CLAIM_FINALIZER);
+        if claim.deleting() && !used && protected() {
+            // A pod may have come to a node a moment ago; upstream asks the API server, too.
+            let namespace = key.namespace.clone();
+            actions.expect(Expect::Current { kind: &POD, namespace });
+        }
+        guard(&claim, CLAIM_FINALIZER, used, actions);
         Next::Done
     }
 }
