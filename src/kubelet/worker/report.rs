@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::controller::Cache;
 use api::{Lens, Object, Status, Value, json, kinds};
-use client::PatchType;
+use client::{Client, PatchType};
 use stdx::backoff::Backoff;
 use stdx::time::Mono;
 
@@ -15,10 +15,13 @@ use crate::shared::Shared;
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 
+/// The same status is not written more often than this.
+const REWRITE_AFTER: Duration = Duration::from_secs(10);
+
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// What the API is known to have.
-    written: Option<Value>,
+    /// What was last written, at which revision, and when.
+    written: Option<(Value, u64, Mono)>,
     in_flight: bool,
     failures: u32,
     retry_at: Option<Mono>,
@@ -27,7 +30,7 @@ pub(super) struct Report {
 /// How a write ended.
 #[derive(Clone, Debug)]
 pub(crate) enum Reported {
-    Written(Value),
+    Written(Value, u64),
     Failed,
     /// There is no such object to write to.
     Nowhere,
@@ -46,8 +49,8 @@ impl Report {
     pub(super) fn take(&mut self, reported: Reported, now: Mono) {
         self.in_flight = false;
         match reported {
-            Reported::Written(status) => {
-                self.written = Some(status);
+            Reported::Written(status, revision) => {
+                self.written = Some((status, revision, now));
                 self.failures = 0;
                 self.retry_at = None;
             }
@@ -64,6 +67,10 @@ impl Worker {
     /// Writes the status if it is not what the API has.
     pub(super) fn report(&mut self) {
         let now = rt::now();
+        // A time that has come wakes once; whoever still waits sets it anew.
+        if self.report.retry_at.is_some_and(|at| at <= now.mono) {
+            self.report.retry_at = None;
+        }
         if self.state.settled || self.report.in_flight || self.state.finishing {
             return;
         }
@@ -77,10 +84,23 @@ impl Worker {
         let tree = object.tree();
         let status = self.status_over(&tree);
         self.slot.lock().snapshot.status = status.clone();
-        let same = self.report.written.as_ref() == Some(&status);
-        if same || covers(tree.at("status"), &status) {
+        if covers(tree.at("status"), &status) {
             self.report.retry_at = None;
             return;
+        }
+        if let Some((written, revision, at)) = &self.report.written
+            && *written == status
+        {
+            if object.revision() < *revision {
+                // The view has not seen our own write yet; its next change wakes us.
+                return;
+            }
+            // Someone else wrote over it (a node that was thought lost): say it again, in peace.
+            let again = *at + REWRITE_AFTER;
+            if again > now.mono {
+                self.report.retry_at = Some(again);
+                return;
+            }
         }
         if self.report.retry_at.is_some_and(|at| at > now.mono) {
             return;
@@ -134,6 +154,10 @@ fn covers(theirs: &Value, ours: &Value) -> bool {
 
 /// Patches the status of exactly this object, at the version that the patch was made from.
 pub(super) async fn write(shared: Arc<Shared>, object: Object, status: Value) -> Reported {
+    write_with(&shared.client, object, status).await
+}
+
+async fn write_with(client: &Client, object: Object, status: Value) -> Reported {
     const CONFLICTS_MAX: usize = 5;
     let mut object = object;
     for _ in 0..CONFLICTS_MAX {
@@ -145,15 +169,13 @@ pub(super) async fn write(shared: Arc<Shared>, object: Object, status: Value) ->
             "status": with_removals(tree.at("status"), &merged),
         });
         let (namespace, name) = (object.namespace().to_owned(), object.name().to_owned());
-        let patched = shared
-            .client
-            .patch(&kinds::POD, &namespace, &name, "status", PatchType::Merge, patch)
-            .await;
+        let patched =
+            client.patch(&kinds::POD, &namespace, &name, "status", PatchType::Merge, patch).await;
         match patched {
-            Ok(_) => return Reported::Written(status),
+            Ok(now) => return Reported::Written(status, now.revision()),
             Err(error) if error.is_not_found() => return Reported::Nowhere,
             Err(error) if error.is_conflict() => {
-                match shared.client.get_optional(&kinds::POD, &namespace, &name).await {
+                match client.get_optional(&kinds::POD, &namespace, &name).await {
                     Ok(Some(newer)) if newer.uid() == object.uid() => object = newer,
                     Ok(_) => return Reported::Nowhere,
                     Err(status) => return failed(&namespace, &name, &status),
@@ -213,5 +235,33 @@ mod tests {
         let patch =
             with_removals(&json!({"podIP": "1", "qosClass": "x"}), &json!({"phase": "Failed"}));
         assert_eq!(patch, json!({"phase": "Failed", "podIP": null}));
+    }
+
+    #[test]
+    fn a_conflict_is_written_over_the_newer_object() {
+        use client::{Answer, Body, Verb};
+        let pod = |revision: u64, status: Value| {
+            let tree = json!({"metadata": {"namespace": "n", "name": "p", "uid": "u",
+                "resourceVersion": revision.to_string()}, "status": status});
+            Object::from_tree(&kinds::POD, &tree).unwrap()
+        };
+        let gate = json!({"conditions": [{"type": "x/y", "status": "True"}]});
+        let newer = pod(2, gate);
+        let (client, _events) = crate::testing::client(move |request| match request.verb {
+            Verb::Get => Ok(Answer::Object(newer.clone())),
+            _ => {
+                let Body::Patch(_, patch) = request.body else { panic!("not a patch") };
+                if patch.str("metadata.resourceVersion") != "2" {
+                    return Err(Status::modified(&kinds::POD, "p"));
+                }
+                assert_eq!(patch.str("metadata.uid"), "u");
+                // The condition that came meanwhile is kept.
+                assert_eq!(patch.list("status.conditions").len(), 2);
+                Ok(Answer::Object(newer.clone()))
+            }
+        });
+        let status = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+        let reported = rt::block_on(write_with(&client, pod(1, json!({})), status.clone()));
+        assert!(matches!(reported, Reported::Written(written, 2) if written == status));
     }
 }
