@@ -71,7 +71,11 @@ async fn run(config: Config, dry: bool) -> Result<()> {
     match runtime {
         Ok(runtime) => {
             note(runtime.teardown_all(true).await);
-            note(runtime.cgroup_remove("kubepods").await);
+            // The pods' common cgroup goes too, unless another k3rs has pods in it.
+            let hierarchies = sys::cgroup::Hierarchies::detect();
+            if hierarchies.is_ok_and(|hierarchies| hierarchies.processes("kubepods").is_empty()) {
+                note(runtime.cgroup_remove("kubepods").await);
+            }
         }
         Err(error) => note(Err(error)),
     }

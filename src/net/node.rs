@@ -9,6 +9,9 @@ use wire::rtnetlink as rtnl;
 
 use crate::kernel::Links;
 
+/// What bridges and veth pairs take at most; loopback, where it is all there is, has one more.
+const MTU_MAX: u32 = 65_535;
+
 /// What the node's place in the network looks like now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodeLink {
@@ -55,7 +58,7 @@ fn choose(
     };
     let described = |link: &rtnl::Link| NodeLink {
         interface: link.name.clone(),
-        mtu: link.mtu,
+        mtu: link.mtu.min(MTU_MAX),
         addresses: on(link.index),
     };
     if let Some(name) = interface {
