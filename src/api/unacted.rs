@@ -104,6 +104,18 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn the_readme_lists_them_all() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md"));
+        let readme = readme.unwrap();
+        for path in POD_SPEC {
+            assert!(readme.contains(&format!("`{path}`")), "{path}");
+        }
+        for (kind, path) in OTHERS {
+            assert!(readme.contains(&format!("`{kind}: {path}`")), "{kind}: {path}");
+        }
+    }
+
+    #[test]
     fn every_path_exists() {
         let exists = |root: crate::schema::TypeId, path: &str| {
             let mut at = Some(root);

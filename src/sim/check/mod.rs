@@ -137,7 +137,7 @@ impl Default for Checks {
             known: Known::default(),
             watch: None,
             rules,
-            durability: durability::Durability::default(),
+            durability: durability::Durability,
         }
     }
 }
