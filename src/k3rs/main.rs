@@ -73,6 +73,9 @@ fn main() -> ExitCode {
     if let Some(command) = COMMANDS.iter().find(|command| command.name == called_as) {
         return (command.run)(&args);
     }
+    if userspace::CNI_NAMES.contains(&called_as) {
+        return later(&format!("as the CNI plugin {called_as}"));
+    }
     match args.first().map(String::as_str) {
         Some("--version" | "-v" | "version") => {
             print(&format!("k3rs version {}\n", stdx::version::VERSION));

@@ -14,7 +14,7 @@ pub(crate) static USERSPACE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/u
 /// Names that the binary answers to as a link.
 const NAMES: &[&str] = &["k3rs", "kubectl", "crictl", "ctr"];
 /// Names in `data/cni/`, for tools that look for CNI executables there.
-const CNI_NAMES: &[&str] =
+pub(crate) const CNI_NAMES: &[&str] =
     &["bridge", "host-local", "loopback", "portmap", "flannel", "bandwidth", "firewall"];
 
 /// Makes `data/<sha256>/` if this version has none yet, and points `current` at it.
