@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn the_readme_lists_them_all() {
-        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md"));
+        let readme =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md"));
         let readme = readme.unwrap();
         for path in POD_SPEC {
             assert!(readme.contains(&format!("`{path}`")), "{path}");
