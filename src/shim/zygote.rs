@@ -63,6 +63,12 @@ fn become_shim(directory: &Path, listener: OwnedFd, socket: BorrowedFd<'_>) -> R
         process::duplicate_as(log.as_fd(), number).context(|| "connect the log")?;
     }
     drop(log);
-    crate::run(listener)?;
-    process::exit_now(0)
+    // Whoever waits for us hears our end when the socket closes: the reason must be written by then.
+    let kept = listener.try_clone().context(|| "keep the socket")?;
+    let ended = crate::run(listener);
+    if let Err(error) = &ended {
+        eprintln!("shim: {error}");
+    }
+    drop(kept);
+    process::exit_now(i32::from(ended.is_err()))
 }
