@@ -119,7 +119,7 @@ impl Registries {
             places.push(Place { base: base(endpoint)?, repository });
         }
         let default = Place {
-            base: base(&default_endpoint(&reference.registry))?,
+            base: base(&self.default_endpoint(&reference.registry))?,
             repository: reference.repository.clone(),
         };
         if !places.contains(&default) {
@@ -141,21 +141,32 @@ impl Registries {
     }
 }
 
+impl Registries {
+    /// The registry itself. One on this machine speaks plain HTTP, as containerd assumes too, unless
+    /// its configuration has TLS settings.
+    fn default_endpoint(&self, registry: &str) -> String {
+        if registry == "docker.io" {
+            return format!("https://{DOCKER_HOST}");
+        }
+        let host =
+            registry.rsplit_once(':').map_or(registry, |(host, _)| host).trim_matches(['[', ']']);
+        let is_local = host == "localhost"
+            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        let secure = format!("https://{registry}");
+        let has_tls = Url::parse(&secure).is_ok_and(|url| {
+            let config = self.config(&url);
+            !config.ca_file.is_empty()
+                || !config.cert_file.is_empty()
+                || config.insecure_skip_verify
+        });
+        if is_local && !has_tls { format!("http://{registry}") } else { secure }
+    }
+}
+
 const DOCKER_HOST: &str = "registry-1.docker.io";
 
 fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flatten()
-}
-
-fn default_endpoint(registry: &str) -> String {
-    if registry == "docker.io" {
-        return format!("https://{DOCKER_HOST}");
-    }
-    let host =
-        registry.rsplit_once(':').map_or(registry, |(host, _)| host).trim_matches(['[', ']']);
-    let is_local = host == "localhost"
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    format!("{}://{registry}", if is_local { "http" } else { "https" })
 }
 
 /// An endpoint with `/v2` at its end, once.
@@ -359,6 +370,9 @@ configs:
         assert_eq!(config("https://registry-1.docker.io/").password, "p");
         assert_eq!(config("https://other/"), HostConfig::default());
         assert!(Registries::parse("mirrors: {a: {rewrite: {'[a-z]': b}}}").is_err());
+        assert_eq!(registries.default_endpoint("127.0.0.1:5000"), "http://127.0.0.1:5000");
+        let local = Registries::parse("configs: {'127.0.0.1:5000': {tls: {ca_file: /c}}}").unwrap();
+        assert_eq!(local.default_endpoint("127.0.0.1:5000"), "https://127.0.0.1:5000");
     }
 
     #[test]
