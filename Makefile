@@ -11,6 +11,7 @@ run: release
 	@e2e/run.sh $(RELEASE)
 
 test: setup
+	@e2e/setup.sh test
 	cargo test --workspace --locked
 	$(MAKE) e2e
 
