@@ -175,8 +175,8 @@ impl Server {
             }
             _ => None,
         };
-        let cgroup = single_cgroup(&plan.cgroups);
-        let cloned = self.clone_into(shared, namespaces, cgroup.as_ref())?;
+        let mut cgroup = single_cgroup(&plan.cgroups);
+        let cloned = self.clone_into(shared, namespaces, &mut cgroup)?;
         let (pid, pidfd) = match cloned {
             Cloned::Child => {
                 drop(ours);
@@ -229,8 +229,8 @@ impl Server {
         let pid_namespace = open("pid")?;
         let (streams, child_streams) = make_streams(plan.process.tty, plan.process.stdin)?;
         let (ours, theirs) = sys::unix::socket_pair().context(|| "make a socket pair")?;
-        let cgroup = single_cgroup(&plan.cgroups);
-        let (pid, pidfd) = match self.clone_into(Some(&pid_namespace), 0, cgroup.as_ref())? {
+        let mut cgroup = single_cgroup(&plan.cgroups);
+        let (pid, pidfd) = match self.clone_into(Some(&pid_namespace), 0, &mut cgroup)? {
             Cloned::Child => {
                 drop(ours);
                 launch::exec(&plan.process, &namespaces, &theirs, child_streams)
@@ -262,20 +262,20 @@ impl Server {
         Ok(())
     }
 
-    /// Forks, with the child in the given PID namespace and cgroup if there are any.
+    /// Forks, with the child in the given PID namespace and cgroup if there are any. A cgroup that it
+    /// could not be born in is taken out: it must join it then.
     fn clone_into(
         &self,
         pid_namespace: Option<&OwnedFd>,
         namespaces: i32,
-        cgroup: Option<&OwnedFd>,
+        cgroup: &mut Option<OwnedFd>,
     ) -> Result<Cloned> {
-        let cgroup = cgroup.map(AsFd::as_fd);
         let Some(namespace) = pid_namespace else {
-            return process::clone_into(namespaces, cgroup).context(|| "fork");
+            return fork_into(namespaces, cgroup).context(|| "fork");
         };
         process::enter_namespace(namespace.as_fd(), process::CLONE_NEWPID)
             .context(|| "enter the PID namespace")?;
-        let cloned = process::clone_into(namespaces, cgroup);
+        let cloned = fork_into(namespaces, cgroup);
         if !matches!(cloned, Ok(Cloned::Child)) {
             process::enter_namespace(self.sandbox.own_pid.as_fd(), process::CLONE_NEWPID)
                 .context(|| "leave the PID namespace")?;
@@ -342,6 +342,19 @@ impl Server {
         let number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1);
         number
+    }
+}
+
+fn fork_into(namespaces: i32, cgroup: &mut Option<OwnedFd>) -> std::io::Result<Cloned> {
+    match process::clone_into(namespaces, cgroup.as_ref().map(AsFd::as_fd)) {
+        // Before Linux 5.7 the kernel's struct ends where ours names the cgroup.
+        Err(error)
+            if cgroup.is_some() && error.kind() == std::io::ErrorKind::ArgumentListTooLong =>
+        {
+            *cgroup = None;
+            process::clone(namespaces)
+        }
+        cloned => cloned,
     }
 }
 

@@ -33,6 +33,11 @@ pub fn attach(cgroup: &Path, rules: &[String]) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the kernel takes such programs, by loading one that is thrown away.
+pub fn probe() -> io::Result<()> {
+    load(&compile(&[])?).map(drop)
+}
+
 fn load(instructions: &[u64]) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Load {
@@ -51,10 +56,21 @@ fn load(instructions: &[u64]) -> io::Result<OwnedFd> {
         license: c"Apache-2.0".as_ptr() as u64,
         log: [0; 3],
     };
-    // SAFETY: the kernel reads `attr` and the instructions and licence it points at, all alive here.
-    check_fd(unsafe {
-        libc::syscall(libc::SYS_bpf, PROG_LOAD, std::ptr::from_ref(&attr), size_of::<Load>())
-    })
+    let load = || {
+        // SAFETY: the kernel reads `attr` and the instructions and licence it points at, all alive here.
+        check_fd(unsafe {
+            libc::syscall(libc::SYS_bpf, PROG_LOAD, std::ptr::from_ref(&attr), size_of::<Load>())
+        })
+    };
+    match load() {
+        // Before Linux 5.11 programs count as locked memory, of which little is allowed by default.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            let memlock = libc::RLIMIT_MEMLOCK as u32;
+            crate::process::set_rlimit(memlock, u64::MAX, u64::MAX)?;
+            load()
+        }
+        loaded => loaded,
+    }
 }
 
 /// One eBPF instruction in memory order.

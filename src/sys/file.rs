@@ -12,7 +12,7 @@ pub use libc::{
     O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY,
 };
 
-/// Opens `path` as if `root` were `/`: links and `..` cannot lead out of it. Needs Linux 5.6.
+/// Opens `path` as if `root` were `/`: links and `..` cannot lead out of it.
 pub fn open_in_root(
     root: BorrowedFd<'_>,
     path: impl AsRef<Path>,
@@ -21,10 +21,12 @@ pub fn open_in_root(
 ) -> io::Result<OwnedFd> {
     const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
     const RESOLVE_IN_ROOT: u64 = 0x10;
-    let path = path_text(path.as_ref())?;
+    let text = path_text(path.as_ref())?;
     // SAFETY: all-zero is a valid open_how.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = u64::from((flags | O_CLOEXEC).cast_unsigned());
+    // libc's own calls add this on 32 bits, without which files end at 2 GiB; O_PATH does not take it.
+    let large = if flags & O_PATH == 0 { libc::O_LARGEFILE } else { 0 };
+    how.flags = u64::from((flags | O_CLOEXEC | large).cast_unsigned());
     how.mode = u64::from(mode);
     how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
     // EAGAIN: something on the way was renamed meanwhile; the kernel asks to try again.
@@ -35,13 +37,17 @@ pub fn open_in_root(
             libc::syscall(
                 libc::SYS_openat2,
                 root.as_raw_fd(),
-                path.as_ptr(),
+                text.as_ptr(),
                 std::ptr::from_ref(&how),
                 size_of::<libc::open_how>(),
             )
         });
         match result {
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+            // Before Linux 5.6.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                return crate::walk::open_in_root(root, path.as_ref(), flags, mode);
+            }
             result => return result,
         }
     }

@@ -5,6 +5,7 @@ pub mod device_filter;
 pub mod file;
 pub mod host;
 pub mod inotify;
+pub mod kernel;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
@@ -16,6 +17,7 @@ pub mod seccomp;
 pub mod space;
 pub mod tcp;
 pub mod unix;
+mod walk;
 
 /// The kernel's "minus one and errno" as a `Result`.
 fn check(result: impl Into<i64>) -> std::io::Result<i64> {

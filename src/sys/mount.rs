@@ -60,6 +60,18 @@ pub fn pivot_root(new_root: impl AsRef<Path>, put_old: impl AsRef<Path>) -> io::
     Ok(())
 }
 
+/// Whether the kernel has a file system, built in or as a module that it can load by itself.
+pub fn has_file_system(name: &str) -> bool {
+    let listed = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if listed.lines().any(|line| line.rsplit('\t').next() == Some(name)) {
+        return true;
+    }
+    const FSOPEN_CLOEXEC: libc::c_uint = 1;
+    let Ok(name) = CString::new(name) else { return false };
+    // SAFETY: the string lives through the call.
+    check_fd(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), FSOPEN_CLOEXEC) }).is_ok()
+}
+
 /// A detached copy of the mount at `path` with, if `recursive`, all mounts below it.
 /// Copies of a shared mount are its peers. Needs Linux 5.2.
 pub fn clone_tree(path: impl AsRef<Path>, recursive: bool) -> io::Result<OwnedFd> {
