@@ -5,7 +5,7 @@ pub mod device_filter;
 pub mod file;
 pub mod host;
 pub mod inotify;
-pub mod kernel;
+pub mod lacks;
 pub mod mount;
 pub mod netlink;
 pub mod netns;

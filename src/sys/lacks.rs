@@ -65,7 +65,7 @@ fn parse_version(release: &str) -> (u32, u32) {
 }
 
 /// Looks without changing anything, though the kernel may load modules that it is asked about.
-pub fn lacks() -> Vec<Lack> {
+pub fn find() -> Vec<Lack> {
     let mut lacks = Vec::new();
     let mut add = |what: String, effect: &'static str, fatal: bool| {
         lacks.push(Lack { what, effect, fatal });
@@ -142,7 +142,7 @@ mod tests {
             eprintln!("skipped: not root");
             return;
         }
-        let fatal: Vec<Lack> = lacks().into_iter().filter(|lack| lack.fatal).collect();
+        let fatal: Vec<Lack> = find().into_iter().filter(|lack| lack.fatal).collect();
         assert!(fatal.is_empty(), "{fatal:?}");
         assert!(!crate::mount::has_file_system("not-a-file-system"));
     }
