@@ -5,7 +5,7 @@ RELEASE := target/$(HOST)/release/k3rs
 # One static file, also on the host: it must run in an empty root file system.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
 
-.PHONY: run test lint sim bench size e2e setup release clean
+.PHONY: run test lint sim bench size e2e setup release clean qemu-test qemu-test-full qemu-floor
 
 run: release
 	@e2e/run.sh $(RELEASE)
@@ -31,6 +31,18 @@ bench: release
 
 size: release
 	e2e/size.sh $(RELEASE)
+
+# Emulated ARM machines; QEMU_ARCH="armv7" chooses, BIN_ARMV7=FILE takes a binary that is there already.
+qemu-test:
+	qemu-tests/qemu.sh
+
+qemu-test-full:
+	qemu-tests/qemu.sh --full
+
+# The smallest memory on which an armv7 server with one pod stays up for ten minutes.
+qemu-floor: export QEMU_ARCH := armv7
+qemu-floor:
+	qemu-tests/qemu.sh --floor
 
 release: setup
 	$(STATIC) cargo build --release --locked -p k3rs --target $(HOST)
