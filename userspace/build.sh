@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes userspace/out/userspace-ARCH.tar.gz from Debian's busybox-static, reproducibly.
+# Makes userspace/out/userspace-ARCH.tar.lzma (and .sha256, of the tar in it) from Debian's busybox-static, reproducibly.
 # Needs the network once per pinned version; later runs, and other work trees, take it from the cache.
 set -euo pipefail
 arch=${1:-amd64}
 here=$(cd "$(dirname "$0")" && pwd)
-out=$here/out/userspace-$arch.tar.gz
+out=$here/out/userspace-$arch.tar.lzma
 stamp=$here/out/.inputs-$arch
 cache=${K3RS_USERSPACE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/k3rs-userspace}
 fail() { echo "userspace: $*" >&2; exit 1; }
@@ -12,10 +12,23 @@ fail() { echo "userspace: $*" >&2; exit 1; }
 read -r debian version want < <(awk -v a="$arch" '$1 == a { print $2, $3, $4 }' "$here/checksums") ||
   fail "no line for architecture $arch in userspace/checksums (amd64, arm64 and armv7 have one)"
 
+# How it is compressed: each architecture's own filter turns call targets into absolute ones, which repeat.
+# `src/k3rs/userspace.rs` knows the same figures: they are not in the stream, which has no header.
+case $arch in
+  amd64) filter=--x86 figures=lc=4,lp=0,pb=0 ;;
+  arm64) filter=--arm64 figures=lc=2,lp=2,pb=2 ;;
+  *) filter=--armthumb figures=lc=3,lp=1,pb=1 ;;
+esac
+
 # What the output is made from. It is left alone while that, and the output itself, are as they were.
 inputs=$(cat "$here/build.sh" "$here/applets" <(echo "$debian $version $want") | sha256sum | cut -d' ' -f1)
-if [ -f "$out" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$inputs $(sha256sum < "$out" | cut -d' ' -f1)" ]; then
+made() { cat "$out" "${out%.lzma}.sha256" 2>/dev/null | sha256sum | cut -d' ' -f1; }
+if [ "$(cat "$stamp" 2>/dev/null)" = "$inputs $(made)" ]; then
   exit 0
+fi
+if ! command -v xz >/dev/null; then
+  [ "$(id -u)" = 0 ] || fail "install xz-utils (or run as root, then this does)"
+  apt-get install -y -q xz-utils >/dev/null 2>&1 || { apt-get update -q >/dev/null && apt-get install -y -q xz-utils >/dev/null; }
 fi
 
 work=$(mktemp -d)
@@ -74,6 +87,8 @@ printf 'root:x:0:\nnogroup:x:65534:\n' > root/etc/group
 while read -r applet; do ln -s busybox "root/bin/$applet"; done < "$here/applets"
 chmod 0700 root/root
 chmod 1777 root/tmp
-tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 --format=ustar -C root -cf - . | gzip -9n > "$out.tmp"
+tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 --format=ustar -C root -cf userspace.tar .
+xz --threads=1 --format=raw $filter --lzma1=preset=9e,dict=1MiB,nice=273,mf=bt4,depth=1000,$figures -c userspace.tar > "$out.tmp"
+sha256sum < userspace.tar | cut -d' ' -f1 > "${out%.lzma}.sha256"
 mv "$out.tmp" "$out"
-echo "$inputs $(sha256sum < "$out" | cut -d' ' -f1)" > "$stamp"
+echo "$inputs $(made)" > "$stamp"

@@ -1,5 +1,6 @@
 //! The server's configuration: every source read, checked and typed before anything starts.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -116,6 +117,9 @@ struct ServerArgs {
     /// disable the controllers
     #[argh(option)]
     disable_controller_manager: Option<bool>,
+    /// look for programs in the unpacked userspace before the host's directories, not after them
+    #[argh(option)]
+    prefer_bundled_bin: Option<bool>,
     /// node name (default the host's name) [K3S_NODE_NAME]
     #[argh(option)]
     node_name: Option<String>,
@@ -219,6 +223,7 @@ pub(crate) struct Config {
     pub(crate) disable_scheduler: bool,
     pub(crate) disable_agent: bool,
     pub(crate) disable_controller_manager: bool,
+    pub(crate) prefer_bundled_bin: bool,
     pub(crate) node_name: Option<String>,
     pub(crate) with_node_id: bool,
     pub(crate) node_labels: Vec<String>,
@@ -228,6 +233,8 @@ pub(crate) struct Config {
     pub(crate) node_external_ips: Vec<IpAddr>,
     pub(crate) resolv_conf: Option<PathBuf>,
     pub(crate) interface: Option<String>,
+    /// `PATH` as k3rs was started with it.
+    pub(crate) host_path: Option<OsString>,
     /// What lies outside the data directory: `K3RS_ETC_DIR`, `K3RS_RUN_DIR`, `K3RS_LOG_DIR`.
     pub(crate) etc_dir: PathBuf,
     pub(crate) run_dir: PathBuf,
@@ -249,6 +256,7 @@ impl Config {
         let args = ServerArgs::from_args(&["k3rs", "server"], &argv)
             .map_err(|exit| Error::new(exit.output.trim().to_owned()))?;
         let mut config = Config::from_args(args)?;
+        config.host_path = var("PATH").map(OsString::from);
         for (name, slot) in [
             ("K3RS_ETC_DIR", &mut config.etc_dir),
             ("K3RS_RUN_DIR", &mut config.run_dir),
@@ -331,6 +339,7 @@ impl Config {
             disable_scheduler: args.disable_scheduler.unwrap_or(false),
             disable_agent: args.disable_agent.unwrap_or(false),
             disable_controller_manager: args.disable_controller_manager.unwrap_or(false),
+            prefer_bundled_bin: args.prefer_bundled_bin.unwrap_or(false),
             node_name: args.node_name,
             with_node_id: args.with_node_id.unwrap_or(false),
             node_labels: args.node_label,
@@ -340,10 +349,18 @@ impl Config {
             node_external_ips: args.node_external_ip,
             resolv_conf: args.resolv_conf,
             interface: args.flannel_iface,
+            host_path: None,
             etc_dir: PathBuf::from("/etc/rancher"),
             run_dir: PathBuf::from("/run/k3s"),
             log_dir: PathBuf::from("/var/log/pods"),
         })
+    }
+
+    /// `PATH` of what k3rs starts.
+    pub(crate) fn search_path(&self) -> OsString {
+        let data = cluster::Paths::new(&self.data_dir).data();
+        let host = self.host_path.as_deref();
+        crate::userspace::search_path(&data, host, self.prefer_bundled_bin)
     }
 
     pub(crate) fn disabled(&self, component: &str) -> bool {

@@ -156,7 +156,7 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("supervisor-metrics", Switch).later("supervisor metrics"),
     flag("enable-pprof", Switch).agent().later("profiling endpoints"),
     flag("rootless", Switch).agent().later(ROOTLESS),
-    flag("prefer-bundled-bin", Switch).agent().later("the ARM userspace"),
+    flag("prefer-bundled-bin", Switch).agent(),
     flag("selinux", Switch).env("K3S_SELINUX").agent().later("SELinux"),
     flag("system-default-registry", Value)
         .env("K3S_SYSTEM_DEFAULT_REGISTRY")

@@ -126,9 +126,10 @@ pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Resu
 
     let runtime =
         Runtime::open(runtime_config(machine)).await.context(|| "open the container runtime")?;
-    crate::userspace::provide_image(runtime.images())
-        .await
-        .context(|| "provide the built-in image")?;
+    // A node without its tools is better than none: a full disk may well be what they are wanted for.
+    if let Err(error) = crate::userspace::provide_image(paths, runtime.images()).await {
+        log::error!("the built-in image is missing: {error}");
+    }
     // Before any pod asks for them; what comes later, and the lists to pull, must not hold up the node.
     runtime.images().import_archives().await.context(|| "import the airgap images")?;
     let airgap =
@@ -167,9 +168,13 @@ pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Resu
         );
     }
     let network = Arc::new(NodeNetwork(net.clone()));
+    let images = runtime.images().clone();
     let kubelet = Kubelet::start(kubelet_config, node_client, runtime, network)
         .await
         .context(|| "start the kubelet")?;
+    if let Err(error) = crate::userspace::remove_old(paths, &images).await {
+        log::warn!("remove what earlier versions unpacked: {error}");
+    }
     server.set_door(Arc::new(LocalDoor {
         node_name: machine.node_name.clone(),
         kubelet: kubelet.service(),
@@ -205,6 +210,7 @@ pub(crate) fn runtime_config(machine: &Machine) -> runtime::Config {
             .clone()
             .unwrap_or_else(|| machine.etc.registries()),
         shim_command: vec!["/proc/self/exe".into(), "shim".into()],
+        search_path: machine.config.search_path(),
         proxy: registry_proxy(),
     }
 }

@@ -63,7 +63,9 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let paths = Paths::new(&config.data_dir);
     let _lock = boot::lock(&paths)?;
     let etc = EtcDir::choose(&config)?;
-    userspace::unpack(&paths)?;
+    if let Err(error) = userspace::unpack(&paths) {
+        log::error!("going on without the tools in {}: {error}", paths.data().display());
+    }
     let hostname = sys::host::name().context(|| "read the host's name")?;
     let node_name = boot::node_name(&config, &etc, &hostname)?;
     let node_ips = boot::node_ips(&config)?;

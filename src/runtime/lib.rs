@@ -55,6 +55,8 @@ pub struct Config {
     pub registries_file: PathBuf,
     /// Program and leading arguments that end up in `shim::main`: `["/proc/self/exe", "shim"]`.
     pub shim_command: Vec<String>,
+    /// `PATH` of the shims, and all they have of our environment. Containers have their image's.
+    pub search_path: std::ffi::OsString,
     /// For registries.
     pub proxy: Option<Arc<http::client::Proxy>>,
 }

@@ -59,7 +59,11 @@ impl Shared {
         hierarchies: Hierarchies,
         events: Arc<Events>,
     ) -> Shared {
-        let zygote = Zygote::new(config.shim_command.clone(), config.state.clone());
+        let zygote = Zygote::new(
+            config.shim_command.clone(),
+            config.search_path.clone(),
+            config.state.clone(),
+        );
         Shared {
             zygote,
             config,

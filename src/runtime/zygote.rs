@@ -4,7 +4,7 @@
 //! milliseconds for it. One process does so once, stays single-threaded, and forks the shims, which
 //! share what it has. It ends with us; the shims do not.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -18,14 +18,15 @@ const ANSWER_MAX: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(crate) struct Zygote {
     command: Vec<String>,
+    search_path: OsString,
     state: PathBuf,
     /// Our end of its socket, once it has been started.
     socket: Mutex<Option<OwnedFd>>,
 }
 
 impl Zygote {
-    pub(crate) fn new(command: Vec<String>, state: PathBuf) -> Zygote {
-        Zygote { command, state, socket: Mutex::new(None) }
+    pub(crate) fn new(command: Vec<String>, search_path: OsString, state: PathBuf) -> Zygote {
+        Zygote { command, search_path, state, socket: Mutex::new(None) }
     }
 
     /// Starts the shim of a sandbox in its state directory. Blocking.
@@ -50,7 +51,8 @@ impl Zygote {
         args.push(wire::shim::ZYGOTE.to_owned());
         let (ours, theirs) = sys::unix::socket_pair().context(|| "make a socket pair")?;
         let log = rt::fs::File::create(self.state.join("zygote.log")).context(|| "make its log")?;
-        sys::process::spawn_daemon(OsStr::new(program), &args, &self.state, &theirs, log)
+        let (program_name, path) = (OsStr::new(program), &self.search_path);
+        sys::process::spawn_daemon(program_name, &args, &self.state, &theirs, path, log)
             .context(|| format!("start {program}"))?;
         Ok(ours)
     }

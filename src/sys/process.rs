@@ -513,7 +513,7 @@ pub struct Daemon {
 }
 
 /// Starts `program` detached from our terminal and session, in `directory`, with `fd` as its
-/// descriptor 3 and `log` as its stdout and stderr.
+/// descriptor 3, `log` as its stdout and stderr, and `path` as all of its environment.
 ///
 /// Safe in threaded processes: nothing allocates between fork and exec.
 pub fn spawn_daemon(
@@ -521,6 +521,7 @@ pub fn spawn_daemon(
     args: &[impl AsRef<OsStr>],
     directory: &std::path::Path,
     fd: &impl AsFd,
+    path: &OsStr,
     log: File,
 ) -> io::Result<Daemon> {
     let fd = fd.as_fd().as_raw_fd();
@@ -529,6 +530,7 @@ pub fn spawn_daemon(
         .args(args)
         .current_dir(directory)
         .env_clear()
+        .env("PATH", path)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);

@@ -26,6 +26,11 @@ const BANS: &[Ban] = &[
     Ban { word: "thread::spawn", rooms: &["rt"], instead: "rt::spawn or rt::unblock" },
     Ban { word: "thread::sleep", rooms: &[], instead: "an event, or rt::sleep" },
     Ban { word: "std::process::Command", rooms: &["rt", "sys"], instead: "rt::process" },
+    Ban {
+        word: "process::Command",
+        rooms: &["rt", "sys"],
+        instead: "the kernel: a node may have no programs but k3rs",
+    },
     Ban { word: "smol::", rooms: &["rt"], instead: "rt" },
     Ban { word: "unsafe {", rooms: &["sys"], instead: "a safe function in sys" },
     Ban { word: "std::env::args", rooms: &["k3rs", "shim"], instead: "arguments of the function" },

@@ -11,6 +11,7 @@ pub mod http1;
 pub mod http2;
 mod huffman;
 pub mod json;
+pub mod lzma;
 pub mod netlink;
 pub mod nft;
 pub mod oci;

@@ -4,6 +4,7 @@
 //! while they use them.
 
 mod archive;
+mod builtin;
 mod platform;
 mod pull;
 mod reference;
@@ -23,6 +24,7 @@ use stdx::{Context, Error, Result};
 use crate::Config;
 use crate::events::Events;
 use crate::status::Event;
+pub use builtin::{Builtin, unpack_tar};
 pub use reference::Reference;
 use store::{Database, ImageRecord, ImportRecord, Store};
 

@@ -74,7 +74,7 @@ pub(super) struct ImportRecord {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct LayerMarker {
-    chain_id: String,
+    pub(super) chain_id: String,
     pub(super) bytes: u64,
     pub(super) inodes: u64,
 }
@@ -125,7 +125,7 @@ impl Store {
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn layers(&self) -> MutexGuard<'_, BTreeMap<String, LayerMarker>> {
+    pub(super) fn layers(&self) -> MutexGuard<'_, BTreeMap<String, LayerMarker>> {
         self.layers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -328,8 +328,12 @@ impl Store {
             // The marker goes first: half a layer must not count.
             self.layers().remove(&name);
             rt::fs::remove_file(self.root.join("l").join(format!("{name}.ok")))?;
-            rt::fs::remove_dir_all(self.root.join("l").join(&name))?;
-            freed += bytes;
+            let layer = self.root.join("l").join(&name);
+            // Only the link to a directory that others keep goes.
+            if !super::builtin::is_adopted(&layer) {
+                freed += bytes;
+            }
+            rt::fs::remove_dir_all(&layer)?;
         }
         for path in rt::fs::list_dir(self.root.join("blobs/sha256"))? {
             if path
@@ -431,17 +435,17 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
 }
 
 /// Hashes what passes through.
-struct Hashing<R> {
+pub(super) struct Hashing<R> {
     reader: R,
     context: digest::Context,
 }
 
 impl<R> Hashing<R> {
-    fn new(reader: R) -> Hashing<R> {
+    pub(super) fn new(reader: R) -> Hashing<R> {
         Hashing { reader, context: digest::Context::new(&digest::SHA256) }
     }
 
-    fn finish(self) -> (R, String) {
+    pub(super) fn finish(self) -> (R, String) {
         (self.reader, format!("sha256:{}", hex(self.context.finish().as_ref())))
     }
 }

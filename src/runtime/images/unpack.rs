@@ -246,7 +246,7 @@ impl Unpacker {
     fn write_file(&mut self, name: &Path, entry: &Entry, content: &mut impl Read) -> Result<()> {
         let too_large = |total: u64, max: u64| {
             Error::new(format!(
-                "the layer unpacks to {total} bytes or more, there is room for {max}"
+                "it unpacks to {total} bytes or more, there is room for {max} beside a reserve of {DISK_RESERVE_BYTES}"
             ))
         };
         if self.unpacked.bytes.saturating_add(entry.size) > self.bytes_max {

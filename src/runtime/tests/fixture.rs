@@ -50,6 +50,7 @@ impl Host {
             image_directory: self.directory.join("images"),
             registries_file: self.directory.join("registries.yaml"),
             shim_command: vec![exe.to_str().unwrap().to_owned(), "shim".to_owned()],
+            search_path: "/usr/bin:/bin".into(),
             proxy: None,
         }
     }
