@@ -126,7 +126,7 @@ pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Resu
 
     let runtime =
         Runtime::open(runtime_config(machine)).await.context(|| "open the container runtime")?;
-    // A node without its tools is better than none: a full disk may well be what they are wanted for.
+    // It is missing where the userspace could not be unpacked: its users are told, the rest works.
     if let Err(error) = crate::userspace::provide_image(paths, runtime.images()).await {
         log::error!("the built-in image is missing: {error}");
     }

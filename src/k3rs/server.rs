@@ -63,9 +63,8 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let paths = Paths::new(&config.data_dir);
     let _lock = boot::lock(&paths)?;
     let etc = EtcDir::choose(&config)?;
-    if let Err(error) = userspace::unpack(&paths) {
-        log::error!("going on without the tools in {}: {error}", paths.data().display());
-    }
+    // Beside the rest of the start, which needs none of it before the node asks for its image.
+    let unpacking = rt::spawn(unpack_userspace(paths.clone()));
     let hostname = sys::host::name().context(|| "read the host's name")?;
     let node_name = boot::node_name(&config, &etc, &hostname)?;
     let node_ips = boot::node_ips(&config)?;
@@ -83,6 +82,7 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
         Informers::new(server.client_as(User::new("system:kube-controller-manager", &[])));
     let drivers = start_controllers(&machine, &server, &informers).await?;
     let deploy = start_deploy(&machine, &server).await?;
+    unpacking.await;
     let agent = match machine.config.disable_agent {
         true => None,
         false => Some(node::start(&machine, &server, &pki).await?),
@@ -108,6 +108,14 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     store.close().await.context(|| "close the datastore")?;
     log::info!("Stopped");
     Ok(())
+}
+
+/// A node without its tools is better than none: a full disk may well be what they are wanted for.
+async fn unpack_userspace(paths: Paths) {
+    let data = paths.data();
+    if let Err(error) = rt::unblock(move || userspace::unpack(&paths)).await {
+        log::error!("going on without the tools in {}: {error}", data.display());
+    }
 }
 
 async fn open_datastore(machine: &Machine) -> Result<Store> {
