@@ -622,6 +622,7 @@ mod tests {
             &["-c", "exit 7"],
             std::path::Path::new("/"),
             &null,
+            OsStr::new("/bin"),
             log,
         )
         .unwrap();
