@@ -103,6 +103,8 @@ impl Driver {
             driver._tasks.push(rt::spawn_named(controller.name, run(Arc::clone(&this))));
             driver.loops.push(this);
         }
+        let follow = follow_clock(driver.loops.clone());
+        driver._tasks.push(rt::spawn_named("controllers' clock", follow));
         let watched = controllers
             .iter()
             .flat_map(|c| c.watches.iter().map(|w| w.kind).chain(c.reads.iter().copied()));
@@ -498,6 +500,21 @@ fn written(answer: Answer) -> Option<Object> {
     match answer {
         Answer::Object(object) => Some(object),
         Answer::List(_) | Answer::Tree(_) => None,
+    }
+}
+
+/// What waits for a time of day looks again when the wall clock was set.
+async fn follow_clock(loops: Vec<Arc<Loop>>) {
+    let mut settings = rt::ClockSettings::new();
+    loop {
+        settings.next().await;
+        let now = rt::now().mono;
+        for this in &loops {
+            for pending in this.lock().keys.values_mut().filter(|pending| pending.failures == 0) {
+                pending.due = pending.due.map(|due| due.min(now));
+            }
+            this.wake.notify(usize::MAX);
+        }
     }
 }
 

@@ -108,7 +108,7 @@ fn disrupted(
         let Some(pod) = pods.iter().find(|pod| pod.name() == name && !pod.deleting()) else {
             continue;
         };
-        let until = api::time::parse(since).map(|at| at + DELETION_TIMEOUT);
+        let until = api::time::parse(since).map(|at| view.now.corrected(at) + DELETION_TIMEOUT);
         match until.filter(|until| *until > now) {
             Some(until) => {
                 kept.insert(name.to_owned(), since.to_owned());

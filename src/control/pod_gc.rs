@@ -49,7 +49,7 @@ impl Controller for PodGc {
             actions.patch(&pod.object, patch);
             return Next::After(QUARANTINE);
         };
-        let waited = view.now.wall.since(since);
+        let waited = view.now.age(since);
         if waited < QUARANTINE {
             return Next::After(QUARANTINE - waited);
         }

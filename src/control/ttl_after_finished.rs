@@ -22,7 +22,7 @@ impl Controller for TtlAfterFinished {
             time_at(condition, "lastTransitionTime").filter(|_| condition.str("status") == "True")
         });
         let (Some(ttl), Some(ended)) = (ttl, ended) else { return Next::Done };
-        let (at, now) = (ended + seconds(ttl), view.now.wall);
+        let (at, now) = (view.now.corrected(ended) + seconds(ttl), view.now.wall);
         if at > now {
             return Next::After(at.since(now));
         }

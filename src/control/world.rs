@@ -11,7 +11,7 @@ use api::status::{Reason, Status};
 use api::{Action, Actions, Expect, Key, Kind, Lens, LensMut, Next, Object, Registered, Value};
 use api::{View, Wakes, json};
 use stdx::prng::Prng;
-use stdx::time::{Mono, Now, Wall};
+use stdx::time::{Eras, Mono, Now, Wall};
 
 use crate::support::{conditions, same};
 
@@ -22,7 +22,7 @@ const STEPS_MAX: usize = 5_000;
 
 pub(crate) fn now_at(secs: i64) -> Now {
     let wall = Wall::from_secs(START + secs);
-    Now { wall, mono: Mono(u64::try_from(secs).unwrap_or(0) * 1_000_000_000) }
+    Now { wall, mono: Mono(u64::try_from(secs).unwrap_or(0) * 1_000_000_000), ..Now::default() }
 }
 
 /// What one reconcile of `C` asks for, as text, one action a line, then what comes next.
@@ -90,6 +90,9 @@ pub(crate) fn line(action: &Action) -> String {
 pub(crate) struct World {
     pub(crate) fixture: Fixture,
     pub(crate) secs: i64,
+    /// How the wall clock was set: added to the time that passes.
+    skew_secs: i64,
+    eras: Eras,
     /// Every event told so far, as text.
     pub(crate) events: Vec<String>,
     /// Refuses actions, as quota or admission would.
@@ -120,6 +123,8 @@ impl World {
         let mut world = World {
             fixture: Fixture::default(),
             secs: 0,
+            skew_secs: 0,
+            eras: Eras::starting(Wall::from_secs(START)),
             events: Vec::new(),
             refuse: |_| None,
             controllers,
@@ -138,7 +143,17 @@ impl World {
     }
 
     pub(crate) fn now(&self) -> Now {
-        now_at(self.secs)
+        let now = now_at(self.secs);
+        Now { wall: Wall::from_secs(now.wall.secs() + self.skew_secs), eras: self.eras, ..now }
+    }
+
+    /// Somebody sets the clock, and everything that waits looks again.
+    pub(crate) fn set_clock(&mut self, by_secs: i64) {
+        let before = self.now().wall;
+        self.skew_secs += by_secs;
+        self.eras.set(before, self.now().wall);
+        self.queue.extend(std::mem::take(&mut self.timers).into_keys());
+        self.settle();
     }
 
     /// Creates as a user would.
@@ -215,7 +230,8 @@ impl World {
         let end = self.secs + secs;
         self.settle();
         while let Some(at) = self.timers.values().min().copied() {
-            let due = (at.0 - Wall::from_secs(START).0 + 999_999_999).div_euclid(1_000_000_000);
+            let start = Wall::from_secs(START + self.skew_secs);
+            let due = (at.0 - start.0 + 999_999_999).div_euclid(1_000_000_000);
             if due > end {
                 break;
             }

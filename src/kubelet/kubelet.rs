@@ -138,6 +138,7 @@ impl Kubelet {
         let reconcile = manager::reconcile_with_api(Arc::clone(&shared));
         tasks.push(rt::spawn_named("pods at start", reconcile));
         tasks.push(rt::spawn_named("static pods", static_pods::run(Arc::clone(&shared))));
+        tasks.push(rt::spawn_named("clock", node::follow_clock(Arc::clone(&node))));
         tasks.push(rt::spawn_named("upkeep", upkeep::run(Arc::clone(&shared))));
         tasks.push(rt::spawn_named("eviction", evict::run(Arc::clone(&node))));
         tasks

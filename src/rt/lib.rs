@@ -4,6 +4,7 @@
 //! (smol), and a simulated one (`rt::sim`) whose clock, randomness and task order come from a seed.
 //! Must not know: HTTP, Kubernetes, or what its callers do.
 
+mod clock;
 pub mod fs;
 pub mod process;
 pub mod signal;
@@ -11,12 +12,13 @@ pub mod sim;
 mod watch;
 mod world;
 
+pub use clock::{ClockSettings, follow_clock, now, shift_wall};
 pub use event_listener::{Event, EventListener};
 pub use smol::{Async, Timer as OsTimer};
 pub use watch::FileWatch;
 pub use world::{
-    Elapsed, Sleep, Task, block_on, now, random, random_u64, sleep, sleep_until, spawn,
-    spawn_named, start_workers, timeout, unblock,
+    Elapsed, Sleep, Task, block_on, random, random_u64, sleep, sleep_until, spawn, spawn_named,
+    start_workers, timeout, unblock,
 };
 
 /// Sockets of the operating system.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_task::Runnable;
 use stdx::prng::Prng;
-use stdx::time::{Mono, Now, Wall};
+use stdx::time::{Eras, Mono, Now, Wall};
 
 /// Where a simulation's wall clock starts: 2024-01-01T00:00:00Z.
 const EPOCH: Wall = Wall::from_secs(1_704_067_200);
@@ -23,12 +23,21 @@ struct State {
     mono: Mono,
     wall_offset: Duration,
     wall_skew_nanos: i64,
+    eras: Eras,
+    n_settings: u64,
+    was_set: Arc<crate::Event>,
     /// Pending timers by deadline and a serial number that keeps them distinct.
     timers: BTreeMap<(Mono, u64), Option<Waker>>,
     next_timer: u64,
     /// Tasks that can run; shared with wakers, which may outlive the simulation.
     ready: Arc<Mutex<Vec<Runnable>>>,
     n_steps: u64,
+}
+
+impl State {
+    fn wall(&self) -> Wall {
+        Wall((EPOCH + self.wall_offset).0.saturating_add(self.wall_skew_nanos))
+    }
 }
 
 thread_local! {
@@ -63,6 +72,9 @@ pub fn run<T: 'static>(
             mono: Mono(1_000_000_000),
             wall_offset: Duration::ZERO,
             wall_skew_nanos: 0,
+            eras: Eras::starting(EPOCH),
+            n_settings: 0,
+            was_set: Arc::default(),
             timers: BTreeMap::new(),
             next_timer: 0,
             ready: Arc::clone(&ready),
@@ -103,7 +115,13 @@ pub fn run<T: 'static>(
 pub fn jump_wall(nanos: i64) {
     STATE.with_borrow_mut(|slot| {
         if let Some(state) = slot {
+            let before = state.wall();
             state.wall_skew_nanos = state.wall_skew_nanos.saturating_add(nanos);
+            if Duration::from_nanos(nanos.unsigned_abs()) >= crate::clock::STEP_MIN {
+                state.eras.set(before, state.wall());
+                state.n_settings += 1;
+                state.was_set.notify(usize::MAX);
+            }
         }
     });
 }
@@ -129,11 +147,18 @@ pub(crate) fn spawn<T: Send + 'static>(
 
 pub(crate) fn now() -> Option<Now> {
     STATE.with_borrow(|slot| {
-        slot.as_ref().map(|state| {
-            let wall = EPOCH + state.wall_offset;
-            Now { wall: Wall(wall.0.saturating_add(state.wall_skew_nanos)), mono: state.mono }
-        })
+        slot.as_ref().map(|state| Now { wall: state.wall(), mono: state.mono, eras: state.eras })
     })
+}
+
+/// Notified when the wall clock jumps; `None` outside of simulations.
+pub(crate) fn clock_listener() -> Option<crate::EventListener> {
+    STATE.with_borrow(|slot| slot.as_ref().map(|state| state.was_set.listen()))
+}
+
+/// How often it jumped.
+pub(crate) fn n_clock_settings() -> Option<u64> {
+    STATE.with_borrow(|slot| slot.as_ref().map(|state| state.n_settings))
 }
 
 pub(crate) fn random(buf: &mut [u8]) -> bool {

@@ -4,15 +4,14 @@ use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::OnceLock;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use smol::Executor;
 use smol::future::FutureExt as _;
-use stdx::time::{Mono, Now, Wall};
+use stdx::time::Mono;
 
-use crate::sim;
+use crate::{now, sim};
 
 /// A running task. Dropping it cancels it at its next await; `detach` lets it run on.
 pub type Task<T> = smol::Task<T>;
@@ -91,20 +90,6 @@ pub async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
         return work();
     }
     smol::unblock(work).await
-}
-
-/// Both clocks.
-pub fn now() -> Now {
-    sim::now().unwrap_or_else(|| {
-        static START: OnceLock<Instant> = OnceLock::new();
-        let mono = START.get_or_init(Instant::now).elapsed();
-        let wall = match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
-            Err(before) => -i64::try_from(before.duration().as_nanos()).unwrap_or(i64::MAX),
-        };
-        // One second is added so that no deadline near the start can be mistaken for zero.
-        Now { wall: Wall(wall), mono: Mono(0) + mono + Duration::from_secs(1) }
-    })
 }
 
 /// Fills `buf` with random bytes: the kernel's, or the simulation's.

@@ -3,7 +3,9 @@
 use std::sync::OnceLock;
 
 use api::{Actions, Key, Next, Registered, View};
+use stdx::time::Eras;
 
+use crate::plant::Plant;
 use crate::world;
 
 type Reconcile = fn(&View<'_>, &Key, &mut Actions) -> Next;
@@ -54,8 +56,12 @@ const fn wrappers() -> [Reconcile; CONTROLLERS_MAX] {
 fn wrapped<const N: usize>(view: &View<'_>, key: &Key, actions: &mut Actions) -> Next {
     // The table has as many entries as there are controllers.
     let Some(original) = originals().nth(N) else { return Next::Done };
-    let next = (original.reconcile)(view, key, actions);
-    let Some(world) = world::current() else { return next };
+    let Some(world) = world::current() else { return (original.reconcile)(view, key, actions) };
+    let mut now = view.now;
+    if world.plant == Some(Plant::Forgetful) {
+        now.eras = Eras::default();
+    }
+    let next = (original.reconcile)(&View { now, ..*view }, key, actions);
     if let Some(plant) = world.plant {
         plant.spoil(original.name, view, key, actions);
     }

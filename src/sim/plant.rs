@@ -19,6 +19,8 @@ pub enum Plant {
     ExtraJobPod,
     /// Endpoints name pods that are not ready.
     UnreadyEndpoints,
+    /// Nobody remembers that the clock was set: times are compared as they are written.
+    Forgetful,
 }
 
 impl Plant {
@@ -30,6 +32,7 @@ impl Plant {
         ("early-finalizer", Plant::EarlyFinalizer),
         ("extra-job-pod", Plant::ExtraJobPod),
         ("unready-endpoints", Plant::UnreadyEndpoints),
+        ("forgetful", Plant::Forgetful),
     ];
 
     pub fn named(name: &str) -> Option<Plant> {

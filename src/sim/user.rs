@@ -311,7 +311,10 @@ fn daemon_set(_: &mut Prng, name: &str) -> Value {
 
 fn job_spec(prng: &mut Prng, name: &str) -> Value {
     let restart = if prng.chance(50) { "Never" } else { "OnFailure" };
+    // Longer than a history lasts, and shorter than most jumps of the clock.
+    let deadline = if prng.chance(50) { json!(7200) } else { Value::Null };
     json!({
+        "activeDeadlineSeconds": deadline,
         "completions": 1 + prng.below(4), "parallelism": 1 + prng.below(3), "backoffLimit": 6,
         "completionMode": if prng.chance(40) { "Indexed" } else { "NonIndexed" },
         "template": template(name, restart),

@@ -11,11 +11,93 @@ pub struct Mono(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Wall(pub i64);
 
-/// Both clocks read at one moment.
+/// Both clocks read at one moment, and what the wall clock showed before it was set anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     pub wall: Wall,
     pub mono: Mono,
+    pub eras: Eras,
+}
+
+/// The settings of the wall clock: a machine without a battery runs in 1970 until somebody tells it the time.
+///
+/// An era is a span of wall time between two settings. What was stamped in an earlier one is as old
+/// as the time that passed since, not as the difference of two unrelated clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Eras {
+    /// The latest ended eras, from and to, the oldest first.
+    ended: [(Wall, Wall); Eras::ENDED_MAX],
+    n_ended: u8,
+    /// When the present one began.
+    since: Wall,
+}
+
+impl Eras {
+    /// Older settings are forgotten.
+    const ENDED_MAX: usize = 4;
+
+    /// The first era, which began at `since`.
+    pub const fn starting(since: Wall) -> Eras {
+        Eras { ended: [(Wall(0), Wall(0)); Eras::ENDED_MAX], n_ended: 0, since }
+    }
+
+    /// The clock would show `from` now, and was set to `to`.
+    pub fn set(&mut self, from: Wall, to: Wall) {
+        if usize::from(self.n_ended) == Eras::ENDED_MAX {
+            self.ended.rotate_left(1);
+        } else {
+            self.n_ended += 1;
+        }
+        self.ended[usize::from(self.n_ended) - 1] = (self.since, from);
+        self.since = to;
+    }
+
+    /// When the clock was last set, as it shows time now.
+    pub fn since(&self) -> Wall {
+        self.since
+    }
+
+    /// The ended eras, the oldest first.
+    pub fn ended(&self) -> &[(Wall, Wall)] {
+        &self.ended[..usize::from(self.n_ended)]
+    }
+}
+
+impl Default for Eras {
+    fn default() -> Eras {
+        Eras::starting(Wall(i64::MIN))
+    }
+}
+
+impl Now {
+    /// Where on the present clock's scale the moment lies that was stamped `at` when it was now.
+    /// A stamp that no earlier era explains stands as it is.
+    pub fn corrected(&self, at: Wall) -> Wall {
+        // Stamps are cut to whole seconds.
+        let within = |from: Wall, to: Wall| from.secs() <= at.secs() && at <= to;
+        if self.eras.n_ended == 0 || within(self.eras.since, self.wall) {
+            return at;
+        }
+        let mut passed = self.wall.since(self.eras.since);
+        for (from, to) in self.eras.ended().iter().rev() {
+            if within(*from, *to) {
+                return self.wall - (passed + to.since(at));
+            }
+            passed += to.since(*from);
+        }
+        match self.eras.ended().first() {
+            // It lies ahead, but before the first era: stamped by the clock that ended there.
+            Some((from, _)) if at > self.wall && at < *from => {
+                self.wall - (passed + from.since(at))
+            }
+            _ => at,
+        }
+    }
+
+    /// How long ago it was stamped `at`; zero if that still lies ahead.
+    pub fn age(&self, at: Wall) -> Duration {
+        self.wall.since(self.corrected(at))
+    }
 }
 
 impl Mono {
@@ -70,5 +152,55 @@ impl Sub<Duration> for Wall {
     type Output = Wall;
     fn sub(self, rhs: Duration) -> Wall {
         Wall(self.0.saturating_sub(i64::try_from(rhs.as_nanos()).unwrap_or(i64::MAX)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: i64) -> Wall {
+        Wall::from_secs(secs)
+    }
+
+    #[test]
+    fn stamps_of_earlier_eras_keep_their_age() {
+        let mut eras = Eras::starting(at(10));
+        let now = |eras: Eras, secs: i64| Now { wall: at(secs), mono: Mono(0), eras };
+        assert_eq!(now(eras, 100).age(at(40)).as_secs(), 60);
+        // From 1970 to 2001 at second 500, then 100 seconds more.
+        eras.set(at(500), at(1_000_000_000));
+        for (stamp, age) in [
+            (1_000_000_050, 50),
+            (400, 200),
+            (10, 590),
+            // Somebody else's clock was right all the time.
+            (999_999_000, 1100),
+        ] {
+            assert_eq!(now(eras, 1_000_000_100).age(at(stamp)).as_secs(), age, "{stamp}");
+        }
+        // And an hour back at second 200.
+        eras.set(at(1_000_000_200), at(999_996_600));
+        for (stamp, age) in [(999_996_650, 50), (1_000_000_150, 150), (450, 350)] {
+            assert_eq!(now(eras, 999_996_700).age(at(stamp)).as_secs(), age, "{stamp}");
+        }
+        // What cannot have happened yet is not old.
+        assert_eq!(now(eras, 999_996_700).age(at(2_000_000_000)).as_secs(), 0);
+        // Set back before anything was known: older stamps lie ahead, and are older all the same.
+        let mut eras = Eras::starting(at(5000));
+        eras.set(at(6000), at(100));
+        assert_eq!(now(eras, 110).age(at(4000)).as_secs(), 2010);
+    }
+
+    #[test]
+    fn only_the_latest_settings_are_kept() {
+        let mut eras = Eras::starting(at(0));
+        for n in 1..10 {
+            eras.set(at(n * 1000 + 10), at((n + 1) * 1000));
+        }
+        assert_eq!(eras.ended().len(), Eras::ENDED_MAX);
+        assert_eq!(eras.since(), at(10_000));
+        let now = Now { wall: at(10_005), mono: Mono(0), eras };
+        assert_eq!(now.age(at(9_005)).as_secs(), 10);
     }
 }

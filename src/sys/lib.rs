@@ -1,6 +1,7 @@
 //! The only room with `unsafe`: system calls as safe functions, one subject a file.
 
 pub mod cgroup;
+pub mod clock;
 pub mod device_filter;
 pub mod file;
 pub mod host;

@@ -174,7 +174,7 @@ impl Run<'_> {
             let where_ = format!("{}/{} on node {node}", self.object.namespace(), pod.name());
             match pod.phase() {
                 "Failed" => {
-                    let at = failed_at(&pod) + FAILED_STAYS;
+                    let at = self.view.now.corrected(failed_at(&pod)) + FAILED_STAYS;
                     if at > now {
                         next = next.or(Next::After(at.since(now)));
                         continue;

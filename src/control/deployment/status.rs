@@ -183,7 +183,8 @@ impl Rollout<'_> {
     }
 
     fn deadline_at(&self, progressing: &Value) -> Option<Wall> {
-        Some(time_at(progressing, "lastUpdateTime")? + seconds(self.deadline()?))
+        let updated = time_at(progressing, "lastUpdateTime")?;
+        Some(self.view.now.corrected(updated) + seconds(self.deadline()?))
     }
 
     /// When to come back to find out that there was no progress.

@@ -189,7 +189,7 @@ impl Run<'_> {
             .filter(|pod| pod.phase() == "Succeeded" || self.pod_failed(pod))
             .map(|pod| (finished_at(pod), pod.phase() == "Succeeded"))
             .collect();
-        ends.sort();
+        ends.sort_by_key(|(at, succeeded)| (self.view.now.corrected(*at), *succeeded));
         let failures = ends.iter().rev().take_while(|(_, succeeded)| !succeeded).count();
         let last = ends.last().filter(|_| failures > 0)?.0;
         self.wait_until(last, failures)
@@ -203,6 +203,7 @@ impl Run<'_> {
 
     fn wait_until(&self, last: Wall, failures: usize) -> Option<Duration> {
         let now = self.view.now.wall;
+        let last = self.view.now.corrected(last);
         let at = last + BACKOFF.delay(u32::try_from(failures).unwrap_or(u32::MAX));
         // A failure in the future means that the clock was set back: nobody waits for it to come.
         (last <= now && at > now).then(|| at.since(now))

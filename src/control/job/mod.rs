@@ -331,7 +331,8 @@ impl<'a> Run<'a> {
 
     fn deadline(&self) -> Option<Wall> {
         let secs = self.tree.int("spec.activeDeadlineSeconds").filter(|_| !self.suspended())?;
-        Some(time_at(self.tree, "status.startTime")? + seconds(secs))
+        let started = time_at(self.tree, "status.startTime")?;
+        Some(self.view.now.corrected(started) + seconds(secs))
     }
 
     fn deadline_next(&self) -> Next {

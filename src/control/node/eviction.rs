@@ -2,7 +2,7 @@
 
 use api::kinds::{NODE, POD};
 use api::{Actions, Controller, Key, Lens, Next, Object, Value, View, Wakes, Watch, json};
-use stdx::time::Wall;
+use stdx::time::{Now, Wall};
 
 use crate::support::conditions::{self, Condition};
 use crate::support::nodes::tolerates;
@@ -24,7 +24,7 @@ impl Controller for TaintEviction {
             return Next::Done;
         }
         let Some(node) = view.get(&NODE, "", pod.node()) else { return Next::Done };
-        let Some(at) = leaves_at(&node.tree(), &pod, view.now.wall) else { return Next::Done };
+        let Some(at) = leaves_at(&node.tree(), &pod, view.now) else { return Next::Done };
         if at > view.now.wall {
             return Next::After(at.since(view.now.wall));
         }
@@ -60,15 +60,15 @@ fn pods_of_node(view: &View<'_>, node: &Object) -> Vec<Key> {
 }
 
 /// When the pod has to leave; `None` if it may stay.
-fn leaves_at(node: &Value, pod: &Pod, now: Wall) -> Option<Wall> {
+fn leaves_at(node: &Value, pod: &Pod, now: Now) -> Option<Wall> {
     let tolerations = pod.tree.list("spec.tolerations");
     let deadlines = no_execute(node).filter_map(|taint| {
         let Some(toleration) = tolerations.iter().find(|t| tolerates(t, taint)) else {
-            return Some(now);
+            return Some(now.wall);
         };
         let secs = toleration.int("tolerationSeconds")?;
         // The lifecycle controller adds the time to taints that came without.
-        let since = time_at(taint, "timeAdded").unwrap_or(now);
+        let since = time_at(taint, "timeAdded").map_or(now.wall, |at| now.corrected(at));
         Some(since + seconds(secs))
     });
     deadlines.min()

@@ -63,7 +63,8 @@ impl Controller for Lifecycle {
         let suspected = tree.entry("metadata.annotations", SILENT_SINCE);
         let silent = silent_at <= now;
         let news = silent && !same(&unknown(&tree, view.now).into(), tree.at("status.conditions"));
-        let confirmed_at = suspected.and_then(api::time::parse).map(|since| since + CONFIRM);
+        let confirmed_at =
+            suspected.and_then(api::time::parse).map(|since| view.now.corrected(since) + CONFIRM);
         if !silent && suspected.is_some() {
             let patch = json!({"metadata": {"annotations": {SILENT_SINCE: null}}});
             actions.patch(&node, patch);
@@ -118,8 +119,9 @@ fn heard(view: &View<'_>, node: &Value) -> Wall {
     let posted = ready
         .filter(|condition| !is_ours(condition))
         .and_then(|condition| time_at(condition, "lastHeartbeatTime"));
-    let started = created(node) + STARTUP_GRACE;
-    let signs = [renewed, posted].into_iter().flatten().map(|at| at + GRACE);
+    let started = view.now.corrected(created(node)) + STARTUP_GRACE;
+    let signs = [renewed, posted].into_iter().flatten();
+    let signs = signs.map(|at| view.now.corrected(at) + GRACE);
     signs.max().map_or(started, |at| if ready.is_none() { at.max(started) } else { at })
 }
 
@@ -331,6 +333,25 @@ mod tests {
         assert_eq!(tree.entry("metadata.annotations", SILENT_SINCE), None);
         world.advance(30);
         assert_eq!(ready(&world, "a"), "Unknown NodeStatusUnknown");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_no_silence_either_way() {
+        for by_secs in [1_700_000_000, 3600, -3600, -1_000_000_000] {
+            let mut world = World::new(&["node-controller"], [node("a")]);
+            world.edit(&NODE, "", "a", |node| set_ready(node, true, now_at(0)));
+            beat(&mut world, "a");
+            world.advance(9);
+            let revision =
+                world.get(&NODE, "", "a").unwrap().str("metadata.resourceVersion").to_owned();
+            world.set_clock(by_secs);
+            world.advance(20);
+            // Nobody even suspects anything: 29 seconds are no silence.
+            let tree = world.get(&NODE, "", "a").unwrap();
+            assert_eq!(tree.str("metadata.resourceVersion"), revision, "set by {by_secs} s");
+            world.advance(40);
+            assert_eq!(ready(&world, "a"), "Unknown NodeStatusUnknown", "set by {by_secs} s");
+        }
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Pod {
         if !self.ready() || min_ready_secs <= 0 {
             return None;
         }
-        let since = self.ready_since().unwrap_or(now.wall);
+        let since = self.ready_since().map_or(now.wall, |at| now.corrected(at));
         let at = since + seconds(min_ready_secs);
         // A time in the future means that the clock was set back: waiting for it could take years.
         (since <= now.wall && at > now.wall).then(|| at.since(now.wall))
@@ -146,7 +146,7 @@ fn by_age(a: &Pod, b: &Pod, at_a: Option<Wall>, at_b: Option<Wall>, now: Now) ->
         (Some(x), Some(y)) if x == y => Ordering::Equal,
         (Some(x), Some(y)) => {
             let magnitude = |at: Wall| {
-                let age = u64::try_from(now.wall.since(at).as_nanos()).unwrap_or(u64::MAX);
+                let age = u64::try_from(now.age(at).as_nanos()).unwrap_or(u64::MAX);
                 age.checked_ilog2().map_or(-1, i64::from)
             };
             magnitude(x).cmp(&magnitude(y)).then_with(|| a.object.uid().cmp(b.object.uid()))

@@ -360,12 +360,25 @@ pub(crate) async fn keep(node: Arc<Node>) {
     }
 }
 
+/// When the wall clock is set, what carries its time is made anew: heartbeats, and pods' tokens.
+pub(crate) async fn follow_clock(node: Arc<Node>) {
+    let mut settings = rt::ClockSettings::new();
+    loop {
+        settings.next().await;
+        node.changed.notify(usize::MAX);
+        for slot in node.shared.slots.all() {
+            slot.post(|inbox| inbox.sources_changed = true);
+        }
+    }
+}
+
 /// Renews the Lease every ten seconds; its absence makes it anew.
 pub(crate) async fn renew_lease(node: Arc<Node>) {
     const NAMESPACE: &str = "kube-node-lease";
     let client = &node.shared.client;
     let name = &node.shared.config.node_name;
     let mut failures = 0;
+    let mut clock = rt::ClockSettings::new();
     // The owner must exist first; whether it is Ready is another matter.
     node.registered().await;
     loop {
@@ -390,7 +403,7 @@ pub(crate) async fn renew_lease(node: Arc<Node>) {
         match done {
             Ok(_) => {
                 failures = 0;
-                rt::sleep(LEASE_RENEW).await;
+                rt::future::or(clock.next(), rt::sleep(LEASE_RENEW)).await;
             }
             Err(status) => {
                 failures += 1;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stdx::time::Wall;
+use stdx::time::{Now, Wall};
 
 const FIRST: Duration = Duration::from_secs(10);
 const MAX: Duration = Duration::from_secs(300);
@@ -16,20 +16,21 @@ pub(crate) struct CrashBackoff {
 
 impl CrashBackoff {
     /// What is left to wait after an exit at `finished`, `None` if it may start now.
-    pub(crate) fn wait(&self, finished: Wall, now: Wall) -> Option<Duration> {
+    pub(crate) fn wait(&self, finished: Wall, now: Now) -> Option<Duration> {
         let updated = self.updated?;
-        if finished.since(updated) > MAX * 2 {
+        if now.corrected(finished).since(now.corrected(updated)) > MAX * 2 {
             return None;
         }
-        let passed = now.since(finished);
+        let passed = now.age(finished);
         (passed < self.delay).then(|| self.delay - passed)
     }
 
     /// The container starts again after an exit at `finished`: the next wait is longer.
-    pub(crate) fn restarted(&mut self, finished: Wall, now: Wall) {
-        let expired = self.updated.is_none_or(|updated| finished.since(updated) > MAX * 2);
+    pub(crate) fn restarted(&mut self, finished: Wall, now: Now) {
+        let since = |updated| now.corrected(finished).since(now.corrected(updated));
+        let expired = self.updated.is_none_or(|updated| since(updated) > MAX * 2);
         self.delay = if expired { FIRST } else { (self.delay * 2).min(MAX) };
-        self.updated = Some(now);
+        self.updated = Some(now.wall);
     }
 
     pub(crate) fn delay(&self) -> Duration {
@@ -53,19 +54,24 @@ mod tests {
     #[test]
     fn crashes_wait_longer_and_peace_resets() {
         let mut backoff = CrashBackoff::default();
-        let mut now = Wall::from_secs(1000);
+        let mut now = Now { wall: Wall::from_secs(1000), ..Now::default() };
         let mut waits = Vec::new();
         for _ in 0..8 {
-            let finished = now;
+            let finished = now.wall;
             let wait = backoff.wait(finished, now).unwrap_or_default();
             waits.push(wait.as_secs());
-            now = now + wait;
+            now.wall = now.wall + wait;
             backoff.restarted(finished, now);
         }
         assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
-        let finished = now + Duration::from_secs(601);
-        assert_eq!(backoff.wait(finished, finished), None);
-        backoff.restarted(finished, finished);
+        // A clock that is set changes no wait.
+        let finished = now.wall;
+        now.eras.set(now.wall, Wall::from_secs(1_800_000_000));
+        now.wall = Wall::from_secs(1_800_000_001);
+        assert_eq!(backoff.wait(finished, now), Some(Duration::from_secs(299)));
+        now.wall = now.wall + Duration::from_secs(600);
+        assert_eq!(backoff.wait(now.wall, now), None);
+        backoff.restarted(now.wall, now);
         assert_eq!(backoff.delay(), FIRST);
     }
 

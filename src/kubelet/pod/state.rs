@@ -259,7 +259,7 @@ impl State {
         known.image_ref.clone_from(&seen.image_ref);
         match &seen.state {
             SeenState::Running { since } if is_new || known.probers.is_empty() => {
-                let passed = now.wall.since(*since);
+                let passed = now.age(*since);
                 known.begin_probes(container, now.mono - passed, now.mono);
                 known.waiting = None;
             }

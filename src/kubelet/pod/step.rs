@@ -146,7 +146,7 @@ fn deadline_exceeded(step: &mut Step, now: Now, pod: &Pod, state: &State) -> Opt
     if state.failed.is_some() || state.settled || outcome(pod, state).is_some() {
         return None;
     }
-    let passed = now.wall.since(start);
+    let passed = now.age(start);
     if passed < deadline {
         step.wake_in(deadline - passed);
         return None;
@@ -280,7 +280,7 @@ impl Starter<'_> {
         if !restarts(self.pod.restart_policy, container.role, exit.code) {
             return;
         }
-        if let Some(wait) = known.crash.wait(exit.finished_at, self.now.wall) {
+        if let Some(wait) = known.crash.wait(exit.finished_at, self.now) {
             self.step.wake_in(wait);
             self.wait(container, known);
             return;
@@ -465,7 +465,7 @@ impl State {
                 self.starting = Some(container.clone());
                 let known = self.of(container);
                 if let Some(finished) = known.exit().map(|exit| exit.finished_at) {
-                    known.crash.restarted(finished, now.wall);
+                    known.crash.restarted(finished, now);
                 }
             }
             Request::CancelStart => self.starting = None,

@@ -21,7 +21,11 @@ struct World {
 impl World {
     fn new(spec: Value) -> World {
         let tree = json!({"metadata": {"name": "p", "namespace": "d", "uid": "u"}, "spec": spec});
-        let now = Now { wall: Wall::from_secs(1_000_000), mono: Mono(1_000_000_000_000) };
+        let now = Now {
+            wall: Wall::from_secs(1_000_000),
+            mono: Mono(1_000_000_000_000),
+            ..Now::default()
+        };
         let pod = Pod::read(&Object::from_tree(&api::kinds::POD, &tree).unwrap());
         let mut state = State::new(&pod, &tree);
         state.start_time = Some(now.wall);

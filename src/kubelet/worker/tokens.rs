@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::{Lens, Value, json, kinds};
 use client::{Answer, Body, Client, Request, Verb};
-use stdx::time::Wall;
+use stdx::time::{Mono, Now, Wall};
 
 use crate::pod::Pod;
 use crate::volumes::TokenWanted;
@@ -19,7 +19,9 @@ pub(super) struct Tokens {
 #[derive(Debug)]
 struct Token {
     text: String,
-    renew_at: Wall,
+    renew_at: Mono,
+    /// When the clock was last set before it was issued.
+    era: Wall,
 }
 
 /// However long a token lives, it is renewed after this long.
@@ -36,8 +38,8 @@ impl Tokens {
         wanted: &TokenWanted,
     ) -> Result<String, String> {
         let key = (volume.to_owned(), wanted.path.clone());
-        let now = rt::now().wall;
-        if let Some(token) = self.held.get(&key).filter(|token| token.renew_at > now) {
+        let now = rt::now();
+        if let Some(token) = self.held.get(&key).filter(|token| token.good_at(now)) {
             return Ok(token.text.clone());
         }
         match request(client, pod, account, wanted).await {
@@ -49,7 +51,8 @@ impl Tokens {
             Err(error) => match self.held.get_mut(&key) {
                 Some(token) => {
                     log::warn!("pod {}/{}: renew a token: {error}", pod.namespace, pod.name);
-                    token.renew_at = now + Duration::from_secs(30);
+                    token.renew_at = now.mono + Duration::from_secs(30);
+                    token.era = now.eras.since();
                     Ok(token.text.clone())
                 }
                 None => Err(format!("failed to fetch token: {error}")),
@@ -58,8 +61,15 @@ impl Tokens {
     }
 
     /// When the next renewal is due.
-    pub(super) fn renew_at(&self) -> Option<Wall> {
+    pub(super) fn renew_at(&self) -> Option<Mono> {
         self.held.values().map(|token| token.renew_at).min()
+    }
+}
+
+impl Token {
+    /// Its times mean nothing to anybody once the clock was set.
+    fn good_at(&self, now: Now) -> bool {
+        self.renew_at > now.mono && self.era == now.eras.since()
     }
 }
 
@@ -91,10 +101,11 @@ async fn request(
     if text.is_empty() {
         return Err("a token request was answered without a token".into());
     }
-    let now = rt::now().wall;
+    let now = rt::now();
     let lifetime = match api::time::parse(tree.str("status.expirationTimestamp")) {
-        Some(expires) => expires.since(now),
+        Some(expires) => expires.since(now.wall),
         None => Duration::from_secs(u64::try_from(wanted.expiration_secs).unwrap_or(3600)),
     };
-    Ok(Token { text, renew_at: now + (lifetime * 4 / 5).min(AGE_MAX) })
+    let renew_at = now.mono + (lifetime * 4 / 5).min(AGE_MAX);
+    Ok(Token { text, renew_at, era: now.eras.since() })
 }

@@ -125,7 +125,7 @@ impl Limb {
             return Some(REFRESH_RETRY);
         }
         let renew_at = tokens.lock().await.renew_at();
-        renew_at.map(|at| at.since(rt::now().wall).max(Duration::from_secs(1)))
+        renew_at.map(|at| at.since(rt::now().mono).max(Duration::from_secs(1)))
     }
 
     /// Looks up everything that the volumes are made from.

@@ -32,7 +32,7 @@ fn pod(name: &str, spec: Value) -> Value {
 /// What is done, one line an action.
 fn run(trees: Vec<Value>) -> String {
     let fixture = Fixture::new(trees);
-    let now = Now { wall: Wall::from_secs(1_704_067_200), mono: Mono(1) };
+    let now = Now { wall: Wall::from_secs(1_704_067_200), mono: Mono(1), ..Now::default() };
     let mut actions = Actions::default();
     Scheduler::reconcile(&fixture.view(now), &queue()[0], &mut actions);
     let lines = actions.list.iter().map(|action| match action {

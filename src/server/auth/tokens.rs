@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use api::kinds::{NODE, POD, SECRET, SERVICE_ACCOUNT};
 use api::{Kind, Lens, LensMut, Object, Value, json};
 use ring::digest;
 use stdx::Result;
-use stdx::time::Wall;
+use stdx::time::{Now, Wall};
 use store::Store;
 
 use super::User;
@@ -39,6 +40,9 @@ pub(crate) struct Tokens {
 /// Tokens whose signatures were found good and need not be checked again: a signature costs
 /// milliseconds on a slow core, and every request of a pod carries one.
 const VERIFIED_MAX: usize = 256;
+
+/// Upstream lets tokens of ending pods live for a minute; those of pods in grace live on.
+const DYING: Duration = Duration::from_secs(60);
 
 /// What a token shall be for.
 #[derive(Debug)]
@@ -185,13 +189,7 @@ impl Tokens {
         claims: &Value,
         audiences: &[String],
     ) -> Result<(User, Vec<String>), String> {
-        let now = rt::now().wall.secs();
-        if claims.int("exp").is_none_or(|exp| exp + LEEWAY_SECS < now) {
-            return Err("service account token has expired".into());
-        }
-        if claims.int("nbf").is_some_and(|nbf| nbf > now + LEEWAY_SECS) {
-            return Err("service account token is not valid yet".into());
-        }
+        in_its_time(claims, rt::now())?;
         let given: Vec<&str> = match claims.at("aud") {
             Value::String(one) => vec![one],
             list => list.list("").iter().filter_map(Value::as_str).collect(),
@@ -273,6 +271,24 @@ impl Tokens {
     }
 }
 
+/// Whether the token lives. One that was issued before the clock was set lives as long as it was
+/// meant to: pods read their new one a minute later at best.
+fn in_its_time(claims: &Value, now: Now) -> Result<(), String> {
+    let moved = claims.int("iat").map_or(0, |iat| {
+        let issued = Wall::from_secs(iat);
+        now.corrected(issued).secs().saturating_sub(iat)
+    });
+    let expired = |exp: i64| exp.saturating_add(moved) < now.wall.secs() - LEEWAY_SECS;
+    if claims.int("exp").is_none_or(expired) {
+        return Err("service account token has expired".into());
+    }
+    let early = |nbf: i64| nbf.saturating_add(moved) > now.wall.secs() + LEEWAY_SECS;
+    if claims.int("nbf").is_some_and(early) {
+        return Err("service account token is not valid yet".into());
+    }
+    Ok(())
+}
+
 /// The object that a claim refers to, which must be the very same one and not be going.
 async fn alive(
     store: &Store,
@@ -289,17 +305,21 @@ async fn alive(
     if !uid.is_empty() && uid != object.uid() {
         return Err(format!("{what} UID ({}) does not match claim ({uid})", object.uid()));
     }
-    // Upstream lets tokens of ending pods live for a minute; those of pods in grace live on.
-    let gone = object.deleting() && deleted_before(&object, rt::now().wall.secs() - 60);
+    let gone = object.deleting() && deletion_due(&object, rt::now(), DYING);
     match gone {
         true => Err(format!("{what} {namespace}/{name} has been deleted")),
         false => Ok(object),
     }
 }
 
-fn deleted_before(object: &Object, secs: i64) -> bool {
+/// Whether the end of the object's grace is longer ago than `slack`.
+fn deletion_due(object: &Object, now: Now, slack: Duration) -> bool {
     let tree = object.tree();
-    api::time::parse(tree.str("metadata.deletionTimestamp")).is_some_and(|at| at.secs() < secs)
+    let Some(ends) = api::time::parse(tree.str("metadata.deletionTimestamp")) else { return false };
+    // Stamped ahead of time: what lies in an era is the moment of the request.
+    let grace = tree.int("metadata.deletionGracePeriodSeconds").unwrap_or(0);
+    let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
+    now.age(ends - grace) > grace + slack
 }
 
 /// The tree of an authenticated user, as reviews show it.
@@ -315,4 +335,44 @@ pub(crate) fn user_tree(user: &User) -> Value {
         tree.set("extra", json!(user.extra));
     }
     tree
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_outlive_a_setting_of_the_clock_and_not_more() {
+        let at = |secs: i64| Now { wall: Wall::from_secs(secs), ..Now::default() };
+        let token = json!({"iat": 100, "nbf": 100, "exp": 3700});
+        let (expired, early) = ("has expired", "not valid yet");
+        let mut set = at(2_000_000_000);
+        set.eras = stdx::time::Eras::starting(Wall::from_secs(0));
+        set.eras.set(Wall::from_secs(600), Wall::from_secs(1_999_999_000));
+        let mut later = set;
+        later.wall = Wall::from_secs(1_999_999_000 + 3000 + 200);
+        // Set back to 1970 after it was issued.
+        let mut back = at(10);
+        back.eras = stdx::time::Eras::starting(Wall::from_secs(50));
+        back.eras.set(Wall::from_secs(5000), Wall::from_secs(0));
+        let mut soon = at(10);
+        soon.eras = stdx::time::Eras::starting(Wall::from_secs(50));
+        soon.eras.set(Wall::from_secs(500), Wall::from_secs(0));
+        for (name, now, want) in [
+            ("in its time", at(200), ""),
+            ("over", at(4000), expired),
+            ("to come", at(50), early),
+            ("set to today", set, ""),
+            ("set to today, an hour ago", later, expired),
+            ("over, and set back", back, expired),
+            ("set back", soon, ""),
+        ] {
+            let verdict = in_its_time(&token, now).err().unwrap_or_default();
+            assert!(
+                verdict.ends_with(want) && verdict.is_empty() == want.is_empty(),
+                "{name}: {verdict}"
+            );
+        }
+        assert!(in_its_time(&json!({}), at(0)).is_err(), "a token says when it ends");
+    }
 }

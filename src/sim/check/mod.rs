@@ -1,6 +1,7 @@
 //! The rules that hold at every step, one file each, and the record of the store they look at.
 
 mod binding;
+mod clock;
 mod collector;
 mod durability;
 mod endpoints;
@@ -127,6 +128,7 @@ impl Default for Checks {
             Box::new(identity::Identity::default()),
             Box::new(rollout::Rollouts),
             Box::new(jobs::Jobs),
+            Box::new(clock::Clock::default()),
             Box::new(binding::Binding::default()),
             Box::new(endpoints::Endpoints),
             Box::new(orphans::Orphans),

@@ -20,7 +20,7 @@ fn a_few_seeds_are_well() {
 
 #[test]
 fn planted_bugs_are_caught() {
-    let quickly_found = ["surge", "extra-job-pod", "unready-endpoints"];
+    let quickly_found = ["surge", "extra-job-pod", "unready-endpoints", "forgetful"];
     for name in quickly_found {
         let plant = Plant::named(name);
         assert!(plant.is_some(), "{name}");
