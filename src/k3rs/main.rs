@@ -10,6 +10,7 @@ mod flags;
 mod logging;
 mod node;
 mod server;
+mod unable;
 mod uninstall;
 mod userspace;
 

@@ -111,8 +111,21 @@ impl Agent {
     }
 }
 
-/// Starts network, runtime and kubelet, and opens the server's door to them.
-pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Result<Agent> {
+/// Reads what [`start`] will need of the flags.
+pub(crate) fn check_flags(machine: &Machine) -> Result<()> {
+    net_config(machine)?;
+    labels(&machine.config)?;
+    taints(&machine.config).map(drop)
+}
+
+/// Starts network, runtime and kubelet, and opens the server's door to them. The Node gets an event
+/// for each of the `notices`.
+pub(crate) async fn start(
+    machine: &Machine,
+    server: &Server,
+    pki: &Pki,
+    notices: Vec<String>,
+) -> Result<Agent> {
     let config = &machine.config;
     let paths = &machine.paths;
     let node_client = server.client_as(User::node(&machine.node_name));
@@ -137,16 +150,12 @@ pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Resu
     let door = crate::door::open(config, runtime.images().clone()).await?;
     let mut kubelet_config =
         kubelet::Config::new(&machine.node_name, paths.agent(), stdx::version::VERSION);
+    kubelet_config.notices = notices;
     kubelet_config.hostname = machine.hostname.clone();
     kubelet_config.node_ips = net.node_ips();
     kubelet_config.external_ips = config.node_external_ips.clone();
     kubelet_config.labels = labels(config)?;
-    kubelet_config.taints = config
-        .node_taints
-        .iter()
-        .map(|text| kubelet::Taint::parse(text))
-        .collect::<Result<_>>()
-        .context(|| "read --node-taint")?;
+    kubelet_config.taints = taints(config)?;
     kubelet_config.resolv_conf = crate::server::resolv_conf(config);
     kubelet_config.cluster_dns = config.cluster_dns.clone();
     kubelet_config.cluster_domain = config.cluster_domain.clone();
@@ -274,6 +283,11 @@ fn labels(config: &Config) -> Result<Vec<(String, String)>> {
         Ok((key.to_owned(), value.to_owned()))
     };
     config.node_labels.iter().map(parse).collect()
+}
+
+fn taints(config: &Config) -> Result<Vec<kubelet::Taint>> {
+    let parsed = config.node_taints.iter().map(|text| kubelet::Taint::parse(text));
+    parsed.collect::<Result<_>>().context(|| "read --node-taint")
 }
 
 fn kubelet_tls(pki: &Pki) -> Result<Arc<http::tls::ServerConfig>> {

@@ -14,7 +14,7 @@ use store::{Class, Op, Store};
 
 use crate::boot::{self, EtcDir};
 use crate::config::Config;
-use crate::{logging, node, userspace};
+use crate::{logging, unable, userspace};
 
 /// Threads that run tasks, beside the pool for disk work. Two keep one slow request from stopping
 /// the rest on the smallest boards, and cost little memory.
@@ -83,21 +83,20 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let drivers = start_controllers(&machine, &server, &informers).await?;
     let deploy = start_deploy(&machine, &server).await?;
     unpacking.await;
-    let agent = match machine.config.disable_agent {
-        true => None,
-        false => Some(node::start(&machine, &server, &pki).await?),
+    let mut agent = None;
+    let up = async {
+        if !machine.config.disable_agent {
+            agent.insert(unable::start(&machine, &server, &pki).await?).ready().await;
+        }
+        let took = rt::now().mono.since(started);
+        log::info!(
+            "k3rs is up and running: node {} is Ready after {} ms",
+            machine.node_name,
+            took.as_millis()
+        );
+        std::future::pending().await
     };
-    if let Some(agent) = &agent {
-        agent.ready().await;
-    }
-    let took = rt::now().mono.since(started);
-    log::info!(
-        "k3rs is up and running: node {} is Ready after {} ms",
-        machine.node_name,
-        took.as_millis()
-    );
-
-    let signal = rt::signal::terminated().await?;
+    let signal = rt::future::or(rt::signal::terminated(), up).await?;
     log::info!("Received {signal}, shutting down; containers run on");
     drop((deploy, drivers, informers));
     if let Some(agent) = agent {

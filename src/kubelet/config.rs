@@ -62,6 +62,8 @@ pub struct Config {
     pub agent_directory: PathBuf,
     /// Volumes made from the API (secrets, tokens, config maps): in memory, made again after a reboot.
     pub volatile_directory: PathBuf,
+    /// What the machine lacks: a warning event of the Node each, at start.
+    pub notices: Vec<String>,
     /// The cgroup below which pods' cgroups are.
     pub cgroup_root: String,
     /// Who may list volumes and take their `k3rs.io/local-path` finalizer away once the directory is
@@ -110,6 +112,7 @@ impl Config {
             version: version.to_owned(),
             manifest_directory: agent_directory.join("pod-manifests"),
             volatile_directory: PathBuf::from("/run/k3s/kubelet"),
+            notices: Vec::new(),
             cgroup_root: "/kubepods".to_owned(),
             local_path_client: None,
             log_directory: PathBuf::from("/var/log/pods"),

@@ -35,7 +35,7 @@ pub(crate) fn ensure(links: &mut Links, config: &Config, mtu: u32) -> Result<u32
     let mac = mac_of(first.unwrap_or(IpAddr::from([0, 0, 0, 0])));
     if links.find(name)?.is_none() {
         links.change(
-            || format!("make bridge {name}"),
+            || format!("make bridge {name} (CONFIG_BRIDGE, module bridge)"),
             &[EEXIST],
             |w, sequence| rtnl::create_bridge(w, sequence, name, mac, mtu),
         )?;

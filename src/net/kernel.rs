@@ -29,7 +29,13 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     pub(crate) fn open(family: Family) -> Result<Kernel> {
-        let socket = Netlink::open(family, ANSWER_TIMEOUT).context(|| "open a netlink socket")?;
+        let what = || match family {
+            Family::Route => "open a netlink socket",
+            Family::Netfilter => {
+                "open a netlink socket for nftables (CONFIG_NF_TABLES, module nf_tables)"
+            }
+        };
+        let socket = Netlink::open(family, ANSWER_TIMEOUT).context(what)?;
         Ok(Kernel { socket, buf: Vec::new(), sequence: 0 })
     }
 
@@ -94,7 +100,12 @@ impl Kernel {
                     if message.sequence == 0 || message.sequence == last {
                         return Err(first_error.unwrap_or(error));
                     }
-                    let what = wire::nft::describe(bytes, message.sequence);
+                    let mut what = wire::nft::describe(bytes, message.sequence);
+                    if errno == ENOENT && what.starts_with("add rule") {
+                        what.push_str(
+                            " (the kernel may lack what it uses: CONFIG_NFT_*, modules nft_*)",
+                        );
+                    }
                     first_error.get_or_insert(Error::wrap(what, error));
                 } else if message.sequence == last {
                     return first_error.map_or(Ok(()), Err);

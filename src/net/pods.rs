@@ -190,7 +190,7 @@ impl Pods {
                 master: bridge,
             };
             host.change(
-                || format!("make interface {name} for sandbox {id}"),
+                || format!("make interface {name} for sandbox {id} (CONFIG_VETH, module veth)"),
                 &[],
                 |w, sequence| rtnl::create_veth(w, sequence, &veth),
             )?;

@@ -200,7 +200,7 @@ impl<'a> Message<'a> {
         }
         let inner = read_u32(self.payload, 4)? as usize;
         let skip = match self.flags & NLM_F_CAPPED {
-            0 => inner.checked_add(4)?.next_multiple_of(4),
+            0 => inner.checked_add(4)?.checked_next_multiple_of(4)?,
             _ => 4 + HEADER_LEN,
         };
         attributes(self.payload.get(skip..)?)

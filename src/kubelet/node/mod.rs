@@ -314,6 +314,9 @@ impl Node {
         let name = &self.shared.config.node_name;
         if first {
             recorder.normal(object, "Starting", "Starting kubelet.");
+            for notice in &self.shared.config.notices {
+                recorder.warning(object, "MissingKernelFeature", notice.clone());
+            }
             for reason in
                 ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"]
             {

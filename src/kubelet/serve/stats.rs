@@ -49,7 +49,9 @@ pub(crate) async fn summary(shared: &Arc<Shared>, node: &Node) -> Value {
                 "time": time,
                 "availableBytes": machine.memory_available,
                 "usageBytes": machine.memory_total.saturating_sub(machine.memory_free),
-                "workingSetBytes": machine.memory_total.saturating_sub(machine.memory_available),
+                // The kernel keeps some free memory back, so that less may be available than is free.
+                "workingSetBytes":
+                    machine.memory_total.saturating_sub(machine.memory_available.max(machine.memory_free)),
                 "rssBytes": machine.rss, "pageFaults": 0, "majorPageFaults": 0,
             },
             "fs": fs(used, space.inodes.saturating_sub(space.inodes_free)),
