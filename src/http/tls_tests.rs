@@ -159,3 +159,51 @@ fn upgrades_go_over_tls_and_through_proxies() {
         drop(proxy);
     });
 }
+
+/// A certificate that signed itself, and its key; an authority by its own words, or not.
+fn self_signed(is_ca: IsCa, name: &str, years: std::ops::Range<i32>) -> (Arc<Identity>, String) {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.is_ca = is_ca;
+    params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
+    params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let identity = Identity::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes());
+    (identity.unwrap(), certificate.pem())
+}
+
+#[test]
+fn a_listed_certificate_is_believed_for_its_names_and_dates() {
+    rt::block_on(async {
+        let ca = || IsCa::Ca(BasicConstraints::Unconstrained);
+        let client = Client::new(Options::default());
+        let now = 2020..2090;
+        let unlisted = self_signed(ca(), "localhost", now.clone()).1;
+        let authority = Authority::new();
+        let rows = [
+            ("says that it is an authority", self_signed(ca(), "localhost", now.clone()), None),
+            ("says nothing", self_signed(IsCa::NoCa, "localhost", now.clone()), None),
+            ("another name", self_signed(ca(), "elsewhere", now.clone()), Some("not valid for name")),
+            ("over", self_signed(ca(), "localhost", 2000..2001), Some("expired")),
+        ];
+        for (what, (identity, listed), expected) in rows {
+            let (_task, port) = start(identity, &authority).await;
+            let both = format!("{unlisted}{listed}");
+            let trust = super::tls::listed(both.as_bytes()).unwrap();
+            let answer = ask(&client, &secure(port, trust, None)).await;
+            match expected {
+                None => assert!(answer.is_ok(), "{what}: {answer:?}"),
+                Some(word) => {
+                    let text = answer.unwrap_err().to_string();
+                    assert!(text.contains(word), "{what}: {text}");
+                }
+            }
+            let trust = super::tls::listed(unlisted.as_bytes()).unwrap();
+            assert!(ask(&client, &secure(port, trust, None)).await.is_err(), "{what}, not listed");
+        }
+        // What a listed authority has issued is believed as ever.
+        let (_task, port) = start(authority.identity("localhost"), &authority).await;
+        let trust = super::tls::listed(authority.0.pem().as_bytes()).unwrap();
+        ask(&client, &secure(port, trust, None)).await.unwrap();
+    });
+}

@@ -570,7 +570,7 @@ async fn endpoint(
         let trust = if config.insecure_skip_verify {
             Trust::Insecure
         } else if !config.ca_file.is_empty() {
-            Trust::Roots(tls::roots(&rt::fs::read(&config.ca_file)?)?)
+            tls::listed(&rt::fs::read(&config.ca_file)?)?
         } else {
             Trust::Roots(system_roots())
         };
