@@ -1,15 +1,20 @@
 """What a newcomer does with a node, as scenarios in order on one cluster: scenarios.py BINARY [NAME ...]."""
 
+import json
 import os
+import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
 
 import images
+import registry
 from cluster import Cluster, Failure, until
 
 USERSPACE = "k3rs.io/userspace:1"
@@ -320,6 +325,71 @@ def containers(cluster):
     return found
 
 
+def registries(cluster):
+    """docker-registry with a token server, and one whose own certificate says that it is an authority."""
+    if not shutil.which("docker-registry") or not shutil.which("skopeo"):
+        return "skipped: no docker-registry or skopeo"
+    archive = cluster.dir / "tiny.tar"
+    with tempfile.TemporaryDirectory() as work:
+        root = pathlib.Path(work) / "root"
+        shutil.copytree(cluster.data / "data/current/root", root, symlinks=True)
+        images.archive(root, archive, "tiny:1", {"Cmd": ["sleep", "1000000"]})
+    settings = cluster.dir / "etc/k3s/registries.yaml"
+    tls = registry.certificate(cluster.dir, "registry", "TRUE")
+    tokens, secure = registry.Registry(cluster, 5601, token_port=5602), registry.Registry(cluster, 5603, tls=tls)
+    try:
+        for name in ("public/a", "team/a", "team/b", "team/c"):
+            tokens.push(archive, f"{name}:1")
+        secure.push(archive, "team/d:1")
+
+        def pull(pod, image, secret=None):
+            """What became of it: `` for running, or why not."""
+            spec = {"terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": image}], "imagePullSecrets": [{"name": secret}] if secret else []}
+            cluster.apply(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "labels": {"app": "registries"}}, "spec": spec}))
+
+            def ended():
+                for status in cluster.get("pod", "-n", "e2e", pod)["status"].get("containerStatuses", []):
+                    if "running" in status["state"]:
+                        return "running"
+                    waiting = status["state"].get("waiting", {})
+                    if waiting.get("reason") == "ErrImagePull":
+                        return waiting["message"]
+
+            return until(ended, f"pod {pod} runs or fails", 20)
+
+        def config(host, **what):
+            settings.write_text(json.dumps({"configs": {f"127.0.0.1:{host}": what}}))
+
+        settings.unlink(missing_ok=True)
+        expect(pull("anonymous", "127.0.0.1:5601/public/a:1"), "running", "anonymous token")
+        refused = pull("nobody", "127.0.0.1:5601/team/a:1")
+        expect("127.0.0.1:5601" in refused and "401" in refused, True, refused)
+        config(5601, auth={"username": registry.USER, "password": "wrong"})
+        refused = pull("wrong", "127.0.0.1:5601/team/a:1")
+        expect("get a token from" in refused and "401" in refused, True, refused)
+        secret = {"auths": {"127.0.0.1:5601": {"username": registry.USER, "password": registry.PASSWORD}}}
+        cluster.kubectl("create", "secret", "generic", "pull", "-n", "e2e", "--type=kubernetes.io/dockerconfigjson", f"--from-literal=.dockerconfigjson={json.dumps(secret)}")
+        expect(pull("secret", "127.0.0.1:5601/team/b:1", "pull"), "running", "pull secret")
+        config(5601, auth={"username": registry.USER, "password": registry.PASSWORD})
+        expect(pull("password", "127.0.0.1:5601/team/a:1"), "running", "user and password")
+        config(5601, auth={"identity_token": registry.IDENTITY})
+        expect(pull("identity", "127.0.0.1:5601/team/c:1"), "running", "identity token")
+        how = [line for line in tokens.log.read_text().splitlines() if "skopeo" not in line]
+        expect(any(line.startswith("refresh ['repository:team/c:pull']") for line in how), True, how)
+
+        config(5603, tls={"ca_file": str(cluster.data / "server/tls/server-ca.crt")})
+        refused = pull("unlisted", "127.0.0.1:5603/team/d:1")
+        expect("invalid peer certificate" in refused, True, refused)
+        config(5603, tls={"ca_file": str(tls[0])})
+        expect(pull("listed", "127.0.0.1:5603/team/d:1"), "running", "self-signed CA:TRUE certificate")
+    finally:
+        tokens.close()
+        secure.close()
+        settings.unlink(missing_ok=True)
+        cluster.kubectl("delete", "pods", "-n", "e2e", "-l", "app=registries", "--wait=false")
+    return f"{len(how)} tokens"
+
+
 def restart(cluster):
     cluster.kubectl("rollout", "status", "-n", "e2e", "deploy/web", "--timeout=60s", timeout=70)
     before = containers(cluster)
@@ -388,7 +458,7 @@ def expect(got, want, what=""):
         raise Failure(f"{what}: got {got!r}, want {want!r}")
 
 
-SCENARIOS = [ready, web, rolling_update, stateful, jobs, trouble, hands_on, old_and_new_kubectl, python_client, restart, kill9, cron, gone, uninstalled]
+SCENARIOS = [ready, web, rolling_update, stateful, jobs, trouble, hands_on, old_and_new_kubectl, python_client, registries, restart, kill9, cron, gone, uninstalled]
 
 
 def main():

@@ -18,6 +18,7 @@ if [ "${1:-}" = test ]; then
   need dig bind9-dnsutils
   need docker-registry docker-registry
   need skopeo skopeo
+  need openssl openssl
 fi
 if [ ${#missing[@]} -gt 0 ]; then
   [ "$(id -u)" = 0 ] || { echo "setup: install ${missing[*]} (or run as root, then this does)" >&2; exit 1; }

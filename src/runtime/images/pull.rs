@@ -485,10 +485,10 @@ impl Registry {
                 .body(form)
         };
         let request = request.header("accept", "application/json").header("user-agent", USER_AGENT);
-        let mut response =
-            Box::pin(self.client.send(&endpoint, request)).await.map_err(Failure::Broken)?;
-        check_status(&mut response).await?;
-        let bytes = response.body.read_all(TOKEN_MAX_BYTES).await.map_err(Failure::Broken)?;
+        let broken = |error: Error| Failure::Broken(Error::wrap(what(), error));
+        let mut response = Box::pin(self.client.send(&endpoint, request)).await.map_err(broken)?;
+        check_status(&mut response).await.map_err(|failure| failure.context(what()))?;
+        let bytes = response.body.read_all(TOKEN_MAX_BYTES).await.map_err(broken)?;
         let answer: serde_json::Value =
             serde_json::from_slice(&bytes).context(what).map_err(Failure::Refused)?;
         let token = answer["token"].as_str().or_else(|| answer["access_token"].as_str());
@@ -507,11 +507,21 @@ enum Failure {
 }
 
 impl Failure {
-    /// Nobody listening is an answer, too: the next place is tried at once.
+    /// Nobody listening is an answer, too, and so is a certificate that is not to be believed: the
+    /// next place is tried at once.
     fn of_connection(error: Error) -> Failure {
         match error.io_kind() {
-            Some(io::ErrorKind::ConnectionRefused) => Failure::Refused(error),
+            Some(io::ErrorKind::ConnectionRefused | io::ErrorKind::InvalidData) => {
+                Failure::Refused(error)
+            }
             _ => Failure::Broken(error),
+        }
+    }
+
+    fn context(self, what: String) -> Failure {
+        match self {
+            Failure::Refused(error) => Failure::Refused(Error::wrap(what, error)),
+            Failure::Broken(error) => Failure::Broken(Error::wrap(what, error)),
         }
     }
 }
