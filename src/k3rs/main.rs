@@ -3,12 +3,12 @@
 //! This room dispatches commands (by name, or by the name of the link it was called through), reads
 //! flags, environment and configuration, and wires the other rooms together. It decides nothing else.
 
-mod boot;
 mod config;
 mod door;
 mod flags;
 mod logging;
 mod node;
+mod prepare;
 mod server;
 mod unable;
 mod uninstall;
@@ -62,6 +62,30 @@ static COMMANDS: &[Command] = &[
         run: shim_command,
         hidden: true,
     },
+    Command {
+        name: "poweroff",
+        about: "Switch this machine off, if k3rs runs it",
+        run: |_| end("poweroff"),
+        hidden: false,
+    },
+    Command {
+        name: "reboot",
+        about: "Restart this machine, if k3rs runs it",
+        run: |_| end("reboot"),
+        hidden: false,
+    },
+    Command {
+        name: "halt",
+        about: "Stop this machine, if k3rs runs it",
+        run: |_| end("halt"),
+        hidden: false,
+    },
+    Command {
+        name: "modprobe",
+        about: "Load kernel modules with what they need",
+        run: modprobe_command,
+        hidden: true,
+    },
     Command { name: "help", about: "Show this list", run: |_| usage(), hidden: false },
 ];
 
@@ -70,6 +94,9 @@ fn main() -> ExitCode {
     let program = argv.next().unwrap_or_default();
     let args: Vec<String> = argv.collect();
     let called_as = program.rsplit('/').next().unwrap_or("");
+    if boot::is_wanted(&args) {
+        return init(&args);
+    }
     // Called through a link: `kubectl get pods` is `k3rs kubectl get pods`.
     if let Some(command) = COMMANDS.iter().find(|command| command.name == called_as) {
         return (command.run)(&args);
@@ -103,6 +130,30 @@ fn usage() -> ExitCode {
 
 fn later(name: &str) -> ExitCode {
     fail(&format!("k3rs {name} is not supported by this version of k3rs yet"))
+}
+
+/// This process is the first of its machine or container.
+fn init(args: &[String]) -> ExitCode {
+    if let Err(error) = logging::start(false, None, false) {
+        fail(&error.to_string());
+    }
+    ExitCode::from(u8::try_from(boot::run(args)).unwrap_or(1))
+}
+
+fn end(name: &str) -> ExitCode {
+    match boot::ask(name) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn modprobe_command(args: &[String]) -> ExitCode {
+    // The kernel asks for many modules that there are not; its callers tell what they miss.
+    match boot::modprobe(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if args.iter().any(|arg| arg == "-q") => ExitCode::FAILURE,
+        Err(error) => fail(&error.to_string()),
+    }
 }
 
 fn ctr_command(args: &[String]) -> ExitCode {

@@ -12,8 +12,8 @@ use server::{Server, User};
 use stdx::{Context, Result};
 use store::{Class, Op, Store};
 
-use crate::boot::{self, EtcDir};
 use crate::config::Config;
+use crate::prepare::{self, EtcDir};
 use crate::{logging, unable, userspace};
 
 /// Threads that run tasks, beside the pool for disk work. Two keep one slow request from stopping
@@ -61,19 +61,19 @@ pub(crate) struct Machine {
 async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     log::info!("Starting k3rs {}", stdx::version::VERSION);
     let paths = Paths::new(&config.data_dir);
-    let _lock = boot::lock(&paths)?;
+    let _lock = prepare::lock(&paths)?;
     let etc = EtcDir::choose(&config)?;
     // Beside the rest of the start, which needs none of it before the node asks for its image.
     let unpacking = rt::spawn(unpack_userspace(paths.clone()));
     let hostname = sys::host::name().context(|| "read the host's name")?;
-    let node_name = boot::node_name(&config, &etc, &hostname)?;
-    let node_ips = boot::node_ips(&config)?;
+    let node_name = prepare::node_name(&config, &etc, &hostname)?;
+    let node_ips = prepare::node_ips(&config)?;
     let machine = Arc::new(Machine { config, paths, etc, hostname, node_name, node_ips });
 
     let store = open_datastore(&machine).await?;
     let (pki, passwords) = prepare_cluster(&machine, &store).await?;
-    boot::write_tokens(&machine.paths, &passwords, &pki.server_ca.chain_pem)?;
-    boot::ensure_node_password(&machine.etc)?;
+    prepare::write_tokens(&machine.paths, &passwords, &pki.server_ca.chain_pem)?;
+    prepare::ensure_node_password(&machine.etc)?;
     write_kubeconfig(&machine, &pki)?;
 
     let server = Server::start(server_config(&machine, &pki)?, store.clone()).await?;
@@ -129,9 +129,9 @@ async fn open_datastore(machine: &Machine) -> Result<Store> {
 }
 
 /// Passwords and certificates, from disk, the datastore's bootstrap data, or made anew.
-async fn prepare_cluster(machine: &Machine, store: &Store) -> Result<(Pki, boot::Passwords)> {
+async fn prepare_cluster(machine: &Machine, store: &Store) -> Result<(Pki, prepare::Passwords)> {
     let (config, paths) = (&machine.config, &machine.paths);
-    let passwords = boot::passwords(paths, config)?;
+    let passwords = prepare::passwords(paths, config)?;
     let key = cluster::bootstrap::storage_key(&passwords.server);
     let saved = store.get(&key).await.context(|| "read the bootstrap data")?;
     if let Some(saved) = &saved {

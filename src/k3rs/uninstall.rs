@@ -8,8 +8,8 @@ use std::sync::Arc;
 use cluster::Paths;
 use stdx::{Context, Error, Result};
 
-use crate::boot::{self, EtcDir};
 use crate::config::Config;
+use crate::prepare::{self, EtcDir};
 use crate::{node, server::Machine};
 
 const USAGE: &str = "USAGE: k3rs uninstall [--dry-run] [--data-dir DIR] [flags of k3rs server that name paths]\n\n\
@@ -52,7 +52,7 @@ async fn run(config: Config, dry: bool) -> Result<()> {
         return Ok(());
     }
     let lock = match config.data_dir.exists() {
-        true => Some(boot::lock(&paths).context(|| "uninstall")?),
+        true => Some(prepare::lock(&paths).context(|| "uninstall")?),
         false => None,
     };
     let mut errors: Vec<Error> = Vec::new();

@@ -54,10 +54,48 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<(
     written.context(what)
 }
 
+/// Copies a file's content with the promise of [`write_atomic`], without holding it in memory.
+pub fn copy_atomic(from: impl AsRef<Path>, to: impl AsRef<Path>, mode: u32) -> Result<()> {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    let what = || format!("copy {} to {}", from.display(), to.display());
+    let dir = to.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = to.file_name().context(what)?.to_string_lossy();
+    let temp = dir.join(format!(".{name}.{}", temporary_suffix()));
+    let written = (|| {
+        let mut source = File::open(from)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temp)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        io::copy(&mut source, &mut file)?;
+        file.sync_all()?;
+        fs::rename(&temp, to)?;
+        File::open(dir)?.sync_all()
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temp);
+    }
+    written.context(what)
+}
+
 /// Opens an existing file for reading; for descriptors that are handed to the kernel.
 pub fn open(path: impl AsRef<Path>) -> Result<File> {
     let path = path.as_ref();
     File::open(path).context(|| format!("open {}", path.display()))
+}
+
+/// Opens a device whose reads shall not wait.
+pub fn open_nonblocking(path: impl AsRef<Path>) -> Result<File> {
+    let path = path.as_ref();
+    let opened = OpenOptions::new().read(true).custom_flags(sys::file::O_NONBLOCK).open(path);
+    opened.context(|| format!("open {}", path.display()))
+}
+
+/// Opens a terminal for reading and writing, without making it anybody's controlling terminal.
+pub fn open_terminal(path: impl AsRef<Path>) -> Result<File> {
+    let path = path.as_ref();
+    let opened =
+        OpenOptions::new().read(true).write(true).custom_flags(sys::file::O_NOCTTY).open(path);
+    opened.context(|| format!("open {}", path.display()))
 }
 
 /// Makes a file that must not exist yet, without waiting for the disk; `false` if it exists.
@@ -130,6 +168,17 @@ pub fn remove_file(path: impl AsRef<Path>) -> Result<()> {
 pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a directory that holds nothing; an absent one is fine.
+pub fn remove_empty_dir(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    match fs::remove_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).context(|| format!("remove {}", path.display()))
         }

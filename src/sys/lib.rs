@@ -3,9 +3,11 @@
 pub mod cgroup;
 pub mod clock;
 pub mod device_filter;
+pub mod dhcp_socket;
 pub mod file;
 pub mod host;
 pub mod inotify;
+pub mod kernel;
 pub mod lacks;
 pub mod mount;
 pub mod netlink;

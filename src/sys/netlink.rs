@@ -9,6 +9,8 @@ use std::time::Duration;
 pub enum Family {
     Route,
     Netfilter,
+    /// Devices that come and go; their events are text, in group 1.
+    Uevent,
 }
 
 /// One netlink socket.
@@ -114,6 +116,7 @@ impl Netlink {
         let protocol = match family {
             Family::Route => libc::NETLINK_ROUTE,
             Family::Netfilter => libc::NETLINK_NETFILTER,
+            Family::Uevent => libc::NETLINK_KOBJECT_UEVENT,
         };
         // SAFETY: no pointers.
         let fd = unsafe {

@@ -11,7 +11,7 @@ use crate::{check, check_fd};
 
 pub use libc::{
     CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER,
-    CLONE_NEWUTS, SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGTERM,
+    CLONE_NEWUTS, SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGPWR, SIGTERM, SIGUSR1, SIGUSR2,
 };
 
 /// What `clone` returns, once in each process.
@@ -137,6 +137,34 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: no pointers.
     check(i64::from(unsafe { libc::kill(pid, signal) }))?;
     Ok(())
+}
+
+/// This process's id.
+pub fn id() -> i32 {
+    // SAFETY: no preconditions.
+    unsafe { libc::getpid() }
+}
+
+/// Whether this process has children, ended or not.
+pub fn has_children() -> bool {
+    // SAFETY: all-zero is a valid siginfo_t.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is valid for writing.
+    unsafe { libc::waitid(libc::P_ALL, 0, &mut info, flags) == 0 }
+}
+
+/// Makes `path` the root directory of this process, and its working directory.
+pub fn enter_root(path: &CStr) -> io::Result<()> {
+    // SAFETY: the string lives through the calls.
+    check(i64::from(unsafe { libc::chroot(path.as_ptr()) }))?;
+    // SAFETY: the string is static.
+    check(i64::from(unsafe { libc::chdir(c"/".as_ptr()) }))?;
+    Ok(())
+}
+
+pub fn change_directory(path: impl AsRef<std::path::Path>) -> io::Result<()> {
+    std::env::set_current_dir(path)
 }
 
 /// Where a process works, if we may know.

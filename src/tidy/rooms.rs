@@ -14,6 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("api", &["wire"]),
     ("http", &["rt", "wire"]),
     ("shim", &["sys", "wire"]),
+    ("boot", &["rt", "sys", "wire"]),
     ("store", &["http", "rt", "wire"]),
     ("client", &["api", "http", "rt", "wire"]),
     ("control", &["api"]),

@@ -3,6 +3,7 @@
 pub mod base64;
 pub mod conntrack;
 pub mod decompress;
+pub mod dhcp;
 pub mod dns;
 pub mod gzip_encode;
 pub mod headers;
