@@ -15,6 +15,8 @@ const REQUESTS_MAX: u32 = 4;
 const RENEW_AGAIN_MIN: Duration = Duration::from_secs(60);
 /// A server that says nothing, or nonsense, gets this.
 const LEASE_MIN: Duration = Duration::from_secs(30);
+/// No server makes us renew more often.
+const PAUSE_MIN: Duration = Duration::from_secs(10);
 const LEASE_DEFAULT: Duration = Duration::from_secs(3600);
 
 /// What the network gave us.
@@ -201,13 +203,12 @@ impl Client {
         let Some(lease) = lease(reply, self.lease()) else { return Vec::new() };
         let lifetime = lease.lifetime;
         let secs = |value: Option<u32>| value.map(|secs| Duration::from_secs(u64::from(secs)));
-        // The server's times count if they are in order.
-        self.rebind_after = secs(reply.rebinding_secs)
-            .filter(|rebind| *rebind < lifetime)
-            .unwrap_or(lifetime / 8 * 7);
-        self.renew_after = secs(reply.renewal_secs)
-            .filter(|renew| *renew < self.rebind_after)
-            .unwrap_or(lifetime / 2);
+        // The server's times count if they are in order and leave us time to do anything else.
+        let rebind = secs(reply.rebinding_secs).filter(|at| (PAUSE_MIN..lifetime).contains(at));
+        self.rebind_after = rebind.unwrap_or(lifetime / 8 * 7);
+        let renew =
+            secs(reply.renewal_secs).filter(|at| (PAUSE_MIN..self.rebind_after).contains(at));
+        self.renew_after = renew.unwrap_or(lifetime / 2);
         self.renew_after = self.renew_after.min(self.rebind_after);
         self.n_asked = 0;
         self.deadline = now + self.renew_after;

@@ -112,10 +112,10 @@ fn overlay(lower: &str, changes: &str, target: &str) -> Result<()> {
 
 /// Makes the mount at `new` the root of everything, with the kernel's file systems in it.
 fn switch_to(new: &str) -> Result<()> {
-    for target in mounts::MOVED {
-        if mounts::is_mounted(target) {
-            move_mount(target, &format!("{new}{target}"))?;
-        }
+    // All looked up first: what is mounted is told by one of them.
+    let mounted = mounts::MOVED.map(mounts::is_mounted);
+    for (target, _) in mounts::MOVED.iter().zip(mounted).filter(|(_, mounted)| *mounted) {
+        move_mount(target, &format!("{new}{target}"))?;
     }
     let what = || format!("make {new} the root directory");
     process::change_directory(new).context(what)?;
