@@ -1,10 +1,10 @@
 //! The power button: input devices that have that key.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use rt::fs::File;
 use sys::poll::{POLLIN, PollSet};
 
 const EV_KEY: u16 = 1;

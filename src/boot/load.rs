@@ -97,7 +97,9 @@ pub(crate) fn load_all(directory: &Path, extra: &[String]) {
 pub(crate) fn load_named(directory: &Path, names: &[String]) -> bool {
     let texts = read(directory);
     let mut loader = Loader::new(directory, &texts);
-    names.iter().fold(true, |all, name| loader.load(name) && all)
+    // All are tried, whatever becomes of the first.
+    let n_loaded = names.iter().filter(|name| loader.load(name)).count();
+    n_loaded == names.len()
 }
 
 /// Makes the kernel know a file system, if it does not yet.
