@@ -42,6 +42,7 @@ class Disk:
         self.cached_bytes = 0
         self.newest = {}  # sector -> its bytes, for reads
         self.bytes_written = self.n_writes = self.n_flushes = 0
+        self.alarm = None  # (at which number of writes, what to do then)
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.socket_path)
         self.listener.listen(1)
@@ -53,10 +54,16 @@ class Disk:
             "-device", f"{device},drive={node},write-cache=on",
         ]
 
+    def when_written(self, n_more, action):
+        """Calls `action` before the n-th further write is acknowledged; nothing reaches the disk after it."""
+        with self.lock:
+            self.alarm = (self.n_writes + n_more, action)
+
     def cut(self, source):
         """The power goes: of what was not flushed, a part chosen by `source` reaches the medium. Returns writes kept and lost."""
         with self.lock:
             chance = source.choice([0.0, 0.0, source.random(), 1.0])
+            self.alarm = None
             kept = 0
             for offset, data in self.cached:
                 if source.random() >= chance:
@@ -166,6 +173,10 @@ class Disk:
                 data = self.read(offset, length)
             elif command == COMMAND_WRITE:
                 self.write(offset, wire.take(length))
+                if self.alarm and self.n_writes >= self.alarm[0]:
+                    action, self.alarm = self.alarm[1], None
+                    action()
+                    return
             elif command == COMMAND_FLUSH:
                 self.flush()
             else:

@@ -82,11 +82,26 @@ class Machine:
     def elapsed(self):
         return time.monotonic() - self.started
 
-    def power_cut(self, source):
-        """The machine stops between two instructions and its disks lose what was not flushed."""
+    def kill(self):
+        """The machine stops between two instructions."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self.console.join()
+
+    def cut_after(self, seconds):
+        """The machine is killed at a moment to come."""
+        timer = threading.Timer(seconds, self.kill)
+        timer.daemon = True
+        timer.start()
+
+    def gone(self, within):
+        try:
+            self.process.wait(within)
+            return True
+        except subprocess.TimeoutExpired:
+            return False
+
+    def power_cut(self, source):
+        """Once the machine was killed, its disks lose what was not flushed."""
+        self.wait_off(300)
         return [disk.cut(source) for disk in self.disks]
 
     def wait_off(self, timeout):
@@ -147,9 +162,9 @@ class Machine:
         try:
             done = subprocess.run([self.kubectl_path, *args], env=self.env, input=input, capture_output=True, text=True, timeout=timeout * SLOW)
         except subprocess.TimeoutExpired:
-            raise Failure(f"kubectl {' '.join(args)}: no end after {timeout * SLOW:.0f} s") from None
+            raise Failure(f"{shown(args)}: no end after {timeout * SLOW:.0f} s") from None
         if check and done.returncode != 0:
-            raise Failure(f"kubectl {' '.join(args)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+            raise Failure(f"{shown(args)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
     # --- the shell on the console ---
@@ -237,14 +252,20 @@ class Console:
             start = len(self.lines)
         self.n_commands += 1
         mark = f"@{self.n_commands}"
-        self.type(f"{{ {command}\nstatus=$?; echo; echo \"=$status\"; }} 2>&1 | sed 's/^/{mark} /'\n")
-        end = self.find(rf"^{mark} =\d+$", timeout, start)
+        # Typed with quotes inside, so that the echo of the command does not carry the mark.
+        self.type(f"{{ {command}\nstatus=$?; echo; echo \"=$status\"; }} 2>&1 | sed 's/^/{mark[0]}''{mark[1:]} /'\n")
+        # A mark may stand behind the first half of a line of somebody else, never inside one of ours: sed writes whole lines.
+        end = self.find(rf"{mark} =\d+$", timeout, start)
         with self.changed:
-            lines = [line[len(mark) + 1 :] for line in self.lines[start : end + 1] if line.startswith(mark + " ")]
+            lines = [line.partition(mark + " ")[2] for line in self.lines[start : end + 1] if mark + " " in line]
         status, text = int(lines[-1][1:]), "\n".join(lines[:-1]).strip("\n")
         if check and status != 0:
             raise Failure(f"on the console: {command}: exit {status}\n{text}")
         return text
+
+
+def shown(args):
+    return "kubectl " + " ".join(arg if len(arg) <= 80 else arg[:77] + "..." for arg in args)
 
 
 def free_port():

@@ -78,7 +78,7 @@ class Run:
                         self.notes.append(note)
                 except Exception as error:
                     why = str(error) if isinstance(error, Failure) else traceback.format_exc()
-                    tail = self.machine.console.tail() if self.machine.console else ""
+                    tail = self.machine.console.tail(25) if self.machine.console else ""
                     raise Failure(f"step {idx} ({step['do']}): {why}\n--- the end of the console ({log}):\n{tail}") from None
         except Failure as failure:
             excused = self.memory_mib in self.scenario.reported.get(self.arch, [])

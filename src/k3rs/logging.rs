@@ -1,5 +1,6 @@
 //! Log lines: time, level, message; to standard error, a file, or both.
 
+use std::io::LineWriter;
 use std::path::Path;
 
 use log::LevelFilter;
@@ -25,10 +26,15 @@ pub(crate) fn start(debug: bool, file: Option<&Path>, also_stderr: bool) -> Resu
     let mut loggers: Vec<Box<dyn SharedLogger>> = Vec::new();
     if let Some(path) = file {
         let opened = rt::fs::open_append(path).context(|| "open the log")?;
-        loggers.push(WriteLogger::new(level, config.clone(), opened));
+        loggers.push(WriteLogger::new(level, config.clone(), whole_lines(opened)));
     }
     if file.is_none() || also_stderr {
-        loggers.push(WriteLogger::new(level, config, std::io::stderr()));
+        loggers.push(WriteLogger::new(level, config, whole_lines(std::io::stderr())));
     }
     CombinedLogger::init(loggers).context(|| "start logging")
+}
+
+/// The logger writes a line in pieces; others write to the same console, and each piece would be a system call.
+fn whole_lines<W: std::io::Write>(sink: W) -> LineWriter<W> {
+    LineWriter::with_capacity(1024, sink)
 }
