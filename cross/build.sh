@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Builds dist/k3rs-TARGET, one static stripped file with everything embedded: build.sh armv7|arm64|amd64 [TARGET_DIR [DIST_DIR]].
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/env.sh"
+name=${1:?usage: cross/build.sh armv7|arm64|amd64}
+target=$(rust_target "$name")
+target_dir=${2:-$root/target/cross}
+dist=${3:-$root/dist}
+"$here/setup.sh" "$name"
+"$root/userspace/build.sh" "$name" || true
+use_tools
+cd "$root"
+# panic_unwind: k3rs catches panics at the borders of its tasks (ARCHITECTURE.md).
+cargo-zigbuild zigbuild --release --locked -p k3rs --target "$target" --target-dir "$target_dir" \
+  -Zbuild-std=std,panic_unwind -Zbuild-std-features=optimize_for_size
+mkdir -p "$dist"
+cp "$target_dir/$target/release/k3rs" "$dist/.k3rs-$name.new"
+mv "$dist/.k3rs-$name.new" "$dist/k3rs-$name"

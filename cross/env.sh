@@ -1,0 +1,39 @@
+# Sourced by the scripts beside it: names of targets, where the tools are, the flags of every cross build.
+# Callers have `set -euo pipefail`. Nothing here touches the disk.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cross_dir=${K3RS_CROSS_DIR:-$HOME/.cache/k3rs-cross}
+
+# The exact compiler and tools. Another compiler gives another checksum, so a change of these lines is a change of the product.
+rustc_pin=1.96.0
+zig_pin=0.17.0
+zigbuild_pin=0.24.0
+
+# Our name of a target -> Rust's.
+rust_target() {
+  case "$1" in
+    armv7) echo armv7-unknown-linux-musleabihf ;;
+    arm64) echo aarch64-unknown-linux-musl ;;
+    amd64) echo x86_64-unknown-linux-musl ;;
+    *) echo "cross: unknown target '$1' (armv7, arm64 or amd64)" >&2; return 1 ;;
+  esac
+}
+
+# Puts the pinned tools in front, and keeps what they cache inside the tool directory.
+use_tools() {
+  export PATH=$cross_dir/bin:$cross_dir/venv/bin:$PATH
+  export CARGO_HOME=$cross_dir/cargo-home
+  export CARGO_ZIGBUILD_CACHE_DIR=$cross_dir/zigbuild ZIG_GLOBAL_CACHE_DIR=$cross_dir/zig ZIG_LOCAL_CACHE_DIR=$cross_dir/zig
+  unset RUSTC RUSTC_WRAPPER RUSTUP_TOOLCHAIN CARGO_BUILD_TARGET CARGO_TARGET_DIR CARGO_ENCODED_RUSTFLAGS
+  # The standard library is built from source: Debian ships none for musl, rustup's has a 32-bit time_t on armv7,
+  # and ours is built for size. That needs switches which a stable compiler only takes when told so.
+  export RUSTC_BOOTSTRAP=1
+  # 64-bit time_t on armv7 (musl since 1.2.3); read by the build script of every copy of the libc crate.
+  export RUST_LIBC_UNSTABLE_MUSL_V1_2_3=1
+  # Paths of this machine stay out of the binary: two checkouts give one checksum.
+  local registry=$CARGO_HOME/registry/src/index.crates.io-1949cf8c6b5b557f
+  export RUSTFLAGS="-Clink-self-contained=no -Crelocation-model=static --remap-path-prefix=$registry/= --remap-path-prefix=$root/= --remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust/=/rust/"
+  # C (SQLite, ring) never unwinds. What SQLite can do beyond what `store` asks of it is left out.
+  export CFLAGS="-fno-unwind-tables -fno-asynchronous-unwind-tables -ffile-prefix-map=$registry/= -ffile-prefix-map=$root/="
+  export LIBSQLITE3_FLAGS="-USQLITE_ENABLE_FTS3 -USQLITE_ENABLE_FTS3_PARENTHESIS -USQLITE_ENABLE_FTS5 -USQLITE_ENABLE_RTREE -USQLITE_ENABLE_DBSTAT_VTAB -USQLITE_ENABLE_STAT4 -USQLITE_ENABLE_LOAD_EXTENSION -USQLITE_ENABLE_COLUMN_METADATA -USQLITE_ENABLE_API_ARMOR -DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_OMIT_DEPRECATED -DSQLITE_OMIT_SHARED_CACHE -DSQLITE_DEFAULT_MEMSTATUS=0"
+}

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Fetches the pinned cross tools into $K3RS_CROSS_DIR (about 140 MB, once a machine): setup.sh TARGET.
+# Nothing is installed: Debian's packages are only unpacked. Safe to interrupt and to run twice at once.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/env.sh"
+target=$(rust_target "${1:?usage: cross/setup.sh armv7|arm64|amd64}")
+mark=$cross_dir/complete
+want="rustc $rustc_pin, zig $zig_pin, cargo-zigbuild $zigbuild_pin"
+
+main() {
+  mkdir -p "$cross_dir"
+  exec 9>"$cross_dir/lock"
+  flock 9
+  if [ "$(cat "$mark" 2>/dev/null)" != "$want" ]; then
+    # What an interrupted or older set-up left is not trusted; downloads of crates may stay.
+    rm -rf "$mark" "$cross_dir/bin" "$cross_dir/rust" "$cross_dir/venv" "$cross_dir/zigbuild"
+    mkdir -p "$cross_dir/bin"
+    compiler_of_rustup || compiler_of_debian
+    linker
+    check
+    echo "$want" > "$mark"
+  fi
+}
+
+# The simple path: rustup has the pinned compiler, this target and the library's sources.
+# It could only be read, not tried, on the machine this was written on: there rustup cannot download.
+compiler_of_rustup() {
+  command -v rustup >/dev/null 2>&1 || return 1
+  # The cheap question first: a machine that cannot have the target should not fetch a compiler to learn it.
+  timeout 60 rustup target add "$target" >/dev/null 2>&1 || return 1
+  timeout 300 rustup toolchain install "$rustc_pin" --profile minimal --target "$target" --component rust-src >/dev/null 2>&1 || return 1
+  echo "cross: rustup's compiler $rustc_pin"
+  local tool
+  for tool in rustc cargo rustdoc; do
+    ln -s "$(rustup which --toolchain "$rustc_pin" "$tool")" "$cross_dir/bin/$tool"
+  done
+}
+
+# Debian's backport of a recent compiler, unpacked into a prefix. Its sysroot is relative to its binary.
+compiler_of_debian() {
+  command -v apt-get >/dev/null 2>&1 || { echo "cross: neither rustup nor apt can provide rustc $rustc_pin" >&2; exit 1; }
+  echo "cross: rustup cannot add $target here; unpacking Debian's compiler into $cross_dir/rust"
+  local debs=$cross_dir/debs
+  rm -rf "$debs"
+  mkdir -p "$debs" "$cross_dir/rust"
+  (
+    cd "$debs"
+    # Versioned names of the libraries change with security updates, so apt is asked for them.
+    packages() {
+      echo rustc-web cargo-web rust-web-src libstd-rust-web-dev
+      apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances rustc-web cargo-web libstd-rust-web-dev 2>/dev/null |
+        grep -E '^(libstd-rust-web-[0-9.]+|libllvm[0-9]+|libgit2-[0-9.]+|libhttp-parser[0-9.]+|libmbed(crypto|tls)[0-9]+|libmbedx509-[0-9]+)$' | sort -u
+    }
+    # shellcheck disable=SC2046
+    apt-get download -q $(packages) >/dev/null 2>&1 || { apt-get update -q >/dev/null; apt-get download -q $(packages) >/dev/null; }
+    for deb in ./*.deb; do dpkg -x "$deb" "$cross_dir/rust"; done
+  )
+  rm -rf "$debs"
+  local tool
+  for tool in rustc cargo rustdoc; do
+    printf '#!/bin/sh\nLD_LIBRARY_PATH=%s/rust/usr/lib/x86_64-linux-gnu exec %s/rust/usr/bin/%s "$@"\n' "$cross_dir" "$cross_dir" "$tool" > "$cross_dir/bin/$tool"
+    chmod 0755 "$cross_dir/bin/$tool"
+  done
+}
+
+# zig is C compiler, linker and musl for all targets; cargo-zigbuild speaks rustc's linker flags to it.
+linker() {
+  python3 -m venv "$cross_dir/venv" || { echo "cross: python3 with venv is needed (apt-get install python3-venv)" >&2; exit 1; }
+  "$cross_dir/venv/bin/pip" install -q "ziglang==$zig_pin" "cargo-zigbuild==$zigbuild_pin"
+}
+
+check() {
+  local got
+  got=$("$cross_dir/bin/rustc" --version | cut -d' ' -f2)
+  [ "$got" = "$rustc_pin" ] || {
+    echo "cross: the compiler is $got, cross/env.sh pins $rustc_pin; other compilers give other binaries: change the pin on purpose" >&2
+    exit 1
+  }
+  "$cross_dir/venv/bin/python" -m ziglang version >/dev/null
+}
+
+main
