@@ -149,6 +149,8 @@ fn locked_flags(path: &Path) -> io::Result<u64> {
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: the string and the struct live through the call.
     check(i64::from(unsafe { libc::statvfs(text.as_ptr(), &mut stat) }))?;
+    // The kernel's number, which the libc crate lacks for musl.
+    const ST_RELATIME: u64 = 4096;
     // The C types differ in width between targets.
     #[allow(clippy::unnecessary_cast)]
     let (flags, pairs) = (
@@ -159,7 +161,7 @@ fn locked_flags(path: &Path) -> io::Result<u64> {
             (libc::ST_NOEXEC as u64, MS_NOEXEC),
             (libc::ST_NOATIME as u64, MS_NOATIME),
             (libc::ST_NODIRATIME as u64, MS_NODIRATIME),
-            (libc::ST_RELATIME as u64, MS_RELATIME),
+            (ST_RELATIME, MS_RELATIME),
         ],
     );
     Ok(pairs.iter().filter(|(have, _)| flags & have != 0).fold(0, |all, (_, keep)| all | keep))

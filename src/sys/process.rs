@@ -35,7 +35,7 @@ pub fn clone_into(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut pidfd: libc::c_int = -1;
     // SAFETY: all-zero is a valid value of this struct of integers.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    let mut args: CloneArgs = unsafe { std::mem::zeroed() };
     args.flags = u64::from(namespaces.cast_unsigned()) | libc::CLONE_PIDFD as u64;
     args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
     args.exit_signal = SIGCHLD as u64;
@@ -46,7 +46,7 @@ pub fn clone_into(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result
     // SAFETY: without CLONE_VM and with no stack given, this is fork: the child has its own copy of
     // memory and returns here. `args` and `pidfd` outlive the call.
     let pid = check(unsafe {
-        libc::syscall(libc::SYS_clone3, std::ptr::from_ref(&args), size_of::<libc::clone_args>())
+        libc::syscall(libc::SYS_clone3, std::ptr::from_ref(&args), size_of::<CloneArgs>())
     })?;
     if pid == 0 {
         return Ok(Cloned::Child);
@@ -54,6 +54,22 @@ pub fn clone_into(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result
     // SAFETY: on success the kernel stored a new descriptor that nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Cloned::Parent { pid: i32::try_from(pid).unwrap_or(-1), pidfd })
+}
+
+/// The kernel's `struct clone_args`, which the libc crate lacks for musl. Same layout on every architecture.
+#[repr(C, align(8))]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
 
 /// Replaces the program. Returns only on failure.
