@@ -8,7 +8,7 @@ target=$(rust_target "$name")
 target_dir=${2:-$root/target/cross}
 dist=${3:-$root/dist}
 "$here/setup.sh" "$name"
-"$root/userspace/build.sh" "$name" || true
+"$root/userspace/build.sh" "$name"
 use_tools
 cd "$root"
 # panic_unwind: k3rs catches panics at the borders of its tasks (ARCHITECTURE.md).
