@@ -88,7 +88,8 @@ pub struct Config {
     pub image_gc_min_age: Duration,
     pub container_log_max_bytes: u64,
     pub container_log_files_max: usize,
-    /// Evict below this much available memory; 0 turns it off.
+    /// Evict below this much available memory, or a tenth of the machine's if that is less; 0 turns it
+    /// off.
     pub eviction_memory_available_bytes: u64,
     /// Evict below this share of free node disk; 0 turns it off.
     pub eviction_disk_available_percent: u64,
@@ -128,7 +129,7 @@ impl Config {
             container_log_max_bytes: 10 << 20,
             container_log_files_max: 5,
             eviction_memory_available_bytes: 100 << 20,
-            eviction_disk_available_percent: 10,
+            eviction_disk_available_percent: 5,
             eviction_inodes_free_percent: 5,
             pod_pids_max: 0,
             agent_directory,

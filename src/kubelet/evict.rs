@@ -8,7 +8,7 @@ use api::{Lens, Value};
 use stdx::time::Mono;
 
 use crate::node::{Node, Pressure, facts::meminfo};
-use crate::pod::{Told, requests_of};
+use crate::pod::{NODE_WAS_LOW, Told, requests_of};
 use crate::shared::{Shared, Slot, Snapshot};
 use crate::volumes::directory_size;
 
@@ -25,6 +25,7 @@ const CRITICAL_PRIORITY: i64 = 2_000_000_000;
 pub(crate) async fn run(node: Arc<Node>) {
     let mut seen: [Option<Mono>; 3] = [None; 3];
     let mut looks = 0u32;
+    let mut leaving = None;
     loop {
         rt::sleep(LOOK_EVERY).await;
         looks = looks.wrapping_add(1);
@@ -49,21 +50,41 @@ pub(crate) async fn run(node: Arc<Node>) {
             disk: lasts(seen[1]),
             pid: lasts(seen[2]),
         });
-        if low_memory {
+        if still_leaving(&leaving, now) {
+            // What it holds comes back soon: nobody else must go for it.
+        } else if low_memory {
             let floor = amount(config.eviction_memory_available_bytes);
             tell_node(&node, "memory");
-            evict_one(shared, Resource::Memory, &floor, &amount(figures.memory_available)).await;
+            let left = amount(figures.memory_available);
+            leaving = evict_one(shared, Resource::Memory, &floor, &left).await.map(|s| (s, now));
         } else if low_disk {
             tell_node(&node, "ephemeral-storage");
             if !reclaim_disk(shared).await {
                 let (floor, left) = (amount(disk_floor), amount(figures.disk_available));
-                evict_one(shared, Resource::Disk, &floor, &left).await;
+                leaving = evict_one(shared, Resource::Disk, &floor, &left).await.map(|s| (s, now));
             }
         }
         if looks.is_multiple_of(STORAGE_EVERY) {
             check_local_storage(shared).await;
         }
     }
+}
+
+/// A tenth of the memory, where Kubernetes' own threshold would be much of what a small machine has.
+pub(crate) async fn memory_floor(most: u64) -> u64 {
+    let text = rt::unblock(|| rt::fs::read_text("/proc/meminfo")).await.unwrap_or_default();
+    match meminfo(&text, "MemTotal") {
+        0 => most,
+        total => most.min(total / 10),
+    }
+}
+
+/// Whether the pod that was evicted last still holds what it had, as long as it may take for that.
+fn still_leaving(last: &Option<(Arc<Slot>, Mono)>, now: Mono) -> bool {
+    /// As upstream.
+    const LEAVES_WITHIN: Duration = Duration::from_secs(30);
+    last.as_ref()
+        .is_some_and(|(slot, since)| !slot.snapshot().terminal && now.since(*since) < LEAVES_WITHIN)
 }
 
 /// Fewer process ids than this are pressure.
@@ -149,7 +170,13 @@ fn rank(candidates: &mut [Candidate]) {
     });
 }
 
-async fn evict_one(shared: &Shared, resource: Resource, floor: &str, left: &str) {
+/// Evicts the pod that is first in line, and says which.
+async fn evict_one(
+    shared: &Shared,
+    resource: Resource,
+    floor: &str,
+    left: &str,
+) -> Option<Arc<Slot>> {
     let slots: Vec<(Arc<Slot>, Snapshot)> = shared
         .slots
         .all()
@@ -182,16 +209,17 @@ async fn evict_one(shared: &Shared, resource: Resource, floor: &str, left: &str)
     rank(&mut candidates);
     let Some(first) = candidates.first() else {
         log::warn!("eviction: {name} is low and there is no pod to evict");
-        return;
+        return None;
     };
     let (slot, snapshot) = &slots[first.idx];
     let container = snapshot.containers.keys().next().cloned().unwrap_or_default();
     let message = format!(
-        "The node was low on resource: {name}. Threshold quantity: {floor}, available: {left}. Container {container} was using {}, request is {}, has larger consumption of {name}. ",
+        "{NODE_WAS_LOW}{name}. Threshold quantity: {floor}, available: {left}. Container {container} was using {}, request is {}, has larger consumption of {name}. ",
         amount(first.usage),
         amount(first.request),
     );
     evict(shared, slot, snapshot, message, Some(0));
+    Some(Arc::clone(slot))
 }
 
 fn evict(shared: &Shared, slot: &Slot, snapshot: &Snapshot, message: String, grace: Option<i64>) {

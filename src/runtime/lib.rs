@@ -107,7 +107,8 @@ impl Runtime {
         finish("run a sandbox", async move { sandboxes::run(&shared, spec).await }).await
     }
 
-    /// Kills what still runs in it and ends the shim. Idempotent; an unknown id is fine.
+    /// Kills what still runs in it, ends the shim, and gives back what the containers' writable layers
+    /// took. Idempotent; an unknown id is fine.
     pub async fn stop_sandbox(&self, id: &str) -> Result<()> {
         let (shared, id) = (self.shared.clone(), id.to_owned());
         finish("stop a sandbox", async move { sandboxes::stop(&shared, &id).await }).await

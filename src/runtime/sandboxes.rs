@@ -264,11 +264,21 @@ pub(crate) async fn settle(
 }
 
 pub(crate) async fn stop(shared: &Arc<Shared>, id: &str) -> Result<()> {
+    end_shim(shared, id).await;
+    // Nothing runs in it again, so what its containers wrote is of no use. Records and logs stay.
+    for container in shared.containers_of(id) {
+        let writable = shared.writable_directory(&container.id);
+        rt::unblock(move || rt::fs::remove_dir_all(&writable)).await?;
+    }
+    Ok(())
+}
+
+async fn end_shim(shared: &Arc<Shared>, id: &str) {
     {
         let mut tables = shared.tables();
-        let Some(entry) = tables.sandboxes.get_mut(id) else { return Ok(()) };
+        let Some(entry) = tables.sandboxes.get_mut(id) else { return };
         if entry.status.state == SandboxState::NotReady {
-            return Ok(());
+            return;
         }
         // Its end is expected from now on.
         entry.status.state = SandboxState::NotReady;
@@ -293,7 +303,6 @@ pub(crate) async fn stop(shared: &Arc<Shared>, id: &str) -> Result<()> {
         shared.container_exited(&container, exit);
     }
     shared.notify();
-    Ok(())
 }
 
 /// Kills a shim, if the process of that number is one.

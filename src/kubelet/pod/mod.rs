@@ -19,7 +19,7 @@ pub(crate) use handler::Port;
 pub(crate) use handler::{Handler, Probe};
 pub(crate) use probe::{ProbeKind, ProbeOutcome};
 pub(crate) use state::{Done, Exit, Sandbox, Seen, SeenState, State, Told, Volumes};
-pub(crate) use status::{Addresses, generate as generate_status};
+pub(crate) use status::{Addresses, NODE_WAS_LOW, generate as generate_status};
 pub(crate) use step::{Request, step, terminating};
 
 use std::time::Duration;

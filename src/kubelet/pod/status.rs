@@ -293,6 +293,16 @@ fn conditions(
     let before = |kind: &str| old.list("conditions").iter().find(|c| c.str("type") == kind);
     let mut list: Vec<Value> =
         owned.iter().map(|(kind, verdict)| verdict.condition(now, kind, before(kind))).collect();
+    // Not for a pod that broke its own limits: this one controllers may replace without counting it.
+    if let Some(told) = state.failed.as_ref().filter(|told| told.message.starts_with(NODE_WAS_LOW))
+        && before("DisruptionTarget").is_none()
+    {
+        list.push(json!({
+            "type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet",
+            "message": told.message, "lastProbeTime": null,
+            "lastTransitionTime": api::time::format(now),
+        }));
+    }
     // Conditions of others (readiness gates, DisruptionTarget) stay as they are.
     for condition in old.list("conditions") {
         if !owned.iter().any(|(kind, _)| *kind == condition.str("type")) {
@@ -301,6 +311,9 @@ fn conditions(
     }
     list
 }
+
+/// How the message of an eviction begins that the node needed.
+pub(crate) const NODE_WAS_LOW: &str = "The node was low on resource: ";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {

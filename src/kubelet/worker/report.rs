@@ -197,7 +197,12 @@ fn keep_foreign_conditions(status: &mut Value, theirs: &Value) {
     const OWNED: &[&str] =
         &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
     let Some(Value::Array(list)) = status.get_mut("conditions") else { return };
-    list.retain(|condition| OWNED.contains(&condition.str("type")));
+    let theirs_has = |kind: &str| theirs.list("conditions").iter().any(|c| c.str("type") == kind);
+    // What an eviction adds is ours to add, and stays as whoever said it first said it.
+    list.retain(|condition| match condition.str("type") {
+        "DisruptionTarget" => !theirs_has("DisruptionTarget"),
+        kind => OWNED.contains(&kind),
+    });
     let foreign = theirs.list("conditions").iter();
     list.extend(foreign.filter(|c| !OWNED.contains(&c.str("type"))).cloned());
 }
