@@ -10,6 +10,7 @@
 //! * `supervise` is the loop; `shutdown` its end; `input` the power button.
 
 mod child;
+mod clock;
 mod dhcp;
 mod disk;
 mod input;
@@ -98,8 +99,8 @@ pub fn run(args: &[String]) -> i32 {
 /// # Errors
 /// If the first process is not this program, and would take the signal for something else.
 pub fn ask(name: &str) -> Result<()> {
-    let first = rt::fs::read_text("/proc/1/comm").unwrap_or_default();
-    if first.trim().as_bytes() != NAME.to_bytes() {
+    if !is_running() {
+        let first = rt::fs::read_text("/proc/1/comm").unwrap_or_default();
         return Err(Error::new(format!(
             "{name}: the first process of this machine is not k3rs but {}",
             first.trim()
@@ -164,7 +165,7 @@ fn prepare(words: &Words, args: &[String]) -> Result<PathBuf> {
         return std::env::current_exe().context(|| "find the running program");
     }
     let origin = program::Origin::open()?;
-    // The kernel would look for a loader of modules that are gone with what is in memory.
+    // Modules are loaded or not needed: their files only take memory now.
     let layout = root::settle(words, || {
         if let Some(directory) = &modules
             && let Err(error) = rt::fs::remove_dir_all(directory)
@@ -199,17 +200,22 @@ fn start_anew(path: &Path, args: &[String]) -> Error {
     Error::wrap(format!("start {path_text}"), error)
 }
 
+/// Whether the first process of this machine is `run`.
+pub fn is_running() -> bool {
+    let first = rt::fs::read_text("/proc/1/comm").unwrap_or_default();
+    first.trim().as_bytes() == NAME.to_bytes()
+}
+
 /// What is left to do once the root is in place.
 fn finish(layout: root::Layout, has_modules: bool) {
     root::make_writable(layout.has_data);
     mounts::share_root();
     mounts::check_cgroups();
-    // The kernel starts this program for drivers that it misses; without modules it need not try.
-    let loader = match has_modules {
-        true => Path::new(RUN_DIR).join("modprobe"),
-        false => PathBuf::new(),
-    };
+    // The kernel starts this program for drivers that it misses; without modules, with an empty name,
+    // it need not try.
+    let mut loader = PathBuf::from("\n");
     if has_modules && let Ok(program) = std::env::current_exe() {
+        loader = Path::new(RUN_DIR).join("modprobe");
         let _ = rt::fs::symlink_atomic(program, &loader);
     }
     let set =
@@ -220,6 +226,9 @@ fn finish(layout: root::Layout, has_modules: bool) {
 }
 
 fn set_up(words: Words, program: PathBuf, signals: OwnedFd) -> Supervisor {
+    if words.clock_floor {
+        clock::raise_to_floor();
+    }
     let from_ip = words.addresses.iter().find_map(|address| address.hostname.clone());
     let from_file = || {
         let text = rt::fs::read_text("/etc/hostname").unwrap_or_default();

@@ -97,11 +97,6 @@ pub(crate) fn is_mounted(target: &str) -> bool {
     mount::list().is_ok_and(|mounts| mounts.iter().any(|mount| mount.target == target.as_bytes()))
 }
 
-/// The type of the file system that holds the root directory.
-pub(crate) fn root_type() -> String {
-    fs_type_of(Path::new("/"))
-}
-
 /// The type of the file system that a directory is on.
 pub(crate) fn fs_type_of(path: &Path) -> String {
     let mounts = mount::list().unwrap_or_default();

@@ -41,9 +41,13 @@ pub(crate) struct Place {
 }
 
 impl Origin {
-    /// Remembers the initramfs while it is the root.
+    /// Remembers the initramfs while it is the root, and gives the program the name that people look for.
     pub(crate) fn open() -> Result<Origin> {
+        const NAME: &str = "/bin/k3rs";
         let path = std::env::current_exe().context(|| "find the running program")?;
+        let renamed =
+            rt::fs::create_dir_all("/bin", 0o755).and_then(|()| rt::fs::rename(&path, NAME));
+        let path = renamed.map_or(path, |()| PathBuf::from(NAME));
         let root = sys::file::open_dir("/").context(|| "open the initramfs")?;
         let name = path.strip_prefix("/").unwrap_or(&path).to_owned();
         Ok(Origin { root, name })

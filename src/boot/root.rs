@@ -20,9 +20,14 @@ pub(crate) const DATA_DIR: &str = "/var/lib/rancher/k3s";
 /// Disks on slow buses take this long to appear, at most.
 const DISK_WAIT_MAX_SECS: u64 = 60;
 
-/// True while the root directory is the initramfs.
+/// True while the root directory is the initramfs itself, the mount that is its own parent.
 pub(crate) fn is_initramfs() -> bool {
-    mounts::root_type() == "rootfs"
+    let mounts = rt::fs::read_text("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().any(|line| {
+        let mut fields = line.split(' ');
+        let (id, parent) = (fields.next(), fields.next());
+        id == parent && fields.nth(2) == Some("/")
+    })
 }
 
 /// What the machine's directories are made of.
@@ -69,6 +74,8 @@ const NEW_ROOT: &str = "/.root";
 
 fn bind_over() -> Result<&'static str> {
     let what = || "make a root directory of the initramfs";
+    // The kernel makes it for everyone to write to.
+    rt::fs::set_mode("/", 0o755).context(what)?;
     rt::fs::create_dir_all(NEW_ROOT, 0o755).context(what)?;
     mount::mount("/", NEW_ROOT, "", MS_BIND, "").context(what)?;
     Ok(NEW_ROOT)

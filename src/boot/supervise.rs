@@ -185,7 +185,8 @@ impl Supervisor {
             let device = terminal_device(terminal);
             match (rt::fs::metadata(&path).is_ok(), rt::fs::open_terminal(&device)) {
                 (true, Ok(terminal)) => {
-                    let env = self.environment();
+                    let mut env = self.environment();
+                    env.extend(shell_settings());
                     let program = Program {
                         path: &path,
                         // The dash makes it a login shell.
@@ -216,10 +217,9 @@ impl Supervisor {
     }
 
     fn environment(&self) -> Vec<(&'static str, String)> {
-        let path = format!(
-            "{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            self.bin.display()
-        );
+        let bin = self.bin.display();
+        let path =
+            format!("{bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{bin}/aux");
         vec![("PATH", path), ("HOME", "/".into()), ("TERM", "linux".into())]
     }
 
@@ -330,6 +330,20 @@ impl<'a> Event<'a> {
             }
         }
         event
+    }
+}
+
+/// busybox's shell prefers its own applets to `PATH`, and its `reboot` sends what everybody else sends to
+/// power off. So that the shell of the first process asks the first process, it gets aliases.
+fn shell_settings() -> Option<(&'static str, String)> {
+    const ALIASES: &str = "alias reboot='k3rs reboot' poweroff='k3rs poweroff' halt='k3rs halt' modprobe='k3rs modprobe'\n";
+    let path = Path::new(crate::RUN_DIR).join("shell");
+    match rt::fs::write(&path, ALIASES.as_bytes(), 0o644) {
+        Ok(()) => Some(("ENV", path.display().to_string())),
+        Err(error) => {
+            log::warn!("{error}");
+            None
+        }
     }
 }
 

@@ -35,6 +35,8 @@ const FORMAT: Format = if cfg!(target_arch = "x86_64") {
 
 /// Names that the binary answers to as a link.
 const NAMES: &[&str] = &["k3rs", "kubectl", "crictl", "ctr"];
+/// Names in front of busybox's where this program is the first process, which those do not know how to ask.
+const FIRST_PROCESS_NAMES: &[&str] = &["poweroff", "reboot", "halt", "modprobe"];
 /// Names in `data/cni/`, for tools that look for CNI executables there.
 pub(crate) const CNI_NAMES: &[&str] =
     &["bridge", "host-local", "loopback", "portmap", "flannel", "bandwidth", "firewall"];
@@ -71,7 +73,8 @@ fn unpack_to(data: &Path, program: &Path, userspace: &[u8], sha256: &str) -> Res
     }
     let bin = target.join("bin");
     rt::fs::create_dir_all(&bin, 0o755)?;
-    for name in NAMES {
+    let first = if boot::is_running() { FIRST_PROCESS_NAMES } else { &[] };
+    for name in NAMES.iter().chain(first) {
         link(program, &bin.join(name))?;
     }
     let cni = data.join("cni");
