@@ -71,6 +71,8 @@ const V1_CONTROLLERS: [&str; 8] =
     ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids"];
 /// The v2 controllers that we hand down to children.
 const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "pids", "io"];
+/// Where this process and its neighbours go if they stand in the way of their children's limits.
+const OWN_CGROUP: &str = "k3rs-init";
 /// How long processes that were killed may take to vanish from their cgroup: ten seconds in all.
 const DRAIN_WAITS_MS: [u64; 13] = [1, 1, 2, 5, 10, 20, 50, 100, 300, 500, 1000, 3000, 5000];
 
@@ -542,7 +544,35 @@ fn hand_down(directory: &Path) {
         if has(&available) && !has(&enabled) {
             // One at a time: one that cannot be enabled must not keep the others off. What is missing
             // shows as a warning where a limit is set.
-            let _ = fs::write(&file, format!("+{name}"));
+            let enable = || fs::write(&file, format!("+{name}"));
+            if enable().is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy) {
+                move_own(directory);
+                let _ = enable();
+            }
+        }
+    }
+}
+
+/// Moves the processes that are directly in `directory` into a child of it, if this one is among them:
+/// in a container what looks like the root is an ordinary cgroup, which may hand down controllers only
+/// while it has no processes of its own.
+fn move_own(directory: &Path) {
+    let list = || fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let own = std::process::id().to_string();
+    if !list().lines().any(|pid| pid == own) {
+        return;
+    }
+    let child = directory.join(OWN_CGROUP);
+    let _ = fs::create_dir(&child);
+    // Again for what they start meanwhile.
+    const ROUNDS_MAX: usize = 10;
+    for _ in 0..ROUNDS_MAX {
+        let pids = list();
+        if pids.is_empty() {
+            return;
+        }
+        for pid in pids.lines() {
+            let _ = fs::write(child.join("cgroup.procs"), pid);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::capabilities;
 use filter::{Action, Condition, Operator, Rules};
 
 /// Names that cannot be made in containers without these capabilities.
-const GATED: [(&str, &str); 12] = [
+const GATED: [(&str, &str); 14] = [
     ("DAC_READ_SEARCH", "open_by_handle_at"),
     (
         "SYS_ADMIN",
@@ -30,6 +30,8 @@ const GATED: [(&str, &str); 12] = [
     ("SYS_TTY_CONFIG", "vhangup"),
     ("SYS_NICE", "get_mempolicy mbind set_mempolicy set_mempolicy_home_node"),
     ("SYSLOG", "syslog"),
+    ("BPF", "bpf"),
+    ("PERFMON", "perf_event_open"),
 ];
 
 const EPERM: u32 = 1;
@@ -241,6 +243,33 @@ mod tests {
         check(&admin, "mount", none, ALLOW);
         check(&admin, "clone3", none, ALLOW);
         assert!(plain.len() / 8 < 2000, "{} instructions", plain.len() / 8);
+    }
+
+    #[test]
+    fn the_table_has_the_numbers_of_this_target() {
+        let table = numbers(filter::NATIVE.1);
+        for (name, number) in sys::seccomp::CALLS {
+            assert_eq!(table.get(name).copied(), u32::try_from(*number).ok(), "{name}");
+        }
+    }
+
+    /// What 32-bit programs on ARM cannot do without, natively and on a 64-bit kernel.
+    #[test]
+    fn calls_private_to_arm_are_allowed() {
+        const ARM: usize = 2;
+        let arm = numbers(ARM);
+        for (name, number) in
+            [("breakpoint", 0xf_0001), ("cacheflush", 0xf_0002), ("set_tls", 0xf_0005)]
+        {
+            assert_eq!(arm[name], number);
+        }
+        #[cfg(any(target_arch = "arm", target_arch = "aarch64"))]
+        for (name, number) in [("set_tls", 0xf_0005), ("cacheflush", 0xf_0002), ("read", 3)] {
+            const AUDIT_ARCH_ARM: u32 = 0x4000_0028;
+            let plain = default_program(0xa804_25fb);
+            assert_eq!(run(&plain, AUDIT_ARCH_ARM, number, [0; 6]), ALLOW, "{name}");
+            assert_eq!(run(&plain, AUDIT_ARCH_ARM, arm["mount"], [0; 6]), 0x5_0001);
+        }
     }
 
     #[test]
