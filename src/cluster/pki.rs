@@ -9,10 +9,32 @@ use crate::kubeconfig;
 use crate::paths::Paths;
 use crate::x509::{self, Certificate, Leaf, Parsed};
 
-/// k3s: CAs live ten years, leaves one, renewed at start when less than 120 days are left.
+/// k3s: CAs live ten years, leaves one, renewed when less than 120 days are left.
 const CA_DAYS: i64 = 3650;
 const LEAF_DAYS: i64 = 365;
 const RENEW_BELOW_DAYS: i64 = 120;
+/// A CA made by a machine that does not know the time: the firmware may be years old by then.
+const BLIND_CA_DAYS: i64 = 2 * CA_DAYS;
+const SECS_PER_DAY: i64 = 86_400;
+
+/// The time, and what is known of it: a board without a battery starts in 1970.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    pub now: Wall,
+    /// When this program was built: it cannot be earlier.
+    pub built: Wall,
+}
+
+impl Clock {
+    /// The clock is surely wrong, and nobody knows by how much.
+    pub fn is_blind(&self) -> bool {
+        self.now < self.built
+    }
+
+    fn in_days(&self, days: i64) -> Wall {
+        Wall::from_secs(self.now.max(self.built).secs() + days * SECS_PER_DAY)
+    }
+}
 
 /// What certificates depend on.
 #[derive(Debug, Clone)]
@@ -108,15 +130,19 @@ impl Pki {
     ///
     /// # Errors
     /// If a file cannot be read or written, or a CA certificate that is there cannot be used.
-    pub fn ensure(paths: &Paths, settings: &Settings, now: Wall) -> Result<Pki> {
+    pub fn ensure(paths: &Paths, settings: &Settings, clock: Clock) -> Result<Pki> {
         for dir in [paths.tls("temporary-certs"), paths.server().join("cred"), paths.agent()] {
             rt::fs::create_dir_all(dir, 0o700)?;
         }
-        let stamp = now.secs();
-        let client_ca = ensure_ca(paths, "client-ca", &format!("k3s-client-ca@{stamp}"), now)?;
-        let server_ca = ensure_ca(paths, "server-ca", &format!("k3s-server-ca@{stamp}"), now)?;
-        let request_header_ca =
-            ensure_ca(paths, "request-header-ca", &format!("k3s-request-header-ca@{stamp}"), now)?;
+        let stamp = clock.now.secs();
+        let client_ca = ensure_ca(paths, "client-ca", &format!("k3s-client-ca@{stamp}"), clock)?;
+        let server_ca = ensure_ca(paths, "server-ca", &format!("k3s-server-ca@{stamp}"), clock)?;
+        let request_header_ca = ensure_ca(
+            paths,
+            "request-header-ca",
+            &format!("k3s-request-header-ca@{stamp}"),
+            clock,
+        )?;
         for (name, ca) in [("client-ca", &client_ca), ("server-ca", &server_ca)] {
             keep(
                 &paths.tls(&format!("{name}.nochain.crt")),
@@ -124,7 +150,7 @@ impl Pki {
                 0o600,
             )?;
         }
-        let mut issuer = Ensure { paths, now };
+        let mut issuer = Ensure { paths, clock };
         issuer.clients(&client_ca, settings)?;
         let admin = read_pair(&paths.tls("client-admin"))?
             .context(|| "read the admin certificate just made")?;
@@ -153,9 +179,19 @@ impl Pki {
     }
 }
 
+impl Pki {
+    /// When the first of the certificates in use is due for renewal.
+    pub fn renew_at(&self) -> Wall {
+        let leaves = [&self.admin, &self.serving_kube_apiserver, &self.serving_kubelet];
+        let ends = leaves.iter().filter_map(|pair| Parsed::from_pem(&pair.chain_pem).ok());
+        let first = ends.map(|parsed| parsed.not_after).min().unwrap_or_default();
+        Wall::from_secs(first.secs() - RENEW_BELOW_DAYS * SECS_PER_DAY)
+    }
+}
+
 struct Ensure<'a> {
     paths: &'a Paths,
-    now: Wall,
+    clock: Clock,
 }
 
 impl Ensure<'_> {
@@ -173,12 +209,16 @@ impl Ensure<'_> {
             None => self.paths.server().join(name),
         };
         if let Some(pair) = read_pair(&path)?
-            && sound(&pair, ca, leaf, key_pem, self.now)
+            && sound(&pair, ca, leaf, key_pem, self.clock)
         {
             return Ok(pair);
         }
-        let pair = x509::issue(ca, leaf, key_pem, self.now, LEAF_DAYS)
-            .context(|| format!("make {name}"))?;
+        // Without the time, a year from the day of the build may be over already: as long as its CA.
+        let not_after = match self.clock.is_blind() {
+            true => Parsed::from_pem(&ca.chain_pem)?.not_after,
+            false => self.clock.in_days(LEAF_DAYS),
+        };
+        let pair = x509::issue(ca, leaf, key_pem, not_after).context(|| format!("make {name}"))?;
         rt::fs::write_atomic(path.with_extension("key"), pair.key_pem.as_bytes(), 0o600)?;
         rt::fs::write_atomic(path.with_extension("crt"), pair.chain_pem.as_bytes(), 0o600)?;
         Ok(pair)
@@ -278,14 +318,22 @@ impl Ensure<'_> {
     }
 }
 
-/// True if a pair on disk may stay: of this CA and key, not near its end, with every name it needs.
-fn sound(pair: &Certificate, ca: &Certificate, leaf: &Leaf<'_>, key_pem: &str, now: Wall) -> bool {
+/// True if a pair on disk may stay: of this CA and key, not near its end, with every name it needs,
+/// and not issued blindly once the time is known.
+fn sound(
+    pair: &Certificate,
+    ca: &Certificate,
+    leaf: &Leaf<'_>,
+    key_pem: &str,
+    clock: Clock,
+) -> bool {
     let (Ok(parsed), Ok(ca)) = (Parsed::from_pem(&pair.chain_pem), Parsed::from_pem(&ca.chain_pem))
     else {
         return false;
     };
-    let days_left = (parsed.not_after.secs() - now.secs()) / 86_400;
-    days_left >= RENEW_BELOW_DAYS
+    let blindly = parsed.not_after == ca.not_after && ca.not_after > clock.in_days(LEAF_DAYS);
+    parsed.not_after >= clock.in_days(RENEW_BELOW_DAYS)
+        && (clock.is_blind() || !blindly)
         && parsed.issued_by(&ca)
         && parsed.has_key(&pair.key_pem)
         && (key_pem.is_empty() || parsed.has_key(key_pem))
@@ -293,7 +341,7 @@ fn sound(pair: &Certificate, ca: &Certificate, leaf: &Leaf<'_>, key_pem: &str, n
         && leaf.addresses.iter().all(|address| parsed.addresses.contains(address))
 }
 
-fn ensure_ca(paths: &Paths, name: &str, common_name: &str, now: Wall) -> Result<Certificate> {
+fn ensure_ca(paths: &Paths, name: &str, common_name: &str, clock: Clock) -> Result<Certificate> {
     let path = paths.tls(name);
     if let Some(pair) = read_pair(&path)? {
         let what = || format!("use the CA {}", path.display());
@@ -301,7 +349,8 @@ fn ensure_ca(paths: &Paths, name: &str, common_name: &str, now: Wall) -> Result<
         x509::check_key(&pair.key_pem).context(what)?;
         return Ok(pair);
     }
-    let pair = x509::new_ca(common_name, now, CA_DAYS)?;
+    let days = if clock.is_blind() { BLIND_CA_DAYS } else { CA_DAYS };
+    let pair = x509::new_ca(common_name, clock.in_days(days))?;
     rt::fs::write_atomic(path.with_extension("key"), pair.key_pem.as_bytes(), 0o600)?;
     rt::fs::write_atomic(path.with_extension("crt"), pair.chain_pem.as_bytes(), 0o644)?;
     Ok(pair)
@@ -404,37 +453,58 @@ mod tests {
         }
     }
 
+    fn clock(now_secs: i64) -> Clock {
+        Clock { now: Wall::from_secs(now_secs), built: Wall::from_secs(BUILT) }
+    }
+
+    const BUILT: i64 = 1_790_000_000;
+    const DAY: i64 = SECS_PER_DAY;
+
+    fn scratch(name: &str) -> (Paths, std::path::PathBuf) {
+        let dir = std::env::temp_dir().join(format!("cluster-{name}-{}", std::process::id()));
+        (Paths::new(&dir), dir)
+    }
+
     #[test]
     fn kept_while_sound_and_renewed_when_due() {
-        let dir = std::env::temp_dir().join(format!("cluster-pki-{}", std::process::id()));
-        let paths = Paths::new(&dir);
-        let now = Wall::from_secs(1_800_000_000);
-        let first = Pki::ensure(&paths, &settings(), now).unwrap();
-        let second = Pki::ensure(&paths, &settings(), now).unwrap();
+        let (paths, dir) = scratch("pki");
+        let start = 1_800_000_000;
+        let first = Pki::ensure(&paths, &settings(), clock(start)).unwrap();
+        let second = Pki::ensure(&paths, &settings(), clock(start)).unwrap();
         assert_eq!(first.serving_kube_apiserver.chain_pem, second.serving_kube_apiserver.chain_pem);
         assert_eq!(first.service_account_keys, second.service_account_keys);
         let mut wider = settings();
         wider.san_names.push("gw.example".into());
-        let third = Pki::ensure(&paths, &wider, now).unwrap();
+        let third = Pki::ensure(&paths, &wider, clock(start)).unwrap();
         assert_ne!(
             third.serving_kube_apiserver.chain_pem, first.serving_kube_apiserver.chain_pem,
             "a new name needs a new certificate"
         );
         assert_eq!(third.server_ca.chain_pem, first.server_ca.chain_pem);
-        let later =
-            Pki::ensure(&paths, &wider, Wall::from_secs(1_800_000_000 + 250 * 86_400)).unwrap();
+        let later = Pki::ensure(&paths, &wider, clock(start + 250 * DAY)).unwrap();
         assert_ne!(later.admin.chain_pem, first.admin.chain_pem, "renewed with 115 days left");
         rt::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
-    fn a_board_in_1970_issues_what_is_valid_when_its_clock_is_set() {
-        let ca = x509::new_ca("x", Wall(0), CA_DAYS).unwrap();
-        let leaf =
-            x509::issue(&ca, &Leaf { common_name: "a", ..Leaf::default() }, "", Wall(0), LEAF_DAYS)
-                .unwrap();
-        assert!(
-            Parsed::from_pem(&leaf.chain_pem).unwrap().not_after > Wall::from_secs(1_767_225_600)
-        );
+    fn a_board_in_1970_issues_what_is_valid_whenever_it_is() {
+        let (paths, dir) = scratch("blind");
+        let ends = |pair: &Certificate| Parsed::from_pem(&pair.chain_pem).unwrap().not_after.secs();
+        let blind = Pki::ensure(&paths, &settings(), clock(5)).unwrap();
+        // The client has the right time, and the firmware is nine years old.
+        for pair in [&blind.admin, &blind.serving_kube_apiserver, &blind.serving_kubelet] {
+            assert!(ends(pair) > BUILT + 9 * 365 * DAY);
+        }
+        let again = Pki::ensure(&paths, &settings(), clock(6)).unwrap();
+        assert_eq!(again.admin.chain_pem, blind.admin.chain_pem);
+        // The clock is set: the CA stays, leaves get their usual year.
+        let now = BUILT + 1000 * DAY;
+        let set = Pki::ensure(&paths, &settings(), clock(now)).unwrap();
+        assert_eq!(set.server_ca.chain_pem, blind.server_ca.chain_pem);
+        assert!((ends(&set.admin) - now - 365 * DAY).abs() <= DAY);
+        // And set back to 1970 by the next boot: what is good for a while is kept.
+        let kept = Pki::ensure(&paths, &settings(), clock(5)).unwrap();
+        assert_eq!(kept.admin.chain_pem, set.admin.chain_pem);
+        rt::fs::remove_dir_all(&dir).unwrap();
     }
 }

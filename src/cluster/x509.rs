@@ -15,12 +15,6 @@ use x509_cert::der::{Decode, Encode};
 /// Certificates are valid from the epoch: a board without a clock starts in 1970 and must still join.
 const NOT_BEFORE: (i32, u8, u8) = (1970, 1, 1);
 
-/// Lifetimes count from here when the clock is earlier, so that what a board issued in 1970
-/// does not expire when its clock is set.
-const CLOCK_FLOOR: Wall = Wall::from_secs(1_767_225_600); // 2026-01-01
-
-const SECS_PER_DAY: i64 = 86_400;
-
 /// A certificate with its key, both PEM.
 #[derive(Clone)]
 pub struct Certificate {
@@ -54,9 +48,9 @@ pub(crate) fn new_key() -> Result<String> {
 }
 
 /// A self-signed CA.
-pub(crate) fn new_ca(common_name: &str, now: Wall, days: i64) -> Result<Certificate> {
+pub(crate) fn new_ca(common_name: &str, not_after: Wall) -> Result<Certificate> {
     let key = KeyPair::generate().context(|| "generate a CA key")?;
-    let mut params = params(now, days)?;
+    let mut params = params(not_after)?;
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![
@@ -73,15 +67,14 @@ pub(crate) fn issue(
     ca: &Certificate,
     leaf: &Leaf<'_>,
     key_pem: &str,
-    now: Wall,
-    days: i64,
+    not_after: Wall,
 ) -> Result<Certificate> {
     let what = || format!("issue a certificate for {}", leaf.common_name);
     let key = match key_pem {
         "" => KeyPair::generate().context(what)?,
         pem => KeyPair::from_pem(pem).context(what)?,
     };
-    let mut params = params(now, days)?;
+    let mut params = params(not_after)?;
     params.distinguished_name.push(DnType::CommonName, leaf.common_name);
     if !leaf.organization.is_empty() {
         params.distinguished_name.push(DnType::OrganizationName, leaf.organization);
@@ -107,12 +100,13 @@ pub(crate) fn issue(
     Ok(Certificate { chain_pem: certificate.pem() + &ca.chain_pem, key_pem: key.serialize_pem() })
 }
 
-fn params(now: Wall, days: i64) -> Result<CertificateParams> {
+/// Valid to the beginning of the day of `not_after`.
+fn params(not_after: Wall) -> Result<CertificateParams> {
     let mut params =
         CertificateParams::new(Vec::<String>::new()).context(|| "prepare a certificate")?;
     params.distinguished_name = DistinguishedName::new();
     params.not_before = rcgen::date_time_ymd(NOT_BEFORE.0, NOT_BEFORE.1, NOT_BEFORE.2);
-    let (year, month, day, _) = api::time::civil(now.max(CLOCK_FLOOR).secs() + days * SECS_PER_DAY);
+    let (year, month, day, _) = api::time::civil(not_after.secs());
     let small = |n: i64| u8::try_from(n).context(|| "compute an expiry date");
     params.not_after = rcgen::date_time_ymd(
         i32::try_from(year).context(|| "compute an expiry year")?,

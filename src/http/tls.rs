@@ -1,7 +1,9 @@
 //! TLS for both ends: PEM loading, certificates that can be replaced while in use, trust, configurations.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -11,9 +13,11 @@ use rustls::server::{
     WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use stdx::time::Wall;
 use stdx::{Context, Error, Result};
 
 pub use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -76,6 +80,11 @@ impl Identity {
         Ok(())
     }
 
+    /// As `replace`, of PEM text.
+    pub fn replace_pem(&self, chain_pem: &[u8], key_pem: &[u8]) -> Result<()> {
+        self.replace(certificates(chain_pem)?, private_key(key_pem)?)
+    }
+
     /// The chain in use, leaf first.
     pub fn chain(&self) -> Vec<CertificateDer<'static>> {
         self.current().cert.clone()
@@ -132,7 +141,7 @@ pub fn server_config(
     client_roots: Option<RootCertStore>,
 ) -> Result<Arc<ServerConfig>> {
     let what = || "configure a TLS server";
-    let builder = ServerConfig::builder_with_provider(provider())
+    let builder = ServerConfig::builder_with_details(provider(), Arc::new(Clock))
         .with_safe_default_protocol_versions()
         .context(what)?;
     let builder = match client_roots {
@@ -163,7 +172,7 @@ pub enum Trust {
 
 /// A client's configuration: HTTP/2 and HTTP/1.1, no session resumption.
 pub fn client_config(trust: Trust, identity: Option<Arc<Identity>>) -> Result<Arc<ClientConfig>> {
-    let builder = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_details(provider(), Arc::new(Clock))
         .with_safe_default_protocol_versions()
         .context(|| "configure a TLS client")?;
     let builder = match trust {
@@ -255,6 +264,27 @@ impl ServerCertVerifier for Listed {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.authorities.supported_verify_schemes()
+    }
+}
+
+/// Certificates are looked at as if it were at least this late, in seconds since 1970.
+static NOT_EARLIER: AtomicU64 = AtomicU64::new(0);
+
+/// Says that it cannot be earlier than `time`, whatever the clock says: a board that starts in 1970
+/// believes certificates that were issued since.
+pub fn not_earlier_than(time: Wall) {
+    NOT_EARLIER.store(u64::try_from(time.secs()).unwrap_or(0), Ordering::Relaxed);
+}
+
+/// The time by which certificates are judged.
+#[derive(Debug)]
+struct Clock;
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let now = u64::try_from(rt::now().wall.secs()).unwrap_or(0);
+        let secs = now.max(NOT_EARLIER.load(Ordering::Relaxed));
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(secs)))
     }
 }
 

@@ -183,7 +183,11 @@ fn a_listed_certificate_is_believed_for_its_names_and_dates() {
         let rows = [
             ("says that it is an authority", self_signed(ca(), "localhost", now.clone()), None),
             ("says nothing", self_signed(IsCa::NoCa, "localhost", now.clone()), None),
-            ("another name", self_signed(ca(), "elsewhere", now.clone()), Some("not valid for name")),
+            (
+                "another name",
+                self_signed(ca(), "elsewhere", now.clone()),
+                Some("not valid for name"),
+            ),
             ("over", self_signed(ca(), "localhost", 2000..2001), Some("expired")),
         ];
         for (what, (identity, listed), expected) in rows {

@@ -1,4 +1,4 @@
-//! Puts the userspace into the binary, or nothing where `userspace/build.sh` was not run.
+//! Puts the userspace into the binary, or nothing where `userspace/build.sh` was not run; and the day of the build.
 
 use std::path::PathBuf;
 
@@ -24,4 +24,25 @@ fn main() {
     if let Err(error) = std::fs::write(&out, bytes) {
         println!("cargo::error=write {}: {error}", out.display());
     }
+    println!("cargo::rustc-env=K3RS_BUILT_SECS={}", built_secs());
+}
+
+/// When the program was built, the same for every build of one commit: no right clock shows less.
+fn built_secs() -> u64 {
+    /// Without git and SOURCE_DATE_EPOCH: 2026-11-01.
+    const FALLBACK: u64 = 1_793_491_200;
+    println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    if let Some(secs) = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|t| t.parse().ok()) {
+        return secs;
+    }
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").args(arguments).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+        Some(text.trim().to_owned())
+    };
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+        println!("cargo::rerun-if-changed={log}");
+    }
+    let secs = git(&["log", "-1", "--format=%ct"]).and_then(|text| text.parse().ok());
+    secs.unwrap_or(FALLBACK)
 }

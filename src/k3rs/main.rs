@@ -6,6 +6,7 @@
 mod config;
 mod door;
 mod flags;
+mod follow;
 mod logging;
 mod node;
 mod prepare;

@@ -12,6 +12,7 @@ use server::{Server, User};
 use stdx::{Context, Result};
 
 use crate::config::Config;
+use crate::follow::Shown;
 use crate::server::Machine;
 
 /// `net` as the kubelet asks for it.
@@ -94,7 +95,7 @@ impl server::NodeDoor for LocalDoor {
 /// The running node.
 pub(crate) struct Agent {
     kubelet: Kubelet,
-    _net: net::Net,
+    net: net::Net,
     _door: http::server::Server,
     _airgap: rt::Task<Option<()>>,
 }
@@ -105,8 +106,16 @@ impl Agent {
         self.kubelet.ready().await;
     }
 
+    pub(crate) fn kubelet(&self) -> &Kubelet {
+        &self.kubelet
+    }
+
+    pub(crate) fn net(&self) -> &net::Net {
+        &self.net
+    }
+
     /// Stops managing; containers, addresses and rules stay.
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop(&self) {
         self.kubelet.stop().await;
     }
 }
@@ -124,6 +133,7 @@ pub(crate) async fn start(
     machine: &Machine,
     server: &Server,
     pki: &Pki,
+    shown: &Shown,
     notices: Vec<String>,
 ) -> Result<Agent> {
     let config = &machine.config;
@@ -161,7 +171,7 @@ pub(crate) async fn start(
     kubelet_config.cluster_domain = config.cluster_domain.clone();
     kubelet_config.serving = Some(kubelet::Serving {
         address: SocketAddr::new(config.bind_address, 10250),
-        tls: kubelet_tls(pki)?,
+        tls: kubelet_tls(pki, shown)?,
     });
     kubelet_config.healthz = Some(SocketAddr::from(([127, 0, 0, 1], 10248)));
     kubelet_config.volatile_directory = config.run_dir.join("kubelet");
@@ -203,7 +213,7 @@ pub(crate) async fn start(
         }
     })
     .detach();
-    Ok(Agent { kubelet, _net: net, _door: door, _airgap: airgap })
+    Ok(Agent { kubelet, net, _door: door, _airgap: airgap })
 }
 
 /// What `runtime` is told, here and at uninstall.
@@ -290,10 +300,7 @@ fn taints(config: &Config) -> Result<Vec<kubelet::Taint>> {
     parsed.collect::<Result<_>>().context(|| "read --node-taint")
 }
 
-fn kubelet_tls(pki: &Pki) -> Result<Arc<http::tls::ServerConfig>> {
-    let serving = &pki.serving_kubelet;
-    let identity =
-        http::tls::Identity::from_pem(serving.chain_pem.as_bytes(), serving.key_pem.as_bytes())?;
+fn kubelet_tls(pki: &Pki, shown: &Shown) -> Result<Arc<http::tls::ServerConfig>> {
     let roots = http::tls::roots(pki.client_ca.chain_pem.as_bytes())?;
-    http::tls::server_config(identity, Some(roots))
+    http::tls::server_config(Arc::clone(&shown.kubelet), Some(roots))
 }

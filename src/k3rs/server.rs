@@ -13,6 +13,7 @@ use stdx::{Context, Result};
 use store::{Class, Op, Store};
 
 use crate::config::Config;
+use crate::follow::{self, Shown};
 use crate::prepare::{self, EtcDir};
 use crate::{logging, unable, userspace};
 
@@ -29,6 +30,7 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
         crate::print(&crate::config::help());
         return ExitCode::SUCCESS;
     }
+    let shift = follow::ClockShift::from_env();
     let started = rt::now().mono;
     let config = match Config::load(args, |name| std::env::var(name).ok()) {
         Ok(config) => config,
@@ -39,6 +41,7 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
         return crate::fail(&error.to_string());
     }
     rt::start_workers(N_WORKERS);
+    let _shift = shift.map(|shift| rt::spawn_named("clock shift", shift.follow()));
     match rt::block_on(run(config, started)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -60,6 +63,14 @@ pub(crate) struct Machine {
 
 async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     log::info!("Starting k3rs {}", stdx::version::VERSION);
+    let clock = rt::spawn_named("clock", rt::follow_clock());
+    http::tls::not_earlier_than(follow::built());
+    if follow::clock().is_blind() {
+        log::warn!(
+            "The clock says {}, which is before this program was built: certificates are made to last until it is set",
+            api::time::format(rt::now().wall)
+        );
+    }
     let paths = Paths::new(&config.data_dir);
     let _lock = prepare::lock(&paths)?;
     let etc = EtcDir::choose(&config)?;
@@ -77,7 +88,8 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     write_kubeconfig(&machine, &pki)?;
 
     let server = Server::start(server_config(&machine, &pki)?, store.clone()).await?;
-    let listener = listen(&machine, &server, &pki).await?;
+    let shown = Shown::new(&pki)?;
+    let listener = listen(&machine, &server, &pki, &shown).await?;
     let informers =
         Informers::new(server.client_as(User::new("system:kube-controller-manager", &[])));
     let drivers = start_controllers(&machine, &server, &informers).await?;
@@ -85,8 +97,16 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     unpacking.await;
     let mut agent = None;
     let up = async {
+        let follow = |agent| {
+            let (server, shown) = (server.clone(), shown.clone());
+            let follow = follow::run(Arc::clone(&machine), server, agent, shown, pki.clone());
+            rt::spawn_named("certificates and addresses", follow)
+        };
+        let mut _follow = follow(None);
         if !machine.config.disable_agent {
-            agent.insert(unable::start(&machine, &server, &pki).await?).ready().await;
+            let started = Arc::new(unable::start(&machine, &server, &pki, &shown).await?);
+            _follow = follow(Some(Arc::clone(&started)));
+            agent.insert(started).ready().await;
         }
         let took = rt::now().mono.since(started);
         log::info!(
@@ -98,7 +118,7 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     };
     let signal = rt::future::or(rt::signal::terminated(), up).await?;
     log::info!("Received {signal}, shutting down; containers run on");
-    drop((deploy, drivers, informers));
+    drop((deploy, drivers, informers, clock));
     if let Some(agent) = agent {
         agent.stop().await;
     }
@@ -137,6 +157,22 @@ async fn prepare_cluster(machine: &Machine, store: &Store) -> Result<(Pki, prepa
     if let Some(saved) = &saved {
         cluster::bootstrap::restore(paths, &passwords.server, &saved.value)?;
     }
+    let settings = pki_settings(machine, &machine.node_ips);
+    let pki = Pki::ensure(paths, &settings, follow::clock()).context(|| "prepare certificates")?;
+    if saved.is_none() {
+        let block = cluster::bootstrap::collect(paths, &passwords.server, rt::now().wall)?;
+        store
+            .write_one(Op::create(key.as_bytes(), block), Class::Durable)
+            .await
+            .context(|| "save the bootstrap data")?;
+        log::info!("Saved bootstrap data");
+    }
+    Ok((pki, passwords))
+}
+
+/// What certificates depend on while the node has these addresses.
+pub(crate) fn pki_settings(machine: &Machine, node_ips: &[IpAddr]) -> cluster::pki::Settings {
+    let config = &machine.config;
     let mut san_addresses: Vec<IpAddr> =
         config.service_cidrs.iter().map(|cidr| cidr.nth(1)).collect();
     san_addresses.extend(&config.node_external_ips);
@@ -148,28 +184,27 @@ async fn prepare_cluster(machine: &Machine, store: &Store) -> Result<(Pki, prepa
             Err(_) => san_names.push(san.clone()),
         }
     }
-    let settings = cluster::pki::Settings {
+    cluster::pki::Settings {
         node_name: machine.node_name.clone(),
-        node_addresses: machine.node_ips.clone(),
+        node_addresses: node_ips.to_vec(),
         san_addresses,
         san_names,
         cluster_domain: config.cluster_domain.clone(),
         https_port: config.https_port,
-    };
-    let now = rt::now().wall;
-    let pki = Pki::ensure(paths, &settings, now).context(|| "prepare certificates")?;
-    if saved.is_none() {
-        let block = cluster::bootstrap::collect(paths, &passwords.server, now)?;
-        store
-            .write_one(Op::create(key.as_bytes(), block), Class::Durable)
-            .await
-            .context(|| "save the bootstrap data")?;
-        log::info!("Saved bootstrap data");
     }
-    Ok((pki, passwords))
 }
 
-fn write_kubeconfig(machine: &Machine, pki: &Pki) -> Result<()> {
+/// Where pods find the API: at the node, or at its end of their bridge while it has no address.
+pub(crate) fn advertised(machine: &Machine, node_ips: &[IpAddr]) -> Vec<IpAddr> {
+    let config = &machine.config;
+    let fixed =
+        config.advertise_address.into_iter().chain(config.node_external_ips.iter().copied());
+    let outside = node_ips.iter().copied().filter(|address| !address.is_loopback());
+    let bridge = config.cluster_cidrs.iter().map(|cidr| cidr.nth(1));
+    fixed.chain(outside).chain(bridge).take(1).collect()
+}
+
+pub(crate) fn write_kubeconfig(machine: &Machine, pki: &Pki) -> Result<()> {
     let config = &machine.config;
     let host = match config.bind_address {
         address if address.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
@@ -202,10 +237,7 @@ fn server_config(machine: &Machine, pki: &Pki) -> Result<server::Config> {
                 .context(|| format!("use service range {cidr}"))?,
         );
     }
-    let advertise =
-        config.advertise_address.into_iter().chain(config.node_external_ips.iter().copied());
-    let advertise = advertise.chain(machine.node_ips.iter().copied()).next();
-    let advertise_addresses: Vec<IpAddr> = advertise.into_iter().collect();
+    let advertise_addresses = advertised(machine, &machine.node_ips);
     let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
     let mut keys = pki.service_account_keys.iter().map(|key| key.as_bytes().to_vec());
     let url = advertise_addresses
@@ -228,14 +260,17 @@ fn server_config(machine: &Machine, pki: &Pki) -> Result<server::Config> {
 }
 
 /// Opens the API port and serves.
-async fn listen(machine: &Machine, server: &Server, pki: &Pki) -> Result<http::server::Server> {
+async fn listen(
+    machine: &Machine,
+    server: &Server,
+    pki: &Pki,
+    shown: &Shown,
+) -> Result<http::server::Server> {
     let address = SocketAddr::new(machine.config.bind_address, machine.config.https_port);
-    let serving = &pki.serving_kube_apiserver;
-    let identity =
-        http::tls::Identity::from_pem(serving.chain_pem.as_bytes(), serving.key_pem.as_bytes())?;
     // Clients and front proxies have CAs of their own; who signed is looked at again when a
     // certificate's name is trusted.
     let cas = format!("{}{}", pki.client_ca.chain_pem, pki.request_header_ca.chain_pem);
+    let identity = Arc::clone(&shown.apiserver);
     let tls = http::tls::server_config(identity, Some(http::tls::roots(cas.as_bytes())?))?;
     let bound = rt::net::TcpListener::bind(address).await;
     let bound = bound.context(|| {

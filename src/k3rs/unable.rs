@@ -9,6 +9,7 @@ use server::{Server, User};
 use stdx::Result;
 use stdx::backoff::Backoff;
 
+use crate::follow::Shown;
 use crate::node::{self, Agent};
 use crate::server::Machine;
 
@@ -19,7 +20,12 @@ const RETRY: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(
 ///
 /// # Errors
 /// If the flags of the node are wrong: no later attempt would help.
-pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Result<Agent> {
+pub(crate) async fn start(
+    machine: &Machine,
+    server: &Server,
+    pki: &Pki,
+    shown: &Shown,
+) -> Result<Agent> {
     node::check_flags(machine)?;
     let substitutes = rt::unblock(sys::lacks::substitutes).await;
     if !substitutes.is_empty() {
@@ -34,7 +40,7 @@ pub(crate) async fn start(machine: &Machine, server: &Server, pki: &Pki) -> Resu
         }
         let why = match lacks.into_iter().find(|lack| lack.fatal) {
             Some(lack) => lack.to_string(),
-            None => match node::start(machine, server, pki, notices).await {
+            None => match node::start(machine, server, pki, shown, notices).await {
                 Ok(agent) => return Ok(agent),
                 Err(error) => error.to_string(),
             },

@@ -47,7 +47,7 @@ pub struct Config {
     pub node_name: String,
     /// What is shown as `kubernetes.io/hostname` and as the Hostname address.
     pub hostname: String,
-    /// InternalIP addresses, the primary one first.
+    /// InternalIP addresses at the start, the primary one first; see `Kubelet::set_node_ips`.
     pub node_ips: Vec<IpAddr>,
     pub external_ips: Vec<IpAddr>,
     /// Extra labels (`--node-label`) and taints (`--node-taint`) of the registration.

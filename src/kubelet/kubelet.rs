@@ -118,6 +118,7 @@ impl Kubelet {
             puller: Puller::new(runtime.clone(), recorder.clone()),
             informers: Informers::new(client.clone()),
             node: Mutex::default(),
+            node_ips: Mutex::new(config.node_ips.clone()),
             config,
             client,
             runtime,
@@ -157,6 +158,16 @@ impl Kubelet {
     /// Completes when the Node object was written with Ready true.
     pub async fn ready(&self) {
         self.inner.node.ready().await;
+    }
+
+    /// The node has other addresses now: its status follows, and pods on its network.
+    pub fn set_node_ips(&self, ips: Vec<std::net::IpAddr>) {
+        let shared = &self.inner.shared;
+        *shared.node_ips.lock().unwrap_or_else(PoisonError::into_inner) = ips;
+        self.inner.node.look_again();
+        for slot in shared.slots.all() {
+            slot.post(|inbox| inbox.poke = true);
+        }
     }
 
     /// Ends all tasks and listeners. Containers run on.

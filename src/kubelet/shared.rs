@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     /// Pods of this node, and all services.
     pub informers: Informers,
     pub node: Mutex<NodeFacts>,
+    /// `Config::node_ips` as they are now.
+    pub node_ips: Mutex<Vec<IpAddr>>,
     pub slots: Slots,
 }
 
@@ -51,7 +53,7 @@ impl Shared {
     }
 
     pub(crate) fn host_ips(&self) -> Vec<IpAddr> {
-        self.config.node_ips.clone()
+        self.node_ips.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

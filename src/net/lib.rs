@@ -112,7 +112,7 @@ impl Net {
     /// Calls `want` on `informers` for the kinds it needs; it may be called before they are synced.
     pub async fn start(config: Config, informers: Informers) -> Result<Net> {
         let shared = rt::unblock(move || {
-            let node = node::detect(
+            let node = node::detect_or_loopback(
                 config.node_interface.as_deref(),
                 config.node_ips.first().copied(),
                 &config.bridge,
@@ -186,9 +186,9 @@ impl Net {
         }
     }
 
-    /// Completes at the next change of [`Net::node_ips`].
-    pub async fn node_ips_changed(&self) {
-        self.shared.node_changed.listen().await;
+    /// Completes at the next change of [`Net::node_ips`] from this call on.
+    pub fn node_ips_changed(&self) -> rt::EventListener {
+        self.shared.node_changed.listen()
     }
 
     /// An error if the bridge or the rules are not as they should be.
@@ -337,9 +337,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The node's addresses, before anything is started: those of `interface`, or of the interface with
-/// the default route, or the first that is not loopback.
+/// the default route, or the first that is not loopback; loopback's, set up if need be, while there
+/// is none.
 pub fn detect_node_ips(interface: Option<&str>) -> Result<Vec<IpAddr>> {
-    Ok(node::detect(interface, None, "cni0")?.addresses)
+    node::set_loopback_up()?;
+    Ok(node::detect_or_loopback(interface, None, "cni0")?.addresses)
 }
 
 /// Makes an empty network namespace, kept alive by a bind mount at `path`.

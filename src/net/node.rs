@@ -38,6 +38,28 @@ pub(crate) fn detect(
     choose(&links, &addresses, &routes, interface, bridge)
 }
 
+/// As [`detect`]; loopback while there is nothing else.
+pub(crate) fn detect_or_loopback(
+    interface: Option<&str>,
+    given: Option<IpAddr>,
+    bridge: &str,
+) -> Result<NodeLink> {
+    detect(interface, given, bridge).or_else(|error| {
+        log::warn!("{error}: going on with loopback until there is one");
+        detect(Some("lo"), None, bridge)
+    })
+}
+
+/// Sets loopback up, as an init does: without it not even this machine can be reached.
+pub(crate) fn set_loopback_up() -> Result<()> {
+    let mut kernel = Links::open()?;
+    let found = kernel.all()?.into_iter().find(|l| l.flags & rtnl::IFF_LOOPBACK != 0);
+    match found.filter(|link| link.flags & rtnl::IFF_UP == 0) {
+        Some(link) => kernel.set_up(link.index, &link.name),
+        None => Ok(()),
+    }
+}
+
 fn choose(
     links: &[rtnl::Link],
     addresses: &[rtnl::Address],

@@ -92,6 +92,11 @@ impl Node {
         }
     }
 
+    /// Has the status written again.
+    pub(crate) fn look_again(&self) {
+        self.changed.notify(usize::MAX);
+    }
+
     /// Sets what presses the node; the status follows.
     pub(crate) fn set_pressure(&self, pressure: Pressure) {
         let mut known = self.pressure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,7 +125,7 @@ impl Node {
             labels.insert(key.clone(), value.clone().into());
         }
         let mut annotations = api::Map::new();
-        let ips: Vec<String> = config.node_ips.iter().map(ToString::to_string).collect();
+        let ips: Vec<String> = self.shared.host_ips().iter().map(ToString::to_string).collect();
         for (key, value) in [
             ("alpha.kubernetes.io/provided-node-ip", ips.join(",")),
             ("volumes.kubernetes.io/controller-managed-attach-detach", "true".into()),
@@ -156,8 +161,8 @@ impl Node {
     fn status(&self, now: Wall, old: &Value) -> Value {
         let config = &self.shared.config;
         let mut addresses = Vec::new();
-        for (kind, ips) in [("InternalIP", &config.node_ips), ("ExternalIP", &config.external_ips)]
-        {
+        let internal = self.shared.host_ips();
+        for (kind, ips) in [("InternalIP", &internal), ("ExternalIP", &config.external_ips)] {
             addresses.extend(ips.iter().map(|ip| json!({"type": kind, "address": ip.to_string()})));
         }
         addresses.push(json!({"type": "Hostname", "address": config.hostname}));
@@ -368,7 +373,7 @@ pub(crate) async fn follow_clock(node: Arc<Node>) {
     let mut settings = rt::ClockSettings::new();
     loop {
         settings.next().await;
-        node.changed.notify(usize::MAX);
+        node.look_again();
         for slot in node.shared.slots.all() {
             slot.post(|inbox| inbox.sources_changed = true);
         }

@@ -1,0 +1,170 @@
+//! What follows the machine while it runs: certificates follow the clock, and everything that tells
+//! the node's addresses follows those.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::Pki;
+use cluster::pki::Clock;
+use http::tls::Identity;
+use server::Server;
+use stdx::time::Wall;
+use stdx::{Context, Result};
+
+use crate::node::Agent;
+use crate::server::{Machine, advertised, pki_settings, write_kubeconfig};
+
+/// Nothing is renewed more than a day late, and nothing is asked more often than needed.
+const LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// After a failure: a full disk, most of all.
+const RETRY: Duration = Duration::from_secs(60);
+/// A lease that ends and the next one that begins are one change.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// When this program was built; no clock that shows less is right.
+pub(crate) fn built() -> Wall {
+    Wall::from_secs(env!("K3RS_BUILT_SECS").parse().unwrap_or(0))
+}
+
+/// The time as certificates need it.
+pub(crate) fn clock() -> Clock {
+    Clock { now: rt::now().wall, built: built() }
+}
+
+/// The certificates that listeners show; connections take the new one from their next handshake on.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    pub(crate) apiserver: Arc<Identity>,
+    pub(crate) kubelet: Arc<Identity>,
+}
+
+impl Shown {
+    pub(crate) fn new(pki: &Pki) -> Result<Shown> {
+        let identity = |pair: &cluster::Certificate| {
+            Identity::from_pem(pair.chain_pem.as_bytes(), pair.key_pem.as_bytes())
+        };
+        Ok(Shown {
+            apiserver: identity(&pki.serving_kube_apiserver)?,
+            kubelet: identity(&pki.serving_kubelet)?,
+        })
+    }
+
+    fn show(&self, pki: &Pki) -> Result<()> {
+        for (slot, pair) in
+            [(&self.apiserver, &pki.serving_kube_apiserver), (&self.kubelet, &pki.serving_kubelet)]
+        {
+            slot.replace_pem(pair.chain_pem.as_bytes(), pair.key_pem.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// Keeps certificates valid and addresses told, for ever.
+pub(crate) async fn run(
+    machine: Arc<Machine>,
+    server: Server,
+    agent: Option<Arc<Agent>>,
+    shown: Shown,
+    mut pki: Pki,
+) {
+    let mut settings = rt::ClockSettings::new();
+    let mut ips = machine.node_ips.clone();
+    let mut next = wait_for(&pki);
+    loop {
+        let moved = agent.as_ref().map(|agent| agent.net().node_ips_changed());
+        // A change before the listener was there.
+        if agent.as_ref().is_none_or(|agent| agent.net().node_ips() == ips) {
+            let moved = async {
+                match moved {
+                    Some(moved) => moved.await,
+                    None => rt::future::pending().await,
+                }
+            };
+            let set = async {
+                settings.next().await;
+                log::info!("The clock was set: it is {}", api::time::format(rt::now().wall));
+            };
+            rt::future::or(rt::future::or(moved, set), rt::sleep(next)).await;
+        }
+        rt::sleep(SETTLE).await;
+        if let Some(agent) = &agent {
+            let found = agent.net().node_ips();
+            if found != ips {
+                log::info!("The node moves from {ips:?} to {found:?}");
+                ips = found;
+                agent.kubelet().set_node_ips(ips.clone());
+                if let Err(error) = server.advertise(advertised(&machine, &ips)).await {
+                    log::warn!("tell the kubernetes Service where the node is: {error}");
+                }
+            }
+        }
+        next = match renew(&machine, &shown, &pki, &ips).await {
+            Ok(renewed) => {
+                pki = renewed;
+                wait_for(&pki)
+            }
+            Err(error) => {
+                log::warn!("{error}; trying again in {} s", RETRY.as_secs());
+                RETRY
+            }
+        };
+    }
+}
+
+/// Until the first certificate is due.
+fn wait_for(pki: &Pki) -> Duration {
+    let left = pki.renew_at().since(rt::now().wall);
+    (left + Duration::from_secs(1)).min(LOOK_EVERY)
+}
+
+/// Looks at every certificate, and shows and writes down what is new.
+async fn renew(machine: &Arc<Machine>, shown: &Shown, old: &Pki, ips: &[IpAddr]) -> Result<Pki> {
+    let (paths, settings) = (machine.paths.clone(), pki_settings(machine, ips));
+    let work = move || Pki::ensure(&paths, &settings, clock());
+    let pki = rt::unblock(work).await.context(|| "renew certificates")?;
+    let served = |pki: &Pki| {
+        [&pki.serving_kube_apiserver, &pki.serving_kubelet].map(|pair| pair.chain_pem.clone())
+    };
+    if served(&pki) != served(old) {
+        shown.show(&pki)?;
+        log::info!("Renewed the serving certificates for {ips:?}");
+    }
+    if pki.admin.chain_pem != old.admin.chain_pem {
+        let (machine, pki) = (Arc::clone(machine), pki.clone());
+        rt::unblock(move || write_kubeconfig(&machine, &pki)).await?;
+    }
+    Ok(pki)
+}
+
+/// A test's hand on the clock: `K3RS_CLOCK_SHIFT_FILE` names a file with the number of seconds by
+/// which this process takes the machine's wall clock to be wrong. It is read again when it changes.
+/// The wall clock has no namespace, and a test must not set that of the whole machine.
+#[derive(Debug)]
+pub(crate) struct ClockShift(PathBuf);
+
+impl ClockShift {
+    pub(crate) fn from_env() -> Option<ClockShift> {
+        let shift = ClockShift(std::env::var_os("K3RS_CLOCK_SHIFT_FILE")?.into());
+        shift.apply();
+        Some(shift)
+    }
+
+    fn apply(&self) {
+        let text = rt::fs::read_text(&self.0).unwrap_or_default();
+        let secs: i64 = text.trim().parse().unwrap_or(0);
+        rt::shift_wall(secs.saturating_mul(1_000_000_000));
+    }
+
+    pub(crate) async fn follow(self) {
+        let watch = rt::FileWatch::new().and_then(|watch| watch.add(&self.0).map(|()| watch));
+        let watch = match watch {
+            Ok(watch) => watch,
+            Err(error) => return log::error!("follow the clock shift: {error}"),
+        };
+        while watch.changed().await.is_ok() {
+            self.apply();
+        }
+    }
+}
