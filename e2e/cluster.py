@@ -97,6 +97,9 @@ class Cluster:
         text = (self.dir / "k3rs.log").read_text(errors="replace").splitlines()
         return "\n".join(text[-lines:])
 
+    def log_lines(self):
+        return (self.dir / "k3rs.log").read_text(errors="replace").splitlines()
+
     def kubectl(self, *args, check=True, input=None, timeout=60, binary=None):
         done = subprocess.run(
             self.inside([binary or self.kubectl_path, *args]), env=self.env, input=input, capture_output=True, text=True, timeout=timeout

@@ -10,4 +10,6 @@ if ! "$venv/bin/python" -c 'import kubernetes' 2>/dev/null; then
   python3 -m venv "$venv" 2>/dev/null || { apt-get install -y -q python3-venv >/dev/null && python3 -m venv "$venv"; }
   "$venv/bin/pip" install -q kubernetes==32.0.1
 fi
-exec "$venv/bin/python" scenarios.py "$binary" "$@"
+"$venv/bin/python" scenarios.py "$binary" "$@"
+# What gateways go through; the slowest (`python3 e2e/adversity.py BINARY`) only by hand.
+[ $# -gt 0 ] || K3RS_E2E_REST=${K3RS_E2E_REST:-15} "$venv/bin/python" adversity.py "$binary" clock_1970 moves no_default_route no_address

@@ -25,26 +25,31 @@ pub struct Now {
 /// as the time that passed since, not as the difference of two unrelated clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Eras {
-    /// The latest ended eras, from and to, the oldest first.
+    /// Ended eras, from and to, the oldest first.
     ended: [(Wall, Wall); Eras::ENDED_MAX],
     n_ended: u8,
+    /// The first era of all was dropped.
+    beheaded: bool,
     /// When the present one began.
     since: Wall,
 }
 
 impl Eras {
-    /// Older settings are forgotten.
-    const ENDED_MAX: usize = 4;
+    /// Of more than these the shortest are forgotten: little happened in them.
+    const ENDED_MAX: usize = 6;
 
     /// The first era, which began at `since`.
     pub const fn starting(since: Wall) -> Eras {
-        Eras { ended: [(Wall(0), Wall(0)); Eras::ENDED_MAX], n_ended: 0, since }
+        Eras { ended: [(Wall(0), Wall(0)); Eras::ENDED_MAX], n_ended: 0, beheaded: false, since }
     }
 
     /// The clock would show `from` now, and was set to `to`.
     pub fn set(&mut self, from: Wall, to: Wall) {
         if usize::from(self.n_ended) == Eras::ENDED_MAX {
-            self.ended.rotate_left(1);
+            let length = |idx: &usize| self.ended[*idx].1.since(self.ended[*idx].0);
+            let shortest = (0..Eras::ENDED_MAX).min_by_key(length).unwrap_or(0);
+            self.beheaded |= shortest == 0;
+            self.ended[shortest..].rotate_left(1);
         } else {
             self.n_ended += 1;
         }
@@ -87,7 +92,7 @@ impl Now {
         }
         match self.eras.ended().first() {
             // It lies ahead, but before the first era: stamped by the clock that ended there.
-            Some((from, _)) if at > self.wall && at < *from => {
+            Some((from, _)) if !self.eras.beheaded && at > self.wall && at < *from => {
                 self.wall - (passed + from.since(at))
             }
             _ => at,
@@ -193,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_latest_settings_are_kept() {
+    fn of_many_settings_the_longest_eras_are_kept() {
         let mut eras = Eras::starting(at(0));
         for n in 1..10 {
             eras.set(at(n * 1000 + 10), at((n + 1) * 1000));
@@ -202,5 +207,15 @@ mod tests {
         assert_eq!(eras.since(), at(10_000));
         let now = Now { wall: at(10_005), mono: Mono(0), eras };
         assert_eq!(now.age(at(9_005)).as_secs(), 10);
+        // A day at the right time, then a clock that will not settle, then a year back.
+        let mut eras = Eras::starting(at(1_000_000));
+        eras.set(at(1_086_400), at(5_000));
+        for n in 0..20 {
+            eras.set(at(5_010 + n), at(5_000 + n));
+        }
+        eras.set(at(6_000), at(100));
+        let now = Now { wall: at(110), mono: Mono(0), eras };
+        let age = now.age(at(1_086_000)).as_secs();
+        assert!((1_400..1_800).contains(&age), "{age}");
     }
 }
