@@ -6,6 +6,8 @@
 
 mod clock;
 pub mod fs;
+mod machine;
+mod pool;
 pub mod process;
 pub mod signal;
 pub mod sim;
@@ -14,6 +16,7 @@ mod world;
 
 pub use clock::{ClockSettings, follow_clock, now, shift_wall};
 pub use event_listener::{Event, EventListener};
+pub use machine::memory_bytes;
 pub use smol::{Async, Timer as OsTimer};
 pub use watch::FileWatch;
 pub use world::{
@@ -24,7 +27,26 @@ pub use world::{
 /// Sockets of the operating system.
 pub mod net {
     pub use smol::net::unix::{UnixDatagram, UnixListener, UnixStream};
-    pub use smol::net::{TcpListener, TcpStream, UdpSocket, resolve};
+    pub use smol::net::{TcpListener, TcpStream, UdpSocket};
+
+    /// Connects to a name or an address, to the first of the name's addresses that answers.
+    pub async fn connect(host: &str, port: u16) -> std::io::Result<TcpStream> {
+        if let Ok(address) = host.parse::<std::net::IpAddr>() {
+            return TcpStream::connect((address, port)).await;
+        }
+        let name = host.to_owned();
+        let found = crate::unblock(move || {
+            std::net::ToSocketAddrs::to_socket_addrs(&(&*name, port)).map(Vec::from_iter)
+        });
+        let mut last = std::io::ErrorKind::NotFound.into();
+        for address in found.await? {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
 
     /// Prepares a connection for messages that are small, prompt and rare: no waiting for more to
     /// send, and a peer that vanished without a word is noticed within about two minutes.
@@ -58,6 +80,43 @@ pub mod channel {
     pub use smol::channel::{
         Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError, bounded,
     };
+
+    /// As `bounded`, for queues that are long and mostly empty: `bounded` takes the room for all
+    /// messages at once, this one as they come. Senders cannot wait.
+    pub fn bounded_lazily<T>(messages_max: usize) -> (LazySender<T>, Receiver<T>) {
+        let (sender, receiver) = smol::channel::unbounded();
+        (LazySender { sender, messages_max }, receiver)
+    }
+
+    /// The sending end of [`bounded_lazily`].
+    #[derive(Debug)]
+    pub struct LazySender<T> {
+        sender: Sender<T>,
+        messages_max: usize,
+    }
+
+    impl<T> LazySender<T> {
+        /// Sends now or not at all. Senders that meet here may pass the bound by as many as they are.
+        ///
+        /// # Errors
+        /// With the message, if the queue is full or nobody receives any more.
+        pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
+            match self.sender.len() < self.messages_max {
+                true => self.sender.try_send(message),
+                false => Err(TrySendError::Full(message)),
+            }
+        }
+
+        pub fn is_closed(&self) -> bool {
+            self.sender.is_closed()
+        }
+    }
+
+    impl<T> Clone for LazySender<T> {
+        fn clone(&self) -> Self {
+            LazySender { sender: self.sender.clone(), messages_max: self.messages_max }
+        }
+    }
 }
 
 pub mod lock {

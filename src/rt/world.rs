@@ -63,6 +63,9 @@ pub fn spawn_named<T: Send + 'static>(
     what: impl fmt::Display + Send + 'static,
     future: impl Future<Output = T> + Send + 'static,
 ) -> Task<Option<T>> {
+    // On the heap before it is wrapped: the compiler would lay a wrapped future out twice, once as
+    // it came and once as it is awaited.
+    let future: crate::BoxFuture<'static, T> = Box::pin(future);
     spawn(async move {
         match AssertUnwindSafe(future).catch_unwind().await {
             Ok(value) => Some(value),
@@ -89,7 +92,7 @@ pub async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
     if sim::active() {
         return work();
     }
-    smol::unblock(work).await
+    crate::pool::spawn(work).await
 }
 
 /// Fills `buf` with random bytes: the kernel's, or the simulation's.
