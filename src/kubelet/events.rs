@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::Object;
 use client::events::{Folder, Source, Tell};
 use client::{Client, PatchType};
-use rt::channel::{Receiver, Sender, bounded};
+use rt::channel::{LazySender, Receiver, bounded_lazily};
 
 /// Events that may wait to be written; further ones are dropped.
 const QUEUE_MAX: usize = 512;
@@ -13,7 +13,7 @@ const QUEUE_MAX: usize = 512;
 /// Takes events from anywhere, without waiting. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorder {
-    sender: Sender<Note>,
+    sender: LazySender<Note>,
 }
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ struct Note {
 impl Recorder {
     /// The recorder, and the task that writes what it is told.
     pub(crate) fn start(client: Client, node: &str) -> (Recorder, rt::Task<Option<()>>) {
-        let (sender, receiver) = bounded(QUEUE_MAX);
+        let (sender, receiver) = bounded_lazily(QUEUE_MAX);
         let source = Source { component: "kubelet".into(), host: node.to_owned() };
         let task = rt::spawn_named("event recorder", write(client, source, receiver));
         (Recorder { sender }, task)

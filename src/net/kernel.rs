@@ -70,6 +70,18 @@ impl Kernel {
         &mut self,
         bytes: &[u8],
         last: u32,
+        each: impl FnMut(u32, &Message<'_>),
+    ) -> Result<()> {
+        let answered = self.answers(bytes, last, each);
+        // A node changes its network rarely.
+        self.buf = Vec::new();
+        answered
+    }
+
+    fn answers(
+        &mut self,
+        bytes: &[u8],
+        last: u32,
         mut each: impl FnMut(u32, &Message<'_>),
     ) -> Result<()> {
         // Answers that a failed exchange left unread must not pass for ours.

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use rt::channel::{Receiver, Sender, TrySendError, bounded};
+use rt::channel::{LazySender, Receiver, TrySendError, bounded_lazily};
 
 use crate::EVENTS_MAX;
 use crate::status::Event;
@@ -14,14 +14,14 @@ pub(crate) struct Events {
 
 #[derive(Debug)]
 struct Subscriber {
-    sender: Sender<Event>,
+    sender: LazySender<Event>,
     /// Events were dropped; say so as soon as there is room.
     lagged: bool,
 }
 
 impl Events {
     pub(crate) fn subscribe(&self) -> Receiver<Event> {
-        let (sender, receiver) = bounded(EVENTS_MAX);
+        let (sender, receiver) = bounded_lazily(EVENTS_MAX);
         let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
         subscribers.push(Subscriber { sender, lagged: false });
         receiver

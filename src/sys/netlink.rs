@@ -73,7 +73,8 @@ impl Netlink {
         if usize::try_from(sent).is_ok() { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Receives one datagram (one or more messages) into `buf`, which is made to fit it.
+    /// Receives one datagram (one or more messages) into `buf`, which is made to fit it, and given
+    /// back when there is none: most sockets wait for longer than they read.
     pub fn receive(&self, buf: &mut Vec<u8>) -> io::Result<()> {
         const RECEIVE_BYTES: usize = 32 << 10;
         buf.resize(RECEIVE_BYTES, 0);
@@ -82,8 +83,9 @@ impl Netlink {
             libc::recv(self.0.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), libc::MSG_TRUNC)
         };
         let Ok(n) = usize::try_from(n) else {
-            buf.clear();
-            return Err(io::Error::last_os_error());
+            let error = io::Error::last_os_error();
+            *buf = Vec::new();
+            return Err(error);
         };
         if n > buf.len() {
             buf.clear();
