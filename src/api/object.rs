@@ -140,16 +140,36 @@ impl Object {
         Object(Arc::new(Inner { kind: self.0.kind, revision, bytes, index }))
     }
 
-    /// The whole object as a tree, with `apiVersion`, `kind` and `metadata.resourceVersion`.
-    /// For one request or one reconcile; never kept.
+    /// The object as a tree, with `apiVersion`, `kind` and `metadata.resourceVersion`, but without
+    /// `metadata.managedFields`: they can be the larger part, and only who stores or shows an object
+    /// needs them (an update that says nothing of them keeps them). For one request or one
+    /// reconcile; never kept.
     pub fn tree(&self) -> Value {
-        let mut tree = match self.message() {
+        match self.message() {
             // The constructors checked that the bytes decode.
+            Some(raw) => {
+                let content = codec::decode_content(schema().root(self.0.kind), raw);
+                self.headed(Value::Object(content.unwrap_or_default()))
+            }
+            None => {
+                let mut tree = self.whole_tree();
+                tree.remove("metadata.managedFields");
+                tree
+            }
+        }
+    }
+
+    /// As [`Object::tree`], managed fields included: what is stored and what clients are shown.
+    pub fn whole_tree(&self) -> Value {
+        self.headed(match self.message() {
             Some(raw) => Value::Object(
                 codec::decode_message(schema().root(self.0.kind), raw).unwrap_or_default(),
             ),
             None => serde_json::from_slice(&self.0.bytes).unwrap_or_default(),
-        };
+        })
+    }
+
+    fn headed(&self, mut tree: Value) -> Value {
         tree.set("apiVersion", self.0.kind.api_version());
         tree.set("kind", self.0.kind.name);
         if self.0.revision != 0 {

@@ -28,6 +28,12 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, serde_json::Error> {
     Ok(Parsed { tree, duplicates: state.into_inner().duplicates })
 }
 
+/// Whether the bytes are one JSON value, without making anything of it.
+pub fn is_valid(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes)
+        .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
+}
+
 /// Appends `text` as a JSON string. As Go's encoder does, `<`, `>`, `&` and U+2028/9 are escaped,
 /// so that answers may stand inside HTML.
 pub fn put_string(out: &mut Vec<u8>, text: &str) {

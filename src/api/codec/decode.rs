@@ -16,11 +16,50 @@ pub(super) fn message(
     depth: u32,
     map: &mut Map<String, Value>,
 ) -> Result<(), Error> {
+    message_but(None, id, bytes, depth, map)
+}
+
+/// Reads an object without `metadata.managedFields`, which may be the larger part of it.
+pub(super) fn content(
+    root: TypeId,
+    bytes: &[u8],
+    map: &mut Map<String, Value>,
+) -> Result<(), Error> {
+    const METADATA: u32 = 1;
+    const MANAGED_FIELDS: u32 = 17;
+    let metadata = schema().by_tag(root, METADATA);
+    let Some(metadata) = metadata.filter(|it| it.message() == Some(schema().object_meta)) else {
+        return message(root, bytes, 0, map);
+    };
+    message_but(Some(METADATA), root, bytes, 0, map)?;
+    let mut reader = Reader::new(bytes);
+    while let Some((tag, wire)) = reader.next()? {
+        if tag == METADATA {
+            let mut inner = Map::new();
+            let but = Some(MANAGED_FIELDS);
+            message_but(but, schema().object_meta, wire.bytes()?, 1, &mut inner)?;
+            map.insert(metadata.name.into(), Value::Object(inner));
+        }
+    }
+    Ok(())
+}
+
+/// `message`, as if the field `but` were not there.
+fn message_but(
+    but: Option<u32>,
+    id: TypeId,
+    bytes: &[u8],
+    depth: u32,
+    map: &mut Map<String, Value>,
+) -> Result<(), Error> {
     if depth > DEPTH_MAX {
         return Err(Error::BadTag);
     }
     let mut reader = Reader::new(bytes);
     while let Some((tag, wire)) = reader.next()? {
+        if but == Some(tag) {
+            continue;
+        }
         let Some(field) = schema().by_tag(id, tag) else { continue };
         match (field.message(), field.shape) {
             (Some(inner), _) if field.inline() => message(inner, wire.bytes()?, depth + 1, map)?,
@@ -82,6 +121,12 @@ fn check_single(field: &Field, wire: Wire<'_>, depth: u32) -> Result<(), Error> 
         Scalar::Bool | Scalar::I32 | Scalar::I64 => wire.varint().map(drop),
         Scalar::Bytes => wire.bytes().map(drop),
         Scalar::Message(id) => check(id, wire.bytes()?, depth + 1),
+        // Managed fields are large: their syntax is looked at without making anything of it.
+        Scalar::Fields => match first_bytes(wire.bytes()?)? {
+            b"" => Ok(()),
+            json if wire::json::is_valid(json) => Ok(()),
+            _ => Err(Error::WrongType),
+        },
         // Small, and rare enough to read in full.
         _ => single(field, wire, depth).map(drop),
     }

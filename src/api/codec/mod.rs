@@ -225,7 +225,7 @@ pub fn write_json(object: &Object, form: impl Into<Form>, out: &mut Vec<u8>) {
 /// The object's tree in `form`.
 pub fn tree_in(object: &Object, form: impl Into<Form>) -> Value {
     let form = form.into();
-    let mut tree = object.tree();
+    let mut tree = object.whole_tree();
     form.convert_from_stored(&mut tree);
     if form.served.is_some() {
         tree.set("apiVersion", form.api_version());
@@ -421,6 +421,13 @@ pub(crate) fn decode_message(root: TypeId, raw: &[u8]) -> Result<Map<String, Val
     Ok(map)
 }
 
+/// Reads a bare message of a kind, but for who manages which field.
+pub(crate) fn decode_content(root: TypeId, raw: &[u8]) -> Result<Map<String, Value>, pb::Error> {
+    let mut map = Map::new();
+    decode::content(root, raw, &mut map)?;
+    Ok(map)
+}
+
 /// Whether a bare message of a kind decodes.
 pub(crate) fn check_message(root: TypeId, raw: &[u8]) -> Result<(), pb::Error> {
     decode::check(root, raw, 0)
@@ -492,7 +499,7 @@ pub fn write_watch_protobuf(event: &str, encoded: &[u8], out: &mut Vec<u8>) {
 
 /// The `PartialObjectMetadata` of an object, as a tree.
 pub fn partial_metadata(object: &Object) -> Value {
-    let mut tree = object.tree();
+    let mut tree = object.whole_tree();
     serde_json::json!({
         "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
         "metadata": tree.remove("metadata").unwrap_or_default(),

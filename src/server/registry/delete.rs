@@ -31,7 +31,7 @@ pub(crate) async fn delete(
     for _ in 0..CONFLICT_TRIES_MAX {
         let current = storage::get(&core.store, kind, &request.namespace, &request.name).await?;
         check_preconditions(&request.delete, &current)?;
-        let old = current.tree();
+        let old = current.whole_tree();
         let act = Act { core, caller, verb: Verb::Delete, kind, request, old: Some(&old) };
         admission::validate(&act, &Value::Null).await?;
         let conditional = request.delete.resource_version.is_some();

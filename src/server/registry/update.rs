@@ -68,7 +68,7 @@ pub(crate) async fn change(
     let kind = request.kind;
     for attempt in 1.. {
         let current = storage::get(&core.store, kind, &request.namespace, &request.name).await?;
-        let old = current.tree();
+        let old = current.whole_tree();
         let mut new = old.clone();
         change(&mut new)?;
         if main {
@@ -166,7 +166,7 @@ async fn once(
     current: &Object,
 ) -> Result<Outcome, Lost> {
     let kind = form.kind;
-    let old = current.tree();
+    let old = current.whole_tree();
     let mut warnings = Vec::new();
     let mut new = wanted(caller, form, request, &old, &mut warnings)?;
     check_identity(form, request, part, current, &mut new)?;

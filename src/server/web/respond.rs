@@ -120,7 +120,7 @@ fn set_version(tree: &mut Value, beta: bool) {
 
 /// An object's tree in a served form.
 pub(crate) fn form_tree(object: &Object, form: Form) -> Value {
-    let mut tree = object.tree();
+    let mut tree = object.whole_tree();
     form.convert_from_stored(&mut tree);
     tree.set("apiVersion", form.api_version());
     tree
@@ -128,7 +128,7 @@ pub(crate) fn form_tree(object: &Object, form: Form) -> Value {
 
 /// One table row. Columns are of the stored form, which every served form shows alike.
 pub(crate) fn row(object: &Object, form: Form, wanted: &Wanted) -> Value {
-    let mut row = table::row(form.kind, &object.tree(), rt::now().wall, wanted.include);
+    let mut row = table::row(form.kind, &object.whole_tree(), rt::now().wall, wanted.include);
     if form.served.is_some() && wanted.include == IncludeObject::Object {
         row.set("object", form_tree(object, form));
     }
