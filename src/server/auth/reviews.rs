@@ -162,7 +162,9 @@ async fn rules_status(core: &Core, user: &User, namespace: &str) -> Value {
             resources.push(Rule { urls: Default::default(), ..rule.clone() }.to_tree());
         }
         if !rule.urls.is_empty() {
-            paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.urls}));
+            paths.push(
+                json!({"verbs": rule.verbs.to_tree(), "nonResourceURLs": rule.urls.to_tree()}),
+            );
         }
     }
     let mut status =

@@ -14,18 +14,43 @@ pub(crate) struct Rule {
     pub(crate) urls: Words,
 }
 
-pub(crate) type Words = Box<[Box<str>]>;
+/// A list of words in one block of memory, each with an end mark: a cluster has some thousand of
+/// them, all looked at in order and hardly any of more than ten letters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Words(Box<str>);
+
+/// Not in any name, verb or path. A word that holds it matches nothing: it must not become two.
+const END: char = '\n';
 
 pub(crate) fn words<'a>(texts: impl IntoIterator<Item = &'a str>) -> Words {
-    texts.into_iter().map(Box::from).collect()
+    let mut joined = String::new();
+    for text in texts {
+        joined.extend(text.chars().map(|c| if c == END { char::REPLACEMENT_CHARACTER } else { c }));
+        joined.push(END);
+    }
+    Words(joined.into())
 }
 
-fn has(words: &[Box<str>], wanted: &str) -> bool {
-    words.iter().any(|word| **word == *wanted)
-}
+impl Words {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.split_terminator(END)
+    }
 
-fn has_or_all(words: &[Box<str>], wanted: &str) -> bool {
-    words.iter().any(|word| **word == *wanted || &**word == "*")
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn has(&self, wanted: &str) -> bool {
+        self.iter().any(|word| word == wanted)
+    }
+
+    fn has_or_all(&self, wanted: &str) -> bool {
+        self.iter().any(|word| word == wanted || word == "*")
+    }
+
+    pub(crate) fn to_tree(&self) -> Value {
+        self.iter().collect()
+    }
 }
 
 impl Rule {
@@ -46,7 +71,7 @@ impl Rule {
     }
 
     pub(crate) fn to_tree(&self) -> Value {
-        let mut tree = json!({"verbs": self.verbs});
+        let mut tree = json!({"verbs": self.verbs.to_tree()});
         for (field, words) in [
             ("apiGroups", &self.groups),
             ("resources", &self.resources),
@@ -54,40 +79,39 @@ impl Rule {
             ("nonResourceURLs", &self.urls),
         ] {
             if !words.is_empty() {
-                tree[field] = json!(words);
+                tree[field] = words.to_tree();
             }
         }
         tree
     }
 
     pub(crate) fn allows(&self, attributes: &Attributes) -> bool {
-        if !has_or_all(&self.verbs, &attributes.verb) {
+        if !self.verbs.has_or_all(&attributes.verb) {
             return false;
         }
         if !attributes.is_resource() {
             return self.urls.iter().any(|url| url_covers(url, &attributes.path));
         }
-        has_or_all(&self.groups, &attributes.group)
+        self.groups.has_or_all(&attributes.group)
             && self.resources.iter().any(|r| resource_matches(r, attributes))
-            && (self.names.is_empty() || has(&self.names, &attributes.name))
+            && (self.names.is_empty() || self.names.has(&attributes.name))
     }
 
     /// Whether everything that `other` allows is allowed by this rule alone; `other` is simple:
     /// one verb, one group, one resource and at most one name (see `split`).
     pub(crate) fn covers(&self, other: &Rule) -> bool {
-        let all =
-            |own: &[Box<str>], wanted: &[Box<str>]| wanted.iter().all(|word| has_or_all(own, word));
+        let all = |own: &Words, wanted: &Words| wanted.iter().all(|word| own.has_or_all(word));
         let resources = other.resources.iter().all(|wanted| {
             let sub = wanted.split_once('/').map(|(_, sub)| sub);
             self.resources.iter().any(|own| {
                 own == wanted
-                    || &**own == "*"
+                    || own == "*"
                     || sub.is_some_and(|sub| own.strip_prefix("*/") == Some(sub))
             })
         });
         let names = match other.names.is_empty() {
             true => self.names.is_empty(),
-            false => self.names.is_empty() || other.names.iter().all(|name| has(&self.names, name)),
+            false => self.names.is_empty() || other.names.iter().all(|name| self.names.has(name)),
         };
         all(&self.verbs, &other.verbs)
             && all(&self.groups, &other.groups)
@@ -99,27 +123,23 @@ impl Rule {
     /// The rule as simple ones.
     pub(crate) fn split(&self) -> Vec<Rule> {
         let mut simple = Vec::new();
-        for verb in &self.verbs {
-            let verbs = words([&**verb]);
-            for url in &self.urls {
-                simple.push(Rule {
-                    verbs: verbs.clone(),
-                    urls: words([&**url]),
-                    ..Rule::default()
-                });
+        for verb in self.verbs.iter() {
+            let verbs = words([verb]);
+            for url in self.urls.iter() {
+                simple.push(Rule { verbs: verbs.clone(), urls: words([url]), ..Rule::default() });
             }
-            for group in &self.groups {
-                for resource in &self.resources {
+            for group in self.groups.iter() {
+                for resource in self.resources.iter() {
                     let one = Rule {
                         verbs: verbs.clone(),
-                        groups: words([&**group]),
-                        resources: words([&**resource]),
+                        groups: words([group]),
+                        resources: words([resource]),
                         ..Rule::default()
                     };
                     match self.names.is_empty() {
                         true => simple.push(one),
                         false => simple.extend(
-                            self.names.iter().map(|n| Rule { names: words([&**n]), ..one.clone() }),
+                            self.names.iter().map(|n| Rule { names: words([n]), ..one.clone() }),
                         ),
                     }
                 }
@@ -220,6 +240,14 @@ mod tests {
             Rule { verbs: words(["get"]), urls: words(["/api/*", "/version"]), ..Rule::default() };
         assert!(urls.allows(&Attributes::path("get", "/api/v1")));
         assert!(!urls.allows(&Attributes::path("get", "/apis")));
+    }
+
+    #[test]
+    fn a_word_is_never_two() {
+        let sly = Rule { verbs: words(["get\n*"]), urls: words(["/x"]), ..Rule::default() };
+        assert!(!sly.allows(&Attributes::path("get", "/x")));
+        assert_eq!(words(["", "a"]).iter().collect::<Vec<_>>(), ["", "a"]);
+        assert!(!words([""]).is_empty() && words([]).is_empty());
     }
 
     #[test]
