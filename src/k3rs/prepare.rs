@@ -45,6 +45,15 @@ impl EtcDir {
     }
 }
 
+/// When memory runs out, the kernel takes a pod before the server and the shims, which get this
+/// from it; containers always have a score of their own. As k3s does for its kubelet.
+pub(crate) fn outlive_pods() {
+    const SCORE: &[u8] = b"-999";
+    if let Err(error) = rt::fs::write_in_place("/proc/self/oom_score_adj", SCORE) {
+        log::debug!("keep the server from being killed when memory runs out: {error}");
+    }
+}
+
 /// Makes the data directory and takes its lock.
 ///
 /// # Errors

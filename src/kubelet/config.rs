@@ -88,8 +88,8 @@ pub struct Config {
     pub image_gc_min_age: Duration,
     pub container_log_max_bytes: u64,
     pub container_log_files_max: usize,
-    /// Evict below this much available memory, or a tenth of the machine's if that is less; 0 turns it
-    /// off.
+    /// Evict below this much available memory, or a tenth of the machine's if that is less (see
+    /// [`Config::memory_floor_bytes`]); 0 turns it off.
     pub eviction_memory_available_bytes: u64,
     /// Evict below this share of free node disk; 0 turns it off.
     pub eviction_disk_available_percent: u64,
@@ -136,6 +136,22 @@ impl Config {
         }
     }
 
+    /// Available memory below which pods are evicted, on a machine of `total` bytes.
+    ///
+    /// Upstream's 100Mi would hold a machine of 128 MB under pressure for ever: below 1000Mi it is a tenth.
+    pub(crate) fn memory_floor_bytes(&self, total: u64) -> u64 {
+        self.eviction_memory_available_bytes.min(total / 10)
+    }
+
+    /// Memory that the scheduler may not give to pods: the eviction floor, and on machines below 1 GiB
+    /// k3rs itself, which upstream leaves out (`kube-reserved`) because it hardly counts on larger ones.
+    pub(crate) fn memory_reserved_bytes(&self, total: u64) -> u64 {
+        const SMALL_BELOW_BYTES: u64 = 1 << 30;
+        const K3RS_BYTES: u64 = 16 << 20;
+        let own = if total < SMALL_BELOW_BYTES { K3RS_BYTES } else { 0 };
+        self.memory_floor_bytes(total) + own.min(total / 4)
+    }
+
     /// Where the pod's volumes from the API are.
     pub(crate) fn pod_volatile_directory(&self, uid: &str) -> PathBuf {
         self.volatile_directory.join("pods").join(uid)
@@ -155,6 +171,21 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thresholds_scale_with_the_machine() {
+        let config = Config::new("n", "/a", "v");
+        let mib = |bytes: u64| bytes >> 20;
+        for (total, floor, reserved) in
+            [(46, 4, 16), (112, 11, 27), (300, 30, 46), (1000, 100, 116), (4096, 100, 100)]
+        {
+            let found = (
+                mib(config.memory_floor_bytes(total << 20)),
+                mib(config.memory_reserved_bytes(total << 20)),
+            );
+            assert_eq!(found, (floor, reserved), "{total} MiB");
+        }
+    }
 
     #[test]
     fn taints_parse() {

@@ -34,7 +34,8 @@ pub(crate) async fn run(node: Arc<Node>) {
         let figures = rt::unblock(move || Figures::read(&directory)).await;
         let config = &shared.config;
         let now = rt::now().mono;
-        let low_memory = figures.memory_available < config.eviction_memory_available_bytes;
+        let memory_floor = config.memory_floor_bytes(figures.memory_total);
+        let low_memory = figures.memory_available < memory_floor;
         let disk_floor = figures.disk_total / 100 * config.eviction_disk_available_percent.min(100);
         let inode_floor = figures.inodes / 100 * config.eviction_inodes_free_percent.min(100);
         let low_disk = figures.disk_available < disk_floor || figures.inodes_free < inode_floor;
@@ -53,7 +54,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         if still_leaving(&leaving, now) {
             // What it holds comes back soon: nobody else must go for it.
         } else if low_memory {
-            let floor = amount(config.eviction_memory_available_bytes);
+            let floor = amount(memory_floor);
             tell_node(&node, "memory");
             let left = amount(figures.memory_available);
             leaving = evict_one(shared, Resource::Memory, &floor, &left).await.map(|s| (s, now));
@@ -67,15 +68,6 @@ pub(crate) async fn run(node: Arc<Node>) {
         if looks.is_multiple_of(STORAGE_EVERY) {
             check_local_storage(shared).await;
         }
-    }
-}
-
-/// A tenth of the memory, where Kubernetes' own threshold would be much of what a small machine has.
-pub(crate) async fn memory_floor(most: u64) -> u64 {
-    let text = rt::unblock(|| rt::fs::read_text("/proc/meminfo")).await.unwrap_or_default();
-    match meminfo(&text, "MemTotal") {
-        0 => most,
-        total => most.min(total / 10),
     }
 }
 
@@ -98,6 +90,7 @@ enum Resource {
 
 #[derive(Debug)]
 struct Figures {
+    memory_total: u64,
     memory_available: u64,
     disk_total: u64,
     disk_available: u64,
@@ -117,6 +110,7 @@ impl Figures {
         let tasks =
             loadavg.split_whitespace().nth(3).and_then(|w| w.split_once('/')?.1.parse().ok());
         Figures {
+            memory_total: meminfo(&memory, "MemTotal"),
             memory_available: meminfo(&memory, "MemAvailable"),
             disk_total: space.total_bytes,
             disk_available: space.available_bytes,

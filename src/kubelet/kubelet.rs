@@ -94,7 +94,7 @@ impl Kubelet {
     /// If the directories cannot be made, containers cannot be recovered, or a listener's address
     /// is taken.
     pub async fn start(
-        mut config: Config,
+        config: Config,
         client: Client,
         runtime: Runtime,
         network: Arc<dyn PodNetwork>,
@@ -106,8 +106,6 @@ impl Kubelet {
             rt::fs::create_dir_all(&volatile, 0o750)
         })
         .await?;
-        let floor = &mut config.eviction_memory_available_bytes;
-        *floor = evict::memory_floor(*floor).await;
         let (recorder, recording) = Recorder::start(client.clone(), &config.node_name);
         let slots = Slots::default();
         let wake = slots.clone();

@@ -130,7 +130,8 @@ fn wait_for(socket: &OwnedFd, expected: u8) -> Result<()> {
 
 /// A lower score than we may set is clamped to what we have.
 fn set_oom_score(plan: &Process, warnings: &mut Vec<String>) -> Result<()> {
-    let Some(wanted) = plan.oom_score_adj else { return Ok(()) };
+    // Never the shim's own score, which may be far below.
+    let wanted = plan.oom_score_adj.unwrap_or(0);
     let path = "/proc/self/oom_score_adj";
     match std::fs::write(path, wanted.to_string()) {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {

@@ -171,7 +171,7 @@ impl Node {
             "capacity": self.facts.capacity(config.pods_max),
             "allocatable": self.facts.allocatable(
                 config.pods_max,
-                config.eviction_memory_available_bytes,
+                config.memory_reserved_bytes(self.facts.memory_bytes),
                 config.eviction_disk_available_percent,
             ),
             "addresses": addresses,
