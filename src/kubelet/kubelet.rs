@@ -291,7 +291,7 @@ impl Kubelet {
         else {
             return Err(Status::bad_request(format!(
                 "unable to forward port because pod is not running. Current status={}",
-                found.snapshot.status.str("phase")
+                found.snapshot.status.tree().str("phase")
             )));
         };
         let netns = sandbox
@@ -389,9 +389,10 @@ impl Found {
 
     fn waiting_reason(&self, container: &str) -> String {
         let lists = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
+        let tree = self.snapshot.status.tree();
         let status = lists
             .iter()
-            .flat_map(|list| self.snapshot.status.list(list))
+            .flat_map(|list| tree.list(list))
             .find(|status| status.str("name") == container);
         match status.map(|status| status.str("state.waiting.reason")) {
             None | Some("") => "ContainerCreating".to_owned(),
@@ -413,8 +414,9 @@ pub(crate) fn pod_list(shared: &Shared, wanted: impl Fn(&Snapshot) -> bool) -> V
         .filter(|snapshot| wanted(snapshot))
         .filter_map(|snapshot| {
             let mut tree = snapshot.pod.as_ref()?.object.tree();
-            if snapshot.status.is_object() {
-                tree.set("status", snapshot.status.clone());
+            let status = snapshot.status.tree();
+            if status.is_object() {
+                tree.set("status", status);
             }
             Some(tree)
         })

@@ -311,7 +311,7 @@ pub(crate) fn node_view(shared: &Shared, uid: &str) -> NodeView {
         .filter(|slot| slot.uid != uid)
         .filter_map(|slot| {
             let snapshot = slot.snapshot();
-            (!snapshot.terminal).then_some(snapshot.pod?.object.tree())
+            (!snapshot.terminal).then_some(snapshot.pod?.share.clone())
         })
         .collect();
     NodeView { node, node_name, pods }

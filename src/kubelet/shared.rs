@@ -147,7 +147,7 @@ pub(crate) struct Inbox {
 pub(crate) struct Snapshot {
     pub pod: Option<Arc<Pod>>,
     /// The status as the worker would write it.
-    pub status: Value,
+    pub status: Kept,
     pub sandbox: Option<Id>,
     pub pod_ips: Vec<IpAddr>,
     /// Container name to the id of its newest and of the one before.
@@ -157,6 +157,22 @@ pub(crate) struct Snapshot {
     /// Nothing of it runs or will run.
     pub terminal: bool,
     pub cgroup: String,
+}
+
+/// A tree at rest: its text, which takes a tenth of the tree's memory, and is shared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept(Option<Arc<str>>);
+
+impl Kept {
+    pub(crate) fn new(tree: &Value) -> Kept {
+        Kept(Some(tree.to_string().into()))
+    }
+
+    /// Null if nothing was kept yet.
+    pub(crate) fn tree(&self) -> Value {
+        // The text was written from a tree.
+        self.0.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Debug, Default)]

@@ -11,9 +11,53 @@ pub(crate) struct NodeView {
     /// `status.allocatable` and `metadata.labels` of the Node, as a tree.
     pub node: Value,
     pub node_name: String,
-    /// The pods that are admitted and not terminal.
-    pub pods: Vec<Value>,
+    /// What the pods have that are admitted and not terminal.
+    pub pods: Vec<Share>,
 }
+
+/// What a pod takes of its node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Share {
+    /// Amounts asked for, by resource; cpu in thousandths.
+    requests: Box<[(Box<str>, i64)]>,
+    host_ports: Box<[HostPort]>,
+}
+
+impl Share {
+    pub(crate) fn of(pod: &Value) -> Share {
+        let mut names: Vec<&str> = Vec::new();
+        let lists = [pod.list("spec.containers"), pod.list("spec.initContainers")];
+        let containers = lists.into_iter().flatten();
+        let amounts =
+            containers.flat_map(|c| [c.at("resources.requests"), c.at("resources.limits")]);
+        for amounts in amounts.chain([pod.at("spec.overhead")]) {
+            names.extend(amounts.as_object().into_iter().flat_map(|map| map.keys()).map(|k| &**k));
+        }
+        names.sort_unstable();
+        names.dedup();
+        Share {
+            requests: names
+                .into_iter()
+                .map(|name| (name.into(), amount(name, requests(pod, name))))
+                .collect(),
+            host_ports: host_ports(pod).into(),
+        }
+    }
+
+    fn requested(&self, resource: &str) -> i64 {
+        self.requests.iter().find(|(name, _)| **name == *resource).map_or(0, |(_, amount)| *amount)
+    }
+}
+
+fn amount(resource: &str, quantity: Quantity) -> i64 {
+    match resource {
+        "cpu" => quantity.milli(),
+        _ => quantity.units(),
+    }
+}
+
+/// Address, protocol and number.
+type HostPort = (String, String, i64);
 
 /// The reason to refuse `pod`, if there is one.
 pub(crate) fn admit(pod: &Value, view: &NodeView) -> Option<Told> {
@@ -30,8 +74,8 @@ pub(crate) fn admit(pod: &Value, view: &NodeView) -> Option<Told> {
                 .into(),
         );
     }
-    let taken: Vec<_> = view.pods.iter().flat_map(host_ports).collect();
-    if host_ports(pod).iter().any(|port| taken.iter().any(|other| collide(port, other))) {
+    let taken = |port| view.pods.iter().flat_map(|pod| &pod.host_ports).any(|it| collide(port, it));
+    if host_ports(pod).iter().any(taken) {
         return refuse(
             "NodePorts",
             "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
@@ -78,17 +122,13 @@ pub(crate) fn requests(pod: &Value, resource: &str) -> Quantity {
 
 fn shortage(pod: &Value, view: &NodeView) -> Option<(String, String)> {
     let allocatable = view.node.at("status.allocatable").as_object()?;
-    let amount = |resource: &str, quantity: Quantity| match resource {
-        "cpu" => quantity.milli(),
-        _ => quantity.units(),
-    };
     for (resource, capacity) in allocatable {
         let capacity = amount(resource, Quantity::from_tree(capacity)?);
         let (wanted, used) = match &**resource {
             "pods" => (1, i64::try_from(view.pods.len()).unwrap_or(i64::MAX)),
             _ => {
-                let used = view.pods.iter().map(|p| amount(resource, requests(p, resource)));
-                (amount(resource, requests(pod, resource)), used.sum())
+                let used = view.pods.iter().map(|pod| pod.requested(resource)).sum();
+                (amount(resource, requests(pod, resource)), used)
             }
         };
         if wanted > 0 && used + wanted > capacity {
@@ -140,8 +180,8 @@ fn holds(expression: &Value, actual: Option<&str>) -> bool {
     }
 }
 
-/// Address, protocol and number of each host port.
-fn host_ports(pod: &Value) -> Vec<(String, String, i64)> {
+/// The host ports of containers that stay.
+fn host_ports(pod: &Value) -> Vec<HostPort> {
     let mut ports = Vec::new();
     let sidecars =
         pod.list("spec.initContainers").iter().filter(|c| c.str("restartPolicy") == "Always");
@@ -160,7 +200,7 @@ fn host_ports(pod: &Value) -> Vec<(String, String, i64)> {
     ports
 }
 
-fn collide(a: &(String, String, i64), b: &(String, String, i64)) -> bool {
+fn collide(a: &HostPort, b: &HostPort) -> bool {
     let any = |ip: &str| matches!(ip, "" | "0.0.0.0" | "::");
     a.1 == b.1 && a.2 == b.2 && (any(&a.0) || any(&b.0) || a.0 == b.0)
 }
@@ -196,8 +236,8 @@ mod tests {
                 "spec": {"taints": [{"key": "gone", "effect": "NoExecute"}]},
                 "status": {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "3"}}}),
             node_name: "n1".into(),
-            pods: vec![json!({"spec": {"containers": [
-                {"resources": {"requests": {"cpu": "500m"}}, "ports": [{"hostPort": 80}]}]}})],
+            pods: vec![Share::of(&json!({"spec": {"containers": [
+                {"resources": {"requests": {"cpu": "500m"}}, "ports": [{"hostPort": 80}]}]}}))],
         };
         let mut pod = pod;
         let spec = pod.as_object_mut().unwrap();

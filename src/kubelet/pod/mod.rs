@@ -13,7 +13,7 @@ mod step;
 #[cfg(test)]
 mod step_tests;
 
-pub(crate) use admit::{NodeView, admit, requests as requests_of};
+pub(crate) use admit::{NodeView, Share, admit, requests as requests_of};
 #[cfg(test)]
 pub(crate) use handler::Port;
 pub(crate) use handler::{Handler, Probe};
@@ -51,6 +51,8 @@ pub(crate) struct Pod {
     pub is_static: bool,
     /// `spec.priority`.
     pub priority: i64,
+    /// What it takes of the node.
+    pub share: Share,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +127,8 @@ impl Pod {
                 containers.push(read_container(container, idx, role));
             }
         }
+        // Kept as long as the pod.
+        containers.shrink_to_fit();
         let grace_secs = tree.int("spec.terminationGracePeriodSeconds").unwrap_or(30);
         Pod {
             uid: object.uid().to_owned(),
@@ -154,6 +158,7 @@ impl Pod {
             is_static: source != "api",
             priority: tree.int("spec.priority").unwrap_or(0),
             containers,
+            share: Share::of(&tree),
             object: object.clone(),
         }
     }

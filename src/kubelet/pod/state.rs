@@ -203,7 +203,8 @@ pub(crate) struct State {
     pub volumes: Volumes,
     pub volumes_retry_at: Option<Mono>,
     pub volumes_failures: u32,
-    pub containers: BTreeMap<String, ContainerState>,
+    /// Boxed: a map sets room for eleven aside, and most pods have one.
+    pub containers: BTreeMap<String, Box<ContainerState>>,
     /// The container whose start is under way; they start one after the other.
     pub starting: Option<String>,
     /// Why the pod as a whole failed: deadline, eviction, admission.
@@ -230,7 +231,9 @@ impl State {
         };
         for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
             for status in tree.at("status").list(list) {
-                state.containers.insert(status.str("name").to_owned(), remembered(status));
+                state
+                    .containers
+                    .insert(status.str("name").to_owned(), Box::new(remembered(status)));
             }
         }
         state
@@ -241,7 +244,7 @@ impl State {
     }
 
     pub(crate) fn get(&self, container: &str) -> Option<&ContainerState> {
-        self.containers.get(container)
+        self.containers.get(container).map(|known| &**known)
     }
 
     /// Takes in what the runtime says about the newest container of a name.

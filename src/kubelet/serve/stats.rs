@@ -95,7 +95,7 @@ async fn pod_stats(
     }
     let mut tree = json!({
         "podRef": {"name": pod.name, "namespace": pod.namespace, "uid": slot.uid},
-        "startTime": snapshot.status.at("startTime"),
+        "startTime": snapshot.status.tree().at("startTime"),
         "containers": containers,
         "volume": volumes(&snapshot, time).await,
         "ephemeral-storage": fs(written, 0),

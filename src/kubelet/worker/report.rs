@@ -11,7 +11,7 @@ use stdx::time::Mono;
 
 use super::Worker;
 use crate::pod::{Addresses, CONFIG_MIRROR, Pod, State, generate_status};
-use crate::shared::Shared;
+use crate::shared::{Kept, Shared};
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 
@@ -21,7 +21,7 @@ const REWRITE_AFTER: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Report {
     /// What was last written, at which revision, and when.
-    written: Option<(Value, u64, Mono)>,
+    written: Option<(Kept, u64, Mono)>,
     in_flight: bool,
     failures: u32,
     retry_at: Option<Mono>,
@@ -30,7 +30,7 @@ pub(super) struct Report {
 /// How a write ended.
 #[derive(Clone, Debug)]
 pub(crate) enum Reported {
-    Written(Value, u64),
+    Written(Kept, u64),
     Failed,
     /// There is no such object to write to.
     Nowhere,
@@ -78,18 +78,19 @@ impl Worker {
         let Some(object) = api_object(&self.shared, &self.pod) else {
             // A mirror that does not exist yet, or an API that is away.
             let status = self.status_over(&self.pod.object.tree());
-            self.slot.lock().snapshot.status = status;
+            self.slot.lock().snapshot.status = Kept::new(&status);
             return;
         };
         let tree = object.tree();
         let status = self.status_over(&tree);
-        self.slot.lock().snapshot.status = status.clone();
+        let kept = Kept::new(&status);
+        self.slot.lock().snapshot.status = kept.clone();
         if covers(tree.at("status"), &status) {
             self.report.retry_at = None;
             return;
         }
         if let Some((written, revision, at)) = &self.report.written
-            && *written == status
+            && *written == kept
         {
             if object.revision() < *revision {
                 // The view has not seen our own write yet; its next change wakes us.
@@ -172,7 +173,7 @@ async fn write_with(client: &Client, object: Object, status: Value) -> Reported 
         let patched =
             client.patch(&kinds::POD, &namespace, &name, "status", PatchType::Merge, patch).await;
         match patched {
-            Ok(now) => return Reported::Written(status, now.revision()),
+            Ok(now) => return Reported::Written(Kept::new(&status), now.revision()),
             Err(error) if error.is_not_found() => return Reported::Nowhere,
             Err(error) if error.is_conflict() => {
                 match client.get_optional(&kinds::POD, &namespace, &name).await {
@@ -267,6 +268,6 @@ mod tests {
         });
         let status = json!({"conditions": [{"type": "Ready", "status": "True"}]});
         let reported = rt::block_on(write_with(&client, pod(1, json!({})), status.clone()));
-        assert!(matches!(reported, Reported::Written(written, 2) if written == status));
+        assert!(matches!(reported, Reported::Written(written, 2) if written.tree() == status));
     }
 }
