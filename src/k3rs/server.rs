@@ -63,6 +63,7 @@ pub(crate) struct Machine {
 
 async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     log::info!("Starting k3rs {}", stdx::version::VERSION);
+    prepare::outlive_pods();
     let clock = rt::spawn_named("clock", rt::follow_clock());
     http::tls::not_earlier_than(follow::built());
     if follow::clock().is_blind() {
@@ -142,7 +143,8 @@ async fn open_datastore(machine: &Machine) -> Result<Store> {
     if let Some(dir) = path.parent() {
         rt::fs::create_dir_all(dir, 0o700)?;
     }
-    let store = Store::open(&path, store::Limits::default()).await;
+    let limits = store::Limits::for_memory(rt::memory_bytes());
+    let store = Store::open(&path, limits).await;
     let store = store.context(|| format!("open the datastore {}", path.display()))?;
     log::info!("Opened datastore {} at revision {}", path.display(), store.revision());
     Ok(store)

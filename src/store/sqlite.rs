@@ -58,6 +58,8 @@ impl Driver for SqliteDriver {
             let mut slot = lock(&file.connection);
             let connection = file.connect().context(what)?;
             let loaded = load(&connection, file.n_bytes(&connection)).context(what)?;
+            // What was read is in our own memory now.
+            connection.release_memory().context(what)?;
             *slot = Some(connection);
             Ok(loaded)
         })
@@ -115,7 +117,8 @@ impl Driver for SqliteDriver {
 /// Small pages: a commit of one small object rewrites the last page, so a page's size is the least
 /// a commit costs. Values above a page continue on pages of their own.
 const PAGE_SIZE_BYTES: u32 = 1024;
-const CACHE_MAX_KIB: u32 = 256;
+/// Rows are appended: what was written last is all that is written again.
+const CACHE_MAX_KIB: u32 = 64;
 /// The log is copied back into the file when it holds this much, and cut to it.
 const WAL_MAX_BYTES: u32 = 1 << 20;
 /// After an unclean stop, files up to this size are checked whole; larger ones as far as they are read.

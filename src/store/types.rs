@@ -275,6 +275,25 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// For a machine of so much memory, of which the store must leave the most to others.
+    ///
+    /// The past serves watches that come back: a quarter of a megabyte holds the last hours of an
+    /// idle node, and a watch that is too late lists again.
+    pub fn for_memory(total_bytes: u64) -> Limits {
+        let part = |parts: u64, min: usize, max: usize| {
+            usize::try_from(total_bytes / parts).unwrap_or(max).clamp(min, max)
+        };
+        let default = Limits::default();
+        Limits {
+            state_bytes_max: part(4, 8 << 20, default.state_bytes_max),
+            history_bytes_max: part(256, 256 << 10, 1 << 20),
+            watch_bytes_max: part(64, 1 << 20, default.watch_bytes_max),
+            ..default
+        }
+    }
+}
+
 /// Operations that fit into one revision; a row's number has seven bits for them.
 pub(crate) const WRITE_OPS_MAX: usize = 128;
 
