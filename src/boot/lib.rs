@@ -21,6 +21,7 @@ mod mounts;
 mod network;
 mod program;
 mod root;
+mod shell;
 mod shutdown;
 mod supervise;
 mod words;

@@ -14,6 +14,7 @@ use sys::process::{self, Ended, SIGCHLD, SIGINT, SIGPWR, SIGTERM, SIGUSR1, SIGUS
 use crate::child::{self, Program};
 use crate::input::Buttons;
 use crate::network::Network;
+use crate::shell;
 
 /// All that we act on; the others stay blocked.
 pub(crate) const SIGNALS: [i32; 6] = [SIGCHLD, SIGTERM, SIGINT, SIGPWR, SIGUSR1, SIGUSR2];
@@ -185,6 +186,7 @@ impl Supervisor {
             let device = terminal_device(terminal);
             match (rt::fs::metadata(&path).is_ok(), rt::fs::open_terminal(&device)) {
                 (true, Ok(terminal)) => {
+                    shell::furnish(Path::new("/"), &self.bin);
                     let mut env = self.environment();
                     env.extend(shell_settings());
                     let program = Program {
