@@ -390,6 +390,61 @@ def registries(cluster):
     return f"{len(how)} tokens"
 
 
+EMPTY_ROOT = """
+set -e
+root=$(mktemp -d); mount -t tmpfs tmpfs $root; cd $root
+mkdir -p proc var/lib/rancher/k3s; mount -t proc proc proc; mount --rbind "$1" var/lib/rancher/k3s
+bin=/var/lib/rancher/k3s/data/current/bin
+exec env -i PATH=$bin:$bin/aux $(command -v chroot) . $bin/sh -c 'ls /; ps | grep -c sh; echo a | sed s/a/b/; df / | tail -n1; vi --help 2>&1 | head -n1; ip -o addr show lo; which tar'
+"""
+
+
+def userspace(cluster):
+    """Unpacked once, the image's layer without a copy, found in k3s's order, usable on an empty root."""
+    data = cluster.data / "data"
+    current = (data / "current").resolve()
+    applets = (pathlib.Path(__file__).parent.parent / "userspace/applets").read_text().split()
+    listed = subprocess.run([current / "bin/busybox", "--list"], capture_output=True, text=True).stdout.split()
+    expect(sorted(listed), sorted([*applets, "busybox"]), "applets")
+    expect([name for name in applets if not (current / "bin/aux" / name).exists()], [], "links")
+    layers = [path for path in (cluster.data / "agent/containerd/l").iterdir() if path.is_symlink()]
+    expect([path.resolve() for path in layers], [current / "root"], "layer")
+    copies = subprocess.run(["find", cluster.data, "-name", "busybox", "-type", "f"], capture_output=True, text=True).stdout.split()
+    expect(copies, [str(current / "root/bin/busybox")], "copies of busybox")
+    done = subprocess.run(cluster.inside(["unshare", "-m", "sh", "-c", EMPTY_ROOT, "sh", str(cluster.data)]), capture_output=True, text=True)
+    lines = done.stdout.split("\n")
+    expect((done.returncode, lines[:2], lines[3], "BusyBox" in lines[5], "127.0.0.1/8" in done.stdout), (0, ["proc", "var"], "b", True, True), done.stdout + done.stderr)
+
+    def search_path():
+        """Of the process that all pods' processes come from."""
+        place = str(cluster.dir / "run/containerd")
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                if os.readlink(process / "cwd") == place and b"zygote" in (process / "cmdline").read_bytes():
+                    return dict(part.split("=", 1) for part in (process / "environ").read_text().split("\0") if part)["PATH"].split(":")
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                pass
+
+    def order():
+        found = search_path()
+        return [name for part in found for name in ("bin", "bin/aux", "/usr/bin") if part in (name, str(data / "current" / name))]
+
+    expect(order(), ["bin", "/usr/bin", "bin/aux"], "PATH")
+    old = data / ("0" * 64)
+    old.mkdir()
+    inode = (current / "root/bin/busybox").stat().st_ino
+    cluster.stop()
+    cluster.args.append("--prefer-bundled-bin")
+    cluster.start()
+    # The process that pods come from starts with the first of them.
+    cluster.kubectl("run", "one", "-n", "e2e", f"--image={USERSPACE}", "--restart=Never", "--rm", "-i", "--quiet", "--", "true")
+    expect(order(), ["bin", "bin/aux", "/usr/bin"], "PATH with --prefer-bundled-bin")
+    cluster.args.remove("--prefer-bundled-bin")
+    expect((old.exists(), (current / "root/bin/busybox").stat().st_ino), (False, inode), "old version, new version")
+    size = sum(path.lstat().st_blocks * 512 for path in current.rglob("*"))
+    return f"{size >> 10} KiB on disk"
+
+
 def restart(cluster):
     cluster.kubectl("rollout", "status", "-n", "e2e", "deploy/web", "--timeout=60s", timeout=70)
     before = containers(cluster)
@@ -458,7 +513,7 @@ def expect(got, want, what=""):
         raise Failure(f"{what}: got {got!r}, want {want!r}")
 
 
-SCENARIOS = [ready, web, rolling_update, stateful, jobs, trouble, hands_on, old_and_new_kubectl, python_client, registries, restart, kill9, cron, gone, uninstalled]
+SCENARIOS = [ready, web, rolling_update, stateful, jobs, trouble, hands_on, old_and_new_kubectl, python_client, registries, userspace, restart, kill9, cron, gone, uninstalled]
 
 
 def main():
