@@ -337,11 +337,14 @@ def measure(run, idle_s=30):
     run.figures["total_kib"] = int(memory["MemTotal"])
     if machine.disks:
         run.figures["written"] = sum(disk.bytes_written for disk in machine.disks)
-    before, started = cpu_ticks(machine, processes), time.monotonic()
+    ticks, started = cpu_ticks(machine, processes), time.monotonic()
+    host = machine.host_cpu_s()
     # The window is what is measured: nothing happens in it by intention.
     time.sleep(idle_s)
-    after, took = cpu_ticks(machine, processes), time.monotonic() - started
-    run.figures["idle_cpu"] = (after - before) / 100 / took * 100
+    host = machine.host_cpu_s() - host
+    took = time.monotonic() - started
+    run.figures["idle_host_cpu"] = host / took * 100
+    run.figures["idle_cpu"] = (cpu_ticks(machine, processes) - ticks) / 100 / took * 100
 
 
 def k3rs_processes(machine):
