@@ -21,6 +21,19 @@ main() {
     check
     echo "$want" > "$mark"
   fi
+  correct_library
+}
+
+# The standard library waits with the futex call of 32-bit time on every 32-bit target, but with musl's 64-bit time_t it
+# hands it a 64-bit time: what is below a second is lost, so every timed wait ends early and its caller spins.
+# Uptime fits in 32 bits, so the old call gets what it reads; it is there on every kernel, unlike futex_time64.
+correct_library() {
+  local file
+  file=$("$cross_dir/bin/rustc" --print sysroot)/lib/rustlib/src/rust/library/std/src/sys/pal/unix/futex.rs
+  grep -q 'k3rs: 32-bit time' "$file" && return
+  sed -i -e '0,/\.and_then(.t. t\.to_timespec());/s//&\n    #[cfg(all(target_pointer_width = "32", target_env = "musl"))] \/\/ k3rs: 32-bit time\n    let timespec = timespec.map(|t| [t.tv_sec as i32, t.tv_nsec as i32]);/' \
+    -e '0,/|t| t as \*const libc::timespec)/s//|t| crate::ptr::from_ref(t).cast::<libc::timespec>())/' "$file"
+  [ "$(grep -c 'k3rs: 32-bit time\|from_ref(t).cast::<libc::timespec>' "$file")" = 2 ] || { echo "cross: $file is not the one that is known to need a correction" >&2; exit 1; }
 }
 
 # The simple path: rustup has the pinned compiler, this target and the library's sources.
