@@ -47,6 +47,16 @@ pub(crate) struct Network {
     resolv_conf: Option<String>,
 }
 
+/// What is still to come before the machine has the addresses that it shall have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    Nothing,
+    /// Any network card at all; perhaps there is none.
+    AnyCard,
+    /// An answer, or a card that was named.
+    Address,
+}
+
 const IFF_LOWER_UP: u32 = 0x1_0000;
 
 impl Network {
@@ -164,12 +174,18 @@ impl Network {
         Ok(())
     }
 
-    /// True while an address that was asked for is not there.
-    pub(crate) fn is_waiting(&self) -> bool {
-        !self.pending.is_empty() || self.leased.iter().any(|leased| leased.used.is_none())
+    pub(crate) fn waits_for(&self) -> Waits {
+        if self.leased.iter().any(|leased| leased.used.is_none()) {
+            return Waits::Address;
+        }
+        match self.pending.iter().any(|address| !address.device.is_empty()) {
+            true => Waits::Address,
+            false if self.pending.is_empty() => Waits::Nothing,
+            false => Waits::AnyCard,
+        }
     }
 
-    /// True while a card that was named is not there.
+    /// True while a card is not there.
     pub(crate) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }

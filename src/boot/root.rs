@@ -17,8 +17,8 @@ use crate::{disk, load, mounts};
 /// Where the cluster's data lies.
 pub(crate) const DATA_DIR: &str = "/var/lib/rancher/k3s";
 
-/// Disks on slow buses take this long to appear, at most.
-const DISK_WAIT_MAX_SECS: u64 = 60;
+/// Disks on slow buses take this long to appear; then the error is told, and all is tried again.
+const DISK_WAIT_MAX_SECS: u64 = 20;
 
 /// True while the root directory is the initramfs itself, the mount that is its own parent.
 pub(crate) fn is_initramfs() -> bool {

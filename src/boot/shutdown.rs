@@ -32,8 +32,10 @@ pub(crate) fn run(how: End, server: Option<i32>, signals: &impl AsFd, machine: b
     for signal in [SIGTERM, SIGHUP] {
         let _ = process::kill(EVERYONE, signal);
     }
-    if !wait(PODS_GRACE, signals, || !process::has_children()) {
+    if !wait(PODS_GRACE, signals, || !may_stop_itself()) {
         log::info!("Killing what did not stop within {} s", PODS_GRACE.as_secs());
+    }
+    if process::has_children() {
         let _ = process::kill(EVERYONE, SIGKILL);
         if !wait(KILL_GRACE, signals, || !process::has_children()) {
             log::warn!("Some processes cannot be killed");
@@ -47,6 +49,30 @@ pub(crate) fn run(how: End, server: Option<i32>, signals: &impl AsFd, machine: b
     log::info!("Everything is stopped");
     let error = sys::kernel::end(how);
     log::error!("{how:?}: {error}");
+}
+
+/// Whether any process is there that does something of its own when it is asked to end. Containers' first
+/// processes that do not are immune to SIGTERM, and waiting for them would be waiting for nothing.
+fn may_stop_itself() -> bool {
+    rt::fs::list_dir("/proc").unwrap_or_default().iter().any(|directory| {
+        let name = directory.file_name().unwrap_or_default().as_encoded_bytes();
+        name != b"1"
+            && name.iter().all(u8::is_ascii_digit)
+            && rt::fs::read_text(directory.join("status")).is_ok_and(|status| catches(&status))
+    })
+}
+
+/// Reads `/proc/PID/status`. Our own shims end with their containers, not before.
+fn catches(status: &str) -> bool {
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.map(str::trim).unwrap_or_default()
+    };
+    let has = |name: &str| {
+        u64::from_str_radix(field(name), 16).is_ok_and(|mask| mask >> (SIGTERM - 1) & 1 == 1)
+    };
+    let is_dead = field("State").starts_with('Z');
+    !is_dead && !field("Name").starts_with("k3rs-") && (has("SigCgt") || has("SigBlk"))
 }
 
 /// Reaps until something is true; false if it took too long.
@@ -78,6 +104,41 @@ fn leave_disks() {
         }
         if let Err(error) = mount::mount("", &*target, "", MS_REMOUNT | MS_RDONLY, "") {
             log::warn!("Unmount {target}: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_waited_for() {
+        for (status, want) in [
+            (
+                "Name:\tnginx\nState:\tS (sleeping)\nSigBlk:\t0000000000000000\nSigCgt:\t0000000000004000\n",
+                true,
+            ),
+            (
+                "Name:\tsystemd\nState:\tS (sleeping)\nSigBlk:\t0000000000004000\nSigCgt:\t0000000000000000\n",
+                true,
+            ),
+            (
+                "Name:\thttpd\nState:\tS (sleeping)\nSigBlk:\t0000000000000000\nSigCgt:\t0000000000000001\n",
+                false,
+            ),
+            (
+                "Name:\tnginx\nState:\tZ (zombie)\nSigBlk:\t0000000000000000\nSigCgt:\t0000000000004000\n",
+                false,
+            ),
+            (
+                "Name:\tk3rs-shim\nState:\tS (sleeping)\nSigBlk:\tfffffffe7ffbfeff\nSigCgt:\t0000000000000000\n",
+                false,
+            ),
+            ("Name:\tkworker/0:1\nState:\tI (idle)\n", false),
+            ("", false),
+        ] {
+            assert_eq!(catches(status), want, "{status}");
         }
     }
 }

@@ -13,7 +13,7 @@ use sys::process::{self, Ended, SIGCHLD, SIGINT, SIGPWR, SIGTERM, SIGUSR1, SIGUS
 
 use crate::child::{self, Program};
 use crate::input::Buttons;
-use crate::network::Network;
+use crate::network::{Network, Waits};
 use crate::shell;
 
 /// All that we act on; the others stay blocked.
@@ -26,8 +26,10 @@ const RESTART: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_sec
 const SHELL_AGAIN: Duration = Duration::from_secs(1);
 /// How often we look for a card whose event was lost.
 const CARDS_AGAIN: Duration = Duration::from_secs(5);
-/// The server waits this long for an address; without one it would not know what to call the node.
-pub(crate) const ADDRESS_WAIT_MAX: Duration = Duration::from_secs(15);
+/// The server waits this long for an address, as it would find none for the node without; and this long for
+/// a card that nobody named, of which there may be none.
+const ADDRESS_WAIT_MAX: Duration = Duration::from_secs(15);
+const CARD_WAIT_MAX: Duration = Duration::from_secs(4);
 
 /// A program that is kept running.
 #[derive(Debug)]
@@ -138,9 +140,7 @@ impl Supervisor {
         let mut deadlines = Vec::with_capacity(5);
         if self.server.pid.is_none() {
             deadlines.push(self.server.next);
-            if self.waits_for_address(now) {
-                deadlines.push(self.began + ADDRESS_WAIT_MAX);
-            }
+            deadlines.extend(self.address_wait_end().filter(|end| now < *end));
         }
         if self.shell_terminal.is_some() && self.shell.pid.is_none() {
             deadlines.push(self.shell.next);
@@ -156,14 +156,23 @@ impl Supervisor {
         deadlines.min()
     }
 
-    fn waits_for_address(&self, now: Mono) -> bool {
-        self.server.failures == 0
-            && now < self.began + ADDRESS_WAIT_MAX
-            && self.network.as_ref().is_some_and(Network::is_waiting)
+    /// Until when the server's first start waits, if an address is still to come.
+    fn address_wait_end(&self) -> Option<Mono> {
+        let network = self.network.as_ref().filter(|_| self.server.failures == 0)?;
+        let wait = match network.waits_for() {
+            Waits::Nothing => return None,
+            Waits::AnyCard => CARD_WAIT_MAX,
+            Waits::Address => ADDRESS_WAIT_MAX,
+        };
+        Some(self.began + wait)
     }
 
     fn start_due(&mut self, now: Mono) {
-        if self.server.is_due(now) && !self.waits_for_address(now) {
+        let wait_end = self.address_wait_end();
+        if self.server.is_due(now) && wait_end.is_none_or(|end| now >= end) {
+            if wait_end.is_some() {
+                log::warn!("Starting the server before this machine has an address");
+            }
             self.settle_hostname();
             let mut args = vec!["k3rs".to_owned()];
             args.extend(self.args.iter().cloned());
