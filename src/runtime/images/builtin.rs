@@ -13,6 +13,10 @@ use stdx::{Context, Error, Result};
 use super::store::{LayerId, LayerMarker, Store, sha256};
 use super::{Images, unpack};
 
+/// Left free on the disk: less than beside pulled layers, because this is known to be small, and disks
+/// of a few megabytes are no reason to do without.
+const DISK_RESERVE_BYTES: u64 = 2 << 20;
+
 /// What to make an image of.
 #[derive(Debug)]
 pub struct Builtin {
@@ -33,7 +37,7 @@ pub struct Builtin {
 /// Name the entry, or the digest that was found. What was unpacked so far is for the caller to remove.
 pub fn unpack_tar(tar: impl Read, diff_id: &str, directory: &Path) -> Result<()> {
     let mut hashing = super::store::Hashing::new(tar);
-    unpack::unpack(&mut hashing, directory)?;
+    unpack::unpack(&mut hashing, directory, DISK_RESERVE_BYTES)?;
     match hashing.finish().1 {
         found if found == diff_id => Ok(()),
         found => Err(Error::new(format!("its content has digest {found}, not {diff_id}"))),

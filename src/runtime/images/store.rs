@@ -204,7 +204,7 @@ impl Store {
         let outer = Hashing::new(reader);
         let mut inner =
             Hashing::new(Decompressor::new(outer).context(|| format!("layer {}", id.diff_id))?);
-        let unpacked = unpack::unpack(&mut inner, &pending.directory);
+        let unpacked = unpack::unpack(&mut inner, &pending.directory, unpack::DISK_RESERVE_BYTES);
         pending.unpacked = unpacked.context(|| format!("layer {}", id.diff_id))?;
         let (decompressor, diff_id) = inner.finish();
         if diff_id != id.diff_id {

@@ -19,7 +19,7 @@ const ENTRIES_MAX: u64 = 1_000_000;
 /// Unpacked bytes of one layer; what the disk has free may be less, and bounds it then.
 const LAYER_MAX_BYTES: u64 = 32 << 30;
 /// Left free on the disk, so that a large layer cannot stop the rest of the node.
-const DISK_RESERVE_BYTES: u64 = 16 << 20;
+pub(super) const DISK_RESERVE_BYTES: u64 = 16 << 20;
 
 /// What a layer became.
 #[derive(Debug, Default)]
@@ -31,13 +31,13 @@ pub(super) struct Unpacked {
     implied: BTreeSet<PathBuf>,
 }
 
-/// Unpacks into `root`, an empty directory.
+/// Unpacks into `root`, an empty directory, leaving so much free on the disk.
 ///
 /// # Errors
 /// Name the entry. What was unpacked so far is for the caller to remove.
-pub(super) fn unpack(reader: impl Read, root: &Path) -> Result<Unpacked> {
+pub(super) fn unpack(reader: impl Read, root: &Path, reserve_bytes: u64) -> Result<Unpacked> {
     let space = sys::space::of(root).context(|| "look at the free space")?;
-    let bytes_max = space.available_bytes.saturating_sub(DISK_RESERVE_BYTES).min(LAYER_MAX_BYTES);
+    let bytes_max = space.available_bytes.saturating_sub(reserve_bytes).min(LAYER_MAX_BYTES);
     let opened = file::open_dir(root).context(|| format!("open {}", root.display()))?;
     let mut unpacker = Unpacker {
         root: opened,
@@ -246,7 +246,7 @@ impl Unpacker {
     fn write_file(&mut self, name: &Path, entry: &Entry, content: &mut impl Read) -> Result<()> {
         let too_large = |total: u64, max: u64| {
             Error::new(format!(
-                "it unpacks to {total} bytes or more, there is room for {max} beside a reserve of {DISK_RESERVE_BYTES}"
+                "it unpacks to {total} bytes or more, there is room for {max} (some is kept free)"
             ))
         };
         if self.unpacked.bytes.saturating_add(entry.size) > self.bytes_max {
@@ -377,7 +377,7 @@ mod tests {
             };
             builder.add(&entry, content);
         }
-        let result = unpack(builder.finish().as_slice(), &scratch.0.join("root"));
+        let result = unpack(builder.finish().as_slice(), &scratch.0.join("root"), 0);
         assert_eq!(rt::fs::read(scratch.0.join("outside")).unwrap(), b"untouched", "{name}");
         assert_eq!(
             rt::fs::list_dir(&scratch.0).unwrap().len(),
@@ -480,7 +480,7 @@ mod tests {
         builder.add(&entry, b"x");
         let upper = Scratch::new("upper");
         let root = upper.0.join("root");
-        let unpacked = unpack(builder.finish().as_slice(), &root).unwrap();
+        let unpacked = unpack(builder.finish().as_slice(), &root, 0).unwrap();
         finish(&unpacked, &root, &[lower.0.join("root")]).unwrap();
         use std::os::unix::fs::MetadataExt;
         let metadata = rt::fs::metadata(root.join("var/mail/f")).unwrap();
