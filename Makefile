@@ -5,7 +5,7 @@ RELEASE := target/$(HOST)/release/k3rs
 # One static file, also on the host: it must run in an empty root file system.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
 
-.PHONY: run test lint sim bench size e2e setup release clean qemu-test qemu-test-full qemu-floor
+.PHONY: run test lint sim bench size e2e setup release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor
 
 run: release
 	@e2e/run.sh $(RELEASE)
@@ -31,6 +31,18 @@ bench: release
 
 size: release
 	e2e/size.sh $(RELEASE)
+
+# One static musl file, dist/k3rs-TARGET; does its own set-up (cross/setup.sh).
+cross:
+	cross/build.sh $(or $(TARGET),armv7)
+
+# Unit tests on the target's ABI, emulated: make cross-test TARGET=armv7 ROOMS="stdx api"
+cross-test:
+	cross/test.sh $(or $(TARGET),armv7) $(ROOMS)
+
+# Two builds from two paths, one checksum.
+cross-repro:
+	cross/repro.sh $(or $(TARGET),armv7)
 
 # Emulated ARM machines; QEMU_ARCH="armv7" chooses, BIN_ARMV7=FILE takes a binary that is there already.
 qemu-test:
