@@ -3,13 +3,15 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/env.sh"
+# In braces, so that bash reads all of it before it runs: an edit during a build changes nothing.
+{
 name=${1:?usage: cross/build.sh armv7|arm64|amd64}
 target=$(rust_target "$name")
 target_dir=${2:-$root/target/cross}
 dist=${3:-$root/dist}
 "$here/setup.sh" "$name"
 "$root/userspace/build.sh" "$name"
-use_tools
+use_tools "$name"
 cd "$root"
 export CARGO_PROFILE_RELEASE_STRIP=false
 # panic_unwind: k3rs catches panics at the borders of its tasks (ARCHITECTURE.md).
@@ -22,3 +24,5 @@ python3 "$here/parts.py" "$built" "$root/userspace/out/userspace-$name.tar.lzma"
 python -m ziglang objcopy --strip-all "$built" "$dist/.k3rs-$name.new"
 chmod 0755 "$dist/.k3rs-$name.new"
 mv "$dist/.k3rs-$name.new" "$dist/k3rs-$name"
+exit 0
+}

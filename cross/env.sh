@@ -19,7 +19,7 @@ rust_target() {
   esac
 }
 
-# Puts the pinned tools in front, and keeps what they cache inside the tool directory.
+# Puts the pinned tools in front, and keeps what they cache inside the tool directory: use_tools armv7|arm64|amd64.
 use_tools() {
   export PATH=$cross_dir/bin:$cross_dir/venv/bin:$PATH
   export CARGO_HOME=$cross_dir/cargo-home
@@ -30,11 +30,15 @@ use_tools() {
   export RUSTC_BOOTSTRAP=1
   # 64-bit time_t on armv7 (musl since 1.2.3); read by the build script of every copy of the libc crate.
   export RUST_LIBC_UNSTABLE_MUSL_V1_2_3=1
-  # The cfg stands for setup.sh's correction of the library: cargo does not see that its sources have changed.
   # Paths of this machine stay out of the binary: two checkouts give one checksum.
   local registry=$CARGO_HOME/registry/src/index.crates.io-1949cf8c6b5b557f
-  export RUSTFLAGS="--cfg=library_time_corrected -Clink-self-contained=no -Crelocation-model=static --remap-path-prefix=$registry/= --remap-path-prefix=$root/= --remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust/=/rust/"
+  # musl takes the size of threads' stacks from the binary unless they say their own; zig would write 16 MiB there.
+  # The cfg stands for setup.sh's correction of the library: cargo does not see that its sources have changed.
+  local rust="--cfg=library_time_corrected -Clink-self-contained=no -Crelocation-model=static -Clink-arg=-Wl,-z,stack-size=1048576" c=""
+  # Thumb-2 is what Debian's armhf is built as too: a quarter smaller than ARM instructions.
+  if [ "$1" = armv7 ]; then rust+=" -Ctarget-feature=+thumb-mode" c=" -mthumb"; fi
+  export RUSTFLAGS="$rust --remap-path-prefix=$registry/= --remap-path-prefix=$root/= --remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust/=/rust/"
   # C (SQLite, ring) never unwinds. What SQLite can do beyond what `store` asks of it is left out.
-  export CFLAGS="-fno-unwind-tables -fno-asynchronous-unwind-tables -ffile-prefix-map=$registry/= -ffile-prefix-map=$root/="
+  export CFLAGS="$c -fno-unwind-tables -fno-asynchronous-unwind-tables -ffile-prefix-map=$registry/= -ffile-prefix-map=$root/="
   export LIBSQLITE3_FLAGS="-USQLITE_ENABLE_FTS3 -USQLITE_ENABLE_FTS3_PARENTHESIS -USQLITE_ENABLE_FTS5 -USQLITE_ENABLE_RTREE -USQLITE_ENABLE_DBSTAT_VTAB -USQLITE_ENABLE_STAT4 -USQLITE_ENABLE_LOAD_EXTENSION -USQLITE_ENABLE_COLUMN_METADATA -USQLITE_ENABLE_API_ARMOR -DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_OMIT_DEPRECATED -DSQLITE_OMIT_SHARED_CACHE -DSQLITE_DEFAULT_MEMSTATUS=0"
 }

@@ -11,7 +11,7 @@ rooms=("$@")
 [ ${#rooms[@]} -gt 0 ] || rooms=(stdx wire api store sched control netplan)
 "$here/setup.sh" "$name"
 emulator=$("$here/user-emulator.sh" "$name")
-use_tools
+use_tools "$name"
 upper=$(echo "$target" | tr 'a-z-' 'A-Z_')
 [ -z "$emulator" ] || export "CARGO_TARGET_${upper}_RUNNER=$emulator"
 export CARGO_PROFILE_DEV_DEBUG=0
