@@ -8,7 +8,7 @@ name=${1:?usage: cross/test.sh armv7|arm64|amd64 [ROOM...]}
 shift
 target=$(rust_target "$name")
 rooms=("$@")
-[ ${#rooms[@]} -gt 0 ] || rooms=(stdx wire api store sched control netplan)
+[ ${#rooms[@]} -gt 0 ] || rooms=(stdx wire rt api store sched control netplan)
 "$here/setup.sh" "$name"
 emulator=$("$here/user-emulator.sh" "$name")
 use_tools "$name"

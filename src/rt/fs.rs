@@ -310,4 +310,16 @@ mod tests {
         remove_dir_all(&dir).unwrap();
         assert!(read_optional(dir.join("a")).unwrap().is_none());
     }
+
+    /// Fails where the C library's time has 32 bits.
+    #[test]
+    fn files_live_past_2038() {
+        let path = std::env::temp_dir().join(format!("rt-fs-2065-{}", std::process::id()));
+        let file = std::fs::File::create(&path).unwrap();
+        let late = std::time::UNIX_EPOCH + std::time::Duration::from_secs(3_000_000_000);
+        file.set_modified(late).unwrap();
+        let kept = metadata(&path).unwrap().modified().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(kept, late);
+    }
 }

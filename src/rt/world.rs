@@ -162,3 +162,15 @@ pub async fn timeout<T>(duration: Duration, future: impl Future<Output = T>) -> 
         })
         .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_its_task_only() {
+        let failed = spawn_named("planted", async { panic!("planted") });
+        assert_eq!(block_on(failed), None::<()>);
+        assert_eq!(block_on(spawn_named("next", async { 7 })), Some(7));
+    }
+}
