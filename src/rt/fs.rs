@@ -319,7 +319,7 @@ mod tests {
         let late = std::time::UNIX_EPOCH + std::time::Duration::from_secs(3_000_000_000);
         file.set_modified(late).unwrap();
         let kept = metadata(&path).unwrap().modified().unwrap();
-        std::fs::remove_file(&path).unwrap();
+        fs::remove_file(&path).unwrap();
         assert_eq!(kept, late);
     }
 }
