@@ -223,11 +223,107 @@ def no_address(cluster):
     expect(cluster.sh("curl -sS --max-time 5 http://192.0.2.10:30090/"), "here\n", "the node port")
 
 
+def read_only_root(cluster):
+    """Nothing is writable but a small data partition and /run."""
+    partition(cluster, "96M")
+    for name in ("K3RS_ETC_DIR", "K3RS_RUN_DIR", "K3RS_LOG_DIR"):
+        cluster.env.pop(name)
+    cluster.env["KUBECONFIG"] = str(cluster.data / "etc/k3s/k3s.yaml")
+    read_only = "mount -t tmpfs -o size=8m none /run && mount -o remount,bind,ro / && ! touch /tmp/x 2>/dev/null && exec \"$@\""
+    cluster.through = ["unshare", "-m", "sh", "-c", read_only, "sh"]
+    cluster.start()
+    prepare(cluster)
+    cluster.kubectl("run", "teller", "--image", USERSPACE, "--restart=Never", "--", "echo", "spoken")
+    until(lambda: cluster.kubectl("logs", "teller").stdout == "spoken\n", "logs are read")
+    cluster.kubectl("exec", "shell", "--", "sh", "-c", "echo >/tmp/own && cat /etc/resolv.conf /etc/hosts")
+    before = state(cluster)
+    cluster.stop()
+    cluster.through = []
+    said = [line for line in cluster.log_lines() if "[WARN]" in line or "[ERROR]" in line]
+    expect(said, [], "nothing to complain about")
+    told = "\n".join(line.split("] ")[-1] for line in cluster.log_lines() if "Using " in line)
+    expect(told.count("Using "), 2, f"says where things are instead: {told}")
+
+
+def disk_full(cluster):
+    """An ext4 partition fills up to the last reserved block, is found full by a restart, and is freed."""
+    partition(cluster, "128M")
+    cluster.start()
+    prepare(cluster)
+    cluster.kubectl("create", "configmap", "before")
+    fill(cluster)
+    # What was kept back for this lets the node tell, and users delete.
+    until(lambda: condition(cluster, "DiskPressure") == "True", "the node tells that its disk is full", 25)
+    taints = [taint["key"] for taint in cluster.get("node", "node1")["spec"].get("taints", [])]
+    expect("node.kubernetes.io/disk-pressure" in taints, True, "and takes no more pods")
+    until(lambda: cluster.get("pod", "shell")["status"].get("reason") == "Evicted", "a pod is evicted", 25)
+    cluster.kubectl("delete", "configmap", "before")
+    cluster.kubectl("create", "configmap", "before")
+    refused = until(lambda: (lambda done: done.returncode and done.stderr)(create(cluster)), "writes are refused", 20)
+    expect("disk is full" in refused, True, f"the error names it: {refused}")
+    expect(cluster.kubectl("get", "configmap", "before", "--no-headers").returncode, 0, "reads go on")
+    until(lambda: "disk" in "".join(cluster.log_lines()[-200:]).lower(), "the log names it")
+    time.sleep(25)
+    expect(cluster.alive(), True)
+    expect(condition(cluster, "Ready"), "True")
+    cluster.stop()
+    cluster.start(wait=False)
+    until(lambda: cluster.kubectl("get", "configmap", "before", check=False).returncode == 0, "a restart on a full disk answers", 30)
+    expect(create(cluster).returncode != 0, True, "and writes nothing")
+    (cluster.data / "fill").unlink()
+    until(lambda: create(cluster).returncode == 0, "it recovers by itself", 30)
+    until(lambda: condition(cluster, "Ready") == "True", "the node is ready")
+    cluster.kubectl("delete", "pod", "shell")
+    prepare(cluster)
+    wal = (cluster.data / "server/db/state.db-wal").stat().st_size
+    expect(wal < 3 << 20, True, f"the log of SQLite is {wal} bytes")
+    return f"the error: {refused.strip()}"
+
+
+def full_from_the_start(cluster):
+    """A fresh directory on a disk with nothing left: said clearly; space comes, and it works."""
+    partition(cluster, "32M")
+    fill(cluster)
+    cluster.start(wait=False)
+    time.sleep(8)
+    print(cluster.process.poll(), cluster.tail())
+    (cluster.data / "fill").unlink()
+    if cluster.process.poll() is not None:
+        cluster.start()
+    prepare(cluster)
+
+
+def partition(cluster, size):
+    image = cluster.dir / "disk.img"
+    cluster.data.mkdir()
+    subprocess.run(f"truncate -s {size} {image} && mkfs.ext4 -q {image} && mount -o loop {image} {cluster.data}", shell=True, check=True)
+
+
+def fill(cluster):
+    with open(cluster.data / "fill", "wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 512):
+            try:
+                while True:
+                    file.write(b"x" * size)
+                    os.fsync(file.fileno())
+            except OSError:
+                pass
+
+
+def create(cluster):
+    return cluster.kubectl("create", "configmap", f"c{time.monotonic_ns()}", "--from-literal=a=" + "x" * 50000, check=False)
+
+
+def condition(cluster, kind):
+    conditions = cluster.get("node", "node1")["status"]["conditions"]
+    return next((c["status"] for c in conditions if c["type"] == kind), None)
+
+
 def prepare(cluster):
     until(lambda: cluster.kubectl("get", "nodes", "--no-headers").stdout.split()[1:2] == ["Ready"], "the node is ready")
     until(lambda: cluster.kubectl("get", "serviceaccount", "default", check=False).returncode == 0, "the namespace is ready")
     cluster.apply(SHELLS, "default")
-    cluster.kubectl("wait", "--for=condition=Ready", "pod/shell", "--timeout=30s")
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/shell", "--timeout=60s", timeout=70)
     until(lambda: cluster.kubectl("exec", "shell", "--", "wget", "-qO-", "http://front/", check=False).stdout == "here\n", "the service answers", 15)
 
 
@@ -275,11 +371,15 @@ def expect(got, want, what=""):
         raise Failure(f"{what}: got {got!r}, want {want!r}")
 
 
-SCENARIOS = [clock_1970, clock_jumps, moves, no_default_route, no_address]
+SCENARIOS = [clock_1970, clock_jumps, moves, no_default_route, no_address, read_only_root, disk_full, full_from_the_start]
 
 
 def main():
     binary, chosen = os.path.realpath(sys.argv[1]), sys.argv[2:]
+    if "K3RS_E2E_MOUNTS" not in os.environ:
+        # What is mounted here is nobody else's, and goes with us.
+        os.environ["K3RS_E2E_MOUNTS"] = "private"
+        os.execvp("unshare", ["unshare", "-m", sys.executable, *sys.argv])
     failed = 0
     for scenario in SCENARIOS:
         if chosen and scenario.__name__ not in chosen:

@@ -33,6 +33,8 @@ class Cluster:
         self.netns = f"k3rs-e2e-{os.getpid()}-{random.randrange(10000)}"
         self.kubectl_path = find_kubectl()
         self.process = None
+        # What the server is started through, e.g. a shell that makes the root read-only.
+        self.through = []
         self.log = open(self.dir / "k3rs.log", "ab")
         self.env = dict(
             os.environ,
@@ -63,12 +65,13 @@ class Cluster:
         return self.dir / "data"
 
     def server_args(self):
-        return ["--data-dir", str(self.data), "--write-kubeconfig", str(self.dir / "kubeconfig"), "--node-name", "node1", *self.args]
+        kubeconfig = ["--write-kubeconfig", self.env["KUBECONFIG"]] if "K3RS_ETC_DIR" in self.env else []
+        return ["--data-dir", str(self.data), *kubeconfig, "--node-name", "node1", *self.args]
 
     def start(self, wait=True):
         started = time.monotonic()
         self.process = subprocess.Popen(
-            self.inside([self.binary, "server", *self.server_args()]), env=self.env, stdout=self.log, stderr=self.log, start_new_session=True
+            self.inside([*self.through, self.binary, "server", *self.server_args()]), env=self.env, stdout=self.log, stderr=self.log, start_new_session=True
         )
         if wait:
             self.wait_up()

@@ -226,6 +226,14 @@ pub fn check_writable(dir: impl AsRef<Path>) -> Result<()> {
     remove_file(&probe)
 }
 
+/// What may still be written to the file system that holds `path`.
+pub fn available_bytes(path: impl AsRef<Path>) -> Result<u64> {
+    let path = path.as_ref();
+    let space =
+        sys::space::of(path).context(|| format!("ask for the room at {}", path.display()))?;
+    Ok(space.available_bytes)
+}
+
 /// Opens a file to append to, making it (0600) if absent.
 pub fn open_append(path: impl AsRef<Path>) -> Result<File> {
     let path = path.as_ref();

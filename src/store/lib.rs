@@ -7,6 +7,7 @@
 //!
 //! Must not know: what a value means. Bytes in, bytes out.
 
+mod ballast;
 mod commit;
 mod driver;
 mod error;

@@ -13,6 +13,7 @@ use rt::BoxFuture;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use stdx::{Context, Error, Result};
 
+use crate::ballast::Ballast;
 use crate::driver::{Batch, Driver, LeaseRow, Loaded, Row, revision_of};
 use crate::types::{Bytes, Class, KeyValue};
 use crate::watch::lock;
@@ -25,6 +26,7 @@ struct File {
     connection: Mutex<Option<Connection>>,
     file_bytes: AtomicU64,
     abandoned: AtomicBool,
+    ballast: Mutex<Ballast>,
 }
 
 impl SqliteDriver {
@@ -32,13 +34,14 @@ impl SqliteDriver {
         let path = path.to_owned();
         let connection = Mutex::new(None);
         let (file_bytes, abandoned) = (AtomicU64::new(0), AtomicBool::new(false));
-        SqliteDriver(Arc::new(File { path, connection, file_bytes, abandoned }))
+        let ballast = Mutex::new(Ballast::new(&path));
+        SqliteDriver(Arc::new(File { path, connection, file_bytes, abandoned, ballast }))
     }
 
     /// Runs disk work on the blocking pool; the one committer never has two at once.
     fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&File) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Arc<File>) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'_, Result<T>> {
         let file = Arc::clone(&self.0);
         Box::pin(rt::unblock(move || work(&file)))
@@ -76,13 +79,24 @@ impl Driver for SqliteDriver {
                 Some(connection) => connection,
                 None => file.connect().context(what)?,
             };
-            let committed = commit(&mut connection, &batch);
+            let mut committed = commit(&mut connection, &batch);
+            let is_full = |done: &rusqlite::Result<()>| {
+                done.as_ref().is_err_and(|e| e.sqlite_error_code() == Some(ErrorCode::DiskFull))
+            };
+            let now = rt::now().mono;
+            let is_idle = connection.is_autocommit();
+            if is_full(&committed) && is_idle && lock(&file.ballast).drop_off(now) {
+                committed = commit(&mut connection, &batch);
+            }
+            // Nobody waits for the ballast; while it is being taken, it is not asked for.
+            let due = file.ballast.try_lock().is_ok_and(|mut ballast| ballast.is_due(now));
+            if due && committed.is_ok() {
+                let file = Arc::clone(file);
+                rt::spawn(rt::unblock(move || lock(&file.ballast).take())).detach();
+            }
             file.n_bytes(&connection);
             // A full disk leaves the connection sound; after anything else a new one looks afresh.
-            let sound = match &committed {
-                Ok(()) => true,
-                Err(error) => error.sqlite_error_code() == Some(ErrorCode::DiskFull),
-            };
+            let sound = committed.is_ok() || is_full(&committed);
             let wanted = !file.abandoned.load(Ordering::SeqCst);
             if sound && wanted && connection.is_autocommit() {
                 *slot = Some(connection);

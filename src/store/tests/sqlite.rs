@@ -219,7 +219,24 @@ fn child_fills_the_disk() {
         let store = open(&dir.join("db/state.db")).await;
         store.write_one(Op::put(*b"/first", *b"x"), Class::Durable).await.unwrap();
         let mut watch = store.watch(vec![Span::prefix("/")], None).await.unwrap();
-        std::fs::write(dir.join("ballast"), vec![0; 500 << 10]).unwrap();
+        for _ in 0..64 {
+            store.write_one(Op::put(*b"/again", *b"x"), Class::Durable).await.unwrap();
+        }
+        let ballast = dir.join("db/state.ballast");
+        for _ in 0..500 {
+            // It is made beside the commits.
+            match ballast.exists() {
+                true => break,
+                false => rt::sleep(Duration::from_millis(10)).await,
+            }
+        }
+        assert!(ballast.exists(), "something is kept back");
+        let mut filler = std::fs::File::create(dir.join("filler")).unwrap();
+        while filler.write_all(&[0; 4096]).is_ok() {}
+        // What frees space can still be written.
+        store.write_one(Op::delete(*b"/first", Expect::Any), Class::Durable).await.unwrap();
+        store.write_one(Op::put(*b"/first", *b"x"), Class::Durable).await.unwrap();
+        assert!(!ballast.exists());
         let mut n_written = 0;
         let error = loop {
             let op = Op::create(format!("/big/{n_written}").into_bytes(), vec![b'x'; 50_000]);
@@ -230,13 +247,13 @@ fn child_fills_the_disk() {
         };
         assert!(error.contains("write to the datastore") && error.contains("full"), "{error}");
         assert!(n_written > 3);
-        for _ in 0..n_written {
+        for _ in 0..n_written + 2 + 64 {
             assert!(watch.try_next().unwrap().is_some());
         }
         assert!(watch.try_next().unwrap().is_none());
         assert_eq!(store.count(&Span::prefix("/big/")).await.unwrap(), n_written);
         store.write_one(Op::put(*b"/lease", *b"x"), Class::Lazy).await.unwrap();
-        std::fs::remove_file(dir.join("ballast")).unwrap();
+        std::fs::remove_file(dir.join("filler")).unwrap();
         store.write_one(Op::put(*b"/after", *b"x"), Class::Durable).await.unwrap();
         let before = all(&store).await;
         drop(store);
@@ -252,7 +269,7 @@ fn child_fills_the_disk() {
 #[test]
 fn a_full_disk_refuses_writes_and_recovers() {
     let dir = Dir::new("full");
-    let script = format!("mount -t tmpfs -o size=2m tmpfs '{0}' && exec \"$@\"", dir.0.display());
+    let script = format!("mount -t tmpfs -o size=6m tmpfs '{0}' && exec \"$@\"", dir.0.display());
     let output = Command::new("unshare")
         .args(["-m", "sh", "-c", &script, "sh"])
         .arg(std::env::current_exe().unwrap())
