@@ -4,13 +4,13 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use cluster::Pki;
 use cluster::pki::Clock;
+use cluster::{Paths, Pki};
 use http::tls::Identity;
 use server::Server;
-use stdx::time::Wall;
+use stdx::time::{Eras, Wall};
 use stdx::{Context, Result};
 
 use crate::node::Agent;
@@ -84,7 +84,13 @@ pub(crate) async fn run(
             };
             let set = async {
                 settings.next().await;
-                log::info!("The clock was set: it is {}", api::time::format(rt::now().wall));
+                let now = rt::now();
+                log::info!("The clock was set: it is {}", api::time::format(now.wall));
+                let (file, text) = (eras_file(&machine.paths), format_eras(&now.eras));
+                let write = move || rt::fs::write_atomic(file, text.as_bytes(), 0o600);
+                if let Err(error) = rt::unblock(write).await {
+                    log::warn!("{error}");
+                }
             };
             rt::future::or(rt::future::or(moved, set), rt::sleep(next)).await;
         }
@@ -111,6 +117,39 @@ pub(crate) async fn run(
             }
         };
     }
+}
+
+/// Where the settings of the clock are kept for the next process, which meets the same stamps.
+fn eras_file(paths: &Paths) -> PathBuf {
+    paths.server().join("clock")
+}
+
+/// Goes on from what a former process knew of the clock; what cannot be read is not known.
+pub(crate) fn resume_clock(paths: &Paths) {
+    let text = rt::fs::read_text(eras_file(paths)).unwrap_or_default();
+    let Some(eras) = parse_eras(&text) else { return };
+    let written = paths.datastore().with_extension("db-wal").metadata().and_then(|m| m.modified());
+    let since_epoch = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok();
+    let last_known = written.ok().and_then(since_epoch).unwrap_or_default();
+    rt::resume_eras(eras, Wall(0) + last_known);
+}
+
+/// One era a line, from and to in nanoseconds since 1970; the present one has no end.
+fn format_eras(eras: &Eras) -> String {
+    let ended = eras.ended().iter().map(|(from, to)| format!("{} {}\n", from.0, to.0));
+    ended.chain([format!("{}\n", eras.since().0)]).collect()
+}
+
+fn parse_eras(text: &str) -> Option<Eras> {
+    let mut ended = Vec::new();
+    for line in text.lines() {
+        let mut times = line.split(' ').map(|time| time.parse().map(Wall));
+        match (times.next()?.ok()?, times.next()) {
+            (from, Some(to)) => ended.push((from, to.ok()?)),
+            (since, None) => return Some(Eras::restored(ended, since)),
+        }
+    }
+    None
 }
 
 /// Until the first certificate is due.
@@ -165,6 +204,21 @@ impl ClockShift {
         };
         while watch.changed().await.is_ok() {
             self.apply();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eras_are_written_down() {
+        let mut eras = Eras::starting(Wall(5));
+        eras.set(Wall(100), Wall(1_800_000_000_000_000_000));
+        assert_eq!(parse_eras(&format_eras(&eras)), Some(eras));
+        for bad in ["", "1 2\n", "x\n", "1 y\n3\n"] {
+            assert_eq!(parse_eras(bad), None, "{bad:?}");
         }
     }
 }

@@ -98,6 +98,7 @@ pub(crate) struct Agent {
     net: net::Net,
     _door: http::server::Server,
     _airgap: rt::Task<Option<()>>,
+    _builtin: Option<rt::Task<Option<()>>>,
 }
 
 impl Agent {
@@ -150,8 +151,11 @@ pub(crate) async fn start(
     let runtime =
         Runtime::open(runtime_config(machine)).await.context(|| "open the container runtime")?;
     // It is missing where the userspace could not be unpacked: its users are told, the rest works.
+    let mut builtin = None;
     if let Err(error) = crate::userspace::provide_image(paths, runtime.images()).await {
         log::error!("the built-in image is missing: {error}");
+        let later = crate::userspace::provide_later(paths.clone(), runtime.images().clone());
+        builtin = Some(rt::spawn_named("built-in image", later));
     }
     // Before any pod asks for them; what comes later, and the lists to pull, must not hold up the node.
     runtime.images().import_archives().await.context(|| "import the airgap images")?;
@@ -213,7 +217,7 @@ pub(crate) async fn start(
         }
     })
     .detach();
-    Ok(Agent { kubelet, net, _door: door, _airgap: airgap })
+    Ok(Agent { kubelet, net, _door: door, _airgap: airgap, _builtin: builtin })
 }
 
 /// What `runtime` is told, here and at uninstall.

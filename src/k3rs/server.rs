@@ -74,6 +74,7 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     }
     let paths = Paths::new(&config.data_dir);
     let _lock = prepare::lock(&paths)?;
+    follow::resume_clock(&paths);
     let etc = EtcDir::choose(&config)?;
     // Beside the rest of the start, which needs none of it before the node asks for its image.
     let unpacking = rt::spawn(unpack_userspace(paths.clone()));

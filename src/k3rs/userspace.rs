@@ -10,11 +10,13 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use api::json;
 use cluster::Paths;
 use runtime::Images;
 use runtime::images::Builtin;
+use stdx::backoff::Backoff;
 use stdx::{Context, Result};
 use wire::lzma::{Filter, Format};
 
@@ -156,6 +158,23 @@ const IMAGE: &str = "k3rs.io/userspace";
 const TAG: &str = "1";
 /// Names the version directory that an image's layer is in.
 const LABEL: &str = "io.k3rs.userspace";
+
+/// Tries again until the image is there: a full disk may have been cleared.
+pub(crate) async fn provide_later(paths: Paths, images: Images) {
+    const RETRY: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(600));
+    for failures in 1.. {
+        rt::sleep(RETRY.delay(failures)).await;
+        let again = paths.clone();
+        let done = match rt::unblock(move || unpack(&again)).await {
+            Ok(()) => provide_image(&paths, &images).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => return log::info!("The userspace and its image are there now"),
+            Err(error) => log::debug!("the built-in image is missing: {error}"),
+        }
+    }
+}
 
 /// Puts the userspace among the node's images, unless it is there already. Nothing is copied.
 ///

@@ -97,6 +97,18 @@ pub fn shift_wall(nanos: i64) {
     machine();
 }
 
+/// Goes on from the eras of a former process, which ran until `last_known` or a little longer.
+/// A clock that shows less than when it was last set was reset with the machine.
+pub fn resume_eras(mut eras: Eras, last_known: Wall) {
+    machine();
+    let mut slot = ERAS.write().unwrap_or_else(PoisonError::into_inner);
+    let (wall, _) = read();
+    if wall < eras.since() {
+        eras.set(last_known.max(eras.since()), boot(wall));
+    }
+    *slot = Some(eras);
+}
+
 /// Tells of settings of the wall clock, none missed.
 #[derive(Debug)]
 pub struct ClockSettings {

@@ -14,7 +14,7 @@ pub mod sim;
 mod watch;
 mod world;
 
-pub use clock::{ClockSettings, follow_clock, now, shift_wall};
+pub use clock::{ClockSettings, follow_clock, now, resume_eras, shift_wall};
 pub use event_listener::{Event, EventListener};
 pub use machine::memory_bytes;
 pub use smol::{Async, Timer as OsTimer};

@@ -57,6 +57,17 @@ impl Eras {
         self.since = to;
     }
 
+    /// As they were written down: of the clock that was last set to `since`.
+    pub fn restored(ended: impl IntoIterator<Item = (Wall, Wall)>, since: Wall) -> Eras {
+        let mut eras = Eras::default();
+        for (from, to) in ended {
+            eras.since = from;
+            eras.set(to, since);
+        }
+        eras.since = since;
+        eras
+    }
+
     /// When the clock was last set, as it shows time now.
     pub fn since(&self) -> Wall {
         self.since
@@ -191,6 +202,7 @@ mod tests {
         }
         // What cannot have happened yet is not old.
         assert_eq!(now(eras, 999_996_700).age(at(2_000_000_000)).as_secs(), 0);
+        assert_eq!(Eras::restored(eras.ended().iter().copied(), eras.since()), eras);
         // Set back before anything was known: older stamps lie ahead, and are older all the same.
         let mut eras = Eras::starting(at(5000));
         eras.set(at(6000), at(100));
