@@ -344,7 +344,7 @@ def registries(cluster):
 
         def pull(pod, image, secret=None):
             """What became of it: `` for running, or why not."""
-            spec = {"terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": image}], "imagePullSecrets": [{"name": secret}] if secret else []}
+            spec = {"terminationGracePeriodSeconds": 1, "containers": [{"name": "c", "image": image}], "imagePullSecrets": [{"name": secret}] if secret else []}
             cluster.apply(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "labels": {"app": "registries"}}, "spec": spec}))
 
             def ended():
@@ -386,7 +386,7 @@ def registries(cluster):
         tokens.close()
         secure.close()
         settings.unlink(missing_ok=True)
-        cluster.kubectl("delete", "pods", "-n", "e2e", "-l", "app=registries", "--wait=false")
+        cluster.kubectl("delete", "pods", "-n", "e2e", "-l", "app=registries")
     return f"{len(how)} tokens"
 
 
@@ -513,7 +513,7 @@ def expect(got, want, what=""):
         raise Failure(f"{what}: got {got!r}, want {want!r}")
 
 
-SCENARIOS = [ready, web, rolling_update, stateful, jobs, trouble, hands_on, old_and_new_kubectl, python_client, registries, userspace, restart, kill9, cron, gone, uninstalled]
+SCENARIOS = [ready, web, rolling_update, stateful, jobs, trouble, hands_on, userspace, old_and_new_kubectl, python_client, registries, restart, kill9, cron, gone, uninstalled]
 
 
 def main():
