@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
+use std::time::Duration;
 
 use stdx::{Context, Result};
 use sys::process::{self, Cloned, Ended};
@@ -67,6 +68,34 @@ fn prepare(program: &Program<'_>) -> std::io::Result<()> {
     let _ = process::set_rlimit(RLIMIT_NOFILE, OPEN_FILES_MAX, OPEN_FILES_MAX);
     process::reset_signals();
     Ok(())
+}
+
+/// Whether a program can be run, and ends well soon. What it prints is thrown away.
+pub(crate) fn works(path: &Path, arg: &str) -> bool {
+    const END_WITHIN: Duration = Duration::from_secs(20);
+    let (Ok(program), Ok(arg)) = (CString::new(path.as_os_str().as_bytes()), CString::new(arg))
+    else {
+        return false;
+    };
+    match process::clone(0) {
+        Ok(Cloned::Child) => {
+            if let Ok(null) = rt::fs::open_terminal("/dev/null") {
+                let _ = process::duplicate_as(null.as_fd(), 1);
+            }
+            let error = process::exec(&program, &[program.clone(), arg], &[]);
+            log::warn!("start {}: {error}", path.display());
+            process::exit_now(127);
+        }
+        Ok(Cloned::Parent { pid, pidfd }) => {
+            let in_time = sys::poll::wait_readable(pidfd.as_fd(), Some(END_WITHIN));
+            if !matches!(in_time, Ok(true)) {
+                let _ = process::kill(pid, process::SIGKILL);
+                return false;
+            }
+            matches!(process::reap_pidfd(pidfd.as_fd()), Ok(Some(Ended::Code(0))))
+        }
+        Err(_) => false,
+    }
 }
 
 /// Does work in a process of its own and waits for its end: its memory goes back to the machine, and a

@@ -177,6 +177,7 @@ fn prepare(words: &Words, args: &[String]) -> Result<PathBuf> {
     if let Some(init) = &words.init
         && layout.on_disk
     {
+        rt::fs::metadata(init).context(|| format!("hand over to {init} (init=)"))?;
         log::info!("Handing over to {init} (init=)");
         origin.delete();
         return Err(start_anew(Path::new(init), args));
@@ -211,6 +212,7 @@ pub fn is_running() -> bool {
 fn finish(layout: root::Layout, has_modules: bool) {
     root::make_writable(layout.has_data);
     mounts::share_root();
+    mounts::kernel_settings();
     mounts::check_cgroups();
     // The kernel starts this program for drivers that it misses; without modules, with an empty name,
     // it need not try.

@@ -88,8 +88,10 @@ pub(crate) fn load_all(directory: &Path, extra: &[String]) {
             log::warn!("Kernel module {name} (k3rs.modules=) is missing");
         }
     }
-    // What those brought forth.
-    loader.cold_plug();
+    if !extra.is_empty() {
+        // A bus, perhaps, with devices behind it.
+        loader.cold_plug();
+    }
     log::info!("Loaded {} kernel modules from {}", loader.n_loaded, directory.display());
 }
 
@@ -189,12 +191,14 @@ fn collect_aliases(directory: &Path, aliases: &mut Vec<String>, depth: usize) {
     if depth > DEPTH_MAX {
         return;
     }
-    for path in rt::fs::list_dir(directory).unwrap_or_default() {
-        let Ok(metadata) = rt::fs::symlink_metadata(&path) else { continue };
-        if metadata.is_dir() {
-            collect_aliases(&path, aliases, depth + 1);
-        } else if path.file_name().is_some_and(|name| name == "modalias")
-            && let Ok(text) = rt::fs::read_text(&path)
+    for (name, is_directory) in rt::fs::dir_names(directory) {
+        if is_directory {
+            // Nothing in these is a device, and there are thousands.
+            if name != "power" && name != "statistics" && name != "queues" {
+                collect_aliases(&directory.join(name), aliases, depth + 1);
+            }
+        } else if name == "modalias"
+            && let Ok(text) = rt::fs::read_text(directory.join(name))
         {
             aliases.extend(Some(text.trim().to_owned()).filter(|alias| !alias.is_empty()));
         }

@@ -119,6 +119,25 @@ pub(crate) fn share_root() {
     }
 }
 
+/// What a kubelet wants of the kernel of a machine that is its own: memory may be promised twice, and after
+/// a bug in the kernel the machine comes back by itself, unless the command line had its own idea.
+pub(crate) fn kernel_settings() {
+    let is =
+        |path: &str, value: &str| rt::fs::read_text(path).is_ok_and(|text| text.trim() == value);
+    for (name, kept_unless, value) in [
+        ("vm/overcommit_memory", "0", "1"),
+        ("kernel/panic_on_oops", "0", "1"),
+        ("kernel/panic", "0", "10"),
+    ] {
+        let path = format!("/proc/sys/{name}");
+        if is(&path, kept_unless)
+            && let Err(error) = rt::fs::write_in_place(&path, value.as_bytes())
+        {
+            log::debug!("{error}");
+        }
+    }
+}
+
 /// Says which resources of pods will not be limited here.
 pub(crate) fn check_cgroups() {
     let Ok(text) = rt::fs::read_text("/sys/fs/cgroup/cgroup.controllers") else { return };

@@ -70,6 +70,9 @@ pub(crate) fn settle(origin: &Origin, layout: Layout, exec: Exec) -> Place {
     }
     if has_data && let Some(why) = data_wanted(exec) {
         match copy_to_data() {
+            Ok(path) if !works(&path) => {
+                log::warn!("Running from memory: the copy on the disk does not run")
+            }
             Ok(path) => {
                 log::info!(
                     "Running from {} ({why}): its memory can be used otherwise",
@@ -114,7 +117,12 @@ fn memory_bytes() -> u64 {
 
 /// A file of the new root with our content.
 fn same_in_root() -> Option<PathBuf> {
-    CANDIDATES.iter().map(PathBuf::from).find(|path| is_same(path))
+    CANDIDATES.iter().map(PathBuf::from).find(|path| is_same(path) && works(path))
+}
+
+/// Asked before the file that we run from is deleted: a disk may be mounted `noexec`, or be broken.
+fn works(path: &Path) -> bool {
+    crate::child::works(path, "--version")
 }
 
 /// The link to the running program works whatever the root directory is.

@@ -283,6 +283,15 @@ pub fn list_dir(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// The names in a directory, and which are directories themselves (links are not), unsorted and without
+/// asking about each: for walks through large trees. An unreadable directory has none.
+pub fn dir_names(path: impl AsRef<Path>) -> Vec<(std::ffi::OsString, bool)> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .map(|entry| (entry.file_name(), entry.file_type().is_ok_and(|kind| kind.is_dir())))
+        .collect()
+}
+
 /// Where a symbolic link points; `None` if there is no link.
 pub fn read_link(path: impl AsRef<Path>) -> Option<PathBuf> {
     fs::read_link(path).ok()
