@@ -13,16 +13,14 @@ dist=${3:-$root/dist}
 "$root/userspace/build.sh" "$name"
 use_tools "$name"
 cd "$root"
-export CARGO_PROFILE_RELEASE_STRIP=false
 # panic_unwind: k3rs catches panics at the borders of its tasks (ARCHITECTURE.md).
 cargo-zigbuild zigbuild --release --locked -p k3rs --target "$target" --target-dir "$target_dir" \
   -Zbuild-std=std,panic_unwind -Zbuild-std-features=optimize_for_size
-# The symbols say what is in it (`make size`), then they go.
-built=$target_dir/$target/release/k3rs
 mkdir -p "$dist"
-python3 "$here/parts.py" "$built" "$root/userspace/out/userspace-$name.tar.lzma" > "$dist/k3rs-$name.parts"
-python -m ziglang objcopy --strip-all "$built" "$dist/.k3rs-$name.new"
-chmod 0755 "$dist/.k3rs-$name.new"
+built=$target_dir/$target/release
+# What is in it, for `make size`. rustc links below deps/, where the file with the symbols stays.
+python3 "$here/parts.py" "$(ls -t "$built"/deps/k3rs-*.symbols | head -1)" "$root/userspace/out/userspace-$name.tar.lzma" > "$dist/k3rs-$name.parts"
+cp "$built/k3rs" "$dist/.k3rs-$name.new"
 mv "$dist/.k3rs-$name.new" "$dist/k3rs-$name"
 exit 0
 }

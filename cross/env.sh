@@ -21,7 +21,7 @@ rust_target() {
 
 # Puts the pinned tools in front, and keeps what they cache inside the tool directory: use_tools armv7|arm64|amd64.
 use_tools() {
-  export PATH=$cross_dir/bin:$cross_dir/venv/bin:$PATH
+  export PATH=$cross_dir/bin:$cross_dir/venv/bin:$root/cross:$PATH
   export CARGO_HOME=$cross_dir/cargo-home
   export CARGO_ZIGBUILD_CACHE_DIR=$cross_dir/zigbuild ZIG_GLOBAL_CACHE_DIR=$cross_dir/zig ZIG_LOCAL_CACHE_DIR=$cross_dir/zig
   unset RUSTC RUSTC_WRAPPER RUSTUP_TOOLCHAIN CARGO_BUILD_TARGET CARGO_TARGET_DIR CARGO_ENCODED_RUSTFLAGS
@@ -34,7 +34,7 @@ use_tools() {
   local registry=$CARGO_HOME/registry/src/index.crates.io-1949cf8c6b5b557f
   # musl takes the size of threads' stacks from the binary unless they say their own; zig would write 16 MiB there.
   # The cfg stands for setup.sh's correction of the library: cargo does not see that its sources have changed.
-  local rust="--cfg=library_time_corrected -Clink-self-contained=no -Crelocation-model=static -Clink-arg=-Wl,-z,stack-size=1048576" c=""
+  local rust="--cfg=library_time_corrected -Clinker=zig-fold-cc -Clink-self-contained=no -Crelocation-model=static -Clink-arg=-Wl,-z,stack-size=1048576" c=""
   # Thumb-2 is what Debian's armhf is built as too: a quarter smaller than ARM instructions.
   if [ "$1" = armv7 ]; then rust+=" -Ctarget-feature=+thumb-mode" c=" -mthumb"; fi
   export RUSTFLAGS="$rust --remap-path-prefix=$registry/= --remap-path-prefix=$root/= --remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust/=/rust/"

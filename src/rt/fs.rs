@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn files_live_past_2038() {
         let path = std::env::temp_dir().join(format!("rt-fs-2065-{}", std::process::id()));
-        let file = std::fs::File::create(&path).unwrap();
+        let file = File::create(&path).unwrap();
         let late = std::time::UNIX_EPOCH + std::time::Duration::from_secs(3_000_000_000);
         file.set_modified(late).unwrap();
         let kept = metadata(&path).unwrap().modified().unwrap();
