@@ -146,7 +146,9 @@ class Machine:
 
     def wait_ready(self, timeout=240, checks_certificate=True):
         """Until the node says that it is ready, on its console; then kubectl must say so too. Returns the seconds since power-on."""
-        self.console.wait_for(r"node \S+: ready", timeout)
+        line = self.console.wait_for(r"node \S+: ready|k3rs \S+ ended .* again in 8 s|This machine cannot start", timeout)
+        if ": ready" not in line:
+            raise Failure(line)
         took = self.elapsed()
         if not self.kubeconfig.exists():
             self.fetch_kubeconfig(checks_certificate)
