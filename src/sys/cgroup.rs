@@ -438,9 +438,10 @@ impl Hierarchies {
             )
         } else {
             let usage = read_number(&directory.join("memory.usage_in_bytes")).unwrap_or(0);
-            // v1 says "no limit" with a number near i64::MAX.
+            // v1 says "no limit" with the most pages that the kernel's `long` counts: 8 TiB on 32 bits.
+            const UNLIMITED_FROM_BYTES: u64 = 0x7fff_ffff << 12;
             let limit = read_number(&directory.join("memory.limit_in_bytes"))
-                .filter(|limit| *limit < i64::MAX.cast_unsigned() / 2);
+                .filter(|limit| *limit < UNLIMITED_FROM_BYTES);
             (
                 usage,
                 stat.number("total_inactive_file"),

@@ -413,7 +413,9 @@ impl State {
                 true => stream.send_window.min(self.send_window),
                 false => i64::MAX,
             };
-            let n = bytes.len().min(DATA_MAX_BYTES).min(usize::try_from(window).unwrap_or(0));
+            // Brought into a frame's size first: no window at all is more than 32 bits count.
+            let window = window.clamp(0, DATA_MAX_BYTES as i64);
+            let n = bytes.len().min(usize::try_from(window).unwrap_or(0));
             if n == 0 {
                 if stream.send_window > 0 {
                     stream.is_ready = true;
