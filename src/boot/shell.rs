@@ -9,6 +9,11 @@ use stdx::Result;
 
 /// Makes what is missing. A root that cannot be written to has a shell all the same.
 pub(crate) fn furnish(root: &Path, bin: &Path) {
+    // An empty directory, which archives often have for later, is as good as none.
+    let own = root.join("bin");
+    if rt::fs::read_link(&own).is_none() {
+        let _ = rt::fs::remove_empty_dir(&own);
+    }
     let mut places = vec![
         (root.join("bin"), bin.join("aux")),
         // Where `/bin` holds nothing but k3rs.
@@ -74,6 +79,7 @@ mod tests {
     #[test]
     fn an_empty_root_gets_what_programs_expect() {
         let (root, bin) = scratch("empty");
+        rt::fs::create_dir_all(root.join("bin"), 0o755).unwrap();
         // The second time changes nothing.
         for _ in 0..2 {
             furnish(&root, &bin);
