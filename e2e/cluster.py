@@ -1,5 +1,6 @@
 """A k3rs server in a network namespace of its own, and the tools to look at it."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -63,6 +64,11 @@ class Cluster:
     @property
     def data(self):
         return self.dir / "data"
+
+    @property
+    def cgroup(self):
+        """The cgroup of its pods: of its own, as its data directory is not the default one."""
+        return "kubepods-" + hashlib.sha256(str(self.data).encode()).hexdigest()[:8]
 
     def server_args(self):
         kubeconfig = ["--write-kubeconfig", self.env["KUBECONFIG"]] if "K3RS_ETC_DIR" in self.env else []

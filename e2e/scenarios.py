@@ -500,7 +500,7 @@ def uninstalled(cluster):
     expect([str(path) for path in cluster.dir.glob("*") if path.name in ("data", "run")], [], "files")
     mounts = [line for line in open("/proc/self/mounts") if str(cluster.dir) in line]
     expect(mounts, [], "mounts")
-    left = subprocess.run(["sh", "-c", "find /sys/fs/cgroup -type d -name 'kubepods*'"], capture_output=True, text=True).stdout
+    left = subprocess.run(["sh", "-c", f"find /sys/fs/cgroup -type d -name '{cluster.cgroup}'"], capture_output=True, text=True).stdout
     expect(left, "", "cgroups")
 
 

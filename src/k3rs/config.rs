@@ -9,6 +9,7 @@ use stdx::{Context, Error, Result};
 
 use crate::flags::{self, Settings};
 
+const DEFAULT_DATA_DIR: &str = "/var/lib/rancher/k3s";
 const DEFAULT_CONFIG: &str = "/etc/rancher/k3s/config.yaml";
 
 /// run the Kubernetes control plane and, unless --disable-agent, this machine as a node
@@ -270,7 +271,7 @@ impl Config {
     }
 
     fn from_args(args: ServerArgs) -> Result<Config> {
-        let data_dir = args.data_dir.unwrap_or_else(|| PathBuf::from("/var/lib/rancher/k3s"));
+        let data_dir = args.data_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
         let data_dir = std::path::absolute(&data_dir)
             .context(|| format!("resolve --data-dir {}", data_dir.display()))?;
         let cidrs = |name: &str, given: &[String], default: &str| -> Result<Vec<Cidr>> {
@@ -354,6 +355,16 @@ impl Config {
             run_dir: PathBuf::from("/run/k3s"),
             log_dir: PathBuf::from("/var/log/pods"),
         })
+    }
+
+    /// The cgroup of all pods: `kubepods`, or one of its own for another data directory, because two
+    /// k3rs on one machine must not weigh, count and remove each other's pods.
+    pub(crate) fn cgroup_root(&self) -> String {
+        if self.data_dir == Path::new(DEFAULT_DATA_DIR) {
+            return "kubepods".to_owned();
+        }
+        let digest = cluster::token::hash(self.data_dir.as_os_str().as_encoded_bytes());
+        format!("kubepods-{}", &digest[..8])
     }
 
     /// `PATH` of what k3rs starts.

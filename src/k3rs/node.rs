@@ -177,6 +177,7 @@ pub(crate) async fn start(
         address: SocketAddr::new(config.bind_address, 10250),
         tls: kubelet_tls(pki, shown)?,
     });
+    kubelet_config.cgroup_root = format!("/{}", config.cgroup_root());
     kubelet_config.healthz = Some(SocketAddr::from(([127, 0, 0, 1], 10248)));
     kubelet_config.volatile_directory = config.run_dir.join("kubelet");
     kubelet_config.local_path_client =

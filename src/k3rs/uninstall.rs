@@ -71,10 +71,11 @@ async fn run(config: Config, dry: bool) -> Result<()> {
     match runtime {
         Ok(runtime) => {
             note(runtime.teardown_all(true).await);
-            // The pods' common cgroup goes too, unless another k3rs has pods in it.
+            // The pods' common cgroup goes too, unless somebody else has processes in it.
+            let root = machine.config.cgroup_root();
             let hierarchies = sys::cgroup::Hierarchies::detect();
-            if hierarchies.is_ok_and(|hierarchies| hierarchies.processes("kubepods").is_empty()) {
-                note(runtime.cgroup_remove("kubepods").await);
+            if hierarchies.is_ok_and(|hierarchies| hierarchies.processes(&root).is_empty()) {
+                note(runtime.cgroup_remove(&root).await);
             }
         }
         Err(error) => note(Err(error)),

@@ -25,13 +25,14 @@ impl ClockWatch {
         let n = unsafe {
             libc::read(self.0.as_raw_fd(), expirations.as_mut_ptr().cast(), expirations.len())
         };
-        if n < 0 {
-            let error = io::Error::last_os_error();
-            if error.raw_os_error() != Some(libc::ECANCELED) {
-                return Err(error);
-            }
+        if n >= 0 {
+            // It expired after all, where `time_t` ends in 2038: armed again it would do so at once.
+            return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.arm()
+        match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ECANCELED) => self.arm(),
+            error => Err(error),
+        }
     }
 
     /// As far ahead as `time_t` goes, within what the kernel takes (the year 2200).
