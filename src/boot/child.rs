@@ -16,7 +16,7 @@ pub(crate) struct Program<'a> {
     pub(crate) path: &'a Path,
     /// The name it is called by first.
     pub(crate) args: &'a [String],
-    pub(crate) env: &'a [(&'static str, String)],
+    pub(crate) env: &'a [(String, String)],
     /// Becomes its controlling terminal and its standard descriptors; without one, it has ours.
     pub(crate) terminal: Option<BorrowedFd<'a>>,
     /// For the kernel's choice of whom to kill when memory is short.

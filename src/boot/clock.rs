@@ -6,24 +6,28 @@
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+use stdx::time::Wall;
+
 use crate::root::DATA_DIR;
 
 /// Files that a running cluster writes to.
 const WRITTEN: [&str; 2] = ["server/db/state.db", "server/db/state.db-wal"];
 
-/// Sets the clock forward to when the cluster last wrote something. Never back.
-pub(crate) fn raise_to_floor() {
+/// Sets the clock forward to when the cluster last wrote something, or the program was `built`. Never back.
+pub(crate) fn raise_to_floor(built: Wall) {
     let times = WRITTEN.iter().filter_map(|name| {
         let metadata = rt::fs::metadata(Path::new(DATA_DIR).join(name)).ok()?;
-        metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()
+        let secs = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_secs();
+        i64::try_from(secs).ok()
     });
-    let Some(floor) = times.max() else { return };
-    let floor = i64::try_from(floor.as_secs()).unwrap_or(0);
+    let floor = times.chain([built.secs()]).max().unwrap_or(0);
     if rt::now().wall.secs() >= floor {
         return;
     }
     match sys::kernel::set_clock(floor) {
-        Ok(()) => log::info!("Set the clock to {floor} s after 1970, when the cluster last wrote"),
+        Ok(()) => log::info!(
+            "Set the clock to {floor} s after 1970: it stood before what this disk and program know"
+        ),
         Err(error) => log::warn!("set the clock: {error}"),
     }
 }

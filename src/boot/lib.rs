@@ -31,6 +31,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use stdx::time::Wall;
 use stdx::{Context, Error, Result};
 use sys::kernel::End;
 use sys::netlink::{Family, Netlink};
@@ -57,15 +58,17 @@ pub fn is_wanted(args: &[String]) -> bool {
 }
 
 /// Is the first process until the machine ends; in a container, until the container is to end.
-/// Logs with the `log` crate, to whatever logger the caller has set up on standard error.
-pub fn run(args: &[String]) -> i32 {
+/// Logs with the `log` crate, to whatever logger the caller has set up on standard error. The environment
+/// is for a container's server; on a machine it holds words of the kernel's command line, for nobody.
+/// `built`: no clock is right that stands before.
+pub fn run(args: &[String], env: Vec<(String, String)>, built: Wall) -> i32 {
     let _ = process::set_name(NAME);
     let Ok(signals) = process::signal_fd(&supervise::SIGNALS) else {
         log::error!("make a descriptor for signals");
         return 1;
     };
     if !is_machine() {
-        return run_container(args, signals);
+        return run_container(args, env, signals);
     }
     mounts::kernel_file_systems();
     open_console();
@@ -87,7 +90,7 @@ pub fn run(args: &[String]) -> i32 {
             }
         }
     };
-    let supervisor = set_up(words, program, signals);
+    let supervisor = set_up(words, program, signals, built);
     live(supervisor);
     loop {
         // The machine should have ended; there is nothing left to do, but the first process stays.
@@ -228,9 +231,9 @@ fn finish(layout: root::Layout, has_modules: bool) {
     }
 }
 
-fn set_up(words: Words, program: PathBuf, signals: OwnedFd) -> Supervisor {
+fn set_up(words: Words, program: PathBuf, signals: OwnedFd, built: Wall) -> Supervisor {
     if words.clock_floor {
-        clock::raise_to_floor();
+        clock::raise_to_floor(built);
     }
     let from_ip = words.addresses.iter().find_map(|address| address.hostname.clone());
     let from_file = || {
@@ -249,6 +252,7 @@ fn set_up(words: Words, program: PathBuf, signals: OwnedFd) -> Supervisor {
         bin: bin_directory(&args),
         program,
         args,
+        env: Vec::new(),
         shell_terminal: words.shell.map(Option::unwrap_or_default),
         hostname,
         signals,
@@ -300,7 +304,7 @@ fn live(mut supervisor: Supervisor) {
 
 /// In a container the machine, its network and its disks are somebody else's: what is left is to start the
 /// server again, to reap, and to end.
-fn run_container(args: &[String], signals: OwnedFd) -> i32 {
+fn run_container(args: &[String], env: Vec<(String, String)>, signals: OwnedFd) -> i32 {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
     let args = if args.is_empty() { vec!["server".to_owned()] } else { args.to_vec() };
     let now = rt::now().mono;
@@ -309,6 +313,7 @@ fn run_container(args: &[String], signals: OwnedFd) -> i32 {
         bin: bin_directory(&args),
         program,
         args,
+        env,
         shell_terminal: None,
         hostname: None,
         signals,

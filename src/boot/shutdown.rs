@@ -8,7 +8,7 @@ use sys::mount::{self, MS_RDONLY, MS_REMOUNT};
 use sys::process::{self, SIGHUP, SIGKILL, SIGTERM};
 
 /// How long the server may take to write down what it knows.
-const SERVER_GRACE: Duration = Duration::from_secs(10);
+const SERVER_GRACE: Duration = Duration::from_secs(20);
 /// How long pods and everything else may take after SIGTERM, and after SIGKILL.
 const PODS_GRACE: Duration = Duration::from_secs(10);
 const KILL_GRACE: Duration = Duration::from_secs(5);

@@ -76,6 +76,8 @@ pub(crate) struct Supervisor {
     pub(crate) program: PathBuf,
     /// `server ...`.
     pub(crate) args: Vec<String>,
+    /// What a container's processes start with.
+    pub(crate) env: Vec<(String, String)>,
     /// `k3rs.shell`: the terminal's name, or empty for the console.
     pub(crate) shell_terminal: Option<String>,
     pub(crate) bin: PathBuf,
@@ -227,11 +229,17 @@ impl Supervisor {
         }
     }
 
-    fn environment(&self) -> Vec<(&'static str, String)> {
+    /// A container's own; on a machine nobody has made one yet.
+    fn environment(&self) -> Vec<(String, String)> {
+        if !self.machine {
+            return self.env.clone();
+        }
         let bin = self.bin.display();
         let path =
             format!("{bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{bin}/aux");
-        vec![("PATH", path), ("HOME", "/".into()), ("TERM", "linux".into())]
+        [("PATH", path), ("HOME", "/".into()), ("TERM", "linux".into())]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into()
     }
 
     /// The node is named after the host, so it must have a name before the server starts, and keep it.
@@ -346,11 +354,11 @@ impl<'a> Event<'a> {
 
 /// busybox's shell prefers its own applets to `PATH`, and its `reboot` sends what everybody else sends to
 /// power off. So that the shell of the first process asks the first process, it gets aliases.
-fn shell_settings() -> Option<(&'static str, String)> {
+fn shell_settings() -> Option<(String, String)> {
     const ALIASES: &str = "alias reboot='k3rs reboot' poweroff='k3rs poweroff' halt='k3rs halt' modprobe='k3rs modprobe'\n";
     let path = Path::new(crate::RUN_DIR).join("shell");
     match rt::fs::write(&path, ALIASES.as_bytes(), 0o644) {
-        Ok(()) => Some(("ENV", path.display().to_string())),
+        Ok(()) => Some(("ENV".into(), path.display().to_string())),
         Err(error) => {
             log::warn!("{error}");
             None

@@ -144,7 +144,9 @@ fn init(args: &[String]) -> ExitCode {
     if let Err(error) = logging::start(false, None, false) {
         fail(&error.to_string());
     }
-    ExitCode::from(u8::try_from(boot::run(args)).unwrap_or(1))
+    ExitCode::from(
+        u8::try_from(boot::run(args, std::env::vars().collect(), follow::built())).unwrap_or(1),
+    )
 }
 
 fn end(name: &str) -> ExitCode {
