@@ -34,14 +34,17 @@ size: release
 
 # One static musl file, dist/k3rs-TARGET; does its own set-up (cross/setup.sh).
 cross:
+	@e2e/setup.sh cross
 	cross/build.sh $(or $(TARGET),armv7)
 
 # Unit tests on the target's ABI, emulated: make cross-test TARGET=armv7 ROOMS="stdx api"
 cross-test:
+	@e2e/setup.sh cross
 	cross/test.sh $(or $(TARGET),armv7) $(ROOMS)
 
 # Two builds from two paths, one checksum.
 cross-repro:
+	@e2e/setup.sh cross
 	cross/repro.sh $(or $(TARGET),armv7)
 
 # Emulated ARM machines; QEMU_ARCH="armv7" chooses, BIN_ARMV7=FILE takes a binary that is there already.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a fresh Debian machine with a Rust toolchain lacks, and makes the userspace tarball.
 # With the word `test`, also the peers that tests talk to; without them those tests would be skipped.
+# With the word `cross`, also what the cross builds' own set-up stands on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 missing=()
@@ -19,6 +20,10 @@ if [ "${1:-}" = test ]; then
   need docker-registry docker-registry
   need skopeo skopeo
   need openssl openssl
+fi
+if [ "${1:-}" = cross ]; then
+  need xz xz-utils
+  python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 fi
 if [ ${#missing[@]} -gt 0 ]; then
   [ "$(id -u)" = 0 ] || { echo "setup: install ${missing[*]} (or run as root, then this does)" >&2; exit 1; }
