@@ -40,8 +40,9 @@ const WANTED: &[Wanted] = &[
 ];
 
 /// Loaded if there, for things that not every machine does: input devices' events (the power button),
-/// and tunnels between nodes.
-const WELCOME: &[&str] = &["evdev", "vxlan"];
+/// and tunnels between nodes. Sets and counters are modules of their own in kernels
+/// before 5.17, parts of nf_tables later.
+const WELCOME: &[&str] = &["evdev", "vxlan", "nf_tables_set", "nft_counter"];
 
 /// Loading drivers brings forth devices that ask for more drivers, a few times over.
 const ROUNDS_MAX: usize = 6;

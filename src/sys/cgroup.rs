@@ -176,8 +176,9 @@ impl Hierarchies {
             let file_path = directory.join(&file);
             match fs::write(&file_path, &value) {
                 Ok(()) => {}
-                // An optional file: swap accounting off, or the controller not handed down.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && directory.is_dir() => {
+                // An optional file: swap accounting off (as it is by default before Linux 5.8), or the
+                // controller not handed down. The kernel says "permission denied" to making it.
+                Err(_) if directory.is_dir() && !file_path.exists() => {
                     warnings.push(format!("no {}: not set to {value}", file_path.display()));
                 }
                 Err(error) => {
@@ -643,6 +644,22 @@ mod tests {
         assert_eq!(hybrid.controllers(), ["cpu", "cpuacct", "memory"]);
         assert_eq!(hybrid.directories("x").len(), 3);
         assert_eq!(hybrid.directory("pids", "x"), None);
+    }
+
+    #[test]
+    fn a_limit_without_a_file_is_a_warning() {
+        let hierarchies = Hierarchies::detect().unwrap_or_default();
+        let path = format!("/k3rs-test-limit-{}", std::process::id());
+        if crate::process::effective_uid() != 0 || hierarchies.create(&path).is_err() {
+            eprintln!("skipped: not root, or no cgroups");
+            return;
+        }
+        let absent = Hierarchies { v1: Vec::new(), v2: hierarchies.unified_directory("") };
+        let mut resources = Resources::default();
+        resources.unified.insert("memory.not-there".to_owned(), "1".to_owned());
+        let warned = absent.apply(&path, &resources);
+        hierarchies.remove(&path).unwrap();
+        assert_eq!(warned.map(|warnings| warnings.len()).ok(), absent.v2.map(|_| 1));
     }
 
     #[test]
