@@ -149,7 +149,7 @@ class Machine:
         line = self.console.wait_for(r"node \S+: ready|k3rs \S+ ended .* again in 8 s|This machine cannot start", timeout)
         if ": ready" not in line:
             raise Failure(line)
-        took = self.elapsed()
+        took, self.cpu_when_ready_s = self.elapsed(), self.host_cpu_s()
         if not self.kubeconfig.exists():
             self.fetch_kubeconfig(checks_certificate)
         self.kubectl("wait", "--for=condition=Ready", "node", "--all", f"--timeout={int(60 * SLOW)}s", timeout=70)

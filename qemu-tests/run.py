@@ -97,13 +97,13 @@ class Run:
         figure = lambda key, form, scale=1: form.format(self.figures[key] / scale) if key in self.figures else "-"
         return [
             self.scenario.name, self.arch, f"{self.memory_mib}", self.result,
-            figure("ready_s", "{:.1f}") + " / " + figure("uptime_s", "{:.1f}"),
+            figure("ready_s", "{:.1f}") + " / " + figure("uptime_s", "{:.1f}") + " / " + figure("ready_cpu_s", "{:.1f}"),
             figure("rss_kib", "{:.1f}", 1024) + " / " + figure("pss_kib", "{:.1f}", 1024),
             figure("available_kib", "{:.1f}", 1024), figure("written", "{:.2f}", 1 << 20), figure("idle_cpu", "{:.1f}") + " / " + figure("idle_host_cpu", "{:.1f}"), f"{self.took:.0f}",
         ]
 
 
-COLUMNS = ["scenario", "arch", "RAM MiB", "result", "Ready s wall/up", "RSS/PSS MiB", "left MiB", "written MiB", "idle CPU % k3rs/host", "took s"]
+COLUMNS = ["scenario", "arch", "RAM MiB", "result", "Ready s wall/up/CPU", "RSS/PSS MiB", "left MiB", "written MiB", "idle CPU % k3rs/host", "took s"]
 
 
 def table(runs):

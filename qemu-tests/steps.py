@@ -51,6 +51,7 @@ def boot(run, timeout=240, clock_is_wrong=False):
     """Power on; until the node is Ready."""
     run.machine.start()
     run.figures["ready_s"] = run.machine.wait_ready(timeout, checks_certificate=not clock_is_wrong)
+    run.figures["ready_cpu_s"] = run.machine.cpu_when_ready_s
 
 
 @verb
