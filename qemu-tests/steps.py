@@ -196,10 +196,19 @@ def kubectl(run, args, expect=None, contains=None, fails=None, timeout=60):
 
 
 @verb
-def refused_when_full(run, fails="disk is full"):
-    """A write is refused with the reason, not half done."""
-    kubectl(run, ["create", "configmap", "unwritten", "--from-literal=a=" + "x" * 60000], fails=fails)
-    kubectl(run, ["get", "configmap", "unwritten"], fails="NotFound")
+def refused_when_full(run, fails="disk is full", writes_max=60):
+    """Once the store's reserve is used up, a write is refused with the reason, not half done."""
+    for n in range(writes_max):
+        manifest = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"fill{n}"}, "data": {"a": "x" * 500_000}})
+        done = run.machine.kubectl("create", "-f", "-", input=manifest, check=False)
+        if done.returncode != 0:
+            break
+    else:
+        raise Failure(f"{writes_max} writes of half a megabyte were accepted on a full disk")
+    if fails not in done.stderr:
+        raise Failure(f"the refusal does not say {fails!r}: {done.stderr}")
+    kubectl(run, ["get", "configmap", f"fill{n}"], fails="NotFound")
+    return f"refused after {n} writes from the reserve"
 
 
 @verb
