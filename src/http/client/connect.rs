@@ -224,8 +224,7 @@ async fn open_raw(endpoint: &Endpoint) -> Result<Io> {
 }
 
 async fn open_tcp(host: &str, port: u16) -> Result<Io> {
-    let stream =
-        rt::net::connect(host, port).await.context(|| "open TCP connection")?;
+    let stream = rt::net::connect(host, port).await.context(|| "open TCP connection")?;
     rt::net::tune(&stream).context(|| "open TCP connection")?;
     Ok(Box::new(stream))
 }

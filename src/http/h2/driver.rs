@@ -9,7 +9,7 @@ use stdx::time::Mono;
 use wire::http2::{self as codec, PREFACE};
 
 use super::head::RequestHead;
-use super::{RecvHalf, Role, SendHalf, Shared, halves, lock};
+use super::{Config, RecvHalf, Role, SendHalf, Shared, halves, lock};
 use crate::io::{Io, linger, poll_drain, poll_fill};
 
 /// Output encoded at once.
@@ -48,14 +48,7 @@ impl Driver {
         let now = rt::now().mono;
         let (role, tick_after) = {
             let state = lock(&shared);
-            let config = &state.config;
-            let shortest = config
-                .idle_max
-                .min(config.ping_after)
-                .min(config.ping_max)
-                .min(config.stall_max)
-                .min(config.greeting_max);
-            (config.role, shortest / 2)
+            (state.config.role, tick_after(&state.config))
         };
         Driver {
             shared,
@@ -275,8 +268,46 @@ impl Driver {
     }
 }
 
+/// How often the clocks are looked at. A limit of nothing (a probe keeps no connection) must not
+/// make an alarm that is due for ever.
+fn tick_after(config: &Config) -> Duration {
+    const TICK_MIN: Duration = Duration::from_millis(100);
+    let shortest = config
+        .idle_max
+        .min(config.ping_after)
+        .min(config.ping_max)
+        .min(config.stall_max)
+        .min(config.greeting_max);
+    (shortest / 2).max(TICK_MIN)
+}
+
 impl Drop for Driver {
     fn drop(&mut self) {
         lock(&self.shared).end("the connection was dropped".to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An alarm that is always due would keep an executor's thread for ever.
+    #[test]
+    fn no_limit_makes_the_alarm_ring_without_end() {
+        let hour = Duration::from_secs(3600);
+        let config = |idle_max: Duration| Config {
+            role: Role::Client,
+            stream_window: 1,
+            connection_window: 1,
+            streams_max: 1,
+            header_max_bytes: 1,
+            greeting_max: hour,
+            idle_max,
+            stall_max: hour,
+            ping_after: hour,
+            ping_max: hour,
+        };
+        assert!(tick_after(&config(Duration::ZERO)) >= Duration::from_millis(10));
+        assert_eq!(tick_after(&config(Duration::from_secs(60))).as_secs(), 30);
     }
 }
