@@ -17,11 +17,8 @@ mod userspace;
 
 use std::process::ExitCode;
 
-/// zig's musl takes memory in powers of two with a header before each block, so that a buffer of 4 KiB costs 8,
-/// and never gives any back to the machine.
-#[cfg(target_env = "musl")]
 #[global_allocator]
-static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: sys::memory::Allocator = sys::memory::Allocator;
 
 /// What the binary can be asked to do.
 struct Command {

@@ -101,6 +101,9 @@ impl Pool {
                 state.idle.remove(at);
                 if state.queue.is_empty() && state.n_threads > 1 {
                     state.n_threads -= 1;
+                    drop(state);
+                    // A burst of work is over.
+                    sys::memory::give_back();
                     return;
                 }
             }

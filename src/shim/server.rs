@@ -34,8 +34,14 @@ pub(crate) struct Server {
     pub(crate) next_number: u32,
     /// The client that asked for the end.
     pub(crate) shutdown: Option<Token>,
+    /// Read into, and given back when there is nothing more to read: most pods say little.
     buf: Vec<u8>,
+    /// A read of this turn filled the buffer: the next one may be larger.
+    filled: bool,
 }
+
+/// What is read at once of a stream that says little.
+const SMALL_READ_BYTES: usize = 2 << 10;
 
 /// Who a poll entry belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +65,7 @@ impl Server {
             next_number: 1,
             shutdown: None,
             buf: Vec::new(),
+            filled: false,
         }
     }
 
@@ -193,14 +200,18 @@ impl Server {
 
     fn handle_connection(&mut self, token: Token, ready: i16) {
         let mut buf = self.take_buf();
+        let mut filled = false;
         if let Some(connection) = self.connection(token) {
             if ready & POLLOUT != 0 {
                 connection.flush();
             }
-            if ready & !POLLOUT != 0 && !connection.fill(&mut buf) {
-                connection.broken = true;
+            if ready & !POLLOUT != 0 {
+                let n_before = connection.input.len();
+                connection.broken |= !connection.fill(&mut buf);
+                filled = connection.input.len() - n_before == buf.len();
             }
         }
+        self.filled |= filled;
         self.buf = buf;
         self.handle_input(token);
     }
@@ -414,6 +425,7 @@ impl Server {
             None => Got::Nothing,
         };
         if let Got::Bytes(n) = got {
+            self.filled |= n == buf.len();
             self.deliver(number, stream, &buf[..n]);
         }
         self.buf = buf;
@@ -438,8 +450,13 @@ impl Server {
         }
     }
 
-    /// Drops connections that are done, broken or stuck.
+    /// Drops connections that are done, broken or stuck, and room that was not needed.
     fn sweep(&mut self) {
+        if !std::mem::take(&mut self.filled) {
+            self.buf = Vec::new();
+        } else if self.buf.len() < wire::shim::CHUNK_MAX_BYTES {
+            self.buf = vec![0; wire::shim::CHUNK_MAX_BYTES];
+        }
         let now = Instant::now();
         let mut at = 0;
         while at < self.connections.len() {
@@ -474,10 +491,12 @@ impl Server {
         }
     }
 
-    /// The shared read buffer, which only exists once there was something to read.
+    /// The shared read buffer, which only exists while there is something to read.
     fn take_buf(&mut self) -> Vec<u8> {
         let mut buf = std::mem::take(&mut self.buf);
-        buf.resize(wire::shim::CHUNK_MAX_BYTES, 0);
+        if buf.is_empty() {
+            buf.resize(SMALL_READ_BYTES, 0);
+        }
         buf
     }
 }

@@ -9,6 +9,7 @@ pub mod host;
 pub mod inotify;
 pub mod kernel;
 pub mod lacks;
+pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod netns;

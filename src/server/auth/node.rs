@@ -60,19 +60,17 @@ async fn referred_by_name(core: &Core, node: &str, attributes: &Attributes) -> A
     if name.is_empty() {
         return Err("No Object name found".into());
     }
-    let pods = pods_of(core, node, &attributes.namespace).await;
-    let referred = pods.iter().any(|pod| refers(pod, &attributes.resource, name));
+    let mut pods = pods_of(core, node, &attributes.namespace).await;
+    let referred = pods.any(|pod| refers(&pod, &attributes.resource, name));
     if referred { Ok(()) } else { Err(unrelated(node)) }
 }
 
-/// The trees of a node's pods in a namespace ("" for all).
-async fn pods_of(core: &Core, node: &str, namespace: &str) -> Vec<Value> {
+/// The trees of a node's pods in a namespace ("" for all), one at a time.
+async fn pods_of(core: &Core, node: &str, namespace: &str) -> impl Iterator<Item = Value> {
     let options =
         ListOptions { field_selector: format!("spec.nodeName={node}"), ..ListOptions::default() };
-    match list::list(core, &POD, namespace, &options).await {
-        Ok(found) => found.items.iter().map(|pod| pod.tree()).collect(),
-        Err(_) => Vec::new(),
-    }
+    let found = list::list(core, &POD, namespace, &options).await;
+    found.map(|found| found.items).unwrap_or_default().into_iter().map(|pod| pod.tree())
 }
 
 fn refers(pod: &Value, resource: &str, name: &str) -> bool {
@@ -150,8 +148,8 @@ async fn token(core: &Core, node: &str, attributes: &Attributes) -> Answer {
     if attributes.verb != "create" || attributes.subresource != "token" {
         return Err("can only create tokens for individual service accounts".into());
     }
-    let pods = pods_of(core, node, &attributes.namespace).await;
-    match pods.iter().any(|pod| pod.str("spec.serviceAccountName") == attributes.name) {
+    let mut pods = pods_of(core, node, &attributes.namespace).await;
+    match pods.any(|pod| pod.str("spec.serviceAccountName") == attributes.name) {
         true => Ok(()),
         false => Err(unrelated(node)),
     }
