@@ -47,6 +47,23 @@ def private(pid):
     return total
 
 
+def status_bytes(pid, key):
+    """A size of /proc/PID/status: VmHWM is the most that ever was resident, RssAnon what no file backs."""
+    for line in open(f"/proc/{pid}/status"):
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+
+
+def wakeups(pid):
+    """How often threads of the process have gone to sleep: each time something had woken them."""
+    total = 0
+    for status in pathlib.Path(f"/proc/{pid}/task").glob("*/status"):
+        for line in open(status):
+            if line.startswith("voluntary_ctxt_switches"):
+                total += int(line.split()[1])
+    return total
+
+
 def cpu_secs(pid):
     fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -75,6 +92,8 @@ def main():
         cluster.start(wait=False)
         fresh = node_ready(cluster)
         cluster.wait_up()
+        time.sleep(5)
+        peak = status_bytes(cluster.process.pid, "VmHWM")
         again = []
         for _ in range(5):
             cluster.stop()
@@ -86,13 +105,16 @@ def main():
         until(lambda: cluster.kubectl("get", "sa", "default", check=False).returncode == 0, "a service account", 20)
         time.sleep(5)  # what a start leaves to do must not be counted as idle
         server = cluster.process.pid
-        cpu, disk, start = cpu_secs(server), written(server), time.monotonic()
+        cpu, disk, woken, start = cpu_secs(server), written(server), wakeups(server), time.monotonic()
         time.sleep(IDLE_SECS)
         elapsed = time.monotonic() - start
         rows.append(("idle RSS of all k3rs processes", sum(processes(binary).values()) / MIB, "MB", 40, 16, "430-565 MB"))
+        rows.append(("  of it anonymous", sum(status_bytes(pid, "RssAnon") for pid in processes(binary)) / MIB, "MB", 16, 6, ""))
+        rows.append(("peak RSS of the server, fresh directory", peak / MIB, "MB", 40, 16, ""))
+        rows.append(("idle wakeups of threads", (wakeups(server) - woken) / elapsed, "/s", 20, 2, ""))
         rows.append(("idle CPU of one core", (cpu_secs(server) - cpu) / elapsed * 100, "%", 1, 0.2, "5-6 %"))
         rows.append((f"idle disk writes (over {elapsed:.0f} s)", (written(server) - disk) / elapsed * 86400 / MIB, "MB/day", 100, 10, "500-900 MB/day"))
-        before = processes(binary)[server]
+        before, anonymous = processes(binary)[server], status_bytes(server, "RssAnon")
         latencies = []
         for idx in range(N_PODS):
             watch = subprocess.Popen(cluster.inside([cluster.kubectl_path, "get", "pod", "-l", "app=bench", "--watch", "-o", "jsonpath={.metadata.name}={.status.phase}{\"\\n\"}"]), env=cluster.env, stdout=subprocess.PIPE, text=True)
@@ -114,6 +136,11 @@ def main():
         bookkeeping = max(after[server] - before, 0) / N_PODS
         per_shim = statistics.median(private(pid) for pid in shims) if shims else 0
         rows.append(("per pod: shim (private) + bookkeeping", (per_shim + bookkeeping) / 1024, "KiB", 1024, 200, "11-15 MB"))
+        rows.append(("  of it the shim's private memory", per_shim / 1024, "KiB", 512, 100, ""))
+        cluster.kubectl("delete", "pod", "-l", "app=bench", timeout=120)
+        time.sleep(10)  # idle threads end, and their memory goes back
+        left = status_bytes(server, "RssAnon") - anonymous
+        rows.append((f"anonymous memory that {N_PODS} pods leave", left / MIB, "MB", 8, 1, ""))
         print(f"shim private {per_shim / 1024:.0f} KiB, bookkeeping {bookkeeping / 1024:.0f} KiB a pod, server RSS with {N_PODS} pods {after[server] / MIB:.1f} MB")
     finally:
         cluster.close()
