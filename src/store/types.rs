@@ -286,6 +286,8 @@ impl Limits {
         };
         let default = Limits::default();
         Limits {
+            // The queue's places are set aside from the start; who finds none waits at its door.
+            queue_writes_max: 64,
             state_bytes_max: part(4, 8 << 20, default.state_bytes_max),
             history_bytes_max: part(256, 256 << 10, 1 << 20),
             watch_bytes_max: part(64, 1 << 20, default.watch_bytes_max),
