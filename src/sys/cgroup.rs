@@ -69,8 +69,9 @@ pub struct Hierarchies {
 /// The v1 controllers that we make cgroups in.
 const V1_CONTROLLERS: [&str; 8] =
     ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids"];
-/// The v2 controllers that we hand down to children.
-const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "pids", "io"];
+/// The v2 controllers that we hand down to children. Those that know no threads come first: a cgroup with
+/// processes refuses them (and we make room), but takes the others and can have none of the first then.
+const V2_CONTROLLERS: [&str; 5] = ["memory", "io", "cpu", "cpuset", "pids"];
 /// Where this process and its neighbours go if they stand in the way of their children's limits.
 const OWN_CGROUP: &str = "k3rs-init";
 /// How long processes that were killed may take to vanish from their cgroup: ten seconds in all.
