@@ -166,8 +166,15 @@ unsafe impl dlmalloc::Allocator for Pages {
 mod tests {
     use super::*;
 
-    /// Blocks of all sizes and alignments, changed in size across the border between the two ways.
+    /// One after the other: the second measures the heap that both use.
     #[test]
+    fn blocks_are_sound_and_go_back() {
+        blocks_keep_what_is_in_them();
+        give_back();
+        what_was_freed_goes_back();
+    }
+
+    /// Blocks of all sizes and alignments, changed in size across the border between the two ways.
     fn blocks_keep_what_is_in_them() {
         let sizes = [1, 24, 1000, 100 << 10, LARGE_MIN_BYTES - 1, LARGE_MIN_BYTES, 1 << 20];
         for align in [1, 16, 256, 8192] {
@@ -192,7 +199,6 @@ mod tests {
         }
     }
 
-    #[test]
     fn what_was_freed_goes_back() {
         let layout = Layout::from_size_align(10_000, 16).unwrap();
         let before = heap_pages();
