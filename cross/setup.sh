@@ -51,25 +51,42 @@ compiler_of_rustup() {
 }
 
 # Debian's backport of a recent compiler, unpacked into a prefix. Its sysroot is relative to its binary.
+# apt gets lists and a state of its own: it comes from the security archive, which the machine's sources may lack or not have
+# read lately, and nobody needs to be root.
 compiler_of_debian() {
   command -v apt-get >/dev/null 2>&1 || { echo "cross: neither rustup nor apt can provide rustc $rustc_pin" >&2; exit 1; }
   echo "cross: rustup cannot add $target here; unpacking Debian's compiler into $cross_dir/rust"
-  local debs=$cross_dir/debs
-  rm -rf "$debs"
-  mkdir -p "$debs" "$cross_dir/rust"
-  (
-    cd "$debs"
-    # Versioned names of the libraries change with security updates, so apt is asked for them.
-    packages() {
-      echo rustc-web cargo-web rust-web-src libstd-rust-web-dev
-      apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances rustc-web cargo-web libstd-rust-web-dev 2>/dev/null |
-        grep -E '^(libstd-rust-web-[0-9.]+|libllvm[0-9]+|libgit2-[0-9.]+|libhttp-parser[0-9.]+|libmbed(crypto|tls)[0-9]+|libmbedx509-[0-9]+)$' | sort -u
-    }
-    # shellcheck disable=SC2046
-    apt-get download -q $(packages) >/dev/null 2>&1 || { apt-get update -q >/dev/null; apt-get download -q $(packages) >/dev/null; }
-    for deb in ./*.deb; do dpkg -x "$deb" "$cross_dir/rust"; done
-  )
-  rm -rf "$debs"
+  local apt=$cross_dir/apt key=/usr/share/keyrings/debian-archive-keyring.gpg
+  [ -f "$key" ] || { echo "cross: $key is missing: install debian-archive-keyring" >&2; exit 1; }
+  rm -rf "$apt"
+  mkdir -p "$apt"/{lists/partial,cache/archives/partial,debs} "$cross_dir/rust"
+  : > "$apt/status"
+  # The mirrors that the machine uses, else Debian's.
+  local sites main security
+  sites=$(apt-get indextargets --format '$(ORIGIN) $(COMPONENT) $(SITE)' 'Created-By: Packages' 2>/dev/null | awk '$1 == "Debian" && $2 == "main" { print $3 }' | sort -u)
+  main=$(grep -v security <<< "$sites" | head -1) || true
+  security=$(grep security <<< "$sites" | head -1) || true
+  echo "deb [signed-by=$key] ${main:-http://deb.debian.org/debian} bookworm main" > "$apt/sources.list"
+  echo "deb [signed-by=$key] ${security:-http://deb.debian.org/debian-security} bookworm-security main" >> "$apt/sources.list"
+  local options=(-q -o APT::Architecture=amd64 -o APT::Architectures=amd64 -o "Dir::State::Lists=$apt/lists" -o "Dir::State::status=$apt/status"
+    -o "Dir::Cache=$apt/cache" -o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
+    -o Acquire::Languages=none -o APT::Sandbox::User=root)
+  apt-get "${options[@]}" update > "$apt/log" 2>&1 || { cat "$apt/log" >&2; echo "cross: cannot read Debian's package lists" >&2; exit 1; }
+  local version packages
+  version=$(apt-cache "${options[@]}" madison rustc-web | awk '{ print $3 }' | grep "^$rustc_pin+" | head -1) || true
+  [ -n "$version" ] || {
+    echo "cross: Debian has rustc-web $(apt-cache "${options[@]}" madison rustc-web | awk '{ print $3 }' | paste -sd' '), but cross/env.sh pins $rustc_pin" >&2
+    exit 1
+  }
+  # Names of libraries change with their versions, so apt is asked for them.
+  packages=$(apt-cache "${options[@]}" depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances rustc-web cargo-web libstd-rust-web-dev |
+    grep -E '^(libstd-rust-web-[0-9.]+|libllvm[0-9]+|libgit2-[0-9.]+|libhttp-parser[0-9.]+|libmbed(crypto|tls)[0-9]+|libmbedx509-[0-9]+)$' | sort -u)
+  # shellcheck disable=SC2086
+  (cd "$apt/debs" && apt-get "${options[@]}" download "rustc-web=$version" "cargo-web=$version" "rust-web-src=$version" "libstd-rust-web-dev=$version" $packages > "$apt/log" 2>&1) ||
+    { cat "$apt/log" >&2; exit 1; }
+  local deb
+  for deb in "$apt"/debs/*.deb; do dpkg -x "$deb" "$cross_dir/rust"; done
+  rm -rf "$apt"
   local tool
   for tool in rustc cargo rustdoc; do
     printf '#!/bin/sh\nLD_LIBRARY_PATH=%s/rust/usr/lib/x86_64-linux-gnu exec %s/rust/usr/bin/%s "$@"\n' "$cross_dir" "$cross_dir" "$tool" > "$cross_dir/bin/$tool"
