@@ -235,10 +235,12 @@ def no_address(cluster):
 def read_only_root(cluster):
     """Nothing is writable but a small data partition and /run."""
     partition(cluster, "96M")
-    for name in ("K3RS_ETC_DIR", "K3RS_RUN_DIR", "K3RS_LOG_DIR"):
-        cluster.env.pop(name)
+    run = cluster.dir / "run"
+    run.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", run], check=True)
     cluster.env["KUBECONFIG"] = str(cluster.data / "etc/k3s/k3s.yaml")
-    read_only = "mount -t tmpfs -o size=8m none /run && mount -o remount,bind,ro / && ! touch /tmp/x 2>/dev/null && exec \"$@\""
+    cluster.names_kubeconfig = False
+    read_only = "mount -o remount,bind,ro / && ! touch /tmp/x 2>/dev/null && exec \"$@\""
     cluster.through = ["unshare", "-m", "sh", "-c", read_only, "sh"]
     cluster.start()
     prepare(cluster)
@@ -417,6 +419,7 @@ def main():
                 print(f"kept: {cluster.dir} netns {cluster.netns} pid {cluster.process and cluster.process.pid}")
             else:
                 cluster.close()
+                subprocess.run(f"umount -l {cluster.data} {cluster.dir}/run; rm -rf {cluster.dir}", shell=True, capture_output=True)
     return 1 if failed else 0
 
 

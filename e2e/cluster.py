@@ -36,6 +36,7 @@ class Cluster:
         self.process = None
         # What the server is started through, e.g. a shell that makes the root read-only.
         self.through = []
+        self.names_kubeconfig = True
         self.log = open(self.dir / "k3rs.log", "ab")
         self.env = dict(
             os.environ,
@@ -71,7 +72,7 @@ class Cluster:
         return "kubepods-" + hashlib.sha256(str(self.data).encode()).hexdigest()[:8]
 
     def server_args(self):
-        kubeconfig = ["--write-kubeconfig", self.env["KUBECONFIG"]] if "K3RS_ETC_DIR" in self.env else []
+        kubeconfig = ["--write-kubeconfig", self.env["KUBECONFIG"]] if self.names_kubeconfig else []
         return ["--data-dir", str(self.data), *kubeconfig, "--node-name", "node1", *self.args]
 
     def start(self, wait=True):
