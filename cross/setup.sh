@@ -81,6 +81,9 @@ compiler_of_debian() {
   # Names of libraries change with their versions, so apt is asked for them.
   packages=$(apt-cache "${options[@]}" depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances rustc-web cargo-web libstd-rust-web-dev |
     grep -E '^(libstd-rust-web-[0-9.]+|libllvm[0-9]+|libgit2-[0-9.]+|libhttp-parser[0-9.]+|libmbed(crypto|tls)[0-9]+|libmbedx509-[0-9]+)$' | sort -u)
+  # What an installation would add is what this machine lacks of what those libraries stand on (a bare one: libz3, libcurl, ...).
+  packages+=" $(apt-get "${options[@]}" -o Dir::State::status=/var/lib/dpkg/status install -s --no-install-recommends "rustc-web=$version" "cargo-web=$version" |
+    sed -n 's/^Inst \(lib[^ ]*\) .*/\1/p' | grep -vE -- '-dev$' | paste -sd' ')" || true
   # shellcheck disable=SC2086
   (cd "$apt/debs" && apt-get "${options[@]}" download "rustc-web=$version" "cargo-web=$version" "rust-web-src=$version" "libstd-rust-web-dev=$version" $packages > "$apt/log" 2>&1) ||
     { cat "$apt/log" >&2; exit 1; }
