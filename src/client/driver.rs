@@ -100,17 +100,17 @@ impl Driver {
                     this.hear(change);
                 }
             }));
-            driver._tasks.push(rt::spawn_named(controller.name, run(Arc::clone(&this))));
             driver.loops.push(this);
+        }
+        for kind in controllers.iter().flat_map(kinds_of).collect::<BTreeSet<&'static Kind>>() {
+            informers.want(Interest::all(kind));
+        }
+        for this in &driver.loops {
+            let running = rt::spawn_named(this.controller.name, run(Arc::clone(this)));
+            driver._tasks.push(running);
         }
         let follow = follow_clock(driver.loops.clone());
         driver._tasks.push(rt::spawn_named("controllers' clock", follow));
-        let watched = controllers
-            .iter()
-            .flat_map(|c| c.watches.iter().map(|w| w.kind).chain(c.reads.iter().copied()));
-        for kind in watched.collect::<BTreeSet<&'static Kind>>() {
-            informers.want(Interest::all(kind));
-        }
         driver
     }
 
@@ -134,6 +134,11 @@ impl Driver {
             }
         }
     }
+}
+
+/// What a controller looks at.
+fn kinds_of(controller: &'static Registered) -> impl Iterator<Item = &'static Kind> + Clone {
+    controller.watches.iter().map(|watch| watch.kind).chain(controller.reads.iter().copied())
 }
 
 impl Loop {
@@ -520,7 +525,8 @@ async fn follow_clock(loops: Vec<Arc<Loop>>) {
 
 /// One controller's loop: hands due keys to workers.
 async fn run(this: Arc<Loop>) {
-    this.informers.synced().await;
+    // A decision on part of what there is could be to make it again, or to throw out what is right.
+    this.informers.synced_in(kinds_of(this.controller)).await;
     let mut workers: Vec<rt::Task<Option<()>>> = Vec::new();
     loop {
         let woken = this.wake.listen();

@@ -107,11 +107,26 @@ impl Informers {
         state.tasks.push(task);
     }
 
-    /// Waits until every wanted kind was listed once.
+    /// Waits until every kind that is wanted so far was listed once.
     pub async fn synced(&self) {
         loop {
             let listener = self.shared.changed.listen();
             if self.lock().kinds.values().all(|view| view.synced) {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// Waits until each of `kinds` was listed once, also those that nobody has wanted yet.
+    pub async fn synced_in(&self, kinds: impl Iterator<Item = &'static Kind> + Clone) {
+        loop {
+            let listener = self.shared.changed.listen();
+            let is_synced = {
+                let state = self.lock();
+                kinds.clone().all(|kind| state.kinds.get(&kind).is_some_and(|view| view.synced))
+            };
+            if is_synced {
                 return;
             }
             listener.await;
@@ -335,5 +350,44 @@ impl Cache for Informers {
             .filter(|(ns, _)| namespace.is_empty() || ns == namespace)
             .filter_map(|key| view.objects.get(key).cloned())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::kinds::{NODE, POD};
+    use rt::{BoxFuture, future};
+
+    use super::*;
+    use crate::request::{Answer, Api, Request, WatchStream};
+
+    /// An API that never answers.
+    struct Silent;
+
+    impl Api for Silent {
+        fn call(&self, _: Request) -> BoxFuture<'_, Result<Answer, api::Status>> {
+            Box::pin(future::pending())
+        }
+
+        fn watch(&self, _: Request) -> BoxFuture<'_, Result<Box<dyn WatchStream>, api::Status>> {
+            Box::pin(future::pending())
+        }
+    }
+
+    /// Once controllers ran before anybody had asked for what they look at, took it for empty, and
+    /// threw out pods for a history that was not there.
+    #[test]
+    fn what_nobody_asked_for_is_not_in_view() {
+        rt::block_on(async {
+            let informers = Informers::new(Client::new(Arc::new(Silent)));
+            let known = || informers.synced_in([&NODE, &POD].into_iter());
+            let is_known = async || future::poll_once(known()).await.is_some();
+            assert!(!is_known().await, "nothing is wanted");
+            informers.want(Interest::all(&NODE));
+            informers.shared.seen(&NODE, 1, true);
+            assert!(!is_known().await, "one of two");
+            informers.shared.seen(&POD, 1, true);
+            assert!(is_known().await);
+        });
     }
 }

@@ -43,6 +43,19 @@ fn round(world: &mut World) -> Vec<String> {
     names
 }
 
+/// The name of a revision is that of its template, also after a status was written.
+#[test]
+fn a_lost_history_is_made_again_by_the_same_name() {
+    let mut world = world(json!({}));
+    world.converge();
+    let (names, pods) = (world.names(&CONTROLLER_REVISION), world.list(&POD));
+    world.delete(&CONTROLLER_REVISION, "d", &names[0], "Background");
+    world.edit(&STATEFUL_SET, "d", "db", |set| set.set("metadata.annotations", json!({"a": "b"})));
+    world.converge();
+    assert_eq!(world.names(&CONTROLLER_REVISION), names);
+    assert_eq!(world.list(&POD), pods, "nothing is rolled out");
+}
+
 #[test]
 fn one_after_the_other() {
     let mut world = world(json!({}));

@@ -201,7 +201,9 @@ impl Start {
             allocatable: facts.tree.at("status.allocatable").clone(),
         };
         let links = tree.at("spec.enableServiceLinks").as_bool() != Some(false);
-        if rt::timeout(SERVICES_MAX, self.shared.informers.synced()).await.is_err() {
+        // A pod that was taken over can get here before anybody asked for services.
+        let services_known = self.shared.informers.synced_in([&kinds::SERVICE].into_iter());
+        if rt::timeout(SERVICES_MAX, services_known).await.is_err() {
             return Err(
                 "services have not yet been read at least once, cannot construct envvars".into()
             );
