@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use stdx::{Context, Result};
 
 use crate::modules::{Found, Index, Texts};
+use crate::root;
 
 const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
@@ -55,6 +56,8 @@ struct Loader<'a> {
     /// Paths that were loaded, or that failed, which is told once.
     done: HashSet<&'a str>,
     n_loaded: usize,
+    /// The files are in memory, and nobody needs one any more once the kernel has it.
+    in_memory: bool,
 }
 
 /// Where the running kernel's modules are, if they are anywhere.
@@ -138,7 +141,8 @@ fn read(directory: &Path) -> Texts {
 
 impl<'a> Loader<'a> {
     fn new(directory: &'a Path, texts: &'a Texts) -> Loader<'a> {
-        Loader { directory, index: Index::new(texts), done: HashSet::new(), n_loaded: 0 }
+        let (index, done, in_memory) = (Index::new(texts), HashSet::new(), root::is_initramfs());
+        Loader { directory, index, done, n_loaded: 0, in_memory }
     }
 
     /// False if the module is missing, or could not be loaded, which is told.
@@ -153,7 +157,16 @@ impl<'a> Loader<'a> {
             if !self.done.insert(file) {
                 continue;
             }
-            match load_file(&self.directory.join(file)) {
+            let path = self.directory.join(file);
+            if self.in_memory && !path.exists() && is_loaded(&path) {
+                continue;
+            }
+            let loaded = load_file(&path);
+            if self.in_memory && loaded.is_ok() {
+                // At once, not with the others: on a small machine their sum is what it lacks now.
+                let _ = rt::fs::remove_file(&path);
+            }
+            match loaded {
                 Ok(true) => self.n_loaded += 1,
                 Ok(false) => {}
                 // A driver for a device, or a variant for a processor, that is not here after all.
@@ -204,6 +217,13 @@ fn collect_aliases(directory: &Path, aliases: &mut Vec<String>, depth: usize) {
             aliases.extend(Some(text.trim().to_owned()).filter(|alias| !alias.is_empty()));
         }
     }
+}
+
+/// Whether the kernel has the module of this file.
+fn is_loaded(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+    let name = name.split('.').next().unwrap_or("").replace('-', "_");
+    Path::new("/sys/module").join(name).exists()
 }
 
 /// True if it was loaded now, false if it was there.
