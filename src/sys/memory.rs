@@ -110,7 +110,7 @@ impl Pages {
     /// Where the heap begins: far from the program and from where the kernel maps files and stacks,
     /// and different each time.
     fn begin() -> usize {
-        const BASE: usize = if size_of::<usize>() == 8 { 0x10_0000_0000 } else { 0x2000_0000 };
+        const BASE: usize = 1 << if size_of::<usize>() == 8 { 36 } else { 29 };
         let somewhere = 0u8;
         // The kernel has put the stack at a random place.
         let random = (std::ptr::from_ref(&somewhere).addr() >> 12) & 0xff;
