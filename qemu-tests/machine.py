@@ -32,6 +32,8 @@ ARCHES = {
     "amd64": {"qemu": "qemu-system-x86_64", "machine": "q35", "cpu": "max", "console": "ttyS0", "suffix": "pci"},
 }
 NODE_PORT = 30080
+# On less QEMU lays the initramfs where the kernel unpacks itself: there the kernel is told to leave the rest of this alone.
+LOADABLE_MIB = 64
 
 
 class Machine:
@@ -54,9 +56,10 @@ class Machine:
     def command_line(self):
         kind = ARCHES[self.arch]
         forwards = ",".join(f"hostfwd=tcp:127.0.0.1:{host}-10.0.2.15:{guest}" for guest, host in self.ports.items())
-        words = [f"console={kind['console']}", "panic=-1", "quiet", *self.words, *(["--", *self.arguments] if self.arguments else [])]
+        limit = [f"mem={self.memory_mib}M"] if self.memory_mib < LOADABLE_MIB else []
+        words = [f"console={kind['console']}", "panic=-1", "quiet", *limit, *self.words, *(["--", *self.arguments] if self.arguments else [])]
         line = [
-            kind["qemu"], "-M", kind["machine"], "-cpu", kind["cpu"], "-m", f"{self.memory_mib}M", "-smp", str(self.cpus),
+            kind["qemu"], "-M", kind["machine"], "-cpu", kind["cpu"], "-m", f"{max(self.memory_mib, LOADABLE_MIB)}M", "-smp", str(self.cpus),
             "-accel", "tcg", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", *self.tools["DATA"].split(),
             "-kernel", str(directory() / self.arch / "kernel"), "-initrd", str(self.initramfs), "-append", " ".join(words),
             "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
