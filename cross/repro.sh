@@ -5,6 +5,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/env.sh"
 name=${1:?usage: cross/repro.sh armv7|arm64|amd64}
+# The time of the commit is in the binary (src/k3rs/build.rs), and the copy has no git to ask.
+if [ -z "${SOURCE_DATE_EPOCH:-}" ] && epoch=$(git -C "$root" log -1 --format=%ct 2>/dev/null); then export SOURCE_DATE_EPOCH=$epoch; fi
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 "$here/build.sh" "$name"
