@@ -477,7 +477,9 @@ def kill9(cluster):
     present = {item["metadata"]["name"] for item in cluster.get("configmaps", "-n", "e2e")["items"]}
     expect([name for name in acknowledged if name not in present], [], "no acknowledged write is lost")
     lost = sorted(before.items() - containers(cluster).items())
-    expect(lost, [], f"no container is lost; events: {cluster.kubectl('get', 'events', '-n', 'e2e', check=False).stdout}\n{cluster.tail(200)}")
+    if lost:
+        events = cluster.kubectl("get", "events", "-n", "e2e", check=False).stdout
+        raise Failure(f"containers are lost: {lost}\n{events}\n{cluster.tail(200)}")
     expect(cluster.sh("curl -sS --max-time 5 http://192.0.2.10:30081/"), "hello from nginx\n")
     expect(unused_addresses(cluster), set(), "no address is leaked")
     return f"{n} kills, {len(acknowledged)} acknowledged writes"

@@ -16,11 +16,11 @@ pub fn safe_encode(text: &str) -> String {
 }
 
 /// `pod-template-hash` and controller revision hashes: of the tree's JSON (keys are sorted) and the
-/// collision count. Stable over versions of k3rs; not equal to Go's hash of its structs.
+/// collision count, where 0 is the same as none: one controller writes it, another leaves it out. Stable over versions of k3rs; not equal to Go's hash of its structs.
 pub fn template_hash(template: &Value, collisions: Option<i64>) -> String {
     // Writing to a Vec does not fail.
     let mut bytes = serde_json::to_vec(template).unwrap_or_default();
-    if let Some(collisions) = collisions {
+    if let Some(collisions) = collisions.filter(|count| *count > 0) {
         bytes.extend_from_slice(&collisions.to_le_bytes());
     }
     safe_encode(&fnv32a(&bytes).to_string())
@@ -38,5 +38,6 @@ mod tests {
         assert_eq!(safe_encode("0123456789"), "456789bcdf");
         let template = serde_json::json!({"b": 1, "a": 2});
         assert_ne!(template_hash(&template, None), template_hash(&template, Some(1)));
+        assert_eq!(template_hash(&template, None), template_hash(&template, Some(0)));
     }
 }

@@ -56,7 +56,7 @@ struct Loader<'a> {
     /// Paths that were loaded, or that failed, which is told once.
     done: HashSet<&'a str>,
     n_loaded: usize,
-    /// The files are in memory, and nobody needs one any more once the kernel has it.
+    /// The files are in memory and ours: nobody needs one any more once the kernel has it.
     in_memory: bool,
 }
 
@@ -74,6 +74,7 @@ pub(crate) fn directory() -> Option<PathBuf> {
 pub(crate) fn load_all(directory: &Path, extra: &[String]) {
     let texts = read(directory);
     let mut loader = Loader::new(directory, &texts);
+    loader.in_memory = root::is_initramfs();
     loader.cold_plug();
     for wanted in WANTED {
         if !loader.load(wanted.name) && loader.index.knows_builtin() {
@@ -141,8 +142,8 @@ fn read(directory: &Path) -> Texts {
 
 impl<'a> Loader<'a> {
     fn new(directory: &'a Path, texts: &'a Texts) -> Loader<'a> {
-        let (index, done, in_memory) = (Index::new(texts), HashSet::new(), root::is_initramfs());
-        Loader { directory, index, done, n_loaded: 0, in_memory }
+        let (index, done) = (Index::new(texts), HashSet::new());
+        Loader { directory, index, done, n_loaded: 0, in_memory: false }
     }
 
     /// False if the module is missing, or could not be loaded, which is told.
@@ -158,7 +159,8 @@ impl<'a> Loader<'a> {
                 continue;
             }
             let path = self.directory.join(file);
-            if self.in_memory && !path.exists() && is_loaded(&path) {
+            if !path.exists() && is_loaded(&path) {
+                // Loaded, and deleted, by an earlier loader of this start.
                 continue;
             }
             let loaded = load_file(&path);

@@ -137,7 +137,7 @@ impl Driver {
 }
 
 /// What a controller looks at.
-fn kinds_of(controller: &'static Registered) -> impl Iterator<Item = &'static Kind> + Clone {
+fn kinds_of(controller: &'static Registered) -> impl Iterator<Item = &'static Kind> {
     controller.watches.iter().map(|watch| watch.kind).chain(controller.reads.iter().copied())
 }
 
@@ -526,7 +526,7 @@ async fn follow_clock(loops: Vec<Arc<Loop>>) {
 /// One controller's loop: hands due keys to workers.
 async fn run(this: Arc<Loop>) {
     // A decision on part of what there is could be to make it again, or to throw out what is right.
-    this.informers.synced_in(kinds_of(this.controller)).await;
+    this.informers.synced(&kinds_of(this.controller).collect::<Vec<_>>()).await;
     let mut workers: Vec<rt::Task<Option<()>>> = Vec::new();
     loop {
         let woken = this.wake.listen();

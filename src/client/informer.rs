@@ -107,24 +107,13 @@ impl Informers {
         state.tasks.push(task);
     }
 
-    /// Waits until every kind that is wanted so far was listed once.
-    pub async fn synced(&self) {
-        loop {
-            let listener = self.shared.changed.listen();
-            if self.lock().kinds.values().all(|view| view.synced) {
-                return;
-            }
-            listener.await;
-        }
-    }
-
     /// Waits until each of `kinds` was listed once, also those that nobody has wanted yet.
-    pub async fn synced_in(&self, kinds: impl Iterator<Item = &'static Kind> + Clone) {
+    pub async fn synced(&self, kinds: &[&'static Kind]) {
         loop {
             let listener = self.shared.changed.listen();
             let is_synced = {
                 let state = self.lock();
-                kinds.clone().all(|kind| state.kinds.get(&kind).is_some_and(|view| view.synced))
+                kinds.iter().all(|kind| state.kinds.get(kind).is_some_and(|view| view.synced))
             };
             if is_synced {
                 return;
@@ -380,8 +369,8 @@ mod tests {
     fn what_nobody_asked_for_is_not_in_view() {
         rt::block_on(async {
             let informers = Informers::new(Client::new(Arc::new(Silent)));
-            let known = || informers.synced_in([&NODE, &POD].into_iter());
-            let is_known = async || future::poll_once(known()).await.is_some();
+            let is_known =
+                async || future::poll_once(informers.synced(&[&NODE, &POD])).await.is_some();
             assert!(!is_known().await, "nothing is wanted");
             informers.want(Interest::all(&NODE));
             informers.shared.seen(&NODE, 1, true);

@@ -151,7 +151,7 @@ pub(crate) fn take(shared: &Arc<Shared>, object: Object, adopted: Adopted) {
 
 /// Once the API has answered: pods that it no longer has are gone, and so is what belongs to no pod.
 pub(crate) async fn reconcile_with_api(shared: Arc<Shared>) {
-    shared.informers.synced().await;
+    shared.informers.synced(&[&kinds::POD]).await;
     let api: BTreeMap<String, ()> = shared
         .informers
         .list(&kinds::POD, None)

@@ -164,7 +164,7 @@ fn hash(text: &[u8], node: &str) -> String {
 
 /// Makes the API's mirrors what they should be.
 async fn mirror(shared: &Shared, wanted: &BTreeMap<String, Object>) -> Result<(), api::Status> {
-    if rt::timeout(MIRROR_RETRY, shared.informers.synced()).await.is_err() {
+    if rt::timeout(MIRROR_RETRY, shared.informers.synced(&[&kinds::POD])).await.is_err() {
         return Err(api::Status::unavailable("the API has not answered yet"));
     }
     for object in shared.informers.list(&kinds::POD, None) {

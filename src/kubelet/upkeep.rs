@@ -130,7 +130,7 @@ pub(crate) async fn release_local_paths(shared: Arc<Shared>) {
         let _ = tell.try_send(());
     }));
     informers.want(Interest::all(&kinds::PERSISTENT_VOLUME));
-    informers.synced().await;
+    informers.synced(&[&kinds::PERSISTENT_VOLUME]).await;
     let node = shared.config.node_name.clone();
     loop {
         let mut failed = false;

@@ -280,7 +280,7 @@ fn feed(model: &mut Model, informers: &Informers, pending: &Pending) {
 pub(crate) async fn run(weak: Weak<Proxy>) {
     {
         let Some(informers) = weak.upgrade().map(|proxy| proxy.informers.clone()) else { return };
-        informers.synced().await;
+        informers.synced(&[&SERVICE, &ENDPOINT_SLICE]).await;
     }
     if let Some(proxy) = weak.upgrade() {
         if proxy.n_runs.fetch_add(1, Ordering::Relaxed) > 0 {

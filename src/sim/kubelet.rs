@@ -78,7 +78,7 @@ impl Node {
         }
         let field_selector = format!("spec.nodeName={}", self.name);
         informers.want(Interest { kind: &POD, field_selector });
-        informers.synced().await;
+        informers.synced(&[&POD]).await;
         let mut beat_at = rt::now().mono;
         loop {
             let changed = informers.change();

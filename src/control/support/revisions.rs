@@ -43,12 +43,6 @@ impl Revision {
     }
 }
 
-/// How often a name was taken. None at all is written as 0 by some and left out by others, and must
-/// lead to one name.
-fn collisions(tree: &Value) -> Option<i64> {
-    tree.int("status.collisionCount").filter(|count| *count > 0)
-}
-
 /// All versions of one object's template, oldest first; the last is the present one.
 #[derive(Debug)]
 pub(crate) struct History {
@@ -69,7 +63,7 @@ impl History {
         let objects = claim(view, owner, &CONTROLLER_REVISION, &selector, &|_| true, actions);
         let mut all: Vec<Revision> = objects.into_iter().map(Revision::of).collect();
         all.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));
-        let mut history = History { all, collisions: collisions(tree) };
+        let mut history = History { all, collisions: tree.int("status.collisionCount") };
         if owner.deleting() && !history.all.is_empty() {
             return history;
         }

@@ -202,8 +202,8 @@ impl Start {
         };
         let links = tree.at("spec.enableServiceLinks").as_bool() != Some(false);
         // A pod that was taken over can get here before anybody asked for services.
-        let services_known = self.shared.informers.synced_in([&kinds::SERVICE].into_iter());
-        if rt::timeout(SERVICES_MAX, services_known).await.is_err() {
+        let services: &[_] = &[&kinds::SERVICE];
+        if rt::timeout(SERVICES_MAX, self.shared.informers.synced(services)).await.is_err() {
             return Err(
                 "services have not yet been read at least once, cannot construct envvars".into()
             );
