@@ -11,6 +11,8 @@ if ! "$venv/bin/python" -c 'import kubernetes' 2>/dev/null; then
   "$venv/bin/pip" install -q kubernetes==32.0.1
 fi
 "$venv/bin/python" scenarios.py "$binary" "$@"
+# Faults that strangers found (docs/security.md).
+[ $# -gt 0 ] || "$venv/bin/python" faults.py "$binary"
 # What gateways go through; the slowest (`python3 e2e/adversity.py BINARY`) only by hand.
 [ $# -gt 0 ] || K3RS_E2E_REST=${K3RS_E2E_REST:-15} "$venv/bin/python" adversity.py "$binary" clock_1970 moves no_default_route no_address
 [ $# -gt 0 ] || "$venv/bin/python" pressure.py "$binary"

@@ -1,0 +1,1 @@
+"""One module a topic; ../faults.py runs them."""
