@@ -15,6 +15,10 @@ use crate::config::Config;
 use crate::follow::Shown;
 use crate::server::Machine;
 
+/// The kubelet's ports, on which nothing else of the cluster may answer.
+const KUBELET_PORT: u16 = 10250;
+const KUBELET_HEALTH_PORT: u16 = 10248;
+
 /// `net` as the kubelet asks for it.
 pub(crate) struct NodeNetwork(pub(crate) net::Net);
 
@@ -174,11 +178,11 @@ pub(crate) async fn start(
     kubelet_config.cluster_dns = config.cluster_dns.clone();
     kubelet_config.cluster_domain = config.cluster_domain.clone();
     kubelet_config.serving = Some(kubelet::Serving {
-        address: SocketAddr::new(config.bind_address, 10250),
+        address: SocketAddr::new(config.bind_address, KUBELET_PORT),
         tls: kubelet_tls(pki, shown)?,
     });
     kubelet_config.cgroup_root = format!("/{}", config.cgroup_root());
-    kubelet_config.healthz = Some(SocketAddr::from(([127, 0, 0, 1], 10248)));
+    kubelet_config.healthz = Some(SocketAddr::from(([127, 0, 0, 1], KUBELET_HEALTH_PORT)));
     kubelet_config.volatile_directory = config.run_dir.join("kubelet");
     kubelet_config.local_path_client =
         Some(server.client_as(User::controller("local-path-provisioner-service-account")));
@@ -281,6 +285,8 @@ pub(crate) fn net_config(machine: &Machine) -> Result<net::Config> {
         netns_directory: config.run_dir.join("netns"),
         bridge: "cni0".into(),
         mtu: None,
+        node_ports: config.node_ports,
+        own_ports: vec![config.https_port, KUBELET_PORT, KUBELET_HEALTH_PORT],
     })
 }
 

@@ -56,6 +56,10 @@ pub struct Config {
     pub bridge: String,
     /// `None`: that of the node's interface.
     pub mtu: Option<u32>,
+    /// `--service-node-port-range`, both ends included.
+    pub node_ports: (u16, u16),
+    /// TCP ports that the node itself serves on its addresses: the API's, the kubelet's.
+    pub own_ports: Vec<u16>,
 }
 
 /// One `hostPort` of a pod.
@@ -119,7 +123,9 @@ impl Net {
             )?;
             let mtu = config.mtu.unwrap_or(node.mtu);
             let pods = Pods::open(config.clone(), mtu)?;
-            let proxy = Proxy::open(node_info(&config), host_ports_of(&pods), informers)?;
+            let on_loopback = node.addresses.iter().all(IpAddr::is_loopback);
+            let info = node_info(&config, on_loopback);
+            let proxy = Proxy::open(info, host_ports_of(&pods), informers)?;
             Ok::<Shared, Error>(Shared {
                 config,
                 pods: Mutex::new(pods),
@@ -290,7 +296,9 @@ fn look_again(shared: &Shared) {
 }
 
 /// What netplan is told of this node.
-fn node_info(config: &Config) -> netplan::NodeInfo {
+fn node_info(config: &Config, on_loopback: bool) -> netplan::NodeInfo {
+    let served = config.own_ports.iter().map(|port| (Protocol::Tcp, *port));
+    let dns = [(Protocol::Tcp, DNS_PORT), (Protocol::Udp, DNS_PORT)];
     netplan::NodeInfo {
         node_name: config.node_name.clone(),
         pod_cidrs: config.pod_cidrs.clone(),
@@ -301,6 +309,9 @@ fn node_info(config: &Config) -> netplan::NodeInfo {
         bridge_netfilter: bridge::has_netfilter(),
         masquerade_ipv6: false,
         node_port_cidrs: Vec::new(),
+        node_ports: config.node_ports,
+        own_ports: served.chain(dns).collect(),
+        on_loopback,
     }
 }
 

@@ -77,6 +77,8 @@ impl World {
             netns_directory: directory.join("netns"),
             bridge: "cni0".into(),
             mtu: None,
+            node_ports: (30000, 32767),
+            own_ports: vec![6443, 10250],
         };
         Links::open().unwrap().set_up(1, "lo").unwrap();
         let pods = Pods::open(config.clone(), 1500).unwrap();
@@ -90,6 +92,9 @@ impl World {
             bridge_netfilter: bridge::has_netfilter(),
             masquerade_ipv6: false,
             node_port_cidrs: Vec::new(),
+            node_ports: (30000, 32767),
+            own_ports: Vec::new(),
+            on_loopback: false,
         };
         let mut world = World {
             config,

@@ -260,7 +260,7 @@ fn add_set(batch: &mut Batch<'_>, set: Set) {
     let target = Some((concat(&[address, INET_SERVICE]), len + 4));
     let verdict = Some((VERDICT, 0));
     let ((key_type, key_len), data) = match set.kind {
-        SetKind::Services | SetKind::Refused | SetKind::Firewall => (frontend, verdict),
+        SetKind::Services | SetKind::External | SetKind::Refused => (frontend, verdict),
         SetKind::NodePorts | SetKind::RefusedNodePorts => (port, verdict),
         SetKind::HostPorts => (port, target),
         SetKind::HostAddressPorts => (frontend, target),
@@ -303,12 +303,10 @@ fn address_len(ipv6: bool) -> u32 {
 }
 
 fn hook_of(hook: Hook) -> nft::Hook {
-    const BEFORE_DNAT: i32 = -110;
     let (kind, number, priority) = match hook {
         Hook::NatPrerouting => ("nat", 0, -100),
         Hook::NatOutput => ("nat", 3, -100),
         Hook::NatPostrouting => ("nat", 4, 100),
-        Hook::FilterPrerouting => ("filter", 0, BEFORE_DNAT),
         Hook::FilterInput => ("filter", 1, 0),
         Hook::FilterForward => ("filter", 2, 0),
         Hook::FilterOutput => ("filter", 3, 0),
@@ -411,6 +409,25 @@ impl Compiler {
                 };
                 self.plain(Expression::Ct { what, to: REGISTER });
                 self.in_block(cidr, false);
+            }
+            Part::DestinationPorts { protocol, first, last } => {
+                self.plain(Expression::Meta { key: meta::L4PROTO, to: REGISTER });
+                self.equal(vec![protocol.number()]);
+                self.plain(Expression::Payload {
+                    transport: true,
+                    offset: 2,
+                    len: 2,
+                    to: REGISTER,
+                });
+                let mut compare = |comparison, port: u16| {
+                    self.steps.push(Step::Compare(REGISTER, comparison, port.to_be_bytes().into()));
+                };
+                if first == last {
+                    compare(Comparison::Equal, *first);
+                } else {
+                    compare(Comparison::AtLeast, *first);
+                    compare(Comparison::AtMost, *last);
+                }
             }
             Part::InputInterface { name, not } => self.interface(meta::IIFNAME, name, *not),
             Part::OutputInterface { name, not } => self.interface(meta::OIFNAME, name, *not),

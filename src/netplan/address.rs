@@ -87,6 +87,28 @@ impl FromStr for Cidr {
     }
 }
 
+/// True for an address that means something else on each machine, or no machine at all: loopback, link-local
+/// (the metadata services of clouds are there), unspecified, "this network", multicast and broadcast. No
+/// rule may lead to such an address or from one. An IPv4 address inside an IPv6 one counts as what it hides.
+pub(crate) fn is_special(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            v4.octets()[0] == 0
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+        }
+        IpAddr::V6(v6) => {
+            v6.to_ipv4_mapped().is_some()
+                || v6.is_unspecified()
+                || v6.is_loopback()
+                || v6.is_unicast_link_local()
+                || v6.is_multicast()
+        }
+    }
+}
+
 /// A transport protocol that services and host ports can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -128,6 +150,34 @@ impl Protocol {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn special_addresses_are_known_whatever_they_look_like() {
+        for (text, special) in [
+            ("0.0.0.0", true),
+            ("0.1.2.3", true),
+            ("127.0.0.1", true),
+            ("127.255.0.9", true),
+            ("169.254.169.254", true),
+            ("224.0.0.1", true),
+            ("239.255.255.255", true),
+            ("255.255.255.255", true),
+            ("::", true),
+            ("::1", true),
+            ("fe80::1", true),
+            ("febf::1", true),
+            ("ff02::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("::ffff:192.0.2.1", true),
+            ("192.0.2.1", false),
+            ("10.0.0.1", false),
+            ("169.253.0.1", false),
+            ("fd00::1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_special(text.parse().unwrap()), special, "{text}");
+        }
+    }
 
     #[test]
     fn blocks_contain_and_count() {

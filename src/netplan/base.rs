@@ -28,8 +28,6 @@ pub(crate) fn table(node: &NodeInfo) -> Table {
         add(by_family(ipv6, "refused4", "refused6"), None, refused_rules(node, ipv6));
         add(by_family(ipv6, "translated4", "translated6"), None, translated_rules(node, ipv6));
         add(by_family(ipv6, "leaving4", "leaving6"), None, leaving_rules(node, ipv6));
-        let guard = vec![Part::Family { ipv6 }, dispatch(SetKind::Firewall, ipv6)];
-        add(by_family(ipv6, "guard4", "guard6"), None, vec![guard]);
     }
     let each = |four: &'static str, six: &'static str| -> Vec<Rule> {
         let jump = |ipv6: bool| {
@@ -49,7 +47,6 @@ pub(crate) fn table(node: &NodeInfo) -> Table {
     let new = |rules: Vec<Rule>| -> Vec<Rule> {
         rules.into_iter().map(|rule| [vec![Part::StateNew], rule].concat()).collect()
     };
-    add("filter-prerouting", Some(Hook::FilterPrerouting), new(each("guard4", "guard6")));
     let refuse = new(each("refused4", "refused6"));
     let mut input = vec![loopback_guard()];
     input.extend(refuse.clone());
@@ -93,10 +90,16 @@ pub(crate) fn dns_elements(dns: &[(IpAddr, SocketAddr)]) -> (Vec<(Set, Key, Valu
     (elements, balancers)
 }
 
+/// Cluster addresses first, which only the server gives out. On the node's own addresses, which the kernel knows
+/// best, come its own ports, node ports, pods' host ports, and last what a user wrote into a Service.
 fn service_rules(node: &NodeInfo, ipv6: bool) -> Vec<Rule> {
     let family = Part::Family { ipv6 };
+    let external = dispatch(SetKind::External, ipv6);
     let mut rules = vec![vec![family.clone(), dispatch(SetKind::Services, ipv6)]];
-    rules.push(vec![family.clone(), Part::DestinationLocal { not: true }, Part::Return]);
+    let elsewhere = Part::DestinationLocal { not: true };
+    rules.push(vec![family.clone(), elsewhere.clone(), external.clone()]);
+    rules.push(vec![family.clone(), elsewhere, Part::Return]);
+    rules.extend(served_by_the_node(node, ipv6));
     let host_address_ports = Set { kind: SetKind::HostAddressPorts, ipv6 };
     let host_ports = Set { kind: SetKind::HostPorts, ipv6 };
     let ranges: Vec<&Cidr> = of_family(&node.node_port_cidrs, ipv6).collect();
@@ -108,20 +111,41 @@ fn service_rules(node: &NodeInfo, ipv6: bool) -> Vec<Rule> {
         rules.push(vec![family.clone(), here, dispatch(SetKind::NodePorts, ipv6)]);
     }
     rules.push(vec![family.clone(), Part::DnatByMap(host_address_ports)]);
-    rules.push(vec![family, Part::DnatByMap(host_ports)]);
+    rules.push(vec![family.clone(), Part::DnatByMap(host_ports)]);
+    rules.extend(taken_by_node_ports(node, ipv6));
+    rules.push(vec![family, external]);
     rules
+}
+
+/// Leaves alone what the node itself serves on any of its addresses.
+fn served_by_the_node(node: &NodeInfo, ipv6: bool) -> Vec<Rule> {
+    let one = |(protocol, port): &(Protocol, u16)| local_ports(ipv6, *protocol, (*port, *port));
+    node.own_ports.iter().map(one).collect()
+}
+
+/// Leaves alone what is a node port's, used or not.
+fn taken_by_node_ports(node: &NodeInfo, ipv6: bool) -> Vec<Rule> {
+    let one = |protocol| local_ports(ipv6, protocol, node.node_ports);
+    [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].map(one).into()
+}
+
+fn local_ports(ipv6: bool, protocol: Protocol, (first, last): (u16, u16)) -> Rule {
+    let ports = Part::DestinationPorts { protocol, first, last };
+    vec![Part::Family { ipv6 }, ports, Part::DestinationLocal { not: false }, Part::Return]
 }
 
 /// What still has a service's address when it is about to be delivered: nobody answers there.
 fn refused_rules(node: &NodeInfo, ipv6: bool) -> Vec<Rule> {
     let family = Part::Family { ipv6 };
-    let mut rules = vec![vec![family.clone(), dispatch(SetKind::Refused, ipv6)]];
+    let mut rules = served_by_the_node(node, ipv6);
+    let local = Part::DestinationLocal { not: false };
+    rules.push(vec![family.clone(), local, dispatch(SetKind::RefusedNodePorts, ipv6)]);
+    rules.extend(taken_by_node_ports(node, ipv6));
+    rules.push(vec![family.clone(), dispatch(SetKind::Refused, ipv6)]);
     for cidr in of_family(&node.service_cidrs, ipv6) {
         let destination = Part::Destination { cidr: *cidr, not: false };
         rules.push(vec![family.clone(), destination, Part::Goto(Chain::Fixed("refuse"))]);
     }
-    let local = Part::DestinationLocal { not: false };
-    rules.push(vec![family, local, dispatch(SetKind::RefusedNodePorts, ipv6)]);
     rules
 }
 

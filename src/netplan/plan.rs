@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::address::{Cidr, Protocol};
+use crate::address::{Cidr, Protocol, is_special};
 use crate::objects::{Service, ServicePort, Slice};
 use crate::table::{Chain, ClientSet, Frontend, Key, Part, Rule, Set, SetKind, Value, is_ipv6};
 
@@ -24,6 +24,28 @@ pub struct NodeInfo {
     pub masquerade_ipv6: bool,
     /// Node ports answer on local addresses in these blocks only; empty: on all.
     pub node_port_cidrs: Vec<Cidr>,
+    /// Where node ports lie, both ends included: on an address of the node they are nobody else's.
+    pub node_ports: (u16, u16),
+    /// What the node itself serves on its addresses: no service and no pod takes these ports.
+    pub own_ports: Vec<(Protocol, u16)>,
+    /// The node's addresses are loopback's, because it has no other.
+    pub on_loopback: bool,
+}
+
+impl NodeInfo {
+    /// Whether a service may answer on an external or load balancer address that a user wrote. Ports are not
+    /// looked at here: which addresses are the node's own changes, and the rules ask the kernel about that.
+    fn may_answer_on(&self, address: IpAddr) -> bool {
+        let ours = self.service_cidrs.iter().chain(&self.cluster_cidrs).chain(&self.pod_cidrs);
+        !is_special(address) && !ours.into_iter().any(|cidr| cidr.contains(address))
+    }
+
+    /// Whether a rule may lead to an endpoint. Slices are written by users, too.
+    fn may_lead_to(&self, named: Named<'_>, address: IpAddr) -> bool {
+        // A machine without any network serves the API on loopback.
+        let api = self.on_loopback && (named.namespace, named.name) == ("default", "kubernetes");
+        !is_special(address) || (api && address.is_loopback())
+    }
 }
 
 /// One Service's part of the table.
@@ -77,13 +99,14 @@ pub(crate) fn plan<'s>(
     if service.headless || service.external_name.is_some() || service.foreign_proxy {
         return plan;
     }
-    for cluster_ip in &service.cluster_ips {
+    for cluster_ip in service.cluster_ips.iter().filter(|ip| !is_special(**ip)) {
         for port in &service.ports {
             let frontend =
                 Frontend { address: *cluster_ip, protocol: port.protocol, port: port.port };
             let old =
                 previous.and_then(|plan| plan.lists.iter().find(|list| list.frontend == frontend));
-            let list = usable(frontend, port, slices.clone(), old);
+            let led = |ip| node.may_lead_to(named, ip);
+            let list = usable(frontend, port, slices.clone(), led, old);
             let mut one = OnePort { named, service, port, node, list: &list, plan: &mut plan };
             one.plan();
             plan.lists.push(list);
@@ -102,6 +125,7 @@ fn usable<'s>(
     frontend: Frontend,
     port: &ServicePort,
     slices: impl Iterator<Item = &'s Slice>,
+    may_lead_to: impl Fn(IpAddr) -> bool,
     old: Option<&PortEndpoints>,
 ) -> PortEndpoints {
     let mut found: Vec<(SocketAddr, bool, bool)> = Vec::new();
@@ -116,7 +140,8 @@ fn usable<'s>(
             }
             let family = |a: &&IpAddr| is_ipv6(**a) == is_ipv6(frontend.address);
             // Only an endpoint's first address counts, as the API says.
-            if let Some(address) = endpoint.addresses.first().filter(family) {
+            let address = endpoint.addresses.first().filter(family);
+            if let Some(address) = address.filter(|address| may_lead_to(**address)) {
                 found.push((
                     SocketAddr::new(*address, target_port),
                     endpoint.ready,
@@ -176,12 +201,8 @@ struct OnePort<'a> {
 impl OnePort<'_> {
     fn plan(&mut self) {
         let external: Vec<Frontend> = self
-            .service
-            .external_ips
-            .iter()
-            .chain(&self.service.load_balancer_ips)
-            .filter(|address| is_ipv6(**address) == self.ipv6())
-            .map(|address| Frontend { address: *address, ..self.list.frontend })
+            .frontends(&self.service.external_ips)
+            .chain(self.frontends(&self.service.load_balancer_ips))
             .collect();
         let is_exposed = !external.is_empty() || self.port.node_port != 0;
         self.cluster_ip();
@@ -206,6 +227,15 @@ impl OnePort<'_> {
             }
         }
         self.udp(&external);
+    }
+
+    /// The addresses that a user wrote and that a service may have.
+    fn frontends(&self, addresses: &[IpAddr]) -> impl Iterator<Item = Frontend> {
+        let usable = |ip: &&IpAddr| is_ipv6(**ip) == self.ipv6() && self.node.may_answer_on(**ip);
+        addresses
+            .iter()
+            .filter(usable)
+            .map(|address| Frontend { address: *address, ..self.list.frontend })
     }
 
     fn cluster_ip(&mut self) {
@@ -247,15 +277,16 @@ impl OnePort<'_> {
         }
         let name = self.chain_name("external");
         let goto = || Value::Goto(Chain::Named(name.clone()));
+        // First, because the first of several elements with one key counts.
+        self.firewall(&name);
         for frontend in external {
-            self.element(SetKind::Services, Key::Frontend(*frontend), goto());
+            self.element(SetKind::External, Key::Frontend(*frontend), goto());
         }
         if let Some(key) = node_port {
             self.element(SetKind::NodePorts, key, goto());
         }
         let rules = self.external_rules();
         self.plan.chains.push((name, rules));
-        self.firewall();
     }
 
     fn external_rules(&self) -> Vec<Rule> {
@@ -285,7 +316,9 @@ impl OnePort<'_> {
         Part::DnatAmong(targets.clone())
     }
 
-    fn firewall(&mut self) {
+    /// `loadBalancerSourceRanges`: who may go on to the chain `allowed`. It is asked only where the service is
+    /// served, so that it refuses nobody what is not the service's.
+    fn firewall(&mut self, allowed: &Arc<str>) {
         let ipv6 = self.ipv6();
         let ranges: Vec<Cidr> =
             self.service.source_ranges.iter().filter(|r| r.is_ipv4() != ipv6).copied().collect();
@@ -293,15 +326,17 @@ impl OnePort<'_> {
             return;
         }
         let name = self.chain_name("firewall");
-        for address in &self.service.load_balancer_ips {
-            if is_ipv6(*address) == ipv6 {
-                let key = Key::Frontend(Frontend { address: *address, ..self.list.frontend });
-                let goto = Value::Goto(Chain::Named(name.clone()));
-                self.element(SetKind::Firewall, key, goto);
-            }
+        let frontends: Vec<Frontend> = self.frontends(&self.service.load_balancer_ips).collect();
+        for frontend in frontends {
+            let goto = Value::Goto(Chain::Named(name.clone()));
+            self.element(SetKind::External, Key::Frontend(frontend), goto);
         }
-        let allow = |cidr| vec![Part::Source { cidr, not: false }, Part::Return];
-        let mut rules: Vec<Rule> = ranges.into_iter().map(allow).collect();
+        let go_on = || Part::Goto(Chain::Named(allowed.clone()));
+        // The node itself is no outsider.
+        let mut rules: Vec<Rule> = vec![vec![Part::SourceLocal, go_on()]];
+        rules.extend(
+            ranges.into_iter().map(|cidr| vec![Part::Source { cidr, not: false }, go_on()]),
+        );
         rules.push(vec![Part::Drop]);
         self.plan.chains.push((name, rules));
     }

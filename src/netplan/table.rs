@@ -17,8 +17,11 @@ pub const MASQUERADE_MARK: u32 = 0x4000;
 /// The sets and maps, each once per address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetKind {
-    /// `address . protocol . port : verdict`: where a connection to a service goes on.
+    /// `address . protocol . port : verdict`: where a connection to a cluster address goes on.
     Services,
+    /// `address . protocol . port : verdict`: external and load balancer addresses, which come after all that
+    /// the node itself serves.
+    External,
     /// `protocol . port : verdict`
     NodePorts,
     /// `cluster ip . protocol . port . index : address . port`: every usable endpoint of a service port.
@@ -35,8 +38,6 @@ pub enum SetKind {
     Refused,
     /// `protocol . port : verdict`
     RefusedNodePorts,
-    /// `address . protocol . port : verdict`: load balancer addresses with allowed source ranges.
-    Firewall,
 }
 
 /// One set or map of one family.
@@ -49,6 +50,7 @@ pub struct Set {
 impl SetKind {
     pub const ALL: [SetKind; 10] = [
         SetKind::Services,
+        SetKind::External,
         SetKind::NodePorts,
         SetKind::Endpoints,
         SetKind::LocalEndpoints,
@@ -57,7 +59,6 @@ impl SetKind {
         SetKind::Hairpin,
         SetKind::Refused,
         SetKind::RefusedNodePorts,
-        SetKind::Firewall,
     ];
 }
 
@@ -66,6 +67,8 @@ impl Set {
         match (self.kind, self.ipv6) {
             (SetKind::Services, false) => "services4",
             (SetKind::Services, true) => "services6",
+            (SetKind::External, false) => "external4",
+            (SetKind::External, true) => "external6",
             (SetKind::NodePorts, false) => "node-ports4",
             (SetKind::NodePorts, true) => "node-ports6",
             (SetKind::Endpoints, false) => "endpoints4",
@@ -82,8 +85,6 @@ impl Set {
             (SetKind::Refused, true) => "refused6",
             (SetKind::RefusedNodePorts, false) => "refused-node-ports4",
             (SetKind::RefusedNodePorts, true) => "refused-node-ports6",
-            (SetKind::Firewall, false) => "firewall4",
-            (SetKind::Firewall, true) => "firewall6",
         }
     }
 }
@@ -145,6 +146,12 @@ pub enum Part {
         not: bool,
     },
     OriginalDestination(Cidr),
+    /// The transport protocol, and a destination port from `first` to `last`.
+    DestinationPorts {
+        protocol: Protocol,
+        first: u16,
+        last: u16,
+    },
     InputInterface {
         name: Arc<str>,
         not: bool,
@@ -211,7 +218,6 @@ pub enum Hook {
     NatPrerouting,
     NatOutput,
     NatPostrouting,
-    FilterPrerouting,
     FilterInput,
     FilterForward,
     FilterOutput,
@@ -318,6 +324,12 @@ impl fmt::Display for Part {
             Part::Source { cidr, not } => write!(f, "{} saddr {}{cidr}", of(cidr), op(not)),
             Part::Destination { cidr, not } => write!(f, "{} daddr {}{cidr}", of(cidr), op(not)),
             Part::OriginalDestination(cidr) => write!(f, "ct original {} daddr {cidr}", of(cidr)),
+            Part::DestinationPorts { protocol, first, last } if first == last => {
+                write!(f, "{} dport {first}", protocol.lower())
+            }
+            Part::DestinationPorts { protocol, first, last } => {
+                write!(f, "{} dport {first}-{last}", protocol.lower())
+            }
             Part::InputInterface { name, not } => write!(f, "iifname {}\"{name}\"", op(not)),
             Part::OutputInterface { name, not } => write!(f, "oifname {}\"{name}\"", op(not)),
             Part::SourceLocal => f.write_str("fib saddr type local"),

@@ -24,6 +24,9 @@ fn node() -> NodeInfo {
         bridge_netfilter: true,
         masquerade_ipv6: false,
         node_port_cidrs: Vec::new(),
+        node_ports: (30000, 32767),
+        own_ports: vec![(Protocol::Tcp, 6443), (Protocol::Tcp, 10250), (Protocol::Udp, 10053)],
+        on_loopback: false,
     }
 }
 
@@ -106,10 +109,10 @@ fn two_services_want_one_address() {
     model.changes();
     let holder = |model: &Model| {
         let text = model.table().to_string();
-        text.lines().find(|line| line.starts_with("services4 192.0.2.1")).map(str::to_owned)
+        text.lines().find(|line| line.starts_with("external4 192.0.2.1")).map(str::to_owned)
     };
     let goes_to = |name: &str| {
-        Some(format!("services4 192.0.2.1 . tcp . 80 : goto external4/ns/{name}/tcp/80"))
+        Some(format!("external4 192.0.2.1 . tcp . 80 : goto external4/ns/{name}/tcp/80"))
     };
     assert_eq!(holder(&model), goes_to("a"));
     model.remove_service("ns", "a");
@@ -118,6 +121,118 @@ fn two_services_want_one_address() {
     model.remove_service("ns", "b");
     model.changes();
     assert_eq!(holder(&model), None);
+}
+
+/// The addresses of the table's elements of a set, `refused4` and the like.
+fn keys(model: &Model, set: &str) -> Vec<String> {
+    let keys = model.table().to_string();
+    let keys = keys.lines().filter_map(|line| line.strip_prefix(set)?.strip_prefix(' '));
+    keys.map(|line| line.split(" : ").next().unwrap_or(line).to_owned()).collect()
+}
+
+#[test]
+fn a_service_answers_on_no_address_that_is_not_its_own() {
+    for (address, allowed) in [
+        ("192.0.2.1", true),
+        ("10.99.0.1", true),
+        ("127.0.0.1", false),
+        ("127.8.0.1", false),
+        ("0.0.0.0", false),
+        ("0.0.0.7", false),
+        ("169.254.169.254", false),
+        ("224.0.0.251", false),
+        ("255.255.255.255", false),
+        // Other services' and pods' addresses, those of this node and of others.
+        ("10.43.0.1", false),
+        ("10.43.0.10", false),
+        ("10.43.200.9", false),
+        ("10.42.0.1", false),
+        ("10.42.0.9", false),
+        ("10.42.77.9", false),
+    ] {
+        let external = json!({"externalIPs": [address]});
+        let balanced =
+            json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["192.0.2.0/24"]});
+        for (spec, ingress) in [(external, json!([])), (balanced, json!([{"ip": address}]))] {
+            // With endpoints and without any: refusing somebody else's address is harm enough.
+            for endpoints in [&["10.42.1.2"][..], &[]] {
+                let mut model = Model::new(node());
+                let mut tree = service("web", "10.43.0.5", spec.clone());
+                tree["status"] = json!({"loadBalancer": {"ingress": ingress}});
+                model.set_service(&tree);
+                model.set_slice(&slice("web", "TCP", endpoints));
+                model.changes();
+                let found = ["external4", "refused4"].map(|set| keys(&model, set));
+                let there = found.iter().any(|keys| !keys.is_empty());
+                assert_eq!(there, allowed, "{address} {spec} {endpoints:?}: {found:?}");
+                let others = keys(&model, "services4");
+                assert!(!others.iter().any(|key| key == &format!("{address} . tcp . 80")));
+            }
+        }
+    }
+}
+
+#[test]
+fn no_rule_leads_to_an_address_that_is_special() {
+    for (name, address, on_loopback, allowed) in [
+        ("web", "10.42.1.2", false, true),
+        ("web", "192.0.2.1", false, true),
+        ("web", "127.0.0.1", false, false),
+        ("web", "127.0.0.1", true, false),
+        ("web", "169.254.169.254", false, false),
+        ("web", "0.0.0.0", false, false),
+        ("web", "224.0.0.1", false, false),
+        ("kubernetes", "127.0.0.1", false, false),
+        // A machine without a network serves its API there.
+        ("kubernetes", "127.0.0.1", true, true),
+        ("kubernetes", "169.254.169.254", true, false),
+    ] {
+        let mut model = Model::new(NodeInfo { on_loopback, ..node() });
+        let put = |mut tree: Tree| {
+            tree["metadata"]["namespace"] = json!("default");
+            tree
+        };
+        model.set_service(&put(service(name, "10.43.0.5", json!({}))));
+        model.set_slice(&put(slice(name, "TCP", &[address])));
+        model.changes();
+        let led = keys(&model, "endpoints4").iter().any(|key| key.starts_with("10.43.0.5 "));
+        assert_eq!(led, allowed, "{name} {address}");
+    }
+    let mut model = Model::new(node());
+    model.set_service(&service("web", "127.0.0.1", json!({})));
+    model.set_slice(&slice("web", "TCP", &["10.42.1.2"]));
+    model.changes();
+    assert!(!keys(&model, "services4").iter().any(|key| key.starts_with("127.")));
+}
+
+/// The order is what keeps a Service from the node's own ports: addresses of the node change, and only the
+/// kernel knows them all.
+#[test]
+fn the_nodes_own_ports_come_before_what_users_wrote() {
+    let text = Model::new(node()).table().to_string();
+    let chain = |name: &str| -> Vec<String> {
+        let lines = text.lines().skip_while(|line| *line != format!("chain {name}")).skip(1);
+        lines.take_while(|line| line.starts_with("  ")).map(|line| line.trim().to_owned()).collect()
+    };
+    let own = "meta nfproto ipv4 tcp dport 6443 fib daddr type local return";
+    let ranges = "meta nfproto ipv4 tcp dport 30000-32767 fib daddr type local return";
+    let at = |rules: &[String], wanted: &str| {
+        let place = rules.iter().position(|rule| rule.ends_with(wanted));
+        place.unwrap_or_else(|| panic!("no {wanted} in {rules:#?}"))
+    };
+    let service = chain("service4");
+    let users = service.iter().rposition(|rule| rule.ends_with("vmap @external4")).unwrap();
+    for first in [own, "vmap @node-ports4", "map @host-address-ports4", "map @host-ports4", ranges]
+    {
+        assert!(at(&service, first) < users, "{first}\n{service:#?}");
+    }
+    for others in ["vmap @node-ports4", "map @host-ports4"] {
+        assert!(at(&service, own) < at(&service, others));
+    }
+    let refused = chain("refused4");
+    let users = at(&refused, "vmap @refused4");
+    assert!(at(&refused, own) < users && at(&refused, ranges) < users, "{refused:#?}");
+    assert!(at(&refused, "@refused-node-ports4") < at(&refused, ranges));
 }
 
 #[test]

@@ -120,6 +120,20 @@ pub struct Element<'a> {
 pub enum Comparison {
     Equal,
     NotEqual,
+    AtMost,
+    AtLeast,
+}
+
+impl Comparison {
+    /// The kernel's `NFT_CMP_*`.
+    fn number(self) -> u32 {
+        match self {
+            Comparison::Equal => 0,
+            Comparison::NotEqual => 1,
+            Comparison::AtMost => 3,
+            Comparison::AtLeast => 5,
+        }
+    }
 }
 
 /// Which part of a connection a `ct` expression reads.
@@ -688,7 +702,7 @@ impl Expression<'_> {
             }),
             Expression::Compare { from, comparison, value } => ("cmp", &|w| {
                 w.be32(1, *from);
-                w.be32(2, if *comparison == Comparison::Equal { 0 } else { 1 });
+                w.be32(2, comparison.number());
                 w.nest(3, |w| w.bytes(DATA_VALUE, value));
             }),
             Expression::Bitwise { from, to, mask, xor } => ("bitwise", &|w| {

@@ -304,6 +304,8 @@ fn config(directory: &Path) -> Config {
         netns_directory: directory.join("netns"),
         bridge: "cni0".into(),
         mtu: None,
+        node_ports: (30000, 32767),
+        own_ports: vec![6443, 10250],
     }
 }
 
