@@ -228,7 +228,8 @@ impl Question<'_> {
             additional.extend(service.cluster_ips.iter().map(|ip| address(&own, *ip)));
         }
         match records.is_empty() {
-            true if service.headless => Answer::NoName,
+            // The name exists as long as an endpoint is ready, also one without ports.
+            true if service.headless && entry.ready(service).next().is_none() => Answer::NoName,
             _ => Answer::Found { records, additional },
         }
     }

@@ -500,6 +500,13 @@ fn names_follow_the_specification() {
     let mut peers = slice("db", "TCP", &["10.42.0.7", "!10.42.0.8", "10.42.1.9"]);
     peers["endpoints"][0]["hostname"] = json!("db-0");
     model.set_slice(&peers);
+    let no_ports = json!({"clusterIPs": ["None"], "ports": []});
+    model.set_service(&service("bare", "None", no_ports.clone()));
+    let mut peers = slice("bare", "TCP", &["10.42.0.11"]);
+    peers["ports"] = json!([]);
+    peers["endpoints"][0]["hostname"] = json!("bare-0");
+    model.set_slice(&peers);
+    model.set_service(&service("nobody", "None", no_ports));
     let alias = json!({"type": "ExternalName", "externalName": "Example.COM.", "clusterIP": ""});
     model.set_service(&service("alias", "", alias));
     model.changes();
@@ -542,6 +549,27 @@ fn names_follow_the_specification() {
             "50 8080 db-0.db.ns.svc.cluster.local, 50 8080 10-42-1-9.db.ns.svc.cluster.local",
         ),
         ("alias.ns.svc.cluster.local", A, "example.com"),
+        ("bare.ns.svc.cluster.local", A, "10.42.0.11"),
+        ("bare.ns.svc.cluster.local", Srv, ""),
+        ("bare.ns.svc.cluster.local", RecordKind::Txt, ""),
+        ("bare-0.bare.ns.svc.cluster.local", Srv, ""),
+        ("bare-0.bare.ns.svc.cluster.local", Aaaa, ""),
+        ("bare-1.bare.ns.svc.cluster.local", Srv, "no name"),
+        ("_web._tcp.bare.ns.svc.cluster.local", Srv, "no name"),
+        ("nobody.ns.svc.cluster.local", A, "no name"),
+        ("nobody.ns.svc.cluster.local", Srv, "no name"),
+        ("web.ns.svc.cluster.local", RecordKind::Txt, ""),
+        ("web.ns.svc.cluster.local", RecordKind::Other, ""),
+        ("x.web.ns.svc.cluster.local", A, "no name"),
+        ("_web._tcp.web.ns.svc.cluster.local", A, ""),
+        ("_web._tcp.web.ns.svc.cluster.local", RecordKind::Txt, ""),
+        ("svc.cluster.local", Srv, ""),
+        ("pod.cluster.local", A, ""),
+        ("cluster.local", A, ""),
+        ("ns.pod.cluster.local", A, ""),
+        ("other.pod.cluster.local", A, "no name"),
+        ("1-2-3-4.ns.pod.cluster.local", Aaaa, ""),
+        ("nonsense.cluster.local", A, "no name"),
         ("5.0.43.10.in-addr.arpa", Ptr, "web.ns.svc.cluster.local"),
         ("7.0.42.10.in-addr.arpa", Ptr, "db-0.db.ns.svc.cluster.local"),
         ("8.0.42.10.in-addr.arpa", Ptr, "no name"),

@@ -2,9 +2,14 @@
 //!
 //! Nothing here trusts a length, a count or a pointer; compression pointers must point backwards.
 
+mod foreign;
+
 use std::net::IpAddr;
 
 use stdx::{Error, Result};
+
+pub use foreign::Foreign;
+use foreign::RecordView;
 
 pub mod kind {
     pub const A: u16 = 1;
@@ -12,6 +17,7 @@ pub mod kind {
     pub const CNAME: u16 = 5;
     pub const SOA: u16 = 6;
     pub const PTR: u16 = 12;
+    pub const MX: u16 = 15;
     pub const TXT: u16 = 16;
     pub const AAAA: u16 = 28;
     pub const SRV: u16 = 33;
@@ -26,6 +32,8 @@ pub mod code {
     pub const NAME_ERROR: u16 = 3;
     pub const NOT_IMPLEMENTED: u16 = 4;
     pub const REFUSED: u16 = 5;
+    /// EDNS: the version is not known there. It needs the OPT record's own bits.
+    pub const BAD_VERSION: u16 = 16;
 }
 
 pub const CLASS_IN: u16 = 1;
@@ -217,25 +225,29 @@ impl Query {
         asked.clamp(UDP_PLAIN_BYTES, UDP_SAFE_BYTES)
     }
 
-    /// The query as a forwarder sends it on, under another id.
-    pub fn to_bytes(&self, id: u16) -> Vec<u8> {
+    /// The query as a forwarder sends it on, under another id; without EDNS for servers that know none.
+    pub fn to_bytes(&self, id: u16, edns: bool) -> Vec<u8> {
         const UDP_SAFE_BYTES: u16 = 1232;
         let mut bytes = Vec::with_capacity(64);
         let flags = FLAG_RECURSION_DESIRED
             | if self.checking_disabled { FLAG_CHECKING_DISABLED } else { 0 };
-        for word in [id, flags, 1, 0, 0, 1] {
+        for word in [id, flags, 1, 0, 0, u16::from(edns)] {
             bytes.extend_from_slice(&word.to_be_bytes());
         }
         bytes.extend_from_slice(&self.name.0);
         bytes.extend_from_slice(&self.kind.to_be_bytes());
         bytes.extend_from_slice(&self.class.to_be_bytes());
-        push_opt(&mut bytes, UDP_SAFE_BYTES, self.dnssec_ok);
+        if edns {
+            push_opt(&mut bytes, UDP_SAFE_BYTES, self.dnssec_ok);
+        }
         bytes
     }
 }
 
-/// Records looked at in one message.
-const RECORDS_MAX: usize = 512;
+/// Records looked at in one message: as many as fit.
+const RECORDS_MAX: usize = MESSAGE_MAX_BYTES / 11;
+/// Places of name suffixes that are remembered for compression in one answer.
+const SUFFIXES_MAX: usize = 256;
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,6 +279,15 @@ pub enum Section {
     Answer,
     Authority,
     Additional,
+}
+
+/// What stands before a record's data.
+#[derive(Clone, Copy)]
+struct Head<'a> {
+    name: &'a Name,
+    kind: u16,
+    class: u16,
+    ttl: u32,
 }
 
 /// Builds an answer to a query, never larger than its limit.
@@ -306,15 +327,8 @@ impl Answer {
         answer
     }
 
-    /// Adds a record; sections must come in order. What no longer fits sets the truncation flag,
-    /// or, in the additional section, is left out silently.
+    /// Adds a record of ours; sections must come in order.
     pub fn record(&mut self, section: Section, name: &Name, ttl: u32, data: &Data) {
-        const OPT_LEN: usize = 11;
-        if self.truncated {
-            return;
-        }
-        let (start, n_suffixes) = (self.buf.len(), self.suffixes.len());
-        self.name(name);
         let kind = match data {
             Data::Address(IpAddr::V4(_)) => kind::A,
             Data::Address(IpAddr::V6(_)) => kind::AAAA,
@@ -325,12 +339,26 @@ impl Answer {
             Data::Srv { .. } => kind::SRV,
             Data::Soa { .. } => kind::SOA,
         };
-        self.u16(kind);
-        self.u16(CLASS_IN);
-        self.u32(ttl);
+        let head = Head { name, kind, class: CLASS_IN, ttl };
+        self.put(section, head, |answer| answer.data(data));
+    }
+
+    /// The one way for a record into an answer, ours or another server's: what no longer fits sets the
+    /// truncation flag, or, in the additional section, is left out silently. What is there stays, as a client
+    /// without TCP has nothing else.
+    fn put(&mut self, section: Section, head: Head<'_>, data: impl FnOnce(&mut Answer)) {
+        const OPT_LEN: usize = 11;
+        if self.truncated {
+            return;
+        }
+        let (start, n_suffixes) = (self.buf.len(), self.suffixes.len());
+        self.name(head.name);
+        self.u16(head.kind);
+        self.u16(head.class);
+        self.u32(head.ttl);
         let len_at = self.buf.len();
         self.u16(0);
-        self.data(data);
+        data(self);
         let len = u16::try_from(self.buf.len() - len_at - 2).unwrap_or(u16::MAX);
         self.buf[len_at..len_at + 2].copy_from_slice(&len.to_be_bytes());
         let room = self.limit_bytes.saturating_sub(if self.edns.is_some() { OPT_LEN } else { 0 });
@@ -405,6 +433,7 @@ impl Answer {
             }
             if let Ok(at) = u16::try_from(self.buf.len())
                 && at < POINTER >> 2
+                && self.suffixes.len() < SUFFIXES_MAX
             {
                 self.suffixes.push(at);
             }
@@ -415,9 +444,25 @@ impl Answer {
         self.buf.push(0);
     }
 
-    /// True if the name written at `at` is `suffix`, byte for byte.
+    /// True if the name written at `at` is `suffix`, byte for byte. What is written here points backwards only.
     fn is_at(&self, suffix: &[u8], at: usize) -> bool {
-        Name::parse(&self.buf, at).is_some_and(|(name, _)| *name.0 == *suffix)
+        let (mut at, mut rest) = (at, suffix);
+        loop {
+            let Some(len) = self.buf.get(at).copied().map(usize::from) else { return false };
+            if len >= 0xc0 {
+                let Some(pointer) = read_u16(&self.buf, at) else { return false };
+                at = usize::from(pointer & 0x3fff);
+                continue;
+            }
+            match (rest.get(..=len), self.buf.get(at..=at + len)) {
+                (Some(wanted), Some(found)) if wanted == found => {}
+                _ => return false,
+            }
+            if len == 0 {
+                return rest.len() == 1;
+            }
+            (at, rest) = (at + len + 1, &rest[len + 1..]);
+        }
     }
 
     fn u16(&mut self, value: u16) {
@@ -433,163 +478,6 @@ impl Answer {
 pub fn refusal(id: u16, code: u16) -> Vec<u8> {
     let flags = FLAG_RESPONSE | FLAG_RECURSION_AVAILABLE | code & 0xf;
     [id, flags, 0, 0, 0, 0].iter().flat_map(|word| word.to_be_bytes()).collect()
-}
-
-/// An answer from another server, checked, and ready to be given again with less time to live.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Foreign {
-    bytes: Box<[u8]>,
-    ttl_offsets: Box<[u16]>,
-    pub code: u16,
-    pub truncated: bool,
-    /// How long it may be kept: the smallest time to live, or what the SOA says of a negative answer.
-    pub ttl_secs: u32,
-    pub is_negative: bool,
-}
-
-impl Foreign {
-    /// Reads an answer to `query` that was sent under `id`.
-    ///
-    /// # Errors
-    /// If it is broken or answers something else.
-    pub fn parse(bytes: &[u8], query: &Query, id: u16) -> Result<Foreign> {
-        let broken = || Error::new("the DNS answer is broken");
-        let word = |at| read_u16(bytes, at).ok_or_else(broken);
-        let flags = word(2)?;
-        if word(0)? != id || flags & FLAG_RESPONSE == 0 || word(4)? != 1 {
-            return Err(Error::new("the DNS answer is not to our query"));
-        }
-        let (name, at) = Name::parse(bytes, HEADER_LEN).ok_or_else(broken)?;
-        let same_name = name.to_lower() == query.name.to_lower();
-        if !same_name || word(at)? != query.kind || word(at + 2)? != query.class {
-            return Err(Error::new("the DNS answer is to another question"));
-        }
-        let (n_answers, n_authority) = (word(6)?, word(8)?);
-        let n_records = usize::from(n_answers) + usize::from(n_authority) + usize::from(word(10)?);
-        if n_records > RECORDS_MAX || bytes.len() > MESSAGE_MAX_BYTES {
-            return Err(Error::new(format!("the DNS answer has {n_records} records")));
-        }
-        let (mut ttl_offsets, mut ttl_secs, mut soa_secs) = (Vec::new(), u32::MAX, None);
-        let mut at = at + 4;
-        for idx in 0..n_records {
-            let record = RecordView::parse(bytes, at).ok_or_else(broken)?;
-            at = record.end;
-            if record.kind == kind::OPT {
-                continue;
-            }
-            ttl_offsets.push(u16::try_from(record.ttl_at).map_err(|_| broken())?);
-            ttl_secs = ttl_secs.min(record.ttl);
-            if record.kind == kind::SOA && idx >= usize::from(n_answers) {
-                let minimum = record.data.len().checked_sub(4);
-                let minimum = minimum.and_then(|at| read_u32(record.data, at)).unwrap_or(0);
-                soa_secs = Some(minimum.min(record.ttl));
-            }
-        }
-        let code = flags & 0xf;
-        let is_negative = code == code::NAME_ERROR || (code == code::NO_ERROR && n_answers == 0);
-        Ok(Foreign {
-            bytes: bytes.into(),
-            ttl_offsets: ttl_offsets.into(),
-            code,
-            truncated: flags & FLAG_TRUNCATED != 0,
-            ttl_secs: match is_negative {
-                true => soa_secs.unwrap_or(0),
-                false if ttl_secs == u32::MAX => 0,
-                false => ttl_secs,
-            },
-            is_negative,
-        })
-    }
-
-    /// Bytes it takes in a cache.
-    pub fn size_bytes(&self) -> usize {
-        self.bytes.len() + self.ttl_offsets.len() * 2 + size_of::<Foreign>()
-    }
-
-    /// The answer for `query`, `age_secs` after it was got, with times to live of at most `ttl_max_secs`.
-    /// Over UDP (`limit_bytes`), what is too large becomes a truncated answer without records.
-    pub fn answer(
-        &self,
-        query: &Query,
-        age_secs: u32,
-        ttl_max_secs: u32,
-        limit_bytes: usize,
-    ) -> Vec<u8> {
-        if self.bytes.len() > limit_bytes {
-            let mut answer = Answer::new(query, self.code, false, limit_bytes);
-            answer.truncated = true;
-            return answer.finish();
-        }
-        let mut bytes = self.bytes.to_vec();
-        bytes[..2].copy_from_slice(&query.id.to_be_bytes());
-        // We answer with recursion, and without authority.
-        let [high, low] = FLAG_AUTHORITATIVE.to_be_bytes();
-        bytes[2] &= !high;
-        bytes[3] = (bytes[3] & !low) | FLAG_RECURSION_AVAILABLE.to_be_bytes()[1];
-        for at in &self.ttl_offsets {
-            let at = usize::from(*at);
-            let ttl = read_u32(&bytes, at).unwrap_or(0).saturating_sub(age_secs).min(ttl_max_secs);
-            bytes[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
-        }
-        // The client's own spelling of the name.
-        let name = &query.name.0;
-        if let Some(place) = bytes.get_mut(HEADER_LEN..HEADER_LEN + name.len()) {
-            place.copy_from_slice(name);
-        }
-        bytes
-    }
-
-    /// The addresses (and aliases on the way) in the answer section, to be appended to an answer of ours.
-    pub fn addresses(&self) -> Vec<(Name, u32, Data)> {
-        let mut records = Vec::new();
-        let Some((_, at)) = Name::parse(&self.bytes, HEADER_LEN) else { return records };
-        let mut at = at + 4;
-        for _ in 0..read_u16(&self.bytes, 6).unwrap_or(0) {
-            let Some((name, _)) = Name::parse(&self.bytes, at) else { break };
-            let Some(record) = RecordView::parse(&self.bytes, at) else { break };
-            at = record.end;
-            let data = match (record.kind, record.data.len()) {
-                (kind::A, 4) => {
-                    <[u8; 4]>::try_from(record.data).ok().map(|o| Data::Address(o.into()))
-                }
-                (kind::AAAA, 16) => {
-                    <[u8; 16]>::try_from(record.data).ok().map(|o| Data::Address(o.into()))
-                }
-                (kind::CNAME, len) => {
-                    Name::parse(&self.bytes, record.end - len).map(|(name, _)| Data::Cname(name))
-                }
-                _ => None,
-            };
-            records.extend(data.map(|data| (name, record.ttl, data)));
-        }
-        records
-    }
-}
-
-/// One record in place.
-struct RecordView<'a> {
-    kind: u16,
-    class: u16,
-    ttl: u32,
-    ttl_at: usize,
-    data: &'a [u8],
-    end: usize,
-}
-
-impl RecordView<'_> {
-    fn parse(message: &[u8], at: usize) -> Option<RecordView<'_>> {
-        let (_, at) = Name::parse(message, at)?;
-        let len = usize::from(read_u16(message, at + 8)?);
-        let end = at + 10 + len;
-        Some(RecordView {
-            kind: read_u16(message, at)?,
-            class: read_u16(message, at + 2)?,
-            ttl: read_u32(message, at + 4)?,
-            ttl_at: at + 4,
-            data: message.get(at + 10..end)?,
-            end,
-        })
-    }
 }
 
 fn push_opt(buf: &mut Vec<u8>, udp_bytes: u16, dnssec_ok: bool) {
@@ -638,7 +526,7 @@ mod tests {
     #[test]
     fn queries_survive_the_round_trip() {
         let sent = query("Web.Default.svc.cluster.local", kind::AAAA);
-        let read = Query::parse(&sent.to_bytes(7)).unwrap();
+        let read = Query::parse(&sent.to_bytes(7, true)).unwrap();
         assert_eq!(read, sent);
         assert_eq!(read.name.to_lower_text(), "web.default.svc.cluster.local");
         assert_eq!(Name::from_text(".").unwrap().to_lower_text(), "");
@@ -656,7 +544,7 @@ mod tests {
         assert!(cut.len() <= 512 && cut[2] & 2 != 0);
         let query = query("web.default.svc.cluster.local", kind::A);
         let read = Foreign::parse(&small, &query, 7).unwrap();
-        assert_eq!((read.ttl_secs, read.addresses().len(), read.truncated), (5, 3, false));
+        assert_eq!((read.ttl_secs, read.truncated), (5, false));
         let aged = read.answer(&query, 2, 30, 512);
         assert_eq!(Foreign::parse(&aged, &query, 7).unwrap().ttl_secs, 3);
         assert!(Foreign::parse(&read.answer(&query, 0, 30, 64), &query, 7).unwrap().truncated);
@@ -665,7 +553,7 @@ mod tests {
 
     #[test]
     fn what_is_no_query_is_refused_or_ignored() {
-        let good = query("a.b", kind::A).to_bytes(9);
+        let good = query("a.b", kind::A).to_bytes(9, true);
         let refused = |edit: &dyn Fn(&mut Vec<u8>)| {
             let mut bytes = good.clone();
             edit(&mut bytes);
@@ -704,7 +592,11 @@ mod tests {
                 bytes.truncate(prng.below(bytes.len() as u64 + 1) as usize);
             }
             if let Ok(foreign) = Foreign::parse(&bytes, &asked, 7) {
-                let _ = (foreign.answer(&asked, 1, 30, 512), foreign.addresses());
+                for limit_bytes in [512, MESSAGE_MAX_BYTES] {
+                    let answer = foreign.answer(&asked, 1, 30, limit_bytes);
+                    assert!(answer.len() <= limit_bytes);
+                    Foreign::parse(&answer, &asked, asked.id).unwrap();
+                }
             }
             if bytes.len() > 2 {
                 bytes[2] &= 0x7f;
@@ -714,7 +606,7 @@ mod tests {
                 assert!(text.len() <= 255);
                 let answer = Answer::new(&query, code::REFUSED, false, 512).finish();
                 assert!(answer.len() <= 512);
-                Query::parse(&query.to_bytes(1)).unwrap();
+                Query::parse(&query.to_bytes(1, true)).unwrap();
             }
         }
     }

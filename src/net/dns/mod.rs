@@ -1,6 +1,8 @@
 //! Cluster DNS on this node: UDP and TCP, answers from the model, the rest from upstream through a cache.
 
 mod cache;
+mod exchange;
+mod health;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -105,7 +107,9 @@ impl Dns {
             return self.follow(query, records, limit_bytes).await;
         }
         match self.ask(query).await {
-            Ok(foreign) => foreign.answer(query, 0, cache::TTL_MAX_SECS, limit_bytes),
+            Ok((foreign, age_secs)) => {
+                foreign.answer(query, age_secs, cache::TTL_MAX_SECS, limit_bytes)
+            }
             Err(error) => {
                 log::debug!("DNS {name}: {error}");
                 failed()
@@ -137,16 +141,13 @@ impl Dns {
                     let Ok(name) = Name::from_text(&target) else { break };
                     let asked = Query { name, ..query.clone() };
                     match self.ask(&asked).await {
-                        Ok(foreign) => {
-                            for (name, ttl, data) in foreign.addresses() {
-                                answer.record(
-                                    Section::Answer,
-                                    &name,
-                                    ttl.min(cache::TTL_MAX_SECS),
-                                    &data,
-                                );
-                            }
-                        }
+                        Ok((foreign, age_secs)) => foreign.copy(
+                            &mut answer,
+                            &asked.name,
+                            Section::Answer,
+                            age_secs,
+                            cache::TTL_MAX_SECS,
+                        ),
                         Err(error) => log::debug!("DNS {target}: {error}"),
                     }
                     break;
@@ -156,13 +157,14 @@ impl Dns {
         answer.finish()
     }
 
-    async fn ask(&self, query: &Query) -> Result<Arc<wire::dns::Foreign>> {
-        if let Some((foreign, _)) = lock(&self.cache).get(query, rt::now().mono) {
-            return Ok(foreign);
+    /// Upstream's answer and its age in seconds.
+    async fn ask(&self, query: &Query) -> Result<(Arc<wire::dns::Foreign>, u32)> {
+        if let Some(found) = lock(&self.cache).get(query, rt::now().mono) {
+            return Ok(found);
         }
         let foreign = Arc::new(self.upstream.ask(query).await?);
         lock(&self.cache).put(query, foreign.clone(), rt::now().mono);
-        Ok(foreign)
+        Ok((foreign, 0))
     }
 
     fn encode(&self, query: &Query, answer: names::Answer, limit_bytes: usize) -> Vec<u8> {

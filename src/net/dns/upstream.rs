@@ -1,22 +1,21 @@
 //! The name servers behind us: read from `resolv.conf`, asked one after the other.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rt::io::{AsyncReadExt, AsyncWriteExt};
-use rt::net::{TcpStream, UdpSocket};
 use stdx::time::Mono;
-use stdx::{Context, Error, Result};
-use wire::dns::{Foreign, MESSAGE_MAX_BYTES, Query};
+use stdx::{Error, Result};
+use wire::dns::{Foreign, Query, code};
 
+use super::exchange;
+use super::health::Health;
 use crate::lock;
 
 const DNS_PORT: u16 = 53;
 /// One server's time to answer, per try.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-const ROUNDS: usize = 2;
 /// Servers that are asked; resolvers elsewhere read three.
 const SERVERS_MAX: usize = 3;
 /// How long a reading of the file is believed.
@@ -25,43 +24,84 @@ const READ_EVERY: Duration = Duration::from_secs(5);
 const RESOLVED_CONF: &str = "/run/systemd/resolve/resolv.conf";
 
 /// Where questions go that are not the cluster's.
+#[derive(Clone, Debug)]
+pub(crate) struct Upstream(Arc<Shared>);
+
 #[derive(Debug)]
-pub(crate) struct Upstream {
+struct Shared {
     resolv_conf: PathBuf,
     /// Our own addresses: asking them would be a circle.
     own: Vec<IpAddr>,
     servers: Mutex<Option<(Mono, Arc<[SocketAddr]>)>>,
+    health: Mutex<Health>,
 }
 
 impl Upstream {
     pub(crate) fn new(resolv_conf: PathBuf, own: Vec<IpAddr>) -> Upstream {
-        Upstream { resolv_conf, own, servers: Mutex::default() }
+        let (servers, health) = (Mutex::default(), Mutex::default());
+        Upstream(Arc::new(Shared { resolv_conf, own, servers, health }))
     }
 
-    /// The first server's answer that is no failure, or the last failure.
+    /// The first server's answer that is no failure, or the last failure. Servers that were silent lately come
+    /// last, and are tried again beside a question that need not wait for them.
     pub(crate) async fn ask(&self, query: &Query) -> Result<Foreign> {
         let servers = self.servers().await;
         let mut last =
-            Err(Error::new(format!("no name server to ask in {}", self.resolv_conf.display())));
-        for server in servers.iter().cycle().take(servers.len() * ROUNDS) {
-            last = match rt::timeout(ANSWER_TIMEOUT, ask_one(*server, query)).await {
-                Ok(Ok(foreign)) if foreign.code == wire::dns::code::SERVER_FAILURE => Ok(foreign),
-                Ok(Ok(foreign)) => return Ok(foreign),
-                Ok(Err(error)) => Err(error).context(|| format!("ask name server {server}")),
-                Err(_) => Err(Error::new(format!("name server {server} does not answer"))),
-            };
+            Err(Error::new(format!("no name server to ask in {}", self.0.resolv_conf.display())));
+        let (up, down) = lock(&self.0.health).split(&servers);
+        if !up.is_empty() {
+            self.probe(&down, query);
+        }
+        let all = up.iter().chain(&down);
+        for (idx, server) in all.clone().chain(all).enumerate() {
+            // A server that answers, and be it with a failure, is not bettered by silent ones.
+            if idx >= up.len() && last.is_ok() {
+                break;
+            }
+            let next = self.ask_one(*server, query).await;
+            match next {
+                Ok(foreign) if !is_failure(foreign.code) => return Ok(foreign),
+                Ok(foreign) => last = Ok(foreign),
+                Err(error) if last.is_err() => last = Err(error),
+                Err(_) => {}
+            }
         }
         last
     }
 
+    async fn ask_one(&self, server: SocketAddr, query: &Query) -> Result<Foreign> {
+        let edns = lock(&self.0.health).edns(server, rt::now().mono);
+        let asked = exchange::ask(server, query, edns);
+        let result = match rt::timeout(ANSWER_TIMEOUT, asked).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::new(format!("name server {server} does not answer"))),
+        };
+        let mut health = lock(&self.0.health);
+        match &result {
+            Ok((_, knows)) => health.answered(server, *knows, rt::now().mono),
+            Err(_) => health.failed(server, rt::now().mono),
+        }
+        result.map(|(foreign, _)| foreign)
+    }
+
+    /// Asks silent servers, now and then, whether they are back; nobody waits for it.
+    fn probe(&self, down: &[SocketAddr], query: &Query) {
+        for server in down {
+            if lock(&self.0.health).may_probe(*server, rt::now().mono) {
+                let (upstream, server, query) = (self.clone(), *server, query.clone());
+                rt::spawn(async move { drop(upstream.ask_one(server, &query).await) }).detach();
+            }
+        }
+    }
+
     async fn servers(&self) -> Arc<[SocketAddr]> {
         let now = rt::now().mono;
-        if let Some((read, servers)) = &*lock(&self.servers)
+        if let Some((read, servers)) = &*lock(&self.0.servers)
             && now.since(*read) < READ_EVERY
         {
             return servers.clone();
         }
-        let (path, own) = (self.resolv_conf.clone(), self.own.clone());
+        let (path, own) = (self.0.resolv_conf.clone(), self.0.own.clone());
         let servers: Arc<[SocketAddr]> = rt::unblock(move || {
             let text = rt::fs::read_text(path).unwrap_or_default();
             let resolved = || rt::fs::read_text(RESOLVED_CONF).unwrap_or_default();
@@ -75,9 +115,18 @@ impl Upstream {
         })
         .await
         .into();
-        *lock(&self.servers) = Some((now, servers.clone()));
+        lock(&self.0.health).keep(&servers);
+        *lock(&self.0.servers) = Some((now, servers.clone()));
         servers
     }
+}
+
+/// What another server may know better.
+fn is_failure(answered: u16) -> bool {
+    matches!(
+        answered,
+        code::SERVER_FAILURE | code::REFUSED | code::NOT_IMPLEMENTED | code::FORMAT_ERROR
+    ) || answered > 0xf
 }
 
 /// The `nameserver` lines that are on loopback or not, without our own addresses.
@@ -95,44 +144,6 @@ fn parse(text: &str, own: &[IpAddr], loopback: bool) -> Vec<SocketAddr> {
         }
     }
     servers
-}
-
-async fn ask_one(server: SocketAddr, query: &Query) -> Result<Foreign> {
-    // A fresh socket and id a question: an attacker must guess both.
-    let id = u16::try_from(rt::random_u64() & 0xffff).unwrap_or(0);
-    let bytes = query.to_bytes(id);
-    let any: IpAddr = match server {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).await.context(|| "open a UDP socket")?;
-    socket.connect(server).await.context(|| "connect")?;
-    socket.send(&bytes).await.context(|| "send")?;
-    const UDP_ANSWER_MAX_BYTES: usize = 4096;
-    let mut buf = vec![0; UDP_ANSWER_MAX_BYTES];
-    loop {
-        let n = socket.recv(&mut buf).await.context(|| "receive")?;
-        match Foreign::parse(&buf[..n], query, id) {
-            Ok(foreign) if foreign.truncated => return ask_over_tcp(server, query, id).await,
-            Ok(foreign) => return Ok(foreign),
-            // Not the answer: it may still come.
-            Err(error) => log::debug!("name server {server}: {error}"),
-        }
-    }
-}
-
-async fn ask_over_tcp(server: SocketAddr, query: &Query, id: u16) -> Result<Foreign> {
-    let mut stream = TcpStream::connect(server).await.context(|| "connect over TCP")?;
-    let bytes = query.to_bytes(id);
-    let mut framed = u16::try_from(bytes.len()).unwrap_or(0).to_be_bytes().to_vec();
-    framed.extend(bytes);
-    stream.write_all(&framed).await.context(|| "send over TCP")?;
-    let mut len = [0; 2];
-    stream.read_exact(&mut len).await.context(|| "receive over TCP")?;
-    let len = usize::from(u16::from_be_bytes(len)).min(MESSAGE_MAX_BYTES);
-    let mut buf = vec![0; len];
-    stream.read_exact(&mut buf).await.context(|| "receive over TCP")?;
-    Foreign::parse(&buf, query, id)
 }
 
 #[cfg(test)]
