@@ -5,7 +5,7 @@ RELEASE := target/$(HOST)/release/k3rs
 # One static file, also on the host: it must run in an empty root file system.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
 
-.PHONY: run test lint sim bench size e2e setup release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor
+.PHONY: run test lint sim bench size e2e hostile setup release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor
 
 run: release
 	@e2e/run.sh $(RELEASE)
@@ -18,6 +18,10 @@ test: setup
 # The whole product, for real: a server, containers, kubectl, the Python client.
 e2e: release
 	e2e/e2e.sh $(RELEASE)
+
+# Pods with each capability, namespace and volume try to get out for five minutes: SECONDS=N, SEED=N.
+hostile: release
+	python3 e2e/hostile.py $(RELEASE) --seconds $(or $(SECONDS),300) $(if $(SEED),--seed $(SEED))
 
 lint: setup
 	cargo fmt --all --check
