@@ -13,6 +13,7 @@ mod h2;
 pub mod io;
 pub mod message;
 pub mod server;
+mod server_name;
 pub mod spdy;
 pub mod streams;
 pub mod tls;

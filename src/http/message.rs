@@ -88,6 +88,17 @@ pub struct Peer {
     pub certificates: Arc<[CertificateDer<'static>]>,
     /// Whether the connection is TLS.
     pub tls: bool,
+    /// The connection's place among those of its server; `None` where no server accepted it.
+    pub place: Option<Arc<crate::server::Place>>,
+}
+
+impl Peer {
+    /// Says that the peer has shown to be `user`: its connection no longer counts as a stranger's.
+    pub fn vouch(&self, user: &str) {
+        if let Some(place) = &self.place {
+            place.vouch(user.as_bytes());
+        }
+    }
 }
 
 impl fmt::Debug for Peer {

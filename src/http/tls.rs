@@ -20,6 +20,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use stdx::time::Wall;
 use stdx::{Context, Error, Result};
 
+use crate::server_name::{self, RestoringVerifier};
+
 pub use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// The certificates of a PEM file, in order; other PEM sections are skipped.
@@ -141,7 +143,7 @@ pub fn server_config(
     client_roots: Option<RootCertStore>,
 ) -> Result<Arc<ServerConfig>> {
     let what = || "configure a TLS server";
-    let builder = ServerConfig::builder_with_details(provider(), Arc::new(Clock))
+    let builder = ServerConfig::builder_with_details(server_name::provider(), Arc::new(Clock))
         .with_safe_default_protocol_versions()
         .context(what)?;
     let builder = match client_roots {
@@ -151,7 +153,7 @@ pub fn server_config(
                 .allow_unauthenticated()
                 .build()
                 .context(what)?;
-            builder.with_client_cert_verifier(verifier)
+            builder.with_client_cert_verifier(Arc::new(RestoringVerifier(verifier)))
         }
     };
     let mut config = builder.with_cert_resolver(identity);

@@ -1,6 +1,8 @@
 //! TLS between both ends: trust, client certificates, replaced identities, what was negotiated, proxies.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rt::BoxFuture;
@@ -10,6 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::client::{Client, Endpoint, Options, Protocol, Proxy, Upgraded};
 use crate::server::{Limits, Server};
+use crate::server_name;
 use crate::tls::{Identity, RootCertStore, Trust, client_config, server_config};
 use crate::{Request, Response};
 
@@ -110,6 +113,76 @@ fn certificates_decide_who_is_believed() {
         let (chain, _) = servers.issue("a");
         let (_, key) = servers.issue("b");
         assert!(identity.replace(chain, key).is_err(), "a key of another certificate");
+    });
+}
+
+/// A socket whose first write, the hello, says another name.
+struct Renaming(rt::net::TcpStream, bool);
+
+impl rt::io::AsyncRead for Renaming {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl rt::io::AsyncWrite for Renaming {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        match std::mem::replace(&mut self.1, true) {
+            true => Pin::new(&mut self.0).poll_write(cx, buf),
+            false => Pin::new(&mut self.0).poll_write(cx, &server_name::tests::renamed(buf)),
+        }
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_close(cx)
+    }
+}
+
+#[test]
+fn a_server_name_that_is_no_host_name_is_ignored() {
+    rt::block_on(async {
+        let (servers, clients) = (Authority::new(), Authority::new());
+        let (_task, port) = start(servers.identity("localhost"), &clients).await;
+        // With a certificate in TLS 1.3 only: in 1.2 a client signs its hello as rustls wrote it.
+        for (version, certified) in [
+            (&rustls::version::TLS12, false),
+            (&rustls::version::TLS13, false),
+            (&rustls::version::TLS13, true),
+        ] {
+            let provider = server_name::tests::renaming_provider();
+            let builder = rustls::ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_root_certificates(servers.roots());
+            let config = match certified {
+                true => {
+                    let (chain, key) = clients.issue("me");
+                    builder.with_client_auth_cert(chain, key).unwrap()
+                }
+                false => builder.with_no_client_auth(),
+            };
+            let tcp = rt::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let connector = futures_rustls::TlsConnector::from(Arc::new(config));
+            let connected =
+                connector.connect("localhost".try_into().unwrap(), Renaming(tcp, false));
+            let mut stream = connected.await.unwrap();
+            let ask = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+            stream.write_all(ask).await.unwrap();
+            let mut text = Vec::new();
+            stream.read_to_end(&mut text).await.unwrap();
+            let text = String::from_utf8(text).unwrap();
+            assert!(text.contains(&format!("Http11 {} true", u8::from(certified))), "{text}");
+        }
     });
 }
 

@@ -58,7 +58,10 @@ impl Connection {
                 Next::Request => {}
                 Next::Close => break,
                 Next::Upgraded(sender) => {
-                    let io = Prefixed { prefix: self.input, io: self.io, _guard: self.permit };
+                    // Its place is busy until the stream ends.
+                    let busy = self.peer.place.as_ref().map(super::Place::busy);
+                    let _guard = (busy, self.permit);
+                    let io = Prefixed { prefix: self.input, io: self.io, _guard };
                     // If nobody waits for the stream any more, it is closed by being dropped.
                     let _ = sender.try_send(Box::new(io));
                     return Ok(());
@@ -150,6 +153,7 @@ impl Connection {
                 return Ok(Next::Close);
             }
         };
+        let _busy = self.peer.place.as_ref().map(super::Place::busy);
         let mut exchange = Exchange::new(self, incoming);
         poll_fn(|cx| exchange.poll(cx)).await
     }

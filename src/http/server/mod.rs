@@ -4,6 +4,7 @@ mod exchange;
 mod http1;
 mod http2;
 mod incoming;
+mod places;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,10 @@ use stdx::{Context, Result};
 
 use crate::io::Io;
 use crate::message::{Method, Peer, Request, Response};
+use crate::server_name;
+use places::Places;
+
+pub use places::Place;
 
 /// What answers requests.
 pub trait Service: Send + Sync + 'static {
@@ -41,7 +46,7 @@ where
 /// The bounds of a server.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at once; further ones wait in the kernel's queue.
+    /// Connections at once; for a further one an older one goes (`places`).
     pub connections_max: usize,
     /// Requests at once on one HTTP/2 connection.
     pub streams_max: u32,
@@ -113,6 +118,7 @@ pub(crate) struct Shared {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Limits,
     n_connections: AtomicUsize,
+    places: Arc<Places>,
     phase: AtomicU8,
     /// Told on each change of `phase` and each end of a connection.
     changed: rt::Event,
@@ -132,6 +138,7 @@ impl Server {
     pub fn new(service: Arc<dyn Service>, limits: Limits) -> Server {
         Server(Arc::new(Shared {
             service,
+            places: Places::new(limits.connections_max),
             limits,
             n_connections: AtomicUsize::new(0),
             phase: AtomicU8::new(Phase::Running as u8),
@@ -147,7 +154,6 @@ impl Server {
     ) -> Result<()> {
         let listener = listener.into();
         loop {
-            self.0.wait_for_room().await;
             let accepted = rt::future::or(async { Some(listener.accept().await) }, async {
                 self.0.reached(Phase::Draining).await;
                 None
@@ -168,7 +174,7 @@ impl Server {
 
     /// Serves one byte stream that is already connected (and already decrypted) to its end.
     pub async fn serve_stream(&self, io: Io, peer: Peer) {
-        let permit = Permit::new(&self.0);
+        let permit = Permit::new(&self.0, None);
         let shared = &self.0;
         rt::future::or(shared.reached(Phase::Stopped), async {
             speak(Arc::clone(shared), permit, io, peer, None).await;
@@ -190,6 +196,7 @@ impl Server {
 }
 
 /// A connection that was accepted.
+#[derive(Clone)]
 enum Socket {
     Tcp(rt::net::TcpStream),
     Unix(rt::net::UnixStream),
@@ -237,8 +244,15 @@ fn is_passing(error: &std::io::Error) -> bool {
 }
 
 impl Shared {
-    fn start(self: &Arc<Self>, socket: Socket, peer: Peer, tls: Option<Arc<rustls::ServerConfig>>) {
-        let (shared, permit) = (Arc::clone(self), Permit::new(self));
+    fn start(
+        self: &Arc<Self>,
+        socket: Socket,
+        mut peer: Peer,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) {
+        let place = self.places.take(&socket, peer.address.map(|address| address.ip()));
+        peer.place = Some(Arc::clone(&place));
+        let (shared, permit) = (Arc::clone(self), Permit::new(self, Some(place)));
         rt::spawn(async move {
             let stop = shared.reached(Phase::Stopped);
             let connection = async {
@@ -275,14 +289,6 @@ impl Shared {
         self.wait_until(|shared| shared.phase() >= phase).await;
     }
 
-    async fn wait_for_room(&self) {
-        self.wait_until(|shared| {
-            shared.n_connections() < shared.limits.connections_max
-                || shared.phase() >= Phase::Draining
-        })
-        .await;
-    }
-
     async fn wait_until(&self, condition: impl Fn(&Shared) -> bool) {
         while !condition(self) {
             let changed = self.changed.listen();
@@ -299,20 +305,27 @@ impl Shared {
     }
 }
 
-/// A connection's place in the count; it goes with the stream when the connection is upgraded.
-pub(crate) struct Permit(Arc<Shared>);
+/// A connection's place; it goes with the stream when the connection is upgraded.
+pub(crate) struct Permit {
+    shared: Arc<Shared>,
+    /// `None` for streams that were connected by the caller.
+    place: Option<Arc<Place>>,
+}
 
 impl Permit {
-    fn new(shared: &Arc<Shared>) -> Permit {
+    fn new(shared: &Arc<Shared>, place: Option<Arc<Place>>) -> Permit {
         shared.n_connections.fetch_add(1, Ordering::AcqRel);
-        Permit(Arc::clone(shared))
+        Permit { shared: Arc::clone(shared), place }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.n_connections.fetch_sub(1, Ordering::AcqRel);
-        self.0.changed.notify(usize::MAX);
+        if let Some(place) = &self.place {
+            place.leave();
+        }
+        self.shared.n_connections.fetch_sub(1, Ordering::AcqRel);
+        self.shared.changed.notify(usize::MAX);
     }
 }
 
@@ -328,6 +341,7 @@ async fn connect(
         Socket::Unix(stream) => Box::new(stream),
     };
     let Some(tls) = tls else { return Ok((raw, peer, None)) };
+    let raw: Io = Box::new(server_name::Lenient::new(raw));
     let handshake = futures_rustls::TlsAcceptor::from(tls).accept(raw);
     let stream = rt::timeout(shared.limits.handshake_max, handshake)
         .await
@@ -336,6 +350,9 @@ async fn connect(
     let session = stream.get_ref().1;
     peer.tls = true;
     peer.certificates = session.peer_certificates().unwrap_or(&[]).iter().cloned().collect();
+    if let Some((leaf, place)) = peer.certificates.first().zip(peer.place.as_ref()) {
+        place.vouch(leaf);
+    }
     let alpn = session.alpn_protocol().map(<[u8]>::to_vec);
     Ok((Box::new(stream), peer, alpn))
 }

@@ -69,8 +69,8 @@ impl Access {
         Access { shared, answers: Mutex::default(), tokens: Mutex::default() }
     }
 
-    /// Lets the request through, or says why not.
-    pub(super) async fn check(&self, asked: Asked) -> Result<(), Status> {
+    /// Lets the request through and says whose it is, or says why not.
+    pub(super) async fn check(&self, asked: Asked) -> Result<String, Status> {
         let Asked { credential, verb, subresource } = asked;
         let user = match credential {
             Credential::Certified(user) => Some(user),
@@ -79,7 +79,7 @@ impl Access {
         };
         let user = user.ok_or_else(|| Status::new(Reason::Unauthorized, "Unauthorized"))?;
         if self.authorize(&user, verb, subresource).await? {
-            return Ok(());
+            return Ok(user.name);
         }
         let node = &self.shared.config.node_name;
         Err(Status::new(

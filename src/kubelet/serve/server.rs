@@ -96,7 +96,8 @@ impl Face {
     async fn answer(&self, request: Request) -> Result<Response, Status> {
         if let Some(access) = &self.access {
             let asked = Asked::of(&request);
-            access.check(asked).await?;
+            let user = access.check(asked).await?;
+            request.peer.vouch(&user);
         }
         let path = request.path().to_owned();
         let parts: Vec<String> =
