@@ -30,6 +30,8 @@ pub enum Reason {
     InternalError,
     Expired,
     ServiceUnavailable,
+    /// Not upstream's, whose etcd has an internal error then.
+    InsufficientStorage,
 }
 
 impl Reason {
@@ -55,12 +57,14 @@ impl Reason {
             Reason::InternalError => "InternalError",
             Reason::Expired => "Expired",
             Reason::ServiceUnavailable => "ServiceUnavailable",
+            Reason::InsufficientStorage => "InsufficientStorage",
         }
     }
 
     /// The HTTP status code that goes with the reason.
     pub fn code(self) -> u16 {
         match self {
+            Reason::InsufficientStorage => 507,
             Reason::Unauthorized => 401,
             Reason::Forbidden => 403,
             Reason::NotFound => 404,
@@ -100,6 +104,7 @@ impl Reason {
             InternalError,
             Expired,
             ServiceUnavailable,
+            InsufficientStorage,
         ]
         .into_iter()
         .find(|reason| reason.as_str() == text)

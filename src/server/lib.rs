@@ -26,4 +26,5 @@ mod web;
 pub use auth::User;
 pub use config::{Cidr, Config, StaticToken};
 pub use door::NodeDoor;
+pub use registry::room::owner as key_owner;
 pub use server::Server;

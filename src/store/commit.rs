@@ -17,7 +17,7 @@ use crate::driver::{Batch, Dead, Driver, LeaseRow, Row, row_id};
 use crate::error::{Error, Result};
 use crate::lease::Leases;
 use crate::state::{State, size_bytes};
-use crate::types::{Bytes, Class, Event, Expect, KeyValue, LeaseId, Limits, Op, Written};
+use crate::types::{Bytes, Class, Event, Expect, KeyValue, LeaseId, Limits, Op, Room, Written};
 use crate::watch::{Hub, lock, read};
 
 /// What the committer is asked to do. Answers come when it is done, durable as the class says.
@@ -26,6 +26,7 @@ pub(crate) enum Command {
     Write {
         ops: Vec<Op>,
         class: Class,
+        room: Room,
         reply: Sender<Result<Written>>,
     },
     Grant {
@@ -76,6 +77,8 @@ pub(crate) struct Committer {
     pub(crate) ghosts: BTreeSet<u64>,
     /// After a failure, housekeeping waits until then.
     pub(crate) retry_at: Mono,
+    /// When the file is looked at for room to give back; `None` until something was deleted.
+    pub(crate) shrink_at: Option<Mono>,
 }
 
 /// Keys whose newest version is not on disk.
@@ -108,6 +111,13 @@ const GHOSTS_MAX: usize = 16 << 10;
 const JOIN_BYTES_MAX: usize = 32 << 10;
 const JOIN_AGE_MIN: Duration = Duration::from_secs(60);
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// After a start, after the last deletion, and between two steps, the file is made smaller.
+pub(crate) const SHRINK_FIRST: Duration = Duration::from_secs(60);
+const SHRINK_REST: Duration = Duration::from_secs(10);
+const SHRINK_STEP: Duration = Duration::from_millis(500);
+
+/// A write and where its answer goes.
+type Asked = (Vec<Op>, Class, Room, Sender<Result<Written>>);
 
 enum Wake {
     Command(Command),
@@ -142,7 +152,8 @@ impl Committer {
     async fn wait(&mut self) -> Wake {
         let flush_at = self.lazy.since.map(|since| since + self.limits.lazy_age_max);
         let lease_at = lock(&self.leases).next_deadline();
-        let next = flush_at.into_iter().chain(lease_at).min().map(|at| at.max(self.retry_at));
+        let next = flush_at.into_iter().chain(lease_at).chain(self.shrink_at).min();
+        let next = next.map(|at| at.max(self.retry_at));
         let received = match next {
             None => self.commands.recv().await,
             Some(at) => {
@@ -159,7 +170,9 @@ impl Committer {
     /// Handles a command and those that can share its batch; returns one that cannot.
     async fn handle(&mut self, command: Command) -> Option<Command> {
         match command {
-            Command::Write { ops, class, reply } => return self.write(ops, class, reply).await,
+            Command::Write { ops, class, room, reply } => {
+                return self.write((ops, class, room, reply)).await;
+            }
             Command::Grant { lease, reply } => {
                 let granted = self.grant(lease).await;
                 let _ = reply.try_send(granted);
@@ -181,12 +194,7 @@ impl Committer {
     }
 
     /// Collects the writes that wait, commits them together, and answers each.
-    async fn write(
-        &mut self,
-        ops: Vec<Op>,
-        class: Class,
-        reply: Sender<Result<Written>>,
-    ) -> Option<Command> {
+    async fn write(&mut self, first: Asked) -> Option<Command> {
         let mut plan = Plan::new(self.revision);
         let mut held = None;
         let mut answers = Vec::new();
@@ -194,17 +202,19 @@ impl Committer {
             let state = read(&self.hub.state);
             let leases = lock(&self.leases);
             let mut bytes = 0;
-            let mut next = Some((ops, class, reply));
-            while let Some((ops, class, reply)) = next.take() {
+            let mut next = Some(first);
+            while let Some((ops, class, room, reply)) = next.take() {
                 bytes += ops.iter().map(op_bytes).sum::<usize>();
-                answers.push((reply, plan.add(&state, &leases, &self.limits, ops, class)));
+                answers.push((reply, plan.add(&state, &leases, &self.limits, ops, class, room)));
                 if answers.len() >= self.limits.batch_writes_max
                     || bytes >= self.limits.batch_bytes_max
                 {
                     break;
                 }
                 match self.commands.try_recv() {
-                    Ok(Command::Write { ops, class, reply }) => next = Some((ops, class, reply)),
+                    Ok(Command::Write { ops, class, room, reply }) => {
+                        next = Some((ops, class, room, reply));
+                    }
                     Ok(other) => held = Some(other),
                     Err(_) => {}
                 }
@@ -359,6 +369,9 @@ impl Committer {
         for key in settled {
             self.lazy.remove(&key);
         }
+        if !purged.is_empty() {
+            self.shrink_at = Some(rt::now().mono + SHRINK_REST);
+        }
         for id in purged {
             self.dead.remove(id);
         }
@@ -430,6 +443,18 @@ impl Committer {
             // A failure is logged where it happens and tried again after a while.
             let _ = self.flush(None).await;
         }
+        if self.shrink_at.is_some_and(|at| now >= at) && self.commands.is_empty() {
+            self.shrink().await;
+        }
+    }
+
+    /// One step of giving the disk back what the file no longer needs.
+    async fn shrink(&mut self) {
+        let more = self.driver.shrink().await.unwrap_or_else(|error| {
+            log::warn!("{error}");
+            false
+        });
+        self.shrink_at = more.then(|| rt::now().mono + SHRINK_STEP);
     }
 
     async fn grant(&mut self, lease: LeaseRow) -> Result<LeaseId> {
@@ -457,7 +482,7 @@ impl Committer {
             let ops = keys.iter().map(|key| Op::delete(Arc::clone(key), Expect::Any)).collect();
             let part = {
                 let (state, leases) = (read(&self.hub.state), lock(&self.leases));
-                plan.add(&state, &leases, &self.limits, ops, class)?
+                plan.add(&state, &leases, &self.limits, ops, class, Room::Whole)?
             };
             self.commit(plan).await?;
             written.revision = part.revision;
@@ -520,6 +545,8 @@ struct Plan {
     durable: HashSet<Bytes>,
     events: Vec<Arc<Event>>,
     grown_bytes: isize,
+    /// The same for each owner of keys.
+    owners_grown: HashMap<Box<[u8]>, isize>,
 }
 
 struct Outcome {
@@ -535,6 +562,7 @@ impl Plan {
             durable: HashSet::new(),
             events: Vec::new(),
             grown_bytes: 0,
+            owners_grown: HashMap::new(),
         }
     }
 
@@ -553,6 +581,7 @@ impl Plan {
         limits: &Limits,
         ops: Vec<Op>,
         class: Class,
+        room: Room,
     ) -> Result<Written> {
         let mut growth = 0;
         for (op_idx, op) in ops.iter().enumerate() {
@@ -573,15 +602,48 @@ impl Plan {
                 }
             }
         }
-        let held = signed(state.keys_bytes()) + self.grown_bytes;
-        if growth > 0 && held + growth > signed(limits.state_bytes_max) {
-            return Err(Error::Full {
-                state_bytes: state.keys_bytes(),
-                state_bytes_max: limits.state_bytes_max,
-            });
+        if growth > 0 {
+            self.check_room(state, limits, &ops, growth, room)?;
+        }
+        if growth != 0
+            && let Some((owner, _)) = ops.first().and_then(|op| state.owned(op.key()))
+        {
+            *self.owners_grown.entry(owner.into()).or_default() += growth;
         }
         self.grown_bytes += growth;
         Ok(self.apply(state, ops, class))
+    }
+
+    /// Whether the store, and the owner of the write's first key, may grow by so much.
+    fn check_room(
+        &self,
+        state: &State,
+        limits: &Limits,
+        ops: &[Op],
+        growth: isize,
+        room: Room,
+    ) -> Result<()> {
+        let full = |held: isize, bytes_max: usize, owner: Option<&[u8]>| {
+            let held_bytes = usize::try_from(held).unwrap_or(0);
+            match held + growth > signed(bytes_max) {
+                true => {
+                    Err(Error::Full { held_bytes, bytes_max, owner: owner.map(<[u8]>::to_vec) })
+                }
+                false => Ok(()),
+            }
+        };
+        let held = signed(state.keys_bytes()) + self.grown_bytes;
+        match room {
+            Room::Unbounded => Ok(()),
+            Room::Whole => full(held, limits.state_bytes_max, None),
+            Room::Common => {
+                if let Some((owner, owned)) = ops.first().and_then(|op| state.owned(op.key())) {
+                    let grown = self.owners_grown.get(owner).copied().unwrap_or(0);
+                    full(signed(owned) + grown, limits.owner_bytes_max(), Some(owner))?;
+                }
+                full(held, limits.common_bytes_max(), None)
+            }
+        }
     }
 
     fn apply(&mut self, state: &State, ops: Vec<Op>, class: Class) -> Written {

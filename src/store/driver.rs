@@ -23,6 +23,9 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
     /// Makes all of the batch durable, or (as far as it can tell) nothing of it.
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<()>>;
 
+    /// Gives a part of what the file does not need back to the disk; whether there is more of it.
+    fn shrink(&self) -> BoxFuture<'_, Result<bool>>;
+
     /// Lets go of the disk.
     fn close(&self) -> BoxFuture<'_, Result<()>>;
 

@@ -29,10 +29,12 @@ pub enum Error {
     Lagged,
     /// The write itself is not acceptable: too large, the same key twice, a key that is empty.
     Invalid(String),
-    /// The store holds as much as it may; deletions still work.
+    /// The store, or one owner's share of it, holds as much as it may; deletions still work.
     Full {
-        state_bytes: usize,
-        state_bytes_max: usize,
+        held_bytes: usize,
+        bytes_max: usize,
+        /// Whose share it is; `None` if it is the whole store.
+        owner: Option<Vec<u8>>,
     },
     LeaseNotFound(LeaseId),
     LeaseExists(LeaseId),
@@ -55,8 +57,15 @@ impl fmt::Display for Error {
             }
             Error::Lagged => f.write_str("the watch fell too far behind"),
             Error::Invalid(why) => f.write_str(why),
-            Error::Full { state_bytes, state_bytes_max } => {
-                write!(f, "the datastore holds {state_bytes} of at most {state_bytes_max} bytes")
+            Error::Full { held_bytes, bytes_max, owner: None } => {
+                write!(f, "the datastore holds {held_bytes} of at most {bytes_max} bytes")
+            }
+            Error::Full { held_bytes, bytes_max, owner: Some(owner) } => {
+                let owner = owner.escape_ascii();
+                write!(
+                    f,
+                    "{owner} holds {held_bytes} of at most {bytes_max} bytes of the datastore"
+                )
             }
             Error::LeaseNotFound(id) => write!(f, "lease {id} not found"),
             Error::LeaseExists(id) => write!(f, "lease {id} exists already"),

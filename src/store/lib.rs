@@ -24,6 +24,7 @@ pub use lease::LeaseInfo;
 pub use memory::{Disk, Fault};
 pub use store::Store;
 pub use types::{
-    Bytes, Class, Event, Expect, KeyValue, LeaseId, Limits, Op, Query, Range, Span, Stats, Written,
+    Bytes, Class, Event, Expect, KeyValue, LeaseId, Limits, Op, Query, Range, Room, Span, Stats,
+    Written,
 };
 pub use watch::{Item, Watch};

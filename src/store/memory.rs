@@ -137,6 +137,10 @@ impl Driver for MemoryDriver {
         })
     }
 
+    fn shrink(&self) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async { Ok(false) })
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async { Ok(()) })
     }

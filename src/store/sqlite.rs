@@ -1,7 +1,7 @@
 //! The default driver: one SQLite file in WAL mode, one connection, one fsync a batch.
 //!
 //! Rows are appended in the order of their numbers, so one transaction fills neighbouring pages;
-//! pages freed by deletions are used again, so the file stops growing without a VACUUM.
+//! pages freed by deletions are used again, and what is free beyond that goes back to the disk.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -105,6 +105,17 @@ impl Driver for SqliteDriver {
         })
     }
 
+    fn shrink(&self) -> BoxFuture<'_, Result<bool>> {
+        self.run(|file| {
+            let what = || format!("shrink the datastore {}", file.path.display());
+            let slot = lock(&file.connection);
+            let Some(connection) = slot.as_ref() else { return Ok(false) };
+            let more = shrink(connection).context(what)?;
+            file.n_bytes(connection);
+            Ok(more)
+        })
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         self.run(|file| {
             let Some(connection) = lock(&file.connection).take() else { return Ok(()) };
@@ -140,6 +151,12 @@ const CHECKED_MAX_BYTES: u64 = 64 << 20;
 /// How long to wait for another process to let go of the file (a k3rs that is just stopping).
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
 const VERSION: i64 = 1;
+/// Free pages that stay in the file, beside a quarter of it: what comes and goes shall not cost anything.
+const FREE_KEPT_BYTES: u64 = 1 << 20;
+/// What is moved and cut off in one step.
+const SHRINK_STEP_BYTES: u64 = 512 << 10;
+/// A file from before files could shrink is written anew when what it holds is at most this much.
+const REWRITTEN_MAX_BYTES: u64 = 16 << 20;
 
 impl File {
     fn connect(&self) -> Result<Connection> {
@@ -153,13 +170,14 @@ impl File {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags).context(|| "open")?;
         connection.busy_timeout(BUSY_WAIT_MAX).context(|| "set the busy time-out")?;
-        // Exclusive: no shared-memory file, and a second server is refused.
+        // Exclusive, before anything is read: no shared-memory file, and a second server is refused.
         connection
             .execute_batch(&format!(
                 "PRAGMA page_size = {PAGE_SIZE_BYTES};
                  PRAGMA locking_mode = EXCLUSIVE;
                  PRAGMA mmap_size = 0;
                  PRAGMA cache_size = -{CACHE_MAX_KIB};
+                 PRAGMA auto_vacuum = INCREMENTAL;
                  PRAGMA journal_mode = WAL;
                  PRAGMA synchronous = FULL;
                  PRAGMA wal_autocheckpoint = {};
@@ -338,6 +356,56 @@ fn commit(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
+/// One step of giving free pages back; whether another one is worth it.
+fn shrink(connection: &Connection) -> Result<bool> {
+    let number = |name: &str| -> Result<u64> {
+        let value = connection.pragma_query_value(None, name, |row| row.get(0));
+        unsigned(value.context(|| format!("read {name}"))?)
+    };
+    let page = u64::from(PAGE_SIZE_BYTES);
+    let surplus = || -> Result<u64> {
+        let (all, free) = (number("page_count")? * page, number("freelist_count")? * page);
+        Ok(free.saturating_sub((all / 4).max(FREE_KEPT_BYTES)))
+    };
+    let left = surplus()?;
+    if left == 0 {
+        return Ok(false);
+    }
+    if number("auto_vacuum")? == 0 {
+        let held = (number("page_count")? - number("freelist_count")?) * page;
+        if held <= REWRITTEN_MAX_BYTES {
+            let rewrite = "PRAGMA auto_vacuum = INCREMENTAL; VACUUM";
+            connection.execute_batch(rewrite).context(|| "write the file anew")?;
+            checkpoint(connection)?;
+        }
+        return Ok(false);
+    }
+    let n_pages = left.min(SHRINK_STEP_BYTES) / page;
+    give_back(connection, n_pages).context(|| "give back free pages")?;
+    // A step that moved nothing would not move anything the next time either.
+    let more = (1..left).contains(&surplus()?);
+    if !more {
+        // The file itself is cut when the log is copied back into it.
+        checkpoint(connection)?;
+    }
+    connection.release_memory().context(|| "give back memory")?;
+    Ok(more)
+}
+
+/// Moves so many pages from the file's end into free places, and cuts them off.
+fn give_back(connection: &Connection, n_pages: u64) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({n_pages})"))?;
+    let mut rows = statement.query(())?;
+    // It answers an empty row for each page.
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
+fn checkpoint(connection: &Connection) -> Result<()> {
+    let row = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()));
+    row.context(|| "copy the log into the file")
+}
+
 /// SQLite's integers are signed; revisions stay far below 2^56, so that their row numbers fit.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -345,4 +413,87 @@ fn signed(number: u64) -> i64 {
 
 fn unsigned(number: i64) -> Result<u64> {
     u64::try_from(number).context(|| format!("a negative number {number} where none may be"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(name: &str) -> Dir {
+            let dir = std::env::temp_dir().join(format!("shrink-{name}-{}", std::process::id()));
+            rt::fs::create_dir_all(&dir, 0o700).unwrap();
+            Dir(dir)
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn row(id: u64, value: Option<usize>) -> Row {
+        let key = Bytes::from(id.to_string().into_bytes());
+        let (mod_revision, sub) = revision_of(id);
+        let kv = value.map(|n_bytes| KeyValue {
+            key: Arc::clone(&key),
+            value: vec![7; n_bytes].into(),
+            create_revision: mod_revision,
+            mod_revision,
+            version: 1,
+            sub,
+            lease: 0,
+        });
+        Row { id, key, kv }
+    }
+
+    /// Rows come and all but a few go: the file must follow, in both kinds of files, and hold what is left.
+    fn comes_and_goes(old_file: bool) {
+        let dir = Dir::new(if old_file { "old" } else { "new" });
+        let path = dir.0.join("state.db");
+        if old_file {
+            let connection = Connection::open(&path).unwrap();
+            let made = "PRAGMA page_size = 1024; PRAGMA auto_vacuum = NONE; VACUUM; PRAGMA journal_mode = WAL";
+            connection.execute_batch(made).unwrap();
+        }
+        rt::block_on(async {
+            let driver = SqliteDriver::new(&path);
+            driver.load().await.unwrap();
+            for first in (0..8000).step_by(500) {
+                let rows = (first..first + 500).map(|id| row(128 + id, Some(2000))).collect();
+                let mark = Some(1 << 20);
+                driver.commit(Batch { rows, mark, ..Batch::default() }).await.unwrap();
+            }
+            assert!(!driver.shrink().await.unwrap(), "nothing is free");
+            assert!(path.metadata().unwrap().len() > 14 << 20);
+            // Every hundredth stays.
+            let purged = (0..8000).filter(|id| id % 100 != 0).map(|id| 128 + id).collect();
+            driver.commit(Batch { purged, ..Batch::default() }).await.unwrap();
+            let mut steps = 1;
+            while driver.shrink().await.unwrap() {
+                steps += 1;
+                assert!(steps < 100);
+            }
+            assert!(old_file || steps > 10, "in bounded steps, not in {steps}");
+            let n_bytes = path.metadata().unwrap().len();
+            assert!(n_bytes < 3 << 20, "{n_bytes}");
+            driver.close().await.unwrap();
+            let again = SqliteDriver::new(&path);
+            assert_eq!(again.load().await.unwrap().keys.len(), 80);
+            assert!(!again.shrink().await.unwrap());
+        });
+    }
+
+    #[test]
+    fn the_file_shrinks_after_what_it_held_was_deleted() {
+        comes_and_goes(false);
+    }
+
+    #[test]
+    fn a_file_from_before_files_could_shrink_is_written_anew() {
+        comes_and_goes(true);
+    }
 }

@@ -11,10 +11,16 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::types::{Bytes, Event, KeyValue, Query, Range, Span};
 
-#[derive(Debug, Default)]
+/// Whose a key is.
+pub(crate) type Owner = fn(&[u8]) -> Option<&[u8]>;
+
+#[derive(Debug)]
 pub(crate) struct State {
     keys: BTreeMap<Bytes, KeyValue>,
     keys_bytes: usize,
+    owner: Owner,
+    /// What each owner of keys holds.
+    owned_bytes: BTreeMap<Box<[u8]>, usize>,
     /// The newest revision anyone may see.
     pub(crate) revision: u64,
     /// Reads and watches go back to here; nothing at or below it is in `history`.
@@ -25,9 +31,41 @@ pub(crate) struct State {
 
 impl State {
     /// A state without a past, as loaded from disk.
-    pub(crate) fn new(keys: BTreeMap<Bytes, KeyValue>, revision: u64) -> State {
-        let keys_bytes = keys.values().map(size_bytes).sum();
-        State { keys, keys_bytes, revision, compact_revision: revision, ..State::default() }
+    pub(crate) fn new(keys: BTreeMap<Bytes, KeyValue>, revision: u64, owner: Owner) -> State {
+        let mut state = State {
+            keys: BTreeMap::new(),
+            keys_bytes: 0,
+            owner,
+            owned_bytes: BTreeMap::new(),
+            revision,
+            compact_revision: revision,
+            history: VecDeque::new(),
+            history_bytes: 0,
+        };
+        for kv in keys.values() {
+            state.account(&kv.key, 0, size_bytes(kv));
+        }
+        state.keys = keys;
+        state
+    }
+
+    /// Counts a version of `key` that another one of it replaces; 0 is none.
+    fn account(&mut self, key: &[u8], before: usize, now: usize) {
+        self.keys_bytes = self.keys_bytes + now - before;
+        let Some(owner) = (self.owner)(key) else { return };
+        match self.owned_bytes.get_mut(owner) {
+            Some(held) => *held = *held + now - before,
+            None => drop(self.owned_bytes.insert(owner.into(), now)),
+        }
+        if self.owned_bytes.get(owner) == Some(&0) {
+            self.owned_bytes.remove(owner);
+        }
+    }
+
+    /// What the owner of a key holds, and who that is.
+    pub(crate) fn owned<'a>(&self, key: &'a [u8]) -> Option<(&'a [u8], usize)> {
+        let owner = (self.owner)(key)?;
+        Some((owner, self.owned_bytes.get(owner).copied().unwrap_or(0)))
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&KeyValue> {
@@ -55,7 +93,6 @@ impl State {
         debug_assert!(event.revision >= self.revision, "revisions only grow");
         let old = match &event.now {
             Some(kv) => {
-                self.keys_bytes += size_bytes(kv);
                 match self.keys.entry(Arc::clone(&event.key)) {
                     // The map's own key and the version's are the same allocation.
                     btree_map::Entry::Occupied(mut slot) => Some(slot.insert(kv.clone())),
@@ -67,7 +104,8 @@ impl State {
             }
             None => self.keys.remove(&*event.key),
         };
-        self.keys_bytes -= old.as_ref().map_or(0, size_bytes);
+        let now = event.now.as_ref().map_or(0, size_bytes);
+        self.account(&event.key, old.as_ref().map_or(0, size_bytes), now);
         self.revision = event.revision;
         self.history_bytes += event.weight_bytes();
         self.history.push_back(Arc::clone(event));
@@ -276,7 +314,7 @@ mod tests {
 
     #[test]
     fn reads_at_every_revision_undo_what_came_later() {
-        let mut state = State::new(BTreeMap::new(), 1);
+        let mut state = State::new(BTreeMap::new(), 1, |_| None);
         put(&mut state, "b"); // 2
         put(&mut state, "a"); // 3
         put(&mut state, "b"); // 4
@@ -308,7 +346,7 @@ mod tests {
 
     #[test]
     fn compaction_and_bounds_take_away_the_past_only() {
-        let mut state = State::new(BTreeMap::new(), 1);
+        let mut state = State::new(BTreeMap::new(), 1, |_| None);
         for key in ["a", "b", "a", "c"] {
             put(&mut state, key);
         }
@@ -328,7 +366,7 @@ mod tests {
 
     #[test]
     fn odd_spans_are_empty_not_fatal() {
-        let mut state = State::new(BTreeMap::new(), 1);
+        let mut state = State::new(BTreeMap::new(), 1, |_| None);
         put(&mut state, "b");
         let cases = [
             (Span::Between((*b"c").into(), (*b"a").into()), None, " +0"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rt::channel::{Sender, bounded};
 
-use crate::commit::{Command, Committer, Counters, Lazy};
+use crate::commit::{Command, Committer, Counters, Lazy, SHRINK_FIRST};
 use crate::driver::{Driver, LeaseRow};
 use crate::error::{Error, Result};
 use crate::lease::{LeaseInfo, Leases, shared_ttl};
@@ -16,7 +16,7 @@ use crate::memory::Disk;
 use crate::sqlite::SqliteDriver;
 use crate::state::State;
 use crate::types::{
-    Bytes, Class, KeyValue, LeaseId, Limits, Op, Query, Range, Span, Stats, Written,
+    Bytes, Class, KeyValue, LeaseId, Limits, Op, Query, Range, Room, Span, Stats, Written,
 };
 use crate::watch::{Hub, Watch, lock, read};
 
@@ -72,7 +72,7 @@ impl Store {
         }
         // Like etcd's, an empty store is at revision 1: 0 means "any" in the API.
         let revision = loaded.mark.max(1);
-        let hub = Arc::new(Hub::new(State::new(loaded.keys, revision), limits));
+        let hub = Arc::new(Hub::new(State::new(loaded.keys, revision, limits.owner), limits));
         let leases = Arc::new(Mutex::new(leases));
         let counters = Arc::new(Counters::default());
         let (commands, queue) = bounded(limits.queue_writes_max);
@@ -91,6 +91,7 @@ impl Store {
             lazy: Lazy::default(),
             ghosts: Default::default(),
             retry_at: now,
+            shrink_at: Some(now + SHRINK_FIRST),
         };
         let _committer = rt::spawn_named("datastore committer", committer.run());
         Ok(Store(Arc::new(Inner { hub, driver, leases, counters, limits, commands, _committer })))
@@ -127,8 +128,16 @@ impl Store {
     /// `Conflict` if an expectation does not hold; `Storage` if the disk failed (nothing was shown,
     /// though after a crash the write may turn out to have happened); the others as they say.
     pub async fn write(&self, ops: Vec<Op>, class: Class) -> Result<Written> {
+        self.write_within(ops, class, Room::Whole).await
+    }
+
+    /// [`Store::write`] that may fill the store only as far as `room` says.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_within(&self, ops: Vec<Op>, class: Class, room: Room) -> Result<Written> {
         check(&ops, &self.0.limits)?;
-        self.ask(|reply| Command::Write { ops, class, reply }).await
+        self.ask(|reply| Command::Write { ops, class, room, reply }).await
     }
 
     /// [`Store::write`] of a single operation: the key's new version, `None` if it is gone now.

@@ -66,6 +66,18 @@ pub enum Class {
     Lazy,
 }
 
+/// How far a write may fill the store. What makes nothing larger needs no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Room {
+    /// The part that is for everybody, of which each owner of keys has a share.
+    Common,
+    /// All of it: what the cluster itself needs to go on.
+    #[default]
+    Whole,
+    /// As much as it takes: what leads to something being deleted. Its size is bounded by its nature.
+    Unbounded,
+}
+
 /// What must be true of the key for the write to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
@@ -241,6 +253,8 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// All keys and values together. Writes that would grow it further are refused.
     pub state_bytes_max: usize,
+    /// Whose a key is, for the share of one owner; `None` is nobody's.
+    pub owner: fn(&[u8]) -> Option<&[u8]>,
     /// Past changes kept for watches and reads at an older revision.
     pub history_events_max: usize,
     pub history_bytes_max: usize,
@@ -264,6 +278,7 @@ impl Default for Limits {
             batch_writes_max: 1024,
             batch_bytes_max: 4 << 20,
             state_bytes_max: 128 << 20,
+            owner: |_| None,
             history_events_max: 4096,
             history_bytes_max: 3 << 20,
             watch_events_max: 2048,
@@ -294,7 +309,29 @@ impl Limits {
             ..default
         }
     }
+
+    /// The same for a disk that has so much room for the store, with what it holds already: the file
+    /// holds replaced versions and its own log beside the state.
+    #[must_use]
+    pub fn for_disk(mut self, bytes: u64) -> Limits {
+        let third = usize::try_from(bytes / 3).unwrap_or(usize::MAX);
+        self.state_bytes_max = self.state_bytes_max.min(third.max(STATE_LEAST_BYTES));
+        self
+    }
+
+    /// What everybody may fill together; the rest is kept for the cluster itself.
+    pub fn common_bytes_max(&self) -> usize {
+        self.state_bytes_max / 8 * 7
+    }
+
+    /// What one owner may fill of it.
+    pub fn owner_bytes_max(&self) -> usize {
+        self.common_bytes_max() / 4 * 3
+    }
 }
+
+/// The bound of the state on the smallest disk.
+const STATE_LEAST_BYTES: usize = 4 << 20;
 
 /// Operations that fit into one revision; a row's number has seven bits for them.
 pub(crate) const WRITE_OPS_MAX: usize = 128;

@@ -5,7 +5,7 @@ use api::{Form, Lens, LensMut, Object, Status, Value};
 use client::{Answer, Request, Verb};
 use store::{Error, Expect};
 
-use super::storage;
+use super::{room, storage};
 use crate::admission::{self, Act};
 use crate::allocate::Reservation;
 use crate::core::{Caller, Core, Outcome};
@@ -24,6 +24,9 @@ pub(crate) async fn create(
     request: &Request,
     tree: Value,
 ) -> Result<Outcome, Status> {
+    if !tree.str("metadata.name").is_empty() || !tree.has("metadata.generateName") {
+        return once(core, caller, form, request, tree).await.0;
+    }
     for _ in 0..GENERATE_TRIES_MAX {
         let (outcome, generated) = once(core, caller, form, request, tree.clone()).await;
         match outcome {
@@ -54,6 +57,7 @@ async fn once(
         Ok(object) => object,
         Err(error) => return (Err(Status::bad_request(error.to_string())), false),
     };
+    drop(tree);
     if request.dry_run {
         let exists = storage::find(&core.store, kind, object.namespace(), object.name()).await;
         let outcome = match exists {
@@ -63,7 +67,8 @@ async fn once(
         };
         return (outcome, generated);
     }
-    let outcome = match storage::put(&core.store, &object, Expect::Absent).await {
+    let room = room::of(caller, &object, None);
+    let outcome = match storage::put(&core.store, &object, Expect::Absent, room).await {
         Ok(object) => {
             reservation.keep();
             Ok(Outcome::created(Answer::Object(object)).with_warnings(warnings))

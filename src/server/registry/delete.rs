@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::{Form, Kind, Lens, LensMut, Object, Status, Value, json};
 use client::{Answer, DeleteOptions, List, Request, Verb};
-use store::{Error, Expect};
+use store::{Error, Expect, Room};
 
 use super::update::uid_conflict;
 use super::{list, storage};
@@ -52,7 +52,7 @@ pub(crate) async fn delete(
             Plan::Mark(new) => {
                 let object = Object::from_tree(kind, &new).map_err(Status::internal)?;
                 let expect = Expect::Revision(current.revision());
-                storage::put(&core.store, &object, expect)
+                storage::put(&core.store, &object, expect, Room::Unbounded)
                     .await
                     .map(|object| Outcome::ok(Answer::Object(object)))
             }

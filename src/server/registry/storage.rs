@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::status::Reason;
 use api::{Kind, Object, Status};
-use store::{Class, Error, Expect, KeyValue, Op, Span, Store};
+use store::{Class, Error, Expect, KeyValue, Op, Room, Span, Store};
 
 /// `/registry/<prefix>/` and, if given, the namespace.
 pub(crate) fn prefix(kind: &Kind, namespace: &str) -> String {
@@ -120,11 +120,16 @@ pub(crate) async fn get(
 ///
 /// # Errors
 /// The store's own.
-pub(crate) async fn put(store: &Store, object: &Object, expect: Expect) -> Result<Object, Error> {
+pub(crate) async fn put(
+    store: &Store,
+    object: &Object,
+    expect: Expect,
+    room: Room,
+) -> Result<Object, Error> {
     let key = key(object.kind(), object.namespace(), object.name());
     let op =
         Op::Put { key: key.into_bytes().into(), value: object.bytes().clone(), expect, lease: 0 };
-    let written = store.write(vec![op], class(object.kind())).await?;
+    let written = store.write_within(vec![op], class(object.kind()), room).await?;
     // A put is always a change: the store's answer is the revision of this write.
     Ok(object.at_revision(written.revision))
 }
@@ -156,10 +161,19 @@ pub(crate) fn status(error: Error) -> Status {
             Reason::RequestEntityTooLarge,
             format!("Request entity too large: limit is {} bytes: {why}", 3 << 20),
         ),
-        Error::Full { .. } => Status::new(
-            Reason::InternalError,
-            format!("etcdserver: mvcc: database space exceeded: {error}"),
-        ),
+        Error::Full { owner, held_bytes, bytes_max } => {
+            let what = match owner {
+                Some(namespace) => format!(
+                    "namespace {:?} holds {held_bytes} of the {bytes_max} bytes of the datastore that one namespace may have",
+                    String::from_utf8_lossy(&namespace)
+                ),
+                None => format!("the datastore holds {held_bytes} of at most {bytes_max} bytes"),
+            };
+            let message = format!(
+                "etcdserver: mvcc: database space exceeded: {what}; delete objects that are not needed any more to make room"
+            );
+            Status::new(Reason::InsufficientStorage, message)
+        }
         Error::Conflict { .. } => Status::new(Reason::Conflict, "the object has been modified"),
         Error::Closed => Status::unavailable("the server is shutting down"),
         other => Status::internal(other),

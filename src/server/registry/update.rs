@@ -7,7 +7,7 @@ use api::{Form, Lens, LensMut, Object, Status, Value};
 use client::{Answer, Body, PatchType, Request, Verb};
 use store::{Error, Expect};
 
-use super::{create, storage};
+use super::{create, room, storage};
 use crate::admission::{self, Act};
 use crate::core::{Caller, Core, Outcome};
 
@@ -353,7 +353,8 @@ async fn finish(
         return Ok(Outcome::ok(Answer::Object(object)).with_warnings(warnings));
     }
     let expect = Expect::Revision(current.revision());
-    let object = storage::put(&core.store, &object, expect).await.map_err(lost)?;
+    let room = room::of(caller, &object, Some(current));
+    let object = storage::put(&core.store, &object, expect, room).await.map_err(lost)?;
     reservation.keep();
     Ok(Outcome::ok(Answer::Object(object)).with_warnings(warnings))
 }
@@ -380,21 +381,21 @@ fn same_but_for_times(new: &Value, old: &Value) -> bool {
             .iter()
             .all(|field| a.get(field) == b.get(field))
     });
-    let without = |tree: &Value| {
-        let mut tree = tree.clone();
-        tree.remove("metadata.managedFields");
-        prune(&mut tree);
-        tree
-    };
-    same_managers && without(new) == without(old)
+    same_managers && same(new, old, &["metadata", "managedFields"])
 }
 
-/// Nulls say the same as absence.
-fn prune(tree: &mut Value) {
-    if let Value::Object(map) = tree {
-        map.retain(|_, value| !value.is_null());
-        map.values_mut().for_each(prune);
-    }
+/// Whether two trees are the same but for one path. In maps, nulls say the same as absence.
+fn same(new: &Value, old: &Value, but: &[&str]) -> bool {
+    let (Value::Object(a), Value::Object(b)) = (new, old) else { return new == old };
+    let skipped = |key: &str| but == [key];
+    let inside = |key: &str| match but.split_first() {
+        Some((first, rest)) if *first == key => rest,
+        _ => &[],
+    };
+    let null = &Value::Null;
+    a.iter()
+        .all(|(key, value)| skipped(key) || same(value, b.get(key).unwrap_or(null), inside(key)))
+        && b.iter().all(|(key, value)| skipped(key) || a.contains_key(key) || value.is_null())
 }
 
 /// 400 for a patch type that the kind does not take.

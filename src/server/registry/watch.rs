@@ -121,6 +121,11 @@ impl Stream {
         }
     }
 
+    /// How many objects it begins with.
+    pub(crate) fn n_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether something can be had without waiting.
     pub(crate) fn try_next(&mut self) -> Option<Result<WatchEvent, Status>> {
         if let Some(event) = self.waiting.pop_front() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rt::sim::End;
-use store::{Class, Disk, Error, Expect, Fault, Item, Limits, Op, Query, Span, Store};
+use store::{Class, Disk, Error, Expect, Fault, Item, Limits, Op, Query, Room, Span, Store};
 
 fn simulated(test: impl Future<Output = ()> + 'static) {
     assert_eq!(rt::sim::run(1, 1_000_000, test), End::Done(()));
@@ -191,6 +191,43 @@ fn bounds_refuse_with_a_reason_and_deletes_still_work() {
         assert_eq!(store.stats().state_bytes, 602);
         let future = store.range(&Query { at: Some(99), ..Query::prefix("/") }).await;
         assert!(matches!(future, Err(Error::Future { asked: 99, .. })));
+    });
+}
+
+#[test]
+fn one_owner_leaves_room_for_others_and_everybody_for_the_cluster() {
+    fn owner(key: &[u8]) -> Option<&[u8]> {
+        (key != b"/system").then(|| &key[..2])
+    }
+    simulated(async {
+        let limits = Limits { state_bytes_max: 8000, owner, ..Limits::default() };
+        assert_eq!((limits.common_bytes_max(), limits.owner_bytes_max()), (7000, 5250));
+        let store = Store::open_memory(&Disk::new(), limits).await.unwrap();
+        let put = |key: &str, n: usize, room: Room| {
+            let op = Op::put(key.as_bytes(), vec![b'x'; n - key.len()]);
+            store.write_within(vec![op], Class::Durable, room)
+        };
+        for idx in 0..5 {
+            put(&format!("/a{idx}"), 1000, Room::Common).await.unwrap();
+        }
+        let error = put("/a5", 251, Room::Common).await.unwrap_err().to_string();
+        assert_eq!(error, "/a holds 5000 of at most 5250 bytes of the datastore");
+        put("/a0", 900, Room::Common).await.unwrap();
+        put("/b0", 1000, Room::Common).await.unwrap();
+        put("/c0", 1000, Room::Common).await.unwrap();
+        let error = put("/d0", 200, Room::Common).await.unwrap_err().to_string();
+        assert_eq!(error, "the datastore holds 6900 of at most 7000 bytes");
+        put("/system", 1000, Room::Whole).await.unwrap();
+        assert!(matches!(put("/system", 2000, Room::Whole).await, Err(Error::Full { .. })));
+        // What gets smaller, and what leads to a deletion, finds room even so.
+        put("/b0", 900, Room::Common).await.unwrap();
+        put("/a1", 2500, Room::Unbounded).await.unwrap();
+        store.write_one(Op::delete(*b"/a1", Expect::Any), Class::Durable).await.unwrap();
+        put("/a5", 100, Room::Common).await.unwrap();
+        // Several in one batch are counted together.
+        let both = rt::future::zip(put("/d0", 100, Room::Common), put("/d1", 1500, Room::Common));
+        let (first, second) = both.await;
+        assert!(first.is_ok() && second.is_err(), "{first:?} {second:?}");
     });
 }
 
