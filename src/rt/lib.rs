@@ -7,6 +7,7 @@
 mod clock;
 pub mod fs;
 mod machine;
+mod memory;
 mod pool;
 pub mod process;
 pub mod signal;
@@ -17,6 +18,7 @@ mod world;
 pub use clock::{ClockSettings, follow_clock, now, resume_eras, shift_wall};
 pub use event_listener::{Event, EventListener};
 pub use machine::memory_bytes;
+pub use memory::follow_memory;
 pub use smol::{Async, Timer as OsTimer};
 pub use watch::FileWatch;
 pub use world::{

@@ -102,8 +102,6 @@ impl Pool {
                 if state.queue.is_empty() && state.n_threads > 1 {
                     state.n_threads -= 1;
                     drop(state);
-                    // A burst of work is over.
-                    sys::memory::give_back();
                     return;
                 }
             }

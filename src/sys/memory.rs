@@ -1,11 +1,14 @@
 //! The program's allocator: dlmalloc for what is small, pages of the kernel for what is large.
 //!
 //! musl's own allocator keeps twice as much after a burst of work, and glibc's keeps an arena for each
-//! thread. Here the heap grows upwards in one piece, so that what is free at its end can go back.
+//! thread. Here the heap grows upwards in one piece; what is free at its
+//! end goes back, and after a burst the pages of free blocks inside it.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dlmalloc::Dlmalloc;
@@ -15,20 +18,186 @@ const LARGE_MIN_BYTES: usize = 128 << 10;
 /// The least alignment of pages on any of our machines.
 const PAGE_ALIGN: usize = 4096;
 
-static HEAP: Mutex<Dlmalloc<Pages>> =
-    Mutex::new(Dlmalloc::new_with_allocator(Pages { end: Cell::new(0) }));
+/// Freed memory worth giving back: when so much less is in use than was, whoever waits is told.
+const BURST_MIN_BYTES: usize = 2 << 20;
+/// Free blocks that are taken before others get the heap again.
+const TAKEN_AT_ONCE_MAX: usize = 256;
+/// Every block of this size has a whole page in it.
+const GIVEN_MIN_BYTES: usize = 2 * PAGE_ALIGN;
+
+static HEAP: Mutex<Heap> = Mutex::new(Heap {
+    blocks: Dlmalloc::new_with_allocator(Pages { end: Cell::new(0), frozen: Cell::new(false) }),
+    in_use: 0,
+    peak: 0,
+});
+
+/// Told of a burst that is over; negative while nobody waits for it.
+static BELL: AtomicI32 = AtomicI32::new(-1);
+
+struct Heap {
+    blocks: Dlmalloc<Pages>,
+    /// Bytes in use, and the most since memory was last given back.
+    in_use: usize,
+    peak: usize,
+}
+
+impl Heap {
+    fn takes(&mut self, size: usize) {
+        self.in_use += size;
+        self.peak = self.peak.max(self.in_use);
+    }
+
+    fn frees(&mut self, size: usize) {
+        self.in_use = self.in_use.saturating_sub(size);
+        if self.peak - self.in_use > BURST_MIN_BYTES {
+            // Once only, until somebody waits again.
+            let bell = BELL.swap(-1, Ordering::Relaxed);
+            if bell >= 0 {
+                // SAFETY: an eventfd that lives as long as the process; eight bytes are its message.
+                unsafe { libc::write(bell, (&raw const RING).cast(), size_of::<u64>()) };
+            }
+        }
+    }
+}
+
+static RING: u64 = 1;
 
 /// For `#[global_allocator]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Allocator;
 
-/// Gives the kernel back what is free at the heap's end: after a burst of work.
-pub fn give_back() {
-    // SAFETY: trimming has no precondition; the lock makes this the only user.
-    unsafe { heap().trim(0) };
+/// Becomes readable when much memory is free that was in use: time to think of [`give_back`].
+#[derive(Debug)]
+pub struct Bursts(OwnedFd);
+
+impl Bursts {
+    /// There is one at a time: a later one takes over.
+    ///
+    /// # Errors
+    /// If the kernel has no descriptor left.
+    pub fn new() -> std::io::Result<Bursts> {
+        // SAFETY: no precondition.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        // SAFETY: a new descriptor, owned by nobody else.
+        let bursts = Bursts(unsafe { OwnedFd::from_raw_fd(fd) });
+        bursts.listen();
+        Ok(bursts)
+    }
+
+    /// Waits for the next burst from here on.
+    pub fn listen(&self) {
+        BELL.store(self.0.as_raw_fd(), Ordering::Relaxed);
+    }
+
+    /// Takes note of a burst.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there was none.
+    pub fn take(&self) -> std::io::Result<()> {
+        let mut n = 0u64;
+        // SAFETY: the descriptor is ours, and the buffer has the eight bytes that are read.
+        let n_read =
+            unsafe { libc::read(self.0.as_raw_fd(), (&raw mut n).cast(), size_of::<u64>()) };
+        if n_read < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    }
 }
 
-fn heap() -> MutexGuard<'static, Dlmalloc<Pages>> {
+impl AsFd for Bursts {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Bursts {
+    fn drop(&mut self) {
+        let own = self.0.as_raw_fd();
+        let _ = BELL.compare_exchange(own, -1, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// Bytes in use on the heap now.
+pub fn in_use() -> usize {
+    heap().in_use
+}
+
+/// Gives the kernel back what is free: the heap's end, and the whole pages of free blocks inside it.
+///
+/// The blocks are found by taking them, the largest first, for as long as the heap need not grow;
+/// what was taken is nobody else's while its pages go.
+pub fn give_back() {
+    // SAFETY: trimming has no precondition; the lock makes this the only user.
+    unsafe { heap().blocks.trim(0) };
+    let halves = (18..=26).rev().map(|bits| 1usize << bits);
+    let small = (2..32).rev().map(|n| n * PAGE_ALIGN);
+    let mut taken: *mut Taken = null_mut();
+    for size in halves.chain(small) {
+        while take_free(size, &mut taken) {}
+    }
+    let mut next = taken;
+    while !next.is_null() {
+        // SAFETY: `take_free` wrote it, at the beginning of a block that is ours and at least this long.
+        let Taken { next: after, size } = unsafe { next.read() };
+        let (from, to) = (next.addr() + size_of::<Taken>(), next.addr() + size);
+        let first_page = from.next_multiple_of(PAGE_ALIGN);
+        let length = (to & !(PAGE_ALIGN - 1)).saturating_sub(first_page);
+        if length > 0 {
+            let at = next.cast::<u8>().wrapping_add(first_page - next.addr());
+            // SAFETY: pages wholly inside a block that nobody else uses and nothing is kept in.
+            unsafe { libc::madvise(at.cast(), length, libc::MADV_DONTNEED) };
+        }
+        next = after;
+    }
+    while !taken.is_null() {
+        let mut heap = heap();
+        for _ in 0..TAKEN_AT_ONCE_MAX {
+            if taken.is_null() {
+                break;
+            }
+            // SAFETY: as above; each block came from the heap with this size and is freed once.
+            unsafe {
+                let Taken { next, size } = taken.read();
+                heap.blocks.free(taken.cast(), size, align_of::<Taken>());
+                taken = next;
+            }
+        }
+    }
+    let mut heap = heap();
+    // SAFETY: as above.
+    unsafe { heap.blocks.trim(0) };
+    heap.peak = heap.in_use;
+}
+
+/// At the beginning of a block that was free: the one taken before it, and its size.
+struct Taken {
+    next: *mut Taken,
+    size: usize,
+}
+
+/// Takes some free blocks of at least `size`; whether there may be more.
+fn take_free(size: usize, taken: &mut *mut Taken) -> bool {
+    debug_assert!(size >= GIVEN_MIN_BYTES);
+    let mut heap = heap();
+    heap.blocks.allocator().frozen.set(true);
+    let mut more = true;
+    for _ in 0..TAKEN_AT_ONCE_MAX {
+        // SAFETY: a size that is not zero, and an alignment that is a power of two.
+        let block = unsafe { heap.blocks.malloc(size, align_of::<Taken>()) }.cast::<Taken>();
+        if block.is_null() {
+            more = false;
+            break;
+        }
+        // SAFETY: the block is ours, aligned as asked, and longer than this.
+        unsafe { block.write(Taken { next: *taken, size }) };
+        *taken = block;
+    }
+    heap.blocks.allocator().frozen.set(false);
+    more
+}
+
+fn heap() -> MutexGuard<'static, Heap> {
     HEAP.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -42,16 +211,24 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match is_large(layout.size(), layout.align()) {
             true => map(null_mut(), layout.size()),
-            // SAFETY: the caller's promises are those that dlmalloc asks for.
-            false => unsafe { heap().malloc(layout.size(), layout.align()) },
+            false => {
+                let mut heap = heap();
+                heap.takes(layout.size());
+                // SAFETY: the caller's promises are those that dlmalloc asks for.
+                unsafe { heap.blocks.malloc(layout.size(), layout.align()) }
+            }
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         match is_large(layout.size(), layout.align()) {
             true => map(null_mut(), layout.size()),
-            // SAFETY: as in `alloc`.
-            false => unsafe { heap().calloc(layout.size(), layout.align()) },
+            false => {
+                let mut heap = heap();
+                heap.takes(layout.size());
+                // SAFETY: as in `alloc`.
+                unsafe { heap.blocks.calloc(layout.size(), layout.align()) }
+            }
         }
     }
 
@@ -59,16 +236,26 @@ unsafe impl GlobalAlloc for Allocator {
         match is_large(layout.size(), layout.align()) {
             // SAFETY: `alloc` mapped exactly this much there, and nobody uses it any more.
             true => drop(unsafe { libc::munmap(block.cast(), layout.size()) }),
-            // SAFETY: as in `alloc`; the block came from the heap with this very layout.
-            false => unsafe { heap().free(block, layout.size(), layout.align()) },
+            false => {
+                let mut heap = heap();
+                // SAFETY: as in `alloc`; the block came from the heap with this very layout.
+                unsafe { heap.blocks.free(block, layout.size(), layout.align()) };
+                heap.frees(layout.size());
+            }
         }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let (size, align) = (layout.size(), layout.align());
         match (is_large(size, align), is_large(new_size, align)) {
-            // SAFETY: as in `dealloc`.
-            (false, false) => unsafe { heap().realloc(block, size, align, new_size) },
+            (false, false) => {
+                let mut heap = heap();
+                heap.takes(new_size);
+                // SAFETY: as in `dealloc`.
+                let moved = unsafe { heap.blocks.realloc(block, size, align, new_size) };
+                heap.frees(if moved.is_null() { new_size } else { size });
+                moved
+            }
             (true, true) => {
                 // SAFETY: the mapping is ours and of this size; it may move, as the caller expects.
                 let moved =
@@ -104,6 +291,8 @@ fn map(hint: *mut u8, size: usize) -> *mut u8 {
 struct Pages {
     /// The end of the newest piece, where the next one is asked for; 0 before the first.
     end: Cell<usize>,
+    /// While free blocks are looked for, there are no new ones.
+    frozen: Cell<bool>,
 }
 
 impl Pages {
@@ -121,6 +310,9 @@ impl Pages {
 // SAFETY: regions are mappings of our own; what is freed is unmapped or refused.
 unsafe impl dlmalloc::Allocator for Pages {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
+        if self.frozen.get() {
+            return (null_mut(), 0, 0);
+        }
         let hint = match self.end.get() {
             0 => Pages::begin(),
             end => end,
@@ -172,6 +364,53 @@ mod tests {
         blocks_keep_what_is_in_them();
         give_back();
         what_was_freed_goes_back();
+        what_is_free_inside_goes_back();
+    }
+
+    /// One live block among many pins nothing but its own page, and whoever waits is told.
+    fn what_is_free_inside_goes_back() {
+        let layout = Layout::from_size_align(9_000, 16).unwrap();
+        let bursts = Bursts::new().unwrap();
+        give_back();
+        let before = resident();
+        // SAFETY: a valid layout that is not empty; each block is freed once, and used within it.
+        unsafe {
+            let blocks: Vec<*mut u8> = (0..3000).map(|_| Allocator.alloc(layout)).collect();
+            blocks.iter().for_each(|block| block.write_bytes(7, layout.size()));
+            assert!(resident() - before > 25 << 20);
+            assert_eq!(bursts.take().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+            let kept: Vec<*mut u8> = blocks.iter().step_by(100).copied().collect();
+            blocks.iter().filter(|block| !kept.contains(block)).for_each(|block| {
+                Allocator.dealloc(*block, layout);
+            });
+            bursts.take().unwrap();
+            give_back();
+            bursts.listen();
+            assert!(resident() < before + (1 << 20), "{} of {before}", resident());
+            for block in kept {
+                assert!(std::slice::from_raw_parts(block, layout.size()).iter().all(|b| *b == 7));
+                Allocator.dealloc(block, layout);
+            }
+        }
+        blocks_keep_what_is_in_them();
+    }
+
+    /// Bytes of the heap that are in memory.
+    fn resident() -> usize {
+        let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let heap = Pages::begin() & !0xfff_ffff;
+        let (mut inside, mut n_kib) = (false, 0);
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            let first = words.next().unwrap_or_default();
+            if let Some((from, _)) = first.split_once('-') {
+                let from = usize::from_str_radix(from, 16).unwrap();
+                inside = (heap..heap + (1 << 32)).contains(&from);
+            } else if inside && first == "Rss:" {
+                n_kib += words.next().unwrap().parse::<usize>().unwrap();
+            }
+        }
+        n_kib << 10
     }
 
     /// Blocks of all sizes and alignments, changed in size across the border between the two ways.
