@@ -21,7 +21,7 @@ pub type BoxRead = Box<dyn AsyncRead + Send + Unpin>;
 pub type BoxWrite = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// What is read and dropped after our end of a connection, and for how long.
-const LINGER_MAX_BYTES: usize = 256 * 1024;
+const LINGER_MAX_BYTES: usize = 4 << 20;
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
 /// How much is read from a connection at once, in bytes; the buffer is on the stack.

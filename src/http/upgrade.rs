@@ -1,5 +1,6 @@
 //! Turning an HTTP/1.1 connection into a raw byte stream.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -8,7 +9,7 @@ use std::task::{Context, Poll};
 use rt::channel;
 use stdx::{Error, Result};
 
-use crate::io::Io;
+use crate::io::{Io, Prefixed};
 use crate::message::Response;
 
 /// A request's right to take over its connection.
@@ -18,19 +19,26 @@ use crate::message::Response;
 pub struct Upgrade {
     pub(crate) sender: channel::Sender<Io>,
     receiver: channel::Receiver<Io>,
+    /// What is let go with the stream.
+    held: Option<Box<dyn Any + Send>>,
 }
 
 impl Upgrade {
     pub(crate) fn new() -> Upgrade {
         let (sender, receiver) = channel::bounded(1);
-        Upgrade { sender, receiver }
+        Upgrade { sender, receiver, held: None }
+    }
+
+    /// Keeps something for as long as the stream is there.
+    pub fn hold(&mut self, held: impl Any + Send) {
+        self.held = Some(Box::new(held));
     }
 
     /// The 101 response to return (add headers to it as the protocol wants), and the stream to come.
     pub fn accept(self, protocol: &str) -> (Response, Upgrading) {
         let response =
             Response::new(101).header("connection", "Upgrade").header("upgrade", protocol);
-        (response, Upgrading(Box::pin(self.receiver)))
+        (response, Upgrading(Box::pin(self.receiver), self.held))
     }
 }
 
@@ -41,16 +49,18 @@ impl fmt::Debug for Upgrade {
 }
 
 /// Resolves to the byte stream; to an error if the connection broke first.
-pub struct Upgrading(Pin<Box<channel::Receiver<Io>>>);
+pub struct Upgrading(Pin<Box<channel::Receiver<Io>>>, Option<Box<dyn Any + Send>>);
 
 impl Future for Upgrading {
     type Output = Result<Io>;
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Io>> {
         use rt::stream::Stream;
-        self.0
-            .as_mut()
-            .poll_next(cx)
-            .map(|io| io.ok_or_else(|| Error::new("the connection ended before it was upgraded")))
+        let io = std::task::ready!(self.0.as_mut().poll_next(cx));
+        let _guard = self.1.take();
+        Poll::Ready(match io {
+            Some(io) => Ok(Box::new(Prefixed { prefix: Vec::new(), io, _guard })),
+            None => Err(Error::new("the connection ended before it was upgraded")),
+        })
     }
 }
 

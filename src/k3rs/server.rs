@@ -65,6 +65,7 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     log::info!("Starting k3rs {}", stdx::version::VERSION);
     prepare::outlive_pods();
     let clock = rt::spawn_named("clock", rt::follow_clock());
+    rt::spawn_named("memory", rt::follow_memory()).detach();
     http::tls::not_earlier_than(follow::built());
     if follow::clock().is_blind() {
         log::warn!(
@@ -144,7 +145,12 @@ async fn open_datastore(machine: &Machine) -> Result<Store> {
     if let Some(dir) = path.parent() {
         rt::fs::create_dir_all(dir, 0o700)?;
     }
-    let limits = store::Limits::for_memory(rt::memory_bytes());
+    let held = path.metadata().map_or(0, |file| file.len());
+    let free = path.parent().map_or(Ok(u64::MAX), rt::fs::available_bytes)?;
+    let limits = store::Limits {
+        owner: server::key_owner,
+        ..store::Limits::for_memory(rt::memory_bytes()).for_disk(free.saturating_add(held))
+    };
     let store = Store::open(&path, limits).await;
     let store = store.context(|| format!("open the datastore {}", path.display()))?;
     log::info!("Opened datastore {} at revision {}", path.display(), store.revision());
@@ -258,6 +264,9 @@ fn server_config(machine: &Machine, pki: &Pki) -> Result<server::Config> {
         service_account_public_keys: keys.collect(),
         client_ca: pki.client_ca.chain_pem.clone().into_bytes(),
         request_header_ca: pki.request_header_ca.chain_pem.clone().into_bytes(),
+        requests_max_bytes: usize::try_from(rt::memory_bytes() / 8)
+            .unwrap_or(usize::MAX)
+            .clamp(8 << 20, 128 << 20),
         ..server::Config::default()
     })
 }

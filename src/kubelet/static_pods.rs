@@ -20,6 +20,8 @@ use crate::worker::Adopted;
 /// Manifests that one node takes, and the size of one.
 const MANIFESTS_MAX: usize = 256;
 const MANIFEST_MAX_BYTES: u64 = 1 << 20;
+/// What a manifest may take of memory while it is read.
+const TREE_MAX_BYTES: usize = 8 << 20;
 /// A mirror that could not be written is tried again after this long.
 const MIRROR_RETRY: Duration = Duration::from_secs(10);
 
@@ -121,7 +123,13 @@ fn read_manifest(path: &Path, node: &str, now: Wall) -> Result<Object> {
 
 /// A manifest as the pod that this node runs.
 fn parse(text: &[u8], node: &str, now: Wall) -> Result<Object> {
-    let decoded = decode_yaml(&kinds::POD, text, FieldValidation::Warn).context(|| "parse it")?;
+    let mut left = TREE_MAX_BYTES;
+    let mut within = |bytes| {
+        left = left.saturating_sub(bytes);
+        left > 0
+    };
+    let decoded = decode_yaml(&kinds::POD, text, FieldValidation::Warn, &mut within);
+    let decoded = decoded.context(|| "parse it")?;
     let mut tree = decoded.tree;
     let hash = hash(text, node);
     let name = format!("{}-{}", tree.str("metadata.name"), node.to_ascii_lowercase());

@@ -105,6 +105,8 @@ pub struct Config {
     /// Requests that change something, and others, that are worked on at once; watches do not count.
     pub mutating_requests_max: usize,
     pub reading_requests_max: usize,
+    /// What requests over HTTP, watches and streams may take of the memory together.
+    pub requests_max_bytes: usize,
 }
 
 impl Default for Config {
@@ -130,6 +132,7 @@ impl Default for Config {
             anonymous: true,
             mutating_requests_max: 200,
             reading_requests_max: 400,
+            requests_max_bytes: 128 << 20,
         }
     }
 }

@@ -96,11 +96,11 @@ impl Core {
         request.kind.form(group, version).ok_or_else(not_found)
     }
 
-    /// Does what an authorized request asks for.
+    /// Does what an authorized request asks for. What it creates is taken out of it.
     pub(crate) async fn perform(
         &self,
         caller: &Caller,
-        request: &Request,
+        request: &mut Request,
     ) -> Result<Outcome, Status> {
         let kind = request.kind;
         let form = self.form(request)?;
@@ -128,7 +128,11 @@ impl Core {
                 Ok(Outcome::ok(Answer::List(found)))
             }
             Verb::Create => {
-                let tree = body(request)?.clone();
+                body(request)?;
+                let taken = std::mem::replace(&mut request.body, Body::None);
+                let (Body::Tree(tree) | Body::Patch(_, tree)) = taken else {
+                    return Err(Status::bad_request("the request has no body"));
+                };
                 create::create(self, caller, form, request, tree).await
             }
             Verb::Update | Verb::Patch => {

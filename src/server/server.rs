@@ -169,11 +169,11 @@ impl InProcess {
 }
 
 impl Api for InProcess {
-    fn call(&self, request: Request) -> BoxFuture<'_, Result<Answer, Status>> {
+    fn call(&self, mut request: Request) -> BoxFuture<'_, Result<Answer, Status>> {
         Box::pin(async move {
             let core = self.core()?;
             core.authorize(&self.caller, &request).await?;
-            Ok(core.perform(&self.caller, &request).await?.answer)
+            Ok(core.perform(&self.caller, &mut request).await?.answer)
         })
     }
 

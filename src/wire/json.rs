@@ -28,6 +28,39 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, serde_json::Error> {
     Ok(Parsed { tree, duplicates: state.into_inner().duplicates })
 }
 
+/// What a map costs before its first entry: the node of a B-tree, made for eleven.
+pub const MAP_BYTES: usize = 640;
+/// What an entry of a map or a list costs beside what is in it; nodes and vectors are half empty at worst.
+pub const ENTRY_BYTES: usize = 112;
+/// What a text costs beside its bytes.
+pub const TEXT_BYTES: usize = 32;
+
+/// How many bytes of memory the tree of a text takes, about; more rather than less. The text need
+/// not be well-formed.
+pub fn tree_bytes(text: &[u8]) -> usize {
+    let mut total = ENTRY_BYTES;
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        total += match byte {
+            b'{' => MAP_BYTES,
+            b',' | b'[' => ENTRY_BYTES,
+            b'"' => {
+                let before = bytes.len();
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'"' => break,
+                        b'\\' => drop(bytes.next()),
+                        _ => {}
+                    }
+                }
+                TEXT_BYTES + before - bytes.len()
+            }
+            _ => 0,
+        };
+    }
+    total
+}
+
 /// Whether the bytes are one JSON value, without making anything of it.
 pub fn is_valid(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes)
@@ -197,5 +230,24 @@ mod tests {
         put_string(&mut out, text);
         assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
         assert!(out.windows(6).any(|w| w == b"\\u003c"));
+    }
+
+    #[test]
+    fn trees_cost_at_least_what_they_take() {
+        for (text, least) in [
+            ("0", 32),
+            (r#""a\"b{[,""#, 40),
+            ("[0,0,0,0]", 4 * 32),
+            (r#"{"a":{"b":{}}}"#, 2 * 632),
+            (r#"{"a":1,"b":2}"#, 632 + 2 * 24),
+        ] {
+            let cost = tree_bytes(text.as_bytes());
+            assert!((least..least * 8 + 300).contains(&cost), "{text}: {cost}");
+        }
+        let long = format!("\"{}\"", "x".repeat(1 << 20));
+        assert!(tree_bytes(long.as_bytes()) < (1 << 20) + 1000);
+        for broken in ["\"abc", "\"a\\", "{{{{[,", ""] {
+            tree_bytes(broken.as_bytes());
+        }
     }
 }

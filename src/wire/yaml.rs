@@ -7,19 +7,49 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 use serde_json::{Map, Number, Value};
 use stdx::{Error, Result};
 
+use crate::json::{ENTRY_BYTES, MAP_BYTES, TEXT_BYTES};
+
 /// Deeper nesting than any API object has.
 pub const DEPTH_MAX: usize = 100;
 
 /// Nodes a text may expand to, aliases counted at each use.
 pub const NODES_MAX: usize = 1_000_000;
 
+/// Memory that a text may expand to where nobody else counts it.
+pub const TREE_BYTES_MAX: usize = 256 << 20;
+
+/// Asked for each piece of memory before it is taken; a `false` ends the reading.
+pub type Meter<'a> = &'a mut dyn FnMut(usize) -> bool;
+
+/// Memory is asked for in steps of this size.
+const METER_STEP_BYTES: usize = 64 << 10;
+
 /// Every document of `text`, empty ones left out.
 ///
 /// # Errors
 /// If it is not YAML, a key is not a scalar or appears twice in one map, or a limit is passed; with the line.
 pub fn parse(text: &str) -> Result<Vec<Value>> {
-    let mut reader =
-        Reader { parser: Parser::new_from_str(text), anchors: Vec::new(), n_nodes: 0, line: 1 };
+    let mut left = TREE_BYTES_MAX;
+    parse_metered(text, &mut |bytes| {
+        left = left.saturating_sub(bytes);
+        left > 0
+    })
+}
+
+/// As [`parse`], for as long as `meter` gives memory.
+///
+/// # Errors
+/// As [`parse`], and when it gives no more.
+pub fn parse_metered(text: &str, meter: Meter<'_>) -> Result<Vec<Value>> {
+    let mut reader = Reader {
+        parser: Parser::new_from_str(text),
+        anchors: Vec::new(),
+        n_nodes: 0,
+        line: 1,
+        meter,
+        left_bytes: 0,
+        n_bytes: 0,
+    };
     let mut documents = Vec::new();
     while let Some(event) = reader.next()? {
         match event {
@@ -43,7 +73,18 @@ pub fn parse(text: &str) -> Result<Vec<Value>> {
 /// # Errors
 /// As [`parse`], and if there are several.
 pub fn parse_one(text: &str) -> Result<Value> {
-    let mut documents = parse(text)?;
+    one(parse(text)?)
+}
+
+/// As [`parse_one`], for as long as `meter` gives memory.
+///
+/// # Errors
+/// As [`parse_metered`] and [`parse_one`].
+pub fn parse_one_metered(text: &str, meter: Meter<'_>) -> Result<Value> {
+    one(parse_metered(text, meter)?)
+}
+
+fn one(mut documents: Vec<Value>) -> Result<Value> {
     match documents.len() {
         0 => Ok(Value::Null),
         1 => Ok(documents.remove(0)),
@@ -51,15 +92,27 @@ pub fn parse_one(text: &str) -> Result<Value> {
     }
 }
 
-struct Reader<'a> {
+struct Reader<'a, 'm> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
-    /// By anchor id, with the number of nodes of each.
-    anchors: Vec<(usize, Value, usize)>,
+    anchors: Vec<Anchor>,
     n_nodes: usize,
     line: usize,
+    meter: Meter<'m>,
+    /// Asked for and not used yet.
+    left_bytes: usize,
+    /// Used in all.
+    n_bytes: usize,
 }
 
-impl<'a> Reader<'a> {
+/// A part of the text that has a name, and what it takes to repeat it.
+struct Anchor {
+    id: usize,
+    value: Value,
+    n_nodes: usize,
+    n_bytes: usize,
+}
+
+impl<'a> Reader<'a, '_> {
     fn next(&mut self) -> Result<Option<Event<'a>>> {
         match self.parser.next_event() {
             None => Ok(None),
@@ -90,10 +143,11 @@ impl<'a> Reader<'a> {
         if depth > DEPTH_MAX {
             return Err(self.error("nested too deeply"));
         }
-        self.count(1)?;
-        let before = self.n_nodes;
+        self.count(1, ENTRY_BYTES)?;
+        let (nodes_before, bytes_before) = (self.n_nodes, self.n_bytes);
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
+                self.count(0, TEXT_BYTES + text.len())?;
                 (scalar(&text, style, tag.as_deref()), anchor)
             }
             Event::SequenceStart(anchor, _) => {
@@ -106,20 +160,25 @@ impl<'a> Reader<'a> {
                 }
                 (Value::Array(items), anchor)
             }
-            Event::MappingStart(anchor, _) => (self.map(depth)?, anchor),
+            Event::MappingStart(anchor, _) => {
+                self.count(0, MAP_BYTES)?;
+                (self.map(depth)?, anchor)
+            }
             Event::Alias(id) => {
-                let found = self.anchors.iter().find(|(anchor, ..)| *anchor == id);
-                let Some((_, value, n)) = found.map(|(id, value, n)| (*id, value.clone(), *n))
-                else {
+                let Some(idx) = self.anchors.iter().position(|anchor| anchor.id == id) else {
                     return Err(self.error("an alias names an anchor that is not there yet"));
                 };
-                self.count(n)?;
-                return Ok(value);
+                // Counted before it is copied.
+                self.count(self.anchors[idx].n_nodes, self.anchors[idx].n_bytes)?;
+                return Ok(self.anchors[idx].value.clone());
             }
             _ => return Err(self.error("unexpected end of a collection")),
         };
         if anchor != 0 {
-            self.anchors.push((anchor, value.clone(), self.n_nodes - before));
+            let n_nodes = self.n_nodes - nodes_before;
+            let n_bytes = self.n_bytes - bytes_before;
+            self.count(0, n_bytes)?;
+            self.anchors.push(Anchor { id: anchor, value: value.clone(), n_nodes, n_bytes });
         }
         Ok(value)
     }
@@ -131,16 +190,19 @@ impl<'a> Reader<'a> {
             let key = match self.expect()? {
                 Event::MappingEnd => break,
                 Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<" => None,
-                Event::Scalar(text, style, _, tag) => Some(key(&text, style, tag.as_deref())),
+                Event::Scalar(text, style, _, tag) => {
+                    self.count(0, TEXT_BYTES + text.len())?;
+                    Some(key(&text, style, tag.as_deref()))
+                }
                 Event::Alias(id) => {
                     let anchored = self
                         .anchors
                         .iter()
-                        .find(|(anchor, ..)| *anchor == id)
-                        .and_then(|(_, value, _)| value.as_str());
-                    Some(
-                        anchored.ok_or_else(|| self.error("a map key is not a scalar"))?.to_owned(),
-                    )
+                        .find(|anchor| anchor.id == id)
+                        .and_then(|anchor| anchor.value.as_str().map(str::to_owned));
+                    let key = anchored.ok_or_else(|| self.error("a map key is not a scalar"))?;
+                    self.count(0, TEXT_BYTES + key.len())?;
+                    Some(key)
                 }
                 _ => return Err(self.error("a map key is not a scalar")),
             };
@@ -174,11 +236,20 @@ impl<'a> Reader<'a> {
         Ok(Value::Object(map))
     }
 
-    fn count(&mut self, n: usize) -> Result<()> {
+    fn count(&mut self, n: usize, bytes: usize) -> Result<()> {
         self.n_nodes = self.n_nodes.saturating_add(n);
         if self.n_nodes > NODES_MAX {
             return Err(self.error("expands to too many nodes"));
         }
+        self.n_bytes = self.n_bytes.saturating_add(bytes);
+        if bytes > self.left_bytes {
+            let step = (bytes - self.left_bytes).max(METER_STEP_BYTES);
+            if !(self.meter)(step) {
+                return Err(self.error("expands to too much memory"));
+            }
+            self.left_bytes += step;
+        }
+        self.left_bytes -= bytes;
         Ok(())
     }
 }
@@ -294,6 +365,29 @@ mod tests {
         }
         assert!(parse(&text).unwrap_err().to_string().contains("too many nodes"));
         assert!(parse(&"[".repeat(10_000)).is_err());
+    }
+
+    #[test]
+    fn memory_is_asked_for_before_it_is_taken() {
+        let asked = |text: &str, bytes_max: usize| {
+            let mut n_bytes = 0;
+            let parsed = parse_one_metered(text, &mut |bytes| {
+                n_bytes += bytes;
+                n_bytes <= bytes_max
+            });
+            (parsed.is_ok(), n_bytes)
+        };
+        assert_eq!(asked("a: 1\n", 1 << 20), (true, METER_STEP_BYTES));
+        // Half a kilobyte that names itself again and again, and one of empty-looking maps.
+        let mut bomb = String::from("a0: &a0 {x: {y: {z: 1}}}\n");
+        for n in 1..12 {
+            bomb.push_str(&format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}, *a{0}]\n", n - 1));
+        }
+        let (whole, n_bytes) = asked(&bomb, 1 << 20);
+        assert!(!whole && n_bytes < 4 << 20, "{n_bytes}");
+        let maps = format!("a: [{}]", "{a: },".repeat(10_000));
+        let (whole, n_bytes) = asked(&maps, usize::MAX);
+        assert!(whole && n_bytes > 10_000 * 632, "{n_bytes}");
     }
 
     #[test]

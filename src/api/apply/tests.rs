@@ -21,10 +21,14 @@ impl World {
     fn apply(&mut self, manager: &str, force: bool, applied: Value) -> String {
         self.now += 1;
         let text = applied.to_string();
-        let applied =
-            codec::decode_sparse_yaml(self.kind, text.as_bytes(), FieldValidation::Strict)
-                .unwrap()
-                .tree;
+        let applied = codec::decode_sparse_yaml(
+            self.kind,
+            text.as_bytes(),
+            FieldValidation::Strict,
+            &mut |_| true,
+        )
+        .unwrap()
+        .tree;
         let request = Request {
             form: self.kind.into(),
             live: self.live.as_ref(),

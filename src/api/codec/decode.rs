@@ -91,6 +91,38 @@ fn message_but(
     Ok(())
 }
 
+/// How much memory `message` takes for a message, about; what it will refuse counts as far as it is read.
+pub(super) fn tree_bytes(id: TypeId, bytes: &[u8], depth: u32) -> usize {
+    use wire::json::{ENTRY_BYTES, MAP_BYTES, TEXT_BYTES};
+    // Some fields are always written, with maps of their own at times.
+    let mut total = 2 * MAP_BYTES;
+    if depth > DEPTH_MAX {
+        return total;
+    }
+    let mut reader = Reader::new(bytes);
+    while let Ok(Some((tag, wire))) = reader.next() {
+        let Some(field) = schema().by_tag(id, tag) else { continue };
+        let content = wire.bytes().unwrap_or_default();
+        total += ENTRY_BYTES;
+        total += match (field.scalar, field.shape) {
+            (Scalar::Message(inner), Shape::Map) => {
+                let mut entry = Reader::new(content);
+                let mut inside = TEXT_BYTES;
+                while let Ok(Some((_, wire))) = entry.next() {
+                    let content = wire.bytes().unwrap_or_default();
+                    inside += content.len() + tree_bytes(inner, content, depth + 1);
+                }
+                inside
+            }
+            (Scalar::Message(inner), _) => tree_bytes(inner, content, depth + 1),
+            (Scalar::Fields, _) => wire::json::tree_bytes(content),
+            // Keys and values of maps are two texts; bytes become base64.
+            _ => 2 * TEXT_BYTES + content.len() / 3 * 4 + 4,
+        };
+    }
+    total
+}
+
 /// Reads a message as `message` does and keeps nothing: whether later readers may trust the bytes.
 pub(super) fn check(id: TypeId, bytes: &[u8], depth: u32) -> Result<(), Error> {
     if depth > DEPTH_MAX {

@@ -22,6 +22,7 @@ use crate::schema::{TypeId, schema};
 use crate::status::Status;
 
 pub(crate) use mismatch::Mismatch;
+pub use wire::yaml::Meter;
 
 /// The `fieldValidation` query parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,16 +66,18 @@ pub fn decode_yaml(
     form: impl Into<Form>,
     bytes: &[u8],
     validation: FieldValidation,
+    meter: Meter<'_>,
 ) -> Result<Decoded, Status> {
     let form = form.into();
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+        && meter(wire::json::tree_bytes(bytes))
         && let Ok(parsed) = wire::json::parse(bytes)
     {
         return decode_tree(form, parsed.tree, &parsed.duplicates, validation);
     }
     let text = std::str::from_utf8(bytes)
         .map_err(|_| Status::bad_request("error decoding YAML: the body is not UTF-8"))?;
-    let tree = wire::yaml::parse_one(text)
+    let tree = wire::yaml::parse_one_metered(text, meter)
         .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
     decode_tree(form, tree, &[], validation)
 }
@@ -89,11 +92,12 @@ pub fn decode_sparse_yaml(
     form: impl Into<Form>,
     bytes: &[u8],
     validation: FieldValidation,
+    meter: Meter<'_>,
 ) -> Result<Decoded, Status> {
     let form = form.into();
     let text = std::str::from_utf8(bytes)
         .map_err(|_| Status::bad_request("error decoding YAML: the body is not UTF-8"))?;
-    let mut tree = wire::yaml::parse_one(text)
+    let mut tree = wire::yaml::parse_one_metered(text, meter)
         .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
     check_types(form, tree.str("apiVersion"), tree.str("kind"))?;
     let mut walk = normalize::Walk { sparse: true, ..normalize::Walk::default() };
@@ -101,6 +105,20 @@ pub fn decode_sparse_yaml(
     let unknown = walk.unknown.into_iter().map(|path| format!("unknown field \"{path}\""));
     let warnings = judge(form, unknown.collect(), validation)?;
     Ok(Decoded { tree, warnings })
+}
+
+/// How many bytes of memory the tree of a `k8s\0` protobuf body takes, about; more rather than less.
+pub fn protobuf_tree_bytes(form: impl Into<Form>, bytes: &[u8]) -> usize {
+    let raw = envelope::open(bytes).ok().flatten().map_or(&[][..], |envelope| envelope.raw);
+    decode::tree_bytes(schema().root(form.into()), raw, 0)
+}
+
+/// The same of a stored object.
+pub fn object_tree_bytes(object: &Object) -> usize {
+    match object.message() {
+        Some(raw) => decode::tree_bytes(schema().root(Form::from(object.kind())), raw, 0),
+        None => wire::json::tree_bytes(object.bytes()),
+    }
 }
 
 /// Decodes a `k8s\0` protobuf body as `form`.

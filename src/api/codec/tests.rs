@@ -247,7 +247,8 @@ fn trees_become_canonical() {
             "metadata": {"name": "s", "creationTimestamp": "2024-01-01T00:00:00Z"}})
     );
     let text = "spec:\n  containers:\n  - name: c\n    resources:\n      limits: {cpu: 1000m, memory: 1}\n";
-    let tree = decode_yaml(&POD, text.as_bytes(), FieldValidation::Strict).unwrap().tree;
+    let tree =
+        decode_yaml(&POD, text.as_bytes(), FieldValidation::Strict, &mut |_| true).unwrap().tree;
     assert_eq!(tree.at("spec.containers.0.resources.limits"), &json!({"cpu": "1", "memory": "1"}));
     assert_eq!(tree.at("status"), &json!({}));
 }
@@ -300,7 +301,7 @@ fn noise_is_an_error_not_a_panic() {
                 let _ = Object::from_tree(&POD, &decoded.tree);
             }
             let _ = decode_json_strict(&POD, &noisy, FieldValidation::Warn);
-            let _ = decode_yaml(&POD, &noisy, FieldValidation::Warn);
+            let _ = decode_yaml(&POD, &noisy, FieldValidation::Warn, &mut |_| true);
             if let Ok(object) = Object::from_bytes(&POD, 1, noisy.into()) {
                 if let Some(raw) = object.message() {
                     assert!(

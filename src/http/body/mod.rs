@@ -3,6 +3,7 @@
 mod channel;
 mod chunk;
 
+use std::any::Any;
 use std::fmt;
 use std::task::{Context, Poll};
 
@@ -29,6 +30,8 @@ pub trait Source: Send {
 pub struct Body {
     kind: Kind,
     length: Option<u64>,
+    /// What is let go with the body.
+    held: Option<Box<dyn Any + Send>>,
 }
 
 #[derive(Default)]
@@ -43,19 +46,19 @@ enum Kind {
 
 impl Body {
     pub fn empty() -> Body {
-        Body { kind: Kind::Empty, length: Some(0) }
+        Body { length: Some(0), ..Body::default() }
     }
 
     /// A body known as a whole.
     pub fn whole(bytes: impl Into<Chunk>) -> Body {
         let chunk = bytes.into();
         let length = u64::try_from(chunk.len()).ok();
-        Body { kind: Kind::Whole(chunk), length }
+        Body { kind: Kind::Whole(chunk), length, held: None }
     }
 
     /// A body from a source; `length` if it is known before.
     pub fn from_source(source: impl Source + 'static, length: Option<u64>) -> Body {
-        Body { kind: Kind::Source(Box::new(source)), length }
+        Body { kind: Kind::Source(Box::new(source)), length, held: None }
     }
 
     /// A body that a `Sender` feeds. The sender waits while `buffered_max_bytes` or more are not yet read.
@@ -75,6 +78,16 @@ impl Body {
         stream: impl rt::stream::Stream<Item = Result<Chunk>> + Send + Unpin + 'static,
     ) -> Body {
         Body::from_source(StreamSource(stream), None)
+    }
+
+    /// Keeps something for as long as the body is there.
+    #[must_use]
+    pub fn holding(mut self, held: impl Any + Send) -> Body {
+        self.held = Some(match self.held.take() {
+            Some(before) => Box::new((before, held)),
+            None => Box::new(held),
+        });
+        self
     }
 
     /// The whole length, if it was announced.
@@ -113,7 +126,7 @@ impl Body {
             Kind::Whole(chunk) => Kind::Whole(chunk.clone()),
             Kind::Source(_) | Kind::Ended(_) => return None,
         };
-        Some(Body { kind, length: self.length })
+        Some(Body { kind, length: self.length, held: None })
     }
 
     /// The next chunk, never an empty one; `None` at the end.

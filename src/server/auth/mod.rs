@@ -17,6 +17,7 @@ mod x509;
 pub(crate) use attributes::Attributes;
 pub(crate) use authorizer::{Authorizer, Decision};
 pub use user::User;
+pub(crate) use user::{AUTHENTICATED, MASTERS};
 
 #[cfg(test)]
 pub(crate) use keys::tests::new_key as test_key;

@@ -6,6 +6,7 @@ use api::status::Reason;
 use api::{Form, Kind, Lens, LensMut, Status, Value};
 use client::{Body, DeleteOptions, PatchType, Request, Verb};
 
+use super::budget::Charge;
 use super::negotiate::{Format, body_format};
 use crate::request::query::{Query, check_dry_run};
 
@@ -15,8 +16,8 @@ pub(crate) const BODY_MAX_BYTES: usize = 3 * 1024 * 1024;
 /// Reads a body.
 ///
 /// # Errors
-/// 413 when it is too long, 400 when it does not arrive whole.
-pub(crate) async fn read(body: &mut http::Body) -> Result<Vec<u8>, Status> {
+/// 413 when it is too long, 429 when too much is in flight, 400 when it does not arrive whole.
+pub(super) async fn read(body: &mut http::Body, charge: &mut Charge) -> Result<Vec<u8>, Status> {
     if body.length().is_some_and(|length| length > BODY_MAX_BYTES as u64) {
         return Err(too_large());
     }
@@ -27,6 +28,8 @@ pub(crate) async fn read(body: &mut http::Body) -> Result<Vec<u8>, Status> {
         if bytes.len() + chunk.len() > BODY_MAX_BYTES {
             return Err(too_large());
         }
+        // A buffer that grows has up to twice the room that it needs.
+        charge.grow(2 * chunk.len())?;
         match bytes.is_empty() {
             true => bytes = chunk.into_vec(),
             false => bytes.extend_from_slice(&chunk),
@@ -57,11 +60,12 @@ pub(crate) fn body_kind(kind: &'static Kind, subresource: &str) -> &'static Kind
 ///
 /// # Errors
 /// 400, 415 and strict decoding errors.
-pub(crate) fn decode(
+pub(super) fn decode(
     request: &mut Request,
     form: Form,
     content_type: &str,
     bytes: &[u8],
+    charge: &mut Charge,
 ) -> Result<Vec<String>, Status> {
     let validation = match request.field_validation.as_str() {
         "" | "Warn" => FieldValidation::Warn,
@@ -76,7 +80,7 @@ pub(crate) fn decode(
     let body_kind = body_kind(form.kind, &request.subresource);
     let body_form = if body_kind == form.kind { form } else { posted_form(body_kind, bytes) };
     if request.verb == Verb::Patch {
-        return decode_patch(request, body_form, content_type, bytes, validation);
+        return decode_patch(request, body_form, content_type, bytes, validation, charge);
     }
     let format = body_format(content_type)?;
     if bytes.is_empty() && format != Format::Protobuf {
@@ -84,18 +88,48 @@ pub(crate) fn decode(
     }
     let decoded = match format {
         // A protobuf body says what it is in its first bytes.
-        Format::Protobuf => codec::decode_protobuf(body_form, bytes)?,
-        Format::Json => codec::decode_json_strict(body_form, bytes, validation)?,
-        Format::Yaml => codec::decode_yaml(body_form, bytes, validation)?,
+        Format::Protobuf => {
+            charge.grow(codec::protobuf_tree_bytes(body_form, bytes))?;
+            codec::decode_protobuf(body_form, bytes)?
+        }
+        Format::Json => {
+            charge.grow(wire::json::tree_bytes(bytes))?;
+            codec::decode_json_strict(body_form, bytes, validation)?
+        }
+        Format::Yaml => {
+            metered(charge, |meter| codec::decode_yaml(body_form, bytes, validation, meter))?
+        }
     };
     request.body = Body::Tree(decoded.tree);
     Ok(decoded.warnings)
 }
 
+/// Reads YAML, whose size as a tree shows only on the way. What is not given is the charge's refusal.
+fn metered<T>(
+    charge: &mut Charge,
+    read: impl FnOnce(codec::Meter<'_>) -> Result<T, Status>,
+) -> Result<T, Status> {
+    let mut refused = None;
+    let done = read(&mut |bytes| match charge.grow(bytes) {
+        Ok(()) => true,
+        Err(status) => {
+            refused = Some(status);
+            false
+        }
+    });
+    refused.map_or(done, Err)
+}
+
 /// The version that a subresource's body is in: Evictions come as `policy/v1` or `v1beta1`.
 fn posted_form(kind: &'static Kind, bytes: &[u8]) -> Form {
-    let named = serde_json::from_slice::<Value>(bytes).ok();
-    let version = named.as_ref().map_or("", |tree| tree.str("apiVersion"));
+    /// Nothing else is made of the body here.
+    #[derive(serde::Deserialize)]
+    struct Posted<'a> {
+        #[serde(rename = "apiVersion", borrow)]
+        api_version: std::borrow::Cow<'a, str>,
+    }
+    let posted = serde_json::from_slice::<Posted<'_>>(bytes).ok();
+    let version = posted.as_ref().map_or("", |posted| &*posted.api_version);
     let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
     kind.form(group, version).unwrap_or(kind.into())
 }
@@ -106,6 +140,7 @@ fn decode_patch(
     content_type: &str,
     bytes: &[u8],
     validation: FieldValidation,
+    charge: &mut Charge,
 ) -> Result<Vec<String>, Status> {
     let name = content_type.split(';').next().unwrap_or("").trim();
     let patch_type = match name {
@@ -122,7 +157,8 @@ fn decode_patch(
             )
             .with_code(422));
         }
-        let mut decoded = codec::decode_sparse_yaml(form, bytes, validation)?;
+        let mut decoded =
+            metered(charge, |meter| codec::decode_sparse_yaml(form, bytes, validation, meter))?;
         decoded.tree.remove("metadata.managedFields");
         request.body = Body::Patch(PatchType::Apply, decoded.tree);
         return Ok(decoded.warnings);
@@ -133,6 +169,7 @@ fn decode_patch(
         )
         .with_code(422));
     }
+    charge.grow(wire::json::tree_bytes(bytes))?;
     let parsed = wire::json::parse(bytes)
         .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     let warnings = match (validation, parsed.duplicates.is_empty(), patch_type) {
@@ -150,11 +187,12 @@ fn decode_patch(
 ///
 /// # Errors
 /// 400 for what cannot be read.
-pub(crate) fn delete_options(
+pub(super) fn delete_options(
     request: &mut Request,
     query: &Query,
     content_type: &str,
     bytes: &[u8],
+    charge: &mut Charge,
 ) -> Result<(), Status> {
     if bytes.is_empty() {
         request.delete = query.delete_options()?;
@@ -164,9 +202,15 @@ pub(crate) fn delete_options(
         Format::Yaml => {
             let text =
                 std::str::from_utf8(bytes).map_err(|e| Status::bad_request(e.to_string()))?;
-            wire::yaml::parse_one(text).map_err(|e| Status::bad_request(e.to_string()))?
+            metered(charge, |meter| {
+                wire::yaml::parse_one_metered(text, meter)
+                    .map_err(|e| Status::bad_request(e.to_string()))
+            })?
         }
-        _ => codec::decode_meta("DeleteOptions", bytes)?,
+        _ => {
+            charge.grow(wire::json::tree_bytes(bytes))?;
+            codec::decode_meta("DeleteOptions", bytes)?
+        }
     };
     let text = |path: &str| Some(tree.str(path).to_owned()).filter(|text| !text.is_empty());
     let propagation = match (tree.str("propagationPolicy"), tree.at("orphanDependents").as_bool()) {

@@ -1,6 +1,7 @@
 //! The HTTP face: who asks, for what, in which form; then the same verbs as in process.
 
 mod bodies;
+mod budget;
 mod gzip;
 mod metrics;
 mod negotiate;
@@ -12,6 +13,7 @@ mod yaml;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::codec;
 use api::status::Reason;
 use api::{Form, Kind, Status, kinds};
 use client::{Request, Verb};
@@ -20,11 +22,13 @@ use http::{BoxFuture, Headers, Method, Response};
 use rt::lock::Semaphore;
 
 use crate::auth::authenticate;
-use crate::auth::{Attributes, User};
+use crate::auth::{AUTHENTICATED, Attributes, User};
 use crate::core::{Caller, Core, method_not_allowed, not_found};
 use crate::door::{self, Incoming};
+use crate::registry::storage;
 use crate::request::path::{self, ResourcePath, Route};
 use crate::request::query::Query;
+use budget::{Budget, Charge};
 use metrics::{Metrics, Series};
 use negotiate::{Format, Media, Offer, negotiate};
 use respond::Wanted;
@@ -40,6 +44,7 @@ pub(crate) struct Web {
     metrics: Metrics,
     mutating: Semaphore,
     reading: Semaphore,
+    budget: Budget,
 }
 
 impl Web {
@@ -47,6 +52,7 @@ impl Web {
         Web {
             mutating: Semaphore::new(core.config.mutating_requests_max),
             reading: Semaphore::new(core.config.reading_requests_max),
+            budget: Budget::new(core.config.requests_max_bytes),
             core,
             extra,
             metrics: Metrics::default(),
@@ -148,6 +154,9 @@ impl Web {
         let http::Request { method, target, authority, headers, body, version, peer, upgrade } =
             request;
         let user = authenticate::user(&self.core, &peer, &headers).await?;
+        if user.in_group(AUTHENTICATED) {
+            peer.vouch(&user.name);
+        }
         let user = authenticate::impersonated(&self.core, user, &headers).await?;
         let rest = Rest { body, version, peer, upgrade };
         let agent = agent(headers.get("user-agent").unwrap_or(""));
@@ -199,14 +208,18 @@ impl Web {
         core.authorize(&exchange.caller, &request).await?;
         if door::is_here(&request) {
             // Streams last as long as they last: they take no place among the requests.
-            let incoming = incoming(exchange, rest, path.rest);
-            return door::answer(core, &request, incoming).await;
+            let mut charge = Some(self.budget.charge(exchange.user(), budget::STREAM_BYTES)?);
+            let mut incoming = incoming(exchange, rest, path.rest);
+            if let Some(upgrade) = &mut incoming.http.upgrade {
+                charge.take().into_iter().for_each(|charge| upgrade.hold(charge));
+            }
+            let mut response = door::answer(core, &request, incoming).await?;
+            response.body = response.body.holding(charge);
+            return Ok(response);
         }
         if request.verb == Verb::Watch {
             return self.watch(&exchange, form, &request).await;
         }
-        let mutating = !matches!(request.verb, Verb::Get | Verb::List);
-        let _slot = self.slot(mutating)?;
         let work = self.perform(exchange, rest.body, form, &mut request);
         match rt::timeout(REQUEST_MAX, work).await {
             Ok(answer) => answer,
@@ -224,8 +237,12 @@ impl Web {
         request: &Request,
     ) -> Result<Response, Status> {
         let wanted = exchange.wanted(Offer::Objects)?;
+        let mut charge = self.budget.charge(exchange.user(), budget::WATCH_BYTES)?;
         let stream = self.core.watch(request).await?;
-        Ok(watching::response(stream, form, wanted))
+        charge.grow(respond::LISTED_BYTES * stream.n_waiting())?;
+        let mut response = watching::response(stream, form, wanted);
+        response.body = response.body.holding(charge);
+        Ok(response)
     }
 
     async fn perform(
@@ -238,21 +255,53 @@ impl Web {
         let wanted = exchange.wanted(Offer::Objects)?;
         let mut warnings = Vec::new();
         let content_type = exchange.headers.get("content-type").unwrap_or("").to_owned();
+        let mut charge = self.budget.charge(exchange.user(), budget::REQUEST_BYTES)?;
+        let reads_only = matches!(request.verb, Verb::Get | Verb::List | Verb::Watch);
+        let bytes = match reads_only {
+            true => Vec::new(),
+            false => bodies::read(&mut body, &mut charge).await?,
+        };
+        // Not before the body is here: who sends it slowly takes nobody's place.
+        let _slot = self.slot(!reads_only)?;
         match request.verb {
             Verb::Create | Verb::Update | Verb::Patch => {
-                let bytes = bodies::read(&mut body).await?;
-                warnings = bodies::decode(request, form, &content_type, &bytes)?;
+                warnings = bodies::decode(request, form, &content_type, &bytes, &mut charge)?;
             }
             Verb::Delete | Verb::DeleteCollection => {
-                let bytes = bodies::read(&mut body).await?;
-                bodies::delete_options(request, &exchange.query, &content_type, &bytes)?;
+                let query = &exchange.query;
+                bodies::delete_options(request, query, &content_type, &bytes, &mut charge)?;
             }
             Verb::Get | Verb::List | Verb::Watch => {}
+        }
+        drop(bytes);
+        if matches!(request.verb, Verb::Update | Verb::Patch | Verb::Delete) {
+            self.charge_stored(request, &mut charge).await?;
         }
         let mut outcome = self.core.perform(&exchange.caller, request).await?;
         warnings.append(&mut outcome.warnings);
         outcome.warnings = warnings;
-        respond::outcome(outcome, form, &wanted)
+        let answer_bytes = respond::answer_bytes(&outcome, &wanted);
+        match reads_only {
+            true => charge.grow(answer_bytes)?,
+            // What was done is not refused any more.
+            false => charge.grow_within(answer_bytes).unwrap_or_default(),
+        }
+        let mut response = respond::outcome(outcome, form, &wanted)?;
+        response.body = response.body.holding(charge);
+        Ok(response)
+    }
+
+    /// What is changed is a tree as well, and another one after the change.
+    async fn charge_stored(&self, request: &Request, charge: &mut Charge) -> Result<(), Status> {
+        let kind = request.kind;
+        if !kind.stored() || request.name.is_empty() {
+            return Ok(());
+        }
+        let (namespace, name) = (&request.namespace, &request.name);
+        match storage::find(&self.core.store, kind, namespace, name).await? {
+            Some(object) => charge.grow_within(2 * codec::object_tree_bytes(&object)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -50,6 +50,31 @@ const PIECE_BYTES: usize = 32 * 1024;
 /// Objects in one piece, so that large ones do not pile up.
 const PIECE_OBJECTS: usize = 64;
 
+/// What an object of a list takes until it is sent: its index, and its place.
+pub(super) const LISTED_BYTES: usize = 256;
+
+/// What an answer takes of memory while it is made and sent, about.
+pub(super) fn answer_bytes(outcome: &Outcome, wanted: &Wanted) -> usize {
+    let Answer::List(list) = &outcome.answer else {
+        let Answer::Object(object) = &outcome.answer else { return 0 };
+        return 2 * object.bytes().len();
+    };
+    let stored: usize = list.items.iter().map(|object| object.bytes().len()).sum();
+    let listed = LISTED_BYTES * list.items.len();
+    match (wanted.media.shape, wanted.media.format) {
+        // As it is read. What is replaced meanwhile is kept for it.
+        (Shape::Object | Shape::Discovery { .. } | Shape::Table { .. }, Format::Json)
+            if !wanted.media.pretty =>
+        {
+            listed + stored / 4
+        }
+        (Shape::Object | Shape::Discovery { .. }, Format::Protobuf) => listed + 2 * stored,
+        (Shape::Metadata { .. }, _) => 8 * listed + stored,
+        // The whole list is a tree.
+        _ => listed + 2 * list.items.iter().map(codec::object_tree_bytes).sum::<usize>(),
+    }
+}
+
 /// The answer to a request that succeeded.
 ///
 /// # Errors
