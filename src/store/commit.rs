@@ -114,7 +114,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// After a start, after the last deletion, and between two steps, the file is made smaller.
 pub(crate) const SHRINK_FIRST: Duration = Duration::from_secs(60);
 const SHRINK_REST: Duration = Duration::from_secs(10);
-const SHRINK_STEP: Duration = Duration::from_millis(500);
+const SHRINK_STEP: Duration = Duration::from_millis(250);
 
 /// A write and where its answer goes.
 type Asked = (Vec<Op>, Class, Room, Sender<Result<Written>>);

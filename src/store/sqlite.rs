@@ -154,7 +154,7 @@ const VERSION: i64 = 1;
 /// Free pages that stay in the file, beside a quarter of it: what comes and goes shall not cost anything.
 const FREE_KEPT_BYTES: u64 = 1 << 20;
 /// What is moved and cut off in one step.
-const SHRINK_STEP_BYTES: u64 = 512 << 10;
+const SHRINK_STEP_BYTES: u64 = 1 << 20;
 /// A file from before files could shrink is written anew when what it holds is at most this much.
 const REWRITTEN_MAX_BYTES: u64 = 16 << 20;
 
@@ -477,7 +477,7 @@ mod tests {
                 steps += 1;
                 assert!(steps < 100);
             }
-            assert!(old_file || steps > 10, "in bounded steps, not in {steps}");
+            assert!(old_file || steps > 5, "in bounded steps, not in {steps}");
             let n_bytes = path.metadata().unwrap().len();
             assert!(n_bytes < 3 << 20, "{n_bytes}");
             driver.close().await.unwrap();
