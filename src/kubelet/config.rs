@@ -45,7 +45,7 @@ impl std::fmt::Debug for Serving {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub node_name: String,
-    /// What is shown as `kubernetes.io/hostname` and as the Hostname address.
+    /// The machine's own name, which pods on its network see.
     pub hostname: String,
     /// InternalIP addresses at the start, the primary one first; see `Kubelet::set_node_ips`.
     pub node_ips: Vec<IpAddr>,

@@ -124,6 +124,7 @@ impl Kubelet {
             recorder,
             refs,
             slots,
+            admission: Mutex::default(),
         });
         let node = Arc::new(Node::new(Arc::clone(&shared)).await);
         let mut tasks = vec![recording];
@@ -133,6 +134,8 @@ impl Kubelet {
         manager::adopt(&shared).await?;
         manager::make_cgroups(&shared).await;
         tasks.push(rt::spawn_named("runtime events", manager::relay(Arc::clone(&shared), events)));
+        // Before anyone looks for directories that belong to no pod.
+        static_pods::load(&shared).await;
         manager::follow(&shared);
         tasks.push(rt::spawn_named("node status", node::keep(Arc::clone(&node))));
         tasks.push(rt::spawn_named("node lease", node::renew_lease(Arc::clone(&node))));

@@ -12,6 +12,7 @@ use stdx::{Context, Result};
 
 use crate::make::cgroup;
 use crate::network::SandboxNetwork;
+use crate::node;
 use crate::pod::{CONFIG_MIRROR, NodeView, Qos, requests_of};
 use crate::shared::{Shared, Slot};
 use crate::volumes;
@@ -66,6 +67,7 @@ pub(crate) async fn adopt(shared: &Arc<Shared>) -> Result<()> {
             sandbox: Some((sandbox.id.to_string(), ips)),
             sandbox_attempt: sandbox.attempt + 1,
             mounted: rt::unblock(move || worker::remembered(&directory)).await,
+            ..Adopted::default()
         };
         log::info!("pod {}/{}: adopted with its sandbox", sandbox.namespace, sandbox.name);
         take(shared, object.clone(), adopted);
@@ -111,11 +113,17 @@ pub(crate) fn follow(shared: &Arc<Shared>) {
     }));
     let selector = format!("spec.nodeName={}", shared.config.node_name);
     shared.informers.want(Interest { kind: &kinds::POD, field_selector: selector });
+    // Its labels and taints as they are now decide which pods are taken.
+    let selector = format!("metadata.name={}", shared.config.node_name);
+    shared.informers.want(Interest { kind: &kinds::NODE, field_selector: selector });
     shared.informers.want(Interest::all(&kinds::SERVICE));
 }
 
 fn on_change(shared: &Arc<Shared>, change: &Change) {
     let Some(object) = change.object() else { return };
+    if let Some(node) = change.new.as_ref().filter(|new| new.kind() == &kinds::NODE) {
+        node::heard(shared, node);
+    }
     if object.kind() != &kinds::POD {
         return;
     }
@@ -132,7 +140,7 @@ fn on_change(shared: &Arc<Shared>, change: &Change) {
     }
     match shared.slots.get(object.uid()) {
         Some(slot) => slot.post(|inbox| inbox.object = Some(object.clone())),
-        None => take(shared, object.clone(), Adopted::default()),
+        None => take_new(shared, object.clone()),
     }
 }
 
@@ -142,8 +150,13 @@ pub(crate) fn mirror_of(object: &Object) -> Option<String> {
     tree.entry("metadata.annotations", CONFIG_MIRROR).map(str::to_owned)
 }
 
-/// Gives a pod a worker.
-pub(crate) fn take(shared: &Arc<Shared>, object: Object, adopted: Adopted) {
+/// Gives a pod without a live sandbox a worker.
+pub(crate) fn take_new(shared: &Arc<Shared>, object: Object) {
+    let adopted = worker::leftover(shared, object.uid());
+    take(shared, object, adopted);
+}
+
+fn take(shared: &Arc<Shared>, object: Object, adopted: Adopted) {
     let slot = Arc::new(Slot::new(object.uid(), object.namespace(), object.name()));
     shared.slots.insert(Arc::clone(&slot));
     worker::spawn(shared, &slot, object, adopted);
@@ -304,15 +317,19 @@ pub(crate) fn node_view(shared: &Shared, uid: &str) -> NodeView {
     let facts = shared.node.lock().unwrap_or_else(PoisonError::into_inner);
     let (node, node_name) = (facts.tree.clone(), shared.config.node_name.clone());
     drop(facts);
-    let pods = shared
-        .slots
-        .all()
-        .into_iter()
-        .filter(|slot| slot.uid != uid)
-        .filter_map(|slot| {
-            let snapshot = slot.snapshot();
-            (!snapshot.terminal).then_some(snapshot.pod?.share.clone())
-        })
-        .collect();
-    NodeView { node, node_name, pods }
+    let (mut pods, mut leaving) = (Vec::new(), Vec::new());
+    for slot in shared.slots.all().into_iter().filter(|slot| slot.uid != uid) {
+        let inbox = slot.lock();
+        let snapshot = &inbox.snapshot;
+        let Some(pod) = snapshot.pod.as_ref().filter(|_| inbox.admitted && !snapshot.released)
+        else {
+            continue;
+        };
+        // Its worker may not have heard yet.
+        let leaves =
+            inbox.gone || snapshot.leaving || inbox.object.as_ref().is_some_and(Object::deleting);
+        let list = if leaves { &mut leaving } else { &mut pods };
+        list.push(pod.share.clone());
+    }
+    NodeView { node, node_name, pods, leaving }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     /// `Config::node_ips` as they are now.
     pub node_ips: Mutex<Vec<IpAddr>>,
     pub slots: Slots,
+    /// Held while a pod is found its place.
+    pub admission: Mutex<()>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -61,6 +63,8 @@ impl Shared {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slots {
     table: Arc<Mutex<BTreeMap<String, Arc<Slot>>>>,
+    /// Notified when a pod has left the table.
+    pub removed: Arc<rt::Event>,
 }
 
 impl Slots {
@@ -93,7 +97,19 @@ impl Slots {
 
     /// Takes the pod out of the table; its worker has ended.
     pub(crate) fn remove(&self, uid: &str) -> Option<Arc<Slot>> {
-        self.lock().remove(uid)
+        let removed = self.lock().remove(uid);
+        self.removed.notify(usize::MAX);
+        self.tell_freed();
+        removed
+    }
+
+    /// A pod has given back what it had of the node: those that wait for room look again.
+    pub(crate) fn tell_freed(&self) {
+        for slot in self.all() {
+            if slot.lock().held {
+                slot.wake.notify(usize::MAX);
+            }
+        }
     }
 
     /// Wakes the worker of a pod, if there is one.
@@ -137,6 +153,10 @@ pub(crate) struct Inbox {
     pub reported: Option<crate::worker::Reported>,
     /// Stays true.
     pub gone: bool,
+    /// The node has taken it: what it asks for is taken. Kept over restarts of the worker.
+    pub admitted: bool,
+    /// It waits for room.
+    pub held: bool,
 
     /// Kept over restarts of the worker.
     pub snapshot: Snapshot,
@@ -154,8 +174,12 @@ pub(crate) struct Snapshot {
     pub containers: BTreeMap<String, ContainerIds>,
     /// Names of the volumes and where they are.
     pub mounted: Option<Arc<BTreeMap<String, Mounted>>>,
+    /// It is on its way out.
+    pub leaving: bool,
     /// Nothing of it runs or will run.
     pub terminal: bool,
+    /// Nor has it a sandbox with a network any more.
+    pub released: bool,
     pub cgroup: String,
 }
 

@@ -12,10 +12,9 @@ use client::DeleteOptions;
 use stdx::time::Wall;
 use stdx::{Context, Error, Result};
 
-use crate::manager::{mirror_of, take};
+use crate::manager::{mirror_of, take_new};
 use crate::pod::{CONFIG_HASH, CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE};
-use crate::shared::Shared;
-use crate::worker::Adopted;
+use crate::shared::{Shared, Slot};
 
 /// Manifests that one node takes, and the size of one.
 const MANIFESTS_MAX: usize = 256;
@@ -44,12 +43,19 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let _ = tell.try_send(());
     }));
     loop {
-        let (current, again) = load(&shared, &directory).await;
+        let ended = shared.slots.removed.listen();
+        let (current, waits) = load(&shared).await;
         let mirrored = mirror(&shared, &current).await;
         let retry = async {
             match mirrored {
-                Ok(()) if !again => rt::future::pending::<()>().await,
-                _ => rt::sleep(MIRROR_RETRY).await,
+                Ok(()) => rt::future::pending::<()>().await,
+                Err(_) => rt::sleep(MIRROR_RETRY).await,
+            }
+        };
+        let ended = async {
+            match waits {
+                true => ended.await,
+                false => rt::future::pending().await,
             }
         };
         let change = async {
@@ -60,41 +66,67 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         };
         // A mirror that someone deleted is made again.
         let lost = wait_for_lost_mirror(&shared, &current, &changed);
-        rt::future::or(change, rt::future::or(lost, retry)).await;
+        rt::future::or(rt::future::or(change, ended), rt::future::or(lost, retry)).await;
         // Editors write in several steps; one look at the end is enough.
         rt::sleep(Duration::from_millis(50)).await;
     }
 }
 
 /// Reads the manifests, starts what is new and ends what is no longer there.
-/// True if a manifest came back while its pod was still ending: it is taken the next time.
-async fn load(shared: &Arc<Shared>, directory: &Path) -> (BTreeMap<String, Object>, bool) {
-    let (node, path) = (shared.config.node_name.clone(), directory.to_owned());
+///
+/// A static pod's uid and name repeat when its manifest comes back or is edited, and everything that is
+/// kept of a pod is kept under them: so one begins only when nothing is left of the one before. True if
+/// one waits for that.
+pub(crate) async fn load(shared: &Arc<Shared>) -> (BTreeMap<String, Object>, bool) {
+    let (node, path) = (shared.config.node_name.clone(), shared.config.manifest_directory.clone());
     let now = rt::now().wall;
     let found = rt::unblock(move || read_all(&path, &node, now)).await;
-    let (mut wanted, mut again) = (BTreeMap::new(), false);
+    let wanted = by_uid(found);
+    let running: Vec<Arc<Slot>> = shared
+        .slots
+        .all()
+        .into_iter()
+        .filter(|slot| slot.snapshot().pod.is_some_and(|pod| pod.is_static))
+        .collect();
+    // What this run started, and what a run before it did.
+    for slot in running.iter().filter(|slot| !wanted.contains_key(&slot.uid)) {
+        slot.post(|inbox| inbox.gone = true);
+    }
+    let mut waits = false;
+    for object in wanted.values() {
+        let mut same = running
+            .iter()
+            .filter(|slot| slot.namespace == object.namespace() && slot.name == object.name())
+            .peekable();
+        match same.peek() {
+            None => take_new(shared, object.clone()),
+            Some(_) => waits |= same.any(|slot| slot.lock().gone),
+        }
+    }
+    (wanted, waits)
+}
+
+/// One pod a name: of several manifests with one name the first counts, as upstream has it.
+fn by_uid(found: Vec<(PathBuf, Result<Object>)>) -> BTreeMap<String, Object> {
+    let mut wanted: BTreeMap<String, Object> = BTreeMap::new();
     for (path, manifest) in found {
         match manifest {
             Ok(object) => {
-                wanted.insert(object.uid().to_owned(), object);
+                let taken = wanted.values().any(|known| {
+                    known.uid() != object.uid()
+                        && (known.namespace(), known.name()) == (object.namespace(), object.name())
+                });
+                if taken {
+                    let (path, name) = (path.display(), object.name());
+                    log::warn!("static pod {path}: another manifest has the name {name}");
+                } else {
+                    wanted.insert(object.uid().to_owned(), object);
+                }
             }
             Err(error) => log::warn!("static pod {}: {error}", path.display()),
         }
     }
-    for (uid, object) in &wanted {
-        match shared.slots.get(uid) {
-            None => take(shared, object.clone(), Adopted::default()),
-            Some(slot) => again |= slot.lock().gone,
-        }
-    }
-    // What this run started, and what a run before it did.
-    let adopted = shared.slots.all().into_iter().filter(|slot| {
-        slot.snapshot().pod.is_some_and(|pod| pod.is_static) && !wanted.contains_key(&slot.uid)
-    });
-    for slot in adopted {
-        slot.post(|inbox| inbox.gone = true);
-    }
-    (wanted, again)
+    wanted
 }
 
 fn read_all(directory: &Path, node: &str, now: Wall) -> Vec<(PathBuf, Result<Object>)> {
@@ -275,6 +307,28 @@ mod tests {
         assert_eq!(tree.str("spec.restartPolicy"), "Always");
         assert_eq!(parse(text, "node1", Wall::from_secs(9)).unwrap().uid(), object.uid());
         assert_ne!(parse(text, "other", Wall::from_secs(0)).unwrap().uid(), object.uid());
+    }
+
+    #[test]
+    fn of_two_manifests_with_one_name_the_first_counts() {
+        let text = |image: &str| {
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec: {{containers: [{{name: a, image: {image}}}]}}\n"
+            )
+        };
+        let read = |file: &str, text: &str| {
+            (PathBuf::from(file), parse(text.as_bytes(), "n", Wall::from_secs(0)))
+        };
+        let wanted = by_uid(vec![
+            read("a.yaml", &text("one")),
+            read("b.yaml", &text("two")),
+            read("c.yaml", &text("one")),
+        ]);
+        let images: Vec<String> = wanted
+            .values()
+            .map(|pod| pod.tree().str("spec.containers.0.image").to_owned())
+            .collect();
+        assert_eq!(images, ["one"]);
     }
 
     #[test]

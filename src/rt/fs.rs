@@ -54,6 +54,14 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<(
     written.context(what)
 }
 
+/// Makes the names in a directory outlive a power cut.
+pub fn sync_dir(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .context(|| format!("sync directory {}", path.display()))
+}
+
 /// Copies a file's content with the promise of [`write_atomic`], without holding it in memory.
 pub fn copy_atomic(from: impl AsRef<Path>, to: impl AsRef<Path>, mode: u32) -> Result<()> {
     let (from, to) = (from.as_ref(), to.as_ref());

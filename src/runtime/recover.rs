@@ -147,7 +147,7 @@ async fn recover_container(
         None => {
             // Its shim does not have it, or is gone itself.
             let exit = sandboxes::settle(shared, sandbox, &id, &cgroup).await;
-            if !exit.message.is_empty() && exit.code == sandboxes::UNKNOWN_EXIT_CODE {
+            if exit.is_unknown() {
                 recovered.cleaned.push(format!("container {id}: {}", exit.message));
             }
             recovered.exited += 1;

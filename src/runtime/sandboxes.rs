@@ -13,7 +13,7 @@ use crate::link::{self, Link, exit_status};
 use crate::records::{self, SandboxRecord};
 use crate::spec::SandboxSpec;
 use crate::state::{SandboxEntry, Shared, new_id};
-use crate::status::{Event, ExitStatus, Id, SandboxState, SandboxStatus};
+use crate::status::{Event, ExitStatus, Id, SandboxState, SandboxStatus, UNKNOWN_EXIT_CODE};
 
 /// How long a shim may take to kill its containers and end.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(15);
@@ -230,9 +230,6 @@ async fn lost(shared: &Arc<Shared>, id: &Id) {
         shared.events.publish(&Event::SandboxLost { sandbox: id.clone() });
     }
 }
-
-/// What is reported where the exit code could not be learned.
-pub(crate) const UNKNOWN_EXIT_CODE: i32 = 255;
 
 /// Kills what is left of a container without a shim; its exit is what the shim wrote down, else unknown.
 pub(crate) async fn settle(

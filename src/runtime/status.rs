@@ -58,6 +58,16 @@ pub struct ExitStatus {
     pub message: String,
 }
 
+impl ExitStatus {
+    /// True if nobody saw how the process ended.
+    pub fn is_unknown(&self) -> bool {
+        self.code == UNKNOWN_EXIT_CODE && !self.message.is_empty()
+    }
+}
+
+/// What is reported where the exit code could not be learned.
+pub(crate) const UNKNOWN_EXIT_CODE: i32 = 255;
+
 #[derive(Clone, Debug)]
 pub struct ContainerStatus {
     pub id: Id,

@@ -41,6 +41,7 @@ pub(crate) struct Node {
     conditions: Mutex<BTreeMap<&'static str, (String, Wall)>>,
     changed: rt::Event,
     is_ready: AtomicBool,
+    is_written: AtomicBool,
     /// Told at each write of the Node.
     was_written: rt::Event,
     pub started_at: Wall,
@@ -59,6 +60,7 @@ impl Node {
             conditions: Mutex::default(),
             changed: rt::Event::new(),
             is_ready: AtomicBool::new(false),
+            is_written: AtomicBool::new(false),
             was_written: rt::Event::new(),
             started_at: rt::now().wall,
             samples: Mutex::default(),
@@ -85,7 +87,7 @@ impl Node {
     async fn registered(&self) {
         loop {
             let listener = self.was_written.listen();
-            if self.shared.node().object.is_some() {
+            if self.is_written.load(Ordering::Acquire) {
                 return;
             }
             listener.await;
@@ -116,7 +118,8 @@ impl Node {
             ("beta.kubernetes.io/instance-type", "k3s"),
             ("kubernetes.io/arch", self.facts.architecture),
             ("kubernetes.io/os", "linux"),
-            ("kubernetes.io/hostname", &*config.hostname),
+            // As k3s, whose kubelet is told the node's name as the host's.
+            ("kubernetes.io/hostname", &*config.node_name),
             ("node.kubernetes.io/instance-type", "k3s"),
         ] {
             labels.insert(key.into(), value.into());
@@ -165,7 +168,7 @@ impl Node {
         for (kind, ips) in [("InternalIP", &internal), ("ExternalIP", &config.external_ips)] {
             addresses.extend(ips.iter().map(|ip| json!({"type": kind, "address": ip.to_string()})));
         }
-        addresses.push(json!({"type": "Hostname", "address": config.hostname}));
+        addresses.push(json!({"type": "Hostname", "address": config.node_name}));
         let port = config.serving.as_ref().map_or(10250, |serving| serving.address.port());
         json!({
             "capacity": self.facts.capacity(config.pods_max),
@@ -302,15 +305,8 @@ impl Node {
     }
 
     fn written(&self, object: &Object) {
-        let mut facts = self.shared.node.lock().unwrap_or_else(PoisonError::into_inner);
-        facts.tree = object.tree();
-        // Only what admission, downward API and events look at.
-        facts.tree.remove("status.images");
-        facts.tree.remove("metadata.managedFields");
-        let first = facts.object.is_none();
-        facts.object = Some(object.clone());
-        let tree = facts.tree.clone();
-        drop(facts);
+        let first = !self.is_written.swap(true, Ordering::AcqRel);
+        let tree = heard(&self.shared, object);
         let condition = |kind: &str| {
             let list = tree.list("status.conditions").iter();
             list.clone().find(|c| c.str("type") == kind).map_or("", |c| c.str("status")) == "True"
@@ -341,6 +337,35 @@ impl Node {
             );
         }
         self.was_written.notify(usize::MAX);
+    }
+}
+
+/// Takes in the Node as the API has it; answers it as it is known now.
+pub(crate) fn heard(shared: &Shared, object: &Object) -> Value {
+    let mut facts = shared.node.lock().unwrap_or_else(PoisonError::into_inner);
+    let newer = facts
+        .object
+        .as_ref()
+        .is_none_or(|known| known.uid() != object.uid() || known.revision() < object.revision());
+    if newer {
+        facts.tree = object.tree();
+        // Only what admission, downward API and events look at.
+        facts.tree.remove("status.images");
+        facts.tree.remove("metadata.managedFields");
+        facts.object = Some(object.clone());
+    }
+    facts.tree.clone()
+}
+
+/// Asks the API for the Node, for those who may know more of it than the view does.
+pub(crate) async fn look_up(shared: &Shared) {
+    let name = &shared.config.node_name;
+    match shared.client.get_optional(&kinds::NODE, "", name).await {
+        Ok(Some(object)) => {
+            heard(shared, &object);
+        }
+        Ok(None) => {}
+        Err(status) => log::debug!("node {name}: {status}"),
     }
 }
 

@@ -11,8 +11,20 @@ pub(crate) struct NodeView {
     /// `status.allocatable` and `metadata.labels` of the Node, as a tree.
     pub node: Value,
     pub node_name: String,
-    /// What the pods have that are admitted and not terminal.
+    /// What the pods have that are admitted and stay.
     pub pods: Vec<Share>,
+    /// What those have that are on their way out, and will give back by themselves.
+    pub leaving: Vec<Share>,
+}
+
+/// What becomes of a pod that was given to this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Taken,
+    /// There is no room now, but there will be once others have gone.
+    Waits(Told),
+    /// There is no place for it here.
+    Refused(Told),
 }
 
 /// What a pod takes of its node.
@@ -59,12 +71,24 @@ fn amount(resource: &str, quantity: Quantity) -> i64 {
 /// Address, protocol and number.
 type HostPort = (String, String, i64);
 
-/// The reason to refuse `pod`, if there is one.
-pub(crate) fn admit(pod: &Value, view: &NodeView) -> Option<Told> {
+/// Whether the node takes the pod. A shortage is an answer for good only where nothing that passes by
+/// itself will mend it: the failed pod would be replaced at once, and meet the same shortage.
+pub(crate) fn admit(pod: &Value, view: &NodeView) -> Admission {
+    let everyone: Vec<&Share> = view.pods.iter().chain(&view.leaving).collect();
+    let Some(told) = refusal(pod, view, &everyone) else { return Admission::Taken };
+    let staying: Vec<&Share> = view.pods.iter().collect();
+    match refusal(pod, view, &staying) {
+        None => Admission::Waits(told),
+        Some(told) => Admission::Refused(told),
+    }
+}
+
+/// The reason to refuse `pod` beside `others`, if there is one.
+fn refusal(pod: &Value, view: &NodeView, others: &[&Share]) -> Option<Told> {
     let refuse = |reason: &str, message: String| {
         Some(Told::new(reason, format!("Pod was rejected: {message}")))
     };
-    if let Some((resource, message)) = shortage(pod, view) {
+    if let Some((resource, message)) = shortage(pod, view, others) {
         return refuse(&format!("OutOf{resource}"), message);
     }
     if !node_selected(pod, view) {
@@ -74,7 +98,7 @@ pub(crate) fn admit(pod: &Value, view: &NodeView) -> Option<Told> {
                 .into(),
         );
     }
-    let taken = |port| view.pods.iter().flat_map(|pod| &pod.host_ports).any(|it| collide(port, it));
+    let taken = |port| others.iter().flat_map(|pod| &pod.host_ports).any(|it| collide(port, it));
     if host_ports(pod).iter().any(taken) {
         return refuse(
             "NodePorts",
@@ -120,14 +144,14 @@ pub(crate) fn requests(pod: &Value, resource: &str) -> Quantity {
     }
 }
 
-fn shortage(pod: &Value, view: &NodeView) -> Option<(String, String)> {
+fn shortage(pod: &Value, view: &NodeView, others: &[&Share]) -> Option<(String, String)> {
     let allocatable = view.node.at("status.allocatable").as_object()?;
     for (resource, capacity) in allocatable {
         let capacity = amount(resource, Quantity::from_tree(capacity)?);
         let (wanted, used) = match &**resource {
-            "pods" => (1, i64::try_from(view.pods.len()).unwrap_or(i64::MAX)),
+            "pods" => (1, i64::try_from(others.len()).unwrap_or(i64::MAX)),
             _ => {
-                let used = view.pods.iter().map(|pod| pod.requested(resource)).sum();
+                let used = others.iter().map(|pod| pod.requested(resource)).sum();
                 (amount(resource, requests(pod, resource)), used)
             }
         };
@@ -238,12 +262,17 @@ mod tests {
             node_name: "n1".into(),
             pods: vec![Share::of(&json!({"spec": {"containers": [
                 {"resources": {"requests": {"cpu": "500m"}}, "ports": [{"hostPort": 80}]}]}}))],
+            leaving: vec![Share::of(&json!({"spec": {"containers": [
+                {"resources": {"requests": {"cpu": "400m", "memory": "1Gi"}}, "ports": [{"hostPort": 81}]}]}}))],
         };
         let mut pod = pod;
         let spec = pod.as_object_mut().unwrap();
         spec.entry("tolerations").or_insert(json!([{"operator": "Exists"}]));
-        let told = admit(&json!({"spec": pod}), &view);
-        let text = told.map_or(String::new(), |told| format!("{}|{}", told.reason, told.message));
+        let text = match admit(&json!({"spec": pod}), &view) {
+            Admission::Taken => String::new(),
+            Admission::Waits(told) => format!("waits {}", told.reason),
+            Admission::Refused(told) => format!("{}|{}", told.reason, told.message),
+        };
         assert_eq!(text, want);
     }
 
@@ -271,6 +300,27 @@ mod tests {
         check(
             json!({"containers": [{}], "tolerations": []}),
             "TaintToleration|Pod was rejected: Predicate TaintToleration failed: node(s) had untolerated taint {gone: }",
+        );
+    }
+
+    #[test]
+    fn what_passes_is_waited_for() {
+        let asks = |cpu: &str| json!({"containers": [{"resources": {"requests": {"cpu": cpu}}}]});
+        check(asks("100m"), "");
+        check(asks("500m"), "waits OutOfcpu");
+        check(
+            json!({"containers": [{"resources": {"requests": {"memory": "1Mi"}}}]}),
+            "waits OutOfmemory",
+        );
+        check(json!({"containers": [{"ports": [{"hostPort": 81}]}]}), "waits NodePorts");
+        // Not what no going will mend: too big, or in the wrong place as well.
+        check(
+            asks("501m"),
+            "OutOfcpu|Pod was rejected: Node didn't have enough resource: cpu, requested: 501, used: 500, capacity: 1000",
+        );
+        check(
+            json!({"containers": [{"ports": [{"hostPort": 81}]}], "nodeSelector": {"disk": "hdd"}}),
+            "NodeAffinity|Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
         );
     }
 

@@ -6,6 +6,9 @@
 mod admit;
 mod crash;
 mod handler;
+mod history;
+#[cfg(test)]
+mod powercut_tests;
 mod probe;
 mod state;
 mod status;
@@ -13,12 +16,13 @@ mod step;
 #[cfg(test)]
 mod step_tests;
 
-pub(crate) use admit::{NodeView, Share, admit, requests as requests_of};
+pub(crate) use admit::{Admission, NodeView, Share, admit, requests as requests_of};
 #[cfg(test)]
 pub(crate) use handler::Port;
 pub(crate) use handler::{Handler, Probe};
+pub(crate) use history::{Record, began, counts, ended, from_text, to_text};
 pub(crate) use probe::{ProbeKind, ProbeOutcome};
-pub(crate) use state::{Done, Exit, Sandbox, Seen, SeenState, State, Told, Volumes};
+pub(crate) use state::{Done, Exit, Sandbox, Seen, SeenState, State, Told, UNKNOWN, Volumes};
 pub(crate) use status::{Addresses, NODE_WAS_LOW, generate as generate_status};
 pub(crate) use step::{Request, step, terminating};
 

@@ -9,6 +9,7 @@ use stdx::backoff::Backoff;
 use stdx::time::{Mono, Now, Wall};
 
 use super::crash::CrashBackoff;
+use super::history::Record;
 use super::probe::{ProbeKind, ProbeOutcome, Prober};
 use super::{Container, Pod, time_at};
 
@@ -115,6 +116,8 @@ pub(crate) struct ContainerState {
     pub pull_failures: u32,
     /// When the kill under way must be over.
     pub killing: Option<Mono>,
+    /// It was killed to be started again, whatever its exit code and the restart policy say.
+    pub replace: bool,
     pub crash: CrashBackoff,
     pub probers: BTreeMap<ProbeKind, Prober>,
     /// From the API's status at start: what probes had found before this process began.
@@ -133,6 +136,14 @@ impl ContainerState {
         match &self.current {
             Some(Seen { state: SeenState::Exited(exit), .. }) => Some(exit),
             _ => None,
+        }
+    }
+
+    /// How it ended last, in whatever sandbox; `None` while it exists and has not ended.
+    pub(crate) fn last_exit(&self) -> Option<&Exit> {
+        match &self.current {
+            Some(_) => self.exit(),
+            None => self.previous.as_ref(),
         }
     }
 
@@ -219,11 +230,13 @@ pub(crate) struct State {
     pub finish_retry_at: Option<Mono>,
     pub finished: bool,
     pub start_time: Option<Wall>,
+    /// The node has no room for it yet, but will: nothing of it is made until then.
+    pub held: bool,
 }
 
 impl State {
     /// The state of a pod first seen, with what its status in the API remembers.
-    pub(crate) fn new(pod: &Pod, tree: &Value) -> State {
+    pub(crate) fn new(pod: &Pod, tree: &Value, now: Wall) -> State {
         let mut state = State {
             settled: !pod.is_static && matches!(&*pod.phase, "Succeeded" | "Failed"),
             start_time: time_at(tree, "status.startTime"),
@@ -233,10 +246,37 @@ impl State {
             for status in tree.at("status").list(list) {
                 state
                     .containers
-                    .insert(status.str("name").to_owned(), Box::new(remembered(status)));
+                    .insert(status.str("name").to_owned(), Box::new(remembered(status, now)));
             }
         }
         state
+    }
+
+    /// Takes in what this node wrote down of the pod's containers: it may know of starts and exits
+    /// that the API never heard of. To be called before anything is observed.
+    pub(crate) fn recall(&mut self, records: &[Record], now: Wall) {
+        for record in records {
+            let known = self.of(&record.name);
+            let told = known.previous.as_ref().is_some_and(|exit| exit.reason != UNKNOWN);
+            let news = match known.attempt {
+                Some(attempt) => attempt < record.attempt || (attempt == record.attempt && !told),
+                None => true,
+            };
+            if news {
+                known.attempt = Some(record.attempt);
+                let lost = || Exit::unknown(&record.id, record.started_at, now, WAS_RUNNING);
+                known.previous = Some(record.exit.clone().unwrap_or_else(lost));
+            }
+        }
+    }
+
+    /// A container is being killed and started again in one go, which is told once it is done, as
+    /// upstream's kubelet tells it.
+    pub(crate) fn replacing(&self) -> bool {
+        self.containers.values().any(|known| {
+            known.replace
+                && (known.killing.is_some() || (known.exit().is_some() && known.waiting.is_none()))
+        })
     }
 
     pub(crate) fn of(&mut self, container: &str) -> &mut ContainerState {
@@ -255,8 +295,15 @@ impl State {
             return;
         }
         let is_new = known.current.as_ref().is_none_or(|old| old.id != seen.id);
-        if is_new && let Some(Seen { state: SeenState::Exited(exit), .. }) = known.current.take() {
-            known.previous = Some(exit);
+        if is_new {
+            if let Some(Seen { state: SeenState::Exited(exit), .. }) = known.current.take() {
+                known.previous = Some(exit);
+            }
+            known.replace = false;
+            // What was taken for lost is here.
+            if known.previous.as_ref().is_some_and(|exit| exit.container_id == seen.id) {
+                known.previous = None;
+            }
         }
         known.attempt = Some(seen.attempt);
         known.image_ref.clone_from(&seen.image_ref);
@@ -281,18 +328,14 @@ impl State {
     pub(crate) fn vanished(&mut self, now: Now, name: &str) {
         let known = self.of(name);
         if let Some(seen) = known.current.take() {
-            let lost = Exit {
-                code: 137,
-                signal: 0,
-                reason: "ContainerStatusUnknown".into(),
-                message: "The container could not be located when the pod was synced".into(),
-                started_at: None,
-                finished_at: now.wall,
-                container_id: seen.id,
+            let started_at = match seen.state {
+                SeenState::Running { since } => Some(since),
+                _ => None,
             };
+            let message = "The container could not be located when the pod was synced";
             known.previous = Some(match seen.state {
                 SeenState::Exited(exit) => exit,
-                _ => lost,
+                _ => Exit::unknown(&seen.id, started_at, now.wall, message),
             });
             known.probers.clear();
             known.killing = None;
@@ -469,8 +512,34 @@ impl Container {
     }
 }
 
+/// The reason, as upstream words it, of an end that nobody saw.
+pub(crate) const UNKNOWN: &str = "ContainerStatusUnknown";
+/// Upstream's message about a container that ran when it was last heard of.
+const WAS_RUNNING: &str = "The container could not be located when the pod was deleted.  The container used to be Running";
+
+impl Exit {
+    /// The end of a container that nobody saw: it was over by `noticed`.
+    pub(crate) fn unknown(
+        id: &str,
+        started_at: Option<Wall>,
+        noticed: Wall,
+        message: &str,
+    ) -> Exit {
+        Exit {
+            code: 137,
+            signal: 0,
+            reason: UNKNOWN.into(),
+            message: message.into(),
+            started_at,
+            // A machine without a clock of its own wakes up in the past.
+            finished_at: started_at.map_or(noticed, |started| started.max(noticed)),
+            container_id: id.to_owned(),
+        }
+    }
+}
+
 /// What one entry of the API's container statuses remembers.
-fn remembered(status: &Value) -> ContainerState {
+fn remembered(status: &Value, now: Wall) -> ContainerState {
     let exit = |path: &str| {
         let tree = status.at(path);
         tree.is_object().then(|| exit_of(tree))
@@ -478,15 +547,9 @@ fn remembered(status: &Value) -> ContainerState {
     // A container that is not found in the runtime any more (after a reboot) becomes its own past.
     let mut previous = exit("state.terminated").or_else(|| exit("lastState.terminated"));
     if status.has("state.running") {
-        previous = Some(Exit {
-            code: 137,
-            signal: 0,
-            reason: "ContainerStatusUnknown".into(),
-            message: "The container could not be located when the pod was deleted.  The container used to be Running".into(),
-            started_at: time_at(status, "state.running.startedAt"),
-            finished_at: time_at(status, "state.running.startedAt").unwrap_or_default(),
-            container_id: bare_id(status.str("containerID")).to_owned(),
-        });
+        let started_at = time_at(status, "state.running.startedAt");
+        let id = bare_id(status.str("containerID"));
+        previous = Some(Exit::unknown(id, started_at, now, WAS_RUNNING));
     }
     let restarts = status.int("restartCount").and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
     let existed = previous.is_some() || !status.str("containerID").is_empty();
@@ -500,7 +563,8 @@ fn remembered(status: &Value) -> ContainerState {
     }
 }
 
-fn exit_of(tree: &Value) -> Exit {
+/// Reads what `status::terminated` wrote.
+pub(super) fn exit_of(tree: &Value) -> Exit {
     let number = |path| tree.int(path).and_then(|n| i32::try_from(n).ok()).unwrap_or(0);
     Exit {
         code: number("exitCode"),

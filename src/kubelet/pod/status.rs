@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use api::{Lens, Value, json};
 use stdx::time::Wall;
 
-use super::state::{ContainerState, Exit, Sandbox, Seen, SeenState, State};
-use super::step::{outcome, restarts, terminating};
+use super::state::{ContainerState, Exit, Sandbox, Seen, SeenState, State, UNKNOWN};
+use super::step::{abandoned, outcome, restarts, terminating};
 use super::{Container, Pod, Qos, RestartPolicy, Role};
 
 /// The node's addresses, and the pod's where it is on the node's network.
@@ -52,8 +52,8 @@ pub(crate) fn generate(
             }
         }
         old @ ("Pending" | "Running") if ended && running => old,
-        // Terminal phases are never left.
-        old @ ("Succeeded" | "Failed") => old,
+        // Terminal phases are never left; but a mirror's is that of a static pod before this one.
+        old @ ("Succeeded" | "Failed") if !pod.is_static => old,
         _ => computed,
     };
 
@@ -177,16 +177,22 @@ fn states(
             _ => (json!({"terminated": terminated(exit)}), last(known.previous.as_ref())),
         },
         _ => match (&known.waiting, &known.previous) {
-            (Some(told), previous) => {
+            (Some(told), previous)
+                if !terminating(pod, state) || (previous.is_none() && !abandoned(pod, state)) =>
+            {
                 (waiting(&told.reason, &told.message), last(previous.as_ref()))
             }
             // What ran before the sandbox went, and will not run again, keeps its last word.
-            (None, Some(exit))
-                if terminating(pod, state) || !restarts_from(pod, container, exit) =>
-            {
+            (_, Some(exit)) if terminating(pod, state) || !restarts_from(pod, container, exit) => {
                 (json!({"terminated": terminated(exit)}), json!({}))
             }
-            (None, previous) => {
+            // As upstream: once a pod has initialized, a container without an end failed.
+            (_, None) if abandoned(pod, state) && has_initialized(pod, state) => {
+                let message = "The container could not be located when the pod was terminated";
+                let lost = json!({"exitCode": 137, "reason": UNKNOWN, "message": message});
+                (json!({"terminated": lost}), json!({}))
+            }
+            (_, previous) => {
                 let reason = match pod.has_init_containers() {
                     true => "PodInitializing",
                     false => "ContainerCreating",
@@ -197,11 +203,20 @@ fn states(
     }
 }
 
+fn has_initialized(pod: &Pod, state: &State) -> bool {
+    pod.init_containers().all(|container| {
+        let known = state.get(&container.name);
+        container.role == Role::Sidecar && known.is_some_and(|known| known.attempt.is_some())
+            || known.and_then(ContainerState::last_exit).is_some_and(|exit| exit.code == 0)
+    })
+}
+
 fn restarts_from(pod: &Pod, container: &Container, exit: &Exit) -> bool {
     container.role == Role::Init || restarts(pod.restart_policy, container.role, exit.code)
 }
 
-fn terminated(exit: &Exit) -> Value {
+/// `terminated` of a container's state.
+pub(super) fn terminated(exit: &Exit) -> Value {
     let started = exit.started_at.map_or(Value::Null, |at| api::time::format(at).into());
     let mut tree = json!({
         "exitCode": exit.code,

@@ -6,7 +6,7 @@ use stdx::time::{Mono, Now};
 
 use super::crash::go_seconds;
 use super::probe::ProbeKind;
-use super::state::{ContainerState, Sandbox, State, Told, Volumes};
+use super::state::{ContainerState, Exit, Sandbox, State, Told, Volumes};
 use super::{Container, Pod, RestartPolicy, Role};
 
 /// One thing to do. The worker tells the state that it began before it carries it out, so that
@@ -32,6 +32,10 @@ pub(crate) enum Request {
         container: String,
         grace: Duration,
         why: String,
+        /// It is to run again, however it ends.
+        restart: bool,
+        /// Its stop signal waits for the end of these, as long as the grace lasts.
+        after: Vec<String>,
     },
     Probe {
         container: String,
@@ -95,6 +99,9 @@ pub(crate) fn step(now: Now, pod: &Pod, state: &State) -> Step {
         tear_down(&mut step, now, pod, state);
         return step;
     }
+    if state.held {
+        return step;
+    }
     if !set_up(&mut step, now, state) {
         return step;
     }
@@ -124,7 +131,8 @@ pub(crate) fn outcome(pod: &Pod, state: &State) -> Option<bool> {
         return None;
     }
     let exit_code = |container: &Container| {
-        state.get(&container.name).and_then(ContainerState::exit).map(|exit| exit.code)
+        let known = state.get(&container.name).filter(|known| !known.replace)?;
+        known.last_exit().map(|exit| exit.code)
     };
     let failed_init = pod.of_role(Role::Init).any(|c| exit_code(c).is_some_and(|code| code != 0));
     if failed_init && pod.restart_policy == RestartPolicy::Never {
@@ -132,13 +140,24 @@ pub(crate) fn outcome(pod: &Pod, state: &State) -> Option<bool> {
     }
     let mut succeeded = true;
     for container in pod.of_role(Role::App) {
-        match exit_code(container)? {
-            0 => {}
-            _ if pod.restart_policy == RestartPolicy::OnFailure => return None,
-            _ => succeeded = false,
+        match exit_code(container) {
+            Some(0) => {}
+            // Nobody knows how it ended, or it will never begin.
+            None if abandoned(pod, state) => succeeded = false,
+            None => return None,
+            Some(_) if pod.restart_policy == RestartPolicy::OnFailure => return None,
+            Some(_) => succeeded = false,
         }
     }
     Some(succeeded)
+}
+
+/// True for a pod that never restarts and has lost its sandbox after something had begun in it: as
+/// upstream, it gets no other sandbox, so nothing of it ever runs again.
+pub(crate) fn abandoned(pod: &Pod, state: &State) -> bool {
+    pod.restart_policy == RestartPolicy::Never
+        && !matches!(state.sandbox, Sandbox::Making | Sandbox::Ready { .. })
+        && state.containers.values().any(|known| known.attempt.is_some())
 }
 
 fn deadline_exceeded(step: &mut Step, now: Now, pod: &Pod, state: &State) -> Option<Told> {
@@ -199,18 +218,25 @@ fn condemn(step: &mut Step, pod: &Pod, container: &Container, state: &State) {
     }
     let mut grace_secs = pod.grace_secs;
     let name = &container.name;
-    let why = if let Some(kind) = known.condemned() {
+    let mut restart = container.role == Role::Sidecar || pod.restart_policy != RestartPolicy::Never;
+    let mut why = if let Some(kind) = known.condemned() {
         let own = container.probe(kind).and_then(|probe| probe.grace_secs);
         grace_secs = own.unwrap_or(grace_secs);
-        format!("Container {name} failed {} probe, will be restarted", kind.lower())
+        format!("Container {name} failed {} probe", kind.lower())
     } else if container.role != Role::Ephemeral
         && known.current.as_ref().is_some_and(|seen| seen.image != container.image)
     {
-        format!("Container {name} definition changed, will be restarted")
+        // Whatever the restart policy says: it is another container now.
+        restart = true;
+        format!("Container {name} definition changed")
     } else {
         return;
     };
-    step.push(Request::Kill { container: name.clone(), grace: grace(grace_secs), why });
+    if restart {
+        why.push_str(", will be restarted");
+    }
+    let (container, grace) = (name.clone(), grace(grace_secs));
+    step.push(Request::Kill { container, grace, why, restart, after: Vec::new() });
 }
 
 /// Starts the next container in order, if one is due and no start is under way.
@@ -274,10 +300,19 @@ impl Starter<'_> {
         }
         let next = known.attempt.map_or(0, |attempt| attempt.saturating_add(1));
         let Some(exit) = known.exit() else {
-            // Created but never started (a start that was cut off), or not there at all.
-            return self.start(container, Some(known), next);
+            // What came to its end in an older sandbox stays there. The rest was created but never
+            // started (a start that was cut off), or is not there at all.
+            let is_over = |exit: &Exit| {
+                container.role == Role::App
+                    && !known.replace
+                    && !restarts(self.pod.restart_policy, container.role, exit.code)
+            };
+            if known.last_exit().is_none_or(|exit| !is_over(exit)) {
+                self.start(container, Some(known), next);
+            }
+            return;
         };
-        if !restarts(self.pod.restart_policy, container.role, exit.code) {
+        if !known.replace && !restarts(self.pod.restart_policy, container.role, exit.code) {
             return;
         }
         if let Some(wait) = known.crash.wait(exit.finished_at, self.now) {
@@ -417,21 +452,27 @@ fn tear_down(step: &mut Step, now: Now, pod: &Pod, state: &State) {
     }
 }
 
-/// Asks for the kills that are due; true while something still runs. Sidecars go after everyone
-/// else, the last first.
+/// Asks for the kills that are due; true while something still runs. All begin at once, so that hooks
+/// run side by side; the signals to sidecars come after everyone else's end, the last sidecar first,
+/// within the one grace period.
 fn kill_all(step: &mut Step, now: Now, pod: &Pod, state: &State, grace_secs: i64) -> bool {
     let runs = |container: &&Container| {
         state.get(&container.name).is_some_and(|known| known.running() || known.killing.is_some())
     };
-    let mains: Vec<&Container> =
-        pod.containers.iter().filter(|c| c.role != Role::Sidecar).filter(runs).collect();
-    let last_sidecar = pod.of_role(Role::Sidecar).filter(runs).last();
-    let targets = match (mains.is_empty(), last_sidecar) {
-        (false, _) => mains,
-        (true, Some(sidecar)) => vec![sidecar],
-        (true, None) => return false,
+    let targets: Vec<&Container> = pod.containers.iter().filter(runs).collect();
+    let before = |container: &Container| -> Vec<String> {
+        // Without grace there is no time to wait for anyone.
+        if container.role != Role::Sidecar || grace_secs <= 0 {
+            return Vec::new();
+        }
+        let earlier = |other: &&&Container| match other.role {
+            Role::App => true,
+            Role::Sidecar => other.idx > container.idx,
+            Role::Init | Role::Ephemeral => false,
+        };
+        targets.iter().filter(earlier).map(|other| other.name.clone()).collect()
     };
-    for container in targets {
+    for container in &targets {
         let Some(known) = state.get(&container.name) else { continue };
         let grace = grace(grace_secs);
         // A second, shorter request overtakes a kill under way.
@@ -440,10 +481,11 @@ fn kill_all(step: &mut Step, now: Now, pod: &Pod, state: &State, grace_secs: i64
         });
         if shorter {
             let why = format!("Stopping container {}", container.name);
-            step.push(Request::Kill { container: container.name.clone(), grace, why });
+            let (name, after) = (container.name.clone(), before(container));
+            step.push(Request::Kill { container: name, grace, why, restart: false, after });
         }
     }
-    true
+    !targets.is_empty()
 }
 
 fn grace(secs: i64) -> Duration {
@@ -469,8 +511,10 @@ impl State {
                 }
             }
             Request::CancelStart => self.starting = None,
-            Request::Kill { container, grace, .. } => {
-                self.of(container).killing = Some(now.mono + *grace);
+            Request::Kill { container, grace, restart, .. } => {
+                let known = self.of(container);
+                known.killing = Some(now.mono + *grace);
+                known.replace |= *restart;
             }
             Request::Probe { container, kind } => {
                 if let Some(prober) = self.of(container).probers.get_mut(kind) {

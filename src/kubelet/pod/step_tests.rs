@@ -9,17 +9,17 @@ use super::state::{Exit, Seen, SeenState};
 use super::*;
 
 /// A pod with its state and a clock, stepped until it asks for nothing more.
-struct World {
-    now: Now,
-    tree: Value,
-    pod: Pod,
-    state: State,
+pub(super) struct World {
+    pub(super) now: Now,
+    pub(super) tree: Value,
+    pub(super) pod: Pod,
+    pub(super) state: State,
     /// Requests since the last look, one word each.
     asked: Vec<String>,
 }
 
 impl World {
-    fn new(spec: Value) -> World {
+    pub(super) fn new(spec: Value) -> World {
         let tree = json!({"metadata": {"name": "p", "namespace": "d", "uid": "u"}, "spec": spec});
         let now = Now {
             wall: Wall::from_secs(1_000_000),
@@ -27,23 +27,23 @@ impl World {
             ..Now::default()
         };
         let pod = Pod::read(&Object::from_tree(&api::kinds::POD, &tree).unwrap());
-        let mut state = State::new(&pod, &tree);
+        let mut state = State::new(&pod, &tree, now.wall);
         state.start_time = Some(now.wall);
         World { now, tree, pod, state, asked: Vec::new() }
     }
 
-    fn change(&mut self, path: &str, value: Value) {
+    pub(super) fn change(&mut self, path: &str, value: Value) {
         self.tree.set(path, value);
         self.pod = Pod::read(&Object::from_tree(&api::kinds::POD, &self.tree).unwrap());
     }
 
-    fn pass(&mut self, secs: u64) {
+    pub(super) fn pass(&mut self, secs: u64) {
         self.now.mono = self.now.mono + Duration::from_secs(secs);
         self.now.wall = self.now.wall + Duration::from_secs(secs);
     }
 
     /// Steps until nothing more is asked for; answers what was, as text.
-    fn step(&mut self) -> String {
+    pub(super) fn step(&mut self) -> String {
         for _ in 0..20 {
             let step = step(self.now, &self.pod, &self.state);
             if step.requests.is_empty() {
@@ -52,8 +52,12 @@ impl World {
             for request in step.requests {
                 self.asked.push(match &request {
                     Request::Start { container, attempt } => format!("start {container}/{attempt}"),
-                    Request::Kill { container, grace, .. } => {
-                        format!("kill {container} {}s", grace.as_secs())
+                    Request::Kill { container, grace, after, .. } => {
+                        let after = match after.is_empty() {
+                            true => String::new(),
+                            false => format!(" after {}", after.join(" ")),
+                        };
+                        format!("kill {container} {}s{after}", grace.as_secs())
                     }
                     Request::Probe { container, kind } => {
                         format!("probe {container} {}", kind.lower())
@@ -75,19 +79,19 @@ impl World {
         std::mem::take(&mut self.asked).join(", ")
     }
 
-    fn done(&mut self, done: Done) -> String {
+    pub(super) fn done(&mut self, done: Done) -> String {
         self.state.done(self.now, &self.pod, done);
         self.step()
     }
 
     /// Volumes and sandbox come up.
-    fn up(&mut self) -> String {
+    pub(super) fn up(&mut self) -> String {
         assert_eq!(self.step(), "mount");
         assert!(self.done(Done::VolumesReady).starts_with("sandbox/"));
         self.done(Done::SandboxMade { id: "s".into(), ips: vec!["10.0.0.1".parse().unwrap()] })
     }
 
-    fn seen(&self, name: &str, state: SeenState) -> Seen {
+    pub(super) fn seen(&self, name: &str, state: SeenState) -> Seen {
         let attempt = self.state.get(name).and_then(|known| known.attempt).unwrap_or(0);
         Seen {
             id: format!("{name}-{attempt}"),
@@ -98,14 +102,14 @@ impl World {
         }
     }
 
-    fn started(&mut self, name: &str, attempt: u32) -> String {
+    pub(super) fn started(&mut self, name: &str, attempt: u32) -> String {
         let mut seen = self.seen(name, SeenState::Running { since: self.now.wall });
         seen.attempt = attempt;
         seen.id = format!("{name}-{attempt}");
         self.done(Done::Started { container: name.into(), seen })
     }
 
-    fn exited(&mut self, name: &str, code: i32) -> String {
+    pub(super) fn exited(&mut self, name: &str, code: i32) -> String {
         let exit = Exit {
             code,
             signal: 0,
@@ -126,13 +130,13 @@ impl World {
         self.done(Done::Probed { container: name.into(), id, kind, outcome })
     }
 
-    fn status(&self) -> Value {
+    pub(super) fn status(&self) -> Value {
         let addresses = Addresses { host_ips: vec!["192.0.2.1".parse().unwrap()] };
         generate_status(self.now.wall, &self.pod, &self.tree, &self.state, &addresses)
     }
 
     /// `phase; container state, ...; Ready` in one line.
-    fn brief(&self) -> String {
+    pub(super) fn brief(&self) -> String {
         let status = self.status();
         let words: Vec<String> = ["initContainerStatuses", "containerStatuses"]
             .iter()
@@ -155,7 +159,7 @@ impl World {
     }
 }
 
-fn app(name: &str) -> Value {
+pub(super) fn app(name: &str) -> Value {
     json!({"name": name, "image": "i"})
 }
 
@@ -265,9 +269,9 @@ fn sidecars_start_in_turn_and_end_last() {
     assert_eq!(w.started("t", 0), "start a/0");
     w.started("a", 0);
     assert_eq!(w.brief(), "Running; s=running t=running a=running; ready True");
-    assert_eq!(w.exited("a", 0), "kill t 30s");
-    assert_eq!(w.status().str("phase"), "Succeeded".replace("Succeeded", "Running"));
-    assert_eq!(w.exited("t", 0), "kill s 30s");
+    assert_eq!(w.exited("a", 0), "kill s 30s after t, kill t 30s");
+    assert_eq!(w.status().str("phase"), "Running");
+    assert_eq!(w.exited("t", 0), "");
     assert_eq!(w.exited("s", 0), "stop-sandbox");
     assert_eq!(w.status().str("phase"), "Succeeded");
 }
@@ -386,7 +390,7 @@ fn statuses_remember_over_a_reboot() {
         json!({"phase": "Running", "startTime": "2024-01-01T00:00:00Z", "containerStatuses": [
             {"name": "a", "restartCount": 3, "containerID": "k3rs://x", "state": {"running": {"startedAt": "2024-01-01T00:00:00Z"}}}]}),
     );
-    w.state = State::new(&w.pod, &w.tree);
+    w.state = State::new(&w.pod, &w.tree, w.now.wall);
     assert_eq!(w.up(), "start a/4");
     let status = w.status();
     assert_eq!(
@@ -394,4 +398,96 @@ fn statuses_remember_over_a_reboot() {
         "ContainerStatusUnknown"
     );
     assert_eq!(status.int("containerStatuses.0.restartCount"), Some(3));
+}
+
+#[test]
+fn hooks_run_side_by_side_and_signals_in_order() {
+    let sidecar = |name: &str| json!({"name": name, "image": "i", "restartPolicy": "Always"});
+    let mut w = World::new(json!({"initContainers": [sidecar("s"), sidecar("t")],
+        "containers": [app("a"), app("b")]}));
+    w.up();
+    for name in ["s", "t", "a", "b"] {
+        w.started(name, 0);
+    }
+    w.change("metadata.deletionTimestamp", json!("2024-01-01T00:00:00Z"));
+    w.change("metadata.deletionGracePeriodSeconds", json!(9));
+    assert_eq!(w.step(), "kill s 9s after t a b, kill t 9s after a b, kill a 9s, kill b 9s");
+    // Without grace nobody waits for anybody.
+    w.change("metadata.deletionGracePeriodSeconds", json!(0));
+    assert_eq!(w.step(), "kill s 2s, kill t 2s, kill a 2s, kill b 2s");
+}
+
+#[test]
+fn what_a_probe_killed_restarts_whatever_its_exit_code() {
+    for (policy, code, want, message) in [
+        ("Always", 0, "start a/1", "Container a failed liveness probe, will be restarted"),
+        ("OnFailure", 0, "start a/1", "Container a failed liveness probe, will be restarted"),
+        ("OnFailure", 137, "start a/1", "Container a failed liveness probe, will be restarted"),
+        ("Never", 0, "stop-sandbox", "Container a failed liveness probe"),
+        ("Never", 137, "stop-sandbox", "Container a failed liveness probe"),
+    ] {
+        let mut w =
+            World::new(json!({"restartPolicy": policy, "containers": [{"name": "a", "image": "i",
+            "livenessProbe": {"tcpSocket": {"port": 1}, "failureThreshold": 1}}]}));
+        w.up();
+        assert_eq!(w.started("a", 0), "probe a liveness");
+        let id = w.state.get("a").unwrap().current.as_ref().unwrap().id.clone();
+        let outcome = ProbeOutcome::Failure("no".into());
+        let kind = ProbeKind::Liveness;
+        w.state.done(w.now, &w.pod, Done::Probed { container: "a".into(), id, kind, outcome });
+        let asked = step(w.now, &w.pod, &w.state).requests;
+        let Request::Kill { why, .. } = &asked[0] else { panic!("{asked:?}") };
+        assert_eq!(why, message, "{policy}");
+        assert_eq!(w.step(), "kill a 30s");
+        assert_eq!(w.state.replacing(), policy != "Never", "{policy}");
+        assert_eq!(w.exited("a", code), want, "{policy} {code}");
+        if want == "start a/1" {
+            // Once: the next exit is its own.
+            assert!(w.state.replacing());
+            w.started("a", 1);
+            assert!(!w.state.replacing());
+            let next = if policy == "Always" { "wait a CrashLoopBackOff" } else { "stop-sandbox" };
+            assert_eq!(w.exited("a", 0), next, "{policy}");
+        }
+    }
+}
+
+#[test]
+fn another_image_restarts_even_what_never_restarts() {
+    for policy in ["Always", "OnFailure", "Never"] {
+        let mut w =
+            World::new(json!({"restartPolicy": policy, "containers": [app("a"), app("b")]}));
+        w.up();
+        w.started("a", 0);
+        w.started("b", 0);
+        w.change("spec.containers.0.image", json!("other"));
+        assert_eq!(w.step(), "kill a 30s", "{policy}");
+        assert_eq!(w.exited("a", 0), "start a/1", "{policy}");
+    }
+}
+
+#[test]
+fn a_pod_without_a_place_waits_for_it() {
+    let mut w = World::new(json!({"containers": [app("a")]}));
+    w.state.held = true;
+    assert_eq!(w.step(), "");
+    assert_eq!(w.brief(), "Pending; a=ContainerCreating; ready False");
+    w.state.held = false;
+    assert_eq!(w.step(), "mount");
+    let mut w = World::new(json!({"containers": [app("a")]}));
+    w.state.held = true;
+    w.change("metadata.deletionTimestamp", json!("2024-01-01T00:00:00Z"));
+    assert_eq!(w.step(), "unmount");
+    assert_eq!(w.done(Done::VolumesGone), "finish");
+}
+
+#[test]
+fn a_static_pod_is_not_what_its_mirror_was() {
+    let mut w = World::new(json!({"containers": [app("a")]}));
+    w.tree.set("metadata.annotations", json!({"kubernetes.io/config.source": "file"}));
+    w.change("status", json!({"phase": "Failed"}));
+    w.state = State::new(&w.pod, &w.tree, w.now.wall);
+    w.up();
+    w.started("a", 0);
+    assert_eq!(w.brief(), "Running; a=running; ready True");
 }

@@ -37,6 +37,21 @@ impl Worker {
     }
 }
 
+/// A static pod that comes back under its uid gets a mirror of its own: this one shows how the old one
+/// ended. Where the API is away, the next mirror is made over this one.
+async fn remove_mirror(shared: &Shared, pod: &Pod) {
+    let Some(mirror) = api_object(shared, pod) else { return };
+    let options = DeleteOptions {
+        grace_secs: Some(0),
+        uid: Some(mirror.uid().to_owned()),
+        ..DeleteOptions::default()
+    };
+    let deleted = shared.client.delete(&kinds::POD, &pod.namespace, &pod.name, options).await;
+    if let Err(status) = deleted {
+        log::debug!("mirror of static pod {}/{}: {status}", pod.namespace, pod.name);
+    }
+}
+
 async fn clear(shared: &Shared, slot: &Slot, pod: &Pod, cgroup: &str, gone: bool) -> Result<()> {
     let ours: Vec<String> = shared
         .runtime
@@ -61,6 +76,9 @@ async fn clear(shared: &Shared, slot: &Slot, pod: &Pod, cgroup: &str, gone: bool
     .await
     .context(|| format!("remove the files of pod {uid}"))?;
     shared.refs.hold(&slot.uid, &[]);
+    if pod.is_static {
+        remove_mirror(shared, pod).await;
+    }
     if !gone && !pod.is_static {
         let options = DeleteOptions {
             grace_secs: Some(0),

@@ -13,13 +13,23 @@ use crate::pod::{Done, Handler, ProbeKind, ProbeOutcome};
 const AFTER_HOOK_MIN: Duration = Duration::from_secs(2);
 
 impl Worker {
-    pub(super) fn kill(&mut self, name: &str, grace: Duration, why: &str, second: bool) {
+    /// Runs the hook at once; the stop signal waits for the end of the containers in `after`.
+    pub(super) fn kill(
+        &mut self,
+        name: &str,
+        grace: Duration,
+        why: &str,
+        after: &[String],
+        second: bool,
+    ) {
         let done = Done::Killed { container: name.to_owned() };
         let (Some(container), Some(target)) = (self.container(name), self.target(name)) else {
             self.slot.post(|inbox| inbox.done.push(done));
             return;
         };
         let (shared, pod) = (Arc::clone(&self.shared), Arc::clone(&self.pod));
+        let id_of = |name: &String| Some(self.state.get(name)?.current.as_ref()?.id.clone());
+        let after: Vec<String> = after.iter().filter_map(id_of).collect();
         let why = why.to_owned();
         let answer = done.clone();
         self.launch("kill", done, async move {
@@ -37,7 +47,16 @@ impl Worker {
                     shared.recorder.tell(&pod.object, &field, true, "FailedPreStopHook", message);
                 }
             }
-            let left = grace.saturating_sub(rt::now().mono.since(begun)).max(AFTER_HOOK_MIN);
+            let turn = async {
+                for id in &after {
+                    // One that is not there any more has ended.
+                    let _ = shared.runtime.wait_container(id).await;
+                }
+            };
+            let left = || grace.saturating_sub(rt::now().mono.since(begun));
+            // Whose turn does not come within the grace period is stopped all the same.
+            let _ = rt::timeout(left(), turn).await;
+            let left = left().max(AFTER_HOOK_MIN);
             if let Err(error) = shared.runtime.stop_container(&target.container_id, left).await {
                 log::warn!("pod {}/{}: stop {}: {error}", pod.namespace, pod.name, container.name);
                 let message = format!("error killing pod: failed to \"KillContainer\" for \"{}\" with KillContainerError: {error:?}", container.name);

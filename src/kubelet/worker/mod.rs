@@ -1,6 +1,8 @@
 //! The task of one pod: takes in what happened, steps, and has the requests carried out.
 
+mod admit;
 mod finish;
+mod journal;
 mod kill;
 mod observe;
 mod report;
@@ -21,7 +23,7 @@ use api::{Lens, Object, Value, kinds};
 use stdx::time::Now;
 
 use crate::make;
-use crate::pod::{Container, Done, Pod, Request, State, Told, admit, step};
+use crate::pod::{Container, Done, Pod, Request, State, Told, step};
 use crate::refs::RefKey;
 use crate::shared::{ContainerIds, Shared, Slot, Snapshot};
 use crate::volumes::{Claims, Mounted};
@@ -34,6 +36,8 @@ const STEPS_MAX: usize = 64;
 pub(crate) struct Adopted {
     /// A live sandbox with its addresses.
     pub sandbox: Option<(String, Vec<std::net::IpAddr>)>,
+    /// Else the newest dead one that the runtime still knows, with how its containers ended.
+    pub lost: Option<String>,
     pub sandbox_attempt: u32,
     pub mounted: Option<BTreeMap<String, Mounted>>,
 }
@@ -70,10 +74,28 @@ fn readopt(shared: &Shared, slot: &Slot) -> Adopted {
     let snapshot = slot.snapshot();
     let live = snapshot.sandbox.as_deref().and_then(|id| shared.runtime.sandbox(id));
     let live = live.filter(|sandbox| sandbox.state == runtime::SandboxState::Ready);
-    Adopted {
-        sandbox_attempt: live.as_ref().map_or(0, |sandbox| sandbox.attempt + 1),
-        sandbox: live.map(|sandbox| (sandbox.id.to_string(), snapshot.pod_ips)),
-        mounted: snapshot.mounted.map(|mounted| (*mounted).clone()),
+    let mounted = snapshot.mounted.map(|mounted| (*mounted).clone());
+    match live {
+        Some(sandbox) => Adopted {
+            sandbox_attempt: sandbox.attempt + 1,
+            sandbox: Some((sandbox.id.to_string(), snapshot.pod_ips)),
+            mounted,
+            ..Adopted::default()
+        },
+        None => Adopted { mounted, ..leftover(shared, &slot.uid) },
+    }
+}
+
+/// What the runtime knows of a pod whose sandbox is dead.
+pub(crate) fn leftover(shared: &Shared, uid: &str) -> Adopted {
+    let ours = shared.runtime.sandboxes().into_iter().filter(|sandbox| sandbox.uid == uid);
+    match ours.max_by_key(|sandbox| sandbox.attempt) {
+        Some(sandbox) => Adopted {
+            sandbox_attempt: sandbox.attempt + 1,
+            lost: Some(sandbox.id.to_string()),
+            ..Adopted::default()
+        },
+        None => Adopted::default(),
     }
 }
 
@@ -88,6 +110,8 @@ pub(crate) struct Worker {
     start_task: Option<rt::Task<()>>,
     mounted: Option<Arc<BTreeMap<String, Mounted>>>,
     tokens: Arc<rt::lock::Mutex<tokens::Tokens>>,
+    journal: Arc<rt::lock::Mutex<journal::Journal>>,
+    gate: journal::Gate,
     report: report::Report,
     admitted: bool,
     refreshing: bool,
@@ -105,7 +129,7 @@ impl std::fmt::Debug for Worker {
 
 async fn run(shared: Arc<Shared>, slot: Arc<Slot>, object: Object, adopted: Adopted) {
     let object = slot.snapshot().pod.map_or(object, |pod| pod.object.clone());
-    let mut worker = Worker::new(shared, slot, &object, adopted);
+    let mut worker = Worker::new(shared, slot, &object, adopted).await;
     worker.rescan().await;
     while !worker.state.finished {
         let listener = worker.slot.wake.listen();
@@ -126,11 +150,23 @@ async fn run(shared: Arc<Shared>, slot: Arc<Slot>, object: Object, adopted: Adop
 }
 
 impl Worker {
-    fn new(shared: Arc<Shared>, slot: Arc<Slot>, object: &Object, adopted: Adopted) -> Worker {
+    async fn new(
+        shared: Arc<Shared>,
+        slot: Arc<Slot>,
+        object: &Object,
+        adopted: Adopted,
+    ) -> Worker {
         let pod = Arc::new(Pod::read(object));
-        let mut state = State::new(&pod, &object.tree());
+        let now = rt::now().wall;
+        let mut state = State::new(&pod, &object.tree(), now);
+        let journal = journal::Journal::open(&shared.config.pod_directory(&slot.uid)).await;
+        state.recall(journal.records(), now);
         let was_admitted = adopted.sandbox.is_some();
+        slot.lock().admitted |= was_admitted;
         state.sandbox_attempt = adopted.sandbox_attempt;
+        if let Some(id) = adopted.lost {
+            state.sandbox = crate::pod::Sandbox::Lost { id };
+        }
         if let Some((id, ips)) = adopted.sandbox {
             state.sandbox = crate::pod::Sandbox::Ready { id, ips };
             if adopted.mounted.is_some() {
@@ -146,6 +182,8 @@ impl Worker {
             tasks: Vec::new(),
             start_task: None,
             tokens: Arc::default(),
+            journal: Arc::new(rt::lock::Mutex::new(journal)),
+            gate: journal::Gate::default(),
             report: report::Report::default(),
             admitted: was_admitted,
             refreshing: false,
@@ -204,13 +242,18 @@ impl Worker {
             self.state.failed = Some(told);
         }
         if !self.admitted {
-            self.admit();
+            self.admit().await;
         }
         self.checkpoint().await;
         self.refresh();
     }
 
     async fn take_done(&mut self, now: Now, done: Done) {
+        if let Done::Started { container, seen }
+        | Done::StartFailed { container, seen: Some(seen), .. } = &done
+        {
+            self.write_down(container, seen).await;
+        }
         match &done {
             Done::Started { .. } | Done::StartFailed { .. } => self.start_task = None,
             // What the kill left behind is seen before it is called done.
@@ -224,36 +267,6 @@ impl Worker {
         if started {
             // It may have exited before it was known: that event passed by unnoticed.
             self.observe(now).await;
-        }
-    }
-
-    /// Refuses a pod that this node cannot take, the first time it is seen.
-    fn admit(&mut self) {
-        self.admitted = true;
-        if self.state.settled || self.pod.deleting_grace_secs.is_some() {
-            return;
-        }
-        let tree = self.pod.object.tree();
-        self.state.start_time.get_or_insert(rt::now().wall);
-        let mut refusal = make::security::forbidden_sysctl(&tree)
-            .map(|why| Told::new("SysctlForbidden", format!("Pod was rejected: {why}")));
-        // What runs already stays: its place was found before.
-        if refusal.is_none() && tree.at("status.containerStatuses").is_null() {
-            refusal = admit(&tree, &crate::manager::node_view(&self.shared, &self.slot.uid));
-        }
-        if let Some(told) = refusal {
-            let reason: &'static str = match &*told.reason {
-                "NodeAffinity" => "NodeAffinity",
-                "NodePorts" => "NodePorts",
-                "TaintToleration" => "TaintToleration",
-                "SysctlForbidden" => "SysctlForbidden",
-                "OutOfcpu" => "OutOfcpu",
-                "OutOfmemory" => "OutOfmemory",
-                "OutOfpods" => "OutOfpods",
-                _ => "UnexpectedAdmissionError",
-            };
-            self.shared.recorder.warning(&self.pod.object, reason, told.message.clone());
-            self.state.failed = Some(told);
         }
     }
 
@@ -291,7 +304,9 @@ impl Worker {
                 }
                 self.rescan().await;
             }
-            Request::Kill { container, grace, why } => self.kill(&container, grace, &why, second),
+            Request::Kill { container, grace, why, after, .. } => {
+                self.kill(&container, grace, &why, &after, second);
+            }
             Request::Probe { container, kind } => self.probe(&container, kind),
             Request::Wait { container, told } => self.tell_waiting(&container, &told),
             Request::Fail(told) => {
@@ -368,6 +383,15 @@ impl Worker {
                 (name.clone(), ids)
             })
             .collect();
+        let leaving = crate::pod::terminating(&self.pod, &self.state);
+        let terminal = leaving && self.state.containers.values().all(|known| !known.running());
+        let released = terminal
+            && self.state.starting.is_none()
+            && matches!(
+                self.state.sandbox,
+                crate::pod::Sandbox::Absent | crate::pod::Sandbox::Stopped { .. }
+            );
+        let freed = released && !inbox.snapshot.released;
         inbox.snapshot = Snapshot {
             pod: Some(Arc::clone(&self.pod)),
             status: tree_status,
@@ -375,10 +399,15 @@ impl Worker {
             pod_ips: self.pod_ips(),
             containers,
             mounted: inbox.snapshot.mounted.take(),
-            terminal: crate::pod::terminating(&self.pod, &self.state)
-                && self.state.containers.values().all(|known| !known.running()),
+            leaving,
+            terminal,
+            released,
             cgroup: self.cgroup_path(),
         };
+        drop(inbox);
+        if freed {
+            self.shared.slots.tell_freed();
+        }
     }
 
     fn pod_ips(&self) -> Vec<std::net::IpAddr> {
@@ -421,7 +450,8 @@ impl Worker {
     /// Writes the pod to disk if it is new or changed, so that it can be managed without the API.
     async fn checkpoint(&mut self) {
         use std::hash::{DefaultHasher, Hash, Hasher};
-        if self.state.settled {
+        // Nor into a directory that is being removed.
+        if self.state.settled || self.state.finishing || self.state.finished {
             return;
         }
         let mut tree = self.pod.object.tree();
@@ -434,7 +464,6 @@ impl Worker {
         }
         let keys = self.references(&tree);
         self.shared.refs.hold(&self.slot.uid, &keys);
-        self.checkpointed = digest;
         // What the spec says is needed, not who may have managed which field.
         api::LensMut::remove(&mut tree, "metadata.managedFields");
         let path = self.shared.config.pod_directory(&self.slot.uid);
@@ -442,8 +471,12 @@ impl Worker {
             rt::fs::create_dir_all(&path, 0o750)?;
             replace(&path.join(CHECKPOINT), tree.to_string().as_bytes())
         });
-        if let Err(error) = written.await {
-            log::warn!("pod {}/{}: checkpoint: {error}", self.pod.namespace, self.pod.name);
+        match written.await {
+            Ok(()) => self.checkpointed = digest,
+            // The next event of the pod tries again.
+            Err(error) => {
+                log::warn!("pod {}/{}: checkpoint: {error}", self.pod.namespace, self.pod.name);
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use super::Worker;
 use crate::make::container::{
     ANNOTATION_IMAGE, ANNOTATION_MESSAGE_FILE, ANNOTATION_MESSAGE_POLICY,
 };
-use crate::pod::{Exit, Sandbox, Seen, SeenState};
+use crate::pod::{Exit, Sandbox, Seen, SeenState, UNKNOWN};
 
 /// Bytes of a termination message, and of a log's end that stands in for one; its lines.
 const MESSAGE_MAX_BYTES: usize = 4096;
@@ -76,7 +76,17 @@ impl Worker {
             return;
         }
         let seen = seen(status).await;
+        self.write_down(name, &seen).await;
         self.state.observe(now, &container, seen);
+    }
+
+    /// An end is on disk before anything is made of it.
+    pub(super) async fn write_down(&self, name: &str, seen: &Seen) {
+        if let SeenState::Exited(exit) = &seen.state
+            && let Err(error) = self.journal.lock().await.ended(name, exit).await
+        {
+            log::warn!("pod {}/{}: {error}", self.pod.namespace, self.pod.name);
+        }
     }
 }
 
@@ -89,8 +99,10 @@ pub(crate) async fn seen(status: &ContainerStatus) -> Seen {
         }
         ContainerState::Exited(exit) => {
             let never_ran = status.started_at.is_none();
+            let unknown = exit.is_unknown();
             let reason = match exit.code {
                 _ if exit.oom_killed => "OOMKilled",
+                _ if unknown => UNKNOWN,
                 _ if never_ran => "StartError",
                 0 => "Completed",
                 _ => "Error",
@@ -101,7 +113,11 @@ pub(crate) async fn seen(status: &ContainerStatus) -> Seen {
             };
             SeenState::Exited(Exit {
                 // What containerd reports of a process that could not be started.
-                code: if never_ran { 128 } else { exit.code },
+                code: match never_ran {
+                    true => 128,
+                    false if unknown => 137,
+                    false => exit.code,
+                },
                 signal: exit.signal,
                 reason: reason.to_owned(),
                 message,

@@ -74,6 +74,9 @@ impl Worker {
         if self.state.settled || self.report.in_flight || self.state.finishing {
             return;
         }
+        if self.state.replacing() && !crate::pod::terminating(&self.pod, &self.state) {
+            return;
+        }
         self.state.start_time.get_or_insert(now.wall);
         let Some(object) = api_object(&self.shared, &self.pod) else {
             // A mirror that does not exist yet, or an API that is away.

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use api::{Lens, Value, kinds};
 use runtime::{ContainerState, Mount};
+use stdx::{Context, Error};
 
 use super::Worker;
+use super::journal::{Gate, Journal};
 use super::observe::seen;
 use crate::ask::{self, Target};
 use crate::images::Wanted;
@@ -15,7 +17,7 @@ use crate::make::container::{self, Prepared, bind, volume_mount};
 use crate::make::fields::FieldContext;
 use crate::make::security::{self, ImageUser};
 use crate::make::{Sources, dns, env};
-use crate::pod::{Container, Done, Handler, Pod, Told};
+use crate::pod::{Container, Done, Handler, Pod, Record, Told, counts};
 use crate::shared::{Shared, Slot, Snapshot};
 use crate::volumes;
 
@@ -37,6 +39,8 @@ impl Worker {
             pod: Arc::clone(&self.pod),
             container,
             attempt,
+            journal: Arc::clone(&self.journal),
+            gate: self.gate.clone(),
         };
         let task = self.launched("start", failed, start.run());
         self.start_task = Some(task);
@@ -52,6 +56,8 @@ struct Start {
     pod: Arc<Pod>,
     container: Container,
     attempt: u32,
+    journal: Arc<rt::lock::Mutex<Journal>>,
+    gate: Gate,
 }
 
 impl Start {
@@ -114,6 +120,11 @@ impl Start {
         *id = Some(made.to_string());
         let name = &self.container.name;
         tell(false, "Created", format!("Created container: {name}"));
+        if let Err(error) = self.write_down(&made).await {
+            // What is not written down does not run: nobody would know after a power cut.
+            let _ = runtime.remove_container(&made).await;
+            return Err(fail("RunContainerError", error.to_string()));
+        }
         if let Err(error) = runtime.start_container(&made).await {
             // The container knows the cause without our words around it, and without its id, so that
             // repeats fold into one event.
@@ -139,6 +150,20 @@ impl Start {
             }
         }
         Ok(())
+    }
+
+    async fn write_down(&self, id: &str) -> stdx::Result<()> {
+        if !counts(self.pod.restart_policy, self.container.role) {
+            return Ok(());
+        }
+        let record = Record {
+            name: self.container.name.clone(),
+            attempt: self.attempt,
+            id: id.to_owned(),
+            started_at: Some(rt::now().wall),
+            exit: None,
+        };
+        self.journal.lock().await.began(record).await.context(|| "write down the start")
     }
 
     async fn image(
@@ -281,8 +306,12 @@ impl Start {
             } else {
                 let (directory, mounted) = (directory.clone(), mounted.clone());
                 let (volume, container) = (name.to_owned(), self.container.name.clone());
+                let gate = self.gate.clone();
                 rt::unblock(move || {
-                    volumes::bind_sub_path(&directory, &mounted, &volume, &container, idx, &sub_path)
+                    let bind = || {
+                        volumes::bind_sub_path(&directory, &mounted, &volume, &container, idx, &sub_path)
+                    };
+                    gate.enter(bind).unwrap_or_else(|| Err(Error::new("the pod is ending")))
                 })
                 .await
                 .map_err(|error| {
@@ -294,7 +323,12 @@ impl Start {
         let taken: Vec<String> = mounts.iter().map(|mount| mount.target.clone()).collect();
         let files = self.etc_files(tree, snapshot);
         let (message_file, etc) = (message_file.to_owned(), directory.join("etc"));
-        let made = rt::unblock(move || write_files(&etc, &files, &message_file, &taken)).await;
+        let gate = self.gate.clone();
+        let made = rt::unblock(move || {
+            gate.enter(|| write_files(&etc, &files, &message_file, &taken))
+                .unwrap_or_else(|| Err(Error::new("the pod is ending")))
+        })
+        .await;
         mounts.extend(made.map_err(|error| error.to_string())?);
         Ok(mounts)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use api::{Lens, Value, json, kinds};
 
+use super::journal::Gate;
 use super::start::sources;
 use super::tokens::Tokens;
 use super::{MOUNTED, Worker};
@@ -20,11 +21,16 @@ const REFRESH_RETRY: Duration = Duration::from_secs(30);
 impl Worker {
     pub(super) fn mount_volumes(&mut self) {
         let limb = self.limb();
+        let gate = self.gate.clone();
         self.launch("volumes", Done::VolumesFailed, async move {
             let shared = Arc::clone(&limb.shared);
             let (pod, slot) = (Arc::clone(&limb.pod), Arc::clone(&limb.slot));
             let mounted = match limb.setup().await {
-                Ok(setup) => rt::unblock(move || volumes::set_up(&setup)).await,
+                Ok(setup) => {
+                    let ending = || Err("the pod is ending".to_owned());
+                    let work = move || gate.enter(|| volumes::set_up(&setup));
+                    rt::unblock(work).await.unwrap_or_else(ending)
+                }
                 Err(message) => Err(message),
             };
             match mounted {
@@ -46,8 +52,13 @@ impl Worker {
         let volatile = self.shared.config.pod_volatile_directory(&self.slot.uid);
         let pod = Arc::clone(&self.pod);
         self.refresh_at = None;
+        let gate = self.gate.clone();
         self.launch("end of the volumes", Done::VolumesGone, async move {
-            let done = rt::unblock(move || volumes::take_down(&directory, &volatile)).await;
+            let done = rt::unblock(move || {
+                gate.close();
+                volumes::take_down(&directory, &volatile)
+            });
+            let done = done.await;
             if let Err(error) = done {
                 // `Finish` meets it again; a terminal pod keeps it until it is deleted.
                 log::warn!("pod {}/{}: take down volumes: {error}", pod.namespace, pod.name);
@@ -93,6 +104,7 @@ impl Worker {
             slot: Arc::clone(&self.slot),
             pod: Arc::clone(&self.pod),
             tokens: Arc::clone(&self.tokens),
+            gate: self.gate.clone(),
             context: FieldContext {
                 pod_ips: self.pod_ips(),
                 host_ips: self.shared.host_ips(),
@@ -108,6 +120,7 @@ struct Limb {
     slot: Arc<Slot>,
     pod: Arc<Pod>,
     tokens: Arc<rt::lock::Mutex<Tokens>>,
+    gate: Gate,
     context: FieldContext,
 }
 
@@ -115,9 +128,12 @@ impl Limb {
     /// Answers when to refresh next.
     async fn refresh(self) -> Option<Duration> {
         let (shared, pod) = (Arc::clone(&self.shared), Arc::clone(&self.pod));
-        let tokens = Arc::clone(&self.tokens);
+        let (tokens, gate) = (Arc::clone(&self.tokens), self.gate.clone());
         let done = match self.setup().await {
-            Ok(setup) => rt::unblock(move || volumes::refresh(&setup)).await,
+            Ok(setup) => {
+                let work = move || gate.enter(|| volumes::refresh(&setup));
+                rt::unblock(work).await.unwrap_or(Ok(false))
+            }
             Err(message) => Err(message),
         };
         if let Err(message) = done {

@@ -1,0 +1,141 @@
+//! The pod's history on disk, and the gate of its directories.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use stdx::Result;
+
+use crate::pod::{self, Exit, Record};
+
+/// Which containers were started and how they ended, durable before anything is made of it.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    path: PathBuf,
+    records: Vec<Record>,
+    /// The directory is known to outlive a power cut, too.
+    placed: bool,
+}
+
+/// The file in a pod's directory.
+const HISTORY: &str = "history.json";
+
+impl Journal {
+    /// Reads what an earlier kubelet wrote.
+    pub(super) async fn open(directory: &Path) -> Journal {
+        let path = directory.join(HISTORY);
+        let read = path.clone();
+        let bytes = rt::unblock(move || rt::fs::read_optional(&read)).await;
+        let records = match bytes {
+            Ok(Some(bytes)) => pod::from_text(&bytes).unwrap_or_else(|error| {
+                log::warn!("read {}: {error}", path.display());
+                Vec::new()
+            }),
+            Ok(None) => Vec::new(),
+            Err(error) => {
+                log::warn!("{error}");
+                Vec::new()
+            }
+        };
+        Journal { path, records, placed: false }
+    }
+
+    pub(super) fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// A container is about to be started. Once this returns, no power cut makes it run twice.
+    pub(super) async fn began(&mut self, record: Record) -> Result<()> {
+        let before = self.records.clone();
+        if !pod::began(&mut self.records, record) {
+            return Ok(());
+        }
+        let written = self.write().await;
+        if written.is_err() {
+            self.records = before;
+        }
+        written
+    }
+
+    /// A container has ended.
+    pub(super) async fn ended(&mut self, name: &str, exit: &Exit) -> Result<()> {
+        match pod::ended(&mut self.records, name, exit) {
+            true => self.write().await,
+            false => Ok(()),
+        }
+    }
+
+    async fn write(&mut self) -> Result<()> {
+        let (path, text) = (self.path.clone(), pod::to_text(&self.records));
+        let place = !self.placed;
+        rt::unblock(move || {
+            let parent = path.parent().unwrap_or(Path::new("/"));
+            rt::fs::create_dir_all(parent, 0o750)?;
+            rt::fs::write_atomic(&path, text.as_bytes(), 0o600)?;
+            match parent.parent().filter(|_| place) {
+                Some(above) => rt::fs::sync_dir(above),
+                None => Ok(()),
+            }
+        })
+        .await?;
+        self.placed = true;
+        Ok(())
+    }
+}
+
+/// Keeps writers out of a pod's directories from the moment these are taken down: work that runs
+/// beside the worker may outlive whoever asked for it, and would make anew what was just removed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gate {
+    closed: Arc<Mutex<bool>>,
+}
+
+impl Gate {
+    /// Does `work` unless the gate is closed. Blocking.
+    pub(super) fn enter<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        (!*closed).then(work)
+    }
+
+    /// Waits for whoever is inside, and lets nobody in again. Blocking.
+    pub(super) fn close(&self) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stdx::time::Wall;
+
+    #[test]
+    fn a_start_is_on_disk_before_it_is_answered() {
+        let dir = crate::testing::directory("journal");
+        let pod = dir.path().join("pods/u");
+        let started_at = Some(Wall::from_secs(5));
+        let record =
+            Record { name: "c".into(), attempt: 0, id: "1".into(), started_at, exit: None };
+        rt::block_on(async {
+            let mut journal = Journal::open(&pod).await;
+            assert!(journal.records().is_empty());
+            journal.began(record.clone()).await.unwrap();
+            assert_eq!(Journal::open(&pod).await.records(), std::slice::from_ref(&record));
+            let exit = Exit::unknown("1", started_at, Wall::from_secs(9), "m");
+            journal.ended("c", &exit).await.unwrap();
+            assert_eq!(Journal::open(&pod).await.records()[0].exit, Some(exit));
+            // Where it cannot be written, it did not begin.
+            rt::fs::remove_dir_all(&pod).unwrap();
+            rt::fs::write(&pod, b"", 0o600).unwrap();
+            let again = Record { id: "2".into(), ..record };
+            assert!(journal.began(again).await.is_err());
+            assert_eq!(journal.records()[0].id, "1");
+        });
+    }
+
+    #[test]
+    fn nobody_enters_a_closed_gate() {
+        let gate = Gate::default();
+        assert_eq!(gate.enter(|| 1), Some(1));
+        gate.clone().close();
+        assert_eq!(gate.enter(|| 1), None);
+    }
+}
