@@ -22,9 +22,20 @@ pub(crate) trait Complain {
         );
     }
 
+    /// As `invalid`, where the value is too much to show.
+    fn invalid_whole(&mut self, field: &str, detail: &str) {
+        self.complain("FieldValueInvalid", field, format!("Invalid value: {detail}"));
+    }
+
     fn not_supported(&mut self, field: &str, value: &str, supported: &[&str]) {
-        let mut supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let mut supported = supported.to_vec();
         supported.sort_unstable();
+        self.not_supported_in_order(field, value, &supported);
+    }
+
+    /// As `not_supported`, for the few lists that upstream does not sort.
+    fn not_supported_in_order(&mut self, field: &str, value: &str, supported: &[&str]) {
+        let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         let message =
             format!("Unsupported value: {value:?}: supported values: {}", supported.join(", "));
         self.complain("FieldValueNotSupported", field, message);
@@ -59,7 +70,10 @@ pub(crate) trait Complain {
     /// What a check of `names` says about a string.
     fn check_name(&mut self, field: &str, value: &str, check: fn(&str) -> Result<(), String>) {
         if let Err(why) = check(value) {
-            self.invalid(field, &value.into(), &why);
+            // Upstream says of some names two things.
+            for why in why.lines() {
+                self.invalid(field, &value.into(), why);
+            }
         }
     }
 }
@@ -97,6 +111,10 @@ fn go_value(value: &Value) -> String {
             format!("map[string]string{{{}}}", entries.join(", "))
         }
         Value::Null => "null".into(),
+        Value::Array(items) if items.iter().all(Value::is_i64) => {
+            let items: Vec<String> = items.iter().map(Value::to_string).collect();
+            format!("[]int32{{{}}}", items.join(", "))
+        }
         other => other.to_string(),
     }
 }

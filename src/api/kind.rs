@@ -68,6 +68,9 @@ pub struct Served {
     pub root: &'static str,
     pub from_stored: fn(&mut Value),
     pub to_stored: fn(&mut Value),
+    /// What field selectors may name in this version, and where the stored form has it;
+    /// empty where both have the same.
+    pub fields: &'static [(&'static str, &'static str)],
 }
 
 /// One kind. Everything the engines need to serve it.
@@ -137,6 +140,15 @@ impl Form {
 
     pub fn version(self) -> &'static str {
         self.served.map_or(self.kind.version, |served| served.version)
+    }
+
+    /// The stored form's path of what a field selector of this form names, beyond name and namespace.
+    pub fn selectable(self, path: &str) -> Option<&'static str> {
+        let renamed = self.served.map_or(&[][..], |served| served.fields);
+        match renamed {
+            [] => self.kind.fields.iter().find(|field| **field == path).copied(),
+            renamed => renamed.iter().find(|(name, _)| *name == path).map(|(_, stored)| *stored),
+        }
     }
 
     /// `v1` or `apps/v1`.

@@ -66,7 +66,7 @@ pub fn path_segment(value: &str) -> Result<(), String> {
 /// A label or annotation key: `[prefix/]name`.
 ///
 /// # Errors
-/// Upstream's complaint.
+/// Upstream's complaints, one a line.
 pub fn qualified(value: &str) -> Result<(), String> {
     const FORM: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
     let mut parts = value.split('/');
@@ -85,16 +85,19 @@ pub fn qualified(value: &str) -> Result<(), String> {
             ));
         }
     };
+    let mut complaints = Vec::new();
     if name.is_empty() {
-        return Err("name part must be non-empty".into());
-    }
-    if name.len() > LABEL_MAX {
-        return Err("name part must be no more than 63 bytes".into());
+        complaints.push("name part must be non-empty".to_owned());
+    } else if name.len() > LABEL_MAX {
+        complaints.push("name part must be no more than 63 bytes".to_owned());
     }
     if !is_word(name) {
-        return Err(format!("name part {FORM}"));
+        complaints.push(format!("name part {FORM}"));
     }
-    Ok(())
+    match complaints.is_empty() {
+        true => Ok(()),
+        false => Err(complaints.join("\n")),
+    }
 }
 
 /// A label's value: empty or a word of at most 63.
@@ -107,6 +110,23 @@ pub fn label_value(value: &str) -> Result<(), String> {
         return Ok(());
     }
     Err("a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')".into())
+}
+
+/// An IP address as upstream reads it: the numbers of an IPv4 address may have leading zeros, which
+/// do not make them octal.
+pub fn ip(text: &str) -> Option<std::net::IpAddr> {
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    const DIGITS_MAX: usize = 16;
+    let mut octets = [0u8; 4];
+    let mut parts = text.split('.');
+    for octet in &mut octets {
+        let part = parts.next()?;
+        let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        *octet = (digits && part.len() <= DIGITS_MAX).then(|| part.parse().ok())??;
+    }
+    parts.next().is_none().then(|| octets.into())
 }
 
 /// A name from `generateName` and five random bytes.
@@ -181,6 +201,27 @@ mod tests {
             qualified("/x").is_err() && qualified("a/b/c").is_err() && qualified("x/").is_err()
         );
         assert!(label_value("").is_ok() && label_value("a b").is_err());
+    }
+
+    #[test]
+    fn addresses_may_have_leading_zeros() {
+        for (text, want) in
+            [("10.43.0.10", "10.43.0.10"), ("010.043.000.0010", "10.43.0.10"), ("::1", "::1")]
+        {
+            assert_eq!(ip(text).map(|ip| ip.to_string()), Some(want.to_owned()), "{text}");
+        }
+        for bad in ["", "1.2.3", "1.2.3.4.5", "1.2.3.256", "1.2.3.", "1.2.3.+4", "1.2.3.0x4"] {
+            assert_eq!(ip(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_of_keys_earn_every_complaint() {
+        let empty = qualified("").unwrap_err();
+        assert!(
+            empty.starts_with("name part must be non-empty\nname part must consist"),
+            "{empty}"
+        );
     }
 
     #[test]

@@ -29,8 +29,8 @@ pub(crate) fn parse(text: &str) -> Result<Selector, String> {
             }
         }
         parser.skip_space();
-        if parser.rest.is_empty() {
-            return Err("found '', expected: identifier after ','".into());
+        if parser.rest.is_empty() || parser.rest.starts_with(',') {
+            return Err(format!("found '{}', expected: identifier after ','", parser.token()));
         }
     }
     Ok(Selector { requirements, nothing: false })
@@ -144,10 +144,15 @@ impl<'a> Parser<'a> {
         self.skip_space();
         let key = self.word();
         if key.is_empty() {
-            let found = self.rest.chars().next().map(String::from).unwrap_or_default();
-            return Err(format!("found '{found}', expected: !, identifier, or ','"));
+            let found = self.token();
+            return Err(match negated {
+                true => format!("found '{found}', expected: identifier"),
+                false => format!("found '{found}', expected: !, identifier, or ','"),
+            });
         }
-        names::qualified(key).map_err(|why| format!("key: Invalid value: \"{key}\": {why}"))?;
+        names::qualified(key).map_err(|why| {
+            format!("<nil>: Invalid value: \"{key}\": {}", why.replace('\n', "; "))
+        })?;
         let key = key.to_owned();
         if negated {
             return Ok(Requirement::NotExists(key));
@@ -157,10 +162,12 @@ impl<'a> Parser<'a> {
             return Ok(Requirement::Exists(key));
         }
         if self.take("==") || self.take("=") {
-            return Ok(Requirement::In(key, vec![self.value()?]));
+            let value = self.value(&key)?;
+            return Ok(Requirement::In(key, vec![value]));
         }
         if self.take("!=") {
-            return Ok(Requirement::NotIn(key, vec![self.value()?]));
+            let value = self.value(&key)?;
+            return Ok(Requirement::NotIn(key, vec![value]));
         }
         if self.take(">") {
             return Ok(Requirement::Greater(key, self.number()?));
@@ -168,19 +175,41 @@ impl<'a> Parser<'a> {
         if self.take("<") {
             return Ok(Requirement::Less(key, self.number()?));
         }
-        match self.word() {
-            "in" => Ok(Requirement::In(key, self.values()?)),
-            "notin" => Ok(Requirement::NotIn(key, self.values()?)),
+        match self.word_or_token() {
+            "in" => {
+                let values = self.values(&key)?;
+                Ok(Requirement::In(key, values))
+            }
+            "notin" => {
+                let values = self.values(&key)?;
+                Ok(Requirement::NotIn(key, values))
+            }
             other => Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt")),
         }
     }
 
-    fn value(&mut self) -> Result<String, String> {
+    /// The value after an operator: a word, or nothing before the next requirement.
+    fn value(&mut self, key: &str) -> Result<String, String> {
         self.skip_space();
         let value = self.word();
-        names::label_value(value)
-            .map_err(|why| format!("values[0]: Invalid value: \"{value}\": {why}"))?;
-        Ok(value.to_owned())
+        if value.is_empty() && !self.rest.is_empty() && !self.rest.starts_with(',') {
+            return Err(format!("found '{}', expected: identifier", self.token()));
+        }
+        checked(key, 0, value)
+    }
+
+    /// The next word, or the punctuation that is there instead.
+    fn word_or_token(&mut self) -> &'a str {
+        match self.word() {
+            "" => self.token(),
+            word => word,
+        }
+    }
+
+    /// The run of punctuation that comes next, "" at the end.
+    fn token(&mut self) -> &'a str {
+        let operators = ["==", "!=", "=", "!", "<", ">", "(", ")", ","];
+        operators.into_iter().find(|token| self.rest.starts_with(token)).unwrap_or("")
     }
 
     fn number(&mut self) -> Result<i64, String> {
@@ -191,23 +220,35 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn values(&mut self) -> Result<Vec<String>, String> {
+    fn values(&mut self, key: &str) -> Result<Vec<String>, String> {
         self.skip_space();
         if !self.take("(") {
-            return Err(format!("found '{}' expected: '('", self.word()));
+            return Err(format!("found '{}' expected: '('", self.word_or_token()));
         }
         let mut values = Vec::new();
         loop {
-            values.push(self.value()?);
+            self.skip_space();
+            if values.is_empty() && self.rest.is_empty() {
+                return Err("found '', expected: ',', ')' or identifier".into());
+            }
+            let value = self.word();
+            values.push(checked(key, values.len(), value)?);
             self.skip_space();
             if self.take(")") {
                 return Ok(values);
             }
             if !self.take(",") {
-                return Err(format!("found '{}', expected: ',' or ')'", self.word()));
+                return Err(format!("found '{}', expected: ',' or ')'", self.word_or_token()));
             }
         }
     }
+}
+
+fn checked(key: &str, idx: usize, value: &str) -> Result<String, String> {
+    names::label_value(value).map_err(|why| {
+        format!("values[{idx}][{key}]: Invalid value: \"{value}\": {}", why.replace('\n', "; "))
+    })?;
+    Ok(value.to_owned())
 }
 
 #[cfg(test)]
@@ -237,6 +278,18 @@ mod tests {
         ] {
             let selector = parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
             assert_eq!(selector.matches(labels), want, "{text}");
+        }
+        for (bad, why) in [
+            ("a===b", "unable to parse requirement: found '=', expected: identifier"),
+            ("app notin", "unable to parse requirement: found '' expected: '('"),
+            ("a in b", "unable to parse requirement: found 'b' expected: '('"),
+            ("!", "unable to parse requirement: found '', expected: identifier"),
+            ("a=1 2", "found '2', expected: ',' or 'end of string'"),
+            ("a,,b", "found ',', expected: identifier after ','"),
+            ("a in (", "unable to parse requirement: found '', expected: ',', ')' or identifier"),
+            ("a in (b", "unable to parse requirement: found '', expected: ',' or ')'"),
+        ] {
+            assert_eq!(parse(bad), Err(why.to_owned()), "{bad}");
         }
         for bad in [
             "a=b,", ",a", "a in b", "a in (b", "a ~ b", "a=b c", "!", "a>x", "-a=b", "a=b/c", "(",

@@ -18,7 +18,7 @@ pub fn create(kind: &'static Kind, new: &mut Value) {
     if kind.has_status() {
         reset_status(kind, new);
     }
-    for path in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+    for path in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         new.remove(&format!("metadata.{path}"));
     }
     if kind.generation && kind.stored() {
@@ -42,8 +42,8 @@ pub fn update(kind: &'static Kind, new: &mut Value, old: &Value) {
     }
 }
 
-/// Prepares a replacement through the `status` subresource: only the status (and, of metadata,
-/// labels, annotations, finalizers and the like, as upstream's status strategies allow) changes.
+/// Prepares a replacement through the `status` subresource: the status changes and, of metadata,
+/// what upstream's status strategy of the kind lets through.
 pub fn update_status(kind: &'static Kind, new: &mut Value, old: &Value) {
     canonical(kind, new);
     let mut result = old.clone();
@@ -57,9 +57,16 @@ pub fn update_status(kind: &'static Kind, new: &mut Value, old: &Value) {
     result.set("metadata", metadata);
     *new = result;
     keep_system_metadata(new, old);
-    // Upstream's pod and node status strategies keep owners; deletion marks are kept above.
-    if !matches!(kind.name, "Node") {
-        keep(new, old, "metadata.ownerReferences");
+    match kind.name {
+        // Old kubelets corrupted owners in a way that broke garbage collection.
+        "Pod" => {
+            keep(new, old, "metadata.ownerReferences");
+            if new.str("status.qosClass").is_empty() {
+                keep(new, old, "status.qosClass");
+            }
+        }
+        "Deployment" => keep(new, old, "metadata.labels"),
+        _ => {}
     }
 }
 

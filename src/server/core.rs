@@ -124,7 +124,7 @@ impl Core {
                 Ok(Outcome::ok(Answer::Object(object)))
             }
             Verb::List => {
-                let found = list::list(self, kind, &request.namespace, &request.list).await?;
+                let found = list::list(self, form, &request.namespace, &request.list).await?;
                 Ok(Outcome::ok(Answer::List(found)))
             }
             Verb::Create => {

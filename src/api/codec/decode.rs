@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use wire::protobuf::{Error, Reader, Wire};
 
 use crate::schema::{Field, Scalar, Shape, TypeId, schema};
+use crate::time::Stamp;
 
 /// How deep messages may nest.
 const DEPTH_MAX: u32 = 100;
@@ -237,10 +238,8 @@ fn single(field: &Field, wire: Wire<'_>, depth: u32) -> Result<Value, Error> {
             _ => return Err(Error::WrongType),
         },
         Scalar::Bytes => wire::base64::encode(wire.bytes()?).into(),
-        Scalar::Time => time(wire.bytes()?)?.map_or(Value::Null, |t| crate::time::format(t).into()),
-        Scalar::MicroTime => {
-            time(wire.bytes()?)?.map_or(Value::Null, |t| crate::time::format_micro(t).into())
-        }
+        Scalar::Time => time(wire.bytes()?)?.map_or(Value::Null, |t| t.format().into()),
+        Scalar::MicroTime => time(wire.bytes()?)?.map_or(Value::Null, |t| t.format_micro().into()),
         Scalar::Duration => super::duration::format(first_int(wire.bytes()?)?).into(),
         Scalar::Quantity => quantity(wire.bytes()?)?.into(),
         Scalar::IntOrString => int_or_string(wire.bytes()?)?.map_or_else(Value::from, Value::from),
@@ -279,7 +278,7 @@ fn raw(bytes: &[u8], depth: u32) -> Result<Value, Error> {
 }
 
 /// A `Timestamp`; `None` when empty, Go's zero time.
-pub(super) fn time(bytes: &[u8]) -> Result<Option<stdx::time::Wall>, Error> {
+pub(super) fn time(bytes: &[u8]) -> Result<Option<Stamp>, Error> {
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -292,7 +291,7 @@ pub(super) fn time(bytes: &[u8]) -> Result<Option<stdx::time::Wall>, Error> {
             _ => {}
         }
     }
-    Ok(Some(stdx::time::Wall(secs.saturating_mul(1_000_000_000).saturating_add(nanos))))
+    Ok(Some(Stamp::new(secs, nanos)).filter(|stamp| !stamp.is_zero()))
 }
 
 pub(super) fn quantity(bytes: &[u8]) -> Result<&str, Error> {

@@ -1,7 +1,7 @@
 //! Go's duration texts (`1h2m0.5s`), for `metav1.Duration`.
 
 /// Nanoseconds of a text as Go's `time.ParseDuration` reads it.
-pub(super) fn parse(text: &str) -> Option<i64> {
+pub(crate) fn parse(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

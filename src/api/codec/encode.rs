@@ -132,11 +132,11 @@ fn single(field: &Field, value: &Value, out: &mut Vec<u8>) -> Result<(), Mismatc
             pb::put_bytes(out, tag, &wire::base64::decode(text).ok_or_else(mismatch)?);
         }
         (Scalar::Time, Value::String(text)) => {
-            let time = crate::time::parse(text).ok_or_else(mismatch)?;
+            let time = crate::time::Stamp::parse(text).ok_or_else(mismatch)?;
             timestamp(out, tag, time.secs(), 0);
         }
         (Scalar::MicroTime, Value::String(text)) => {
-            let time = crate::time::parse(text).ok_or_else(mismatch)?;
+            let time = crate::time::Stamp::parse(text).ok_or_else(mismatch)?;
             timestamp(out, tag, time.secs(), i64::from(time.subsec_nanos() / 1000 * 1000));
         }
         (Scalar::Quantity, Value::String(text)) => {

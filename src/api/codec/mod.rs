@@ -5,7 +5,7 @@
 //! quantities and times are in their canonical text. Trees of the same content are equal.
 
 mod decode;
-mod duration;
+pub(crate) mod duration;
 mod encode;
 pub(crate) mod envelope;
 mod mismatch;
@@ -216,7 +216,7 @@ fn check_types(form: Form, api_version: &str, kind: &str) -> Result<(), Status> 
     }
     if !kind.is_empty() && kind != form.kind.name {
         return Err(Status::bad_request(format!(
-            "{kind} in version \"{}\" cannot be handled as a {}: the kinds differ",
+            "{kind} in version \"{}\" cannot be handled as a {}: no kind \"{kind}\" is registered for version \"{wanted}\" in scheme \"pkg/runtime/scheme.go:100\"",
             form.version(),
             form.kind.name
         )));

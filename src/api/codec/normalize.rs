@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::{Mismatch, decode};
 use crate::quantity::Quantity;
 use crate::schema::{Field, Scalar, Shape, TypeId, schema};
+use crate::time::Stamp;
 
 /// How many unknown fields are told.
 const UNKNOWN_MAX: usize = 20;
@@ -184,12 +185,16 @@ impl Walk {
                     .into()
             }
             (Scalar::Time, Value::String(text)) => {
-                let time = crate::time::parse(text).ok_or_else(|| Mismatch::time(text))?;
-                crate::time::format(time).into()
+                match Stamp::parse(text).ok_or_else(|| Mismatch::time(text))? {
+                    zero if zero.is_zero() => Value::Null,
+                    time => time.format().into(),
+                }
             }
             (Scalar::MicroTime, Value::String(text)) => {
-                let time = crate::time::parse(text).ok_or_else(|| Mismatch::time(text))?;
-                crate::time::format_micro(time).into()
+                match Stamp::parse(text).ok_or_else(|| Mismatch::time(text))? {
+                    zero if zero.is_zero() => Value::Null,
+                    time => time.format_micro().into(),
+                }
             }
             (Scalar::Duration, Value::String(text)) => {
                 let nanos = super::duration::parse(text)

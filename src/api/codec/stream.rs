@@ -203,11 +203,11 @@ impl Stream<'_> {
             },
             Scalar::Bytes => put_string(self.out, &wire::base64::encode(wire.bytes()?)),
             Scalar::Time => match decode::time(wire.bytes()?)? {
-                Some(time) => put_string(self.out, &crate::time::format(time)),
+                Some(time) => put_string(self.out, &time.format()),
                 None => self.out.extend_from_slice(b"null"),
             },
             Scalar::MicroTime => match decode::time(wire.bytes()?)? {
-                Some(time) => put_string(self.out, &crate::time::format_micro(time)),
+                Some(time) => put_string(self.out, &time.format_micro()),
                 None => self.out.extend_from_slice(b"null"),
             },
             Scalar::Duration => {

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::complain::Complain;
 use crate::kind::*;
 use crate::lens::Lens;
 use crate::status::Cause;
@@ -26,6 +27,10 @@ const COLUMNS: &[Column] =
 
 fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
     super::role::rules(new, false, causes);
+    if new.has("aggregationRule") && new.list("aggregationRule.clusterRoleSelectors").is_empty() {
+        let detail = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+        causes.required("aggregationRule.clusterRoleSelectors", detail);
+    }
     for (idx, selector) in new.list("aggregationRule.clusterRoleSelectors").iter().enumerate() {
         let path = format!("aggregationRule.clusterRoleSelectors[{idx}]");
         crate::validate::label_selector(selector, &path, causes);

@@ -37,6 +37,9 @@ fn controller(tree: &Value) -> String {
 }
 
 fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    if !new.has("data") {
+        causes.required("data", "data is mandatory");
+    }
     if let Some(revision) = new.int("revision").filter(|revision| *revision < 0) {
         causes.invalid("revision", &revision.into(), NON_NEGATIVE);
     }

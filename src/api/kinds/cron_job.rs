@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::workload;
+use super::{cron_schedule, job_rules, workload};
 use crate::complain::Complain;
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
@@ -68,11 +68,18 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
     let schedule = spec.str("schedule");
     if !schedule.is_empty() {
-        if schedule.contains("TZ") && old.is_none_or(|old| old.str("spec.schedule") != schedule) {
+        if let Err(why) = cron_schedule::check(schedule) {
+            causes.invalid("spec.schedule", &schedule.into(), &why);
+        }
+        // A schedule that named its zone before this was refused may go on doing so.
+        let named = schedule.contains("TZ");
+        let grandfathered = old.is_some_and(|old| old.str("spec.schedule").contains("TZ"));
+        if named && !grandfathered {
             let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
             causes.invalid("spec.schedule", &schedule.into(), detail);
-        } else if let Err(why) = check_schedule(schedule) {
-            causes.invalid("spec.schedule", &schedule.into(), &why);
+        } else if named && spec.has("timeZone") {
+            let detail = "cannot use both timeZone field and TZ or CRON_TZ in schedule";
+            causes.invalid("spec.schedule", &schedule.into(), detail);
         }
     }
     workload::not_negative(
@@ -80,8 +87,10 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         &["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"],
         causes,
     );
-    if spec.at("timeZone") == "" {
-        causes.invalid("spec.timeZone", &"".into(), "timeZone must be nil or non-empty string");
+    if let Some(zone) = spec.at("timeZone").as_str()
+        && old.is_none_or(|old| old.at("spec.timeZone") != zone)
+    {
+        time_zone(zone, "spec.timeZone", causes);
     }
     if spec.has("jobTemplate.spec.selector") && !spec.flag("jobTemplate.spec.manualSelector") {
         let path = "spec.jobTemplate.spec.selector";
@@ -94,60 +103,35 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     if spec.flag("jobTemplate.spec.manualSelector") {
         causes.not_supported("spec.jobTemplate.spec.manualSelector", "true", &["nil", "false"]);
     }
-    super::job::spec(spec.at("jobTemplate.spec"), "spec.jobTemplate.spec", causes);
+    job_rules::spec(spec.at("jobTemplate.spec"), "spec.jobTemplate.spec", causes);
 }
 
-/// Five fields, or one of the words that stand for them. What it means is the controller's.
-fn check_schedule(schedule: &str) -> Result<(), String> {
-    const NAMES: [&str; 19] = [
-        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec", "sun",
-        "mon", "tue", "wed", "thu", "fri", "sat",
-    ];
-    if let Some(word) = schedule.strip_prefix('@') {
-        let known = ["yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"];
-        return match known.contains(&word) || word.starts_with("every ") {
-            true => Ok(()),
-            false => Err(format!("unrecognized descriptor: @{word}")),
-        };
+/// A zone of the IANA database, by its name.
+fn time_zone(zone: &str, path: &str, causes: &mut Vec<Cause>) {
+    const PART_MAX: usize = 14;
+    if zone.is_empty() {
+        let detail = "timeZone must be nil or non-empty string";
+        return causes.invalid(path, &"".into(), detail);
     }
-    let fields: Vec<&str> = schedule.split_whitespace().collect();
-    if fields.len() != 5 {
-        return Err(format!("expected exactly 5 fields, found {}: {fields:?}", fields.len()));
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+');
+    let sound = |part: &str| {
+        (1..=PART_MAX).contains(&part.len())
+            && !matches!(part, "." | "..")
+            && !part.starts_with('-')
+            && part.bytes().all(legal)
+    };
+    let unknown = format!("unknown time zone {zone}");
+    if !zone.split('/').all(sound) {
+        return causes.invalid(path, &zone.into(), &unknown);
     }
-    for (field, (low, high)) in fields.iter().zip([(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)]) {
-        for part in field.split(',') {
-            let (range, step) =
-                part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
-            if step.is_some_and(|step| !step.parse::<u32>().is_ok_and(|step| step > 0)) {
-                return Err(format!("step of range should be a positive number: {part}"));
-            }
-            if matches!(range, "*" | "?") {
-                continue;
-            }
-            let (from, to) = range.split_once('-').unwrap_or((range, range));
-            let number = |text: &str| -> Result<u32, String> {
-                let lower = text.to_ascii_lowercase();
-                match NAMES.iter().position(|name| *name == lower) {
-                    Some(idx) if idx < 12 && high == 12 => Ok(u32::try_from(idx).unwrap_or(0) + 1),
-                    Some(idx) if idx >= 12 && high == 6 => Ok(u32::try_from(idx).unwrap_or(0) - 12),
-                    _ => text.parse().map_err(|_| format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax")),
-                }
-            };
-            let (from, to) = (number(from)?, number(to)?);
-            if from < low {
-                return Err(format!("beginning of range ({from}) below minimum ({low}): {part}"));
-            }
-            if to > high {
-                return Err(format!("end of range ({to}) above maximum ({high}): {part}"));
-            }
-            if from > to {
-                return Err(format!(
-                    "beginning of range ({from}) beyond end of range ({to}): {part}"
-                ));
-            }
-        }
+    if zone.eq_ignore_ascii_case("Local") {
+        let detail =
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        causes.invalid(path, &zone.into(), detail);
     }
-    Ok(())
+    if zone != "Local" && !cron_schedule::is_zone(zone) {
+        causes.invalid(path, &zone.into(), &unknown);
+    }
 }
 
 /// Schema text; see `schema` for its form.

@@ -21,6 +21,7 @@ pub static DAEMON_SET: Kind = Kind {
     validate,
     columns: COLUMNS,
     default,
+    prepare,
     doc: "Keeps a pod of one template running on every node that fits.",
     ..Kind::BASE
 };
@@ -31,6 +32,23 @@ fn default(tree: &mut Value) {
         tree.set_default("spec.updateStrategy.rollingUpdate.maxSurge", 0);
     }
     crate::pod::defaults::template(tree);
+}
+
+/// Counts the changes of the template, as `apps/v1` shows a field that it no longer has.
+fn prepare(new: &mut Value, old: Option<&Value>) {
+    const COUNT: &str = "deprecated.daemonset.template.generation";
+    let count = |tree: &Value| {
+        let text = tree.entry("metadata.annotations", COUNT);
+        text.and_then(|text| text.parse::<i64>().ok()).unwrap_or(0)
+    };
+    let next = match old {
+        None => count(new).max(1),
+        Some(old) if old.at("spec.template") == new.at("spec.template") => count(old),
+        Some(old) => count(old).saturating_add(1),
+    };
+    if next > 0 {
+        new.map_mut("metadata.annotations").insert(COUNT.into(), next.to_string().into());
+    }
 }
 
 const COLUMNS: &[Column] = &[

@@ -53,6 +53,9 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
     for (idx, endpoint) in endpoints.iter().enumerate() {
         let path = format!("endpoints[{idx}].addresses");
         let addresses = endpoint.list("addresses");
+        if addresses.is_empty() {
+            causes.required(&path, "must contain at least 1 address");
+        }
         if addresses.len() > ADDRESSES_MAX {
             causes.too_many(&path, addresses.len(), ADDRESSES_MAX);
         }
@@ -87,7 +90,7 @@ EndpointSlice kind
    3 ports!       []EndpointPort
    4 addressType* str            immutable
 Endpoint
-   1 addresses*         []str              set
+   1 addresses~         []str              set
    2 conditions         EndpointConditions
    3 hostname           str?
    4 targetRef          ObjectReference?
@@ -102,7 +105,7 @@ EndpointConditions
 EndpointHints
    1 forZones []ForZone
 ForZone
-   1 name* str
+   1 name~ str
 EndpointPort atomic
    1 name        str? = ''
    2 protocol    str? in TCP|UDP|SCTP = TCP

@@ -39,10 +39,25 @@ pub static EVENT: Kind = Kind {
         root: "io.k8s.api.events.v1.Event",
         from_stored,
         to_stored,
+        fields: EVENTS_FIELDS,
     }],
     doc: "Something that happened to an object.",
     ..Kind::BASE
 };
+
+/// What events.k8s.io selects by, and core's names of it.
+const EVENTS_FIELDS: &[(&str, &str)] = &[
+    ("reason", "reason"),
+    ("regarding.kind", "involvedObject.kind"),
+    ("regarding.namespace", "involvedObject.namespace"),
+    ("regarding.name", "involvedObject.name"),
+    ("regarding.uid", "involvedObject.uid"),
+    ("regarding.apiVersion", "involvedObject.apiVersion"),
+    ("regarding.resourceVersion", "involvedObject.resourceVersion"),
+    ("regarding.fieldPath", "involvedObject.fieldPath"),
+    ("reportingController", "reportingComponent"),
+    ("type", "type"),
+];
 
 /// The fields that the two versions call differently: core, then events.k8s.io.
 const RENAMED: &[(&str, &str)] = &[

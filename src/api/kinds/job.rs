@@ -4,13 +4,17 @@ use serde_json::{Map, Value};
 
 use stdx::time::Wall;
 
-use crate::complain::{Complain, IMMUTABLE, NON_NEGATIVE};
+use super::job_rules;
+use crate::complain::{Complain, IMMUTABLE};
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
 use crate::names;
 use crate::print::{CONTAINERS, IMAGES, SELECTOR, condition_true};
 use crate::status::Cause;
 use crate::validate;
+
+const PREFIXED_UID: &str = "batch.kubernetes.io/controller-uid";
+const PREFIXED_NAME: &str = "batch.kubernetes.io/job-name";
 
 pub static JOB: Kind = Kind {
     group: "batch",
@@ -38,6 +42,7 @@ fn default(tree: &mut Value) {
     tree.set_default("spec.backoffLimit", if per_index { i64::from(i32::MAX) } else { 6 });
     tree.set_default("spec.completionMode", "NonIndexed");
     tree.set_default("spec.suspend", false);
+    tree.set_default("spec.manualSelector", false);
     let replacement =
         if tree.has("spec.podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
     tree.set_default("spec.podReplacementPolicy", replacement);
@@ -59,14 +64,14 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     let labels = new.map_mut("spec.template.metadata.labels");
     for (key, value) in [
         ("controller-uid", &uid),
-        ("batch.kubernetes.io/controller-uid", &uid),
+        (PREFIXED_UID, &uid),
         ("job-name", &name),
-        ("batch.kubernetes.io/job-name", &name),
+        (PREFIXED_NAME, &name),
     ] {
         labels.entry(key).or_insert_with(|| value.as_str().into());
     }
     let selector = new.map_mut("spec.selector.matchLabels");
-    selector.entry("batch.kubernetes.io/controller-uid").or_insert_with(|| uid.into());
+    selector.entry(PREFIXED_UID).or_insert_with(|| uid.into());
 }
 
 const COLUMNS: &[Column] = &[
@@ -107,26 +112,76 @@ fn duration(tree: &Value, now: Wall) -> Value {
 
 fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = new.at("spec");
-    self::spec(spec, "spec", causes);
-    if new.str("metadata.name").len() > names::LABEL_MAX && old.is_none() {
-        let path = "spec.template.metadata.labels";
-        causes.invalid(path, new.at("metadata.name"), "must be no more than 63 bytes");
-    }
-    if !spec.has("selector") {
-        causes.required("spec.selector", "");
-    } else {
-        validate::label_selector(spec.at("selector"), "spec.selector", causes);
-        let selector = crate::selector::Selector::from_label_selector(spec.at("selector"));
-        let labels = spec.at("template.metadata.labels");
-        if !selector.matches_map(labels) {
-            causes.invalid(
-                "spec.template.metadata.labels",
-                labels,
-                "`selector` does not match template `labels`",
-            );
+    job_rules::spec(spec, "spec", causes);
+    selector(new, old, causes);
+    if spec.str("completionMode") == "Indexed"
+        && let Some(completions) = spec.int("completions").filter(|completions| *completions > 0)
+    {
+        // The host names of its pods end in their indexes.
+        let last = format!("{}-{}", new.str("metadata.name"), completions - 1);
+        if names::label(&last).is_err() {
+            let detail = format!("will not able to create pod with invalid DNS label: {last}");
+            causes.invalid("metadata.name", new.at("metadata.name"), &detail);
         }
     }
-    let Some(old) = old else { return };
+    if let Some(old) = old {
+        update(new, old, causes);
+    }
+}
+
+/// The selector, which the server makes unless `manualSelector` is set, selects the template's pods.
+fn selector(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let spec = new.at("spec");
+    let labels = spec.at("template.metadata.labels");
+    let selector = crate::selector::Selector::from_label_selector(spec.at("selector"));
+    match spec.has("selector") {
+        false => causes.required("spec.selector", ""),
+        true => validate::label_selector(spec.at("selector"), "spec.selector", causes),
+    }
+    if !selector.matches_map(labels) {
+        let detail = "`selector` does not match template `labels`";
+        causes.invalid("spec.template.metadata.labels", labels, detail);
+    }
+    if spec.flag("manualSelector") || !spec.has("selector") {
+        return;
+    }
+    let (uid, name) = (new.str("metadata.uid"), new.str("metadata.name"));
+    // Jobs of long ago lack the labels with a prefix.
+    let had = |label: &str| {
+        old.is_none_or(|old| old.at("spec.template.metadata.labels").get(label).is_some())
+    };
+    let prefixed = had(PREFIXED_UID) && had(PREFIXED_NAME);
+    let mut expected = Map::new();
+    for (label, value, counts) in [
+        ("controller-uid", uid, true),
+        ("job-name", name, true),
+        (PREFIXED_UID, uid, prefixed),
+        (PREFIXED_NAME, name, prefixed),
+    ] {
+        if !counts {
+            continue;
+        }
+        expected.insert(label.into(), value.into());
+        let path = "spec.template.metadata.labels";
+        match labels.get(label).and_then(Value::as_str) {
+            None => {
+                causes.required(&format!("{path}[{label}]"), &format!("must be '{value}'"));
+            }
+            Some(other) if other != value => {
+                let path = format!("{path}[{label}]");
+                causes.invalid(&path, labels, &format!("must be '{value}'"));
+            }
+            Some(_) => {}
+        }
+    }
+    if !selector.matches_map(&Value::Object(expected)) {
+        causes.invalid("spec.selector", spec.at("selector"), "`selector` not auto-generated");
+    }
+}
+
+/// What may change in a job that exists.
+fn update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    let (spec, before) = (new.at("spec"), old.at("spec"));
     for field in [
         "selector",
         "completionMode",
@@ -135,73 +190,43 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         "managedBy",
         "successPolicy",
     ] {
-        if spec.at(field) != old.at("spec").at(field) {
+        if spec.at(field) != before.at(field) {
             causes.invalid(&format!("spec.{field}"), spec.at(field), IMMUTABLE);
         }
     }
-    let elastic =
-        spec.str("completionMode") == "Indexed" && spec.at("completions") == spec.at("parallelism");
-    if spec.at("completions") != old.at("spec.completions") && !elastic {
-        causes.invalid("spec.completions", spec.at("completions"), IMMUTABLE);
+    if spec.at("completions") != before.at("completions") {
+        if spec.str("completionMode") != "Indexed" {
+            causes.invalid("spec.completions", spec.at("completions"), IMMUTABLE);
+        } else if spec.has("completions") && spec.at("completions") != spec.at("parallelism") {
+            let detail = "can only be modified in tandem with spec.parallelism";
+            causes.invalid("spec.completions", spec.at("completions"), detail);
+        }
     }
     // A suspended job that never ran may still be told where to.
     let movable = old.flag("spec.suspend") && !old.has("status.startTime");
     let fixed = |tree: &Value| {
         let mut template = tree.at("spec.template").clone();
-        if movable {
-            for path in [
-                "spec.nodeSelector",
-                "spec.affinity",
-                "spec.tolerations",
-                "spec.schedulingGates",
-                "metadata.annotations",
-                "metadata.labels",
-            ] {
-                template.remove(path);
-            }
+        if !movable {
+            return template;
+        }
+        for path in [
+            "spec.nodeSelector",
+            "spec.affinity.nodeAffinity",
+            "spec.tolerations",
+            "spec.schedulingGates",
+            "metadata.annotations",
+            "metadata.labels",
+        ] {
+            template.remove(path);
+        }
+        if template.at("spec.affinity").as_object().is_some_and(Map::is_empty) {
+            template.remove("spec.affinity");
         }
         template
     };
     if fixed(new) != fixed(old) {
         causes.invalid("spec.template", spec.at("template"), IMMUTABLE);
     }
-}
-
-/// A `JobSpec` at `path`, in jobs and cron jobs.
-pub(super) fn spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
-    for field in [
-        "parallelism",
-        "completions",
-        "activeDeadlineSeconds",
-        "backoffLimit",
-        "ttlSecondsAfterFinished",
-        "backoffLimitPerIndex",
-        "maxFailedIndexes",
-    ] {
-        if let Some(number) = spec.int(field).filter(|number| *number < 0) {
-            causes.invalid(&format!("{path}.{field}"), &number.into(), NON_NEGATIVE);
-        }
-    }
-    if spec.str("completionMode") == "Indexed" && !spec.has("completions") {
-        let detail = "when completion mode is Indexed";
-        causes.required(&format!("{path}.completions"), detail);
-    }
-    let policy_path = format!("{path}.template.spec.restartPolicy");
-    match spec.str("template.spec.restartPolicy") {
-        "Always" => causes.required(&policy_path, "valid values: \"OnFailure\", \"Never\""),
-        "OnFailure" if spec.has("podFailurePolicy") => {
-            let detail = "only \"Never\" is supported when podFailurePolicy is specified";
-            causes.invalid(&policy_path, &"OnFailure".into(), detail);
-        }
-        _ => {}
-    }
-    let policies = ["OnFailure", "Never", "Always"];
-    crate::pod::validate::template(
-        spec.at("template"),
-        &format!("{path}.template"),
-        &policies,
-        causes,
-    );
 }
 
 /// Schema text; see `schema` for its form.

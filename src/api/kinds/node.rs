@@ -88,7 +88,7 @@ fn or_unknown(text: &str) -> Value {
 fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let mut seen = std::collections::BTreeSet::new();
     for (idx, taint) in new.list("spec.taints").iter().enumerate() {
-        let path = format!("spec.taints[{idx}]");
+        let path = format!("metadata.taints[{idx}]");
         if !taint.str("key").is_empty() {
             causes.check_name(&format!("{path}.key"), taint.str("key"), names::qualified);
         }

@@ -32,6 +32,9 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
 pub(super) fn rules(new: &Value, namespaced: bool, causes: &mut Vec<Cause>) {
     for (idx, rule) in new.list("rules").iter().enumerate() {
         let path = format!("rules[{idx}]");
+        if rule.list("verbs").is_empty() {
+            causes.required(&format!("{path}.verbs"), "verbs must contain at least one value");
+        }
         if !rule.list("nonResourceURLs").is_empty() {
             if namespaced {
                 let detail = "namespaced rules cannot apply to non-resource URLs";

@@ -51,7 +51,7 @@ pub(super) fn subjects(tree: &Value, kind: &str) -> Value {
 }
 
 fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
-    binding(new, old, &["ClusterRole", "Role"], causes);
+    binding(new, old, &["Role", "ClusterRole"], causes);
 }
 
 /// What role bindings and cluster role bindings must say.
@@ -61,8 +61,8 @@ pub(super) fn binding(new: &Value, old: Option<&Value>, kinds: &[&str], causes: 
     if role.str("apiGroup") != GROUP {
         causes.not_supported("roleRef.apiGroup", role.str("apiGroup"), &[GROUP]);
     }
-    if !role.str("kind").is_empty() && !kinds.contains(&role.str("kind")) {
-        causes.not_supported("roleRef.kind", role.str("kind"), kinds);
+    if !kinds.contains(&role.str("kind")) {
+        causes.not_supported_in_order("roleRef.kind", role.str("kind"), kinds);
     }
     if let Err(why) = crate::names::path_segment(role.str("name")) {
         causes.invalid("roleRef.name", role.at("name"), &why);
@@ -89,9 +89,9 @@ pub(super) fn binding(new: &Value, old: Option<&Value>, kinds: &[&str], causes: 
             "User" | "Group" if group != GROUP => {
                 causes.not_supported(&format!("{path}.apiGroup"), group, &[GROUP]);
             }
-            "User" | "Group" | "" => {}
+            "User" | "Group" => {}
             other => {
-                causes.not_supported(
+                causes.not_supported_in_order(
                     &format!("{path}.kind"),
                     other,
                     &["ServiceAccount", "User", "Group"],

@@ -8,6 +8,7 @@ use crate::kind::*;
 use crate::lens::{Lens, LensMut};
 use crate::print::{CONTAINERS, IMAGES};
 use crate::status::Cause;
+use crate::validate;
 
 pub static STATEFUL_SET: Kind = Kind {
     group: "apps",
@@ -52,24 +53,33 @@ fn ready(tree: &Value) -> Value {
     format!("{}/{}", count("status.readyReplicas"), count("spec.replicas")).into()
 }
 
-/// The spec as the controller will fill it in: mounts may name claim templates.
-fn with_claims_as_volumes(spec: &Value) -> Value {
-    let mut spec = spec.clone();
-    let claims = spec.list("volumeClaimTemplates").to_vec();
-    for claim in claims {
-        let name = claim.str("metadata.name");
-        if !spec.list("template.spec.volumes").iter().any(|volume| volume.str("name") == name) {
-            let volume =
-                serde_json::json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
-            spec.list_mut("template.spec.volumes").push(volume);
-        }
+/// Selector and template. What the template's pods are made of is checked when they are made:
+/// upstream leaves it out here, because mounts may name volumes that only claims will bring.
+fn template(spec: &Value, causes: &mut Vec<Cause>) {
+    validate::label_selector_as(
+        spec.at("selector"),
+        "spec.selector",
+        spec.at("template.metadata.labels"),
+        "spec.template.metadata.labels",
+        "statefulset",
+        causes,
+    );
+    validate::labels(spec.at("template.metadata.labels"), "spec.template.labels", causes);
+    let annotations = spec.at("template.metadata.annotations");
+    validate::annotations(annotations, "spec.template.annotations", causes);
+    let policy = spec.str("template.spec.restartPolicy");
+    if !matches!(policy, "" | "Always") {
+        causes.not_supported("spec.template.spec.restartPolicy", policy, &["Always"]);
     }
-    spec
+    if spec.has("template.spec.activeDeadlineSeconds") {
+        let detail = "activeDeadlineSeconds in StatefulSet is not Supported";
+        causes.forbidden("spec.template.spec.activeDeadlineSeconds", detail);
+    }
 }
 
 fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = new.at("spec");
-    workload::selected_template(&with_claims_as_volumes(spec), "statefulset", causes);
+    template(spec, causes);
     workload::not_negative(spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], causes);
     if spec.str("updateStrategy.type") == "OnDelete" && spec.has("updateStrategy.rollingUpdate") {
         causes.invalid(

@@ -56,6 +56,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     if !matches!(new.str("reclaimPolicy"), "Delete" | "Retain") {
         causes.not_supported("reclaimPolicy", new.str("reclaimPolicy"), &["Delete", "Retain"]);
     }
+    topologies(new, causes);
     let Some(old) = old else { return };
     for field in ["parameters", "provisioner", "reclaimPolicy"] {
         if new.at(field) != old.at(field) {
@@ -67,14 +68,43 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
 }
 
+/// Which nodes a volume may be made for: each key once a term, with values.
+fn topologies(new: &Value, causes: &mut Vec<Cause>) {
+    let mut terms = std::collections::BTreeSet::new();
+    for (idx, term) in new.list("allowedTopologies").iter().enumerate() {
+        let path = format!("allowedTopologies[{idx}].matchLabelExpressions");
+        let mut whole = std::collections::BTreeMap::new();
+        for (idx, expression) in term.list("matchLabelExpressions").iter().enumerate() {
+            let path = format!("{path}[{idx}]");
+            let (key, values) = (expression.str("key"), expression.list("values"));
+            if values.is_empty() {
+                causes.required(&format!("{path}.values"), "");
+            }
+            let mut seen = std::collections::BTreeSet::new();
+            for (idx, value) in values.iter().filter_map(Value::as_str).enumerate() {
+                if !seen.insert(value) {
+                    causes.duplicate(&format!("{path}.values[{idx}]"), &value.into());
+                }
+            }
+            causes.check_name(&format!("{path}.key"), key, crate::names::qualified);
+            if whole.insert(key, seen).is_some() {
+                causes.duplicate(&format!("{path}.key"), &key.into());
+            }
+        }
+        if !terms.insert(whole) {
+            causes.duplicate(&path, &"".into());
+        }
+    }
+}
+
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "
 package io.k8s.api.core.v1
 TopologySelectorTerm atomic
    1 matchLabelExpressions []TopologySelectorLabelRequirement
 TopologySelectorLabelRequirement
-   1 key*    str
-   2 values* []str
+   1 key~    str
+   2 values~ []str
 package io.k8s.api.storage.v1
 StorageClass kind
    1 metadata             ObjectMeta

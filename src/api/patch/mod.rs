@@ -113,11 +113,9 @@ fn one_operation(
         "replace" => {
             let value = value()?;
             if path.matches('/').count() + depth(&value) > DEPTH_MAX {
-                return Err(unprocessable(format!(
-                    "the tree would nest deeper than {DEPTH_MAX} levels"
-                )));
+                return Err(unprocessable());
             }
-            *find(tree, path).ok_or_else(|| missing("replace", path))? = value;
+            *find(tree, path).ok_or_else(unprocessable)? = value;
             Ok(())
         }
         "move" => {
@@ -126,14 +124,14 @@ fn one_operation(
                 && path.starts_with(from)
                 && path[from.len()..].starts_with('/')
             {
-                return Err(unprocessable(format!("cannot move {from} into its own child {path}")));
+                return Err(unprocessable());
             }
             let value = remove(tree, from)?;
             add(tree, path, value)
         }
         "copy" => {
             let from = field("from")?;
-            let found = find(tree, from).ok_or_else(|| missing("copy", from))?;
+            let found = find(tree, from).ok_or_else(unprocessable)?;
             *n_copied_bytes += size(found);
             if *n_copied_bytes > JSON_PATCH_COPIED_BYTES_MAX {
                 return Err(Status::new(
@@ -153,24 +151,16 @@ fn one_operation(
                 Some(found) if *found == wanted => Ok(()),
                 // Upstream's library takes a missing value as null.
                 None if wanted.is_null() => Ok(()),
-                _ => Err(unprocessable(format!("testing value {path} failed: test failed"))),
+                _ => Err(unprocessable()),
             }
         }
         other => Err(Status::bad_request(format!("Unexpected kind: {other}"))),
     }
 }
 
-fn unprocessable(why: String) -> Status {
-    Status::new(
-        Reason::Invalid,
-        format!("the server rejected our request due to an error in our request: {why}"),
-    )
-}
-
-fn missing(op: &str, path: &str) -> Status {
-    unprocessable(format!(
-        "{op} operation does not apply: doc is missing path: {path}: missing value"
-    ))
+/// An operation that does not apply, in all the words that upstream has for it.
+fn unprocessable() -> Status {
+    Status::new(Reason::Invalid, "the server rejected our request due to an error in our request")
 }
 
 /// A reference token of RFC 6901: `~1` is a slash, `~0` a tilde.
@@ -225,14 +215,14 @@ fn depth(value: &Value) -> usize {
 
 fn add(tree: &mut Value, path: &str, value: Value) -> Result<(), Status> {
     if path.matches('/').count() + depth(&value) > DEPTH_MAX {
-        return Err(unprocessable(format!("the tree would nest deeper than {DEPTH_MAX} levels")));
+        return Err(unprocessable());
     }
     let Some((parent, last)) = path.rsplit_once('/') else {
         if path.is_empty() {
             *tree = value;
             return Ok(());
         }
-        return Err(missing("add", path));
+        return Err(unprocessable());
     };
     match find(tree, parent) {
         Some(Value::Object(map)) => {
@@ -241,26 +231,22 @@ fn add(tree: &mut Value, path: &str, value: Value) -> Result<(), Status> {
         }
         Some(Value::Array(items)) => {
             let idx = if last == "-" { Some(items.len()) } else { index(last, items.len() + 1) };
-            let idx = idx.ok_or_else(|| {
-                unprocessable(format!(
-                    "add operation does not apply: doc is missing path: {path}: invalid index"
-                ))
-            })?;
+            let idx = idx.ok_or_else(unprocessable)?;
             items.insert(idx, value);
             Ok(())
         }
-        _ => Err(missing("add", path)),
+        _ => Err(unprocessable()),
     }
 }
 
 fn remove(tree: &mut Value, path: &str) -> Result<Value, Status> {
-    let (parent, last) = path.rsplit_once('/').ok_or_else(|| missing("remove", path))?;
+    let (parent, last) = path.rsplit_once('/').ok_or_else(unprocessable)?;
     match find(tree, parent) {
         Some(Value::Object(map)) => map.remove(&token(last)),
         Some(Value::Array(items)) => index(last, items.len()).map(|idx| items.remove(idx)),
         _ => None,
     }
-    .ok_or_else(|| missing("remove", path))
+    .ok_or_else(unprocessable)
 }
 
 #[cfg(test)]

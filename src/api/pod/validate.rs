@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::all_containers;
-use crate::complain::{Complain, NON_NEGATIVE};
+use crate::complain::Complain;
 use crate::lens::{Lens, LensMut};
 use crate::names;
 use crate::status::Cause;
@@ -22,7 +22,17 @@ use crate::validate;
 /// `POD`'s hook.
 pub(crate) fn pod(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     match old {
-        None => spec(new.at("spec"), "spec", causes),
+        None => {
+            spec(new.at("spec"), "spec", causes);
+            if !new.list("spec.ephemeralContainers").is_empty() {
+                causes.forbidden("spec.ephemeralContainers", "cannot be set on create");
+            }
+            let gated = !new.list("spec.schedulingGates").is_empty();
+            if gated && !new.str("spec.nodeName").is_empty() {
+                let detail = "cannot be set until all schedulingGates have been cleared";
+                causes.forbidden("spec.nodeName", detail);
+            }
+        }
         Some(old) => update(new, old, causes),
     }
 }
@@ -72,13 +82,6 @@ fn numbers(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         let detail = "must be between 1 and 2147483647, inclusive";
         causes.invalid(&format!("{path}.activeDeadlineSeconds"), &secs.into(), detail);
     }
-    if let Some(secs) = spec.int("terminationGracePeriodSeconds").filter(|secs| *secs < 0) {
-        causes.invalid(
-            &format!("{path}.terminationGracePeriodSeconds"),
-            &secs.into(),
-            NON_NEGATIVE,
-        );
-    }
 }
 
 fn named(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
@@ -104,7 +107,7 @@ fn named(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
     for (idx, alias) in spec.list("hostAliases").iter().enumerate() {
         let path = format!("{path}.hostAliases[{idx}]");
-        if alias.str("ip").parse::<std::net::IpAddr>().is_err() {
+        if names::ip(alias.str("ip")).is_none() {
             causes.invalid(
                 &format!("{path}.ip"),
                 alias.at("ip"),
@@ -281,11 +284,8 @@ fn security(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     for (idx, sysctl) in context.list("sysctls").iter().enumerate() {
         let path = format!("{path}.sysctls[{idx}].name");
         let name = sysctl.str("name");
-        let legal = |b: u8| {
-            b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_' | b'/')
-        };
-        if !name.is_empty() && (name.len() > names::SUBDOMAIN_MAX || !name.bytes().all(legal)) {
-            causes.invalid(&path, &name.into(), "must have at most 253 characters and match regex ^([a-z0-9][-_a-z0-9]*[a-z0-9]?[\\./])*[a-z0-9][-_a-z0-9]*[a-z0-9]?$");
+        if !name.is_empty() && !is_sysctl(name) {
+            causes.invalid(&path, &name.into(), "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$");
         } else if !seen.insert(name) {
             causes.duplicate(&path, &name.into());
         }
@@ -298,6 +298,17 @@ fn security(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
             "ShareProcessNamespace and HostPID cannot both be enabled",
         );
     }
+}
+
+/// Segments between dots or slashes, each of lower-case letters, digits and, inside, `-` and `_`.
+fn is_sysctl(name: &str) -> bool {
+    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    name.len() <= names::SUBDOMAIN_MAX
+        && name.split(['.', '/']).map(str::as_bytes).all(|segment| {
+            segment.first().is_some_and(alphanumeric)
+                && segment.last().is_some_and(alphanumeric)
+                && segment.iter().all(|b| alphanumeric(b) || matches!(b, b'-' | b'_'))
+        })
 }
 
 fn dns(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
@@ -314,7 +325,7 @@ fn dns(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         causes.invalid(&format!("{path}.dnsConfig.nameservers"), config.at("nameservers"), &detail);
     }
     for (idx, server) in servers.iter().enumerate() {
-        if server.as_str().is_none_or(|ip| ip.parse::<std::net::IpAddr>().is_err()) {
+        if server.as_str().and_then(names::ip).is_none() {
             let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
             causes.invalid(&format!("{path}.dnsConfig.nameservers[{idx}]"), server, detail);
         }

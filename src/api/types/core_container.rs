@@ -6,7 +6,7 @@ package io.k8s.api.core.v1
 ContainerPort
    1 name           str -- A name that services and probes may use.
    2 hostPort       i32 min 0 max 65535 -- The port on the node that leads to it.
-   3 containerPort* i32 min 1 max 65535 -- The port in the container.
+   3 containerPort~ i32 -- The port in the container.
    4 protocol       str in TCP|UDP|SCTP = TCP
    5 hostIP         str
 VolumeMount

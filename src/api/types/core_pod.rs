@@ -17,8 +17,8 @@ NodeSelectorTerm atomic
    1 matchExpressions []NodeSelectorRequirement
    2 matchFields      []NodeSelectorRequirement
 NodeSelectorRequirement
-   1 key*      str
-   2 operator* str   in In|NotIn|Exists|DoesNotExist|Gt|Lt
+   1 key~      str
+   2 operator~ str
    3 values    []str
 Affinity -- Rules on where a pod may or should run.
    1 nodeAffinity    NodeAffinity? -- By the nodes' labels.

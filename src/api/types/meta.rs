@@ -93,8 +93,8 @@ LabelSelector atomic -- Selects objects by their labels; an empty one selects al
    1 matchLabels      {}str -- Labels that must all have these values.
    2 matchExpressions []LabelSelectorRequirement -- Conditions on labels that must all hold.
 LabelSelectorRequirement
-   1 key*      str -- The label's key.
-   2 operator* str   in In|NotIn|Exists|DoesNotExist -- How the label relates to the values.
+   1 key~      str -- The label's key.
+   2 operator~ str -- How the label relates to the values.
    3 values    []str -- The values for In and NotIn.
 FieldSelectorRequirement
    1 key*      str

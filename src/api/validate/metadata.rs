@@ -27,6 +27,14 @@ pub(super) fn check(form: Form, new: &Value, old: Option<&Value>, causes: &mut V
         (name, _) if old.is_none() => causes.check_name("metadata.name", name, rule),
         _ => {}
     }
+    let prefix = new.str("metadata.generateName");
+    if old.is_none() && !prefix.is_empty() {
+        // The suffix makes a dash at the end an inner one.
+        let masked = prefix.strip_suffix('-').map_or(prefix.to_owned(), |head| format!("{head}a"));
+        if let Err(why) = rule(&masked) {
+            causes.invalid("metadata.generateName", &prefix.into(), &why);
+        }
+    }
     let namespace = new.str("metadata.namespace");
     match (form.kind.namespaced(), namespace) {
         (true, "") => causes.required("metadata.namespace", ""),
@@ -76,21 +84,19 @@ pub(crate) fn annotations(map: &Value, path: &str, causes: &mut Vec<Cause>) {
 
 fn owners(owners: &[Value], causes: &mut Vec<Cause>) {
     let mut controller: Option<&Value> = None;
-    for (idx, owner) in owners.iter().enumerate() {
-        let path = format!("metadata.ownerReferences[{idx}]");
+    // Upstream names no index here.
+    let path = "metadata.ownerReferences";
+    for owner in owners {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner.str(field).is_empty() {
-                let detail = if field == "apiVersion" {
-                    "version must not be empty"
-                } else {
-                    "must not be empty"
-                };
-                causes.invalid(&format!("{path}.{field}"), &"".into(), detail);
+                let what = if field == "apiVersion" { "version" } else { field };
+                let detail = format!("{what} must not be empty");
+                causes.invalid(&format!("{path}.{field}"), &"".into(), &detail);
             }
         }
         if owner.str("apiVersion") == "v1" && owner.str("kind") == "Event" {
             causes.invalid(
-                &path,
+                path,
                 &owner.str("kind").into(),
                 "/v1, Kind=Event is disallowed from being an owner",
             );
@@ -111,9 +117,8 @@ fn owners(owners: &[Value], causes: &mut Vec<Cause>) {
 
 fn finalizers(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let path = "metadata.finalizers";
-    for (idx, name) in new.list(path).iter().enumerate() {
-        let name = name.as_str().unwrap_or("");
-        causes.check_name(&format!("{path}[{idx}]"), name, names::qualified);
+    for name in new.list(path) {
+        causes.check_name(path, name.as_str().unwrap_or(""), names::qualified);
     }
     let has = |name: &str| new.list(path).iter().any(|finalizer| finalizer == name);
     if has("orphan") && has("foregroundDeletion") {

@@ -60,7 +60,7 @@ pub fn update_subresource(
             let mut causes: Vec<Cause> = Vec::new();
             metadata::check(form, new, Some(old), &mut causes);
             if let Value::Object(map) = new {
-                let mut walk = Walk { causes: &mut causes, path: String::new() };
+                let mut walk = Walk { causes: &mut causes, path: String::new(), unchecked: "" };
                 walk.message(schema().root(form), map, None);
             }
             crate::pod::validate::spec(new.at("spec"), "spec", &mut causes);
@@ -79,7 +79,8 @@ fn check(form: Form, new: &Value, old: Option<&Value>) -> Result<(), Status> {
         metadata::check(form, new, old, &mut causes);
     }
     if let Value::Object(map) = new {
-        let mut walk = Walk { causes: &mut causes, path: String::new() };
+        let unchecked = if form.kind.name == "StatefulSet" { "spec.template.spec" } else { "" };
+        let mut walk = Walk { causes: &mut causes, path: String::new(), unchecked };
         walk.message(schema().root(form), map, old.and_then(Value::as_object));
     }
     (form.kind.validate)(new, old, &mut causes);
@@ -97,6 +98,8 @@ fn finish(form: Form, new: &Value, causes: Vec<Cause>) -> Result<(), Status> {
 struct Walk<'a> {
     causes: &'a mut Vec<Cause>,
     path: String,
+    /// What is not looked into.
+    unchecked: &'static str,
 }
 
 impl Walk<'_> {
@@ -107,8 +110,9 @@ impl Walk<'_> {
                 self.message(inner, new, old);
                 continue;
             }
-            // Metadata has its own rules, and statuses are written by components.
-            if at_root && matches!(field.name, "metadata" | "status") {
+            // Metadata has its own rules, and statuses are written by components. Of a template's
+            // metadata only labels and annotations count.
+            if field.name == "metadata" || at_root && field.name == "status" {
                 continue;
             }
             let len = self.path.len();
@@ -124,6 +128,9 @@ impl Walk<'_> {
     }
 
     fn field(&mut self, field: &Field, value: &Value, before: Option<&Value>) {
+        if !self.unchecked.is_empty() && self.path == self.unchecked {
+            return;
+        }
         if field.immutable() && before.is_some_and(|before| before != value) {
             let path = self.path.clone();
             self.causes.invalid(&path, value, IMMUTABLE);

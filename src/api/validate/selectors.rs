@@ -51,7 +51,8 @@ pub(crate) fn label_selector_as(
     causes: &mut Vec<Cause>,
 ) {
     if selector.is_null() {
-        // The schema has said that it is required.
+        // The schema has said that it is required; it matches nothing.
+        causes.invalid(labels_path, labels, "`selector` does not match template `labels`");
         return;
     }
     label_selector(selector, path, causes);
@@ -89,7 +90,12 @@ pub(crate) fn node_selector_term(term: &Value, path: &str, causes: &mut Vec<Caus
                     &format!("{path}.values"),
                     "must be specified single value when `operator` is 'Lt' or 'Gt'",
                 ),
-                _ => {}
+                "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
+                other => causes.invalid(
+                    &format!("{path}.operator"),
+                    &other.into(),
+                    "not a valid selector operator",
+                ),
             }
             match field {
                 "matchExpressions" => {

@@ -41,7 +41,7 @@ pub(crate) fn settle(tree: &mut Value, old: Option<&Value>, cidrs: &[Cidr]) -> R
     }
     // Addresses that are asked for say their families.
     for (idx, address) in tree.list("spec.clusterIPs").iter().enumerate() {
-        if let Some(address) = address.as_str().and_then(|text| text.parse::<IpAddr>().ok()) {
+        if let Some(address) = address.as_str().and_then(api::names::ip) {
             match families.get(idx) {
                 None => families.push(of(address).to_owned()),
                 Some(family) if family != of(address) => {

@@ -187,7 +187,7 @@ impl Allocators {
                             format!("Invalid value: {value}: failed to allocate IP {asked}: {why}"),
                         ))
                     };
-                    let Ok(address) = asked.parse::<IpAddr>() else {
+                    let Some(address) = api::names::ip(asked) else {
                         return refuse("not a valid IP address".into());
                     };
                     if before.contains(&Item::Address(address)) {

@@ -84,7 +84,7 @@ fn codes_are_upstreams() {
             ("POST", config_maps, &named(&long), 422),
             ("POST", config_maps, &named("a"), 201),
             ("POST", config_maps, &named("a"), 409),
-            ("POST", &format!("{config_maps}?dryRun=Some"), &named("b"), 400),
+            ("POST", &format!("{config_maps}?dryRun=Some"), &named("b"), 422),
             ("POST", &format!("{config_maps}?dryRun=All"), &named("b"), 201),
             ("GET", &format!("{config_maps}/b"), "", 404),
             (
@@ -100,7 +100,7 @@ fn codes_are_upstreams() {
             ("GET", &format!("{config_maps}?labelSelector=%3D%3D"), "", 400),
             ("GET", &format!("{config_maps}?fieldSelector=data.x=1"), "", 400),
             ("GET", &format!("{config_maps}?resourceVersion=99999"), "", 504),
-            ("GET", &format!("{config_maps}?resourceVersion=x"), "", 422),
+            ("GET", &format!("{config_maps}?resourceVersion=x"), "", 500),
             ("GET", &format!("{config_maps}?resourceVersionMatch=Exact"), "", 422),
             ("PUT", &format!("{config_maps}/a"), &named("z"), 400),
             ("PUT", &format!("{config_maps}/nosuch"), &named("nosuch"), 404),

@@ -10,16 +10,18 @@ use super::{Incoming, door};
 use crate::core::{Core, method_not_allowed};
 use crate::registry::storage;
 use crate::request::query::{Query, escape};
+use crate::web::socket::{self, Frames};
 
 /// `pods/log`
 pub(super) async fn logs(
     core: &Core,
     request: &Request,
-    incoming: Incoming,
+    mut incoming: Incoming,
 ) -> Result<Response, Status> {
     if !matches!(incoming.http.method, Method::Get | Method::Head) {
         return Err(method_not_allowed(&POD));
     }
+    let socket = take_socket(&mut incoming.http);
     let query = log_query(&incoming.query)?;
     let pod = storage::get(&core.store, &POD, &request.namespace, &request.name).await?.tree();
     let container = container(&pod, incoming.query.get("container"))?;
@@ -34,9 +36,28 @@ pub(super) async fn logs(
     if !(200..=206).contains(&response.status) {
         return Err(refusal(&request.name, response).await);
     }
+    if let Some(socket) = socket {
+        return Ok(socket::answer(socket, response, Frames::Bytes));
+    }
     response.headers.set("cache-control", "no-cache, private");
     response.headers.set("content-type", "text/plain");
     Ok(response)
+}
+
+/// The wish for a WebSocket, if there is one: the node is asked without it, for a plain stream.
+fn take_socket(request: &mut http::Request) -> Option<http::Request> {
+    if !http::websocket::is_asked_for(request) {
+        return None;
+    }
+    let mut socket = http::Request::get(request.target.as_str());
+    socket.headers = request.headers.clone();
+    socket.upgrade = request.upgrade.take();
+    let handshake = ["connection", "upgrade", "sec-websocket-key", "sec-websocket-version"];
+    for name in handshake.into_iter().chain(["sec-websocket-protocol", "sec-websocket-extensions"])
+    {
+        request.headers.remove(name);
+    }
+    Some(socket)
 }
 
 /// A kubelet's refusal as a `Status` (upstream's `GenericHttpResponseChecker`).

@@ -8,7 +8,7 @@ use api::{Lens, Status, Value};
 use client::Request;
 use http::client::{Endpoint, Upgraded};
 use http::tls::{Trust, client_config};
-use http::{Headers, Response};
+use http::{Headers, Method, Response};
 
 use super::{Incoming, door};
 use crate::core::Core;
@@ -185,8 +185,9 @@ async fn forward(
     incoming: Incoming,
 ) -> Result<Response, Status> {
     let Incoming { http: mut request, rest, .. } = incoming;
-    if rest.is_empty() && request.upgrade.is_none() {
-        // Relative links need the slash.
+    let browses = matches!(request.method, Method::Get | Method::Head);
+    if rest.is_empty() && request.upgrade.is_none() && browses {
+        // Relative links need the slash. A redirected POST would lose its body.
         let query = request.query();
         let location = match query {
             "" => format!("{}/", request.path()),

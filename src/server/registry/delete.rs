@@ -10,6 +10,7 @@ use super::update::uid_conflict;
 use super::{list, storage};
 use crate::admission::{self, Act};
 use crate::core::{Caller, Core, Outcome};
+use crate::request::query::invalid_options;
 
 const CONFLICT_TRIES_MAX: usize = 10;
 
@@ -83,7 +84,7 @@ pub(crate) async fn collection(
     request: &Request,
 ) -> Result<Outcome, Status> {
     check_options(&request.delete)?;
-    let found = list::list(core, form.kind, &request.namespace, &request.list).await?;
+    let found = list::list(core, form, &request.namespace, &request.list).await?;
     let mut deleted = List { items: Vec::new(), ..found.clone() };
     for object in found.items {
         let mut one = request.clone();
@@ -220,11 +221,12 @@ fn set_finalizers(tree: &mut Value, propagation: &str) {
 fn check_options(options: &DeleteOptions) -> Result<(), Status> {
     match options.propagation.as_str() {
         "" | "Background" | "Foreground" | "Orphan" => Ok(()),
-        other => Err(Status::new(
-            api::status::Reason::Invalid,
+        other => Err(invalid_options(
+            "DeleteOptions",
+            "FieldValueNotSupported",
+            "propagationPolicy",
             format!(
-                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \
-                 {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\""
+                "Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""
             ),
         )),
     }

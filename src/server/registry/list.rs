@@ -1,7 +1,7 @@
 //! Lists: revisions, pages and selectors, with upstream's `resourceVersion` semantics.
 
-use api::status::Cause;
-use api::{Kind, Object, Status};
+use api::status::{Cause, Reason};
+use api::{Form, Kind, Object, Status};
 use client::{List, ListOptions};
 use store::{Bytes, Error, Query, Span};
 
@@ -19,11 +19,13 @@ const CHUNK_KEYS: usize = 500;
 /// 400 and 422 for options that make no sense, 410 when the revision is gone, 504 when it is not there yet.
 pub(crate) async fn list(
     core: &Core,
-    kind: &'static Kind,
+    form: impl Into<Form>,
     namespace: &str,
     options: &ListOptions,
 ) -> Result<List, Status> {
-    let selection = Selection::parse(kind, options)?;
+    let form = form.into();
+    let kind = form.kind;
+    let selection = Selection::parse(form, options)?;
     check_versions(options, false)?;
     if let Some(name) = selection.name()
         && options.continue_token.is_empty()
@@ -169,12 +171,13 @@ fn exact_revision(core: &Core, options: &ListOptions) -> Result<Option<u64>, Sta
 }
 
 /// # Errors
-/// 400 for what is no revision.
+/// 500 without a reason for what is no revision, as upstream answers.
 pub(crate) fn parse_revision(text: &str) -> Result<u64, Status> {
     text.parse().map_err(|_| {
-        let message =
-            format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
-        invalid_options("FieldValueInvalid", "resourceVersion", message)
+        let message = format!(
+            "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+        );
+        Status::new(Reason::Unknown, message)
     })
 }
 

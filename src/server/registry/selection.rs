@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::selector::Selector;
 use api::selector_syntax::{FieldTerm, parse_fields};
-use api::{Kind, Object, Status};
+use api::{Form, Object, Status};
 use client::ListOptions;
 
 /// A parsed pair of selectors. Cheap to clone.
@@ -20,21 +20,26 @@ struct Terms {
 impl Selection {
     /// # Errors
     /// 400 in upstream's words.
-    pub(crate) fn parse(kind: &Kind, options: &ListOptions) -> Result<Selection, Status> {
+    pub(crate) fn parse(form: Form, options: &ListOptions) -> Result<Selection, Status> {
         let labels = Selector::parse(&options.label_selector).map_err(Status::bad_request)?;
-        let fields = parse_fields(&options.field_selector).map_err(Status::bad_request)?;
-        for term in &fields {
-            let own = matches!(term.path.as_str(), "metadata.name" | "metadata.namespace");
-            if own || kind.fields.contains(&term.path.as_str()) {
+        let mut fields = parse_fields(&options.field_selector).map_err(Status::bad_request)?;
+        for term in &mut fields {
+            if matches!(term.path.as_str(), "metadata.name" | "metadata.namespace") {
                 continue;
             }
-            return Err(Status::bad_request(match kind.fields {
-                [] => format!(
-                    "{:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
-                    term.path
-                ),
-                _ => format!("field label not supported: {}", term.path),
-            }));
+            match (form.selectable(&term.path), form.kind.fields) {
+                (Some(stored), _) => term.path = stored.to_owned(),
+                (None, []) => {
+                    return Err(Status::bad_request(format!(
+                        "{:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+                        term.path
+                    )));
+                }
+                (None, _) => {
+                    let why = format!("field label not supported: {}", term.path);
+                    return Err(Status::bad_request(why));
+                }
+            }
         }
         Ok(Selection(Arc::new(Terms { labels, fields })))
     }

@@ -184,7 +184,7 @@ pub(crate) fn status(error: Error) -> Status {
 pub(crate) fn too_large(asked: u64, current: u64) -> Status {
     Status::new(
         Reason::Timeout,
-        format!("Too large resource version: {asked}, current: {current}"),
+        format!("Timeout: Too large resource version: {asked}, current: {current}"),
     )
     .detail("retryAfterSeconds", 1)
     .detail(

@@ -220,8 +220,29 @@ fn wanted(
         "Ignore" => FieldValidation::Ignore,
         _ => FieldValidation::Warn,
     };
-    warnings.extend(codec::check_fields(form, &mut tree, validation)?);
+    match codec::check_fields(form, &mut tree, validation) {
+        Ok(more) => warnings.extend(more),
+        // What an apply declares was read against the schema before.
+        Err(status) if patch_type == PatchType::Apply => return Err(status),
+        Err(status) => return Err(ill_typed(patch, &status)),
+    }
     Ok(tree)
+}
+
+/// A patch whose result is no object of the kind: 422 about the patch, not 400 about a body.
+fn ill_typed(patch: &Value, status: &Status) -> Status {
+    let why = status.message();
+    // "ConfigMap in version "v1" cannot be handled as a ConfigMap: json: ..."
+    let why = why
+        .split_once(" cannot be handled as a ")
+        .map_or(why, |(_, rest)| rest.split_once(": ").map_or(rest, |(_, why)| why));
+    let cause = Cause {
+        reason: "FieldValueInvalid",
+        message: format!("Invalid value: {:?}: {why}", patch.to_string()),
+        field: "patch".into(),
+    };
+    let nameless = api::Kind { name: "", ..api::Kind::BASE };
+    Status::invalid(&nameless, "", vec![cause])
 }
 
 /// Name, namespace, uid and revision must fit what is stored.
@@ -234,7 +255,11 @@ fn check_identity(
 ) -> Result<(), Status> {
     let (kind, name) = (form.kind, request.name.as_str());
     match new.str("metadata.name") {
-        "" => new.set("metadata.name", name),
+        "" => {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+            )));
+        }
         named if named != name => {
             return Err(Status::bad_request(format!(
                 "the name of the object ({named}) does not match the name on the URL ({name})"

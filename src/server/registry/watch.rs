@@ -28,6 +28,7 @@ const TIMEOUT_MAX_SECS: u64 = 24 * 3600;
 /// 400 and 422 for options that make no sense. A revision that is gone is no error here but the
 /// stream's first item, as upstream answers.
 pub(crate) async fn watch(core: &Core, request: &Request) -> Result<Stream, Status> {
+    let form = core.form(request)?;
     let (kind, options) = (request.kind, &request.list);
     let mut selection_options = options.clone();
     if !request.name.is_empty() {
@@ -36,7 +37,7 @@ pub(crate) async fn watch(core: &Core, request: &Request) -> Result<Stream, Stat
             fields => format!("{fields},metadata.name={}", request.name),
         };
     }
-    let selection = Selection::parse(kind, &selection_options)?;
+    let selection = Selection::parse(form, &selection_options)?;
     list::check_versions(options, true)?;
     let mut stream = Stream {
         kind,
@@ -76,7 +77,7 @@ pub(crate) async fn watch(core: &Core, request: &Request) -> Result<Stream, Stat
     initial.resource_version_match.clear();
     initial.send_initial_events = false;
     initial.field_selector = selection_options.field_selector;
-    let found = list::list(core, kind, &request.namespace, &initial).await?;
+    let found = list::list(core, form, &request.namespace, &initial).await?;
     stream.start(core, span, found.revision).await;
     stream.revision = found.revision;
     stream.waiting.extend(found.items.into_iter().map(WatchEvent::Added));

@@ -1,6 +1,7 @@
 //! Query strings: the options that upstream's conversion reads from them, with its leniency and its errors.
 
-use api::Status;
+use api::status::Cause;
+use api::{Kind, Status};
 use client::{DeleteOptions, ListOptions};
 
 /// More parameters than this are refused: no client sends a tenth of it.
@@ -108,8 +109,8 @@ impl Query {
     ///
     /// # Errors
     /// If it is any other word.
-    pub(crate) fn dry_run(&self) -> Result<bool, Status> {
-        check_dry_run(self.all("dryRun"))
+    pub(crate) fn dry_run(&self, options: &'static str) -> Result<bool, Status> {
+        check_dry_run(options, self.all("dryRun"))
     }
 }
 
@@ -117,17 +118,31 @@ impl Query {
 ///
 /// # Errors
 /// If it holds any other word.
-pub(crate) fn check_dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
-    let mut dry_run = false;
-    for value in values.filter(|value| !value.is_empty()) {
-        if value != "All" {
-            return Err(Status::bad_request(format!(
-                "invalid dry run: Unsupported value: {value:?}: supported values: \"All\""
-            )));
-        }
-        dry_run = true;
+pub(crate) fn check_dry_run<'a>(
+    options: &'static str,
+    values: impl Iterator<Item = &'a str>,
+) -> Result<bool, Status> {
+    let values: Vec<&str> = values.filter(|value| !value.is_empty()).collect();
+    if values.iter().any(|value| *value != "All") {
+        let given: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
+        let message = format!(
+            "Unsupported value: []string{{{}}}: supported values: \"All\"",
+            given.join(", ")
+        );
+        return Err(invalid_options(options, "FieldValueNotSupported", "dryRun", message));
     }
-    Ok(dry_run)
+    Ok(!values.is_empty())
+}
+
+/// The refusal of an option, which is a kind of its own (`DeleteOptions`, ...).
+pub(crate) fn invalid_options(
+    options: &'static str,
+    reason: &'static str,
+    field: &str,
+    message: String,
+) -> Status {
+    let kind = Kind { group: "meta.k8s.io", name: options, ..Kind::BASE };
+    Status::invalid(&kind, "", vec![Cause { reason, message, field: field.into() }])
 }
 
 /// Decodes percent escapes, and `+` as a space where `plus` says so. Broken escapes stay as they
@@ -181,8 +196,8 @@ mod tests {
         assert!(query.flag("watch") && !query.flag("nothing"));
         assert_eq!(query.list_options().unwrap().limit, 5);
         assert!(Query::parse("limit=x").unwrap().list_options().is_err());
-        assert!(Query::parse("dryRun=Some").unwrap().dry_run().is_err());
-        assert!(Query::parse("dryRun=All").unwrap().dry_run().unwrap());
+        assert!(Query::parse("dryRun=Some").unwrap().dry_run("CreateOptions").is_err());
+        assert!(Query::parse("dryRun=All").unwrap().dry_run("CreateOptions").unwrap());
         assert!(Query::parse(&"a=b&".repeat(1000)).is_err());
     }
 

@@ -29,8 +29,8 @@ pub(super) async fn evict(
     }
     let options = eviction.at("deleteOptions");
     let mut inner = Request::new(Verb::Delete, &POD, &request.namespace, &request.name);
-    inner.dry_run =
-        request.dry_run || check_dry_run(options.list("dryRun").iter().filter_map(Value::as_str))?;
+    inner.dry_run = request.dry_run
+        || check_dry_run("DeleteOptions", options.list("dryRun").iter().filter_map(Value::as_str))?;
     let text = |path: &str| Some(options.str(path).to_owned()).filter(|text| !text.is_empty());
     inner.delete = DeleteOptions {
         grace_secs: options.int("gracePeriodSeconds"),

@@ -231,6 +231,7 @@ pub(super) fn delete_options(
         resource_version: text("preconditions.resourceVersion"),
         propagation: propagation.to_owned(),
     };
-    request.dry_run |= check_dry_run(tree.list("dryRun").iter().filter_map(Value::as_str))?;
+    request.dry_run |=
+        check_dry_run("DeleteOptions", tree.list("dryRun").iter().filter_map(Value::as_str))?;
     Ok(())
 }

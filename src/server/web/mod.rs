@@ -7,6 +7,7 @@ mod metrics;
 mod negotiate;
 mod plain;
 mod respond;
+pub(crate) mod socket;
 mod watching;
 mod yaml;
 
@@ -197,7 +198,7 @@ impl Web {
             // Who may not know what exists learns only that it may not ask.
             let attributes = unknown_attributes(&exchange, &path);
             core.authorizer.check(core, &exchange.caller.user, &attributes).await?;
-            return Err(not_found());
+            return plain::unserved(self, &exchange, &path).ok_or_else(not_found);
         };
         // Both were found together.
         let form = kind.form(&path.group, &path.version).ok_or_else(not_found)?;
@@ -218,7 +219,14 @@ impl Web {
             return Ok(response);
         }
         if request.verb == Verb::Watch {
-            return self.watch(&exchange, form, &request).await;
+            let response = self.watch(&exchange, form, &request).await?;
+            let incoming = incoming(exchange, rest, path.rest).http;
+            if !http::websocket::is_asked_for(&incoming) {
+                return Ok(response);
+            }
+            let json = response.headers.get("content-type") == Some(Format::Json.media_type());
+            let frames = if json { socket::Frames::Lines } else { socket::Frames::Lengths };
+            return Ok(socket::answer(incoming, response, frames));
         }
         let work = self.perform(exchange, rest.body, form, &mut request);
         match rt::timeout(REQUEST_MAX, work).await {
@@ -252,7 +260,11 @@ impl Web {
         form: Form,
         request: &mut Request,
     ) -> Result<Response, Status> {
-        let wanted = exchange.wanted(Offer::Objects)?;
+        let kept = match request.subresource.as_str() {
+            "" => form.kind.stored(),
+            subresource => matches!(subresource, "status" | "scale"),
+        };
+        let wanted = exchange.wanted(if kept { Offer::Objects } else { Offer::Answers })?;
         let mut warnings = Vec::new();
         let content_type = exchange.headers.get("content-type").unwrap_or("").to_owned();
         let mut charge = self.budget.charge(exchange.user(), budget::REQUEST_BYTES)?;
@@ -398,7 +410,12 @@ fn to_request(
         group => format!("{group}/{}", path.version),
     };
     request.subresource.clone_from(&path.subresource);
-    request.dry_run = query.dry_run()?;
+    request.dry_run = query.dry_run(match verb {
+        Verb::Update => "UpdateOptions",
+        Verb::Patch => "PatchOptions",
+        Verb::Delete | Verb::DeleteCollection => "DeleteOptions",
+        _ => "CreateOptions",
+    })?;
     request.field_manager = query.get("fieldManager").to_owned();
     if request.field_manager.len() > 128 {
         return Err(Status::new(

@@ -49,6 +49,8 @@ pub(crate) struct Media {
 pub(crate) enum Offer {
     /// Objects in every shape.
     Objects,
+    /// What is answered and never kept (reviews, tokens): it has no table.
+    Answers,
     /// Discovery documents.
     Discovery,
 }
@@ -129,7 +131,7 @@ impl<'a> Clause<'a> {
                     "meta.k8s.io",
                     version,
                 )),
-                Offer::Objects,
+                Offer::Objects | Offer::Answers,
             ) => Shape::Metadata { beta: beta(version)? },
             (Some(("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2")), Offer::Discovery) => {
                 Shape::Discovery { beta: false }
@@ -222,6 +224,10 @@ mod tests {
             assert_eq!(media(accept).unwrap(), want, "{accept}");
         }
         assert_eq!(media("text/plain").unwrap_err().code(), 406);
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        let review = |accept: &str| negotiate(accept, Offer::Answers).map(|media| media.shape);
+        assert_eq!(review(&format!("{table},application/json")).unwrap(), Shape::Object);
+        assert_eq!(review(table).unwrap_err().code(), 406);
         assert_eq!(media("application/json;q=0").unwrap_err().code(), 406);
         let discovery = negotiate(
             "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",

@@ -12,7 +12,7 @@ use super::respond::{self, Wanted};
 use super::{Exchange, Web, gzip};
 use crate::auth::Attributes;
 use crate::core::not_found;
-use crate::request::path::Route;
+use crate::request::path::{ResourcePath, Route};
 
 /// The content type of OpenAPI v2 in protobuf. Clients ask for it with an @, which MIME does not know.
 const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -49,6 +49,23 @@ pub(super) async fn answer(
     }
 }
 
+/// The answer for a resource that is not served, where clients take a refusal for a broken server:
+/// kubectl lists the custom resource definitions before it says that it knows no such kind.
+pub(super) fn unserved(web: &Web, exchange: &Exchange, path: &ResourcePath) -> Option<Response> {
+    let definitions = path.group == "apiextensions.k8s.io"
+        && path.version == "v1"
+        && path.plural == "customresourcedefinitions"
+        && path.namespace.is_empty()
+        && path.name.is_empty();
+    let list = exchange.method == Method::Get && !path.watch && !exchange.query.flag("watch");
+    (definitions && list).then(|| {
+        raw(&json!({
+            "kind": "CustomResourceDefinitionList", "apiVersion": "apiextensions.k8s.io/v1",
+            "metadata": {"resourceVersion": web.core.store.revision().to_string()}, "items": [],
+        }))
+    })
+}
+
 fn is_health(path: &str) -> bool {
     ["/healthz", "/livez", "/readyz"].iter().any(|root| {
         path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -63,15 +80,15 @@ fn known(path: &str) -> bool {
 
 async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, Status> {
     match path {
-        "" => document(exchange, Some(json!({"paths": paths()}))),
-        "/version" => document(exchange, Some(version())),
+        "" => Ok(raw(&json!({"paths": paths()}))),
+        "/version" => Ok(raw(&version())),
         "/api" | "/apis" => groups(web, exchange, path == "/api"),
         "/metrics" => {
             let text = web.metrics.text(&web.core.store.stats());
             Ok(Response::text(200, text).header("x-content-type-options", "nosniff"))
         }
         "/openapi/v2" => openapi_v2(exchange),
-        "/openapi/v3" => document(exchange, Some(index())),
+        "/openapi/v3" => Ok(raw(&index())),
         "/.well-known/openid-configuration" => {
             let base = web.core.tokens.issuer();
             let keys = match web.core.config.external_url.as_str() {
@@ -150,6 +167,12 @@ fn paths() -> Vec<String> {
 fn document(exchange: &Exchange, tree: Option<Value>) -> Result<Response, Status> {
     let wanted = exchange.wanted(Offer::Discovery)?;
     respond::tree(200, &tree.ok_or_else(not_found)?, &wanted)
+}
+
+/// What is JSON whatever the client would rather have, as upstream writes it: these documents have
+/// no other form, and a client that prefers protobuf reads them all the same.
+fn raw(tree: &Value) -> Response {
+    Response::json(200, format!("{tree:#}"))
 }
 
 /// `/api` and `/apis`, plain or aggregated.

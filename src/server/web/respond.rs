@@ -2,7 +2,7 @@
 
 use api::codec::{self, ListMeta};
 use api::table::{self, IncludeObject};
-use api::{Form, LensMut, Object, Status, Value, json};
+use api::{Form, Lens, LensMut, Object, Status, Value, json};
 use client::{Answer, List};
 use http::body::Source;
 use http::{Body, Chunk, Response};
@@ -84,7 +84,17 @@ pub(crate) fn outcome(outcome: Outcome, form: Form, wanted: &Wanted) -> Result<R
     let response = match outcome.answer {
         Answer::Object(object) => one(code, &object, form, wanted)?,
         Answer::List(found) => list(found, form, wanted)?,
-        Answer::Tree(tree) => self::tree(code, &tree, wanted)?,
+        Answer::Tree(tree) => match (wanted.media.shape, tree.str("kind")) {
+            (Shape::Metadata { beta }, kind) if kind != "Status" => {
+                let mut partial = json!({
+                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                    "metadata": tree.at("metadata"),
+                });
+                set_version(&mut partial, beta);
+                self::tree(code, &partial, wanted)?
+            }
+            _ => self::tree(code, &tree, wanted)?,
+        },
     };
     Ok(with_warnings(response, &outcome.warnings))
 }
@@ -177,8 +187,12 @@ fn list(found: List, form: Form, wanted: &Wanted) -> Result<Response, Status> {
             Ok(finish(200, Format::Protobuf, out, wanted))
         }
         (Shape::Object | Shape::Discovery { .. }, _) => {
+            // The same text as a plain list, read again.
+            let mut pieces = Pieces::json(items, form, &meta);
             let mut out = Vec::new();
-            codec::write_list_json(form, &items, &meta, &mut out);
+            while let Some(mut piece) = pieces.next_piece() {
+                out.append(&mut piece);
+            }
             let whole: Value = serde_json::from_slice(&out).map_err(Status::internal)?;
             tree(200, &whole, wanted)
         }

@@ -110,8 +110,12 @@ fn ports<'a>(
             }
         }
         let number = port.int("containerPort").unwrap_or(0);
-        if number == 0 {
-            causes.required(&format!("{path}.containerPort"), "");
+        match number {
+            0 => causes.required(&format!("{path}.containerPort"), ""),
+            1..=65_535 => {}
+            _ => {
+                causes.invalid(&format!("{path}.containerPort"), &number.into(), PORT_RANGE);
+            }
         }
         let host_port = port.int("hostPort").unwrap_or(0);
         if host_port != 0 {
