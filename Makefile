@@ -5,7 +5,7 @@ RELEASE := target/$(HOST)/release/k3rs
 # One static file, also on the host: it must run in an empty root file system.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
 
-.PHONY: run test lint sim bench size e2e hostile setup release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor
+.PHONY: run test lint sim bench size e2e hostile setup release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor qemu-hostile
 
 run: release
 	@e2e/run.sh $(RELEASE)
@@ -62,6 +62,12 @@ qemu-test-full:
 qemu-floor: export QEMU_ARCH := armv7
 qemu-floor:
 	qemu-tests/qemu.sh --floor
+
+# The hostile pods on an emulated machine with cgroup v2, with the host's own release build as its first process.
+qemu-hostile: export QEMU_ARCH := amd64
+qemu-hostile: export BIN_AMD64 := $(RELEASE)
+qemu-hostile: release
+	qemu-tests/qemu.sh hostile
 
 release: setup
 	$(STATIC) cargo build --release --locked -p k3rs --target $(HOST)

@@ -16,3 +16,5 @@ fi
 # What gateways go through; the slowest (`python3 e2e/adversity.py BINARY`) only by hand.
 [ $# -gt 0 ] || K3RS_E2E_REST=${K3RS_E2E_REST:-15} "$venv/bin/python" adversity.py "$binary" clock_1970 moves no_default_route no_address
 [ $# -gt 0 ] || "$venv/bin/python" pressure.py "$binary"
+# Pods that try to get out, for a moment; five minutes of it are `make hostile`.
+[ $# -gt 0 ] || "$venv/bin/python" hostile.py "$binary" --seconds 30 --seed 7

@@ -130,7 +130,7 @@ def tree(root):
 
 
 # Written by the kernel itself, or by whoever else works on this machine.
-VOLATILE = re.compile(r"/(random/|ns_last_pid|pty/nr|dentry-state|inode-|file-nr|aio-nr|epoll|sched_domain|net/|user/|nr_threads|cad_pid|stat_refresh|compact_memory|drop_caches|inotify|keys/|tainted|hostname|domainname|seccomp/|hung_task_detect|shm|msg|sem|ip_|nf_|overflow)")
+VOLATILE = re.compile(r"/(random/|ns_last_pid|pty/nr|dentry-state|inode-|file-nr|aio-nr|epoll|sched_domain|net/|user/|nr_threads|cad_pid|stat_refresh|compact_memory|drop_caches|inotify|keys/|tainted|hostname|domainname|seccomp/|hung_task_detect|shm|msg|sem|ip_|nf_|overflow|quota/)")
 
 
 def sysctls():
@@ -241,7 +241,7 @@ class Node(Cluster):
         cgroups = {str(path) for root in pathlib.Path("/sys/fs/cgroup").iterdir() for path in (root / self.cgroup).rglob("*") if path.is_dir()}
         cgroups = {path for path in cgroups if "pod" in path.rsplit(self.cgroup, 1)[1]}
         links = len(self.sh("ip -o link show type veth").splitlines())
-        pods = [str(path) for place in (self.data / "agent/kubelet/pods", self.dir / "log/pods", self.data / "agent/pods") if place.is_dir() for path in place.iterdir()]
+        pods = [str(path) for place in (self.data / "agent/kubelet/pods", self.dir / "log", self.data / "agent/pods") if place.is_dir() for path in place.iterdir()]
         return {"mounts": mounts, "cgroups": sorted(cgroups), "links": links, "pods": sorted(pods), "processes": len(self.ours())}
 
 
@@ -275,7 +275,7 @@ class Suite:
             self.fault(f"{pod.name}/{container}: {way}: {text}")
 
     def read_logs(self):
-        for path in self.node.dir.glob("log/pods/hostile_*/*/*.log"):
+        for path in self.node.dir.glob("log/hostile_*/*/*.log"):
             name = path.parent.parent.name.split("_")[1]
             if name not in self.pods or name.startswith("exhaust-log"):
                 continue
@@ -294,6 +294,8 @@ class Suite:
                     self.heard(self.pods[name], path.parent.name, words[3][4:])
                 elif len(words) == 4 and words[3] == "tried":
                     self.done["rounds of every way"] += 1
+                elif len(words) == 4 and " took " in words[3]:
+                    self.done[words[3]] += 1
 
     # Pods.
 
@@ -516,8 +518,9 @@ class Suite:
 
     def run(self):
         node = self.node
-        canary, program, before = tree(node.canary), hashlib.sha256(pathlib.Path(node.binary).read_bytes()).hexdigest(), machine(node)
+        canary, program = tree(node.canary), hashlib.sha256(pathlib.Path(node.binary).read_bytes()).hexdigest()
         self.warm_up()
+        before = machine(node)
         time.sleep(2)
         memory, left = node.memory(), node.left()
         descriptors = len(os.listdir(f"/proc/{self.server()}/fd"))
@@ -563,7 +566,14 @@ class Suite:
         for line in node.log_lines():
             if node.mark in line or "panicked" in line:
                 self.fault(f"the log says: {line[:300]}")
-        grown = lambda: [f"{name}: {before_} before, {now} now" for name, before_ in left.items() for now in [node.left()[name]] if now != before_ and not (isinstance(now, list) and set(now) <= set(before_))]
+
+        def grown():
+            found = []
+            for name, now in node.left().items():
+                more = sorted(set(now) - set(left[name])) if isinstance(now, list) else f"{now} instead of {left[name]}" if now > left[name] else ""
+                found += [f"{name}: {more}"] if more else []
+            return found
+
         try:
             until(lambda: not grown(), "nothing is left of the pods", 30, interval=0.5)
         except Failure:

@@ -96,11 +96,12 @@ class Pod:
         # Tracing is what SYS_PTRACE is for, also the process that is about to become an exec's: it must have nothing of the host by then.
         if "SYS_PTRACE" in powers and text.startswith(("traces", "opens the memory")):
             return True
+        # As is ending what runs in one's own PID namespace, also an exec that has not begun yet.
+        if way == "signals" and "KILL" in powers:
+            return True
         if self.spec.get("hostPID"):
-            # Whoever sees the host's processes and may trace all of them, or has root's right to signal them, was given the host.
+            # Whoever sees the host's processes and may trace all of them was given the host.
             if way in ("visible", "joiners", "namespaces") and powers & {"SYS_PTRACE", "SYS_ADMIN"}:
-                return True
-            if way == "signals" and "KILL" in powers:
                 return True
         return bool(GIVEN.get(way, set()) & powers)
 

@@ -92,13 +92,17 @@ class Archive:
         return bytes(self.bytes)
 
 
-def build(arch, binary, out, modules=MODULES, level=6):
-    """Writes the initramfs; a gzip level of 0 leaves it uncompressed. Returns its size and what is in it."""
+def build(arch, binary, out, modules=MODULES, level=6, more=None):
+    """Writes the initramfs; a gzip level of 0 leaves it uncompressed. `more` are further files. Returns its size and what is in it."""
     kernel = directory() / arch
     release = (kernel / "release").read_text().strip()
     tree = kernel / "root/lib/modules" / release
     archive = Archive()
     archive.add("init", 0o100755, pathlib.Path(binary).read_bytes())
+    for parent in sorted({str(pathlib.PurePath(name).parent) for name in more or ()}):
+        archive.add(parent, 0o040755)
+    for name, content in (more or {}).items():
+        archive.add(name, 0o100644, content)
     files = selected(tree, modules)
     with tempfile.TemporaryDirectory(prefix="k3rs-initramfs-") as scratch:
         base = pathlib.Path(scratch) / "lib/modules" / release

@@ -13,6 +13,7 @@ import time
 import tomllib
 import traceback
 
+import escapes
 import initramfs
 import steps
 from machine import Failure, Machine
@@ -24,7 +25,7 @@ LOGS = ROOT / "target/qemu-tests"
 WORDS = ["ip=dhcp", "hostname=gateway", "k3rs.shell"]
 ARGUMENTS = ["server", "--tls-san", "127.0.0.1"]
 DATA_WORD = "k3rs.data=LABEL=k3rs-data"
-KEYS = {"title", "short", "arches", "memory_mib", "reported", "words", "arguments", "disks", "rtc", "cpus", "root", "search", "step"}
+KEYS = {"title", "short", "arches", "memory_mib", "reported", "words", "arguments", "disks", "rtc", "cpus", "root", "search", "hostile", "step"}
 
 
 class Scenario:
@@ -48,6 +49,8 @@ class Scenario:
         self.rtc, self.cpus, self.root = data.get("rtc"), data.get("cpus", 1), data.get("root")
         # Not part of any run: --floor searches with it.
         self.search = data.get("search", False)
+        # The images of hostile pods lie in the initramfs.
+        self.hostile = data.get("hostile", False)
         self.steps = data["step"]
         for step in self.steps:
             try:
@@ -132,12 +135,13 @@ class Images:
     def __init__(self, directory):
         self.directory, self.made = pathlib.Path(directory), {}
 
-    def get(self, arch):
-        if arch not in self.made:
-            self.made[arch] = self.directory / f"{arch}.cpio"
-            size, n_modules = initramfs.build(arch, binary(arch), self.made[arch])
+    def get(self, arch, hostile=False):
+        key = arch, hostile
+        if key not in self.made:
+            self.made[key] = self.directory / f"{arch}{'-hostile' if hostile else ''}.cpio"
+            size, n_modules = initramfs.build(arch, binary(arch), self.made[key], more=escapes.archives() if hostile else None)
             say(f"{arch}: initramfs {size / (1 << 20):.1f} MiB, binary {binary(arch).stat().st_size / (1 << 20):.1f} MiB, {n_modules} modules")
-        return self.made[arch]
+        return self.made[key]
 
 
 def floor(scenario, arches, images):
@@ -188,7 +192,7 @@ def main():
                 continue
             for arch in chosen.arch or scenario.arches:
                 for memory_mib in chosen.memory or scenario.memory_mib:
-                    runs.append(Run(scenario, arch, memory_mib, images.get(arch)))
+                    runs.append(Run(scenario, arch, memory_mib, images.get(arch, scenario.hostile)))
                     runs[-1].go()
     table(runs)
     # A search fails only if no size passed; its short stays carry another word.

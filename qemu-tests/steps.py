@@ -15,6 +15,7 @@ import ssl
 import time
 import urllib.request
 
+import escapes
 from machine import NODE_PORT, SLOW, Failure, shown, until
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -220,6 +221,12 @@ def accepted_again(run, timeout=60):
         return True
 
     until(write, "a write is accepted", timeout * SLOW, interval=1)
+
+
+@verb
+def hostile(run, seed=1, at_once=3):
+    """The hostile pods of e2e/hostile.py: nothing of the machine is read or written."""
+    return escapes.go(run, seed, at_once)
 
 
 @verb

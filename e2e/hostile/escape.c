@@ -135,7 +135,13 @@ static void one(const struct way *way) {
 static void all(void) {
   const struct way *lists[] = {FILE_WAYS, PROCESS_WAYS, KERNEL_WAYS, MOUNT_WAYS, NET_WAYS};
   for (unsigned i = 0; i < sizeof lists / sizeof *lists; i++)
-    for (const struct way *way = lists[i]; way->name; way++) one(way);
+    for (const struct way *way = lists[i]; way->name; way++) {
+      struct timespec from, to;
+      clock_gettime(CLOCK_MONOTONIC, &from);
+      one(way);
+      clock_gettime(CLOCK_MONOTONIC, &to);
+      if (to.tv_sec - from.tv_sec >= 2) printf("%s took %ld s\n", way->name, (long)(to.tv_sec - from.tv_sec)), fflush(stdout);
+    }
 }
 
 static void reap(int signal) {
