@@ -17,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long a pressure is shown after it went.
 const PRESSURE_LASTS: Duration = Duration::from_secs(300);
 /// Local storage limits are looked at every so many looks: `du` costs.
-const STORAGE_EVERY: u32 = 6;
+const STORAGE_EVERY: u32 = 2;
 /// From this priority on a pod is not evicted unless static upstream peers would be.
 const CRITICAL_PRIORITY: i64 = 2_000_000_000;
 
@@ -241,7 +241,11 @@ async fn disk_usage(shared: &Shared, uid: &str, snapshot: &Snapshot) -> u64 {
         .map(|pod| shared.config.pod_log_directory(&pod.namespace, &pod.name, uid));
     total
         + rt::unblock(move || {
-            directory_size(&directory).0 + logs.map_or(0, |logs| directory_size(&logs).0)
+            // Volumes that subPaths are bound from count where they are, if they are the pod's.
+            let parts = rt::fs::list_dir(&directory).unwrap_or_default();
+            let own = parts.iter().filter(|part| !part.ends_with("volume-subpaths"));
+            own.map(|part| directory_size(part).0).sum::<u64>()
+                + logs.map_or(0, |logs| directory_size(&logs).0)
         })
         .await
 }
@@ -280,23 +284,26 @@ async fn over_limit(
             }
         }
     }
-    let mut total_limit: Option<i64> = Some(0);
+    let mut total_limit: Option<i64> = None;
     for container in tree.list("spec.containers") {
         let limit = container
             .at("resources.limits")
             .get("ephemeral-storage")
             .and_then(Quantity::from_tree)
             .filter(|limit| !limit.is_zero());
-        let Some(limit) = limit else {
-            total_limit = None;
-            continue;
-        };
-        total_limit = total_limit.map(|total| total.saturating_add(limit.units()));
+        let Some(limit) = limit else { continue };
+        // As upstream: who has none adds nothing, and the pod still has a limit.
+        total_limit = Some(total_limit.unwrap_or(0).saturating_add(limit.units()));
         let name = container.str("name");
         let id = snapshot.containers.get(name).and_then(|ids| ids.current.clone());
         let Some(id) = id else { continue };
         let stats = shared.runtime.container_stats(&id, true).await.ok()?;
-        if stats.writable_bytes > u64::try_from(limit.units()).unwrap_or(u64::MAX) {
+        let pod = snapshot.pod.as_ref()?;
+        let logs = shared.config.pod_log_directory(&pod.namespace, &pod.name, uid).join(name);
+        let log_bytes = rt::unblock(move || directory_size(&logs).0).await;
+        if stats.writable_bytes.saturating_add(log_bytes)
+            > u64::try_from(limit.units()).unwrap_or(u64::MAX)
+        {
             return Some(format!(
                 "Container {name} exceeded its local ephemeral storage limit \"{limit}\". "
             ));

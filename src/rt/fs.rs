@@ -31,6 +31,23 @@ pub fn read_optional(path: impl AsRef<Path>) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// At most `max_bytes` of a regular file that others may have written, from its beginning. Anything else of
+/// that name (a link, a pipe, a device) is an error and is never waited for.
+pub fn read_beginning(path: impl AsRef<Path>, max_bytes: u64) -> Result<Vec<u8>> {
+    use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = path.as_ref();
+    let what = || format!("read {}", path.display());
+    let flags = sys::file::O_NOFOLLOW | sys::file::O_NONBLOCK | sys::file::O_NOCTTY;
+    let file = File::options().read(true).custom_flags(flags).open(path).context(what)?;
+    if !file.metadata().context(what)?.is_file() {
+        return Err(stdx::Error::new(format!("{} is no regular file", path.display())));
+    }
+    let mut bytes = Vec::new();
+    file.take(max_bytes).read_to_end(&mut bytes).context(what)?;
+    Ok(bytes)
+}
+
 /// Writes a file so that a power cut leaves the old content or the new, never a part:
 /// temporary file, fsync, rename, fsync of the directory.
 pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stdx::{Context, Error, Result};
 use sys::cgroup::Resources;
-use wire::shim::{Created, Field, Resize, Signal, Target, decode, kind};
+use wire::shim::{Created, Field, LogLimits, Resize, Signal, Target, decode, kind};
 
 use crate::link::{self, request_of};
 use crate::plan::{self, Surroundings};
@@ -28,6 +28,7 @@ async fn create_named(shared: &Arc<Shared>, sandbox: &str, spec: ContainerSpec) 
     let surroundings = surroundings(shared, sandbox, &id)?;
     let sandbox_id = surroundings.sandbox.clone();
     let image = shared.images.for_container(&spec.image)?;
+    let log_limits = spec.log_limits;
     let mut mounted_images = Vec::new();
     for mount in &spec.mounts {
         if let crate::MountSource::Image(reference) = &mount.source {
@@ -41,12 +42,17 @@ async fn create_named(shared: &Arc<Shared>, sandbox: &str, spec: ContainerSpec) 
     };
     let result = match made {
         Ok((record, bytes)) => {
+            let limits = limit_log(&id, log_limits);
             let directory = shared.sandbox_directory(&sandbox_id);
             match link::request(&directory, &bytes)
                 .await
                 .and_then(|(_, payload)| decode::<Created>(&payload))
             {
                 Ok(created) => {
+                    // A shim of before knows no limits: its logs are rotated from outside.
+                    if let Some(limits) = limits {
+                        let _ = link::request(&directory, &limits).await;
+                    }
                     let mut record = record;
                     for warning in &created.warnings {
                         log::warn!("container {id} ({}): {warning}", record.name);
@@ -82,6 +88,12 @@ async fn create_named(shared: &Arc<Shared>, sandbox: &str, spec: ContainerSpec) 
     }
 }
 
+fn limit_log(id: &str, limits: Option<crate::LogLimits>) -> Option<Vec<u8>> {
+    let crate::LogLimits { file_max_bytes, files_max } = limits?;
+    let limits = LogLimits { id: id.to_owned(), file_max_bytes, files_max };
+    Some(request_of(kind::LIMIT_LOG, &limits))
+}
+
 fn surroundings(shared: &Shared, sandbox: &str, id: &Id) -> Result<Surroundings> {
     let tables = shared.tables();
     let entry =
@@ -108,10 +120,14 @@ fn target(frame_kind: u8, id: &str) -> Vec<u8> {
 pub(crate) async fn start(shared: &Arc<Shared>, id: &str) -> Result<()> {
     let directory = shared.shim_of(id)?;
     let what = || format!("start container {id}");
-    link::request(&directory, &target(kind::START, id)).await.context(what)?;
+    let (_, answer) = link::request(&directory, &target(kind::START, id)).await.context(what)?;
     let started = {
         let mut tables = shared.tables();
         let entry = tables.containers.get_mut(id).context(what)?;
+        // An older shim does not say.
+        if let Ok(pid) = decode::<u32>(&answer) {
+            entry.status.pid = entry.status.pid.map(|_| pid);
+        }
         entry.status.started_at = Some(rt::now().wall);
         // It may have ended already, and that event must be the last.
         let runs = entry.status.state == ContainerState::Created;

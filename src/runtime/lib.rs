@@ -33,7 +33,7 @@ use crate::state::{Shared, finish};
 
 pub use images::Images;
 pub use spec::{
-    ContainerSpec, Device, ExecSpec, Labels, Mount, MountSource, Propagation, Resources,
+    ContainerSpec, Device, ExecSpec, Labels, LogLimits, Mount, MountSource, Propagation, Resources,
     SandboxSpec, Seccomp, TerminalSize, User, UserNamespace,
 };
 pub use status::{

@@ -202,6 +202,7 @@ fn process(spec: &ContainerSpec, image: &UsableImage, hostname: &str) -> Result<
     }
     merge_env(&mut env, config.env.iter().filter_map(|entry| entry.split_once('=')));
     merge_env(&mut env, spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    check_zero_bytes(&args, &env)?;
     let user = &spec.user;
     let (user_name, uid) = match (user.uid, &user.name) {
         (Some(uid), _) => (String::new(), uid),
@@ -249,6 +250,23 @@ fn process(spec: &ContainerSpec, image: &UsableImage, hostname: &str) -> Result<
         columns: size.columns,
         rows: size.rows,
     })
+}
+
+/// What the kernel cannot pass on. The words name the place and never the value, which may be a secret.
+fn check_zero_bytes(args: &[String], env: &[String]) -> Result<()> {
+    if let Some(idx) = args.iter().position(|arg| arg.contains('\0')) {
+        return Err(Error::new(format!("argument {idx} of the command contains a NUL byte")));
+    }
+    for entry in env {
+        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+        if name.contains('\0') {
+            return Err(Error::new("the name of an environment variable contains a NUL byte"));
+        }
+        if value.contains('\0') {
+            return Err(Error::new(format!("environment variable {name} contains a NUL byte")));
+        }
+    }
+    Ok(())
 }
 
 const PATH_DEFAULT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -310,8 +328,10 @@ fn mounts(
     });
     mounts.extend(cgroup_mounts(&shared.hierarchies, guarded));
     // What the caller mounts at the same place is meant to replace ours.
+    // Except the kernel's proc, which may only be covered by another.
     mounts.retain(|mount| {
-        !spec.mounts.iter().any(|own| own.target.trim_end_matches('/') == mount.target)
+        mount.fs_type == "proc"
+            || !spec.mounts.iter().any(|own| own.target.trim_end_matches('/') == mount.target)
     });
     let host = sys::mount::list().context(|| "read /proc/self/mountinfo")?;
     let mut images = mounted_images.iter();

@@ -46,6 +46,9 @@ async fn start_shim(shared: &Arc<Shared>, id: &Id, spec: &SandboxSpec) -> Result
     let created_at = rt::now().wall;
     let record = SandboxRecord { id: id.to_string(), created_at: created_at.0, spec: spec.clone() };
     let directory = shared.sandbox_directory(id);
+    for name in spec.sysctls.keys() {
+        check_sysctl(name, spec)?;
+    }
     let shim_plan = shim_plan(id, spec);
     let log_directory = spec.log_directory.clone();
     let zygote = shared.clone();
@@ -77,6 +80,20 @@ async fn start_shim(shared: &Arc<Shared>, id: &Id, spec: &SandboxSpec) -> Result
     Ok(adopt(shared, id.clone(), created_at, spec.clone(), link, state.pid))
 }
 
+/// Only what the sandbox has for itself may be set in it, as runc has it.
+fn check_sysctl(name: &str, spec: &SandboxSpec) -> Result<()> {
+    let ipc = ["kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue."];
+    let shared = if ipc.iter().any(|prefix| name.starts_with(prefix)) {
+        spec.host_ipc
+    } else {
+        !name.starts_with("net.") || spec.host_network
+    };
+    match shared {
+        true => Err(Error::new(format!("sysctl {name:?} is not in a separate kernel namespace"))),
+        false => Ok(()),
+    }
+}
+
 fn shim_plan(id: &Id, spec: &SandboxSpec) -> plan::Sandbox {
     plan::Sandbox {
         version: plan::VERSION,
@@ -94,7 +111,15 @@ fn shim_plan(id: &Id, spec: &SandboxSpec) -> plan::Sandbox {
         sysctls: spec
             .sysctls
             .iter()
-            .map(|(name, value)| (name.replace('.', "/"), value.clone()))
+            .map(|(name, value)| {
+                // A slash in a dotted name stands for a dot (`net.ipv4.conf.eth0/1.rp_filter`).
+                let path = name.chars().map(|c| match c {
+                    '.' => '/',
+                    '/' => '.',
+                    other => other,
+                });
+                (path.collect(), value.clone())
+            })
             .collect(),
         shm_size_bytes: spec.shm_size_bytes,
     }

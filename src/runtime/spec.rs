@@ -87,10 +87,19 @@ pub struct ContainerSpec {
     pub stop_signal: Option<String>,
     /// Below the sandbox's log directory unless absolute; `None` discards output.
     pub log_path: Option<PathBuf>,
+    /// How much of the output is kept; `None`: everything.
+    pub log_limits: Option<LogLimits>,
     /// Namespaced user ids; refused with a clear error where the kernel or file system cannot.
     pub user_namespace: Option<UserNamespace>,
     pub labels: Labels,
     pub annotations: Labels,
+}
+
+/// A log is rotated at this size, and so many files are kept of it in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLimits {
+    pub file_max_bytes: u64,
+    pub files_max: u32,
 }
 
 /// Who the process runs as. All `None` means the image's user, else root.

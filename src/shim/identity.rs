@@ -32,16 +32,16 @@ pub(crate) fn resolve(wanted: Wanted<'_>, passwd: &str, group: &str) -> Result<I
     };
     let entry = match user {
         "" => passwd_entries(passwd).find(|entry| entry.uid == wanted.uid),
-        // A name may look like a number; the file decides first, as in Docker.
-        name => passwd_entries(passwd).find(|entry| entry.name == name).or_else(|| {
-            let uid: u32 = name.parse().ok()?;
-            passwd_entries(passwd).find(|entry| entry.uid == uid)
-        }),
+        name => match number(name) {
+            // A number is that uid, as containerd has it; an entry whose name is a number is not asked.
+            Some(uid) => passwd_entries(passwd).find(|entry| entry.uid == uid),
+            None => passwd_entries(passwd).find(|entry| entry.name == name),
+        },
     };
     let uid = match (&entry, user) {
         (Some(entry), _) => entry.uid,
         (None, "") => wanted.uid,
-        (None, name) => name.parse().ok().context(|| {
+        (None, name) => number(name).context(|| {
             format!("unable to find user {name}: no matching entries in passwd file")
         })?,
     };
@@ -72,19 +72,28 @@ pub(crate) fn resolve(wanted: Wanted<'_>, passwd: &str, group: &str) -> Result<I
             groups.len()
         )));
     }
+    if [uid, gid].iter().chain(&groups).any(|id| *id > ID_MAX) {
+        return Err(Error::new(format!("uids and gids must be in range 0-{ID_MAX}")));
+    }
     let home = entry.map(|entry| entry.home).filter(|home| !home.is_empty()).unwrap_or("/");
     Ok(Identity { uid, gid, groups, home: home.to_owned() })
+}
+
+/// As containerd and Kubernetes have it. To the kernel, the largest number of all means "stay who you are".
+const ID_MAX: u32 = i32::MAX.cast_unsigned();
+
+/// A user or group given as a number.
+fn number(name: &str) -> Option<u32> {
+    name.parse().ok().filter(|id| *id <= ID_MAX)
 }
 
 /// The kernel's NGROUPS_MAX.
 const GROUPS_MAX: usize = 65_536;
 
 fn find_group(name: &str, group: &str) -> Result<u32> {
-    if let Some(entry) = group_entries(group).find(|entry| entry.name == name) {
-        return Ok(entry.gid);
-    }
-    name.parse()
-        .ok()
+    let named = || group_entries(group).find(|entry| entry.name == name).map(|entry| entry.gid);
+    number(name)
+        .or_else(named)
         .context(|| format!("unable to find group {name}: no matching entries in group file"))
 }
 
@@ -126,8 +135,7 @@ fn group_entries(text: &str) -> impl Iterator<Item = GroupEntry<'_>> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str =
-        "root:x:0:0:root:/root:/bin/sh\nbad line\nweb:x:33:34::/srv:/bin/false\n99:x:7:8::/n:\n";
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbad line\nweb:x:33:34::/srv:/bin/false\n99:x:7:8::/n:\nhuge:x:4294967295:1::/h:\n";
     const GROUP: &str = "root:x:0:\nstaff:x:50:web,other\nlog:x:4:web\n";
 
     fn check(user: &str, uid: u32, gid: Option<u32>, expected: &str) {
@@ -145,7 +153,17 @@ mod tests {
         check("web", 0, None, "33 34 [34, 1000, 50, 4] /srv");
         check("web:staff", 0, None, "33 50 [1000, 50, 4] /srv");
         check("33:77", 0, None, "33 77 [77, 1000, 50, 4] /srv");
-        check("99", 0, None, "7 8 [8, 1000] /n");
+        check("99", 0, None, "99 0 [0, 1000] /");
+        check("7", 0, None, "7 8 [8, 1000] /n");
+        check("+0", 0, None, "0 0 [0, 1000] /root");
+        for user in ["4294967295", "2147483648", "-1", " 33"] {
+            let why = format!("unable to find user {user}: no matching entries in passwd file");
+            check(user, 0, None, &why);
+        }
+        let range = "uids and gids must be in range 0-2147483647";
+        check("", u32::MAX, None, range);
+        check("huge", 0, None, range);
+        check("web", 0, Some(u32::MAX), range);
         check("12345", 0, None, "12345 0 [0, 1000] /");
         check("", 33, Some(5), "33 5 [5, 1000, 50, 4] /srv");
         check("", 1234, None, "1234 0 [0, 1000] /");

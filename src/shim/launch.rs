@@ -1,8 +1,13 @@
 //! The child's way from fork to exec: namespaces, root, identity, limits, filters.
 //!
 //! The shim and its child talk over a message socket. Child: `T` with the terminal's master,
-//! `C` with a `Created` (it then waits), `E` with an error text. Shim: `G` when the child is in its
-//! cgroups, `S` to start. The socket closes at exec, which tells the shim that it worked.
+//! `C` with a `Created` (it then waits), `P` with the number of the process that takes over, `E` with an
+//! error text. Shim: `G` when the child is in its cgroups, `S` to start. The socket closes at exec, which
+//! tells the shim that it worked.
+//!
+//! A PID namespace in which others run already is entered last, by a fork of a process that has nothing
+//! left of the host: no mounts, descriptors, or capabilities beyond the container's, and a program file
+//! that cannot be written. Whoever watches `/proc` in the container sees only that.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -12,7 +17,7 @@ use std::path::Path;
 
 use stdx::{Context, Error, Result};
 use sys::process;
-use wire::shim::{Container, Created, Field, Process};
+use wire::shim::{Container, Created, Field, Process, pid_mode};
 
 use crate::identity::{self, Identity};
 use crate::rootfs::{self, Terminal};
@@ -34,7 +39,7 @@ pub(crate) const MESSAGE_MAX_BYTES: usize = 8 << 10;
 pub(crate) struct ContainerNamespaces {
     pub(crate) mount: OwnedFd,
     pub(crate) cgroup: OwnedFd,
-    pub(crate) user: Option<OwnedFd>,
+    pub(crate) pid: OwnedFd,
 }
 
 /// The main process of a container. Never returns.
@@ -44,19 +49,21 @@ pub(crate) fn container(
     socket: &OwnedFd,
     streams: ChildStreams,
 ) -> ! {
-    let namespaces = sandbox.shm.as_ref().map(AsFd::as_fd);
-    keep_only(socket, &streams, namespaces.as_slice());
+    let shared = sandbox.pid.as_ref().filter(|_| plan.pid_mode == pid_mode::SANDBOX);
+    let mut keep: Vec<_> = sandbox.shm.iter().map(AsFd::as_fd).collect();
+    keep.extend(shared.iter().flat_map(|pid| [pid.namespace.as_fd(), pid.proc.as_fd()]));
+    keep_only(socket, &streams, &keep);
     let result = (|| {
         wait_for(socket, b'G')?;
         guard()?;
-        process::new_session().context(|| "start a session")?;
         if plan.new_cgroup_namespace {
             process::unshare(process::CLONE_NEWCGROUP).context(|| "make a cgroup namespace")?;
         }
         let mut warnings = Vec::new();
         set_oom_score(&plan.process, &mut warnings)?;
         let terminal = rootfs::enter(plan, sandbox)?;
-        finish(&plan.process, socket, streams, terminal, warnings)
+        let join = shared.map(|pid| pid.namespace.as_fd());
+        finish(&plan.process, socket, streams, terminal, warnings, join)
     })();
     fail(socket, &result)
 }
@@ -68,18 +75,16 @@ pub(crate) fn exec(
     socket: &OwnedFd,
     streams: ChildStreams,
 ) -> ! {
-    let mut keep = vec![namespaces.mount.as_fd(), namespaces.cgroup.as_fd()];
-    keep.extend(namespaces.user.as_ref().map(AsFd::as_fd));
-    keep_only(socket, &streams, &keep);
+    let ContainerNamespaces { mount, cgroup, pid } = namespaces;
+    keep_only(socket, &streams, &[mount.as_fd(), cgroup.as_fd(), pid.as_fd()]);
     let result = (|| {
         wait_for(socket, b'G')?;
         guard()?;
-        process::new_session().context(|| "start a session")?;
         let mut warnings = Vec::new();
         set_oom_score(plan, &mut warnings)?;
-        process::enter_namespace(namespaces.cgroup.as_fd(), process::CLONE_NEWCGROUP)
+        process::enter_namespace(cgroup.as_fd(), process::CLONE_NEWCGROUP)
             .context(|| "enter the container's cgroup namespace")?;
-        process::enter_namespace(namespaces.mount.as_fd(), process::CLONE_NEWNS)
+        process::enter_namespace(mount.as_fd(), process::CLONE_NEWNS)
             .context(|| "enter the container's mount namespace")?;
         let terminal = match plan.tty {
             true => {
@@ -88,15 +93,16 @@ pub(crate) fn exec(
             }
             false => None,
         };
-        finish(plan, socket, streams, terminal, warnings)
+        finish(plan, socket, streams, terminal, warnings, Some(pid.as_fd()))
     })();
     fail(socket, &result)
 }
 
-/// Until the exec, this process is k3rs inside somebody's container: what runs there must not get at
-/// its memory, descriptors or program file.
+/// Until the exec, this process is k3rs on its way into somebody's container: what runs there must not get
+/// at its memory or descriptors, nor at keys of whoever started k3rs.
 fn guard() -> Result<()> {
-    process::set_dumpable(false).context(|| "make this process unreadable")
+    process::set_dumpable(false).context(|| "make this process unreadable")?;
+    process::new_keyring().context(|| "make a session keyring")
 }
 
 /// Reports the error and ends.
@@ -153,12 +159,20 @@ fn finish(
     streams: ChildStreams,
     terminal: Option<Terminal>,
     mut warnings: Vec<String>,
+    join: Option<BorrowedFd<'_>>,
 ) -> Result<std::convert::Infallible> {
+    if let Some(namespace) = join {
+        // This process stays where it is: only what it forks is in there.
+        process::enter_namespace(namespace, process::CLONE_NEWPID)
+            .context(|| "enter the PID namespace")?;
+    }
     let identity = find_identity(plan)?;
     for (resource, soft, hard) in &plan.rlimits {
         set_rlimit(*resource, *soft, *hard, &mut warnings)?;
     }
     connect_streams(streams, terminal, socket, &identity)?;
+    // From here on nothing is open but the standard streams: `/proc/self/fd` leads nowhere.
+    process::close_all_but(&[socket.as_fd()]);
     report(socket, &identity, warnings)?;
     wait_for(socket, b'S')?;
 
@@ -179,6 +193,13 @@ fn finish(
     // As the user, with the user's rights to the directory.
     std::env::set_current_dir(Path::new("/").join(&plan.cwd))
         .context(|| format!("enter working directory {}", plan.cwd))?;
+    // By way of `/proc` a path can lead out of the root; then the directory has no name here.
+    if std::env::current_dir().is_err() {
+        return Err(Error::new(format!(
+            "enter working directory {}: current working directory is outside of container mount namespace root",
+            plan.cwd
+        )));
+    }
     let program = find_program(plan)?;
     let ours = process::permitted_capabilities();
     let (permitted, effective) = (capabilities.permitted & ours, capabilities.effective & ours);
@@ -193,13 +214,49 @@ fn finish(
     }
     if plan.no_new_privileges {
         process::set_no_new_privileges().context(|| "set no_new_privs")?;
-        if !plan.seccomp.is_empty() {
-            sys::seccomp::install(&plan.seccomp).context(|| "install the seccomp filter")?;
-        }
     }
     process::reset_signals();
+    // A change of identity may have made this process readable again.
+    process::set_dumpable(false).context(|| "make this process unreadable")?;
+    if join.is_some() {
+        take_over(socket)?;
+    }
+    process::new_session().context(|| "start a session")?;
+    if plan.tty {
+        sys::pty::make_controlling(std::io::stdin().as_fd())
+            .context(|| "make the terminal controlling")?;
+    }
+    if plan.no_new_privileges && !plan.seccomp.is_empty() {
+        sys::seccomp::install(&plan.seccomp).context(|| "install the seccomp filter")?;
+    }
     let error = process::exec(&program, &args, &env);
     Err(exec_error(&plan.args[0], &error))
+}
+
+/// Goes on in a new process, the first of ours that the container can see, while this one ends. The new one
+/// waits until the shim, whose child it is, will have been told its number before it hears anything else.
+fn take_over(socket: &OwnedFd) -> Result<()> {
+    let (ours, theirs) = sys::unix::socket_pair().context(|| "make a socket pair")?;
+    match process::fork_sibling().context(|| "fork into the PID namespace")? {
+        None => {
+            drop(ours);
+            let mut go = [0; 1];
+            match sys::unix::receive(theirs.as_fd(), &mut go) {
+                Ok((1, _)) => Ok(()),
+                _ => process::exit_now(127),
+            }
+        }
+        Some(pid) => {
+            let mut message = vec![b'P'];
+            message.extend_from_slice(&pid.to_le_bytes());
+            if sys::unix::send(socket.as_fd(), &message, None).is_ok() {
+                // Its end is the new process's alone: the shim hears of the exec before the exit.
+                process::close_inherited(socket.as_fd());
+                let _ = sys::unix::send(ours.as_fd(), b"=", None);
+            }
+            process::exit_now(0)
+        }
+    }
 }
 
 fn report(socket: &OwnedFd, identity: &Identity, warnings: Vec<String>) -> Result<()> {
@@ -231,10 +288,20 @@ fn find_identity(plan: &Process) -> Result<Identity> {
 /// A text file of the container; empty if there is none. It is the image's, so it is read with care.
 fn read_database(path: &str) -> Result<String> {
     use std::io::Read;
-    use std::os::unix::fs::OpenOptionsExt;
     const DATABASE_MAX_BYTES: u64 = 4 << 20;
-    let opened = File::options().read(true).custom_flags(sys::file::O_NONBLOCK).open(path);
-    let Ok(file) = opened else { return Ok(String::new()) };
+    let root = rootfs::current_root()?;
+    let flags = sys::file::O_RDONLY | sys::file::O_NONBLOCK | sys::file::O_NOCTTY;
+    let Ok(place) = sys::file::open_in_root(root.as_fd(), path, sys::file::O_PATH, 0) else {
+        return Ok(String::new());
+    };
+    // A device is not even opened.
+    if !File::from(place).metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Ok(String::new());
+    }
+    let Ok(opened) = sys::file::open_in_root(root.as_fd(), path, flags, 0) else {
+        return Ok(String::new());
+    };
+    let file = File::from(opened);
     if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         return Ok(String::new());
     }
@@ -253,7 +320,6 @@ fn connect_streams(
     if let Some(Terminal { master, peer }) = terminal {
         sys::unix::send(socket.as_fd(), b"T", Some(master.as_fd()))
             .context(|| "hand over the terminal")?;
-        sys::pty::make_controlling(peer.as_fd()).context(|| "make the terminal controlling")?;
         // Programs open their terminal again by name (`/dev/tty`, `/proc/self/fd/0`).
         let _ = std::os::unix::fs::fchown(&peer, Some(identity.uid), None);
         for number in 0..3 {
@@ -261,7 +327,7 @@ fn connect_streams(
         }
         return Ok(());
     }
-    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = rootfs::open_null();
     for (number, stream) in [(0, streams.stdin), (1, streams.stdout), (2, streams.stderr)] {
         let stream = match stream {
             Some(stream) => {
@@ -269,9 +335,9 @@ fn connect_streams(
                 stream
             }
             None => match &null {
-                Ok(null) => OwnedFd::from(null.try_clone().context(what)?),
+                Some(null) => null.try_clone().context(what)?,
                 // An image without devices: the shim's own stdin is /dev/null.
-                Err(_) => continue,
+                None => continue,
             },
         };
         process::duplicate_as(stream.as_fd(), number).context(what)?;
@@ -316,7 +382,10 @@ fn bits(mask: u64) -> impl Iterator<Item = u32> {
 
 fn c_strings(list: &[String]) -> Result<Vec<CString>> {
     list.iter()
-        .map(|text| CString::new(text.as_str()).context(|| format!("{text:?} holds a zero byte")))
+        // The error of the conversion would quote the text, which may be a secret.
+        .map(|text| {
+            CString::new(text.as_str()).map_err(|_| Error::new("a text contains a NUL byte"))
+        })
         .collect()
 }
 

@@ -5,6 +5,8 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Longest piece of a line in one entry.
 const LINE_MAX_BYTES: usize = 16 << 10;
@@ -15,11 +17,51 @@ pub(crate) enum Stream {
     Stderr,
 }
 
+/// What a container may write a second for long. One that has more to say waits at its pipe, so that it
+/// takes neither this process's time nor the disk's from others.
+const RATE_MAX_BYTES: u64 = 16 << 20;
+/// What it may write at once.
+const BURST_MAX_BYTES: u64 = 4 << 20;
+
+/// Holds a container that floods its log back.
+#[derive(Debug, Default)]
+pub(crate) struct Flood {
+    /// Since when `n_bytes` were written; none before the first.
+    since: Option<Instant>,
+    n_bytes: u64,
+    until: Option<Instant>,
+}
+
+impl Flood {
+    pub(crate) fn add(&mut self, n_bytes: usize, now: Instant) {
+        let since = *self.since.get_or_insert(now);
+        self.n_bytes += n_bytes as u64;
+        if self.n_bytes < BURST_MAX_BYTES {
+            return;
+        }
+        let due =
+            since + Duration::from_micros(self.n_bytes.saturating_mul(1_000_000) / RATE_MAX_BYTES);
+        self.until = (due > now).then_some(due);
+        (self.since, self.n_bytes) = (Some(due.max(now)), 0);
+    }
+
+    /// How long nothing is to be read of it, if it is to wait.
+    pub(crate) fn wait(&self, now: Instant) -> Option<Duration> {
+        let left = self.until?.saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
+    }
+}
+
 /// Writes what containers print. Failures to write (a full disk) lose log lines, never stop a container.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     path: String,
     file: Option<File>,
+    /// Bytes of the file.
+    len: u64,
+    /// Its bound, and how many files there may be in all. Kept by whoever writes: a look from outside now
+    /// and then is too late for gigabytes a second.
+    limits: Option<(u64, usize)>,
     /// The unfinished line of each stream; holds no memory while there is none.
     unfinished: [Vec<u8>; 2],
 }
@@ -42,13 +84,56 @@ impl Log {
         options.append(true).create(true).mode(0o640);
         // A symbolic link planted in the log directory must not lead us elsewhere; nor must a FIFO block us.
         options.custom_flags(sys::file::O_NOFOLLOW | sys::file::O_NONBLOCK);
-        self.file = Some(options.open(&self.path)?);
+        let file = options.open(&self.path)?;
+        self.len = file.metadata().map_or(0, |metadata| metadata.len());
+        self.file = Some(file);
         Ok(())
+    }
+
+    pub(crate) fn limit(&mut self, file_max_bytes: u64, files_max: u32) {
+        self.limits = Some((file_max_bytes.max(1), files_max.max(2) as usize));
+    }
+
+    /// Puts the file aside under the time's name, as the kubelet does, and begins a new one.
+    fn rotate(&mut self, files_max: usize, now: i64) {
+        let stamp = Stamp::new(now).0;
+        let digits = |range: std::ops::Range<usize>| -> String {
+            stamp[range].iter().filter(|b| b.is_ascii_digit()).map(|b| char::from(*b)).collect()
+        };
+        let mut aside = format!("{}.{}-{}", self.path, digits(0..10), digits(11..19));
+        if std::fs::symlink_metadata(&aside).is_ok() {
+            aside = format!("{aside}.{}", digits(20..29));
+        }
+        // Without a file at the path, somebody else has put it aside.
+        let _ = std::fs::rename(&self.path, aside);
+        self.file = None;
+        if let Err(error) = self.reopen() {
+            eprintln!("shim: open {} again: {error}", self.path);
+        }
+        self.prune(files_max);
+    }
+
+    fn prune(&self, files_max: usize) {
+        let path = Path::new(&self.path);
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
+        let prefix = format!("{}.", name.to_string_lossy());
+        let mut old: Vec<_> = std::fs::read_dir(directory)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok().map(|entry| entry.file_name()))
+            .filter(|name| name.to_string_lossy().starts_with(&prefix))
+            .collect();
+        old.sort();
+        // The current file counts.
+        let excess = (old.len() + 1).saturating_sub(files_max);
+        for name in old.drain(..excess) {
+            let _ = std::fs::remove_file(directory.join(name));
+        }
     }
 
     /// Takes a chunk of a stream and writes the lines that it completes.
     pub(crate) fn write(&mut self, stream: Stream, mut bytes: &[u8], now: i64) {
-        if self.file.is_none() {
+        if self.path.is_empty() {
             return;
         }
         let mut out = Vec::with_capacity(bytes.len() + 64);
@@ -71,7 +156,7 @@ impl Log {
             }
             bytes = &bytes[n_taken..];
         }
-        self.append(&out);
+        self.append(&out, now);
     }
 
     /// Writes what the stream left without a newline.
@@ -80,15 +165,25 @@ impl Log {
         if !rest.is_empty() {
             let mut out = Vec::new();
             entry(&mut out, &Stamp::new(now), stream, b'P', [&rest, b""]);
-            self.append(&out);
+            self.append(&out, now);
         }
     }
 
-    fn append(&mut self, out: &[u8]) {
-        if let Some(file) = &mut self.file
-            && !out.is_empty()
-        {
+    fn append(&mut self, out: &[u8], now: i64) {
+        if out.is_empty() {
+            return;
+        }
+        if self.file.is_none() && !self.path.is_empty() {
+            let _ = self.reopen();
+        }
+        if let Some(file) = &mut self.file {
             let _ = file.write_all(out);
+            self.len += out.len() as u64;
+        }
+        if let Some((file_max_bytes, files_max)) = self.limits
+            && self.len >= file_max_bytes
+        {
+            self.rotate(files_max, now);
         }
     }
 }
@@ -179,6 +274,37 @@ mod tests {
         let after = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(after, "1970-01-01T00:00:00.000000000Z stdout F after\n");
+    }
+
+    #[test]
+    fn a_flood_keeps_to_its_files_and_its_rate() {
+        let directory = std::env::temp_dir().join(format!("shim-flood-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let mut log = Log::open(directory.join("0.log").to_str().unwrap()).unwrap();
+        log.limit(100_000, 3);
+        // One endless line of zero bytes, with many rotations in the same second.
+        for _ in 0..100 {
+            log.write(Stream::Stdout, &[0; 32 << 10], 5);
+        }
+        let files: Vec<_> = std::fs::read_dir(&directory).unwrap().map(Result::unwrap).collect();
+        assert_eq!(files.len(), 3);
+        let largest = files.iter().map(|file| file.metadata().unwrap().len()).max().unwrap();
+        assert!(largest < 100_000 + (34 << 10), "{largest}");
+        std::fs::remove_dir_all(&directory).unwrap();
+
+        let (mut flood, begin) = (Flood::default(), Instant::now());
+        flood.add(1000, begin);
+        assert_eq!(flood.wait(begin), None);
+        flood.add(16 << 20, begin);
+        let wait = flood.wait(begin).unwrap();
+        assert!(
+            wait > Duration::from_millis(990) && wait < Duration::from_millis(1010),
+            "{wait:?}"
+        );
+        assert_eq!(flood.wait(begin + Duration::from_secs(2)), None);
+        // Who pauses has its burst again.
+        flood.add(100, begin + Duration::from_secs(2));
+        assert_eq!(flood.wait(begin + Duration::from_secs(2)), None);
     }
 
     #[test]

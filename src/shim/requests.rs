@@ -5,13 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use stdx::{Context, Error, Result};
 use sys::process::{self, Cloned};
 use wire::shim::{
-    Container, ContainerState, Created, Exec, Field, Resize, Signal, State, Target, VERSION,
-    decode, kind, pid_mode,
+    Container, ContainerState, Created, Exec, Field, LogLimits, Resize, Signal, State, Target,
+    VERSION, decode, kind, pid_mode,
 };
 
 use crate::connection::{Role, Token};
 use crate::launch::{self, ContainerNamespaces};
-use crate::log::Log;
+use crate::log::{Flood, Log};
 use crate::sandbox::open_namespace;
 use crate::server::Server;
 use crate::streams::Streams;
@@ -73,6 +73,13 @@ impl Server {
                 let id = decode::<Target>(payload)?.id;
                 let task = self.main_task(&id)?;
                 task.log.reopen().context(|| format!("open the log of container {id} again"))?;
+                self.answer_ok(token);
+                Ok(())
+            }
+            kind::LIMIT_LOG => {
+                let limits: LogLimits = decode(payload)?;
+                let task = self.main_task(&limits.id)?;
+                task.log.limit(limits.file_max_bytes, limits.files_max);
                 self.answer_ok(token);
                 Ok(())
             }
@@ -162,21 +169,13 @@ impl Server {
         let log =
             Log::open(&plan.log_path).context(|| format!("open log file {}", plan.log_path))?;
         let (streams, child_streams) = make_streams(plan.process.tty, plan.process.stdin)?;
-        let (ours, theirs) = sys::unix::socket_pair().context(|| "make a socket pair")?;
+        let (ours, theirs) = launch_sockets()?;
         let mut namespaces = process::CLONE_NEWNS;
         if plan.pid_mode == pid_mode::OWN {
             namespaces |= process::CLONE_NEWPID;
         }
-        let shared = match plan.pid_mode {
-            pid_mode::SANDBOX => {
-                let pid =
-                    self.sandbox.pid.as_ref().context(|| "the sandbox shares no PID namespace")?;
-                Some(&pid.namespace)
-            }
-            _ => None,
-        };
         let mut cgroup = single_cgroup(&plan.cgroups);
-        let cloned = self.clone_into(shared, namespaces, &mut cgroup)?;
+        let cloned = fork_into(namespaces, &mut cgroup).context(|| "fork")?;
         let (pid, pidfd) = match cloned {
             Cloned::Child => {
                 drop(ours);
@@ -208,6 +207,8 @@ impl Server {
             pid,
             phase: Phase::Launching(token),
             socket: Some(ours),
+            handed_over: false,
+            flood: Flood::default(),
             streams,
             log,
             stdin: plan.process.stdin,
@@ -225,12 +226,12 @@ impl Server {
         // Its main process cannot be reaped before we return, so the number stays its own.
         let open = |name: &str| open_namespace(&format!("/proc/{}/ns/{name}", task.pid));
         let namespaces =
-            ContainerNamespaces { mount: open("mnt")?, cgroup: open("cgroup")?, user: None };
-        let pid_namespace = open("pid")?;
+            ContainerNamespaces { mount: open("mnt")?, cgroup: open("cgroup")?, pid: open("pid")? };
         let (streams, child_streams) = make_streams(plan.process.tty, plan.process.stdin)?;
-        let (ours, theirs) = sys::unix::socket_pair().context(|| "make a socket pair")?;
+        let (ours, theirs) = launch_sockets()?;
         let mut cgroup = single_cgroup(&plan.cgroups);
-        let (pid, pidfd) = match self.clone_into(Some(&pid_namespace), 0, &mut cgroup)? {
+        let cloned = fork_into(0, &mut cgroup).context(|| "fork")?;
+        let (pid, pidfd) = match cloned {
             Cloned::Child => {
                 drop(ours);
                 launch::exec(&plan.process, &namespaces, &theirs, child_streams)
@@ -253,6 +254,8 @@ impl Server {
             pid,
             phase: Phase::Launching(token),
             socket: Some(ours),
+            handed_over: false,
+            flood: Flood::default(),
             streams,
             log: Log::default(),
             stdin: plan.process.stdin,
@@ -260,27 +263,6 @@ impl Server {
             container: ContainerParts::default(),
         });
         Ok(())
-    }
-
-    /// Forks, with the child in the given PID namespace and cgroup if there are any. A cgroup that it
-    /// could not be born in is taken out: it must join it then.
-    fn clone_into(
-        &self,
-        pid_namespace: Option<&OwnedFd>,
-        namespaces: i32,
-        cgroup: &mut Option<OwnedFd>,
-    ) -> Result<Cloned> {
-        let Some(namespace) = pid_namespace else {
-            return fork_into(namespaces, cgroup).context(|| "fork");
-        };
-        process::enter_namespace(namespace.as_fd(), process::CLONE_NEWPID)
-            .context(|| "enter the PID namespace")?;
-        let cloned = fork_into(namespaces, cgroup);
-        if !matches!(cloned, Ok(Cloned::Child)) {
-            process::enter_namespace(self.sandbox.own_pid.as_fd(), process::CLONE_NEWPID)
-                .context(|| "leave the PID namespace")?;
-        }
-        cloned.context(|| "fork")
     }
 
     /// A child has done all but exec.
@@ -345,6 +327,15 @@ impl Server {
     }
 }
 
+/// Our end never waits: whatever a child does with its own, we go on.
+fn launch_sockets() -> Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = sys::unix::socket_pair().context(|| "make a socket pair")?;
+    sys::unix::set_nonblocking(ours.as_fd(), true).context(|| "prepare a socket pair")?;
+    Ok((ours, theirs))
+}
+
+/// Forks, with the child in the given cgroup if there is one. A cgroup that it could not be born in is
+/// taken out: it must join it then.
 fn fork_into(namespaces: i32, cgroup: &mut Option<OwnedFd>) -> std::io::Result<Cloned> {
     match process::clone_into(namespaces, cgroup.as_ref().map(AsFd::as_fd)) {
         // Before Linux 5.7 the kernel's struct ends where ours names the cgroup.

@@ -12,7 +12,7 @@ use sys::file::{self, Missing, O_PATH, Special};
 use sys::mount::{
     self, MNT_DETACH, MS_BIND, MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REC, MS_SLAVE,
 };
-use wire::shim::{Container, DeviceNode, Mount, Rootfs, mount_kind};
+use wire::shim::{Container, DeviceNode, Mount, Rootfs, mount_kind, pid_mode};
 
 use crate::sandbox::{Sandbox, open_namespace};
 
@@ -27,8 +27,11 @@ pub(crate) struct Terminal {
 pub(crate) fn enter(plan: &Container, sandbox: &Sandbox) -> Result<Option<Terminal>> {
     // Copies of the sources are taken while this namespace's mounts are still peers of the host's:
     // that is what makes propagation in both directions possible.
-    let sources =
-        plan.mounts.iter().map(|mount| clone_source(mount, sandbox)).collect::<Result<Vec<_>>>()?;
+    let sources = plan
+        .mounts
+        .iter()
+        .map(|mount| clone_source(mount, plan, sandbox))
+        .collect::<Result<Vec<_>>>()?;
     mount::mount("", "/", "", MS_REC | MS_SLAVE, "").context(|| "detach mounts from the host's")?;
 
     let staging = Path::new(&plan.directory).join("root");
@@ -49,7 +52,13 @@ pub(crate) fn enter(plan: &Container, sandbox: &Sandbox) -> Result<Option<Termin
         apply_mount(root.as_fd(), mount, sources[idx].as_ref())
             .context(|| format!("mount {} at {}", source_name(mount), mount.target))?;
     }
-    make_devices(root.as_fd(), &plan.devices)?;
+    // A caller's /dev is the caller's: nothing is made in what may be the host's.
+    let own_dev = |mount: &Mount| {
+        mount.kind == mount_kind::BIND && mount.target.trim_end_matches('/') == "/dev"
+    };
+    if !plan.mounts.iter().any(own_dev) {
+        make_devices(root.as_fd(), &plan.devices)?;
+    }
     // While the root can still be written.
     let cwd = Path::new("/").join(&plan.process.cwd);
     file::make_in_root(root.as_fd(), &cwd, Missing::Directory)
@@ -90,24 +99,35 @@ fn source_name(mount: &Mount) -> &str {
 }
 
 /// The detached copy of a bind's source; none for what is mounted afresh.
-fn clone_source(mount: &Mount, sandbox: &Sandbox) -> Result<Option<OwnedFd>> {
+fn clone_source(mount: &Mount, plan: &Container, sandbox: &Sandbox) -> Result<Option<OwnedFd>> {
     match mount.kind {
+        // This process is not in the pod's PID namespace, so it would mount another proc.
+        mount_kind::FILESYSTEM if mount.fs_type == "proc" && plan.pid_mode == pid_mode::SANDBOX => {
+            let pid = sandbox.pid.as_ref().context(|| "the sandbox shares no PID namespace")?;
+            clone_root_of(&pid.proc).map(Some).context(|| "copy the mount of the pod's proc")
+        }
         mount_kind::BIND => mount::clone_tree(&mount.source, true)
             .map(Some)
             .context(|| format!("bind {} for {}", mount.source, mount.target)),
         mount_kind::SHM => {
             let Some(shm) = &sandbox.shm else { return Ok(None) };
-            let own = open_namespace("/proc/self/ns/mnt")?;
-            let cloned = (|| {
-                sys::process::enter_namespace(shm.as_fd(), sys::process::CLONE_NEWNS)?;
-                let cloned = mount::clone_tree("/", false);
-                sys::process::enter_namespace(own.as_fd(), sys::process::CLONE_NEWNS)?;
-                cloned
-            })();
-            cloned.map(Some).context(|| "copy the mount of the pod's shared memory")
+            clone_root_of(shm).map(Some).context(|| "copy the mount of the pod's shared memory")
         }
         _ => Ok(None),
     }
+}
+
+/// The detached copy of the one mount that a mount namespace consists of.
+fn clone_root_of(namespace: &OwnedFd) -> Result<OwnedFd> {
+    let own = open_namespace("/proc/self/ns/mnt")?;
+    let enter = |namespace: &OwnedFd| {
+        sys::process::enter_namespace(namespace.as_fd(), sys::process::CLONE_NEWNS)
+            .context(|| "enter its mount namespace")
+    };
+    enter(namespace)?;
+    let cloned = mount::clone_tree("/", false);
+    enter(&own)?;
+    cloned.context(|| "clone it")
 }
 
 fn mount_overlay(rootfs: &Rootfs, target: &Path) -> Result<()> {
@@ -138,6 +158,11 @@ fn apply_mount(root: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) ->
     if mount.kind == mount_kind::FILESYSTEM {
         let target = file::make_in_root(root, target_path, Missing::Directory)
             .context(|| "make the target")?;
+        check_target(root, mount, target.as_fd(), None)?;
+        if let Some(tree) = source {
+            return mount::attach_tree(tree.as_fd(), target.as_fd())
+                .context(|| "attach the pod's own");
+        }
         let place = file::descriptor_path(target.as_fd());
         let kept = if is_read_only_tmpfs(mount) { !MS_RDONLY } else { u64::MAX };
         let mounted =
@@ -147,6 +172,7 @@ fn apply_mount(root: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) ->
     if mount.kind == mount_kind::IMAGE {
         let target = file::make_in_root(root, target_path, Missing::Directory)
             .context(|| "make the target")?;
+        check_target(root, mount, target.as_fd(), None)?;
         let place = file::descriptor_path(target.as_fd());
         std::env::set_current_dir(&mount.source).context(|| format!("enter {}", mount.source))?;
         let mounted = match mount.data.contains(':') {
@@ -167,6 +193,7 @@ fn apply_mount(root: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) ->
     let is_directory = is_directory(tree.as_fd()).context(|| "look at the source")?;
     let missing = if is_directory { Missing::Directory } else { Missing::File };
     let target = file::make_in_root(root, target_path, missing).context(|| "make the target")?;
+    check_target(root, mount, target.as_fd(), Some(tree.as_fd()))?;
     if self::is_directory(target.as_fd()).context(|| "look at the target")? != is_directory {
         let (source_kind, target_kind) =
             if is_directory { ("a directory", "is not one") } else { ("a file", "is a directory") };
@@ -187,6 +214,61 @@ fn apply_mount(root: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) ->
         } else {
             mount::set_read_only(&place).context(|| "make it read-only")?;
         }
+    }
+    Ok(())
+}
+
+/// Files of proc that may be covered: what they say about the machine is replaced (lxcfs does so), and
+/// nothing that the kernel or a runtime trusts. The list is runc's.
+const COVERABLE: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// A container's `/proc` is the kernel's, whatever the image's links and the caller's mounts say: masks are
+/// laid over it, and processes on their way into the container trust it. `target` is where the mount's
+/// target led to.
+fn check_target(
+    root: BorrowedFd<'_>,
+    mount: &Mount,
+    target: BorrowedFd<'_>,
+    source: Option<BorrowedFd<'_>>,
+) -> Result<()> {
+    let resolve = |fd| std::fs::read_link(file::descriptor_path(fd)).context(|| "resolve it");
+    let (top, place) = (resolve(root)?, resolve(target)?);
+    let inside = Path::new("/").join(place.strip_prefix(&top).context(|| "it left the root")?);
+    let asked = &mount.target;
+    if mount.kind == mount_kind::FILESYSTEM && matches!(&*mount.fs_type, "proc" | "sysfs") {
+        let ordinary = inside == Path::new(asked);
+        return if ordinary {
+            Ok(())
+        } else {
+            Err(Error::new(format!(
+                "filesystem {:?} must be mounted on ordinary directory",
+                mount.fs_type
+            )))
+        };
+    }
+    let is_proc = |fd| mount::is_proc(fd).context(|| "look at its file system");
+    if inside == Path::new("/proc") {
+        return match source.map(is_proc).transpose()? {
+            Some(true) => Ok(()),
+            _ => Err(Error::new(format!(
+                "{asked:?} cannot be mounted because it is not of type proc"
+            ))),
+        };
+    }
+    let coverable = COVERABLE.iter().any(|known| inside == Path::new(known));
+    if (is_proc(target)? || inside.starts_with("/proc")) && !coverable {
+        return Err(Error::new(format!("{asked:?} cannot be mounted because it is inside /proc")));
     }
     Ok(())
 }
@@ -290,10 +372,19 @@ fn keep_volumes_writable(
     for path in plan.volumes.iter().filter(|_| plan.readonly_root) {
         let what = || format!("keep volume {path} of the image writable");
         let target = file::make_in_root(root, Path::new(path), Missing::Directory).context(what)?;
+        // What is a mount of its own does not become read-only, and a second copy of it (of /proc, say)
+        // would lie over the masks.
+        if device(target.as_fd()).context(what)? != device(root).context(what)? {
+            continue;
+        }
         let tree = mount::clone_tree(file::descriptor_path(target.as_fd()), false).context(what)?;
         volumes.push((target, tree));
     }
     Ok(volumes)
+}
+
+fn device(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(file::descriptor_path(fd))?))
 }
 
 /// Hides a path behind nothing. An absent path is fine.
@@ -342,6 +433,24 @@ fn change_root(staging: &Path) -> Result<()> {
         }
     }
     std::env::set_current_dir("/").context(|| "enter /")
+}
+
+/// The container's `/dev/null`, if that is what it is; its processes may have put anything there.
+pub(crate) fn open_null() -> Option<OwnedFd> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let root = current_root().ok()?;
+    let flags = file::O_RDWR | file::O_NONBLOCK | file::O_NOCTTY;
+    let place = file::open_in_root(root.as_fd(), "/dev/null", O_PATH, 0).ok()?;
+    let is_null = |fd: &OwnedFd| {
+        let metadata = std::fs::File::from(fd.try_clone().ok()?).metadata().ok()?;
+        let is_device = metadata.file_type().is_char_device();
+        (is_device && file::device_numbers(metadata.rdev()) == (1, 3)).then_some(())
+    };
+    is_null(&place)?;
+    let opened = file::open_in_root(root.as_fd(), "/dev/null", flags, 0).ok()?;
+    is_null(&opened)?;
+    sys::unix::set_nonblocking(opened.as_fd(), false).ok()?;
+    Some(opened)
 }
 
 /// The root directory of this process.

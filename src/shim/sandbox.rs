@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use stdx::{Context, Error, Result};
+use sys::mount::{self, MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC};
 use sys::process::{self, Cloned};
 use wire::shim as plan;
 
@@ -16,13 +17,14 @@ pub(crate) struct Sandbox {
     pub(crate) shm: Option<OwnedFd>,
     /// The pod's PID namespace and its init; none unless processes are shared.
     pub(crate) pid: Option<PidNamespace>,
-    /// The PID namespace that this process (and so the host's /proc) is in.
-    pub(crate) own_pid: OwnedFd,
 }
 
 #[derive(Debug)]
 pub(crate) struct PidNamespace {
     pub(crate) namespace: OwnedFd,
+    /// A mount namespace with nothing but the pod's `/proc` as its root. Only a process in a PID
+    /// namespace can mount its proc, and containers are made outside of it.
+    pub(crate) proc: OwnedFd,
     pub(crate) init_pid: i32,
 }
 
@@ -69,8 +71,7 @@ impl Sandbox {
             true => Some(make_pid_namespace().context(|| "make the pod's PID namespace")?),
             false => None,
         };
-        let own_pid = open_namespace("/proc/self/ns/pid")?;
-        Ok(Sandbox { shm, pid, own_pid })
+        Ok(Sandbox { shm, pid })
     }
 }
 
@@ -123,43 +124,109 @@ fn make_shm(size_bytes: u64) -> Result<OwnedFd> {
 }
 
 fn fill_shm_namespace(size_bytes: u64) -> io::Result<()> {
-    use sys::mount::{self, MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_REC};
-    mount::mount("", "/", "", MS_REC | MS_PRIVATE, "")?;
-    let flags = MS_NODEV | MS_NOEXEC | MS_NOSUID;
     let size_bytes = if size_bytes == 0 { SHM_DEFAULT_BYTES } else { size_bytes };
+    let flags = MS_NODEV | MS_NOEXEC | MS_NOSUID;
+    mount::mount("", "/", "", MS_REC | MS_PRIVATE, "")?;
     // /proc exists wherever we run; what it covers here is only seen in this namespace.
     mount::mount("shm", "/proc", "tmpfs", flags, &format!("mode=1777,size={size_bytes}"))?;
-    std::env::set_current_dir("/proc")?;
+    move_root_to("/proc")
+}
+
+/// Leaves nothing in this mount namespace but the mount at `place`, as the root.
+fn move_root_to(place: &str) -> io::Result<()> {
+    std::env::set_current_dir(place)?;
     if mount::pivot_root(".", ".").is_err() {
         // The root is an initramfs: keep it below the tmpfs.
         return mount::mount(".", "/", "", mount::MS_MOVE, "")
             .and_then(|()| std::os::unix::fs::chroot("."));
     }
-    mount::unmount(".", MNT_DETACH)
+    mount::unmount(".", MNT_DETACH)?;
+    std::env::set_current_dir("/")
 }
 
 const SHM_DEFAULT_BYTES: u64 = 64 << 20;
 
-/// The pod's init: nothing but a reaper, sharing all memory that it does not touch with the shim.
+/// The pod's init: nothing but a reaper, sharing all memory that it does not touch with the shim. All
+/// containers of the pod see it, so it has nothing: no files, no descriptors, no capabilities.
 fn make_pid_namespace() -> Result<PidNamespace> {
-    match process::clone(process::CLONE_NEWPID).context(|| "fork")? {
+    let (ours, theirs) = sys::unix::socket_pair().context(|| "make a socket pair")?;
+    match process::clone(process::CLONE_NEWPID | process::CLONE_NEWNS).context(|| "fork")? {
         Cloned::Child => {
+            drop(ours);
             let _ = process::set_name(c"pause");
-            let _ = process::die_with_parent();
-            process::close_all_but(&[]);
-            // An init that ignores SIGCHLD has its children reaped by the kernel, so it can just sleep.
-            // Its own signals stay blocked: a pod's init only ends with the pod.
-            process::ignore_children();
+            process::close_all_but(&[theirs.as_fd()]);
+            let result = become_init(&theirs);
+            let text = result.map_or_else(|error| error.to_string(), |()| String::new());
+            let _ = sys::unix::send(theirs.as_fd(), format!("={text}").as_bytes(), None);
+            if !text.is_empty() {
+                process::exit_now(1);
+            }
+            process::close_inherited(theirs.as_fd());
             loop {
                 process::wait_for_signal();
             }
         }
         Cloned::Parent { pid, pidfd: _ } => {
+            drop(theirs);
+            let hear = || -> Result<()> {
+                let mut buf = [0; 512];
+                let (n, _) =
+                    sys::unix::receive(ours.as_fd(), &mut buf).context(|| "wait for the init")?;
+                match n {
+                    1 => Ok(()),
+                    _ => Err(Error::new(String::from_utf8_lossy(
+                        buf[..n].get(1..).unwrap_or(b"child died"),
+                    ))),
+                }
+            };
+            hear()?;
             let namespace = open_namespace(&format!("/proc/{pid}/ns/pid"))?;
-            Ok(PidNamespace { namespace, init_pid: pid })
+            let proc = open_namespace(&format!("/proc/{pid}/ns/mnt"))?;
+            sys::unix::send(ours.as_fd(), b"G", None).context(|| "let the init go on")?;
+            hear()?;
+            Ok(PidNamespace { namespace, proc, init_pid: pid })
         }
     }
 }
+
+/// First the mount namespace that `proc` is taken from, then, when the shim has it, what stays.
+fn become_init(socket: &OwnedFd) -> Result<()> {
+    let quiet = MS_NODEV | MS_NOEXEC | MS_NOSUID;
+    process::set_dumpable(false).context(|| "make the init unreadable")?;
+    process::new_keyring().context(|| "make a session keyring")?;
+    process::new_session().context(|| "start a session")?;
+    mount::mount("", "/", "", MS_REC | MS_PRIVATE, "")
+        .context(|| "detach mounts from the host's")?;
+    mount::mount("proc", "/proc", "proc", quiet, "").context(|| "mount the pod's proc")?;
+    move_root_to("/proc").context(|| "leave the host's files")?;
+    sys::unix::send(socket.as_fd(), b"=", None).context(|| "report to the shim")?;
+    let mut go = [0; 1];
+    sys::unix::receive(socket.as_fd(), &mut go).context(|| "wait for the shim")?;
+
+    process::unshare(process::CLONE_NEWNS).context(|| "make a mount namespace")?;
+    // A directory that every proc has.
+    mount::mount("none", "/sys", "tmpfs", quiet | MS_RDONLY, "mode=555,size=4k")
+        .context(|| "mount an empty root")?;
+    move_root_to("/sys").context(|| "change to an empty root")?;
+    process::close_standard_streams();
+    for capability in 0..64 {
+        if process::drop_bounding(capability).is_err() {
+            break;
+        }
+    }
+    process::set_identity(NOBODY, NOBODY, &[]).context(|| "become nobody")?;
+    process::set_capabilities(0, 0, 0).context(|| "drop capabilities")?;
+    process::set_no_new_privileges().context(|| "set no_new_privs")?;
+    process::set_dumpable(false).context(|| "make the init unreadable")?;
+    // An init that ignores SIGCHLD has its children reaped by the kernel, so it can just sleep.
+    // Its own signals stay blocked: a pod's init only ends with the pod.
+    process::ignore_children();
+    // Last, because a change of identity forgets it.
+    process::die_with_parent().context(|| "end with the shim")
+}
+
+/// As the pause container of other distributions has it.
+const NOBODY: u32 = 65_535;
 
 /// Waits for a helper child that is about to end, and reaps it.
 fn wait_for_end(pidfd: BorrowedFd<'_>) {

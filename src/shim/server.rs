@@ -94,6 +94,7 @@ impl Server {
     fn collect(&mut self, set: &mut PollSet, sources: &mut Vec<Source>) {
         set.clear();
         sources.clear();
+        let now = Instant::now();
         let mut add = |source, fd, events| {
             set.add(fd, events);
             sources.push(source);
@@ -107,7 +108,7 @@ impl Server {
             {
                 add(Source::Stdin(task.number), stdin.as_fd(), POLLOUT);
             }
-            if self.clients_keep_up(task) {
+            if self.clients_keep_up(task) && task.flood.wait(now).is_none() {
                 if let Some(stdout) = &task.streams.stdout {
                     add(Source::Output(task.number, Stream::Stdout), stdout.as_fd(), POLLIN);
                 }
@@ -136,7 +137,9 @@ impl Server {
     fn timeout(&self) -> Option<Duration> {
         let attached = |connection: &&Connection| matches!(connection.role, Role::Attached { .. });
         let stuck = self.connections.iter().filter(attached).filter_map(|one| one.stuck_since);
-        stuck.map(|since| ATTACH_STUCK_MAX.saturating_sub(since.elapsed())).min()
+        let stuck = stuck.map(|since| ATTACH_STUCK_MAX.saturating_sub(since.elapsed()));
+        let now = Instant::now();
+        stuck.chain(self.tasks.iter().filter_map(|task| task.flood.wait(now))).min()
     }
 
     /// Whether all clients that get this task's output have room for more.
@@ -172,7 +175,9 @@ impl Server {
                 self.reap();
             }
             Source::Connection(token) => self.handle_connection(token, ready),
-            Source::Socket(number) => self.handle_child(number),
+            Source::Socket(number) => {
+                self.handle_child(number);
+            }
             Source::Stdin(number) => {
                 if let Some(task) = self.task(number) {
                     task.streams.flush_stdin();
@@ -261,19 +266,30 @@ impl Server {
         }
     }
 
-    /// Messages of a child on its way to exec.
-    fn handle_child(&mut self, number: u32) {
+    /// A message of a child on its way to exec. False when there is none now.
+    fn handle_child(&mut self, number: u32) -> bool {
         let mut buf = vec![0; MESSAGE_MAX_BYTES];
-        let Some(task) = self.task(number) else { return };
-        let Some(socket) = &task.socket else { return };
+        let shutting_down = self.shutdown.is_some();
+        let Some(task) = self.task(number) else { return false };
+        let Some(socket) = &task.socket else { return false };
         let received = sys::unix::receive(socket.as_fd(), &mut buf);
         let (message, fd) = match &received {
             Ok((n, fd)) => (&buf[..*n], fd.as_ref()),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return true,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
             Err(_) => (&buf[..0], None),
         };
         match (message.first(), &task.phase) {
-            (Some(b'T'), _) => {
+            (Some(b'P'), Phase::Starting(_)) if !task.handed_over => {
+                task.handed_over = true;
+                if let Some(pid) = message[1..].first_chunk::<4>() {
+                    task.pid = i32::from_le_bytes(*pid);
+                }
+                if shutting_down {
+                    let _ = process::kill(task.pid, process::SIGKILL);
+                }
+            }
+            (Some(b'T'), Phase::Launching(_)) => {
                 let stdin = task.stdin;
                 let master = fd.and_then(|fd| fd.try_clone().ok());
                 if let Some(master) = master
@@ -290,6 +306,7 @@ impl Server {
             (None, Phase::Starting(_)) => self.child_has_started(number),
             _ => self.child_failed(number, "the process ended while it was being set up"),
         }
+        true
     }
 
     fn child_has_started(&mut self, number: u32) {
@@ -298,7 +315,14 @@ impl Server {
         task.socket = None;
         task.started_at = crate::wall_now();
         task.phase = Phase::Running;
-        self.answer_ok(token);
+        let (pid, is_main) = (task.pid.cast_unsigned(), task.is_main());
+        if let Some(connection) = self.connection(token).filter(|_| is_main) {
+            // It may be another process than the one that was created.
+            connection.send(kind::OK, |out| pid.put(out));
+            connection.closing = true;
+        } else {
+            self.answer_ok(token);
+        }
     }
 
     fn child_failed(&mut self, number: u32, text: &str) {
@@ -338,16 +362,21 @@ impl Server {
     /// Takes the ends of all children that have ended.
     fn reap(&mut self) {
         while let Ok(Some((pid, ended))) = process::reap_any() {
-            let found = self.tasks.iter().find(|task| task.pid == pid && task.exit().is_none());
-            let Some(number) = found.map(|task| task.number) else { continue };
-            // What it said before its end counts.
-            while self
-                .task(number)
-                .is_some_and(|task| task.socket.is_some() && task.exit().is_none())
-            {
-                self.handle_child(number);
+            // What was said before its end counts, and tells whose process it was.
+            let launching = self.tasks.iter().filter(|task| task.socket.is_some());
+            let launching: Vec<u32> = launching.map(|task| task.number).collect();
+            for number in launching {
+                while self.task(number).is_some_and(|task| task.exit().is_none())
+                    && self.handle_child(number)
+                {}
             }
-            if self.task(number).is_some_and(|task| task.exit().is_none()) {
+            let found = self.tasks.iter().find(|task| task.pid == pid && task.exit().is_none());
+            let Some(task) = found else { continue };
+            let number = task.number;
+            if task.socket.is_some() {
+                // Somebody else holds its end of the socket.
+                self.child_failed(number, "the process ended while it was being set up");
+            } else {
                 self.end(number, ended);
             }
         }
@@ -437,6 +466,7 @@ impl Server {
         let task = &mut self.tasks[at];
         if task.is_main() {
             task.log.write(stream, bytes, crate::wall_now());
+            task.flood.add(bytes.len(), Instant::now());
         }
         let kind = match stream {
             Stream::Stdout => kind::STDOUT,

@@ -6,7 +6,7 @@ use std::path::Path;
 use wire::shim::{Exit, Field};
 
 use crate::connection::Token;
-use crate::log::Log;
+use crate::log::{Flood, Log};
 use crate::streams::Streams;
 
 #[derive(Debug)]
@@ -21,8 +21,11 @@ pub(crate) struct Task {
     pub(crate) phase: Phase,
     /// To the child, until its exec.
     pub(crate) socket: Option<OwnedFd>,
+    /// The child has forked the process that runs in the container, and `pid` is that one.
+    pub(crate) handed_over: bool,
     pub(crate) streams: Streams,
     pub(crate) log: Log,
+    pub(crate) flood: Flood,
     pub(crate) stdin: bool,
     pub(crate) started_at: i64,
     /// For main processes.

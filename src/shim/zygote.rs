@@ -17,6 +17,8 @@ const PATH_MAX_BYTES: usize = 4096;
 pub(crate) fn serve() -> Result<()> {
     let socket = process::inherited_fd(3).context(|| "take the socket")?;
     let _ = process::set_name(c"k3rs-zygote");
+    // The session keyring of whoever started k3rs is none of the pods' business.
+    let _ = process::new_keyring();
     // Shims that end are the kernel's to reap: nobody here waits for them.
     process::ignore_children();
     loop {

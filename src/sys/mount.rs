@@ -103,8 +103,31 @@ pub fn attach_tree(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<(
     Ok(())
 }
 
+/// A detached, read-only copy of the mount of one file, open at the file. Needs Linux 5.12.
+pub fn read_only_clone(file: &Path) -> io::Result<OwnedFd> {
+    let clone = clone_tree(file, false)?;
+    set_attr_read_only(clone.as_raw_fd(), c"", libc::AT_EMPTY_PATH)?;
+    Ok(clone)
+}
+
+/// Whether a descriptor is on a procfs.
+pub fn is_proc(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    // SAFETY: all-zero is a valid statfs, written by the call.
+    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the struct lives through the call.
+    check(i64::from(unsafe { libc::fstatfs(fd.as_raw_fd(), &mut stat) }))?;
+    // The C types differ in width between targets.
+    #[allow(clippy::unnecessary_cast)]
+    Ok(stat.f_type as i64 == libc::PROC_SUPER_MAGIC as i64)
+}
+
 /// Makes the mount at `path` and everything mounted below it read-only. Needs Linux 5.12.
 pub fn set_read_only_recursive(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = path_text(path.as_ref())?;
+    set_attr_read_only(libc::AT_FDCWD, &path, libc::AT_RECURSIVE)
+}
+
+fn set_attr_read_only(directory: i32, path: &CStr, flags: libc::c_int) -> io::Result<()> {
     #[repr(C)]
     struct MountAttr {
         set: u64,
@@ -114,14 +137,13 @@ pub fn set_read_only_recursive(path: impl AsRef<Path>) -> io::Result<()> {
     }
     const MOUNT_ATTR_RDONLY: u64 = 1;
     let attr = MountAttr { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, userns_fd: 0 };
-    let path = path_text(path.as_ref())?;
     // SAFETY: the kernel reads `attr` with the size given.
     check(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
+            directory,
             path.as_ptr(),
-            libc::AT_RECURSIVE,
+            flags,
             std::ptr::from_ref(&attr),
             size_of::<MountAttr>(),
         )

@@ -56,6 +56,56 @@ pub fn clone_into(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result
     Ok(Cloned::Parent { pid: i32::try_from(pid).unwrap_or(-1), pidfd })
 }
 
+/// Forks a sibling: a child of our own parent, without new namespaces but in the PID namespace that
+/// `enter_namespace` chose for children. Its number in our own PID namespace; none in the sibling.
+/// Only for single-threaded processes, as `clone`.
+pub fn fork_sibling() -> io::Result<Option<i32>> {
+    let flags = libc::c_long::from(libc::CLONE_PARENT | SIGCHLD);
+    // SAFETY: without CLONE_VM and with no stack given, this is fork; all pointers are null.
+    let forked = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) });
+    let pid = match forked {
+        // A seccomp filter may know only the younger call.
+        Err(_) => {
+            // SAFETY: all-zero is a valid value of this struct of integers.
+            let mut args: CloneArgs = unsafe { std::mem::zeroed() };
+            args.flags = u64::from(libc::CLONE_PARENT.cast_unsigned());
+            // SAFETY: as above; `args` outlives the call.
+            check(unsafe {
+                libc::syscall(libc::SYS_clone3, std::ptr::from_ref(&args), size_of::<CloneArgs>())
+            })?
+        }
+        Ok(pid) => pid,
+    };
+    Ok((pid != 0).then(|| i32::try_from(pid).unwrap_or(-1)))
+}
+
+/// Leaves the session keyring that we inherited for a new, empty one that only its possessors may use.
+pub fn new_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    const KEYCTL_SETPERM: libc::c_long = 5;
+    const POSSESSOR_ALL: libc::c_long = 0x3f00_0000;
+    let unnamed = std::ptr::null::<libc::c_char>();
+    // SAFETY: a null name asks for a keyring without one.
+    let joined =
+        check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, unnamed) });
+    let keyring = match joined {
+        // A kernel without keys has none to inherit.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => return Ok(()),
+        keyring => keyring?,
+    };
+    // SAFETY: no pointers.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, keyring, POSSESSOR_ALL) })?;
+    Ok(())
+}
+
+/// Closes the standard streams of a process that will use none.
+pub fn close_standard_streams() {
+    for number in 0..3 {
+        // SAFETY: no Rust value owns them, and by contract nobody uses them in this process after this.
+        unsafe { libc::close(number) };
+    }
+}
+
 /// The kernel's `struct clone_args`, which the libc crate lacks for musl. Same layout on every architecture.
 #[repr(C, align(8))]
 struct CloneArgs {
@@ -556,8 +606,29 @@ pub struct Daemon {
     pub pidfd: OwnedFd,
 }
 
+/// A program that whoever runs it cannot change by way of `/proc/<pid>/exe`: a read-only clone of its
+/// mount, which shares its pages; before Linux 5.12 a sealed copy in memory.
+pub fn unchangeable_program(program: &OsStr) -> io::Result<OwnedFd> {
+    let path = std::path::Path::new(program);
+    crate::mount::read_only_clone(path).or_else(|_| sealed_copy(path))
+}
+
+fn sealed_copy(path: &std::path::Path) -> io::Result<OwnedFd> {
+    // SAFETY: the name is static.
+    let raw = unsafe {
+        libc::memfd_create(c"k3rs".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
+    };
+    let mut copy = File::from(check_fd(libc::c_long::from(raw))?);
+    io::copy(&mut File::open(path)?, &mut copy)?;
+    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+    // SAFETY: sets seals on a live descriptor.
+    check(i64::from(unsafe { libc::fcntl(copy.as_raw_fd(), libc::F_ADD_SEALS, seals) }))?;
+    Ok(copy.into())
+}
+
 /// Starts `program` detached from our terminal and session, in `directory`, with `fd` as its
-/// descriptor 3, `log` as its stdout and stderr, and `path` as all of its environment.
+/// descriptor 3, `log` as its stdout and stderr, and `path` as all of its environment. What it runs
+/// is an `unchangeable_program`, because it will be forked into containers.
 ///
 /// Safe in threaded processes: nothing allocates between fork and exec.
 pub fn spawn_daemon(
@@ -569,8 +640,15 @@ pub fn spawn_daemon(
     log: File,
 ) -> io::Result<Daemon> {
     let fd = fd.as_fd().as_raw_fd();
-    let mut command = Command::new(program);
+    let image = unchangeable_program(program)?;
+    // Above the number that `fd` gets.
+    // SAFETY: duplicates a live descriptor.
+    let image = check_fd(libc::c_long::from(unsafe {
+        libc::fcntl(image.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 10)
+    }))?;
+    let mut command = Command::new(crate::file::descriptor_path(image.as_fd()));
     command
+        .arg0(program)
         .args(args)
         .current_dir(directory)
         .env_clear()

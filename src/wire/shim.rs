@@ -48,6 +48,8 @@ pub mod kind {
     pub const REOPEN_LOG: u8 = 9;
     /// Kill everything and end -> `OK`, then the socket closes.
     pub const SHUTDOWN: u8 = 10;
+    /// `LogLimits`: when the shim rotates a container's log by itself -> `OK` or `ERROR`.
+    pub const LIMIT_LOG: u8 = 11;
 
     // On a stream connection, to the shim.
     pub const STDIN: u8 = 20;
@@ -292,6 +294,7 @@ message! {
 }
 
 message! { Target { id: String, } }
+message! { LogLimits { id: String, file_max_bytes: u64, files_max: u32, } }
 message! { Signal { id: String, signal: i32, } }
 message! { Resize { id: String, columns: u16, rows: u16, } }
 

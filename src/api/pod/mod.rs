@@ -47,3 +47,30 @@ pub(crate) fn all_containers(spec: &Value) -> impl Iterator<Item = (&'static str
 pub fn restartable(init_container: &Value) -> bool {
     init_container.str("restartPolicy") == "Always"
 }
+
+/// A sysctl's name with dots, as upstream normalizes it: `net/ipv4/conf/eth0.1/x` is
+/// `net.ipv4.conf.eth0/1.x`, and a name whose first separator is a dot is that already.
+pub fn sysctl_name(name: &str) -> String {
+    match name.find(['.', '/']) {
+        Some(at) if name[at..].starts_with('/') => name
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect(),
+        _ => name.to_owned(),
+    }
+}
+
+/// The namespace of a sysctl that the pod shares with the host, and the field that says so. Such a sysctl
+/// would be the whole machine's.
+pub fn host_namespace_of_sysctl(spec: &Value, name: &str) -> Option<(&'static str, &'static str)> {
+    let ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."];
+    if name.starts_with("net.") && spec.flag("hostNetwork") {
+        return Some(("net", "hostNetwork"));
+    }
+    let is_ipc = name == "kernel.sem" || ipc.iter().any(|prefix| name.starts_with(prefix));
+    (is_ipc && spec.flag("hostIPC")).then_some(("ipc", "hostIPC"))
+}

@@ -289,6 +289,10 @@ fn security(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         } else if !seen.insert(name) {
             causes.duplicate(&path, &name.into());
         }
+        if let Some((_, field)) = super::host_namespace_of_sysctl(spec, &super::sysctl_name(name)) {
+            let detail = format!("may not be specified when '{field}' is true");
+            causes.invalid(&path, &name.into(), &detail);
+        }
     }
     container::seccomp(context.at("seccompProfile"), &format!("{path}.seccompProfile"), causes);
     if spec.flag("shareProcessNamespace") && spec.flag("hostPID") {

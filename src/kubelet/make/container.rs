@@ -20,6 +20,8 @@ pub(crate) const ANNOTATION_IMAGE: &str = "k3rs.io/image";
 pub(crate) const ANNOTATION_MESSAGE_PATH: &str = "io.kubernetes.container.terminationMessagePath";
 pub(crate) const ANNOTATION_MESSAGE_POLICY: &str =
     "io.kubernetes.container.terminationMessagePolicy";
+/// The first word of the command as the spec has it, where `$(VAR)` in it was replaced.
+pub(crate) const ANNOTATION_PROGRAM: &str = "k3rs.io/program";
 pub(crate) const ANNOTATION_MESSAGE_FILE: &str = "k3rs.io/terminationMessageFile";
 
 /// What the worker looked up and made for the container.
@@ -35,6 +37,7 @@ pub(crate) struct Prepared {
     pub confinement: Confinement,
     /// Host file behind the termination message path.
     pub message_file: PathBuf,
+    pub log_limits: Option<runtime::LogLimits>,
     pub memory_capacity: i64,
 }
 
@@ -56,6 +59,11 @@ pub(crate) fn container_spec(
             .map(|text| env::expand(text, lookup))
             .collect()
     };
+    let (command, args) = (expanded("command"), expanded("args"));
+    let words = |path: &str| container.list(path).first().and_then(Value::as_str);
+    let program = words("command")
+        .or_else(|| words("args"))
+        .filter(|word| command.first().or(args.first()).is_some_and(|expanded| expanded != word));
     let message_path = message_path(container);
     let mut mounts = prepared.mounts;
     if !message_path.is_empty() {
@@ -71,8 +79,8 @@ pub(crate) fn container_spec(
         name: name.to_owned(),
         attempt: prepared.attempt,
         image: prepared.image_id,
-        command: expanded("command"),
-        args: expanded("args"),
+        command,
+        args,
         cwd: Some(container.str("workingDir").to_owned()).filter(|dir| !dir.is_empty()),
         read_only_root: confinement.read_only_root,
         mounts,
@@ -95,6 +103,7 @@ pub(crate) fn container_spec(
         terminal_size: None,
         stop_signal: None,
         log_path: Some(PathBuf::from(log_file(name, prepared.attempt))),
+        log_limits: prepared.log_limits,
         user_namespace: None,
         labels: labels(pod, Some(name)),
         annotations: Labels::from([
@@ -109,7 +118,10 @@ pub(crate) fn container_spec(
                 ANNOTATION_MESSAGE_FILE.to_owned(),
                 prepared.message_file.to_string_lossy().into_owned(),
             ),
-        ]),
+        ])
+        .into_iter()
+        .chain(program.map(|word| (ANNOTATION_PROGRAM.to_owned(), word.to_owned())))
+        .collect(),
         env: prepared.environment,
     }
 }
@@ -200,6 +212,7 @@ mod tests {
             seccomp: Seccomp::Unconfined,
             confinement: Confinement::default(),
             message_file: "/m".into(),
+            log_limits: None,
             memory_capacity: 1 << 30,
         }
     }
@@ -215,6 +228,10 @@ mod tests {
         assert_eq!(spec.annotations[ANNOTATION_IMAGE], "i");
         assert_eq!(spec.mounts.len(), 1);
         assert_eq!(spec.mounts[0].target, "/dev/termination-log");
+        assert!(!spec.annotations.contains_key(ANNOTATION_PROGRAM));
+        let secret = json!({"name": "c", "args": ["$(A)/run"]});
+        let spec = container_spec(&pod, &secret, Role::App, prepared());
+        assert_eq!(spec.annotations[ANNOTATION_PROGRAM], "$(A)/run");
         let quiet = json!({"name": "c", "terminationMessagePath": ""});
         assert!(container_spec(&pod, &quiet, Role::App, prepared()).mounts.is_empty());
     }

@@ -11,10 +11,15 @@ pub(crate) struct ImageUser {
 }
 
 impl ImageUser {
-    /// The numeric uid, where the image gives one.
-    fn uid(&self) -> Result<i64, &str> {
+    /// The numeric uid, where the image gives one. A number that is no uid may be a name in the image's
+    /// passwd file, which can say anything about it.
+    fn uid(&self) -> Result<i32, &str> {
         let name = self.user.split(':').next().unwrap_or("");
-        if name.is_empty() { Ok(0) } else { name.parse().map_err(|_| name) }
+        match name.parse() {
+            _ if name.is_empty() => Ok(0),
+            Ok(uid) if uid >= 0 => Ok(uid),
+            _ => Err(name),
+        }
     }
 }
 
@@ -46,6 +51,18 @@ pub(crate) fn user(pod: &Value, container: &Value, image: &ImageUser) -> User {
     }
 }
 
+pub(crate) fn demands_non_root(pod: &Value, container: &Value) -> bool {
+    effective(pod, container, "runAsNonRoot").as_bool() == Some(true)
+}
+
+/// The refusal of a container that was made for root, whatever its image said before.
+pub(crate) fn is_root(container: &Value, long_name: &str) -> String {
+    let name = container.str("name");
+    format!(
+        "container has runAsNonRoot and image will run as root (pod: \"{long_name}\", container: {name})"
+    )
+}
+
 /// Refuses a root user where the pod says `runAsNonRoot`; upstream's messages.
 pub(crate) fn verify_non_root(
     pod: &Value,
@@ -53,7 +70,7 @@ pub(crate) fn verify_non_root(
     image: &ImageUser,
     long_name: &str,
 ) -> Result<(), String> {
-    if effective(pod, container, "runAsNonRoot").as_bool() != Some(true) {
+    if !demands_non_root(pod, container) {
         return Ok(());
     }
     let whom = format!("(pod: \"{long_name}\", container: {})", container.str("name"));
@@ -110,6 +127,13 @@ impl SeccompChoice {
 pub(crate) fn confinement(pod: &Value, container: &Value) -> Result<Confinement, String> {
     let context = container.at("securityContext");
     let privileged = context.flag("privileged");
+    if !privileged && context.str("procMount") == "Unmasked" {
+        // Behind the masks is what the whole machine shares.
+        return Err(
+            "procMount Unmasked takes a user namespace (hostUsers: false), which this node cannot give"
+                .into(),
+        );
+    }
     let names = |path: &str| -> Vec<String> {
         context.list(path).iter().filter_map(|c| c.as_str().map(str::to_owned)).collect()
     };
@@ -130,7 +154,7 @@ pub(crate) fn confinement(pod: &Value, container: &Value) -> Result<Confinement,
         no_new_privileges: context.at("allowPrivilegeEscalation").as_bool() == Some(false),
         add: names("capabilities.add"),
         drop: names("capabilities.drop"),
-        unmasked: privileged || context.str("procMount") == "Unmasked",
+        unmasked: privileged,
         seccomp,
     })
 }
@@ -153,11 +177,16 @@ const SAFE_SYSCTLS: &[&str] = &[
 
 /// The reason to refuse the pod's sysctls: `SysctlForbidden`.
 pub(crate) fn forbidden_sysctl(pod: &Value) -> Option<String> {
-    pod.list("spec.securityContext.sysctls")
-        .iter()
-        .map(|sysctl| sysctl.str("name").replace('/', "."))
-        .find(|name| !SAFE_SYSCTLS.contains(&&**name))
-        .map(|name| format!("forbidden sysctl: \"{name}\" not allowlisted"))
+    let spec = pod.at("spec");
+    spec.list("securityContext.sysctls").iter().find_map(|sysctl| {
+        let name = api::pod::sysctl_name(sysctl.str("name"));
+        let shared = api::pod::host_namespace_of_sysctl(spec, &name);
+        if !SAFE_SYSCTLS.contains(&&*name) {
+            return Some(format!("forbidden sysctl: \"{name}\" not allowlisted"));
+        }
+        let (word, _) = shared?;
+        Some(format!("forbidden sysctl: \"{name}\" not allowed with host {word} enabled"))
+    })
 }
 
 #[cfg(test)]
@@ -194,6 +223,14 @@ mod tests {
             "container has runAsNonRoot and image has non-numeric user (www), cannot verify user is non-root (pod: \"p_n(u)\", container: c)"
         );
         assert_eq!(check(json!({"runAsNonRoot": true}), "1000"), "");
+        for root in ["0", "00", "+0", "-0", "0:1000", ":1000"] {
+            let said = check(json!({"runAsNonRoot": true}), root);
+            assert!(said.contains("image will run as root"), "{root}: {said}");
+        }
+        for no_uid in ["4294967295", "2147483648", "-1", " 1000", "1000 ", "99999999999999999999"] {
+            let said = check(json!({"runAsNonRoot": true}), no_uid);
+            assert!(said.contains("non-numeric user"), "{no_uid}: {said}");
+        }
         assert_eq!(
             check(json!({"runAsNonRoot": true, "runAsUser": 0}), "1000"),
             "container's runAsUser breaks non-root policy (pod: \"p_n(u)\", container: c)"
@@ -219,5 +256,36 @@ mod tests {
         let sysctls = |name: &str| json!({"spec": {"securityContext": {"sysctls": [{"name": name, "value": "1"}]}}});
         assert_eq!(forbidden_sysctl(&sysctls("net.ipv4.tcp_syncookies")), None);
         assert!(forbidden_sysctl(&sysctls("kernel.msgmax")).is_some());
+        assert_eq!(forbidden_sysctl(&sysctls("net/ipv4/tcp_syncookies")), None);
+        assert!(forbidden_sysctl(&sysctls("net.ipv4/tcp_syncookies")).is_some());
+    }
+
+    #[test]
+    fn sysctls_of_the_host_are_refused() {
+        let check = |name: &str, field: &str| {
+            let pod = json!({"spec": {field: true,
+                "securityContext": {"sysctls": [{"name": name, "value": "1"}]}}});
+            forbidden_sysctl(&pod).unwrap_or_default()
+        };
+        let (net, ipc) = ("net.ipv4.ip_local_port_range", "kernel.shm_rmid_forced");
+        assert_eq!(
+            check(net, "hostNetwork"),
+            format!("forbidden sysctl: \"{net}\" not allowed with host net enabled")
+        );
+        assert_eq!(check("net/ipv4/ip_local_port_range", "hostNetwork"), check(net, "hostNetwork"));
+        assert_eq!(
+            check(ipc, "hostIPC"),
+            format!("forbidden sysctl: \"{ipc}\" not allowed with host ipc enabled")
+        );
+        assert_eq!((check(net, "hostIPC"), check(ipc, "hostNetwork")), Default::default());
+    }
+
+    #[test]
+    fn proc_stays_masked_without_a_user_namespace() {
+        let context =
+            |context: Value| confinement(&json!({}), &json!({"securityContext": context}));
+        assert!(context(json!({"procMount": "Unmasked"})).is_err());
+        assert!(!context(json!({"procMount": "Default"})).unwrap().unmasked);
+        assert!(context(json!({"procMount": "Unmasked", "privileged": true})).unwrap().unmasked);
     }
 }

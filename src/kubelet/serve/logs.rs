@@ -15,6 +15,7 @@ use crate::kubelet::LogOptions;
 
 /// Bytes of one line that are held; a longer one is given out in parts.
 const LINE_MAX_BYTES: u64 = 64 * 1024;
+const LINE_MAX_LEN: usize = 64 * 1024;
 /// Bytes that wait for a slow reader.
 pub(crate) const BUFFERED_MAX_BYTES: usize = 64 * 1024;
 /// Bytes read between two looks at the reader.
@@ -211,6 +212,9 @@ impl Cursor {
             if self.partial.last() == Some(&b'\n') {
                 let line = std::mem::take(&mut self.partial);
                 self.format(&line, timestamps, &mut out);
+            } else if self.partial.len() >= LINE_MAX_LEN {
+                // No line that a shim writes is so long.
+                self.partial.clear();
             } else if read == 0 && !self.rotated_on()? {
                 break;
             }
@@ -332,9 +336,10 @@ pub(crate) fn tail_text(path: &Path, lines: usize, max_bytes: usize) -> String {
             break;
         }
         text.extend(batch);
+        let excess = text.len().saturating_sub(max_bytes);
+        text.drain(..excess);
     }
-    let from = text.len().saturating_sub(max_bytes);
-    String::from_utf8_lossy(&text[from..]).into_owned()
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 #[cfg(test)]

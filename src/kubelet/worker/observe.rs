@@ -7,7 +7,7 @@ use stdx::time::Now;
 
 use super::Worker;
 use crate::make::container::{
-    ANNOTATION_IMAGE, ANNOTATION_MESSAGE_FILE, ANNOTATION_MESSAGE_POLICY,
+    ANNOTATION_IMAGE, ANNOTATION_MESSAGE_FILE, ANNOTATION_MESSAGE_POLICY, ANNOTATION_PROGRAM,
 };
 use crate::pod::{Exit, Sandbox, Seen, SeenState, UNKNOWN};
 
@@ -109,7 +109,7 @@ pub(crate) async fn seen(status: &ContainerStatus) -> Seen {
             };
             let message = match exit.message.is_empty() {
                 true => last_message(status, exit.code).await,
-                false => exit.message.clone(),
+                false => said_of_program(status, &exit.message),
             };
             SeenState::Exited(Exit {
                 // What containerd reports of a process that could not be started.
@@ -136,6 +136,18 @@ pub(crate) async fn seen(status: &ContainerStatus) -> Seen {
     }
 }
 
+/// A message of a program that could not be started names it as the pod's spec does: what `$(VAR)` in it
+/// stood for may be a secret. The message is `exec: "<program>": <why>`.
+pub(crate) fn said_of_program(status: &ContainerStatus, message: &str) -> String {
+    let (Some(program), Some(at)) =
+        (status.annotations.get(ANNOTATION_PROGRAM), message.find("exec: \""))
+    else {
+        return message.to_owned();
+    };
+    let why = message.rfind("\": ").map_or("", |end| &message[end + 1..]);
+    format!("{}exec: {program:?}{why}", &message[..at])
+}
+
 /// The termination message: the file's, or the end of the log of who failed without one and asked for that.
 async fn last_message(status: &ContainerStatus, code: i32) -> String {
     let file = status.annotations.get(ANNOTATION_MESSAGE_FILE).map(PathBuf::from);
@@ -157,9 +169,7 @@ async fn last_message(status: &ContainerStatus, code: i32) -> String {
 }
 
 fn read_beginning(path: &Path) -> Option<String> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
     let limit = u64::try_from(MESSAGE_MAX_BYTES).ok()?;
-    rt::fs::open(path).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
+    let bytes = rt::fs::read_beginning(path, limit).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -142,7 +142,9 @@ fn spec(
         sysctls: tree
             .list("spec.securityContext.sysctls")
             .iter()
-            .map(|sysctl| (sysctl.str("name").replace('/', "."), sysctl.str("value").to_owned()))
+            .map(|sysctl| {
+                (api::pod::sysctl_name(sysctl.str("name")), sysctl.str("value").to_owned())
+            })
             .collect(),
         cgroup_parent: cgroup.to_owned(),
         shm_size_bytes: 0,

@@ -10,7 +10,7 @@ use stdx::{Context, Error};
 
 use super::Worker;
 use super::journal::{Gate, Journal};
-use super::observe::seen;
+use super::observe::{said_of_program, seen};
 use crate::ask::{self, Target};
 use crate::images::Wanted;
 use crate::make::container::{self, Prepared, bind, volume_mount};
@@ -117,6 +117,14 @@ impl Start {
         let runtime = &self.shared.runtime;
         let made = runtime.create_container(&sandbox, wanted).await;
         let made = made.map_err(|error| fail("CreateContainerError", error.to_string()))?;
+        // The image's files had their say in who this is.
+        if security::demands_non_root(&tree, spec)
+            && runtime.container(&made).is_none_or(|status| status.uid == 0)
+        {
+            let _ = runtime.remove_container(&made).await;
+            let message = security::is_root(spec, &self.pod.long_name());
+            return Err(fail("CreateContainerConfigError", message));
+        }
         *id = Some(made.to_string());
         let name = &self.container.name;
         tell(false, "Created", format!("Created container: {name}"));
@@ -128,9 +136,15 @@ impl Start {
         if let Err(error) = runtime.start_container(&made).await {
             // The container knows the cause without our words around it, and without its id, so that
             // repeats fold into one event.
-            let exit = runtime.container(&made).and_then(|status| status.exit().cloned());
-            let cause = exit.map(|exit| exit.message).filter(|message| !message.is_empty());
-            return Err(fail("RunContainerError", cause.unwrap_or_else(|| error.to_string())));
+            let status = runtime.container(&made);
+            let said = |message: &str| match &status {
+                Some(status) => said_of_program(status, message),
+                None => "the container vanished as it started".to_owned(),
+            };
+            let exit = status.as_ref().and_then(|status| status.exit());
+            let cause = exit.map(|exit| said(&exit.message)).filter(|message| !message.is_empty());
+            let message = cause.unwrap_or_else(|| said(&error.to_string()));
+            return Err(fail("RunContainerError", message));
         }
         tell(false, "Started", format!("Started container {name}"));
 
@@ -253,6 +267,11 @@ impl Start {
             seccomp,
             confinement,
             message_file,
+            log_limits: Some(runtime::LogLimits {
+                file_max_bytes: self.shared.config.container_log_max_bytes,
+                files_max: u32::try_from(self.shared.config.container_log_files_max)
+                    .unwrap_or(u32::MAX),
+            }),
             memory_capacity: facts.memory_capacity,
         })
     }
@@ -309,13 +328,23 @@ impl Start {
                 let gate = self.gate.clone();
                 rt::unblock(move || {
                     let bind = || {
-                        volumes::bind_sub_path(&directory, &mounted, &volume, &container, idx, &sub_path)
+                        volumes::bind_sub_path(
+                            &directory, &mounted, &volume, &container, idx, &sub_path,
+                        )
                     };
                     gate.enter(bind).unwrap_or_else(|| Err(Error::new("the pod is ending")))
                 })
                 .await
                 .map_err(|error| {
-                    format!("failed to prepare subPath for volumeMount \"{name}\" of container \"{}\": {error}", self.container.name)
+                    let what = format!(
+                        "failed to prepare subPath for volumeMount \"{name}\" of container \"{}\"",
+                        self.container.name
+                    );
+                    // The error names the path, in which an expression may have put a secret.
+                    match entry.str("subPathExpr") {
+                        "" => format!("{what}: {error}"),
+                        expression => format!("{what} (subPathExpr {expression:?})"),
+                    }
                 })?
             };
             mounts.push(volume_mount(entry, source, mounted.read_only, privileged)?);
@@ -397,7 +426,9 @@ fn write_files(
     let mut mounts = Vec::new();
     for (name, text) in files {
         let path: PathBuf = etc.join(name);
-        if rt::fs::read_optional(&path)?.as_deref() != Some(text.as_bytes()) {
+        // A pod can write these files: what is there now is only compared, and not beyond what it should be.
+        let limit = u64::try_from(text.len()).unwrap_or(u64::MAX).saturating_add(1);
+        if rt::fs::read_beginning(&path, limit).ok().as_deref() != Some(text.as_bytes()) {
             rt::fs::write(&path, text.as_bytes(), 0o644)?;
         }
         let target = format!("/etc/{name}");

@@ -87,7 +87,15 @@ pub(super) fn all(spec: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &m
             }
         }
         resources(container.at("resources"), &format!("{path}.resources"), causes);
-        security(container.at("securityContext"), &format!("{path}.securityContext"), causes);
+        let context = container.at("securityContext");
+        security(context, &format!("{path}.securityContext"), causes);
+        if context.str("procMount") == "Unmasked" && spec.at("hostUsers").as_bool() != Some(false) {
+            causes.invalid(
+                &format!("{path}.securityContext.procMount"),
+                context.at("procMount"),
+                "`hostUsers` must be false to use `Unmasked`",
+            );
+        }
     }
 }
 

@@ -1,0 +1,291 @@
+"""What a pod finds around it: processes on their way in, the pod's init, proc, keyrings, its user, sysctls."""
+
+import errno
+import json
+import os
+import pathlib
+import re
+import subprocess
+
+from cluster import HERE, Failure, until
+
+ARGS = ("--disable", "traefik")
+NAMESPACE = "inside"
+# SYS_ADMIN, SYS_MODULE, SYS_RAWIO, NET_ADMIN, SYS_BOOT, MAC_ADMIN: no process of these pods has one.
+FORBIDDEN = f"{1 << 21 | 1 << 16 | 1 << 17 | 1 << 12 | 1 << 22 | 1 << 33:x}"
+
+
+def prepare(cluster):
+    tools = cluster.dir / "tools"
+    tools.mkdir()
+    (cluster.dir / "marker").write_text("the host's")
+    source = HERE / "faults" / "watch_proc.c"
+    subprocess.run(["gcc", "-O1", "-static", "-o", tools / "watch", source], check=True, capture_output=True)
+
+
+def kubectl(cluster, *args, **more):
+    return cluster.kubectl("-n", NAMESPACE, *args, **more)
+
+
+def pod(cluster, name, containers, namespace=NAMESPACE, **spec):
+    if kubectl(cluster, "get", "ns", NAMESPACE, check=False).returncode:
+        cluster.kubectl("create", "ns", NAMESPACE)
+        until(lambda: kubectl(cluster, "get", "sa", "default"), "the default service account")
+    made = []
+    for number, one in enumerate(containers):
+        one = {"name": f"c{number}", "image": "k3rs.io/userspace:1", "command": ["sleep", "100000"], **one}
+        made.append(one)
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"terminationGracePeriodSeconds": 0, "restartPolicy": "Never", "containers": made, **spec},
+    }
+    return cluster.kubectl("create", "-f", "-", input=json.dumps(manifest), check=False)
+
+
+def ready(cluster, name):
+    kubectl(cluster, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=30s")
+
+
+def run(cluster, name, containers, **spec):
+    made = pod(cluster, name, containers, **spec)
+    if made.returncode:
+        raise Failure(made.stderr)
+    ready(cluster, name)
+
+
+def shell(cluster, name, command, container="c0", check=True):
+    return kubectl(cluster, "exec", name, "-c", container, "--", "sh", "-c", command, check=check).stdout
+
+
+def delete(cluster, *names):
+    kubectl(cluster, "delete", "pod", *names, "--wait=false", "--grace-period=0", "--force")
+
+
+def waiting(cluster, name):
+    status = json.loads(kubectl(cluster, "get", "pod", name, "-o", "json").stdout)["status"]
+    state = status["containerStatuses"][0]["state"]
+    return state.get("waiting") or state.get("terminated")
+
+
+def watcher(cluster, seconds):
+    return {
+        "command": ["/tools/watch", str(seconds), str(cluster.dir / "marker"), FORBIDDEN],
+        "securityContext": {"capabilities": {"add": ["SYS_PTRACE"]}},
+        "volumeMounts": [{"name": "tools", "mountPath": "/tools", "readOnly": True}],
+    }
+
+
+def tools(cluster):
+    return [{"name": "tools", "hostPath": {"path": str(cluster.dir / "tools")}}]
+
+
+def finish_watch(cluster, name):
+    shell(cluster, name, "touch /tmp/stop", check=False)
+    log = until(lambda: (text := kubectl(cluster, "logs", name, "-c", "c0").stdout) and "seen" in text and text, "the watcher's report", 20)
+    seen, hits = re.search(r"seen (\d+) hits (\d+)", log).groups()
+    if hits != "0" or int(seen) < 100:
+        raise Failure(log[-2000:])
+    return seen
+
+
+def many_execs(cluster, name, container):
+    # From within the namespace of the cluster, several at once.
+    cluster.sh(
+        f"seq 100 | xargs -P 4 -I{{}} {cluster.kubectl_path} -n {NAMESPACE} exec {name} -c {container} -- true", timeout=100
+    )
+
+
+def test_joiners_show_nothing_of_the_host(cluster):
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+    run(cluster, "watch", [{**watcher(cluster, 90), "livenessProbe": probe}], volumes=tools(cluster))
+    many_execs(cluster, "watch", "c0")
+    seen = finish_watch(cluster, "watch")
+    delete(cluster, "watch")
+    return f"{seen} looks"
+
+
+def test_shared_processes_show_nothing_of_the_host(cluster):
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+    crashing = {"command": ["sh", "-c", "exit 1"]}
+    containers = [watcher(cluster, 90), {"livenessProbe": probe}, crashing]
+    pod(cluster, "shared", containers, volumes=tools(cluster), shareProcessNamespace=True, restartPolicy="Always")
+    until(lambda: "watching" in kubectl(cluster, "logs", "shared", "-c", "c0", check=False).stdout, "the watcher runs")
+    until(lambda: kubectl(cluster, "exec", "shared", "-c", "c1", "--", "true"), "the second container runs")
+    many_execs(cluster, "shared", "c1")
+    # What stays for ever: the pod's init.
+    root = shell(cluster, "shared", "ls -A /proc/1/root/ | wc -l; ls /proc/1/fd | wc -l; ls -A /proc/1/cwd/ | wc -l; wc -l < /proc/1/mountinfo; cat /proc/1/environ | wc -c").split()
+    if root[:3] != ["0", "0", "0"] or root[3] != "1":
+        raise Failure(f"root, fds, cwd, mounts, environ of the pod's init: {root}")
+    status = shell(cluster, "shared", "cat /proc/1/status", container="c1")
+    for line in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"):
+        if not re.search(rf"^{line}:\s*0+$", status, re.M):
+            raise Failure(status)
+    if not re.search(r"^NoNewPrivs:\s*1$", status, re.M) or not re.search(r"^Uid:\s*65535\s", status, re.M):
+        raise Failure(status)
+    # Without SYS_PTRACE not even its links can be read, though both are of one pod.
+    denied = shell(cluster, "shared", "ls /proc/1/root/ /proc/1/fd 2>&1; cat /proc/1/maps /proc/1/environ 2>&1; true", container="c1")
+    if denied.count("ermission denied") < 3:
+        raise Failure(denied)
+    # Its proc is the pod's, with the masks.
+    processes = shell(cluster, "shared", "cat /proc/[0-9]*/comm | sort | uniq", container="c1")
+    if "pause" not in processes or "watch" not in processes or "k3rs-shim" in processes:
+        raise Failure(processes)
+    masks = shell(cluster, "shared", "(echo x > /proc/sys/kernel/core_pattern) 2>/dev/null && echo written; head -c1 /proc/keys | wc -c", container="c1", check=False)
+    if masks.split() != ["0"]:
+        raise Failure(masks)
+    seen = finish_watch(cluster, "shared")
+    delete(cluster, "shared")
+    return f"{seen} looks"
+
+
+def test_exec_works_as_before(cluster):
+    """Terminals, input, exit codes, users, groups: with the last fork in between."""
+    run(cluster, "hands", [{"securityContext": {"runAsUser": 1000, "runAsGroup": 2000}}, {"securityContext": {"allowPrivilegeEscalation": False, "seccompProfile": {"type": "RuntimeDefault"}}}], shareProcessNamespace=True)
+    done = kubectl(cluster, "exec", "hands", "-c", "c0", "--", "sh", "-c", "id -u; id -g; exit 7", check=False)
+    if (done.returncode, done.stdout.split()) != (7, ["1000", "2000"]):
+        raise Failure(f"{done.returncode} {done.stdout} {done.stderr}")
+    echoed = kubectl(cluster, "exec", "-i", "hands", "-c", "c1", "--", "cat", input="through\n").stdout
+    seccomp = shell(cluster, "hands", "grep -E 'Seccomp:|NoNewPrivs' /proc/self/status", container="c1").split()
+    if echoed != "through\n" or seccomp != ["NoNewPrivs:", "1", "Seccomp:", "2"]:
+        raise Failure(f"{echoed!r} {seccomp}")
+    tty = cluster.sh(f"script -qec '{cluster.kubectl_path} -n {NAMESPACE} exec -it hands -c c1 -- sh -c \"tty; ps -o pid,tty,sid | wc -l; kill -INT \\$\\$; echo not\"' /dev/null </dev/null", check=False)
+    if "/dev/pts/0" not in tty and "/dev/console" not in tty:
+        raise Failure(tty)
+    missing = kubectl(cluster, "exec", "hands", "-c", "c1", "--", "/nowhere", check=False)
+    if "no such file or directory" not in missing.stderr:
+        raise Failure(missing.stderr)
+    delete(cluster, "hands")
+
+
+def test_the_node_program_cannot_be_written(cluster):
+    """`/proc/self/exe` as an entrypoint and as an interpreter is k3rs, but not the node's file."""
+    script = "printf '#!/proc/self/exe\\n' > /x/s; chmod 755 /x/s; /x/s; sleep 100000"
+    containers = [{"command": ["/proc/self/exe", "--help"]}, {"command": ["sh", "-c", script], "volumeMounts": [{"name": "x", "mountPath": "/x"}]}]
+    pod(cluster, "self", containers, volumes=[{"name": "x", "emptyDir": {}}])
+    until(lambda: kubectl(cluster, "exec", "self", "-c", "c1", "--", "true"), "the second container runs")
+    kubectl(cluster, "exec", "self", "-c", "c1", "--", "/proc/self/exe", "--version", check=False)
+    looked = 0
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "comm").read_text().strip() not in ("k3rs-shim", "k3rs-zygote", "pause"):
+                continue
+            program = os.open(process / "exe", os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            # Other nodes of this machine may be of another build.
+            if cluster.binary not in os.readlink(f"/proc/self/fd/{program}") and os.fstat(program).st_ino != os.stat(cluster.binary).st_ino:
+                continue
+            looked += 1
+            # A running file is busy, so it is its mode that is set, to what it is.
+            os.chmod(f"/proc/self/fd/{program}", os.fstat(program).st_mode & 0o7777)
+            raise Failure(f"{process}: its program can be written")
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise Failure(f"{process}: {error}")
+        finally:
+            os.close(program)
+    if looked < 2:
+        raise Failure(f"{looked} processes of this node")
+    delete(cluster, "self")
+
+
+def test_keyring_is_of_ones_own(cluster):
+    """A key of whoever started k3rs (this test's session) is not in a pod's session keyring."""
+    run(cluster, "keys", [{}])
+    pid = cluster.sh(f"cat $(find /sys/fs/cgroup -path '*{cluster.cgroup}*' -name cgroup.procs 2>/dev/null) 2>/dev/null | sort -u | while read p; do grep -q sleep /proc/$p/comm 2>/dev/null && echo $p; done | head -1", check=False).strip()
+    source = cluster.dir / "tools" / "ring.c"
+    source.write_text(
+        '#include <stdio.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n'
+        'int main(){long s=syscall(SYS_keyctl,0,-3,0);char b[300]={0};long n=syscall(SYS_keyctl,6,s,b,299);'
+        'int r[64];long m=syscall(SYS_keyctl,11,s,r,sizeof r);printf("%ld %s %ld\\n",s,b,m/4);return n<0;}'
+    )
+    subprocess.run(["gcc", "-static", "-o", cluster.dir / "tools" / "ring", source], check=True, capture_output=True)
+    run(cluster, "ring", [{"command": ["sh", "-c", "/tools/ring; sleep 100000"], "volumeMounts": [{"name": "tools", "mountPath": "/tools"}]}], volumes=tools(cluster))
+    own = until(lambda: kubectl(cluster, "logs", "ring").stdout.split(), "the container's keyring")
+    again = shell(cluster, "ring", "/tools/ring").split()
+    host = subprocess.run([cluster.dir / "tools" / "ring"], capture_output=True, text=True).stdout.split()
+    for name, ring in (("container", own), ("exec", again)):
+        # Empty, of its own, and only for its possessor.
+        if ring[0] == host[0] or ring[-1] != "0" or "3f000000" not in ring[1]:
+            raise Failure(f"{name}: {ring}, host: {host}, pid {pid}")
+    delete(cluster, "keys", "ring")
+
+
+def test_proc_mount_unmasked_is_refused(cluster):
+    for field in ("containers", "initContainers"):
+        containers = [{"securityContext": {"procMount": "Unmasked"}}]
+        extra = {}
+        if field == "initContainers":
+            extra = {field: [{"name": "i", "image": "k3rs.io/userspace:1", "securityContext": {"procMount": "Unmasked"}}]}
+            containers = [{}]
+        said = pod(cluster, "unmasked", containers, **extra).stderr
+        if f"spec.{field}[0].securityContext.procMount: Invalid value: \"Unmasked\": `hostUsers` must be false to use `Unmasked`" not in said:
+            raise Failure(said or "accepted")
+
+
+def test_proc_is_no_place_for_volumes(cluster):
+    volumes = [{"name": "v", "emptyDir": {}}, {"name": "w", "emptyDir": {}}]
+    link = [{"name": "i", "image": "k3rs.io/userspace:1", "command": ["ln", "-s", "/proc/sys", "/v/link"], "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]
+    cases = {
+        "proc": ("/proc", "not of type proc"),
+        "slash": ("/proc/", "not of type proc"),
+        "dots": ("/tmp/../proc", "not of type proc"),
+        "below": ("/proc/sys", "inside /proc"),
+        "attr": ("/proc/self/attr", "inside /proc"),
+        "link": ("/v/link/kernel", "inside /proc"),
+    }
+    for name, (path, _) in cases.items():
+        mounts = [{"name": "w", "mountPath": path}]
+        extra = {"initContainers": link} if name == "link" else {}
+        if name == "link":
+            mounts.insert(0, {"name": "v", "mountPath": "/v"})
+        made = pod(cluster, f"place-{name}", [{"volumeMounts": mounts}], volumes=volumes, **extra)
+        if made.returncode:
+            raise Failure(made.stderr)
+    for name, (path, why) in cases.items():
+        said = until(lambda: (state := waiting(cluster, f"place-{name}")) and state.get("reason") not in (None, "ContainerCreating", "PodInitializing") and state, f"{path} is refused")
+        if why not in said["message"]:
+            raise Failure(f"{path}: {said}")
+    message = [{"terminationMessagePath": "/proc/sys/kernel/core_pattern"}]
+    pod(cluster, "place-message", message)
+    said = until(lambda: (state := waiting(cluster, "place-message")) and state.get("reason") != "ContainerCreating" and state, "the message path is refused")
+    if "inside /proc" not in said["message"]:
+        raise Failure(str(said))
+    # What lxcfs does is allowed.
+    (cluster.dir / "tools" / "cpuinfo").write_text("ours\n")
+    files = [{"name": "v", "hostPath": {"path": str(cluster.dir / "tools" / "cpuinfo")}}]
+    run(cluster, "place-cpuinfo", [{"volumeMounts": [{"name": "v", "mountPath": "/proc/cpuinfo"}]}], volumes=files)
+    if shell(cluster, "place-cpuinfo", "cat /proc/cpuinfo") != "ours\n":
+        raise Failure("/proc/cpuinfo is not covered")
+    delete(cluster, *(f"place-{name}" for name in cases), "place-message", "place-cpuinfo")
+
+
+def test_run_as_non_root_means_the_user_that_runs(cluster):
+    """The numeric user that the container really gets decides, whatever the image's passwd calls it."""
+    context = {"runAsNonRoot": True}
+    pod(cluster, "root", [{"securityContext": context}])
+    said = until(lambda: (state := waiting(cluster, "root")) and state.get("reason") == "CreateContainerConfigError" and state, "root is refused")
+    if "image will run as root" not in said["message"]:
+        raise Failure(str(said))
+    # A passwd file that calls 1000 root: it is a volume here, an image's would be the same.
+    passwd = cluster.dir / "tools" / "passwd"
+    passwd.write_text("1000:x:0:0::/:/bin/sh\n4294967295:x:0:0::/:/bin/sh\n")
+    volumes = [{"name": "p", "hostPath": {"path": str(passwd)}}]
+    mount = [{"name": "p", "mountPath": "/etc/passwd"}]
+    run(cluster, "mapped", [{"securityContext": {**context, "runAsUser": 1000}, "volumeMounts": mount}], volumes=volumes)
+    if shell(cluster, "mapped", "id -u").strip() != "1000":
+        raise Failure(shell(cluster, "mapped", "id"))
+    delete(cluster, "root", "mapped")
+
+
+def test_sysctls_of_the_host_are_refused(cluster):
+    sysctl = lambda name: {"sysctls": [{"name": name, "value": "1"}]}
+    for field, name in (("hostNetwork", "net.ipv4.tcp_syncookies"), ("hostNetwork", "net/ipv4/tcp_syncookies"), ("hostIPC", "kernel.shm_rmid_forced")):
+        said = pod(cluster, "sysctl", [{}], securityContext=sysctl(name), **{field: True}).stderr
+        if f"may not be specified when '{field}' is true" not in said:
+            raise Failure(f"{field} {name}: {said or 'accepted'}")
+    run(cluster, "sysctl", [{}], securityContext=sysctl("net.ipv4.tcp_syncookies"))
+    delete(cluster, "sysctl")
