@@ -103,6 +103,8 @@ pub struct Kind {
     pub prepare: fn(new: &mut Value, old: Option<&Value>),
     /// Rules that the schema text cannot say. `old` is present on update.
     pub validate: fn(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>),
+    /// Rules for what comes through the `status` subresource.
+    pub validate_status: fn(new: &Value, causes: &mut Vec<Cause>),
     /// How names are checked: DNS subdomain for most.
     pub name_rule: NameRule,
     /// `metadata.generation` counts spec changes.
@@ -231,6 +233,7 @@ impl Kind {
         default: |_| {},
         prepare: |_, _| {},
         validate: |_, _, _| {},
+        validate_status: |_, _| {},
         name_rule: NameRule::Subdomain,
         generation: true,
         graceful: false,

@@ -7,6 +7,7 @@ use crate::kind::*;
 use crate::lens::Lens;
 use crate::print::first_three;
 use crate::status::Cause;
+use crate::validate::address;
 
 pub static ENDPOINT_SLICE: Kind = Kind {
     group: "discovery.k8s.io",
@@ -59,17 +60,28 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
         if addresses.len() > ADDRESSES_MAX {
             causes.too_many(&path, addresses.len(), ADDRESSES_MAX);
         }
+        if addresses.is_empty() {
+            causes.required(&path, "must contain at least 1 address");
+        }
         for (idx, address) in addresses.iter().filter_map(Value::as_str).enumerate() {
             let path = format!("{path}[{idx}]");
-            match new.str("addressType") {
-                "FQDN" => causes.check_name(&path, address, crate::names::subdomain),
-                "IPv4" if address.parse::<std::net::Ipv4Addr>().is_err() => {
+            let family = address::parse(address).map(|ip| ip.is_ipv4());
+            // An IPv4 address written as IPv6 is none of IPv6, as upstream.
+            match (new.str("addressType"), family) {
+                ("FQDN", _) => {
+                    causes.check_name(&path, address, crate::names::subdomain);
+                    continue;
+                }
+                ("IPv4", Some(false) | None) => {
                     causes.invalid(&path, &address.into(), "must be a valid IPv4 address");
                 }
-                "IPv6" if address.parse::<std::net::Ipv6Addr>().is_err() => {
+                ("IPv6", Some(true) | None) => {
                     causes.invalid(&path, &address.into(), "must be a valid IPv6 address");
                 }
-                _ => super::endpoints::endpoint_address(address, &path, causes),
+                _ => {}
+            }
+            if family.is_some() {
+                address::ordinary_ip(address, &path, causes);
             }
         }
     }

@@ -7,6 +7,7 @@ use crate::kind::*;
 use crate::lens::Lens;
 use crate::print::first_three;
 use crate::status::Cause;
+use crate::validate::address::ordinary_ip;
 
 pub static ENDPOINTS: Kind = Kind {
     version: "v1",
@@ -52,7 +53,7 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
         }
         for field in ["addresses", "notReadyAddresses"] {
             for (idx, address) in subset.list(field).iter().enumerate() {
-                endpoint_address(address.str("ip"), &format!("{path}.{field}[{idx}].ip"), causes);
+                ordinary_ip(address.str("ip"), &format!("{path}.{field}[{idx}].ip"), causes);
             }
         }
         for (idx, port) in subset.list("ports").iter().enumerate() {
@@ -64,37 +65,6 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
                 causes.invalid(&format!("{path}.port"), port.at("port"), PORT_RANGE);
             }
         }
-    }
-}
-
-/// An address that traffic may be sent to: not this host's own, nor anybody's.
-pub(super) fn endpoint_address(text: &str, path: &str, causes: &mut Vec<Cause>) {
-    use std::net::IpAddr;
-    let Ok(address) = text.parse::<IpAddr>() else {
-        let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-        causes.invalid(path, &text.into(), detail);
-        return;
-    };
-    if address.is_unspecified() {
-        causes.invalid(path, &text.into(), &format!("may not be unspecified ({text})"));
-    }
-    if address.is_loopback() {
-        causes.invalid(
-            path,
-            &text.into(),
-            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
-        );
-    }
-    let link_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.segments()[0] & 0xffc0 == 0xfe80,
-    };
-    if link_local {
-        causes.invalid(
-            path,
-            &text.into(),
-            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
-        );
     }
 }
 

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
+use crate::status::Cause;
+use crate::validate::address;
 
 pub static POD: Kind = Kind {
     version: "v1",
@@ -37,12 +39,20 @@ pub static POD: Kind = Kind {
     ],
     schema: SCHEMA,
     validate: crate::pod::validate::pod,
+    validate_status,
     columns: crate::pod::columns::COLUMNS,
     default: crate::pod::defaults::pod,
     prepare,
     doc: "A group of containers that run together on one node and share its network and volumes.",
     ..Kind::BASE
 };
+
+/// Others connect to a pod where its status says that it is.
+fn validate_status(new: &Value, causes: &mut Vec<Cause>) {
+    for path in ["status.podIPs", "status.hostIPs"] {
+        address::ips_of_families(new.list(path), path, causes);
+    }
+}
 
 /// A new pod is pending; what waits at a gate says so at once.
 fn prepare(new: &mut Value, old: Option<&Value>) {

@@ -10,7 +10,7 @@ use crate::lens::{Lens, LensMut};
 use crate::names;
 use crate::print::{labels, or_none};
 use crate::status::Cause;
-use crate::validate;
+use crate::validate::{self, address};
 
 pub static SERVICE: Kind = Kind {
     version: "v1",
@@ -25,6 +25,7 @@ pub static SERVICE: Kind = Kind {
     fields: &["spec.clusterIP", "spec.type"],
     schema: SCHEMA,
     validate,
+    validate_status,
     columns: COLUMNS,
     default,
     doc: "A name and address for a changing set of pods.",
@@ -144,12 +145,14 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
     check_ports(spec, causes);
     validate::labels(spec.at("selector"), "spec.selector", causes);
-    for (idx, address) in spec.list("externalIPs").iter().enumerate() {
-        if address.as_str().is_none_or(|ip| ip.parse::<std::net::IpAddr>().is_err()) {
-            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            causes.invalid(&format!("spec.externalIPs[{idx}]"), address, detail);
-        }
+    for (idx, ip) in spec.list("externalIPs").iter().enumerate() {
+        address::ordinary_ip(
+            ip.as_str().unwrap_or(""),
+            &format!("spec.externalIPs[{idx}]"),
+            causes,
+        );
     }
+    cluster_ips(spec, causes);
     if let Some(secs) = spec.int("sessionAffinityConfig.clientIP.timeoutSeconds")
         && !(1..=86_400).contains(&secs)
     {
@@ -185,6 +188,69 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         && old.str("clusterIP") != spec.str("clusterIP")
     {
         causes.invalid("spec.clusterIPs[0]", spec.at("clusterIPs"), "may not change once set");
+    }
+}
+
+/// The addresses by themselves: that they are in the service range, and free, is for who allocates them.
+fn cluster_ips(spec: &Value, causes: &mut Vec<Cause>) {
+    let all = spec.list("clusterIPs");
+    let ips: Vec<&str> = all.iter().map(|ip| ip.as_str().unwrap_or("")).collect();
+    let mut families = Vec::new();
+    for (idx, ip) in ips.iter().enumerate() {
+        let path = format!("spec.clusterIPs[{idx}]");
+        match *ip {
+            "None" if idx > 0 => {
+                causes.invalid(&path, &all[idx], "'None' must be the first and only value");
+            }
+            "None" => {}
+            ip => families.extend(address::ip(ip, &path, causes).map(|ip| ip.is_ipv4())),
+        }
+    }
+    if ips.len() > 2 {
+        causes.invalid("spec.clusterIPs", spec.at("clusterIPs"), "may only hold up to 2 values");
+    }
+    if let [first, second] = families[..]
+        && first == second
+    {
+        let detail = "may specify no more than one IP for each IP family";
+        causes.invalid("spec.clusterIPs", spec.at("clusterIPs"), detail);
+    }
+}
+
+/// What a load balancer says about itself.
+fn validate_status(new: &Value, causes: &mut Vec<Cause>) {
+    const PATH: &str = "status.loadBalancer.ingress";
+    let ingress = new.list(PATH);
+    if new.str("spec.type") != "LoadBalancer" && !ingress.is_empty() {
+        causes.forbidden(PATH, "may only be used when `spec.type` is 'LoadBalancer'");
+        return;
+    }
+    for (idx, one) in ingress.iter().enumerate() {
+        let path = format!("{PATH}[{idx}]");
+        let (ip, mode, hostname) = (one.str("ip"), one.str("ipMode"), one.str("hostname"));
+        if !ip.is_empty() {
+            address::ip(ip, &format!("{path}.ip"), causes);
+        }
+        let path_of_mode = format!("{path}.ipMode");
+        match mode {
+            "" if !ip.is_empty() => {
+                causes.required(&path_of_mode, "must be specified when `ip` is set")
+            }
+            "" => {}
+            _ if ip.is_empty() => {
+                causes.forbidden(&path_of_mode, "may not be specified when `ip` is not set");
+            }
+            "VIP" | "Proxy" => {}
+            other => causes.not_supported(&path_of_mode, other, &["Proxy", "VIP"]),
+        }
+        if !hostname.is_empty() {
+            let path = format!("{path}.hostname");
+            causes.check_name(&path, hostname, names::subdomain);
+            if address::parse(hostname).is_some() {
+                let detail = "must be a DNS name, not an IP address";
+                causes.invalid(&path, &hostname.into(), detail);
+            }
+        }
     }
 }
 

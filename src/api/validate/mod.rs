@@ -1,6 +1,7 @@
 //! Validation: names, metadata, what the schema says, and each kind's rules, with upstream's field
 //! paths and wording.
 
+pub mod address;
 mod metadata;
 mod selectors;
 
@@ -31,7 +32,7 @@ pub fn update(form: impl Into<Form>, new: &Value, old: &Value) -> Result<(), Sta
     check(form.into(), new, Some(old))
 }
 
-/// Checks a replacement through the `status` subresource: metadata, and the status' enums and bounds.
+/// Checks a replacement through the `status` subresource: metadata, and the kind's rules for it.
 ///
 /// # Errors
 /// 422 with one cause per complaint.
@@ -39,6 +40,7 @@ pub fn update_status(form: impl Into<Form>, new: &Value, old: &Value) -> Result<
     let form = form.into();
     let mut causes: Vec<Cause> = Vec::new();
     metadata::check(form, new, Some(old), &mut causes);
+    (form.kind.validate_status)(new, &mut causes);
     finish(form, new, causes)
 }
 
