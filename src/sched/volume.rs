@@ -1,5 +1,6 @@
 //! Volumes of a pod: which nodes its claims allow, and what must be bound first.
 
+use api::pod::references;
 use api::{Lens, Object, Value, View, kinds};
 
 use crate::affinity;
@@ -31,13 +32,7 @@ impl Volumes {
     pub(crate) fn of(pod: &Pod, view: &View<'_>) -> Volumes {
         let mut volumes = Volumes::default();
         for volume in pod.tree.list("spec.volumes") {
-            let name = match volume.str("persistentVolumeClaim.claimName") {
-                "" if volume.has("ephemeral") => {
-                    format!("{}-{}", pod.object.name(), volume.str("name"))
-                }
-                "" => continue,
-                name => name.to_owned(),
-            };
+            let Some(name) = references::claim_of(pod.object.name(), volume) else { continue };
             let Some(claim) = view.get(&kinds::PERSISTENT_VOLUME_CLAIM, pod.namespace(), &name)
             else {
                 let what = match volume.has("ephemeral") {

@@ -2,6 +2,7 @@
 
 pub(crate) mod columns;
 pub(crate) mod defaults;
+pub mod references;
 pub(crate) mod validate;
 
 use serde_json::Value;

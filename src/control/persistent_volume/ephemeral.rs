@@ -1,6 +1,7 @@
 //! Ephemeral volumes: a claim of its own for each `ephemeral` volume of a pod.
 
 use api::kinds::{PERSISTENT_VOLUME_CLAIM, POD};
+use api::pod::references;
 use api::{Action, Actions, Controller, Key, Lens, LensMut, Next, Object, OnFailure, Status, View};
 use api::{Wakes, Watch, json};
 use stdx::time::Now;
@@ -21,7 +22,7 @@ impl Controller for EphemeralVolumes {
         let tree = pod.tree();
         actions.on_failure = Some(OnFailure { about: pod.clone(), then: refused });
         for volume in tree.list("spec.volumes").iter().filter(|v| v.has("ephemeral")) {
-            let name = format!("{}-{}", pod.name(), volume.str("name"));
+            let Some(name) = references::claim_of(pod.name(), volume) else { continue };
             match view.get(&PERSISTENT_VOLUME_CLAIM, &key.namespace, &name) {
                 Some(claim) if controls(&pod, &claim) => {}
                 Some(_) => {

@@ -1,6 +1,7 @@
 //! Finalizers that keep claims while pods use them, and volumes while they are bound.
 
 use api::kinds::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD};
+use api::pod::references::{self, Target};
 use api::{Actions, Controller, Expect, Key, Lens, Next, Object, View, Wakes, Watch};
 
 use crate::support::{with_finalizer, without_finalizer};
@@ -78,15 +79,5 @@ fn claims_of_pod(view: &View<'_>, pod: &Object) -> Vec<Key> {
 
 /// The names of the claims that a pod mounts.
 fn claims(pod: &Object) -> Vec<String> {
-    let tree = pod.tree();
-    let volumes = tree.list("spec.volumes").iter();
-    volumes
-        .filter_map(|volume| match volume.has("ephemeral") {
-            true => Some(format!("{}-{}", pod.name(), volume.str("name"))),
-            false => {
-                let name = volume.str("persistentVolumeClaim.claimName");
-                (!name.is_empty()).then(|| name.to_owned())
-            }
-        })
-        .collect()
+    references::names(&pod.tree(), Target::Claim)
 }

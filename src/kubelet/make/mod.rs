@@ -58,35 +58,3 @@ pub(crate) fn entries(tree: &Value, secret: bool) -> BTreeMap<String, Vec<u8>> {
     }
     all
 }
-
-/// The ConfigMaps and Secrets that a pod's spec names, by name.
-pub(crate) fn references(pod: &Value) -> (Vec<String>, Vec<String>) {
-    let mut config_maps = Vec::new();
-    let mut secrets = Vec::new();
-    let add = |list: &mut Vec<String>, name: &str| {
-        if !name.is_empty() && !list.iter().any(|known| known == name) {
-            list.push(name.to_owned());
-        }
-    };
-    for list in ["spec.initContainers", "spec.containers", "spec.ephemeralContainers"] {
-        for container in pod.list(list) {
-            for from in container.list("envFrom") {
-                add(&mut config_maps, from.str("configMapRef.name"));
-                add(&mut secrets, from.str("secretRef.name"));
-            }
-            for env in container.list("env") {
-                add(&mut config_maps, env.str("valueFrom.configMapKeyRef.name"));
-                add(&mut secrets, env.str("valueFrom.secretKeyRef.name"));
-            }
-        }
-    }
-    for volume in pod.list("spec.volumes") {
-        add(&mut config_maps, volume.str("configMap.name"));
-        add(&mut secrets, volume.str("secret.secretName"));
-        for source in volume.list("projected.sources") {
-            add(&mut config_maps, source.str("configMap.name"));
-            add(&mut secrets, source.str("secret.name"));
-        }
-    }
-    (config_maps, secrets)
-}

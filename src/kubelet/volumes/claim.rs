@@ -1,8 +1,10 @@
 //! Persistent volumes that are directories of this node: hostPath, local, and local-path's own.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use api::pod::references::{self, Target};
 use api::{Lens, Value};
 use stdx::{Error, Result};
 
@@ -30,7 +32,7 @@ pub(crate) const FINALIZER: &str = "k3rs.io/local-path";
 impl Claims {
     /// The claim names of a pod's volumes.
     pub(crate) fn wanted(pod: &Value) -> Vec<String> {
-        pod.list("spec.volumes").iter().filter_map(|volume| claim_name(pod, volume)).collect()
+        references::names(pod, Target::Claim)
     }
 
     /// Where the claim of `volume` leads.
@@ -62,12 +64,9 @@ impl Claims {
     }
 }
 
-/// Of `persistentVolumeClaim` the name, of `ephemeral` the one that its controller makes.
+/// The claim that a volume is about.
 fn claim_name(pod: &Value, volume: &Value) -> Option<String> {
-    if volume.has("persistentVolumeClaim") {
-        return Some(volume.str("persistentVolumeClaim.claimName").to_owned());
-    }
-    volume.has("ephemeral").then(|| format!("{}-{}", pod.str("metadata.name"), volume.str("name")))
+    references::claim_of(pod.str("metadata.name"), volume).map(Cow::into_owned)
 }
 
 fn place_of(volume: &Value, read_only: bool) -> Result<Place> {

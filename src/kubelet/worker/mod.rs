@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::pod::references::{self, Target};
 use api::{Lens, Object, Value, kinds};
 use stdx::time::Now;
 
@@ -26,7 +27,7 @@ use crate::make;
 use crate::pod::{Container, Done, Pod, Request, State, Told, step};
 use crate::refs::RefKey;
 use crate::shared::{ContainerIds, Shared, Slot, Snapshot};
-use crate::volumes::{Claims, Mounted};
+use crate::volumes::Mounted;
 
 /// Steps in a row without waiting; a pod that asks for more is broken, and waits a second.
 const STEPS_MAX: usize = 64;
@@ -430,18 +431,17 @@ impl Worker {
     /// What the pod's spec refers to by name.
     fn references(&self, tree: &Value) -> Vec<RefKey> {
         let namespace = &self.pod.namespace;
-        let (config_maps, secrets) = make::references(tree);
         let mut keys: Vec<RefKey> = Vec::new();
-        for name in config_maps {
-            keys.push((&kinds::CONFIG_MAP, namespace.clone(), name));
-        }
-        let pull = tree.list("spec.imagePullSecrets").iter().map(|s| s.str("name").to_owned());
-        for name in secrets.into_iter().chain(pull) {
-            keys.push((&kinds::SECRET, namespace.clone(), name));
-        }
-        for name in Claims::wanted(tree) {
-            keys.push((&kinds::PERSISTENT_VOLUME_CLAIM, namespace.clone(), name));
-        }
+        references::visit(tree, &mut |reference| {
+            let kind = match reference.target {
+                Target::Secret => &kinds::SECRET,
+                Target::ConfigMap => &kinds::CONFIG_MAP,
+                Target::Claim => &kinds::PERSISTENT_VOLUME_CLAIM,
+                // Tokens are asked for, and the rest is nothing that this node reads.
+                _ => return,
+            };
+            keys.push((kind, namespace.clone(), reference.name.into_owned()));
+        });
         keys.sort();
         keys.dedup();
         keys

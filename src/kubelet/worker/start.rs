@@ -1,9 +1,11 @@
 //! Starting one container: image, configuration, create, start, postStart.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::pod::references::{self, Place};
 use api::{Lens, Value, kinds};
 use runtime::{ContainerState, Mount};
 use stdx::{Context, Error};
@@ -441,18 +443,24 @@ fn write_files(
 
 /// The ConfigMaps and Secrets that the pod's spec names, as they are now.
 pub(super) async fn sources(shared: &Shared, tree: &Value) -> Result<Sources, String> {
-    let (config_maps, secrets) = crate::make::references(tree);
     let namespace = tree.str("metadata.namespace");
+    let mut wanted = BTreeSet::new();
+    references::visit(tree, &mut |reference| {
+        // Secrets for pulls are looked up at each pull, and may be missing.
+        if reference.place != Place::Pull {
+            wanted.insert((reference.target, reference.name));
+        }
+    });
     let mut sources = Sources::default();
-    for name in config_maps {
-        let key = (&kinds::CONFIG_MAP, namespace.to_owned(), name.clone());
+    for (target, name) in wanted {
+        let (kind, place) = match target {
+            references::Target::ConfigMap => (&kinds::CONFIG_MAP, &mut sources.config_maps),
+            references::Target::Secret => (&kinds::SECRET, &mut sources.secrets),
+            _ => continue,
+        };
+        let key = (kind, namespace.to_owned(), name.clone().into_owned());
         let found = shared.refs.get(&key).await.map_err(|status| status.to_string())?;
-        sources.config_maps.insert(name, found.map(|object| object.tree()));
-    }
-    for name in secrets {
-        let key = (&kinds::SECRET, namespace.to_owned(), name.clone());
-        let found = shared.refs.get(&key).await.map_err(|status| status.to_string())?;
-        sources.secrets.insert(name, found.map(|object| object.tree()));
+        place.insert(name.into_owned(), found.map(|object| object.tree()));
     }
     Ok(sources)
 }

@@ -8,13 +8,16 @@ mod service_account;
 mod storage_class;
 mod unacted;
 
-pub(crate) use node::check_token;
+pub(crate) use node::{check_eviction, check_token};
 
 use api::kinds::{NODE, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD, PRIORITY_CLASS};
 use api::{Kind, Lens, LensMut, Status, Value, json};
 use client::{Request, Verb};
 
 use crate::core::{Caller, Core};
+
+/// Marks a pod that shows what a kubelet runs by itself.
+pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// One attempt to change something.
 pub(crate) struct Act<'a> {
@@ -90,7 +93,7 @@ pub(crate) async fn validate(act: &Act<'_>, tree: &Value) -> Result<(), Status> 
         namespace::check_delete(act)?;
     }
     if act.caller.user.node_name().is_some() {
-        node::check(act, tree)?;
+        node::check(act, tree).await?;
     }
     if *act.kind == PRIORITY_CLASS && act.verb != Verb::Delete {
         pod::one_default_priority(act, tree).await?;

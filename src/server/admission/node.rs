@@ -1,12 +1,12 @@
 //! NodeRestriction: a kubelet changes its own node, its own pods and what belongs to them.
 
-use api::kinds::{LEASE, NODE, POD, SERVICE_ACCOUNT};
-use api::{Lens, Status, Value};
+use api::kinds::{LEASE, NODE, PERSISTENT_VOLUME_CLAIM, POD, SERVICE_ACCOUNT};
+use api::pod::references::{self, Target};
+use api::{Lens, LensMut, Status, Value};
 use client::Verb;
 
-use super::Act;
-
-const MIRROR: &str = "kubernetes.io/config.mirror";
+use super::{Act, MIRROR};
+use crate::registry::storage;
 
 /// Label prefixes that only administrators set on nodes.
 const RESTRICTED: &str = "node-restriction.kubernetes.io";
@@ -30,13 +30,16 @@ const ALLOWED_LABELS: [&str; 15] = [
     "node.kubernetes.io/exclude-disruption",
 ];
 
-pub(super) fn check(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
+pub(super) async fn check(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
     let Some(node) = act.caller.user.node_name() else { return Ok(()) };
     if *act.kind == NODE {
         return own_node(act, tree, node);
     }
     if *act.kind == POD {
-        return own_pod(act, tree, node);
+        return own_pod(act, tree, node).await;
+    }
+    if *act.kind == PERSISTENT_VOLUME_CLAIM {
+        return claim(act, tree, node);
     }
     if *act.kind == LEASE {
         let name = match act.request.name.as_str() {
@@ -97,11 +100,13 @@ fn own_node(act: &Act<'_>, tree: &Value, node: &str) -> Result<(), Status> {
         )
         .filter(|key| forbidden_label(key))
         .collect();
+    let what = match act.verb {
+        Verb::Create => "is not allowed to set the following labels",
+        _ => "is not allowed to modify labels",
+    };
     match changed.is_empty() {
         true => Ok(()),
-        false => Err(
-            act.forbidden(tree, format!("is not allowed to modify labels: {}", changed.join(", ")))
-        ),
+        false => Err(act.forbidden(tree, format!("{what}: {}", changed.join(", ")))),
     }
 }
 
@@ -122,62 +127,133 @@ fn forbidden_label(key: &str) -> bool {
         || ALLOWED_LABELS.contains(&key))
 }
 
-fn own_pod(act: &Act<'_>, tree: &Value, node: &str) -> Result<(), Status> {
+async fn own_pod(act: &Act<'_>, tree: &Value, node: &str) -> Result<(), Status> {
     let old = act.old.unwrap_or(tree);
     match (act.verb, act.subresource()) {
-        (Verb::Create, "") => {
-            if tree.entry("metadata.annotations", MIRROR).is_none() {
-                return Err(act.forbidden(tree, format!(
-                    "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
-                )));
-            }
-            if tree.str("spec.nodeName") != node {
-                return Err(act.forbidden(
-                    tree,
-                    format!("node {node:?} can only create pods with spec.nodeName set to itself"),
-                ));
-            }
-            if !tree.str("spec.serviceAccountName").is_empty() {
-                return Err(act.forbidden(
-                    tree,
-                    format!("node {node:?} can not create pods that reference a service account"),
-                ));
-            }
-            let referring = tree.list("spec.volumes").iter().any(|volume| {
-                ["secret", "configMap", "persistentVolumeClaim", "projected"]
-                    .iter()
-                    .any(|field| volume.has(field))
-            });
-            match referring {
-                true => Err(act.forbidden(
-                    tree,
-                    format!("node {node:?} can not create pods that reference other API objects"),
-                )),
-                false => Ok(()),
-            }
-        }
+        (Verb::Create, "") => mirror_pod(act, tree, node).await,
         (Verb::Delete, _) if old.str("spec.nodeName") != node => Err(act.forbidden(
             old,
             format!("node {node:?} can only delete pods with spec.nodeName set to itself"),
         )),
+        (Verb::Delete, _) => Ok(()),
         (Verb::Update, "status") => {
             if old.str("spec.nodeName") != node {
                 return Err(act.forbidden(tree, format!(
                     "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
                 )));
             }
-            match tree.at("metadata.labels") == old.at("metadata.labels") {
+            let same = |path: &str| tree.at(path) == old.at(path);
+            if !same("metadata.labels") {
+                return Err(act.forbidden(
+                    tree,
+                    format!("node {node:?} cannot update labels through pod status"),
+                ));
+            }
+            match same("status.resourceClaimStatuses") {
                 true => Ok(()),
                 false => Err(act.forbidden(
                     tree,
-                    format!("node {node:?} cannot update labels through pod status"),
+                    format!("node {node:?} cannot update resource claim statues"),
                 )),
             }
         }
-        (Verb::Delete, _) => Ok(()),
         (_, sub) => {
             Err(act.forbidden(tree, format!("node {node:?} may not change pods through {sub:?}")))
         }
+    }
+}
+
+/// A kubelet shows what it runs by itself: a pod of its own that refers to nothing of the API.
+async fn mirror_pod(act: &Act<'_>, pod: &Value, node: &str) -> Result<(), Status> {
+    let refuse = |why: String| Err(act.forbidden(pod, why));
+    if pod.entry("metadata.annotations", MIRROR).is_none() {
+        return refuse(format!(
+            "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
+        ));
+    }
+    if pod.str("spec.nodeName") != node {
+        return refuse(format!(
+            "node {node:?} can only create pods with spec.nodeName set to itself"
+        ));
+    }
+    let owner = match pod.list("metadata.ownerReferences") {
+        [owner] => owner,
+        [] => {
+            return refuse(format!(
+                "node {node:?} can only create pods with an owner reference set to itself"
+            ));
+        }
+        _ => {
+            return refuse(format!(
+                "node {node:?} can only create pods with a single owner reference set to itself"
+            ));
+        }
+    };
+    if owner.str("apiVersion") != "v1" || owner.str("kind") != "Node" || owner.str("name") != node {
+        return refuse(format!(
+            "node {node:?} can only create pods with an owner reference set to itself"
+        ));
+    }
+    if !owner.flag("controller") {
+        return refuse(format!(
+            "node {node:?} can only create pods with a controller owner reference set to itself"
+        ));
+    }
+    if owner.flag("blockOwnerDeletion") {
+        return refuse(format!(
+            "node {node:?} must not set blockOwnerDeletion on an owner reference"
+        ));
+    }
+    let uid = storage::get(&act.core.store, &NODE, "", node).await?.uid().to_owned();
+    if owner.str("uid") != uid {
+        let given = owner.str("uid");
+        return refuse(format!("node {node} UID mismatch: expected {given} got {uid}"));
+    }
+    // Classes are no objects that give access to anything.
+    let object = |target| !matches!(target, Target::PriorityClass | Target::RuntimeClass);
+    match references::first(pod, object) {
+        None => Ok(()),
+        Some(Target::ServiceAccount) => {
+            refuse(format!("node {node:?} can not create pods that reference a service account"))
+        }
+        Some(target) => {
+            refuse(format!("node {node:?} can not create pods that reference {}", target.plural()))
+        }
+    }
+}
+
+/// Of a claim a kubelet changes what a resize changes.
+fn claim(act: &Act<'_>, tree: &Value, node: &str) -> Result<(), Status> {
+    if act.subresource() != "status" {
+        return Err(act.forbidden(tree, "may only update PVC status"));
+    }
+    let rest = |tree: &Value| {
+        let mut rest = tree.clone();
+        for path in ["resourceVersion", "managedFields"] {
+            rest.remove(&format!("metadata.{path}"));
+        }
+        for path in ["capacity", "conditions", "allocatedResources", "allocatedResourceStatuses"] {
+            rest.remove(&format!("status.{path}"));
+        }
+        rest
+    };
+    match act.old.is_some_and(|old| rest(old) == rest(tree)) {
+        true => Ok(()),
+        false => Err(act.forbidden(tree, format!(
+            "node {node:?} is not allowed to update fields other than status.quantity and status.conditions"
+        ))),
+    }
+}
+
+/// A kubelet evicts what it runs.
+pub(crate) fn check_eviction(user: &crate::auth::User, pod: &api::Object) -> Result<(), Status> {
+    match user.node_name() {
+        Some(node) if pod.tree().str("spec.nodeName") != node => Err(Status::forbidden(
+            &POD,
+            pod.name(),
+            format!("node {node} can only evict pods with spec.nodeName set to itself"),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -186,12 +262,16 @@ pub(crate) fn check_token(
     user: &crate::auth::User,
     account: &str,
     bound: Option<&api::Object>,
+    uid: &str,
 ) -> Result<(), Status> {
     let Some(node) = user.node_name() else { return Ok(()) };
     let refuse = |why: String| Err(Status::forbidden(&SERVICE_ACCOUNT, account, why));
     let Some(pod) = bound.filter(|object| *object.kind() == POD) else {
         return refuse("node requested token not bound to a pod".into());
     };
+    if uid.is_empty() {
+        return refuse("node requested token with a pod binding without a uid".into());
+    }
     match pod.tree().str("spec.nodeName") == node {
         true => Ok(()),
         false => refuse("node requested token bound to a pod scheduled on a different node".into()),

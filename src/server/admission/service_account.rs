@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use api::kinds::SERVICE_ACCOUNT;
+use api::pod::references::{self, Target};
 use api::{Lens, LensMut, Object, Status, Value, json};
 
-use super::Act;
+use super::{Act, MIRROR};
 use crate::registry::storage;
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME_PREFIX: &str = "kube-api-access-";
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// The controller makes `default` in a moment after the namespace: it is waited for this often.
 const DEFAULT_TRIES_MAX: usize = 20;
@@ -69,22 +69,15 @@ async fn find(act: &Act<'_>, pod: &Value, name: &str) -> Result<Object, Status> 
 
 /// Mirror pods show what a kubelet runs by itself: they can have nothing of the API.
 fn check_mirror(act: &Act<'_>, pod: &Value) -> Result<(), Status> {
-    if !pod.str("spec.serviceAccountName").is_empty() {
-        return Err(act.forbidden(pod, "a mirror pod may not reference service accounts"));
-    }
-    for volume in pod.list("spec.volumes") {
-        let tokens = volume.list("projected.sources").iter().any(|s| s.has("serviceAccountToken"));
-        if tokens {
-            return Err(act.forbidden(
-                pod,
-                "a mirror pod may not use ServiceAccountToken volume projections",
-            ));
+    let why = match references::first(pod, |target| target <= Target::Secret) {
+        None => return Ok(()),
+        Some(Target::ServiceAccount) => "a mirror pod may not reference service accounts",
+        Some(Target::ServiceAccountToken) => {
+            "a mirror pod may not use ServiceAccountToken volume projections"
         }
-        if volume.has("secret") {
-            return Err(act.forbidden(pod, "a mirror pod may not reference secrets"));
-        }
-    }
-    Ok(())
+        Some(_) => "a mirror pod may not reference secrets",
+    };
+    Err(act.forbidden(pod, why))
 }
 
 fn mount_token(pod: &mut Value) {

@@ -1,6 +1,7 @@
 //! The Node authorizer: a kubelet reads what its own pods refer to, and no more.
 
-use api::kinds::{PERSISTENT_VOLUME_CLAIM, POD};
+use api::kinds::{PERSISTENT_VOLUME, POD};
+use api::pod::references::{self, Target};
 use api::{Lens, Value};
 use client::ListOptions;
 
@@ -13,16 +14,15 @@ use crate::registry::{list, storage};
 pub(super) async fn decide(core: &Core, node: &str, attributes: &Attributes) -> Decision {
     let answer = match (attributes.group.as_str(), attributes.resource.as_str()) {
         _ if !attributes.is_resource() => Err(String::new()),
-        ("", "secrets" | "configmaps") => read_referred(core, node, attributes).await,
-        ("", "persistentvolumeclaims") => match attributes.subresource.as_str() {
-            "" | "status" => referred_by_name(core, node, attributes).await,
-            _ => Err(String::new()),
-        },
+        ("", "secrets") => read_referred(core, node, attributes, Target::Secret).await,
+        ("", "configmaps") => read_referred(core, node, attributes, Target::ConfigMap).await,
+        ("", "persistentvolumeclaims") => claim(core, node, attributes).await,
         ("", "persistentvolumes") => volume(core, node, attributes).await,
         ("", "serviceaccounts") => token(core, node, attributes).await,
         ("", "nodes") => own_node(node, attributes),
         ("", "pods") => own_pods(core, node, attributes).await,
         ("coordination.k8s.io", "leases") => lease(node, attributes),
+        ("storage.k8s.io", "csinodes") => own_csi_node(node, attributes),
         _ => Err(String::new()),
     };
     match answer {
@@ -41,7 +41,7 @@ fn unrelated(node: &str) -> String {
     format!("no relationship found between node '{node}' and this object")
 }
 
-async fn read_referred(core: &Core, node: &str, attributes: &Attributes) -> Answer {
+async fn read_referred(core: &Core, node: &str, attributes: &Attributes, target: Target) -> Answer {
     if !matches!(attributes.verb.as_str(), "get" | "list" | "watch") {
         return Err("can only read resources of this type".into());
     }
@@ -51,18 +51,40 @@ async fn read_referred(core: &Core, node: &str, attributes: &Attributes) -> Answ
     if attributes.namespace.is_empty() {
         return Err("can only read namespaced object of this type".into());
     }
-    referred_by_name(core, node, attributes).await
+    referred_by_name(core, node, attributes, target).await
+}
+
+/// A claim is read, and its status says how far a resize is; the rest is not the kubelet's.
+async fn claim(core: &Core, node: &str, attributes: &Attributes) -> Answer {
+    match (attributes.verb.as_str(), attributes.subresource.as_str()) {
+        ("update" | "patch", "status") | ("get", "") => {}
+        (_, "status") => return Err("can only get/update/patch this type".into()),
+        ("get", _) => return Err("cannot get subresource".into()),
+        _ => return Err("can only get individual resources of this type".into()),
+    }
+    referred_by_name(core, node, attributes, Target::Claim).await
 }
 
 /// Whether a pod of the node in this namespace refers to the object.
-async fn referred_by_name(core: &Core, node: &str, attributes: &Attributes) -> Answer {
+async fn referred_by_name(
+    core: &Core,
+    node: &str,
+    attributes: &Attributes,
+    target: Target,
+) -> Answer {
     let name = attributes.name.as_str();
     if name.is_empty() {
         return Err("No Object name found".into());
     }
     let mut pods = pods_of(core, node, &attributes.namespace).await;
-    let referred = pods.any(|pod| refers(&pod, &attributes.resource, name));
+    let referred = pods.any(|pod| refers(&pod, target, name));
     if referred { Ok(()) } else { Err(unrelated(node)) }
+}
+
+/// Mirror pods are the kubelet's own words: what it writes there must not open anything to it.
+fn refers(pod: &Value, target: Target, name: &str) -> bool {
+    pod.entry("metadata.annotations", crate::admission::MIRROR).is_none()
+        && references::refers(pod, target, name)
 }
 
 /// The trees of a node's pods in a namespace ("" for all), one at a time.
@@ -73,83 +95,39 @@ async fn pods_of(core: &Core, node: &str, namespace: &str) -> impl Iterator<Item
     found.map(|found| found.items).unwrap_or_default().into_iter().map(|pod| pod.tree())
 }
 
-fn refers(pod: &Value, resource: &str, name: &str) -> bool {
-    match resource {
-        "secrets" => {
-            pod.list("spec.imagePullSecrets").iter().any(|r| r.str("name") == name)
-                || in_volumes(pod, "secret", "secretName", "secret", name)
-                || in_environment(pod, "secretRef", "secretKeyRef", name)
-        }
-        "configmaps" => {
-            in_volumes(pod, "configMap", "name", "configMap", name)
-                || in_environment(pod, "configMapRef", "configMapKeyRef", name)
-        }
-        "persistentvolumeclaims" => pod.list("spec.volumes").iter().any(|volume| {
-            volume.str("persistentVolumeClaim.claimName") == name
-                || volume.has("ephemeral")
-                    && format!("{}-{}", pod.str("metadata.name"), volume.str("name")) == name
-        }),
-        _ => false,
-    }
-}
-
-fn in_volumes(pod: &Value, field: &str, name_field: &str, source: &str, name: &str) -> bool {
-    pod.list("spec.volumes").iter().any(|volume| {
-        volume.at(field).str(name_field) == name
-            || volume.list("projected.sources").iter().any(|s| s.at(source).str("name") == name)
-            || field == "secret"
-                && [
-                    "csi.nodePublishSecretRef",
-                    "iscsi.secretRef",
-                    "cephfs.secretRef",
-                    "rbd.secretRef",
-                ]
-                .iter()
-                .any(|path| volume.at(path).str("name") == name)
-    })
-}
-
-fn in_environment(pod: &Value, from: &str, key: &str, name: &str) -> bool {
-    ["spec.containers", "spec.initContainers", "spec.ephemeralContainers"].iter().any(|path| {
-        pod.list(path).iter().any(|container| {
-            container.list("envFrom").iter().any(|e| e.at(from).str("name") == name)
-                || container
-                    .list("env")
-                    .iter()
-                    .any(|e| e.at("valueFrom").at(key).str("name") == name)
-        })
-    })
-}
-
-/// A volume is the node's if a claim bound to it is.
+/// A volume is the node's if the claim that it is bound to is.
 async fn volume(core: &Core, node: &str, attributes: &Attributes) -> Answer {
-    if attributes.verb != "get" || !attributes.subresource.is_empty() {
+    if attributes.verb != "get" {
         return Err("can only get individual resources of this type".into());
     }
-    for pod in pods_of(core, node, "").await {
-        for volume in pod.list("spec.volumes") {
-            let claim = volume.str("persistentVolumeClaim.claimName");
-            if claim.is_empty() {
-                continue;
-            }
-            let namespace = pod.str("metadata.namespace");
-            let found =
-                storage::find(&core.store, &PERSISTENT_VOLUME_CLAIM, namespace, claim).await;
-            let bound = found.ok().flatten().map(|claim| claim.tree());
-            if bound.is_some_and(|claim| claim.str("spec.volumeName") == attributes.name) {
-                return Ok(());
-            }
-        }
+    if !attributes.subresource.is_empty() {
+        return Err("cannot get subresource".into());
     }
-    Err(unrelated(node))
+    let found = storage::find(&core.store, &PERSISTENT_VOLUME, "", &attributes.name).await;
+    let Some(volume) = found.ok().flatten().map(|volume| volume.tree()) else {
+        return Err(unrelated(node));
+    };
+    let (namespace, claim) =
+        (volume.str("spec.claimRef.namespace"), volume.str("spec.claimRef.name"));
+    if namespace.is_empty() || claim.is_empty() {
+        return Err(unrelated(node));
+    }
+    let mut pods = pods_of(core, node, namespace).await;
+    match pods.any(|pod| refers(&pod, Target::Claim, claim)) {
+        true => Ok(()),
+        false => Err(unrelated(node)),
+    }
 }
 
 async fn token(core: &Core, node: &str, attributes: &Attributes) -> Answer {
-    if attributes.verb != "create" || attributes.subresource != "token" {
+    if attributes.verb != "create" || attributes.name.is_empty() {
         return Err("can only create tokens for individual service accounts".into());
     }
+    if attributes.subresource != "token" {
+        return Err("can only create token subresource of service account".into());
+    }
     let mut pods = pods_of(core, node, &attributes.namespace).await;
-    match pods.any(|pod| pod.str("spec.serviceAccountName") == attributes.name) {
+    match pods.any(|pod| refers(&pod, Target::ServiceAccount, &attributes.name)) {
         true => Ok(()),
         false => Err(unrelated(node)),
     }
@@ -217,6 +195,20 @@ fn lease(node: &str, attributes: &Attributes) -> Answer {
     }
 }
 
+fn own_csi_node(node: &str, attributes: &Attributes) -> Answer {
+    match attributes.verb.as_str() {
+        "get" | "create" | "update" | "patch" | "delete" => {}
+        _ => return Err("can only get, create, update, patch, or delete a CSINode".into()),
+    }
+    if !attributes.subresource.is_empty() {
+        return Err("cannot authorize CSINode subresources".into());
+    }
+    match attributes.verb == "create" || attributes.name == node {
+        true => Ok(()),
+        false => Err("can only access CSINode with the same name as the requesting node".into()),
+    }
+}
+
 /// What every kubelet may do beside the above (upstream's `NodeRules`).
 fn common_rules() -> Vec<Rule> {
     let rule = |verbs: &[&str], groups: &[&str], resources: &[&str]| Rule {
@@ -233,13 +225,13 @@ fn common_rules() -> Vec<Rule> {
             &["localsubjectaccessreviews", "subjectaccessreviews"],
         ),
         rule(&["get", "list", "watch"], &[""], &["services"]),
+        rule(&["get"], &[""], &["endpoints"]),
         rule(&["create", "patch", "update"], &[""], &["events"]),
         rule(
             &["create", "get", "list", "watch"],
             &["certificates.k8s.io"],
             &["certificatesigningrequests"],
         ),
-        rule(&["get"], &["storage.k8s.io"], &["volumeattachments"]),
         rule(&["get", "list", "watch"], &["storage.k8s.io"], &["csidrivers"]),
         rule(&["get", "list", "watch"], &["node.k8s.io"], &["runtimeclasses"]),
     ]

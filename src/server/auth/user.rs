@@ -71,7 +71,8 @@ impl User {
     /// The node this is the kubelet of.
     pub fn node_name(&self) -> Option<&str> {
         let name = self.name.strip_prefix("system:node:")?;
-        self.in_group("system:nodes").then_some(name)
+        // Without a name it is no node: "" would be the node of all pods that have none yet.
+        (self.in_group("system:nodes") && !name.is_empty()).then_some(name)
     }
 
     /// The namespace and name of the service account this is.

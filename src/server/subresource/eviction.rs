@@ -39,6 +39,8 @@ pub(super) async fn evict(
         propagation: options.str("propagationPolicy").to_owned(),
     };
     let pod = storage::get(&core.store, &POD, &request.namespace, &request.name).await?;
+    // Before the budget counts it.
+    crate::admission::check_eviction(&caller.user, &pod)?;
     if !is_free(&pod) {
         let budget = budget_of(core, &pod).await?;
         if let Some(budget) = budget {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::kinds::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD};
+use api::pod::references::{self, Target};
 use api::{Lens, Object};
 
 use super::{Change, Check, Known, Verdict};
@@ -73,11 +74,9 @@ fn one_volume(known: &Known, change: &Change, claim: &Object) -> Verdict {
 pub(super) fn users<'a>(known: &'a Known, claim: &'a Object) -> impl Iterator<Item = &'a Object> {
     known.of_kind(&POD).filter(move |pod| {
         let tree = pod.tree();
-        let names =
-            |volume: &api::Value| volume.str("persistentVolumeClaim.claimName") == claim.name();
         pod.namespace() == claim.namespace()
             && !tree.str("spec.nodeName").is_empty()
             && !matches!(tree.str("status.phase"), "Succeeded" | "Failed")
-            && tree.list("spec.volumes").iter().any(names)
+            && references::refers(&tree, Target::Claim, claim.name())
     })
 }
