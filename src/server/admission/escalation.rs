@@ -1,7 +1,7 @@
 //! Roles grant no more than their author has, unless the author may escalate or bind.
 
-use api::kinds::CLUSTER_ROLE;
-use api::{Lens, Status, Value};
+use api::kinds::{CLUSTER_ROLE, ROLE};
+use api::{Lens, LensMut, Status, Value};
 use client::Verb;
 
 use super::Act;
@@ -10,7 +10,7 @@ use crate::auth::{Attributes, User};
 
 pub(super) async fn check(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
     let user: &User = &act.caller.user;
-    if user.in_group("system:masters") {
+    if user.in_group("system:masters") || act.old.is_some_and(|old| only_collected(tree, old)) {
         return Ok(());
     }
     match act.kind.name {
@@ -19,45 +19,60 @@ pub(super) async fn check(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
     }
 }
 
+/// Whether nothing changes but what the garbage collector changes (upstream's `IsOnlyMutatingGCFields`).
+/// Everything else is checked as if it were new, labels too: they are what aggregation selects by.
+fn only_collected(new: &Value, old: &Value) -> bool {
+    let rest = |tree: &Value| {
+        let mut rest = tree.clone();
+        for path in
+            ["ownerReferences", "finalizers", "selfLink", "managedFields", "resourceVersion"]
+        {
+            rest.remove(&format!("metadata.{path}"));
+        }
+        rest
+    };
+    rest(new) == rest(old)
+}
+
 async fn role(act: &Act<'_>, user: &User, tree: &Value) -> Result<(), Status> {
-    let unchanged = act.old.is_some_and(|old| {
-        old.at("rules") == tree.at("rules")
-            && old.at("aggregationRule") == tree.at("aggregationRule")
-    });
-    if unchanged || may(act, user, "escalate", act.kind.plural, tree.str("metadata.name")).await {
+    // The name in the path: of a creation the authorizer knows none.
+    let name = if act.request.verb == Verb::Create { "" } else { act.request.name.as_str() };
+    if may(act, user, "escalate", act.kind.plural, name).await {
         return Ok(());
     }
-    if tree.has("aggregationRule") {
-        let everything = Rule {
-            verbs: words(["*"]),
-            groups: words(["*"]),
-            resources: words(["*"]),
-            urls: words(["*"]),
-            ..Rule::default()
-        };
-        if held(act, user, &[everything]).await.is_err() {
+    held(act, user, &Rule::all_of(tree)).await.map_err(|why| act.forbidden(tree, why))?;
+    // It can gather anything, and taking it away can keep what was gathered.
+    let aggregates = |role: &Value| role.has("aggregationRule");
+    if aggregates(tree) || act.old.is_some_and(aggregates) {
+        let everything = [
+            Rule {
+                verbs: words(["*"]),
+                groups: words(["*"]),
+                resources: words(["*"]),
+                ..Rule::default()
+            },
+            Rule { verbs: words(["*"]), urls: words(["*"]), ..Rule::default() },
+        ];
+        if held(act, user, &everything).await.is_err() {
             return Err(act
                 .forbidden(tree, "must have cluster-admin privileges to use the aggregationRule"));
         }
     }
-    held(act, user, &Rule::all_of(tree)).await.map_err(|why| act.forbidden(tree, why))
+    Ok(())
 }
 
 async fn binding(act: &Act<'_>, user: &User, tree: &Value) -> Result<(), Status> {
-    let same = act.old.is_some_and(|old| {
-        old.at("roleRef") == tree.at("roleRef") && old.at("subjects") == tree.at("subjects")
-    });
     let role = tree.str("roleRef.name");
-    let cluster = tree.str("roleRef.kind") == CLUSTER_ROLE.name;
-    let plural = if cluster { "clusterroles" } else { "roles" };
-    if same || may(act, user, "bind", plural, role).await {
+    let (kind, namespace) = match tree.str("roleRef.kind") {
+        "ClusterRole" => (&CLUSTER_ROLE, ""),
+        _ => (&ROLE, act.request.namespace.as_str()),
+    };
+    if may(act, user, "bind", kind.plural, role).await {
         return Ok(());
     }
-    let namespace = if cluster { "" } else { act.request.namespace.as_str() };
     let rbac = &act.core.authorizer.rbac;
     let Some(rules) = rbac.role(&act.core.store, namespace, role).await else {
         // Upstream answers that the role is missing.
-        let kind = if cluster { &CLUSTER_ROLE } else { &api::kinds::ROLE };
         return Err(Status::not_found(kind, role));
     };
     held(act, user, &rules).await.map_err(|why| act.forbidden(tree, why))
@@ -81,11 +96,8 @@ async fn may(act: &Act<'_>, user: &User, verb: &str, plural: &str, name: &str) -
 async fn held(act: &Act<'_>, user: &User, wanted: &[Rule]) -> Result<(), String> {
     let rbac = &act.core.authorizer.rbac;
     let (own, missing) = rbac.rules(&act.core.store, user, &act.request.namespace).await;
-    let lacking: Vec<String> = wanted
-        .iter()
-        .filter(|rule| !rule.split().iter().all(|one| own.iter().any(|own| own.covers(one))))
-        .map(Rule::text)
-        .collect();
+    let simple = wanted.iter().flat_map(Rule::split);
+    let lacking = compact(simple.filter(|one| !own.iter().any(|own| own.covers(one))));
     if lacking.is_empty() {
         return Ok(());
     }
@@ -100,4 +112,34 @@ async fn held(act: &Act<'_>, user: &User, wanted: &[Rule]) -> Result<(), String>
         why.push_str(&format!("; resolution errors: [{}]", missing.join(", ")));
     }
     Err(why)
+}
+
+/// Simple rules as texts in order, those joined that differ in the verb only (upstream's `CompactRules`).
+fn compact(rules: impl Iterator<Item = Rule>) -> Vec<String> {
+    let mut joined: Vec<Rule> = Vec::new();
+    for rule in rules {
+        let same = |known: &&mut Rule| {
+            known.groups == rule.groups
+                && known.resources == rule.resources
+                && known.names == rule.names
+                && known.urls == rule.urls
+        };
+        match joined.iter_mut().find(same) {
+            Some(known) => {
+                let verbs = known.verbs.iter().chain(rule.verbs.iter());
+                let mut all: Vec<&str> = Vec::new();
+                for verb in verbs {
+                    if !all.contains(&verb) {
+                        all.push(verb);
+                    }
+                }
+                known.verbs = words(all);
+            }
+            None => joined.push(rule),
+        }
+    }
+    let mut texts: Vec<String> = joined.iter().map(Rule::text).collect();
+    texts.sort();
+    texts.dedup();
+    texts
 }
