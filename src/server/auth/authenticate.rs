@@ -1,4 +1,4 @@
-//! Who a request over HTTP comes from: front proxy, certificate, tokens, anonymous; then impersonation.
+//! Who a request over HTTP comes from: front proxy, certificate, tokens; then impersonation.
 
 use api::Status;
 use api::status::Reason;
@@ -18,21 +18,52 @@ const IMPERSONATED_MAX: usize = 256;
 /// # Errors
 /// 401, which says no more, as upstream's.
 pub(crate) async fn user(core: &Core, peer: &Peer, headers: &Headers) -> Result<User, Status> {
+    credentials(core, peer, headers).await?.ok_or_else(unauthorized)
+}
+
+/// Who a request comes from; `None` if it does not say.
+///
+/// # Errors
+/// 401 if what it says is not true.
+pub(crate) async fn credentials(
+    core: &Core,
+    peer: &Peer,
+    headers: &Headers,
+) -> Result<Option<User>, Status> {
     if let Some(leaf) = peer.certificates.first() {
         if signed_by_proxies(core, leaf) {
             if let Some(user) = proxied(core, leaf, headers) {
-                return Ok(user);
+                return Ok(Some(user));
             }
         } else if let Some(user) = x509::user(leaf) {
-            return Ok(user);
+            return Ok(Some(user));
         }
     }
-    if let Some(token) = bearer(headers) {
-        return token_user(core, token).await;
+    match bearer(headers) {
+        Some(token) => token_user(core, token).await.map(Some),
+        None => Ok(None),
     }
-    match core.config.anonymous {
-        true => Ok(User::anonymous()),
-        false => Err(unauthorized()),
+}
+
+/// Takes away everything that says who asks, or for whom: a request that is passed on is the
+/// server's, and whoever gets it could use what it says elsewhere.
+pub(crate) fn strip(headers: &mut Headers) {
+    const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+    headers.retain(|name, _| {
+        name != "authorization"
+            && !name.starts_with("impersonate-")
+            && !name.starts_with("x-remote-")
+    });
+    let protocols: Vec<String> =
+        headers.get_all("sec-websocket-protocol").map(str::to_owned).collect();
+    if protocols.iter().any(|protocol| protocol.contains(TOKEN_PROTOCOL)) {
+        let kept: Vec<&str> = protocols
+            .iter()
+            .flat_map(|list| list.split(','))
+            .map(str::trim)
+            .filter(|protocol| !protocol.starts_with(TOKEN_PROTOCOL))
+            .collect();
+        headers.set("sec-websocket-protocol", kept.join(", "));
     }
 }
 

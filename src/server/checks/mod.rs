@@ -2,6 +2,7 @@
 
 mod authorization;
 mod certificates;
+mod identity;
 mod services;
 mod verbs;
 mod web;

@@ -266,11 +266,38 @@ fn oversized_bodies_are_refused() {
 fn identities_are_told_apart() {
     rt::block_on(async {
         let face = Face::new().await;
-        let anonymous = face.ask(Request::get("/api/v1/pods")).await;
-        assert_eq!(
-            anonymous.tree().str("message"),
-            "pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" at the cluster scope"
-        );
+        for (path, code) in [
+            ("/healthz", 200),
+            ("/livez/ping", 200),
+            ("/readyz?verbose", 200),
+            ("/version", 200),
+            ("/api/v1/pods", 401),
+            ("/apis/nosuch/v1/pods", 401),
+            ("/", 401),
+            ("/api", 401),
+            ("/apis", 401),
+            ("/openapi/v2", 401),
+            ("/metrics", 401),
+            ("/healthzz", 401),
+            ("/versions", 401),
+            ("/nosuch", 401),
+            ("/api/v1/nodes/n/proxy/healthz", 401),
+            ("/.well-known/openid-configuration", 401),
+        ] {
+            let answer = face.ask(Request::get(path)).await;
+            assert_eq!(answer.code, code, "{path}: {}", answer.text());
+            if code == 401 {
+                let tree = answer.tree();
+                assert_eq!(
+                    (tree.str("reason"), tree.str("message")),
+                    ("Unauthorized", "Unauthorized")
+                );
+                assert_eq!((tree.str("kind"), tree.int("code")), ("Status", Some(401)));
+            }
+        }
+        let review = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+        let anonymous = Request::new(Method::Post, review).body("{}");
+        assert_eq!(face.ask(anonymous).await.code, 401);
         assert_eq!(face.ask(Request::get("/version")).await.code, 200);
         let bad = Request::get("/version").header("authorization", "Bearer nonsense");
         assert_eq!(face.ask(bad).await.code, 401);
@@ -324,6 +351,8 @@ fn impersonation_needs_permission() {
         assert!(refused.text().contains("User \\\"jane\\\" cannot list"), "{}", refused.text());
         assert_eq!(face.ask(request("admin", &["system:masters"])).await.code, 200);
         let anonymous = Request::get("/api/v1/pods").header("impersonate-user", "jane");
+        assert_eq!(face.ask(anonymous).await.code, 401);
+        let anonymous = Request::get("/version").header("impersonate-user", "jane");
         let refused = face.ask(anonymous).await;
         assert!(
             refused.text().contains(

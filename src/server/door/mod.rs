@@ -1,5 +1,6 @@
 //! The way to nodes: logs, exec, attach and port-forward of pods, and proxies to what runs there.
 
+mod address;
 mod pods;
 mod proxy;
 
@@ -40,7 +41,8 @@ pub(crate) fn is_here(request: &Request) -> bool {
 
 /// What comes in beside the parsed request.
 pub(crate) struct Incoming {
-    /// Headers, body and upgrade as they came; the target is the API server's.
+    /// Headers without what they say about the caller, body and upgrade as they came; the target is
+    /// the API server's.
     pub(crate) http: http::Request,
     pub(crate) query: Query,
     /// What follows `/proxy`, escaped.

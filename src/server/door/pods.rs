@@ -204,8 +204,6 @@ pub(super) async fn port_forward(
 fn onward(incoming: Incoming, target: String) -> http::Request {
     let mut request = incoming.http;
     request.target = target;
-    // The node need not see who asked with what.
-    request.headers.remove("authorization");
     request
 }
 

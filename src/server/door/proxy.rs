@@ -10,6 +10,7 @@ use http::client::{Endpoint, Upgraded};
 use http::tls::{Trust, client_config};
 use http::{Headers, Method, Response};
 
+use super::address::{self, Proxyable};
 use super::{Incoming, door};
 use crate::core::Core;
 use crate::registry::storage;
@@ -56,10 +57,7 @@ pub(super) async fn pod(
 ) -> Result<Response, Status> {
     let named = split(&request.name)?;
     let pod = storage::get(&core.store, &POD, &request.namespace, named.name).await?.tree();
-    let address = pod.str("status.podIP");
-    if address.is_empty() {
-        return Err(Status::bad_request("address not allowed"));
-    }
+    let address = address::of_pod(core, &pod).await?;
     let port = match named.port {
         "" => pod
             .list("spec.containers")
@@ -104,7 +102,8 @@ pub(super) async fn service(
     let endpoints = storage::find(&core.store, &ENDPOINTS, &request.namespace, named.name)
         .await?
         .map(|e| e.tree());
-    let mut candidates: Vec<(String, String, u16)> = Vec::new();
+    // From a random one on, the first that a pod stands behind.
+    let mut candidates: Vec<(&Value, u16)> = Vec::new();
     for subset in endpoints.iter().flat_map(|endpoints| endpoints.list("subsets")) {
         let Some(port) = subset.list("ports").iter().find(|port| port.str("name") == wanted) else {
             continue;
@@ -112,19 +111,17 @@ pub(super) async fn service(
         let Some(port) = port.int("port").and_then(|port| u16::try_from(port).ok()) else {
             continue;
         };
-        for address in subset.list("addresses") {
-            candidates.push((address.str("nodeName").into(), address.str("ip").into(), port));
+        candidates.extend(subset.list("addresses").iter().map(|address| (address, port)));
+    }
+    let random = usize::try_from(rt::random_u64() % candidates.len().max(1) as u64).unwrap_or(0);
+    candidates.rotate_left(random);
+    for (endpoint, port) in candidates {
+        if let Some((pod, address)) = address::behind(core, &request.namespace, endpoint).await {
+            let node = pod.str("spec.nodeName");
+            return forward(core, node, named.https, address, port, incoming).await;
         }
     }
-    if candidates.is_empty() {
-        return Err(Status::unavailable(format!(
-            "no endpoints available for service {:?}",
-            request.name
-        )));
-    }
-    let pick = usize::try_from(rt::random_u64() % candidates.len() as u64).unwrap_or(0);
-    let (node, address, port) = candidates.swap_remove(pick);
-    forward(core, &node, named.https, &address, port, incoming).await
+    Err(Status::unavailable(format!("no endpoints available for service {:?}", request.name)))
 }
 
 /// `nodes/proxy`: the kubelet's own API, or another port of the node.
@@ -140,12 +137,12 @@ pub(super) async fn node(
         let Incoming { http, rest, .. } = incoming;
         let mut onward = http;
         onward.target = target(&rest, &onward);
-        onward.headers.remove("authorization");
         return Ok(door(core)?.call(named.name, onward).await);
     }
     let port = port_number(named.port.parse().ok(), named.port)?.unwrap_or(0);
     let address = address_of(&node)
         .ok_or_else(|| Status::unavailable(format!("node {} has no address", named.name)))?;
+    let address = address::of_node(address).await?;
     forward(core, named.name, named.https, address, port, incoming).await
 }
 
@@ -180,10 +177,11 @@ async fn forward(
     core: &Core,
     node: &str,
     https: bool,
-    address: &str,
+    address: Proxyable,
     port: u16,
     incoming: Incoming,
 ) -> Result<Response, Status> {
+    address.port(core, port)?;
     let Incoming { http: mut request, rest, .. } = incoming;
     let browses = matches!(request.method, Method::Get | Method::Head);
     if rest.is_empty() && request.upgrade.is_none() && browses {
@@ -196,7 +194,7 @@ async fn forward(
         return Ok(Response::new(301).header("location", location));
     }
     let base = request.path().strip_suffix(rest.as_str()).unwrap_or("").to_owned();
-    let mut endpoint = Endpoint::tcp(address, port);
+    let mut endpoint = Endpoint::tcp(address.address.to_string(), port);
     if https {
         endpoint = endpoint.tls(client_config(Trust::Insecure, None).map_err(Status::internal)?);
     }
@@ -206,7 +204,6 @@ async fn forward(
     request.target = target(&rest, &request);
     let peer = request.peer.address.map(|address| address.ip().to_string());
     let authority = std::mem::take(&mut request.authority);
-    request.headers.remove("authorization");
     request.headers.set("x-forwarded-uri", format!("{base}{rest}"));
     request.headers.set("x-forwarded-host", &authority);
     if let Some(peer) = peer {

@@ -154,7 +154,11 @@ impl Web {
         let route = path::parse(request.path());
         let http::Request { method, target, authority, headers, body, version, peer, upgrade } =
             request;
-        let user = authenticate::user(&self.core, &peer, &headers).await?;
+        let user = match authenticate::credentials(&self.core, &peer, &headers).await? {
+            Some(user) => user,
+            None if plain::is_public(target.split('?').next().unwrap_or("")) => User::anonymous(),
+            None => return Err(authenticate::unauthorized()),
+        };
         if user.in_group(AUTHENTICATED) {
             peer.vouch(&user.name);
         }
@@ -319,7 +323,9 @@ impl Web {
 
 /// The request put together again, for who passes it on.
 fn incoming(exchange: Exchange, rest: Rest, after: String) -> Incoming {
-    let Exchange { method, target, authority, headers, query, .. } = exchange;
+    let Exchange { method, target, authority, mut headers, query, .. } = exchange;
+    // Who asked, and with what, is nothing for whoever answers.
+    authenticate::strip(&mut headers);
     let Rest { body, version, peer, upgrade } = rest;
     let http = http::Request { method, target, authority, headers, body, version, peer, upgrade };
     Incoming { http, query, rest: after }

@@ -72,6 +72,12 @@ fn is_health(path: &str) -> bool {
     })
 }
 
+/// What is told to those who do not say who they are, as by k3s: whether it is well, and which version
+/// it is. (`/cacerts` and `/ping` are answered before.)
+pub(super) fn is_public(path: &str) -> bool {
+    is_health(path) || matches!(path, "/version" | "/version/")
+}
+
 fn known(path: &str) -> bool {
     is_health(path)
         || matches!(path, "/" | "/version" | "/api" | "/apis" | "/metrics")
