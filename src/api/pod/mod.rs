@@ -3,6 +3,7 @@
 pub(crate) mod columns;
 pub(crate) mod defaults;
 pub mod references;
+pub mod security;
 pub(crate) mod validate;
 
 use serde_json::Value;

@@ -4,6 +4,7 @@ mod escalation;
 mod namespace;
 mod node;
 mod pod;
+mod pod_security;
 mod service_account;
 mod storage_class;
 mod unacted;
@@ -88,7 +89,11 @@ pub(crate) async fn mutate(
 ///
 /// # Errors
 /// What a plugin refuses.
-pub(crate) async fn validate(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
+pub(crate) async fn validate(
+    act: &Act<'_>,
+    tree: &Value,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
     if act.verb == Verb::Delete {
         namespace::check_delete(act)?;
     }
@@ -101,6 +106,7 @@ pub(crate) async fn validate(act: &Act<'_>, tree: &Value) -> Result<(), Status> 
     if *act.kind == PERSISTENT_VOLUME_CLAIM && act.verb == Verb::Update {
         storage_class::check_resize(act, tree).await?;
     }
+    pod_security::check(act, tree, warnings).await?;
     if act.kind.group == "rbac.authorization.k8s.io" && act.verb != Verb::Delete {
         escalation::check(act, tree).await?;
     }

@@ -3,6 +3,7 @@
 mod authorization;
 mod certificates;
 mod identity;
+mod pod_security;
 mod services;
 mod verbs;
 mod web;

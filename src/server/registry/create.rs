@@ -150,7 +150,7 @@ async fn prepare(
     api::strategy::create(kind, tree);
     let reservation = core.allocators.create(kind, tree)?;
     api::validate::create(kind, tree)?;
-    admission::validate(&act, tree).await?;
+    admission::validate(&act, tree, warnings).await?;
     if request.verb != Verb::Patch {
         let manager = caller.manager(request);
         api::apply::track(kind, &manager, &request.subresource, now, None, tree);

@@ -34,7 +34,7 @@ pub(crate) async fn delete(
         check_preconditions(&request.delete, &current)?;
         let old = current.whole_tree();
         let act = Act { core, caller, verb: Verb::Delete, kind, request, old: Some(&old) };
-        admission::validate(&act, &Value::Null).await?;
+        admission::validate(&act, &Value::Null, &mut Vec::new()).await?;
         let conditional = request.delete.resource_version.is_some();
         let done = match plan(kind, &old, &request.delete) {
             Plan::Pending => return Ok(Outcome::ok(Answer::Object(current))),

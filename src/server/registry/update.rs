@@ -349,7 +349,7 @@ async fn finish(
         "binding" => {}
         sub => api::validate::update_subresource(kind, sub, &new, old)?,
     }
-    admission::validate(&act, &new).await?;
+    admission::validate(&act, &new, &mut warnings).await?;
     if !matches!(request.body, Body::Patch(PatchType::Apply, _)) {
         let manager = caller.manager(request);
         let now = rt::now().wall;
