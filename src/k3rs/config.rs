@@ -10,7 +10,7 @@ use stdx::{Context, Error, Result};
 use crate::flags::{self, Settings};
 
 const DEFAULT_DATA_DIR: &str = "/var/lib/rancher/k3s";
-const DEFAULT_CONFIG: &str = "/etc/rancher/k3s/config.yaml";
+const DEFAULT_ETC_DIR: &str = "/etc/rancher";
 
 /// run the Kubernetes control plane and, unless --disable-agent, this machine as a node
 #[derive(FromArgs, Debug)]
@@ -251,7 +251,9 @@ impl Config {
         let settings =
             flags::from_command_line(argv, true)?.or(flags::from_environment(&var, true)?);
         let explicit = settings.values("config").and_then(|values| values.first()).cloned();
-        let settings = settings.or(read_files(explicit.as_deref())?);
+        let etc_dir = var("K3RS_ETC_DIR").filter(|path| !path.is_empty());
+        let etc_dir = PathBuf::from(etc_dir.as_deref().unwrap_or(DEFAULT_ETC_DIR));
+        let settings = settings.or(read_files(&etc_dir, explicit.as_deref())?);
         let argv = settings.to_argv();
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let args = ServerArgs::from_args(&["k3rs", "server"], &argv)
@@ -306,6 +308,12 @@ impl Config {
                 "--snapshotter={snapshotter} is not supported: k3rs mounts overlayfs itself"
             )));
         }
+        for text in &args.node_label {
+            node_label(text).context(|| format!("read --node-label {text:?}"))?;
+        }
+        for text in &args.node_taint {
+            node_taint(text).context(|| format!("read --node-taint {text:?}"))?;
+        }
         if args.tls_san_security == Some(false) {
             return Err(Error::new(
                 "--tls-san-security=false is not supported: names are added with --tls-san only",
@@ -351,7 +359,7 @@ impl Config {
             resolv_conf: args.resolv_conf,
             interface: args.flannel_iface,
             host_path: None,
-            etc_dir: PathBuf::from("/etc/rancher"),
+            etc_dir: PathBuf::from(DEFAULT_ETC_DIR),
             run_dir: PathBuf::from("/run/k3s"),
             log_dir: PathBuf::from("/var/log/pods"),
         })
@@ -379,17 +387,71 @@ impl Config {
     }
 }
 
-/// The usage text.
-pub(crate) fn help() -> String {
+/// Argh's own usage text, of which [`crate::help`] makes a readable one.
+pub(crate) fn descriptions() -> String {
     match ServerArgs::from_args(&["k3rs", "server"], &["--help"]) {
         Err(exit) => exit.output,
         Ok(_) => String::new(),
     }
 }
 
+/// A label as a node may have it: the API would refuse others, and the node never register.
+fn node_label(text: &str) -> Result<()> {
+    let (key, value) = text.split_once('=').context(|| "want key=value")?;
+    api::names::qualified(key).map_err(|why| Error::new(format!("key {key:?}: {why}")))?;
+    api::names::label_value(value).map_err(|why| Error::new(format!("value {value:?}: {why}")))?;
+    let Some((domain, name)) = key.split_once('/') else { return Ok(()) };
+    let within = |zone: &str| {
+        domain.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    // As upstream's kubelet: the others mean something that a node may not say of itself.
+    const ALLOWED: [&str; 11] = [
+        "kubernetes.io/hostname",
+        "kubernetes.io/os",
+        "kubernetes.io/arch",
+        "beta.kubernetes.io/os",
+        "beta.kubernetes.io/arch",
+        "beta.kubernetes.io/instance-type",
+        "topology.kubernetes.io/zone",
+        "topology.kubernetes.io/region",
+        "failure-domain.beta.kubernetes.io/zone",
+        "failure-domain.beta.kubernetes.io/region",
+        "kubernetes.io/instance-type",
+    ];
+    let reserved = within("kubernetes.io") || within("k8s.io");
+    let kubelets = within("kubelet.kubernetes.io") || within("node.kubernetes.io");
+    match reserved && !kubelets && !ALLOWED.contains(&key) {
+        true => Err(Error::new(format!(
+            "{domain}/{name} is reserved; a node may set labels below kubelet.kubernetes.io and node.kubernetes.io, \
+             and {}",
+            ALLOWED.join(", ")
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// `key=value:Effect` or `key:Effect`.
+fn node_taint(text: &str) -> Result<()> {
+    let (rest, effect) = text.rsplit_once(':').context(|| "want key=value:Effect")?;
+    let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
+    api::names::qualified(key).map_err(|why| Error::new(format!("key {key:?}: {why}")))?;
+    api::names::label_value(value).map_err(|why| Error::new(format!("value {value:?}: {why}")))?;
+    const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+    match EFFECTS.contains(&effect) {
+        true => Ok(()),
+        false => {
+            Err(Error::new(format!("effect {effect:?} is unknown, want {}", EFFECTS.join(", "))))
+        }
+    }
+}
+
 /// `config.yaml`, then `config.yaml.d/*.yaml` in alphabetical order, later ones on top.
-fn read_files(explicit: Option<&str>) -> Result<Settings> {
-    let path = Path::new(explicit.unwrap_or(DEFAULT_CONFIG));
+fn read_files(etc_dir: &Path, explicit: Option<&str>) -> Result<Settings> {
+    let path = match explicit {
+        Some(path) => PathBuf::from(path),
+        None => etc_dir.join("k3s").join("config.yaml"),
+    };
+    let path = path.as_path();
     let mut settings = Settings::default();
     let mut files = Vec::new();
     match rt::fs::read_optional(path)? {
@@ -467,6 +529,16 @@ mod tests {
                 "--cluster-cidr: IPv6 is not supported by this version of k3rs yet",
             ),
             (
+                &["--node-label==x"],
+                "read --node-label \"=x\": key \"\": name part must be non-empty",
+            ),
+            (&["--node-label=x"], "read --node-label \"x\": want key=value"),
+            (
+                &["--node-taint=a=b:Sometimes"],
+                "read --node-taint \"a=b:Sometimes\": effect \"Sometimes\" is unknown, want NoSchedule, PreferNoSchedule, NoExecute",
+            ),
+            (&["--node-taint=a"], "read --node-taint \"a\": want key=value:Effect"),
+            (
                 &["--write-kubeconfig-mode=9"],
                 "read --write-kubeconfig-mode \"9\": not an octal file mode",
             ),
@@ -477,5 +549,61 @@ mod tests {
         ] {
             assert_eq!(load(args).unwrap_err().to_string(), want);
         }
+    }
+
+    #[test]
+    fn labels_that_no_node_may_have_are_refused_at_the_start() {
+        for (label, fine) in [
+            ("a=b", true),
+            ("a=", true),
+            ("example.com/a=b", true),
+            ("node.kubernetes.io/a=b", true),
+            ("x.node.kubernetes.io/a=b", true),
+            ("topology.kubernetes.io/zone=b", true),
+            ("=x", false),
+            ("a", false),
+            ("a b=c", false),
+            ("a=b c", false),
+            ("-a=b", false),
+            ("a=-", false),
+            ("/a=b", false),
+            ("a/b/c=d", false),
+            ("node-role.kubernetes.io/x=y", false),
+            ("kubernetes.io/x=y", false),
+            ("x.k8s.io/y=z", false),
+            ("mykubernetes.io/x=y", true),
+        ] {
+            assert_eq!(node_label(label).is_ok(), fine, "{label}: {:?}", node_label(label));
+        }
+        for (taint, fine) in [
+            ("a=b:NoSchedule", true),
+            ("a:NoExecute", true),
+            ("example.com/a=:PreferNoSchedule", true),
+            (":NoSchedule", false),
+            ("=x:NoSchedule", false),
+            ("a=b", false),
+            ("a=b c:NoSchedule", false),
+            ("a=b:", false),
+        ] {
+            assert_eq!(node_taint(taint).is_ok(), fine, "{taint}: {:?}", node_taint(taint));
+        }
+    }
+
+    #[test]
+    fn the_etc_directory_moves_the_configuration() {
+        let dir = std::env::temp_dir().join(format!("k3rs-config-{}", std::process::id()));
+        let write = |name: &str, text: &str| {
+            let path = dir.join("k3s").join(name);
+            rt::fs::create_dir_all(path.parent().unwrap(), 0o755).unwrap();
+            rt::fs::write(path, text.as_bytes(), 0o600).unwrap();
+        };
+        write("config.yaml", "https-listen-port: 7443\nnode-name: one\n");
+        write("config.yaml.d/10.yaml", "node-name: two\n");
+        let etc = dir.display().to_string();
+        let config =
+            Config::load(&[], |name| (name == "K3RS_ETC_DIR").then(|| etc.clone())).unwrap();
+        rt::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!((config.https_port, config.node_name.as_deref()), (7443, Some("two")));
+        assert_eq!(config.etc_dir, dir);
     }
 }

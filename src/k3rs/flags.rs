@@ -262,17 +262,31 @@ fn find(name: &str) -> Option<&'static Flag> {
     FLAGS.iter().find(|flag| flag.name == name)
 }
 
-/// The flag called `name` on this command, refused if it is unknown or not built.
+/// The flag called `name` on this command.
 fn known(name: &str, server: bool, whence: &str) -> Result<&'static Flag> {
-    let flag = find(name).filter(|flag| server || flag.on == On::Agent);
-    let flag = flag
-        .ok_or_else(|| Error::new(format!("{whence}: flag provided but not defined: --{name}")))?;
+    find(name)
+        .filter(|flag| server || flag.on == On::Agent)
+        .ok_or_else(|| Error::new(format!("{whence}: flag provided but not defined: --{name}")))
+}
+
+/// Takes a value, or refuses a flag that is not built. To ask for such a thing not to be is no wish that we
+/// cannot fulfil.
+fn take(settings: &mut Settings, flag: &'static Flag, value: &str, whence: &str) -> Result<()> {
+    let value = match flag.takes {
+        Switch => switch_value(flag.name, value, whence)?,
+        _ => value,
+    };
     match flag.waits_for {
-        Some(what) => Err(Error::new(format!(
-            "{whence}: flag --{name} is not supported by this version of k3rs yet ({what})"
-        ))),
-        None => Ok(flag),
+        None => settings.add(flag, value),
+        Some(_) if flag.takes == Switch && value == "false" => {}
+        Some(what) => {
+            let name = flag.name;
+            return Err(Error::new(format!(
+                "{whence}: flag --{name} is not supported by this version of k3rs yet ({what})"
+            )));
+        }
     }
+    Ok(())
 }
 
 fn switch_value(name: &str, value: &str, whence: &str) -> Result<&'static str> {
@@ -302,12 +316,13 @@ pub(crate) fn from_command_line(argv: &[String], server: bool) -> Result<Setting
         let by_short =
             FLAGS.iter().find(|flag| flag.short.is_some_and(|short| bare.chars().eq([short])));
         let flag = known(by_short.map_or(bare, |flag| flag.name), server, WHENCE)?;
-        match (flag.takes, inline) {
-            (Switch, None) => settings.add(flag, "true"),
-            (Switch, Some(value)) => settings.add(flag, switch_value(flag.name, value, WHENCE)?),
-            (_, Some(value)) => settings.add(flag, value),
+        let value = match (flag.takes, inline) {
+            (Switch, None) => "true",
+            (_, Some(value)) => value,
             (_, None) => match rest.next() {
-                Some(value) => settings.add(flag, value),
+                Some(value) => value,
+                // What is refused anyway is refused by its name.
+                None if flag.waits_for.is_some() => "",
                 None => {
                     return Err(Error::new(format!(
                         "{WHENCE}: flag needs an argument: --{}",
@@ -315,7 +330,8 @@ pub(crate) fn from_command_line(argv: &[String], server: bool) -> Result<Setting
                     )));
                 }
             },
-        }
+        };
+        take(&mut settings, flag, value, WHENCE)?;
     }
     Ok(settings)
 }
@@ -335,10 +351,7 @@ pub(crate) fn from_environment(
         }
         let whence = format!("environment variable {}", flag.env);
         let flag = known(flag.name, server, &whence)?;
-        match flag.takes {
-            Switch => settings.add(flag, switch_value(flag.name, &value, &whence)?),
-            _ => settings.add(flag, &value),
-        }
+        take(&mut settings, flag, &value, &whence)?;
     }
     Ok(settings)
 }
@@ -384,10 +397,7 @@ pub(crate) fn from_file(
             settings.0.retain(|setting| setting.name != flag.name);
         }
         for text in texts {
-            match flag.takes {
-                Switch => settings.add(flag, switch_value(name, &text, whence)?),
-                _ => settings.add(flag, &text),
-            }
+            take(settings, flag, &text, whence)?;
         }
     }
     Ok(())
@@ -440,11 +450,42 @@ mod tests {
                 &["--cluster-init"],
                 "command line: flag --cluster-init is not supported by this version of k3rs yet (several servers)",
             ),
+            (
+                &["--cluster-init=true"],
+                "command line: flag --cluster-init is not supported by this version of k3rs yet (several servers)",
+            ),
+            (
+                &["--server"],
+                "command line: flag --server is not supported by this version of k3rs yet (many nodes)",
+            ),
+            (
+                &["--cluster-init=perhaps"],
+                "command line: invalid boolean value \"perhaps\" for --cluster-init",
+            ),
             (&["--data-dir"], "command line: flag needs an argument: --data-dir"),
             (&["--debug=maybe"], "command line: invalid boolean value \"maybe\" for --debug"),
             (&["stray"], "command line: unexpected argument \"stray\""),
         ] {
             assert_eq!(parse(args).unwrap_err().to_string(), want);
+        }
+    }
+
+    /// To say no to what is not there is fine, wherever it is said.
+    #[test]
+    fn what_is_refused_may_be_switched_off() {
+        for flag in FLAGS.iter().filter(|flag| flag.waits_for.is_some() && flag.takes == Switch) {
+            let none = Settings::default();
+            for text in ["false", "0", "F", "False"] {
+                assert_eq!(parse(&[&format!("--{}={text}", flag.name)]).unwrap(), none);
+            }
+            let mut settings = Settings::default();
+            from_file(&mut settings, &json!({flag.name: false}), "config.yaml", true).unwrap();
+            assert_eq!(settings, none);
+            from_file(&mut settings, &json!({flag.name: true}), "config.yaml", true).unwrap_err();
+            if !flag.env.is_empty() {
+                let var = |name: &str| (name == flag.env).then(|| "false".to_owned());
+                assert_eq!(from_environment(var, true).unwrap(), none);
+            }
         }
     }
 

@@ -7,6 +7,7 @@ mod config;
 mod door;
 mod flags;
 mod follow;
+mod help;
 mod logging;
 mod node;
 mod prepare;
@@ -30,24 +31,6 @@ struct Command {
 
 static COMMANDS: &[Command] = &[
     Command { name: "server", about: "Run management server", run: server::command, hidden: false },
-    Command {
-        name: "agent",
-        about: "Run node agent (not in this version)",
-        run: |_| later("agent"),
-        hidden: false,
-    },
-    Command {
-        name: "kubectl",
-        about: "Run kubectl (not in this version)",
-        run: |_| later("kubectl"),
-        hidden: false,
-    },
-    Command {
-        name: "crictl",
-        about: "Run crictl (not in this version)",
-        run: |_| later("crictl"),
-        hidden: false,
-    },
     Command {
         name: "ctr",
         about: "Look at and change this node's images",
@@ -90,7 +73,25 @@ static COMMANDS: &[Command] = &[
         run: modprobe_command,
         hidden: true,
     },
-    Command { name: "help", about: "Show this list", run: |_| usage(), hidden: false },
+    Command {
+        name: "help",
+        about: "Show this list, or a command's options",
+        run: help,
+        hidden: false,
+    },
+];
+
+/// What k3s has and this version of k3rs has not, refused by name.
+const LATER: &[(&str, &str)] = &[
+    ("agent", "Run node agent"),
+    ("kubectl", "Run kubectl"),
+    ("crictl", "Run crictl"),
+    ("check-config", "Check this machine's configuration"),
+    ("token", "Manage bootstrap tokens"),
+    ("etcd-snapshot", "Save and list snapshots of the datastore"),
+    ("secrets-encrypt", "Control secrets encryption and its keys"),
+    ("certificate", "Manage certificates"),
+    ("completion", "Install shell completion"),
 ];
 
 fn main() -> ExitCode {
@@ -105,19 +106,54 @@ fn main() -> ExitCode {
     if let Some(command) = COMMANDS.iter().find(|command| command.name == called_as) {
         return (command.run)(&args);
     }
+    if is_later(called_as) {
+        return later(called_as);
+    }
     if userspace::CNI_NAMES.contains(&called_as) {
         return later(&format!("as the CNI plugin {called_as}"));
     }
     match args.first().map(String::as_str) {
-        Some("--version" | "-v" | "version") => {
-            print(&format!("k3rs version {}\n", stdx::version::VERSION));
-            ExitCode::SUCCESS
-        }
+        Some("--version" | "-v" | "version") => version(),
         None | Some("--help" | "-h") => usage(),
         Some(name) => match COMMANDS.iter().find(|command| command.name == name) {
+            // The pods' parent and the modules' loader are called by programs.
+            Some(command) if !command.hidden && asks_version(&args[1..]) => version(),
             Some(command) => (command.run)(&args[1..]),
+            None if is_later(name) && asks_version(&args[1..]) => version(),
+            None if is_later(name) => later(name),
             None => fail(&format!("unknown command {name:?} (k3rs help lists them)")),
         },
+    }
+}
+
+fn version() -> ExitCode {
+    print(&format!("k3rs version {}\n", stdx::version::VERSION));
+    ExitCode::SUCCESS
+}
+
+fn asks_version(args: &[String]) -> bool {
+    args.first().is_some_and(|arg| arg == "--version")
+}
+
+fn is_later(name: &str) -> bool {
+    LATER.iter().any(|(known, _)| *known == name)
+}
+
+/// `k3rs help server` is `k3rs server --help`.
+fn help(args: &[String]) -> ExitCode {
+    let Some(name) = args.first().filter(|arg| !arg.starts_with('-') && *arg != "help") else {
+        return usage();
+    };
+    match COMMANDS.iter().find(|command| command.name == name && !command.hidden) {
+        Some(command) if matches!(command.name, "server" | "uninstall" | "ctr") => {
+            (command.run)(&["--help".to_owned()])
+        }
+        Some(command) => {
+            print(&format!("k3rs {} - {}\n\nUSAGE: k3rs {0}\n", command.name, command.about));
+            ExitCode::SUCCESS
+        }
+        None if is_later(name) => later(name),
+        None => fail(&format!("unknown command {name:?} (k3rs help lists them)")),
     }
 }
 
@@ -126,8 +162,13 @@ fn usage() -> ExitCode {
         "k3rs - Kubernetes, small and simple\n\nUSAGE: k3rs COMMAND [OPTIONS]\n\nCOMMANDS:\n",
     );
     for command in COMMANDS.iter().filter(|command| !command.hidden) {
-        text.push_str(&format!("   {:<12} {}\n", command.name, command.about));
+        text.push_str(&format!("   {:<16} {}\n", command.name, command.about));
     }
+    text.push_str("\nNOT IN THIS VERSION:\n");
+    for (name, about) in LATER {
+        text.push_str(&format!("   {name:<16} {about}\n"));
+    }
+    text.push_str("\nk3rs help COMMAND shows a command's options, k3rs --version the version.\n");
     print(&text);
     ExitCode::SUCCESS
 }

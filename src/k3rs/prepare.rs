@@ -27,17 +27,18 @@ impl EtcDir {
         Ok(EtcDir(own))
     }
 
+    /// The place, without making or trying anything.
+    pub(crate) fn at(config: &Config) -> EtcDir {
+        let own = config.data_dir.join("etc");
+        EtcDir(if own.exists() { own } else { config.etc_dir.clone() })
+    }
+
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.0.join("k3s").join("k3s.yaml")
     }
 
     pub(crate) fn registries(&self) -> PathBuf {
         self.0.join("k3s").join("registries.yaml")
-    }
-
-    /// Where the node's password and id lie.
-    pub(crate) fn node_directory(&self) -> PathBuf {
-        self.0.join("node")
     }
 
     fn node(&self, name: &str) -> PathBuf {
@@ -52,6 +53,49 @@ pub(crate) fn outlive_pods() {
     if let Err(error) = rt::fs::write_in_place("/proc/self/oom_score_adj", SCORE) {
         log::debug!("keep the server from being killed when memory runs out: {error}");
     }
+}
+
+/// Says at once that without root nothing will work, rather than fail at every step of it.
+///
+/// # Errors
+/// If this process is not root.
+pub(crate) fn need_root(command: &str) -> Result<()> {
+    match sys::process::effective_uid() {
+        0 => Ok(()),
+        uid => Err(Error::new(format!("{command} must run as root (it runs as user {uid})"))),
+    }
+}
+
+/// Paths of kubeconfigs that a server wrote, so that uninstall needs no flag for them.
+const KUBECONFIGS_MAX: usize = 64;
+
+fn kubeconfig_list(paths: &Paths) -> PathBuf {
+    paths.server().join("cred").join("written-kubeconfigs")
+}
+
+pub(crate) fn written_kubeconfigs(paths: &Paths) -> Vec<PathBuf> {
+    let text = rt::fs::read_text(kubeconfig_list(paths)).unwrap_or_default();
+    let lines = text.lines().filter(|line| line.starts_with('/'));
+    lines.map(PathBuf::from).take(KUBECONFIGS_MAX).collect()
+}
+
+pub(crate) fn remember_kubeconfig(paths: &Paths, path: &std::path::Path) -> Result<()> {
+    let path = std::path::absolute(path).context(|| format!("resolve {}", path.display()))?;
+    let mut known = written_kubeconfigs(paths);
+    if known.contains(&path) {
+        return Ok(());
+    }
+    known.insert(0, path);
+    known.truncate(KUBECONFIGS_MAX);
+    let text: String = known.iter().map(|path| format!("{}\n", path.display())).collect();
+    rt::fs::create_dir_all(paths.server().join("cred"), 0o700)?;
+    rt::fs::write_atomic(kubeconfig_list(paths), text.as_bytes(), 0o600)
+}
+
+/// By what a kubeconfig of this cluster is known: its CA as it stands there.
+pub(crate) fn ca_in_kubeconfigs(paths: &Paths) -> Option<String> {
+    let pem = rt::fs::read(paths.tls("server-ca.crt")).ok()?;
+    Some(wire::base64::encode(&pem))
 }
 
 /// Makes the data directory and takes its lock.

@@ -27,7 +27,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 /// The command: exit code 0 after SIGTERM, 1 after an error.
 pub(crate) fn command(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| matches!(arg.as_str(), "--help" | "-h" | "help")) {
-        crate::print(&crate::config::help());
+        crate::print(&crate::help::server());
         return ExitCode::SUCCESS;
     }
     let shift = follow::ClockShift::from_env();
@@ -36,6 +36,11 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
         Ok(config) => config,
         Err(error) => return crate::fail(&error.to_string()),
     };
+    if !config.disable_agent
+        && let Err(error) = prepare::need_root("server")
+    {
+        return crate::fail(&format!("{error}, or with --disable-agent"));
+    }
     if let Err(error) = logging::start(config.debug, config.log.as_deref(), config.alsologtostderr)
     {
         return crate::fail(&error.to_string());
@@ -233,6 +238,7 @@ pub(crate) fn write_kubeconfig(machine: &Machine, pki: &Pki) -> Result<()> {
             .context(|| format!("find the group {group:?} of --write-kubeconfig-group"))?;
         rt::fs::set_owner(&path, None, Some(gid))?;
     }
+    prepare::remember_kubeconfig(&machine.paths, &path)?;
     log::info!("Wrote kubeconfig {}", path.display());
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! `k3rs uninstall`: takes back everything k3rs made on this machine.
+//! `k3rs uninstall`: takes back everything k3rs made on this machine, and says what that was.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,43 +14,112 @@ use crate::prepare::{self, EtcDir};
 use crate::{node, server::Machine};
 
 const USAGE: &str = "USAGE: k3rs uninstall [--dry-run] [--data-dir DIR] [flags of k3rs server that name paths]\n\n\
-    Ends all pods and removes their mounts, cgroups, interfaces, the nft table inet k3rs, the data directory,\n\
-    /run/k3s and the configuration k3rs wrote. k3rs server must not be running.\n";
+    Ends all pods and removes their mounts, cgroups, interfaces and logs, the nft table inet k3rs, the data directory,\n\
+    /run/k3s, the kubeconfig and the configuration k3rs wrote, and says so. k3rs server must not be running.\n\n\
+    OPTIONS:\n   --dry-run   say what would be removed, and remove nothing\n";
 
 pub(crate) fn command(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| matches!(arg.as_str(), "--help" | "-h" | "help")) {
         crate::print(USAGE);
         return ExitCode::SUCCESS;
     }
-    let (dry, rest): (Vec<String>, Vec<String>) =
-        args.iter().cloned().partition(|arg| arg == "--dry-run");
+    if let Err(error) = prepare::need_root("uninstall") {
+        return crate::fail(&error.to_string());
+    }
+    let is_dry = |arg: &&String| matches!(arg.as_str(), "--dry-run" | "--dry-run=true");
+    let dry = args.iter().any(|arg| is_dry(&arg));
+    let rest: Vec<String> =
+        args.iter().filter(|arg| !is_dry(arg) && *arg != "--dry-run=false").cloned().collect();
     let config = match Config::load(&rest, |name| std::env::var(name).ok()) {
         Ok(config) => config,
         Err(error) => return crate::fail(&error.to_string()),
     };
     rt::start_workers(1);
-    match rt::block_on(run(config, !dry.is_empty())) {
+    match rt::block_on(run(config, dry)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => crate::fail(&error.to_string()),
     }
 }
 
+/// What lies on the disk, in the order in which it goes.
+#[derive(Debug)]
+struct Found {
+    /// Uids of the pods that have something here.
+    pods: Vec<String>,
+    logs: Vec<PathBuf>,
+    kubeconfigs: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
+    /// Removed if nothing else is in them.
+    shells: Vec<PathBuf>,
+}
+
+impl Found {
+    fn look(config: &Config, paths: &Paths) -> Found {
+        let pods: Vec<String> = rt::fs::dir_names(paths.agent().join("pods"))
+            .into_iter()
+            .filter_map(|(name, _)| name.into_string().ok())
+            .collect();
+        // The directory of logs may be another kubelet's, too: only what ends in a uid of ours.
+        let is_ours = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+            name.rsplit('_').next().is_some_and(|uid| pods.iter().any(|pod| pod == uid))
+        };
+        let logs = rt::fs::list_dir(&config.log_dir).unwrap_or_default();
+        let logs = logs.into_iter().filter(is_ours).collect();
+        let own = config.data_dir.join("etc");
+        let etc = config.etc_dir.as_path();
+        let mut kubeconfigs = prepare::written_kubeconfigs(paths);
+        kubeconfigs.extend(config.write_kubeconfig.clone());
+        kubeconfigs.push(etc.join("k3s").join("k3s.yaml"));
+        kubeconfigs.sort();
+        kubeconfigs.dedup();
+        let ca = prepare::ca_in_kubeconfigs(paths);
+        kubeconfigs.retain(|path| !path.starts_with(&own) && leads_here(path, ca.as_deref()));
+        let mut directories = vec![config.data_dir.clone(), config.run_dir.clone()];
+        // The passwords by which the node is known; nobody but k3rs writes there.
+        directories.push(etc.join("node"));
+        directories.retain(|path| path.symlink_metadata().is_ok());
+        let mut shells = vec![etc.join("k3s"), etc.to_owned(), config.log_dir.clone()];
+        if let Some(parent) = config.data_dir.parent().filter(|path| path.ends_with("lib/rancher"))
+        {
+            shells.push(parent.to_owned());
+        }
+        Found { pods, logs, kubeconfigs, directories, shells }
+    }
+
+    fn list(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !self.pods.is_empty() {
+            lines.push(match self.pods.len() {
+                1 => "1 pod".to_owned(),
+                n => format!("{n} pods"),
+            });
+        }
+        if !self.directories.is_empty() {
+            lines.push(
+                "interface cni0, the pods' interfaces, cgroups and network namespaces".to_owned(),
+            );
+            lines.push("nft table inet k3rs".to_owned());
+        }
+        let paths = self.logs.iter().chain(&self.kubeconfigs).chain(&self.directories);
+        lines.extend(paths.map(|path| path.display().to_string()));
+        lines
+    }
+}
+
 async fn run(config: Config, dry: bool) -> Result<()> {
     let paths = Paths::new(&config.data_dir);
-    let etc = EtcDir::choose(&config)?;
-    let files =
-        [config.data_dir.clone(), config.run_dir.clone(), etc.kubeconfig(), etc.node_directory()];
-    if dry {
-        let list: Vec<String> = files
-            .iter()
-            .filter(|path| path.exists())
-            .map(|path| path.display().to_string())
-            .collect();
-        crate::print(&format!(
-            "would end all pods, remove interface cni0 and table inet k3rs, and delete:\n{}\n",
-            list.join("\n")
-        ));
-        return Ok(());
+    let found = Found::look(&config, &paths);
+    let list = found.list();
+    if dry || list.is_empty() {
+        let mut text: String = list.iter().map(|line| format!("would remove {line}\n")).collect();
+        if list.is_empty() {
+            text = format!("nothing of k3rs is left in {}\n", config.data_dir.display());
+        }
+        crate::print(&text);
+        if dry {
+            return Ok(());
+        }
     }
     let lock = match config.data_dir.exists() {
         true => Some(prepare::lock(&paths).context(|| "uninstall")?),
@@ -59,14 +129,9 @@ async fn run(config: Config, dry: bool) -> Result<()> {
     let mut note = |result: Result<()>| errors.extend(result.err());
     let hostname = sys::host::name().context(|| "read the host's name")?;
     let node_ips: Vec<IpAddr> = Vec::new();
-    let machine = Arc::new(Machine {
-        node_name: hostname.to_ascii_lowercase(),
-        hostname,
-        paths,
-        etc,
-        node_ips,
-        config,
-    });
+    let etc = EtcDir::at(&config);
+    let node_name = hostname.to_ascii_lowercase();
+    let machine = Arc::new(Machine { node_name, hostname, paths, etc, node_ips, config });
     let runtime = runtime::Runtime::open(node::runtime_config(&machine)).await;
     match runtime {
         Ok(runtime) => {
@@ -85,17 +150,79 @@ async fn run(config: Config, dry: bool) -> Result<()> {
         Err(error) => note(Err(error)),
     }
     drop(lock);
-    for path in &files {
+    for path in &found.directories {
+        note(remove_directory(path));
+    }
+    for path in found.logs.iter().chain(&found.kubeconfigs) {
         note(remove(path));
     }
-    match errors.is_empty() {
-        true => Ok(()),
-        false => {
-            Err(Error::new(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+    // Not empty, or never there: both are fine.
+    for path in &found.shells {
+        let _ = rt::fs::remove_empty_dir(path);
+    }
+    // Opening the runtime may have made what was not there before.
+    for path in [&machine.config.run_dir, &machine.config.data_dir] {
+        note(remove_directory(path));
+    }
+    if errors.is_empty() {
+        let text: String = list.iter().map(|line| format!("removed {line}\n")).collect();
+        crate::print(&text);
+        return Ok(());
+    }
+    Err(Error::new(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+}
+
+/// Ends every mount below a directory of ours: pods' memory volumes, and parts of volumes (`subPath`), which may be
+/// the host's own directories. The newest first, because later ones may lie on top of earlier ones.
+fn unmount_below(path: &Path) -> Result<()> {
+    // The kernel lists mounts by their real paths.
+    let Ok(real) = std::fs::canonicalize(path) else { return Ok(()) };
+    for target in mounts_below(&real)?.iter().rev() {
+        sys::mount::unmount(target, sys::mount::MNT_DETACH)
+            .context(|| format!("unmount {}", target.display()))?;
+    }
+    // Nothing is ever deleted through a mount: what is behind it may be the host's.
+    match mounts_below(&real)?.first() {
+        Some(left) => {
+            Err(Error::new(format!("{} is still mounted: unmount it first", left.display())))
         }
+        None => Ok(()),
     }
 }
 
+/// Removes a directory of ours, also behind a link. A disk that is mounted there stays, empty.
+fn remove_directory(path: &Path) -> Result<()> {
+    let Ok(real) = std::fs::canonicalize(path) else { return remove(path) };
+    unmount_below(path)?;
+    let mounts = sys::mount::list().context(|| "list mounts")?;
+    if mounts.iter().any(|mount| mount.target == real.as_os_str().as_bytes()) {
+        for entry in rt::fs::list_dir(&real)? {
+            remove(&entry)?;
+        }
+        return Ok(());
+    }
+    remove(&real)?;
+    remove(path)
+}
+
+fn mounts_below(real: &Path) -> Result<Vec<PathBuf>> {
+    let mounts = sys::mount::list().context(|| "list mounts")?;
+    let targets = mounts.iter().map(|m| PathBuf::from(std::ffi::OsStr::from_bytes(&m.target)));
+    // A disk of the user's at the directory itself stays where it is.
+    Ok(targets.filter(|target| target.starts_with(real) && target != real).collect())
+}
+
+/// A kubeconfig that leads to another cluster, or that the user made of several, is not ours to remove.
+fn leads_here(path: &Path, ca: Option<&str>) -> bool {
+    let Ok(text) = rt::fs::read_text(path) else { return false };
+    let clusters = text.matches("certificate-authority-data:").count();
+    clusters == 1 && ca.is_none_or(|ca| text.contains(ca))
+}
+
 fn remove(path: &Path) -> Result<()> {
-    if path.is_dir() { rt::fs::remove_dir_all(path) } else { rt::fs::remove_file(path) }
+    match path.symlink_metadata() {
+        Err(_) => Ok(()),
+        Ok(found) if found.is_dir() => rt::fs::remove_dir_all(path),
+        Ok(_) => rt::fs::remove_file(path),
+    }
 }

@@ -1,0 +1,179 @@
+//! The usage text of `k3rs server`: by topic, aligned and wrapped, from what the flags say of themselves.
+
+use crate::flags::{FLAGS, Takes};
+
+const WIDTH: usize = 100;
+const INDENT: usize = 36;
+
+/// Every flag that does something, by topic.
+const TOPICS: &[(&str, &[&str])] = &[
+    ("Configuration and logs", &["config", "debug", "v", "log", "alsologtostderr"]),
+    (
+        "Listening",
+        &[
+            "bind-address",
+            "https-listen-port",
+            "advertise-address",
+            "advertise-port",
+            "tls-san",
+            "tls-san-security",
+        ],
+    ),
+    ("Data", &["data-dir", "default-local-storage-path"]),
+    (
+        "Networking",
+        &[
+            "cluster-cidr",
+            "service-cidr",
+            "service-node-port-range",
+            "cluster-dns",
+            "cluster-domain",
+            "flannel-backend",
+            "flannel-iface",
+            "resolv-conf",
+        ],
+    ),
+    (
+        "Clients",
+        &[
+            "write-kubeconfig",
+            "write-kubeconfig-mode",
+            "write-kubeconfig-group",
+            "token",
+            "token-file",
+            "agent-token",
+            "agent-token-file",
+        ],
+    ),
+    (
+        "Components",
+        &[
+            "disable",
+            "disable-scheduler",
+            "disable-cloud-controller",
+            "disable-network-policy",
+            "disable-helm-controller",
+            "disable-agent",
+            "disable-controller-manager",
+        ],
+    ),
+    (
+        "Node",
+        &[
+            "node-name",
+            "with-node-id",
+            "node-label",
+            "node-taint",
+            "node-ip",
+            "node-external-ip",
+            "private-registry",
+            "snapshotter",
+            "prefer-bundled-bin",
+        ],
+    ),
+];
+
+pub(crate) fn server() -> String {
+    let about = described(&crate::config::descriptions());
+    let mut text = String::from(
+        "k3rs server - run the Kubernetes control plane and, unless --disable-agent, this machine as a node\n\n\
+         USAGE: k3rs server [OPTIONS]\n\n\
+         Flags are also read from the environment variables in brackets and from /etc/rancher/k3s/config.yaml, where\n\
+         K3RS_ETC_DIR moves it. A flag without VALUE is a switch; --flag=false turns it off. A LIST has commas, or the\n\
+         flag is repeated.\n",
+    );
+    for (topic, names) in TOPICS {
+        text.push_str(&format!("\n{}:\n", topic.to_uppercase()));
+        for name in *names {
+            let Some(flag) = FLAGS.iter().find(|flag| flag.name == *name) else { continue };
+            let short = flag.short.map(|short| format!(", -{short}")).unwrap_or_default();
+            let value = match flag.takes {
+                Takes::Switch => "",
+                Takes::Value => " VALUE",
+                Takes::List | Takes::Repeated => " LIST",
+            };
+            let dashes = if name.len() == 1 { "-" } else { "--" };
+            let short = if name.len() == 1 { String::new() } else { short };
+            let head = format!("   {dashes}{name}{short}{value}");
+            let found = about.iter().find(|(known, _)| known == name);
+            push_wrapped(&mut text, &head, found.map_or("", |(_, text)| text));
+        }
+    }
+    text
+}
+
+fn push_wrapped(text: &mut String, head: &str, about: &str) {
+    let mut line = format!("{head:<INDENT$}");
+    let mut is_empty = true;
+    if head.len() + 2 > INDENT {
+        text.push_str(head);
+        text.push('\n');
+        line = " ".repeat(INDENT);
+    }
+    for word in about.split_whitespace() {
+        if !is_empty && line.len() + 1 + word.len() > WIDTH {
+            text.push_str(line.trim_end());
+            text.push('\n');
+            line = " ".repeat(INDENT);
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_empty = false;
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
+}
+
+/// The flags' names and what argh has to say of them.
+fn described(usage: &str) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for line in usage.lines() {
+        let words = line.trim_start();
+        let indent = line.len() - words.len();
+        if indent == 2 && words.starts_with('-') {
+            // `-c, --config  words`: the last of the leading words with dashes is the name.
+            let (name, about) = match words.split_once(", ") {
+                Some((short, rest)) if short.len() == 2 => {
+                    rest.split_once(' ').unwrap_or((rest, ""))
+                }
+                _ => words.split_once(' ').unwrap_or((words, "")),
+            };
+            let name = name.trim_start_matches('-');
+            found.push((name.to_owned(), about.trim().to_owned()));
+        } else if indent > 2
+            && let Some((_, about)) = found.last_mut()
+        {
+            about.push(' ');
+            about.push_str(words.trim_end());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_that_does_something_has_its_place_and_words() {
+        let text = server();
+        for flag in FLAGS {
+            let places = TOPICS.iter().flat_map(|(_, names)| *names).filter(|n| **n == flag.name);
+            assert_eq!(places.count(), usize::from(flag.waits_for.is_none()), "--{}", flag.name);
+        }
+        let about = described(&crate::config::descriptions());
+        for name in TOPICS.iter().flat_map(|(_, names)| *names) {
+            let words = about.iter().find(|(known, _)| known == name).map(|(_, words)| words);
+            assert!(words.is_some_and(|words| !words.is_empty()), "--{name} says nothing");
+        }
+        assert!(text.lines().all(|line| line.len() <= WIDTH + 20), "{text}");
+        assert!(
+            text.contains("   --data-dir, -d VALUE             folder to hold state"),
+            "{text}"
+        );
+        assert!(text.contains("   --debug                          turn on"), "{text}");
+    }
+}
