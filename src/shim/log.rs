@@ -131,10 +131,11 @@ impl Log {
         }
     }
 
-    /// Takes a chunk of a stream and writes the lines that it completes.
-    pub(crate) fn write(&mut self, stream: Stream, mut bytes: &[u8], now: i64) {
+    /// Takes a chunk of a stream and writes the lines that it completes. The bytes that took: many more than
+    /// those of the chunk where lines are short.
+    pub(crate) fn write(&mut self, stream: Stream, mut bytes: &[u8], now: i64) -> usize {
         if self.path.is_empty() {
-            return;
+            return 0;
         }
         let mut out = Vec::with_capacity(bytes.len() + 64);
         let stamp = Stamp::new(now);
@@ -157,6 +158,7 @@ impl Log {
             bytes = &bytes[n_taken..];
         }
         self.append(&out, now);
+        out.len()
     }
 
     /// Writes what the stream left without a newline.

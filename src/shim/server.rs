@@ -465,8 +465,8 @@ impl Server {
         let Some(at) = self.tasks.iter().position(|task| task.number == number) else { return };
         let task = &mut self.tasks[at];
         if task.is_main() {
-            task.log.write(stream, bytes, crate::wall_now());
-            task.flood.add(bytes.len(), Instant::now());
+            let n_written = task.log.write(stream, bytes, crate::wall_now());
+            task.flood.add(n_written.max(bytes.len()), Instant::now());
         }
         let kind = match stream {
             Stream::Stdout => kind::STDOUT,
