@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 pub use std::fs::{File, Metadata, metadata, symlink_metadata};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -189,10 +190,11 @@ pub fn remove_file(path: impl AsRef<Path>) -> Result<()> {
     }
 }
 
-/// Removes a directory with all it holds; an absent one is fine. Does not follow links.
+/// Removes a directory with all it holds, or a link itself; an absent one is fine. Whatever images and
+/// containers made of it: no depth is too much, no link is followed, no mount point is entered.
 pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    match fs::remove_dir_all(path) {
+    match sys::tree::remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).context(|| format!("remove {}", path.display()))
         }
@@ -223,11 +225,17 @@ pub fn write(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
     written.context(|| format!("write {}", path.display()))
 }
 
-/// Sets the mode bits, whatever the umask; a symbolic link is followed.
+/// Sets the mode bits, whatever the umask; what is a symbolic link is refused, and not followed.
 pub fn set_mode(path: impl AsRef<Path>, mode: u32) -> Result<()> {
     let path = path.as_ref();
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .context(|| format!("set the mode of {}", path.display()))
+    let what = || format!("set the mode of {}", path.display());
+    // Without a last name (`/`) it cannot be a link.
+    let Some(name) = path.file_name() else {
+        return fs::set_permissions(path, fs::Permissions::from_mode(mode)).context(what);
+    };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = sys::file::open_dir(parent.unwrap_or(Path::new("."))).context(what)?;
+    sys::file::set_mode_at(parent.as_fd(), Path::new(name), mode).context(what)
 }
 
 /// Sets owner and group (`None` leaves one as it is), not following a symbolic link.

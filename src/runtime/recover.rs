@@ -45,8 +45,11 @@ async fn forget_last_boot(shared: &Arc<Shared>, recovered: &mut Recovered) -> Re
             return Ok(false);
         }
         for path in rt::fs::list_dir(&state)? {
-            if path.file_name().and_then(|name| name.to_str()).is_some_and(crate::is_id) {
-                rt::fs::remove_dir_all(&path)?;
+            // What containers left must not keep the node from starting.
+            if path.file_name().and_then(|name| name.to_str()).is_some_and(crate::is_id)
+                && let Err(error) = rt::fs::remove_dir_all(&path)
+            {
+                log::warn!("state of an earlier boot: {error}");
             }
         }
         rt::fs::replace(&file, &boot, 0o600)?;

@@ -43,6 +43,7 @@ pub(crate) fn enter(plan: &Container, sandbox: &Sandbox) -> Result<Option<Termin
     }
     mount_overlay(&plan.rootfs, &staging)?;
     let root = file::open_dir(&staging).context(|| "open the root")?;
+    make_volumes(root.as_fd(), plan)?;
 
     let mut order: Vec<usize> = (0..plan.mounts.len()).collect();
     // Parents before children, otherwise as given.
@@ -361,6 +362,17 @@ pub(crate) fn open_terminal(
         let _ = sys::pty::set_size(master.as_fd(), process.columns, process.rows);
     }
     Ok(Terminal { master, peer })
+}
+
+/// The directories of the image's volumes, where no layer has them: before anything is mounted, so that
+/// they are made in the container's own layer. One that a layer has is itself the volume: its content,
+/// owner and mode are what a copy would have.
+fn make_volumes(root: BorrowedFd<'_>, plan: &Container) -> Result<()> {
+    for path in &plan.volumes {
+        file::make_in_root(root, Path::new(path), Missing::Directory)
+            .context(|| format!("make volume {path} of the image"))?;
+    }
+    Ok(())
 }
 
 /// Image volumes stay writable on a read-only root: copies of their mounts, taken before it becomes so.

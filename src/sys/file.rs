@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use crate::tree::{Node, place_below};
 use crate::{check, check_fd, path_text};
 
 pub use libc::{
@@ -81,10 +82,21 @@ pub enum Missing {
 /// Opens (`O_PATH`) what is at `path` below `root`, making it and missing parents (mode 0755).
 /// A symbolic link that leads to nothing leads to what is made.
 pub fn make_in_root(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> io::Result<OwnedFd> {
+    make_in_root_telling(root, path, missing, 0o755, &mut |_| Ok(()))
+}
+
+/// As `make_in_root`, with the mode of new directories (less the umask); tells of each one made.
+pub fn make_in_root_telling(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    missing: Missing,
+    mode: u32,
+    made: &mut dyn FnMut(&Node) -> io::Result<()>,
+) -> io::Result<OwnedFd> {
     const LINKS_MAX: usize = 40;
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {
-        match make_once(root, &path, missing)? {
+        match make_once(root, &path, missing, mode, made)? {
             Made::Opened(opened) => return Ok(opened),
             Made::Elsewhere(target) => path = target,
         }
@@ -98,47 +110,64 @@ enum Made {
     Elsewhere(PathBuf),
 }
 
-fn make_once(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> io::Result<Made> {
+fn make_once(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    missing: Missing,
+    mode: u32,
+    made: &mut dyn FnMut(&Node) -> io::Result<()>,
+) -> io::Result<Made> {
     match open_in_root(root, path, O_PATH, 0) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         result => return result.map(Made::Opened),
     }
-    let mut components = Vec::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => components.push(name),
-            Component::ParentDir => drop(components.pop()),
-            _ => {}
-        }
-    }
     let mut sofar = PathBuf::from("/");
-    for (idx, name) in components.iter().enumerate() {
+    // What is at `sofar`, so that a long path costs one step a part, not its length.
+    let mut at = open_at(root, Path::new("."), O_PATH | O_DIRECTORY, 0)?;
+    let mut parts = path.components().peekable();
+    while let Some(part) = parts.next() {
+        let name = match part {
+            Component::Normal(name) => Path::new(name),
+            Component::ParentDir => {
+                // Above where the links on the way led, not above their names.
+                sofar = place_below(root, at.as_fd())?;
+                sofar.pop();
+                at = open_in_root(root, &sofar, O_PATH | O_DIRECTORY, 0)?;
+                continue;
+            }
+            _ => continue,
+        };
         let here = sofar.join(name);
-        match open_in_root(root, &here, O_PATH, 0) {
-            Ok(_) => {}
+        let found = match Node::open(at.as_fd(), name) {
+            Ok(node) if node.metadata()?.is_symlink() => open_in_root(root, &here, O_PATH, 0),
+            found => found.map(OwnedFd::from),
+        };
+        at = match found {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let parent = open_in_root(root, &sofar, O_PATH | O_DIRECTORY, 0)?;
-                let made = if idx + 1 == components.len() && missing == Missing::File {
+                let result = if parts.peek().is_none() && missing == Missing::File {
                     let flags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW;
-                    open_at(parent.as_fd(), Path::new(name), flags, 0o644).map(drop)
+                    open_at(at.as_fd(), name, flags, 0o644).map(drop)
                 } else {
-                    make_dir_at(parent.as_fd(), Path::new(name), 0o755)
+                    make_dir_at(at.as_fd(), name, mode)
+                        .and_then(|()| made(&Node::open(at.as_fd(), name)?))
                 };
-                match made {
+                match result {
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                         // It exists and does not: a dangling link.
-                        let target = std::fs::read_link(below(parent.as_fd(), Path::new(name)))?;
-                        let rest: PathBuf = components[idx + 1..].iter().collect();
-                        return Ok(Made::Elsewhere(sofar.join(target).join(rest)));
+                        let target = std::fs::read_link(below(at.as_fd(), name))?;
+                        let rest: PathBuf = parts.collect();
+                        let above = place_below(root, at.as_fd())?;
+                        return Ok(Made::Elsewhere(above.join(target).join(rest)));
                     }
                     result => result?,
                 }
+                open_at(at.as_fd(), name, O_PATH | O_NOFOLLOW, 0)?
             }
-            Err(error) => return Err(error),
-        }
+            found => found?,
+        };
         sofar = here;
     }
-    open_in_root(root, &sofar, O_PATH, 0).map(Made::Opened)
+    Ok(Made::Opened(at))
 }
 
 pub fn make_dir_at(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<()> {
@@ -216,18 +245,22 @@ pub fn set_owner_at(dir: BorrowedFd<'_>, name: &Path, uid: u32, gid: u32) -> io:
     Ok(())
 }
 
-/// Sets the mode bits of a name, which must not be a symbolic link (that would be followed).
+/// Sets the mode bits of a name; one that is a symbolic link is refused, and not followed.
 pub fn set_mode_at(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<()> {
-    let name = path_text(name)?;
-    // SAFETY: the string lives through the call.
-    check(i64::from(unsafe {
-        libc::fchmodat(dir.as_raw_fd(), name.as_ptr(), mode as libc::mode_t, 0)
-    }))?;
-    Ok(())
+    Node::open(dir, name)?.set_mode(mode)
 }
 
 /// Sets access and modification time, not following a link.
 pub fn set_time_at(dir: BorrowedFd<'_>, name: &Path, secs: i64, nanos: u32) -> io::Result<()> {
+    set_time(dir.as_raw_fd(), name, secs, nanos, libc::AT_SYMLINK_NOFOLLOW)
+}
+
+/// Sets the times of what a descriptor's own path leads to.
+pub(crate) fn set_time_of(descriptor: &Path, secs: i64, nanos: u32) -> io::Result<()> {
+    set_time(libc::AT_FDCWD, descriptor, secs, nanos, 0)
+}
+
+fn set_time(dir: i32, name: &Path, secs: i64, nanos: u32, flags: i32) -> io::Result<()> {
     let name = path_text(name)?;
     // SAFETY: all-zero is a valid timespec.
     let mut time: libc::timespec = unsafe { std::mem::zeroed() };
@@ -235,8 +268,21 @@ pub fn set_time_at(dir: BorrowedFd<'_>, name: &Path, secs: i64, nanos: u32) -> i
     time.tv_nsec = nanos as _;
     let times = [time, time];
     // SAFETY: the string and the two times live through the call.
+    check(i64::from(unsafe { libc::utimensat(dir, name.as_ptr(), times.as_ptr(), flags) }))?;
+    Ok(())
+}
+
+/// Renames a name into another directory of the same file system.
+pub fn rename_at(
+    old_dir: BorrowedFd<'_>,
+    old: &Path,
+    new_dir: BorrowedFd<'_>,
+    new: &Path,
+) -> io::Result<()> {
+    let (old, new) = (path_text(old)?, path_text(new)?);
+    // SAFETY: both strings live through the call.
     check(i64::from(unsafe {
-        libc::utimensat(dir.as_raw_fd(), name.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW)
+        libc::renameat(old_dir.as_raw_fd(), old.as_ptr(), new_dir.as_raw_fd(), new.as_ptr())
     }))?;
     Ok(())
 }

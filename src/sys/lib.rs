@@ -20,6 +20,7 @@ pub mod random;
 pub mod seccomp;
 pub mod space;
 pub mod tcp;
+pub mod tree;
 pub mod unix;
 mod walk;
 

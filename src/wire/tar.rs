@@ -10,6 +10,11 @@ use stdx::{Context, Error, Result};
 const BLOCK_BYTES: usize = 512;
 /// Longest PAX header or GNU long name.
 const EXTENSION_MAX_BYTES: u64 = 1 << 20;
+/// Extended headers before one entry: each kind once is what programs write.
+const EXTENSIONS_MAX: usize = 16;
+/// Names and values of one entry's extended attributes, global ones included.
+const XATTRS_MAX_BYTES: usize = 1 << 20;
+const XATTRS_MAX: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -74,7 +79,14 @@ impl<R: Read> Archive<R> {
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         self.skip_content().context(|| "skip an entry's content")?;
         let mut extension = self.global.clone();
+        let mut n_extensions = 0;
         loop {
+            n_extensions += 1;
+            if n_extensions > EXTENSIONS_MAX {
+                return Err(Error::new(format!(
+                    "more than {EXTENSIONS_MAX} extended headers for one entry"
+                )));
+            }
             let Some(block) = self.read_header()? else { return Ok(None) };
             let size = number(&block[124..136]).context(|| "an entry's size is not a number")?;
             let type_flag = block[156];
@@ -335,6 +347,17 @@ fn parse_pax(mut rest: &[u8], into: &mut Extension) -> Result<()> {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.")
                     && let Ok(name) = std::str::from_utf8(name)
                 {
+                    // A name that is said again counts anew, as every record does.
+                    into.xattrs.retain(|(have, _)| have != name);
+                    let held = |(name, value): &(String, Vec<u8>)| name.len() + value.len();
+                    let total: usize = into.xattrs.iter().map(held).sum();
+                    if into.xattrs.len() >= XATTRS_MAX
+                        || total + name.len() + value.len() > XATTRS_MAX_BYTES
+                    {
+                        return Err(Error::new(format!(
+                            "more than {XATTRS_MAX} extended attributes, or {XATTRS_MAX_BYTES} bytes of them"
+                        )));
+                    }
                     into.xattrs.push((name.to_owned(), value.to_vec()));
                 }
             }
@@ -547,6 +570,26 @@ mod tests {
         assert_eq!(number(b"12x"), None);
         assert_eq!(parse_time(b"12.5"), Some((12, 500_000_000)));
         assert_eq!(parse_time(b"-1.25"), Some((-2, 750_000_000)));
+    }
+
+    /// Whoever writes extended headers without end must not fill the memory.
+    #[test]
+    fn extended_headers_are_bounded() {
+        let header = |n: usize| {
+            let mut builder = Builder::default();
+            let xattrs = (0..n).map(|idx| (format!("user.{idx}"), vec![b'x'; 100])).collect();
+            builder.add(&Entry { xattrs, ..Entry::file(b"f", 0o644) }, b"");
+            builder.bytes
+        };
+        let read = |bytes: Vec<u8>| Archive::new(bytes.as_slice()).next_entry().err();
+        assert!(read(header(200)).is_none());
+        let error = read(header(300)).unwrap().to_string();
+        assert!(error.contains("more than 256 extended attributes"), "{error}");
+        let one = header(1);
+        // Without its last block, which is the entry itself.
+        let extended = &one[..one.len() - BLOCK_BYTES];
+        let error = read(extended.repeat(20)).unwrap().to_string();
+        assert!(error.contains("more than 16 extended headers"), "{error}");
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub(crate) struct Place {
     /// Make it (0777) if it is not there.
     pub make: bool,
     pub read_only: bool,
+    /// An fsGroup changes its owners and modes. Never so for hostPath, as upstream: what is the host's
+    /// keeps the modes that somebody gave it.
+    pub takes_group: bool,
 }
 
 /// Upstream's annotation for the node that a local-path volume was made on.
@@ -87,7 +90,8 @@ fn place_of(volume: &Value, read_only: bool) -> Result<Place> {
             "persistent volume {name} is of type {plugin}, which this node cannot mount"
         )));
     };
-    Ok(Place { path: PathBuf::from(path), make, read_only })
+    let takes_group = !volume.has("spec.hostPath");
+    Ok(Place { path: PathBuf::from(path), make, read_only, takes_group })
 }
 
 /// Volume types of a PersistentVolume that need a driver.

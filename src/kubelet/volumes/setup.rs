@@ -1,6 +1,7 @@
 //! Making a pod's volumes, refreshing those that follow API objects, and taking them down. Blocking.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use api::quantity::Quantity;
 use api::{Lens, Value};
 use stdx::time::Wall;
 use stdx::{Context, Error, Result};
+use sys::tree::{self, Node};
 
 use super::claim::Claims;
 use super::payload::{TokenWanted, payload};
@@ -134,12 +136,8 @@ fn make(setup: &Setup, volume: &Value) -> Result<Mounted> {
                 place.path.display().to_string()
             )));
         }
-        if let Some(gid) = fs_group.filter(|_| !place.read_only) {
-            let on_mismatch =
-                setup.pod.str("spec.securityContext.fsGroupChangePolicy") == "OnRootMismatch";
-            if !(on_mismatch && has_group(&place.path, gid)) {
-                give_to_group(&place.path, gid)?;
-            }
+        if let Some(gid) = fs_group.filter(|_| place.takes_group && !place.read_only) {
+            give_once(setup, volume, &place.path, gid)?;
         }
         return Ok(Mounted { path: place.path, read_only: place.read_only });
     }
@@ -237,44 +235,73 @@ fn check_host_path(path: &Path, kind: &str) -> Result<()> {
     }
 }
 
-fn has_group(path: &Path, gid: u32) -> bool {
-    path.metadata().is_ok_and(|m| m.gid() == gid && m.mode() & 0o2060 == 0o2060)
-}
-
-/// Gives a volume to its fsGroup: group read and write, new files inherit the group. Links are not followed.
-fn give_to_group(path: &Path, gid: u32) -> Result<()> {
-    let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
-    if metadata.is_symlink() {
+/// Gives a volume to its fsGroup when the pod first gets it, as upstream does when it mounts one: what
+/// the pod sets later is the pod's, also over a start of this program.
+fn give_once(setup: &Setup, volume: &Value, path: &Path, gid: u32) -> Result<()> {
+    let mounted =
+        setup.directory.join("volumes/kubernetes.io~local-volume").join(volume.str("name"));
+    if mounted.exists() {
         return Ok(());
     }
-    rt::fs::set_owner(path, None, Some(gid))?;
-    if metadata.is_dir() {
-        rt::fs::set_mode(path, metadata.mode() & 0o7777 | 0o2770)?;
-        for entry in rt::fs::list_dir(path)? {
-            give_to_group(&entry, gid)?;
-        }
-    } else {
-        rt::fs::set_mode(path, metadata.mode() & 0o7777 | 0o660)?;
+    let what = || format!("apply fsGroup {gid} to {}", path.display());
+    let root = sys::file::open_dir(path).context(what)?;
+    let on_mismatch = setup.pod.str("spec.securityContext.fsGroupChangePolicy") == "OnRootMismatch";
+    let group = Node::open(root.as_fd(), Path::new(".")).context(what)?;
+    if !(on_mismatch && has_group(&group.metadata().context(what)?, gid)) {
+        give_node(&group, gid).context(what)?;
+        give_to_group(root.as_fd(), gid).context(what)?;
     }
-    Ok(())
+    rt::fs::create_dir_all(&mounted, 0o750)
 }
 
-/// Bytes and inodes of a directory, one file system only, links not followed, as `du -x`.
+/// Whether a volume's root is the group's already, for `OnRootMismatch`.
+fn has_group(root: &rt::fs::Metadata, gid: u32) -> bool {
+    root.gid() == gid && root.mode() & 0o2770 == 0o2770
+}
+
+/// Gives all in a volume to its fsGroup: group read and write, new files inherit the group. A link is
+/// given itself, and what it leads to is not; who runs in the volume meanwhile cannot change that.
+fn give_to_group(root: BorrowedFd<'_>, gid: u32) -> std::io::Result<()> {
+    tree::walk(root, &mut |visit| {
+        match Node::open(visit.dir, visit.name).and_then(|node| give_node(&node, gid)) {
+            // Gone meanwhile.
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(tree::Step::Into),
+        }
+    })
+}
+
+fn give_node(node: &Node, gid: u32) -> std::io::Result<()> {
+    let metadata = node.metadata()?;
+    node.set_owner(None, Some(gid))?;
+    match metadata.file_type() {
+        kind if kind.is_symlink() => Ok(()),
+        kind if kind.is_dir() => node.set_mode(metadata.mode() & 0o7777 | 0o2770),
+        _ => node.set_mode(metadata.mode() & 0o7777 | 0o660),
+    }
+}
+
+/// Bytes and inodes of a directory, one file system only, links not followed, as `du -x`. A part that
+/// cannot be looked at counts as nothing.
 pub(crate) fn directory_size(path: &Path) -> (u64, u64) {
     let Ok(metadata) = path.symlink_metadata() else { return (0, 0) };
     let device = metadata.dev();
-    let (mut bytes, mut inodes) = (0, 0);
-    let mut pending = vec![path.to_owned()];
-    while let Some(next) = pending.pop() {
-        let Ok(metadata) = next.symlink_metadata() else { continue };
-        if metadata.dev() != device {
-            continue;
-        }
-        bytes += metadata.blocks() * 512;
-        inodes += 1;
-        if metadata.is_dir() {
-            pending.extend(rt::fs::list_dir(&next).unwrap_or_default());
-        }
+    let (mut bytes, mut inodes) = (metadata.blocks() * 512, 1);
+    if !metadata.is_dir() {
+        return (bytes, inodes);
+    }
+    let walked = sys::file::open_dir(path).and_then(|root| {
+        tree::walk(root.as_fd(), &mut |visit| {
+            if visit.metadata.dev() != device {
+                return Ok(tree::Step::Over);
+            }
+            bytes += visit.metadata.blocks() * 512;
+            inodes += 1;
+            Ok(tree::Step::Into)
+        })
+    });
+    if let Err(error) = walked {
+        log::debug!("measure {}: {error}", path.display());
     }
     (bytes, inodes)
 }
@@ -345,6 +372,57 @@ mod tests {
                 && !mounted["c"].path.exists()
                 && mounted["h"].path.exists()
         );
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.symlink_metadata().unwrap().mode() & 0o7777
+    }
+
+    fn claim_of(path: &Path, kind: &str) -> Claims {
+        let claim = json!({"spec": {"volumeName": "pv"}, "status": {"phase": "Bound"}});
+        let volume = json!({"metadata": {"name": "pv"}, "spec": {kind: {"path": path, "type": "Directory"}}});
+        Claims { found: [("c".to_owned(), (Some(claim), Some(volume)))].into() }
+    }
+
+    /// A volume as PostgreSQL leaves its own: at a second start nothing of it may be wider.
+    #[test]
+    fn fs_group_is_for_volumes_that_are_not_the_hosts() {
+        let dir = crate::testing::directory("fsgroup");
+        let data = dir.path().join("data");
+        let outside = dir.path().join("outside");
+        rt::fs::write(&outside, b"", 0o600).unwrap();
+        let reset = || {
+            rt::fs::remove_dir_all(&data).unwrap();
+            rt::fs::create_dir_all(data.join("pg"), 0o755).unwrap();
+            rt::fs::write(data.join("pg/f"), b"1", 0o600).unwrap();
+            rt::fs::symlink_atomic(&outside, data.join("link")).unwrap();
+            rt::fs::set_mode(data.join("pg"), 0o700).unwrap();
+            rt::fs::set_mode(&data, 0o700).unwrap();
+        };
+        let run = |kind: &str, policy: &str, uid: &str| {
+            let volume = json!({"name": "v", "persistentVolumeClaim": {"claimName": "c"}});
+            let mut made = setup(dir.path(), json!([volume]));
+            made.directory = dir.path().join(uid);
+            made.claims = claim_of(&data, kind);
+            made.pod["spec"]["securityContext"] =
+                json!({"fsGroup": 4000, "fsGroupChangePolicy": policy});
+            set_up(&made).unwrap();
+            let gid = data.metadata().unwrap().gid();
+            (gid == 4000, mode(&data), mode(&data.join("pg")), mode(&data.join("pg/f")))
+        };
+        reset();
+        assert_eq!(run("hostPath", "Always", "a"), (false, 0o700, 0o700, 0o600));
+        if sys::process::effective_uid() != 0 {
+            eprintln!("skipped: not root");
+            return;
+        }
+        assert_eq!(run("local", "Always", "b"), (true, 0o2770, 0o2770, 0o660));
+        rt::fs::set_mode(data.join("pg"), 0o700).unwrap();
+        assert_eq!(run("local", "Always", "b").2, 0o700, "the same pod once more");
+        assert_eq!(run("local", "OnRootMismatch", "c").2, 0o700, "the root is the group's");
+        rt::fs::set_mode(&data, 0o2750).unwrap();
+        assert_eq!(run("local", "OnRootMismatch", "d").2, 0o2770, "the root is not");
+        assert_eq!(mode(&outside), 0o600, "a link is not followed");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! `subPath`: a part of a volume, reached without ever following a link out of it.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use stdx::{Context, Error, Result};
 use sys::file::{self, Missing};
+use sys::tree::Node;
 
 /// Binds `volume/sub_path` at `place` (below the pod's directory), so that what the container may
 /// later do to the volume cannot change where the mount leads. Missing directories are made.
@@ -13,8 +15,7 @@ pub(crate) fn bind(volume: &Path, sub_path: &str, place: &Path) -> Result<PathBu
     check(sub_path)?;
     let what = || format!("prepare subPath {sub_path:?} of {}", volume.display());
     let root = file::open_dir(volume).context(what)?;
-    let opened =
-        file::make_in_root(root.as_fd(), Path::new(sub_path), Missing::Directory).context(what)?;
+    let opened = make(root.as_fd(), sub_path).context(what)?;
     // The path behind the descriptor tells whether a link led elsewhere inside the volume: upstream
     // refuses none of those, as long as they stay inside, and `open_in_root` lets none out.
     let source = file::descriptor_path(opened.as_fd());
@@ -31,6 +32,30 @@ pub(crate) fn bind(volume: &Path, sub_path: &str, place: &Path) -> Result<PathBu
     sys::mount::mount(source, place, "", sys::mount::MS_BIND | sys::mount::MS_REC, "")
         .context(what)?;
     Ok(place.to_owned())
+}
+
+/// Opens the part, making what is missing with the mode of the volume's root, as upstream: the last
+/// directory exactly so, so that whoever may write in the volume may write there.
+fn make(root: BorrowedFd<'_>, sub_path: &str) -> std::io::Result<OwnedFd> {
+    let own = Node::open(root, Path::new("."))?.metadata()?.mode() & 0o7777;
+    let mut last = None;
+    let opened = file::make_in_root_telling(
+        root,
+        Path::new(sub_path),
+        Missing::Directory,
+        own & 0o777,
+        &mut |made| {
+            last = Some(made.identity()?);
+            Ok(())
+        },
+    )?;
+    let end = Node::open(opened.as_fd(), Path::new("."));
+    if let (Some(last), Ok(end)) = (last, end)
+        && end.identity()? == last
+    {
+        end.set_mode(own)?;
+    }
+    Ok(opened)
 }
 
 /// Undoes `bind`. An absent one is fine. Blocking.
@@ -71,6 +96,31 @@ fn check(sub_path: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn new_directories_have_the_mode_of_the_volume() {
+        let dir = crate::testing::directory("subpath-mode");
+        let volume = dir.path().join("v");
+        let mode = |path: &str| volume.join(path).metadata().unwrap().mode() & 0o7777;
+        for (own, sub_path, parent) in [
+            (0o777, "a/b", 0o755),
+            (0o1777, "c/d", 0o755),
+            (0o2770, "e/f", 0o2750),
+            (0o700, "g/h", 0o700),
+        ] {
+            rt::fs::create_dir_all(&volume, 0o755).unwrap();
+            rt::fs::set_mode(&volume, own).unwrap();
+            let root = file::open_dir(&volume).unwrap();
+            make(root.as_fd(), sub_path).unwrap();
+            let first = sub_path.split('/').next().unwrap();
+            assert_eq!((mode(first), mode(sub_path)), (parent, own), "{sub_path}");
+        }
+        // What is there keeps its mode.
+        rt::fs::set_mode(volume.join("a/b"), 0o711).unwrap();
+        let root = file::open_dir(&volume).unwrap();
+        make(root.as_fd(), "a/b").unwrap();
+        assert_eq!(mode("a/b"), 0o711);
+    }
 
     #[test]
     fn a_link_cannot_lead_out() {

@@ -421,9 +421,9 @@ fn valid_layers(directory: &Path) -> Result<BTreeMap<String, LayerMarker>> {
     }
     for path in broken {
         log::warn!("removing {}, a layer that was not finished", path.display());
-        match rt::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
-            true => rt::fs::remove_dir_all(&path)?,
-            false => rt::fs::remove_file(&path)?,
+        // What an image left must not keep the node from starting; the next start tries again.
+        if let Err(error) = rt::fs::remove_dir_all(&path) {
+            log::warn!("{error}");
         }
     }
     Ok(layers)

@@ -3,19 +3,26 @@
 //! The layer is hostile: no entry may reach outside the directory, however names and links are
 //! arranged, and entries, bytes and extended attributes are bounded.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use stdx::{Context, Error, Result};
-use sys::file::{self, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_WRONLY, Special};
+use sys::file::{
+    self, Missing, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_WRONLY, Special,
+};
+use sys::tree::{self, Identity, Node};
 use wire::tar::{Archive, Entry, Kind};
 
 /// Entries of one layer.
 const ENTRIES_MAX: u64 = 1_000_000;
+/// Read and dropped after the end mark: what the programs that write archives pad them with is less.
+const TRAILER_MAX_BYTES: u64 = 16 << 20;
+/// Paths of directories that are remembered until the layer is complete, of one kind.
+const REMEMBERED_MAX_BYTES: usize = 16 << 20;
 /// Unpacked bytes of one layer; what the disk has free may be less, and bounds it then.
 const LAYER_MAX_BYTES: u64 = 32 << 30;
 /// Left free on the disk, so that a large layer cannot stop the rest of the node.
@@ -27,8 +34,20 @@ pub(super) struct Unpacked {
     pub(super) bytes: u64,
     pub(super) inodes: u64,
     /// Directories that entries are in but that no entry describes: `finish` gives them the
-    /// attributes they have in the layers below.
-    implied: BTreeSet<PathBuf>,
+    /// attributes they have in the layers below. Which they are, and where they were made.
+    implied: BTreeMap<Identity, PathBuf>,
+    implied_bytes: usize,
+}
+
+impl Unpacked {
+    fn imply(&mut self, directory: Identity, path: PathBuf) -> Result<()> {
+        self.implied_bytes += path.as_os_str().len() + size_of::<(Identity, PathBuf)>();
+        if self.implied_bytes > REMEMBERED_MAX_BYTES {
+            return Err(Error::new("too many directories that no entry describes"));
+        }
+        self.implied.insert(directory, path);
+        Ok(())
+    }
 }
 
 /// Unpacks into `root`, an empty directory, leaving so much free on the disk.
@@ -42,9 +61,11 @@ pub(super) fn unpack(reader: impl Read, root: &Path, reserve_bytes: u64) -> Resu
     let mut unpacker = Unpacker {
         root: opened,
         parent: None,
+        moved: false,
         bytes_max,
         unpacked: Unpacked::default(),
         directory_times: Vec::new(),
+        remembered_bytes: 0,
     };
     let mut archive = Archive::new(reader);
     let mut n_entries = 0;
@@ -58,46 +79,56 @@ pub(super) fn unpack(reader: impl Read, root: &Path, reserve_bytes: u64) -> Resu
     }
     unpacker.set_directory_times();
     // The digest covers what follows the end mark, too.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).context(|| "read to the end")?;
+    let mut trailer = archive.into_inner().take(TRAILER_MAX_BYTES + 1);
+    let n_trailing = io::copy(&mut trailer, &mut io::sink()).context(|| "read to the end")?;
+    if n_trailing > TRAILER_MAX_BYTES {
+        return Err(Error::new(format!("more than {TRAILER_MAX_BYTES} bytes follow its end")));
+    }
     unpacker.unpacked.inodes = n_entries;
     Ok(unpacker.unpacked)
 }
 
-/// Gives implied directories the attributes they have in the layers below, topmost first.
+/// Gives implied directories the attributes they have in the layers below, topmost first. A directory
+/// that an entry has replaced since, by a link say, is forgotten: only what was made is touched.
 pub(super) fn finish(unpacked: &Unpacked, root: &Path, lowers: &[PathBuf]) -> Result<()> {
     let root = file::open_dir(root).context(|| format!("open {}", root.display()))?;
-    for path in &unpacked.implied {
+    for (made, path) in &unpacked.implied {
+        let Some(directory) = same_directory(root.as_fd(), path, *made) else { continue };
         let found = lowers.iter().find_map(|lower| {
             let lower = file::open_dir(lower).ok()?;
-            let there = file::open_in_root(lower.as_fd(), path, O_PATH | O_NOFOLLOW, 0).ok()?;
-            rt::fs::metadata(file::descriptor_path(there.as_fd()))
-                .ok()
-                .filter(rt::fs::Metadata::is_dir)
+            let there = Node::open_in_root(lower.as_fd(), path).ok()?.metadata().ok()?;
+            there.is_dir().then_some(there)
         });
         let Some(metadata) = found else { continue };
         use std::os::unix::fs::MetadataExt;
-        let (parent, name) =
-            (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
         let what = || format!("set the attributes of {}", path.display());
-        let parent =
-            file::open_in_root(root.as_fd(), parent, O_PATH | O_DIRECTORY, 0).context(what)?;
-        let name = Path::new(name);
-        file::set_owner_at(parent.as_fd(), name, metadata.uid(), metadata.gid()).context(what)?;
-        file::set_mode_at(parent.as_fd(), name, metadata.mode() & 0o7777).context(what)?;
+        directory.set_owner(Some(metadata.uid()), Some(metadata.gid())).context(what)?;
+        directory.set_mode(metadata.mode() & 0o7777).context(what)?;
         let nanos = u32::try_from(metadata.mtime_nsec()).unwrap_or(0);
-        let _ = file::set_time_at(parent.as_fd(), name, metadata.mtime(), nanos);
+        let _ = directory.set_time(metadata.mtime(), nanos);
     }
     Ok(())
+}
+
+/// The directory at `path`, if it is still that one.
+fn same_directory(root: BorrowedFd<'_>, path: &Path, identity: Identity) -> Option<Node> {
+    let found = Node::open_in_root(root, path).ok()?;
+    let is_same = found.metadata().ok()?.is_dir() && found.identity().ok()? == identity;
+    is_same.then_some(found)
 }
 
 struct Unpacker {
     root: OwnedFd,
     /// The directory of the last entry; neighbours come one after another.
     parent: Option<(PathBuf, OwnedFd)>,
+    /// Whether an entry has replaced a directory or a link, so that `parent` may be elsewhere now.
+    moved: bool,
     bytes_max: u64,
     unpacked: Unpacked,
-    /// Set last, because every file made in a directory changes them.
-    directory_times: Vec<(PathBuf, i64, u32)>,
+    /// Set last, because every file made in a directory changes them: on the directory that was made or
+    /// described, and on nothing that took its place.
+    directory_times: Vec<(PathBuf, Identity, i64, u32)>,
+    remembered_bytes: usize,
 }
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
@@ -118,6 +149,9 @@ impl Unpacker {
             return Ok(());
         };
         let name_path = Path::new(name);
+        if std::mem::take(&mut self.moved) {
+            self.parent = None;
+        }
         self.open_parent(parent)?;
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT_PREFIX) {
             return self.whiteout(name.as_bytes(), hidden);
@@ -140,8 +174,7 @@ impl Unpacker {
                     }
                     Err(error) => return Err(error).context(|| "make it"),
                 }
-                self.directory_times.push((path.clone(), entry.mtime_secs, entry.mtime_nanos));
-                self.unpacked.implied.remove(&path);
+                self.described(&path, name_path, entry)?;
             }
             Kind::File => self.write_file(name_path, entry, content)?,
             Kind::SymbolicLink => {
@@ -167,58 +200,60 @@ impl Unpacker {
         self.set_attributes(name_path, entry, Some((is_directory, is_link)))
     }
 
-    fn at(&self) -> Result<std::os::fd::BorrowedFd<'_>> {
+    fn at(&self) -> Result<BorrowedFd<'_>> {
         Ok(self.parent.as_ref().context(|| "no parent directory is open")?.1.as_fd())
     }
 
+    /// A directory has an entry of its own.
+    fn described(&mut self, path: &Path, name: &Path, entry: &Entry) -> Result<()> {
+        let directory = Node::open(self.at()?, name).and_then(|node| node.identity());
+        let directory = directory.context(|| "look at it")?;
+        self.unpacked.implied.remove(&directory);
+        self.remembered_bytes += path.as_os_str().len() + size_of::<(PathBuf, Identity, i64)>();
+        // Times are not worth refusing an image for.
+        if self.remembered_bytes <= REMEMBERED_MAX_BYTES {
+            let (secs, nanos) = (entry.mtime_secs, entry.mtime_nanos);
+            self.directory_times.push((path.to_owned(), directory, secs, nanos));
+        }
+        Ok(())
+    }
+
     /// Opens (and if need be makes) the directory that the entry is in. Links on the way are followed
-    /// as the container would follow them: they cannot lead out.
+    /// as the container would follow them: they cannot lead out. What a link leads to may be in another
+    /// layer: then it is made here, too.
     fn open_parent(&mut self, parent: &Path) -> Result<()> {
         if self.parent.as_ref().is_some_and(|(path, _)| path == parent) {
             return Ok(());
         }
-        let flags = O_PATH | O_DIRECTORY;
-        let opened = match file::open_in_root(self.root.as_fd(), parent, flags, 0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.make_parents(parent)?;
-                file::open_in_root(self.root.as_fd(), parent, flags, 0)
-            }
-            result => result,
-        };
-        let opened = opened.context(|| format!("open its directory {}", parent.display()))?;
-        self.parent = Some((parent.to_owned(), opened));
-        Ok(())
-    }
-
-    fn make_parents(&mut self, parent: &Path) -> Result<()> {
-        let mut sofar = PathBuf::from("/");
-        for name in parent.components().skip(1) {
-            let above = sofar.clone();
-            sofar.push(name);
-            match file::open_in_root(self.root.as_fd(), &sofar, O_PATH, 0) {
-                Ok(_) => continue,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).context(|| format!("open {}", sofar.display())),
-            }
-            let what = || format!("make its directory {}", sofar.display());
-            let dir = file::open_in_root(self.root.as_fd(), &above, O_PATH | O_DIRECTORY, 0)
-                .context(what)?;
-            file::make_dir_at(dir.as_fd(), Path::new(&name), 0o755).context(what)?;
-            self.unpacked.implied.insert(sofar.clone());
-        }
+        let root = self.root.as_fd();
+        let unpacked = &mut self.unpacked;
+        let mut refused = Ok(());
+        let opened =
+            file::make_in_root_telling(root, parent, Missing::Directory, 0o755, &mut |made| {
+                let place = tree::place_below(root, made.as_fd())?;
+                refused = unpacked.imply(made.identity()?, place);
+                if refused.is_err() { Err(io::ErrorKind::QuotaExceeded.into()) } else { Ok(()) }
+            });
+        refused?;
+        let what = || format!("open its directory {}", parent.display());
+        let opened = opened.and_then(|found| {
+            file::open_at(found.as_fd(), Path::new("."), O_PATH | O_DIRECTORY, 0)
+        });
+        self.parent = Some((parent.to_owned(), opened.context(what)?));
         Ok(())
     }
 
     /// Removes what has the entry's name already: a later entry replaces an earlier one.
     fn clear(&mut self, name: &Path) -> Result<()> {
-        match file::unlink_at(self.at()?, name, false) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(_) => {
-                let path = file::below(self.at()?, name);
-                rt::fs::remove_dir_all(path).context(|| "remove the directory that it replaces")
-            }
-        }
+        let found = match Node::open(self.at()?, name) {
+            Ok(found) => found.metadata().context(|| "look at what it replaces")?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error).context(|| "look at what it replaces"),
+        };
+        tree::remove_at(self.at()?, name).context(|| "remove what it replaces")?;
+        // The directory that is open was perhaps reached through what is gone now.
+        self.moved |= found.is_dir() || found.is_symlink();
+        Ok(())
     }
 
     fn whiteout(&mut self, name: &[u8], hidden: &[u8]) -> Result<()> {
@@ -314,11 +349,9 @@ impl Unpacker {
     }
 
     fn set_directory_times(&mut self) {
-        for (path, secs, nanos) in self.directory_times.drain(..).rev() {
-            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
-            if let Ok(dir) = file::open_in_root(self.root.as_fd(), parent, O_PATH | O_DIRECTORY, 0)
-            {
-                let _ = file::set_time_at(dir.as_fd(), Path::new(name), secs, nanos);
+        for (path, made, secs, nanos) in self.directory_times.drain(..).rev() {
+            if let Some(directory) = same_directory(self.root.as_fd(), &path, made) {
+                let _ = directory.set_time(secs, nanos);
             }
         }
     }
@@ -421,7 +454,7 @@ mod tests {
         );
         let unpacked = result.unwrap();
         assert_eq!(rt::fs::read(scratch.0.join("root/etc/x")).unwrap(), b"content");
-        assert!(unpacked.implied.contains(Path::new("/etc")));
+        assert!(unpacked.implied.values().any(|path| path == Path::new("/etc")));
         // A link in the place of a file is replaced, not written through.
         let (scratch, result) = check(
             "through",
@@ -458,6 +491,77 @@ mod tests {
         let metadata = rt::fs::symlink_metadata(root.join("d/gone")).unwrap();
         assert!(metadata.file_type().is_char_device() && metadata.rdev() == 0);
         assert_eq!(file::xattr(&root.join("d"), OPAQUE_XATTR).unwrap(), b"y");
+    }
+
+    /// A layer whose directory is replaced by a link to the host after something was put in it: what
+    /// the layer below says of the directory must not reach the host's file.
+    #[test]
+    fn a_directory_that_a_link_replaced_is_forgotten() {
+        if !is_root() {
+            return;
+        }
+        use Kind::{Directory, File, SymbolicLink};
+        let (lower, _) = check("lower-link", &[(Directory, "a", ""), (Directory, "a/b", "")]);
+        let lower_root = lower.0.join("root");
+        use std::os::unix::fs::MetadataExt;
+        rt::fs::set_mode(lower_root.join("a/b"), 0o4777).unwrap();
+        rt::fs::set_owner(lower_root.join("a/b"), Some(7), Some(7)).unwrap();
+        let outside = Scratch::new("victim");
+        let victim = outside.0.join("outside");
+        let before = rt::fs::metadata(&victim).unwrap();
+        let target = victim.to_str().unwrap();
+        for entries in [
+            vec![(File, "a/b/f", ""), (SymbolicLink, "a/b", target)],
+            vec![(File, "a/b/f", ""), (SymbolicLink, "a", outside.0.to_str().unwrap())],
+            vec![(File, "a/b/f", ""), (File, "a/.wh.b", ""), (SymbolicLink, "a/b", target)],
+            vec![(Directory, "a/b", ""), (SymbolicLink, "a/b", target), (File, "a/c", "")],
+            vec![(File, "a/b/f", ""), (SymbolicLink, "a/b", "../../../outside")],
+        ] {
+            let (upper, result) = check("upper-link", &entries);
+            let root = upper.0.join("root");
+            finish(&result.unwrap(), &root, std::slice::from_ref(&lower_root)).unwrap();
+            let after = rt::fs::metadata(&victim).unwrap();
+            assert_eq!(
+                (after.mode(), after.uid(), after.ctime(), after.ctime_nsec()),
+                (before.mode(), before.uid(), before.ctime(), before.ctime_nsec()),
+                "{entries:?}"
+            );
+        }
+    }
+
+    /// Entries after a replaced directory or link go where the new one leads.
+    #[test]
+    fn what_replaces_a_directory_counts_at_once() {
+        if !is_root() {
+            return;
+        }
+        use Kind::{Directory, File, SymbolicLink};
+        let (scratch, result) = check(
+            "at-once",
+            &[
+                (Directory, "real", ""),
+                (File, "a/b/f", ""),
+                (SymbolicLink, "a/b", "/real"),
+                (File, "a/b/g", ""),
+                (SymbolicLink, "l", "/nowhere/yet"),
+                (File, "l/deep/h", ""),
+                (SymbolicLink, "up", "l/../beside"),
+                (File, "up/i", ""),
+            ],
+        );
+        result.unwrap();
+        for path in ["real/g", "nowhere/yet/deep/h", "nowhere/beside/i"] {
+            assert!(rt::fs::metadata(scratch.0.join("root").join(path)).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn endless_layers_are_refused() {
+        let scratch = Scratch::new("endless");
+        let endless = Builder::default().finish();
+        let reader = endless.as_slice().chain(io::repeat(0));
+        let error = unpack(reader, &scratch.0.join("root"), 0).unwrap_err();
+        assert!(error.to_string().contains("bytes follow its end"), "{error}");
     }
 
     #[test]
