@@ -40,14 +40,84 @@ pub mod net {
         let found = crate::unblock(move || {
             std::net::ToSocketAddrs::to_socket_addrs(&(&*name, port)).map(Vec::from_iter)
         });
+        first_of(found.await?).await
+    }
+
+    /// As `connect`, for a place that a stranger named: never to this machine, nor to what only its own
+    /// link has, whatever a name resolves to at that moment.
+    pub async fn connect_far(host: &str, port: u16) -> std::io::Result<TcpStream> {
+        let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let found = crate::unblock(move || {
+            std::net::ToSocketAddrs::to_socket_addrs(&(&*name, port)).map(Vec::from_iter)
+        });
+        let mut far = found.await?;
+        far.retain(|address| is_far(address.ip()));
+        if far.is_empty() {
+            let text = "its address is loopback, link-local, unspecified or multicast";
+            return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, text));
+        }
+        first_of(far).await
+    }
+
+    /// Whether an address may be another machine's beyond this link.
+    pub fn is_far(ip: std::net::IpAddr) -> bool {
+        use std::net::IpAddr;
+        match ip.to_canonical() {
+            // All of 0.0.0.0/8 is "this host".
+            IpAddr::V4(ip) => {
+                let is_this = ip.is_loopback() || ip.octets()[0] == 0;
+                !(is_this || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast())
+            }
+            IpAddr::V6(ip) => match ip.segments() {
+                // An IPv4 address in the deprecated form, loopback and unspecified among them.
+                [0, 0, 0, 0, 0, 0, _, _] => false,
+                [first, ..] => !ip.is_multicast() && first & 0xffc0 != 0xfe80,
+            },
+        }
+    }
+
+    async fn first_of(addresses: Vec<std::net::SocketAddr>) -> std::io::Result<TcpStream> {
         let mut last = std::io::ErrorKind::NotFound.into();
-        for address in found.await? {
+        for address in addresses {
             match TcpStream::connect(address).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::is_far;
+
+        #[test]
+        fn what_is_near() {
+            for (ip, far) in [
+                ("127.0.0.1", false),
+                ("127.9.9.9", false),
+                ("169.254.169.254", false),
+                ("0.0.0.0", false),
+                ("0.1.2.3", false),
+                ("224.0.0.1", false),
+                ("255.255.255.255", false),
+                ("::1", false),
+                ("::", false),
+                ("::ffff:127.0.0.1", false),
+                ("::ffff:169.254.1.1", false),
+                ("::7f00:1", false),
+                ("fe80::1", false),
+                ("febf::1", false),
+                ("ff02::1", false),
+                ("10.0.0.1", true),
+                ("192.0.2.10", true),
+                ("::ffff:192.0.2.10", true),
+                ("2001:db8::1", true),
+                ("fd00::1", true),
+            ] {
+                assert_eq!(is_far(ip.parse().unwrap()), far, "{ip}");
+            }
+        }
     }
 
     /// Prepares a connection for messages that are small, prompt and rare: no waiting for more to

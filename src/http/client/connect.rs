@@ -51,6 +51,8 @@ pub struct Endpoint {
     pub protocol: Protocol,
     pub proxy: Option<Arc<Proxy>>,
     pub dialer: Option<Arc<dyn Dial>>,
+    /// A stranger named it, in a redirect say: this machine and its own links are not connected to.
+    pub far_only: bool,
 }
 
 impl Endpoint {
@@ -62,6 +64,7 @@ impl Endpoint {
             protocol: Protocol::Auto,
             proxy: None,
             dialer: None,
+            far_only: false,
         }
     }
 
@@ -92,6 +95,11 @@ impl Endpoint {
 
     pub fn proxy(mut self, proxy: Arc<Proxy>) -> Endpoint {
         self.proxy = Some(proxy);
+        self
+    }
+
+    pub fn far_only(mut self) -> Endpoint {
+        self.far_only = true;
         self
     }
 
@@ -132,6 +140,7 @@ impl Endpoint {
         self.address == other.address
             && self.protocol == other.protocol
             && self.server_name == other.server_name
+            && self.far_only == other.far_only
             && same_arc(&self.tls, &other.tls)
             && same_arc(&self.dialer, &other.dialer)
             && same_arc(&self.proxy, &other.proxy)
@@ -218,13 +227,33 @@ async fn open_raw(endpoint: &Endpoint) -> Result<Io> {
     }
     let proxy = endpoint.proxy.as_ref();
     match proxy.and_then(|proxy| proxy.choose(endpoint.tls.is_some(), host, port)) {
+        // The proxy looks names up itself; what is an address already can be judged here.
+        Some(_) if endpoint.far_only && is_near(host) => {
+            let text = "its address is loopback, link-local, unspecified or multicast";
+            Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, text))
+                .context(|| "open TCP connection")
+        }
         Some(proxy) => connect_through(proxy, host, port).await,
+        None if endpoint.far_only => {
+            let stream = rt::net::connect_far(host, port).await;
+            tuned(stream.context(|| "open TCP connection")?)
+        }
         None => open_tcp(host, port).await,
     }
 }
 
+fn is_near(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    host.eq_ignore_ascii_case("localhost")
+        || host.to_ascii_lowercase().ends_with(".localhost")
+        || host.parse().is_ok_and(|ip| !rt::net::is_far(ip))
+}
+
 async fn open_tcp(host: &str, port: u16) -> Result<Io> {
-    let stream = rt::net::connect(host, port).await.context(|| "open TCP connection")?;
+    tuned(rt::net::connect(host, port).await.context(|| "open TCP connection")?)
+}
+
+fn tuned(stream: rt::net::TcpStream) -> Result<Io> {
     rt::net::tune(&stream).context(|| "open TCP connection")?;
     Ok(Box::new(stream))
 }

@@ -5,6 +5,8 @@
 
 mod archive;
 mod builtin;
+#[cfg(test)]
+mod hostile_tests;
 mod platform;
 mod pull;
 mod reference;
@@ -44,7 +46,7 @@ struct Shared {
     /// How many containers use an image, by id.
     holds: Mutex<BTreeMap<String, usize>>,
     /// Imports and pulls share it; removal excludes them.
-    work: rt::lock::RwLock<()>,
+    work: Arc<rt::lock::RwLock<()>>,
     /// One import of the airgap directory at a time.
     importing: rt::lock::Mutex<()>,
     /// Pulls at a time.
@@ -186,7 +188,7 @@ impl Images {
                 proxy: config.proxy.clone(),
                 events,
                 holds: Mutex::new(BTreeMap::new()),
-                work: rt::lock::RwLock::new(()),
+                work: Arc::new(rt::lock::RwLock::new(())),
                 importing: rt::lock::Mutex::new(()),
                 pulls: rt::lock::Semaphore::new(PULLS_MAX),
                 client: http::client::Client::new(http::client::Options::default()),
@@ -402,15 +404,22 @@ impl Images {
             return Ok(image);
         }
         let shared = self.shared.clone();
-        // On the heap: this future is 50 KiB, and whoever awaits it would hold and move as much.
-        let pulling = Box::pin(async move {
+        let what = || format!("pull image {reference:?}");
+        let (working, pulled) = {
             let _permit = shared.pulls.acquire().await;
-            let _working = shared.work.read().await;
-            pull::pull(&shared.client, &shared, &parsed, auth).await
-        });
-        let id = crate::state::finish("pull an image", pulling)
-            .await
-            .context(|| format!("pull image {reference:?}"))?;
+            let working = shared.work.read_arc().await;
+            // On the heap: this future is 50 KiB, and whoever awaits it would hold and move as much.
+            // It ends with its caller: nobody else waits for what it fetches.
+            let pulling = Box::pin(pull::pull(&shared.client, &shared, &parsed, auth));
+            (working, pulling.await.context(what)?)
+        };
+        // But what is complete is kept whole: the database must match the disk.
+        let id = crate::state::finish("keep a pulled image", async move {
+            let _working = working;
+            rt::unblock(move || pulled.commit(&shared.store)).await
+        })
+        .await
+        .context(what)?;
         self.shared
             .events
             .publish(&Event::ImageImported { reference: reference.to_owned(), id: id.clone() });
@@ -617,26 +626,28 @@ fn is_there(path: &Path) -> bool {
 
 /// What a directory's files take, each counted once.
 pub(crate) fn disk_usage(directory: &Path) -> Usage {
+    use std::os::fd::AsFd;
     use std::os::unix::fs::MetadataExt;
-    const DEPTH_MAX: usize = 4096;
+    /// Files with several names that are remembered; further ones count with each name.
+    const LINKED_MAX: usize = 100_000;
     let mut usage = Usage::default();
-    let mut stack = vec![(directory.to_owned(), 0)];
     let mut linked = std::collections::BTreeSet::new();
-    while let Some((path, depth)) = stack.pop() {
-        for path in rt::fs::list_dir(&path).unwrap_or_default() {
-            let Ok(metadata) = rt::fs::symlink_metadata(&path) else { continue };
-            if metadata.nlink() > 1
-                && !metadata.is_dir()
-                && !linked.insert((metadata.dev(), metadata.ino()))
-            {
-                continue;
+    let walked = sys::file::open_dir(directory).and_then(|root| {
+        sys::tree::walk(root.as_fd(), &mut |visit| {
+            let found = visit.metadata;
+            let is_known = found.nlink() > 1
+                && !found.is_dir()
+                && (linked.contains(&(found.dev(), found.ino()))
+                    || linked.len() < LINKED_MAX && !linked.insert((found.dev(), found.ino())));
+            if !is_known {
+                usage.bytes += found.blocks() * 512;
+                usage.inodes += 1;
             }
-            usage.bytes += metadata.blocks() * 512;
-            usage.inodes += 1;
-            if metadata.is_dir() && depth < DEPTH_MAX {
-                stack.push((path, depth + 1));
-            }
-        }
+            Ok(sys::tree::Step::Into)
+        })
+    });
+    if let Err(error) = walked {
+        log::debug!("measure {}: {error}", directory.display());
     }
     usage
 }

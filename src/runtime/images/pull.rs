@@ -33,15 +33,38 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from
 /// Chunks between the network and the disk.
 const CHUNKS_MAX: usize = 8;
 const ERROR_BODY_MAX_BYTES: usize = 16 << 10;
+/// A layer as it comes, compressed or not; unpacked it may not have more.
+const BLOB_MAX_BYTES: u64 = 32 << 30;
 const TOKEN_MAX_BYTES: usize = 256 << 10;
 
-/// Pulls and returns the image's id.
+/// What was pulled and does not count yet.
+pub(super) struct Pulled {
+    id: String,
+    config: Vec<u8>,
+    layers: Vec<LayerId>,
+    pending: Vec<Pending>,
+    tags: Vec<String>,
+    digests: Vec<String>,
+}
+
+impl Pulled {
+    /// Makes it an image of the store; answers its id. Blocking.
+    pub(super) fn commit(self, store: &Store) -> Result<String> {
+        store.commit(&self.layers, self.pending)?;
+        store.write_blob(&self.id, &self.config)?;
+        let now = rt::now().wall;
+        store.add_image(&self.id, &self.layers, &self.tags, &self.digests, false, now)?;
+        Ok(self.id)
+    }
+}
+
+/// Pulls an image. Dropping the future ends it: connections close, and what was unpacked goes.
 pub(super) async fn pull(
     client: &Client,
     shared: &Arc<Shared>,
     reference: &Reference,
     auth: Option<PullAuth>,
-) -> Result<String> {
+) -> Result<Pulled> {
     let file = shared.registries_file.clone();
     let registries = Arc::new(rt::unblock(move || Registries::read(&file)).await?);
     let mut errors = Vec::new();
@@ -55,7 +78,7 @@ pub(super) async fn pull(
             Err(error) => Err(error),
         };
         match pulled {
-            Ok(id) => return Ok(id),
+            Ok(pulled) => return Ok(pulled),
             Err(error) => errors.push(format!("{name}: {error}")),
         }
     }
@@ -66,7 +89,7 @@ async fn pull_from(
     registry: &Arc<Registry>,
     shared: &Arc<Shared>,
     reference: &Reference,
-) -> Result<String> {
+) -> Result<Pulled> {
     let (digest, manifest) =
         registry.manifest(reference.object(), reference.digest.as_deref()).await?;
     let top_digest = digest;
@@ -87,6 +110,10 @@ async fn pull_from(
         .config
         .as_ref()
         .context(|| "the manifest names no config (schema 1 is not supported)")?;
+    // Before anything of it is fetched.
+    for described in manifest.layers.iter().chain([config]) {
+        check_size(described)?;
+    }
     let bytes = registry.document(&config.digest).await?;
     let image: oci::Image =
         serde_json::from_slice(&bytes).context(|| "decode the image's config")?;
@@ -107,16 +134,22 @@ async fn pull_from(
         false => vec![format!("{}:{}", reference.name(), reference.tag)],
     };
     let digests = vec![format!("{}@{top_digest}", reference.name())];
-    let inner = shared.clone();
-    let image_id = id.clone();
-    rt::unblock(move || {
-        let store = &inner.store;
-        store.commit(&layers, pending)?;
-        store.write_blob(&image_id, &bytes)?;
-        store.add_image(&image_id, &layers, &tags, &digests, false, rt::now().wall)
-    })
-    .await?;
-    Ok(id)
+    Ok(Pulled { id, config: bytes, layers, pending, tags, digests })
+}
+
+/// A manifest must say how much is to come: that is the bound of what is read.
+fn check_size(described: &Descriptor) -> Result<()> {
+    let (digest, size) = (&described.digest, described.size);
+    match size {
+        // containerd's words.
+        0 => Err(Error::new(format!(
+            "unable to fetch descriptor ({digest}) which reports content size of zero: invalid argument"
+        ))),
+        1..=BLOB_MAX_BYTES => Ok(()),
+        _ => Err(Error::new(format!(
+            "descriptor {digest} reports a size of {size} bytes, allowed are {BLOB_MAX_BYTES}"
+        ))),
+    }
 }
 
 async fn pull_layers(
@@ -336,7 +369,7 @@ impl Registry {
             chunk.advance(n);
             n_skipped -= n as u64;
             *offset += chunk.len() as u64;
-            if descriptor.size > 0 && *offset > descriptor.size {
+            if *offset > descriptor.size {
                 let text =
                     format!("more than the {} bytes that its manifest says", descriptor.size);
                 return Err(Failure::Refused(Error::new(text)));
@@ -418,9 +451,14 @@ impl Registry {
                 return Err(Failure::Refused(Error::new(text)));
             }
             if (&next.host, next.port) != (&url.host, url.port) {
-                endpoint = self::endpoint(&self.registries, &self.proxy, &next)
+                // Where it leads is the registry's word, and what answers on this machine or its links
+                // is not for it to ask. Its own place is fine, wherever that is.
+                let there = self::endpoint(&self.registries, &self.proxy, &next)
                     .await
                     .map_err(Failure::Refused)?;
+                let is_registry =
+                    (&next.host, next.port) == (&self.place.base.host, self.place.base.port);
+                endpoint = if is_registry { there } else { there.far_only() };
             }
             url = next;
         }
@@ -458,8 +496,15 @@ impl Registry {
         let what = || format!("get a token from {:?}", challenge.parameter("realm"));
         let mut url =
             Url::parse(challenge.parameter("realm")).context(what).map_err(Failure::Refused)?;
-        let endpoint =
+        let mut endpoint =
             endpoint(&self.registries, &self.proxy, &url).await.map_err(Failure::Refused)?;
+        // As for redirects; a registry on this machine has its token server there, too.
+        let base = &self.place.base;
+        let is_registry = (&url.host, url.port) == (&base.host, base.port);
+        let is_neighbour = is_loopback(&base.host) && is_loopback(&url.host);
+        if !is_registry && !is_neighbour {
+            endpoint = endpoint.far_only();
+        }
         let scope = match challenge.parameter("scope") {
             "" => format!("repository:{}:pull", self.place.repository),
             scope => scope.to_owned(),
@@ -511,9 +556,11 @@ impl Failure {
     /// next place is tried at once.
     fn of_connection(error: Error) -> Failure {
         match error.io_kind() {
-            Some(io::ErrorKind::ConnectionRefused | io::ErrorKind::InvalidData) => {
-                Failure::Refused(error)
-            }
+            Some(
+                io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::InvalidData
+                | io::ErrorKind::PermissionDenied,
+            ) => Failure::Refused(error),
             _ => Failure::Broken(error),
         }
     }
@@ -554,6 +601,11 @@ async fn check_status(response: &mut Response) -> Result<(), Failure> {
         408 | 429 | 500..=599 => Err(Failure::Broken(Error::new(text))),
         _ => Err(Failure::Refused(Error::new(text))),
     }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
 /// A connection's parameters, with the TLS files that `registries.yaml` names for the host.
@@ -665,6 +717,17 @@ fn percent(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_what_is_read() {
+        let check = |size| {
+            check_size(&Descriptor { digest: "sha256:1".into(), size, ..Descriptor::default() })
+                .map_err(|error| error.to_string())
+        };
+        assert!(check(0).unwrap_err().contains("reports content size of zero"));
+        assert!(check(u64::MAX).unwrap_err().contains("allowed are"));
+        assert_eq!(check(1), Ok(()));
+    }
 
     #[test]
     fn challenges() {
