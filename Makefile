@@ -5,7 +5,7 @@ RELEASE := target/$(HOST)/release/k3rs
 # One static file, also on the host: it must run in an empty root file system.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
 
-.PHONY: run test lint sim bench size e2e hostile setup release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor qemu-hostile
+.PHONY: run test lint sim bench size e2e hostile hostile-images setup release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor qemu-hostile
 
 run: release
 	@e2e/run.sh $(RELEASE)
@@ -22,6 +22,11 @@ e2e: release
 # Pods with each capability, namespace and volume try to get out for five minutes: SECONDS=N, SEED=N.
 hostile: release
 	python3 e2e/hostile.py $(RELEASE) --seconds $(or $(SECONDS),300) $(if $(SEED),--seed $(SEED))
+
+# Images made at random against the unpacker, for so long, and every case of e2e/hostile_images.py through import and pull.
+hostile-images: release
+	K3RS_HOSTILE_SECONDS=$(or $(SECONDS),1800) K3RS_HOSTILE_SEED=$(or $(SEED),1) cargo test --locked -p runtime --lib -- hostile --nocapture
+	K3RS_HOSTILE_ALL=1 python3 e2e/faults.py $(RELEASE) images
 
 lint: setup
 	cargo fmt --all --check

@@ -35,6 +35,16 @@ const BANS: &[Ban] = &[
     Ban { word: "unsafe {", rooms: &["sys"], instead: "a safe function in sys" },
     Ban { word: "std::env::args", rooms: &["k3rs", "shim"], instead: "arguments of the function" },
     Ban { word: "std::env::var", rooms: &["k3rs", "shim"], instead: "configuration passed in" },
+    // What images and containers wrote is touched by descriptor: no recursion over it, no link followed.
+    Ban { word: "fs::set_permissions", rooms: &["rt", "sys"], instead: "sys::tree::Node" },
+    Ban { word: "fs::chown", rooms: &["sys"], instead: "sys::tree::Node" },
+    Ban { word: "fs::lchown", rooms: &["rt"], instead: "sys::tree::Node" },
+    Ban { word: "std::fs::remove_dir_all", rooms: &[], instead: "sys::tree::remove" },
+    Ban {
+        word: "fs::read_dir",
+        rooms: &["rt", "sys"],
+        instead: "sys::tree::walk or rt::fs::list_dir",
+    },
     Ban { word: "todo!(", rooms: &[], instead: "finish it, or refuse with an error" },
     Ban { word: "unimplemented!(", rooms: &[], instead: "finish it, or refuse with an error" },
     Ban {
@@ -45,6 +55,45 @@ const BANS: &[Ban] = &[
     Ban { word: "should_panic", rooms: &[], instead: "an error that is returned" },
     Ban { word: "dbg!(", rooms: &[], instead: "log::debug!" },
 ];
+
+/// Calls that take a path and follow links on the way to it, for files that no image, container or
+/// volume may have made; each with the only files that may say it.
+const PATHS: &[(&str, &[&str])] = &[
+    // Volumes' roots and what is made from the API: directories of the node's own.
+    (
+        "rt::fs::set_owner(",
+        &["kubelet/volumes/atomic.rs", "kubelet/volumes/setup.rs", "k3rs/server.rs"],
+    ),
+    (
+        "rt::fs::set_mode(",
+        &[
+            "kubelet/volumes/atomic.rs",
+            "kubelet/volumes/setup.rs",
+            "k3rs/door.rs",
+            "boot/root.rs",
+            "boot/shell.rs",
+        ],
+    ),
+];
+
+#[test]
+fn owners_and_modes_are_set_by_descriptor() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        for (idx, line) in shipped(&source.text) {
+            for (word, files) in PATHS {
+                if line.contains(word) && !files.iter().any(|file| source.path.ends_with(file)) {
+                    complaints.push(format!(
+                        "{}:{}: {word} (use sys::tree::Node)",
+                        source.path,
+                        idx + 1
+                    ));
+                }
+            }
+        }
+    }
+    none("owners and modes set by path", complaints);
+}
 
 /// The part of a file that ships: tests may reach for files, processes and the environment.
 fn shipped(text: &str) -> impl Iterator<Item = (usize, &str)> {

@@ -1,0 +1,143 @@
+"""Trees that containers left: deep ones, and what fsGroup, subPath and links do to the owners and modes of volumes."""
+
+import json
+import os
+import subprocess
+
+import hostile_images as hostile
+from cluster import Failure, until
+
+DEEP = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+int main(int argc, char **argv) {
+    for (int n = 2; n < argc; n++) {
+        if (chdir(argv[n])) return 1;
+        for (int i = 0; i < atoi(argv[1]); i++) {
+            close(open("f", O_CREAT | O_WRONLY, 0600));
+            if (mkdir("a", 0777) || chdir("a")) return 2;
+        }
+    }
+    puts("deep");
+    fflush(stdout);
+    pause();
+}
+"""
+DEPTH = 15000
+
+
+def prepare(cluster):
+    source = cluster.dir / "deep.c"
+    source.write_text(DEEP)
+    (cluster.dir / "tools").mkdir()
+    subprocess.run(["gcc", "-static", "-O1", "-o", cluster.dir / "tools/deep", source], check=True)
+
+
+def pod(name, container, volumes=(), **spec):
+    container = {"name": "c", "image": "k3rs.io/userspace:1", **container}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"terminationGracePeriodSeconds": 0, "restartPolicy": "Never", "containers": [container], "volumes": list(volumes), **spec}}
+
+
+def apply(cluster, *objects):
+    cluster.apply("\n---\n".join(json.dumps(one) for one in objects), "default")
+
+
+def said(cluster, name, word):
+    return until(lambda: word in (text := cluster.kubectl("logs", name).stdout) and text, f"{name} says {word}", 60)
+
+
+def deep_pod(cluster, name):
+    mounts = [{"name": "tools", "mountPath": "/tools"}, {"name": "e", "mountPath": "/e"}]
+    volumes = [{"name": "tools", "hostPath": {"path": str(cluster.dir / "tools")}}, {"name": "e", "emptyDir": {}}]
+    apply(cluster, pod(name, {"command": ["/tools/deep", str(DEPTH), "/", "/e"], "volumeMounts": mounts}, volumes))
+    said(cluster, name, "deep")
+    return cluster.get("pod", name)["metadata"]["uid"]
+
+
+def test_deep_trees_are_removed(cluster):
+    uid = deep_pod(cluster, "deep")
+    cluster.kubectl("delete", "pod", "deep", "--now")
+    until(lambda: not (cluster.data / "agent/pods" / uid).exists(), "the pod's directory is gone", 60)
+    until(lambda: not os.listdir(cluster.data / "agent/containerd/writable"), "its writable layer is gone", 60)
+    cluster.alive()
+
+
+def test_deep_trees_at_start(cluster):
+    """The node starts with what a pod left that is gone meanwhile."""
+    uid = deep_pod(cluster, "left")
+    cluster.stop()
+    # As after a power cut and with the pod deleted while the node was away: nobody knows these.
+    for parent in ("agent/pods/00000000-0000-0000-0000-000000000001/volumes/kubernetes.io~empty-dir/e", "agent/containerd/writable/unknown", "agent/containerd/l/.half"):
+        place = cluster.data / parent
+        place.mkdir(parents=True)
+        with subprocess.Popen([cluster.dir / "tools/deep", str(DEPTH), str(place)], stdout=subprocess.PIPE) as maker:
+            maker.stdout.readline()
+            maker.kill()
+    cluster.start()
+    until(lambda: not (cluster.data / "agent/pods/00000000-0000-0000-0000-000000000001").exists(), "the orphan's directory is gone", 60)
+    for left in ("agent/containerd/writable/unknown", "agent/containerd/l/.half"):
+        until(lambda left=left: not (cluster.data / left).exists(), f"{left} is gone", 60)
+    cluster.kubectl("delete", "pod", "left", "--now")
+    until(lambda: not (cluster.data / "agent/pods" / uid).exists(), "the pod's directory is gone", 60)
+
+
+CLAIM = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}}
+
+
+def test_fs_group_leaves_the_hosts_modes(cluster):
+    """PostgreSQL's directory of mode 0700 on local-path is still so when its second pod starts."""
+    host = cluster.dir / "hostpath"
+    host.mkdir(mode=0o700)
+    volumes = [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "h", "hostPath": {"path": str(host)}}]
+    mounts = [{"name": "d", "mountPath": "/d"}, {"name": "h", "mountPath": "/h"}]
+    first = "mkdir -m 0700 /d/pg && echo 1 > /d/pg/f && chmod 0600 /d/pg/f && ln -s /etc/passwd /d/link && echo done; sleep 600"
+    second = "stat -c '%a %g' /d /d/pg /d/pg/f /h; echo done; sleep 600"
+    apply(cluster, CLAIM)
+    for n, (command, policy) in enumerate(((first, "Always"), (second, "Always"), (second, "OnRootMismatch"))):
+        apply(cluster, pod(f"pg{n}", {"command": ["sh", "-c", command], "volumeMounts": mounts}, volumes, securityContext={"fsGroup": 3000, "fsGroupChangePolicy": policy}))
+        text = said(cluster, f"pg{n}", "done")
+        if n and text.split() != ["777", "0", "700", "0", "600", "0", "700", "0", "done"]:
+            raise Failure(f"{policy}: {text}")
+        cluster.kubectl("delete", "pod", f"pg{n}", "--now")
+
+
+def test_sub_path_has_the_mode_of_its_volume(cluster):
+    user = {"runAsUser": 1234, "runAsGroup": 1234}
+    claim = {**CLAIM, "metadata": {"name": "sub"}}
+    volumes = [{"name": "d", "persistentVolumeClaim": {"claimName": "sub"}}, {"name": "e", "emptyDir": {}}, {"name": "m", "emptyDir": {"medium": "Memory"}}]
+    mounts = [{"name": "d", "mountPath": "/pvc", "subPath": "data"}, {"name": "e", "mountPath": "/empty", "subPath": "a/b"}, {"name": "m", "mountPath": "/memory", "subPath": "x"},
+              {"name": "e", "mountPath": "/expr", "subPathExpr": "$(POD)"}]  # fmt: skip
+    env = [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    command = "for d in /pvc /empty /memory /expr; do touch $d/f && echo $d $(stat -c '%a %u:%g' $d); done; echo done; sleep 600"
+    apply(cluster, claim, pod("sp", {"command": ["sh", "-c", command], "volumeMounts": mounts, "env": env}, volumes, securityContext=user))
+    text = said(cluster, "sp", "done")
+    if text.splitlines() != ["/pvc 777 0:0", "/empty 777 0:0", "/memory 777 0:0", "/expr 777 0:0", "done"]:
+        raise Failure(text)
+    apply(cluster, pod("group", {"command": ["sh", "-c", command], "volumeMounts": mounts[1:], "env": env}, volumes[1:], securityContext={**user, "fsGroup": 3000}))
+    text = said(cluster, "group", "done")
+    wanted = ["/empty 2777 0:3000", "/expr 2777 0:3000"]
+    if not set(wanted) <= set(text.splitlines()):
+        raise Failure(text)
+    cluster.kubectl("delete", "pod", "sp", "group", "--now")
+
+
+def test_sub_path_through_a_link(cluster):
+    """A link that a pod put into its volume does not lead a later subPath, nor fsGroup, to the host."""
+    outside = hostile.outside_tree(cluster.dir)
+    before = hostile.snapshot(outside)
+    claim = {**CLAIM, "metadata": {"name": "links"}}
+    volumes = [{"name": "d", "persistentVolumeClaim": {"claimName": "links"}}]
+    mounts = [{"name": "d", "mountPath": "/d"}]
+    apply(cluster, claim, pod("linker", {"command": ["sh", "-c", f"ln -s {outside} /d/out; ln -s {outside}/file /d/file; ln -s / /d/root; echo done; sleep 600"], "volumeMounts": mounts}, volumes))
+    said(cluster, "linker", "done")
+    mounts = [{"name": "d", "mountPath": f"/m{n}", "subPath": path} for n, path in enumerate(("out/new/er", "file", f"root/{outside}/dir"))]
+    apply(cluster, pod("linked", {"command": ["sh", "-c", "chmod 777 /m0 /m2; echo hostile > /m2/file; echo done; sleep 600"], "volumeMounts": mounts[::2]}, volumes, securityContext={"fsGroup": 3000}))
+    said(cluster, "linked", "done")
+    apply(cluster, pod("linked-file", {"command": ["sh", "-c", "chmod 777 /m1; echo done; sleep 600"], "volumeMounts": mounts[1:2]}, volumes))
+    until(lambda: cluster.get("pod", "linked-file")["status"].get("containerStatuses", [{}])[0].get("state"), "it was tried", 30)
+    if hostile.snapshot(outside) != before:
+        raise Failure("a link in a volume led to the host")
+    cluster.kubectl("delete", "pods", "--all", "--now")
