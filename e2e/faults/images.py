@@ -150,13 +150,11 @@ def test_redirects_to_this_machine(cluster):
 
 def test_a_link_whose_target_another_layer_has(cluster):
     """containerd resolves it inside the root and makes the directory; a VOLUME that no layer has is made as well."""
-    busybox = cluster.data / "agent/containerd/l"
     lower = hostile.tar([(hostile.info("real", b"5", 0o711), b""), (hostile.info("real/old", b"0"), b"old")])
     upper = hostile.tar([(hostile.info("link", b"2", link="/real"), b""), (hostile.info("link/new", b"0", 0o644), b"new"), (hostile.info("far", b"2", link="/not/yet"), b""),
                          (hostile.info("far/new", b"0", 0o644), b"new")])  # fmt: skip
-    program = subprocess.run(["which", "busybox"], capture_output=True, text=True).stdout.strip()
-    program = program if program else next(str(path) for path in busybox.rglob("busybox"))
-    tools = hostile.tar([(hostile.info("bin", b"5", 0o755), b""), (hostile.info("bin/busybox", b"0", 0o755), pathlib.Path(program).read_bytes())])
+    program = next(cluster.data.glob("data/current/root/bin/busybox"))
+    tools = hostile.tar([(hostile.info("bin", b"5", 0o755), b""), (hostile.info("bin/busybox", b"0", 0o755), program.read_bytes())])
     path = cluster.dir / "link.tar"
     hostile.archive(path, "docker.io/case/link:1", [lower, tools, upper], Volumes={"/data/made": {}, "/real": {}})
     ctr(cluster, "import", str(path))

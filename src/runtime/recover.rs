@@ -27,7 +27,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<Recovered> {
             recover_sandbox(shared, &id.into(), &directory, &mut recovered).await;
         }
     }
-    clean_writable(shared, &mut recovered).await;
+    clean_writable(shared).await;
     for line in &recovered.cleaned {
         log::info!("runtime: {line}");
     }
@@ -166,18 +166,27 @@ async fn recover_container(
     }
 }
 
-/// Writable layers of containers that nobody knows.
-async fn clean_writable(shared: &Arc<Shared>, recovered: &mut Recovered) {
+/// Writable layers of containers that nobody knows. What containers made of them may take long to
+/// remove, and the node does not wait for it: their names are never used again.
+async fn clean_writable(shared: &Arc<Shared>) {
     let directory = shared.config.root.join("writable");
-    let parts = rt::unblock(move || rt::fs::list_dir(&directory)).await.unwrap_or_default();
-    for path in parts {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("").to_owned();
-        if !shared.tables().containers.contains_key(name.as_str()) {
-            let removed = rt::unblock(move || rt::fs::remove_dir_all(&path)).await;
-            let how = removed.err().map_or("removed".to_owned(), |error| error.to_string());
-            recovered.cleaned.push(format!("writable layer of unknown container {name}: {how}"));
-        }
+    let mut parts = rt::unblock(move || rt::fs::list_dir(&directory)).await.unwrap_or_default();
+    parts.retain(|path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        !shared.tables().containers.contains_key(name)
+    });
+    if parts.is_empty() {
+        return;
     }
+    let removal = rt::unblock(move || {
+        for path in parts {
+            match rt::fs::remove_dir_all(&path) {
+                Ok(()) => log::info!("runtime: removed {}, of no container", path.display()),
+                Err(error) => log::warn!("runtime: writable layer of no container: {error}"),
+            }
+        }
+    });
+    rt::spawn(removal).detach();
 }
 
 pub(crate) async fn teardown_all(shared: &Arc<Shared>, images: bool) -> Result<()> {

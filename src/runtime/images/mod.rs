@@ -180,6 +180,8 @@ impl Images {
     pub(crate) async fn open(config: &Config, events: Arc<Events>) -> Result<Images> {
         let root = config.root.clone();
         let store = rt::unblock(move || Store::open(&root)).await?;
+        let root = config.root.clone();
+        rt::spawn(rt::unblock(move || store::remove_leftovers(&root))).detach();
         Ok(Images {
             shared: Arc::new(Shared {
                 store,

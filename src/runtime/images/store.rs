@@ -420,13 +420,33 @@ fn valid_layers(directory: &Path) -> Result<BTreeMap<String, LayerMarker>> {
         }
     }
     for path in broken {
+        // What an image left must not keep the node from starting, however long it takes to remove.
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        if name.starts_with(LEFTOVER_PREFIX) {
+            continue;
+        }
         log::warn!("removing {}, a layer that was not finished", path.display());
-        // What an image left must not keep the node from starting; the next start tries again.
-        if let Err(error) = rt::fs::remove_dir_all(&path) {
+        let leftover = format!("{LEFTOVER_PREFIX}{:016x}", rt::random_u64());
+        if let Err(error) = rt::fs::rename(&path, directory.join(leftover)) {
             log::warn!("{error}");
         }
     }
     Ok(layers)
+}
+
+/// What waits in `l` to be removed, under names that no layer gets.
+const LEFTOVER_PREFIX: &str = ".gone.";
+
+/// Removes what `Store::open` put aside. Blocking.
+pub(super) fn remove_leftovers(root: &Path) {
+    for path in rt::fs::list_dir(root.join("l")).unwrap_or_default() {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        if name.starts_with(LEFTOVER_PREFIX)
+            && let Err(error) = rt::fs::remove_dir_all(&path)
+        {
+            log::warn!("a layer that was not finished: {error}");
+        }
+    }
 }
 
 /// `sha256:<hex>` of some bytes.
