@@ -2,13 +2,17 @@
 SHELL := /bin/bash
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 RELEASE := target/$(HOST)/release/k3rs
+# The same program, built sooner and larger: for `make run` only.
+QUICK := target/$(HOST)/quick/k3rs
 # One static file, also on the host: it must run in an empty root file system.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
 
 .PHONY: run test lint sim bench size e2e hostile hostile-images setup release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor qemu-hostile
 
-run: release
-	@e2e/run.sh $(RELEASE)
+run: setup
+	@e2e/run.sh --building $(QUICK)
+	$(STATIC) cargo build --profile quick --locked -p k3rs --target $(HOST)
+	@e2e/run.sh $(QUICK)
 
 test: setup
 	@e2e/setup.sh test
@@ -75,6 +79,7 @@ qemu-hostile: release
 	qemu-tests/qemu.sh hostile
 
 release: setup
+	@test -e $(RELEASE) || echo "Building k3rs as it is released: small, so with the whole program optimized at once. The first time takes about 6 minutes on two cores; the last step shows nothing for most of them. (make run builds a larger file sooner.)"
 	$(STATIC) cargo build --release --locked -p k3rs --target $(HOST)
 
 # What a fresh Debian machine with a Rust toolchain lacks.

@@ -1,6 +1,19 @@
 #!/usr/bin/env bash
 # Starts k3rs on a throw-away data directory with one sample workload; Ctrl-C takes everything away again.
 set -euo pipefail
+# What `make run` is about to do, said before the first minutes without a sign of it.
+if [ "${1:-}" = --building ]; then
+  [ "$(id -u)" = 0 ] || { echo "make run: containers and networks need root" >&2; exit 1; }
+  if [ -e "$2" ]; then
+    echo "Building what changed (seconds to a minute or two), then starting k3rs ..."
+  else
+    cores=$(nproc)
+    minutes=$(( (7 + cores - 1) / cores + 1 ))
+    echo "Building k3rs and everything it needs from source, SQLite and TLS included, then starting it."
+    echo "The first time takes about 7 minutes of processor time: some $minutes minutes on this machine's $cores cores. Cargo tells how far it is; afterwards it takes seconds."
+  fi
+  exit 0
+fi
 binary=$(readlink -f "$1")
 [ "$(id -u)" = 0 ] || { echo "make run: containers and networks need root" >&2; exit 1; }
 cd "$(dirname "$0")/.."
