@@ -38,6 +38,10 @@ impl Controller for Jobs {
         &[Watch::new(&JOB, Wakes::Itself), Watch::new(&POD, Wakes::With(wakes_of_pod))];
 
     fn reconcile(view: &View<'_>, key: &Key, actions: &mut Actions) -> Next {
+        if key.kind == &POD {
+            release_orphan(view, key, actions);
+            return Next::Done;
+        }
         let job = view.at(key);
         release_orphans(view, key, job.as_ref(), actions);
         let Some(object) = job else { return Next::Done };
@@ -59,7 +63,39 @@ fn wakes_of_pod(view: &View<'_>, pod: &Object) -> Vec<Key> {
     if let (Some(name), None) = (pod.label("job-name"), pod.controller()) {
         keys.push(Key::new(&JOB, pod.namespace(), name));
     }
+    if is_orphan(view, pod) {
+        keys.push(Key::of(pod));
+    }
     keys
+}
+
+/// A pod that no job counts, and that the finalizer would hold for ever: its job let it go, is gone, is
+/// another of the same name, or is done.
+fn is_orphan(view: &View<'_>, pod: &Object) -> bool {
+    // Cheap first: nearly all pods are of no job, or of one that lives.
+    let counted_by = match pod.controller() {
+        Some(owner) if &*owner.kind != "Job" || !owner.api_version.starts_with("batch/") => {
+            return false;
+        }
+        Some(owner) => view
+            .get(&JOB, pod.namespace(), &owner.name)
+            .filter(|job| *job.uid() == *owner.uid && !is_finished(&job.tree())),
+        None => {
+            let adopters = wakes(view, pod, &JOB);
+            let mut adopters = adopters.iter().filter_map(|key| view.at(key));
+            adopters.find(|job| !job.deleting() && !pod.deleting())
+        }
+    };
+    let held = |pod: &Object| pod.tree().list("metadata.finalizers").iter().any(|f| f == TRACKING);
+    counted_by.is_none() && held(pod)
+}
+
+fn release_orphan(view: &View<'_>, key: &Key, actions: &mut Actions) {
+    if let Some(pod) = view.at(key).filter(|pod| is_orphan(view, pod))
+        && let Some(patch) = without_finalizer(&pod.tree(), TRACKING)
+    {
+        actions.patch_exact(&pod, patch);
+    }
 }
 
 /// True once a job has its Complete or Failed condition.

@@ -96,13 +96,44 @@ impl Run<'_> {
                 };
                 let tree = claim.tree();
                 let present = tree.list("metadata.ownerReferences");
-                let wanted = self.references(present, Some(&pod.object), living);
+                let wanted = match self.is_managed_by_others(present, &pod.object) {
+                    true => {
+                        let message = format!(
+                            "PersistentVolumeClaim {name} has a conflicting OwnerReference that acts as a managing controller, the retention policy is ignored for this claim"
+                        );
+                        self.actions.warning(self.object, "ConflictingController", message);
+                        self.without_ours(present, &pod.object)
+                    }
+                    false => self.references(present, Some(&pod.object), living),
+                };
                 if wanted != present {
                     let patch = json!({"metadata": {"ownerReferences": wanted}});
                     self.actions.patch_exact(&claim, patch);
                 }
             }
         }
+    }
+
+    /// Another controller manages the claim, or a former set or pod of the same name, which the garbage
+    /// collector sees to. Where nothing is ever deleted, that is no conflict.
+    fn is_managed_by_others(&self, present: &[Value], pod: &Object) -> bool {
+        let policy = self.retention();
+        if !policy.delete_with_set && !policy.delete_with_scale {
+            return false;
+        }
+        present.iter().any(|reference| {
+            match [self.object, pod].iter().find(|o| names(reference, o)) {
+                Some(ours) => reference.str("uid") != ours.uid(),
+                None => reference.flag("controller"),
+            }
+        })
+    }
+
+    fn without_ours(&self, present: &[Value], pod: &Object) -> Vec<Value> {
+        let ours = |reference: &&Value| names(reference, self.object) || names(reference, pod);
+        // A former owner of our name stays: the garbage collector knows what to make of it.
+        let is_us = |r: &&Value| r.str("uid") == self.object.uid() || r.str("uid") == pod.uid();
+        present.iter().filter(|r| !(ours(r) && is_us(r))).cloned().collect()
     }
 
     /// A claim's owner references: others' kept, the set's and the pod's as the policy says.
@@ -128,4 +159,11 @@ impl Run<'_> {
         }
         references
     }
+}
+
+/// The reference is to an object of this kind and name, whichever its uid.
+fn names(reference: &Value, object: &Object) -> bool {
+    reference.str("kind") == object.kind().name
+        && reference.str("apiVersion") == object.kind().api_version()
+        && reference.str("name") == object.name()
 }

@@ -23,6 +23,9 @@ use crate::support::write_status;
 
 const REVISION_LABEL: &str = "controller-revision-hash";
 
+/// How long a name that another pod has is left alone before it is looked at again.
+const OCCUPIED_RETRY: Duration = Duration::from_secs(5);
+
 pub(crate) struct StatefulSets;
 
 impl Controller for StatefulSets {
@@ -45,7 +48,16 @@ impl Controller for StatefulSets {
         actions.on_failure = Some(OnFailure { about: object.clone(), then: refused });
         let update = history.update().clone();
         let current = history.named(tree.str("status.currentRevision")).unwrap_or(&update).clone();
-        let mut run = Run { view, object: &object, tree: &tree, pods, current, update, actions };
+        let mut run = Run {
+            view,
+            object: &object,
+            tree: &tree,
+            pods,
+            current,
+            update,
+            occupied: false,
+            actions,
+        };
         run.reconcile(&history)
     }
 }
@@ -68,6 +80,8 @@ struct Run<'a> {
     pods: Vec<Pod>,
     current: Revision,
     update: Revision,
+    /// A name that a pod of ours should have is another's.
+    occupied: bool,
     actions: &'a mut Actions,
 }
 
@@ -84,6 +98,7 @@ impl Run<'_> {
         history.truncate(self.tree, &used, self.actions);
         let min_ready = self.min_ready();
         let waits = self.pods.iter().filter_map(|pod| pod.available_in(min_ready, self.view.now));
+        let waits = waits.chain(self.occupied.then_some(OCCUPIED_RETRY));
         waits.min().map_or(Next::Done, |wait: Duration| Next::After(wait))
     }
 
@@ -179,6 +194,18 @@ impl Run<'_> {
     fn create(&mut self, ordinal: i64) -> bool {
         let name = format!("{}-{ordinal}", self.object.name());
         if self.claim_is_stale(&name) {
+            return true;
+        }
+        // The name is another's, or still a former pod's: to ask again and again makes it no sooner free.
+        if let Some(other) = self.view.get(&POD, self.object.namespace(), &name) {
+            if !other.deleting() {
+                let set = self.object.name();
+                let message = format!(
+                    "create Pod {name} in StatefulSet {set} failed error: pods \"{name}\" already exists"
+                );
+                self.actions.warning(self.object, "FailedCreate", message);
+            }
+            self.occupied = true;
             return true;
         }
         self.create_claims(ordinal, &name);

@@ -49,10 +49,49 @@ pub(super) async fn evict(
     }
     // The very pod that the budget was asked about.
     inner.delete.uid.get_or_insert_with(|| pod.uid().to_owned());
+    if !inner.dry_run {
+        mark(core, caller, &pod, inner.delete.uid.as_deref()).await?;
+    }
     delete::delete(core, caller, (&POD).into(), &inner).await?;
     let mut outcome = Outcome::ok(success(201));
     outcome.created = true;
     Ok(outcome)
+}
+
+/// Says in the pod's status why it goes, before it does, so that a Job can tell a disruption from a failure.
+async fn mark(core: &Core, caller: &Caller, pod: &Object, uid: Option<&str>) -> Result<(), Status> {
+    let mut request = Request::new(Verb::Update, &POD, pod.namespace(), pod.name());
+    request.subresource = "status".into();
+    request.body = Body::None;
+    let now = api::time::format(rt::now().wall);
+    let change = |tree: &mut Value| {
+        // The delete that follows says what is wrong with another pod of the name.
+        if uid.is_some_and(|uid| tree.str("metadata.uid") != uid) {
+            return Ok(());
+        }
+        let list = tree.list_mut("status.conditions");
+        let known = list.iter().position(|c| c.str("type") == "DisruptionTarget");
+        let since = known.filter(|idx| list[*idx].str("status") == "True");
+        let since = since.map(|idx| list[idx].str("lastTransitionTime").to_owned());
+        let condition = json!({
+            "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting",
+            "lastTransitionTime": since.unwrap_or_else(|| now.clone()),
+        });
+        match known {
+            Some(idx) => list[idx] = condition,
+            None => list.push(condition),
+        }
+        Ok(())
+    };
+    for _ in 0..CONFLICT_TRIES_MAX {
+        match update::change(core, caller, &request, false, change).await {
+            Err(status) if status.is_conflict() => continue,
+            Err(status) if status.is_not_found() => return Ok(()),
+            result => return result.map(drop),
+        }
+    }
+    Err(Status::conflict(&POD, pod.name(), "the pod changed too often"))
 }
 
 /// A pod whose going disturbs nothing.

@@ -1,0 +1,140 @@
+"""Controllers: disruptions that Jobs can tell from failures, pods that their Job lets go, claims and names that are another's."""
+
+import json
+import time
+
+from cluster import until
+
+NS = "controllers"
+POD = '{containers: [{name: c, image: "k3rs.io/userspace:1", command: [sh, -c, "trap \\"exit 1\\" TERM; while :; do sleep 0.2; done"]}], restartPolicy: Never, terminationGracePeriodSeconds: 5}'
+
+
+def job(name, spec=""):
+    return f"""
+apiVersion: batch/v1
+kind: Job
+metadata: {{name: {name}}}
+spec:
+  backoffLimit: 0
+  {spec}
+  template: {{spec: {POD}}}
+"""
+
+
+def pods_of(cluster, name):
+    return cluster.pods(f"job-name={name}", NS)
+
+
+def running(cluster, name):
+    def found():
+        return [p for p in pods_of(cluster, name) if p["status"].get("phase") == "Running" and "deletionTimestamp" not in p["metadata"]]
+
+    return until(found, f"a pod of {name} runs", 30)[0]
+
+
+def test_an_evicted_pod_fails_no_job_that_ignores_it(cluster):
+    cluster.kubectl("create", "namespace", NS)
+    cluster.apply(job("ignores", "podFailurePolicy: {rules: [{action: Ignore, onPodConditions: [{type: DisruptionTarget}]}]}"), NS)
+    pod = running(cluster, "ignores")["metadata"]["name"]
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": NS}}
+    dry = dict(eviction, deleteOptions={"dryRun": ["All"]})
+    url = f"/api/v1/namespaces/{NS}/pods/{pod}/eviction"
+    cluster.kubectl("create", "--raw", url, "-f", "-", input=json.dumps(dry))
+    conditions = cluster.get("pod", "-n", NS, pod)["status"]["conditions"]
+    assert not [c for c in conditions if c["type"] == "DisruptionTarget"], conditions
+    cluster.kubectl("create", "--raw", url, "-f", "-", input=json.dumps(eviction))
+    conditions = cluster.get("pod", "-n", NS, pod)["status"]["conditions"]
+    told = [(c["status"], c["reason"], c["message"]) for c in conditions if c["type"] == "DisruptionTarget"]
+    assert told == [("True", "EvictionByEvictionAPI", "Eviction API: evicting")], told
+    until(lambda: running(cluster, "ignores")["metadata"]["name"] != pod, "another pod takes its place")
+    assert not cluster.get("job", "-n", NS, "ignores")["status"].get("conditions")
+
+
+def test_a_pod_that_its_job_lets_go_is_held_by_nothing(cluster):
+    held = lambda name: cluster.get("pod", "-n", NS, name)["metadata"].get("finalizers")
+    cluster.apply(job("lets-go") + "---" + job("orphans"), NS)
+    first, second = running(cluster, "lets-go")["metadata"]["name"], running(cluster, "orphans")["metadata"]["name"]
+    assert held(first) and held(second)
+    # All labels, also those by which the Job could be found again.
+    drop = {"metadata": {"labels": {name: None for name in ("job-name", "controller-uid", "batch.kubernetes.io/job-name", "batch.kubernetes.io/controller-uid")}}}
+    cluster.kubectl("patch", "pod", "-n", NS, first, "--type=merge", "-p", json.dumps(drop))
+    until(lambda: not held(first), "the released pod has no finalizer")
+    assert not cluster.get("pod", "-n", NS, first)["metadata"].get("ownerReferences")
+    cluster.kubectl("delete", "job", "-n", NS, "orphans", "--cascade=orphan")
+    until(lambda: not held(second), "the orphan has no finalizer")
+    cluster.kubectl("delete", "pod", "-n", NS, first, second, "--now", timeout=30)
+
+
+def test_claims_of_another_controller_are_not_taken(cluster):
+    claim = {
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data-kept-0", "namespace": NS},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
+    }
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner", "namespace": NS}}
+    cluster.kubectl("create", "-f", "-", input=json.dumps(owner))
+    uid = cluster.get("configmap", "-n", NS, "owner")["metadata"]["uid"]
+    claim["metadata"]["ownerReferences"] = [{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid, "controller": True}]
+    cluster.kubectl("create", "-f", "-", input=json.dumps(claim))
+    stateful = lambda name: f"""
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{name: {name}}}
+spec:
+  serviceName: x
+  persistentVolumeClaimRetentionPolicy: {{whenDeleted: Delete, whenScaled: Delete}}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec: {{terminationGracePeriodSeconds: 0, containers: [{{name: c, image: "k3rs.io/userspace:1", command: [sleep, "100000"]}}]}}
+  volumeClaimTemplates:
+  - metadata: {{name: data}}
+    spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Mi}}}}}}
+"""
+    cluster.apply(stateful("kept") + "---" + stateful("gone"), NS)
+    owners = lambda name: [o["kind"] for o in cluster.get("pvc", "-n", NS, name)["metadata"].get("ownerReferences", [])]
+    until(lambda: owners("data-gone-0") == ["StatefulSet"], "the set owns its own claim", 40)
+    until(lambda: "ConflictingController" in cluster.kubectl("get", "events", "-n", NS).stdout, "the conflict is told")
+    assert owners("data-kept-0") == ["ConfigMap"], owners("data-kept-0")
+    cluster.kubectl("delete", "statefulset", "-n", NS, "kept", "gone")
+    until(lambda: cluster.kubectl("get", "pvc", "-n", NS, "data-gone-0", check=False).returncode != 0, "its own claim goes")
+    assert owners("data-kept-0") == ["ConfigMap"]
+
+
+def test_a_name_that_is_anothers_is_waited_for(cluster):
+    pod = lambda name: f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: other}}}}
+spec: {{terminationGracePeriodSeconds: 0, containers: [{{name: c, image: "k3rs.io/userspace:1", command: [sleep, "100000"]}}]}}
+"""
+    cluster.apply(pod("ss-0"), NS)
+    cluster.apply(
+        """
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: ss}
+spec:
+  serviceName: x
+  selector: {matchLabels: {app: ss}}
+  template:
+    metadata: {labels: {app: ss}}
+    spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: "k3rs.io/userspace:1", command: [sleep, "100000"]}]}
+""",
+        NS,
+    )
+    def told():
+        events = cluster.get("events", "-n", NS)["items"]
+        return [e for e in events if e["involvedObject"]["name"] == "ss" and e["reason"] == "FailedCreate"]
+
+    until(told, "the conflict is told")
+    time.sleep(1)  # what would be many tries
+    n = sum(e.get("count", 1) for e in told())
+    assert n <= 2, f"{n} tries in a second"
+    assert not [line for line in cluster.log_lines() if 'pods "ss-0" already exists' in line]
+    cluster.kubectl("delete", "pod", "-n", NS, "ss-0", "--now")
+    until(lambda: cluster.get("pod", "-n", NS, "ss-0")["metadata"]["labels"]["app"] == "ss", "the set's own pod", 20)
+
+
+def test_the_namespace_ends(cluster):
+    cluster.kubectl("delete", "namespace", NS, "--wait=false")
+    until(lambda: cluster.kubectl("get", "namespace", NS, check=False).returncode != 0, "the namespace is gone", 40)
