@@ -72,7 +72,7 @@ fn labels_of_a_namespace_bind_its_pods() {
             "pod-security.kubernetes.io/enforce": "restricted",
             "pod-security.kubernetes.io/enforce-version": "v1.0"}}}),
         );
-        let outcome = core.perform(&caller, &relabel).await.unwrap();
+        let outcome = core.perform(&caller, &mut relabel).await.unwrap();
         assert_eq!(
             outcome.warnings,
             [
@@ -85,7 +85,7 @@ fn labels_of_a_namespace_bind_its_pods() {
             "selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}},
             "spec": {"hostNetwork": true, "securityContext": {"runAsNonRoot": true}, "containers": [{"name": "c", "image": "i"}]}}}});
         let made = core
-            .perform(&caller, &request(Verb::Create, &DEPLOYMENT, "d", deployment))
+            .perform(&caller, &mut request(Verb::Create, &DEPLOYMENT, "d", deployment))
             .await
             .unwrap();
         assert_eq!(
