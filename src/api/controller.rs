@@ -37,9 +37,12 @@ impl fmt::Debug for Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.namespace.as_str() {
-            "" => write!(f, "{} {}", self.kind.name, self.name),
-            namespace => write!(f, "{} {namespace}/{}", self.kind.name, self.name),
+        match (self.namespace.as_str(), self.name.as_str()) {
+            // A controller's key for a kind as a whole: a log line names no object without a name.
+            ("", "") => write!(f, "all {}", self.kind.plural),
+            (namespace, "") => write!(f, "all {} in {namespace}", self.kind.plural),
+            ("", name) => write!(f, "{} {name}", self.kind.name),
+            (namespace, name) => write!(f, "{} {namespace}/{name}", self.kind.name),
         }
     }
 }
