@@ -87,6 +87,13 @@ pub mod net {
         Err(last)
     }
 
+    /// Prepares a connection for messages that are small, prompt and rare: no waiting for more to
+    /// send, and a peer that vanished without a word is noticed within about two minutes.
+    pub fn tune(stream: &TcpStream) -> std::io::Result<()> {
+        stream.set_nodelay(true)?;
+        sys::tcp::keep_alive(stream, 60, 15, 4)
+    }
+
     #[cfg(test)]
     mod tests {
         use super::is_far;
@@ -118,13 +125,6 @@ pub mod net {
                 assert_eq!(is_far(ip.parse().unwrap()), far, "{ip}");
             }
         }
-    }
-
-    /// Prepares a connection for messages that are small, prompt and rare: no waiting for more to
-    /// send, and a peer that vanished without a word is noticed within about two minutes.
-    pub fn tune(stream: &TcpStream) -> std::io::Result<()> {
-        stream.set_nodelay(true)?;
-        sys::tcp::keep_alive(stream, 60, 15, 4)
     }
 }
 
