@@ -176,7 +176,7 @@ async fn run(config: Config, dry: bool) -> Result<()> {
 /// the host's own directories. The newest first, because later ones may lie on top of earlier ones.
 fn unmount_below(path: &Path) -> Result<()> {
     // The kernel lists mounts by their real paths.
-    let Ok(real) = std::fs::canonicalize(path) else { return Ok(()) };
+    let Ok(real) = path.canonicalize() else { return Ok(()) };
     for target in mounts_below(&real)?.iter().rev() {
         sys::mount::unmount(target, sys::mount::MNT_DETACH)
             .context(|| format!("unmount {}", target.display()))?;
@@ -192,7 +192,7 @@ fn unmount_below(path: &Path) -> Result<()> {
 
 /// Removes a directory of ours, also behind a link. A disk that is mounted there stays, empty.
 fn remove_directory(path: &Path) -> Result<()> {
-    let Ok(real) = std::fs::canonicalize(path) else { return remove(path) };
+    let Ok(real) = path.canonicalize() else { return remove(path) };
     unmount_below(path)?;
     let mounts = sys::mount::list().context(|| "list mounts")?;
     if mounts.iter().any(|mount| mount.target == real.as_os_str().as_bytes()) {

@@ -42,7 +42,8 @@ const BANS: &[Ban] = &[
     Ban { word: "std::fs::remove_dir_all", rooms: &[], instead: "sys::tree::remove" },
     Ban {
         word: "fs::read_dir",
-        rooms: &["rt", "sys"],
+        // The shim lists its own logs.
+        rooms: &["rt", "sys", "shim"],
         instead: "sys::tree::walk or rt::fs::list_dir",
     },
     Ban { word: "todo!(", rooms: &[], instead: "finish it, or refuse with an error" },
@@ -79,7 +80,7 @@ const PATHS: &[(&str, &[&str])] = &[
 #[test]
 fn owners_and_modes_are_set_by_descriptor() {
     let mut complaints = Vec::new();
-    for source in sources() {
+    for source in sources().into_iter().filter(|source| source.room != "tidy") {
         for (idx, line) in shipped(&source.text) {
             for (word, files) in PATHS {
                 if line.contains(word) && !files.iter().any(|file| source.path.ends_with(file)) {
