@@ -27,6 +27,29 @@ pub(crate) trait Complain {
         self.complain("FieldValueInvalid", field, format!("Invalid value: {detail}"));
     }
 
+    /// As `invalid`, for a number or percentage, which upstream shows as Go holds it.
+    fn invalid_bound(&mut self, field: &str, bound: &Value, detail: &str) {
+        let (kind, number, text) = match bound {
+            Value::String(text) => (1, 0, text.as_str()),
+            other => (0, other.as_i64().unwrap_or(0), ""),
+        };
+        let message = format!(
+            "Invalid value: intstr.IntOrString{{Type:{kind}, IntVal:{number}, StrVal:{text:?}}}: {detail}"
+        );
+        self.complain("FieldValueInvalid", field, message);
+    }
+
+    /// As `invalid`, for labels; absent ones are Go's nil map.
+    fn invalid_labels(&mut self, field: &str, labels: &Value, detail: &str) {
+        match labels {
+            Value::Null => {
+                let message = format!("Invalid value: map[string]string(nil): {detail}");
+                self.complain("FieldValueInvalid", field, message);
+            }
+            labels => self.invalid(field, labels, detail),
+        }
+    }
+
     fn not_supported(&mut self, field: &str, value: &str, supported: &[&str]) {
         let mut supported = supported.to_vec();
         supported.sort_unstable();

@@ -179,8 +179,14 @@ impl Status {
     }
 
     pub fn invalid(kind: &Kind, name: &str, causes: Vec<Cause>) -> Status {
-        let texts: Vec<String> =
-            causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        let mut texts: Vec<String> = Vec::new();
+        for cause in &causes {
+            let text = format!("{}: {}", cause.field, cause.message);
+            // Said twice, it is told once; the causes stay as they are.
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
         let summary = match texts.len() {
             1 => texts[0].clone(),
             _ => format!("[{}]", texts.join(", ")),

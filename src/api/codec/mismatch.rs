@@ -45,9 +45,10 @@ impl Mismatch {
         Mismatch::said(format!("json: cannot unmarshal {found} into Go value of type {name}"))
     }
 
-    pub(super) fn time(text: &str) -> Mismatch {
+    /// `fraction` is what the layout has of one: `.000000` for times in microseconds.
+    pub(super) fn time(text: &str, fraction: &str) -> Mismatch {
         Mismatch::said(format!(
-            "parsing time \"{text}\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"{text}\" as \"2006\""
+            "parsing time \"{text}\" as \"2006-01-02T15:04:05{fraction}Z07:00\": cannot parse \"{text}\" as \"2006\""
         ))
     }
 

@@ -185,13 +185,13 @@ impl Walk {
                     .into()
             }
             (Scalar::Time, Value::String(text)) => {
-                match Stamp::parse(text).ok_or_else(|| Mismatch::time(text))? {
+                match Stamp::parse(text).ok_or_else(|| Mismatch::time(text, ""))? {
                     zero if zero.is_zero() => Value::Null,
                     time => time.format().into(),
                 }
             }
             (Scalar::MicroTime, Value::String(text)) => {
-                match Stamp::parse(text).ok_or_else(|| Mismatch::time(text))? {
+                match Stamp::parse(text).ok_or_else(|| Mismatch::time(text, ".000000"))? {
                     zero if zero.is_zero() => Value::Null,
                     time => time.format_micro().into(),
                 }

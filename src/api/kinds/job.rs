@@ -140,7 +140,7 @@ fn selector(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
     if !selector.matches_map(labels) {
         let detail = "`selector` does not match template `labels`";
-        causes.invalid("spec.template.metadata.labels", labels, detail);
+        causes.invalid_labels("spec.template.metadata.labels", labels, detail);
     }
     if spec.flag("manualSelector") || !spec.has("selector") {
         return;

@@ -89,9 +89,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let mut seen = std::collections::BTreeSet::new();
     for (idx, taint) in new.list("spec.taints").iter().enumerate() {
         let path = format!("metadata.taints[{idx}]");
-        if !taint.str("key").is_empty() {
-            causes.check_name(&format!("{path}.key"), taint.str("key"), names::qualified);
-        }
+        causes.check_name(&format!("{path}.key"), taint.str("key"), names::qualified);
         causes.check_name(&format!("{path}.value"), taint.str("value"), names::label_value);
         if !seen.insert((taint.str("key"), taint.str("effect"))) {
             let detail = "taints must be unique by key and effect pair";
@@ -119,7 +117,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
 const SCHEMA: &str = "
 package io.k8s.api.core.v1
 Taint
-   1 key*      str
+   1 key~      str
    2 value     str
    3 effect*   str   in NoSchedule|PreferNoSchedule|NoExecute
    4 timeAdded time?

@@ -144,6 +144,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         _ => {}
     }
     check_ports(spec, causes);
+    traffic(spec, causes);
     validate::labels(spec.at("selector"), "spec.selector", causes);
     for (idx, ip) in spec.list("externalIPs").iter().enumerate() {
         address::ordinary_ip(
@@ -306,6 +307,53 @@ fn check_ports(spec: &Value, causes: &mut Vec<Cause>) {
             causes.forbidden(&format!("{path}.nodePort"), &detail);
         }
     }
+}
+
+/// Rules between the type, the ports and how clients are held to one pod.
+fn traffic(spec: &Value, causes: &mut Vec<Cause>) {
+    const KUBELET_PORT: i64 = 10_250;
+    let balanced = spec.str("type") == "LoadBalancer";
+    let mut node_ports = BTreeSet::new();
+    for (idx, port) in spec.list("ports").iter().enumerate() {
+        let path = format!("spec.ports[{idx}]");
+        if balanced && port.int("port") == Some(KUBELET_PORT) {
+            let detail = format!(
+                "may not expose port {KUBELET_PORT} externally since it is used by kubelet"
+            );
+            causes.invalid(&path, &KUBELET_PORT.into(), &detail);
+        }
+        let node_port = port.int("nodePort").unwrap_or(0);
+        if node_port != 0 && !node_ports.insert((port.str("protocol"), node_port)) {
+            causes.duplicate(&format!("{path}.nodePort"), &node_port.into());
+        }
+        if let Some(protocol) = port.at("appProtocol").as_str() {
+            causes.check_name(&format!("{path}.appProtocol"), protocol, names::qualified);
+        }
+    }
+    if spec.str("sessionAffinity") == "None" && spec.has("sessionAffinityConfig") {
+        let detail = "must not be set when session affinity is None";
+        causes.forbidden("spec.sessionAffinityConfig", detail);
+    }
+    let local = balanced && spec.str("externalTrafficPolicy") == "Local";
+    if !local && spec.int("healthCheckNodePort").is_some_and(|port| port != 0) {
+        let detail =
+            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        causes.invalid("spec.healthCheckNodePort", spec.at("healthCheckNodePort"), detail);
+    }
+    for (idx, range) in spec.list("loadBalancerSourceRanges").iter().enumerate() {
+        // Spaces around come from the annotation that this was once.
+        if !is_cidr(range.as_str().unwrap_or("").trim()) {
+            let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+            causes.invalid(&format!("spec.LoadBalancerSourceRanges[{idx}]"), range, detail);
+        }
+    }
+}
+
+fn is_cidr(text: &str) -> bool {
+    let Some((address, length)) = text.split_once('/') else { return false };
+    let Some(address) = names::ip(address) else { return false };
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    length.bytes().all(|b| b.is_ascii_digit()) && length.parse::<u32>().is_ok_and(|n| n <= bits)
 }
 
 /// Schema text; see `schema` for its form.

@@ -91,7 +91,8 @@ fn topologies(new: &Value, causes: &mut Vec<Cause>) {
                 causes.duplicate(&format!("{path}.key"), &key.into());
             }
         }
-        if !terms.insert(whole) {
+        // Upstream takes an empty term for one it has seen.
+        if whole.is_empty() || !terms.insert(whole) {
             causes.duplicate(&path, &"".into());
         }
     }

@@ -32,7 +32,7 @@ pub(super) fn not_negative(spec: &Value, fields: &[&str], causes: &mut Vec<Cause
 /// A number that is not negative, or a percentage.
 pub(super) fn int_or_percent(bound: &Value, path: &str, causes: &mut Vec<Cause>) {
     match bound {
-        Value::String(text) if percent(text).is_none() => causes.invalid(
+        Value::String(text) if percent(text).is_none() => causes.invalid_bound(
             path,
             bound,
             "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
@@ -50,13 +50,18 @@ pub(super) fn rolling_bounds(bounds: &Value, path: &str, causes: &mut Vec<Cause>
         let bound = bounds.at(field);
         int_or_percent(bound, &format!("{path}.{field}"), causes);
         if field == "maxUnavailable" && bound.as_str().and_then(percent).is_some_and(|n| n > 100) {
-            causes.invalid(&format!("{path}.{field}"), bound, "must not be greater than 100%");
+            causes.invalid_bound(
+                &format!("{path}.{field}"),
+                bound,
+                "must not be greater than 100%",
+            );
         }
     }
     let zero = |bound: &Value| bound == 0 || bound.as_str().and_then(percent) == Some(0);
     if zero(bounds.at("maxUnavailable")) && zero(bounds.at("maxSurge")) {
         let path = format!("{path}.maxUnavailable");
-        causes.invalid(&path, bounds.at("maxUnavailable"), "may not be 0 when `maxSurge` is 0");
+        let detail = "may not be 0 when `maxSurge` is 0";
+        causes.invalid_bound(&path, bounds.at("maxUnavailable"), detail);
     }
 }
 

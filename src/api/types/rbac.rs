@@ -16,6 +16,6 @@ Subject atomic
    4 namespace str
 RoleRef atomic
    1 apiGroup* str = rbac.authorization.k8s.io
-   2 kind*     str
+   2 kind~     str
    3 name*     str
 ";

@@ -52,7 +52,7 @@ pub(crate) fn label_selector_as(
 ) {
     if selector.is_null() {
         // The schema has said that it is required; it matches nothing.
-        causes.invalid(labels_path, labels, "`selector` does not match template `labels`");
+        causes.invalid_labels(labels_path, labels, "`selector` does not match template `labels`");
         return;
     }
     label_selector(selector, path, causes);
@@ -60,7 +60,7 @@ pub(crate) fn label_selector_as(
     if parsed.is_everything() {
         causes.invalid(path, selector, &format!("empty selector is invalid for {whole}"));
     } else if !parsed.matches_map(labels) {
-        causes.invalid(labels_path, labels, "`selector` does not match template `labels`");
+        causes.invalid_labels(labels_path, labels, "`selector` does not match template `labels`");
     }
 }
 

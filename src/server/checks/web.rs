@@ -93,7 +93,7 @@ fn codes_are_upstreams() {
                 r#"{"metadata":{"name":"c"},"x":1}"#,
                 400,
             ),
-            ("POST", &format!("{config_maps}?fieldValidation=Maybe"), &named("c"), 400),
+            ("POST", &format!("{config_maps}?fieldValidation=Maybe"), &named("c"), 422),
             ("POST", "/api/v1/namespaces/nosuch/configmaps", &named("a"), 404),
             ("GET", &format!("{config_maps}?limit=x"), "", 400),
             ("GET", &format!("{config_maps}?continue=x"), "", 400),

@@ -133,6 +133,11 @@ async fn missing(
         Body::Tree(tree) if matches!(part, Part::Main) && creates_on_update(kind.name) => {
             tree.clone()
         }
+        Body::Tree(tree)
+            if tree.has("metadata.name") && tree.str("metadata.name") != request.name =>
+        {
+            return Err(other_name(tree.str("metadata.name"), &request.name));
+        }
         _ => return Err(not_found()),
     };
     core.authorizer
@@ -229,6 +234,12 @@ fn wanted(
     Ok(tree)
 }
 
+fn other_name(named: &str, name: &str) -> Status {
+    Status::bad_request(format!(
+        "the name of the object ({named}) does not match the name on the URL ({name})"
+    ))
+}
+
 /// A patch whose result is no object of the kind: 422 about the patch, not 400 about a body.
 fn ill_typed(patch: &Value, status: &Status) -> Status {
     let why = status.message();
@@ -260,11 +271,7 @@ fn check_identity(
                 "the name of the object ({name} based on URL) was undeterminable: name must be provided"
             )));
         }
-        named if named != name => {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({named}) does not match the name on the URL ({name})"
-            )));
-        }
+        named if named != name => return Err(other_name(named, name)),
         _ => {}
     }
     create::check_namespace(form, request, new)?;
@@ -423,14 +430,7 @@ fn same(new: &Value, old: &Value, but: &[&str]) -> bool {
         && b.iter().all(|(key, value)| skipped(key) || a.contains_key(key) || value.is_null())
 }
 
-/// 400 for a patch type that the kind does not take.
-pub(crate) fn unsupported_patch(given: &str) -> Status {
-    Status::new(
-        Reason::UnsupportedMediaType,
-        format!(
-            "the body of the request was in an unknown format - accepted media types include: \
-             application/json-patch+json, application/merge-patch+json, \
-             application/strategic-merge-patch+json, application/apply-patch+yaml (not {given})"
-        ),
-    )
+/// The refusal of a patch type that the kind does not take.
+pub(crate) fn unsupported_patch() -> Status {
+    Status::new(Reason::UnsupportedMediaType, "415: Unsupported Media Type")
 }

@@ -8,7 +8,7 @@ use client::{Body, DeleteOptions, PatchType, Request, Verb};
 
 use super::budget::Charge;
 use super::negotiate::{Format, body_format};
-use crate::request::query::{Query, check_dry_run};
+use crate::request::query::{Query, check_dry_run, invalid_options};
 
 /// Upstream's bound for bodies.
 pub(crate) const BODY_MAX_BYTES: usize = 3 * 1024 * 1024;
@@ -45,6 +45,16 @@ fn too_large() -> Status {
     )
 }
 
+/// The kind that the options of a verb are.
+pub(crate) fn options(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Update => "UpdateOptions",
+        Verb::Patch => "PatchOptions",
+        Verb::Delete | Verb::DeleteCollection => "DeleteOptions",
+        Verb::Create | Verb::Get | Verb::List | Verb::Watch => "CreateOptions",
+    }
+}
+
 /// The kind of the bodies of a subresource.
 pub(crate) fn body_kind(kind: &'static Kind, subresource: &str) -> &'static Kind {
     match subresource {
@@ -72,9 +82,14 @@ pub(super) fn decode(
         "Strict" => FieldValidation::Strict,
         "Ignore" => FieldValidation::Ignore,
         other => {
-            return Err(Status::bad_request(format!(
-                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-            )));
+            return Err(invalid_options(
+                options(request.verb),
+                "FieldValueNotSupported",
+                "fieldValidation",
+                format!(
+                    "Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
+                ),
+            ));
         }
     };
     let body_kind = body_kind(form.kind, &request.subresource);
@@ -148,14 +163,16 @@ fn decode_patch(
         "application/merge-patch+json" => PatchType::Merge,
         "application/strategic-merge-patch+json" => PatchType::Strategic,
         "application/apply-patch+yaml" => PatchType::Apply,
-        other => return Err(crate::registry::update::unsupported_patch(other)),
+        _ => return Err(crate::registry::update::unsupported_patch()),
     };
     if patch_type == PatchType::Apply {
         if request.field_manager.is_empty() {
-            return Err(Status::bad_request(
-                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-            )
-            .with_code(422));
+            return Err(invalid_options(
+                "PatchOptions",
+                "FieldValueRequired",
+                "fieldManager",
+                "Required value: is required for apply patch".into(),
+            ));
         }
         let mut decoded =
             metered(charge, |meter| codec::decode_sparse_yaml(form, bytes, validation, meter))?;
@@ -164,10 +181,12 @@ fn decode_patch(
         return Ok(decoded.warnings);
     }
     if request.force {
-        return Err(Status::bad_request(
-            "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch",
-        )
-        .with_code(422));
+        return Err(invalid_options(
+            "PatchOptions",
+            "FieldValueForbidden",
+            "force",
+            "Forbidden: may not be specified for non-apply patch".into(),
+        ));
     }
     charge.grow(wire::json::tree_bytes(bytes))?;
     let parsed = wire::json::parse(bytes)
@@ -217,12 +236,12 @@ pub(super) fn delete_options(
         (policy, None) => policy,
         ("", Some(true)) => "Orphan",
         ("", Some(false)) => "Background",
-        (_, Some(_)) => {
-            return Err(Status::new(
-                Reason::Invalid,
-                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: \
-                 orphanDependents and deletionPropagation cannot be both set",
-            ));
+        (policy, Some(_)) => {
+            let message = format!(
+                "Invalid value: {policy:?}: orphanDependents and deletionPropagation cannot be both set"
+            );
+            let field = "propagationPolicy";
+            return Err(invalid_options("DeleteOptions", "FieldValueInvalid", field, message));
         }
     };
     request.delete = DeleteOptions {

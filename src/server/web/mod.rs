@@ -28,11 +28,14 @@ use crate::core::{Caller, Core, method_not_allowed, not_found};
 use crate::door::{self, Incoming};
 use crate::registry::storage;
 use crate::request::path::{self, ResourcePath, Route};
-use crate::request::query::Query;
+use crate::request::query::{Query, invalid_options};
 use budget::{Budget, Charge};
 use metrics::{Metrics, Series};
 use negotiate::{Format, Media, Offer, negotiate};
 use respond::Wanted;
+
+/// The longest name of a field manager.
+const FIELD_MANAGER_BYTES_MAX: usize = 128;
 
 /// How long a request may take that is no watch or stream.
 const REQUEST_MAX: Duration = Duration::from_secs(60);
@@ -416,18 +419,21 @@ fn to_request(
         group => format!("{group}/{}", path.version),
     };
     request.subresource.clone_from(&path.subresource);
-    request.dry_run = query.dry_run(match verb {
-        Verb::Update => "UpdateOptions",
-        Verb::Patch => "PatchOptions",
-        Verb::Delete | Verb::DeleteCollection => "DeleteOptions",
-        _ => "CreateOptions",
-    })?;
+    let options = bodies::options(verb);
+    request.dry_run = query.dry_run(options)?;
     request.field_manager = query.get("fieldManager").to_owned();
-    if request.field_manager.len() > 128 {
-        return Err(Status::new(
-            Reason::Invalid,
-            "fieldManager: Too long: may not be more than 128 bytes",
-        ));
+    if request.field_manager.len() > FIELD_MANAGER_BYTES_MAX {
+        let message = format!("Too long: may not be more than {FIELD_MANAGER_BYTES_MAX} bytes");
+        return Err(invalid_options(options, "FieldValueTooLong", "fieldManager", message));
+    }
+    let unprintable = request.field_manager.chars().enumerate().find(|(_, c)| c.is_control());
+    if let Some((at, c)) = unprintable {
+        let message = format!(
+            "Invalid value: {:?}: invalid character U+{:04X} (at position {at})",
+            request.field_manager,
+            u32::from(c)
+        );
+        return Err(invalid_options(options, "FieldValueInvalid", "fieldManager", message));
     }
     request.field_validation = query.get("fieldValidation").to_owned();
     request.force = query.flag("force");

@@ -12,6 +12,9 @@ use crate::pod::{all_containers, restartable};
 use crate::quantity::Quantity;
 use crate::status::Cause;
 
+/// What only containers have that go on running.
+const HANDLED: [&str; 4] = ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"];
+
 /// Checks every container of a pod spec at `path`.
 pub(super) fn all(spec: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &mut Vec<Cause>) {
     let mut container_names = BTreeSet::new();
@@ -39,7 +42,7 @@ pub(super) fn all(spec: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &m
         let sidecar = restartable(container);
         match field {
             "initContainers" if !sidecar => {
-                for probe in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] {
+                for probe in HANDLED {
                     if container.has(probe) {
                         causes.forbidden(
                             &format!("{path}.{probe}"),
@@ -55,14 +58,19 @@ pub(super) fn all(spec: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &m
                 );
             }
             "ephemeralContainers" => {
-                for unwanted in
-                    ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"]
-                {
-                    if container.has(unwanted) {
-                        causes.forbidden(
-                            &format!("{path}.{unwanted}"),
-                            "field is not allowed in ephemeral containers",
-                        );
+                let detail = "cannot be set for an Ephemeral Container";
+                for unwanted in ["ports", "resources", "restartPolicy"].into_iter().chain(HANDLED) {
+                    let value = container.at(unwanted);
+                    if !value.is_null() && value.as_object().is_none_or(|map| !map.is_empty()) {
+                        causes.forbidden(&format!("{path}.{unwanted}"), detail);
+                    }
+                }
+                for (idx, mount) in container.list("volumeMounts").iter().enumerate() {
+                    for field in ["subPath", "subPathExpr"] {
+                        if !mount.str(field).is_empty() {
+                            let path = format!("{path}.volumeMounts[{idx}].{field}");
+                            causes.forbidden(&path, detail);
+                        }
                     }
                 }
             }
@@ -75,6 +83,20 @@ pub(super) fn all(spec: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &m
         ports(container, &path, host_network, taken, causes);
         environment(container, &path, causes);
         mounts(container, &path, volumes, causes);
+        resources(container.at("resources"), &format!("{path}.resources"), causes);
+        let context = container.at("securityContext");
+        security(context, &format!("{path}.securityContext"), causes);
+        if context.str("procMount") == "Unmasked" && spec.at("hostUsers").as_bool() != Some(false) {
+            causes.invalid(
+                &format!("{path}.securityContext.procMount"),
+                context.at("procMount"),
+                "`hostUsers` must be false to use `Unmasked`",
+            );
+        }
+        // What may not be there at all is not looked into.
+        if field == "ephemeralContainers" || field == "initContainers" && !sidecar {
+            continue;
+        }
         for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
             if container.has(probe) {
                 self::probe(container.at(probe), probe, &format!("{path}.{probe}"), causes);
@@ -85,16 +107,6 @@ pub(super) fn all(spec: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &m
             if !handler.is_null() {
                 self::handler(handler, &format!("{path}.lifecycle.{hook}"), causes);
             }
-        }
-        resources(container.at("resources"), &format!("{path}.resources"), causes);
-        let context = container.at("securityContext");
-        security(context, &format!("{path}.securityContext"), causes);
-        if context.str("procMount") == "Unmasked" && spec.at("hostUsers").as_bool() != Some(false) {
-            causes.invalid(
-                &format!("{path}.securityContext.procMount"),
-                context.at("procMount"),
-                "`hostUsers` must be false to use `Unmasked`",
-            );
         }
     }
 }
