@@ -436,8 +436,8 @@ impl Worker {
             let kind = match reference.target {
                 Target::Secret => &kinds::SECRET,
                 Target::ConfigMap => &kinds::CONFIG_MAP,
-                Target::Claim => &kinds::PERSISTENT_VOLUME_CLAIM,
-                // Tokens are asked for, and the rest is nothing that this node reads.
+                // Tokens are asked for, claims are got when their volumes are set up, and the rest
+                // is nothing that this node reads.
                 _ => return,
             };
             keys.push((kind, namespace.clone(), reference.name.into_owned()));

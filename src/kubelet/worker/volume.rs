@@ -179,9 +179,14 @@ impl Limb {
     async fn claims(&self, tree: &Value) -> Result<Claims, String> {
         let mut claims = Claims::default();
         for name in Claims::wanted(tree) {
-            let key = (&kinds::PERSISTENT_VOLUME_CLAIM, self.pod.namespace.clone(), name.clone());
-            let claim = self.shared.refs.get(&key).await.map_err(|status| status.to_string())?;
-            let claim = claim.map(|object| object.tree());
+            // A node may get claims and volumes, one at a time; it may not watch them.
+            let claim = self
+                .shared
+                .client
+                .get_optional(&kinds::PERSISTENT_VOLUME_CLAIM, &self.pod.namespace, &name)
+                .await
+                .map_err(|status| status.to_string())?
+                .map(|object| object.tree());
             let bound = claim.as_ref().map(|claim| claim.str("spec.volumeName").to_owned());
             let volume = match bound.as_deref() {
                 None | Some("") => None,
