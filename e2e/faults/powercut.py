@@ -142,6 +142,12 @@ def manifest(name, command, grace=3):
         "terminationGracePeriodSeconds": grace, "containers": [{"name": "c", "image": IMAGE, "command": ["sh", "-c", command]}]}})
 
 
+def manifests(cluster):
+    directory = cluster.data / "agent/pod-manifests"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
 def static(cluster, name):
     return cluster.get("pod", f"{name}-node1", "-n", "default")
 
@@ -153,7 +159,7 @@ def runs(cluster, name, uid=None):
 
 
 def test_static_pod_comes_back_while_it_ends(cluster):
-    file = cluster.data / "agent/pod-manifests/st.yaml"
+    file = manifests(cluster) / "st.yaml"
     text = manifest("st", "echo two; sleep 1000")
     file.write_text(text)
     first = until(lambda: runs(cluster, "st"), "the static pod runs")
@@ -176,7 +182,7 @@ def test_static_pod_comes_back_while_it_ends(cluster):
 
 
 def test_two_manifests_with_one_name(cluster):
-    directory = cluster.data / "agent/pod-manifests"
+    directory = manifests(cluster)
     (directory / "a.yaml").write_text(manifest("twin", "echo a; sleep 1000", 1))
     (directory / "b.yaml").write_text(manifest("twin", "echo b; sleep 1000", 1))
     says = lambda word: runs(cluster, "twin") and word in static(cluster, "twin")["spec"]["containers"][0]["command"][2]

@@ -262,7 +262,19 @@ impl Kubelet {
         options: AttachOptions,
     ) -> Result<Session, Status> {
         let status = self.running(namespace, pod, &options.container)?;
-        self.inner.shared.runtime.attach(&status.id).await.map_err(Status::internal)
+        let session = self.inner.shared.runtime.attach(&status.id).await;
+        let mut session = session.map_err(Status::internal)?;
+        // As containerd: input that is given once ends the container's, and the client sees how that
+        // goes on; else the client has said what it had to say.
+        let found = self.find(namespace, pod)?;
+        let tree = found.snapshot.pod.as_ref().map(|pod| pod.object.tree()).unwrap_or_default();
+        let container = ["spec.containers", "spec.initContainers", "spec.ephemeralContainers"]
+            .into_iter()
+            .flat_map(|list| tree.list(list))
+            .find(|container| container.str("name") == status.name);
+        let once = container.is_some_and(|c| c.flag("stdinOnce") && !c.flag("tty"));
+        session.ends_with_input = options.stdin && !once;
+        Ok(session)
     }
 
     /// Runs a command to its end and answers its output (`/run`).

@@ -65,6 +65,8 @@ pub(crate) struct Slots {
     table: Arc<Mutex<BTreeMap<String, Arc<Slot>>>>,
     /// Notified when a pod has left the table.
     pub removed: Arc<rt::Event>,
+    /// Volumes that one pod may use at a time, and the uid of the one that does.
+    alone: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Slots {
@@ -98,9 +100,36 @@ impl Slots {
     /// Takes the pod out of the table; its worker has ended.
     pub(crate) fn remove(&self, uid: &str) -> Option<Arc<Slot>> {
         let removed = self.lock().remove(uid);
+        self.let_go(uid);
         self.removed.notify(usize::MAX);
         self.tell_freed();
         removed
+    }
+
+    /// Gives a pod a volume for itself; false if another has it.
+    pub(crate) fn use_alone(&self, volume: &str, uid: &str) -> bool {
+        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        match alone.get(volume) {
+            Some(user) => user == uid,
+            None => {
+                alone.insert(volume.to_owned(), uid.to_owned());
+                true
+            }
+        }
+    }
+
+    /// A pod's volumes are down: those that wait for one of them try again.
+    pub(crate) fn let_go(&self, uid: &str) {
+        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = alone.len();
+        alone.retain(|_, user| user != uid);
+        let freed = alone.len() < before;
+        drop(alone);
+        if freed {
+            for slot in self.all() {
+                slot.post(|inbox| inbox.poke = true);
+            }
+        }
     }
 
     /// A pod has given back what it had of the node: those that wait for room look again.

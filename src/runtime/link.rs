@@ -87,6 +87,7 @@ pub(crate) async fn session(directory: &Path, request: &[u8]) -> Result<Session>
         sender: StreamSender { link: SendHalf { socket } },
         receiver: StreamReceiver { link: ReceiveHalf { link: Some(link) } },
         is_attach,
+        ends_with_input: false,
     })
 }
 

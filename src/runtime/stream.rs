@@ -22,6 +22,8 @@ pub struct Session {
     pub receiver: StreamReceiver,
     /// Of `attach`, whose clients are not told the exit code, rather than of `exec`.
     pub is_attach: bool,
+    /// It is over when its client's input is.
+    pub ends_with_input: bool,
 }
 
 /// Towards the process.

@@ -39,6 +39,7 @@ pub(crate) fn check(pod: &Pod, node: &Node, world: &World<'_>) -> Option<Refusal
         .or_else(|| node_affinity(pod, node))
         .or_else(|| ports(pod, node))
         .or_else(|| fit(pod, node))
+        .or_else(|| exclusive_claims(pod, world))
         .or_else(|| world.volumes.refusal(node).and_then(final_))
         .or_else(|| topology_spread(pod, node, world))
         .or_else(|| pod_affinity(pod, node, world))
@@ -114,6 +115,17 @@ fn fit(pod: &Pod, node: &Node) -> Option<Refusal> {
         }
     }
     curable(reasons).map(|refusal| Refusal { curable: !hopeless, ..refusal })
+}
+
+/// A claim for one pod at a time is free on no node while another pod, wherever it is, has it.
+fn exclusive_claims(pod: &Pod, world: &World<'_>) -> Option<Refusal> {
+    let mut others = world.nodes.values().flat_map(|node| &node.pods);
+    match others.any(|other| world.volumes.excluded(pod, other)) {
+        true => curable(vec![
+            "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode".into(),
+        ]),
+        false => None,
+    }
 }
 
 /// Hard constraints of `topologySpreadConstraints` (`whenUnsatisfiable: DoNotSchedule`).

@@ -1,5 +1,6 @@
 //! Volumes of a pod: which nodes its claims allow, and what must be bound first.
 
+use api::pod::ephemeral::check_owner;
 use api::pod::references;
 use api::{Lens, Object, Value, View, kinds};
 
@@ -16,6 +17,8 @@ pub(crate) struct Volumes {
     pub(crate) blocked: Option<String>,
     /// Node affinities of bound volumes.
     bound: Vec<Value>,
+    /// Claims that one pod may use at a time (`ReadWriteOncePod`).
+    exclusive: Vec<String>,
     /// Claims that wait for the pod's node, with the free volumes that would do.
     waiting: Vec<Waiting>,
 }
@@ -44,6 +47,17 @@ impl Volumes {
                 volumes.blocked.get_or_insert(what);
                 continue;
             };
+            let tree = claim.tree();
+            if volume.has("ephemeral")
+                && let Err(why) = check_owner(&pod.tree, &tree)
+            {
+                volumes.blocked.get_or_insert(why);
+                continue;
+            }
+            let modes = tree.list("spec.accessModes");
+            if modes.iter().any(|mode| mode.as_str() == Some("ReadWriteOncePod")) {
+                volumes.exclusive.push(claim.name().to_owned());
+            }
             volumes.add(claim, view);
         }
         volumes
@@ -106,6 +120,19 @@ impl Volumes {
             }
         }
         None
+    }
+
+    /// True if another pod uses a claim that this one wants for itself.
+    pub(crate) fn excluded(&self, pod: &Pod, other: &Pod) -> bool {
+        !self.exclusive.is_empty()
+            && other.namespace() == pod.namespace()
+            && other.object.uid() != pod.object.uid()
+            && other
+                .tree
+                .list("spec.volumes")
+                .iter()
+                .filter_map(|volume| references::claim_of(other.object.name(), volume))
+                .any(|name| self.exclusive.iter().any(|claim| *claim == name))
     }
 
     /// Claims that must hear of the chosen node before the pod is bound.

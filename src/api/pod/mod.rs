@@ -2,6 +2,7 @@
 
 pub(crate) mod columns;
 pub(crate) mod defaults;
+pub mod ephemeral;
 pub mod references;
 pub mod security;
 pub(crate) mod validate;

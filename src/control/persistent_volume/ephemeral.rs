@@ -1,12 +1,13 @@
 //! Ephemeral volumes: a claim of its own for each `ephemeral` volume of a pod.
 
 use api::kinds::{PERSISTENT_VOLUME_CLAIM, POD};
+use api::pod::ephemeral::check_owner;
 use api::pod::references;
 use api::{Action, Actions, Controller, Key, Lens, LensMut, Next, Object, OnFailure, Status, View};
 use api::{Wakes, Watch, json};
 use stdx::time::Now;
 
-use crate::support::{controller_reference, controls};
+use crate::support::controller_reference;
 
 pub(crate) struct EphemeralVolumes;
 
@@ -24,13 +25,12 @@ impl Controller for EphemeralVolumes {
         for volume in tree.list("spec.volumes").iter().filter(|v| v.has("ephemeral")) {
             let Some(name) = references::claim_of(pod.name(), volume) else { continue };
             match view.get(&PERSISTENT_VOLUME_CLAIM, &key.namespace, &name) {
-                Some(claim) if controls(&pod, &claim) => {}
-                Some(_) => {
-                    let message = format!(
-                        "PVC {}/{name} was not created for pod {}/{} (pod is not owner)",
-                        key.namespace, key.namespace, key.name
-                    );
-                    actions.warning(&pod, "FailedBinding", format!("ephemeral volume: {message}"));
+                Some(claim) => {
+                    if let Err(why) = check_owner(&tree, &claim.tree()) {
+                        let volume = volume.str("name");
+                        let message = format!("ephemeral volume {volume}: {why}");
+                        actions.warning(&pod, "FailedBinding", message);
+                    }
                 }
                 None => {
                     let template = volume.at("ephemeral.volumeClaimTemplate");
@@ -61,7 +61,8 @@ impl Controller for EphemeralVolumes {
 fn refused(pod: &Object, refused: &Action, why: &Status, _: Now, actions: &mut Actions) {
     if let Action::Create { object, .. } = refused {
         let name = object.str("metadata.name");
-        let message = format!("ephemeral volume: create PVC {name}: {}", why.message());
+        let volume = name.strip_prefix(&format!("{}-", pod.name())).unwrap_or(name);
+        let message = format!("ephemeral volume {volume}: create PVC {name}: {}", why.message());
         actions.warning(pod, "FailedBinding", message);
     }
 }

@@ -10,18 +10,33 @@ use rt::io::{AsyncReadExt, AsyncWriteExt};
 use runtime::{Output, Session, StreamSender, TerminalSize};
 use stdx::{Context, Result};
 
+/// What a container answers to the end of a client's input in this time is still sent.
+const ANSWER_TIME: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// Carries a session to its end: input and sizes in, output out, and the exit code told.
 ///
 /// A client that goes away ends the command (exec) or only the session (attach).
 pub async fn pump(session: Session, mut command: RemoteCommand) -> Result<()> {
-    let Session { sender, mut receiver, is_attach } = session;
+    let Session { sender, mut receiver, is_attach, ends_with_input } = session;
     let (stdin, resize) = (command.stdin.take(), command.resize.take());
     let hung_up = std::mem::replace(&mut command.hung_up, Box::pin(rt::future::pending()));
     let sender = rt::lock::Mutex::new(sender);
     let input = async {
-        rt::future::zip(feed(stdin, &sender), follow_size(resize, &sender)).await;
-        // The command goes on when its input has ended.
-        rt::future::pending::<Outcome>().await
+        let ends = ends_with_input && stdin.is_some();
+        let fed = async {
+            feed(stdin, &sender).await;
+            if !ends {
+                // The command goes on when its input has ended.
+                rt::future::pending::<()>().await;
+            }
+            rt::sleep(ANSWER_TIME).await;
+        };
+        let sized = async {
+            follow_size(resize, &sender).await;
+            rt::future::pending::<()>().await;
+        };
+        rt::future::or(fed, sized).await;
+        Outcome::Success
     };
     let gone = async {
         hung_up.await;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use api::pod::ephemeral::check_owner;
 use api::pod::references::{self, Target};
 use api::{Lens, Value};
 use stdx::{Error, Result};
@@ -21,6 +22,8 @@ pub(crate) struct Place {
     pub path: PathBuf,
     /// Make it (0777) if it is not there.
     pub make: bool,
+    /// Of a hostPath volume its type: it is treated as a pod's own hostPath.
+    pub host_type: Option<String>,
     pub read_only: bool,
     /// An fsGroup changes its owners and modes. Never so for hostPath, as upstream: what is the host's
     /// keeps the modes that somebody gave it.
@@ -46,6 +49,9 @@ impl Claims {
             Some((Some(claim), bound)) => (claim, bound),
             _ => return Err(Error::new(format!("persistentvolumeclaim \"{name}\" not found"))),
         };
+        if volume.has("ephemeral") {
+            check_owner(pod, claim).map_err(Error::new)?;
+        }
         if claim.str("status.phase") != "Bound" || claim.str("spec.volumeName").is_empty() {
             return Err(Error::new(format!(
                 "error processing PVC {namespace}/{name}: PVC is not bound"
@@ -76,8 +82,7 @@ fn place_of(volume: &Value, read_only: bool) -> Result<Place> {
     let name = volume.str("metadata.name");
     let provisioned = volume.entry("metadata.annotations", SELECTED_NODE).is_some();
     let (path, make) = if volume.has("spec.hostPath") {
-        let kind = volume.str("spec.hostPath.type");
-        (volume.str("spec.hostPath.path"), provisioned || kind == "DirectoryOrCreate")
+        (volume.str("spec.hostPath.path"), provisioned)
     } else if volume.has("spec.local") {
         (volume.str("spec.local.path"), provisioned)
     } else {
@@ -90,8 +95,10 @@ fn place_of(volume: &Value, read_only: bool) -> Result<Place> {
             "persistent volume {name} is of type {plugin}, which this node cannot mount"
         )));
     };
+    let host_type = (!provisioned && volume.has("spec.hostPath"))
+        .then(|| volume.str("spec.hostPath.type").to_owned());
     let takes_group = !volume.has("spec.hostPath");
-    Ok(Place { path: PathBuf::from(path), make, read_only, takes_group })
+    Ok(Place { path: PathBuf::from(path), make, host_type, read_only, takes_group })
 }
 
 /// Volume types of a PersistentVolume that need a driver.
@@ -169,6 +176,8 @@ mod tests {
             }
         };
         let bound = json!({"spec": {"volumeName": "pv"}, "status": {"phase": "Bound"}});
+        let host = |kind: &str| json!({"metadata": {"name": "pv"}, "spec": {"hostPath": {"path": "/h", "type": kind}}});
+        assert_eq!(check(bound.clone(), host("")), "/h false", "made as a pod's own would be");
         assert_eq!(check(Value::Null, Value::Null), "persistentvolumeclaim \"c\" not found");
         assert_eq!(check(json!({}), Value::Null), "error processing PVC n/c: PVC is not bound");
         let local = json!({"metadata": {"name": "pv", "annotations": {SELECTED_NODE: "n1"}},
@@ -178,6 +187,20 @@ mod tests {
             check(bound, json!({"metadata": {"name": "pv"}, "spec": {"nfs": {}, "capacity": {}}})),
             "persistent volume pv is of type nfs, which this node cannot mount"
         );
+    }
+
+    #[test]
+    fn an_ephemeral_volume_is_its_own_pods() {
+        let pod = json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": {"volumes": [
+            {"name": "e", "ephemeral": {}}]}});
+        for (owner, want) in [("u", true), ("other", false)] {
+            let mut claims = Claims::default();
+            let claim = json!({"metadata": {"name": "p-e", "namespace": "n", "ownerReferences": [
+                {"uid": owner, "controller": true}]}, "spec": {"volumeName": "pv"}, "status": {"phase": "Bound"}});
+            let volume = json!({"metadata": {"name": "pv"}, "spec": {"local": {"path": "/d"}}});
+            claims.found.insert("p-e".into(), (Some(claim), Some(volume)));
+            assert_eq!(claims.place(&pod, &pod["spec"]["volumes"][0]).is_ok(), want, "{owner}");
+        }
     }
 
     #[test]

@@ -130,6 +130,9 @@ fn make(setup: &Setup, volume: &Value) -> Result<Mounted> {
             rt::fs::create_dir_all(&place.path, 0o755)?;
             rt::fs::set_mode(&place.path, 0o777)?;
         }
+        if let Some(kind) = &place.host_type {
+            check_host_path(&place.path, kind)?;
+        }
         if !place.path.exists() {
             return Err(Error::new(format!(
                 "path {:?} does not exist",

@@ -53,6 +53,7 @@ impl Worker {
         let pod = Arc::clone(&self.pod);
         self.refresh_at = None;
         let gate = self.gate.clone();
+        let (slots, uid) = (self.shared.slots.clone(), self.slot.uid.clone());
         self.launch("end of the volumes", Done::VolumesGone, async move {
             let done = rt::unblock(move || {
                 gate.close();
@@ -63,6 +64,7 @@ impl Worker {
                 // `Finish` meets it again; a terminal pod keeps it until it is deleted.
                 log::warn!("pod {}/{}: take down volumes: {error}", pod.namespace, pod.name);
             }
+            slots.let_go(&uid);
             Done::VolumesGone
         });
     }
@@ -198,9 +200,38 @@ impl Limb {
                     .map_err(|status| status.to_string())?
                     .map(|object| object.tree()),
             };
+            if let Some(volume) = &volume {
+                self.use_alone(&name, volume)?;
+            }
             claims.found.insert(name, (claim, volume));
         }
         Ok(claims)
+    }
+
+    /// `ReadWriteOncePod`, where it is the only mode of the volume, as upstream has it.
+    fn use_alone(&self, claim: &str, volume: &Value) -> Result<(), String> {
+        let modes = volume.list("spec.accessModes");
+        if modes.len() != 1 || modes.first().and_then(Value::as_str) != Some("ReadWriteOncePod") {
+            return Ok(());
+        }
+        // Those that ran before this kubelet began are known by their pods.
+        let elsewhere = self.shared.slots.all().into_iter().any(|slot| {
+            let snapshot = slot.snapshot();
+            slot.uid != self.slot.uid
+                && slot.namespace == self.slot.namespace
+                && snapshot.mounted.is_some()
+                && !snapshot.released
+                && snapshot.pod.is_some_and(|pod| {
+                    Claims::wanted(&pod.object.tree()).iter().any(|name| name == claim)
+                })
+        });
+        let name = volume.str("metadata.name");
+        match !elsewhere && self.shared.slots.use_alone(name, &self.slot.uid) {
+            true => Ok(()),
+            false => Err(format!(
+                "MountVolume.SetUp failed for volume \"{name}\" : volume uses the ReadWriteOncePod access mode and is already in use by another pod"
+            )),
+        }
     }
 }
 

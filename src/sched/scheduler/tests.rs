@@ -217,3 +217,61 @@ fn claims_hear_of_the_node_before_the_pod_is_bound() {
         &["bind p1 n1", "event p1 Scheduled: Successfully assigned d/p1 to n1"],
     );
 }
+
+#[test]
+fn a_claim_for_one_pod_is_used_by_one() {
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "d", "uid": "c"}, "spec": {"accessModes": ["ReadWriteOncePod"], "volumeName": "v"}});
+    let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v", "uid": "v"}, "spec": {}});
+    let user = |name: &str, more: Value| {
+        let mut spec =
+            json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
+        for (key, value) in more.as_object().unwrap() {
+            spec.set(key, value.clone());
+        }
+        pod(name, spec)
+    };
+    let nodes = || vec![node("n1", "4"), node("n2", "4"), claim.clone(), volume.clone()];
+    let with = |pods: Vec<Value>| nodes().into_iter().chain(pods).collect::<Vec<_>>();
+    let refused = "event p2 FailedScheduling: 0/2 nodes are available: 2 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode. preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.";
+    // Two that come together, and one that comes later, on whichever node.
+    check(
+        with(vec![user("p1", json!({})), user("p2", json!({}))]),
+        &[
+            "bind p1 n1",
+            "event p1 Scheduled: Successfully assigned d/p1 to n1",
+            "patch Pod p2 Unschedulable",
+            refused,
+        ],
+    );
+    let placed = || user("p1", json!({"nodeName": "n1"}));
+    check(with(vec![placed(), user("p2", json!({}))]), &["patch Pod p2 Unschedulable", refused]);
+    // Who is more important takes it over.
+    let asked = run(with(vec![placed(), user("p2", json!({"priority": 5}))]));
+    assert!(asked.contains("delete p1"), "{asked}");
+    // Another namespace's claim of that name is another claim; who has finished uses nothing.
+    let mut other = placed();
+    other.set("metadata.namespace", "e");
+    let mut done = placed();
+    done.set("status", json!({"phase": "Succeeded"}));
+    for free in [other, done] {
+        let asked = run(with(vec![free, user("p2", json!({}))]));
+        assert!(asked.contains("bind p2"), "{asked}");
+    }
+}
+
+#[test]
+fn an_ephemeral_volume_takes_only_its_own_claim() {
+    let claim = |owner: &str| {
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "p1-s", "namespace": "d", "uid": "c",
+            "ownerReferences": [{"kind": "Pod", "uid": owner, "controller": true}]}, "spec": {"volumeName": "v"}})
+    };
+    let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v", "uid": "v"}, "spec": {}});
+    let user = || pod("p1", json!({"volumes": [{"name": "s", "ephemeral": {}}]}));
+    let asked = run(vec![node("n1", "1"), claim("p1"), volume.clone(), user()]);
+    assert!(asked.contains("bind p1 n1"), "{asked}");
+    let asked = run(vec![node("n1", "1"), claim("p0"), volume, user()]);
+    assert!(
+        asked.contains("PVC d/p1-s was not created for pod d/p1 (pod is not owner)"),
+        "{asked}"
+    );
+}
