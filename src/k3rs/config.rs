@@ -398,8 +398,12 @@ pub(crate) fn descriptions() -> String {
 /// A label as a node may have it: the API would refuse others, and the node never register.
 fn node_label(text: &str) -> Result<()> {
     let (key, value) = text.split_once('=').context(|| "want key=value")?;
-    api::names::qualified(key).map_err(|why| Error::new(format!("key {key:?}: {why}")))?;
-    api::names::label_value(value).map_err(|why| Error::new(format!("value {value:?}: {why}")))?;
+    // Each thing that is wrong is a line of its own there; this is one line.
+    let one_line = |what: &str, text: &str, why: &str| {
+        Error::new(format!("{what} {text:?}: {}", why.replace('\n', "; ")))
+    };
+    api::names::qualified(key).map_err(|why| one_line("key", key, &why))?;
+    api::names::label_value(value).map_err(|why| one_line("value", value, &why))?;
     let Some((domain, name)) = key.split_once('/') else { return Ok(()) };
     let within = |zone: &str| {
         domain.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -434,8 +438,12 @@ fn node_label(text: &str) -> Result<()> {
 fn node_taint(text: &str) -> Result<()> {
     let (rest, effect) = text.rsplit_once(':').context(|| "want key=value:Effect")?;
     let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
-    api::names::qualified(key).map_err(|why| Error::new(format!("key {key:?}: {why}")))?;
-    api::names::label_value(value).map_err(|why| Error::new(format!("value {value:?}: {why}")))?;
+    // Each thing that is wrong is a line of its own there; this is one line.
+    let one_line = |what: &str, text: &str, why: &str| {
+        Error::new(format!("{what} {text:?}: {}", why.replace('\n', "; ")))
+    };
+    api::names::qualified(key).map_err(|why| one_line("key", key, &why))?;
+    api::names::label_value(value).map_err(|why| one_line("value", value, &why))?;
     const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
     match EFFECTS.contains(&effect) {
         true => Ok(()),
@@ -530,7 +538,7 @@ mod tests {
             ),
             (
                 &["--node-label==x"],
-                "read --node-label \"=x\": key \"\": name part must be non-empty",
+                "read --node-label \"=x\": key \"\": name part must be non-empty; name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
             ),
             (&["--node-label=x"], "read --node-label \"x\": want key=value"),
             (
