@@ -54,7 +54,7 @@ class Client:
 
     def __init__(self, cluster, port=6443, host="127.0.0.1", name=None, **kwargs):
         with network_of(cluster):
-            raw = socket.create_connection((host, port), timeout=10)
+            raw = socket.create_connection((host, port), timeout=60)
         self.socket = context(cluster, **kwargs).wrap_socket(raw, server_hostname=name)
 
     def ask(self, method, path, body=b"", kind="application/json"):
