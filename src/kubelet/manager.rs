@@ -193,8 +193,25 @@ pub(crate) async fn reconcile_with_api(shared: Arc<Shared>) {
             }
         }
     }
+    remove_orphan_cgroups(&shared).await;
     let worker_shared = Arc::clone(&shared);
     rt::unblock(move || remove_orphans(&worker_shared)).await;
+}
+
+/// Cgroups of pods that no longer exist, with whatever still runs in them: nobody else would come back to them.
+async fn remove_orphan_cgroups(shared: &Shared) {
+    for place in cgroup::pod_places(&shared.config.cgroup_root) {
+        for name in shared.runtime.cgroups_below(&place).await {
+            let Some(uid) = name.strip_prefix("pod").filter(|uid| !uid.is_empty()) else {
+                continue;
+            };
+            if shared.slots.get(uid).is_none()
+                && let Err(error) = shared.runtime.cgroup_remove(&format!("{place}/{name}")).await
+            {
+                log::warn!("remove what is left of pod {uid}: {error}");
+            }
+        }
+    }
 }
 
 /// Directories of pods that no longer exist. Blocking.

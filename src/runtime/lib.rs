@@ -247,6 +247,13 @@ impl Runtime {
         rt::unblock(move || hierarchies.remove(&path)).await
     }
 
+    /// The names of the cgroups right below `path`.
+    pub async fn cgroups_below(&self, path: &str) -> Vec<String> {
+        let hierarchies = self.shared.hierarchies.clone();
+        let path = path.to_owned();
+        rt::unblock(move || hierarchies.names_below(&path)).await
+    }
+
     pub async fn cgroup_stats(&self, path: &str) -> Result<Stats> {
         containers::cgroup_stats(&self.shared, path).await
     }

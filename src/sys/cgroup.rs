@@ -118,6 +118,17 @@ impl Hierarchies {
         directories
     }
 
+    /// The names of the cgroups right below `path`, in whichever hierarchy they are.
+    pub fn names_below(&self, path: &str) -> Vec<String> {
+        let directories = self.directories(path);
+        let below = directories.iter().flat_map(|directory| children(directory));
+        let mut names: Vec<String> =
+            below.filter_map(|child| Some(child.file_name()?.to_str()?.to_owned())).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// The directory of `path` that has a controller's files, if that controller exists.
     pub fn directory(&self, controller: &str, path: &str) -> Option<PathBuf> {
         if self.is_v2() {

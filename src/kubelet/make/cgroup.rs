@@ -22,6 +22,11 @@ pub(crate) fn pod_path(root: &str, qos: Qos, uid: &str) -> String {
     }
 }
 
+/// Where `pod_path` puts pods.
+pub(crate) fn pod_places(root: &str) -> [String; 3] {
+    [root.to_owned(), format!("{root}/burstable"), format!("{root}/besteffort")]
+}
+
 pub(crate) fn shares(milli_cpu: i64) -> u64 {
     let milli = u64::try_from(milli_cpu).unwrap_or(0);
     (milli.saturating_mul(1024) / 1000).clamp(SHARES_MIN, SHARES_MAX)
