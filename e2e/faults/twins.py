@@ -51,7 +51,9 @@ def test_they_do_not_see_each_other(cluster):
         done = twin.uninstall()
         assert done.returncode == 0, done
         assert not twin.data.exists()
-        assert who(cluster) == "one" and "cni0" in cluster.sh("ip link") and "k3rs" in cluster.sh("nft list tables")
+        assert who(cluster) == "one" and "cni0" in cluster.sh("ip link")
+        # It has just started again, and may be loading its rules.
+        until(lambda: "k3rs" in cluster.sh("nft list tables"), "its rules are there", 10)
         assert cluster.kubectl("get", "--raw", "/readyz").stdout == "ok"
     finally:
         twin.close()

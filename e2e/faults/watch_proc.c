@@ -52,12 +52,17 @@ static void look(int pid, const char *host, unsigned long long forbidden) {
   }
   // Nobody's program may be opened for writing but the image's.
   snprintf(path, sizeof path, "/proc/%d/exe", pid);
-  long n = readlink(path, text, sizeof text - 1);
+  // Held, so that what is named and what is changed is one file, whatever the process does meanwhile.
+  int program = open(path, O_RDONLY);
+  char held[64];
+  snprintf(held, sizeof held, "/proc/self/fd/%d", program);
+  long n = program < 0 ? -1 : readlink(held, text, sizeof text - 1);
   if (n > 0) {
     text[n] = 0;
     // A running file is busy: its mode can be set where it could be written later. The root of a detached mount is "/".
-    if ((strstr(text, "k3rs") || !strcmp(text, "/")) && chmod(path, 0755) == 0) hit(pid, "exe", text);
+    if ((strstr(text, "k3rs") || !strcmp(text, "/")) && fchmod(program, 0755) == 0) hit(pid, "exe", text);
   }
+  if (program >= 0) close(program);
   for (int fd = 3; fd < 24; fd++) {
     snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
     n = readlink(path, text, sizeof text - 1);
