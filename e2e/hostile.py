@@ -9,6 +9,7 @@ import argparse
 import base64
 import collections
 import ctypes
+import glob
 import hashlib
 import http.client
 import io
@@ -275,7 +276,8 @@ class Suite:
             self.fault(f"{pod.name}/{container}: {way}: {text}")
 
     def read_logs(self):
-        for path in self.node.dir.glob("log/hostile_*/*/*.log"):
+        # Not pathlib's glob: a pod's directory may go while it looks.
+        for path in map(pathlib.Path, glob.glob(f"{glob.escape(str(self.node.dir))}/log/hostile_*/*/*.log")):
             name = path.parent.parent.name.split("_")[1]
             if name not in self.pods or name.startswith("exhaust-log"):
                 continue

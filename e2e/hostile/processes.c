@@ -13,6 +13,16 @@ static int is_server(int pid) {
   return read_text(path, name, sizeof name) > 0 && !strncmp(name, "k3rs", 4);
 }
 
+// What was just done to a process counts if it is still the node's: an exec is the container's own program a moment later.
+#define hit_server(pid, ...) (is_server(pid) ? (void)(hit(__VA_ARGS__)) : (void)0)
+
+static int uid_of(int pid) {
+  char path[80], text[2000];
+  snprintf(path, sizeof path, "/proc/%d/status", pid);
+  char *at = read_text(path, text, sizeof text) > 0 ? strstr(text, "Uid:") : 0;
+  return at ? atoi(at + 4) : -1;
+}
+
 // A program that runs cannot be written, but as soon as it does not run any more: that counts, unless it is a sealed copy or on a mount for reading.
 static int not_sealed(const char *path) {
   int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -39,12 +49,12 @@ static void inspect(int pid, int deep) {
   snprintf(path, sizeof path, "/proc/%d/environ", pid);
   // Where programs are is no secret.
   int n = read_text(path, text, sizeof text);
-  if (n > 0 && (strncmp(text, "PATH=", 5) || (int)strlen(text) + 1 < n)) hit("reads the environment of k3rs, process %d: %.80s", pid, text);
+  if (n > 0 && (strncmp(text, "PATH=", 5) || (int)strlen(text) + 1 < n)) hit_server(pid, "reads the environment of k3rs, process %d: %.80s", pid, text);
   snprintf(path, sizeof path, "/proc/%d/exe", pid);
-  if (not_sealed(path)) hit("may write the program file of k3rs, process %d", pid);
+  if (not_sealed(path)) hit_server(pid, "may write the program file of k3rs, process %d", pid);
   snprintf(path, sizeof path, "/proc/%d/mem", pid);
   int fd = open(path, O_RDWR | O_CLOEXEC);
-  if (fd >= 0) close(fd), hit("opens the memory of k3rs, process %d", pid);
+  if (fd >= 0) close(fd), hit_server(pid, "opens the memory of k3rs, process %d", pid);
   const char *directories[] = {"fd", "map_files", 0};
   for (int i = 0; directories[i]; i++) {
     snprintf(path, sizeof path, "/proc/%d/%s", pid, directories[i]);
@@ -56,12 +66,12 @@ static void inspect(int pid, int deep) {
       struct stat stat_of;
       char target[200] = "";
       if (stat(path, &stat_of) || readlink(path, target, sizeof target - 1) < 0) continue;
-      if (i == 0 ? S_ISDIR(stat_of.st_mode) || S_ISBLK(stat_of.st_mode) || !strncmp(target, "mnt:", 4) : deep && writable(path)) hit("reaches %s of k3rs: %s", path, target);
+      if (i == 0 ? S_ISDIR(stat_of.st_mode) || S_ISBLK(stat_of.st_mode) || !strncmp(target, "mnt:", 4) : deep && writable(path)) hit_server(pid, "reaches %s of k3rs: %s", path, target);
     }
     closedir(dir);
   }
   if (!ptrace(PTRACE_SEIZE, pid, 0, 0)) {
-    hit("traces k3rs, process %d", pid);
+    hit_server(pid, "traces k3rs, process %d", pid);
     ptrace(PTRACE_DETACH, pid, 0, 0);
   }
 }
@@ -151,12 +161,12 @@ static void setuid_programs(void) {
   if (!setuid(0)) hit("becomes root under no_new_privs");
 }
 
-// 0 asks only whether it would be allowed.
+// 0 asks only whether it would be allowed, as it is among processes of one user.
 static void signals(void) {
   DIR *dir = opendir("/proc");
   for (struct dirent *entry; dir && (entry = readdir(dir));) {
     int pid = atoi(entry->d_name);
-    if (pid > 1 && is_server(pid) && !kill(pid, 0)) hit("may signal k3rs, process %d", pid);
+    if (pid > 1 && is_server(pid) && uid_of(pid) != (int)geteuid() && !kill(pid, 0)) hit_server(pid, "may signal k3rs, process %d", pid);
   }
 }
 
