@@ -14,7 +14,7 @@ class Storm(AssertionError):
 
 def pod(name, requests=None, ports=(), **spec):
     container = {"name": "c", "image": IMAGE, "command": STUBBORN, "resources": {"requests": requests or {}}, "ports": list(ports)}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": {"containers": [container], **spec}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": {"containers": [container], "terminationGracePeriodSeconds": 3, **spec}}
 
 
 def deployment(name, replicas, template):
