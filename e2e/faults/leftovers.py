@@ -14,20 +14,23 @@ def test_cgroups_of_pods_that_are_gone(cluster):
     places = [root / cluster.cgroup for root in pathlib.Path("/sys/fs/cgroup").iterdir() if (root / cluster.cgroup).is_dir()]
     places = places or [pathlib.Path("/sys/fs/cgroup") / cluster.cgroup]
     cluster.stop(signal.SIGKILL)
-    made = []
-    for place in places:
-        for quality in ("", "burstable", "besteffort"):
-            cgroup = place / quality / f"pod{uuid.uuid4()}"
-            (cgroup / "container").mkdir(parents=True)
-            made.append(cgroup)
+    # As pods have them: the same path in every hierarchy.
+    paths = [pathlib.Path(quality) / f"pod{uuid.uuid4()}" for quality in ("", "burstable", "besteffort")]
+    made = [place / path for place in places for path in paths]
+    for cgroup in made:
+        (cgroup / "container").mkdir(parents=True)
     # What still runs in there belongs to nobody, either.
     sleeper = subprocess.Popen(["sleep", "1000"])
     try:
-        home = next(cgroup for cgroup in made if "pids" in cgroup.parts or len(places) == 1)
-        (home / "container/cgroup.procs").write_text(str(sleeper.pid))
+        for place in places:
+            # On v1 a cpuset takes nobody before it has processors.
+            if "cpuset" not in place.parts:
+                (place / paths[1] / "container/cgroup.procs").write_text(str(sleeper.pid))
         cluster.start()
+        # Only its parent, this test, can reap it; until then its cgroup stays.
+        until(lambda: sleeper.poll() is not None, "what ran in it was killed", 40)
         until(lambda: not [cgroup for cgroup in made if cgroup.exists()], "no cgroup of a pod that is gone", 40)
-        if sleeper.wait(10) != -signal.SIGKILL:
+        if sleeper.returncode != -signal.SIGKILL:
             raise Failure(f"what ran in it ended with {sleeper.returncode}")
     finally:
         sleeper.kill()
