@@ -1,11 +1,11 @@
 //! The committer: many writes, one transaction, one fsync; then everyone sees them, in order.
 //!
-//! Expectations are checked in memory, in the order of arrival, against the visible state and the
-//! batch so far. Nothing of a batch is visible before the driver has it; if the driver fails, the
+//! Transactions are judged in memory, in the order of arrival, by the visible state and the batch so
+//! far (`plan.rs`). Nothing of a batch is visible before the driver has it; if the driver fails, the
 //! batch's writers get the error and the state is as before. Lazy writes skip the driver while the
 //! revisions reserved on disk last.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,26 +16,32 @@ use stdx::time::Mono;
 use crate::driver::{Batch, Dead, Driver, LeaseRow, Row, row_id};
 use crate::error::{Error, Result};
 use crate::lease::Leases;
+use crate::plan::{Base, Plan};
 use crate::state::{State, size_bytes};
-use crate::types::{Bytes, Class, Event, Expect, KeyValue, LeaseId, Limits, Op, Room, Written};
+use crate::txn::{Done, Request, Txn};
+use crate::types::{Bytes, Class, KeyValue, LeaseId, Limits, Room, Span};
 use crate::watch::{Hub, lock, read};
+
+/// A transaction and where its answer goes.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) txn: Txn,
+    pub(crate) class: Class,
+    pub(crate) room: Room,
+    pub(crate) reply: Sender<Result<Done>>,
+}
 
 /// What the committer is asked to do. Answers come when it is done, durable as the class says.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Write {
-        ops: Vec<Op>,
-        class: Class,
-        room: Room,
-        reply: Sender<Result<Written>>,
-    },
+    Txn(Asked),
     Grant {
         lease: LeaseRow,
         reply: Sender<Result<LeaseId>>,
     },
     Revoke {
         id: LeaseId,
-        reply: Sender<Result<Written>>,
+        reply: Sender<Result<Done>>,
     },
     /// Writes what is lazy.
     Sync {
@@ -116,9 +122,6 @@ pub(crate) const SHRINK_FIRST: Duration = Duration::from_secs(60);
 const SHRINK_REST: Duration = Duration::from_secs(10);
 const SHRINK_STEP: Duration = Duration::from_millis(250);
 
-/// A write and where its answer goes.
-type Asked = (Vec<Op>, Class, Room, Sender<Result<Written>>);
-
 enum Wake {
     Command(Command),
     Time,
@@ -170,9 +173,7 @@ impl Committer {
     /// Handles a command and those that can share its batch; returns one that cannot.
     async fn handle(&mut self, command: Command) -> Option<Command> {
         match command {
-            Command::Write { ops, class, room, reply } => {
-                return self.write((ops, class, room, reply)).await;
-            }
+            Command::Txn(asked) => return self.write(asked).await,
             Command::Grant { lease, reply } => {
                 let granted = self.grant(lease).await;
                 let _ = reply.try_send(granted);
@@ -193,7 +194,7 @@ impl Committer {
         None
     }
 
-    /// Collects the writes that wait, commits them together, and answers each.
+    /// Collects the transactions that wait, commits them together, and answers each.
     async fn write(&mut self, first: Asked) -> Option<Command> {
         let mut plan = Plan::new(self.revision);
         let mut held = None;
@@ -201,20 +202,19 @@ impl Committer {
         {
             let state = read(&self.hub.state);
             let leases = lock(&self.leases);
+            let base = Base { state: &state, leases: &leases, limits: &self.limits };
             let mut bytes = 0;
             let mut next = Some(first);
-            while let Some((ops, class, room, reply)) = next.take() {
-                bytes += ops.iter().map(op_bytes).sum::<usize>();
-                answers.push((reply, plan.add(&state, &leases, &self.limits, ops, class, room)));
+            while let Some(Asked { txn, class, room, reply }) = next.take() {
+                bytes += txn.bytes();
+                answers.push((reply, plan.add(base, txn, class, room)));
                 if answers.len() >= self.limits.batch_writes_max
                     || bytes >= self.limits.batch_bytes_max
                 {
                     break;
                 }
                 match self.commands.try_recv() {
-                    Ok(Command::Write { ops, class, room, reply }) => {
-                        next = Some((ops, class, room, reply));
-                    }
+                    Ok(Command::Txn(asked)) => next = Some(asked),
                     Ok(other) => held = Some(other),
                     Err(_) => {}
                 }
@@ -222,11 +222,8 @@ impl Committer {
         }
         let done = self.commit(plan).await;
         for (reply, answer) in answers {
-            let answer = match (&done, answer) {
-                // A conflict may be with a write that has just failed too.
-                (Err(error), Ok(_) | Err(Error::Conflict { .. })) => Err(error.clone()),
-                (_, answer) => answer,
-            };
+            // What a transaction found may have been done by another that has just failed.
+            let answer = answer.and_then(|answer| done.clone().map(|()| answer));
             // The writer may have gone away; the write stands all the same.
             let _ = reply.try_send(answer);
         }
@@ -471,28 +468,22 @@ impl Committer {
     }
 
     /// Deletes the lease's keys, then the lease.
-    async fn revoke(&mut self, id: LeaseId) -> Result<Written> {
-        let (class, keys) = {
-            let leases = lock(&self.leases);
-            (leases.class(id).ok_or(Error::LeaseNotFound(id))?, leases.keys(id))
+    async fn revoke(&mut self, id: LeaseId) -> Result<Done> {
+        let mut plan = Plan::new(self.revision);
+        let (class, done) = {
+            let (state, leases) = (read(&self.hub.state), lock(&self.leases));
+            let class = leases.class(id).ok_or(Error::LeaseNotFound(id))?;
+            let keys = leases.keys(id).into_iter();
+            let then = keys.map(|key| Request::Delete(Span::Key(key))).collect();
+            let base = Base { state: &state, leases: &leases, limits: &self.limits };
+            (class, plan.add(base, Txn { then, ..Txn::default() }, class, Room::Whole)?)
         };
-        let mut written = Written { revision: read(&self.hub.state).revision, events: Vec::new() };
-        for keys in keys.chunks(self.limits.write_ops_max) {
-            let mut plan = Plan::new(self.revision);
-            let ops = keys.iter().map(|key| Op::delete(Arc::clone(key), Expect::Any)).collect();
-            let part = {
-                let (state, leases) = (read(&self.hub.state), lock(&self.leases));
-                plan.add(&state, &leases, &self.limits, ops, class, Room::Whole)?
-            };
-            self.commit(plan).await?;
-            written.revision = part.revision;
-            written.events.extend(part.events);
-        }
+        self.commit(plan).await?;
         lock(&self.leases).remove(id);
         if class == Class::Durable {
             self.flush(None).await?;
         }
-        Ok(written)
+        Ok(done)
     }
 
     /// A clean end: nothing lazy is left behind, and the next start goes on with the next revision.
@@ -527,171 +518,4 @@ fn on_disk_of(kv: &KeyValue) -> OnDisk {
     let id = row_id(kv.mod_revision, kv.sub);
     let row = Row { id, key: Arc::clone(&kv.key), kv: Some(kv.clone()) };
     (id, row.bytes())
-}
-
-fn op_bytes(op: &Op) -> usize {
-    match op {
-        Op::Put { key, value, .. } => key.len() + value.len(),
-        Op::Delete { key, .. } => key.len(),
-    }
-}
-
-/// What a batch will have done, before anyone may know.
-struct Plan {
-    revision: u64,
-    /// The newest version of every key the batch changes.
-    outcomes: HashMap<Bytes, Outcome>,
-    /// Those among them that must be on disk first.
-    durable: HashSet<Bytes>,
-    events: Vec<Arc<Event>>,
-    grown_bytes: isize,
-    /// The same for each owner of keys.
-    owners_grown: HashMap<Box<[u8]>, isize>,
-}
-
-struct Outcome {
-    id: u64,
-    now: Option<KeyValue>,
-}
-
-impl Plan {
-    fn new(revision: u64) -> Plan {
-        Plan {
-            revision,
-            outcomes: HashMap::new(),
-            durable: HashSet::new(),
-            events: Vec::new(),
-            grown_bytes: 0,
-            owners_grown: HashMap::new(),
-        }
-    }
-
-    fn current<'a>(&'a self, state: &'a State, key: &[u8]) -> Option<&'a KeyValue> {
-        match self.outcomes.get(key) {
-            Some(outcome) => outcome.now.as_ref(),
-            None => state.get(key),
-        }
-    }
-
-    /// Checks a write against the state and the batch so far, and adds it if all holds.
-    fn add(
-        &mut self,
-        state: &State,
-        leases: &Leases,
-        limits: &Limits,
-        ops: Vec<Op>,
-        class: Class,
-        room: Room,
-    ) -> Result<Written> {
-        let mut growth = 0;
-        for (op_idx, op) in ops.iter().enumerate() {
-            let current = self.current(state, op.key());
-            let holds = match op.expect() {
-                Expect::Any => true,
-                Expect::Absent => current.is_none(),
-                Expect::Revision(revision) => current.is_some_and(|kv| kv.mod_revision == revision),
-            };
-            if !holds {
-                return Err(Error::Conflict { op_idx, current: current.cloned() });
-            }
-            growth -= current.map_or(0, |kv| signed(size_bytes(kv)));
-            if let Op::Put { lease, .. } = op {
-                growth += signed(op_bytes(op));
-                if *lease != 0 && !leases.contains(*lease) {
-                    return Err(Error::LeaseNotFound(*lease));
-                }
-            }
-        }
-        if growth > 0 {
-            self.check_room(state, limits, &ops, growth, room)?;
-        }
-        if growth != 0
-            && let Some((owner, _)) = ops.first().and_then(|op| state.owned(op.key()))
-        {
-            *self.owners_grown.entry(owner.into()).or_default() += growth;
-        }
-        self.grown_bytes += growth;
-        Ok(self.apply(state, ops, class))
-    }
-
-    /// Whether the store, and the owner of the write's first key, may grow by so much.
-    fn check_room(
-        &self,
-        state: &State,
-        limits: &Limits,
-        ops: &[Op],
-        growth: isize,
-        room: Room,
-    ) -> Result<()> {
-        let full = |held: isize, bytes_max: usize, owner: Option<&[u8]>| {
-            let held_bytes = usize::try_from(held).unwrap_or(0);
-            match held + growth > signed(bytes_max) {
-                true => {
-                    Err(Error::Full { held_bytes, bytes_max, owner: owner.map(<[u8]>::to_vec) })
-                }
-                false => Ok(()),
-            }
-        };
-        let held = signed(state.keys_bytes()) + self.grown_bytes;
-        match room {
-            Room::Unbounded => Ok(()),
-            Room::Whole => full(held, limits.state_bytes_max, None),
-            Room::Common => {
-                if let Some((owner, owned)) = ops.first().and_then(|op| state.owned(op.key())) {
-                    let grown = self.owners_grown.get(owner).copied().unwrap_or(0);
-                    full(signed(owned) + grown, limits.owner_bytes_max(), Some(owner))?;
-                }
-                full(held, limits.common_bytes_max(), None)
-            }
-        }
-    }
-
-    fn apply(&mut self, state: &State, ops: Vec<Op>, class: Class) -> Written {
-        let revision = self.revision + 1;
-        let mut events = Vec::with_capacity(ops.len());
-        for op in ops {
-            let before = self.current(state, op.key()).cloned();
-            // At most `write_ops_max` operations, which fits.
-            let sub = u8::try_from(events.len()).unwrap_or(u8::MAX);
-            let (key, now) = match op {
-                Op::Put { key, value, lease, .. } => {
-                    // One allocation for all versions of a key.
-                    let key = before.as_ref().map_or(key, |kv| Arc::clone(&kv.key));
-                    let create_revision = before.as_ref().map_or(revision, |kv| kv.create_revision);
-                    let version = before.as_ref().map_or(1, |kv| kv.version.saturating_add(1));
-                    let mod_revision = revision;
-                    let kv = KeyValue {
-                        key: Arc::clone(&key),
-                        value,
-                        create_revision,
-                        mod_revision,
-                        version,
-                        sub,
-                        lease,
-                    };
-                    (key, Some(kv))
-                }
-                Op::Delete { .. } => match &before {
-                    Some(kv) => (Arc::clone(&kv.key), None),
-                    None => continue,
-                },
-            };
-            if class == Class::Durable {
-                self.durable.insert(Arc::clone(&key));
-            }
-            let outcome = Outcome { id: row_id(revision, sub), now: now.clone() };
-            self.outcomes.insert(Arc::clone(&key), outcome);
-            events.push(Arc::new(Event { revision, key, now, before }));
-        }
-        if events.is_empty() {
-            return Written { revision: state.revision, events };
-        }
-        self.revision = revision;
-        self.events.extend(events.iter().cloned());
-        Written { revision, events }
-    }
-}
-
-fn signed(n: usize) -> isize {
-    isize::try_from(n).unwrap_or(isize::MAX)
 }

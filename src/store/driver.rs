@@ -63,18 +63,22 @@ pub(crate) struct LeaseRow {
     pub(crate) class: Class,
 }
 
-/// Bits of a row's number below the revision.
-const SUB_BITS: u32 = crate::types::WRITE_OPS_MAX.trailing_zeros();
+/// Bits of a row's number below the revision. SQLite's numbers have 63 bits: 43 are left for
+/// revisions, which last 278 years at a thousand a second.
+const SUB_BITS: u32 = 20;
 
-pub(crate) fn row_id(revision: u64, sub: u8) -> u64 {
+/// Changes that fit into one revision.
+pub(crate) const CHANGES_MAX: u32 = 1 << SUB_BITS;
+
+pub(crate) fn row_id(revision: u64, sub: u32) -> u64 {
     (revision << SUB_BITS) | u64::from(sub)
 }
 
 /// The revision and place that a row's number stands for.
-pub(crate) fn revision_of(id: u64) -> (u64, u8) {
-    let sub = id & ((1 << SUB_BITS) - 1);
-    // Seven bits always fit.
-    (id >> SUB_BITS, u8::try_from(sub).unwrap_or(0))
+pub(crate) fn revision_of(id: u64) -> (u64, u32) {
+    let sub = id & u64::from(CHANGES_MAX - 1);
+    // Twenty bits always fit.
+    (id >> SUB_BITS, u32::try_from(sub).unwrap_or(0))
 }
 
 impl Row {

@@ -12,7 +12,6 @@ pub enum Error {
     /// An operation's expectation did not hold; nothing of the write happened.
     /// `current` is the key's version now, `None` if it does not exist.
     Conflict {
-        op_idx: usize,
         current: Option<KeyValue>,
     },
     /// The revision's history is gone: list again (the API's 410).
@@ -47,8 +46,8 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Conflict { current: Some(kv), .. } => write!(f, "conflict: it is now {kv:?}"),
-            Error::Conflict { current: None, .. } => write!(f, "conflict: the key does not exist"),
+            Error::Conflict { current: Some(kv) } => write!(f, "conflict: it is now {kv:?}"),
+            Error::Conflict { current: None } => write!(f, "conflict: the key does not exist"),
             Error::Compacted { asked, compact_revision } => {
                 write!(f, "revision {asked} is compacted, the oldest kept is {compact_revision}")
             }

@@ -13,9 +13,11 @@ mod driver;
 mod error;
 mod lease;
 mod memory;
+mod plan;
 mod sqlite;
 mod state;
 mod store;
+mod txn;
 mod types;
 mod watch;
 
@@ -23,6 +25,7 @@ pub use error::{Error, Result};
 pub use lease::LeaseInfo;
 pub use memory::{Disk, Fault};
 pub use store::Store;
+pub use txn::{Compare, Done, Failed, Relation, Request, Response, Target, Txn};
 pub use types::{
     Bytes, Class, Event, Expect, KeyValue, LeaseId, Limits, Op, Query, Range, Room, Span, Stats,
     Written,

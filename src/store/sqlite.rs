@@ -150,7 +150,8 @@ const WAL_MAX_BYTES: u32 = 1 << 20;
 const CHECKED_MAX_BYTES: u64 = 64 << 20;
 /// How long to wait for another process to let go of the file (a k3rs that is just stopping).
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
-const VERSION: i64 = 1;
+/// 1 had seven bits for the place in a revision.
+const VERSION: i64 = 2;
 /// Free pages that stay in the file, beside a quarter of it: what comes and goes shall not cost anything.
 const FREE_KEPT_BYTES: u64 = 1 << 20;
 /// What is moved and cut off in one step.
@@ -205,8 +206,10 @@ fn prepare_tables(connection: &Connection) -> Result<()> {
     let version: i64 = connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .context(|| "read the schema's version")?;
-    if version == VERSION {
-        return Ok(());
+    match version {
+        VERSION => return Ok(()),
+        1 => return widen(connection).context(|| "bring the tables to version 2"),
+        _ => {}
     }
     let n_tables: i64 = connection
         .query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))
@@ -219,14 +222,7 @@ fn prepare_tables(connection: &Connection) -> Result<()> {
     connection
         .execute_batch(&format!(
             "BEGIN IMMEDIATE;
-             CREATE TABLE log (
-               id INTEGER PRIMARY KEY,          -- mod revision and place in it, seven bits
-               key BLOB NOT NULL,
-               create_revision INTEGER NOT NULL,
-               version INTEGER NOT NULL,
-               lease INTEGER NOT NULL,
-               value BLOB                       -- NULL: the key is gone
-             );
+             CREATE TABLE log ({LOG_COLUMNS});
              CREATE TABLE lease (
                id INTEGER PRIMARY KEY, ttl_ms INTEGER NOT NULL, lazy INTEGER NOT NULL
              );
@@ -235,6 +231,29 @@ fn prepare_tables(connection: &Connection) -> Result<()> {
              COMMIT;"
         ))
         .context(|| "create the tables")
+}
+
+const LOG_COLUMNS: &str = "
+    id INTEGER PRIMARY KEY,          -- mod revision and place in it, twenty bits
+    key BLOB NOT NULL,
+    create_revision INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    lease INTEGER NOT NULL,
+    value BLOB                       -- NULL: the key is gone
+";
+
+/// Brings a file of version 1 to version 2: rows get wider numbers. All of it happens or nothing.
+fn widen(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE;
+         CREATE TABLE wide ({LOG_COLUMNS});
+         INSERT INTO wide SELECT ((id >> 7) << 20) | (id & 127),
+           key, create_revision, version, lease, value FROM log ORDER BY id;
+         DROP TABLE log;
+         ALTER TABLE wide RENAME TO log;
+         PRAGMA user_version = 2;
+         COMMIT;"
+    ))
 }
 
 fn load(connection: &Connection, file_bytes: u64) -> Result<Loaded> {
@@ -432,6 +451,7 @@ fn unsigned(number: i64) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::row_id;
 
     struct Dir(PathBuf);
 
@@ -502,6 +522,61 @@ mod tests {
             let again = SqliteDriver::new(&path);
             assert_eq!(again.load().await.unwrap().keys.len(), 80);
             assert!(!again.shrink().await.unwrap());
+        });
+    }
+
+    /// A file as version 1 wrote it opens with every row in its place, dead ones and tombstones too.
+    #[test]
+    fn a_file_of_version_1_gets_wider_numbers() {
+        let dir = Dir::new("version-1");
+        let path = dir.0.join("state.db");
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .execute_batch(
+                "PRAGMA page_size = 1024; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;
+                 CREATE TABLE log (
+                   id INTEGER PRIMARY KEY, key BLOB NOT NULL, create_revision INTEGER NOT NULL,
+                   version INTEGER NOT NULL, lease INTEGER NOT NULL, value BLOB
+                 );
+                 CREATE TABLE lease (
+                   id INTEGER PRIMARY KEY, ttl_ms INTEGER NOT NULL, lazy INTEGER NOT NULL
+                 );
+                 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+                 INSERT INTO meta VALUES ('mark', 4100), ('clean', 0);
+                 INSERT INTO lease VALUES (9, 60000, 0);
+                 PRAGMA user_version = 1;",
+            )
+            .unwrap();
+        let rows = [
+            (2 << 7, "/a", 2, 1, Some("old")),
+            (2 << 7 | 1, "/b", 2, 1, Some("b")),
+            (2 << 7 | 127, "/c", 2, 1, Some("c")),
+            (3 << 7, "/a", 2, 2, Some("new")),
+            (4 << 7, "/c", 0, 0, None),
+            (4100 << 7 | 5, "/d", 4100, 1, Some("d")),
+        ];
+        for (id, key, created, version, value) in rows {
+            let (key, value) = (key.as_bytes(), value.map(str::as_bytes));
+            let row = params![id, key, created, version, 9, value];
+            connection.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)", row).unwrap();
+        }
+        drop(connection);
+        rt::block_on(async {
+            for _ in 0..2 {
+                let driver = SqliteDriver::new(&path);
+                let loaded = driver.load().await.unwrap();
+                let shown = |kv: &KeyValue| {
+                    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                    let (key, value) = (text(&kv.key), text(&kv.value));
+                    format!("{key}={value} {} {} {}", kv.create_revision, kv.mod_revision, kv.sub)
+                };
+                let keys: Vec<String> = loaded.keys.values().map(shown).collect();
+                assert_eq!(keys, ["/a=new 2 3 0", "/b=b 2 2 1", "/d=d 4100 4100 5"]);
+                assert_eq!((loaded.mark, loaded.leases.len()), (4100, 1));
+                let dead = [(2, 0), (2, 127), (4, 0)];
+                assert_eq!(loaded.dead.first(9), dead.map(|(revision, sub)| row_id(revision, sub)));
+                driver.close().await.unwrap();
+            }
         });
     }
 

@@ -149,13 +149,16 @@ impl State {
 
     pub(crate) fn range(&self, query: &Query) -> Result<Range> {
         match query.at.filter(|at| *at != self.revision) {
-            None => Ok(self.page(self.revision, query, self.keys_of(query).map(|(_, kv)| kv))),
+            None => {
+                let found = self.keys_of(query).map(|(_, kv)| kv);
+                Ok(Range::page(self.revision, query.limit, found))
+            }
             Some(at) if at > self.revision => {
                 Err(Error::Future { asked: at, revision: self.revision })
             }
             Some(at) => {
                 self.check_compacted(at)?;
-                Ok(self.page(at, query, self.keys_at(query, at)))
+                Ok(Range::page(at, query.limit, self.keys_at(query, at)))
             }
         }
     }
@@ -203,20 +206,27 @@ impl State {
     }
 
     /// The keys a query covers as they were at `at`: the current ones with later changes undone.
-    fn keys_at(&self, query: &Query, at: u64) -> impl Iterator<Item = &KeyValue> {
-        let covered = |key: &[u8]| {
-            query.span.contains(key) && query.after.as_ref().is_none_or(|after| *key > **after)
-        };
+    fn keys_at<'a>(&'a self, query: &'a Query, at: u64) -> impl Iterator<Item = &'a KeyValue> {
         let mut undone: BTreeMap<&Bytes, Option<&KeyValue>> = BTreeMap::new();
-        for event in self.history_after(at).filter(|event| covered(&event.key)) {
+        for event in self.history_after(at).filter(|event| query.covers(&event.key)) {
             undone.entry(&event.key).or_insert(event.before.as_ref());
         }
+        self.overlaid(query, undone.into_iter())
+    }
+
+    /// The keys a query covers, where `others` (covered too, in order) take the place of the current
+    /// ones: another version, or `None` for a key that is not there.
+    pub(crate) fn overlaid<'a>(
+        &'a self,
+        query: &Query,
+        others: impl Iterator<Item = (&'a Bytes, Option<&'a KeyValue>)>,
+    ) -> impl Iterator<Item = &'a KeyValue> {
         let mut now = self.keys_of(query).peekable();
-        let mut past = undone.into_iter().peekable();
+        let mut others = others.peekable();
         std::iter::from_fn(move || {
             loop {
-                let order = match (now.peek(), past.peek()) {
-                    (Some((key, _)), Some((past_key, _))) => (*key).cmp(past_key),
+                let order = match (now.peek(), others.peek()) {
+                    (Some((key, _)), Some((other, _))) => (*key).cmp(other),
                     (None, Some(_)) => Ordering::Greater,
                     (_, None) => Ordering::Less,
                 };
@@ -226,27 +236,16 @@ impl State {
                 if order == Ordering::Less {
                     return now.next().map(|(_, kv)| kv);
                 }
-                if let Some((_, Some(kv))) = past.next() {
+                if let Some((_, Some(kv))) = others.next() {
                     return Some(kv);
                 }
             }
         })
     }
 
-    fn page<'a>(
-        &self,
-        revision: u64,
-        query: &Query,
-        mut found: impl Iterator<Item = &'a KeyValue>,
-    ) -> Range {
-        let limit = if query.limit == 0 { usize::MAX } else { query.limit };
-        let items = found.by_ref().take(limit).cloned().collect();
-        Range { items, revision, remaining: found.count() }
-    }
-
     /// How many keys a span holds now.
     pub(crate) fn count(&self, span: &Span) -> usize {
-        self.keys_of(&Query { span: span.clone(), at: None, limit: 0, after: None }).count()
+        self.keys_of(&Query::of(span.clone())).count()
     }
 }
 

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use rt::channel::{Sender, bounded};
 
-use crate::commit::{Command, Committer, Counters, Lazy, SHRINK_FIRST};
+use crate::commit::{Asked, Command, Committer, Counters, Lazy, SHRINK_FIRST};
 use crate::driver::{Driver, LeaseRow};
 use crate::error::{Error, Result};
 use crate::lease::{LeaseInfo, Leases, shared_ttl};
 use crate::memory::Disk;
 use crate::sqlite::SqliteDriver;
 use crate::state::State;
+use crate::txn::{Done, Txn};
 use crate::types::{
-    Bytes, Class, KeyValue, LeaseId, Limits, Op, Query, Range, Room, Span, Stats, Written,
+    Class, KeyValue, LeaseId, Limits, Op, Query, Range, Room, Span, Stats, Written,
 };
 use crate::watch::{Hub, Watch, lock, read};
 
@@ -54,10 +55,6 @@ impl Store {
     }
 
     async fn start(driver: Arc<dyn Driver>, limits: Limits) -> Result<Store> {
-        let limits = Limits {
-            write_ops_max: limits.write_ops_max.min(crate::types::WRITE_OPS_MAX),
-            ..limits
-        };
         let loaded = driver.load().await.map_err(|error| Error::Storage(Arc::new(error)))?;
         if loaded.mark != 0 && !loaded.clean {
             log::info!("datastore: it was not closed cleanly; revisions go on at {}", loaded.mark);
@@ -136,8 +133,20 @@ impl Store {
     /// # Errors
     /// As [`Store::write`].
     pub async fn write_within(&self, ops: Vec<Op>, class: Class, room: Room) -> Result<Written> {
-        check(&ops, &self.0.limits)?;
-        self.ask(|reply| Command::Write { ops, class, room, reply }).await
+        if ops.is_empty() {
+            return Err(Error::Invalid("a write has at least one operation".into()));
+        }
+        self.txn(ops.into(), class, room).await?.written()
+    }
+
+    /// One branch of the transaction, at one new revision if it changes anything. Shown and durable
+    /// as [`Store::write`] says. That a comparison does not hold is no error.
+    ///
+    /// # Errors
+    /// As [`Store::write`], but for `Conflict`; `Compacted` or `Future` if it reads at such a revision.
+    pub async fn txn(&self, txn: Txn, class: Class, room: Room) -> Result<Done> {
+        txn.check(&self.0.limits)?;
+        self.ask(|reply| Command::Txn(Asked { txn, class, room, reply })).await
     }
 
     /// [`Store::write`] of a single operation: the key's new version, `None` if it is gone now.
@@ -220,7 +229,7 @@ impl Store {
     /// # Errors
     /// `LeaseNotFound`; `Storage` as for a write of its class.
     pub async fn lease_revoke(&self, id: LeaseId) -> Result<Written> {
-        self.ask(|reply| Command::Revoke { id, reply }).await
+        self.ask(|reply| Command::Revoke { id, reply }).await?.written()
     }
 
     /// # Errors
@@ -292,41 +301,6 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Store({:?}, revision {})", self.0.driver, self.revision())
     }
-}
-
-/// What can be refused before it waits.
-fn check(ops: &[Op], limits: &Limits) -> Result<()> {
-    let invalid = |why: String| Err(Error::Invalid(why));
-    if ops.is_empty() || ops.len() > limits.write_ops_max {
-        return invalid(format!(
-            "a write has 1 to {} operations, not {}",
-            limits.write_ops_max,
-            ops.len()
-        ));
-    }
-    for (idx, op) in ops.iter().enumerate() {
-        let key: &Bytes = op.key();
-        if key.is_empty() || key.len() > limits.key_bytes_max {
-            return invalid(format!(
-                "a key has 1 to {} bytes, not {}",
-                limits.key_bytes_max,
-                key.len()
-            ));
-        }
-        if let Op::Put { value, .. } = op
-            && value.len() > limits.value_bytes_max
-        {
-            return invalid(format!(
-                "a value has at most {} bytes, not {}",
-                limits.value_bytes_max,
-                value.len()
-            ));
-        }
-        if ops[..idx].iter().any(|other| other.key() == key) {
-            return invalid(format!("a write names the key {} twice", key.escape_ascii()));
-        }
-    }
-    Ok(())
 }
 
 /// Positive, as etcd's clients expect.

@@ -22,7 +22,7 @@ pub struct KeyValue {
     /// 1 for the creation, then one more for each write.
     pub version: u32,
     /// The operation's place among those of its revision.
-    pub(crate) sub: u8,
+    pub(crate) sub: u32,
     pub lease: LeaseId,
 }
 
@@ -88,7 +88,7 @@ pub enum Expect {
     Revision(u64),
 }
 
-/// One operation of a write.
+/// One operation of a write: the common transaction, in which each key has its own expectation.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Op {
     Put {
@@ -159,12 +159,12 @@ pub struct Written {
 /// A set of keys.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Span {
-    Key(Box<[u8]>),
-    Prefix(Box<[u8]>),
+    Key(Bytes),
+    Prefix(Bytes),
     /// From the first, inclusive, to the second, exclusive.
-    Between(Box<[u8]>, Box<[u8]>),
+    Between(Bytes, Bytes),
     /// From this key on, without end.
-    From(Box<[u8]>),
+    From(Bytes),
 }
 
 impl Span {
@@ -197,7 +197,7 @@ impl Span {
         match self {
             Span::Key(it) | Span::Prefix(it) => it,
             Span::Between(start, end) => {
-                let n_common = start.iter().zip(end).take_while(|(a, b)| a == b).count();
+                let n_common = start.iter().zip(end.iter()).take_while(|(a, b)| a == b).count();
                 &start[..n_common]
             }
             Span::From(_) => &[],
@@ -206,7 +206,7 @@ impl Span {
 }
 
 /// What to read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     pub span: Span,
     /// The past revision to read at; `None` is now.
@@ -219,7 +219,16 @@ pub struct Query {
 
 impl Query {
     pub fn prefix(prefix: impl AsRef<[u8]>) -> Query {
-        Query { span: Span::prefix(prefix), at: None, limit: 0, after: None }
+        Query::of(Span::prefix(prefix))
+    }
+
+    /// All keys of the span, now.
+    pub fn of(span: Span) -> Query {
+        Query { span, at: None, limit: 0, after: None }
+    }
+
+    pub(crate) fn covers(&self, key: &[u8]) -> bool {
+        self.span.contains(key) && self.after.as_ref().is_none_or(|after| *key > **after)
     }
 }
 
@@ -234,6 +243,17 @@ pub struct Range {
 }
 
 impl Range {
+    /// The first `limit` of what was found, and how many more there are.
+    pub(crate) fn page<'a>(
+        revision: u64,
+        limit: usize,
+        mut found: impl Iterator<Item = &'a KeyValue>,
+    ) -> Range {
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        let items = found.by_ref().take(limit).cloned().collect();
+        Range { items, revision, remaining: found.count() }
+    }
+
     pub fn more(&self) -> bool {
         self.remaining > 0
     }
@@ -244,8 +264,8 @@ impl Range {
 pub struct Limits {
     pub key_bytes_max: usize,
     pub value_bytes_max: usize,
-    /// Operations of one write (etcd's own bound; also how many share a revision).
-    pub write_ops_max: usize,
+    /// Comparisons, and operations of each branch, of one transaction (etcd's `--max-txn-ops`).
+    pub txn_ops_max: usize,
     /// Writes that wait for the committer; more wait at the door.
     pub queue_writes_max: usize,
     /// Writes and bytes in one transaction.
@@ -273,7 +293,7 @@ impl Default for Limits {
         Limits {
             key_bytes_max: 4 << 10,
             value_bytes_max: 3 << 20,
-            write_ops_max: WRITE_OPS_MAX,
+            txn_ops_max: 128,
             queue_writes_max: 256,
             batch_writes_max: 1024,
             batch_bytes_max: 4 << 20,
@@ -332,9 +352,6 @@ impl Limits {
 
 /// The bound of the state on the smallest disk.
 const STATE_LEAST_BYTES: usize = 4 << 20;
-
-/// Operations that fit into one revision; a row's number has seven bits for them.
-pub(crate) const WRITE_OPS_MAX: usize = 128;
 
 /// What the store holds and has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

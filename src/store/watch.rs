@@ -261,9 +261,10 @@ impl Queue {
         waiting.bytes += event.weight_bytes();
         waiting.events.push_back(Arc::clone(event));
         self.changed.notify(1);
-        // A single event always fits, whatever its size.
-        waiting.events.len() <= self.limits.watch_events_max
-            && (waiting.bytes <= self.limits.watch_bytes_max || waiting.events.len() == 1)
+        // One revision always fits, however much it changes: who was up to date is not cut off by it.
+        let one = waiting.events.front().is_some_and(|first| first.revision == event.revision);
+        one || waiting.events.len() <= self.limits.watch_events_max
+            && waiting.bytes <= self.limits.watch_bytes_max
     }
 
     fn end(&self, error: Error) {

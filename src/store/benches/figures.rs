@@ -18,7 +18,7 @@ fn main() {
     rt::start_workers(1);
     rt::block_on(async {
         memory(&dir).await;
-        for n_writers in [1, 16, 256] {
+        for n_writers in [1, 50, 256] {
             durable(&dir, n_writers).await;
         }
         lazy(&dir).await;

@@ -180,8 +180,6 @@ fn bounds_refuse_with_a_reason_and_deletes_still_work() {
         };
         assert!(matches!(put("/a", 601).await, Err(Error::Invalid(_))));
         assert!(matches!(put("", 1).await, Err(Error::Invalid(_))));
-        let twice = vec![Op::put(*b"/a", *b""), Op::delete(*b"/a", Expect::Any)];
-        assert!(matches!(store.write(twice, Class::Durable).await, Err(Error::Invalid(_))));
         assert!(matches!(store.write(vec![], Class::Durable).await, Err(Error::Invalid(_))));
         put("/a", 600).await.unwrap();
         assert!(matches!(put("/b", 600).await, Err(Error::Full { .. })));

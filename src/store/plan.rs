@@ -1,0 +1,284 @@
+//! What a batch of transactions will have done, before anyone may know; pure and synchronous.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::driver::{CHANGES_MAX, row_id};
+use crate::error::{Error, Result};
+use crate::lease::Leases;
+use crate::state::{State, size_bytes};
+use crate::txn::{Compare, Done, Failed, Request, Response, Txn};
+use crate::types::{Bytes, Class, Event, KeyValue, LeaseId, Limits, Query, Range, Room, Span};
+
+/// What transactions are judged by, besides the batch so far.
+#[derive(Clone, Copy)]
+pub(crate) struct Base<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) leases: &'a Leases,
+    pub(crate) limits: &'a Limits,
+}
+
+pub(crate) struct Plan {
+    /// The last revision given out.
+    pub(crate) revision: u64,
+    /// The newest version of every key the batch changes.
+    pub(crate) outcomes: BTreeMap<Bytes, Outcome>,
+    /// Those among them that must be on disk first.
+    pub(crate) durable: HashSet<Bytes>,
+    pub(crate) events: Vec<Arc<Event>>,
+    grown_bytes: isize,
+    /// The same for each owner of keys.
+    owners_grown: HashMap<Box<[u8]>, isize>,
+}
+
+pub(crate) struct Outcome {
+    pub(crate) id: u64,
+    pub(crate) now: Option<KeyValue>,
+}
+
+/// A transaction that is being added, and how to take it back.
+struct Adding {
+    n_events_before: usize,
+    undo: Vec<(Bytes, Option<Outcome>)>,
+    growth: isize,
+}
+
+impl Plan {
+    pub(crate) fn new(revision: u64) -> Plan {
+        Plan {
+            revision,
+            outcomes: BTreeMap::new(),
+            durable: HashSet::new(),
+            events: Vec::new(),
+            grown_bytes: 0,
+            owners_grown: HashMap::new(),
+        }
+    }
+
+    /// Judges a transaction by the state and the batch so far, and adds what it does.
+    ///
+    /// # Errors
+    /// Why nothing of it can happen; then it is not in the plan.
+    pub(crate) fn add(
+        &mut self,
+        base: Base<'_>,
+        txn: Txn,
+        class: Class,
+        room: Room,
+    ) -> Result<Done> {
+        let failed = self.first_failed(base.state, &txn.compares);
+        let requests = if failed.is_none() { txn.then } else { txn.otherwise };
+        let mut adding = Adding { n_events_before: self.events.len(), undo: Vec::new(), growth: 0 };
+        let done = requests
+            .into_iter()
+            .map(|request| self.carry_out(base, request, &mut adding))
+            .collect::<Result<Vec<Response>>>()
+            .and_then(|responses| self.check_room(base, &adding, room).map(|()| responses));
+        let responses = match done {
+            Ok(responses) => responses,
+            Err(error) => {
+                self.take_back(adding);
+                return Err(error);
+            }
+        };
+        self.account(base.state, &adding);
+        let events = self.events[adding.n_events_before..].to_vec();
+        if class == Class::Durable {
+            self.durable.extend(events.iter().map(|event| Arc::clone(&event.key)));
+        }
+        let revision = if events.is_empty() { base.state.revision } else { self.revision + 1 };
+        self.revision = self.revision.max(revision);
+        Ok(Done { failed, responses, revision, events })
+    }
+
+    fn current<'a>(&'a self, state: &'a State, key: &[u8]) -> Option<&'a KeyValue> {
+        match self.outcomes.get(key) {
+            Some(outcome) => outcome.now.as_ref(),
+            None => state.get(key),
+        }
+    }
+
+    /// The keys of a query as the batch so far leaves them.
+    fn range<'a>(
+        &'a self,
+        state: &'a State,
+        query: &'a Query,
+    ) -> impl Iterator<Item = &'a KeyValue> {
+        let changed = self.outcomes.iter().filter(|(key, _)| query.covers(key));
+        state.overlaid(query, changed.map(|(key, outcome)| (key, outcome.now.as_ref())))
+    }
+
+    fn first_failed(&self, state: &State, compares: &[Compare]) -> Option<Failed> {
+        compares.iter().enumerate().find_map(|(compare_idx, compare)| {
+            let failed = |current: Option<&KeyValue>| match compare.holds(current) {
+                true => None,
+                false => Some(Failed { compare_idx, current: current.cloned() }),
+            };
+            match &compare.span {
+                Span::Key(key) => failed(self.current(state, key)),
+                span => {
+                    let query = Query::of(span.clone());
+                    let mut found = self.range(state, &query).peekable();
+                    match found.peek() {
+                        None => failed(None),
+                        Some(_) => found.find_map(|kv| failed(Some(kv))),
+                    }
+                }
+            }
+        })
+    }
+
+    fn carry_out(
+        &mut self,
+        base: Base<'_>,
+        request: Request,
+        adding: &mut Adding,
+    ) -> Result<Response> {
+        let state = base.state;
+        match request {
+            Request::Put { key, value, lease } => {
+                if lease != 0 && !base.leases.contains(lease) {
+                    return Err(Error::LeaseNotFound(lease));
+                }
+                let before = self.current(state, &key).cloned();
+                self.put(key, value, lease, before.clone(), adding)?;
+                Ok(Response::Put(before))
+            }
+            Request::Delete(Span::Key(key)) => {
+                let before: Vec<KeyValue> =
+                    self.current(state, &key).cloned().into_iter().collect();
+                self.delete(&before, adding)?;
+                Ok(Response::Delete(before))
+            }
+            Request::Delete(span) => {
+                let before: Vec<KeyValue> = self.range(state, &Query::of(span)).cloned().collect();
+                self.delete(&before, adding)?;
+                Ok(Response::Delete(before))
+            }
+            Request::Range(query) if query.at.is_some() => {
+                Ok(Response::Range(state.range(&query)?))
+            }
+            Request::Range(query) => {
+                let changed = self.events.len() > adding.n_events_before;
+                let revision = self.revision + u64::from(changed);
+                Ok(Response::Range(Range::page(revision, query.limit, self.range(state, &query))))
+            }
+        }
+    }
+
+    fn put(
+        &mut self,
+        key: Bytes,
+        value: Bytes,
+        lease: LeaseId,
+        before: Option<KeyValue>,
+        adding: &mut Adding,
+    ) -> Result<()> {
+        let (revision, sub) = self.place(adding)?;
+        let kv = KeyValue {
+            // One allocation for all versions of a key.
+            key: before.as_ref().map_or(key, |kv| Arc::clone(&kv.key)),
+            value,
+            create_revision: before.as_ref().map_or(revision, |kv| kv.create_revision),
+            mod_revision: revision,
+            version: before.as_ref().map_or(1, |kv| kv.version.saturating_add(1)),
+            sub,
+            lease,
+        };
+        adding.growth += signed(size_bytes(&kv));
+        self.change(Arc::clone(&kv.key), before, Some(kv), (revision, sub), adding);
+        Ok(())
+    }
+
+    fn delete(&mut self, found: &[KeyValue], adding: &mut Adding) -> Result<()> {
+        for kv in found {
+            let place = self.place(adding)?;
+            self.change(Arc::clone(&kv.key), Some(kv.clone()), None, place, adding);
+        }
+        Ok(())
+    }
+
+    /// The next change's revision and place in it.
+    fn place(&self, adding: &Adding) -> Result<(u64, u32)> {
+        let n_changes = self.events.len() - adding.n_events_before;
+        match u32::try_from(n_changes).ok().filter(|n| *n < CHANGES_MAX) {
+            Some(sub) => Ok((self.revision + 1, sub)),
+            None => {
+                Err(Error::Invalid(format!("a transaction changes at most {CHANGES_MAX} keys")))
+            }
+        }
+    }
+
+    fn change(
+        &mut self,
+        key: Bytes,
+        before: Option<KeyValue>,
+        now: Option<KeyValue>,
+        (revision, sub): (u64, u32),
+        adding: &mut Adding,
+    ) {
+        adding.growth -= before.as_ref().map_or(0, |kv| signed(size_bytes(kv)));
+        let outcome = Outcome { id: row_id(revision, sub), now: now.clone() };
+        let replaced = self.outcomes.insert(Arc::clone(&key), outcome);
+        adding.undo.push((Arc::clone(&key), replaced));
+        self.events.push(Arc::new(Event { revision, key, now, before }));
+    }
+
+    fn take_back(&mut self, adding: Adding) {
+        self.events.truncate(adding.n_events_before);
+        for (key, outcome) in adding.undo.into_iter().rev() {
+            match outcome {
+                Some(outcome) => drop(self.outcomes.insert(key, outcome)),
+                None => drop(self.outcomes.remove(&key)),
+            }
+        }
+    }
+
+    /// Whose room a transaction takes: that of the first key that it changes.
+    fn owner<'a>(&'a self, state: &State, adding: &Adding) -> Option<(&'a [u8], usize)> {
+        state.owned(&self.events.get(adding.n_events_before)?.key)
+    }
+
+    fn account(&mut self, state: &State, adding: &Adding) {
+        if adding.growth == 0 {
+            return;
+        }
+        if let Some(owner) = self.owner(state, adding).map(|(owner, _)| Box::from(owner)) {
+            *self.owners_grown.entry(owner).or_default() += adding.growth;
+        }
+        self.grown_bytes += adding.growth;
+    }
+
+    /// Whether the store, and the owner of the first key, may grow by so much.
+    fn check_room(&self, base: Base<'_>, adding: &Adding, room: Room) -> Result<()> {
+        let Base { state, limits, .. } = base;
+        if adding.growth <= 0 {
+            return Ok(());
+        }
+        let full = |held: isize, bytes_max: usize, owner: Option<&[u8]>| {
+            let held_bytes = usize::try_from(held).unwrap_or(0);
+            match held + adding.growth > signed(bytes_max) {
+                true => {
+                    Err(Error::Full { held_bytes, bytes_max, owner: owner.map(<[u8]>::to_vec) })
+                }
+                false => Ok(()),
+            }
+        };
+        let held = signed(state.keys_bytes()) + self.grown_bytes;
+        match room {
+            Room::Unbounded => Ok(()),
+            Room::Whole => full(held, limits.state_bytes_max, None),
+            Room::Common => {
+                if let Some((owner, owned)) = self.owner(state, adding) {
+                    let grown = self.owners_grown.get(owner).copied().unwrap_or(0);
+                    full(signed(owned) + grown, limits.owner_bytes_max(), Some(owner))?;
+                }
+                full(held, limits.common_bytes_max(), None)
+            }
+        }
+    }
+}
+
+fn signed(n: usize) -> isize {
+    isize::try_from(n).unwrap_or(isize::MAX)
+}

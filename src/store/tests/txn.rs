@@ -1,0 +1,406 @@
+//! Transactions: every comparison, both branches, ranges, many changes of one revision; and random
+//! ones against a naive model.
+
+use std::collections::BTreeMap;
+
+use rt::sim::End;
+use stdx::prng::Prng;
+use store::{
+    Bytes, Class, Compare, Disk, Done, Error, KeyValue, Limits, Op, Query, Relation, Request,
+    Response, Room, Span, Store, Target, Txn,
+};
+
+fn simulated(seed: u64, test: impl Future<Output = ()> + 'static) {
+    assert_eq!(rt::sim::run(seed, 10_000_000, test), End::Done(()), "seed {seed}");
+}
+
+async fn open(limits: Limits) -> Store {
+    Store::open_memory(&Disk::new(), limits).await.unwrap()
+}
+
+fn bytes(text: &str) -> Bytes {
+    text.as_bytes().into()
+}
+
+fn put(key: &str, value: &str) -> Request {
+    Request::Put { key: bytes(key), value: bytes(value), lease: 0 }
+}
+
+fn compare(span: Span, target: Target, relation: Relation) -> Compare {
+    Compare { span, target, relation }
+}
+
+async fn run(store: &Store, txn: Txn) -> Result<Done, Error> {
+    store.txn(txn, Class::Durable, Room::Whole).await
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn shown<'a>(items: impl IntoIterator<Item = &'a KeyValue>) -> String {
+    let one = |kv: &KeyValue| {
+        format!("{}={}@{}v{}", text(&kv.key), text(&kv.value), kv.mod_revision, kv.version)
+    };
+    items.into_iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+fn answers(done: &Done) -> Vec<String> {
+    let one = |response: &Response| match response {
+        Response::Put(before) => format!("put {}", shown(before)),
+        Response::Delete(before) => format!("deleted {}", shown(before)),
+        Response::Range(range) => format!("{} +{}", shown(&range.items), range.remaining),
+    };
+    done.responses.iter().map(one).collect()
+}
+
+#[test]
+fn comparisons_hold_as_in_etcd() {
+    simulated(1, async {
+        let store = open(Limits::default()).await;
+        let lease = store.lease_grant(7, std::time::Duration::from_secs(60), Class::Durable).await;
+        let op = Op::put(*b"/a", *b"m").with_lease(lease.unwrap());
+        store.write_one(op, Class::Durable).await.unwrap(); // revision 2
+        store.write_one(Op::put(*b"/b", *b"n"), Class::Durable).await.unwrap(); // 3
+        store.write_one(Op::put(*b"/b", *b"n"), Class::Durable).await.unwrap(); // 4
+        let (a, b, none) = (Span::key("/a"), Span::key("/b"), Span::key("/none"));
+        let all = Span::prefix("/");
+        use Relation::{Equal, Greater, Less, NotEqual};
+        use Target::{CreateRevision, Lease, ModRevision, Value, Version};
+        let cases = [
+            (&a, Value(bytes("m")), [true, false, false, false]),
+            (&a, Value(bytes("z")), [false, true, true, false]),
+            (&a, Value(bytes("")), [false, true, false, true]),
+            // A key that does not exist has no value, though its numbers are zero.
+            (&none, Value(bytes("")), [false, false, false, false]),
+            (&none, Version(0), [true, false, false, false]),
+            (&none, ModRevision(1), [false, true, true, false]),
+            (&none, Lease(0), [true, false, false, false]),
+            (&b, Version(2), [true, false, false, false]),
+            (&b, Version(1), [false, true, false, true]),
+            (&b, CreateRevision(3), [true, false, false, false]),
+            (&b, ModRevision(5), [false, true, true, false]),
+            (&a, Lease(7), [true, false, false, false]),
+            (&b, Lease(7), [false, true, true, false]),
+            // Every key of a span, or none at all as if it were one that does not exist.
+            (&all, ModRevision(1), [false, true, false, true]),
+            (&all, ModRevision(2), [false, false, false, false]),
+            (&all, ModRevision(9), [false, true, true, false]),
+            (&Span::prefix("/x"), Version(0), [true, false, false, false]),
+        ];
+        for (span, target, expected) in cases {
+            for (relation, expected) in [Equal, NotEqual, Less, Greater].into_iter().zip(expected) {
+                let compares = vec![compare(span.clone(), target.clone(), relation)];
+                let txn = Txn { compares, ..Txn::default() };
+                let done = run(&store, txn.clone()).await.unwrap();
+                assert_eq!(done.failed.is_none(), expected, "{txn:?}");
+                assert_eq!(done.revision, 4);
+            }
+        }
+    });
+}
+
+#[test]
+fn one_branch_happens_in_order_at_one_revision() {
+    simulated(1, async {
+        let store = open(Limits::default()).await;
+        let mut watch = store.watch(vec![Span::prefix("/")], None).await.unwrap();
+        let absent = compare(Span::key("/a"), Target::Version(0), Relation::Equal);
+        let all = Request::Range(Query { limit: 2, ..Query::prefix("/") });
+        let txn = Txn {
+            compares: vec![absent],
+            then: vec![
+                put("/a", "1"),
+                put("/b", "1"),
+                put("/a", "2"),
+                all.clone(),
+                put("/c", "1"),
+                Request::Delete(Span::prefix("/b")),
+                all.clone(),
+            ],
+            otherwise: vec![Request::Delete(Span::prefix("/")), put("/a", "3"), all],
+        };
+        let done = run(&store, txn.clone()).await.unwrap();
+        let expected = [
+            "put ",
+            "put ",
+            "put /a=1@2v1",
+            "/a=2@2v2 /b=1@2v1 +0",
+            "put ",
+            "deleted /b=1@2v1",
+            "/a=2@2v2 /c=1@2v1 +0",
+        ];
+        assert_eq!((done.revision, answers(&done)), (2, expected.map(String::from).to_vec()));
+        let done = run(&store, txn).await.unwrap();
+        let current = done.failed.as_ref().unwrap().current.as_ref();
+        assert_eq!(shown(current), "/a=2@2v2");
+        let expected = ["deleted /a=2@2v2 /c=1@2v1", "put ", "/a=3@3v1 +0"];
+        assert_eq!((done.revision, answers(&done)), (3, expected.map(String::from).to_vec()));
+        let mut heard = Vec::new();
+        while let Some(event) = watch.try_next().unwrap() {
+            let what = event.now.as_ref().map_or("gone".into(), |kv| text(&kv.value));
+            heard.push(format!("{} {} {what}", event.revision, text(&event.key)));
+        }
+        let expected = [
+            "2 /a 1",
+            "2 /b 1",
+            "2 /a 2",
+            "2 /c 1",
+            "2 /b gone",
+            "3 /a gone",
+            "3 /c gone",
+            "3 /a 3",
+        ];
+        assert_eq!(heard, expected);
+        let past = store.range(&Query { at: Some(2), ..Query::prefix("/") }).await.unwrap();
+        assert_eq!(shown(&past.items), "/a=2@2v2 /c=1@2v1");
+    });
+}
+
+#[test]
+fn what_cannot_happen_whole_leaves_nothing() {
+    simulated(1, async {
+        let store =
+            open(Limits { state_bytes_max: 100, txn_ops_max: 5, ..Limits::default() }).await;
+        let many = Txn { then: vec![put("/a", "1"); 6], ..Txn::default() };
+        assert!(matches!(run(&store, many).await, Err(Error::Invalid(_))));
+        run(&store, Txn { then: vec![put("/a", "1")], ..Txn::default() }).await.unwrap();
+        let large = "x".repeat(200);
+        let no_lease = Request::Put { key: bytes("/d"), value: bytes("1"), lease: 9 };
+        let past = Request::Range(Query { at: Some(99), ..Query::prefix("/") });
+        for last in [put("/c", &large), no_lease, past] {
+            let then = vec![
+                put("/a", "2"),
+                put("/a", "3"),
+                Request::Delete(Span::prefix("/")),
+                put("/b", "1"),
+                last,
+            ];
+            // Another one of the same batch stands on the state without it.
+            let other = Txn { then: vec![put("/z", "1")], ..Txn::default() };
+            let refused = run(&store, Txn { then, ..Txn::default() });
+            let (refused, other) = rt::future::zip(refused, run(&store, other)).await;
+            assert!(refused.is_err() && other.is_ok(), "{refused:?} {other:?}");
+            let all = store.range(&Query::prefix("/")).await.unwrap();
+            let keys: Vec<String> = all.items.iter().map(|kv| text(&kv.key)).collect();
+            assert_eq!(keys, ["/a", "/z"]);
+            assert_eq!((text(&all.items[0].value), all.items[0].version), ("1".into(), 1));
+            assert_eq!(store.stats().state_bytes, 6);
+        }
+    });
+}
+
+/// Ten thousand keys come and go at one revision each, on disk too, and a watch that was up to date
+/// hears all of it.
+#[test]
+fn a_revision_holds_as_many_changes_as_there_are_keys() {
+    let dir = std::env::temp_dir().join(format!("store-txn-{}", std::process::id()));
+    let path = dir.join("state.db");
+    rt::block_on(async {
+        let limits = Limits { txn_ops_max: 20_000, ..Limits::default() };
+        let store = Store::open(&path, limits).await.unwrap();
+        let mut watch = store.watch(vec![Span::prefix("/k/")], None).await.unwrap();
+        let then = (0..10_000).map(|idx| put(&format!("/k/{idx:05}"), "x")).collect();
+        let made = run(&store, Txn { then, ..Txn::default() }).await.unwrap();
+        store.write_one(Op::put(*b"/other", *b"y"), Class::Durable).await.unwrap();
+        store.close().await.unwrap();
+        let mut n_heard = 0;
+        while let Ok(Some(event)) = watch.try_next() {
+            assert_eq!(
+                (event.revision, text(&event.key)),
+                (made.revision, format!("/k/{n_heard:05}"))
+            );
+            n_heard += 1;
+        }
+        assert_eq!(n_heard, 10_000);
+        drop((store, watch));
+        let store = Store::open(&path, Limits::default()).await.unwrap();
+        assert_eq!(store.count(&Span::prefix("/k/")).await.unwrap(), 10_000);
+        let then = vec![Request::Delete(Span::prefix("/k/"))];
+        let gone = run(&store, Txn { then, ..Txn::default() }).await.unwrap();
+        assert_eq!(gone.events.len(), 10_000);
+        assert!(gone.events.iter().all(|event| event.revision == gone.revision));
+        store.close().await.unwrap();
+        drop(store);
+        let store = Store::open(&path, Limits::default()).await.unwrap();
+        let left = store.range(&Query::prefix("/")).await.unwrap();
+        assert_eq!((left.items.len(), text(&left.items[0].key)), (1, "/other".into()));
+        assert_eq!(store.revision(), gone.revision);
+    });
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// Value, create revision, mod revision, version.
+type Naive = BTreeMap<String, (String, u64, u64, u64)>;
+
+const KEYS: [&str; 5] = ["/a", "/a/1", "/b", "/b/1", "/c"];
+const SPANS: [&str; 4] = ["/", "/a", "/b/", "/x"];
+
+fn random_span(prng: &mut Prng) -> Span {
+    match prng.chance(50) {
+        true => Span::key(KEYS[prng.below(5) as usize]),
+        false => Span::prefix(SPANS[prng.below(4) as usize]),
+    }
+}
+
+fn random_requests(prng: &mut Prng) -> Vec<Request> {
+    let one = |prng: &mut Prng| match prng.below(4) {
+        0 => Request::Delete(random_span(prng)),
+        1 => {
+            Request::Range(Query { limit: prng.below(3) as usize, ..Query::of(random_span(prng)) })
+        }
+        _ => put(KEYS[prng.below(5) as usize], &prng.below(4).to_string()),
+    };
+    (0..prng.below(5)).map(|_| one(prng)).collect()
+}
+
+fn random_txn(prng: &mut Prng, revision: u64) -> Txn {
+    let mut compares = Vec::new();
+    for _ in 0..prng.below(3) {
+        let near = revision.saturating_sub(prng.below(6));
+        let target = match prng.below(5) {
+            0 => Target::Value(bytes(&prng.below(4).to_string())),
+            1 => Target::Version(prng.below(3)),
+            2 => Target::CreateRevision(near * prng.below(2)),
+            3 => Target::Lease(0),
+            _ => Target::ModRevision(near),
+        };
+        use Relation::{Equal, Greater, Less, NotEqual};
+        let relation = [Equal, NotEqual, Less, Greater][prng.below(4) as usize];
+        compares.push(compare(random_span(prng), target, relation));
+    }
+    Txn { compares, then: random_requests(prng), otherwise: random_requests(prng) }
+}
+
+fn naive_holds(naive: &Naive, compare: &Compare) -> bool {
+    let related = |a: &dyn ToString, b: &dyn ToString| {
+        let (a, b) = (format!("{:>20}", a.to_string()), format!("{:>20}", b.to_string()));
+        match compare.relation {
+            Relation::Equal => a == b,
+            Relation::NotEqual => a != b,
+            Relation::Less => a < b,
+            Relation::Greater => a > b,
+        }
+    };
+    let one = |kv: &(String, u64, u64, u64), exists: bool| match &compare.target {
+        Target::Value(value) => exists && related(&kv.0, &text(value)),
+        Target::Version(version) => related(&kv.3, version),
+        Target::CreateRevision(revision) => related(&kv.1, revision),
+        Target::ModRevision(revision) => related(&kv.2, revision),
+        Target::Lease(lease) => related(&0, lease),
+    };
+    let mut found =
+        naive.iter().filter(|(key, _)| compare.span.contains(key.as_bytes())).peekable();
+    match found.peek() {
+        None => one(&Default::default(), false),
+        Some(_) => found.all(|(_, kv)| one(kv, true)),
+    }
+}
+
+fn naive_shown<'a>(
+    items: impl IntoIterator<Item = (&'a String, &'a (String, u64, u64, u64))>,
+) -> String {
+    let one = |(key, kv): (&String, &(String, u64, u64, u64))| {
+        format!("{key}={}@{}v{}", kv.0, kv.2, kv.3)
+    };
+    items.into_iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// What the transaction must answer; `naive` and `revision` go on to after it.
+fn naive_run(naive: &mut Naive, revision: &mut u64, txn: &Txn) -> (bool, Vec<String>) {
+    let holds = txn.compares.iter().all(|compare| naive_holds(naive, compare));
+    let mut answers = Vec::new();
+    let mut changed = false;
+    for request in if holds { &txn.then } else { &txn.otherwise } {
+        match request {
+            Request::Put { key, value, .. } => {
+                let (key, old) = (text(key), naive.get(&text(key)).cloned());
+                answers.push(format!("put {}", naive_shown(old.as_ref().map(|old| (&key, old)))));
+                let created = old.as_ref().map_or(*revision + 1, |kv| kv.1);
+                let version = old.map_or(1, |kv| kv.3 + 1);
+                naive.insert(key, (text(value), created, *revision + 1, version));
+                changed = true;
+            }
+            Request::Delete(span) => {
+                let covered = |key: &String| span.contains(key.as_bytes());
+                let gone: Naive = naive
+                    .iter()
+                    .filter(|(key, _)| covered(key))
+                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .collect();
+                naive.retain(|key, _| !covered(key));
+                changed |= !gone.is_empty();
+                answers.push(format!("deleted {}", naive_shown(&gone)));
+            }
+            Request::Range(query) => {
+                let found: Vec<_> =
+                    naive.iter().filter(|(key, _)| query.span.contains(key.as_bytes())).collect();
+                let n = if query.limit == 0 { found.len() } else { found.len().min(query.limit) };
+                answers.push(format!("{} +{}", naive_shown(found[..n].to_vec()), found.len() - n));
+            }
+        }
+    }
+    *revision += u64::from(changed);
+    (holds, answers)
+}
+
+async fn history(seed: u64) {
+    let mut prng = Prng::new(seed);
+    let disk = Disk::new();
+    let mut store = Store::open_memory(&disk, Limits::default()).await.unwrap();
+    let (mut naive, mut revision) = (Naive::new(), store.revision());
+    for _ in 0..40 {
+        // Several share a batch, in the order of their asking.
+        let txns: Vec<Txn> =
+            (0..1 + prng.below(5)).map(|_| random_txn(&mut prng, revision)).collect();
+        let class = if prng.chance(30) { Class::Lazy } else { Class::Durable };
+        let tasks: Vec<_> = txns
+            .iter()
+            .map(|txn| {
+                let (store, txn) = (store.clone(), txn.clone());
+                rt::spawn(async move { store.txn(txn, class, Room::Whole).await })
+            })
+            .collect();
+        let mut done = Vec::new();
+        for task in tasks {
+            done.push(task.await.unwrap());
+        }
+        // The simulated executor starts tasks in an order of its own: what changed tells it.
+        let mut order: Vec<usize> = (0..txns.len()).collect();
+        order.sort_by_key(|idx| (done[*idx].revision, done[*idx].events.is_empty()));
+        if txns.len() == 1 {
+            let (holds, expected) = naive_run(&mut naive, &mut revision, &txns[0]);
+            assert_eq!(
+                (done[0].failed.is_none(), answers(&done[0])),
+                (holds, expected),
+                "{:?}",
+                txns[0]
+            );
+            assert_eq!(done[0].revision, revision);
+        } else {
+            for idx in order.into_iter().filter(|idx| !done[*idx].events.is_empty()) {
+                let (holds, expected) = naive_run(&mut naive, &mut revision, &txns[idx]);
+                assert_eq!(
+                    (done[idx].failed.is_none(), answers(&done[idx])),
+                    (holds, expected),
+                    "{:?}",
+                    txns[idx]
+                );
+                assert_eq!(done[idx].revision, revision);
+            }
+        }
+        let now = store.range(&Query::prefix("/")).await.unwrap();
+        assert_eq!(shown(&now.items), naive_shown(&naive));
+        if prng.chance(10) {
+            store.close().await.unwrap();
+            store = Store::open_memory(&disk, Limits::default()).await.unwrap();
+        }
+    }
+}
+
+#[test]
+fn random_transactions_match_the_model() {
+    for seed in 0..200 {
+        simulated(seed, history(seed));
+    }
+}
