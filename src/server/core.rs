@@ -7,7 +7,6 @@ use api::{Form, Kind, Status};
 use client::{Answer, Body, PatchType, Request, Verb};
 use store::Store;
 
-use crate::allocate::Allocators;
 use crate::auth::reviews;
 use crate::auth::tokens::Tokens;
 use crate::auth::{Attributes, Authorizer, User};
@@ -22,7 +21,6 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) authorizer: Authorizer,
-    pub(crate) allocators: Allocators,
     pub(crate) tokens: Tokens,
     /// Opened once the node runs.
     pub(crate) door: Door,

@@ -13,6 +13,7 @@ use rt::BoxFuture;
 use stdx::Context;
 use store::Store;
 
+use crate::allocate::claims;
 use crate::auth::User;
 use crate::bootstrap;
 use crate::config::Config;
@@ -23,12 +24,16 @@ use crate::web::Web;
 /// How long changes of the `kubernetes` Service gather before they are looked at.
 const KEEP_DELAY: Duration = Duration::from_secs(1);
 
+/// How often the claims of Services are compared with the Services.
+const REPAIR_EVERY: Duration = Duration::from_secs(600);
+
 /// A running API server. Cheap to clone; it ends with its last clone.
 #[derive(Clone)]
 pub struct Server {
     core: Arc<Core>,
     /// Keeps the `kubernetes` Service right; replaced when the addresses change.
     keeper: Arc<Mutex<Option<rt::Task<Option<()>>>>>,
+    _repairer: Arc<rt::Task<Option<()>>>,
 }
 
 impl fmt::Debug for Server {
@@ -44,19 +49,18 @@ impl Server {
     /// If the configuration is not usable.
     pub async fn start(config: Config, store: Store) -> stdx::Result<Server> {
         let tokens = crate::auth::tokens::Tokens::new(&config)?;
-        let allocators = crate::allocate::Allocators::load(&config, &store)
-            .await
-            .context(|| "read which addresses Services hold")?;
+        claims::repair(&store).await.context(|| "claim what Services hold")?;
         let core = Core {
             config,
             tokens,
             store,
             authorizer: crate::auth::Authorizer::default(),
-            allocators,
             door: Door::default(),
             http: crate::door::client(),
         };
-        let server = Server { core: Arc::new(core), keeper: Arc::default() };
+        let core = Arc::new(core);
+        let repairer = rt::spawn_named("claims of Services", repair(Arc::downgrade(&core)));
+        let server = Server { core, keeper: Arc::default(), _repairer: Arc::new(repairer) };
         let client = server.client_as(User::apiserver());
         bootstrap::run(&client, &server.core.config).await?;
         server.advertise(server.core.config.advertise_addresses.clone()).await?;
@@ -139,6 +143,17 @@ impl Server {
     /// A client that acts as `user`.
     pub fn client_as(&self, user: User) -> Client {
         Client::new(self.api_as(user))
+    }
+}
+
+/// Puts right, from time to time, what claims say.
+async fn repair(core: Weak<Core>) {
+    loop {
+        rt::sleep(REPAIR_EVERY).await;
+        let Some(core) = core.upgrade() else { return };
+        if let Err(status) = claims::repair(&core.store).await {
+            log::warn!("claim what Services hold: {status}");
+        }
     }
 }
 

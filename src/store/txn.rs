@@ -189,7 +189,10 @@ fn invalid(why: String) -> Result<()> {
 
 impl Done {
     /// What it did as a write, whose comparisons all had to hold.
-    pub(crate) fn written(self) -> Result<Written> {
+    ///
+    /// # Errors
+    /// `Conflict` if one did not.
+    pub fn written(self) -> Result<Written> {
         match self.failed {
             None => Ok(Written { revision: self.revision, events: self.events }),
             Some(failed) => Err(Error::Conflict { current: failed.current }),

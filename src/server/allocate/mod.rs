@@ -1,166 +1,98 @@
 //! What Services get from the cluster: addresses and ports, each held by one Service only.
 //!
-//! Nothing but the Services themselves says what is taken; at start they are read once.
+//! A claim in the store says that something is taken. It is made and deleted in the transaction that
+//! writes the Service, so that it holds for every server of the store and through every crash.
 
+pub(crate) mod claims;
 mod families;
-mod pools;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::kinds::SERVICE;
 use api::status::Cause;
 use api::{Kind, Lens, LensMut, Status, Value, json};
+use claims::{Claims, Item};
 pub(crate) use families::of as family;
-use pools::{Item, Pools};
-use store::{Query, Store};
+use store::Store;
 
-use crate::config::{Cidr, Config};
+use crate::config::Config;
+use crate::core::Core;
 use crate::registry::storage;
 
-/// The allocators of the cluster's Services.
-#[derive(Debug)]
-pub(crate) struct Allocators {
-    pools: Arc<Mutex<Pools>>,
-    cidrs: Vec<Cidr>,
-    node_ports: (u16, u16),
-}
-
-/// What was taken for a write that may still fail; given back when dropped without `keep`.
-#[derive(Debug, Default)]
-pub(crate) struct Reservation {
-    pools: Option<Arc<Mutex<Pools>>>,
-    taken: Vec<Item>,
-    /// What the write gives up.
-    released: Vec<Item>,
-}
-
-impl Reservation {
-    /// The write happened.
-    pub(crate) fn keep(mut self) {
-        let taken = std::mem::take(&mut self.taken);
-        drop(taken);
-        self.settle(|reservation| std::mem::take(&mut reservation.released));
-    }
-
-    fn settle(&mut self, which: impl Fn(&mut Reservation) -> Vec<Item>) {
-        let items = which(self);
-        if let Some(pools) = &self.pools {
-            let mut pools = lock(pools);
-            items.into_iter().for_each(|item| pools.release(item));
-        }
+/// Gives a new Service what it asks for and what it needs.
+///
+/// # Errors
+/// 422 when something cannot be had.
+pub(crate) async fn create(core: &Core, kind: &Kind, tree: &mut Value) -> Result<Claims, Status> {
+    match *kind == SERVICE {
+        true => allocate(core, tree, None).await,
+        false => Ok(Claims::default()),
     }
 }
 
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.settle(|reservation| std::mem::take(&mut reservation.taken));
+/// Gives a changed Service what it newly asks for, and takes what it gives up.
+///
+/// # Errors
+/// 422 when something cannot be had.
+pub(crate) async fn update(
+    core: &Core,
+    kind: &Kind,
+    new: &mut Value,
+    old: &Value,
+) -> Result<Claims, Status> {
+    if *kind != SERVICE {
+        return Ok(Claims::default());
+    }
+    drop_dependent(new, old);
+    carry_over(new, old);
+    allocate(core, new, Some(old)).await
+}
+
+/// What a Service gives up with its deletion.
+pub(crate) fn delete(kind: &Kind, old: &Value) -> Claims {
+    match *kind == SERVICE {
+        true => Claims { released: held(old), ..Claims::default() },
+        false => Claims::default(),
     }
 }
 
-fn lock(pools: &Mutex<Pools>) -> MutexGuard<'_, Pools> {
-    // Changed in single steps that a panic cannot leave half done.
-    pools.lock().unwrap_or_else(PoisonError::into_inner)
+async fn allocate(core: &Core, tree: &mut Value, old: Option<&Value>) -> Result<Claims, Status> {
+    let before = old.map(held).unwrap_or_default();
+    families::settle(tree, old, &core.config.service_cidrs)?;
+    let mut need =
+        Need { store: &core.store, config: &core.config, before, taken: BTreeSet::new() };
+    if needs_address(tree) {
+        need.addresses(tree).await?;
+    }
+    if needs_node_ports(tree) {
+        need.node_ports(tree).await?;
+    }
+    if needs_health_check_port(tree) {
+        need.health_check_port(tree).await?;
+    }
+    let left = held(tree);
+    let released = need.before.difference(&left).copied().collect();
+    let holder = storage::key(&SERVICE, tree.str("metadata.namespace"), tree.str("metadata.name"));
+    Ok(Claims { holder, taken: need.taken, released })
 }
 
-impl Allocators {
-    /// Reads what the stored Services hold.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub(crate) async fn load(config: &Config, store: &Store) -> Result<Allocators, Status> {
-        let mut pools = Pools::default();
-        let range = store.range(&Query::prefix(storage::prefix(&SERVICE, ""))).await;
-        for version in range.map_err(storage::status)?.items {
-            let service = storage::object(&SERVICE, &version)?.tree();
-            held(&service).into_iter().for_each(|item| pools.take(item));
-        }
-        Ok(Allocators {
-            pools: Arc::new(Mutex::new(pools)),
-            cidrs: config.service_cidrs.clone(),
-            node_ports: config.node_ports,
-        })
+/// One Service's needs.
+struct Need<'a> {
+    store: &'a Store,
+    config: &'a Config,
+    /// What the Service held before.
+    before: BTreeSet<Item>,
+    /// What it gets now.
+    taken: BTreeSet<Item>,
+}
+
+impl Need<'_> {
+    async fn is_taken(&self, item: Item) -> Result<bool, Status> {
+        Ok(self.taken.contains(&item) || item.is_taken(self.store).await?)
     }
 
-    /// Gives a new Service what it asks for and what it needs.
-    ///
-    /// # Errors
-    /// 422 when something cannot be had.
-    pub(crate) fn create(&self, kind: &Kind, tree: &mut Value) -> Result<Reservation, Status> {
-        match *kind == SERVICE {
-            true => self.allocate(tree, None, false),
-            false => Ok(Reservation::default()),
-        }
-    }
-
-    /// Gives a changed Service what it newly asks for; what it gives up is free once the write is done.
-    ///
-    /// # Errors
-    /// 422 when something cannot be had.
-    pub(crate) fn update(
-        &self,
-        kind: &Kind,
-        new: &mut Value,
-        old: &Value,
-        dry_run: bool,
-    ) -> Result<Reservation, Status> {
-        if *kind != SERVICE {
-            return Ok(Reservation::default());
-        }
-        drop_dependent(new, old);
-        carry_over(new, old);
-        self.allocate(new, Some(old), dry_run)
-    }
-
-    /// A Service is gone.
-    pub(crate) fn deleted(&self, kind: &Kind, old: &Value) {
-        if *kind == SERVICE {
-            let mut pools = lock(&self.pools);
-            held(old).into_iter().for_each(|item| pools.release(item));
-        }
-    }
-
-    fn allocate(
-        &self,
-        tree: &mut Value,
-        old: Option<&Value>,
-        dry_run: bool,
-    ) -> Result<Reservation, Status> {
-        let before: Vec<Item> = old.map(held).unwrap_or_default();
-        let pools = Some(Arc::clone(&self.pools));
-        let mut reservation = Reservation { pools, taken: Vec::new(), released: Vec::new() };
-        families::settle(tree, old, &self.cidrs)?;
-        if needs_address(tree) {
-            self.addresses(tree, &before, &mut reservation)?;
-        }
-        if needs_node_ports(tree) {
-            self.node_ports(tree, &before, &mut reservation)?;
-        }
-        if needs_health_check_port(tree) {
-            self.health_check_port(tree, &before, &mut reservation)?;
-        }
-        let mut left = held(tree);
-        for item in before {
-            match left.iter().position(|kept| *kept == item) {
-                Some(idx) => {
-                    left.swap_remove(idx);
-                }
-                None => reservation.released.push(item),
-            }
-        }
-        if dry_run {
-            reservation.released.clear();
-        }
-        Ok(reservation)
-    }
-
-    fn addresses(
-        &self,
-        tree: &mut Value,
-        before: &[Item],
-        reservation: &mut Reservation,
-    ) -> Result<(), Status> {
+    async fn addresses(&mut self, tree: &mut Value) -> Result<(), Status> {
         let families: Vec<String> = tree
             .list("spec.ipFamilies")
             .iter()
@@ -168,16 +100,18 @@ impl Allocators {
             .collect();
         let mut addresses: Vec<IpAddr> = Vec::new();
         for (idx, family) in families.iter().enumerate() {
-            let Some(cidr) = self.cidrs.iter().find(|cidr| families::of(cidr.address) == family)
-            else {
+            let cidrs = &self.config.service_cidrs;
+            let Some(cidr) = cidrs.iter().find(|cidr| families::of(cidr.address) == family) else {
                 continue;
             };
             let asked = tree.list("spec.clusterIPs").get(idx).and_then(Value::as_str).unwrap_or("");
-            let mut pools = lock(&self.pools);
             let address = match asked {
-                "" => pools.free_address(*cidr, rt::random_u64).ok_or_else(|| {
-                    Status::internal("failed to allocate a serviceIP: range is full")
-                })?,
+                "" => {
+                    let free = claims::free_address(self.store, *cidr, &self.taken).await?;
+                    free.ok_or_else(|| {
+                        Status::internal("failed to allocate a serviceIP: range is full")
+                    })?
+                }
                 asked => {
                     let refuse = |why: String| {
                         let value = json!([asked]);
@@ -190,7 +124,7 @@ impl Allocators {
                     let Some(address) = api::names::ip(asked) else {
                         return refuse("not a valid IP address".into());
                     };
-                    if before.contains(&Item::Address(address)) {
+                    if self.before.contains(&Item::Address(address)) {
                         addresses.push(address);
                         continue;
                     }
@@ -199,14 +133,13 @@ impl Allocators {
                             "the provided IP ({asked}) is not in the valid range. The range of valid IPs is {cidr}"
                         ));
                     }
-                    if pools.is_taken(Item::Address(address)) {
+                    if self.is_taken(Item::Address(address)).await? {
                         return refuse("provided IP is already allocated".into());
                     }
                     address
                 }
             };
-            pools.take(Item::Address(address));
-            reservation.taken.push(Item::Address(address));
+            self.taken.insert(Item::Address(address));
             addresses.push(address);
         }
         if let Some(first) = addresses.first() {
@@ -217,16 +150,10 @@ impl Allocators {
         Ok(())
     }
 
-    fn node_ports(
-        &self,
-        tree: &mut Value,
-        before: &[Item],
-        reservation: &mut Reservation,
-    ) -> Result<(), Status> {
+    async fn node_ports(&mut self, tree: &mut Value) -> Result<(), Status> {
         // Ports of this Service by now: number, protocol and port of each that has one.
         let mut own: Vec<(u16, String, i64)> = Vec::new();
         let n_ports = tree.list("spec.ports").len();
-        let mut spare: Vec<Item> = before.to_vec();
         // Those that are asked for by number come first, so that none is given to another port.
         for explicit in [true, false] {
             for idx in 0..n_ports {
@@ -238,54 +165,21 @@ impl Allocators {
                 let (protocol, number) =
                     (port.str("protocol").to_owned(), port.int("port").unwrap_or(0));
                 let field = format!("spec.ports[{idx}].nodePort");
-                let mut pools = lock(&self.pools);
-                let shared = own.iter().find(|(node_port, other, theirs)| {
+                let mut shared = own.iter().filter(|(node_port, other, theirs)| {
                     *other != protocol
                         && *theirs == number
                         && !own.iter().any(|(p, o, _)| p == node_port && *o == protocol)
                 });
+                let shared = shared.next().map(|(node_port, _, _)| *node_port);
                 let chosen = match (asked, shared) {
-                    (0, Some((node_port, _, _))) => *node_port,
-                    (0, None) => {
-                        pools.free_port(self.node_ports, rt::random_u64).ok_or_else(|| {
-                            Status::internal("failed to allocate a nodePort: range is full")
-                        })?
-                    }
-                    (asked, _) => {
-                        let port = u16::try_from(asked).unwrap_or(0);
-                        if !(self.node_ports.0..=self.node_ports.1).contains(&port) {
-                            let (first, last) = self.node_ports;
-                            return Err(invalid(
-                                tree,
-                                &field,
-                                format!(
-                                    "Invalid value: {asked}: provided port is not in the valid range. The range of valid ports is {first}-{last}"
-                                ),
-                            ));
-                        }
-                        let mine =
-                            own.iter().any(|(own, other, _)| *own == port && *other != protocol);
-                        let item = Item::Port(port);
-                        if let Some(at) = spare.iter().position(|held| *held == item) {
-                            spare.swap_remove(at);
-                            own.push((port, protocol, number));
-                            continue;
-                        }
-                        if pools.is_taken(item) && !mine {
-                            return Err(invalid(
-                                tree,
-                                &field,
-                                format!(
-                                    "Invalid value: {asked}: provided port is already allocated"
-                                ),
-                            ));
-                        }
-                        port
-                    }
+                    (0, Some(node_port)) => node_port,
+                    (0, None) => self.free_port("a nodePort").await?,
+                    (asked, _) => self.asked_port(tree, &field, asked, &protocol, &own).await?,
                 };
-                pools.take(Item::Port(chosen));
-                reservation.taken.push(Item::Port(chosen));
-                drop(pools);
+                let item = Item::Port(chosen);
+                if !self.before.contains(&item) {
+                    self.taken.insert(item);
+                }
                 own.push((chosen, protocol, number));
                 tree.set(&field.replace('[', ".").replace(']', ""), chosen);
             }
@@ -293,25 +187,52 @@ impl Allocators {
         Ok(())
     }
 
-    fn health_check_port(
+    /// A node port that the Service asks for by its number.
+    async fn asked_port(
         &self,
-        tree: &mut Value,
-        before: &[Item],
-        reservation: &mut Reservation,
-    ) -> Result<(), Status> {
+        tree: &Value,
+        field: &str,
+        asked: i64,
+        protocol: &str,
+        own: &[(u16, String, i64)],
+    ) -> Result<u16, Status> {
+        let (first, last) = self.config.node_ports;
+        let refuse = |why: String| {
+            let message = format!("Invalid value: {asked}: provided port {why}");
+            Err(invalid(tree, field, message))
+        };
+        let port = u16::try_from(asked).unwrap_or(0);
+        if !(first..=last).contains(&port) {
+            let range = format!("The range of valid ports is {first}-{last}");
+            return refuse(format!("is not in the valid range. {range}"));
+        }
+        let item = Item::Port(port);
+        // Two protocols of one Service may share a port.
+        let shared = own.iter().any(|(own, _, _)| *own == port);
+        let twice = own.iter().any(|(own, other, _)| *own == port && other == protocol);
+        let others = !shared && !self.before.contains(&item) && self.is_taken(item).await?;
+        let taken = twice || others;
+        match taken {
+            true => refuse("is already allocated".into()),
+            false => Ok(port),
+        }
+    }
+
+    async fn free_port(&self, what: &str) -> Result<u16, Status> {
+        let free = claims::free_port(self.store, self.config.node_ports, &self.taken).await?;
+        free.ok_or_else(|| Status::internal(format!("failed to allocate {what}: range is full")))
+    }
+
+    async fn health_check_port(&mut self, tree: &mut Value) -> Result<(), Status> {
         let field = "spec.healthCheckNodePort";
-        let asked = tree.int(field).unwrap_or(0);
-        let mut pools = lock(&self.pools);
-        let port = match asked {
-            0 => pools.free_port(self.node_ports, rt::random_u64).ok_or_else(|| {
-                Status::internal("failed to allocate a HealthCheck NodePort: range is full")
-            })?,
+        let port = match tree.int(field).unwrap_or(0) {
+            0 => self.free_port("a HealthCheck NodePort").await?,
             asked => {
                 let port = u16::try_from(asked).unwrap_or(0);
-                if before.contains(&Item::Port(port)) {
+                if self.before.contains(&Item::Port(port)) {
                     return Ok(());
                 }
-                if pools.is_taken(Item::Port(port)) {
+                if self.is_taken(Item::Port(port)).await? {
                     return Err(Status::internal(format!(
                         "failed to allocate requested HealthCheck NodePort {asked}: provided port is already allocated"
                     )));
@@ -319,30 +240,23 @@ impl Allocators {
                 port
             }
         };
-        pools.take(Item::Port(port));
-        reservation.taken.push(Item::Port(port));
+        self.taken.insert(Item::Port(port));
         tree.set(field, port);
         Ok(())
     }
 }
 
 /// Everything a Service holds.
-fn held(service: &Value) -> Vec<Item> {
-    let mut items: Vec<Item> = service
-        .list("spec.clusterIPs")
-        .iter()
-        .chain([service.at("spec.clusterIP")])
-        .filter_map(|address| address.as_str()?.parse().ok())
-        .collect::<BTreeSet<IpAddr>>()
-        .into_iter()
-        .map(Item::Address)
-        .collect();
+fn held(service: &Value) -> BTreeSet<Item> {
+    let addresses = service.list("spec.clusterIPs").iter().chain([service.at("spec.clusterIP")]);
+    let ports = service.list("spec.ports").iter().map(|port| port.int("nodePort"));
     let port = |value: Option<i64>| value.and_then(|n| u16::try_from(n).ok()).filter(|n| *n != 0);
-    items.extend(
-        service.list("spec.ports").iter().filter_map(|p| port(p.int("nodePort"))).map(Item::Port),
-    );
-    items.extend(port(service.int("spec.healthCheckNodePort")).map(Item::Port));
-    items
+    let ports = ports.chain([service.int("spec.healthCheckNodePort")]).filter_map(port);
+    addresses
+        .filter_map(|address| address.as_str()?.parse().ok())
+        .map(Item::Address)
+        .chain(ports.map(Item::Port))
+        .collect()
 }
 
 fn needs_address(service: &Value) -> bool {

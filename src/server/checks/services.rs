@@ -94,3 +94,81 @@ fn types_change_what_is_held() {
         client.create(&SERVICE, service("c", again)).await.unwrap();
     });
 }
+
+/// What is held is written down: a restart knows it, claims come and go with their Service, and
+/// the repair makes those of Services that came without and ends those that nobody holds.
+#[test]
+fn claims_are_in_the_store() {
+    rt::block_on(async {
+        let (server, client) = start().await;
+        let store = &server.core().store;
+        let claims = async || {
+            let range = store.range(&store::Query::prefix("/k3rs/claims/")).await.unwrap();
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            let all =
+                range.items.iter().map(|kv| (text(&kv.key)[13..].to_owned(), text(&kv.value)));
+            all.filter(|(_, holder)| !holder.ends_with("/kubernetes")).collect::<Vec<_>>()
+        };
+        let holder = |name: &str| format!("/registry/services/specs/default/{name}");
+        let held = |item: &str, name: &str| (item.to_owned(), holder(name));
+        let spec = json!({"clusterIP": "10.43.0.20", "type": "NodePort", "ports": [
+            {"name": "t", "port": 80, "protocol": "TCP", "nodePort": 30_500},
+            {"name": "u", "port": 80, "protocol": "UDP", "nodePort": 30_500},
+        ]});
+        client.create(&SERVICE, service("a", spec)).await.unwrap();
+        let both = vec![held("ip/10.43.0.20", "a"), held("port/30500", "a")];
+        assert_eq!(claims().await, both);
+        // A change of one of two ports that share a number leaves the claim to the other.
+        let patch = json!({"spec": {"ports": [{"$patch": "replace"},
+            {"name": "t", "port": 80, "protocol": "TCP", "nodePort": 30_500}]}});
+        client
+            .patch(&SERVICE, "default", "a", "", client::PatchType::Strategic, patch)
+            .await
+            .unwrap();
+        assert_eq!(claims().await, both);
+        let patch = json!({"spec": {"type": "ClusterIP"}});
+        client.patch(&SERVICE, "default", "a", "", client::PatchType::Merge, patch).await.unwrap();
+        assert_eq!(claims().await, both[..1]);
+
+        // A Service that came without, and claims of one that went without.
+        for key in ["ip/10.43.0.20", "ip/10.43.0.30", "port/30600"] {
+            let key = format!("/k3rs/claims/{key}").into_bytes();
+            let op = match key.ends_with(b"20") {
+                true => store::Op::delete(key, store::Expect::Any),
+                false => store::Op::create(key, holder("gone").into_bytes()),
+            };
+            store.write_one(op, store::Class::Durable).await.unwrap();
+        }
+        crate::allocate::claims::repair(store).await.unwrap();
+        assert_eq!(claims().await, both[..1]);
+
+        client.delete(&SERVICE, "default", "a", DeleteOptions::default()).await.unwrap();
+        assert_eq!(claims().await, []);
+    });
+}
+
+/// Many Services at once get different addresses from a range that is just large enough.
+#[test]
+fn a_race_gives_nothing_twice() {
+    rt::block_on(async {
+        let (server, client) = start().await;
+        let tasks: Vec<_> = (0..40)
+            .map(|idx| {
+                let spec =
+                    json!({"type": "NodePort", "clusterIP": format!("10.43.0.{}", 100 + idx / 2)});
+                let (client, tree) = (client.clone(), service(&format!("s{idx}"), spec));
+                rt::spawn(async move { client.create(&SERVICE, tree).await })
+            })
+            .collect();
+        let mut n_made = 0;
+        for task in tasks {
+            match task.await {
+                Ok(_) => n_made += 1,
+                Err(status) => assert!(status.message().contains("already allocated"), "{status}"),
+            }
+        }
+        assert_eq!(n_made, 20);
+        let range = server.core().store.range(&store::Query::prefix("/k3rs/claims/port/")).await;
+        assert_eq!(range.unwrap().items.len(), 20);
+    });
+}

@@ -1,5 +1,6 @@
 //! Create: names, system metadata, admission, validation, allocation, and the write.
 
+use api::kinds::SERVICE;
 use api::status::{Cause, Reason};
 use api::{Form, Lens, LensMut, Object, Status, Value};
 use client::{Answer, Request, Verb};
@@ -7,11 +8,11 @@ use store::{Error, Expect};
 
 use super::{room, storage};
 use crate::admission::{self, Act};
-use crate::allocate::Reservation;
+use crate::allocate::claims::{self, Claims};
 use crate::core::{Caller, Core, Outcome};
 
-/// How often a generated name that is taken is replaced by another.
-const GENERATE_TRIES_MAX: usize = 8;
+/// How often a name or an address that the server chose, and another took meanwhile, is replaced.
+const CHOICES_MAX: usize = 8;
 
 /// Creates `tree` (in `form`, decoded and checked).
 ///
@@ -24,20 +25,21 @@ pub(crate) async fn create(
     request: &Request,
     tree: Value,
 ) -> Result<Outcome, Status> {
-    if !tree.str("metadata.name").is_empty() || !tree.has("metadata.generateName") {
+    let named = !tree.str("metadata.name").is_empty() || !tree.has("metadata.generateName");
+    if named && *form.kind != SERVICE {
         return once(core, caller, form, request, tree).await.0;
     }
-    for _ in 0..GENERATE_TRIES_MAX {
-        let (outcome, generated) = once(core, caller, form, request, tree.clone()).await;
-        match outcome {
-            Err(status) if generated && status.is_already_exists() => continue,
-            outcome => return outcome,
+    for _ in 0..CHOICES_MAX {
+        match once(core, caller, form, request, tree.clone()).await {
+            (Err(_), true) => continue,
+            (outcome, _) => return outcome,
         }
     }
-    Err(Status::already_exists(form.kind, tree.str("metadata.generateName")))
+    let name = if named { "metadata.name" } else { "metadata.generateName" };
+    Err(Status::already_exists(form.kind, tree.str(name)))
 }
 
-/// One try; tells whether the name was generated.
+/// One try; tells whether another may do, because the server chose what was taken.
 async fn once(
     core: &Core,
     caller: &Caller,
@@ -49,8 +51,8 @@ async fn once(
     let mut warnings = Vec::new();
     let generated = tree.str("metadata.name").is_empty() && tree.has("metadata.generateName");
     let ready = prepare(core, caller, form, request, &mut tree, &mut warnings).await;
-    let reservation = match ready {
-        Ok(reservation) => reservation,
+    let claims = match ready {
+        Ok(claims) => claims,
         Err(status) => return (Err(status), false),
     };
     let object = match Object::from_tree(kind, &tree) {
@@ -65,30 +67,32 @@ async fn once(
             Ok(None) => Ok(Outcome::created(Answer::Object(object)).with_warnings(warnings)),
             Err(status) => Err(status),
         };
-        return (outcome, generated);
+        let again = generated && outcome.is_err();
+        return (outcome, again);
     }
     let room = room::of(caller, &object, None);
-    let outcome = match storage::put(&core.store, &object, Expect::Absent, room).await {
-        Ok(object) => {
-            reservation.keep();
-            Ok(Outcome::created(Answer::Object(object)).with_warnings(warnings))
+    let outcome = match storage::put(&core.store, &object, Expect::Absent, room, claims).await {
+        Ok(object) => Ok(Outcome::created(Answer::Object(object)).with_warnings(warnings)),
+        Err(error) if claims::is_lost(&error) => {
+            return (Err(Status::modified(kind, object.name())), true);
         }
         Err(Error::Conflict { current, .. }) => {
             let deleting = current
                 .and_then(|version| storage::object(kind, &version).ok())
                 .is_some_and(|object| object.deleting());
             let status = Status::already_exists(kind, object.name());
-            Err(match deleting {
+            let status = match deleting {
                 true => {
                     let message = format!("object is being deleted: {}", status.message());
                     Status::new(Reason::AlreadyExists, message).about(kind, object.name())
                 }
                 false => status,
-            })
+            };
+            return (Err(status), generated);
         }
         Err(error) => Err(storage::status(error)),
     };
-    (outcome, generated)
+    (outcome, false)
 }
 
 /// Everything before the write. The tree leaves in the stored form.
@@ -99,7 +103,7 @@ async fn prepare(
     request: &Request,
     tree: &mut Value,
     warnings: &mut Vec<String>,
-) -> Result<Reservation, Status> {
+) -> Result<Claims, Status> {
     let kind = form.kind;
     check_namespace(form, request, tree)?;
     if !request.name.is_empty() {
@@ -148,14 +152,14 @@ async fn prepare(
         }
     }
     api::strategy::create(kind, tree);
-    let reservation = core.allocators.create(kind, tree)?;
+    let claims = crate::allocate::create(core, kind, tree).await?;
     api::validate::create(kind, tree)?;
     admission::validate(&act, tree, warnings).await?;
     if request.verb != Verb::Patch {
         let manager = caller.manager(request);
         api::apply::track(kind, &manager, &request.subresource, now, None, tree);
     }
-    Ok(reservation)
+    Ok(claims)
 }
 
 /// The object's namespace must be the path's, or empty.

@@ -9,6 +9,7 @@ use store::{Error, Expect, Room};
 use super::update::uid_conflict;
 use super::{list, storage};
 use crate::admission::{self, Act};
+use crate::allocate::{self, claims::Claims};
 use crate::core::{Caller, Core, Outcome};
 use crate::request::query::invalid_options;
 
@@ -43,17 +44,15 @@ pub(crate) async fn delete(
                 let object = Object::from_tree(kind, &new).map_err(Status::internal)?;
                 return Ok(Outcome::ok(Answer::Object(object)));
             }
-            Plan::Remove => match storage::delete(&core.store, &current).await {
-                Ok(_) => {
-                    core.allocators.deleted(kind, &old);
-                    Ok(Outcome::ok(success(&current)))
-                }
-                Err(error) => Err(error),
-            },
+            Plan::Remove => {
+                let claims = allocate::delete(kind, &old);
+                let deleted = storage::delete(&core.store, &current, claims).await;
+                deleted.map(|_| Outcome::ok(success(&current)))
+            }
             Plan::Mark(new) => {
                 let object = Object::from_tree(kind, &new).map_err(Status::internal)?;
                 let expect = Expect::Revision(current.revision());
-                storage::put(&core.store, &object, expect, Room::Unbounded)
+                storage::put(&core.store, &object, expect, Room::Unbounded, Claims::default())
                     .await
                     .map(|object| Outcome::ok(Answer::Object(object)))
             }

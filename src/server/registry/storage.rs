@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::status::Reason;
 use api::{Kind, Object, Status};
-use store::{Class, Error, Expect, KeyValue, Op, Room, Span, Store};
+use store::{Class, Error, Expect, KeyValue, Op, Room, Span, Store, Txn};
+
+use crate::allocate::claims::Claims;
 
 /// `/registry/<prefix>/` and, if given, the namespace.
 pub(crate) fn prefix(kind: &Kind, namespace: &str) -> String {
@@ -116,7 +118,8 @@ pub(crate) async fn get(
     find(store, kind, namespace, name).await?.ok_or_else(|| Status::not_found(kind, name))
 }
 
-/// Writes a version of an object where `expect` holds; answers it at its new revision.
+/// Writes a version of an object where `expect` holds, with what it claims; answers it at its new
+/// revision.
 ///
 /// # Errors
 /// The store's own.
@@ -125,23 +128,37 @@ pub(crate) async fn put(
     object: &Object,
     expect: Expect,
     room: Room,
+    claims: Claims,
 ) -> Result<Object, Error> {
     let key = key(object.kind(), object.namespace(), object.name());
     let op =
         Op::Put { key: key.into_bytes().into(), value: object.bytes().clone(), expect, lease: 0 };
-    let written = store.write_within(vec![op], class(object.kind()), room).await?;
+    let revision = write(store, op, class(object.kind()), room, claims).await?;
     // A put is always a change: the store's answer is the revision of this write.
-    Ok(object.at_revision(written.revision))
+    Ok(object.at_revision(revision))
 }
 
-/// Deletes an object that is still at its revision; answers the revision of the deletion.
+/// Deletes an object that is still at its revision, with its claims; answers the revision of the
+/// deletion.
 ///
 /// # Errors
 /// The store's own.
-pub(crate) async fn delete(store: &Store, object: &Object) -> Result<u64, Error> {
+pub(crate) async fn delete(store: &Store, object: &Object, claims: Claims) -> Result<u64, Error> {
     let key = key(object.kind(), object.namespace(), object.name());
     let op = Op::delete(key.into_bytes(), Expect::Revision(object.revision()));
-    Ok(store.write(vec![op], class(object.kind())).await?.revision)
+    write(store, op, class(object.kind()), Room::Whole, claims).await
+}
+
+async fn write(
+    store: &Store,
+    op: Op,
+    class: Class,
+    room: Room,
+    claims: Claims,
+) -> Result<u64, Error> {
+    let mut txn = Txn::from(vec![op]);
+    claims.join(&mut txn);
+    Ok(store.txn(txn, class, room).await?.written()?.revision)
 }
 
 /// The keys of a kind, or of those in one namespace.

@@ -9,6 +9,7 @@ use store::{Error, Expect};
 
 use super::{create, room, storage};
 use crate::admission::{self, Act};
+use crate::allocate;
 use crate::core::{Caller, Core, Outcome};
 
 /// How often a change that lost a race is made anew on the newer object.
@@ -349,7 +350,7 @@ async fn finish(
     };
     let act = Act { core, caller, verb: Verb::Update, kind, request, old: Some(old) };
     admission::mutate(&act, &mut new, &mut warnings).await?;
-    let reservation = core.allocators.update(kind, &mut new, old, request.dry_run)?;
+    let claims = allocate::update(core, kind, &mut new, old).await?;
     new.set("metadata.resourceVersion", current.revision().to_string());
     match request.subresource.as_str() {
         // The node of a pod is fixed for everyone else.
@@ -370,6 +371,7 @@ async fn finish(
         return Ok(Outcome::ok(Answer::Object(object)).with_warnings(warnings));
     }
     let lost = |error| match error {
+        error if allocate::claims::is_lost(&error) => Lost::Race,
         Error::Conflict { current: None, .. } => {
             Lost::Refused(Status::not_found(kind, &request.name))
         }
@@ -380,14 +382,13 @@ async fn finish(
         other => Lost::Refused(storage::status(other)),
     };
     if finished_deleting(&new, old) {
-        storage::delete(&core.store, current).await.map_err(lost)?;
-        core.allocators.deleted(kind, old);
+        let claims = allocate::delete(kind, old);
+        storage::delete(&core.store, current, claims).await.map_err(lost)?;
         return Ok(Outcome::ok(Answer::Object(object)).with_warnings(warnings));
     }
     let expect = Expect::Revision(current.revision());
     let room = room::of(caller, &object, Some(current));
-    let object = storage::put(&core.store, &object, expect, room).await.map_err(lost)?;
-    reservation.keep();
+    let object = storage::put(&core.store, &object, expect, room, claims).await.map_err(lost)?;
     Ok(Outcome::ok(Answer::Object(object)).with_warnings(warnings))
 }
 
