@@ -19,6 +19,8 @@ pub(crate) fn serve() -> Result<()> {
     let _ = process::set_name(c"k3rs-zygote");
     // The session keyring of whoever started k3rs is none of the pods' business.
     let _ = process::new_keyring();
+    // What joins a container is a copy of its shim, and can be looked into there.
+    sys::memory::wipe_freed();
     // Shims that end are the kernel's to reap: nobody here waits for them.
     process::ignore_children();
     loop {

@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dlmalloc::Dlmalloc;
@@ -33,6 +33,9 @@ static HEAP: Mutex<Heap> = Mutex::new(Heap {
 
 /// Told of a burst that is over; negative while nobody waits for it.
 static BELL: AtomicI32 = AtomicI32::new(-1);
+
+/// What is freed is overwritten first.
+static WIPES: AtomicBool = AtomicBool::new(false);
 
 struct Heap {
     blocks: Dlmalloc<Pages>,
@@ -116,6 +119,12 @@ impl Drop for Bursts {
         let own = self.0.as_raw_fd();
         let _ = BELL.compare_exchange(own, -1, Ordering::Relaxed, Ordering::Relaxed);
     }
+}
+
+/// From now on, in this process and what it forks, nothing stays readable in memory that was freed. For
+/// processes whose forks somebody else may look into.
+pub fn wipe_freed() {
+    WIPES.store(true, Ordering::Relaxed);
 }
 
 /// Bytes in use on the heap now.
@@ -237,6 +246,12 @@ unsafe impl GlobalAlloc for Allocator {
             // SAFETY: `alloc` mapped exactly this much there, and nobody uses it any more.
             true => drop(unsafe { libc::munmap(block.cast(), layout.size()) }),
             false => {
+                if WIPES.load(Ordering::Relaxed) {
+                    // SAFETY: the caller gives the block up, all of it.
+                    unsafe { block.write_bytes(0, layout.size()) };
+                    // Nobody reads them, the compiler might say.
+                    std::hint::black_box(block);
+                }
                 let mut heap = heap();
                 // SAFETY: as in `alloc`; the block came from the heap with this very layout.
                 unsafe { heap.blocks.free(block, layout.size(), layout.align()) };
@@ -248,7 +263,8 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let (size, align) = (layout.size(), layout.align());
         match (is_large(size, align), is_large(new_size, align)) {
-            (false, false) => {
+            // Where freed blocks are wiped, the block is a new one.
+            (false, false) if !WIPES.load(Ordering::Relaxed) => {
                 let mut heap = heap();
                 heap.takes(new_size);
                 // SAFETY: as in `dealloc`.
