@@ -155,12 +155,11 @@ fn make_pid_namespace() -> Result<PidNamespace> {
             drop(ours);
             let _ = process::set_name(c"pause");
             process::close_all_but(&[theirs.as_fd()]);
-            let result = become_init(&theirs);
-            let text = result.map_or_else(|error| error.to_string(), |()| String::new());
-            let _ = sys::unix::send(theirs.as_fd(), format!("={text}").as_bytes(), None);
-            if !text.is_empty() {
+            if let Err(error) = become_init(&theirs) {
+                let _ = sys::unix::send(theirs.as_fd(), format!("={error}").as_bytes(), None);
                 process::exit_now(1);
             }
+            let _ = sys::unix::send(theirs.as_fd(), b"=", None);
             process::close_inherited(theirs.as_fd());
             loop {
                 process::wait_for_signal();
@@ -221,8 +220,10 @@ fn become_init(socket: &OwnedFd) -> Result<()> {
     // An init that ignores SIGCHLD has its children reaped by the kernel, so it can just sleep.
     // Its own signals stay blocked: a pod's init only ends with the pod.
     process::ignore_children();
-    // Last, because a change of identity forgets it.
-    process::die_with_parent().context(|| "end with the shim")
+    // After the change of identity, which forgets it.
+    process::die_with_parent().context(|| "end with the shim")?;
+    // Whoever takes this process over gets nothing that it could not have called itself.
+    sys::seccomp::install_idle().context(|| "install the seccomp filter")
 }
 
 /// As the pause container of other distributions has it.
