@@ -92,6 +92,8 @@ pub(crate) fn prepare(
             pid_mode::HOST
         } else if surroundings.share_processes {
             pid_mode::SANDBOX
+        } else if spec.pid_target.is_some() {
+            pid_mode::TARGET
         } else {
             pid_mode::OWN
         },
@@ -135,7 +137,15 @@ pub(crate) fn prepare(
     container.put(&mut plan);
     records::write_unsynced(&directory.join(PLAN_FILE), &plan)?;
     let mut request = Vec::with_capacity(plan.len() + 5);
-    frame(&mut request, kind::CREATE, |out| out.extend_from_slice(&plan));
+    match &spec.pid_target {
+        Some(target) if container.pid_mode == pid_mode::TARGET => {
+            frame(&mut request, kind::CREATE_JOINED, |out| {
+                target.put(out);
+                out.extend_from_slice(&plan);
+            });
+        }
+        _ => frame(&mut request, kind::CREATE, |out| out.extend_from_slice(&plan)),
+    }
     Ok((record, request))
 }
 

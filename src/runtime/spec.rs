@@ -89,6 +89,9 @@ pub struct ContainerSpec {
     pub log_path: Option<PathBuf>,
     /// How much of the output is kept; `None`: everything.
     pub log_limits: Option<LogLimits>,
+    /// Id of a running container of the sandbox whose processes this one shares. Only where each has its own:
+    /// ignored with `share_processes` and `host_pid`.
+    pub pid_target: Option<String>,
     /// Namespaced user ids; refused with a clear error where the kernel or file system cannot.
     pub user_namespace: Option<UserNamespace>,
     pub labels: Labels,

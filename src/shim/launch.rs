@@ -46,12 +46,15 @@ pub(crate) struct ContainerNamespaces {
 pub(crate) fn container(
     plan: &Container,
     sandbox: &Sandbox,
+    target: Option<&ContainerNamespaces>,
     socket: &OwnedFd,
     streams: ChildStreams,
 ) -> ! {
     let shared = sandbox.pid.as_ref().filter(|_| plan.pid_mode == pid_mode::SANDBOX);
+    let target = target.filter(|_| plan.pid_mode == pid_mode::TARGET);
     let mut keep: Vec<_> = sandbox.shm.iter().map(AsFd::as_fd).collect();
     keep.extend(shared.iter().flat_map(|pid| [pid.namespace.as_fd(), pid.proc.as_fd()]));
+    keep.extend(target.iter().flat_map(|one| [one.pid.as_fd(), one.mount.as_fd()]));
     keep_only(socket, &streams, &keep);
     let result = (|| {
         wait_for(socket, b'G')?;
@@ -61,8 +64,9 @@ pub(crate) fn container(
         }
         let mut warnings = Vec::new();
         set_oom_score(&plan.process, &mut warnings)?;
-        let terminal = rootfs::enter(plan, sandbox)?;
+        let terminal = rootfs::enter(plan, sandbox, target.map(|one| &one.mount))?;
         let join = shared.map(|pid| pid.namespace.as_fd());
+        let join = join.or(target.map(|one| one.pid.as_fd()));
         finish(&plan.process, socket, streams, terminal, warnings, join)
     })();
     fail(socket, &result)

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use stdx::{Context, Error, Result};
 use sys::process::{self, Cloned};
 use wire::shim::{
-    Container, ContainerState, Created, Exec, Field, LogLimits, Resize, Signal, State, Target,
-    VERSION, decode, kind, pid_mode,
+    Container, ContainerState, Created, Exec, Field, Joined, LogLimits, Resize, Signal, State,
+    Target, VERSION, decode, kind, pid_mode,
 };
 
 use crate::connection::{Role, Token};
@@ -36,7 +36,12 @@ impl Server {
     fn handle_request(&mut self, token: Token, frame_kind: u8, payload: &[u8]) -> Result<()> {
         match frame_kind {
             kind::SUBSCRIBE => self.subscribe(token),
-            kind::CREATE => self.create(token, decode(payload)?),
+            kind::CREATE => self.create(token, decode(payload)?, None),
+            kind::CREATE_JOINED => {
+                let Joined { target, plan } = decode(payload)?;
+                let target = self.namespaces_of(&target)?;
+                self.create(token, plan, Some(&target))
+            }
             kind::START => self.start(token, &decode::<Target>(payload)?.id),
             kind::EXEC => self.exec(token, decode(payload)?),
             kind::ATTACH => self.attach(token, decode::<Target>(payload)?.id),
@@ -162,7 +167,32 @@ impl Server {
         Ok(())
     }
 
-    fn create(&mut self, token: Token, plan: Container) -> Result<()> {
+    /// Of a container that runs: its main process cannot be reaped before we return, so the number stays
+    /// its own.
+    fn namespaces_of(&mut self, id: &str) -> Result<ContainerNamespaces> {
+        let task = self.main_task(id)?;
+        if !task.is_running() {
+            return Err(Error::new(format!("container {id} is not running")));
+        }
+        let open = |name: &str| open_namespace(&format!("/proc/{}/ns/{name}", task.pid));
+        Ok(ContainerNamespaces { mount: open("mnt")?, cgroup: open("cgroup")?, pid: open("pid")? })
+    }
+
+    /// In a forked child, which others may look into as soon as it is in a container: what it has of other
+    /// containers goes.
+    fn forget_others(&mut self) {
+        // Freed memory is overwritten.
+        self.tasks = Vec::new();
+        self.connections = Vec::new();
+        self.forget_buffer();
+    }
+
+    fn create(
+        &mut self,
+        token: Token,
+        plan: Container,
+        target: Option<&ContainerNamespaces>,
+    ) -> Result<()> {
         if self.tasks.iter().any(|task| task.is_main() && task.id == plan.id) {
             return Err(Error::new(format!("container {} exists already", plan.id)));
         }
@@ -179,7 +209,8 @@ impl Server {
         let (pid, pidfd) = match cloned {
             Cloned::Child => {
                 drop(ours);
-                launch::container(&plan, &self.sandbox, &theirs, child_streams)
+                self.forget_others();
+                launch::container(&plan, &self.sandbox, target, &theirs, child_streams)
             }
             Cloned::Parent { pid, pidfd } => (pid, pidfd),
         };
@@ -219,14 +250,7 @@ impl Server {
     }
 
     fn exec(&mut self, token: Token, plan: Exec) -> Result<()> {
-        let task = self.main_task(&plan.container)?;
-        if !task.is_running() {
-            return Err(Error::new(format!("container {} is not running", plan.container)));
-        }
-        // Its main process cannot be reaped before we return, so the number stays its own.
-        let open = |name: &str| open_namespace(&format!("/proc/{}/ns/{name}", task.pid));
-        let namespaces =
-            ContainerNamespaces { mount: open("mnt")?, cgroup: open("cgroup")?, pid: open("pid")? };
+        let namespaces = self.namespaces_of(&plan.container)?;
         let (streams, child_streams) = make_streams(plan.process.tty, plan.process.stdin)?;
         let (ours, theirs) = launch_sockets()?;
         let mut cgroup = single_cgroup(&plan.cgroups);
@@ -234,6 +258,7 @@ impl Server {
         let (pid, pidfd) = match cloned {
             Cloned::Child => {
                 drop(ours);
+                self.forget_others();
                 launch::exec(&plan.process, &namespaces, &theirs, child_streams)
             }
             Cloned::Parent { pid, pidfd } => (pid, pidfd),

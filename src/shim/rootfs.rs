@@ -23,14 +23,19 @@ pub(crate) struct Terminal {
     pub(crate) peer: OwnedFd,
 }
 
-/// Builds everything and makes it the root of this process.
-pub(crate) fn enter(plan: &Container, sandbox: &Sandbox) -> Result<Option<Terminal>> {
+/// Builds everything and makes it the root of this process. `target` is the mount namespace of the container
+/// whose processes this one shares.
+pub(crate) fn enter(
+    plan: &Container,
+    sandbox: &Sandbox,
+    target: Option<&OwnedFd>,
+) -> Result<Option<Terminal>> {
     // Copies of the sources are taken while this namespace's mounts are still peers of the host's:
     // that is what makes propagation in both directions possible.
     let sources = plan
         .mounts
         .iter()
-        .map(|mount| clone_source(mount, plan, sandbox))
+        .map(|mount| clone_source(mount, plan, sandbox, target))
         .collect::<Result<Vec<_>>>()?;
     mount::mount("", "/", "", MS_REC | MS_SLAVE, "").context(|| "detach mounts from the host's")?;
 
@@ -100,8 +105,17 @@ fn source_name(mount: &Mount) -> &str {
 }
 
 /// The detached copy of a bind's source; none for what is mounted afresh.
-fn clone_source(mount: &Mount, plan: &Container, sandbox: &Sandbox) -> Result<Option<OwnedFd>> {
+fn clone_source(
+    mount: &Mount,
+    plan: &Container,
+    sandbox: &Sandbox,
+    target: Option<&OwnedFd>,
+) -> Result<Option<OwnedFd>> {
     match mount.kind {
+        mount_kind::FILESYSTEM if mount.fs_type == "proc" && plan.pid_mode == pid_mode::TARGET => {
+            let target = target.context(|| "there is no container to share processes with")?;
+            clone_proc_of(target).map(Some).context(|| "copy the other container's proc")
+        }
         // This process is not in the pod's PID namespace, so it would mount another proc.
         mount_kind::FILESYSTEM if mount.fs_type == "proc" && plan.pid_mode == pid_mode::SANDBOX => {
             let pid = sandbox.pid.as_ref().context(|| "the sandbox shares no PID namespace")?;
@@ -120,15 +134,38 @@ fn clone_source(mount: &Mount, plan: &Container, sandbox: &Sandbox) -> Result<Op
 
 /// The detached copy of the one mount that a mount namespace consists of.
 fn clone_root_of(namespace: &OwnedFd) -> Result<OwnedFd> {
+    inside(namespace, || mount::clone_tree("/", false).context(|| "clone it"))
+}
+
+/// The detached copy of a container's proc. Its processes may have mounted something else there since.
+fn clone_proc_of(namespace: &OwnedFd) -> Result<OwnedFd> {
+    use std::os::unix::fs::MetadataExt;
+    const PROC_ROOT_INODE: u64 = 1;
+    inside(namespace, || {
+        let root = current_root()?;
+        let proc = file::open_in_root(root.as_fd(), "proc", O_PATH, 0).context(|| "open /proc")?;
+        let metadata = std::fs::File::from(proc.try_clone().context(|| "open /proc")?).metadata();
+        let is_root = metadata.context(|| "look at /proc")?.ino() == PROC_ROOT_INODE;
+        // Where this process has a number, outside of the container, it is another PID namespace's.
+        let is_its_own = file::open_in_root(proc.as_fd(), "self", O_PATH, 0).is_err();
+        if !mount::is_proc(proc.as_fd()).context(|| "look at /proc")? || !is_root || !is_its_own {
+            return Err(Error::new("its /proc is not that of its own processes"));
+        }
+        mount::clone_mount(proc.as_fd()).context(|| "clone it")
+    })
+}
+
+/// Does something in another mount namespace, and comes back.
+fn inside<T>(namespace: &OwnedFd, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let own = open_namespace("/proc/self/ns/mnt")?;
     let enter = |namespace: &OwnedFd| {
         sys::process::enter_namespace(namespace.as_fd(), sys::process::CLONE_NEWNS)
             .context(|| "enter its mount namespace")
     };
     enter(namespace)?;
-    let cloned = mount::clone_tree("/", false);
+    let done = work();
     enter(&own)?;
-    cloned.context(|| "clone it")
+    done
 }
 
 fn mount_overlay(rootfs: &Rootfs, target: &Path) -> Result<()> {

@@ -499,6 +499,14 @@ impl Server {
                 continue;
             }
             let connection = self.connections.remove(at);
+            // Nobody is left who wants the process, which somebody may have stopped on its way.
+            let wanted = |task: &&Task| {
+                task.exec_client == Some(connection.token)
+                    && matches!(task.phase, Phase::Launching(_) | Phase::Starting(_))
+            };
+            if let Some(task) = self.tasks.iter().find(wanted) {
+                let _ = process::kill(task.pid, process::SIGKILL);
+            }
             if let Role::Attached { id, used_stdin: true } = &connection.role
                 && let Some(task) =
                     self.tasks.iter_mut().find(|task| task.is_main() && task.id == *id)
@@ -519,6 +527,11 @@ impl Server {
             let _ = connection.socket.set_nonblocking(false);
             connection.send(kind::OK, |_| ());
         }
+    }
+
+    /// For a forked child, which reads nothing.
+    pub(crate) fn forget_buffer(&mut self) {
+        self.buf = Vec::new();
     }
 
     /// The shared read buffer, which only exists while there is something to read.

@@ -84,6 +84,16 @@ pub fn clone_tree(path: impl AsRef<Path>, recursive: bool) -> io::Result<OwnedFd
     check_fd(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
 }
 
+/// As [`clone_tree`] of what the descriptor is of, which must be the root of its mount, without what is
+/// mounted below it.
+pub fn clone_mount(mount: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const OPEN_TREE_CLONE: libc::c_uint = 1;
+    let flags =
+        OPEN_TREE_CLONE | libc::O_CLOEXEC.cast_unsigned() | libc::AT_EMPTY_PATH.cast_unsigned();
+    // SAFETY: the string is static.
+    check_fd(unsafe { libc::syscall(libc::SYS_open_tree, mount.as_raw_fd(), c"".as_ptr(), flags) })
+}
+
 /// Attaches a detached tree at the file or directory behind `target`.
 pub fn attach_tree(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     const F_EMPTY_PATH: libc::c_uint = 0x4;

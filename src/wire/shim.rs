@@ -50,6 +50,8 @@ pub mod kind {
     pub const SHUTDOWN: u8 = 10;
     /// `LogLimits`: when the shim rotates a container's log by itself -> `OK` or `ERROR`.
     pub const LIMIT_LOG: u8 = 11;
+    /// `Joined`: a container in another one's PID namespace -> `CREATED` or `ERROR`.
+    pub const CREATE_JOINED: u8 = 12;
 
     // On a stream connection, to the shim.
     pub const STDIN: u8 = 20;
@@ -195,6 +197,8 @@ pub mod pid_mode {
     pub const OWN: u8 = 0;
     pub const HOST: u8 = 1;
     pub const SANDBOX: u8 = 2;
+    /// Another container's, of a `CREATE_JOINED` only.
+    pub const TARGET: u8 = 3;
 }
 
 message! {
@@ -290,6 +294,15 @@ message! {
         container: String,
         cgroups: Vec<String>,
         process: Process,
+    }
+}
+
+message! {
+    /// A container that shares its processes with a running one of the same pod.
+    Joined {
+        /// The other one's id.
+        target: String,
+        plan: Container,
     }
 }
 

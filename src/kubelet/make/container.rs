@@ -33,6 +33,8 @@ pub(crate) struct Prepared {
     pub image_user: ImageUser,
     pub environment: Vec<(String, String)>,
     pub mounts: Vec<Mount>,
+    /// Id of the container whose processes it shares.
+    pub pid_target: Option<String>,
     pub seccomp: Seccomp,
     pub confinement: Confinement,
     /// Host file behind the termination message path.
@@ -104,6 +106,7 @@ pub(crate) fn container_spec(
         stop_signal: None,
         log_path: Some(PathBuf::from(log_file(name, prepared.attempt))),
         log_limits: prepared.log_limits,
+        pid_target: prepared.pid_target,
         user_namespace: None,
         labels: labels(pod, Some(name)),
         annotations: Labels::from([
@@ -209,6 +212,7 @@ mod tests {
             image_user: ImageUser::default(),
             environment: vec![("A".into(), "1".into())],
             mounts: Vec::new(),
+            pid_target: None,
             seccomp: Seccomp::Unconfined,
             confinement: Confinement::default(),
             message_file: "/m".into(),

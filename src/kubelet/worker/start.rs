@@ -19,7 +19,7 @@ use crate::make::container::{self, Prepared, bind, volume_mount};
 use crate::make::fields::FieldContext;
 use crate::make::security::{self, ImageUser};
 use crate::make::{Sources, dns, env};
-use crate::pod::{Container, Done, Handler, Pod, Record, Told, counts};
+use crate::pod::{Container, Done, Handler, Pod, Record, Role, Told, counts};
 use crate::shared::{Shared, Slot, Snapshot};
 use crate::volumes;
 
@@ -225,6 +225,13 @@ impl Start {
         image_user: ImageUser,
     ) -> Result<Prepared, String> {
         security::verify_non_root(tree, spec, &image_user, &self.pod.long_name())?;
+        let pid_target = match spec.str("targetContainerName") {
+            name if self.container.role != Role::Ephemeral || name.is_empty() => None,
+            name => {
+                let target = snapshot.containers.get(name).and_then(|ids| ids.current.clone());
+                Some(target.ok_or_else(|| format!("unable to find target container {name}"))?)
+            }
+        };
         let confinement = security::confinement(tree, spec)?;
         let profiles = self.shared.config.agent_directory.join("kubelet/seccomp");
         let seccomp = confinement.seccomp.clone().into_seccomp(|name| {
@@ -266,6 +273,7 @@ impl Start {
             image_user,
             environment,
             mounts,
+            pid_target,
             seccomp,
             confinement,
             message_file,
