@@ -18,6 +18,9 @@ use crate::stream::{ExecOutput, Output, Session};
 /// How long the kernel may take to end a killed process before we say that it hangs.
 const KILL_MAX: Duration = Duration::from_secs(30);
 
+/// How long a container may take from the word to its program, as upstream's kubelet waits for runtimes.
+const START_MAX: Duration = Duration::from_secs(120);
+
 pub(crate) async fn create(shared: &Arc<Shared>, sandbox: &str, spec: ContainerSpec) -> Result<Id> {
     let name = spec.name.clone();
     create_named(shared, sandbox, spec).await.context(|| format!("create container {name}"))
@@ -120,7 +123,16 @@ fn target(frame_kind: u8, id: &str) -> Vec<u8> {
 pub(crate) async fn start(shared: &Arc<Shared>, id: &str) -> Result<()> {
     let directory = shared.shim_of(id)?;
     let what = || format!("start container {id}");
-    let (_, answer) = link::request(&directory, &target(kind::START, id)).await.context(what)?;
+    let request = target(kind::START, id);
+    let answer = match rt::timeout(START_MAX, link::request(&directory, &request)).await {
+        Ok(answer) => answer.context(what)?.1,
+        Err(_) => {
+            // Who shares its processes can stop it before its program begins.
+            let _ = signal(shared, id, sys::process::SIGKILL).await;
+            let seconds = START_MAX.as_secs();
+            return Err(Error::new(format!("container {id} did not start within {seconds} s")));
+        }
+    };
     let started = {
         let mut tables = shared.tables();
         let entry = tables.containers.get_mut(id).context(what)?;
@@ -325,10 +337,14 @@ pub(crate) async fn exec_sync(
     output_max_bytes: usize,
 ) -> Result<ExecOutput> {
     let spec = ExecSpec { stdin: false, ..spec };
-    let mut session = exec(shared, id, spec).await?;
     let mut output = ExecOutput::default();
+    let mut killer = None;
+    // The way into the container counts, too: what runs there can stop the process before its program. Until
+    // there is a session, the shim kills it when nobody waits any more.
     let finished = rt::timeout(timeout, async {
-        while let Some(chunk) = session.receiver.next().await {
+        let Session { sender, mut receiver, .. } = exec(shared, id, spec).await?;
+        killer = Some(sender);
+        while let Some(chunk) = receiver.next().await {
             let (kept, bytes) = match chunk {
                 Output::Stdout(bytes) => (&mut output.stdout, bytes),
                 Output::Stderr(bytes) => (&mut output.stderr, bytes),
@@ -347,7 +363,9 @@ pub(crate) async fn exec_sync(
     match finished {
         Ok(result) => result.map(|()| output),
         Err(_) => {
-            session.sender.kill().await?;
+            if let Some(mut sender) = killer {
+                sender.kill().await?;
+            }
             Ok(output)
         }
     }
