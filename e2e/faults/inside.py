@@ -1,11 +1,13 @@
 """What a pod finds around it: processes on their way in, the pod's init, proc, keyrings, its user, sysctls."""
 
 import errno
+import io
 import json
 import os
 import pathlib
 import re
 import subprocess
+import tarfile
 
 from cluster import HERE, Failure, until
 
@@ -19,8 +21,9 @@ def prepare(cluster):
     tools = cluster.dir / "tools"
     tools.mkdir()
     (cluster.dir / "marker").write_text("the host's")
-    source = HERE / "faults" / "watch_proc.c"
-    subprocess.run(["gcc", "-O1", "-static", "-o", tools / "watch", source], check=True, capture_output=True)
+    for program, source in (("watch", "watch_proc.c"), ("stop", "stop_joiners.c")):
+        source = HERE / "faults" / source
+        subprocess.run(["gcc", "-O1", "-static", "-o", tools / program, source], check=True, capture_output=True)
 
 
 def kubectl(cluster, *args, **more):
@@ -132,6 +135,9 @@ def test_shared_processes_show_nothing_of_the_host(cluster):
     for line in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"):
         if not re.search(rf"^{line}:\s*0+$", status, re.M):
             raise Failure(status)
+    # A filter that lets it do nothing but wait.
+    if not re.search(r"^Seccomp:\s*2$", status, re.M):
+        raise Failure(status)
     if not re.search(r"^NoNewPrivs:\s*1$", status, re.M) or not re.search(r"^Uid:\s*65535\s", status, re.M):
         raise Failure(status)
     # Without SYS_PTRACE not even its links can be read, though both are of one pod.
@@ -148,6 +154,138 @@ def test_shared_processes_show_nothing_of_the_host(cluster):
     seen = finish_watch(cluster, "shared")
     delete(cluster, "shared")
     return f"{seen} looks"
+
+
+def test_joiners_hold_no_secrets_of_others(cluster):
+    """A process on its way into a container is a copy of the pod's shim: stopped there, its memory holds nothing of other containers."""
+    halves = ("S3CRET-of-", "another-container")
+    secret = "".join(halves)
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+    watching = {
+        "command": ["/tools/stop", "scan", "120", *halves],
+        "securityContext": {"capabilities": {"add": ["SYS_PTRACE"]}},
+        "volumeMounts": [{"name": "tools", "mountPath": "/tools", "readOnly": True}],
+        "livenessProbe": {**probe, "timeoutSeconds": 20},
+    }
+    # Environment, arguments and output of the others, some of which come and go.
+    holder = {"env": [{"name": "SECRET", "value": secret}], "command": ["sh", "-c", "while :; do echo $SECRET; sleep 0.1; done", secret], "livenessProbe": probe}
+    passing = {"env": [{"name": "SECRET", "value": secret}], "command": ["sh", "-c", "sleep 1"]}
+    pod(cluster, "secrets", [holder, watching, passing], volumes=tools(cluster), restartPolicy="Always")
+    until(lambda: "watching" in kubectl(cluster, "logs", "secrets", "-c", "c1", check=False).stdout, "the watcher runs")
+    for number in range(60):
+        kubectl(cluster, "exec", "secrets", "-c", "c1", "--", "true", check=False)
+        if number % 20 == 0:
+            kubectl(cluster, "exec", "-i", "secrets", "-c", "c0", "--", "cat", input=secret * 1000, check=False)
+    shell(cluster, "secrets", "touch /tmp/stop", container="c1", check=False)
+
+    def report():
+        for which in ((), ("--previous",)):
+            text = kubectl(cluster, "logs", "secrets", "-c", "c1", *which, check=False).stdout
+            if "caught" in text:
+                return text
+
+    log = until(report, "the watcher's report", 20)
+    caught, hits = re.search(r"caught (\d+) hits (\d+)", log).groups()
+    if hits != "0" or int(caught) < 10:
+        raise Failure(log[-2000:])
+    delete(cluster, "secrets")
+    return f"{caught} caught"
+
+
+def test_a_stopped_joiner_is_killed_in_time(cluster):
+    """A process that is stopped on its way into a container costs a probe its time, and does not stay."""
+    stopping = {
+        "command": ["/tools/stop", "stop"],
+        "volumeMounts": [{"name": "tools", "mountPath": "/tools", "readOnly": True}],
+        "livenessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 1000},
+    }
+    run(cluster, "stopping", [stopping], volumes=tools(cluster))
+    uid = kubectl(cluster, "get", "pod", "stopping", "-o", "jsonpath={.metadata.uid}").stdout
+
+    def failures():
+        events = json.loads(kubectl(cluster, "get", "events", "-o", "json").stdout)["items"]
+        return sum(one.get("count", 1) for one in events if one["reason"] == "Unhealthy" and one["involvedObject"]["name"] == "stopping")
+
+    until(lambda: failures() >= 6, "six probes time out", 40)
+    left = cluster.sh(f"grep -l {uid} /proc/[0-9]*/cgroup | wc -l").strip()
+    # The program, the shim, one on its way in, and that one's parent.
+    if int(left) > 4:
+        raise Failure(f"{left} processes in the pod's cgroups")
+    delete(cluster, "stopping")
+    until(lambda: not kubectl(cluster, "get", "pod", "-o", "name").stdout.count("stopping"), "the pod goes")
+
+
+def test_copies_lead_nowhere_else(cluster):
+    """`kubectl cp` both ways, and from a container whose tar lies."""
+    evil = cluster.dir / "tools" / "evil"
+    evil.mkdir()
+    outside = cluster.dir / "outside"
+    outside.mkdir()
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+
+        def add(name, link=None, text=b""):
+            entry = tarfile.TarInfo(name)
+            if link:
+                entry.type, entry.linkname = tarfile.SYMTYPE, link
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text))
+
+        add("data/link", str(outside))
+        add("data/link/through", text=b"x")
+        add("data/dots", "../../outside")
+        add("data/dots/through", text=b"x")
+        add("../outside/up", text=b"x")
+        add(str(outside / "absolute"), text=b"x")
+        add("data/good", text=b"good")
+    (evil / "archive").write_bytes(archive.getvalue())
+    (evil / "tar").write_text("#!/bin/sh\ncat /tools/evil/archive\n")
+    (evil / "tar").chmod(0o755)
+    mounts = [{"name": "tools", "mountPath": "/tools", "readOnly": True}]
+    lying = {"env": [{"name": "PATH", "value": "/tools/evil:/usr/sbin:/usr/bin:/sbin:/bin"}], "volumeMounts": mounts}
+    run(cluster, "copies", [{}, lying], volumes=tools(cluster))
+    here = cluster.dir / "copied"
+    (here / "sub").mkdir(parents=True)
+    (here / "sub" / "file").write_text("there and back")
+    kubectl(cluster, "cp", str(here), "copies:/tmp/in", "-c", "c0")
+    kubectl(cluster, "cp", "copies:/tmp/in", str(cluster.dir / "back"), "-c", "c0")
+    if (cluster.dir / "back" / "sub" / "file").read_text() != "there and back":
+        raise Failure("a copy of a copy is another")
+    kubectl(cluster, "cp", "copies:/data", str(cluster.dir / "lies"), "-c", "c1", check=False)
+    if list(outside.iterdir()):
+        raise Failure(f"written outside: {list(outside.iterdir())}")
+    # Into a container whose links lead out of where it should go: they lead inside it.
+    shell(cluster, "copies", f"mkdir -p /tmp/links && ln -s {outside} /tmp/links/out")
+    kubectl(cluster, "cp", str(here / "sub" / "file"), "copies:/tmp/links/out", "-c", "c0", check=False)
+    if list(outside.iterdir()):
+        raise Failure(f"written on the node: {list(outside.iterdir())}")
+    delete(cluster, "copies")
+
+
+def test_debug_shares_the_processes_of_its_target(cluster):
+    """`kubectl debug --target`: the container's processes, with its proc, and signals to them."""
+    target = {"command": ["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.2; done", "the-target"]}
+    for name, shared in (("own", False), ("whole", True)):
+        run(cluster, name, [target, {"command": ["sleep", "54321"]}], shareProcessNamespace=shared)
+        kubectl(cluster, "debug", name, "--image=k3rs.io/userspace:1", "--target=c0", "--container=dbg", "--", "sleep", "12345")
+        seen = until(lambda: kubectl(cluster, "exec", name, "-c", "dbg", "--", "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '", check=False).stdout, "the debug container runs")
+        if "the-target" not in seen or "sleep 12345" not in seen or ("sleep 54321" in seen) != shared:
+            raise Failure(f"{name}: {seen}")
+        # The target sees it, too, and neither sees more of the other than its processes.
+        until(lambda: "sleep 12345" in shell(cluster, name, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '", check=False), "the target sees it")
+        masks = until(lambda: shell(cluster, name, "(echo x > /proc/sys/kernel/core_pattern) 2>/dev/null && echo written; head -c1 /proc/keys | wc -c", container="dbg", check=False), "its masks")
+        if masks.split() != ["0"]:
+            raise Failure(f"{name}: {masks}")
+        number = "1" if not shared else "$(grep -l the-targe[t] /proc/[0-9]*/cmdline | head -1 | cut -d/ -f3)"
+        kubectl(cluster, "exec", name, "-c", "dbg", "--", "sh", "-c", f"kill -TERM {number}", check=False)
+
+        def ended():
+            statuses = json.loads(kubectl(cluster, "get", "pod", name, "-o", "json").stdout)["status"]["containerStatuses"]
+            return next(one for one in statuses if one["name"] == "c0")["state"].get("terminated")
+
+        if until(ended, "the target's end")["exitCode"] != 3:
+            raise Failure(f"{name}: {ended()}")
+        delete(cluster, name)
 
 
 def test_exec_works_as_before(cluster):
