@@ -88,14 +88,38 @@ impl Object {
     /// # Errors
     /// If the bytes are not an object of `kind`.
     pub fn from_bytes(kind: &'static Kind, revision: u64, bytes: Arc<[u8]>) -> Result<Object> {
+        Object::check(kind, &bytes)?;
+        Object::from_checked(kind, revision, bytes)
+    }
+
+    /// Whether [`Object::from_bytes`] would read these bytes.
+    ///
+    /// # Errors
+    /// If the bytes are not an object of `kind`.
+    pub fn check(kind: &'static Kind, bytes: &[u8]) -> Result<()> {
+        let what = || format!("decode a stored {}", kind.name);
+        match codec::envelope::open(bytes).context(what)? {
+            Some(envelope) if envelope.content_type != "application/json" => {
+                // The whole message is read once, so that later readers meet no malformed bytes.
+                codec::check_message(schema().root(kind), envelope.raw).context(what)
+            }
+            // Parsed by whoever makes an object of it.
+            _ => Ok(()),
+        }
+    }
+
+    /// [`Object::from_bytes`] of bytes that it has read before or that came out of an object: only
+    /// what is indexed is looked for.
+    ///
+    /// # Errors
+    /// If the bytes are not an object of `kind`.
+    pub fn from_checked(kind: &'static Kind, revision: u64, bytes: Arc<[u8]>) -> Result<Object> {
         let what = || format!("decode a stored {}", kind.name);
         let index = match codec::envelope::open(&bytes).context(what)? {
             Some(envelope) if envelope.content_type != "application/json" => {
                 if envelope.kind != kind.name {
                     return Err(stdx::Error::new(format!("{}: it is a {}", what(), envelope.kind)));
                 }
-                // The whole message is read once, so that later readers meet no malformed bytes.
-                codec::check_message(schema().root(kind), envelope.raw).context(what)?;
                 Index::Protobuf(Offsets::find(&bytes, envelope.raw).context(what)?)
             }
             Some(envelope) => {

@@ -154,6 +154,7 @@ async fn open_datastore(machine: &Machine) -> Result<Store> {
     let free = path.parent().map_or(Ok(u64::MAX), rt::fs::available_bytes)?;
     let limits = store::Limits {
         owner: server::key_owner,
+        check: server::check_value,
         ..store::Limits::for_memory(rt::memory_bytes()).for_disk(free.saturating_add(held))
     };
     let store = Store::open(&path, limits).await;

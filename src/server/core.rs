@@ -12,6 +12,7 @@ use crate::auth::tokens::Tokens;
 use crate::auth::{Attributes, Authorizer, User};
 use crate::config::Config;
 use crate::door::Door;
+use crate::registry::cache::Cache;
 use crate::registry::update::Part;
 use crate::registry::{create, delete, list, storage, update, watch};
 use crate::subresource;
@@ -20,6 +21,7 @@ use crate::subresource;
 pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) store: Store,
+    pub(crate) cache: Cache,
     pub(crate) authorizer: Authorizer,
     pub(crate) tokens: Tokens,
     /// Opened once the node runs.

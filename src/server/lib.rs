@@ -27,4 +27,5 @@ pub use auth::User;
 pub use config::{Cidr, Config, StaticToken};
 pub use door::NodeDoor;
 pub use registry::room::owner as key_owner;
+pub use registry::storage::check as check_value;
 pub use server::Server;

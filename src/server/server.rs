@@ -19,6 +19,7 @@ use crate::bootstrap;
 use crate::config::Config;
 use crate::core::{Caller, Core};
 use crate::door::{Door, NodeDoor};
+use crate::registry::cache::Cache;
 use crate::web::Web;
 
 /// How long changes of the `kubernetes` Service gather before they are looked at.
@@ -50,10 +51,12 @@ impl Server {
     pub async fn start(config: Config, store: Store) -> stdx::Result<Server> {
         let tokens = crate::auth::tokens::Tokens::new(&config)?;
         claims::repair(&store).await.context(|| "claim what Services hold")?;
+        let cache = Cache::start(&store).context(|| "watch the datastore")?;
         let core = Core {
             config,
             tokens,
             store,
+            cache,
             authorizer: crate::auth::Authorizer::default(),
             door: Door::default(),
             http: crate::door::client(),

@@ -183,6 +183,7 @@ impl Plan {
             mod_revision: revision,
             version: before.as_ref().map_or(1, |kv| kv.version.saturating_add(1)),
             sub,
+            checked: true,
             lease,
         };
         adding.growth += signed(size_bytes(&kv));

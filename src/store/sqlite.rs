@@ -322,6 +322,7 @@ fn load_rows(connection: &Connection, loaded: &mut Loaded) -> Reading {
             mod_revision,
             version,
             sub,
+            checked: false,
             lease,
         });
         loaded.row(Row { id, key, kv });
@@ -479,6 +480,7 @@ mod tests {
             mod_revision,
             version: 1,
             sub,
+            checked: false,
             lease: 0,
         });
         Row { id, key, kv }

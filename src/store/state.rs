@@ -278,6 +278,7 @@ mod tests {
             mod_revision,
             version: 1,
             sub: 0,
+            checked: true,
             lease: 0,
         }
     }

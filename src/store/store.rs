@@ -1,5 +1,6 @@
 //! The store's handle: open, read, write, watch, close.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -17,7 +18,7 @@ use crate::sqlite::SqliteDriver;
 use crate::state::State;
 use crate::txn::{Done, Txn};
 use crate::types::{
-    Class, KeyValue, LeaseId, Limits, Op, Query, Range, Room, Span, Stats, Written,
+    Class, Event, KeyValue, LeaseId, Limits, Op, Query, Range, Room, Span, Stats, Written,
 };
 use crate::watch::{Hub, Watch, lock, read};
 
@@ -55,7 +56,7 @@ impl Store {
     }
 
     async fn start(driver: Arc<dyn Driver>, limits: Limits) -> Result<Store> {
-        let loaded = driver.load().await.map_err(|error| Error::Storage(Arc::new(error)))?;
+        let mut loaded = driver.load().await.map_err(|error| Error::Storage(Arc::new(error)))?;
         if loaded.mark != 0 && !loaded.clean {
             log::info!("datastore: it was not closed cleanly; revisions go on at {}", loaded.mark);
         }
@@ -66,6 +67,9 @@ impl Store {
         }
         for kv in loaded.keys.values().filter(|kv| kv.lease != 0) {
             leases.attach(kv.lease, &kv.key);
+        }
+        for kv in loaded.keys.values_mut() {
+            kv.checked = (limits.check)(&kv.key, &kv.value);
         }
         // Like etcd's, an empty store is at revision 1: 0 means "any" in the API.
         let revision = loaded.mark.max(1);
@@ -163,6 +167,27 @@ impl Store {
     /// `Compacted` if the changes since are no longer known.
     pub async fn watch(&self, spans: Vec<Span>, revision: Option<u64>) -> Result<Watch> {
         self.0.hub.watch(spans, revision)
+    }
+
+    /// A watch of every key from now on, with room for `parts` times as much as another one may have
+    /// waiting: for the one who passes changes on to many.
+    ///
+    /// # Errors
+    /// `Closed`
+    pub fn watch_all(&self, parts: usize) -> Result<Watch> {
+        self.0.hub.watch_within(vec![Span::prefix("")], None, self.0.limits.times(parts))
+    }
+
+    /// The changes after `revision` to keys of a span, oldest first, as far as they are visible now.
+    ///
+    /// # Errors
+    /// `Compacted` if they are no longer known.
+    pub fn changes(&self, span: Span, revision: u64) -> Result<VecDeque<Arc<Event>>> {
+        read(&self.0.hub.state).changes(&[span], revision)
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     /// The newest visible revision.

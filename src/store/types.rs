@@ -23,6 +23,8 @@ pub struct KeyValue {
     pub version: u32,
     /// The operation's place among those of its revision.
     pub(crate) sub: u32,
+    /// Whoever wrote the value vouches for it, or [`Limits::check`] accepted what the disk held.
+    pub checked: bool,
     pub lease: LeaseId,
 }
 
@@ -275,6 +277,9 @@ pub struct Limits {
     pub state_bytes_max: usize,
     /// Whose a key is, for the share of one owner; `None` is nobody's.
     pub owner: fn(&[u8]) -> Option<&[u8]>,
+    /// Whether the value of a key reads well. Asked once for each version that comes from the disk;
+    /// what this process writes is checked by its writers.
+    pub check: fn(key: &[u8], value: &[u8]) -> bool,
     /// Past changes kept for watches and reads at an older revision.
     pub history_events_max: usize,
     pub history_bytes_max: usize,
@@ -299,6 +304,7 @@ impl Default for Limits {
             batch_bytes_max: 4 << 20,
             state_bytes_max: 128 << 20,
             owner: |_| None,
+            check: |_, _| false,
             history_events_max: 4096,
             history_bytes_max: 3 << 20,
             watch_events_max: 2048,
@@ -336,6 +342,13 @@ impl Limits {
     pub fn for_disk(mut self, bytes: u64) -> Limits {
         let third = usize::try_from(bytes / 3).unwrap_or(usize::MAX);
         self.state_bytes_max = self.state_bytes_max.min(third.max(STATE_LEAST_BYTES));
+        self
+    }
+
+    /// The same with `parts` times the room for a watch.
+    pub(crate) fn times(mut self, parts: usize) -> Limits {
+        self.watch_events_max *= parts;
+        self.watch_bytes_max *= parts;
         self
     }
 

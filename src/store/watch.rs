@@ -82,6 +82,23 @@ impl Watch {
         }
     }
 
+    /// The revision after which it began, when it was made or resumed.
+    pub fn begins_after(&self) -> u64 {
+        self.queue.after
+    }
+
+    /// Goes on after `revision` (`None`: from now on), also where it was cut off.
+    ///
+    /// # Errors
+    /// `Compacted` if the changes since are no longer known, `Closed`.
+    pub fn resume(&mut self, revision: Option<u64>) -> Result<()> {
+        let (spans, limits) = (self.queue.spans.clone(), self.queue.limits);
+        let mut again = self.hub.watch_within(spans, revision, limits)?;
+        again.progress_every = self.progress_every;
+        *self = again;
+        Ok(())
+    }
+
     /// The revision up to which everything has been yielded; `None` while events wait or after the end.
     pub fn progress(&self) -> Option<u64> {
         // The revision is read first: what came later is in the queue, or no concern of this answer.
@@ -119,6 +136,16 @@ impl Hub {
 
     /// Starts a watch of what happens after `revision`; `None` is now.
     pub(crate) fn watch(self: &Arc<Hub>, spans: Vec<Span>, revision: Option<u64>) -> Result<Watch> {
+        self.watch_within(spans, revision, self.limits)
+    }
+
+    /// [`Hub::watch`] with bounds of its own.
+    pub(crate) fn watch_within(
+        self: &Arc<Hub>,
+        spans: Vec<Span>,
+        revision: Option<u64>,
+        limits: Limits,
+    ) -> Result<Watch> {
         let state = read(&self.state);
         let after = revision.unwrap_or(state.revision);
         let backlog = state.changes(&spans, after)?;
@@ -127,7 +154,7 @@ impl Hub {
             after,
             waiting: Mutex::default(),
             changed: rt::Event::new(),
-            limits: self.limits,
+            limits,
         });
         let mut registry = lock(&self.registry);
         if let Some(end) = &registry.closed {

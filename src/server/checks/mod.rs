@@ -6,6 +6,7 @@ mod identity;
 mod pod_security;
 mod services;
 mod verbs;
+mod watches;
 mod web;
 
 use api::kinds::SERVICE_ACCOUNT;

@@ -1,5 +1,6 @@
 //! Generic verbs for every kind over the store.
 
+pub(crate) mod cache;
 pub(crate) mod continue_token;
 pub(crate) mod create;
 pub(crate) mod delete;

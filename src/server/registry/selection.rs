@@ -53,6 +53,14 @@ impl Selection {
         self.exact("metadata.name")
     }
 
+    /// A field other than name and namespace that must have one value, if there is one, and the value.
+    pub(crate) fn field(&self) -> Option<(&str, &str)> {
+        let is_indexed = |term: &&FieldTerm| {
+            term.equal && !matches!(&*term.path, "metadata.name" | "metadata.namespace")
+        };
+        self.0.fields.iter().find(is_indexed).map(|term| (&*term.path, &*term.value))
+    }
+
     fn exact(&self, path: &str) -> Option<&str> {
         let term = self.0.fields.iter().find(|term| term.equal && term.path == path)?;
         Some(&term.value)
@@ -74,7 +82,7 @@ impl Selection {
 }
 
 /// A field's text as upstream's selectable fields give it.
-fn field(object: &Object, path: &str) -> String {
+pub(crate) fn field(object: &Object, path: &str) -> String {
     if object.kind().name == "Event" && path == "source" {
         return match api::field::text(object, "source.component") {
             text if text.is_empty() => api::field::text(object, "reportingComponent"),

@@ -1,10 +1,7 @@
 //! Keys, stored objects and store errors: the border between API objects and the store's bytes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use api::status::Reason;
-use api::{Kind, Object, Status};
+use api::{Kind, Object, Status, kinds};
 use store::{Class, Error, Expect, KeyValue, Op, Room, Span, Store, Txn};
 
 use crate::allocate::claims::Claims;
@@ -35,63 +32,42 @@ pub(crate) fn class(kind: &Kind) -> Class {
 
 /// The stored object of a version of a key.
 ///
-/// Recent ones are shared: every watch and informer that hears of a change gets the same object.
+/// # Errors
+/// 500 if what the disk held cannot be read.
 pub(crate) fn object(kind: &'static Kind, version: &KeyValue) -> Result<Object, Status> {
-    let slot = RECENT.slot(version.mod_revision);
-    {
-        let known = lock(slot);
-        if let Some(known) = known.as_ref()
-            && known.revision() == version.mod_revision
-            // The same block of memory: the same key's version, of the same store.
-            && Arc::ptr_eq(known.bytes(), &version.value)
-        {
-            return Ok(known.clone());
-        }
-    }
-    let object = Object::from_bytes(kind, version.mod_revision, version.value.clone())
-        .map_err(Status::internal)?;
-    if RECENT.is_recent(version.mod_revision) {
-        *lock(slot) = Some(object.clone());
-    }
-    Ok(object)
+    object_at(kind, version, version.mod_revision)
 }
 
-/// Objects of the latest changes, by revision.
-struct Recent {
-    slots: [Mutex<Option<Object>>; RECENT_OBJECTS_MAX],
-    newest: AtomicU64,
-}
-
-/// How many changes back are shared: about what waits in watches while they are read.
-const RECENT_OBJECTS_MAX: usize = 64;
-
-static RECENT: Recent =
-    Recent { slots: [const { Mutex::new(None) }; RECENT_OBJECTS_MAX], newest: AtomicU64::new(0) };
-
-impl Recent {
-    fn slot(&self, revision: u64) -> &Mutex<Option<Object>> {
-        // The remainder is below the length.
-        &self.slots[(revision % RECENT_OBJECTS_MAX as u64) as usize]
-    }
-
-    /// Old objects that are merely read again stay out: they would be kept for nothing.
-    fn is_recent(&self, revision: u64) -> bool {
-        let newest = self.newest.fetch_max(revision, Ordering::Relaxed).max(revision);
-        newest - revision < RECENT_OBJECTS_MAX as u64
-    }
-}
-
-fn lock(slot: &Mutex<Option<Object>>) -> MutexGuard<'_, Option<Object>> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The object as it was, at the revision that deleted it.
-pub(crate) fn deleted_object(
+/// The same as at another revision: the one that deleted or replaced it.
+///
+/// # Errors
+/// 500 if what the disk held cannot be read.
+pub(crate) fn object_at(
     kind: &'static Kind,
     version: &KeyValue,
     revision: u64,
 ) -> Result<Object, Status> {
-    Object::from_bytes(kind, revision, version.value.clone()).map_err(Status::internal)
+    let bytes = version.value.clone();
+    match version.checked {
+        true => Object::from_checked(kind, revision, bytes),
+        false => Object::from_bytes(kind, revision, bytes),
+    }
+    .map_err(Status::internal)
+}
+
+/// Whether a value that the disk held can be read; whatever is no object of a known kind can.
+pub fn check(key: &[u8], value: &[u8]) -> bool {
+    let Some(rest) = key.strip_prefix(b"/registry/") else { return true };
+    let is_of = |kind: &&&Kind| {
+        let rest = rest.strip_prefix(kind.storage_prefix().as_bytes());
+        rest.is_some_and(|rest| rest.starts_with(b"/"))
+    };
+    let kind = kinds::KINDS.iter().find(is_of);
+    let checked = kind.map_or(Ok(()), |kind| Object::check(kind, value));
+    if let Err(error) = &checked {
+        log::error!("datastore: {}: {error}", key.escape_ascii());
+    }
+    checked.is_ok()
 }
 
 /// Reads one object; `None` if it does not exist.

@@ -1,14 +1,16 @@
 //! Watches: initial events, selector transitions, bookmarks, and their end.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Kind, Object, Status};
 use client::{Request, WatchEvent, WatchStream};
 use rt::BoxFuture;
 use stdx::time::Mono;
-use store::{Error, Event, Item, Span, Watch};
+use store::Error;
 
+use super::cache::{self, Change, Type};
 use super::selection::Selection;
 use super::{list, storage};
 use crate::core::Core;
@@ -55,14 +57,8 @@ pub(crate) async fn watch(core: &Core, request: &Request) -> Result<Stream, Stat
         "" | "0" => None,
         text => Some(list::parse_revision(text)?),
     };
-    let span = match stream.selection.name() {
-        Some(name) if !kind.namespaced() || !request.namespace.is_empty() => {
-            Span::key(storage::key(kind, &request.namespace, name))
-        }
-        _ => storage::span(kind, &request.namespace),
-    };
     if from.is_some() && !options.send_initial_events {
-        stream.start(core, span, from.unwrap_or(0)).await;
+        stream.start(core, &request.namespace, from.unwrap_or(0));
         return Ok(stream);
     }
     if let Some(revision) = from {
@@ -78,13 +74,11 @@ pub(crate) async fn watch(core: &Core, request: &Request) -> Result<Stream, Stat
     initial.send_initial_events = false;
     initial.field_selector = selection_options.field_selector;
     let found = list::list(core, form, &request.namespace, &initial).await?;
-    stream.start(core, span, found.revision).await;
+    stream.start(core, &request.namespace, found.revision);
     stream.revision = found.revision;
-    stream.waiting.extend(found.items.into_iter().map(WatchEvent::Added));
+    stream.waiting.extend(found.items.into_iter().map(Item::Initial));
     if options.send_initial_events && options.allow_bookmarks {
-        stream
-            .waiting
-            .push_back(WatchEvent::Bookmark { revision: found.revision, initial_end: true });
+        stream.waiting.push_back(Item::Bookmark { revision: found.revision, initial_end: true });
     }
     Ok(stream)
 }
@@ -101,9 +95,9 @@ fn deadline(timeout_secs: Option<u64>) -> Mono {
 pub(crate) struct Stream {
     kind: &'static Kind,
     selection: Selection,
-    watch: Option<Watch>,
+    watch: Option<cache::Watch>,
     /// Initial events; bounded by the objects that exist.
-    waiting: VecDeque<WatchEvent>,
+    waiting: VecDeque<Item>,
     failed: Option<Status>,
     bookmarks: bool,
     /// Everything up to here has been yielded.
@@ -113,11 +107,22 @@ pub(crate) struct Stream {
     ended: bool,
 }
 
+/// What a watch yields.
+pub(crate) enum Item {
+    /// One of the objects that it begins with.
+    Initial(Object),
+    Change(Type, Arc<Change>),
+    Bookmark {
+        revision: u64,
+        initial_end: bool,
+    },
+}
+
 impl Stream {
-    async fn start(&mut self, core: &Core, span: Span, after: u64) {
+    fn start(&mut self, core: &Core, namespace: &str, after: u64) {
         self.revision = after;
-        match core.store.watch(vec![span], Some(after)).await {
-            Ok(watch) => self.watch = Some(watch.with_progress(BOOKMARK_EVERY)),
+        match core.cache.watch(&core.store, self.kind, namespace, &self.selection, after) {
+            Ok(watch) => self.watch = Some(watch),
             Err(error) => self.failed = Some(storage::status(error)),
         }
     }
@@ -127,108 +132,107 @@ impl Stream {
         self.waiting.len()
     }
 
-    /// Whether something can be had without waiting.
-    pub(crate) fn try_next(&mut self) -> Option<Result<WatchEvent, Status>> {
-        if let Some(event) = self.waiting.pop_front() {
-            return Some(Ok(event));
+    /// What can be had without waiting.
+    pub(crate) fn try_next(&mut self) -> Option<Result<Item, Status>> {
+        if let Some(item) = self.waiting.pop_front() {
+            return Some(Ok(item));
         }
-        loop {
-            let event = match self.watch.as_mut()?.try_next() {
-                Ok(event) => event?,
-                Err(error) => return Some(Err(self.end(error))),
-            };
-            if let Some(event) = self.translate(&event) {
-                return Some(event);
+        self.change()?
+    }
+
+    /// The next change if one waits already, or the end: `Some(None)` is one without an error.
+    #[expect(clippy::option_option, reason = "nothing yet, the end, or an item")]
+    fn change(&mut self) -> Option<Option<Result<Item, Status>>> {
+        match self.watch.as_mut()?.try_next() {
+            Ok(change) => {
+                let (event, change) = change?;
+                self.revision = self.revision.max(change.revision());
+                Some(Some(Ok(Item::Change(event, change))))
+            }
+            Err(error) => {
+                self.ended = true;
+                Some(match error {
+                    Error::Closed => None,
+                    error => Some(Err(storage::status(error))),
+                })
             }
         }
     }
 
-    async fn step(&mut self) -> Option<Result<WatchEvent, Status>> {
+    /// The next item; `None` at the end.
+    pub(crate) async fn next_item(&mut self) -> Option<Result<Item, Status>> {
         if self.ended {
             return None;
         }
-        if let Some(event) = self.waiting.pop_front() {
-            return Some(Ok(event));
+        if let Some(item) = self.waiting.pop_front() {
+            return Some(Ok(item));
         }
         if let Some(status) = self.failed.take() {
             self.ended = true;
             return Some(Err(status));
         }
         loop {
+            let changed = self.watch.as_ref()?.changed();
+            if let Some(item) = self.change() {
+                return item;
+            }
             let left = self.deadline.since(rt::now().mono);
-            let watch = self.watch.as_mut()?;
-            match rt::timeout(left, watch.next()).await {
-                Err(rt::Elapsed) => {
-                    self.ended = true;
-                    let progress = self.watch.as_ref().and_then(Watch::progress);
-                    return self.bookmark(progress.unwrap_or(self.revision)).map(Ok);
-                }
-                Ok(Ok(Item::Event(event))) => {
-                    if let Some(event) = self.translate(&event) {
-                        return Some(event);
-                    }
-                }
-                Ok(Ok(Item::Progress(revision))) => {
-                    if let Some(bookmark) = self.bookmark(revision) {
-                        return Some(Ok(bookmark));
-                    }
-                }
-                Ok(Err(Error::Closed)) => {
-                    self.ended = true;
-                    return None;
-                }
-                Ok(Err(error)) => return Some(Err(self.end(error))),
+            if rt::timeout(left.min(BOOKMARK_EVERY), changed).await.is_ok() {
+                continue;
+            }
+            self.ended = rt::now().mono >= self.deadline;
+            let progress = self.watch.as_ref().and_then(cache::Watch::progress);
+            let bookmark = match progress {
+                None if !self.ended => continue,
+                progress => self.bookmark(progress.unwrap_or(self.revision)),
+            };
+            if bookmark.is_some() || self.ended {
+                return bookmark.map(Ok);
             }
         }
     }
 
-    fn end(&mut self, error: Error) -> Status {
-        self.ended = true;
-        storage::status(error)
-    }
-
     /// A bookmark, if they are wanted and it says something new.
-    fn bookmark(&mut self, revision: u64) -> Option<WatchEvent> {
+    fn bookmark(&mut self, revision: u64) -> Option<Item> {
         self.revision = self.revision.max(revision);
         if !self.bookmarks || self.bookmarked == self.revision {
             return None;
         }
         self.bookmarked = self.revision;
-        Some(WatchEvent::Bookmark { revision: self.revision, initial_end: false })
+        Some(Item::Bookmark { revision: self.revision, initial_end: false })
     }
+}
 
-    /// What a change means to one who sees only what is selected.
-    fn translate(&mut self, event: &Event) -> Option<Result<WatchEvent, Status>> {
-        self.revision = self.revision.max(event.revision);
-        self.event(event).transpose()
-    }
-
-    fn event(&self, event: &Event) -> Result<Option<WatchEvent>, Status> {
-        let now = event.now.as_ref().map(|v| storage::object(self.kind, v)).transpose()?;
-        let seen = now.as_ref().is_some_and(|object| self.selection.matches(object));
-        let last = |version| storage::deleted_object(self.kind, version, event.revision);
-        if self.selection.is_everything() {
-            return Ok(match (now, &event.before) {
-                (Some(now), None) => Some(WatchEvent::Added(now)),
-                (Some(now), Some(_)) => Some(WatchEvent::Modified(now)),
-                (None, Some(before)) => Some(WatchEvent::Deleted(last(before)?)),
-                (None, None) => None,
-            });
+/// An item for those in the process, who share its object.
+fn event(item: Item) -> Option<WatchEvent> {
+    Some(match item {
+        Item::Initial(object) => WatchEvent::Added(object),
+        Item::Change(event, change) => {
+            let object = change.object(event)?.clone();
+            match event {
+                Type::Added => WatchEvent::Added(object),
+                Type::Modified => WatchEvent::Modified(object),
+                Type::Deleted => WatchEvent::Deleted(object),
+            }
         }
-        let before: Option<Object> = event.before.as_ref().map(last).transpose()?;
-        let before = before.filter(|object| self.selection.matches(object));
-        Ok(match (now.filter(|_| seen), before) {
-            (Some(now), None) => Some(WatchEvent::Added(now)),
-            (Some(now), Some(_)) => Some(WatchEvent::Modified(now)),
-            (None, Some(before)) => Some(WatchEvent::Deleted(before)),
-            (None, None) => None,
-        })
-    }
+        Item::Bookmark { revision, initial_end } => WatchEvent::Bookmark { revision, initial_end },
+    })
 }
 
 impl WatchStream for Stream {
     fn next(&mut self) -> BoxFuture<'_, Option<Result<WatchEvent, Status>>> {
-        Box::pin(self.step())
+        Box::pin(async {
+            loop {
+                match self.next_item().await? {
+                    Ok(item) => {
+                        if let Some(event) = event(item) {
+                            return Some(Ok(event));
+                        }
+                    }
+                    Err(status) => return Some(Err(status)),
+                }
+            }
+        })
     }
 }
 

@@ -2,13 +2,12 @@
 
 use api::codec;
 use api::{Form, LensMut, Object, Status, Value, json, table};
-use client::WatchEvent;
 use http::body::Sender;
 use http::{Body, Response};
 
 use super::negotiate::{Format, Shape};
 use super::respond::{self, Wanted};
-use crate::registry::watch::Stream;
+use crate::registry::watch::{Item, Stream};
 
 /// How much a client may be behind before its watch waits for it.
 const BUFFERED_MAX_BYTES: usize = 64 * 1024;
@@ -33,9 +32,8 @@ pub(crate) fn response(stream: Stream, form: Form, wanted: Wanted) -> Response {
 }
 
 async fn pump(mut stream: Stream, mut encoder: Encoder, mut sender: Sender) {
-    use client::WatchStream;
     loop {
-        let next = rt::future::or(async { Some(stream.next().await) }, async {
+        let next = rt::future::or(async { Some(stream.next_item().await) }, async {
             sender.closed().await;
             None
         });
@@ -64,12 +62,26 @@ struct Encoder {
 
 impl Encoder {
     /// Appends an event; true if it is the last.
-    fn event(&mut self, event: Result<WatchEvent, Status>, out: &mut Vec<u8>) -> bool {
-        match event {
-            Ok(WatchEvent::Added(object)) => self.object("ADDED", &object, out),
-            Ok(WatchEvent::Modified(object)) => self.object("MODIFIED", &object, out),
-            Ok(WatchEvent::Deleted(object)) => self.object("DELETED", &object, out),
-            Ok(WatchEvent::Bookmark { revision, initial_end }) => {
+    fn event(&mut self, item: Result<Item, Status>, out: &mut Vec<u8>) -> bool {
+        match item {
+            Ok(Item::Initial(object)) => self.object("ADDED", &object, out),
+            Ok(Item::Change(event, change)) => match self.wanted.media.shape {
+                // The same bytes for all who watch in this form.
+                Shape::Object | Shape::Discovery { .. } => {
+                    let protobuf = self.wanted.media.format == Format::Protobuf;
+                    let encode = |object: &Object, out: &mut Vec<u8>| {
+                        write_event(event.as_str(), object, self.form, protobuf, out);
+                    };
+                    let bytes = change.encoded(event, self.form, protobuf, &encode);
+                    out.extend_from_slice(&bytes);
+                }
+                _ => {
+                    if let Some(object) = change.object(event) {
+                        self.object(event.as_str(), object, out);
+                    }
+                }
+            },
+            Ok(Item::Bookmark { revision, initial_end }) => {
                 let tree = self.bookmark(revision, initial_end);
                 self.tree("BOOKMARK", &tree, out);
             }
@@ -83,13 +95,8 @@ impl Encoder {
 
     fn object(&mut self, event: &str, object: &Object, out: &mut Vec<u8>) {
         match (self.wanted.media.shape, self.wanted.media.format) {
-            (Shape::Object | Shape::Discovery { .. }, Format::Protobuf) => {
-                let mut encoded = Vec::new();
-                codec::write_protobuf(object, self.form, &mut encoded);
-                codec::write_watch_protobuf(event, &encoded, out);
-            }
-            (Shape::Object | Shape::Discovery { .. }, _) => {
-                codec::write_watch_json(event, object, self.form, out);
+            (Shape::Object | Shape::Discovery { .. }, format) => {
+                write_event(event, object, self.form, format == Format::Protobuf, out);
             }
             (Shape::Table { .. }, _) => {
                 let row = respond::row(object, self.form, &self.wanted);
@@ -153,4 +160,14 @@ impl Encoder {
             _ => codec::write_watch_tree_json(event, tree, out),
         }
     }
+}
+
+/// Appends an event that shows an object.
+fn write_event(event: &str, object: &Object, form: Form, protobuf: bool, out: &mut Vec<u8>) {
+    if !protobuf {
+        return codec::write_watch_json(event, object, form, out);
+    }
+    let mut encoded = Vec::new();
+    codec::write_protobuf(object, form, &mut encoded);
+    codec::write_watch_protobuf(event, &encoded, out);
 }
