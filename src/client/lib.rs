@@ -7,6 +7,7 @@
 pub mod driver;
 pub mod events;
 pub mod informer;
+pub mod options;
 mod request;
 
 pub use driver::Driver;

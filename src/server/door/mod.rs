@@ -9,12 +9,12 @@ pub(crate) use proxy::{Door, client};
 use std::sync::Arc;
 
 use api::Status;
+use api::query::Query;
 use client::Request;
 use http::client::Dial;
 use http::{BoxFuture, Response};
 
 use crate::core::{Core, not_found};
-use crate::request::query::Query;
 
 /// Reaches nodes. `k3rs` plugs in the kubelet of this process; to another node it is HTTPS to port 10250.
 pub trait NodeDoor: Send + Sync {

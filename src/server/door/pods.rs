@@ -1,6 +1,7 @@
 //! Logs, exec, attach and port-forward: checked here, done by the kubelet.
 
 use api::kinds::POD;
+use api::query::{Query, escape};
 use api::status::{Cause, Reason};
 use api::{Kind, Lens, Status, Value};
 use client::Request;
@@ -9,7 +10,6 @@ use http::{Method, Response};
 use super::{Incoming, door};
 use crate::core::{Core, method_not_allowed};
 use crate::registry::storage;
-use crate::request::query::{Query, escape};
 use crate::web::socket::{self, Frames};
 
 /// `pods/log`
