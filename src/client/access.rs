@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Lens, Value};
-use http::client::{Dial, Endpoint, Url};
+use http::client::{Dial, Endpoint, Protocol, Url};
 use http::tls::{self, Identity, Trust};
 use rt::lock::Mutex;
 use stdx::time::Mono;
@@ -79,6 +79,8 @@ pub struct Access {
     pub key: Source,
     /// A bearer token.
     pub token: Source,
+    /// Which HTTP to speak; by default what TLS negotiates.
+    pub protocol: Protocol,
     /// How connections are opened in place of TCP.
     pub dialer: Option<Arc<dyn Dial>>,
 }
@@ -133,7 +135,7 @@ impl Access {
             certificate: data(user, "client-certificate", base)?,
             key: data(user, "client-key", base)?,
             token,
-            dialer: None,
+            ..Access::default()
         };
         if access.insecure && access.ca != Source::None {
             return Err(Error::new(
@@ -284,7 +286,7 @@ impl Current {
 }
 
 fn reached(access: &Access, url: &Url, texts: &Texts) -> Result<Reached> {
-    let mut endpoint = Endpoint::tcp(&*url.host, url.port);
+    let mut endpoint = Endpoint::tcp(&*url.host, url.port).protocol(access.protocol);
     if url.is_tls() {
         let trust = match &texts.ca {
             _ if access.insecure => Trust::Insecure,
@@ -315,4 +317,54 @@ fn reached(access: &Access, url: &Url, texts: &Texts) -> Result<Reached> {
     }
     let authorization = if token.is_empty() { String::new() } else { format!("Bearer {token}") };
     Ok(Reached { endpoint, authorization })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRITTEN: &str = "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: Y2E=\n    server: https://127.0.0.1:6443\n  name: default\ncontexts:\n- context:\n    cluster: default\n    user: default\n  name: default\ncurrent-context: default\nkind: Config\nusers:\n- name: default\n  user:\n    client-certificate: agent/a.crt\n    client-key-data: a2V5\n";
+
+    #[test]
+    fn kubeconfigs_are_read() {
+        let access = Access::from_kubeconfig(WRITTEN, Path::new("/x")).unwrap();
+        assert_eq!(access.server, "https://127.0.0.1:6443");
+        assert_eq!(access.ca, Source::Inline(b"ca".to_vec()));
+        assert_eq!(access.certificate, Source::File("/x/agent/a.crt".into()));
+        assert_eq!(access.key, Source::Inline(b"key".to_vec()));
+        assert_eq!(access.token, Source::None);
+        let text = WRITTEN.replace("client-key-data: a2V5", "token: t\n    tokenFile: /t");
+        let access = Access::from_kubeconfig(&text, Path::new("/x")).unwrap();
+        assert_eq!(access.token, Source::File("/t".into()));
+        for (from, to, want) in [
+            (
+                "current-context: default",
+                "current-context: other",
+                "find \"other\" among its contexts",
+            ),
+            ("user: default\n", "user: other\n", "find \"other\" among its users"),
+            (
+                "Y2E=",
+                "Y2E=\n    proxy-url: http://p",
+                "proxy-url is not supported by this version of k3rs yet",
+            ),
+            (
+                "a2V5",
+                "a2V5\n    exec: {command: x}",
+                "exec is not supported by this version of k3rs yet",
+            ),
+            ("a2V5", "a2V5\n    as: root", "as is not supported by this version of k3rs yet"),
+            ("Y2E=", "'!'", "decode certificate-authority-data"),
+            (
+                "Y2E=",
+                "Y2E=\n    insecure-skip-tls-verify: true",
+                "specifying a root certificates file with the insecure flag is not allowed",
+            ),
+            ("https://127.0.0.1:6443", "ftp://x", "parse URL"),
+        ] {
+            let text = WRITTEN.replace(from, to);
+            let error = Access::from_kubeconfig(&text, Path::new("/")).unwrap_err().to_string();
+            assert!(error.starts_with(want), "{error}");
+        }
+    }
 }

@@ -27,19 +27,17 @@ pub enum News {
     Event(WatchEvent),
 }
 
+/// Takes news; false ends it. Must not block.
+pub type Hear<'a> = dyn FnMut(News) -> bool + Send + 'a;
+
 /// Follows `selection` and hands over its news until `hear` answers false, which ends it. `retry` is
 /// how long it rests after failures in a row.
-pub async fn follow(
-    client: Client,
-    selection: Selection,
-    retry: Backoff,
-    mut hear: impl FnMut(News) -> bool + Send,
-) {
+pub async fn follow(client: Client, selection: Selection, retry: Backoff, hear: &mut Hear<'_>) {
     let mut failures = 0;
     // The newest revision seen: where a watch goes on.
     let mut at = None;
     loop {
-        match follow_once(&client, &selection, &mut at, &mut failures, &mut hear).await {
+        match follow_once(&client, &selection, &mut at, &mut failures, hear).await {
             Ok(Next::End) => return,
             Ok(Next::Again) => {}
             Err(status) => {
@@ -76,7 +74,7 @@ async fn follow_once(
     selection: &Selection,
     at: &mut Option<u64>,
     failures: &mut u32,
-    hear: &mut (impl FnMut(News) -> bool + Send),
+    hear: &mut Hear<'_>,
 ) -> Result<Next, Status> {
     let options =
         ListOptions { field_selector: selection.field_selector.clone(), ..ListOptions::default() };

@@ -260,7 +260,7 @@ impl KindView {
 async fn run(client: Client, shared: Weak<Shared>, interest: Interest) {
     let Interest { kind, field_selector } = interest;
     let selection = Selection { kind, namespace: String::new(), field_selector };
-    let hear = move |news| {
+    let mut hear = move |news: News| {
         let Some(shared) = shared.upgrade() else { return false };
         match news {
             News::Listed(list) => shared.replace(kind, list),
@@ -275,7 +275,7 @@ async fn run(client: Client, shared: Weak<Shared>, interest: Interest) {
         }
         true
     };
-    follow(client, selection, RETRY, hear).await;
+    follow(client, selection, RETRY, &mut hear).await;
 }
 
 fn key_of(object: &Object) -> (String, String) {

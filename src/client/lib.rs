@@ -9,6 +9,8 @@ pub mod driver;
 pub mod events;
 pub mod follow;
 mod https;
+#[cfg(test)]
+mod https_tests;
 pub mod informer;
 pub mod options;
 mod request;

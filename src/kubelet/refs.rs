@@ -145,7 +145,7 @@ async fn watch(client: Client, shared: Weak<Shared>, key: RefKey) {
     let field_selector = format!("metadata.name={name}");
     let selection = Selection { kind, namespace: namespace.clone(), field_selector };
     let key = key.clone();
-    let hear = move |news| {
+    let mut hear = move |news: News| {
         let Some(shared) = shared.upgrade() else { return false };
         match news {
             News::Listed(list) => {
@@ -160,7 +160,7 @@ async fn watch(client: Client, shared: Weak<Shared>, key: RefKey) {
         }
         true
     };
-    follow(client, selection, RETRY, hear).await;
+    follow(client, selection, RETRY, &mut hear).await;
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub fn received(kind: &'static Kind, bytes: &[u8]) -> Result<Received> {
     if envelope.content_type == "application/json" {
         return received_tree(kind, tree(envelope.raw).context(what)?).context(what);
     }
-    if envelope.api_version == kind.api_version() && has_protobuf(kind) {
+    if envelope.api_version == kind.api_version() && kind.stored() && has_protobuf(kind) {
         if envelope.kind == kind.name {
             return from_message(kind, envelope.raw).map(Received::Object).context(what);
         }
