@@ -51,7 +51,7 @@ impl Faults {
             late_max_ms: [20, 300, 4000][usize::try_from(percent(2)).unwrap_or(0)],
             broken_watch: percent(5),
             bad_commit: percent(15),
-            broken_wire: percent(10),
+            broken_wire: percent(60),
         };
         Faults(Arc::new(Inner {
             on: AtomicBool::new(true),
