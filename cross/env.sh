@@ -38,7 +38,6 @@ use_tools() {
   # Thumb-2 is what Debian's armhf is built as too: a quarter smaller than ARM instructions.
   if [ "$1" = armv7 ]; then rust+=" -Ctarget-feature=+thumb-mode" c=" -mthumb"; fi
   export RUSTFLAGS="$rust --remap-path-prefix=$registry/= --remap-path-prefix=$root/= --remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust/=/rust/"
-  # C (SQLite, ring) never unwinds. What SQLite can do beyond what `store` asks of it is left out.
+  # C (SQLite, ring) never unwinds.
   export CFLAGS="$c -fno-unwind-tables -fno-asynchronous-unwind-tables -ffile-prefix-map=$registry/= -ffile-prefix-map=$root/="
-  export LIBSQLITE3_FLAGS="-USQLITE_ENABLE_FTS3 -USQLITE_ENABLE_FTS3_PARENTHESIS -USQLITE_ENABLE_FTS5 -USQLITE_ENABLE_RTREE -USQLITE_ENABLE_DBSTAT_VTAB -USQLITE_ENABLE_STAT4 -USQLITE_ENABLE_LOAD_EXTENSION -USQLITE_ENABLE_COLUMN_METADATA -USQLITE_ENABLE_API_ARMOR -DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_OMIT_DEPRECATED -DSQLITE_OMIT_SHARED_CACHE -DSQLITE_DEFAULT_MEMSTATUS=0 -DSQLITE_OMIT_JSON -DSQLITE_MAX_MMAP_SIZE=0"
 }

@@ -211,14 +211,13 @@ class Node(Cluster):
 
     def ours(self):
         """Processes of the product on this node, by their program."""
-        found = []
+        found, binary = [], os.stat(self.binary)
         for entry in pathlib.Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             try:
-                program = os.readlink(entry / "exe")
-                # A sealed copy has no path; its words tell whose it is.
-                if program.split(" (deleted)")[0] == self.binary or ("memfd:" in program and str(self.dir).encode() in (entry / "cmdline").read_bytes()):
+                # Shims run from another mount of the same file. A sealed copy is another file; its words tell whose it is.
+                if os.path.samestat(os.stat(entry / "exe"), binary) or ("memfd:" in os.readlink(entry / "exe") and str(self.dir).encode() in (entry / "cmdline").read_bytes()):
                     found.append(int(entry.name))
             except OSError:
                 continue
