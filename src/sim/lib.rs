@@ -13,7 +13,6 @@ mod kubelet;
 mod plant;
 mod run;
 mod user;
-mod wire;
 mod world;
 
 pub use plant::Plant;

@@ -43,6 +43,10 @@ pub(crate) enum Command {
         id: LeaseId,
         reply: Sender<Result<Done>>,
     },
+    /// Follows a shared log to its end. Nobody asks for it where the log is our own.
+    Fresh {
+        reply: Sender<Result<()>>,
+    },
     /// Writes what is lazy.
     Sync {
         reply: Sender<Result<()>>,
@@ -182,6 +186,7 @@ impl Committer {
                 let revoked = self.revoke(id).await;
                 let _ = reply.try_send(revoked);
             }
+            Command::Fresh { reply } => drop(reply.try_send(Ok(()))),
             Command::Sync { reply } => {
                 let synced = self.flush(None).await;
                 let _ = reply.try_send(synced);

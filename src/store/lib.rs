@@ -13,7 +13,10 @@ mod driver;
 mod error;
 mod lease;
 mod memory;
+mod memory_log;
 mod plan;
+mod shared;
+mod sharer;
 mod sqlite;
 mod state;
 mod store;
@@ -24,6 +27,7 @@ mod watch;
 pub use error::{Error, Result};
 pub use lease::LeaseInfo;
 pub use memory::{Disk, Fault};
+pub use memory_log::{Fate, Log, LogPlant, Way};
 pub use store::Store;
 pub use txn::{Compare, Done, Failed, Relation, Request, Response, Target, Txn};
 pub use types::{

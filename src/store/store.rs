@@ -14,9 +14,12 @@ use crate::driver::{Driver, LeaseRow};
 use crate::error::{Error, Result};
 use crate::lease::{LeaseInfo, Leases, shared_ttl};
 use crate::memory::Disk;
+use crate::memory_log::Log;
+use crate::shared::{Role, SharedLog, lease_key};
+use crate::sharer::{Sharer, leases_of};
 use crate::sqlite::SqliteDriver;
 use crate::state::State;
-use crate::txn::{Done, Txn};
+use crate::txn::{Compare, Done, Relation, Request, Target, Txn};
 use crate::types::{
     Class, Event, KeyValue, LeaseId, Limits, Op, Query, Range, Room, Span, Stats, Written,
 };
@@ -29,13 +32,20 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     hub: Arc<Hub>,
-    driver: Arc<dyn Driver>,
+    backend: Backend,
     leases: Arc<Mutex<Leases>>,
     counters: Arc<Counters>,
     limits: Limits,
     commands: Sender<Command>,
     /// Ends the committer with the last handle.
     _committer: rt::Task<Option<()>>,
+}
+
+/// Whom the committer writes to.
+enum Backend {
+    /// Ours alone.
+    Own(Arc<dyn Driver>),
+    Shared(Arc<dyn SharedLog>),
 }
 
 impl Store {
@@ -95,7 +105,57 @@ impl Store {
             shrink_at: Some(now + SHRINK_FIRST),
         };
         let _committer = rt::spawn_named("datastore committer", committer.run());
-        Ok(Store(Arc::new(Inner { hub, driver, leases, counters, limits, commands, _committer })))
+        let backend = Backend::Own(driver);
+        Ok(Store(Arc::new(Inner { hub, backend, leases, counters, limits, commands, _committer })))
+    }
+
+    /// Opens a store on a simulated log that other servers may share.
+    ///
+    /// # Errors
+    /// `Storage` if the log is out of reach.
+    pub async fn open_log(log: &Log, limits: Limits) -> Result<Store> {
+        Store::share(Arc::new(log.driver()), limits).await
+    }
+
+    async fn share(log: Arc<dyn SharedLog>, limits: Limits) -> Result<Store> {
+        let loaded = log.load().await.map_err(|error| Error::Storage(Arc::new(error)))?;
+        let leases = Arc::new(Mutex::new(leases_of(&loaded.keys)));
+        let state = State::new(loaded.keys, loaded.mark, limits.owner);
+        let hub = Arc::new(Hub::new(state, limits));
+        let counters = Arc::new(Counters::default());
+        let (commands, queue) = bounded(limits.queue_writes_max);
+        let sharer = Sharer {
+            hub: Arc::clone(&hub),
+            log: Arc::clone(&log),
+            leases: Arc::clone(&leases),
+            counters: Arc::clone(&counters),
+            limits,
+            commands: queue,
+            dead_bytes: loaded.dead.bytes,
+            role: Role::default(),
+            append_took: Duration::ZERO,
+            report_at: rt::now().mono,
+        };
+        let _committer = rt::spawn_named("datastore committer", sharer.run());
+        let backend = Backend::Shared(log);
+        Ok(Store(Arc::new(Inner { hub, backend, leases, counters, limits, commands, _committer })))
+    }
+
+    /// Whether other servers may write to the same log.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0.backend, Backend::Shared(_))
+    }
+
+    /// Reads from here on show everything that any server was told is written. Where the log is
+    /// our own they do so anyway, and nothing is asked.
+    ///
+    /// # Errors
+    /// `Storage` if a shared log is out of reach.
+    pub async fn fresh(&self) -> Result<()> {
+        match self.is_shared() {
+            true => self.ask(|reply| Command::Fresh { reply }).await,
+            false => Ok(()),
+        }
     }
 
     /// The newest version of a key.
@@ -246,7 +306,23 @@ impl Store {
     /// `LeaseNotFound`.
     pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<Duration> {
         let kept = lock(&self.0.leases).keep_alive(id, rt::now().mono);
-        kept.ok_or(Error::LeaseNotFound(id))
+        let ttl = kept.ok_or(Error::LeaseNotFound(id))?;
+        if self.is_shared() {
+            // Its time starts again for everyone with a new version of its key.
+            let exists = Compare {
+                span: Span::Key(lease_key(id)),
+                relation: Relation::Greater,
+                target: Target::Version(0),
+            };
+            let value = ttl.as_millis().to_string().into_bytes().into();
+            let then = vec![Request::Put { key: lease_key(id), value, lease: 0 }];
+            let txn = Txn { compares: vec![exists], then, ..Txn::default() };
+            let done = self.txn(txn, Class::Lazy, Room::Unbounded).await?;
+            if done.failed.is_some() {
+                return Err(Error::LeaseNotFound(id));
+            }
+        }
+        Ok(ttl)
     }
 
     /// Ends a lease and deletes its keys.
@@ -301,7 +377,10 @@ impl Store {
             n_dead_rows: inner.counters.n_dead_rows.load(Ordering::Relaxed),
             n_commits: inner.counters.n_commits.load(Ordering::Relaxed),
             n_failed_commits: inner.counters.n_failed_commits.load(Ordering::Relaxed),
-            file_bytes: inner.driver.file_bytes(),
+            file_bytes: match &inner.backend {
+                Backend::Own(driver) => driver.file_bytes(),
+                Backend::Shared(_) => 0,
+            },
         }
     }
 
@@ -317,14 +396,21 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // The committer ends only when the executor gets to it; the file is free at once, and
         // nobody waits for events that cannot come.
-        self.driver.abandon();
+        match &self.backend {
+            Backend::Own(driver) => driver.abandon(),
+            Backend::Shared(log) => log.abandon(),
+        }
         self.hub.close();
     }
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Store({:?}, revision {})", self.0.driver, self.revision())
+        let revision = self.revision();
+        match &self.0.backend {
+            Backend::Own(driver) => write!(f, "Store({driver:?}, revision {revision})"),
+            Backend::Shared(log) => write!(f, "Store({log:?}, revision {revision})"),
+        }
     }
 }
 

@@ -139,6 +139,17 @@ impl From<Vec<Op>> for Txn {
 }
 
 impl Txn {
+    /// The keys that it looks at or changes.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = Span> {
+        let compared = self.compares.iter().map(|compare| compare.span.clone());
+        let requests = self.then.iter().chain(&self.otherwise).map(|request| match request {
+            Request::Put { key, .. } => Span::Key(Arc::clone(key)),
+            Request::Delete(span) => span.clone(),
+            Request::Range(query) => query.span.clone(),
+        });
+        compared.chain(requests)
+    }
+
     /// About how many bytes it adds to a batch.
     pub(crate) fn bytes(&self) -> usize {
         self.then.iter().chain(&self.otherwise).map(Request::bytes).sum()
@@ -188,6 +199,31 @@ fn invalid(why: String) -> Result<()> {
 }
 
 impl Done {
+    /// What was planned on `base` happened so many revisions later.
+    pub(crate) fn move_up(&mut self, base: u64, revisions: u64) {
+        let moved = |kv: &mut KeyValue| *kv = kv.clone().moved_up(base, revisions);
+        for response in &mut self.responses {
+            match response {
+                Response::Put(before) => before.iter_mut().for_each(moved),
+                Response::Delete(before) => before.iter_mut().for_each(moved),
+                Response::Range(range) => {
+                    range.items.iter_mut().for_each(moved);
+                    range.revision += if range.revision > base { revisions } else { 0 };
+                }
+            }
+        }
+        if let Some(current) = self.failed.as_mut().and_then(|failed| failed.current.as_mut()) {
+            moved(current);
+        }
+        for event in &mut self.events {
+            let mut it = Event::clone(event);
+            it.revision += revisions;
+            it.now.iter_mut().chain(&mut it.before).for_each(moved);
+            *event = Arc::new(it);
+        }
+        self.revision += if self.revision > base { revisions } else { 0 };
+    }
+
     /// What it did as a write, whose comparisons all had to hold.
     ///
     /// # Errors

@@ -28,6 +28,16 @@ pub struct KeyValue {
     pub lease: LeaseId,
 }
 
+impl KeyValue {
+    /// The version that a plan on `base` makes, where the log gave it a later revision.
+    pub(crate) fn moved_up(mut self, base: u64, revisions: u64) -> KeyValue {
+        for revision in [&mut self.create_revision, &mut self.mod_revision] {
+            *revision += if *revision > base { revisions } else { 0 };
+        }
+        self
+    }
+}
+
 /// One change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {

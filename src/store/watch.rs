@@ -176,14 +176,18 @@ impl Hub {
         state.trim(self.limits.history_events_max, self.limits.history_bytes_max);
     }
 
+    /// Another state takes the place of this one; what led to it is not known, so all watches end.
+    pub(crate) fn restart(&self, state: State) {
+        let mut old = write(&self.state);
+        *old = state;
+        lock(&self.registry).end(&Error::Lagged);
+    }
+
     /// Ends every watch, and refuses new ones.
     pub(crate) fn close(&self) {
         let mut registry = lock(&self.registry);
         registry.closed = Some(Error::Closed);
-        for queue in std::mem::take(&mut registry.by_anchor).into_values().flatten() {
-            queue.end(Error::Closed);
-        }
-        registry.n_watches = 0;
+        registry.end(&Error::Closed);
     }
 }
 
@@ -196,6 +200,13 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    fn end(&mut self, error: &Error) {
+        for queue in std::mem::take(&mut self.by_anchor).into_values().flatten() {
+            queue.end(error.clone());
+        }
+        self.n_watches = 0;
+    }
+
     fn add(&mut self, queue: &Arc<Queue>) {
         self.n_watches += 1;
         for anchor in anchors(queue) {

@@ -1,0 +1,95 @@
+//! What a log that several servers append to must do. Each keeps the state in memory and follows it.
+//!
+//! The log is the arbiter: an append says on which revision its plan stands, and is refused if
+//! another server's came first. It is then planned again on what the log brings. Two kinds of logs
+//! fit: one in which the revision is the unique key of a row (SQL: the plan's own numbers stand or
+//! nothing does), and one that numbers revisions itself (etcd: it says which it gave).
+
+use std::fmt;
+
+use rt::BoxFuture;
+use stdx::Result;
+
+use crate::driver::{Loaded, Row};
+use crate::types::{Bytes, Span};
+
+pub(crate) trait SharedLog: Send + Sync + fmt::Debug {
+    /// Reads everything that lives, and the newest revision as `mark`.
+    fn load(&self) -> BoxFuture<'_, Result<Loaded>>;
+
+    /// Appends all of it, or says that another server was faster. An append whose answer was lost
+    /// may be sent again: its token is appended once.
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended>>;
+
+    /// The newest revision.
+    fn newest(&self) -> BoxFuture<'_, Result<u64>>;
+
+    /// What was appended after `after`, whole revisions, oldest first; nothing if that is all.
+    fn tail(&self, after: u64) -> BoxFuture<'_, Result<Tail>>;
+
+    /// Waits until there may be something after `after`: told by the log, or by looking now and then.
+    fn grown(&self, after: u64) -> BoxFuture<'_, ()>;
+
+    /// Says that this server lives and has followed to `revision`.
+    fn report(&self, revision: u64) -> BoxFuture<'_, Result<Role>>;
+
+    /// Deletes the rows that newer ones replace and the tombstones, up to where every living server
+    /// has followed; all of them at once, so that no row outlives what hides it.
+    fn purge(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Lets go of the log as a crash would, at once.
+    fn abandon(&self);
+}
+
+/// A batch of transactions.
+#[derive(Debug, Clone)]
+pub(crate) struct Append {
+    /// The revision that the plan stands on; its own follow.
+    pub(crate) base: u64,
+    pub(crate) last: u64,
+    pub(crate) token: u64,
+    /// Every change, for those who watch on other servers: also what a later one of them replaces.
+    pub(crate) rows: Vec<Row>,
+    /// What the plan looked at. A log that numbers itself refuses only what touches these.
+    pub(crate) relied: Vec<Span>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Appended {
+    /// Its first revision; the others follow without a gap.
+    At(u64),
+    /// Nothing of it is in the log, nor will be.
+    Lost,
+}
+
+#[derive(Debug)]
+pub(crate) enum Tail {
+    Rows {
+        rows: Vec<Row>,
+        /// The revision that they lead to.
+        revision: u64,
+    },
+    /// Rows after the revision are purged: everything must be read anew.
+    Compacted,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Role {
+    /// Whether this server ends leases and purges. Two may believe it for a while: what they do is
+    /// judged by the log like everything else.
+    pub(crate) leads: bool,
+    /// How many servers live.
+    pub(crate) n_servers: usize,
+}
+
+/// Leases are keys like others in a shared log, so that everyone follows them: their time starts
+/// again with each version.
+const LEASES: &str = "/k3rs/leases/";
+
+pub(crate) fn lease_key(id: i64) -> Bytes {
+    format!("{LEASES}{id}").into_bytes().into()
+}
+
+pub(crate) fn lease_of(key: &[u8]) -> Option<i64> {
+    std::str::from_utf8(key.strip_prefix(LEASES.as_bytes())?).ok()?.parse().ok()
+}
