@@ -325,6 +325,7 @@ impl Status {
         use crate::lens::Lens;
         let mut status = Status::new(Reason::parse(tree.str("reason")), tree.str("message"));
         status.0.code = code;
+        status.0.next = tree.str("metadata.continue").to_owned();
         if let Value::Object(details) = tree.at("details") {
             status.0.details = details.clone();
         }

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use api::controller::Cache;
 use api::{Kind, Object};
 use stdx::backoff::Backoff;
 
-use crate::request::{Client, ListOptions, WatchEvent};
+use crate::follow::{News, Selection, follow};
+use crate::request::{Client, List, WatchEvent};
 
 /// How a listener hears of changes: called under no lock, must not block.
 pub type Listener = Arc<dyn Fn(&Change) + Send + Sync>;
@@ -64,7 +65,7 @@ struct State {
 
 #[derive(Default)]
 struct KindView {
-    interests: Vec<Interest>,
+    interest: Option<Interest>,
     objects: BTreeMap<(String, String), Object>,
     /// Owner uid to the keys of what it owns.
     owned: HashMap<String, BTreeSet<(String, String)>>,
@@ -94,16 +95,24 @@ impl Informers {
     }
 
     /// Starts keeping `interest` in view, once.
+    ///
+    /// # Panics
+    /// If another selection of the kind is in view already: an absence from one list would say
+    /// nothing of the other's objects. Two selections of a kind are two `Informers`.
     pub fn want(&self, interest: Interest) {
         let mut state = self.lock();
         let view = state.kinds.entry(interest.kind).or_default();
-        if view.interests.contains(&interest) {
+        if let Some(held) = &view.interest {
+            assert_eq!(*held, interest, "two selections of one kind in one view");
             return;
         }
-        view.interests.push(interest.clone());
+        view.interest = Some(interest.clone());
         let shared = Arc::downgrade(&self.shared);
         let kind = interest.kind;
-        let task = rt::spawn_named(format!("informer {}", kind.plural), run(shared, interest));
+        let task = rt::spawn_named(
+            format!("informer {}", kind.plural),
+            run(self.shared.client.clone(), shared, interest),
+        );
         state.tasks.push(task);
     }
 
@@ -166,29 +175,48 @@ impl Shared {
             let mut state = self.lock();
             let view = state.kinds.entry(kind).or_default();
             view.revision = view.revision.max(revision);
-            let old = match &new {
-                // A list and a watch may overlap: never go back.
-                Some(new)
-                    if view
-                        .objects
-                        .get(&key)
-                        .is_some_and(|old| old.revision() >= new.revision()) =>
-                {
-                    return;
-                }
-                Some(new) => view.objects.insert(key.clone(), new.clone()),
-                None => view.objects.remove(&key),
-            };
-            view.reindex(&key, old.as_ref(), new.as_ref());
-            if old.is_none() && new.is_none() {
+            let held = view.objects.get(&key);
+            // A watch may begin before what the view has already: never go back.
+            let is_old = held.is_some_and(|held| match &new {
+                Some(new) => held.revision() >= new.revision(),
+                None => held.revision() > revision,
+            });
+            if is_old {
                 return;
             }
-            (Change { old, new }, state.listeners.clone())
+            let Some(change) = view.put(key, new) else { return };
+            (change, state.listeners.clone())
         };
         for listener in listeners {
             listener(&change);
         }
         self.changed.notify(usize::MAX);
+    }
+
+    /// Makes the view what a fresh list says, telling only the differences. What the list does not
+    /// have is gone, and what it has counts, also at an older revision: the server may have been
+    /// restored from a copy.
+    fn replace(&self, kind: &'static Kind, list: List) {
+        let (changes, listeners) = {
+            let mut state = self.lock();
+            let view = state.kinds.entry(kind).or_default();
+            let mut changes = Vec::new();
+            let fresh: BTreeSet<(String, String)> = list.items.iter().map(key_of).collect();
+            let gone: Vec<_> =
+                view.objects.keys().filter(|key| !fresh.contains(*key)).cloned().collect();
+            changes.extend(gone.into_iter().filter_map(|key| view.put(key, None)));
+            for object in list.items {
+                let key = key_of(&object);
+                if view.objects.get(&key).is_none_or(|held| held.revision() != object.revision()) {
+                    changes.extend(view.put(key, Some(object)));
+                }
+            }
+            (changes, state.listeners.clone())
+        };
+        for change in &changes {
+            listeners.iter().for_each(|listener| listener(change));
+        }
+        self.seen(kind, list.revision, true);
     }
 
     fn seen(&self, kind: &'static Kind, revision: u64, synced: bool) {
@@ -203,6 +231,16 @@ impl Shared {
 }
 
 impl KindView {
+    /// Sets or removes one object; `None` if there was nothing to remove.
+    fn put(&mut self, key: (String, String), new: Option<Object>) -> Option<Change> {
+        let old = match &new {
+            Some(new) => self.objects.insert(key.clone(), new.clone()),
+            None => self.objects.remove(&key),
+        };
+        self.reindex(&key, old.as_ref(), new.as_ref());
+        (old.is_some() || new.is_some()).then_some(Change { old, new })
+    }
+
     fn reindex(&mut self, key: &(String, String), old: Option<&Object>, new: Option<&Object>) {
         for owner in old.iter().flat_map(|o| o.owners()) {
             if let Some(keys) = self.owned.get_mut(&*owner.uid) {
@@ -218,92 +256,26 @@ impl KindView {
     }
 }
 
-/// Lists, then watches, for ever; ends when the informers are dropped.
-async fn run(shared: std::sync::Weak<Shared>, interest: Interest) {
-    let mut failures = 0;
-    loop {
-        let Some(strong) = shared.upgrade() else { return };
-        let client = strong.client.clone();
-        drop(strong);
-        match list_and_watch(&shared, &client, &interest, &mut failures).await {
-            Ok(()) => {}
-            Err(status) => {
-                failures += 1;
-                log::debug!("informer {}: {status}", interest.kind.plural);
+/// Keeps one kind's view; ends when the informers are dropped.
+async fn run(client: Client, shared: Weak<Shared>, interest: Interest) {
+    let Interest { kind, field_selector } = interest;
+    let selection = Selection { kind, namespace: String::new(), field_selector };
+    let mut hear = move |news: News| {
+        let Some(shared) = shared.upgrade() else { return false };
+        match news {
+            News::Listed(list) => shared.replace(kind, list),
+            News::Event(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                let revision = object.revision();
+                shared.apply(kind, key_of(&object), Some(object), revision);
             }
-        }
-        rt::sleep(RETRY.delay(failures)).await;
-    }
-}
-
-async fn list_and_watch(
-    shared: &std::sync::Weak<Shared>,
-    client: &Client,
-    interest: &Interest,
-    failures: &mut u32,
-) -> Result<(), api::Status> {
-    let kind = interest.kind;
-    let options =
-        ListOptions { field_selector: interest.field_selector.clone(), ..ListOptions::default() };
-    let list = client.list(kind, "", options.clone()).await?;
-    let Some(strong) = shared.upgrade() else { return Ok(()) };
-    replace(&strong, interest, list.items, list.revision);
-    drop(strong);
-    let mut revision = list.revision;
-    loop {
-        let from = ListOptions {
-            resource_version: revision.to_string(),
-            allow_bookmarks: true,
-            ..options.clone()
-        };
-        let mut watch = client.watch(kind, "", from).await?;
-        while let Some(event) = watch.next().await {
-            let Some(shared) = shared.upgrade() else { return Ok(()) };
-            *failures = 0;
-            match event? {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    revision = object.revision();
-                    shared.apply(kind, key_of(&object), Some(object), revision);
-                }
-                WatchEvent::Deleted(object) => {
-                    revision = object.revision();
-                    shared.apply(kind, key_of(&object), None, revision);
-                }
-                WatchEvent::Bookmark { revision: at, .. } => {
-                    revision = at;
-                    shared.seen(kind, at, true);
-                }
+            News::Event(WatchEvent::Deleted(object)) => {
+                shared.apply(kind, key_of(&object), None, object.revision());
             }
+            News::Event(WatchEvent::Bookmark { revision, .. }) => shared.seen(kind, revision, true),
         }
-    }
-}
-
-/// Makes the view what a fresh list says, telling only the differences.
-fn replace(shared: &Shared, interest: &Interest, items: Vec<Object>, revision: u64) {
-    let kind = interest.kind;
-    let fresh: BTreeSet<(String, String)> = items.iter().map(key_of).collect();
-    let gone: Vec<(String, String)> = {
-        let mut state = shared.lock();
-        let view = state.kinds.entry(kind).or_default();
-        // With several interests in one kind an absence from one list proves nothing.
-        match view.interests.len() {
-            1 => view
-                .objects
-                .iter()
-                .filter(|(key, object)| !fresh.contains(*key) && object.revision() <= revision)
-                .map(|(key, _)| key.clone())
-                .collect(),
-            _ => Vec::new(),
-        }
+        true
     };
-    for key in gone {
-        shared.apply(kind, key, None, revision);
-    }
-    for object in items {
-        let at = object.revision();
-        shared.apply(kind, key_of(&object), Some(object), at);
-    }
-    shared.seen(kind, revision, true);
+    follow(client, selection, RETRY, &mut hear).await;
 }
 
 fn key_of(object: &Object) -> (String, String) {
@@ -377,6 +349,81 @@ mod tests {
             assert!(!is_known().await, "one of two");
             informers.shared.seen(&POD, 1, true);
             assert!(is_known().await);
+        });
+    }
+
+    fn node(name: &str, revision: u64) -> Object {
+        let tree =
+            api::json!({"metadata": {"name": name, "resourceVersion": revision.to_string()}});
+        Object::from_tree(&NODE, &tree).unwrap()
+    }
+
+    #[test]
+    fn the_view_follows_lists_and_events() {
+        enum Step {
+            List(u64, &'static [(&'static str, u64)]),
+            Put(&'static str, u64),
+            Delete(&'static str, u64),
+        }
+        use Step::{Delete, List as Listed, Put};
+        let informers = Informers::new(Client::new(Arc::new(Silent)));
+        let told = Arc::new(Mutex::new(String::new()));
+        let heard = Arc::clone(&told);
+        informers.listen(Arc::new(move |change| {
+            let at = |object: &Option<Object>| object.as_ref().map_or(0, Object::revision);
+            let name = change.object().unwrap().name();
+            let text = format!("{name}:{}>{} ", at(&change.old), at(&change.new));
+            heard.lock().unwrap().push_str(&text);
+        }));
+        for (step, view, tells) in [
+            (Listed(5, &[("a", 1), ("b", 2)]), "a1 b2", "a:0>1 b:0>2"),
+            (Put("b", 6), "a1 b6", "b:2>6"),
+            (Put("b", 4), "a1 b6", ""),
+            (Delete("a", 7), "b6", "a:1>0"),
+            (Delete("a", 8), "b6", ""),
+            (Delete("b", 3), "b6", ""),
+            (Put("c", 9), "b6 c9", "c:0>9"),
+            // What was deleted while nobody watched is no ghost, however new it was.
+            (Listed(20, &[("b", 6), ("d", 19)]), "b6 d19", "c:9>0 d:0>19"),
+            (Listed(20, &[("b", 6), ("d", 19)]), "b6 d19", ""),
+            // A server restored from a copy counts from further back.
+            (Listed(4, &[("b", 3)]), "b3", "d:19>0 b:6>3"),
+            (Put("b", 5), "b5", "b:3>5"),
+            (Listed(6, &[]), "", "b:5>0"),
+        ] {
+            match step {
+                Listed(revision, items) => {
+                    let items = items.iter().map(|(name, at)| node(name, *at)).collect();
+                    informers.shared.replace(&NODE, List { items, revision, ..List::default() });
+                }
+                Put(name, at) => informers.shared.apply(
+                    &NODE,
+                    (String::new(), name.into()),
+                    Some(node(name, at)),
+                    at,
+                ),
+                Delete(name, at) => {
+                    informers.shared.apply(&NODE, (String::new(), name.into()), None, at)
+                }
+            }
+            let shown: Vec<String> = informers
+                .list(&NODE, None)
+                .iter()
+                .map(|object| format!("{}{}", object.name(), object.revision()))
+                .collect();
+            assert_eq!(shown.join(" "), view);
+            assert_eq!(std::mem::take(&mut *told.lock().unwrap()).trim(), tells, "{view}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "two selections of one kind in one view")]
+    fn two_selections_of_a_kind_are_two_views() {
+        rt::block_on(async {
+            let informers = Informers::new(Client::new(Arc::new(Silent)));
+            informers.want(Interest::all(&POD));
+            informers.want(Interest::all(&POD));
+            informers.want(Interest { kind: &POD, field_selector: "spec.nodeName=a".to_owned() });
         });
     }
 }

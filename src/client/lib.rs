@@ -1,14 +1,22 @@
 //! Talking to the API: the requests everyone makes, informer views, and the driver of controllers.
 //!
 //! `Api` is the one door. Inside the server process `server` implements it as function calls
-//! (through admission and authorization, without HTTP); elsewhere `client::remote` does over HTTPS.
+//! (through admission and authorization, without HTTP); elsewhere `Client::remote` does over HTTPS.
 //! Knows no kind in particular and decides nothing.
 
+pub mod access;
 pub mod driver;
 pub mod events;
+pub mod follow;
+mod https;
+#[cfg(test)]
+mod https_tests;
 pub mod informer;
+pub mod options;
 mod request;
+mod watch;
 
+pub use access::Access;
 pub use driver::Driver;
 pub use informer::{Informers, Interest};
 pub use request::{

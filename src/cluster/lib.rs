@@ -6,6 +6,7 @@ pub mod bootstrap;
 pub mod kubeconfig;
 pub mod paths;
 pub mod pki;
+pub mod role;
 pub mod supervisor;
 pub mod token;
 mod x509;

@@ -304,6 +304,18 @@ impl Ensure<'_> {
                 "",
             )?;
         }
+        // As k3s names and lays them out: what a node starts from.
+        let url = format!("https://127.0.0.1:{}", settings.https_port);
+        let agent = |name: &str| self.paths.agent().join(name).display().to_string();
+        for (file, pair) in [
+            ("kubelet", "client-kubelet"),
+            ("kubeproxy", "client-kube-proxy"),
+            ("k3scontroller", "client-k3s-controller"),
+        ] {
+            let (crt, key) = (agent(&format!("{pair}.crt")), agent(&format!("{pair}.key")));
+            let text = kubeconfig::component(&url, &agent("server-ca.crt"), &crt, &key);
+            keep(&self.paths.agent().join(format!("{file}.kubeconfig")), &text, 0o600)?;
+        }
         let names = [settings.node_name.clone(), "localhost".to_owned()];
         let mut addresses = vec![IpAddr::from([127, 0, 0, 1])];
         addresses.extend(&settings.node_addresses);

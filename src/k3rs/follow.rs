@@ -38,6 +38,8 @@ pub(crate) fn clock() -> Clock {
 pub(crate) struct Shown {
     pub(crate) apiserver: Arc<Identity>,
     pub(crate) kubelet: Arc<Identity>,
+    /// The API server's to kubelets.
+    pub(crate) kubelet_client: Arc<Identity>,
 }
 
 impl Shown {
@@ -48,13 +50,16 @@ impl Shown {
         Ok(Shown {
             apiserver: identity(&pki.serving_kube_apiserver)?,
             kubelet: identity(&pki.serving_kubelet)?,
+            kubelet_client: identity(&pki.kube_apiserver_client)?,
         })
     }
 
     fn show(&self, pki: &Pki) -> Result<()> {
-        for (slot, pair) in
-            [(&self.apiserver, &pki.serving_kube_apiserver), (&self.kubelet, &pki.serving_kubelet)]
-        {
+        for (slot, pair) in [
+            (&self.apiserver, &pki.serving_kube_apiserver),
+            (&self.kubelet, &pki.serving_kubelet),
+            (&self.kubelet_client, &pki.kube_apiserver_client),
+        ] {
             slot.replace_pem(pair.chain_pem.as_bytes(), pair.key_pem.as_bytes())?;
         }
         Ok(())
@@ -164,7 +169,8 @@ async fn renew(machine: &Arc<Machine>, shown: &Shown, old: &Pki, ips: &[IpAddr])
     let work = move || Pki::ensure(&paths, &settings, clock());
     let pki = rt::unblock(work).await.context(|| "renew certificates")?;
     let served = |pki: &Pki| {
-        [&pki.serving_kube_apiserver, &pki.serving_kubelet].map(|pair| pair.chain_pem.clone())
+        [&pki.serving_kube_apiserver, &pki.serving_kubelet, &pki.kube_apiserver_client]
+            .map(|pair| pair.chain_pem.clone())
     };
     if served(&pki) != served(old) {
         shown.show(&pki)?;

@@ -3,6 +3,7 @@
 //! This room dispatches commands (by name, or by the name of the link it was called through), reads
 //! flags, environment and configuration, and wires the other rooms together. It decides nothing else.
 
+mod agent;
 mod config;
 mod door;
 mod flags;
@@ -42,6 +43,12 @@ static COMMANDS: &[Command] = &[
         about: "Remove everything k3rs made on this machine",
         run: uninstall::command,
         hidden: false,
+    },
+    Command {
+        name: "node",
+        about: "Run the node of a server with --disable-agent, from the files in agent/",
+        run: agent::command,
+        hidden: true,
     },
     Command {
         name: "shim",

@@ -3,16 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use client::Informers;
-use cluster::Pki;
+use client::{Client, Informers};
+use http::tls::Identity;
 use kubelet::{Kubelet, PodNetwork, SandboxNetwork};
 use rt::BoxFuture;
 use runtime::Runtime;
-use server::{Server, User};
 use stdx::{Context, Result};
 
 use crate::config::Config;
-use crate::follow::Shown;
 use crate::server::Machine;
 
 /// The kubelet's ports, on which nothing else of the cluster may answer.
@@ -79,21 +77,19 @@ fn request(sandbox: &SandboxNetwork) -> Result<net::PodRequest> {
     })
 }
 
-/// The server's way to the kubelet of this process.
-struct LocalDoor {
-    node_name: String,
-    kubelet: Arc<dyn http::server::Service>,
-}
-
-impl server::NodeDoor for LocalDoor {
-    fn call<'a>(&'a self, node: &'a str, request: http::Request) -> BoxFuture<'a, http::Response> {
-        if node == self.node_name {
-            return self.kubelet.call(request);
-        }
-        Box::pin(async move {
-            http::Response::text(503, format!("node {node} is not this one: more nodes come later"))
-        })
-    }
+/// What a node needs of its cluster, wherever the server is.
+pub(crate) struct Link {
+    /// As the node's kubelet.
+    pub(crate) kubelet: Client,
+    /// As its service proxy, which sees every Service, EndpointSlice and Pod address.
+    pub(crate) proxy: Client,
+    /// As who releases volumes of deleted local paths; a kubelet usually may not.
+    pub(crate) local_path: Option<Client>,
+    /// The kubelet's serving certificate, which may be renewed, and the CA of its clients.
+    pub(crate) serving: Arc<Identity>,
+    pub(crate) client_ca_pem: String,
+    /// Takes the kubelet's own API, for a server in this process.
+    pub(crate) open: Box<dyn Fn(Arc<dyn http::server::Service>) + Send + Sync>,
 }
 
 /// The running node.
@@ -127,33 +123,32 @@ impl Agent {
 
 /// Reads what [`start`] will need of the flags.
 pub(crate) fn check_flags(machine: &Machine) -> Result<()> {
-    net_config(machine)?;
-    labels(&machine.config)?;
-    taints(&machine.config).map(drop)
+    net_config(machine, Vec::new())?;
+    kubelet_config(machine).map(drop)
 }
 
-/// Starts network, runtime and kubelet, and opens the server's door to them. The Node gets an event
-/// for each of the `notices`.
-pub(crate) async fn start(
-    machine: &Machine,
-    server: &Server,
-    pki: &Pki,
-    shown: &Shown,
-    notices: Vec<String>,
-) -> Result<Agent> {
+/// Starts network, runtime and kubelet, once the Node has its pod range. The Node gets an event for each
+/// of the `notices`.
+pub(crate) async fn start(machine: &Machine, link: &Link, notices: Vec<String>) -> Result<Agent> {
     let config = &machine.config;
     let paths = &machine.paths;
-    let node_client = server.client_as(User::node(&machine.node_name));
-    // Service rules and DNS need every Service, EndpointSlice and Pod address: the proxy's rights.
-    let proxy_informers =
-        Informers::new(server.client_as(User::new("system:kube-proxy", &["system:node-proxier"])));
-    let net = net::Net::start(net_config(machine)?, proxy_informers)
+    let mut kubelet_config = kubelet_config(machine)?;
+    let range = async { Ok(kubelet::register(&kubelet_config, &link.kubelet).await) };
+    let runtime = async {
+        Runtime::open(runtime_config(machine)).await.context(|| "open the container runtime")
+    };
+    let (range, runtime) = rt::future::try_zip(range, runtime).await?;
+    let range: Vec<net::Cidr> = range
+        .iter()
+        .map(|block| block.parse())
+        .collect::<Result<_>>()
+        .context(|| "use the node's pod range")?;
+    let shown: Vec<String> = range.iter().map(ToString::to_string).collect();
+    let net = net::Net::start(net_config(machine, range)?, Informers::new(link.proxy.clone()))
         .await
         .context(|| "start the network")?;
-    log::info!("Started the network: node {:?}, pods {}", net.node_ips(), pod_cidr(config)?);
+    log::info!("Started the network: node {:?}, pods {}", net.node_ips(), shown.join(", "));
 
-    let runtime =
-        Runtime::open(runtime_config(machine)).await.context(|| "open the container runtime")?;
     // It is missing where the userspace could not be unpacked: its users are told, the rest works.
     let mut builtin = None;
     if let Err(error) = crate::userspace::provide_image(paths, runtime.images()).await {
@@ -166,27 +161,14 @@ pub(crate) async fn start(
     let airgap =
         rt::spawn_named("follow the airgap images", runtime.images().clone().follow_directory());
     let door = crate::door::open(config, runtime.images().clone()).await?;
-    let mut kubelet_config =
-        kubelet::Config::new(&machine.node_name, paths.agent(), stdx::version::VERSION);
     kubelet_config.notices = notices;
-    kubelet_config.hostname = machine.hostname.clone();
     kubelet_config.node_ips = net.node_ips();
-    kubelet_config.external_ips = config.node_external_ips.clone();
-    kubelet_config.labels = labels(config)?;
-    kubelet_config.taints = taints(config)?;
-    kubelet_config.resolv_conf = crate::server::resolv_conf(config);
-    kubelet_config.cluster_dns = config.cluster_dns.clone();
-    kubelet_config.cluster_domain = config.cluster_domain.clone();
+    let roots = http::tls::roots(link.client_ca_pem.as_bytes())?;
     kubelet_config.serving = Some(kubelet::Serving {
         address: SocketAddr::new(config.bind_address, KUBELET_PORT),
-        tls: kubelet_tls(pki, shown)?,
+        tls: http::tls::server_config(Arc::clone(&link.serving), Some(roots))?,
     });
-    kubelet_config.cgroup_root = format!("/{}", config.cgroup_root());
-    kubelet_config.healthz = Some(SocketAddr::from(([127, 0, 0, 1], KUBELET_HEALTH_PORT)));
-    kubelet_config.volatile_directory = config.run_dir.join("kubelet");
-    kubelet_config.local_path_client =
-        Some(server.client_as(User::controller("local-path-provisioner-service-account")));
-    kubelet_config.log_directory = config.log_dir.clone();
+    kubelet_config.local_path_client = link.local_path.clone();
     if rt::fs::create_dir_all(&config.log_dir, 0o755).is_err() {
         kubelet_config.log_directory = paths.agent().join("log").join("pods");
         log::info!(
@@ -197,32 +179,35 @@ pub(crate) async fn start(
     }
     let network = Arc::new(NodeNetwork(net.clone()));
     let images = runtime.images().clone();
-    let kubelet = Kubelet::start(kubelet_config, node_client, runtime, network)
+    let kubelet = Kubelet::start(kubelet_config, link.kubelet.clone(), runtime, network)
         .await
         .context(|| "start the kubelet")?;
     if let Err(error) = crate::userspace::remove_old(paths, &images).await {
         log::warn!("remove what earlier versions unpacked: {error}");
     }
-    server.set_door(Arc::new(LocalDoor {
-        node_name: machine.node_name.clone(),
-        kubelet: kubelet.service(),
-    }));
+    (link.open)(kubelet.service());
     log::info!("Started the kubelet of node {}", machine.node_name);
-    let admin = server.client_as(User::apiserver());
-    let (name, ready) = (machine.node_name.clone(), kubelet.clone());
-    // A kubelet may not give itself a role (NodeRestriction); who runs the server may.
-    rt::spawn_named("node role", async move {
-        ready.ready().await;
-        let labels = api::json!({"metadata": {"labels": {
-            "node-role.kubernetes.io/control-plane": "true", "node-role.kubernetes.io/master": "true",
-        }}});
-        let patched = admin.patch(&api::kinds::NODE, "", &name, "", client::PatchType::Merge, labels);
-        if let Err(status) = patched.await {
-            log::warn!("label node {name}: {status}");
-        }
-    })
-    .detach();
     Ok(Agent { kubelet, net, _door: door, _airgap: airgap, _builtin: builtin })
+}
+
+/// What the kubelet is told that does not depend on the network.
+pub(crate) fn kubelet_config(machine: &Machine) -> Result<kubelet::Config> {
+    let config = &machine.config;
+    let version = stdx::version::VERSION;
+    let mut told = kubelet::Config::new(&machine.node_name, machine.paths.agent(), version);
+    told.hostname = machine.hostname.clone();
+    told.node_ips = machine.node_ips.clone();
+    told.external_ips = config.node_external_ips.clone();
+    told.labels = labels(config)?;
+    told.taints = taints(config)?;
+    told.resolv_conf = crate::server::resolv_conf(config);
+    told.cluster_dns = config.cluster_dns.clone();
+    told.cluster_domain = config.cluster_domain.clone();
+    told.cgroup_root = format!("/{}", config.cgroup_root());
+    told.healthz = Some(SocketAddr::from(([127, 0, 0, 1], KUBELET_HEALTH_PORT)));
+    told.volatile_directory = config.run_dir.join("kubelet");
+    told.log_directory = config.log_dir.clone();
+    Ok(told)
 }
 
 /// What `runtime` is told, here and at uninstall.
@@ -262,8 +247,8 @@ fn registry_proxy() -> Option<Arc<http::client::Proxy>> {
     }
 }
 
-/// What `net` is told, here and at uninstall.
-pub(crate) fn net_config(machine: &Machine) -> Result<net::Config> {
+/// What `net` is told, here and, without a pod range, at uninstall.
+pub(crate) fn net_config(machine: &Machine, pod_cidrs: Vec<net::Cidr>) -> Result<net::Config> {
     let config = &machine.config;
     let cidrs = |cidrs: &[crate::config::Cidr]| -> Result<Vec<net::Cidr>> {
         cidrs
@@ -275,7 +260,7 @@ pub(crate) fn net_config(machine: &Machine) -> Result<net::Config> {
         node_name: machine.node_name.clone(),
         node_ips: config.node_ips.clone(),
         node_interface: config.interface.clone(),
-        pod_cidrs: vec![pod_cidr(config)?],
+        pod_cidrs,
         cluster_cidrs: cidrs(&config.cluster_cidrs)?,
         service_cidrs: cidrs(&config.service_cidrs)?,
         cluster_dns: config.cluster_dns.clone(),
@@ -288,12 +273,6 @@ pub(crate) fn net_config(machine: &Machine) -> Result<net::Config> {
         node_ports: config.node_ports,
         own_ports: vec![config.https_port, KUBELET_PORT, KUBELET_HEALTH_PORT],
     })
-}
-
-/// The first /24 of the cluster range: the one node's, which node IPAM gives it too.
-fn pod_cidr(config: &Config) -> Result<net::Cidr> {
-    let cluster = config.cluster_cidrs[0];
-    net::Cidr::new(cluster.nth(0), cluster.bits.max(24)).context(|| "use the node's pod range")
 }
 
 fn labels(config: &Config) -> Result<Vec<(String, String)>> {
@@ -309,9 +288,4 @@ fn labels(config: &Config) -> Result<Vec<(String, String)>> {
 fn taints(config: &Config) -> Result<Vec<kubelet::Taint>> {
     let parsed = config.node_taints.iter().map(|text| kubelet::Taint::parse(text));
     parsed.collect::<Result<_>>().context(|| "read --node-taint")
-}
-
-fn kubelet_tls(pki: &Pki, shown: &Shown) -> Result<Arc<http::tls::ServerConfig>> {
-    let roots = http::tls::roots(pki.client_ca.chain_pem.as_bytes())?;
-    http::tls::server_config(Arc::clone(&shown.kubelet), Some(roots))
 }

@@ -14,12 +14,13 @@ use store::{Class, Op, Store};
 
 use crate::config::Config;
 use crate::follow::{self, Shown};
+use crate::node::Link;
 use crate::prepare::{self, EtcDir};
 use crate::{logging, unable, userspace};
 
 /// Threads that run tasks, beside the pool for disk work. Two keep one slow request from stopping
 /// the rest on the smallest boards, and cost little memory.
-const N_WORKERS: usize = 2;
+pub(crate) const N_WORKERS: usize = 2;
 
 /// How long open requests may take to finish after SIGTERM.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -95,8 +96,9 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     prepare::ensure_node_password(&machine.etc)?;
     write_kubeconfig(&machine, &pki)?;
 
-    let server = Server::start(server_config(&machine, &pki)?, store.clone()).await?;
     let shown = Shown::new(&pki)?;
+    let config = server_config(&machine, &pki, &shown)?;
+    let server = Server::start(config, store.clone()).await?;
     let listener = listen(&machine, &server, &pki, &shown).await?;
     let informers =
         Informers::new(server.client_as(User::new("system:kube-controller-manager", &[])));
@@ -111,8 +113,14 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
             rt::spawn_named("certificates and addresses", follow)
         };
         let mut _follow = follow(None);
+        let mut _role = None;
         if !machine.config.disable_agent {
-            let started = Arc::new(unable::start(&machine, &server, &pki, &shown).await?);
+            let link = link(&machine, &server, &pki, &shown);
+            _role = Some(cluster::role::keep(
+                server.client_as(User::new("system:k3s-supervisor", &["system:masters"])),
+                &machine.node_name,
+            ));
+            let started = Arc::new(unable::start(&machine, &link).await?);
             _follow = follow(Some(Arc::clone(&started)));
             agent.insert(started).ready().await;
         }
@@ -137,8 +145,45 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     Ok(())
 }
 
+/// The node of this process: it calls the server as functions, each of its parts as itself.
+fn link(machine: &Machine, server: &Server, pki: &Pki, shown: &Shown) -> Link {
+    let (node_name, opened) = (machine.node_name.clone(), server.clone());
+    Link {
+        kubelet: server.client_as(User::node(&machine.node_name)),
+        proxy: server.client_as(User::new("system:kube-proxy", &["system:node-proxier"])),
+        local_path: Some(
+            server.client_as(User::controller("local-path-provisioner-service-account")),
+        ),
+        serving: Arc::clone(&shown.kubelet),
+        client_ca_pem: pki.client_ca.chain_pem.clone(),
+        open: Box::new(move |kubelet| {
+            opened.set_door(Arc::new(LocalDoor { node_name: node_name.clone(), kubelet }));
+        }),
+    }
+}
+
+/// The server's way to the kubelet of this process.
+struct LocalDoor {
+    node_name: String,
+    kubelet: Arc<dyn http::server::Service>,
+}
+
+impl server::NodeDoor for LocalDoor {
+    fn has(&self, node: &str) -> bool {
+        node == self.node_name
+    }
+
+    fn call<'a>(
+        &'a self,
+        _node: &'a str,
+        request: http::Request,
+    ) -> rt::BoxFuture<'a, http::Response> {
+        self.kubelet.call(request)
+    }
+}
+
 /// A node without its tools is better than none: a full disk may well be what they are wanted for.
-async fn unpack_userspace(paths: Paths) {
+pub(crate) async fn unpack_userspace(paths: Paths) {
     let data = paths.data();
     if let Err(error) = rt::unblock(move || userspace::unpack(&paths)).await {
         log::error!("going on without the tools in {}: {error}", data.display());
@@ -244,7 +289,7 @@ pub(crate) fn write_kubeconfig(machine: &Machine, pki: &Pki) -> Result<()> {
     Ok(())
 }
 
-fn server_config(machine: &Machine, pki: &Pki) -> Result<server::Config> {
+fn server_config(machine: &Machine, pki: &Pki, shown: &Shown) -> Result<server::Config> {
     let config = &machine.config;
     let mut service_cidrs = Vec::new();
     for cidr in &config.service_cidrs {
@@ -271,11 +316,19 @@ fn server_config(machine: &Machine, pki: &Pki) -> Result<server::Config> {
         service_account_public_keys: keys.collect(),
         client_ca: pki.client_ca.chain_pem.clone().into_bytes(),
         request_header_ca: pki.request_header_ca.chain_pem.clone().into_bytes(),
+        kubelet_tls: Some(kubelet_tls(pki, shown)?),
         requests_max_bytes: usize::try_from(rt::memory_bytes() / 8)
             .unwrap_or(usize::MAX)
             .clamp(8 << 20, 128 << 20),
         ..server::Config::default()
     })
+}
+
+/// How the server shows itself to the kubelets of other machines, and which it believes.
+fn kubelet_tls(pki: &Pki, shown: &Shown) -> Result<Arc<http::tls::ClientConfig>> {
+    let roots = http::tls::roots(pki.server_ca.chain_pem.as_bytes())?;
+    let identity = Arc::clone(&shown.kubelet_client);
+    http::tls::client_config(http::tls::Trust::Roots(roots), Some(identity))
 }
 
 /// Opens the API port and serves.

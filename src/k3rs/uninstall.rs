@@ -145,7 +145,7 @@ async fn run(config: Config, dry: bool) -> Result<()> {
         }
         Err(error) => note(Err(error)),
     }
-    match node::net_config(&machine) {
+    match node::net_config(&machine, Vec::new()) {
         Ok(config) => note(net::teardown(&config).await),
         Err(error) => note(Err(error)),
     }

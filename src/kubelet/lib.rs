@@ -31,4 +31,5 @@ mod worker;
 pub use config::{Config, Serving, Taint};
 pub use kubelet::{AttachOptions, ExecOptions, Kubelet, LogOptions};
 pub use network::{HostPort, PodNetwork, SandboxNetwork};
+pub use node::register::{register, report_not_ready};
 pub use serve::streams::{PortForwarder, pump};

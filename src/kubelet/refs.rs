@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use api::{Kind, Object, Status};
-use client::{Client, ListOptions, WatchEvent};
+use client::follow::{News, Selection, follow};
+use client::{Client, WatchEvent};
 use stdx::backoff::Backoff;
 
 /// Kind, namespace and name.
@@ -69,7 +70,8 @@ impl Refs {
             if entry.task.is_none() {
                 let shared = Arc::downgrade(&self.shared);
                 let name = format!("watch of {} {}/{}", key.0.name, key.1, key.2);
-                entry.task = Some(rt::spawn_named(name, follow(shared, key.clone())));
+                let client = self.shared.client.clone();
+                entry.task = Some(rt::spawn_named(name, watch(client, shared, key.clone())));
             }
         }
         entries.retain(|key, entry| {
@@ -137,58 +139,28 @@ impl Shared {
     }
 }
 
-/// Lists and watches one object until nobody needs it.
-async fn follow(shared: std::sync::Weak<Shared>, key: RefKey) {
-    let mut failures = 0;
-    loop {
-        let Some(strong) = shared.upgrade() else { return };
-        let client = strong.client.clone();
-        drop(strong);
-        if let Err(status) = follow_once(&shared, &client, &key, &mut failures).await {
-            failures += 1;
-            log::debug!("watch {} {}/{}: {status}", key.0.name, key.1, key.2);
-        }
-        rt::sleep(RETRY.delay(failures.max(1))).await;
-    }
-}
-
-async fn follow_once(
-    shared: &std::sync::Weak<Shared>,
-    client: &Client,
-    key: &RefKey,
-    failures: &mut u32,
-) -> Result<(), Status> {
-    let (kind, namespace, name) = key;
-    let options =
-        ListOptions { field_selector: format!("metadata.name={name}"), ..ListOptions::default() };
-    let list = client.list(kind, namespace, options.clone()).await?;
-    let Some(strong) = shared.upgrade() else { return Ok(()) };
-    strong.set(key, list.items.into_iter().find(|object| object.name() == name));
-    drop(strong);
-    *failures = 0;
-    let mut revision = list.revision;
-    loop {
-        let from = ListOptions {
-            resource_version: revision.to_string(),
-            allow_bookmarks: true,
-            ..options.clone()
-        };
-        let mut watch = client.watch(kind, namespace, from).await?;
-        while let Some(event) = watch.next().await {
-            let Some(shared) = shared.upgrade() else { return Ok(()) };
-            match event? {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    revision = object.revision();
-                    shared.set(key, Some(object));
-                }
-                WatchEvent::Deleted(object) => {
-                    revision = object.revision();
-                    shared.set(key, None);
-                }
-                WatchEvent::Bookmark { revision: at, .. } => revision = at,
+/// Follows one object until nobody needs it.
+async fn watch(client: Client, shared: Weak<Shared>, key: RefKey) {
+    let (kind, namespace, name) = &key;
+    let field_selector = format!("metadata.name={name}");
+    let selection = Selection { kind, namespace: namespace.clone(), field_selector };
+    let key = key.clone();
+    let mut hear = move |news: News| {
+        let Some(shared) = shared.upgrade() else { return false };
+        match news {
+            News::Listed(list) => {
+                let found = list.items.into_iter().find(|object| object.name() == key.2);
+                shared.set(&key, found);
             }
+            News::Event(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                shared.set(&key, Some(object));
+            }
+            News::Event(WatchEvent::Deleted(_)) => shared.set(&key, None),
+            News::Event(WatchEvent::Bookmark { .. }) => {}
         }
-    }
+        true
+    };
+    follow(client, selection, RETRY, &mut hear).await;
 }
 
 #[cfg(test)]

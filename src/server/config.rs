@@ -101,6 +101,8 @@ pub struct Config {
     /// Common names that a front proxy's certificate may have; empty allows any.
     pub request_header_names: Vec<String>,
     pub static_tokens: Vec<StaticToken>,
+    /// How the server comes to kubelets of other processes, and which it believes; `None`: not at all.
+    pub kubelet_tls: Option<std::sync::Arc<http::tls::ClientConfig>>,
     /// Requests that change something, and others, that are worked on at once; watches do not count.
     pub mutating_requests_max: usize,
     pub reading_requests_max: usize,
@@ -128,6 +130,7 @@ impl Default for Config {
             request_header_ca: Vec::new(),
             request_header_names: vec!["system:auth-proxy".into()],
             static_tokens: Vec::new(),
+            kubelet_tls: None,
             mutating_requests_max: 200,
             reading_requests_max: 400,
             requests_max_bytes: 128 << 20,

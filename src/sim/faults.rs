@@ -36,6 +36,8 @@ pub(crate) struct Weather {
     broken_watch: u64,
     /// A commit of the store is slow or fails.
     bad_commit: u64,
+    /// A connection breaks or falls silent, in thousandths of its writes.
+    broken_wire: u64,
 }
 
 impl Faults {
@@ -49,6 +51,7 @@ impl Faults {
             late_max_ms: [20, 300, 4000][usize::try_from(percent(2)).unwrap_or(0)],
             broken_watch: percent(5),
             bad_commit: percent(15),
+            broken_wire: percent(60),
         };
         Faults(Arc::new(Inner {
             on: AtomicBool::new(true),
@@ -109,6 +112,15 @@ impl Faults {
 
     pub(crate) fn broken_watch(&self) -> bool {
         self.chance(self.0.weather.broken_watch)
+    }
+
+    pub(crate) fn broken_wire(&self) -> bool {
+        self.on() && self.prng(|prng| prng.below(1000) < self.0.weather.broken_wire)
+    }
+
+    /// Of a broken connection: whether nobody is told.
+    pub(crate) fn silent(&self) -> bool {
+        self.chance(30)
     }
 
     /// Of a broken watch: whether its revision is gone as well.

@@ -13,6 +13,7 @@ mod kubelet;
 mod plant;
 mod run;
 mod user;
+mod wire;
 mod world;
 
 pub use plant::Plant;

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use client::{Client, Driver, Informers};
-use server::{Config, Server, User};
+use server::{Config, Server, StaticToken, User};
 use store::{Disk, Limits, Query, Span, Store};
 
 use crate::check::Checks;
@@ -14,6 +14,7 @@ use crate::decide;
 use crate::door::Door;
 use crate::faults::Faults;
 use crate::plant::Plant;
+use crate::wire::Wire;
 
 /// Everything of one simulation.
 pub(crate) struct World {
@@ -32,6 +33,9 @@ pub(crate) struct World {
 #[derive(Default)]
 struct Machine {
     server: Option<Server>,
+    /// The server as it is served over connections, and those.
+    face: Option<http::server::Server>,
+    wires: Vec<Weak<Wire>>,
     store: Option<Store>,
     control: Option<Control>,
 }
@@ -96,6 +100,8 @@ impl World {
             }
         };
         let mut machine = lock(&self.machine);
+        let limits = http::server::Limits::default();
+        machine.face = Some(http::server::Server::new(server.service(None), limits));
         machine.server = Some(server);
         machine.store = Some(store);
     }
@@ -122,6 +128,7 @@ impl World {
         self.disk.cut_power();
         self.epoch.fetch_add(1, Ordering::Relaxed);
         let machine = std::mem::take(&mut *lock(&self.machine));
+        machine.wires.iter().filter_map(Weak::upgrade).for_each(|wire| wire.cut());
         drop(machine);
     }
 
@@ -166,6 +173,18 @@ impl World {
         server.map(|server| server.api_as(user))
     }
 
+    /// What a connection to the server is served by.
+    pub(crate) fn face(&self) -> Option<http::server::Server> {
+        lock(&self.machine).face.clone()
+    }
+
+    /// Takes note of a connection, which a power cut breaks.
+    pub(crate) fn connected(&self, wire: &Arc<Wire>) {
+        let mut machine = lock(&self.machine);
+        machine.wires.retain(|wire| wire.strong_count() > 0);
+        machine.wires.push(Arc::downgrade(wire));
+    }
+
     /// Lets the checkers see what has happened since.
     pub(crate) fn check(&self) {
         let mut checks = lock(&self.checks);
@@ -202,6 +221,13 @@ impl World {
     }
 }
 
+/// Nodes beyond a connection show who they are by tokens.
+const NODES_MAX: u64 = 16;
+
 fn config() -> Config {
-    Config::default()
+    let node = |number| {
+        let name = format!("node-{number}");
+        StaticToken { user: User::node(&name), token: name }
+    };
+    Config { static_tokens: (0..NODES_MAX).map(node).collect(), ..Config::default() }
 }

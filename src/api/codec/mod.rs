@@ -10,6 +10,7 @@ mod encode;
 pub(crate) mod envelope;
 mod mismatch;
 mod normalize;
+mod received;
 mod stream;
 
 use serde_json::{Map, Value};
@@ -22,6 +23,9 @@ use crate::schema::{TypeId, schema};
 use crate::status::Status;
 
 pub(crate) use mismatch::Mismatch;
+pub use received::{
+    Framed, Received, has_protobuf, received, received_status, watch_frame, watch_line,
+};
 pub use wire::yaml::Meter;
 
 /// The `fieldValidation` query parameter.

@@ -21,6 +21,15 @@ pub(crate) struct Facts {
     boot_id: String,
 }
 
+/// The processor's architecture, as Go names it.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
 impl Facts {
     /// Blocking. What cannot be read is empty or zero.
     pub(crate) fn read(disk: &Path) -> Facts {
@@ -33,11 +42,7 @@ impl Facts {
             memory_bytes: meminfo(&text("/proc/meminfo"), "MemTotal"),
             disk_bytes: sys::space::of(disk).map_or(0, |space| space.total_bytes),
             huge_pages: huge_pages(),
-            architecture: match std::env::consts::ARCH {
-                "x86_64" => "amd64",
-                "aarch64" => "arm64",
-                other => other,
-            },
+            architecture: architecture(),
             kernel: text("/proc/sys/kernel/osrelease"),
             os_image: os_image(&text("/etc/os-release")),
             system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid },

@@ -1,6 +1,7 @@
 //! The Node object: registered, kept truthful, and its Lease renewed.
 
 pub(crate) mod facts;
+pub(crate) mod register;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -108,56 +109,10 @@ impl Node {
         }
     }
 
-    /// The Node as it is first created, without status.
+    /// The Node as it is registered, with the addresses of this moment.
     fn registration(&self) -> Value {
         let config = &self.shared.config;
-        let mut labels = api::Map::new();
-        for (key, value) in [
-            ("beta.kubernetes.io/arch", self.facts.architecture),
-            ("beta.kubernetes.io/os", "linux"),
-            ("beta.kubernetes.io/instance-type", "k3s"),
-            ("kubernetes.io/arch", self.facts.architecture),
-            ("kubernetes.io/os", "linux"),
-            // As k3s, whose kubelet is told the node's name as the host's.
-            ("kubernetes.io/hostname", &*config.node_name),
-            ("node.kubernetes.io/instance-type", "k3s"),
-        ] {
-            labels.insert(key.into(), value.into());
-        }
-        for (key, value) in &config.labels {
-            labels.insert(key.clone(), value.clone().into());
-        }
-        let mut annotations = api::Map::new();
-        let ips: Vec<String> = self.shared.host_ips().iter().map(ToString::to_string).collect();
-        for (key, value) in [
-            ("alpha.kubernetes.io/provided-node-ip", ips.join(",")),
-            ("volumes.kubernetes.io/controller-managed-attach-detach", "true".into()),
-        ] {
-            annotations.insert(key.into(), value.into());
-        }
-        for (key, value) in &config.annotations {
-            annotations.insert(key.clone(), value.clone().into());
-        }
-        let taints: Vec<Value> = config
-            .taints
-            .iter()
-            .map(|taint| {
-                let mut tree = json!({"key": taint.key, "effect": taint.effect});
-                if !taint.value.is_empty() {
-                    tree.set("value", taint.value.as_str());
-                }
-                tree
-            })
-            .collect();
-        let mut spec = json!({"providerID": format!("k3s://{}", config.node_name)});
-        if !taints.is_empty() {
-            spec.set("taints", taints);
-        }
-        json!({
-            "apiVersion": "v1", "kind": "Node",
-            "metadata": {"name": config.node_name, "labels": labels, "annotations": annotations},
-            "spec": spec,
-        })
+        register::registration(config, self.facts.architecture, &self.shared.host_ips())
     }
 
     /// The status as it is now; conditions keep the times of `old` where they say the same.

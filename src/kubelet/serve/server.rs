@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use api::query::unescape;
 use api::{Lens, Status, Value, status::Reason};
 use http::server::{Limits, Server, Service};
 use http::streams::{Wanted, accept_port_forward, accept_remote_command};
@@ -100,8 +101,11 @@ impl Face {
             request.peer.vouch(&user);
         }
         let path = request.path().to_owned();
-        let parts: Vec<String> =
-            path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
+        let parts: Vec<String> = path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(|part| unescape(part, false))
+            .collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         match parts.as_slice() {
             ["healthz"] => Ok(Response::text(200, "ok")),
@@ -320,7 +324,7 @@ impl Query {
                 .split('&')
                 .filter(|pair| !pair.is_empty())
                 .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-                .map(|(key, value)| (decode(key), decode(&value.replace('+', " "))))
+                .map(|(key, value)| (unescape(key, true), unescape(value, true)))
                 .collect(),
         )
     }
@@ -358,27 +362,6 @@ impl Query {
     }
 }
 
-/// Undoes percent-encoding; what is not valid stays as it is.
-fn decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut idx = 0;
-    while idx < bytes.len() {
-        let hex = bytes.get(idx + 1..idx + 3).and_then(|hex| std::str::from_utf8(hex).ok());
-        match (bytes[idx], hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                idx += 3;
-            }
-            (byte, _) => {
-                out.push(byte);
-                idx += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -391,6 +374,5 @@ mod tests {
         assert!(query.wanted().stdin && query.wanted().tty && !query.wanted().stdout);
         assert!(query.number("tailLines").is_err());
         assert_eq!(query.number("sinceSeconds").unwrap(), None);
-        assert_eq!(decode("%2Fa%zz%"), "/a%zz%");
     }
 }

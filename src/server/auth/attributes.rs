@@ -97,6 +97,6 @@ fn selected_name(fields: &str) -> String {
     names
         .next()
         .map(|term| term.value)
-        .filter(|name| crate::request::path::is_path_segment(name))
+        .filter(|name| api::path::is_path_segment(name))
         .unwrap_or_default()
 }

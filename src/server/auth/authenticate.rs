@@ -1,6 +1,7 @@
 //! Who a request over HTTP comes from: front proxy, certificate, tokens; then impersonation.
 
 use api::Status;
+use api::query::unescape;
 use api::status::Reason;
 use http::{Headers, Peer};
 use ring::digest;
@@ -8,7 +9,6 @@ use ring::digest;
 use super::user::{AUTHENTICATED, SERVICE_ACCOUNTS, UNAUTHENTICATED};
 use super::{Attributes, User, x509};
 use crate::core::Core;
-use crate::request::query::unescape;
 
 /// Groups and extras that one request may impersonate.
 const IMPERSONATED_MAX: usize = 256;

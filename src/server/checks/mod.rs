@@ -4,6 +4,7 @@ mod authorization;
 mod certificates;
 mod identity;
 mod pod_security;
+mod remote;
 mod services;
 mod verbs;
 mod watches;

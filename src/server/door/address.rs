@@ -12,7 +12,7 @@ use crate::core::Core;
 use crate::registry::storage;
 
 /// The kubelet's port, which is reached through the node's door only.
-const KUBELET_PORT: u16 = 10_250;
+pub(super) const KUBELET_PORT: u16 = 10_250;
 
 /// An address that a proxy may connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,18 @@ async fn checked(text: &str) -> Result<Proxyable, Status> {
 pub(super) async fn of_node(text: &str) -> Result<Proxyable, Status> {
     let found = checked(text).await?;
     if found.own { Err(not_allowed()) } else { Ok(found) }
+}
+
+/// The address of a node's kubelet.
+///
+/// # Errors
+/// 400 if it is special, or leads to something else on this machine.
+pub(super) async fn of_kubelet(text: &str, port: u16) -> Result<IpAddr, Status> {
+    let found = checked(text).await?;
+    match found.own && port != KUBELET_PORT {
+        true => Err(not_allowed()),
+        false => Ok(found.address),
+    }
 }
 
 /// A pod's address.

@@ -1,6 +1,7 @@
 //! The way to nodes: logs, exec, attach and port-forward of pods, and proxies to what runs there.
 
 mod address;
+mod kubelet;
 mod pods;
 mod proxy;
 
@@ -9,15 +10,18 @@ pub(crate) use proxy::{Door, client};
 use std::sync::Arc;
 
 use api::Status;
+use api::query::Query;
 use client::Request;
 use http::client::Dial;
 use http::{BoxFuture, Response};
 
 use crate::core::{Core, not_found};
-use crate::request::query::Query;
 
-/// Reaches nodes. `k3rs` plugs in the kubelet of this process; to another node it is HTTPS to port 10250.
+/// Reaches nodes. `k3rs` plugs in the kubelet of this process.
 pub trait NodeDoor: Send + Sync {
+    /// Whether this is the way to `node`; to others the server goes over HTTPS.
+    fn has(&self, node: &str) -> bool;
+
     /// Puts a request to a node's kubelet. Its path is one of the kubelet's own API
     /// (`/containerLogs/<namespace>/<pod>/<container>`, `/exec/...`, `/attach/...`,
     /// `/portForward/<namespace>/<pod>`, `/stats/summary`, `/pods`, `/metrics...`), its query the
@@ -70,7 +74,10 @@ pub(crate) async fn answer(
     }
 }
 
-/// The door, if it is open already.
-fn door(core: &Core) -> Result<Arc<dyn NodeDoor>, Status> {
-    core.door.get().cloned().ok_or_else(|| Status::unavailable("no node is reachable yet"))
+/// Puts an authorized request to a node's kubelet, in this process or at its port.
+async fn call(core: &Core, node: &str, request: http::Request) -> Result<Response, Status> {
+    match core.door.get().filter(|door| door.has(node)) {
+        Some(door) => Ok(door.call(node, request).await),
+        None => kubelet::call(core, node, request).await,
+    }
 }

@@ -1,15 +1,15 @@
 //! Logs, exec, attach and port-forward: checked here, done by the kubelet.
 
 use api::kinds::POD;
+use api::query::{Query, escape};
 use api::status::{Cause, Reason};
 use api::{Kind, Lens, Status, Value};
 use client::Request;
 use http::{Method, Response};
 
-use super::{Incoming, door};
+use super::{Incoming, call};
 use crate::core::{Core, method_not_allowed};
 use crate::registry::storage;
-use crate::request::query::{Query, escape};
 use crate::web::socket::{self, Frames};
 
 /// `pods/log`
@@ -32,7 +32,7 @@ pub(super) async fn logs(
     }
     let target =
         format!("/containerLogs/{}/{}/{container}{query}", request.namespace, request.name);
-    let mut response = door(core)?.call(node, onward(incoming, target)).await;
+    let mut response = call(core, node, onward(incoming, target)).await?;
     if !(200..=206).contains(&response.status) {
         return Err(refusal(&request.name, response).await);
     }
@@ -170,7 +170,7 @@ pub(super) async fn command(
     let node = node.to_owned();
     let target =
         format!("/{verb}/{}/{}/{container}?{}", request.namespace, request.name, parts.join("&"));
-    Ok(door(core)?.call(&node, onward(incoming, target)).await)
+    call(core, &node, onward(incoming, target)).await
 }
 
 /// `pods/portforward`
@@ -197,7 +197,7 @@ pub(super) async fn port_forward(
         target.push('?');
         target.push_str(&ports.join("&"));
     }
-    Ok(door(core)?.call(node, onward(incoming, target)).await)
+    call(core, node, onward(incoming, target)).await
 }
 
 /// The same request with the kubelet's target.

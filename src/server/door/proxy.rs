@@ -11,7 +11,7 @@ use http::tls::{Trust, client_config};
 use http::{Headers, Method, Response};
 
 use super::address::{self, Proxyable};
-use super::{Incoming, door};
+use super::{Incoming, call};
 use crate::core::Core;
 use crate::registry::storage;
 
@@ -137,7 +137,7 @@ pub(super) async fn node(
         let Incoming { http, rest, .. } = incoming;
         let mut onward = http;
         onward.target = target(&rest, &onward);
-        return Ok(door(core)?.call(named.name, onward).await);
+        return call(core, named.name, onward).await;
     }
     let port = port_number(named.port.parse().ok(), named.port)?.unwrap_or(0);
     let address = address_of(&node)
@@ -146,7 +146,7 @@ pub(super) async fn node(
     forward(core, named.name, named.https, address, port, incoming).await
 }
 
-fn address_of(node: &Value) -> Option<&str> {
+pub(super) fn address_of(node: &Value) -> Option<&str> {
     let addresses = node.list("status.addresses");
     let internal = addresses.iter().find(|address| address.str("type") == "InternalIP");
     internal.map(|address| address.str("address")).filter(|address| !address.is_empty())
@@ -224,7 +224,8 @@ fn unreachable(error: stdx::Error) -> Status {
     Status::new(Reason::ServiceUnavailable, format!("error trying to reach service: {error}"))
 }
 
-async fn upgrade(
+/// Passes on a request that asks for another protocol, and then the bytes.
+pub(super) async fn upgrade(
     core: &Core,
     endpoint: &Endpoint,
     mut request: http::Request,
@@ -254,7 +255,7 @@ async fn upgrade(
     }
 }
 
-fn strip(headers: &mut Headers) {
+pub(super) fn strip(headers: &mut Headers) {
     let named: Vec<String> = headers
         .get_all("connection")
         .flat_map(|value| value.split(','))

@@ -11,7 +11,7 @@ use super::{list, storage};
 use crate::admission::{self, Act};
 use crate::allocate::{self, claims::Claims};
 use crate::core::{Caller, Core, Outcome};
-use crate::request::query::invalid_options;
+use crate::options::invalid_options;
 
 const CONFLICT_TRIES_MAX: usize = 10;
 

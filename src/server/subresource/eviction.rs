@@ -8,8 +8,8 @@ use client::{Body, DeleteOptions, ListOptions, Request, Verb};
 
 use super::success;
 use crate::core::{Caller, Core, Outcome, body};
+use crate::options::check_dry_run;
 use crate::registry::{delete, list, storage, update};
-use crate::request::query::check_dry_run;
 
 /// Pods that one budget remembers as being evicted, as upstream bounds them.
 const DISRUPTED_PODS_MAX: usize = 2000;

@@ -2,13 +2,14 @@
 
 use api::codec::{self, FieldValidation};
 use api::kinds::{BINDING, EVICTION, SCALE, TOKEN_REQUEST};
+use api::query::Query;
 use api::status::Reason;
 use api::{Form, Kind, Lens, LensMut, Status, Value};
 use client::{Body, DeleteOptions, PatchType, Request, Verb};
 
 use super::budget::Charge;
 use super::negotiate::{Format, body_format};
-use crate::request::query::{Query, check_dry_run, invalid_options};
+use crate::options::{check_dry_run, invalid_options};
 
 /// Upstream's bound for bodies.
 pub(crate) const BODY_MAX_BYTES: usize = 3 * 1024 * 1024;
@@ -214,7 +215,7 @@ pub(super) fn delete_options(
     charge: &mut Charge,
 ) -> Result<(), Status> {
     if bytes.is_empty() {
-        request.delete = query.delete_options()?;
+        request.delete = client::options::delete_options(query)?;
         return Ok(());
     }
     let tree = match body_format(content_type)? {

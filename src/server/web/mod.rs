@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::codec;
+use api::path::{self, ResourcePath, Route};
+use api::query::Query;
 use api::status::Reason;
 use api::{Form, Kind, Status, kinds};
 use client::{Request, Verb};
@@ -26,9 +28,8 @@ use crate::auth::authenticate;
 use crate::auth::{AUTHENTICATED, Attributes, User};
 use crate::core::{Caller, Core, method_not_allowed, not_found};
 use crate::door::{self, Incoming};
+use crate::options::{dry_run, invalid_options};
 use crate::registry::storage;
-use crate::request::path::{self, ResourcePath, Route};
-use crate::request::query::{Query, invalid_options};
 use budget::{Budget, Charge};
 use metrics::{Metrics, Series};
 use negotiate::{Format, Media, Offer, negotiate};
@@ -420,7 +421,7 @@ fn to_request(
     };
     request.subresource.clone_from(&path.subresource);
     let options = bodies::options(verb);
-    request.dry_run = query.dry_run(options)?;
+    request.dry_run = dry_run(query, options)?;
     request.field_manager = query.get("fieldManager").to_owned();
     if request.field_manager.len() > FIELD_MANAGER_BYTES_MAX {
         let message = format!("Too long: may not be more than {FIELD_MANAGER_BYTES_MAX} bytes");
@@ -438,7 +439,7 @@ fn to_request(
     request.field_validation = query.get("fieldValidation").to_owned();
     request.force = query.flag("force");
     if matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection) {
-        request.list = query.list_options()?;
+        request.list = client::options::list_options(query)?;
     }
     Ok(request)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use api::path::{ResourcePath, Route};
 use api::{Status, Value, discovery, json, openapi};
 use http::{Method, Response};
 use ring::digest;
@@ -12,7 +13,6 @@ use super::respond::{self, Wanted};
 use super::{Exchange, Web, gzip};
 use crate::auth::Attributes;
 use crate::core::not_found;
-use crate::request::path::{ResourcePath, Route};
 
 /// The content type of OpenAPI v2 in protobuf. Clients ask for it with an @, which MIME does not know.
 const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";

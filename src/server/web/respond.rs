@@ -1,6 +1,7 @@
 //! Answers as bytes: objects, lists, tables and statuses in the negotiated form.
 
 use api::codec::{self, ListMeta};
+use api::query::Query;
 use api::table::{self, IncludeObject};
 use api::{Form, Lens, LensMut, Object, Status, Value, json};
 use client::{Answer, List};
@@ -11,7 +12,6 @@ use std::task::{Context, Poll};
 use super::gzip;
 use super::negotiate::{Format, Media, Shape};
 use crate::core::Outcome;
-use crate::request::query::Query;
 
 /// What an answer needs to know of its request.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,25 +1,52 @@
-//! Paths: which resource (or none) a URL names, read as upstream's request info resolver reads it.
+//! Paths of the API: which resource (or none) a URL names, read as upstream's request info resolver
+//! reads it, and written by clients.
 
-use super::query::unescape;
+use std::fmt;
+
+use crate::query::{escape, unescape};
 
 /// A resource path taken apart. All parts are unescaped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct ResourcePath {
-    pub(crate) group: String,
-    pub(crate) version: String,
-    pub(crate) namespace: String,
-    pub(crate) plural: String,
-    pub(crate) name: String,
-    pub(crate) subresource: String,
+pub struct ResourcePath {
+    pub group: String,
+    pub version: String,
+    pub namespace: String,
+    pub plural: String,
+    pub name: String,
+    pub subresource: String,
     /// What follows a `proxy` subresource, escaped as it came, with its leading slash if there was one.
-    pub(crate) rest: String,
+    pub rest: String,
     /// The deprecated `/watch/` prefix.
-    pub(crate) watch: bool,
+    pub watch: bool,
+}
+
+/// The path as a client asks for it; `parse` reads the same back.
+impl fmt::Display for ResourcePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.group.as_str() {
+            "" => write!(f, "/api/{}", escape(&self.version))?,
+            group => write!(f, "/apis/{}/{}", escape(group), escape(&self.version))?,
+        }
+        if self.watch {
+            f.write_str("/watch")?;
+        }
+        // A Namespace is its own namespace.
+        if !self.namespace.is_empty() && self.plural != "namespaces" {
+            write!(f, "/namespaces/{}", escape(&self.namespace))?;
+        }
+        write!(f, "/{}", escape(&self.plural))?;
+        for part in [&self.name, &self.subresource] {
+            if !part.is_empty() {
+                write!(f, "/{}", escape(part))?;
+            }
+        }
+        f.write_str(&self.rest)
+    }
 }
 
 /// What a path is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Route {
+pub enum Route {
     Resource(ResourcePath),
     /// `/api/v1`, `/apis/apps/v1`: the resources of one group and version.
     GroupVersion {
@@ -36,7 +63,7 @@ pub(crate) enum Route {
 const PATH_MAX_BYTES: usize = 8 * 1024;
 
 /// Reads the path part of a request target.
-pub(crate) fn parse(path: &str) -> Route {
+pub fn parse(path: &str) -> Route {
     if path.len() > PATH_MAX_BYTES {
         return Route::Other;
     }
@@ -125,7 +152,7 @@ impl Iterator for Parts<'_> {
 }
 
 /// Whether a name could never be one: upstream's `IsValidPathSegmentName`.
-pub(crate) fn is_path_segment(name: &str) -> bool {
+pub fn is_path_segment(name: &str) -> bool {
     name != "." && name != ".." && !name.contains(['/', '%'])
 }
 
@@ -172,6 +199,11 @@ mod tests {
                 (group, ns, plural, name, sub),
                 "{text}"
             );
+            assert_eq!(path.to_string(), text);
+        }
+        for text in ["/api/v1/nodes/n/proxy", "/api/v1/nodes/n/proxy/a%2Fb/c", "/api/v1/watch/pods"]
+        {
+            assert_eq!(resource(text).to_string(), text);
         }
         assert!(resource("/api/v1/watch/namespaces/a/pods").watch);
         assert_eq!(resource("/api/v1/nodes/n/proxy").rest, "");
@@ -192,6 +224,30 @@ mod tests {
         );
         assert_eq!(parse("/api/v1/namespaces/a/pods/p/log/more"), Route::Other);
         assert_eq!(parse(&"/api/v1/pods/".repeat(1000)), Route::Other);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut prng = stdx::prng::Prng::new(5);
+        let mut part = || -> String {
+            let length = 1 + prng.below(6);
+            (0..length)
+                .map(|_| char::from_u32(33 + prng.below(0x300) as u32).unwrap_or('%'))
+                .collect()
+        };
+        for _ in 0..5_000 {
+            let path = ResourcePath {
+                group: part(),
+                version: part(),
+                namespace: part(),
+                // A plural is a word of the table, never of a stranger.
+                plural: "pods".into(),
+                name: part(),
+                subresource: "log".into(),
+                ..ResourcePath::default()
+            };
+            assert_eq!(parse(&path.to_string()), Route::Resource(path));
+        }
     }
 
     #[test]
