@@ -138,3 +138,13 @@ spec:
 def test_the_namespace_ends(cluster):
     cluster.kubectl("delete", "namespace", NS, "--wait=false")
     until(lambda: cluster.kubectl("get", "namespace", NS, check=False).returncode != 0, "the namespace is gone", 40)
+
+
+def test_the_servers_node_keeps_its_roles(cluster):
+    """A kubelet may not give itself a role; the server keeps them on its own node, also where somebody takes them away."""
+    roles = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"]
+    has = lambda: all(cluster.get("node", "node1")["metadata"]["labels"].get(role) == "true" for role in roles)
+    until(has, "the node has its roles")
+    cluster.kubectl("label", "node", "node1", f"{roles[0]}-", f"{roles[1]}=other", "--overwrite")
+    until(has, "the node has its roles again")
+    assert cluster.get("node", "node1")["spec"]["podCIDRs"] == ["10.42.0.0/24"]

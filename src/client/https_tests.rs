@@ -78,6 +78,30 @@ fn a_busy_server_is_asked_again_and_a_write_not_twice() {
 }
 
 #[test]
+fn a_connection_that_breaks_is_tried_again_for_reading_only() {
+    rt::block_on(async {
+        let listener = rt::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let n_accepted = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&n_accepted);
+        rt::spawn(async move {
+            use rt::io::AsyncReadExt;
+            // A request comes, and its connection breaks.
+            while let Ok((mut stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                let _ = stream.read(&mut [0; 4096]).await;
+            }
+        })
+        .detach();
+        let client = Client::remote(Access { server, ..Access::default() }, "test").unwrap();
+        let patch = client.patch(&CONFIG_MAP, "n", "c", "", PatchType::Merge, json!({})).await;
+        assert_eq!((patch.unwrap_err().code(), n_accepted.load(Ordering::Relaxed)), (503, 1));
+        assert_eq!(client.get(&POD, "n", "p").await.unwrap_err().code(), 503);
+        assert_eq!(n_accepted.load(Ordering::Relaxed), 1 + 4);
+    });
+}
+
+#[test]
 fn pages_shrink_and_are_begun_again() {
     rt::block_on(async {
         let (client, _) = against(|_, request| {
