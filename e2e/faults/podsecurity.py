@@ -1,6 +1,7 @@
 """The pod-security.kubernetes.io labels of a namespace hold: refused, warned of, told."""
 
 import json
+import subprocess
 
 from cluster import Failure, until
 
@@ -74,3 +75,51 @@ def test_wrong_labels_are_refused(cluster):
     for one, why in (("enforce=strict", "must be one of privileged, baseline, restricted"), ("warn-version=1.32", 'must be "latest" or "v1.x"')):
         done = label(cluster, one, check=False)
         expect(done.returncode != 0 and why in done.stderr, f"{one}: {done.stdout}{done.stderr}")
+
+
+def fails_to_start(cluster, flag):
+    done = subprocess.run(cluster.inside([cluster.binary, "server", *cluster.server_args(), flag]), env=cluster.env, capture_output=True, text=True, timeout=30)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_configuration_file_sets_defaults_and_exemptions(cluster):
+    """Upstream's AdmissionConfiguration with a PodSecurityConfiguration; what is wrong in it ends the start."""
+    file = cluster.dir / "psa.yaml"
+    text = (
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n- name: PodSecurity\n  configuration:\n"
+        "    apiVersion: pod-security.admission.config.k8s.io/v1\n    kind: PodSecurityConfiguration\n"
+        "    defaults: {enforce: baseline, enforce-version: v1.31, warn: restricted}\n"
+        "    exemptions: {namespaces: [kube-system, exempt], usernames: [system:admin-of-pods]}\n"
+    )
+    flag = f"--kube-apiserver-arg=admission-control-config-file={file}"
+    cluster.stop()
+    for wrong, words in (
+        (text.replace("enforce: baseline", "enforce: base"), "enforce: must be one of privileged, baseline, restricted"),
+        (text.replace("usernames:", "users:"), 'strict decoding error: unknown field "exemptions.users"'),
+        (None, "unable to read admission control configuration from"),
+    ):
+        file.unlink(missing_ok=True)
+        if wrong:
+            file.write_text(wrong)
+        code, said = fails_to_start(cluster, flag)
+        expect(code == 1 and words in said, f"wanted {words}: {code} {said[-600:]}")
+    for arg, words in (("audit-log-path=/x", "--kube-apiserver-arg=audit-log-path is not supported"), ("enable-admission-plugins=Foo", 'enable-admission-plugins plugin "Foo" is unknown')):
+        code, said = fails_to_start(cluster, f"--kube-apiserver-arg={arg}")
+        expect(code == 1 and words in said, f"wanted {words}: {code} {said[-600:]}")
+    file.write_text(text)
+    cluster.args.append(flag)
+    cluster.start()
+    said = cluster.kubectl("create", "namespace", "plain").stderr
+    expect(said == "", said)
+    manifest = pod("p", hostPID=True).replace(f'"{NS}"', '"plain"')
+    refused(cluster, manifest, 'violates PodSecurity "baseline:v1.31": host namespaces (hostPID=true)')
+    code, said = create(cluster, pod("q").replace(f'"{NS}"', '"plain"'))
+    expect(code == 0 and 'Warning: would violate PodSecurity "restricted:latest"' in said, said)
+    cluster.kubectl("create", "namespace", "exempt")
+    code, said = create(cluster, pod("p", hostPID=True).replace(f'"{NS}"', '"exempt"'))
+    expect(code == 0 and "Warning" not in said, said)
+    said = cluster.kubectl("label", "namespace", "exempt", "pod-security.kubernetes.io/enforce=restricted").stderr
+    expect('namespace "exempt" is exempt from Pod Security, and the policy (enforce=restricted:v1.31) will be ignored' in said, said)
+    cluster.stop()
+    cluster.args.remove(flag)
+    cluster.start()

@@ -97,6 +97,9 @@ struct ServerArgs {
     /// file containing the agent token [K3S_AGENT_TOKEN_FILE]
     #[argh(option)]
     agent_token_file: Option<PathBuf>,
+    /// argument for the API server, name=value: enable-admission-plugins, disable-admission-plugins or admission-control-config-file
+    #[argh(option)]
+    kube_apiserver_arg: Vec<String>,
     /// folder for volumes of the local storage class (default <data-dir>/storage)
     #[argh(option)]
     default_local_storage_path: Option<PathBuf>,
@@ -217,6 +220,8 @@ pub(crate) struct Config {
     pub(crate) write_kubeconfig: Option<PathBuf>,
     pub(crate) kubeconfig_mode: u32,
     pub(crate) kubeconfig_group: Option<String>,
+    /// Admission plugins by name, on and off beside the defaults, and the file that configures them.
+    pub(crate) admission: AdmissionArgs,
     pub(crate) token: Option<String>,
     pub(crate) agent_token: Option<String>,
     pub(crate) local_storage_path: PathBuf,
@@ -338,6 +343,7 @@ impl Config {
             write_kubeconfig: args.write_kubeconfig,
             kubeconfig_mode: file_mode(args.write_kubeconfig_mode.as_deref().unwrap_or("0600"))?,
             kubeconfig_group: args.write_kubeconfig_group,
+            admission: admission_args(&args.kube_apiserver_arg)?,
             token: secret(args.token, args.token_file.as_deref())?,
             agent_token: secret(args.agent_token, args.agent_token_file.as_deref())?,
             local_storage_path: args
@@ -393,6 +399,39 @@ pub(crate) fn descriptions() -> String {
         Err(exit) => exit.output,
         Ok(_) => String::new(),
     }
+}
+
+/// What `--kube-apiserver-arg` says about admission.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct AdmissionArgs {
+    pub(crate) enable: Vec<String>,
+    pub(crate) disable: Vec<String>,
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Of several values of one name the last counts, as in k3s.
+fn admission_args(args: &[String]) -> Result<AdmissionArgs> {
+    let mut admission = AdmissionArgs::default();
+    for arg in args {
+        let (name, value) = arg.split_once('=').unwrap_or((arg, ""));
+        let list = || {
+            let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+            names.map(str::to_owned).collect()
+        };
+        match name.trim_start_matches("--") {
+            "enable-admission-plugins" => admission.enable = list(),
+            "disable-admission-plugins" => admission.disable = list(),
+            "admission-control-config-file" => {
+                admission.file = Some(value.into()).filter(|_| !value.is_empty());
+            }
+            name => {
+                return Err(Error::new(format!(
+                    "--kube-apiserver-arg={name} is not supported by this version of k3rs yet"
+                )));
+            }
+        }
+    }
+    Ok(admission)
 }
 
 /// A label as a node may have it: the API would refuse others, and the node never register.

@@ -111,7 +111,7 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("cluster-init", Switch).env("K3S_CLUSTER_INIT").later(HA),
     flag("cluster-reset", Switch).env("K3S_CLUSTER_RESET").later(HA),
     flag("cluster-reset-restore-path", Value).later(HA),
-    flag("kube-apiserver-arg", Repeated).later(PASS_THROUGH),
+    flag("kube-apiserver-arg", Repeated),
     flag("etcd-arg", Repeated).later(HA),
     flag("kube-controller-manager-arg", Repeated).later(PASS_THROUGH),
     flag("kube-scheduler-arg", Repeated).later(PASS_THROUGH),

@@ -53,6 +53,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "disable-cloud-controller",
             "disable-network-policy",
             "disable-helm-controller",
+            "kube-apiserver-arg",
             "disable-agent",
             "disable-controller-manager",
         ],

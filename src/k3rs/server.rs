@@ -79,6 +79,9 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
             api::time::format(rt::now().wall)
         );
     }
+    let wanted = &config.admission;
+    let admission =
+        server::Admission::new(&wanted.enable, &wanted.disable, wanted.file.as_deref())?;
     let paths = Paths::new(&config.data_dir);
     let _lock = prepare::lock(&paths)?;
     follow::resume_clock(&paths);
@@ -97,7 +100,7 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     write_kubeconfig(&machine, &pki)?;
 
     let shown = Shown::new(&pki)?;
-    let config = server_config(&machine, &pki, &shown)?;
+    let config = server_config(&machine, &pki, &shown, admission)?;
     let server = Server::start(config, store.clone()).await?;
     let listener = listen(&machine, &server, &pki, &shown).await?;
     let informers =
@@ -289,7 +292,12 @@ pub(crate) fn write_kubeconfig(machine: &Machine, pki: &Pki) -> Result<()> {
     Ok(())
 }
 
-fn server_config(machine: &Machine, pki: &Pki, shown: &Shown) -> Result<server::Config> {
+fn server_config(
+    machine: &Machine,
+    pki: &Pki,
+    shown: &Shown,
+    admission: server::Admission,
+) -> Result<server::Config> {
     let config = &machine.config;
     let mut service_cidrs = Vec::new();
     for cidr in &config.service_cidrs {
@@ -320,6 +328,7 @@ fn server_config(machine: &Machine, pki: &Pki, shown: &Shown) -> Result<server::
         requests_max_bytes: usize::try_from(rt::memory_bytes() / 8)
             .unwrap_or(usize::MAX)
             .clamp(8 << 20, 128 << 20),
+        admission,
         ..server::Config::default()
     })
 }

@@ -108,6 +108,8 @@ pub struct Config {
     pub reading_requests_max: usize,
     /// What requests over HTTP, watches and streams may take of the memory together.
     pub requests_max_bytes: usize,
+    /// What changes and refuses objects on their way in.
+    pub admission: crate::Admission,
 }
 
 impl Default for Config {
@@ -134,6 +136,7 @@ impl Default for Config {
             mutating_requests_max: 200,
             reading_requests_max: 400,
             requests_max_bytes: 128 << 20,
+            admission: crate::Admission::default(),
         }
     }
 }

@@ -23,6 +23,7 @@ mod server;
 mod subresource;
 mod web;
 
+pub use admission::Admission;
 pub use auth::User;
 pub use config::{Cidr, Config, StaticToken};
 pub use door::NodeDoor;

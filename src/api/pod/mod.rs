@@ -40,7 +40,7 @@ pub fn qos_class(spec: &Value) -> &'static str {
 }
 
 /// The containers of every sort with the field each stands in.
-pub(crate) fn all_containers(spec: &Value) -> impl Iterator<Item = (&'static str, usize, &Value)> {
+pub fn all_containers(spec: &Value) -> impl Iterator<Item = (&'static str, usize, &Value)> {
     ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(move |field| {
         spec.list(field).iter().enumerate().map(move |(idx, c)| (field, idx, c))
     })

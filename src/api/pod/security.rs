@@ -1,6 +1,9 @@
 //! Pod security: what a namespace's `pod-security.kubernetes.io` labels say, and whether a pod keeps to it.
 
 mod checks;
+pub mod configuration;
+
+pub use configuration::{Configuration, Exemptions};
 
 use std::fmt;
 
@@ -37,7 +40,16 @@ pub struct Standard {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     pub enforce: Standard,
+    pub audit: Standard,
     pub warn: Standard,
+}
+
+impl Default for Policy {
+    /// Nothing is asked for.
+    fn default() -> Policy {
+        let none = Standard { level: Level::Privileged, version: Version::Latest };
+        Policy { enforce: none, audit: none, warn: none }
+    }
 }
 
 /// One check that a pod does not pass.
@@ -47,6 +59,8 @@ pub struct Violation {
     pub detail: String,
 }
 
+const LEVELS: &str = "must be one of privileged, baseline, restricted";
+const VERSIONS: &str = "must be \"latest\" or \"v1.x\"";
 const LABELS: &str = "pod-security.kubernetes.io/";
 
 impl fmt::Display for Standard {
@@ -64,10 +78,9 @@ impl fmt::Display for Standard {
 }
 
 /// The policy of a namespace, and what is wrong with its labels (upstream's `PolicyToEvaluate`). A level
-/// to enforce that is not understood is the strictest; one to warn of is none.
-pub fn policy(namespace: &Value) -> (Policy, Vec<Cause>) {
-    let none = Standard { level: Level::Privileged, version: Version::Latest };
-    let (mut policy, mut causes) = (Policy { enforce: none, warn: none }, Vec::new());
+/// to enforce that is not understood is the strictest; one to audit or to warn of is none.
+pub fn policy(namespace: &Value, defaults: Policy) -> (Policy, Vec<Cause>) {
+    let (mut policy, mut causes) = (defaults, Vec::new());
     let label = |name: &str| namespace.entry("metadata.labels", &format!("{LABELS}{name}"));
     let mut enforced = false;
     if let Some(text) = label("enforce") {
@@ -76,18 +89,22 @@ pub fn policy(namespace: &Value) -> (Policy, Vec<Cause>) {
         policy.enforce.level = level.unwrap_or(Level::Restricted);
         complain_level("enforce", text, level, &mut causes);
     }
-    policy.enforce.version =
-        version_label("enforce-version", label("enforce-version"), &mut causes);
-    // Nothing records what would be audited; that its labels are right is checked all the same.
+    let version = |name: &str, default: &mut Version, causes: &mut Vec<Cause>| {
+        if let Some(text) = label(name) {
+            *default = version_label(name, text, causes);
+        }
+    };
+    version("enforce-version", &mut policy.enforce.version, &mut causes);
     if let Some(text) = label("audit") {
+        policy.audit.level = level(text).unwrap_or(Level::Privileged);
         complain_level("audit", text, level(text), &mut causes);
     }
-    version_label("audit-version", label("audit-version"), &mut causes);
+    version("audit-version", &mut policy.audit.version, &mut causes);
     if let Some(text) = label("warn") {
         policy.warn.level = level(text).unwrap_or(Level::Privileged);
         complain_level("warn", text, level(text), &mut causes);
     }
-    policy.warn.version = version_label("warn-version", label("warn-version"), &mut causes);
+    version("warn-version", &mut policy.warn.version, &mut causes);
     if label("warn").is_none() && enforced && policy.enforce.level > policy.warn.level {
         policy.warn.level = policy.enforce.level;
         if label("warn-version").is_none() {
@@ -97,16 +114,43 @@ pub fn policy(namespace: &Value) -> (Policy, Vec<Cause>) {
     (policy, causes)
 }
 
+/// What is said of labels on a namespace that is exempt (upstream's `exemptNamespaceWarning`).
+pub fn exempt_warning(namespace: &Value, policy: Policy, defaults: Policy) -> Option<String> {
+    let modes = |policy: Policy| [policy.enforce, policy.audit, policy.warn];
+    let same = |(a, b): (Standard, Standard)| {
+        a == b || a.level == Level::Privileged && b.level == Level::Privileged
+    };
+    let privileged = modes(policy).iter().all(|mode| mode.level == Level::Privileged);
+    if privileged || modes(policy).into_iter().zip(modes(defaults)).all(same) {
+        return None;
+    }
+    let label =
+        |name: &str| namespace.entry("metadata.labels", &format!("{LABELS}{name}")).is_some();
+    let told: Vec<String> = ["enforce", "audit", "warn"]
+        .into_iter()
+        .zip(modes(policy))
+        .filter(|(name, mode)| {
+            mode.level != Level::Privileged && (label(name) || label(&format!("{name}-version")))
+        })
+        .map(|(name, mode)| format!("{name}={mode}"))
+        .collect();
+    Some(format!(
+        "namespace {:?} is exempt from Pod Security, and the policy ({}) will be ignored",
+        namespace.str("metadata.name"),
+        told.join(", ")
+    ))
+}
+
 /// Refuses a namespace whose labels are wrong, unless they were so before.
 ///
 /// # Errors
 /// 422
-pub fn check_labels(new: &Value, old: Option<&Value>) -> Result<(), Status> {
-    let causes = policy(new).1;
+pub fn check_labels(new: &Value, old: Option<&Value>, defaults: Policy) -> Result<(), Status> {
+    let causes = policy(new, defaults).1;
     let told = |causes: &[Cause]| -> Vec<String> {
         causes.iter().map(|cause| format!("{} {}", cause.field, cause.message)).collect()
     };
-    if causes.is_empty() || old.is_some_and(|old| told(&policy(old).1) == told(&causes)) {
+    if causes.is_empty() || old.is_some_and(|old| told(&policy(old, defaults).1) == told(&causes)) {
         return Ok(());
     }
     Err(Status::invalid(&NAMESPACE, new.str("metadata.name"), causes))
@@ -135,15 +179,14 @@ fn version(text: &str) -> Option<Version> {
 fn complain_level(name: &str, text: &str, level: Option<Level>, causes: &mut Vec<Cause>) {
     if level.is_none() {
         let path = format!("metadata.labels[{LABELS}{name}]");
-        causes.invalid(&path, &text.into(), "must be one of privileged, baseline, restricted");
+        causes.invalid(&path, &text.into(), LEVELS);
     }
 }
 
-fn version_label(name: &str, text: Option<&str>, causes: &mut Vec<Cause>) -> Version {
-    let Some(text) = text else { return Version::Latest };
+fn version_label(name: &str, text: &str, causes: &mut Vec<Cause>) -> Version {
     version(text).unwrap_or_else(|| {
         let path = format!("metadata.labels[{LABELS}{name}]");
-        causes.invalid(&path, &text.into(), "must be \"latest\" or \"v1.x\"");
+        causes.invalid(&path, &text.into(), VERSIONS);
         Version::Latest
     })
 }
@@ -174,16 +217,25 @@ pub fn reasons(violations: &[Violation]) -> String {
     violations.iter().map(|violation| &*violation.reason).collect::<Vec<_>>().join(", ")
 }
 
+/// Where a kind that makes pods has their template.
+fn template_path(kind: &crate::Kind) -> Option<&'static str> {
+    match (kind.group, kind.name) {
+        ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") | ("batch", "Job") => {
+            Some("spec.template")
+        }
+        ("batch", "CronJob") => Some("spec.jobTemplate.spec.template"),
+        _ => None,
+    }
+}
+
+/// Whether a kind has a template of pods.
+pub fn makes_pods(kind: &crate::Kind) -> bool {
+    template_path(kind).is_some()
+}
+
 /// The pod template of a kind that makes pods.
 pub fn template<'a>(kind: &crate::Kind, tree: &'a Value) -> Option<&'a Value> {
-    let path = match (kind.group, kind.name) {
-        ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") | ("batch", "Job") => {
-            "spec.template"
-        }
-        ("batch", "CronJob") => "spec.jobTemplate.spec.template",
-        _ => return None,
-    };
-    Some(tree.at(path)).filter(|template| !template.is_null())
+    Some(tree.at(template_path(kind)?)).filter(|template| !template.is_null())
 }
 
 #[cfg(test)]
@@ -376,16 +428,16 @@ mod tests {
                 3,
             ),
         ] {
-            let (policy, causes) = policy(&namespace(labels));
+            let (policy, causes) = policy(&namespace(labels), Policy::default());
             assert_eq!(policy.enforce.to_string(), enforce, "{labels:?}");
             assert_eq!(policy.warn.to_string(), warn, "{labels:?}");
             assert_eq!(causes.len(), wrong, "{labels:?}: {causes:?}");
         }
         let bad = namespace(&[("enforce", "bad")]);
         assert_eq!(
-            check_labels(&bad, None).unwrap_err().message(),
+            check_labels(&bad, None, Policy::default()).unwrap_err().message(),
             "Namespace \"n\" is invalid: metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"bad\": must be one of privileged, baseline, restricted"
         );
-        assert!(check_labels(&bad, Some(&bad)).is_ok());
+        assert!(check_labels(&bad, Some(&bad), Policy::default()).is_ok());
     }
 }

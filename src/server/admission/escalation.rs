@@ -88,7 +88,7 @@ async fn may(act: &Act<'_>, user: &User, verb: &str, plural: &str, name: &str) -
         name: name.into(),
         ..Attributes::default()
     };
-    debug_assert_ne!(act.verb, Verb::Delete);
+    debug_assert_ne!(act.operation, super::Operation::Delete);
     act.core.authorizer.decide(act.core, user, &attributes).await.allowed
 }
 

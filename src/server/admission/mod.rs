@@ -1,31 +1,43 @@
 //! Admission: what changes objects on their way in, and what refuses them for reasons beyond their own form.
 
 mod escalation;
+mod images;
 mod namespace;
 mod node;
+mod plugins;
 mod pod;
 mod pod_security;
+mod service;
 mod service_account;
+mod settings;
 mod storage_class;
 mod unacted;
 
-pub(crate) use node::{check_eviction, check_token};
+pub use settings::Admission;
 
-use api::kinds::{NODE, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD, PRIORITY_CLASS};
-use api::{Kind, Lens, LensMut, Status, Value, json};
-use client::{Request, Verb};
+use api::{Form, Kind, Lens, LensMut, Status, Value, json};
+use client::Request;
 
 use crate::core::{Caller, Core};
 
 /// Marks a pod that shows what a kubelet runs by itself.
 pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// One attempt to change something.
+/// What is attempted, in the terms of admission: a patch is an update, a stream to a pod a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Create,
+    Update,
+    Delete,
+    /// `exec`, `attach`, `portforward` and `proxy`.
+    Connect,
+}
+
+/// One attempt to change or reach something.
 pub(crate) struct Act<'a> {
     pub(crate) core: &'a Core,
     pub(crate) caller: &'a Caller,
-    /// Create, update (patches too) or delete.
-    pub(crate) verb: Verb,
+    pub(crate) operation: Operation,
     pub(crate) kind: &'static Kind,
     pub(crate) request: &'a Request,
     pub(crate) old: Option<&'a Value>,
@@ -36,9 +48,16 @@ impl Act<'_> {
         &self.request.subresource
     }
 
+    /// Whether a whole object of this kind is created or updated.
+    fn writes(&self, kind: &Kind) -> bool {
+        matches!(self.operation, Operation::Create | Operation::Update)
+            && *self.kind == *kind
+            && self.subresource().is_empty()
+    }
+
     /// A creation of a whole object.
     fn creates(&self, kind: &Kind) -> bool {
-        self.verb == Verb::Create && *self.kind == *kind && self.subresource().is_empty()
+        self.operation == Operation::Create && self.writes(kind)
     }
 
     /// The 403 of an admission plugin, in upstream's form.
@@ -52,35 +71,33 @@ impl Act<'_> {
     }
 }
 
-/// Runs before names, validation and allocation; may change the object.
+/// What admission says beside its decision.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// For the client.
+    pub(crate) warnings: Vec<String>,
+    /// For the audit log, which is a debug log so far: key and value.
+    pub(crate) annotations: Vec<(&'static str, String)>,
+}
+
+/// Runs before names, validation and allocation, on the version of the request; may change the object.
+/// What a plugin adds gets its defaults before the next one sees it.
 ///
 /// # Errors
 /// What a plugin refuses.
 pub(crate) async fn mutate(
     act: &Act<'_>,
+    form: Form,
     tree: &mut Value,
-    warnings: &mut Vec<String>,
+    notes: &mut Notes,
 ) -> Result<(), Status> {
     if act.subresource().is_empty() {
-        unacted::warn(act.kind, tree, warnings);
+        unacted::warn(act.kind, tree, &mut notes.warnings);
     }
-    namespace::check(act, tree).await?;
-    if act.creates(&POD) {
-        service_account::apply(act, tree).await?;
-        pod::priority(act, tree).await?;
-    }
-    if *act.kind == POD && act.verb != Verb::Delete && act.subresource().is_empty() {
-        pod::default_tolerations(tree);
-    }
-    if act.creates(&NODE) {
-        pod::taint_new_node(tree);
-    }
-    if act.creates(&PERSISTENT_VOLUME_CLAIM) {
-        storage_class::apply(act, tree).await?;
-        add_finalizer(tree, "kubernetes.io/pvc-protection");
-    }
-    if act.creates(&PERSISTENT_VOLUME) {
-        add_finalizer(tree, "kubernetes.io/pv-protection");
+    for plugin in act.core.config.admission.plugins() {
+        if plugin.mutates(act, tree).await? {
+            api::defaults::apply(form, tree);
+        }
     }
     Ok(())
 }
@@ -89,32 +106,42 @@ pub(crate) async fn mutate(
 ///
 /// # Errors
 /// What a plugin refuses.
-pub(crate) async fn validate(
-    act: &Act<'_>,
-    tree: &Value,
-    warnings: &mut Vec<String>,
-) -> Result<(), Status> {
-    if act.verb == Verb::Delete {
-        namespace::check_delete(act)?;
+pub(crate) async fn validate(act: &Act<'_>, tree: &Value, notes: &mut Notes) -> Result<(), Status> {
+    let mut decision = Ok(());
+    for plugin in act.core.config.admission.plugins() {
+        decision = plugin.validates(act, tree, notes).await;
+        if decision.is_err() {
+            break;
+        }
     }
-    if act.caller.user.node_name().is_some() {
-        node::check(act, tree).await?;
+    for (key, value) in &notes.annotations {
+        log::debug!("{} of {}: {key}: {value}", act.kind.name, act.caller.user.name);
     }
-    if *act.kind == PRIORITY_CLASS && act.verb != Verb::Delete {
-        pod::one_default_priority(act, tree).await?;
-    }
-    if *act.kind == PERSISTENT_VOLUME_CLAIM && act.verb == Verb::Update {
-        storage_class::check_resize(act, tree).await?;
-    }
-    pod_security::check(act, tree, warnings).await?;
-    if act.kind.group == "rbac.authorization.k8s.io" && act.verb != Verb::Delete {
+    decision?;
+    // No plugin: upstream's registry asks, whatever plugins are on.
+    if act.kind.group == "rbac.authorization.k8s.io" && act.operation != Operation::Delete {
         escalation::check(act, tree).await?;
     }
     Ok(())
 }
 
-fn add_finalizer(tree: &mut Value, name: &str) {
-    if !tree.list("metadata.finalizers").iter().any(|own| own == name) {
+/// Both steps for what is written nowhere in this form: deletions, connections, and what subresources
+/// and reviews are asked for.
+///
+/// # Errors
+/// What a plugin refuses.
+pub(crate) async fn admit(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
+    let mut tree = tree.clone();
+    for plugin in act.core.config.admission.plugins() {
+        plugin.mutates(act, &mut tree).await?;
+    }
+    validate(act, &tree, &mut Notes::default()).await
+}
+
+fn add_finalizer(tree: &mut Value, name: &str) -> bool {
+    let missing = !tree.list("metadata.finalizers").iter().any(|own| own == name);
+    if missing {
         tree.list_mut("metadata.finalizers").push(json!(name));
     }
+    missing
 }

@@ -3,19 +3,31 @@
 use api::kinds::NAMESPACE;
 use api::status::Reason;
 use api::{Lens, Status, Value, json};
-use client::Verb;
 
-use super::Act;
+use super::{Act, Operation};
 use crate::registry::storage;
 
 /// Namespaces that are never deleted.
 const IMMORTAL: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
-/// Checks a creation.
-pub(super) async fn check(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
-    if act.verb != Verb::Create || !act.kind.namespaced() || !act.kind.stored() {
-        return Ok(());
+/// Checks a creation or a deletion; changes nothing.
+pub(super) async fn check(act: &Act<'_>, tree: &Value) -> Result<bool, Status> {
+    match act.operation {
+        Operation::Delete => check_delete(act)?,
+        Operation::Create if act.kind.namespaced() && !is_question(act) => {
+            check_create(act, tree).await?;
+        }
+        _ => {}
     }
+    Ok(false)
+}
+
+/// Reviews make nothing.
+fn is_question(act: &Act<'_>) -> bool {
+    !act.kind.stored() && act.kind.name.ends_with("Review")
+}
+
+async fn check_create(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
     let name = &act.request.namespace;
     let namespace = storage::get(&act.core.store, &NAMESPACE, "", name).await?;
     if !namespace.deleting() {
@@ -36,8 +48,7 @@ pub(super) async fn check(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
     ))
 }
 
-/// Checks a deletion.
-pub(super) fn check_delete(act: &Act<'_>) -> Result<(), Status> {
+fn check_delete(act: &Act<'_>) -> Result<(), Status> {
     let name = act.old.map_or("", |old| old.str("metadata.name"));
     match *act.kind == NAMESPACE && IMMORTAL.contains(&name) {
         true => Err(Status::forbidden(act.kind, name, "this namespace may not be deleted")),

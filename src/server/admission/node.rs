@@ -3,9 +3,8 @@
 use api::kinds::{LEASE, NODE, PERSISTENT_VOLUME_CLAIM, POD, SERVICE_ACCOUNT};
 use api::pod::references::{self, Target};
 use api::{Lens, LensMut, Status, Value};
-use client::Verb;
 
-use super::{Act, MIRROR};
+use super::{Act, MIRROR, Operation};
 use crate::registry::storage;
 
 /// Label prefixes that only administrators set on nodes.
@@ -41,6 +40,9 @@ pub(super) async fn check(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
     if *act.kind == PERSISTENT_VOLUME_CLAIM {
         return claim(act, tree, node);
     }
+    if *act.kind == SERVICE_ACCOUNT && act.subresource() == "token" {
+        return token(act, tree, node).await;
+    }
     if *act.kind == LEASE {
         let name = match act.request.name.as_str() {
             "" => tree.str("metadata.name"),
@@ -72,17 +74,17 @@ fn own_node(act: &Act<'_>, tree: &Value, node: &str) -> Result<(), Status> {
             act.forbidden(tree, format!("node {node:?} is not allowed to modify node {name:?}"))
         );
     }
-    if act.verb == Verb::Delete {
+    if act.operation == Operation::Delete {
         return Err(
             act.forbidden(tree, format!("node {node:?} is not allowed to delete node {name:?}"))
         );
     }
     let none = Value::Null;
     let old = act.old.unwrap_or(&none);
-    if act.verb == Verb::Update && tree.at("spec.taints") != old.at("spec.taints") {
+    if act.operation == Operation::Update && tree.at("spec.taints") != old.at("spec.taints") {
         return Err(act.forbidden(tree, format!("node {node:?} is not allowed to modify taints")));
     }
-    if act.verb == Verb::Update
+    if act.operation == Operation::Update
         && tree.at("metadata.ownerReferences") != old.at("metadata.ownerReferences")
     {
         return Err(
@@ -100,8 +102,8 @@ fn own_node(act: &Act<'_>, tree: &Value, node: &str) -> Result<(), Status> {
         )
         .filter(|key| forbidden_label(key))
         .collect();
-    let what = match act.verb {
-        Verb::Create => "is not allowed to set the following labels",
+    let what = match act.operation {
+        Operation::Create => "is not allowed to set the following labels",
         _ => "is not allowed to modify labels",
     };
     match changed.is_empty() {
@@ -129,14 +131,15 @@ fn forbidden_label(key: &str) -> bool {
 
 async fn own_pod(act: &Act<'_>, tree: &Value, node: &str) -> Result<(), Status> {
     let old = act.old.unwrap_or(tree);
-    match (act.verb, act.subresource()) {
-        (Verb::Create, "") => mirror_pod(act, tree, node).await,
-        (Verb::Delete, _) if old.str("spec.nodeName") != node => Err(act.forbidden(
+    match (act.operation, act.subresource()) {
+        (Operation::Create, "") => mirror_pod(act, tree, node).await,
+        (Operation::Create, "eviction") => eviction(act, node).await,
+        (Operation::Delete, _) if old.str("spec.nodeName") != node => Err(act.forbidden(
             old,
             format!("node {node:?} can only delete pods with spec.nodeName set to itself"),
         )),
-        (Verb::Delete, _) => Ok(()),
-        (Verb::Update, "status") => {
+        (Operation::Delete, _) => Ok(()),
+        (Operation::Update, "status") => {
             if old.str("spec.nodeName") != node {
                 return Err(act.forbidden(tree, format!(
                     "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
@@ -246,34 +249,35 @@ fn claim(act: &Act<'_>, tree: &Value, node: &str) -> Result<(), Status> {
 }
 
 /// A kubelet evicts what it runs.
-pub(crate) fn check_eviction(user: &crate::auth::User, pod: &api::Object) -> Result<(), Status> {
-    match user.node_name() {
-        Some(node) if pod.tree().str("spec.nodeName") != node => Err(Status::forbidden(
+async fn eviction(act: &Act<'_>, node: &str) -> Result<(), Status> {
+    let (namespace, name) = (&act.request.namespace, &act.request.name);
+    let pod = storage::get(&act.core.store, &POD, namespace, name).await?;
+    match pod.tree().str("spec.nodeName") == node {
+        true => Ok(()),
+        false => Err(Status::forbidden(
             &POD,
-            pod.name(),
+            name,
             format!("node {node} can only evict pods with spec.nodeName set to itself"),
         )),
-        _ => Ok(()),
     }
 }
 
 /// A kubelet asks for tokens of the pods it runs only.
-pub(crate) fn check_token(
-    user: &crate::auth::User,
-    account: &str,
-    bound: Option<&api::Object>,
-    uid: &str,
-) -> Result<(), Status> {
-    let Some(node) = user.node_name() else { return Ok(()) };
-    let refuse = |why: String| Err(Status::forbidden(&SERVICE_ACCOUNT, account, why));
-    let Some(pod) = bound.filter(|object| *object.kind() == POD) else {
-        return refuse("node requested token not bound to a pod".into());
-    };
-    if uid.is_empty() {
-        return refuse("node requested token with a pod binding without a uid".into());
+async fn token(act: &Act<'_>, request: &Value, node: &str) -> Result<(), Status> {
+    let refuse =
+        |why: &str| Err(Status::forbidden(&SERVICE_ACCOUNT, &act.request.name, why.to_owned()));
+    let bound = request.at("spec.boundObjectRef");
+    if (bound.str("apiVersion"), bound.str("kind")) != ("v1", "Pod") || bound.str("name").is_empty()
+    {
+        return refuse("node requested token not bound to a pod");
     }
+    if bound.str("uid").is_empty() {
+        return refuse("node requested token with a pod binding without a uid");
+    }
+    let (namespace, name) = (&act.request.namespace, bound.str("name"));
+    let pod = storage::get(&act.core.store, &POD, namespace, name).await?;
     match pod.tree().str("spec.nodeName") == node {
         true => Ok(()),
-        false => refuse("node requested token bound to a pod scheduled on a different node".into()),
+        false => refuse("node requested token bound to a pod scheduled on a different node"),
     }
 }

@@ -1,6 +1,6 @@
 //! Priority, DefaultTolerationSeconds and TaintNodesByCondition.
 
-use api::kinds::PRIORITY_CLASS;
+use api::kinds::{POD, PRIORITY_CLASS};
 use api::{Lens, LensMut, Status, Value, json};
 use client::ListOptions;
 
@@ -11,8 +11,11 @@ const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const TOLERATION_SECS: i64 = 300;
 
-/// Turns a priority class's name into its number.
-pub(super) async fn priority(act: &Act<'_>, pod: &mut Value) -> Result<(), Status> {
+/// Turns a priority class's name into its number; says whether the pod changed.
+pub(super) async fn priority(act: &Act<'_>, pod: &mut Value) -> Result<bool, Status> {
+    if *act.kind != POD {
+        return Ok(false);
+    }
     let name = pod.str("spec.priorityClassName").to_owned();
     let class = match name.as_str() {
         "" => default_class(act).await?,
@@ -48,7 +51,7 @@ pub(super) async fn priority(act: &Act<'_>, pod: &mut Value) -> Result<(), Statu
     }
     pod.set("spec.priority", value);
     pod.set("spec.preemptionPolicy", policy);
-    Ok(())
+    Ok(true)
 }
 
 /// The global default; the lowest if there are several, as upstream.
@@ -64,7 +67,7 @@ async fn default_class(act: &Act<'_>) -> Result<Option<Value>, Status> {
 
 /// At most one class is the default.
 pub(super) async fn one_default_priority(act: &Act<'_>, class: &Value) -> Result<(), Status> {
-    if !class.flag("globalDefault") {
+    if *act.kind != PRIORITY_CLASS || !class.flag("globalDefault") {
         return Ok(());
     }
     let Some(other) = default_class(act).await? else { return Ok(()) };
@@ -80,8 +83,9 @@ pub(super) async fn one_default_priority(act: &Act<'_>, class: &Value) -> Result
     }
 }
 
-/// A pod stays on a node that is gone for five minutes, unless it says otherwise.
-pub(super) fn default_tolerations(pod: &mut Value) {
+/// A pod stays on a node that is gone for five minutes, unless it says otherwise; says whether the pod changed.
+pub(super) fn default_tolerations(pod: &mut Value) -> bool {
+    let mut changed = false;
     for key in [NOT_READY, UNREACHABLE] {
         let tolerated = pod.list("spec.tolerations").iter().any(|toleration| {
             matches!(toleration.str("key"), "" | NOT_READY | UNREACHABLE)
@@ -93,12 +97,14 @@ pub(super) fn default_tolerations(pod: &mut Value) {
                 "key": key, "operator": "Exists", "effect": "NoExecute",
                 "tolerationSeconds": TOLERATION_SECS,
             }));
+            changed = true;
         }
     }
+    changed
 }
 
-/// Nothing is scheduled to a node before it says that it is ready.
-pub(super) fn taint_new_node(node: &mut Value) {
+/// Nothing is scheduled to a node before it says that it is ready; says whether the node changed.
+pub(super) fn taint_new_node(node: &mut Value) -> bool {
     let taint = json!({"key": NOT_READY, "effect": "NoSchedule"});
     let tainted = node
         .list("spec.taints")
@@ -107,4 +113,5 @@ pub(super) fn taint_new_node(node: &mut Value) {
     if !tainted {
         node.list_mut("spec.taints").push(taint);
     }
+    !tainted
 }

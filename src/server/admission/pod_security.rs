@@ -1,53 +1,84 @@
 //! PodSecurity: a namespace's labels say how much its pods may do.
 
 use api::kinds::{NAMESPACE, POD};
-use api::pod::security::{self, Level, Standard};
-use api::{Lens, LensMut, Object, Status, Value};
-use client::{ListOptions, Verb};
+use api::pod::security::{self, Configuration, Level, Standard};
+use api::{Lens, LensMut, Status, Value};
+use client::ListOptions;
 
-use super::Act;
+use super::{Act, Notes, Operation};
 use crate::registry::{list, storage};
 
 /// Pods looked at when a namespace begins to enforce a level, as upstream.
 const EXISTING_MAX: usize = 3000;
 
+/// Keys of what an audit log is told.
+const EXEMPT: &str = "pod-security.kubernetes.io/exempt";
+const ENFORCED: &str = "pod-security.kubernetes.io/enforce-policy";
+const AUDITED: &str = "pod-security.kubernetes.io/audit-violations";
+const ERROR: &str = "pod-security.kubernetes.io/error";
+
 /// Subresources that change nothing that counts here.
 const IGNORED: [&str; 8] =
     ["exec", "attach", "binding", "eviction", "log", "portforward", "proxy", "status"];
 
-pub(super) async fn check(
-    act: &Act<'_>,
-    tree: &Value,
-    warnings: &mut Vec<String>,
-) -> Result<(), Status> {
-    if !matches!(act.verb, Verb::Create | Verb::Update) {
+/// Whether labels or pods are in what is attempted.
+pub(super) fn handles(act: &Act<'_>) -> bool {
+    let writes = matches!(act.operation, Operation::Create | Operation::Update);
+    let pods = *act.kind == POD && !IGNORED.contains(&act.subresource());
+    writes
+        && (pods
+            || act.writes(&NAMESPACE)
+            || security::makes_pods(act.kind) && act.writes(act.kind))
+}
+
+pub(super) async fn check(act: &Act<'_>, tree: &Value, notes: &mut Notes) -> Result<(), Status> {
+    if *act.kind == NAMESPACE {
+        return namespace(act, tree, notes).await;
+    }
+    let exemptions = &configuration(act).exemptions;
+    if exemptions.namespaces.contains(&act.request.namespace) {
+        notes.annotations.push((EXEMPT, "namespace".into()));
         return Ok(());
     }
-    if *act.kind == NAMESPACE && act.subresource().is_empty() {
-        return namespace(act, tree, warnings).await;
+    if exemptions.usernames.contains(&act.caller.user.name) {
+        notes.annotations.push((EXEMPT, "user".into()));
+        return Ok(());
     }
-    if *act.kind == POD && !IGNORED.contains(&act.subresource()) {
+    if *act.kind == POD {
         if act.old.is_some_and(|old| !significant(tree, old)) {
             return Ok(());
         }
-        return pod(act, tree, tree, true, warnings).await;
+        return pod(act, tree, tree, true, notes).await;
     }
     match security::template(act.kind, tree) {
-        Some(template) if act.subresource().is_empty() => {
-            pod(act, tree, template, false, warnings).await
-        }
-        _ => Ok(()),
+        Some(template) => pod(act, tree, template, false, notes).await,
+        None => Ok(()),
     }
 }
 
+fn configuration<'a>(act: &'a Act<'_>) -> &'a Configuration {
+    act.core.config.admission.pod_security()
+}
+
 /// Labels must be right; that pods which run already do not keep to the new level is told.
-async fn namespace(act: &Act<'_>, tree: &Value, warnings: &mut Vec<String>) -> Result<(), Status> {
-    security::check_labels(tree, act.old)?;
-    let Some(old) = act.old else { return Ok(()) };
-    let (new, old) = (security::policy(tree).0.enforce, security::policy(old).0.enforce);
-    let relaxed = new.version == old.version && new.level <= old.level;
-    if new != old && new.level != Level::Privileged && !relaxed {
-        warnings.extend(existing(act, tree.str("metadata.name"), new).await);
+async fn namespace(act: &Act<'_>, tree: &Value, notes: &mut Notes) -> Result<(), Status> {
+    let configuration = configuration(act);
+    let defaults = configuration.defaults;
+    security::check_labels(tree, act.old, defaults)?;
+    let (new, name) = (security::policy(tree, defaults).0, tree.str("metadata.name"));
+    let exempt = configuration.exemptions.namespaces.iter().any(|exempt| exempt == name);
+    let old = act.old.map(|old| security::policy(old, defaults).0);
+    if let Some(old) = old {
+        let (new, old) = (new.enforce, old.enforce);
+        let relaxed = new.version == old.version && new.level <= old.level;
+        if new == old || new.level == Level::Privileged || relaxed {
+            return Ok(());
+        }
+    }
+    if exempt {
+        notes.warnings.extend(security::exempt_warning(tree, new, defaults));
+    } else if old.is_some() {
+        notes.warnings.extend(existing(act, name, new.enforce).await);
     }
     Ok(())
 }
@@ -57,9 +88,18 @@ async fn existing(act: &Act<'_>, namespace: &str, enforce: Standard) -> Vec<Stri
     let Ok(found) = found else {
         return vec!["failed to list pods while checking new PodSecurity enforce level".into()];
     };
-    let mut violating: Vec<(String, String, usize)> = Vec::new();
-    for object in found.items.iter().take(EXISTING_MAX) {
-        let reasons = security::reasons(&security::violations(enforce, &Object::tree(object)));
+    let exempt = &configuration(act).exemptions.runtime_classes;
+    let (mut violating, mut n_pods) = (Vec::<(String, String, usize)>::new(), 0);
+    for object in &found.items {
+        let pod = object.tree();
+        if exempt.iter().any(|class| class == pod.str("spec.runtimeClassName")) {
+            continue;
+        }
+        n_pods += 1;
+        if n_pods > EXISTING_MAX {
+            continue;
+        }
+        let reasons = security::reasons(&security::violations(enforce, &pod));
         if reasons.is_empty() {
             continue;
         }
@@ -74,7 +114,6 @@ async fn existing(act: &Act<'_>, namespace: &str, enforce: Standard) -> Vec<Stri
         }
     }
     let mut warnings = Vec::new();
-    let n_pods = found.items.len();
     if n_pods > EXISTING_MAX {
         warnings.push(format!(
             "new PodSecurity enforce level only checked against the first {EXISTING_MAX} of {n_pods} existing pods"
@@ -133,32 +172,41 @@ async fn pod(
     tree: &Value,
     pod: &Value,
     enforce: bool,
-    warnings: &mut Vec<String>,
+    notes: &mut Notes,
 ) -> Result<(), Status> {
     let namespace = storage::find(&act.core.store, &NAMESPACE, "", &act.request.namespace).await?;
     // What is created has one (NamespaceLifecycle); what is left without one is going.
     let Some(namespace) = namespace.map(|namespace| namespace.tree()) else { return Ok(()) };
-    let policy = security::policy(&namespace).0;
+    let configuration = configuration(act);
+    let (policy, wrong) = security::policy(&namespace, configuration.defaults);
+    let class = pod.str("spec.runtimeClassName");
+    if !class.is_empty() && configuration.exemptions.runtime_classes.iter().any(|e| e == class) {
+        notes.annotations.push((EXEMPT, "runtimeClass".into()));
+        return Ok(());
+    }
+    if !wrong.is_empty() {
+        let wrong: Vec<String> =
+            wrong.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        notes.annotations.push((ERROR, format!("Failed to parse policy: {}", wrong.join(", "))));
+    }
+    let mut refusal = Ok(());
     if enforce {
+        notes.annotations.push((ENFORCED, policy.enforce.to_string()));
         let violations = security::violations(policy.enforce, pod);
         if !violations.is_empty() {
-            return Err(act.forbidden(
-                tree,
-                format!(
-                    "violates PodSecurity \"{}\": {}",
-                    policy.enforce,
-                    security::details(&violations)
-                ),
-            ));
+            let details = security::details(&violations);
+            let why = format!("violates PodSecurity \"{}\": {details}", policy.enforce);
+            refusal = Err(act.forbidden(tree, why));
         }
     }
-    let violations = security::violations(policy.warn, pod);
-    if !violations.is_empty() {
-        warnings.push(format!(
-            "would violate PodSecurity \"{}\": {}",
-            policy.warn,
-            security::details(&violations)
-        ));
-    }
+    let would = |standard: Standard| {
+        let violations = security::violations(standard, pod);
+        let details = security::details(&violations);
+        (!violations.is_empty())
+            .then(|| format!("would violate PodSecurity \"{standard}\": {details}"))
+    };
+    notes.annotations.extend(would(policy.audit).map(|text| (AUDITED, text)));
+    refusal?;
+    notes.warnings.extend(would(policy.warn));
     Ok(())
 }

@@ -12,11 +12,11 @@ const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
 const DEFAULT_BETA: &str = "storageclass.beta.kubernetes.io/is-default-class";
 
 /// A claim without a class gets the default one, the newest if there are several.
-pub(super) async fn apply(act: &Act<'_>, claim: &mut Value) -> Result<(), Status> {
+pub(super) async fn apply(act: &Act<'_>, claim: &mut Value) -> Result<bool, Status> {
     let named = claim.has("spec.storageClassName")
         || claim.entry("metadata.annotations", "volume.beta.kubernetes.io/storage-class").is_some();
     if named {
-        return Ok(());
+        return Ok(false);
     }
     let classes = list::list(act.core, &STORAGE_CLASS, "", &ListOptions::default()).await?;
     let default = classes
@@ -33,15 +33,15 @@ pub(super) async fn apply(act: &Act<'_>, claim: &mut Value) -> Result<(), Status
             // Of equally old ones the first by name.
             time(a).cmp(&time(b)).then_with(|| b.str("metadata.name").cmp(a.str("metadata.name")))
         });
-    if let Some(class) = default {
+    if let Some(class) = &default {
         claim.set("spec.storageClassName", class.str("metadata.name"));
     }
-    Ok(())
+    Ok(default.is_some())
 }
 
 /// A claim grows only if its class says so.
 pub(super) async fn check_resize(act: &Act<'_>, claim: &Value) -> Result<(), Status> {
-    let Some(old) = act.old.filter(|_| act.subresource().is_empty()) else { return Ok(()) };
+    let Some(old) = act.old else { return Ok(()) };
     let size = |claim: &Value| Quantity::from_tree(claim.at("spec.resources.requests.storage"));
     let (Some(new), Some(before)) = (size(claim), size(old)) else { return Ok(()) };
     if new <= before {

@@ -19,6 +19,7 @@ pub(crate) async fn create(
     request: &Request,
 ) -> Result<Outcome, Status> {
     let kind = request.kind;
+    crate::subresource::admit(core, caller, request).await?;
     let mut tree = body(request)?.clone();
     match kind.name {
         "SubjectAccessReview" | "LocalSubjectAccessReview" => {

@@ -1,5 +1,6 @@
 //! The server as its neighbours see it: requests in, answers out, over a store in memory.
 
+mod admission;
 mod authorization;
 mod certificates;
 mod identity;

@@ -15,7 +15,8 @@ use client::Request;
 use http::client::Dial;
 use http::{BoxFuture, Response};
 
-use crate::core::{Core, not_found};
+use crate::admission::{self, Act, Operation};
+use crate::core::{Caller, Core, not_found};
 
 /// Reaches nodes. `k3rs` plugs in the kubelet of this process.
 pub trait NodeDoor: Send + Sync {
@@ -72,6 +73,16 @@ pub(crate) async fn answer(
         ("Node", "proxy") => proxy::node(core, request, incoming).await,
         _ => Err(not_found()),
     }
+}
+
+/// Admission of a connection; logs are only read.
+pub(crate) async fn admit(core: &Core, caller: &Caller, request: &Request) -> Result<(), Status> {
+    if request.subresource == "log" {
+        return Ok(());
+    }
+    let operation = Operation::Connect;
+    let act = Act { core, caller, operation, kind: request.kind, request, old: None };
+    admission::admit(&act, &api::Value::Null).await
 }
 
 /// Puts an authorized request to a node's kubelet, in this process or at its port.

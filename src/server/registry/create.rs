@@ -7,7 +7,7 @@ use client::{Answer, Request, Verb};
 use store::{Error, Expect};
 
 use super::{room, storage};
-use crate::admission::{self, Act};
+use crate::admission::{self, Act, Notes, Operation};
 use crate::allocate::claims::{self, Claims};
 use crate::core::{Caller, Core, Outcome};
 
@@ -48,9 +48,9 @@ async fn once(
     mut tree: Value,
 ) -> (Result<Outcome, Status>, bool) {
     let kind = form.kind;
-    let mut warnings = Vec::new();
+    let mut notes = Notes::default();
     let generated = tree.str("metadata.name").is_empty() && tree.has("metadata.generateName");
-    let ready = prepare(core, caller, form, request, &mut tree, &mut warnings).await;
+    let ready = prepare(core, caller, form, request, &mut tree, &mut notes).await;
     let claims = match ready {
         Ok(claims) => claims,
         Err(status) => return (Err(status), false),
@@ -60,6 +60,7 @@ async fn once(
         Err(error) => return (Err(Status::bad_request(error.to_string())), false),
     };
     drop(tree);
+    let warnings = notes.warnings;
     if request.dry_run {
         let exists = storage::find(&core.store, kind, object.namespace(), object.name()).await;
         let outcome = match exists {
@@ -102,7 +103,7 @@ async fn prepare(
     form: Form,
     request: &Request,
     tree: &mut Value,
-    warnings: &mut Vec<String>,
+    notes: &mut Notes,
 ) -> Result<Claims, Status> {
     let kind = form.kind;
     check_namespace(form, request, tree)?;
@@ -130,9 +131,9 @@ async fn prepare(
     tree.set("metadata.uid", core.new_uid());
     tree.set("metadata.creationTimestamp", api::time::format(now));
     api::defaults::apply(form, tree);
+    let act = Act { core, caller, operation: Operation::Create, kind, request, old: None };
+    admission::mutate(&act, form, tree, notes).await?;
     form.convert_to_stored(tree);
-    let act = Act { core, caller, verb: Verb::Create, kind, request, old: None };
-    admission::mutate(&act, tree, warnings).await?;
     if tree.str("metadata.name").is_empty() {
         match tree.str("metadata.generateName") {
             "" => {
@@ -154,7 +155,7 @@ async fn prepare(
     api::strategy::create(kind, tree);
     let claims = crate::allocate::create(core, kind, tree).await?;
     api::validate::create(kind, tree)?;
-    admission::validate(&act, tree, warnings).await?;
+    admission::validate(&act, tree, notes).await?;
     if request.verb != Verb::Patch {
         let manager = caller.manager(request);
         api::apply::track(kind, &manager, &request.subresource, now, None, tree);

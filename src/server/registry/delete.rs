@@ -8,7 +8,7 @@ use store::{Error, Expect, Room};
 
 use super::update::uid_conflict;
 use super::{list, storage};
-use crate::admission::{self, Act};
+use crate::admission::{self, Act, Operation};
 use crate::allocate::{self, claims::Claims};
 use crate::core::{Caller, Core, Outcome};
 use crate::options::invalid_options;
@@ -34,8 +34,9 @@ pub(crate) async fn delete(
         let current = storage::get(&core.store, kind, &request.namespace, &request.name).await?;
         check_preconditions(&request.delete, &current)?;
         let old = current.whole_tree();
-        let act = Act { core, caller, verb: Verb::Delete, kind, request, old: Some(&old) };
-        admission::validate(&act, &Value::Null, &mut Vec::new()).await?;
+        let operation = Operation::Delete;
+        let act = Act { core, caller, operation, kind, request, old: Some(&old) };
+        admission::admit(&act, &Value::Null).await?;
         let conditional = request.delete.resource_version.is_some();
         let done = match plan(kind, &old, &request.delete) {
             Plan::Pending => return Ok(Outcome::ok(Answer::Object(current))),

@@ -4,11 +4,11 @@ use api::apply;
 use api::codec::{self, FieldValidation};
 use api::status::{Cause, Reason};
 use api::{Form, Lens, LensMut, Object, Status, Value};
-use client::{Answer, Body, PatchType, Request, Verb};
+use client::{Answer, Body, PatchType, Request};
 use store::{Error, Expect};
 
 use super::{create, room, storage};
-use crate::admission::{self, Act};
+use crate::admission::{self, Act, Notes, Operation};
 use crate::allocate;
 use crate::core::{Caller, Core, Outcome};
 
@@ -72,10 +72,13 @@ pub(crate) async fn change(
         let old = current.whole_tree();
         let mut new = old.clone();
         change(&mut new)?;
+        let mut notes = Notes::default();
+        let act = updates(core, caller, request, &old);
+        admission::mutate(&act, kind.into(), &mut new, &mut notes).await?;
         if main {
             api::strategy::update(kind, &mut new, &old);
         }
-        let finished = finish(core, caller, kind.into(), request, &current, &old, new, Vec::new());
+        let finished = finish(&act, &current, new, notes);
         match finished.await {
             Err(Lost::Race) if attempt < CONFLICT_TRIES_MAX => continue,
             Err(Lost::Race) => break,
@@ -173,17 +176,19 @@ async fn once(
 ) -> Result<Outcome, Lost> {
     let kind = form.kind;
     let old = current.whole_tree();
-    let mut warnings = Vec::new();
-    let mut new = wanted(caller, form, request, &old, &mut warnings)?;
+    let mut notes = Notes::default();
+    let mut new = wanted(caller, form, request, &old, &mut notes.warnings)?;
     check_identity(form, request, part, current, &mut new)?;
     api::defaults::apply(form, &mut new);
+    let act = updates(core, caller, request, &old);
+    admission::mutate(&act, form, &mut new, &mut notes).await?;
     form.convert_to_stored(&mut new);
     match part {
         Part::Main => api::strategy::update(kind, &mut new, &old),
         Part::Status => api::strategy::update_status(kind, &mut new, &old),
         Part::Own(take) => take(&mut new, &old),
     }
-    finish(core, caller, form, request, current, &old, new, warnings).await
+    finish(&act, current, new, notes).await
 }
 
 /// What the request wants the object to be, in its form, with the revision it was decided on.
@@ -329,27 +334,32 @@ pub(crate) fn uid_conflict(current: &Object, wanted: &str) -> Status {
     )
 }
 
-/// Admission, validation and the write; `new` is in the stored form, prepared.
-#[expect(clippy::too_many_arguments, reason = "one step of one request, split for reading")]
+/// What admission is told of an update.
+fn updates<'a>(
+    core: &'a Core,
+    caller: &'a Caller,
+    request: &'a Request,
+    old: &'a Value,
+) -> Act<'a> {
+    let operation = Operation::Update;
+    Act { core, caller, operation, kind: request.kind, request, old: Some(old) }
+}
+
+/// Validation and the write; `new` is in the stored form, prepared.
 async fn finish(
-    core: &Core,
-    caller: &Caller,
-    form: Form,
-    request: &Request,
+    act: &Act<'_>,
     current: &Object,
-    old: &Value,
     mut new: Value,
-    mut warnings: Vec<String>,
+    mut notes: Notes,
 ) -> Result<Outcome, Lost> {
-    let kind = form.kind;
+    let Act { core, caller, kind, request, .. } = *act;
+    let old = act.old.unwrap_or(&Value::Null);
     // A patch that names its revision was checked above; one that does not may be tried again.
     let conditional = match &request.body {
         Body::Tree(tree) => !matches!(tree.str("metadata.resourceVersion"), "" | "0"),
         Body::Patch(_, patch) => patch.has("metadata.resourceVersion"),
         Body::None => false,
     };
-    let act = Act { core, caller, verb: Verb::Update, kind, request, old: Some(old) };
-    admission::mutate(&act, &mut new, &mut warnings).await?;
     let claims = allocate::update(core, kind, &mut new, old).await?;
     new.set("metadata.resourceVersion", current.revision().to_string());
     match request.subresource.as_str() {
@@ -357,7 +367,8 @@ async fn finish(
         "binding" => {}
         sub => api::validate::update_subresource(kind, sub, &new, old)?,
     }
-    admission::validate(&act, &new, &mut warnings).await?;
+    admission::validate(act, &new, &mut notes).await?;
+    let warnings = notes.warnings;
     if !matches!(request.body, Body::Patch(PatchType::Apply, _)) {
         let manager = caller.manager(request);
         let now = rt::now().wall;

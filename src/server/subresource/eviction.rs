@@ -6,7 +6,7 @@ use api::status::Reason;
 use api::{Lens, LensMut, Object, Status, Value, json};
 use client::{Body, DeleteOptions, ListOptions, Request, Verb};
 
-use super::success;
+use super::{admit, success};
 use crate::core::{Caller, Core, Outcome, body};
 use crate::options::check_dry_run;
 use crate::registry::{delete, list, storage, update};
@@ -38,9 +38,9 @@ pub(super) async fn evict(
         resource_version: text("preconditions.resourceVersion"),
         propagation: options.str("propagationPolicy").to_owned(),
     };
-    let pod = storage::get(&core.store, &POD, &request.namespace, &request.name).await?;
     // Before the budget counts it.
-    crate::admission::check_eviction(&caller.user, &pod)?;
+    admit(core, caller, request).await?;
+    let pod = storage::get(&core.store, &POD, &request.namespace, &request.name).await?;
     if !is_free(&pod) {
         let budget = budget_of(core, &pod).await?;
         if let Some(budget) = budget {

@@ -11,7 +11,8 @@ use client::{Answer, Request, Verb};
 
 pub(crate) use pod::bind;
 
-use crate::core::{Caller, Core, Outcome, method_not_allowed, not_found};
+use crate::admission::{self, Act, Operation};
+use crate::core::{Caller, Core, Outcome, body, method_not_allowed, not_found};
 use crate::registry::storage;
 use crate::registry::update::{self, Part};
 
@@ -56,6 +57,13 @@ pub(crate) async fn perform(
         Verb::Update | Verb::Patch => update::update(core, caller, form, request, part).await,
         _ => Err(method_not_allowed(kind)),
     }
+}
+
+/// Admission of what is created through a subresource: its own body, not the object that it is about.
+pub(crate) async fn admit(core: &Core, caller: &Caller, request: &Request) -> Result<(), Status> {
+    let operation = Operation::Create;
+    let act = Act { core, caller, operation, kind: request.kind, request, old: None };
+    admission::admit(&act, body(request)?).await
 }
 
 /// `namespaces/finalize` changes `spec.finalizers` and nothing else.

@@ -25,6 +25,7 @@ pub(crate) async fn bind(
     if !named.is_empty() && named != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
+    super::admit(core, caller, request).await?;
     let mut inner = request.clone();
     inner.kind = &POD;
     inner.verb = Verb::Update;

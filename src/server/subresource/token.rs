@@ -50,9 +50,8 @@ pub(super) async fn create(
         };
         return Err(Status::invalid(&TOKEN_REQUEST, name, vec![cause]));
     }
+    super::admit(core, caller, request).await?;
     let bound = bound_object(core, namespace, name, tree.at("spec.boundObjectRef")).await?;
-    let bound_uid = tree.str("spec.boundObjectRef.uid");
-    crate::admission::check_token(&caller.user, name, bound.as_ref(), bound_uid)?;
     let node = match bound.as_ref().filter(|object| object.kind() == &POD) {
         Some(pod) => node_of(core, pod).await?,
         None => None,

@@ -218,6 +218,7 @@ impl Web {
         if door::is_here(&request) {
             // Streams last as long as they last: they take no place among the requests.
             let mut charge = Some(self.budget.charge(exchange.user(), budget::STREAM_BYTES)?);
+            door::admit(core, &exchange.caller, &request).await?;
             let mut incoming = incoming(exchange, rest, path.rest);
             if let Some(upgrade) = &mut incoming.http.upgrade {
                 charge.take().into_iter().for_each(|charge| upgrade.hold(charge));
