@@ -138,6 +138,10 @@ fn go_value(value: &Value) -> String {
             let items: Vec<String> = items.iter().map(Value::to_string).collect();
             format!("[]int32{{{}}}", items.join(", "))
         }
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            let items: Vec<String> = items.iter().map(Value::to_string).collect();
+            format!("[]string{{{}}}", items.join(", "))
+        }
         other => other.to_string(),
     }
 }

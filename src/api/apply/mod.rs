@@ -4,6 +4,7 @@
 
 mod fields;
 mod managers;
+mod shape;
 mod typed;
 
 use serde_json::{Value, json};
@@ -17,6 +18,8 @@ use crate::status::{Reason, Status};
 use fields::Fields;
 use managers::Manager;
 use typed::Node;
+
+pub use shape::check as check_shape;
 
 /// What `kubectl apply` remembers of its last run without server-side apply.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

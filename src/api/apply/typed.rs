@@ -33,7 +33,7 @@ pub(super) struct Diff {
 }
 
 impl Node {
-    fn of(field: &'static Field) -> Node {
+    pub(super) fn of(field: &'static Field) -> Node {
         let atomic_type = |id: TypeId| schema().of(id).atomic;
         match (field.shape, field.scalar) {
             _ if field.atomic() => Node::Leaf,
@@ -59,7 +59,11 @@ impl Node {
 ///
 /// # Errors
 /// If a key without a default is missing.
-fn item_element(list: &Field, item_type: TypeId, item: &Value) -> Result<String, String> {
+pub(super) fn item_element(
+    list: &Field,
+    item_type: TypeId,
+    item: &Value,
+) -> Result<String, String> {
     let mut keys = Map::new();
     for key in list.extra().map_keys.split(',') {
         let field = schema().by_json(item_type, key);
@@ -70,9 +74,7 @@ fn item_element(list: &Field, item_type: TypeId, item: &Value) -> Result<String,
             literal => serde_json::from_str(literal).ok(),
         };
         // A key that Go always writes is there as its zero.
-        let zero = || {
-            field.filter(|field| !field.required() && !field.pointer()).map(crate::codec::zero_of)
-        };
+        let zero = || field.filter(|field| !field.pointer()).map(crate::codec::zero_of);
         let value = item.get(key).filter(|value| !value.is_null()).cloned();
         let value = value.or_else(default).or_else(zero).ok_or_else(|| {
             format!("associative list with keys has an element that omits key field \"{key}\"")

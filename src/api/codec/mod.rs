@@ -104,6 +104,7 @@ pub fn decode_sparse_yaml(
     let mut tree = wire::yaml::parse_one_metered(text, meter)
         .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
     check_types(form, tree.str("apiVersion"), tree.str("kind"))?;
+    crate::apply::check_shape(form, &tree)?;
     let mut walk = normalize::Walk { sparse: true, ..normalize::Walk::default() };
     walk.root(schema().root(form), &mut tree).map_err(|m| unreadable(form, &m.to_string()))?;
     let unknown = walk.unknown.into_iter().map(|path| format!("unknown field \"{path}\""));

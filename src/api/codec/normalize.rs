@@ -191,7 +191,9 @@ impl Walk {
                 }
             }
             (Scalar::MicroTime, Value::String(text)) => {
-                match Stamp::parse(text).ok_or_else(|| Mismatch::time(text, ".000000"))? {
+                let stamp = Stamp::parse(text).ok_or_else(|| Mismatch::time(text, ".000000"))?;
+                six_digits(text)?;
+                match stamp {
                     zero if zero.is_zero() => Value::Null,
                     time => time.format_micro().into(),
                 }
@@ -206,4 +208,18 @@ impl Walk {
         *value = canonical;
         Ok(())
     }
+}
+
+/// Times in microseconds have exactly six digits behind the second, as Go's layout wants them.
+fn six_digits(text: &str) -> Result<(), Mismatch> {
+    let rest = text.get("2006-01-02T15:04:05".len()..).unwrap_or("");
+    let digits = rest.strip_prefix('.').unwrap_or("").bytes().take_while(u8::is_ascii_digit);
+    let (from, wanted) = match digits.count() {
+        6 => return Ok(()),
+        more if more > 6 => (&rest[7..], "Z07:00"),
+        _ => (rest, ".000000"),
+    };
+    Err(Mismatch::said(format!(
+        "parsing time \"{text}\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \"{from}\" as \"{wanted}\""
+    )))
 }

@@ -37,8 +37,11 @@ fn controller(tree: &Value) -> String {
 }
 
 fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
-    if !new.has("data") {
-        causes.required("data", "data is mandatory");
+    match new.at("data") {
+        _ if old.is_some() => {}
+        Value::Null => causes.required("data", "data is mandatory"),
+        Value::Object(_) => {}
+        _ => causes.required("data", "data must be a valid JSON object"),
     }
     if let Some(revision) = new.int("revision").filter(|revision| *revision < 0) {
         causes.invalid("revision", &revision.into(), NON_NEGATIVE);

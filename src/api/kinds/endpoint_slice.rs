@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use crate::complain::Complain;
+use crate::complain::{Complain, IMMUTABLE};
 use crate::kind::*;
 use crate::lens::Lens;
+use crate::names;
 use crate::print::first_three;
 use crate::status::Cause;
 use crate::validate::address;
@@ -43,7 +44,7 @@ fn addresses(tree: &Value) -> String {
     first_three(&addresses, "<unset>")
 }
 
-fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
+fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     const ENDPOINTS_MAX: usize = 1000;
     const ADDRESSES_MAX: usize = 100;
     let endpoints = new.list("endpoints");
@@ -60,16 +61,13 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
         if addresses.len() > ADDRESSES_MAX {
             causes.too_many(&path, addresses.len(), ADDRESSES_MAX);
         }
-        if addresses.is_empty() {
-            causes.required(&path, "must contain at least 1 address");
-        }
-        for (idx, address) in addresses.iter().filter_map(Value::as_str).enumerate() {
-            let path = format!("{path}[{idx}]");
+        for (nth, address) in addresses.iter().filter_map(Value::as_str).enumerate() {
+            let path = format!("{path}[{nth}]");
             let family = address::parse(address).map(|ip| ip.is_ipv4());
             // An IPv4 address written as IPv6 is none of IPv6, as upstream.
             match (new.str("addressType"), family) {
                 ("FQDN", _) => {
-                    causes.check_name(&path, address, crate::names::subdomain);
+                    causes.check_name(&path, address, names::subdomain);
                     continue;
                 }
                 ("IPv4", Some(false) | None) => {
@@ -80,15 +78,68 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
                 }
                 _ => {}
             }
-            if family.is_some() {
-                address::ordinary_ip(address, &path, causes);
+            if matches!(new.str("addressType"), "IPv4" | "IPv6") {
+                address::endpoint(address, &path, causes);
             }
         }
+        about(endpoint, &format!("endpoints[{idx}]"), causes);
+    }
+    ports_of(new, causes);
+    if old.is_some_and(|old| old.at("addressType") != new.at("addressType")) {
+        causes.invalid("addressType", new.at("addressType"), IMMUTABLE);
+    }
+}
+
+/// What an endpoint says of itself beside its addresses.
+fn about(endpoint: &Value, path: &str, causes: &mut Vec<Cause>) {
+    const TOPOLOGY_MAX: usize = 16;
+    const ZONES_MAX: usize = 8;
+    if let Some(node) = endpoint.at("nodeName").as_str() {
+        causes.check_name(&format!("{path}.nodeName"), node, names::subdomain);
+    }
+    let topology = format!("{path}.deprecatedTopology");
+    let n_labels = endpoint.pairs("deprecatedTopology").count();
+    if n_labels > TOPOLOGY_MAX {
+        causes.too_many(&topology, n_labels, TOPOLOGY_MAX);
+    }
+    crate::validate::labels(endpoint.at("deprecatedTopology"), &topology, causes);
+    if let Some(hostname) = endpoint.at("hostname").as_str() {
+        causes.check_name(&format!("{path}.hostname"), hostname, names::label);
+    }
+    let zones = endpoint.list("hints.forZones");
+    let path = format!("{path}.hints.forZones");
+    if zones.len() > ZONES_MAX {
+        causes.too_many(&path, zones.len(), ZONES_MAX);
+        return;
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for (idx, zone) in zones.iter().enumerate() {
+        let path = format!("{path}[{idx}].name");
+        if !seen.insert(zone.str("name")) {
+            causes.duplicate(&path, &zone.str("name").into());
+        }
+        causes.check_name(&path, zone.str("name"), names::label_value);
+    }
+}
+
+fn ports_of(new: &Value, causes: &mut Vec<Cause>) {
+    const PORTS_MAX: usize = 20_000;
+    let n_ports = new.list("ports").len();
+    if n_ports > PORTS_MAX {
+        causes.too_many("ports", n_ports, PORTS_MAX);
+        return;
     }
     let mut seen = std::collections::BTreeSet::new();
     for (idx, port) in new.list("ports").iter().enumerate() {
+        let path = format!("ports[{idx}]");
+        if !port.str("name").is_empty() {
+            causes.check_name(&format!("{path}.name"), port.str("name"), names::label);
+        }
         if !seen.insert(port.str("name")) {
-            causes.duplicate(&format!("ports[{idx}].name"), &port.str("name").into());
+            causes.duplicate(&format!("{path}.name"), &port.str("name").into());
+        }
+        if let Some(protocol) = port.at("appProtocol").as_str() {
+            causes.check_name(&format!("{path}.appProtocol"), protocol, names::qualified);
         }
     }
 }
@@ -100,7 +151,7 @@ EndpointSlice kind
    1 metadata     ObjectMeta
    2 endpoints~   []Endpoint
    3 ports!       []EndpointPort
-   4 addressType* str            immutable
+   4 addressType* str            in IPv4|IPv6|FQDN
 Endpoint
    1 addresses~         []str              set
    2 conditions         EndpointConditions

@@ -5,9 +5,10 @@ use serde_json::Value;
 use crate::complain::{Complain, PORT_RANGE};
 use crate::kind::*;
 use crate::lens::Lens;
+use crate::names;
 use crate::print::first_three;
 use crate::status::Cause;
-use crate::validate::address::ordinary_ip;
+use crate::validate::address;
 
 pub static ENDPOINTS: Kind = Kind {
     version: "v1",
@@ -53,16 +54,31 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
         }
         for field in ["addresses", "notReadyAddresses"] {
             for (idx, address) in subset.list(field).iter().enumerate() {
-                ordinary_ip(address.str("ip"), &format!("{path}.{field}[{idx}].ip"), causes);
+                let path = format!("{path}.{field}[{idx}]");
+                let ip = address.str("ip");
+                address::ip(ip, &format!("{path}.ip"), causes);
+                if !address.str("hostname").is_empty() {
+                    let path = format!("{path}.hostname");
+                    causes.check_name(&path, address.str("hostname"), names::label);
+                }
+                if let Some(node) = address.at("nodeName").as_str() {
+                    causes.check_name(&format!("{path}.nodeName"), node, names::subdomain);
+                }
+                address::endpoint(ip, &format!("{path}.ip"), causes);
             }
         }
         for (idx, port) in subset.list("ports").iter().enumerate() {
             let path = format!("{path}.ports[{idx}]");
             if subset.list("ports").len() > 1 && port.str("name").is_empty() {
                 causes.required(&format!("{path}.name"), "");
+            } else if !port.str("name").is_empty() {
+                causes.check_name(&format!("{path}.name"), port.str("name"), names::label);
             }
             if !(1..=65_535).contains(&port.int("port").unwrap_or(0)) {
                 causes.invalid(&format!("{path}.port"), port.at("port"), PORT_RANGE);
+            }
+            if let Some(protocol) = port.at("appProtocol").as_str() {
+                causes.check_name(&format!("{path}.appProtocol"), protocol, names::qualified);
             }
         }
     }
@@ -79,7 +95,7 @@ EndpointSubset
    2 notReadyAddresses []EndpointAddress
    3 ports             []EndpointPort
 EndpointAddress atomic
-   1 ip*       str
+   1 ip~       str
    2 targetRef ObjectReference?
    3 hostname  str
    4 nodeName  str?

@@ -1,6 +1,6 @@
 //! Node: a machine of the cluster that runs pods.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::complain::Complain;
 use crate::kind::*;
@@ -27,8 +27,20 @@ pub static NODE: Kind = Kind {
     ..Kind::BASE
 };
 
+/// `podCIDR` is the first of `podCIDRs`; where they differ, it counts.
+fn one_pod_range(spec: Option<&mut Value>) {
+    let Some(spec) = spec.filter(|spec| spec.is_object()) else { return };
+    let first = spec.list("podCIDRs").first().and_then(Value::as_str).unwrap_or("").to_owned();
+    match spec.str("podCIDR").to_owned() {
+        own if own == first => {}
+        own if own.is_empty() => spec.set("podCIDR", first),
+        own => spec.set("podCIDRs", json!([own])),
+    }
+}
+
 /// A node that does not say what may be used offers all it has.
 fn default(tree: &mut Value) {
+    one_pod_range(tree.at_mut("spec"));
     if !tree.has("status.allocatable") && tree.has("status.capacity") {
         let capacity = tree.at("status.capacity").clone();
         tree.set("status.allocatable", capacity);
@@ -91,12 +103,31 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         let path = format!("metadata.taints[{idx}]");
         causes.check_name(&format!("{path}.key"), taint.str("key"), names::qualified);
         causes.check_name(&format!("{path}.value"), taint.str("value"), names::label_value);
+        match taint.str("effect") {
+            "" => causes.required(&format!("{path}.effect"), ""),
+            "NoSchedule" | "PreferNoSchedule" | "NoExecute" => {}
+            other => causes.not_supported_in_order(
+                &format!("{path}.effect"),
+                other,
+                &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+            ),
+        }
         if !seen.insert((taint.str("key"), taint.str("effect"))) {
             let detail = "taints must be unique by key and effect pair";
-            causes.invalid(&path, taint, detail);
+            let (key, value, effect) = (taint.str("key"), taint.str("value"), taint.str("effect"));
+            let message = format!(
+                "Duplicate value: core.Taint{{Key:{key:?}, Value:{value:?}, Effect:{effect:?}, TimeAdded:<nil>}}: {detail}"
+            );
+            causes.complain("FieldValueDuplicate", &path, message);
         }
     }
-    let Some(old) = old else { return };
+    let Some(old) = old else {
+        pod_ranges(new.list("spec.podCIDRs"), causes);
+        return;
+    };
+    if new.at("spec.externalID") != old.at("spec.externalID") {
+        causes.forbidden("spec.externalID", "may not be updated");
+    }
     for field in ["podCIDRs", "providerID"] {
         let before = old.at("spec").at(field);
         let was_set = !before.is_null()
@@ -113,13 +144,48 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
 }
 
+/// At most one range for each family of addresses.
+fn pod_ranges(ranges: &[Value], causes: &mut Vec<Cause>) {
+    let mut families = Vec::new();
+    for (idx, range) in ranges.iter().enumerate() {
+        match cidr(range.as_str().unwrap_or("")) {
+            Some(address) => families.push(address.is_ipv4()),
+            None => {
+                let path = format!("spec.podCIDRs[{idx}]");
+                let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+                causes.invalid(&path, range, detail);
+            }
+        }
+    }
+    if families.len() == ranges.len()
+        && ranges.len() > 1
+        && (ranges.len() > 2 || families[0] == families[1])
+    {
+        let detail = "may specify no more than one CIDR for each IP family";
+        causes.invalid("spec.podCIDRs", &ranges.to_vec().into(), detail);
+    }
+    for (idx, range) in ranges.iter().enumerate() {
+        if ranges[..idx].contains(range) {
+            causes.duplicate(&format!("spec.podCIDRs[{idx}]"), range);
+        }
+    }
+}
+
+/// The address of a range, if it is one.
+fn cidr(text: &str) -> Option<std::net::IpAddr> {
+    let (address, bits) = text.split_once('/')?;
+    let address = crate::validate::address::parse(address)?;
+    let bits: u8 = bits.parse().ok()?;
+    (bits <= if address.is_ipv4() { 32 } else { 128 }).then_some(address)
+}
+
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "
 package io.k8s.api.core.v1
 Taint
    1 key~      str
    2 value     str
-   3 effect*   str   in NoSchedule|PreferNoSchedule|NoExecute
+   3 effect~   str
    4 timeAdded time?
 NodeSpec
    1 podCIDR       str
@@ -132,11 +198,11 @@ NodeSpec
 NodeConfigSource
    2 configMap ConfigMapNodeConfigSource?
 ConfigMapNodeConfigSource
-   1 namespace*        str
-   2 name*             str
+   1 namespace~        str
+   2 name~             str
    3 uid               str
    4 resourceVersion   str
-   5 kubeletConfigKey* str
+   5 kubeletConfigKey~ str
 DaemonEndpoint
    1 Port~ i32
 NodeDaemonEndpoints

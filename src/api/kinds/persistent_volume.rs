@@ -77,7 +77,11 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             .forbidden("spec.accessModes", "may not use ReadWriteOncePod with other access modes");
     }
     match spec.at("capacity").as_object().map_or(0, serde_json::Map::len) {
-        0 => causes.required("spec.capacity", ""),
+        0 => {
+            causes.required("spec.capacity", "");
+            let message = "Unsupported value: core.ResourceList{}: supported values: \"storage\"";
+            causes.complain("FieldValueNotSupported", "spec.capacity", message.into());
+        }
         1 if spec.has("capacity.storage") => {}
         _ => causes.not_supported("spec.capacity", "", &["storage"]),
     }
@@ -121,6 +125,10 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         causes.required("spec.nodeAffinity", "Local volume requires node affinity");
     }
     validate::node_selector(spec.at("nodeAffinity.required"), "spec.nodeAffinity.required", causes);
+    let class = spec.str("storageClassName");
+    if !class.is_empty() {
+        causes.check_name("spec.storageClassName", class, crate::names::subdomain);
+    }
     let Some(old) = old.map(|old| old.at("spec")) else { return };
     let changed = |key: &String| spec.at(key) != old.at(key);
     if sources.iter().any(|key| changed(key)) {
@@ -130,7 +138,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         );
     }
     if spec.at("volumeMode") != old.at("volumeMode") {
-        causes.invalid("spec.volumeMode", spec.at("volumeMode"), IMMUTABLE);
+        causes.invalid("volumeMode", spec.at("volumeMode"), IMMUTABLE);
     }
     if old.has("nodeAffinity") && spec.at("nodeAffinity") != old.at("nodeAffinity") {
         causes.invalid("spec.nodeAffinity", spec.at("nodeAffinity"), IMMUTABLE);

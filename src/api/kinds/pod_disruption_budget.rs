@@ -14,6 +14,7 @@ pub static POD_DISRUPTION_BUDGET: Kind = Kind {
     plural: "poddisruptionbudgets",
     short: &["pdb"],
     subresources: &[Sub::Status],
+    name_rule: NameRule::PathSegment,
     schema: SCHEMA,
     validate,
     columns: COLUMNS,
@@ -42,7 +43,9 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
         causes.invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set");
     }
     for bound in ["minAvailable", "maxUnavailable"] {
-        super::workload::int_or_percent(spec.at(bound), &format!("spec.{bound}"), causes);
+        let path = format!("spec.{bound}");
+        super::workload::int_or_percent(spec.at(bound), &path, causes);
+        super::workload::at_most_all(spec.at(bound), &path, causes);
     }
     crate::validate::label_selector(spec.at("selector"), "spec.selector", causes);
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::complain::{Complain, IMMUTABLE};
 use crate::kind::*;
-use crate::lens::Lens;
+use crate::lens::{Lens, LensMut};
 use crate::status::Cause;
 
 pub static PRIORITY_CLASS: Kind = Kind {
@@ -14,8 +14,10 @@ pub static PRIORITY_CLASS: Kind = Kind {
     plural: "priorityclasses",
     short: &["pc"],
     scope: Scope::Cluster,
+    generation: false,
     schema: SCHEMA,
     validate,
+    prepare,
     columns: COLUMNS,
     doc: "A named priority for pods.",
     ..Kind::BASE
@@ -30,6 +32,13 @@ const COLUMNS: &[Column] = &[
     Column::AGE,
     Column::path("PreemptionPolicy", "preemptionPolicy"),
 ];
+
+/// The generation is there and never grows, as upstream.
+fn prepare(new: &mut Value, old: Option<&Value>) {
+    if old.is_none() {
+        new.set("metadata.generation", 1);
+    }
+}
 
 fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     const USER_VALUE_MAX: i64 = 1_000_000_000;
@@ -47,7 +56,17 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     } else if value > USER_VALUE_MAX {
         causes.forbidden("value", "maximum allowed value of a user defined priority is 1000000000");
     }
-    let Some(old) = old else { return };
+    let Some(old) = old else {
+        let supported = ["PreemptLowerPriority", "Never"];
+        match new.at("preemptionPolicy") {
+            Value::String(policy) if policy.is_empty() => causes.required("preemptionPolicy", ""),
+            Value::String(policy) if !supported.contains(&policy.as_str()) => {
+                causes.not_supported_in_order("preemptionPolicy", policy, &supported);
+            }
+            _ => {}
+        }
+        return;
+    };
     if new.at("value") != old.at("value") {
         causes.forbidden("value", "may not be changed in an update.");
     }

@@ -100,7 +100,10 @@ pub(super) fn binding(new: &Value, old: Option<&Value>, kinds: &[&str], causes: 
         }
     }
     if old.is_some_and(|old| old.at("roleRef") != role) {
-        causes.invalid("roleRef", role, "cannot change roleRef");
+        let (group, kind, name) = (role.str("apiGroup"), role.str("kind"), role.str("name"));
+        let shown = format!("rbac.RoleRef{{APIGroup:{group:?}, Kind:{kind:?}, Name:{name:?}}}");
+        let message = format!("Invalid value: {shown}: cannot change roleRef");
+        causes.complain("FieldValueInvalid", "roleRef", message);
     }
 }
 

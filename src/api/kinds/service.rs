@@ -154,6 +154,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         );
     }
     cluster_ips(spec, causes);
+    source_ranges(new, causes);
     if let Some(secs) = spec.int("sessionAffinityConfig.clientIP.timeoutSeconds")
         && !(1..=86_400).contains(&secs)
     {
@@ -174,12 +175,6 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
                     "may only be used when `type` is 'LoadBalancer'",
                 );
             }
-        }
-        if !spec.list("loadBalancerSourceRanges").is_empty() {
-            causes.forbidden(
-                "spec.loadBalancerSourceRanges",
-                "may only be used when `type` is 'LoadBalancer'",
-            );
         }
     }
     let Some(old) = old.map(|old| old.at("spec")) else { return };
@@ -340,12 +335,35 @@ fn traffic(spec: &Value, causes: &mut Vec<Cause>) {
             "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         causes.invalid("spec.healthCheckNodePort", spec.at("healthCheckNodePort"), detail);
     }
-    for (idx, range) in spec.list("loadBalancerSourceRanges").iter().enumerate() {
-        // Spaces around come from the annotation that this was once.
-        if !is_cidr(range.as_str().unwrap_or("").trim()) {
+}
+
+/// Who may use a load balancer: a field, or the annotation that it was once, with spaces around.
+fn source_ranges(new: &Value, causes: &mut Vec<Cause>) {
+    const FIELD: &str = "spec.LoadBalancerSourceRanges";
+    const ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    let check = |text: &str, path: &str, causes: &mut Vec<Cause>| {
+        let text = text.trim();
+        if !is_cidr(text) {
             let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            causes.invalid(&format!("spec.LoadBalancerSourceRanges[{idx}]"), range, detail);
+            causes.invalid(path, &text.into(), detail);
         }
+    };
+    let ranges = new.list("spec.loadBalancerSourceRanges");
+    let annotation = new.entry("metadata.annotations", ANNOTATION).filter(|_| ranges.is_empty());
+    let path = match annotation {
+        _ if !ranges.is_empty() => FIELD.to_owned(),
+        Some(_) => format!("metadata.annotations[{ANNOTATION}]"),
+        None => return,
+    };
+    if new.str("spec.type") != "LoadBalancer" {
+        causes.forbidden(&path, "may only be used when `type` is 'LoadBalancer'");
+    }
+    for (idx, range) in ranges.iter().enumerate() {
+        check(range.as_str().unwrap_or(""), &format!("{path}[{idx}]"), causes);
+    }
+    let texts = annotation.map(str::trim).filter(|text| !text.is_empty());
+    for text in texts.into_iter().flat_map(|text| text.split(',')) {
+        check(text, &path, causes);
     }
 }
 
@@ -393,7 +411,7 @@ ServiceSpec -- What a service is to be.
   20 allocateLoadBalancerNodePorts bool?
   21 loadBalancerClass            str?
   22 internalTrafficPolicy        str?                   in Cluster|Local -- Local keeps traffic from inside on its node.
-  23 trafficDistribution          str?
+  23 trafficDistribution          str?                   in PreferClose
 ServicePort -- A port of a service.
    1 name        str -- The port's name; needed when there are several.
    2 protocol    str      in TCP|UDP|SCTP = TCP

@@ -44,17 +44,20 @@ pub(super) fn int_or_percent(bound: &Value, path: &str, causes: &mut Vec<Cause>)
     }
 }
 
+/// A percentage that is not more than all.
+pub(super) fn at_most_all(bound: &Value, path: &str, causes: &mut Vec<Cause>) {
+    if bound.as_str().and_then(percent).is_some_and(|n| n > 100) {
+        causes.invalid_bound(path, bound, "must not be greater than 100%");
+    }
+}
+
 /// `maxUnavailable` and `maxSurge` of a rolling update at `path`.
 pub(super) fn rolling_bounds(bounds: &Value, path: &str, causes: &mut Vec<Cause>) {
     for field in ["maxUnavailable", "maxSurge"] {
         let bound = bounds.at(field);
         int_or_percent(bound, &format!("{path}.{field}"), causes);
-        if field == "maxUnavailable" && bound.as_str().and_then(percent).is_some_and(|n| n > 100) {
-            causes.invalid_bound(
-                &format!("{path}.{field}"),
-                bound,
-                "must not be greater than 100%",
-            );
+        if field == "maxUnavailable" {
+            at_most_all(bound, &format!("{path}.{field}"), causes);
         }
     }
     let zero = |bound: &Value| bound == 0 || bound.as_str().and_then(percent) == Some(0);

@@ -15,7 +15,7 @@ use crate::status::{Reason, Status};
 pub const JSON_PATCH_OPERATIONS_MAX: usize = 10_000;
 
 /// Bytes that the `copy` operations of one JSON Patch may add up to: copies of copies double.
-pub const JSON_PATCH_COPIED_BYTES_MAX: usize = 8 << 20;
+pub const JSON_PATCH_COPIED_BYTES_MAX: usize = 3 << 20;
 
 /// Levels that a patched tree may nest, as deep as the JSON parser lets a body.
 pub const DEPTH_MAX: usize = 128;

@@ -77,7 +77,8 @@ fn requests_from_limits(container: &mut Value) {
 
 /// Images tagged `latest`, or not at all, are pulled always.
 fn pull_policy(image: &str) -> &'static str {
-    if image.contains('@') {
+    // What is no reference has no tag, either.
+    if image.contains('@') || !is_reference(image) {
         return "IfNotPresent";
     }
     let last = image.rsplit('/').next().unwrap_or(image);
@@ -85,6 +86,44 @@ fn pull_policy(image: &str) -> &'static str {
         Some((_, tag)) if tag != "latest" => "IfNotPresent",
         _ => "Always",
     }
+}
+
+/// Whether an image without a digest has the form `[registry/]path[:tag]` (upstream's `ParseNormalizedNamed`).
+fn is_reference(image: &str) -> bool {
+    let is_registry = |text: &str| {
+        text == "localhost"
+            || text.contains(['.', ':'])
+            || text.bytes().any(|b| b.is_ascii_uppercase())
+    };
+    let (registry, rest) = match image.split_once('/') {
+        Some((registry, rest)) if is_registry(registry) => (registry, rest),
+        _ => ("", image),
+    };
+    let (host, port) = registry.split_once(':').unwrap_or((registry, "0"));
+    let is_host = |part: &str| {
+        let inner = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        !part.is_empty() && inner && !part.starts_with('-') && !part.ends_with('-')
+    };
+    let (path, tag) = rest.split_once(':').unwrap_or((rest, "latest"));
+    let is_part = |part: &str| {
+        let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let inner = part.chars().all(|c| lower(c) || ".-_".contains(c));
+        // Between words stands a dot, one or two underscores, or dashes.
+        let apart = ["..", "___", "._", "_.", ".-", "-.", "_-", "-_"];
+        inner
+            && part.starts_with(lower)
+            && part.ends_with(lower)
+            && !apart.iter().any(|two| part.contains(two))
+    };
+    let is_tag = |tag: &str| {
+        let inner = tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        (1..=128).contains(&tag.len()) && inner && !tag.starts_with(['.', '-'])
+    };
+    (registry.is_empty() || host.split('.').all(is_host))
+        && !port.is_empty()
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+        && path.split('/').all(is_part)
+        && is_tag(tag)
 }
 
 #[cfg(test)]
@@ -100,6 +139,17 @@ mod tests {
             ("r:5000/nginx", "Always"),
             ("r:5000/a/nginx:1", "IfNotPresent"),
             ("nginx@sha256:00", "IfNotPresent"),
+            ("", "IfNotPresent"),
+            ("Nginx", "IfNotPresent"),
+            ("a b", "IfNotPresent"),
+            ("a//b", "IfNotPresent"),
+            ("a..b", "IfNotPresent"),
+            ("a__b-c.d", "Always"),
+            ("a--b", "Always"),
+            ("example.com/x", "Always"),
+            ("localhost/x", "Always"),
+            ("r:x/nginx", "IfNotPresent"),
+            ("nginx:-1", "IfNotPresent"),
         ] {
             assert_eq!(pull_policy(image), want, "{image}");
         }

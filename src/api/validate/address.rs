@@ -36,10 +36,20 @@ pub(crate) fn ip(text: &str, path: &str, causes: &mut Vec<Cause>) -> Option<IpAd
     address
 }
 
-/// An address that traffic may be sent to (upstream's `ValidateNonSpecialIP`): not the host's own,
-/// nor anybody's.
+/// An address that traffic may be sent to: not the host's own, nor anybody's.
 pub(crate) fn ordinary_ip(text: &str, path: &str, causes: &mut Vec<Cause>) {
-    let Some(address) = ip(text, path, causes) else { return };
+    if ip(text, path, causes).is_some() {
+        endpoint(text, path, causes);
+    }
+}
+
+/// The same where the form of the address is complained about elsewhere, too (upstream's
+/// `ValidateNonSpecialIP`).
+pub(crate) fn endpoint(text: &str, path: &str, causes: &mut Vec<Cause>) {
+    let Some(address) = parse(text) else {
+        causes.invalid(path, &text.into(), "must be a valid IP address");
+        return;
+    };
     let (link_local, link_local_multicast) = match address {
         IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
         IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments()[0] & 0xff0f == 0xff02),

@@ -164,7 +164,11 @@ impl Walk<'_> {
             (Scalar::Message(id), Value::Object(map)) => {
                 self.message(id, map, before.and_then(Value::as_object));
             }
-            (Scalar::Str, Value::String(text)) if !extra.values.is_empty() && !text.is_empty() => {
+            // What Go points to is there even when it is empty.
+            (Scalar::Str, Value::String(text))
+                if !extra.values.is_empty()
+                    && (!text.is_empty() || field.pointer() && !may_be_empty(field)) =>
+            {
                 let supported: Vec<&str> = extra.values.split('|').collect();
                 if !supported.contains(&text.as_str()) {
                     self.causes.not_supported(&self.path, text, &supported);
@@ -194,6 +198,11 @@ impl Walk<'_> {
 }
 
 /// What Go calls empty, where empty is not a legal value of a required field.
+/// Enums behind pointers whose empty value upstream takes, by its default or by not looking.
+fn may_be_empty(field: &Field) -> bool {
+    field.extra().default == Some("''") || field.name == "reclaimPolicy"
+}
+
 fn is_missing(field: &Field, value: &Value) -> bool {
     match value {
         Value::Null => true,

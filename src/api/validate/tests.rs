@@ -245,6 +245,93 @@ fn other_kinds() {
     }
 }
 
+/// Each change of a valid object, and what is said of it. The words are those of a stock kube-apiserver.
+#[test]
+fn rules_of_one_field() {
+    let label = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+    let slice = json!({"metadata": {"name": "x"}, "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]});
+    let endpoints = json!({"metadata": {"name": "x"}, "subsets": [{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}]}]});
+    let budget = json!({"metadata": {"name": "x"}, "spec": {"minAvailable": 1}});
+    let class = json!({"metadata": {"name": "x"}, "value": 5});
+    let revision = json!({"metadata": {"name": "x"}, "data": {"a": "b"}, "revision": 1});
+    let node = json!({"metadata": {"name": "x"}, "spec": {"podCIDR": "10.0.0.0/24"}});
+    let service = json!({"metadata": {"name": "x"}, "spec": {"ports": [{"port": 80}]}});
+    let volume = json!({"metadata": {"name": "x"}, "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}});
+    let cases: &[(&'static crate::Kind, &Value, &str, Value, String)] = &[
+        (&kinds::ENDPOINT_SLICE, &slice, "endpoints.0.addresses", json!([]), "endpoints[0].addresses: Required value: must contain at least 1 address".into()),
+        (&kinds::ENDPOINT_SLICE, &slice, "endpoints.0.addresses", json!(["a"]), "[endpoints[0].addresses[0]: Invalid value: \"a\": must be a valid IPv4 address, endpoints[0].addresses[0]: Invalid value: \"a\": must be a valid IP address]".into()),
+        (&kinds::ENDPOINT_SLICE, &slice, "endpoints.0.hostname", json!("A"), format!("endpoints[0].hostname: Invalid value: \"A\": {label}")),
+        (&kinds::ENDPOINT_SLICE, &slice, "endpoints.0.hints", json!({"forZones": [{"name": "z"}, {"name": "z"}]}), "endpoints[0].hints.forZones[1].name: Duplicate value: \"z\"".into()),
+        (&kinds::ENDPOINT_SLICE, &slice, "ports.0.name", json!("a/b"), format!("ports[0].name: Invalid value: \"a/b\": {label}")),
+        (&kinds::ENDPOINT_SLICE, &slice, "addressType", json!("IP"), "addressType: Unsupported value: \"IP\": supported values: \"FQDN\", \"IPv4\", \"IPv6\"".into()),
+        (&kinds::ENDPOINTS, &endpoints, "subsets.0.addresses.0.ip", json!(""), "[subsets[0].addresses[0].ip: Invalid value: \"\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff), subsets[0].addresses[0].ip: Invalid value: \"\": must be a valid IP address]".into()),
+        (&kinds::ENDPOINTS, &endpoints, "subsets.0.ports.0.name", json!("a/b"), format!("subsets[0].ports[0].name: Invalid value: \"a/b\": {label}")),
+        (&kinds::POD_DISRUPTION_BUDGET, &budget, "spec.unhealthyPodEvictionPolicy", json!(""), "spec.unhealthyPodEvictionPolicy: Unsupported value: \"\": supported values: \"AlwaysAllow\", \"IfHealthyBudget\"".into()),
+        (&kinds::POD_DISRUPTION_BUDGET, &budget, "spec.minAvailable", json!("101%"), "spec.minAvailable: Invalid value: intstr.IntOrString{Type:1, IntVal:0, StrVal:\"101%\"}: must not be greater than 100%".into()),
+        (&kinds::PRIORITY_CLASS, &class, "preemptionPolicy", json!("Maybe"), "preemptionPolicy: Unsupported value: \"Maybe\": supported values: \"PreemptLowerPriority\", \"Never\"".into()),
+        (&kinds::CONTROLLER_REVISION, &revision, "data", json!(5), "data: Required value: data must be a valid JSON object".into()),
+        (&kinds::NODE, &node, "spec.podCIDR", json!("a"), "spec.podCIDRs[0]: Invalid value: \"a\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".into()),
+        (&kinds::NODE, &node, "spec.podCIDRs", json!(["10.0.0.0/24", "10.0.1.0/24"]), "spec.podCIDRs: Invalid value: []string{\"10.0.0.0/24\", \"10.0.1.0/24\"}: may specify no more than one CIDR for each IP family".into()),
+        (&kinds::NODE, &node, "spec.taints", json!([{"key": "k"}]), "metadata.taints[0].effect: Required value".into()),
+        (&kinds::SERVICE, &service, "spec.trafficDistribution", json!("a/b"), "spec.trafficDistribution: Unsupported value: \"a/b\": supported values: \"PreferClose\"".into()),
+        (&kinds::SERVICE, &service, "spec.loadBalancerSourceRanges", json!(["10.0.0.0/8", "x"]), "[spec.LoadBalancerSourceRanges: Forbidden: may only be used when `type` is 'LoadBalancer', spec.LoadBalancerSourceRanges[1]: Invalid value: \"x\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)]".into()),
+        (&kinds::SERVICE, &service, "metadata.annotations", json!({"service.beta.kubernetes.io/load-balancer-source-ranges": " 10.0.0.0/8, x"}), "[metadata.annotations[service.beta.kubernetes.io/load-balancer-source-ranges]: Forbidden: may only be used when `type` is 'LoadBalancer', metadata.annotations[service.beta.kubernetes.io/load-balancer-source-ranges]: Invalid value: \"x\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)]".into()),
+        (&kinds::PERSISTENT_VOLUME, &volume, "spec.capacity", json!({}), "[spec.capacity: Required value, spec.capacity: Unsupported value: core.ResourceList{}: supported values: \"storage\"]".into()),
+    ];
+    for (kind, base, path, value, wanted) in cases {
+        assert_eq!(message(create(*kind, &ready(kind, base))), "ok", "{kind:?}");
+        let mut tree = (*base).clone();
+        tree.set(path, value.clone());
+        let told = message(create(*kind, &ready(kind, &tree)));
+        let told = told.split_once("\"x\" is invalid: ").map_or(told.as_str(), |(_, why)| why);
+        assert_eq!(told, wanted, "{kind:?} {path}");
+    }
+}
+
+#[test]
+fn what_must_not_change_and_what_does_not_count() {
+    let class = ready(&kinds::PRIORITY_CLASS, &json!({"metadata": {"name": "x"}, "value": 5}));
+    let mut new = class.clone();
+    new.set("description", "d");
+    crate::strategy::update(&kinds::PRIORITY_CLASS, &mut new, &class);
+    assert_eq!(new.int("metadata.generation"), Some(1));
+    let binding = ready(
+        &kinds::ROLE_BINDING,
+        &json!({"metadata": {"name": "x"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}}),
+    );
+    let mut new = binding.clone();
+    new.set("roleRef.name", "edit");
+    assert_eq!(
+        message(update(&kinds::ROLE_BINDING, &new, &binding)),
+        "RoleBinding.rbac.authorization.k8s.io \"x\" is invalid: roleRef: Invalid value: rbac.RoleRef{APIGroup:\"rbac.authorization.k8s.io\", Kind:\"ClusterRole\", Name:\"edit\"}: cannot change roleRef"
+    );
+    // The one range of a node that both fields name.
+    let node = json!({"metadata": {"name": "x"}, "spec": {"podCIDR": "10.0.0.0/24"}});
+    let node = ready(&kinds::NODE, &node);
+    assert_eq!(node.at("spec.podCIDRs"), &json!(["10.0.0.0/24"]));
+    let mut new = node.clone();
+    new.set("spec.podCIDRs", json!(["10.9.0.0/24"]));
+    crate::defaults::apply(&kinds::NODE, &mut new);
+    assert_eq!(message(update(&kinds::NODE, &new, &node)), "ok");
+    // A budget's name is checked as little as upstream does.
+    let budget = json!({"metadata": {"name": "A_b"}, "spec": {"minAvailable": 1}});
+    let budget = ready(&kinds::POD_DISRUPTION_BUDGET, &budget);
+    assert_eq!(message(create(&kinds::POD_DISRUPTION_BUDGET, &budget)), "ok");
+    // Six digits, as Go's layout for times in microseconds wants them.
+    for (time, wanted) in [
+        ("2025-06-01T00:00:00.000000Z", "ok"),
+        ("2025-06-01T00:00:00.000001+02:00", "ok"),
+        ("2025-06-01T00:00:00Z", "cannot parse \"Z\" as \".000000\""),
+        ("2025-06-01T00:00:00.123Z", "cannot parse \".123Z\" as \".000000\""),
+        ("2025-06-01T00:00:00.1234567Z", "cannot parse \"7Z\" as \"Z07:00\""),
+    ] {
+        let text = json!({"metadata": {"name": "x"}, "spec": {"renewTime": time}}).to_string();
+        let told = decode_json_strict(&kinds::LEASE, text.as_bytes(), FieldValidation::Strict)
+            .map_or_else(|status| status.message().to_owned(), |_| "ok".into());
+        assert!(told.ends_with(wanted), "{time}: {told}");
+    }
+}
+
 #[test]
 fn metadata_rules_hold_for_every_stored_kind() {
     for kind in KINDS.iter().filter(|kind| kind.stored()) {
