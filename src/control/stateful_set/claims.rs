@@ -4,6 +4,7 @@ use api::kinds::{PERSISTENT_VOLUME_CLAIM, POD};
 use api::{Lens, LensMut, Object, Value, json};
 
 use super::{Run, identity};
+use crate::support::controller_reference;
 
 /// `<template>-<pod>`
 pub(super) fn name(template: &str, pod: &str) -> String {
@@ -143,14 +144,11 @@ impl Run<'_> {
         let by_set = policy.delete_with_set && !by_pod;
         let mut references = present.to_vec();
         let mut put = |owner: &Object, wanted: bool| {
-            let there = references.iter().any(|r| r.str("uid") == owner.uid());
-            if wanted && !there {
-                references.push(json!({
-                    "apiVersion": owner.kind().api_version(), "kind": owner.kind().name,
-                    "name": owner.name(), "uid": owner.uid(),
-                }));
-            } else if !wanted {
-                references.retain(|r| r.str("uid") != owner.uid());
+            let place = references.iter().position(|r| r.str("uid") == owner.uid());
+            match (wanted, place) {
+                (true, Some(idx)) => references[idx] = controller_reference(owner),
+                (true, None) => references.push(controller_reference(owner)),
+                (false, _) => references.retain(|r| r.str("uid") != owner.uid()),
             }
         };
         put(self.object, by_set);

@@ -224,6 +224,8 @@ fn claims_go_where_the_policy_says() {
     ] {
         let mut world = world(policy(deleted, scaled));
         world.converge();
+        let owner = world.list(&PERSISTENT_VOLUME_CLAIM)[0].clone();
+        assert_eq!(owner.flag("metadata.ownerReferences.0.controller"), deleted == "Delete");
         world.edit(&STATEFUL_SET, "d", "db", |set| set.set("spec.replicas", 1));
         world.converge();
         let n = world.names(&PERSISTENT_VOLUME_CLAIM).len();
