@@ -31,6 +31,8 @@ pub(crate) fn of(caller: &Caller, object: &Object, old: Option<&Object>) -> Room
         _ if caller.user.node_name().is_some() => Room::Whole,
         // Statuses, endpoints, finalizers: what there is is looked after, though nothing is added.
         Some(_) if is_component(caller) => Room::Whole,
+        // Without these no pod of a new namespace starts, and each namespace has each once.
+        None if is_component(caller) && is_part_of_every_namespace(object) => Room::Whole,
         _ => Room::Common,
     }
 }
@@ -38,6 +40,14 @@ pub(crate) fn of(caller: &Caller, object: &Object, old: Option<&Object>) -> Room
 fn n_finalizers(object: &Object) -> usize {
     use api::Lens;
     object.tree().list("metadata.finalizers").len()
+}
+
+/// What controllers make in each namespace.
+fn is_part_of_every_namespace(object: &Object) -> bool {
+    matches!(
+        (object.kind().name, object.name()),
+        ("ConfigMap", "kube-root-ca.crt") | ("ServiceAccount", "default")
+    )
 }
 
 /// Whether a part of the cluster asks: the server itself, the scheduler, a controller.
@@ -99,6 +109,7 @@ mod tests {
             Object::from_tree(kind, &tree).unwrap()
         };
         let plain = |namespace: &str| object(&kinds::CONFIG_MAP, namespace, json!({}));
+        let account = || object(&kinds::SERVICE_ACCOUNT, "a", json!({"name": "default"}));
         let deleting = |n: usize, note: usize| {
             let finalizers: Vec<String> = (0..n).map(|n| format!("a/{n}")).collect();
             let note = "x".repeat(note);
@@ -121,6 +132,8 @@ mod tests {
             ("a node", user(), object(&kinds::NODE, "", json!({})), None, Room::Whole),
             ("by a node", by(User::node("n")), plain("a"), None, Room::Whole),
             ("a controller adds", controller(), plain("a"), None, Room::Common),
+            ("a new namespace", controller(), account(), None, Room::Whole),
+            ("a user's namespace", user(), account(), None, Room::Common),
             ("a controller looks after", controller(), plain("a"), Some(plain("a")), Room::Whole),
             ("a finalizer goes", user(), deleting(1, 0), Some(deleting(2, 0)), Room::Unbounded),
             ("something else goes", user(), deleting(2, 100), Some(deleting(2, 0)), Room::Whole),

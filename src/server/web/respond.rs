@@ -62,11 +62,12 @@ pub(super) fn answer_bytes(outcome: &Outcome, wanted: &Wanted) -> usize {
     let stored: usize = list.items.iter().map(|object| object.bytes().len()).sum();
     let listed = LISTED_BYTES * list.items.len();
     match (wanted.media.shape, wanted.media.format) {
-        // As it is read. What is replaced meanwhile is kept for it.
+        // As it is read, so one object at least is there as text. What is replaced meanwhile is kept for it.
         (Shape::Object | Shape::Discovery { .. } | Shape::Table { .. }, Format::Json)
             if !wanted.media.pretty =>
         {
-            listed + stored / 4
+            let largest = list.items.iter().map(|object| object.bytes().len()).max().unwrap_or(0);
+            listed + (stored / 4).max(2 * largest)
         }
         (Shape::Object | Shape::Discovery { .. }, Format::Protobuf) => listed + 2 * stored,
         (Shape::Metadata { .. }, _) => 8 * listed + stored,
