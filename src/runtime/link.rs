@@ -81,7 +81,12 @@ pub(crate) async fn session(directory: &Path, request: &[u8]) -> Result<Session>
     let is_attach = request.get(4) == Some(&kind::ATTACH);
     let mut link = Link::connect(directory).await?;
     link.send(request).await?;
-    answer(&mut link).await?;
+    match answer(&mut link).await? {
+        (kind::OK, _) => {}
+        (other, _) => {
+            return Err(Error::new(format!("the shim answered a session with frame {other}")));
+        }
+    }
     let socket = link.socket.clone();
     Ok(Session {
         sender: StreamSender { link: SendHalf { socket } },

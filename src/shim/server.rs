@@ -108,7 +108,8 @@ impl Server {
             {
                 add(Source::Stdin(task.number), stdin.as_fd(), POLLOUT);
             }
-            if self.clients_keep_up(task) && task.flood.wait(now).is_none() {
+            // A client hears that its process runs before it hears what the process says.
+            if task.is_running() && self.clients_keep_up(task) && task.flood.wait(now).is_none() {
                 if let Some(stdout) = &task.streams.stdout {
                     add(Source::Output(task.number, Stream::Stdout), stdout.as_fd(), POLLIN);
                 }
