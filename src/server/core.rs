@@ -104,6 +104,11 @@ impl Core {
     ) -> Result<Outcome, Status> {
         let kind = request.kind;
         let form = self.form(request)?;
+        // Whoever does not say that the past is good enough is told the present, also of what other
+        // servers of the store did. On our own store that is so anyway.
+        if request.list.resource_version != "0" {
+            self.store.fresh().await.map_err(storage::status)?;
+        }
         if !request.subresource.is_empty() {
             return subresource::perform(self, caller, form, request).await;
         }

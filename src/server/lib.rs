@@ -17,6 +17,7 @@ mod checks;
 mod config;
 mod core;
 mod door;
+mod masters;
 mod options;
 mod registry;
 mod server;

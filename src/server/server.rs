@@ -19,6 +19,7 @@ use crate::bootstrap;
 use crate::config::Config;
 use crate::core::{Caller, Core};
 use crate::door::{Door, NodeDoor};
+use crate::masters::{self, Masters};
 use crate::registry::cache::Cache;
 use crate::web::Web;
 
@@ -79,21 +80,37 @@ impl Server {
         let spans = [&SERVICE, &ENDPOINTS, &ENDPOINT_SLICE].map(|kind| {
             store::Span::key(crate::registry::storage::key(kind, "default", "kubernetes"))
         });
+        let mut spans = spans.to_vec();
+        spans.push(store::Span::prefix(masters::PREFIX));
         let what = || "watch the kubernetes Service";
-        let mut watch = self.core.store.watch(spans.to_vec(), None).await.context(what)?;
-        bootstrap::objects::api_service(&client, &self.core.config, &addresses).await?;
+        let mut watch = self.core.store.watch(spans.clone(), None).await.context(what)?;
+        let mut masters = Masters::new(addresses);
+        keep(&self.core, &client, &mut masters).await?;
         let core = Arc::downgrade(&self.core);
+        // Alone, a server has nothing to renew.
+        let every = self.core.store.is_shared().then_some(masters::RENEW_EVERY);
         let keeper = rt::spawn_named("kubernetes Service", async move {
             loop {
-                if watch.next().await.is_err() {
-                    return;
+                let heard = match every {
+                    Some(every) => rt::timeout(every, watch.next()).await,
+                    None => Ok(watch.next().await),
+                };
+                match heard {
+                    // Several changes at once are put right together.
+                    Ok(Ok(_)) => rt::sleep(KEEP_DELAY).await,
+                    Err(rt::Elapsed) => {}
+                    Ok(Err(_)) => {
+                        // A server that was away hears of what happened since by looking.
+                        let Some(core) = core.upgrade() else { return };
+                        match core.store.watch(spans.clone(), None).await {
+                            Ok(again) => watch = again,
+                            Err(_) => return,
+                        }
+                    }
                 }
-                // Several changes at once are put right together.
-                rt::sleep(KEEP_DELAY).await;
                 while let Ok(Some(_)) = watch.try_next() {}
                 let Some(core) = core.upgrade() else { return };
-                let kept = bootstrap::objects::api_service(&client, &core.config, &addresses).await;
-                if let Err(error) = kept {
+                if let Err(error) = keep(&core, &client, &mut masters).await {
                     log::warn!("{error}");
                 }
             }
@@ -147,6 +164,12 @@ impl Server {
     pub fn client_as(&self, user: User) -> Client {
         Client::new(self.api_as(user))
     }
+}
+
+/// Points the `kubernetes` Service at the servers that are alive.
+async fn keep(core: &Core, client: &Client, masters: &mut Masters) -> stdx::Result<()> {
+    let alive = masters.alive(&core.store).await.context(|| "say that this server is alive")?;
+    bootstrap::objects::api_service(client, &core.config, &alive).await
 }
 
 /// Puts right, from time to time, what claims say.

@@ -7,6 +7,7 @@ mod identity;
 mod pod_security;
 mod remote;
 mod services;
+mod several;
 mod verbs;
 mod watches;
 mod web;
