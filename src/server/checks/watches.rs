@@ -174,8 +174,7 @@ fn watches_see_what_they_select_whenever_they_start() {
     });
 }
 
-async fn small(watch_events_max: usize) -> (Server, Client) {
-    let limits = Limits { watch_events_max, ..Limits::default() };
+async fn small(limits: Limits) -> (Server, Client) {
     let store = Store::open_memory(&Disk::default(), limits).await.unwrap();
     let server = Server::start(config(), store).await.unwrap();
     let client = server.client_as(User::admin());
@@ -185,11 +184,11 @@ async fn small(watch_events_max: usize) -> (Server, Client) {
 /// Writes of many keys at once: more than the cache may have waiting, some of them of ConfigMaps.
 async fn burst(store: &Store, value: &[u8], n_writes: u64) {
     let writes = (0..n_writes).map(|n| {
-        let key = |idx: u64| match idx % 4 {
+        let key = |idx: u64| match idx % 40 {
             0 => format!("/registry/configmaps/default/c-{n}-{idx}"),
             _ => format!("/elsewhere/{n}-{idx}"),
         };
-        let ops = (0..40).map(|idx| Op::put(key(idx).into_bytes(), value)).collect();
+        let ops = (0..400).map(|idx| Op::put(key(idx).into_bytes(), value)).collect();
         let store = store.clone();
         rt::spawn(async move { store.write(ops, Class::Durable).await.unwrap() })
     });
@@ -201,7 +200,15 @@ async fn burst(store: &Store, value: &[u8], n_writes: u64) {
 #[test]
 fn a_cache_that_fell_behind_misses_nothing_and_repeats_nothing() {
     rt::block_on(async {
-        let (server, client) = small(60).await;
+        // No watch is cut off, but the cache is: it may be behind by eight times as much, and a burst is more.
+        let limits = Limits {
+            watch_events_max: 700,
+            txn_ops_max: 1000,
+            history_events_max: 1 << 20,
+            history_bytes_max: 1 << 30,
+            ..Limits::default()
+        };
+        let (server, client) = small(limits).await;
         let store = &server.core().store;
         let made = json!({"metadata": {"name": "c", "namespace": "default"}});
         let value = client.create(&CONFIG_MAP, made).await.unwrap().bytes().clone();
@@ -273,7 +280,7 @@ fn a_watch_that_starts_while_the_cache_is_behind_misses_nothing_and_repeats_noth
 #[test]
 fn a_slow_watch_is_ended_and_others_go_on() {
     rt::block_on(async {
-        let (server, client) = small(10).await;
+        let (server, client) = small(Limits { watch_events_max: 10, ..Limits::default() }).await;
         let revision = server.core().store.revision();
         let mut slow = client.watch(&CONFIG_MAP, "", options("", "", revision)).await.unwrap();
         let one = options("", "metadata.name=c7", revision);
