@@ -171,3 +171,69 @@ spec:
         answer = ask(cluster, name, kind)
         assert (answer["code"], answer["answers"]) == (code, []), f"{name} {kind}: {answer}"
         assert [r[1] for r in answer["authority"]] == [6], f"{name} {kind}: {answer}"
+
+
+def code_of(cluster, name, kind="A", version=0):
+    """The whole code of an answer, with the part that is in its OPT record."""
+    script = f"""
+import struct, sys
+sys.path.insert(0, {str(HERE)!r})
+import socket
+from _dns import TYPES, encode
+query = struct.pack(">HHHHHH", 4711, 0x0100, 1, 0, 0, 1) + encode({name!r}) + struct.pack(">HH", TYPES[{kind!r}], 1)
+query += b"\\0" + struct.pack(">HHIH", 41, 1232, {version} << 16, 0)
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.settimeout(10)
+sock.sendto(query, ("10.43.0.10", 53))
+data = sock.recv(65535)
+# Our OPT record is the last one and has no data: its TTL begins with the upper bits of the code and the version.
+print(data[-6] << 4 | data[3] & 15, data[-5], struct.unpack(">H", data[6:8])[0])
+"""
+    done = subprocess.run(cluster.inside([sys.executable, "-c", script]), capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+    return [int(word) for word in done.stdout.split()]
+
+
+def test_namespaces_without_services_exist(cluster):
+    """As CoreDNS: a namespace is a name if it exists, whatever is in it, and pods' names are in such only."""
+    cluster.kubectl("create", "namespace", "empty-one")
+    for name, expected in [
+        ("empty-one.svc.cluster.local", 0),
+        ("empty-one.pod.cluster.local", 0),
+        ("x.empty-one.svc.cluster.local", 3),
+        ("1-2-3-4.empty-one.pod.cluster.local", 0),
+        ("never-made.svc.cluster.local", 3),
+        ("never-made.pod.cluster.local", 3),
+        ("1-2-3-4.never-made.pod.cluster.local", 3),
+    ]:
+        until(lambda: code_of(cluster, name)[0] == expected, f"{name}: {code_of(cluster, name)}", 10)
+    cluster.kubectl("delete", "namespace", "empty-one", "--wait=false")
+    until(lambda: code_of(cluster, "empty-one.svc.cluster.local")[0] == 3, "the name goes with its namespace", 30)
+
+
+def test_other_versions_of_edns(cluster):
+    for name in ("kubernetes.default.svc.cluster.local", "example.test"):
+        answer = code_of(cluster, name, version=1)
+        assert answer == [16, 0, 0], f"{name}: {answer}"
+    until(lambda: code_of(cluster, "kubernetes.default.svc.cluster.local") == [0, 0, 1], "version 0 is served")
+
+
+def test_connections_of_one_do_not_keep_others_out(cluster):
+    """An address that opens many closes its own oldest; everybody else's question is answered."""
+    hog = """
+import socket, sys, time
+held = [socket.create_connection(("10.43.0.10", 53), source_address=("127.0.0.9", 0)) for _ in range(400)]
+print("held", flush=True)
+sys.stdin.read()
+"""
+    process = subprocess.Popen(cluster.inside([sys.executable, "-c", hog]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        for _ in range(5):
+            answer = ask(cluster, "kubernetes.default.svc.cluster.local", tcp=True)
+            assert answer["answers"], answer
+        held = int(cluster.sh("ss -Htn state established sport = :53 | wc -l"))
+        assert held <= 20, f"{held} connections"
+    finally:
+        process.kill()
+        process.wait()

@@ -160,3 +160,45 @@ def test_secrets_are_in_no_words(cluster):
         at = everything.index(SECRET)
         raise Failure(everything[max(0, at - 400) : at + 100])
     delete(cluster, *cases)
+
+
+def test_statistics_count_rotated_logs(cluster):
+    command = "i=0; while [ $i -lt 32 ]; do head -c 1048576 /dev/zero | tr '\\0' x | fold -w 4000; i=$((i+1)); done; sleep 100000"
+    pod(cluster, "rotated", {"command": ["sh", "-c", command]})
+
+    def used():
+        summary = json.loads(cluster.kubectl("get", "--raw", "/api/v1/nodes/node1/proxy/stats/summary").stdout)
+        for one in summary["pods"]:
+            if one["podRef"]["name"] == "rotated" and one.get("containers"):
+                return one["containers"][0]["logs"]["usedBytes"], one["ephemeral-storage"]["usedBytes"]
+        return 0, 0
+
+    # One file has at most 10 MiB.
+    until(lambda: used()[0] > 15 << 20 and used()[1] >= used()[0], "all files count", 60)
+    delete(cluster, "rotated")
+
+
+def test_links_among_the_logs_lead_nowhere(cluster):
+    """A pod that may write into the node's logs gets no file and no log of others through `kubectl logs`."""
+    logs = str(cluster.dir / "log")
+    (cluster.dir / "outside").mkdir()
+    (cluster.dir / "outside" / "0.log").write_text("2026-01-01T00:00:00Z stdout F of-the-host\n")
+    (cluster.dir / "outside" / "plain").write_text("of-the-host\n")
+    volumes = [{"name": "logs", "hostPath": {"path": logs}}, {"name": "out", "hostPath": {"path": str(cluster.dir / "outside")}}]
+    mounts = [{"name": "logs", "mountPath": "/logs"}]
+    pod(cluster, "linker", {"command": ["sh", "-c", "echo own; sleep 100000"], "volumeMounts": mounts}, volumes=volumes[:1])
+    until(lambda: "own" in kubectl(cluster, "logs", "linker", check=False).stdout, "its log is read")
+    found = kubectl(cluster, "exec", "linker", "--", "find", "/logs", "-path", "*linker*", "-name", "0.log").stdout.split()
+    assert found, "its log is in the directory"
+    log, directory = found[0], found[0].rsplit("/", 1)[0]
+    tries = {
+        "file": f"mv {log} {log}.kept; ln -s {cluster.dir}/outside/plain {log}",
+        "directory": f"rm {log}; mv {directory} {directory}-kept; ln -s {cluster.dir}/outside {directory}",
+        "pipe": f"rm {directory}; mkdir {directory}; mkfifo {log}",
+    }
+    for name, command in tries.items():
+        kubectl(cluster, "exec", "linker", "--", "sh", "-c", command)
+        said = kubectl(cluster, "logs", "linker", check=False, timeout=20)
+        if "of-the-host" in said.stdout + said.stderr:
+            raise Failure(f"{name}: {said.stdout}")
+    delete(cluster, "linker")

@@ -117,6 +117,40 @@ def test_machine_boots(cluster):
     survives(cluster, True)
 
 
+def test_an_end_that_only_the_shim_saw(cluster):
+    """A container that ends while no server runs has ended, also after a loss of power, under any policy."""
+    for policy in ("OnFailure", "Never"):
+        directory = cluster.dir / f"alone-{policy}"
+        directory.mkdir()
+        name = f"alone-{policy.lower()}"
+        create(cluster, pod(name, spec(directory, policy, [container("c", "echo c >> /s/log; while [ ! -e /s/go ]; do sleep 0.1; done; echo done > /s/done")])))
+        until(lambda: lines(directory) == ["c"], "it runs")
+        until(lambda: cluster.get("pod", name, "-n", "default")["status"]["phase"] == "Running", "it is known to run")
+        pids = descendants(cluster.process.pid)
+        server = cluster.process.pid
+        os.kill(server, signal.SIGKILL)
+        cluster.process.wait()
+        (directory / "go").touch()
+        until(lambda: (directory / "done").exists(), "it ends")
+        exits = lambda: list((cluster.data / "agent" / "pods").glob("*/exit-*"))
+        until(lambda: [one for one in exits() if not one.suffix], f"its shim writes that down {exits()}", 10)
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        shutil.rmtree(cluster.dir / "run", ignore_errors=True)
+        cluster.start()
+        until(lambda: cluster.get("pod", name, "-n", "default")["status"]["phase"] == "Succeeded", f"it has succeeded ({lines(directory)})", 20)
+        if lines(directory) != ["c"]:
+            raise Failure(f"{policy}: ran again: {lines(directory)}")
+        ended = cluster.get("pod", name, "-n", "default")["status"]["containerStatuses"][0]["state"]["terminated"]
+        if (ended["exitCode"], ended["reason"]) != (0, "Completed"):
+            raise Failure(f"{policy}: {ended}")
+        until(lambda: not exits(), "what the journal has is kept once", 10)
+        cluster.kubectl("delete", "pod", name, "-n", "default", "--force", "--grace-period=0")
+
+
 def test_at_any_instant(cluster):
     random.seed(7)
     for attempt in range(3):

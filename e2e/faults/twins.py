@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import subprocess
 
 from cluster import Cluster, until
 
@@ -57,3 +58,50 @@ def test_they_do_not_see_each_other(cluster):
         assert cluster.kubectl("get", "--raw", "/readyz").stdout == "ok"
     finally:
         twin.close()
+
+
+def test_one_run_directory_is_one_servers(cluster):
+    """Another data directory with this one's run directory is refused, while it runs and while it has pods."""
+    said = lambda: subprocess.run(other.inside([other.binary, "server", *other.server_args()]), env=other.env, capture_output=True, text=True, timeout=20)
+    other = Cluster(cluster.binary)
+    try:
+        other.env["K3RS_RUN_DIR"] = str(cluster.dir / "run")
+        done = said()
+        assert done.returncode and "another k3rs runs with the run directory" in done.stderr + done.stdout and "K3RS_RUN_DIR" in done.stderr + done.stdout, done
+        cluster.kubectl("create", "namespace", "lone", check=False)
+        until(lambda: cluster.kubectl("get", "serviceaccount", "-n", "lone", "default", check=False).returncode == 0, "its default account")
+        cluster.apply(POD % "lone", "lone")
+        cluster.kubectl("wait", "-n", "lone", "--for=condition=Ready", "pod/p", "--timeout=40s", timeout=50)
+        cluster.stop()
+        done = said()
+        assert done.returncode and "has pods of the k3rs with the data directory" in done.stderr + done.stdout, done
+        cluster.start()
+        until(lambda: cluster.kubectl("exec", "-n", "lone", "p", "--", "cat", "/d/who", check=False).stdout.strip() == "lone", "its pod runs on", 20)
+        assert cluster.get("pod", "-n", "lone", "p")["status"]["containerStatuses"][0]["restartCount"] == 0
+    finally:
+        other.env["K3RS_RUN_DIR"] = str(other.dir / "run")
+        other.close()
+
+
+def test_data_directory_behind_a_link(cluster):
+    """Volumes' mounts end with their pod, and are made once, whatever way leads to the data directory."""
+    linked = Cluster(cluster.binary)
+    mounts = lambda: [line for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if str(linked.dir) in line and "/pods/" in line]
+    try:
+        (linked.dir / "real").mkdir()
+        linked.data.symlink_to(linked.dir / "real")
+        linked.start()
+        linked.kubectl("create", "namespace", NS)
+        until(lambda: linked.kubectl("get", "serviceaccount", "-n", NS, "default", check=False).returncode == 0, "its default account")
+        linked.apply(POD % "linked", NS)
+        linked.kubectl("wait", "-n", NS, "--for=condition=Ready", "pod/p", "--timeout=40s", timeout=50)
+        before = mounts()
+        assert len(before) == 1, before
+        linked.stop()
+        linked.start()
+        until(lambda: who(linked) == "linked", "its pod is there again", 20)
+        assert mounts() == before, mounts()
+        linked.kubectl("delete", "pod", "-n", NS, "p", "--wait=false")
+        until(lambda: not mounts(), "its mounts end", 20)
+    finally:
+        linked.close()

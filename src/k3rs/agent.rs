@@ -48,7 +48,7 @@ async fn run(config: Config) -> Result<()> {
     rt::spawn_named("memory", rt::follow_memory()).detach();
     http::tls::not_earlier_than(follow::built());
     let paths = Paths::new(&config.data_dir);
-    let _lock = prepare::lock(&paths)?;
+    let _locks = (prepare::lock(&paths)?, prepare::lock_run_directory(&config)?);
     let etc = EtcDir::choose(&config)?;
     crate::server::unpack_userspace(paths.clone()).await;
     let hostname = sys::host::name().context(|| "read the host's name")?;
@@ -90,6 +90,7 @@ fn link(paths: &Paths) -> Result<Link> {
     Ok(Link {
         kubelet: client("kubelet.kubeconfig", "kubelet")?,
         proxy: client("kubeproxy.kubeconfig", "kube-proxy")?,
+        namespaces: None,
         local_path: None,
         serving,
         client_ca_pem: rt::fs::read_text(paths.agent().join("client-ca.crt"))?,

@@ -83,6 +83,8 @@ pub(crate) struct Link {
     pub(crate) kubelet: Client,
     /// As its service proxy, which sees every Service, EndpointSlice and Pod address.
     pub(crate) proxy: Client,
+    /// Who knows the Namespaces, which a service proxy may not read.
+    pub(crate) namespaces: Option<Informers>,
     /// As who releases volumes of deleted local paths; a kubelet usually may not.
     pub(crate) local_path: Option<Client>,
     /// The kubelet's serving certificate, which may be renewed, and the CA of its clients.
@@ -144,9 +146,13 @@ pub(crate) async fn start(machine: &Machine, link: &Link, notices: Vec<String>) 
         .collect::<Result<_>>()
         .context(|| "use the node's pod range")?;
     let shown: Vec<String> = range.iter().map(ToString::to_string).collect();
-    let net = net::Net::start(net_config(machine, range)?, Informers::new(link.proxy.clone()))
-        .await
-        .context(|| "start the network")?;
+    let net = net::Net::start(
+        net_config(machine, range)?,
+        Informers::new(link.proxy.clone()),
+        link.namespaces.clone(),
+    )
+    .await
+    .context(|| "start the network")?;
     log::info!("Started the network: node {:?}, pods {}", net.node_ips(), shown.join(", "));
 
     // It is missing where the userspace could not be unpacked: its users are told, the rest works.
@@ -215,7 +221,7 @@ pub(crate) fn runtime_config(machine: &Machine) -> runtime::Config {
     let agent = machine.paths.agent();
     runtime::Config {
         root: agent.join("containerd"),
-        state: machine.config.run_dir.join("containerd"),
+        state: machine.config.run_dir.join(crate::prepare::STATE),
         image_directory: agent.join("images"),
         registries_file: machine
             .config

@@ -115,6 +115,50 @@ pub(crate) fn lock(paths: &Paths) -> Result<rt::fs::Lock> {
     })
 }
 
+/// Takes the lock of the run directory: the sockets, mounts and shims below it are one server's, and one that
+/// finds another's there would end them. It stays that server's while its pods run.
+///
+/// # Errors
+/// If another k3rs runs on it, or has left pods there, by name.
+pub(crate) fn lock_run_directory(config: &Config) -> Result<rt::fs::Lock> {
+    let run = &config.run_dir;
+    rt::fs::create_dir_all(run, 0o755)?;
+    let owner = run.join(".data-dir");
+    let known = rt::fs::read_record(&owner, 4096).unwrap_or_default().unwrap_or_default();
+    let known = String::from_utf8_lossy(&known).into_owned();
+    let path = run.join(".lock");
+    let lock = rt::fs::lock(&path).map_err(|error| match error.io_kind() {
+        Some(std::io::ErrorKind::WouldBlock) => Error::new(format!(
+            "another k3rs runs with the run directory {} (data directory {known}; it holds {}): set K3RS_RUN_DIR to another one",
+            run.display(),
+            path.display()
+        )),
+        _ => error,
+    })?;
+    let own = config.data_dir.canonicalize().unwrap_or_else(|_| config.data_dir.clone());
+    let own = own.to_string_lossy().into_owned();
+    if !known.is_empty() && known != own && has_pods(run) {
+        return Err(Error::new(format!(
+            "the run directory {} has pods of the k3rs with the data directory {known}: set K3RS_RUN_DIR to another one, or uninstall that k3rs first",
+            run.display()
+        )));
+    }
+    if known != own {
+        rt::fs::replace(&owner, own.as_bytes(), 0o644)?;
+    }
+    Ok(lock)
+}
+
+/// Whether shims have left, or still have, their state there.
+fn has_pods(run: &std::path::Path) -> bool {
+    let entries = rt::fs::list_dir(run.join(STATE)).unwrap_or_default();
+    let name = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    entries.iter().filter_map(name).any(|name| runtime::is_id(&name))
+}
+
+/// Below the run directory: what the container runtime keeps until the machine ends.
+pub(crate) const STATE: &str = "containerd";
+
 /// The server's and the agents' passwords, from flags, `cred/passwd`, or made anew.
 #[derive(Debug)]
 pub(crate) struct Passwords {

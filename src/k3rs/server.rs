@@ -83,7 +83,7 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let admission =
         server::Admission::new(&wanted.enable, &wanted.disable, wanted.file.as_deref())?;
     let paths = Paths::new(&config.data_dir);
-    let _lock = prepare::lock(&paths)?;
+    let _locks = (prepare::lock(&paths)?, prepare::lock_run_directory(&config)?);
     follow::resume_clock(&paths);
     let etc = EtcDir::choose(&config)?;
     // Beside the rest of the start, which needs none of it before the node asks for its image.
@@ -118,7 +118,7 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
         let mut _follow = follow(None);
         let mut _role = None;
         if !machine.config.disable_agent {
-            let link = link(&machine, &server, &pki, &shown);
+            let link = link(&machine, &server, &pki, &shown, &informers);
             _role = Some(cluster::role::keep(
                 server.client_as(User::new("system:k3s-supervisor", &["system:masters"])),
                 &machine.node_name,
@@ -149,11 +149,18 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
 }
 
 /// The node of this process: it calls the server as functions, each of its parts as itself.
-fn link(machine: &Machine, server: &Server, pki: &Pki, shown: &Shown) -> Link {
+fn link(
+    machine: &Machine,
+    server: &Server,
+    pki: &Pki,
+    shown: &Shown,
+    informers: &Informers,
+) -> Link {
     let (node_name, opened) = (machine.node_name.clone(), server.clone());
     Link {
         kubelet: server.client_as(User::node(&machine.node_name)),
         proxy: server.client_as(User::new("system:kube-proxy", &["system:node-proxier"])),
+        namespaces: Some(informers.clone()),
         local_path: Some(
             server.client_as(User::controller("local-path-provisioner-service-account")),
         ),

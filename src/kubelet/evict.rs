@@ -101,7 +101,7 @@ struct Figures {
 
 impl Figures {
     fn read(directory: &std::path::Path) -> Figures {
-        let text = |path: &str| rt::fs::read_text(path).unwrap_or_default();
+        let text = |path: &str| rt::fs::read_small_text(path).unwrap_or_default();
         let memory = text("/proc/meminfo");
         let space = sys::space::of(directory).unwrap_or_default();
         let pid_max: u64 = text("/proc/sys/kernel/pid_max").trim().parse().unwrap_or(32768);

@@ -75,6 +75,9 @@ pub(crate) async fn adopt(shared: &Arc<Shared>) -> Result<()> {
     Ok(())
 }
 
+/// A pod takes at most 3 MiB as the API's JSON.
+const CHECKPOINT_MAX_BYTES: u64 = 16 << 20;
+
 /// Objects of the pods that were checkpointed, by uid.
 async fn read_checkpoints(shared: &Shared) -> BTreeMap<String, Object> {
     let directory = shared.config.agent_directory.join("pods");
@@ -83,7 +86,8 @@ async fn read_checkpoints(shared: &Shared) -> BTreeMap<String, Object> {
         for path in rt::fs::list_dir(&directory).unwrap_or_default() {
             let Some(uid) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let read = || -> Result<Option<Object>> {
-                let Some(bytes) = rt::fs::read_optional(path.join(CHECKPOINT))? else {
+                let Some(bytes) = rt::fs::read_record(path.join(CHECKPOINT), CHECKPOINT_MAX_BYTES)?
+                else {
                     return Ok(None);
                 };
                 let tree: Value =

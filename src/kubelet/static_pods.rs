@@ -150,7 +150,7 @@ fn read_manifest(path: &Path, node: &str, now: Wall) -> Result<Object> {
     if size > MANIFEST_MAX_BYTES {
         return Err(Error::new(format!("it has {size} bytes, more than {MANIFEST_MAX_BYTES}")));
     }
-    parse(&rt::fs::read(path)?, node, now)
+    parse(&rt::fs::read_within(path, MANIFEST_MAX_BYTES)?, node, now)
 }
 
 /// A manifest as the pod that this node runs.

@@ -24,7 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use client::Informers;
+use client::{Informers, Interest};
 pub use netplan::{Cidr, Protocol};
 use node::NodeLink;
 use pods::Pods;
@@ -113,8 +113,13 @@ struct Shared {
 impl Net {
     /// Makes the bridge, sets sysctls, loads the rules in one transaction, starts cluster DNS, and
     /// follows Services, EndpointSlices and the node's addresses from then on.
-    /// Calls `want` on `informers` for the kinds it needs; it may be called before they are synced.
-    pub async fn start(config: Config, informers: Informers) -> Result<Net> {
+    /// Calls `want` on `informers` for the kinds it needs; it may be called before they are synced. Names
+    /// ask `namespaces` for Namespaces, which the proxy's rights do not reach.
+    pub async fn start(
+        config: Config,
+        informers: Informers,
+        namespaces: Option<Informers>,
+    ) -> Result<Net> {
         let shared = rt::unblock(move || {
             let node = node::detect_or_loopback(
                 config.node_interface.as_deref(),
@@ -143,7 +148,10 @@ impl Net {
         shared.keep("service rules", move || proxy::run(rules.clone()));
         shared.keep("guard of the rules", move || proxy::guard(guarded.clone()));
         shared.keep("health checks", move || health::run(proxy.clone()));
-        shared.serve_dns();
+        if let Some(namespaces) = &namespaces {
+            namespaces.want(Interest::all(&api::kinds::NAMESPACE));
+        }
+        shared.serve_dns(namespaces.as_ref());
         Ok(Net { shared })
     }
 
@@ -219,13 +227,18 @@ impl Net {
 }
 
 impl Shared {
-    fn serve_dns(&self) {
+    fn serve_dns(&self, namespaces: Option<&Informers>) {
         let config = &self.config;
         let zone = netplan::names::Zone {
             domain: config.cluster_domain.trim_end_matches('.').to_lowercase(),
             servers: config.cluster_dns.clone(),
         };
-        let dns = dns::Dns::new(self.proxy.clone(), zone, config.resolv_conf.clone());
+        let dns = dns::Dns::new(
+            self.proxy.clone(),
+            zone,
+            config.resolv_conf.clone(),
+            namespaces.cloned(),
+        );
         for (_, server) in dns_addresses(config) {
             let dns = dns.clone();
             self.keep("cluster DNS", move || dns::serve(dns.clone(), server));

@@ -62,9 +62,16 @@ pub enum Answer {
 pub const TTL_SECS: u32 = 5;
 
 impl Model {
-    /// Answers a question about `name` (lower case, no dot at its end).
-    pub fn answer(&self, zone: &Zone, name: &str, kind: RecordKind) -> Answer {
-        let question = Question { model: self, zone, name, kind };
+    /// Answers a question about `name` (lower case, no dot at its end). `exists` knows the namespaces, which
+    /// may have nothing that the model knows of; without it, those with Services are known.
+    pub fn answer(
+        &self,
+        zone: &Zone,
+        name: &str,
+        kind: RecordKind,
+        exists: Option<&dyn Fn(&str) -> bool>,
+    ) -> Answer {
+        let question = Question { model: self, zone, name, kind, exists };
         if let Some(address) = address_of_reverse(name) {
             return question.reverse(address);
         }
@@ -90,6 +97,7 @@ struct Question<'a> {
     zone: &'a Zone,
     name: &'a str,
     kind: RecordKind,
+    exists: Option<&'a dyn Fn(&str) -> bool>,
 }
 
 impl Question<'_> {
@@ -117,12 +125,13 @@ impl Question<'_> {
             }),
             ["dns"] | ["svc"] | ["pod"] => found(Vec::new()),
             ["dns", "ns"] => self.addresses(&self.zone.servers),
-            ["pod", namespace] => self.exists(self.model.has_namespace(namespace)),
-            ["pod", _, dashed] => match address_of_dashes(dashed) {
-                Some(address) => self.addresses(&[address]),
-                None => Answer::NoName,
+            ["pod", namespace] | ["svc", namespace] => self.exists(self.has_namespace(namespace)),
+            ["pod", namespace, dashed] => match address_of_dashes(dashed) {
+                Some(address) if self.exists.is_none() || self.has_namespace(namespace) => {
+                    self.addresses(&[address])
+                }
+                _ => Answer::NoName,
             },
-            ["svc", namespace] => self.exists(self.model.has_namespace(namespace)),
             ["svc", namespace, service] => self.service(namespace, service),
             ["svc", namespace, service, protocol @ ("_tcp" | "_udp" | "_sctp")] => {
                 self.ports_of(namespace, service, "", &protocol[1..])
@@ -135,6 +144,11 @@ impl Question<'_> {
             }
             _ => Answer::NoName,
         }
+    }
+
+    /// While the namespaces are being read, one with Services is known by these.
+    fn has_namespace(&self, namespace: &str) -> bool {
+        self.exists.is_some_and(|exists| exists(namespace)) || self.model.has_namespace(namespace)
     }
 
     fn service(&self, namespace: &str, name: &str) -> Answer {

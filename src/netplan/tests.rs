@@ -512,7 +512,12 @@ fn names_follow_the_specification() {
     model.changes();
     let zone =
         Zone { domain: "cluster.local".into(), servers: vec!["10.43.0.10".parse().unwrap()] };
-    let ask = |name: &str, kind| match model.answer(&zone, name, kind) {
+    let ask = |name: &str, kind| match model.answer(
+        &zone,
+        name,
+        kind,
+        Some(&|namespace| namespace == "empty"),
+    ) {
         Answer::Elsewhere => "elsewhere".to_owned(),
         Answer::NoName => "no name".to_owned(),
         Answer::Found { records, .. } => {
@@ -576,6 +581,11 @@ fn names_follow_the_specification() {
         ("1.1.1.1.in-addr.arpa", Ptr, "elsewhere"),
         ("ns.svc.cluster.local", A, ""),
         ("other.svc.cluster.local", A, "no name"),
+        ("empty.svc.cluster.local", A, ""),
+        ("empty.pod.cluster.local", A, ""),
+        ("web.empty.svc.cluster.local", A, "no name"),
+        ("1-2-3-4.empty.pod.cluster.local", A, "1.2.3.4"),
+        ("1-2-3-4.other.pod.cluster.local", A, "no name"),
         ("1-2-3-4.ns.pod.cluster.local", A, "1.2.3.4"),
         ("x.ns.pod.cluster.local", A, "no name"),
         ("a.b.c.d.e.f.g.svc.cluster.local", A, "no name"),

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use stdx::{Context, Result};
+use sys::file::Links;
+pub use sys::file::SMALL_MAX_BYTES;
 
 /// Reads a whole file.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>> {
@@ -36,17 +38,41 @@ pub fn read_optional(path: impl AsRef<Path>) -> Result<Option<Vec<u8>>> {
 /// that name (a link, a pipe, a device) is an error and is never waited for.
 pub fn read_beginning(path: impl AsRef<Path>, max_bytes: u64) -> Result<Vec<u8>> {
     use std::io::Read;
-    use std::os::unix::fs::OpenOptionsExt;
     let path = path.as_ref();
     let what = || format!("read {}", path.display());
-    let flags = sys::file::O_NOFOLLOW | sys::file::O_NONBLOCK | sys::file::O_NOCTTY;
-    let file = File::options().read(true).custom_flags(flags).open(path).context(what)?;
-    if !file.metadata().context(what)?.is_file() {
-        return Err(stdx::Error::new(format!("{} is no regular file", path.display())));
-    }
+    let file = sys::file::open_regular(path, Links::Refuse).context(what)?;
     let mut bytes = Vec::new();
     file.take(max_bytes).read_to_end(&mut bytes).context(what)?;
     Ok(bytes)
+}
+
+/// A record of ours that may be absent: a regular file, no link, of at most `max_bytes`.
+pub fn read_record(path: impl AsRef<Path>, max_bytes: u64) -> Result<Option<Vec<u8>>> {
+    let path = path.as_ref();
+    match sys::file::read_within(path, max_bytes, Links::Refuse) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).context(|| format!("read {}", path.display())),
+    }
+}
+
+/// What an operator wrote or the kernel says, links followed: a regular file of at most `max_bytes`.
+pub fn read_within(path: impl AsRef<Path>, max_bytes: u64) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    sys::file::read_within(path, max_bytes, Links::Follow)
+        .context(|| format!("read {}", path.display()))
+}
+
+/// As [`read_within`] of what is small, as UTF-8 text.
+pub fn read_small_text(path: impl AsRef<Path>) -> Result<String> {
+    let path = path.as_ref();
+    let bytes = read_within(path, SMALL_MAX_BYTES)?;
+    String::from_utf8(bytes).context(|| format!("read {}", path.display()))
+}
+
+/// Opens a log: a regular file in directories of ours, the last `n_own` names of the path, none of them a link.
+pub fn open_beneath(path: impl AsRef<Path>, n_own: usize) -> Result<File> {
+    let path = path.as_ref();
+    sys::file::open_beneath(path, n_own).context(|| format!("open {}", path.display()))
 }
 
 /// Writes a file so that a power cut leaves the old content or the new, never a part:

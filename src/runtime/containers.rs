@@ -1,11 +1,12 @@
 //! The life of a container, from its plan to its removal.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use stdx::{Context, Error, Result};
 use sys::cgroup::Resources;
-use wire::shim::{Created, Field, LogLimits, Resize, Signal, Target, decode, kind};
+use wire::shim::{Created, Exit, Field, KeepExit, LogLimits, Resize, Signal, Target, decode, kind};
 
 use crate::link::{self, request_of};
 use crate::plan::{self, Surroundings};
@@ -32,6 +33,7 @@ async fn create_named(shared: &Arc<Shared>, sandbox: &str, spec: ContainerSpec) 
     let sandbox_id = surroundings.sandbox.clone();
     let image = shared.images.for_container(&spec.image)?;
     let log_limits = spec.log_limits;
+    let kept = spec.exit_directory.as_deref().map(|directory| kept_exit_path(directory, &id));
     let mut mounted_images = Vec::new();
     for mount in &spec.mounts {
         if let crate::MountSource::Image(reference) = &mount.source {
@@ -55,6 +57,13 @@ async fn create_named(shared: &Arc<Shared>, sandbox: &str, spec: ContainerSpec) 
                     // A shim of before knows no limits: its logs are rotated from outside.
                     if let Some(limits) = limits {
                         let _ = link::request(&directory, &limits).await;
+                    }
+                    // Nor does it keep exits: then they are known once k3rs has seen them.
+                    if let Some(path) = kept {
+                        let path = path.to_string_lossy().into_owned();
+                        let keep =
+                            request_of(kind::KEEP_EXIT, &KeepExit { id: id.to_string(), path });
+                        let _ = link::request(&directory, &keep).await;
                     }
                     let mut record = record;
                     for warning in &created.warnings {
@@ -88,6 +97,26 @@ async fn create_named(shared: &Arc<Shared>, sandbox: &str, spec: ContainerSpec) 
             shared.forget_container(&id);
             Err(error)
         }
+    }
+}
+
+fn kept_exit_path(directory: &Path, id: &str) -> PathBuf {
+    directory.join(format!("exit-{id}"))
+}
+
+/// How a container ended that was made with this `exit_directory`, if its shim saw it. Blocking.
+pub fn kept_exit(directory: &Path, id: &str) -> Option<ExitStatus> {
+    /// An exit status with its message.
+    const EXIT_MAX_BYTES: u64 = 64 << 10;
+    let path = crate::is_id(id).then(|| kept_exit_path(directory, id))?;
+    let bytes = rt::fs::read_record(path, EXIT_MAX_BYTES).ok()??;
+    decode::<Exit>(&bytes).ok().map(link::exit_status)
+}
+
+/// Removes what `kept_exit` reads, once its end is kept elsewhere. Blocking.
+pub fn forget_kept_exit(directory: &Path, id: &str) {
+    if crate::is_id(id) {
+        let _ = rt::fs::remove_file(kept_exit_path(directory, id));
     }
 }
 
@@ -321,7 +350,8 @@ pub(crate) async fn exec(shared: &Arc<Shared>, id: &str, spec: ExecSpec) -> Resu
         shared.tables().containers.get(id).map(|entry| entry.groups.clone()).unwrap_or_default();
     let directory = shared.sandbox_directory(&status.sandbox);
     let plan_file = shared.container_directory(&status.sandbox, id).join(PLAN_FILE);
-    let bytes = rt::unblock(move || rt::fs::read(&plan_file)).await?;
+    let read = rt::unblock(move || rt::fs::read_record(&plan_file, records::RECORD_MAX_BYTES));
+    let bytes = read.await?.context(|| format!("the plan of container {id} is missing"))?;
     let container = decode(&bytes).context(|| format!("read the plan of container {id}"))?;
     let exec = plan::exec(container, &status, groups, spec);
     let mut request = Vec::new();

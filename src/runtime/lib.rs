@@ -31,6 +31,7 @@ use stdx::{Context, Result};
 
 use crate::state::{Shared, finish};
 
+pub use containers::{forget_kept_exit, kept_exit};
 pub use images::Images;
 pub use spec::{
     ContainerSpec, Device, ExecSpec, Labels, LogLimits, Mount, MountSource, Propagation, Resources,
@@ -275,6 +276,6 @@ impl Runtime {
 pub const EVENTS_MAX: usize = 1024;
 
 /// Whether a name is a sandbox's or container's id, so that it may be part of a path.
-fn is_id(name: &str) -> bool {
+pub fn is_id(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -42,6 +42,9 @@ pub(crate) const RECORD_FILE: &str = "record.json";
 /// The container's plan as its shim got it; execs are made from it.
 pub(crate) const PLAN_FILE: &str = "plan";
 
+/// A record has the labels and annotations of its pod; a plan fits into a frame.
+pub(crate) const RECORD_MAX_BYTES: u64 = rt::fs::SMALL_MAX_BYTES;
+
 pub(crate) fn save<T: Serialize>(directory: &Path, record: &T) -> Result<()> {
     let bytes = serde_json::to_vec(record).context(|| "encode a record")?;
     // State is lost with the boot anyway, so it is renamed into place but never synced: no flash is worn.
@@ -50,7 +53,8 @@ pub(crate) fn save<T: Serialize>(directory: &Path, record: &T) -> Result<()> {
 
 pub(crate) fn load<T: for<'a> Deserialize<'a>>(directory: &Path) -> Result<T> {
     let path = directory.join(RECORD_FILE);
-    let bytes = rt::fs::read(&path)?;
+    let read = rt::fs::read_record(&path, RECORD_MAX_BYTES)?;
+    let bytes = read.context(|| format!("{} is missing", path.display()))?;
     serde_json::from_slice(&bytes).context(|| format!("decode {}", path.display()))
 }
 

@@ -38,9 +38,9 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<Recovered> {
 async fn forget_last_boot(shared: &Arc<Shared>, recovered: &mut Recovered) -> Result<()> {
     let state = shared.config.state.clone();
     let is_stale = rt::unblock(move || -> Result<bool> {
-        let boot = rt::fs::read("/proc/sys/kernel/random/boot_id")?;
+        let boot = rt::fs::read_within("/proc/sys/kernel/random/boot_id", 4096)?;
         let file = state.join("boot-id");
-        let known = rt::fs::read_optional(&file)?;
+        let known = rt::fs::read_record(&file, 4096).unwrap_or_default();
         if known.as_ref() == Some(&boot) {
             return Ok(false);
         }

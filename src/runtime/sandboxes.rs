@@ -20,6 +20,11 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(15);
 /// How long a new shim may take to set up its namespaces.
 const SET_UP_MAX: Duration = Duration::from_secs(30);
 
+/// As much of a shim's last words as an error quotes.
+const SAID_MAX_BYTES: u64 = 4096;
+/// An exit status with its message.
+const EXIT_MAX_BYTES: u64 = 64 << 10;
+
 pub(crate) async fn run(shared: &Arc<Shared>, spec: SandboxSpec) -> Result<SandboxStatus> {
     let id = new_id();
     let directory = shared.sandbox_directory(&id);
@@ -29,7 +34,9 @@ pub(crate) async fn run(shared: &Arc<Shared>, spec: SandboxSpec) -> Result<Sandb
         Err(error) => {
             let quoted = directory.clone();
             let said = rt::unblock(move || {
-                let said = rt::fs::read_text(quoted.join(plan::LOG_FILE)).unwrap_or_default();
+                let said = rt::fs::read_beginning(quoted.join(plan::LOG_FILE), SAID_MAX_BYTES)
+                    .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+                    .unwrap_or_default();
                 let _ = rt::fs::remove_dir_all(&quoted);
                 said
             })
@@ -269,7 +276,7 @@ pub(crate) async fn settle(
     let saved = rt::unblock(move || {
         let oom_killed = hierarchies.oom_kills(&cgroup) > 0;
         let _ = hierarchies.kill(&cgroup);
-        let saved = rt::fs::read_optional(&file).ok().flatten();
+        let saved = rt::fs::read_record(&file, EXIT_MAX_BYTES).ok().flatten();
         (saved.and_then(|bytes| decode::<plan::Exit>(&bytes).ok()), oom_killed)
     })
     .await;

@@ -87,6 +87,8 @@ pub struct ContainerSpec {
     pub stop_signal: Option<String>,
     /// Below the sandbox's log directory unless absolute; `None` discards output.
     pub log_path: Option<PathBuf>,
+    /// A directory on disk where the exit is kept, synced before anybody is told; see `runtime::kept_exit`.
+    pub exit_directory: Option<PathBuf>,
     /// How much of the output is kept; `None`: everything.
     pub log_limits: Option<LogLimits>,
     /// Id of a running container of the sandbox whose processes this one shares. Only where each has its own:

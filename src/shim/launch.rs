@@ -145,7 +145,7 @@ fn set_oom_score(plan: &Process, warnings: &mut Vec<String>) -> Result<()> {
     let path = "/proc/self/oom_score_adj";
     match std::fs::write(path, wanted.to_string()) {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            let have = std::fs::read_to_string(path).unwrap_or_default();
+            let have = sys::file::kernel_text(path).unwrap_or_default();
             warnings.push(format!(
                 "oom_score_adj {wanted} needs CAP_SYS_RESOURCE: left at {}",
                 have.trim()

@@ -42,7 +42,9 @@ pub fn main(args: &[OsString]) -> i32 {
 
 /// The pod's process: from here on a fork of the zygote, in the sandbox's state directory.
 fn run(listener: std::os::fd::OwnedFd) -> Result<()> {
-    let plan = std::fs::read(wire::shim::SANDBOX_FILE).context(|| "read the sandbox's plan")?;
+    let (file, max_bytes) = (wire::shim::SANDBOX_FILE, sys::file::SMALL_MAX_BYTES);
+    let plan = sys::file::read_within(file, max_bytes, sys::file::Links::Refuse)
+        .context(|| "read the sandbox's plan")?;
     let plan: wire::shim::Sandbox =
         wire::shim::decode(&plan).context(|| "decode the sandbox's plan")?;
     let signals = sys::process::signal_fd(&[sys::process::SIGCHLD, sys::process::SIGTERM])

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use stdx::{Context, Error, Result};
 use sys::process::{self, Cloned};
 use wire::shim::{
-    Container, ContainerState, Created, Exec, Field, Joined, LogLimits, Resize, Signal, State,
-    Target, VERSION, decode, kind, pid_mode,
+    Container, ContainerState, Created, Exec, Field, Joined, KeepExit, LogLimits, Resize, Signal,
+    State, Target, VERSION, decode, kind, pid_mode,
 };
 
 use crate::connection::{Role, Token};
@@ -85,6 +85,12 @@ impl Server {
                 let limits: LogLimits = decode(payload)?;
                 let task = self.main_task(&limits.id)?;
                 task.log.limit(limits.file_max_bytes, limits.files_max);
+                self.answer_ok(token);
+                Ok(())
+            }
+            kind::KEEP_EXIT => {
+                let KeepExit { id, path } = decode(payload)?;
+                self.main_task(&id)?.container.kept_exit = path;
                 self.answer_ok(token);
                 Ok(())
             }
@@ -229,6 +235,7 @@ impl Server {
             oom_file: plan.oom_file,
             is_init: plan.pid_mode == pid_mode::OWN,
             stdin_once: plan.stdin_once,
+            kept_exit: String::new(),
         };
         let number = self.new_number();
         self.tasks.push(Task {

@@ -42,6 +42,8 @@ pub(crate) struct ContainerParts {
     /// Its end ends everything in the container.
     pub(crate) is_init: bool,
     pub(crate) stdin_once: bool,
+    /// Where its exit is kept over a loss of power, or empty.
+    pub(crate) kept_exit: String,
 }
 
 #[derive(Debug)]
@@ -89,7 +91,7 @@ impl Task {
         const ROUNDS_MAX: usize = 100;
         for _ in 0..ROUNDS_MAX {
             let file = Path::new(&parts.cgroup).join("cgroup.procs");
-            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let text = sys::file::kernel_text(file).unwrap_or_default();
             let pids: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
             if pids.iter().all(|pid| sys::process::kill(*pid, sys::process::SIGKILL).is_err()) {
                 return;
@@ -108,5 +110,22 @@ impl Task {
         if let Err(error) = saved {
             eprintln!("shim: save the exit status of container {}: {error}", self.id);
         }
+        // Synced before anybody is told: whoever acts on the end must not find it undone.
+        if !self.container.kept_exit.is_empty()
+            && let Err(error) = keep(Path::new(&self.container.kept_exit), &bytes)
+        {
+            eprintln!("shim: keep the exit status of container {}: {error}", self.id);
+        }
     }
+}
+
+/// Replaces a file so that a loss of power leaves the old one or the new one.
+fn keep(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    let temp = path.with_extension("tmp");
+    let mut file = std::fs::File::create(&temp)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temp, path)?;
+    std::fs::File::open(path.parent().unwrap_or(path))?.sync_all()
 }

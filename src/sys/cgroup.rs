@@ -97,7 +97,7 @@ impl Hierarchies {
     /// The controllers that limits can be set with.
     pub fn controllers(&self) -> Vec<String> {
         match &self.v2 {
-            Some(root) if self.is_v2() => fs::read_to_string(root.join("cgroup.controllers"))
+            Some(root) if self.is_v2() => crate::file::kernel_text(root.join("cgroup.controllers"))
                 .unwrap_or_default()
                 .split_whitespace()
                 .map(str::to_owned)
@@ -344,7 +344,7 @@ impl Hierarchies {
         let mut pids = Vec::new();
         let mut stack = vec![directory];
         while let Some(directory) = stack.pop() {
-            let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+            let text = crate::file::kernel_text(directory.join("cgroup.procs")).unwrap_or_default();
             pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
             stack.extend(children(&directory));
         }
@@ -550,9 +550,10 @@ fn remove_tree(directory: &Path) -> io::Result<()> {
 
 /// Lets children of a v2 cgroup use every controller that it has itself.
 fn hand_down(directory: &Path) {
-    let available = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
+    let available =
+        crate::file::kernel_text(directory.join("cgroup.controllers")).unwrap_or_default();
     let file = directory.join("cgroup.subtree_control");
-    let enabled = fs::read_to_string(&file).unwrap_or_default();
+    let enabled = crate::file::kernel_text(&file).unwrap_or_default();
     for name in V2_CONTROLLERS {
         let has = |list: &str| list.split_whitespace().any(|have| have == name);
         if has(&available) && !has(&enabled) {
@@ -571,7 +572,7 @@ fn hand_down(directory: &Path) {
 /// in a container what looks like the root is an ordinary cgroup, which may hand down controllers only
 /// while it has no processes of its own.
 fn move_own(directory: &Path) {
-    let list = || fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let list = || crate::file::kernel_text(directory.join("cgroup.procs")).unwrap_or_default();
     let own = std::process::id().to_string();
     if !list().lines().any(|pid| pid == own) {
         return;
@@ -594,8 +595,8 @@ fn move_own(directory: &Path) {
 /// A new v1 cpuset is empty and takes no process until it has cpus and mems.
 fn inherit_cpuset(parent: &Path, child: &Path) -> io::Result<()> {
     for name in ["cpuset.cpus", "cpuset.mems"] {
-        if fs::read_to_string(child.join(name))?.trim().is_empty() {
-            fs::write(child.join(name), fs::read_to_string(parent.join(name))?.trim())?;
+        if crate::file::kernel_text(child.join(name))?.trim().is_empty() {
+            fs::write(child.join(name), crate::file::kernel_text(parent.join(name))?.trim())?;
         }
     }
     Ok(())
@@ -603,7 +604,7 @@ fn inherit_cpuset(parent: &Path, child: &Path) -> io::Result<()> {
 
 /// A file with one number; `None` if it is absent or says `max`.
 fn read_number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    crate::file::kernel_text(path).ok()?.trim().parse().ok()
 }
 
 /// The value of a key in a file of `key value` lines; 0 if absent.
@@ -615,7 +616,7 @@ struct KeyedFile(String);
 
 impl KeyedFile {
     fn read(path: &Path) -> Result<KeyedFile> {
-        fs::read_to_string(path).map(KeyedFile).context(|| format!("read {}", path.display()))
+        crate::file::kernel_text(path).map(KeyedFile).context(|| format!("read {}", path.display()))
     }
 
     fn number(&self, key: &str) -> u64 {

@@ -342,6 +342,83 @@ pub fn device_numbers(device: u64) -> (u32, u32) {
     (libc::major(device) as u32, libc::minor(device) as u32)
 }
 
+/// A kernel's file, an operator's or a record of ours: none is larger.
+pub const SMALL_MAX_BYTES: u64 = 4 << 20;
+
+/// Whether a file may be found by way of a symbolic link of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    Follow,
+    Refuse,
+}
+
+/// A regular file, opened for reading. Anything else of that name (a pipe, a device, a link where they are
+/// refused) is an error and is never waited for.
+pub fn open_regular(path: impl AsRef<Path>, links: Links) -> io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let no_link = if links == Links::Refuse { O_NOFOLLOW } else { 0 };
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags(O_NONBLOCK | O_NOCTTY | no_link)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no regular file")),
+    }
+}
+
+/// A whole file, if it has at most `max_bytes`.
+pub fn read_within(path: impl AsRef<Path>, max_bytes: u64, links: Links) -> io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    open_regular(path, links)?.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > max_bytes {
+        false => Ok(bytes),
+        true => Err(io::Error::other(format!("it has more than {max_bytes} bytes"))),
+    }
+}
+
+/// The text of a kernel's file; of one that is longer than any should be, the whole lines at its beginning.
+pub fn kernel_text(path: impl AsRef<Path>) -> io::Result<String> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    open_regular(path, Links::Follow)?.take(SMALL_MAX_BYTES).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 == SMALL_MAX_BYTES {
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        bytes.truncate(end);
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Opens a regular file for reading of whose path the last `n_own` names may be no links: who may write into
+/// those directories cannot lead us out of the one above them.
+pub fn open_beneath(path: &Path, n_own: usize) -> io::Result<std::fs::File> {
+    const RESOLVE_BENEATH: u64 = 0x08;
+    const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+    let top = path.ancestors().nth(n_own).unwrap_or(Path::new("/"));
+    let below = path_text(path.strip_prefix(top).unwrap_or(path))?;
+    let top = open_dir(top)?;
+    // SAFETY: all-zero is a valid open_how.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    let flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | libc::O_LARGEFILE;
+    how.flags = u64::from(flags.cast_unsigned());
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+    // SAFETY: the string and `how` live through the call, with the size given.
+    let file = std::fs::File::from(check_fd(unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            top.as_raw_fd(),
+            below.as_ptr(),
+            std::ptr::from_ref(&how),
+            size_of::<libc::open_how>(),
+        )
+    })?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no regular file")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

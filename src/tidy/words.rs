@@ -9,6 +9,12 @@ struct Ban {
     instead: &'static str,
 }
 
+/// Rooms that may read whole files without a bound: all but the node's.
+const READERS: &[&str] = &[
+    "addons", "api", "boot", "cli", "client", "cluster", "control", "http", "k3rs", "net",
+    "netplan", "rt", "sched", "server", "stdx", "store", "sys", "wire",
+];
+
 const BANS: &[Ban] = &[
     Ban {
         word: "Instant::now",
@@ -46,6 +52,11 @@ const BANS: &[Ban] = &[
         rooms: &["rt", "sys", "shim"],
         instead: "sys::tree::walk or rt::fs::list_dir",
     },
+    // What a pod, a broken disk or somebody else may have written has a bound and is no link, pipe or device.
+    Ban { word: "fs::read(", rooms: READERS, instead: "rt::fs::read_record or read_within" },
+    Ban { word: "fs::read_text(", rooms: READERS, instead: "rt::fs::read_small_text" },
+    Ban { word: "fs::read_optional(", rooms: READERS, instead: "rt::fs::read_record" },
+    Ban { word: "fs::read_to_string(", rooms: READERS, instead: "sys::file::kernel_text" },
     Ban { word: "todo!(", rooms: &[], instead: "finish it, or refuse with an error" },
     Ban { word: "unimplemented!(", rooms: &[], instead: "finish it, or refuse with an error" },
     Ban {

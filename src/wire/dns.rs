@@ -161,6 +161,8 @@ pub struct Query {
     pub checking_disabled: bool,
     /// The client spoke EDNS; then its UDP limit.
     pub edns_udp_bytes: Option<u16>,
+    /// Of EDNS; only 0 is defined, and others are answered with `BAD_VERSION`.
+    pub edns_version: u8,
     pub dnssec_ok: bool,
 }
 
@@ -202,6 +204,7 @@ impl Query {
             recursion_desired: flags & FLAG_RECURSION_DESIRED != 0,
             checking_disabled: flags & FLAG_CHECKING_DISABLED != 0,
             edns_udp_bytes: None,
+            edns_version: 0,
             dnssec_ok: false,
         };
         let mut at = at + 4;
@@ -210,6 +213,7 @@ impl Query {
             let record = RecordView::parse(message, at).ok_or_else(broken)?;
             if record.kind == kind::OPT {
                 query.edns_udp_bytes = Some(record.class);
+                query.edns_version = record.ttl.to_be_bytes()[1];
                 query.dnssec_ok = record.ttl & 0x8000 != 0;
             }
             at = record.end;
@@ -238,7 +242,7 @@ impl Query {
         bytes.extend_from_slice(&self.kind.to_be_bytes());
         bytes.extend_from_slice(&self.class.to_be_bytes());
         if edns {
-            push_opt(&mut bytes, UDP_SAFE_BYTES, self.dnssec_ok);
+            push_opt(&mut bytes, UDP_SAFE_BYTES, 0, self.dnssec_ok);
         }
         bytes
     }
@@ -296,6 +300,8 @@ pub struct Answer {
     buf: Vec<u8>,
     limit_bytes: usize,
     edns: Option<bool>,
+    /// The bits of the code that the header has no room for.
+    extended_code: u8,
     counts: [u16; 3],
     truncated: bool,
     /// Where name suffixes were written, for compression.
@@ -314,6 +320,7 @@ impl Answer {
             buf: Vec::with_capacity(256),
             limit_bytes,
             edns: query.edns_udp_bytes.map(|_| query.dnssec_ok),
+            extended_code: u8::try_from(code >> 4).unwrap_or(u8::MAX),
             counts: [0; 3],
             truncated: false,
             suffixes: Vec::new(),
@@ -379,7 +386,7 @@ impl Answer {
     pub fn finish(mut self) -> Vec<u8> {
         if let Some(dnssec_ok) = self.edns {
             const OUR_UDP_BYTES: u16 = 1232;
-            push_opt(&mut self.buf, OUR_UDP_BYTES, dnssec_ok);
+            push_opt(&mut self.buf, OUR_UDP_BYTES, self.extended_code, dnssec_ok);
             self.counts[2] = self.counts[2].saturating_add(1);
         }
         for (idx, count) in self.counts.iter().enumerate() {
@@ -480,11 +487,11 @@ pub fn refusal(id: u16, code: u16) -> Vec<u8> {
     [id, flags, 0, 0, 0, 0].iter().flat_map(|word| word.to_be_bytes()).collect()
 }
 
-fn push_opt(buf: &mut Vec<u8>, udp_bytes: u16, dnssec_ok: bool) {
+fn push_opt(buf: &mut Vec<u8>, udp_bytes: u16, extended_code: u8, dnssec_ok: bool) {
     buf.push(0);
     buf.extend_from_slice(&kind::OPT.to_be_bytes());
     buf.extend_from_slice(&udp_bytes.to_be_bytes());
-    buf.extend_from_slice(&[0, 0, if dnssec_ok { 0x80 } else { 0 }, 0, 0, 0]);
+    buf.extend_from_slice(&[extended_code, 0, if dnssec_ok { 0x80 } else { 0 }, 0, 0, 0]);
 }
 
 fn read_u16(buf: &[u8], at: usize) -> Option<u16> {
@@ -509,6 +516,7 @@ mod tests {
             recursion_desired: true,
             checking_disabled: false,
             edns_udp_bytes: Some(1232),
+            edns_version: 0,
             dnssec_ok: false,
         }
     }

@@ -50,6 +50,8 @@ pub mod kind {
     pub const SHUTDOWN: u8 = 10;
     /// `LogLimits`: when the shim rotates a container's log by itself -> `OK` or `ERROR`.
     pub const LIMIT_LOG: u8 = 11;
+    /// `KeepExit`: where a container's exit is written down for a boot that comes after -> `OK` or `ERROR`.
+    pub const KEEP_EXIT: u8 = 13;
     /// `Joined`: a container in another one's PID namespace -> `CREATED` or `ERROR`.
     pub const CREATE_JOINED: u8 = 12;
 
@@ -308,6 +310,7 @@ message! {
 
 message! { Target { id: String, } }
 message! { LogLimits { id: String, file_max_bytes: u64, files_max: u32, } }
+message! { KeepExit { id: String, path: String, } }
 message! { Signal { id: String, signal: i32, } }
 message! { Resize { id: String, columns: u16, rows: u16, } }
 

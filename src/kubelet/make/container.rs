@@ -33,6 +33,8 @@ pub(crate) struct Prepared {
     pub image_user: ImageUser,
     pub environment: Vec<(String, String)>,
     pub mounts: Vec<Mount>,
+    /// Where its exit is kept, if it must not run twice.
+    pub exit_directory: Option<PathBuf>,
     /// Id of the container whose processes it shares.
     pub pid_target: Option<String>,
     pub seccomp: Seccomp,
@@ -106,6 +108,7 @@ pub(crate) fn container_spec(
         stop_signal: None,
         log_path: Some(PathBuf::from(log_file(name, prepared.attempt))),
         log_limits: prepared.log_limits,
+        exit_directory: prepared.exit_directory,
         pid_target: prepared.pid_target,
         user_namespace: None,
         labels: labels(pod, Some(name)),
@@ -212,6 +215,7 @@ mod tests {
             image_user: ImageUser::default(),
             environment: vec![("A".into(), "1".into())],
             mounts: Vec::new(),
+            exit_directory: None,
             pid_target: None,
             seccomp: Seccomp::Unconfined,
             confinement: Confinement::default(),

@@ -33,7 +33,7 @@ pub(crate) fn architecture() -> &'static str {
 impl Facts {
     /// Blocking. What cannot be read is empty or zero.
     pub(crate) fn read(disk: &Path) -> Facts {
-        let text = |path: &str| rt::fs::read_text(path).unwrap_or_default().trim().to_owned();
+        let text = |path: &str| rt::fs::read_small_text(path).unwrap_or_default().trim().to_owned();
         let machine_id = text("/etc/machine-id");
         let boot_id = text("/proc/sys/kernel/random/boot_id");
         let uuid = text("/sys/class/dmi/id/product_uuid");
@@ -133,7 +133,7 @@ fn huge_pages() -> Vec<(String, u64)> {
             .and_then(|rest| rest.strip_suffix("kB"))
             .and_then(|kib| kib.parse::<u64>().ok());
         let Some(kib) = kib else { continue };
-        let pages = rt::fs::read_text(path.join("nr_hugepages")).unwrap_or_default();
+        let pages = rt::fs::read_small_text(path.join("nr_hugepages")).unwrap_or_default();
         let pages: u64 = pages.trim().parse().unwrap_or(0);
         let size = Quantity::from_bytes(i64::try_from(kib * 1024).unwrap_or(0));
         sizes.push((size.to_string(), pages * kib * 1024));

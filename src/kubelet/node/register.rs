@@ -24,7 +24,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 pub async fn register(config: &Config, client: &Client) -> Vec<String> {
     let file = range_file(config);
     let known: Vec<String> =
-        rt::fs::read_text(&file).unwrap_or_default().lines().map(str::to_owned).collect();
+        rt::fs::read_small_text(&file).unwrap_or_default().lines().map(str::to_owned).collect();
     let asking = given_range(config, client);
     let range = match known.is_empty() {
         true => asking.await,

@@ -130,6 +130,14 @@ struct Cursor {
     ended: bool,
 }
 
+/// Opens a log file. Only the shim writes into the pod's and the container's directory, unless a pod was
+/// given the host's: links there lead nowhere.
+fn open(path: &Path) -> stdx::Result<rt::fs::File> {
+    /// The pod's directory, the container's and the file.
+    const OWN_NAMES: usize = 3;
+    rt::fs::open_beneath(path, OWN_NAMES)
+}
+
 impl Cursor {
     fn open(path: &Path, tail: Option<u64>, since: Option<Wall>) -> stdx::Result<Cursor> {
         let mut cursor = Cursor {
@@ -157,7 +165,7 @@ impl Cursor {
     fn next_file(&mut self) -> stdx::Result<()> {
         use std::os::unix::fs::MetadataExt;
         let path = self.older.pop().unwrap_or_else(|| self.path.clone());
-        self.reader = match rt::fs::open(&path) {
+        self.reader = match open(&path) {
             Ok(file) => {
                 self.inode = file.metadata().map_or(0, |metadata| metadata.ino());
                 Some(BufReader::new(file))
@@ -176,7 +184,7 @@ impl Cursor {
         let mut wanted = lines;
         let mut pending = Vec::new();
         while let Some(path) = files.pop() {
-            let Ok(mut file) = rt::fs::open(&path) else { continue };
+            let Ok(mut file) = open(&path) else { continue };
             let (offset, found) = tail_offset(&mut file, wanted)?;
             wanted = wanted.saturating_sub(found);
             pending.push((path, offset));

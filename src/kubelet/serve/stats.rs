@@ -82,15 +82,19 @@ async fn pod_stats(
         };
         let Ok(stats) = shared.runtime.container_stats(id, true).await else { continue };
         written += stats.writable_bytes;
-        let log = status.log_path.as_ref().and_then(|path| path.metadata().ok());
-        let log_bytes = log.map_or(0, |metadata| metadata.len());
+        // With the rotated ones.
+        let logs = status.log_path.as_deref().and_then(std::path::Path::parent);
+        let logs = logs.map(std::path::Path::to_owned);
+        let log_size = rt::unblock(move || logs.map(|directory| directory_size(&directory)));
+        let (log_bytes, log_files) = log_size.await.unwrap_or_default();
+        written += log_bytes;
         containers.push(json!({
             "name": name,
             "startTime": api::time::format(status.started_at.unwrap_or(status.created_at)),
             "cpu": cpu(node, id, &stats, mono, time),
             "memory": memory(&stats, time),
             "rootfs": fs(stats.writable_bytes, stats.writable_inodes),
-            "logs": fs(log_bytes, 1),
+            "logs": fs(log_bytes, log_files),
         }));
     }
     let mut tree = json!({
@@ -186,7 +190,7 @@ fn rate(node: &Node, key: &str, total_ns: u64, now: Mono) -> u64 {
 /// Bytes received and sent in the sandbox's network namespace.
 fn network(shared: &Shared, snapshot: &Snapshot) -> Option<(u64, u64)> {
     let sandbox = shared.runtime.sandbox(snapshot.sandbox.as_deref()?)?;
-    let text = rt::fs::read_text(format!("/proc/{}/net/dev", sandbox.shim_pid)).ok()?;
+    let text = rt::fs::read_small_text(format!("/proc/{}/net/dev", sandbox.shim_pid)).ok()?;
     interface_bytes(&text, "eth0")
 }
 
@@ -212,7 +216,7 @@ struct Machine {
 impl Machine {
     /// Blocking.
     fn read() -> Machine {
-        let text = |path: &str| rt::fs::read_text(path).unwrap_or_default();
+        let text = |path: &str| rt::fs::read_small_text(path).unwrap_or_default();
         let memory = text("/proc/meminfo");
         let loadavg = text("/proc/loadavg");
         Machine {

@@ -81,7 +81,8 @@ fn is_current(target: &Path, payload: &Payload, fs_group: Option<u32>) -> bool {
         let full = data.join(path);
         let Ok(metadata) = full.metadata() else { return false };
         metadata.mode() & 0o777 == mode_for(file, fs_group)
-            && rt::fs::read(&full).is_ok_and(|bytes| bytes == file.bytes)
+            && rt::fs::read_beginning(&full, file.bytes.len() as u64 + 1)
+                .is_ok_and(|bytes| bytes == file.bytes)
     };
     payload.iter().all(|(path, file)| same(path, file))
         && count_files(&data).is_ok_and(|count| count == payload.len())

@@ -79,6 +79,8 @@ pub(crate) fn refresh(setup: &Setup) -> std::result::Result<bool, String> {
 
 /// Unmounts and removes everything below the pod's directories that volumes made.
 pub(crate) fn take_down(directory: &Path, volatile: &Path) -> Result<()> {
+    // As the kernel names it: the way to the data directory may be a link.
+    let directory = &directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     let volumes = directory.join("volumes");
     let sub_paths = directory.join("volume-subpaths");
     // The deepest first, so that nothing is left mounted below a directory that is then removed.
@@ -180,7 +182,8 @@ fn empty_dir(setup: &Setup, volume: &Value) -> Result<PathBuf> {
         "" => {}
         "Memory" => {
             let mounts = sys::mount::list().context(|| "list mounts")?;
-            if !mounts.iter().any(|mount| path_of(mount) == path) {
+            let real = path.canonicalize().context(|| format!("find {}", path.display()))?;
+            if !mounts.iter().any(|mount| path_of(mount) == real) {
                 let size = volume.at("emptyDir").get("sizeLimit").and_then(Quantity::from_tree);
                 let data = match size.filter(|size| !size.is_zero()) {
                     Some(size) => format!("mode=0777,size={}", size.units()),

@@ -24,7 +24,7 @@ impl Journal {
     pub(super) async fn open(directory: &Path) -> Journal {
         let path = directory.join(HISTORY);
         let read = path.clone();
-        let bytes = rt::unblock(move || rt::fs::read_optional(&read)).await;
+        let bytes = rt::unblock(move || rt::fs::read_record(&read, rt::fs::SMALL_MAX_BYTES)).await;
         let records = match bytes {
             Ok(Some(bytes)) => pod::from_text(&bytes).unwrap_or_else(|error| {
                 log::warn!("read {}: {error}", path.display());
@@ -36,7 +36,40 @@ impl Journal {
                 Vec::new()
             }
         };
-        Journal { path, records, placed: false }
+        let mut journal = Journal { path, records, placed: false };
+        journal.complete().await;
+        journal
+    }
+
+    /// Takes over the ends that shims wrote down and no kubelet has seen.
+    async fn complete(&mut self) {
+        let (directory, records) = (self.directory(), self.records.clone());
+        let completed = rt::unblock(move || complete(&directory, records)).await;
+        if completed == self.records {
+            return;
+        }
+        let before = std::mem::replace(&mut self.records, completed);
+        match self.write().await {
+            Ok(()) => {
+                let taken = before.into_iter().zip(&self.records);
+                let taken = taken.filter(|(old, new)| old.exit.is_none() && new.exit.is_some());
+                self.forget_kept(taken.map(|(old, _)| old.id).collect()).await;
+            }
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("/")).to_owned()
+    }
+
+    /// What is in the journal is kept there.
+    async fn forget_kept(&self, ids: Vec<String>) {
+        let directory = self.directory();
+        rt::unblock(move || {
+            ids.iter().for_each(|id| runtime::forget_kept_exit(&directory, id));
+        })
+        .await;
     }
 
     pub(super) fn records(&self) -> &[Record] {
@@ -58,10 +91,12 @@ impl Journal {
 
     /// A container has ended.
     pub(super) async fn ended(&mut self, name: &str, exit: &Exit) -> Result<()> {
-        match pod::ended(&mut self.records, name, exit) {
-            true => self.write().await,
-            false => Ok(()),
+        if !pod::ended(&mut self.records, name, exit) {
+            return Ok(());
         }
+        self.write().await?;
+        self.forget_kept(vec![exit.container_id.clone()]).await;
+        Ok(())
     }
 
     async fn write(&mut self) -> Result<()> {
@@ -80,6 +115,28 @@ impl Journal {
         self.placed = true;
         Ok(())
     }
+}
+
+/// Adds the ends that shims wrote down and no kubelet has seen. Blocking.
+fn complete(directory: &Path, mut records: Vec<Record>) -> Vec<Record> {
+    for record in records.iter_mut().filter(|record| record.exit.is_none()) {
+        let Some(exit) = runtime::kept_exit(directory, &record.id) else { continue };
+        let reason = match exit.code {
+            _ if exit.oom_killed => "OOMKilled",
+            0 => "Completed",
+            _ => "Error",
+        };
+        record.exit = Some(Exit {
+            code: exit.code,
+            signal: exit.signal,
+            reason: reason.to_owned(),
+            message: exit.message,
+            started_at: record.started_at,
+            finished_at: exit.finished_at,
+            container_id: record.id.clone(),
+        });
+    }
+    records
 }
 
 /// Keeps writers out of a pod's directories from the moment these are taken down: work that runs

@@ -238,7 +238,7 @@ impl Start {
             if name.split('/').any(|part| part == "..") {
                 return Err(format!("seccomp profile {name:?} leads out of its directory"));
             }
-            rt::fs::read_text(profiles.join(name))
+            rt::fs::read_small_text(profiles.join(name))
                 .map_err(|error| format!("failed to load seccomp profile: {error}"))
         })?;
         let sources = sources(&self.shared, tree).await?;
@@ -273,6 +273,8 @@ impl Start {
             image_user,
             environment,
             mounts,
+            exit_directory: counts(self.pod.restart_policy, self.container.role)
+                .then_some(directory),
             pid_target,
             seccomp,
             confinement,
@@ -375,7 +377,7 @@ impl Start {
     /// Name and content of the files in `/etc` that pods get.
     fn etc_files(&self, tree: &Value, snapshot: &Snapshot) -> Vec<(&'static str, String)> {
         let config = &self.shared.config;
-        let host_file = || rt::fs::read_text("/etc/hosts").unwrap_or_default();
+        let host_file = || rt::fs::read_small_text("/etc/hosts").unwrap_or_default();
         let hosts = match self.pod.host_network {
             true => dns::host_network_hosts(tree, &host_file()),
             false => dns::hosts(tree, &snapshot.pod_ips, &config.cluster_domain),
@@ -384,7 +386,7 @@ impl Start {
             true => config.hostname.clone(),
             false => dns::hostname(tree, &config.cluster_domain).0,
         };
-        let host = rt::fs::read_text(&config.resolv_conf).unwrap_or_default();
+        let host = rt::fs::read_small_text(&config.resolv_conf).unwrap_or_default();
         let host = dns::Resolver::parse(&host);
         let resolver = dns::resolver(tree, &host, &config.cluster_dns, &config.cluster_domain);
         vec![

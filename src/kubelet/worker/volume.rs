@@ -253,7 +253,7 @@ async fn remember(shared: &Shared, uid: &str, mounted: &BTreeMap<String, Mounted
 
 /// Reads what `remember` wrote. Blocking.
 pub(crate) fn remembered(directory: &std::path::Path) -> Option<BTreeMap<String, Mounted>> {
-    let bytes = rt::fs::read_optional(directory.join(MOUNTED)).ok()??;
+    let bytes = rt::fs::read_record(directory.join(MOUNTED), rt::fs::SMALL_MAX_BYTES).ok()??;
     let tree: Value = serde_json::from_slice(&bytes).ok()?;
     Some(
         tree.list("")

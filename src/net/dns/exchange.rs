@@ -186,6 +186,7 @@ mod tests {
             recursion_desired: true,
             checking_disabled: false,
             edns_udp_bytes: None,
+            edns_version: 0,
             dnssec_ok: false,
         }
     }

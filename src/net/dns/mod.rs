@@ -3,6 +3,7 @@
 mod cache;
 mod exchange;
 mod health;
+mod tcp;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -10,15 +11,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use api::controller::Cache as _;
+use client::Informers;
 use netplan::names::{self, RecordData, RecordKind, Zone};
-use rt::io::{AsyncReadExt, AsyncWriteExt};
 use rt::lock::Semaphore;
-use rt::net::{TcpListener, TcpStream, UdpSocket};
+use rt::net::UdpSocket;
 use stdx::backoff::Backoff;
 use stdx::{Context, Result};
-use wire::dns::{
-    Answer, CLASS_IN, Data, MESSAGE_MAX_BYTES, Name, Query, Section, Unanswerable, code, kind,
-};
+use wire::dns::{Answer, CLASS_IN, Data, Name, Query, Section, Unanswerable, code, kind};
 
 use crate::lock;
 use crate::proxy::Proxy;
@@ -27,9 +27,6 @@ use upstream::Upstream;
 
 /// Questions on their way upstream at one time; more are refused, clients ask again.
 const FORWARDS_MAX: usize = 512;
-/// Open TCP connections.
-const CONNECTIONS_MAX: usize = 128;
-const CONNECTION_IDLE: Duration = Duration::from_secs(10);
 /// The largest query that is read: a name, a question, EDNS with options.
 const QUERY_MAX_BYTES: usize = 4096;
 /// Aliases that are followed for one answer.
@@ -43,7 +40,9 @@ pub(crate) struct Dns {
     cache: Mutex<Cache>,
     upstream: Upstream,
     forwards: Arc<Semaphore>,
-    connections: Arc<Semaphore>,
+    connections: Mutex<tcp::Places>,
+    /// Knows the Namespaces.
+    namespaces: Option<Informers>,
 }
 
 /// An answer that is there, or what has to be asked elsewhere first.
@@ -54,7 +53,12 @@ enum Step {
 }
 
 impl Dns {
-    pub(crate) fn new(proxy: Arc<Proxy>, zone: Zone, resolv_conf: PathBuf) -> Arc<Dns> {
+    pub(crate) fn new(
+        proxy: Arc<Proxy>,
+        zone: Zone,
+        resolv_conf: PathBuf,
+        namespaces: Option<Informers>,
+    ) -> Arc<Dns> {
         let own = zone.servers.clone();
         Arc::new(Dns {
             proxy,
@@ -62,8 +66,19 @@ impl Dns {
             cache: Mutex::default(),
             upstream: Upstream::new(resolv_conf, own),
             forwards: Arc::new(Semaphore::new(FORWARDS_MAX)),
-            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            connections: Mutex::default(),
+            namespaces,
         })
+    }
+
+    /// What the cluster itself says of a name.
+    fn own(&self, name: &str, asked: u16) -> names::Answer {
+        let known = self.namespaces.as_ref();
+        let exists = |namespace: &str| {
+            known.is_some_and(|all| all.get(&api::kinds::NAMESPACE, "", namespace).is_some())
+        };
+        let exists: Option<&dyn Fn(&str) -> bool> = known.is_some().then_some(&exists);
+        lock(&self.proxy.model).answer(&self.zone, name, kind_of(asked), exists)
     }
 
     /// What can be said at once: cluster names, cached answers, refusals.
@@ -76,11 +91,14 @@ impl Dns {
             }
         };
         let limit_bytes = limit(&query);
+        if query.edns_version != 0 {
+            return Step::Done(Answer::new(&query, code::BAD_VERSION, false, limit_bytes).finish());
+        }
         if query.class != CLASS_IN {
             return Step::Done(Answer::new(&query, code::REFUSED, false, limit_bytes).finish());
         }
         let name = query.name.to_lower_text();
-        let answer = lock(&self.proxy.model).answer(&self.zone, &name, kind_of(query.kind));
+        let answer = self.own(&name, query.kind);
         match answer {
             names::Answer::Elsewhere => {}
             names::Answer::Found { records, .. } if is_alias(&records, query.kind) => {
@@ -102,7 +120,7 @@ impl Dns {
         let failed = || Answer::new(query, code::SERVER_FAILURE, false, limit_bytes).finish();
         let Some(_permit) = self.forwards.try_acquire() else { return failed() };
         let name = query.name.to_lower_text();
-        let own = lock(&self.proxy.model).answer(&self.zone, &name, kind_of(query.kind));
+        let own = self.own(&name, query.kind);
         if let names::Answer::Found { records, .. } = own {
             return self.follow(query, records, limit_bytes).await;
         }
@@ -133,7 +151,7 @@ impl Dns {
                 _ => None,
             });
             let Some(target) = alias else { break };
-            let own = lock(&self.proxy.model).answer(&self.zone, &target, kind_of(query.kind));
+            let own = self.own(&target, query.kind);
             match own {
                 names::Answer::Found { records: next, .. } => records = next,
                 names::Answer::NoName => break,
@@ -189,7 +207,7 @@ pub(crate) async fn serve(dns: Arc<Dns>, address: SocketAddr) {
     let mut failures = 0;
     loop {
         let udp = serve_udp(dns.clone(), address);
-        let tcp = serve_tcp(dns.clone(), address);
+        let tcp = tcp::serve(dns.clone(), address);
         let error = match rt::future::try_zip(udp, tcp).await {
             Ok(((), ())) => return,
             Err(error) => error,
@@ -230,52 +248,6 @@ async fn serve_udp(dns: Arc<Dns>, address: SocketAddr) -> Result<()> {
             rt::future::yield_now().await;
         }
     }
-}
-
-async fn serve_tcp(dns: Arc<Dns>, address: SocketAddr) -> Result<()> {
-    let listener = TcpListener::bind(address).await.context(|| "listen on TCP")?;
-    loop {
-        let (stream, _) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                log::debug!("cluster DNS: accept: {error}");
-                rt::sleep(Duration::from_millis(20)).await;
-                continue;
-            }
-        };
-        let Some(permit) = dns.connections.try_acquire_arc() else { continue };
-        let dns = dns.clone();
-        rt::spawn(async move {
-            while let Ok(Ok(true)) = rt::timeout(CONNECTION_IDLE, exchange(&dns, &stream)).await {}
-            drop(permit);
-        })
-        .detach();
-    }
-}
-
-/// One question and its answer over TCP; `false` at the end of the stream.
-async fn exchange(dns: &Dns, stream: &TcpStream) -> std::io::Result<bool> {
-    let mut stream = stream.clone();
-    let mut len = [0; 2];
-    if stream.read_exact(&mut len).await.is_err() {
-        return Ok(false);
-    }
-    let len = usize::from(u16::from_be_bytes(len));
-    if len > QUERY_MAX_BYTES {
-        return Ok(false);
-    }
-    let mut message = vec![0; len];
-    stream.read_exact(&mut message).await?;
-    let answer = match dns.step(&message, |_| MESSAGE_MAX_BYTES) {
-        Step::Done(answer) => answer,
-        Step::Silence => return Ok(false),
-        Step::Forward(query) => dns.forward(&query, MESSAGE_MAX_BYTES).await,
-    };
-    let len = u16::try_from(answer.len()).unwrap_or(0);
-    let mut framed = len.to_be_bytes().to_vec();
-    framed.extend(answer);
-    stream.write_all(&framed).await?;
-    Ok(true)
 }
 
 fn is_alias(records: &[names::Record], asked: u16) -> bool {

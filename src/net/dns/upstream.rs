@@ -103,8 +103,8 @@ impl Upstream {
         }
         let (path, own) = (self.0.resolv_conf.clone(), self.0.own.clone());
         let servers: Arc<[SocketAddr]> = rt::unblock(move || {
-            let text = rt::fs::read_text(path).unwrap_or_default();
-            let resolved = || rt::fs::read_text(RESOLVED_CONF).unwrap_or_default();
+            let text = rt::fs::read_small_text(path).unwrap_or_default();
+            let resolved = || rt::fs::read_small_text(RESOLVED_CONF).unwrap_or_default();
             // A resolver on the host's own loopback is reachable from here, but comes last: it may
             // itself lead to cluster DNS.
             Some(parse(&text, &own, false))

@@ -54,11 +54,8 @@ fn whole(directory: &Path) {
     let api = FakeApi::default();
     api.put(service("kubernetes", "10.43.0.1", json!({})));
     api.put(service("kube-dns", "10.43.0.10", json!({})));
-    let net = rt::block_on(Net::start(
-        config.clone(),
-        Informers::new(Client::new(Arc::new(api.clone()))),
-    ))
-    .unwrap();
+    let informers = Informers::new(Client::new(Arc::new(api.clone())));
+    let net = rt::block_on(Net::start(config.clone(), informers.clone(), Some(informers))).unwrap();
     rt::block_on(net.recover(&[])).unwrap();
     assert_eq!(net.node_ips(), ["192.168.77.1".parse::<IpAddr>().unwrap()]);
 
@@ -256,7 +253,7 @@ fn restart(directory: &Path, net: Net, api: &FakeApi, config: &Config) -> Net {
     drop(net);
     assert_eq!(ask(directory, "outside", "192.168.77.1:9000"), "a");
     let informers = Informers::new(Client::new(Arc::new(api.clone())));
-    let net = rt::block_on(Net::start(config.clone(), informers)).unwrap();
+    let net = rt::block_on(Net::start(config.clone(), informers.clone(), Some(informers))).unwrap();
     let live: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
     rt::block_on(net.recover(&live)).unwrap();
     assert_eq!(net.pod_addresses("a"), before);

@@ -7,6 +7,7 @@ mod archive;
 mod builtin;
 #[cfg(test)]
 mod hostile_tests;
+mod pace;
 mod platform;
 mod pull;
 mod reference;
@@ -384,7 +385,7 @@ impl Images {
     /// A list has one reference a line; empty lines and comments are skipped.
     async fn pull_list(&self, path: &Path) -> Result<Vec<String>> {
         let file = path.to_owned();
-        let text = rt::unblock(move || rt::fs::read_text(&file)).await?;
+        let text = rt::unblock(move || rt::fs::read_small_text(&file)).await?;
         let mut pulled = Vec::new();
         for line in
             text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))

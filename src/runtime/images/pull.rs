@@ -14,9 +14,11 @@ use http::tls::{self, Trust};
 use http::{Request, Response};
 use rt::channel::{Receiver, Sender, bounded};
 use stdx::backoff::Backoff;
+use stdx::time::Mono;
 use stdx::{Context, Error, Result};
 use wire::oci::{self, Descriptor, MEDIA_TYPES_MANIFEST, Manifest};
 
+use super::pace::{self, Pace, TooSlow};
 use super::reference::Reference;
 use super::registries::{HostConfig, Place, Registries};
 use super::store::{LayerId, Pending, Store, sha256};
@@ -323,9 +325,11 @@ impl Registry {
     ) -> Result<()> {
         let digest = &descriptor.digest;
         let (mut offset, mut failures) = (0, 0);
+        let deadline = pace::deadline(descriptor.size, rt::now().mono);
         loop {
             let before = offset;
-            let error = match Box::pin(self.fetch_from(descriptor, &mut offset, sender)).await {
+            let fetched = self.fetch_from(descriptor, &mut offset, deadline, sender);
+            let error = match Box::pin(fetched).await {
                 Ok(()) => return Ok(()),
                 Err(Failure::Refused(error)) => {
                     return Err(error).context(|| format!("get layer {digest}"));
@@ -335,7 +339,8 @@ impl Registry {
             if sender.is_closed() {
                 return Ok(());
             }
-            failures = if offset > before { 1 } else { failures + 1 };
+            // A trickle is no progress.
+            failures = if offset - before >= pace::WINDOW_MIN_BYTES { 1 } else { failures + 1 };
             if failures >= ATTEMPTS_MAX {
                 return Err(error).context(|| {
                     format!("get layer {digest}, {ATTEMPTS_MAX} times without progress")
@@ -350,6 +355,7 @@ impl Registry {
         &self,
         descriptor: &Descriptor,
         offset: &mut u64,
+        deadline: Mono,
         sender: &Sender<io::Result<Vec<u8>>>,
     ) -> Result<(), Failure> {
         let silent =
@@ -360,11 +366,17 @@ impl Registry {
         check_status(&mut response).await?;
         // A server that does not do ranges starts anew.
         let mut n_skipped = if response.status == 206 { 0 } else { *offset };
+        let mut pace = Pace::new(deadline, rt::now().mono);
         loop {
             let next =
                 rt::timeout(SILENCE_MAX, response.body.next()).await.map_err(|_| silent())?;
             let Some(chunk) = next else { break };
             let mut chunk = chunk.map_err(Failure::Broken)?;
+            match pace.took(chunk.len(), rt::now().mono) {
+                Ok(()) => {}
+                Err(TooSlow::Stalled(error)) => return Err(Failure::Broken(error)),
+                Err(TooSlow::Late(error)) => return Err(Failure::Refused(error)),
+            }
             let n = usize::try_from(n_skipped).unwrap_or(usize::MAX).min(chunk.len());
             chunk.advance(n);
             n_skipped -= n as u64;
@@ -625,14 +637,14 @@ async fn endpoint(
         let identity = match config.cert_file.is_empty() {
             true => None,
             false => Some(tls::Identity::from_pem(
-                &rt::fs::read(&config.cert_file)?,
-                &rt::fs::read(&config.key_file)?,
+                &rt::fs::read_within(&config.cert_file, rt::fs::SMALL_MAX_BYTES)?,
+                &rt::fs::read_within(&config.key_file, rt::fs::SMALL_MAX_BYTES)?,
             )?),
         };
         let trust = if config.insecure_skip_verify {
             Trust::Insecure
         } else if !config.ca_file.is_empty() {
-            tls::listed(&rt::fs::read(&config.ca_file)?)?
+            tls::listed(&rt::fs::read_within(&config.ca_file, rt::fs::SMALL_MAX_BYTES)?)?
         } else {
             Trust::Roots(system_roots())
         };
@@ -650,7 +662,9 @@ fn system_roots() -> tls::RootCertStore {
         "/etc/ssl/cert.pem",
         "/etc/ssl/ca-bundle.pem",
     ];
-    let found = BUNDLES.iter().find_map(|path| tls::roots(&rt::fs::read(path).ok()?).ok());
+    let found = BUNDLES.iter().find_map(|path| {
+        tls::roots(&rt::fs::read_within(path, rt::fs::SMALL_MAX_BYTES).ok()?).ok()
+    });
     found.unwrap_or_else(tls::public_roots)
 }
 

@@ -45,13 +45,14 @@ pub(super) struct Place {
 impl Registries {
     /// Reads the file; an absent one is empty.
     pub(super) fn read(path: &Path) -> Result<Registries> {
-        match rt::fs::read_optional(path)? {
-            Some(bytes) => {
+        match rt::fs::metadata(path).is_ok() {
+            true => {
+                let bytes = rt::fs::read_within(path, rt::fs::SMALL_MAX_BYTES)?;
                 let text =
                     String::from_utf8(bytes).context(|| format!("read {}", path.display()))?;
                 Registries::parse(&text).context(|| format!("read {}", path.display()))
             }
-            None => Ok(Registries::default()),
+            false => Ok(Registries::default()),
         }
     }
 

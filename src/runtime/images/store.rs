@@ -285,7 +285,8 @@ impl Store {
 
     pub(super) fn read_config(&self, id: &str) -> Result<super::ImageConfig> {
         let path = self.blob_path(id).context(|| format!("image id {id:?} is not valid"))?;
-        let bytes = rt::fs::read(&path)?;
+        let read = rt::fs::read_record(&path, oci::DOCUMENT_MAX_BYTES as u64)?;
+        let bytes = read.context(|| format!("the config of image {id} is missing"))?;
         let image: oci::Image = serde_json::from_slice(&bytes)
             .context(|| format!("decode the config of image {id}"))?;
         Ok(super::ImageConfig::from(image))
@@ -381,8 +382,11 @@ impl Store {
     }
 }
 
+/// Many times what the images of a full disk take.
+const DATABASE_MAX_BYTES: u64 = 64 << 20;
+
 fn read_database(path: &Path) -> Database {
-    let read = rt::fs::read_optional(path).and_then(|bytes| match bytes {
+    let read = rt::fs::read_record(path, DATABASE_MAX_BYTES).and_then(|bytes| match bytes {
         Some(bytes) => {
             serde_json::from_slice(&bytes).context(|| format!("decode {}", path.display()))
         }
@@ -403,7 +407,8 @@ fn valid_layers(directory: &Path) -> Result<BTreeMap<String, LayerMarker>> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("").to_owned();
         let marker_path =
             directory.join(format!("{}.ok", name.strip_suffix(".ok").unwrap_or(&name)));
-        let marker = rt::fs::read_optional(&marker_path)?
+        let marker = rt::fs::read_record(&marker_path, rt::fs::SMALL_MAX_BYTES)
+            .unwrap_or_default()
             .and_then(|bytes| serde_json::from_slice::<LayerMarker>(&bytes).ok())
             .filter(|marker| {
                 marker

@@ -254,6 +254,7 @@ mod tests {
             recursion_desired: true,
             checking_disabled: false,
             edns_udp_bytes: edns,
+            edns_version: 0,
             dnssec_ok: false,
         }
     }
