@@ -355,7 +355,7 @@ fn kind_of(tree: &Value) -> Result<&'static Kind> {
 
 /// `apps/v1, Kind=Deployment`, as k3s writes it.
 fn gvk(kind: &Kind) -> String {
-    format!("{}/{}, Kind={}", kind.group, kind.version, kind.name)
+    format!("{}/{}, Kind={}", kind.group, kind.declared.version, kind.name)
 }
 
 fn kind_of_gvk(text: &str) -> Option<&'static Kind> {

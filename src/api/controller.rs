@@ -1,11 +1,14 @@
 //! The shape of every controller: a view of the world in, actions out (house.md, section 5).
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use stdx::time::Now;
 
+use crate::catalog::Kinds;
 use crate::kind::Kind;
 use crate::object::Object;
 use crate::selector::Selector;
@@ -55,6 +58,10 @@ pub trait Cache {
     /// Objects of `kind` with an owner reference (controlling or not) to `uid`, through an index.
     /// An empty namespace means every namespace.
     fn owned(&self, kind: &'static Kind, namespace: &str, uid: &str) -> Vec<Object>;
+    /// The kinds that are served now.
+    fn kinds(&self) -> Arc<Kinds> {
+        Kinds::built_in()
+    }
 }
 
 /// The world as one reconcile sees it, and the time.
@@ -79,6 +86,10 @@ impl View<'_> {
 
     pub fn owned(&self, kind: &'static Kind, namespace: &str, uid: &str) -> Vec<Object> {
         self.cache.owned(kind, namespace, uid)
+    }
+
+    pub fn kinds(&self) -> Arc<Kinds> {
+        self.cache.kinds()
     }
 
     /// Objects of one namespace whose labels match.
@@ -337,6 +348,9 @@ pub trait Controller {
     const WATCHES: &'static [Watch];
     /// Kinds that it reads without being woken by them.
     const READS: &'static [&'static Kind] = &[];
+    /// What wakes it of each kind that is served, those that are defined at run time included. They are
+    /// watched as they come and go.
+    const FOLLOWS: fn(&'static Kind) -> Option<Wakes> = |_| None;
 
     fn reconcile(view: &View<'_>, key: &Key, actions: &mut Actions) -> Next;
 }
@@ -347,12 +361,32 @@ pub struct Registered {
     pub name: &'static str,
     pub watches: &'static [Watch],
     pub reads: &'static [&'static Kind],
+    pub follows: fn(&'static Kind) -> Option<Wakes>,
     pub reconcile: fn(&View<'_>, &Key, &mut Actions) -> Next,
 }
 
 impl Registered {
     pub const fn of<C: Controller>() -> Registered {
-        Registered { name: C::NAME, watches: C::WATCHES, reads: C::READS, reconcile: C::reconcile }
+        Registered {
+            name: C::NAME,
+            watches: C::WATCHES,
+            reads: C::READS,
+            follows: C::FOLLOWS,
+            reconcile: C::reconcile,
+        }
+    }
+
+    /// What wakes it by changes of a kind.
+    pub fn watches_of(&self, kind: &'static Kind) -> impl Iterator<Item = Watch> + '_ {
+        let followed = (self.follows)(kind).map(|wakes| Watch::new(kind, wakes));
+        self.watches.iter().copied().filter(move |watch| watch.kind == kind).chain(followed)
+    }
+
+    /// What must be in view before it decides anything, each kind once.
+    pub fn kinds(&self, kinds: &Kinds) -> BTreeSet<&'static Kind> {
+        let followed = kinds.stored().filter(|kind| (self.follows)(kind).is_some());
+        let watched = self.watches.iter().map(|watch| watch.kind);
+        watched.chain(self.reads.iter().copied()).chain(followed).collect()
     }
 }
 

@@ -3,18 +3,20 @@
 use serde_json::{Map, Value};
 
 use crate::kind::Form;
-use crate::schema::{Field, Scalar, Shape, TypeId, schema};
+use crate::schema::{Field, Scalar, Shape, TypeId, Types, schema};
 
 /// Fills defaults into a canonical tree of `form`. Idempotent. Runs after decoding and after each
 /// patch, before `strategy` and `validate`.
-pub fn apply(form: impl Into<Form>, tree: &mut Value) {
+pub fn apply<'f>(form: impl Into<Form<'f>>, tree: &mut Value) {
     let form = form.into();
-    if let Value::Object(map) = tree {
-        fill(schema().root(form), map);
+    match (form.types(), &mut *tree) {
+        (Types::Table(root), Value::Object(map)) => fill(root, map),
+        (Types::Structural(schema), tree) => schema.fill(tree),
+        _ => {}
     }
     // Hooks know the stored form; other forms of a kind have no defaults of their own.
-    if form.served.is_none() {
-        (form.kind.default)(tree);
+    if form.is_stored() {
+        (form.kind.declared.default)(tree);
     }
 }
 

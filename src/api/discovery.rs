@@ -2,12 +2,14 @@
 //!
 //! Pure functions of the table of kinds; the server chooses by the Accept header.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use crate::catalog::Kinds;
+use crate::definition::Resource;
 use crate::kind::{Form, Kind, Scope, Sub};
-use crate::kinds::KINDS;
 
 /// The order in which upstream lists its groups; others follow by name.
 const GROUP_ORDER: &[&str] = &[
@@ -42,36 +44,31 @@ pub fn api_versions(server_address: &str) -> Value {
 }
 
 /// `GET /apis`
-pub fn group_list() -> Value {
-    let groups: Vec<Value> =
-        groups().into_iter().filter(|name| !name.is_empty()).map(group_entry).collect();
+pub fn group_list(kinds: &Kinds) -> Value {
+    let named = groups(kinds).into_iter().filter(|name| !name.is_empty());
+    let groups: Vec<Value> = named.map(|name| group_entry(kinds, name)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `GET /apis/<group>`; `None` if nothing is served there.
-pub fn group(name: &str) -> Option<Value> {
-    let known = groups().into_iter().find(|known| *known == name && !name.is_empty())?;
-    let mut entry = group_entry(known);
+pub fn group(kinds: &Kinds, name: &str) -> Option<Value> {
+    let known = groups(kinds).into_iter().find(|known| *known == name && !name.is_empty())?;
+    let mut entry = group_entry(kinds, known);
     entry["kind"] = "APIGroup".into();
     entry["apiVersion"] = "v1".into();
     Some(entry)
 }
 
 /// `GET /api/v1` (group "") and `GET /apis/<group>/<version>`; `None` if nothing is served there.
-pub fn resources(group: &str, version: &str) -> Option<Value> {
+pub fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
     let mut resources = Vec::new();
-    for form in forms_of(group, version) {
+    for form in forms_of(kinds, group, version) {
         let kind = form.kind;
         let mut entry = json!({
             "name": kind.plural, "singularName": kind.singular(), "namespaced": kind.namespaced(),
             "kind": kind.name, "verbs": verbs(kind),
         });
-        if !kind.short.is_empty() {
-            entry["shortNames"] = json!(kind.short);
-        }
-        if !kind.categories.is_empty() {
-            entry["categories"] = json!(kind.categories);
-        }
+        names(form, &mut entry);
         resources.push(entry);
         for sub in subresources(form) {
             let mut entry = json!({
@@ -98,15 +95,17 @@ pub fn resources(group: &str, version: &str) -> Option<Value> {
 
 /// `GET /api` and `GET /apis` as `APIGroupDiscoveryList` of `apidiscovery.k8s.io/<version>`
 /// (`v2` or `v2beta1`): all groups but the core one, or it alone.
-pub fn aggregated(core: bool, version: &str) -> Value {
-    let names = groups().into_iter().filter(|name| name.is_empty() == core);
+pub fn aggregated(kinds: &Kinds, core: bool, version: &str) -> Value {
+    let names = groups(kinds).into_iter().filter(|name| name.is_empty() == core);
     let items: Vec<Value> = names
         .map(|name| {
-            let versions: Vec<Value> = versions(name)
+            let versions: Vec<Value> = versions(kinds, name)
                 .into_iter()
                 .map(|version| {
-                    let resources: Vec<Value> =
-                        forms_of(name, version).into_iter().map(aggregated_resource).collect();
+                    let resources: Vec<Value> = forms_of(kinds, name, version)
+                        .into_iter()
+                        .map(aggregated_resource)
+                        .collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
@@ -125,74 +124,82 @@ pub fn aggregated(core: bool, version: &str) -> Value {
 }
 
 /// Every served group, in upstream's order; the core group is "".
-pub fn groups() -> Vec<&'static str> {
-    let mut names: BTreeMap<(usize, &str), ()> = BTreeMap::new();
-    for kind in KINDS.iter().filter(|kind| has_resource(kind)) {
-        for form in kind.forms() {
-            let rank = GROUP_ORDER.iter().position(|name| *name == form.group());
-            names.insert((rank.unwrap_or(GROUP_ORDER.len()), form.group()), ());
-        }
+pub fn groups(kinds: &Kinds) -> Vec<&'static str> {
+    let mut names: BTreeSet<(usize, &str)> = BTreeSet::new();
+    for resource in kinds.resources() {
+        let group = resource.form().group();
+        let rank = GROUP_ORDER.iter().position(|name| *name == group);
+        names.insert((rank.unwrap_or(GROUP_ORDER.len()), group));
     }
-    names.into_keys().map(|(_, name)| name).collect()
+    names.into_iter().map(|(_, name)| name).collect()
 }
 
 /// The versions of a group, preferred first.
-pub fn versions(group: &str) -> Vec<&'static str> {
-    let mut versions: Vec<&str> = Vec::new();
-    for kind in KINDS.iter().filter(|kind| has_resource(kind)) {
-        for form in kind.forms().filter(|form| form.group() == group) {
-            if !versions.contains(&form.version()) {
-                versions.push(form.version());
-            }
-        }
-    }
-    // Stable versions are longer-lived and sort before betas: `v1` < `v1beta1` < `v2`.
-    versions.sort_unstable();
+pub fn versions<'k>(kinds: &'k Kinds, group: &str) -> Vec<&'k str> {
+    let forms = kinds.resources().iter().map(Resource::form);
+    let mut versions: Vec<&str> =
+        forms.filter(|form| form.group() == group).map(Form::version).collect();
+    versions.sort_by_cached_key(|version| Reverse(priority(version)));
+    versions.dedup();
     versions
 }
 
-/// The forms served as resources of their own at a group and version.
-pub fn forms_of(group: &str, version: &str) -> Vec<Form> {
-    KINDS
-        .iter()
-        .filter(|kind| has_resource(kind))
-        .filter_map(|kind| kind.form(group, version))
-        .collect()
+/// How much a version is to be preferred, as upstream orders them: `v2`, `v1`, `v2beta1`, `v1alpha1`,
+/// then the others by name.
+fn priority(version: &str) -> (u8, u64, u64, Reverse<String>) {
+    let other = (0, 0, 0, Reverse(version.to_owned()));
+    let Some(rest) = version.strip_prefix('v') else { return other };
+    let (major, rest) =
+        rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()));
+    let Ok(major) = major.parse() else { return other };
+    let (stage, minor) = match (rest.strip_prefix("beta"), rest.strip_prefix("alpha")) {
+        _ if rest.is_empty() => return (3, major, 0, Reverse(String::new())),
+        (Some(minor), _) => (2, minor),
+        (_, Some(minor)) => (1, minor),
+        _ => return other,
+    };
+    match minor.parse() {
+        Ok(minor) => (stage, major, minor, Reverse(String::new())),
+        Err(_) => other,
+    }
 }
 
-/// False for kinds that only appear as bodies of subresources.
-pub fn has_resource(kind: &Kind) -> bool {
-    !matches!(kind.name, "Eviction" | "TokenRequest" | "Scale")
+/// The forms served as resources of their own at a group and version.
+pub fn forms_of<'k>(kinds: &'k Kinds, group: &str, version: &str) -> Vec<Form<'k>> {
+    let forms = kinds.resources().iter().map(Resource::form);
+    forms.filter(|form| form.group() == group && form.version() == version).collect()
 }
 
 /// What may be done with a kind's main resource.
 pub fn verbs(kind: &Kind) -> &'static [&'static str] {
-    match kind.name {
+    match kind.declared.deletes_collections {
         _ if !kind.stored() => &["create"],
-        "Namespace" => &["create", "delete", "get", "list", "patch", "update", "watch"],
-        _ => &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        false => &["create", "delete", "get", "list", "patch", "update", "watch"],
+        true => {
+            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+        }
     }
 }
 
 /// A subresource as discovery tells it.
 #[derive(Debug, Clone, Copy)]
-pub struct Subresource {
+pub struct Subresource<'a> {
     pub name: &'static str,
     /// Group, version and kind of its bodies.
     pub group: &'static str,
-    pub version: &'static str,
+    pub version: &'a str,
     pub kind: &'static str,
     pub verbs: &'static [&'static str],
 }
 
 /// The subresources of a form, by name.
-pub fn subresources(form: Form) -> Vec<Subresource> {
+pub fn subresources(form: Form<'_>) -> Vec<Subresource<'_>> {
     const CHANGE: &[&str] = &["get", "patch", "update"];
     const STREAM: &[&str] = &["create", "get"];
     const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
     let kind = form.kind;
     // Other forms are views of the object; subresources hang on the stored one.
-    let subs = if form.served.is_none() { kind.subresources } else { &[] };
+    let subs = if form.served.is_none() { form.subresources() } else { Vec::new() };
     let own = |name, verbs| Subresource {
         name,
         group: form.group(),
@@ -200,7 +207,7 @@ pub fn subresources(form: Form) -> Vec<Subresource> {
         kind: kind.name,
         verbs,
     };
-    let mut found: Vec<Subresource> = subs
+    let mut found: Vec<Subresource<'_>> = subs
         .iter()
         .map(|sub| match sub {
             Sub::Status => own("status", CHANGE),
@@ -242,15 +249,25 @@ pub fn subresources(form: Form) -> Vec<Subresource> {
     found
 }
 
-fn group_entry(name: &str) -> Value {
-    let versions: Vec<Value> = versions(name)
+fn names(form: Form<'_>, entry: &mut Value) {
+    let (short, categories) = (form.short(), form.categories());
+    if !short.is_empty() {
+        entry["shortNames"] = json!(short);
+    }
+    if !categories.is_empty() {
+        entry["categories"] = json!(categories);
+    }
+}
+
+fn group_entry(kinds: &Kinds, name: &str) -> Value {
+    let versions: Vec<Value> = versions(kinds, name)
         .into_iter()
         .map(|version| json!({"groupVersion": format!("{name}/{version}"), "version": version}))
         .collect();
     json!({"name": name, "preferredVersion": versions.first(), "versions": versions})
 }
 
-fn aggregated_resource(form: Form) -> Value {
+fn aggregated_resource(form: Form<'_>) -> Value {
     let kind = form.kind;
     let response = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     let mut entry = json!({
@@ -260,12 +277,7 @@ fn aggregated_resource(form: Form) -> Value {
         "singularResource": kind.singular(),
         "verbs": verbs(kind),
     });
-    if !kind.short.is_empty() {
-        entry["shortNames"] = json!(kind.short);
-    }
-    if !kind.categories.is_empty() {
-        entry["categories"] = json!(kind.categories);
-    }
+    names(form, &mut entry);
     let subs: Vec<Value> = subresources(form)
         .into_iter()
         .map(|sub| {
@@ -286,17 +298,31 @@ mod tests {
     use crate::lens::Lens;
 
     #[test]
+    fn versions_are_preferred_as_upstream_prefers_them() {
+        let mut versions = ["foo", "v1alpha1", "v2", "v10beta3", "v1", "v3beta1", "v10", "bar"];
+        versions.sort_by_cached_key(|version| Reverse(priority(version)));
+        assert_eq!(versions, ["v10", "v2", "v1", "v10beta3", "v3beta1", "v1alpha1", "bar", "foo"]);
+    }
+
+    #[test]
     fn documents_name_what_is_served() {
-        assert_eq!(groups()[..3], ["", "apps", "events.k8s.io"]);
-        let apps = resources("apps", "v1").unwrap();
+        let kinds = &Kinds::built_in();
+        assert_eq!(groups(kinds)[..3], ["", "apps", "events.k8s.io"]);
+        let apps = resources(kinds, "apps", "v1").unwrap();
         let names: Vec<&str> = apps.list("resources").iter().map(|r| r.str("name")).collect();
         assert!(
             names.contains(&"deployments/scale") && names.contains(&"statefulsets"),
             "{names:?}"
         );
-        assert!(resources("apps", "v2").is_none() && resources("nope", "v1").is_none());
-        assert!(group("apps").is_some() && group("").is_none() && group("autoscaling").is_none());
-        let core = aggregated(true, "v2");
+        assert!(
+            resources(kinds, "apps", "v2").is_none() && resources(kinds, "nope", "v1").is_none()
+        );
+        assert!(
+            group(kinds, "apps").is_some()
+                && group(kinds, "").is_none()
+                && group(kinds, "autoscaling").is_none()
+        );
+        let core = aggregated(kinds, true, "v2");
         assert_eq!(core.list("items").len(), 1);
         let pods = core
             .list("items.0.versions.0.resources")
@@ -305,6 +331,9 @@ mod tests {
             .unwrap();
         assert_eq!(pods.str("responseKind.kind"), "Pod");
         assert!(pods.list("subresources").iter().any(|s| s.str("responseKind.kind") == "Eviction"));
-        assert_eq!(aggregated(false, "v2beta1").list("items").len(), groups().len() - 1);
+        assert_eq!(
+            aggregated(kinds, false, "v2beta1").list("items").len(),
+            groups(kinds).len() - 1
+        );
     }
 }

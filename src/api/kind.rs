@@ -1,7 +1,13 @@
-//! What a kind is: one declaration that every engine reads.
+//! What a kind is: an identity that lasts, and for kinds in code one declaration that every engine reads.
+//!
+//! A kind that is defined at run time has an identity too, interned; what is known of it is its
+//! [`Definition`](crate::definition::Definition), which can be replaced. Engines ask a [`Form`], which knows both.
+
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
+use crate::definition::{Definition, Version};
 use crate::status::Cause;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,12 +29,12 @@ pub enum Durability {
 
 /// A subresource and, where it needs them, its paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sub {
+pub enum Sub<'a> {
     Status,
     Scale {
-        spec: &'static str,
-        status: &'static str,
-        selector: &'static str,
+        spec: &'a str,
+        status: &'a str,
+        selector: &'a str,
     },
     /// Pods: `binding`, `eviction`, `log`, `exec`, `attach`, `portforward`, `proxy`, `ephemeralcontainers`, `resize`;
     /// service accounts: `token`; namespaces: `finalize`; ... The server knows what each does.
@@ -37,23 +43,25 @@ pub enum Sub {
 
 /// A printed column of `kubectl get`.
 #[derive(Clone, Copy)]
-pub struct Column {
-    pub name: &'static str,
+pub struct Column<'a> {
+    pub name: &'a str,
     /// `string`, `integer`, `date`, ...
-    pub kind: &'static str,
-    pub format: &'static str,
+    pub kind: &'a str,
+    pub format: &'a str,
     /// 0 shows always, 1 only with `-o wide`.
     pub priority: i32,
-    pub cell: Cell,
-    pub description: &'static str,
+    pub cell: Cell<'a>,
+    pub description: &'a str,
 }
 
 /// Where a cell comes from.
 #[derive(Clone, Copy)]
-pub enum Cell {
-    Path(&'static str),
+pub enum Cell<'a> {
+    Path(&'a str),
     /// As `Path`, 0 where nothing is there.
-    Number(&'static str),
+    Number(&'a str),
+    /// What a JSON path finds first; times as ages where the column is a `date`.
+    JsonPath(&'a str),
     With(fn(&Value, stdx::time::Wall) -> Value),
     /// Time since `metadata.creationTimestamp`, as `kubectl get` shows ages.
     Age,
@@ -73,27 +81,35 @@ pub struct Served {
     pub fields: &'static [(&'static str, &'static str)],
 }
 
-/// One kind. Everything the engines need to serve it.
+/// One kind's identity. It lives as long as the process, so it is held by address and copied at will;
+/// kinds that are defined at run time get theirs from [`Kind::intern`](Kind::intern).
 #[derive(Clone, Copy)]
 pub struct Kind {
     pub group: &'static str,
-    /// The stored version, served first.
-    pub version: &'static str,
     pub name: &'static str,
     pub plural: &'static str,
+    pub scope: Scope,
+    /// The path under `/registry/`, as kube-apiserver lays it out, where it is not the plural.
+    pub storage: &'static str,
+    /// Everything else that code says of it.
+    pub declared: &'static Declared,
+}
+
+/// What code declares of a kind: everything that engines need to serve it.
+#[derive(Clone, Copy)]
+pub struct Declared {
+    /// The stored version, served first.
+    pub version: &'static str,
     pub short: &'static [&'static str],
     pub categories: &'static [&'static str],
-    pub scope: Scope,
     /// The sentence `kubectl explain` shows.
     pub doc: &'static str,
     /// Schema text of this kind's own types (see `schema`); shared types are found by name.
     pub schema: &'static str,
-    pub subresources: &'static [Sub],
-    pub columns: &'static [Column],
+    pub subresources: &'static [Sub<'static>],
+    pub columns: &'static [Column<'static>],
     /// Field selectors beyond `metadata.name` and `metadata.namespace`: the paths that may be selected on.
     pub fields: &'static [&'static str],
-    /// The path under `/registry/`, as kube-apiserver lays it out.
-    pub storage: &'static str,
     pub durability: Durability,
     pub also: &'static [Served],
     /// Defaults that the schema text cannot say. Idempotent.
@@ -101,16 +117,34 @@ pub struct Kind {
     /// What create (old absent) and update (old present) reset before validation,
     /// beyond status/spec split and system metadata, which the engine does.
     pub prepare: fn(new: &mut Value, old: Option<&Value>),
+    /// What a replacement through `status` keeps of `old`, beyond the spec and system metadata.
+    pub prepare_status: fn(new: &mut Value, old: &Value),
     /// Rules that the schema text cannot say. `old` is present on update.
     pub validate: fn(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>),
     /// Rules for what comes through the `status` subresource.
     pub validate_status: fn(new: &Value, causes: &mut Vec<Cause>),
+    /// The path below which the schema's rules are not checked; "" for none.
+    pub unchecked: &'static str,
     /// How names are checked: DNS subdomain for most.
     pub name_rule: NameRule,
     /// `metadata.generation` counts spec changes.
     pub generation: bool,
     /// Deletion waits `metadata.deletionGracePeriodSeconds` for someone else to finish it (pods).
     pub graceful: bool,
+    /// Stored as JSON, as kube-apiserver stores custom resources; protobuf otherwise.
+    pub json: bool,
+    /// Only the body of a subresource: served nowhere by itself.
+    pub subresource_body: bool,
+    /// `deletecollection` is among its verbs.
+    pub deletes_collections: bool,
+    /// A finished delete is answered with the object (upstream's `ReturnDeletedObject`).
+    pub answers_deleted: bool,
+    /// An update makes what is not there (upstream's `AllowCreateOnUpdate`).
+    pub creates_on_update: bool,
+    /// An update must name the revision that it replaces (upstream's `AllowUnconditionalUpdate`, negated).
+    pub conditional_updates: bool,
+    /// Declared by code. False of what is defined at run time.
+    pub(crate) built_in: bool,
 }
 
 /// What `metadata.name` may look like (apimachinery `validation.NameIs...`).
@@ -126,125 +160,281 @@ pub enum NameRule {
     PathSegment,
 }
 
-/// A kind in one of the versions it is served in. Engines that meet JSON take a form;
-/// a plain `&Kind` converts into its stored form.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Form {
+/// A kind in one of the versions it is served in, with what is known of it. Engines that meet JSON take
+/// a form; a plain `&Kind` converts into its stored form, which of a kind that is defined at run time
+/// knows no schema: everything passes.
+#[derive(Clone, Copy)]
+pub struct Form<'a> {
     pub kind: &'static Kind,
-    /// `None`: the stored version.
-    pub served: Option<&'static Served>,
+    /// `None`: the stored version, or a kind that is defined at run time.
+    pub(crate) served: Option<&'static Served>,
+    pub(crate) defined: Option<(&'a Definition, &'a Version)>,
 }
 
-impl Form {
+impl<'a> Form<'a> {
     pub fn group(self) -> &'static str {
         self.served.map_or(self.kind.group, |served| served.group)
     }
 
-    pub fn version(self) -> &'static str {
-        self.served.map_or(self.kind.version, |served| served.version)
+    pub fn version(self) -> &'a str {
+        match (self.served, self.defined) {
+            (Some(served), _) => served.version,
+            (_, Some((_, version))) => &version.name,
+            _ => self.kind.declared.version,
+        }
+    }
+
+    /// True of the version that objects are stored in.
+    pub fn is_stored(self) -> bool {
+        self.served.is_none() && self.defined.is_none_or(|(_, version)| version.stored)
+    }
+
+    /// The form that objects are in after [`Form::convert_to_stored`]. Versions that are defined at run
+    /// time are all of one shape, so theirs is the same.
+    #[must_use]
+    pub fn stored(self) -> Form<'a> {
+        Form { served: None, ..self }
     }
 
     /// The stored form's path of what a field selector of this form names, beyond name and namespace.
-    pub fn selectable(self, path: &str) -> Option<&'static str> {
-        let renamed = self.served.map_or(&[][..], |served| served.fields);
-        match renamed {
-            [] => self.kind.fields.iter().find(|field| **field == path).copied(),
-            renamed => renamed.iter().find(|(name, _)| *name == path).map(|(_, stored)| *stored),
+    pub fn selectable(self, path: &str) -> Option<&'a str> {
+        match (self.served.map_or(&[][..], |served| served.fields), self.defined) {
+            ([], Some((_, version))) => {
+                version.selectable.iter().map(|field| &**field).find(|field| *field == path)
+            }
+            ([], None) => self.kind.declared.fields.iter().find(|field| **field == path).copied(),
+            (renamed, _) => {
+                renamed.iter().find(|(name, _)| *name == path).map(|(_, stored)| *stored)
+            }
+        }
+    }
+
+    /// Whether anything but name and namespace may be selected by.
+    pub fn has_selectable(self) -> bool {
+        match self.defined {
+            Some((_, version)) => !version.selectable.is_empty(),
+            None => !self.kind.declared.fields.is_empty(),
         }
     }
 
     /// `v1` or `apps/v1`.
     pub fn api_version(self) -> String {
-        match self.group() {
-            "" => self.version().to_owned(),
-            group => format!("{group}/{}", self.version()),
-        }
+        api_version(self.group(), self.version())
     }
 
     /// Turns a tree of the stored form into this one.
     pub fn convert_from_stored(self, tree: &mut Value) {
+        use crate::lens::LensMut;
         if let Some(served) = self.served {
             (served.from_stored)(tree);
+        }
+        if self.defined.is_some() {
+            tree.set("apiVersion", self.api_version());
         }
     }
 
     /// Turns a tree of this form into the stored one.
     pub fn convert_to_stored(self, tree: &mut Value) {
+        use crate::lens::LensMut;
         if let Some(served) = self.served {
             (served.to_stored)(tree);
         }
+        if let Some((definition, _)) = self.defined {
+            tree.set("apiVersion", api_version(self.kind.group, definition.stored_version()));
+            tree.set("kind", self.kind.name);
+        }
+    }
+
+    pub fn short(self) -> Vec<&'a str> {
+        match self.defined {
+            Some((definition, _)) => definition.short.iter().map(|name| &**name).collect(),
+            None => self.kind.declared.short.to_vec(),
+        }
+    }
+
+    pub fn categories(self) -> Vec<&'a str> {
+        match self.defined {
+            Some((definition, _)) => definition.categories.iter().map(|name| &**name).collect(),
+            None => self.kind.declared.categories.to_vec(),
+        }
+    }
+
+    /// What `kubectl get` prints, in every version alike for kinds in code.
+    pub fn columns(self) -> Vec<Column<'a>> {
+        match self.defined {
+            Some((_, version)) => version.columns.iter().map(|column| column.lend()).collect(),
+            None => self.kind.declared.columns.to_vec(),
+        }
+    }
+
+    pub fn subresources(self) -> Vec<Sub<'a>> {
+        match self.defined {
+            Some((_, version)) => version.subresources(),
+            None => self.kind.declared.subresources.to_vec(),
+        }
+    }
+
+    pub fn has_status(self) -> bool {
+        self.subresources().contains(&Sub::Status)
     }
 }
 
-impl From<&'static Kind> for Form {
-    fn from(kind: &'static Kind) -> Form {
-        Form { kind, served: None }
+impl PartialEq for Form<'_> {
+    fn eq(&self, other: &Form<'_>) -> bool {
+        self.kind == other.kind
+            && self.group() == other.group()
+            && self.version() == other.version()
     }
 }
 
-impl std::fmt::Debug for Form {
+impl Eq for Form<'_> {}
+
+impl From<&'static Kind> for Form<'_> {
+    fn from(kind: &'static Kind) -> Self {
+        Form { kind, served: None, defined: None }
+    }
+}
+
+impl std::fmt::Debug for Form<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.api_version(), self.kind.name)
     }
 }
 
-impl PartialEq for Served {
-    fn eq(&self, other: &Served) -> bool {
-        self.group == other.group && self.version == other.version
+/// `v1` or `apps/v1`.
+pub(crate) fn api_version(group: &str, version: &str) -> String {
+    match group {
+        "" => version.to_owned(),
+        group => format!("{group}/{version}"),
     }
 }
 
-impl Eq for Served {}
-
-impl Kind {
-    /// This kind as served at `group`/`version`.
-    pub fn form(&'static self, group: &str, version: &str) -> Option<Form> {
-        if self.group == group && self.version == version {
-            return Some(Form { kind: self, served: None });
-        }
-        let served =
-            self.also.iter().find(|also| also.group == group && also.version == version)?;
-        Some(Form { kind: self, served: Some(served) })
-    }
-
-    /// The stored form first, then the others.
-    pub fn forms(&'static self) -> impl Iterator<Item = Form> {
-        let others = self.also.iter().map(move |served| Form { kind: self, served: Some(served) });
-        std::iter::once(Form { kind: self, served: None }).chain(others)
-    }
-
-    /// What most kinds are: namespaced, durable, v1, no hooks.
-    pub const BASE: Kind = Kind {
-        group: "",
+impl Declared {
+    /// What most kinds are: durable, v1, no hooks.
+    pub const BASE: Declared = Declared {
         version: "v1",
-        name: "",
-        plural: "",
         short: &[],
         categories: &[],
-        scope: Scope::Namespaced,
         doc: "",
         schema: "",
         subresources: &[],
         columns: &[],
         fields: &[],
-        storage: "",
         durability: Durability::Durable,
         also: &[],
         default: |_| {},
         prepare: |_, _| {},
+        prepare_status: |_, _| {},
         validate: |_, _, _| {},
         validate_status: |_, _| {},
+        unchecked: "",
         name_rule: NameRule::Subdomain,
         generation: true,
         graceful: false,
+        json: false,
+        subresource_body: false,
+        deletes_collections: true,
+        answers_deleted: false,
+        creates_on_update: false,
+        conditional_updates: false,
+        built_in: true,
     };
 
-    /// `v1` or `apps/v1`.
-    pub fn api_version(&self) -> String {
-        match self.group {
-            "" => self.version.to_owned(),
-            group => format!("{group}/{}", self.version),
+    /// What holds of every kind that is defined at run time; the rest is in its definition.
+    pub(crate) const RUN_TIME: Declared = Declared {
+        version: "",
+        json: true,
+        conditional_updates: true,
+        built_in: false,
+        ..Declared::BASE
+    };
+}
+
+impl Kind {
+    /// A kind in code as it is served at `group`/`version`.
+    pub fn form(&'static self, group: &str, version: &str) -> Option<Form<'static>> {
+        self.forms().find(|form| form.group() == group && form.version() == version)
+    }
+
+    /// The forms of a kind in code: the stored one first, then the others.
+    pub fn forms(&'static self) -> impl Iterator<Item = Form<'static>> {
+        let stored = self.declared.built_in.then(|| Form::from(self));
+        let others = self.declared.also.iter();
+        let others = others.map(move |served| Form { served: Some(served), ..Form::from(self) });
+        stored.into_iter().chain(others)
+    }
+
+    /// What most kinds are: namespaced, in the core group.
+    pub const BASE: Kind = Kind {
+        group: "",
+        name: "",
+        plural: "",
+        scope: Scope::Namespaced,
+        storage: "",
+        declared: &Declared::BASE,
+    };
+
+    /// The identity of a kind that is defined at run time: always the same for the same group, name,
+    /// plural and scope, so that what is defined anew is the same kind.
+    ///
+    /// # Errors
+    /// If the names are too long, name a kind in code, or too many kinds were known in this process.
+    pub fn intern(
+        group: &str,
+        name: &str,
+        plural: &str,
+        scope: Scope,
+    ) -> Result<&'static Kind, String> {
+        if !group.contains('.')
+            || [group, name, plural].iter().any(|part| part.len() > NAME_BYTES_MAX)
+        {
+            return Err(format!("{name:?} in {group:?} cannot be a kind of its own"));
         }
+        let is_taken = |kind: &&&Kind| {
+            kind.group == group && (kind.name == name || kind.plural == plural)
+                || kind
+                    .declared
+                    .also
+                    .iter()
+                    .any(|also| also.group == group && kind.plural == plural)
+        };
+        if let Some(kind) = crate::kinds::KINDS.iter().find(is_taken) {
+            return Err(format!("{}.{group} belongs to the server itself", kind.plural));
+        }
+        // Only grown, by one at a time.
+        let mut known = IDENTITIES.lock().unwrap_or_else(PoisonError::into_inner);
+        let identity = (group, name, plural, scope);
+        if let Some(kind) = known.iter().find(|kind| kind.identity() == identity) {
+            return Ok(kind);
+        }
+        if known.len() >= IDENTITIES_MAX {
+            return Err(format!(
+                "no more than {IDENTITIES_MAX} kinds are kept apart until a restart"
+            ));
+        }
+        let kept = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
+        let (group, plural) = (kept(group), kept(plural));
+        let storage = kept(&format!("{group}/{plural}"));
+        let kind: &'static Kind = Box::leak(Box::new(Kind {
+            group,
+            name: kept(name),
+            plural,
+            scope,
+            storage,
+            declared: &Declared::RUN_TIME,
+        }));
+        known.push(kind);
+        Ok(kind)
+    }
+
+    fn identity(&self) -> (&'static str, &'static str, &'static str, Scope) {
+        (self.group, self.name, self.plural, self.scope)
+    }
+
+    /// `v1` or `apps/v1`: the stored version of a kind in code. Versions of others come and go: their
+    /// objects say theirs ([`Object::api_version`](crate::Object::api_version)).
+    pub fn api_version(&self) -> String {
+        api_version(self.group, self.declared.version)
     }
 
     /// `pods` or `deployments.apps`, as error messages name resources.
@@ -264,24 +454,34 @@ impl Kind {
         self.scope == Scope::Namespaced
     }
 
+    /// True of a kind in code.
+    pub fn is_built_in(&self) -> bool {
+        self.declared.built_in
+    }
+
     /// The path under `/registry/`.
     pub fn storage_prefix(&self) -> &'static str {
         if self.storage.is_empty() { self.plural } else { self.storage }
     }
 
     pub fn stored(&self) -> bool {
-        self.durability != Durability::Virtual
-    }
-
-    pub fn has_status(&self) -> bool {
-        self.subresources.contains(&Sub::Status)
+        self.declared.durability != Durability::Virtual
     }
 }
 
-/// Two kinds are the same when group and name are; versions are forms of one kind.
+/// How many identities of kinds that are defined at run time a process ever keeps. They are small,
+/// and are never given back, because whoever holds a kind holds its address.
+pub const IDENTITIES_MAX: usize = 4096;
+
+/// The longest group, name or plural of a kind that is defined at run time.
+const NAME_BYTES_MAX: usize = 253;
+
+static IDENTITIES: Mutex<Vec<&'static Kind>> = Mutex::new(Vec::new());
+
+/// Two kinds are the same when group, name, plural and scope are; versions are forms of one kind.
 impl PartialEq for Kind {
     fn eq(&self, other: &Kind) -> bool {
-        self.name == other.name && self.group == other.group
+        std::ptr::eq(self, other) || self.identity() == other.identity()
     }
 }
 
@@ -302,23 +502,33 @@ impl PartialOrd for Kind {
 
 impl Ord for Kind {
     fn cmp(&self, other: &Kind) -> std::cmp::Ordering {
-        (self.group, self.name).cmp(&(other.group, other.name))
+        let order = |kind: &Kind| (kind.group, kind.name, kind.plural, kind.namespaced());
+        order(self).cmp(&order(other))
     }
 }
 
 impl std::fmt::Debug for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.api_version(), self.name)
+        match self.declared.version {
+            "" => write!(f, "{}/{}", self.group, self.name),
+            version => write!(f, "{}/{}", api_version(self.group, version), self.name),
+        }
     }
 }
 
-impl std::fmt::Debug for Column {
+impl std::fmt::Debug for Declared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Declared")
+    }
+}
+
+impl std::fmt::Debug for Column<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Column({})", self.name)
     }
 }
 
-impl std::fmt::Debug for Cell {
+impl std::fmt::Debug for Cell<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Cell")
     }

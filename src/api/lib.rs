@@ -5,13 +5,17 @@
 //! Pure and synchronous: no I/O, no clock, no randomness.
 
 pub mod apply;
+pub mod catalog;
 pub mod codec;
 mod complain;
 pub mod controller;
 pub mod defaults;
+pub mod definition;
 pub mod discovery;
 pub mod field;
 pub mod hash;
+mod json_index;
+mod jsonpath;
 pub mod kind;
 pub mod kinds;
 pub mod lens;
@@ -29,15 +33,18 @@ pub mod selector;
 pub mod selector_syntax;
 pub mod status;
 pub mod strategy;
+pub mod structural;
 pub mod table;
 pub mod time;
 pub(crate) mod types;
 pub mod unacted;
 pub mod validate;
 
+pub use catalog::Kinds;
 pub use controller::{
     Action, Actions, Controller, Expect, Key, Next, OnFailure, Registered, View, Wakes, Watch,
 };
+pub use definition::{Definition, Resource};
 pub use kind::{Form, Kind, Scope, Sub};
 pub use lens::{Lens, LensMut};
 pub use object::Object;

@@ -8,6 +8,7 @@ use stdx::{Context, Result};
 use wire::protobuf::Reader;
 
 use crate::codec;
+use crate::json_index::{Members, inside};
 use crate::kind::{Form, Kind};
 use crate::lens::{Lens, LensMut};
 use crate::schema::schema;
@@ -29,8 +30,10 @@ struct Inner {
 enum Index {
     /// In the protobuf bytes.
     Protobuf(Offsets),
-    /// JSON bytes (custom resources) hold escapes, so the strings are copied out.
-    Json(Box<Meta>),
+    /// In JSON bytes (custom resources).
+    Json(Offsets),
+    /// JSON bytes that escape what is indexed: the strings are copied out.
+    Copied(Box<Meta>),
 }
 
 /// Where things lie in the bytes. Objects are bounded far below 4 GiB by the request body limit.
@@ -41,6 +44,9 @@ struct Offsets {
     name: Span,
     namespace: Span,
     uid: Span,
+    /// Of JSON only; protobuf's lie in several pieces.
+    labels: Span,
+    owners: Span,
     deleting: bool,
 }
 
@@ -100,11 +106,17 @@ impl Object {
         let what = || format!("decode a stored {}", kind.name);
         match codec::envelope::open(bytes).context(what)? {
             Some(envelope) if envelope.content_type != "application/json" => {
+                let root = Form::from(kind).table();
+                let root = root.context(|| format!("{}: it is protobuf", what()))?;
                 // The whole message is read once, so that later readers meet no malformed bytes.
-                codec::check_message(schema().root(kind), envelope.raw).context(what)
+                codec::check_message(root, envelope.raw).context(what)
             }
-            // Parsed by whoever makes an object of it.
-            _ => Ok(()),
+            // Written anew by whoever makes an object of it.
+            Some(_) => Ok(()),
+            None => match wire::json::is_valid(bytes) {
+                true => Ok(()),
+                false => Err(stdx::Error::new(format!("{}: it is no JSON", what()))),
+            },
         }
     }
 
@@ -117,7 +129,7 @@ impl Object {
         let what = || format!("decode a stored {}", kind.name);
         let index = match codec::envelope::open(&bytes).context(what)? {
             Some(envelope) if envelope.content_type != "application/json" => {
-                if envelope.kind != kind.name {
+                if envelope.kind != kind.name || !kind.is_built_in() {
                     return Err(stdx::Error::new(format!("{}: it is a {}", what(), envelope.kind)));
                 }
                 Index::Protobuf(Offsets::find(&bytes, envelope.raw).context(what)?)
@@ -126,13 +138,10 @@ impl Object {
                 let tree: Value = serde_json::from_slice(envelope.raw).context(what)?;
                 // Rewritten as bare JSON, so that readers know two forms only.
                 let bytes: Arc<[u8]> = serde_json::to_vec(&tree).context(what)?.into();
-                let index = Index::Json(Box::new(Meta::of(&tree)));
+                let index = Index::of_json(&bytes).context(what)?;
                 return Ok(Object(Arc::new(Inner { kind, revision, bytes, index })));
             }
-            None => {
-                let tree: Value = serde_json::from_slice(&bytes).context(what)?;
-                Index::Json(Box::new(Meta::of(&tree)))
-            }
+            None => Index::of_json(&bytes).context(what)?,
         };
         Ok(Object(Arc::new(Inner { kind, revision, bytes, index })))
     }
@@ -149,7 +158,7 @@ impl Object {
         let bytes: Arc<[u8]> = codec::encode_stored(Form::from(kind), tree).context(what)?.into();
         let index = match codec::envelope::open(&bytes).context(what)? {
             Some(envelope) => Index::Protobuf(Offsets::find(&bytes, envelope.raw).context(what)?),
-            None => Index::Json(Box::new(Meta::of(tree))),
+            None => Index::of_json(&bytes).context(what)?,
         };
         Ok(Object(Arc::new(Inner { kind, revision, bytes, index })))
     }
@@ -158,7 +167,8 @@ impl Object {
     pub fn at_revision(&self, revision: u64) -> Object {
         let index = match &self.0.index {
             Index::Protobuf(offsets) => Index::Protobuf(*offsets),
-            Index::Json(meta) => Index::Json(meta.clone()),
+            Index::Json(offsets) => Index::Json(*offsets),
+            Index::Copied(meta) => Index::Copied(meta.clone()),
         };
         let bytes = self.0.bytes.clone();
         Object(Arc::new(Inner { kind: self.0.kind, revision, bytes, index }))
@@ -194,7 +204,9 @@ impl Object {
     }
 
     fn headed(&self, mut tree: Value) -> Value {
-        tree.set("apiVersion", self.0.kind.api_version());
+        if self.0.kind.is_built_in() {
+            tree.set("apiVersion", self.0.kind.api_version());
+        }
         tree.set("kind", self.0.kind.name);
         if self.0.revision != 0 {
             tree.set("metadata.resourceVersion", self.0.revision.to_string());
@@ -204,6 +216,14 @@ impl Object {
 
     pub fn kind(&self) -> &'static Kind {
         self.0.kind
+    }
+
+    /// The version that it is stored in: `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        match self.0.kind.is_built_in() {
+            true => self.0.kind.api_version(),
+            false => self.whole_tree().str("apiVersion").to_owned(),
+        }
     }
 
     pub fn revision(&self) -> u64 {
@@ -219,15 +239,15 @@ impl Object {
     pub(crate) fn message(&self) -> Option<&[u8]> {
         match &self.0.index {
             Index::Protobuf(offsets) => Some(self.span(offsets.message)),
-            Index::Json(_) => None,
+            Index::Json(_) | Index::Copied(_) => None,
         }
     }
 
     /// A copy of the indexed metadata. Prefer the borrowing readers below.
     pub fn meta(&self) -> Meta {
         match &self.0.index {
-            Index::Json(meta) => (**meta).clone(),
-            Index::Protobuf(_) => Meta {
+            Index::Copied(meta) => (**meta).clone(),
+            Index::Protobuf(_) | Index::Json(_) => Meta {
                 name: self.name().into(),
                 namespace: self.namespace().into(),
                 uid: self.uid().into(),
@@ -240,41 +260,47 @@ impl Object {
 
     pub fn name(&self) -> &str {
         match &self.0.index {
-            Index::Protobuf(offsets) => self.text(offsets.name),
-            Index::Json(meta) => &meta.name,
+            Index::Protobuf(offsets) | Index::Json(offsets) => self.text(offsets.name),
+            Index::Copied(meta) => &meta.name,
         }
     }
 
     pub fn namespace(&self) -> &str {
         match &self.0.index {
-            Index::Protobuf(offsets) => self.text(offsets.namespace),
-            Index::Json(meta) => &meta.namespace,
+            Index::Protobuf(offsets) | Index::Json(offsets) => self.text(offsets.namespace),
+            Index::Copied(meta) => &meta.namespace,
         }
     }
 
     pub fn uid(&self) -> &str {
         match &self.0.index {
-            Index::Protobuf(offsets) => self.text(offsets.uid),
-            Index::Json(meta) => &meta.uid,
+            Index::Protobuf(offsets) | Index::Json(offsets) => self.text(offsets.uid),
+            Index::Copied(meta) => &meta.uid,
         }
     }
 
     /// True once `metadata.deletionTimestamp` is set.
     pub fn deleting(&self) -> bool {
         match &self.0.index {
-            Index::Protobuf(offsets) => offsets.deleting,
-            Index::Json(meta) => meta.deleting,
+            Index::Protobuf(offsets) | Index::Json(offsets) => offsets.deleting,
+            Index::Copied(meta) => meta.deleting,
         }
     }
 
     /// The labels, in key order.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
-        let (stored, copied) = match &self.0.index {
-            Index::Protobuf(offsets) => (Some(Reader::new(self.span(offsets.metadata))), None),
-            Index::Json(meta) => (None, Some(&meta.labels)),
+        let (stored, written, copied) = match &self.0.index {
+            Index::Protobuf(offsets) => {
+                (Some(Reader::new(self.span(offsets.metadata))), None, None)
+            }
+            Index::Json(offsets) => (None, Some(Members::of(self.span(offsets.labels))), None),
+            Index::Copied(meta) => (None, None, Some(&meta.labels)),
         };
         let stored = stored.into_iter().flat_map(|reader| Entries { reader, tag: tag::LABELS });
-        stored.chain(copied.into_iter().flatten().map(|(k, v)| (&**k, &**v)))
+        let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+        let written = written.into_iter().flatten();
+        let written = written.map(move |(key, value)| (text(key), text(inside(value))));
+        stored.chain(written).chain(copied.into_iter().flatten().map(|(k, v)| (&**k, &**v)))
     }
 
     pub fn label(&self, key: &str) -> Option<&str> {
@@ -285,7 +311,12 @@ impl Object {
     pub fn owners(&self) -> Vec<Owner> {
         let offsets = match &self.0.index {
             Index::Protobuf(offsets) => offsets,
-            Index::Json(meta) => return meta.owners.to_vec(),
+            Index::Json(offsets) => {
+                let owners: Value =
+                    serde_json::from_slice(self.span(offsets.owners)).unwrap_or_default();
+                return owners.as_array().into_iter().flatten().map(Owner::of).collect();
+            }
+            Index::Copied(meta) => return meta.owners.to_vec(),
         };
         let mut owners = Vec::new();
         let mut reader = Reader::new(self.span(offsets.metadata));
@@ -314,15 +345,79 @@ impl Object {
     }
 }
 
+impl Index {
+    /// Of JSON text that is valid.
+    fn of_json(bytes: &[u8]) -> Result<Index> {
+        match Offsets::of_json(bytes) {
+            Some(offsets) => Ok(Index::Json(offsets)),
+            None => {
+                let tree: Value = serde_json::from_slice(bytes).context(|| "read JSON")?;
+                if !tree.is_object() {
+                    return Err(stdx::Error::new("it is no object"));
+                }
+                Ok(Index::Copied(Box::new(Meta::of(&tree))))
+            }
+        }
+    }
+}
+
+/// Where `inner` lies in `bytes`, of which it is a slice; an empty one may lie anywhere and has no length.
+fn span_in(bytes: &[u8], inner: &[u8]) -> Span {
+    Span {
+        start: u32::try_from((inner.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize))
+            .unwrap_or(0),
+        len: u32::try_from(inner.len()).unwrap_or(0),
+    }
+}
+
 impl Offsets {
+    /// Finds the metadata in JSON text; `None` where it is written in another way than ours.
+    fn of_json(bytes: &[u8]) -> Option<Offsets> {
+        let span = |inner: &[u8]| span_in(bytes, inner);
+        let plain = |text: &[u8]| !text.contains(&b'\\');
+        let mut offsets = Offsets::default();
+        let mut found = false;
+        for (name, value) in Members::of(bytes) {
+            match name {
+                _ if !plain(name) => return None,
+                b"metadata" if found || !value.starts_with(b"{") => return None,
+                b"metadata" => {
+                    offsets.metadata = span(value);
+                    found = true;
+                }
+                _ => {}
+            }
+        }
+        let metadata = bytes.get(offsets.metadata.start as usize..)?;
+        for (name, value) in Members::of(metadata.get(..offsets.metadata.len as usize)?) {
+            let (text, place) = match name {
+                _ if !plain(name) => return None,
+                b"name" => (inside(value), &mut offsets.name),
+                b"namespace" => (inside(value), &mut offsets.namespace),
+                b"uid" => (inside(value), &mut offsets.uid),
+                b"labels" if value == b"null" => continue,
+                b"labels" => (value, &mut offsets.labels),
+                b"ownerReferences" => {
+                    offsets.owners = span(value);
+                    continue;
+                }
+                b"deletionTimestamp" => {
+                    offsets.deleting = value != b"null";
+                    continue;
+                }
+                _ => continue,
+            };
+            if place.len != 0 || !plain(text) {
+                return None;
+            }
+            *place = span(text);
+        }
+        found.then_some(offsets)
+    }
+
     /// Finds the metadata of a message `raw`, which lies inside `bytes`.
     fn find(bytes: &[u8], raw: &[u8]) -> Result<Offsets, wire::protobuf::Error> {
-        let span = |inner: &[u8]| Span {
-            // Both are slices of one block; an empty one may lie anywhere and has no length.
-            start: u32::try_from((inner.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize))
-                .unwrap_or(0),
-            len: u32::try_from(inner.len()).unwrap_or(0),
-        };
+        let span = |inner: &[u8]| span_in(bytes, inner);
         let mut offsets = Offsets { message: span(raw), ..Offsets::default() };
         let mut reader = Reader::new(raw);
         while let Some((tag, wire)) = reader.next()? {
@@ -377,6 +472,17 @@ impl<'a> Iterator for Entries<'a> {
 }
 
 impl Owner {
+    fn of(tree: &Value) -> Owner {
+        Owner {
+            kind: tree.str("kind").into(),
+            api_version: tree.str("apiVersion").into(),
+            name: tree.str("name").into(),
+            uid: tree.str("uid").into(),
+            controller: tree.flag("controller"),
+            block: tree.flag("blockOwnerDeletion"),
+        }
+    }
+
     fn read(bytes: &[u8]) -> Owner {
         let mut owner = Owner::default();
         let mut reader = Reader::new(bytes);
@@ -400,14 +506,7 @@ impl Owner {
 impl Meta {
     /// Reads the metadata of a tree.
     pub fn of(tree: &Value) -> Meta {
-        let owners = tree.list("metadata.ownerReferences").iter().map(|owner| Owner {
-            kind: owner.str("kind").into(),
-            api_version: owner.str("apiVersion").into(),
-            name: owner.str("name").into(),
-            uid: owner.str("uid").into(),
-            controller: owner.flag("controller"),
-            block: owner.flag("blockOwnerDeletion"),
-        });
+        let owners = tree.list("metadata.ownerReferences").iter().map(Owner::of);
         Meta {
             name: tree.str("metadata.name").into(),
             namespace: tree.str("metadata.namespace").into(),
@@ -463,6 +562,26 @@ mod tests {
             assert_eq!(again.meta(), object.meta());
             assert_eq!(again.tree().str("metadata.resourceVersion"), "8");
             assert_eq!(object.at_revision(8), again);
+        }
+    }
+
+    #[test]
+    fn json_that_escapes_what_is_indexed_reads_the_same() {
+        for text in [
+            r#"{"metadata":{"name":"a","namespace":"b","uid":"u","labels":{"k":"v"}}}"#,
+            r#"{"metadata":{"name":"\u0061","namespace":"b","uid":"u","labels":{"k":"v"}}}"#,
+            r#"{"metadata":{"n\u0061me":"a","namespace":"b","uid":"u","labels":{"k":"\u0076"}}}"#,
+            r#"{"metadata":{"name":"x","name":"a","namespace":"b","uid":"u","labels":{"k":"v"}}}"#,
+            r#"{"m\u0065tadata":{"name":"a","namespace":"b","uid":"u","labels":{"k":"v"}}}"#,
+        ] {
+            let object = Object::from_bytes(&ADDON, 1, text.as_bytes().into()).unwrap();
+            let seen = (object.namespace(), object.name(), object.uid(), object.label("k"));
+            assert_eq!(seen, ("b", "a", "u", Some("v")), "{text}");
+            assert_eq!(object.meta(), Meta::of(&object.tree()), "{text}");
+        }
+        let deep = "[".repeat(200);
+        for bad in ["[]", "1", "{", deep.as_str(), "{}x"] {
+            assert!(Object::from_bytes(&ADDON, 1, bad.as_bytes().into()).is_err(), "{bad}");
         }
     }
 

@@ -7,9 +7,9 @@ use crate::kind::{Cell, Column};
 use crate::lens::Lens;
 use crate::table::since;
 
-impl Column {
+impl Column<'static> {
     /// What most columns are: a string, always shown.
-    pub(crate) const BASE: Column = Column {
+    pub(crate) const BASE: Column<'static> = Column {
         name: "",
         kind: "string",
         format: "",
@@ -19,37 +19,41 @@ impl Column {
     };
 
     /// The string (or whatever is there) at `path`.
-    pub(crate) const fn path(name: &'static str, path: &'static str) -> Column {
+    pub(crate) const fn path(name: &'static str, path: &'static str) -> Column<'static> {
         Column { name, cell: Cell::Path(path), ..Column::BASE }
     }
 
     /// The number at `path`; 0 where it is absent.
-    pub(crate) const fn number(name: &'static str, path: &'static str) -> Column {
+    pub(crate) const fn number(name: &'static str, path: &'static str) -> Column<'static> {
         Column { name, kind: "integer", cell: Cell::Number(path), ..Column::BASE }
     }
 
-    pub(crate) const fn with(name: &'static str, make: fn(&Value, Wall) -> Value) -> Column {
+    pub(crate) const fn with(
+        name: &'static str,
+        make: fn(&Value, Wall) -> Value,
+    ) -> Column<'static> {
         Column { name, cell: Cell::With(make), ..Column::BASE }
     }
 
     /// Time since creation.
-    pub(crate) const AGE: Column = Column { name: "Age", ..Column::BASE };
+    pub(crate) const AGE: Column<'static> = Column { name: "Age", ..Column::BASE };
 
     /// Shown with `-o wide` only.
-    pub(crate) const fn wide(self) -> Column {
+    pub(crate) const fn wide(self) -> Column<'static> {
         Column { priority: 1, ..self }
     }
 
     /// Whole numbers.
-    pub(crate) const fn integer(self) -> Column {
+    pub(crate) const fn integer(self) -> Column<'static> {
         Column { kind: "integer", ..self }
     }
 }
 
 /// The containers, images and selector of a workload's template, for `-o wide`.
-pub(crate) const CONTAINERS: Column = Column::with("Containers", template_containers).wide();
-pub(crate) const IMAGES: Column = Column::with("Images", template_images).wide();
-pub(crate) const SELECTOR: Column =
+pub(crate) const CONTAINERS: Column<'static> =
+    Column::with("Containers", template_containers).wide();
+pub(crate) const IMAGES: Column<'static> = Column::with("Images", template_images).wide();
+pub(crate) const SELECTOR: Column<'static> =
     Column::with("Selector", |tree, _| label_selector(tree.at("spec.selector")).into()).wide();
 
 fn template_containers(tree: &Value, _: Wall) -> Value {

@@ -22,6 +22,7 @@ use std::sync::OnceLock;
 
 use crate::kind::{Form, Kind};
 use crate::kinds::KINDS;
+use crate::structural::Structural;
 
 /// What a value is, whatever its shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +199,35 @@ pub struct Schema {
     pub object_meta: TypeId,
 }
 
+/// How the values of a form are described.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Types<'a> {
+    /// A kind in code: a type of the table.
+    Table(TypeId),
+    /// A kind that is defined at run time.
+    Structural(&'a Structural),
+    /// Such a kind, met without its definition: everything passes.
+    Unknown,
+}
+
+impl<'a> Form<'a> {
+    pub(crate) fn types(self) -> Types<'a> {
+        match self.defined {
+            Some((_, version)) => Types::Structural(&version.schema),
+            None if self.kind.is_built_in() => Types::Table(schema().root(self)),
+            None => Types::Unknown,
+        }
+    }
+
+    /// The root type of a kind in code.
+    pub(crate) fn table(self) -> Option<TypeId> {
+        match self.types() {
+            Types::Table(id) => Some(id),
+            Types::Structural(_) | Types::Unknown => None,
+        }
+    }
+}
+
 /// The table of all built-in types.
 pub fn schema() -> &'static Schema {
     static SCHEMA: OnceLock<Schema> = OnceLock::new();
@@ -269,11 +299,12 @@ impl Schema {
         self.find(META, name).filter(|id| self.of(*id).package == META)
     }
 
-    /// The root type of a kind in a form.
+    /// The root type of a kind in code in a form.
     ///
     /// # Panics
     /// If the kind is not in `KINDS` or a served root names no type; the meta-tests cover every form.
-    pub fn root(&self, form: impl Into<Form>) -> TypeId {
+    /// Where any kind may come, ask [`Form::types`].
+    pub fn root<'f>(&self, form: impl Into<Form<'f>>) -> TypeId {
         let form = form.into();
         let found = match form.served.map(|served| served.root) {
             Some(root) if !root.is_empty() => self.qualified(root),
@@ -298,7 +329,7 @@ impl Schema {
 
     fn build() -> Result<Schema, String> {
         let mut texts: Vec<&'static str> = crate::types::TEXTS.to_vec();
-        texts.extend(KINDS.iter().map(|kind| kind.schema));
+        texts.extend(KINDS.iter().map(|kind| kind.declared.schema));
         let mut schema = Schema {
             types: Vec::with_capacity(320),
             fields: Vec::with_capacity(1450),
@@ -460,7 +491,7 @@ fn split_doc(line: &'static str) -> (&'static str, &'static str) {
 /// The package whose types the kind's own text declares its root in.
 fn package_of(kind: &Kind) -> Result<&'static str, String> {
     let mut package = "";
-    for line in kind.schema.lines() {
+    for line in kind.declared.schema.lines() {
         match line.strip_prefix("package ") {
             Some(name) => package = name,
             None if line.split(' ').next() == Some(kind.name) => return Ok(package),

@@ -8,35 +8,40 @@
 use serde_json::Value;
 
 use crate::codec;
-use crate::kind::Kind;
+use crate::kind::Form;
 use crate::lens::{Lens, LensMut};
 use crate::schema::schema;
 
 /// Prepares a tree for creation: no status, generation 1 where counted, no deletion marks.
-pub fn create(kind: &'static Kind, new: &mut Value) {
-    canonical(kind, new);
-    if kind.has_status() {
-        reset_status(kind, new);
+pub fn create<'f>(form: impl Into<Form<'f>>, new: &mut Value) {
+    let form = form.into();
+    let kind = form.kind;
+    canonical(form, new);
+    if form.has_status() {
+        reset_status(form, new);
     }
     for path in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         new.remove(&format!("metadata.{path}"));
     }
-    if kind.generation && kind.stored() {
+    if kind.declared.generation && kind.stored() {
         new.set("metadata.generation", 1);
     }
-    (kind.prepare)(new, None);
+    (kind.declared.prepare)(new, None);
 }
 
 /// Prepares a replacement through the main resource: status and system metadata stay `old`'s;
 /// the generation grows if anything outside metadata and status changed.
-pub fn update(kind: &'static Kind, new: &mut Value, old: &Value) {
-    canonical(kind, new);
+pub fn update<'f>(form: impl Into<Form<'f>>, new: &mut Value, old: &Value) {
+    let form = form.into();
+    let kind = form.kind;
+    canonical(form, new);
     keep_system_metadata(new, old);
-    if kind.has_status() {
+    let (has_status, built_in) = (form.has_status(), kind.is_built_in());
+    if has_status {
         keep(new, old, "status");
     }
-    (kind.prepare)(new, Some(old));
-    if kind.generation && differs_beyond_metadata(new, old) {
+    (kind.declared.prepare)(new, Some(old));
+    if kind.declared.generation && differs_beyond_metadata(new, old, has_status || built_in) {
         let generation = old.int("metadata.generation").unwrap_or(0) + 1;
         new.set("metadata.generation", generation);
     }
@@ -44,8 +49,9 @@ pub fn update(kind: &'static Kind, new: &mut Value, old: &Value) {
 
 /// Prepares a replacement through the `status` subresource: the status changes and, of metadata,
 /// what upstream's status strategy of the kind lets through.
-pub fn update_status(kind: &'static Kind, new: &mut Value, old: &Value) {
-    canonical(kind, new);
+pub fn update_status<'f>(form: impl Into<Form<'f>>, new: &mut Value, old: &Value) {
+    let form = form.into();
+    canonical(form, new);
     let mut result = old.clone();
     match new.get_mut("status").map(Value::take) {
         Some(status) => result.set("status", status),
@@ -57,28 +63,18 @@ pub fn update_status(kind: &'static Kind, new: &mut Value, old: &Value) {
     result.set("metadata", metadata);
     *new = result;
     keep_system_metadata(new, old);
-    match kind.name {
-        // Old kubelets corrupted owners in a way that broke garbage collection.
-        "Pod" => {
-            keep(new, old, "metadata.ownerReferences");
-            if new.str("status.qosClass").is_empty() {
-                keep(new, old, "status.qosClass");
-            }
-        }
-        "Deployment" => keep(new, old, "metadata.labels"),
-        _ => {}
-    }
+    (form.kind.declared.prepare_status)(new, old);
 }
 
 /// Trees made in process (controllers, admission) skip the decoders; only canonical ones compare.
 /// A value of a wrong type is left for `Object::from_tree` to refuse.
-fn canonical(kind: &'static Kind, new: &mut Value) {
-    let _ = codec::check_fields(kind, new, codec::FieldValidation::Ignore);
+fn canonical(form: Form<'_>, new: &mut Value) {
+    let _ = codec::check_fields(form, new, codec::FieldValidation::Ignore);
 }
 
 /// The empty status, as Go writes it: with the fields that are always there.
-fn reset_status(kind: &'static Kind, new: &mut Value) {
-    let status = schema().by_json(schema().root(kind), "status").map(codec::zero_of);
+fn reset_status(form: Form<'_>, new: &mut Value) {
+    let status = form.table().and_then(|root| schema().by_json(root, "status")).map(codec::zero_of);
     match status {
         Some(status) if !status.is_null() => new.set("status", status),
         _ => {
@@ -101,7 +97,7 @@ fn keep_system_metadata(new: &mut Value, old: &Value) {
     }
 }
 
-fn keep(new: &mut Value, old: &Value, path: &str) {
+pub(crate) fn keep(new: &mut Value, old: &Value, path: &str) {
     match old.at(path) {
         Value::Null => {
             new.remove(path);
@@ -110,10 +106,14 @@ fn keep(new: &mut Value, old: &Value, path: &str) {
     }
 }
 
-fn differs_beyond_metadata(new: &Value, old: &Value) -> bool {
+/// `status` does not count where it is a subresource.
+fn differs_beyond_metadata(new: &Value, old: &Value, has_status: bool) -> bool {
     let (Value::Object(new), Value::Object(old)) = (new, old) else { return new != old };
-    let relevant =
-        |key: &&String| !matches!(key.as_str(), "metadata" | "status" | "kind" | "apiVersion");
+    let relevant = |key: &&String| match key.as_str() {
+        "metadata" | "kind" | "apiVersion" => false,
+        "status" => !has_status,
+        _ => true,
+    };
     new.keys().chain(old.keys()).filter(relevant).any(|key| {
         let (a, b) = (new.get(key), old.get(key));
         a.filter(|v| !v.is_null()) != b.filter(|v| !v.is_null())

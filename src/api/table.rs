@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stdx::time::Wall;
 
-use crate::kind::{Cell, Column, Kind};
+use crate::jsonpath;
+use crate::kind::{Cell, Column, Form};
 use crate::lens::Lens;
 use crate::time;
 
@@ -19,21 +20,22 @@ pub enum IncludeObject {
 }
 
 /// The table's `columnDefinitions`.
-pub fn columns(kind: &Kind) -> Value {
-    let define = |c: &Column| {
+pub fn columns<'f>(form: impl Into<Form<'f>>) -> Value {
+    let declared = form.into().columns();
+    let define = |c: &Column<'_>| {
         json!({
             "name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority,
         })
     };
-    let mut columns = Vec::with_capacity(kind.columns.len() + 2);
-    if !names_itself(kind) {
+    let mut columns = Vec::with_capacity(declared.len() + 2);
+    if !names_itself(&declared) {
         columns.push(json!({
             "name": "Name", "type": "string", "format": "name", "priority": 0,
             "description": "Name must be unique within a namespace.",
         }));
     }
-    columns.extend(kind.columns.iter().map(define));
-    if kind.columns.is_empty() {
+    columns.extend(declared.iter().map(define));
+    if declared.is_empty() {
         columns.push(json!({
             "name": "Age", "type": "string", "format": "", "priority": 0,
             "description": "The time since the object was created.",
@@ -43,22 +45,33 @@ pub fn columns(kind: &Kind) -> Value {
 }
 
 /// One row: the cells of `tree` and what the request wants beside them.
-pub fn row(kind: &Kind, tree: &Value, now: Wall, include: IncludeObject) -> Value {
-    let cell = |c: &Column| match c.cell {
+pub fn row<'f>(
+    form: impl Into<Form<'f>>,
+    tree: &Value,
+    now: Wall,
+    include: IncludeObject,
+) -> Value {
+    let columns = form.into().columns();
+    let cell = |c: &Column<'_>| match c.cell {
         Cell::Path(path) => match tree.at(path) {
             Value::Null => "".into(),
             value => value.clone(),
         },
         Cell::Number(path) => tree.int(path).unwrap_or(0).into(),
         Cell::With(make) => make(tree, now),
+        Cell::JsonPath(path) => match jsonpath::first(tree, path) {
+            Some(Value::String(text)) if c.kind == "date" => since(text, now).into(),
+            Some(value) => value.clone(),
+            None => Value::Null,
+        },
         Cell::Age => age(tree, now),
     };
-    let mut cells = Vec::with_capacity(kind.columns.len() + 2);
-    if !names_itself(kind) {
+    let mut cells = Vec::with_capacity(columns.len() + 2);
+    if !names_itself(&columns) {
         cells.push(tree.str("metadata.name").into());
     }
-    cells.extend(kind.columns.iter().map(cell));
-    if kind.columns.is_empty() {
+    cells.extend(columns.iter().map(cell));
+    if columns.is_empty() {
         cells.push(age(tree, now));
     }
     let object = match include {
@@ -72,13 +85,18 @@ pub fn row(kind: &Kind, tree: &Value, now: Wall, include: IncludeObject) -> Valu
 }
 
 /// True for kinds that put their name elsewhere, or print it in their own way.
-fn names_itself(kind: &Kind) -> bool {
-    kind.columns.iter().any(|column| column.name == "Name")
+fn names_itself(columns: &[Column<'_>]) -> bool {
+    columns.iter().any(|column| column.name == "Name")
 }
 
 /// A whole table answer; `columnDefinitions` may be left out of later watch events.
-pub fn table(kind: &Kind, rows: Vec<Value>, metadata: Value, with_columns: bool) -> Value {
-    let columns = if with_columns { columns(kind) } else { Value::Null };
+pub fn table<'f>(
+    form: impl Into<Form<'f>>,
+    rows: Vec<Value>,
+    metadata: Value,
+    with_columns: bool,
+) -> Value {
+    let columns = if with_columns { columns(form) } else { Value::Null };
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
         "columnDefinitions": columns, "rows": rows,

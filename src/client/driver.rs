@@ -6,19 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use api::controller::{Wakes, Watch};
+use api::controller::{Cache, Wakes, Watch};
 use api::{
-    Action, Actions, Expect, Key, Kind, Lens, LensMut, Next, Object, OnFailure, Registered, Status,
-    Value, View, json,
+    Action, Actions, Expect, Key, Kind, Kinds, Lens, LensMut, Next, Object, OnFailure, Registered,
+    Status, Value, View, json,
 };
 use stdx::backoff::Backoff;
 use stdx::time::Mono;
 
 use crate::events::{Folder, Source, Tell};
 use crate::informer::{Change, Informers, Interest};
+use crate::kinds::Registry;
 use crate::request::{Answer, Body, Client, DeleteOptions, ListOptions, PatchType, Request, Verb};
 
 /// Keys of one controller that are worked on at the same time: enough for group commit to
@@ -56,6 +58,8 @@ struct Loop {
     /// Woken when a key becomes ready or due earlier than thought.
     wake: rt::Event,
     folder: Mutex<Folder>,
+    /// The epoch of kinds that was in view as a whole.
+    synced_epoch: AtomicU64,
 }
 
 #[derive(Default)]
@@ -93,6 +97,7 @@ impl Driver {
                 queue: Mutex::default(),
                 wake: rt::Event::new(),
                 folder: Mutex::default(),
+                synced_epoch: AtomicU64::new(u64::MAX),
             });
             let weak = Arc::downgrade(&this);
             informers.listen(Arc::new(move |change| {
@@ -102,8 +107,12 @@ impl Driver {
             }));
             driver.loops.push(this);
         }
-        for kind in controllers.iter().flat_map(kinds_of).collect::<BTreeSet<&'static Kind>>() {
-            informers.want(Interest::all(kind));
+        let kinds = informers.kinds();
+        want(controllers, informers, &kinds);
+        if let Some(registry) = informers.registry() {
+            let follow =
+                follow_kinds(controllers, Arc::clone(registry), informers.clone(), kinds.epoch());
+            driver._tasks.push(rt::spawn_named("controllers' kinds", follow));
         }
         for this in &driver.loops {
             let running = rt::spawn_named(this.controller.name, run(Arc::clone(this)));
@@ -126,19 +135,37 @@ impl Driver {
     /// Asks every controller to reconcile every object that it knows once more.
     pub fn requeue_all(&self) {
         for this in &self.loops {
-            for watch in this.controller.watches {
-                use api::controller::Cache;
-                for object in this.informers.list(watch.kind, None) {
-                    this.wake_keys(watch, &object);
+            for kind in this.controller.kinds(&this.informers.kinds()) {
+                for watch in this.controller.watches_of(kind) {
+                    for object in this.informers.list(kind, None) {
+                        this.wake_keys(&watch, &object);
+                    }
                 }
             }
         }
     }
 }
 
-/// What a controller looks at.
-fn kinds_of(controller: &'static Registered) -> impl Iterator<Item = &'static Kind> {
-    controller.watches.iter().map(|watch| watch.kind).chain(controller.reads.iter().copied())
+/// Keeps in view what the controllers look at.
+fn want(controllers: &'static [Registered], informers: &Informers, kinds: &Kinds) {
+    let wanted: BTreeSet<&'static Kind> =
+        controllers.iter().flat_map(|controller| controller.kinds(kinds)).collect();
+    wanted.into_iter().for_each(|kind| informers.want(Interest::all(kind)));
+}
+
+/// Begins and ends watches as kinds come and go.
+async fn follow_kinds(
+    controllers: &'static [Registered],
+    registry: Arc<Registry>,
+    informers: Informers,
+    mut epoch: u64,
+) {
+    loop {
+        let kinds = registry.after(epoch).await;
+        epoch = kinds.epoch();
+        informers.forget_unserved(&kinds);
+        want(controllers, &informers, &kinds);
+    }
 }
 
 impl Loop {
@@ -147,11 +174,38 @@ impl Loop {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until all that the controller looks at was listed once, whatever kinds come meanwhile.
+    async fn synced(&self) {
+        loop {
+            let kinds = self.informers.kinds();
+            let epoch = kinds.epoch();
+            if self.synced_epoch.load(Ordering::Relaxed) == epoch {
+                return;
+            }
+            let looked_at: Vec<&'static Kind> = self.controller.kinds(&kinds).into_iter().collect();
+            let synced = async {
+                self.informers.synced(&looked_at).await;
+                true
+            };
+            let others = async {
+                match self.informers.registry() {
+                    Some(registry) => drop(registry.after(epoch).await),
+                    None => rt::future::pending().await,
+                }
+                false
+            };
+            if rt::future::or(synced, others).await {
+                self.synced_epoch.store(epoch, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+
     fn hear(&self, change: &Change) {
         let Some(object) = change.object() else { return };
-        for watch in self.controller.watches.iter().filter(|watch| watch.kind == object.kind()) {
+        for watch in self.controller.watches_of(object.kind()) {
             for object in change.old.iter().chain(&change.new) {
-                self.wake_keys(watch, object);
+                self.wake_keys(&watch, object);
             }
         }
     }
@@ -235,6 +289,7 @@ impl Loop {
     async fn work(&self, key: Key) {
         let written = self.lock().keys.get(&key).map(|p| p.written.clone()).unwrap_or_default();
         let catch_up = async {
+            self.synced().await;
             for (kind, revision) in &written {
                 self.informers.caught_up(kind, *revision).await;
             }
@@ -352,7 +407,7 @@ impl Loop {
             }
             Expect::Current { kind, namespace } => {
                 let found = self.client.list(kind, namespace, ListOptions::default()).await?;
-                let seen = api::controller::Cache::list(&self.informers, kind, Some(namespace));
+                let seen = Cache::list(&self.informers, kind, Some(namespace));
                 let version = |o: &Object| (o.name().to_owned(), o.revision());
                 let seen: BTreeSet<_> = seen.iter().map(version).collect();
                 (*kind, namespace, found.items.iter().map(version).collect::<BTreeSet<_>>() == seen)
@@ -526,7 +581,7 @@ async fn follow_clock(loops: Vec<Arc<Loop>>) {
 /// One controller's loop: hands due keys to workers.
 async fn run(this: Arc<Loop>) {
     // A decision on part of what there is could be to make it again, or to throw out what is right.
-    this.informers.synced(&kinds_of(this.controller).collect::<Vec<_>>()).await;
+    this.synced().await;
     let mut workers: Vec<rt::Task<Option<()>>> = Vec::new();
     loop {
         let woken = this.wake.listen();

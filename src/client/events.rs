@@ -114,7 +114,7 @@ fn new_event(
         "apiVersion": "v1", "kind": "Event",
         "metadata": {"namespace": namespace, "name": format!("{}.{suffix:016x}", about.name())},
         "involvedObject": {
-            "apiVersion": about.kind().api_version(), "kind": about.kind().name,
+            "apiVersion": about.api_version(), "kind": about.kind().name,
             "name": about.name(), "uid": about.uid(),
         },
         "type": if warning { "Warning" } else { "Normal" },

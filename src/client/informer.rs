@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use api::controller::Cache;
-use api::{Kind, Object};
+use api::{Kind, Kinds, Object};
 use stdx::backoff::Backoff;
 
 use crate::follow::{News, Selection, follow};
+use crate::kinds::Registry;
 use crate::request::{Client, List, WatchEvent};
 
 /// How a listener hears of changes: called under no lock, must not block.
@@ -51,6 +52,8 @@ pub struct Informers {
 
 struct Shared {
     client: Client,
+    /// Whose kinds are looked at; without it, those in code.
+    registry: Option<Arc<Registry>>,
     state: Mutex<State>,
     /// Woken at every change and when a kind's first list is complete.
     changed: rt::Event,
@@ -60,12 +63,13 @@ struct Shared {
 struct State {
     kinds: BTreeMap<&'static Kind, KindView>,
     listeners: Vec<Listener>,
-    tasks: Vec<rt::Task<Option<()>>>,
 }
 
 #[derive(Default)]
 struct KindView {
     interest: Option<Interest>,
+    /// Feeds it; ends with it.
+    task: Option<rt::Task<Option<()>>>,
     objects: BTreeMap<(String, String), Object>,
     /// Owner uid to the keys of what it owns.
     owned: HashMap<String, BTreeSet<(String, String)>>,
@@ -84,9 +88,37 @@ impl fmt::Debug for Informers {
 
 impl Informers {
     pub fn new(client: Client) -> Informers {
-        Informers {
-            shared: Arc::new(Shared { client, state: Mutex::default(), changed: rt::Event::new() }),
-        }
+        Informers::over(client, None)
+    }
+
+    /// Informers that know which kinds come and go.
+    pub fn following(client: Client, registry: Arc<Registry>) -> Informers {
+        Informers::over(client, Some(registry))
+    }
+
+    fn over(client: Client, registry: Option<Arc<Registry>>) -> Informers {
+        let (state, changed) = (Mutex::default(), rt::Event::new());
+        Informers { shared: Arc::new(Shared { client, registry, state, changed }) }
+    }
+
+    pub(crate) fn registry(&self) -> Option<&Arc<Registry>> {
+        self.shared.registry.as_ref()
+    }
+
+    /// Stops watching the kinds that are not served any more, and forgets their objects.
+    pub(crate) fn forget_unserved(&self, kinds: &Kinds) {
+        let served: BTreeSet<&'static Kind> = kinds.stored().collect();
+        let gone: Vec<KindView> = {
+            let mut state = self.lock();
+            state
+                .kinds
+                .extract_if(.., |kind, _| !served.contains(kind))
+                .map(|(_, view)| view)
+                .collect()
+        };
+        // Tasks end outside the lock, which they may be about to take.
+        drop(gone);
+        self.shared.changed.notify(usize::MAX);
     }
 
     /// Adds a listener; it hears every change from now on, of every kind.
@@ -113,7 +145,7 @@ impl Informers {
             format!("informer {}", kind.plural),
             run(self.shared.client.clone(), shared, interest),
         );
-        state.tasks.push(task);
+        view.task = Some(task);
     }
 
     /// Waits until each of `kinds` was listed once, also those that nobody has wanted yet.
@@ -283,6 +315,10 @@ fn key_of(object: &Object) -> (String, String) {
 }
 
 impl Cache for Informers {
+    fn kinds(&self) -> Arc<Kinds> {
+        self.registry().map_or_else(Kinds::built_in, |registry| registry.current())
+    }
+
     fn get(&self, kind: &'static Kind, namespace: &str, name: &str) -> Option<Object> {
         self.lock().kinds.get(&kind)?.objects.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }

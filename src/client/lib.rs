@@ -12,6 +12,7 @@ mod https;
 #[cfg(test)]
 mod https_tests;
 pub mod informer;
+mod kinds;
 pub mod options;
 mod request;
 mod watch;
@@ -19,6 +20,7 @@ mod watch;
 pub use access::Access;
 pub use driver::Driver;
 pub use informer::{Informers, Interest};
+pub use kinds::Registry;
 pub use request::{
     Answer, Api, Body, Client, DeleteOptions, List, ListOptions, PatchType, Request, Verb,
     WatchEvent, WatchStream,

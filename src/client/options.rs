@@ -10,7 +10,7 @@ use crate::request::{DeleteOptions, ListOptions, Request, Verb};
 pub fn target(request: &Request) -> String {
     let kind = request.kind;
     let (group, version) = match request.group_version.as_str() {
-        "" => (kind.group, kind.version),
+        "" => (kind.group, kind.declared.version),
         served => served.rsplit_once('/').unwrap_or(("", served)),
     };
     // What is created is named by its body; what is created below an object by that object.

@@ -4,24 +4,23 @@
 //! when it goes away, its dependents. Nothing is swept.
 
 use api::controller::Action;
-use api::kinds::by_name;
 use api::object::Owner;
 use api::{Actions, Controller, Expect, Key, Kind, Lens, LensMut, Next, Object, Value, View};
 use api::{Wakes, Watch, json};
 
-use crate::support::kinds::collected;
+use crate::support::kinds::is_collected;
 use crate::support::without_finalizer;
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
-static WATCHED: &[Watch] = &collected(Wakes::With(wakes));
-
 pub(crate) struct GarbageCollector;
 
 impl Controller for GarbageCollector {
     const NAME: &'static str = "generic-garbage-collector";
-    const WATCHES: &'static [Watch] = WATCHED;
+    const WATCHES: &'static [Watch] = &[];
+    const FOLLOWS: fn(&'static Kind) -> Option<Wakes> =
+        |kind| is_collected(kind).then_some(Wakes::With(wakes));
 
     fn reconcile(view: &View<'_>, key: &Key, actions: &mut Actions) -> Next {
         let Some(object) = view.at(key) else { return Next::Done };
@@ -53,27 +52,26 @@ fn wakes(view: &View<'_>, object: &Object) -> Vec<Key> {
 /// Everything with an owner reference to `owner`.
 fn dependents(view: &View<'_>, owner: &Object) -> Vec<Object> {
     // Owners are in the namespace of what they own, or in none.
-    let of_kind = |watch: &Watch| match (owner.namespace(), watch.kind.namespaced()) {
-        ("", _) => view.owned(watch.kind, "", owner.uid()),
-        (namespace, true) => view.owned(watch.kind, namespace, owner.uid()),
+    let of_kind = |kind: &'static Kind| match (owner.namespace(), kind.namespaced()) {
+        ("", _) => view.owned(kind, "", owner.uid()),
+        (namespace, true) => view.owned(kind, namespace, owner.uid()),
         (_, false) => Vec::new(),
     };
-    WATCHED.iter().flat_map(of_kind).collect()
+    view.kinds().stored().filter(|kind| is_collected(kind)).flat_map(of_kind).collect()
 }
 
 /// The owner that a reference names, if the view holds it. An error where nothing can be known:
 /// a kind that is not served, or a namespaced owner of a cluster-scoped object.
 fn find(view: &View<'_>, object: &Object, owner: &Owner) -> Result<Option<Object>, ()> {
-    let key = key(object, owner).ok_or(())?;
+    let key = key(view, object, owner).ok_or(())?;
     Ok(view.at(&key).filter(|found| *found.uid() == *owner.uid))
 }
 
-fn key(object: &Object, owner: &Owner) -> Option<Key> {
+fn key(view: &View<'_>, object: &Object, owner: &Owner) -> Option<Key> {
     let group = owner.api_version.rsplit_once('/').map_or("", |(group, _)| group);
-    let kind: &'static Kind = by_name(group, &owner.kind)?;
-    let known = WATCHED.iter().any(|watch| watch.kind == kind);
+    let kind: &'static Kind = view.kinds().by_name(group, &owner.kind)?;
     match (kind.namespaced(), object.namespace()) {
-        _ if !known => None,
+        _ if !is_collected(kind) => None,
         (true, "") => None,
         (true, namespace) => Some(Key::new(kind, namespace, &*owner.name)),
         (false, _) => Some(Key::new(kind, "", &*owner.name)),
@@ -124,7 +122,7 @@ fn check_owners(view: &View<'_>, object: &Object, actions: &mut Actions) {
         return;
     }
     for owner in &dangling {
-        if let Some(key) = key(object, owner) {
+        if let Some(key) = key(view, object, owner) {
             actions.expect(Expect::Gone { key, uid: owner.uid.to_string() });
         }
     }

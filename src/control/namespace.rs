@@ -8,7 +8,7 @@ use api::{Action, Actions, Controller, Expect, Key, Lens, LensMut, Next, Object,
 use api::{Kind, Wakes, Watch};
 
 use crate::support::conditions::{self, Condition};
-use crate::support::kinds::{NAMESPACED, contents};
+use crate::support::kinds::is_content;
 use crate::support::write_status;
 
 const FINALIZER: &str = "kubernetes";
@@ -19,7 +19,9 @@ pub(crate) struct Namespaces;
 
 impl Controller for Namespaces {
     const NAME: &'static str = "namespace-controller";
-    const WATCHES: &'static [Watch] = &contents(Wakes::Itself, Wakes::With(wakes_of_content));
+    const WATCHES: &'static [Watch] = &[Watch::new(&NAMESPACE, Wakes::Itself)];
+    const FOLLOWS: fn(&'static Kind) -> Option<Wakes> =
+        |kind| is_content(kind).then_some(Wakes::With(wakes_of_content));
 
     fn reconcile(view: &View<'_>, key: &Key, actions: &mut Actions) -> Next {
         let Some(namespace) = view.at(key).filter(Object::deleting) else { return Next::Done };
@@ -28,7 +30,8 @@ impl Controller for Namespaces {
             return Next::Done;
         }
         let mut remaining = Vec::new();
-        for kind in NAMESPACED {
+        let kinds = view.kinds();
+        for kind in kinds.stored().filter(|kind| is_content(kind)) {
             let objects = view.list(kind, Some(&key.name));
             for object in objects.iter().filter(|object| !object.deleting()) {
                 actions.delete(object);
@@ -42,7 +45,7 @@ impl Controller for Namespaces {
             write_status(actions, &namespace, &tree, status);
             return Next::After(LOOK_AGAIN);
         }
-        for kind in NAMESPACED {
+        for kind in kinds.stored().filter(|kind| is_content(kind)) {
             actions.expect(Expect::Empty { kind, namespace: key.name.clone() });
         }
         let mut tree = tree;

@@ -191,7 +191,7 @@ impl World {
             .unwrap_or_else(|| panic!("no {} {namespace}/{name}", kind.name));
         let spec = tree.at("spec").clone();
         change(&mut tree);
-        if kind.generation && !same(&spec, tree.at("spec")) {
+        if kind.declared.generation && !same(&spec, tree.at("spec")) {
             let generation = tree.int("metadata.generation").unwrap_or(0);
             tree.set("metadata.generation", generation + 1);
         }
@@ -418,7 +418,7 @@ impl World {
         }
         tree.set_default("metadata.uid", format!("uid-{:04}", self.n_made));
         tree.set_default("metadata.creationTimestamp", api::time::format(self.now().wall));
-        if kind.generation {
+        if kind.declared.generation {
             tree.set_default("metadata.generation", 1);
         }
         self.store(kind, tree);
@@ -435,7 +435,7 @@ impl World {
         let name = new.str("metadata.name").to_owned();
         if status {
             new.set("spec", old.at("spec").clone());
-        } else if kind.has_status() {
+        } else if api::Form::from(kind).has_status() {
             new.set("status", old.at("status").clone());
         }
         for field in ["status", "spec"] {
@@ -449,7 +449,7 @@ impl World {
         if new.str("metadata.uid") != old.str("metadata.uid") {
             return Err(Status::conflict(kind, &name, "another uid"));
         }
-        if kind.generation && !same(old.at("spec"), new.at("spec")) {
+        if kind.declared.generation && !same(old.at("spec"), new.at("spec")) {
             new.set("metadata.generation", old.int("metadata.generation").unwrap_or(0) + 1);
         }
         self.store(kind, new);
@@ -573,7 +573,7 @@ impl World {
     fn wake(&mut self, object: &Object) {
         let mut woken = Vec::new();
         for (idx, controller) in self.controllers.iter().enumerate() {
-            for watch in controller.watches.iter().filter(|w| w.kind == object.kind()) {
+            for watch in controller.watches_of(object.kind()) {
                 let owner = |o: &api::object::Owner, kind: &'static Kind| {
                     let ns = if kind.namespaced() { object.namespace() } else { "" };
                     (&*o.kind == kind.name).then(|| (idx, Key::new(kind, ns, &*o.name)))
@@ -661,8 +661,8 @@ struct Declared<'a> {
 }
 
 impl Declared<'_> {
-    fn check(&self, kind: &Kind) {
-        let watched = self.controller.watches.iter().any(|watch| watch.kind == kind);
+    fn check(&self, kind: &'static Kind) {
+        let watched = self.controller.watches_of(kind).next().is_some();
         let read = self.controller.reads.contains(&kind);
         assert!(watched || read, "{} reads {} undeclared", self.controller.name, kind.name);
     }

@@ -103,8 +103,8 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let config = server_config(&machine, &pki, &shown, admission)?;
     let server = Server::start(config, store.clone()).await?;
     let listener = listen(&machine, &server, &pki, &shown).await?;
-    let informers =
-        Informers::new(server.client_as(User::new("system:kube-controller-manager", &[])));
+    let manager = server.client_as(User::new("system:kube-controller-manager", &[]));
+    let informers = Informers::following(manager, Arc::clone(server.kinds()));
     let drivers = start_controllers(&machine, &server, &informers).await?;
     let deploy = start_deploy(&machine, &server).await?;
     unpacking.await;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use api::kinds::BINDING;
 use api::status::Reason;
-use api::{Form, Kind, Status};
-use client::{Answer, Body, PatchType, Request, Verb};
+use api::{Kind, Resource, Status};
+use client::{Answer, Body, PatchType, Registry, Request, Verb};
 use store::Store;
 
 use crate::auth::reviews;
@@ -26,6 +27,7 @@ pub(crate) struct Core {
     pub(crate) tokens: Tokens,
     /// Opened once the node runs.
     pub(crate) door: Door,
+    pub(crate) kinds: Arc<Registry>,
     /// For what is proxied.
     pub(crate) http: http::client::Client,
 }
@@ -83,17 +85,14 @@ impl Core {
         self.authorizer.check(self, &caller.user, &attributes).await
     }
 
-    /// The form of a request's kind.
+    /// The request's kind in the version that is asked for, as it is defined now.
     ///
     /// # Errors
     /// 404 if the kind is not served in that version.
-    pub(crate) fn form(&self, request: &Request) -> Result<Form, Status> {
-        if request.group_version.is_empty() {
-            return Ok(request.kind.into());
-        }
+    pub(crate) fn resource(&self, request: &Request) -> Result<Resource, Status> {
         let (group, version) =
             request.group_version.rsplit_once('/').unwrap_or(("", &request.group_version));
-        request.kind.form(group, version).ok_or_else(not_found)
+        self.kinds.current().of_kind(request.kind, group, version).ok_or_else(not_found)
     }
 
     /// Does what an authorized request asks for. What it creates is taken out of it.
@@ -103,7 +102,8 @@ impl Core {
         request: &mut Request,
     ) -> Result<Outcome, Status> {
         let kind = request.kind;
-        let form = self.form(request)?;
+        let resource = self.resource(request)?;
+        let form = resource.form();
         // Whoever does not say that the past is good enough is told the present, also of what other
         // servers of the store did. On our own store that is so anyway.
         if request.list.resource_version != "0" {
@@ -116,9 +116,9 @@ impl Core {
             return Err(method_not_allowed(kind));
         }
         if !kind.stored() {
-            return match (request.verb, kind.name) {
-                (Verb::Create, "Binding") => subresource::bind(self, caller, request).await,
-                (Verb::Create, _) => reviews::create(self, caller, request).await,
+            return match request.verb {
+                Verb::Create if *kind == BINDING => subresource::bind(self, caller, request).await,
+                Verb::Create => reviews::create(self, caller, request).await,
                 _ => Err(method_not_allowed(kind)),
             };
         }

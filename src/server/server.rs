@@ -60,6 +60,7 @@ impl Server {
             cache,
             authorizer: crate::auth::Authorizer::default(),
             door: Door::default(),
+            kinds: Arc::default(),
             http: crate::door::client(),
         };
         let core = Arc::new(core);
@@ -153,6 +154,11 @@ impl Server {
         headers: &http::Headers,
     ) -> Result<User, Status> {
         crate::auth::authenticate::user(&self.core, peer, headers).await
+    }
+
+    /// The kinds that are served. Whoever changes them changes what this server serves from then on.
+    pub fn kinds(&self) -> &Arc<client::Registry> {
+        &self.core.kinds
     }
 
     #[cfg(test)]

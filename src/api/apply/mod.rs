@@ -13,7 +13,6 @@ use stdx::time::Wall;
 use crate::codec::{self, FieldValidation};
 use crate::kind::{Durability, Form};
 use crate::lens::{Lens, LensMut};
-use crate::schema::schema;
 use crate::status::{Reason, Status};
 use fields::Fields;
 use managers::Manager;
@@ -27,7 +26,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// One apply request.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    pub form: Form,
+    pub form: Form<'a>,
     /// The object as stored, converted to `form`; `None` creates it.
     pub live: Option<&'a Value>,
     /// What the client sent, read by `codec::decode_sparse_yaml`.
@@ -76,8 +75,8 @@ pub fn apply(request: Request<'_>) -> Result<Value, Status> {
 /// Unlike upstream, what only programs write is not tracked until somebody applies to it: objects
 /// that a controller owns, events, leases. For a small pod the managed fields would be two thirds
 /// of the bytes kept in memory and on flash.
-pub fn track(
-    form: impl Into<Form>,
+pub fn track<'f>(
+    form: impl Into<Form<'f>>,
     manager: &str,
     subresource: &str,
     now: Wall,
@@ -89,7 +88,7 @@ pub fn track(
         new.remove("metadata.managedFields");
         return;
     }
-    let node = Node::Struct(schema().root(form));
+    let node = Node::root(form);
     let mut managers = managers::read(new).or_else(|| managers::read(old?)).unwrap_or_default();
     let empty;
     let before = match old {
@@ -119,12 +118,14 @@ pub fn track(
     managers::write(new, managers);
 }
 
-fn is_tracked(form: Form, old: Option<&Value>, new: &Value) -> bool {
+fn is_tracked(form: Form<'_>, old: Option<&Value>, new: &Value) -> bool {
     let applied = |tree: &Value| {
         tree.list("metadata.managedFields").iter().any(|entry| entry.str("operation") == "Apply")
     };
     let owned = new.list("metadata.ownerReferences").iter().any(|owner| owner.flag("controller"));
-    !owned && form.kind.durability != Durability::Lazy || applied(new) || old.is_some_and(applied)
+    !owned && form.kind.declared.durability != Durability::Lazy
+        || applied(new)
+        || old.is_some_and(applied)
 }
 
 enum Failure {
@@ -137,7 +138,7 @@ fn apply_once(request: Request<'_>, force: bool) -> Result<Value, Failure> {
     if applied.has("metadata.managedFields") {
         return Err(Failure::Other(Status::bad_request("metadata.managedFields must be nil")));
     }
-    let node = Node::Struct(schema().root(form));
+    let node = Node::root(form);
     let live = request.live.cloned().unwrap_or_else(|| hollow(form));
     let old_managers = managers::read(&live).unwrap_or_default();
     let mut managers = old_managers.clone();
@@ -195,7 +196,7 @@ fn same_managers(new: &[Manager], old: &[Manager]) -> bool {
 
 /// What an object without any content looks like in canonical form: compared with it, only what was
 /// really said counts as added.
-fn hollow(form: Form) -> Value {
+fn hollow(form: Form<'_>) -> Value {
     let mut tree = json!({});
     // An empty object fits every schema.
     let _ = codec::check_fields(form, &mut tree, FieldValidation::Ignore);
@@ -203,7 +204,7 @@ fn hollow(form: Form) -> Value {
 }
 
 /// Takes out what nobody manages: identity, what the server sets, and what this resource cannot write.
-fn ignore(form: Form, subresource: &str, set: &mut Fields) {
+fn ignore(form: Form<'_>, subresource: &str, set: &mut Fields) {
     set.children.remove("f:apiVersion");
     set.children.remove("f:kind");
     for name in [
@@ -224,7 +225,7 @@ fn ignore(form: Form, subresource: &str, set: &mut Fields) {
             set.children.remove("f:metadata");
         }
     }
-    if form.kind.has_status() {
+    if form.has_status() {
         match subresource {
             "status" => set.remove_tree(&["f:spec"]),
             _ => set.remove_tree(&["f:status"]),
@@ -238,7 +239,7 @@ fn last_applied(request: Request<'_>) -> Fields {
     let Some(tree) = text.and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
         return Fields::default();
     };
-    let mut set = typed::to_set(Node::Struct(schema().root(request.form)), &tree);
+    let mut set = typed::to_set(Node::root(request.form), &tree);
     // The annotation itself is kubectl's too.
     let annotation = json!({"f:metadata": {"f:annotations": {format!("f:{LAST_APPLIED}"): {}}}});
     set = set.union(&Fields::read(&annotation));

@@ -282,7 +282,7 @@ fn status_belongs_to_its_subresource() {
 fn every_kind_applies_twice_the_same() {
     let mut prng = stdx::prng::Prng::new(21);
     for kind in crate::kinds::KINDS.iter().filter(|kind| kind.stored()) {
-        let root = schema().root(*kind);
+        let root = crate::schema::schema().root(*kind);
         let mut tree = codec::tests::full(root, &mut prng, 3);
         tree.set("apiVersion", kind.api_version());
         tree.set("kind", kind.name);

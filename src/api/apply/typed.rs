@@ -5,23 +5,44 @@
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
+use crate::kind::Form;
 use crate::patch::strategic;
-use crate::schema::{Field, Scalar, Shape, TypeId, schema};
+use crate::schema::{Field, Scalar, Shape, TypeId, Types, schema};
 use crate::status::Status;
+use crate::structural::{At, ListType, Structural, Type};
 
 /// How a value is owned.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Node {
+pub(super) enum Node<'a> {
     /// As one.
     Leaf,
     /// By fields that the schema names.
-    Struct(TypeId),
+    Struct(Fielded<'a>),
     /// By keys.
     Map,
+    /// By keys, and so is what is below.
+    Free,
     /// By items that are known by some of their fields.
-    Items(&'static Field, TypeId),
+    Items(List<'a>),
     /// By values.
     Set,
+}
+
+/// What names fields: a type of the table, or a node of a structural schema.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fielded<'a> {
+    Table(TypeId),
+    /// The whole object of a kind with a structural schema: its metadata is of the table.
+    Whole(&'a Structural),
+    Structural(&'a Structural, At),
+}
+
+/// An associative list.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum List<'a> {
+    Table(&'static Field, TypeId),
+    /// The list's node and its items'.
+    Structural(&'a Structural, At, At),
 }
 
 /// What changed from one tree to another.
@@ -32,25 +53,121 @@ pub(super) struct Diff {
     pub removed: Fields,
 }
 
-impl Node {
-    pub(super) fn of(field: &'static Field) -> Node {
+impl<'a> Node<'a> {
+    /// A whole object.
+    pub(super) fn root(form: Form<'a>) -> Node<'a> {
+        match form.types() {
+            Types::Table(id) => Node::Struct(Fielded::Table(id)),
+            Types::Structural(schema) => Node::Struct(Fielded::Whole(schema)),
+            Types::Unknown => Node::Free,
+        }
+    }
+
+    /// Its fields have names of their own, so they are not owned beside what they hold.
+    fn is_struct(self) -> bool {
+        match self {
+            Node::Struct(Fielded::Structural(schema, at)) => {
+                schema.node(at).is_none_or(|node| node.additional.is_none())
+            }
+            node => matches!(node, Node::Struct(_)),
+        }
+    }
+
+    pub(super) fn of(field: &'static Field) -> Node<'a> {
         let atomic_type = |id: TypeId| schema().of(id).atomic;
         match (field.shape, field.scalar) {
             _ if field.atomic() => Node::Leaf,
-            (Shape::Single, Scalar::Message(id)) if !atomic_type(id) => Node::Struct(id),
+            (Shape::Single, Scalar::Message(id)) if !atomic_type(id) => {
+                Node::Struct(Fielded::Table(id))
+            }
             (Shape::Map, _) => Node::Map,
             (Shape::List, Scalar::Message(id)) if !field.extra().map_keys.is_empty() => {
-                Node::Items(field, id)
+                Node::Items(List::Table(field, id))
             }
             (Shape::List, _) if field.set() => Node::Set,
             _ => Node::Leaf,
         }
     }
 
-    fn below(self, key: &str) -> Node {
+    fn at(schema: &'a Structural, at: At) -> Node<'a> {
+        let Some(node) = schema.node(at) else { return Node::Free };
+        match (&node.list, node.items) {
+            _ if node.atomic => Node::Leaf,
+            (ListType::Map(_), Some(items)) => Node::Items(List::Structural(schema, at, items)),
+            (ListType::Set, _) => Node::Set,
+            _ => match node.kind {
+                Type::Object => Node::Struct(Fielded::Structural(schema, at)),
+                // Nothing is known of it: its own shape says.
+                Type::Any if node.preserve => Node::Free,
+                _ => Node::Leaf,
+            },
+        }
+    }
+
+    fn below(self, key: &str) -> Node<'a> {
         match self {
-            Node::Struct(id) => schema().by_json(id, key).map_or(Node::Leaf, Node::of),
+            Node::Struct(Fielded::Table(id)) => {
+                schema().by_json(id, key).map_or(Node::Leaf, Node::of)
+            }
+            Node::Struct(Fielded::Whole(_)) if key == "metadata" => {
+                Node::Struct(Fielded::Table(schema().object_meta))
+            }
+            Node::Struct(Fielded::Whole(schema)) => Node::at(schema, 0).below(key),
+            Node::Struct(Fielded::Structural(schema, at)) => {
+                let Some(node) = schema.node(at) else { return Node::Free };
+                match schema.below(node, key) {
+                    Some(below) => Node::at(schema, below),
+                    None if node.preserve => Node::Free,
+                    None => Node::Leaf,
+                }
+            }
+            Node::Free => Node::Free,
             _ => Node::Leaf,
+        }
+    }
+}
+
+impl<'a> List<'a> {
+    fn item(self) -> Node<'a> {
+        match self {
+            List::Table(_, id) => Node::Struct(Fielded::Table(id)),
+            List::Structural(schema, _, items) => Node::at(schema, items),
+        }
+    }
+
+    /// The keys that an item goes by, each with its value in the item, if there is one or a default.
+    fn keys(self, item: &Value) -> Vec<(String, Option<Value>)> {
+        let sent = |key: &str| item.get(key).filter(|value| !value.is_null()).cloned();
+        match self {
+            List::Table(list, item_type) => {
+                let keys = list.extra().map_keys.split(',');
+                keys.map(|key| {
+                    let field = schema().by_json(item_type, key);
+                    let default = || match field?.extra().default? {
+                        literal if field?.scalar == Scalar::Str => {
+                            Some(Value::from(literal.trim_matches('\'')))
+                        }
+                        literal => serde_json::from_str(literal).ok(),
+                    };
+                    // A key that Go always writes is there as its zero.
+                    let zero = || field.filter(|field| !field.pointer()).map(crate::codec::zero_of);
+                    (key.to_owned(), sent(key).or_else(default).or_else(zero))
+                })
+                .collect()
+            }
+            List::Structural(schema, list, items) => {
+                let list = schema.node(list).map(|node| &node.list);
+                let Some(ListType::Map(keys)) = list else { return Vec::new() };
+                keys.iter()
+                    .map(|key| {
+                        let default = || {
+                            let below = schema.below(schema.node(items)?, key)?;
+                            schema.node(below)?.default.clone()
+                        };
+                        (key.to_string(), sent(key).or_else(default))
+                    })
+                    .collect()
+            }
         }
     }
 }
@@ -59,38 +176,23 @@ impl Node {
 ///
 /// # Errors
 /// If a key without a default is missing.
-pub(super) fn item_element(
-    list: &Field,
-    item_type: TypeId,
-    item: &Value,
-) -> Result<String, String> {
+pub(super) fn item_element(list: List<'_>, item: &Value) -> Result<String, String> {
     let mut keys = Map::new();
-    for key in list.extra().map_keys.split(',') {
-        let field = schema().by_json(item_type, key);
-        let default = || match field?.extra().default? {
-            literal if field?.scalar == Scalar::Str => {
-                Some(Value::from(literal.trim_matches('\'')))
-            }
-            literal => serde_json::from_str(literal).ok(),
-        };
-        // A key that Go always writes is there as its zero.
-        let zero = || field.filter(|field| !field.pointer()).map(crate::codec::zero_of);
-        let value = item.get(key).filter(|value| !value.is_null()).cloned();
-        let value = value.or_else(default).or_else(zero).ok_or_else(|| {
+    for (key, value) in list.keys(item) {
+        let value = value.ok_or_else(|| {
             format!("associative list with keys has an element that omits key field \"{key}\"")
         })?;
-        keys.insert(key.to_owned(), value);
+        keys.insert(key, value);
     }
     Ok(format!("k:{}", Value::Object(keys)))
 }
 
 /// The items of an associative list with their elements; those without keys are left out.
-fn elements<'a>(
-    list: &'a Field,
-    id: TypeId,
-    items: &'a [Value],
-) -> impl Iterator<Item = (String, &'a Value)> {
-    items.iter().filter_map(move |item| Some((item_element(list, id, item).ok()?, item)))
+fn elements<'a, 'v>(
+    list: List<'a>,
+    items: &'v [Value],
+) -> impl Iterator<Item = (String, &'v Value)> + use<'a, 'v> {
+    items.iter().filter_map(move |item| Some((item_element(list, item).ok()?, item)))
 }
 
 fn present(value: Option<&Value>) -> Option<&Value> {
@@ -107,14 +209,17 @@ fn is_hollow(value: Option<&Value>) -> bool {
 }
 
 /// The children of a value by element.
-fn children(node: Node, value: Option<&Value>) -> Vec<(String, Node, &Value)> {
+fn children<'a, 'v>(
+    node: Node<'a>,
+    value: Option<&'v Value>,
+) -> Vec<(String, Node<'a>, &'v Value)> {
     match (node, value) {
-        (Node::Struct(_) | Node::Map, Some(Value::Object(map))) => {
+        (Node::Struct(_) | Node::Map | Node::Free, Some(Value::Object(map))) => {
             map.iter().map(|(key, value)| (format!("f:{key}"), node.below(key), value)).collect()
         }
-        (Node::Items(list, id), Some(Value::Array(items))) => elements(list, id, items)
-            .map(|(element, item)| (element, Node::Struct(id), item))
-            .collect(),
+        (Node::Items(list), Some(Value::Array(items))) => {
+            elements(list, items).map(|(element, item)| (element, list.item(), item)).collect()
+        }
         (Node::Set, Some(Value::Array(items))) => {
             items.iter().map(|item| (format!("v:{item}"), Node::Leaf, item)).collect()
         }
@@ -122,10 +227,15 @@ fn children(node: Node, value: Option<&Value>) -> Vec<(String, Node, &Value)> {
     }
 }
 
+/// Owned as one. Of what no schema describes, everything but maps is.
+fn is_leaf(node: Node<'_>, value: &Value) -> bool {
+    matches!(node, Node::Leaf) || matches!(node, Node::Free) && !value.is_object()
+}
+
 /// The fields that a tree sets.
-pub(super) fn to_set(node: Node, value: &Value) -> Fields {
+pub(super) fn to_set(node: Node<'_>, value: &Value) -> Fields {
     let mut fields = Fields::default();
-    if matches!(node, Node::Leaf) {
+    if is_leaf(node, value) {
         return Fields::leaf();
     }
     for (element, below, child) in children(node, Some(value)) {
@@ -134,20 +244,20 @@ pub(super) fn to_set(node: Node, value: &Value) -> Fields {
         }
         let mut set = to_set(below, child);
         // List items and map entries are owned themselves; so is what is empty.
-        set.member |= !matches!(node, Node::Struct(_))
-            || matches!(child, Value::Object(map) if map.is_empty());
+        set.member |= !node.is_struct() || matches!(child, Value::Object(map) if map.is_empty());
         fields.put(element, set);
     }
     fields
 }
 
 /// What must change in `left` to become `right`.
-pub(super) fn compare(node: Node, left: Option<&Value>, right: Option<&Value>) -> Diff {
+pub(super) fn compare(node: Node<'_>, left: Option<&Value>, right: Option<&Value>) -> Diff {
     // A list that is always written is there as null: filling it adds items, not the list.
     let (left_absent, right_absent) = (left.is_none(), right.is_none());
     let (left, right) = (present(left), present(right));
     let mut diff = Diff::default();
-    if matches!(node, Node::Leaf) || is_hollow(left) && is_hollow(right) {
+    let leaf = [left, right].into_iter().flatten().any(|value| is_leaf(node, value));
+    if leaf || matches!(node, Node::Leaf) || is_hollow(left) && is_hollow(right) {
         match (left, right) {
             (None, Some(_)) => diff.added.member = true,
             (Some(_), None) => diff.removed.member = true,
@@ -188,14 +298,14 @@ pub(super) fn compare(node: Node, left: Option<&Value>, right: Option<&Value>) -
 /// # Errors
 /// 400 if an item of an associative list lacks a key.
 pub(super) fn merge(
-    node: Node,
+    node: Node<'_>,
     live: &mut Value,
     applied: &Value,
     path: &str,
 ) -> Result<(), Status> {
     match (node, applied) {
         (_, Value::Null) => {}
-        (Node::Struct(_) | Node::Map, Value::Object(applied)) => {
+        (Node::Struct(_) | Node::Map | Node::Free, Value::Object(applied)) => {
             if !live.is_object() {
                 *live = Value::Object(Map::new());
             }
@@ -205,7 +315,7 @@ pub(super) fn merge(
                 merge(node.below(key), slot, value, &format!("{path}.{key}"))?;
             }
         }
-        (Node::Items(list, id), Value::Array(applied)) => {
+        (Node::Items(list), Value::Array(applied)) => {
             let refuse = |idx: usize, why: String| {
                 Status::bad_request(format!(
                     "failed to create typed patch object: {path}: element {idx}: {why}"
@@ -217,7 +327,7 @@ pub(super) fn merge(
             }
             let mut wanted: Vec<(String, &Value)> = Vec::new();
             for (idx, item) in applied.iter().enumerate() {
-                let element = item_element(list, id, item).map_err(|why| refuse(idx, why))?;
+                let element = item_element(list, item).map_err(|why| refuse(idx, why))?;
                 if wanted.iter().any(|(other, _)| *other == element) {
                     return Err(refuse(
                         idx,
@@ -228,17 +338,17 @@ pub(super) fn merge(
             }
             let mut items: Vec<(String, Value)> = match live.take() {
                 Value::Array(items) => {
-                    elements(list, id, &items).map(|(e, item)| (e, item.clone())).collect()
+                    elements(list, &items).map(|(e, item)| (e, item.clone())).collect()
                 }
                 _ => Vec::new(),
             };
             let original: Vec<String> = items.iter().map(|(element, _)| element.clone()).collect();
             for (element, item) in &wanted {
                 match items.iter_mut().find(|(other, _)| other == element) {
-                    Some((_, target)) => merge(Node::Struct(id), target, item, path)?,
+                    Some((_, target)) => merge(list.item(), target, item, path)?,
                     None => {
                         let mut target = Value::Null;
-                        merge(Node::Struct(id), &mut target, item, path)?;
+                        merge(list.item(), &mut target, item, path)?;
                         items.push((element.clone(), target));
                     }
                 }
@@ -288,16 +398,16 @@ fn in_order(items: Vec<(String, Value)>, order: &[&str], original: &[String]) ->
 }
 
 /// Removes what is in `doomed`, unless something at or below it is in `kept`.
-pub(super) fn remove(node: Node, value: &mut Value, doomed: &Fields, kept: &Fields) {
+pub(super) fn remove(node: Node<'_>, value: &mut Value, doomed: &Fields, kept: &Fields) {
     let nothing = Fields::default();
-    if let (Node::Items(list, id), Value::Array(items)) = (node, &mut *value) {
+    if let (Node::Items(list), Value::Array(items)) = (node, &mut *value) {
         items.retain_mut(|item| {
-            let Ok(element) = item_element(list, id, item) else { return true };
+            let Ok(element) = item_element(list, item) else { return true };
             let Some(doomed) = doomed.children.get(&element) else { return true };
             let kept = kept.children.get(&element).unwrap_or(&nothing);
             let stays = !doomed.member || !kept.is_empty();
             if stays {
-                remove(Node::Struct(id), item, doomed, kept);
+                remove(list.item(), item, doomed, kept);
             }
             stays
         });
@@ -307,7 +417,7 @@ pub(super) fn remove(node: Node, value: &mut Value, doomed: &Fields, kept: &Fiel
         let kept = kept.children.get(element).unwrap_or(&nothing);
         let whole = doomed.member && kept.is_empty();
         match (node, &mut *value) {
-            (Node::Struct(_) | Node::Map, Value::Object(map)) => {
+            (Node::Struct(_) | Node::Map | Node::Free, Value::Object(map)) => {
                 let key = &element[2..];
                 if whole {
                     map.remove(key);

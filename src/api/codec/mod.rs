@@ -19,7 +19,7 @@ use wire::protobuf as pb;
 use crate::kind::Form;
 use crate::lens::{Lens, LensMut};
 use crate::object::Object;
-use crate::schema::{TypeId, schema};
+use crate::schema::{TypeId, Types, schema};
 use crate::status::Status;
 
 pub(crate) use mismatch::Mismatch;
@@ -52,8 +52,8 @@ pub struct Decoded {
 /// # Errors
 /// 400 in upstream's words: malformed, another kind than `form`, a value of the wrong type, and, if
 /// strict, `strict decoding error: unknown field "spec.foo"`.
-pub fn decode_json_strict(
-    form: impl Into<Form>,
+pub fn decode_json_strict<'f>(
+    form: impl Into<Form<'f>>,
     bytes: &[u8],
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
@@ -66,8 +66,8 @@ pub fn decode_json_strict(
 ///
 /// # Errors
 /// As `decode_json_strict`.
-pub fn decode_yaml(
-    form: impl Into<Form>,
+pub fn decode_yaml<'f>(
+    form: impl Into<Form<'f>>,
     bytes: &[u8],
     validation: FieldValidation,
     meter: Meter<'_>,
@@ -92,8 +92,8 @@ pub fn decode_yaml(
 ///
 /// # Errors
 /// As `decode_json_strict`.
-pub fn decode_sparse_yaml(
-    form: impl Into<Form>,
+pub fn decode_sparse_yaml<'f>(
+    form: impl Into<Form<'f>>,
     bytes: &[u8],
     validation: FieldValidation,
     meter: Meter<'_>,
@@ -105,17 +105,15 @@ pub fn decode_sparse_yaml(
         .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
     check_types(form, tree.str("apiVersion"), tree.str("kind"))?;
     crate::apply::check_shape(form, &tree)?;
-    let mut walk = normalize::Walk { sparse: true, ..normalize::Walk::default() };
-    walk.root(schema().root(form), &mut tree).map_err(|m| unreadable(form, &m.to_string()))?;
-    let unknown = walk.unknown.into_iter().map(|path| format!("unknown field \"{path}\""));
-    let warnings = judge(form, unknown.collect(), validation)?;
+    let unknown = normalized(form, &mut tree, true)?;
+    let warnings = judge(form, unknown, validation)?;
     Ok(Decoded { tree, warnings })
 }
 
 /// How many bytes of memory the tree of a `k8s\0` protobuf body takes, about; more rather than less.
-pub fn protobuf_tree_bytes(form: impl Into<Form>, bytes: &[u8]) -> usize {
+pub fn protobuf_tree_bytes<'f>(form: impl Into<Form<'f>>, bytes: &[u8]) -> usize {
     let raw = envelope::open(bytes).ok().flatten().map_or(&[][..], |envelope| envelope.raw);
-    decode::tree_bytes(schema().root(form.into()), raw, 0)
+    form.into().table().map_or(0, |root| decode::tree_bytes(root, raw, 0))
 }
 
 /// The same of a stored object.
@@ -130,7 +128,7 @@ pub fn object_tree_bytes(object: &Object) -> usize {
 ///
 /// # Errors
 /// 400 when malformed or of another kind.
-pub fn decode_protobuf(form: impl Into<Form>, bytes: &[u8]) -> Result<Decoded, Status> {
+pub fn decode_protobuf<'f>(form: impl Into<Form<'f>>, bytes: &[u8]) -> Result<Decoded, Status> {
     let form = form.into();
     let envelope = match envelope::open(bytes) {
         Ok(Some(envelope)) => envelope,
@@ -142,8 +140,9 @@ pub fn decode_protobuf(form: impl Into<Form>, bytes: &[u8]) -> Result<Decoded, S
         Err(error) => return Err(unreadable(form, &error.to_string())),
     };
     check_types(form, envelope.api_version, envelope.kind)?;
+    let root = form.table().ok_or_else(|| unreadable(form, "it has no protobuf form"))?;
     let mut map = Map::new();
-    decode::message(schema().root(form), envelope.raw, 0, &mut map)
+    decode::message(root, envelope.raw, 0, &mut map)
         .map_err(|error| unreadable(form, &error.to_string()))?;
     let mut tree = Value::Object(map);
     tree.set("apiVersion", form.api_version());
@@ -158,39 +157,50 @@ pub fn decode_protobuf(form: impl Into<Form>, bytes: &[u8]) -> Result<Decoded, S
 ///
 /// # Errors
 /// As `decode_json_strict`.
-pub fn check_fields(
-    form: impl Into<Form>,
+pub fn check_fields<'f>(
+    form: impl Into<Form<'f>>,
     tree: &mut Value,
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
     let form = form.into();
-    let mut walk = normalize::Walk::default();
-    walk.root(schema().root(form), tree).map_err(|m| unreadable(form, &m.to_string()))?;
-    let unknown =
-        walk.unknown.into_iter().map(|path| format!("unknown field \"{path}\"")).collect();
+    let unknown = normalized(form, tree, false)?;
     judge(form, unknown, validation)
 }
 
+/// Takes out what the form does not know, told as warnings, and of kinds in code makes every value
+/// canonical. Metadata is the same of every kind. `sparse` keeps what was sent as it was.
+fn normalized(form: Form<'_>, tree: &mut Value, sparse: bool) -> Result<Vec<String>, Status> {
+    let mut walk = normalize::Walk { sparse, ..normalize::Walk::default() };
+    let walked = match form.types() {
+        Types::Table(root) => walk.root(root, tree),
+        Types::Structural(schema) => {
+            walk.unknown = schema.prune(tree);
+            walk.metadata(form.kind.name, tree)
+        }
+        Types::Unknown => walk.metadata(form.kind.name, tree),
+    };
+    walked.map_err(|mismatch| unreadable(form, &mismatch.to_string()))?;
+    Ok(walk.unknown.into_iter().map(|path| format!("unknown field \"{path}\"")).collect())
+}
+
 fn decode_tree(
-    form: Form,
+    form: Form<'_>,
     mut tree: Value,
     duplicates: &[String],
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
     check_types(form, tree.str("apiVersion"), tree.str("kind"))?;
-    let mut walk = normalize::Walk::default();
-    walk.root(schema().root(form), &mut tree).map_err(|m| unreadable(form, &m.to_string()))?;
+    let unknown = normalized(form, &mut tree, false)?;
     tree.set_default("apiVersion", form.api_version());
     tree.set_default("kind", form.kind.name);
     let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
-    let unknown = walk.unknown.into_iter().map(|path| format!("unknown field \"{path}\""));
-    let warnings = judge(form, unknown.chain(duplicates).collect(), validation)?;
+    let warnings = judge(form, unknown.into_iter().chain(duplicates).collect(), validation)?;
     Ok(Decoded { tree, warnings })
 }
 
 /// Warnings pass, are forgotten, or become an error.
 fn judge(
-    form: Form,
+    form: Form<'_>,
     warnings: Vec<String>,
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
@@ -203,7 +213,7 @@ fn judge(
     }
 }
 
-fn unreadable(form: Form, why: &str) -> Status {
+fn unreadable(form: Form<'_>, why: &str) -> Status {
     let name = form.kind.name;
     Status::bad_request(format!(
         "{name} in version \"{}\" cannot be handled as a {name}: {why}",
@@ -212,7 +222,7 @@ fn unreadable(form: Form, why: &str) -> Status {
 }
 
 /// A body says what it is, or nothing.
-fn check_types(form: Form, api_version: &str, kind: &str) -> Result<(), Status> {
+fn check_types(form: Form<'_>, api_version: &str, kind: &str) -> Result<(), Status> {
     let wanted = form.api_version();
     if !api_version.is_empty() && api_version != wanted {
         return Err(Status::bad_request(format!(
@@ -230,9 +240,9 @@ fn check_types(form: Form, api_version: &str, kind: &str) -> Result<(), Status> 
 }
 
 /// Appends the object's JSON text in `form`.
-pub fn write_json(object: &Object, form: impl Into<Form>, out: &mut Vec<u8>) {
+pub fn write_json<'f>(object: &Object, form: impl Into<Form<'f>>, out: &mut Vec<u8>) {
     let form = form.into();
-    if let (None, Some(raw)) = (form.served, object.message()) {
+    if let (true, Some(raw)) = (form.is_stored(), object.message()) {
         let start = out.len();
         let root = schema().root(form);
         let mut stream = stream::Stream { out, revision: object.revision() };
@@ -246,22 +256,21 @@ pub fn write_json(object: &Object, form: impl Into<Form>, out: &mut Vec<u8>) {
 }
 
 /// The object's tree in `form`.
-pub fn tree_in(object: &Object, form: impl Into<Form>) -> Value {
+pub fn tree_in<'f>(object: &Object, form: impl Into<Form<'f>>) -> Value {
     let form = form.into();
     let mut tree = object.whole_tree();
     form.convert_from_stored(&mut tree);
-    if form.served.is_some() {
+    if !form.is_stored() {
         tree.set("apiVersion", form.api_version());
         tree.set("kind", form.kind.name);
-        let mut walk = normalize::Walk::default();
         // A conversion gives what its target's schema says; the meta-tests check it.
-        let _ = walk.root(schema().root(form), &mut tree);
+        let _ = normalized(form, &mut tree, false);
     }
     tree
 }
 
 /// Appends the object's protobuf envelope (`k8s\0`...) in `form`.
-pub fn write_protobuf(object: &Object, form: impl Into<Form>, out: &mut Vec<u8>) {
+pub fn write_protobuf<'f>(object: &Object, form: impl Into<Form<'f>>, out: &mut Vec<u8>) {
     let form = form.into();
     let sealed = envelope::seal(&form.api_version(), form.kind.name, out, |out| {
         put_object(object, form, out);
@@ -272,15 +281,15 @@ pub fn write_protobuf(object: &Object, form: impl Into<Form>, out: &mut Vec<u8>)
 }
 
 /// Appends the bare message of an object with its resource version in the metadata.
-fn put_object(object: &Object, form: Form, out: &mut Vec<u8>) {
-    if let (None, Some(raw)) = (form.served, object.message())
+fn put_object(object: &Object, form: Form<'_>, out: &mut Vec<u8>) {
+    if let (true, Some(raw)) = (form.is_stored(), object.message())
         && splice_revision(raw, object.revision(), out).is_ok()
     {
         return;
     }
-    if let Value::Object(map) = tree_in(object, form) {
+    if let (Value::Object(map), Some(root)) = (tree_in(object, form), form.table()) {
         // A tree that came out of a decoder encodes.
-        let _ = encode::message(schema().root(form), &map, out);
+        let _ = encode::message(root, &map, out);
     }
 }
 
@@ -350,8 +359,8 @@ impl ListMeta {
 }
 
 /// Appends `{"kind":"PodList",...}` of objects in `form`.
-pub fn write_list_json<'a>(
-    form: impl Into<Form>,
+pub fn write_list_json<'f, 'a>(
+    form: impl Into<Form<'f>>,
     objects: impl IntoIterator<Item = &'a Object>,
     meta: &ListMeta,
     out: &mut Vec<u8>,
@@ -373,8 +382,8 @@ pub fn write_list_json<'a>(
 }
 
 /// Appends a `PodList` in protobuf (`k8s\0`...), spliced from the objects' bytes.
-pub fn write_list_protobuf<'a>(
-    form: impl Into<Form>,
+pub fn write_list_protobuf<'f, 'a>(
+    form: impl Into<Form<'f>>,
     objects: impl IntoIterator<Item = &'a Object>,
     meta: &ListMeta,
     out: &mut Vec<u8>,
@@ -413,21 +422,22 @@ pub fn tree_to_protobuf(tree: &Value) -> stdx::Result<Vec<u8>> {
 
 /// Encodes a tree of a kind for storage: protobuf for Kubernetes' own kinds, JSON for others.
 /// The resource version is left out.
-pub(crate) fn encode_stored(form: Form, tree: &Value) -> Result<Vec<u8>, Mismatch> {
-    let root = schema().root(form);
+pub(crate) fn encode_stored(form: Form<'_>, tree: &Value) -> Result<Vec<u8>, Mismatch> {
     let Value::Object(map) = tree else {
         return Err(Mismatch::of_root(tree, form.kind.name));
     };
     let mut out = Vec::with_capacity(1024);
-    if stores_json(root) {
+    let root = form.table().filter(|_| !form.kind.declared.json);
+    let Some(root) = root else {
         let mut stored = tree.clone();
         stored.remove("metadata.resourceVersion");
         write_tree_json(&stored, &mut out);
-    } else {
-        envelope::seal(&form.api_version(), form.kind.name, &mut out, |out| {
-            encode::stored(root, map, out)
-        })?;
-    }
+        out.shrink_to_fit();
+        return Ok(out);
+    };
+    envelope::seal(&form.api_version(), form.kind.name, &mut out, |out| {
+        encode::stored(root, map, out)
+    })?;
     out.shrink_to_fit();
     Ok(out)
 }
@@ -454,11 +464,6 @@ pub(crate) fn decode_content(root: TypeId, raw: &[u8]) -> Result<Map<String, Val
 /// Whether a bare message of a kind decodes.
 pub(crate) fn check_message(root: TypeId, raw: &[u8]) -> Result<(), pb::Error> {
     decode::check(root, raw, 0)
-}
-
-/// Custom resources are JSON at rest.
-fn stores_json(root: TypeId) -> bool {
-    !schema().of(root).package.starts_with("io.k8s.")
 }
 
 /// Decodes a body of a meta kind, JSON or protobuf by its first bytes: `DeleteOptions`, `Status`, ...
@@ -489,7 +494,12 @@ pub fn decode_meta(kind: &str, bytes: &[u8]) -> Result<Value, Status> {
 }
 
 /// Appends one watch event in JSON: `{"type":"ADDED","object":...}` and a newline.
-pub fn write_watch_json(event: &str, object: &Object, form: impl Into<Form>, out: &mut Vec<u8>) {
+pub fn write_watch_json<'f>(
+    event: &str,
+    object: &Object,
+    form: impl Into<Form<'f>>,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(event.as_bytes());
     out.extend_from_slice(b"\",\"object\":");

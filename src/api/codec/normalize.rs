@@ -32,6 +32,25 @@ impl Walk {
         Ok(())
     }
 
+    /// Normalizes the metadata of an object of any kind, and nothing else of it.
+    pub(super) fn metadata(&mut self, kind: &str, tree: &mut Value) -> Result<(), Mismatch> {
+        let Value::Object(map) = tree else { return Err(Mismatch::of_root(tree, kind)) };
+        match map.get_mut("metadata") {
+            Some(Value::Object(metadata)) => {
+                self.path.push_str("metadata");
+                let walked = self.message(schema().object_meta, metadata);
+                self.path.clear();
+                walked.map_err(|mismatch| mismatch.in_struct("ObjectMeta").within("metadata"))
+            }
+            Some(Value::Null) | None if self.sparse => Ok(()),
+            Some(Value::Null) | None => {
+                map.insert("metadata".into(), Value::Object(Map::new()));
+                self.metadata(kind, tree)
+            }
+            Some(other) => Err(Mismatch::of_root(other, "ObjectMeta").within("metadata")),
+        }
+    }
+
     fn message(&mut self, id: TypeId, map: &mut Map<String, Value>) -> Result<(), Mismatch> {
         let keys: Vec<String> = map.keys().cloned().collect();
         for key in keys {

@@ -6,11 +6,10 @@ use serde_json::Value;
 use stdx::{Context, Error, Result};
 use wire::protobuf::{self as pb, Reader};
 
-use super::{ListMeta, decode_meta, envelope, stores_json};
-use crate::kind::{Form, Kind};
+use super::{ListMeta, decode_meta, envelope};
+use crate::kind::Kind;
 use crate::lens::Lens;
 use crate::object::Object;
-use crate::schema::schema;
 use crate::status::Status;
 
 /// What the tree of an answer in JSON may take of memory. Objects come in protobuf; this is for
@@ -19,7 +18,7 @@ const TREE_MAX_BYTES: usize = 64 << 20;
 
 /// Whether objects of the kind have a protobuf form.
 pub fn has_protobuf(kind: &'static Kind) -> bool {
-    !stores_json(schema().root(Form::from(kind)))
+    !kind.declared.json
 }
 
 /// What an answer turned out to be.
@@ -60,7 +59,7 @@ pub fn received(kind: &'static Kind, bytes: &[u8]) -> Result<Received> {
 }
 
 fn received_tree(kind: &'static Kind, tree: Value) -> Result<Received> {
-    if tree.str("apiVersion") != kind.api_version() || !kind.stored() {
+    if !is_of(kind, tree.str("apiVersion")) || !kind.stored() {
         return Ok(Received::Tree(tree));
     }
     if tree.str("kind") == kind.name {
@@ -79,6 +78,15 @@ fn received_tree(kind: &'static Kind, tree: Value) -> Result<Received> {
         remaining: tree.int("metadata.remainingItemCount").and_then(|n| u64::try_from(n).ok()),
     };
     Ok(Received::List(items, meta))
+}
+
+/// Whether objects of the kind may be in this version: of kinds that are defined at run time, any of
+/// their group.
+fn is_of(kind: &Kind, api_version: &str) -> bool {
+    match kind.is_built_in() {
+        true => api_version == kind.api_version(),
+        false => api_version.rsplit_once('/').is_some_and(|(group, _)| group == kind.group),
+    }
 }
 
 fn from_tree(kind: &'static Kind, tree: &Value) -> Result<Object> {
@@ -283,8 +291,10 @@ fn list(kind: &'static Kind, raw: &[u8]) -> Result<Received> {
 mod tests {
     use super::*;
     use crate::codec;
+    use crate::kind::Form;
     use crate::kinds::{ADDON, KINDS, POD};
     use crate::lens::LensMut;
+    use crate::schema::schema;
     use serde_json::json;
     use stdx::prng::Prng;
 

@@ -4,17 +4,22 @@ use crate::kind::*;
 
 pub static ADDON: Kind = Kind {
     group: "k3s.cattle.io",
-    version: "v1",
     name: "Addon",
     plural: "addons",
     storage: "k3s.cattle.io/addons",
-    schema: SCHEMA,
-    columns: COLUMNS,
-    doc: "A manifest that the deploy controller applied from a file.",
+    declared: &Declared {
+        version: "v1",
+        schema: SCHEMA,
+        columns: COLUMNS,
+        doc: "A manifest that the deploy controller applied from a file.",
+        conditional_updates: true,
+        json: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
-const COLUMNS: &[Column] =
+const COLUMNS: &[Column<'static>] =
     &[Column::path("Source", "spec.source"), Column::path("Checksum", "spec.checksum")];
 
 /// Schema text; see `schema` for its form. Addons are stored as JSON, as k3s stores them; the tags are ours.

@@ -3,13 +3,16 @@
 use crate::kind::*;
 
 pub static BINDING: Kind = Kind {
-    version: "v1",
     name: "Binding",
     plural: "bindings",
-    durability: Durability::Virtual,
-    generation: false,
-    schema: SCHEMA,
-    doc: "Ties an object to another: a pod to its node.",
+    declared: &Declared {
+        version: "v1",
+        durability: Durability::Virtual,
+        generation: false,
+        schema: SCHEMA,
+        doc: "Ties an object to another: a pod to its node.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 

@@ -9,20 +9,24 @@ use crate::status::Cause;
 
 pub static CLUSTER_ROLE: Kind = Kind {
     group: "rbac.authorization.k8s.io",
-    version: "v1",
     name: "ClusterRole",
     plural: "clusterroles",
     scope: Scope::Cluster,
-    generation: false,
-    name_rule: NameRule::PathSegment,
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    doc: "What may be done in all namespaces, and beside them.",
+    declared: &Declared {
+        version: "v1",
+        generation: false,
+        name_rule: NameRule::PathSegment,
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        doc: "What may be done in all namespaces, and beside them.",
+        creates_on_update: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
-const COLUMNS: &[Column] =
+const COLUMNS: &[Column<'static>] =
     &[Column { format: "date", ..Column::path("Created At", "metadata.creationTimestamp") }];
 
 fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {

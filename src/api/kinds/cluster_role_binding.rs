@@ -8,21 +8,25 @@ use crate::status::Cause;
 
 pub static CLUSTER_ROLE_BINDING: Kind = Kind {
     group: "rbac.authorization.k8s.io",
-    version: "v1",
     name: "ClusterRoleBinding",
     plural: "clusterrolebindings",
     scope: Scope::Cluster,
-    generation: false,
-    name_rule: NameRule::PathSegment,
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    default: super::role_binding::default,
-    doc: "Grants a cluster role to users, groups and service accounts everywhere.",
+    declared: &Declared {
+        version: "v1",
+        generation: false,
+        name_rule: NameRule::PathSegment,
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        default: super::role_binding::default,
+        doc: "Grants a cluster role to users, groups and service accounts everywhere.",
+        creates_on_update: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::with("Role", |tree, _| {
         format!("{}/{}", tree.str("roleRef.kind"), tree.str("roleRef.name")).into()
     }),

@@ -10,19 +10,22 @@ use crate::print::count;
 use crate::status::Cause;
 
 pub static CONFIG_MAP: Kind = Kind {
-    version: "v1",
     name: "ConfigMap",
     plural: "configmaps",
-    short: &["cm"],
-    generation: false,
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    doc: "Configuration for pods to read.",
+    declared: &Declared {
+        version: "v1",
+        short: &["cm"],
+        generation: false,
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        doc: "Configuration for pods to read.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::with("Data", |tree, _| (count(tree, "data") + count(tree, "binaryData")).into())
         .integer(),
     Column::AGE,

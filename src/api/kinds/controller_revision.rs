@@ -9,18 +9,21 @@ use crate::status::Cause;
 
 pub static CONTROLLER_REVISION: Kind = Kind {
     group: "apps",
-    version: "v1",
     name: "ControllerRevision",
     plural: "controllerrevisions",
-    generation: false,
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    doc: "A past state of an object, for going back to it.",
+    declared: &Declared {
+        version: "v1",
+        generation: false,
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        doc: "A past state of an object, for going back to it.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::with("Controller", |tree, _| controller(tree).into()),
     Column::number("Revision", "revision"),
     Column::AGE,

@@ -11,17 +11,20 @@ use crate::status::Cause;
 
 pub static CRON_JOB: Kind = Kind {
     group: "batch",
-    version: "v1",
     name: "CronJob",
     plural: "cronjobs",
-    short: &["cj"],
-    categories: &["all"],
-    subresources: &[Sub::Status],
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    default,
-    doc: "Makes a job at times that repeat.",
+    declared: &Declared {
+        version: "v1",
+        short: &["cj"],
+        categories: &["all"],
+        subresources: &[Sub::Status],
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        default,
+        doc: "Makes a job at times that repeat.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
@@ -31,7 +34,7 @@ fn default(tree: &mut Value) {
     }
 }
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::path("Schedule", "spec.schedule"),
     Column::with("Timezone", |tree, _| or_none(tree.str("spec.timeZone"))),
     Column::with("Suspend", |tree, _| {

@@ -11,18 +11,21 @@ use crate::status::Cause;
 
 pub static DAEMON_SET: Kind = Kind {
     group: "apps",
-    version: "v1",
     name: "DaemonSet",
     plural: "daemonsets",
-    short: &["ds"],
-    categories: &["all"],
-    subresources: &[Sub::Status],
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    default,
-    prepare,
-    doc: "Keeps a pod of one template running on every node that fits.",
+    declared: &Declared {
+        version: "v1",
+        short: &["ds"],
+        categories: &["all"],
+        subresources: &[Sub::Status],
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        default,
+        prepare,
+        doc: "Keeps a pod of one template running on every node that fits.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
@@ -51,7 +54,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     }
 }
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::number("Desired", "status.desiredNumberScheduled"),
     Column::number("Current", "status.currentNumberScheduled"),
     Column::number("Ready", "status.numberReady"),

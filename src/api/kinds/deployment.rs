@@ -11,20 +11,28 @@ use crate::status::Cause;
 
 pub static DEPLOYMENT: Kind = Kind {
     group: "apps",
-    version: "v1",
     name: "Deployment",
     plural: "deployments",
-    short: &["deploy"],
-    categories: &["all"],
-    subresources: &[
-        Sub::Status,
-        Sub::Scale { spec: "spec.replicas", status: "status.replicas", selector: "spec.selector" },
-    ],
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    default,
-    doc: "Keeps a number of pods of one template running, replacing them gradually when the template changes.",
+    declared: &Declared {
+        version: "v1",
+        short: &["deploy"],
+        categories: &["all"],
+        subresources: &[
+            Sub::Status,
+            Sub::Scale {
+                spec: "spec.replicas",
+                status: "status.replicas",
+                selector: "spec.selector",
+            },
+        ],
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        default,
+        doc: "Keeps a number of pods of one template running, replacing them gradually when the template changes.",
+        prepare_status: |new, old| crate::strategy::keep(new, old, "metadata.labels"),
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
@@ -37,7 +45,7 @@ fn default(tree: &mut Value) {
     crate::pod::defaults::template(tree);
 }
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::with("Ready", |tree, _| ready(tree)),
     Column::number("Up-to-date", "status.updatedReplicas"),
     Column::number("Available", "status.availableReplicas"),

@@ -12,17 +12,20 @@ use crate::validate::address;
 
 pub static ENDPOINT_SLICE: Kind = Kind {
     group: "discovery.k8s.io",
-    version: "v1",
     name: "EndpointSlice",
     plural: "endpointslices",
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    doc: "Some of the addresses behind a service.",
+    declared: &Declared {
+        version: "v1",
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        doc: "Some of the addresses behind a service.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::path("AddressType", "addressType"),
     Column::with("Ports", |tree, _| ports(tree).into()),
     Column::with("Endpoints", |tree, _| addresses(tree).into()),

@@ -11,20 +11,24 @@ use crate::status::Cause;
 use crate::validate::address;
 
 pub static ENDPOINTS: Kind = Kind {
-    version: "v1",
     name: "Endpoints",
     plural: "endpoints",
-    short: &["ep"],
     storage: "services/endpoints",
-    generation: false,
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    doc: "The addresses behind a service, as one list.",
+    declared: &Declared {
+        version: "v1",
+        short: &["ep"],
+        generation: false,
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        doc: "The addresses behind a service, as one list.",
+        creates_on_update: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
-const COLUMNS: &[Column] =
+const COLUMNS: &[Column<'static>] =
     &[Column::with("Endpoints", |tree, _| endpoints(tree).into()), Column::AGE];
 
 fn endpoints(tree: &Value) -> String {

@@ -11,37 +11,41 @@ use crate::status::Cause;
 use crate::table::since;
 
 pub static EVENT: Kind = Kind {
-    version: "v1",
     name: "Event",
     plural: "events",
-    short: &["ev"],
-    durability: Durability::Lazy,
-    generation: false,
-    fields: &[
-        "involvedObject.kind",
-        "involvedObject.namespace",
-        "involvedObject.name",
-        "involvedObject.uid",
-        "involvedObject.apiVersion",
-        "involvedObject.resourceVersion",
-        "involvedObject.fieldPath",
-        "reason",
-        "reportingComponent",
-        "source",
-        "type",
-    ],
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    also: &[Served {
-        group: "events.k8s.io",
+    declared: &Declared {
         version: "v1",
-        root: "io.k8s.api.events.v1.Event",
-        from_stored,
-        to_stored,
-        fields: EVENTS_FIELDS,
-    }],
-    doc: "Something that happened to an object.",
+        short: &["ev"],
+        durability: Durability::Lazy,
+        generation: false,
+        fields: &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ],
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        also: &[Served {
+            group: "events.k8s.io",
+            version: "v1",
+            root: "io.k8s.api.events.v1.Event",
+            from_stored,
+            to_stored,
+            fields: EVENTS_FIELDS,
+        }],
+        doc: "Something that happened to an object.",
+        creates_on_update: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
@@ -87,7 +91,7 @@ fn to_stored(tree: &mut Value) {
     tree.set("apiVersion", "v1");
 }
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::with("Last Seen", |tree, now| last_seen(tree, now).into()),
     Column::path("Type", "type"),
     Column::path("Reason", "reason"),

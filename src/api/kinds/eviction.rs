@@ -4,13 +4,17 @@ use crate::kind::*;
 
 pub static EVICTION: Kind = Kind {
     group: "policy",
-    version: "v1",
     name: "Eviction",
     plural: "evictions",
-    durability: Durability::Virtual,
-    generation: false,
-    schema: SCHEMA,
-    doc: "A request to end a pod if its disruption budget allows it.",
+    declared: &Declared {
+        version: "v1",
+        durability: Durability::Virtual,
+        generation: false,
+        schema: SCHEMA,
+        doc: "A request to end a pod if its disruption budget allows it.",
+        subresource_body: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 

@@ -18,18 +18,21 @@ const PREFIXED_NAME: &str = "batch.kubernetes.io/job-name";
 
 pub static JOB: Kind = Kind {
     group: "batch",
-    version: "v1",
     name: "Job",
     plural: "jobs",
-    categories: &["all"],
-    subresources: &[Sub::Status],
-    fields: &["status.successful"],
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    default,
-    prepare,
-    doc: "Runs pods until enough of them have succeeded.",
+    declared: &Declared {
+        version: "v1",
+        categories: &["all"],
+        subresources: &[Sub::Status],
+        fields: &["status.successful"],
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        default,
+        prepare,
+        doc: "Runs pods until enough of them have succeeded.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
@@ -74,7 +77,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     selector.entry(PREFIXED_UID).or_insert_with(|| uid.into());
 }
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::with("Status", |tree, _| status(tree).into()),
     Column::with("Completions", |tree, _| completions(tree).into()),
     Column::with("Duration", duration),

@@ -9,19 +9,24 @@ use crate::status::Cause;
 
 pub static LEASE: Kind = Kind {
     group: "coordination.k8s.io",
-    version: "v1",
     name: "Lease",
     plural: "leases",
-    durability: Durability::Lazy,
-    generation: false,
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    doc: "A claim that must be renewed: a heartbeat or a leadership.",
+    declared: &Declared {
+        version: "v1",
+        durability: Durability::Lazy,
+        generation: false,
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        doc: "A claim that must be renewed: a heartbeat or a leadership.",
+        creates_on_update: true,
+        conditional_updates: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
-const COLUMNS: &[Column] = &[Column::path("Holder", "spec.holderIdentity"), Column::AGE];
+const COLUMNS: &[Column<'static>] = &[Column::path("Holder", "spec.holderIdentity"), Column::AGE];
 
 fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
     if let Some(secs) = new.int("spec.leaseDurationSeconds").filter(|secs| *secs <= 0) {

@@ -4,13 +4,16 @@ use crate::kind::*;
 
 pub static LOCAL_SUBJECT_ACCESS_REVIEW: Kind = Kind {
     group: "authorization.k8s.io",
-    version: "v1",
     name: "LocalSubjectAccessReview",
     plural: "localsubjectaccessreviews",
-    durability: Durability::Virtual,
-    generation: false,
-    schema: SCHEMA,
-    doc: "Asks whether somebody may do something in one namespace.",
+    declared: &Declared {
+        version: "v1",
+        durability: Durability::Virtual,
+        generation: false,
+        schema: SCHEMA,
+        doc: "Asks whether somebody may do something in one namespace.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 

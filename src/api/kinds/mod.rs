@@ -128,24 +128,15 @@ pub static KINDS: &[&Kind] = &[
     &ADDON,
 ];
 
-/// The kind stored or served under this group and name, whatever the version.
+/// The kind in code stored or served under this group and name, whatever the version.
 pub fn by_name(group: &str, name: &str) -> Option<&'static Kind> {
-    KINDS.iter().copied().find(|kind| {
-        kind.name == name
-            && (kind.group == group || kind.also.iter().any(|also| also.group == group))
-    })
+    KINDS
+        .iter()
+        .copied()
+        .find(|kind| kind.name == name && kind.forms().any(|form| form.group() == group))
 }
 
-/// The kind served at `/apis/<group>/<version>/<plural>`.
-pub fn by_plural(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-    KINDS.iter().copied().find(|kind| {
-        kind.plural == plural
-            && ((kind.group == group && kind.version == version)
-                || kind.also.iter().any(|also| also.group == group && also.version == version))
-    })
-}
-
-/// The kind that a tree's `apiVersion` and `kind` name.
+/// The kind in code that a tree's `apiVersion` and `kind` name.
 pub fn of_tree(tree: &Value) -> Option<&'static Kind> {
     let group = tree.str("apiVersion").rsplit_once('/').map_or("", |(group, _)| group);
     by_name(group, tree.str("kind"))

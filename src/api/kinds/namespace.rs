@@ -6,20 +6,24 @@ use crate::kind::*;
 use crate::lens::{Lens, LensMut};
 
 pub static NAMESPACE: Kind = Kind {
-    version: "v1",
     name: "Namespace",
     plural: "namespaces",
-    short: &["ns"],
     scope: Scope::Cluster,
-    generation: false,
-    name_rule: NameRule::Label,
-    subresources: &[Sub::Status, Sub::Named("finalize")],
-    fields: &["status.phase"],
-    schema: SCHEMA,
-    columns: COLUMNS,
-    default,
-    prepare,
-    doc: "A scope for names; most objects live in one.",
+    declared: &Declared {
+        version: "v1",
+        short: &["ns"],
+        generation: false,
+        name_rule: NameRule::Label,
+        subresources: &[Sub::Status, Sub::Named("finalize")],
+        fields: &["status.phase"],
+        schema: SCHEMA,
+        columns: COLUMNS,
+        default,
+        prepare,
+        doc: "A scope for names; most objects live in one.",
+        deletes_collections: false,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
@@ -46,7 +50,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     }
 }
 
-const COLUMNS: &[Column] = &[Column::path("Status", "status.phase"), Column::AGE];
+const COLUMNS: &[Column<'static>] = &[Column::path("Status", "status.phase"), Column::AGE];
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

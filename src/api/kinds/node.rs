@@ -10,20 +10,23 @@ use crate::print::or_none;
 use crate::status::Cause;
 
 pub static NODE: Kind = Kind {
-    version: "v1",
     name: "Node",
     plural: "nodes",
-    short: &["no"],
     scope: Scope::Cluster,
     storage: "minions",
-    generation: false,
-    subresources: &[Sub::Status, Sub::Named("proxy")],
-    fields: &["spec.unschedulable"],
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    default,
-    doc: "A machine of the cluster that runs pods.",
+    declared: &Declared {
+        version: "v1",
+        short: &["no"],
+        generation: false,
+        subresources: &[Sub::Status, Sub::Named("proxy")],
+        fields: &["spec.unschedulable"],
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        default,
+        doc: "A machine of the cluster that runs pods.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
@@ -47,7 +50,7 @@ fn default(tree: &mut Value) {
     }
 }
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::with("Status", |tree, _| status(tree).into()),
     Column::with("Roles", |tree, _| roles(tree).into()),
     Column::AGE,

@@ -10,18 +10,22 @@ use crate::status::Cause;
 use crate::validate;
 
 pub static PERSISTENT_VOLUME: Kind = Kind {
-    version: "v1",
     name: "PersistentVolume",
     plural: "persistentvolumes",
-    short: &["pv"],
     scope: Scope::Cluster,
-    generation: false,
-    subresources: &[Sub::Status],
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    prepare,
-    doc: "Storage in the cluster that outlives pods.",
+    declared: &Declared {
+        version: "v1",
+        short: &["pv"],
+        generation: false,
+        subresources: &[Sub::Status],
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        prepare,
+        doc: "Storage in the cluster that outlives pods.",
+        answers_deleted: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
@@ -31,7 +35,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     }
 }
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::path("Capacity", "spec.capacity.storage"),
     Column::with("Access Modes", |tree, _| access_modes(tree.list("spec.accessModes")).into()),
     Column::path("Reclaim Policy", "spec.persistentVolumeReclaimPolicy"),

@@ -10,17 +10,21 @@ use crate::status::Cause;
 use crate::validate;
 
 pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
-    version: "v1",
     name: "PersistentVolumeClaim",
     plural: "persistentvolumeclaims",
-    short: &["pvc"],
-    generation: false,
-    subresources: &[Sub::Status],
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    prepare,
-    doc: "A request for storage, bound to a volume that fits.",
+    declared: &Declared {
+        version: "v1",
+        short: &["pvc"],
+        generation: false,
+        subresources: &[Sub::Status],
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        prepare,
+        doc: "A request for storage, bound to a volume that fits.",
+        answers_deleted: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
@@ -38,7 +42,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     }
 }
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::with("Status", |tree, _| phase(tree)),
     Column::path("Volume", "spec.volumeName"),
     Column::with("Capacity", |tree, _| if_bound(tree, tree.str("status.capacity.storage"))),

@@ -5,45 +5,51 @@ use serde_json::{Value, json};
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
 use crate::status::Cause;
+use crate::strategy::keep;
 use crate::validate::address;
 
 pub static POD: Kind = Kind {
-    version: "v1",
     name: "Pod",
     plural: "pods",
-    short: &["po"],
-    categories: &["all"],
-    graceful: true,
-    generation: false,
-    subresources: &[
-        Sub::Status,
-        Sub::Named("binding"),
-        Sub::Named("eviction"),
-        Sub::Named("log"),
-        Sub::Named("exec"),
-        Sub::Named("attach"),
-        Sub::Named("portforward"),
-        Sub::Named("proxy"),
-        Sub::Named("ephemeralcontainers"),
-        Sub::Named("resize"),
-    ],
-    fields: &[
-        "spec.nodeName",
-        "spec.restartPolicy",
-        "spec.schedulerName",
-        "spec.serviceAccountName",
-        "spec.hostNetwork",
-        "status.phase",
-        "status.podIP",
-        "status.nominatedNodeName",
-    ],
-    schema: SCHEMA,
-    validate: crate::pod::validate::pod,
-    validate_status,
-    columns: crate::pod::columns::COLUMNS,
-    default: crate::pod::defaults::pod,
-    prepare,
-    doc: "A group of containers that run together on one node and share its network and volumes.",
+    declared: &Declared {
+        version: "v1",
+        short: &["po"],
+        categories: &["all"],
+        graceful: true,
+        generation: false,
+        subresources: &[
+            Sub::Status,
+            Sub::Named("binding"),
+            Sub::Named("eviction"),
+            Sub::Named("log"),
+            Sub::Named("exec"),
+            Sub::Named("attach"),
+            Sub::Named("portforward"),
+            Sub::Named("proxy"),
+            Sub::Named("ephemeralcontainers"),
+            Sub::Named("resize"),
+        ],
+        fields: &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ],
+        schema: SCHEMA,
+        validate: crate::pod::validate::pod,
+        validate_status,
+        prepare_status,
+        columns: crate::pod::columns::COLUMNS,
+        default: crate::pod::defaults::pod,
+        prepare,
+        doc: "A group of containers that run together on one node and share its network and volumes.",
+        answers_deleted: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
@@ -51,6 +57,14 @@ pub static POD: Kind = Kind {
 fn validate_status(new: &Value, causes: &mut Vec<Cause>) {
     for path in ["status.podIPs", "status.hostIPs"] {
         address::ips_of_families(new.list(path), path, causes);
+    }
+}
+
+/// Old kubelets corrupted owners in a way that broke garbage collection.
+fn prepare_status(new: &mut Value, old: &Value) {
+    keep(new, old, "metadata.ownerReferences");
+    if new.str("status.qosClass").is_empty() {
+        keep(new, old, "status.qosClass");
     }
 }
 

@@ -9,20 +9,24 @@ use crate::status::Cause;
 
 pub static POD_DISRUPTION_BUDGET: Kind = Kind {
     group: "policy",
-    version: "v1",
     name: "PodDisruptionBudget",
     plural: "poddisruptionbudgets",
-    short: &["pdb"],
-    subresources: &[Sub::Status],
-    name_rule: NameRule::PathSegment,
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    doc: "How many pods of a group may be missing when pods are evicted.",
+    declared: &Declared {
+        version: "v1",
+        short: &["pdb"],
+        subresources: &[Sub::Status],
+        name_rule: NameRule::PathSegment,
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        doc: "How many pods of a group may be missing when pods are evicted.",
+        conditional_updates: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::with("Min Available", |tree, _| or_not_applicable(tree.at("spec.minAvailable"))),
     Column::with("Max Unavailable", |tree, _| or_not_applicable(tree.at("spec.maxUnavailable"))),
     Column::number("Allowed Disruptions", "status.disruptionsAllowed"),

@@ -9,21 +9,24 @@ use crate::status::Cause;
 
 pub static PRIORITY_CLASS: Kind = Kind {
     group: "scheduling.k8s.io",
-    version: "v1",
     name: "PriorityClass",
     plural: "priorityclasses",
-    short: &["pc"],
     scope: Scope::Cluster,
-    generation: false,
-    schema: SCHEMA,
-    validate,
-    prepare,
-    columns: COLUMNS,
-    doc: "A named priority for pods.",
+    declared: &Declared {
+        version: "v1",
+        short: &["pc"],
+        generation: false,
+        schema: SCHEMA,
+        validate,
+        prepare,
+        columns: COLUMNS,
+        doc: "A named priority for pods.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::number("Value", "value"),
     Column {
         kind: "boolean",

@@ -10,25 +10,32 @@ use crate::status::Cause;
 
 pub static REPLICA_SET: Kind = Kind {
     group: "apps",
-    version: "v1",
     name: "ReplicaSet",
     plural: "replicasets",
-    short: &["rs"],
-    categories: &["all"],
-    subresources: &[
-        Sub::Status,
-        Sub::Scale { spec: "spec.replicas", status: "status.replicas", selector: "spec.selector" },
-    ],
-    fields: &["status.replicas"],
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    default: crate::pod::defaults::template,
-    doc: "Keeps a number of pods of one template running.",
+    declared: &Declared {
+        version: "v1",
+        short: &["rs"],
+        categories: &["all"],
+        subresources: &[
+            Sub::Status,
+            Sub::Scale {
+                spec: "spec.replicas",
+                status: "status.replicas",
+                selector: "spec.selector",
+            },
+        ],
+        fields: &["status.replicas"],
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        default: crate::pod::defaults::template,
+        doc: "Keeps a number of pods of one template running.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::number("Desired", "spec.replicas"),
     Column::number("Current", "status.replicas"),
     Column::number("Ready", "status.readyReplicas"),

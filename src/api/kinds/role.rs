@@ -9,19 +9,23 @@ use crate::status::Cause;
 
 pub static ROLE: Kind = Kind {
     group: "rbac.authorization.k8s.io",
-    version: "v1",
     name: "Role",
     plural: "roles",
-    generation: false,
-    name_rule: NameRule::PathSegment,
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    doc: "What may be done in one namespace.",
+    declared: &Declared {
+        version: "v1",
+        generation: false,
+        name_rule: NameRule::PathSegment,
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        doc: "What may be done in one namespace.",
+        creates_on_update: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
-const COLUMNS: &[Column] =
+const COLUMNS: &[Column<'static>] =
     &[Column { format: "date", ..Column::path("Created At", "metadata.creationTimestamp") }];
 
 fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {

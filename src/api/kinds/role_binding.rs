@@ -9,16 +9,20 @@ use crate::status::Cause;
 
 pub static ROLE_BINDING: Kind = Kind {
     group: "rbac.authorization.k8s.io",
-    version: "v1",
     name: "RoleBinding",
     plural: "rolebindings",
-    generation: false,
-    name_rule: NameRule::PathSegment,
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    default,
-    doc: "Grants a role to users, groups and service accounts in one namespace.",
+    declared: &Declared {
+        version: "v1",
+        generation: false,
+        name_rule: NameRule::PathSegment,
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        default,
+        doc: "Grants a role to users, groups and service accounts in one namespace.",
+        creates_on_update: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
@@ -30,7 +34,7 @@ pub(super) fn default(tree: &mut Value) {
     }
 }
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::with("Role", |tree, _| {
         format!("{}/{}", tree.str("roleRef.kind"), tree.str("roleRef.name")).into()
     }),

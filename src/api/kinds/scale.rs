@@ -4,13 +4,17 @@ use crate::kind::*;
 
 pub static SCALE: Kind = Kind {
     group: "autoscaling",
-    version: "v1",
     name: "Scale",
     plural: "scales",
-    durability: Durability::Virtual,
-    generation: false,
-    schema: SCHEMA,
-    doc: "The number of replicas of something that can be scaled.",
+    declared: &Declared {
+        version: "v1",
+        durability: Durability::Virtual,
+        generation: false,
+        schema: SCHEMA,
+        doc: "The number of replicas of something that can be scaled.",
+        subresource_body: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 

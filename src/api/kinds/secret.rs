@@ -9,16 +9,19 @@ use crate::print::count;
 use crate::status::Cause;
 
 pub static SECRET: Kind = Kind {
-    version: "v1",
     name: "Secret",
     plural: "secrets",
-    generation: false,
-    fields: &["type"],
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    default,
-    doc: "Confidential data for pods to read.",
+    declared: &Declared {
+        version: "v1",
+        generation: false,
+        fields: &["type"],
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        default,
+        doc: "Confidential data for pods to read.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
@@ -31,7 +34,7 @@ fn default(tree: &mut Value) {
     }
 }
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::path("Type", "type"),
     Column::with("Data", |tree, _| count(tree, "data").into()).integer(),
     Column::AGE,

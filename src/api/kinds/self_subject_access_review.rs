@@ -4,14 +4,17 @@ use crate::kind::*;
 
 pub static SELF_SUBJECT_ACCESS_REVIEW: Kind = Kind {
     group: "authorization.k8s.io",
-    version: "v1",
     name: "SelfSubjectAccessReview",
     plural: "selfsubjectaccessreviews",
     scope: Scope::Cluster,
-    durability: Durability::Virtual,
-    generation: false,
-    schema: SCHEMA,
-    doc: "Asks whether oneself may do something.",
+    declared: &Declared {
+        version: "v1",
+        durability: Durability::Virtual,
+        generation: false,
+        schema: SCHEMA,
+        doc: "Asks whether oneself may do something.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 

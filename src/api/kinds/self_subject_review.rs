@@ -4,14 +4,17 @@ use crate::kind::*;
 
 pub static SELF_SUBJECT_REVIEW: Kind = Kind {
     group: "authentication.k8s.io",
-    version: "v1",
     name: "SelfSubjectReview",
     plural: "selfsubjectreviews",
     scope: Scope::Cluster,
-    durability: Durability::Virtual,
-    generation: false,
-    schema: SCHEMA,
-    doc: "Asks who one is.",
+    declared: &Declared {
+        version: "v1",
+        durability: Durability::Virtual,
+        generation: false,
+        schema: SCHEMA,
+        doc: "Asks who one is.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 

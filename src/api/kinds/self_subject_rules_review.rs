@@ -4,14 +4,17 @@ use crate::kind::*;
 
 pub static SELF_SUBJECT_RULES_REVIEW: Kind = Kind {
     group: "authorization.k8s.io",
-    version: "v1",
     name: "SelfSubjectRulesReview",
     plural: "selfsubjectrulesreviews",
     scope: Scope::Cluster,
-    durability: Durability::Virtual,
-    generation: false,
-    schema: SCHEMA,
-    doc: "Asks what oneself may do in one namespace.",
+    declared: &Declared {
+        version: "v1",
+        durability: Durability::Virtual,
+        generation: false,
+        schema: SCHEMA,
+        doc: "Asks what oneself may do in one namespace.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 

@@ -13,22 +13,27 @@ use crate::status::Cause;
 use crate::validate::{self, address};
 
 pub static SERVICE: Kind = Kind {
-    version: "v1",
     name: "Service",
     plural: "services",
-    short: &["svc"],
-    categories: &["all"],
     storage: "services/specs",
-    generation: false,
-    name_rule: NameRule::Label1035,
-    subresources: &[Sub::Status, Sub::Named("proxy")],
-    fields: &["spec.clusterIP", "spec.type"],
-    schema: SCHEMA,
-    validate,
-    validate_status,
-    columns: COLUMNS,
-    default,
-    doc: "A name and address for a changing set of pods.",
+    declared: &Declared {
+        version: "v1",
+        short: &["svc"],
+        categories: &["all"],
+        generation: false,
+        name_rule: NameRule::Label1035,
+        subresources: &[Sub::Status, Sub::Named("proxy")],
+        fields: &["spec.clusterIP", "spec.type"],
+        schema: SCHEMA,
+        validate,
+        validate_status,
+        columns: COLUMNS,
+        default,
+        doc: "A name and address for a changing set of pods.",
+        answers_deleted: true,
+        creates_on_update: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
@@ -75,7 +80,7 @@ fn default(tree: &mut Value) {
     }
 }
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column::path("Type", "spec.type"),
     Column::with("Cluster-IP", |tree, _| or_none(tree.str("spec.clusterIP"))),
     Column::with("External-IP", |tree, _| external_ip(tree).into()),

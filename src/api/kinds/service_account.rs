@@ -4,19 +4,23 @@ use crate::kind::*;
 use crate::lens::Lens;
 
 pub static SERVICE_ACCOUNT: Kind = Kind {
-    version: "v1",
     name: "ServiceAccount",
     plural: "serviceaccounts",
-    short: &["sa"],
-    generation: false,
-    subresources: &[Sub::Named("token")],
-    schema: SCHEMA,
-    columns: COLUMNS,
-    doc: "An identity for what runs in pods.",
+    declared: &Declared {
+        version: "v1",
+        short: &["sa"],
+        generation: false,
+        subresources: &[Sub::Named("token")],
+        schema: SCHEMA,
+        columns: COLUMNS,
+        doc: "An identity for what runs in pods.",
+        answers_deleted: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
-const COLUMNS: &[Column] =
+const COLUMNS: &[Column<'static>] =
     &[Column::with("Secrets", |tree, _| tree.list("secrets").len().into()).integer(), Column::AGE];
 
 /// Schema text; see `schema` for its form.

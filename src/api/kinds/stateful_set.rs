@@ -12,20 +12,28 @@ use crate::validate;
 
 pub static STATEFUL_SET: Kind = Kind {
     group: "apps",
-    version: "v1",
     name: "StatefulSet",
     plural: "statefulsets",
-    short: &["sts"],
-    categories: &["all"],
-    subresources: &[
-        Sub::Status,
-        Sub::Scale { spec: "spec.replicas", status: "status.replicas", selector: "spec.selector" },
-    ],
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    default,
-    doc: "Keeps pods with lasting names and storage running, one by one.",
+    declared: &Declared {
+        version: "v1",
+        short: &["sts"],
+        categories: &["all"],
+        subresources: &[
+            Sub::Status,
+            Sub::Scale {
+                spec: "spec.replicas",
+                status: "status.replicas",
+                selector: "spec.selector",
+            },
+        ],
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        default,
+        doc: "Keeps pods with lasting names and storage running, one by one.",
+        unchecked: "spec.template.spec",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
@@ -45,7 +53,7 @@ fn default(tree: &mut Value) {
     crate::pod::defaults::template(tree);
 }
 
-const COLUMNS: &[Column] =
+const COLUMNS: &[Column<'static>] =
     &[Column::with("Ready", |tree, _| ready(tree)), Column::AGE, CONTAINERS, IMAGES];
 
 fn ready(tree: &Value) -> Value {

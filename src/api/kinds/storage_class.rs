@@ -9,20 +9,24 @@ use crate::status::Cause;
 
 pub static STORAGE_CLASS: Kind = Kind {
     group: "storage.k8s.io",
-    version: "v1",
     name: "StorageClass",
     plural: "storageclasses",
-    short: &["sc"],
     scope: Scope::Cluster,
-    generation: false,
-    schema: SCHEMA,
-    validate,
-    columns: COLUMNS,
-    doc: "A way to provide volumes.",
+    declared: &Declared {
+        version: "v1",
+        short: &["sc"],
+        generation: false,
+        schema: SCHEMA,
+        validate,
+        columns: COLUMNS,
+        doc: "A way to provide volumes.",
+        answers_deleted: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     Column { format: "name", ..Column::with("Name", |tree, _| name(tree).into()) },
     Column::path("Provisioner", "provisioner"),
     Column::path("ReclaimPolicy", "reclaimPolicy"),

@@ -4,14 +4,17 @@ use crate::kind::*;
 
 pub static SUBJECT_ACCESS_REVIEW: Kind = Kind {
     group: "authorization.k8s.io",
-    version: "v1",
     name: "SubjectAccessReview",
     plural: "subjectaccessreviews",
     scope: Scope::Cluster,
-    durability: Durability::Virtual,
-    generation: false,
-    schema: SCHEMA,
-    doc: "Asks whether somebody may do something.",
+    declared: &Declared {
+        version: "v1",
+        durability: Durability::Virtual,
+        generation: false,
+        schema: SCHEMA,
+        doc: "Asks whether somebody may do something.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 

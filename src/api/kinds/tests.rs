@@ -34,7 +34,7 @@ fn names_are_legal_and_unique() {
         assert!(kind.group.is_empty() || names::subdomain(kind.group).is_ok(), "{kind:?}");
         assert_eq!(kind.plural, kind.plural.to_ascii_lowercase(), "{kind:?}");
         assert!(seen.insert((kind.group, kind.plural)), "{kind:?}");
-        for short in kind.short {
+        for short in kind.declared.short {
             assert!(seen.insert(("short", short)), "{short}");
         }
     }
@@ -44,19 +44,19 @@ fn names_are_legal_and_unique() {
 fn paths_exist() {
     for kind in KINDS {
         let root = schema().root(*kind);
-        for column in kind.columns {
+        for column in kind.declared.columns {
             if let Cell::Path(path) | Cell::Number(path) = column.cell {
                 assert!(exists(root, path), "{kind:?} {path}");
             }
         }
-        for sub in kind.subresources {
+        for sub in kind.declared.subresources {
             if let Sub::Scale { spec, status, selector } = sub {
                 for path in [spec, status, selector] {
                     assert!(exists(root, path), "{kind:?} {path}");
                 }
             }
         }
-        for path in kind.fields {
+        for path in kind.declared.fields {
             // Upstream's events also take their source's component by the name `source`.
             assert!(exists(root, path) || *path == "status.successful", "{kind:?} {path}");
         }
@@ -68,8 +68,8 @@ fn paths_exist() {
 fn rows_have_a_cell_for_each_column() {
     for kind in KINDS {
         let empty = json!({"metadata": {"name": "x"}});
-        let columns = table::columns(kind);
-        let row = table::row(kind, &empty, Wall(0), IncludeObject::Metadata);
+        let columns = table::columns(*kind);
+        let row = table::row(*kind, &empty, Wall(0), IncludeObject::Metadata);
         assert_eq!(
             row["cells"].as_array().map(Vec::len),
             columns.as_array().map(Vec::len),

@@ -4,13 +4,17 @@ use crate::kind::*;
 
 pub static TOKEN_REQUEST: Kind = Kind {
     group: "authentication.k8s.io",
-    version: "v1",
     name: "TokenRequest",
     plural: "tokenrequests",
-    durability: Durability::Virtual,
-    generation: false,
-    schema: SCHEMA,
-    doc: "Asks for a token of a service account.",
+    declared: &Declared {
+        version: "v1",
+        durability: Durability::Virtual,
+        generation: false,
+        schema: SCHEMA,
+        doc: "Asks for a token of a service account.",
+        subresource_body: true,
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 

@@ -4,14 +4,17 @@ use crate::kind::*;
 
 pub static TOKEN_REVIEW: Kind = Kind {
     group: "authentication.k8s.io",
-    version: "v1",
     name: "TokenReview",
     plural: "tokenreviews",
     scope: Scope::Cluster,
-    durability: Durability::Virtual,
-    generation: false,
-    schema: SCHEMA,
-    doc: "Asks whom a token belongs to.",
+    declared: &Declared {
+        version: "v1",
+        durability: Durability::Virtual,
+        generation: false,
+        schema: SCHEMA,
+        doc: "Asks whom a token belongs to.",
+        ..Declared::BASE
+    },
     ..Kind::BASE
 };
 

@@ -1,4 +1,4 @@
-//! OpenAPI documents, made from the table of kinds and the schema when asked for, and not kept.
+//! OpenAPI documents, made from the kinds and their schemas when asked for, and not kept.
 //!
 //! kubectl reads them to explain, to validate before it sends (1.27), to see that the server
 //! validates fields, and to merge lists by their keys when it applies.
@@ -7,11 +7,10 @@ mod gnostic;
 mod paths;
 mod schemas;
 
-use std::sync::OnceLock;
-
 use serde_json::{Value, json};
 use wire::json::put_string;
 
+use crate::catalog::Kinds;
 use crate::codec::write_tree_json;
 use crate::discovery;
 use crate::kind::Form;
@@ -24,32 +23,29 @@ enum Dialect {
 }
 
 /// Where a group version's v3 document is, without `/openapi/v3/`: `api/v1`, `apis/apps/v1`.
-pub fn v3_paths() -> Vec<String> {
-    group_versions().into_iter().map(|(group, version)| v3_path(group, version)).collect()
+pub fn v3_paths(kinds: &Kinds) -> Vec<String> {
+    group_versions(kinds).into_iter().map(|(group, version)| v3_path(group, version)).collect()
 }
 
-/// `GET /openapi/v3`: the paths with the hash of each document.
-pub fn v3_index() -> Value {
-    let paths: serde_json::Map<String, Value> = hashes()
-        .iter()
-        .map(|(path, hash)| {
-            let url = format!("/openapi/v3/{path}?hash={hash}");
-            (path.clone(), json!({"serverRelativeURL": url}))
-        })
-        .collect();
-    json!({"paths": paths})
-}
-
-/// The hash in the index; also the document's ETag.
-pub fn v3_hash(path: &str) -> Option<String> {
-    hashes().iter().find(|(known, _)| known == path).map(|(_, hash)| hash.clone())
+/// The paths of the v3 documents with the hash of each, which is its ETag. To be kept as long as
+/// the kinds are the same.
+pub fn v3_hashes(kinds: &Kinds) -> Vec<(String, String)> {
+    let hash_of = |path: String| {
+        let mut document = Vec::new();
+        v3(kinds, &path, &mut document);
+        let digest = ring::digest::digest(&ring::digest::SHA256, &document);
+        let hash = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02X}")).collect();
+        (path, hash)
+    };
+    v3_paths(kinds).into_iter().map(hash_of).collect()
 }
 
 /// Appends the v3 document of `api/v1` or `apis/apps/v1`; `None` if nothing is served there.
-pub fn v3(path: &str, out: &mut Vec<u8>) -> Option<()> {
-    let (group, version) =
-        group_versions().into_iter().find(|(group, version)| v3_path(group, version) == path)?;
-    let forms = discovery::forms_of(group, version);
+pub fn v3(kinds: &Kinds, path: &str, out: &mut Vec<u8>) -> Option<()> {
+    let (group, version) = group_versions(kinds)
+        .into_iter()
+        .find(|(group, version)| v3_path(group, version) == path)?;
+    let forms = discovery::forms_of(kinds, group, version);
     out.extend_from_slice(b"{\"openapi\":\"3.0.0\",\"info\":");
     write_tree_json(&info(), out);
     out.extend_from_slice(b",\"paths\":{");
@@ -61,8 +57,8 @@ pub fn v3(path: &str, out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// Appends the v2 (swagger) document in JSON.
-pub fn v2_json(out: &mut Vec<u8>) {
-    let forms = all_forms();
+pub fn v2_json(kinds: &Kinds, out: &mut Vec<u8>) {
+    let forms = all_forms(kinds);
     out.extend_from_slice(b"{\"swagger\":\"2.0\",\"info\":");
     write_tree_json(&info(), out);
     out.extend_from_slice(b",\"paths\":{");
@@ -74,8 +70,8 @@ pub fn v2_json(out: &mut Vec<u8>) {
 
 /// Appends the v2 document as `openapi.v2.Document` protobuf
 /// (`application/com.github.proto-openapi.spec.v2@v1.0+protobuf`).
-pub fn v2_protobuf(out: &mut Vec<u8>) {
-    let forms = all_forms();
+pub fn v2_protobuf(kinds: &Kinds, out: &mut Vec<u8>) {
+    let forms = all_forms(kinds);
     gnostic::document(
         &info(),
         forms.iter().flat_map(|form| paths::of_form(*form, Dialect::V2)),
@@ -86,7 +82,7 @@ pub fn v2_protobuf(out: &mut Vec<u8>) {
     );
 }
 
-fn write_paths(forms: &[Form], dialect: Dialect, out: &mut Vec<u8>) {
+fn write_paths(forms: &[Form<'_>], dialect: Dialect, out: &mut Vec<u8>) {
     let mut first = true;
     for form in forms {
         for (path, item) in paths::of_form(*form, dialect) {
@@ -95,7 +91,7 @@ fn write_paths(forms: &[Form], dialect: Dialect, out: &mut Vec<u8>) {
     }
 }
 
-fn write_schemas(forms: &[Form], dialect: Dialect, out: &mut Vec<u8>) {
+fn write_schemas(forms: &[Form<'_>], dialect: Dialect, out: &mut Vec<u8>) {
     let mut first = true;
     for item in schemas::reachable(forms) {
         write_entry(&item.name(), &item.definition(dialect), &mut first, out);
@@ -115,16 +111,16 @@ fn info() -> Value {
     json!({"title": "Kubernetes", "version": "v1.32"})
 }
 
-fn group_versions() -> Vec<(&'static str, &'static str)> {
+fn group_versions(kinds: &Kinds) -> Vec<(&'static str, &str)> {
     let versions =
-        |group| discovery::versions(group).into_iter().map(move |version| (group, version));
-    discovery::groups().into_iter().flat_map(versions).collect()
+        |group| discovery::versions(kinds, group).into_iter().map(move |version| (group, version));
+    discovery::groups(kinds).into_iter().flat_map(versions).collect()
 }
 
-fn all_forms() -> Vec<Form> {
-    group_versions()
+fn all_forms(kinds: &Kinds) -> Vec<Form<'_>> {
+    group_versions(kinds)
         .into_iter()
-        .flat_map(|(group, version)| discovery::forms_of(group, version))
+        .flat_map(|(group, version)| discovery::forms_of(kinds, group, version))
         .collect()
 }
 
@@ -135,21 +131,6 @@ fn v3_path(group: &str, version: &str) -> String {
     }
 }
 
-/// The documents change with the program only, so their hashes are kept: a few hundred bytes.
-fn hashes() -> &'static [(String, String)] {
-    static HASHES: OnceLock<Vec<(String, String)>> = OnceLock::new();
-    HASHES.get_or_init(|| {
-        let hash_of = |path: String| {
-            let mut document = Vec::new();
-            v3(&path, &mut document);
-            let digest = ring::digest::digest(&ring::digest::SHA256, &document);
-            let hash = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02X}")).collect();
-            (path, hash)
-        };
-        v3_paths().into_iter().map(hash_of).collect()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,18 +139,20 @@ mod tests {
     #[test]
     fn v3_documents_are_whole() {
         let mut n_bytes = 0;
-        for path in v3_paths() {
+        let kinds = &Kinds::built_in();
+        let hashes = v3_hashes(kinds);
+        for path in v3_paths(kinds) {
             let mut text = Vec::new();
-            v3(&path, &mut text).unwrap();
+            v3(kinds, &path, &mut text).unwrap();
             n_bytes += text.len();
             let document: Value = serde_json::from_slice(&text).unwrap();
             check_refs(&document, &document["components"]["schemas"], "#/components/schemas/");
-            assert!(v3_hash(&path).is_some());
+            assert!(hashes.iter().any(|(known, _)| *known == path));
         }
         assert!(n_bytes > 100_000);
-        assert!(v3("apis/nope/v1", &mut Vec::new()).is_none());
+        assert!(v3(kinds, "apis/nope/v1", &mut Vec::new()).is_none());
         let mut text = Vec::new();
-        v3("apis/apps/v1", &mut text).unwrap();
+        v3(kinds, "apis/apps/v1", &mut text).unwrap();
         let document: Value = serde_json::from_slice(&text).unwrap();
         let deployment = &document["components"]["schemas"]["io.k8s.api.apps.v1.Deployment"];
         assert_eq!(
@@ -190,11 +173,11 @@ mod tests {
     #[test]
     fn v2_documents_agree() {
         let mut text = Vec::new();
-        v2_json(&mut text);
+        v2_json(&Kinds::built_in(), &mut text);
         let document: Value = serde_json::from_slice(&text).unwrap();
         check_refs(&document, &document["definitions"], "#/definitions/");
         let mut bytes = Vec::new();
-        v2_protobuf(&mut bytes);
+        v2_protobuf(&Kinds::built_in(), &mut bytes);
         let mut reader = wire::protobuf::Reader::new(&bytes);
         let mut n_definitions = 0;
         while let Some((tag, wire)) = reader.next().unwrap() {

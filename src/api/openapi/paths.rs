@@ -5,7 +5,6 @@ use serde_json::{Map, Value, json};
 use super::{Dialect, schemas};
 use crate::discovery::{self, Subresource};
 use crate::kind::Form;
-use crate::schema::schema;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
@@ -51,7 +50,7 @@ const DELETE_QUERY: &[(&str, &str)] = &[
 ];
 
 /// Every path of a form with its path item.
-pub(super) fn of_form(form: Form, dialect: Dialect) -> Vec<(String, Value)> {
+pub(super) fn of_form(form: Form<'_>, dialect: Dialect) -> Vec<(String, Value)> {
     let kind = form.kind;
     let prefix = match form.group() {
         "" => format!("/api/{}", form.version()),
@@ -61,7 +60,7 @@ pub(super) fn of_form(form: Form, dialect: Dialect) -> Vec<(String, Value)> {
         true => format!("{prefix}/namespaces/{{namespace}}/{}", kind.plural),
         false => format!("{prefix}/{}", kind.plural),
     };
-    let root = schemas::type_name(schema().root(form));
+    let root = schemas::form_name(form);
     let verbs = discovery::verbs(kind);
     let named = |verb, action, body: Option<&str>, answer: Option<String>, query| Operation {
         verb,
@@ -115,15 +114,13 @@ pub(super) fn of_form(form: Form, dialect: Dialect) -> Vec<(String, Value)> {
     }
     for sub in discovery::subresources(form) {
         let path = format!("{collection}/{{name}}/{}", sub.name);
-        items.push((path.clone(), path_item(&sub_operations(&sub), &path, dialect)));
+        items.push((path.clone(), path_item(&sub_operations(form, &sub), &path, dialect)));
     }
     items
 }
 
-fn sub_operations<'a>(sub: &Subresource) -> Vec<Operation<'a>> {
-    let root = crate::kinds::by_name(sub.group, sub.kind)
-        .filter(|_| sub.name != "log")
-        .map(|kind| schemas::type_name(schema().root(kind)));
+fn sub_operations<'a>(form: Form<'_>, sub: &Subresource<'a>) -> Vec<Operation<'a>> {
+    let root = schemas::body_of(form, sub).filter(|_| sub.name != "log").map(schemas::form_name);
     let (group, version, kind) = (sub.group, sub.version, sub.kind);
     let make = |verb, action, body: Option<String>, query| Operation {
         verb,

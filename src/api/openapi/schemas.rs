@@ -1,23 +1,27 @@
 //! Types as JSON schemas.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
 use super::Dialect;
+use crate::discovery::Subresource;
 use crate::kind::Form;
-use crate::schema::{Field, Scalar, Shape, TypeId, schema};
+use crate::schema::{Field, Scalar, Shape, TypeId, Types, schema};
+use crate::structural::Structural;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
 /// One named definition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Item {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Item<'a> {
     Type(TypeId),
-    /// The list of a form: by its index in the forms' table is not needed, the root type names it.
-    List(TypeId),
-    /// A type that is no table of fields: `(package, name)`.
+    /// The list of a form.
+    List(Form<'a>),
+    /// A type that is no table of fields.
     Special(&'static str),
+    /// A whole object with a structural schema.
+    Structural(Form<'a>, &'a Structural),
 }
 
 const SPECIAL: &[&str] = &[
@@ -32,36 +36,64 @@ const SPECIAL: &[&str] = &[
 ];
 
 /// Everything that the forms' types refer to, each once, in a fixed order.
-pub(super) fn reachable(forms: &[Form]) -> Vec<Item> {
-    let mut found: BTreeSet<Item> = SPECIAL.iter().map(|name| Item::Special(name)).collect();
+pub(super) fn reachable<'a>(forms: &[Form<'a>]) -> Vec<Item<'a>> {
+    let mut types: BTreeSet<TypeId> = BTreeSet::new();
+    let mut others: Vec<Item<'a>> = Vec::new();
     let mut open: Vec<TypeId> = ["ListMeta", "Status", "DeleteOptions"]
         .into_iter()
         .filter_map(|name| schema().meta(name))
         .collect();
+    let mut lists: BTreeMap<String, Form<'a>> = BTreeMap::new();
     for form in forms {
-        let root = schema().root(*form);
-        open.push(root);
-        if form.kind.stored() {
-            found.insert(Item::List(root));
+        match form.types() {
+            Types::Table(root) => open.push(root),
+            Types::Structural(schema) => others.push(Item::Structural(*form, schema)),
+            Types::Unknown => {}
         }
-        for sub in crate::discovery::subresources(*form) {
-            if let Some(kind) = crate::kinds::by_name(sub.group, sub.kind) {
-                open.push(schema().root(kind));
-            }
+        if form.kind.stored() {
+            lists.insert(form_name(*form), *form);
+        }
+        let bodies = crate::discovery::subresources(*form);
+        open.extend(bodies.iter().filter_map(|sub| body_of(*form, sub)?.table()));
+        if !form.kind.is_built_in() {
+            open.push(schema().object_meta);
         }
     }
     while let Some(id) = open.pop() {
-        if found.insert(Item::Type(id)) {
+        if types.insert(id) {
             open.extend(schema().fields(id).iter().filter_map(Field::message));
         }
     }
-    found.into_iter().collect()
+    let types = types.into_iter().map(Item::Type);
+    let specials = SPECIAL.iter().map(|name| Item::Special(name));
+    types.chain(lists.into_values().map(Item::List)).chain(specials).chain(others).collect()
+}
+
+/// The form of a subresource's bodies: the object itself, or another kind of those in code.
+pub(super) fn body_of<'a>(form: Form<'a>, sub: &Subresource<'_>) -> Option<Form<'a>> {
+    match (sub.group, sub.kind) == (form.group(), form.kind.name) {
+        true => Some(form),
+        false => crate::kinds::by_name(sub.group, sub.kind).map(Form::from),
+    }
 }
 
 /// `io.k8s.api.core.v1.Pod`
 pub(super) fn type_name(id: TypeId) -> String {
     let ty = schema().of(id);
     format!("{}.{}", ty.package, ty.name)
+}
+
+/// The name of a form's definition: its type's, or, as upstream calls custom resources,
+/// `com.example.v1.Gadget`.
+pub(super) fn form_name(form: Form<'_>) -> String {
+    match form.table() {
+        Some(id) => type_name(id),
+        None => {
+            let mut parts: Vec<&str> = form.group().split('.').collect();
+            parts.reverse();
+            format!("{}.{}.{}", parts.join("."), form.version(), form.kind.name)
+        }
+    }
 }
 
 /// A reference to a definition.
@@ -72,22 +104,49 @@ pub(super) fn reference(name: &str, dialect: Dialect) -> Value {
     }
 }
 
-impl Item {
+impl Item<'_> {
     pub(super) fn name(self) -> String {
         match self {
             Item::Type(id) => type_name(id),
-            Item::List(id) => format!("{}List", type_name(id)),
+            Item::List(form) => format!("{}List", form_name(form)),
             Item::Special(name) => name.to_owned(),
+            Item::Structural(form, _) => form_name(form),
         }
     }
 
     pub(super) fn definition(self, dialect: Dialect) -> Value {
         match self {
             Item::Type(id) => of_type(id, dialect),
-            Item::List(id) => of_list(id, dialect),
+            Item::List(form) => of_list(form, dialect),
             Item::Special(name) => special(name, dialect),
+            Item::Structural(form, schema) => of_structural(form, schema, dialect),
         }
     }
+}
+
+/// A whole object: what every object has beside what its schema says.
+fn of_structural(form: Form<'_>, schema: &Structural, dialect: Dialect) -> Value {
+    let mut definition = schema.written(0, dialect == Dialect::V2);
+    definition["type"] = "object".into();
+    if let Value::Object(properties) = &mut definition["properties"] {
+        type_fields(properties);
+    } else if schema.node(0).is_some() {
+        let mut properties = Map::new();
+        type_fields(&mut properties);
+        definition["properties"] = properties.into();
+    }
+    if let Some(Value::Object(properties)) = definition.get_mut("properties") {
+        let name = format!("{META}.ObjectMeta");
+        let doc = "The object's name, labels, owners and history.";
+        properties.insert("metadata".into(), described_reference(&name, doc, dialect));
+    }
+    definition["x-kubernetes-group-version-kind"] = form_kind(form, "");
+    definition
+}
+
+fn form_kind(form: Form<'_>, suffix: &str) -> Value {
+    let kind = format!("{}{suffix}", form.kind.name);
+    json!([{"group": form.group(), "kind": kind, "version": form.version()}])
 }
 
 fn special(name: &str, dialect: Dialect) -> Value {
@@ -127,19 +186,13 @@ fn special(name: &str, dialect: Dialect) -> Value {
 }
 
 /// The group, version and kind of a root type, as the extension tells them.
-fn group_version_kind(id: TypeId, suffix: &str) -> Option<Value> {
+fn group_version_kind(id: TypeId) -> Option<Value> {
     let ty = schema().of(id);
     if ty.package == META {
-        return Some(
-            json!([{"group": "", "kind": format!("{}{suffix}", ty.name), "version": "v1"}]),
-        );
+        return Some(json!([{"group": "", "kind": ty.name, "version": "v1"}]));
     }
-    let form = crate::kinds::KINDS
-        .iter()
-        .flat_map(|kind| kind.forms())
-        .find(|form| schema().root(*form) == id)?;
-    let kind = format!("{}{suffix}", form.kind.name);
-    Some(json!([{"group": form.group(), "kind": kind, "version": form.version()}]))
+    let mut forms = crate::kinds::KINDS.iter().flat_map(|kind| kind.forms());
+    Some(form_kind(forms.find(|form| form.table() == Some(id))?, ""))
 }
 
 fn type_fields(properties: &mut Map<String, Value>) {
@@ -178,32 +231,30 @@ fn of_type(id: TypeId, dialect: Dialect) -> Value {
         definition["x-kubernetes-map-type"] = "atomic".into();
     }
     if ty.kind
-        && let Some(kinds) = group_version_kind(id, "")
+        && let Some(kinds) = group_version_kind(id)
     {
         definition["x-kubernetes-group-version-kind"] = kinds;
         if let Some(kind) = crate::kinds::KINDS.iter().find(|kind| schema().root(**kind) == id)
-            && !kind.doc.is_empty()
+            && !kind.declared.doc.is_empty()
         {
-            definition["description"] = kind.doc.into();
+            definition["description"] = kind.declared.doc.into();
         }
     }
     definition
 }
 
-fn of_list(id: TypeId, dialect: Dialect) -> Value {
+fn of_list(form: Form<'_>, dialect: Dialect) -> Value {
     let mut properties = Map::new();
     type_fields(&mut properties);
-    let items = json!({"type": "array", "items": reference(&type_name(id), dialect), "description": "The objects."});
+    let items = json!({"type": "array", "items": reference(&form_name(form), dialect), "description": "The objects."});
     properties.insert("items".into(), items);
     properties
         .insert("metadata".into(), described_reference(&format!("{META}.ListMeta"), "", dialect));
     let mut definition = json!({
         "type": "object", "required": ["items"], "properties": properties,
-        "description": format!("A list of {}.", schema().of(id).name),
+        "description": format!("A list of {}.", form.kind.name),
     });
-    if let Some(kinds) = group_version_kind(id, "List") {
-        definition["x-kubernetes-group-version-kind"] = kinds;
-    }
+    definition["x-kubernetes-group-version-kind"] = form_kind(form, "List");
     definition
 }
 

@@ -8,7 +8,6 @@ pub(crate) mod strategic;
 use serde_json::{Map, Value};
 
 use crate::kind::Form;
-use crate::schema::schema;
 use crate::status::{Reason, Status};
 
 /// Operations one JSON Patch may hold, as upstream.
@@ -72,7 +71,11 @@ pub fn merge(tree: &mut Value, patch: &Value) {
 ///
 /// # Errors
 /// 400 when the patch does not fit.
-pub fn strategic(form: impl Into<Form>, tree: &mut Value, patch: &Value) -> Result<(), Status> {
+pub fn strategic<'f>(
+    form: impl Into<Form<'f>>,
+    tree: &mut Value,
+    patch: &Value,
+) -> Result<(), Status> {
     let Value::Object(patch) = patch else {
         return Err(Status::bad_request(
             "error decoding patch: a strategic merge patch is an object",
@@ -83,7 +86,7 @@ pub fn strategic(form: impl Into<Form>, tree: &mut Value, patch: &Value) -> Resu
     }
     let mut result = tree.clone();
     if let Value::Object(map) = &mut result {
-        strategic::merge_map(Some(schema().root(form)), map, patch, 0)?;
+        strategic::merge_map(form.into().table(), map, patch, 0)?;
     }
     *tree = result;
     Ok(())

@@ -9,7 +9,7 @@ use crate::lens::Lens;
 use crate::print::{condition_true, or_none};
 use crate::table::since;
 
-pub(crate) const COLUMNS: &[Column] = &[
+pub(crate) const COLUMNS: &[Column<'static>] = &[
     Column::with("Ready", |tree, _| {
         let summary = Summary::of(tree);
         format!("{}/{}", summary.n_ready, summary.n_containers).into()

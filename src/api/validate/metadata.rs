@@ -13,8 +13,8 @@ use crate::status::Cause;
 /// All annotations of an object together, as upstream.
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 
-pub(super) fn check(form: Form, new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
-    let rule: fn(&str) -> Result<(), String> = match form.kind.name_rule {
+pub(super) fn check(form: Form<'_>, new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let rule: fn(&str) -> Result<(), String> = match form.kind.declared.name_rule {
         NameRule::Subdomain => names::subdomain,
         NameRule::Label => names::label,
         NameRule::Label1035 => names::label_1035,

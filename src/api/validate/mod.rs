@@ -12,15 +12,16 @@ pub(crate) use selectors::{label_selector, label_selector_as, node_selector, nod
 
 use crate::complain::{Complain, IMMUTABLE};
 use crate::kind::Form;
+use crate::kinds;
 use crate::lens::Lens;
-use crate::schema::{Field, Scalar, Shape, TypeId, schema};
+use crate::schema::{Field, Scalar, Shape, TypeId, Types, schema};
 use crate::status::{Cause, Status};
 
 /// Checks a new object of `form` (defaults applied, name set).
 ///
 /// # Errors
 /// 422 with one cause per complaint.
-pub fn create(form: impl Into<Form>, new: &Value) -> Result<(), Status> {
+pub fn create<'f>(form: impl Into<Form<'f>>, new: &Value) -> Result<(), Status> {
     check(form.into(), new, None)
 }
 
@@ -28,7 +29,7 @@ pub fn create(form: impl Into<Form>, new: &Value) -> Result<(), Status> {
 ///
 /// # Errors
 /// 422 with one cause per complaint.
-pub fn update(form: impl Into<Form>, new: &Value, old: &Value) -> Result<(), Status> {
+pub fn update<'f>(form: impl Into<Form<'f>>, new: &Value, old: &Value) -> Result<(), Status> {
     check(form.into(), new, Some(old))
 }
 
@@ -36,11 +37,18 @@ pub fn update(form: impl Into<Form>, new: &Value, old: &Value) -> Result<(), Sta
 ///
 /// # Errors
 /// 422 with one cause per complaint.
-pub fn update_status(form: impl Into<Form>, new: &Value, old: &Value) -> Result<(), Status> {
+pub fn update_status<'f>(
+    form: impl Into<Form<'f>>,
+    new: &Value,
+    old: &Value,
+) -> Result<(), Status> {
     let form = form.into();
     let mut causes: Vec<Cause> = Vec::new();
     metadata::check(form, new, Some(old), &mut causes);
-    (form.kind.validate_status)(new, &mut causes);
+    if let Types::Structural(schema) = form.types() {
+        schema.check(new, &mut causes);
+    }
+    (form.kind.declared.validate_status)(new, &mut causes);
     finish(form, new, causes)
 }
 
@@ -49,16 +57,16 @@ pub fn update_status(form: impl Into<Form>, new: &Value, old: &Value) -> Result<
 ///
 /// # Errors
 /// 422 with one cause per complaint.
-pub fn update_subresource(
-    form: impl Into<Form>,
+pub fn update_subresource<'f>(
+    form: impl Into<Form<'f>>,
     subresource: &str,
     new: &Value,
     old: &Value,
 ) -> Result<(), Status> {
     let form = form.into();
-    match (form.kind.name, subresource) {
-        (_, "status") => update_status(form, new, old),
-        ("Pod", "ephemeralcontainers" | "resize") => {
+    match subresource {
+        "status" => update_status(form, new, old),
+        "ephemeralcontainers" | "resize" if *form.kind == kinds::POD => {
             let mut causes: Vec<Cause> = Vec::new();
             metadata::check(form, new, Some(old), &mut causes);
             if let Value::Object(map) = new {
@@ -75,21 +83,25 @@ pub fn update_subresource(
     }
 }
 
-fn check(form: Form, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+fn check(form: Form<'_>, new: &Value, old: Option<&Value>) -> Result<(), Status> {
     let mut causes: Vec<Cause> = Vec::new();
     if form.kind.stored() {
         metadata::check(form, new, old, &mut causes);
     }
-    if let Value::Object(map) = new {
-        let unchecked = if form.kind.name == "StatefulSet" { "spec.template.spec" } else { "" };
-        let mut walk = Walk { causes: &mut causes, path: String::new(), unchecked };
-        walk.message(schema().root(form), map, old.and_then(Value::as_object));
+    match (form.types(), new) {
+        (Types::Table(root), Value::Object(map)) => {
+            let unchecked = form.kind.declared.unchecked;
+            let mut walk = Walk { causes: &mut causes, path: String::new(), unchecked };
+            walk.message(root, map, old.and_then(Value::as_object));
+        }
+        (Types::Structural(schema), new) => schema.check(new, &mut causes),
+        _ => {}
     }
-    (form.kind.validate)(new, old, &mut causes);
+    (form.kind.declared.validate)(new, old, &mut causes);
     finish(form, new, causes)
 }
 
-fn finish(form: Form, new: &Value, causes: Vec<Cause>) -> Result<(), Status> {
+fn finish(form: Form<'_>, new: &Value, causes: Vec<Cause>) -> Result<(), Status> {
     match causes.is_empty() {
         true => Ok(()),
         false => Err(Status::invalid(form.kind, new.str("metadata.name"), causes)),

@@ -56,7 +56,7 @@ pub(crate) fn write_status(actions: &mut Actions, object: &Object, tree: &Value,
 pub(crate) fn controller_reference(owner: &Object) -> Value {
     let kind = owner.kind();
     json!({
-        "apiVersion": kind.api_version(), "kind": kind.name, "name": owner.name(),
+        "apiVersion": owner.api_version(), "kind": kind.name, "name": owner.name(),
         "uid": owner.uid(), "controller": true, "blockOwnerDeletion": true,
     })
 }

@@ -82,7 +82,7 @@ async fn may(act: &Act<'_>, user: &User, verb: &str, plural: &str, name: &str) -
     let attributes = Attributes {
         verb: verb.into(),
         group: act.kind.group.into(),
-        version: act.kind.version.into(),
+        version: act.kind.declared.version.into(),
         resource: plural.into(),
         namespace: act.request.namespace.clone(),
         name: name.into(),

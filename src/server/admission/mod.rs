@@ -87,7 +87,7 @@ pub(crate) struct Notes {
 /// What a plugin refuses.
 pub(crate) async fn mutate(
     act: &Act<'_>,
-    form: Form,
+    form: Form<'_>,
     tree: &mut Value,
     notes: &mut Notes,
 ) -> Result<(), Status> {

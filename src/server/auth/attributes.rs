@@ -1,5 +1,6 @@
 //! What authorization is asked about: one action on one resource or path.
 
+use api::kinds::NAMESPACE;
 use client::Request;
 
 use super::User;
@@ -24,12 +25,12 @@ impl Attributes {
     pub(crate) fn of(request: &Request, verb: &str) -> Attributes {
         let kind = request.kind;
         let (group, version) = match request.group_version.as_str() {
-            "" => (kind.group, kind.version),
+            "" => (kind.group, kind.declared.version),
             served => served.rsplit_once('/').unwrap_or(("", served)),
         };
-        let namespace = match kind.name {
+        let namespace = match kind {
             // A namespace lies in itself, so that roles in it may speak of it.
-            "Namespace" => request.name.clone(),
+            _ if *kind == NAMESPACE => request.name.clone(),
             _ if kind.namespaced() => request.namespace.clone(),
             _ => String::new(),
         };

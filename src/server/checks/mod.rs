@@ -4,6 +4,7 @@ mod admission;
 mod authorization;
 mod certificates;
 mod identity;
+mod kinds;
 mod pod_security;
 mod remote;
 mod services;

@@ -10,6 +10,7 @@ pub(crate) use proxy::{Door, client};
 use std::sync::Arc;
 
 use api::Status;
+use api::kinds::{NODE, POD, SERVICE};
 use api::query::Query;
 use client::Request;
 use http::client::Dial;
@@ -38,10 +39,11 @@ pub trait NodeDoor: Send + Sync {
 
 /// Whether a subresource is answered here.
 pub(crate) fn is_here(request: &Request) -> bool {
-    matches!(
-        (request.kind.name, request.subresource.as_str()),
-        ("Pod", "log" | "exec" | "attach" | "portforward") | ("Pod" | "Service" | "Node", "proxy")
-    )
+    match request.subresource.as_str() {
+        "log" | "exec" | "attach" | "portforward" => *request.kind == POD,
+        "proxy" => [&POD, &SERVICE, &NODE].contains(&request.kind),
+        _ => false,
+    }
 }
 
 /// What comes in beside the parsed request.
@@ -63,14 +65,15 @@ pub(crate) async fn answer(
     request: &Request,
     incoming: Incoming,
 ) -> Result<Response, Status> {
-    match (request.kind.name, request.subresource.as_str()) {
-        ("Pod", "log") => pods::logs(core, request, incoming).await,
-        ("Pod", "exec") => pods::command(core, request, incoming, "exec").await,
-        ("Pod", "attach") => pods::command(core, request, incoming, "attach").await,
-        ("Pod", "portforward") => pods::port_forward(core, request, incoming).await,
-        ("Pod", "proxy") => proxy::pod(core, request, incoming).await,
-        ("Service", "proxy") => proxy::service(core, request, incoming).await,
-        ("Node", "proxy") => proxy::node(core, request, incoming).await,
+    let kind = request.kind;
+    match request.subresource.as_str() {
+        "log" if *kind == POD => pods::logs(core, request, incoming).await,
+        "exec" if *kind == POD => pods::command(core, request, incoming, "exec").await,
+        "attach" if *kind == POD => pods::command(core, request, incoming, "attach").await,
+        "portforward" if *kind == POD => pods::port_forward(core, request, incoming).await,
+        "proxy" if *kind == POD => proxy::pod(core, request, incoming).await,
+        "proxy" if *kind == SERVICE => proxy::service(core, request, incoming).await,
+        "proxy" if *kind == NODE => proxy::node(core, request, incoming).await,
         _ => Err(not_found()),
     }
 }

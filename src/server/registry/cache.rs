@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use api::{Form, Kind, Object, Status};
+use api::{Kind, Object, Resource, Status};
 use store::{Error, Event, Item, KeyValue, Limits, Span, Store};
 
 use super::selection::Selection;
@@ -61,7 +61,7 @@ pub(crate) struct Change {
 /// An event as bytes.
 struct Encoded {
     event: Type,
-    form: Form,
+    resource: Resource,
     protobuf: bool,
     bytes: Arc<[u8]>,
 }
@@ -122,15 +122,16 @@ impl Change {
     pub(crate) fn encoded(
         &self,
         event: Type,
-        form: Form,
+        resource: &Resource,
         protobuf: bool,
         encode: &dyn Fn(&Object, &mut Vec<u8>),
     ) -> Arc<[u8]> {
         let mut encoded = lock(&self.encoded);
-        let known = encoded
-            .iter()
-            .flatten()
-            .find(|known| known.event == event && known.form == form && known.protobuf == protobuf);
+        let known = encoded.iter().flatten().find(|known| {
+            known.event == event
+                && known.resource.form() == resource.form()
+                && known.protobuf == protobuf
+        });
         if let Some(known) = known {
             return known.bytes.clone();
         }
@@ -143,7 +144,12 @@ impl Change {
             && kept.len() < SHARED_EVENTS_MAX
             && bytes.len() <= SHARED_EVENT_MAX_BYTES
         {
-            kept.push(Encoded { event, form, protobuf, bytes: bytes.clone() });
+            kept.push(Encoded {
+                event,
+                resource: resource.clone(),
+                protobuf,
+                bytes: bytes.clone(),
+            });
         }
         bytes
     }

@@ -21,7 +21,7 @@ const CHOICES_MAX: usize = 8;
 pub(crate) async fn create(
     core: &Core,
     caller: &Caller,
-    form: Form,
+    form: Form<'_>,
     request: &Request,
     tree: Value,
 ) -> Result<Outcome, Status> {
@@ -43,7 +43,7 @@ pub(crate) async fn create(
 async fn once(
     core: &Core,
     caller: &Caller,
-    form: Form,
+    form: Form<'_>,
     request: &Request,
     mut tree: Value,
 ) -> (Result<Outcome, Status>, bool) {
@@ -100,7 +100,7 @@ async fn once(
 async fn prepare(
     core: &Core,
     caller: &Caller,
-    form: Form,
+    form: Form<'_>,
     request: &Request,
     tree: &mut Value,
     notes: &mut Notes,
@@ -152,13 +152,14 @@ async fn prepare(
             }
         }
     }
-    api::strategy::create(kind, tree);
+    let stored = form.stored();
+    api::strategy::create(stored, tree);
     let claims = crate::allocate::create(core, kind, tree).await?;
-    api::validate::create(kind, tree)?;
+    api::validate::create(stored, tree)?;
     admission::validate(&act, tree, notes).await?;
     if request.verb != Verb::Patch {
         let manager = caller.manager(request);
-        api::apply::track(kind, &manager, &request.subresource, now, None, tree);
+        api::apply::track(stored, &manager, &request.subresource, now, None, tree);
     }
     Ok(claims)
 }
@@ -168,7 +169,7 @@ async fn prepare(
 /// # Errors
 /// 400 in upstream's words.
 pub(crate) fn check_namespace(
-    form: Form,
+    form: Form<'_>,
     request: &Request,
     tree: &mut Value,
 ) -> Result<(), Status> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::kinds::NAMESPACE;
 use api::{Form, Kind, Lens, LensMut, Object, Status, Value, json};
 use client::{Answer, DeleteOptions, List, Request, Verb};
 use store::{Error, Expect, Room};
@@ -25,7 +26,7 @@ const FOREGROUND: &str = "foregroundDeletion";
 pub(crate) async fn delete(
     core: &Core,
     caller: &Caller,
-    form: Form,
+    form: Form<'_>,
     request: &Request,
 ) -> Result<Outcome, Status> {
     let kind = form.kind;
@@ -80,7 +81,7 @@ pub(crate) async fn delete(
 pub(crate) async fn collection(
     core: &Core,
     caller: &Caller,
-    form: Form,
+    form: Form<'_>,
     request: &Request,
 ) -> Result<Outcome, Status> {
     check_options(&request.delete)?;
@@ -116,7 +117,7 @@ fn plan(kind: &Kind, old: &Value, options: &DeleteOptions) -> Plan {
     let marked = old.has("metadata.deletionTimestamp");
     let mut grace_secs = 0;
     let mut graceful = false;
-    if kind.graceful {
+    if kind.declared.graceful {
         if marked {
             if let Some(current) = old.int("metadata.deletionGracePeriodSeconds") {
                 match options.grace_secs.map(|secs| if secs < 0 { 1 } else { secs }) {
@@ -145,7 +146,7 @@ fn plan(kind: &Kind, old: &Value, options: &DeleteOptions) -> Plan {
     }
     set_finalizers(&mut new, &options.propagation);
     let pending = !new.list("metadata.finalizers").is_empty();
-    let namespace = kind.name == "Namespace";
+    let namespace = *kind == NAMESPACE;
     if namespace && (!marked || !new.list("spec.finalizers").is_empty()) {
         if !marked {
             new.set("metadata.deletionTimestamp", api::time::format(now));
@@ -249,22 +250,9 @@ fn check_preconditions(options: &DeleteOptions, current: &Object) -> Result<(), 
     Ok(())
 }
 
-/// Kinds whose finished deletes are answered with what was deleted (upstream's `ReturnDeletedObject`).
-const ANSWERED_WITH_OBJECT: [&str; 9] = [
-    "Pod",
-    "Service",
-    "ServiceAccount",
-    "PersistentVolume",
-    "PersistentVolumeClaim",
-    "PodTemplate",
-    "ResourceQuota",
-    "StorageClass",
-    "VolumeAttachment",
-];
-
 /// What answers a finished delete: a `Status`, or the object.
 fn success(object: &Object) -> Answer {
-    if ANSWERED_WITH_OBJECT.contains(&object.kind().name) {
+    if object.kind().declared.answers_deleted {
         return Answer::Object(object.clone());
     }
     let mut details =

@@ -17,9 +17,9 @@ const CHUNK_KEYS: usize = 500;
 ///
 /// # Errors
 /// 400 and 422 for options that make no sense, 410 when the revision is gone, 504 when it is not there yet.
-pub(crate) async fn list(
+pub(crate) async fn list<'f>(
     core: &Core,
-    form: impl Into<Form>,
+    form: impl Into<Form<'f>>,
     namespace: &str,
     options: &ListOptions,
 ) -> Result<List, Status> {

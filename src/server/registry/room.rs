@@ -24,8 +24,8 @@ pub(crate) fn of(caller: &Caller, object: &Object, old: Option<&Object>) -> Room
             }
         }
         _ if SYSTEM_NAMESPACES.contains(&object.namespace()) => Room::Whole,
-        _ if matches!(object.kind().name, "Node" | "CSINode") => Room::Whole,
-        _ if SYSTEM_NAMESPACES.contains(&object.name()) && object.kind().name == "Namespace" => {
+        _ if *object.kind() == kinds::NODE => Room::Whole,
+        _ if SYSTEM_NAMESPACES.contains(&object.name()) && *object.kind() == kinds::NAMESPACE => {
             Room::Whole
         }
         _ if caller.user.node_name().is_some() => Room::Whole,
@@ -67,7 +67,10 @@ pub fn owner(key: &[u8]) -> Option<&[u8]> {
     let (prefix, namespace) = (&namespaced[..at], &namespaced[at + 1..]);
     let is_prefix = |kind: &&Kind| kind.namespaced() && kind.storage_prefix().as_bytes() == prefix;
     let system = SYSTEM_NAMESPACES.iter().any(|name| name.as_bytes() == namespace);
-    (!system && kinds::KINDS.iter().any(is_prefix)).then_some(namespace)
+    // Of what is defined at run time, a group and a plural go before the namespace; groups have dots.
+    let defined = prefix.iter().filter(|byte| **byte == b'/').count() == 1
+        && prefix.split(|byte| *byte == b'/').next().is_some_and(|group| group.contains(&b'.'));
+    (!system && (defined || kinds::KINDS.iter().any(is_prefix))).then_some(namespace)
 }
 
 #[cfg(test)]
@@ -85,6 +88,9 @@ mod tests {
             ("/registry/configmaps/a/b", Some("a")),
             ("/registry/services/specs/a/b", Some("a")),
             ("/registry/configmaps/kube-system/b", None),
+            ("/registry/example.com/gadgets/a/b", Some("a")),
+            ("/registry/example.com/gadgets/kube-system/b", None),
+            ("/registry/example.com/gadgets/b", None),
             ("/registry/namespaces/a", None),
             ("/registry/minions/node1", None),
             ("/registry/configmaps", None),

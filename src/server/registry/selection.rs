@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::kinds::EVENT;
 use api::selector::Selector;
 use api::selector_syntax::{FieldTerm, parse_fields};
 use api::{Form, Object, Status};
@@ -20,22 +21,22 @@ struct Terms {
 impl Selection {
     /// # Errors
     /// 400 in upstream's words.
-    pub(crate) fn parse(form: Form, options: &ListOptions) -> Result<Selection, Status> {
+    pub(crate) fn parse(form: Form<'_>, options: &ListOptions) -> Result<Selection, Status> {
         let labels = Selector::parse(&options.label_selector).map_err(Status::bad_request)?;
         let mut fields = parse_fields(&options.field_selector).map_err(Status::bad_request)?;
         for term in &mut fields {
             if matches!(term.path.as_str(), "metadata.name" | "metadata.namespace") {
                 continue;
             }
-            match (form.selectable(&term.path), form.kind.fields) {
+            match (form.selectable(&term.path), form.has_selectable()) {
                 (Some(stored), _) => term.path = stored.to_owned(),
-                (None, []) => {
+                (None, false) => {
                     return Err(Status::bad_request(format!(
                         "{:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
                         term.path
                     )));
                 }
-                (None, _) => {
+                (None, true) => {
                     let why = format!("field label not supported: {}", term.path);
                     return Err(Status::bad_request(why));
                 }
@@ -83,7 +84,7 @@ impl Selection {
 
 /// A field's text as upstream's selectable fields give it.
 pub(crate) fn field(object: &Object, path: &str) -> String {
-    if object.kind().name == "Event" && path == "source" {
+    if *object.kind() == EVENT && path == "source" {
         return match api::field::text(object, "source.component") {
             text if text.is_empty() => api::field::text(object, "reportingComponent"),
             text => text,

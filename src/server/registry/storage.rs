@@ -24,7 +24,7 @@ pub(crate) fn key(kind: &Kind, namespace: &str, name: &str) -> String {
 
 /// How durable writes of the kind are.
 pub(crate) fn class(kind: &Kind) -> Class {
-    match kind.durability {
+    match kind.declared.durability {
         api::kind::Durability::Lazy => Class::Lazy,
         _ => Class::Durable,
     }

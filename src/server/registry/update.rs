@@ -31,7 +31,7 @@ pub(crate) enum Part {
 pub(crate) async fn update(
     core: &Core,
     caller: &Caller,
-    form: Form,
+    form: Form<'_>,
     request: &Request,
     part: Part,
 ) -> Result<Outcome, Status> {
@@ -67,6 +67,8 @@ pub(crate) async fn change(
     change: impl Fn(&mut Value) -> Result<(), Status>,
 ) -> Result<Object, Status> {
     let kind = request.kind;
+    let resource = core.resource(request)?;
+    let form = resource.form().stored();
     for attempt in 1.. {
         let current = storage::get(&core.store, kind, &request.namespace, &request.name).await?;
         let old = current.whole_tree();
@@ -74,11 +76,11 @@ pub(crate) async fn change(
         change(&mut new)?;
         let mut notes = Notes::default();
         let act = updates(core, caller, request, &old);
-        admission::mutate(&act, kind.into(), &mut new, &mut notes).await?;
+        admission::mutate(&act, form, &mut new, &mut notes).await?;
         if main {
-            api::strategy::update(kind, &mut new, &old);
+            api::strategy::update(form, &mut new, &old);
         }
-        let finished = finish(&act, &current, new, notes);
+        let finished = finish(&act, form, &current, new, notes);
         match finished.await {
             Err(Lost::Race) if attempt < CONFLICT_TRIES_MAX => continue,
             Err(Lost::Race) => break,
@@ -106,7 +108,7 @@ impl From<Status> for Lost {
 async fn missing(
     core: &Core,
     caller: &Caller,
-    form: Form,
+    form: Form<'_>,
     request: &Request,
     part: Part,
 ) -> Result<Outcome, Status> {
@@ -134,7 +136,7 @@ async fn missing(
                 now: rt::now().wall,
             })?
         }
-        Body::Tree(tree) if matches!(part, Part::Main) && creates_on_update(kind.name) => {
+        Body::Tree(tree) if matches!(part, Part::Main) && kind.declared.creates_on_update => {
             tree.clone()
         }
         Body::Tree(tree)
@@ -150,31 +152,14 @@ async fn missing(
     create::create(core, caller, form, request, tree).await
 }
 
-/// Upstream's `AllowCreateOnUpdate`.
-fn creates_on_update(name: &str) -> bool {
-    matches!(
-        name,
-        "Lease"
-            | "Endpoints"
-            | "Event"
-            | "LimitRange"
-            | "Service"
-            | "Role"
-            | "RoleBinding"
-            | "ClusterRole"
-            | "ClusterRoleBinding"
-    )
-}
-
 async fn once(
     core: &Core,
     caller: &Caller,
-    form: Form,
+    form: Form<'_>,
     request: &Request,
     part: Part,
     current: &Object,
 ) -> Result<Outcome, Lost> {
-    let kind = form.kind;
     let old = current.whole_tree();
     let mut notes = Notes::default();
     let mut new = wanted(caller, form, request, &old, &mut notes.warnings)?;
@@ -184,17 +169,17 @@ async fn once(
     admission::mutate(&act, form, &mut new, &mut notes).await?;
     form.convert_to_stored(&mut new);
     match part {
-        Part::Main => api::strategy::update(kind, &mut new, &old),
-        Part::Status => api::strategy::update_status(kind, &mut new, &old),
+        Part::Main => api::strategy::update(form.stored(), &mut new, &old),
+        Part::Status => api::strategy::update_status(form.stored(), &mut new, &old),
         Part::Own(take) => take(&mut new, &old),
     }
-    finish(&act, current, new, notes).await
+    finish(&act, form, current, new, notes).await
 }
 
 /// What the request wants the object to be, in its form, with the revision it was decided on.
 fn wanted(
     caller: &Caller,
-    form: Form,
+    form: Form<'_>,
     request: &Request,
     old: &Value,
     warnings: &mut Vec<String>,
@@ -210,6 +195,8 @@ fn wanted(
     match patch_type {
         PatchType::Json => api::patch::json(&mut tree, patch)?,
         PatchType::Merge => api::patch::merge(&mut tree, patch),
+        // Only kinds in code say how their lists merge.
+        PatchType::Strategic if !form.kind.is_built_in() => return Err(unsupported_patch()),
         PatchType::Strategic => api::patch::strategic(form, &mut tree, patch)?,
         PatchType::Apply => {
             tree = apply::apply(apply::Request {
@@ -264,7 +251,7 @@ fn ill_typed(patch: &Value, status: &Status) -> Status {
 
 /// Name, namespace, uid and revision must fit what is stored.
 fn check_identity(
-    form: Form,
+    form: Form<'_>,
     request: &Request,
     part: Part,
     current: &Object,
@@ -288,7 +275,7 @@ fn check_identity(
     let stored = current.revision().to_string();
     match new.str("metadata.resourceVersion") {
         "" | "0" => {
-            let conditional_only = matches!(kind.name, "Lease" | "PodDisruptionBudget" | "Addon");
+            let conditional_only = kind.declared.conditional_updates;
             if conditional_only
                 && matches!(part, Part::Main)
                 && matches!(request.body, Body::Tree(_))
@@ -348,6 +335,7 @@ fn updates<'a>(
 /// Validation and the write; `new` is in the stored form, prepared.
 async fn finish(
     act: &Act<'_>,
+    form: Form<'_>,
     current: &Object,
     mut new: Value,
     mut notes: Notes,
@@ -365,14 +353,14 @@ async fn finish(
     match request.subresource.as_str() {
         // The node of a pod is fixed for everyone else.
         "binding" => {}
-        sub => api::validate::update_subresource(kind, sub, &new, old)?,
+        sub => api::validate::update_subresource(form.stored(), sub, &new, old)?,
     }
     admission::validate(act, &new, &mut notes).await?;
     let warnings = notes.warnings;
     if !matches!(request.body, Body::Patch(PatchType::Apply, _)) {
         let manager = caller.manager(request);
         let now = rt::now().wall;
-        apply::track(kind, &manager, &request.subresource, now, Some(old), &mut new);
+        apply::track(form.stored(), &manager, &request.subresource, now, Some(old), &mut new);
     }
     if same_but_for_times(&new, old) {
         return Ok(Outcome::ok(Answer::Object(current.clone())).with_warnings(warnings));

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Kind, Object, Status};
-use client::{Request, WatchEvent, WatchStream};
+use api::{Kind, Object, Resource, Status};
+use client::{Registry, Request, WatchEvent, WatchStream};
 use rt::BoxFuture;
 use stdx::time::Mono;
 use store::Error;
@@ -30,7 +30,8 @@ const TIMEOUT_MAX_SECS: u64 = 24 * 3600;
 /// 400 and 422 for options that make no sense. A revision that is gone is no error here but the
 /// stream's first item, as upstream answers.
 pub(crate) async fn watch(core: &Core, request: &Request) -> Result<Stream, Status> {
-    let form = core.form(request)?;
+    let resource = core.resource(request)?;
+    let form = resource.form();
     let (kind, options) = (request.kind, &request.list);
     let mut selection_options = options.clone();
     if !request.name.is_empty() {
@@ -41,8 +42,10 @@ pub(crate) async fn watch(core: &Core, request: &Request) -> Result<Stream, Stat
     }
     let selection = Selection::parse(form, &selection_options)?;
     list::check_versions(options, true)?;
+    let registry = (!kind.is_built_in()).then(|| Arc::clone(&core.kinds));
     let mut stream = Stream {
         kind,
+        defined: registry.map(|registry| (registry, resource.clone())),
         selection,
         watch: None,
         waiting: VecDeque::new(),
@@ -94,6 +97,8 @@ fn deadline(timeout_secs: Option<u64>) -> Mono {
 /// A running watch.
 pub(crate) struct Stream {
     kind: &'static Kind,
+    /// How it was defined when the watch began, if it was defined at run time: the watch ends with that.
+    defined: Option<(Arc<Registry>, Resource)>,
     selection: Selection,
     watch: Option<cache::Watch>,
     /// Initial events; bounded by the objects that exist.
@@ -172,11 +177,20 @@ impl Stream {
             return Some(Err(status));
         }
         loop {
+            if self
+                .defined
+                .as_ref()
+                .is_some_and(|(registry, it)| !registry.current().is_current(it))
+            {
+                self.ended = true;
+                return None;
+            }
             let changed = self.watch.as_ref()?.changed();
             if let Some(item) = self.change() {
                 return item;
             }
             let left = self.deadline.since(rt::now().mono);
+            let changed = rt::future::or(changed, defined_anew(self.defined.as_ref()));
             if rt::timeout(left.min(BOOKMARK_EVERY), changed).await.is_ok() {
                 continue;
             }
@@ -200,6 +214,15 @@ impl Stream {
         }
         self.bookmarked = self.revision;
         Some(Item::Bookmark { revision: self.revision, initial_end: false })
+    }
+}
+
+/// Waits until a kind is defined otherwise than it was, or not at all.
+async fn defined_anew(defined: Option<&(Arc<Registry>, Resource)>) {
+    let Some((registry, resource)) = defined else { return rt::future::pending().await };
+    let mut kinds = registry.current();
+    while kinds.is_current(resource) {
+        kinds = registry.after(kinds.epoch()).await;
     }
 }
 

@@ -23,16 +23,16 @@ use crate::registry::update::{self, Part};
 pub(crate) async fn perform(
     core: &Core,
     caller: &Caller,
-    form: Form,
+    form: Form<'_>,
     request: &Request,
 ) -> Result<Outcome, Status> {
     let kind = form.kind;
     let name = request.subresource.as_str();
     let has =
-        |sub: &str| kind.subresources.iter().any(|own| matches!(own, Sub::Named(n) if *n == sub));
+        |sub: &str| form.subresources().iter().any(|own| matches!(own, Sub::Named(n) if *n == sub));
     let part = match name {
-        "status" if kind.has_status() => Part::Status,
-        "scale" => return scale::perform(core, caller, kind, request).await,
+        "status" if form.has_status() => Part::Status,
+        "scale" => return scale::perform(core, caller, form, request).await,
         "finalize" if *kind == NAMESPACE => Part::Own(finalize),
         "ephemeralcontainers" if *kind == POD && has(name) => Part::Own(pod::ephemeral_containers),
         "resize" if *kind == POD && has(name) => Part::Own(pod::resize),

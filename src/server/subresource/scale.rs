@@ -2,28 +2,29 @@
 
 use api::kinds::SCALE;
 use api::status::Cause;
-use api::{Kind, Lens, LensMut, Object, Status, Sub, Value, json};
+use api::{Form, Kind, Lens, LensMut, Object, Status, Sub, Value, json};
 use client::{Answer, Body, PatchType, Request, Verb};
 
 use crate::core::{Caller, Core, Outcome, method_not_allowed, not_found};
 use crate::registry::storage;
 use crate::registry::update::{self, uid_conflict};
 
-struct Paths {
-    spec: &'static str,
-    status: &'static str,
-    selector: &'static str,
+struct Paths<'a> {
+    spec: &'a str,
+    status: &'a str,
+    selector: &'a str,
 }
 
 pub(super) async fn perform(
     core: &Core,
     caller: &Caller,
-    kind: &'static Kind,
+    form: Form<'_>,
     request: &Request,
 ) -> Result<Outcome, Status> {
-    let paths = kind
-        .subresources
-        .iter()
+    let kind = form.kind;
+    let paths = form
+        .subresources()
+        .into_iter()
         .find_map(|sub| match sub {
             Sub::Scale { spec, status, selector } => Some(Paths { spec, status, selector }),
             _ => None,
@@ -51,7 +52,7 @@ pub(super) async fn perform(
 fn apply(
     kind: &'static Kind,
     request: &Request,
-    paths: &Paths,
+    paths: &Paths<'_>,
     tree: &mut Value,
 ) -> Result<(), Status> {
     let object = Object::from_tree(kind, tree).map_err(Status::internal)?;
@@ -98,7 +99,7 @@ fn apply(
 }
 
 /// The object seen as a Scale.
-fn scale(object: &Object, paths: &Paths) -> Value {
+fn scale(object: &Object, paths: &Paths<'_>) -> Value {
     let tree = object.tree();
     let mut metadata = json!({"name": object.name()});
     for field in ["namespace", "uid", "resourceVersion", "creationTimestamp"] {

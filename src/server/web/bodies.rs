@@ -10,6 +10,7 @@ use client::{Body, DeleteOptions, PatchType, Request, Verb};
 use super::budget::Charge;
 use super::negotiate::{Format, body_format};
 use crate::options::{check_dry_run, invalid_options};
+use crate::registry::update::unsupported_patch;
 
 /// Upstream's bound for bodies.
 pub(crate) const BODY_MAX_BYTES: usize = 3 * 1024 * 1024;
@@ -73,7 +74,7 @@ pub(crate) fn body_kind(kind: &'static Kind, subresource: &str) -> &'static Kind
 /// 400, 415 and strict decoding errors.
 pub(super) fn decode(
     request: &mut Request,
-    form: Form,
+    form: Form<'_>,
     content_type: &str,
     bytes: &[u8],
     charge: &mut Charge,
@@ -103,6 +104,7 @@ pub(super) fn decode(
         return Err(Status::bad_request("the request has no body"));
     }
     let decoded = match format {
+        Format::Protobuf if !body_form.kind.is_built_in() => return Err(unsupported_patch()),
         // A protobuf body says what it is in its first bytes.
         Format::Protobuf => {
             charge.grow(codec::protobuf_tree_bytes(body_form, bytes))?;
@@ -137,7 +139,7 @@ fn metered<T>(
 }
 
 /// The version that a subresource's body is in: Evictions come as `policy/v1` or `v1beta1`.
-fn posted_form(kind: &'static Kind, bytes: &[u8]) -> Form {
+fn posted_form(kind: &'static Kind, bytes: &[u8]) -> Form<'static> {
     /// Nothing else is made of the body here.
     #[derive(serde::Deserialize)]
     struct Posted<'a> {
@@ -152,7 +154,7 @@ fn posted_form(kind: &'static Kind, bytes: &[u8]) -> Form {
 
 fn decode_patch(
     request: &mut Request,
-    form: Form,
+    form: Form<'_>,
     content_type: &str,
     bytes: &[u8],
     validation: FieldValidation,
@@ -164,7 +166,7 @@ fn decode_patch(
         "application/merge-patch+json" => PatchType::Merge,
         "application/strategic-merge-patch+json" => PatchType::Strategic,
         "application/apply-patch+yaml" => PatchType::Apply,
-        _ => return Err(crate::registry::update::unsupported_patch()),
+        _ => return Err(unsupported_patch()),
     };
     if patch_type == PatchType::Apply {
         if request.field_manager.is_empty() {

@@ -11,14 +11,15 @@ pub(crate) mod socket;
 mod watching;
 mod yaml;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::codec;
+use api::kinds::NAMESPACE;
 use api::path::{self, ResourcePath, Route};
 use api::query::Query;
 use api::status::Reason;
-use api::{Form, Kind, Status, kinds};
+use api::{Kind, Resource, Status};
 use client::{Request, Verb};
 use http::server::{Limits, Service};
 use http::{BoxFuture, Headers, Method, Response};
@@ -50,6 +51,8 @@ pub(crate) struct Web {
     mutating: Semaphore,
     reading: Semaphore,
     budget: Budget,
+    /// The hashes of the OpenAPI documents, with the epoch of the kinds that they are of.
+    hashes: Mutex<Option<plain::Hashes>>,
 }
 
 impl Web {
@@ -58,6 +61,7 @@ impl Web {
             mutating: Semaphore::new(core.config.mutating_requests_max),
             reading: Semaphore::new(core.config.reading_requests_max),
             budget: Budget::new(core.config.requests_max_bytes),
+            hashes: Mutex::new(None),
             core,
             extra,
             metrics: Metrics::default(),
@@ -200,17 +204,14 @@ impl Web {
         series: &mut Series,
     ) -> Result<Response, Status> {
         let core = &self.core;
-        let known = kinds::by_plural(&path.group, &path.version, &path.plural)
-            .filter(|kind| api::discovery::has_resource(kind));
-        let Some(kind) = known else {
+        let known = core.kinds.current().find(&path.group, &path.version, &path.plural).cloned();
+        let Some(resource) = known else {
             // Who may not know what exists learns only that it may not ask.
             let attributes = unknown_attributes(&exchange, &path);
             core.authorizer.check(core, &exchange.caller.user, &attributes).await?;
             return plain::unserved(self, &exchange, &path).ok_or_else(not_found);
         };
-        // Both were found together.
-        let form = kind.form(&path.group, &path.version).ok_or_else(not_found)?;
-        let mut request = to_request(&exchange, &path, kind)?;
+        let mut request = to_request(&exchange, &path, resource.kind)?;
         series.resource.clone_from(&path.plural);
         series.subresource.clone_from(&path.subresource);
         series.verb = request.verb.as_str().to_ascii_uppercase();
@@ -228,7 +229,7 @@ impl Web {
             return Ok(response);
         }
         if request.verb == Verb::Watch {
-            let response = self.watch(&exchange, form, &request).await?;
+            let response = self.watch(&exchange, resource, &request).await?;
             let incoming = incoming(exchange, rest, path.rest).http;
             if !http::websocket::is_asked_for(&incoming) {
                 return Ok(response);
@@ -237,7 +238,7 @@ impl Web {
             let frames = if json { socket::Frames::Lines } else { socket::Frames::Lengths };
             return Ok(socket::answer(incoming, response, frames));
         }
-        let work = self.perform(exchange, rest.body, form, &mut request);
+        let work = self.perform(exchange, rest.body, &resource, &mut request);
         match rt::timeout(REQUEST_MAX, work).await {
             Ok(answer) => answer,
             Err(rt::Elapsed) => Err(Status::new(
@@ -250,14 +251,14 @@ impl Web {
     async fn watch(
         &self,
         exchange: &Exchange,
-        form: Form,
+        resource: Resource,
         request: &Request,
     ) -> Result<Response, Status> {
-        let wanted = exchange.wanted(Offer::Objects)?;
+        let wanted = exchange.wanted(Offer::objects(resource.kind))?;
         let mut charge = self.budget.charge(exchange.user(), budget::WATCH_BYTES)?;
         let stream = self.core.watch(request).await?;
         charge.grow(respond::LISTED_BYTES * stream.n_waiting())?;
-        let mut response = watching::response(stream, form, wanted);
+        let mut response = watching::response(stream, resource, wanted);
         response.body = response.body.holding(charge);
         Ok(response)
     }
@@ -266,14 +267,16 @@ impl Web {
         &self,
         exchange: Exchange,
         mut body: http::Body,
-        form: Form,
+        resource: &Resource,
         request: &mut Request,
     ) -> Result<Response, Status> {
+        let form = resource.form();
         let kept = match request.subresource.as_str() {
             "" => form.kind.stored(),
             subresource => matches!(subresource, "status" | "scale"),
         };
-        let wanted = exchange.wanted(if kept { Offer::Objects } else { Offer::Answers })?;
+        let wanted =
+            exchange.wanted(if kept { Offer::objects(form.kind) } else { Offer::Answers })?;
         let mut warnings = Vec::new();
         let content_type = exchange.headers.get("content-type").unwrap_or("").to_owned();
         let mut charge = self.budget.charge(exchange.user(), budget::REQUEST_BYTES)?;
@@ -307,7 +310,7 @@ impl Web {
             // What was done is not refused any more.
             false => charge.grow_within(answer_bytes).unwrap_or_default(),
         }
-        let mut response = respond::outcome(outcome, form, &wanted)?;
+        let mut response = respond::outcome(outcome, resource, &wanted)?;
         response.body = response.body.holding(charge);
         Ok(response)
     }
@@ -408,7 +411,7 @@ fn to_request(
         _ => return Err(method_not_allowed(kind)),
     };
     let namespace = if kind.namespaced() { path.namespace.as_str() } else { "" };
-    if !kind.namespaced() && !path.namespace.is_empty() && kind.name != "Namespace" {
+    if !kind.namespaced() && !path.namespace.is_empty() && *kind != NAMESPACE {
         return Err(not_found());
     }
     if kind.namespaced() && namespace.is_empty() && (named || verb == Verb::Create) && kind.stored()

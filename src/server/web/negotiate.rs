@@ -49,10 +49,19 @@ pub(crate) struct Media {
 pub(crate) enum Offer {
     /// Objects in every shape.
     Objects,
+    /// The same of a kind that is defined at run time: it has no protobuf.
+    Custom,
     /// What is answered and never kept (reviews, tokens): it has no table.
     Answers,
     /// Discovery documents.
     Discovery,
+}
+
+impl Offer {
+    /// What objects of a kind are offered in.
+    pub(crate) fn objects(kind: &api::Kind) -> Offer {
+        if kind.is_built_in() { Offer::Objects } else { Offer::Custom }
+    }
 }
 
 /// Clauses beyond this are not looked at.
@@ -122,7 +131,7 @@ impl<'a> Clause<'a> {
         };
         let shape = match (self.conversion, offer) {
             (None, _) => Shape::Object,
-            (Some(("Table", "meta.k8s.io", version)), Offer::Objects) => {
+            (Some(("Table", "meta.k8s.io", version)), Offer::Objects | Offer::Custom) => {
                 Shape::Table { beta: beta(version)? }
             }
             (
@@ -131,7 +140,7 @@ impl<'a> Clause<'a> {
                     "meta.k8s.io",
                     version,
                 )),
-                Offer::Objects | Offer::Answers,
+                Offer::Objects | Offer::Custom | Offer::Answers,
             ) => Shape::Metadata { beta: beta(version)? },
             (Some(("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2")), Offer::Discovery) => {
                 Shape::Discovery { beta: false }
@@ -145,6 +154,11 @@ impl<'a> Clause<'a> {
         if format == Format::Protobuf
             && matches!(shape, Shape::Table { .. } | Shape::Discovery { .. })
         {
+            return None;
+        }
+        // What every object has in common has a protobuf form whatever the kind.
+        let has_none = offer == Offer::Custom && !matches!(shape, Shape::Metadata { .. });
+        if format == Format::Protobuf && has_none {
             return None;
         }
         Some(Media { format, shape, pretty: self.pretty })

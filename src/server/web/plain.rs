@@ -1,9 +1,9 @@
 //! What is no resource: version, health, discovery, OpenAPI, metrics, token issuer.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, PoisonError};
 
 use api::path::{ResourcePath, Route};
-use api::{Status, Value, discovery, json, openapi};
+use api::{Kinds, Status, Value, discovery, json, openapi};
 use http::{Method, Response};
 use ring::digest;
 use stdx::version::{MAJOR, MINOR, VERSION};
@@ -40,10 +40,11 @@ pub(super) async fn answer(
             false => not_found(),
         });
     }
+    let kinds = web.core.kinds.current();
     match route {
-        Route::Group(group) => document(&exchange, discovery::group(&group)),
+        Route::Group(group) => document(&exchange, discovery::group(&kinds, &group)),
         Route::GroupVersion { group, version } => {
-            document(&exchange, discovery::resources(&group, &version))
+            document(&exchange, discovery::resources(&kinds, &group, &version))
         }
         _ => other(web, &exchange, path.trim_end_matches('/')).await,
     }
@@ -85,16 +86,17 @@ fn known(path: &str) -> bool {
 }
 
 async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, Status> {
+    let kinds = &web.core.kinds.current();
     match path {
-        "" => Ok(raw(&json!({"paths": paths()}))),
+        "" => Ok(raw(&json!({"paths": paths(kinds)}))),
         "/version" => Ok(raw(&version())),
         "/api" | "/apis" => groups(web, exchange, path == "/api"),
         "/metrics" => {
             let text = web.metrics.text(&web.core.store.stats());
             Ok(Response::text(200, text).header("x-content-type-options", "nosniff"))
         }
-        "/openapi/v2" => openapi_v2(exchange),
-        "/openapi/v3" => Ok(raw(&index())),
+        "/openapi/v2" => openapi_v2(exchange, kinds),
+        "/openapi/v3" => Ok(raw(&index(&hashes(web, kinds)))),
         "/.well-known/openid-configuration" => {
             let base = web.core.tokens.issuer();
             let keys = match web.core.config.external_url.as_str() {
@@ -115,7 +117,7 @@ async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, S
         }
         path if is_health(path) => health(web, exchange, path).await,
         path => match path.strip_prefix("/openapi/v3/") {
-            Some(document) => openapi_v3(exchange, document),
+            Some(document) => openapi_v3(web, exchange, kinds, document),
             None => Err(not_found()),
         },
     }
@@ -142,7 +144,7 @@ fn architecture() -> &'static str {
     }
 }
 
-fn paths() -> Vec<String> {
+fn paths(kinds: &Kinds) -> Vec<String> {
     let mut paths: Vec<String> = vec![
         "/.well-known/openid-configuration".into(),
         "/api".into(),
@@ -150,10 +152,10 @@ fn paths() -> Vec<String> {
         "/apis".into(),
         "/apis/".into(),
     ];
-    for group in discovery::groups().into_iter().filter(|group| !group.is_empty()) {
+    for group in discovery::groups(kinds).into_iter().filter(|group| !group.is_empty()) {
         paths.push(format!("/apis/{group}"));
         paths.extend(
-            discovery::versions(group)
+            discovery::versions(kinds, group)
                 .into_iter()
                 .map(|version| format!("/apis/{group}/{version}")),
         );
@@ -196,12 +198,12 @@ fn groups(web: &Web, exchange: &Exchange, core: bool) -> Result<Response, Status
                 );
                 discovery::api_versions(&address)
             }
-            false => discovery::group_list(),
+            false => discovery::group_list(&web.core.kinds.current()),
         };
         return respond::tree(200, &tree, &wanted);
     };
     let version = if beta { "v2beta1" } else { "v2" };
-    let text = discovery::aggregated(core, version).to_string();
+    let text = discovery::aggregated(&web.core.kinds.current(), core, version).to_string();
     let content_type =
         format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
     Ok(tagged(exchange, text.into_bytes(), &content_type, None).header("vary", "Accept"))
@@ -238,49 +240,61 @@ fn tagged(
     }
 }
 
-fn openapi_v2(exchange: &Exchange) -> Result<Response, Status> {
+fn openapi_v2(exchange: &Exchange, kinds: &Kinds) -> Result<Response, Status> {
     let accept = exchange.headers.get("accept").unwrap_or("");
     let mut out = Vec::new();
     if accept.contains("proto-openapi.spec.v2") {
-        openapi::v2_protobuf(&mut out);
+        openapi::v2_protobuf(kinds, &mut out);
         return Ok(tagged(exchange, out, OPENAPI_V2_PROTOBUF, None));
     }
-    openapi::v2_json(&mut out);
+    openapi::v2_json(kinds, &mut out);
     Ok(tagged(exchange, out, Format::Json.media_type(), None))
 }
 
-/// The documents by path with their hashes. They follow from the table of kinds, so they are hashed
-/// once in the life of the process.
-fn v3_hashes() -> &'static [(String, String)] {
-    static HASHES: OnceLock<Vec<(String, String)>> = OnceLock::new();
-    HASHES.get_or_init(|| {
-        let paths = openapi::v3_paths().into_iter();
-        paths.filter_map(|path| Some((path.clone(), openapi::v3_hash(&path)?))).collect()
-    })
+/// The documents by path with their hashes, and the epoch of the kinds that they follow from.
+#[derive(Debug, Clone)]
+pub(super) struct Hashes {
+    epoch: u64,
+    by_path: Arc<[(String, String)]>,
 }
 
-fn v3_hash(path: &str) -> Option<String> {
-    v3_hashes().iter().find(|(known, _)| known == path).map(|(_, hash)| hash.clone())
+/// They are made when they are asked for, once for each epoch.
+fn hashes(web: &Web, kinds: &Kinds) -> Arc<[(String, String)]> {
+    // Replaced in one step. Who comes meanwhile waits for what it wants itself.
+    let mut kept = web.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(kept) = kept.as_ref().filter(|kept| kept.epoch == kinds.epoch()) {
+        return Arc::clone(&kept.by_path);
+    }
+    let by_path: Arc<[_]> = openapi::v3_hashes(kinds).into();
+    *kept = Some(Hashes { epoch: kinds.epoch(), by_path: Arc::clone(&by_path) });
+    by_path
 }
 
 /// `GET /openapi/v3`
-fn index() -> Value {
+fn index(hashes: &[(String, String)]) -> Value {
     let entry = |(path, hash): &(String, String)| {
         let url = format!("/openapi/v3/{path}?hash={hash}");
         (path.clone(), json!({"serverRelativeURL": url}))
     };
-    json!({"paths": v3_hashes().iter().map(entry).collect::<api::Map<String, Value>>()})
+    json!({"paths": hashes.iter().map(entry).collect::<api::Map<String, Value>>()})
 }
 
-fn openapi_v3(exchange: &Exchange, path: &str) -> Result<Response, Status> {
-    let hash = v3_hash(path).ok_or_else(not_found)?;
+fn openapi_v3(
+    web: &Web,
+    exchange: &Exchange,
+    kinds: &Kinds,
+    path: &str,
+) -> Result<Response, Status> {
+    let hashes = hashes(web, kinds);
+    let known = hashes.iter().find(|(known, _)| known == path);
+    let hash = known.map(|(_, hash)| hash.clone()).ok_or_else(not_found)?;
     let asked = exchange.query.get("hash");
     if !asked.is_empty() && asked != hash {
         let location = format!("/openapi/v3/{path}?hash={hash}");
         return Ok(Response::new(301).header("location", location));
     }
     let mut out = Vec::new();
-    openapi::v3(path, &mut out).ok_or_else(not_found)?;
+    openapi::v3(kinds, path, &mut out).ok_or_else(not_found)?;
     let mut response = tagged(exchange, out, Format::Json.media_type(), Some(hash));
     if !asked.is_empty() {
         // The address names the content: it never changes.

@@ -3,7 +3,7 @@
 use api::codec::{self, ListMeta};
 use api::query::Query;
 use api::table::{self, IncludeObject};
-use api::{Form, Lens, LensMut, Object, Status, Value, json};
+use api::{Form, Lens, LensMut, Object, Resource, Status, Value, json};
 use client::{Answer, List};
 use http::body::Source;
 use http::{Body, Chunk, Response};
@@ -80,11 +80,15 @@ pub(super) fn answer_bytes(outcome: &Outcome, wanted: &Wanted) -> usize {
 ///
 /// # Errors
 /// If there is no such form of the answer.
-pub(crate) fn outcome(outcome: Outcome, form: Form, wanted: &Wanted) -> Result<Response, Status> {
+pub(crate) fn outcome(
+    outcome: Outcome,
+    resource: &Resource,
+    wanted: &Wanted,
+) -> Result<Response, Status> {
     let code = if outcome.created { 201 } else { 200 };
     let response = match outcome.answer {
-        Answer::Object(object) => one(code, &object, form, wanted)?,
-        Answer::List(found) => list(found, form, wanted)?,
+        Answer::Object(object) => one(code, &object, resource.form(), wanted)?,
+        Answer::List(found) => list(found, resource, wanted)?,
         Answer::Tree(tree) => match (wanted.media.shape, tree.str("kind")) {
             (Shape::Metadata { beta }, kind) if kind != "Status" => {
                 let mut partial = json!({
@@ -119,7 +123,7 @@ pub(crate) fn with_warnings(mut response: Response, warnings: &[String]) -> Resp
     response
 }
 
-fn one(code: u16, object: &Object, form: Form, wanted: &Wanted) -> Result<Response, Status> {
+fn one(code: u16, object: &Object, form: Form<'_>, wanted: &Wanted) -> Result<Response, Status> {
     let mut out = Vec::new();
     match (wanted.media.shape, wanted.media.format) {
         (Shape::Object | Shape::Discovery { .. }, Format::Json) if !wanted.media.pretty => {
@@ -135,7 +139,7 @@ fn one(code: u16, object: &Object, form: Form, wanted: &Wanted) -> Result<Respon
         (Shape::Table { beta }, _) => {
             let metadata = json!({"resourceVersion": object.revision().to_string()});
             let row = row(object, form, wanted);
-            let mut table = table::table(form.kind, vec![row], metadata, true);
+            let mut table = table::table(form, vec![row], metadata, true);
             set_version(&mut table, beta);
             return tree(code, &table, wanted);
         }
@@ -155,7 +159,7 @@ fn set_version(tree: &mut Value, beta: bool) {
 }
 
 /// An object's tree in a served form.
-pub(crate) fn form_tree(object: &Object, form: Form) -> Value {
+pub(crate) fn form_tree(object: &Object, form: Form<'_>) -> Value {
     let mut tree = object.whole_tree();
     form.convert_from_stored(&mut tree);
     tree.set("apiVersion", form.api_version());
@@ -163,15 +167,16 @@ pub(crate) fn form_tree(object: &Object, form: Form) -> Value {
 }
 
 /// One table row. Columns are of the stored form, which every served form shows alike.
-pub(crate) fn row(object: &Object, form: Form, wanted: &Wanted) -> Value {
-    let mut row = table::row(form.kind, &object.whole_tree(), rt::now().wall, wanted.include);
-    if form.served.is_some() && wanted.include == IncludeObject::Object {
+pub(crate) fn row(object: &Object, form: Form<'_>, wanted: &Wanted) -> Value {
+    let mut row = table::row(form, &object.whole_tree(), rt::now().wall, wanted.include);
+    if !form.is_stored() && wanted.include == IncludeObject::Object {
         row.set("object", form_tree(object, form));
     }
     row
 }
 
-fn list(found: List, form: Form, wanted: &Wanted) -> Result<Response, Status> {
+fn list(found: List, resource: &Resource, wanted: &Wanted) -> Result<Response, Status> {
+    let form = resource.form();
     let meta = ListMeta {
         revision: found.revision,
         next: found.continue_token,
@@ -180,7 +185,7 @@ fn list(found: List, form: Form, wanted: &Wanted) -> Result<Response, Status> {
     let items = found.items;
     match (wanted.media.shape, wanted.media.format) {
         (Shape::Object | Shape::Discovery { .. }, Format::Json) if !wanted.media.pretty => {
-            Ok(stream(Pieces::json(items, form, &meta), wanted))
+            Ok(stream(Pieces::json(items, resource.clone(), &meta), wanted))
         }
         (Shape::Object | Shape::Discovery { .. }, Format::Protobuf) => {
             let mut out = Vec::new();
@@ -189,7 +194,7 @@ fn list(found: List, form: Form, wanted: &Wanted) -> Result<Response, Status> {
         }
         (Shape::Object | Shape::Discovery { .. }, _) => {
             // The same text as a plain list, read again.
-            let mut pieces = Pieces::json(items, form, &meta);
+            let mut pieces = Pieces::json(items, resource.clone(), &meta);
             let mut out = Vec::new();
             while let Some(mut piece) = pieces.next_piece() {
                 out.append(&mut piece);
@@ -199,13 +204,13 @@ fn list(found: List, form: Form, wanted: &Wanted) -> Result<Response, Status> {
         }
         (Shape::Table { beta }, Format::Json) if !wanted.media.pretty => {
             let metadata = meta_tree(&meta);
-            let mut head = table::table(form.kind, Vec::new(), metadata, true);
+            let mut head = table::table(form, Vec::new(), metadata, true);
             set_version(&mut head, beta);
-            Ok(stream(Pieces::table(items, form, head, *wanted), wanted))
+            Ok(stream(Pieces::table(items, resource.clone(), head, *wanted), wanted))
         }
         (Shape::Table { beta }, _) => {
             let rows = items.iter().map(|object| row(object, form, wanted)).collect();
-            let mut table = table::table(form.kind, rows, meta_tree(&meta), true);
+            let mut table = table::table(form, rows, meta_tree(&meta), true);
             set_version(&mut table, beta);
             tree(200, &table, wanted)
         }
@@ -341,18 +346,20 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    fn json(items: Vec<Object>, form: Form, meta: &ListMeta) -> Pieces {
+    fn json(items: Vec<Object>, resource: Resource, meta: &ListMeta) -> Pieces {
+        let form = resource.form();
         let mut head = Vec::new();
         codec::write_list_json(form, std::iter::empty::<&Object>(), meta, &mut head);
         // The empty list ends in "]}": items go before that.
         head.truncate(head.len().saturating_sub(2));
         // A list says once what its items are, but for kinds that come from outside.
-        let typed = !form.group().ends_with("cattle.io");
+        let typed = !form.kind.declared.json;
         let types =
             format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\"", form.kind.name, form.api_version());
         let write = move |object: &Object, out: &mut Vec<u8>| {
             let start = out.len();
-            if typed && form.served.is_some() {
+            let form = resource.form();
+            if typed && !form.is_stored() {
                 let mut tree = form_tree(object, form);
                 tree.remove("kind");
                 tree.remove("apiVersion");
@@ -367,7 +374,7 @@ impl Pieces {
         Pieces::new(items, head, Box::new(write))
     }
 
-    fn table(items: Vec<Object>, form: Form, head: Value, wanted: Wanted) -> Pieces {
+    fn table(items: Vec<Object>, resource: Resource, head: Value, wanted: Wanted) -> Pieces {
         let mut head = head;
         head.remove("rows");
         let mut text = Vec::new();
@@ -375,7 +382,7 @@ impl Pieces {
         text.pop();
         text.extend_from_slice(b",\"rows\":[");
         let write = move |object: &Object, out: &mut Vec<u8>| {
-            codec::write_tree_json(&row(object, form, &wanted), out);
+            codec::write_tree_json(&row(object, resource.form(), &wanted), out);
         };
         Pieces::new(items, text, Box::new(write))
     }

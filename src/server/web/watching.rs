@@ -1,7 +1,7 @@
 //! Watches over HTTP: events in JSON lines, protobuf frames or table rows.
 
 use api::codec;
-use api::{Form, LensMut, Object, Status, Value, json, table};
+use api::{Form, LensMut, Object, Resource, Status, Value, json, table};
 use http::body::Sender;
 use http::{Body, Response};
 
@@ -16,14 +16,14 @@ const BUFFERED_MAX_BYTES: usize = 64 * 1024;
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// The answer that streams events.
-pub(crate) fn response(stream: Stream, form: Form, wanted: Wanted) -> Response {
+pub(crate) fn response(stream: Stream, resource: Resource, wanted: Wanted) -> Response {
     let (sender, body) = Body::channel(BUFFERED_MAX_BYTES);
     let media_type = match wanted.media.format {
         Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
         _ => "application/json",
     };
-    let encoder = Encoder { form, wanted, columns_sent: false };
-    let what = format!("watch {}", form.kind.plural);
+    let what = format!("watch {}", resource.kind.plural);
+    let encoder = Encoder { resource, wanted, columns_sent: false };
     rt::spawn_named(what, pump(stream, encoder, sender)).detach();
     let mut response = Response::new(200).header("content-type", media_type);
     response.body = body;
@@ -54,7 +54,7 @@ async fn pump(mut stream: Stream, mut encoder: Encoder, mut sender: Sender) {
 }
 
 struct Encoder {
-    form: Form,
+    resource: Resource,
     wanted: Wanted,
     /// A table's columns are told with the first event only.
     columns_sent: bool,
@@ -70,9 +70,9 @@ impl Encoder {
                 Shape::Object | Shape::Discovery { .. } => {
                     let protobuf = self.wanted.media.format == Format::Protobuf;
                     let encode = |object: &Object, out: &mut Vec<u8>| {
-                        write_event(event.as_str(), object, self.form, protobuf, out);
+                        write_event(event.as_str(), object, self.resource.form(), protobuf, out);
                     };
-                    let bytes = change.encoded(event, self.form, protobuf, &encode);
+                    let bytes = change.encoded(event, &self.resource, protobuf, &encode);
                     out.extend_from_slice(&bytes);
                 }
                 _ => {
@@ -96,10 +96,10 @@ impl Encoder {
     fn object(&mut self, event: &str, object: &Object, out: &mut Vec<u8>) {
         match (self.wanted.media.shape, self.wanted.media.format) {
             (Shape::Object | Shape::Discovery { .. }, format) => {
-                write_event(event, object, self.form, format == Format::Protobuf, out);
+                write_event(event, object, self.resource.form(), format == Format::Protobuf, out);
             }
             (Shape::Table { .. }, _) => {
-                let row = respond::row(object, self.form, &self.wanted);
+                let row = respond::row(object, self.resource.form(), &self.wanted);
                 let metadata = json!({"resourceVersion": object.revision().to_string()});
                 let table = self.table(vec![row], metadata);
                 self.tree(event, &table, out);
@@ -115,7 +115,7 @@ impl Encoder {
     }
 
     fn table(&mut self, rows: Vec<Value>, metadata: Value) -> Value {
-        let mut tree = table::table(self.form.kind, rows, metadata, !self.columns_sent);
+        let mut tree = table::table(self.resource.form(), rows, metadata, !self.columns_sent);
         self.columns_sent = true;
         if self.wanted.media.shape == (Shape::Table { beta: true }) {
             tree.set("apiVersion", "meta.k8s.io/v1beta1");
@@ -141,13 +141,13 @@ impl Encoder {
                 "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
             }),
             _ => json!({
-                "kind": self.form.kind.name, "apiVersion": self.form.api_version(), "metadata": metadata,
+                "kind": self.resource.kind.name, "apiVersion": self.resource.form().api_version(), "metadata": metadata,
             }),
         }
     }
 
     fn empty_cells(&self) -> Vec<Value> {
-        let columns = table::columns(self.form.kind);
+        let columns = table::columns(self.resource.form());
         columns.as_array().map_or_else(Vec::new, |columns| vec![Value::from(""); columns.len()])
     }
 
@@ -163,7 +163,7 @@ impl Encoder {
 }
 
 /// Appends an event that shows an object.
-fn write_event(event: &str, object: &Object, form: Form, protobuf: bool, out: &mut Vec<u8>) {
+fn write_event(event: &str, object: &Object, form: Form<'_>, protobuf: bool, out: &mut Vec<u8>) {
     if !protobuf {
         return codec::write_watch_json(event, object, form, out);
     }

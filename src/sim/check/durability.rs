@@ -20,7 +20,7 @@ impl Durability {
         let found: BTreeMap<String, u64> =
             range.items.iter().map(|kv| (text(&kv.key), kv.mod_revision)).collect();
         for (key, object) in &known.objects {
-            if matches!(object.kind().durability, Class::Lazy) {
+            if matches!(object.kind().declared.durability, Class::Lazy) {
                 continue;
             }
             let lost = match found.get(key) {
@@ -38,7 +38,7 @@ impl Durability {
         }
         for kv in &range.items {
             if let Some(object) = object(kv)
-                && !matches!(object.kind().durability, Class::Lazy)
+                && !matches!(object.kind().declared.durability, Class::Lazy)
                 && !known.objects.contains_key(&text(&kv.key))
                 && kv.mod_revision <= known.revision
                 && !unsure

@@ -186,7 +186,8 @@ impl Checks {
             None => self.known.objects.remove(&key),
         };
         let kind = now.as_ref().or(before.as_ref()).map(Object::kind);
-        if kind.is_some_and(|kind| !matches!(kind.durability, api::kind::Durability::Lazy)) {
+        if kind.is_some_and(|kind| !matches!(kind.declared.durability, api::kind::Durability::Lazy))
+        {
             self.known.busy_revision = event.revision;
         }
         (now.is_some() || before.is_some()).then_some(Change { before, now })

@@ -1,0 +1,215 @@
+//! Which kinds are served: an immutable snapshot with an epoch, found by group, version and plural.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::definition::{Definition, Resource};
+use crate::kind::{Form, Kind};
+use crate::kinds::KINDS;
+
+/// How many kinds may be defined at run time.
+pub const DEFINITIONS_MAX: usize = 1024;
+
+/// Every kind that is served, at one moment. What is derived from it (documents, watches) is kept with
+/// its epoch, and is made anew once there is another one.
+#[derive(Debug)]
+pub struct Kinds {
+    epoch: u64,
+    /// In discovery order: kinds in code, then the others by group and plural.
+    resources: Vec<Resource>,
+    /// Places in `resources` by group, version and plural.
+    by_plural: Vec<u16>,
+    /// By group and name. Kinds that only appear as bodies are here too.
+    by_name: Vec<(&'static str, &'static str, &'static Kind)>,
+    defined: Vec<Arc<Definition>>,
+}
+
+impl Kinds {
+    /// The kinds in code.
+    pub fn built_in() -> Arc<Kinds> {
+        static BUILT_IN: OnceLock<Arc<Kinds>> = OnceLock::new();
+        Arc::clone(BUILT_IN.get_or_init(|| Arc::new(Kinds::of(0, Vec::new()))))
+    }
+
+    fn of(epoch: u64, defined: Vec<Arc<Definition>>) -> Kinds {
+        let in_code = KINDS.iter().filter(|kind| !kind.declared.subresource_body);
+        let mut resources: Vec<Resource> =
+            in_code.flat_map(|kind| kind.forms()).map(Resource::from).collect();
+        let mut by_name: Vec<_> = KINDS
+            .iter()
+            .flat_map(|kind| kind.forms())
+            .map(|form| (form.group(), form.kind.name, form.kind))
+            .collect();
+        for definition in &defined {
+            let kind = definition.kind;
+            by_name.push((kind.group, kind.name, kind));
+            let served = definition.versions.iter().enumerate().filter(|(_, it)| it.served);
+            resources.extend(served.map(|(idx, _)| Resource {
+                kind,
+                served: None,
+                defined: Some((Arc::clone(definition), idx)),
+            }));
+        }
+        by_name.sort_by_key(|(group, name, _)| (*group, *name));
+        by_name.dedup_by_key(|(group, name, _)| (*group, *name));
+        // Far below: kinds and versions are bounded.
+        let mut by_plural: Vec<u16> =
+            (0..resources.len()).filter_map(|idx| u16::try_from(idx).ok()).collect();
+        by_plural.sort_by(|a, b| {
+            plural_of(&resources[usize::from(*a)]).cmp(&plural_of(&resources[usize::from(*b)]))
+        });
+        Kinds { epoch, resources, by_plural, by_name, defined }
+    }
+
+    /// These kinds and another one, or the same one defined anew.
+    ///
+    /// # Errors
+    /// If the definition does not hold together, or there is no room for it.
+    pub fn with(&self, definition: Definition) -> Result<Kinds, String> {
+        definition.check()?;
+        let kind = definition.kind;
+        let mut defined = self.defined.clone();
+        defined.retain(|other| other.kind != kind);
+        let is_taken = |other: &&Arc<Definition>| {
+            let other = other.kind;
+            other.group == kind.group && (other.name == kind.name || other.plural == kind.plural)
+        };
+        if let Some(other) = defined.iter().find(is_taken) {
+            return Err(format!("{} is served already", other.kind.qualified_plural()));
+        }
+        let n_resources: usize = defined.iter().map(|it| it.versions.len()).sum();
+        if defined.len() >= DEFINITIONS_MAX || n_resources >= usize::from(u16::MAX / 2) {
+            return Err(format!("no more than {DEFINITIONS_MAX} kinds may be defined"));
+        }
+        defined.push(Arc::new(definition));
+        defined.sort_by_key(|it| (it.kind.group, it.kind.plural));
+        Ok(Kinds::of(self.epoch + 1, defined))
+    }
+
+    /// These kinds but one that was defined at run time.
+    #[must_use]
+    pub fn without(&self, kind: &Kind) -> Kinds {
+        let mut defined = self.defined.clone();
+        defined.retain(|other| other.kind != kind);
+        Kinds::of(self.epoch + 1, defined)
+    }
+
+    /// Grows with each change.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// What is served at `/apis/<group>/<version>/<plural>`.
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Resource> {
+        let order = |idx: &u16| plural_of(&self.resources[usize::from(*idx)]);
+        let at = self.by_plural.binary_search_by(|idx| order(idx).cmp(&(group, version, plural)));
+        Some(&self.resources[usize::from(self.by_plural[at.ok()?])])
+    }
+
+    /// The kind stored or served under this group and name, whatever the version.
+    pub fn by_name(&self, group: &str, name: &str) -> Option<&'static Kind> {
+        let at =
+            self.by_name.binary_search_by_key(&(group, name), |(group, name, _)| (group, name));
+        Some(self.by_name[at.ok()?].2)
+    }
+
+    /// A kind in a version, or, for "", in the version it is stored in; `None` if it is not served.
+    pub fn of_kind(&self, kind: &'static Kind, group: &str, version: &str) -> Option<Resource> {
+        if kind.is_built_in() {
+            return match version {
+                "" => Some(Form::from(kind).into()),
+                version => kind.form(group, version).map(Resource::from),
+            };
+        }
+        let definition = self.defined.iter().find(|it| it.kind == kind)?;
+        let idx = definition.versions.iter().position(|it| match version {
+            "" => it.stored,
+            version => it.served && *it.name == *version && group == kind.group,
+        });
+        Some(Resource { kind, served: None, defined: Some((Arc::clone(definition), idx?)) })
+    }
+
+    /// What is served, in discovery order.
+    pub fn resources(&self) -> &[Resource] {
+        &self.resources
+    }
+
+    /// Every kind with objects of its own, each once.
+    pub fn stored(&self) -> impl Iterator<Item = &'static Kind> + '_ {
+        let in_code = KINDS.iter().copied().filter(|kind| kind.stored());
+        in_code.chain(self.defined.iter().map(|definition| definition.kind))
+    }
+
+    /// Whether this is still how the kind is defined.
+    pub fn is_current(&self, resource: &Resource) -> bool {
+        resource.defined.as_ref().is_none_or(|(definition, _)| {
+            self.defined.iter().any(|other| Arc::ptr_eq(other, definition))
+        })
+    }
+}
+
+fn plural_of(resource: &Resource) -> (&str, &str, &str) {
+    let form = resource.form();
+    (form.group(), form.version(), form.kind.plural)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::Scope;
+    use crate::kinds::{EVENT, POD, SCALE};
+    use crate::structural::tests::definition;
+
+    #[test]
+    fn kinds_in_code_are_found_by_what_they_are_served_as() {
+        let kinds = Kinds::built_in();
+        let find = |group, version, plural| kinds.find(group, version, plural).map(|it| it.kind);
+        assert_eq!(find("", "v1", "pods"), Some(&POD));
+        assert_eq!(find("events.k8s.io", "v1", "events"), Some(&EVENT));
+        assert_eq!(find("", "v1", "events"), Some(&EVENT));
+        assert_eq!(find("", "v2", "pods"), None);
+        assert_eq!(find("autoscaling", "v1", "scales"), None, "only a body");
+        assert_eq!(kinds.by_name("autoscaling", "Scale"), Some(&SCALE));
+        assert_eq!(kinds.by_name("events.k8s.io", "Event"), Some(&EVENT));
+        assert_eq!(kinds.by_name("nope", "Event"), None);
+        for kind in KINDS.iter().filter(|kind| !kind.declared.subresource_body) {
+            for form in kind.forms() {
+                let found = find(form.group(), form.version(), kind.plural);
+                assert_eq!(found, Some(*kind), "{form:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn definitions_come_change_and_go_and_the_kind_stays_the_same() {
+        let none = Kinds::built_in();
+        let one = none.with(definition("gadgets", "Gadget", Scope::Namespaced)).unwrap();
+        let gadget = one.find("example.com", "v1", "gadgets").unwrap().clone();
+        assert!(one.is_current(&gadget) && !none.is_current(&gadget));
+        let again = one.with(definition("gadgets", "Gadget", Scope::Namespaced)).unwrap();
+        assert!(again.epoch() > one.epoch() && !again.is_current(&gadget));
+        let same = again.find("example.com", "v1", "gadgets").unwrap();
+        assert!(std::ptr::eq(same.kind, gadget.kind), "a redefinition takes no identity more");
+        assert_eq!(again.stored().filter(|kind| *kind == gadget.kind).count(), 1);
+        assert!(again.with(definition("gadgets", "Other", Scope::Namespaced)).is_err());
+        assert!(again.with(definition("others", "Gadget", Scope::Namespaced)).is_err());
+        let gone = again.without(gadget.kind);
+        assert!(gone.find("example.com", "v1", "gadgets").is_none());
+        assert!(gone.of_kind(gadget.kind, "", "").is_none());
+        let other = gone.with(definition("gadgets", "Gadget", Scope::Cluster)).unwrap();
+        assert_ne!(other.by_name("example.com", "Gadget"), Some(gadget.kind), "another scope");
+    }
+
+    #[test]
+    fn what_is_the_servers_own_is_not_defined_again() {
+        for (group, name, plural) in [
+            ("", "Gadget", "gadgets"),
+            ("apps", "Gadget", "gadgets"),
+            ("k3s.cattle.io", "Addon", "gadgets"),
+            ("k3s.cattle.io", "Gadget", "addons"),
+            ("events.k8s.io", "Gadget", "events"),
+        ] {
+            assert!(Kind::intern(group, name, plural, Scope::Cluster).is_err(), "{group} {name}");
+        }
+        assert!(Kind::intern("k3s.cattle.io", "Gadget", "gadgets", Scope::Cluster).is_ok());
+    }
+}

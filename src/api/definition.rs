@@ -1,0 +1,145 @@
+//! What is known of a kind that is defined at run time: its versions with their schemas, columns and subresources.
+
+use std::sync::Arc;
+
+use crate::kind::{Cell, Column, Form, Kind, Served, Sub};
+use crate::names;
+use crate::structural::Structural;
+
+/// How many versions a kind may have.
+pub const VERSIONS_MAX: usize = 64;
+/// How many columns a version may print.
+pub const COLUMNS_MAX: usize = 64;
+
+/// A kind's definition. It never changes: a new one takes its place in the next
+/// [`Kinds`](crate::catalog::Kinds). Only the identity of its kind outlives it.
+#[derive(Debug)]
+pub struct Definition {
+    pub kind: &'static Kind,
+    pub short: Vec<Box<str>>,
+    pub categories: Vec<Box<str>>,
+    /// In the order in which they are preferred; just one is stored.
+    pub versions: Vec<Version>,
+}
+
+/// One version of a kind.
+#[derive(Debug)]
+pub struct Version {
+    pub name: Box<str>,
+    pub served: bool,
+    /// New objects are written in it.
+    pub stored: bool,
+    pub schema: Structural,
+    pub columns: Vec<Printed>,
+    /// It has a `status` subresource.
+    pub status: bool,
+    /// It has a `scale` subresource.
+    pub scale: Option<ScalePaths>,
+    /// What field selectors may name beyond name and namespace.
+    pub selectable: Vec<Box<str>>,
+}
+
+/// Where the `scale` subresource finds its numbers, as dotted paths.
+#[derive(Debug)]
+pub struct ScalePaths {
+    pub spec: Box<str>,
+    pub status: Box<str>,
+    pub selector: Box<str>,
+}
+
+/// A printed column.
+#[derive(Debug)]
+pub struct Printed {
+    pub name: Box<str>,
+    /// `string`, `integer`, `number`, `boolean` or `date`.
+    pub kind: Box<str>,
+    pub format: Box<str>,
+    pub priority: i32,
+    pub description: Box<str>,
+    /// A JSON path: `.spec.replicas`.
+    pub path: Box<str>,
+}
+
+impl Printed {
+    pub(crate) fn lend(&self) -> Column<'_> {
+        Column {
+            name: &self.name,
+            kind: &self.kind,
+            format: &self.format,
+            priority: self.priority,
+            cell: Cell::JsonPath(&self.path),
+            description: &self.description,
+        }
+    }
+}
+
+impl Version {
+    pub(crate) fn subresources(&self) -> Vec<Sub<'_>> {
+        let scale = self.scale.as_ref().map(|paths| Sub::Scale {
+            spec: &paths.spec,
+            status: &paths.status,
+            selector: &paths.selector,
+        });
+        self.status.then_some(Sub::Status).into_iter().chain(scale).collect()
+    }
+}
+
+impl Definition {
+    /// Whether the definition holds together.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
+        if self.kind.is_built_in() {
+            return Err(format!("{:?} is a kind in code", self.kind));
+        }
+        if self.versions.is_empty() || self.versions.len() > VERSIONS_MAX {
+            return Err(format!("a kind has one to {VERSIONS_MAX} versions"));
+        }
+        if self.versions.iter().filter(|version| version.stored).count() != 1 {
+            return Err("must have exactly one version marked as storage version".into());
+        }
+        for (idx, version) in self.versions.iter().enumerate() {
+            names::label(&version.name)?;
+            if self.versions[..idx].iter().any(|other| other.name == version.name) {
+                return Err(format!("version {} is there twice", version.name));
+            }
+            if version.columns.len() > COLUMNS_MAX {
+                return Err(format!("version {} has too many columns", version.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The version that objects are written in.
+    pub fn stored_version(&self) -> &str {
+        self.versions.iter().find(|version| version.stored).map_or("", |version| &version.name)
+    }
+}
+
+/// A kind as served in one version. It keeps its definition alive, so it can be held as long as it
+/// takes; whether it is still what is served, [`Kinds::is_current`](crate::catalog::Kinds::is_current) says.
+#[derive(Debug, Clone)]
+pub struct Resource {
+    pub kind: &'static Kind,
+    pub(crate) served: Option<&'static Served>,
+    /// The index of the version.
+    pub(crate) defined: Option<(Arc<Definition>, usize)>,
+}
+
+impl Resource {
+    pub fn form(&self) -> Form<'_> {
+        let defined = self
+            .defined
+            .as_ref()
+            .and_then(|(definition, idx)| Some((&**definition, definition.versions.get(*idx)?)));
+        Form { kind: self.kind, served: self.served, defined }
+    }
+}
+
+impl From<Form<'static>> for Resource {
+    /// Of a kind in code.
+    fn from(form: Form<'static>) -> Resource {
+        Resource { kind: form.kind, served: form.served, defined: None }
+    }
+}
