@@ -13,6 +13,10 @@ use stdx::{Context, Result};
 /// What a container answers to the end of a client's input in this time is still sent.
 const ANSWER_TIME: std::time::Duration = std::time::Duration::from_millis(100);
 
+/// kubectl reads a WebSocket before it has made its streams, and discards what comes for those it does not
+/// know yet: output is held for this long after the connection was upgraded.
+const CLIENT_SETTLE_TIME: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Carries a session to its end: input and sizes in, output out, and the exit code told.
 ///
 /// A client that goes away ends the command (exec) or only the session (attach).
@@ -45,6 +49,7 @@ pub async fn pump(session: Session, mut command: RemoteCommand) -> Result<()> {
     };
     let (mut stdout, mut stderr) = (command.stdout.take(), command.stderr.take());
     let output = async {
+        rt::sleep(CLIENT_SETTLE_TIME).await;
         while let Some(chunk) = receiver.next().await {
             let (writer, bytes) = match chunk {
                 Output::Stdout(bytes) => (&mut stdout, bytes),
