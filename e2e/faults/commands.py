@@ -55,6 +55,12 @@ def test_flags_that_cannot_work_end_at_once(cluster):
     ]:
         done = k3rs(cluster, "server", *data, *args)
         assert done.returncode == 1 and words in done.stderr, (args, done)
+    for args, words in [
+        (["--disable", "traefik"], "flag provided but not defined: --disable"),
+        (["--token", "x"], "joining by a token is not supported"),
+    ]:
+        done = k3rs(cluster, "node", *data, *args)
+        assert done.returncode == 1 and words in done.stderr, (args, done)
     assert not cluster.data.exists(), "nothing was made"
 
 

@@ -13,6 +13,7 @@ use http::tls::Identity;
 use stdx::{Context, Result};
 
 use crate::config::Config;
+use crate::flags::On;
 use crate::node::Link;
 use crate::prepare::{self, EtcDir};
 use crate::server::{Machine, N_WORKERS};
@@ -20,10 +21,15 @@ use crate::{follow, logging, unable};
 
 /// The command: exit code 0 after SIGTERM, 1 after an error.
 pub(crate) fn command(args: &[String]) -> ExitCode {
-    let config = match Config::load(args, |name| std::env::var(name).ok()) {
+    let config = match Config::load(On::Agent, args, |name| std::env::var(name).ok()) {
         Ok(config) => config,
         Err(error) => return crate::fail(&error.to_string()),
     };
+    if config.token.is_some() {
+        return crate::fail(
+            "node: joining by a token is not supported by this version of k3rs yet",
+        );
+    }
     if let Err(error) = prepare::need_root("node") {
         return crate::fail(&error.to_string());
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 use stdx::{Context, Error, Result};
 
-use crate::flags::{self, Settings};
+use crate::flags::{self, On, Settings};
 
 const DEFAULT_DATA_DIR: &str = "/var/lib/rancher/k3s";
 const DEFAULT_ETC_DIR: &str = "/etc/rancher";
@@ -252,13 +252,16 @@ impl Config {
     ///
     /// # Errors
     /// What is wrong, with the source it came from.
-    pub(crate) fn load(argv: &[String], var: impl Fn(&str) -> Option<String>) -> Result<Config> {
-        let settings =
-            flags::from_command_line(argv, true)?.or(flags::from_environment(&var, true)?);
+    pub(crate) fn load(
+        on: On,
+        argv: &[String],
+        var: impl Fn(&str) -> Option<String>,
+    ) -> Result<Config> {
+        let settings = flags::from_command_line(argv, on)?.or(flags::from_environment(&var, on)?);
         let explicit = settings.values("config").and_then(|values| values.first()).cloned();
         let etc_dir = var("K3RS_ETC_DIR").filter(|path| !path.is_empty());
         let etc_dir = PathBuf::from(etc_dir.as_deref().unwrap_or(DEFAULT_ETC_DIR));
-        let settings = settings.or(read_files(&etc_dir, explicit.as_deref())?);
+        let settings = settings.or(read_files(on, &etc_dir, explicit.as_deref())?);
         let argv = settings.to_argv();
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let args = ServerArgs::from_args(&["k3rs", "server"], &argv)
@@ -493,7 +496,7 @@ fn node_taint(text: &str) -> Result<()> {
 }
 
 /// `config.yaml`, then `config.yaml.d/*.yaml` in alphabetical order, later ones on top.
-fn read_files(etc_dir: &Path, explicit: Option<&str>) -> Result<Settings> {
+fn read_files(on: On, etc_dir: &Path, explicit: Option<&str>) -> Result<Settings> {
     let path = match explicit {
         Some(path) => PathBuf::from(path),
         None => etc_dir.join("k3s").join("config.yaml"),
@@ -520,7 +523,7 @@ fn read_files(etc_dir: &Path, explicit: Option<&str>) -> Result<Settings> {
         let text = String::from_utf8(bytes).context(|| format!("read {whence}"))?;
         let trees = wire::yaml::parse(&text).context(|| format!("read {whence}"))?;
         for tree in &trees {
-            flags::from_file(&mut settings, tree, &whence, true)?;
+            flags::from_file(&mut settings, tree, &whence, on)?;
         }
     }
     Ok(settings)
@@ -560,7 +563,7 @@ mod tests {
         let load = |args: &[&str]| {
             let mut argv: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
             argv.push("--config=/dev/null".into());
-            Config::load(&argv, |_| None)
+            Config::load(On::Server, &argv, |_| None)
         };
         let config = load(&["--service-cidr=10.96.0.0/12", "--disable", "traefik"]).unwrap();
         assert_eq!(config.cluster_dns, ["10.96.0.10".parse::<IpAddr>().unwrap()]);
@@ -648,7 +651,8 @@ mod tests {
         write("config.yaml.d/10.yaml", "node-name: two\n");
         let etc = dir.display().to_string();
         let config =
-            Config::load(&[], |name| (name == "K3RS_ETC_DIR").then(|| etc.clone())).unwrap();
+            Config::load(On::Server, &[], |name| (name == "K3RS_ETC_DIR").then(|| etc.clone()))
+                .unwrap();
         rt::fs::remove_dir_all(&dir).unwrap();
         assert_eq!((config.https_port, config.node_name.as_deref()), (7443, Some("two")));
         assert_eq!(config.etc_dir, dir);

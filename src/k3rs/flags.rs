@@ -263,9 +263,9 @@ fn find(name: &str) -> Option<&'static Flag> {
 }
 
 /// The flag called `name` on this command.
-fn known(name: &str, server: bool, whence: &str) -> Result<&'static Flag> {
+fn known(name: &str, on: On, whence: &str) -> Result<&'static Flag> {
     find(name)
-        .filter(|flag| server || flag.on == On::Agent)
+        .filter(|flag| on == On::Server || flag.on == On::Agent)
         .ok_or_else(|| Error::new(format!("{whence}: flag provided but not defined: --{name}")))
 }
 
@@ -299,7 +299,7 @@ fn switch_value(name: &str, value: &str, whence: &str) -> Result<&'static str> {
 
 /// Reads command-line arguments: `--flag value`, `--flag=value`, `-f value`, `-f=value`, switches with
 /// and without a value.
-pub(crate) fn from_command_line(argv: &[String], server: bool) -> Result<Settings> {
+pub(crate) fn from_command_line(argv: &[String], on: On) -> Result<Settings> {
     const WHENCE: &str = "command line";
     let mut settings = Settings::default();
     let mut rest = argv.iter();
@@ -315,7 +315,7 @@ pub(crate) fn from_command_line(argv: &[String], server: bool) -> Result<Setting
         };
         let by_short =
             FLAGS.iter().find(|flag| flag.short.is_some_and(|short| bare.chars().eq([short])));
-        let flag = known(by_short.map_or(bare, |flag| flag.name), server, WHENCE)?;
+        let flag = known(by_short.map_or(bare, |flag| flag.name), on, WHENCE)?;
         let value = match (flag.takes, inline) {
             (Switch, None) => "true",
             (_, Some(value)) => value,
@@ -337,12 +337,11 @@ pub(crate) fn from_command_line(argv: &[String], server: bool) -> Result<Setting
 }
 
 /// Reads the environment variables of the table.
-pub(crate) fn from_environment(
-    var: impl Fn(&str) -> Option<String>,
-    server: bool,
-) -> Result<Settings> {
+pub(crate) fn from_environment(var: impl Fn(&str) -> Option<String>, on: On) -> Result<Settings> {
     let mut settings = Settings::default();
-    for flag in FLAGS.iter().filter(|flag| !flag.env.is_empty() && (server || flag.on == On::Agent))
+    for flag in FLAGS
+        .iter()
+        .filter(|flag| !flag.env.is_empty() && (on == On::Server || flag.on == On::Agent))
     {
         let Some(value) = var(flag.env).filter(|value| !value.is_empty()) else { continue };
         // The AWS variables are not ours alone: they are no wish for snapshots.
@@ -350,7 +349,7 @@ pub(crate) fn from_environment(
             continue;
         }
         let whence = format!("environment variable {}", flag.env);
-        let flag = known(flag.name, server, &whence)?;
+        let flag = known(flag.name, on, &whence)?;
         take(&mut settings, flag, &value, &whence)?;
     }
     Ok(settings)
@@ -361,7 +360,7 @@ pub(crate) fn from_file(
     settings: &mut Settings,
     tree: &api::Value,
     whence: &str,
-    server: bool,
+    on: On,
 ) -> Result<()> {
     let map = match tree {
         api::Value::Null => return Ok(()),
@@ -373,7 +372,7 @@ pub(crate) fn from_file(
             Some(name) => (name, true),
             None => (key.as_str(), false),
         };
-        let flag = known(name, server, whence)?;
+        let flag = known(name, on, whence)?;
         let mut texts = Vec::new();
         let items = match value {
             api::Value::Array(items) => items.as_slice(),
@@ -409,7 +408,7 @@ mod tests {
     use api::json;
 
     fn parse(args: &[&str]) -> Result<Settings> {
-        from_command_line(&args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>(), true)
+        from_command_line(&args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>(), On::Server)
     }
 
     #[test]
@@ -479,12 +478,14 @@ mod tests {
                 assert_eq!(parse(&[&format!("--{}={text}", flag.name)]).unwrap(), none);
             }
             let mut settings = Settings::default();
-            from_file(&mut settings, &json!({flag.name: false}), "config.yaml", true).unwrap();
+            from_file(&mut settings, &json!({flag.name: false}), "config.yaml", On::Server)
+                .unwrap();
             assert_eq!(settings, none);
-            from_file(&mut settings, &json!({flag.name: true}), "config.yaml", true).unwrap_err();
+            from_file(&mut settings, &json!({flag.name: true}), "config.yaml", On::Server)
+                .unwrap_err();
             if !flag.env.is_empty() {
                 let var = |name: &str| (name == flag.env).then(|| "false".to_owned());
-                assert_eq!(from_environment(var, true).unwrap(), none);
+                assert_eq!(from_environment(var, On::Server).unwrap(), none);
             }
         }
     }
@@ -496,10 +497,10 @@ mod tests {
             &mut file,
             &json!({"node-label": ["a=1"], "debug": true, "data-dir": "/f"}),
             "config.yaml",
-            true,
+            On::Server,
         )
         .unwrap();
-        from_file(&mut file, &json!({"node-label+": "b=2"}), "config.yaml.d/10.yaml", true)
+        from_file(&mut file, &json!({"node-label+": "b=2"}), "config.yaml.d/10.yaml", On::Server)
             .unwrap();
         assert_eq!(file.values("node-label").unwrap(), ["a=1", "b=2"]);
         let merged = parse(&["--node-label=c=3"]).unwrap().or(file);
@@ -513,7 +514,7 @@ mod tests {
             &mut Settings::default(),
             &json!({"server": "https://x"}),
             "config.yaml",
-            true,
+            On::Server,
         );
         assert!(
             bad.unwrap_err().to_string().starts_with("config.yaml: flag --server is not supported")

@@ -211,7 +211,8 @@ fn modprobe_command(args: &[String]) -> ExitCode {
 }
 
 fn ctr_command(args: &[String]) -> ExitCode {
-    let config = match config::Config::load(&[], |name| std::env::var(name).ok()) {
+    let config = match config::Config::load(flags::On::Server, &[], |name| std::env::var(name).ok())
+    {
         Ok(config) => config,
         Err(error) => return fail(&error.to_string()),
     };

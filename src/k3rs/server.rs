@@ -13,6 +13,7 @@ use stdx::{Context, Result};
 use store::{Class, Op, Store};
 
 use crate::config::Config;
+use crate::flags::On;
 use crate::follow::{self, Shown};
 use crate::node::Link;
 use crate::prepare::{self, EtcDir};
@@ -33,7 +34,7 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
     }
     let shift = follow::ClockShift::from_env();
     let started = rt::now().mono;
-    let config = match Config::load(args, |name| std::env::var(name).ok()) {
+    let config = match Config::load(On::Server, args, |name| std::env::var(name).ok()) {
         Ok(config) => config,
         Err(error) => return crate::fail(&error.to_string()),
     };

@@ -10,6 +10,7 @@ use cluster::Paths;
 use stdx::{Context, Error, Result};
 
 use crate::config::Config;
+use crate::flags::On;
 use crate::prepare::{self, EtcDir};
 use crate::{node, server::Machine};
 
@@ -30,7 +31,7 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
     let dry = args.iter().any(|arg| is_dry(&arg));
     let rest: Vec<String> =
         args.iter().filter(|arg| !is_dry(arg) && *arg != "--dry-run=false").cloned().collect();
-    let config = match Config::load(&rest, |name| std::env::var(name).ok()) {
+    let config = match Config::load(On::Server, &rest, |name| std::env::var(name).ok()) {
         Ok(config) => config,
         Err(error) => return crate::fail(&error.to_string()),
     };
