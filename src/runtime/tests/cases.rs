@@ -135,6 +135,19 @@ async fn exec(host: Host) {
             .await
             .unwrap_err();
     assert!(error.to_string().contains("executable file not found"), "{error}");
+    // What ends at once is heard whole: its output never comes before the answer that it runs.
+    let echoes = async |from: u32| {
+        for idx in from..from + 100 {
+            let args = vec!["echo".into(), idx.to_string()];
+            let session = runtime.exec(&id, ExecSpec { args, ..Default::default() }).await;
+            let (mut session, mut said) = (session.unwrap(), Vec::new());
+            while let Output::Stdout(bytes) = session.receiver.next().await.unwrap() {
+                said.extend(bytes);
+            }
+            assert_eq!(String::from_utf8_lossy(&said), format!("{idx}\n"));
+        }
+    };
+    rt::future::zip(echoes(0), rt::future::zip(echoes(1000), echoes(2000))).await;
     // Through stdin and back, more than any buffer holds.
     let mut session = runtime
         .exec(&id, ExecSpec { args: vec!["cat".into()], stdin: true, ..Default::default() })
