@@ -1,6 +1,7 @@
 //! Generic verbs for every kind over the store.
 
 pub(crate) mod cache;
+mod change;
 pub(crate) mod continue_token;
 pub(crate) mod create;
 pub(crate) mod delete;

@@ -10,7 +10,8 @@ use rt::BoxFuture;
 use stdx::time::Mono;
 use store::Error;
 
-use super::cache::{self, Change, Type};
+use super::cache;
+use super::change::{Change, Type};
 use super::selection::Selection;
 use super::{list, storage};
 use crate::core::Core;
