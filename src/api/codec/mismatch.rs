@@ -18,17 +18,21 @@ pub(crate) struct Mismatch {
     path: Vec<String>,
 }
 
+/// The type of a value, as Go's JSON decoder names it.
+pub(crate) fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
 impl Mismatch {
     pub(super) fn new(found: &Value, field: &Field) -> Mismatch {
-        let found = match found {
-            Value::Null => "null",
-            Value::Bool(_) => "bool",
-            Value::Number(_) => "number",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::Object(_) => "object",
-        };
-        Mismatch { found: found.into(), wanted: go_type(field), ..Mismatch::said("") }
+        Mismatch { found: json_type(found).into(), wanted: go_type(field), ..Mismatch::said("") }
     }
 
     pub(super) fn number(found: &Number, field: &Field) -> Mismatch {
@@ -36,12 +40,7 @@ impl Mismatch {
     }
 
     pub(super) fn of_root(found: &Value, name: &str) -> Mismatch {
-        let found = match found {
-            Value::Array(_) => "array",
-            Value::String(_) => "string",
-            Value::Bool(_) => "bool",
-            _ => "number",
-        };
+        let found = json_type(found);
         Mismatch::said(format!("json: cannot unmarshal {found} into Go value of type {name}"))
     }
 

@@ -13,6 +13,7 @@ mod normalize;
 mod received;
 mod stream;
 
+pub(crate) use mismatch::json_type;
 use serde_json::{Map, Value};
 use wire::protobuf as pb;
 

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{LEVELS, Level, Policy, Standard, VERSIONS, Version, level, version};
+use crate::codec::json_type;
 use crate::complain::Complain;
 use crate::lens::Lens;
 use crate::names;
@@ -109,22 +110,11 @@ pub fn unknown_fields(mut unknown: Vec<String>) -> Result<(), String> {
     }
 }
 
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 /// The refusal of a value of the wrong type, as Go writes it: `field` is `Struct.path.of.field`.
 pub fn mistyped(value: &Value, field: &str, wanted: &str) -> String {
     format!(
         "json: cannot unmarshal {} into Go struct field {field} of type {wanted}",
-        type_name(value)
+        json_type(value)
     )
 }
 
