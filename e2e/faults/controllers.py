@@ -32,6 +32,12 @@ def running(cluster, name):
     return until(found, f"a pod of {name} runs", 30)[0]
 
 
+def last_one_holding(cluster, name):
+    """The pod, once only the test's finalizer holds it."""
+    pod = cluster.get("pod", "-n", NS, name)
+    return pod if pod["metadata"].get("finalizers") == ["example.com/looked-at"] else None
+
+
 def test_an_evicted_pod_fails_no_job_that_ignores_it(cluster):
     cluster.kubectl("create", "namespace", NS)
     cluster.apply(job("ignores", "podFailurePolicy: {rules: [{action: Ignore, onPodConditions: [{type: DisruptionTarget}]}]}"), NS)
@@ -42,8 +48,13 @@ def test_an_evicted_pod_fails_no_job_that_ignores_it(cluster):
     cluster.kubectl("create", "--raw", url, "-f", "-", input=json.dumps(dry))
     conditions = cluster.get("pod", "-n", NS, pod)["status"]["conditions"]
     assert not [c for c in conditions if c["type"] == "DisruptionTarget"], conditions
+    # It would be gone before anybody could look at it.
+    held = {"op": "add", "path": "/metadata/finalizers/-", "value": "example.com/looked-at"}
+    cluster.kubectl("patch", "pod", "-n", NS, pod, "--type=json", "-p", json.dumps([held]))
     cluster.kubectl("create", "--raw", url, "-f", "-", input=json.dumps(eviction))
-    conditions = cluster.get("pod", "-n", NS, pod)["status"]["conditions"]
+    evicted = until(lambda: last_one_holding(cluster, pod), "its Job has let it go", 20)
+    conditions = evicted["status"]["conditions"]
+    cluster.kubectl("patch", "pod", "-n", NS, pod, "--type=merge", "-p", json.dumps({"metadata": {"finalizers": None}}))
     told = [(c["status"], c["reason"], c["message"]) for c in conditions if c["type"] == "DisruptionTarget"]
     assert told == [("True", "EvictionByEvictionAPI", "Eviction API: evicting")], told
     until(lambda: running(cluster, "ignores")["metadata"]["name"] != pod, "another pod takes its place")
