@@ -24,16 +24,39 @@ int main(int argc, char **argv) {
     pause();
 }
 """
+# What `chattr +i` and `+a` do, in each directory that is named.
+KEPT = """
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <linux/fs.h>
+static int keep(const char *path, int flags) {
+    int fd = open(path, O_RDONLY);
+    return fd < 0 || ioctl(fd, FS_IOC_SETFLAGS, &flags);
+}
+int main(int argc, char **argv) {
+    for (int n = 1; n < argc; n++) {
+        if (chdir(argv[n]) || mkdir("kept", 0755) || close(open("kept/file", O_CREAT | O_WRONLY, 0644)) || close(open("log", O_CREAT | O_WRONLY, 0644))) return 1;
+        if (keep("kept/file", FS_IMMUTABLE_FL | FS_APPEND_FL) || keep("kept", FS_IMMUTABLE_FL) || keep("log", FS_APPEND_FL) || keep(".", FS_APPEND_FL)) return 2;
+    }
+    puts("kept");
+    fflush(stdout);
+    pause();
+}
+"""
 DEPTH = 15000
 # A disk that is shared takes milliseconds for a directory.
 GONE_MAX = 240
 
 
 def prepare(cluster):
-    source = cluster.dir / "deep.c"
-    source.write_text(DEEP)
     (cluster.dir / "tools").mkdir()
-    subprocess.run(["gcc", "-static", "-O1", "-o", cluster.dir / "tools/deep", source], check=True)
+    for name, text in (("deep", DEEP), ("kept", KEPT)):
+        source = cluster.dir / f"{name}.c"
+        source.write_text(text)
+        subprocess.run(["gcc", "-static", "-O1", "-o", cluster.dir / "tools" / name, source], check=True)
 
 
 def pod(name, container, volumes=(), **spec):
@@ -63,6 +86,20 @@ def test_deep_trees_are_removed(cluster):
     until(lambda: not (cluster.data / "agent/pods" / uid).exists(), "the pod's directory is gone", GONE_MAX)
     until(lambda: not os.listdir(cluster.data / "agent/containerd/writable"), "its writable layer is gone", GONE_MAX)
     cluster.alive()
+
+
+def test_files_that_may_not_be_removed(cluster):
+    """Whoever has CAP_LINUX_IMMUTABLE may forbid it for every user; the pod goes all the same."""
+    mounts = [{"name": "tools", "mountPath": "/tools"}, {"name": "e", "mountPath": "/e"}]
+    volumes = [{"name": "tools", "hostPath": {"path": str(cluster.dir / "tools")}}, {"name": "e", "emptyDir": {}}]
+    context = {"capabilities": {"add": ["LINUX_IMMUTABLE"]}}
+    apply(cluster, pod("kept", {"command": ["/tools/kept", "/e", "/var"], "volumeMounts": mounts, "securityContext": context}, volumes))
+    said(cluster, "kept", "kept")
+    uid = cluster.get("pod", "kept")["metadata"]["uid"]
+    cluster.kubectl("delete", "pod", "kept", "--now", "--wait=false")
+    until(lambda: cluster.kubectl("get", "pod", "kept", check=False).returncode, "the pod is gone", 30)
+    until(lambda: not (cluster.data / "agent/pods" / uid).exists(), "the pod's directory is gone", 30)
+    until(lambda: not os.listdir(cluster.data / "agent/containerd/writable"), "its writable layer is gone", 30)
 
 
 def test_deep_trees_at_start(cluster):

@@ -104,6 +104,47 @@ enum Removed {
 /// Removes a file or an empty directory. A mount point is busy for the kernel, so nothing here ever
 /// steps over one.
 fn remove_simple(dir: BorrowedFd<'_>, name: &Path) -> io::Result<Removed> {
+    match unlink(dir, name) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            release(dir, name).map_err(|_| error)?;
+            unlink(dir, name)
+        }
+        done => done,
+    }
+}
+
+/// Takes away what keeps even root from removing or renaming `name` in `dir` (`chattr +ia`): a container
+/// with CAP_LINUX_IMMUTABLE may have set it, and its pod would stay for ever.
+///
+/// # Errors
+/// If neither has such an attribute, or it cannot be taken away.
+fn release(dir: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+    let of_dir = clear_attributes(dir);
+    let node = Node::open(dir, name)?;
+    let kind = node.metadata()?.file_type();
+    // Opening others may have effects, or wait.
+    if kind.is_file() || kind.is_dir() {
+        return clear_attributes(node.as_fd()).or(of_dir);
+    }
+    of_dir
+}
+
+fn clear_attributes(node: BorrowedFd<'_>) -> io::Result<()> {
+    const KEEP: libc::c_int = 0x10 | 0x20; // FS_IMMUTABLE_FL, FS_APPEND_FL
+    let file = File::open(file::descriptor_path(node))?;
+    let mut flags: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and the kernel writes one int.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS as _, &raw mut flags) })?;
+    if flags & KEEP == 0 {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    flags &= !KEEP;
+    // SAFETY: the descriptor is open, and the kernel reads one int.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS as _, &raw const flags) })?;
+    Ok(())
+}
+
+fn unlink(dir: BorrowedFd<'_>, name: &Path) -> io::Result<Removed> {
     match file::unlink_at(dir, name, false) {
         Ok(()) => return Ok(Removed::Yes),
         Err(error) if error.raw_os_error() == Some(libc::EISDIR) => {}
@@ -184,6 +225,10 @@ fn move_up(dir: &File, name: &OsStr, top: &File) -> io::Result<OsString> {
         let new = OsString::from(format!(".{:016x}", u64::from_ne_bytes(random)));
         match file::rename_at(dir.as_fd(), Path::new(name), top.as_fd(), Path::new(&new)) {
             Ok(()) => return Ok(new),
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                let released = release(dir.as_fd(), Path::new(name));
+                released.or(clear_attributes(top.as_fd())).map_err(|_| error)?;
+            }
             Err(error) => last = error,
         }
     }
@@ -423,6 +468,32 @@ mod tests {
             remove(&dir).unwrap();
             assert!(!dir.exists());
         });
+    }
+
+    #[test]
+    fn attributes_that_forbid_removal_are_taken_away() {
+        let top = scratch("attributes");
+        for path in ["d/deep/er", "plain", "e/f/g"] {
+            std::fs::create_dir_all(top.join(path)).unwrap();
+        }
+        for path in ["d/deep/file", "d/file"] {
+            std::fs::write(top.join(path), b"x").unwrap();
+        }
+        // Directories after what is in them.
+        for path in
+            ["d/deep/file", "d/file", "d/deep/er", "d/deep", "d", "e/f/g", "e/f", "plain", ""]
+        {
+            let flags: libc::c_int = 0x10 | 0x20;
+            let file = File::open(top.join(path)).unwrap();
+            // SAFETY: the descriptor is open, and the kernel reads one int.
+            let set = unsafe {
+                libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS as _, &raw const flags)
+            };
+            assert_eq!(set, 0, "{path}: {}", io::Error::last_os_error());
+        }
+        assert!(std::fs::remove_dir_all(&top).is_err());
+        remove(&top).unwrap();
+        assert!(!top.exists());
     }
 
     #[test]
