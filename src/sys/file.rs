@@ -161,7 +161,12 @@ fn make_once(
                     }
                     result => result?,
                 }
-                open_at(at.as_fd(), name, O_PATH | O_NOFOLLOW, 0)?
+                let made = Node::open(at.as_fd(), name)?;
+                if made.metadata()?.is_symlink() {
+                    // Whoever may write here put a link in its place: where it leads is looked up anew, below the root.
+                    return Ok(Made::Elsewhere(path.to_owned()));
+                }
+                made.into()
             }
             found => found?,
         };
@@ -422,6 +427,35 @@ pub fn open_beneath(path: &Path, n_own: usize) -> io::Result<std::fs::File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_made_is_never_a_link_however_fast_somebody_puts_one_there() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let dir = std::env::temp_dir().join(format!("k3rs-test-swap-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let _ = std::fs::remove_dir(dir.join("d"));
+                    let _ = std::os::unix::fs::symlink("/", dir.join("d"));
+                    let _ = std::fs::remove_file(dir.join("d"));
+                }
+            });
+            let root = open_dir(&dir).unwrap();
+            for _ in 0..50_000 {
+                let made = make_in_root(root.as_fd(), Path::new("d"), Missing::Directory);
+                let Ok(made) = made else { continue };
+                let metadata = std::fs::File::from(made).metadata().unwrap();
+                if !metadata.is_dir() {
+                    done.store(true, Ordering::Relaxed);
+                    panic!("led to {metadata:?}");
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn links_stay_in_the_root() {

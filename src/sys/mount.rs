@@ -45,11 +45,11 @@ pub fn mount(
     Ok(())
 }
 
-/// umount2(2); `flags` such as `MNT_DETACH`.
+/// umount2(2); `flags` such as `MNT_DETACH`. What is unmounted is at `target` itself, not where a link there leads.
 pub fn unmount(target: impl AsRef<Path>, flags: i32) -> io::Result<()> {
     let target = path_text(target.as_ref())?;
     // SAFETY: the string lives through the call.
-    check(i64::from(unsafe { libc::umount2(target.as_ptr(), flags) }))?;
+    check(i64::from(unsafe { libc::umount2(target.as_ptr(), flags | libc::UMOUNT_NOFOLLOW) }))?;
     Ok(())
 }
 
