@@ -99,6 +99,9 @@ class Pod:
         # As is ending what runs in one's own PID namespace, also an exec that has not begun yet.
         if way == "signals" and "KILL" in powers:
             return True
+        # Since Linux 6.14 CAP_PERFMON reads (only) the memory of whatever process it sees.
+        if self.spec.get("hostPID") and "PERFMON" in powers and text.startswith("reads the environment"):
+            return True
         if self.spec.get("hostPID"):
             # Whoever sees the host's processes and may trace all of them was given the host.
             if way in ("visible", "joiners", "namespaces") and powers & {"SYS_PTRACE", "SYS_ADMIN"}:
