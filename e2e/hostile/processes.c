@@ -47,9 +47,10 @@ static void inspect(int pid, int deep) {
   if (!is_server(pid)) return;
   // Here somebody of the node's stands in our PID namespace.
   snprintf(path, sizeof path, "/proc/%d/environ", pid);
-  // Where programs are is no secret.
+  // Where programs are is no secret, nor what a container was given itself that runs the node's program as its own.
   int n = read_text(path, text, sizeof text);
-  if (n > 0 && (strncmp(text, "PATH=", 5) || (int)strlen(text) + 1 < n)) hit_server(pid, "reads the environment of k3rs, process %d: %.80s", pid, text);
+  int own = n > 0 && memmem(text, n, "CAPABILITIES=", 13);
+  if (n > 0 && !own && (strncmp(text, "PATH=", 5) || (int)strlen(text) + 1 < n)) hit_server(pid, "reads the environment of k3rs, process %d: %.80s", pid, text);
   snprintf(path, sizeof path, "/proc/%d/exe", pid);
   if (not_sealed(path)) hit_server(pid, "may write the program file of k3rs, process %d", pid);
   snprintf(path, sizeof path, "/proc/%d/mem", pid);
