@@ -79,8 +79,8 @@ impl Door {
                     (question.str("username").to_owned(), question.str("password").to_owned());
                 let auth = (!username.is_empty()).then(|| PullAuth {
                     username,
-                    password,
-                    token: String::new(),
+                    password: password.into(),
+                    ..PullAuth::default()
                 });
                 Ok(show(&self.0.pull(reference, auth).await?))
             }

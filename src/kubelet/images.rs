@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::{Lens, Object, Value};
 use runtime::Runtime;
 use runtime::images::{Image, PullAuth};
+use stdx::Sensitive;
 
 use crate::events::Recorder;
 use crate::pod::Told;
@@ -234,15 +235,15 @@ fn matches(place: &str, registry_path: &str) -> Option<usize> {
 fn read_auth(tree: &Value) -> Option<PullAuth> {
     let token = tree.str("identitytoken");
     if !token.is_empty() {
-        return Some(PullAuth { token: token.to_owned(), ..PullAuth::default() });
+        return Some(PullAuth { token: token.into(), ..PullAuth::default() });
     }
     let (mut username, mut password) =
-        (tree.str("username").to_owned(), tree.str("password").to_owned());
+        (tree.str("username").to_owned(), Sensitive::from(tree.str("password")));
     if username.is_empty() {
         let joined = wire::base64::decode(tree.str("auth"))?;
         let joined = String::from_utf8(joined).ok()?;
         let (name, secret) = joined.split_once(':')?;
-        (username, password) = (name.to_owned(), secret.trim_end_matches('\0').to_owned());
+        (username, password) = (name.to_owned(), secret.trim_end_matches('\0').into());
     }
     Some(PullAuth { username, password, ..PullAuth::default() })
 }
@@ -308,7 +309,9 @@ mod tests {
         let names = |image: &str| -> Vec<String> {
             credentials(std::slice::from_ref(&secret), image)
                 .into_iter()
-                .map(|auth| format!("{}{}{}", auth.username, auth.password, auth.token))
+                .map(|auth| {
+                    [auth.username.as_str(), auth.password.reveal(), auth.token.reveal()].concat()
+                })
                 .collect()
         };
         assert_eq!(names("nginx"), ["up"]);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use stdx::{Context, Error, Result};
+use stdx::{Context, Error, Result, Sensitive};
 use sys::cgroup::Hierarchies;
 use sys::mount::{
     MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_SHARED, MS_SLAVE, MS_STRICTATIME,
@@ -157,7 +157,7 @@ pub(crate) fn exec(
     spec: ExecSpec,
 ) -> Exec {
     let mut process = container.process;
-    process.args = spec.args;
+    process.args = spec.args.into_iter().map(Sensitive::from).collect();
     merge_env(
         &mut process.env,
         spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str())),
@@ -197,21 +197,31 @@ fn set_up_cgroup(shared: &Shared, cgroup: &str, spec: &ContainerSpec, id: &str) 
 
 fn process(spec: &ContainerSpec, image: &UsableImage, hostname: &str) -> Result<Process> {
     let config = &image.config;
-    let args: Vec<String> = if spec.command.is_empty() {
-        let rest = if spec.args.is_empty() { &config.cmd } else { &spec.args };
-        config.entrypoint.iter().chain(rest).cloned().collect()
+    let args: Vec<Sensitive> = if spec.command.is_empty() {
+        let of_image = |list: &[String]| -> Vec<Sensitive> {
+            list.iter().map(|word| word.as_str().into()).collect()
+        };
+        let mut args = of_image(&config.entrypoint);
+        match spec.args.is_empty() {
+            true => args.extend(of_image(&config.cmd)),
+            false => args.extend_from_slice(&spec.args),
+        }
+        args
     } else {
         spec.command.iter().chain(&spec.args).cloned().collect()
     };
     if args.is_empty() {
         return Err(Error::new("no command specified"));
     }
-    let mut env = vec![PATH_DEFAULT.to_owned()];
+    let mut env = vec![Sensitive::from(PATH_DEFAULT)];
     if !hostname.is_empty() {
-        env.push(format!("HOSTNAME={hostname}"));
+        env.push(format!("HOSTNAME={hostname}").into());
     }
     merge_env(&mut env, config.env.iter().filter_map(|entry| entry.split_once('=')));
-    merge_env(&mut env, spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    merge_env(
+        &mut env,
+        spec.env.iter().map(|(name, value)| (name.as_str(), value.reveal().as_str())),
+    );
     check_zero_bytes(&args, &env)?;
     let user = &spec.user;
     let (user_name, uid) = match (user.uid, &user.name) {
@@ -263,11 +273,12 @@ fn process(spec: &ContainerSpec, image: &UsableImage, hostname: &str) -> Result<
 }
 
 /// What the kernel cannot pass on. The words name the place and never the value, which may be a secret.
-fn check_zero_bytes(args: &[String], env: &[String]) -> Result<()> {
-    if let Some(idx) = args.iter().position(|arg| arg.contains('\0')) {
+fn check_zero_bytes(args: &[Sensitive], env: &[Sensitive]) -> Result<()> {
+    if let Some(idx) = args.iter().position(|arg| arg.reveal().contains('\0')) {
         return Err(Error::new(format!("argument {idx} of the command contains a NUL byte")));
     }
     for entry in env {
+        let entry = entry.reveal().as_str();
         let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
         if name.contains('\0') {
             return Err(Error::new("the name of an environment variable contains a NUL byte"));
@@ -282,10 +293,12 @@ fn check_zero_bytes(args: &[String], env: &[String]) -> Result<()> {
 const PATH_DEFAULT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Sets variables in place; new ones go to the end.
-fn merge_env<'a>(env: &mut Vec<String>, more: impl Iterator<Item = (&'a str, &'a str)>) {
+fn merge_env<'a>(env: &mut Vec<Sensitive>, more: impl Iterator<Item = (&'a str, &'a str)>) {
     for (name, value) in more {
-        let entry = format!("{name}={value}");
-        let same = |have: &&mut String| have.split_once('=').is_some_and(|(have, _)| have == name);
+        let entry = format!("{name}={value}").into();
+        let same = |have: &&mut Sensitive| {
+            have.reveal().split_once('=').is_some_and(|(have, _)| have == name)
+        };
         match env.iter_mut().find(same) {
             Some(have) => *have = entry,
             None => env.push(entry),

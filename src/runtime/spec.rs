@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use stdx::Sensitive;
 pub use sys::cgroup::Resources;
 
 /// Labels and annotations: kept with the object, reported back, never interpreted.
@@ -52,11 +53,11 @@ pub struct ContainerSpec {
     /// Image id (`sha256:...`) or reference; it must be present.
     pub image: String,
     /// Replaces the image's entrypoint (and then its cmd too).
-    pub command: Vec<String>,
+    pub command: Vec<Sensitive>,
     /// Replaces the image's cmd.
-    pub args: Vec<String>,
+    pub args: Vec<Sensitive>,
     /// Added over the image's environment; later entries win.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(String, Sensitive)>,
     pub cwd: Option<String>,
     pub read_only_root: bool,
     pub mounts: Vec<Mount>,

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use stdx::{Context, Error, Result};
+use stdx::{Context, Error, Result, Sensitive};
 use sys::process;
 use wire::shim::{Container, Created, Field, Process, pid_mode};
 
@@ -234,7 +234,7 @@ fn finish(
         sys::seccomp::install(&plan.seccomp).context(|| "install the seccomp filter")?;
     }
     let error = process::exec(&program, &args, &env);
-    Err(exec_error(&plan.args[0], &error))
+    Err(exec_error(plan.args[0].reveal(), &error))
 }
 
 /// Goes on in a new process, the first of ours that the container can see, while this one ends. The new one
@@ -384,21 +384,22 @@ fn bits(mask: u64) -> impl Iterator<Item = u32> {
     (0..64).filter(move |number| mask >> number & 1 == 1)
 }
 
-fn c_strings(list: &[String]) -> Result<Vec<CString>> {
+fn c_strings(list: &[Sensitive]) -> Result<Vec<CString>> {
     list.iter()
         // The error of the conversion would quote the text, which may be a secret.
         .map(|text| {
-            CString::new(text.as_str()).map_err(|_| Error::new("a text contains a NUL byte"))
+            CString::new(text.reveal().as_str())
+                .map_err(|_| Error::new("a text contains a NUL byte"))
         })
         .collect()
 }
 
 fn environment(plan: &Process, identity: &Identity) -> Result<Vec<CString>> {
     let mut env = c_strings(&plan.env).context(|| "read the environment")?;
-    if !plan.env.iter().any(|entry| entry.starts_with("HOME=")) {
+    if !plan.env.iter().any(|entry| entry.reveal().starts_with("HOME=")) {
         env.push(CString::new(format!("HOME={}", identity.home)).context(|| "set HOME")?);
     }
-    if plan.tty && !plan.env.iter().any(|entry| entry.starts_with("TERM=")) {
+    if plan.tty && !plan.env.iter().any(|entry| entry.reveal().starts_with("TERM=")) {
         env.push(c"TERM=xterm".to_owned());
     }
     Ok(env)
@@ -406,14 +407,15 @@ fn environment(plan: &Process, identity: &Identity) -> Result<Vec<CString>> {
 
 /// Looks the program up as a shell would, in the process's own PATH.
 fn find_program(plan: &Process) -> Result<CString> {
-    let Some(name) = plan.args.first().filter(|name| !name.is_empty()) else {
+    let Some(name) = plan.args.first().map(Sensitive::reveal).filter(|name| !name.is_empty())
+    else {
         return Err(Error::new("no command specified"));
     };
     let as_text = |path: &str| CString::new(path).context(|| format!("program {name:?}"));
     if name.contains('/') {
         return as_text(name);
     }
-    let path = plan.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
+    let path = plan.env.iter().rev().find_map(|entry| entry.reveal().strip_prefix("PATH="));
     let mut denied = false;
     for directory in path.unwrap_or("").split(':') {
         let candidate = Path::new(if directory.is_empty() { "." } else { directory }).join(name);

@@ -5,7 +5,9 @@
 pub mod backoff;
 pub mod error;
 pub mod prng;
+pub mod secret;
 pub mod time;
 pub mod version;
 
 pub use error::{Context, Error, Result};
+pub use secret::Sensitive;

@@ -7,7 +7,7 @@
 //!
 //! Decoding never panics; every length is checked against what is left.
 
-use stdx::{Error, Result};
+use stdx::{Error, Result, Sensitive};
 
 pub const VERSION: u32 = 1;
 /// Longest frame: a container plan with a large environment.
@@ -254,8 +254,8 @@ message! {
 
 message! {
     Process {
-        args: Vec<String>,
-        env: Vec<String>,
+        args: Vec<Sensitive>,
+        env: Vec<Sensitive>,
         cwd: String,
         /// `user[:group]`, resolved in the container; wins over `uid` and `gid` if not empty.
         user: String,
@@ -405,6 +405,15 @@ impl Field for String {
             Ok(text) => Ok(text.to_owned()),
             Err(_) => Err(Error::new("shim message holds text that is not UTF-8")),
         }
+    }
+}
+
+impl Field for Sensitive {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.reveal().put(out);
+    }
+    fn take(rest: &mut &[u8]) -> Result<Self> {
+        String::take(rest).map(Sensitive::from)
     }
 }
 

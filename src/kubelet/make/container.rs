@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use api::{Lens, Value};
 use runtime::{ContainerSpec, Labels, Mount, MountSource, Propagation, Resources, Seccomp};
+use stdx::Sensitive;
 
 use super::security::{Confinement, ImageUser};
 use super::{cgroup, env, security};
@@ -31,7 +32,7 @@ pub(crate) struct Prepared {
     /// The image's id.
     pub image_id: String,
     pub image_user: ImageUser,
-    pub environment: Vec<(String, String)>,
+    pub environment: Vec<(String, Sensitive)>,
     pub mounts: Vec<Mount>,
     /// Where its exit is kept, if it must not run twice.
     pub exit_directory: Option<PathBuf>,
@@ -53,9 +54,10 @@ pub(crate) fn container_spec(
 ) -> ContainerSpec {
     let name = container.str("name");
     let lookup = |key: &str| {
-        prepared.environment.iter().rev().find(|(known, _)| known == key).map(|(_, v)| v.clone())
+        let mut list = prepared.environment.iter().rev();
+        list.find(|(known, _)| known == key).map(|(_, value)| value.reveal().clone())
     };
-    let expanded = |path: &str| -> Vec<String> {
+    let expanded = |path: &str| -> Vec<Sensitive> {
         container
             .list(path)
             .iter()
@@ -65,9 +67,9 @@ pub(crate) fn container_spec(
     };
     let (command, args) = (expanded("command"), expanded("args"));
     let words = |path: &str| container.list(path).first().and_then(Value::as_str);
-    let program = words("command")
-        .or_else(|| words("args"))
-        .filter(|word| command.first().or(args.first()).is_some_and(|expanded| expanded != word));
+    let program = words("command").or_else(|| words("args")).filter(|word| {
+        command.first().or(args.first()).is_some_and(|expanded| expanded.reveal() != word)
+    });
     let message_path = message_path(container);
     let mut mounts = prepared.mounts;
     if !message_path.is_empty() {
@@ -230,7 +232,7 @@ mod tests {
         let pod = json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}});
         let container = json!({"name": "c", "image": "i", "command": ["sh", "-c"], "args": ["echo $(A) $(B)"], "tty": true});
         let spec = container_spec(&pod, &container, Role::App, prepared());
-        assert_eq!(spec.args, ["echo 1 $(B)"]);
+        assert_eq!(spec.args, ["echo 1 $(B)".into()]);
         assert_eq!(spec.log_path.as_deref(), Some(Path::new("c/2.log")));
         assert_eq!(spec.labels[LABEL_CONTAINER], "c");
         assert_eq!(spec.annotations[ANNOTATION_IMAGE], "i");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::{Lens, Value};
+use stdx::Sensitive;
 
 use super::fields::{FieldContext, field, resource};
 use super::{Sources, config_map_entry, entries, secret_entry};
@@ -17,7 +18,7 @@ pub(crate) fn environment(
     sources: &Sources,
     services: &[(String, String)],
     context: &FieldContext,
-) -> Result<Vec<(String, String)>, String> {
+) -> Result<Vec<(String, Sensitive)>, String> {
     let service_map: BTreeMap<&str, &str> =
         services.iter().map(|(name, value)| (&**name, &**value)).collect();
     let mut made = Environment::default();
@@ -42,7 +43,7 @@ pub(crate) fn environment(
     let mut list = made.list;
     for (name, value) in services {
         if !list.iter().any(|(known, _)| known == name) {
-            list.push((name.clone(), value.clone()));
+            list.push((name.clone(), value.as_str().into()));
         }
     }
     Ok(list)
@@ -50,15 +51,15 @@ pub(crate) fn environment(
 
 #[derive(Default)]
 struct Environment {
-    list: Vec<(String, String)>,
+    list: Vec<(String, Sensitive)>,
 }
 
 impl Environment {
     fn get(&self, name: &str) -> Option<&str> {
-        self.list.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
+        self.list.iter().find(|(known, _)| known == name).map(|(_, value)| value.reveal().as_str())
     }
 
-    fn set(&mut self, name: String, value: String) {
+    fn set(&mut self, name: String, value: Sensitive) {
         match self.list.iter_mut().find(|(known, _)| *known == name) {
             Some(entry) => entry.1 = value,
             None => self.list.push((name, value)),
@@ -66,7 +67,7 @@ impl Environment {
     }
 }
 
-fn from_source(from: &Value, sources: &Sources) -> Result<Vec<(String, String)>, String> {
+fn from_source(from: &Value, sources: &Sources) -> Result<Vec<(String, Sensitive)>, String> {
     let secret = from.has("secretRef");
     let (reference, found) = match secret {
         true => (from.at("secretRef"), sources.secret(from.str("secretRef.name"))),
@@ -84,8 +85,12 @@ fn from_source(from: &Value, sources: &Sources) -> Result<Vec<(String, String)>,
         .into_iter()
         .map(|(key, bytes)| (format!("{prefix}{key}"), bytes))
         .filter(|(name, _)| valid_name(name))
-        .map(|(name, bytes)| (name, String::from_utf8_lossy(&bytes).into_owned()))
+        .map(|(name, bytes)| (name, text(bytes)))
         .collect())
+}
+
+fn text(bytes: Sensitive<Vec<u8>>) -> Sensitive {
+    String::from_utf8_lossy(bytes.reveal()).into_owned().into()
 }
 
 /// Printable ASCII without `=`, upstream's relaxed rule.
@@ -100,12 +105,13 @@ fn value_from(
     from: &Value,
     sources: &Sources,
     context: &FieldContext,
-) -> Result<Option<String>, String> {
+) -> Result<Option<Sensitive>, String> {
     if from.has("fieldRef") {
-        return field(pod, from.str("fieldRef.fieldPath"), context).map(Some);
+        return field(pod, from.str("fieldRef.fieldPath"), context).map(|text| Some(text.into()));
     }
     if from.has("resourceFieldRef") {
-        return resource(pod, container, from.at("resourceFieldRef"), context).map(Some);
+        return resource(pod, container, from.at("resourceFieldRef"), context)
+            .map(|text| Some(text.into()));
     }
     let secret = from.has("secretKeyRef");
     let reference = from.at(if secret { "secretKeyRef" } else { "configMapKeyRef" });
@@ -123,7 +129,7 @@ fn value_from(
     };
     let bytes = if secret { secret_entry(tree, key) } else { config_map_entry(tree, key) };
     match bytes {
-        Some(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Some(bytes) => Ok(Some(text(bytes))),
         None if optional => Ok(None),
         None => Err(format!(
             "couldn't find key {key} in {word} {}/{name}",
@@ -133,7 +139,7 @@ fn value_from(
 }
 
 /// Replaces `$(NAME)`; `$$` is a dollar, an unknown name stays as it is written.
-pub(crate) fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
+pub(crate) fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Sensitive {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(idx) = rest.find('$') {
@@ -156,7 +162,7 @@ pub(crate) fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Str
         }
     }
     out.push_str(rest);
-    out
+    out.into()
 }
 
 /// The variables of the services a pod is told about: those of its namespace, and `kubernetes`.
@@ -236,10 +242,9 @@ mod tests {
         let services = [("SVC_SERVICE_HOST".to_owned(), "10.43.0.1".to_owned())];
         let got = environment(&pod, &container, &sources(), &services, &FieldContext::default());
         let want = want.map_err(str::to_owned).map(|list| {
-            let mut list: Vec<(String, String)> =
-                list.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-            list.extend(services.clone());
-            list
+            let known = services.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+            let list = list.iter().copied().chain(known);
+            list.map(|(k, v)| (k.to_owned(), Sensitive::from(v))).collect::<Vec<_>>()
         });
         assert_eq!(got, want);
     }
@@ -282,7 +287,7 @@ mod tests {
             ("$A $ $( $", "$A $ $( $"),
             ("a$(A)b$(A", "axb$(A"),
         ] {
-            assert_eq!(expand(text, lookup), want, "{text}");
+            assert_eq!(expand(text, lookup).reveal(), want, "{text}");
         }
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod security;
 use std::collections::BTreeMap;
 
 use api::{Lens, Value};
+use stdx::Sensitive;
 
 /// The ConfigMaps and Secrets of the pod's namespace that its spec names, as they are now.
 #[derive(Clone, Debug, Default)]
@@ -32,29 +33,30 @@ impl Sources {
 }
 
 /// The entry of a ConfigMap, text or bytes.
-pub(crate) fn config_map_entry(tree: &Value, key: &str) -> Option<Vec<u8>> {
-    match tree.entry("data", key) {
-        Some(text) => Some(text.as_bytes().to_vec()),
-        None => wire::base64::decode(tree.entry("binaryData", key)?),
-    }
+pub(crate) fn config_map_entry(tree: &Value, key: &str) -> Option<Sensitive<Vec<u8>>> {
+    let bytes = match tree.entry("data", key) {
+        Some(text) => text.as_bytes().to_vec(),
+        None => wire::base64::decode(tree.entry("binaryData", key)?)?,
+    };
+    Some(bytes.into())
 }
 
-pub(crate) fn secret_entry(tree: &Value, key: &str) -> Option<Vec<u8>> {
-    wire::base64::decode(tree.entry("data", key)?)
+pub(crate) fn secret_entry(tree: &Value, key: &str) -> Option<Sensitive<Vec<u8>>> {
+    wire::base64::decode(tree.entry("data", key)?).map(Sensitive::from)
 }
 
 /// All keys of a ConfigMap or Secret with their bytes.
-pub(crate) fn entries(tree: &Value, secret: bool) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn entries(tree: &Value, secret: bool) -> BTreeMap<String, Sensitive<Vec<u8>>> {
     let mut all = BTreeMap::new();
     for (key, text) in tree.pairs("data") {
         let bytes = match secret {
             true => wire::base64::decode(text).unwrap_or_default(),
             false => text.as_bytes().to_vec(),
         };
-        all.insert(key.to_owned(), bytes);
+        all.insert(key.to_owned(), bytes.into());
     }
     for (key, text) in tree.pairs("binaryData") {
-        all.insert(key.to_owned(), wire::base64::decode(text).unwrap_or_default());
+        all.insert(key.to_owned(), wire::base64::decode(text).unwrap_or_default().into());
     }
     all
 }

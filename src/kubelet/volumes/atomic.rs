@@ -59,7 +59,7 @@ fn write_file(directory: &Path, path: &str, file: &File, fs_group: Option<u32>) 
     if let Some(parent) = full.parent() {
         rt::fs::create_dir_all(parent, 0o755)?;
     }
-    rt::fs::write(&full, &file.bytes, mode_for(file, fs_group))?;
+    rt::fs::write(&full, file.bytes.reveal(), mode_for(file, fs_group))?;
     if file.uid.is_some() || fs_group.is_some() {
         rt::fs::set_owner(&full, file.uid, fs_group)?;
         rt::fs::set_mode(&full, mode_for(file, fs_group))?;
@@ -81,8 +81,8 @@ fn is_current(target: &Path, payload: &Payload, fs_group: Option<u32>) -> bool {
         let full = data.join(path);
         let Ok(metadata) = full.metadata() else { return false };
         metadata.mode() & 0o777 == mode_for(file, fs_group)
-            && rt::fs::read_beginning(&full, file.bytes.len() as u64 + 1)
-                .is_ok_and(|bytes| bytes == file.bytes)
+            && rt::fs::read_beginning(&full, file.bytes.reveal().len() as u64 + 1)
+                .is_ok_and(|bytes| bytes == *file.bytes.reveal())
     };
     payload.iter().all(|(path, file)| same(path, file))
         && count_files(&data).is_ok_and(|count| count == payload.len())
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     fn file(text: &str) -> File {
-        File { bytes: text.as_bytes().to_vec(), mode: 0o640, uid: None }
+        File { bytes: text.as_bytes().to_vec().into(), mode: 0o640, uid: None }
     }
 
     #[test]

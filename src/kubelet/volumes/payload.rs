@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::{Lens, Value};
+use stdx::Sensitive;
 
 use crate::make::fields::{FieldContext, field, resource};
 use crate::make::{Sources, entries};
@@ -10,7 +11,7 @@ use crate::make::{Sources, entries};
 /// One file of a volume that is made from the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct File {
-    pub bytes: Vec<u8>,
+    pub bytes: Sensitive<Vec<u8>>,
     pub mode: u32,
     /// Owned by the containers' user where they all share one (service account tokens).
     pub uid: Option<u32>,
@@ -61,7 +62,7 @@ pub(crate) fn payload(
                 );
             }
             if let Some(wanted) = token_wanted(source) {
-                let bytes = token(&wanted)?.into_bytes();
+                let bytes = token(&wanted)?.into_bytes().into();
                 let uid = shared_user(pod);
                 let has_group = pod.has("spec.securityContext.fsGroup");
                 let mode = if uid.is_some() || has_group { 0o600 } else { mode };
@@ -149,7 +150,7 @@ fn add_downward(
             false => resource(pod, &Value::Null, item.at("resourceFieldRef"), context)?,
         };
         let mode = mode_of(item.at("mode")).unwrap_or(mode);
-        let file = File { bytes: text.into_bytes(), mode, uid: None };
+        let file = File { bytes: text.into_bytes().into(), mode, uid: None };
         files.insert(item.str("path").to_owned(), file);
     }
     Ok(())
@@ -193,7 +194,9 @@ mod tests {
         let got = got.map(|files| {
             files
                 .into_iter()
-                .map(|(path, file)| (path, String::from_utf8(file.bytes).unwrap(), file.mode))
+                .map(|(path, file)| {
+                    (path, String::from_utf8(file.bytes.reveal().clone()).unwrap(), file.mode)
+                })
                 .collect::<Vec<_>>()
         });
         let want = want.map_err(str::to_owned).map(|list| {

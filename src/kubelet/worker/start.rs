@@ -8,7 +8,7 @@ use std::time::Duration;
 use api::pod::references::{self, Place};
 use api::{Lens, Value, kinds};
 use runtime::{ContainerState, Mount};
-use stdx::{Context, Error};
+use stdx::{Context, Error, Sensitive};
 
 use super::Worker;
 use super::journal::{Gate, Journal};
@@ -304,7 +304,7 @@ impl Start {
         tree: &Value,
         spec: &Value,
         snapshot: &Snapshot,
-        environment: &[(String, String)],
+        environment: &[(String, Sensitive)],
         privileged: bool,
         message_file: &std::path::Path,
     ) -> Result<Vec<Mount>, String> {
@@ -323,9 +323,12 @@ impl Start {
                 "" => entry.str("subPath").to_owned(),
                 expression => {
                     let lookup = |key: &str| {
-                        environment.iter().find(|(known, _)| known == key).map(|(_, v)| v.clone())
+                        environment
+                            .iter()
+                            .find(|(known, _)| known == key)
+                            .map(|(_, v)| v.reveal().clone())
                     };
-                    let expanded = env::expand(expression, lookup);
+                    let expanded = env::expand(expression, lookup).reveal().clone();
                     if expanded.contains("$(") {
                         return Err(format!("missing value for {expression:?}"));
                     }

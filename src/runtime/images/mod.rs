@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use stdx::time::Wall;
-use stdx::{Context, Error, Result};
+use stdx::{Context, Error, Result, Sensitive};
 
 use crate::Config;
 use crate::events::Events;
@@ -129,9 +129,9 @@ impl From<wire::oci::Image> for ImageConfig {
 #[derive(Clone, Debug, Default)]
 pub struct PullAuth {
     pub username: String,
-    pub password: String,
+    pub password: Sensitive,
     /// A ready bearer token, instead of name and password.
-    pub token: String,
+    pub token: Sensitive,
 }
 
 /// What is on disk.

@@ -15,7 +15,7 @@ use http::{Request, Response};
 use rt::channel::{Receiver, Sender, bounded};
 use stdx::backoff::Backoff;
 use stdx::time::Mono;
-use stdx::{Context, Error, Result};
+use stdx::{Context, Error, Result, Sensitive};
 use wire::oci::{self, Descriptor, MEDIA_TYPES_MANIFEST, Manifest};
 
 use super::pace::{self, Pace, TooSlow};
@@ -238,7 +238,7 @@ struct Registry {
     proxy: Option<Arc<Proxy>>,
     place: Place,
     credentials: HostConfig,
-    bearer: Option<String>,
+    bearer: Option<Sensitive>,
     endpoint: Endpoint,
     /// The `Authorization` that the registry last asked for.
     authorization: Mutex<Option<String>>,
@@ -256,7 +256,7 @@ impl Registry {
         let mut bearer = None;
         if let Some(auth) = auth {
             (credentials.username, credentials.password) = (auth.username, auth.password);
-            bearer = Some(auth.token).filter(|token| !token.is_empty());
+            bearer = Some(auth.token).filter(|token| !token.reveal().is_empty());
         }
         let endpoint = endpoint(&registries, &proxy, &place.base).await?;
         Ok(Registry {
@@ -407,7 +407,7 @@ impl Registry {
         let mut authorization =
             self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if authorization.is_none() {
-            authorization = self.bearer.as_ref().map(|token| format!("Bearer {token}"));
+            authorization = self.bearer.as_ref().map(|token| format!("Bearer {}", token.reveal()));
         }
         for attempt in 0..2 {
             let response =
@@ -481,7 +481,7 @@ impl Registry {
     async fn authorize(&self, challenges: &[String]) -> Result<String, Failure> {
         let credentials = &self.credentials;
         let basic = || {
-            let both = format!("{}:{}", credentials.username, credentials.password);
+            let both = format!("{}:{}", credentials.username, credentials.password.reveal());
             format!("Basic {}", wire::base64::encode(both.as_bytes()))
         };
         for challenge in challenges.iter().filter_map(|text| Challenge::parse(text)) {
@@ -524,7 +524,7 @@ impl Registry {
         let service = challenge.parameter("service");
         let query = format!("service={}&scope={}", percent(service), percent(&scope));
         let credentials = &self.credentials;
-        let request = if credentials.identity_token.is_empty() {
+        let request = if credentials.identity_token.reveal().is_empty() {
             let joint = if url.target.contains('?') { '&' } else { '?' };
             url.target = format!("{}{joint}{query}", url.target);
             let mut request = Request::get(url.target);
@@ -535,7 +535,7 @@ impl Registry {
         } else {
             let form = format!(
                 "grant_type=refresh_token&client_id=k3rs&refresh_token={}&{query}",
-                percent(&credentials.identity_token)
+                percent(credentials.identity_token.reveal())
             );
             Request::new(http::Method::Post, url.target)
                 .header("content-type", "application/x-www-form-urlencoded")

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use http::client::Url;
 use serde_json::Value;
-use stdx::{Context, Error, Result};
+use stdx::{Context, Error, Result, Sensitive};
 
 use super::reference::Reference;
 
@@ -25,9 +25,9 @@ struct Mirror {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct HostConfig {
     pub(super) username: String,
-    pub(super) password: String,
+    pub(super) password: Sensitive,
     /// To be exchanged for a bearer token.
-    pub(super) identity_token: String,
+    pub(super) identity_token: Sensitive,
     pub(super) cert_file: String,
     pub(super) key_file: String,
     pub(super) ca_file: String,
@@ -82,15 +82,15 @@ impl Registries {
             let (auth, tls) = (&value["auth"], &value["tls"]);
             let mut config = HostConfig {
                 username: text(&auth["username"]),
-                password: text(&auth["password"]),
-                identity_token: text(&auth["identity_token"]),
+                password: text(&auth["password"]).into(),
+                identity_token: text(&auth["identity_token"]).into(),
                 cert_file: text(&tls["cert_file"]),
                 key_file: text(&tls["key_file"]),
                 ca_file: text(&tls["ca_file"]),
                 insecure_skip_verify: tls["insecure_skip_verify"].as_bool().unwrap_or(false),
             };
-            if config.identity_token.is_empty() {
-                config.identity_token = text(&auth["token"]);
+            if config.identity_token.reveal().is_empty() {
+                config.identity_token = text(&auth["token"]).into();
             }
             if let Some(both) = auth["auth"].as_str() {
                 let decoded = wire::base64::decode(both.trim())
@@ -101,7 +101,7 @@ impl Registries {
                     .split_once(':')
                     .context(|| format!("config of {host}: auth has no colon"))?;
                 (config.username, config.password) =
-                    (username.to_owned(), password.trim_end_matches('\0').to_owned());
+                    (username.to_owned(), password.trim_end_matches('\0').into());
             }
             registries.configs.insert(host.clone(), config);
         }
@@ -368,7 +368,7 @@ configs:
         assert_eq!(places("localhost:5000/a")[1], "localhost:5000/v2 a");
         let config = |url: &str| registries.config(&Url::parse(url).unwrap());
         assert_eq!(config("https://mirror.example:5000/").ca_file, "/ca");
-        assert_eq!(config("https://registry-1.docker.io/").password, "p");
+        assert_eq!(config("https://registry-1.docker.io/").password.reveal(), "p");
         assert_eq!(config("https://other/"), HostConfig::default());
         assert!(Registries::parse("mirrors: {a: {rewrite: {'[a-z]': b}}}").is_err());
         assert_eq!(registries.default_endpoint("127.0.0.1:5000"), "http://127.0.0.1:5000");
