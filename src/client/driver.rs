@@ -120,6 +120,8 @@ impl Driver {
         }
         let follow = follow_clock(driver.loops.clone());
         driver._tasks.push(rt::spawn_named("controllers' clock", follow));
+        // What others have brought into view is news to these.
+        driver.requeue_all();
         driver
     }
 

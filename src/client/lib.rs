@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod driver;
+pub mod elect;
 pub mod events;
 pub mod follow;
 mod https;
@@ -19,6 +20,7 @@ mod watch;
 
 pub use access::Access;
 pub use driver::Driver;
+pub use elect::Election;
 pub use informer::{Informers, Interest};
 pub use kinds::Registry;
 pub use request::{
