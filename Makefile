@@ -8,7 +8,7 @@ QUICK := target/$(HOST)/quick/k3rs
 # Functions that came out the same are kept once: a twentieth of the file (cross/ does so, too).
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--icf=all"
 
-.PHONY: run test lint sim bench size e2e hostile hostile-images setup release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor qemu-hostile
+.PHONY: run test lint sim bench size e2e hostile hostile-images conformance apidiff setup release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor qemu-hostile
 
 run: setup
 	@e2e/run.sh --building $(QUICK)
@@ -32,6 +32,14 @@ hostile: release
 hostile-images: release
 	K3RS_HOSTILE_SECONDS=$(or $(SECONDS),1800) K3RS_HOSTILE_SEED=$(or $(SEED),1) cargo test --locked -p runtime --lib -- hostile --nocapture
 	K3RS_HOSTILE_ALL=1 python3 e2e/faults.py $(RELEASE) images
+
+# Kubernetes' own suite against one node: FOCUS and SKIP are regular expressions on the specs' names. INSTRUMENTS: where it is handed over.
+conformance: release
+	e2e/conformance.sh $(RELEASE) '$(FOCUS)' '$(SKIP)'
+
+# The same questions to k3rs and to a stock kube-apiserver: SEED="1 2 3", CASES=N, KINDS=Pod,Service.
+apidiff: release
+	e2e/apidiff.sh $(RELEASE) "$(or $(SEED),1)" $(or $(CASES),4000) $(if $(KINDS),--kinds $(KINDS))
 
 lint: setup
 	cargo fmt --all --check

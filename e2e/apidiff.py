@@ -1,0 +1,52 @@
+"""Starts k3rs and a stock kube-apiserver in one network namespace and asks both: see apidiff.sh."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+from cluster import Cluster, Failure
+
+READY_MAX_SECS = 90
+
+
+def stock_url(cluster, kube_apiserver, instruments, directory):
+    """Starts the stock server; its process, and what it prints when it is ready."""
+    shutil.rmtree(directory, ignore_errors=True)
+    log = pathlib.Path(f"{directory}.log")
+    with open(log, "wb") as out:
+        process = subprocess.Popen(
+            cluster.inside(["bash", f"{instruments}/stock.sh", kube_apiserver, directory, "7443"]), stdout=out, stderr=out, start_new_session=True
+        )
+    deadline = time.monotonic() + READY_MAX_SECS
+    while time.monotonic() < deadline and process.poll() is None:
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("https://")]
+        if lines:
+            return process, lines[0]
+        time.sleep(0.2)
+    process.terminate()
+    raise Failure(f"the stock server does not start:\n{log.read_text(errors='replace')}")
+
+
+def main():
+    binary, kube_apiserver, instruments, work, seeds, cases, *more = sys.argv[1:]
+    cluster = Cluster(binary)
+    stock = None
+    try:
+        cluster.start()
+        stock, url = stock_url(cluster, kube_apiserver, instruments, f"{work}/stock")
+        for seed in seeds.split():
+            report = f"{work}/report-{seed}.md"
+            print(f"== seed {seed}: {report}", flush=True)
+            asked = ["python3", f"{instruments}/apidiff.py", "--stock", url, "--ours", cluster.env["KUBECONFIG"], "--seed", seed, "--cases", cases, "--out", report]
+            subprocess.run(cluster.inside([*asked, *more]), check=True)
+    finally:
+        if stock:
+            stock.terminate()
+            stock.wait()
+        cluster.close()
+
+
+if __name__ == "__main__":
+    main()
