@@ -75,7 +75,8 @@ pub struct Served {
     /// The schema's root type in this version, if it differs from the stored one.
     pub root: &'static str,
     pub from_stored: fn(&mut Value),
-    pub to_stored: fn(&mut Value),
+    /// Fails for what the stored form cannot say.
+    pub to_stored: fn(&mut Value) -> Result<(), String>,
     /// What field selectors may name in this version, and where the stored form has it;
     /// empty where both have the same.
     pub fields: &'static [(&'static str, &'static str)],
@@ -222,7 +223,7 @@ impl<'a> Form<'a> {
         api_version(self.group(), self.version())
     }
 
-    /// Turns a tree of the stored form into this one.
+    /// Turns a tree of the stored form into this one. What was stored shows in every version.
     pub fn convert_from_stored(self, tree: &mut Value) {
         use crate::lens::LensMut;
         if let Some(served) = self.served {
@@ -234,15 +235,19 @@ impl<'a> Form<'a> {
     }
 
     /// Turns a tree of this form into the stored one.
-    pub fn convert_to_stored(self, tree: &mut Value) {
+    ///
+    /// # Errors
+    /// What the stored form cannot say.
+    pub fn convert_to_stored(self, tree: &mut Value) -> Result<(), String> {
         use crate::lens::LensMut;
         if let Some(served) = self.served {
-            (served.to_stored)(tree);
+            (served.to_stored)(tree)?;
         }
         if let Some((definition, _)) = self.defined {
             tree.set("apiVersion", api_version(self.kind.group, definition.stored_version()));
             tree.set("kind", self.kind.name);
         }
+        Ok(())
     }
 
     pub fn short(self) -> Vec<&'a str> {

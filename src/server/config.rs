@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use api::pod::security::Configuration;
+
 /// An address range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cidr {
@@ -66,13 +68,21 @@ impl fmt::Display for Cidr {
 #[derive(Clone, Default)]
 pub struct StaticToken {
     pub token: String,
-    pub user: crate::auth::User,
+    pub user: crate::user::User,
 }
 
 impl fmt::Debug for StaticToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StaticToken of {}", self.user.name)
     }
+}
+
+/// What an administrator decided about admission.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// A bit for each plugin of the table.
+    pub(crate) enabled: u32,
+    pub(crate) pod_security: Configuration,
 }
 
 /// A server's configuration.
@@ -109,7 +119,7 @@ pub struct Config {
     /// What requests over HTTP, watches and streams may take of the memory together.
     pub requests_max_bytes: usize,
     /// What changes and refuses objects on their way in.
-    pub admission: crate::Admission,
+    pub admission: Admission,
 }
 
 impl Default for Config {
@@ -136,7 +146,7 @@ impl Default for Config {
             mutating_requests_max: 200,
             reading_requests_max: 400,
             requests_max_bytes: 128 << 20,
-            admission: crate::Admission::default(),
+            admission: Admission::default(),
         }
     }
 }

@@ -1,22 +1,18 @@
-//! What every request works with, and the way of a request from authorization to its verb.
+//! The server's parts, and what a request is on its way through them.
 
 use std::sync::Arc;
 
-use api::kinds::BINDING;
 use api::status::Reason;
-use api::{Kind, Resource, Status};
-use client::{Answer, Body, PatchType, Registry, Request, Verb};
+use api::{Form, Kind, Resource, Status, Value};
+use client::{Answer, Body, PatchType, Registry, Request};
 use store::Store;
 
-use crate::auth::reviews;
 use crate::auth::tokens::Tokens;
-use crate::auth::{Attributes, Authorizer, User};
+use crate::auth::{Attributes, Authorizer};
 use crate::config::Config;
-use crate::door::Door;
-use crate::registry::cache::Cache;
-use crate::registry::update::Part;
-use crate::registry::{create, delete, list, storage, update, watch};
-use crate::subresource;
+use crate::node_door::Door;
+use crate::storage::cache::Cache;
+use crate::user::Caller;
 
 /// The server's parts.
 pub(crate) struct Core {
@@ -32,21 +28,45 @@ pub(crate) struct Core {
     pub(crate) http: http::client::Client,
 }
 
-/// Who asks.
-#[derive(Debug, Clone)]
-pub(crate) struct Caller {
-    pub(crate) user: Arc<User>,
-    /// The name of the client's program, the default field manager.
-    pub(crate) agent: String,
+/// One authorized request on its way through the verbs: everything about it but its body, which goes
+/// by value to whoever makes an object of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) core: &'a Core,
+    pub(crate) caller: &'a Caller,
+    /// The kind in the version that is asked for.
+    pub(crate) form: Form<'a>,
+    /// Options, dry run and names. Its body is elsewhere.
+    pub(crate) request: &'a Request,
+    /// Part of a request that admission has seen: it is not asked again, as upstream's registries
+    /// do not ask.
+    pub(crate) admitted: bool,
 }
 
-impl Caller {
-    /// The field manager of a request.
-    pub(crate) fn manager(&self, request: &Request) -> String {
-        match request.field_manager.as_str() {
-            "" => self.agent.clone(),
-            manager => manager.to_owned(),
-        }
+impl<'a> Call<'a> {
+    pub(crate) fn new(
+        core: &'a Core,
+        caller: &'a Caller,
+        form: Form<'a>,
+        request: &'a Request,
+    ) -> Call<'a> {
+        Call { core, caller, form, request, admitted: false }
+    }
+
+    pub(crate) fn kind(&self) -> &'static Kind {
+        self.form.kind
+    }
+
+    pub(crate) fn store(&self) -> &'a Store {
+        &self.core.store
+    }
+
+    /// The same caller's request about an object of another kind, or through another door.
+    pub(crate) fn with<'b>(&self, form: impl Into<Form<'b>>, request: &'b Request) -> Call<'b>
+    where
+        'a: 'b,
+    {
+        Call { form: form.into(), request, ..*self }
     }
 }
 
@@ -82,7 +102,7 @@ impl Core {
     /// 403 in upstream's words.
     pub(crate) async fn authorize(&self, caller: &Caller, request: &Request) -> Result<(), Status> {
         let attributes = Attributes::of(request, request.verb.as_str());
-        self.authorizer.check(self, &caller.user, &attributes).await
+        self.authorizer.check(&self.store, &caller.user, &attributes).await
     }
 
     /// The request's kind in the version that is asked for, as it is defined now.
@@ -94,90 +114,15 @@ impl Core {
             request.group_version.rsplit_once('/').unwrap_or(("", &request.group_version));
         self.kinds.current().of_kind(request.kind, group, version).ok_or_else(not_found)
     }
-
-    /// Does what an authorized request asks for. What it creates is taken out of it.
-    pub(crate) async fn perform(
-        &self,
-        caller: &Caller,
-        request: &mut Request,
-    ) -> Result<Outcome, Status> {
-        let kind = request.kind;
-        let resource = self.resource(request)?;
-        let form = resource.form();
-        // Whoever does not say that the past is good enough is told the present, also of what other
-        // servers of the store did. On our own store that is so anyway.
-        if request.list.resource_version != "0" {
-            self.store.fresh().await.map_err(storage::status)?;
-        }
-        if !request.subresource.is_empty() {
-            return subresource::perform(self, caller, form, request).await;
-        }
-        if !api::discovery::verbs(kind).contains(&request.verb.as_str()) {
-            return Err(method_not_allowed(kind));
-        }
-        if !kind.stored() {
-            return match request.verb {
-                Verb::Create if *kind == BINDING => subresource::bind(self, caller, request).await,
-                Verb::Create => reviews::create(self, caller, request).await,
-                _ => Err(method_not_allowed(kind)),
-            };
-        }
-        match request.verb {
-            Verb::Get => {
-                let object =
-                    storage::get(&self.store, kind, &request.namespace, &request.name).await?;
-                Ok(Outcome::ok(Answer::Object(object)))
-            }
-            Verb::List => {
-                let found = list::list(self, form, &request.namespace, &request.list).await?;
-                Ok(Outcome::ok(Answer::List(found)))
-            }
-            Verb::Create => {
-                body(request)?;
-                let taken = std::mem::replace(&mut request.body, Body::None);
-                let (Body::Tree(tree) | Body::Patch(_, tree)) = taken else {
-                    return Err(Status::bad_request("the request has no body"));
-                };
-                create::create(self, caller, form, request, tree).await
-            }
-            Verb::Update | Verb::Patch => {
-                update::update(self, caller, form, request, Part::Main).await
-            }
-            Verb::Delete => delete::delete(self, caller, form, request).await,
-            Verb::DeleteCollection => delete::collection(self, caller, form, request).await,
-            Verb::Watch => Err(Status::internal("a watch came as a call")),
-        }
-    }
-
-    /// Starts a watch for an authorized request.
-    pub(crate) async fn watch(&self, request: &Request) -> Result<watch::Stream, Status> {
-        if !request.kind.stored() {
-            return Err(method_not_allowed(request.kind));
-        }
-        watch::watch(self, request).await
-    }
-
-    /// A random UUID (version 4).
-    pub(crate) fn new_uid(&self) -> String {
-        new_uid()
-    }
-}
-
-/// A random UUID (version 4).
-pub(crate) fn new_uid() -> String {
-    let mut bytes = [0; 16];
-    rt::random(&mut bytes);
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 /// The tree that a request must have.
-pub(crate) fn body(request: &Request) -> Result<&api::Value, Status> {
-    match &request.body {
-        Body::Tree(tree) => Ok(tree),
-        Body::Patch(PatchType::Apply, tree) => Ok(tree),
+///
+/// # Errors
+/// 400 if there is none.
+pub(crate) fn tree_of(body: Body) -> Result<Value, Status> {
+    match body {
+        Body::Tree(tree) | Body::Patch(PatchType::Apply, tree) => Ok(tree),
         _ => Err(Status::bad_request("the request has no body")),
     }
 }

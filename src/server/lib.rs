@@ -11,23 +11,30 @@
 mod admission;
 mod allocate;
 mod auth;
+mod authenticate;
 mod bootstrap;
 #[cfg(test)]
 mod checks;
 mod config;
 mod core;
+mod dispatch;
 mod door;
 mod masters;
+mod node_door;
 mod options;
 mod registry;
+mod reviews;
 mod server;
+mod socket;
+mod storage;
 mod subresource;
+mod uid;
+mod user;
 mod web;
 
-pub use admission::Admission;
-pub use auth::User;
-pub use config::{Cidr, Config, StaticToken};
-pub use door::NodeDoor;
-pub use registry::room::owner as key_owner;
-pub use registry::storage::check as check_value;
+pub use config::{Admission, Cidr, Config, StaticToken};
+pub use node_door::NodeDoor;
 pub use server::Server;
+pub use storage::check as check_value;
+pub use storage::room::owner as key_owner;
+pub use user::User;

@@ -10,7 +10,7 @@ use api::kinds::ENDPOINTS;
 use api::{Object, Status, json};
 use store::{Class, Error, Expect, LeaseId, Op, Query, Store};
 
-use crate::registry::storage;
+use crate::storage;
 
 pub(crate) const PREFIX: &str = "/registry/masterleases/";
 

@@ -14,13 +14,14 @@ use stdx::Context;
 use store::Store;
 
 use crate::allocate::claims;
-use crate::auth::User;
 use crate::bootstrap;
 use crate::config::Config;
-use crate::core::{Caller, Core};
-use crate::door::{Door, NodeDoor};
+use crate::core::Core;
+use crate::dispatch;
 use crate::masters::{self, Masters};
-use crate::registry::cache::Cache;
+use crate::node_door::{self, Door, NodeDoor};
+use crate::storage::cache::Cache;
+use crate::user::{Caller, User};
 use crate::web::Web;
 
 /// How long changes of the `kubernetes` Service gather before they are looked at.
@@ -61,7 +62,7 @@ impl Server {
             authorizer: crate::auth::Authorizer::default(),
             door: Door::default(),
             kinds: Arc::default(),
-            http: crate::door::client(),
+            http: node_door::client(),
         };
         let core = Arc::new(core);
         let repairer = rt::spawn_named("claims of Services", repair(Arc::downgrade(&core)));
@@ -78,9 +79,8 @@ impl Server {
     /// If its objects cannot be written.
     pub async fn advertise(&self, addresses: Vec<IpAddr>) -> stdx::Result<()> {
         let client = self.client_as(User::apiserver());
-        let spans = [&SERVICE, &ENDPOINTS, &ENDPOINT_SLICE].map(|kind| {
-            store::Span::key(crate::registry::storage::key(kind, "default", "kubernetes"))
-        });
+        let spans = [&SERVICE, &ENDPOINTS, &ENDPOINT_SLICE]
+            .map(|kind| store::Span::key(crate::storage::key(kind, "default", "kubernetes")));
         let mut spans = spans.to_vec();
         spans.push(store::Span::prefix(masters::PREFIX));
         let what = || "watch the kubernetes Service";
@@ -153,7 +153,7 @@ impl Server {
         peer: &http::Peer,
         headers: &http::Headers,
     ) -> Result<User, Status> {
-        crate::auth::authenticate::user(&self.core, peer, headers).await
+        crate::authenticate::user(&self.core, peer, headers).await
     }
 
     /// The kinds that are served. Whoever changes them changes what this server serves from then on.
@@ -216,11 +216,11 @@ impl InProcess {
 }
 
 impl Api for InProcess {
-    fn call(&self, mut request: Request) -> BoxFuture<'_, Result<Answer, Status>> {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Answer, Status>> {
         Box::pin(async move {
             let core = self.core()?;
             core.authorize(&self.caller, &request).await?;
-            Ok(core.perform(&self.caller, &mut request).await?.answer)
+            Ok(dispatch::perform(&core, &self.caller, request).await?.answer)
         })
     }
 
@@ -228,7 +228,7 @@ impl Api for InProcess {
         Box::pin(async move {
             let core = self.core()?;
             core.authorize(&self.caller, &request).await?;
-            let stream = core.watch(&request).await?;
+            let stream = dispatch::watch(&core, &request).await?;
             Ok(Box::new(stream) as Box<dyn WatchStream>)
         })
     }

@@ -82,13 +82,14 @@ fn from_stored(tree: &mut Value) {
     }
 }
 
-fn to_stored(tree: &mut Value) {
+fn to_stored(tree: &mut Value) -> Result<(), String> {
     for (core, events) in RENAMED {
         if let Some(value) = tree.remove(events) {
             tree.set(core, value);
         }
     }
     tree.set("apiVersion", "v1");
+    Ok(())
 }
 
 const COLUMNS: &[Column<'static>] = &[

@@ -5,8 +5,9 @@ use api::{Lens, LensMut, Status, Value};
 use client::Verb;
 
 use super::Act;
+use crate::auth::Attributes;
 use crate::auth::rules::{Rule, words};
-use crate::auth::{Attributes, User};
+use crate::user::User;
 
 pub(super) async fn check(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
     let user: &User = &act.caller.user;
@@ -89,7 +90,7 @@ async fn may(act: &Act<'_>, user: &User, verb: &str, plural: &str, name: &str) -
         ..Attributes::default()
     };
     debug_assert_ne!(act.operation, super::Operation::Delete);
-    act.core.authorizer.decide(act.core, user, &attributes).await.allowed
+    act.core.authorizer.decide(&act.core.store, user, &attributes).await.allowed
 }
 
 /// Whether the user has all of this already.

@@ -13,15 +13,11 @@ mod settings;
 mod storage_class;
 mod unacted;
 
-pub use settings::Admission;
-
 use api::{Form, Kind, Lens, LensMut, Status, Value, json};
 use client::Request;
 
-use crate::core::{Caller, Core};
-
-/// Marks a pod that shows what a kubelet runs by itself.
-pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
+use crate::core::{Call, Core};
+use crate::user::Caller;
 
 /// What is attempted, in the terms of admission: a patch is an update, a stream to a pod a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +35,37 @@ pub(crate) struct Act<'a> {
     pub(crate) caller: &'a Caller,
     pub(crate) operation: Operation,
     pub(crate) kind: &'static Kind,
+    /// The kind in the version of the request.
+    pub(crate) form: Form<'a>,
     pub(crate) request: &'a Request,
+    /// What there is, in the stored form.
     pub(crate) old: Option<&'a Value>,
+    /// Part of what was admitted as a whole: no plugin is asked.
+    admitted: bool,
 }
 
-impl Act<'_> {
+impl<'a> Act<'a> {
+    fn new(call: &Call<'a>, operation: Operation, old: Option<&'a Value>) -> Act<'a> {
+        let Call { core, caller, form, request, admitted } = *call;
+        Act { core, caller, operation, kind: form.kind, form, request, old, admitted }
+    }
+
+    pub(crate) fn create(call: &Call<'a>) -> Act<'a> {
+        Act::new(call, Operation::Create, None)
+    }
+
+    pub(crate) fn update(call: &Call<'a>, old: &'a Value) -> Act<'a> {
+        Act::new(call, Operation::Update, Some(old))
+    }
+
+    pub(crate) fn delete(call: &Call<'a>, old: &'a Value) -> Act<'a> {
+        Act::new(call, Operation::Delete, Some(old))
+    }
+
+    pub(crate) fn connect(call: &Call<'a>) -> Act<'a> {
+        Act::new(call, Operation::Connect, None)
+    }
+
     fn subresource(&self) -> &str {
         &self.request.subresource
     }
@@ -69,6 +91,15 @@ impl Act<'_> {
         };
         Status::forbidden(self.kind, name, why)
     }
+
+    /// The plugins that are asked, in order.
+    fn plugins(&self) -> impl Iterator<Item = &'static plugins::Plugin> {
+        self.core
+            .config
+            .admission
+            .plugins()
+            .filter(|plugin| !self.admitted && (plugin.handles)(self))
+    }
 }
 
 /// What admission says beside its decision.
@@ -87,16 +118,15 @@ pub(crate) struct Notes {
 /// What a plugin refuses.
 pub(crate) async fn mutate(
     act: &Act<'_>,
-    form: Form<'_>,
     tree: &mut Value,
     notes: &mut Notes,
 ) -> Result<(), Status> {
     if act.subresource().is_empty() {
         unacted::warn(act.kind, tree, &mut notes.warnings);
     }
-    for plugin in act.core.config.admission.plugins() {
-        if plugin.mutates(act, tree).await? {
-            api::defaults::apply(form, tree);
+    for plugin in act.plugins() {
+        if plugin.mutate(act, tree, notes).await? {
+            api::defaults::apply(act.form, tree);
         }
     }
     Ok(())
@@ -108,8 +138,8 @@ pub(crate) async fn mutate(
 /// What a plugin refuses.
 pub(crate) async fn validate(act: &Act<'_>, tree: &Value, notes: &mut Notes) -> Result<(), Status> {
     let mut decision = Ok(());
-    for plugin in act.core.config.admission.plugins() {
-        decision = plugin.validates(act, tree, notes).await;
+    for plugin in act.plugins() {
+        decision = plugin.validate(act, tree, notes).await;
         if decision.is_err() {
             break;
         }
@@ -126,16 +156,20 @@ pub(crate) async fn validate(act: &Act<'_>, tree: &Value, notes: &mut Notes) -> 
 }
 
 /// Both steps for what is written nowhere in this form: deletions, connections, and what subresources
-/// and reviews are asked for.
+/// and reviews are asked for. Answers the tree as plugins changed it.
 ///
 /// # Errors
 /// What a plugin refuses.
-pub(crate) async fn admit(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
-    let mut tree = tree.clone();
-    for plugin in act.core.config.admission.plugins() {
-        plugin.mutates(act, &mut tree).await?;
+pub(crate) async fn admit(
+    act: &Act<'_>,
+    mut tree: Value,
+    notes: &mut Notes,
+) -> Result<Value, Status> {
+    for plugin in act.plugins() {
+        plugin.mutate(act, &mut tree, notes).await?;
     }
-    validate(act, &tree, &mut Notes::default()).await
+    validate(act, &tree, notes).await?;
+    Ok(tree)
 }
 
 fn add_finalizer(tree: &mut Value, name: &str) -> bool {

@@ -5,7 +5,7 @@ use api::status::Reason;
 use api::{Lens, Status, Value, json};
 
 use super::{Act, Operation};
-use crate::registry::storage;
+use crate::storage;
 
 /// Namespaces that are never deleted.
 const IMMORTAL: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];

@@ -4,8 +4,9 @@ use api::kinds::{LEASE, NODE, PERSISTENT_VOLUME_CLAIM, POD, SERVICE_ACCOUNT};
 use api::pod::references::{self, Target};
 use api::{Lens, LensMut, Status, Value};
 
-use super::{Act, MIRROR, Operation};
-use crate::registry::storage;
+use super::{Act, Operation};
+use crate::auth::MIRROR;
+use crate::storage;
 
 /// Label prefixes that only administrators set on nodes.
 const RESTRICTED: &str = "node-restriction.kubernetes.io";

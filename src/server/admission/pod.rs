@@ -5,7 +5,7 @@ use api::{Lens, LensMut, Status, Value, json};
 use client::ListOptions;
 
 use super::Act;
-use crate::registry::{list, storage};
+use crate::storage::{self, list};
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
@@ -56,7 +56,7 @@ pub(super) async fn priority(act: &Act<'_>, pod: &mut Value) -> Result<bool, Sta
 
 /// The global default; the lowest if there are several, as upstream.
 async fn default_class(act: &Act<'_>) -> Result<Option<Value>, Status> {
-    let classes = list::list(act.core, &PRIORITY_CLASS, "", &ListOptions::default()).await?;
+    let classes = list::list(&act.core.store, &PRIORITY_CLASS, "", &ListOptions::default()).await?;
     Ok(classes
         .items
         .iter()

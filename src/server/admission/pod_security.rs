@@ -6,7 +6,7 @@ use api::{Lens, LensMut, Status, Value};
 use client::ListOptions;
 
 use super::{Act, Notes, Operation};
-use crate::registry::{list, storage};
+use crate::storage::{self, list};
 
 /// Pods looked at when a namespace begins to enforce a level, as upstream.
 const EXISTING_MAX: usize = 3000;
@@ -84,7 +84,7 @@ async fn namespace(act: &Act<'_>, tree: &Value, notes: &mut Notes) -> Result<(),
 }
 
 async fn existing(act: &Act<'_>, namespace: &str, enforce: Standard) -> Vec<String> {
-    let found = list::list(act.core, &POD, namespace, &ListOptions::default()).await;
+    let found = list::list(&act.core.store, &POD, namespace, &ListOptions::default()).await;
     let Ok(found) = found else {
         return vec!["failed to list pods while checking new PodSecurity enforce level".into()];
     };

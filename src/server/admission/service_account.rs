@@ -6,8 +6,9 @@ use api::kinds::{POD, SERVICE_ACCOUNT};
 use api::pod::references::{self, Target};
 use api::{Lens, LensMut, Object, Status, Value, json};
 
-use super::{Act, MIRROR, Operation};
-use crate::registry::storage;
+use super::{Act, Operation};
+use crate::auth::MIRROR;
+use crate::storage;
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// An account with this annotation lends its pods no secret that it does not list.

@@ -7,17 +7,10 @@ use api::{Lens, Value};
 use stdx::{Error, Result};
 
 use super::plugins::{LATER, PLUGINS, Plugin};
+use crate::config::Admission;
 
 /// Of a configuration file; what is longer is none.
 const FILE_MAX_BYTES: u64 = 1 << 20;
-
-/// What an administrator decided about admission.
-#[derive(Debug, Clone)]
-pub struct Admission {
-    /// A bit for each of `PLUGINS`.
-    enabled: u32,
-    pod_security: Configuration,
-}
 
 impl Default for Admission {
     /// The plugins that run unless they are disabled, without configuration.

@@ -6,7 +6,7 @@ use api::{Lens, LensMut, Status, Value};
 use client::ListOptions;
 
 use super::Act;
-use crate::registry::{list, storage};
+use crate::storage::{self, list};
 
 const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
 const DEFAULT_BETA: &str = "storageclass.beta.kubernetes.io/is-default-class";
@@ -18,7 +18,7 @@ pub(super) async fn apply(act: &Act<'_>, claim: &mut Value) -> Result<bool, Stat
     if named {
         return Ok(false);
     }
-    let classes = list::list(act.core, &STORAGE_CLASS, "", &ListOptions::default()).await?;
+    let classes = list::list(&act.core.store, &STORAGE_CLASS, "", &ListOptions::default()).await?;
     let default = classes
         .items
         .iter()

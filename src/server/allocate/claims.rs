@@ -12,7 +12,7 @@ use store::{
 
 use super::held;
 use crate::config::Cidr;
-use crate::registry::storage;
+use crate::storage;
 
 const PREFIX: &str = "/k3rs/claims/";
 
@@ -58,8 +58,9 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    /// Makes them part of the Service's own write.
-    pub(crate) fn join(self, txn: &mut Txn) {
+    /// What they add to the transaction that writes the Service.
+    pub(crate) fn txn(self) -> Txn {
+        let mut txn = Txn::default();
         for item in self.taken {
             let key = item.key();
             txn.compares.push(unchanged(Span::key(&key), 0));
@@ -70,6 +71,7 @@ impl Claims {
             });
         }
         txn.then.extend(self.released.iter().map(|item| Request::Delete(Span::key(item.key()))));
+        txn
     }
 }
 
@@ -220,9 +222,7 @@ mod tests {
             let item = given(&store).await;
             assert!(all.insert(item), "{item:?} was given twice");
             let claims = Claims { taken: [item].into(), ..Claims::default() };
-            let mut txn = Txn::default();
-            claims.join(&mut txn);
-            write(&store, txn).await.unwrap();
+            write(&store, claims.txn()).await.unwrap();
         }
         all
     }

@@ -17,16 +17,20 @@ pub(crate) use families::of as family;
 use store::Store;
 
 use crate::config::Config;
-use crate::core::Core;
-use crate::registry::storage;
+use crate::storage;
 
 /// Gives a new Service what it asks for and what it needs.
 ///
 /// # Errors
 /// 422 when something cannot be had.
-pub(crate) async fn create(core: &Core, kind: &Kind, tree: &mut Value) -> Result<Claims, Status> {
+pub(crate) async fn create(
+    config: &Config,
+    store: &Store,
+    kind: &Kind,
+    tree: &mut Value,
+) -> Result<Claims, Status> {
     match *kind == SERVICE {
-        true => allocate(core, tree, None).await,
+        true => allocate(config, store, tree, None).await,
         false => Ok(Claims::default()),
     }
 }
@@ -36,7 +40,8 @@ pub(crate) async fn create(core: &Core, kind: &Kind, tree: &mut Value) -> Result
 /// # Errors
 /// 422 when something cannot be had.
 pub(crate) async fn update(
-    core: &Core,
+    config: &Config,
+    store: &Store,
     kind: &Kind,
     new: &mut Value,
     old: &Value,
@@ -46,7 +51,7 @@ pub(crate) async fn update(
     }
     drop_dependent(new, old);
     carry_over(new, old);
-    allocate(core, new, Some(old)).await
+    allocate(config, store, new, Some(old)).await
 }
 
 /// What a Service gives up with its deletion.
@@ -57,11 +62,15 @@ pub(crate) fn delete(kind: &Kind, old: &Value) -> Claims {
     }
 }
 
-async fn allocate(core: &Core, tree: &mut Value, old: Option<&Value>) -> Result<Claims, Status> {
+async fn allocate(
+    config: &Config,
+    store: &Store,
+    tree: &mut Value,
+    old: Option<&Value>,
+) -> Result<Claims, Status> {
     let before = old.map(held).unwrap_or_default();
-    families::settle(tree, old, &core.config.service_cidrs)?;
-    let mut need =
-        Need { store: &core.store, config: &core.config, before, taken: BTreeSet::new() };
+    families::settle(tree, old, &config.service_cidrs)?;
+    let mut need = Need { store, config, before, taken: BTreeSet::new() };
     if needs_address(tree) {
         need.addresses(tree).await?;
     }

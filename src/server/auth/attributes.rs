@@ -3,7 +3,7 @@
 use api::kinds::NAMESPACE;
 use client::Request;
 
-use super::User;
+use crate::user::User;
 
 /// An action. Text is as RBAC compares it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

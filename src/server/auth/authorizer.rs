@@ -2,10 +2,10 @@
 
 use api::Status;
 use api::status::Reason;
+use store::Store;
 
-use super::user::MASTERS;
-use super::{Attributes, User};
-use crate::core::Core;
+use super::Attributes;
+use crate::user::{MASTERS, User};
 
 /// Whether something may be done, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) struct Authorizer {
 impl Authorizer {
     pub(crate) async fn decide(
         &self,
-        core: &Core,
+        store: &Store,
         user: &User,
         attributes: &Attributes,
     ) -> Decision {
@@ -32,13 +32,13 @@ impl Authorizer {
         }
         let mut refusal = String::new();
         if let Some(node) = user.node_name() {
-            let decision = super::node::decide(core, node, attributes).await;
+            let decision = super::node::decide(store, node, attributes).await;
             if decision.allowed {
                 return decision;
             }
             refusal = decision.reason;
         }
-        let mut decision = self.rbac.decide(&core.store, user, attributes).await;
+        let mut decision = self.rbac.decide(store, user, attributes).await;
         if !decision.allowed && !refusal.is_empty() {
             // Upstream joins what each authorizer had to say.
             decision.reason = match decision.reason.as_str() {
@@ -53,11 +53,11 @@ impl Authorizer {
     /// 403 in upstream's words.
     pub(crate) async fn check(
         &self,
-        core: &Core,
+        store: &Store,
         user: &User,
         attributes: &Attributes,
     ) -> Result<(), Status> {
-        let decision = self.decide(core, user, attributes).await;
+        let decision = self.decide(store, user, attributes).await;
         match decision.allowed {
             true => Ok(()),
             false => Err(forbidden(user, attributes, &decision.reason)),

@@ -1,23 +1,19 @@
-//! Who asks (authentication) and whether they may (authorization).
+//! What requests are identified and authorized by: certificates, tokens, roles, and the chain of authorizers.
 
 mod attributes;
-pub(crate) mod authenticate;
 mod authorizer;
-mod der;
+pub(crate) mod der;
 mod jwt;
 mod keys;
 mod node;
 mod rbac;
-pub(crate) mod reviews;
 pub(crate) mod rules;
 pub(crate) mod tokens;
-mod user;
-mod x509;
+pub(crate) mod x509;
 
 pub(crate) use attributes::Attributes;
 pub(crate) use authorizer::{Authorizer, Decision};
-pub use user::User;
-pub(crate) use user::{AUTHENTICATED, MASTERS};
+pub(crate) use node::MIRROR;
 
 #[cfg(test)]
 pub(crate) use keys::tests::new_key as test_key;

@@ -4,23 +4,26 @@ use api::kinds::{PERSISTENT_VOLUME, POD};
 use api::pod::references::{self, Target};
 use api::{Lens, Value};
 use client::ListOptions;
+use store::Store;
 
 use super::rules::{Rule, words};
 use super::{Attributes, Decision};
-use crate::core::Core;
-use crate::registry::{list, storage};
+use crate::storage::{self, list};
+
+/// Marks a pod that shows what a kubelet runs by itself.
+pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Decides for the kubelet of `node`; what it says nothing about is left to RBAC.
-pub(super) async fn decide(core: &Core, node: &str, attributes: &Attributes) -> Decision {
+pub(super) async fn decide(store: &Store, node: &str, attributes: &Attributes) -> Decision {
     let answer = match (attributes.group.as_str(), attributes.resource.as_str()) {
         _ if !attributes.is_resource() => Err(String::new()),
-        ("", "secrets") => read_referred(core, node, attributes, Target::Secret).await,
-        ("", "configmaps") => read_referred(core, node, attributes, Target::ConfigMap).await,
-        ("", "persistentvolumeclaims") => claim(core, node, attributes).await,
-        ("", "persistentvolumes") => volume(core, node, attributes).await,
-        ("", "serviceaccounts") => token(core, node, attributes).await,
+        ("", "secrets") => read_referred(store, node, attributes, Target::Secret).await,
+        ("", "configmaps") => read_referred(store, node, attributes, Target::ConfigMap).await,
+        ("", "persistentvolumeclaims") => claim(store, node, attributes).await,
+        ("", "persistentvolumes") => volume(store, node, attributes).await,
+        ("", "serviceaccounts") => token(store, node, attributes).await,
         ("", "nodes") => own_node(node, attributes),
-        ("", "pods") => own_pods(core, node, attributes).await,
+        ("", "pods") => own_pods(store, node, attributes).await,
         ("coordination.k8s.io", "leases") => lease(node, attributes),
         ("storage.k8s.io", "csinodes") => own_csi_node(node, attributes),
         _ => Err(String::new()),
@@ -41,7 +44,12 @@ fn unrelated(node: &str) -> String {
     format!("no relationship found between node '{node}' and this object")
 }
 
-async fn read_referred(core: &Core, node: &str, attributes: &Attributes, target: Target) -> Answer {
+async fn read_referred(
+    store: &Store,
+    node: &str,
+    attributes: &Attributes,
+    target: Target,
+) -> Answer {
     if !matches!(attributes.verb.as_str(), "get" | "list" | "watch") {
         return Err("can only read resources of this type".into());
     }
@@ -51,23 +59,23 @@ async fn read_referred(core: &Core, node: &str, attributes: &Attributes, target:
     if attributes.namespace.is_empty() {
         return Err("can only read namespaced object of this type".into());
     }
-    referred_by_name(core, node, attributes, target).await
+    referred_by_name(store, node, attributes, target).await
 }
 
 /// A claim is read, and its status says how far a resize is; the rest is not the kubelet's.
-async fn claim(core: &Core, node: &str, attributes: &Attributes) -> Answer {
+async fn claim(store: &Store, node: &str, attributes: &Attributes) -> Answer {
     match (attributes.verb.as_str(), attributes.subresource.as_str()) {
         ("update" | "patch", "status") | ("get", "") => {}
         (_, "status") => return Err("can only get/update/patch this type".into()),
         ("get", _) => return Err("cannot get subresource".into()),
         _ => return Err("can only get individual resources of this type".into()),
     }
-    referred_by_name(core, node, attributes, Target::Claim).await
+    referred_by_name(store, node, attributes, Target::Claim).await
 }
 
 /// Whether a pod of the node in this namespace refers to the object.
 async fn referred_by_name(
-    core: &Core,
+    store: &Store,
     node: &str,
     attributes: &Attributes,
     target: Target,
@@ -76,34 +84,33 @@ async fn referred_by_name(
     if name.is_empty() {
         return Err("No Object name found".into());
     }
-    let mut pods = pods_of(core, node, &attributes.namespace).await;
+    let mut pods = pods_of(store, node, &attributes.namespace).await;
     let referred = pods.any(|pod| refers(&pod, target, name));
     if referred { Ok(()) } else { Err(unrelated(node)) }
 }
 
 /// Mirror pods are the kubelet's own words: what it writes there must not open anything to it.
 fn refers(pod: &Value, target: Target, name: &str) -> bool {
-    pod.entry("metadata.annotations", crate::admission::MIRROR).is_none()
-        && references::refers(pod, target, name)
+    pod.entry("metadata.annotations", MIRROR).is_none() && references::refers(pod, target, name)
 }
 
 /// The trees of a node's pods in a namespace ("" for all), one at a time.
-async fn pods_of(core: &Core, node: &str, namespace: &str) -> impl Iterator<Item = Value> {
+async fn pods_of(store: &Store, node: &str, namespace: &str) -> impl Iterator<Item = Value> {
     let options =
         ListOptions { field_selector: format!("spec.nodeName={node}"), ..ListOptions::default() };
-    let found = list::list(core, &POD, namespace, &options).await;
+    let found = list::list(store, &POD, namespace, &options).await;
     found.map(|found| found.items).unwrap_or_default().into_iter().map(|pod| pod.tree())
 }
 
 /// A volume is the node's if the claim that it is bound to is.
-async fn volume(core: &Core, node: &str, attributes: &Attributes) -> Answer {
+async fn volume(store: &Store, node: &str, attributes: &Attributes) -> Answer {
     if attributes.verb != "get" {
         return Err("can only get individual resources of this type".into());
     }
     if !attributes.subresource.is_empty() {
         return Err("cannot get subresource".into());
     }
-    let found = storage::find(&core.store, &PERSISTENT_VOLUME, "", &attributes.name).await;
+    let found = storage::find(store, &PERSISTENT_VOLUME, "", &attributes.name).await;
     let Some(volume) = found.ok().flatten().map(|volume| volume.tree()) else {
         return Err(unrelated(node));
     };
@@ -112,21 +119,21 @@ async fn volume(core: &Core, node: &str, attributes: &Attributes) -> Answer {
     if namespace.is_empty() || claim.is_empty() {
         return Err(unrelated(node));
     }
-    let mut pods = pods_of(core, node, namespace).await;
+    let mut pods = pods_of(store, node, namespace).await;
     match pods.any(|pod| refers(&pod, Target::Claim, claim)) {
         true => Ok(()),
         false => Err(unrelated(node)),
     }
 }
 
-async fn token(core: &Core, node: &str, attributes: &Attributes) -> Answer {
+async fn token(store: &Store, node: &str, attributes: &Attributes) -> Answer {
     if attributes.verb != "create" || attributes.name.is_empty() {
         return Err("can only create tokens for individual service accounts".into());
     }
     if attributes.subresource != "token" {
         return Err("can only create token subresource of service account".into());
     }
-    let mut pods = pods_of(core, node, &attributes.namespace).await;
+    let mut pods = pods_of(store, node, &attributes.namespace).await;
     match pods.any(|pod| refers(&pod, Target::ServiceAccount, &attributes.name)) {
         true => Ok(()),
         false => Err(unrelated(node)),
@@ -150,9 +157,9 @@ fn own_node(node: &str, attributes: &Attributes) -> Answer {
     }
 }
 
-async fn own_pods(core: &Core, node: &str, attributes: &Attributes) -> Answer {
+async fn own_pods(store: &Store, node: &str, attributes: &Attributes) -> Answer {
     let related = || async {
-        let found = storage::find(&core.store, &POD, &attributes.namespace, &attributes.name).await;
+        let found = storage::find(store, &POD, &attributes.namespace, &attributes.name).await;
         let pod = found.ok().flatten().map(|pod| pod.tree());
         match pod.is_some_and(|pod| pod.str("spec.nodeName") == node) {
             true => Ok(()),

@@ -12,8 +12,9 @@ use rt::lock::{Mutex, MutexGuard};
 use store::{Query, Store, Watch};
 
 use super::rules::Rule;
-use super::{Attributes, Decision, User};
-use crate::registry::storage;
+use super::{Attributes, Decision};
+use crate::storage;
+use crate::user::User;
 
 /// Roles and bindings, ready to be asked.
 #[derive(Debug, Default)]

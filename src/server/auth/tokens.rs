@@ -11,11 +11,11 @@ use stdx::Result;
 use stdx::time::{Now, Wall};
 use store::Store;
 
-use super::User;
 use super::jwt;
 use super::keys::{PublicKey, Signer};
 use crate::config::Config;
-use crate::registry::storage;
+use crate::storage;
+use crate::user::User;
 
 /// The issuer of tokens that old clusters kept in Secrets.
 const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
@@ -135,7 +135,7 @@ impl Tokens {
         }
         let claims = json!({
             "aud": grant.audiences, "exp": now.secs() + life_secs, "iat": now.secs(),
-            "iss": self.issuer(), "jti": crate::core::new_uid(), "nbf": now.secs(),
+            "iss": self.issuer(), "jti": crate::uid::new_uid(), "nbf": now.secs(),
             "sub": format!("system:serviceaccount:{}:{}", account.namespace(), account.name()),
             "kubernetes.io": own,
         });

@@ -4,8 +4,8 @@ use x509_cert::Certificate;
 use x509_cert::der::asn1::{PrintableStringRef, Utf8StringRef};
 use x509_cert::der::{Decode, Encode};
 
-use super::User;
-use super::user::AUTHENTICATED;
+use crate::user::AUTHENTICATED;
+use crate::user::User;
 
 const COMMON_NAME: &str = "2.5.4.3";
 const ORGANIZATION: &str = "2.5.4.10";

@@ -6,8 +6,10 @@ use client::{Client, PatchType, Verb};
 use store::Store;
 
 use super::{config, request};
-use crate::admission::{Act, Operation, admit};
-use crate::core::Caller;
+use crate::admission::{Act, Notes, admit};
+use crate::core::Call;
+use crate::dispatch::perform;
+use crate::user::Caller;
 use crate::{Admission, Config, Server, User};
 
 /// A server with these plugins on and off beside the defaults.
@@ -133,19 +135,20 @@ fn deletions_connections_and_subresources_are_admitted_too() {
             let name = if kind == &POD { "p" } else { "default" };
             let mut request = request(Verb::Create, kind, name, body);
             request.subresource = subresource.into();
-            let done = core.perform(&caller, &mut request).await;
+            let done = perform(core, &caller, request).await;
             assert!(said(done.map(drop)).contains(denying), "{subresource}");
         }
         for subresource in ["exec", "attach", "portforward", "proxy"] {
             let mut request = request(Verb::Create, &POD, "p", Value::Null);
             request.subresource = subresource.into();
-            let refused = crate::door::admit(core, &caller, &request).await;
+            let refused =
+                crate::door::admit(&Call::new(core, &caller, (&POD).into(), &request)).await;
             assert!(said(refused).contains(denying), "{subresource}");
         }
         // Read, not changed.
         let mut log = request(Verb::Get, &POD, "p", Value::Null);
         log.subresource = "log".into();
-        crate::door::admit(core, &caller, &log).await.unwrap();
+        crate::door::admit(&Call::new(core, &caller, (&POD).into(), &log)).await.unwrap();
         // Upstream's NamespaceLifecycle, for whatever is created: evictions, too.
         admin.delete(&NAMESPACE, "", "default", Default::default()).await.unwrap_err();
         let namespace = json!({"metadata": {"name": "going", "finalizers": ["example.com/wait"]}});
@@ -154,9 +157,9 @@ fn deletions_connections_and_subresources_are_admitted_too() {
         let mut evict = request(Verb::Create, &POD, "p", json!({"metadata": {"name": "p"}}));
         (evict.namespace, evict.subresource) = ("going".into(), "eviction".into());
         let core = _first.core();
-        let operation = Operation::Create;
-        let act = Act { core, caller: &caller, operation, kind: &POD, request: &evict, old: None };
-        let refused = admit(&act, &json!({"metadata": {"name": "p"}})).await.unwrap_err();
+        let act = Act::create(&Call::new(core, &caller, (&POD).into(), &evict));
+        let body = json!({"metadata": {"name": "p"}});
+        let refused = admit(&act, body, &mut Notes::default()).await.unwrap_err();
         assert_eq!(
             refused.message(),
             "pods \"p\" is forbidden: unable to create new content in namespace going because it is being terminated"

@@ -6,7 +6,8 @@ use client::{Answer, PatchType, Verb};
 
 use super::{request, start};
 use crate::User;
-use crate::core::Caller;
+use crate::dispatch::perform;
+use crate::user::Caller;
 
 fn pod(name: &str, context: Value) -> Value {
     json!({"metadata": {"name": name, "namespace": "default"}, "spec": {
@@ -72,7 +73,7 @@ fn labels_of_a_namespace_bind_its_pods() {
             "pod-security.kubernetes.io/enforce": "restricted",
             "pod-security.kubernetes.io/enforce-version": "v1.0"}}}),
         );
-        let outcome = core.perform(&caller, &mut relabel).await.unwrap();
+        let outcome = perform(core, &caller, relabel).await.unwrap();
         assert_eq!(
             outcome.warnings,
             [
@@ -84,10 +85,8 @@ fn labels_of_a_namespace_bind_its_pods() {
         let deployment = json!({"metadata": {"name": "d", "namespace": "default"}, "spec": {
             "selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}},
             "spec": {"hostNetwork": true, "securityContext": {"runAsNonRoot": true}, "containers": [{"name": "c", "image": "i"}]}}}});
-        let made = core
-            .perform(&caller, &mut request(Verb::Create, &DEPLOYMENT, "d", deployment))
-            .await
-            .unwrap();
+        let create = request(Verb::Create, &DEPLOYMENT, "d", deployment);
+        let made = perform(core, &caller, create).await.unwrap();
         assert_eq!(
             made.warnings,
             ["would violate PodSecurity \"restricted:v1.0\": host namespaces (hostNetwork=true)"]

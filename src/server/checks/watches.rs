@@ -7,9 +7,9 @@ use stdx::prng::Prng;
 use store::{Class, Disk, Limits, Op, Span, Store};
 
 use super::{config, start};
-use crate::registry::cache::Cache;
-use crate::registry::selection::Selection;
 use crate::registry::watch::{self, Item};
+use crate::storage::cache::Cache;
+use crate::storage::selection::Selection;
 use crate::{Server, User};
 
 /// What one watch selects.

@@ -9,7 +9,7 @@ use api::kinds::POD;
 use api::{Lens, Status, Value};
 
 use crate::core::Core;
-use crate::registry::storage;
+use crate::storage;
 
 /// The kubelet's port, which is reached through the node's door only.
 pub(super) const KUBELET_PORT: u16 = 10_250;

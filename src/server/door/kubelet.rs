@@ -9,7 +9,7 @@ use http::client::Endpoint;
 
 use super::{address, proxy};
 use crate::core::Core;
-use crate::registry::storage;
+use crate::storage;
 
 /// Puts an authorized request to the kubelet of a node, as the API server.
 ///

@@ -5,37 +5,14 @@ mod kubelet;
 mod pods;
 mod proxy;
 
-pub(crate) use proxy::{Door, client};
-
-use std::sync::Arc;
-
 use api::Status;
 use api::kinds::{NODE, POD, SERVICE};
 use api::query::Query;
 use client::Request;
-use http::client::Dial;
-use http::{BoxFuture, Response};
+use http::Response;
 
-use crate::admission::{self, Act, Operation};
-use crate::core::{Caller, Core, not_found};
-
-/// Reaches nodes. `k3rs` plugs in the kubelet of this process.
-pub trait NodeDoor: Send + Sync {
-    /// Whether this is the way to `node`; to others the server goes over HTTPS.
-    fn has(&self, node: &str) -> bool;
-
-    /// Puts a request to a node's kubelet. Its path is one of the kubelet's own API
-    /// (`/containerLogs/<namespace>/<pod>/<container>`, `/exec/...`, `/attach/...`,
-    /// `/portForward/<namespace>/<pod>`, `/stats/summary`, `/pods`, `/metrics...`), its query the
-    /// kubelet's (`input`, `output`, `error`, `tty`, `command`, `follow`, ...), and
-    /// `request.upgrade` is there when the client asked for one. The caller has authorized it.
-    fn call<'a>(&'a self, node: &'a str, request: http::Request) -> BoxFuture<'a, Response>;
-
-    /// How connections to pods' and nodes' addresses are opened; `None` is by plain TCP.
-    fn dialer(&self, _node: &str) -> Option<Arc<dyn Dial>> {
-        None
-    }
-}
+use crate::admission::{self, Act, Notes};
+use crate::core::{Call, Core, not_found};
 
 /// Whether a subresource is answered here.
 pub(crate) fn is_here(request: &Request) -> bool {
@@ -79,13 +56,12 @@ pub(crate) async fn answer(
 }
 
 /// Admission of a connection; logs are only read.
-pub(crate) async fn admit(core: &Core, caller: &Caller, request: &Request) -> Result<(), Status> {
-    if request.subresource == "log" {
+pub(crate) async fn admit(call: &Call<'_>) -> Result<(), Status> {
+    if call.request.subresource == "log" {
         return Ok(());
     }
-    let operation = Operation::Connect;
-    let act = Act { core, caller, operation, kind: request.kind, request, old: None };
-    admission::admit(&act, &api::Value::Null).await
+    let mut notes = Notes::default();
+    admission::admit(&Act::connect(call), api::Value::Null, &mut notes).await.map(drop)
 }
 
 /// Puts an authorized request to a node's kubelet, in this process or at its port.

@@ -9,8 +9,8 @@ use http::{Method, Response};
 
 use super::{Incoming, call};
 use crate::core::{Core, method_not_allowed};
-use crate::registry::storage;
-use crate::web::socket::{self, Frames};
+use crate::socket::{self, Frames};
+use crate::storage;
 
 /// `pods/log`
 pub(super) async fn logs(

@@ -1,7 +1,5 @@
 //! Proxies: HTTP to a pod, a Service's endpoint or a node's kubelet, through the API server.
 
-use std::sync::Arc;
-
 use api::kinds::{ENDPOINTS, NODE, POD, SERVICE};
 use api::status::Reason;
 use api::{Lens, Status, Value};
@@ -13,7 +11,7 @@ use http::{Headers, Method, Response};
 use super::address::{self, Proxyable};
 use super::{Incoming, call};
 use crate::core::Core;
-use crate::registry::storage;
+use crate::storage;
 
 /// Fields that belong to one connection.
 const HOP_BY_HOP: [&str; 8] = [
@@ -274,15 +272,3 @@ fn relocate(headers: &mut Headers, base: &str) {
         headers.set("location", format!("{base}{location}"));
     }
 }
-
-/// One client for all proxied requests.
-pub(crate) fn client() -> http::client::Client {
-    http::client::Client::new(http::client::Options {
-        idle_per_endpoint_max: 1,
-        idle_max: std::time::Duration::from_secs(10),
-        ..http::client::Options::default()
-    })
-}
-
-/// The door as it is kept.
-pub(crate) type Door = std::sync::OnceLock<Arc<dyn super::NodeDoor>>;

@@ -6,51 +6,41 @@ use api::{Form, Lens, LensMut, Object, Status, Value};
 use client::{Answer, Request, Verb};
 use store::{Error, Expect};
 
-use super::{room, storage};
-use crate::admission::{self, Act, Notes, Operation};
+use crate::admission::{self, Act, Notes};
 use crate::allocate::claims::{self, Claims};
-use crate::core::{Caller, Core, Outcome};
+use crate::core::{Call, Outcome};
+use crate::storage::{self, room};
+use crate::uid::new_uid;
 
 /// How often a name or an address that the server chose, and another took meanwhile, is replaced.
 const CHOICES_MAX: usize = 8;
 
-/// Creates `tree` (in `form`, decoded and checked).
+/// Creates `tree` (in the call's form, decoded and checked).
 ///
 /// # Errors
 /// Whatever admission, validation or the store refuses.
-pub(crate) async fn create(
-    core: &Core,
-    caller: &Caller,
-    form: Form<'_>,
-    request: &Request,
-    tree: Value,
-) -> Result<Outcome, Status> {
+pub(crate) async fn create(call: &Call<'_>, tree: Value) -> Result<Outcome, Status> {
+    let kind = call.kind();
     let named = !tree.str("metadata.name").is_empty() || !tree.has("metadata.generateName");
-    if named && *form.kind != SERVICE {
-        return once(core, caller, form, request, tree).await.0;
+    if named && *kind != SERVICE {
+        return once(call, tree).await.0;
     }
     for _ in 0..CHOICES_MAX {
-        match once(core, caller, form, request, tree.clone()).await {
+        match once(call, tree.clone()).await {
             (Err(_), true) => continue,
             (outcome, _) => return outcome,
         }
     }
     let name = if named { "metadata.name" } else { "metadata.generateName" };
-    Err(Status::already_exists(form.kind, tree.str(name)))
+    Err(Status::already_exists(kind, tree.str(name)))
 }
 
 /// One try; tells whether another may do, because the server chose what was taken.
-async fn once(
-    core: &Core,
-    caller: &Caller,
-    form: Form<'_>,
-    request: &Request,
-    mut tree: Value,
-) -> (Result<Outcome, Status>, bool) {
-    let kind = form.kind;
+async fn once(call: &Call<'_>, mut tree: Value) -> (Result<Outcome, Status>, bool) {
+    let (kind, store) = (call.kind(), call.store());
     let mut notes = Notes::default();
     let generated = tree.str("metadata.name").is_empty() && tree.has("metadata.generateName");
-    let ready = prepare(core, caller, form, request, &mut tree, &mut notes).await;
+    let ready = prepare(call, &mut tree, &mut notes).await;
     let claims = match ready {
         Ok(claims) => claims,
         Err(status) => return (Err(status), false),
@@ -61,8 +51,8 @@ async fn once(
     };
     drop(tree);
     let warnings = notes.warnings;
-    if request.dry_run {
-        let exists = storage::find(&core.store, kind, object.namespace(), object.name()).await;
+    if call.request.dry_run {
+        let exists = storage::find(store, kind, object.namespace(), object.name()).await;
         let outcome = match exists {
             Ok(Some(_)) => Err(Status::already_exists(kind, object.name())),
             Ok(None) => Ok(Outcome::created(Answer::Object(object)).with_warnings(warnings)),
@@ -71,8 +61,8 @@ async fn once(
         let again = generated && outcome.is_err();
         return (outcome, again);
     }
-    let room = room::of(caller, &object, None);
-    let outcome = match storage::put(&core.store, &object, Expect::Absent, room, claims).await {
+    let room = room::of(call.caller, &object, None);
+    let outcome = match storage::put(store, &object, Expect::Absent, room, claims.txn()).await {
         Ok(object) => Ok(Outcome::created(Answer::Object(object)).with_warnings(warnings)),
         Err(error) if claims::is_lost(&error) => {
             return (Err(Status::modified(kind, object.name())), true);
@@ -97,14 +87,8 @@ async fn once(
 }
 
 /// Everything before the write. The tree leaves in the stored form.
-async fn prepare(
-    core: &Core,
-    caller: &Caller,
-    form: Form<'_>,
-    request: &Request,
-    tree: &mut Value,
-    notes: &mut Notes,
-) -> Result<Claims, Status> {
+async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result<Claims, Status> {
+    let Call { core, form, request, .. } = *call;
     let kind = form.kind;
     check_namespace(form, request, tree)?;
     if !request.name.is_empty() {
@@ -128,12 +112,12 @@ async fn prepare(
         tree.remove("metadata.managedFields");
     }
     let now = rt::now().wall;
-    tree.set("metadata.uid", core.new_uid());
+    tree.set("metadata.uid", new_uid());
     tree.set("metadata.creationTimestamp", api::time::format(now));
     api::defaults::apply(form, tree);
-    let act = Act { core, caller, operation: Operation::Create, kind, request, old: None };
-    admission::mutate(&act, form, tree, notes).await?;
-    form.convert_to_stored(tree);
+    let act = Act::create(call);
+    admission::mutate(&act, tree, notes).await?;
+    form.convert_to_stored(tree).map_err(Status::bad_request)?;
     if tree.str("metadata.name").is_empty() {
         match tree.str("metadata.generateName") {
             "" => {
@@ -154,11 +138,11 @@ async fn prepare(
     }
     let stored = form.stored();
     api::strategy::create(stored, tree);
-    let claims = crate::allocate::create(core, kind, tree).await?;
+    let claims = crate::allocate::create(&core.config, &core.store, kind, tree).await?;
     api::validate::create(stored, tree)?;
     admission::validate(&act, tree, notes).await?;
     if request.verb != Verb::Patch {
-        let manager = caller.manager(request);
+        let manager = call.caller.manager(request);
         api::apply::track(stored, &manager, &request.subresource, now, None, tree);
     }
     Ok(claims)

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use api::kinds::NAMESPACE;
-use api::{Form, Kind, Lens, LensMut, Object, Status, Value, json};
-use client::{Answer, DeleteOptions, List, Request, Verb};
-use store::{Error, Expect, Room};
+use api::{Kind, Lens, LensMut, Object, Status, Value, json};
+use client::{Answer, DeleteOptions, Verb};
+use store::{Error, Expect, Room, Txn};
 
 use super::update::uid_conflict;
-use super::{list, storage};
-use crate::admission::{self, Act, Operation};
-use crate::allocate::{self, claims::Claims};
-use crate::core::{Caller, Core, Outcome};
+use crate::admission::{self, Act, Notes};
+use crate::allocate;
+use crate::core::{Call, Outcome};
 use crate::options::invalid_options;
+use crate::storage::{self, list};
 
 const CONFLICT_TRIES_MAX: usize = 10;
 
@@ -23,44 +23,38 @@ const FOREGROUND: &str = "foregroundDeletion";
 ///
 /// # Errors
 /// 404, 409, and whatever admission refuses.
-pub(crate) async fn delete(
-    core: &Core,
-    caller: &Caller,
-    form: Form<'_>,
-    request: &Request,
-) -> Result<Outcome, Status> {
-    let kind = form.kind;
+pub(crate) async fn delete(call: &Call<'_>) -> Result<Outcome, Status> {
+    let (kind, store, request) = (call.kind(), call.store(), call.request);
     check_options(&request.delete)?;
     for _ in 0..CONFLICT_TRIES_MAX {
-        let current = storage::get(&core.store, kind, &request.namespace, &request.name).await?;
+        let current = storage::get(store, kind, &request.namespace, &request.name).await?;
         check_preconditions(&request.delete, &current)?;
         let old = current.whole_tree();
-        let operation = Operation::Delete;
-        let act = Act { core, caller, operation, kind, request, old: Some(&old) };
-        admission::admit(&act, &Value::Null).await?;
+        let mut notes = Notes::default();
+        admission::admit(&Act::delete(call, &old), Value::Null, &mut notes).await?;
         let conditional = request.delete.resource_version.is_some();
         let done = match plan(kind, &old, &request.delete) {
-            Plan::Pending => return Ok(Outcome::ok(Answer::Object(current))),
-            Plan::Remove if request.dry_run => return Ok(Outcome::ok(success(&current))),
+            Plan::Pending => Ok(Outcome::ok(Answer::Object(current))),
+            Plan::Remove if request.dry_run => Ok(Outcome::ok(success(&current))),
             Plan::Mark(new) if request.dry_run => {
                 let object = Object::from_tree(kind, &new).map_err(Status::internal)?;
-                return Ok(Outcome::ok(Answer::Object(object)));
+                Ok(Outcome::ok(Answer::Object(object)))
             }
             Plan::Remove => {
                 let claims = allocate::delete(kind, &old);
-                let deleted = storage::delete(&core.store, &current, claims).await;
+                let deleted = storage::delete(store, &current, claims.txn()).await;
                 deleted.map(|_| Outcome::ok(success(&current)))
             }
             Plan::Mark(new) => {
                 let object = Object::from_tree(kind, &new).map_err(Status::internal)?;
                 let expect = Expect::Revision(current.revision());
-                storage::put(&core.store, &object, expect, Room::Unbounded, Claims::default())
+                storage::put(store, &object, expect, Room::Unbounded, Txn::default())
                     .await
                     .map(|object| Outcome::ok(Answer::Object(object)))
             }
         };
         match done {
-            Ok(outcome) => return Ok(outcome),
+            Ok(outcome) => return Ok(outcome.with_warnings(notes.warnings)),
             Err(Error::Conflict { current: None, .. }) => {
                 return Err(Status::not_found(kind, &request.name));
             }
@@ -78,27 +72,26 @@ pub(crate) async fn delete(
 ///
 /// # Errors
 /// The first that cannot be deleted for another reason than being gone.
-pub(crate) async fn collection(
-    core: &Core,
-    caller: &Caller,
-    form: Form<'_>,
-    request: &Request,
-) -> Result<Outcome, Status> {
+pub(crate) async fn collection(call: &Call<'_>) -> Result<Outcome, Status> {
+    let (form, request) = (call.form, call.request);
     check_options(&request.delete)?;
-    let found = list::list(core, form, &request.namespace, &request.list).await?;
-    let mut deleted = List { items: Vec::new(), ..found.clone() };
-    for object in found.items {
+    let mut deleted = list::list(call.store(), form, &request.namespace, &request.list).await?;
+    let mut warnings = Vec::new();
+    for object in std::mem::take(&mut deleted.items) {
         let mut one = request.clone();
         one.verb = Verb::Delete;
         one.namespace = object.namespace().to_owned();
         one.name = object.name().to_owned();
-        match delete(core, caller, form, &one).await {
-            Ok(_) => deleted.items.push(object),
+        match delete(&call.with(form, &one)).await {
+            Ok(outcome) => {
+                warnings.extend(outcome.warnings);
+                deleted.items.push(object);
+            }
             Err(status) if status.is_not_found() => {}
             Err(status) => return Err(status),
         }
     }
-    Ok(Outcome::ok(Answer::List(deleted)))
+    Ok(Outcome::ok(Answer::List(deleted)).with_warnings(warnings))
 }
 
 /// What to do with the object.

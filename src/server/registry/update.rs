@@ -2,15 +2,18 @@
 
 use api::apply;
 use api::codec::{self, FieldValidation};
+use api::kinds::SERVICE;
 use api::status::{Cause, Reason};
-use api::{Form, Lens, LensMut, Object, Status, Value};
-use client::{Answer, Body, PatchType, Request};
+use api::{Lens, LensMut, Object, Status, Value};
+use client::{Answer, Body, PatchType};
 use store::{Error, Expect};
 
-use super::{create, room, storage};
-use crate::admission::{self, Act, Notes, Operation};
+use super::create;
+use crate::admission::{self, Act, Notes};
 use crate::allocate;
-use crate::core::{Caller, Core, Outcome};
+use crate::auth::Attributes;
+use crate::core::{Call, Outcome, tree_of};
+use crate::storage::{self, room};
 
 /// How often a change that lost a race is made anew on the newer object.
 const CONFLICT_TRIES_MAX: usize = 5;
@@ -24,28 +27,50 @@ pub(crate) enum Part {
     Own(fn(new: &mut Value, old: &Value)),
 }
 
+/// What a body says about how its change may be carried out.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    /// It names the revision that it was decided on: a lost race is its end.
+    conditional: bool,
+    /// It is a whole object.
+    whole: bool,
+    /// It records its field managers itself.
+    applies: bool,
+}
+
+impl Terms {
+    fn of(body: &Body) -> Terms {
+        let (tree, applies) = match body {
+            Body::Tree(tree) => (tree, false),
+            Body::Patch(patch_type, patch) => (patch, *patch_type == PatchType::Apply),
+            Body::None => (&Value::Null, false),
+        };
+        let whole = matches!(body, Body::Tree(_));
+        let conditional = match whole {
+            true => !matches!(tree.str("metadata.resourceVersion"), "" | "0"),
+            false => tree.has("metadata.resourceVersion"),
+        };
+        Terms { conditional, whole, applies }
+    }
+}
+
 /// Runs an update or patch request.
 ///
 /// # Errors
 /// 404, 409, 422 and whatever admission refuses.
-pub(crate) async fn update(
-    core: &Core,
-    caller: &Caller,
-    form: Form<'_>,
-    request: &Request,
-    part: Part,
-) -> Result<Outcome, Status> {
-    let kind = form.kind;
-    for attempt in 1.. {
-        let Some(current) =
-            storage::find(&core.store, kind, &request.namespace, &request.name).await?
-        else {
-            return missing(core, caller, form, request, part).await;
-        };
-        match once(core, caller, form, request, part, &current).await {
+pub(crate) async fn update(call: &Call<'_>, mut body: Body, part: Part) -> Result<Outcome, Status> {
+    let (kind, request) = (call.kind(), call.request);
+    let terms = Terms::of(&body);
+    // What it asks for is chosen anew when another took it.
+    let chooses = *kind == SERVICE;
+    for attempt in 1..=CONFLICT_TRIES_MAX {
+        let found = storage::find(call.store(), kind, &request.namespace, &request.name).await?;
+        let Some(current) = found else { return missing(call, body, part).await };
+        let last = attempt == CONFLICT_TRIES_MAX || terms.conditional && !chooses;
+        match once(call, &mut body, terms, part, &current, last).await {
             // Only what did not name a revision itself is tried again.
-            Err(Lost::Race) if attempt < CONFLICT_TRIES_MAX => continue,
-            Err(Lost::Race) => return Err(Status::modified(kind, &request.name)),
+            Err(Lost::Race) if !last => continue,
+            Err(Lost::Race) => break,
             Err(Lost::Refused(status)) => return Err(status),
             Ok(outcome) => return Ok(outcome),
         }
@@ -53,39 +78,35 @@ pub(crate) async fn update(
     Err(Status::modified(kind, &request.name))
 }
 
-/// Changes a stored object by a function, with the same admission and validation as an update of
-/// `request`, whose body is empty. `main` says that what the main resource holds changes: statuses
-/// stay, generations count.
+/// Changes a stored object by a function, with the same admission and validation as an update.
+/// `main` says that what the main resource holds changes: statuses stay, generations count.
 ///
 /// # Errors
 /// As `update`, and what `change` refuses.
 pub(crate) async fn change(
-    core: &Core,
-    caller: &Caller,
-    request: &Request,
+    call: &Call<'_>,
     main: bool,
     change: impl Fn(&mut Value) -> Result<(), Status>,
-) -> Result<Object, Status> {
-    let kind = request.kind;
-    let resource = core.resource(request)?;
-    let form = resource.form().stored();
-    for attempt in 1.. {
-        let current = storage::get(&core.store, kind, &request.namespace, &request.name).await?;
+) -> Result<(Object, Vec<String>), Status> {
+    let (kind, request) = (call.kind(), call.request);
+    let call = Call { form: call.form.stored(), ..*call };
+    for _ in 0..CONFLICT_TRIES_MAX {
+        let current = storage::get(call.store(), kind, &request.namespace, &request.name).await?;
         let old = current.whole_tree();
         let mut new = old.clone();
         change(&mut new)?;
         let mut notes = Notes::default();
-        let act = updates(core, caller, request, &old);
-        admission::mutate(&act, form, &mut new, &mut notes).await?;
+        let act = Act::update(&call, &old);
+        admission::mutate(&act, &mut new, &mut notes).await?;
         if main {
-            api::strategy::update(form, &mut new, &old);
+            api::strategy::update(call.form, &mut new, &old);
         }
-        let finished = finish(&act, form, &current, new, notes);
-        match finished.await {
-            Err(Lost::Race) if attempt < CONFLICT_TRIES_MAX => continue,
-            Err(Lost::Race) => break,
+        match finish(&act, Terms::of(&Body::None), &current, new, notes).await {
+            Err(Lost::Race) => continue,
             Err(Lost::Refused(status)) => return Err(status),
-            Ok(Outcome { answer: Answer::Object(object), .. }) => return Ok(object),
+            Ok(Outcome { answer: Answer::Object(object), warnings, .. }) => {
+                return Ok((object, warnings));
+            }
             Ok(_) => return Err(Status::internal("an update answered no object")),
         }
     }
@@ -105,17 +126,12 @@ impl From<Status> for Lost {
 }
 
 /// The object does not exist: an apply makes it, and so does the update of a few kinds.
-async fn missing(
-    core: &Core,
-    caller: &Caller,
-    form: Form<'_>,
-    request: &Request,
-    part: Part,
-) -> Result<Outcome, Status> {
+async fn missing(call: &Call<'_>, body: Body, part: Part) -> Result<Outcome, Status> {
+    let Call { core, caller, form, request, .. } = *call;
     let kind = form.kind;
-    let not_found = || Status::not_found(kind, &request.name);
-    let tree = match &request.body {
-        Body::Patch(PatchType::Apply, applied) if matches!(part, Part::Main) => {
+    let main = matches!(part, Part::Main);
+    let tree = match body {
+        Body::Patch(PatchType::Apply, applied) if main => {
             if applied.has("metadata.uid") {
                 return Err(Status::conflict(
                     kind,
@@ -129,66 +145,68 @@ async fn missing(
             apply::apply(apply::Request {
                 form,
                 live: None,
-                applied,
+                applied: &applied,
                 manager: &caller.manager(request),
                 subresource: "",
                 force: request.force,
                 now: rt::now().wall,
             })?
         }
-        Body::Tree(tree) if matches!(part, Part::Main) && kind.declared.creates_on_update => {
-            tree.clone()
-        }
+        Body::Tree(tree) if main && kind.declared.creates_on_update => tree,
         Body::Tree(tree)
             if tree.has("metadata.name") && tree.str("metadata.name") != request.name =>
         {
             return Err(other_name(tree.str("metadata.name"), &request.name));
         }
-        _ => return Err(not_found()),
+        _ => return Err(Status::not_found(kind, &request.name)),
     };
-    core.authorizer
-        .check(core, &caller.user, &crate::auth::Attributes::of(request, "create"))
-        .await?;
-    create::create(core, caller, form, request, tree).await
+    let attributes = Attributes::of(request, "create");
+    core.authorizer.check(&core.store, &caller.user, &attributes).await?;
+    create::create(call, tree).await
 }
 
+/// One try. The last one takes the body with it.
 async fn once(
-    core: &Core,
-    caller: &Caller,
-    form: Form<'_>,
-    request: &Request,
+    call: &Call<'_>,
+    body: &mut Body,
+    terms: Terms,
     part: Part,
     current: &Object,
+    last: bool,
 ) -> Result<Outcome, Lost> {
+    let form = call.form;
     let old = current.whole_tree();
     let mut notes = Notes::default();
-    let mut new = wanted(caller, form, request, &old, &mut notes.warnings)?;
-    check_identity(form, request, part, current, &mut new)?;
+    let mut new = match body {
+        Body::Tree(tree) if last => std::mem::take(tree),
+        Body::Tree(tree) => tree.clone(),
+        Body::Patch(patch_type, patch) => {
+            patched(call, *patch_type, patch, &old, &mut notes.warnings)?
+        }
+        Body::None => tree_of(Body::None)?,
+    };
+    check_identity(call, terms, part, current, &mut new)?;
     api::defaults::apply(form, &mut new);
-    let act = updates(core, caller, request, &old);
-    admission::mutate(&act, form, &mut new, &mut notes).await?;
-    form.convert_to_stored(&mut new);
+    let act = Act::update(call, &old);
+    admission::mutate(&act, &mut new, &mut notes).await?;
+    form.convert_to_stored(&mut new).map_err(Status::bad_request)?;
     match part {
         Part::Main => api::strategy::update(form.stored(), &mut new, &old),
         Part::Status => api::strategy::update_status(form.stored(), &mut new, &old),
         Part::Own(take) => take(&mut new, &old),
     }
-    finish(&act, form, current, new, notes).await
+    finish(&act, terms, current, new, notes).await
 }
 
-/// What the request wants the object to be, in its form, with the revision it was decided on.
-fn wanted(
-    caller: &Caller,
-    form: Form<'_>,
-    request: &Request,
+/// What a patch makes of the object, in the call's form, with the revision it was decided on.
+fn patched(
+    call: &Call<'_>,
+    patch_type: PatchType,
+    patch: &Value,
     old: &Value,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    let (patch_type, patch) = match &request.body {
-        Body::Tree(tree) => return Ok(tree.clone()),
-        Body::Patch(patch_type, patch) => (*patch_type, patch),
-        Body::None => return Err(Status::bad_request("the request has no body")),
-    };
+    let Call { caller, form, request, .. } = *call;
     let mut tree = old.clone();
     form.convert_from_stored(&mut tree);
     tree.set("apiVersion", form.api_version());
@@ -251,12 +269,13 @@ fn ill_typed(patch: &Value, status: &Status) -> Status {
 
 /// Name, namespace, uid and revision must fit what is stored.
 fn check_identity(
-    form: Form<'_>,
-    request: &Request,
+    call: &Call<'_>,
+    terms: Terms,
     part: Part,
     current: &Object,
     new: &mut Value,
 ) -> Result<(), Status> {
+    let Call { form, request, .. } = *call;
     let (kind, name) = (form.kind, request.name.as_str());
     match new.str("metadata.name") {
         "" => {
@@ -276,10 +295,7 @@ fn check_identity(
     match new.str("metadata.resourceVersion") {
         "" | "0" => {
             let conditional_only = kind.declared.conditional_updates;
-            if conditional_only
-                && matches!(part, Part::Main)
-                && matches!(request.body, Body::Tree(_))
-            {
+            if conditional_only && matches!(part, Part::Main) && terms.whole {
                 let cause = Cause {
                     reason: "FieldValueInvalid",
                     message: "Invalid value: 0x0: must be specified for an update".into(),
@@ -321,34 +337,17 @@ pub(crate) fn uid_conflict(current: &Object, wanted: &str) -> Status {
     )
 }
 
-/// What admission is told of an update.
-fn updates<'a>(
-    core: &'a Core,
-    caller: &'a Caller,
-    request: &'a Request,
-    old: &'a Value,
-) -> Act<'a> {
-    let operation = Operation::Update;
-    Act { core, caller, operation, kind: request.kind, request, old: Some(old) }
-}
-
 /// Validation and the write; `new` is in the stored form, prepared.
 async fn finish(
     act: &Act<'_>,
-    form: Form<'_>,
+    terms: Terms,
     current: &Object,
     mut new: Value,
     mut notes: Notes,
 ) -> Result<Outcome, Lost> {
-    let Act { core, caller, kind, request, .. } = *act;
+    let Act { core, caller, form, kind, request, .. } = *act;
     let old = act.old.unwrap_or(&Value::Null);
-    // A patch that names its revision was checked above; one that does not may be tried again.
-    let conditional = match &request.body {
-        Body::Tree(tree) => !matches!(tree.str("metadata.resourceVersion"), "" | "0"),
-        Body::Patch(_, patch) => patch.has("metadata.resourceVersion"),
-        Body::None => false,
-    };
-    let claims = allocate::update(core, kind, &mut new, old).await?;
+    let claims = allocate::update(&core.config, &core.store, kind, &mut new, old).await?;
     new.set("metadata.resourceVersion", current.revision().to_string());
     match request.subresource.as_str() {
         // The node of a pod is fixed for everyone else.
@@ -357,7 +356,7 @@ async fn finish(
     }
     admission::validate(act, &new, &mut notes).await?;
     let warnings = notes.warnings;
-    if !matches!(request.body, Body::Patch(PatchType::Apply, _)) {
+    if !terms.applies {
         let manager = caller.manager(request);
         let now = rt::now().wall;
         apply::track(form.stored(), &manager, &request.subresource, now, Some(old), &mut new);
@@ -374,7 +373,7 @@ async fn finish(
         Error::Conflict { current: None, .. } => {
             Lost::Refused(Status::not_found(kind, &request.name))
         }
-        Error::Conflict { .. } if conditional => {
+        Error::Conflict { .. } if terms.conditional => {
             Lost::Refused(Status::modified(kind, &request.name))
         }
         Error::Conflict { .. } => Lost::Race,
@@ -382,12 +381,13 @@ async fn finish(
     };
     if finished_deleting(&new, old) {
         let claims = allocate::delete(kind, old);
-        storage::delete(&core.store, current, claims).await.map_err(lost)?;
+        storage::delete(&core.store, current, claims.txn()).await.map_err(lost)?;
         return Ok(Outcome::ok(Answer::Object(object)).with_warnings(warnings));
     }
     let expect = Expect::Revision(current.revision());
     let room = room::of(caller, &object, Some(current));
-    let object = storage::put(&core.store, &object, expect, room, claims).await.map_err(lost)?;
+    let object =
+        storage::put(&core.store, &object, expect, room, claims.txn()).await.map_err(lost)?;
     Ok(Outcome::ok(Answer::Object(object)).with_warnings(warnings))
 }
 

@@ -10,11 +10,11 @@ use rt::BoxFuture;
 use stdx::time::Mono;
 use store::Error;
 
-use super::cache;
-use super::change::{Change, Type};
-use super::selection::Selection;
-use super::{list, storage};
 use crate::core::Core;
+use crate::storage::cache;
+use crate::storage::change::{Change, Type};
+use crate::storage::selection::Selection;
+use crate::storage::{self, list};
 
 /// How often a client that takes bookmarks learns how far it has come.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -77,7 +77,7 @@ pub(crate) async fn watch(core: &Core, request: &Request) -> Result<Stream, Stat
     initial.resource_version_match.clear();
     initial.send_initial_events = false;
     initial.field_selector = selection_options.field_selector;
-    let found = list::list(core, form, &request.namespace, &initial).await?;
+    let found = list::list(&core.store, form, &request.namespace, &initial).await?;
     stream.start(core, &request.namespace, found.revision);
     stream.revision = found.revision;
     stream.waiting.extend(found.items.into_iter().map(Item::Initial));

@@ -6,10 +6,12 @@ use api::status::Reason;
 use api::{Lens, LensMut, Object, Status, Value, json};
 use client::{Body, DeleteOptions, ListOptions, Request, Verb};
 
-use super::{admit, success};
-use crate::core::{Caller, Core, Outcome, body};
+use super::success;
+use crate::admission::{self, Act, Notes};
+use crate::core::{Call, Core, Outcome, tree_of};
 use crate::options::check_dry_run;
-use crate::registry::{delete, list, storage, update};
+use crate::registry::{delete, update};
+use crate::storage::{self, list};
 
 /// Pods that one budget remembers as being evicted, as upstream bounds them.
 const DISRUPTED_PODS_MAX: usize = 2000;
@@ -17,12 +19,11 @@ const DISRUPTED_PODS_MAX: usize = 2000;
 /// Retries when a budget changes between being read and being used.
 const CONFLICT_TRIES_MAX: usize = 5;
 
-pub(super) async fn evict(
-    core: &Core,
-    caller: &Caller,
-    request: &Request,
-) -> Result<Outcome, Status> {
-    let eviction = body(request)?;
+pub(super) async fn evict(call: &Call<'_>, body: Body) -> Result<Outcome, Status> {
+    let (core, request) = (call.core, call.request);
+    let mut notes = Notes::default();
+    // Before the budget counts it.
+    let eviction = admission::admit(&Act::create(call), tree_of(body)?, &mut notes).await?;
     let named = eviction.str("metadata.name");
     if !named.is_empty() && named != request.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
@@ -38,31 +39,27 @@ pub(super) async fn evict(
         resource_version: text("preconditions.resourceVersion"),
         propagation: options.str("propagationPolicy").to_owned(),
     };
-    // Before the budget counts it.
-    admit(core, caller, request).await?;
     let pod = storage::get(&core.store, &POD, &request.namespace, &request.name).await?;
     if !is_free(&pod) {
         let budget = budget_of(core, &pod).await?;
         if let Some(budget) = budget {
-            take(core, caller, &budget, &pod, inner.dry_run).await?;
+            take(call, &budget, &pod, inner.dry_run).await?;
         }
     }
+    let admitted = Call { admitted: true, ..*call };
     // The very pod that the budget was asked about.
     inner.delete.uid.get_or_insert_with(|| pod.uid().to_owned());
     if !inner.dry_run {
-        mark(core, caller, &pod, inner.delete.uid.as_deref()).await?;
+        mark(&admitted, &pod, inner.delete.uid.as_deref()).await?;
     }
-    delete::delete(core, caller, (&POD).into(), &inner).await?;
-    let mut outcome = Outcome::ok(success(201));
-    outcome.created = true;
-    Ok(outcome)
+    delete::delete(&admitted.with(&POD, &inner)).await?;
+    Ok(Outcome::created(success(201)).with_warnings(notes.warnings))
 }
 
 /// Says in the pod's status why it goes, before it does, so that a Job can tell a disruption from a failure.
-async fn mark(core: &Core, caller: &Caller, pod: &Object, uid: Option<&str>) -> Result<(), Status> {
+async fn mark(call: &Call<'_>, pod: &Object, uid: Option<&str>) -> Result<(), Status> {
     let mut request = Request::new(Verb::Update, &POD, pod.namespace(), pod.name());
     request.subresource = "status".into();
-    request.body = Body::None;
     let now = api::time::format(rt::now().wall);
     let change = |tree: &mut Value| {
         // The delete that follows says what is wrong with another pod of the name.
@@ -85,7 +82,7 @@ async fn mark(core: &Core, caller: &Caller, pod: &Object, uid: Option<&str>) -> 
         Ok(())
     };
     for _ in 0..CONFLICT_TRIES_MAX {
-        match update::change(core, caller, &request, false, change).await {
+        match update::change(&call.with(pod.kind(), &request), false, change).await {
             Err(status) if status.is_conflict() => continue,
             Err(status) if status.is_not_found() => return Ok(()),
             result => return result.map(drop),
@@ -102,7 +99,8 @@ fn is_free(pod: &Object) -> bool {
 
 async fn budget_of(core: &Core, pod: &Object) -> Result<Option<Object>, Status> {
     let all =
-        list::list(core, &POD_DISRUPTION_BUDGET, pod.namespace(), &ListOptions::default()).await?;
+        list::list(&core.store, &POD_DISRUPTION_BUDGET, pod.namespace(), &ListOptions::default())
+            .await?;
     let mut matching = all.items.into_iter().filter(|budget| {
         Selector::from_label_selector(budget.tree().at("spec.selector")).matches(pod.labels())
     });
@@ -115,19 +113,12 @@ async fn budget_of(core: &Core, pod: &Object) -> Result<Option<Object>, Status> 
 }
 
 /// Uses one of the disruptions that the budget allows.
-async fn take(
-    core: &Core,
-    caller: &Caller,
-    budget: &Object,
-    pod: &Object,
-    dry_run: bool,
-) -> Result<(), Status> {
+async fn take(call: &Call<'_>, budget: &Object, pod: &Object, dry_run: bool) -> Result<(), Status> {
     let now = api::time::format(rt::now().wall);
     let mut request =
         Request::new(Verb::Update, &POD_DISRUPTION_BUDGET, budget.namespace(), budget.name());
     request.subresource = "status".into();
     request.dry_run = dry_run;
-    request.body = Body::None;
     for _ in 0..CONFLICT_TRIES_MAX {
         let change = |tree: &mut Value| match decide(tree, pod)? {
             Allowed::Free => Ok(()),
@@ -139,7 +130,7 @@ async fn take(
                 Ok(())
             }
         };
-        match update::change(core, caller, &request, false, change).await {
+        match update::change(&call.with(budget.kind(), &request), false, change).await {
             Err(status) if status.is_conflict() => continue,
             Err(status) if status.is_not_found() => return Ok(()),
             Err(status) => return Err(status),

@@ -3,20 +3,19 @@
 use api::kinds::{BINDING, POD};
 use api::status::Cause;
 use api::{Lens, LensMut, Status, Value, json};
-use client::{Body, Request, Verb};
+use client::{Body, Verb};
 
 use super::success;
-use crate::core::{Caller, Core, Outcome, body};
+use crate::admission::{self, Act, Notes};
+use crate::core::{Call, Outcome, tree_of};
 use crate::registry::update;
 
 /// `pods/binding`: gives a pod its node, once.
-pub(crate) async fn bind(
-    core: &Core,
-    caller: &Caller,
-    request: &Request,
-) -> Result<Outcome, Status> {
-    let binding = body(request)?;
-    check_target(binding)?;
+pub(crate) async fn bind(call: &Call<'_>, body: Body) -> Result<Outcome, Status> {
+    let request = call.request;
+    let mut notes = Notes::default();
+    let binding = admission::admit(&Act::create(call), tree_of(body)?, &mut notes).await?;
+    check_target(&binding)?;
     let name = match request.name.as_str() {
         "" => binding.str("metadata.name"),
         name => name,
@@ -25,19 +24,16 @@ pub(crate) async fn bind(
     if !named.is_empty() && named != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
-    super::admit(core, caller, request).await?;
     let mut inner = request.clone();
     inner.kind = &POD;
     inner.verb = Verb::Update;
     inner.group_version = String::new();
     inner.name = name.to_owned();
     inner.subresource = "binding".into();
-    inner.body = Body::None;
     let now = api::time::format(rt::now().wall);
-    update::change(core, caller, &inner, false, |pod| assign(pod, binding, name, &now)).await?;
-    let mut outcome = Outcome::ok(success(201));
-    outcome.created = true;
-    Ok(outcome)
+    let inner = Call { admitted: true, ..call.with(&POD, &inner) };
+    update::change(&inner, false, |pod| assign(pod, &binding, name, &now)).await?;
+    Ok(Outcome::created(success(201)).with_warnings(notes.warnings))
 }
 
 fn check_target(binding: &Value) -> Result<(), Status> {

@@ -2,12 +2,12 @@
 
 use api::kinds::SCALE;
 use api::status::Cause;
-use api::{Form, Kind, Lens, LensMut, Object, Status, Sub, Value, json};
-use client::{Answer, Body, PatchType, Request, Verb};
+use api::{Kind, Lens, LensMut, Object, Status, Sub, Value, json};
+use client::{Answer, Body, PatchType, Verb};
 
-use crate::core::{Caller, Core, Outcome, method_not_allowed, not_found};
-use crate::registry::storage;
+use crate::core::{Call, Outcome, method_not_allowed, not_found};
 use crate::registry::update::{self, uid_conflict};
+use crate::storage;
 
 struct Paths<'a> {
     spec: &'a str,
@@ -15,13 +15,8 @@ struct Paths<'a> {
     selector: &'a str,
 }
 
-pub(super) async fn perform(
-    core: &Core,
-    caller: &Caller,
-    form: Form<'_>,
-    request: &Request,
-) -> Result<Outcome, Status> {
-    let kind = form.kind;
+pub(super) async fn perform(call: &Call<'_>, body: Body) -> Result<Outcome, Status> {
+    let (kind, form, request) = (call.kind(), call.form, call.request);
     let paths = form
         .subresources()
         .into_iter()
@@ -32,17 +27,15 @@ pub(super) async fn perform(
         .ok_or_else(not_found)?;
     match request.verb {
         Verb::Get => {
-            let object = storage::get(&core.store, kind, &request.namespace, &request.name).await?;
+            let object =
+                storage::get(call.store(), kind, &request.namespace, &request.name).await?;
             Ok(Outcome::ok(Answer::Tree(scale(&object, &paths))))
         }
         Verb::Update | Verb::Patch => {
-            let mut plain = request.clone();
-            // The change below is made anew on the newer object when a race is lost.
-            plain.body = Body::None;
-            let object = update::change(core, caller, &plain, true, |tree| {
-                apply(kind, request, &paths, tree)
-            });
-            Ok(Outcome::ok(Answer::Tree(scale(&object.await?, &paths))))
+            // Made anew on the newer object when a race is lost.
+            let change = |tree: &mut Value| apply(kind, &request.name, &body, &paths, tree);
+            let (object, warnings) = update::change(call, true, change).await?;
+            Ok(Outcome::ok(Answer::Tree(scale(&object, &paths))).with_warnings(warnings))
         }
         _ => Err(method_not_allowed(kind)),
     }
@@ -51,13 +44,14 @@ pub(super) async fn perform(
 /// Changes the number of replicas as the request says.
 fn apply(
     kind: &'static Kind,
-    request: &Request,
+    named: &str,
+    body: &Body,
     paths: &Paths<'_>,
     tree: &mut Value,
 ) -> Result<(), Status> {
     let object = Object::from_tree(kind, tree).map_err(Status::internal)?;
     let current = scale(&object, paths);
-    let wanted = match &request.body {
+    let wanted = match body {
         Body::Tree(wanted) => wanted.clone(),
         Body::Patch(patch_type, patch) => {
             let mut wanted = current.clone();
@@ -71,10 +65,10 @@ fn apply(
         Body::None => return Err(Status::bad_request("the request has no body")),
     };
     let name = wanted.str("metadata.name");
-    if !name.is_empty() && name != request.name {
+    if !name.is_empty() && name != named {
         return Err(Status::bad_request(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
-            request.name
+            named
         )));
     }
     let uid = wanted.str("metadata.uid");
@@ -83,7 +77,7 @@ fn apply(
     }
     let revision = wanted.str("metadata.resourceVersion");
     if !revision.is_empty() && revision != current.str("metadata.resourceVersion") {
-        return Err(Status::modified(kind, &request.name));
+        return Err(Status::modified(kind, named));
     }
     let replicas = wanted.int("spec.replicas").unwrap_or(0);
     if !(0..=i64::from(i32::MAX)).contains(&replicas) {
@@ -92,7 +86,7 @@ fn apply(
             message: format!("Invalid value: {replicas}: must be greater than or equal to 0"),
             field: "spec.replicas".into(),
         };
-        return Err(Status::invalid(&SCALE, &request.name, vec![cause]));
+        return Err(Status::invalid(&SCALE, named, vec![cause]));
     }
     tree.set(paths.spec, replicas);
     Ok(())

@@ -5,23 +5,21 @@ use std::time::Duration;
 use api::kinds::{NODE, POD, SECRET, SERVICE_ACCOUNT, TOKEN_REQUEST};
 use api::status::Cause;
 use api::{Lens, LensMut, Object, Status, Value, json};
-use client::{Answer, Request};
+use client::{Answer, Body};
 
+use crate::admission::{self, Act, Notes};
 use crate::auth::tokens::Grant;
-use crate::core::{Caller, Core, Outcome, body};
-use crate::registry::storage;
+use crate::core::{Call, Core, Outcome, tree_of};
+use crate::storage;
 
 const EXPIRATION_DEFAULT_SECS: i64 = 3600;
 const EXPIRATION_MIN_SECS: i64 = 600;
 const EXPIRATION_MAX_SECS: i64 = 1 << 32;
 
-pub(super) async fn create(
-    core: &Core,
-    caller: &Caller,
-    request: &Request,
-) -> Result<Outcome, Status> {
+pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<Outcome, Status> {
+    let (core, request) = (call.core, call.request);
     let (namespace, name) = (request.namespace.as_str(), request.name.as_str());
-    let mut tree = body(request)?.clone();
+    let mut tree = tree_of(body)?;
     let account = storage::get(&core.store, &SERVICE_ACCOUNT, namespace, name).await?;
     let named = tree.str("metadata.name");
     if !named.is_empty() && named != name {
@@ -29,6 +27,8 @@ pub(super) async fn create(
             "the name of the object ({named}) does not match the name on the URL ({name})"
         )));
     }
+    let mut notes = Notes::default();
+    tree = admission::admit(&Act::create(call), tree, &mut notes).await?;
     let mut audiences: Vec<String> =
         tree.list("spec.audiences").iter().filter_map(|a| a.as_str().map(str::to_owned)).collect();
     if audiences.is_empty() {
@@ -50,7 +50,6 @@ pub(super) async fn create(
         };
         return Err(Status::invalid(&TOKEN_REQUEST, name, vec![cause]));
     }
-    super::admit(core, caller, request).await?;
     let bound = bound_object(core, namespace, name, tree.at("spec.boundObjectRef")).await?;
     let node = match bound.as_ref().filter(|object| object.kind() == &POD) {
         Some(pod) => node_of(core, pod).await?,
@@ -72,7 +71,7 @@ pub(super) async fn create(
     );
     tree.set("apiVersion", TOKEN_REQUEST.api_version());
     tree.set("kind", TOKEN_REQUEST.name);
-    Ok(Outcome::created(Answer::Tree(tree)))
+    Ok(Outcome::created(Answer::Tree(tree)).with_warnings(notes.warnings))
 }
 
 /// The object that the token shall live and die with.

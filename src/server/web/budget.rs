@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use api::Status;
 use api::status::Reason;
 
-use crate::auth::{MASTERS, User};
+use crate::user::{MASTERS, User};
 
 /// What any request takes: its head, its place on the heap, an answer of usual size.
 pub(super) const REQUEST_BYTES: usize = 8 << 10;

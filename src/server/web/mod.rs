@@ -7,7 +7,6 @@ mod metrics;
 mod negotiate;
 mod plain;
 mod respond;
-pub(crate) mod socket;
 mod watching;
 mod yaml;
 
@@ -25,12 +24,14 @@ use http::server::{Limits, Service};
 use http::{BoxFuture, Headers, Method, Response};
 use rt::lock::Semaphore;
 
-use crate::auth::authenticate;
-use crate::auth::{AUTHENTICATED, Attributes, User};
-use crate::core::{Caller, Core, method_not_allowed, not_found};
+use crate::auth::Attributes;
+use crate::authenticate;
+use crate::core::{Call, Core, method_not_allowed, not_found};
 use crate::door::{self, Incoming};
 use crate::options::{dry_run, invalid_options};
-use crate::registry::storage;
+use crate::storage;
+use crate::user::{AUTHENTICATED, Caller, User};
+use crate::{dispatch, socket};
 use budget::{Budget, Charge};
 use metrics::{Metrics, Series};
 use negotiate::{Format, Media, Offer, negotiate};
@@ -128,7 +129,7 @@ impl Web {
         let started = rt::now().mono;
         let audit_id = match request.headers.get("audit-id") {
             Some(id) if !id.is_empty() && id.len() <= 64 => id.to_owned(),
-            _ => crate::core::new_uid(),
+            _ => crate::uid::new_uid(),
         };
         let mut series = Series {
             verb: request.method.as_str().to_owned(),
@@ -208,10 +209,10 @@ impl Web {
         let Some(resource) = known else {
             // Who may not know what exists learns only that it may not ask.
             let attributes = unknown_attributes(&exchange, &path);
-            core.authorizer.check(core, &exchange.caller.user, &attributes).await?;
+            core.authorizer.check(&core.store, &exchange.caller.user, &attributes).await?;
             return plain::unserved(self, &exchange, &path).ok_or_else(not_found);
         };
-        let mut request = to_request(&exchange, &path, resource.kind)?;
+        let request = to_request(&exchange, &path, resource.kind)?;
         series.resource.clone_from(&path.plural);
         series.subresource.clone_from(&path.subresource);
         series.verb = request.verb.as_str().to_ascii_uppercase();
@@ -219,7 +220,7 @@ impl Web {
         if door::is_here(&request) {
             // Streams last as long as they last: they take no place among the requests.
             let mut charge = Some(self.budget.charge(exchange.user(), budget::STREAM_BYTES)?);
-            door::admit(core, &exchange.caller, &request).await?;
+            door::admit(&Call::new(core, &exchange.caller, resource.form(), &request)).await?;
             let mut incoming = incoming(exchange, rest, path.rest);
             if let Some(upgrade) = &mut incoming.http.upgrade {
                 charge.take().into_iter().for_each(|charge| upgrade.hold(charge));
@@ -238,7 +239,7 @@ impl Web {
             let frames = if json { socket::Frames::Lines } else { socket::Frames::Lengths };
             return Ok(socket::answer(incoming, response, frames));
         }
-        let work = self.perform(exchange, rest.body, &resource, &mut request);
+        let work = self.perform(exchange, rest.body, &resource, request);
         match rt::timeout(REQUEST_MAX, work).await {
             Ok(answer) => answer,
             Err(rt::Elapsed) => Err(Status::new(
@@ -256,7 +257,7 @@ impl Web {
     ) -> Result<Response, Status> {
         let wanted = exchange.wanted(Offer::objects(resource.kind))?;
         let mut charge = self.budget.charge(exchange.user(), budget::WATCH_BYTES)?;
-        let stream = self.core.watch(request).await?;
+        let stream = dispatch::watch(&self.core, request).await?;
         charge.grow(respond::LISTED_BYTES * stream.n_waiting())?;
         let mut response = watching::response(stream, resource, wanted);
         response.body = response.body.holding(charge);
@@ -268,7 +269,7 @@ impl Web {
         exchange: Exchange,
         mut body: http::Body,
         resource: &Resource,
-        request: &mut Request,
+        mut request: Request,
     ) -> Result<Response, Status> {
         let form = resource.form();
         let kept = match request.subresource.as_str() {
@@ -289,19 +290,19 @@ impl Web {
         let _slot = self.slot(!reads_only)?;
         match request.verb {
             Verb::Create | Verb::Update | Verb::Patch => {
-                warnings = bodies::decode(request, form, &content_type, &bytes, &mut charge)?;
+                warnings = bodies::decode(&mut request, form, &content_type, &bytes, &mut charge)?;
             }
             Verb::Delete | Verb::DeleteCollection => {
                 let query = &exchange.query;
-                bodies::delete_options(request, query, &content_type, &bytes, &mut charge)?;
+                bodies::delete_options(&mut request, query, &content_type, &bytes, &mut charge)?;
             }
             Verb::Get | Verb::List | Verb::Watch => {}
         }
         drop(bytes);
         if matches!(request.verb, Verb::Update | Verb::Patch | Verb::Delete) {
-            self.charge_stored(request, &mut charge).await?;
+            self.charge_stored(&request, &mut charge).await?;
         }
-        let mut outcome = self.core.perform(&exchange.caller, request).await?;
+        let mut outcome = dispatch::perform(&self.core, &exchange.caller, request).await?;
         warnings.append(&mut outcome.warnings);
         outcome.warnings = warnings;
         let answer_bytes = respond::answer_bytes(&outcome, &wanted);

@@ -29,7 +29,7 @@ pub(super) async fn answer(
     let path = exchange.path().to_owned();
     if !is_health(&path) {
         let attributes = Attributes::path(&exchange.path_verb(), &path);
-        web.core.authorizer.check(&web.core, exchange.user(), &attributes).await?;
+        web.core.authorizer.check(&web.core.store, exchange.user(), &attributes).await?;
     }
     if !matches!(exchange.method, Method::Get | Method::Head) {
         return Err(match known(&path) {

@@ -6,7 +6,7 @@ use api::{Kind, Object, Resource, Status};
 use store::{Event, KeyValue};
 
 use super::selection::Selection;
-use super::storage;
+use crate::storage;
 
 /// The largest encoded event that is kept.
 const SHARED_EVENT_MAX_BYTES: usize = 64 << 10;

@@ -13,7 +13,7 @@ use store::{Error, Event, Item, Limits, Span, Store};
 
 use super::change::{Change, Type, lock};
 use super::selection::Selection;
-use super::storage;
+use crate::storage;
 
 /// The cache may be behind by this many times what one watch may.
 const BEHIND_PARTS: usize = 8;

@@ -6,9 +6,9 @@ use api::status::Reason;
 use http::{Headers, Peer};
 use ring::digest;
 
-use super::user::{AUTHENTICATED, SERVICE_ACCOUNTS, UNAUTHENTICATED};
-use super::{Attributes, User, x509};
+use crate::auth::{Attributes, der, x509};
 use crate::core::Core;
+use crate::user::{AUTHENTICATED, SERVICE_ACCOUNTS, UNAUTHENTICATED, User};
 
 /// Groups and extras that one request may impersonate.
 const IMPERSONATED_MAX: usize = 256;
@@ -106,7 +106,7 @@ fn bearer(headers: &Headers) -> Option<&str> {
 }
 
 fn signed_by_proxies(core: &Core, leaf: &[u8]) -> bool {
-    let authorities = super::der::pem(&core.config.request_header_ca);
+    let authorities = der::pem(&core.config.request_header_ca);
     let Some(issuer) = x509::issuer(leaf) else { return false };
     authorities.iter().any(|(_, authority)| x509::subject(authority).as_ref() == Some(&issuer))
 }
@@ -189,7 +189,7 @@ pub(crate) async fn impersonated(
         }
     }
     for attributes in &checks {
-        core.authorizer.check(core, &user, attributes).await?;
+        core.authorizer.check(&core.store, &user, attributes).await?;
     }
     complete_groups(&mut wanted);
     Ok(wanted)

@@ -3,12 +3,11 @@
 use api::status::{Cause, Reason};
 use api::{Form, Kind, Object, Status};
 use client::{List, ListOptions};
-use store::{Bytes, Error, Query, Span};
+use store::{Bytes, Error, Query, Span, Store};
 
 use super::continue_token::{self, Continue};
 use super::selection::Selection;
-use super::storage;
-use crate::core::Core;
+use crate::storage;
 
 /// Keys read from the store at a time while a filtered page fills.
 const CHUNK_KEYS: usize = 500;
@@ -18,7 +17,7 @@ const CHUNK_KEYS: usize = 500;
 /// # Errors
 /// 400 and 422 for options that make no sense, 410 when the revision is gone, 504 when it is not there yet.
 pub(crate) async fn list<'f>(
-    core: &Core,
+    store: &Store,
     form: impl Into<Form<'f>>,
     namespace: &str,
     options: &ListOptions,
@@ -32,11 +31,11 @@ pub(crate) async fn list<'f>(
         && matches!(options.resource_version.as_str(), "" | "0")
         && (!namespace.is_empty() || !kind.namespaced())
     {
-        return one(core, kind, namespace, name, &selection).await;
+        return one(store, kind, namespace, name, &selection).await;
     }
     let prefix = storage::prefix(kind, namespace);
     let (start, at) = match options.continue_token.as_str() {
-        "" => (None, exact_revision(core, options)?),
+        "" => (None, exact_revision(store, options)?),
         token => {
             if !matches!(options.resource_version.as_str(), "" | "0") {
                 return Err(Status::bad_request(
@@ -48,7 +47,7 @@ pub(crate) async fn list<'f>(
         }
     };
     let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
-    let page = read_page(core, kind, &prefix, start.as_deref(), at, limit, &selection).await;
+    let page = read_page(store, kind, &prefix, start.as_deref(), at, limit, &selection).await;
     let page = match page {
         Ok(page) => page,
         Err(Failed::Status(status)) => return Err(status),
@@ -73,15 +72,15 @@ pub(crate) async fn list<'f>(
 
 /// At most one object: no range is read.
 async fn one(
-    core: &Core,
+    store: &Store,
     kind: &'static Kind,
     namespace: &str,
     name: &str,
     selection: &Selection,
 ) -> Result<List, Status> {
     // The revision is read first: what is found is at least as new.
-    let revision = core.store.revision();
-    let found = storage::find(&core.store, kind, namespace, name).await?;
+    let revision = store.revision();
+    let found = storage::find(store, kind, namespace, name).await?;
     let revision = found.as_ref().map_or(revision, |object| object.revision().max(revision));
     let items = found.into_iter().filter(|object| selection.matches(object)).collect();
     Ok(List { items, revision, ..List::default() })
@@ -101,7 +100,7 @@ enum Failed {
 }
 
 async fn read_page(
-    core: &Core,
+    store: &Store,
     kind: &'static Kind,
     prefix: &str,
     start: Option<&str>,
@@ -128,7 +127,7 @@ async fn read_page(
             _ if selection.is_everything() => limit,
             _ => CHUNK_KEYS,
         };
-        let range = core.store.range(&query).await.map_err(Failed::Store)?;
+        let range = store.range(&query).await.map_err(Failed::Store)?;
         page.revision = range.revision;
         query.at = Some(range.revision);
         let n = range.items.len();
@@ -153,12 +152,12 @@ async fn read_page(
 }
 
 /// The one revision that the list must be at, if it must.
-fn exact_revision(core: &Core, options: &ListOptions) -> Result<Option<u64>, Status> {
+fn exact_revision(store: &Store, options: &ListOptions) -> Result<Option<u64>, Status> {
     let revision = match options.resource_version.as_str() {
         "" | "0" => return Ok(None),
         text => parse_revision(text)?,
     };
-    let current = core.store.revision();
+    let current = store.revision();
     if revision > current {
         return Err(storage::too_large(revision, current));
     }

@@ -3,7 +3,7 @@
 use api::{Kind, Object, kinds};
 use store::Room;
 
-use crate::core::Caller;
+use crate::user::Caller;
 
 /// Namespaces whose objects keep the cluster going.
 const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
@@ -80,7 +80,7 @@ mod tests {
     use api::{Value, json};
 
     use super::*;
-    use crate::auth::User;
+    use crate::user::User;
 
     #[test]
     fn keys_belong_to_their_namespaces() {

@@ -2,25 +2,25 @@
 
 use api::status::Cause;
 use api::{Kind, Lens, LensMut, Status, Value, json};
-use client::{Answer, Request};
+use client::{Answer, Body};
 
-use super::rules::Rule;
-use super::tokens::user_tree;
-use super::{Attributes, Decision, User, authenticate};
-use crate::core::{Caller, Core, Outcome, body, not_found};
+use crate::admission::{self, Act, Notes};
+use crate::auth::rules::Rule;
+use crate::auth::tokens::user_tree;
+use crate::auth::{Attributes, Decision};
+use crate::authenticate;
+use crate::core::{Call, Core, Outcome, not_found, tree_of};
+use crate::user::User;
 
 /// Answers a review.
 ///
 /// # Errors
 /// 422 for a review that says too little or too much.
-pub(crate) async fn create(
-    core: &Core,
-    caller: &Caller,
-    request: &Request,
-) -> Result<Outcome, Status> {
-    let kind = request.kind;
-    crate::subresource::admit(core, caller, request).await?;
-    let mut tree = body(request)?.clone();
+pub(crate) async fn create(call: &Call<'_>, body: Body) -> Result<Outcome, Status> {
+    let Call { core, caller, request, .. } = *call;
+    let kind = call.kind();
+    let mut notes = Notes::default();
+    let mut tree = admission::admit(&Act::create(call), tree_of(body)?, &mut notes).await?;
     match kind.name {
         "SubjectAccessReview" | "LocalSubjectAccessReview" => {
             let user = subject(kind, &tree)?;
@@ -61,12 +61,12 @@ pub(crate) async fn create(
         tree.set("metadata.namespace", request.namespace.as_str());
     }
     tree.set_default("metadata.creationTimestamp", Value::Null);
-    Ok(Outcome::created(Answer::Tree(tree)))
+    Ok(Outcome::created(Answer::Tree(tree)).with_warnings(notes.warnings))
 }
 
 async fn access(core: &Core, kind: &Kind, user: &User, tree: &Value) -> Result<Decision, Status> {
     let attributes = attributes(kind, tree)?;
-    Ok(core.authorizer.decide(core, user, &attributes).await)
+    Ok(core.authorizer.decide(&core.store, user, &attributes).await)
 }
 
 fn access_status(decision: &Decision) -> Value {

@@ -1,10 +1,15 @@
-//! Keys, stored objects and store errors: the border between API objects and the store's bytes.
+//! The border between API objects and the store's bytes: keys, stored objects, errors, lists, and what watches are fed by.
+
+pub(crate) mod cache;
+pub(crate) mod change;
+pub(crate) mod continue_token;
+pub(crate) mod list;
+pub(crate) mod room;
+pub(crate) mod selection;
 
 use api::status::Reason;
 use api::{Kind, Object, Status, kinds};
 use store::{Class, Error, Expect, KeyValue, Op, Room, Span, Store, Txn};
-
-use crate::allocate::claims::Claims;
 
 /// `/registry/<prefix>/` and, if given, the namespace.
 pub(crate) fn prefix(kind: &Kind, namespace: &str) -> String {
@@ -94,8 +99,8 @@ pub(crate) async fn get(
     find(store, kind, namespace, name).await?.ok_or_else(|| Status::not_found(kind, name))
 }
 
-/// Writes a version of an object where `expect` holds, with what it claims; answers it at its new
-/// revision.
+/// Writes a version of an object where `expect` holds, together with what `beside` says; answers
+/// it at its new revision.
 ///
 /// # Errors
 /// The store's own.
@@ -104,36 +109,31 @@ pub(crate) async fn put(
     object: &Object,
     expect: Expect,
     room: Room,
-    claims: Claims,
+    beside: Txn,
 ) -> Result<Object, Error> {
     let key = key(object.kind(), object.namespace(), object.name());
     let op =
         Op::Put { key: key.into_bytes().into(), value: object.bytes().clone(), expect, lease: 0 };
-    let revision = write(store, op, class(object.kind()), room, claims).await?;
+    let revision = write(store, op, class(object.kind()), room, beside).await?;
     // A put is always a change: the store's answer is the revision of this write.
     Ok(object.at_revision(revision))
 }
 
-/// Deletes an object that is still at its revision, with its claims; answers the revision of the
-/// deletion.
+/// Deletes an object that is still at its revision, together with what `beside` says;
+/// answers the revision of the deletion.
 ///
 /// # Errors
 /// The store's own.
-pub(crate) async fn delete(store: &Store, object: &Object, claims: Claims) -> Result<u64, Error> {
+pub(crate) async fn delete(store: &Store, object: &Object, beside: Txn) -> Result<u64, Error> {
     let key = key(object.kind(), object.namespace(), object.name());
     let op = Op::delete(key.into_bytes(), Expect::Revision(object.revision()));
-    write(store, op, class(object.kind()), Room::Whole, claims).await
+    write(store, op, class(object.kind()), Room::Whole, beside).await
 }
 
-async fn write(
-    store: &Store,
-    op: Op,
-    class: Class,
-    room: Room,
-    claims: Claims,
-) -> Result<u64, Error> {
+async fn write(store: &Store, op: Op, class: Class, room: Room, beside: Txn) -> Result<u64, Error> {
     let mut txn = Txn::from(vec![op]);
-    claims.join(&mut txn);
+    txn.compares.extend(beside.compares);
+    txn.then.extend(beside.then);
     Ok(store.txn(txn, class, room).await?.written()?.revision)
 }
 

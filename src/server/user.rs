@@ -1,6 +1,9 @@
-//! An identity: a name, groups, and what authenticators add.
+//! Who asks: a user with a name, groups and what authenticators add, through a program.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use client::Request;
 
 /// The group of those who may do anything.
 pub(crate) const MASTERS: &str = "system:masters";
@@ -16,6 +19,24 @@ pub struct User {
     pub uid: String,
     pub groups: Vec<String>,
     pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// The client of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) user: Arc<User>,
+    /// The name of the client's program, the default field manager.
+    pub(crate) agent: String,
+}
+
+impl Caller {
+    /// The field manager of a request.
+    pub(crate) fn manager(&self, request: &Request) -> String {
+        match request.field_manager.as_str() {
+            "" => self.agent.clone(),
+            manager => manager.to_owned(),
+        }
+    }
 }
 
 impl User {

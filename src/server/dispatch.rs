@@ -1,0 +1,73 @@
+//! The way of an authorized request to what answers it.
+
+use api::Status;
+use api::kinds::BINDING;
+use client::{Answer, Request, Verb};
+
+use crate::core::{Call, Core, Outcome, method_not_allowed, tree_of};
+use crate::registry::update::Part;
+use crate::registry::{create, delete, update, watch};
+use crate::storage::{self, list};
+use crate::user::Caller;
+use crate::{reviews, subresource};
+
+/// Does what an authorized request asks for.
+///
+/// # Errors
+/// What the verb, admission, validation or the store refuse.
+pub(crate) async fn perform(
+    core: &Core,
+    caller: &Caller,
+    mut request: Request,
+) -> Result<Outcome, Status> {
+    let body = std::mem::take(&mut request.body);
+    let resource = core.resource(&request)?;
+    let request = &request;
+    let call = Call::new(core, caller, resource.form(), request);
+    let kind = call.kind();
+    // Whoever does not say that the past is good enough is told the present, also of what other
+    // servers of the store did. On our own store that is so anyway.
+    if request.list.resource_version != "0" {
+        core.store.fresh().await.map_err(storage::status)?;
+    }
+    if !request.subresource.is_empty() {
+        return subresource::perform(&call, body).await;
+    }
+    if !api::discovery::verbs(kind).contains(&request.verb.as_str()) {
+        return Err(method_not_allowed(kind));
+    }
+    if !kind.stored() {
+        return match request.verb {
+            Verb::Create if *kind == BINDING => subresource::bind(&call, body).await,
+            Verb::Create => reviews::create(&call, body).await,
+            _ => Err(method_not_allowed(kind)),
+        };
+    }
+    match request.verb {
+        Verb::Get => {
+            let object = storage::get(&core.store, kind, &request.namespace, &request.name).await?;
+            Ok(Outcome::ok(Answer::Object(object)))
+        }
+        Verb::List => {
+            let found =
+                list::list(&core.store, call.form, &request.namespace, &request.list).await?;
+            Ok(Outcome::ok(Answer::List(found)))
+        }
+        Verb::Create => create::create(&call, tree_of(body)?).await,
+        Verb::Update | Verb::Patch => update::update(&call, body, Part::Main).await,
+        Verb::Delete => delete::delete(&call).await,
+        Verb::DeleteCollection => delete::collection(&call).await,
+        Verb::Watch => Err(Status::internal("a watch came as a call")),
+    }
+}
+
+/// Starts a watch for an authorized request.
+///
+/// # Errors
+/// 405 for what has no objects, and as [`watch::watch`].
+pub(crate) async fn watch(core: &Core, request: &Request) -> Result<watch::Stream, Status> {
+    if !request.kind.stored() {
+        return Err(method_not_allowed(request.kind));
+    }
+    watch::watch(core, request).await
+}
