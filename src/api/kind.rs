@@ -124,6 +124,9 @@ pub struct Declared {
     pub validate: fn(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>),
     /// Rules for what comes through the `status` subresource.
     pub validate_status: fn(new: &Value, causes: &mut Vec<Cause>),
+    /// What upstream's strategy checks at an update, in order: `C` the metadata as a new object's, `U` as an
+    /// update's, `S` the rest as a new object's, `V` as an update's. Complaints are told as often as they are made.
+    pub on_update: &'static str,
     /// The path below which the schema's rules are not checked; "" for none.
     pub unchecked: &'static str,
     /// How names are checked: DNS subdomain for most.
@@ -332,6 +335,7 @@ impl Declared {
         prepare_status: |_, _| {},
         validate: |_, _, _| {},
         validate_status: |_, _| {},
+        on_update: "UV",
         unchecked: "",
         name_rule: NameRule::Subdomain,
         generation: true,

@@ -83,17 +83,20 @@ fn reset_status(form: Form<'_>, new: &mut Value) {
     }
 }
 
-/// Marks that only the server changes.
+/// Marks that only the server changes. Those of a deletion that is not under way are left for the
+/// validation to refuse, as upstream.
 fn keep_system_metadata(new: &mut Value, old: &Value) {
-    for path in [
-        "metadata.uid",
-        "metadata.creationTimestamp",
-        "metadata.generation",
-        "metadata.deletionTimestamp",
-        "metadata.deletionGracePeriodSeconds",
-        "metadata.selfLink",
-    ] {
+    for path in
+        ["metadata.uid", "metadata.creationTimestamp", "metadata.generation", "metadata.selfLink"]
+    {
         keep(new, old, path);
+    }
+    let (time, grace) = ("metadata.deletionTimestamp", "metadata.deletionGracePeriodSeconds");
+    if old.has(time) {
+        keep(new, old, time);
+    }
+    if old.has(grace) && !new.has(grace) {
+        keep(new, old, grace);
     }
 }
 

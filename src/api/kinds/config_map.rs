@@ -20,6 +20,7 @@ pub static CONFIG_MAP: Kind = Kind {
         validate,
         columns: COLUMNS,
         doc: "Configuration for pods to read.",
+        on_update: "UCV",
         ..Declared::BASE
     },
     ..Kind::BASE

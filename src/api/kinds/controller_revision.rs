@@ -18,6 +18,7 @@ pub static CONTROLLER_REVISION: Kind = Kind {
         validate,
         columns: COLUMNS,
         doc: "A past state of an object, for going back to it.",
+        on_update: "UCV",
         ..Declared::BASE
     },
     ..Kind::BASE

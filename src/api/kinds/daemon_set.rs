@@ -24,6 +24,7 @@ pub static DAEMON_SET: Kind = Kind {
         default,
         prepare,
         doc: "Keeps a pod of one template running on every node that fits.",
+        on_update: "CSUV",
         ..Declared::BASE
     },
     ..Kind::BASE

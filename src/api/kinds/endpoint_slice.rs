@@ -20,6 +20,7 @@ pub static ENDPOINT_SLICE: Kind = Kind {
         validate,
         columns: COLUMNS,
         doc: "Some of the addresses behind a service.",
+        on_update: "CV",
         ..Declared::BASE
     },
     ..Kind::BASE

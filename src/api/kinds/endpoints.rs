@@ -23,6 +23,7 @@ pub static ENDPOINTS: Kind = Kind {
         columns: COLUMNS,
         doc: "The addresses behind a service, as one list.",
         creates_on_update: true,
+        on_update: "UCV",
         ..Declared::BASE
     },
     ..Kind::BASE

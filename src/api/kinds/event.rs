@@ -44,6 +44,7 @@ pub static EVENT: Kind = Kind {
         }],
         doc: "Something that happened to an object.",
         creates_on_update: true,
+        on_update: "V",
         ..Declared::BASE
     },
     ..Kind::BASE

@@ -31,6 +31,7 @@ pub static JOB: Kind = Kind {
         default,
         prepare,
         doc: "Runs pods until enough of them have succeeded.",
+        on_update: "CSUV",
         ..Declared::BASE
     },
     ..Kind::BASE

@@ -22,6 +22,7 @@ pub static NAMESPACE: Kind = Kind {
         prepare,
         doc: "A scope for names; most objects live in one.",
         deletes_collections: false,
+        on_update: "CVU",
         ..Declared::BASE
     },
     ..Kind::BASE

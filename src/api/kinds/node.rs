@@ -25,6 +25,7 @@ pub static NODE: Kind = Kind {
         columns: COLUMNS,
         default,
         doc: "A machine of the cluster that runs pods.",
+        on_update: "CSUV",
         ..Declared::BASE
     },
     ..Kind::BASE

@@ -24,6 +24,7 @@ pub static PERSISTENT_VOLUME: Kind = Kind {
         prepare,
         doc: "Storage in the cluster that outlives pods.",
         answers_deleted: true,
+        on_update: "CSCV",
         ..Declared::BASE
     },
     ..Kind::BASE

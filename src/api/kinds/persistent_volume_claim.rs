@@ -23,6 +23,7 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
         prepare,
         doc: "A request for storage, bound to a volume that fits.",
         answers_deleted: true,
+        on_update: "CVU",
         ..Declared::BASE
     },
     ..Kind::BASE

@@ -48,6 +48,7 @@ pub static POD: Kind = Kind {
         prepare,
         doc: "A group of containers that run together on one node and share its network and volumes.",
         answers_deleted: true,
+        on_update: "UCV",
         ..Declared::BASE
     },
     ..Kind::BASE

@@ -21,6 +21,7 @@ pub static POD_DISRUPTION_BUDGET: Kind = Kind {
         columns: COLUMNS,
         doc: "How many pods of a group may be missing when pods are evicted.",
         conditional_updates: true,
+        on_update: "V",
         ..Declared::BASE
     },
     ..Kind::BASE

@@ -30,6 +30,7 @@ pub static REPLICA_SET: Kind = Kind {
         columns: COLUMNS,
         default: crate::pod::defaults::template,
         doc: "Keeps a number of pods of one template running.",
+        on_update: "CSUV",
         ..Declared::BASE
     },
     ..Kind::BASE

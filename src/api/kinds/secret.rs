@@ -20,6 +20,7 @@ pub static SECRET: Kind = Kind {
         columns: COLUMNS,
         default,
         doc: "Confidential data for pods to read.",
+        on_update: "UCV",
         ..Declared::BASE
     },
     ..Kind::BASE

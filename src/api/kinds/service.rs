@@ -32,6 +32,7 @@ pub static SERVICE: Kind = Kind {
         doc: "A name and address for a changing set of pods.",
         answers_deleted: true,
         creates_on_update: true,
+        on_update: "UCV",
         ..Declared::BASE
     },
     ..Kind::BASE

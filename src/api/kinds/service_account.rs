@@ -15,6 +15,7 @@ pub static SERVICE_ACCOUNT: Kind = Kind {
         columns: COLUMNS,
         doc: "An identity for what runs in pods.",
         answers_deleted: true,
+        on_update: "UCV",
         ..Declared::BASE
     },
     ..Kind::BASE

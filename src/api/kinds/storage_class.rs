@@ -21,6 +21,7 @@ pub static STORAGE_CLASS: Kind = Kind {
         columns: COLUMNS,
         doc: "A way to provide volumes.",
         answers_deleted: true,
+        on_update: "CVU",
         ..Declared::BASE
     },
     ..Kind::BASE

@@ -1,10 +1,10 @@
 //! Rules of `metadata`, for every kind.
 //!
-//! Source: k8s.io/apimachinery/pkg/api/validation/objectmeta.go
+//! Source: k8s.io/apimachinery/pkg/api/validation/objectmeta.go, k8s.io/kubernetes/pkg/apis/core/validation
 
 use serde_json::Value;
 
-use crate::complain::{Complain, NON_NEGATIVE};
+use crate::complain::{Complain, IMMUTABLE, NON_NEGATIVE};
 use crate::kind::{Form, NameRule};
 use crate::lens::Lens;
 use crate::names;
@@ -13,30 +13,28 @@ use crate::status::Cause;
 /// All annotations of an object together, as upstream.
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 
-pub(super) fn check(form: Form<'_>, new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
-    let rule: fn(&str) -> Result<(), String> = match form.kind.declared.name_rule {
-        NameRule::Subdomain => names::subdomain,
-        NameRule::Label => names::label,
-        NameRule::Label1035 => names::label_1035,
-        NameRule::PathSegment => names::path_segment,
-    };
-    let name = new.str("metadata.name");
-    match (name, new.str("metadata.generateName")) {
-        ("", "") => causes.required("metadata.name", "name or generateName is required"),
-        ("", _) => {}
-        (name, _) if old.is_none() => causes.check_name("metadata.name", name, rule),
-        _ => {}
-    }
-    let prefix = new.str("metadata.generateName");
-    if old.is_none() && !prefix.is_empty() {
+/// What upstream's `ValidateObjectMeta` checks: of a new object, and of many at their updates too.
+/// `rule` is how names of the kind are checked.
+pub(super) fn of_new(
+    form: Form<'_>,
+    rule: fn(&str) -> Result<(), String>,
+    new: &Value,
+    causes: &mut Vec<Cause>,
+) {
+    let (name, prefix) = (new.str("metadata.name"), new.str("metadata.generateName"));
+    if !prefix.is_empty() {
         // The suffix makes a dash at the end an inner one.
         let masked = prefix.strip_suffix('-').map_or(prefix.to_owned(), |head| format!("{head}a"));
         if let Err(why) = rule(&masked) {
             causes.invalid("metadata.generateName", &prefix.into(), &why);
         }
     }
-    let namespace = new.str("metadata.namespace");
-    match (form.kind.namespaced(), namespace) {
+    match (name, prefix) {
+        ("", "") => causes.required("metadata.name", "name or generateName is required"),
+        ("", _) => {}
+        (name, _) => causes.check_name("metadata.name", name, rule),
+    }
+    match (form.kind.namespaced(), new.str("metadata.namespace")) {
         (true, "") => causes.required("metadata.namespace", ""),
         (true, namespace) => causes.check_name("metadata.namespace", namespace, names::label),
         (false, "") => {}
@@ -45,19 +43,57 @@ pub(super) fn check(form: Form<'_>, new: &Value, old: Option<&Value>, causes: &m
     if let Some(generation) = new.int("metadata.generation").filter(|generation| *generation < 0) {
         causes.invalid("metadata.generation", &generation.into(), NON_NEGATIVE);
     }
+    common(new, causes);
+    finalizers(new, causes);
+}
+
+/// What `ValidateObjectMetaUpdate` checks.
+pub(super) fn of_changed(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    if old.has("metadata.deletionTimestamp") {
+        no_new_finalizers(new, old, causes);
+    }
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
+        let path = format!("metadata.{field}");
+        if new.at(&path) != old.at(&path) {
+            causes.invalid(&path, new.at(&path), IMMUTABLE);
+        }
+    }
+    common(new, causes);
+}
+
+/// Finalizers without a domain are the few that Kubernetes knows. Kinds that are defined at run time may have others.
+pub(super) fn standard_finalizers(new: &Value, causes: &mut Vec<Cause>) {
+    for (idx, name) in new.list("metadata.finalizers").iter().enumerate() {
+        let name = name.as_str().unwrap_or("");
+        let is_standard = matches!(name, "kubernetes" | "orphan" | "foregroundDeletion");
+        if !name.contains('/') && !is_standard {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            causes.invalid(&format!("metadata.finalizers[{idx}]"), &name.into(), detail);
+        }
+    }
+}
+
+/// How names of `form`'s kind are checked.
+pub(super) fn name_rule(form: Form<'_>) -> fn(&str) -> Result<(), String> {
+    match form.kind.declared.name_rule {
+        NameRule::Subdomain => names::subdomain,
+        NameRule::Label => names::label,
+        NameRule::Label1035 => names::label_1035,
+        NameRule::PathSegment => names::path_segment,
+    }
+}
+
+fn common(new: &Value, causes: &mut Vec<Cause>) {
     labels(new.at("metadata.labels"), "metadata.labels", causes);
     annotations(new.at("metadata.annotations"), "metadata.annotations", causes);
     owners(new.list("metadata.ownerReferences"), causes);
-    finalizers(new, old, causes);
-    if let Some(old) = old {
-        for path in
-            ["metadata.name", "metadata.namespace", "metadata.uid", "metadata.creationTimestamp"]
-        {
-            if new.at(path) != old.at(path) {
-                causes.invalid(path, new.at(path), "field is immutable");
-            }
-        }
-    }
 }
 
 /// A map of labels at `path`.
@@ -115,7 +151,7 @@ fn owners(owners: &[Value], causes: &mut Vec<Cause>) {
     }
 }
 
-fn finalizers(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+fn finalizers(new: &Value, causes: &mut Vec<Cause>) {
     let path = "metadata.finalizers";
     for name in new.list(path) {
         causes.check_name(path, name.as_str().unwrap_or(""), names::qualified);
@@ -128,17 +164,22 @@ fn finalizers(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             "finalizers orphan and foregroundDeletion cannot be both set",
         );
     }
-    let Some(old) = old.filter(|old| old.has("metadata.deletionTimestamp")) else { return };
-    let added: Vec<&Value> =
-        new.list(path).iter().filter(|name| !old.list(path).contains(name)).collect();
+}
+
+fn no_new_finalizers(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    let path = "metadata.finalizers";
+    let had = old.list(path);
+    let added: Vec<String> = new
+        .list(path)
+        .iter()
+        .filter(|name| !had.contains(name))
+        .filter_map(|name| name.as_str().map(|name| format!("{name:?}")))
+        .collect();
     if !added.is_empty() {
-        let names: Vec<&str> = added.iter().filter_map(|name| name.as_str()).collect();
-        causes.forbidden(
-            path,
-            &format!(
-                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-                names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
-            ),
+        let detail = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+            added.join(", ")
         );
+        causes.forbidden(path, &detail);
     }
 }

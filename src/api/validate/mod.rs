@@ -44,7 +44,7 @@ pub fn update_status<'f>(
 ) -> Result<(), Status> {
     let form = form.into();
     let mut causes: Vec<Cause> = Vec::new();
-    metadata::check(form, new, Some(old), &mut causes);
+    steps(form, "gu", new, Some(old), &mut causes);
     if let Types::Structural(schema) = form.types() {
         schema.check(new, &mut causes);
     }
@@ -68,7 +68,7 @@ pub fn update_subresource<'f>(
         "status" => update_status(form, new, old),
         "ephemeralcontainers" | "resize" if *form.kind == kinds::POD => {
             let mut causes: Vec<Cause> = Vec::new();
-            metadata::check(form, new, Some(old), &mut causes);
+            steps(form, "guUC", new, Some(old), &mut causes);
             if let Value::Object(map) = new {
                 let mut walk = Walk { causes: &mut causes, path: String::new(), unchecked: "" };
                 walk.message(schema().root(form), map, None);
@@ -85,20 +85,59 @@ pub fn update_subresource<'f>(
 
 fn check(form: Form<'_>, new: &Value, old: Option<&Value>) -> Result<(), Status> {
     let mut causes: Vec<Cause> = Vec::new();
-    if form.kind.stored() {
-        metadata::check(form, new, old, &mut causes);
+    match old {
+        None => steps(form, "CV", new, None, &mut causes),
+        Some(_) => {
+            // Nothing is wrong with most, and what is said twice is looked at once.
+            steps(form, "CuV", new, old, &mut causes);
+            if !causes.is_empty() {
+                causes.clear();
+                steps(form, "gu", new, old, &mut causes);
+                steps(form, form.kind.declared.on_update, new, old, &mut causes);
+            }
+        }
     }
+    finish(form, new, causes)
+}
+
+/// The checks that `sequence` names, in its order; see [`Declared::on_update`](crate::kind::Declared::on_update). Upstream checks an
+/// update as what it is and for many kinds as a new object besides, and its causes tell what both say.
+fn steps(
+    form: Form<'_>,
+    sequence: &str,
+    new: &Value,
+    old: Option<&Value>,
+    causes: &mut Vec<Cause>,
+) {
+    for step in sequence.bytes() {
+        let metadata_counts = form.kind.stored();
+        match (step, old) {
+            (b'S', _) => rules(form, new, None, causes),
+            (b'V', old) => rules(form, new, old, causes),
+            _ if !metadata_counts => {}
+            (b'g', _) => metadata::of_new(form, crate::names::path_segment, new, causes),
+            (b'C', _) => metadata::of_new(form, metadata::name_rule(form), new, causes),
+            (b'u' | b'U', Some(old)) => metadata::of_changed(new, old, causes),
+            _ => {}
+        }
+        if matches!(step, b'C' | b'U') && metadata_counts && form.kind.is_built_in() {
+            metadata::standard_finalizers(new, causes);
+        }
+    }
+}
+
+/// What the schema says, and the kind's own rules.
+fn rules(form: Form<'_>, new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     match (form.types(), new) {
         (Types::Table(root), Value::Object(map)) => {
             let unchecked = form.kind.declared.unchecked;
-            let mut walk = Walk { causes: &mut causes, path: String::new(), unchecked };
+            let mut walk = Walk { causes, path: String::new(), unchecked };
             walk.message(root, map, old.and_then(Value::as_object));
         }
-        (Types::Structural(schema), new) => schema.check(new, &mut causes),
+        (Types::Structural(schema), new) => schema.check(new, causes),
         _ => {}
     }
-    (form.kind.declared.validate)(new, old, &mut causes);
-    finish(form, new, causes)
+    (form.kind.declared.validate)(new, old, causes);
 }
 
 fn finish(form: Form<'_>, new: &Value, causes: Vec<Cause>) -> Result<(), Status> {
