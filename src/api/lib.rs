@@ -13,6 +13,7 @@ pub mod defaults;
 pub mod definition;
 pub mod discovery;
 pub mod field;
+mod gates;
 pub mod hash;
 mod json_index;
 mod jsonpath;

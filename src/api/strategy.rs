@@ -8,6 +8,7 @@
 use serde_json::Value;
 
 use crate::codec;
+use crate::gates;
 use crate::kind::Form;
 use crate::lens::{Lens, LensMut};
 use crate::schema::schema;
@@ -26,6 +27,7 @@ pub fn create<'f>(form: impl Into<Form<'f>>, new: &mut Value) {
     if kind.declared.generation && kind.stored() {
         new.set("metadata.generation", 1);
     }
+    gates::drop_disabled(kind, new, None);
     (kind.declared.prepare)(new, None);
 }
 
@@ -40,6 +42,7 @@ pub fn update<'f>(form: impl Into<Form<'f>>, new: &mut Value, old: &Value) {
     if has_status {
         keep(new, old, "status");
     }
+    gates::drop_disabled(kind, new, Some(old));
     (kind.declared.prepare)(new, Some(old));
     if kind.declared.generation && differs_beyond_metadata(new, old, has_status || built_in) {
         let generation = old.int("metadata.generation").unwrap_or(0) + 1;

@@ -8,7 +8,6 @@ use crate::lens::Lens;
 
 /// Paths below a pod spec. `[]` steps into every element of a list.
 pub const POD_SPEC: &[&str] = &[
-    "resourceClaims",
     "runtimeClassName",
     "os",
     "overhead",
@@ -17,7 +16,6 @@ pub const POD_SPEC: &[&str] = &[
     "containers[].securityContext.seLinuxOptions",
     "containers[].securityContext.windowsOptions",
     "containers[].volumeDevices",
-    "containers[].resources.claims",
     "volumes[].awsElasticBlockStore",
     "volumes[].azureDisk",
     "volumes[].azureFile",
@@ -30,7 +28,6 @@ pub const POD_SPEC: &[&str] = &[
     "volumes[].gcePersistentDisk",
     "volumes[].gitRepo",
     "volumes[].glusterfs",
-    "volumes[].image",
     "volumes[].iscsi",
     "volumes[].photonPersistentDisk",
     "volumes[].portworxVolume",
@@ -46,21 +43,15 @@ pub const OTHERS: &[(&str, &str)] = &[
     ("Service", "spec.loadBalancerIP"),
     ("Service", "spec.loadBalancerClass"),
     ("Service", "spec.trafficDistribution"),
-    ("PersistentVolume", "spec.volumeAttributesClassName"),
-    ("PersistentVolumeClaim", "spec.volumeAttributesClassName"),
     ("PersistentVolumeClaim", "spec.dataSource"),
     ("PersistentVolumeClaim", "spec.dataSourceRef"),
 ];
 
 /// One warning for each field of `tree` that nothing acts on.
 pub fn warnings(kind: &Kind, tree: &Value) -> Vec<String> {
-    let spec_path = match kind.name {
-        "Pod" => "spec",
-        "CronJob" => "spec.jobTemplate.spec.template.spec",
-        _ => "spec.template.spec",
-    };
+    let spec_path = crate::gates::pod_spec_path(kind);
     let mut found = Vec::new();
-    for path in POD_SPEC {
+    for path in POD_SPEC.iter().filter(|_| !spec_path.is_empty()) {
         collect(tree.at(spec_path), path, &mut spec_path.to_owned(), &mut found);
     }
     for (_, path) in OTHERS.iter().filter(|(name, _)| *name == kind.name) {

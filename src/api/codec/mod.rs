@@ -222,22 +222,27 @@ fn unreadable(form: Form<'_>, why: &str) -> Status {
     ))
 }
 
-/// A body says what it is, or nothing.
+/// A body says what it is, or nothing. What it says must be known, and be what is asked for.
 fn check_types(form: Form<'_>, api_version: &str, kind: &str) -> Result<(), Status> {
     let wanted = form.api_version();
-    if !api_version.is_empty() && api_version != wanted {
+    let said = if api_version.is_empty() { wanted.as_str() } else { api_version };
+    let name = if kind.is_empty() { form.kind.name } else { kind };
+    if said == wanted && name == form.kind.name {
+        return Ok(());
+    }
+    let known = crate::kinds::KINDS.iter().flat_map(|kind| kind.forms());
+    if said != wanted
+        && known.into_iter().any(|it| it.kind.name == name && it.api_version() == said)
+    {
         return Err(Status::bad_request(format!(
-            "the API version in the data ({api_version}) does not match the expected API version ({wanted})"
+            "the API version in the data ({said}) does not match the expected API version ({wanted})"
         )));
     }
-    if !kind.is_empty() && kind != form.kind.name {
-        return Err(Status::bad_request(format!(
-            "{kind} in version \"{}\" cannot be handled as a {}: no kind \"{kind}\" is registered for version \"{wanted}\" in scheme \"pkg/runtime/scheme.go:100\"",
-            form.version(),
-            form.kind.name
-        )));
-    }
-    Ok(())
+    let version = said.rsplit('/').next().unwrap_or(said);
+    Err(Status::bad_request(format!(
+        "{name} in version \"{version}\" cannot be handled as a {}: no kind \"{name}\" is registered for version \"{said}\" in scheme \"pkg/runtime/scheme.go:100\"",
+        form.kind.name
+    )))
 }
 
 /// Appends the object's JSON text in `form`.

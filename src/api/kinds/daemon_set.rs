@@ -83,7 +83,7 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
         let zero = |bound: &Value| bound == 0 || bound == "0%";
         let bounds = spec.at("updateStrategy.rollingUpdate");
         if !zero(bounds.at("maxSurge")) && !zero(bounds.at("maxUnavailable")) {
-            causes.invalid(
+            causes.invalid_bound(
                 "spec.updateStrategy.rollingUpdate.maxSurge",
                 bounds.at("maxSurge"),
                 "may not be set when maxUnavailable is non-zero",

@@ -5,6 +5,8 @@
 
 pub(crate) mod strategic;
 
+pub use strategic::{converter_words, go_print};
+
 use serde_json::{Map, Value};
 
 use crate::kind::Form;

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use crate::schema::{Field, Shape, TypeId, schema};
-use crate::status::Status;
+use crate::status::{Reason, Status};
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -41,19 +41,15 @@ pub(super) fn merge_map(
             return Ok(());
         }
         Some(other) => {
-            return Err(Status::bad_request(format!("invalid value for patch directive: {other}")));
+            return Err(unknown_directive(other, patch));
         }
     }
     if let Some(kept) = patch.get(RETAIN_KEYS) {
         let Value::Array(kept) = kept else {
             return Err(Status::bad_request("invalid patch format of retainKeys"));
         };
-        if let Some(extra) =
-            patch.keys().find(|key| !key.starts_with('$') && !kept.iter().any(|k| k == *key))
-        {
-            return Err(Status::bad_request(format!(
-                "invalid patch format of retainKeys: {extra} is not among the keys to retain"
-            )));
+        if patch.keys().any(|key| !key.starts_with('$') && !kept.iter().any(|k| k == key)) {
+            return Err(super::unprocessable());
         }
         map.retain(|key, _| kept.iter().any(|k| k == key));
     }
@@ -154,12 +150,12 @@ fn merge_list(
     let mut patched = Vec::new();
     for item in change {
         let Value::Object(item_map) = item else {
-            return Err(Status::bad_request(format!(
-                "expected a list of objects with merge key {merge_key}, found {item}"
-            )));
+            let found = kind_of(item);
+            return Err(internal(format!("expected a map, but received a {found}")));
         };
         let Some(wanted) = item.get(merge_key) else {
-            return Err(Status::bad_request(format!(
+            let item = go_print(item);
+            return Err(internal(format!(
                 "map: {item} does not contain declared merge key: {merge_key}"
             )));
         };
@@ -171,9 +167,7 @@ fn merge_list(
             }
             None | Some("merge") => {}
             Some(other) => {
-                return Err(Status::bad_request(format!(
-                    "invalid value for patch directive: {other}"
-                )));
+                return Err(unknown_directive(other, item_map));
             }
         }
         patched.push(item.clone());
@@ -221,7 +215,7 @@ fn order_list(order: &Value) -> Result<&[Value], Status> {
     order
         .as_array()
         .map(Vec::as_slice)
-        .ok_or_else(|| Status::bad_request("invalid patch format of setElementOrder: not a list"))
+        .ok_or_else(|| Status::bad_request("invalid patch format of setElementOrder list"))
 }
 
 fn delete_primitives(
@@ -236,6 +230,78 @@ fn delete_primitives(
         items.retain(|item| !doomed.contains(item));
     }
     Ok(())
+}
+
+/// What upstream's library calls an error of its own, without a reason.
+fn internal(message: String) -> Status {
+    Status::new(Reason::Unknown, message).with_code(500)
+}
+
+fn unknown_directive(directive: &str, patch: &Map<String, Value>) -> Status {
+    let map = go_print(&Value::Object(patch.clone()));
+    internal(format!("unknown patch type: {directive} in map: {map}"))
+}
+
+/// What Go calls the kind of a decoded value.
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nil",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "slice",
+        Value::Object(_) => "map",
+    }
+}
+
+/// A value as Go's `%v` prints it. Patches were parsed with a bound on how deep they nest.
+pub fn go_print(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(go_print).collect::<Vec<_>>().join(" "))
+        }
+        Value::Object(map) => {
+            let mut pairs: Vec<_> = map.iter().collect();
+            pairs.sort_by_key(|(key, _)| *key);
+            let pairs = pairs.into_iter().map(|(key, value)| format!("{key}:{}", go_print(value)));
+            format!("map[{}]", pairs.collect::<Vec<_>>().join(" "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What the JSON decoder says of a mismatch in the words of the converter that upstream sends the result
+/// of a strategic merge through (k8s.io/apimachinery/pkg/runtime/converter.go).
+pub fn converter_words(why: &str) -> String {
+    let parts = why.strip_prefix("json: cannot unmarshal ").and_then(|rest| {
+        let (found, rest) = rest.split_once(" into Go struct field ")?;
+        Some((found, rest.rsplit_once(" of type ")?.1))
+    });
+    let Some((found, wanted)) = parts else { return why.to_owned() };
+    let kind = match found {
+        "array" => "slice",
+        "object" => "map",
+        "number" => "int64",
+        found if found.starts_with("number ") => "float64",
+        found => found,
+    };
+    match (wanted, kind) {
+        ("string", "int64") | ("int32" | "int64", "float64") => {
+            format!("cannot convert {kind} to {wanted}")
+        }
+        ("string" | "bool" | "int32" | "int64" | "float64", _) => {
+            format!("unrecognized type: {wanted}")
+        }
+        ("v1.Time" | "v1.MicroTime" | "v1.Duration" | "resource.Quantity", _) => why.to_owned(),
+        (wanted, kind) if wanted.starts_with("map[") => {
+            format!("cannot restore map from {kind}")
+        }
+        (wanted, kind) if wanted.starts_with("[]") => format!("cannot restore slice from {kind}"),
+        (_, kind) => format!("cannot restore struct from: {kind}"),
+    }
 }
 
 /// A value that is taken whole, cleaned of directives that have nothing to act on.

@@ -157,14 +157,23 @@ fn strategic_merges() {
     let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
     strategic(&DEPLOYMENT, &mut tree, &patch).unwrap();
     assert_eq!(tree, json!({"spec": {"strategy": {"type": "Recreate"}}}));
-    for bad in [
-        json!({"spec": {"containers": [{"image": "x"}]}}),
-        json!({"spec": {"containers": ["x"]}}),
-        json!({"spec": {"$patch": "frob"}}),
-        json!({"spec": {"$retainKeys": 1}}),
-        json!([]),
+    for (bad, code, words) in [
+        (
+            json!({"spec": {"containers": [{"image": "x", "args": ["a", 1]}]}}),
+            500,
+            "map: map[args:[a 1] image:x] does not contain declared merge key: name",
+        ),
+        (json!({"spec": {"containers": ["x"]}}), 500, "expected a map, but received a string"),
+        (
+            json!({"spec": {"$patch": "frob"}}),
+            500,
+            "unknown patch type: frob in map: map[$patch:frob]",
+        ),
+        (json!({"spec": {"$retainKeys": 1}}), 400, "invalid patch format of retainKeys"),
+        (json!([]), 400, "error decoding patch: a strategic merge patch is an object"),
     ] {
-        assert_eq!(strategic(&POD, &mut spec(json!({})), &bad).unwrap_err().code(), 400, "{bad}");
+        let status = strategic(&POD, &mut spec(json!({})), &bad).unwrap_err();
+        assert_eq!((status.code(), status.message()), (code, words), "{bad}");
     }
 }
 
@@ -250,4 +259,40 @@ fn lists_that_merge_are_bounded() {
         (0..=strategic::MERGED_ITEMS_MAX).map(|n| json!({"name": format!("c{n}")})).collect();
     let patch = json!({"spec": {"containers": many}});
     assert_eq!(strategic(&POD, &mut json!({}), &patch).unwrap_err().code(), 400);
+}
+
+#[test]
+fn a_result_of_the_wrong_type_is_told_as_the_converter_does() {
+    for (why, words) in [
+        (
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.name of type string",
+            "cannot convert int64 to string",
+        ),
+        (
+            "json: cannot unmarshal string into Go struct field X.spec of type v1.PodSpec",
+            "cannot restore struct from: string",
+        ),
+        (
+            "json: cannot unmarshal array into Go struct field X.labels of type map[string]string",
+            "cannot restore map from slice",
+        ),
+        (
+            "json: cannot unmarshal object into Go struct field X.spec.args of type []string",
+            "cannot restore slice from map",
+        ),
+        (
+            "json: cannot unmarshal string into Go struct field X.revision of type int64",
+            "unrecognized type: int64",
+        ),
+        (
+            "json: cannot unmarshal number 1.5 into Go struct field X.n of type int32",
+            "cannot convert float64 to int32",
+        ),
+        (
+            "strict decoding error: unknown field \"x\"",
+            "strict decoding error: unknown field \"x\"",
+        ),
+    ] {
+        assert_eq!(super::converter_words(why), words);
+    }
 }

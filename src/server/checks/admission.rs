@@ -69,11 +69,10 @@ fn plugins_are_turned_on_and_off() {
         let off =
             ["DefaultTolerationSeconds", "StorageObjectInUseProtection", "TaintNodesByCondition"];
         let (_server, admin, _) = with(&["AlwaysPullImages", "DenyServiceExternalIPs"], &off).await;
-        let image = json!({"containers": [{"name": "c", "image": "i:1", "imagePullPolicy": "Never"}],
-            "volumes": [{"name": "v", "image": {"reference": "i:1"}}]});
+        let image =
+            json!({"containers": [{"name": "c", "image": "i:1", "imagePullPolicy": "Never"}]});
         let made = admin.create(&POD, pod("p", image)).await.unwrap().tree();
         assert_eq!(made["spec"]["containers"][0]["imagePullPolicy"], "Always");
-        assert_eq!(made["spec"]["volumes"][0]["image"]["pullPolicy"], "Always");
         assert!(made.list("spec.tolerations").is_empty(), "{made}");
         let claim = json!({"metadata": {"name": "c", "namespace": "default"}, "spec": {
             "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});

@@ -240,7 +240,7 @@ fn patched(
         Ok(more) => warnings.extend(more),
         // What an apply declares was read against the schema before.
         Err(status) if patch_type == PatchType::Apply => return Err(status),
-        Err(status) => return Err(ill_typed(patch, &status)),
+        Err(status) => return Err(ill_typed(patch_type, patch, &status)),
     }
     Ok(tree)
 }
@@ -252,17 +252,20 @@ fn other_name(named: &str, name: &str) -> Status {
 }
 
 /// A patch whose result is no object of the kind: 422 about the patch, not 400 about a body.
-fn ill_typed(patch: &Value, status: &Status) -> Status {
+fn ill_typed(patch_type: PatchType, patch: &Value, status: &Status) -> Status {
     let why = status.message();
     // "ConfigMap in version "v1" cannot be handled as a ConfigMap: json: ..."
     let why = why
         .split_once(" cannot be handled as a ")
         .map_or(why, |(_, rest)| rest.split_once(": ").map_or(rest, |(_, why)| why));
-    let cause = Cause {
-        reason: "FieldValueInvalid",
-        message: format!("Invalid value: {:?}: {why}", patch.to_string()),
-        field: "patch".into(),
+    let message = match patch_type {
+        PatchType::Strategic => {
+            let why = api::patch::converter_words(why);
+            format!("Invalid value: {:?}: {why}", api::patch::go_print(patch))
+        }
+        _ => format!("Invalid value: {:?}: {why}", patch.to_string()),
     };
+    let cause = Cause { reason: "FieldValueInvalid", message, field: "patch".into() };
     let nameless = api::Kind { name: "", ..api::Kind::BASE };
     Status::invalid(&nameless, "", vec![cause])
 }

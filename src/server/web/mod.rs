@@ -206,6 +206,8 @@ impl Web {
     ) -> Result<Response, Status> {
         let core = &self.core;
         let known = core.kinds.current().find(&path.group, &path.version, &path.plural).cloned();
+        // Upstream unescapes before it looks for slashes, and finds a subresource that nothing has.
+        let known = known.filter(|_| !path.name.contains('/'));
         let Some(resource) = known else {
             // Who may not know what exists learns only that it may not ask.
             let attributes = unknown_attributes(&exchange, &path);
