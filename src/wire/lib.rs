@@ -17,6 +17,7 @@ pub mod netlink;
 pub mod nft;
 pub mod oci;
 pub mod protobuf;
+pub mod quantity;
 pub mod rtnetlink;
 pub mod shim;
 pub mod spdy;

@@ -81,6 +81,11 @@ impl Quantity {
         self.format
     }
 
+    /// The nearest double.
+    pub fn approximate(self) -> f64 {
+        self.nanos as f64 / NANO as f64
+    }
+
     /// True for `1500m`: not a whole number of units.
     pub fn has_fraction(self) -> bool {
         self.nanos % NANO != 0
