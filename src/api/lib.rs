@@ -48,6 +48,6 @@ pub use definition::{Definition, Resource};
 pub use kind::{Form, Kind, Scope, Sub};
 pub use lens::{Lens, LensMut};
 pub use object::Object;
-pub use wire::quantity::{self, Quantity};
 pub use serde_json::{Map, Value, json};
 pub use status::Status;
+pub use wire::quantity::{self, Quantity};

@@ -1,0 +1,295 @@
+//! Timestamps and durations as Go reads and writes them.
+
+use super::{Out, Val, fail};
+
+const NANOS: i64 = 1_000_000_000;
+/// 0001-01-01T00:00:00Z and the last second of the year 9999.
+const SECONDS_MIN: i64 = -62_135_596_800;
+const SECONDS_MAX: i64 = 253_402_300_799;
+
+/// A moment, and the zone in which it was written.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    /// Since the Unix epoch.
+    pub seconds: i64,
+    pub nanos: u32,
+    /// East of UTC, in seconds.
+    pub offset: i32,
+}
+
+/// The first moment there is.
+pub(crate) const ZERO: Stamp = Stamp { seconds: SECONDS_MIN, nanos: 0, offset: 0 };
+
+impl PartialEq for Stamp {
+    fn eq(&self, other: &Stamp) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Stamp {
+    /// What moments are ordered by.
+    pub(crate) fn key(self) -> (i64, u32) {
+        (self.seconds, self.nanos)
+    }
+
+    /// A moment, if it lies within the years 1 to 9999.
+    pub(crate) fn at(seconds: i64, nanos: u32, offset: i32) -> Option<Stamp> {
+        let known = (SECONDS_MIN..=SECONDS_MAX).contains(&seconds);
+        known.then_some(Stamp { seconds, nanos, offset })
+    }
+
+    /// This moment and `nanos` more.
+    pub(crate) fn plus(self, nanos: i64) -> Out<Stamp> {
+        let total = i64::from(self.nanos) + nanos.rem_euclid(NANOS);
+        let seconds = self.seconds.checked_add(nanos.div_euclid(NANOS));
+        let seconds = seconds.and_then(|seconds| seconds.checked_add(total / NANOS));
+        let stamp = seconds.and_then(|at| Stamp::at(at, (total % NANOS) as u32, self.offset));
+        stamp.map_or_else(|| fail("timestamp overflow"), Ok)
+    }
+
+    /// The time since `other`, in nanoseconds.
+    pub(crate) fn since(self, other: Stamp) -> Out<i64> {
+        let seconds = self.seconds - other.seconds;
+        let nanos = i64::from(self.nanos) - i64::from(other.nanos);
+        let scaled = seconds.checked_mul(NANOS).and_then(|scaled| scaled.checked_add(nanos));
+        scaled.map_or_else(|| fail("integer overflow"), Ok)
+    }
+
+    /// In RFC 3339, as short as it is exact.
+    pub(crate) fn shown(self) -> String {
+        let local = self.seconds + i64::from(self.offset);
+        let (year, month, day) = civil(local.div_euclid(86_400));
+        let second = local.rem_euclid(86_400);
+        let mut out = format!(
+            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}",
+            second / 3600,
+            second / 60 % 60,
+            second % 60
+        );
+        if self.nanos > 0 {
+            out.push_str(format!(".{:09}", self.nanos).trim_end_matches('0'));
+        }
+        if self.offset == 0 {
+            out.push('Z');
+        } else {
+            let sign = if self.offset < 0 { '-' } else { '+' };
+            let minutes = self.offset.abs() / 60;
+            out.push_str(&format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60));
+        }
+        out
+    }
+}
+
+/// Year, month and day of the day `days` after 1970-01-01.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    (yoe + era * 400 + i64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
+}
+
+/// The days from 1970-01-01 to a date.
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let yoe = year.rem_euclid(400);
+    let doy = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468
+}
+
+/// A moment in RFC 3339.
+pub(crate) fn stamp(text: &str) -> Option<Stamp> {
+    let (date, rest) = text.split_once('T')?;
+    let number = |text: &str, width: usize| -> Option<i64> {
+        (text.len() == width && text.bytes().all(|byte| byte.is_ascii_digit()))
+            .then(|| text.parse().ok())?
+    };
+    let mut parts = date.split('-');
+    let year = number(parts.next()?, 4)?;
+    let (month, day) = (number(parts.next()?, 2)?, number(parts.next()?, 2)?);
+    if parts.next().is_some() || !(1..=12).contains(&month) || day < 1 {
+        return None;
+    }
+    let next = if month == 12 { days(year + 1, 1, 1) } else { days(year, month + 1, 1) };
+    if day > next - days(year, month, 1) {
+        return None;
+    }
+    let zone = rest.find(['Z', '+', '-'])?;
+    let (clock, zone) = rest.split_at(zone);
+    let (clock, fraction) = match clock.split_once(['.', ',']) {
+        Some((clock, fraction)) => (clock, fraction),
+        None => (clock, "0"),
+    };
+    let mut parts = clock.split(':');
+    let hour = parts.next()?;
+    let hour = number(hour, hour.len().clamp(1, 2))?;
+    let (minute, second) = (number(parts.next()?, 2)?, number(parts.next()?, 2)?);
+    if parts.next().is_some() || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let nanos: String = fraction.chars().chain(std::iter::repeat('0')).take(9).collect();
+    let offset = match zone {
+        "Z" => 0,
+        zone => {
+            let (hours, minutes) = zone[1..].split_once(':')?;
+            let (hours, minutes) = (number(hours, 2)?, number(minutes, 2)?);
+            if hours > 24 || minutes > 60 {
+                return None;
+            }
+            let east = (hours * 60 + minutes) * 60;
+            if zone.starts_with('-') { -east } else { east }
+        }
+    };
+    let seconds = days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
+    Some(Stamp { seconds, nanos: nanos.parse().ok()?, offset: offset as i32 })
+}
+
+/// Whether a moment that was read lies within what can be written.
+pub(crate) fn within(stamp: Stamp) -> bool {
+    (SECONDS_MIN..=SECONDS_MAX).contains(&stamp.seconds)
+}
+
+/// A duration as Go writes it: `1h2m3.5s`. In nanoseconds.
+pub(crate) fn duration(text: &str) -> Option<i64> {
+    let (negative, mut rest) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total: u64 = 0;
+    while !rest.is_empty() {
+        let whole_len = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (whole, after) = rest.split_at(whole_len);
+        let (fraction, after) = match after.strip_prefix('.') {
+            Some(after) => after.split_at(after.bytes().take_while(u8::is_ascii_digit).count()),
+            None => ("", after),
+        };
+        if whole.is_empty() && fraction.is_empty() {
+            return None;
+        }
+        let unit_len = after.find(|next: char| next == '.' || next.is_ascii_digit());
+        let (unit, after) = after.split_at(unit_len.unwrap_or(after.len()));
+        let scale: u64 = match unit {
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => NANOS as u64,
+            "m" => 60 * NANOS as u64,
+            "h" => 3600 * NANOS as u64,
+            _ => return None,
+        };
+        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+        let mut part = whole.checked_mul(scale).filter(|part| *part <= 1 << 63)?;
+        if !fraction.is_empty() {
+            // Go's own arithmetic: digits that fit, times the scale, in doubles.
+            let (mut value, mut factor) = (0u64, 1.0f64);
+            for digit in fraction.bytes().take(18) {
+                value = value * 10 + u64::from(digit - b'0');
+                factor *= 10.0;
+            }
+            part = part.checked_add((value as f64 * (scale as f64 / factor)) as u64)?;
+        }
+        total = total.checked_add(part).filter(|total| *total <= 1 << 63)?;
+        rest = after;
+    }
+    match (negative, total) {
+        (true, total) => Some((total as i64).wrapping_neg()),
+        (false, total) => i64::try_from(total).ok(),
+    }
+}
+
+/// A duration in seconds, as `string()` shows it.
+pub(crate) fn shown(nanos: i64) -> String {
+    // Go's `Seconds`: whole seconds and the rest, added as doubles.
+    let seconds = (nanos / NANOS) as f64 + (nanos % NANOS) as f64 / 1e9;
+    format!("{seconds}s")
+}
+
+/// What a method of a timestamp asks for.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    Year,
+    Month,
+    DayOfYear,
+    DayOfMonth,
+    Date,
+    DayOfWeek,
+    Hours,
+    Minutes,
+    Seconds,
+    Milliseconds,
+}
+
+/// A part of a moment in a zone: UTC if none is given.
+pub(crate) fn part(of: Stamp, what: Part, zone: Option<&str>) -> Out<Val<'static>> {
+    let offset = match zone {
+        None => 0,
+        Some(zone) => offset(zone, of.seconds)?,
+    };
+    let local = of.seconds + offset;
+    let day = local.div_euclid(86_400);
+    let second = local.rem_euclid(86_400);
+    let (year, month, date) = civil(day);
+    Ok(Val::Int(match what {
+        Part::Year => year,
+        Part::Month => month - 1,
+        Part::DayOfYear => day - days(year, 1, 1),
+        Part::DayOfMonth => date - 1,
+        Part::Date => date,
+        Part::DayOfWeek => (day + 4).rem_euclid(7),
+        Part::Hours => second / 3600,
+        Part::Minutes => second / 60 % 60,
+        Part::Seconds => second % 60,
+        Part::Milliseconds => i64::from(of.nanos) / 1_000_000,
+    }))
+}
+
+/// A part of a duration: all of it in that unit, but of milliseconds.
+pub(crate) fn duration_part(nanos: i64, what: Part) -> Val<'static> {
+    Val::Int(match what {
+        Part::Hours => nanos / (3600 * NANOS),
+        Part::Minutes => nanos / (60 * NANOS),
+        Part::Seconds => nanos / NANOS,
+        _ => nanos / 1_000_000,
+    })
+}
+
+/// How far east of UTC a zone is at a moment, in seconds: `+01:30` or a name.
+fn offset(zone: &str, at: i64) -> Out<i64> {
+    if let Some((hours, minutes)) = zone.split_once(':') {
+        let number = |text: &str| -> Out<i64> {
+            let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            match text.trim_start_matches('+').parse::<i64>() {
+                Ok(number) if plain => Ok(number.clamp(-1_000_000, 1_000_000)),
+                _ => fail(format!("strconv.Atoi: parsing \"{text}\": invalid syntax")),
+            }
+        };
+        let (hours, minutes) = (number(hours)?, number(minutes)?);
+        let minutes = if zone.starts_with('-') { -minutes } else { minutes };
+        return Ok((hours * 60 + minutes) * 60);
+    }
+    if matches!(zone, "" | "UTC") {
+        return Ok(0);
+    }
+    let known =
+        tzdb_data::find_raw(zone.as_bytes()).and_then(|data| tz::TimeZone::from_tz_data(data).ok());
+    let found = known.as_ref().and_then(|known| known.find_local_time_type(at).ok());
+    match found {
+        Some(found) => Ok(i64::from(found.ut_offset())),
+        None => fail(format!("unknown time zone {zone}")),
+    }
+}
