@@ -4,6 +4,7 @@
 //! defaults, validation, codecs, patches, server-side apply, selectors, tables, OpenAPI.
 //! Pure and synchronous: no I/O, no clock, no randomness.
 
+pub mod advice;
 pub mod apply;
 pub mod catalog;
 pub mod codec;

@@ -21,7 +21,7 @@ pub static CLUSTER_ROLE: Kind = Kind {
         columns: COLUMNS,
         doc: "What may be done in all namespaces, and beside them.",
         creates_on_update: true,
-        on_update: "CSUV",
+        on_update: "CSCVU",
         ..Declared::BASE
     },
     ..Kind::BASE

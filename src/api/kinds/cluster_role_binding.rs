@@ -21,7 +21,7 @@ pub static CLUSTER_ROLE_BINDING: Kind = Kind {
         default: super::role_binding::default,
         doc: "Grants a cluster role to users, groups and service accounts everywhere.",
         creates_on_update: true,
-        on_update: "CSUV",
+        on_update: "CSCVU",
         ..Declared::BASE
     },
     ..Kind::BASE

@@ -80,7 +80,11 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
             "spec.updateStrategy.rollingUpdate",
             causes,
         );
-        let zero = |bound: &Value| bound == 0 || bound == "0%";
+        // What is no number is told already, and counts as none.
+        let zero = |bound: &Value| match bound.as_str() {
+            Some(text) => workload::percent(text).is_none_or(|percent| percent == 0),
+            None => bound == 0,
+        };
         let bounds = spec.at("updateStrategy.rollingUpdate");
         if !zero(bounds.at("maxSurge")) && !zero(bounds.at("maxUnavailable")) {
             causes.invalid_bound(
@@ -102,7 +106,7 @@ RollingUpdateDaemonSet
    1 maxUnavailable intorstr?
    2 maxSurge       intorstr?
 DaemonSetSpec
-   1 selector*            LabelSelector?          immutable -- Selects the pods; must match the template's labels and cannot change.
+   1 selector~            LabelSelector?          immutable -- Selects the pods; must match the template's labels and cannot change.
    2 template*            PodTemplateSpec -- What the pods are to be.
    3 updateStrategy       DaemonSetUpdateStrategy -- How pods are replaced when the template changes.
    4 minReadySeconds      i32

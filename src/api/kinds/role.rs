@@ -20,7 +20,7 @@ pub static ROLE: Kind = Kind {
         columns: COLUMNS,
         doc: "What may be done in one namespace.",
         creates_on_update: true,
-        on_update: "CSUV",
+        on_update: "CSCVU",
         ..Declared::BASE
     },
     ..Kind::BASE

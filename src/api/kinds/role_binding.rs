@@ -21,7 +21,7 @@ pub static ROLE_BINDING: Kind = Kind {
         default,
         doc: "Grants a role to users, groups and service accounts in one namespace.",
         creates_on_update: true,
-        on_update: "CSUV",
+        on_update: "CSCVU",
         ..Declared::BASE
     },
     ..Kind::BASE

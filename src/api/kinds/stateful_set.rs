@@ -64,6 +64,9 @@ fn ready(tree: &Value) -> Value {
 /// Selector and template. What the template's pods are made of is checked when they are made:
 /// upstream leaves it out here, because mounts may name volumes that only claims will bring.
 fn template(spec: &Value, causes: &mut Vec<Cause>) {
+    if !spec.has("selector") {
+        causes.required("spec.selector", "");
+    }
     validate::label_selector_as(
         spec.at("selector"),
         "spec.selector",
@@ -152,7 +155,7 @@ StatefulSetOrdinals
    1 start! i32
 StatefulSetSpec
    1 replicas                     i32?                         = 1 -- How many pods to run.
-   2 selector~                    LabelSelector?               immutable -- Selects the pods; must match the template's labels and cannot change.
+   2 selector~                    LabelSelector?               -- Selects the pods; must match the template's labels and cannot change.
    3 template~                    PodTemplateSpec -- What the pods are to be.
    4 volumeClaimTemplates         []PersistentVolumeClaim typed -- Claims made for each pod, which outlive it.
    5 serviceName~                 str -- The headless service that gives the pods their names.

@@ -68,7 +68,7 @@ pub(super) fn rolling_bounds(bounds: &Value, path: &str, causes: &mut Vec<Cause>
     }
 }
 
-fn percent(text: &str) -> Option<u64> {
+pub(super) fn percent(text: &str) -> Option<u64> {
     let digits = text.strip_suffix('%')?;
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
 }

@@ -91,22 +91,17 @@ fn merge_field(
         Value::Null => {
             map.remove(key);
         }
-        Value::Object(change) => {
-            let slot = map.entry(key).or_insert(Value::Null);
-            if !slot.is_object() {
-                *slot = Value::Object(Map::new());
-            }
-            if let Value::Object(target) = slot {
+        // What the object lacks, or has of another type, is taken from the patch whole.
+        Value::Object(change) if map.get(key).is_some_and(Value::is_object) => {
+            if let Some(Value::Object(target)) = map.get_mut(key) {
                 merge_map(inner, target, change, depth + 1)?;
             }
         }
-        Value::Array(change) if field.is_some_and(Field::merge) => {
+        Value::Array(change)
+            if field.is_some_and(Field::merge) && map.get(key).is_some_and(Value::is_array) =>
+        {
             let merge_key = field.map_or("", |field| field.extra().merge_key);
-            let slot = map.entry(key).or_insert(Value::Null);
-            if !slot.is_array() {
-                *slot = Value::Array(Vec::new());
-            }
-            if let Value::Array(items) = slot {
+            if let Some(Value::Array(items)) = map.get_mut(key) {
                 merge_list(inner, items, change, merge_key, order, depth + 1)?;
             }
         }
@@ -148,11 +143,13 @@ fn merge_list(
         return Ok(());
     }
     let mut patched = Vec::new();
+    if !items.iter().chain(change).all(Value::is_object) {
+        let both = [&items[..], change].map(|list| go_print(&Value::Array(list.to_vec())));
+        let both = both.join(" ");
+        return Err(internal(format!("list element types are not identical: [{both}]")));
+    }
     for item in change {
-        let Value::Object(item_map) = item else {
-            let found = kind_of(item);
-            return Err(internal(format!("expected a map, but received a {found}")));
-        };
+        let Value::Object(item_map) = item else { continue };
         let Some(wanted) = item.get(merge_key) else {
             let item = go_print(item);
             return Err(internal(format!(
@@ -240,19 +237,6 @@ fn internal(message: String) -> Status {
 fn unknown_directive(directive: &str, patch: &Map<String, Value>) -> Status {
     let map = go_print(&Value::Object(patch.clone()));
     internal(format!("unknown patch type: {directive} in map: {map}"))
-}
-
-/// What Go calls the kind of a decoded value.
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nil",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "slice",
-        Value::Object(_) => "map",
-    }
 }
 
 /// A value as Go's `%v` prints it. Patches were parsed with a bound on how deep they nest.

@@ -163,7 +163,11 @@ fn strategic_merges() {
             500,
             "map: map[args:[a 1] image:x] does not contain declared merge key: name",
         ),
-        (json!({"spec": {"containers": ["x"]}}), 500, "expected a map, but received a string"),
+        (
+            json!({"spec": {"containers": ["x"]}}),
+            500,
+            "list element types are not identical: [[map[name:a]] [x]]",
+        ),
         (
             json!({"spec": {"$patch": "frob"}}),
             500,
@@ -172,7 +176,8 @@ fn strategic_merges() {
         (json!({"spec": {"$retainKeys": 1}}), 400, "invalid patch format of retainKeys"),
         (json!([]), 400, "error decoding patch: a strategic merge patch is an object"),
     ] {
-        let status = strategic(&POD, &mut spec(json!({})), &bad).unwrap_err();
+        let mut tree = spec(json!({"containers": [{"name": "a"}]}));
+        let status = strategic(&POD, &mut tree, &bad).unwrap_err();
         assert_eq!((status.code(), status.message()), (code, words), "{bad}");
     }
 }
@@ -258,7 +263,8 @@ fn lists_that_merge_are_bounded() {
     let many: Value =
         (0..=strategic::MERGED_ITEMS_MAX).map(|n| json!({"name": format!("c{n}")})).collect();
     let patch = json!({"spec": {"containers": many}});
-    assert_eq!(strategic(&POD, &mut json!({}), &patch).unwrap_err().code(), 400);
+    let mut tree = json!({"spec": {"containers": [{"name": "a"}]}});
+    assert_eq!(strategic(&POD, &mut tree, &patch).unwrap_err().code(), 400);
 }
 
 #[test]
@@ -293,6 +299,6 @@ fn a_result_of_the_wrong_type_is_told_as_the_converter_does() {
             "strict decoding error: unknown field \"x\"",
         ),
     ] {
-        assert_eq!(super::converter_words(why), words);
+        assert_eq!(converter_words(why), words);
     }
 }

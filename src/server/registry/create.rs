@@ -140,6 +140,7 @@ async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result
     api::strategy::create(stored, tree);
     let claims = crate::allocate::create(&core.config, &core.store, kind, tree).await?;
     api::validate::create(stored, tree)?;
+    notes.warnings.extend(api::advice::of(kind, tree, None));
     admission::validate(&act, tree, notes).await?;
     if request.verb != Verb::Patch {
         let manager = call.caller.manager(request);

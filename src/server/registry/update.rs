@@ -357,6 +357,9 @@ async fn finish(
         "binding" => {}
         sub => api::validate::update_subresource(form.stored(), sub, &new, old)?,
     }
+    if request.subresource.is_empty() {
+        notes.warnings.extend(api::advice::of(kind, &new, Some(old)));
+    }
     admission::validate(act, &new, &mut notes).await?;
     let warnings = notes.warnings;
     if !terms.applies {
