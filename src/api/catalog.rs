@@ -1,8 +1,9 @@
 //! Which kinds are served: an immutable snapshot with an epoch, found by group, version and plural.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use crate::definition::{Definition, Resource};
+use crate::definition::{Definition, Held, Resource};
 use crate::kind::{Form, Kind};
 use crate::kinds::KINDS;
 
@@ -17,7 +18,7 @@ pub struct Kinds {
     /// In discovery order: kinds in code, then the others by group and plural.
     resources: Vec<Resource>,
     /// Places in `resources` by group, version and plural.
-    by_plural: Vec<u16>,
+    by_plural: Vec<u32>,
     /// By group and name. Kinds that only appear as bodies are here too.
     by_name: Vec<(&'static str, &'static str, &'static Kind)>,
     defined: Vec<Arc<Definition>>,
@@ -46,16 +47,16 @@ impl Kinds {
             resources.extend(served.map(|(idx, _)| Resource {
                 kind,
                 served: None,
-                defined: Some((Arc::clone(definition), idx)),
+                defined: Some(Held::new(Arc::clone(definition), idx)),
             }));
         }
         by_name.sort_by_key(|(group, name, _)| (*group, *name));
         by_name.dedup_by_key(|(group, name, _)| (*group, *name));
         // Far below: kinds and versions are bounded.
-        let mut by_plural: Vec<u16> =
-            (0..resources.len()).filter_map(|idx| u16::try_from(idx).ok()).collect();
+        let mut by_plural: Vec<u32> =
+            (0..resources.len()).filter_map(|idx| u32::try_from(idx).ok()).collect();
         by_plural.sort_by(|a, b| {
-            plural_of(&resources[usize::from(*a)]).cmp(&plural_of(&resources[usize::from(*b)]))
+            plural_of(&resources[*a as usize]).cmp(&plural_of(&resources[*b as usize]))
         });
         Kinds { epoch, resources, by_plural, by_name, defined }
     }
@@ -65,24 +66,47 @@ impl Kinds {
     /// # Errors
     /// If the definition does not hold together, or there is no room for it.
     pub fn with(&self, definition: Definition) -> Result<Kinds, String> {
-        definition.check()?;
-        let kind = definition.kind;
-        let mut defined = self.defined.clone();
-        defined.retain(|other| other.kind != kind);
-        let is_taken = |other: &&Arc<Definition>| {
-            let other = other.kind;
-            other.group == kind.group && (other.name == kind.name || other.plural == kind.plural)
-        };
-        if let Some(other) = defined.iter().find(is_taken) {
-            return Err(format!("{} is served already", other.kind.qualified_plural()));
+        let name = definition.name();
+        let (kinds, mut refused) = self.replacing(vec![(name, Some(definition))]);
+        refused.pop().map_or(Ok(kinds), |(_, why)| Err(why))
+    }
+
+    /// These kinds after changes, each by the name of a definition (`gadgets.example.com`): `None` is
+    /// for one that is gone. Also answers what was refused, and why; nothing is served of that.
+    pub fn replacing(
+        &self,
+        changes: Vec<(String, Option<Definition>)>,
+    ) -> (Kinds, Vec<(String, String)>) {
+        let mut defined: BTreeMap<String, Arc<Definition>> =
+            self.defined.iter().map(|it| (it.name(), Arc::clone(it))).collect();
+        let mut by_name: BTreeMap<(&str, &str), &'static Kind> =
+            self.defined.iter().map(|it| ((it.kind.group, it.kind.name), it.kind)).collect();
+        let mut refused = Vec::new();
+        for (name, definition) in changes {
+            if let Some(old) = defined.remove(&name) {
+                by_name.remove(&(old.kind.group, old.kind.name));
+            }
+            let Some(definition) = definition else { continue };
+            let kind = definition.kind;
+            let checked =
+                definition.check().and_then(|()| match by_name.get(&(kind.group, kind.name)) {
+                    Some(other) => Err(format!("{} is served already", other.qualified_plural())),
+                    None if defined.len() >= DEFINITIONS_MAX => {
+                        Err(format!("no more than {DEFINITIONS_MAX} kinds may be defined"))
+                    }
+                    None => Ok(()),
+                });
+            match checked {
+                Ok(()) => {
+                    by_name.insert((kind.group, kind.name), kind);
+                    defined.insert(name, Arc::new(definition));
+                }
+                Err(why) => refused.push((name, why)),
+            }
         }
-        let n_resources: usize = defined.iter().map(|it| it.versions.len()).sum();
-        if defined.len() >= DEFINITIONS_MAX || n_resources >= usize::from(u16::MAX / 2) {
-            return Err(format!("no more than {DEFINITIONS_MAX} kinds may be defined"));
-        }
-        defined.push(Arc::new(definition));
+        let mut defined: Vec<Arc<Definition>> = defined.into_values().collect();
         defined.sort_by_key(|it| (it.kind.group, it.kind.plural));
-        Ok(Kinds::of(self.epoch + 1, defined))
+        (Kinds::of(self.epoch + 1, defined), refused)
     }
 
     /// These kinds but one that was defined at run time.
@@ -100,9 +124,9 @@ impl Kinds {
 
     /// What is served at `/apis/<group>/<version>/<plural>`.
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Resource> {
-        let order = |idx: &u16| plural_of(&self.resources[usize::from(*idx)]);
+        let order = |idx: &u32| plural_of(&self.resources[*idx as usize]);
         let at = self.by_plural.binary_search_by(|idx| order(idx).cmp(&(group, version, plural)));
-        Some(&self.resources[usize::from(self.by_plural[at.ok()?])])
+        Some(&self.resources[self.by_plural[at.ok()?] as usize])
     }
 
     /// The kind stored or served under this group and name, whatever the version.
@@ -125,10 +149,25 @@ impl Kinds {
             "" => it.stored,
             version => it.served && *it.name == *version && group == kind.group,
         });
-        Some(Resource { kind, served: None, defined: Some((Arc::clone(definition), idx?)) })
+        Some(Resource {
+            kind,
+            served: None,
+            defined: Some(Held::new(Arc::clone(definition), idx?)),
+        })
     }
 
-    /// What is served, in discovery order.
+    /// How the kind of this group and plural is defined, if it is at run time.
+    pub fn definition(&self, group: &str, plural: &str) -> Option<&Definition> {
+        let is_it = |it: &&Arc<Definition>| it.kind.group == group && it.kind.plural == plural;
+        self.defined.iter().find(is_it).map(|it| &**it)
+    }
+
+    /// How many kinds are defined at run time.
+    pub fn n_defined(&self) -> usize {
+        self.defined.len()
+    }
+
+    /// What is served, in discovery order. For names and verbs: whoever needs a schema takes a copy.
     pub fn resources(&self) -> &[Resource] {
         &self.resources
     }
@@ -141,8 +180,11 @@ impl Kinds {
 
     /// Whether this is still how the kind is defined.
     pub fn is_current(&self, resource: &Resource) -> bool {
-        resource.defined.as_ref().is_none_or(|(definition, _)| {
-            self.defined.iter().any(|other| Arc::ptr_eq(other, definition))
+        resource.defined.as_ref().is_none_or(|held| {
+            let same = |other: &Arc<Definition>| {
+                other.kind == held.definition.kind && other.stamp == held.definition.stamp
+            };
+            self.defined.iter().any(same)
         })
     }
 }
@@ -182,20 +224,21 @@ mod tests {
     #[test]
     fn definitions_come_change_and_go_and_the_kind_stays_the_same() {
         let none = Kinds::built_in();
-        let one = none.with(definition("gadgets", "Gadget", Scope::Namespaced)).unwrap();
+        let gadgets = |stamp| definition("gadgets", "Gadget", Scope::Namespaced, stamp);
+        let one = none.with(gadgets("1")).unwrap();
         let gadget = one.find("example.com", "v1", "gadgets").unwrap().clone();
         assert!(one.is_current(&gadget) && !none.is_current(&gadget));
-        let again = one.with(definition("gadgets", "Gadget", Scope::Namespaced)).unwrap();
+        assert!(one.with(gadgets("1")).unwrap().is_current(&gadget), "it says the same");
+        let again = one.with(gadgets("2")).unwrap();
         assert!(again.epoch() > one.epoch() && !again.is_current(&gadget));
         let same = again.find("example.com", "v1", "gadgets").unwrap();
         assert!(std::ptr::eq(same.kind, gadget.kind), "a redefinition takes no identity more");
         assert_eq!(again.stored().filter(|kind| *kind == gadget.kind).count(), 1);
-        assert!(again.with(definition("gadgets", "Other", Scope::Namespaced)).is_err());
-        assert!(again.with(definition("others", "Gadget", Scope::Namespaced)).is_err());
+        assert!(again.with(definition("others", "Gadget", Scope::Namespaced, "1")).is_err());
         let gone = again.without(gadget.kind);
         assert!(gone.find("example.com", "v1", "gadgets").is_none());
         assert!(gone.of_kind(gadget.kind, "", "").is_none());
-        let other = gone.with(definition("gadgets", "Gadget", Scope::Cluster)).unwrap();
+        let other = gone.with(definition("gadgets", "Gadget", Scope::Cluster, "3")).unwrap();
         assert_ne!(other.by_name("example.com", "Gadget"), Some(gadget.kind), "another scope");
     }
 

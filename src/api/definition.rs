@@ -1,7 +1,8 @@
 //! What is known of a kind that is defined at run time: its versions with their schemas, columns and subresources.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use crate::custom::Schema;
 use crate::kind::{Cell, Column, Form, Kind, Served, Sub};
 use crate::names;
 use crate::structural::Structural;
@@ -16,10 +17,16 @@ pub const COLUMNS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Definition {
     pub kind: &'static Kind,
+    pub singular: Box<str>,
+    pub list_kind: Box<str>,
     pub short: Vec<Box<str>>,
     pub categories: Vec<Box<str>>,
-    /// In the order in which they are preferred; just one is stored.
+    /// In the order in which they were given; just one is stored.
     pub versions: Vec<Version>,
+    /// It is being removed: objects are not made any more.
+    pub terminating: bool,
+    /// Two definitions of a kind with the same stamp say the same.
+    pub stamp: Box<str>,
 }
 
 /// One version of a kind.
@@ -29,14 +36,16 @@ pub struct Version {
     pub served: bool,
     /// New objects are written in it.
     pub stored: bool,
-    pub schema: Structural,
+    pub schema: Schema,
     pub columns: Vec<Printed>,
     /// It has a `status` subresource.
     pub status: bool,
     /// It has a `scale` subresource.
     pub scale: Option<ScalePaths>,
-    /// What field selectors may name beyond name and namespace.
+    /// What field selectors may name beyond name and namespace, as dotted paths.
     pub selectable: Vec<Box<str>>,
+    /// What its users are warned of, if it is deprecated.
+    pub warning: Option<Box<str>>,
 }
 
 /// Where the `scale` subresource finds its numbers, as dotted paths.
@@ -111,6 +120,11 @@ impl Definition {
         Ok(())
     }
 
+    /// As discovery and `kubectl get crd` name it: `gadgets.example.com`.
+    pub fn name(&self) -> String {
+        self.kind.qualified_plural()
+    }
+
     /// The version that objects are written in.
     pub fn stored_version(&self) -> &str {
         self.versions.iter().find(|version| version.stored).map_or("", |version| &version.name)
@@ -119,21 +133,57 @@ impl Definition {
 
 /// A kind as served in one version. It keeps its definition alive, so it can be held as long as it
 /// takes; whether it is still what is served, [`Kinds::is_current`](crate::catalog::Kinds::is_current) says.
+/// A copy reads the schema anew when it is asked for, so whoever waits for long holds a copy.
 #[derive(Debug, Clone)]
 pub struct Resource {
     pub kind: &'static Kind,
     pub(crate) served: Option<&'static Served>,
-    /// The index of the version.
-    pub(crate) defined: Option<(Arc<Definition>, usize)>,
+    pub(crate) defined: Option<Held>,
+}
+
+/// A definition in one of its versions, and its schema while it is used.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) definition: Arc<Definition>,
+    idx: usize,
+    schema: OnceLock<Arc<Structural>>,
+}
+
+impl Clone for Held {
+    fn clone(&self) -> Held {
+        Held::new(Arc::clone(&self.definition), self.idx)
+    }
+}
+
+impl Held {
+    /// # Panics
+    /// Later, if there is no version of this index.
+    pub(crate) fn new(definition: Arc<Definition>, idx: usize) -> Held {
+        Held { definition, idx, schema: OnceLock::new() }
+    }
+
+    pub(crate) fn version(&self) -> &Version {
+        &self.definition.versions[self.idx]
+    }
+
+    pub(crate) fn schema(&self) -> &Structural {
+        self.schema.get_or_init(|| self.version().schema.read())
+    }
 }
 
 impl Resource {
     pub fn form(&self) -> Form<'_> {
-        let defined = self
-            .defined
-            .as_ref()
-            .and_then(|(definition, idx)| Some((&**definition, definition.versions.get(*idx)?)));
-        Form { kind: self.kind, served: self.served, defined }
+        Form { kind: self.kind, served: self.served, defined: self.defined.as_ref() }
+    }
+
+    /// What users of this version are warned of.
+    pub fn warning(&self) -> Option<&str> {
+        self.defined.as_ref()?.version().warning.as_deref()
+    }
+
+    /// Whether its objects are not made any more.
+    pub fn is_terminating(&self) -> bool {
+        self.defined.as_ref().is_some_and(|held| held.definition.terminating)
     }
 }
 

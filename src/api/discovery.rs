@@ -65,7 +65,7 @@ pub fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
     for form in forms_of(kinds, group, version) {
         let kind = form.kind;
         let mut entry = json!({
-            "name": kind.plural, "singularName": kind.singular(), "namespaced": kind.namespaced(),
+            "name": kind.plural, "singularName": form.singular(), "namespaced": kind.namespaced(),
             "kind": kind.name, "verbs": verbs(kind),
         });
         names(form, &mut entry);
@@ -274,7 +274,7 @@ fn aggregated_resource(form: Form<'_>) -> Value {
         "resource": kind.plural,
         "responseKind": response(form.group(), form.version(), kind.name),
         "scope": if kind.scope == Scope::Namespaced { "Namespaced" } else { "Cluster" },
-        "singularResource": kind.singular(),
+        "singularResource": form.singular(),
         "verbs": verbs(kind),
     });
     names(form, &mut entry);

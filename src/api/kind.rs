@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-use crate::definition::{Definition, Version};
+use crate::definition::Held;
 use crate::status::Cause;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +120,9 @@ pub struct Declared {
     pub prepare: fn(new: &mut Value, old: Option<&Value>),
     /// What a replacement through `status` keeps of `old`, beyond the spec and system metadata.
     pub prepare_status: fn(new: &mut Value, old: &Value),
+    /// What the first request to delete does to the object where it stays until somebody has done
+    /// something about it; false for most kinds, of which only finalizers and grace periods decide.
+    pub terminate: fn(&mut Value, now: stdx::time::Wall) -> bool,
     /// Rules that the schema text cannot say. `old` is present on update.
     pub validate: fn(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>),
     /// Rules for what comes through the `status` subresource.
@@ -172,7 +175,7 @@ pub struct Form<'a> {
     pub kind: &'static Kind,
     /// `None`: the stored version, or a kind that is defined at run time.
     pub(crate) served: Option<&'static Served>,
-    pub(crate) defined: Option<(&'a Definition, &'a Version)>,
+    pub(crate) defined: Option<&'a Held>,
 }
 
 impl<'a> Form<'a> {
@@ -183,14 +186,14 @@ impl<'a> Form<'a> {
     pub fn version(self) -> &'a str {
         match (self.served, self.defined) {
             (Some(served), _) => served.version,
-            (_, Some((_, version))) => &version.name,
+            (_, Some(held)) => &held.version().name,
             _ => self.kind.declared.version,
         }
     }
 
     /// True of the version that objects are stored in.
     pub fn is_stored(self) -> bool {
-        self.served.is_none() && self.defined.is_none_or(|(_, version)| version.stored)
+        self.served.is_none() && self.defined.is_none_or(|held| held.version().stored)
     }
 
     /// The form that objects are in after [`Form::convert_to_stored`]. Versions that are defined at run
@@ -203,8 +206,8 @@ impl<'a> Form<'a> {
     /// The stored form's path of what a field selector of this form names, beyond name and namespace.
     pub fn selectable(self, path: &str) -> Option<&'a str> {
         match (self.served.map_or(&[][..], |served| served.fields), self.defined) {
-            ([], Some((_, version))) => {
-                version.selectable.iter().map(|field| &**field).find(|field| *field == path)
+            ([], Some(held)) => {
+                held.version().selectable.iter().map(|field| &**field).find(|field| *field == path)
             }
             ([], None) => self.kind.declared.fields.iter().find(|field| **field == path).copied(),
             (renamed, _) => {
@@ -216,7 +219,7 @@ impl<'a> Form<'a> {
     /// Whether anything but name and namespace may be selected by.
     pub fn has_selectable(self) -> bool {
         match self.defined {
-            Some((_, version)) => !version.selectable.is_empty(),
+            Some(held) => !held.version().selectable.is_empty(),
             None => !self.kind.declared.fields.is_empty(),
         }
     }
@@ -234,6 +237,16 @@ impl<'a> Form<'a> {
         }
         if self.defined.is_some() {
             tree.set("apiVersion", self.api_version());
+            self.settle(tree);
+        }
+    }
+
+    /// What is done to every object that is read from the store, of kinds that are defined at run time:
+    /// what this version does not know any more goes, and defaults that came later are filled in.
+    pub fn settle(self, tree: &mut Value) {
+        if let Some(held) = self.defined {
+            held.schema().prune(tree);
+            held.schema().fill(tree);
         }
     }
 
@@ -246,23 +259,45 @@ impl<'a> Form<'a> {
         if let Some(served) = self.served {
             (served.to_stored)(tree)?;
         }
-        if let Some((definition, _)) = self.defined {
-            tree.set("apiVersion", api_version(self.kind.group, definition.stored_version()));
+        if let Some(held) = self.defined {
+            let stored = held.definition.stored_version();
+            tree.set("apiVersion", api_version(self.kind.group, stored));
             tree.set("kind", self.kind.name);
+            if let Some(stored) = held.definition.versions.iter().find(|it| it.stored)
+                && stored.name != held.version().name
+            {
+                stored.schema.read().prune(tree);
+            }
         }
         Ok(())
     }
 
+    /// The lower-case name, as discovery's `singularName`.
+    pub fn singular(self) -> String {
+        match self.defined {
+            Some(held) => held.definition.singular.to_string(),
+            None => self.kind.singular(),
+        }
+    }
+
+    /// The kind of its lists.
+    pub fn list_kind(self) -> String {
+        match self.defined {
+            Some(held) => held.definition.list_kind.to_string(),
+            None => format!("{}List", self.kind.name),
+        }
+    }
+
     pub fn short(self) -> Vec<&'a str> {
         match self.defined {
-            Some((definition, _)) => definition.short.iter().map(|name| &**name).collect(),
+            Some(held) => held.definition.short.iter().map(|name| &**name).collect(),
             None => self.kind.declared.short.to_vec(),
         }
     }
 
     pub fn categories(self) -> Vec<&'a str> {
         match self.defined {
-            Some((definition, _)) => definition.categories.iter().map(|name| &**name).collect(),
+            Some(held) => held.definition.categories.iter().map(|name| &**name).collect(),
             None => self.kind.declared.categories.to_vec(),
         }
     }
@@ -270,14 +305,14 @@ impl<'a> Form<'a> {
     /// What `kubectl get` prints, in every version alike for kinds in code.
     pub fn columns(self) -> Vec<Column<'a>> {
         match self.defined {
-            Some((_, version)) => version.columns.iter().map(|column| column.lend()).collect(),
+            Some(held) => held.version().columns.iter().map(|column| column.lend()).collect(),
             None => self.kind.declared.columns.to_vec(),
         }
     }
 
     pub fn subresources(self) -> Vec<Sub<'a>> {
         match self.defined {
-            Some((_, version)) => version.subresources(),
+            Some(held) => held.version().subresources(),
             None => self.kind.declared.subresources.to_vec(),
         }
     }
@@ -333,6 +368,7 @@ impl Declared {
         default: |_| {},
         prepare: |_, _| {},
         prepare_status: |_, _| {},
+        terminate: |_, _| false,
         validate: |_, _, _| {},
         validate_status: |_, _| {},
         on_update: "UV",
@@ -354,6 +390,15 @@ impl Declared {
         version: "",
         json: true,
         conditional_updates: true,
+        // Of a change of the status, nothing of the metadata is taken over but who made it.
+        prepare_status: |new, old| {
+            use crate::lens::{Lens, LensMut};
+            let managers = new.at("metadata.managedFields").clone();
+            new.set("metadata", old.at("metadata").clone());
+            if !managers.is_null() {
+                new.set("metadata.managedFields", managers);
+            }
+        },
         built_in: false,
         ..Declared::BASE
     };
@@ -454,7 +499,7 @@ impl Kind {
         }
     }
 
-    /// The lower-case name, as discovery's `singularName`.
+    /// The lower-case name: what kinds in code are called in the singular.
     pub fn singular(&self) -> String {
         self.name.to_ascii_lowercase()
     }

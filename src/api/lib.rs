@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod codec;
 mod complain;
 pub mod controller;
+pub mod custom;
 pub mod defaults;
 pub mod definition;
 pub mod discovery;

@@ -3,7 +3,7 @@
 //! The text, one line a field:
 //! ```text
 //! package io.k8s.api.apps.v1
-//! DeploymentSpec [atomic] [kind]                 -- a sentence for `kubectl explain`
+//! DeploymentSpec [atomic] [kind] [union]         -- a sentence for `kubectl explain`
 //!   1 replicas   i32?            = 1 min 0       -- a sentence
 //!   2 selector*  LabelSelector?  immutable
 //!   4 strategy   DeploymentStrategy  retain
@@ -19,6 +19,8 @@
 //! `typed` (embedded objects that carry apiVersion and kind). `inline` as a name embeds a type.
 
 use std::sync::OnceLock;
+
+use serde_json::Value;
 
 use crate::kind::{Form, Kind};
 use crate::kinds::KINDS;
@@ -70,6 +72,8 @@ pub struct Type {
     pub atomic: bool,
     /// A root: carries apiVersion and kind.
     pub kind: bool,
+    /// JSON shows the one of its fields that is set, without a name: a boolean, an object or a list.
+    pub union: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -213,7 +217,7 @@ pub(crate) enum Types<'a> {
 impl<'a> Form<'a> {
     pub(crate) fn types(self) -> Types<'a> {
         match self.defined {
-            Some((_, version)) => Types::Structural(&version.schema),
+            Some(held) => Types::Structural(held.schema()),
             None if self.kind.is_built_in() => Types::Table(schema().root(self)),
             None => Types::Unknown,
         }
@@ -221,10 +225,7 @@ impl<'a> Form<'a> {
 
     /// The root type of a kind in code.
     pub(crate) fn table(self) -> Option<TypeId> {
-        match self.types() {
-            Types::Table(id) => Some(id),
-            Types::Structural(_) | Types::Unknown => None,
-        }
+        self.kind.is_built_in().then(|| schema().root(self))
     }
 }
 
@@ -313,6 +314,16 @@ impl Schema {
         found.unwrap_or_else(|| panic!("{form:?} has no schema"))
     }
 
+    /// The field of a union that a JSON value is the value of.
+    pub(crate) fn alternative(&self, union: TypeId, value: &Value) -> Option<&Field> {
+        self.fields(union).iter().find(|field| match value {
+            Value::Bool(_) => field.scalar == Scalar::Bool,
+            Value::Object(_) => field.shape == Shape::Single && field.message().is_some(),
+            Value::Array(_) => field.shape == Shape::List,
+            _ => false,
+        })
+    }
+
     pub fn types(&self) -> impl Iterator<Item = TypeId> + '_ {
         // The count fits: building checked it.
         (0..self.types.len()).filter_map(|idx| u16::try_from(idx).ok().map(TypeId))
@@ -331,8 +342,8 @@ impl Schema {
         let mut texts: Vec<&'static str> = crate::types::TEXTS.to_vec();
         texts.extend(KINDS.iter().map(|kind| kind.declared.schema));
         let mut schema = Schema {
-            types: Vec::with_capacity(320),
-            fields: Vec::with_capacity(1450),
+            types: Vec::with_capacity(350),
+            fields: Vec::with_capacity(1600),
             extras: Vec::with_capacity(320),
             by_name: Vec::new(),
             roots: Vec::with_capacity(KINDS.len()),
@@ -372,12 +383,13 @@ impl Schema {
             let (head, doc) = split_doc(line);
             let mut words = head.split_whitespace();
             let name = words.next().ok_or("a type without a name")?;
-            let mut ty =
-                Type { package, name, doc, first: 0, count: 0, atomic: false, kind: false };
+            let (atomic, kind, union) = (false, false, false);
+            let mut ty = Type { package, name, doc, first: 0, count: 0, atomic, kind, union };
             for word in words {
                 match word {
                     "atomic" => ty.atomic = true,
                     "kind" => ty.kind = true,
+                    "union" => ty.union = true,
                     other => return Err(format!("{name}: what is '{other}'?")),
                 }
             }
@@ -530,7 +542,7 @@ mod tests {
         let schema = Schema::build().unwrap_or_else(|why| panic!("{why}"));
         assert!(schema.heap_bytes() < 300 * 1024);
         assert!(
-            schema.types.len() <= 320 && schema.fields.len() <= 1450 && schema.extras.len() <= 320
+            schema.types.len() <= 350 && schema.fields.len() <= 1600 && schema.extras.len() <= 320
         );
     }
 

@@ -1,4 +1,4 @@
-//! Structural schemas: the OpenAPI v3 of kinds that are defined at run time, read once into a table of nodes.
+//! Structural schemas: the OpenAPI v3 of kinds that are defined at run time, read into a table of nodes.
 //!
 //! The schemas of kinds in code (`schema`) describe Go types: what is absent is zero, and what is zero is
 //! not written. These describe JSON as it was sent: nothing is filled in but defaults, nothing is left
@@ -7,13 +7,22 @@
 //!
 //! Source: k8s.io/apiextensions-apiserver/pkg/apiserver/schema; messages of k8s.io/kube-openapi validation.
 
+mod check;
+mod embedded;
+mod formats;
+mod pattern;
+mod published;
 mod read;
 mod walk;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+pub(crate) use pattern::{Pattern, check as check_pattern};
+pub(crate) use published::published;
+pub(crate) use walk::TYPES;
 
 /// How deep a schema may nest, and so how deep a walk through a value goes.
 pub const DEPTH_MAX: usize = 48;
@@ -21,14 +30,19 @@ pub const DEPTH_MAX: usize = 48;
 pub const NODES_MAX: usize = 20_000;
 
 /// A schema of one version of a kind.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Structural {
     /// The root is the first; an empty schema keeps everything.
     nodes: Vec<Node>,
+    /// About how much memory it takes.
+    bytes: usize,
 }
 
 /// A node's place in its schema.
 pub(crate) type At = u32;
+
+/// The place of a schema that says nothing: what is there is let through, but nothing inside it is known.
+pub(crate) const NOTHING: At = At::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Type {
@@ -47,7 +61,8 @@ pub(crate) enum Type {
 impl Type {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Type::Any | Type::IntOrString => "",
+            Type::Any => "",
+            Type::IntOrString => "integer,string",
             Type::Object => "object",
             Type::Array => "array",
             Type::String => "string",
@@ -64,11 +79,11 @@ pub(crate) enum ListType {
     #[default]
     Atomic,
     Set,
-    Map(Vec<Box<str>>),
+    Map(Box<[Box<str>]>),
 }
 
 /// One schema inside another.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Node {
     pub(crate) kind: Type,
     pub(crate) nullable: bool,
@@ -78,15 +93,53 @@ pub(crate) struct Node {
     pub(crate) embedded: bool,
     /// `x-kubernetes-map-type: atomic`
     pub(crate) atomic: bool,
+    /// `additionalProperties: false`
+    pub(crate) closed: bool,
     pub(crate) list: ListType,
     /// By name.
-    pub(crate) properties: Vec<(Box<str>, At)>,
+    pub(crate) properties: Box<[(Box<str>, At)]>,
     pub(crate) additional: Option<At>,
     pub(crate) items: Option<At>,
-    pub(crate) required: Vec<Box<str>>,
-    pub(crate) default: Option<Value>,
-    /// Every other keyword as it was given: `enum`, bounds, `pattern`, `format`, `description`, `anyOf`, ...
-    pub(crate) rest: Map<String, Value>,
+    pub(crate) required: Box<[Box<str>]>,
+    pub(crate) default: Option<Box<Value>>,
+    pub(crate) limits: Option<Box<Limits>>,
+    pub(crate) logic: Option<Box<Logic>>,
+    /// `x-kubernetes-validations` as it was given.
+    pub(crate) rules: Option<Box<Value>>,
+}
+
+/// What a value may be beyond its type.
+#[derive(Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) minimum: Option<f64>,
+    pub(crate) exclusive_minimum: bool,
+    pub(crate) maximum: Option<f64>,
+    pub(crate) exclusive_maximum: bool,
+    pub(crate) multiple_of: Option<f64>,
+    /// Of a string in characters, of a list in items, of a map in entries.
+    pub(crate) length: Span,
+    pub(crate) items: Span,
+    pub(crate) entries: Span,
+    pub(crate) unique: bool,
+    pub(crate) pattern: Option<Pattern>,
+    pub(crate) format: Option<formats::Format>,
+    pub(crate) values: Box<[Value]>,
+}
+
+/// The least and the most of something.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Span {
+    pub(crate) min: Option<i64>,
+    pub(crate) max: Option<i64>,
+}
+
+/// Schemas that hold together.
+#[derive(Debug, Default)]
+pub(crate) struct Logic {
+    pub(crate) all: Box<[At]>,
+    pub(crate) any: Box<[At]>,
+    pub(crate) one: Box<[At]>,
+    pub(crate) not: Option<At>,
 }
 
 impl Structural {
@@ -96,73 +149,44 @@ impl Structural {
 
     /// What is below an object's key: a property, else what maps hold.
     pub(crate) fn below(&self, node: &Node, key: &str) -> Option<At> {
-        let found = node.properties.binary_search_by(|(name, _)| (**name).cmp(key));
-        found.ok().map(|idx| node.properties[idx].1).or(node.additional)
+        property(node, key).or(node.additional)
     }
 
-    /// The schema as OpenAPI shows it. `v2` leaves out what swagger cannot say. `root` is a whole object's,
-    /// whose `apiVersion`, `kind` and `metadata` are given by the caller.
-    pub(crate) fn written(&self, at: At, v2: bool) -> Value {
-        let Some(node) = self.node(at) else { return Value::Object(Map::new()) };
-        let mut out = node.rest.clone();
-        if v2 {
-            // kubectl before 1.28 refuses what it cannot validate by these.
-            for word in ["oneOf", "anyOf", "allOf", "not", "nullable"] {
-                out.remove(word);
-            }
-        }
-        let lost = v2 && (node.preserve || node.nullable);
-        if node.kind != Type::Any && node.kind != Type::IntOrString && !lost {
-            out.insert("type".into(), node.kind.name().into());
-        }
-        if node.kind == Type::IntOrString {
-            out.insert("x-kubernetes-int-or-string".into(), true.into());
-        }
-        for (set, word) in [
-            (node.nullable && !v2, "nullable"),
-            (node.preserve, "x-kubernetes-preserve-unknown-fields"),
-            (node.embedded, "x-kubernetes-embedded-resource"),
-        ] {
-            if set {
-                out.insert(word.into(), true.into());
-            }
-        }
-        if node.atomic {
-            out.insert("x-kubernetes-map-type".into(), "atomic".into());
-        }
-        let list_type = match &node.list {
-            ListType::Atomic => None,
-            ListType::Set => Some("set"),
-            ListType::Map(keys) => {
-                let keys: Vec<Value> = keys.iter().map(|key| (&**key).into()).collect();
-                out.insert("x-kubernetes-list-map-keys".into(), keys.into());
-                Some("map")
-            }
-        };
-        if let Some(list_type) = list_type {
-            out.insert("x-kubernetes-list-type".into(), list_type.into());
-        }
+    /// Whether a node has a property of this name, or nothing is known of it.
+    pub(crate) fn names(&self, at: At, key: &str) -> bool {
+        self.node(at).is_none_or(|node| property(node, key).is_some())
+    }
+
+    /// About how much memory it takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.bytes + self.nodes.capacity() * size_of::<Node>()
+    }
+
+    /// Shows every default with its place in the schema, as `.properties[a].items`.
+    pub(crate) fn each_default(&self, visit: &mut dyn FnMut(At, &str, &Value)) {
+        self.defaults_at(0, &mut String::new(), visit);
+    }
+
+    fn defaults_at(&self, at: At, path: &mut String, visit: &mut dyn FnMut(At, &str, &Value)) {
+        let Some(node) = self.node(at) else { return };
         if let Some(default) = &node.default {
-            out.insert("default".into(), default.clone());
+            visit(at, path, default);
         }
-        if lost {
-            return Value::Object(out);
-        }
-        if !node.properties.is_empty() {
-            let written = |(name, at): &(Box<str>, At)| (name.to_string(), self.written(*at, v2));
-            let properties: Map<String, Value> = node.properties.iter().map(written).collect();
-            out.insert("properties".into(), properties.into());
-        }
-        if let Some(additional) = node.additional {
-            out.insert("additionalProperties".into(), self.written(additional, v2));
+        let len = path.len();
+        for (name, below) in &node.properties {
+            path.push_str(&format!(".properties[{name}]"));
+            self.defaults_at(*below, path, visit);
+            path.truncate(len);
         }
         if let Some(items) = node.items {
-            out.insert("items".into(), self.written(items, v2));
+            path.push_str(".items");
+            self.defaults_at(items, path, visit);
+            path.truncate(len);
         }
-        if !node.required.is_empty() {
-            let required: Vec<Value> = node.required.iter().map(|name| (&**name).into()).collect();
-            out.insert("required".into(), required.into());
-        }
-        Value::Object(out)
     }
+}
+
+fn property(node: &Node, key: &str) -> Option<At> {
+    let found = node.properties.binary_search_by(|(name, _)| (**name).cmp(key));
+    Some(node.properties[found.ok()?].1)
 }

@@ -23,8 +23,14 @@ pub enum IncludeObject {
 pub fn columns<'f>(form: impl Into<Form<'f>>) -> Value {
     let declared = form.into().columns();
     let define = |c: &Column<'_>| {
+        let description = match (c.description, &c.cell) {
+            ("", Cell::JsonPath(path)) => {
+                format!("Custom resource definition column (in JSONPath format): {path}")
+            }
+            (description, _) => description.to_owned(),
+        };
         json!({
-            "name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority,
+            "name": c.name, "type": c.kind, "format": c.format, "description": description, "priority": c.priority,
         })
     };
     let mut columns = Vec::with_capacity(declared.len() + 2);
@@ -59,11 +65,9 @@ pub fn row<'f>(
         },
         Cell::Number(path) => tree.int(path).unwrap_or(0).into(),
         Cell::With(make) => make(tree, now),
-        Cell::JsonPath(path) => match jsonpath::first(tree, path) {
-            Some(Value::String(text)) if c.kind == "date" => since(text, now).into(),
-            Some(value) => value.clone(),
-            None => Value::Null,
-        },
+        Cell::JsonPath(path) => {
+            jsonpath::first(tree, path).map_or(Value::Null, |value| typed(c.kind, value, now))
+        }
         Cell::Age => age(tree, now),
     };
     let mut cells = Vec::with_capacity(columns.len() + 2);
@@ -82,6 +86,26 @@ pub fn row<'f>(
         IncludeObject::Object => tree.clone(),
     };
     json!({"cells": cells, "object": object})
+}
+
+/// A value as a column of its type shows it; null if it is of another.
+fn typed(kind: &str, value: &Value, now: Wall) -> Value {
+    match (kind, value) {
+        (_, Value::Null) => Value::Null,
+        ("string", Value::String(_)) => value.clone(),
+        ("string", other) => other.to_string().into(),
+        ("date", Value::String(text)) => match time::parse(text) {
+            Some(then) => human_duration(now.since(then)).into(),
+            None => "<invalid>".into(),
+        },
+        #[expect(clippy::cast_possible_truncation, reason = "as Go converts it")]
+        ("integer", Value::Number(number)) => match number.as_i64() {
+            Some(whole) => whole.into(),
+            None => (number.as_f64().unwrap_or_default() as i64).into(),
+        },
+        ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
+        _ => Value::Null,
+    }
 }
 
 /// True for kinds that put their name elsewhere, or print it in their own way.

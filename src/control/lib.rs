@@ -8,6 +8,7 @@ use api::Registered;
 
 mod cluster_role;
 mod cron_job;
+mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
 mod disruption;
@@ -57,3 +58,7 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<garbage_collector::GarbageCollector>(),
     Registered::of::<cluster_role::Aggregation>(),
 ];
+
+/// What the API server itself looks after, whether the controller manager runs or not.
+pub static SERVER_CONTROLLERS: &[Registered] =
+    &[Registered::of::<custom_resource_definition::Definitions>()];

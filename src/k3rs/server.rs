@@ -417,6 +417,9 @@ async fn start_controllers(
 ) -> Result<Vec<Driver>> {
     write_settings(machine, &server.client_as(User::apiserver())).await?;
     let mut drivers = Vec::new();
+    drivers.push(Driver::start(control::SERVER_CONTROLLERS, informers, |_| {
+        server.client_as(User::apiserver())
+    }));
     if !machine.config.disable_controller_manager {
         drivers.push(Driver::start(control::CONTROLLERS, informers, |name| {
             server.client_as(User::controller(name))

@@ -10,6 +10,7 @@ use store::Store;
 use crate::auth::tokens::Tokens;
 use crate::auth::{Attributes, Authorizer};
 use crate::config::Config;
+use crate::definitions::Definitions;
 use crate::node_door::Door;
 use crate::storage::cache::Cache;
 use crate::user::Caller;
@@ -24,6 +25,8 @@ pub(crate) struct Core {
     /// Opened once the node runs.
     pub(crate) door: Door,
     pub(crate) kinds: Arc<Registry>,
+    /// Feeds the kinds.
+    pub(crate) definitions: Definitions,
     /// For what is proxied.
     pub(crate) http: http::client::Client,
 }
@@ -130,6 +133,12 @@ pub(crate) fn tree_of(body: Body) -> Result<Value, Status> {
 /// A path that names nothing.
 pub(crate) fn not_found() -> Status {
     Status::new(Reason::NotFound, "the server could not find the requested resource")
+}
+
+/// Nothing is made of a kind that is being removed.
+pub(crate) fn terminating(kind: &Kind) -> Status {
+    let message = "create not allowed while custom resource definition is terminating";
+    Status::new(Reason::MethodNotAllowed, message).about(kind, "")
 }
 
 /// A verb that the resource does not have.

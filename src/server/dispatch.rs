@@ -4,7 +4,7 @@ use api::Status;
 use api::kinds::BINDING;
 use client::{Answer, Request, Verb};
 
-use crate::core::{Call, Core, Outcome, method_not_allowed, tree_of};
+use crate::core::{Call, Core, Outcome, method_not_allowed, terminating, tree_of};
 use crate::registry::update::Part;
 use crate::registry::{create, delete, update, watch};
 use crate::storage::{self, list};
@@ -53,6 +53,7 @@ pub(crate) async fn perform(
                 list::list(&core.store, call.form, &request.namespace, &request.list).await?;
             Ok(Outcome::ok(Answer::List(found)))
         }
+        Verb::Create if resource.is_terminating() => Err(terminating(kind)),
         Verb::Create => create::create(&call, tree_of(body)?).await,
         Verb::Update | Verb::Patch => update::update(&call, body, Part::Main).await,
         Verb::Delete => delete::delete(&call).await,

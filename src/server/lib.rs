@@ -17,6 +17,7 @@ mod bootstrap;
 mod checks;
 mod config;
 mod core;
+mod definitions;
 mod dispatch;
 mod door;
 mod masters;

@@ -17,6 +17,7 @@ use crate::allocate::claims;
 use crate::bootstrap;
 use crate::config::Config;
 use crate::core::Core;
+use crate::definitions::Definitions;
 use crate::dispatch;
 use crate::masters::{self, Masters};
 use crate::node_door::{self, Door, NodeDoor};
@@ -54,6 +55,9 @@ impl Server {
         let tokens = crate::auth::tokens::Tokens::new(&config)?;
         claims::repair(&store).await.context(|| "claim what Services hold")?;
         let cache = Cache::start(&store).context(|| "watch the datastore")?;
+        let kinds = Arc::default();
+        let definitions = Definitions::start(&store, &kinds).await;
+        let definitions = definitions.context(|| "read which kinds are defined")?;
         let core = Core {
             config,
             tokens,
@@ -61,7 +65,8 @@ impl Server {
             cache,
             authorizer: crate::auth::Authorizer::default(),
             door: Door::default(),
-            kinds: Arc::default(),
+            kinds,
+            definitions,
             http: node_door::client(),
         };
         let core = Arc::new(core);

@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::typed::{Node, item_element};
+use super::typed::{List, Node, item_element};
+use crate::complain::go_any;
 use crate::kind::Form;
 use crate::lens::Lens;
-use crate::schema::{Field, Scalar, Shape, TypeId, schema};
+use crate::schema::{Field, Scalar, Shape, TypeId, Types, schema};
 use crate::status::{Reason, Status};
+use crate::structural::{At, ListType, Structural, Type};
 
 /// Complaints that are told; more help nobody.
 const COMPLAINTS_MAX: usize = 100;
@@ -23,9 +25,11 @@ const COMPLAINTS_MAX: usize = 100;
 pub fn check<'f>(form: impl Into<Form<'f>>, tree: &Value) -> Result<(), Status> {
     let form = form.into();
     let mut walk = Walk { wrong: Vec::new() };
-    // Structural schemas prune what they do not know, with a warning, and are checked afterwards.
-    let Some(root) = form.table() else { return Ok(()) };
-    walk.message(root, tree, "");
+    match form.types() {
+        Types::Table(root) => walk.message(root, tree, ""),
+        Types::Structural(schema) => walk.structural(schema, 0, tree, ""),
+        Types::Unknown => return Ok(()),
+    }
     let told = match walk.wrong.as_slice() {
         [] => return Ok(()),
         [one] => one.clone(),
@@ -89,23 +93,90 @@ impl Walk {
 
     fn items(&mut self, field: &'static Field, items: &[Value], path: &str) {
         let node = Node::of(field);
+        let element_of = |item: &Value| match node {
+            Node::Items(list) => item_element(list, item).map(Some),
+            Node::Set => Ok(Some(format!("v:{item}"))),
+            _ => Ok(None),
+        };
+        self.elements(items, path, &element_of, &mut |walk, item, path| {
+            walk.one(field, item, path);
+        });
+    }
+
+    /// Looks at each item, by its place or, in lists that merge, by what it is known by.
+    fn elements(
+        &mut self,
+        items: &[Value],
+        path: &str,
+        element_of: &dyn Fn(&Value) -> Result<Option<String>, String>,
+        look: &mut dyn FnMut(&mut Walk, &Value, &str),
+    ) {
         let mut seen = BTreeSet::new();
         for (idx, item) in items.iter().enumerate() {
-            let element = match node {
-                Node::Items(list) => match item_element(list, item) {
-                    Ok(element) => shown(&element),
-                    // Nothing below can be named.
-                    Err(why) => return self.complain(path, &format!("element {idx}: {why}")),
+            let element = match element_of(item) {
+                Ok(Some(element)) => match element.strip_prefix("v:") {
+                    Some(value) => format!("[={value}]"),
+                    None => shown(&element),
                 },
-                Node::Set => format!("[={item}]"),
-                _ => format!("[{idx}]"),
+                Ok(None) => format!("[{idx}]"),
+                // Nothing below can be named.
+                Err(why) => return self.complain(path, &format!("element {idx}: {why}")),
             };
             let below = format!("{path}{element}");
             if !seen.insert(element.clone()) {
                 self.complain(path, &format!("duplicate entries for key {element}"));
             }
-            self.one(field, item, &below);
+            look(self, item, &below);
         }
+    }
+
+    fn structural(&mut self, schema: &Structural, at: At, value: &Value, path: &str) {
+        let Some(node) = schema.node(at).filter(|_| !value.is_null()) else { return };
+        let object_meta = self::schema().object_meta;
+        let wanted = match (node.kind, value) {
+            (_, Value::Object(map)) if matches!(node.kind, Type::Object | Type::Any) => {
+                for (key, value) in map {
+                    let below = format!("{path}.{key}");
+                    match (schema.below(node, key), key.as_str()) {
+                        (_, "metadata") if path.is_empty() => {
+                            self.message(object_meta, value, &below);
+                        }
+                        (Some(at), _) => self.structural(schema, at, value, &below),
+                        (None, "apiVersion" | "kind") if path.is_empty() => {}
+                        (None, "apiVersion" | "kind" | "metadata") if node.embedded => {}
+                        (None, _) if node.preserve => {}
+                        (None, _) => self.complain(&below, "field not declared in schema"),
+                    }
+                }
+                return;
+            }
+            (Type::Array, Value::Array(items)) => {
+                let Some(below) = node.items else { return };
+                let item_of = |item: &Value| match &node.list {
+                    ListType::Map(_) => {
+                        item_element(List::Structural(schema, at, below), item).map(Some)
+                    }
+                    ListType::Set => Ok(Some(format!("v:{item}"))),
+                    ListType::Atomic => Ok(None),
+                };
+                return self.elements(items, path, &item_of, &mut |walk, item, path| {
+                    walk.structural(schema, below, item, path);
+                });
+            }
+            (Type::Object, other) => format!("expected map, got {}", go(other)),
+            (Type::Array, other) => format!("expected list, got {}", go(other)),
+            (Type::Boolean, other) if !other.is_boolean() => {
+                format!("expected boolean, got {}", go(other))
+            }
+            (Type::Integer | Type::Number, other) if !other.is_number() => {
+                format!("expected numeric (int or float), got {}", go_type(other))
+            }
+            (Type::String, other) if !other.is_string() => {
+                format!("expected string, got &value.valueUnstructured{{Value:{}}}", go_any(other))
+            }
+            _ => return,
+        };
+        self.complain(path, &wanted);
     }
 
     fn one(&mut self, field: &Field, value: &Value, path: &str) {
@@ -122,10 +193,7 @@ impl Walk {
                 if value.is_string() {
                     return;
                 }
-                format!(
-                    "expected string, got &value.valueUnstructured{{Value:{}}}",
-                    go_inner(value)
-                )
+                format!("expected string, got &value.valueUnstructured{{Value:{}}}", go_any(value))
             }
             _ => return,
         };
@@ -163,23 +231,6 @@ fn go_plain(value: &Value) -> String {
             format!("map[{}]", pairs.join(" "))
         }
         Value::Null => "<nil>".into(),
-        other => other.to_string(),
-    }
-}
-
-/// Go's `%#v` of what is in it.
-fn go_inner(value: &Value) -> String {
-    match value {
-        Value::Array(items) => format!(
-            "[]interface {{}}{{{}}}",
-            items.iter().map(go_inner).collect::<Vec<_>>().join(", ")
-        ),
-        Value::Object(map) => {
-            let pairs: Vec<String> =
-                map.iter().map(|(key, value)| format!("{key:?}:{}", go_inner(value))).collect();
-            format!("map[string]interface {{}}{{{}}}", pairs.join(", "))
-        }
-        Value::Null => "interface {}(nil)".into(),
         other => other.to_string(),
     }
 }

@@ -9,7 +9,7 @@ use crate::kind::Form;
 use crate::patch::strategic;
 use crate::schema::{Field, Scalar, Shape, TypeId, Types, schema};
 use crate::status::Status;
-use crate::structural::{At, ListType, Structural, Type};
+use crate::structural::{At, ListType, Structural, TYPES, Type};
 
 /// How a value is owned.
 #[derive(Debug, Clone, Copy)]
@@ -63,13 +63,15 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Its fields have names of their own, so they are not owned beside what they hold.
-    fn is_struct(self) -> bool {
+    /// Whether an element is a field that the schema names: those are not owned beside what they hold.
+    fn names(self, element: &str) -> bool {
+        let key = element.strip_prefix("f:").unwrap_or(element);
         match self {
-            Node::Struct(Fielded::Structural(schema, at)) => {
-                schema.node(at).is_none_or(|node| node.additional.is_none())
-            }
-            node => matches!(node, Node::Struct(_)),
+            Node::Struct(Fielded::Table(_)) => true,
+            Node::Struct(Fielded::Whole(_)) if TYPES.contains(&key) => true,
+            Node::Struct(Fielded::Whole(schema)) => schema.names(0, key),
+            Node::Struct(Fielded::Structural(schema, at)) => schema.names(at, key),
+            _ => false,
         }
     }
 
@@ -162,7 +164,7 @@ impl<'a> List<'a> {
                     .map(|key| {
                         let default = || {
                             let below = schema.below(schema.node(items)?, key)?;
-                            schema.node(below)?.default.clone()
+                            schema.node(below)?.default.as_deref().cloned()
                         };
                         (key.to_string(), sent(key).or_else(default))
                     })
@@ -244,7 +246,8 @@ pub(super) fn to_set(node: Node<'_>, value: &Value) -> Fields {
         }
         let mut set = to_set(below, child);
         // List items and map entries are owned themselves; so is what is empty.
-        set.member |= !node.is_struct() || matches!(child, Value::Object(map) if map.is_empty());
+        set.member |=
+            !node.names(&element) || matches!(child, Value::Object(map) if map.is_empty());
         fields.put(element, set);
     }
     fields

@@ -8,7 +8,7 @@ use crate::schema::{Field, Scalar, Shape, TypeId, schema};
 use crate::time::Stamp;
 
 /// How deep messages may nest.
-const DEPTH_MAX: u32 = 100;
+const DEPTH_MAX: u32 = 112;
 
 /// Reads a message's fields into `map`.
 pub(super) fn message(
@@ -234,7 +234,7 @@ fn single(field: &Field, wire: Wire<'_>, depth: u32) -> Result<Value, Error> {
         Scalar::I32 => (wire.int()? as i32).into(),
         Scalar::I64 => wire.int()?.into(),
         Scalar::F64 => match wire {
-            Wire::Fixed64(bits) => f64::from_bits(bits).into(),
+            Wire::Fixed64(bits) => number(f64::from_bits(bits)),
             _ => return Err(Error::WrongType),
         },
         Scalar::Bytes => wire::base64::encode(wire.bytes()?).into(),
@@ -257,6 +257,9 @@ fn single(field: &Field, wire: Wire<'_>, depth: u32) -> Result<Value, Error> {
         Scalar::Message(id) => {
             let mut map = Map::new();
             message(id, wire.bytes()?, depth + 1, &mut map)?;
+            if schema().of(id).union {
+                return Ok(alternative(id, map));
+            }
             if field.typed() {
                 map.insert("apiVersion".into(), "v1".into());
                 map.insert("kind".into(), schema().of(id).name.into());
@@ -264,6 +267,33 @@ fn single(field: &Field, wire: Wire<'_>, depth: u32) -> Result<Value, Error> {
             Value::Object(map)
         }
     })
+}
+
+/// A number as Go writes it: without a fraction where it has none.
+pub(super) fn number(number: f64) -> Value {
+    /// Beyond, not every integer is a float.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    // The bound says that it fits.
+    #[expect(clippy::cast_possible_truncation, reason = "bounded just above")]
+    match number.fract() == 0.0 && number.abs() <= EXACT_MAX {
+        true => (number as i64).into(),
+        false => number.into(),
+    }
+}
+
+/// What JSON shows of a union: the list or object that is set, else the boolean, if it has one.
+fn alternative(id: TypeId, mut map: Map<String, Value>) -> Value {
+    let fields = schema().fields(id).iter();
+    let rank = |field: &&Field| match (field.shape, field.scalar) {
+        (Shape::List, _) => 0,
+        (_, Scalar::Bool) => 2,
+        _ => 1,
+    };
+    let mut fields: Vec<&Field> = fields.collect();
+    fields.sort_by_key(rank);
+    let set = fields.iter().find_map(|field| map.remove(field.name).filter(|it| !it.is_null()));
+    let is_flag = fields.iter().any(|field| field.scalar == Scalar::Bool);
+    set.unwrap_or(if is_flag { Value::Bool(false) } else { Value::Null })
 }
 
 /// Embedded bytes: JSON, or a protobuf envelope of a kind we know.

@@ -180,6 +180,9 @@ fn single(field: &Field, value: &Value, out: &mut Vec<u8>) -> Result<(), Mismatc
                 Ok(())
             })?;
         }
+        (Scalar::Message(id), value) if schema().of(id).union => {
+            pb::put_message(out, tag, |out| union(id, value, out))?;
+        }
         (Scalar::Message(id), Value::Object(map)) => {
             pb::put_message(out, tag, |out| message(id, map, out))?;
         }
@@ -187,6 +190,23 @@ fn single(field: &Field, value: &Value, out: &mut Vec<u8>) -> Result<(), Mismatc
     }
     Ok(())
 }
+
+/// The one field that the value is, and the boolean beside it, which Go always writes.
+fn union(id: TypeId, value: &Value, out: &mut Vec<u8>) -> Result<(), Mismatch> {
+    let chosen = schema().alternative(id, value).ok_or_else(|| Mismatch::said(NO_UNION))?;
+    for field in schema().fields(id) {
+        match field.tag == chosen.tag {
+            true => self::field(field, Some(value), out)?,
+            // A schema allows what it describes.
+            false if field.scalar == Scalar::Bool => pb::put_int(out, field.tag, 1),
+            false => {}
+        }
+    }
+    Ok(())
+}
+
+/// Go's words for a union that is none of what it may be.
+pub(super) const NO_UNION: &str = "boolean or JSON schema expected";
 
 fn timestamp(out: &mut Vec<u8>, tag: u32, secs: i64, nanos: i64) {
     // The closure cannot fail.

@@ -372,9 +372,13 @@ pub fn write_list_json<'f, 'a>(
     out: &mut Vec<u8>,
 ) {
     let form = form.into();
-    let head = serde_json::json!({
-        "kind": format!("{}List", form.kind.name), "apiVersion": form.api_version(), "metadata": meta.tree(),
+    let mut head = serde_json::json!({
+        "kind": form.list_kind(), "apiVersion": form.api_version(), "metadata": meta.tree(),
     });
+    if !form.kind.is_built_in() {
+        // Upstream's lists of what has no Go type say so too where nothing follows.
+        head["metadata"]["continue"] = meta.next.as_str().into();
+    }
     write_tree_json(&head, out);
     out.pop();
     out.extend_from_slice(b",\"items\":[");

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Mismatch, decode};
+use super::{Mismatch, decode, encode};
 use crate::quantity::Quantity;
 use crate::schema::{Field, Scalar, Shape, TypeId, schema};
 use crate::time::Stamp;
@@ -158,6 +158,11 @@ impl Walk {
 
     fn single(&mut self, field: &Field, value: &mut Value) -> Result<(), Mismatch> {
         let canonical: Value = match (field.scalar, &mut *value) {
+            (Scalar::Message(id), value) if schema().of(id).union => {
+                let field = schema().alternative(id, value);
+                let field = field.ok_or_else(|| Mismatch::said(encode::NO_UNION))?;
+                return self.field(field, value);
+            }
             (Scalar::Message(id), Value::Object(map)) => {
                 self.message(id, map)?;
                 if field.typed() {
@@ -177,9 +182,11 @@ impl Walk {
                 true => return Ok(()),
                 false => return Err(Mismatch::number(number, field)),
             },
-            (Scalar::F64, Value::Number(_))
-            | (Scalar::Raw, _)
-            | (Scalar::Fields, Value::Object(_)) => {
+            (Scalar::F64, Value::Number(number)) => match number.as_f64() {
+                Some(float) => decode::number(float),
+                None => return Ok(()),
+            },
+            (Scalar::Raw, _) | (Scalar::Fields, Value::Object(_)) => {
                 return Ok(());
             }
             (Scalar::IntOrString, Value::Number(number)) => {

@@ -7,7 +7,7 @@ use super::decode;
 use crate::schema::{Field, Scalar, Shape, TypeId, schema};
 
 /// How deep messages may nest.
-const DEPTH_MAX: u32 = 100;
+const DEPTH_MAX: u32 = 112;
 
 /// Writes JSON from stored bytes.
 pub(super) struct Stream<'a> {
@@ -197,7 +197,7 @@ impl Stream<'_> {
             Scalar::I64 => self.number(wire.int()?),
             Scalar::F64 => match wire {
                 Wire::Fixed64(bits) => {
-                    super::write_tree_json(&f64::from_bits(bits).into(), self.out)
+                    super::write_tree_json(&decode::number(f64::from_bits(bits)), self.out)
                 }
                 _ => return Err(Error::WrongType),
             },
@@ -223,10 +223,36 @@ impl Stream<'_> {
                 let element = Field { scalar: Scalar::Str, tag: 1, ..*field };
                 self.all(&element, Shape::List, Reader::new(wire.bytes()?), depth)?;
             }
+            Scalar::Message(id) if schema().of(id).union => {
+                self.union(id, wire.bytes()?, depth + 1)?
+            }
             Scalar::Message(id) => {
                 let types = field.typed().then(|| schema().of(id).name);
                 self.object(id, wire.bytes()?, depth + 1, types)?;
             }
+        }
+        Ok(())
+    }
+
+    /// The list or object that is set, else the boolean, if there is one.
+    fn union(&mut self, id: TypeId, bytes: &[u8], depth: u32) -> Result<(), Error> {
+        let (mut object, mut flag) = (None, false);
+        let mut reader = Reader::new(bytes);
+        loop {
+            let here = reader;
+            let Some((tag, wire)) = reader.next()? else { break };
+            let Some(field) = schema().by_tag(id, tag) else { continue };
+            match (field.shape, field.scalar) {
+                (Shape::List, _) => return self.all(field, Shape::List, here, depth),
+                (_, Scalar::Bool) => flag = wire.varint()? != 0,
+                _ => object = Some((field, wire)),
+            }
+        }
+        let is_flag = schema().fields(id).iter().any(|field| field.scalar == Scalar::Bool);
+        match object {
+            Some((field, wire)) => self.single(field, wire, depth)?,
+            None if is_flag => self.out.extend_from_slice(if flag { b"true" } else { b"false" }),
+            None => self.out.extend_from_slice(b"null"),
         }
         Ok(())
     }

@@ -101,10 +101,18 @@ fn assert_same(file: &str, path: &str, got: &Value, wanted: &Value) {
 
 /// A tree with every field of a kind set.
 pub(crate) fn full(id: TypeId, prng: &mut Prng, depth: u32) -> Value {
+    // Skipped fields that are always written come back.
+    let mut tree = Value::Object(full_fields(id, prng, depth));
+    normalize::Walk::default().root(id, &mut tree).unwrap();
+    tree
+}
+
+fn full_fields(id: TypeId, prng: &mut Prng, depth: u32) -> Map<String, Value> {
     use crate::schema::{Scalar, Shape};
     let mut map = Map::new();
     for field in schema().flat_fields(id) {
-        if depth > 3 && prng.chance(70) || depth > 12 {
+        // Types that hold themselves would grow without end.
+        if depth > 3 && prng.chance((55 + 5 * u64::from(depth)).min(100)) {
             continue;
         }
         let mut one = || match field.scalar {
@@ -127,6 +135,14 @@ pub(crate) fn full(id: TypeId, prng: &mut Prng, depth: u32) -> Value {
             }
             Scalar::Raw | Scalar::Fields => json!({"a": [1, "b"]}),
             Scalar::Strs => json!(["x", "y"]),
+            Scalar::Message(inner) if schema().of(inner).union => {
+                let all = full_fields(inner, prng, depth + 1);
+                let values: Vec<&Value> = all.values().collect();
+                match values.len() {
+                    0 => json!({}),
+                    n => values[prng.below(n as u64) as usize].clone(),
+                }
+            }
             Scalar::Message(inner) => full(inner, prng, depth + 1),
         };
         let mut value = match field.shape {
@@ -144,10 +160,7 @@ pub(crate) fn full(id: TypeId, prng: &mut Prng, depth: u32) -> Value {
         }
         map.insert(field.name.into(), value);
     }
-    // Skipped fields that are always written come back.
-    let mut tree = Value::Object(map);
-    normalize::Walk::default().root(id, &mut tree).unwrap();
-    tree
+    map
 }
 
 #[test]

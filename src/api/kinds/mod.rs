@@ -8,6 +8,7 @@ mod config_map;
 mod controller_revision;
 mod cron_job;
 mod cron_schedule;
+mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
 mod endpoint_slice;
@@ -49,6 +50,9 @@ pub use cluster_role_binding::CLUSTER_ROLE_BINDING;
 pub use config_map::CONFIG_MAP;
 pub use controller_revision::CONTROLLER_REVISION;
 pub use cron_job::CRON_JOB;
+pub use custom_resource_definition::{
+    CLEANUP as CUSTOM_RESOURCE_CLEANUP, CUSTOM_RESOURCE_DEFINITION,
+};
 pub use daemon_set::DAEMON_SET;
 pub use deployment::DEPLOYMENT;
 pub use endpoint_slice::ENDPOINT_SLICE;
@@ -125,6 +129,7 @@ pub static KINDS: &[&Kind] = &[
     &TOKEN_REQUEST,
     &SELF_SUBJECT_REVIEW,
     &SCALE,
+    &CUSTOM_RESOURCE_DEFINITION,
     &ADDON,
 ];
 

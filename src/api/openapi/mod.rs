@@ -7,6 +7,9 @@ mod gnostic;
 mod paths;
 mod schemas;
 
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
 use serde_json::{Value, json};
 use wire::json::put_string;
 
@@ -30,14 +33,41 @@ pub fn v3_paths(kinds: &Kinds) -> Vec<String> {
 /// The paths of the v3 documents with the hash of each, which is its ETag. To be kept as long as
 /// the kinds are the same.
 pub fn v3_hashes(kinds: &Kinds) -> Vec<(String, String)> {
-    let hash_of = |path: String| {
-        let mut document = Vec::new();
-        v3(kinds, &path, &mut document);
-        let digest = ring::digest::digest(&ring::digest::SHA256, &document);
-        let hash = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02X}")).collect();
-        (path, hash)
+    /// Of what code says, which is the same as long as the process lives.
+    static IN_CODE: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+    let in_code = IN_CODE.get_or_init(|| {
+        let kinds = Kinds::built_in();
+        let hash = |path: String| {
+            let mut document = Vec::new();
+            v3(&kinds, &path, &mut document);
+            (path, hash_of(&[&document]))
+        };
+        v3_paths(&kinds).into_iter().map(hash).collect()
+    });
+    let of = |(group, version): (&str, &str)| {
+        let path = v3_path(group, version);
+        // Documents of definitions are large, and follow from their stamps.
+        let stamps: Vec<&[u8]> = discovery::forms_of(kinds, group, version)
+            .into_iter()
+            .filter_map(|form| Some(form.defined?.definition.stamp.as_bytes()))
+            .collect();
+        let code = in_code.get(&path).map_or("", String::as_str);
+        match stamps.is_empty() {
+            true => (path, code.to_owned()),
+            false => {
+                let mut parts = vec![code.as_bytes()];
+                parts.extend(stamps);
+                (path, hash_of(&parts))
+            }
+        }
     };
-    v3_paths(kinds).into_iter().map(hash_of).collect()
+    group_versions(kinds).into_iter().map(of).collect()
+}
+
+fn hash_of(parts: &[&[u8]]) -> String {
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    parts.iter().for_each(|part| digest.update(part));
+    digest.finish().as_ref().iter().take(16).map(|byte| format!("{byte:02X}")).collect()
 }
 
 /// Appends the v3 document of `api/v1` or `apis/apps/v1`; `None` if nothing is served there.

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::Dialect;
 use crate::discovery::Subresource;
 use crate::kind::Form;
-use crate::schema::{Field, Scalar, Shape, TypeId, Types, schema};
-use crate::structural::Structural;
+use crate::schema::{Field, Scalar, Shape, TypeId, schema};
+use crate::structural::published;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
@@ -20,8 +20,8 @@ pub(super) enum Item<'a> {
     List(Form<'a>),
     /// A type that is no table of fields.
     Special(&'static str),
-    /// A whole object with a structural schema.
-    Structural(Form<'a>, &'a Structural),
+    /// A whole object of a kind that is defined at run time.
+    Custom(Form<'a>),
 }
 
 const SPECIAL: &[&str] = &[
@@ -45,10 +45,9 @@ pub(super) fn reachable<'a>(forms: &[Form<'a>]) -> Vec<Item<'a>> {
         .collect();
     let mut lists: BTreeMap<String, Form<'a>> = BTreeMap::new();
     for form in forms {
-        match form.types() {
-            Types::Table(root) => open.push(root),
-            Types::Structural(schema) => others.push(Item::Structural(*form, schema)),
-            Types::Unknown => {}
+        match form.table() {
+            Some(root) => open.push(root),
+            None => others.push(Item::Custom(*form)),
         }
         if form.kind.stored() {
             lists.insert(form_name(*form), *form);
@@ -110,7 +109,7 @@ impl Item<'_> {
             Item::Type(id) => type_name(id),
             Item::List(form) => format!("{}List", form_name(form)),
             Item::Special(name) => name.to_owned(),
-            Item::Structural(form, _) => form_name(form),
+            Item::Custom(form) => form_name(form),
         }
     }
 
@@ -119,33 +118,36 @@ impl Item<'_> {
             Item::Type(id) => of_type(id, dialect),
             Item::List(form) => of_list(form, dialect),
             Item::Special(name) => special(name, dialect),
-            Item::Structural(form, schema) => of_structural(form, schema, dialect),
+            Item::Custom(form) => of_custom(form, dialect),
         }
     }
 }
 
 /// A whole object: what every object has beside what its schema says.
-fn of_structural(form: Form<'_>, schema: &Structural, dialect: Dialect) -> Value {
-    let mut definition = schema.written(0, dialect == Dialect::V2);
-    definition["type"] = "object".into();
-    if let Value::Object(properties) = &mut definition["properties"] {
+fn of_custom(form: Form<'_>, dialect: Dialect) -> Value {
+    let meta = |properties: &mut Map<String, Value>| {
         type_fields(properties);
-    } else if schema.node(0).is_some() {
-        let mut properties = Map::new();
-        type_fields(&mut properties);
-        definition["properties"] = properties.into();
-    }
-    if let Some(Value::Object(properties)) = definition.get_mut("properties") {
         let name = format!("{META}.ObjectMeta");
         let doc = "The object's name, labels, owners and history.";
         properties.insert("metadata".into(), described_reference(&name, doc, dialect));
+    };
+    let tree = form.defined.and_then(|held| held.version().schema.tree());
+    let mut definition = tree.unwrap_or_else(|| json!({"type": "object"}));
+    // What is in the metadata is said by its type.
+    if let Some(properties) = definition.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.remove("metadata");
     }
-    definition["x-kubernetes-group-version-kind"] = form_kind(form, "");
+    published(&mut definition, dialect == Dialect::V2, &meta);
+    if let Value::Object(map) = &mut definition {
+        map.insert("type".into(), "object".into());
+        let properties = map.entry("properties").or_insert_with(|| json!({}));
+        properties.as_object_mut().into_iter().for_each(meta);
+    }
+    definition["x-kubernetes-group-version-kind"] = form_kind(form, form.kind.name);
     definition
 }
 
-fn form_kind(form: Form<'_>, suffix: &str) -> Value {
-    let kind = format!("{}{suffix}", form.kind.name);
+fn form_kind(form: Form<'_>, kind: &str) -> Value {
     json!([{"group": form.group(), "kind": kind, "version": form.version()}])
 }
 
@@ -192,7 +194,8 @@ fn group_version_kind(id: TypeId) -> Option<Value> {
         return Some(json!([{"group": "", "kind": ty.name, "version": "v1"}]));
     }
     let mut forms = crate::kinds::KINDS.iter().flat_map(|kind| kind.forms());
-    Some(form_kind(forms.find(|form| form.table() == Some(id))?, ""))
+    let form = forms.find(|form| form.table() == Some(id))?;
+    Some(form_kind(form, form.kind.name))
 }
 
 fn type_fields(properties: &mut Map<String, Value>) {
@@ -206,6 +209,10 @@ fn type_fields(properties: &mut Map<String, Value>) {
 
 fn of_type(id: TypeId, dialect: Dialect) -> Value {
     let ty = schema().of(id);
+    if ty.union {
+        // Any of several shapes, as JSON shows them.
+        return json!({});
+    }
     let mut properties = Map::new();
     if ty.kind {
         type_fields(&mut properties);
@@ -254,7 +261,7 @@ fn of_list(form: Form<'_>, dialect: Dialect) -> Value {
         "type": "object", "required": ["items"], "properties": properties,
         "description": format!("A list of {}.", form.kind.name),
     });
-    definition["x-kubernetes-group-version-kind"] = form_kind(form, "List");
+    definition["x-kubernetes-group-version-kind"] = form_kind(form, &form.list_kind());
     definition
 }
 

@@ -1,8 +1,9 @@
 //! Reading and walking structural schemas.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::custom::Schema;
 use crate::definition::{Definition, Printed, ScalePaths, Version};
 use crate::kind::{Kind, Scope};
 
@@ -27,16 +28,18 @@ fn schema() -> Value {
 }
 
 /// A definition in `example.com/v1` with most of what there is.
-pub(crate) fn definition(plural: &str, name: &str, scope: Scope) -> Definition {
+pub(crate) fn definition(plural: &str, name: &str, scope: Scope, stamp: &str) -> Definition {
     Definition {
         kind: Kind::intern("example.com", name, plural, scope).unwrap(),
+        singular: name.to_ascii_lowercase().into(),
+        list_kind: format!("{name}List").into(),
         short: vec!["gd".into()],
         categories: vec!["all".into()],
         versions: vec![Version {
             name: "v1".into(),
             served: true,
             stored: true,
-            schema: Structural::read(&schema()).unwrap(),
+            schema: Schema::of(&schema()),
             columns: vec![Printed {
                 name: "Size".into(),
                 kind: "integer".into(),
@@ -52,7 +55,10 @@ pub(crate) fn definition(plural: &str, name: &str, scope: Scope) -> Definition {
                 selector: "".into(),
             }),
             selectable: vec!["spec.color".into()],
+            warning: None,
         }],
+        terminating: false,
+        stamp: stamp.into(),
     }
 }
 
@@ -131,7 +137,7 @@ fn what_is_wrong_is_told_in_upstreams_words() {
         ),
         (
             json!({"size": 1, "parts": [{"name": "a"}, {"name": "a"}]}),
-            "spec.parts[1]: Duplicate value: map[string]string{\"name\":\"a\"}",
+            "spec.parts[1]: Duplicate value: map[string]interface {}{\"name\":\"a\"}",
         ),
         (
             json!({"size": 1, "grid": [[1], ["x"]]}),
@@ -139,7 +145,7 @@ fn what_is_wrong_is_told_in_upstreams_words() {
         ),
     ] {
         let mut causes = Vec::new();
-        structural.check(&with_spec(spec.clone()), &mut causes);
+        structural.check(&with_spec(spec.clone()), None, &mut causes);
         let told: Vec<String> =
             causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
         assert_eq!(told.join("\n"), want, "{spec}");
@@ -147,31 +153,137 @@ fn what_is_wrong_is_told_in_upstreams_words() {
 }
 
 #[test]
-fn what_is_read_is_written_again() {
-    let structural = Structural::read(&schema()).unwrap();
-    assert_eq!(structural.written(0, false), schema());
-    let v2 = structural.written(0, true);
+fn what_is_published_is_what_was_given() {
+    let none = |_: &mut Map<String, Value>| {};
+    let mut v3 = schema();
+    published(&mut v3, false, &none);
+    assert_eq!(v3, schema());
+    let mut v2 = schema();
+    published(&mut v2, true, &none);
     assert!(v2["properties"]["spec"]["properties"]["maybe"].get("type").is_none(), "{v2}");
 }
 
 #[test]
-fn schemas_are_bounded_and_structural() {
+fn schemas_are_bounded() {
     let mut deep = json!({"type": "object"});
     for _ in 0..=DEPTH_MAX {
         deep = json!({"type": "object", "properties": {"a": deep}});
     }
     let wide: Map<String, Value> =
         (0..=NODES_MAX).map(|n| (n.to_string(), json!({"type": "string"}))).collect();
-    for bad in [
-        deep,
-        json!({"type": "object", "properties": wide}),
-        json!({"type": "gizmo"}),
-        json!({"type": "array"}),
-        json!({"$ref": "#/x"}),
-        json!({"properties": {"a": {}}, "additionalProperties": {}}),
-        json!({"type": "array", "items": {}, "x-kubernetes-list-type": "map"}),
-        json!([]),
-    ] {
+    for bad in [deep, json!({"type": "object", "properties": wide}), json!([])] {
         assert!(Structural::read(&bad).is_err());
+    }
+}
+
+fn told(schema: &Value, new: &Value, old: Option<&Value>) -> String {
+    let structural = Structural::read(schema).unwrap();
+    let mut causes = Vec::new();
+    structural.check(new, old, &mut causes);
+    let lines: Vec<String> =
+        causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+    lines.join("\n")
+}
+
+#[test]
+fn schemas_hold_together_as_upstreams_do() {
+    let root = |a: Value| json!({"type": "object", "properties": {"a": a}});
+    for (schema, value, want) in [
+        (
+            json!({"type": "object", "oneOf": [{"required": ["x"]}, {"required": ["y"]}]}),
+            json!({"x": 1, "y": 1}),
+            "<nil>: Invalid value: \"\": \"a\" must validate one and only one schema (oneOf). Found 2 valid alternatives",
+        ),
+        (
+            json!({"type": "object", "oneOf": [{"required": ["x"]}, {"required": ["y"]}]}),
+            json!({}),
+            "<nil>: Invalid value: \"\": \"a\" must validate one and only one schema (oneOf). Found none valid\na.x: Required value",
+        ),
+        (
+            json!({"type": "integer", "anyOf": [{"minimum": 5}, {"maximum": 1}]}),
+            json!(3),
+            "<nil>: Invalid value: \"\": \"a\" must validate at least one schema (anyOf)\na: Invalid value: 3: a in body should be greater than or equal to 5",
+        ),
+        (json!({"type": "integer", "anyOf": [{"minimum": 5}, {"maximum": 3}]}), json!(3), ""),
+        (
+            json!({"type": "integer", "allOf": [{"minimum": 5}, {"maximum": 3}]}),
+            json!(3),
+            "a: Invalid value: 3: a in body should be greater than or equal to 5\n<nil>: Invalid value: \"\": \"a\" must validate all the schemas (allOf)",
+        ),
+        (
+            json!({"type": "string", "not": {"enum": ["x"]}}),
+            json!("x"),
+            "<nil>: Invalid value: \"\": \"a\" must not validate the schema (not)",
+        ),
+        (json!({"type": "string", "not": {"enum": ["x"]}}), json!("y"), ""),
+        (
+            json!({"type": "string", "pattern": "^[a-z]+$"}),
+            json!("A"),
+            "a: Invalid value: \"A\": a in body should match '^[a-z]+$'",
+        ),
+        (
+            json!({"type": "string", "format": "ipv4"}),
+            json!("x"),
+            "a: Invalid value: \"x\": a in body must be of type ipv4: \"x\"",
+        ),
+        (json!({"type": "string", "format": "odd"}), json!("x"), ""),
+        (
+            json!({"type": "number", "multipleOf": 0.5}),
+            json!(0.7),
+            "a: Invalid value: 0.7: a in body should be a multiple of 0.5",
+        ),
+        (
+            json!({"type": "object", "additionalProperties": false}),
+            json!({"b": 1}),
+            "a: Invalid value: \"b\": a.b in body is a forbidden property",
+        ),
+        (
+            json!({"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"}),
+            json!(["x", "y", "x", "x"]),
+            "a[2]: Duplicate value: \"x\"",
+        ),
+    ] {
+        assert_eq!(told(&root(schema.clone()), &json!({"a": value}), None), want, "{schema}");
+    }
+}
+
+#[test]
+fn what_was_wrong_before_and_is_not_touched_passes() {
+    let schema = json!({"type": "object", "properties": {
+        "a": {"type": "integer", "maximum": 1},
+        "list": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+            "items": {"type": "object", "properties": {"name": {"type": "string"}, "n": {"type": "integer", "maximum": 1}}}},
+        "atomic": {"type": "array", "items": {"type": "integer", "maximum": 1}},
+    }});
+    let old = json!({"a": 5, "list": [{"name": "x", "n": 5}], "atomic": [5]});
+    for (new, want) in [
+        (old.clone(), ""),
+        (json!({"a": 5, "b": 1}), ""),
+        (json!({"a": 6}), "a: Invalid value: 6: a in body should be less than or equal to 1"),
+        (json!({"list": [{"name": "y", "n": 1}, {"name": "x", "n": 5}]}), ""),
+        (
+            json!({"list": [{"name": "y", "n": 5}]}),
+            "list[0].n: Invalid value: 5: list[0].n in body should be less than or equal to 1",
+        ),
+        (
+            json!({"atomic": [5, 1]}),
+            "atomic[0]: Invalid value: 5: atomic[0] in body should be less than or equal to 1",
+        ),
+    ] {
+        assert_eq!(told(&schema, &new, Some(&old)), want, "{new}");
+    }
+}
+
+#[test]
+fn checks_cost_a_bounded_time() {
+    let alternatives: Vec<Value> = (0..2000).map(|n| json!({"minimum": n + 10})).collect();
+    let wide = json!({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer", "anyOf": alternatives}}}});
+    let many: Vec<Value> = (0..100_000).map(|_| json!(1)).collect();
+    let pattern = json!({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string", "pattern": "(a|b|ab)*c".repeat(100)}}}});
+    let texts: Vec<Value> = (0..100).map(|_| json!("ab".repeat(50_000))).collect();
+    for (schema, value) in [(wide, many), (pattern, texts)] {
+        let said = told(&schema, &json!({"a": value}), None);
+        assert!(said.contains("costs too much to check") || said.lines().count() >= 64, "{said}");
+        assert!(said.lines().count() < 200);
     }
 }

@@ -11,7 +11,7 @@ pub(crate) use metadata::{annotations, labels};
 pub(crate) use selectors::{label_selector, label_selector_as, node_selector, node_selector_term};
 
 use crate::complain::{Complain, IMMUTABLE};
-use crate::kind::Form;
+use crate::kind::{Form, Sub};
 use crate::kinds;
 use crate::lens::Lens;
 use crate::schema::{Field, Scalar, Shape, TypeId, Types, schema};
@@ -46,7 +46,8 @@ pub fn update_status<'f>(
     let mut causes: Vec<Cause> = Vec::new();
     steps(form, "gu", new, Some(old), &mut causes);
     if let Types::Structural(schema) = form.types() {
-        schema.check(new, &mut causes);
+        schema.check_status(new, old, &mut causes);
+        scale(form, new, false, &mut causes);
     }
     (form.kind.declared.validate_status)(new, &mut causes);
     finish(form, new, causes)
@@ -120,7 +121,9 @@ fn steps(
             (b'u' | b'U', Some(old)) => metadata::of_changed(new, old, causes),
             _ => {}
         }
-        if matches!(step, b'C' | b'U') && metadata_counts && form.kind.is_built_in() {
+        let is_core = form.kind.is_built_in() && form.kind.group != "apiextensions.k8s.io";
+        if matches!(step, b'C' | b'U') && metadata_counts && is_core {
+            // Of what kube-apiserver serves itself; definitions of kinds are another server's.
             metadata::standard_finalizers(new, causes);
         }
     }
@@ -134,10 +137,58 @@ fn rules(form: Form<'_>, new: &Value, old: Option<&Value>, causes: &mut Vec<Caus
             let mut walk = Walk { causes, path: String::new(), unchecked };
             walk.message(root, map, old.and_then(Value::as_object));
         }
-        (Types::Structural(schema), new) => schema.check(new, causes),
+        (Types::Structural(schema), new) => {
+            schema.check(new, old, causes);
+            scale(form, new, true, causes);
+        }
         _ => {}
     }
     (form.kind.declared.validate)(new, old, causes);
+}
+
+/// What the `scale` subresource of a kind that is defined at run time reads must be readable.
+fn scale(form: Form<'_>, new: &Value, main: bool, causes: &mut Vec<Cause>) {
+    let Some(Sub::Scale { spec, status, selector }) =
+        form.subresources().into_iter().find(|sub| matches!(sub, Sub::Scale { .. }))
+    else {
+        return;
+    };
+    for path in
+        [(main, spec), (true, status)].into_iter().filter_map(|(is, path)| is.then_some(path))
+    {
+        let field = format!(".{path}");
+        match (new.at(path), new.int(path)) {
+            (Value::Null, _) => {}
+            (_, Some(n)) if n < 0 => {
+                causes.invalid(&field, &n.into(), "should be a non-negative integer");
+            }
+            (_, Some(n)) if n > i64::from(i32::MAX) => {
+                let detail = format!("should be less than or equal to {}", i32::MAX);
+                causes.invalid(&field, &n.into(), &detail);
+            }
+            (_, Some(_)) => {}
+            (other, None) => {
+                let (kind, shown) = match other {
+                    Value::Bool(_) => ("bool", other.to_string()),
+                    Value::Number(number) => {
+                        ("float64", number.as_f64().unwrap_or_default().to_string())
+                    }
+                    Value::String(text) => ("string", text.clone()),
+                    Value::Array(_) => ("[]interface {}", other.to_string()),
+                    _ => ("map[string]interface {}", other.to_string()),
+                };
+                let detail = format!(
+                    "{field} accessor error: {shown} is of the type {kind}, expected int64"
+                );
+                causes.invalid(&field, &0.into(), &detail);
+            }
+        }
+    }
+    let found = new.at(selector);
+    if !selector.is_empty() && !found.is_null() && !found.is_string() {
+        let detail = format!(".{selector} accessor error: expected string");
+        causes.invalid(&format!(".{selector}"), &"".into(), &detail);
+    }
 }
 
 fn finish(form: Form<'_>, new: &Value, causes: Vec<Cause>) -> Result<(), Status> {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use api::custom::Schema;
 use api::definition::{Printed, ScalePaths, Version};
-use api::structural::Structural;
 use api::{Definition, Kind, Lens, Scope, Value, json};
 use http::server::Service;
 use http::{Method, Request};
@@ -31,13 +31,15 @@ fn definition(extra: &Value) -> Definition {
     }
     Definition {
         kind: Kind::intern("example.com", "Gadget", "gadgets", Scope::Namespaced).unwrap(),
+        singular: "gadget".into(),
+        list_kind: "GadgetList".into(),
         short: vec!["gd".into()],
         categories: Vec::new(),
         versions: vec![Version {
             name: "v1".into(),
             served: true,
             stored: true,
-            schema: Structural::read(&schema).unwrap(),
+            schema: Schema::of(&schema),
             columns: vec![Printed {
                 name: "Size".into(),
                 kind: "integer".into(),
@@ -53,7 +55,10 @@ fn definition(extra: &Value) -> Definition {
                 selector: "".into(),
             }),
             selectable: vec!["spec.color".into()],
+            warning: None,
         }],
+        terminating: false,
+        stamp: extra.to_string().into(),
     }
 }
 
@@ -199,6 +204,15 @@ fn it_is_applied_by_its_schema() {
         assert_eq!(
             why.str("message"),
             "Apply failed with 1 conflict: conflict with \"one\" using example.com/v1: .spec.parts[name=\"x\"].n"
+        );
+        let target = format!("{GADGETS}/a?fieldManager=two");
+        let unknown = gadget("a", json!({"size": 1, "nope": 1}));
+        let (code, why) =
+            face.ask("PATCH", &target, "application/apply-patch+yaml", &unknown).await;
+        assert_eq!(code, 500);
+        assert_eq!(
+            why.str("message"),
+            "failed to create typed patch object (/a; example.com/v1, Kind=Gadget): .spec.nope: field not declared in schema"
         );
         let (_, left) = apply("two", json!([])).await;
         assert_eq!(left.at("spec.parts"), &json!([{"name": "x", "n": 1}]));

@@ -137,6 +137,10 @@ fn plan(kind: &Kind, old: &Value, options: &DeleteOptions) -> Plan {
             bump_generation(&mut new);
         }
     }
+    if !marked && (kind.declared.terminate)(&mut new, now) {
+        new.set("metadata.deletionTimestamp", api::time::format(now));
+        return Plan::Mark(new);
+    }
     set_finalizers(&mut new, &options.propagation);
     let pending = !new.list("metadata.finalizers").is_empty();
     let namespace = *kind == NAMESPACE;

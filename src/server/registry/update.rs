@@ -92,7 +92,8 @@ pub(crate) async fn change(
     let call = Call { form: call.form.stored(), ..*call };
     for _ in 0..CONFLICT_TRIES_MAX {
         let current = storage::get(call.store(), kind, &request.namespace, &request.name).await?;
-        let old = current.whole_tree();
+        let mut old = current.whole_tree();
+        call.form.settle(&mut old);
         let mut new = old.clone();
         change(&mut new)?;
         let mut notes = Notes::default();
@@ -175,7 +176,8 @@ async fn once(
     last: bool,
 ) -> Result<Outcome, Lost> {
     let form = call.form;
-    let old = current.whole_tree();
+    let mut old = current.whole_tree();
+    form.settle(&mut old);
     let mut notes = Notes::default();
     let mut new = match body {
         Body::Tree(tree) if last => std::mem::take(tree),
@@ -214,7 +216,7 @@ fn patched(
         PatchType::Json => api::patch::json(&mut tree, patch)?,
         PatchType::Merge => api::patch::merge(&mut tree, patch),
         // Only kinds in code say how their lists merge.
-        PatchType::Strategic if !form.kind.is_built_in() => return Err(unsupported_patch()),
+        PatchType::Strategic if !form.kind.is_built_in() => return Err(no_strategic_patch()),
         PatchType::Strategic => api::patch::strategic(form, &mut tree, patch)?,
         PatchType::Apply => {
             tree = apply::apply(apply::Request {
@@ -434,6 +436,12 @@ fn same(new: &Value, old: &Value, but: &[&str]) -> bool {
     a.iter()
         .all(|(key, value)| skipped(key) || same(value, b.get(key).unwrap_or(null), inside(key)))
         && b.iter().all(|(key, value)| skipped(key) || a.contains_key(key) || value.is_null())
+}
+
+/// Kinds that are defined at run time say nothing of how their lists merge.
+fn no_strategic_patch() -> Status {
+    let message = "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+    Status::new(Reason::UnsupportedMediaType, message)
 }
 
 /// The refusal of a patch type that the kind does not take.

@@ -41,6 +41,7 @@ pub(crate) async fn perform(call: &Call<'_>, body: Body) -> Result<Outcome, Stat
         }
         "binding" | "eviction" if *kind == POD => return Err(method_not_allowed(kind)),
         "token" if *kind == SERVICE_ACCOUNT => return Err(method_not_allowed(kind)),
+        _ if !kind.is_built_in() => return Err(Status::not_found(kind, &request.name)),
         _ => return Err(not_found()),
     };
     match request.verb {

@@ -205,14 +205,19 @@ impl Web {
         series: &mut Series,
     ) -> Result<Response, Status> {
         let core = &self.core;
-        let known = core.kinds.current().find(&path.group, &path.version, &path.plural).cloned();
+        let find = || core.kinds.current().find(&path.group, &path.version, &path.plural).cloned();
+        let mut known = find();
+        if known.is_none() {
+            core.definitions.catch_up(&core.store, &path.group, &path.plural).await;
+            known = find();
+        }
         // Upstream unescapes before it looks for slashes, and finds a subresource that nothing has.
         let known = known.filter(|_| !path.name.contains('/'));
         let Some(resource) = known else {
             // Who may not know what exists learns only that it may not ask.
             let attributes = unknown_attributes(&exchange, &path);
             core.authorizer.check(&core.store, &exchange.caller.user, &attributes).await?;
-            return plain::unserved(self, &exchange, &path).ok_or_else(not_found);
+            return Err(not_found());
         };
         let request = to_request(&exchange, &path, resource.kind)?;
         series.resource.clone_from(&path.plural);
@@ -261,7 +266,9 @@ impl Web {
         let mut charge = self.budget.charge(exchange.user(), budget::WATCH_BYTES)?;
         let stream = dispatch::watch(&self.core, request).await?;
         charge.grow(respond::LISTED_BYTES * stream.n_waiting())?;
-        let mut response = watching::response(stream, resource, wanted);
+        let warnings: Vec<String> = resource.warning().map(str::to_owned).into_iter().collect();
+        let response = watching::response(stream, resource, wanted);
+        let mut response = respond::with_warnings(response, &warnings);
         response.body = response.body.holding(charge);
         Ok(response)
     }
@@ -306,6 +313,7 @@ impl Web {
         }
         let mut outcome = dispatch::perform(&self.core, &exchange.caller, request).await?;
         warnings.append(&mut outcome.warnings);
+        warnings.extend(resource.warning().map(str::to_owned));
         outcome.warnings = warnings;
         let answer_bytes = respond::answer_bytes(&outcome, &wanted);
         match reads_only {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use api::path::{ResourcePath, Route};
+use api::path::Route;
 use api::{Kinds, Status, Value, discovery, json, openapi};
 use http::{Method, Response};
 use ring::digest;
@@ -48,23 +48,6 @@ pub(super) async fn answer(
         }
         _ => other(web, &exchange, path.trim_end_matches('/')).await,
     }
-}
-
-/// The answer for a resource that is not served, where clients take a refusal for a broken server:
-/// kubectl lists the custom resource definitions before it says that it knows no such kind.
-pub(super) fn unserved(web: &Web, exchange: &Exchange, path: &ResourcePath) -> Option<Response> {
-    let definitions = path.group == "apiextensions.k8s.io"
-        && path.version == "v1"
-        && path.plural == "customresourcedefinitions"
-        && path.namespace.is_empty()
-        && path.name.is_empty();
-    let list = exchange.method == Method::Get && !path.watch && !exchange.query.flag("watch");
-    (definitions && list).then(|| {
-        raw(&json!({
-            "kind": "CustomResourceDefinitionList", "apiVersion": "apiextensions.k8s.io/v1",
-            "metadata": {"resourceVersion": web.core.store.revision().to_string()}, "items": [],
-        }))
-    })
 }
 
 fn is_health(path: &str) -> bool {

@@ -168,8 +168,13 @@ pub(crate) fn form_tree(object: &Object, form: Form<'_>) -> Value {
 
 /// One table row. Columns are of the stored form, which every served form shows alike.
 pub(crate) fn row(object: &Object, form: Form<'_>, wanted: &Wanted) -> Value {
-    let mut row = table::row(form, &object.whole_tree(), rt::now().wall, wanted.include);
-    if !form.is_stored() && wanted.include == IncludeObject::Object {
+    // Columns of kinds in code read the stored form, those of others the one that is shown.
+    let tree = match form.kind.is_built_in() {
+        true => object.whole_tree(),
+        false => form_tree(object, form),
+    };
+    let mut row = table::row(form, &tree, rt::now().wall, wanted.include);
+    if form.kind.is_built_in() && !form.is_stored() && wanted.include == IncludeObject::Object {
         row.set("object", form_tree(object, form));
     }
     row

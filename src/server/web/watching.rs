@@ -63,21 +63,23 @@ struct Encoder {
 impl Encoder {
     /// Appends an event; true if it is the last.
     fn event(&mut self, item: Result<Item, Status>, out: &mut Vec<u8>) -> bool {
+        // A copy: a watch lasts, and the schema that an event needs is not kept that long.
+        let resource = self.resource.clone();
         match item {
-            Ok(Item::Initial(object)) => self.object("ADDED", &object, out),
+            Ok(Item::Initial(object)) => self.object("ADDED", &object, resource.form(), out),
             Ok(Item::Change(event, change)) => match self.wanted.media.shape {
                 // The same bytes for all who watch in this form.
                 Shape::Object | Shape::Discovery { .. } => {
                     let protobuf = self.wanted.media.format == Format::Protobuf;
                     let encode = |object: &Object, out: &mut Vec<u8>| {
-                        write_event(event.as_str(), object, self.resource.form(), protobuf, out);
+                        write_event(event.as_str(), object, resource.form(), protobuf, out);
                     };
-                    let bytes = change.encoded(event, &self.resource, protobuf, &encode);
+                    let bytes = change.encoded(event, &resource, protobuf, &encode);
                     out.extend_from_slice(&bytes);
                 }
                 _ => {
                     if let Some(object) = change.object(event) {
-                        self.object(event.as_str(), object, out);
+                        self.object(event.as_str(), object, resource.form(), out);
                     }
                 }
             },
@@ -93,13 +95,13 @@ impl Encoder {
         false
     }
 
-    fn object(&mut self, event: &str, object: &Object, out: &mut Vec<u8>) {
+    fn object(&mut self, event: &str, object: &Object, form: Form<'_>, out: &mut Vec<u8>) {
         match (self.wanted.media.shape, self.wanted.media.format) {
             (Shape::Object | Shape::Discovery { .. }, format) => {
-                write_event(event, object, self.resource.form(), format == Format::Protobuf, out);
+                write_event(event, object, form, format == Format::Protobuf, out);
             }
             (Shape::Table { .. }, _) => {
-                let row = respond::row(object, self.resource.form(), &self.wanted);
+                let row = respond::row(object, form, &self.wanted);
                 let metadata = json!({"resourceVersion": object.revision().to_string()});
                 let table = self.table(vec![row], metadata);
                 self.tree(event, &table, out);

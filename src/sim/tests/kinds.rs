@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::custom::Schema;
 use api::definition::Version;
 use api::kinds::{CONFIG_MAP, NAMESPACE, SERVICE_ACCOUNT};
-use api::structural::Structural;
 use api::{Definition, Kind, Scope, json};
 use client::{DeleteOptions, Driver, Informers};
 use server::{Config, Server, User};
@@ -13,18 +13,23 @@ use server::{Config, Server, User};
 fn definition() -> Definition {
     Definition {
         kind: Kind::intern("example.com", "Widget", "widgets", Scope::Namespaced).unwrap(),
+        singular: "widget".into(),
+        list_kind: "WidgetList".into(),
         short: Vec::new(),
         categories: Vec::new(),
         versions: vec![Version {
             name: "v1".into(),
             served: true,
             stored: true,
-            schema: Structural::default(),
+            schema: Schema::none(),
             columns: Vec::new(),
             status: false,
             scale: None,
             selectable: Vec::new(),
+            warning: None,
         }],
+        terminating: false,
+        stamp: "".into(),
     }
 }
 

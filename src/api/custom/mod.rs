@@ -1,0 +1,282 @@
+//! CustomResourceDefinitions: what one says, as a definition that kinds are served by.
+
+pub mod schemas;
+pub mod validate;
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use wire::protobuf::{self as pb, Reader};
+
+use crate::definition::{Definition, Printed, ScalePaths, Version};
+use crate::kind::{Kind, Scope};
+use crate::lens::{Lens, LensMut};
+use crate::object::Object;
+use crate::schema::schema;
+use crate::structural::Structural;
+
+/// What the schemas that were read and are kept for the next use may take of memory together. The one
+/// read last is always kept.
+const READ_BYTES_MAX: usize = 4 << 20;
+
+/// The schema of one version: the bytes of its definition, which the store holds anyway, read when used.
+#[derive(Debug)]
+pub struct Schema {
+    /// By what it says and where it is from: those of the same key are the same.
+    key: u64,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// There is none: everything passes.
+    None,
+    /// Made in code.
+    Json(Box<str>),
+    /// A `JSONSchemaProps` inside a stored definition.
+    Stored(Object, Range<usize>),
+}
+
+/// Schemas that were read, the latest last, with their keys.
+static READ: Mutex<VecDeque<(u64, Arc<Structural>)>> = Mutex::new(VecDeque::new());
+
+impl Schema {
+    /// Everything passes.
+    pub fn none() -> Schema {
+        Schema { key: 0, source: Source::None }
+    }
+
+    /// Of a schema that is given.
+    pub fn of(tree: &Value) -> Schema {
+        let text = tree.to_string();
+        Schema { key: key_of(&text), source: Source::Json(text.into()) }
+    }
+
+    /// As it was given.
+    pub(crate) fn tree(&self) -> Option<Value> {
+        match &self.source {
+            Source::None => None,
+            Source::Json(text) => serde_json::from_str(text).ok(),
+            Source::Stored(object, range) => {
+                let bytes = object.bytes().get(range.clone())?;
+                let root = schema().find(PACKAGE, "JSONSchemaProps")?;
+                crate::codec::decode_message(root, bytes).ok().map(Value::Object)
+            }
+        }
+    }
+
+    /// Ready for use: read now, or lately. What cannot be read, which was written by another program,
+    /// lets everything pass.
+    pub(crate) fn read(&self) -> Arc<Structural> {
+        if matches!(self.source, Source::None) {
+            return Arc::default();
+        }
+        // Replaced in steps that leave a cache a cache. Reading under the lock bounds what is read at a time.
+        let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = read.iter().position(|(key, _)| *key == self.key)
+            && let Some(found) = read.remove(at)
+        {
+            let structural = Arc::clone(&found.1);
+            read.push_back(found);
+            return structural;
+        }
+        let structural = self.tree().map(|tree| Structural::read(&tree));
+        let structural = Arc::new(structural.and_then(Result::ok).unwrap_or_default());
+        read.push_back((self.key, Arc::clone(&structural)));
+        let held = |read: &VecDeque<(u64, Arc<Structural>)>| -> usize {
+            read.iter().map(|(_, structural)| structural.heap_bytes()).sum()
+        };
+        while read.len() > 1 && held(&read) > READ_BYTES_MAX {
+            read.pop_front();
+        }
+        structural
+    }
+}
+
+fn key_of(what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}
+
+const PACKAGE: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1";
+
+/// Where things lie in a stored definition.
+mod tag {
+    pub(super) const SPEC: u32 = 2;
+    pub(super) const VERSIONS: u32 = 7;
+    pub(super) const SCHEMA: u32 = 4;
+    pub(super) const OPENAPI: u32 = 1;
+}
+
+impl Definition {
+    /// What a CustomResourceDefinition defines; `None` while its names are not accepted.
+    ///
+    /// # Errors
+    /// If its kind cannot be served.
+    pub fn stored(object: &Object) -> Result<Option<Definition>, String> {
+        let tree = outline(object);
+        if !is_true(&tree, "NamesAccepted") && !is_true(&tree, "Established") {
+            return Ok(None);
+        }
+        let names = tree.at("status.acceptedNames");
+        let scope = match tree.str("spec.scope") {
+            "Namespaced" => Scope::Namespaced,
+            _ => Scope::Cluster,
+        };
+        let group = tree.str("spec.group");
+        let kind = Kind::intern(group, names.str("kind"), names.str("plural"), scope)?;
+        let schemas = object.message().map(schema_places).unwrap_or_default();
+        let uid = tree.str("metadata.uid");
+        let generation = tree.int("metadata.generation").unwrap_or(0);
+        let keeps_all = tree.flag("spec.preserveUnknownFields");
+        let base = object.bytes().as_ptr() as usize;
+        let versions = tree.list("spec.versions").iter().enumerate().map(|(idx, version)| {
+            let place = schemas.get(idx).copied().flatten().filter(|_| !keeps_all);
+            let schema = match place {
+                None => Schema::none(),
+                Some(bytes) => {
+                    let start = bytes.as_ptr() as usize - base;
+                    let range = start..start + bytes.len();
+                    Schema {
+                        key: key_of((uid, generation, idx)),
+                        source: Source::Stored(object.clone(), range),
+                    }
+                }
+            };
+            version_of(&tree, version, schema)
+        });
+        let boxed = |texts: &[Value]| -> Vec<Box<str>> {
+            texts.iter().filter_map(Value::as_str).map(Box::from).collect()
+        };
+        let terminating = is_true(&tree, "Terminating");
+        Ok(Some(Definition {
+            kind,
+            singular: names.str("singular").into(),
+            list_kind: names.str("listKind").into(),
+            short: boxed(names.list("shortNames")),
+            categories: boxed(names.list("categories")),
+            versions: versions.collect(),
+            terminating,
+            stamp: format!("{uid}/{generation}/{:x}", key_of(names.to_string())).into(),
+        }))
+    }
+}
+
+/// A stored definition as a tree without its schemas, which would be the larger part of it.
+pub fn outline(object: &Object) -> Value {
+    let Some(raw) = object.message() else { return object.tree() };
+    let mut lean = Vec::new();
+    let path = [tag::SPEC, tag::VERSIONS, tag::SCHEMA];
+    let read = without(raw, &path, &mut lean)
+        .and_then(|()| crate::codec::decode_content(schema().root(object.kind()), &lean));
+    // The constructors checked that the bytes decode.
+    Value::Object(read.unwrap_or_default())
+}
+
+fn version_of(tree: &Value, version: &Value, schema: Schema) -> Version {
+    let path = |text: &str| -> Box<str> { text.strip_prefix('.').unwrap_or(text).into() };
+    let columns = version.list("additionalPrinterColumns").iter().map(|column| Printed {
+        name: column.str("name").into(),
+        kind: column.str("type").into(),
+        format: column.str("format").into(),
+        priority: column.int("priority").and_then(|it| i32::try_from(it).ok()).unwrap_or(0),
+        description: column.str("description").into(),
+        path: column.str("jsonPath").into(),
+    });
+    let scale = version.at("subresources.scale");
+    let selectable = version.list("selectableFields").iter();
+    let name = version.str("name");
+    let warning = version.flag("deprecated").then(|| match version.str("deprecationWarning") {
+        "" => {
+            let (group, kind) = (tree.str("spec.group"), tree.str("spec.names.kind"));
+            format!("{group}/{name} {kind} is deprecated").into()
+        }
+        warning => warning.into(),
+    });
+    Version {
+        name: name.into(),
+        served: version.flag("served"),
+        stored: version.flag("storage"),
+        schema,
+        columns: columns.collect(),
+        status: version.has("subresources.status"),
+        scale: scale.is_object().then(|| ScalePaths {
+            spec: path(scale.str("specReplicasPath")),
+            status: path(scale.str("statusReplicasPath")),
+            selector: path(scale.str("labelSelectorPath")),
+        }),
+        selectable: selectable.map(|field| path(field.str("jsonPath"))).collect(),
+        warning,
+    }
+}
+
+/// Copies a message without the fields at the end of a path of tags.
+fn without(raw: &[u8], path: &[u32], out: &mut Vec<u8>) -> Result<(), pb::Error> {
+    let [tag, rest @ ..] = path else { return Ok(()) };
+    let mut reader = Reader::new(raw);
+    loop {
+        let start = raw.len() - reader.left();
+        let Some((found, wire)) = reader.next()? else { return Ok(()) };
+        match found == *tag {
+            false => out.extend_from_slice(&raw[start..raw.len() - reader.left()]),
+            true if rest.is_empty() => {}
+            true => pb::put_message(out, found, |out| without(wire.bytes()?, rest, out))?,
+        }
+    }
+}
+
+/// The bytes of the schema of each version.
+fn schema_places(raw: &[u8]) -> Vec<Option<&[u8]>> {
+    let versions = fields(raw, tag::SPEC).flat_map(|spec| fields(spec, tag::VERSIONS));
+    versions
+        .map(|version| {
+            let holder = fields(version, tag::SCHEMA).last()?;
+            fields(holder, tag::OPENAPI).last()
+        })
+        .collect()
+}
+
+fn fields(raw: &[u8], wanted: u32) -> impl Iterator<Item = &[u8]> {
+    let mut reader = Reader::new(raw);
+    std::iter::from_fn(move || {
+        while let Ok(Some((tag, wire))) = reader.next() {
+            if tag == wanted {
+                return wire.bytes().ok();
+            }
+        }
+        None
+    })
+}
+
+/// Whether a condition is there and true.
+pub fn is_true(tree: &Value, kind: &str) -> bool {
+    let conditions = tree.list("status.conditions").iter();
+    conditions.filter(|it| it.str("type") == kind).any(|it| it.str("status") == "True")
+}
+
+/// Sets a condition; its time moves with its status.
+pub fn set_condition(
+    tree: &mut Value,
+    kind: &str,
+    (status, reason): (&str, &str),
+    message: &str,
+    now: stdx::time::Wall,
+) {
+    let time = crate::time::format(now);
+    let list = tree.list_mut("status.conditions");
+    let at = list.iter().position(|it| it.str("type") == kind).unwrap_or_else(|| {
+        list.push(serde_json::json!({"type": kind}));
+        list.len() - 1
+    });
+    let condition = &mut list[at];
+    if condition.str("status") != status || !condition.has("lastTransitionTime") {
+        condition.set("lastTransitionTime", time);
+    }
+    for (field, text) in [("status", status), ("reason", reason), ("message", message)] {
+        condition.set(field, text);
+    }
+}

@@ -1,0 +1,485 @@
+//! Rules of a CustomResourceDefinition beside its schemas.
+//!
+//! Source: k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation/validation.go. Its internal
+//! form holds what all versions have in common once, and paths in complaints are of that form.
+
+use serde_json::Value;
+
+use super::{is_true, schemas};
+use crate::complain::{Complain, IMMUTABLE};
+use crate::definition::{COLUMNS_MAX, VERSIONS_MAX};
+use crate::lens::Lens;
+use crate::names;
+use crate::status::Cause;
+
+const APPROVAL: &str = "api-approved.kubernetes.io";
+const COLUMN_TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
+const COLUMN_FORMATS: &[&str] =
+    &["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
+/// How many fields may be selected by, as upstream.
+const SELECTABLE_MAX: usize = 8;
+
+pub(crate) fn check(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let name = new.str("metadata.name");
+    let required = format!("{}.{}", new.str("spec.names.plural"), new.str("spec.group"));
+    if old.is_none() && !name.is_empty() && name != required {
+        let detail = "must be spec.names.plural+\".\"+spec.group";
+        causes.invalid("metadata.name", &name.into(), detail);
+    }
+    spec(new, old, causes);
+    check_status(new, causes);
+    stored_versions(new, causes);
+    approval(new, old, causes);
+    let kept_all = old.is_some_and(|old| old.flag("spec.preserveUnknownFields"));
+    if new.flag("spec.preserveUnknownFields") && !kept_all {
+        let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        causes.invalid("spec.preserveUnknownFields", &true.into(), detail);
+    }
+    let Some(old) = old else { return };
+    let mut fixed = vec!["spec.group", "spec.names.plural"];
+    if is_true(old, "Established") {
+        fixed.extend(["spec.scope", "spec.names.kind"]);
+    }
+    for path in fixed {
+        if new.at(path) != old.at(path) {
+            causes.invalid(path, new.at(path), IMMUTABLE);
+        }
+    }
+}
+
+/// What comes through the `status` subresource.
+pub(crate) fn check_status(new: &Value, causes: &mut Vec<Cause>) {
+    check_names(new.at("status.acceptedNames"), "status.acceptedNames", causes);
+}
+
+fn spec(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let group = new.str("spec.group");
+    match names::subdomain(group) {
+        _ if group.is_empty() => causes.required("spec.group", ""),
+        Err(why) => causes.invalid("spec.group", &group.into(), &why),
+        Ok(()) if !group.contains('.') => {
+            let detail = "should be a domain with at least one dot";
+            causes.invalid("spec.group", &group.into(), detail);
+        }
+        Ok(()) => {}
+    }
+    one_of(new.str("spec.scope"), &["Cluster", "Namespaced"], "spec.scope", causes);
+    versions(new, old, causes);
+    for field in ["plural", "singular", "kind", "listKind"] {
+        if new.at("spec.names").str(field).is_empty() {
+            causes.required(&format!("spec.names.{field}"), "");
+        }
+    }
+    check_names(new.at("spec.names"), "spec.names", causes);
+    conversion(new, old, causes);
+}
+
+fn one_of(value: &str, accepted: &[&str], path: &str, causes: &mut Vec<Cause>) {
+    if value.is_empty() {
+        causes.required(path, "");
+    } else if !accepted.contains(&value) {
+        causes.not_supported_in_order(path, value, accepted);
+    }
+}
+
+fn versions(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let versions = new.list("spec.versions");
+    if versions.len() > VERSIONS_MAX {
+        causes.too_many("spec.versions", versions.len(), VERSIONS_MAX);
+        return;
+    }
+    let same = |field: &str| versions.windows(2).all(|two| two[0].at(field) == two[1].at(field));
+    let place = |idx: usize, field: &str, common: &str| match same(field) {
+        true => (idx == 0).then(|| format!("spec.{common}")),
+        false => Some(format!("spec.versions[{idx}].{field}")),
+    };
+    for (idx, version) in versions.iter().enumerate() {
+        if !version.has("schema.openAPIV3Schema") {
+            let path = format!("spec.versions[{idx}].schema.openAPIV3Schema");
+            causes.required(&path, "schemas are required");
+        }
+    }
+    for (idx, version) in versions.iter().enumerate() {
+        let path = format!("spec.versions[{idx}]");
+        let name = version.str("name");
+        if let Err(why) = names::label_1035(name) {
+            causes.invalid(&format!("{path}.name"), &name.into(), &why);
+            if idx == 0 {
+                // The internal form names the first version once more.
+                causes.invalid("spec.version", &name.into(), &why);
+            }
+        }
+        deprecation(version, &path, causes);
+        let before = old.and_then(|old| named(old, name));
+        if let Some(path) = place(idx, "schema", "validation")
+            && before.is_none_or(|before| before.at("schema") != version.at("schema"))
+        {
+            // What is at the root is bounded where a status is a part of its own.
+            let status = versions.iter().filter(|it| same("schema") || **it == *version);
+            let has_status = status.clone().any(|it| it.has("subresources.status"));
+            let path = format!("{path}.openAPIV3Schema");
+            schemas::check(version.at("schema.openAPIV3Schema"), &path, has_status, causes);
+        }
+        if let Some(path) = place(idx, "subresources", "subresources") {
+            scale(version.at("subresources.scale"), &format!("{path}.scale"), causes);
+        }
+        if let Some(path) = place(idx, "additionalPrinterColumns", "additionalPrinterColumns") {
+            columns(version.list("additionalPrinterColumns"), &path, causes);
+        }
+        if let Some(path) = place(idx, "selectableFields", "selectableFields") {
+            selectable(version, &path, causes);
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    if !versions.iter().all(|version| seen.insert(version.str("name"))) {
+        causes.invalid_whole("spec.versions", "must contain unique version names");
+    }
+    if versions.iter().filter(|version| version.flag("storage")).count() != 1 {
+        let detail = "must have exactly one version marked as storage version";
+        causes.invalid_whole("spec.versions", detail);
+    }
+}
+
+fn named<'a>(tree: &'a Value, name: &str) -> Option<&'a Value> {
+    tree.list("spec.versions").iter().find(|version| version.str("name") == name)
+}
+
+fn deprecation(version: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let Value::String(warning) = version.at("deprecationWarning") else { return };
+    let path = format!("{path}.deprecationWarning");
+    let mut told = |detail: &str| causes.invalid(&path, &warning.as_str().into(), detail);
+    if !version.flag("deprecated") {
+        told("can only be set for deprecated versions");
+        return;
+    }
+    if warning.len() > 256 {
+        told("must be <= 256 characters long");
+    }
+    if warning.is_empty() {
+        told("must not be an empty string");
+    }
+    if let Some((at, _)) = warning.char_indices().find(|(_, c)| c.is_control()) {
+        told(&format!(
+            "must only contain printable UTF-8 characters; non-printable character found at index {at}"
+        ));
+    }
+}
+
+fn check_names(names: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let mut check = |field: String, value: &str, mixed: bool| {
+        let wanted = if mixed { value.to_ascii_lowercase() } else { value.to_owned() };
+        if let Err(why) = names::label_1035(&wanted) {
+            let lead = "may have mixed case, but should otherwise match: ";
+            let why = if mixed { format!("{lead}{why}") } else { why };
+            causes.invalid(&format!("{path}.{field}"), &value.into(), &why);
+        }
+    };
+    for (field, mixed) in
+        [("plural", false), ("singular", false), ("kind", true), ("listKind", true)]
+    {
+        if !names.str(field).is_empty() {
+            check(field.into(), names.str(field), mixed);
+        }
+    }
+    for list in ["shortNames", "categories"] {
+        for (idx, name) in names.list(list).iter().enumerate() {
+            check(format!("{list}[{idx}]"), name.as_str().unwrap_or(""), false);
+        }
+    }
+    let (kind, list) = (names.str("kind"), names.str("listKind"));
+    if !kind.is_empty() && kind == list {
+        let detail = "kind and listKind may not be the same";
+        causes.invalid(&format!("{path}.listKind"), &list.into(), detail);
+    }
+}
+
+fn simple_path(value: &str, path: &str, causes: &mut Vec<Cause>) -> bool {
+    if !value.starts_with('.') {
+        let detail = "must be a simple json path starting with .";
+        causes.invalid(path, &value.into(), detail);
+    }
+    value.starts_with('.')
+}
+
+fn scale(scale: &Value, path: &str, causes: &mut Vec<Cause>) {
+    if !scale.is_object() {
+        return;
+    }
+    for (field, roots, detail) in [
+        ("specReplicasPath", &[".spec."][..], "should be a json path under .spec"),
+        ("statusReplicasPath", &[".status."], "should be a json path under .status"),
+        (
+            "labelSelectorPath",
+            &[".spec.", ".status."],
+            "should be a json path under either .spec or .status",
+        ),
+    ] {
+        let (value, path) = (scale.str(field), format!("{path}.{field}"));
+        match value {
+            "" if field == "labelSelectorPath" => {}
+            "" => causes.required(&path, ""),
+            value => {
+                if simple_path(value, &path, causes)
+                    && !roots.iter().any(|root| value.starts_with(root))
+                {
+                    causes.invalid(&path, &value.into(), detail);
+                }
+            }
+        }
+    }
+}
+
+fn columns(columns: &[Value], path: &str, causes: &mut Vec<Cause>) {
+    if columns.len() > COLUMNS_MAX {
+        causes.too_many(path, columns.len(), COLUMNS_MAX);
+        return;
+    }
+    for (idx, column) in columns.iter().enumerate() {
+        let path = format!("{path}[{idx}]");
+        if column.str("name").is_empty() {
+            causes.required(&format!("{path}.name"), "");
+        }
+        let (kind, format) = (column.str("type"), column.str("format"));
+        let types = format!("must be one of {}", COLUMN_TYPES.join(","));
+        if kind.is_empty() {
+            causes.required(&format!("{path}.type"), &types);
+        } else if !COLUMN_TYPES.contains(&kind) {
+            causes.invalid(&format!("{path}.type"), &kind.into(), &types);
+        }
+        if !format.is_empty() && !COLUMN_FORMATS.contains(&format) {
+            let formats = format!("must be one of {}", COLUMN_FORMATS.join(","));
+            causes.invalid(&format!("{path}.format"), &format.into(), &formats);
+        }
+        let place = format!("{path}.JSONPath");
+        match column.str("jsonPath") {
+            "" => causes.required(&place, ""),
+            value => {
+                simple_path(value, &place, causes);
+            }
+        }
+    }
+}
+
+fn selectable(version: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let fields = version.list("selectableFields");
+    let mut seen = std::collections::BTreeSet::new();
+    for (idx, field) in fields.iter().enumerate() {
+        let (value, path) = (field.str("jsonPath"), format!("{path}[{idx}].jsonPath"));
+        if value.is_empty() {
+            causes.required(&path, "");
+            continue;
+        }
+        let mut told = |detail: &str| causes.invalid(&path, &value.into(), detail);
+        let Some(inside) = value.strip_prefix('.') else {
+            told("is an invalid path: expected [ or . but got: ".to_owned().as_str());
+            continue;
+        };
+        let mut schema = version.at("schema.openAPIV3Schema");
+        let known = inside.split('.').all(|part| {
+            schema = schema.at("properties").get(part).unwrap_or(&Value::Null);
+            schema.is_object()
+        });
+        if !known {
+            told("is an invalid path: does not refer to a valid field");
+            continue;
+        }
+        if inside == "metadata" || inside.starts_with("metadata.") {
+            told("must not point to fields in metadata");
+        }
+        if !matches!(schema.str("type"), "string" | "boolean" | "integer") {
+            told(
+                "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
+            );
+        }
+        if !seen.insert(inside) {
+            causes.duplicate(&path, &value.into());
+        }
+    }
+    if seen.len() > SELECTABLE_MAX {
+        causes.too_many(path, seen.len(), SELECTABLE_MAX);
+    }
+}
+
+fn conversion(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let conversion = new.at("spec.conversion");
+    if !conversion.is_object() {
+        return;
+    }
+    let strategy = conversion.str("strategy");
+    let place = |field: &str| format!("spec.conversion.{field}");
+    one_of(strategy, &["None", "Webhook"], &place("strategy"), causes);
+    let (config, reviews) =
+        (conversion.at("webhook.clientConfig"), conversion.at("webhook.conversionReviewVersions"));
+    if strategy != "Webhook" {
+        let detail = "should not be set when strategy is not set to Webhook";
+        if config.is_object() {
+            causes.forbidden(&place("webhookClientConfig"), detail);
+        }
+        if reviews.as_array().is_some_and(|reviews| !reviews.is_empty()) {
+            causes.forbidden(&place("conversionReviewVersions"), detail);
+        }
+        return;
+    }
+    if new.flag("spec.preserveUnknownFields") {
+        let detail = "must be None if spec.preserveUnknownFields is true";
+        causes.invalid(&place("strategy"), &strategy.into(), detail);
+    }
+    client(config, &place("webhookClientConfig"), causes);
+    let path = place("conversionReviewVersions");
+    let reviews = reviews.as_array().map_or(&[][..], Vec::as_slice);
+    let known = |list: &[Value]| list.iter().any(|it| it == "v1" || it == "v1beta1");
+    let before = old.map(|old| old.list("spec.conversion.webhook.conversionReviewVersions"));
+    if reviews.is_empty() {
+        causes.required(&path, "");
+        return;
+    }
+    for (idx, review) in reviews.iter().enumerate() {
+        let path = format!("{path}[{idx}]");
+        if reviews[..idx].contains(review) {
+            causes.invalid(&path, review, "duplicate version");
+        } else if let Err(why) = names::label_1035(review.as_str().unwrap_or("")) {
+            causes.invalid(&path, review, &why);
+        }
+    }
+    let may_be_unknown = before.is_some_and(|before| !before.is_empty() && !known(before));
+    if !known(reviews) && !may_be_unknown {
+        causes.invalid(&path, &reviews.into(), "must include at least one of v1, v1beta1");
+    }
+}
+
+/// Whom a webhook is asked at: a URL or a service.
+fn client(config: &Value, path: &str, causes: &mut Vec<Cause>) {
+    if !config.is_object() {
+        causes.required(path, "required when strategy is set to Webhook");
+        return;
+    }
+    let (url, service) = (config.at("url"), config.at("service"));
+    match (url.is_null(), service.is_null()) {
+        (true, true) | (false, false) => {
+            causes.required(path, "exactly one of url or service is required");
+        }
+        (false, _) => client_url(url.as_str().unwrap_or(""), &format!("{path}.url"), causes),
+        (true, false) => {
+            let path = format!("{path}.service");
+            // Upstream takes the one for the other.
+            for (field, other) in [("name", "namespace"), ("namespace", "name")] {
+                if service.str(other).is_empty() {
+                    causes.required(
+                        &format!("{path}.{field}"),
+                        &format!("service {field} is required"),
+                    );
+                }
+            }
+            let port = service.int("port").unwrap_or(443);
+            if !(1..=65_535).contains(&port) {
+                let detail = format!("port is not valid: {}", crate::complain::PORT_RANGE);
+                causes.invalid(&format!("{path}.port"), &port.into(), &detail);
+            }
+            let text = service.str("path");
+            if !text.is_empty() && (!text.starts_with('/') || text.contains("//")) {
+                let detail = "must start with a '/' and hold no empty segment";
+                causes.invalid(&format!("{path}.path"), &text.into(), detail);
+            }
+        }
+    }
+}
+
+fn client_url(url: &str, path: &str, causes: &mut Vec<Cause>) {
+    const FORM: &str = "; desired format: https://host[/path]";
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let host = rest.split('/').next().unwrap_or("");
+    let (user, host) = host.rsplit_once('@').unwrap_or(("", host));
+    for (wrong, value, detail) in [
+        (scheme != "https", scheme, format!("'https' is the only allowed URL scheme{FORM}")),
+        (host.is_empty(), host, format!("host must be specified{FORM}")),
+        (!user.is_empty(), user, "user information is not permitted in the URL".into()),
+        (!fragment.is_empty(), fragment, "fragments are not permitted in the URL".into()),
+        (!query.is_empty(), query, "query parameters are not permitted in the URL".into()),
+    ] {
+        if wrong {
+            causes.invalid(path, &value.into(), &detail);
+        }
+    }
+}
+
+fn stored_versions(new: &Value, causes: &mut Vec<Cause>) {
+    let (path, stored) = ("status.storedVersions", new.list("status.storedVersions"));
+    let shown = Value::from(stored);
+    if stored.is_empty() {
+        let message = "Invalid value: []string(nil): must have at least one stored version";
+        causes.complain("FieldValueInvalid", path, message.into());
+        return;
+    }
+    for version in new.list("spec.versions").iter().filter(|version| version.flag("storage")) {
+        if !stored.contains(version.at("name")) {
+            let detail = format!("must have the storage version {}", version.str("name"));
+            causes.invalid(path, &shown, &detail);
+        }
+    }
+    for (idx, name) in stored.iter().enumerate() {
+        if named(new, name.as_str().unwrap_or("")).is_none() {
+            causes.invalid(&format!("{path}[{idx}]"), name, "must appear in spec.versions");
+        }
+    }
+}
+
+/// How a group of the community's was approved, for its condition and for validation.
+#[derive(Debug)]
+pub struct Approval {
+    pub reason: &'static str,
+    pub status: &'static str,
+    pub message: String,
+}
+
+/// What a definition says of its approval; `None` for groups that need none.
+pub fn approval_of(tree: &Value) -> Option<Approval> {
+    let group = tree.str("spec.group");
+    let protected = ["k8s.io", "kubernetes.io"].iter().any(|root| {
+        group.strip_suffix(root).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    });
+    if !protected {
+        return None;
+    }
+    const SEE: &str = "see https://github.com/kubernetes/enhancements/pull/1111";
+    let text = tree.entry("metadata.annotations", APPROVAL).unwrap_or("");
+    let is_url = text.split_once("://").is_some_and(|(scheme, rest)| {
+        !scheme.is_empty() && !rest.is_empty() && !rest.starts_with('/')
+    });
+    let (reason, status, message) = match text {
+        "" => (
+            "MissingAnnotation",
+            "False",
+            format!("protected groups must have approval annotation {APPROVAL:?}, {SEE}"),
+        ),
+        text if text.starts_with("unapproved") => {
+            ("UnapprovedAnnotation", "False", format!("not approved: {text:?}"))
+        }
+        text if is_url => ("ApprovedAnnotation", "True", format!("approved in {text}")),
+        _ => (
+            "InvalidAnnotation",
+            "False",
+            format!(
+                "protected groups must have approval annotation {APPROVAL:?} with either a URL or a reason starting with \"unapproved\", {SEE}"
+            ),
+        ),
+    };
+    Some(Approval { reason, status, message })
+}
+
+fn approval(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let Some(now) = approval_of(new) else { return };
+    if old.and_then(approval_of).is_some_and(|before| before.reason == now.reason) {
+        return;
+    }
+    let path = format!("metadata.annotations[{APPROVAL}]");
+    match now.reason {
+        "MissingAnnotation" => causes.required(&path, &now.message),
+        "InvalidAnnotation" => {
+            let text = new.entry("metadata.annotations", APPROVAL).unwrap_or("");
+            causes.invalid(&path, &text.into(), &now.message);
+        }
+        _ => {}
+    }
+}
