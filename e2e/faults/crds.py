@@ -119,6 +119,25 @@ def test_what_does_not_fit_is_told(cluster):
     same((warned["code"], warned["headers"].get("warning")), (201, '299 - "unknown field \\"spec.nope\\""'), "warned")
 
 
+def test_what_is_not_acted_on_is_told(cluster):
+    crd = definition("hooks", "Hook")
+    crd["spec"]["conversion"] = {"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://example.com"}}}
+    finalized = widget("bad", size=1)
+    finalized["metadata"]["finalizers"] = ["hold"]
+    hook, held, scale = ask(
+        cluster,
+        {"method": "POST", "path": f"{CRDS}?dryRun=All", "body": crd},
+        {"method": "POST", "path": f"{WIDGETS}?dryRun=All", "body": finalized},
+        {"path": f"{WIDGETS}/a/log"},
+    )
+    same(hook["code"], 201, "webhook")
+    if "spec.conversion.webhook: nothing in this version of k3rs acts on this field" not in hook["headers"].get("warning", ""):
+        raise Failure(f"no warning of a webhook: {hook['headers']}")
+    if "prefer a domain-qualified finalizer name to avoid" not in held["headers"].get("warning", ""):
+        raise Failure(f"no warning of a finalizer: {held['headers']}")
+    same((scale["code"], message(scale)), (404, 'widgets.example.com "a" not found'), "no such subresource")
+
+
 def test_old_faults_do_not_stop_new_changes(cluster):
     """What was stored before a rule came passes as long as it is not touched."""
     cluster.kubectl("apply", "-f", "-", input=json.dumps(widget("old", size=1, name="abcde")))

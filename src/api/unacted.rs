@@ -45,6 +45,7 @@ pub const OTHERS: &[(&str, &str)] = &[
     ("Service", "spec.trafficDistribution"),
     ("PersistentVolumeClaim", "spec.dataSource"),
     ("PersistentVolumeClaim", "spec.dataSourceRef"),
+    ("CustomResourceDefinition", "spec.conversion.webhook"),
 ];
 
 /// One warning for each field of `tree` that nothing acts on.

@@ -252,6 +252,26 @@ fn fields(raw: &[u8], wanted: u32) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// What is said of finalizers that come without a domain of their own. Objects of kinds in code may
+/// not have them at all.
+pub fn finalizer_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let path = "metadata.finalizers";
+    let known = old.map_or(&[][..], |old| old.list(path));
+    let added = new.list(path).iter().filter(|name| !known.contains(name));
+    let mut names: Vec<&str> = added.filter_map(Value::as_str).collect();
+    names.sort_unstable();
+    names.retain(|name| {
+        !name.contains('/') && !matches!(*name, "orphan" | "foregroundDeletion" | "kubernetes")
+    });
+    let tell = |name: &str| {
+        let how = if name.contains('.') { " including a path (/)" } else { "" };
+        format!(
+            "{path}: {name:?}: prefer a domain-qualified finalizer name{how} to avoid accidental conflicts with other finalizer writers"
+        )
+    };
+    names.into_iter().map(tell).collect()
+}
+
 /// Whether a condition is there and true.
 pub fn is_true(tree: &Value, kind: &str) -> bool {
     let conditions = tree.list("status.conditions").iter();

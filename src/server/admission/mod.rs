@@ -123,6 +123,9 @@ pub(crate) async fn mutate(
 ) -> Result<(), Status> {
     if act.subresource().is_empty() {
         unacted::warn(act.kind, tree, &mut notes.warnings);
+        if !act.kind.is_built_in() {
+            notes.warnings.extend(api::custom::finalizer_warnings(tree, act.old));
+        }
     }
     for plugin in act.plugins() {
         if plugin.mutate(act, tree, notes).await? {

@@ -24,7 +24,10 @@ pub(super) async fn perform(call: &Call<'_>, body: Body) -> Result<Outcome, Stat
             Sub::Scale { spec, status, selector } => Some(Paths { spec, status, selector }),
             _ => None,
         })
-        .ok_or_else(not_found)?;
+        .ok_or_else(|| match kind.is_built_in() {
+            true => not_found(),
+            false => Status::not_found(kind, &request.name),
+        })?;
     match request.verb {
         Verb::Get => {
             let object =
