@@ -22,8 +22,8 @@ pub use memory::follow_memory;
 pub use smol::{Async, Timer as OsTimer};
 pub use watch::FileWatch;
 pub use world::{
-    Elapsed, Sleep, Task, block_on, random, random_u64, sleep, sleep_until, spawn, spawn_named,
-    start_workers, timeout, unblock,
+    Elapsed, Sleep, Task, Unblock, block_on, random, random_u64, sleep, sleep_until, spawn,
+    spawn_named, start_workers, timeout, unblock,
 };
 
 /// Sockets of the operating system.

@@ -3,6 +3,7 @@
 //! smol's own pool keeps every thread that a burst has made, up to 500, and wakes each of them twice
 //! a second for ever; on a small machine both count.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
@@ -36,10 +37,11 @@ struct State {
     n_started: usize,
 }
 
+/// What runs on the pool, and what came of it: of one type, so that the code is made once.
+pub(crate) type Work = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
+
 /// Starts `work` on the pool. Dropping the task before a thread has taken it cancels it.
-pub(crate) fn spawn<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> async_task::Task<T> {
+pub(crate) fn spawn(work: Work) -> async_task::Task<Box<dyn Any + Send>> {
     let (runnable, task) = async_task::Builder::new()
         .propagate_panic(true)
         .spawn(move |()| async move { work() }, |runnable| POOL.push(runnable));
@@ -119,16 +121,24 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
+    fn started<T: Send + 'static>(
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> async_task::Task<Box<dyn Any + Send>> {
+        spawn(Box::new(move || Box::new(work())))
+    }
+
     #[test]
     fn work_that_waits_for_other_work_gets_a_thread_each() {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..8).map(|_| mpsc::channel::<()>()).unzip();
-        let waiting: Vec<_> =
-            receivers.into_iter().map(|receiver| spawn(move || receiver.recv().is_ok())).collect();
-        let last = spawn(move || senders.into_iter().all(|sender| sender.send(()).is_ok()));
+        let waiting: Vec<_> = receivers
+            .into_iter()
+            .map(|receiver| started(move || receiver.recv().is_ok()))
+            .collect();
+        let last = started(move || senders.into_iter().all(|sender| sender.send(()).is_ok()));
         crate::block_on(async {
-            assert!(last.await);
+            assert_eq!(last.await.downcast_ref(), Some(&true));
             for task in waiting {
-                assert!(task.await);
+                assert_eq!(task.await.downcast_ref(), Some(&true));
             }
         });
         assert!(POOL.lock().n_threads <= THREADS_MAX);
@@ -136,11 +146,11 @@ mod tests {
 
     #[test]
     fn a_panic_is_the_callers_and_the_pool_goes_on() {
-        let failed = spawn(|| -> u8 { panic!("planted") });
+        let failed = started(|| -> u8 { panic!("planted") });
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             crate::block_on(failed);
         }));
         assert!(caught.is_err());
-        assert_eq!(crate::block_on(spawn(|| 7)), 7);
+        assert_eq!(crate::block_on(crate::unblock(|| 7)), 7);
     }
 }

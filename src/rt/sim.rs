@@ -135,9 +135,7 @@ pub(crate) fn active() -> bool {
     STATE.with_borrow(Option::is_some)
 }
 
-pub(crate) fn spawn<T: Send + 'static>(
-    future: impl Future<Output = T> + Send + 'static,
-) -> smol::Task<T> {
+pub(crate) fn spawn<T: Send + 'static>(future: crate::BoxFuture<'static, T>) -> smol::Task<T> {
     let ready = STATE.with_borrow(|slot| slot.as_ref().map(|state| Arc::clone(&state.ready)));
     let ready = ready.unwrap_or_default();
     let (runnable, task) = async_task::spawn(future, move |r| push(&ready, r));

@@ -1,7 +1,9 @@
 //! The two worlds behind one set of functions: the operating system's, and a simulation's.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::OnceLock;
@@ -12,7 +14,8 @@ use smol::Executor;
 use smol::future::FutureExt as _;
 use stdx::time::Mono;
 
-use crate::{now, sim};
+use crate::pool::Work;
+use crate::{BoxFuture, now, sim};
 
 /// A running task. Dropping it cancels it at its next await; `detach` lets it run on.
 pub type Task<T> = smol::Task<T>;
@@ -49,13 +52,16 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// Starts a task. A panic inside it is logged and ends only this task; awaiting its handle then panics.
 pub fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Task<T> {
-    if sim::active() {
-        return sim::spawn(future);
-    }
     // Boxed at once: a large future is then moved once, not at every layer of the executor, and the
-    // executor's code is made once for each output type instead of for each future.
-    let boxed: crate::BoxFuture<'static, T> = Box::pin(future);
-    EXECUTOR.spawn(boxed)
+    // code of both executors is made once for each output type instead of for each future.
+    spawn_boxed(Box::pin(future))
+}
+
+fn spawn_boxed<T: Send + 'static>(future: BoxFuture<'static, T>) -> Task<T> {
+    match sim::active() {
+        true => sim::spawn(future),
+        false => EXECUTOR.spawn(future),
+    }
 }
 
 /// Starts a task that runs for the process's life or until its handle is dropped.
@@ -66,20 +72,25 @@ pub fn spawn_named<T: Send + 'static>(
 ) -> Task<Option<T>> {
     // On the heap before it is wrapped: the compiler would lay a wrapped future out twice, once as
     // it came and once as it is awaited.
-    let future: crate::BoxFuture<'static, T> = Box::pin(future);
-    spawn(async move {
-        match AssertUnwindSafe(future).catch_unwind().await {
-            Ok(value) => Some(value),
-            Err(panic) => {
-                log::error!("{what}: panicked: {}", panic_text(&*panic));
-                None
-            }
+    spawn_boxed(Box::pin(guarded(Box::new(what), Box::pin(future))))
+}
+
+/// Apart from its caller, whose every instance would have one of its own.
+async fn guarded<T>(
+    what: Box<dyn fmt::Display + Send>,
+    future: BoxFuture<'static, T>,
+) -> Option<T> {
+    match AssertUnwindSafe(future).catch_unwind().await {
+        Ok(value) => Some(value),
+        Err(panic) => {
+            log::error!("{what}: panicked: {}", panic_text(&*panic));
+            None
         }
-    })
+    }
 }
 
 /// The message of a caught panic.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()
@@ -87,13 +98,57 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
-/// Runs blocking work (disk, SQLite, waiting for a process) on the bounded thread pool.
+/// Runs blocking work (disk, SQLite, waiting for a process) on the bounded thread pool, once it is awaited.
 /// In a simulation it runs at once, on the simulation's thread.
-pub async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    if sim::active() {
-        return work();
+pub fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Unblock<T> {
+    let work: Work = Box::new(move || Box::new(work()));
+    Unblock { inner: Unblocked::New(Some(work)), result: PhantomData }
+}
+
+/// Work on the thread pool; see [`unblock`]. Its code does not depend on what the work is.
+pub struct Unblock<T> {
+    inner: Unblocked,
+    result: PhantomData<fn() -> T>,
+}
+
+enum Unblocked {
+    New(Option<Work>),
+    Running(Task<Box<dyn Any + Send>>),
+}
+
+impl Unblocked {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Box<dyn Any + Send>> {
+        if let Unblocked::New(work) = self
+            && let Some(work) = work.take()
+        {
+            if sim::active() {
+                return Poll::Ready(work());
+            }
+            *self = Unblocked::Running(crate::pool::spawn(work));
+        }
+        match self {
+            Unblocked::Running(task) => Pin::new(task).poll(cx),
+            // Done already: nobody asks again.
+            Unblocked::New(_) => Poll::Pending,
+        }
     }
-    crate::pool::spawn(work).await
+}
+
+impl<T: 'static> Future for Unblock<T> {
+    type Output = T;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match self.inner.poll(cx).map(<Box<dyn Any + Send>>::downcast) {
+            Poll::Ready(Ok(result)) => Poll::Ready(*result),
+            // What `unblock` has boxed is a `T`.
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Unblock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unblock")
+    }
 }
 
 /// Fills `buf` with random bytes: the kernel's, or the simulation's.
@@ -176,12 +231,16 @@ impl std::error::Error for Elapsed {}
 
 /// Runs `future`, but no longer than `duration`; it is dropped when time runs out.
 pub async fn timeout<T>(duration: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
-    async { Ok(future.await) }
-        .or(async {
-            sleep(duration).await;
-            Err(Elapsed)
-        })
-        .await
+    let mut future = std::pin::pin!(future);
+    let mut limit = None;
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Ok(value)),
+        Poll::Pending => {
+            let limit = limit.get_or_insert_with(|| sleep(duration));
+            Pin::new(limit).poll(cx).map(|()| Err(Elapsed))
+        }
+    })
+    .await
 }
 
 #[cfg(test)]
