@@ -3,6 +3,7 @@
 pub mod base64;
 pub mod conntrack;
 pub mod decompress;
+pub mod der;
 pub mod dhcp;
 pub mod dns;
 pub mod gzip_encode;
@@ -22,4 +23,5 @@ pub mod rtnetlink;
 pub mod shim;
 pub mod spdy;
 pub mod tar;
+pub mod x509;
 pub mod yaml;
