@@ -41,6 +41,7 @@ pub mod time;
 pub(crate) mod types;
 pub mod unacted;
 pub mod validate;
+pub use wire::zones;
 
 pub use catalog::Kinds;
 pub use controller::{

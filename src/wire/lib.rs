@@ -25,3 +25,4 @@ pub mod spdy;
 pub mod tar;
 pub mod x509;
 pub mod yaml;
+pub mod zones;

@@ -40,6 +40,18 @@ pub fn reader<'a>(compressed: &'a [u8], format: Format) -> io::Result<Box<dyn Re
     }))
 }
 
+/// Unpacks what has no calls in it: `lc=3,lp=0,pb=0,dict=64KiB`, without a filter.
+///
+/// # Errors
+/// If it is no such stream.
+pub fn text(compressed: &[u8]) -> io::Result<Vec<u8>> {
+    const DICTIONARY_BYTES: u32 = 64 << 10;
+    let mut plain = Vec::new();
+    LzmaReader::new(compressed, u64::MAX, 3, 0, 0, DICTIONARY_BYTES, None)?
+        .read_to_end(&mut plain)?;
+    Ok(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

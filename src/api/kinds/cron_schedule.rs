@@ -40,7 +40,7 @@ pub(super) fn check(schedule: &str) -> Result<(), String> {
 
 /// Whether the database knows a zone by exactly this name.
 pub(super) fn is_zone(name: &str) -> bool {
-    tzdb_data::TZ_NAMES.contains(&name)
+    crate::zones::is_known(name)
 }
 
 fn descriptor(word: &str) -> Result<(), String> {

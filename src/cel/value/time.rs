@@ -285,8 +285,7 @@ fn offset(zone: &str, at: i64) -> Out<i64> {
     if matches!(zone, "" | "UTC") {
         return Ok(0);
     }
-    let known =
-        tzdb_data::find_raw(zone.as_bytes()).and_then(|data| tz::TimeZone::from_tz_data(data).ok());
+    let known = wire::zones::find(zone).and_then(|data| tz::TimeZone::from_tz_data(data).ok());
     let found = known.as_ref().and_then(|known| known.find_local_time_type(at).ok());
     match found {
         Some(found) => Ok(i64::from(found.ut_offset())),

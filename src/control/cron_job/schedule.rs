@@ -39,8 +39,7 @@ impl Zone {
     pub(super) fn named(name: &str) -> Option<Zone> {
         match name {
             "UTC" | "Etc/UTC" => Some(Zone::UTC),
-            // The raw data is half as large as the parsed tables, and parsed in microseconds.
-            _ => tzdb_data::find_raw(name.as_bytes())
+            _ => api::zones::find(name)
                 .and_then(|data| tz::TimeZone::from_tz_data(data).ok())
                 .map(|zone| Zone(Some(zone))),
         }
