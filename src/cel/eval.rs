@@ -11,13 +11,13 @@ use crate::value::spend::Spent;
 use crate::value::{NO_OVERLOAD, Out, Val, fail};
 
 /// What an expression is evaluated with.
-pub struct Input<'a> {
+pub struct Input<'i, 'a> {
     /// The values of the declared variables, in the order of their declarations.
-    pub variables: &'a [Val<'a>],
-    pub host: &'a dyn Host,
+    pub variables: &'i [Val<'a>],
+    pub host: &'i dyn Host,
 }
 
-impl std::fmt::Debug for Input<'_> {
+impl std::fmt::Debug for Input<'_, '_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.variables.fmt(out)
     }
@@ -32,7 +32,7 @@ enum Local<'a> {
 
 pub(crate) struct Evaluator<'e, 'a> {
     pub(crate) tree: &'a Tree,
-    pub(crate) input: &'e Input<'a>,
+    pub(crate) input: &'e Input<'e, 'a>,
     pub(crate) spent: &'e mut Spent,
     locals: Vec<Local<'a>>,
 }
@@ -41,7 +41,7 @@ pub(crate) struct Evaluator<'e, 'a> {
 pub(crate) fn evaluate<'a>(
     tree: &'a Tree,
     root: Id,
-    input: &Input<'a>,
+    input: &Input<'_, 'a>,
     spent: &mut Spent,
 ) -> Out<Val<'a>> {
     Evaluator { tree, input, spent, locals: Vec::new() }.node(root)
@@ -150,10 +150,7 @@ impl<'a> Evaluator<'_, 'a> {
                 false => Val::Optional(found.map(std::sync::Arc::new)),
             });
         }
-        let found = match &of {
-            Val::Fields(fields) => Some(fields.field(field, self.spent)?),
-            other => other.get(field).transpose()?,
-        };
+        let found = of.get(field).transpose()?;
         match found {
             None if test && of.is_list() => index_error(&Val::text(field)),
             found if test => Ok(Val::Bool(found.is_some())),

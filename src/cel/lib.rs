@@ -28,9 +28,11 @@ pub use library::regex::compile as regex;
 pub use schema::{Identity, Place, Schemas, Shape};
 pub use syntax::parse::SOURCE_MAX;
 pub use types::Type;
-pub use value::auth::{Decision, Host, Query};
+pub use value::auth::{Decision, Host, Query, UNANSWERED};
+pub use value::net::parse_url as url;
 pub use value::spend::{CALL_MAX, CONDITIONS_MAX, OBJECT_MAX, Spent};
-pub use value::{Fail, Fields, Out, Val};
+pub use value::time::{is_date, is_date_time};
+pub use value::{Fail, Out, Val};
 
 use ast::{Id, Kind, Tree};
 use syntax::issue::Issues;
@@ -93,13 +95,27 @@ pub fn compile<'s>(
 }
 
 impl Program {
+    /// About how much memory it takes.
+    pub fn heap_bytes(&self) -> usize {
+        self.tree.nodes.capacity() * size_of::<ast::Node>()
+    }
+
     /// Evaluates it.
     ///
     /// # Errors
     ///
     /// What the expression itself does wrong, or that it costs more than `spent` allows.
-    pub fn run<'a>(&'a self, input: &Input<'a>, spent: &mut Spent) -> Out<Val<'a>> {
+    pub fn run<'a>(&'a self, input: &Input<'_, 'a>, spent: &mut Spent) -> Out<Val<'a>> {
         eval::evaluate(&self.tree, self.root, input, spent)
+    }
+
+    /// The fields that it selects of the variable that was declared at place `nth`.
+    pub fn fields_of(&self, nth: usize) -> impl Iterator<Item = &str> {
+        let variable = move |id: Id| matches!(self.tree.kind(id), Kind::Var(used) if usize::from(*used) == nth);
+        self.tree.nodes.iter().filter_map(move |node| match &node.kind {
+            Kind::Select { of, field, .. } if variable(*of) => Some(&**field),
+            _ => None,
+        })
     }
 
     /// Whether it uses the variable that was declared at place `nth`.

@@ -201,7 +201,12 @@ impl Place<'_> {
         })
     }
 
-    /// How many bytes a value at least has in JSON.
+    /// How many bytes a value at least has in JSON: what tells how often it fits into a request.
+    pub fn least_size(self) -> u64 {
+        self.least(0)
+    }
+
+    /// The same, below `depth` others.
     fn least(self, depth: usize) -> u64 {
         match self.shape() {
             Shape::Str | Shape::Bytes | Shape::List | Shape::Map => 2,

@@ -85,7 +85,8 @@ impl<'s> Type<'s> {
         Type::Map(Rc::new((key, value)))
     }
 
-    pub(crate) fn optional(of: Type<'s>) -> Type<'s> {
+    /// An optional of a type.
+    pub fn optional(of: Type<'s>) -> Type<'s> {
         Type::Optional(Rc::new(of))
     }
 

@@ -19,9 +19,9 @@ impl Host for Nobody {
         if text.is_empty() { vec![format!("no {format}")] } else { Vec::new() }
     }
 
-    fn authorize(&self, query: &Query) -> Decision {
+    fn authorize(&self, query: &Query) -> Option<Decision> {
         let reason = format!("{query:?}");
-        Decision { allowed: query.verb == "get", reason, error: None }
+        Some(Decision { allowed: query.verb == "get", reason, error: None })
     }
 }
 

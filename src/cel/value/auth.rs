@@ -1,6 +1,6 @@
 //! What expressions of admission policies ask the authorizer.
 
-use super::{Out, Val, fail};
+use super::{Fail, Out, Val, fail};
 
 /// A question to the authorizer, as an expression builds it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,12 +27,17 @@ pub struct Decision {
     pub error: Option<String>,
 }
 
+/// The error of an evaluation that needs an answer of the authorizer.
+pub const UNANSWERED: &str = "the authorizer has not answered yet";
+
 /// What the caller knows and expressions may ask for.
 pub trait Host {
     /// What is wrong with `text` by the named format, in upstream's words; nothing if it is well.
     fn violations(&self, format: &str, text: &str) -> Vec<String>;
 
-    fn authorize(&self, query: &Query) -> Decision;
+    /// The authorizer's answer; nothing if it is not known yet. Then the evaluation ends with the error
+    /// [`UNANSWERED`], and the caller asks and evaluates once more.
+    fn authorize(&self, query: &Query) -> Option<Decision>;
 }
 
 /// How far a question was built, or its answer.
@@ -127,6 +132,8 @@ pub(crate) fn put(auth: &Auth, what: Put, text: &str, name: &str) -> Option<Out<
 /// The answer to a question about `verb`.
 pub(crate) fn check(auth: &Auth, verb: &str, host: &dyn Host) -> Option<Out<Val<'static>>> {
     let (Auth::Path(query) | Auth::Resource(query)) = auth else { return None };
-    let decision = host.authorize(&Query { verb: verb.into(), ..query.clone() });
-    Some(made(Auth::Decision(decision)))
+    Some(match host.authorize(&Query { verb: verb.into(), ..query.clone() }) {
+        Some(decision) => made(Auth::Decision(decision)),
+        None => Err(Box::new(Fail { message: UNANSWERED.into(), cancelled: true })),
+    })
 }

@@ -52,24 +52,6 @@ pub enum Val<'a> {
     /// A named format, by its place in `functions::FORMATS`.
     Format(u8),
     Auth(Arc<Auth>),
-    /// What the caller computes when it is asked for.
-    Fields(&'a dyn Fields),
-}
-
-/// An object whose fields the caller computes.
-pub trait Fields: Sync {
-    /// The value of a declared field.
-    ///
-    /// # Errors
-    ///
-    /// If it could not be computed.
-    fn field(&self, name: &str, spent: &mut Spent) -> Out<Val<'_>>;
-}
-
-impl std::fmt::Debug for dyn Fields + '_ {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("fields")
-    }
 }
 
 /// Why there is no value.
@@ -96,6 +78,11 @@ impl<'a> Val<'a> {
 
     pub(crate) fn list(values: Vec<Val<'a>>) -> Val<'a> {
         Val::List(Arc::new(values))
+    }
+
+    /// An optional value.
+    pub fn optional(value: Option<Val<'a>>) -> Val<'a> {
+        Val::Optional(value.map(Arc::new))
     }
 
     pub(crate) fn some(value: Val<'a>) -> Val<'a> {
@@ -199,7 +186,6 @@ impl<'a> Val<'a> {
             Val::Json(Value::Array(_), _) | Val::List(_) => "list",
             Val::Json(_, Some(place)) if place.shape() == Shape::Object => "object",
             Val::Json(..) | Val::Map(_) => "map",
-            Val::Fields(_) => "object",
             Val::Optional(_) => "optional_type",
             Val::Type(_) => "type",
             Val::Ip(_) => "net.IP",

@@ -160,6 +160,15 @@ pub struct Url {
     whole: String,
 }
 
+/// Whether a text is an absolute URL or path, as an HTTP request has it.
+///
+/// # Errors
+///
+/// Why it is not, in Go's words.
+pub fn parse_url(text: &str) -> Result<(), String> {
+    url(text).map(|_| ())
+}
+
 /// An absolute URL or path, as an HTTP request has it; the error is Go's.
 pub(crate) fn url(text: &str) -> Result<Url, String> {
     let wrong = |why: &str| Err(format!("parse {}: {why}", super::go::go_quote(text)));

@@ -151,6 +151,16 @@ pub(crate) fn stamp(text: &str) -> Option<Stamp> {
     Some(Stamp { seconds, nanos: nanos.parse().ok()?, offset: offset as i32 })
 }
 
+/// Whether a text is a moment in RFC 3339.
+pub fn is_date_time(text: &str) -> bool {
+    stamp(text).is_some()
+}
+
+/// Whether a text is a date in RFC 3339.
+pub fn is_date(text: &str) -> bool {
+    stamp(&format!("{text}T00:00:00Z")).is_some()
+}
+
 /// Whether a moment that was read lies within what can be written.
 pub(crate) fn within(stamp: Stamp) -> bool {
     (SECONDS_MIN..=SECONDS_MAX).contains(&stamp.seconds)
