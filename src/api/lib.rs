@@ -15,6 +15,7 @@ pub mod defaults;
 pub mod definition;
 pub mod discovery;
 pub mod field;
+mod formats;
 mod gates;
 pub mod hash;
 mod json_index;
@@ -48,6 +49,7 @@ pub use controller::{
     Action, Actions, Controller, Expect, Key, Next, OnFailure, Registered, View, Wakes, Watch,
 };
 pub use definition::{Definition, Resource};
+pub use formats::violations;
 pub use kind::{Form, Kind, Scope, Sub};
 pub use lens::{Lens, LensMut};
 pub use object::Object;

@@ -13,8 +13,12 @@ mod formats;
 mod pattern;
 mod published;
 mod read;
+mod rules;
+mod rules_check;
 mod walk;
 
+#[cfg(test)]
+mod rules_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -36,6 +40,8 @@ pub struct Structural {
     nodes: Vec<Node>,
     /// About how much memory it takes.
     bytes: usize,
+    /// Its rules, once they were used.
+    compiled: std::sync::OnceLock<rules::Rules>,
 }
 
 /// A node's place in its schema.
@@ -159,7 +165,8 @@ impl Structural {
 
     /// About how much memory it takes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.bytes + self.nodes.capacity() * size_of::<Node>()
+        let rules = self.compiled.get().map_or(0, rules::Rules::heap_bytes);
+        self.bytes + rules + self.nodes.capacity() * size_of::<Node>()
     }
 
     /// Shows every default with its place in the schema, as `.properties[a].items`.

@@ -71,6 +71,9 @@ pub(crate) fn check(schema: &Value, path: &str, has_status: bool, causes: &mut V
     }
     rules.openapi(schema, Inside { root: true, ..Inside::default() });
     causes.append(&mut rules.causes);
+    if causes.len() == told {
+        structural.check_rules(path, causes);
+    }
     causes.truncate(told + CAUSES_MAX);
 }
 

@@ -440,7 +440,7 @@ impl<'s> Walk<'_, 's> {
             let old = if optional { Val::optional(old) } else { old.unwrap_or(Val::Null) };
             let variables = [now, old];
             let input = Input { variables: &variables, host: &crate::formats::Formats };
-            self.rule(at, node, rule, program, written, &input, before);
+            self.rule(at, rule, program, written, &input, before);
         }
     }
 
@@ -463,13 +463,13 @@ impl<'s> Walk<'_, 's> {
     fn rule(
         &mut self,
         at: At,
-        node: &Node,
         rule: &Rule,
         program: &Program,
         written: &Value,
         input: &Input<'_, '_>,
         before: Before<'_>,
     ) {
+        let Some(node) = self.view.schema.node(at) else { return };
         let broken = match self.run(program, input) {
             Some(Ok(Ran::Bool(true))) => return,
             Some(Ok(_)) => None,

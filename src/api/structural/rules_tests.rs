@@ -183,7 +183,7 @@ fn what_is_wrong_with_rules_is_told_when_a_kind_is_defined() {
     let loose = format!(
         "{place}: Invalid value: \"self.matches('^a+$') && oldSelf != ''\": oldSelf cannot be used on the uncorrelatable portion of the schema within schema.properties[spec]"
     );
-    assert_eq!(list(Some(1)), [loose.clone()]);
+    assert_eq!(list(Some(1)).join(""), loose);
     let found = list(None);
     assert_eq!(found[0], over("more than 100x"), "{found:?}");
     assert!(found.contains(&loose));

@@ -48,6 +48,7 @@ pub fn update_status<'f>(
     if let Types::Structural(schema) = form.types() {
         schema.check_status(new, old, &mut causes);
         scale(form, new, false, &mut causes);
+        schema.obey(new, Some(old), false, &mut causes);
     }
     (form.kind.declared.validate_status)(new, &mut causes);
     finish(form, new, causes)
@@ -140,6 +141,7 @@ fn rules(form: Form<'_>, new: &Value, old: Option<&Value>, causes: &mut Vec<Caus
         (Types::Structural(schema), new) => {
             schema.check(new, old, causes);
             scale(form, new, true, causes);
+            schema.obey(new, old, true, causes);
         }
         _ => {}
     }
