@@ -1,20 +1,19 @@
-//! Issuing certificates, and reading those on disk.
+//! Issuing certificates (rcgen) and reading those on disk (x509-cert).
 
 use std::net::IpAddr;
 
-use http::tls::Signer;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
-use rustls_pki_types::CertificateDer;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, SanType,
+};
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use stdx::time::Wall;
 use stdx::{Context, Error, Result};
-use wire::x509::{self, COMMON_NAME, ORGANIZATION, Statement, Usage};
+use x509_cert::der::{Decode, Encode};
 
 /// Certificates are valid from the epoch: a board without a clock starts in 1970 and must still join.
-const NOT_BEFORE_SECS: i64 = 0;
-const SECS_PER_DAY: i64 = 86_400;
-/// The most that RFC 5280 lets serial numbers have.
-const SERIAL_BYTES: usize = 20;
+const NOT_BEFORE: (i32, u8, u8) = (1970, 1, 1);
 
 /// A certificate with its key, both PEM.
 #[derive(Clone)]
@@ -45,21 +44,22 @@ pub(crate) struct Leaf<'a> {
 
 /// A new P-256 key as PEM (PKCS #8).
 pub(crate) fn new_key() -> Result<String> {
-    let random = ring::rand::SystemRandom::new();
-    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)
-        .map_err(|_| Error::new("generate a key"))?;
-    Ok(pem("PRIVATE KEY", key.as_ref()))
+    Ok(KeyPair::generate().context(|| "generate a key")?.serialize_pem())
 }
 
 /// A self-signed CA.
 pub(crate) fn new_ca(common_name: &str, not_after: Wall) -> Result<Certificate> {
-    let key_pem = new_key()?;
-    let key = signer(&key_pem)?;
-    let name = x509::name(&[(COMMON_NAME, common_name)]);
-    let usage = Usage::Ca { key_id: &key_id(key.public_key()) };
-    let chain_pem = sign(&key, &name, &name, key.public_key(), not_after, usage)
-        .context(|| format!("sign the CA {common_name}"))?;
-    Ok(Certificate { chain_pem, key_pem })
+    let key = KeyPair::generate().context(|| "generate a CA key")?;
+    let mut params = params(not_after)?;
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyEncipherment,
+        KeyUsagePurpose::KeyCertSign,
+    ];
+    let certificate = params.self_signed(&key).context(|| format!("sign the CA {common_name}"))?;
+    Ok(Certificate { chain_pem: certificate.pem(), key_pem: key.serialize_pem() })
 }
 
 /// A leaf signed by `ca`; `key_pem` is its key, made anew when empty.
@@ -70,84 +70,83 @@ pub(crate) fn issue(
     not_after: Wall,
 ) -> Result<Certificate> {
     let what = || format!("issue a certificate for {}", leaf.common_name);
-    let key_pem = match key_pem {
-        "" => new_key().context(what)?,
-        pem => pem.to_owned(),
+    let key = match key_pem {
+        "" => KeyPair::generate().context(what)?,
+        pem => KeyPair::from_pem(pem).context(what)?,
     };
-    let public_key = signer(&key_pem).context(what)?.public_key().to_vec();
-    let ca_key = signer(&ca.key_pem).context(|| "read a CA key")?;
+    let mut params = params(not_after)?;
+    params.distinguished_name.push(DnType::CommonName, leaf.common_name);
+    if !leaf.organization.is_empty() {
+        params.distinguished_name.push(DnType::OrganizationName, leaf.organization);
+    }
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    if leaf.client {
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+    }
+    if leaf.server {
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+    }
+    for name in leaf.dns_names {
+        params.subject_alt_names.push(SanType::DnsName(
+            name.as_str().try_into().context(|| format!("use {name:?} as a DNS name"))?,
+        ));
+    }
+    params
+        .subject_alt_names
+        .extend(leaf.addresses.iter().map(|address| SanType::IpAddress(*address)));
+    params.use_authority_key_identifier_extension = true;
+    let issuer = issuer(ca)?;
+    let certificate = params.signed_by(&key, &issuer).context(what)?;
+    Ok(Certificate { chain_pem: certificate.pem() + &ca.chain_pem, key_pem: key.serialize_pem() })
+}
+
+/// Valid to the beginning of the day of `not_after`.
+fn params(not_after: Wall) -> Result<CertificateParams> {
+    let mut params =
+        CertificateParams::new(Vec::<String>::new()).context(|| "prepare a certificate")?;
+    params.distinguished_name = DistinguishedName::new();
+    params.not_before = rcgen::date_time_ymd(NOT_BEFORE.0, NOT_BEFORE.1, NOT_BEFORE.2);
+    let (year, month, day, _) = api::time::civil(not_after.secs());
+    let small = |n: i64| u8::try_from(n).context(|| "compute an expiry date");
+    params.not_after = rcgen::date_time_ymd(
+        i32::try_from(year).context(|| "compute an expiry year")?,
+        small(month)?,
+        small(day)?,
+    );
+    Ok(params)
+}
+
+/// rcgen's view of a CA that may have been read from disk: same subject bytes, same key identifier.
+fn issuer(ca: &Certificate) -> Result<Issuer<'static, KeyPair>> {
+    let key = KeyPair::from_pem(&ca.key_pem).context(|| "read a CA key")?;
     let parsed = Parsed::from_pem(&ca.chain_pem)?;
-    if let Some(name) = leaf.dns_names.iter().find(|name| !name.is_ascii()) {
-        return Err(Error::new(format!("use {name:?} as a DNS name: it is not ASCII")))
-            .context(what);
+    let mut params = CertificateParams::new(Vec::<String>::new()).context(|| "prepare a CA")?;
+    params.distinguished_name = DistinguishedName::new();
+    for (oid, value) in &parsed.subject {
+        let kind = match oid.as_slice() {
+            [2, 5, 4, 3] => DnType::CommonName,
+            [2, 5, 4, 6] => DnType::CountryName,
+            [2, 5, 4, 7] => DnType::LocalityName,
+            [2, 5, 4, 8] => DnType::StateOrProvinceName,
+            [2, 5, 4, 10] => DnType::OrganizationName,
+            [2, 5, 4, 11] => DnType::OrganizationalUnitName,
+            other => DnType::CustomDnType(other.to_vec()),
+        };
+        params.distinguished_name.push(kind, value.clone());
     }
-    let subject = match leaf.organization {
-        "" => x509::name(&[(COMMON_NAME, leaf.common_name)]),
-        group => x509::name(&[(COMMON_NAME, leaf.common_name), (ORGANIZATION, group)]),
-    };
-    let usage = Usage::Leaf {
-        issuer_key_id: &parsed.subject_key_id.unwrap_or_else(|| key_id(ca_key.public_key())),
-        dns_names: leaf.dns_names,
-        addresses: leaf.addresses,
-        server: leaf.server,
-        client: leaf.client,
-    };
-    let pem = sign(&ca_key, &parsed.subject, &subject, &public_key, not_after, usage);
-    Ok(Certificate { chain_pem: pem.context(what)? + &ca.chain_pem, key_pem })
-}
-
-/// A certificate as PEM, valid to the beginning of the day of `not_after`.
-fn sign(
-    key: &Signer,
-    issuer: &[u8],
-    subject: &[u8],
-    public_key: &[u8],
-    not_after: Wall,
-    usage: Usage<'_>,
-) -> Result<String> {
-    let mut serial = [0; SERIAL_BYTES];
-    rt::random(&mut serial);
-    // Positive, and as long as it is.
-    serial[0] = serial[0] & 0x7f | 0x40;
-    let statement = Statement {
-        serial: &serial,
-        algorithm: key.algorithm(),
-        issuer,
-        subject,
-        not_before_secs: NOT_BEFORE_SECS,
-        not_after_secs: not_after.secs().div_euclid(SECS_PER_DAY) * SECS_PER_DAY,
-        public_key,
-        usage,
-    };
-    let encoded = statement.encode();
-    Ok(pem("CERTIFICATE", &statement.signed(&encoded, &key.sign(&encoded)?)))
-}
-
-fn signer(pem: &str) -> Result<Signer> {
-    Signer::from_pem(pem.as_bytes())
-}
-
-/// What tells a CA's keys apart, where it does not say so itself.
-fn key_id(public_key: &[u8]) -> Vec<u8> {
-    ring::digest::digest(&ring::digest::SHA256, public_key).as_ref()[..20].to_vec()
-}
-
-fn pem(label: &str, bytes: &[u8]) -> String {
-    let mut text = format!("-----BEGIN {label}-----\n");
-    // Three bytes are four letters.
-    for line in bytes.chunks(48) {
-        text.push_str(&wire::base64::encode(line));
-        text.push('\n');
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    if let Some(id) = &parsed.subject_key_id {
+        params.key_identifier_method = KeyIdMethod::PreSpecified(id.clone());
     }
-    text.push_str(&format!("-----END {label}-----\n"));
-    text
+    Ok(Issuer::new(params, key))
 }
 
 /// What we look at in a certificate on disk.
 pub(crate) struct Parsed {
-    /// The names in DER.
-    subject: Vec<u8>,
-    issuer: Vec<u8>,
+    subject: Vec<(Vec<u64>, DnValue)>,
+    subject_der: Vec<u8>,
+    issuer_der: Vec<u8>,
     subject_key_id: Option<Vec<u8>>,
     authority_key_id: Option<Vec<u8>>,
     public_key: Vec<u8>,
@@ -161,24 +160,77 @@ impl Parsed {
     pub(crate) fn from_pem(pem: &str) -> Result<Parsed> {
         let der = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|e| Error::new(format!("read a PEM certificate: {e}")))?;
-        let parsed = x509::Certificate::parse(&der)
-            .context(|| "parse a certificate: it is not an X.509 certificate in DER")?;
-        let (dns_names, addresses) = parsed.alternative_names();
-        Ok(Parsed {
-            subject: parsed.subject.to_vec(),
-            issuer: parsed.issuer.to_vec(),
-            subject_key_id: parsed.subject_key_id().map(<[u8]>::to_vec),
-            authority_key_id: parsed.authority_key_id().map(<[u8]>::to_vec),
-            public_key: parsed.public_key.to_vec(),
-            not_after: Wall::from_secs(parsed.not_after_secs),
-            dns_names,
-            addresses,
-        })
+        let parsed = x509_cert::Certificate::from_der(&der)
+            .map_err(|e| Error::new(format!("parse a certificate: {e}")))?;
+        let tbs = &parsed.tbs_certificate;
+        let encode = |name: &x509_cert::name::Name| {
+            name.to_der().map_err(|e| Error::new(format!("encode a name: {e}")))
+        };
+        let mut subject = Vec::new();
+        for attribute in tbs.subject.0.iter().flat_map(|rdn| rdn.0.iter()) {
+            let oid = attribute.oid.arcs().map(u64::from).collect();
+            let text = String::from_utf8_lossy(attribute.value.value()).into_owned();
+            let value = match u8::from(x509_cert::der::Tagged::tag(&attribute.value)) {
+                0x13 => DnValue::PrintableString(
+                    text.as_str()
+                        .try_into()
+                        .map_err(|e| Error::new(format!("read a CA name: {e:?}")))?,
+                ),
+                0x16 => DnValue::Ia5String(
+                    text.as_str()
+                        .try_into()
+                        .map_err(|e| Error::new(format!("read a CA name: {e:?}")))?,
+                ),
+                _ => DnValue::Utf8String(text),
+            };
+            subject.push((oid, value));
+        }
+        let mut this = Parsed {
+            subject,
+            subject_der: encode(&tbs.subject)?,
+            issuer_der: encode(&tbs.issuer)?,
+            subject_key_id: None,
+            authority_key_id: None,
+            public_key: tbs
+                .subject_public_key_info
+                .to_der()
+                .map_err(|e| Error::new(format!("read a public key: {e}")))?,
+            not_after: Wall::from_secs(
+                i64::try_from(tbs.validity.not_after.to_unix_duration().as_secs())
+                    .unwrap_or(i64::MAX),
+            ),
+            dns_names: Vec::new(),
+            addresses: Vec::new(),
+        };
+        this.read_extensions(tbs);
+        Ok(this)
+    }
+
+    fn read_extensions(&mut self, tbs: &x509_cert::TbsCertificate) {
+        use x509_cert::ext::pkix::name::GeneralName;
+        use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectAltName, SubjectKeyIdentifier};
+        if let Ok(Some((_, id))) = tbs.get::<SubjectKeyIdentifier>() {
+            self.subject_key_id = Some(id.0.as_bytes().to_vec());
+        }
+        if let Ok(Some((_, id))) = tbs.get::<AuthorityKeyIdentifier>() {
+            self.authority_key_id = id.key_identifier.map(|id| id.as_bytes().to_vec());
+        }
+        let Ok(Some((_, names))) = tbs.get::<SubjectAltName>() else { return };
+        for name in names.0 {
+            match name {
+                GeneralName::DnsName(name) => self.dns_names.push(name.to_string()),
+                GeneralName::IpAddress(bytes) => match bytes.as_bytes() {
+                    &[a, b, c, d] => self.addresses.push(IpAddr::from([a, b, c, d])),
+                    bytes => self.addresses.extend(<[u8; 16]>::try_from(bytes).map(IpAddr::from)),
+                },
+                _ => {}
+            }
+        }
     }
 
     /// True if `ca` issued it, by name and key identifier.
     pub(crate) fn issued_by(&self, ca: &Parsed) -> bool {
-        self.issuer == ca.subject
+        self.issuer_der == ca.subject_der
             && match (&self.authority_key_id, &ca.subject_key_id) {
                 (Some(authority), Some(subject)) => authority == subject,
                 _ => true,
@@ -187,11 +239,14 @@ impl Parsed {
 
     /// True if `key_pem` is its private key.
     pub(crate) fn has_key(&self, key_pem: &str) -> bool {
-        signer(key_pem).is_ok_and(|key| key.public_key() == self.public_key)
+        use rcgen::PublicKeyData;
+        KeyPair::from_pem(key_pem).is_ok_and(|key| key.subject_public_key_info() == self.public_key)
     }
 }
 
 /// Fails unless `pem` holds a private key we can use.
 pub(crate) fn check_key(pem: &str) -> Result<()> {
-    http::tls::private_key(pem.as_bytes()).map(drop)
+    PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map(drop)
+        .map_err(|e| Error::new(format!("read a PEM key: {e}")))
 }

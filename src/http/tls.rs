@@ -19,7 +19,6 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use stdx::time::Wall;
 use stdx::{Context, Error, Result};
-use wire::x509::Algorithm;
 
 use crate::server_name::{self, RestoringVerifier};
 
@@ -108,54 +107,6 @@ fn certified(
     }
     let key = CertifiedKey::from_der(chain, key, &provider()).context(what)?;
     Ok(Arc::new(key))
-}
-
-/// A private key that signs certificates: ECDSA on P-256 or P-384, RSA or Ed25519.
-#[derive(Debug)]
-pub struct Signer {
-    signer: Box<dyn rustls::sign::Signer>,
-    algorithm: Algorithm,
-    public_key: Vec<u8>,
-}
-
-impl Signer {
-    /// With the first private key of a PEM file.
-    ///
-    /// # Errors
-    /// If there is none, or one of another kind.
-    pub fn from_pem(pem: &[u8]) -> Result<Signer> {
-        const ALGORITHMS: [(SignatureScheme, Algorithm); 4] = [
-            (SignatureScheme::ECDSA_NISTP256_SHA256, Algorithm::EcdsaSha256),
-            (SignatureScheme::ECDSA_NISTP384_SHA384, Algorithm::EcdsaSha384),
-            (SignatureScheme::RSA_PKCS1_SHA256, Algorithm::RsaSha256),
-            (SignatureScheme::ED25519, Algorithm::Ed25519),
-        ];
-        let what = || "use a private key";
-        let key = provider().key_provider.load_private_key(private_key(pem)?).context(what)?;
-        let chosen = ALGORITHMS.iter().find_map(|(scheme, algorithm)| {
-            key.choose_scheme(&[*scheme]).map(|signer| (signer, *algorithm))
-        });
-        let ((signer, algorithm), public_key) = chosen
-            .zip(key.public_key())
-            .context(|| "no algorithm is known for it")
-            .context(what)?;
-        Ok(Signer { signer, algorithm, public_key: public_key.to_vec() })
-    }
-
-    pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
-    /// The SubjectPublicKeyInfo in DER.
-    pub fn public_key(&self) -> &[u8] {
-        &self.public_key
-    }
-
-    /// # Errors
-    /// If the system has no randomness.
-    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
-        self.signer.sign(message).context(|| "sign")
-    }
 }
 
 impl fmt::Debug for Identity {

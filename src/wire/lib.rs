@@ -3,7 +3,6 @@
 pub mod base64;
 pub mod conntrack;
 pub mod decompress;
-pub mod der;
 pub mod dhcp;
 pub mod dns;
 pub mod gzip_encode;
@@ -23,6 +22,5 @@ pub mod rtnetlink;
 pub mod shim;
 pub mod spdy;
 pub mod tar;
-pub mod x509;
 pub mod yaml;
 pub mod zones;

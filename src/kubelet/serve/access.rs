@@ -8,7 +8,6 @@ use api::{Lens, Status, Value, json, kinds, status::Reason};
 use client::{Answer, Body, Request as ApiRequest, Verb};
 use http::{Method, Request};
 use stdx::time::Mono;
-use wire::x509::{COMMON_NAME, Certificate, ORGANIZATION, attributes};
 
 use crate::shared::Shared;
 
@@ -161,12 +160,22 @@ fn texts(list: &[Value]) -> Vec<String> {
 
 /// Common name as user, organizations as groups. Whether the chain is good, TLS has checked.
 fn certified(der: &[u8]) -> Option<User> {
-    let certificate = Certificate::parse(der)?;
+    use x509_cert::der::Decode;
+    use x509_cert::der::asn1::{PrintableStringRef, Utf8StringRef};
+    let certificate = x509_cert::Certificate::from_der(der).ok()?;
     let mut user = User { name: String::new(), groups: vec!["system:authenticated".to_owned()] };
-    for (id, text) in attributes(certificate.subject) {
-        match id {
-            COMMON_NAME => user.name = text.to_owned(),
-            ORGANIZATION => user.groups.push(text.to_owned()),
+    for attribute in certificate.tbs_certificate.subject.0.iter().flat_map(|name| name.0.iter()) {
+        let value = attribute
+            .value
+            .decode_as::<Utf8StringRef<'_>>()
+            .map(|text| text.as_str().to_owned())
+            .or_else(|_| {
+                attribute.value.decode_as::<PrintableStringRef<'_>>().map(|t| t.as_str().to_owned())
+            });
+        let Ok(value) = value else { continue };
+        match attribute.oid.to_string().as_str() {
+            "2.5.4.3" => user.name = value,
+            "2.5.4.10" => user.groups.push(value),
             _ => {}
         }
     }
