@@ -16,6 +16,8 @@ pub mod lzma;
 pub mod netlink;
 pub mod nft;
 pub mod oci;
+pub mod pem;
+pub mod pkcs10;
 pub mod protobuf;
 pub mod quantity;
 pub mod rtnetlink;

@@ -49,20 +49,5 @@ pub(crate) const RSA: &[u8] =
 
 /// The sections of a PEM file: label and bytes.
 pub(crate) fn pem(text: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let text = String::from_utf8_lossy(text);
-    let mut sections = Vec::new();
-    let mut rest: &str = &text;
-    while let Some(start) = rest.find("-----BEGIN ") {
-        rest = &rest[start + 11..];
-        let Some(end) = rest.find("-----") else { break };
-        let label = rest[..end].to_owned();
-        rest = &rest[end + 5..];
-        let Some(end) = rest.find("-----END ") else { break };
-        let body: String = rest[..end].split_ascii_whitespace().collect();
-        if let Some(bytes) = wire::base64::decode(&body) {
-            sections.push((label, bytes));
-        }
-        rest = &rest[end..];
-    }
-    sections
+    wire::pem::sections(text).into_iter().map(|section| (section.label, section.content)).collect()
 }
