@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::gates;
 use crate::kind::Kind;
+use crate::kinds::ingress::CLASS_ANNOTATION;
 use crate::lens::Lens;
 use crate::names;
 use wire::quantity::Quantity;
@@ -112,6 +113,33 @@ pub fn of(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<String> {
             said.push(
                 "spec.externalID: this field is deprecated, and is unused by Kubernetes".into(),
             )
+        }
+        ("networking.k8s.io", "Ingress") => {
+            let annotation = new.entry("metadata.annotations", CLASS_ANNOTATION).is_some();
+            if annotation && old.is_none() && !new.has("spec.ingressClassName") {
+                said.push(format!(
+                    "annotation {CLASS_ANNOTATION:?} is deprecated, please use 'spec.ingressClassName' instead"
+                ));
+            }
+        }
+        ("node.k8s.io", "RuntimeClass") => {
+            let path = "scheduling.nodeSelector";
+            let labels = new.pairs(path).filter_map(|(key, _)| node_label(key));
+            said.extend(labels.map(|why| format!("{path}: {why}")));
+        }
+        ("storage.k8s.io", "CSIStorageCapacity") => {
+            let path = "nodeTopology.matchExpressions";
+            for (idx, expression) in new.list(path).iter().enumerate() {
+                let key = expression.str("key");
+                if let Some(why) = node_label(key) {
+                    said.push(format!("{path}[{idx}].key: {key} is {why}"));
+                }
+            }
+            for (key, _) in new.pairs("nodeTopology.matchLabels") {
+                if let Some(why) = node_label(key) {
+                    said.push(format!("nodeTopology.matchLabels.{key}: {why}"));
+                }
+            }
         }
         ("storage.k8s.io", "StorageClass") => {
             for (idx, topology) in new.list("allowedTopologies").iter().enumerate() {

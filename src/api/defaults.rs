@@ -50,6 +50,7 @@ fn is_unset(field: &Field, value: Option<&Value>) -> bool {
     match value {
         None | Some(Value::Null) => true,
         Some(Value::String(text)) => text.is_empty() && !field.pointer(),
+        Some(Value::Number(number)) => number.as_i64() == Some(0) && !field.pointer(),
         Some(_) => false,
     }
 }

@@ -32,6 +32,8 @@ const GROUP_ORDER: &[&str] = &[
     "coordination.k8s.io",
     "node.k8s.io",
     "discovery.k8s.io",
+    "resource.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
 ];
 
 /// `GET /api`. `server_address` is `10.0.0.1:6443`.
@@ -173,6 +175,7 @@ pub fn forms_of<'k>(kinds: &'k Kinds, group: &str, version: &str) -> Vec<Form<'k
 /// What may be done with a kind's main resource.
 pub fn verbs(kind: &Kind) -> &'static [&'static str] {
     match kind.declared.deletes_collections {
+        _ if kind.declared.computed => &["get", "list"],
         _ if !kind.stored() => &["create"],
         false => &["create", "delete", "get", "list", "patch", "update", "watch"],
         true => {
@@ -198,8 +201,7 @@ pub fn subresources(form: Form<'_>) -> Vec<Subresource<'_>> {
     const STREAM: &[&str] = &["create", "get"];
     const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
     let kind = form.kind;
-    // Other forms are views of the object; subresources hang on the stored one.
-    let subs = if form.served.is_none() { form.subresources() } else { Vec::new() };
+    let subs = form.subresources();
     let own = |name, verbs| Subresource {
         name,
         group: form.group(),
@@ -307,7 +309,7 @@ mod tests {
     #[test]
     fn documents_name_what_is_served() {
         let kinds = &Kinds::built_in();
-        assert_eq!(groups(kinds)[..3], ["", "apps", "events.k8s.io"]);
+        assert_eq!(groups(kinds)[..3], ["", "apiregistration.k8s.io", "apps"]);
         let apps = resources(kinds, "apps", "v1").unwrap();
         let names: Vec<&str> = apps.list("resources").iter().map(|r| r.str("name")).collect();
         assert!(
@@ -320,7 +322,7 @@ mod tests {
         assert!(
             group(kinds, "apps").is_some()
                 && group(kinds, "").is_none()
-                && group(kinds, "autoscaling").is_none()
+                && group(kinds, "nope").is_none()
         );
         let core = aggregated(kinds, true, "v2");
         assert_eq!(core.list("items").len(), 1);

@@ -130,6 +130,8 @@ pub struct Declared {
     /// What upstream's strategy checks at an update, in order: `C` the metadata as a new object's, `U` as an
     /// update's, `S` the rest as a new object's, `V` as an update's. Complaints are told as often as they are made.
     pub on_update: &'static str,
+    /// The same where it depends on what is replaced, and for `approval`; `part` is the subresource.
+    pub validate_part: fn(part: &str, new: &Value, old: &Value, causes: &mut Vec<Cause>),
     /// The path below which the schema's rules are not checked; "" for none.
     pub unchecked: &'static str,
     /// How names are checked: DNS subdomain for most.
@@ -142,6 +144,10 @@ pub struct Declared {
     pub json: bool,
     /// Only the body of a subresource: served nowhere by itself.
     pub subresource_body: bool,
+    /// Stored nowhere: the server makes its objects up when they are read (`get` and `list` only).
+    pub computed: bool,
+    /// `spec` says who asked for it (`username`, `uid`, `groups`, `extra`), whatever the client sends.
+    pub names_requester: bool,
     /// `deletecollection` is among its verbs.
     pub deletes_collections: bool,
     /// A finished delete is answered with the object (upstream's `ReturnDeletedObject`).
@@ -372,12 +378,15 @@ impl Declared {
         validate: |_, _, _| {},
         validate_status: |_, _| {},
         on_update: "UV",
+        validate_part: |_, _, _, _| {},
         unchecked: "",
         name_rule: NameRule::Subdomain,
         generation: true,
         graceful: false,
         json: false,
         subresource_body: false,
+        computed: false,
+        names_requester: false,
         deletes_collections: true,
         answers_deleted: false,
         creates_on_update: false,

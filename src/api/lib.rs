@@ -7,6 +7,7 @@
 pub mod advice;
 pub mod apply;
 pub mod catalog;
+pub mod certificate;
 pub mod codec;
 mod complain;
 pub mod controller;
@@ -16,6 +17,7 @@ pub mod definition;
 pub mod discovery;
 pub mod field;
 mod formats;
+pub mod flow_control;
 mod gates;
 pub mod hash;
 mod json_index;

@@ -53,14 +53,31 @@ pub fn label_1035(value: &str) -> Result<(), String> {
 /// A path segment (rbac names).
 ///
 /// # Errors
-/// Upstream's complaint.
+/// Upstream's complaints, one a line.
 pub fn path_segment(value: &str) -> Result<(), String> {
-    match value {
-        "." | ".." => Err(format!("may not be '{value}'")),
-        _ if value.contains('/') => Err("may not contain '/'".into()),
-        _ if value.contains('%') => Err("may not contain '%'".into()),
-        _ => Ok(()),
+    if matches!(value, "." | "..") {
+        return Err(format!("may not be '{value}'"));
     }
+    let complaints: Vec<&str> = [('/', "may not contain '/'"), ('%', "may not contain '%'")]
+        .into_iter()
+        .filter_map(|(illegal, complaint)| value.contains(illegal).then_some(complaint))
+        .collect();
+    match complaints.is_empty() {
+        true => Ok(()),
+        false => Err(complaints.join("\n")),
+    }
+}
+
+/// A subdomain of which the first label is `*`.
+///
+/// # Errors
+/// Upstream's complaint.
+pub fn wildcard_subdomain(value: &str) -> Result<(), String> {
+    check_len(value, SUBDOMAIN_MAX)?;
+    if value.strip_prefix("*.").is_some_and(is_subdomain) {
+        return Ok(());
+    }
+    Err("a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')".into())
 }
 
 /// A label or annotation key: `[prefix/]name`.

@@ -38,6 +38,14 @@ impl Column<'static> {
     /// Time since creation.
     pub(crate) const AGE: Column<'static> = Column { name: "Age", ..Column::BASE };
 
+    /// The time of creation: what upstream shows of kinds that it has no columns for.
+    pub(crate) const CREATED_AT: Column<'static> = Column {
+        name: "Created At",
+        kind: "date",
+        cell: Cell::Path("metadata.creationTimestamp"),
+        ..Column::BASE
+    };
+
     /// Shown with `-o wide` only.
     pub(crate) const fn wide(self) -> Column<'static> {
         Column { priority: 1, ..self }

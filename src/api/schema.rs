@@ -13,7 +13,8 @@
 //! The type: a scalar (`str bool i32 i64 f64 bytes time microtime duration quantity intorstr raw
 //! fields strs`) or a type's name; `[]` before it makes a list, `{}` a map from strings; `?` after it
 //! a pointer, whose presence counts (without it, zero is absent, and a struct is always there).
-//! Then: `= literal` default, `min N`, `max N`, `in A|B` allowed values, `immutable`, `set`,
+//! Then: `= literal` default, `min N`, `max N`, `in A|B` allowed values (`+` in them is a space; `of A|B`
+//! are not published, and after `~` the empty value is none of them; `enum A|B` are only published), `immutable`, `set`,
 //! `map(keys)` (list types of server-side apply; lists are atomic otherwise), `atomic` (maps and
 //! structs), `merge`, `merge(key)`, `retain`, `merge+retain(key)`, `replace(...)` (strategic merge),
 //! `typed` (embedded objects that carry apiVersion and kind). `inline` as a name embeds a type.
@@ -98,20 +99,32 @@ const ATOMIC: u16 = 1 << 7;
 const MERGE: u16 = 1 << 8;
 const RETAIN: u16 = 1 << 9;
 const TYPED: u16 = 1 << 10;
+/// The values are checked, the empty one too, but not in OpenAPI (`of`).
+const UNPUBLISHED: u16 = 1 << 11;
+/// The values are in OpenAPI, and a rule of the kind checks them (`enum`).
+const UNCHECKED: u16 = 1 << 12;
 
 /// What few fields have.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extra {
     /// A JSON literal, or a bare word that is a string; `''` is the empty string.
     pub default: Option<&'static str>,
     pub min: Option<i64>,
     pub max: Option<i64>,
-    /// `A|B|C`, empty for any.
-    pub values: &'static str,
+    /// `A|B|C`, empty for any; read by `values` and `Field::allows`.
+    values: &'static str,
     /// `name` or `port,protocol`: the keys of an associative list.
     pub map_keys: &'static str,
     /// The key that strategic merge matches elements by.
     pub merge_key: &'static str,
+}
+
+impl Extra {
+    /// The allowed values; none for any.
+    pub fn values(&self) -> Vec<String> {
+        let values = self.values.split('|').filter(|value| !value.is_empty());
+        values.map(|value| value.replace('+', " ")).collect()
+    }
 }
 
 static NO_EXTRA: Extra =
@@ -174,6 +187,27 @@ impl Field {
                 self.scalar,
                 Message(_) | Time | MicroTime | Quantity | IntOrString | Duration
             )
+    }
+
+    /// The values that OpenAPI shows; none for any.
+    pub fn published_values(&self) -> Vec<String> {
+        match self.flags & UNPUBLISHED {
+            0 => self.extra().values(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether the schema lets this text pass.
+    pub fn allows(&self, text: &str) -> bool {
+        let values = self.extra().values;
+        let is =
+            |value: &str| value == text || value.contains('+') && value.replace('+', " ") == text;
+        values.is_empty() || self.flags & UNCHECKED != 0 || values.split('|').any(is)
+    }
+
+    /// Whether the empty text is checked against the values like any other.
+    pub fn checks_empty(&self) -> bool {
+        self.flags & (UNPUBLISHED | LOOSE) == UNPUBLISHED | LOOSE
     }
 
     pub fn extra(&self) -> &'static Extra {
@@ -342,8 +376,8 @@ impl Schema {
         let mut texts: Vec<&'static str> = crate::types::TEXTS.to_vec();
         texts.extend(KINDS.iter().map(|kind| kind.declared.schema));
         let mut schema = Schema {
-            types: Vec::with_capacity(350),
-            fields: Vec::with_capacity(1600),
+            types: Vec::with_capacity(480),
+            fields: Vec::with_capacity(1850),
             extras: Vec::with_capacity(320),
             by_name: Vec::new(),
             roots: Vec::with_capacity(KINDS.len()),
@@ -456,7 +490,6 @@ impl Schema {
             }
         };
         let mut extra = Extra::default();
-        let mut has_extra = false;
         while let Some(option) = word() {
             let (option, argument) = match option.split_once('(') {
                 Some((option, rest)) => (option, rest.strip_suffix(')').ok_or("no ')'")?),
@@ -469,6 +502,14 @@ impl Schema {
                 "min" => extra.min = Some(number(value()?)?),
                 "max" => extra.max = Some(number(value()?)?),
                 "in" => extra.values = value()?,
+                "of" => {
+                    extra.values = value()?;
+                    flags |= UNPUBLISHED;
+                }
+                "enum" => {
+                    extra.values = value()?;
+                    flags |= UNCHECKED;
+                }
                 "map" => extra.map_keys = argument,
                 "merge" | "merge+retain" => {
                     extra.merge_key = argument;
@@ -482,10 +523,8 @@ impl Schema {
                 "typed" => flags |= TYPED,
                 other => return Err(format!("what is '{other}'?")),
             }
-            has_extra |=
-                matches!(option, "=" | "min" | "max" | "in" | "map" | "merge" | "merge+retain");
         }
-        let extra = match has_extra {
+        let extra = match extra != Extra::default() {
             true => {
                 self.extras.push(extra);
                 u16::try_from(self.extras.len()).map_err(|_| "too many options")?
@@ -542,7 +581,7 @@ mod tests {
         let schema = Schema::build().unwrap_or_else(|why| panic!("{why}"));
         assert!(schema.heap_bytes() < 300 * 1024);
         assert!(
-            schema.types.len() <= 350 && schema.fields.len() <= 1600 && schema.extras.len() <= 320
+            schema.types.len() <= 480 && schema.fields.len() <= 1850 && schema.extras.len() <= 320
         );
     }
 

@@ -112,6 +112,13 @@ pub(crate) fn keep(new: &mut Value, old: &Value, path: &str) {
     }
 }
 
+/// Metadata that a status strategy of upstream's keeps as it was (`ResetObjectMetaForStatus`).
+pub(crate) fn keep_metadata(new: &mut Value, old: &Value) {
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        keep(new, old, &format!("metadata.{field}"));
+    }
+}
+
 /// `status` does not count where it is a subresource.
 fn differs_beyond_metadata(new: &Value, old: &Value, has_status: bool) -> bool {
     let (Value::Object(new), Value::Object(old)) = (new, old) else { return new != old };

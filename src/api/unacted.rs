@@ -46,10 +46,28 @@ pub const OTHERS: &[(&str, &str)] = &[
     ("PersistentVolumeClaim", "spec.dataSource"),
     ("PersistentVolumeClaim", "spec.dataSourceRef"),
     ("CustomResourceDefinition", "spec.conversion.webhook"),
+    ("APIService", "spec.service"),
+];
+
+/// Kinds whose objects are kept and served, but that nothing acts on; what would act on them is missing.
+pub const KINDS: &[(&str, &str)] = &[
+    ("NetworkPolicy", "its rules are not enforced"),
+    ("HorizontalPodAutoscaler", "nothing is scaled by it"),
+    ("CSIDriver", "storage drivers (CSI) are not called"),
+    ("CSINode", "storage drivers (CSI) are not called"),
+    ("CSIStorageCapacity", "storage drivers (CSI) are not called"),
+    ("VolumeAttachment", "storage drivers (CSI) are not called"),
+    ("RuntimeClass", "pods that name one are refused when they start"),
+    ("FlowSchema", "requests are not queued by it"),
+    ("PriorityLevelConfiguration", "requests are not queued by it"),
 ];
 
 /// One warning for each field of `tree` that nothing acts on.
 pub fn warnings(kind: &Kind, tree: &Value) -> Vec<String> {
+    let of_kind = KINDS.iter().filter(|(name, _)| kind.is_built_in() && *name == kind.name);
+    let of_kind: Vec<String> = of_kind
+        .map(|(name, why)| format!("{name}: nothing in this version of k3rs acts on it: {why}"))
+        .collect();
     let spec_path = crate::gates::pod_spec_path(kind);
     let mut found = Vec::new();
     for path in POD_SPEC.iter().filter(|_| !spec_path.is_empty()) {
@@ -58,10 +76,10 @@ pub fn warnings(kind: &Kind, tree: &Value) -> Vec<String> {
     for (_, path) in OTHERS.iter().filter(|(name, _)| *name == kind.name) {
         collect(tree, path, &mut String::new(), &mut found);
     }
-    found
+    let of_fields = found
         .iter()
-        .map(|path| format!("{path}: nothing in this version of k3rs acts on this field"))
-        .collect()
+        .map(|path| format!("{path}: nothing in this version of k3rs acts on this field"));
+    of_kind.into_iter().chain(of_fields).collect()
 }
 
 fn collect(value: &Value, path: &str, prefix: &mut String, found: &mut Vec<String>) {
@@ -103,6 +121,9 @@ mod tests {
         for path in POD_SPEC {
             assert!(readme.contains(&format!("`{path}`")), "{path}");
         }
+        for (kind, _) in KINDS {
+            assert!(readme.contains(&format!("`{kind}`")), "{kind}");
+        }
         for (kind, path) in OTHERS {
             assert!(readme.contains(&format!("`{kind}: {path}`")), "{kind}: {path}");
         }
@@ -122,6 +143,9 @@ mod tests {
         let pod_spec = schema().qualified("io.k8s.api.core.v1.PodSpec").unwrap();
         for path in POD_SPEC {
             assert!(exists(pod_spec, path), "{path}");
+        }
+        for (name, _) in KINDS {
+            assert!(crate::kinds::KINDS.iter().any(|kind| kind.name == *name), "{name}");
         }
         for (name, path) in OTHERS {
             let kind = crate::kinds::KINDS.iter().find(|kind| kind.name == *name).unwrap();

@@ -124,7 +124,7 @@ DaemonSetStatus
   10 conditions              []DaemonSetCondition map(type) merge(type)
 DaemonSetCondition
    1 type~              str
-   2 status~            str  in True|False|Unknown
+   2 status~            str
    3 lastTransitionTime time
    4 reason             str
    5 message            str

@@ -125,7 +125,7 @@ DeploymentStatus
    8 collisionCount      i32?
 DeploymentCondition
    1 type~              str
-   2 status~            str  in True|False|Unknown
+   2 status~            str
    4 reason             str
    5 message            str
    6 lastUpdateTime     time

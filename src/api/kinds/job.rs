@@ -274,7 +274,7 @@ UncountedTerminatedPods
    2 failed    []str set
 JobCondition
    1 type~              str
-   2 status~            str  in True|False|Unknown
+   2 status~            str
    3 lastProbeTime      time
    4 lastTransitionTime time
    5 reason             str

@@ -1,13 +1,20 @@
 //! The table of kinds: one file a kind, one line here.
 
 mod addon;
+mod api_service;
+mod autoscaling_v1;
 mod binding;
+pub mod certificate_signing_request;
 mod cluster_role;
 mod cluster_role_binding;
+mod component_status;
 mod config_map;
 mod controller_revision;
 mod cron_job;
 mod cron_schedule;
+mod csi_driver;
+mod csi_node;
+mod csi_storage_capacity;
 mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
@@ -15,20 +22,28 @@ mod endpoint_slice;
 mod endpoints;
 mod event;
 mod eviction;
+mod flow_schema;
+mod horizontal_pod_autoscaler;
+mod horizontal_pod_autoscaler_rules;
+pub(crate) mod ingress;
+mod ingress_class;
 mod job;
 pub(crate) mod job_rules;
 mod lease;
 mod local_subject_access_review;
 mod namespace;
+mod network_policy;
 mod node;
 mod persistent_volume;
 mod persistent_volume_claim;
 mod pod;
 mod pod_disruption_budget;
 mod priority_class;
+mod priority_level_configuration;
 mod replica_set;
 mod role;
 mod role_binding;
+mod runtime_class;
 mod scale;
 mod secret;
 mod self_subject_access_review;
@@ -41,15 +56,22 @@ mod storage_class;
 mod subject_access_review;
 mod token_request;
 mod token_review;
+mod volume_attachment;
 mod workload;
 
 pub use addon::ADDON;
+pub use api_service::API_SERVICE;
 pub use binding::BINDING;
+pub use certificate_signing_request::CERTIFICATE_SIGNING_REQUEST;
 pub use cluster_role::CLUSTER_ROLE;
 pub use cluster_role_binding::CLUSTER_ROLE_BINDING;
+pub use component_status::COMPONENT_STATUS;
 pub use config_map::CONFIG_MAP;
 pub use controller_revision::CONTROLLER_REVISION;
 pub use cron_job::CRON_JOB;
+pub use csi_driver::CSI_DRIVER;
+pub use csi_node::CSI_NODE;
+pub use csi_storage_capacity::CSI_STORAGE_CAPACITY;
 pub use custom_resource_definition::{
     CLEANUP as CUSTOM_RESOURCE_CLEANUP, CUSTOM_RESOURCE_DEFINITION,
 };
@@ -59,19 +81,26 @@ pub use endpoint_slice::ENDPOINT_SLICE;
 pub use endpoints::ENDPOINTS;
 pub use event::EVENT;
 pub use eviction::EVICTION;
+pub use flow_schema::FLOW_SCHEMA;
+pub use horizontal_pod_autoscaler::HORIZONTAL_POD_AUTOSCALER;
+pub use ingress::INGRESS;
+pub use ingress_class::INGRESS_CLASS;
 pub use job::JOB;
 pub use lease::LEASE;
 pub use local_subject_access_review::LOCAL_SUBJECT_ACCESS_REVIEW;
 pub use namespace::NAMESPACE;
+pub use network_policy::NETWORK_POLICY;
 pub use node::NODE;
 pub use persistent_volume::PERSISTENT_VOLUME;
 pub use persistent_volume_claim::PERSISTENT_VOLUME_CLAIM;
 pub use pod::POD;
 pub use pod_disruption_budget::POD_DISRUPTION_BUDGET;
 pub use priority_class::PRIORITY_CLASS;
+pub use priority_level_configuration::PRIORITY_LEVEL_CONFIGURATION;
 pub use replica_set::REPLICA_SET;
 pub use role::ROLE;
 pub use role_binding::ROLE_BINDING;
+pub use runtime_class::RUNTIME_CLASS;
 pub use scale::SCALE;
 pub use secret::SECRET;
 pub use self_subject_access_review::SELF_SUBJECT_ACCESS_REVIEW;
@@ -84,6 +113,7 @@ pub use storage_class::STORAGE_CLASS;
 pub use subject_access_review::SUBJECT_ACCESS_REVIEW;
 pub use token_request::TOKEN_REQUEST;
 pub use token_review::TOKEN_REVIEW;
+pub use volume_attachment::VOLUME_ATTACHMENT;
 
 use serde_json::Value;
 
@@ -104,6 +134,7 @@ pub static KINDS: &[&Kind] = &[
     &PERSISTENT_VOLUME,
     &PERSISTENT_VOLUME_CLAIM,
     &BINDING,
+    &COMPONENT_STATUS,
     &DEPLOYMENT,
     &REPLICA_SET,
     &STATEFUL_SET,
@@ -111,11 +142,24 @@ pub static KINDS: &[&Kind] = &[
     &CONTROLLER_REVISION,
     &JOB,
     &CRON_JOB,
+    &HORIZONTAL_POD_AUTOSCALER,
+    &INGRESS,
+    &INGRESS_CLASS,
+    &NETWORK_POLICY,
     &ENDPOINT_SLICE,
     &POD_DISRUPTION_BUDGET,
     &EVICTION,
     &PRIORITY_CLASS,
     &STORAGE_CLASS,
+    &CSI_DRIVER,
+    &CSI_NODE,
+    &CSI_STORAGE_CAPACITY,
+    &VOLUME_ATTACHMENT,
+    &RUNTIME_CLASS,
+    &CERTIFICATE_SIGNING_REQUEST,
+    &FLOW_SCHEMA,
+    &PRIORITY_LEVEL_CONFIGURATION,
+    &API_SERVICE,
     &LEASE,
     &ROLE,
     &ROLE_BINDING,

@@ -59,11 +59,11 @@ package io.k8s.api.core.v1
 NamespaceSpec
    1 finalizers []str
 NamespaceStatus
-   1 phase      str                  = Active
+   1 phase      str                  = Active enum Active|Terminating
    2 conditions []NamespaceCondition map(type) merge(type)
 NamespaceCondition
    1 type~              str
-   2 status~            str  in True|False|Unknown
+   2 status~            str
    4 lastTransitionTime time
    5 reason             str
    6 message            str

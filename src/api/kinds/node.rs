@@ -189,7 +189,7 @@ package io.k8s.api.core.v1
 Taint
    1 key~      str
    2 value     str
-   3 effect~   str
+   3 effect~   str enum NoExecute|NoSchedule|PreferNoSchedule
    4 timeAdded time?
 NodeSpec
    1 podCIDR       str
@@ -238,7 +238,7 @@ NodeConfigStatus
 NodeStatus
    1 capacity        {}quantity -- What the node has.
    2 allocatable     {}quantity -- What pods may use of it.
-   3 phase           str
+   3 phase           str enum Pending|Running|Terminated
    4 conditions      []NodeCondition      map(type) merge(type) -- How the node is doing.
    5 addresses       []NodeAddress        map(type) merge(type) -- The node's addresses and names.
    6 daemonEndpoints NodeDaemonEndpoints
@@ -257,7 +257,7 @@ ContainerImage
    2 sizeBytes i64
 NodeCondition
    1 type~              str
-   2 status~            str  in True|False|Unknown
+   2 status~            str
    3 lastHeartbeatTime  time
    4 lastTransitionTime time
    5 reason             str

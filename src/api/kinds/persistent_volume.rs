@@ -21,6 +21,7 @@ pub static PERSISTENT_VOLUME: Kind = Kind {
         schema: SCHEMA,
         validate,
         columns: COLUMNS,
+        default,
         prepare,
         doc: "Storage in the cluster that outlives pods.",
         answers_deleted: true,
@@ -29,6 +30,14 @@ pub static PERSISTENT_VOLUME: Kind = Kind {
     },
     ..Kind::BASE
 };
+
+/// Defaults that the specs of other objects do not have.
+fn default(tree: &mut Value) {
+    if tree.str("spec.persistentVolumeReclaimPolicy").is_empty() {
+        tree.set("spec.persistentVolumeReclaimPolicy", "Retain");
+    }
+    tree.set_default("spec.volumeMode", "Filesystem");
+}
 
 fn prepare(new: &mut Value, old: Option<&Value>) {
     if old.is_none() {
@@ -72,71 +81,10 @@ fn claim(tree: &Value) -> String {
 
 fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = new.at("spec");
-    if spec.list("accessModes").is_empty() {
-        causes.required("spec.accessModes", "");
-    }
-    if spec.list("accessModes").len() > 1
-        && spec.list("accessModes").iter().any(|mode| mode == "ReadWriteOncePod")
-    {
-        causes
-            .forbidden("spec.accessModes", "may not use ReadWriteOncePod with other access modes");
-    }
-    match spec.at("capacity").as_object().map_or(0, serde_json::Map::len) {
-        0 => {
-            causes.required("spec.capacity", "");
-            let message = "Unsupported value: core.ResourceList{}: supported values: \"storage\"";
-            causes.complain("FieldValueNotSupported", "spec.capacity", message.into());
-        }
-        1 if spec.has("capacity.storage") => {}
-        _ => causes.not_supported("spec.capacity", "", &["storage"]),
-    }
-    if crate::Quantity::from_tree(spec.at("capacity.storage"))
-        .is_some_and(|q| q.is_negative() || q.is_zero())
-    {
-        causes.invalid(
-            "spec.capacity[storage]",
-            spec.at("capacity.storage"),
-            "must be greater than zero",
-        );
-    }
-    let sources: Vec<&String> = spec
-        .as_object()
-        .into_iter()
-        .flat_map(|map| map.keys())
-        .filter(|key| {
-            let root =
-                crate::schema::schema().qualified("io.k8s.api.core.v1.PersistentVolumeSource");
-            root.is_some_and(|id| crate::schema::schema().by_json(id, key).is_some())
-        })
-        .collect();
-    if sources.is_empty() {
-        causes.required("spec", "must specify a volume type");
-    }
-    for extra in sources.iter().skip(1) {
-        causes.forbidden(&format!("spec.{extra}"), "may not specify more than 1 volume type");
-    }
-    if spec.has("hostPath") {
-        crate::pod::validate::host_path(spec.at("hostPath"), "spec.hostPath", causes);
-        if spec.str("hostPath.path") == "/"
-            && spec.str("persistentVolumeReclaimPolicy") == "Recycle"
-        {
-            causes.forbidden(
-                "spec.persistentVolumeReclaimPolicy",
-                "may not be 'recycle' for a hostPath mount of '/'",
-            );
-        }
-    }
-    if spec.has("local") && !spec.has("nodeAffinity") {
-        causes.required("spec.nodeAffinity", "Local volume requires node affinity");
-    }
-    validate::node_selector(spec.at("nodeAffinity.required"), "spec.nodeAffinity.required", causes);
-    let class = spec.str("storageClassName");
-    if !class.is_empty() {
-        causes.check_name("spec.storageClassName", class, crate::names::subdomain);
-    }
+    self::spec(spec, "spec", false, causes);
     let Some(old) = old.map(|old| old.at("spec")) else { return };
-    let changed = |key: &String| spec.at(key) != old.at(key);
-    if sources.iter().any(|key| changed(key)) {
+    let changed = |key: &&str| spec.at(key) != old.at(key);
+    if sources(spec).iter().any(changed) {
         causes.forbidden(
             "spec.persistentvolumesource",
             "spec.persistentvolumesource is immutable after creation",
@@ -147,6 +95,114 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
     if old.has("nodeAffinity") && spec.at("nodeAffinity") != old.at("nodeAffinity") {
         causes.invalid("spec.nodeAffinity", spec.at("nodeAffinity"), IMMUTABLE);
+    }
+}
+
+/// The kinds of volume that a spec names.
+fn sources(spec: &Value) -> Vec<&str> {
+    let schema = crate::schema::schema();
+    let root = schema.qualified("io.k8s.api.core.v1.PersistentVolumeSource");
+    let is_source = |key: &&str| root.is_some_and(|id| schema.by_json(id, key).is_some());
+    let keys = spec.as_object().into_iter().flat_map(|map| map.keys());
+    keys.map(String::as_str).filter(is_source).collect()
+}
+
+/// A `PersistentVolumeSpec` at `path`. `inline` is what a VolumeAttachment says of a volume that has no
+/// object: what only an object can have is refused.
+pub(super) fn spec(spec: &Value, path: &str, inline: bool, causes: &mut Vec<Cause>) {
+    let at = |field: &str| format!("{path}.{field}");
+    if inline {
+        self::inline(spec, path, causes);
+    }
+    modes(spec, path, causes);
+    if !inline {
+        capacity(spec, path, causes);
+    }
+    let sources = sources(spec);
+    if sources.is_empty() {
+        causes.required(path, "must specify a volume type");
+    }
+    for extra in sources.iter().skip(1) {
+        causes.forbidden(&at(extra), "may not specify more than 1 volume type");
+    }
+    if spec.has("hostPath") {
+        crate::pod::validate::host_path(spec.at("hostPath"), &at("hostPath"), causes);
+        if spec.str("hostPath.path") == "/"
+            && spec.str("persistentVolumeReclaimPolicy") == "Recycle"
+        {
+            causes.forbidden(
+                &at("persistentVolumeReclaimPolicy"),
+                "may not be 'recycle' for a hostPath mount of '/'",
+            );
+        }
+    }
+    if !inline && spec.has("local") && !spec.has("nodeAffinity") {
+        causes.required(&at("nodeAffinity"), "Local volume requires node affinity");
+    }
+    validate::node_selector(spec.at("nodeAffinity.required"), &at("nodeAffinity.required"), causes);
+    let class = spec.str("storageClassName");
+    if !inline && !class.is_empty() {
+        causes.check_name(&at("storageClassName"), class, crate::names::subdomain);
+    }
+}
+
+/// What a volume without an object cannot have, and what it must.
+fn inline(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    const NOT_HERE: &str = "may not be specified in the context of inline volumes";
+    for field in ["claimRef", "capacity", "nodeAffinity", "storageClassName"] {
+        let is_set = match spec.at(field) {
+            Value::Null => false,
+            Value::String(text) => !text.is_empty(),
+            _ => true,
+        };
+        if is_set {
+            causes.forbidden(&format!("{path}.{field}"), NOT_HERE);
+        }
+    }
+    if !spec.has("csi") {
+        let detail = "has to be specified in the context of inline volumes";
+        causes.required(&format!("{path}.csi"), detail);
+    }
+    for field in ["driver", "volumeHandle"] {
+        if spec.has("csi") && spec.at("csi").str(field).is_empty() {
+            causes.required(&format!("{path}.csi.{field}"), "");
+        }
+    }
+    for (field, only, words) in [
+        ("persistentVolumeReclaimPolicy", "Retain", "may only be"),
+        ("volumeMode", "Filesystem", "may not specify volumeMode other than"),
+    ] {
+        if spec.at(field).as_str().is_some_and(|text| text != only) {
+            let detail = format!("{words} {only} in the context of inline volumes");
+            causes.forbidden(&format!("{path}.{field}"), &detail);
+        }
+    }
+}
+
+fn modes(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let (modes, path) = (spec.list("accessModes"), format!("{path}.accessModes"));
+    if modes.is_empty() {
+        causes.required(&path, "");
+    }
+    if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
+        causes.forbidden(&path, "may not use ReadWriteOncePod with other access modes");
+    }
+}
+
+fn capacity(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let path = format!("{path}.capacity");
+    match spec.at("capacity").as_object().map_or(0, serde_json::Map::len) {
+        0 => {
+            causes.required(&path, "");
+            let message = "Unsupported value: core.ResourceList{}: supported values: \"storage\"";
+            causes.complain("FieldValueNotSupported", &path, message.into());
+        }
+        1 if spec.has("capacity.storage") => {}
+        _ => causes.not_supported(&path, "", &["storage"]),
+    }
+    let storage = spec.at("capacity.storage");
+    if crate::Quantity::from_tree(storage).is_some_and(|q| q.is_negative() || q.is_zero()) {
+        causes.invalid(&format!("{path}[storage]"), storage, "must be greater than zero");
     }
 }
 
@@ -162,16 +218,16 @@ PersistentVolumeSpec
    2 inline                       PersistentVolumeSource
    3 accessModes                  []str                  in ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod -- How it can be mounted.
    4 claimRef                     ObjectReference? -- The claim it is bound to.
-   5 persistentVolumeReclaimPolicy str                    in Recycle|Delete|Retain = Retain -- What becomes of it when its claim goes.
+   5 persistentVolumeReclaimPolicy str                    in Recycle|Delete|Retain -- What becomes of it when its claim goes.
    6 storageClassName             str -- The class it belongs to.
    7 mountOptions                 []str
-   8 volumeMode                   str?                   in Block|Filesystem = Filesystem
+   8 volumeMode                   str?                   in Block|Filesystem
    9 nodeAffinity                 VolumeNodeAffinity? -- The nodes that can reach it.
   10 volumeAttributesClassName    str?
 VolumeNodeAffinity
    1 required NodeSelector?
 PersistentVolumeStatus
-   1 phase                   str   = Pending
+   1 phase                   str   = Pending enum Available|Bound|Failed|Pending|Released
    2 message                 str
    3 reason                  str
    4 lastPhaseTransitionTime time?

@@ -126,6 +126,11 @@ fn claim_spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         causes.forbidden(&format!("{path}.accessModes"), detail);
     }
     validate::label_selector(spec.at("selector"), &format!("{path}.selector"), causes);
+    for field in ["name", "kind"] {
+        if spec.has("dataSource") && spec.at("dataSource").str(field).is_empty() {
+            causes.required(&format!("{path}.dataSource.{field}"), "");
+        }
+    }
     match crate::Quantity::from_tree(spec.at("resources.requests.storage")) {
         None => causes.required(&format!("{path}.resources[storage]"), ""),
         Some(storage) if storage.is_zero() || storage.is_negative() => causes.invalid(
@@ -160,13 +165,13 @@ PersistentVolumeClaimSpec
    9 volumeAttributesClassName str?
 PersistentVolumeClaimCondition
    1 type~              str
-   2 status~            str  in True|False|Unknown
+   2 status~            str
    3 lastProbeTime      time
    4 lastTransitionTime time
    5 reason             str
    6 message            str
 PersistentVolumeClaimStatus
-   1 phase                        str                          = Pending
+   1 phase                        str                          = Pending enum Bound|Lost|Pending
    2 accessModes                  []str                        in ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod
    3 capacity                     {}quantity
    4 conditions                   []PersistentVolumeClaimCondition map(type) merge(type)

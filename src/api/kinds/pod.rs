@@ -139,7 +139,7 @@ LinuxContainerUser
    3 supplementalGroups []i64
 PodCondition
    1 type~              str
-   2 status~            str  in True|False|Unknown
+   2 status~            str
    3 lastProbeTime      time
    4 lastTransitionTime time
    5 reason             str
@@ -148,7 +148,7 @@ VolumeMountStatus
    1 name~             str
    2 mountPath~        str
    3 readOnly          bool
-   4 recursiveReadOnly str? in Disabled|IfPossible|Enabled
+   4 recursiveReadOnly str? of Disabled|Enabled|IfPossible
 PodResourceClaimStatus
    1 name~             str
    2 resourceClaimName str?
@@ -157,7 +157,7 @@ PodIP
 HostIP
    1 ip* str
 PodStatus
-   1 phase                      str -- Where the pod is in its life: Pending, Running, Succeeded, Failed or Unknown.
+   1 phase                      str enum Failed|Pending|Running|Succeeded|Unknown -- Where the pod is in its life: Pending, Running, Succeeded, Failed or Unknown.
    2 conditions                 []PodCondition           map(type) merge(type) -- What is true of the pod, and since when.
    3 message                    str
    4 reason                     str
@@ -165,7 +165,7 @@ PodStatus
    6 podIP                      str -- The pod's address.
    7 startTime                  time?
    8 containerStatuses          []ContainerStatus -- How each container is doing.
-   9 qosClass                   str -- How the pod fares when its node runs short.
+   9 qosClass                   str enum BestEffort|Burstable|Guaranteed -- How the pod fares when its node runs short.
   10 initContainerStatuses      []ContainerStatus
   11 nominatedNodeName          str
   12 podIPs                     []PodIP                  map(ip) merge(ip)

@@ -86,5 +86,5 @@ PriorityClass kind
    2 value*           i32 -- The priority; higher goes first.
    3 globalDefault    bool -- Pods that name no class get this one.
    4 description      str -- What the class is for.
-   5 preemptionPolicy str?       = PreemptLowerPriority -- Whether its pods may push others off a node.
+   5 preemptionPolicy str?       = PreemptLowerPriority enum Never|PreemptLowerPriority -- Whether its pods may push others off a node.
 ";

@@ -73,7 +73,7 @@ ReplicaSetStatus
    6 conditions           []ReplicaSetCondition map(type) merge(type)
 ReplicaSetCondition
    1 type~              str
-   2 status~            str  in True|False|Unknown
+   2 status~            str
    3 lastTransitionTime time
    4 reason             str
    5 message            str

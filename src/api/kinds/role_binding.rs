@@ -69,9 +69,7 @@ pub(super) fn binding(new: &Value, old: Option<&Value>, kinds: &[&str], causes: 
     if !kinds.contains(&role.str("kind")) {
         causes.not_supported_in_order("roleRef.kind", role.str("kind"), kinds);
     }
-    if let Err(why) = crate::names::path_segment(role.str("name")) {
-        causes.invalid("roleRef.name", role.at("name"), &why);
-    }
+    causes.check_name("roleRef.name", role.str("name"), crate::names::path_segment);
     for (idx, subject) in new.list("subjects").iter().enumerate() {
         let path = format!("subjects[{idx}]");
         let group = subject.str("apiGroup");

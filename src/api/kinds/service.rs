@@ -348,11 +348,7 @@ fn source_ranges(new: &Value, causes: &mut Vec<Cause>) {
     const FIELD: &str = "spec.LoadBalancerSourceRanges";
     const ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
     let check = |text: &str, path: &str, causes: &mut Vec<Cause>| {
-        let text = text.trim();
-        if !is_cidr(text) {
-            let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            causes.invalid(path, &text.into(), detail);
-        }
+        address::cidr(text.trim(), path, causes);
     };
     let ranges = new.list("spec.loadBalancerSourceRanges");
     let annotation = new.entry("metadata.annotations", ANNOTATION).filter(|_| ranges.is_empty());
@@ -371,13 +367,6 @@ fn source_ranges(new: &Value, causes: &mut Vec<Cause>) {
     for text in texts.into_iter().flat_map(|text| text.split(',')) {
         check(text, &path, causes);
     }
-}
-
-fn is_cidr(text: &str) -> bool {
-    let Some((address, length)) = text.split_once('/') else { return false };
-    let Some(address) = names::ip(address) else { return false };
-    let bits = if address.is_ipv4() { 32 } else { 128 };
-    length.bytes().all(|b| b.is_ascii_digit()) && length.parse::<u32>().is_ok_and(|n| n <= bits)
 }
 
 /// Schema text; see `schema` for its form.
@@ -417,7 +406,7 @@ ServiceSpec -- What a service is to be.
   20 allocateLoadBalancerNodePorts bool?
   21 loadBalancerClass            str?
   22 internalTrafficPolicy        str?                   in Cluster|Local -- Local keeps traffic from inside on its node.
-  23 trafficDistribution          str?                   in PreferClose
+  23 trafficDistribution          str?                   of PreferClose
 ServicePort -- A port of a service.
    1 name        str -- The port's name; needed when there are several.
    2 protocol    str      in TCP|UDP|SCTP = TCP

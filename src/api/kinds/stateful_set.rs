@@ -149,8 +149,8 @@ RollingUpdateStatefulSetStrategy
    1 partition      i32?
    2 maxUnavailable intorstr?
 StatefulSetPersistentVolumeClaimRetentionPolicy
-   1 whenDeleted str in Retain|Delete
-   2 whenScaled  str in Retain|Delete
+   1 whenDeleted str of Delete|Retain
+   2 whenScaled  str of Delete|Retain
 StatefulSetOrdinals
    1 start! i32
 StatefulSetSpec
@@ -178,7 +178,7 @@ StatefulSetStatus
   11 availableReplicas! i32
 StatefulSetCondition
    1 type~              str
-   2 status~            str  in True|False|Unknown
+   2 status~            str
    3 lastTransitionTime time
    4 reason             str
    5 message            str

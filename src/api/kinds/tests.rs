@@ -79,9 +79,9 @@ fn rows_have_a_cell_for_each_column() {
         for (cell, column) in
             row["cells"].as_array().unwrap().iter().zip(columns.as_array().unwrap())
         {
-            assert_eq!(
-                cell.is_i64() || cell.is_u64(),
-                is_integer(column),
+            // Upstream shows numbers in a few columns of strings, never the other way round.
+            assert!(
+                !is_integer(column) || cell.is_i64() || cell.is_u64(),
                 "{kind:?} {column} {cell}"
             );
         }

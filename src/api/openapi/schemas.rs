@@ -39,17 +39,18 @@ const SPECIAL: &[&str] = &[
 pub(super) fn reachable<'a>(forms: &[Form<'a>]) -> Vec<Item<'a>> {
     let mut types: BTreeSet<TypeId> = BTreeSet::new();
     let mut others: Vec<Item<'a>> = Vec::new();
-    let mut open: Vec<TypeId> = ["ListMeta", "Status", "DeleteOptions"]
-        .into_iter()
-        .filter_map(|name| schema().meta(name))
-        .collect();
+    let mut open: Vec<TypeId> =
+        ["ListMeta", "Status", "DeleteOptions", "APIResourceList", "WatchEvent"]
+            .into_iter()
+            .filter_map(|name| schema().meta(name))
+            .collect();
     let mut lists: BTreeMap<String, Form<'a>> = BTreeMap::new();
     for form in forms {
         match form.table() {
             Some(root) => open.push(root),
             None => others.push(Item::Custom(*form)),
         }
-        if form.kind.stored() {
+        if form.kind.stored() || form.kind.declared.computed {
             lists.insert(form_name(*form), *form);
         }
         let bodies = crate::discovery::subresources(*form);
@@ -318,9 +319,10 @@ fn of_field(field: &Field, dialect: Dialect) -> Value {
             Scalar::IntOrString => return special_reference(6, description, dialect),
             Scalar::Raw => return special_reference(7, description, dialect),
         };
-        let extra = field.extra();
-        if !extra.values.is_empty() {
-            value["enum"] = extra.values.split('|').collect();
+        let mut values = field.published_values();
+        if !values.is_empty() {
+            values.sort_unstable();
+            value["enum"] = values.into();
         }
         if !description.is_empty() {
             value["description"] = description.into();
@@ -377,7 +379,9 @@ fn extensions(field: &Field, value: &mut Value) {
             value["x-kubernetes-list-map-keys"] = extra.map_keys.split(',').collect();
         }
     }
-    if field.atomic() {
+    if field.atomic() && field.scalar == Scalar::Bytes {
+        value["x-kubernetes-list-type"] = "atomic".into();
+    } else if field.atomic() {
         value["x-kubernetes-map-type"] = "atomic".into();
     }
     let strategy = match (field.merge(), field.retain_keys()) {

@@ -5,7 +5,7 @@
 mod container;
 mod volume;
 
-pub(crate) use container::port;
+pub(crate) use container::{amounts, port, resource_name};
 pub(crate) use volume::host_path;
 
 use std::collections::BTreeSet;
@@ -180,7 +180,8 @@ fn scheduling(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     affinity(spec.at("affinity"), &format!("{path}.affinity"), causes);
 }
 
-fn toleration(toleration: &Value, path: &str, causes: &mut Vec<Cause>) {
+/// A toleration at `path`.
+pub(crate) fn toleration(toleration: &Value, path: &str, causes: &mut Vec<Cause>) {
     let (key, operator) = (toleration.str("key"), toleration.str("operator"));
     if !key.is_empty() {
         causes.check_name(&format!("{path}.key"), key, names::qualified);

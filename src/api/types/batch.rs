@@ -9,7 +9,7 @@ PodFailurePolicyOnExitCodesRequirement
    3 values~       []i32 set
 PodFailurePolicyOnPodConditionsPattern
    1 type~   str
-   2 status~ str in True|False|Unknown = True
+   2 status~ str of False|True|Unknown = True
 PodFailurePolicyRule
    1 action~         str                          in FailJob|FailIndex|Ignore|Count
    2 onExitCodes     PodFailurePolicyOnExitCodesRequirement?

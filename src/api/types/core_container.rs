@@ -16,7 +16,7 @@ VolumeMount
    4 subPath           str -- A path in the volume to show instead of its root.
    5 mountPropagation  str? in None|HostToContainer|Bidirectional
    6 subPathExpr       str
-   7 recursiveReadOnly str? in Disabled|IfPossible|Enabled
+   7 recursiveReadOnly str? of Disabled|Enabled|IfPossible
 VolumeDevice
    1 name*       str
    2 devicePath* str
@@ -83,7 +83,7 @@ Probe -- A check of a container's health.
    7 terminationGracePeriodSeconds i64? -- How long the container may take to end when this check failed.
 ContainerResizePolicy
    1 resourceName*  str
-   2 restartPolicy* str in NotRequired|RestartContainer
+   2 restartPolicy* str of NotRequired|RestartContainer
 Capabilities
    1 add  []str
    2 drop []str
@@ -118,7 +118,7 @@ Container -- One container of a pod.
   21 volumeDevices            []VolumeDevice          map(devicePath) merge(devicePath) -- Block devices and where they appear in the container.
   22 startupProbe             Probe? -- A check that must pass before the other two begin.
   23 resizePolicy             []ContainerResizePolicy
-  24 restartPolicy            str?                    in Always -- Always lets an init container keep running beside the others.
+  24 restartPolicy            str?                    of Always -- Always lets an init container keep running beside the others.
 ProbeHandler
    1 exec      ExecAction? -- Run a command; zero means success.
    2 httpGet   HTTPGetAction? -- Ask by HTTP; 200 to 399 means success.
@@ -162,7 +162,7 @@ EphemeralContainerCommon
   21 volumeDevices            []VolumeDevice          map(devicePath) merge(devicePath)
   22 startupProbe             Probe?
   23 resizePolicy             []ContainerResizePolicy
-  24 restartPolicy            str?                    in Always
+  24 restartPolicy            str?                    of Always
 EphemeralContainer
    1 inline              EphemeralContainerCommon
    2 targetContainerName str

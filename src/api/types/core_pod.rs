@@ -18,7 +18,7 @@ NodeSelectorTerm atomic
    2 matchFields      []NodeSelectorRequirement
 NodeSelectorRequirement
    1 key~      str
-   2 operator~ str
+   2 operator~ str enum DoesNotExist|Exists|Gt|In|Lt|NotIn
    3 values    []str
 Affinity -- Rules on where a pod may or should run.
    1 nodeAffinity    NodeAffinity? -- By the nodes' labels.
@@ -100,7 +100,7 @@ PodResourceClaim
    3 resourceClaimName         str?
    4 resourceClaimTemplateName str?
 PodOS
-   1 name* str in linux|windows
+   1 name* str of linux|windows
 PodSchedulingGate
    1 name* str
 TopologySpreadConstraint
@@ -141,8 +141,8 @@ PodTemplateSpec -- What pods made from it look like.
    2 spec     PodSpec -- What the pods are to be.
 TypedLocalObjectReference atomic
    1 apiGroup! str?
-   2 kind*     str
-   3 name*     str
+   2 kind~     str
+   3 name~     str
 Sysctl
    1 name*  str
    2 value~ str

@@ -5,7 +5,7 @@ pub(super) const SCHEMA: &str = "
 package io.k8s.api.core.v1
 ModifyVolumeStatus
    1 targetVolumeAttributesClassName str
-   2 status~                      str
+   2 status~                      str enum InProgress|Infeasible|Pending
 ObjectReference atomic kind
    1 kind            str
    2 namespace       str

@@ -102,7 +102,7 @@ FieldSelectorRequirement
    3 values    []str
 ManagedFieldsEntry
    1 manager     str
-   2 operation   str     in Apply|Update
+   2 operation   str
    3 apiVersion  str
    4 time        time?
    6 fieldsType  str
@@ -115,7 +115,7 @@ PartialObjectMetadataList kind
    2 items*   []PartialObjectMetadata
 Condition
    1 type~               str
-   2 status~             str  in True|False|Unknown
+   2 status~             str
    3 observedGeneration  i64
    4 lastTransitionTime~ time
    5 reason~             str

@@ -27,6 +27,26 @@ pub fn parse(text: &str) -> Option<IpAddr> {
     numbers.next().is_none().then(|| Ipv4Addr::from(octets).into())
 }
 
+/// Reads an address and the number of bits that count (`ParseCIDRSloppy`): `10.0.0.0/8`.
+pub fn parse_cidr(text: &str) -> Option<(IpAddr, u32)> {
+    let (address, length) = text.split_once('/')?;
+    let bits = if address.contains(':') { 128 } else { 32 };
+    let digits = length.bytes().all(|byte| byte.is_ascii_digit());
+    let length = length.parse().ok().filter(|length| digits && *length <= bits)?;
+    // An IPv4 address that is written as IPv6 stays one here.
+    Some((address.parse().ok().or_else(|| parse(address))?, length))
+}
+
+/// Complains about what is no range of addresses; tells the range otherwise.
+pub(crate) fn cidr(text: &str, path: &str, causes: &mut Vec<Cause>) -> Option<(IpAddr, u32)> {
+    let range = parse_cidr(text);
+    if range.is_none() {
+        let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+        causes.invalid(path, &text.into(), detail);
+    }
+    range
+}
+
 /// Complains about what is no address; tells the address otherwise.
 pub(crate) fn ip(text: &str, path: &str, causes: &mut Vec<Cause>) -> Option<IpAddr> {
     let address = parse(text);

@@ -25,8 +25,8 @@ pub(super) fn of_new(
     if !prefix.is_empty() {
         // The suffix makes a dash at the end an inner one.
         let masked = prefix.strip_suffix('-').map_or(prefix.to_owned(), |head| format!("{head}a"));
-        if let Err(why) = rule(&masked) {
-            causes.invalid("metadata.generateName", &prefix.into(), &why);
+        for why in rule(&masked).err().iter().flat_map(|why| why.lines()) {
+            causes.invalid("metadata.generateName", &prefix.into(), why);
         }
     }
     match (name, prefix) {

@@ -51,11 +51,12 @@ pub fn update_status<'f>(
         schema.obey(new, Some(old), false, &mut causes);
     }
     (form.kind.declared.validate_status)(new, &mut causes);
+    (form.kind.declared.validate_part)("status", new, old, &mut causes);
     finish(form, new, causes)
 }
 
 /// Checks a replacement through any subresource: `""` is the object itself, `status` as
-/// `update_status`, and pods' `ephemeralcontainers` and `resize` by their own rules.
+/// `update_status`, and `approval`, pods' `ephemeralcontainers` and `resize` by their own rules.
 ///
 /// # Errors
 /// 422 with one cause per complaint.
@@ -79,6 +80,12 @@ pub fn update_subresource<'f>(
             if subresource == "ephemeralcontainers" {
                 crate::pod::validate::ephemeral_containers(new, old, &mut causes);
             }
+            finish(form, new, causes)
+        }
+        "approval" => {
+            let mut causes: Vec<Cause> = Vec::new();
+            steps(form, "guCU", new, Some(old), &mut causes);
+            (form.kind.declared.validate_part)(subresource, new, old, &mut causes);
             finish(form, new, causes)
         }
         _ => update(form, new, old),
@@ -122,9 +129,12 @@ fn steps(
             (b'u' | b'U', Some(old)) => metadata::of_changed(new, old, causes),
             _ => {}
         }
-        let is_core = form.kind.is_built_in() && form.kind.group != "apiextensions.k8s.io";
-        if matches!(step, b'C' | b'U') && metadata_counts && is_core {
-            // Of what kube-apiserver serves itself; definitions of kinds are another server's.
+        // These groups ask apimachinery, which takes any qualified name.
+        let lenient = matches!(
+            form.kind.group,
+            "apiregistration.k8s.io" | "node.k8s.io" | "apiextensions.k8s.io"
+        );
+        if matches!(step, b'C' | b'U') && metadata_counts && form.kind.is_built_in() && !lenient {
             metadata::standard_finalizers(new, causes);
         }
     }
@@ -268,15 +278,12 @@ impl Walk<'_> {
             (Scalar::Message(id), Value::Object(map)) => {
                 self.message(id, map, before.and_then(Value::as_object));
             }
-            // What Go points to is there even when it is empty.
             (Scalar::Str, Value::String(text))
-                if !extra.values.is_empty()
-                    && (!text.is_empty() || field.pointer() && !may_be_empty(field)) =>
+                if is_checked(field, text) && !field.allows(text) =>
             {
-                let supported: Vec<&str> = extra.values.split('|').collect();
-                if !supported.contains(&text.as_str()) {
-                    self.causes.not_supported(&self.path, text, &supported);
-                }
+                let supported = extra.values();
+                let supported: Vec<&str> = supported.iter().map(String::as_str).collect();
+                self.causes.not_supported(&self.path, text, &supported);
             }
             (Scalar::I32 | Scalar::I64, Value::Number(number)) => {
                 let number = number.as_i64().unwrap_or(0);
@@ -301,6 +308,11 @@ impl Walk<'_> {
     }
 }
 
+/// Whether a text is to be one of the allowed values: what Go points to is there even when it is empty.
+fn is_checked(field: &Field, text: &str) -> bool {
+    !text.is_empty() || field.pointer() && !may_be_empty(field) || field.checks_empty()
+}
+
 /// What Go calls empty, where empty is not a legal value of a required field.
 /// Enums behind pointers whose empty value upstream takes, by its default or by not looking.
 fn may_be_empty(field: &Field) -> bool {
@@ -310,7 +322,7 @@ fn may_be_empty(field: &Field) -> bool {
 fn is_missing(field: &Field, value: &Value) -> bool {
     match value {
         Value::Null => true,
-        Value::String(text) => text.is_empty() && !field.pointer(),
+        Value::String(text) => text.is_empty() && !field.pointer() && !field.checks_empty(),
         Value::Array(items) => items.is_empty(),
         Value::Object(map) => field.shape == Shape::Map && map.is_empty(),
         _ => false,

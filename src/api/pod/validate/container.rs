@@ -402,30 +402,71 @@ pub(crate) fn port(value: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
+/// A map from the resources of containers to amounts, at `path`.
+pub(crate) fn amounts(map: &Value, path: &str, causes: &mut Vec<Cause>) {
+    for (name, value) in map.as_object().into_iter().flatten() {
+        let path = format!("{path}[{name}]");
+        resource_name(name, &path, causes);
+        let Some(quantity) = Quantity::from_tree(value) else { continue };
+        if quantity.is_negative() {
+            causes.invalid(&path, value, NON_NEGATIVE);
+        } else if name.contains('/') && quantity.has_fraction() {
+            causes.invalid(&path, value, "must be an integer");
+        }
+    }
+}
+
+/// What a container may have limits of (upstream's `ValidateContainerResourceName`).
+pub(crate) fn resource_name(name: &str, path: &str, causes: &mut Vec<Cause>) {
+    const STANDARD: &[&str] = &["cpu", "memory", "ephemeral-storage"];
+    /// What is a standard resource elsewhere, in quotas.
+    const ELSEWHERE: &[&str] = &[
+        "pods",
+        "resourcequotas",
+        "services",
+        "replicationcontrollers",
+        "secrets",
+        "configmaps",
+        "persistentvolumeclaims",
+        "storage",
+        "requests.storage",
+        "services.nodeports",
+        "services.loadbalancers",
+        "requests.cpu",
+        "requests.memory",
+        "requests.ephemeral-storage",
+        "limits.cpu",
+        "limits.memory",
+        "limits.ephemeral-storage",
+    ];
+    let value = Value::from(name);
+    let is_standard = STANDARD.contains(&name) || name.starts_with("hugepages-");
+    if let Err(why) = names::qualified(name) {
+        for why in why.lines() {
+            causes.invalid(path, &value, why);
+        }
+    } else if !is_standard && !name.contains('/') && !ELSEWHERE.contains(&name) {
+        let detail = "must be a standard resource type or fully qualified";
+        causes.invalid(path, &value, detail);
+    }
+    if is_standard {
+        return;
+    }
+    if !name.contains('/') {
+        causes.invalid(path, &value, "must be a standard resource for containers");
+    } else if !name.contains("kubernetes.io/")
+        && (name.starts_with("requests.") || names::qualified(&format!("requests.{name}")).is_err())
+    {
+        causes.invalid(path, &value, "doesn't follow extended resource name standard");
+    }
+}
+
 /// `ResourceRequirements` at `path`.
 pub(crate) fn resources(resources: &Value, path: &str, causes: &mut Vec<Cause>) {
-    const STANDARD: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
     let amount =
         |what: &str, name: &str| resources.at(what).get(name).and_then(Quantity::from_tree);
     for what in ["limits", "requests"] {
-        for (name, value) in resources.at(what).as_object().into_iter().flatten() {
-            let path = format!("{path}.{what}");
-            if !STANDARD.contains(&name.as_str()) && !name.starts_with("hugepages-") {
-                if let Err(why) = names::qualified(name) {
-                    causes.invalid(&path, &name.as_str().into(), &why);
-                } else if !name.contains('/') {
-                    let detail = "must be a standard resource for containers";
-                    causes.invalid(&path, &name.as_str().into(), detail);
-                }
-            }
-            let Some(quantity) = Quantity::from_tree(value) else { continue };
-            let path = format!("{path}[{name}]");
-            if quantity.is_negative() {
-                causes.invalid(&path, value, NON_NEGATIVE);
-            } else if name.contains('/') && quantity.has_fraction() {
-                causes.invalid(&path, value, "must be an integer");
-            }
-        }
+        amounts(resources.at(what), &format!("{path}.{what}"), causes);
     }
     for (name, value) in resources.at("requests").as_object().into_iter().flatten() {
         let (Some(request), Some(limit)) = (Quantity::from_tree(value), amount("limits", name))
