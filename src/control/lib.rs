@@ -6,6 +6,8 @@
 
 use api::Registered;
 
+mod api_services;
+mod certificate_cleaner;
 mod cluster_role;
 mod cron_job;
 mod custom_resource_definition;
@@ -13,6 +15,7 @@ mod daemon_set;
 mod deployment;
 mod disruption;
 mod endpoints;
+mod flow_control;
 mod garbage_collector;
 mod job;
 mod namespace;
@@ -57,6 +60,9 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<namespace::Namespaces>(),
     Registered::of::<garbage_collector::GarbageCollector>(),
     Registered::of::<cluster_role::Aggregation>(),
+    Registered::of::<flow_control::FlowControl>(),
+    Registered::of::<api_services::Local>(),
+    Registered::of::<certificate_cleaner::Cleaner>(),
 ];
 
 /// What the API server itself looks after, whether the controller manager runs or not.

@@ -1,0 +1,130 @@
+//! An APIService for each group and version that this server itself serves.
+
+use std::collections::BTreeSet;
+
+use api::kinds::{API_SERVICE, NAMESPACE};
+use api::{
+    Actions, Controller, Key, Lens, Next, Object, Value, View, Wakes, Watch, discovery, json,
+};
+
+/// How a local APIService came to be; those marked `true` go with what they are about.
+const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
+
+/// Upstream's priority of each group; others have those of kinds that are defined at run time.
+const GROUPS: &[(&str, i64)] = &[
+    ("", 18_000),
+    ("apps", 17_800),
+    ("events.k8s.io", 17_750),
+    ("authentication.k8s.io", 17_700),
+    ("authorization.k8s.io", 17_600),
+    ("autoscaling", 17_500),
+    ("batch", 17_400),
+    ("certificates.k8s.io", 17_300),
+    ("networking.k8s.io", 17_200),
+    ("policy", 17_100),
+    ("rbac.authorization.k8s.io", 17_000),
+    ("storage.k8s.io", 16_800),
+    ("apiextensions.k8s.io", 16_700),
+    ("admissionregistration.k8s.io", 16_700),
+    ("scheduling.k8s.io", 16_600),
+    ("coordination.k8s.io", 16_500),
+    ("node.k8s.io", 16_300),
+    ("discovery.k8s.io", 16_200),
+    ("flowcontrol.apiserver.k8s.io", 16_100),
+];
+const DEFINED: (i64, i64) = (1000, 100);
+
+pub(crate) struct Local;
+
+impl Controller for Local {
+    const NAME: &'static str = "api-service-registration-controller";
+    const WATCHES: &'static [Watch] = &[
+        Watch::new(&API_SERVICE, Wakes::With(wakes)),
+        // There are none at the first start.
+        Watch::new(&NAMESPACE, Wakes::With(wakes_at_start)),
+    ];
+
+    fn reconcile(view: &View<'_>, _key: &Key, actions: &mut Actions) -> Next {
+        let kinds = view.kinds();
+        let mut served = BTreeSet::new();
+        // The group of these objects registers itself nowhere, as upstream.
+        for group in discovery::groups(&kinds) {
+            for version in discovery::versions(&kinds, group) {
+                let wanted = service(group, version);
+                let name = wanted.str("metadata.name");
+                if group != API_SERVICE.group && view.get(&API_SERVICE, "", name).is_none() {
+                    actions.create(&API_SERVICE, wanted.clone());
+                }
+                served.insert(name.to_owned());
+            }
+        }
+        for found in view.list(&API_SERVICE, None) {
+            let tree = found.tree();
+            let own =
+                tree.entry("metadata.labels", MANAGED) == Some("true") && !tree.has("spec.service");
+            if own && !served.contains(found.name()) {
+                actions.delete(&found);
+            }
+        }
+        Next::Done
+    }
+}
+
+fn service(group: &str, version: &str) -> Value {
+    let known = GROUPS.iter().find(|(name, _)| *name == group).map(|(_, priority)| *priority);
+    let (managed, group_priority, version_priority) = match (known, group, version) {
+        (None, ..) => ("true", DEFINED.0, DEFINED.1),
+        (Some(priority), "", _) => ("onstart", priority, 1),
+        (Some(priority), "autoscaling", "v2") => ("onstart", priority, 30),
+        (Some(priority), "flowcontrol.apiserver.k8s.io", _) => ("onstart", priority, 21),
+        (Some(priority), ..) => ("onstart", priority, 15),
+    };
+    let mut spec = json!({
+        "version": version, "groupPriorityMinimum": group_priority,
+        "versionPriority": version_priority,
+    });
+    if !group.is_empty() {
+        spec["group"] = group.into();
+    }
+    json!({
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": {"name": format!("{version}.{group}"), "labels": {MANAGED: managed}},
+        "spec": spec,
+    })
+}
+
+/// One key stands for all.
+fn wakes(_: &View<'_>, _: &Object) -> Vec<Key> {
+    vec![Key::new(&API_SERVICE, "", "")]
+}
+
+fn wakes_at_start(view: &View<'_>, namespace: &Object) -> Vec<Key> {
+    if namespace.name() == "kube-system" { wakes(view, namespace) } else { Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::World;
+
+    #[test]
+    fn each_version_that_is_served_has_one_and_what_is_gone_has_none() {
+        let gone = json!({
+            "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+            "metadata": {"name": "v1.gone.example.com", "labels": {MANAGED: "true"}},
+            "spec": {"group": "gone.example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1},
+        });
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system"}});
+        let mut world = World::new(&["api-service-registration-controller"], [namespace, gone]);
+        world.settle();
+        for name in ["v1.", "v1.apps", "v2.autoscaling", "v1.autoscaling", "v1.k3s.cattle.io"] {
+            let service = world.get(&API_SERVICE, "", name).unwrap();
+            let managed = if name == "v1.k3s.cattle.io" { "true" } else { "onstart" };
+            assert_eq!(service.entry("metadata.labels", MANAGED), Some(managed), "{name}");
+        }
+        assert!(world.get(&API_SERVICE, "", "v1.gone.example.com").is_none());
+        assert!(world.get(&API_SERVICE, "", "v1.apiregistration.k8s.io").is_none());
+        world.assert_fixpoint();
+    }
+}
