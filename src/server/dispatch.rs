@@ -9,7 +9,7 @@ use crate::registry::update::Part;
 use crate::registry::{create, delete, update, watch};
 use crate::storage::{self, list};
 use crate::user::Caller;
-use crate::{reviews, subresource};
+use crate::{component_status, reviews, subresource};
 
 /// Does what an authorized request asks for.
 ///
@@ -40,6 +40,7 @@ pub(crate) async fn perform(
         return match request.verb {
             Verb::Create if *kind == BINDING => subresource::bind(&call, body).await,
             Verb::Create => reviews::create(&call, body).await,
+            _ if kind.declared.computed => component_status::read(&call),
             _ => Err(method_not_allowed(kind)),
         };
     }

@@ -15,6 +15,7 @@ mod authenticate;
 mod bootstrap;
 #[cfg(test)]
 mod checks;
+mod component_status;
 mod config;
 mod core;
 mod definitions;

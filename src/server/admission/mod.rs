@@ -1,5 +1,6 @@
 //! Admission: what changes objects on their way in, and what refuses them for reasons beyond their own form.
 
+mod certificate;
 mod escalation;
 mod images;
 mod namespace;
@@ -7,6 +8,7 @@ mod node;
 mod plugins;
 mod pod;
 mod pod_security;
+mod runtime_class;
 mod service;
 mod service_account;
 mod settings;

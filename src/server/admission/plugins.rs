@@ -1,11 +1,17 @@
 //! The table of admission plugins: upstream's names, in upstream's order.
 
-use api::kinds::{NODE, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD, PRIORITY_CLASS, SERVICE};
+use api::kinds::{
+    CERTIFICATE_SIGNING_REQUEST, INGRESS, NODE, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD,
+    PRIORITY_CLASS, SERVICE,
+};
 use api::{Status, Value};
 use rt::BoxFuture;
 
 use super::{Act, Notes, Operation, add_finalizer};
-use super::{images, namespace, node, pod, pod_security, service, service_account, storage_class};
+use super::{
+    certificate, images, namespace, node, pod, pod_security, runtime_class, service,
+    service_account, storage_class,
+};
 
 /// What a plugin does to the object. It says whether it changed it.
 #[derive(Clone, Copy)]
@@ -168,6 +174,37 @@ pub(super) static PLUGINS: &[Plugin] = &[
         ..Plugin::BASE
     },
     Plugin {
+        name: "RuntimeClass",
+        handles: |act| act.creates(&POD),
+        mutate: Mutate::Asks(|act, tree, _| Box::pin(runtime_class::apply(act, tree))),
+        validate: Validate::Asks(|act, tree, _| Box::pin(runtime_class::check(act, tree))),
+        ..Plugin::BASE
+    },
+    Plugin {
+        name: "CertificateApproval",
+        handles: |act| certificate::changes(act, "approval"),
+        validate: Validate::Asks(|act, tree, _| Box::pin(certificate::may_approve(act, tree))),
+        ..Plugin::BASE
+    },
+    Plugin {
+        name: "CertificateSigning",
+        handles: |act| certificate::changes(act, "status"),
+        validate: Validate::Asks(|act, tree, _| Box::pin(certificate::may_sign(act, tree))),
+        ..Plugin::BASE
+    },
+    Plugin {
+        name: "CertificateSubjectRestriction",
+        handles: |act| act.creates(&CERTIFICATE_SIGNING_REQUEST),
+        validate: Validate::Now(certificate::restrict_subject),
+        ..Plugin::BASE
+    },
+    Plugin {
+        name: "DefaultIngressClass",
+        handles: |act| act.creates(&INGRESS),
+        mutate: Mutate::Asks(|act, tree, _| Box::pin(storage_class::apply_to_ingress(act, tree))),
+        ..Plugin::BASE
+    },
+    Plugin {
         name: "DenyServiceExternalIPs",
         on: false,
         handles: |act| act.writes(&SERVICE),
@@ -186,7 +223,7 @@ pub(super) static PLUGINS: &[Plugin] = &[
 ];
 
 /// Names of upstream's that are not here yet. What they would do is not done, whether they are disabled or not.
-pub(super) const LATER: [&str; 21] = [
+pub(super) const LATER: [&str; 16] = [
     "NamespaceAutoProvision",
     "NamespaceExists",
     "LimitPodHardAntiAffinityTopology",
@@ -197,12 +234,7 @@ pub(super) const LATER: [&str; 21] = [
     "EventRateLimit",
     "ExtendedResourceToleration",
     "OwnerReferencesPermissionEnforcement",
-    "RuntimeClass",
-    "CertificateApproval",
-    "CertificateSigning",
     "ClusterTrustBundleAttest",
-    "CertificateSubjectRestriction",
-    "DefaultIngressClass",
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
     "ValidatingAdmissionPolicy",

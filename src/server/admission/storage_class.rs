@@ -1,8 +1,8 @@
-//! DefaultStorageClass and PersistentVolumeClaimResize.
+//! DefaultStorageClass, DefaultIngressClass and PersistentVolumeClaimResize.
 
-use api::kinds::STORAGE_CLASS;
+use api::kinds::{INGRESS_CLASS, STORAGE_CLASS};
 use api::quantity::Quantity;
-use api::{Lens, LensMut, Status, Value};
+use api::{Kind, Lens, LensMut, Status, Value};
 use client::ListOptions;
 
 use super::Act;
@@ -18,25 +18,45 @@ pub(super) async fn apply(act: &Act<'_>, claim: &mut Value) -> Result<bool, Stat
     if named {
         return Ok(false);
     }
-    let classes = list::list(&act.core.store, &STORAGE_CLASS, "", &ListOptions::default()).await?;
-    let default = classes
-        .items
-        .iter()
-        .map(|class| class.tree())
-        .filter(|class| {
-            [DEFAULT, DEFAULT_BETA]
-                .iter()
-                .any(|key| class.entry("metadata.annotations", key) == Some("true"))
-        })
-        .max_by(|a, b| {
-            let time = |class: &Value| class.str("metadata.creationTimestamp").to_owned();
-            // Of equally old ones the first by name.
-            time(a).cmp(&time(b)).then_with(|| b.str("metadata.name").cmp(a.str("metadata.name")))
-        });
-    if let Some(class) = &default {
-        claim.set("spec.storageClassName", class.str("metadata.name"));
+    let default = marked(act, &STORAGE_CLASS, &[DEFAULT, DEFAULT_BETA]).await?;
+    if let Some(name) = &default {
+        claim.set("spec.storageClassName", name.as_str());
     }
     Ok(default.is_some())
+}
+
+/// DefaultIngressClass: the same for ingresses.
+pub(super) async fn apply_to_ingress(act: &Act<'_>, ingress: &mut Value) -> Result<bool, Status> {
+    const DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
+    let named = ingress.has("spec.ingressClassName")
+        || ingress.entry("metadata.annotations", "kubernetes.io/ingress.class").is_some();
+    if named {
+        return Ok(false);
+    }
+    let default = marked(act, &INGRESS_CLASS, &[DEFAULT]).await?;
+    if let Some(name) = &default {
+        ingress.set("spec.ingressClassName", name.as_str());
+    }
+    Ok(default.is_some())
+}
+
+/// The newest object of a kind that one of these annotations marks as the default; of equally old
+/// ones the first by name.
+async fn marked(
+    act: &Act<'_>,
+    kind: &'static Kind,
+    marks: &[&str],
+) -> Result<Option<String>, Status> {
+    let classes = list::list(&act.core.store, kind, "", &ListOptions::default()).await?;
+    let trees = classes.items.iter().map(|class| class.tree());
+    let is_marked = |class: &Value| {
+        marks.iter().any(|mark| class.entry("metadata.annotations", mark) == Some("true"))
+    };
+    let newest = trees.filter(is_marked).max_by(|a, b| {
+        let time = |class: &Value| class.str("metadata.creationTimestamp").to_owned();
+        time(a).cmp(&time(b)).then_with(|| b.str("metadata.name").cmp(a.str("metadata.name")))
+    });
+    Ok(newest.map(|class| class.str("metadata.name").to_owned()))
 }
 
 /// A claim grows only if its class says so.

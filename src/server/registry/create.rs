@@ -2,7 +2,7 @@
 
 use api::kinds::SERVICE;
 use api::status::{Cause, Reason};
-use api::{Form, Lens, LensMut, Object, Status, Value};
+use api::{Form, Lens, LensMut, Object, Status, Value, json};
 use client::{Answer, Request, Verb};
 use store::{Error, Expect};
 
@@ -137,6 +137,9 @@ async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result
         }
     }
     let stored = form.stored();
+    if kind.declared.names_requester {
+        name_requester(call.caller, tree);
+    }
     api::strategy::create(stored, tree);
     let claims = crate::allocate::create(&core.config, &core.store, kind, tree).await?;
     api::validate::create(stored, tree)?;
@@ -147,6 +150,24 @@ async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result
         api::apply::track(stored, &manager, &request.subresource, now, None, tree);
     }
     Ok(claims)
+}
+
+/// Writes who asks into the object's spec, whatever it says itself.
+fn name_requester(caller: &crate::user::Caller, tree: &mut Value) {
+    let user = &caller.user;
+    let said = [
+        ("username", user.name.as_str().into(), user.name.is_empty()),
+        ("uid", user.uid.as_str().into(), user.uid.is_empty()),
+        ("groups", json!(user.groups), user.groups.is_empty()),
+        ("extra", json!(user.extra), user.extra.is_empty()),
+    ];
+    for (field, value, is_empty) in said {
+        let path = format!("spec.{field}");
+        match is_empty {
+            true => drop(tree.remove(&path)),
+            false => tree.set(&path, value),
+        }
+    }
 }
 
 /// The object's namespace must be the path's, or empty.

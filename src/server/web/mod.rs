@@ -282,8 +282,8 @@ impl Web {
     ) -> Result<Response, Status> {
         let form = resource.form();
         let kept = match request.subresource.as_str() {
-            "" => form.kind.stored(),
-            subresource => matches!(subresource, "status" | "scale"),
+            "" => form.kind.stored() || form.kind.declared.computed,
+            subresource => matches!(subresource, "status" | "scale" | "approval"),
         };
         let wanted =
             exchange.wanted(if kept { Offer::objects(form.kind) } else { Offer::Answers })?;
