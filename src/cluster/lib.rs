@@ -7,6 +7,7 @@ pub mod kubeconfig;
 pub mod paths;
 pub mod pki;
 pub mod role;
+pub mod signer;
 pub mod supervisor;
 pub mod token;
 mod x509;

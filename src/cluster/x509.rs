@@ -100,6 +100,78 @@ pub(crate) fn issue(
     Ok(Certificate { chain_pem: certificate.pem() + &ca.chain_pem, key_pem: key.serialize_pem() })
 }
 
+/// A key that somebody else holds.
+struct Key<'a>(&'a [u8], &'static rcgen::SignatureAlgorithm);
+
+impl rcgen::PublicKeyData for Key<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        self.1
+    }
+}
+
+/// Certifies what a signing request asks for, with these usages and until then, or until the CA ends;
+/// PEM.
+pub(crate) fn certify(
+    ca: &Certificate,
+    request: &wire::pkcs10::Request,
+    usages: &[&str],
+    until: Wall,
+) -> Result<String> {
+    let what = || format!("certify {}", request.common_name);
+    let until = until.min(Parsed::from_pem(&ca.chain_pem)?.not_after);
+    let mut params = params(until)?;
+    let secs = u64::try_from(until.secs()).context(|| "compute an expiry date")?;
+    params.not_after = rcgen::date_time_ymd(NOT_BEFORE.0, NOT_BEFORE.1, NOT_BEFORE.2)
+        + std::time::Duration::from_secs(secs);
+    for organization in &request.organizations {
+        params.distinguished_name.push(DnType::OrganizationName, organization.as_str());
+    }
+    params.distinguished_name.push(DnType::CommonName, request.common_name.as_str());
+    for usage in usages {
+        match *usage {
+            "digital signature" => params.key_usages.push(KeyUsagePurpose::DigitalSignature),
+            "key encipherment" => params.key_usages.push(KeyUsagePurpose::KeyEncipherment),
+            "client auth" => {
+                params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+            }
+            "server auth" => {
+                params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+            }
+            other => return Err(Error::new(format!("no certificate is good for {other:?} here"))),
+        }
+    }
+    let alternatives = &mut params.subject_alt_names;
+    let unusable = |name: &String| format!("use {name:?} as a name");
+    for name in &request.dns_names {
+        let text = name.as_str().try_into().context(|| unusable(name))?;
+        alternatives.push(SanType::DnsName(text));
+    }
+    for name in &request.emails {
+        let text = name.as_str().try_into().context(|| unusable(name))?;
+        alternatives.push(SanType::Rfc822Name(text));
+    }
+    for name in &request.uris {
+        alternatives.push(SanType::URI(name.as_str().try_into().context(|| unusable(name))?));
+    }
+    let addresses = request.addresses.iter().map(|address| SanType::IpAddress(*address));
+    alternatives.extend(addresses);
+    params.use_authority_key_identifier_extension = true;
+    let signed = &request.signed;
+    let algorithm = api::certificate::key_algorithm(signed).context(what)?;
+    let algorithm = match algorithm {
+        api::certificate::Algorithm::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        api::certificate::Algorithm::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        api::certificate::Algorithm::Ed25519 => &rcgen::PKCS_ED25519,
+        api::certificate::Algorithm::Rsa => &rcgen::PKCS_RSA_SHA256,
+    };
+    let certificate = params.signed_by(&Key(&signed.key, algorithm), &issuer(ca)?).context(what)?;
+    Ok(certificate.pem())
+}
+
 /// Valid to the beginning of the day of `not_after`.
 fn params(not_after: Wall) -> Result<CertificateParams> {
     let mut params =
