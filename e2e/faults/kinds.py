@@ -270,6 +270,25 @@ def test_flow_schemas_and_api_services_are_there_and_come_back(cluster):
         until(lambda: "Local" in cluster.kubectl("get", "apiservice", name, "--no-headers").stdout, name)
 
 
+def test_an_api_service_comes_and_goes_with_a_definition(cluster):
+    definition = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: things.kinds.example.com}
+spec:
+  group: kinds.example.com
+  scope: Namespaced
+  names: {plural: things, kind: Thing}
+  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]
+"""
+    cluster.kubectl("create", "-f", "-", input=definition)
+    found = until(lambda: cluster.get("apiservice", "v1.kinds.example.com"), "an APIService of the definition's group")
+    if found["spec"]["groupPriorityMinimum"] != 1000 or found["metadata"]["labels"]["kube-aggregator.kubernetes.io/automanaged"] != "true":
+        raise Failure(str(found))
+    cluster.kubectl("delete", "crd", "things.kinds.example.com")
+    until(lambda: cluster.kubectl("get", "apiservice", "v1.kinds.example.com", check=False).returncode != 0, "no APIService of it any more")
+
+
 def test_components_say_that_they_are_healthy(cluster):
     printed = cluster.kubectl("get", "cs", "--no-headers")
     names = sorted(line.split()[0] for line in printed.stdout.splitlines() if "Healthy" in line)

@@ -1,10 +1,11 @@
 //! An APIService for each group and version that this server itself serves.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use api::kinds::{API_SERVICE, NAMESPACE};
+use api::kinds::{API_SERVICE, CUSTOM_RESOURCE_DEFINITION, NAMESPACE};
 use api::{
-    Actions, Controller, Key, Lens, Next, Object, Value, View, Wakes, Watch, discovery, json,
+    Actions, Controller, Key, Lens, Next, Object, Resource, Value, View, Wakes, Watch, json,
 };
 
 /// How a local APIService came to be; those marked `true` go with what they are about.
@@ -34,39 +35,45 @@ const GROUPS: &[(&str, i64)] = &[
 ];
 const DEFINED: (i64, i64) = (1000, 100);
 
+/// When to look again whether a kind is served whose definition is gone.
+const LINGERING: Duration = Duration::from_secs(1);
+
 pub(crate) struct Local;
 
 impl Controller for Local {
     const NAME: &'static str = "api-service-registration-controller";
     const WATCHES: &'static [Watch] = &[
         Watch::new(&API_SERVICE, Wakes::With(wakes)),
+        Watch::new(&CUSTOM_RESOURCE_DEFINITION, Wakes::With(wakes_of_definition)),
         // There are none at the first start.
         Watch::new(&NAMESPACE, Wakes::With(wakes_at_start)),
     ];
 
-    fn reconcile(view: &View<'_>, _key: &Key, actions: &mut Actions) -> Next {
+    fn reconcile(view: &View<'_>, key: &Key, actions: &mut Actions) -> Next {
         let kinds = view.kinds();
-        let mut served = BTreeSet::new();
+        let forms = || kinds.resources().iter().map(Resource::form);
+        let served: BTreeSet<(&str, &str)> =
+            forms().map(|form| (form.group(), form.version())).collect();
         // The group of these objects registers itself nowhere, as upstream.
-        for group in discovery::groups(&kinds) {
-            for version in discovery::versions(&kinds, group) {
-                let wanted = service(group, version);
-                let name = wanted.str("metadata.name");
-                if group != API_SERVICE.group && view.get(&API_SERVICE, "", name).is_none() {
-                    actions.create(&API_SERVICE, wanted.clone());
-                }
-                served.insert(name.to_owned());
+        for (group, version) in served.iter().filter(|(group, _)| *group != API_SERVICE.group) {
+            let name = format!("{version}.{group}");
+            if view.get(&API_SERVICE, "", &name).is_none() {
+                actions.create(&API_SERVICE, service(group, version));
             }
         }
         for found in view.list(&API_SERVICE, None) {
-            let tree = found.tree();
-            let own =
-                tree.entry("metadata.labels", MANAGED) == Some("true") && !tree.has("spec.service");
-            if own && !served.contains(found.name()) {
+            let about = found.name().split_once('.').map(|(version, group)| (group, version));
+            let own = found.label(MANAGED) == Some("true") && !found.tree().has("spec.service");
+            if own && !about.is_some_and(|about| served.contains(&about)) {
                 actions.delete(&found);
             }
         }
-        Next::Done
+        // A definition that is gone is served a moment longer.
+        let lingers = || forms().any(|form| form.kind.qualified_plural() == key.name);
+        match *key.kind == CUSTOM_RESOURCE_DEFINITION && lingers() {
+            true => Next::After(LINGERING),
+            false => Next::Done,
+        }
     }
 }
 
@@ -96,6 +103,14 @@ fn service(group: &str, version: &str) -> Value {
 /// One key stands for all.
 fn wakes(_: &View<'_>, _: &Object) -> Vec<Key> {
     vec![Key::new(&API_SERVICE, "", "")]
+}
+
+/// A definition says that it is established once its kind is served.
+fn wakes_of_definition(view: &View<'_>, definition: &Object) -> Vec<Key> {
+    match view.at(&Key::of(definition)) {
+        Some(_) => wakes(view, definition),
+        None => vec![Key::of(definition)],
+    }
 }
 
 fn wakes_at_start(view: &View<'_>, namespace: &Object) -> Vec<Key> {

@@ -60,11 +60,12 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<namespace::Namespaces>(),
     Registered::of::<garbage_collector::GarbageCollector>(),
     Registered::of::<cluster_role::Aggregation>(),
-    Registered::of::<flow_control::FlowControl>(),
-    Registered::of::<api_services::Local>(),
     Registered::of::<certificate_cleaner::Cleaner>(),
 ];
 
 /// What the API server itself looks after, whether the controller manager runs or not.
-pub static SERVER_CONTROLLERS: &[Registered] =
-    &[Registered::of::<custom_resource_definition::Definitions>()];
+pub static SERVER_CONTROLLERS: &[Registered] = &[
+    Registered::of::<custom_resource_definition::Definitions>(),
+    Registered::of::<flow_control::FlowControl>(),
+    Registered::of::<api_services::Local>(),
+];

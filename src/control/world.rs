@@ -114,9 +114,10 @@ pub(crate) struct World {
 const LAG_MAX: usize = 12;
 
 impl World {
-    /// A world of these objects in which the named controllers (all, if none is named) run.
+    /// A world of these objects in which the named controllers run; if none is named, all but the server's own.
     pub(crate) fn new(names: &[&str], trees: impl IntoIterator<Item = Value>) -> World {
-        let all = crate::CONTROLLERS.iter();
+        let of_server = crate::SERVER_CONTROLLERS.iter().filter(|_| !names.is_empty());
+        let all = crate::CONTROLLERS.iter().chain(of_server);
         let controllers: Vec<&Registered> =
             all.filter(|c| names.is_empty() || names.contains(&c.name)).collect();
         assert!(controllers.len() >= names.len(), "unknown controller in {names:?}");
