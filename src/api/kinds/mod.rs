@@ -31,6 +31,7 @@ mod job;
 pub(crate) mod job_rules;
 mod lease;
 mod local_subject_access_review;
+mod mutating_webhook_configuration;
 mod namespace;
 mod network_policy;
 mod node;
@@ -57,6 +58,8 @@ mod subject_access_review;
 mod token_request;
 mod token_review;
 mod volume_attachment;
+mod validating_webhook_configuration;
+mod webhook_rules;
 mod workload;
 
 pub use addon::ADDON;
@@ -88,6 +91,7 @@ pub use ingress_class::INGRESS_CLASS;
 pub use job::JOB;
 pub use lease::LEASE;
 pub use local_subject_access_review::LOCAL_SUBJECT_ACCESS_REVIEW;
+pub use mutating_webhook_configuration::MUTATING_WEBHOOK_CONFIGURATION;
 pub use namespace::NAMESPACE;
 pub use network_policy::NETWORK_POLICY;
 pub use node::NODE;
@@ -114,6 +118,7 @@ pub use subject_access_review::SUBJECT_ACCESS_REVIEW;
 pub use token_request::TOKEN_REQUEST;
 pub use token_review::TOKEN_REVIEW;
 pub use volume_attachment::VOLUME_ATTACHMENT;
+pub use validating_webhook_configuration::VALIDATING_WEBHOOK_CONFIGURATION;
 
 use serde_json::Value;
 
@@ -160,6 +165,8 @@ pub static KINDS: &[&Kind] = &[
     &FLOW_SCHEMA,
     &PRIORITY_LEVEL_CONFIGURATION,
     &API_SERVICE,
+    &MUTATING_WEBHOOK_CONFIGURATION,
+    &VALIDATING_WEBHOOK_CONFIGURATION,
     &LEASE,
     &ROLE,
     &ROLE_BINDING,

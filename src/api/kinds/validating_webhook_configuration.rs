@@ -1,0 +1,42 @@
+//! ValidatingWebhookConfiguration: HTTPS servers that may refuse what is attempted.
+
+use super::webhook_rules::{self, COLUMNS};
+use crate::kind::*;
+
+pub static VALIDATING_WEBHOOK_CONFIGURATION: Kind = Kind {
+    group: "admissionregistration.k8s.io",
+    name: "ValidatingWebhookConfiguration",
+    plural: "validatingwebhookconfigurations",
+    scope: Scope::Cluster,
+    declared: &Declared {
+        version: "v1",
+        categories: &["api-extensions"],
+        schema: SCHEMA,
+        validate: webhook_rules::validate,
+        columns: COLUMNS,
+        doc: "HTTPS servers that may refuse what is attempted.",
+        conditional_updates: true,
+        ..Declared::BASE
+    },
+    ..Kind::BASE
+};
+
+/// Schema text; see `schema` for its form.
+const SCHEMA: &str = "
+package io.k8s.api.admissionregistration.v1
+ValidatingWebhook
+   1 name~                    str -- A fully qualified name.
+   2 clientConfig~            WebhookClientConfig
+   3 rules                    []RuleWithOperations
+   4 failurePolicy            str? in Ignore|Fail = Fail -- What happens where the webhook cannot be asked.
+   5 namespaceSelector        LabelSelector? = {}
+   6 sideEffects~             str? -- None or NoneOnDryRun.
+   7 timeoutSeconds           i32? = 10
+   8 admissionReviewVersions~ []str -- In the order in which they are preferred.
+   9 matchPolicy              str? in Exact|Equivalent = Equivalent -- Whether rules also apply to other versions of what they name.
+  10 objectSelector           LabelSelector? = {}
+  11 matchConditions          []MatchCondition map(name) merge(name)
+ValidatingWebhookConfiguration kind
+   1 metadata ObjectMeta
+   2 webhooks []ValidatingWebhook map(name) merge(name)
+";
