@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::kinds::{BINDING, EVICTION, SCALE, TOKEN_REQUEST};
 use api::status::Reason;
 use api::{Form, Kind, Resource, Status, Value};
 use client::{Answer, Body, PatchType, Registry, Request};
@@ -14,6 +15,7 @@ use crate::definitions::Definitions;
 use crate::node_door::Door;
 use crate::storage::cache::Cache;
 use crate::user::Caller;
+use crate::webhook::hooks::Configurations;
 
 /// The server's parts.
 pub(crate) struct Core {
@@ -27,8 +29,9 @@ pub(crate) struct Core {
     pub(crate) kinds: Arc<Registry>,
     /// Feeds the kinds.
     pub(crate) definitions: Definitions,
-    /// For what is proxied.
+    /// For what is proxied, and for webhooks.
     pub(crate) http: http::client::Client,
+    pub(crate) webhooks: Configurations,
 }
 
 /// One authorized request on its way through the verbs: everything about it but its body, which goes
@@ -116,6 +119,17 @@ impl Core {
         let (group, version) =
             request.group_version.rsplit_once('/').unwrap_or(("", &request.group_version));
         self.kinds.current().of_kind(request.kind, group, version).ok_or_else(not_found)
+    }
+}
+
+/// The kind of what is posted to a subresource.
+pub(crate) fn posted_kind(kind: &'static Kind, subresource: &str) -> &'static Kind {
+    match subresource {
+        "binding" => &BINDING,
+        "eviction" => &EVICTION,
+        "scale" => &SCALE,
+        "token" => &TOKEN_REQUEST,
+        _ => kind,
     }
 }
 

@@ -33,6 +33,7 @@ mod subresource;
 mod uid;
 mod user;
 mod web;
+mod webhook;
 
 pub use config::{Admission, Cidr, Config, StaticToken};
 pub use node_door::NodeDoor;

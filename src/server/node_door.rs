@@ -26,7 +26,7 @@ pub trait NodeDoor: Send + Sync {
 /// Opened once, when the node runs.
 pub(crate) type Door = OnceLock<Arc<dyn NodeDoor>>;
 
-/// One client for all proxied requests.
+/// One client for all proxied requests and webhooks.
 pub(crate) fn client() -> http::client::Client {
     http::client::Client::new(http::client::Options {
         idle_per_endpoint_max: 1,

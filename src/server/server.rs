@@ -24,6 +24,7 @@ use crate::node_door::{self, Door, NodeDoor};
 use crate::storage::cache::Cache;
 use crate::user::{Caller, User};
 use crate::web::Web;
+use crate::webhook::hooks::Configurations;
 
 /// How long changes of the `kubernetes` Service gather before they are looked at.
 const KEEP_DELAY: Duration = Duration::from_secs(1);
@@ -68,6 +69,7 @@ impl Server {
             kinds,
             definitions,
             http: node_door::client(),
+            webhooks: Configurations::default(),
         };
         let core = Arc::new(core);
         let repairer = rt::spawn_named("claims of Services", repair(Arc::downgrade(&core)));

@@ -14,6 +14,7 @@ mod service_account;
 mod settings;
 mod storage_class;
 mod unacted;
+mod webhooks;
 
 use api::{Form, Kind, Lens, LensMut, Status, Value, json};
 use client::Request;
@@ -111,6 +112,7 @@ pub(crate) struct Notes {
     pub(crate) warnings: Vec<String>,
     /// For the audit log, which is a debug log so far: key and value.
     pub(crate) annotations: Vec<(&'static str, String)>,
+    reinvocation: webhooks::Reinvocation,
 }
 
 /// Runs before names, validation and allocation, on the version of the request; may change the object.
@@ -129,12 +131,27 @@ pub(crate) async fn mutate(
             notes.warnings.extend(api::custom::finalizer_warnings(tree, act.old));
         }
     }
-    for plugin in act.plugins() {
-        if plugin.mutate(act, tree, notes).await? {
-            api::defaults::apply(act.form, tree);
+    run(act, tree, notes, |tree| api::defaults::apply(act.form, tree)).await
+}
+
+/// Runs the first step of every plugin, and once more where a webhook changed something, as upstream does.
+async fn run(
+    act: &Act<'_>,
+    tree: &mut Value,
+    notes: &mut Notes,
+    finish: impl Fn(&mut Value),
+) -> Result<(), Status> {
+    loop {
+        for plugin in act.plugins() {
+            if plugin.mutate(act, tree, notes).await? {
+                finish(tree);
+            }
+        }
+        let reinvocation = &mut notes.reinvocation;
+        if !reinvocation.wanted || std::mem::replace(&mut reinvocation.again, true) {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Runs after validation. For deletes the object is null, `act.old` says what goes.
@@ -170,9 +187,7 @@ pub(crate) async fn admit(
     mut tree: Value,
     notes: &mut Notes,
 ) -> Result<Value, Status> {
-    for plugin in act.plugins() {
-        plugin.mutate(act, &mut tree, notes).await?;
-    }
+    run(act, &mut tree, notes, |_| {}).await?;
     validate(act, &tree, notes).await?;
     Ok(tree)
 }

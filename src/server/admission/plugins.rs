@@ -10,7 +10,7 @@ use rt::BoxFuture;
 use super::{Act, Notes, Operation, add_finalizer};
 use super::{
     certificate, images, namespace, node, pod, pod_security, runtime_class, service,
-    service_account, storage_class,
+    service_account, storage_class, webhooks,
 };
 
 /// What a plugin does to the object. It says whether it changed it.
@@ -212,6 +212,18 @@ pub(super) static PLUGINS: &[Plugin] = &[
         ..Plugin::BASE
     },
     Plugin {
+        name: "MutatingAdmissionWebhook",
+        handles: webhooks::handles,
+        mutate: Mutate::Asks(|act, tree, notes| Box::pin(webhooks::mutate(act, tree, notes))),
+        ..Plugin::BASE
+    },
+    Plugin {
+        name: "ValidatingAdmissionWebhook",
+        handles: webhooks::handles,
+        validate: Validate::Asks(|act, tree, notes| Box::pin(webhooks::validate(act, tree, notes))),
+        ..Plugin::BASE
+    },
+    Plugin {
         name: "AlwaysDeny",
         on: false,
         handles: |_| true,
@@ -223,7 +235,7 @@ pub(super) static PLUGINS: &[Plugin] = &[
 ];
 
 /// Names of upstream's that are not here yet. What they would do is not done, whether they are disabled or not.
-pub(super) const LATER: [&str; 16] = [
+pub(super) const LATER: [&str; 14] = [
     "NamespaceAutoProvision",
     "NamespaceExists",
     "LimitPodHardAntiAffinityTopology",
@@ -236,9 +248,7 @@ pub(super) const LATER: [&str; 16] = [
     "OwnerReferencesPermissionEnforcement",
     "ClusterTrustBundleAttest",
     "MutatingAdmissionPolicy",
-    "MutatingAdmissionWebhook",
     "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionWebhook",
     "ResourceQuota",
 ];
 

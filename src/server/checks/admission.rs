@@ -137,17 +137,21 @@ fn deletions_connections_and_subresources_are_admitted_too() {
             let done = perform(core, &caller, request).await;
             assert!(said(done.map(drop)).contains(denying), "{subresource}");
         }
+        let query = api::query::Query::parse("").unwrap();
         for subresource in ["exec", "attach", "portforward", "proxy"] {
             let mut request = request(Verb::Create, &POD, "p", Value::Null);
             request.subresource = subresource.into();
             let refused =
-                crate::door::admit(&Call::new(core, &caller, (&POD).into(), &request)).await;
+                crate::door::admit(&Call::new(core, &caller, (&POD).into(), &request), &query, "")
+                    .await;
             assert!(said(refused).contains(denying), "{subresource}");
         }
         // Read, not changed.
         let mut log = request(Verb::Get, &POD, "p", Value::Null);
         log.subresource = "log".into();
-        crate::door::admit(&Call::new(core, &caller, (&POD).into(), &log)).await.unwrap();
+        crate::door::admit(&Call::new(core, &caller, (&POD).into(), &log), &query, "")
+            .await
+            .unwrap();
         // Upstream's NamespaceLifecycle, for whatever is created: evictions, too.
         admin.delete(&NAMESPACE, "", "default", Default::default()).await.unwrap_err();
         let namespace = json!({"metadata": {"name": "going", "finalizers": ["example.com/wait"]}});

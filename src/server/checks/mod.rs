@@ -12,6 +12,7 @@ mod several;
 mod verbs;
 mod watches;
 mod web;
+mod webhooks;
 
 use api::kinds::SERVICE_ACCOUNT;
 use api::{Kind, Value, json};

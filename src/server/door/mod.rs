@@ -5,9 +5,9 @@ mod kubelet;
 mod pods;
 mod proxy;
 
-use api::Status;
 use api::kinds::{NODE, POD, SERVICE};
 use api::query::Query;
+use api::{LensMut, Status, Value, json};
 use client::Request;
 use http::Response;
 
@@ -56,12 +56,54 @@ pub(crate) async fn answer(
 }
 
 /// Admission of a connection; logs are only read.
-pub(crate) async fn admit(call: &Call<'_>) -> Result<(), Status> {
+pub(crate) async fn admit(call: &Call<'_>, query: &Query, path: &str) -> Result<(), Status> {
     if call.request.subresource == "log" {
         return Ok(());
     }
     let mut notes = Notes::default();
-    admission::admit(&Act::connect(call), api::Value::Null, &mut notes).await.map(drop)
+    admission::admit(&Act::connect(call), options(call.request, query, path), &mut notes)
+        .await
+        .map(drop)
+}
+
+/// What a connection is asked for with: `PodExecOptions` and the like.
+fn options(request: &Request, query: &Query, path: &str) -> Value {
+    let kind = match (request.kind.name, request.subresource.as_str()) {
+        (_, "exec") => "PodExecOptions",
+        (_, "attach") => "PodAttachOptions",
+        (_, "portforward") => "PodPortForwardOptions",
+        ("Service", _) => "ServiceProxyOptions",
+        ("Node", _) => "NodeProxyOptions",
+        _ => "PodProxyOptions",
+    };
+    let mut options = json!({"kind": kind, "apiVersion": "v1"});
+    match request.subresource.as_str() {
+        "exec" | "attach" => {
+            for stream in ["stdin", "stdout", "stderr", "tty"] {
+                if query.flag(stream) {
+                    options.set(stream, true);
+                }
+            }
+            if query.has("container") {
+                options.set("container", query.get("container"));
+            }
+            let command: Vec<Value> = query.all("command").map(Value::from).collect();
+            if request.subresource == "exec" && !command.is_empty() {
+                options.set("command", Value::Array(command));
+            }
+        }
+        "portforward" => {
+            let ports = query.all("ports").flat_map(|list| list.split(','));
+            let ports: Vec<Value> =
+                ports.filter_map(|port| port.parse::<i64>().ok()).map(Value::from).collect();
+            if !ports.is_empty() {
+                options.set("ports", Value::Array(ports));
+            }
+        }
+        _ if !path.is_empty() => options.set("path", path),
+        _ => {}
+    }
+    options
 }
 
 /// Puts an authorized request to a node's kubelet, in this process or at its port.

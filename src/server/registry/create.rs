@@ -90,17 +90,7 @@ async fn once(call: &Call<'_>, mut tree: Value) -> (Result<Outcome, Status>, boo
 async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result<Claims, Status> {
     let Call { core, form, request, .. } = *call;
     let kind = form.kind;
-    check_namespace(form, request, tree)?;
-    if !request.name.is_empty() {
-        let name = tree.str("metadata.name");
-        if !name.is_empty() && name != request.name {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                request.name
-            )));
-        }
-        tree.set("metadata.name", request.name.as_str());
-    }
+    check_place(form, request, tree)?;
     if !matches!(tree.str("metadata.resourceVersion"), "" | "0") {
         return Err(Status::bad_request(
             "resourceVersion should not be set on objects to be created",
@@ -112,11 +102,16 @@ async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result
         tree.remove("metadata.managedFields");
     }
     let now = rt::now().wall;
-    tree.set("metadata.uid", new_uid());
-    tree.set("metadata.creationTimestamp", api::time::format(now));
+    for field in ["uid", "creationTimestamp"] {
+        tree.remove(&format!("metadata.{field}"));
+    }
     api::defaults::apply(form, tree);
     let act = Act::create(call);
     admission::mutate(&act, tree, notes).await?;
+    // Whatever changed the object, it is made where the request says.
+    check_place(form, request, tree)?;
+    tree.set("metadata.uid", new_uid());
+    tree.set("metadata.creationTimestamp", api::time::format(now));
     form.convert_to_stored(tree).map_err(Status::bad_request)?;
     if tree.str("metadata.name").is_empty() {
         match tree.str("metadata.generateName") {
@@ -168,6 +163,22 @@ fn name_requester(caller: &crate::user::Caller, tree: &mut Value) {
             false => tree.set(&path, value),
         }
     }
+}
+
+/// Namespace and name must be the path's, or empty.
+fn check_place(form: Form<'_>, request: &Request, tree: &mut Value) -> Result<(), Status> {
+    check_namespace(form, request, tree)?;
+    if !request.name.is_empty() {
+        let name = tree.str("metadata.name");
+        if !name.is_empty() && name != request.name {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                request.name
+            )));
+        }
+        tree.set("metadata.name", request.name.as_str());
+    }
+    Ok(())
 }
 
 /// The object's namespace must be the path's, or empty.

@@ -191,6 +191,8 @@ async fn once(
     api::defaults::apply(form, &mut new);
     let act = Act::update(call, &old);
     admission::mutate(&act, &mut new, &mut notes).await?;
+    // Whatever changed the object, it stays the one that the request names.
+    check_identity(call, terms, part, current, &mut new)?;
     form.convert_to_stored(&mut new).map_err(Status::bad_request)?;
     match part {
         Part::Main => api::strategy::update(form.stored(), &mut new, &old),

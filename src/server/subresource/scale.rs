@@ -5,9 +5,13 @@ use api::status::Cause;
 use api::{Kind, Lens, LensMut, Object, Status, Sub, Value, json};
 use client::{Answer, Body, PatchType, Verb};
 
+use crate::admission::{self, Act, Notes};
 use crate::core::{Call, Outcome, method_not_allowed, not_found};
 use crate::registry::update::{self, uid_conflict};
 use crate::storage;
+
+/// How often a change that lost a race is made anew.
+const CONFLICT_TRIES_MAX: usize = 5;
 
 struct Paths<'a> {
     spec: &'a str,
@@ -34,26 +38,48 @@ pub(super) async fn perform(call: &Call<'_>, body: Body) -> Result<Outcome, Stat
                 storage::get(call.store(), kind, &request.namespace, &request.name).await?;
             Ok(Outcome::ok(Answer::Tree(scale(&object, &paths))))
         }
-        Verb::Update | Verb::Patch => {
-            // Made anew on the newer object when a race is lost.
-            let change = |tree: &mut Value| apply(kind, &request.name, &body, &paths, tree);
-            let (object, warnings) = update::change(call, true, change).await?;
-            Ok(Outcome::ok(Answer::Tree(scale(&object, &paths))).with_warnings(warnings))
-        }
+        Verb::Update | Verb::Patch => change(call, &body, &paths).await,
         _ => Err(method_not_allowed(kind)),
     }
 }
 
-/// Changes the number of replicas as the request says.
-fn apply(
+/// Changes the number of replicas; anew on the newer object when a race is lost.
+async fn change(call: &Call<'_>, body: &Body, paths: &Paths<'_>) -> Result<Outcome, Status> {
+    let (kind, request) = (call.kind(), call.request);
+    for _ in 0..CONFLICT_TRIES_MAX {
+        let current = storage::get(call.store(), kind, &request.namespace, &request.name).await?;
+        let old = scale(&current, paths);
+        let (wanted, named) = wanted(kind, &current, &old, body)?;
+        let mut notes = Notes::default();
+        let wanted = admission::admit(&Act::update(call, &old), wanted, &mut notes).await?;
+        let replicas = replicas(kind, &wanted, &request.name)?;
+        let set = |tree: &mut Value| {
+            // What was admitted is a change of this version.
+            if tree.str("metadata.resourceVersion") != old.str("metadata.resourceVersion") {
+                return Err(Status::modified(kind, &request.name));
+            }
+            tree.set(paths.spec, replicas);
+            Ok(())
+        };
+        match update::change(&Call { admitted: true, ..*call }, true, set).await {
+            Err(status) if status.is_conflict() && !named => continue,
+            Err(status) => return Err(status),
+            Ok((object, warnings)) => {
+                let outcome = Outcome::ok(Answer::Tree(scale(&object, paths)));
+                return Ok(outcome.with_warnings(notes.warnings).with_warnings(warnings));
+            }
+        }
+    }
+    Err(Status::modified(kind, &request.name))
+}
+
+/// The Scale that the request asks for, and whether it names the revision it was decided on.
+fn wanted(
     kind: &'static Kind,
-    named: &str,
+    object: &Object,
+    current: &Value,
     body: &Body,
-    paths: &Paths<'_>,
-    tree: &mut Value,
-) -> Result<(), Status> {
-    let object = Object::from_tree(kind, tree).map_err(Status::internal)?;
-    let current = scale(&object, paths);
+) -> Result<(Value, bool), Status> {
     let wanted = match body {
         Body::Tree(wanted) => wanted.clone(),
         Body::Patch(patch_type, patch) => {
@@ -68,32 +94,36 @@ fn apply(
         Body::None => return Err(Status::bad_request("the request has no body")),
     };
     let name = wanted.str("metadata.name");
-    if !name.is_empty() && name != named {
+    if !name.is_empty() && name != object.name() {
         return Err(Status::bad_request(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
-            named
+            object.name()
         )));
     }
     let uid = wanted.str("metadata.uid");
     if !uid.is_empty() && uid != object.uid() {
-        return Err(uid_conflict(&object, uid));
+        return Err(uid_conflict(object, uid));
     }
     let revision = wanted.str("metadata.resourceVersion");
     if !revision.is_empty() && revision != current.str("metadata.resourceVersion") {
-        return Err(Status::modified(kind, named));
+        return Err(Status::modified(kind, object.name()));
     }
+    let named = matches!(body, Body::Tree(_)) && !revision.is_empty();
+    Ok((wanted, named))
+}
+
+fn replicas(kind: &Kind, wanted: &Value, name: &str) -> Result<i64, Status> {
     let replicas = wanted.int("spec.replicas").unwrap_or(0);
     // Of kinds that are defined at run time the object is judged, not the Scale.
-    if kind.is_built_in() && !(0..=i64::from(i32::MAX)).contains(&replicas) {
-        let cause = Cause {
-            reason: "FieldValueInvalid",
-            message: format!("Invalid value: {replicas}: must be greater than or equal to 0"),
-            field: "spec.replicas".into(),
-        };
-        return Err(Status::invalid(&SCALE, named, vec![cause]));
+    if !kind.is_built_in() || (0..=i64::from(i32::MAX)).contains(&replicas) {
+        return Ok(replicas);
     }
-    tree.set(paths.spec, replicas);
-    Ok(())
+    let cause = Cause {
+        reason: "FieldValueInvalid",
+        message: format!("Invalid value: {replicas}: must be greater than or equal to 0"),
+        field: "spec.replicas".into(),
+    };
+    Err(Status::invalid(&SCALE, name, vec![cause]))
 }
 
 /// The object seen as a Scale.

@@ -1,7 +1,6 @@
 //! Request bodies: read within their bound, then decoded as what the request is about.
 
 use api::codec::{self, FieldValidation};
-use api::kinds::{BINDING, EVICTION, SCALE, TOKEN_REQUEST};
 use api::query::Query;
 use api::status::Reason;
 use api::{Form, Kind, Lens, LensMut, Status, Value};
@@ -9,6 +8,7 @@ use client::{Body, DeleteOptions, PatchType, Request, Verb};
 
 use super::budget::Charge;
 use super::negotiate::{Format, body_format};
+use crate::core::posted_kind;
 use crate::options::{check_dry_run, invalid_options};
 use crate::registry::update::unsupported_patch;
 
@@ -57,17 +57,6 @@ pub(crate) fn options(verb: Verb) -> &'static str {
     }
 }
 
-/// The kind of the bodies of a subresource.
-pub(crate) fn body_kind(kind: &'static Kind, subresource: &str) -> &'static Kind {
-    match subresource {
-        "binding" => &BINDING,
-        "eviction" => &EVICTION,
-        "scale" => &SCALE,
-        "token" => &TOKEN_REQUEST,
-        _ => kind,
-    }
-}
-
 /// Decodes the body of a create, update or patch into the request; answers warnings.
 ///
 /// # Errors
@@ -94,7 +83,7 @@ pub(super) fn decode(
             ));
         }
     };
-    let body_kind = body_kind(form.kind, &request.subresource);
+    let body_kind = posted_kind(form.kind, &request.subresource);
     let body_form = if body_kind == form.kind { form } else { posted_form(body_kind, bytes) };
     if request.verb == Verb::Patch {
         return decode_patch(request, body_form, content_type, bytes, validation, charge);

@@ -227,7 +227,8 @@ impl Web {
         if door::is_here(&request) {
             // Streams last as long as they last: they take no place among the requests.
             let mut charge = Some(self.budget.charge(exchange.user(), budget::STREAM_BYTES)?);
-            door::admit(&Call::new(core, &exchange.caller, resource.form(), &request)).await?;
+            let call = Call::new(core, &exchange.caller, resource.form(), &request);
+            door::admit(&call, &exchange.query, &path.rest).await?;
             let mut incoming = incoming(exchange, rest, path.rest);
             if let Some(upgrade) = &mut incoming.http.upgrade {
                 charge.take().into_iter().for_each(|charge| upgrade.hold(charge));

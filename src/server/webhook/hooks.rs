@@ -1,0 +1,248 @@
+//! The admission webhooks that there are, and what each wants to be asked about.
+//!
+//! Nothing follows the configurations: each write reads the keys that there are, mostly none, and
+//! only what changed is parsed again. So one counts as soon as its write was acknowledged.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::kinds::MUTATING_WEBHOOK_CONFIGURATION;
+use api::selector::Selector;
+use api::{Kind, Lens, Status, Value, json};
+use store::{Bytes, Query, Store};
+
+use super::Target;
+use crate::storage;
+
+/// Every configuration of one kind that was parsed.
+#[derive(Default)]
+pub(crate) struct Configurations(Mutex<Vec<Parsed>>);
+
+struct Parsed {
+    kind: &'static Kind,
+    key: Bytes,
+    revision: u64,
+    hooks: Arc<[Arc<Hook>]>,
+}
+
+impl Configurations {
+    /// The webhooks of the configurations of a kind, in the order in which they are asked.
+    ///
+    /// # Errors
+    /// If the datastore cannot be read.
+    pub(crate) async fn hooks(
+        &self,
+        store: &Store,
+        kind: &'static Kind,
+    ) -> Result<Vec<Arc<Hook>>, Status> {
+        let range = store.range(&Query::prefix(storage::prefix(kind, ""))).await;
+        let items = range.map_err(storage::status)?.items;
+        // Replaced as a whole.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if items.is_empty() && known.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (mut old, mut kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut *known).into_iter().partition(|it| it.kind == kind);
+        let mut all = Vec::new();
+        for item in &items {
+            let same = |it: &Parsed| it.revision == item.mod_revision && it.key == item.key;
+            let parsed = match old.iter().position(same) {
+                Some(idx) => old.swap_remove(idx),
+                None => {
+                    let tree = storage::object(kind, item)?.tree();
+                    let (key, revision) = (item.key.clone(), item.mod_revision);
+                    Parsed { kind, key, revision, hooks: Hook::all_of(kind, &tree) }
+                }
+            };
+            all.extend(parsed.hooks.iter().cloned());
+            kept.push(parsed);
+        }
+        *known = kept;
+        Ok(all)
+    }
+}
+
+/// One webhook.
+#[derive(Debug)]
+pub(crate) struct Hook {
+    pub(crate) configuration: String,
+    pub(crate) name: String,
+    rules: Vec<Rule>,
+    /// Where it cannot be asked, it is as if it had allowed.
+    pub(crate) fails_open: bool,
+    /// Its rules also apply to other versions of what they name.
+    pub(crate) equivalent: bool,
+    pub(crate) namespaces: Selector,
+    pub(crate) objects: Selector,
+    /// Asking it has no effect where nothing is to have one.
+    pub(crate) takes_dry_run: bool,
+    pub(crate) time_max: Duration,
+    /// It is asked again after others changed what it saw.
+    pub(crate) reinvoked: bool,
+    /// The version of the question, if the server speaks one that it takes.
+    pub(crate) review: Option<&'static str>,
+    /// CEL expressions that must hold, by name.
+    pub(crate) conditions: Vec<(String, String)>,
+    pub(crate) target: Target,
+}
+
+impl Hook {
+    fn all_of(kind: &Kind, configuration: &Value) -> Arc<[Arc<Hook>]> {
+        let name = configuration.str("metadata.name");
+        let mutating = *kind == MUTATING_WEBHOOK_CONFIGURATION;
+        let hooks = configuration.list("webhooks").iter();
+        hooks.map(|hook| Arc::new(Hook::of(name, hook, mutating))).collect()
+    }
+
+    fn of(configuration: &str, hook: &Value, mutating: bool) -> Hook {
+        let everything = json!({});
+        let selector = |field: &str| match hook.at(field) {
+            Value::Null => Selector::from_label_selector(&everything),
+            selector => Selector::from_label_selector(selector),
+        };
+        let versions = hook.list("admissionReviewVersions").iter().filter_map(Value::as_str);
+        let known = |version: &str| ["v1", "v1beta1"].into_iter().find(|own| *own == version);
+        let secs = hook.int("timeoutSeconds").unwrap_or(10).clamp(1, 30);
+        let condition = |c: &Value| (c.str("name").to_owned(), c.str("expression").to_owned());
+        Hook {
+            configuration: configuration.to_owned(),
+            name: hook.str("name").to_owned(),
+            rules: hook.list("rules").iter().map(Rule::of).collect(),
+            fails_open: hook.str("failurePolicy") == "Ignore",
+            equivalent: hook.str("matchPolicy") != "Exact",
+            namespaces: selector("namespaceSelector"),
+            objects: selector("objectSelector"),
+            takes_dry_run: matches!(hook.str("sideEffects"), "None" | "NoneOnDryRun"),
+            time_max: Duration::from_secs(u64::try_from(secs).unwrap_or(10)),
+            reinvoked: mutating && hook.str("reinvocationPolicy") == "IfNeeded",
+            review: versions.into_iter().find_map(known),
+            conditions: hook.list("matchConditions").iter().map(condition).collect(),
+            target: Target::of(hook.at("clientConfig")),
+        }
+    }
+
+    /// The first of the resources that a rule of it is about; the one that was asked for is before the others.
+    pub(crate) fn wants(&self, attempt: &Attempt<'_>, resources: &[Named<'_>]) -> Option<usize> {
+        let of = |idx: usize| self.rules.iter().any(|rule| rule.covers(attempt, &resources[idx]));
+        let n_looked_at = if self.equivalent { resources.len() } else { resources.len().min(1) };
+        if n_looked_at > 0 && of(0) {
+            return Some(0);
+        }
+        // Earlier rules come before earlier versions.
+        self.rules
+            .iter()
+            .find_map(|rule| (1..n_looked_at).find(|idx| rule.covers(attempt, &resources[*idx])))
+    }
+}
+
+/// What is attempted on which part of a resource, in the words of rules.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attempt<'a> {
+    pub(crate) operation: &'a str,
+    pub(crate) subresource: &'a str,
+    /// It lies in a namespace; a namespace itself does not.
+    pub(crate) namespaced: bool,
+}
+
+/// A resource's names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named<'a> {
+    pub(crate) group: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) plural: &'a str,
+}
+
+#[derive(Debug)]
+struct Rule {
+    operations: Vec<String>,
+    groups: Vec<String>,
+    versions: Vec<String>,
+    resources: Vec<String>,
+    scope: String,
+}
+
+impl Rule {
+    fn of(tree: &Value) -> Rule {
+        let words = |field: &str| -> Vec<String> {
+            tree.list(field).iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        Rule {
+            operations: words("operations"),
+            groups: words("apiGroups"),
+            versions: words("apiVersions"),
+            resources: words("resources"),
+            scope: tree.str("scope").to_owned(),
+        }
+    }
+
+    fn covers(&self, attempt: &Attempt<'_>, resource: &Named<'_>) -> bool {
+        let has = |words: &[String], word: &str| words.iter().any(|own| own == "*" || own == word);
+        let in_scope = match self.scope.as_str() {
+            "" | "*" => true,
+            "Namespaced" => attempt.namespaced,
+            "Cluster" => !attempt.namespaced,
+            _ => false,
+        };
+        let is_it = |own: &String| {
+            let (name, sub) = own.split_once('/').unwrap_or((own, ""));
+            (name == "*" || name == resource.plural) && (sub == "*" || sub == attempt.subresource)
+        };
+        in_scope
+            && has(&self.operations, attempt.operation)
+            && has(&self.groups, resource.group)
+            && has(&self.versions, resource.version)
+            && self.resources.iter().any(is_it)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_say_what_a_webhook_is_asked_about() {
+        let pods = |version| Named { group: "", version, plural: "pods" };
+        for (field, value, wanted) in [
+            ("operations", json!(["CREATE", "UPDATE"]), true),
+            ("operations", json!(["*"]), true),
+            ("operations", json!(["DELETE"]), false),
+            ("apiGroups", json!(["apps"]), false),
+            ("apiGroups", json!(["apps", "*"]), true),
+            ("apiVersions", json!(["v2"]), false),
+            ("resources", json!(["*"]), true),
+            ("resources", json!(["*/*"]), true),
+            ("resources", json!(["pods/*"]), true),
+            ("resources", json!(["pods/exec", "*/exec"]), false),
+            ("resources", json!(["services", "pods"]), true),
+            ("scope", json!("Namespaced"), true),
+            ("scope", json!("Cluster"), false),
+        ] {
+            let mut rule = json!({"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"],
+                "resources": ["pods"], "scope": "*"});
+            rule[field] = value;
+            let hook = Hook::of("c", &json!({"rules": [rule]}), true);
+            let attempt = Attempt { operation: "CREATE", subresource: "", namespaced: true };
+            assert_eq!(hook.wants(&attempt, &[pods("v1")]).is_some(), wanted, "{rule}");
+        }
+    }
+
+    #[test]
+    fn other_versions_are_equivalent_unless_they_must_be_exact() {
+        let rule = |version: &str| json!({"operations": ["*"], "apiGroups": ["*"], "apiVersions": [version], "resources": ["events"]});
+        let (v1, beta) = (
+            Named { group: "", version: "v1", plural: "events" },
+            Named { group: "events.k8s.io", version: "v1beta1", plural: "events" },
+        );
+        let attempt = Attempt { operation: "DELETE", subresource: "", namespaced: true };
+        for (policy, rules, wanted) in [
+            ("Equivalent", vec![rule("v1beta1")], Some(1)),
+            ("Exact", vec![rule("v1beta1")], None),
+            ("Equivalent", vec![rule("v1beta1"), rule("v1")], Some(0)),
+            ("Exact", vec![rule("v1beta1"), rule("*")], Some(0)),
+        ] {
+            let hook = json!({"matchPolicy": policy, "rules": rules});
+            assert_eq!(Hook::of("c", &hook, true).wants(&attempt, &[v1, beta]), wanted, "{hook}");
+        }
+    }
+}
