@@ -159,3 +159,60 @@ def test_the_servers_node_keeps_its_roles(cluster):
     cluster.kubectl("label", "node", "node1", f"{roles[0]}-", f"{roles[1]}=other", "--overwrite")
     until(has, "the node has its roles again")
     assert cluster.get("node", "node1")["spec"]["podCIDRs"] == ["10.42.0.0/24"]
+
+
+def test_a_replication_controller_keeps_its_pods_and_leaves_them_unless_told(cluster):
+    cluster.kubectl("create", "namespace", NS, check=False)
+    cluster.apply("""
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: old}
+spec:
+  replicas: 1
+  template:
+    metadata: {labels: {app: old}}
+    spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: "k3rs.io/userspace:1", command: [sleep, "3600"]}]}
+""", NS)
+    old = lambda: cluster.get("rc", "-n", NS, "old")
+    assert old()["spec"]["selector"] == {"app": "old"} == old()["metadata"]["labels"]
+    ready = lambda n: until(lambda: old()["status"].get("readyReplicas", 0) == n == len(cluster.pods("app=old", NS)), f"{n} are ready", 40)
+    ready(1)
+    scale = json.loads(cluster.kubectl("get", "--raw", f"/api/v1/namespaces/{NS}/replicationcontrollers/old/scale").stdout)
+    assert scale["status"] == {"replicas": 1, "selector": "app=old"}, scale
+    cluster.kubectl("scale", "rc", "-n", NS, "old", "--replicas=2")
+    ready(2)
+    # One that no longer matches is let go and replaced.
+    lost = cluster.pods("app=old", NS)[0]["metadata"]["name"]
+    cluster.kubectl("label", "pod", "-n", NS, lost, "--overwrite", "app=other")
+    until(lambda: not cluster.get("pod", "-n", NS, lost)["metadata"].get("ownerReferences"), "it is released")
+    ready(2)
+    rows = cluster.kubectl("get", "rc", "-n", NS, "old", "--no-headers").stdout.split()
+    assert rows[:4] == ["old", "2", "2", "2"], rows
+    # A deletion that says nothing of dependents leaves them, as clients older than propagation policies expect.
+    cluster.kubectl("delete", "--raw", f"/api/v1/namespaces/{NS}/replicationcontrollers/old")
+    until(lambda: not cluster.kubectl("get", "rc", "-n", NS, "-o", "name").stdout, "it is gone")
+    left = cluster.pods("app=old", NS)
+    assert len(left) == 2 and not any(pod["metadata"].get("ownerReferences") for pod in left), left
+    cluster.kubectl("delete", "pod", "-n", NS, "-l", "app in (old,other)", "--now")
+
+
+def test_pod_templates_are_kept_and_listed_in_chunks(cluster):
+    cluster.kubectl("create", "namespace", NS, check=False)
+    template = lambda n: f"""
+apiVersion: v1
+kind: PodTemplate
+metadata: {{name: chunk-{n:02}, labels: {{chunk: "y"}}}}
+template: {{metadata: {{labels: {{a: b}}}}, spec: {{containers: [{{name: c, image: i}}]}}}}
+"""
+    cluster.apply("---".join(template(n) for n in range(12)), NS)
+    url, seen = f"/api/v1/namespaces/{NS}/podtemplates?limit=5", []
+    page = json.loads(cluster.kubectl("get", "--raw", url).stdout)
+    seen += page["items"]
+    while page["metadata"].get("continue"):
+        page = json.loads(cluster.kubectl("get", "--raw", f"{url}&continue={page['metadata']['continue']}").stdout)
+        seen += page["items"]
+    assert [one["metadata"]["name"] for one in seen] == [f"chunk-{n:02}" for n in range(12)]
+    assert seen[0]["template"]["spec"]["restartPolicy"] == "Always" and seen[0]["metadata"]["generation"] == 1, seen[0]
+    rows = cluster.kubectl("get", "podtemplates", "-n", NS, "--no-headers").stdout.splitlines()
+    assert rows[0].split() == ["chunk-00", "c", "i", "a=b"], rows[0]
+    cluster.kubectl("delete", "podtemplates", "-n", NS, "-l", "chunk=y")

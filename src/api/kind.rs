@@ -152,6 +152,9 @@ pub struct Declared {
     pub deletes_collections: bool,
     /// A finished delete is answered with the object (upstream's `ReturnDeletedObject`).
     pub answers_deleted: bool,
+    /// A deletion that does not say what becomes of dependents leaves them (upstream's
+    /// `DefaultGarbageCollectionPolicy`).
+    pub orphans_dependents: bool,
     /// An update makes what is not there (upstream's `AllowCreateOnUpdate`).
     pub creates_on_update: bool,
     /// An update must name the revision that it replaces (upstream's `AllowUnconditionalUpdate`, negated).
@@ -389,6 +392,7 @@ impl Declared {
         names_requester: false,
         deletes_collections: true,
         answers_deleted: false,
+        orphans_dependents: false,
         creates_on_update: false,
         conditional_updates: false,
         built_in: true,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::json;
-use api::kinds::{DEPLOYMENT, POD, POD_DISRUPTION_BUDGET, REPLICA_SET, STATEFUL_SET};
+use api::kinds::{
+    DEPLOYMENT, POD, POD_DISRUPTION_BUDGET, REPLICA_SET, REPLICATION_CONTROLLER, STATEFUL_SET,
+};
 use api::selector::Selector;
 use api::{Actions, Controller, Key, Kind, Lens, LensMut, Next, Object, Value, View, Wakes, Watch};
 
@@ -14,6 +16,9 @@ use crate::support::{conditions, scaled, write_status};
 /// An eviction that did not delete its pod within this time did not happen.
 const DELETION_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// What says how many pods it wants.
+const SCALED: [&Kind; 3] = [&REPLICA_SET, &REPLICATION_CONTROLLER, &STATEFUL_SET];
+
 pub(crate) struct Disruption;
 
 impl Controller for Disruption {
@@ -22,6 +27,7 @@ impl Controller for Disruption {
         Watch::new(&POD_DISRUPTION_BUDGET, Wakes::Itself),
         Watch::new(&POD, Wakes::With(budgets_of_pod)),
         Watch::new(&REPLICA_SET, Wakes::With(budgets_near)),
+        Watch::new(&REPLICATION_CONTROLLER, Wakes::With(budgets_near)),
         Watch::new(&STATEFUL_SET, Wakes::With(budgets_near)),
     ];
     const READS: &'static [&'static Kind] = &[&DEPLOYMENT];
@@ -152,12 +158,12 @@ fn scale(view: &View<'_>, pods: &[Pod]) -> Result<i64, String> {
             continue;
         }
         let namespace = pod.object.namespace();
-        let kind = match &*owner.kind {
-            "ReplicaSet" => &REPLICA_SET,
-            "StatefulSet" => &STATEFUL_SET,
-            other => {
-                let plural = format!("{}s", other.to_ascii_lowercase());
-                let group = owner.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+        let group = owner.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+        let is_owner = |kind: &&&Kind| kind.name == &*owner.kind && kind.group == group;
+        let kind = match SCALED.iter().find(is_owner) {
+            Some(kind) => kind,
+            None => {
+                let plural = format!("{}s", owner.kind.to_ascii_lowercase());
                 return Err(format!("{plural}.{group} does not implement the scale subresource"));
             }
         };
@@ -197,14 +203,18 @@ mod tests {
     use super::*;
     use crate::world::World;
 
+    fn group(kind: &str) -> &str {
+        if kind == "ReplicationController" { "v1" } else { "apps/v1" }
+    }
+
     fn set(kind: &str, replicas: i64) -> Value {
-        json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"namespace": "d", "name": "s", "uid": "s"}, "spec": {"replicas": replicas}})
+        json!({"apiVersion": group(kind), "kind": kind, "metadata": {"namespace": "d", "name": "s", "uid": "s"}, "spec": {"replicas": replicas}})
     }
 
     fn pod(name: &str, owner: &str, ready: &str) -> Value {
         json!({
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"namespace": "d", "name": name, "labels": {"a": "b"}, "ownerReferences": [{"apiVersion": "apps/v1", "kind": owner, "name": "s", "uid": "s", "controller": true}]},
+            "metadata": {"namespace": "d", "name": name, "labels": {"a": "b"}, "ownerReferences": [{"apiVersion": group(owner), "kind": owner, "name": "s", "uid": "s", "controller": true}]},
             "spec": {"nodeName": "n"},
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]},
         })
@@ -241,6 +251,7 @@ mod tests {
             (three("ReplicaSet"), json!({"minAvailable": 1, "selector": select}), "2/1 of 3: 1 SufficientPods "),
             (three("ReplicaSet"), json!({"minAvailable": 2, "selector": select}), "2/2 of 3: 0 InsufficientPods "),
             (three("ReplicaSet"), json!({"minAvailable": "30%", "selector": select}), "2/2 of 4: 0 InsufficientPods "),
+            (three("ReplicationController"), json!({"minAvailable": "30%", "selector": select}), "2/2 of 4: 0 InsufficientPods "),
             (three("StatefulSet"), json!({"maxUnavailable": 3, "selector": select}), "2/1 of 4: 1 SufficientPods "),
             (three("StatefulSet"), json!({"maxUnavailable": "25%", "selector": {}}), "2/3 of 4: 0 InsufficientPods "),
             (vec![], json!({"minAvailable": 0, "selector": select}), "0/0 of 0: 0 InsufficientPods "),

@@ -35,6 +35,7 @@ mod world;
 /// Every controller that a server runs.
 pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<replica_set::ReplicaSets>(),
+    Registered::of::<replica_set::ReplicationControllers>(),
     Registered::of::<deployment::Deployments>(),
     Registered::of::<stateful_set::StatefulSets>(),
     Registered::of::<daemon_set::DaemonSets>(),

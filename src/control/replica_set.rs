@@ -1,8 +1,8 @@
-//! ReplicaSet: keeps as many pods of one template as it is asked for.
+//! ReplicaSet and ReplicationController: keep as many pods of one template as they are asked for.
 
 use std::collections::BTreeMap;
 
-use api::kinds::{POD, REPLICA_SET};
+use api::kinds::{POD, REPLICA_SET, REPLICATION_CONTROLLER};
 use api::selector::Selector;
 use api::{
     Action, Actions, Controller, Key, Lens, LensMut, Next, Object, OnFailure, Status, Value, View,
@@ -10,7 +10,7 @@ use api::{
 };
 use stdx::time::Now;
 
-use crate::support::claim::{claim, wakes};
+use crate::support::claim::{claim, selector_of, wakes};
 use crate::support::conditions::{self, Condition};
 use crate::support::names::Names;
 use crate::support::pods::{self, Pod};
@@ -29,31 +29,50 @@ impl Controller for ReplicaSets {
     ];
 
     fn reconcile(view: &View<'_>, key: &Key, actions: &mut Actions) -> Next {
-        let Some(set) = view.at(key) else { return Next::Done };
-        let tree = set.tree();
-        let selector = Selector::from_label_selector(tree.at("spec.selector"));
-        let claimed =
-            claim(view, &set, &POD, &selector, &|pod| Pod::new(pod.clone()).active(), actions);
-        let mut pods: Vec<Pod> = claimed.into_iter().map(Pod::new).collect();
-        pods.retain(Pod::active);
-        let status = status(&set, &tree, &pods, view.now);
-        actions.on_failure = Some(OnFailure { about: set.clone(), then: refused });
-
-        // After a refusal the counts are told first: the creates may be refused again.
-        let failed_before = conditions::find(&tree, "ReplicaFailure").is_some();
-        if failed_before {
-            write_status(actions, &set, &tree, status.clone());
-        }
-        if !set.deleting() {
-            scale(view, &set, &tree, pods.clone(), actions);
-        }
-        if !failed_before {
-            write_status(actions, &set, &tree, status);
-        }
-        let min_ready = tree.int("spec.minReadySeconds").unwrap_or(0);
-        let waits = pods.iter().filter_map(|pod| pod.available_in(min_ready, view.now));
-        waits.min().map_or(Next::Done, Next::After)
+        reconcile(view, key, actions)
     }
+}
+
+pub(crate) struct ReplicationControllers;
+
+impl Controller for ReplicationControllers {
+    const NAME: &'static str = "replication-controller";
+    const WATCHES: &'static [Watch] = &[
+        Watch::new(&REPLICATION_CONTROLLER, Wakes::Itself),
+        Watch::new(&POD, Wakes::With(|view, pod| wakes(view, pod, &REPLICATION_CONTROLLER))),
+    ];
+
+    fn reconcile(view: &View<'_>, key: &Key, actions: &mut Actions) -> Next {
+        reconcile(view, key, actions)
+    }
+}
+
+/// One of either kind: they differ in how they select, and in who acts for them.
+fn reconcile(view: &View<'_>, key: &Key, actions: &mut Actions) -> Next {
+    let Some(set) = view.at(key) else { return Next::Done };
+    let tree = set.tree();
+    let selector = selector_of(key.kind, &tree);
+    let claimed =
+        claim(view, &set, &POD, &selector, &|pod| Pod::new(pod.clone()).active(), actions);
+    let mut pods: Vec<Pod> = claimed.into_iter().map(Pod::new).collect();
+    pods.retain(Pod::active);
+    let status = status(&set, &tree, &pods, view.now);
+    actions.on_failure = Some(OnFailure { about: set.clone(), then: refused });
+
+    // After a refusal the counts are told first: the creates may be refused again.
+    let failed_before = conditions::find(&tree, "ReplicaFailure").is_some();
+    if failed_before {
+        write_status(actions, &set, &tree, status.clone());
+    }
+    if !set.deleting() {
+        scale(view, &set, &tree, pods.clone(), actions);
+    }
+    if !failed_before {
+        write_status(actions, &set, &tree, status);
+    }
+    let min_ready = tree.int("spec.minReadySeconds").unwrap_or(0);
+    let waits = pods.iter().filter_map(|pod| pod.available_in(min_ready, view.now));
+    waits.min().map_or(Next::Done, Next::After)
 }
 
 fn wanted(tree: &Value) -> usize {
@@ -93,7 +112,7 @@ fn scale(view: &View<'_>, set: &Object, tree: &Value, mut pods: Vec<Pod>, action
 fn related_per_node(view: &View<'_>, set: &Object) -> BTreeMap<String, usize> {
     let mut sets = vec![set.clone()];
     if let Some(owner) = set.controller() {
-        sets = view.owned(&REPLICA_SET, set.namespace(), &owner.uid);
+        sets = view.owned(set.kind(), set.namespace(), &owner.uid);
         sets.retain(|other| other.controller().is_some_and(|o| o.uid == owner.uid));
     }
     let mut counts = BTreeMap::new();
@@ -280,6 +299,45 @@ mod tests {
         for (name, trees, want) in cases {
             let text = reconcile::<ReplicaSets>(trees.clone(), (&REPLICA_SET, "d", "web"), 60);
             assert_eq!(&text, want, "{name}");
+        }
+    }
+
+    #[test]
+    fn replication_controllers_select_by_a_map() {
+        let controller = json!({
+            "apiVersion": "v1", "kind": "ReplicationController",
+            "metadata": {"namespace": "d", "name": "web", "uid": "rc-1", "resourceVersion": "7", "generation": 1},
+            "spec": {
+                "replicas": 1, "selector": {"app": "web"},
+                "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c"}]}},
+            },
+        });
+        let orphan = |labels: Value| {
+            pod("o", json!({"metadata": {"ownerReferences": null, "labels": labels}}))
+        };
+        let released = json!({
+            "metadata": {"labels": {"app": "x"}, "ownerReferences": [{"apiVersion": "v1", "kind": "ReplicationController", "name": "web", "uid": "rc-1", "controller": true}]},
+        });
+        for (name, pods, want) in [
+            (
+                "adopts",
+                vec![orphan(json!({"app": "web", "other": "y"}))],
+                "expect live ReplicationController d/web\n\
+                 patch Pod d/o {\"metadata\":{\"ownerReferences\":[{\"apiVersion\":\"v1\",\"blockOwnerDeletion\":true,\"controller\":true,\"kind\":\"ReplicationController\",\"name\":\"web\",\"uid\":\"rc-1\"}]}}\n\
+                 status ReplicationController d/web {\"availableReplicas\":1,\"fullyLabeledReplicas\":1,\"observedGeneration\":1,\"readyReplicas\":1,\"replicas\":1}\n",
+            ),
+            (
+                "releases and replaces",
+                vec![pod("r", released)],
+                "patch Pod d/r {\"metadata\":{\"ownerReferences\":[]}}\n\
+                 create Pod d/web-q6fv4\nevent ReplicationController d/web Normal SuccessfulCreate: Created pod: web-q6fv4\n\
+                 status ReplicationController d/web {\"observedGeneration\":1,\"replicas\":0}\n",
+            ),
+        ] {
+            let trees = [vec![controller.clone()], pods].concat();
+            let key = (&REPLICATION_CONTROLLER, "d", "web");
+            let text = reconcile::<ReplicationControllers>(trees, key, 60);
+            assert_eq!(text, want, "{name}");
         }
     }
 

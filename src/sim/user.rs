@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use api::kinds::{
     CONFIG_MAP, CRON_JOB, DAEMON_SET, DEPLOYMENT, JOB, NAMESPACE, PERSISTENT_VOLUME,
-    PERSISTENT_VOLUME_CLAIM, POD, REPLICA_SET, SECRET, SERVICE, STATEFUL_SET, STORAGE_CLASS,
+    PERSISTENT_VOLUME_CLAIM, POD, REPLICA_SET, REPLICATION_CONTROLLER, SECRET, SERVICE,
+    STATEFUL_SET, STORAGE_CLASS,
 };
 use api::{Kind, Object, Status, Value, json};
 use client::{Client, DeleteOptions, PatchType};
@@ -165,7 +166,8 @@ impl User {
     }
 
     async fn scale(&mut self, kind: &'static Kind, object: &Object) -> Result<(), Status> {
-        if ![&DEPLOYMENT, &REPLICA_SET, &STATEFUL_SET].contains(&kind) {
+        let scaled = [&DEPLOYMENT, &REPLICA_SET, &REPLICATION_CONTROLLER, &STATEFUL_SET];
+        if !scaled.contains(&kind) {
             return Ok(());
         }
         let patch = json!({"spec": {"replicas": self.prng.below(6)}});
@@ -240,6 +242,7 @@ static MAKERS: &[Maker] = &[
     (&DEPLOYMENT, "deployment-controller", deployment),
     (&REPLICA_SET, "replicaset-controller", replica_set),
     (&STATEFUL_SET, "statefulset-controller", stateful_set),
+    (&REPLICATION_CONTROLLER, "replication-controller", replication_controller),
     (&DAEMON_SET, "daemon-set-controller", daemon_set),
     (&JOB, "job-controller", job),
     (&PERSISTENT_VOLUME_CLAIM, "persistent-volume-binder", claim),
@@ -285,6 +288,10 @@ fn replica_set(prng: &mut Prng, name: &str) -> Value {
     json!({"metadata": {}, "spec": {
         "replicas": prng.below(4), "selector": selector(name), "template": template(name, "Always"),
     }})
+}
+
+fn replication_controller(prng: &mut Prng, name: &str) -> Value {
+    json!({"metadata": {}, "spec": {"replicas": prng.below(4), "template": template(name, "Always")}})
 }
 
 fn stateful_set(prng: &mut Prng, name: &str) -> Value {

@@ -32,6 +32,7 @@ pub static JOB: Kind = Kind {
         prepare,
         doc: "Runs pods until enough of them have succeeded.",
         on_update: "CSUV",
+        orphans_dependents: true,
         ..Declared::BASE
     },
     ..Kind::BASE

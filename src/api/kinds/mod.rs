@@ -39,9 +39,11 @@ mod persistent_volume;
 mod persistent_volume_claim;
 mod pod;
 mod pod_disruption_budget;
+mod pod_template;
 mod priority_class;
 mod priority_level_configuration;
 mod replica_set;
+mod replication_controller;
 mod role;
 mod role_binding;
 mod runtime_class;
@@ -99,9 +101,11 @@ pub use persistent_volume::PERSISTENT_VOLUME;
 pub use persistent_volume_claim::PERSISTENT_VOLUME_CLAIM;
 pub use pod::POD;
 pub use pod_disruption_budget::POD_DISRUPTION_BUDGET;
+pub use pod_template::POD_TEMPLATE;
 pub use priority_class::PRIORITY_CLASS;
 pub use priority_level_configuration::PRIORITY_LEVEL_CONFIGURATION;
 pub use replica_set::REPLICA_SET;
+pub use replication_controller::REPLICATION_CONTROLLER;
 pub use role::ROLE;
 pub use role_binding::ROLE_BINDING;
 pub use runtime_class::RUNTIME_CLASS;
@@ -140,6 +144,8 @@ pub static KINDS: &[&Kind] = &[
     &PERSISTENT_VOLUME_CLAIM,
     &BINDING,
     &COMPONENT_STATUS,
+    &REPLICATION_CONTROLLER,
+    &POD_TEMPLATE,
     &DEPLOYMENT,
     &REPLICA_SET,
     &STATEFUL_SET,

@@ -27,6 +27,7 @@ pub static REPLICA_SET: Kind = Kind {
         fields: &["status.replicas"],
         schema: SCHEMA,
         validate,
+        validate_status: workload::replica_counts,
         columns: COLUMNS,
         default: crate::pod::defaults::template,
         doc: "Keeps a number of pods of one template running.",

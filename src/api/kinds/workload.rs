@@ -17,7 +17,41 @@ pub(super) fn selected_template(spec: &Value, whole: &str, causes: &mut Vec<Caus
         whole,
         causes,
     );
-    crate::pod::validate::template(spec.at("template"), "spec.template", &["Always"], causes);
+    let kind = if whole == "daemonset" { "DaemonSet" } else { "ReplicaSet" };
+    lasting_template(spec, kind, causes);
+}
+
+/// A template whose pods restart always; `kind` is what complaints call the kind that makes them.
+pub(super) fn lasting_template(spec: &Value, kind: &str, causes: &mut Vec<Cause>) {
+    let template = spec.at("template");
+    crate::pod::validate::template(template, "spec.template", &["Always"], causes);
+    if template.has("spec.activeDeadlineSeconds") {
+        let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
+        causes.forbidden("spec.template.spec.activeDeadlineSeconds", &detail);
+    }
+}
+
+/// The counts in the status of what keeps replicas.
+pub(super) fn replica_counts(new: &Value, causes: &mut Vec<Cause>) {
+    let status = new.at("status");
+    let count = |field: &str| status.int(field).unwrap_or(0);
+    let complain = |field: &str, detail: &str, causes: &mut Vec<Cause>| {
+        causes.invalid(&format!("status.{field}"), &count(field).into(), detail);
+    };
+    let fields = ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+    for field in fields.into_iter().chain(["observedGeneration"]) {
+        if count(field) < 0 {
+            complain(field, NON_NEGATIVE, causes);
+        }
+    }
+    for field in &fields[1..] {
+        if count(field) > count("replicas") {
+            complain(field, "cannot be greater than status.replicas", causes);
+        }
+    }
+    if count("availableReplicas") > count("readyReplicas") {
+        complain("availableReplicas", "cannot be greater than readyReplicas", causes);
+    }
 }
 
 /// Fields of `spec` that must not be negative.

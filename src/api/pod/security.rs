@@ -223,6 +223,8 @@ fn template_path(kind: &crate::Kind) -> Option<&'static str> {
         ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") | ("batch", "Job") => {
             Some("spec.template")
         }
+        ("", "ReplicationController") => Some("spec.template"),
+        ("", "PodTemplate") => Some("template"),
         ("batch", "CronJob") => Some("spec.jobTemplate.spec.template"),
         _ => None,
     }

@@ -49,12 +49,6 @@ pub(crate) fn template(template: &Value, path: &str, policies: &[&str], causes: 
     if !policies.contains(&policy) {
         causes.not_supported(&format!("{path}.spec.restartPolicy"), policy, policies);
     }
-    if policies == ["Always"] && template.has("spec.activeDeadlineSeconds") {
-        causes.forbidden(
-            &format!("{path}.spec.activeDeadlineSeconds"),
-            "activeDeadlineSeconds in ReplicaSet is not Supported",
-        );
-    }
     if !template.list("spec.ephemeralContainers").is_empty() {
         causes.forbidden(
             &format!("{path}.spec.ephemeralContainers"),

@@ -1,5 +1,6 @@
 //! Which objects a controller's object owns: keeps, adopts and releases by selector.
 
+use api::kinds::REPLICATION_CONTROLLER;
 use api::selector::Selector;
 use api::{Actions, Expect, Key, Kind, Lens, Object, Value, View, json};
 
@@ -64,8 +65,16 @@ fn others(owner: &Object, object: &Object) -> Vec<Value> {
     list.iter().filter(|reference| reference.str("uid") != owner.uid()).cloned().collect()
 }
 
+/// What an owner selects by: its label selector, or the map of labels of a ReplicationController.
+pub(crate) fn selector_of(kind: &Kind, owner: &Value) -> Selector {
+    match owner.at("spec.selector") {
+        labels if *kind == REPLICATION_CONTROLLER => Selector::from_map(labels),
+        selector => Selector::from_label_selector(selector),
+    }
+}
+
 /// The keys that an object wakes: its controller of `kind`, or, for an orphan, all of `kind` whose
-/// label selector (at `spec.selector`) matches it.
+/// selector matches it.
 pub(crate) fn wakes(view: &View<'_>, object: &Object, kind: &'static Kind) -> Vec<Key> {
     if let Some(owner) = object.controller() {
         let group = owner.api_version.rsplit_once('/').map_or("", |(group, _)| group);
@@ -80,7 +89,7 @@ pub(crate) fn wakes(view: &View<'_>, object: &Object, kind: &'static Kind) -> Ve
     }
     let mut owners = view.list(kind, Some(object.namespace()));
     owners.retain(|owner| {
-        let selector = Selector::from_label_selector(owner.tree().at("spec.selector"));
+        let selector = selector_of(kind, &owner.tree());
         !selector.is_everything() && selector.matches(object.labels())
     });
     owners.iter().map(Key::of).collect()

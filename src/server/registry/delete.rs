@@ -141,7 +141,7 @@ fn plan(kind: &Kind, old: &Value, options: &DeleteOptions) -> Plan {
         new.set("metadata.deletionTimestamp", api::time::format(now));
         return Plan::Mark(new);
     }
-    set_finalizers(&mut new, &options.propagation);
+    set_finalizers(kind, &mut new, &options.propagation);
     let pending = !new.list("metadata.finalizers").is_empty();
     let namespace = *kind == NAMESPACE;
     if namespace && (!marked || !new.list("spec.finalizers").is_empty()) {
@@ -188,14 +188,16 @@ fn bump_generation(tree: &mut Value) {
     }
 }
 
-/// Makes the garbage collector's two finalizers say what the propagation policy says.
-fn set_finalizers(tree: &mut Value, propagation: &str) {
+/// Makes the garbage collector's two finalizers say what the propagation policy says; without one they
+/// say what they said, or what deletions of the kind mean.
+fn set_finalizers(kind: &Kind, tree: &mut Value, propagation: &str) {
     let has = |name: &str| tree.list("metadata.finalizers").iter().any(|f| f == name);
     let (orphan, foreground) = match propagation {
         "Orphan" => (true, false),
         "Foreground" => (false, true),
         "Background" => (false, false),
-        _ => (has(ORPHAN), has(FOREGROUND)),
+        _ if has(ORPHAN) || has(FOREGROUND) => (has(ORPHAN), has(FOREGROUND)),
+        _ => (kind.declared.orphans_dependents, false),
     };
     if (orphan, foreground) == (has(ORPHAN), has(FOREGROUND)) {
         return;

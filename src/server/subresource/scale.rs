@@ -150,8 +150,12 @@ fn scale(object: &Object, paths: &Paths<'_>) -> Value {
     json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
 }
 
-/// A label selector in the query-string form.
+/// A label selector, or a map of labels, in the query-string form.
 fn selector_text(selector: &Value) -> String {
+    if selector.as_object().is_some_and(|map| map.values().all(Value::is_string)) {
+        let terms = selector.pairs("").map(|(key, value)| format!("{key}={value}"));
+        return terms.collect::<Vec<_>>().join(",");
+    }
     let mut terms: Vec<(String, String)> = selector
         .pairs("matchLabels")
         .map(|(key, value)| (key.to_owned(), format!("{key}={value}")))

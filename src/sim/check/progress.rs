@@ -2,7 +2,7 @@
 
 use api::kinds::{
     DAEMON_SET, DEPLOYMENT, JOB, NAMESPACE, NODE, PERSISTENT_VOLUME_CLAIM, POD, REPLICA_SET,
-    STATEFUL_SET,
+    REPLICATION_CONTROLLER, STATEFUL_SET,
 };
 use api::{Lens, Object, Value};
 
@@ -17,6 +17,7 @@ type Goal = (&'static api::Kind, &'static str, fn(&Known, &Object, &Value) -> Ve
 static GOALS: &[Goal] = &[
     (&DEPLOYMENT, "deployment-controller", deployment),
     (&REPLICA_SET, "replicaset-controller", replica_set),
+    (&REPLICATION_CONTROLLER, "replication-controller", replica_set),
     (&STATEFUL_SET, "statefulset-controller", stateful_set),
     (&DAEMON_SET, "daemon-set-controller", daemon_set),
     (&JOB, "job-controller", job),
