@@ -68,7 +68,7 @@ impl Walk {
             let below = format!("{path}.{key}");
             match schema().by_json(id, key) {
                 Some(field) => self.field(field, value, &below),
-                None if path.is_empty() && matches!(key.as_str(), "apiVersion" | "kind") => {}
+                None if schema().of(id).kind && matches!(key.as_str(), "apiVersion" | "kind") => {}
                 None => self.complain(&below, "field not declared in schema"),
             }
         }
