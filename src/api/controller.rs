@@ -156,9 +156,22 @@ pub enum Expect {
     Unchanged { key: Key, revision: u64 },
     /// The namespace holds no object of this kind.
     Empty { kind: &'static Kind, namespace: String },
-    /// Of this kind and namespace, the view holds exactly what the store holds: for acts that rest
-    /// on something not being there (a claim that no pod uses).
-    Current { kind: &'static Kind, namespace: String },
+    /// Of this kind and namespace, the store holds exactly what was seen, of which `seen` is the
+    /// [`digest`]: for acts that rest on something not being there (a claim that no pod uses).
+    Current { kind: &'static Kind, namespace: String, seen: u64 },
+}
+
+/// Tells one set of objects in their versions from another.
+pub fn digest(objects: &[Object]) -> u64 {
+    // Sums, so that the order says nothing.
+    let one = |object: &Object| {
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325 ^ object.revision();
+        for byte in object.name().bytes() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    };
+    objects.iter().map(one).fold(0, u64::wrapping_add)
 }
 
 /// What to do when the API refuses an action of this reconcile.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use api::controller::{Cache, Wakes, Watch};
+use api::controller::{Cache, Wakes, Watch, digest};
 use api::{
     Action, Actions, Expect, Key, Kind, Kinds, Lens, LensMut, Next, Object, OnFailure, Registered,
     Status, Value, View, json,
@@ -407,12 +407,9 @@ impl Loop {
                 let found = self.client.list(kind, namespace, options).await?;
                 (*kind, namespace, found.items.is_empty())
             }
-            Expect::Current { kind, namespace } => {
+            Expect::Current { kind, namespace, seen } => {
                 let found = self.client.list(kind, namespace, ListOptions::default()).await?;
-                let seen = Cache::list(&self.informers, kind, Some(namespace));
-                let version = |o: &Object| (o.name().to_owned(), o.revision());
-                let seen: BTreeSet<_> = seen.iter().map(version).collect();
-                (*kind, namespace, found.items.iter().map(version).collect::<BTreeSet<_>>() == seen)
+                (*kind, namespace, digest(&found.items) == *seen)
             }
         };
         match holds {

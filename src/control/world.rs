@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use api::controller::{Cache, Fixture};
+use api::controller::{Cache, Fixture, digest};
 use api::kinds::POD;
 use api::status::{Reason, Status};
 use api::{Action, Actions, Expect, Key, Kind, Lens, LensMut, Next, Object, Registered, Value};
@@ -77,7 +77,7 @@ pub(crate) fn line(action: &Action) -> String {
         Action::Expect(Expect::Empty { kind, namespace }) => {
             format!("expect empty {namespace} {}", kind.plural)
         }
-        Action::Expect(Expect::Current { kind, namespace }) => {
+        Action::Expect(Expect::Current { kind, namespace, .. }) => {
             format!("expect current {namespace} {}", kind.plural)
         }
         Action::Event { about, warning, reason, message } => {
@@ -498,8 +498,9 @@ impl World {
                 there(key, "").is_some_and(|o| o.revision() == *revision)
             }
             Expect::Empty { kind, namespace } => self.view().list(kind, Some(namespace)).is_empty(),
-            // This world's view is its store.
-            Expect::Current { .. } => true,
+            Expect::Current { kind, namespace, seen } => {
+                digest(&self.view().list(kind, Some(namespace))) == *seen
+            }
         };
         holds.then_some(()).ok_or_else(|| Status::conflict(&POD, "", "expectation"))
     }

@@ -1,5 +1,6 @@
 //! Finalizers that keep claims while pods use them, and volumes while they are bound.
 
+use api::controller::digest;
 use api::kinds::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD};
 use api::pod::references::{self, Target};
 use api::{Actions, Controller, Expect, Key, Lens, Next, Object, View, Wakes, Watch};
@@ -35,20 +36,20 @@ impl Controller for ClaimProtection {
 
     fn reconcile(view: &View<'_>, key: &Key, actions: &mut Actions) -> Next {
         let Some(claim) = view.at(key) else { return Next::Done };
-        // Only a pod that a node may have seen counts as using it.
-        let used = || {
-            let pods = view.list(&POD, Some(&key.namespace));
-            pods.iter().any(|pod| {
-                !pod.tree().str("spec.nodeName").is_empty() && claims(pod).contains(&key.name)
-            })
+        let pods = match claim.deleting() {
+            true => view.list(&POD, Some(&key.namespace)),
+            false => Vec::new(),
         };
-        let used = claim.deleting() && used();
+        // Only a pod that a node may have seen counts as using it.
+        let used = pods.iter().any(|pod| {
+            !pod.tree().str("spec.nodeName").is_empty() && claims(pod).contains(&key.name)
+        });
         let protected =
             || claim.tree().list("metadata.finalizers").iter().any(|f| f == CLAIM_FINALIZER);
         if claim.deleting() && !used && protected() {
             // A pod may have come to a node a moment ago; upstream asks the API server, too.
             let namespace = key.namespace.clone();
-            actions.expect(Expect::Current { kind: &POD, namespace });
+            actions.expect(Expect::Current { kind: &POD, namespace, seen: digest(&pods) });
         }
         guard(&claim, CLAIM_FINALIZER, used, actions);
         Next::Done
