@@ -22,6 +22,13 @@ pub(crate) trait Complain {
         );
     }
 
+    /// As `invalid`, for a quantity, which upstream shows as Go holds it.
+    fn invalid_quantity(&mut self, field: &str, quantity: &Value, detail: &str) {
+        let shown = crate::quantity::Quantity::from_tree(quantity).map(|q| q.go_syntax());
+        let shown = shown.unwrap_or_default();
+        self.complain("FieldValueInvalid", field, format!("Invalid value: {shown}: {detail}"));
+    }
+
     /// As `invalid`, where the value is too much to show.
     fn invalid_whole(&mut self, field: &str, detail: &str) {
         self.complain("FieldValueInvalid", field, format!("Invalid value: {detail}"));

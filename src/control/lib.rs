@@ -23,6 +23,7 @@ mod node;
 mod persistent_volume;
 mod pod_gc;
 mod replica_set;
+mod resource_quota;
 mod service_account;
 mod stateful_set;
 mod support;
@@ -58,6 +59,7 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<pod_gc::PodGc>(),
     Registered::of::<ttl_after_finished::TtlAfterFinished>(),
     Registered::of::<disruption::Disruption>(),
+    Registered::of::<resource_quota::ResourceQuotas>(),
     Registered::of::<namespace::Namespaces>(),
     Registered::of::<garbage_collector::GarbageCollector>(),
     Registered::of::<cluster_role::Aggregation>(),

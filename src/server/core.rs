@@ -8,6 +8,7 @@ use api::{Form, Kind, Resource, Status, Value};
 use client::{Answer, Body, PatchType, Registry, Request};
 use store::Store;
 
+use crate::admission::Turns;
 use crate::auth::tokens::Tokens;
 use crate::auth::{Attributes, Authorizer};
 use crate::config::Config;
@@ -30,6 +31,7 @@ pub(crate) struct Core {
     /// Feeds the kinds.
     pub(crate) definitions: Definitions,
     /// For what is proxied, and for webhooks.
+    pub(crate) turns: Turns,
     pub(crate) http: http::client::Client,
     pub(crate) webhooks: Configurations,
 }

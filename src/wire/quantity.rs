@@ -69,6 +69,33 @@ impl Quantity {
         clamp(div_up(self.nanos, NANO / 1000))
     }
 
+    /// The next whole number of units.
+    #[must_use]
+    pub fn rounded_up(self) -> Quantity {
+        Quantity { nanos: div_up(self.nanos, NANO).saturating_mul(NANO), ..self }
+    }
+
+    /// As a floating-point number of units.
+    pub fn as_f64(self) -> f64 {
+        // Ratios of what people write need no more digits than that.
+        self.nanos as f64 / NANO as f64
+    }
+
+    /// Go's `%#v` of it, as read from its canonical form.
+    pub fn go_syntax(self) -> String {
+        let (value, scale, format) = match self.format {
+            Format::BinarySi => (self.nanos / NANO, 0, "BinarySI"),
+            decimal => {
+                let (value, step) = if self.nanos == 0 { (0, 3) } else { self.thousands() };
+                let exponent = decimal == Format::DecimalExponent;
+                (value, (step - 3) * 3, if exponent { "DecimalExponent" } else { "DecimalSI" })
+            }
+        };
+        format!(
+            "resource.Quantity{{i:resource.int64Amount{{value:{value}, scale:{scale}}}, d:resource.infDecAmount{{Dec:(*inf.Dec)(nil)}}, s:\"{self}\", Format:\"{format}\"}}"
+        )
+    }
+
     pub fn is_zero(self) -> bool {
         self.nanos == 0
     }

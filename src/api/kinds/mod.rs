@@ -30,6 +30,7 @@ mod ingress_class;
 mod job;
 pub(crate) mod job_rules;
 mod lease;
+mod limit_range;
 mod local_subject_access_review;
 mod mutating_webhook_configuration;
 mod namespace;
@@ -44,6 +45,7 @@ mod priority_class;
 mod priority_level_configuration;
 mod replica_set;
 mod replication_controller;
+mod resource_quota;
 mod role;
 mod role_binding;
 mod runtime_class;
@@ -92,6 +94,7 @@ pub use ingress::INGRESS;
 pub use ingress_class::INGRESS_CLASS;
 pub use job::JOB;
 pub use lease::LEASE;
+pub use limit_range::LIMIT_RANGE;
 pub use local_subject_access_review::LOCAL_SUBJECT_ACCESS_REVIEW;
 pub use mutating_webhook_configuration::MUTATING_WEBHOOK_CONFIGURATION;
 pub use namespace::NAMESPACE;
@@ -106,6 +109,7 @@ pub use priority_class::PRIORITY_CLASS;
 pub use priority_level_configuration::PRIORITY_LEVEL_CONFIGURATION;
 pub use replica_set::REPLICA_SET;
 pub use replication_controller::REPLICATION_CONTROLLER;
+pub use resource_quota::RESOURCE_QUOTA;
 pub use role::ROLE;
 pub use role_binding::ROLE_BINDING;
 pub use runtime_class::RUNTIME_CLASS;
@@ -146,6 +150,8 @@ pub static KINDS: &[&Kind] = &[
     &COMPONENT_STATUS,
     &REPLICATION_CONTROLLER,
     &POD_TEMPLATE,
+    &LIMIT_RANGE,
+    &RESOURCE_QUOTA,
     &DEPLOYMENT,
     &REPLICA_SET,
     &STATEFUL_SET,

@@ -34,6 +34,7 @@ pub static REPLICATION_CONTROLLER: Kind = Kind {
         default,
         doc: "Keeps a number of pods of one template running.",
         orphans_dependents: true,
+        on_update: "CSUV",
         ..Declared::BASE
     },
     ..Kind::BASE

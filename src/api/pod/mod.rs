@@ -4,6 +4,7 @@ pub(crate) mod columns;
 pub(crate) mod defaults;
 pub mod ephemeral;
 pub mod references;
+pub mod resources;
 pub mod security;
 pub(crate) mod validate;
 

@@ -8,6 +8,7 @@ use crate::kinds::{self, KINDS};
 use crate::lens::LensMut;
 
 mod jobs;
+mod quotas;
 
 /// Decodes, defaults and prepares as the server does.
 fn ready(kind: &'static crate::Kind, tree: &Value) -> Value {

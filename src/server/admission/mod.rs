@@ -3,18 +3,22 @@
 mod certificate;
 mod escalation;
 mod images;
+mod limit_ranger;
 mod namespace;
 mod node;
 mod plugins;
 mod pod;
 mod pod_security;
 mod runtime_class;
+pub(crate) mod resource_quota;
 mod service;
 mod service_account;
 mod settings;
 mod storage_class;
 mod unacted;
 mod webhooks;
+
+pub(crate) use resource_quota::Turns;
 
 use api::{Form, Kind, Lens, LensMut, Status, Value, json};
 use client::Request;
@@ -113,6 +117,8 @@ pub(crate) struct Notes {
     /// For the audit log, which is a debug log so far: key and value.
     pub(crate) annotations: Vec<(&'static str, String)>,
     reinvocation: webhooks::Reinvocation,
+    /// For the write: what it adds to quotas.
+    pub(crate) charge: Option<resource_quota::Charge>,
 }
 
 /// Runs before names, validation and allocation, on the version of the request; may change the object.

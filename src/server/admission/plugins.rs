@@ -9,8 +9,8 @@ use rt::BoxFuture;
 
 use super::{Act, Notes, Operation, add_finalizer};
 use super::{
-    certificate, images, namespace, node, pod, pod_security, runtime_class, service,
-    service_account, storage_class, webhooks,
+    certificate, images, limit_ranger, namespace, node, pod, pod_security, resource_quota,
+    runtime_class, service, service_account, storage_class, webhooks,
 };
 
 /// What a plugin does to the object. It says whether it changed it.
@@ -100,6 +100,13 @@ pub(super) static PLUGINS: &[Plugin] = &[
         name: "NamespaceLifecycle",
         handles: |act| act.operation != Operation::Connect,
         mutate: Mutate::Asks(|act, tree, _| Box::pin(namespace::check(act, tree))),
+        ..Plugin::BASE
+    },
+    Plugin {
+        name: "LimitRanger",
+        handles: limit_ranger::handles,
+        mutate: Mutate::Asks(|act, tree, _| Box::pin(limit_ranger::apply(act, tree))),
+        validate: Validate::Asks(|act, tree, _| Box::pin(limit_ranger::check(act, tree))),
         ..Plugin::BASE
     },
     Plugin {
@@ -224,6 +231,17 @@ pub(super) static PLUGINS: &[Plugin] = &[
         ..Plugin::BASE
     },
     Plugin {
+        name: "ResourceQuota",
+        handles: resource_quota::handles,
+        validate: Validate::Asks(|act, tree, notes| {
+            Box::pin(async move {
+                notes.charge = resource_quota::charge(act, tree).await?;
+                Ok(())
+            })
+        }),
+        ..Plugin::BASE
+    },
+    Plugin {
         name: "AlwaysDeny",
         on: false,
         handles: |_| true,
@@ -235,11 +253,10 @@ pub(super) static PLUGINS: &[Plugin] = &[
 ];
 
 /// Names of upstream's that are not here yet. What they would do is not done, whether they are disabled or not.
-pub(super) const LATER: [&str; 14] = [
+pub(super) const LATER: [&str; 12] = [
     "NamespaceAutoProvision",
     "NamespaceExists",
     "LimitPodHardAntiAffinityTopology",
-    "LimitRanger",
     "ImagePolicyWebhook",
     "PodNodeSelector",
     "PodTolerationRestriction",
@@ -249,7 +266,6 @@ pub(super) const LATER: [&str; 14] = [
     "ClusterTrustBundleAttest",
     "MutatingAdmissionPolicy",
     "ValidatingAdmissionPolicy",
-    "ResourceQuota",
 ];
 
 const _: () = assert!(PLUGINS.len() <= 32);

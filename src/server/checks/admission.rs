@@ -49,9 +49,9 @@ fn the_names_of_plugins_are_checked() {
         (&["PodSecurity", "NodeRestriction"][..], &["Priority", "LimitRanger"][..], ""),
         (&["Foo"], &[], "enable-admission-plugins plugin \"Foo\" is unknown"),
         (
-            &["LimitRanger"],
+            &["EventRateLimit"],
             &[],
-            "enable-admission-plugins plugin \"LimitRanger\" is not in this version",
+            "enable-admission-plugins plugin \"EventRateLimit\" is not in this version",
         ),
         (
             &["Foo", "PodSecurity"],

@@ -6,6 +6,7 @@ mod certificates;
 mod identity;
 mod kinds;
 mod pod_security;
+mod quotas;
 mod remote;
 mod services;
 mod several;

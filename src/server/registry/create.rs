@@ -6,7 +6,7 @@ use api::{Form, Lens, LensMut, Object, Status, Value, json};
 use client::{Answer, Request, Verb};
 use store::{Error, Expect};
 
-use crate::admission::{self, Act, Notes};
+use crate::admission::{self, Act, Notes, resource_quota as quota};
 use crate::allocate::claims::{self, Claims};
 use crate::core::{Call, Outcome};
 use crate::storage::{self, room};
@@ -49,7 +49,10 @@ async fn once(call: &Call<'_>, mut tree: Value) -> (Result<Outcome, Status>, boo
         Ok(object) => object,
         Err(error) => return (Err(Status::bad_request(error.to_string())), false),
     };
-    drop(tree);
+    // Only a quota may ask for it again.
+    if notes.charge.is_none() {
+        drop(std::mem::take(&mut tree));
+    }
     let warnings = notes.warnings;
     if call.request.dry_run {
         let exists = storage::find(store, kind, object.namespace(), object.name()).await;
@@ -62,7 +65,14 @@ async fn once(call: &Call<'_>, mut tree: Value) -> (Result<Outcome, Status>, boo
         return (outcome, again);
     }
     let room = room::of(call.caller, &object, None);
-    let outcome = match storage::put(store, &object, Expect::Absent, room, claims.txn()).await {
+    let write = (&object, Expect::Absent, room);
+    let act = Act::create(call);
+    let written = quota::put(&act, &tree, notes.charge, write, claims.txn()).await;
+    let written = match written {
+        Ok(written) => written,
+        Err(status) => return (Err(status), false),
+    };
+    let outcome = match written {
         Ok(object) => Ok(Outcome::created(Answer::Object(object)).with_warnings(warnings)),
         Err(error) if claims::is_lost(&error) => {
             return (Err(Status::modified(kind, object.name())), true);

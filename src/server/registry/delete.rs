@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::kinds::NAMESPACE;
+use api::kinds::{JOB, NAMESPACE};
 use api::{Kind, Lens, LensMut, Object, Status, Value, json};
 use client::{Answer, DeleteOptions, Verb};
 use store::{Error, Expect, Room, Txn};
@@ -13,6 +13,8 @@ use crate::allocate;
 use crate::core::{Call, Outcome};
 use crate::options::invalid_options;
 use crate::storage::{self, list};
+
+const JOBS_LEAVE_PODS: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
 
 const CONFLICT_TRIES_MAX: usize = 10;
 
@@ -31,6 +33,9 @@ pub(crate) async fn delete(call: &Call<'_>) -> Result<Outcome, Status> {
         check_preconditions(&request.delete, &current)?;
         let old = current.whole_tree();
         let mut notes = Notes::default();
+        if *kind == JOB && request.delete.propagation.is_empty() {
+            notes.warnings.push(JOBS_LEAVE_PODS.into());
+        }
         admission::admit(&Act::delete(call, &old), Value::Null, &mut notes).await?;
         let conditional = request.delete.resource_version.is_some();
         let done = match plan(kind, &old, &request.delete) {
@@ -85,6 +90,7 @@ pub(crate) async fn collection(call: &Call<'_>) -> Result<Outcome, Status> {
         match delete(&call.with(form, &one)).await {
             Ok(outcome) => {
                 warnings.extend(outcome.warnings);
+                warnings.dedup();
                 deleted.items.push(object);
             }
             Err(status) if status.is_not_found() => {}

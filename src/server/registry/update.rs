@@ -9,7 +9,7 @@ use client::{Answer, Body, PatchType};
 use store::{Error, Expect};
 
 use super::create;
-use crate::admission::{self, Act, Notes};
+use crate::admission::{self, Act, Notes, resource_quota as quota};
 use crate::allocate;
 use crate::auth::Attributes;
 use crate::core::{Call, Outcome, tree_of};
@@ -396,8 +396,8 @@ async fn finish(
     }
     let expect = Expect::Revision(current.revision());
     let room = room::of(caller, &object, Some(current));
-    let object =
-        storage::put(&core.store, &object, expect, room, claims.txn()).await.map_err(lost)?;
+    let write = (&object, expect, room);
+    let object = quota::put(act, &new, notes.charge, write, claims.txn()).await?.map_err(lost)?;
     Ok(Outcome::ok(Answer::Object(object)).with_warnings(warnings))
 }
 

@@ -9,7 +9,7 @@ pub(crate) mod selection;
 
 use api::status::Reason;
 use api::{Kind, Object, Status, kinds};
-use store::{Class, Error, Expect, KeyValue, Op, Room, Span, Store, Txn};
+use store::{Class, Error, Expect, KeyValue, Op, Query, Room, Span, Store, Txn};
 
 /// `/registry/<prefix>/` and, if given, the namespace.
 pub(crate) fn prefix(kind: &Kind, namespace: &str) -> String {
@@ -97,6 +97,20 @@ pub(crate) async fn get(
     name: &str,
 ) -> Result<Object, Status> {
     find(store, kind, namespace, name).await?.ok_or_else(|| Status::not_found(kind, name))
+}
+
+/// Every object of a kind in a namespace, at the revision that is answered with them.
+///
+/// # Errors
+/// 500 if what the disk held cannot be read.
+pub(crate) async fn all(
+    store: &Store,
+    kind: &'static Kind,
+    namespace: &str,
+) -> Result<(u64, Vec<Object>), Status> {
+    let found = store.range(&Query::prefix(prefix(kind, namespace))).await.map_err(status)?;
+    let objects = found.items.iter().map(|version| object(kind, version));
+    Ok((found.revision, objects.collect::<Result<_, _>>()?))
 }
 
 /// Writes a version of an object where `expect` holds, together with what `beside` says; answers
