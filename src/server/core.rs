@@ -30,8 +30,8 @@ pub(crate) struct Core {
     pub(crate) kinds: Arc<Registry>,
     /// Feeds the kinds.
     pub(crate) definitions: Definitions,
-    /// For what is proxied, and for webhooks.
     pub(crate) turns: Turns,
+    /// For what is proxied, and for webhooks.
     pub(crate) http: http::client::Client,
     pub(crate) webhooks: Configurations,
 }

@@ -61,8 +61,8 @@ mod storage_class;
 mod subject_access_review;
 mod token_request;
 mod token_review;
-mod volume_attachment;
 mod validating_webhook_configuration;
+mod volume_attachment;
 mod webhook_rules;
 mod workload;
 
@@ -125,8 +125,8 @@ pub use storage_class::STORAGE_CLASS;
 pub use subject_access_review::SUBJECT_ACCESS_REVIEW;
 pub use token_request::TOKEN_REQUEST;
 pub use token_review::TOKEN_REVIEW;
-pub use volume_attachment::VOLUME_ATTACHMENT;
 pub use validating_webhook_configuration::VALIDATING_WEBHOOK_CONFIGURATION;
+pub use volume_attachment::VOLUME_ATTACHMENT;
 
 use serde_json::Value;
 
