@@ -32,6 +32,7 @@ pub mod openapi;
 pub mod patch;
 pub mod path;
 pub mod pod;
+pub mod policy;
 mod print;
 pub mod query;
 pub mod quota;

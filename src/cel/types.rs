@@ -67,6 +67,11 @@ impl<'s> Type<'s> {
         }
     }
 
+    /// The type's name in messages.
+    pub fn shown(&self) -> String {
+        Unifier::default().shown(self)
+    }
+
     /// The type of `Val::authorizer`.
     pub fn authorizer() -> Type<'s> {
         Type::Named("kubernetes.authorization.Authorizer")

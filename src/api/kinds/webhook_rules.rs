@@ -274,11 +274,12 @@ fn conditions(conditions: &[Value], path: &str, causes: &mut Vec<Cause>) {
     let mut seen = BTreeSet::new();
     for (idx, condition) in conditions.iter().enumerate() {
         let path = format!("{path}[{idx}]");
-        if condition.str("expression").trim().is_empty() {
-            causes.required(&format!("{path}.expression"), "");
-        } else {
-            let detail = "CEL expressions are not evaluated by this version of k3rs";
-            causes.forbidden(&format!("{path}.expression"), detail);
+        let expression = condition.str("expression").trim();
+        let place = format!("{path}.expression");
+        match crate::policy::condition(expression) {
+            _ if expression.is_empty() => causes.required(&place, ""),
+            Err(why) => causes.invalid(&place, &expression.into(), &why),
+            Ok(_) => {}
         }
         let name = condition.str("name");
         match name {

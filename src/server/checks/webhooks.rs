@@ -15,8 +15,8 @@ use rt::net::TcpListener;
 use super::{request, start};
 use crate::core::Call;
 use crate::dispatch::perform;
+use crate::door;
 use crate::user::{Caller, User};
-use crate::{Server, door};
 
 /// What it answers to a request: `response` without its uid.
 type Answer = Box<dyn Fn(&str, &Value) -> Value + Send + Sync>;
@@ -502,17 +502,55 @@ fn subresources_and_connections_are_asked_about_by_their_own_kinds() {
 }
 
 #[test]
-fn conditions_are_refused_as_long_as_nothing_evaluates_them() {
+fn conditions_decide_whether_a_webhook_is_asked() {
     rt::block_on(async {
-        let (_server, client): (Server, Client) = start().await;
-        let running = Running::start(|_, _| allow()).await;
-        let hook =
-            running.hook("/v", json!({"matchConditions": [{"name": "a", "expression": "true"}]}));
-        let tree = json!({"metadata": {"name": "hooks"}, "webhooks": [hook]});
+        let (_server, client) = start().await;
+        let running = Running::start(|_, _| json!({"allowed": false})).await;
+        let wrong = running
+            .hook("/v", json!({"matchConditions": [{"name": "a", "expression": "object.x +"}]}));
+        let tree = json!({"metadata": {"name": "hooks"}, "webhooks": [wrong]});
         let refused = client.create(&VALIDATING_WEBHOOK_CONFIGURATION, tree).await.unwrap_err();
-        assert!(
-            refused.message().contains("webhooks[0].matchConditions[0].expression: Forbidden: CEL"),
-            "{refused}"
+        let why = "webhooks[0].matchConditions[0].expression: Invalid value: \"object.x +\": compilation failed: ERROR: <input>:1:11: Syntax error";
+        assert!(refused.message().contains(why), "{}", refused.message());
+        let mut asked = Vec::new();
+        for (nth, (expressions, policy)) in [
+            (&["request.operation == 'CREATE'", "object.data.a == 'b' && oldObject == null"][..], "Fail"),
+            (&["object.data.a == 'x'", "object.data.none == 'x'"], "Fail"),
+            (&["object.data.none == 'x'"], "Ignore"),
+            (&["request.userInfo.username.startsWith('system:') && request.name == 'c3'"], "Fail"),
+            (&["authorizer.group('').resource('pods').namespace('x').check('create').allowed()"], "Fail"),
+            (&["authorizer.serviceAccount('a', 'b').group('').resource('pods').check('create').allowed()"], "Fail"),
+            (&["authorizer.requestResource.check('explode').allowed() && namespaceObject == null"], "Fail"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let conditions: Vec<Value> = expressions
+                .iter()
+                .enumerate()
+                .map(|(nth, text)| json!({"name": format!("c{nth}"), "expression": text}))
+                .collect();
+            let hook = running.hook("/v", json!({"matchConditions": conditions, "failurePolicy": policy}));
+            let tree = json!({"metadata": {"name": format!("h{nth}")}, "webhooks": [hook]});
+            client.create(&VALIDATING_WEBHOOK_CONFIGURATION, tree).await.unwrap();
+            let made = client.create(&CONFIG_MAP, config_map(&format!("c{nth}"))).await;
+            asked.push(made.is_err());
+            assert_eq!(running.asked().len(), usize::from(made.is_err()));
+            let name = format!("h{nth}");
+            let options = DeleteOptions::default();
+            client.delete(&VALIDATING_WEBHOOK_CONFIGURATION, "", &name, options).await.unwrap();
+        }
+        assert_eq!(asked, [true, false, false, true, true, false, true]);
+        // What cannot be evaluated refuses where the policy is Fail.
+        let broken =
+            json!({"matchConditions": [{"name": "a", "expression": "object.data.none == 'x'"}]});
+        configure(&client, &VALIDATING_WEBHOOK_CONFIGURATION, vec![running.hook("/v", broken)])
+            .await;
+        let refused = client.create(&CONFIG_MAP, config_map("d")).await.unwrap_err();
+        assert_eq!(
+            refused.message(),
+            "configmaps \"d\" is forbidden: expression 'object.data.none == 'x'' resulted in error: no such key: none"
         );
+        assert_eq!(running.asked().len(), 0);
     });
 }

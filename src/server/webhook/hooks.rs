@@ -63,6 +63,13 @@ impl Configurations {
     }
 }
 
+/// A CEL expression that must hold.
+#[derive(Debug)]
+pub(crate) struct Condition {
+    pub(crate) expression: String,
+    pub(crate) program: Result<cel::Program, String>,
+}
+
 /// One webhook.
 #[derive(Debug)]
 pub(crate) struct Hook {
@@ -82,8 +89,8 @@ pub(crate) struct Hook {
     pub(crate) reinvoked: bool,
     /// The version of the question, if the server speaks one that it takes.
     pub(crate) review: Option<&'static str>,
-    /// CEL expressions that must hold, by name.
-    pub(crate) conditions: Vec<(String, String)>,
+    /// What must hold.
+    pub(crate) conditions: Vec<Condition>,
     pub(crate) target: Target,
 }
 
@@ -104,7 +111,11 @@ impl Hook {
         let versions = hook.list("admissionReviewVersions").iter().filter_map(Value::as_str);
         let known = |version: &str| ["v1", "v1beta1"].into_iter().find(|own| *own == version);
         let secs = hook.int("timeoutSeconds").unwrap_or(10).clamp(1, 30);
-        let condition = |c: &Value| (c.str("name").to_owned(), c.str("expression").to_owned());
+        let condition = |c: &Value| {
+            let expression = c.str("expression").trim().to_owned();
+            let program = api::policy::condition(&expression);
+            Condition { expression, program }
+        };
         Hook {
             configuration: configuration.to_owned(),
             name: hook.str("name").to_owned(),

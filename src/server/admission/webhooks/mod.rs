@@ -2,6 +2,7 @@
 //!
 //! Source: k8s.io/apiserver/pkg/admission/plugin/webhook.
 
+mod conditions;
 mod review;
 
 use std::sync::Arc;
@@ -76,7 +77,7 @@ async fn mutate_by(
     }
     let mut changed = false;
     for hook in hooks {
-        let Some(idx) = matching(act, hook, &resources, tree).await? else { continue };
+        let Some(idx) = matching(act, hook, &resources, tree, false).await? else { continue };
         if again && !notes.reinvocation.is_due(hook) {
             continue;
         }
@@ -159,7 +160,7 @@ async fn validate_by(
     let mut asked: Vec<&Hook> = Vec::new();
     let mut asking: Vec<BoxFuture<'_, Result<Verdict, Failure>>> = Vec::new();
     for hook in hooks {
-        let Some(idx) = matching(act, hook, &resources, tree).await? else { continue };
+        let Some(idx) = matching(act, hook, &resources, tree, true).await? else { continue };
         let subject = Subject { act, resource: &resources[idx], stored: true };
         asked.push(hook);
         asking.push(Box::pin(async move {
@@ -304,6 +305,7 @@ async fn matching(
     hook: &Hook,
     resources: &[Resource],
     tree: &Value,
+    stored: bool,
 ) -> Result<Option<usize>, Status> {
     let names: Vec<Named<'_>> = resources
         .iter()
@@ -323,13 +325,11 @@ async fn matching(
             && tree.is_object()
             && hook.objects.matches_map(tree.at("metadata.labels"))
     });
-    if !hook.objects.is_everything() && !selected
-        || !namespace_matches(act, hook, tree).await?
-        || !conditions_hold(act, hook, tree)?
-    {
+    if !hook.objects.is_everything() && !selected || !namespace_matches(act, hook, tree).await? {
         return Ok(None);
     }
-    Ok(Some(idx))
+    let subject = Subject { act, resource: &resources[idx], stored };
+    Ok(conditions::hold(&subject, hook, tree).await?.then_some(idx))
 }
 
 async fn namespace_matches(act: &Act<'_>, hook: &Hook, tree: &Value) -> Result<bool, Status> {
@@ -344,20 +344,6 @@ async fn namespace_matches(act: &Act<'_>, hook: &Hook, tree: &Value) -> Result<b
     }
     let found = storage::get(&act.core.store, &NAMESPACE, "", name).await?;
     Ok(hook.namespaces.matches(found.labels()))
-}
-
-/// The one place where `matchConditions` are evaluated. Nothing here evaluates CEL: validation
-/// refuses them, and those that came by another way (an import) count as failed, as upstream counts
-/// those that fail.
-fn conditions_hold(act: &Act<'_>, hook: &Hook, tree: &Value) -> Result<bool, Status> {
-    match hook.conditions.first() {
-        None => Ok(true),
-        Some(_) if hook.fails_open => Ok(false),
-        Some((name, _)) => Err(act.forbidden(
-            tree,
-            format!("match condition {name:?} of webhook {:?} is CEL, which this version of k3rs does not evaluate", hook.name),
-        )),
-    }
 }
 
 /// The namespace of what is attempted; a namespace lies in itself.

@@ -58,7 +58,7 @@ pub(super) async fn ask(
 }
 
 /// `AdmissionRequest`
-fn request(subject: &Subject<'_>, object: &Value, uid: &str) -> Result<Value, Failure> {
+pub(super) fn request(subject: &Subject<'_>, object: &Value, uid: &str) -> Result<Value, Failure> {
     let act = subject.act;
     let (asked, sent) = (act.form, subject.resource.form());
     let kind_of = |form: api::Form<'_>| match act.operation {
