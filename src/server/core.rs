@@ -8,13 +8,13 @@ use api::{Form, Kind, Resource, Status, Value};
 use client::{Answer, Body, PatchType, Registry, Request};
 use store::Store;
 
-use crate::admission::Turns;
 use crate::auth::tokens::Tokens;
 use crate::auth::{Attributes, Authorizer};
 use crate::config::Config;
 use crate::definitions::Definitions;
 use crate::node_door::Door;
 use crate::storage::cache::Cache;
+use crate::turns::Turns;
 use crate::user::Caller;
 use crate::webhook::hooks::Configurations;
 

@@ -30,6 +30,7 @@ mod server;
 mod socket;
 mod storage;
 mod subresource;
+mod turns;
 mod uid;
 mod user;
 mod web;

@@ -65,7 +65,7 @@ impl Server {
             store,
             cache,
             authorizer: crate::auth::Authorizer::default(),
-            turns: crate::admission::Turns::default(),
+            turns: crate::turns::Turns::default(),
             door: Door::default(),
             kinds,
             definitions,

@@ -18,8 +18,6 @@ mod storage_class;
 mod unacted;
 mod webhooks;
 
-pub(crate) use resource_quota::Turns;
-
 use api::{Form, Kind, Lens, LensMut, Status, Value, json};
 use client::Request;
 

@@ -3,8 +3,6 @@
 //! What a write uses is added to the quotas in the transaction that writes the object, so that neither
 //! happens without the other. What becomes free is given back by the quota controller.
 
-use std::sync::Arc;
-
 use api::kinds::{PERSISTENT_VOLUME_CLAIM, POD, RESOURCE_QUOTA, SERVICE};
 use api::pod::resources;
 use api::{LensMut, Object, Status, Value, quota};
@@ -18,27 +16,6 @@ const TRIES_MAX: usize = 10;
 
 /// Quotas that one write may be charged to: they share its transaction.
 const CHARGED_MAX: usize = 64;
-
-/// Writes that are charged at the same time. Those of one namespace take turns: together they would only
-/// lose the quota to each other.
-const TURNS_MAX: usize = 16;
-
-/// Whose turn it is to be charged.
-pub(crate) struct Turns([Arc<rt::lock::Semaphore>; TURNS_MAX]);
-
-impl Default for Turns {
-    fn default() -> Turns {
-        Turns(std::array::from_fn(|_| Arc::new(rt::lock::Semaphore::new(1))))
-    }
-}
-
-impl Turns {
-    async fn take(&self, namespace: &str) -> rt::lock::SemaphoreGuardArc {
-        let hash = api::hash::fnv32a(namespace.as_bytes());
-        let idx = usize::try_from(hash).unwrap_or(0) % TURNS_MAX;
-        self.0[idx].acquire_arc().await
-    }
-}
 
 /// What a write adds to the quotas of its namespace. While it is held, no other write of the namespace
 /// is charged by this server.
