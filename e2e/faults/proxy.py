@@ -62,7 +62,8 @@ def test_endpoints_need_a_pod_that_vouches(cluster):
 
 
 def test_a_pods_status_opens_nothing(cluster):
-    # Of a node that is none, so that no kubelet corrects what it says.
+    # Of a node without a kubelet, so that nobody corrects what it says; without the node the pod would be collected after 40 s.
+    create(cluster, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "other"}})
     create(cluster, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "liar"}, "spec": {"nodeName": "other", "containers": [{"name": "c", "image": "x"}]}})
     for ip in ("127.0.0.1", "::1", "169.254.169.254", "::ffff:127.0.0.1", "0.0.0.0", "224.0.0.1", OWN, "10.42.0.1", "10.43.0.1"):
         status = {"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}}
@@ -71,6 +72,7 @@ def test_a_pods_status_opens_nothing(cluster):
             for scheme in ("", "https:"):
                 not_proxied(cluster, f"/api/v1/namespaces/default/pods/{scheme}liar:{port}/proxy/healthz", "address not allowed")
     cluster.kubectl("delete", "pod", "liar", "--grace-period=0", "--force")
+    cluster.kubectl("delete", "node", "other")
 
 
 def test_a_nodes_status_opens_nothing(cluster):
