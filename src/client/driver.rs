@@ -349,7 +349,12 @@ impl Loop {
     ) -> Result<Next, Status> {
         let mut actions = Actions::default();
         let next = self.decide(key, &mut actions)?;
+        let mut failed = None;
         for action in actions.list {
+            let deletes = matches!(action, Action::Delete { .. });
+            if failed.is_some() && !deletes {
+                break;
+            }
             // A copy of each action is kept only where someone may ask for it.
             let asked_for = actions.on_failure.as_ref().map(|_| action.clone());
             match self.execute(action).await {
@@ -358,11 +363,15 @@ impl Loop {
                     if let (Some(on_failure), Some(refused)) = (&actions.on_failure, asked_for) {
                         self.refused(on_failure, &refused, &status, written).await;
                     }
-                    return Err(status);
+                    // One object that may not be deleted keeps no others; nothing else rests on what failed.
+                    failed.get_or_insert(status);
+                    if !deletes {
+                        break;
+                    }
                 }
             }
         }
-        Ok(next)
+        failed.map_or(Ok(next), Err)
     }
 
     /// Lets the controller tell about an action that the API will not do.

@@ -3,6 +3,7 @@
 mod admission;
 mod authorization;
 mod certificates;
+mod deletions;
 mod identity;
 mod kinds;
 mod pod_security;
