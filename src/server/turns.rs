@@ -1,4 +1,4 @@
-//! Turns that writes of one namespace take while quotas are charged.
+//! Whose turn it is: writes of one namespace that quotas count go one after the other.
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@
 use api::kinds::{PERSISTENT_VOLUME_CLAIM, POD, RESOURCE_QUOTA, SERVICE};
 use api::pod::resources;
 use api::{LensMut, Object, Status, Value, quota};
-use store::{Compare, Error, Expect, Relation, Request, Room, Target, Txn};
+use store::{Compare, Error, Expect, Relation, Request, Room, Span, Target, Txn};
 
 use super::{Act, Operation};
 use crate::storage;
@@ -49,7 +49,7 @@ pub(super) fn handles(act: &Act<'_>) -> bool {
 /// 403 if a quota has no room.
 pub(super) async fn charge(act: &Act<'_>, new: &Value) -> Result<Option<Charge>, Status> {
     let (store, namespace) = (&act.core.store, act.request.namespace.as_str());
-    if storage::all(store, &RESOURCE_QUOTA, namespace).await?.1.is_empty() {
+    if !storage::any(store, &RESOURCE_QUOTA, namespace).await? {
         return Ok(None);
     }
     let turn = act.core.turns.take(namespace).await;
@@ -66,7 +66,7 @@ pub(super) async fn charge(act: &Act<'_>, new: &Value) -> Result<Option<Charge>,
         return Err(act.forbidden(new, why));
     }
     // None of them may be another one when the object is written, nor may there be one more: also one that
-    // has nothing to say yet.
+    // has nothing to say yet. One that is gone must not come back.
     let span = storage::span(&RESOURCE_QUOTA, namespace);
     let target = Target::ModRevision(revision + 1);
     let compares = vec![Compare { span, relation: Relation::Less, target }];
@@ -76,17 +76,29 @@ pub(super) async fn charge(act: &Act<'_>, new: &Value) -> Result<Option<Charge>,
         tree.set("status.used", resources::tree(&used));
         let charged = Object::from_tree(&RESOURCE_QUOTA, tree).map_err(Status::internal)?;
         let key = storage::key(&RESOURCE_QUOTA, namespace, charged.name());
+        let own = Target::ModRevision(quotas[idx].revision());
+        beside.compares.push(Compare {
+            span: Span::key(key.as_str()),
+            relation: Relation::Equal,
+            target: own,
+        });
         let value = charged.bytes().clone();
         beside.then.push(Request::Put { key: key.into_bytes().into(), value, lease: 0 });
     }
     Ok(Some(Charge { beside, _turn: turn }))
 }
 
-/// Whether a write was lost because a quota is another one now, not because the object is.
-fn is_lost(error: &Error, own_key: &str, namespace: &str) -> bool {
+/// Whether a write was lost because a quota is another one now, or gone, not because the object is.
+fn is_lost(error: &Error, expect: Expect, own_key: &str, namespace: &str) -> bool {
     let prefix = storage::prefix(&RESOURCE_QUOTA, namespace);
-    matches!(error, Error::Conflict { current: Some(kv) }
-        if kv.key.starts_with(prefix.as_bytes()) && *kv.key != *own_key.as_bytes())
+    match error {
+        Error::Conflict { current: Some(kv) } => {
+            kv.key.starts_with(prefix.as_bytes()) && *kv.key != *own_key.as_bytes()
+        }
+        // Of a new object nothing else can be missing; whoever updates one reads it again.
+        Error::Conflict { current: None } => expect == Expect::Absent,
+        _ => false,
+    }
 }
 
 /// Writes a version of an object with what it was charged, as `storage::put` does; where a quota
@@ -112,7 +124,7 @@ pub(crate) async fn put(
         let done = storage::put(store, object, expect, room, both).await;
         let own_key = storage::key(object.kind(), object.namespace(), object.name());
         match done {
-            Err(error) if is_lost(&error, &own_key, object.namespace()) => {}
+            Err(error) if is_lost(&error, expect, &own_key, object.namespace()) => {}
             done => return Ok(done),
         }
         drop(held);

@@ -2,7 +2,7 @@
 
 use api::kinds::*;
 use api::{Lens, LensMut, Status, Value, json};
-use client::{Body, Client, PatchType, Request, Verb};
+use client::{Body, Client, DeleteOptions, PatchType, Request, Verb};
 
 use super::start;
 
@@ -59,6 +59,29 @@ fn parallel_writers_share_what_there_is() {
         }
         assert_eq!((made, refused), (20, 20));
         assert_eq!(used(&client, "q").await, "{\"configmaps\":\"20\"}");
+    });
+}
+
+#[test]
+fn a_quota_that_is_deleted_beside_writes_stays_away() {
+    rt::block_on(async {
+        let (_server, client) = start().await;
+        for round in 0..20 {
+            quota(&client, "q", json!({"configmaps": "999"}), json!({"configmaps": "0"})).await;
+            let tasks: Vec<_> = (0..6)
+                .map(|n| {
+                    let (client, name) = (client.clone(), format!("r{round}-{n}"));
+                    rt::spawn(async move { client.create(&CONFIG_MAP, config_map(&name)).await })
+                })
+                .collect();
+            let gone = client.delete(&RESOURCE_QUOTA, "default", "q", DeleteOptions::default());
+            gone.await.unwrap();
+            for task in tasks {
+                task.await.unwrap();
+            }
+            let found = client.get_optional(&RESOURCE_QUOTA, "default", "q").await.unwrap();
+            assert!(found.is_none(), "round {round}: a write brought it back");
+        }
     });
 }
 

@@ -113,6 +113,15 @@ pub(crate) async fn all(
     Ok((found.revision, objects.collect::<Result<_, _>>()?))
 }
 
+/// Whether a namespace has any object of a kind.
+///
+/// # Errors
+/// The store's own.
+pub(crate) async fn any(store: &Store, kind: &Kind, namespace: &str) -> Result<bool, Status> {
+    let query = Query { limit: 1, ..Query::prefix(prefix(kind, namespace)) };
+    Ok(!store.range(&query).await.map_err(status)?.items.is_empty())
+}
+
 /// Writes a version of an object where `expect` holds, together with what `beside` says; answers
 /// it at its new revision.
 ///
