@@ -62,7 +62,7 @@ impl Admission {
         }
         if let Some(file) = file {
             let apply = |why: String| Error::new(format!("failed to apply admission: {why}"));
-            admission.pod_security = pod_security(file).map_err(apply)?;
+            admission.read(file).map_err(apply)?;
         }
         Ok(admission)
     }
@@ -78,33 +78,65 @@ impl Admission {
     }
 }
 
-/// What an `AdmissionConfiguration` says of PodSecurity; parts about other plugins are theirs.
-fn pod_security(file: &Path) -> Result<Configuration, String> {
-    let read = |why: String| format!("failed to read plugin config: {why}");
-    let tree = read_yaml(file)
-        .map_err(|why| {
-            format!(
-                "unable to read admission control configuration from {:?} [{why}]",
-                file.display().to_string()
-            )
-        })
-        .and_then(parse)
-        .map_err(read)?;
-    for plugin in tree.list("plugins").iter().filter(|plugin| plugin.str("name") == "PodSecurity") {
-        let own = match plugin.at("configuration") {
-            Value::Null if plugin.str("path").is_empty() => continue,
-            Value::Null => {
-                let path = file.parent().unwrap_or(Path::new("")).join(plugin.str("path"));
-                read_yaml(&path).and_then(parse_yaml).map_err(|why| {
-                    let path = path.display();
-                    format!("couldn't open admission plugin configuration {path}: {why}")
-                })?
-            }
-            own => own.clone(),
-        };
-        return Configuration::parse(&own);
+/// What nothing here reads yet of plugins that run: who relies on it is told instead of ignored.
+const UNREAD: [(&str, &str); 3] = [
+    ("MutatingAdmissionWebhook", "kubeConfigFile"),
+    ("ValidatingAdmissionWebhook", "kubeConfigFile"),
+    ("ResourceQuota", "limitedResources"),
+];
+
+impl Admission {
+    fn has(&self, name: &str) -> bool {
+        self.plugins().any(|plugin| plugin.name == name)
     }
-    Ok(Configuration::default())
+
+    /// Takes over what an `AdmissionConfiguration` says; parts about plugins that do not run are not looked at.
+    fn read(&mut self, file: &Path) -> Result<(), String> {
+        let read = |why: String| format!("failed to read plugin config: {why}");
+        let tree = read_yaml(file)
+            .map_err(|why| {
+                format!(
+                    "unable to read admission control configuration from {:?} [{why}]",
+                    file.display().to_string()
+                )
+            })
+            .and_then(parse)
+            .map_err(read)?;
+        for plugin in tree.list("plugins") {
+            let name = plugin.str("name");
+            let unread = UNREAD.iter().filter(|(known, _)| *known == name);
+            let is_read = name == "PodSecurity" || unread.clone().next().is_some();
+            if !is_read || !self.has(name) {
+                continue;
+            }
+            let Some(own) = own_part(plugin, file)? else { continue };
+            if let Some((_, field)) = unread.into_iter().find(|(_, field)| own.has(field)) {
+                return Err(format!(
+                    "couldn't init admission plugin {name:?}: {field} is not in this version"
+                ));
+            }
+            if name == "PodSecurity" {
+                self.pod_security = Configuration::parse(&own)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A plugin's own configuration: inline, or in a file beside.
+fn own_part(plugin: &Value, file: &Path) -> Result<Option<Value>, String> {
+    match plugin.at("configuration") {
+        Value::Null if plugin.str("path").is_empty() => Ok(None),
+        Value::Null => {
+            let path = file.parent().unwrap_or(Path::new("")).join(plugin.str("path"));
+            let own = read_yaml(&path).and_then(parse_yaml).map_err(|why| {
+                let path = path.display();
+                format!("couldn't open admission plugin configuration {path}: {why}")
+            })?;
+            Ok(Some(own))
+        }
+        own => Ok(Some(own.clone())),
+    }
 }
 
 fn read_yaml(path: &Path) -> Result<String, String> {
@@ -209,6 +241,14 @@ mod tests {
             (
                 format!("{HEAD}{}", OWN.replace("k8s.io/v1", "k8s.io/v2")),
                 format!("couldn't init admission plugin \"PodSecurity\": no kind \"PodSecurityConfiguration\" is registered for version \"pod-security.admission.config.k8s.io/v2\" {scheme}"),
+            ),
+            (
+                format!("{HEAD}plugins: [{{name: ResourceQuota, configuration: {{limitedResources: []}}}}]\n"),
+                "couldn't init admission plugin \"ResourceQuota\": limitedResources is not in this version".into(),
+            ),
+            (
+                format!("{HEAD}plugins: [{{name: PodSecurity}}, {{name: ValidatingAdmissionWebhook, configuration: {{kubeConfigFile: x}}}}]\n"),
+                "couldn't init admission plugin \"ValidatingAdmissionWebhook\": kubeConfigFile is not in this version".into(),
             ),
             (
                 format!("{HEAD}{OWN}    defaults: {{enforce: 1}}\n"),
