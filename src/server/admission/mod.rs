@@ -175,7 +175,10 @@ pub(crate) async fn validate(act: &Act<'_>, tree: &Value, notes: &mut Notes) -> 
     }
     decision?;
     // No plugin: upstream's registry asks, whatever plugins are on.
-    if act.kind.group == "rbac.authorization.k8s.io" && act.operation != Operation::Delete {
+    if act.kind.is_built_in()
+        && act.kind.group == "rbac.authorization.k8s.io"
+        && act.operation != Operation::Delete
+    {
         escalation::check(act, tree).await?;
     }
     Ok(())

@@ -17,6 +17,8 @@ use store::Store;
 
 /// The longest answer, as long as the body of a request.
 const ANSWER_MAX_BYTES: usize = 3 << 20;
+/// What the tree of an answer may take: a patch is one text in it.
+const ANSWER_TREE_MAX_BYTES: usize = 32 << 20;
 
 /// What is shown of an answer that says that the webhook failed.
 const SHOWN_MAX_CHARS: usize = 256;
@@ -89,7 +91,7 @@ impl Target {
             Place::Url(_) => Endpoint::tcp(&*url.host, url.port),
             Place::Service { namespace, name, port, .. } => {
                 let (host, port) = resolve::service(store, namespace, name, *port).await?;
-                // Whoever may write Services names these: not this machine itself.
+                // Whoever may write Services names these: not what listens on loopback or a link-local address here.
                 Endpoint::tcp(host, port).server_name(&*url.host).far_only()
             }
         };
@@ -105,7 +107,7 @@ impl std::fmt::Debug for Target {
     }
 }
 
-/// Posts a question as JSON and reads the tree that answers it.
+/// Posts a question, which is JSON, and reads the tree that answers it.
 ///
 /// # Errors
 /// Why there is no answer, in upstream's words.
@@ -113,7 +115,7 @@ pub(crate) async fn call(
     store: &Store,
     client: &Client,
     target: &Target,
-    question: &Value,
+    question: Vec<u8>,
     time_max: Duration,
 ) -> Result<Value, String> {
     let query = format!("timeout={}s", time_max.as_secs());
@@ -121,13 +123,11 @@ pub(crate) async fn call(
     let ask = async {
         let found = target.endpoint(store).await;
         let (endpoint, path) = found.map_err(|why| posting(&why))?;
-        let mut body = Vec::new();
-        api::codec::write_tree_json(question, &mut body);
         let mut request = http::Request::new(Method::Post, format!("{path}?{query}"))
             .header("content-type", "application/json")
             .header("accept", "application/json, */*")
             .header("user-agent", "kube-apiserver-admission")
-            .body(body);
+            .body(question);
         request.authority = match &endpoint.server_name {
             Some(name) => format!("{name}:{}", target.port()),
             None => endpoint.authority(),
@@ -156,20 +156,30 @@ impl Target {
     }
 }
 
+/// Reads what a webhook wrote.
+///
+/// # Errors
+/// If it is no JSON, or its tree would be too large.
+pub(crate) fn parse(text: &[u8]) -> Result<Value, String> {
+    if wire::json::tree_bytes(text) > ANSWER_TREE_MAX_BYTES {
+        return Err("the answer has too many parts".into());
+    }
+    wire::json::parse(text).map(|parsed| parsed.tree).map_err(|error| error.to_string())
+}
+
 /// The tree of a successful answer.
 fn read(response: &Response, text: &[u8]) -> Result<Value, String> {
-    let parsed = wire::json::parse(text);
+    let parsed = parse(text);
     if (200..300).contains(&response.status) {
         return parsed
-            .map(|parsed| parsed.tree)
             .map_err(|error| format!("couldn't get version/kind; json parse error: {error}"));
     }
     // A Status says by itself what is wrong.
-    if let Ok(parsed) = &parsed
-        && parsed.tree.str("kind") == "Status"
-        && !parsed.tree.str("message").is_empty()
+    if let Ok(tree) = &parsed
+        && tree.str("kind") == "Status"
+        && !tree.str("message").is_empty()
     {
-        return Err(parsed.tree.str("message").to_owned());
+        return Err(tree.str("message").to_owned());
     }
     let shown: String =
         String::from_utf8_lossy(text).trim().chars().take(SHOWN_MAX_CHARS).collect();

@@ -46,7 +46,7 @@ impl Reinvocation {
 
 /// Webhooks are not asked about what configures admission, so that a bad one can be taken away.
 pub(super) fn handles(act: &Act<'_>) -> bool {
-    act.kind.group != "admissionregistration.k8s.io"
+    !act.kind.is_built_in() || act.kind.group != "admissionregistration.k8s.io"
 }
 
 /// Lets webhooks change the object, one after the other.
@@ -109,10 +109,10 @@ async fn change(
     notes: &mut Notes,
 ) -> Result<bool, Failure> {
     let sent = subject.object(tree)?;
-    let verdict = review::ask(subject, hook, &sent, true).await?;
+    let verdict = review::ask(subject, hook, sent, true).await?;
     note(hook, &verdict, notes);
     let Some(patch) = verdict.patch else { return Ok(false) };
-    let mut patched = sent;
+    let mut patched = subject.object(tree)?;
     if patched.is_null() || subject.act.operation == Operation::Connect {
         return Err(Failure::Status(Status::internal(format!(
             "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
@@ -165,7 +165,7 @@ async fn validate_by(
         asked.push(hook);
         asking.push(Box::pin(async move {
             let sent = subject.object(tree)?;
-            review::ask(&subject, hook, &sent, false).await
+            review::ask(&subject, hook, sent, false).await
         }));
     }
     let mut decision = Ok(());

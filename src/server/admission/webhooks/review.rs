@@ -28,11 +28,14 @@ pub(super) enum Failure {
     Status(Status),
 }
 
+/// Warnings, and audit annotations, that are taken from one answer: clients are told 4 KiB of them at most.
+const WARNINGS_MAX: usize = 64;
+
 /// Asks a webhook about `object`, which is in its version.
 pub(super) async fn ask(
     subject: &Subject<'_>,
     hook: &Hook,
-    object: &Value,
+    object: Value,
     mutating: bool,
 ) -> Result<Verdict, Failure> {
     let act = subject.act;
@@ -45,13 +48,20 @@ pub(super) async fn ask(
         return Err(Failure::Calling(why.into()));
     };
     let uid = new_uid();
-    let question = json!({
-        "kind": "AdmissionReview",
-        "apiVersion": format!("admission.k8s.io/{version}"),
-        "request": request(subject, object, &uid)?,
-    });
+    // Trees cost ten times their bytes: none is held while an answer is waited for.
+    let question = {
+        let tree = json!({
+            "kind": "AdmissionReview",
+            "apiVersion": format!("admission.k8s.io/{version}"),
+            "request": request(subject, &object, &uid)?,
+        });
+        let mut bytes = Vec::new();
+        api::codec::write_tree_json(&tree, &mut bytes);
+        bytes
+    };
+    drop(object);
     let (store, client) = (&act.core.store, &act.core.http);
-    let answer = webhook::call(store, client, &hook.target, &question, hook.time_max).await;
+    let answer = webhook::call(store, client, &hook.target, question, hook.time_max).await;
     let answer =
         answer.map_err(|why| Failure::Calling(format!("failed to call webhook: {why}")))?;
     verdict(&answer, hook, version, &uid, mutating)
@@ -164,9 +174,10 @@ fn verdict(
     let texts = |path: &str| response.list(path).iter().filter_map(Value::as_str);
     let verdict = Verdict {
         patch: None,
-        warnings: texts("warnings").map(str::to_owned).collect(),
+        warnings: texts("warnings").take(WARNINGS_MAX).map(str::to_owned).collect(),
         annotations: response
             .pairs("auditAnnotations")
+            .take(WARNINGS_MAX)
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect(),
     };
@@ -182,7 +193,7 @@ fn verdict(
     let decoded = wire::base64::decode(patch)
         .ok_or_else(|| invalid("response.patch: illegal base64 data".into()))?;
     let operations =
-        wire::json::parse(&decoded).map_err(|error| Failure::Status(Status::internal(error)))?.tree;
+        webhook::parse(&decoded).map_err(|error| Failure::Status(Status::internal(error)))?;
     let patch = (!operations.list("").is_empty() || !operations.is_array()).then_some(operations);
     Ok(Verdict { patch, ..verdict })
 }
