@@ -7,12 +7,20 @@ use std::time::Duration;
 
 use api::catalog::DEFINITIONS_MAX;
 use api::custom::{self, is_true, set_condition};
-use api::kinds::{CUSTOM_RESOURCE_CLEANUP, CUSTOM_RESOURCE_DEFINITION};
+use api::kinds::{CUSTOM_RESOURCE_CLEANUP, CUSTOM_RESOURCE_DEFINITION, KINDS};
 use api::{Actions, Controller, Expect, Key, Kind, Lens, LensMut, Next, Object, Value, View, json};
 use api::{Wakes, Watch};
 
+use crate::support::{conditions, time_at, without_finalizer};
+
 /// How soon it is looked again whether what was accepted is served.
 const SERVED_SOON: Duration = Duration::from_millis(10);
+
+/// Longer than this it does not take the registry to serve a kind: it has refused it.
+const SERVED_MAX: Duration = Duration::from_secs(1);
+
+/// Why a definition whose names are free is not served.
+const TOO_MANY: &str = "TooManyDefinitions";
 
 /// Everything that removes instances is an event; this is for what no event tells.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -78,8 +86,8 @@ fn set(view: &View<'_>, tree: &mut Value, kind: &str, status: &str, reason: &str
 fn taken(view: &View<'_>, own: &Value) -> [BTreeSet<String>; 2] {
     let (group, name) = (own.str("spec.group"), own.str("metadata.name"));
     let [mut resources, mut kinds] = [BTreeSet::new(), BTreeSet::new()];
-    for resource in view.kinds().resources().iter().filter(|it| it.kind.is_built_in()) {
-        let form = resource.form();
+    // Also those that are only bodies of others.
+    for form in KINDS.iter().flat_map(|kind| kind.forms()) {
         if form.group() == group {
             resources.extend([form.kind.plural.to_owned(), form.singular()]);
             resources.extend(form.short().into_iter().map(str::to_owned));
@@ -103,7 +111,7 @@ fn taken(view: &View<'_>, own: &Value) -> [BTreeSet<String>; 2] {
 /// Gives it the names that nobody else of its group has.
 fn accept_names(view: &View<'_>, tree: &mut Value) {
     let wanted = tree.at("spec.names").clone();
-    if wanted == *tree.at("status.acceptedNames") {
+    if wanted == *tree.at("status.acceptedNames") && is_true(tree, "NamesAccepted") {
         return;
     }
     let [resources, kinds] = taken(view, tree);
@@ -146,7 +154,7 @@ fn accept_names(view: &View<'_>, tree: &mut Value) {
     let is_known = served.definition(tree.str("spec.group"), wanted.str("plural")).is_some();
     if refused.is_none() && !is_known && served.n_defined() >= DEFINITIONS_MAX {
         let message = format!("no more than {DEFINITIONS_MAX} kinds may be defined");
-        refused = Some(("TooManyDefinitions", message));
+        refused = Some((TOO_MANY, message));
     }
     let is_accepted = refused.is_none();
     tree.set("status.acceptedNames", accepted);
@@ -175,12 +183,21 @@ fn replace(accepted: &mut Value, wanted: &Value, field: &str) {
 
 /// Says that the kind is served, once it is.
 fn establish(view: &View<'_>, tree: &mut Value) -> Next {
-    if is_true(tree, "Established") || !is_true(tree, "NamesAccepted") {
+    if is_true(tree, "Established") {
         return Next::Done;
+    }
+    let accepted = conditions::find(tree, "NamesAccepted").unwrap_or(&Value::Null);
+    if accepted.str("status") != "True" {
+        // Names come free with a change that wakes this; room for kinds does not.
+        let is_full = accepted.str("reason") == TOO_MANY;
+        return if is_full { Next::After(LOOK_AGAIN) } else { Next::Done };
     }
     let names = tree.at("status.acceptedNames");
     if view.kinds().definition(tree.str("spec.group"), names.str("plural")).is_none() {
-        return Next::After(SERVED_SOON);
+        // The registry serves it within milliseconds, or has refused it.
+        let since = time_at(accepted, "lastTransitionTime");
+        let is_new = since.is_none_or(|since| view.now.age(since) < SERVED_MAX);
+        return Next::After(if is_new { SERVED_SOON } else { LOOK_AGAIN });
     }
     let message = "the initial names have been accepted";
     set(view, tree, "Established", "True", "InitialNamesAccepted", message);
@@ -199,12 +216,15 @@ fn approve(view: &View<'_>, tree: &mut Value) {
 fn terminate(view: &View<'_>, object: &Object, mut tree: Value, actions: &mut Actions) -> Next {
     let finished = |reason: &str, message: &str, tree: &mut Value, actions: &mut Actions| {
         set(view, tree, "Terminating", "False", reason, message);
-        let mut finalizers = tree.list("metadata.finalizers").to_vec();
-        finalizers.retain(|name| name != CUSTOM_RESOURCE_CLEANUP);
-        let patch = json!({"metadata": {"finalizers": finalizers}, "status": tree.at("status")});
+        let patch = without_finalizer(tree, CUSTOM_RESOURCE_CLEANUP);
+        let mut patch = patch.unwrap_or_else(|| json!({}));
+        patch.set("status", tree.at("status").clone());
         actions.patch_status_exact(object, patch);
     };
-    if !is_true(&tree, "Established") {
+    // Names that are accepted are served before anybody says so: then there may be instances.
+    let plural = tree.str("status.acceptedNames.plural").to_owned();
+    let is_served = view.kinds().definition(tree.str("spec.group"), &plural).is_some();
+    if !is_true(&tree, "Established") && !is_served {
         let message = "resource was never established";
         finished("NeverEstablished", message, &mut tree, actions);
         return Next::Done;
@@ -219,7 +239,6 @@ fn terminate(view: &View<'_>, object: &Object, mut tree: Value, actions: &mut Ac
         actions.patch_status_exact(object, json!({"status": tree.at("status")}));
         return Next::Done;
     }
-    let plural = tree.str("status.acceptedNames.plural").to_owned();
     let kinds = view.kinds();
     let Some(definition) = kinds.definition(tree.str("spec.group"), &plural) else {
         return Next::After(LOOK_AGAIN);
