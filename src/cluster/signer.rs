@@ -78,8 +78,12 @@ fn has(tree: &Value, kind: &str) -> bool {
 
 fn is_waiting(request: &Object) -> bool {
     let tree = request.tree();
-    let ours = [CLIENT, KUBELET_CLIENT, KUBELET_SERVING].contains(&tree.str("spec.signerName"));
-    ours && tree.str("status.certificate").is_empty()
+    let signer = tree.str("spec.signerName");
+    let ours = [CLIENT, KUBELET_CLIENT, KUBELET_SERVING].contains(&signer);
+    // The others wait for somebody else's approval.
+    let is_next = signer == KUBELET_CLIENT || has(&tree, "Approved");
+    ours && is_next
+        && tree.str("status.certificate").is_empty()
         && !has(&tree, "Failed")
         && !has(&tree, "Denied")
 }

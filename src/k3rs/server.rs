@@ -117,12 +117,15 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
             rt::spawn_named("certificates and addresses", follow)
         };
         let mut _follow = follow(None);
-        let controller = server.client_as(User::controller("certificate-controller"));
-        let authorities = cluster::signer::Authorities {
-            client: pki.client_ca.clone(),
-            server: pki.server_ca.clone(),
-        };
-        let _signers = cluster::signer::keep(controller, authorities);
+        // The controller manager's, as upstream: who brings signers of their own gets no second ones.
+        let _signers = (!machine.config.disable_controller_manager).then(|| {
+            let controller = server.client_as(User::controller("certificate-controller"));
+            let authorities = cluster::signer::Authorities {
+                client: pki.client_ca.clone(),
+                server: pki.server_ca.clone(),
+            };
+            cluster::signer::keep(controller, authorities)
+        });
         let mut _role = None;
         if !machine.config.disable_agent {
             let link = link(&machine, &server, &pki, &shown, &informers);
