@@ -70,6 +70,11 @@ pub fn is_extended(resource: &str) -> bool {
         && names::qualified(&format!("requests.{resource}")).is_ok()
 }
 
+/// Whether what an object uses depends on more than that it is there.
+pub fn looks_into(kind: &Kind) -> bool {
+    [&POD, &SERVICE, &PERSISTENT_VOLUME_CLAIM].iter().any(|it| **it == *kind)
+}
+
 /// What one object of a kind uses of any quota.
 pub fn usage(kind: &Kind, object: &Value, now: Wall) -> Amounts {
     let one = Quantity::from_units(1);

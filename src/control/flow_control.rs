@@ -4,6 +4,7 @@ use api::flow_control::{self, AUTOUPDATE};
 use api::kinds::{self, FLOW_SCHEMA, NAMESPACE, PRIORITY_LEVEL_CONFIGURATION};
 use api::{Actions, Controller, Key, Lens, LensMut, Next, Object, View, Wakes, Watch, json};
 
+use crate::support::conditions::{self, Condition};
 use crate::support::same;
 
 pub(crate) struct FlowControl;
@@ -57,22 +58,11 @@ fn tell_dangling(view: &View<'_>, schema: &Object, actions: &mut Actions) {
     let message = format!(
         "This FlowSchema references the PriorityLevelConfiguration object named {level:?} {rest}"
     );
-    let mut conditions = tree.list("status.conditions").to_vec();
-    let found = conditions.iter().position(|condition| condition.str("type") == "Dangling");
-    let before = found.map(|idx| conditions.remove(idx)).unwrap_or_default();
-    let same = |field: &str, wanted: &str| before.str(field) == wanted;
-    if same("status", status) && same("reason", reason) && same("message", &message) {
-        return;
+    let mut list = tree.list("status.conditions").to_vec();
+    conditions::set(&mut list, &Condition { kind: "Dangling", status, reason, message }, view.now);
+    if list != tree.list("status.conditions") {
+        actions.patch_status_exact(schema, json!({"status": {"conditions": list}}));
     }
-    let since = match same("status", status) {
-        true => before.at("lastTransitionTime").clone(),
-        false => api::time::format(view.now.wall).into(),
-    };
-    conditions.push(json!({
-        "type": "Dangling", "status": status, "lastTransitionTime": since, "reason": reason,
-        "message": message,
-    }));
-    actions.patch_status_exact(schema, json!({"status": {"conditions": conditions}}));
 }
 
 #[cfg(test)]
