@@ -29,15 +29,8 @@ pub(super) fn not_allowed() -> Status {
 
 /// Upstream's `IsProxyableIP` (Go's `IsGlobalUnicast`), also for IPv4 addresses written as IPv6.
 fn global_unicast(text: &str) -> Option<IpAddr> {
-    let address = text.parse::<IpAddr>().ok()?.to_canonical();
-    let special = address.is_unspecified()
-        || address.is_loopback()
-        || address.is_multicast()
-        || match address {
-            IpAddr::V4(v4) => v4.is_broadcast() || v4.is_link_local(),
-            IpAddr::V6(v6) => v6.is_unicast_link_local(),
-        };
-    (!special).then_some(address)
+    let address = text.parse::<IpAddr>().ok().filter(|address| rt::net::is_far(*address))?;
+    Some(address.to_canonical())
 }
 
 async fn checked(text: &str) -> Result<Proxyable, Status> {

@@ -12,7 +12,7 @@ use super::create;
 use crate::admission::{self, Act, Notes, resource_quota as quota};
 use crate::allocate;
 use crate::auth::Attributes;
-use crate::core::{Call, Outcome, tree_of};
+use crate::core::{Call, Outcome, terminating, tree_of};
 use crate::storage::{self, room};
 
 /// How often a change that lost a race is made anew on the newer object.
@@ -163,6 +163,10 @@ async fn missing(call: &Call<'_>, body: Body, part: Part) -> Result<Outcome, Sta
     };
     let attributes = Attributes::of(request, "create");
     core.authorizer.check(&core.store, &caller.user, &attributes).await?;
+    // A kind that is going away gets no new objects, by whatever verb.
+    if core.resource(request)?.is_terminating() {
+        return Err(terminating(kind));
+    }
     create::create(call, tree).await
 }
 

@@ -228,7 +228,8 @@ impl Web {
             // Streams last as long as they last: they take no place among the requests.
             let mut charge = Some(self.budget.charge(exchange.user(), budget::STREAM_BYTES)?);
             let call = Call::new(core, &exchange.caller, resource.form(), &request);
-            door::admit(&call, &exchange.query, &path.rest).await?;
+            let admitted = door::admit(&call, &exchange.query, &path.rest);
+            rt::timeout(REQUEST_MAX, admitted).await.unwrap_or_else(|_| Err(timed_out()))?;
             let mut incoming = incoming(exchange, rest, path.rest);
             if let Some(upgrade) = &mut incoming.http.upgrade {
                 charge.take().into_iter().for_each(|charge| upgrade.hold(charge));
@@ -250,10 +251,7 @@ impl Web {
         let work = self.perform(exchange, rest.body, &resource, request);
         match rt::timeout(REQUEST_MAX, work).await {
             Ok(answer) => answer,
-            Err(rt::Elapsed) => Err(Status::new(
-                Reason::Timeout,
-                "Timeout: request did not complete within requested timeout - context deadline exceeded",
-            )),
+            Err(rt::Elapsed) => Err(timed_out()),
         }
     }
 
@@ -372,6 +370,13 @@ impl Exchange {
     fn user(&self) -> &User {
         &self.caller.user
     }
+}
+
+fn timed_out() -> Status {
+    Status::new(
+        Reason::Timeout,
+        "Timeout: request did not complete within requested timeout - context deadline exceeded",
+    )
 }
 
 /// What authorization is asked about a resource that is not served.
