@@ -43,9 +43,13 @@ fn parallel_writers_share_what_there_is() {
         // Somebody else changes the quota meanwhile.
         for n in 0..10 {
             let patch = json!({"metadata": {"annotations": {"n": n.to_string()}}});
-            let patched =
-                client.patch(&RESOURCE_QUOTA, "default", "q", "", PatchType::Merge, patch);
-            patched.await.unwrap();
+            // Whoever lost against the writers too often tries again.
+            while let Err(status) = client
+                .patch(&RESOURCE_QUOTA, "default", "q", "", PatchType::Merge, patch.clone())
+                .await
+            {
+                assert!(status.is_conflict(), "{status}");
+            }
         }
         let (mut made, mut refused) = (0, 0);
         for task in tasks {
