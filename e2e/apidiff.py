@@ -4,9 +4,8 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import time
 
-from cluster import Cluster, Failure
+from cluster import Cluster, Failure, expect, until
 
 READY_MAX_SECS = 90
 
@@ -19,14 +18,18 @@ def stock_url(cluster, kube_apiserver, instruments, directory):
         process = subprocess.Popen(
             cluster.inside(["bash", f"{instruments}/stock.sh", kube_apiserver, directory, "7443"]), stdout=out, stderr=out, start_new_session=True
         )
-    deadline = time.monotonic() + READY_MAX_SECS
-    while time.monotonic() < deadline and process.poll() is None:
+
+    def said():
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("https://")]
-        if lines:
-            return process, lines[0]
-        time.sleep(0.2)
-    process.terminate()
-    raise Failure(f"the stock server does not start:\n{log.read_text(errors='replace')}")
+        return (lines or [None])[0] or (process.poll() is not None and "ended")
+
+    try:
+        url = until(said, "the stock server starts", READY_MAX_SECS)
+        expect(url != "ended", "it ended")
+        return process, url
+    except Failure as why:
+        process.terminate()
+        raise Failure(f"the stock server does not start ({why}):\n{log.read_text(errors='replace')}")
 
 
 def main():

@@ -27,6 +27,12 @@ class Failure(Exception):
     pass
 
 
+def expect(condition, message):
+    """Fails with words for a reader instead of a traceback."""
+    if not condition:
+        raise Failure(message)
+
+
 class Cluster:
     def __init__(self, binary, args=()):
         self.binary, self.args = binary, list(args)

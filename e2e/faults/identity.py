@@ -2,16 +2,11 @@
 
 import json
 
-from cluster import Failure, until
+from cluster import expect, until
 
 EVE = ("--as", "eve")
 NODE = ("--as", "system:node:node1", "--as-group", "system:nodes")
 AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-view"
-
-
-def expect(condition, message):
-    if not condition:
-        raise Failure(message)
 
 
 def refused(cluster, why, *args, input=None):

@@ -3,14 +3,9 @@
 import json
 import subprocess
 
-from cluster import Failure, until
+from cluster import expect, until
 
 NS = "guarded"
-
-
-def expect(condition, message):
-    if not condition:
-        raise Failure(message)
 
 
 def pod(name, **spec):

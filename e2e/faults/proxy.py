@@ -2,14 +2,9 @@
 
 import json
 
-from cluster import Failure, until
+from cluster import expect, until
 
 OWN = "192.0.2.10"
-
-
-def expect(condition, message):
-    if not condition:
-        raise Failure(message)
 
 
 def raw(cluster, path):

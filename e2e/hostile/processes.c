@@ -37,6 +37,13 @@ static int not_sealed(const char *path) {
   return fd >= 0 || errno == ETXTBSY;
 }
 
+// Whether one of `n` bytes of variables, each with its NUL, begins so.
+static int has_variable(const char *text, int n, const char *start) {
+  for (int at = 0; at < n; at += (int)strnlen(text + at, n - at) + 1)
+    if (!strncmp(text + at, start, strlen(start))) return 1;
+  return 0;
+}
+
 // `deep` also tries what takes time or disturbs the process.
 static void inspect(int pid, int deep) {
   char path[120], text[600];
@@ -49,7 +56,7 @@ static void inspect(int pid, int deep) {
   snprintf(path, sizeof path, "/proc/%d/environ", pid);
   // Where programs are is no secret, nor what a container was given itself that runs the node's program as its own.
   int n = read_text(path, text, sizeof text);
-  int own = n > 0 && memmem(text, n, "CAPABILITIES=", 13);
+  int own = n > 0 && has_variable(text, n, "CAPABILITIES=");
   if (n > 0 && !own && (strncmp(text, "PATH=", 5) || (int)strlen(text) + 1 < n)) hit_server(pid, "reads the environment of k3rs, process %d: %.80s", pid, text);
   snprintf(path, sizeof path, "/proc/%d/exe", pid);
   if (not_sealed(path)) hit_server(pid, "may write the program file of k3rs, process %d", pid);
