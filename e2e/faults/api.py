@@ -288,10 +288,12 @@ def test_streams_over_websocket_and_proxies(cluster):
         watched, = ask(cluster, {"path": f"{PODS}?watch=true&fieldSelector=metadata.name%3Dweb", "frames": 1})
         same((watched["code"], watched["frames"][0][0], json.loads(watched["frames"][0][1])["type"]), (101, 1, "ADDED"), "a watch")
         proxy = f"{PODS}/web:8080/proxy"
-        get, post = ask(cluster, {"path": proxy}, {"method": "POST", "path": proxy, "body": "x"})
+        get, post, options = ask(cluster, {"path": proxy}, {"method": "POST", "path": proxy, "body": "x"}, {"method": "OPTIONS", "path": proxy})
         same((get["code"], get["headers"].get("location")), (301, f"{proxy}/"), "GET without a slash")
         if post["code"] == 301:
             raise Failure("a POST without a slash is redirected")
+        if "method not allowed" in options["text"].lower() and '"Status"' in options["text"]:
+            raise Failure("OPTIONS does not reach the pod")
     finally:
         gone, = ask(cluster, {"method": "DELETE", "path": f"{PODS}/web?gracePeriodSeconds=-1"})
         same(gone["code"], 200, "a negative grace period")
