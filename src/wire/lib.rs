@@ -8,6 +8,7 @@ pub mod dns;
 pub mod gzip_encode;
 pub mod headers;
 pub mod hpack;
+pub mod html;
 pub mod http1;
 pub mod http2;
 mod huffman;

@@ -2,6 +2,7 @@
 
 mod address;
 mod kubelet;
+mod links;
 mod pods;
 mod proxy;
 

@@ -9,6 +9,7 @@ use http::tls::{Trust, client_config};
 use http::{Headers, Method, Response};
 
 use super::address::{self, Proxyable};
+use super::links::Base;
 use super::{Incoming, call};
 use crate::core::Core;
 use crate::storage;
@@ -193,6 +194,7 @@ async fn forward(
     }
     let base = request.path().strip_suffix(rest.as_str()).unwrap_or("").to_owned();
     let mut endpoint = Endpoint::tcp(address.address.to_string(), port);
+    let own = endpoint.authority();
     if https {
         endpoint = endpoint.tls(client_config(Trust::Insecure, None).map_err(Status::internal)?);
     }
@@ -204,6 +206,10 @@ async fn forward(
     let authority = std::mem::take(&mut request.authority);
     request.headers.set("x-forwarded-uri", format!("{base}{rest}"));
     request.headers.set("x-forwarded-host", &authority);
+    if request.headers.get("accept").is_some_and(|accept| accept.contains("text/html")) {
+        // A document for a browser is looked into.
+        request.headers.remove("accept-encoding");
+    }
     if let Some(peer) = peer {
         request.headers.append("x-forwarded-for", peer);
     }
@@ -214,7 +220,7 @@ async fn forward(
     let sent = core.http.send(&endpoint, request).await;
     let mut response = sent.map_err(unreachable)?;
     strip(&mut response.headers);
-    relocate(&mut response.headers, &base);
+    Base::new(&base, [own, authority]).keep(&mut response);
     Ok(response)
 }
 
@@ -261,14 +267,5 @@ pub(super) fn strip(headers: &mut Headers) {
         .collect();
     for name in named.iter().map(String::as_str).chain(HOP_BY_HOP) {
         headers.remove(name);
-    }
-}
-
-/// Redirects of the far end stay below the proxy.
-fn relocate(headers: &mut Headers, base: &str) {
-    if let Some(location) = headers.get("location").map(str::to_owned)
-        && location.starts_with('/')
-    {
-        headers.set("location", format!("{base}{location}"));
     }
 }
