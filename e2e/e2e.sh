@@ -10,11 +10,20 @@ if ! "$venv/bin/python" -c 'import kubernetes' 2>/dev/null; then
   python3 -m venv "$venv" 2>/dev/null || { apt-get install -y -q python3-venv >/dev/null && python3 -m venv "$venv"; }
   "$venv/bin/pip" install -q kubernetes==32.0.1
 fi
-"$venv/bin/python" scenarios.py "$binary" "$@"
+python=$venv/bin/python
+"$python" scenarios.py "$binary" "$@"
+[ $# = 0 ] || exit 0
 # Faults that strangers found (docs/security.md).
-[ $# -gt 0 ] || "$venv/bin/python" faults.py "$binary"
-# What gateways go through; the slowest (`python3 e2e/adversity.py BINARY`) only by hand.
-[ $# -gt 0 ] || K3RS_E2E_REST=${K3RS_E2E_REST:-15} "$venv/bin/python" adversity.py "$binary" clock_1970 moves no_default_route no_address
-[ $# -gt 0 ] || "$venv/bin/python" pressure.py "$binary"
+"$python" faults.py "$binary"
+# What gateways go through, beside the next, for it mostly waits; the slowest (`python3 e2e/adversity.py BINARY`) only by hand.
+said=$(mktemp)
+trap 'kill "${adversity:-}" 2>/dev/null; rm -f "$said"' EXIT
+K3RS_E2E_REST=${K3RS_E2E_REST:-15} "$python" adversity.py "$binary" clock_1970 moves no_default_route no_address >"$said" 2>&1 &
+adversity=$!
+failed=0
+"$python" pressure.py "$binary" || failed=1
+wait "$adversity" || failed=1
+cat "$said"
+[ $failed = 0 ]
 # Pods that try to get out, for a moment; five minutes of it are `make hostile`.
-[ $# -gt 0 ] || "$venv/bin/python" hostile.py "$binary" --seconds 30 --seed 7
+"$python" hostile.py "$binary" --seconds 30 --seed 7

@@ -7,6 +7,9 @@ import sys
 
 from cluster import Failure, until
 
+# It measures how long answers take.
+ALONE = True
+
 HERE = pathlib.Path(__file__).resolve().parent
 NS = "dns"
 GOOD, NO_EDNS, SILENT, UDP_ONLY = "198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4"

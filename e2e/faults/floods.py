@@ -12,6 +12,9 @@ import time
 
 from cluster import Failure, until
 
+# It measures the server's memory, and how long others wait.
+ALONE = True
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 

@@ -5,6 +5,9 @@ import time
 
 from cluster import Failure, until
 
+# It measures how fast logs grow and are read.
+ALONE = True
+
 # The kubelet's defaults.
 LOG_MAX, LOG_FILES = 10 << 20, 5
 ARGS = ("--disable", "traefik")

@@ -35,7 +35,8 @@ def remove(cluster, *names):
 
 
 def test_node_is_known_by_its_name(cluster):
-    node = until(lambda: cluster.get("node", "node1"), "the node is there")
+    said = lambda node: "addresses" in node.get("status", {}) and node
+    node = until(lambda: said(cluster.get("node", "node1")), "the node says where it is")
     address = [a["address"] for a in node["status"]["addresses"] if a["type"] == "Hostname"]
     if node["metadata"]["labels"]["kubernetes.io/hostname"] != "node1" or address != ["node1"]:
         raise Failure(f"{node['metadata']['labels']} {address}")

@@ -8,6 +8,9 @@ import time
 from cluster import Failure, until
 from faults.floods import Client, context, credentials, network_of, rss_kib, settle
 
+# It measures how long others wait.
+ALONE = True
+
 START = False
 
 
