@@ -161,7 +161,10 @@ fn apply_once(request: Request<'_>, force: bool) -> Result<Value, Failure> {
         return Err(Failure::Other(status));
     }
     let diff = typed::compare(node, Some(&before), Some(&after));
-    let taken = diff.added.union(&diff.modified);
+    // What the manager applies as nothing (an empty list) is gone by now, and is a change that it made.
+    let own = managers::entry(&mut managers, manager, true, &api_version, subresource);
+    let emptied = diff.removed.intersection(&own.fields);
+    let taken = diff.added.union(&diff.modified).union(&emptied);
     let is_own = |other: &Manager| other.is(manager, true, &api_version, subresource);
     let conflicts: Vec<(String, Fields)> = managers
         .iter()

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use stdx::time::Wall;
 
 use super::*;
-use crate::kinds::{CONFIG_MAP, DEPLOYMENT};
+use crate::kinds::{CLUSTER_ROLE_BINDING, CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT};
 
 /// One object and the time.
 struct World {
@@ -321,4 +321,42 @@ fn what_controllers_own_is_tracked_once_somebody_applies() {
             .apply("a", false, config_map(json!({"a": "2"})))
             .contains("conflict with \"controller\"")
     );
+}
+
+/// What is applied as an empty list that one manager owns whole is a change of it.
+#[test]
+fn emptying_what_another_manages_is_a_conflict() {
+    let binding = |subjects: Value| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "b"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "r"}, "subjects": subjects})
+    };
+    let mut world = World::new(&CLUSTER_ROLE_BINDING);
+    let someone = json!([{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "u"}]);
+    assert_eq!(world.apply("a", false, binding(someone)), "ok");
+    assert_eq!(
+        world.apply("b", false, binding(json!([]))),
+        "Apply failed with 1 conflict: conflict with \"a\" using rbac.authorization.k8s.io/v1: .subjects"
+    );
+    assert_eq!(world.apply("b", true, binding(json!([]))), "ok");
+    assert_eq!(world.at("subjects"), Value::Null);
+}
+
+/// Schemas of definitions have fields that are one of several forms.
+#[test]
+fn definitions_are_applied() {
+    let properties = json!({
+        "list": {"type": "array", "items": {"type": "object", "properties": {"a": {"type": "string"}}}},
+        "map": {"type": "object", "additionalProperties": {"type": "string"}},
+        "any": {"type": "object", "additionalProperties": true},
+    });
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "ws.example.com"}, "spec": {"group": "example.com", "scope": "Cluster",
+            "names": {"plural": "ws", "kind": "W"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}}}]}});
+    let mut world = World::new(&CUSTOM_RESOURCE_DEFINITION);
+    assert_eq!(world.apply("a", false, definition.clone()), "ok");
+    assert_eq!(world.apply("a", false, definition), "ok");
+    let versions = world.at("spec.versions");
+    assert_eq!(versions[0].at("schema.openAPIV3Schema.properties"), &properties);
 }

@@ -79,6 +79,7 @@ impl<'a> Node<'a> {
         let atomic_type = |id: TypeId| schema().of(id).atomic;
         match (field.shape, field.scalar) {
             _ if field.atomic() => Node::Leaf,
+            (Shape::Single, Scalar::Message(id)) if schema().of(id).union => Node::Free,
             (Shape::Single, Scalar::Message(id)) if !atomic_type(id) => {
                 Node::Struct(Fielded::Table(id))
             }

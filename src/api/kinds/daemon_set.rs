@@ -86,9 +86,11 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
             None => bound == 0,
         };
         let bounds = spec.at("updateStrategy.rollingUpdate");
+        let surge = "spec.updateStrategy.rollingUpdate.maxSurge";
+        workload::at_most_all(bounds.at("maxSurge"), surge, causes);
         if !zero(bounds.at("maxSurge")) && !zero(bounds.at("maxUnavailable")) {
             causes.invalid_bound(
-                "spec.updateStrategy.rollingUpdate.maxSurge",
+                surge,
                 bounds.at("maxSurge"),
                 "may not be set when maxUnavailable is non-zero",
             );

@@ -136,6 +136,10 @@ pub(super) fn spec(spec: &Value, path: &str, inline: bool, causes: &mut Vec<Caus
             );
         }
     }
+    if spec.str("local.path").split('/').any(|part| part == "..") {
+        let path = spec.at("local.path");
+        causes.invalid(&at("local.path"), path, "must not contain '..'");
+    }
     if !inline && spec.has("local") && !spec.has("nodeAffinity") {
         causes.required(&at("nodeAffinity"), "Local volume requires node affinity");
     }

@@ -120,7 +120,17 @@ fn one_operation(
             if path.matches('/').count() + depth(&value) > DEPTH_MAX {
                 return Err(unprocessable());
             }
-            *find(tree, path).ok_or_else(unprocessable)? = value;
+            match find(tree, path) {
+                Some(found) => *found = value,
+                // Upstream's library finds every key of an object, with nothing there.
+                None => match path.rsplit_once('/').and_then(|(parent, last)| {
+                    find(tree, parent)?.as_object_mut()?.insert(token(last), value);
+                    Some(())
+                }) {
+                    Some(()) => {}
+                    None => return Err(unprocessable()),
+                },
+            }
             Ok(())
         }
         "move" => {

@@ -30,6 +30,11 @@ fn json_patches() {
             json!([{"op": "replace", "path": "/a", "value": null}]),
             json!({"a": null}),
         ),
+        (
+            json!({"a": {}}),
+            json!([{"op": "replace", "path": "/a/b~1c", "value": 1}]),
+            json!({"a": {"b/c": 1}}),
+        ),
         (json!({"a": 1}), json!([{"op": "move", "from": "/a", "path": "/b"}]), json!({"b": 1})),
         (
             json!({"a": 1}),
@@ -51,6 +56,8 @@ fn json_patches() {
         (json!([{"op": "frob", "path": "/a"}]), 400),
         (json!([{"op": "add", "path": "/a"}]), 400),
         (json!([{"op": "remove", "path": "/zz"}]), 422),
+        (json!([{"op": "replace", "path": "/zz/a", "value": 1}]), 422),
+        (json!([{"op": "replace", "path": "/l/1", "value": 1}]), 422),
         (json!([{"op": "test", "path": "/a", "value": 2}]), 422),
         (json!([{"op": "add", "path": "/l/9", "value": 2}]), 422),
         (json!([{"op": "add", "path": "/l/01", "value": 2}]), 422),

@@ -80,6 +80,9 @@ async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, S
         }
         "/openapi/v2" => openapi_v2(exchange, kinds),
         "/openapi/v3" => Ok(raw(&index(&hashes(web, kinds)))),
+        "/.well-known/openid-configuration" if !accepts(exchange, "application/json") => {
+            Ok(not_acceptable())
+        }
         "/.well-known/openid-configuration" => {
             let base = web.core.tokens.issuer();
             let keys = match web.core.config.external_url.as_str() {
@@ -93,9 +96,10 @@ async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, S
             });
             Ok(cacheable(Response::json(200, tree.to_string())))
         }
+        "/openid/v1/jwks" if !accepts(exchange, KEY_SET) => Ok(not_acceptable()),
         "/openid/v1/jwks" => {
             let text = web.core.tokens.key_set().to_string();
-            let response = Response::new(200).header("content-type", "application/jwk-set+json");
+            let response = Response::new(200).header("content-type", KEY_SET);
             Ok(cacheable(response.body(text)))
         }
         path if is_health(path) => health(web, exchange, path).await,
@@ -104,6 +108,22 @@ async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, S
             None => Err(not_found()),
         },
     }
+}
+
+/// RFC 7517, 8.5.2.
+const KEY_SET: &str = "application/jwk-set+json";
+
+/// Whether a client takes the one form that there is, as upstream's web framework looks at it.
+fn accepts(exchange: &Exchange, form: &str) -> bool {
+    let accept = exchange.headers.get("accept").unwrap_or("*/*");
+    accept.split(',').any(|range| {
+        let range = range.split(';').next().unwrap_or("").trim();
+        range == "*/*" || range == form
+    })
+}
+
+fn not_acceptable() -> Response {
+    Response::text(406, "406: Not Acceptable")
 }
 
 fn cacheable(response: Response) -> Response {
