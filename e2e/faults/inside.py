@@ -290,7 +290,12 @@ def test_debug_shares_the_processes_of_its_target(cluster):
 
 def test_exec_works_as_before(cluster):
     """Terminals, input, exit codes, users, groups: with the last fork in between."""
-    run(cluster, "hands", [{"securityContext": {"runAsUser": 1000, "runAsGroup": 2000}}, {"securityContext": {"allowPrivilegeEscalation": False, "seccompProfile": {"type": "RuntimeDefault"}}}], shareProcessNamespace=True)
+    run(cluster, "hands", [{"securityContext": {"runAsUser": 1000, "runAsGroup": 2000}}, {"securityContext": {"allowPrivilegeEscalation": False, "seccompProfile": {"type": "RuntimeDefault"}}}, {"securityContext": {"privileged": True}}], shareProcessNamespace=True)
+    # A privileged one has what the node has, which is not everything everywhere.
+    own = shell(cluster, "hands", "grep CapPrm /proc/self/status", container="c2").split()[1]
+    node = [line.split()[1] for line in pathlib.Path(f"/proc/{cluster.process.pid}/status").read_text().splitlines() if line.startswith("CapPrm:")]
+    if [own] != node:
+        raise Failure(f"capabilities {own}, not {node}")
     done = kubectl(cluster, "exec", "hands", "-c", "c0", "--", "sh", "-c", "id -u; id -g; exit 7", check=False)
     if (done.returncode, done.stdout.split()) != (7, ["1000", "2000"]):
         raise Failure(f"{done.returncode} {done.stdout} {done.stderr}")

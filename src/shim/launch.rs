@@ -205,7 +205,7 @@ fn finish(
         )));
     }
     let program = find_program(plan)?;
-    let ours = process::permitted_capabilities();
+    let ours = process::permitted_capabilities().context(|| "read capabilities")?;
     let (permitted, effective) = (capabilities.permitted & ours, capabilities.effective & ours);
     process::set_capabilities(effective, permitted, capabilities.inheritable & ours)
         .context(|| "set capabilities")?;

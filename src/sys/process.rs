@@ -312,37 +312,50 @@ pub fn raise_ambient(capability: u32) -> io::Result<()> {
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as usize, capability as usize)
 }
 
+/// What `capset` and `capget` are told of whom is asked.
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: i32,
+}
+
+/// One half of the three sets; version 3 has two.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapabilityHalf {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// This thread, in version 3 (`linux/capability.h`).
+const OWN_CAPABILITIES: CapabilityHeader = CapabilityHeader { version: 0x2008_0522, pid: 0 };
+
 /// Sets the three capability sets of this thread, as bit masks.
 pub fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> io::Result<()> {
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    #[repr(C)]
-    struct Data {
-        effective: u32,
-        permitted: u32,
-        inheritable: u32,
-    }
-    const VERSION_3: u32 = 0x2008_0522;
-    let header = Header { version: VERSION_3, pid: 0 };
-    let half = |shift: u32| Data {
+    let half = |shift: u32| CapabilityHalf {
         effective: (effective >> shift & 0xffff_ffff) as u32,
         permitted: (permitted >> shift & 0xffff_ffff) as u32,
         inheritable: (inheritable >> shift & 0xffff_ffff) as u32,
     };
-    let data = [half(0), half(32)];
+    let (header, data) = (OWN_CAPABILITIES, [half(0), half(32)]);
     // SAFETY: version 3 reads one header and two data structs, which live through the call.
     check(unsafe { libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr()) })?;
     Ok(())
 }
 
-/// The permitted capabilities of this process, as a bit mask.
-pub fn permitted_capabilities() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(u64::MAX)
+/// The permitted capabilities of this thread, as a bit mask. Asked of the kernel, not read from `/proc`, which
+/// does not know a process that is not in its PID namespace.
+///
+/// # Errors
+/// The kernel's.
+pub fn permitted_capabilities() -> io::Result<u64> {
+    let mut header = OWN_CAPABILITIES;
+    let mut data = [CapabilityHalf::default(); 2];
+    let (header, halves) = (std::ptr::from_mut(&mut header), data.as_mut_ptr());
+    // SAFETY: version 3 writes one header and two data structs, which live through the call.
+    check(unsafe { libc::syscall(libc::SYS_capget, header, halves) })?;
+    Ok(u64::from(data[0].permitted) | u64::from(data[1].permitted) << 32)
 }
 
 /// Becomes user `uid`, group `gid` with `groups` (real, effective and saved).
