@@ -28,6 +28,11 @@ impl Column<'static> {
         Column { name, kind: "integer", cell: Cell::Number(path), ..Column::BASE }
     }
 
+    /// The same, told to clients as text, as some of upstream's columns are.
+    pub(crate) const fn number_as_text(name: &'static str, path: &'static str) -> Column<'static> {
+        Column { kind: Column::BASE.kind, ..Column::number(name, path) }
+    }
+
     pub(crate) const fn with(
         name: &'static str,
         make: fn(&Value, Wall) -> Value,

@@ -27,8 +27,7 @@ pub static CONFIG_MAP: Kind = Kind {
 };
 
 const COLUMNS: &[Column<'static>] = &[
-    Column::with("Data", |tree, _| (count(tree, "data") + count(tree, "binaryData")).into())
-        .integer(),
+    Column::with("Data", |tree, _| (count(tree, "data") + count(tree, "binaryData")).into()),
     Column::AGE,
 ];
 

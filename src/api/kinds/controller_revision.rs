@@ -26,7 +26,7 @@ pub static CONTROLLER_REVISION: Kind = Kind {
 
 const COLUMNS: &[Column<'static>] = &[
     Column::with("Controller", |tree, _| controller(tree).into()),
-    Column::number("Revision", "revision"),
+    Column::number_as_text("Revision", "revision"),
     Column::AGE,
 ];
 

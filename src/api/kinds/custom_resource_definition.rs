@@ -29,8 +29,7 @@ pub static CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
     },
 };
 
-const COLUMNS: &[Column<'static>] =
-    &[Column { kind: "date", ..Column::path("Created At", "metadata.creationTimestamp") }];
+const COLUMNS: &[Column<'static>] = &[Column::CREATED_AT];
 
 /// The finalizer that deletes the objects of a kind before its definition goes.
 pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
@@ -204,7 +203,7 @@ ValidationRule
    1 rule~             str -- The expression, which must be true.
    2 message           str -- What is told if it is not.
    3 messageExpression str -- An expression that makes the message.
-   4 reason            str? -- The reason that is told.
+   4 reason            str? enum FieldValueDuplicate|FieldValueForbidden|FieldValueInvalid|FieldValueRequired -- The reason that is told.
    5 fieldPath         str -- The field that is told.
    6 optionalOldSelf   bool? -- The rule is evaluated without an old value too.
 JSONSchemaPropsOrArray union

@@ -47,8 +47,8 @@ fn default(tree: &mut Value) {
 
 const COLUMNS: &[Column<'static>] = &[
     Column::with("Ready", |tree, _| ready(tree)),
-    Column::number("Up-to-date", "status.updatedReplicas"),
-    Column::number("Available", "status.availableReplicas"),
+    Column::number_as_text("Up-to-date", "status.updatedReplicas"),
+    Column::number_as_text("Available", "status.availableReplicas"),
     Column::AGE,
     CONTAINERS,
     IMAGES,

@@ -22,10 +22,7 @@ pub static LIMIT_RANGE: Kind = Kind {
         generation: false,
         schema: SCHEMA,
         validate,
-        columns: &[Column {
-            format: "date",
-            ..Column::path("Created At", "metadata.creationTimestamp")
-        }],
+        columns: &[Column::CREATED_AT],
         default,
         doc: "Bounds and defaults for what pods, containers and claims of a namespace ask for.",
         on_update: "CS",

@@ -263,8 +263,8 @@ ResourceQuotaSpec
 ScopeSelector atomic
    1 matchExpressions []ScopedResourceSelectorRequirement
 ScopedResourceSelectorRequirement
-   1 scopeName~ str
-   2 operator~  str
+   1 scopeName~ str enum BestEffort|CrossNamespacePodAffinity|NotBestEffort|NotTerminating|PriorityClass|Terminating
+   2 operator~  str enum DoesNotExist|Exists|In|NotIn
    3 values     []str
 ResourceQuotaStatus
    1 hard {}quantity -- What holds now.

@@ -26,8 +26,7 @@ pub static ROLE: Kind = Kind {
     ..Kind::BASE
 };
 
-const COLUMNS: &[Column<'static>] =
-    &[Column { format: "date", ..Column::path("Created At", "metadata.creationTimestamp") }];
+const COLUMNS: &[Column<'static>] = &[Column::CREATED_AT];
 
 fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
     rules(new, true, causes);

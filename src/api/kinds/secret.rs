@@ -37,7 +37,7 @@ fn default(tree: &mut Value) {
 
 const COLUMNS: &[Column<'static>] = &[
     Column::path("Type", "type"),
-    Column::with("Data", |tree, _| count(tree, "data").into()).integer(),
+    Column::with("Data", |tree, _| count(tree, "data").into()),
     Column::AGE,
 ];
 

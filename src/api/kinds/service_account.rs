@@ -22,7 +22,7 @@ pub static SERVICE_ACCOUNT: Kind = Kind {
 };
 
 const COLUMNS: &[Column<'static>] =
-    &[Column::with("Secrets", |tree, _| tree.list("secrets").len().into()).integer(), Column::AGE];
+    &[Column::with("Secrets", |tree, _| tree.list("secrets").len().into()), Column::AGE];
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "
