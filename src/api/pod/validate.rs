@@ -33,7 +33,13 @@ pub(crate) fn pod(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
                 causes.forbidden("spec.nodeName", detail);
             }
         }
-        Some(old) => update(new, old, causes),
+        Some(old) => {
+            // What was stored under older rules does not keep labels or finalizers from changing.
+            if new.at("spec") != old.at("spec") {
+                spec(new.at("spec"), "spec", causes);
+            }
+            update(new, old, causes);
+        }
     }
 }
 

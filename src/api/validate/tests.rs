@@ -126,6 +126,11 @@ fn pod_updates() {
     new.set("spec.tolerations", json!([{"operator": "Exists"}]));
     assert_eq!(message(update(&kinds::POD, &new, &old)), "ok");
     assert!(message(update(&kinds::POD, &old, &new)).contains("spec.tolerations: Forbidden"));
+    // What may change must still be right.
+    let mut new = old.clone();
+    new.set("spec.tolerations", json!([{"operator": "Equal"}]));
+    let told = message(update(&kinds::POD, &new, &old));
+    assert!(told.contains("spec.tolerations[0].operator: Invalid value: \"Equal\""), "{told}");
 }
 
 #[test]
