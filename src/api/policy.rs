@@ -2,7 +2,7 @@
 //!
 //! Source: k8s.io/apiserver/pkg/admission/plugin/cel (v1.32).
 
-use cel::{Place, Program, Schemas, Shape, Type, Variable, Wrong};
+use cel::{Compiled, Place, Program, Schemas, Shape, Type, Variable, Wrong};
 
 /// The places of the variables among the declared ones.
 pub const OBJECT: usize = 0;
@@ -11,8 +11,15 @@ pub const REQUEST: usize = 2;
 pub const NAMESPACE_OBJECT: usize = 3;
 pub const AUTHORIZER: usize = 4;
 pub const REQUEST_RESOURCE: usize = 5;
-/// How many variables are declared.
-pub const VARIABLES: usize = 6;
+pub const PARAMS: usize = 6;
+/// Those of a policy follow.
+pub const VARIABLES: usize = 8;
+
+/// How deep the expressions of a policy's variables and of what uses them may be together: values of values
+/// are walked by recursion.
+const DEPTH_MAX: usize = 1000;
+/// How many variables a policy may have.
+const VARIABLES_MAX: usize = 1000;
 
 /// Schemas by place: name, shape, fields, what is inside of a list or map.
 type Row = (&'static str, Shape, &'static [(&'static str, usize)], usize);
@@ -104,7 +111,10 @@ const ROWS: &[Row] = &[
         ],
         0,
     ),
+    // Its fields are declared one by one.
+    ("kubernetes.variables", Shape::Object, NONE, 0),
 ];
+const VARIABLES_ROW: usize = 18;
 
 struct Rows;
 
@@ -138,33 +148,200 @@ pub fn namespace_schema() -> Place<'static> {
     Place { of: &Rows, at: NAMESPACE_ROW }
 }
 
+/// What an expression must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Bool,
+    Text,
+    TextOrNull,
+    Anything,
+}
+
+impl Wanted {
+    fn check(self, found: &Type<'_>) -> Result<(), String> {
+        let (fits, wanted) = match self {
+            Wanted::Bool => (matches!(found, Type::Bool), "bool"),
+            Wanted::Text => (matches!(found, Type::Str), "string"),
+            Wanted::TextOrNull => {
+                (matches!(found, Type::Str | Type::Null), "one of [string null_type]")
+            }
+            Wanted::Anything => (true, ""),
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(format!("must evaluate to {wanted} but got {}", found.shown()))
+    }
+}
+
+/// What the expressions of a policy may name.
+#[derive(Debug)]
+pub struct Names<'s> {
+    object: Type<'s>,
+    params: Option<Type<'s>>,
+    composes: bool,
+    /// Full names, types, and how deep each is together with what it uses.
+    variables: Vec<(String, Type<'static>, usize)>,
+}
+
+impl<'s> Names<'s> {
+    /// Of objects and params nothing is known; without `composes` there are no variables.
+    pub fn new(has_params: bool, composes: bool) -> Names<'s> {
+        let params = has_params.then_some(Type::Dyn);
+        Names { object: Type::Dyn, params, composes, variables: Vec::new() }
+    }
+
+    /// For a check of types: the types of what is matched and of params, and any variables.
+    pub fn typed(object: Type<'s>, params: Option<Type<'s>>) -> Names<'s> {
+        Names { object, params, composes: true, variables: Vec::new() }
+    }
+
+    /// Compiles an expression.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in upstream's words.
+    pub fn compile(&self, text: &str, wanted: Wanted, authorizes: bool) -> Result<Program, String> {
+        let compiled = self.compiled(text, authorizes).map_err(told)?;
+        wanted.check(&compiled.output)?;
+        Ok(compiled.program)
+    }
+
+    /// What is wrong with the names and types of an expression, if anything is.
+    pub fn issues(&self, text: &str) -> Option<String> {
+        match self.compiled(text, true) {
+            Err(Wrong::Text(why)) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Compiles a variable; what is compiled after it may name it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it. It is declared nevertheless, so that nothing else is wrong with what uses it.
+    pub fn declare(&mut self, name: &str, text: &str) -> Result<Program, String> {
+        if self.variables.len() >= VARIABLES_MAX {
+            return Err(format!("must not have more than {VARIABLES_MAX} variables"));
+        }
+        let compiled = self.compiled(text, true);
+        let (output, depth, program) = match compiled {
+            Ok(compiled) => {
+                let depth = self.depth(&compiled.program);
+                (compiled.output.plain(), depth, Ok(compiled.program))
+            }
+            Err(wrong) => (Type::Dyn, 0, Err(told(wrong))),
+        };
+        self.variables.push((format!("variables.{name}"), output, depth));
+        program
+    }
+
+    fn depth(&self, program: &Program) -> usize {
+        let used = program.used().filter_map(|nth| nth.checked_sub(VARIABLES));
+        let below = used.filter_map(|nth| self.variables.get(nth)).map(|(.., depth)| *depth).max();
+        program.depth() + below.unwrap_or(0)
+    }
+
+    fn compiled(&self, text: &str, authorizes: bool) -> Result<Compiled<'_>, Wrong> {
+        // A place that is not declared has a name that no expression can say.
+        fn declared<'t>(name: &'t str, kind: Option<Type<'t>>) -> Variable<'t> {
+            let name = if kind.is_some() { name } else { " " };
+            Variable { name, kind: kind.unwrap_or(Type::Dyn) }
+        }
+        let mut variables = vec![
+            declared("object", Some(self.object.clone())),
+            declared("oldObject", Some(self.object.clone())),
+            declared("request", Some(Type::of(request_schema()))),
+            declared("namespaceObject", Some(Type::of(namespace_schema()))),
+            declared("authorizer", authorizes.then(Type::authorizer)),
+            declared("authorizer.requestResource", authorizes.then(Type::resource_check)),
+            declared("params", self.params.clone()),
+            declared(
+                "variables",
+                self.composes.then(|| Type::of(Place { of: &Rows, at: VARIABLES_ROW })),
+            ),
+        ];
+        let own = self.variables.iter();
+        variables.extend(own.map(|(name, kind, _)| Variable { name, kind: kind.clone() }));
+        let compiled = cel::compile(text, &variables, None)?;
+        if self.depth(&compiled.program) > DEPTH_MAX {
+            return Err(Wrong::Text("variables build too deeply on each other".into()));
+        }
+        Ok(compiled)
+    }
+}
+
+fn told(wrong: Wrong) -> String {
+    match wrong {
+        Wrong::Text(why) => format!("compilation failed: {why}"),
+        Wrong::Constant(why) => format!("program instantiation failed: {why}"),
+    }
+}
+
 /// Compiles a condition about a request.
 ///
 /// # Errors
 ///
 /// What is wrong with it, in upstream's words.
 pub fn condition(text: &str) -> Result<Program, String> {
-    let variables = [
-        Variable { name: "object", kind: Type::Dyn },
-        Variable { name: "oldObject", kind: Type::Dyn },
-        Variable { name: "request", kind: Type::of(request_schema()) },
-        Variable { name: "namespaceObject", kind: Type::of(namespace_schema()) },
-        Variable { name: "authorizer", kind: Type::authorizer() },
-        Variable { name: "authorizer.requestResource", kind: Type::resource_check() },
-    ];
-    let compiled = cel::compile(text, &variables, None).map_err(|wrong| match wrong {
-        Wrong::Text(why) => format!("compilation failed: {why}"),
-        Wrong::Constant(why) => format!("program instantiation failed: {why}"),
-    })?;
-    match compiled.output {
-        Type::Bool => Ok(compiled.program),
-        other => Err(format!("must evaluate to bool but got {}", other.shown())),
-    }
+    Names::new(false, false).compile(text, Wanted::Bool, true)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::condition;
+    use super::{Names, Wanted, condition};
+
+    #[test]
+    fn policies_know_their_params_and_variables() {
+        let mut names = Names::new(true, true);
+        names.declare("n", "object.spec.replicas").unwrap();
+        names.declare("odd", "variables.n % 2 == 1").unwrap();
+        names.declare("list", "[variables.odd]").unwrap();
+        names.declare("bad", "nope").unwrap_err();
+        for (text, wanted, want) in [
+            ("variables.odd && variables.list[0] && params.x > 1", Wanted::Bool, ""),
+            (
+                "variables.odd + 1",
+                Wanted::Anything,
+                "no matching overload for '_+_' applied to '(bool, int)'",
+            ),
+            ("variables.later", Wanted::Anything, "undefined field 'later'"),
+            ("variables.bad == 1 && has(variables.n)", Wanted::Bool, ""),
+            ("has(variables.later)", Wanted::Bool, "undefined field 'later'"),
+            ("variables.n", Wanted::Bool, "must evaluate to bool but got dyn"),
+            ("1", Wanted::TextOrNull, "must evaluate to one of [string null_type] but got int"),
+            ("1", Wanted::Text, "must evaluate to string but got int"),
+            ("null", Wanted::TextOrNull, ""),
+        ] {
+            let why = names.compile(text, wanted, true).err().unwrap_or_default();
+            assert!(why.contains(want) && why.is_empty() == want.is_empty(), "{text}: {why}");
+        }
+        let plain = Names::new(false, false);
+        for (text, authorizes, want) in [
+            ("authorizer.path('/x').check('get').allowed()", true, ""),
+            (
+                "authorizer.path('/x').check('get').allowed()",
+                false,
+                "undeclared reference to 'authorizer'",
+            ),
+            ("params == null", true, "undeclared reference to 'params'"),
+            ("variables.x == 1", true, "undeclared reference to 'variables'"),
+        ] {
+            let why = plain.compile(text, Wanted::Bool, authorizes).err().unwrap_or_default();
+            assert!(why.contains(want) && why.is_empty() == want.is_empty(), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn variables_do_not_build_towers() {
+        let mut names = Names::new(false, true);
+        names.declare("v0", "1").unwrap();
+        let nested = |inner: String| format!("{}{inner}{}", "[".repeat(100), "]".repeat(100));
+        let found = (1..20).find_map(|n| {
+            names.declare(&format!("v{n}"), &nested(format!("variables.v{}", n - 1))).err()
+        });
+        assert!(found.is_some_and(|why| why.contains("too deeply")));
+    }
 
     #[test]
     fn conditions_know_what_a_request_has() {

@@ -130,7 +130,7 @@ impl<'s> Checker<'_, 's, '_> {
         let local = self.scopes.iter().rev().find(|(local, ..)| **local == *name);
         let (kind, found) = if let Some((_, found, slot)) = local {
             (Kind::Local(*slot), found.clone())
-        } else if let Some(at) = self.variables.iter().position(|known| known.name == name) {
+        } else if let Some(at) = self.variables.iter().rposition(|known| known.name == name) {
             (Kind::Var(at as u16), self.variables[at].kind.clone())
         } else if let Some(found) = Type::called(name) {
             let value = Val::Type(value_name(&found));
@@ -164,9 +164,21 @@ impl<'s> Checker<'_, 's, '_> {
         {
             return;
         }
+        if test && self.has_variable(of, field) {
+            self.tree.nodes[id as usize].kind = Kind::Const(Val::Bool(true));
+            return self.set(id, Type::Bool);
+        }
         let found = self.field(id, of, field, false);
         let found = if test { Type::Bool } else { self.unifier.filled(&found, false) };
         self.set(id, found);
+    }
+
+    /// Whether `of.field` is a declared variable, and `of` one whose fields are.
+    fn has_variable(&self, of: Id, field: &str) -> bool {
+        let Kind::Ident(owner) = self.tree.kind(of) else { return false };
+        let called = |name: &str| self.variables.iter().find(|known| known.name == name);
+        called(owner).is_some_and(|owner| matches!(owner.kind, Type::Object(_)))
+            && called(&format!("{owner}.{field}")).is_some()
     }
 
     fn field(&mut self, id: Id, of: Id, field: &str, optional: bool) -> Type<'s> {

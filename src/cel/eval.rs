@@ -100,6 +100,7 @@ impl<'a> Evaluator<'_, 'a> {
     fn resolve(&mut self, id: Id) -> Out<Val<'a>> {
         match self.tree.kind(id) {
             Kind::Var(nth) => match self.input.variables.get(usize::from(*nth)) {
+                Some(Val::Missing(why)) => fail(why.to_string()),
                 Some(value) => Ok(value.clone()),
                 None => fail("no such attribute(s)"),
             },

@@ -25,7 +25,7 @@ pub use check::Variable;
 pub use cost::Range;
 pub use eval::Input;
 pub use library::regex::compile as regex;
-pub use schema::{Identity, Place, Schemas, Shape};
+pub use schema::{Identity, Place, Schemas, Shape, is_identifier};
 pub use syntax::parse::SOURCE_MAX;
 pub use types::Type;
 pub use value::auth::{Decision, Host, Query, UNANSWERED};
@@ -114,6 +114,19 @@ impl Program {
         let variable = move |id: Id| matches!(self.tree.kind(id), Kind::Var(used) if usize::from(*used) == nth);
         self.tree.nodes.iter().filter_map(move |node| match &node.kind {
             Kind::Select { of, field, .. } if variable(*of) => Some(&**field),
+            _ => None,
+        })
+    }
+
+    /// How deep its tree is.
+    pub fn depth(&self) -> usize {
+        usize::from(self.tree.get(self.root).depth)
+    }
+
+    /// The places of the variables that it uses, some more than once.
+    pub fn used(&self) -> impl Iterator<Item = usize> {
+        self.tree.nodes.iter().filter_map(|node| match &node.kind {
+            Kind::Var(nth) => Some(usize::from(*nth)),
             _ => None,
         })
     }

@@ -130,6 +130,13 @@ const KEYWORDS: [&str; 21] = [
     "while",
 ];
 
+/// Whether an expression may say `name` as it is.
+pub fn is_identifier(name: &str) -> bool {
+    name.starts_with(|first: char| first == '_' || first.is_ascii_alphabetic())
+        && name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
+        && !KEYWORDS.contains(&name)
+}
+
 /// The name in JSON of the field that an expression calls `name`.
 pub(crate) fn unescaped(name: &str) -> std::borrow::Cow<'_, str> {
     if !name.contains("__") {

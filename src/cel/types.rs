@@ -8,6 +8,8 @@ use crate::schema::{Place, Shape};
 
 /// How much a check may do: types are shared, so a small text can describe a large one.
 const STEPS_MAX: u32 = 4_000_000;
+/// How deep lists and maps of a variable's type are known.
+const PLAIN_DEPTH_MAX: usize = 16;
 
 #[derive(Debug, Clone)]
 pub enum Type<'s> {
@@ -70,6 +72,31 @@ impl<'s> Type<'s> {
     /// The type's name in messages.
     pub fn shown(&self) -> String {
         Unifier::default().shown(self)
+    }
+
+    /// The type of a variable that stands for an expression of this type, as upstream declares those: what
+    /// schemas or functions look into is anything.
+    pub fn plain(&self) -> Type<'static> {
+        self.plain_within(PLAIN_DEPTH_MAX)
+    }
+
+    fn plain_within(&self, depth: usize) -> Type<'static> {
+        match self {
+            Type::Null => Type::Null,
+            Type::Bool => Type::Bool,
+            Type::Int => Type::Int,
+            Type::Uint => Type::Uint,
+            Type::Double => Type::Double,
+            Type::Str => Type::Str,
+            Type::Bytes => Type::Bytes,
+            Type::Time => Type::Time,
+            Type::Duration => Type::Duration,
+            Type::List(of) if depth > 0 => Type::list(of.plain_within(depth - 1)),
+            Type::Map(of) if depth > 0 => {
+                Type::map(of.0.plain_within(depth - 1), of.1.plain_within(depth - 1))
+            }
+            _ => Type::Dyn,
+        }
     }
 
     /// The type of `Val::authorizer`.

@@ -1,6 +1,7 @@
 //! The table of kinds: one file a kind, one line here.
 
 mod addon;
+mod admission_policy_rules;
 mod api_service;
 mod autoscaling_v1;
 mod binding;
@@ -61,6 +62,8 @@ mod storage_class;
 mod subject_access_review;
 mod token_request;
 mod token_review;
+mod validating_admission_policy;
+mod validating_admission_policy_binding;
 mod validating_webhook_configuration;
 mod volume_attachment;
 mod webhook_rules;
@@ -125,6 +128,8 @@ pub use storage_class::STORAGE_CLASS;
 pub use subject_access_review::SUBJECT_ACCESS_REVIEW;
 pub use token_request::TOKEN_REQUEST;
 pub use token_review::TOKEN_REVIEW;
+pub use validating_admission_policy::VALIDATING_ADMISSION_POLICY;
+pub use validating_admission_policy_binding::VALIDATING_ADMISSION_POLICY_BINDING;
 pub use validating_webhook_configuration::VALIDATING_WEBHOOK_CONFIGURATION;
 pub use volume_attachment::VOLUME_ATTACHMENT;
 
@@ -178,6 +183,8 @@ pub static KINDS: &[&Kind] = &[
     &PRIORITY_LEVEL_CONFIGURATION,
     &API_SERVICE,
     &MUTATING_WEBHOOK_CONFIGURATION,
+    &VALIDATING_ADMISSION_POLICY,
+    &VALIDATING_ADMISSION_POLICY_BINDING,
     &VALIDATING_WEBHOOK_CONFIGURATION,
     &LEASE,
     &ROLE,

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::complain::Complain;
 use crate::kind::Column;
 use crate::lens::Lens;
+use crate::policy::{Names, Wanted};
 use crate::status::Cause;
 use crate::{names, validate};
 
@@ -69,8 +70,7 @@ fn webhook(hook: &Value, path: &str, known: &Grandfathered, causes: &mut Vec<Cau
     let at = |field: &str| format!("{path}.{field}");
     full_name(hook.str("name"), &at("name"), causes);
     for (idx, rule) in hook.list("rules").iter().enumerate() {
-        operations(rule, &format!("{path}.rules[{idx}]"), causes);
-        resources(rule, &format!("{path}.rules[{idx}]"), causes);
+        self::rule(rule, &format!("{path}.rules[{idx}]"), causes);
     }
     let allowed: &[&str] = match known.side_effects {
         true => &["None", "NoneOnDryRun", "Some", "Unknown"],
@@ -92,7 +92,8 @@ fn webhook(hook: &Value, path: &str, known: &Grandfathered, causes: &mut Vec<Cau
         validate::label_selector(hook.at(selector), &at(selector), causes);
     }
     client(hook.at("clientConfig"), &at("clientConfig"), causes);
-    conditions(hook.list("matchConditions"), &at("matchConditions"), causes);
+    let names = Names::new(false, false);
+    conditions(hook.list("matchConditions"), &at("matchConditions"), causes, &names);
     versions(hook.list("admissionReviewVersions"), &at("admissionReviewVersions"), known, causes);
 }
 
@@ -110,8 +111,14 @@ fn full_name(name: &str, path: &str, causes: &mut Vec<Cause>) {
 }
 
 /// The words of a list; `None` where one is no string, which the schema says.
-fn words<'a>(tree: &'a Value, field: &str) -> Vec<&'a str> {
+pub(super) fn words<'a>(tree: &'a Value, field: &str) -> Vec<&'a str> {
     tree.list(field).iter().filter_map(Value::as_str).collect()
+}
+
+/// A rule: which operations on which resources.
+pub(super) fn rule(rule: &Value, path: &str, causes: &mut Vec<Cause>) {
+    operations(rule, path, causes);
+    resources(rule, path, causes);
 }
 
 fn operations(rule: &Value, path: &str, causes: &mut Vec<Cause>) {
@@ -267,7 +274,13 @@ fn service(service: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
-fn conditions(conditions: &[Value], path: &str, causes: &mut Vec<Cause>) {
+/// `matchConditions`, which may name what `known` knows.
+pub(super) fn conditions(
+    conditions: &[Value],
+    path: &str,
+    causes: &mut Vec<Cause>,
+    known: &Names<'_>,
+) {
     if conditions.len() > CONDITIONS_MAX {
         causes.too_many(path, conditions.len(), CONDITIONS_MAX);
     }
@@ -276,7 +289,7 @@ fn conditions(conditions: &[Value], path: &str, causes: &mut Vec<Cause>) {
         let path = format!("{path}[{idx}]");
         let expression = condition.str("expression").trim();
         let place = format!("{path}.expression");
-        match crate::policy::condition(expression) {
+        match known.compile(expression, Wanted::Bool, true) {
             _ if expression.is_empty() => causes.required(&place, ""),
             Err(why) => causes.invalid(&place, &expression.into(), &why),
             Ok(_) => {}

@@ -52,6 +52,8 @@ pub enum Val<'a> {
     /// A named format, by its place in `functions::FORMATS`.
     Format(u8),
     Auth(Arc<Auth>),
+    /// Of a variable that has no value: why. Only an expression that comes to it fails.
+    Missing(Arc<str>),
 }
 
 /// Why there is no value.
@@ -194,6 +196,7 @@ impl<'a> Val<'a> {
             Val::Quantity(_) => "kubernetes.Quantity",
             Val::Format(_) => "kubernetes.NamedFormat",
             Val::Auth(auth) => auth.kind(),
+            Val::Missing(_) => "error",
         }
     }
 

@@ -31,6 +31,13 @@ impl Spent {
         Spent { cost: 0, limit, bytes: 0, work: 0 }
     }
 
+    /// Nothing yet of at most `limit` units, but what was made and compared before counts on: for the next of
+    /// several expressions whose values are kept.
+    #[must_use]
+    pub fn next(&self, limit: u64) -> Spent {
+        Spent { cost: 0, limit, ..*self }
+    }
+
     fn cancelled<T>() -> Out<T> {
         let message = "operation cancelled: actual cost limit exceeded".into();
         Err(Box::new(Fail { message, cancelled: true }))
