@@ -2,6 +2,7 @@
 
 mod certificate;
 mod escalation;
+mod evaluation;
 mod images;
 mod limit_ranger;
 mod namespace;
@@ -9,6 +10,7 @@ mod node;
 mod plugins;
 mod pod;
 mod pod_security;
+mod policies;
 pub(crate) mod resource_quota;
 mod runtime_class;
 mod service;
@@ -17,6 +19,8 @@ mod settings;
 mod storage_class;
 mod unacted;
 mod webhooks;
+
+use std::borrow::Cow;
 
 use api::{Form, Kind, Lens, LensMut, Status, Value, json};
 use client::Request;
@@ -113,10 +117,19 @@ pub(crate) struct Notes {
     /// For the client.
     pub(crate) warnings: Vec<String>,
     /// For the audit log, which is a debug log so far: key and value.
-    pub(crate) annotations: Vec<(&'static str, String)>,
+    pub(crate) annotations: Vec<(Cow<'static, str>, String)>,
     reinvocation: webhooks::Reinvocation,
     /// For the write: what it adds to quotas.
     pub(crate) charge: Option<resource_quota::Charge>,
+}
+
+impl Notes {
+    /// Keeps an annotation, unless there is one under this key.
+    fn annotate(&mut self, key: Cow<'static, str>, value: String) {
+        if !self.annotations.iter().any(|(known, _)| *known == key) {
+            self.annotations.push((key, value));
+        }
+    }
 }
 
 /// Runs before names, validation and allocation, on the version of the request; may change the object.

@@ -9,8 +9,8 @@ use rt::BoxFuture;
 
 use super::{Act, Notes, Operation, add_finalizer};
 use super::{
-    certificate, images, limit_ranger, namespace, node, pod, pod_security, resource_quota,
-    runtime_class, service, service_account, storage_class, webhooks,
+    certificate, images, limit_ranger, namespace, node, pod, pod_security, policies,
+    resource_quota, runtime_class, service, service_account, storage_class, webhooks,
 };
 
 /// What a plugin does to the object. It says whether it changed it.
@@ -225,6 +225,12 @@ pub(super) static PLUGINS: &[Plugin] = &[
         ..Plugin::BASE
     },
     Plugin {
+        name: "ValidatingAdmissionPolicy",
+        handles: policies::handles,
+        validate: Validate::Asks(|act, tree, notes| Box::pin(policies::validate(act, tree, notes))),
+        ..Plugin::BASE
+    },
+    Plugin {
         name: "ValidatingAdmissionWebhook",
         handles: webhooks::handles,
         validate: Validate::Asks(|act, tree, notes| Box::pin(webhooks::validate(act, tree, notes))),
@@ -253,7 +259,7 @@ pub(super) static PLUGINS: &[Plugin] = &[
 ];
 
 /// Names of upstream's that are not here yet. What they would do is not done, whether they are disabled or not.
-pub(super) const LATER: [&str; 12] = [
+pub(super) const LATER: [&str; 11] = [
     "NamespaceAutoProvision",
     "NamespaceExists",
     "LimitPodHardAntiAffinityTopology",
@@ -265,7 +271,6 @@ pub(super) const LATER: [&str; 12] = [
     "OwnerReferencesPermissionEnforcement",
     "ClusterTrustBundleAttest",
     "MutatingAdmissionPolicy",
-    "ValidatingAdmissionPolicy",
 ];
 
 const _: () = assert!(PLUGINS.len() <= 32);

@@ -37,11 +37,11 @@ pub(super) async fn check(act: &Act<'_>, tree: &Value, notes: &mut Notes) -> Res
     }
     let exemptions = &configuration(act).exemptions;
     if exemptions.namespaces.contains(&act.request.namespace) {
-        notes.annotations.push((EXEMPT, "namespace".into()));
+        notes.annotations.push((EXEMPT.into(), "namespace".into()));
         return Ok(());
     }
     if exemptions.usernames.contains(&act.caller.user.name) {
-        notes.annotations.push((EXEMPT, "user".into()));
+        notes.annotations.push((EXEMPT.into(), "user".into()));
         return Ok(());
     }
     if *act.kind == POD {
@@ -181,17 +181,19 @@ async fn pod(
     let (policy, wrong) = security::policy(&namespace, configuration.defaults);
     let class = pod.str("spec.runtimeClassName");
     if !class.is_empty() && configuration.exemptions.runtime_classes.iter().any(|e| e == class) {
-        notes.annotations.push((EXEMPT, "runtimeClass".into()));
+        notes.annotations.push((EXEMPT.into(), "runtimeClass".into()));
         return Ok(());
     }
     if !wrong.is_empty() {
         let wrong: Vec<String> =
             wrong.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
-        notes.annotations.push((ERROR, format!("Failed to parse policy: {}", wrong.join(", "))));
+        notes
+            .annotations
+            .push((ERROR.into(), format!("Failed to parse policy: {}", wrong.join(", "))));
     }
     let mut refusal = Ok(());
     if enforce {
-        notes.annotations.push((ENFORCED, policy.enforce.to_string()));
+        notes.annotations.push((ENFORCED.into(), policy.enforce.to_string()));
         let violations = security::violations(policy.enforce, pod);
         if !violations.is_empty() {
             let details = security::details(&violations);
@@ -205,7 +207,7 @@ async fn pod(
         (!violations.is_empty())
             .then(|| format!("would violate PodSecurity \"{standard}\": {details}"))
     };
-    notes.annotations.extend(would(policy.audit).map(|text| (AUDITED, text)));
+    notes.annotations.extend(would(policy.audit).map(|text| (AUDITED.into(), text)));
     refusal?;
     notes.warnings.extend(would(policy.warn));
     Ok(())

@@ -7,6 +7,7 @@ mod deletions;
 mod identity;
 mod kinds;
 mod pod_security;
+mod policies;
 mod quotas;
 mod remote;
 mod services;

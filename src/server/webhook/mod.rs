@@ -4,6 +4,7 @@
 //! size and time.
 
 pub(crate) mod hooks;
+pub(crate) mod policies;
 mod resolve;
 
 use std::sync::{Arc, OnceLock};

@@ -2,21 +2,22 @@
 //!
 //! Source: k8s.io/apiserver/pkg/admission/plugin/webhook.
 
-mod conditions;
-mod review;
+pub(super) mod review;
 
 use std::sync::Arc;
 use std::task::Poll;
 
 use api::codec::{self, FieldValidation};
 use api::kinds::{MUTATING_WEBHOOK_CONFIGURATION, NAMESPACE, VALIDATING_WEBHOOK_CONFIGURATION};
+use api::selector::Selector;
 use api::{Lens, Resource, Status, Value};
 use rt::BoxFuture;
 
+use super::evaluation::{Evaluation, Seen};
 use super::{Act, Notes, Operation};
 use crate::core::posted_kind;
 use crate::storage;
-use crate::webhook::hooks::{Attempt, Hook, Named};
+use crate::webhook::hooks::{Attempt, Hook, Matches, Named};
 use review::{Failure, Verdict};
 
 /// Which webhooks are asked once more after others changed what they saw.
@@ -230,10 +231,10 @@ fn note(hook: &Hook, verdict: &Verdict, notes: &mut Notes) {
 
 /// What is asked about, in the version that a webhook's rules name.
 pub(super) struct Subject<'a> {
-    act: &'a Act<'a>,
-    resource: &'a Resource,
+    pub(super) act: &'a Act<'a>,
+    pub(super) resource: &'a Resource,
     /// The tree is in the stored form already.
-    stored: bool,
+    pub(super) stored: bool,
 }
 
 impl Subject<'_> {
@@ -245,7 +246,7 @@ impl Subject<'_> {
     }
 
     /// The tree in the version of the webhook.
-    fn object(&self, tree: &Value) -> Result<Value, Failure> {
+    pub(super) fn object(&self, tree: &Value) -> Result<Value, Failure> {
         let mut tree = tree.clone();
         if self.is_own() && !tree.is_null() {
             self.convert(&mut tree, self.stored)?;
@@ -254,7 +255,7 @@ impl Subject<'_> {
     }
 
     /// What there was, in the version of the webhook.
-    fn old(&self) -> Result<Value, Failure> {
+    pub(super) fn old(&self) -> Result<Value, Failure> {
         let Some(old) = self.act.old else { return Ok(Value::Null) };
         let mut old = old.clone();
         if self.is_own() {
@@ -291,7 +292,7 @@ impl Subject<'_> {
 }
 
 /// The kind in the version that was asked for, then in every other one that it is served in.
-fn resources(act: &Act<'_>) -> Vec<Resource> {
+pub(super) fn resources(act: &Act<'_>) -> Vec<Resource> {
     let kinds = act.core.kinds.current();
     let (group, version) = (act.form.group(), act.form.version());
     let own = kinds.of_kind(act.kind, group, version);
@@ -307,6 +308,29 @@ async fn matching(
     tree: &Value,
     stored: bool,
 ) -> Result<Option<usize>, Status> {
+    let Some(idx) = covered(act, &hook.matches, resources, tree).await? else { return Ok(None) };
+    let subject = Subject { act, resource: &resources[idx], stored };
+    Ok(hold(&subject, hook, tree).await?.then_some(idx))
+}
+
+/// Whether the conditions of a webhook hold.
+async fn hold(subject: &Subject<'_>, hook: &Hook, tree: &Value) -> Result<bool, Status> {
+    if hook.conditions.is_empty() {
+        return Ok(true);
+    }
+    let seen = Seen::of(subject, tree)?;
+    let mut evaluation = Evaluation::of(subject.act, &seen);
+    let held = evaluation.hold(&hook.conditions, hook.fails_open).await;
+    held.map_err(|why| subject.act.forbidden(tree, why))
+}
+
+/// Which of the resources something applies to, if to any.
+pub(super) async fn covered(
+    act: &Act<'_>,
+    matches: &Matches,
+    resources: &[Resource],
+    tree: &Value,
+) -> Result<Option<usize>, Status> {
     let names: Vec<Named<'_>> = resources
         .iter()
         .map(|resource| {
@@ -317,44 +341,49 @@ async fn matching(
     let attempt = Attempt {
         operation: operation(act),
         subresource: act.subresource(),
+        name: name(act, tree),
         namespaced: act.kind.namespaced() && !act.request.namespace.is_empty(),
     };
-    let Some(idx) = hook.wants(&attempt, &names) else { return Ok(None) };
+    let Some(idx) = matches.wants(&attempt, &names) else { return Ok(None) };
     let selected = [tree, act.old.unwrap_or(&Value::Null)].into_iter().any(|tree| {
         act.operation != Operation::Connect
             && tree.is_object()
-            && hook.objects.matches_map(tree.at("metadata.labels"))
+            && matches.objects.matches_map(tree.at("metadata.labels"))
     });
-    if !hook.objects.is_everything() && !selected || !namespace_matches(act, hook, tree).await? {
+    let is_other = !matches.objects.is_everything() && !selected;
+    if is_other || !namespace_matches(act, &matches.namespaces, tree).await? {
         return Ok(None);
     }
-    let subject = Subject { act, resource: &resources[idx], stored };
-    Ok(conditions::hold(&subject, hook, tree).await?.then_some(idx))
+    Ok(Some(idx))
 }
 
-async fn namespace_matches(act: &Act<'_>, hook: &Hook, tree: &Value) -> Result<bool, Status> {
+async fn namespace_matches(
+    act: &Act<'_>,
+    namespaces: &Selector,
+    tree: &Value,
+) -> Result<bool, Status> {
     let is_namespace = *act.kind == NAMESPACE;
     let name = namespace(act, tree);
-    if name.is_empty() && !is_namespace || hook.namespaces.is_everything() {
+    if name.is_empty() && !is_namespace || namespaces.is_everything() {
         return Ok(true);
     }
     let writes = matches!(act.operation, Operation::Create | Operation::Update);
     if is_namespace && act.subresource().is_empty() && writes {
-        return Ok(hook.namespaces.matches_map(tree.at("metadata.labels")));
+        return Ok(namespaces.matches_map(tree.at("metadata.labels")));
     }
     let found = storage::get(&act.core.store, &NAMESPACE, "", name).await?;
-    Ok(hook.namespaces.matches(found.labels()))
+    Ok(namespaces.matches(found.labels()))
 }
 
 /// The namespace of what is attempted; a namespace lies in itself.
-fn namespace<'a>(act: &'a Act<'_>, tree: &'a Value) -> &'a str {
+pub(super) fn namespace<'a>(act: &'a Act<'_>, tree: &'a Value) -> &'a str {
     match *act.kind == NAMESPACE {
         true => name(act, tree),
         false => &act.request.namespace,
     }
 }
 
-fn name<'a>(act: &'a Act<'_>, tree: &'a Value) -> &'a str {
+pub(super) fn name<'a>(act: &'a Act<'_>, tree: &'a Value) -> &'a str {
     match act.request.name.as_str() {
         "" => tree.str("metadata.name"),
         name => name,

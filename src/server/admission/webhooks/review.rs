@@ -21,7 +21,7 @@ pub(super) struct Verdict {
 }
 
 /// Why an attempt does not go on.
-pub(super) enum Failure {
+pub(in crate::admission) enum Failure {
     /// There is no proper answer: the webhook's failure policy says what that means.
     Calling(String),
     /// It is refused.
@@ -50,16 +50,19 @@ pub(super) async fn ask(
     let uid = new_uid();
     // Trees cost ten times their bytes: none is held while an answer is waited for.
     let question = {
+        let mut request = request(subject, &object);
+        request.set("uid", uid.as_str());
+        request.set("oldObject", subject.old()?);
+        request.set("object", object);
         let tree = json!({
             "kind": "AdmissionReview",
             "apiVersion": format!("admission.k8s.io/{version}"),
-            "request": request(subject, &object, &uid)?,
+            "request": request,
         });
         let mut bytes = Vec::new();
         api::codec::write_tree_json(&tree, &mut bytes);
         bytes
     };
-    drop(object);
     let (store, client) = (&act.core.store, &act.core.http);
     let answer = webhook::call(store, client, &hook.target, question, hook.time_max).await;
     let answer =
@@ -67,8 +70,8 @@ pub(super) async fn ask(
     verdict(&answer, hook, version, &uid, mutating)
 }
 
-/// `AdmissionRequest`
-pub(super) fn request(subject: &Subject<'_>, object: &Value, uid: &str) -> Result<Value, Failure> {
+/// `AdmissionRequest`, but for its uid and the objects in it.
+pub(in crate::admission) fn request(subject: &Subject<'_>, object: &Value) -> Value {
     let act = subject.act;
     let (asked, sent) = (act.form, subject.resource.form());
     let kind_of = |form: api::Form<'_>| match act.operation {
@@ -88,15 +91,12 @@ pub(super) fn request(subject: &Subject<'_>, object: &Value, uid: &str) -> Resul
     };
     let resource = |form: api::Form<'_>| json!({"group": form.group(), "version": form.version(), "resource": act.kind.plural});
     let mut request = json!({
-        "uid": uid,
         "kind": kind_of(sent),
         "resource": resource(sent),
         "requestKind": kind_of(asked),
         "requestResource": resource(asked),
         "operation": operation(act),
         "userInfo": user_tree(&act.caller.user),
-        "object": object,
-        "oldObject": subject.old()?,
         "dryRun": act.request.dry_run,
         "options": options(act),
     });
@@ -110,7 +110,7 @@ pub(super) fn request(subject: &Subject<'_>, object: &Value, uid: &str) -> Resul
             request.set(field, value);
         }
     }
-    Ok(request)
+    request
 }
 
 /// `CreateOptions`, `UpdateOptions` or `DeleteOptions`; a patch is an update, and a connection has none.
