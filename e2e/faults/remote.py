@@ -155,6 +155,9 @@ def test_logs_exec_and_port_forward_go_to_its_port(cluster):
     assert (done.returncode, done.stdout) == (3, "out\n") and "err" in done.stderr, done
     with_input = cluster.kubectl("exec", "-i", "-n", "e2e", "one", "--", "cat", input="passed on\n")
     assert with_input.stdout == "passed on\n", with_input
+    settings = json.loads(cluster.kubectl("get", "--raw", "/api/v1/nodes/node1/proxy/configz").stdout)["kubeletconfig"]
+    if (settings["port"], settings["clusterDNS"]) != (10250, ["10.43.0.10"]):
+        raise Failure(f"settings: {settings}")
     summary = json.loads(cluster.kubectl("get", "--raw", "/api/v1/nodes/node1/proxy/stats/summary").stdout)
     assert summary["node"]["nodeName"] == "node1"
     forward = subprocess.Popen(

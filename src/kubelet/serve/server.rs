@@ -11,6 +11,7 @@ use http::{BoxFuture, Method, Request, Response};
 use stdx::{Context, Result};
 
 use super::access::{Access, Asked};
+use super::configz;
 use super::streams::pump;
 use crate::kubelet::{AttachOptions, ExecOptions, Kubelet, LogOptions, pod_list};
 use crate::node::Node;
@@ -109,6 +110,7 @@ impl Face {
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         match parts.as_slice() {
             ["healthz"] => Ok(Response::text(200, "ok")),
+            ["configz"] => json(configz::tree(&self.shared.config, crate::evict::memory_total())),
             ["pods"] => json(self.kubelet.pods()),
             ["runningpods"] => json(pod_list(&self.shared, |snapshot| {
                 !snapshot.terminal && snapshot.sandbox.is_some()

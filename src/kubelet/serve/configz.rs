@@ -1,0 +1,92 @@
+//! `/configz`: how this kubelet is set, in the words of upstream's `KubeletConfiguration`.
+
+use std::time::Duration;
+
+use api::{Value, json};
+
+use crate::config::Config;
+
+/// What is settled here, and what no flag changes; a field that is not here has no meaning for this kubelet.
+/// `memory_total` is the machine's, in bytes.
+pub(super) fn tree(config: &Config, memory_total: u64) -> Value {
+    let percent = |percent: u64| format!("{percent}%");
+    let mut floors = json!({});
+    let memory = config.memory_floor_bytes(memory_total);
+    let disk = config.eviction_disk_available_percent;
+    for (signal, floor) in [
+        ("memory.available", (memory > 0).then(|| format!("{}Ki", memory / 1024))),
+        ("nodefs.available", (disk > 0).then(|| percent(disk))),
+        ("imagefs.available", (disk > 0).then(|| percent(disk))),
+        (
+            "nodefs.inodesFree",
+            (config.eviction_inodes_free_percent > 0)
+                .then(|| percent(config.eviction_inodes_free_percent)),
+        ),
+    ] {
+        if let Some(floor) = floor {
+            floors[signal] = floor.into();
+        }
+    }
+    let dns: Vec<String> = config.cluster_dns.iter().map(ToString::to_string).collect();
+    let mut kubelet = json!({
+        "enableServer": config.serving.is_some(),
+        "staticPodPath": config.manifest_directory.display().to_string(),
+        "readOnlyPort": 0,
+        "authentication": {
+            "anonymous": {"enabled": false},
+            "webhook": {"enabled": true},
+        },
+        "authorization": {"mode": "Webhook"},
+        "clusterDomain": config.cluster_domain,
+        "clusterDNS": dns,
+        "resolvConf": config.resolv_conf.display().to_string(),
+        "cgroupRoot": config.cgroup_root,
+        "cgroupDriver": "cgroupfs",
+        "maxPods": config.pods_max,
+        "imageMinimumGCAge": seconds(config.image_gc_min_age),
+        "imageGCHighThresholdPercent": config.image_gc_high_percent,
+        "imageGCLowThresholdPercent": config.image_gc_low_percent,
+        "evictionHard": floors,
+        "containerLogMaxSize": config.container_log_max_bytes.to_string(),
+        "containerLogMaxFiles": config.container_log_files_max,
+        "failSwapOn": false,
+    });
+    if let Some(serving) = &config.serving {
+        kubelet["port"] = serving.address.port().into();
+    }
+    if let Some(healthz) = config.healthz {
+        kubelet["healthzBindAddress"] = healthz.ip().to_string().into();
+        kubelet["healthzPort"] = healthz.port().into();
+    }
+    if config.pod_pids_max > 0 {
+        kubelet["podPidsLimit"] = config.pod_pids_max.into();
+    }
+    json!({ "kubeletconfig": kubelet })
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{}s", duration.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_tells_what_is_set() {
+        let mut config = Config::new("n", "/agent", "v1");
+        config.cluster_dns = vec!["10.43.0.10".parse().unwrap()];
+        config.eviction_inodes_free_percent = 0;
+        let tree = tree(&config, 512 << 20);
+        let kubelet = &tree["kubeletconfig"];
+        assert_eq!(kubelet["clusterDNS"], json!(["10.43.0.10"]));
+        assert_eq!(
+            kubelet["evictionHard"],
+            json!({"memory.available": "52428Ki", "nodefs.available": "5%", "imagefs.available": "5%"})
+        );
+        assert_eq!(
+            (&kubelet["imageMinimumGCAge"], &kubelet["port"]),
+            (&json!("120s"), &Value::Null)
+        );
+    }
+}
