@@ -25,7 +25,7 @@ pub(crate) mod tests;
 use serde_json::Value;
 
 pub(crate) use pattern::{Pattern, check as check_pattern};
-pub(crate) use published::published;
+pub(crate) use published::{is_open, published};
 pub(crate) use walk::TYPES;
 
 /// How deep a schema may nest, and so how deep a walk through a value goes.

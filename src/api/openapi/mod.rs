@@ -164,6 +164,8 @@ fn v3_path(group: &str, version: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::custom::Schema;
+    use crate::kind::Scope;
     use crate::lens::Lens;
 
     #[test]
@@ -198,6 +200,45 @@ mod tests {
             .at("properties.containers");
         assert_eq!(containers.str("x-kubernetes-patch-merge-key"), "name");
         assert_eq!(containers.str("x-kubernetes-list-type"), "map");
+    }
+
+    #[test]
+    fn kinds_of_run_time_are_published_as_upstream_does() {
+        let gadgets = crate::structural::tests::definition("shown", "Shown", Scope::Cluster, "1");
+        let mut open = crate::structural::tests::definition("opens", "Open", Scope::Cluster, "1");
+        let preserve = "x-kubernetes-preserve-unknown-fields";
+        open.versions[0].schema =
+            Schema::of(&json!({"type": "object", preserve: true, "description": "d"}));
+        let mut none = crate::structural::tests::definition("nones", "None", Scope::Cluster, "1");
+        none.versions[0].schema = Schema::none();
+        none.list_kind = "Nones".into();
+        none.versions[0].selectable.clear();
+        let kinds =
+            Kinds::built_in().with(gadgets).unwrap().with(open).unwrap().with(none).unwrap();
+        let (mut v2, mut v3_text) = (Vec::new(), Vec::new());
+        v2_json(&kinds, &mut v2);
+        v3(&kinds, "apis/example.com/v1", &mut v3_text).unwrap();
+        let v2: Value = serde_json::from_slice(&v2).unwrap();
+        let v3: Value = serde_json::from_slice(&v3_text).unwrap();
+        let gvk = |kind: &str| json!([{"group": "example.com", "kind": kind, "version": "v1"}]);
+        let field = json!([{"fieldPath": "spec.color"}]);
+        let bare = |kind: &str, fields: &Value| json!({"type": "object", "x-kubernetes-group-version-kind": gvk(kind), "x-kubernetes-selectable-fields": fields});
+        assert_eq!(v2["definitions"]["com.example.v1.Open"], bare("Open", &field));
+        let v3 = &v3["components"]["schemas"];
+        let open = &v3["com.example.v1.Open"];
+        assert_eq!((open.str("description"), open.flag(preserve)), ("d", true));
+        for none in [&v2["definitions"]["com.example.v1.None"], &v3["com.example.v1.None"]] {
+            assert_eq!(*none, bare("None", &json!([])));
+        }
+        let list = &v3["com.example.v1.Nones"];
+        assert_eq!(list.str("description"), "Nones is a list of None");
+        assert_eq!(list["x-kubernetes-group-version-kind"], gvk("Nones"));
+        let metadata = &v3["com.example.v1.Shown"]["properties"]["metadata"];
+        assert_eq!(
+            metadata.str("$ref"),
+            "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+        );
+        assert!(metadata.str("description").starts_with("Standard object's metadata"));
     }
 
     #[test]

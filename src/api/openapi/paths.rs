@@ -16,6 +16,8 @@ struct Operation<'a> {
     group: &'a str,
     version: &'a str,
     kind: &'a str,
+    /// Of a kind that is defined at run time, of which nothing says how its lists merge.
+    custom: bool,
     /// The type of the body that is sent and of the answer, if they are objects we define.
     body: Option<String>,
     answer: Option<String>,
@@ -49,6 +51,14 @@ const DELETE_QUERY: &[(&str, &str)] = &[
     ("propagationPolicy", "string"),
 ];
 
+/// The bodies of patches; the last one only where code says how lists merge.
+const PATCHES: [&str; 4] = [
+    "application/apply-patch+yaml",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
+
 /// Every path of a form with its path item.
 pub(super) fn of_form(form: Form<'_>, dialect: Dialect) -> Vec<(String, Value)> {
     let kind = form.kind;
@@ -68,6 +78,7 @@ pub(super) fn of_form(form: Form<'_>, dialect: Dialect) -> Vec<(String, Value)> 
         group: form.group(),
         version: form.version(),
         kind: kind.name,
+        custom: !kind.is_built_in(),
         body: body.map(str::to_owned),
         answer,
         query,
@@ -78,7 +89,7 @@ pub(super) fn of_form(form: Form<'_>, dialect: Dialect) -> Vec<(String, Value)> 
         let patch = format!("{META}.Patch");
         let delete = format!("{META}.DeleteOptions");
         Some(match verb {
-            "list" => named("get", "list", None, Some(format!("{root}List")), LIST_QUERY),
+            "list" => named("get", "list", None, Some(schemas::list_name(form)), LIST_QUERY),
             "create" => named("post", "post", Some(&root), one, WRITE_QUERY),
             "deletecollection" => {
                 named("delete", "deletecollection", Some(&delete), status, DELETE_QUERY)
@@ -128,6 +139,7 @@ fn sub_operations<'a>(form: Form<'_>, sub: &Subresource<'a>) -> Vec<Operation<'a
         group,
         version,
         kind,
+        custom: !form.kind.is_built_in(),
         body,
         answer: root.clone(),
         query,
@@ -194,12 +206,8 @@ impl Operation<'_> {
             Dialect::V3 => {
                 if let Some(body) = body {
                     let types: &[&str] = match self.verb {
-                        "patch" => &[
-                            "application/apply-patch+yaml",
-                            "application/json-patch+json",
-                            "application/merge-patch+json",
-                            "application/strategic-merge-patch+json",
-                        ],
+                        "patch" if self.custom => &PATCHES[..3],
+                        "patch" => &PATCHES,
                         _ => &["*/*"],
                     };
                     written["requestBody"]["content"] = content(types, &body);

@@ -8,9 +8,12 @@ use super::Dialect;
 use crate::discovery::Subresource;
 use crate::kind::Form;
 use crate::schema::{Field, Scalar, Shape, TypeId, schema};
-use crate::structural::published;
+use crate::structural::{is_open, published};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+
+/// What clients show of every object's metadata.
+const METADATA: &str = "Standard object's metadata: its name, labels, owners and history.";
 
 /// One named definition.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +99,18 @@ pub(super) fn form_name(form: Form<'_>) -> String {
     }
 }
 
+/// The name of the definition of a form's list.
+pub(super) fn list_name(form: Form<'_>) -> String {
+    let name = form_name(form);
+    match form.defined {
+        None => format!("{name}List"),
+        Some(_) => {
+            let package = name.strip_suffix(form.kind.name).unwrap_or(&name);
+            format!("{package}{}", form.list_kind())
+        }
+    }
+}
+
 /// A reference to a definition.
 pub(super) fn reference(name: &str, dialect: Dialect) -> Value {
     match dialect {
@@ -108,7 +123,7 @@ impl Item<'_> {
     pub(super) fn name(self) -> String {
         match self {
             Item::Type(id) => type_name(id),
-            Item::List(form) => format!("{}List", form_name(form)),
+            Item::List(form) => list_name(form),
             Item::Special(name) => name.to_owned(),
             Item::Custom(form) => form_name(form),
         }
@@ -128,24 +143,37 @@ impl Item<'_> {
 fn of_custom(form: Form<'_>, dialect: Dialect) -> Value {
     let meta = |properties: &mut Map<String, Value>| {
         type_fields(properties);
-        let name = format!("{META}.ObjectMeta");
-        let doc = "The object's name, labels, owners and history.";
-        properties.insert("metadata".into(), described_reference(&name, doc, dialect));
+        // v3 too has the description beside it here, as upstream.
+        let mut metadata = reference(&format!("{META}.ObjectMeta"), dialect);
+        metadata["description"] = METADATA.into();
+        properties.insert("metadata".into(), metadata);
     };
+    let v2 = dialect == Dialect::V2;
     let tree = form.defined.and_then(|held| held.version().schema.tree());
-    let mut definition = tree.unwrap_or_else(|| json!({"type": "object"}));
-    // What is in the metadata is said by its type.
-    if let Some(properties) = definition.get_mut("properties").and_then(Value::as_object_mut) {
-        properties.remove("metadata");
-    }
-    published(&mut definition, dialect == Dialect::V2, &meta);
-    if let Value::Object(map) = &mut definition {
-        map.insert("type".into(), "object".into());
-        let properties = map.entry("properties").or_insert_with(|| json!({}));
-        properties.as_object_mut().into_iter().for_each(meta);
-    }
+    // Of what may hold anything nothing is said: kubectl would refuse what it is not told of.
+    let mut definition = match tree.filter(|schema| !(v2 && is_open(schema))) {
+        None => json!({"type": "object"}),
+        Some(mut schema) => {
+            published(&mut schema, v2, &meta);
+            if let Value::Object(map) = &mut schema {
+                let properties = map.entry("properties").or_insert_with(|| json!({}));
+                properties.as_object_mut().into_iter().for_each(meta);
+            }
+            schema
+        }
+    };
     definition["x-kubernetes-group-version-kind"] = form_kind(form, form.kind.name);
+    selectable(form, &mut definition);
     definition
+}
+
+/// What field selectors may name of a kind that is defined at run time.
+fn selectable(form: Form<'_>, definition: &mut Value) {
+    if let Some(held) = form.defined {
+        let fields = held.version().selectable.iter();
+        definition["x-kubernetes-selectable-fields"] =
+            fields.map(|field| json!({"fieldPath": field})).collect();
+    }
 }
 
 fn form_kind(form: Form<'_>, kind: &str) -> Value {
@@ -201,8 +229,14 @@ fn group_version_kind(id: TypeId) -> Option<Value> {
 
 fn type_fields(properties: &mut Map<String, Value>) {
     for (name, description) in [
-        ("apiVersion", "The group and version that this object's fields follow."),
-        ("kind", "The kind of this object."),
+        (
+            "apiVersion",
+            "APIVersion defines the versioned schema of this representation of an object: its group and version.",
+        ),
+        (
+            "kind",
+            "Kind is a string value representing the REST resource this object represents, in CamelCase.",
+        ),
     ] {
         properties.insert(name.into(), json!({"type": "string", "description": description}));
     }
@@ -254,15 +288,22 @@ fn of_type(id: TypeId, dialect: Dialect) -> Value {
 fn of_list(form: Form<'_>, dialect: Dialect) -> Value {
     let mut properties = Map::new();
     type_fields(&mut properties);
-    let items = json!({"type": "array", "items": reference(&form_name(form), dialect), "description": "The objects."});
+    let (kind, list_kind) = (form.kind.name, form.list_kind());
+    let (items_doc, doc) = match form.kind.is_built_in() {
+        true => ("The objects.".to_owned(), format!("A list of {kind}.")),
+        false => {
+            (format!("List of {}.", form.kind.plural), format!("{list_kind} is a list of {kind}"))
+        }
+    };
+    let items = json!({"type": "array", "items": reference(&form_name(form), dialect), "description": items_doc});
     properties.insert("items".into(), items);
     properties
         .insert("metadata".into(), described_reference(&format!("{META}.ListMeta"), "", dialect));
     let mut definition = json!({
-        "type": "object", "required": ["items"], "properties": properties,
-        "description": format!("A list of {}.", form.kind.name),
+        "type": "object", "required": ["items"], "properties": properties, "description": doc,
     });
-    definition["x-kubernetes-group-version-kind"] = form_kind(form, &form.list_kind());
+    definition["x-kubernetes-group-version-kind"] = form_kind(form, &list_kind);
+    selectable(form, &mut definition);
     definition
 }
 
@@ -283,7 +324,7 @@ fn described_reference(name: &str, description: &str, dialect: Dialect) -> Value
 /// The field's own sentence, or what fields of its name mean everywhere.
 fn doc_of(field: &Field) -> &'static str {
     match (field.doc, field.name) {
-        ("", "metadata") => "The object's name, labels, owners and history.",
+        ("", "metadata") => METADATA,
         ("", "spec") => "What is wanted.",
         ("", "status") => "What was last seen; written by the system.",
         ("", "observedGeneration") => "The generation that this status is about.",

@@ -153,14 +153,69 @@ fn what_is_wrong_is_told_in_upstreams_words() {
 }
 
 #[test]
-fn what_is_published_is_what_was_given() {
-    let none = |_: &mut Map<String, Value>| {};
-    let mut v3 = schema();
-    published(&mut v3, false, &none);
-    assert_eq!(v3, schema());
-    let mut v2 = schema();
-    published(&mut v2, true, &none);
-    assert!(v2["properties"]["spec"]["properties"]["maybe"].get("type").is_none(), "{v2}");
+fn what_is_published_is_what_readers_understand() {
+    let inner = |schema: Value| json!({"type": "object", "required": ["a", "b"], "properties": {"a": schema, "b": {"type": "string"}}});
+    let embed =
+        |properties: &mut Map<String, Value>| drop(properties.insert("kind".into(), json!(1)));
+    let preserve = "x-kubernetes-preserve-unknown-fields";
+    let both = json!([{"type": "integer"}, {"type": "string"}]);
+    // A property, as it is published in v3 and in v2.
+    for (given, v3, v2) in [
+        (
+            json!({"type": "string", "oneOf": [{"minLength": 1}], "not": {"enum": ["x"]}, "example": "y", "default": "d"}),
+            json!({"type": "string", "oneOf": [{"minLength": 1}], "not": {"enum": ["x"]}, "default": "d"}),
+            json!({"type": "string", "default": "d"}),
+        ),
+        (
+            json!({"type": "object", preserve: true, "description": "d", "properties": {"n": {"type": "integer"}}}),
+            json!({"type": "object", preserve: true, "description": "d", "properties": {"n": {"type": "integer"}}}),
+            json!({preserve: true, "description": "d"}),
+        ),
+        (
+            json!({"type": "array", "items": {"type": "string"}, preserve: true}),
+            json!({"type": "array", "items": {"type": "string"}, preserve: true}),
+            json!({preserve: true}),
+        ),
+        (
+            json!({"type": "object", preserve: false}),
+            json!({"type": "object"}),
+            json!({"type": "object"}),
+        ),
+        (
+            json!({"x-kubernetes-int-or-string": true}),
+            json!({"x-kubernetes-int-or-string": true, "anyOf": both}),
+            json!({"x-kubernetes-int-or-string": true}),
+        ),
+        (
+            json!({"x-kubernetes-int-or-string": true, "anyOf": [{"minimum": 1}]}),
+            json!({"x-kubernetes-int-or-string": true, "anyOf": [{"minimum": 1}], "allOf": [{"anyOf": both}]}),
+            json!({"x-kubernetes-int-or-string": true}),
+        ),
+        (
+            json!({"type": "object", "x-kubernetes-embedded-resource": true}),
+            json!({"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"kind": 1}, "required": ["kind", "apiVersion"]}),
+            json!({"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"kind": 1}, "required": ["kind", "apiVersion"]}),
+        ),
+        (
+            json!({"type": "object", "x-kubernetes-embedded-resource": true, preserve: true}),
+            json!({"type": "object", "x-kubernetes-embedded-resource": true, preserve: true, "properties": {"kind": 1}, "required": ["kind", "apiVersion"]}),
+            json!({"x-kubernetes-embedded-resource": true, preserve: true}),
+        ),
+    ] {
+        for (is_v2, want) in [(false, v3), (true, v2)] {
+            let mut schema = inner(given.clone());
+            published(&mut schema, is_v2, &embed);
+            assert_eq!(schema, inner(want), "v2: {is_v2}, {given}");
+        }
+    }
+    // What may be null is of no type that swagger has, and so it is not required either.
+    let mut schema =
+        inner(json!({"type": "object", "nullable": true, "properties": {"x": {"type": "string"}}}));
+    published(&mut schema, true, &embed);
+    assert_eq!(
+        schema,
+        json!({"type": "object", "required": ["b"], "properties": {"a": {}, "b": {"type": "string"}}})
+    );
 }
 
 #[test]

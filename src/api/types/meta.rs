@@ -16,7 +16,7 @@ ObjectMeta -- What every object has: its name, labels, owners and history.
    5 uid                        str -- Identifies this object among all that ever existed.
    6 resourceVersion            str -- The version that was read; a write that names it fails if the object has changed since.
    7 generation                 i64 -- Counts the changes of what is wanted.
-   8 creationTimestamp          time -- When the object was made.
+   8 creationTimestamp          time -- CreationTimestamp is a timestamp representing the server time when this object was created.
    9 deletionTimestamp          time? -- When the object is to go; set by the server once deletion was asked for.
   10 deletionGracePeriodSeconds i64? -- How long it may take to end in an orderly way.
   11 labels                     {}str -- Short keys and values by which objects are selected.
