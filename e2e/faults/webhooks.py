@@ -29,6 +29,14 @@ class Hook(http.server.BaseHTTPRequestHandler):
         with open(f"{directory}/asked", "a") as asked:
             asked.write(json.dumps({"path": self.path, "host": self.headers["host"], "request": request}) + "\n")
         response = {"uid": request["uid"], "allowed": True, "warnings": ["webhook was here"]}
+        if path == "/convert":
+            response = {"uid": request["uid"], "result": {"status": "Success"}, "convertedObjects": request["objects"]}
+            for tree in response["convertedObjects"]:
+                tree["apiVersion"] = request["desiredAPIVersion"]
+                if tree["apiVersion"].endswith("v2"):
+                    tree["host"], tree["port"] = tree.pop("hostPort").split(":")
+                else:
+                    tree["hostPort"] = tree.pop("host") + ":" + tree.pop("port")
         data = (request.get("object") or {}).get("data") or {}
         if path == "/slow":
             time.sleep(5)
@@ -39,7 +47,7 @@ class Hook(http.server.BaseHTTPRequestHandler):
             response.update(allowed=False, status={"reason": "the configmap contains unwanted key and value"})
         if path == "/attach":
             response.update(allowed=False, status={"message": "attaching to pod 'to-be-attached-pod' is not allowed"})
-        body = json.dumps({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}).encode()
+        body = json.dumps({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))

@@ -23,10 +23,21 @@ pub struct Definition {
     pub categories: Vec<Box<str>>,
     /// In the order in which they were given; just one is stored.
     pub versions: Vec<Version>,
+    /// Who turns objects of one version into another one; `None` where only the name of the version changes.
+    pub conversion: Option<Box<Conversion>>,
     /// It is being removed: objects are not made any more.
     pub terminating: bool,
     /// Two definitions of a kind with the same stamp say the same.
     pub stamp: Box<str>,
+}
+
+/// A webhook that turns objects of one version into another one.
+#[derive(Debug)]
+pub struct Conversion {
+    /// Its `WebhookClientConfig`, as JSON.
+    pub client: Box<str>,
+    /// The version of `ConversionReview` that it is asked in; `None` if it knows none that there is.
+    pub review: Option<&'static str>,
 }
 
 /// One version of a kind.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-use crate::definition::Held;
+use crate::definition::{Conversion, Held};
 use crate::status::Cause;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,7 +238,33 @@ impl<'a> Form<'a> {
         api_version(self.group(), self.version())
     }
 
-    /// Turns a tree of the stored form into this one. What was stored shows in every version.
+    /// The webhook that makes other versions of objects, and the stamp of its definition; `None` where
+    /// the versions are all of one shape.
+    pub fn webhook(self) -> Option<(&'a Conversion, &'a str)> {
+        let definition = &self.defined?.definition;
+        Some((definition.conversion.as_deref()?, &definition.stamp))
+    }
+
+    /// The version that objects are written in: `apps/v1`.
+    pub fn written_version(self) -> String {
+        let version = self
+            .defined
+            .map_or(self.kind.declared.version, |held| held.definition.stored_version());
+        api_version(self.kind.group, version)
+    }
+
+    /// Takes out what the stored version of a kind that is defined at run time does not know.
+    pub fn prune_written(self, tree: &mut Value) {
+        if let Some(held) = self.defined
+            && let Some(stored) = held.definition.versions.iter().find(|it| it.stored)
+            && stored.name != held.version().name
+        {
+            stored.schema.read().prune(tree);
+        }
+    }
+
+    /// Turns a tree of the stored form into this one. What was stored shows in every version. Where a
+    /// webhook makes other versions, the tree is of this one already.
     pub fn convert_from_stored(self, tree: &mut Value) {
         use crate::lens::LensMut;
         if let Some(served) = self.served {
@@ -259,7 +285,8 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// Turns a tree of this form into the stored one.
+    /// Turns a tree of this form into the stored one. Where a webhook makes other versions it stays in
+    /// this one until it is written.
     ///
     /// # Errors
     /// What the stored form cannot say.
@@ -268,14 +295,14 @@ impl<'a> Form<'a> {
         if let Some(served) = self.served {
             (served.to_stored)(tree)?;
         }
-        if let Some(held) = self.defined {
-            let stored = held.definition.stored_version();
-            tree.set("apiVersion", api_version(self.kind.group, stored));
+        if self.defined.is_some() {
             tree.set("kind", self.kind.name);
-            if let Some(stored) = held.definition.versions.iter().find(|it| it.stored)
-                && stored.name != held.version().name
-            {
-                stored.schema.read().prune(tree);
+            match self.webhook() {
+                Some(_) => tree.set("apiVersion", self.api_version()),
+                None => {
+                    tree.set("apiVersion", self.written_version());
+                    self.prune_written(tree);
+                }
             }
         }
         Ok(())

@@ -220,9 +220,14 @@ impl Object {
 
     /// The version that it is stored in: `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        match self.0.kind.is_built_in() {
-            true => self.0.kind.api_version(),
-            false => self.whole_tree().str("apiVersion").to_owned(),
+        if self.0.kind.is_built_in() {
+            return self.0.kind.api_version();
+        }
+        // As it is mostly written; what is written in another way is read whole.
+        let said = Members::of(&self.0.bytes).find(|(name, _)| *name == b"apiVersion");
+        match said.and_then(|(_, value)| std::str::from_utf8(inside(value)).ok()) {
+            Some(version) if !version.is_empty() && !version.contains('\\') => version.to_owned(),
+            _ => self.whole_tree().str("apiVersion").to_owned(),
         }
     }
 

@@ -45,7 +45,6 @@ pub const OTHERS: &[(&str, &str)] = &[
     ("Service", "spec.trafficDistribution"),
     ("PersistentVolumeClaim", "spec.dataSource"),
     ("PersistentVolumeClaim", "spec.dataSourceRef"),
-    ("CustomResourceDefinition", "spec.conversion.webhook"),
     ("APIService", "spec.service"),
 ];
 

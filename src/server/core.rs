@@ -17,6 +17,7 @@ use crate::storage::cache::Cache;
 use crate::turns::Turns;
 use crate::user::Caller;
 use crate::webhook::hooks::Configurations;
+use crate::webhook::targets::Targets;
 
 /// The server's parts.
 pub(crate) struct Core {
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     /// For what is proxied, and for webhooks.
     pub(crate) http: http::client::Client,
     pub(crate) webhooks: Configurations,
+    /// Where those are that convert objects.
+    pub(crate) conversions: Targets,
 }
 
 /// One authorized request on its way through the verbs: everything about it but its body, which goes

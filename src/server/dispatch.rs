@@ -1,15 +1,15 @@
 //! The way of an authorized request to what answers it.
 
-use api::Status;
 use api::kinds::BINDING;
-use client::{Answer, Request, Verb};
+use api::{Resource, Status};
+use client::{Answer, Body, Request, Verb};
 
 use crate::core::{Call, Core, Outcome, method_not_allowed, terminating, tree_of};
 use crate::registry::update::Part;
 use crate::registry::{create, delete, update, watch};
-use crate::storage::{self, list};
+use crate::storage;
 use crate::user::Caller;
-use crate::{component_status, reviews, subresource};
+use crate::{component_status, conversion, reviews, subresource};
 
 /// Does what an authorized request asks for.
 ///
@@ -24,6 +24,12 @@ pub(crate) async fn perform(
     let resource = core.resource(&request)?;
     let request = &request;
     let call = Call::new(core, caller, resource.form(), request);
+    let outcome = answer(&call, &resource, body).await?;
+    conversion::outcome(&call, outcome).await
+}
+
+async fn answer(call: &Call<'_>, resource: &Resource, body: Body) -> Result<Outcome, Status> {
+    let Call { core, request, .. } = *call;
     let kind = call.kind();
     // Whoever does not say that the past is good enough is told the present, also of what other
     // servers of the store did. On our own store that is so anyway.
@@ -31,16 +37,16 @@ pub(crate) async fn perform(
         core.store.fresh().await.map_err(storage::status)?;
     }
     if !request.subresource.is_empty() {
-        return subresource::perform(&call, body).await;
+        return subresource::perform(call, body).await;
     }
     if !api::discovery::verbs(kind).contains(&request.verb.as_str()) {
         return Err(method_not_allowed(kind));
     }
     if !kind.stored() {
         return match request.verb {
-            Verb::Create if *kind == BINDING => subresource::bind(&call, body).await,
-            Verb::Create => reviews::create(&call, body).await,
-            _ if kind.declared.computed => component_status::read(&call),
+            Verb::Create if *kind == BINDING => subresource::bind(call, body).await,
+            Verb::Create => reviews::create(call, body).await,
+            _ if kind.declared.computed => component_status::read(call),
             _ => Err(method_not_allowed(kind)),
         };
     }
@@ -50,15 +56,14 @@ pub(crate) async fn perform(
             Ok(Outcome::ok(Answer::Object(object)))
         }
         Verb::List => {
-            let found =
-                list::list(&core.store, call.form, &request.namespace, &request.list).await?;
+            let found = conversion::list(core, call.form, request, &request.list).await?;
             Ok(Outcome::ok(Answer::List(found)))
         }
         Verb::Create if resource.is_terminating() => Err(terminating(kind)),
-        Verb::Create => create::create(&call, tree_of(body)?).await,
-        Verb::Update | Verb::Patch => update::update(&call, body, Part::Main).await,
-        Verb::Delete => delete::delete(&call).await,
-        Verb::DeleteCollection => delete::collection(&call).await,
+        Verb::Create => create::create(call, tree_of(body)?).await,
+        Verb::Update | Verb::Patch => update::update(call, body, Part::Main).await,
+        Verb::Delete => delete::delete(call).await,
+        Verb::DeleteCollection => delete::collection(call).await,
         Verb::Watch => Err(Status::internal("a watch came as a call")),
     }
 }

@@ -17,6 +17,7 @@ mod bootstrap;
 mod checks;
 mod component_status;
 mod config;
+mod conversion;
 mod core;
 mod definitions;
 mod dispatch;

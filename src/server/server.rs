@@ -25,6 +25,7 @@ use crate::storage::cache::Cache;
 use crate::user::{Caller, User};
 use crate::web::Web;
 use crate::webhook::hooks::Configurations;
+use crate::webhook::targets::Targets;
 
 /// How long changes of the `kubernetes` Service gather before they are looked at.
 const KEEP_DELAY: Duration = Duration::from_secs(1);
@@ -71,6 +72,7 @@ impl Server {
             definitions,
             http: node_door::client(),
             webhooks: Configurations::default(),
+            conversions: Targets::default(),
         };
         let core = Arc::new(core);
         let repairer = rt::spawn_named("claims of Services", repair(Arc::downgrade(&core)));

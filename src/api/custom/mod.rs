@@ -1,5 +1,6 @@
 //! CustomResourceDefinitions: what one says, as a definition that kinds are served by.
 
+pub mod conversion;
 pub mod schemas;
 pub mod validate;
 
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 use wire::protobuf::{self as pb, Reader};
 
-use crate::definition::{Definition, Printed, ScalePaths, Version};
+use crate::definition::{Conversion, Definition, Printed, ScalePaths, Version};
 use crate::kind::{Kind, Scope};
 use crate::lens::{Lens, LensMut};
 use crate::object::Object;
@@ -153,6 +154,7 @@ impl Definition {
             texts.iter().filter_map(Value::as_str).map(Box::from).collect()
         };
         let terminating = is_true(&tree, "Terminating");
+        let conversion = conversion_of(tree.at("spec.conversion"));
         Ok(Some(Definition {
             kind,
             singular: names.str("singular").into(),
@@ -160,10 +162,22 @@ impl Definition {
             short: boxed(names.list("shortNames")),
             categories: boxed(names.list("categories")),
             versions: versions.collect(),
+            conversion,
             terminating,
             stamp: format!("{uid}/{generation}/{:x}", key_of(names.to_string())).into(),
         }))
     }
+}
+
+fn conversion_of(tree: &Value) -> Option<Box<Conversion>> {
+    if tree.str("strategy") != "Webhook" {
+        return None;
+    }
+    let known = |version: &str| ["v1", "v1beta1"].into_iter().find(|own| *own == version);
+    let versions = tree.list("webhook.conversionReviewVersions").iter();
+    let client = tree.at("webhook.clientConfig").to_string();
+    let review = versions.filter_map(Value::as_str).find_map(known);
+    Some(Box::new(Conversion { client: client.into(), review }))
 }
 
 /// A stored definition as a tree without its schemas, which would be the larger part of it.

@@ -234,10 +234,8 @@ mod tests {
         assert_eq!(list.str("description"), "Nones is a list of None");
         assert_eq!(list["x-kubernetes-group-version-kind"], gvk("Nones"));
         let metadata = &v3["com.example.v1.Shown"]["properties"]["metadata"];
-        assert_eq!(
-            metadata.str("$ref"),
-            "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
-        );
+        let object_meta = "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+        assert_eq!(metadata["allOf"], json!([{"$ref": object_meta}]));
         assert!(metadata.str("description").starts_with("Standard object's metadata"));
     }
 

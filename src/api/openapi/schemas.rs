@@ -143,9 +143,7 @@ impl Item<'_> {
 fn of_custom(form: Form<'_>, dialect: Dialect) -> Value {
     let meta = |properties: &mut Map<String, Value>| {
         type_fields(properties);
-        // v3 too has the description beside it here, as upstream.
-        let mut metadata = reference(&format!("{META}.ObjectMeta"), dialect);
-        metadata["description"] = METADATA.into();
+        let metadata = described_reference(&format!("{META}.ObjectMeta"), METADATA, dialect);
         properties.insert("metadata".into(), metadata);
     };
     let v2 = dialect == Dialect::V2;

@@ -57,6 +57,7 @@ pub(crate) fn definition(plural: &str, name: &str, scope: Scope, stamp: &str) ->
             selectable: vec!["spec.color".into()],
             warning: None,
         }],
+        conversion: None,
         terminating: false,
         stamp: stamp.into(),
     }

@@ -50,14 +50,14 @@ pub(super) struct Seen {
 
 impl Seen {
     /// In the version that rules name.
-    pub(super) fn of(subject: &Subject<'_>, tree: &Value) -> Result<Seen, Status> {
+    pub(super) async fn of(subject: &Subject<'_>, tree: &Value) -> Result<Seen, Status> {
         let told = |failure| match failure {
             Failure::Status(status) => status,
             Failure::Calling(why) => Status::internal(why),
         };
-        let object = subject.object(tree).map_err(told)?;
+        let object = subject.object(tree).await.map_err(told)?;
         let request = review::request(subject, &object);
-        Ok(Seen { old: subject.old().map_err(told)?, object, request })
+        Ok(Seen { old: subject.old().await.map_err(told)?, object, request })
     }
 }
 

@@ -57,18 +57,19 @@ fn definition(extra: &Value) -> Definition {
             selectable: vec!["spec.color".into()],
             warning: None,
         }],
+        conversion: None,
         terminating: false,
         stamp: extra.to_string().into(),
     }
 }
 
-struct Face {
+pub(super) struct Face {
     service: Arc<dyn Service>,
-    server: Server,
+    pub(super) server: Server,
 }
 
 impl Face {
-    async fn new() -> Face {
+    pub(super) async fn new() -> Face {
         let (server, _) = start().await;
         Face { service: server.service(None), server }
     }
@@ -78,7 +79,7 @@ impl Face {
         self.server.kinds().change(|kinds| kinds.with(definition)).unwrap();
     }
 
-    async fn call(
+    pub(super) async fn call(
         &self,
         method: &str,
         target: &str,
@@ -93,18 +94,24 @@ impl Face {
         self.service.call(request).await
     }
 
-    async fn ask(&self, method: &str, target: &str, sent: &str, body: &Value) -> (u16, Value) {
+    pub(super) async fn ask(
+        &self,
+        method: &str,
+        target: &str,
+        sent: &str,
+        body: &Value,
+    ) -> (u16, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let mut response = self.call(method, target, (sent, "application/json"), &body).await;
         let bytes = response.body.read_all(64 << 20).await.unwrap();
         (response.status, serde_json::from_slice(&bytes).unwrap_or_default())
     }
 
-    async fn json(&self, method: &str, target: &str, body: Value) -> (u16, Value) {
+    pub(super) async fn json(&self, method: &str, target: &str, body: Value) -> (u16, Value) {
         self.ask(method, target, "application/json", &body).await
     }
 
-    async fn get(&self, target: &str) -> (u16, Value) {
+    pub(super) async fn get(&self, target: &str) -> (u16, Value) {
         self.json("GET", target, Value::Null).await
     }
 }

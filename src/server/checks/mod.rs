@@ -3,6 +3,7 @@
 mod admission;
 mod authorization;
 mod certificates;
+mod conversions;
 mod deletions;
 mod identity;
 mod kinds;

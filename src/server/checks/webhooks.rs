@@ -22,7 +22,7 @@ use crate::user::{Caller, User};
 type Answer = Box<dyn Fn(&str, &Value) -> Value + Send + Sync>;
 
 /// A webhook server that keeps what it was asked.
-struct Hooks {
+pub(super) struct Hooks {
     answer: Answer,
     asked: Mutex<Vec<(String, Value)>>,
 }
@@ -45,22 +45,24 @@ impl Service for Hooks {
                 response.set("uid", asked.str("uid"));
             }
             self.asked.lock().unwrap().push((request.target.clone(), asked.clone()));
-            let answer = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
+            let answer = json!({"apiVersion": review.at("apiVersion"), "kind": review.at("kind"), "response": response});
             Response::json(200, answer.to_string().into_bytes())
         })
     }
 }
 
 /// A running webhook server and how to reach it.
-struct Running {
+pub(super) struct Running {
     hooks: Arc<Hooks>,
-    port: u16,
-    ca: String,
+    pub(super) port: u16,
+    pub(super) ca: String,
     _serving: rt::Task<Option<stdx::Result<()>>>,
 }
 
 impl Running {
-    async fn start(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Running {
+    pub(super) async fn start(
+        answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static,
+    ) -> Running {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -80,7 +82,7 @@ impl Running {
     }
 
     /// A webhook by URL, asked about config maps unless `change` says otherwise.
-    fn hook(&self, path: &str, change: Value) -> Value {
+    pub(super) fn hook(&self, path: &str, change: Value) -> Value {
         let url = format!("https://127.0.0.1:{}{path}", self.port);
         let mut hook = json!({
             "name": format!("{}.example.com", path.trim_start_matches('/').replace('/', ".")),
@@ -93,13 +95,13 @@ impl Running {
         hook
     }
 
-    fn asked(&self) -> Vec<Value> {
+    pub(super) fn asked(&self) -> Vec<Value> {
         let mut asked = self.hooks.asked.lock().unwrap();
         std::mem::take(&mut *asked).into_iter().map(|(_, request)| request).collect()
     }
 }
 
-async fn configure(client: &Client, kind: &'static Kind, hooks: Vec<Value>) {
+pub(super) async fn configure(client: &Client, kind: &'static Kind, hooks: Vec<Value>) {
     let tree = json!({"metadata": {"name": "hooks"}, "webhooks": hooks});
     client.create(kind, tree).await.unwrap();
 }

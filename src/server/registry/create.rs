@@ -8,6 +8,7 @@ use store::{Error, Expect};
 
 use crate::admission::{self, Act, Notes, resource_quota as quota};
 use crate::allocate::claims::{self, Claims};
+use crate::conversion;
 use crate::core::{Call, Outcome};
 use crate::storage::{self, room};
 use crate::uid::new_uid;
@@ -48,6 +49,13 @@ async fn once(call: &Call<'_>, mut tree: Value) -> (Result<Outcome, Status>, boo
     let object = match Object::from_tree(kind, &tree) {
         Ok(object) => object,
         Err(error) => return (Err(Status::bad_request(error.to_string())), false),
+    };
+    let object = match call.request.dry_run {
+        true => object,
+        false => match conversion::written(call.core, call.form, object).await {
+            Ok(object) => object,
+            Err(status) => return (Err(status), false),
+        },
     };
     // Only a quota may ask for it again.
     if notes.charge.is_none() {

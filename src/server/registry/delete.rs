@@ -10,9 +10,10 @@ use store::{Error, Expect, Room, Txn};
 use super::update::uid_conflict;
 use crate::admission::{self, Act, Notes};
 use crate::allocate;
+use crate::conversion;
 use crate::core::{Call, Outcome};
 use crate::options::invalid_options;
-use crate::storage::{self, list};
+use crate::storage;
 
 const JOBS_LEAVE_PODS: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
 
@@ -36,7 +37,13 @@ pub(crate) async fn delete(call: &Call<'_>) -> Result<Outcome, Status> {
         if *kind == JOB && request.delete.propagation.is_empty() {
             notes.warnings.push(JOBS_LEAVE_PODS.into());
         }
-        admission::admit(&Act::delete(call, &old), Value::Null, &mut notes).await?;
+        // Only who is asked by version is shown it in that version: what is removed need not be converted.
+        let shown = match conversion::is_asked(call.form, request) {
+            true => Some(conversion::tree(call.core, call.form, &current).await?),
+            false => None,
+        };
+        let act = Act::delete(call, shown.as_ref().unwrap_or(&old));
+        admission::admit(&act, Value::Null, &mut notes).await?;
         let conditional = request.delete.resource_version.is_some();
         let done = match plan(kind, &old, &request.delete) {
             Plan::Pending => Ok(Outcome::ok(Answer::Object(current))),
@@ -80,7 +87,7 @@ pub(crate) async fn delete(call: &Call<'_>) -> Result<Outcome, Status> {
 pub(crate) async fn collection(call: &Call<'_>) -> Result<Outcome, Status> {
     let (form, request) = (call.form, call.request);
     check_options(&request.delete)?;
-    let mut deleted = list::list(call.store(), form, &request.namespace, &request.list).await?;
+    let mut deleted = conversion::list(call.core, form, request, &request.list).await?;
     let mut warnings = Vec::new();
     for object in std::mem::take(&mut deleted.items) {
         let mut one = request.clone();

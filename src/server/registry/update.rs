@@ -12,6 +12,7 @@ use super::create;
 use crate::admission::{self, Act, Notes, resource_quota as quota};
 use crate::allocate;
 use crate::auth::Attributes;
+use crate::conversion;
 use crate::core::{Call, Outcome, terminating, tree_of};
 use crate::storage::{self, room};
 
@@ -92,8 +93,7 @@ pub(crate) async fn change(
     let call = Call { form: call.form.stored(), ..*call };
     for _ in 0..CONFLICT_TRIES_MAX {
         let current = storage::get(call.store(), kind, &request.namespace, &request.name).await?;
-        let mut old = current.whole_tree();
-        call.form.settle(&mut old);
+        let old = conversion::tree(call.core, call.form, &current).await?;
         let mut new = old.clone();
         change(&mut new)?;
         let mut notes = Notes::default();
@@ -180,8 +180,7 @@ async fn once(
     last: bool,
 ) -> Result<Outcome, Lost> {
     let form = call.form;
-    let mut old = current.whole_tree();
-    form.settle(&mut old);
+    let old = conversion::tree(call.core, form, current).await?;
     let mut notes = Notes::default();
     let mut new = match body {
         Body::Tree(tree) if last => std::mem::take(tree),
@@ -375,7 +374,9 @@ async fn finish(
         let now = rt::now().wall;
         apply::track(form.stored(), &manager, &request.subresource, now, Some(old), &mut new);
     }
-    if same_but_for_times(&new, old) {
+    // What is in an older version than is written now is written again.
+    let is_current = || form.webhook().is_none() || current.api_version() == form.written_version();
+    if same_but_for_times(&new, old) && is_current() {
         return Ok(Outcome::ok(Answer::Object(current.clone())).with_warnings(warnings));
     }
     let object = Object::from_tree(kind, &new).map_err(|e| Status::bad_request(e.to_string()))?;
@@ -398,6 +399,7 @@ async fn finish(
         storage::delete(&core.store, current, claims.txn()).await.map_err(lost)?;
         return Ok(Outcome::ok(Answer::Object(object)).with_warnings(warnings));
     }
+    let object = conversion::written(core, form, object).await?;
     let expect = Expect::Revision(current.revision());
     let room = room::of(caller, &object, Some(current));
     let write = (&object, expect, room);

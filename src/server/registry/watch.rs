@@ -10,6 +10,7 @@ use rt::BoxFuture;
 use stdx::time::Mono;
 use store::Error;
 
+use crate::conversion;
 use crate::core::Core;
 use crate::storage::cache;
 use crate::storage::change::{Change, Type};
@@ -41,13 +42,23 @@ pub(crate) async fn watch(core: &Core, request: &Request) -> Result<Stream, Stat
             fields => format!("{fields},metadata.name={}", request.name),
         };
     }
-    let selection = Selection::parse(form, &selection_options)?;
+    let mut selection = Selection::parse(form, &selection_options)?;
     list::check_versions(options, true)?;
+    let mut converts = conversion::is_asked(form, request).then(Selection::default);
+    if let Some(by_content) = &mut converts
+        && selection.reads_content()
+    {
+        // What is selected by is not known before it is converted.
+        let mut wide = selection_options.clone();
+        selection.widen(&mut wide);
+        *by_content = std::mem::replace(&mut selection, Selection::parse(form, &wide)?);
+    }
     let registry = (!kind.is_built_in()).then(|| Arc::clone(&core.kinds));
     let mut stream = Stream {
         kind,
         defined: registry.map(|registry| (registry, resource.clone())),
         selection,
+        converts,
         watch: None,
         waiting: VecDeque::new(),
         failed: None,
@@ -77,7 +88,11 @@ pub(crate) async fn watch(core: &Core, request: &Request) -> Result<Stream, Stat
     initial.resource_version_match.clear();
     initial.send_initial_events = false;
     initial.field_selector = selection_options.field_selector;
-    let found = list::list(&core.store, form, &request.namespace, &initial).await?;
+    // In no version yet if nothing is selected by what is in them: they are converted as they are sent.
+    let found = match stream.converts.as_ref().is_some_and(Selection::reads_content) {
+        false => list::list(&core.store, form, &request.namespace, &initial).await?,
+        true => conversion::list(core, form, request, &initial).await?,
+    };
     stream.start(core, &request.namespace, found.revision);
     stream.revision = found.revision;
     stream.waiting.extend(found.items.into_iter().map(Item::Initial));
@@ -101,6 +116,8 @@ pub(crate) struct Stream {
     /// How it was defined when the watch began, if it was defined at run time: the watch ends with that.
     defined: Option<(Arc<Registry>, Resource)>,
     selection: Selection,
+    /// Objects are shown in a version that a webhook makes, and those only that are selected in it.
+    converts: Option<Selection>,
     watch: Option<cache::Watch>,
     /// Initial events; bounded by the objects that exist.
     waiting: VecDeque<Item>,
@@ -118,6 +135,8 @@ pub(crate) enum Item {
     /// One of the objects that it begins with.
     Initial(Object),
     Change(Type, Arc<Change>),
+    /// A change of what was converted for this watch.
+    Converted(Type, Object),
     Bookmark {
         revision: u64,
         initial_end: bool,
@@ -136,6 +155,58 @@ impl Stream {
     /// How many objects it begins with.
     pub(crate) fn n_waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Whether its items are to be [converted](Stream::converted) before they are shown.
+    pub(crate) fn converts(&self) -> bool {
+        self.converts.is_some()
+    }
+
+    /// Items as they are in the version of the request. What comes after an error is gone.
+    pub(crate) async fn converted(
+        &self,
+        core: &Core,
+        resource: &Resource,
+        items: Vec<Result<Item, Status>>,
+    ) -> Vec<Result<Item, Status>> {
+        let by_content = self.converts.as_ref().filter(|it| it.reads_content());
+        // Of each item what it showed before and shows now, as far as it is to be known.
+        let mut open = Vec::new();
+        let mut places = Vec::with_capacity(items.len());
+        for item in &items {
+            let [before, now] = match item {
+                Ok(Item::Initial(object)) => [None, Some(object)],
+                Ok(Item::Change(_, change)) if by_content.is_some() => change.versions(),
+                Ok(Item::Change(event, change)) => [None, change.object(*event)],
+                _ => [None, None],
+            };
+            let mut place = |object: Option<&Object>| {
+                open.push(object?.clone());
+                Some(open.len() - 1)
+            };
+            places.push([place(before), place(now)]);
+        }
+        let failed = conversion::objects(core, resource.form(), &mut open).await.err();
+        let mut shown = Vec::with_capacity(items.len());
+        for (item, place) in items.into_iter().zip(places) {
+            let [before, now] = place.map(|at| at.map(|at| open[at].clone()));
+            match (item, &failed) {
+                (Ok(Item::Initial(_) | Item::Change(..)), Some(status)) => {
+                    shown.push(Err(status.clone()));
+                    break;
+                }
+                (Ok(Item::Initial(_)), None) => shown.extend(now.map(|it| Ok(Item::Initial(it)))),
+                (Ok(Item::Change(event, _)), None) => {
+                    let seen = match by_content {
+                        None => now.map(|object| (event, object)),
+                        Some(selection) => seen(selection, before, now),
+                    };
+                    shown.extend(seen.map(|(event, object)| Ok(Item::Converted(event, object))));
+                }
+                (item, _) => shown.push(item),
+            }
+        }
+        shown
     }
 
     /// What can be had without waiting.
@@ -218,6 +289,22 @@ impl Stream {
     }
 }
 
+/// What a change is to one who sees only what is selected; `None` if it is nothing.
+fn seen(
+    selection: &Selection,
+    before: Option<Object>,
+    now: Option<Object>,
+) -> Option<(Type, Object)> {
+    let selected = |object: Option<Object>| object.filter(|it| selection.matches(it));
+    // Where it is not seen any more, the last that was seen is shown, at the revision of the change.
+    match (selected(before), selected(now)) {
+        (None, Some(now)) => Some((Type::Added, now)),
+        (Some(_), Some(now)) => Some((Type::Modified, now)),
+        (Some(before), None) => Some((Type::Deleted, before)),
+        (None, None) => None,
+    }
+}
+
 /// Waits until a kind is defined otherwise than it was, or not at all.
 async fn defined_anew(defined: Option<&(Arc<Registry>, Resource)>) {
     let Some((registry, resource)) = defined else { return rt::future::pending().await };
@@ -239,6 +326,8 @@ fn event(item: Item) -> Option<WatchEvent> {
                 Type::Deleted => WatchEvent::Deleted(object),
             }
         }
+        // In the process nobody names a version.
+        Item::Converted(..) => return None,
         Item::Bookmark { revision, initial_end } => WatchEvent::Bookmark { revision, initial_end },
     })
 }

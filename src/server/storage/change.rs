@@ -106,6 +106,11 @@ impl Change {
         }
     }
 
+    /// What there was before and is now, as far as it could be read.
+    pub(crate) fn versions(&self) -> [Option<&Object>; 2] {
+        [self.before.as_ref(), self.now.as_ref()]
+    }
+
     /// The event as bytes, encoded by the first watch that sends it.
     pub(crate) fn encoded(
         &self,

@@ -70,6 +70,14 @@ pub(crate) async fn list<'f>(
     Ok(list)
 }
 
+/// Where a page ends that holds this object as its last one.
+pub(crate) fn token_after(object: &Object, namespace: &str, revision: u64) -> String {
+    let kind = object.kind();
+    let key = storage::key(kind, object.namespace(), object.name());
+    let start = format!("{}\0", &key[storage::prefix(kind, namespace).len()..]);
+    continue_token::encode(&Continue { revision: Some(revision), start })
+}
+
 /// At most one object: no range is read.
 async fn one(
     store: &Store,

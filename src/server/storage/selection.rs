@@ -49,6 +49,30 @@ impl Selection {
         self.0.labels.is_everything() && self.0.fields.is_empty()
     }
 
+    /// Whether what it selects depends on more than name and namespace, which are the same in every version.
+    pub(crate) fn reads_content(&self) -> bool {
+        let is_name =
+            |term: &FieldTerm| matches!(&*term.path, "metadata.name" | "metadata.namespace");
+        !self.0.labels.is_everything() || !self.0.fields.iter().all(is_name)
+    }
+
+    /// Makes options select by no more than name and namespace.
+    pub(crate) fn widen(&self, options: &mut ListOptions) {
+        let is_plain = |term: &&FieldTerm| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+            matches!(&*term.path, "metadata.name" | "metadata.namespace")
+                && term.value.chars().all(plain)
+        };
+        let terms = self.0.fields.iter().filter(is_plain);
+        let terms: Vec<String> = terms
+            .map(|term| {
+                format!("{}{}{}", term.path, if term.equal { "=" } else { "!=" }, term.value)
+            })
+            .collect();
+        options.field_selector = terms.join(",");
+        options.label_selector.clear();
+    }
+
     /// The one name that is selected, if it is one.
     pub(crate) fn name(&self) -> Option<&str> {
         self.exact("metadata.name")

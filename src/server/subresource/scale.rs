@@ -6,6 +6,7 @@ use api::{Kind, Lens, LensMut, Object, Status, Sub, Value, json};
 use client::{Answer, Body, PatchType, Verb};
 
 use crate::admission::{self, Act, Notes};
+use crate::conversion;
 use crate::core::{Call, Outcome, method_not_allowed, not_found};
 use crate::registry::update::{self, uid_conflict};
 use crate::storage;
@@ -36,6 +37,7 @@ pub(super) async fn perform(call: &Call<'_>, body: Body) -> Result<Outcome, Stat
         Verb::Get => {
             let object =
                 storage::get(call.store(), kind, &request.namespace, &request.name).await?;
+            let object = conversion::one(call.core, form, &object).await?;
             Ok(Outcome::ok(Answer::Tree(scale(&object, &paths))))
         }
         Verb::Update | Verb::Patch => change(call, &body, &paths).await,
@@ -48,6 +50,7 @@ async fn change(call: &Call<'_>, body: &Body, paths: &Paths<'_>) -> Result<Outco
     let (kind, request) = (call.kind(), call.request);
     for _ in 0..CONFLICT_TRIES_MAX {
         let current = storage::get(call.store(), kind, &request.namespace, &request.name).await?;
+        let current = conversion::one(call.core, call.form, &current).await?;
         let old = scale(&current, paths);
         let (wanted, named) = wanted(kind, &current, &old, body)?;
         let mut notes = Notes::default();
@@ -65,6 +68,7 @@ async fn change(call: &Call<'_>, body: &Body, paths: &Paths<'_>) -> Result<Outco
             Err(status) if status.is_conflict() && !named => continue,
             Err(status) => return Err(status),
             Ok((object, warnings)) => {
+                let object = conversion::one(call.core, call.form, &object).await?;
                 let outcome = Outcome::ok(Answer::Tree(scale(&object, paths)));
                 return Ok(outcome.with_warnings(notes.warnings).with_warnings(warnings));
             }

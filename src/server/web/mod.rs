@@ -273,7 +273,7 @@ impl Web {
         let stream = dispatch::watch(&self.core, request).await?;
         charge.grow(respond::LISTED_BYTES * stream.n_waiting())?;
         let warnings: Vec<String> = resource.warning().map(str::to_owned).into_iter().collect();
-        let response = watching::response(stream, resource, wanted);
+        let response = watching::response(&self.core, stream, resource, wanted);
         let mut response = respond::with_warnings(response, &warnings);
         response.body = response.body.holding(charge);
         Ok(response)

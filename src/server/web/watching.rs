@@ -1,5 +1,7 @@
 //! Watches over HTTP: events in JSON lines, protobuf frames or table rows.
 
+use std::sync::{Arc, Weak};
+
 use api::codec;
 use api::{Form, LensMut, Object, Resource, Status, Value, json, table};
 use http::body::Sender;
@@ -7,6 +9,7 @@ use http::{Body, Response};
 
 use super::negotiate::{Format, Shape};
 use super::respond::{self, Wanted};
+use crate::core::Core;
 use crate::registry::watch::{Item, Stream};
 
 /// How much a client may be behind before its watch waits for it.
@@ -15,8 +18,16 @@ const BUFFERED_MAX_BYTES: usize = 64 * 1024;
 /// Events joined into one piece when several wait.
 const PIECE_BYTES: usize = 16 * 1024;
 
+/// Events that are converted at a time.
+const CONVERTED_ITEMS_MAX: usize = 100;
+
 /// The answer that streams events.
-pub(crate) fn response(stream: Stream, resource: Resource, wanted: Wanted) -> Response {
+pub(crate) fn response(
+    core: &Arc<Core>,
+    stream: Stream,
+    resource: Resource,
+    wanted: Wanted,
+) -> Response {
     let (sender, body) = Body::channel(BUFFERED_MAX_BYTES);
     let media_type = match wanted.media.format {
         Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
@@ -24,7 +35,13 @@ pub(crate) fn response(stream: Stream, resource: Resource, wanted: Wanted) -> Re
     };
     let what = format!("watch {}", resource.kind.plural);
     let encoder = Encoder { resource, wanted, columns_sent: false };
-    rt::spawn_named(what, pump(stream, encoder, sender)).detach();
+    match stream.converts() {
+        false => rt::spawn_named(what, pump(stream, encoder, sender)).detach(),
+        true => {
+            let pump = pump_converted(Arc::downgrade(core), stream, encoder, sender);
+            rt::spawn_named(what, pump).detach();
+        }
+    }
     let mut response = Response::new(200).header("content-type", media_type);
     response.body = body;
     response.headers.set("cache-control", "no-cache, private");
@@ -49,6 +66,38 @@ async fn pump(mut stream: Stream, mut encoder: Encoder, mut sender: Sender) {
         }
         if sender.send(out).await.is_err() || ended {
             return;
+        }
+    }
+}
+
+/// The same where a webhook makes what is shown: it is asked for as many events at once as there are.
+async fn pump_converted(
+    core: Weak<Core>,
+    mut stream: Stream,
+    mut encoder: Encoder,
+    mut sender: Sender,
+) {
+    loop {
+        let next = rt::future::or(async { Some(stream.next_item().await) }, async {
+            sender.closed().await;
+            None
+        });
+        let Some(Some(first)) = next.await else { return };
+        let mut items = vec![first];
+        while items.len() < CONVERTED_ITEMS_MAX
+            && let Some(item) = stream.try_next()
+        {
+            items.push(item);
+        }
+        let Some(core) = core.upgrade() else { return };
+        let items = stream.converted(&core, &encoder.resource, items).await;
+        drop(core);
+        for item in items {
+            let mut out = Vec::new();
+            let ended = encoder.event(item, &mut out);
+            if sender.send(out).await.is_err() || ended {
+                return;
+            }
         }
     }
 }
@@ -83,6 +132,9 @@ impl Encoder {
                     }
                 }
             },
+            Ok(Item::Converted(event, object)) => {
+                self.object(event.as_str(), &object, resource.form(), out);
+            }
             Ok(Item::Bookmark { revision, initial_end }) => {
                 let tree = self.bookmark(revision, initial_end);
                 self.tree("BOOKMARK", &tree, out);

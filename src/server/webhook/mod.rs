@@ -6,6 +6,7 @@
 pub(crate) mod hooks;
 pub(crate) mod policies;
 mod resolve;
+pub(crate) mod targets;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -28,6 +28,7 @@ fn definition() -> Definition {
             selectable: Vec::new(),
             warning: None,
         }],
+        conversion: None,
         terminating: false,
         stamp: "".into(),
     }

@@ -127,7 +127,7 @@ impl Attempt<'_> {
             if seen.is_none() {
                 let subject = Subject { act, resource: &self.resources[idx], stored: true };
                 let namespace = namespace(act).await?;
-                seen = Some((Seen::of(&subject, tree)?, namespace));
+                seen = Some((Seen::of(&subject, tree).await?, namespace));
             }
             let Some((seen, namespace)) = &seen else { continue };
             for param in given {

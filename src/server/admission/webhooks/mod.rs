@@ -10,11 +10,12 @@ use std::task::Poll;
 use api::codec::{self, FieldValidation};
 use api::kinds::{MUTATING_WEBHOOK_CONFIGURATION, NAMESPACE, VALIDATING_WEBHOOK_CONFIGURATION};
 use api::selector::Selector;
-use api::{Lens, Resource, Status, Value};
+use api::{Form, Lens, Resource, Status, Value};
 use rt::BoxFuture;
 
 use super::evaluation::{Evaluation, Seen};
 use super::{Act, Notes, Operation};
+use crate::conversion;
 use crate::core::posted_kind;
 use crate::storage;
 use crate::webhook::hooks::{Attempt, Hook, Matches, Named};
@@ -109,11 +110,11 @@ async fn change(
     tree: &mut Value,
     notes: &mut Notes,
 ) -> Result<bool, Failure> {
-    let sent = subject.object(tree)?;
+    let sent = subject.object(tree).await?;
     let verdict = review::ask(subject, hook, sent, true).await?;
     note(hook, &verdict, notes);
     let Some(patch) = verdict.patch else { return Ok(false) };
-    let mut patched = subject.object(tree)?;
+    let mut patched = subject.object(tree).await?;
     if patched.is_null() || subject.act.operation == Operation::Connect {
         return Err(Failure::Status(Status::internal(format!(
             "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
@@ -133,7 +134,7 @@ async fn change(
     if patched == before {
         return Ok(false);
     }
-    *tree = subject.back(patched)?;
+    *tree = subject.back(patched).await?;
     Ok(true)
 }
 
@@ -165,7 +166,7 @@ async fn validate_by(
         let subject = Subject { act, resource: &resources[idx], stored: true };
         asked.push(hook);
         asking.push(Box::pin(async move {
-            let sent = subject.object(tree)?;
+            let sent = subject.object(tree).await?;
             review::ask(&subject, hook, sent, false).await
         }));
     }
@@ -246,27 +247,30 @@ impl Subject<'_> {
     }
 
     /// The tree in the version of the webhook.
-    pub(super) fn object(&self, tree: &Value) -> Result<Value, Failure> {
+    pub(super) async fn object(&self, tree: &Value) -> Result<Value, Failure> {
         let mut tree = tree.clone();
         if self.is_own() && !tree.is_null() {
-            self.convert(&mut tree, self.stored)?;
+            self.convert(&mut tree, self.stored).await?;
         }
         Ok(tree)
     }
 
     /// What there was, in the version of the webhook.
-    pub(super) fn old(&self) -> Result<Value, Failure> {
+    pub(super) async fn old(&self) -> Result<Value, Failure> {
         let Some(old) = self.act.old else { return Ok(Value::Null) };
         let mut old = old.clone();
         if self.is_own() {
-            self.convert(&mut old, true)?;
+            self.convert(&mut old, true).await?;
         }
         Ok(old)
     }
 
-    fn convert(&self, tree: &mut Value, stored: bool) -> Result<(), Failure> {
+    async fn convert(&self, tree: &mut Value, stored: bool) -> Result<(), Failure> {
         use api::LensMut;
         let form = self.resource.form();
+        if form.webhook().is_some() {
+            return Box::pin(self.convert_by_webhook(tree, form)).await;
+        }
         if !stored && form != self.act.form {
             self.act.form.convert_to_stored(tree).map_err(|why| internal(&why))?;
         }
@@ -278,11 +282,23 @@ impl Subject<'_> {
         Ok(())
     }
 
+    /// The tree says its version itself; it is in that of the request, or, where that named none, in any.
+    async fn convert_by_webhook(&self, tree: &mut Value, to: Form<'_>) -> Result<(), Failure> {
+        if tree.str("apiVersion") != to.api_version() {
+            let converted = conversion::other(self.act.core, to, tree).await;
+            *tree = converted.map_err(Failure::Status)?;
+            to.settle(tree);
+        }
+        Ok(())
+    }
+
     /// A changed tree in the version of the request.
-    fn back(&self, mut tree: Value) -> Result<Value, Failure> {
+    async fn back(&self, mut tree: Value) -> Result<Value, Failure> {
         use api::LensMut;
         let (from, to) = (self.resource.form(), self.act.form);
-        if self.is_own() && from != to {
+        if self.is_own() && to.webhook().is_some() {
+            Box::pin(self.convert_by_webhook(&mut tree, to)).await?;
+        } else if self.is_own() && from != to {
             from.convert_to_stored(&mut tree).map_err(|why| internal(&why))?;
             to.convert_from_stored(&mut tree);
             tree.set("apiVersion", to.api_version());
@@ -318,7 +334,7 @@ async fn hold(subject: &Subject<'_>, hook: &Hook, tree: &Value) -> Result<bool, 
     if hook.conditions.is_empty() {
         return Ok(true);
     }
-    let seen = Seen::of(subject, tree)?;
+    let seen = Seen::of(subject, tree).await?;
     let mut evaluation = Evaluation::of(subject.act, &seen);
     let held = evaluation.hold(&hook.conditions, hook.fails_open).await;
     held.map_err(|why| subject.act.forbidden(tree, why))

@@ -52,7 +52,7 @@ pub(super) async fn ask(
     let question = {
         let mut request = request(subject, &object);
         request.set("uid", uid.as_str());
-        request.set("oldObject", subject.old()?);
+        request.set("oldObject", subject.old().await?);
         request.set("object", object);
         let tree = json!({
             "kind": "AdmissionReview",
