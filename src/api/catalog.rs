@@ -1,6 +1,5 @@
 //! Which kinds are served: an immutable snapshot with an epoch, found by group, version and plural.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::definition::{Definition, Held, Resource};
@@ -21,6 +20,7 @@ pub struct Kinds {
     by_plural: Vec<u32>,
     /// By group and name. Kinds that only appear as bodies are here too.
     by_name: Vec<(&'static str, &'static str, &'static Kind)>,
+    /// By group and plural.
     defined: Vec<Arc<Definition>>,
 }
 
@@ -77,35 +77,33 @@ impl Kinds {
         &self,
         changes: Vec<(String, Option<Definition>)>,
     ) -> (Kinds, Vec<(String, String)>) {
-        let mut defined: BTreeMap<String, Arc<Definition>> =
-            self.defined.iter().map(|it| (it.name(), Arc::clone(it))).collect();
-        let mut by_name: BTreeMap<(&str, &str), &'static Kind> =
-            self.defined.iter().map(|it| ((it.kind.group, it.kind.name), it.kind)).collect();
+        let mut defined = self.defined.clone();
         let mut refused = Vec::new();
         for (name, definition) in changes {
-            if let Some(old) = defined.remove(&name) {
-                by_name.remove(&(old.kind.group, old.kind.name));
+            // Plurals have no dots.
+            let (plural, group) = name.split_once('.').unwrap_or((&name, ""));
+            if let Ok(old) = place(&defined, group, plural) {
+                defined.remove(old);
             }
             let Some(definition) = definition else { continue };
-            let kind = definition.kind;
-            let checked =
-                definition.check().and_then(|()| match by_name.get(&(kind.group, kind.name)) {
-                    Some(other) => Err(format!("{} is served already", other.qualified_plural())),
+            let checked = definition.check().and_then(|()| {
+                match group_of(&defined, definition.kind.group)
+                    .iter()
+                    .find(|it| it.kind.name == definition.kind.name)
+                {
+                    Some(other) => Err(format!("{} is served already", other.name())),
                     None if defined.len() >= DEFINITIONS_MAX => {
                         Err(format!("no more than {DEFINITIONS_MAX} kinds may be defined"))
                     }
                     None => Ok(()),
-                });
-            match checked {
-                Ok(()) => {
-                    by_name.insert((kind.group, kind.name), kind);
-                    defined.insert(name, Arc::new(definition));
                 }
+            });
+            match checked.map(|()| place(&defined, definition.kind.group, definition.kind.plural)) {
+                Ok(Err(at)) => defined.insert(at, Arc::new(definition)),
+                Ok(Ok(at)) => defined[at] = Arc::new(definition),
                 Err(why) => refused.push((name, why)),
             }
         }
-        let mut defined: Vec<Arc<Definition>> = defined.into_values().collect();
-        defined.sort_by_key(|it| (it.kind.group, it.kind.plural));
         (Kinds::of(self.epoch + 1, defined), refused)
     }
 
@@ -144,7 +142,7 @@ impl Kinds {
                 version => kind.form(group, version).map(Resource::from),
             };
         }
-        let definition = self.defined.iter().find(|it| it.kind == kind)?;
+        let definition = self.at(kind)?;
         let idx = definition.versions.iter().position(|it| match version {
             "" => it.stored,
             version => it.served && *it.name == *version && group == kind.group,
@@ -158,8 +156,40 @@ impl Kinds {
 
     /// How the kind of this group and plural is defined, if it is at run time.
     pub fn definition(&self, group: &str, plural: &str) -> Option<&Definition> {
-        let is_it = |it: &&Arc<Definition>| it.kind.group == group && it.kind.plural == plural;
-        self.defined.iter().find(is_it).map(|it| &**it)
+        Some(&*self.defined[place(&self.defined, group, plural).ok()?])
+    }
+
+    /// The definitions of a group, by plural.
+    pub fn definitions_of(&self, group: &str) -> &[Arc<Definition>] {
+        group_of(&self.defined, group)
+    }
+
+    fn at(&self, kind: &Kind) -> Option<&Arc<Definition>> {
+        let at = place(&self.defined, kind.group, kind.plural).ok()?;
+        Some(&self.defined[at]).filter(|it| it.kind == kind)
+    }
+
+    /// The kinds that were defined at run time since `before`, in any way, and then those that were and are no more.
+    pub fn changes_since(&self, before: &Kinds) -> (Vec<&'static Kind>, Vec<&'static Kind>) {
+        let is_in = |kinds: &Kinds, it: &Arc<Definition>| {
+            kinds.at(it.kind).is_some_and(|other| Arc::ptr_eq(other, it))
+        };
+        let (mut changed, mut gone) = (Vec::new(), Vec::new());
+        // Mostly one is another one, and all others are in their places.
+        let (mut old, mut new) = (&before.defined[..], &self.defined[..]);
+        while let ([a, rest_a @ ..], [b, rest_b @ ..]) = (old, new)
+            && Arc::ptr_eq(a, b)
+        {
+            (old, new) = (rest_a, rest_b);
+        }
+        while let ([rest_a @ .., a], [rest_b @ .., b]) = (old, new)
+            && Arc::ptr_eq(a, b)
+        {
+            (old, new) = (rest_a, rest_b);
+        }
+        changed.extend(new.iter().filter(|it| !is_in(before, it)).map(|it| it.kind));
+        gone.extend(old.iter().filter(|it| self.at(it.kind).is_none()).map(|it| it.kind));
+        (changed, gone)
     }
 
     /// How many kinds are defined at run time.
@@ -181,12 +211,20 @@ impl Kinds {
     /// Whether this is still how the kind is defined.
     pub fn is_current(&self, resource: &Resource) -> bool {
         resource.defined.as_ref().is_none_or(|held| {
-            let same = |other: &Arc<Definition>| {
-                other.kind == held.definition.kind && other.stamp == held.definition.stamp
-            };
-            self.defined.iter().any(same)
+            self.at(held.definition.kind).is_some_and(|it| it.stamp == held.definition.stamp)
         })
     }
+}
+
+/// Where the definition of a group and plural is, or would be.
+fn place(defined: &[Arc<Definition>], group: &str, plural: &str) -> Result<usize, usize> {
+    defined.binary_search_by(|it| (it.kind.group, it.kind.plural).cmp(&(group, plural)))
+}
+
+fn group_of<'a>(defined: &'a [Arc<Definition>], group: &str) -> &'a [Arc<Definition>] {
+    let start = defined.partition_point(|it| it.kind.group < group);
+    let n = defined[start..].partition_point(|it| it.kind.group == group);
+    &defined[start..start + n]
 }
 
 fn plural_of(resource: &Resource) -> (&str, &str, &str) {
@@ -240,6 +278,40 @@ mod tests {
         assert!(gone.of_kind(gadget.kind, "", "").is_none());
         let other = gone.with(definition("gadgets", "Gadget", Scope::Cluster, "3")).unwrap();
         assert_ne!(other.by_name("example.com", "Gadget"), Some(gadget.kind), "another scope");
+    }
+
+    #[test]
+    fn changes_are_told_of_those_that_changed() {
+        let none = Kinds::built_in();
+        let make = |name: &str, stamp: &str| {
+            definition(&format!("{}s", name.to_lowercase()), name, Scope::Namespaced, stamp)
+        };
+        let mut kinds = Kinds::of(0, Vec::new());
+        for name in ["Ca", "Cb", "Cc", "Cd"] {
+            kinds = kinds.with(make(name, "1")).unwrap();
+        }
+        let told = |new: &Kinds, old: &Kinds| {
+            let (changed, gone) = new.changes_since(old);
+            let names = |kinds: Vec<&'static Kind>| {
+                kinds.iter().map(|it| it.name).collect::<Vec<_>>().join(" ")
+            };
+            (names(changed), names(gone))
+        };
+        let two = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(told(&kinds, &kinds), two("", ""));
+        assert_eq!(told(&kinds, &none), two("Ca Cb Cc Cd", ""));
+        let again = kinds.with(make("Cb", "2")).unwrap();
+        assert_eq!(told(&again, &kinds), two("Cb", ""));
+        let more = again.with(make("Cbb", "1")).unwrap();
+        let less = more.without(more.by_name("example.com", "Cc").unwrap());
+        assert_eq!(told(&less, &kinds), two("Cb Cbb", "Cc"));
+        assert_eq!(told(&none, &less), two("", "Ca Cb Cbb Cd"));
+        // Another scope is another kind.
+        let other = definition("cas", "Ca", Scope::Cluster, "1");
+        let other = less.with(other).unwrap();
+        assert_eq!(told(&other, &less), two("Ca", "Ca"));
+        assert_eq!(other.definitions_of("example.com").len(), 4);
+        assert!(other.definitions_of("example.net").is_empty());
     }
 
     #[test]

@@ -395,6 +395,13 @@ impl Registered {
         self.watches.iter().copied().filter(move |watch| watch.kind == kind).chain(followed)
     }
 
+    /// Whether a kind must be in view before it decides anything, if it is served.
+    pub fn looks_at(&self, kind: &'static Kind) -> bool {
+        self.watches.iter().any(|watch| watch.kind == kind)
+            || self.reads.contains(&kind)
+            || (self.follows)(kind).is_some()
+    }
+
     /// What must be in view before it decides anything, each kind once.
     pub fn kinds(&self, kinds: &Kinds) -> BTreeSet<&'static Kind> {
         let followed = kinds.stored().filter(|kind| (self.follows)(kind).is_some());

@@ -25,6 +25,8 @@ pub struct Definition {
     pub versions: Vec<Version>,
     /// Who turns objects of one version into another one; `None` where only the name of the version changes.
     pub conversion: Option<Box<Conversion>>,
+    /// Some of its names are another's: it waits for them.
+    pub waiting: bool,
     /// It is being removed: objects are not made any more.
     pub terminating: bool,
     /// Two definitions of a kind with the same stamp say the same.

@@ -58,6 +58,8 @@ struct Loop {
     /// Woken when a key becomes ready or due earlier than thought.
     wake: rt::Event,
     folder: Mutex<Folder>,
+    /// The epoch of the kinds that are kept in view, for all controllers of a driver.
+    wanted: Arc<AtomicU64>,
     /// The epoch of kinds that was in view as a whole.
     synced_epoch: AtomicU64,
 }
@@ -89,6 +91,7 @@ impl Driver {
         client_of: impl Fn(&'static str) -> Client,
     ) -> Driver {
         let mut driver = Driver { _tasks: Vec::new(), loops: Vec::new() };
+        let wanted = Arc::new(AtomicU64::new(u64::MAX));
         for controller in controllers {
             let this = Arc::new(Loop {
                 controller,
@@ -97,6 +100,7 @@ impl Driver {
                 queue: Mutex::default(),
                 wake: rt::Event::new(),
                 folder: Mutex::default(),
+                wanted: Arc::clone(&wanted),
                 synced_epoch: AtomicU64::new(u64::MAX),
             });
             let weak = Arc::downgrade(&this);
@@ -109,9 +113,10 @@ impl Driver {
         }
         let kinds = informers.kinds();
         want(controllers, informers, &kinds);
+        wanted.store(kinds.epoch(), Ordering::Release);
         if let Some(registry) = informers.registry() {
-            let follow =
-                follow_kinds(controllers, Arc::clone(registry), informers.clone(), kinds.epoch());
+            let registry = Arc::clone(registry);
+            let follow = follow_kinds(controllers, registry, informers.clone(), kinds, wanted);
             driver._tasks.push(rt::spawn_named("controllers' kinds", follow));
         }
         for this in &driver.loops {
@@ -155,18 +160,26 @@ fn want(controllers: &'static [Registered], informers: &Informers, kinds: &Kinds
     wanted.into_iter().for_each(|kind| informers.want(Interest::all(kind)));
 }
 
-/// Begins and ends watches as kinds come and go.
+/// Begins and ends watches as kinds come and go; a change costs what the kinds are that changed.
 async fn follow_kinds(
     controllers: &'static [Registered],
     registry: Arc<Registry>,
     informers: Informers,
-    mut epoch: u64,
+    mut known: Arc<Kinds>,
+    wanted: Arc<AtomicU64>,
 ) {
     loop {
-        let kinds = registry.after(epoch).await;
-        epoch = kinds.epoch();
-        informers.forget_unserved(&kinds);
-        want(controllers, &informers, &kinds);
+        let kinds = registry.after(known.epoch()).await;
+        let (changed, gone) = kinds.changes_since(&known);
+        informers.forget(&gone);
+        for kind in changed {
+            if controllers.iter().any(|controller| controller.looks_at(kind)) {
+                informers.want(Interest::all(kind));
+            }
+        }
+        wanted.store(kinds.epoch(), Ordering::Release);
+        informers.tell();
+        known = kinds;
     }
 }
 
@@ -184,9 +197,10 @@ impl Loop {
             if self.synced_epoch.load(Ordering::Relaxed) == epoch {
                 return;
             }
-            let looked_at: Vec<&'static Kind> = self.controller.kinds(&kinds).into_iter().collect();
+            let wanted = || self.wanted.load(Ordering::Acquire) == epoch;
+            let looks_at = |kind: &'static Kind| self.controller.looks_at(kind);
             let synced = async {
-                self.informers.synced(&looked_at).await;
+                self.informers.all_synced(wanted, looks_at).await;
                 true
             };
             let others = async {

@@ -62,6 +62,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     kinds: BTreeMap<&'static Kind, KindView>,
+    /// Those of them that were not listed yet.
+    unsynced: BTreeSet<&'static Kind>,
     listeners: Vec<Listener>,
 }
 
@@ -105,16 +107,12 @@ impl Informers {
         self.shared.registry.as_ref()
     }
 
-    /// Stops watching the kinds that are not served any more, and forgets their objects.
-    pub(crate) fn forget_unserved(&self, kinds: &Kinds) {
-        let served: BTreeSet<&'static Kind> = kinds.stored().collect();
+    /// Stops watching kinds that are not served any more, and forgets their objects.
+    pub(crate) fn forget(&self, kinds: &[&'static Kind]) {
         let gone: Vec<KindView> = {
             let mut state = self.lock();
-            state
-                .kinds
-                .extract_if(.., |kind, _| !served.contains(kind))
-                .map(|(_, view)| view)
-                .collect()
+            state.unsynced.retain(|kind| !kinds.contains(kind));
+            kinds.iter().filter_map(|kind| state.kinds.remove(*kind)).collect()
         };
         // Tasks end outside the lock, which they may be about to take.
         drop(gone);
@@ -139,6 +137,8 @@ impl Informers {
             return;
         }
         view.interest = Some(interest.clone());
+        state.unsynced.insert(interest.kind);
+        let view = state.kinds.entry(interest.kind).or_default();
         let shared = Arc::downgrade(&self.shared);
         let kind = interest.kind;
         let task = rt::spawn_named(
@@ -161,6 +161,27 @@ impl Informers {
             }
             listener.await;
         }
+    }
+
+    /// Waits until `wanted` holds and of the kinds that are kept in view each that `looks_at` names was
+    /// listed once. It costs what kinds there are that were not.
+    pub(crate) async fn all_synced(
+        &self,
+        wanted: impl Fn() -> bool,
+        looks_at: impl Fn(&'static Kind) -> bool,
+    ) {
+        loop {
+            let listener = self.shared.changed.listen();
+            if wanted() && !self.lock().unsynced.iter().any(|kind| looks_at(kind)) {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// Tells who waits that something is kept in view now.
+    pub(crate) fn tell(&self) {
+        self.shared.changed.notify(usize::MAX);
     }
 
     /// Waits until the view of `kind` has seen `revision`.
@@ -254,6 +275,9 @@ impl Shared {
     fn seen(&self, kind: &'static Kind, revision: u64, synced: bool) {
         {
             let mut state = self.lock();
+            if synced {
+                state.unsynced.remove(kind);
+            }
             let view = state.kinds.entry(kind).or_default();
             view.revision = view.revision.max(revision);
             view.synced |= synced;

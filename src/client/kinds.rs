@@ -1,13 +1,16 @@
 //! Which kinds are served, for everyone in the process who follows them.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::Kinds;
+use api::{Kind, Kinds, Resource};
 
 /// The present snapshot of a server's kinds, and when it changes.
 pub struct Registry {
     current: Mutex<Arc<Kinds>>,
     changed: rt::Event,
+    /// Who waits for the definition of one kind to change: others' changes are no news to them.
+    waiting: Mutex<BTreeMap<&'static Kind, Arc<rt::Event>>>,
 }
 
 impl std::fmt::Debug for Registry {
@@ -19,7 +22,11 @@ impl std::fmt::Debug for Registry {
 impl Default for Registry {
     /// Serves the kinds in code.
     fn default() -> Registry {
-        Registry { current: Mutex::new(Kinds::built_in()), changed: rt::Event::new() }
+        Registry {
+            current: Mutex::new(Kinds::built_in()),
+            changed: rt::Event::new(),
+            waiting: Mutex::default(),
+        }
     }
 }
 
@@ -39,10 +46,33 @@ impl Registry {
         change: impl FnOnce(&Kinds) -> Result<Kinds, String>,
     ) -> Result<(), String> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::new(change(&current)?);
+        let new = Arc::new(change(&current)?);
+        let old = std::mem::replace(&mut *current, Arc::clone(&new));
         drop(current);
         self.changed.notify(usize::MAX);
+        let (changed, gone) = new.changes_since(&old);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for kind in changed.into_iter().chain(gone) {
+            if let Some(event) = waiting.remove(kind) {
+                event.notify(usize::MAX);
+            }
+        }
         Ok(())
+    }
+
+    /// Waits until a kind is defined otherwise than it was, or not at all.
+    pub async fn redefined(&self, resource: &Resource) {
+        loop {
+            let event = {
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                Arc::clone(waiting.entry(resource.kind).or_default())
+            };
+            let changed = event.listen();
+            if !self.current().is_current(resource) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Waits until the kinds are others than those of `epoch`, and gives them.

@@ -63,8 +63,10 @@ impl Controller for Local {
         }
         for found in view.list(&API_SERVICE, None) {
             let about = found.name().split_once('.').map(|(version, group)| (group, version));
-            let own = found.label(MANAGED) == Some("true") && !found.tree().has("spec.service");
-            if own && !about.is_some_and(|about| served.contains(&about)) {
+            if about.is_some_and(|about| served.contains(&about)) {
+                continue;
+            }
+            if found.label(MANAGED) == Some("true") && !found.tree().has("spec.service") {
                 actions.delete(&found);
             }
         }

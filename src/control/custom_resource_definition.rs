@@ -63,12 +63,33 @@ impl Controller for Definitions {
 
 /// Those of the same group whose names another one may have given back.
 fn waiting_for_names(view: &View<'_>, changed: &Object) -> Vec<Key> {
-    let group = changed.name().split_once('.').map_or("", |(_, group)| group);
-    let all = view.list(&CUSTOM_RESOURCE_DEFINITION, None);
-    let of_group = all.iter().filter(|it| {
-        it.name() != changed.name() && it.name().split_once('.').is_some_and(|(_, it)| it == group)
-    });
-    of_group.filter(|it| !is_true(&custom::outline(it), "NamesAccepted")).map(Key::of).collect()
+    let of_group = others_of_group(view, changed.name());
+    of_group
+        .into_iter()
+        .filter(|it| !is_true(&custom::outline(it), "NamesAccepted"))
+        .map(|it| Key::of(&it))
+        .collect()
+}
+
+/// The other definitions of a group, but for those that have all their names and are served under them:
+/// these are most, and what they say is known without reading them.
+fn others_of_group(view: &View<'_>, name: &str) -> Vec<Object> {
+    let group = name.split_once('.').map_or("", |(_, group)| group);
+    let kinds = view.kinds();
+    let is_settled = |plural: &str| {
+        let served = kinds.definition(group, plural);
+        served.is_some_and(|definition| !definition.waiting)
+    };
+    let is_open = |it: &Object| {
+        it.name() != name
+            && it
+                .name()
+                .split_once('.')
+                .is_some_and(|(plural, it)| it == group && !is_settled(plural))
+    };
+    let mut all = view.list(&CUSTOM_RESOURCE_DEFINITION, None);
+    all.retain(is_open);
+    all
 }
 
 /// The definition that waits until an instance is gone.
@@ -94,11 +115,27 @@ fn taken(view: &View<'_>, own: &Value) -> [BTreeSet<String>; 2] {
             kinds.extend([form.kind.name.to_owned(), form.list_kind()]);
         }
     }
-    let same_group = |it: &&Object| {
-        it.name() != name && it.name().split_once('.').is_some_and(|(_, it)| it == group)
+    // Only what shares a name with it can be in its way, and that is known of those that are served.
+    let names = own.at("spec.names");
+    let own_names: BTreeSet<&str> = ["plural", "singular", "kind", "listKind"]
+        .iter()
+        .map(|field| names.str(field))
+        .chain(names.list("shortNames").iter().filter_map(Value::as_str))
+        .collect();
+    let shares = |it: &&std::sync::Arc<api::Definition>| {
+        let short = it.short.iter().map(|name| &**name);
+        let mut names =
+            [it.kind.plural, &*it.singular, it.kind.name, &*it.list_kind].into_iter().chain(short);
+        !it.waiting && names.any(|name| own_names.contains(name))
     };
-    for other in view.list(&CUSTOM_RESOURCE_DEFINITION, None).iter().filter(same_group) {
-        let tree = custom::outline(other);
+    let served = view.kinds();
+    let served = served.definitions_of(group).iter().filter(shares).map(|it| it.name());
+    let served = served.filter(|other| other != name);
+    // The view tells whether it is still so.
+    let served: Vec<Object> =
+        served.filter_map(|other| view.get(&CUSTOM_RESOURCE_DEFINITION, "", &other)).collect();
+    for other in served.into_iter().chain(others_of_group(view, name)) {
+        let tree = custom::outline(&other);
         let names = tree.at("status.acceptedNames");
         let short = names.list("shortNames").iter().filter_map(Value::as_str);
         resources.extend([names.str("plural"), names.str("singular")].map(str::to_owned));

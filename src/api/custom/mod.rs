@@ -163,6 +163,7 @@ impl Definition {
             categories: boxed(names.list("categories")),
             versions: versions.collect(),
             conversion,
+            waiting: !is_true(&tree, "NamesAccepted"),
             terminating,
             stamp: format!("{uid}/{generation}/{:x}", key_of(names.to_string())).into(),
         }))

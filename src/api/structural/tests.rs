@@ -58,6 +58,7 @@ pub(crate) fn definition(plural: &str, name: &str, scope: Scope, stamp: &str) ->
             warning: None,
         }],
         conversion: None,
+        waiting: false,
         terminating: false,
         stamp: stamp.into(),
     }

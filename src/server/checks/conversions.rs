@@ -112,6 +112,7 @@ fn define_at(face: &Face, running: &Running, at_port: u16, stored: &str) {
         categories: Vec::new(),
         versions: vec![version("v1", &["hostPort"]), version("v2", &["host", "port"])],
         conversion: Some(Box::new(Conversion { client: client.into(), review: Some("v1") })),
+        waiting: false,
         terminating: false,
         stamp: format!("{stored} {at_port}").into(),
     };

@@ -58,6 +58,7 @@ fn definition(extra: &Value) -> Definition {
             warning: None,
         }],
         conversion: None,
+        waiting: false,
         terminating: false,
         stamp: extra.to_string().into(),
     }

@@ -308,10 +308,7 @@ fn seen(
 /// Waits until a kind is defined otherwise than it was, or not at all.
 async fn defined_anew(defined: Option<&(Arc<Registry>, Resource)>) {
     let Some((registry, resource)) = defined else { return rt::future::pending().await };
-    let mut kinds = registry.current();
-    while kinds.is_current(resource) {
-        kinds = registry.after(kinds.epoch()).await;
-    }
+    registry.redefined(resource).await;
 }
 
 /// An item for those in the process, who share its object.

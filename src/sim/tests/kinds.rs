@@ -29,6 +29,7 @@ fn definition() -> Definition {
             warning: None,
         }],
         conversion: None,
+        waiting: false,
         terminating: false,
         stamp: "".into(),
     }
