@@ -3,7 +3,7 @@
 //! Source: k8s.io/kubernetes/pkg/api/{pod,node,persistentvolume,persistentvolumeclaim,service}, and each
 //! kind's `WarningsOnCreate` and `WarningsOnUpdate`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -82,9 +82,33 @@ const VOLUME_ANNOTATIONS: &[(&str, &str)] = &[
 ];
 const NO_LABEL: &str = "a null labelSelector results in matching no pod";
 
+/// How many warnings are said about one object.
+const WARNINGS_MAX: usize = 64;
+/// How many of the ports that are alike, and of the files of one volume, are compared with each other.
+const PEERS_MAX: usize = 256;
+
+/// What is said so far: at most `WARNINGS_MAX` lines.
+struct Said(Vec<String>);
+
+impl Said {
+    fn push(&mut self, line: String) {
+        if !self.is_full() {
+            self.0.push(line);
+        }
+    }
+
+    fn extend(&mut self, lines: impl Iterator<Item = String>) {
+        self.0.extend(lines.take(WARNINGS_MAX - self.0.len()));
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.len() >= WARNINGS_MAX
+    }
+}
+
 /// The warnings about a valid object that is created, or replaces `old`.
 pub fn of(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<String> {
-    let mut said = Vec::new();
+    let mut said = Said(Vec::new());
     let spec = gates::pod_spec_path(kind);
     // Templates are looked at again only when something changed.
     let is_same = |old: &Value| {
@@ -153,14 +177,14 @@ pub fn of(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<String> {
         }
         _ => {}
     }
-    said
+    said.0
 }
 
 fn node_label(label: &str) -> Option<&'static str> {
     NODE_LABELS.iter().find(|(known, _)| *known == label).map(|(_, why)| *why)
 }
 
-fn deprecated(metadata: &Value, path: &str, known: &[(&str, &str)], said: &mut Vec<String>) {
+fn deprecated(metadata: &Value, path: &str, known: &[(&str, &str)], said: &mut Said) {
     for (key, why) in known {
         if metadata.entry("annotations", key).is_some() {
             said.push(format!("{path}.annotations[{key}]: {why}"));
@@ -168,7 +192,7 @@ fn deprecated(metadata: &Value, path: &str, known: &[(&str, &str)], said: &mut V
     }
 }
 
-fn terms(terms: &[Value], path: &str, inner: &str, said: &mut Vec<String>) {
+fn terms(terms: &[Value], path: &str, inner: &str, said: &mut Said) {
     for (idx, term) in terms.iter().enumerate() {
         let dot = if inner.is_empty() { "" } else { "." };
         for (at, expression) in term.at(inner).list("matchExpressions").iter().enumerate() {
@@ -183,7 +207,7 @@ fn terms(terms: &[Value], path: &str, inner: &str, said: &mut Vec<String>) {
 }
 
 /// Bytes come whole.
-fn fractions(resources: &Value, path: &str, names: &[&str], said: &mut Vec<String>) {
+fn fractions(resources: &Value, path: &str, names: &[&str], said: &mut Said) {
     for name in names {
         for list in ["limits", "requests"] {
             fraction(resources.at(list), &format!("{path}.{list}"), name, said);
@@ -191,7 +215,7 @@ fn fractions(resources: &Value, path: &str, names: &[&str], said: &mut Vec<Strin
     }
 }
 
-fn fraction(amounts: &Value, path: &str, name: &str, said: &mut Vec<String>) {
+fn fraction(amounts: &Value, path: &str, name: &str, said: &mut Said) {
     let amount = Quantity::from_tree(amounts.get(name).unwrap_or(&Value::Null));
     if let Some(amount) = amount.filter(|amount| amount.has_fraction()) {
         said.push(format!(
@@ -201,7 +225,7 @@ fn fraction(amounts: &Value, path: &str, name: &str, said: &mut Vec<String>) {
     }
 }
 
-fn volume(new: &Value, said: &mut Vec<String>) {
+fn volume(new: &Value, said: &mut Said) {
     deprecated(new.at("metadata"), "metadata", VOLUME_ANNOTATIONS, said);
     if new.str("spec.persistentVolumeReclaimPolicy") == "Recycle" {
         said.push("spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.".into());
@@ -221,7 +245,7 @@ fn spelled(source: &str) -> &str {
     if source == "storageos" { "storageOS" } else { source }
 }
 
-fn service(new: &Value, said: &mut Vec<String>) {
+fn service(new: &Value, said: &mut Said) {
     let hints = "service.kubernetes.io/topology-aware-hints";
     if new.entry("metadata.annotations", hints).is_some() {
         said.push(format!("annotation {hints} is deprecated, please use service.kubernetes.io/topology-mode instead"));
@@ -271,7 +295,7 @@ impl Pod<'_> {
         if self.base.is_empty() { below.to_owned() } else { format!("{}.{below}", self.base) }
     }
 
-    fn warn(&self, said: &mut Vec<String>) {
+    fn warn(&self, said: &mut Said) {
         self.placement(said);
         deprecated(self.annotations, &self.path("metadata"), POD_ANNOTATIONS, said);
         for (idx, volume) in self.spec.list("volumes").iter().enumerate() {
@@ -303,7 +327,7 @@ impl Pod<'_> {
                 said,
             );
         }
-        let mut ports: Vec<(String, &Value)> = Vec::new();
+        let mut ports = Ports::new();
         for list in ["initContainers", "containers", "ephemeralContainers"] {
             for (idx, container) in self.spec.list(list).iter().enumerate() {
                 let path = self.path(&format!("spec.{list}[{idx}]"));
@@ -335,7 +359,7 @@ impl Pod<'_> {
         }
     }
 
-    fn placement(&self, said: &mut Vec<String>) {
+    fn placement(&self, said: &mut Said) {
         for (key, _) in self.spec.pairs("nodeSelector") {
             if let Some(why) = node_label(key) {
                 said.push(format!("{}[{key}]: {why}", self.path("spec.nodeSelector")));
@@ -361,13 +385,13 @@ impl Pod<'_> {
         }
     }
 
-    fn annotation(&self, key: &str, why: &str, said: &mut Vec<String>) {
+    fn annotation(&self, key: &str, why: &str, said: &mut Said) {
         if self.annotations.entry("annotations", key).is_some() {
             said.push(format!("{}[{key}]: {why}", self.path("metadata.annotations")));
         }
     }
 
-    fn repeated(&self, list: &str, field: &str, said: &mut Vec<String>) {
+    fn repeated(&self, list: &str, field: &str, said: &mut Said) {
         let mut seen = BTreeSet::new();
         for (idx, item) in self.spec.list(list).iter().enumerate() {
             if !seen.insert(item.str(field)) {
@@ -377,7 +401,7 @@ impl Pod<'_> {
         }
     }
 
-    fn container(&self, container: &Value, path: &str, said: &mut Vec<String>) {
+    fn container(&self, container: &Value, path: &str, said: &mut Said) {
         let name = container.str("name");
         if !container.has("securityContext.seccompProfile") {
             let key = format!("container.seccomp.security.alpha.kubernetes.io/{name}");
@@ -412,26 +436,26 @@ impl Pod<'_> {
     }
 }
 
-fn one_port<'a>(
-    port: &'a Value,
-    path: String,
-    others: &mut Vec<(String, &'a Value)>,
-    said: &mut Vec<String>,
-) {
+/// Ports of one number and protocol, where each is written, in their order.
+type Ports<'a> = BTreeMap<(i64, &'a str), Vec<(String, &'a Value)>>;
+
+fn one_port<'a>(port: &'a Value, path: String, others: &mut Ports<'a>, said: &mut Said) {
     let host = |port: &Value| port.int("hostPort").unwrap_or(0);
+    let key = (port.int("containerPort").unwrap_or(0), port.str("protocol"));
     if !port.str("hostIP").is_empty() && host(port) == 0 {
         said.push(format!(
             "{path}: hostIP set without hostPort: {{Name:{} HostPort:0 ContainerPort:{} Protocol:{} HostIP:{}}}",
             port.str("name"),
-            port.int("containerPort").unwrap_or(0),
-            port.str("protocol"),
+            key.0,
+            key.1,
             port.str("hostIP")
         ));
     }
-    let same = |other: &Value| {
-        ["containerPort", "protocol"].iter().all(|field| other.at(field) == port.at(field))
-    };
-    for (where_, other) in others.iter().filter(|(_, other)| same(other)) {
+    let others = others.entry(key).or_default();
+    for (where_, other) in others.iter() {
+        if said.is_full() {
+            return;
+        }
         let (a, b) = (port.str("hostIP"), other.str("hostIP"));
         let what = if a == b && host(port) == host(other) {
             "duplicate"
@@ -444,11 +468,17 @@ fn one_port<'a>(
         };
         said.push(format!("{path}: {what} port definition with {where_}"));
     }
-    others.push((path, port));
+    if others.len() < PEERS_MAX {
+        others.push((path, port));
+    }
+}
+
+fn is_at_or_below(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Files of one volume that two sources put at one place, or one below the other.
-fn overlaps(volumes: &[Value], said: &mut Vec<String>) {
+fn overlaps(volumes: &[Value], said: &mut Said) {
     for volume in volumes {
         let name = volume.str("name");
         let items = |source: &Value, from: &str| -> Vec<(String, String)> {
@@ -460,10 +490,13 @@ fn overlaps(volumes: &[Value], said: &mut Vec<String>) {
                 "" => format!("{path:?}"),
                 from => format!("{path:?} ({from})"),
             };
-            for (idx, one) in paths.iter().enumerate().filter(|(_, (path, _))| !path.is_empty()) {
-                for other in paths[..idx].iter().filter(|(path, _)| !path.is_empty()) {
-                    let (a, b) = (format!("{}/", one.0), format!("{}/", other.0));
-                    if a.starts_with(&b) || b.starts_with(&a) {
+            let paths: Vec<_> = paths.iter().filter(|(path, _)| !path.is_empty()).collect();
+            for (idx, one) in paths.iter().enumerate().take(PEERS_MAX) {
+                for other in &paths[..idx] {
+                    if said.is_full() {
+                        return;
+                    }
+                    if is_at_or_below(&one.0, &other.0) || is_at_or_below(&other.0, &one.0) {
                         let pair = format!("{} with {}", show(one), show(other));
                         said.push(format!("volume {name:?} ({what}): overlapping paths: {pair}"));
                     }
@@ -545,6 +578,27 @@ mod tests {
                 "metadata.annotations[scheduler.alpha.kubernetes.io/critical-pod]: non-functional in v1.16+; use the \"priorityClassName\" field instead"
             ]
         );
+    }
+
+    #[test]
+    fn much_is_said_in_few_lines() {
+        let said = |spec: Value| of(&kinds::POD, &json!({"spec": spec}), None);
+        let ports = |host: &dyn Fn(usize) -> usize| -> Vec<Value> {
+            let port = |nth| json!({"containerPort": 80, "protocol": "TCP", "hostPort": host(nth)});
+            (0..1000).map(port).collect()
+        };
+        let equal = said(json!({"containers": [{"name": "c", "ports": ports(&|_| 0)}]}));
+        assert_eq!(equal.len(), WARNINGS_MAX);
+        let apart = said(json!({"containers": [{"name": "c", "ports": ports(&|nth| nth + 1)}]}));
+        assert!(apart.is_empty(), "{apart:?}");
+        let items = |path: &dyn Fn(usize) -> String| -> Vec<Value> {
+            (0..1000).map(|nth| json!({"path": path(nth)})).collect()
+        };
+        let volume = |items: Vec<Value>| json!({"volumes": [{"name": "v", "configMap": {"name": "m", "items": items}}]});
+        assert_eq!(said(volume(items(&|_| "x".into()))).len(), WARNINGS_MAX);
+        assert!(said(volume(items(&|nth| format!("x{nth}")))).is_empty());
+        let secrets = vec![json!({"name": ""}); 1000];
+        assert_eq!(said(json!({"imagePullSecrets": secrets})).len(), WARNINGS_MAX);
     }
 
     #[test]
