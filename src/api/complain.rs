@@ -4,9 +4,18 @@ use serde_json::Value;
 
 use crate::status::Cause;
 
+/// How many complaints are made about one object.
+const CAUSES_MAX: usize = 256;
+/// How long the message and the field of a complaint may be, in bytes; the rest is cut off.
+const TEXT_BYTES_MAX: usize = 16 * 1024;
+
 /// Appends one complaint each; a trait on the list, so that rules read as sentences.
 pub(crate) trait Complain {
     fn complain(&mut self, reason: &'static str, field: &str, message: String);
+
+    /// Whether there are so many complaints that more are not taken. Rules that would show the whole of
+    /// something for each part of it stop then.
+    fn is_full(&self) -> bool;
 
     /// `Required value`, with a detail if there is one.
     fn required(&mut self, field: &str, detail: &str) {
@@ -110,8 +119,23 @@ pub(crate) trait Complain {
 
 impl Complain for Vec<Cause> {
     fn complain(&mut self, reason: &'static str, field: &str, message: String) {
-        self.push(Cause { reason, message, field: field.to_owned() });
+        if !self.is_full() {
+            let (field, message) = (cut(field.to_owned()), cut(message));
+            self.push(Cause { reason, message, field });
+        }
     }
+
+    fn is_full(&self) -> bool {
+        self.len() >= CAUSES_MAX
+    }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        text.push_str("...");
+    }
+    text
 }
 
 pub(crate) const IMMUTABLE: &str = "field is immutable";
@@ -168,5 +192,26 @@ pub(crate) fn go_any(value: &Value) -> String {
             format!("[]interface {{}}{{{}}}", items.join(", "))
         }
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_are_few_and_short() {
+        let mut causes: Vec<Cause> = Vec::new();
+        let long = "\u{e9}".repeat(10_000);
+        for nth in 0..10_000 {
+            causes.invalid(&format!("spec.list[{nth}].{long}"), &long.as_str().into(), "no");
+            if causes.is_full() {
+                break;
+            }
+        }
+        (0..10).for_each(|_| causes.required("spec", ""));
+        assert_eq!(causes.len(), CAUSES_MAX);
+        let most = TEXT_BYTES_MAX + "...".len();
+        assert!(causes.iter().all(|it| it.message.len() <= most && it.field.len() <= most));
     }
 }

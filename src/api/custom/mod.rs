@@ -4,7 +4,7 @@ pub mod conversion;
 pub mod schemas;
 pub mod validate;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -271,9 +271,10 @@ fn fields(raw: &[u8], wanted: u32) -> impl Iterator<Item = &[u8]> {
 /// not have them at all.
 pub fn finalizer_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     let path = "metadata.finalizers";
-    let known = old.map_or(&[][..], |old| old.list(path));
-    let added = new.list(path).iter().filter(|name| !known.contains(name));
-    let mut names: Vec<&str> = added.filter_map(Value::as_str).collect();
+    let known = old.map_or(&[][..], |old| old.list(path)).iter().filter_map(Value::as_str);
+    let known: BTreeSet<&str> = known.collect();
+    let mut names: Vec<&str> = new.list(path).iter().filter_map(Value::as_str).collect();
+    names.retain(|name| !known.contains(name));
     names.sort_unstable();
     names.retain(|name| {
         !name.contains('/') && !matches!(*name, "orphan" | "foregroundDeletion" | "kubernetes")

@@ -3,6 +3,8 @@
 //! Source: apiextensions-apiserver/pkg/apis/apiextensions/validation/validation.go,
 //! pkg/apiserver/schema/{validation,complete}.go, pkg/apiserver/schema/defaulting/validation.go.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use crate::complain::{Complain, go_any};
@@ -487,8 +489,14 @@ impl Rules {
             return;
         }
         let shown = json!(keys);
-        for (idx, key) in keys.iter().enumerate() {
-            if keys[..idx].contains(key) {
+        let mut seen = BTreeSet::new();
+        let required: BTreeSet<&str> =
+            items.list("required").iter().filter_map(Value::as_str).collect();
+        for key in keys {
+            if self.causes.len() >= CAUSES_MAX {
+                return;
+            }
+            if !seen.insert(key) {
                 self.invalid(word, &shown, "must not contain duplicate entries");
             }
             let Some(property) = items.at("properties").get(*key) else {
@@ -501,7 +509,7 @@ impl Rules {
                     "must be a scalar type if parent array's x-kubernetes-list-type is map";
                 self.invalid(&format!("{path}.type"), &kind.into(), detail);
             }
-            if !items.list("required").iter().any(|name| name == key) && !property.has("default") {
+            if !required.contains(key) && !property.has("default") {
                 self.required(&format!("{path}.default"), "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property");
             }
             if property.flag("nullable") {

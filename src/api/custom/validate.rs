@@ -333,9 +333,10 @@ fn conversion(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         causes.required(&path, "");
         return;
     }
+    let mut seen = std::collections::BTreeSet::new();
     for (idx, review) in reviews.iter().enumerate() {
         let path = format!("{path}[{idx}]");
-        if reviews[..idx].contains(review) {
+        if !seen.insert(review.as_str().unwrap_or("")) {
             causes.invalid(&path, review, "duplicate version");
         } else if let Err(why) = names::label_1035(review.as_str().unwrap_or("")) {
             causes.invalid(&path, review, &why);

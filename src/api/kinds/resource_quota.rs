@@ -128,6 +128,9 @@ fn is_valid_in(scope: &str, resource: &str) -> bool {
     }
 }
 
+/// How many resources are told for a scope that it cannot be applied to.
+const UNFIT_MAX: usize = 64;
+
 /// Resources that a scope cannot be applied to.
 fn n_unfit(spec: &Value, scope: &str) -> usize {
     let names = spec.at("hard").as_object().into_iter().flatten().map(|(name, _)| name);
@@ -174,11 +177,15 @@ fn scopes(spec: &Value, causes: &mut Vec<Cause>) {
             &format!("{}: {detail}", go_list("core.ResourceQuotaScope", list)),
         );
     };
-    for scope in &named {
+    let mut seen = BTreeSet::new();
+    for scope in named.iter().filter(|scope| seen.insert(**scope)) {
+        if causes.is_full() {
+            return;
+        }
         if !SCOPES.contains(scope) {
             complain("unsupported scope", causes);
         }
-        for _ in 0..n_unfit(spec, scope) {
+        for _ in 0..n_unfit(spec, scope).min(UNFIT_MAX) {
             complain("unsupported scope applied to resource", causes);
         }
     }
@@ -194,11 +201,14 @@ fn scope_selector(spec: &Value, causes: &mut Vec<Cause>) {
     for expression in selector.list("matchExpressions") {
         let (scope, operator) = (expression.str("scopeName"), expression.str("operator"));
         let values = expression.list("values");
-        named.insert(scope);
+        if causes.is_full() {
+            return;
+        }
+        let n_unfit = if named.insert(scope) { n_unfit(spec, scope) } else { 0 };
         if !SCOPES.contains(&scope) {
             causes.invalid(&format!("{path}.scopeName"), &scope.into(), "unsupported scope");
         }
-        for _ in 0..n_unfit(spec, scope) {
+        for _ in 0..n_unfit.min(UNFIT_MAX) {
             let detail = "unsupported scope applied to resource";
             causes.invalid_whole(path, &format!("{}: {detail}", go_selector(selector)));
         }

@@ -5,6 +5,9 @@ const ISSUES_MAX: usize = 100;
 /// Longer lines are not shown.
 const SNIPPET_MAX: usize = 16_384;
 
+/// Once so much is shown, in bytes, lines of the text are shown no more.
+const SHOWN_MAX: usize = 64 * 1024;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Issue {
     /// Where in the text, in bytes.
@@ -71,7 +74,7 @@ impl<'a> Issues<'a> {
         let column = before[begins..].chars().count();
         out.push_str(&format!("ERROR: <input>:{line}:{}: {}", column + 1, issue.message));
         let snippet = self.text[begins..].lines().next().unwrap_or("");
-        if snippet.len() > SNIPPET_MAX {
+        if snippet.len() > SNIPPET_MAX || out.len() > SHOWN_MAX {
             return;
         }
         out.push_str("\n | ");
