@@ -24,7 +24,7 @@ mod tests;
 pub use check::Variable;
 pub use cost::Range;
 pub use eval::Input;
-pub use library::regex::compile as regex;
+pub use library::regex::Regex;
 pub use schema::{Identity, Place, Schemas, Shape, is_identifier};
 pub use syntax::parse::SOURCE_MAX;
 pub use types::Type;

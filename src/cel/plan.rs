@@ -22,7 +22,7 @@ pub(crate) fn plan(tree: &mut Tree, id: Id) -> Out<()> {
         Kind::Apply { op, args, .. } => match (op, args.first().map(|arg| tree.kind(*arg))) {
             (Op::Matches | Op::Find | Op::FindAll, _) => {
                 if let Some(Kind::Const(pattern)) = args.get(1).map(|arg| tree.kind(*arg))
-                    && let Err(why) = crate::library::regex::compile(pattern.as_str().unwrap_or(""))
+                    && let Err(why) = crate::Regex::new(pattern.as_str().unwrap_or(""))
                 {
                     return crate::value::fail(why);
                 }

@@ -71,7 +71,7 @@ impl<'s> Validator<'_, 's, '_> {
             Op::ToTimestamp => (conversion(op, std::slice::from_ref(value)), "timestamp"),
             Op::Matches => {
                 let Some(pattern) = value.as_str() else { return };
-                let read = crate::library::regex::compile(pattern);
+                let read = crate::Regex::new(pattern);
                 (Some(read.map_or_else(fail, |_| Ok(Val::Null))), "matches")
             }
             _ => return,

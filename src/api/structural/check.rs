@@ -17,9 +17,6 @@ const CAUSES_MAX: usize = 64;
 /// bytes of the texts that they are matched with.
 const COST_MAX: u64 = 32 << 20;
 
-/// How many bytes of an expression and a text, multiplied, cost as much as a step.
-const MATCH_BYTES_PER_STEP: u64 = 8;
-
 /// The checks of one object, or of a part of one.
 pub(crate) struct Checker<'a> {
     schema: &'a Structural,
@@ -342,12 +339,10 @@ impl Checker<'_> {
             self.tell("FieldValueTooLong", format!("Too long: may not be more than {max} bytes"));
         } else if let Some(min) = short {
             self.invalid(value, &format!("should be at least {min} chars long"));
-        } else if let Some(pattern) = &limits.pattern {
-            let product = pattern.text().len() as u64 * text.len() as u64;
-            self.cost = self.cost.saturating_add(product / MATCH_BYTES_PER_STEP);
-            if self.cost <= COST_MAX && !pattern.matches(text) {
-                self.invalid(value, &format!("should match '{}'", pattern.text()));
-            }
+        } else if let Some(pattern) = &limits.pattern
+            && !pattern.matches(text, &mut self.cost, COST_MAX)
+        {
+            self.invalid(value, &format!("should match '{}'", pattern.text()));
         }
         if let Some(format) = limits.format.as_ref().filter(|format| !format.fits(text)) {
             let message = format!(

@@ -504,7 +504,9 @@ fn texts<'a>(op: Op, args: &[Val<'a>], spent: &mut Spent) -> Option<Out<Val<'a>>
         return Some(place_of(op == Op::LastIndexOf, list, wanted, spent));
     }
     let of = args.first()?.as_str()?;
-    spent.work(of.len() / 8).ok();
+    if let Err(why) = spent.work(of.len() / 8) {
+        return Some(Err(why));
+    }
     let one = args.get(1).and_then(Val::as_str);
     let two = args.get(2).and_then(Val::as_str);
     Some(match (op, args) {

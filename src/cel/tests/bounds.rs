@@ -85,4 +85,24 @@ fn regular_expressions_are_bounded() {
         value_of("self.matches('(a*)*b')", Type::Str, Val::Str(&"a".repeat(3000))),
         Ok("false".into())
     );
+    // What it costs to compile and to match is paid, whatever comes of it.
+    let cancelled = "operation cancelled: actual cost limit exceeded";
+    let text = "a".repeat(200_000);
+    let large = "('(' + self + ')').size() > 0 && self.matches('(a{90}){90}b')";
+    assert_eq!(value_of(large, Type::Str, Val::Str(&text)), Err(cancelled.into()));
+    let all = "self.findAll('a.*b|a').size() > 0";
+    assert_eq!(value_of(all, Type::Str, Val::Str(&text)), Err(cancelled.into()));
+    let numbers: Vec<String> = (0..300).map(|nth| nth.to_string()).collect();
+    let many = format!(
+        "[{}].all(n, self.matches('(x{{90}}){{90}}' + string(n)) || true)",
+        numbers.join(",")
+    );
+    assert_eq!(value_of(&many, Type::Str, Val::Str("a")), Err(cancelled.into()));
+}
+
+#[test]
+fn what_is_wrong_is_shown_in_few_lines() {
+    let text = format!("[{}1]", "x, ".repeat(2000));
+    let crate::Wrong::Text(shown) = crate::compile(&text, &[], None).unwrap_err() else { panic!() };
+    assert!(shown.len() < 128 * 1024 && shown.contains("more errors"), "{}", shown.len());
 }

@@ -23,19 +23,21 @@ pub struct Spent {
     limit: u64,
     bytes: usize,
     work: usize,
+    pub(crate) regexes: crate::library::regex::Kept,
 }
 
 impl Spent {
     /// Nothing yet, of at most `limit` units.
     pub fn up_to(limit: u64) -> Spent {
-        Spent { cost: 0, limit, bytes: 0, work: 0 }
+        Spent { cost: 0, limit, bytes: 0, work: 0, regexes: Default::default() }
     }
 
     /// Nothing yet of at most `limit` units, but what was made and compared before counts on: for the next of
     /// several expressions whose values are kept.
     #[must_use]
     pub fn next(&self, limit: u64) -> Spent {
-        Spent { cost: 0, limit, ..*self }
+        let (bytes, work, regexes) = (self.bytes, self.work, self.regexes.clone());
+        Spent { cost: 0, limit, bytes, work, regexes }
     }
 
     fn cancelled<T>() -> Out<T> {
