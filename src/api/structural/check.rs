@@ -2,7 +2,7 @@
 //!
 //! Source: k8s.io/kube-openapi/pkg/validation/validate, apiextensions-apiserver/pkg/apiserver/validation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Number, Value};
 
@@ -458,23 +458,27 @@ impl Checker<'_> {
 }
 
 /// The items of a list as it was, found by their keys.
-enum Correlated<'a> {
+pub(super) enum Correlated<'a> {
     Nothing,
-    ByKeys(&'a [Box<str>], std::collections::BTreeMap<String, &'a Value>),
+    ByKeys(&'a [Box<str>], BTreeMap<String, &'a Value>),
 }
 
 impl<'a> Correlated<'a> {
-    fn of(list: &'a ListType, items: &'a [Value]) -> Correlated<'a> {
+    /// Of items with the same keys the first counts.
+    pub(super) fn of(list: &'a ListType, items: &'a [Value]) -> Correlated<'a> {
         match list {
             ListType::Map(keys) if !items.is_empty() => {
-                let items = items.iter().map(|item| (identity(keys, item), item));
-                Correlated::ByKeys(keys, items.collect())
+                let mut first = BTreeMap::new();
+                for item in items {
+                    first.entry(identity(keys, item)).or_insert(item);
+                }
+                Correlated::ByKeys(keys, first)
             }
             _ => Correlated::Nothing,
         }
     }
 
-    fn find(&self, item: &Value) -> Option<&'a Value> {
+    pub(super) fn find(&self, item: &Value) -> Option<&'a Value> {
         match self {
             Correlated::Nothing => None,
             Correlated::ByKeys(keys, items) => items.get(&identity(keys, item)).copied(),

@@ -2,13 +2,13 @@
 //!
 //! Source: k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel.
 
-use std::borrow::Cow;
-
 use cel::{
-    Identity, Input, Place, Program, Schemas, Shape, Spent, Type as CelType, Val, Variable, Wrong,
+    Fail, Identity, Input, Place, Program, Schemas, Shape, Spent, Type as CelType, Val, Variable,
+    Wrong,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::check::Correlated;
 use super::formats::Format;
 use super::{At, ListType, Node, Structural, Type, property};
 use crate::complain::Complain;
@@ -170,6 +170,7 @@ fn compiled<'v>(
     let variables = [Variable { name: "self", kind: of }, Variable { name: "oldSelf", kind: old }];
     let compiled = cel::compile(text, &variables, Some(place)).map_err(|wrong| match wrong {
         Wrong::Text(why) => format!("compilation failed: {why}"),
+        Wrong::Constant(why) if wanted == "bool" => format!("program instantiation failed: {why}"),
         Wrong::Constant(why) => format!("instantiation failed: {why}"),
     })?;
     let fits = match wanted {
@@ -202,8 +203,7 @@ pub(super) fn compile(view: &View<'_>, at: At, rules: &Value) -> Vec<Rule> {
         }
         match compiled(text, place, rule.flag("optionalOldSelf"), "bool") {
             Err(why) => {
-                let program = if why.starts_with("inst") { "program " } else { "" };
-                out.error = Some(format!("{program}{why}"));
+                out.error = Some(why);
                 return out;
             }
             Ok((program, cost)) => {
@@ -380,6 +380,9 @@ impl<'s> Walk<'_, 's> {
                 for (key, value) in map {
                     let property = property(node, key);
                     let Some(below) = property.or(node.additional) else { continue };
+                    if self.stopped {
+                        return;
+                    }
                     match property {
                         Some(_) => super::check::enter(&mut self.path, key),
                         None => self.path.push_str(&format!("[{key}]")),
@@ -398,11 +401,12 @@ impl<'s> Walk<'_, 's> {
         let Some(below) = node.items else { return };
         let len = self.path.len();
         let old = before.value.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let index = Correlated::of(&node.list, old);
         for (idx, item) in items.iter().enumerate() {
-            let old = match &node.list {
-                ListType::Map(keys) => old.iter().find(|old| same_keys(old, item, keys)),
-                _ => None,
-            };
+            if self.stopped {
+                return;
+            }
+            let old = index.find(item);
             self.path.push_str(&format!("[{idx}]"));
             self.value(below, item, before.below(old, item));
             self.path.truncate(len);
@@ -445,16 +449,12 @@ impl<'s> Walk<'_, 's> {
     }
 
     /// Evaluates within what is left of the budget; nothing if that was spent.
-    fn run(
-        &mut self,
-        program: &Program,
-        input: &Input<'_, '_>,
-    ) -> Option<Result<Ran, Cow<'static, str>>> {
+    fn run(&mut self, program: &Program, input: &Input<'_, '_>) -> Option<Result<Ran, Box<Fail>>> {
         let mut spent = Spent::up_to(cel::CALL_MAX);
         let found = match program.run(input, &mut spent) {
             Ok(Val::Bool(is)) => Ok(Ran::Bool(is)),
             Ok(value) => Ok(Ran::Text(value.as_str().unwrap_or("").to_owned())),
-            Err(why) => Err(why.message),
+            Err(why) => Err(why),
         };
         self.budget = self.budget.checked_sub(spent.cost)?;
         Some(found)
@@ -482,17 +482,18 @@ impl<'s> Walk<'_, 's> {
         };
         if let Some(why) = broken {
             let rule = shown(written);
-            let detail = if why.starts_with("no such overload") {
-                format!(
-                    "'{why}': call arguments did not match a supported operator, function or macro signature for rule: {rule}"
-                )
-            } else if why.starts_with("operation cancelled") {
+            let text = &why.message;
+            let detail = if why.cancelled {
                 self.stopped = true;
                 format!(
-                    "'{why}': no further validation rules will be run due to call cost exceeds limit for rule: {rule}"
+                    "'{text}': no further validation rules will be run due to call cost exceeds limit for rule: {rule}"
+                )
+            } else if text.starts_with("no such overload") {
+                format!(
+                    "'{text}': call arguments did not match a supported operator, function or macro signature for rule: {rule}"
                 )
             } else {
-                format!("{why} evaluating rule: {rule}")
+                format!("{text} evaluating rule: {rule}")
             };
             return self.invalid(node, detail);
         }
@@ -533,7 +534,7 @@ impl<'s> Walk<'_, 's> {
                 let good = !made.is_empty() && made.len() <= MESSAGE_MAX && !made.contains('\n');
                 Some(if good { made.to_owned() } else { fixed })
             }
-            Some(Err(why)) if why.starts_with("operation cancelled") => {
+            Some(Err(why)) if why.cancelled => {
                 self.stopped = true;
                 self.invalid(node, format!("no further validation rules will be run due to call cost exceeds limit for messageExpression: {text:?}"));
                 None
@@ -582,10 +583,4 @@ fn shown(rule: &Value) -> &str {
         "" => rule.str("rule").trim(),
         message => message.trim(),
     }
-}
-
-fn same_keys(one: &Value, other: &Value, keys: &[Box<str>]) -> bool {
-    let (Value::Object(one), Value::Object(other)) = (one, other) else { return false };
-    let part = |of: &Map<String, Value>, key: &str| of.get(key).cloned();
-    keys.iter().all(|key| part(one, key) == part(other, key))
 }

@@ -195,3 +195,23 @@ fn what_is_wrong_with_rules_is_told_when_a_kind_is_defined() {
         "{found:?}"
     );
 }
+
+#[test]
+fn items_of_long_lists_find_what_they_were() {
+    let item = json!({"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer"}},
+        "x-kubernetes-validations": [{"rule": "self.v >= oldSelf.v"}]});
+    let list = json!({"type": "array", "maxItems": 20000, "items": item,
+        "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"]});
+    let schema = json!({"type": "object", "properties": {"spec": list}});
+    let items = |n: i64, v: i64| -> Vec<Value> {
+        (0..n).map(|nth| json!({"k": nth.to_string(), "v": v})).collect()
+    };
+    let whole = |items: Vec<Value>| json!({"spec": items});
+    assert!(written(&schema, &whole(items(20_000, 2)), Some(&whole(items(20_000, 2)))).is_empty());
+    let found = written(&schema, &whole(items(20_000, 1)), Some(&whole(items(20_000, 2))));
+    assert_eq!(found.len(), 64);
+    assert!(found[0].starts_with("spec[0]: "), "{}", found[0]);
+    // What was there twice before counts where it was first.
+    let old = json!({"spec": [{"k": "a", "v": 1}, {"k": "a", "v": 9}]});
+    assert!(written(&schema, &json!({"spec": [{"k": "a", "v": 2}]}), Some(&old)).is_empty());
+}
