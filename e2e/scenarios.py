@@ -242,7 +242,7 @@ def hands_on(cluster):
         forward.terminate()
         forward.wait()
     k("scale", "deploy/web", "--replicas=2")
-    expect(k("get", "deploy", "web", "--subresource=scale").stdout.split()[:5], ["NAME", "DESIRED", "AVAILABLE", "AGE", "web"])
+    expect(k("get", "deploy", "web", "--subresource=scale").split()[:5], ["NAME", "DESIRED", "AVAILABLE", "AGE", "web"])
     until(lambda: len(cluster.pods("app=web")) == 2, "two replicas", 30)
     k("scale", "deploy/web", "--replicas=3")
     k("rollout", "status", "deploy/web", "--timeout=60s")
