@@ -304,8 +304,8 @@ mod tests {
         assert_eq!(told(&again, &kinds), two("Cb", ""));
         let more = again.with(make("Cbb", "1")).unwrap();
         let less = more.without(more.by_name("example.com", "Cc").unwrap());
-        assert_eq!(told(&less, &kinds), two("Cb Cbb", "Cc"));
-        assert_eq!(told(&none, &less), two("", "Ca Cb Cbb Cd"));
+        assert_eq!(told(&less, &kinds), two("Cbb Cb", "Cc"));
+        assert_eq!(told(&none, &less), two("", "Ca Cbb Cb Cd"));
         // Another scope is another kind.
         let other = definition("cas", "Ca", Scope::Cluster, "1");
         let other = less.with(other).unwrap();
