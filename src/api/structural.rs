@@ -24,6 +24,7 @@ pub(crate) mod tests;
 
 use serde_json::Value;
 
+pub(crate) use formats::fits as fits_format;
 pub(crate) use pattern::{Pattern, check as check_pattern};
 pub(crate) use published::{is_open, published};
 pub(crate) use walk::TYPES;

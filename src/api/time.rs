@@ -141,33 +141,16 @@ fn parse_stamp(text: &str) -> Option<Stamp> {
         }
         _ => return None,
     };
-    let days = days_from_civil(year, month, day);
+    let days = stdx::time::days_from_civil(year, month, day);
     let secs = days * 86_400 + hour * 3600 + minute * 60 + second - offset_secs;
     Some(Stamp::new(secs, nanos))
 }
 
-/// Year, month, day and second of the day of a Unix time (Howard Hinnant, "chrono-compatible
-/// low-level date algorithms", civil_from_days).
+/// Year, month, day and second of the day of a Unix time.
 pub fn civil(unix_secs: i64) -> (i64, i64, i64, i64) {
     let (days, secs) = (unix_secs.div_euclid(86_400), unix_secs.rem_euclid(86_400));
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (yoe + era * 400 + i64::from(month <= 2), month, day, secs)
-}
-
-/// Days since the Unix epoch of a date (ibid., days_from_civil).
-pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let y = if month <= 2 { year - 1 } else { year };
-    let era = y.div_euclid(400);
-    let yoe = y.rem_euclid(400);
-    let doy = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468
+    let (year, month, day) = stdx::time::civil(days);
+    (year, month, day, secs)
 }
 
 pub fn days_in_month(year: i64, month: i64) -> i64 {

@@ -225,7 +225,7 @@ impl Stamp {
     fn new(now: i64) -> Stamp {
         let (secs, nanos) = (now.div_euclid(1_000_000_000), now.rem_euclid(1_000_000_000));
         let (days, second_of_day) = (secs.div_euclid(86_400), secs.rem_euclid(86_400));
-        let (year, month, day) = date(days);
+        let (year, month, day) = stdx::time::civil(days);
         let (hour, minute, second) =
             (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
         let mut bytes = *b"0000-00-00T00:00:00.000000000Z";
@@ -244,20 +244,6 @@ impl Stamp {
         put(20, 9, nanos);
         Stamp(bytes)
     }
-}
-
-/// Year, month and day of a day number since 1970-01-01 (proleptic Gregorian, years counted from March).
-fn date(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

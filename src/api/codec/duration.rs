@@ -1,41 +1,7 @@
 //! Go's duration texts (`1h2m0.5s`), for `metav1.Duration`.
 
 /// Nanoseconds of a text as Go's `time.ParseDuration` reads it.
-pub(crate) fn parse(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    let mut total: f64 = 0.0;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let number_len = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..number_len].parse().ok()?;
-        rest = &rest[number_len..];
-        let unit_len = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        total += number
-            * match &rest[..unit_len] {
-                "ns" => 1.0,
-                "us" | "µs" => 1e3,
-                "ms" => 1e6,
-                "s" => 1e9,
-                "m" => 60e9,
-                "h" => 3600e9,
-                _ => return None,
-            };
-        rest = &rest[unit_len..];
-    }
-    if total > i64::MAX as f64 {
-        return None;
-    }
-    let nanos = total as i64;
-    Some(if negative { -nanos } else { nanos })
-}
+pub(crate) use cel::duration as parse;
 
 /// The text Go prints: `1h0m0s`, `1m30s`, `1.5s`, `10ms`, `0s`.
 pub(super) fn format(nanos: i64) -> String {
@@ -84,5 +50,9 @@ mod tests {
         }
         assert_eq!(parse(""), None);
         assert_eq!(parse("5"), None);
+        // Exact, and no more than fits.
+        assert_eq!(parse("9007199254740993ns"), Some(9_007_199_254_740_993));
+        assert_eq!(parse("9223372036854775808ns"), None);
+        assert_eq!(parse("1.2.3s"), None);
     }
 }

@@ -177,10 +177,8 @@ fn pod_ranges(ranges: &[Value], causes: &mut Vec<Cause>) {
 
 /// The address of a range, if it is one.
 fn cidr(text: &str) -> Option<std::net::IpAddr> {
-    let (address, bits) = text.split_once('/')?;
-    let address = crate::validate::address::parse(address)?;
-    let bits: u8 = bits.parse().ok()?;
-    (bits <= if address.is_ipv4() { 32 } else { 128 }).then_some(address)
+    let (address, _) = crate::validate::address::parse_cidr(text)?;
+    Some(address.to_canonical())
 }
 
 /// Schema text; see `schema` for its form.

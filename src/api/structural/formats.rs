@@ -15,12 +15,12 @@ pub(crate) struct Format {
 /// By the name without its dashes.
 const FORMATS: &[(&str, fn(&str) -> bool)] = &[
     ("bsonobjectid", |text| text.len() == 24 && hex(text)),
-    ("uri", uri),
+    ("uri", |text| cel::url(text).is_ok()),
     ("email", email),
     ("hostname", hostname),
     ("ipv4", |text| text.contains('.') && names::ip(text).is_some()),
     ("ipv6", |text| text.contains(':') && text.parse::<std::net::IpAddr>().is_ok()),
-    ("cidr", cidr),
+    ("cidr", |text| crate::validate::address::parse_cidr(text).is_some()),
     ("mac", mac),
     ("uuid", |text| uuid(text, None, false)),
     ("uuid3", |text| uuid(text, Some('3'), false)),
@@ -60,29 +60,17 @@ impl Format {
     }
 }
 
+/// Whether a text has the format of this name; one that is not checked has none.
+pub(crate) fn fits(name: &str, text: &str) -> bool {
+    Format::of(name).is_some_and(|format| format.fits(text))
+}
+
 fn digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn hex(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// `url.ParseRequestURI`: an absolute URI or path.
-fn uri(text: &str) -> bool {
-    let is_clean = !text.bytes().any(|byte| byte < 0x20 || byte == 0x7f || byte == b' ');
-    let scheme = text.split_once(':').is_some_and(|(scheme, rest)| {
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
-            && (rest.starts_with('/') || !rest.is_empty())
-    });
-    is_clean && escapes(text) && (text.starts_with('/') || scheme)
-}
-
-/// Whether each percent sign begins an escape.
-fn escapes(text: &str) -> bool {
-    let is_escape = |rest: &str| rest.get(..2).is_some_and(hex);
-    text.split('%').skip(1).all(is_escape)
 }
 
 /// An address, also with a name before it (`Name <a@b>`).
@@ -120,16 +108,6 @@ fn hostname(text: &str) -> bool {
     };
     let has_more = text.contains('.');
     text.len() <= 255 && is_part(last) && (!has_more || is_top(last)) && parts.all(is_part)
-}
-
-fn cidr(text: &str) -> bool {
-    let Some((address, length)) = text.split_once('/') else { return false };
-    let bits_max = match names::ip(address) {
-        Some(std::net::IpAddr::V4(_)) => 32,
-        Some(std::net::IpAddr::V6(_)) => 128,
-        None => return false,
-    };
-    digits(length) && length.parse::<u32>().is_ok_and(|length| length <= bits_max)
 }
 
 /// `net.ParseMAC`: 6, 8 or 20 bytes between colons, dashes or, two at a time, dots.

@@ -1,5 +1,7 @@
 //! Timestamps and durations as Go reads and writes them.
 
+use stdx::time::{civil, days_from_civil as days};
+
 use super::{Out, Val, fail};
 
 const NANOS: i64 = 1_000_000_000;
@@ -80,27 +82,6 @@ impl Stamp {
     }
 }
 
-/// Year, month and day of the day `days` after 1970-01-01.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (yoe + era * 400 + i64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
-}
-
-/// The days from 1970-01-01 to a date.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let yoe = year.rem_euclid(400);
-    let doy = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
-    era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468
-}
-
 /// A moment in RFC 3339.
 pub(crate) fn stamp(text: &str) -> Option<Stamp> {
     let (date, rest) = text.split_once('T')?;
@@ -138,7 +119,7 @@ pub(crate) fn stamp(text: &str) -> Option<Stamp> {
     let offset = match zone {
         "Z" => 0,
         zone => {
-            let (hours, minutes) = zone[1..].split_once(':')?;
+            let (hours, minutes) = zone.strip_prefix(['+', '-'])?.split_once(':')?;
             let (hours, minutes) = (number(hours, 2)?, number(minutes, 2)?);
             if hours > 24 || minutes > 60 {
                 return None;
@@ -151,23 +132,13 @@ pub(crate) fn stamp(text: &str) -> Option<Stamp> {
     Some(Stamp { seconds, nanos: nanos.parse().ok()?, offset: offset as i32 })
 }
 
-/// Whether a text is a moment in RFC 3339.
-pub fn is_date_time(text: &str) -> bool {
-    stamp(text).is_some()
-}
-
-/// Whether a text is a date in RFC 3339.
-pub fn is_date(text: &str) -> bool {
-    stamp(&format!("{text}T00:00:00Z")).is_some()
-}
-
 /// Whether a moment that was read lies within what can be written.
 pub(crate) fn within(stamp: Stamp) -> bool {
     (SECONDS_MIN..=SECONDS_MAX).contains(&stamp.seconds)
 }
 
 /// A duration as Go writes it: `1h2m3.5s`. In nanoseconds.
-pub(crate) fn duration(text: &str) -> Option<i64> {
+pub fn duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),
@@ -300,5 +271,23 @@ fn offset(zone: &str, at: i64) -> Out<i64> {
     match found {
         Some(found) => Ok(i64::from(found.ut_offset())),
         None => fail(format!("unknown time zone {zone}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stamp;
+
+    #[test]
+    fn zones_begin_with_their_sign() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("1970-01-01T01:30:00+01:30", Some(0)),
+            ("1970-01-01T00:00:00-00:01", Some(60)),
+            ("1970-01-01T00:00:00Z01:00", None),
+            ("1970-01-01T00:00:00+0100", None),
+        ] {
+            assert_eq!(stamp(text).map(|stamp| stamp.seconds), seconds, "{text}");
+        }
     }
 }
