@@ -10,12 +10,17 @@ use crate::lens::Lens;
 pub const POD_SPEC: &[&str] = &[
     "runtimeClassName",
     "os",
-    "overhead",
     "securityContext.seLinuxOptions",
     "securityContext.windowsOptions",
     "containers[].securityContext.seLinuxOptions",
     "containers[].securityContext.windowsOptions",
     "containers[].volumeDevices",
+    "initContainers[].securityContext.seLinuxOptions",
+    "initContainers[].securityContext.windowsOptions",
+    "initContainers[].volumeDevices",
+    "ephemeralContainers[].securityContext.seLinuxOptions",
+    "ephemeralContainers[].securityContext.windowsOptions",
+    "ephemeralContainers[].volumeDevices",
     "volumes[].awsElasticBlockStore",
     "volumes[].azureDisk",
     "volumes[].azureFile",
@@ -29,6 +34,7 @@ pub const POD_SPEC: &[&str] = &[
     "volumes[].gitRepo",
     "volumes[].glusterfs",
     "volumes[].iscsi",
+    "volumes[].nfs",
     "volumes[].photonPersistentDisk",
     "volumes[].portworxVolume",
     "volumes[].quobyte",
@@ -43,6 +49,28 @@ pub const OTHERS: &[(&str, &str)] = &[
     ("Service", "spec.loadBalancerIP"),
     ("Service", "spec.loadBalancerClass"),
     ("Service", "spec.trafficDistribution"),
+    ("PersistentVolume", "spec.awsElasticBlockStore"),
+    ("PersistentVolume", "spec.azureDisk"),
+    ("PersistentVolume", "spec.azureFile"),
+    ("PersistentVolume", "spec.cephfs"),
+    ("PersistentVolume", "spec.cinder"),
+    ("PersistentVolume", "spec.csi"),
+    ("PersistentVolume", "spec.fc"),
+    ("PersistentVolume", "spec.flexVolume"),
+    ("PersistentVolume", "spec.flocker"),
+    ("PersistentVolume", "spec.gcePersistentDisk"),
+    ("PersistentVolume", "spec.glusterfs"),
+    ("PersistentVolume", "spec.iscsi"),
+    ("PersistentVolume", "spec.nfs"),
+    ("PersistentVolume", "spec.photonPersistentDisk"),
+    ("PersistentVolume", "spec.portworxVolume"),
+    ("PersistentVolume", "spec.quobyte"),
+    ("PersistentVolume", "spec.rbd"),
+    ("PersistentVolume", "spec.scaleIO"),
+    ("PersistentVolume", "spec.storageos"),
+    ("PersistentVolume", "spec.vsphereVolume"),
+    ("PersistentVolume", "spec.mountOptions"),
+    ("StorageClass", "mountOptions"),
     ("PersistentVolumeClaim", "spec.dataSource"),
     ("PersistentVolumeClaim", "spec.dataSourceRef"),
     ("APIService", "spec.service"),
@@ -63,7 +91,11 @@ pub const KINDS: &[(&str, &str)] = &[
 
 /// One warning for each field of `tree` that nothing acts on.
 pub fn warnings(kind: &Kind, tree: &Value) -> Vec<String> {
-    let of_kind = KINDS.iter().filter(|(name, _)| kind.is_built_in() && *name == kind.name);
+    // The names of custom kinds are their owners' to choose.
+    if !kind.is_built_in() {
+        return Vec::new();
+    }
+    let of_kind = KINDS.iter().filter(|(name, _)| *name == kind.name);
     let of_kind: Vec<String> = of_kind
         .map(|(name, why)| format!("{name}: nothing in this version of k3rs acts on it: {why}"))
         .collect();
@@ -161,5 +193,10 @@ mod tests {
                 "spec.template.spec.volumes[1].rbd: nothing in this version of k3rs acts on this field"
             ]
         );
+        let tree = json!({"spec": {"overhead": {"cpu": "1"},
+            "initContainers": [{"volumeDevices": [{}]}], "ephemeralContainers": [{"securityContext": {"seLinuxOptions": {}}}]}});
+        assert_eq!(warnings(&crate::kinds::POD, &tree).len(), 2);
+        let tree = json!({"spec": {"nfs": {"server": "x"}, "mountOptions": ["ro"]}});
+        assert_eq!(warnings(&crate::kinds::PERSISTENT_VOLUME, &tree).len(), 2);
     }
 }
