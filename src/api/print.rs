@@ -146,13 +146,6 @@ pub(crate) fn storage_class(tree: &Value) -> &str {
         .unwrap_or_else(|| tree.str("spec.storageClassName"))
 }
 
-/// True if `status.conditions` has this type with status True.
-pub(crate) fn condition_true(tree: &Value, kind: &str) -> bool {
-    tree.list("status.conditions")
-        .iter()
-        .any(|c| c.str("type") == kind && c.str("status") == "True")
-}
-
 /// Time since the timestamp at `path`, or `missing`.
 pub(crate) fn since_or(tree: &Value, path: &str, now: Wall, missing: &str) -> String {
     match tree.str(path) {

@@ -1,6 +1,7 @@
 //! Query strings: read with the leniency of upstream's conversion and its errors, and written by clients.
 
 use crate::status::Status;
+pub use wire::percent::unescape;
 
 /// More parameters than this are refused: no client sends a tenth of it.
 const PARAMETERS_MAX: usize = 256;
@@ -99,31 +100,6 @@ impl Target {
     pub fn finish(self) -> String {
         self.text
     }
-}
-
-/// Decodes percent escapes, and `+` as a space where `plus` says so. Broken escapes stay as they
-/// are; bytes that are not UTF-8 become replacement characters, which no name holds.
-pub fn unescape(text: &str, plus: bool) -> String {
-    if !text.contains(['%', '+']) {
-        return text.to_owned();
-    }
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut idx = 0;
-    while idx < bytes.len() {
-        let digit = |at: usize| bytes.get(at).and_then(|b| char::from(*b).to_digit(16));
-        match (bytes[idx], digit(idx + 1), digit(idx + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
-                idx += 3;
-                continue;
-            }
-            (b'+', _, _) if plus => out.push(b' '),
-            (byte, _, _) => out.push(byte),
-        }
-        idx += 1;
-    }
-    String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
 
 /// Encodes for a query value.

@@ -14,6 +14,7 @@ use crate::value::{NO_OVERLOAD, Out, Val, fail};
 pub struct Input<'i, 'a> {
     /// The values of the declared variables, in the order of their declarations.
     pub variables: &'i [Val<'a>],
+    /// What is asked about formats and permissions.
     pub host: &'i dyn Host,
 }
 

@@ -1,5 +1,7 @@
 //! What the language knows of the objects that expressions look at: the seam to whoever has their schemas.
 
+use crate::syntax::{lex::KEYWORDS, parse::RESERVED};
+
 /// What a value is, as its schema says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
@@ -29,13 +31,17 @@ pub enum Shape {
 /// What makes two elements of a list the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity<'a> {
+    /// Nothing but where it is.
     Place,
+    /// All of it: the list is a set.
     Value,
+    /// The values of these fields: the list is a map.
     Keys(&'a [Box<str>]),
 }
 
 /// Schemas of one kind, each at a place that the implementer numbers.
 pub trait Schemas: Sync {
+    /// What is at a place.
     fn shape(&self, at: usize) -> Shape;
     /// The schema of a field of an object, by the name that it has in JSON.
     fn field(&self, at: usize, name: &str) -> Option<usize>;
@@ -55,6 +61,7 @@ pub trait Schemas: Sync {
     }
     /// Fields that each object has although no default fills them in.
     fn required(&self, _at: usize, _see: &mut dyn FnMut(&str, usize)) {}
+    /// What makes two elements of the list at a place the same.
     fn identity(&self, _at: usize) -> Identity<'_> {
         Identity::Place
     }
@@ -106,35 +113,16 @@ impl<'a> Place<'a> {
 /// What may not be an identifier is escaped by these.
 const ESCAPES: [(&str, &str); 4] =
     [("__underscores__", "__"), ("__dot__", "."), ("__dash__", "-"), ("__slash__", "/")];
-const KEYWORDS: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
+
+fn is_keyword(name: &str) -> bool {
+    KEYWORDS.contains(&name) || RESERVED.contains(&name)
+}
 
 /// Whether an expression may say `name` as it is.
 pub fn is_identifier(name: &str) -> bool {
     name.starts_with(|first: char| first == '_' || first.is_ascii_alphabetic())
         && name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
-        && !KEYWORDS.contains(&name)
+        && !is_keyword(name)
 }
 
 /// The name in JSON of the field that an expression calls `name`.
@@ -144,7 +132,7 @@ pub(crate) fn unescaped(name: &str) -> std::borrow::Cow<'_, str> {
         return name.into();
     }
     let keyword = name.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"));
-    if let Some(keyword) = keyword.filter(|keyword| KEYWORDS.contains(keyword)) {
+    if let Some(keyword) = keyword.filter(|keyword| is_keyword(keyword)) {
         return keyword.into();
     }
     let (mut out, mut rest) = (String::with_capacity(name.len()), name);
@@ -164,7 +152,7 @@ pub(crate) fn unescaped(name: &str) -> std::borrow::Cow<'_, str> {
 
 /// How an expression writes the name `name` that a field has in JSON.
 pub(crate) fn escaped(name: &str) -> std::borrow::Cow<'_, str> {
-    if KEYWORDS.contains(&name) {
+    if is_keyword(name) {
         return format!("__{name}__").into();
     }
     let mut out = std::borrow::Cow::from(name);

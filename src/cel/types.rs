@@ -11,6 +11,7 @@ const STEPS_MAX: u32 = 4_000_000;
 /// How deep lists and maps of a variable's type are known.
 const PLAIN_DEPTH_MAX: usize = 16;
 
+/// What a value may be, as far as it is known before it is computed.
 #[derive(Debug, Clone)]
 pub enum Type<'s> {
     Dyn,

@@ -18,6 +18,7 @@ pub mod netlink;
 pub mod nft;
 pub mod oci;
 pub mod pem;
+pub mod percent;
 pub mod pkcs10;
 pub mod protobuf;
 pub mod quantity;

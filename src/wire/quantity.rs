@@ -75,7 +75,7 @@ impl Quantity {
         Quantity { nanos: div_up(self.nanos, NANO).saturating_mul(NANO), ..self }
     }
 
-    /// As a floating-point number of units.
+    /// The nearest double, in units.
     pub fn as_f64(self) -> f64 {
         // Ratios of what people write need no more digits than that.
         self.nanos as f64 / NANO as f64
@@ -106,11 +106,6 @@ impl Quantity {
 
     pub fn format(self) -> Format {
         self.format
-    }
-
-    /// The nearest double.
-    pub fn approximate(self) -> f64 {
-        self.nanos as f64 / NANO as f64
     }
 
     /// True for `1500m`: not a whole number of units.

@@ -8,7 +8,7 @@ use crate::schema::{Field, Scalar, Shape, TypeId, schema};
 use crate::time::Stamp;
 
 /// How deep messages may nest.
-const DEPTH_MAX: u32 = 112;
+pub(super) const DEPTH_MAX: u32 = 112;
 
 /// Reads a message's fields into `map`.
 pub(super) fn message(

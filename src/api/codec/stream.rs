@@ -6,9 +6,6 @@ use wire::protobuf::{Error, Reader, Wire};
 use super::decode;
 use crate::schema::{Field, Scalar, Shape, TypeId, schema};
 
-/// How deep messages may nest.
-const DEPTH_MAX: u32 = 112;
-
 /// Writes JSON from stored bytes.
 pub(super) struct Stream<'a> {
     pub out: &'a mut Vec<u8>,
@@ -41,7 +38,7 @@ impl Stream<'_> {
         depth: u32,
         types: Option<&str>,
     ) -> Result<(), Error> {
-        if depth > DEPTH_MAX {
+        if depth > decode::DEPTH_MAX {
             return Err(Error::BadTag);
         }
         self.out.push(b'{');

@@ -6,10 +6,11 @@ use stdx::time::Wall;
 
 use super::job_rules;
 use crate::complain::{Complain, IMMUTABLE};
+use crate::custom::is_true;
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
 use crate::names;
-use crate::print::{CONTAINERS, IMAGES, SELECTOR, condition_true};
+use crate::print::{CONTAINERS, IMAGES, SELECTOR};
 use crate::status::Cause;
 use crate::validate;
 
@@ -90,14 +91,14 @@ const COLUMNS: &[Column<'static>] = &[
 ];
 
 fn status(tree: &Value) -> &'static str {
-    if let Some(end) = ["Complete", "Failed"].into_iter().find(|end| condition_true(tree, end)) {
+    if let Some(end) = ["Complete", "Failed"].into_iter().find(|end| is_true(tree, end)) {
         return end;
     }
     if tree.has("metadata.deletionTimestamp") {
         return "Terminating";
     }
     let states = ["Suspended", "FailureTarget", "SuccessCriteriaMet"];
-    states.into_iter().find(|state| condition_true(tree, state)).unwrap_or("Running")
+    states.into_iter().find(|state| is_true(tree, state)).unwrap_or("Running")
 }
 
 fn completions(tree: &Value) -> String {

@@ -110,7 +110,7 @@ fn full_name(name: &str, path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
-/// The words of a list; `None` where one is no string, which the schema says.
+/// The words of a list; what is no string is left out, as the schema complains about it.
 pub(super) fn words<'a>(tree: &'a Value, field: &str) -> Vec<&'a str> {
     tree.list(field).iter().filter_map(Value::as_str).collect()
 }

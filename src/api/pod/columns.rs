@@ -4,9 +4,10 @@ use serde_json::Value;
 use stdx::time::Wall;
 
 use super::restartable;
+use crate::custom::is_true;
 use crate::kind::Column;
 use crate::lens::Lens;
-use crate::print::{condition_true, or_none};
+use crate::print::or_none;
 use crate::table::since;
 
 pub(crate) const COLUMNS: &[Column<'static>] = &[
@@ -34,8 +35,7 @@ fn restarts(tree: &Value, now: Wall) -> Value {
 
 fn readiness_gates(tree: &Value) -> Value {
     let gates = tree.list("spec.readinessGates");
-    let n_true =
-        gates.iter().filter(|gate| condition_true(tree, gate.str("conditionType"))).count();
+    let n_true = gates.iter().filter(|gate| is_true(tree, gate.str("conditionType"))).count();
     if gates.is_empty() { "<none>".into() } else { format!("{n_true}/{}", gates.len()).into() }
 }
 
@@ -97,7 +97,7 @@ impl<'a> Summary<'a> {
             initializing = true;
             break;
         }
-        if !initializing || condition_true(tree, "Initialized") {
+        if !initializing || is_true(tree, "Initialized") {
             summary.n_restarts = sidecar_restarts;
             summary.last_restart = sidecar_last_restart;
             summary.main_containers(tree);
@@ -129,7 +129,7 @@ impl<'a> Summary<'a> {
             }
         }
         if self.status == "Completed" && any_running {
-            let ready = condition_true(tree, "Ready");
+            let ready = is_true(tree, "Ready");
             self.status = if ready { "Running".into() } else { "NotReady".into() };
         }
     }

@@ -219,15 +219,7 @@ pub fn reasons(violations: &[Violation]) -> String {
 
 /// Where a kind that makes pods has their template.
 fn template_path(kind: &crate::Kind) -> Option<&'static str> {
-    match (kind.group, kind.name) {
-        ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") | ("batch", "Job") => {
-            Some("spec.template")
-        }
-        ("", "ReplicationController") => Some("spec.template"),
-        ("", "PodTemplate") => Some("template"),
-        ("batch", "CronJob") => Some("spec.jobTemplate.spec.template"),
-        _ => None,
-    }
+    crate::gates::pod_spec_path(kind).strip_suffix(".spec")
 }
 
 /// Whether a kind has a template of pods.

@@ -59,7 +59,7 @@ impl Structural {
                 if below.is_none() && preserve {
                     return true;
                 }
-                pruning.enter(key);
+                super::check::enter(&mut pruning.path, key);
                 match below {
                     Some(below) => self.prune_at(below, value, Level::default(), pruning),
                     None if pruning.unknown.len() < UNKNOWN_MAX => {
@@ -124,14 +124,5 @@ impl Structural {
             }
             _ => {}
         }
-    }
-}
-
-impl Pruning {
-    fn enter(&mut self, key: &str) {
-        if !self.path.is_empty() {
-            self.path.push('.');
-        }
-        self.path.push_str(key);
     }
 }

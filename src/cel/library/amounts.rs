@@ -27,7 +27,7 @@ pub(crate) fn apply<'a>(op: Op, args: &[Val<'a>]) -> Option<Out<Val<'a>>> {
                 Ordering::Equal => 0,
                 Ordering::Greater => 1,
             })),
-            Op::QuantityFloat => Ok(Val::Double(amount.of.approximate())),
+            Op::QuantityFloat => Ok(Val::Double(amount.of.as_f64())),
             Op::QuantityIsInt => Ok(Val::Bool(amount.whole && fits(amount.of))),
             Op::QuantityInt if amount.whole && fits(amount.of) => Ok(Val::Int(amount.of.units())),
             Op::QuantityInt => fail("cannot convert value to integer"),

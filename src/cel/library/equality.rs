@@ -25,7 +25,7 @@ fn with_keys<'a>(
         nth += 1;
         let element = element?;
         for key in keys {
-            let key = crate::value::escaped(key);
+            let key = crate::schema::escaped(key);
             spent.work(1)?;
             let same = match (element.get(&key).transpose()?, like.get(&key).transpose()?) {
                 (Some(one), Some(other)) => equal(&one, &other, spent)?,

@@ -1,4 +1,4 @@
-//! `format()`, and how Go shows values in errors.
+//! `format()`: the clauses of its text and what they make of their arguments.
 
 use crate::value::go::{go_float, go_quote, go_shown};
 use crate::value::spend::Spent;

@@ -13,7 +13,7 @@ pub const SOURCE_MAX: usize = 100_000;
 /// How deep brackets may nest.
 const NESTING_MAX: usize = 250;
 /// What no variable may be called.
-const RESERVED: [&str; 17] = [
+pub(crate) const RESERVED: [&str; 17] = [
     "as",
     "break",
     "const",

@@ -240,7 +240,7 @@ impl<'a> Val<'a> {
         match self {
             Val::Map(map) => map.iter().map(|(key, _)| key.clone()).collect(),
             Val::Json(Value::Object(map), Some(place)) if place.shape() == Shape::Object => {
-                map.keys().map(|name| Val::text(&escaped(name))).collect()
+                map.keys().map(|name| Val::text(&crate::schema::escaped(name))).collect()
             }
             Val::Json(Value::Object(map), _) => map.keys().map(|name| Val::Str(name)).collect(),
             _ => Vec::new(),
@@ -319,11 +319,6 @@ fn formatted(shape: Shape, text: &str) -> Out<Val<'_>> {
         (None, Shape::Bytes) => fail(format!("Invalid byte formatted string {text}")),
         (None, _) => fail(format!("Invalid date-time formatted string {text}")),
     }
-}
-
-/// How an expression writes the name of a field.
-pub(crate) fn escaped(name: &str) -> Cow<'_, str> {
-    crate::schema::escaped(name)
 }
 
 /// Whether two scalars are equal; numbers across their types.

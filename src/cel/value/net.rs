@@ -1,6 +1,7 @@
 //! Addresses, networks and URLs as Go's `netip` and `net/url` read them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use wire::percent::unescape;
 
 /// An address; the error is Go's, in upstream's frame.
 pub(crate) fn ip(text: &str) -> Result<IpAddr, String> {
@@ -261,27 +262,6 @@ fn escapes_are_well(text: &str) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn unescape(text: &str, plus: bool) -> String {
-    let bytes = text.as_bytes();
-    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while at < bytes.len() {
-        let hex = bytes.get(at + 1..at + 3).and_then(|digits| {
-            let digits = std::str::from_utf8(digits).ok()?;
-            u8::from_str_radix(digits, 16).ok()
-        });
-        match (bytes[at], hex) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 2;
-            }
-            (b'+', _) if plus => out.push(b' '),
-            (byte, _) => out.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 impl Url {

@@ -1,5 +1,6 @@
 //! Reading and setting entries of `status.conditions`.
 
+pub(crate) use api::custom::is_true;
 use api::{Lens, LensMut, Value, json};
 use stdx::time::Now;
 
@@ -10,11 +11,6 @@ pub(crate) fn find<'a>(tree: &'a Value, kind: &str) -> Option<&'a Value> {
 
 pub(crate) fn in_list<'a>(list: &'a [Value], kind: &str) -> Option<&'a Value> {
     list.iter().find(|condition| condition.str("type") == kind)
-}
-
-/// True if the condition is there with status "True".
-pub(crate) fn is_true(tree: &Value, kind: &str) -> bool {
-    find(tree, kind).is_some_and(|condition| condition.str("status") == "True")
 }
 
 /// One condition to set.
