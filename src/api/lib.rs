@@ -33,6 +33,7 @@ pub mod patch;
 pub mod path;
 pub mod pod;
 pub mod policy;
+pub mod policy_types;
 mod print;
 pub mod query;
 pub mod quota;

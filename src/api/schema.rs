@@ -358,6 +358,25 @@ impl Schema {
         })
     }
 
+    /// The number of a type among all types and fields.
+    pub(crate) fn place_of_type(&self, id: TypeId) -> usize {
+        usize::from(id.0)
+    }
+
+    /// The number of a field of this table; they come after those of types.
+    pub(crate) fn place_of_field(&self, field: &Field) -> usize {
+        let start = std::ptr::from_ref(field).addr() - self.fields.as_ptr().addr();
+        self.types.len() + start / size_of::<Field>()
+    }
+
+    /// What is at a place.
+    pub(crate) fn at_place(&self, place: usize) -> Option<Result<TypeId, &Field>> {
+        match place.checked_sub(self.types.len()) {
+            None => u16::try_from(place).ok().map(|idx| Ok(TypeId(idx))),
+            Some(idx) => self.fields.get(idx).map(Err),
+        }
+    }
+
     pub fn types(&self) -> impl Iterator<Item = TypeId> + '_ {
         // The count fits: building checked it.
         (0..self.types.len()).filter_map(|idx| u16::try_from(idx).ok().map(TypeId))

@@ -6,6 +6,7 @@
 
 use api::Registered;
 
+mod admission_policy;
 mod api_services;
 mod certificate_cleaner;
 mod cluster_role;
@@ -64,6 +65,7 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<garbage_collector::GarbageCollector>(),
     Registered::of::<cluster_role::Aggregation>(),
     Registered::of::<certificate_cleaner::Cleaner>(),
+    Registered::of::<admission_policy::Types>(),
 ];
 
 /// What the API server itself looks after, whether the controller manager runs or not.

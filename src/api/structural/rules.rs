@@ -25,13 +25,18 @@ const TEXT: usize = usize::MAX;
 const META: usize = usize::MAX - 1;
 
 /// A schema as expressions see it.
-pub(super) struct View<'a> {
+pub(crate) struct View<'a> {
     pub(super) schema: &'a Structural,
     /// The place that is a whole object although its node does not say so.
     pub(super) root: Option<At>,
 }
 
 impl<'a> View<'a> {
+    /// Of whole objects; their place is 0.
+    pub(crate) fn of(schema: &'a Structural) -> View<'a> {
+        View { schema, root: Some(0) }
+    }
+
     fn node(&self, at: usize) -> Option<&'a Node> {
         self.schema.node(At::try_from(at).ok()?)
     }

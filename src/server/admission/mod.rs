@@ -22,6 +22,7 @@ mod webhooks;
 
 use std::borrow::Cow;
 
+use api::kinds::{VALIDATING_ADMISSION_POLICY, VALIDATING_ADMISSION_POLICY_BINDING};
 use api::{Form, Kind, Lens, LensMut, Status, Value, json};
 use client::Request;
 
@@ -193,6 +194,12 @@ pub(crate) async fn validate(act: &Act<'_>, tree: &Value, notes: &mut Notes) -> 
         && act.operation != Operation::Delete
     {
         escalation::check(act, tree).await?;
+    }
+    if matches!(act.operation, Operation::Create | Operation::Update)
+        && (act.writes(&VALIDATING_ADMISSION_POLICY)
+            || act.writes(&VALIDATING_ADMISSION_POLICY_BINDING))
+    {
+        Box::pin(policies::grants::check(act, tree)).await?;
     }
     Ok(())
 }

@@ -346,3 +346,31 @@ fn parameters_are_found_by_name_or_labels() {
         release(&client, "p").await;
     });
 }
+
+/// Who binds parameters may read them.
+#[test]
+fn parameters_are_named_by_those_who_may_read_them() {
+    rt::block_on(async {
+        let (server, client) = start().await;
+        let role = json!({"metadata": {"name": "r"}, "rules": [{"apiGroups": ["admissionregistration.k8s.io"], "resources": ["*"], "verbs": ["*"]}]});
+        client.create(&CLUSTER_ROLE, role).await.unwrap();
+        let binding = json!({"metadata": {"name": "r"}, "subjects": [{"kind": "User", "name": "u", "apiGroup": "rbac.authorization.k8s.io"}],
+            "roleRef": {"kind": "ClusterRole", "name": "r", "apiGroup": "rbac.authorization.k8s.io"}});
+        client.create(&CLUSTER_ROLE_BINDING, binding).await.unwrap();
+        let user = server.client_as(User::new("u", &[]));
+        let tree = json!({"metadata": {"name": "p"}, "spec": {"paramKind": {"apiVersion": "v1", "kind": "Secret"},
+            "matchConstraints": {"resourceRules": [{"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]},
+            "validations": [{"expression": "true"}]}});
+        let refused = user.create(&VALIDATING_ADMISSION_POLICY, tree.clone()).await.unwrap_err();
+        let why = r#"spec.paramKind: Forbidden: user &{u  [] map[]} must have "get" permission on all objects of the referenced paramKind (kind=Secret, apiVersion=v1)"#;
+        assert!(refused.code() == 422 && refused.message().ends_with(why), "{}", refused.message());
+        client.create(&VALIDATING_ADMISSION_POLICY, tree).await.unwrap();
+        let tree = json!({"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny"],
+            "paramRef": {"name": "s", "namespace": "kube-system", "parameterNotFoundAction": "Deny"}}});
+        let refused =
+            user.create(&VALIDATING_ADMISSION_POLICY_BINDING, tree.clone()).await.unwrap_err();
+        let why = r#"spec.paramRef: Forbidden: user &{u  [] map[]} does not have "get" permission on the object referenced by paramRef"#;
+        assert!(refused.code() == 422 && refused.message().ends_with(why), "{}", refused.message());
+        client.create(&VALIDATING_ADMISSION_POLICY_BINDING, tree).await.unwrap();
+    });
+}

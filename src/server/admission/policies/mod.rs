@@ -2,6 +2,7 @@
 //!
 //! Source: k8s.io/apiserver/pkg/admission/plugin/policy/{generic,validating}.
 
+pub(super) mod grants;
 mod trial;
 
 use std::sync::Arc;
