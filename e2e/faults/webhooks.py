@@ -65,6 +65,8 @@ server.serve_forever()
 class Webhooks:
     """The webhook server in the node's network, with an authority of its own."""
 
+    script, port = SERVER, PORT
+
     def __init__(self, cluster):
         self.cluster = cluster
         self.dir = pathlib.Path(cluster.dir) / "webhooks"
@@ -82,9 +84,9 @@ class Webhooks:
         self.process = None
 
     def start(self):
-        command = ["python3", "-c", SERVER, str(self.dir), str(PORT)]
+        command = ["python3", "-c", self.script, str(self.dir), str(self.port)]
         self.process = subprocess.Popen(self.cluster.inside(command), start_new_session=True)
-        until(lambda: self.cluster.sh(f"ss -ltn | grep :{PORT}", check=False), "the webhook server listens")
+        until(lambda: self.cluster.sh(f"ss -ltn | grep :{self.port}", check=False), "the webhook server listens")
 
     def stop(self):
         if self.process:

@@ -9,32 +9,37 @@ use serde_json::{Value, json};
 
 use crate::catalog::Kinds;
 use crate::definition::Resource;
+use crate::elsewhere::Elsewhere;
 use crate::kind::{Form, Kind, Scope, Sub};
 
-/// The order in which upstream lists its groups; others follow by name.
-const GROUP_ORDER: &[&str] = &[
-    "",
-    "apiregistration.k8s.io",
-    "apps",
-    "events.k8s.io",
-    "authentication.k8s.io",
-    "authorization.k8s.io",
-    "autoscaling",
-    "batch",
-    "certificates.k8s.io",
-    "networking.k8s.io",
-    "policy",
-    "rbac.authorization.k8s.io",
-    "storage.k8s.io",
-    "admissionregistration.k8s.io",
-    "apiextensions.k8s.io",
-    "scheduling.k8s.io",
-    "coordination.k8s.io",
-    "node.k8s.io",
-    "discovery.k8s.io",
-    "resource.k8s.io",
-    "flowcontrol.apiserver.k8s.io",
+/// Upstream's groups in its order, with the priority that each has among all; others follow by name.
+pub const GROUPS: &[(&str, i64)] = &[
+    ("", 18_000),
+    // No APIService stands for it: it comes before whatever they say.
+    ("apiregistration.k8s.io", i64::MAX),
+    ("apps", 17_800),
+    ("events.k8s.io", 17_750),
+    ("authentication.k8s.io", 17_700),
+    ("authorization.k8s.io", 17_600),
+    ("autoscaling", 17_500),
+    ("batch", 17_400),
+    ("certificates.k8s.io", 17_300),
+    ("networking.k8s.io", 17_200),
+    ("policy", 17_100),
+    ("rbac.authorization.k8s.io", 17_000),
+    ("storage.k8s.io", 16_800),
+    ("admissionregistration.k8s.io", 16_700),
+    ("apiextensions.k8s.io", 16_700),
+    ("scheduling.k8s.io", 16_600),
+    ("coordination.k8s.io", 16_500),
+    ("node.k8s.io", 16_300),
+    ("discovery.k8s.io", 16_200),
+    ("flowcontrol.apiserver.k8s.io", 16_100),
+    ("resource.k8s.io", 15_900),
 ];
+
+/// Priorities of the group and of the version of kinds that are defined at run time.
+pub const DEFINED: (i64, i64) = (1000, 100);
 
 /// `GET /api`. `server_address` is `10.0.0.1:6443`.
 pub fn api_versions(server_address: &str) -> Value {
@@ -46,16 +51,17 @@ pub fn api_versions(server_address: &str) -> Value {
 }
 
 /// `GET /apis`
-pub fn group_list(kinds: &Kinds) -> Value {
-    let named = groups(kinds).into_iter().filter(|name| !name.is_empty());
-    let groups: Vec<Value> = named.map(|name| group_entry(kinds, name)).collect();
+pub fn group_list(kinds: &Kinds, elsewhere: &[Elsewhere<'_>]) -> Value {
+    let named = everywhere(kinds, elsewhere).into_iter().filter(|(name, _)| !name.is_empty());
+    let groups: Vec<Value> = named.map(|(name, versions)| group_entry(name, &versions)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `GET /apis/<group>`; `None` if nothing is served there.
-pub fn group(kinds: &Kinds, name: &str) -> Option<Value> {
-    let known = groups(kinds).into_iter().find(|known| *known == name && !name.is_empty())?;
-    let mut entry = group_entry(kinds, known);
+pub fn group(kinds: &Kinds, elsewhere: &[Elsewhere<'_>], name: &str) -> Option<Value> {
+    let all = everywhere(kinds, elsewhere);
+    let (_, versions) = all.iter().find(|(known, _)| *known == name && !name.is_empty())?;
+    let mut entry = group_entry(name, versions);
     entry["kind"] = "APIGroup".into();
     entry["apiVersion"] = "v1".into();
     Some(entry)
@@ -97,13 +103,17 @@ pub fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
 
 /// `GET /api` and `GET /apis` as `APIGroupDiscoveryList` of `apidiscovery.k8s.io/<version>`
 /// (`v2` or `v2beta1`): all groups but the core one, or it alone.
-pub fn aggregated(kinds: &Kinds, core: bool, version: &str) -> Value {
-    let names = groups(kinds).into_iter().filter(|name| name.is_empty() == core);
-    let items: Vec<Value> = names
-        .map(|name| {
-            let versions: Vec<Value> = versions(kinds, name)
+pub fn aggregated(kinds: &Kinds, elsewhere: &[Elsewhere<'_>], core: bool, version: &str) -> Value {
+    let all = everywhere(kinds, elsewhere).into_iter().filter(|(name, _)| name.is_empty() == core);
+    let items: Vec<Value> = all
+        .map(|(name, versions)| {
+            let versions: Vec<Value> = versions
                 .into_iter()
                 .map(|version| {
+                    let is_it = |one: &&Elsewhere<'_>| one.group == name && one.version == version;
+                    if let Some(one) = elsewhere.iter().find(is_it) {
+                        return elsewhere_version(one);
+                    }
                     let resources: Vec<Value> = forms_of(kinds, name, version)
                         .into_iter()
                         .map(aggregated_resource)
@@ -130,8 +140,8 @@ pub fn groups(kinds: &Kinds) -> Vec<&'static str> {
     let mut names: BTreeSet<(usize, &str)> = BTreeSet::new();
     for resource in kinds.resources() {
         let group = resource.form().group();
-        let rank = GROUP_ORDER.iter().position(|name| *name == group);
-        names.insert((rank.unwrap_or(GROUP_ORDER.len()), group));
+        let rank = GROUPS.iter().position(|(name, _)| *name == group);
+        names.insert((rank.unwrap_or(GROUPS.len()), group));
     }
     names.into_iter().map(|(_, name)| name).collect()
 }
@@ -144,6 +154,48 @@ pub fn versions<'k>(kinds: &'k Kinds, group: &str) -> Vec<&'k str> {
     versions.sort_by_cached_key(|version| Reverse(priority(version)));
     versions.dedup();
     versions
+}
+
+/// Every group with its versions, preferred first: those that are served here, and elsewhere.
+pub fn everywhere<'k>(
+    kinds: &'k Kinds,
+    elsewhere: &'k [Elsewhere<'_>],
+) -> Vec<(&'k str, Vec<&'k str>)> {
+    let local = groups(kinds).into_iter().map(|name| (name, versions(kinds, name)));
+    if elsewhere.is_empty() {
+        return local.collect();
+    }
+    let known = |name: &str| GROUPS.iter().find(|(group, _)| *group == name).map(|(_, n)| *n);
+    let mut all: Vec<(i64, &str, Vec<(i64, &str)>)> = local
+        .map(|(name, versions)| {
+            // Of its own versions each is as good as the order in which they are.
+            let of_version = if known(name).is_some() { 15 } else { DEFINED.1 };
+            let versions = versions.into_iter().map(|version| (of_version, version)).collect();
+            (known(name).unwrap_or(DEFINED.0), name, versions)
+        })
+        .collect();
+    for one in elsewhere {
+        let idx = all.iter().position(|(_, name, _)| *name == one.group).unwrap_or_else(|| {
+            all.push((0, one.group, Vec::new()));
+            all.len() - 1
+        });
+        let (of_group, _, versions) = &mut all[idx];
+        *of_group = one.group_priority.max(*of_group);
+        versions.retain(|(_, version)| *version != one.version);
+        versions.push((one.version_priority, one.version));
+    }
+    all.sort_by_key(|(of_group, name, _)| (Reverse(*of_group), *name));
+    let sorted = all.into_iter().map(|(_, name, mut versions)| {
+        versions.sort_by_cached_key(|(n, version)| Reverse((*n, priority(version))));
+        (name, versions.into_iter().map(|(_, version)| version).collect())
+    });
+    sorted.collect()
+}
+
+/// Whether kinds in code are served at a group and version: no other server can have it.
+pub fn is_built_in(kinds: &Kinds, group: &str, version: &str) -> bool {
+    let mut forms = kinds.resources().iter().map(Resource::form);
+    forms.any(|form| form.kind.is_built_in() && form.group() == group && form.version() == version)
 }
 
 /// How much a version is to be preferred, as upstream orders them: `v2`, `v1`, `v2beta1`, `v1alpha1`,
@@ -261,12 +313,21 @@ fn names(form: Form<'_>, entry: &mut Value) {
     }
 }
 
-fn group_entry(kinds: &Kinds, name: &str) -> Value {
-    let versions: Vec<Value> = versions(kinds, name)
-        .into_iter()
+fn group_entry(name: &str, versions: &[&str]) -> Value {
+    let versions: Vec<Value> = versions
+        .iter()
         .map(|version| json!({"groupVersion": format!("{name}/{version}"), "version": version}))
         .collect();
     json!({"name": name, "preferredVersion": versions.first(), "versions": versions})
+}
+
+fn elsewhere_version(one: &Elsewhere<'_>) -> Value {
+    let freshness = if one.fresh { "Current" } else { "Stale" };
+    let mut entry = json!({"version": one.version, "freshness": freshness});
+    if let Some(resources) = &one.resources {
+        entry["resources"] = resources.clone();
+    }
+    entry
 }
 
 fn aggregated_resource(form: Form<'_>) -> Value {
@@ -320,11 +381,11 @@ mod tests {
             resources(kinds, "apps", "v2").is_none() && resources(kinds, "nope", "v1").is_none()
         );
         assert!(
-            group(kinds, "apps").is_some()
-                && group(kinds, "").is_none()
-                && group(kinds, "nope").is_none()
+            group(kinds, &[], "apps").is_some()
+                && group(kinds, &[], "").is_none()
+                && group(kinds, &[], "nope").is_none()
         );
-        let core = aggregated(kinds, true, "v2");
+        let core = aggregated(kinds, &[], true, "v2");
         assert_eq!(core.list("items").len(), 1);
         let pods = core
             .list("items.0.versions.0.resources")
@@ -334,8 +395,53 @@ mod tests {
         assert_eq!(pods.str("responseKind.kind"), "Pod");
         assert!(pods.list("subresources").iter().any(|s| s.str("responseKind.kind") == "Eviction"));
         assert_eq!(
-            aggregated(kinds, false, "v2beta1").list("items").len(),
+            aggregated(kinds, &[], false, "v2beta1").list("items").len(),
             groups(kinds).len() - 1
         );
+    }
+
+    #[test]
+    fn what_is_served_elsewhere_has_its_place() {
+        let kinds = &Kinds::built_in();
+        let one = |group, version, group_priority, version_priority| Elsewhere {
+            group,
+            version,
+            group_priority,
+            version_priority,
+            resources: Some(json!([{"resource": "flunders"}])),
+            fresh: version == "v1",
+        };
+        let elsewhere = [
+            one("low.example.com", "v1", 10, 1),
+            one("wardle.example.com", "v1alpha1", 17_790, 200),
+            one("wardle.example.com", "v1", 2000, 100),
+            one("apps", "v1beta9", 1, 14),
+        ];
+        let tree = group_list(kinds, &elsewhere);
+        let names: Vec<&str> = tree.list("groups").iter().map(|group| group.str("name")).collect();
+        assert_eq!(names[..3], ["apiregistration.k8s.io", "apps", "wardle.example.com"]);
+        assert_eq!(names.last(), Some(&"low.example.com"));
+        assert_eq!(names.len(), groups(kinds).len() - 1 + 2);
+        let wardle = group(kinds, &elsewhere, "wardle.example.com").unwrap();
+        assert_eq!(wardle.str("preferredVersion.version"), "v1alpha1");
+        let apps = group(kinds, &elsewhere, "apps").unwrap();
+        assert_eq!(apps.str("preferredVersion.version"), "v1");
+        assert_eq!(apps.list("versions").len(), 2);
+        let tree = aggregated(kinds, &elsewhere, false, "v2");
+        let wardle = tree
+            .list("items")
+            .iter()
+            .find(|item| item.str("metadata.name") == "wardle.example.com");
+        let versions: Vec<String> =
+            wardle.unwrap().list("versions").iter().map(Value::to_string).collect();
+        assert_eq!(
+            versions,
+            [
+                r#"{"freshness":"Stale","resources":[{"resource":"flunders"}],"version":"v1alpha1"}"#,
+                r#"{"freshness":"Current","resources":[{"resource":"flunders"}],"version":"v1"}"#,
+            ]
+        );
+        assert_eq!(aggregated(kinds, &elsewhere, true, "v2").list("items").len(), 1);
+        assert!(is_built_in(kinds, "apps", "v1") && !is_built_in(kinds, "apps", "v1beta9"));
     }
 }

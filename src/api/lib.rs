@@ -15,6 +15,7 @@ pub mod custom;
 pub mod defaults;
 pub mod definition;
 pub mod discovery;
+pub mod elsewhere;
 pub mod field;
 pub mod flow_control;
 mod formats;

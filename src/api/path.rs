@@ -48,6 +48,8 @@ impl fmt::Display for ResourcePath {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     Resource(ResourcePath),
+    /// What lies below a subresource, which only other servers have: the path up to there.
+    Beyond(ResourcePath),
     /// `/api/v1`, `/apis/apps/v1`: the resources of one group and version.
     GroupVersion {
         group: String,
@@ -131,7 +133,7 @@ pub fn parse(path: &str) -> Route {
         let slash = trimmed.get(..at).is_some_and(|head| head.ends_with('/'));
         path.rest = if slash { format!("/{}", parts.rest) } else { String::new() };
     } else if parts.next().is_some() {
-        return Route::Other;
+        return Route::Beyond(path);
     }
     Route::Resource(path)
 }
@@ -222,7 +224,8 @@ mod tests {
             parse("/api/v1/"),
             Route::GroupVersion { group: "".into(), version: "v1".into() }
         );
-        assert_eq!(parse("/api/v1/namespaces/a/pods/p/log/more"), Route::Other);
+        let log = resource("/api/v1/namespaces/a/pods/p/log");
+        assert_eq!(parse("/api/v1/namespaces/a/pods/p/log/more/yet"), Route::Beyond(log));
         assert_eq!(parse(&"/api/v1/pods/".repeat(1000)), Route::Other);
     }
 

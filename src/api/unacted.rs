@@ -73,7 +73,6 @@ pub const OTHERS: &[(&str, &str)] = &[
     ("StorageClass", "mountOptions"),
     ("PersistentVolumeClaim", "spec.dataSource"),
     ("PersistentVolumeClaim", "spec.dataSourceRef"),
-    ("APIService", "spec.service"),
 ];
 
 /// Kinds whose objects are kept and served, but that nothing acts on; what would act on them is missing.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use api::discovery::{DEFINED, GROUPS};
 use api::kinds::{API_SERVICE, CUSTOM_RESOURCE_DEFINITION, NAMESPACE};
 use api::{
     Actions, Controller, Key, Lens, Next, Object, Resource, Value, View, Wakes, Watch, json,
@@ -10,30 +11,6 @@ use api::{
 
 /// How a local APIService came to be; those marked `true` go with what they are about.
 const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
-
-/// Upstream's priority of each group; others have those of kinds that are defined at run time.
-const GROUPS: &[(&str, i64)] = &[
-    ("", 18_000),
-    ("apps", 17_800),
-    ("events.k8s.io", 17_750),
-    ("authentication.k8s.io", 17_700),
-    ("authorization.k8s.io", 17_600),
-    ("autoscaling", 17_500),
-    ("batch", 17_400),
-    ("certificates.k8s.io", 17_300),
-    ("networking.k8s.io", 17_200),
-    ("policy", 17_100),
-    ("rbac.authorization.k8s.io", 17_000),
-    ("storage.k8s.io", 16_800),
-    ("apiextensions.k8s.io", 16_700),
-    ("admissionregistration.k8s.io", 16_700),
-    ("scheduling.k8s.io", 16_600),
-    ("coordination.k8s.io", 16_500),
-    ("node.k8s.io", 16_300),
-    ("discovery.k8s.io", 16_200),
-    ("flowcontrol.apiserver.k8s.io", 16_100),
-];
-const DEFINED: (i64, i64) = (1000, 100);
 
 /// When to look again whether a kind is served whose definition is gone.
 const LINGERING: Duration = Duration::from_secs(1);
@@ -80,6 +57,7 @@ impl Controller for Local {
 }
 
 fn service(group: &str, version: &str) -> Value {
+    // Others have the priority of kinds that are defined at run time.
     let known = GROUPS.iter().find(|(name, _)| *name == group).map(|(_, priority)| *priority);
     let (managed, group_priority, version_priority) = match (known, group, version) {
         (None, ..) => ("true", DEFINED.0, DEFINED.1),

@@ -40,6 +40,8 @@ pub(crate) struct Shown {
     pub(crate) kubelet: Arc<Identity>,
     /// The API server's to kubelets.
     pub(crate) kubelet_client: Arc<Identity>,
+    /// The API server's to the servers of aggregated APIs.
+    pub(crate) auth_proxy: Arc<Identity>,
 }
 
 impl Shown {
@@ -51,6 +53,7 @@ impl Shown {
             apiserver: identity(&pki.serving_kube_apiserver)?,
             kubelet: identity(&pki.serving_kubelet)?,
             kubelet_client: identity(&pki.kube_apiserver_client)?,
+            auth_proxy: identity(&pki.auth_proxy)?,
         })
     }
 
@@ -59,6 +62,7 @@ impl Shown {
             (&self.apiserver, &pki.serving_kube_apiserver),
             (&self.kubelet, &pki.serving_kubelet),
             (&self.kubelet_client, &pki.kube_apiserver_client),
+            (&self.auth_proxy, &pki.auth_proxy),
         ] {
             slot.replace_pem(pair.chain_pem.as_bytes(), pair.key_pem.as_bytes())?;
         }

@@ -341,6 +341,7 @@ fn server_config(
         service_account_public_keys: keys.collect(),
         client_ca: pki.client_ca.chain_pem.clone().into_bytes(),
         request_header_ca: pki.request_header_ca.chain_pem.clone().into_bytes(),
+        proxy_identity: Some(Arc::clone(&shown.auth_proxy)),
         kubelet_tls: Some(kubelet_tls(pki, shown)?),
         requests_max_bytes: usize::try_from(rt::memory_bytes() / 8)
             .unwrap_or(usize::MAX)

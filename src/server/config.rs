@@ -111,6 +111,8 @@ pub struct Config {
     /// Common names that a front proxy's certificate may have; empty allows any.
     pub request_header_names: Vec<String>,
     pub static_tokens: Vec<StaticToken>,
+    /// How the server shows itself, as a front proxy, to the servers of aggregated APIs.
+    pub proxy_identity: Option<std::sync::Arc<http::tls::Identity>>,
     /// How the server comes to kubelets of other processes, and which it believes; `None`: not at all.
     pub kubelet_tls: Option<std::sync::Arc<http::tls::ClientConfig>>,
     /// Requests that change something, and others, that are worked on at once; watches do not count.
@@ -142,6 +144,7 @@ impl Default for Config {
             request_header_ca: Vec::new(),
             request_header_names: vec!["system:auth-proxy".into()],
             static_tokens: Vec::new(),
+            proxy_identity: None,
             kubelet_tls: None,
             mutating_requests_max: 200,
             reading_requests_max: 400,

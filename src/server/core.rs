@@ -8,6 +8,7 @@ use api::{Form, Kind, Resource, Status, Value};
 use client::{Answer, Body, PatchType, Registry, Request};
 use store::Store;
 
+use crate::aggregation::Aggregation;
 use crate::auth::tokens::Tokens;
 use crate::auth::{Attributes, Authorizer};
 use crate::config::Config;
@@ -32,11 +33,13 @@ pub(crate) struct Core {
     /// Feeds the kinds.
     pub(crate) definitions: Definitions,
     pub(crate) turns: Turns,
-    /// For what is proxied, and for webhooks.
+    /// For what is proxied, for webhooks, and for other servers' APIs.
     pub(crate) http: http::client::Client,
     pub(crate) webhooks: Configurations,
     /// Where those are that convert objects.
     pub(crate) conversions: Targets,
+    /// What other servers serve.
+    pub(crate) aggregation: Arc<Aggregation>,
 }
 
 /// One authorized request on its way through the verbs: everything about it but its body, which goes

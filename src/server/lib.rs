@@ -9,6 +9,7 @@
 //! admission; an object is a tree for one request only; every answer's status code is chosen here.
 
 mod admission;
+mod aggregation;
 mod allocate;
 mod auth;
 mod authenticate;
@@ -25,7 +26,9 @@ mod door;
 mod masters;
 mod node_door;
 mod options;
+mod pass;
 mod registry;
+mod resolve;
 mod reviews;
 mod server;
 mod socket;

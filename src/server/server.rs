@@ -13,6 +13,8 @@ use rt::BoxFuture;
 use stdx::Context;
 use store::Store;
 
+use crate::aggregation::Aggregation;
+use crate::aggregation::follow::{Follower, follow};
 use crate::allocate::claims;
 use crate::bootstrap;
 use crate::config::Config;
@@ -40,6 +42,8 @@ pub struct Server {
     /// Keeps the `kubernetes` Service right; replaced when the addresses change.
     keeper: Arc<Mutex<Option<rt::Task<Option<()>>>>>,
     _repairer: Arc<rt::Task<Option<()>>>,
+    /// Follows what other servers serve.
+    _follower: Arc<rt::Task<Option<()>>>,
 }
 
 impl fmt::Debug for Server {
@@ -60,6 +64,7 @@ impl Server {
         let kinds = Arc::default();
         let definitions = Definitions::start(&store, &kinds).await;
         let definitions = definitions.context(|| "read which kinds are defined")?;
+        let aggregation = Arc::new(Aggregation::new(config.proxy_identity.clone()));
         let core = Core {
             config,
             tokens,
@@ -73,10 +78,24 @@ impl Server {
             http: node_door::client(),
             webhooks: Configurations::default(),
             conversions: Targets::default(),
+            aggregation,
         };
         let core = Arc::new(core);
         let repairer = rt::spawn_named("claims of Services", repair(Arc::downgrade(&core)));
-        let server = Server { core, keeper: Arc::default(), _repairer: Arc::new(repairer) };
+        let client = Client::new(in_process(&core, User::apiserver()));
+        let following = follow(Follower {
+            aggregation: Arc::clone(&core.aggregation),
+            store: core.store.clone(),
+            kinds: Arc::clone(&core.kinds),
+            http: core.http.clone(),
+            client,
+        });
+        let server = Server {
+            core,
+            keeper: Arc::default(),
+            _repairer: Arc::new(repairer),
+            _follower: Arc::new(rt::spawn_named("APIServices", following)),
+        };
         let client = server.client_as(User::apiserver());
         bootstrap::run(&client, &server.core.config).await?;
         server.advertise(server.core.config.advertise_addresses.clone()).await?;
@@ -141,11 +160,7 @@ impl Server {
     /// The API as `user` sees it, as function calls: same authorization, same admission, no HTTP.
     /// It does not keep the server alive.
     pub fn api_as(&self, user: User) -> Arc<dyn Api> {
-        let agent = agent(&user);
-        Arc::new(InProcess {
-            core: Arc::downgrade(&self.core),
-            caller: Caller { user: Arc::new(user), agent },
-        })
+        in_process(&self.core, user)
     }
 
     /// What an HTTPS listener serves. `extra` answers `/cacerts`, `/ping`, `/v1-k3s/...` and
@@ -180,6 +195,12 @@ impl Server {
     pub fn client_as(&self, user: User) -> Client {
         Client::new(self.api_as(user))
     }
+}
+
+fn in_process(core: &Arc<Core>, user: User) -> Arc<dyn Api> {
+    let agent = agent(&user);
+    let caller = Caller { user: Arc::new(user), agent };
+    Arc::new(InProcess { core: Arc::downgrade(core), caller })
 }
 
 /// Points the `kubernetes` Service at the servers that are alive.

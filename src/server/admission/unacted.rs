@@ -1,12 +1,20 @@
 //! Warnings about what is checked and stored, but that nothing acts on yet.
 
-use api::kinds::SERVICE;
-use api::{Kind, Lens, Value};
+use api::discovery::is_built_in;
+use api::kinds::{API_SERVICE, SERVICE};
+use api::{Kind, Kinds, Lens, Value};
 
 /// Appends a warning for each part of `tree` that nothing acts on.
 pub(super) fn warn(kind: &Kind, tree: &Value, warnings: &mut Vec<String>) {
     warnings.extend(api::unacted::warnings(kind, tree));
     if *kind == SERVICE && tree.str("spec.type") == "LoadBalancer" {
         warnings.push("spec.type: no load balancer is made yet; the node ports work".into());
+    }
+    if *kind == API_SERVICE && tree.has("spec.service") {
+        let (group, version) = (tree.str("spec.group"), tree.str("spec.version"));
+        if is_built_in(&Kinds::built_in(), group, version) {
+            let own = tree.str("metadata.name");
+            warnings.push(format!("spec.service: {own} is served by this server itself"));
+        }
     }
 }

@@ -11,7 +11,7 @@ pub(crate) mod rules;
 pub(crate) mod tokens;
 pub(crate) mod x509;
 
-pub(crate) use attributes::Attributes;
+pub(crate) use attributes::{Attributes, selected_name};
 pub(crate) use authorizer::{Authorizer, Decision};
 pub(crate) use node::MIRROR;
 

@@ -1,6 +1,7 @@
 //! The server as its neighbours see it: requests in, answers out, over a store in memory.
 
 mod admission;
+mod aggregation;
 mod authorization;
 mod certificates;
 mod conversions;

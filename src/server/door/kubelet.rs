@@ -9,6 +9,7 @@ use http::client::Endpoint;
 
 use super::{address, proxy};
 use crate::core::Core;
+use crate::pass;
 use crate::storage;
 
 /// Puts an authorized request to the kubelet of a node, as the API server.
@@ -31,12 +32,12 @@ pub(super) async fn call(
     let endpoint = Endpoint::tcp(address.to_string(), port).tls(tls.clone()).server_name(name);
     request.authority.clear();
     if request.upgrade.is_some() {
-        return proxy::upgrade(core, &endpoint, request).await.map_err(unreachable);
+        return pass::upgrade(&core.http, &endpoint, request).await.map_err(unreachable);
     }
-    proxy::strip(&mut request.headers);
+    pass::strip(&mut request.headers);
     let sent = core.http.send(&endpoint, request).await;
     let mut response = sent.map_err(|error| Status::new(Reason::Unknown, error.to_string()))?;
-    proxy::strip(&mut response.headers);
+    pass::strip(&mut response.headers);
     Ok(response)
 }
 

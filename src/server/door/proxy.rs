@@ -1,30 +1,18 @@
 //! Proxies: HTTP to a pod, a Service's endpoint or a node's kubelet, through the API server.
 
 use api::kinds::{ENDPOINTS, NODE, POD, SERVICE};
-use api::status::Reason;
 use api::{Lens, Status, Value};
 use client::Request;
-use http::client::{Endpoint, Upgraded};
+use http::client::Endpoint;
 use http::tls::{Trust, client_config};
-use http::{Headers, Method, Response};
+use http::{Method, Response};
 
 use super::address::{self, Proxyable};
 use super::links::Base;
 use super::{Incoming, call};
 use crate::core::Core;
+use crate::pass;
 use crate::storage;
-
-/// Fields that belong to one connection.
-const HOP_BY_HOP: [&str; 8] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// `[scheme:]name[:port]`, as upstream's `SplitSchemeNamePort`.
 struct Named<'a> {
@@ -202,70 +190,16 @@ async fn forward(
         endpoint = endpoint.dialer(dialer);
     }
     request.target = target(&rest, &request);
-    let peer = request.peer.address.map(|address| address.ip().to_string());
-    let authority = std::mem::take(&mut request.authority);
-    request.headers.set("x-forwarded-uri", format!("{base}{rest}"));
-    request.headers.set("x-forwarded-host", &authority);
+    let authority = request.authority.clone();
+    pass::forwarded(&mut request, &format!("{base}{rest}"));
     if request.headers.get("accept").is_some_and(|accept| accept.contains("text/html")) {
         // A document for a browser is looked into.
         request.headers.remove("accept-encoding");
     }
-    if let Some(peer) = peer {
-        request.headers.append("x-forwarded-for", peer);
-    }
     if request.upgrade.is_some() {
-        return upgrade(core, &endpoint, request).await;
+        return pass::upgrade(&core.http, &endpoint, request).await;
     }
-    strip(&mut request.headers);
-    let sent = core.http.send(&endpoint, request).await;
-    let mut response = sent.map_err(unreachable)?;
-    strip(&mut response.headers);
+    let mut response = pass::send(&core.http, &endpoint, request).await?;
     Base::new(&base, [own, authority]).keep(&mut response);
     Ok(response)
-}
-
-fn unreachable(error: stdx::Error) -> Status {
-    Status::new(Reason::ServiceUnavailable, format!("error trying to reach service: {error}"))
-}
-
-/// Passes on a request that asks for another protocol, and then the bytes.
-pub(super) async fn upgrade(
-    core: &Core,
-    endpoint: &Endpoint,
-    mut request: http::Request,
-) -> Result<Response, Status> {
-    let Some(near) = request.upgrade.take() else {
-        return Err(Status::internal("an upgrade was asked for without one"));
-    };
-    let protocol = request.headers.get("upgrade").unwrap_or("").to_owned();
-    match core.http.upgrade(endpoint, request).await.map_err(unreachable)? {
-        Upgraded::Refused(response) => Ok(response),
-        Upgraded::Stream(head, far) => {
-            let (mut response, upgrading) = near.accept(&protocol);
-            for (name, value) in head.headers.iter() {
-                if !HOP_BY_HOP.contains(&name) {
-                    response.headers.append(name, value);
-                }
-            }
-            rt::spawn_named("proxied upgrade", async move {
-                if let Ok(near) = upgrading.await {
-                    // Either side may go at any time.
-                    let _ = http::io::splice(near, far).await;
-                }
-            })
-            .detach();
-            Ok(response)
-        }
-    }
-}
-
-pub(super) fn strip(headers: &mut Headers) {
-    let named: Vec<String> = headers
-        .get_all("connection")
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_owned())
-        .collect();
-    for name in named.iter().map(String::as_str).chain(HOP_BY_HOP) {
-        headers.remove(name);
-    }
 }

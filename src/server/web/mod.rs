@@ -24,7 +24,8 @@ use http::server::{Limits, Service};
 use http::{BoxFuture, Headers, Method, Response};
 use rt::lock::Semaphore;
 
-use crate::auth::Attributes;
+use crate::aggregation::Remote;
+use crate::auth::{Attributes, selected_name};
 use crate::authenticate;
 use crate::core::{Call, Core, method_not_allowed, not_found};
 use crate::door::{self, Incoming};
@@ -176,6 +177,11 @@ impl Web {
         let agent = agent(headers.get("user-agent").unwrap_or(""));
         let caller = Caller { user: Arc::new(user), agent };
         let exchange = Exchange { method, target, authority, headers, query, caller };
+        if let Some(remote) = self.remote(&route, exchange.path()) {
+            series.group.clone_from(&remote.group);
+            series.version.clone_from(&remote.version);
+            return self.pass_on(exchange, rest, route, &remote).await;
+        }
         match route {
             Route::Resource(path) => {
                 series.group.clone_from(&path.group);
@@ -187,6 +193,54 @@ impl Web {
                 plain::answer(self, exchange, route).await
             }
         }
+    }
+
+    /// Who else serves what a path is about.
+    fn remote(&self, route: &Route, path: &str) -> Option<Arc<Remote>> {
+        let (group, version) = match route {
+            Route::Resource(path) | Route::Beyond(path) => (&*path.group, &*path.version),
+            Route::GroupVersion { group, version } => (&**group, &**version),
+            Route::Other => path.strip_prefix("/openapi/v3/apis/")?.split_once('/')?,
+            Route::Group(_) => return None,
+        };
+        self.core.aggregation.serving(group, version)
+    }
+
+    /// Passes a request on to who serves what it is about.
+    async fn pass_on(
+        &self,
+        exchange: Exchange,
+        rest: Rest,
+        route: Route,
+        remote: &Remote,
+    ) -> Result<Response, Status> {
+        let core = &self.core;
+        let attributes = match &route {
+            Route::Resource(path) | Route::Beyond(path) => unknown_attributes(&exchange, path),
+            _ => Attributes::path(&exchange.path_verb(), exchange.path()),
+        };
+        core.authorizer.check(&core.store, exchange.user(), &attributes).await?;
+        let mut charge = Some(self.budget.charge(exchange.user(), budget::STREAM_BYTES)?);
+        let caller = exchange.caller.clone();
+        let mut request = incoming(exchange, rest, String::new()).http;
+        if let Some(upgrade) = &mut request.upgrade {
+            charge.take().into_iter().for_each(|charge| upgrade.hold(charge));
+        }
+        // Upstream's long requests.
+        let streams = ["proxy", "exec", "attach", "portforward", "log"];
+        let long = attributes.verb == "watch"
+            || streams.contains(&attributes.subresource.as_str())
+            || request.upgrade.is_some();
+        let passed =
+            core.aggregation.pass_on(&core.store, &core.http, remote, &caller.user, request);
+        let mut response = match long {
+            true => passed.await?,
+            false => {
+                rt::timeout(REQUEST_MAX, passed).await.map_err(|rt::Elapsed| timed_out())??
+            }
+        };
+        response.body = response.body.holding(charge);
+        Ok(response)
     }
 
     /// A place among the requests in flight.
@@ -389,6 +443,7 @@ fn timed_out() -> Status {
 /// What authorization is asked about a resource that is not served.
 fn unknown_attributes(exchange: &Exchange, path: &ResourcePath) -> Attributes {
     let named = !path.name.is_empty();
+    let fields = exchange.query.get("fieldSelector");
     let verb = match exchange.method {
         Method::Get | Method::Head if path.watch || (!named && exchange.query.flag("watch")) => {
             "watch"
@@ -402,6 +457,14 @@ fn unknown_attributes(exchange: &Exchange, path: &ResourcePath) -> Attributes {
         Method::Delete => "deletecollection",
         _ => "",
     };
+    let mut name = path.name.clone();
+    let mut field_selector = String::new();
+    if matches!(verb, "list" | "watch" | "deletecollection") {
+        fields.clone_into(&mut field_selector);
+        if name.is_empty() {
+            name = selected_name(fields);
+        }
+    }
     Attributes {
         verb: verb.into(),
         group: path.group.clone(),
@@ -409,8 +472,9 @@ fn unknown_attributes(exchange: &Exchange, path: &ResourcePath) -> Attributes {
         resource: path.plural.clone(),
         subresource: path.subresource.clone(),
         namespace: path.namespace.clone(),
-        name: path.name.clone(),
-        ..Attributes::default()
+        name,
+        field_selector,
+        path: String::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use api::elsewhere::Elsewhere;
 use api::path::Route;
 use api::{Kinds, Status, Value, discovery, json, openapi};
 use http::{Method, Response};
@@ -11,6 +12,7 @@ use stdx::version::{MAJOR, MINOR, VERSION};
 use super::negotiate::{Format, Offer, Shape};
 use super::respond::{self, Wanted};
 use super::{Exchange, Web, gzip};
+use crate::aggregation::Remote;
 use crate::auth::Attributes;
 use crate::core::not_found;
 
@@ -42,7 +44,10 @@ pub(super) async fn answer(
     }
     let kinds = web.core.kinds.current();
     match route {
-        Route::Group(group) => document(&exchange, discovery::group(&kinds, &group)),
+        Route::Group(group) => {
+            let all = web.core.aggregation.all();
+            document(&exchange, discovery::group(&kinds, &elsewhere(&all), &group))
+        }
         Route::GroupVersion { group, version } => {
             document(&exchange, discovery::resources(&kinds, &group, &version))
         }
@@ -71,7 +76,10 @@ fn known(path: &str) -> bool {
 async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, Status> {
     let kinds = &web.core.kinds.current();
     match path {
-        "" => Ok(raw(&json!({"paths": paths(kinds)}))),
+        "" => {
+            let all = web.core.aggregation.all();
+            Ok(raw(&json!({"paths": paths(kinds, &elsewhere(&all))})))
+        }
         "/version" => Ok(raw(&version())),
         "/api" | "/apis" => groups(web, exchange, path == "/api"),
         "/metrics" => {
@@ -79,7 +87,16 @@ async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, S
             Ok(Response::text(200, text).header("x-content-type-options", "nosniff"))
         }
         "/openapi/v2" => openapi_v2(exchange, kinds),
-        "/openapi/v3" => Ok(raw(&index(&hashes(web, kinds)))),
+        "/openapi/v3" => {
+            let mut tree = index(&hashes(web, kinds));
+            for remote in web.core.aggregation.all().iter() {
+                if let Some(url) = remote.openapi() {
+                    let path = format!("apis/{}/{}", remote.group, remote.version);
+                    tree["paths"][path] = json!({"serverRelativeURL": &*url});
+                }
+            }
+            Ok(raw(&tree))
+        }
         "/.well-known/openid-configuration" if !accepts(exchange, "application/json") => {
             Ok(not_acceptable())
         }
@@ -147,7 +164,11 @@ fn architecture() -> &'static str {
     }
 }
 
-fn paths(kinds: &Kinds) -> Vec<String> {
+fn elsewhere(all: &[Arc<Remote>]) -> Vec<Elsewhere<'_>> {
+    all.iter().map(|remote| remote.elsewhere()).collect()
+}
+
+fn paths(kinds: &Kinds, elsewhere: &[Elsewhere<'_>]) -> Vec<String> {
     let mut paths: Vec<String> = vec![
         "/.well-known/openid-configuration".into(),
         "/api".into(),
@@ -155,13 +176,10 @@ fn paths(kinds: &Kinds) -> Vec<String> {
         "/apis".into(),
         "/apis/".into(),
     ];
-    for group in discovery::groups(kinds).into_iter().filter(|group| !group.is_empty()) {
+    let all = discovery::everywhere(kinds, elsewhere).into_iter();
+    for (group, versions) in all.filter(|(group, _)| !group.is_empty()) {
         paths.push(format!("/apis/{group}"));
-        paths.extend(
-            discovery::versions(kinds, group)
-                .into_iter()
-                .map(|version| format!("/apis/{group}/{version}")),
-        );
+        paths.extend(versions.into_iter().map(|version| format!("/apis/{group}/{version}")));
     }
     for root in ["healthz", "livez", "readyz"] {
         paths.push(format!("/{root}"));
@@ -189,6 +207,7 @@ fn raw(tree: &Value) -> Response {
 /// `/api` and `/apis`, plain or aggregated.
 fn groups(web: &Web, exchange: &Exchange, core: bool) -> Result<Response, Status> {
     let wanted: Wanted = exchange.wanted(Offer::Discovery)?;
+    let (kinds, all) = (&web.core.kinds.current(), web.core.aggregation.all());
     let Shape::Discovery { beta } = wanted.media.shape else {
         let tree = match core {
             true => {
@@ -201,12 +220,12 @@ fn groups(web: &Web, exchange: &Exchange, core: bool) -> Result<Response, Status
                 );
                 discovery::api_versions(&address)
             }
-            false => discovery::group_list(&web.core.kinds.current()),
+            false => discovery::group_list(kinds, &elsewhere(&all)),
         };
         return respond::tree(200, &tree, &wanted);
     };
     let version = if beta { "v2beta1" } else { "v2" };
-    let text = discovery::aggregated(&web.core.kinds.current(), core, version).to_string();
+    let text = discovery::aggregated(kinds, &elsewhere(&all), core, version).to_string();
     let content_type =
         format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
     Ok(tagged(exchange, text.into_bytes(), &content_type, None).header("vary", "Accept"))

@@ -5,7 +5,6 @@
 
 pub(crate) mod hooks;
 pub(crate) mod policies;
-mod resolve;
 pub(crate) mod targets;
 
 use std::sync::{Arc, OnceLock};
@@ -16,6 +15,8 @@ use http::client::{Client, Endpoint, Protocol, Url};
 use http::tls::{self, Trust};
 use http::{Method, Response};
 use store::Store;
+
+use crate::resolve;
 
 /// The longest answer, as long as the body of a request.
 const ANSWER_MAX_BYTES: usize = 3 << 20;

@@ -15,7 +15,7 @@ use crate::storage::{self, list};
 ///
 /// # Errors
 /// Why there is none, in upstream's words.
-pub(super) async fn service(
+pub(crate) async fn service(
     store: &Store,
     namespace: &str,
     name: &str,

@@ -1,0 +1,319 @@
+//! API aggregation: groups and versions that an APIService leaves to another server.
+//!
+//! [`follow`] keeps the table of them and asks each whether it is there; requests find it here and are
+//! passed on with who asks. While there is none, one watch is all that there is.
+
+mod condition;
+pub(crate) mod follow;
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use api::elsewhere::Elsewhere;
+use api::status::Reason;
+use api::{Lens, Status, Value};
+use http::client::{Client, Endpoint, Protocol};
+use http::tls::{self, Identity, Trust};
+use http::{Headers, Request, Response};
+use store::Store;
+
+use crate::user::User;
+use crate::{pass, resolve};
+
+/// A Service as an APIService names it, and what is known of it.
+pub(crate) struct Target {
+    namespace: String,
+    service: String,
+    port: u16,
+    /// PEM; empty for the public authorities.
+    ca_bundle: Vec<u8>,
+    insecure: bool,
+    /// Made at the first request; connections are kept by it.
+    tls: OnceLock<Result<Arc<tls::ClientConfig>, String>>,
+    learned: Mutex<Learned>,
+}
+
+/// What the other server said when it was last asked.
+#[derive(Debug, Clone, Default)]
+struct Learned {
+    /// Its resources in the form of aggregated discovery, as JSON.
+    resources: Option<Arc<str>>,
+    fresh: bool,
+    /// Where its OpenAPI v3 document is, below this server's own root.
+    openapi: Option<Arc<str>>,
+}
+
+/// A group and version that another server serves.
+pub(crate) struct Remote {
+    /// The APIService's.
+    name: String,
+    pub(crate) group: String,
+    pub(crate) version: String,
+    group_priority: i64,
+    version_priority: i64,
+    /// Its APIService says so.
+    available: bool,
+    target: Arc<Target>,
+}
+
+/// All of them. What they are changes as a whole.
+pub(crate) struct Aggregation {
+    remotes: Mutex<Arc<[Arc<Remote>]>>,
+    /// How the server shows itself to other servers.
+    identity: Option<Arc<Identity>>,
+    /// This process's name in `Via`: what comes back would go round for ever.
+    pseudonym: String,
+}
+
+impl Target {
+    fn of(spec: &Value) -> Target {
+        let service = spec.at("service");
+        Target {
+            namespace: service.str("namespace").to_owned(),
+            service: service.str("name").to_owned(),
+            port: service.int("port").and_then(|port| port.try_into().ok()).unwrap_or(443),
+            ca_bundle: wire::base64::decode(spec.str("caBundle")).unwrap_or_default(),
+            insecure: spec.flag("insecureSkipTLSVerify"),
+            tls: OnceLock::new(),
+            learned: Mutex::default(),
+        }
+    }
+
+    fn is_same(&self, other: &Target) -> bool {
+        (&self.namespace, &self.service, self.port)
+            == (&other.namespace, &other.service, other.port)
+            && (&self.ca_bundle, self.insecure) == (&other.ca_bundle, other.insecure)
+    }
+
+    fn tls(&self, identity: Option<&Arc<Identity>>) -> Result<Arc<tls::ClientConfig>, String> {
+        let make = || {
+            let trust = match (self.insecure, self.ca_bundle.is_empty()) {
+                (true, _) => Ok(Trust::Insecure),
+                (_, true) => Ok(Trust::Roots(tls::public_roots())),
+                (_, false) => tls::roots(&self.ca_bundle).map(Trust::Roots),
+            };
+            trust
+                .and_then(|trust| tls::client_config(trust, identity.cloned()))
+                .map_err(|error| format!("unable to load root certificates: {error}"))
+        };
+        self.tls.get_or_init(make).clone()
+    }
+
+    /// Where to connect to now.
+    async fn endpoint(
+        &self,
+        store: &Store,
+        tls: Arc<tls::ClientConfig>,
+    ) -> Result<Endpoint, String> {
+        let (host, port) =
+            resolve::service(store, &self.namespace, &self.service, self.port).await?;
+        // Whoever may write Services names these: not what listens on loopback or a link-local address
+        // here. As upstream: requests on one HTTP/2 connection would all reach one of a Service's pods.
+        let endpoint = Endpoint::tcp(host, port).server_name(self.host()).far_only();
+        Ok(endpoint.tls(tls).protocol(Protocol::Http1))
+    }
+
+    fn host(&self) -> String {
+        format!("{}.{}.svc", self.service, self.namespace)
+    }
+
+    fn learned(&self) -> Learned {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn learn(&self, change: impl FnOnce(&mut Learned)) {
+        change(&mut self.learned.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Remote {
+    /// Reads an APIService that passed validation; `None` if it leaves nothing to a Service. What is known of the
+    /// target that it named before stays known.
+    fn of(tree: &Value, before: Option<&Remote>) -> Option<Remote> {
+        let spec = tree.at("spec");
+        if !spec.has("service") || spec.str("group").is_empty() {
+            return None;
+        }
+        let target = Target::of(spec);
+        let target = match before.filter(|before| before.target.is_same(&target)) {
+            Some(before) => Arc::clone(&before.target),
+            None => Arc::new(target),
+        };
+        let available = condition::find(tree).is_some_and(|found| found.str("status") == "True");
+        Some(Remote {
+            name: tree.str("metadata.name").to_owned(),
+            group: spec.str("group").to_owned(),
+            version: spec.str("version").to_owned(),
+            group_priority: spec.int("groupPriorityMinimum").unwrap_or(0),
+            version_priority: spec.int("versionPriority").unwrap_or(0),
+            available,
+            target,
+        })
+    }
+
+    /// What discovery says of it.
+    pub(crate) fn elsewhere(&self) -> Elsewhere<'_> {
+        let learned = self.target.learned();
+        Elsewhere {
+            group: &self.group,
+            version: &self.version,
+            group_priority: self.group_priority,
+            version_priority: self.version_priority,
+            resources: learned.resources.and_then(|text| serde_json::from_str(&text).ok()),
+            fresh: learned.fresh,
+        }
+    }
+
+    /// The path of its OpenAPI v3 document with its hash, if it has one.
+    pub(crate) fn openapi(&self) -> Option<Arc<str>> {
+        self.target.learned().openapi
+    }
+}
+
+impl Aggregation {
+    pub(crate) fn new(identity: Option<Arc<Identity>>) -> Aggregation {
+        let pseudonym = format!("k3rs-{:016x}", rt::random_u64());
+        Aggregation { remotes: Mutex::new(Arc::from([])), identity, pseudonym }
+    }
+
+    /// All that there are now.
+    pub(crate) fn all(&self) -> Arc<[Arc<Remote>]> {
+        Arc::clone(&self.remotes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, remotes: Vec<Arc<Remote>>) {
+        *self.remotes.lock().unwrap_or_else(PoisonError::into_inner) = remotes.into();
+    }
+
+    /// Who serves a group and version, if another server does.
+    pub(crate) fn serving(&self, group: &str, version: &str) -> Option<Arc<Remote>> {
+        let all = self.all();
+        all.iter().find(|one| one.group == group && one.version == version).cloned()
+    }
+
+    /// Passes on a request of `user`, who is authorized, with its path and query as they are.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(crate) async fn pass_on(
+        &self,
+        store: &Store,
+        client: &Client,
+        remote: &Remote,
+        user: &User,
+        mut request: Request,
+    ) -> Result<Response, Status> {
+        if request.headers.get_all("via").any(|via| via.contains(&self.pseudonym)) {
+            return Ok(plain(508, "the request came back to the server that passed it on"));
+        }
+        let unavailable = || Ok(plain(503, "service unavailable"));
+        if !remote.available {
+            return unavailable();
+        }
+        let tls = remote.target.tls(self.identity.as_ref()).map_err(Status::internal)?;
+        let endpoint = match remote.target.endpoint(store, tls).await {
+            Ok(endpoint) => endpoint,
+            Err(why) => {
+                log::debug!("resolve the Service of {}: {why}", remote.name);
+                return unavailable();
+            }
+        };
+        let uri = request.path().to_owned();
+        pass::forwarded(&mut request, &uri);
+        request.authority = format!("{}:{}", remote.target.host(), remote.target.port);
+        // Before the server's own words are there: `Connection` may name them.
+        match request.upgrade.is_some() {
+            true => request.headers.set("connection", "Upgrade"),
+            false => pass::strip(&mut request.headers),
+        }
+        introduce(&mut request.headers, user)?;
+        request.headers.append("via", format!("1.1 {}", self.pseudonym));
+        let response = match request.upgrade.is_some() {
+            true => pass::upgrade(client, &endpoint, request).await?,
+            false => pass::send(client, &endpoint, request).await?,
+        };
+        // It would lead clients, and their credentials, to where no administrator pointed.
+        match (300..400).contains(&response.status) && response.headers.contains("location") {
+            true => Ok(plain(
+                502,
+                "the backend attempted to redirect this request, which is not permitted",
+            )),
+            false => Ok(response),
+        }
+    }
+}
+
+fn plain(code: u16, text: &str) -> Response {
+    Response::text(code, format!("{text}\n")).header("x-content-type-options", "nosniff")
+}
+
+/// Says who asks, in the fields that `extension-apiserver-authentication` tells other servers of.
+///
+/// # Errors
+/// 400 for a name that a field of HTTP would change into another one.
+fn introduce(headers: &mut Headers, user: &User) -> Result<(), Status> {
+    headers.retain(|name, _| !name.starts_with("x-remote-"));
+    let mut say = |name: &str, value: &str| {
+        if value.trim() != value || value.chars().any(char::is_control) {
+            let message = format!("{value:?} of the user cannot be told to another server");
+            return Err(Status::new(Reason::BadRequest, message));
+        }
+        headers.append(name, value);
+        Ok(())
+    };
+    say("x-remote-user", &user.name)?;
+    for group in &user.groups {
+        say("x-remote-group", group)?;
+    }
+    for (key, values) in &user.extra {
+        let name = format!("x-remote-extra-{}", escape(key));
+        for value in values {
+            say(&name, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// A key as the name of a field can hold it: what it cannot hold is percent-encoded, as upstream.
+fn escape(key: &str) -> String {
+    let mut escaped = String::with_capacity(key.len());
+    for byte in key.bytes() {
+        match byte {
+            b'%' => escaped.push_str("%25"),
+            byte if wire::headers::is_token_byte(byte) => escaped.push(char::from(byte)),
+            byte => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_told_as_upstream_tells_them() {
+        let mut user = User::new("a b", &["g"]);
+        user.extra.insert("example.com/k%".into(), vec!["v".into(), "w".into()]);
+        let mut headers = Headers::new();
+        headers.append("x-remote-user", "forged");
+        headers.append("x-remote-extra-forged", "x");
+        introduce(&mut headers, &user).unwrap();
+        let all: Vec<String> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value)))
+            .collect();
+        assert_eq!(
+            all,
+            [
+                "x-remote-user=a b",
+                "x-remote-group=g",
+                "x-remote-group=system:authenticated",
+                "x-remote-extra-example.com%2fk%25=v",
+                "x-remote-extra-example.com%2fk%25=w",
+            ]
+        );
+        for name in ["admin\n", " admin", "admin\u{0}", "a\r\nx-remote-group: system:masters"] {
+            introduce(&mut Headers::new(), &User::new(name, &[])).unwrap_err();
+        }
+    }
+}
