@@ -144,9 +144,9 @@ impl Pki {
             clock,
         )?;
         for (name, ca) in [("client-ca", &client_ca), ("server-ca", &server_ca)] {
-            keep(
-                &paths.tls(&format!("{name}.nochain.crt")),
-                first_certificate(&ca.chain_pem),
+            rt::fs::keep(
+                paths.tls(&format!("{name}.nochain.crt")),
+                first_certificate(&ca.chain_pem).as_bytes(),
                 0o600,
             )?;
         }
@@ -239,7 +239,11 @@ impl Ensure<'_> {
                 let (crt, key) =
                     (tls(&format!("{}.crt", client.file)), tls(&format!("{}.key", client.file)));
                 let text = kubeconfig::component(&url, &tls("server-ca.crt"), &crt, &key);
-                keep(&self.paths.cred(&format!("{}.kubeconfig", client.kubeconfig)), &text, 0o600)?;
+                rt::fs::keep(
+                    self.paths.cred(&format!("{}.kubeconfig", client.kubeconfig)),
+                    text.as_bytes(),
+                    0o600,
+                )?;
             }
         }
         Ok(())
@@ -281,7 +285,7 @@ impl Ensure<'_> {
         settings: &Settings,
     ) -> Result<Certificate> {
         for (name, ca) in [("client-ca.crt", client_ca), ("server-ca.crt", server_ca)] {
-            keep(&self.paths.agent().join(name), &ca.chain_pem, 0o600)?;
+            rt::fs::keep(self.paths.agent().join(name), ca.chain_pem.as_bytes(), 0o600)?;
         }
         let client_key = ensure_key(&self.paths.tls("client-kubelet.key"))?;
         let serving_key = ensure_key(&self.paths.tls("serving-kubelet.key"))?;
@@ -314,7 +318,11 @@ impl Ensure<'_> {
         ] {
             let (crt, key) = (agent(&format!("{pair}.crt")), agent(&format!("{pair}.key")));
             let text = kubeconfig::component(&url, &agent("server-ca.crt"), &crt, &key);
-            keep(&self.paths.agent().join(format!("{file}.kubeconfig")), &text, 0o600)?;
+            rt::fs::keep(
+                self.paths.agent().join(format!("{file}.kubeconfig")),
+                text.as_bytes(),
+                0o600,
+            )?;
         }
         let names = [settings.node_name.clone(), "localhost".to_owned()];
         let mut addresses = vec![IpAddr::from([127, 0, 0, 1])];
@@ -390,11 +398,11 @@ fn ensure_service_keys(paths: &Paths) -> Result<Vec<String>> {
             None => x509::new_key()?,
         },
     };
-    keep(&paths.tls("service.current.key"), &current, 0o600)?;
+    rt::fs::keep(paths.tls("service.current.key"), current.as_bytes(), 0o600)?;
     let all = match rt::fs::read_optional(paths.tls("service.key"))? {
         Some(bytes) => String::from_utf8(bytes).context(|| "read service.key")?,
         None => {
-            keep(&paths.tls("service.key"), &current, 0o600)?;
+            rt::fs::keep(paths.tls("service.key"), current.as_bytes(), 0o600)?;
             current.clone()
         }
     };
@@ -440,14 +448,6 @@ fn read_pair(path: &std::path::Path) -> Result<Option<Certificate>> {
         (Some(chain_pem), Some(key_pem)) => Some(Certificate { chain_pem, key_pem }),
         _ => None,
     })
-}
-
-/// Writes a file only if its content differs: kind to flash.
-pub(crate) fn keep(path: &std::path::Path, text: &str, mode: u32) -> Result<()> {
-    match rt::fs::read_optional(path)? {
-        Some(bytes) if bytes == text.as_bytes() => Ok(()),
-        _ => rt::fs::write_atomic(path, text.as_bytes(), mode),
-    }
 }
 
 #[cfg(test)]

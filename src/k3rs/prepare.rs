@@ -209,11 +209,7 @@ pub(crate) fn write_tokens(paths: &Paths, passwords: &Passwords, ca_pem: &str) -
     let server = paths.server();
     let write = |name: &str, user: &str, password: &str| -> Result<()> {
         let text = Token::format(ca_pem, user, password) + "\n";
-        let path = server.join(name);
-        if rt::fs::read_optional(&path)?.as_deref() != Some(text.as_bytes()) {
-            rt::fs::write_atomic(&path, text.as_bytes(), 0o600)?;
-        }
-        Ok(())
+        rt::fs::keep(server.join(name), text.as_bytes(), 0o600)
     };
     write("token", "server", &passwords.server)?;
     if passwords.agent == passwords.server {

@@ -298,7 +298,7 @@ pub(crate) fn write_kubeconfig(machine: &Machine, pki: &Pki) -> Result<()> {
     }
     .to_yaml();
     let path = config.write_kubeconfig.clone().unwrap_or_else(|| machine.etc.kubeconfig());
-    rt::fs::write_atomic(&path, text.as_bytes(), config.kubeconfig_mode)?;
+    rt::fs::keep(&path, text.as_bytes(), config.kubeconfig_mode)?;
     if let Some(group) = &config.kubeconfig_group {
         let gid = sys::host::group_id(group)
             .context(|| format!("find the group {group:?} of --write-kubeconfig-group"))?;
@@ -330,6 +330,7 @@ fn server_config(
         .first()
         .map(|address| format!("https://{}", SocketAddr::new(*address, config.advertise_port)));
     Ok(server::Config {
+        built: follow::built(),
         service_cidrs,
         node_ports: config.node_ports,
         advertise_addresses,

@@ -77,12 +77,12 @@ fn unpack_to(data: &Path, program: &Path, userspace: &[u8], sha256: &str) -> Res
     rt::fs::create_dir_all(&bin, 0o755)?;
     let first = if boot::is_running() { FIRST_PROCESS_NAMES } else { &[] };
     for name in NAMES.iter().chain(first) {
-        link(program, &bin.join(name))?;
+        rt::fs::symlink_atomic(program, bin.join(name))?;
     }
     let cni = data.join("cni");
     rt::fs::create_dir_all(&cni, 0o755)?;
     for name in CNI_NAMES {
-        link(&data.join("current").join("bin").join("k3rs"), &cni.join(name))?;
+        rt::fs::symlink_atomic(data.join("current/bin/k3rs"), cni.join(name))?;
     }
     let current = data.join("current");
     let before = rt::fs::read_link(&current);
@@ -108,7 +108,7 @@ fn unpack_atomically(target: &Path, userspace: &[u8], sha256: &str) -> Result<()
         runtime::images::unpack_tar(tar, &format!("sha256:{sha256}"), &root)?;
         rt::fs::create_dir_all(new.join("bin"), 0o755)?;
         for (name, to) in LINKS {
-            link(Path::new(to), &new.join("bin").join(name))?;
+            rt::fs::symlink_atomic(to, new.join("bin").join(name))?;
         }
         let sync = || {
             let parent = target.parent().unwrap_or(target);
@@ -125,13 +125,6 @@ fn unpack_atomically(target: &Path, userspace: &[u8], sha256: &str) -> Result<()
         let _ = rt::fs::remove_dir_all(&new);
     }
     unpacked
-}
-
-fn link(target: &Path, link: &Path) -> Result<()> {
-    match rt::fs::read_link(link).as_deref() == Some(target) {
-        true => Ok(()),
-        false => rt::fs::symlink_atomic(target, link),
-    }
 }
 
 /// Where commands are looked for, by k3rs and all it starts: k3s's order.

@@ -216,6 +216,11 @@ impl Proxy {
         if health_changed {
             self.health_changed.notify(usize::MAX);
         }
+        if result.is_ok() {
+            lock(&self.pending).done = asked;
+        }
+        self.applied.notify(usize::MAX);
+        // Nobody waits for this: the kernel looks through its whole table, which may be large.
         if !udp.is_empty() && result.is_ok() {
             match conntrack::forget_stale(&udp) {
                 Ok(0) => {}
@@ -223,10 +228,6 @@ impl Proxy {
                 Err(error) => log::warn!("forget stale UDP connections: {error}"),
             }
         }
-        if result.is_ok() {
-            lock(&self.pending).done = asked;
-        }
-        self.applied.notify(usize::MAX);
         result
     }
 

@@ -98,6 +98,16 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<(
     written.context(what)
 }
 
+/// Makes a file hold these bytes with this mode; one that does already is not written, for each write costs
+/// a start time and a flash memory a part of its life.
+pub fn keep(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
+    let path = path.as_ref();
+    let has_mode = |file: Metadata| file.permissions().mode() & 0o7777 == mode;
+    let is_kept = symlink_metadata(path).is_ok_and(has_mode)
+        && read_optional(path)?.as_deref() == Some(bytes);
+    if is_kept { Ok(()) } else { write_atomic(path, bytes, mode) }
+}
+
 /// Makes the names in a directory outlive a power cut.
 pub fn sync_dir(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
@@ -356,9 +366,12 @@ pub fn read_link(path: impl AsRef<Path>) -> Option<PathBuf> {
     fs::read_link(path).ok()
 }
 
-/// Points the symbolic link `link` at `target`, replacing what was there in one step.
+/// Points the symbolic link `link` at `target`, replacing what was there in one step, unless it points there.
 pub fn symlink_atomic(target: impl AsRef<Path>, link: impl AsRef<Path>) -> Result<()> {
     let (target, link) = (target.as_ref(), link.as_ref());
+    if read_link(link).as_deref() == Some(target) {
+        return Ok(());
+    }
     let mut temp = link.as_os_str().to_owned();
     temp.push(format!(".{}", temporary_suffix()));
     let linked = (|| {
@@ -385,6 +398,36 @@ mod tests {
         assert_eq!(list_dir(&dir).unwrap(), [path]);
         remove_dir_all(&dir).unwrap();
         assert!(read_optional(dir.join("a")).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_is_not_written() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = std::env::temp_dir().join(format!("rt-fs-keep-{}", std::process::id()));
+        create_dir_all(&dir, 0o700).unwrap();
+        let (path, link) = (dir.join("a"), dir.join("b"));
+        let mut before = ((0, 0), (0, 0));
+        // Content, mode, the link's target, and whether file and link are made anew.
+        for (bytes, mode, target, file_is_new, link_is_new) in [
+            (&b"one"[..], 0o600, "a", true, true),
+            (b"one", 0o600, "a", false, false),
+            (b"two", 0o600, "c", true, true),
+            (b"two", 0o640, "c", true, false),
+        ] {
+            keep(&path, bytes, mode).unwrap();
+            symlink_atomic(target, &link).unwrap();
+            // Of the last change: a file that replaces another may get its number.
+            let changed = |path| symlink_metadata(path).map(|file| (file.ino(), file.ctime_nsec()));
+            let (file, linked) = (changed(&path).unwrap(), changed(&link).unwrap());
+            assert_eq!((file != before.0, linked != before.1), (file_is_new, link_is_new));
+            assert_eq!(
+                (read(&path).unwrap(), read_link(&link).unwrap()),
+                (bytes.into(), target.into())
+            );
+            assert_eq!(metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+            before = (file, linked);
+        }
+        remove_dir_all(&dir).unwrap();
     }
 
     /// Fails where the C library's time has 32 bits.

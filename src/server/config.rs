@@ -88,6 +88,8 @@ pub struct Admission {
 /// A server's configuration.
 #[derive(Clone)]
 pub struct Config {
+    /// When the program was built: another one looks through what every cluster holds.
+    pub built: stdx::time::Wall,
     /// Service ranges, the primary family first; one or two.
     pub service_cidrs: Vec<Cidr>,
     /// First and last node port.
@@ -128,6 +130,7 @@ impl Default for Config {
     /// k3s's defaults, without keys.
     fn default() -> Config {
         Config {
+            built: stdx::time::Wall::from_secs(0),
             service_cidrs: Cidr::parse("10.43.0.0/16").into_iter().collect(),
             node_ports: (30_000, 32_767),
             advertise_addresses: Vec::new(),

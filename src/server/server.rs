@@ -97,7 +97,7 @@ impl Server {
             _follower: Arc::new(rt::spawn_named("APIServices", following)),
         };
         let client = server.client_as(User::apiserver());
-        bootstrap::run(&client, &server.core.config).await?;
+        bootstrap::run(&client, &server.core.config, &server.core.store).await?;
         server.advertise(server.core.config.advertise_addresses.clone()).await?;
         Ok(server)
     }

@@ -2,7 +2,7 @@
 
 use api::{Lens, LensMut, Value, json};
 
-const TEXT: &str = include_str!("policy.txt");
+pub(crate) const TEXT: &str = include_str!("policy.txt");
 
 /// Group and API version of everything here.
 const VERSION: &str = "rbac.authorization.k8s.io/v1";
