@@ -11,12 +11,14 @@ mod cost;
 mod eval;
 mod functions;
 mod library;
+mod pattern;
 mod plan;
 mod schema;
 mod syntax;
 mod types;
 mod validate;
 mod value;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +26,7 @@ mod tests;
 pub use check::Variable;
 pub use cost::Range;
 pub use eval::Input;
-pub use library::regex::Regex;
+pub use pattern::Regex;
 pub use schema::{Identity, Place, Schemas, Shape, is_identifier};
 pub use syntax::parse::SOURCE_MAX;
 pub use types::Type;

@@ -1,6 +1,6 @@
 //! What the language knows of the objects that expressions look at: the seam to whoever has their schemas.
 
-use crate::syntax::{lex::KEYWORDS, parse::RESERVED};
+use crate::words::{KEYWORDS, RESERVED};
 
 /// What a value is, as its schema says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

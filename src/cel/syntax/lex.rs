@@ -1,5 +1,7 @@
 //! The words of an expression.
 
+use crate::words::KEYWORDS;
+
 /// What a word is. Text and numbers are read by the parser, from the text between `at` and `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Word {
@@ -22,7 +24,6 @@ pub(crate) struct Token {
     pub(crate) end: u32,
 }
 
-pub(crate) const KEYWORDS: [&str; 4] = ["in", "true", "false", "null"];
 /// Longer ones first.
 const SIGNS: [&str; 24] = [
     "==", "!=", "<=", ">=", "&&", "||", "[", "]", "{", "}", "(", ")", ".", ",", "-", "!", "?", ":",

@@ -7,31 +7,12 @@ use crate::syntax::expand;
 use crate::syntax::issue::Issues;
 use crate::syntax::lex::{Token, Word, unquoted, words};
 use crate::value::Val;
+use crate::words::RESERVED;
 
 /// How long an expression may be, in characters.
 pub const SOURCE_MAX: usize = 100_000;
 /// How deep brackets may nest.
 const NESTING_MAX: usize = 250;
-/// What no variable may be called.
-pub(crate) const RESERVED: [&str; 17] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 /// What an expression may begin with.
 const BEGINS: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
 

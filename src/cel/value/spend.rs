@@ -23,7 +23,7 @@ pub struct Spent {
     limit: u64,
     bytes: usize,
     work: usize,
-    pub(crate) regexes: crate::library::regex::Kept,
+    pub(crate) regexes: crate::pattern::Kept,
 }
 
 impl Spent {
