@@ -362,14 +362,14 @@ fn parameters_are_named_by_those_who_may_read_them() {
             "matchConstraints": {"resourceRules": [{"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]},
             "validations": [{"expression": "true"}]}});
         let refused = user.create(&VALIDATING_ADMISSION_POLICY, tree.clone()).await.unwrap_err();
-        let why = r#"spec.paramKind: Forbidden: user &{u  [] map[]} must have "get" permission on all objects of the referenced paramKind (kind=Secret, apiVersion=v1)"#;
+        let why = r#"spec.paramKind: Forbidden: user &{u  [system:authenticated] map[]} must have "get" permission on all objects of the referenced paramKind (kind=Secret, apiVersion=v1)"#;
         assert!(refused.code() == 422 && refused.message().ends_with(why), "{}", refused.message());
         client.create(&VALIDATING_ADMISSION_POLICY, tree).await.unwrap();
         let tree = json!({"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny"],
             "paramRef": {"name": "s", "namespace": "kube-system", "parameterNotFoundAction": "Deny"}}});
         let refused =
             user.create(&VALIDATING_ADMISSION_POLICY_BINDING, tree.clone()).await.unwrap_err();
-        let why = r#"spec.paramRef: Forbidden: user &{u  [] map[]} does not have "get" permission on the object referenced by paramRef"#;
+        let why = r#"spec.paramRef: Forbidden: user &{u  [system:authenticated] map[]} does not have "get" permission on the object referenced by paramRef"#;
         assert!(refused.code() == 422 && refused.message().ends_with(why), "{}", refused.message());
         client.create(&VALIDATING_ADMISSION_POLICY_BINDING, tree).await.unwrap();
     });
