@@ -20,10 +20,10 @@ const KINDS_MAX: usize = 10;
 const WARNINGS_MAX: usize = 128 * 1024;
 
 /// Places of the table come after those of a structural schema; an element of a field has one of its own.
-const TABLE: usize = 1 << 32;
-const ELEMENTS: usize = 1 << 33;
+const TABLE: usize = 1 << 28;
+const ELEMENTS: usize = 1 << 29;
 /// What has no fields, and texts.
-const EMPTY: usize = 1 << 34;
+const EMPTY: usize = 1 << 30;
 const TEXT: usize = EMPTY + 1;
 
 /// What is known of the objects of a kind.
