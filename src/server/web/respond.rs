@@ -1,6 +1,7 @@
 //! Answers as bytes: objects, lists, tables and statuses in the negotiated form.
 
 use api::codec::{self, ListMeta};
+use api::kinds::SCALE;
 use api::query::Query;
 use api::table::{self, IncludeObject};
 use api::{Form, Lens, LensMut, Object, Resource, Status, Value, json};
@@ -97,6 +98,14 @@ pub(crate) fn outcome(
                 });
                 set_version(&mut partial, beta);
                 self::tree(code, &partial, wanted)?
+            }
+            // Of what is seen and not kept, only this has columns.
+            (Shape::Table { beta }, kind) if kind == SCALE.name => {
+                let row = table::row(&SCALE, &tree, rt::now().wall, wanted.include);
+                let metadata = json!({"resourceVersion": tree.str("metadata.resourceVersion")});
+                let mut table = table::table(&SCALE, vec![row], metadata, true);
+                set_version(&mut table, beta);
+                self::tree(code, &table, wanted)?
             }
             _ => self::tree(code, &tree, wanted)?,
         },
