@@ -93,7 +93,7 @@ ROWS = {
     "csistoragecapacities": [],
     "volumeattachments": ["d.example.com", "pv", "n", "false"],
     "runtimeclasses": ["runc"],
-    "apiservices/v1.one.example.com": ["default/s", "Unknown"],
+    "apiservices/v1.one.example.com": ["default/s"],
     "flowschemas/one": ["one", "1000", "<none>"],
     "prioritylevelconfigurations/one": ["Limited", "30", "64", "8", "50"],
 }
@@ -121,6 +121,7 @@ def test_objects_are_kept_printed_and_removed(cluster):
         found = kubectl("get", what, "-o", f"jsonpath={path}").stdout
         if found != wanted:
             raise Failure(f"{what}: {found!r}, not {wanted!r}")
+    until(lambda: "False (ServiceNotFound)" in kubectl("get", "apiservice", "v1.one.example.com", "--no-headers").stdout, "the aggregator has looked")
     kubectl("apply", "-f", "-", input=OBJECTS)
     kubectl("delete", "-f", "-", input=OBJECTS)
 
