@@ -158,9 +158,51 @@ pub fn is_path_segment(name: &str) -> bool {
     name != "." && name != ".." && !name.contains(['/', '%'])
 }
 
+/// Whether every server reads the same names in a path as [`parse`] does: none is empty, a dot segment, or
+/// escapes what would divide it. Behind `proxy`, whose `rest` that is, only dot segments count. What is passed on
+/// as it came must be so, or another server may find in it what nobody was asked about.
+pub fn is_unambiguous(path: &str, rest: &str) -> bool {
+    let Some(head) = path.strip_suffix(rest).and_then(|head| head.strip_prefix('/')) else {
+        return false;
+    };
+    let head = head.strip_suffix('/').unwrap_or(head);
+    let named = |segment: &str| {
+        let name = unescape(segment, false);
+        !name.is_empty() && is_path_segment(&name)
+    };
+    let stays = |segment: &str| {
+        let text = unescape(segment, false);
+        text.split('/').all(|part| !matches!(part, "." | "..")) && !text.contains('%')
+    };
+    head.split('/').all(named) && rest.split('/').all(stays)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_could_read_otherwise_is_told() {
+        for (path, rest, is) in [
+            ("/apis/g/v1", "", true),
+            ("/apis/g/v1/", "", true),
+            ("/apis/g/v1/namespaces/n/foos/system%3Ax/bar", "", true),
+            ("/apis/g/v1/foos/x/proxy/a//b%2Fc", "/a//b%2Fc", true),
+            ("//apis/g/v1", "", false),
+            ("/apis/g/v1//namespaces/n/secrets", "", false),
+            ("/apis/g/v1/foos//", "", false),
+            ("/apis/g/v1/foos/x%2Fconsole", "", false),
+            ("/apis/g/v1/foos/x%252Fconsole", "", false),
+            ("/apis/g/v1/foos/../secrets", "", false),
+            ("/apis/g/v1/foos/%2E%2e/secrets", "", false),
+            ("/apis/g/v1/foos/./x", "", false),
+            ("/apis/g/v1/foos/x/proxy/../console", "/../console", false),
+            ("/apis/g/v1/foos/x/proxy/a%2F..%2F..%2Fb", "/a%2F..%2F..%2Fb", false),
+            ("/apis/g/v1/foos/x/proxy/%252e%252e/b", "/%252e%252e/b", false),
+        ] {
+            assert_eq!(is_unambiguous(path, rest), is, "{path}");
+        }
+    }
 
     fn resource(path: &str) -> ResourcePath {
         match parse(path) {

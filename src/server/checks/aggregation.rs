@@ -107,6 +107,17 @@ fn what_is_not_there_is_listed_and_answered_with_503_to_those_who_may_ask() {
                 if path == flunders || method != "GET" || path.contains("/x/") { 403 } else { 503 };
             assert_eq!(ask(&server, "stranger", method, path).await.0, seen, "{method} {path}");
         }
+        // What is authorized as one path is not passed on where another server could read another one.
+        for path in [
+            "/apis/wardle.example.com/v1//namespaces/kube-system/secrets",
+            "//apis/wardle.example.com/v1/namespaces/kube-system/secrets",
+            "/apis/wardle.example.com/v1/namespaces/default/flunders/x%2Fconsole",
+            "/apis/wardle.example.com/v1/namespaces/default/../kube-system/flunders",
+        ] {
+            for user in ["admin", "stranger"] {
+                assert_eq!(ask(&server, user, "GET", path).await.0, 404, "{user} {path}");
+            }
+        }
         let (_, text) = ask(&server, "admin", "GET", "/apis").await;
         let tree: Value = serde_json::from_str(&text).unwrap();
         let is_it = |item: &&Value| item.str("metadata.name") == "wardle.example.com";

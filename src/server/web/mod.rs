@@ -215,6 +215,13 @@ impl Web {
         remote: &Remote,
     ) -> Result<Response, Status> {
         let core = &self.core;
+        let rest_of_path = match &route {
+            Route::Resource(path) => path.rest.as_str(),
+            _ => "",
+        };
+        if !path::is_unambiguous(exchange.path(), rest_of_path) {
+            return Err(not_found());
+        }
         let attributes = match &route {
             Route::Resource(path) | Route::Beyond(path) => unknown_attributes(&exchange, path),
             _ => Attributes::path(&exchange.path_verb(), exchange.path()),
