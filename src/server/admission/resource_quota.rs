@@ -6,7 +6,7 @@
 use api::kinds::{PERSISTENT_VOLUME_CLAIM, POD, RESOURCE_QUOTA, SERVICE};
 use api::pod::resources;
 use api::{LensMut, Object, Status, Value, quota};
-use store::{Compare, Error, Expect, Relation, Request, Room, Span, Target, Txn};
+use store::{Compare, Error, Expect, Relation, Request, Room, Span, Store, Target, Txn};
 
 use super::{Act, Operation};
 use crate::storage;
@@ -89,16 +89,22 @@ pub(super) async fn charge(act: &Act<'_>, new: &Value) -> Result<Option<Charge>,
 }
 
 /// Whether a write was lost because a quota is another one now, or gone, not because the object is.
-fn is_lost(error: &Error, expect: Expect, own_key: &str, namespace: &str) -> bool {
+async fn is_lost(
+    error: &Error,
+    expect: Expect,
+    (own_key, namespace): (&str, &str),
+    store: &Store,
+) -> Result<bool, Status> {
     let prefix = storage::prefix(&RESOURCE_QUOTA, namespace);
-    match error {
-        Error::Conflict { current: Some(kv) } => {
-            kv.key.starts_with(prefix.as_bytes()) && *kv.key != *own_key.as_bytes()
+    let Error::Conflict { current } = error else { return Ok(false) };
+    Ok(match current {
+        Some(found) => {
+            found.key.starts_with(prefix.as_bytes()) && *found.key != *own_key.as_bytes()
         }
-        // Of a new object nothing else can be missing; whoever updates one reads it again.
-        Error::Conflict { current: None } => expect == Expect::Absent,
-        _ => false,
-    }
+        // Something is gone: of a new object it cannot be the object.
+        None if expect == Expect::Absent => true,
+        None => store.get(own_key).await.map_err(storage::status)?.is_some(),
+    })
 }
 
 /// Writes a version of an object with what it was charged, as `storage::put` does; where a quota
@@ -123,9 +129,12 @@ pub(crate) async fn put(
         both.then.extend(held.beside.then.iter().cloned());
         let done = storage::put(store, object, expect, room, both).await;
         let own_key = storage::key(object.kind(), object.namespace(), object.name());
-        match done {
-            Err(error) if is_lost(&error, expect, &own_key, object.namespace()) => {}
-            done => return Ok(done),
+        let lost = match &done {
+            Err(error) => is_lost(error, expect, (&own_key, object.namespace()), store).await?,
+            Ok(_) => false,
+        };
+        if !lost {
+            return Ok(done);
         }
         drop(held);
         charge = self::charge(act, new).await?;

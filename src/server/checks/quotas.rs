@@ -89,6 +89,37 @@ fn a_quota_that_is_deleted_beside_writes_stays_away() {
     });
 }
 
+/// Whoever changes an object learns nothing of a quota that goes meanwhile.
+#[test]
+fn a_quota_that_is_deleted_beside_updates_stops_none() {
+    rt::block_on(async {
+        let (_server, client) = start().await;
+        for n in 0..6 {
+            let tree = json!({"metadata": {"name": format!("s{n}"), "namespace": "default"}, "spec": {"ports": [{"port": 80}]}});
+            client.create(&SERVICE, tree).await.unwrap();
+        }
+        for round in 0..20 {
+            let name = "services.nodeports";
+            quota(&client, "q", json!({name: "99"}), json!({name: "0"})).await;
+            let kind = if round % 2 == 0 { "NodePort" } else { "ClusterIP" };
+            let tasks: Vec<_> = (0..6)
+                .map(|n| {
+                    let (client, name) = (client.clone(), format!("s{n}"));
+                    let patch = json!({"spec": {"type": kind}});
+                    rt::spawn(async move {
+                        client.patch(&SERVICE, "default", &name, "", PatchType::Merge, patch).await
+                    })
+                })
+                .collect();
+            let gone = client.delete(&RESOURCE_QUOTA, "default", "q", DeleteOptions::default());
+            gone.await.unwrap();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        }
+    });
+}
+
 #[test]
 fn what_is_not_written_is_not_charged() {
     rt::block_on(async {
