@@ -341,6 +341,15 @@ mod tests {
             names.declare(&format!("v{n}"), &nested(format!("variables.v{}", n - 1))).err()
         });
         assert!(found.is_some_and(|why| why.contains("too deeply")));
+        // Both sides of a map that nests: each would hold twice what the one before does.
+        let mut names = Names::new(false, true);
+        names.declare("v0", "{1: 1}").unwrap();
+        for n in 1..300 {
+            let before = format!("variables.v{}", n - 1);
+            if names.declare(&format!("v{n}"), &format!("{{{before}: {before}}}")).is_err() {
+                break;
+            }
+        }
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl<'s> Type<'s> {
             Type::Duration => Type::Duration,
             Type::List(of) if depth > 0 => Type::list(of.plain_within(depth - 1)),
             Type::Map(of) if depth > 0 => {
-                Type::map(of.0.plain_within(depth - 1), of.1.plain_within(depth - 1))
+                // Keys are scalars; two sides that nest would double with each variable.
+                Type::map(of.0.plain_within(0), of.1.plain_within(depth - 1))
             }
             _ => Type::Dyn,
         }
