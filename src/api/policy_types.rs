@@ -12,19 +12,18 @@ use crate::definition::Resource;
 use crate::lens::Lens;
 use crate::policy::Names;
 use crate::schema::{Field, Scalar, Shape as Outer, TypeId, Types, schema};
-use crate::structural::View;
+use crate::structural::{META, TEXT, View};
 
 /// How many kinds a policy's expressions are checked against.
 const KINDS_MAX: usize = 10;
+/// How many combinations of a rule's words are looked for.
+const LOOKUPS_MAX: usize = 10_000;
 /// How long all warnings about a policy may be together, in bytes.
 const WARNINGS_MAX: usize = 128 * 1024;
 
 /// Places of the table come after those of a structural schema; an element of a field has one of its own.
 const TABLE: usize = 1 << 28;
 const ELEMENTS: usize = 1 << 29;
-/// What has no fields, and texts.
-const EMPTY: usize = 1 << 30;
-const TEXT: usize = EMPTY + 1;
 
 /// What is known of the objects of a kind.
 struct Known<'a> {
@@ -54,7 +53,8 @@ fn single(field: &Field) -> Shape {
 /// What is at a place of the table, and whether it is an element of it.
 fn at_table(at: usize) -> Option<(Result<TypeId, &'static Field>, bool)> {
     let is_element = at >= ELEMENTS;
-    let found = schema().at_place(at - if is_element { ELEMENTS } else { TABLE })?;
+    let place = at.checked_sub(if is_element { ELEMENTS } else { TABLE })?;
+    let found = schema().at_place(place)?;
     Some((found, is_element))
 }
 
@@ -66,7 +66,6 @@ impl Schemas for Known<'_> {
     fn shape(&self, at: usize) -> Shape {
         match (at, &self.view) {
             (TEXT, _) => Shape::Str,
-            (EMPTY, _) => Shape::Object,
             (..TABLE, Some(view)) => view.shape(at),
             _ => match at_table(at) {
                 Some((Err(field), false)) if field.shape == Outer::List => Shape::List,
@@ -79,14 +78,10 @@ impl Schemas for Known<'_> {
     }
 
     fn field(&self, at: usize, name: &str) -> Option<usize> {
-        if at >= EMPTY {
-            return None;
-        }
         if let (..TABLE, Some(view)) = (at, &self.view) {
-            return match (at, name) {
-                (0, "metadata") => Some(table_type(schema().object_meta)),
-                (0, "apiVersion" | "kind") => Some(TEXT),
-                _ => view.field(at, name).filter(|below| *below < TABLE),
+            return match view.field(at, name)? {
+                META => Some(table_type(schema().object_meta)),
+                below => Some(below),
             };
         }
         let id = match at_table(at)?.0 {
@@ -134,7 +129,7 @@ impl<'a> Known<'a> {
 
 /// The kinds that a policy names without wildcards, by group, version and kind.
 fn kinds_of(kinds: &Kinds, spec: &Value) -> BTreeMap<(String, String, String), Resource> {
-    let mut found = BTreeMap::new();
+    let (mut found, mut n_looked) = (BTreeMap::new(), 0);
     for rule in spec.list("matchConstraints.resourceRules") {
         let words = |field: &str| -> Vec<&str> {
             let mut words: Vec<&str> = rule.list(field).iter().filter_map(Value::as_str).collect();
@@ -142,22 +137,22 @@ fn kinds_of(kinds: &Kinds, spec: &Value) -> BTreeMap<(String, String, String), R
             words
         };
         let (groups, versions) = (words("apiGroups"), words("apiVersions"));
+        let mut plurals = words("resources");
+        plurals.retain(|plural| !plural.contains(['*', '/']));
         if groups.iter().chain(&versions).any(|word| word.contains('*')) {
             continue;
         }
-        let mut n_found = 0;
         for group in &groups {
             for version in &versions {
-                let plain = |plural: &&str| !plural.contains(['*', '/']);
-                for plural in words("resources").into_iter().filter(plain) {
+                for plural in &plurals {
+                    n_looked += 1;
+                    if found.len() >= KINDS_MAX || n_looked > LOOKUPS_MAX {
+                        return found;
+                    }
                     let Some(resource) = kinds.find(group, version, plural) else { continue };
                     let name = resource.kind.name.to_owned();
                     let key = ((*group).to_owned(), (*version).to_owned(), name);
                     found.insert(key, resource.clone());
-                    n_found += 1;
-                    if n_found == KINDS_MAX {
-                        return found;
-                    }
                 }
             }
         }
@@ -213,6 +208,53 @@ mod tests {
             {"apiGroups": [group], "apiVersions": ["v1"], "resources": [plural]}]}});
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         warnings(&Kinds::built_in(), &json!({"spec": spec}))
+    }
+
+    #[test]
+    fn what_is_looked_for_is_bounded() {
+        let many: Vec<String> = (0..2000).map(|n| format!("g{n}")).collect();
+        let rule = json!({"apiGroups": many, "apiVersions": many, "resources": many});
+        let spec = json!({"matchConstraints": {"resourceRules": [rule, rule]}});
+        assert!(kinds_of(&Kinds::built_in(), &spec).is_empty());
+        let named = |plural: &str| json!({"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": [plural]});
+        let rules = [
+            named("deployments"),
+            json!({"apiGroups": [""], "apiVersions": ["v1"],
+            "resources": ["pods", "services", "secrets", "configmaps", "nodes", "endpoints", "events", "namespaces", "limitranges", "serviceaccounts", "podtemplates"]}),
+        ];
+        let spec = json!({"matchConstraints": {"resourceRules": rules}});
+        assert_eq!(kinds_of(&Kinds::built_in(), &spec).len(), KINDS_MAX);
+    }
+
+    /// What the schema of a kind that is defined at run time says, embedded objects and all.
+    #[test]
+    fn places_of_custom_kinds() {
+        let schema = json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {
+            "n": {"type": "integer"},
+            "template": {"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"x": {"type": "string"}}},
+            "any": {"type": "object", "additionalProperties": true},
+            "map": {"type": "object", "additionalProperties": {"type": "integer"}},
+        }}}});
+        let schema = crate::structural::Structural::read(&schema).unwrap();
+        let known = Known { view: Some(View::of(&schema)) };
+        let at = |path: &str| {
+            path.split('.').try_fold(0, |at, name| known.field(at, name)).map(|at| known.shape(at))
+        };
+        for (path, wanted) in [
+            ("spec.n", Some(Shape::Int)),
+            ("kind", Some(Shape::Str)),
+            ("metadata.labels", Some(Shape::Map)),
+            ("spec.template.kind", Some(Shape::Str)),
+            ("spec.template.metadata.name", Some(Shape::Str)),
+            ("spec.template.x", Some(Shape::Str)),
+            ("spec.map", Some(Shape::Map)),
+            ("spec.any", Some(Shape::Object)),
+            ("spec.nope", None),
+        ] {
+            assert_eq!(at(path), wanted, "{path}");
+        }
+        assert_eq!((known.name(0), known.inner(TEXT)), ("object".into(), None));
     }
 
     /// The words are those of a stock kube-controller-manager.

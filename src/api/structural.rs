@@ -27,7 +27,7 @@ use serde_json::Value;
 pub(crate) use formats::fits as fits_format;
 pub(crate) use pattern::{Pattern, check as check_pattern};
 pub(crate) use published::{is_open, published};
-pub(crate) use rules::View;
+pub(crate) use rules::{META, TEXT, View};
 pub(crate) use walk::TYPES;
 
 /// How deep a schema may nest, and so how deep a walk through a value goes.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::check::Correlated;
 use super::formats::Format;
-use super::{At, ListType, Node, Structural, Type, property};
+use super::{At, ListType, NOTHING, Node, Structural, Type, property};
 use crate::complain::Complain;
 use crate::lens::Lens;
 use crate::status::Cause;
@@ -21,8 +21,8 @@ const CAUSES_MAX: usize = 64;
 const MESSAGE_MAX: usize = 5 * 1024;
 
 /// Places beside the schema's own: what every whole object has.
-const TEXT: usize = usize::MAX;
-const META: usize = usize::MAX - 1;
+pub(crate) const TEXT: usize = usize::MAX;
+pub(crate) const META: usize = usize::MAX - 1;
 
 /// A schema as expressions see it.
 pub(crate) struct View<'a> {
@@ -54,7 +54,8 @@ impl Schemas for View<'_> {
         let format = node.limits.as_ref().and_then(|limits| limits.format.as_ref());
         match node.kind {
             Type::IntOrString => Shape::IntOrString,
-            Type::Object if node.additional.is_some() => Shape::Map,
+            // `additionalProperties: true` says nothing of what there is.
+            Type::Object if node.additional.is_some_and(|below| below != NOTHING) => Shape::Map,
             Type::Object => Shape::Object,
             Type::Array if node.items.is_some() => Shape::List,
             Type::Array | Type::Any => Shape::Hidden,
