@@ -5,9 +5,7 @@
 use std::cell::RefCell;
 
 use api::{Status, Value, policy};
-use cel::{
-    CALL_MAX, CONDITIONS_MAX, Decision, Host, Input, Out, Program, Query, Spent, UNANSWERED, Val,
-};
+use cel::{CALL_MAX, Decision, Host, Input, Out, Program, Query, Spent, UNANSWERED, Val};
 
 use super::Act;
 use super::webhooks::review::{self, Failure};
@@ -142,13 +140,17 @@ impl<'v> Evaluation<'v> {
             Ok(program) => program,
         };
         let (found, cost) = self.run(program, false).await;
-        *budget = budget.checked_sub(cost).ok_or(OUT_OF_BUDGET)?;
+        let left = budget.checked_sub(cost);
+        // What cost more than there was leaves nothing for others.
+        *budget = left.unwrap_or(0);
+        left.ok_or(OUT_OF_BUDGET)?;
         Ok(found.map_err(|why| {
             format!("expression '{}' resulted in error: {}", of.expression, why.message)
         }))
     }
 
-    /// Whether all conditions hold. Where some cannot be evaluated and none is false, they do not if `fails_open`.
+    /// Whether all conditions hold, within what is left of [`cel::CONDITIONS_MAX`]. Where some cannot be evaluated and none
+    /// is false, they do not if `fails_open`.
     ///
     /// # Errors
     /// What could not be evaluated.
@@ -156,11 +158,11 @@ impl<'v> Evaluation<'v> {
         &mut self,
         conditions: &'v [Condition],
         fails_open: bool,
+        budget: &mut u64,
     ) -> Result<bool, String> {
-        let mut budget = CONDITIONS_MAX;
         let mut failed = Vec::new();
         for condition in conditions {
-            match self.value(condition, &mut budget).await {
+            match self.value(condition, budget).await {
                 Ok(Ok(Val::Bool(true))) => {}
                 Ok(Ok(Val::Bool(false))) => return Ok(false),
                 Ok(Ok(_)) => failed.push("no such overload".into()),

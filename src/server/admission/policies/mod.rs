@@ -15,9 +15,9 @@ use cel::OBJECT_MAX;
 use super::evaluation::Seen;
 use super::webhooks::{Subject, covered, name, resources};
 use super::{Act, Notes};
-use crate::storage;
 use crate::webhook::hooks::Configured;
 use crate::webhook::policies::{Binding, Param, Policy};
+use crate::{conversion, storage};
 use trial::{Denial, Trial, Verdict};
 
 /// What all policies about one attempt may cost together: each parameter makes one more evaluation.
@@ -132,7 +132,21 @@ impl Attempt<'_> {
             }
             let Some((seen, namespace)) = &seen else { continue };
             for param in given {
-                let param = param.map_or(Value::Null, |param| shown(&param, params.as_ref()));
+                if self.left == 0 {
+                    let trial = Trial { policy, seen, namespace, param: &Value::Null };
+                    self.tell(policy, binding, &trial.exhausted(), notes);
+                    break;
+                }
+                let param = match param {
+                    None => Value::Null,
+                    Some(param) => match shown(act, &param, params.as_ref()).await {
+                        Ok(tree) => tree,
+                        Err(status) => {
+                            self.misconfigured(policy, Some(binding), status.message());
+                            continue;
+                        }
+                    },
+                };
                 let budget = self.left.min(OBJECT_MAX);
                 let trial = Trial { policy, seen, namespace, param: &param };
                 let (verdict, cost) = trial.run(act, budget).await;
@@ -261,16 +275,21 @@ async fn given(
 }
 
 /// A parameter as expressions see it.
-fn shown(param: &Object, kind: Option<&Resource>) -> Value {
+async fn shown(act: &Act<'_>, param: &Object, kind: Option<&Resource>) -> Result<Value, Status> {
     use api::LensMut;
     let mut tree = param.tree();
     if let Some(resource) = kind {
         let form = resource.form();
+        if form.webhook().is_some() {
+            tree = conversion::tree(act.core, form, param).await?;
+            tree.remove("metadata.managedFields");
+            return Ok(tree);
+        }
         form.convert_from_stored(&mut tree);
         tree.set("apiVersion", form.api_version());
         tree.set("kind", form.kind.name);
     }
-    tree
+    Ok(tree)
 }
 
 /// The namespace that an attempt is in; a namespace is in none.

@@ -1,7 +1,7 @@
 //! One evaluation of a policy: an attempt, one parameter, and what the expressions say of it.
 
 use api::{Value, policy};
-use cel::{CALL_MAX, Val};
+use cel::{CONDITIONS_MAX, Val};
 
 use crate::admission::Act;
 use crate::admission::evaluation::{Evaluation, OUT_OF_BUDGET, Seen};
@@ -44,12 +44,16 @@ impl<'t> Trial<'t> {
         let mut evaluation = Evaluation::of(act, self.seen);
         evaluation.values[policy::PARAMS] = Val::json(self.param);
         let mut verdict = Verdict::default();
-        match evaluation.hold(&expressions.conditions, self.policy.fails_open).await {
+        let mut left = CONDITIONS_MAX;
+        let held =
+            evaluation.hold(&expressions.conditions, self.policy.fails_open, &mut left).await;
+        let conditions = CONDITIONS_MAX - left;
+        match held {
             Ok(true) => {}
-            Ok(false) => return (verdict, CALL_MAX),
+            Ok(false) => return (verdict, conditions),
             Err(why) => {
                 verdict.denials = self.failed(0, why);
-                return (verdict, CALL_MAX);
+                return (verdict, conditions);
             }
         }
         evaluation.values[policy::NAMESPACE_OBJECT] =
@@ -68,8 +72,13 @@ impl<'t> Trial<'t> {
         if let Err(over) = self.annotate(&mut composed, &mut verdict).await {
             verdict.denials = self.failed(0, over.into());
         }
-        let spent = cost.saturating_add(budget.saturating_sub(composed.budget));
-        (verdict, spent)
+        let annotating = budget.saturating_sub(composed.budget);
+        (verdict, conditions.saturating_add(cost).saturating_add(annotating))
+    }
+
+    /// The verdict where nothing is left to evaluate anything with.
+    pub(super) fn exhausted(&self) -> Verdict {
+        Verdict { denials: self.failed(0, OUT_OF_BUDGET.into()), ..Verdict::default() }
     }
 
     /// Why it could not be evaluated, unless that does not matter.
@@ -175,7 +184,9 @@ impl<'t> Composed<'t> {
                 None => self.evaluate(nth).await,
             };
             if !std::mem::replace(&mut self.charged[nth], true) {
-                self.budget = self.budget.checked_sub(cost).ok_or(OUT_OF_BUDGET)?;
+                let left = self.budget.checked_sub(cost);
+                self.budget = left.unwrap_or(0);
+                left.ok_or(OUT_OF_BUDGET)?;
             }
         }
         self.evaluation.value(of, &mut self.budget).await

@@ -336,7 +336,8 @@ async fn hold(subject: &Subject<'_>, hook: &Hook, tree: &Value) -> Result<bool, 
     }
     let seen = Seen::of(subject, tree).await?;
     let mut evaluation = Evaluation::of(subject.act, &seen);
-    let held = evaluation.hold(&hook.conditions, hook.fails_open).await;
+    let mut budget = cel::CONDITIONS_MAX;
+    let held = evaluation.hold(&hook.conditions, hook.fails_open, &mut budget).await;
     held.map_err(|why| subject.act.forbidden(tree, why))
 }
 
