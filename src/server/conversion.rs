@@ -140,9 +140,9 @@ async fn list_converted(
     // What is selected by is not known before it is converted.
     let mut wide = options.clone();
     selection.widen(&mut wide);
-    wide.limit = if options.limit == 0 { 0 } else { PAGE_OBJECTS };
+    wide.limit = PAGE_OBJECTS;
     let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
-    let mut all = List::default();
+    let (mut all, mut all_bytes) = (List::default(), 0);
     loop {
         let mut page = list::list(&core.store, form, namespace, &wide).await?;
         objects(core, form, &mut page.items).await?;
@@ -156,6 +156,10 @@ async fn list_converted(
             let is_last = limit > 0 && all.items.len() + 1 == limit && (more || idx + 1 < n);
             if is_last {
                 all.continue_token = list::token_after(&object, namespace, all.revision);
+            }
+            all_bytes += object.bytes().len();
+            if all_bytes > CONVERTED_MAX_BYTES {
+                return Err(too_much(form));
             }
             all.items.push(object);
             if is_last {
@@ -202,11 +206,7 @@ pub(crate) async fn objects(
                 all_bytes += shown[idx].bytes().len();
             }
             if all_bytes > CONVERTED_MAX_BYTES {
-                let why = format!(
-                    "more than {CONVERTED_MAX_BYTES} bytes of {} would have to be converted at once: list them in pages",
-                    form.kind.plural
-                );
-                return Err(Status::new(Reason::RequestEntityTooLarge, why));
+                return Err(too_much(form));
             }
         }
         Ok(())
@@ -217,6 +217,14 @@ pub(crate) async fn objects(
             form.kind.name
         )))
     })
+}
+
+fn too_much(form: Form<'_>) -> Status {
+    let why = format!(
+        "more than {CONVERTED_MAX_BYTES} bytes of {} would have to be converted at once: list them in pages",
+        form.kind.plural
+    );
+    Status::new(Reason::RequestEntityTooLarge, why)
 }
 
 /// A tree that a webhook made of an object, as one of the same revision.

@@ -143,6 +143,19 @@ pub(crate) enum Item {
     },
 }
 
+impl Item {
+    /// What would have to be converted for it, in bytes.
+    pub(crate) fn open_bytes(&self) -> usize {
+        match self {
+            Item::Initial(object) => object.bytes().len(),
+            Item::Change(_, change) => {
+                change.versions().into_iter().flatten().map(|it| it.bytes().len()).sum()
+            }
+            Item::Converted(..) | Item::Bookmark { .. } => 0,
+        }
+    }
+}
+
 impl Stream {
     fn start(&mut self, core: &Core, namespace: &str, after: u64) {
         self.revision = after;

@@ -18,8 +18,9 @@ const BUFFERED_MAX_BYTES: usize = 64 * 1024;
 /// Events joined into one piece when several wait.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// Events that are converted at a time.
+/// Events that are converted at a time: so many, or one more than so many bytes of objects.
 const CONVERTED_ITEMS_MAX: usize = 100;
+const CONVERTED_BYTES: usize = 1 << 20;
 
 /// The answer that streams events.
 pub(crate) fn response(
@@ -84,9 +85,12 @@ async fn pump_converted(
         });
         let Some(Some(first)) = next.await else { return };
         let mut items = vec![first];
+        let mut bytes = open_bytes(&items[0]);
         while items.len() < CONVERTED_ITEMS_MAX
+            && bytes < CONVERTED_BYTES
             && let Some(item) = stream.try_next()
         {
+            bytes += open_bytes(&item);
             items.push(item);
         }
         let Some(core) = core.upgrade() else { return };
@@ -100,6 +104,10 @@ async fn pump_converted(
             }
         }
     }
+}
+
+fn open_bytes(item: &Result<Item, Status>) -> usize {
+    item.as_ref().map_or(0, Item::open_bytes)
 }
 
 struct Encoder {
