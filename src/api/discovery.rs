@@ -39,7 +39,7 @@ pub const GROUPS: &[(&str, i64)] = &[
 ];
 
 /// Priorities of the group and of the version of kinds that are defined at run time.
-pub const DEFINED: (i64, i64) = (1000, 100);
+const DEFINED: (i64, i64) = (1000, 100);
 
 /// `GET /api`. `server_address` is `10.0.0.1:6443`.
 pub fn api_versions(server_address: &str) -> Value {
@@ -156,6 +156,18 @@ pub fn versions<'k>(kinds: &'k Kinds, group: &str) -> Vec<&'k str> {
     versions
 }
 
+/// The priorities of a group and version that are served here, as their APIService tells them.
+pub fn priorities(group: &str, version: &str) -> (i64, i64) {
+    let known = GROUPS.iter().find(|(name, _)| *name == group).map(|(_, priority)| *priority);
+    match (known, group, version) {
+        (None, ..) => DEFINED,
+        (Some(priority), "", _) => (priority, 1),
+        (Some(priority), "autoscaling", "v2") => (priority, 30),
+        (Some(priority), "flowcontrol.apiserver.k8s.io", _) => (priority, 21),
+        (Some(priority), ..) => (priority, 15),
+    }
+}
+
 /// Every group with its versions, preferred first: those that are served here, and elsewhere.
 pub fn everywhere<'k>(
     kinds: &'k Kinds,
@@ -165,13 +177,10 @@ pub fn everywhere<'k>(
     if elsewhere.is_empty() {
         return local.collect();
     }
-    let known = |name: &str| GROUPS.iter().find(|(group, _)| *group == name).map(|(_, n)| *n);
     let mut all: Vec<(i64, &str, Vec<(i64, &str)>)> = local
         .map(|(name, versions)| {
-            // Of its own versions each is as good as the order in which they are.
-            let of_version = if known(name).is_some() { 15 } else { DEFINED.1 };
-            let versions = versions.into_iter().map(|version| (of_version, version)).collect();
-            (known(name).unwrap_or(DEFINED.0), name, versions)
+            let of_version = |version| (priorities(name, version).1, version);
+            (priorities(name, "").0, name, versions.into_iter().map(of_version).collect())
         })
         .collect();
     for one in elsewhere {
@@ -324,8 +333,9 @@ fn group_entry(name: &str, versions: &[&str]) -> Value {
 fn elsewhere_version(one: &Elsewhere<'_>) -> Value {
     let freshness = if one.fresh { "Current" } else { "Stale" };
     let mut entry = json!({"version": one.version, "freshness": freshness});
-    if let Some(resources) = &one.resources {
-        entry["resources"] = resources.clone();
+    let resources = one.resources.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    if let Some(resources) = resources {
+        entry["resources"] = resources;
     }
     entry
 }
@@ -408,7 +418,7 @@ mod tests {
             version,
             group_priority,
             version_priority,
-            resources: Some(json!([{"resource": "flunders"}])),
+            resources: Some(r#"[{"resource":"flunders"}]"#.into()),
             fresh: version == "v1",
         };
         let elsewhere = [

@@ -1,5 +1,7 @@
 //! Groups and versions that other servers serve, and what those say of their resources.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::lens::{Lens, LensMut};
@@ -12,8 +14,8 @@ pub struct Elsewhere<'a> {
     /// What has more comes first.
     pub group_priority: i64,
     pub version_priority: i64,
-    /// Its resources in the form of aggregated discovery, if they are known.
-    pub resources: Option<Value>,
+    /// Its resources in the form of aggregated discovery, as JSON, if they are known.
+    pub resources: Option<Arc<str>>,
     /// The other server answered when it was last asked.
     pub fresh: bool,
 }
@@ -57,7 +59,8 @@ pub fn of_resource_list(list: &Value, group: &str, version: &str) -> Result<Valu
         }
     };
     let mut resources: Vec<Value> = Vec::new();
-    let parents = said.iter().filter(|one| !one.str("name").contains('/'));
+    let named = |name: &str| !name.is_empty() && !name.contains('/');
+    let parents = said.iter().filter(|one| named(one.str("name")));
     for one in parents {
         let mut entry = json!({
             "resource": one.str("name"), "responseKind": response_kind(one), "scope": scope(one),
@@ -69,7 +72,8 @@ pub fn of_resource_list(list: &Value, group: &str, version: &str) -> Result<Valu
         resources.push(entry);
     }
     for one in said {
-        let Some((parent, sub)) = one.str("name").split_once('/') else { continue };
+        let parts = one.str("name").split_once('/').filter(|(parent, _)| named(parent));
+        let Some((parent, sub)) = parts else { continue };
         let idx = resources.iter().position(|known| known.str("resource") == parent);
         let idx = idx.unwrap_or_else(|| {
             resources.push(json!({"resource": parent, "responseKind": {}, "scope": scope(one),
@@ -104,6 +108,7 @@ mod tests {
             "verbs": ["list"], "shortNames": ["fl"],
             "subresources": [{"subresource": "status", "responseKind": kind, "verbs": ["get"]}]})
         );
+        assert_eq!(found.list("").len(), 2, "what has no name is left out");
         let lone =
             found.as_array().unwrap().iter().find(|one| one.str("resource") == "lone").unwrap();
         assert_eq!(lone.str("subresources.0.responseKind.group"), "autoscaling");

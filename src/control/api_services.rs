@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use api::discovery::{DEFINED, GROUPS};
+use api::discovery::{GROUPS, priorities};
 use api::kinds::{API_SERVICE, CUSTOM_RESOURCE_DEFINITION, NAMESPACE};
 use api::{
     Actions, Controller, Key, Lens, Next, Object, Resource, Value, View, Wakes, Watch, json,
@@ -58,14 +58,9 @@ impl Controller for Local {
 
 fn service(group: &str, version: &str) -> Value {
     // Others have the priority of kinds that are defined at run time.
-    let known = GROUPS.iter().find(|(name, _)| *name == group).map(|(_, priority)| *priority);
-    let (managed, group_priority, version_priority) = match (known, group, version) {
-        (None, ..) => ("true", DEFINED.0, DEFINED.1),
-        (Some(priority), "", _) => ("onstart", priority, 1),
-        (Some(priority), "autoscaling", "v2") => ("onstart", priority, 30),
-        (Some(priority), "flowcontrol.apiserver.k8s.io", _) => ("onstart", priority, 21),
-        (Some(priority), ..) => ("onstart", priority, 15),
-    };
+    let (group_priority, version_priority) = priorities(group, version);
+    let is_defined = GROUPS.iter().all(|(name, _)| *name != group);
+    let managed = if is_defined { "true" } else { "onstart" };
     let mut spec = json!({
         "version": version, "groupPriorityMinimum": group_priority,
         "versionPriority": version_priority,

@@ -174,7 +174,7 @@ impl Follower {
 
 /// Asks all that there are, again and again, and at once after a change.
 async fn ask_all(follower: Follower, changed: Arc<rt::Event>) {
-    // What is asked here is whether it is there; requests look whose certificate it shows.
+    // For the condition it counts whether it is there; requests, and what is published, look whose certificate it shows.
     let identity = follower.aggregation.identity.clone();
     let tls = match tls::client_config(Trust::Insecure, identity) {
         Ok(tls) => tls,
@@ -258,13 +258,16 @@ impl Asker {
             return Ok(found);
         }
         let path = format!("/apis/{}/{}", self.remote.group, self.remote.version);
-        let mut answer = self.ask(&path).await;
+        if self.learned(&path).await {
+            return Ok(Found::passed());
+        }
+        let mut answer = self.ask(&path, &self.tls).await;
         if answer.is_err() {
             // Each try meets one endpoint of those that there are.
             let again: Vec<_> = (0..ASKED_AGAIN)
                 .map(|_| {
                     let (asker, path) = (self.clone(), path.clone());
-                    rt::spawn(async move { asker.ask(&path).await })
+                    rt::spawn(async move { asker.ask(&path, &asker.tls).await })
                 })
                 .collect();
             for one in again {
@@ -273,18 +276,30 @@ impl Asker {
         }
         match answer {
             Err(why) => Ok(Found::failed("FailedDiscoveryCheck", why)),
-            Ok(text) => {
-                let openapi = self.openapi(&path).await;
-                self.learn(&text, openapi);
+            // It is there, whoever it is; what it says counts only from whom the APIService means.
+            Ok(_) => {
+                if !self.learned(&path).await {
+                    self.target().learn(|learned| learned.fresh = false);
+                }
                 Ok(Found::passed())
             }
         }
     }
 
+    /// Asks who shows the right certificate for its resources and documents; whether it answered.
+    async fn learned(&self, path: &str) -> bool {
+        let identity = self.follower.aggregation.identity.as_ref();
+        let Ok(tls) = self.target().tls(identity) else { return false };
+        let Ok(text) = self.ask(path, &tls).await else { return false };
+        let openapi = self.openapi(path, &tls).await;
+        self.learn(&text, openapi);
+        true
+    }
+
     /// Gets a path as the aggregator itself.
-    async fn ask(&self, path: &str) -> Result<Vec<u8>, String> {
+    async fn ask(&self, path: &str, tls: &Arc<tls::ClientConfig>) -> Result<Vec<u8>, String> {
         let follower = &self.follower;
-        let endpoint = self.target().endpoint(&follower.store, self.tls.clone()).await?;
+        let endpoint = self.target().endpoint(&follower.store, Arc::clone(tls)).await?;
         let url = format!("https://{endpoint}{path}");
         let mut request = Request::get(path).header("accept", "application/json");
         request.authority = format!("{}:{}", self.target().host(), self.target().port);
@@ -312,8 +327,8 @@ impl Asker {
     }
 
     /// Where the OpenAPI document of `path` is, as the other server's index says.
-    async fn openapi(&self, path: &str) -> Option<Arc<str>> {
-        let tree = parse(&self.ask("/openapi/v3").await.ok()?)?;
+    async fn openapi(&self, path: &str, tls: &Arc<tls::ClientConfig>) -> Option<Arc<str>> {
+        let tree = parse(&self.ask("/openapi/v3", tls).await.ok()?)?;
         let paths = tree.at("paths").as_object()?;
         let url = paths.get(path.trim_start_matches('/'))?.str("serverRelativeURL").to_owned();
         let (document, query) = url.split_once('?').unwrap_or((&url, ""));

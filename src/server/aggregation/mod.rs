@@ -19,6 +19,9 @@ use store::Store;
 use crate::user::User;
 use crate::{pass, resolve};
 
+/// What a connection to another server may become.
+const UPGRADES: [&str; 2] = ["websocket", "SPDY/3.1"];
+
 /// A Service as an APIService names it, and what is known of it.
 pub(crate) struct Target {
     namespace: String,
@@ -158,7 +161,7 @@ impl Remote {
             version: &self.version,
             group_priority: self.group_priority,
             version_priority: self.version_priority,
-            resources: learned.resources.and_then(|text| serde_json::from_str(&text).ok()),
+            resources: learned.resources,
             fresh: learned.fresh,
         }
     }
@@ -221,9 +224,16 @@ impl Aggregation {
         pass::forwarded(&mut request, &uri);
         request.authority = format!("{}:{}", remote.target.host(), remote.target.port);
         // Before the server's own words are there: `Connection` may name them.
-        match request.upgrade.is_some() {
-            true => request.headers.set("connection", "Upgrade"),
-            false => pass::strip(&mut request.headers),
+        let protocol = request.headers.get("upgrade").unwrap_or("").to_owned();
+        pass::strip(&mut request.headers);
+        if request.upgrade.is_some() {
+            // Of other protocols (HTTP/2 in the clear) the caller could speak in the server's name.
+            if !UPGRADES.iter().any(|known| known.eq_ignore_ascii_case(&protocol)) {
+                let message = format!("unable to upgrade: unsupported protocol {protocol:?}");
+                return Err(Status::bad_request(message));
+            }
+            request.headers.set("connection", "Upgrade");
+            request.headers.set("upgrade", protocol);
         }
         introduce(&mut request.headers, user)?;
         request.headers.append("via", format!("1.1 {}", self.pseudonym));
@@ -251,7 +261,8 @@ fn plain(code: u16, text: &str) -> Response {
 /// # Errors
 /// 400 for a name that a field of HTTP would change into another one.
 fn introduce(headers: &mut Headers, user: &User) -> Result<(), Status> {
-    headers.retain(|name, _| !name.starts_with("x-remote-"));
+    // Some servers take an underscore for a hyphen.
+    headers.retain(|name, _| !name.replace('_', "-").starts_with("x-remote-"));
     let mut say = |name: &str, value: &str| {
         if value.trim() != value || value.chars().any(char::is_control) {
             let message = format!("{value:?} of the user cannot be told to another server");
@@ -297,6 +308,7 @@ mod tests {
         let mut headers = Headers::new();
         headers.append("x-remote-user", "forged");
         headers.append("x-remote-extra-forged", "x");
+        headers.append("x_remote_group", "system:masters");
         introduce(&mut headers, &user).unwrap();
         let all: Vec<String> = headers
             .iter()

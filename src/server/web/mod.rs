@@ -92,9 +92,11 @@ impl Service for Web {
         if let Some(extra) = self.extra.as_ref().filter(|_| is_extra(path)) {
             return extra.body_max_bytes(method, target, limits);
         }
-        match path::parse(path) {
+        let route = path::parse(path);
+        match &route {
             // What is passed on is bounded by who gets it.
             Route::Resource(path) if path.subresource == "proxy" => u64::MAX,
+            route if self.remote(route, path).is_some() => u64::MAX,
             _ => bodies::BODY_MAX_BYTES as u64,
         }
     }
