@@ -198,9 +198,7 @@ pub(crate) fn passwords(paths: &Paths, config: &Config) -> Result<Passwords> {
     };
     let lines = format!("{agent},node,node,k3s:agent\n{server},server,server,k3s:server\n");
     rt::fs::create_dir_all(paths.server().join("cred"), 0o700)?;
-    if text != lines {
-        rt::fs::write_atomic(&file, lines.as_bytes(), 0o600)?;
-    }
+    rt::fs::keep(&file, lines.as_bytes(), 0o600)?;
     Ok(Passwords { server, agent })
 }
 

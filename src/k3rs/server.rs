@@ -496,10 +496,8 @@ async fn start_deploy(machine: &Machine, server: &Server) -> Result<rt::Task<Opt
     for packaged in addons::PACKAGED.iter().filter(|packaged| !config.disabled(packaged.name)) {
         let (path, text) = (base.join(packaged.file), packaged.render(&variables));
         // `.skip` beside it means the user's own version, or none, is wanted.
-        if rt::fs::read_optional(base.join(format!("{}.skip", packaged.file)))?.is_none()
-            && rt::fs::read_optional(&path)?.as_deref() != Some(text.as_bytes())
-        {
-            rt::fs::write_atomic(&path, text.as_bytes(), 0o600)?;
+        if rt::fs::read_optional(base.join(format!("{}.skip", packaged.file)))?.is_none() {
+            rt::fs::keep(&path, text.as_bytes(), 0o600)?;
         }
     }
     let user = User::new("system:k3s-supervisor", &["system:masters"]);

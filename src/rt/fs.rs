@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 pub use std::fs::{File, Metadata, metadata, symlink_metadata};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -98,13 +98,16 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<(
     written.context(what)
 }
 
-/// Makes a file hold these bytes with this mode; one that does already is not written, for each write costs
-/// a start time and a flash memory a part of its life.
+/// Makes a file of this process's own hold these bytes with this mode; one that is so already is not written, for each
+/// write costs a start time and a flash memory a part of its life.
 pub fn keep(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
     let path = path.as_ref();
-    let has_mode = |file: Metadata| file.permissions().mode() & 0o7777 == mode;
-    let is_kept = symlink_metadata(path).is_ok_and(has_mode)
-        && read_optional(path)?.as_deref() == Some(bytes);
+    let is_own = |file: Metadata| {
+        let own = (sys::process::effective_uid(), sys::process::effective_gid());
+        file.permissions().mode() & 0o7777 == mode && (file.uid(), file.gid()) == own
+    };
+    let is_kept =
+        symlink_metadata(path).is_ok_and(is_own) && read_optional(path)?.as_deref() == Some(bytes);
     if is_kept { Ok(()) } else { write_atomic(path, bytes, mode) }
 }
 

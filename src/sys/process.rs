@@ -384,6 +384,11 @@ const SYS_SETRESGID: libc::c_long = libc::SYS_setresgid;
 #[cfg(not(target_arch = "arm"))]
 const SYS_SETRESUID: libc::c_long = libc::SYS_setresuid;
 
+pub fn effective_gid() -> u32 {
+    // SAFETY: no preconditions.
+    unsafe { libc::getegid() }
+}
+
 pub fn effective_uid() -> u32 {
     // SAFETY: no preconditions.
     unsafe { libc::geteuid() }
