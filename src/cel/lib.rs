@@ -111,15 +111,6 @@ impl Program {
         eval::evaluate(&self.tree, self.root, input, spent)
     }
 
-    /// The fields that it selects of the variable that was declared at place `nth`.
-    pub fn fields_of(&self, nth: usize) -> impl Iterator<Item = &str> {
-        let variable = move |id: Id| matches!(self.tree.kind(id), Kind::Var(used) if usize::from(*used) == nth);
-        self.tree.nodes.iter().filter_map(move |node| match &node.kind {
-            Kind::Select { of, field, .. } if variable(*of) => Some(&**field),
-            _ => None,
-        })
-    }
-
     /// How deep its tree is.
     pub fn depth(&self) -> usize {
         usize::from(self.tree.get(self.root).depth)

@@ -61,7 +61,8 @@ impl Status {
         Some(match code {
             0 => Ok(()),
             code => {
-                let message = percent_decode(headers.get("grpc-message").unwrap_or(""));
+                let message = headers.get("grpc-message").unwrap_or("");
+                let message = wire::percent::unescape(message, false);
                 Err(Status { code: Code(code), message })
             }
         })
@@ -341,25 +342,6 @@ fn percent_encode(text: &str) -> String {
         }
     }
     encoded
-}
-
-fn percent_decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let (mut decoded, mut at) = (Vec::new(), 0);
-    while let Some(&byte) = bytes.get(at) {
-        let hex = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()).filter(|_| byte == b'%') {
-            Some(value) => {
-                decoded.push(value);
-                at += 3;
-            }
-            None => {
-                decoded.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 #[cfg(test)]

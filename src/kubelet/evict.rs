@@ -121,11 +121,6 @@ impl Figures {
     }
 }
 
-/// The machine's memory, in bytes.
-pub(crate) fn memory_total() -> u64 {
-    meminfo(&rt::fs::read_small_text("/proc/meminfo").unwrap_or_default(), "MemTotal")
-}
-
 fn amount(bytes: u64) -> String {
     Quantity::from_bytes(i64::try_from(bytes / 1024 * 1024).unwrap_or(i64::MAX)).to_string()
 }

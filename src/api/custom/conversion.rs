@@ -47,9 +47,12 @@ pub fn converted(
     (review, uid, wanted): (&str, &str, &str),
     sent: &[&[u8]],
 ) -> Result<Vec<Value>, String> {
-    let what = sent.first().map_or_else(String::new, |text| kind_of_text(text));
-    let what = format!("conversion webhook for {what}");
-    check(&answer, review, uid).map_err(|why| format!("{what} failed: {why}"))?;
+    // Only where something is wrong is it read what the objects are.
+    let what = || {
+        let what = sent.first().map_or_else(String::new, |text| kind_of_text(text));
+        format!("conversion webhook for {what}")
+    };
+    check(&answer, review, uid).map_err(|why| format!("{} failed: {why}", what()))?;
     let objects = match answer.pointer_mut("/response/convertedObjects").map(Value::take) {
         Some(Value::Array(objects)) => objects,
         _ => Vec::new(),
@@ -57,10 +60,11 @@ pub fn converted(
     drop(answer);
     if objects.len() != sent.len() {
         let (n, expected) = (objects.len(), sent.len());
-        return Err(format!("{what} returned {n} objects, expected {expected}"));
+        return Err(format!("{} returned {n} objects, expected {expected}", what()));
     }
     let one = |(idx, (object, sent)): (usize, (Value, &&[u8]))| {
-        let told = |why| format!("{what} returned invalid converted object at index {idx}: {why}");
+        let told =
+            |why| format!("{} returned invalid converted object at index {idx}: {why}", what());
         restored(object, read(sent), wanted).map_err(told)
     };
     objects.into_iter().zip(sent).enumerate().map(one).collect()

@@ -1,5 +1,7 @@
 //! Node: a machine of the cluster that runs pods.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::complain::Complain;
@@ -102,7 +104,7 @@ fn or_unknown(text: &str) -> Value {
 }
 
 fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for (idx, taint) in new.list("spec.taints").iter().enumerate() {
         let path = format!("metadata.taints[{idx}]");
         causes.check_name(&format!("{path}.key"), taint.str("key"), names::qualified);
@@ -152,14 +154,9 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
 fn pod_ranges(ranges: &[Value], causes: &mut Vec<Cause>) {
     let mut families = Vec::new();
     for (idx, range) in ranges.iter().enumerate() {
-        match cidr(range.as_str().unwrap_or("")) {
-            Some(address) => families.push(address.is_ipv4()),
-            None => {
-                let path = format!("spec.podCIDRs[{idx}]");
-                let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-                causes.invalid(&path, range, detail);
-            }
-        }
+        let path = format!("spec.podCIDRs[{idx}]");
+        let found = crate::validate::address::cidr(range.as_str().unwrap_or(""), &path, causes);
+        families.extend(found.map(|(address, _)| address.to_canonical().is_ipv4()));
     }
     if families.len() == ranges.len()
         && ranges.len() > 1
@@ -168,17 +165,12 @@ fn pod_ranges(ranges: &[Value], causes: &mut Vec<Cause>) {
         let detail = "may specify no more than one CIDR for each IP family";
         causes.invalid("spec.podCIDRs", &ranges.to_vec().into(), detail);
     }
+    let mut seen = BTreeSet::new();
     for (idx, range) in ranges.iter().enumerate() {
-        if ranges[..idx].contains(range) {
+        if !seen.insert(range.as_str()) {
             causes.duplicate(&format!("spec.podCIDRs[{idx}]"), range);
         }
     }
-}
-
-/// The address of a range, if it is one.
-fn cidr(text: &str) -> Option<std::net::IpAddr> {
-    let (address, _) = crate::validate::address::parse_cidr(text)?;
-    Some(address.to_canonical())
 }
 
 /// Schema text; see `schema` for its form.

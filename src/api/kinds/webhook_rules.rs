@@ -1,4 +1,4 @@
-//! What both kinds of webhook configurations must say.
+//! What webhook configurations must say, and what policies share with them: rules and match conditions.
 //!
 //! Source: k8s.io/kubernetes/pkg/apis/admissionregistration/validation.
 

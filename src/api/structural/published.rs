@@ -3,6 +3,8 @@
 //! Source: apiextensions-apiserver/pkg/controller/openapi/{v2/conversion,builder/builder}.go,
 //! pkg/apiserver/schema/{unfold,kubeopenapi}.go.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
@@ -70,14 +72,14 @@ fn as_swagger(map: &mut Map<String, Value>, preserves: bool) {
         map.remove("required");
     }
     let properties = map.get("properties").and_then(Value::as_object);
-    let nullable: Vec<String> = properties
+    let nullable: BTreeSet<String> = properties
         .into_iter()
         .flatten()
         .filter(|(_, schema)| is_nullable(schema))
         .map(|(name, _)| name.clone())
         .collect();
     if let Some(Value::Array(required)) = map.get_mut("required") {
-        required.retain(|name| !nullable.iter().any(|it| name == it));
+        required.retain(|name| name.as_str().is_none_or(|name| !nullable.contains(name)));
         if required.is_empty() {
             map.remove("required");
         }

@@ -2,7 +2,7 @@
 
 mod expand;
 pub(crate) mod issue;
-pub(crate) mod lex;
+mod lex;
 pub(crate) mod parse;
 
 pub(crate) use expand::ACCUMULATOR;

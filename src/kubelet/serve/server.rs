@@ -110,7 +110,7 @@ impl Face {
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         match parts.as_slice() {
             ["healthz"] => Ok(Response::text(200, "ok")),
-            ["configz"] => json(configz::tree(&self.shared.config, crate::evict::memory_total())),
+            ["configz"] => json(configz::tree(&self.shared.config, rt::memory_bytes())),
             ["pods"] => json(self.kubelet.pods()),
             ["runningpods"] => json(pod_list(&self.shared, |snapshot| {
                 !snapshot.terminal && snapshot.sandbox.is_some()
