@@ -1,7 +1,8 @@
 //! Calling webhooks: HTTPS servers that administrators name by URL or by Service, asked by the API server.
 //!
 //! [`call`] puts a question to one and reads the answer, whatever they are about. Both are bounded in
-//! size and time.
+//! size and time. What configurations of admission say, of webhooks and of policies, is parsed once
+//! and kept here too ([`hooks`], [`policies`]).
 
 pub(crate) mod hooks;
 pub(crate) mod policies;
