@@ -41,7 +41,7 @@ class Api(http.server.BaseHTTPRequestHandler):
         if path.endswith("/shell"):
             self.send_response(101)
             self.send_header("connection", "upgrade")
-            self.send_header("upgrade", "echo")
+            self.send_header("upgrade", self.headers["upgrade"])
             self.end_headers()
             self.wfile.write(self.rfile.readline().upper())
             self.close_connection = True
@@ -117,8 +117,9 @@ def served_by_another(cluster, other):
 
     url = f"https://127.0.0.1:6443{FLUNDERS}"
     forged = ["-H", "x-remote-user: forged", "-H", "x-remote-extra-a: b", "-H", "authorization: Basic x", "-H", "connection: x-remote-user, x-remote-group"]
-    asked = json.loads(api(cluster, *forged, f"{url}/a%2Fb/c/d/e?x=1&x=2"))
-    expect(asked["path"] == f"{FLUNDERS}/a%2Fb/c/d/e?x=1&x=2" and asked["proxy"] == "system:auth-proxy", f"it was asked {asked}")
+    asked = json.loads(api(cluster, *forged, f"{url}/a%20b/c/d/e?x=1&x=2"))
+    expect(asked["path"] == f"{FLUNDERS}/a%20b/c/d/e?x=1&x=2" and asked["proxy"] == "system:auth-proxy", f"it was asked {asked}")
+    expect(json.loads(api(cluster, f"{url}/a%2Fb"))["code"] == 404, "a name that another server could read as two is passed on")
     said = [pair for pair in asked["headers"] if pair[0].startswith("x-remote-") or pair[0] == "authorization"]
     credential = said.pop()
     expect(credential[0] == "x-remote-extra-authentication.kubernetes.io%2fcredential-id", f"the last word is {credential}")
@@ -130,11 +131,14 @@ def served_by_another(cluster, other):
     lines = api(cluster, f"{url}?watch=true").splitlines()
     expect([json.loads(line)["object"]["metadata"]["name"] for line in lines] == ["one", "two"], f"watched {lines}")
     expect("attempted to redirect" in api(cluster, f"{url}/moved"), "a redirect is passed on")
-    speak = f"GET {FLUNDERS}/x/shell HTTP/1.1\r\nhost: k\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhello\n"
+    speak = f"GET {FLUNDERS}/x/shell HTTP/1.1\r\nhost: k\r\nconnection: upgrade\r\nupgrade: SPDY/3.1\r\n\r\nhello\n"
     certificate = ["-cert", str(cluster.dir / "client-certificate-data"), "-key", str(cluster.dir / "client-key-data")]
     command = ["timeout", "10", "openssl", "s_client", "-quiet", "-connect", "127.0.0.1:6443", *certificate]
     spoken = subprocess.run(cluster.inside(command), input=speak.encode(), capture_output=True).stdout.decode()
     expect("101" in spoken.split("\n")[0] and spoken.endswith("HELLO\n"), f"another protocol: {spoken}")
+    # Of HTTP/2 in the clear the caller could go on in the server's name.
+    refused = api(cluster, "--http1.1", "-H", "connection: upgrade", "-H", "upgrade: h2c", f"{url}/x/shell")
+    expect("unsupported protocol" in refused, f"h2c: {refused}")
 
     refused = cluster.kubectl("get", "--raw", FLUNDERS, "--as", "jane", check=False)
     expect(refused.returncode != 0 and "forbidden" in refused.stderr.lower(), f"jane may ask: {refused.stdout}{refused.stderr}")
