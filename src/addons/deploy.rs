@@ -12,6 +12,7 @@ use std::time::Duration;
 use api::{Kind, Lens, LensMut, Object, Status, Value, json, kinds};
 use client::events::{Folder, Source};
 use client::{Client, DeleteOptions, ListOptions, PatchType, Request, Verb};
+use stdx::Arrange;
 use stdx::backoff::Backoff;
 use stdx::{Context, Error, Result};
 
@@ -98,7 +99,7 @@ impl Deploy {
                 }
             }
         }
-        files.sort();
+        files.arrange();
         let skips: BTreeSet<String> = files
             .iter()
             .filter_map(|path| Some(file_name(path).strip_suffix(".skip")?.to_owned()))

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use stdx::Arrange;
+
 use crate::definition::{Definition, Held, Resource};
 use crate::kind::{Form, Kind};
 use crate::kinds::KINDS;
@@ -50,12 +52,12 @@ impl Kinds {
                 defined: Some(Held::new(Arc::clone(definition), idx)),
             }));
         }
-        by_name.sort_by_key(|(group, name, _)| (*group, *name));
+        by_name.arrange_by_key(|(group, name, _)| (*group, *name));
         by_name.dedup_by_key(|(group, name, _)| (*group, *name));
         // Far below: kinds and versions are bounded.
         let mut by_plural: Vec<u32> =
             (0..resources.len()).filter_map(|idx| u32::try_from(idx).ok()).collect();
-        by_plural.sort_by(|a, b| {
+        by_plural.arrange_by(|a, b| {
             plural_of(&resources[*a as usize]).cmp(&plural_of(&resources[*b as usize]))
         });
         Kinds { epoch, resources, by_plural, by_name, defined }

@@ -1,6 +1,7 @@
 //! Complaints about fields, in the words of k8s.io/apimachinery/pkg/util/validation/field.
 
 use serde_json::Value;
+use stdx::Arrange;
 
 use crate::status::Cause;
 
@@ -68,7 +69,7 @@ pub(crate) trait Complain {
 
     fn not_supported(&mut self, field: &str, value: &str, supported: &[&str]) {
         let mut supported = supported.to_vec();
-        supported.sort_unstable();
+        supported.arrange();
         self.not_supported_in_order(field, value, &supported);
     }
 

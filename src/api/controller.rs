@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use stdx::Arrange;
 use stdx::time::Now;
 
 use crate::catalog::Kinds;
@@ -456,7 +457,7 @@ impl Cache for Fixture {
         let matches =
             |o: &&Object| o.kind() == kind && namespace.is_none_or(|ns| o.namespace() == ns);
         let mut found: Vec<Object> = self.objects.iter().filter(matches).cloned().collect();
-        found.sort_by(|a, b| (a.namespace(), a.name()).cmp(&(b.namespace(), b.name())));
+        found.arrange_by(|a, b| (a.namespace(), a.name()).cmp(&(b.namespace(), b.name())));
         found
     }
 

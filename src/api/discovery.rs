@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use stdx::Arrange;
 
 use crate::catalog::Kinds;
 use crate::definition::Resource;
@@ -93,7 +94,7 @@ pub fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
     if resources.is_empty() {
         return None;
     }
-    resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    resources.arrange_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
     let group_version =
         if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     Some(json!({
@@ -151,7 +152,7 @@ pub fn versions<'k>(kinds: &'k Kinds, group: &str) -> Vec<&'k str> {
     let forms = kinds.resources().iter().map(Resource::form);
     let mut versions: Vec<&str> =
         forms.filter(|form| form.group() == group).map(Form::version).collect();
-    versions.sort_by_cached_key(|version| Reverse(priority(version)));
+    versions.arrange_by_key(|version| Reverse(priority(version)));
     versions.dedup();
     versions
 }
@@ -193,9 +194,9 @@ pub fn everywhere<'k>(
         versions.retain(|(_, version)| *version != one.version);
         versions.push((one.version_priority, one.version));
     }
-    all.sort_by_key(|(of_group, name, _)| (Reverse(*of_group), *name));
+    all.arrange_by_key(|(of_group, name, _)| (Reverse(*of_group), *name));
     let sorted = all.into_iter().map(|(_, name, mut versions)| {
-        versions.sort_by_cached_key(|(n, version)| Reverse((*n, priority(version))));
+        versions.arrange_by_key(|(n, version)| Reverse((*n, priority(version))));
         (name, versions.into_iter().map(|(_, version)| version).collect())
     });
     sorted.collect()
@@ -308,7 +309,7 @@ pub fn subresources(form: Form<'_>) -> Vec<Subresource<'_>> {
             },
         })
         .collect();
-    found.sort_by_key(|sub| sub.name);
+    found.arrange_by_key(|sub| sub.name);
     found
 }
 

@@ -3,6 +3,7 @@
 //! Source: k8s.io/apiserver/pkg/apis/flowcontrol/bootstrap.
 
 use serde_json::{Value, json};
+use stdx::Arrange;
 
 /// Objects with this annotation set to "true" follow what the server suggests.
 pub const AUTOUPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
@@ -187,7 +188,7 @@ pub fn objects() -> Vec<Value> {
         .filter_map(|name| Some(object("PriorityLevelConfiguration", name, level_spec(name)?)));
     let schemas = SCHEMAS.iter().map(|it| object("FlowSchema", it.name, spec_of(it)));
     let mut all: Vec<Value> = levels.chain(schemas).collect();
-    all.sort_by_key(|object| {
+    all.arrange_by_key(|object| {
         !object.pointer("/metadata/name").and_then(Value::as_str).is_some_and(is_mandatory)
     });
     all

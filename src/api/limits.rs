@@ -1,6 +1,7 @@
 //! What a LimitRange makes of pods and claims: defaults for containers, and what is refused.
 
 use serde_json::Value;
+use stdx::Arrange;
 
 use crate::kind::Kind;
 use crate::kinds::{PERSISTENT_VOLUME_CLAIM, POD};
@@ -30,7 +31,7 @@ pub fn apply_defaults(range: &Value, pod: &mut Value) -> bool {
                     }
                 }
                 if !set.is_empty() {
-                    set.sort_unstable();
+                    set.arrange();
                     let (set, what) = (set.join(", "), &what[..what.len() - 1]);
                     told.push(format!("{set} {what} for {called} {}", container.str("name")));
                 }

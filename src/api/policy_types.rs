@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use cel::{Place, Schemas, Shape, Type};
 use serde_json::Value;
+use stdx::Arrange;
 
 use crate::catalog::Kinds;
 use crate::definition::Resource;
@@ -133,7 +134,7 @@ fn kinds_of(kinds: &Kinds, spec: &Value) -> BTreeMap<(String, String, String), R
     for rule in spec.list("matchConstraints.resourceRules") {
         let words = |field: &str| -> Vec<&str> {
             let mut words: Vec<&str> = rule.list(field).iter().filter_map(Value::as_str).collect();
-            words.sort_unstable();
+            words.arrange();
             words
         };
         let (groups, versions) = (words("apiGroups"), words("apiVersions"));

@@ -22,6 +22,7 @@
 use std::sync::OnceLock;
 
 use serde_json::Value;
+use stdx::Arrange;
 
 use crate::kind::{Form, Kind};
 use crate::kinds::KINDS;
@@ -406,7 +407,7 @@ impl Schema {
             schema.read_heads(text)?;
         }
         let mut by_name: Vec<u16> = schema.types().map(|id| id.0).collect();
-        by_name.sort_by_key(|idx| {
+        by_name.arrange_by_key(|idx| {
             let ty = &schema.types[usize::from(*idx)];
             (ty.name, ty.package)
         });

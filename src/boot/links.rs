@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use stdx::Arrange;
 use stdx::{Context, Error, Result};
 use sys::netlink::{Family, Netlink};
 use wire::netlink::{Message, NLMSG_DONE, NLMSG_ERROR, Writer, messages};
@@ -125,6 +126,6 @@ pub(crate) fn cards(links: Vec<Link>) -> Vec<Link> {
         link.flags & rtnl::IFF_LOOPBACK == 0 && link.kind.is_empty() && link.mac.len() == 6
     };
     let mut cards: Vec<Link> = links.into_iter().filter(is_card).collect();
-    cards.sort_by_key(|link| link.index);
+    cards.arrange_by_key(|link| link.index);
     cards
 }

@@ -1,6 +1,7 @@
 //! `k3rs ctr images ...`: the images of this node, by containerd's command names.
 
 use api::{Lens, Value, json};
+use stdx::Arrange;
 use stdx::{Error, Result};
 
 use crate::door::Door;
@@ -161,7 +162,7 @@ fn table(images: &Value, quiet: bool) -> String {
             ]);
         }
     }
-    rows.sort();
+    rows.arrange();
     if quiet {
         return rows.iter().map(|row| format!("{}\n", row[0])).collect();
     }

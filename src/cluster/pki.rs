@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use stdx::Arrange;
 use stdx::time::Wall;
 use stdx::{Context, Result};
 
@@ -263,9 +264,9 @@ impl Ensure<'_> {
         let mut addresses =
             vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
         addresses.extend(settings.node_addresses.iter().chain(&settings.san_addresses));
-        addresses.sort();
+        addresses.arrange();
         addresses.dedup();
-        names.sort();
+        names.arrange();
         names.dedup();
         let leaf = Leaf {
             common_name: "kube-apiserver",

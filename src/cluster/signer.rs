@@ -9,6 +9,7 @@ use api::kinds::{CERTIFICATE_SIGNING_REQUEST, SUBJECT_ACCESS_REVIEW};
 use api::{Lens, LensMut, Object, Status, Value, json};
 use client::follow::{News, Selection, follow};
 use client::{Answer, Client, ListOptions, Verb, WatchEvent};
+use stdx::Arrange;
 use stdx::backoff::Backoff;
 use stdx::time::Wall;
 use wire::pkcs10::Request;
@@ -196,7 +197,7 @@ async fn sign(client: &Client, mut tree: Value, authorities: &Authorities) -> Re
 /// What each signer demands of a request.
 fn check(tree: &Value, request: &Request) -> Result<(), String> {
     let mut usages: Vec<&str> = tree.list("spec.usages").iter().filter_map(Value::as_str).collect();
-    usages.sort_unstable();
+    usages.arrange();
     let main = match tree.str("spec.signerName") {
         CLIENT => return client_usages(&usages),
         KUBELET_SERVING => "server auth",
@@ -219,7 +220,7 @@ fn check(tree: &Value, request: &Request) -> Result<(), String> {
         return Err(complaint.into());
     }
     let mut wanted = vec!["digital signature", "key encipherment", main];
-    wanted.sort_unstable();
+    wanted.arrange();
     let usages_fit = usages == wanted || {
         let without: Vec<&str> =
             wanted.iter().copied().filter(|usage| *usage != "key encipherment").collect();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use api::controller::Action;
 use api::kinds::{NODE, POD};
 use api::{Actions, Controller, Expect, Key, Lens, Next, Object, View, Wakes, Watch, json};
+use stdx::Arrange;
 
 use crate::support::conditions::{self, Condition};
 use crate::support::created;
@@ -98,7 +99,7 @@ fn pods_of_node(view: &View<'_>, node: &Object) -> Vec<Key> {
 fn collect_finished(view: &View<'_>, actions: &mut Actions) {
     let mut finished: Vec<Pod> =
         view.list(&POD, None).into_iter().map(Pod::new).filter(Pod::finished).collect();
-    finished.sort_by_key(|pod| (created(&pod.tree), pod.name().to_owned()));
+    finished.arrange_by_key(|pod| (created(&pod.tree), pod.name().to_owned()));
     let excess = finished.len().saturating_sub(FINISHED_MAX);
     finished.iter().take(excess).for_each(|pod| force(pod, actions));
 }

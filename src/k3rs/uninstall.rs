@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cluster::Paths;
+use stdx::Arrange;
 use stdx::{Context, Error, Result};
 
 use crate::config::Config;
@@ -72,7 +73,7 @@ impl Found {
         let mut kubeconfigs = prepare::written_kubeconfigs(paths);
         kubeconfigs.extend(config.write_kubeconfig.clone());
         kubeconfigs.push(etc.join("k3s").join("k3s.yaml"));
-        kubeconfigs.sort();
+        kubeconfigs.arrange();
         kubeconfigs.dedup();
         let ca = prepare::ca_in_kubeconfigs(paths);
         kubeconfigs.retain(|path| !path.starts_with(&own) && leads_here(path, ca.as_deref()));

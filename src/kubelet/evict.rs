@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::quantity::Quantity;
 use api::{Lens, Value};
+use stdx::Arrange;
 use stdx::time::Mono;
 
 use crate::node::{Node, Pressure, facts::meminfo};
@@ -156,7 +157,7 @@ struct Candidate {
 fn rank(candidates: &mut [Candidate]) {
     let over = |c: &Candidate| c.usage > c.request;
     let excess = |c: &Candidate| i128::from(c.usage) - i128::from(c.request);
-    candidates.sort_by(|a, b| {
+    candidates.arrange_by(|a, b| {
         over(b)
             .cmp(&over(a))
             .then_with(|| a.priority.cmp(&b.priority))

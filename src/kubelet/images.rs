@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::{Lens, Object, Value};
 use runtime::Runtime;
 use runtime::images::{Image, PullAuth};
+use stdx::Arrange;
 use stdx::Sensitive;
 
 use crate::events::Recorder;
@@ -212,7 +213,7 @@ fn credentials(secrets: &[Value], image: &str) -> Vec<PullAuth> {
             }
         }
     }
-    found.sort_by_key(|(len, _)| std::cmp::Reverse(*len));
+    found.arrange_by_key(|(len, _)| std::cmp::Reverse(*len));
     found.into_iter().map(|(_, auth)| auth).collect()
 }
 

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use netplan::{Cidr, Protocol};
+use stdx::Arrange;
 use stdx::{Context, Error, Result};
 
 use crate::HostPort;
@@ -53,7 +54,7 @@ impl Addresses {
             used.insert(address);
             let entry = found.entry(record.sandbox_id.clone()).or_insert((record, Vec::new()));
             entry.1.push(address);
-            entry.1.sort();
+            entry.1.arrange();
         }
         let next = cidrs.iter().map(|cidr| first_free_after_used(cidr, &used)).collect();
         Ok((Addresses { directory, cidrs, used, next }, found))

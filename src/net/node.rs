@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use rt::Async;
+use stdx::Arrange;
 use stdx::{Context, Error, Result};
 use sys::netlink::{Family, Netlink};
 use wire::rtnetlink as rtnl;
@@ -96,7 +97,7 @@ fn choose(
     }
     let mut defaults: Vec<&rtnl::Route> =
         routes.iter().filter(|route| route.destination.is_none()).collect();
-    defaults.sort_by_key(|route| (route.ipv6, route.metric));
+    defaults.arrange_by_key(|route| (route.ipv6, route.metric));
     let by_route = defaults.iter().filter_map(|route| route.link);
     let is_ours = |link: &&rtnl::Link| link.name != bridge && link.master == 0;
     let plain =

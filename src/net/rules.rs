@@ -7,6 +7,7 @@ use netplan::table::{
     Chain, Changes, ClientSet, Frontend, Hook, Key, MASQUERADE_MARK, Part, Rule, Set, SetKind,
     TABLE, Table, Value,
 };
+use stdx::Arrange;
 use stdx::{Context, Result};
 use sys::netlink::Family;
 use wire::nft::{
@@ -133,7 +134,7 @@ fn write_changes(batch: &mut Batch<'_>, changes: &Changes) {
     }
     let by_set = |elements: &[(Set, Key, Value)]| {
         let mut sorted = elements.to_vec();
-        sorted.sort_by_key(|(set, ..)| *set);
+        sorted.arrange_by_key(|(set, ..)| *set);
         sorted
     };
     each_run(&by_set(&changes.delete_elements), |set, run| {

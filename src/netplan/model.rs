@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use api::Lens;
 use serde_json::Value as Tree;
+use stdx::Arrange;
 
 use crate::address::Protocol;
 use crate::base;
@@ -206,7 +207,7 @@ impl Model {
             Some(HealthCheck { port, namespace, name, local_endpoints: entry.local_endpoints() })
         };
         let mut checks: Vec<HealthCheck> = self.health.iter().filter_map(check).collect();
-        checks.sort_by_key(|check| check.port);
+        checks.arrange_by_key(|check| check.port);
         checks
     }
 
@@ -291,7 +292,7 @@ impl Model {
             let set = Set { kind: SetKind::Hairpin, ipv6: is_ipv6(address) };
             (set, Key::Itself(address), Value::None)
         }));
-        new.sort_by_key(|(set, key, _)| (*set, *key));
+        new.arrange_by_key(|(set, key, _)| (*set, *key));
         new.dedup_by(|a, b| (a.0, a.1) == (b.0, b.1));
         let old = std::mem::replace(&mut self.host_ports, new.clone());
         self.owners.replace(OWNER_HOST_PORTS, &old, &new);

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use stdx::Arrange;
+
 use crate::model::{Entry, Model};
 use crate::objects::{Endpoint, Service, Slice, SlicePort};
 use crate::table::is_ipv6;
@@ -168,7 +170,7 @@ impl Question<'_> {
         }
         let mut ready: Vec<IpAddr> =
             entry.ready(service).filter_map(|(_, e)| e.addresses.first().copied()).collect();
-        ready.sort();
+        ready.arrange();
         ready.dedup();
         match ready.is_empty() {
             true => Answer::NoName,
@@ -258,7 +260,7 @@ impl Question<'_> {
             .filter(|(e, ip)| is_it(e, *ip))
             .map(|(_, ip)| ip)
             .collect();
-        addresses.sort();
+        addresses.arrange();
         addresses.dedup();
         match addresses.is_empty() {
             true => Answer::NoName,
@@ -280,7 +282,7 @@ impl Question<'_> {
             let hosts = with_address.filter(|(_, e)| service.headless || e.hostname.is_some());
             names.extend(hosts.map(|(_, e)| format!("{}.{own}", host_of(e, ip))));
         }
-        names.sort();
+        names.arrange();
         names.dedup();
         let node = self.model.node();
         let ours = node.service_cidrs.iter().chain(&node.cluster_cidrs).any(|c| c.contains(ip));
@@ -342,7 +344,7 @@ impl Entry {
             .filter(|(_, endpoint)| service.headless || endpoint.hostname.is_some());
         let mut addresses: Vec<IpAddr> = named.flat_map(|(_, e)| e.addresses.clone()).collect();
         addresses.extend(&service.cluster_ips);
-        addresses.sort();
+        addresses.arrange();
         addresses.dedup();
         addresses
     }

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use stdx::Arrange;
+
 use crate::address::{Cidr, Protocol, is_special};
 use crate::objects::{Service, ServicePort, Slice};
 use crate::table::{Chain, ClientSet, Frontend, Key, Part, Rule, Set, SetKind, Value, is_ipv6};
@@ -112,9 +114,9 @@ pub(crate) fn plan<'s>(
             plan.lists.push(list);
         }
     }
-    plan.elements.sort_by_key(|(set, key, _)| (*set, *key));
+    plan.elements.arrange_by_key(|(set, key, _)| (*set, *key));
     plan.elements.dedup_by(|a, b| (a.0, a.1) == (b.0, b.1));
-    plan.balancers.sort();
+    plan.balancers.arrange();
     plan.balancers.dedup();
     plan
 }
@@ -150,7 +152,7 @@ fn usable<'s>(
             }
         }
     }
-    found.sort();
+    found.arrange();
     // Where an address is listed twice, its ready entry (true sorts last) wins.
     found.reverse();
     found.dedup_by_key(|(address, ..)| *address);
@@ -179,7 +181,7 @@ fn keep_places(old: &[SocketAddr], new: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut placed: Vec<Option<SocketAddr>> =
         (0..new.len()).map(|idx| stays(idx).copied()).collect();
     let mut kept: Vec<SocketAddr> = placed.iter().flatten().copied().collect();
-    kept.sort();
+    kept.arrange();
     let mut rest = new.iter().filter(|a| kept.binary_search(a).is_err());
     for place in &mut placed {
         if place.is_none() {
@@ -354,7 +356,7 @@ impl OnePort<'_> {
         let ipv6 = self.ipv6();
         let list = self.list;
         let mut targets: Vec<SocketAddr> = list.all.iter().chain(&list.local).copied().collect();
-        targets.sort();
+        targets.arrange();
         targets.dedup();
         for target in &targets {
             let (chain, set) =
@@ -396,7 +398,7 @@ impl OnePort<'_> {
         }
         let mut endpoints = self.list.all.clone();
         endpoints.extend(&self.list.local);
-        endpoints.sort();
+        endpoints.arrange();
         endpoints.dedup();
         let one = |address, port| UdpFrontend {
             address,

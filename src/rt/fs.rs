@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use stdx::Arrange;
 use stdx::{Context, Result};
 use sys::file::Links;
 pub use sys::file::SMALL_MAX_BYTES;
@@ -351,7 +352,7 @@ pub fn list_dir(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     for entry in entries {
         paths.push(entry.context(|| format!("list {}", path.display()))?.path());
     }
-    paths.sort();
+    paths.arrange();
     Ok(paths)
 }
 

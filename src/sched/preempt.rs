@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::selector::Selector;
 use api::{Lens, Object, View, kinds};
+use stdx::Arrange;
 
 use crate::filter::{self, Refusal, World};
 use crate::node::Node;
@@ -74,7 +75,7 @@ fn on_node(
         return None;
     }
     // Give back as many as fit, those with the strongest claim first.
-    lower.sort_by(|a, b| {
+    lower.arrange_by(|a, b| {
         let started = |pod: &Pod| pod.tree.str("status.startTime").to_owned();
         breaks_budget(b, view)
             .cmp(&breaks_budget(a, view))

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::controller::{Controller, Wakes, Watch};
 use api::{Action, Actions, Key, Kind, Lens, Next, Object, Value, View, json, kinds};
+use stdx::Arrange;
 
 use crate::filter::{self, Refusal, World};
 use crate::node::{self, Node};
@@ -75,7 +76,7 @@ fn schedule(view: &View<'_>, actions: &mut Actions) -> Next {
         return Next::Done;
     }
     let mut nodes = node::gather(&view.list(&kinds::NODE, None), placed);
-    pending.sort_by(|a, b| {
+    pending.arrange_by(|a, b| {
         let age = |pod: &Pod| pod.tree.str("metadata.creationTimestamp").to_owned();
         b.priority
             .cmp(&a.priority)
@@ -286,7 +287,7 @@ fn tally<'a>(reasons: impl Iterator<Item = &'a str>) -> String {
     }
     let mut texts: Vec<String> =
         counts.into_iter().map(|(reason, n)| format!("{n} {reason}")).collect();
-    texts.sort();
+    texts.arrange();
     texts.join(", ")
 }
 

@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use stdx::Arrange;
+
 /// Longest piece of a line in one entry.
 const LINE_MAX_BYTES: usize = 16 << 10;
 
@@ -123,7 +125,7 @@ impl Log {
             .filter_map(|entry| entry.ok().map(|entry| entry.file_name()))
             .filter(|name| name.to_string_lossy().starts_with(&prefix))
             .collect();
-        old.sort();
+        old.arrange();
         // The current file counts.
         let excess = (old.len() + 1).saturating_sub(files_max);
         for name in old.drain(..excess) {

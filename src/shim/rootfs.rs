@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use stdx::Arrange;
 use stdx::{Context, Error, Result};
 use sys::file::{self, Missing, O_PATH, Special};
 use sys::mount::{
@@ -52,7 +53,7 @@ pub(crate) fn enter(
 
     let mut order: Vec<usize> = (0..plan.mounts.len()).collect();
     // Parents before children, otherwise as given.
-    order.sort_by_key(|idx| depth(&plan.mounts[*idx].target));
+    order.arrange_by_key(|idx| depth(&plan.mounts[*idx].target));
     for idx in order {
         let mount = &plan.mounts[idx];
         apply_mount(root.as_fd(), mount, sources[idx].as_ref())

@@ -6,8 +6,10 @@ pub mod backoff;
 pub mod error;
 pub mod prng;
 pub mod secret;
+pub mod sort;
 pub mod time;
 pub mod version;
 
 pub use error::{Context, Error, Result};
 pub use secret::Sensitive;
+pub use sort::Arrange;

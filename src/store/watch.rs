@@ -6,6 +6,8 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
+use stdx::Arrange;
+
 use crate::error::{Error, Result};
 use crate::state::State;
 use crate::types::{Event, Limits, Span};
@@ -258,7 +260,7 @@ impl Registry {
 /// The distinct anchors of a watch's spans.
 fn anchors(queue: &Queue) -> Vec<&[u8]> {
     let mut anchors: Vec<&[u8]> = queue.spans.iter().map(Span::anchor).collect();
-    anchors.sort_unstable();
+    anchors.arrange();
     anchors.dedup();
     anchors
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use stdx::Arrange;
 use stdx::{Context, Error, Result};
 
 use crate::mount;
@@ -124,7 +125,7 @@ impl Hierarchies {
         let below = directories.iter().flat_map(|directory| children(directory));
         let mut names: Vec<String> =
             below.filter_map(|child| Some(child.file_name()?.to_str()?.to_owned())).collect();
-        names.sort_unstable();
+        names.arrange();
         names.dedup();
         names
     }

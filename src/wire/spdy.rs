@@ -9,6 +9,7 @@ use std::fmt;
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
+use stdx::Arrange;
 
 use crate::headers::{Headers, is_name};
 
@@ -265,7 +266,7 @@ impl HeaderEncoder {
     fn encode(&mut self, headers: &Headers) -> Vec<u8> {
         let mut text = Vec::new();
         let mut names: Vec<&str> = headers.iter().map(|(name, _)| name).collect();
-        names.sort_unstable();
+        names.arrange();
         names.dedup();
         push_u32(&mut text, names.len());
         for name in names {

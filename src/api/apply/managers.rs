@@ -1,6 +1,7 @@
 //! `metadata.managedFields`: who manages what, since when.
 
 use serde_json::{Value, json};
+use stdx::Arrange;
 use stdx::time::Wall;
 
 use super::fields::Fields;
@@ -64,7 +65,7 @@ pub(super) fn read(tree: &Value) -> Option<Vec<Manager>> {
 pub(super) fn write(tree: &mut Value, mut managers: Vec<Manager>) {
     managers.retain(|manager| !manager.fields.is_empty());
     // Applies first, then by time, as upstream sorts them.
-    managers.sort_by(|a, b| {
+    managers.arrange_by(|a, b| {
         (!a.applies, &a.time, &a.name, &a.api_version, &a.subresource).cmp(&(
             !b.applies,
             &b.time,

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use stdx::Arrange;
 
 use super::typed::{List, Node, item_element};
 use crate::complain::go_any;
@@ -212,7 +213,7 @@ fn shown(element: &str) -> String {
         .flatten()
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
-    parts.sort();
+    parts.arrange();
     format!("[{}]", parts.join(","))
 }
 

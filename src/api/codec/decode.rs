@@ -2,6 +2,7 @@
 //! unless always written, structs by value always there, empty times null.
 
 use serde_json::{Map, Value};
+use stdx::Arrange;
 use wire::protobuf::{Error, Reader, Wire};
 
 use crate::schema::{Field, Scalar, Shape, TypeId, schema};
@@ -290,7 +291,7 @@ fn alternative(id: TypeId, mut map: Map<String, Value>) -> Value {
         _ => 1,
     };
     let mut fields: Vec<&Field> = fields.collect();
-    fields.sort_by_key(rank);
+    fields.arrange_by_key(rank);
     let set = fields.iter().find_map(|field| map.remove(field.name).filter(|it| !it.is_null()));
     let is_flag = fields.iter().any(|field| field.scalar == Scalar::Bool);
     set.unwrap_or(if is_flag { Value::Bool(false) } else { Value::Null })

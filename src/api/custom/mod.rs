@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
+use stdx::Arrange;
 use wire::protobuf::{self as pb, Reader};
 
 use crate::definition::{Conversion, Definition, Printed, ScalePaths, Version};
@@ -275,7 +276,7 @@ pub fn finalizer_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     let known: BTreeSet<&str> = known.collect();
     let mut names: Vec<&str> = new.list(path).iter().filter_map(Value::as_str).collect();
     names.retain(|name| !known.contains(name));
-    names.sort_unstable();
+    names.arrange();
     names.retain(|name| {
         !name.contains('/') && !matches!(*name, "orphan" | "foregroundDeletion" | "kubernetes")
     });

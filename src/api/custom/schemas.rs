@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
+use stdx::Arrange;
 
 use crate::complain::{Complain, go_any};
 use crate::lens::Lens;
@@ -65,7 +66,7 @@ pub(crate) fn check(schema: &Value, path: &str, has_status: bool, causes: &mut V
     let mut rules = Rules { path: path.to_owned(), causes: Vec::new() };
     rules.structural(schema, Level::Root);
     rules.complete(schema, schema, path, path);
-    rules.causes.sort_by(|a, b| (&a.field, &a.message).cmp(&(&b.field, &b.message)));
+    rules.causes.arrange_by(|a, b| (&a.field, &a.message).cmp(&(&b.field, &b.message)));
     let is_structural = rules.causes.is_empty();
     causes.append(&mut rules.causes);
     if is_structural {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use stdx::Arrange;
 
 use crate::complain::Complain;
 use crate::kind::*;
@@ -89,7 +90,7 @@ fn roles(tree: &Value) -> String {
             _ => None,
         })
         .collect();
-    roles.sort_unstable();
+    roles.arrange();
     roles.dedup();
     if roles.is_empty() { "<none>".into() } else { roles.join(",") }
 }

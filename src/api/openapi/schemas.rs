@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
+use stdx::Arrange;
 
 use super::Dialect;
 use crate::discovery::Subresource;
@@ -263,7 +264,7 @@ fn of_type(id: TypeId, dialect: Dialect) -> Value {
     }
     let mut required: Vec<&str> =
         fields.iter().filter(|field| field.required_of_clients()).map(|field| field.name).collect();
-    required.sort_unstable();
+    required.arrange();
     if !required.is_empty() {
         definition["required"] = json!(required);
     }
@@ -360,7 +361,7 @@ fn of_field(field: &Field, dialect: Dialect) -> Value {
         };
         let mut values = field.published_values();
         if !values.is_empty() {
-            values.sort_unstable();
+            values.arrange();
             value["enum"] = values.into();
         }
         if !description.is_empty() {

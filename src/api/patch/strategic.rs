@@ -4,6 +4,7 @@
 //! `$retainKeys`, `$setElementOrder/<list>`, `$deleteFromPrimitiveList/<list>`.
 
 use serde_json::{Map, Value};
+use stdx::Arrange;
 
 use crate::schema::{Field, Shape, TypeId, schema};
 use crate::status::{Reason, Status};
@@ -195,7 +196,7 @@ fn reorder(items: &mut Vec<Value>, order: &[Value], original: &[Value], merge_ke
     let place = |list: &[Value], item: &Value| list.iter().position(|other| same(other, item));
     let (mut ordered, others): (Vec<Value>, Vec<Value>) =
         std::mem::take(items).into_iter().partition(|item| place(order, item).is_some());
-    ordered.sort_by_key(|item| place(order, item));
+    ordered.arrange_by_key(|item| place(order, item));
     let (mut ordered, mut others) = (ordered.into_iter().peekable(), others.into_iter().peekable());
     while let (Some(next), Some(other)) = (ordered.peek(), others.peek()) {
         let other_first = match (place(original, other), place(original, next)) {
@@ -249,7 +250,7 @@ pub fn go_print(value: &Value) -> String {
         }
         Value::Object(map) => {
             let mut pairs: Vec<_> = map.iter().collect();
-            pairs.sort_by_key(|(key, _)| *key);
+            pairs.arrange_by_key(|(key, _)| *key);
             let pairs = pairs.into_iter().map(|(key, value)| format!("{key}:{}", go_print(value)));
             format!("map[{}]", pairs.collect::<Vec<_>>().join(" "))
         }

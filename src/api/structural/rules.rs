@@ -7,6 +7,7 @@ use cel::{
     Wrong,
 };
 use serde_json::Value;
+use stdx::Arrange;
 
 use super::check::Correlated;
 use super::formats::Format;
@@ -235,8 +236,8 @@ impl Structural {
         self.compiled.get_or_init(|| {
             let mut rules = Rules::default();
             self.collect(0, &mut rules);
-            rules.ways.sort_unstable();
-            rules.nodes.sort_unstable_by_key(|(at, _)| *at);
+            rules.ways.arrange();
+            rules.nodes.arrange_by_key(|(at, _)| *at);
             rules
         })
     }

@@ -4,6 +4,7 @@
 
 use cel::{Place, Type as CelType};
 use serde_json::Value;
+use stdx::Arrange;
 
 use super::rules::{Rule, View, compile};
 use super::{At, ListType, Node, Structural, Type};
@@ -148,7 +149,7 @@ impl Check<'_> {
         self.total = self.total.saturating_add(cost);
         if cost >= SCHEMA_MAX / 100 {
             self.expensive.push((cost, path.into()));
-            self.expensive.sort_by(|(one, _), (other, _)| other.cmp(one));
+            self.expensive.arrange_by(|(one, _), (other, _)| other.cmp(one));
             self.expensive.truncate(EXPENSIVE_MAX);
         }
     }

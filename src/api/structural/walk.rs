@@ -1,6 +1,7 @@
 //! Values under a structural schema: what is unknown goes, what is missing is filled in.
 
 use serde_json::Value;
+use stdx::Arrange;
 
 use super::{At, NOTHING, Node, Structural, property};
 
@@ -33,7 +34,7 @@ impl Structural {
         if !self.nodes.is_empty() {
             self.prune_at(0, tree, Level { root: true, keep: false }, &mut pruning);
         }
-        pruning.unknown.sort_unstable();
+        pruning.unknown.arrange();
         pruning.unknown
     }
 

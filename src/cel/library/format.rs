@@ -1,5 +1,7 @@
 //! `format()`: the clauses of its text and what they make of their arguments.
 
+use stdx::Arrange;
+
 use crate::value::go::{go_float, go_quote, go_shown};
 use crate::value::spend::Spent;
 use crate::value::{Out, Val, fail};
@@ -270,7 +272,7 @@ fn map_shown(out: &mut String, map: &Val<'_>, spent: &mut Spent) -> Out<()> {
         }
         pairs.push((length, pair));
     }
-    pairs.sort_by(|(one, a), (other, b)| a[..*one].cmp(&b[..*other]));
+    pairs.arrange_by(|(one, a), (other, b)| a[..*one].cmp(&b[..*other]));
     let texts: Vec<String> = pairs.into_iter().map(|(_, pair)| pair).collect();
     out.push('{');
     out.push_str(&texts.join(", "));

@@ -1,5 +1,7 @@
 //! What is wrong with an expression, and how upstream shows it: the place, the line and a caret.
 
+use stdx::Arrange;
+
 /// Of more than these the rest is only counted.
 const ISSUES_MAX: usize = 100;
 /// Longer lines are not shown.
@@ -48,7 +50,7 @@ impl<'a> Issues<'a> {
     /// All of them in the order of the text, as `ERROR: <input>:1:5: ...` with the line and a caret.
     pub(crate) fn shown(mut self) -> String {
         // Stable: what is wrong with one place stays in order.
-        self.list.sort_by_key(|issue| issue.at);
+        self.list.arrange_by_key(|issue| issue.at);
         let mut out = String::new();
         for issue in &self.list {
             if !out.is_empty() {

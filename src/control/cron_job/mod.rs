@@ -11,6 +11,7 @@ use api::{
     Action, Actions, Controller, Key, Lens, LensMut, Next, Object, OnFailure, Status, Value, View,
     Wakes, Watch, json,
 };
+use stdx::Arrange;
 use stdx::time::{Now, Wall};
 
 use crate::job::is_finished;
@@ -251,7 +252,7 @@ impl Run<'_> {
                 .iter()
                 .filter(|(job, tree)| conditions::is_true(tree, condition) && !job.deleting())
                 .collect();
-            finished.sort_by_key(|(job, tree)| {
+            finished.arrange_by_key(|(job, tree)| {
                 (time_at(tree, "status.startTime"), job.name().to_owned())
             });
             let excess = finished.len().saturating_sub(usize::try_from(limit).unwrap_or(0));

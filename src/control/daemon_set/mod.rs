@@ -14,6 +14,7 @@ use api::{
     Action, Actions, Controller, Key, Kind, Lens, LensMut, Next, Object, OnFailure, Status, Value,
     View, Wakes, Watch, json,
 };
+use stdx::Arrange;
 use stdx::time::Now;
 
 use crate::support::claim::{claim, wakes};
@@ -100,7 +101,7 @@ impl Run<'_> {
             self.by_node.entry(node).or_default().push(pod);
         }
         for pods in self.by_node.values_mut() {
-            pods.sort_by(|a, b| {
+            pods.arrange_by(|a, b| {
                 (b.node().is_empty(), created(&a.tree))
                     .cmp(&(a.node().is_empty(), created(&b.tree)))
             });

@@ -11,6 +11,7 @@ use api::kinds::{DEPLOYMENT, POD, REPLICA_SET};
 use api::selector::Selector;
 use api::{Actions, Controller, Key, Lens, LensMut, Next, Object, View, Wakes, Watch, json};
 use api::{Value, patch};
+use stdx::Arrange;
 
 use crate::support::claim::{self, claim};
 use crate::support::conditions::{self, Condition};
@@ -134,7 +135,7 @@ struct Rollout<'a> {
 impl Rollout<'_> {
     fn reconcile(&mut self) -> Next {
         // Oldest first; everything below keeps this order where it breaks ties.
-        self.sets.sort_by(|a, b| {
+        self.sets.arrange_by(|a, b| {
             created(&a.tree).cmp(&created(&b.tree)).then_with(|| a.name().cmp(b.name()))
         });
         let new = self.find_new();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use api::kinds::REPLICA_SET;
 use api::{Action, LensMut, Object, OnFailure, Status, Value, hash, json};
 use api::{Actions, Lens};
+use stdx::Arrange;
 use stdx::time::Now;
 
 use super::{Rollout, Set, same_template, status};
@@ -143,7 +144,7 @@ impl Rollout<'_> {
             .map(|(_, set)| set)
             .filter(|set| !set.object.deleting())
             .collect();
-        old.sort_by_key(|set| set.revision());
+        old.arrange_by_key(|set| set.revision());
         let excess = old.len().saturating_sub(limit);
         let mut deleted = BTreeSet::new();
         for set in old.into_iter().take(excess) {

@@ -2,6 +2,7 @@
 //! scaling of a rollout that is under way.
 
 use api::LensMut;
+use stdx::Arrange;
 
 use super::{Rollout, Set, revisions};
 
@@ -86,7 +87,7 @@ impl Rollout<'_> {
         if to_add > 0 {
             active.reverse();
         }
-        active.sort_by_key(|idx| -self.sets[*idx].replicas());
+        active.arrange_by_key(|idx| -self.sets[*idx].replicas());
         let mut added = 0;
         let mut sizes = Vec::new();
         for idx in &active {

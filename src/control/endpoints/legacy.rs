@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use api::kinds::{ENDPOINTS, POD, SERVICE};
 use api::{Action, Actions, Controller, Key, Lens, LensMut, Next, Object, Value, View, Wakes};
 use api::{Watch, json};
+use stdx::Arrange;
 
 use super::{
     HEADLESS, addresses, families, family_of, has_selector, hostname, is_headless, ports,
@@ -127,7 +128,7 @@ fn subsets(view: &View<'_>, object: &Object, service: &Value) -> (Vec<Value>, bo
     for (ports, lists) in groups.into_values() {
         let mut subset = json!({});
         for (field, mut list) in ["addresses", "notReadyAddresses"].into_iter().zip(lists) {
-            list.sort_by_key(ip_order);
+            list.arrange_by_key(ip_order);
             list.truncate(left);
             left -= list.len();
             if !list.is_empty() {

@@ -2,6 +2,7 @@
 
 use api::kinds::ENDPOINT_SLICE;
 use api::{Actions, Lens, LensMut, Object, Value, View, json};
+use stdx::Arrange;
 
 use crate::support::names::Names;
 use crate::support::{controller_reference, same};
@@ -136,7 +137,7 @@ fn place(slices: &mut [Slice], group: &Desired) -> Vec<Value> {
             slice.changed = true;
         }
     }
-    mine.sort_by_key(|slice| !slice.changed);
+    mine.arrange_by_key(|slice| !slice.changed);
     for slice in &mut mine {
         let room = ENDPOINTS_MAX.saturating_sub(slice.tree.list("endpoints").len());
         let moved = rest.drain(..room.min(rest.len()));

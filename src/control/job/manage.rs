@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::kinds::POD;
 use api::{Actions, Lens, LensMut, Next, Value, json};
+use stdx::Arrange;
 use stdx::backoff::Backoff;
 use stdx::time::Wall;
 
@@ -189,7 +190,7 @@ impl Run<'_> {
             .filter(|pod| pod.phase() == "Succeeded" || self.pod_failed(pod))
             .map(|pod| (finished_at(pod), pod.phase() == "Succeeded"))
             .collect();
-        ends.sort_by_key(|(at, succeeded)| (self.view.now.corrected(*at), *succeeded));
+        ends.arrange_by_key(|(at, succeeded)| (self.view.now.corrected(*at), *succeeded));
         let failures = ends.iter().rev().take_while(|(_, succeeded)| !succeeded).count();
         let last = ends.last().filter(|_| failures > 0)?.0;
         self.wait_until(last, failures)

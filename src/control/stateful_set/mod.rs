@@ -14,6 +14,7 @@ use api::{
     Action, Actions, Controller, Key, Kind, Lens, LensMut, Next, Object, OnFailure, Status, Value,
     View, Wakes, Watch,
 };
+use stdx::Arrange;
 use stdx::time::Now;
 
 use crate::support::claim::{claim, wakes};
@@ -235,7 +236,7 @@ impl Run<'_> {
             .filter_map(|pod| Some((ordinal_of(pod)?, pod.clone())))
             .filter(|(ordinal, _)| !range.contains(ordinal))
             .collect();
-        condemned.sort_by_key(|(ordinal, _)| -ordinal);
+        condemned.arrange_by_key(|(ordinal, _)| -ordinal);
         let living = range.filter_map(|ordinal| self.pod(ordinal));
         let lowest_first = living.chain(condemned.iter().rev().map(|(_, pod)| pod));
         let unhealthy = lowest_first

@@ -3,6 +3,7 @@
 use api::kinds::REPLICATION_CONTROLLER;
 use api::selector::Selector;
 use api::{Actions, Expect, Key, Kind, Lens, Object, Value, View, json};
+use stdx::Arrange;
 
 use super::{controller_reference, controls};
 
@@ -43,7 +44,7 @@ pub(crate) fn claim(
         adopt(owner, &object, actions);
         claimed.push(object);
     }
-    claimed.sort_by(|a, b| a.name().cmp(b.name()));
+    claimed.arrange_by(|a, b| a.name().cmp(b.name()));
     claimed
 }
 

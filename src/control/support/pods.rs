@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use api::{Lens, LensMut, Object, Value, json};
+use stdx::Arrange;
 use stdx::time::{Now, Wall};
 
 use super::{conditions, controller_reference, created, seconds, time_at};
@@ -113,7 +114,7 @@ pub(crate) fn from_template(template: &Value, owner: &Object) -> Value {
 /// Sorts the pods that may best be deleted to the front (upstream's `ActivePodsWithRanks`).
 /// `rank` is how many pods of the same family share the pod's node.
 pub(crate) fn sort_for_deletion(pods: &mut [Pod], rank: impl Fn(&Pod) -> usize, now: Now) {
-    pods.sort_by(|a, b| {
+    pods.arrange_by(|a, b| {
         let phase_order = |pod: &Pod| match pod.phase() {
             "Pending" => 0,
             "Unknown" => 1,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use api::kinds::CONTROLLER_REVISION;
 use api::selector::Selector;
 use api::{Actions, Lens, LensMut, Object, Value, View, hash, json};
+use stdx::Arrange;
 
 use super::claim::claim;
 use super::{controller_reference, same};
@@ -62,7 +63,7 @@ impl History {
         let selector = Selector::from_label_selector(tree.at("spec.selector"));
         let objects = claim(view, owner, &CONTROLLER_REVISION, &selector, &|_| true, actions);
         let mut all: Vec<Revision> = objects.into_iter().map(Revision::of).collect();
-        all.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));
+        all.arrange_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));
         let mut history = History { all, collisions: tree.int("status.collisionCount") };
         if owner.deleting() && !history.all.is_empty() {
             return history;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use api::{Lens, LensMut, Object, Status, Value, json, kinds};
 use client::PatchType;
+use stdx::Arrange;
 use stdx::backoff::Backoff;
 use stdx::time::{Mono, Wall};
 
@@ -142,7 +143,7 @@ impl Node {
 
     fn images(&self) -> Vec<Value> {
         let mut images = self.shared.runtime.images().list();
-        images.sort_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.id.cmp(&b.id)));
+        images.arrange_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.id.cmp(&b.id)));
         images
             .into_iter()
             .take(IMAGES_MAX)

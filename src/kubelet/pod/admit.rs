@@ -2,6 +2,7 @@
 
 use api::quantity::Quantity;
 use api::{Lens, Value};
+use stdx::Arrange;
 
 use super::state::Told;
 
@@ -45,7 +46,7 @@ impl Share {
         for amounts in amounts.chain([pod.at("spec.overhead")]) {
             names.extend(amounts.as_object().into_iter().flat_map(|map| map.keys()).map(|k| &**k));
         }
-        names.sort_unstable();
+        names.arrange();
         names.dedup();
         Share {
             requests: names

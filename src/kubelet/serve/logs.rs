@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::body::Sender;
 use runtime::{ContainerState, Runtime};
+use stdx::Arrange;
 use stdx::time::Wall;
 
 use crate::kubelet::LogOptions;
@@ -300,7 +301,7 @@ fn rotated(path: &Path) -> Vec<PathBuf> {
             name.starts_with(&prefix) && !name.ends_with(".gz") && !name.ends_with(".tmp")
         })
         .collect();
-    found.sort();
+    found.arrange();
     found
 }
 

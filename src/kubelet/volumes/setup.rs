@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use api::quantity::Quantity;
 use api::{Lens, Value};
+use stdx::Arrange;
 use stdx::time::Wall;
 use stdx::{Context, Error, Result};
 use sys::tree::{self, Node};
@@ -90,7 +91,7 @@ pub(crate) fn take_down(directory: &Path, volatile: &Path) -> Result<()> {
         .map(|mount| path_of(&mount))
         .filter(|target| target.starts_with(&volumes) || target.starts_with(&sub_paths))
         .collect();
-    below.sort();
+    below.arrange();
     for target in below.iter().rev() {
         sys::mount::unmount(target, sys::mount::MNT_DETACH)
             .context(|| format!("unmount {}", target.display()))?;

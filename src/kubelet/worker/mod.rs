@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use api::pod::references::{self, Target};
 use api::{Lens, Object, Value, kinds};
+use stdx::Arrange;
 use stdx::time::Now;
 
 use crate::make;
@@ -442,7 +443,7 @@ impl Worker {
             };
             keys.push((kind, namespace.clone(), reference.name.into_owned()));
         });
-        keys.sort();
+        keys.arrange();
         keys.dedup();
         keys
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use runtime::{ContainerState, ContainerStatus, SandboxState};
+use stdx::Arrange;
 use stdx::time::Now;
 
 use super::Worker;
@@ -59,7 +60,7 @@ impl Worker {
             .filter(|container| *container.sandbox == *sandbox)
             .collect();
         // The newest of a name last, so that it ends up as the current one.
-        found.sort_by_key(|container| container.attempt);
+        found.arrange_by_key(|container| container.attempt);
         for status in found {
             self.see(now, &status.name.clone(), &status).await;
         }

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use stdx::Arrange;
 use stdx::time::Wall;
 use stdx::{Context, Error, Result, Sensitive};
 
@@ -510,7 +511,7 @@ impl Images {
             .into_iter()
             .filter(|image| !image.pinned && now.since(image.last_used) >= min_age)
             .collect();
-        candidates.sort_by_key(|image| image.last_used);
+        candidates.arrange_by_key(|image| image.last_used);
         for image in candidates {
             if freed >= free_bytes {
                 break;

@@ -3,6 +3,7 @@
 use api::kinds::{CLUSTER_ROLE, ROLE};
 use api::{Lens, LensMut, Status, Value};
 use client::Verb;
+use stdx::Arrange;
 
 use super::Act;
 use crate::auth::Attributes;
@@ -140,7 +141,7 @@ fn compact(rules: impl Iterator<Item = Rule>) -> Vec<String> {
         }
     }
     let mut texts: Vec<String> = joined.iter().map(Rule::text).collect();
-    texts.sort();
+    texts.arrange();
     texts.dedup();
     texts
 }

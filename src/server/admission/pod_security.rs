@@ -4,6 +4,7 @@ use api::kinds::{NAMESPACE, POD};
 use api::pod::security::{self, Configuration, Level, Standard};
 use api::{Lens, LensMut, Status, Value};
 use client::ListOptions;
+use stdx::Arrange;
 
 use super::{Act, Notes, Operation};
 use crate::storage::{self, list};
@@ -132,7 +133,7 @@ async fn existing(act: &Act<'_>, namespace: &str, enforce: Standard) -> Vec<Stri
             n => format!("{name} (and {} other pods): {reasons}", n - 1),
         })
         .collect();
-    lines.sort();
+    lines.arrange();
     warnings.append(&mut lines);
     warnings
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use api::pod::security::{Configuration, configuration};
 use api::{Lens, Value};
+use stdx::Arrange;
 use stdx::{Error, Result};
 
 use super::plugins::{LATER, PLUGINS, Plugin};
@@ -49,7 +50,7 @@ impl Admission {
         }
         let mut both: Vec<&str> =
             enable.iter().filter(|name| disable.contains(name)).map(String::as_str).collect();
-        both.sort_unstable();
+        both.arrange();
         both.dedup();
         if !both.is_empty() {
             wrong.push(format!(

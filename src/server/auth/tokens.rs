@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::kinds::{NODE, POD, SECRET, SERVICE_ACCOUNT};
 use api::{Kind, Lens, LensMut, Object, Value, json};
 use ring::digest;
+use stdx::Arrange;
 use stdx::Result;
 use stdx::time::{Now, Wall};
 use store::Store;
@@ -97,7 +98,7 @@ impl Tokens {
     /// The algorithms in use, for the discovery document.
     pub(crate) fn algorithms(&self) -> Vec<&'static str> {
         let mut names: Vec<&str> = self.keys.iter().map(PublicKey::algorithm).collect();
-        names.sort_unstable();
+        names.arrange();
         names.dedup();
         names
     }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use api::kinds::{CONFIG_MAP, ENDPOINT_SLICE, ENDPOINTS, NAMESPACE, PRIORITY_CLASS, SERVICE};
 use api::{Kind, Lens, LensMut, Status, Value, json};
 use client::Client;
+use stdx::Arrange;
 use stdx::{Context, Result};
 
 use crate::config::Config;
@@ -128,7 +129,7 @@ pub(crate) async fn api_service(
         .filter(|address| address.is_ipv4() == first.address.is_ipv4())
         .map(IpAddr::to_string)
         .collect();
-    addresses.sort();
+    addresses.arrange();
     if addresses.is_empty() {
         return Ok(());
     }

@@ -4,6 +4,7 @@ use api::kinds::SCALE;
 use api::status::Cause;
 use api::{Kind, Lens, LensMut, Object, Status, Sub, Value, json};
 use client::{Answer, Body, PatchType, Verb};
+use stdx::Arrange;
 
 use crate::admission::{self, Act, Notes};
 use crate::conversion;
@@ -176,6 +177,6 @@ fn selector_text(selector: &Value) -> String {
         };
         terms.push((key.to_owned(), text));
     }
-    terms.sort();
+    terms.arrange();
     terms.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
 }

@@ -2,6 +2,7 @@
 
 use api::Status;
 use api::status::Reason;
+use stdx::Arrange;
 
 /// How bytes are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,7 +79,7 @@ pub(crate) fn negotiate(accept: &str, offer: Offer) -> Result<Media, Status> {
     let mut clauses: Vec<Clause<'_>> =
         accept.split(',').take(CLAUSES_MAX).map(Clause::parse).collect();
     // Stable: equal weights keep the client's order.
-    clauses.sort_by_key(|clause| std::cmp::Reverse(clause.weight));
+    clauses.arrange_by_key(|clause| std::cmp::Reverse(clause.weight));
     clauses
         .iter()
         .filter(|clause| clause.weight > 0)

@@ -7,6 +7,7 @@ use api::path::Route;
 use api::{Kinds, Status, Value, discovery, json, openapi};
 use http::{Method, Response};
 use ring::digest;
+use stdx::Arrange;
 use stdx::version::{MAJOR, MINOR, VERSION};
 
 use super::negotiate::{Format, Offer, Shape};
@@ -189,7 +190,7 @@ fn paths(kinds: &Kinds, elsewhere: &[Elsewhere<'_>]) -> Vec<String> {
         ["/metrics", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/openid/v1/jwks", "/version"]
             .map(String::from),
     );
-    paths.sort();
+    paths.arrange();
     paths
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use stdx::Arrange;
 
 use super::Violation;
 use crate::lens::Lens;
@@ -134,7 +135,7 @@ fn app_armor(pod: &Pod<'_>, _: u32) -> Option<Violation> {
         .map(|(key, value)| format!("{key}={value:?}"))
         .collect();
     if !annotations.is_empty() {
-        annotations.sort();
+        annotations.arrange();
         let and = if setters.is_empty() { "" } else { " and " };
         let end = if annotations.len() == 1 { "" } else { "s" };
         setters.push_str(&format!("{and}annotation{end}"));

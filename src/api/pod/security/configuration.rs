@@ -1,6 +1,7 @@
 //! What an administrator's file says about pod security: `PodSecurityConfiguration`.
 
 use serde_json::Value;
+use stdx::Arrange;
 
 use super::{LEVELS, Level, Policy, Standard, VERSIONS, Version, level, version};
 use crate::codec::json_type;
@@ -101,7 +102,7 @@ fn check_unknown(tree: &Value, known: &[Known]) -> Result<(), String> {
 /// # Errors
 /// In upstream's words, in the order of the alphabet.
 pub fn unknown_fields(mut unknown: Vec<String>) -> Result<(), String> {
-    unknown.sort();
+    unknown.arrange();
     let told: Vec<String> =
         unknown.iter().map(|field| format!("unknown field \"{field}\"")).collect();
     match told.is_empty() {
