@@ -9,6 +9,9 @@ use crate::schema::{TypeId, schema};
 
 pub(crate) const MAGIC: &[u8; 4] = b"k8s\0";
 
+/// What follows the message: fields 3 and 4, the encoding and type of its content, empty.
+pub(super) const END: &[u8] = &[3 << 3 | 2, 0, 4 << 3 | 2, 0];
+
 /// An opened envelope.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Envelope<'a> {
@@ -64,16 +67,19 @@ pub(crate) fn seal(
     out: &mut Vec<u8>,
     body: impl FnOnce(&mut Vec<u8>) -> Result<(), Mismatch>,
 ) -> Result<(), Mismatch> {
-    out.extend_from_slice(MAGIC);
-    pb::put_message(out, 1, |out| {
-        pb::put_bytes(out, 1, api_version.as_bytes());
-        pb::put_bytes(out, 2, kind.as_bytes());
-        Ok::<(), Mismatch>(())
-    })?;
+    put_types(api_version, kind, out);
     pb::put_message(out, 2, body)?;
-    pb::put_bytes(out, 3, b"");
-    pb::put_bytes(out, 4, b"");
+    out.extend_from_slice(END);
     Ok(())
+}
+
+/// Appends what stands before the message.
+pub(super) fn put_types(api_version: &str, kind: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(MAGIC);
+    let mut types = Vec::new();
+    pb::put_bytes(&mut types, 1, api_version.as_bytes());
+    pb::put_bytes(&mut types, 2, kind.as_bytes());
+    pb::put_bytes(out, 1, &types);
 }
 
 /// Appends a tree of a known kind in its envelope.

@@ -8,6 +8,7 @@ mod decode;
 pub(crate) mod duration;
 mod encode;
 pub(crate) mod envelope;
+mod lists;
 mod mismatch;
 mod normalize;
 mod received;
@@ -23,6 +24,7 @@ use crate::object::Object;
 use crate::schema::{TypeId, Types, schema};
 use crate::status::Status;
 
+pub use lists::{JSON_END, ListMeta, PROTOBUF_END, Shown, write_list_json, write_list_protobuf};
 pub(crate) use mismatch::Mismatch;
 pub use received::{
     Framed, Received, has_protobuf, received, received_status, watch_frame, watch_line,
@@ -289,7 +291,7 @@ pub fn write_protobuf<'f>(object: &Object, form: impl Into<Form<'f>>, out: &mut 
 /// Appends the bare message of an object with its resource version in the metadata.
 fn put_object(object: &Object, form: Form<'_>, out: &mut Vec<u8>) {
     if let (true, Some(raw)) = (form.is_stored(), object.message())
-        && splice_revision(raw, object.revision(), out).is_ok()
+        && splice_revision(raw, object.revision(), true, out).is_ok()
     {
         return;
     }
@@ -299,8 +301,13 @@ fn put_object(object: &Object, form: Form<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Copies a stored message with `metadata.resourceVersion` filled in.
-fn splice_revision(raw: &[u8], revision: u64, out: &mut Vec<u8>) -> Result<(), pb::Error> {
+/// Copies a stored message, or its metadata only, with `metadata.resourceVersion` filled in.
+fn splice_revision(
+    raw: &[u8],
+    revision: u64,
+    whole: bool,
+    out: &mut Vec<u8>,
+) -> Result<(), pb::Error> {
     let text = if revision == 0 { String::new() } else { revision.to_string() };
     let mut reader = pb::Reader::new(raw);
     loop {
@@ -308,7 +315,9 @@ fn splice_revision(raw: &[u8], revision: u64, out: &mut Vec<u8>) -> Result<(), p
         let Some((tag, wire)) = reader.next()? else { break };
         let end = raw.len() - reader.left();
         if tag != 1 {
-            out.extend_from_slice(&raw[start..end]);
+            if whole {
+                out.extend_from_slice(&raw[start..end]);
+            }
             continue;
         }
         let metadata = wire.bytes()?;
@@ -340,81 +349,6 @@ fn splice_revision(raw: &[u8], revision: u64, out: &mut Vec<u8>) -> Result<(), p
 pub fn write_tree_json(tree: &Value, out: &mut Vec<u8>) {
     // Writing to a Vec does not fail, and trees have string keys only.
     let _ = serde_json::to_writer(out, tree);
-}
-
-/// The fields of a list answer's metadata.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ListMeta {
-    pub revision: u64,
-    pub next: String,
-    pub remaining: Option<u64>,
-}
-
-impl ListMeta {
-    /// As a `ListMeta` tree.
-    pub fn tree(&self) -> Value {
-        let mut tree = serde_json::json!({"resourceVersion": self.revision.to_string()});
-        if !self.next.is_empty() {
-            tree.set("continue", self.next.as_str());
-        }
-        if let Some(remaining) = self.remaining {
-            tree.set("remainingItemCount", remaining);
-        }
-        tree
-    }
-}
-
-/// Appends `{"kind":"PodList",...}` of objects in `form`.
-pub fn write_list_json<'f, 'a>(
-    form: impl Into<Form<'f>>,
-    objects: impl IntoIterator<Item = &'a Object>,
-    meta: &ListMeta,
-    out: &mut Vec<u8>,
-) {
-    let form = form.into();
-    let mut head = serde_json::json!({
-        "kind": form.list_kind(), "apiVersion": form.api_version(), "metadata": meta.tree(),
-    });
-    if !form.kind.is_built_in() {
-        // Upstream's lists of what has no Go type say so too where nothing follows.
-        head["metadata"]["continue"] = meta.next.as_str().into();
-    }
-    write_tree_json(&head, out);
-    out.pop();
-    out.extend_from_slice(b",\"items\":[");
-    for (idx, object) in objects.into_iter().enumerate() {
-        if idx > 0 {
-            out.push(b',');
-        }
-        write_json(object, form, out);
-    }
-    out.extend_from_slice(b"]}");
-}
-
-/// Appends a `PodList` in protobuf (`k8s\0`...), spliced from the objects' bytes.
-pub fn write_list_protobuf<'f, 'a>(
-    form: impl Into<Form<'f>>,
-    objects: impl IntoIterator<Item = &'a Object>,
-    meta: &ListMeta,
-    out: &mut Vec<u8>,
-) {
-    let form = form.into();
-    let kind = format!("{}List", form.kind.name);
-    let sealed = envelope::seal(&form.api_version(), &kind, out, |out| {
-        let meta = meta.tree();
-        if let (Value::Object(map), Some(id)) = (&meta, schema().meta("ListMeta")) {
-            pb::put_message(out, 1, |out| encode::message(id, map, out))?;
-        }
-        for object in objects {
-            pb::put_message::<Mismatch>(out, 2, |out| {
-                put_object(object, form, out);
-                Ok(())
-            })?;
-        }
-        Ok(())
-    });
-    // Only the list metadata could fail, and it is made above.
-    let _ = sealed;
 }
 
 /// Encodes a tree of a meta kind (`Status`, `APIGroupList`, ...) or a served kind as protobuf, by
@@ -507,17 +441,17 @@ pub fn decode_meta(kind: &str, bytes: &[u8]) -> Result<Value, Status> {
 pub fn write_watch_json<'f>(
     event: &str,
     object: &Object,
-    form: impl Into<Form<'f>>,
+    shown: impl Into<Shown<'f>>,
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(event.as_bytes());
     out.extend_from_slice(b"\",\"object\":");
-    write_json(object, form, out);
+    shown.into().write_json(object, out);
     out.extend_from_slice(b"}\n");
 }
 
-/// Appends one watch event in JSON from a tree (BOOKMARK, ERROR, Table, PartialObjectMetadata).
+/// Appends one watch event in JSON from a tree (BOOKMARK, ERROR, Table).
 pub fn write_watch_tree_json(event: &str, tree: &Value, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(event.as_bytes());
@@ -540,13 +474,48 @@ pub fn write_watch_protobuf(event: &str, encoded: &[u8], out: &mut Vec<u8>) {
     out[start..start + 4].copy_from_slice(&len.to_be_bytes());
 }
 
-/// The `PartialObjectMetadata` of an object, as a tree.
-pub fn partial_metadata(object: &Object) -> Value {
-    let mut tree = object.whole_tree();
-    serde_json::json!({
-        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
-        "metadata": tree.remove("metadata").unwrap_or_default(),
-    })
+const PARTIAL: &str = "PartialObjectMetadata";
+
+/// Appends the `PartialObjectMetadata` of an object, of this `apiVersion`, as JSON text.
+fn write_metadata_json(object: &Object, api_version: &str, out: &mut Vec<u8>) {
+    if let (Some(raw), Some(id)) = (object.message(), schema().meta(PARTIAL)) {
+        let start = out.len();
+        let mut stream = stream::Stream { out, revision: object.revision() };
+        // Its metadata has the tag that every kind's has; what else the message holds is passed over.
+        match stream.root(api_version, PARTIAL, id, raw) {
+            Ok(()) => return,
+            Err(_) => out.truncate(start),
+        }
+    }
+    let metadata = object.whole_tree().remove("metadata").unwrap_or_default();
+    let tree =
+        serde_json::json!({"kind": PARTIAL, "apiVersion": api_version, "metadata": metadata});
+    write_tree_json(&tree, out);
+}
+
+/// As [`write_metadata_json`], in a protobuf envelope.
+fn write_metadata_protobuf(object: &Object, api_version: &str, out: &mut Vec<u8>) {
+    let sealed = envelope::seal(api_version, PARTIAL, out, |out| {
+        put_metadata(object, out);
+        Ok(())
+    });
+    // The body cannot fail.
+    let _ = sealed;
+}
+
+/// Appends the bare message of a `PartialObjectMetadata`.
+fn put_metadata(object: &Object, out: &mut Vec<u8>) {
+    if let Some(raw) = object.message()
+        && splice_revision(raw, object.revision(), false, out).is_ok()
+    {
+        return;
+    }
+    let metadata = object.whole_tree().remove("metadata").unwrap_or_default();
+    let map = Map::from_iter([(String::from("metadata"), metadata)]);
+    if let Some(id) = schema().meta(PARTIAL) {
+        // A tree that came out of a decoder encodes.
+        let _ = encode::message(id, &map, out);
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use http::Chunk;
 use http::body::Source;
 use wire::gzip_encode::Encoder;
 
-use super::respond::Pieces;
+use super::pieces::Pieces;
 
 /// Smaller answers are not worth the work, as upstream has it.
 pub(crate) const THRESHOLD_BYTES: usize = 128 * 1024;

@@ -5,6 +5,7 @@ mod budget;
 mod gzip;
 mod metrics;
 mod negotiate;
+mod pieces;
 mod plain;
 mod respond;
 mod watching;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use api::codec;
+use api::codec::{self, Shown};
 use api::{Form, LensMut, Object, Resource, Status, Value, json, table};
 use http::body::Sender;
 use http::{Body, Response};
@@ -129,7 +129,7 @@ impl Encoder {
                 Shape::Object | Shape::Discovery { .. } => {
                     let protobuf = self.wanted.media.format == Format::Protobuf;
                     let encode = |object: &Object, out: &mut Vec<u8>| {
-                        write_event(event.as_str(), object, resource.form(), protobuf, out);
+                        write_event(event.as_str(), object, resource.form().into(), protobuf, out);
                     };
                     let bytes = change.encoded(event, &resource, protobuf, &encode);
                     out.extend_from_slice(&bytes);
@@ -156,24 +156,17 @@ impl Encoder {
     }
 
     fn object(&mut self, event: &str, object: &Object, form: Form<'_>, out: &mut Vec<u8>) {
-        match (self.wanted.media.shape, self.wanted.media.format) {
-            (Shape::Object | Shape::Discovery { .. }, format) => {
-                write_event(event, object, form, format == Format::Protobuf, out);
-            }
-            (Shape::Table { .. }, _) => {
+        let shown = match self.wanted.media.shape {
+            Shape::Object | Shape::Discovery { .. } => Shown::Whole(form),
+            Shape::Metadata { beta } => respond::metadata(beta),
+            Shape::Table { .. } => {
                 let row = respond::row(object, form, &self.wanted);
                 let metadata = json!({"resourceVersion": object.revision().to_string()});
                 let table = self.table(vec![row], metadata);
-                self.tree(event, &table, out);
+                return self.tree(event, &table, out);
             }
-            (Shape::Metadata { beta }, _) => {
-                let mut partial = codec::partial_metadata(object);
-                if beta {
-                    partial.set("apiVersion", "meta.k8s.io/v1beta1");
-                }
-                self.tree(event, &partial, out);
-            }
-        }
+        };
+        write_event(event, object, shown, self.wanted.media.format == Format::Protobuf, out);
     }
 
     fn table(&mut self, rows: Vec<Value>, metadata: Value) -> Value {
@@ -225,11 +218,11 @@ impl Encoder {
 }
 
 /// Appends an event that shows an object.
-fn write_event(event: &str, object: &Object, form: Form<'_>, protobuf: bool, out: &mut Vec<u8>) {
+fn write_event(event: &str, object: &Object, shown: Shown<'_>, protobuf: bool, out: &mut Vec<u8>) {
     if !protobuf {
-        return codec::write_watch_json(event, object, form, out);
+        return codec::write_watch_json(event, object, shown, out);
     }
     let mut encoded = Vec::new();
-    codec::write_protobuf(object, form, &mut encoded);
+    shown.write_protobuf(object, &mut encoded);
     codec::write_watch_protobuf(event, &encoded, out);
 }
