@@ -158,6 +158,7 @@ fn words_stay_in_their_rooms() {
     for source in sources() {
         let is_test = source.path.ends_with("/tests.rs")
             || source.path.contains("/tests/")
+            || source.path.contains("/checks/")
             || source.path.ends_with("_test.rs")
             || source.path.ends_with("_tests.rs");
         // The build script and the bench examples run on the builder's machine.

@@ -84,14 +84,24 @@ impl Face {
         &self,
         method: &str,
         target: &str,
-        (sent, accept): (&str, &str),
+        media: (&str, &str),
         body: &str,
+    ) -> http::Response {
+        self.send(method, target, media, body.as_bytes().to_vec()).await
+    }
+
+    pub(super) async fn send(
+        &self,
+        method: &str,
+        target: &str,
+        media: (&str, &str),
+        body: Vec<u8>,
     ) -> http::Response {
         let request = Request::new(Method::from(method), target)
             .header("authorization", "Bearer admin")
-            .header("content-type", sent)
-            .header("accept", accept)
-            .body(body.to_owned());
+            .header("content-type", media.0)
+            .header("accept", media.1)
+            .body(body);
         self.service.call(request).await
     }
 

@@ -5,6 +5,7 @@ mod aggregation;
 mod authorization;
 mod certificates;
 mod conversions;
+mod coverage;
 mod deletions;
 mod identity;
 mod kinds;
