@@ -3,19 +3,107 @@
 //! The network that carries Service addresses is the node's, and a server may have none.
 
 use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 
 use api::kinds::{ENDPOINT_SLICE, ENDPOINTS, SERVICE};
 use api::{Lens, Value};
 use client::ListOptions;
+use http::client::{Endpoint, Protocol};
+use http::tls::{self, ClientConfig, Identity, Trust};
 use store::Store;
 
 use crate::storage::{self, list};
+
+/// A Service that a configuration names as where another server is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Backend {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) port: u16,
+}
+
+impl Backend {
+    /// Reads a `ServiceReference` that passed validation.
+    pub(crate) fn of(service: &Value) -> Backend {
+        Backend {
+            namespace: service.str("namespace").to_owned(),
+            name: service.str("name").to_owned(),
+            port: service.int("port").and_then(|port| port.try_into().ok()).unwrap_or(443),
+        }
+    }
+
+    /// The name in its certificate.
+    pub(crate) fn host(&self) -> String {
+        format!("{}.{}.svc", self.name, self.namespace)
+    }
+
+    /// Where to connect to now.
+    ///
+    /// # Errors
+    /// Why there is no such place, in upstream's words.
+    pub(crate) async fn endpoint(
+        &self,
+        store: &Store,
+        tls: Arc<ClientConfig>,
+    ) -> Result<Endpoint, String> {
+        let (host, port) = service(store, &self.namespace, &self.name, self.port).await?;
+        // Whoever may write Services names these: not what listens on loopback or a link-local address
+        // here. As upstream: requests on one HTTP/2 connection would all reach one of a Service's pods.
+        let endpoint = Endpoint::tcp(host, port).server_name(self.host()).far_only();
+        Ok(endpoint.tls(tls).protocol(Protocol::Http1))
+    }
+}
+
+/// Whose certificates another server may show, as a configuration says.
+pub(crate) struct Trusted {
+    /// PEM; empty for the public authorities.
+    ca_bundle: Vec<u8>,
+    insecure: bool,
+    /// Made at the first connection; connections are kept by it.
+    tls: OnceLock<Result<Arc<ClientConfig>, String>>,
+}
+
+impl Trusted {
+    /// Reads `caBundle` and `insecureSkipTLSVerify`.
+    pub(crate) fn of(config: &Value) -> Trusted {
+        Trusted {
+            ca_bundle: wire::base64::decode(config.str("caBundle")).unwrap_or_default(),
+            insecure: config.flag("insecureSkipTLSVerify"),
+            tls: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn is_same(&self, other: &Trusted) -> bool {
+        (&self.ca_bundle, self.insecure) == (&other.ca_bundle, other.insecure)
+    }
+
+    /// What a connection needs, where this server shows itself as `identity`.
+    ///
+    /// # Errors
+    /// What is wrong with the certificates.
+    pub(crate) fn tls(
+        &self,
+        identity: Option<&Arc<Identity>>,
+    ) -> Result<Arc<ClientConfig>, String> {
+        let make = || {
+            let trust = match (self.insecure, self.ca_bundle.is_empty()) {
+                (true, _) => Ok(Trust::Insecure),
+                (_, true) => Ok(Trust::Roots(tls::public_roots())),
+                (_, false) => tls::roots(&self.ca_bundle).map(Trust::Roots),
+            };
+            trust
+                .and_then(|trust| tls::client_config(trust, identity.cloned()))
+                .map_err(|error| format!("unable to load root certificates: {error}"))
+        };
+        self.tls.get_or_init(make).clone()
+    }
+}
 
 /// The address and port of a random ready endpoint behind a Service's port.
 ///
 /// # Errors
 /// Why there is none, in upstream's words.
-pub(crate) async fn service(
+async fn service(
     store: &Store,
     namespace: &str,
     name: &str,

@@ -124,7 +124,7 @@ impl Follower {
         self.tell(known);
         let mut spans = vec![span];
         for remote in known.values() {
-            let (namespace, name) = (&remote.target.namespace, &remote.target.service);
+            let (namespace, name) = (&remote.target.backend.namespace, &remote.target.backend.name);
             for kind in [&SERVICE, &ENDPOINTS] {
                 spans.push(Span::key(storage::key(kind, namespace, name)));
             }
@@ -248,12 +248,12 @@ impl Asker {
 
     async fn found(&self) -> Result<Found, Status> {
         let target = self.target();
-        let (namespace, name) = (&target.namespace, &target.service);
+        let (namespace, name) = (&target.backend.namespace, &target.backend.name);
         let store = &self.follower.store;
         let service = storage::find(store, &SERVICE, namespace, name).await?.map(|it| it.tree());
         let endpoints =
             storage::find(store, &ENDPOINTS, namespace, name).await?.map(|it| it.tree());
-        let at = (namespace.as_str(), name.as_str(), target.port);
+        let at = (namespace.as_str(), name.as_str(), target.backend.port);
         if let Some(found) = condition::unready(at, service.as_ref(), endpoints.as_ref()) {
             return Ok(found);
         }
@@ -289,7 +289,7 @@ impl Asker {
     /// Asks who shows the right certificate for its resources and documents; whether it answered.
     async fn learned(&self, path: &str) -> bool {
         let identity = self.follower.aggregation.identity.as_ref();
-        let Ok(tls) = self.target().tls(identity) else { return false };
+        let Ok(tls) = self.target().trusted.tls(identity) else { return false };
         let Ok(text) = self.ask(path, &tls).await else { return false };
         let openapi = self.openapi(path, &tls).await;
         self.learn(&text, openapi);
@@ -299,10 +299,11 @@ impl Asker {
     /// Gets a path as the aggregator itself.
     async fn ask(&self, path: &str, tls: &Arc<tls::ClientConfig>) -> Result<Vec<u8>, String> {
         let follower = &self.follower;
-        let endpoint = self.target().endpoint(&follower.store, Arc::clone(tls)).await?;
+        let backend = &self.target().backend;
+        let endpoint = backend.endpoint(&follower.store, Arc::clone(tls)).await?;
         let url = format!("https://{endpoint}{path}");
         let mut request = Request::get(path).header("accept", "application/json");
-        request.authority = format!("{}:{}", self.target().host(), self.target().port);
+        request.authority = format!("{}:{}", backend.host(), backend.port);
         let via = format!("1.1 {}", follower.aggregation.pseudonym);
         request.headers.append("via", via);
         let mut aggregator = User::new("system:kube-aggregator", &[crate::user::MASTERS]);

@@ -6,32 +6,27 @@
 mod condition;
 pub(crate) mod follow;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use api::elsewhere::Elsewhere;
 use api::status::Reason;
 use api::{Lens, Status, Value};
-use http::client::{Client, Endpoint, Protocol};
-use http::tls::{self, Identity, Trust};
+use http::client::Client;
+use http::tls::Identity;
 use http::{Headers, Request, Response};
 use store::Store;
 
+use crate::pass;
+use crate::resolve::{Backend, Trusted};
 use crate::user::User;
-use crate::{pass, resolve};
 
 /// What a connection to another server may become.
 const UPGRADES: [&str; 2] = ["websocket", "SPDY/3.1"];
 
 /// A Service as an APIService names it, and what is known of it.
 pub(crate) struct Target {
-    namespace: String,
-    service: String,
-    port: u16,
-    /// PEM; empty for the public authorities.
-    ca_bundle: Vec<u8>,
-    insecure: bool,
-    /// Made at the first request; connections are kept by it.
-    tls: OnceLock<Result<Arc<tls::ClientConfig>, String>>,
+    backend: Backend,
+    trusted: Trusted,
     learned: Mutex<Learned>,
 }
 
@@ -69,54 +64,15 @@ pub(crate) struct Aggregation {
 
 impl Target {
     fn of(spec: &Value) -> Target {
-        let service = spec.at("service");
         Target {
-            namespace: service.str("namespace").to_owned(),
-            service: service.str("name").to_owned(),
-            port: service.int("port").and_then(|port| port.try_into().ok()).unwrap_or(443),
-            ca_bundle: wire::base64::decode(spec.str("caBundle")).unwrap_or_default(),
-            insecure: spec.flag("insecureSkipTLSVerify"),
-            tls: OnceLock::new(),
+            backend: Backend::of(spec.at("service")),
+            trusted: Trusted::of(spec),
             learned: Mutex::default(),
         }
     }
 
     fn is_same(&self, other: &Target) -> bool {
-        (&self.namespace, &self.service, self.port)
-            == (&other.namespace, &other.service, other.port)
-            && (&self.ca_bundle, self.insecure) == (&other.ca_bundle, other.insecure)
-    }
-
-    fn tls(&self, identity: Option<&Arc<Identity>>) -> Result<Arc<tls::ClientConfig>, String> {
-        let make = || {
-            let trust = match (self.insecure, self.ca_bundle.is_empty()) {
-                (true, _) => Ok(Trust::Insecure),
-                (_, true) => Ok(Trust::Roots(tls::public_roots())),
-                (_, false) => tls::roots(&self.ca_bundle).map(Trust::Roots),
-            };
-            trust
-                .and_then(|trust| tls::client_config(trust, identity.cloned()))
-                .map_err(|error| format!("unable to load root certificates: {error}"))
-        };
-        self.tls.get_or_init(make).clone()
-    }
-
-    /// Where to connect to now.
-    async fn endpoint(
-        &self,
-        store: &Store,
-        tls: Arc<tls::ClientConfig>,
-    ) -> Result<Endpoint, String> {
-        let (host, port) =
-            resolve::service(store, &self.namespace, &self.service, self.port).await?;
-        // Whoever may write Services names these: not what listens on loopback or a link-local address
-        // here. As upstream: requests on one HTTP/2 connection would all reach one of a Service's pods.
-        let endpoint = Endpoint::tcp(host, port).server_name(self.host()).far_only();
-        Ok(endpoint.tls(tls).protocol(Protocol::Http1))
-    }
-
-    fn host(&self) -> String {
-        format!("{}.{}.svc", self.service, self.namespace)
+        self.backend == other.backend && self.trusted.is_same(&other.trusted)
     }
 
     fn learned(&self) -> Learned {
@@ -212,8 +168,8 @@ impl Aggregation {
         if !remote.available {
             return unavailable();
         }
-        let tls = remote.target.tls(self.identity.as_ref()).map_err(Status::internal)?;
-        let endpoint = match remote.target.endpoint(store, tls).await {
+        let tls = remote.target.trusted.tls(self.identity.as_ref()).map_err(Status::internal)?;
+        let endpoint = match remote.target.backend.endpoint(store, tls).await {
             Ok(endpoint) => endpoint,
             Err(why) => {
                 log::debug!("resolve the Service of {}: {why}", remote.name);
@@ -222,7 +178,8 @@ impl Aggregation {
         };
         let uri = request.path().to_owned();
         pass::forwarded(&mut request, &uri);
-        request.authority = format!("{}:{}", remote.target.host(), remote.target.port);
+        let backend = &remote.target.backend;
+        request.authority = format!("{}:{}", backend.host(), backend.port);
         // Before the server's own words are there: `Connection` may name them.
         let protocol = request.headers.get("upgrade").unwrap_or("").to_owned();
         pass::strip(&mut request.headers);

@@ -8,16 +8,14 @@ pub(crate) mod hooks;
 pub(crate) mod policies;
 pub(crate) mod targets;
 
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use api::{Lens, Value};
 use http::client::{Client, Endpoint, Protocol, Url};
-use http::tls::{self, Trust};
 use http::{Method, Response};
 use store::Store;
 
-use crate::resolve;
+use crate::resolve::{Backend, Trusted};
 
 /// The longest answer, as long as the body of a request.
 const ANSWER_MAX_BYTES: usize = 3 << 20;
@@ -30,21 +28,14 @@ const SHOWN_MAX_CHARS: usize = 256;
 /// Where a webhook is, as a `WebhookClientConfig` says.
 pub(crate) struct Target {
     place: Place,
-    /// PEM; empty for the public authorities.
-    ca_bundle: Vec<u8>,
-    /// Made at the first call; connections are kept by it.
-    tls: OnceLock<Result<Arc<tls::ClientConfig>, String>>,
+    trusted: Trusted,
 }
 
 enum Place {
     /// In the form in which it was written, and read.
     Url(String),
-    Service {
-        namespace: String,
-        name: String,
-        path: String,
-        port: u16,
-    },
+    /// And a path there.
+    Service(Backend, String),
 }
 
 impl Target {
@@ -53,55 +44,38 @@ impl Target {
         let service = config.at("service");
         let place = match config.at("url").as_str() {
             Some(url) => Place::Url(url.to_owned()),
-            None => Place::Service {
-                namespace: service.str("namespace").to_owned(),
-                name: service.str("name").to_owned(),
-                path: service.str("path").to_owned(),
-                port: service.int("port").and_then(|port| port.try_into().ok()).unwrap_or(443),
-            },
+            None => Place::Service(Backend::of(service), service.str("path").to_owned()),
         };
-        let ca_bundle = wire::base64::decode(config.str("caBundle")).unwrap_or_default();
-        Target { place, ca_bundle, tls: OnceLock::new() }
+        Target { place, trusted: Trusted::of(config) }
     }
 
     /// As messages show it, without a query.
     fn url(&self) -> String {
         match &self.place {
             Place::Url(url) => url.clone(),
-            Place::Service { namespace, name, path, port } => {
+            Place::Service(backend, path) => {
                 let slash = if path.starts_with('/') || path.is_empty() { "" } else { "/" };
-                format!("https://{name}.{namespace}.svc:{port}{slash}{path}")
+                format!("https://{}:{}{slash}{path}", backend.host(), backend.port)
             }
         }
-    }
-
-    fn tls(&self) -> Result<Arc<tls::ClientConfig>, String> {
-        let make = || {
-            let roots = match self.ca_bundle.is_empty() {
-                true => Ok(tls::public_roots()),
-                false => tls::roots(&self.ca_bundle),
-            };
-            roots
-                .and_then(|roots| tls::client_config(Trust::Roots(roots), None))
-                .map_err(|error| format!("unable to load root certificates: {error}"))
-        };
-        self.tls.get_or_init(make).clone()
     }
 
     /// Where to connect to now, and the path to ask for.
     async fn endpoint(&self, store: &Store) -> Result<(Endpoint, String), String> {
         let url = Url::parse(&self.url()).map_err(|error| error.to_string())?;
+        let tls = self.trusted.tls(None)?;
         let endpoint = match &self.place {
-            Place::Url(_) => Endpoint::tcp(&*url.host, url.port),
-            Place::Service { namespace, name, port, .. } => {
-                let (host, port) = resolve::service(store, namespace, name, *port).await?;
-                // Whoever may write Services names these: not what listens on loopback or a link-local address here.
-                Endpoint::tcp(host, port).server_name(&*url.host).far_only()
-            }
+            Place::Url(_) => Endpoint::tcp(&*url.host, url.port).tls(tls).protocol(Protocol::Http1),
+            Place::Service(backend, _) => backend.endpoint(store, tls).await?,
         };
-        // As upstream: requests on one HTTP/2 connection would all reach one of a Service's pods.
-        let endpoint = endpoint.tls(self.tls()?).protocol(Protocol::Http1);
         Ok((endpoint, url.target))
+    }
+
+    fn port(&self) -> u16 {
+        match &self.place {
+            Place::Url(_) => 443,
+            Place::Service(backend, _) => backend.port,
+        }
     }
 }
 
@@ -148,15 +122,6 @@ pub(crate) async fn call(
     match rt::timeout(time_max, ask).await {
         Ok(answer) => answer,
         Err(rt::Elapsed) => Err(posting(&"context deadline exceeded")),
-    }
-}
-
-impl Target {
-    fn port(&self) -> u16 {
-        match &self.place {
-            Place::Url(_) => 443,
-            Place::Service { port, .. } => *port,
-        }
     }
 }
 
