@@ -1,17 +1,15 @@
 //! Node IPAM: gives each node its block of the cluster's pod addresses.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use api::kinds::{CONFIG_MAP, NODE};
 use api::{Actions, Controller, Key, Lens, Next, Object, Value, View, Wakes, Watch, json};
+use stdx::Arrange;
 
 use crate::support::settings::Settings;
 
 /// Prefix length of a node's IPv6 block.
 const NODE_MASK_V6: u8 = 64;
-/// Blocks looked at in one cluster block; more nodes than this are not served.
-const BLOCKS_MAX: u128 = 1 << 16;
 
 pub(crate) struct Ipam;
 
@@ -32,20 +30,23 @@ impl Controller for Ipam {
             list.chain(tree.at("spec.podCIDR").as_str()).map(str::to_owned).collect()
         };
         let trees: Vec<Value> = nodes.iter().map(Object::tree).collect();
-        let mut taken: BTreeSet<String> = trees.iter().flat_map(blocks_of).collect();
+        let taken = trees.iter().flat_map(blocks_of);
+        let mut taken: Vec<Span> = taken.filter_map(|block| Span::parse(&block)).collect();
+        taken.arrange();
         for (node, tree) in nodes.iter().zip(&trees) {
             if !tree.str("spec.podCIDR").is_empty() || node.deleting() {
                 continue;
             }
             let mut blocks = Vec::new();
             for cidr in settings.cluster_cidrs() {
-                let Some(block) = free_block(cidr, settings.node_mask(), &taken) else {
+                let Some((block, span)) = free_block(cidr, settings.node_mask(), &taken) else {
                     let message = format!("Node {} status is now: CIDRNotAvailable", node.name());
                     actions.event(node, "CIDRNotAvailable", message);
                     blocks.clear();
                     break;
                 };
-                taken.insert(block.clone());
+                let place = taken.partition_point(|held| *held < span);
+                taken.insert(place, span);
                 blocks.push(block);
             }
             if let Some(first) = blocks.first().cloned() {
@@ -74,30 +75,57 @@ fn wakes_of_settings(_: &View<'_>, map: &Object) -> Vec<Key> {
     ours.then(the_key).into_iter().collect()
 }
 
-/// The first block of `cidr` that no node has, as text.
-fn free_block(cidr: &str, mask_v4: Option<u8>, taken: &BTreeSet<String>) -> Option<String> {
-    let (address, prefix) = cidr.split_once('/')?;
-    let prefix: u8 = prefix.parse().ok()?;
-    let (base, bits, mask) = match address.parse().ok()? {
-        IpAddr::V4(v4) => (u128::from(u32::from(v4)), 32, mask_v4?.max(prefix)),
-        IpAddr::V6(v6) => (u128::from(v6), 128, NODE_MASK_V6.max(prefix)),
-    };
-    if prefix > bits || mask > bits {
+/// The addresses of a block, both ends included, as numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Span {
+    ipv6: bool,
+    first: u128,
+    last: u128,
+}
+
+impl Span {
+    fn new(ipv6: bool, address: u128, prefix: u8) -> Option<Span> {
+        let bits = if ipv6 { 128u8 } else { 32 };
+        let host = u32::from(bits.checked_sub(prefix)?);
+        let host = 1u128.checked_shl(host).map_or(u128::MAX, |n| n - 1);
+        Some(Span { ipv6, first: address & !host, last: address | host })
+    }
+
+    fn parse(cidr: &str) -> Option<Span> {
+        let (address, prefix) = cidr.split_once('/')?;
+        let (ipv6, address) = match address.parse().ok()? {
+            IpAddr::V4(v4) => (false, u128::from(u32::from(v4))),
+            IpAddr::V6(v6) => (true, u128::from(v6)),
+        };
+        Span::new(ipv6, address, prefix.parse().ok()?)
+    }
+}
+
+/// The first block of `cidr` that shares no address with one of `taken`, which are sorted. A node may have
+/// come with a block of any size.
+fn free_block(cidr: &str, mask_v4: Option<u8>, taken: &[Span]) -> Option<(String, Span)> {
+    let whole = Span::parse(cidr)?;
+    let prefix: u8 = cidr.split_once('/')?.1.parse().ok()?;
+    let mask = if whole.ipv6 { NODE_MASK_V6 } else { mask_v4? }.max(prefix);
+    let mut block = Span::new(whole.ipv6, whole.first, mask)?;
+    for held in taken.iter().filter(|held| held.ipv6 == whole.ipv6) {
+        if held.first > block.last {
+            break;
+        }
+        if held.last >= block.first {
+            // The first block behind it.
+            let behind = Span::new(whole.ipv6, held.last, mask)?.last.checked_add(1)?;
+            block = Span::new(whole.ipv6, behind, mask)?;
+        }
+    }
+    if block.last > whole.last {
         return None;
     }
-    let host =
-        |length: u8| 1u128.checked_shl(u32::from(bits - length)).map_or(u128::MAX, |n| n - 1);
-    let start = base & !host(prefix);
-    let step = host(mask).checked_add(1)?;
-    let n = 1u128.checked_shl(u32::from(mask - prefix)).unwrap_or(BLOCKS_MAX).min(BLOCKS_MAX);
-    let blocks = (0..n).map(|idx| {
-        let first = start + idx * step;
-        match bits {
-            32 => format!("{}/{mask}", Ipv4Addr::from(u32::try_from(first).unwrap_or(0))),
-            _ => format!("{}/{mask}", Ipv6Addr::from(first)),
-        }
-    });
-    blocks.into_iter().find(|block| !taken.contains(block))
+    let text = match whole.ipv6 {
+        true => format!("{}/{mask}", Ipv6Addr::from(block.first)),
+        false => format!("{}/{mask}", Ipv4Addr::from(u32::try_from(block.first).ok()?)),
+    };
+    Some((text, block))
 }
 
 #[cfg(test)]
@@ -107,17 +135,31 @@ mod tests {
 
     #[test]
     fn blocks() {
-        let taken = ["10.42.0.0/24".to_owned(), "fd00::/64".to_owned()].into();
+        let taken = [
+            "10.42.0.0/24",
+            "10.42.2.0/23",
+            "10.42.2.128/25",
+            "10.43.0.0/17",
+            "10.43.3.0/24",
+            "fd00::/64",
+        ];
+        let taken = taken.map(|block| Span::parse(block).unwrap());
         for (cidr, want) in [
             ("10.42.0.0/16", Some("10.42.1.0/24")),
             ("10.42.7.9/16", Some("10.42.1.0/24")),
+            ("10.42.2.0/23", None),
+            ("10.42.0.0/21", Some("10.42.1.0/24")),
+            ("10.42.3.0/20", Some("10.42.1.0/24")),
+            ("10.43.0.0/16", Some("10.43.128.0/24")),
+            ("255.255.255.0/24", Some("255.255.255.0/24")),
             ("10.42.0.0/24", None),
             ("fd00::/56", Some("fd00:0:0:1::/64")),
             ("10.0.0.0/8", Some("10.0.0.0/24")),
             ("nonsense", None),
             ("10.0.0.0/40", None),
         ] {
-            assert_eq!(free_block(cidr, Some(24), &taken).as_deref(), want, "{cidr}");
+            let found = free_block(cidr, Some(24), &taken).map(|(block, _)| block);
+            assert_eq!(found.as_deref(), want, "{cidr}");
         }
     }
 
