@@ -1,6 +1,6 @@
-//! Rtnetlink: links, addresses, routes and their change events as small structs.
+//! Rtnetlink: links, addresses, routes, neighbours and their change events as small structs.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::netlink::{Message, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, Writer};
 use crate::netlink::{NLM_F_ACK, NLM_F_REQUEST, read_u32};
@@ -14,6 +14,9 @@ pub const RTM_GETADDR: u16 = 22;
 pub const RTM_NEWROUTE: u16 = 24;
 pub const RTM_DELROUTE: u16 = 25;
 pub const RTM_GETROUTE: u16 = 26;
+pub const RTM_NEWNEIGH: u16 = 28;
+pub const RTM_DELNEIGH: u16 = 29;
+pub const RTM_GETNEIGH: u16 = 30;
 
 /// Multicast groups, as the bit mask that a socket binds to.
 pub const GROUP_LINK: u32 = 0x1;
@@ -40,6 +43,11 @@ const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_HAIRPIN: u16 = 4;
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_VXLAN_ID: u16 = 1;
+const IFLA_VXLAN_LINK: u16 = 3;
+const IFLA_VXLAN_LOCAL: u16 = 4;
+const IFLA_VXLAN_LEARNING: u16 = 7;
+const IFLA_VXLAN_PORT: u16 = 15;
 
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -56,13 +64,21 @@ const RTA_PREFSRC: u16 = 7;
 const RTA_TABLE: u16 = 15;
 const RT_TABLE_MAIN: u8 = 254;
 const RTN_UNICAST: u8 = 1;
+const RTNH_F_ONLINK: u32 = 4;
+
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NTF_SELF: u8 = 2;
+const NUD_PERMANENT: u16 = 0x80;
 
 const AF_INET: u8 = 2;
+const AF_BRIDGE: u8 = 7;
 const AF_INET6: u8 = 10;
 
 const LINK_HEADER_LEN: usize = 16;
 const ADDRESS_HEADER_LEN: usize = 8;
 const ROUTE_HEADER_LEN: usize = 12;
+const NEIGHBOUR_HEADER_LEN: usize = 12;
 
 /// A link as the kernel reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,6 +132,28 @@ pub struct Veth<'a> {
     pub master: u32,
 }
 
+/// A tunnel of Ethernet frames in UDP that learns nothing by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vxlan {
+    /// The VNI: which of the tunnels on one port.
+    pub id: u32,
+    /// The link that packets leave by.
+    pub link: u32,
+    /// The source of those packets.
+    pub local: Ipv4Addr,
+    pub port: u16,
+}
+
+/// How a link-layer address is reached, for good: nothing asks for it, nothing forgets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    pub link: u32,
+    pub mac: [u8; 6],
+    pub address: IpAddr,
+    /// The entry says by which machine a tunnel reaches `mac` (fdb), not which `mac` `address` has.
+    pub forwards: bool,
+}
+
 const CREATE: u16 = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
 
 pub fn create_bridge(w: &mut Writer, sequence: u32, name: &str, mac: [u8; 6], mtu: u32) {
@@ -144,6 +182,33 @@ pub fn create_veth(w: &mut Writer, sequence: u32, veth: &Veth<'_>) {
                     w.u32(IFLA_MTU, veth.mtu);
                     w.u32(IFLA_NET_NS_FD, veth.peer_netns.cast_unsigned());
                 });
+            });
+        });
+    });
+}
+
+/// `mtu` is that of the tunnel itself.
+pub fn create_vxlan(
+    w: &mut Writer,
+    sequence: u32,
+    name: &str,
+    mac: [u8; 6],
+    mtu: u32,
+    vxlan: &Vxlan,
+) {
+    w.message(RTM_NEWLINK, CREATE, sequence, |w| {
+        link_header(w, 0, 0, 0);
+        w.str(IFLA_IFNAME, name);
+        w.bytes(IFLA_ADDRESS, &mac);
+        w.u32(IFLA_MTU, mtu);
+        w.nest(IFLA_LINKINFO, |w| {
+            w.str(IFLA_INFO_KIND, "vxlan");
+            w.nest(IFLA_INFO_DATA, |w| {
+                w.u32(IFLA_VXLAN_ID, vxlan.id);
+                w.u32(IFLA_VXLAN_LINK, vxlan.link);
+                w.bytes(IFLA_VXLAN_LOCAL, &vxlan.local.octets());
+                w.u8(IFLA_VXLAN_LEARNING, 0);
+                w.be16(IFLA_VXLAN_PORT, vxlan.port);
             });
         });
     });
@@ -243,6 +308,79 @@ pub fn dump_routes(w: &mut Writer, sequence: u32) {
     w.message(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, sequence, |w| w.raw(&[0; 12]));
 }
 
+/// Adds or replaces an entry.
+pub fn set_neighbour(w: &mut Writer, sequence: u32, neighbour: &Neighbour) {
+    let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+    w.message(RTM_NEWNEIGH, flags, sequence, |w| neighbour_body(w, neighbour));
+}
+
+pub fn delete_neighbour(w: &mut Writer, sequence: u32, neighbour: &Neighbour) {
+    let flags = NLM_F_REQUEST | NLM_F_ACK;
+    w.message(RTM_DELNEIGH, flags, sequence, |w| neighbour_body(w, neighbour));
+}
+
+/// IPv4 neighbours of all links.
+pub fn dump_neighbours(w: &mut Writer, sequence: u32) {
+    w.message(RTM_GETNEIGH, NLM_F_REQUEST | NLM_F_DUMP, sequence, |w| {
+        w.raw(&[AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    });
+}
+
+/// The forwarding entries of one link. The kernel takes the header of a link for this, not a neighbour's.
+pub fn dump_forwarding(w: &mut Writer, sequence: u32, link: u32) {
+    w.message(RTM_GETNEIGH, NLM_F_REQUEST | NLM_F_DUMP, sequence, |w| {
+        w.raw(&[AF_BRIDGE, 0, 0, 0]);
+        w.raw(&link.to_ne_bytes());
+        w.raw(&[0; 8]);
+    });
+}
+
+/// Reads a `RTM_NEWNEIGH`; `None` for entries that pass, or lead to no address.
+pub fn parse_neighbour(message: &Message<'_>) -> Option<Neighbour> {
+    let header = message.payload.get(..NEIGHBOUR_HEADER_LEN)?;
+    if u16::from_ne_bytes([header[8], header[9]]) & NUD_PERMANENT == 0 {
+        return None;
+    }
+    let (mut address, mut mac) = (None, None);
+    for attribute in message.attributes(NEIGHBOUR_HEADER_LEN) {
+        match attribute.kind {
+            NDA_DST => address = attribute.address(),
+            NDA_LLADDR => mac = attribute.value.try_into().ok(),
+            _ => {}
+        }
+    }
+    Some(Neighbour {
+        link: read_u32(header, 4)?,
+        mac: mac?,
+        address: address?,
+        forwards: header[0] == AF_BRIDGE,
+    })
+}
+
+/// Reads what a `RTM_NEWLINK` says of a tunnel; `None` for other links, for one that learns, and for one
+/// that is not over IPv4.
+pub fn parse_vxlan(message: &Message<'_>) -> Option<Vxlan> {
+    let mut vxlan = Vxlan { id: 0, link: 0, local: Ipv4Addr::UNSPECIFIED, port: 0 };
+    let info = message.attributes(LINK_HEADER_LEN).find(|a| a.kind == IFLA_LINKINFO)?;
+    if info.nested().find(|a| a.kind == IFLA_INFO_KIND)?.str() != Some("vxlan") {
+        return None;
+    }
+    for attribute in info.nested().find(|a| a.kind == IFLA_INFO_DATA)?.nested() {
+        match attribute.kind {
+            IFLA_VXLAN_ID => vxlan.id = attribute.u32()?,
+            IFLA_VXLAN_LINK => vxlan.link = attribute.u32()?,
+            IFLA_VXLAN_LOCAL => match attribute.address()? {
+                IpAddr::V4(local) => vxlan.local = local,
+                IpAddr::V6(_) => return None,
+            },
+            IFLA_VXLAN_LEARNING if attribute.u8() != Some(0) => return None,
+            IFLA_VXLAN_PORT => vxlan.port = attribute.be16()?,
+            _ => {}
+        }
+    }
+    Some(vxlan)
+}
+
 /// Reads a `RTM_NEWLINK` or `RTM_DELLINK`.
 pub fn parse_link(message: &Message<'_>) -> Option<Link> {
     let mut link = Link {
@@ -298,6 +436,7 @@ pub fn parse_route(message: &Message<'_>) -> Option<Route> {
         ipv6: header[0] == AF_INET6,
         table: u32::from(header[4]),
         protocol: header[5],
+        on_link: read_u32(header, 8)? & RTNH_F_ONLINK != 0,
         ..Route::default()
     };
     for attribute in message.attributes(ROUTE_HEADER_LEN) {
@@ -321,7 +460,6 @@ pub fn is_main_table(route: &Route) -> bool {
 
 fn route_body(w: &mut Writer, route: &Route) {
     const SCOPE_LINK: u8 = 253;
-    const RTNH_F_ONLINK: u32 = 4;
     let prefix = route.destination.map_or(0, |(_, prefix)| prefix);
     let family = if route.ipv6 { AF_INET6 } else { AF_INET };
     let scope = match route.gateway {
@@ -346,6 +484,19 @@ fn route_body(w: &mut Writer, route: &Route) {
     if route.metric != 0 {
         w.u32(RTA_PRIORITY, route.metric);
     }
+}
+
+fn neighbour_body(w: &mut Writer, neighbour: &Neighbour) {
+    let (family, flags) = match neighbour.forwards {
+        true => (AF_BRIDGE, NTF_SELF),
+        false => (family(neighbour.address), 0),
+    };
+    w.raw(&[family, 0, 0, 0]);
+    w.raw(&neighbour.link.to_ne_bytes());
+    let [low, high] = NUD_PERMANENT.to_ne_bytes();
+    w.raw(&[low, high, flags, if neighbour.forwards { 0 } else { RTN_UNICAST }]);
+    w.address(NDA_DST, neighbour.address);
+    w.bytes(NDA_LLADDR, &neighbour.mac);
 }
 
 fn link_header(w: &mut Writer, index: u32, flags: u32, change: u32) {
@@ -382,6 +533,49 @@ mod tests {
         assert_eq!(parse_route(&messages(&buf).next().unwrap().unwrap()), Some(route));
     }
 
+    fn hex(write: impl FnOnce(&mut Writer)) -> (String, Vec<u8>) {
+        let mut w = Writer::new();
+        write(&mut w);
+        let buf = w.finish().unwrap();
+        (buf.iter().map(|byte| format!("{byte:02x}")).collect(), buf)
+    }
+
+    /// As the kernel's headers have it, after the message's own header.
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn tunnels_and_their_entries_are_as_the_kernel_reads_them() {
+        let vxlan = Vxlan { id: 1, link: 2, local: Ipv4Addr::new(192, 0, 2, 10), port: 8472 };
+        let (text, buf) =
+            hex(|w| create_vxlan(w, 1, "flannel.1", [2, 0, 0, 0, 0, 1], 1450, &vxlan));
+        let expected = concat!(
+            "00000000000000000000000000000000", // a new link
+            "0e000300666c616e6e656c2e31000000", // flannel.1
+            "0a0001000200000000010000",         // its address
+            "08000400aa050000",                 // its MTU
+            "3c001280",
+            "0a00010076786c616e000000", // of kind vxlan
+            "2c000280",
+            "0800010001000000",
+            "0800030002000000",
+            "08000400c000020a",
+            "0500070000000000",
+            "06000f0021180000", // nolearning, port 8472
+        );
+        assert_eq!(&text[32..], expected);
+        assert_eq!(parse_vxlan(&messages(&buf).next().unwrap().unwrap()), Some(vxlan));
+        for (forwards, address, expected) in [
+            (true, "192.0.2.11", "07000000050000008000020008000100c000020b"),
+            (false, "10.42.1.0", "020000000500000080000001080001000a2a0100"),
+        ] {
+            let address = address.parse().unwrap();
+            let entry = Neighbour { link: 5, mac: [2, 0, 0, 0, 0, 7], address, forwards };
+            let (text, buf) = hex(|w| set_neighbour(w, 1, &entry));
+            let rest = "0a0002000200000000070000";
+            assert_eq!(&text[32..], format!("{expected}{rest}"));
+            assert_eq!(parse_neighbour(&messages(&buf).next().unwrap().unwrap()), Some(entry));
+        }
+    }
+
     #[test]
     fn mutated_messages_never_panic() {
         let mut w = Writer::new();
@@ -389,6 +583,10 @@ mod tests {
             Veth { name: "a", peer: "b", peer_netns: 3, peer_mac: [2; 6], mtu: 1500, master: 4 };
         create_veth(&mut w, 1, &veth);
         set_address(&mut w, 2, 9, "fd00::1".parse().unwrap(), 64);
+        let vxlan = Vxlan { id: 1, link: 2, local: Ipv4Addr::LOCALHOST, port: 8472 };
+        create_vxlan(&mut w, 3, "v", [2; 6], 1450, &vxlan);
+        let address = "10.42.1.0".parse().unwrap();
+        set_neighbour(&mut w, 4, &Neighbour { link: 1, mac: [2; 6], address, forwards: true });
         let good = w.finish().unwrap();
         let mut prng = Prng::new(2);
         for _ in 0..20_000 {
@@ -400,6 +598,7 @@ mod tests {
             buf.truncate(prng.below(buf.len() as u64 + 1) as usize);
             for message in messages(&buf).flatten() {
                 let _ = (parse_link(&message), parse_address(&message), parse_route(&message));
+                let _ = (parse_vxlan(&message), parse_neighbour(&message));
             }
         }
     }
