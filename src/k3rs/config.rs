@@ -1,7 +1,7 @@
 //! The server's configuration: every source read, checked and typed before anything starts.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
@@ -70,9 +70,12 @@ struct ServerArgs {
     /// cluster domain (default cluster.local)
     #[argh(option)]
     cluster_domain: Option<String>,
-    /// pod network backend; one node needs none of them, so vxlan, host-gw and none are accepted
+    /// how pods of other nodes are reached: vxlan, host-gw (nodes on one wire), none (default vxlan)
     #[argh(option)]
     flannel_backend: Option<String>,
+    /// have other nodes reach this one by its --node-external-ip
+    #[argh(option)]
+    flannel_external_ip: Option<bool>,
     /// write the administrator's kubeconfig to this file [K3S_KUBECONFIG_OUTPUT]
     #[argh(option, short = 'o')]
     write_kubeconfig: Option<PathBuf>,
@@ -239,6 +242,10 @@ pub(crate) struct Config {
     pub(crate) node_external_ips: Vec<IpAddr>,
     pub(crate) resolv_conf: Option<PathBuf>,
     pub(crate) interface: Option<String>,
+    /// `None`: no way to other nodes' pods is kept.
+    pub(crate) flannel_backend: Option<net::Backend>,
+    /// The address that other nodes send pods' packets to, where it is not the interface's.
+    pub(crate) flannel_external_ip: Option<Ipv4Addr>,
     /// `PATH` as k3rs was started with it.
     pub(crate) host_path: Option<OsString>,
     /// What lies outside the data directory: `K3RS_ETC_DIR`, `K3RS_RUN_DIR`, `K3RS_LOG_DIR`.
@@ -304,13 +311,29 @@ impl Config {
             true => service_cidrs.iter().map(|cidr| cidr.nth(10)).collect(),
             false => args.cluster_dns,
         };
-        if let Some(backend) = &args.flannel_backend
-            && !matches!(backend.as_str(), "vxlan" | "host-gw" | "none")
-        {
-            return Err(Error::new(format!(
-                "--flannel-backend={backend} is not supported by this version of k3rs yet (many nodes)"
-            )));
-        }
+        let flannel_backend = match args.flannel_backend.as_deref() {
+            None | Some("vxlan") => Some(net::Backend::Vxlan),
+            Some("host-gw") => Some(net::Backend::HostGw),
+            Some("none") => None,
+            Some(other) => {
+                return Err(Error::new(format!(
+                    "--flannel-backend={other} is not supported by this version of k3rs yet (many nodes)"
+                )));
+            }
+        };
+        let external_ipv4 = args.node_external_ip.iter().find_map(|address| match address {
+            IpAddr::V4(v4) => Some(*v4),
+            IpAddr::V6(_) => None,
+        });
+        let flannel_external_ip = match args.flannel_external_ip {
+            Some(true) if external_ipv4.is_none() => {
+                return Err(Error::new(
+                    "--flannel-external-ip: --node-external-ip names no IPv4 address",
+                ));
+            }
+            Some(true) => external_ipv4,
+            _ => None,
+        };
         if let Some(snapshotter) = args.snapshotter.as_deref().filter(|s| *s != "overlayfs") {
             return Err(Error::new(format!(
                 "--snapshotter={snapshotter} is not supported: k3rs mounts overlayfs itself"
@@ -367,6 +390,8 @@ impl Config {
             node_external_ips: args.node_external_ip,
             resolv_conf: args.resolv_conf,
             interface: args.flannel_iface,
+            flannel_backend,
+            flannel_external_ip,
             host_path: None,
             etc_dir: PathBuf::from(DEFAULT_ETC_DIR),
             run_dir: PathBuf::from("/run/k3s"),
@@ -577,6 +602,14 @@ mod tests {
             (
                 &["--cluster-cidr=fd00::/48"],
                 "--cluster-cidr: IPv6 is not supported by this version of k3rs yet",
+            ),
+            (
+                &["--flannel-backend=wireguard-native"],
+                "--flannel-backend=wireguard-native is not supported by this version of k3rs yet (many nodes)",
+            ),
+            (
+                &["--flannel-external-ip"],
+                "--flannel-external-ip: --node-external-ip names no IPv4 address",
             ),
             (
                 &["--node-label==x"],

@@ -94,7 +94,7 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("cluster-domain", Value),
     flag("flannel-backend", Value),
     flag("flannel-ipv6-masq", Switch).later(MANY_NODES),
-    flag("flannel-external-ip", Switch).later(MANY_NODES),
+    flag("flannel-external-ip", Switch),
     flag("egress-selector-mode", Value).later(MANY_NODES),
     flag("servicelb-namespace", Value).later("ServiceLB"),
     flag("write-kubeconfig", Value).short('o').env("K3S_KUBECONFIG_OUTPUT"),

@@ -29,6 +29,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "cluster-dns",
             "cluster-domain",
             "flannel-backend",
+            "flannel-external-ip",
             "flannel-iface",
             "resolv-conf",
         ],

@@ -150,6 +150,7 @@ pub(crate) async fn start(machine: &Machine, link: &Link, notices: Vec<String>) 
         net_config(machine, range)?,
         Informers::new(link.proxy.clone()),
         link.namespaces.clone(),
+        Some(net::NodeClients { all: link.proxy.clone(), own: link.kubelet.clone() }),
     )
     .await
     .context(|| "start the network")?;
@@ -275,6 +276,8 @@ pub(crate) fn net_config(machine: &Machine, pod_cidrs: Vec<net::Cidr>) -> Result
         address_directory: machine.paths.agent().join("net").join("addresses"),
         netns_directory: config.run_dir.join("netns"),
         bridge: "cni0".into(),
+        backend: config.flannel_backend,
+        external_ip: config.flannel_external_ip,
         mtu: None,
         node_ports: config.node_ports,
         own_ports: vec![config.https_port, KUBELET_PORT, KUBELET_HEALTH_PORT],

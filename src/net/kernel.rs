@@ -14,6 +14,8 @@ use wire::rtnetlink as rtnl;
 pub(crate) const EEXIST: i32 = 17;
 pub(crate) const ENODEV: i32 = 19;
 pub(crate) const ENOENT: i32 = 2;
+/// How the kernel says that there is no such route.
+const ESRCH: i32 = 3;
 const EINTR: i32 = 4;
 
 /// The kernel answers at once; this only keeps a broken one from blocking us for ever.
@@ -228,6 +230,65 @@ impl Links {
             None => "add the default route".to_owned(),
         };
         self.change(what, &[EEXIST], |w, sequence| rtnl::set_route(w, sequence, route))
+    }
+
+    /// The tunnel that a link of this name is; its second part is `None` if it is none such as ours are.
+    pub(crate) fn find_vxlan(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<(rtnl::Link, Option<rtnl::Vxlan>)>> {
+        let mut found = None;
+        let asked = self.0.request(
+            |w, sequence| rtnl::find_link(w, sequence, name),
+            |message| {
+                found = rtnl::parse_link(message).map(|link| (link, rtnl::parse_vxlan(message)));
+            },
+        );
+        match asked {
+            Err(error) if error.errno() == Some(ENODEV) => Ok(None),
+            Err(error) => Err(error).context(|| format!("look up interface {name}")),
+            Ok(()) => Ok(found),
+        }
+    }
+
+    /// The lasting neighbours and forwarding entries of a tunnel.
+    pub(crate) fn neighbours(&mut self, link: u32) -> Result<Vec<rtnl::Neighbour>> {
+        let mut all = Vec::new();
+        self.0
+            .request(rtnl::dump_neighbours, |message| all.extend(rtnl::parse_neighbour(message)))
+            .context(|| "list neighbours")?;
+        self.0
+            .request(
+                |w, sequence| rtnl::dump_forwarding(w, sequence, link),
+                |message| all.extend(rtnl::parse_neighbour(message)),
+            )
+            .context(|| "list forwarding entries")?;
+        all.retain(|neighbour| neighbour.link == link);
+        Ok(all)
+    }
+
+    pub(crate) fn set_neighbour(&mut self, neighbour: &rtnl::Neighbour) -> Result<()> {
+        self.change(
+            || format!("set the neighbour {}", neighbour.address),
+            &[],
+            |w, sequence| rtnl::set_neighbour(w, sequence, neighbour),
+        )
+    }
+
+    pub(crate) fn delete_neighbour(&mut self, neighbour: &rtnl::Neighbour) -> Result<()> {
+        self.change(
+            || format!("remove the neighbour {}", neighbour.address),
+            &[ENOENT],
+            |w, sequence| rtnl::delete_neighbour(w, sequence, neighbour),
+        )
+    }
+
+    pub(crate) fn delete_route(&mut self, route: &rtnl::Route) -> Result<()> {
+        self.change(
+            || format!("remove a route to {:?}", route.destination),
+            &[ESRCH],
+            |w, sequence| rtnl::delete_route(w, sequence, route),
+        )
     }
 
     pub(crate) fn delete(&mut self, link: &rtnl::Link) -> Result<()> {

@@ -13,6 +13,7 @@ mod dns;
 mod health;
 mod kernel;
 mod node;
+mod overlay;
 mod pods;
 mod proxy;
 #[cfg(test)]
@@ -20,13 +21,16 @@ mod real_tests;
 mod rules;
 mod sysctl;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use client::{Informers, Interest};
+pub use netplan::overlay::Backend;
 pub use netplan::{Cidr, Protocol};
 use node::NodeLink;
+pub use overlay::NodeClients;
+use overlay::Overlay;
 use pods::Pods;
 use proxy::Proxy;
 use stdx::{Error, Result};
@@ -54,7 +58,11 @@ pub struct Config {
     pub netns_directory: PathBuf,
     /// The bridge's name: `cni0`.
     pub bridge: String,
-    /// `None`: that of the node's interface.
+    /// How pods of other nodes are reached (`--flannel-backend`); `None`: somebody else sees to it.
+    pub backend: Option<Backend>,
+    /// The address that other nodes send to, where it is not the interface's (`--flannel-external-ip`).
+    pub external_ip: Option<Ipv4Addr>,
+    /// `None`: that of the node's interface, less what `backend` adds to a packet.
     pub mtu: Option<u32>,
     /// `--service-node-port-range`, both ends included.
     pub node_ports: (u16, u16),
@@ -106,6 +114,8 @@ struct Shared {
     pods: Mutex<Pods>,
     proxy: Arc<Proxy>,
     node: Mutex<NodeLink>,
+    /// `None`: no way to other nodes is kept.
+    overlay: Option<Overlay>,
     node_changed: rt::Event,
     tasks: Mutex<Vec<rt::Task<Option<()>>>>,
 }
@@ -114,28 +124,38 @@ impl Net {
     /// Makes the bridge, sets sysctls, loads the rules in one transaction, starts cluster DNS, and
     /// follows Services, EndpointSlices and the node's addresses from then on.
     /// Calls `want` on `informers` for the kinds it needs; it may be called before they are synced. Names
-    /// ask `namespaces` for Namespaces, which the proxy's rights do not reach.
+    /// ask `namespaces` for Namespaces, which the proxy's rights do not reach. Without `nodes` the pods of other
+    /// nodes are not reached.
     pub async fn start(
         config: Config,
         informers: Informers,
         namespaces: Option<Informers>,
+        nodes: Option<NodeClients>,
     ) -> Result<Net> {
+        let backend = config.backend.filter(|_| nodes.is_some());
         let shared = rt::unblock(move || {
             let node = node::detect_or_loopback(
                 config.node_interface.as_deref(),
                 config.node_ips.first().copied(),
                 &config.bridge,
             )?;
-            let mtu = config.mtu.unwrap_or(node.mtu);
+            let mtu = overlay::pods_mtu(&config, &node);
+            if backend.is_none()
+                && let Err(error) = overlay::remove(&config)
+            {
+                log::warn!("remove the ways to other nodes: {error}");
+            }
             let pods = Pods::open(config.clone(), mtu)?;
             let on_loopback = node.addresses.iter().all(IpAddr::is_loopback);
             let info = node_info(&config, on_loopback);
             let proxy = Proxy::open(info, host_ports_of(&pods), informers)?;
+            let overlay = backend.map(|backend| Overlay::new(&config, backend));
             Ok::<Shared, Error>(Shared {
                 config,
                 pods: Mutex::new(pods),
                 proxy,
                 node: Mutex::new(node),
+                overlay,
                 node_changed: rt::Event::new(),
                 tasks: Mutex::default(),
             })
@@ -148,6 +168,11 @@ impl Net {
         shared.keep("service rules", move || proxy::run(rules.clone()));
         shared.keep("guard of the rules", move || proxy::guard(guarded.clone()));
         shared.keep("health checks", move || health::run(proxy.clone()));
+        if let Some(NodeClients { all, own }) = nodes.filter(|_| backend.is_some()) {
+            let (weak, told) = (Arc::downgrade(&shared), Arc::downgrade(&shared));
+            shared.keep("follow other nodes", move || overlay::watch(weak.clone(), all.clone()));
+            shared.keep("ways to other nodes", move || overlay::run(told.clone(), own.clone()));
+        }
         if let Some(namespaces) = &namespaces {
             namespaces.want(Interest::all(&api::kinds::NAMESPACE));
         }
@@ -227,6 +252,13 @@ impl Net {
 }
 
 impl Shared {
+    /// Has the ways to other nodes compared with the interfaces as they are now.
+    fn look_at_ways(&self, moved: bool) {
+        if let Some(overlay) = &self.overlay {
+            overlay.look_again(moved);
+        }
+    }
+
     fn serve_dns(&self, namespaces: Option<&Informers>) {
         let config = &self.config;
         let zone = netplan::names::Zone {
@@ -289,13 +321,14 @@ fn look_again(shared: &Shared) {
         // No address at all for a moment (DHCP renews, cable out): keep the last known.
         Err(error) => return log::debug!("{error}"),
     };
-    let mtu = config.mtu.unwrap_or(node.mtu);
+    let mtu = overlay::pods_mtu(config, &node);
     if let Err(error) = lock(&shared.pods).repair(mtu) {
         log::warn!("{error}");
     }
     let mut known = lock(&shared.node);
     if *known == node {
-        return;
+        drop(known);
+        return shared.look_at_ways(false);
     }
     let moved = known.addresses != node.addresses;
     if moved {
@@ -303,6 +336,7 @@ fn look_again(shared: &Shared) {
     }
     *known = node;
     drop(known);
+    shared.look_at_ways(true);
     if moved {
         shared.node_changed.notify(usize::MAX);
     }
@@ -324,6 +358,7 @@ fn node_info(config: &Config, on_loopback: bool) -> netplan::NodeInfo {
         node_port_cidrs: Vec::new(),
         node_ports: config.node_ports,
         own_ports: served.chain(dns).collect(),
+        tunnelled: config.backend == Some(Backend::Vxlan),
         on_loopback,
     }
 }
@@ -385,6 +420,7 @@ pub async fn teardown(config: &Config) -> Result<()> {
     rt::unblock(move || {
         let mut errors: Vec<String> = Vec::new();
         let mut note = |result: Result<()>| errors.extend(result.err().map(|e| e.to_string()));
+        note(overlay::remove(&config));
         note(pods::teardown(&config));
         note(rules::Rules::open().and_then(|mut rules| rules.delete()));
         note(rt::fs::remove_dir_all(&config.address_directory));

@@ -76,6 +76,8 @@ impl World {
             address_directory: directory.join("addresses"),
             netns_directory: directory.join("netns"),
             bridge: "cni0".into(),
+            backend: None,
+            external_ip: None,
             mtu: None,
             node_ports: (30000, 32767),
             own_ports: vec![6443, 10250],
@@ -94,6 +96,7 @@ impl World {
             node_port_cidrs: Vec::new(),
             node_ports: (30000, 32767),
             own_ports: Vec::new(),
+            tunnelled: true,
             on_loopback: false,
         };
         let mut world = World {

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::address::{Cidr, Protocol};
+use crate::overlay::{DEVICE, VXLAN_PORT};
 use crate::plan::NodeInfo;
 use crate::table::{Chain, Frontend, Hook, Key, Part, Rule, Set, SetKind, Table, Value, is_ipv6};
 
@@ -49,9 +50,11 @@ pub(crate) fn table(node: &NodeInfo) -> Table {
     };
     let refuse = new(each("refused4", "refused6"));
     let mut input = vec![loopback_guard()];
+    input.extend(tunnel_guard(node));
     input.extend(refuse.clone());
     add("filter-input", Some(Hook::FilterInput), input);
     let mut forward = stray_answers(node);
+    forward.extend(tunnel_guard_of_others(node));
     forward.extend(refuse.clone());
     add("filter-forward", Some(Hook::FilterForward), forward);
     add("filter-output", Some(Hook::FilterOutput), refuse);
@@ -219,6 +222,34 @@ fn loopback_guard() -> Rule {
     rule.extend(loopback.map(|cidr| Part::Destination { cidr, not: false }));
     rule.extend([Part::Translated { not: true }, Part::Drop]);
     rule
+}
+
+/// The tunnel believes every packet that comes to its port: none may come from a pod, of this node or another.
+fn tunnel_guard(node: &NodeInfo) -> Vec<Rule> {
+    let from = |name: &str| to_the_tunnel(name).into_iter().chain([Part::Drop]).collect();
+    match node.tunnelled {
+        true => vec![from(&node.bridge), from(DEVICE)],
+        false => Vec::new(),
+    }
+}
+
+/// What leaves the cluster does so with this node's address, which other nodes believe. Between pods the port
+/// is theirs.
+fn tunnel_guard_of_others(node: &NodeInfo) -> Option<Rule> {
+    let mut rule = to_the_tunnel(&node.bridge);
+    let pods = of_family(&node.cluster_cidrs, false);
+    rule.extend(pods.map(|cidr| Part::Destination { cidr: *cidr, not: true }));
+    rule.push(Part::Drop);
+    node.tunnelled.then_some(rule)
+}
+
+fn to_the_tunnel(from: &str) -> Rule {
+    let (protocol, first, last) = (Protocol::Udp, VXLAN_PORT, VXLAN_PORT);
+    vec![
+        Part::Family { ipv6: false },
+        Part::InputInterface { name: from.into(), not: false },
+        Part::DestinationPorts { protocol, first, last },
+    ]
 }
 
 fn families(node: &NodeInfo) -> Vec<bool> {

@@ -8,6 +8,7 @@ mod base;
 mod model;
 pub mod names;
 mod objects;
+pub mod overlay;
 mod plan;
 pub mod table;
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub struct NodeInfo {
     pub node_ports: (u16, u16),
     /// What the node itself serves on its addresses: no service and no pod takes these ports.
     pub own_ports: Vec<(Protocol, u16)>,
+    /// Pods of other nodes are reached through a tunnel.
+    pub tunnelled: bool,
     /// The node's addresses are loopback's, because it has no other.
     pub on_loopback: bool,
 }

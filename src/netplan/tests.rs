@@ -26,6 +26,7 @@ fn node() -> NodeInfo {
         node_port_cidrs: Vec::new(),
         node_ports: (30000, 32767),
         own_ports: vec![(Protocol::Tcp, 6443), (Protocol::Tcp, 10250), (Protocol::Udp, 10053)],
+        tunnelled: false,
         on_loopback: false,
     }
 }
@@ -65,6 +66,29 @@ fn check(model: &mut Model, expected: &str) {
     let trim = |text: &str| text.trim().lines().map(str::trim).collect::<Vec<_>>().join("\n");
     let found = model.changes().to_string();
     assert_eq!(trim(&found), trim(expected), "found:\n{found}");
+}
+
+#[test]
+fn no_pod_speaks_to_the_tunnels_port() {
+    let rules = |tunnelled: bool, name: &str| {
+        let table = Model::new(NodeInfo { tunnelled, ..node() }).table();
+        let chains = table.chains.iter().filter(|(chain, ..)| chain.to_string() == name);
+        let rules = chains.flat_map(|(_, _, rules)| rules);
+        let text = |rule: &crate::table::Rule| {
+            rule.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        rules.map(text).filter(|rule| rule.contains("8472")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(
+        rules(true, "filter-input"),
+        "meta nfproto ipv4 iifname \"cni0\" udp dport 8472 drop\n\
+         meta nfproto ipv4 iifname \"flannel.1\" udp dport 8472 drop"
+    );
+    assert_eq!(
+        rules(true, "filter-forward"),
+        "meta nfproto ipv4 iifname \"cni0\" udp dport 8472 ip daddr != 10.42.0.0/16 drop"
+    );
+    assert_eq!(rules(false, "filter-input") + &rules(false, "filter-forward"), "");
 }
 
 #[test]

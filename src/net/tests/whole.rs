@@ -55,7 +55,8 @@ fn whole(directory: &Path) {
     api.put(service("kubernetes", "10.43.0.1", json!({})));
     api.put(service("kube-dns", "10.43.0.10", json!({})));
     let informers = Informers::new(Client::new(Arc::new(api.clone())));
-    let net = rt::block_on(Net::start(config.clone(), informers.clone(), Some(informers))).unwrap();
+    let net =
+        rt::block_on(Net::start(config.clone(), informers.clone(), Some(informers), None)).unwrap();
     rt::block_on(net.recover(&[])).unwrap();
     assert_eq!(net.node_ips(), ["192.168.77.1".parse::<IpAddr>().unwrap()]);
 
@@ -253,7 +254,8 @@ fn restart(directory: &Path, net: Net, api: &FakeApi, config: &Config) -> Net {
     drop(net);
     assert_eq!(ask(directory, "outside", "192.168.77.1:9000"), "a");
     let informers = Informers::new(Client::new(Arc::new(api.clone())));
-    let net = rt::block_on(Net::start(config.clone(), informers.clone(), Some(informers))).unwrap();
+    let net =
+        rt::block_on(Net::start(config.clone(), informers.clone(), Some(informers), None)).unwrap();
     let live: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
     rt::block_on(net.recover(&live)).unwrap();
     assert_eq!(net.pod_addresses("a"), before);
@@ -300,6 +302,8 @@ fn config(directory: &Path) -> Config {
         address_directory: directory.join("addresses"),
         netns_directory: directory.join("netns"),
         bridge: "cni0".into(),
+        backend: None,
+        external_ip: None,
         mtu: None,
         node_ports: (30000, 32767),
         own_ports: vec![6443, 10250],

@@ -1,0 +1,214 @@
+"""Two nodes on one wire: pods reach each other through flannel's tunnel, by address, service, name and node port."""
+
+import shutil
+import subprocess
+
+from cluster import Failure, run, until
+from faults.remote import Node
+
+FAR = "192.0.2.11"
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: %(name)s, labels: {app: %(name)s}}
+spec:
+  nodeName: %(node)s
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: c
+    image: k3rs.io/userspace:1
+    command: [sh, -c, "mkdir /www; echo hello from %(name)s > /www/index.html; head -c 300000 /dev/zero > /www/big; httpd -f -p 8080 -h /www"]
+    readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: %(name)s}
+spec:
+  type: NodePort
+  selector: {app: %(name)s}
+  ports: [{port: 80, targetPort: 8080}]
+"""
+
+
+class FarNode(Node):
+    """node2, in a network namespace of its own at the other end of the first one's wire."""
+
+    def __init__(self, cluster):
+        super().__init__(cluster)
+        self.netns = cluster.netns + "-far"
+        run(["ip", "netns", "add", self.netns])
+        run(cluster.inside(["ip", "link", "set", "peer0", "netns", self.netns]))
+        for command in (
+            "ip link set lo up",
+            "ip link set peer0 name eth0",
+            f"ip addr add {FAR}/24 dev eth0",
+            "ip link set eth0 up",
+            "ip route add default via 192.0.2.1",
+        ):
+            run(self.inside(command.split()))
+
+    def inside(self, command):
+        return ["nsenter", f"--net=/run/netns/{self.netns}", *command]
+
+    def sh(self, command, check=True):
+        done = subprocess.run(self.inside(["sh", "-c", command]), capture_output=True, text=True, timeout=30)
+        if check and done.returncode != 0:
+            raise Failure(f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def args(self):
+        return ["--data-dir", str(self.data), "--node-name", "node2"]
+
+    def lay_out(self):
+        """As a node has them that joined: the CAs, and certificates of its own name."""
+        agent, tls = self.data / "agent", self.cluster.data / "server" / "tls"
+        agent.mkdir(parents=True)
+        for path in (self.cluster.data / "agent").iterdir():
+            if path.suffix in (".crt", ".key"):
+                shutil.copy(path, agent)
+            elif path.suffix == ".kubeconfig":
+                text = path.read_text().replace(str(self.cluster.data), str(self.data))
+                (agent / path.name).write_text(text.replace("127.0.0.1", "192.0.2.10"))
+        for file, ca, subject, names in (
+            ("client-kubelet", "client-ca", "/O=system:nodes/CN=system:node:node2", "DNS:node2"),
+            ("serving-kubelet", "server-ca", "/CN=node2", f"DNS:node2,IP:{FAR}"),
+        ):
+            key, request = agent / f"{file}.key", agent / f"{file}.csr"
+            run(["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                 "-keyout", str(key), "-subj", subject, "-out", str(request)])
+            extensions = agent / f"{file}.ext"
+            extensions.write_text(f"subjectAltName={names}\nextendedKeyUsage=clientAuth,serverAuth\n")
+            run(["openssl", "x509", "-req", "-in", str(request), "-CA", str(tls / f"{ca}.crt"), "-CAkey", str(tls / f"{ca}.key"),
+                 "-set_serial", "4711", "-days", "30", "-extfile", str(extensions), "-out", str(agent / f"{file}.crt")])
+
+    def start(self):
+        command = [self.cluster.binary, "node", *self.args()]
+        self.process = subprocess.Popen(
+            self.inside(command), env=self.env, stdout=self.log, stderr=self.log, start_new_session=True
+        )
+
+    def ready(self):
+        if self.process.poll() is not None:
+            raise Failure(f"the node ended with {self.process.returncode}:\n{self.tail()}")
+        conditions = self.cluster.get("node", "node2")["status"].get("conditions", [])
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+    def uninstall(self):
+        command = [self.cluster.binary, "uninstall", *self.args()]
+        subprocess.run(self.inside(command), env=self.env, capture_output=True, timeout=60)
+
+    def close(self):
+        if self.log.closed:
+            return
+        self.stop(9)
+        self.uninstall()
+        subprocess.run(["ip", "netns", "del", self.netns], capture_output=True)
+        self.log.close()
+
+
+FOUND = {}
+
+
+def with_log(test):
+    """A failure shows what the second node says, too."""
+
+    def wrapped(cluster):
+        try:
+            return test(cluster)
+        except Exception as error:
+            node = FOUND["node"]
+            raise Failure(f"{error}\n--- node2 says:\n{node.tail()}\n{node.sh('ip route; ip -d link show flannel.1', check=False)}") from error
+
+    wrapped.__name__ = test.__name__
+    return wrapped
+
+
+def fetched(cluster, pod, url):
+    """What a pod gets."""
+    done = cluster.kubectl("exec", "-n", "e2e", pod, "--", "timeout", "3", "wget", "-q", "-O", "-", url, check=False)
+    return done.stdout
+
+
+def answers(cluster, pod, url, who):
+    until(lambda: f"hello from {who}" in fetched(cluster, pod, url), f"{pod} reaches {who} at {url}")
+
+
+@with_log
+def test_pods_of_two_nodes_reach_each_other(cluster):
+    node = FOUND["node"]
+    assert "flannel.1" not in cluster.sh("ip link"), "one node makes no tunnel"
+    node.lay_out()
+    node.start()
+    node.wait_ready()
+    cluster.kubectl("create", "namespace", "e2e")
+    for name, on in (("one", "node1"), ("two", "node2")):
+        cluster.apply(POD % {"name": name, "node": on})
+    address = {}
+    for name in ("one", "two"):
+        cluster.kubectl("wait", "-n", "e2e", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+        address[name] = cluster.get("pod", "-n", "e2e", name)["status"]["podIP"]
+    FOUND["address"] = address
+    assert address["one"].startswith("10.42.0.") and address["two"].startswith("10.42.1."), address
+    answers(cluster, "one", f"http://{address['two']}:8080/", "two")
+    answers(cluster, "two", f"http://{address['one']}:8080/", "one")
+    # Whole packets fit, and nobody's address is changed on the way.
+    done = cluster.kubectl("exec", "-n", "e2e", "two", "--", "sh", "-c",
+                           f"cat /sys/class/net/eth0/mtu; timeout 9 wget -q -O - http://{address['one']}:8080/big | wc -c")
+    assert done.stdout.split() == ["1450", "300000"], done.stdout
+    seen = "".join(f"{int(part):02X}" for part in reversed(address["two"].split(".")))
+    connections = cluster.kubectl("exec", "-n", "e2e", "one", "--", "cat", "/proc/net/tcp", "/proc/net/tcp6").stdout
+    assert seen in connections, (seen, connections)
+    notes = cluster.get("node", "node2")["metadata"]["annotations"]
+    shown = [notes.get(f"flannel.alpha.coreos.com/{key}") for key in ("backend-type", "backend-data", "public-ip", "kube-subnet-manager")]
+    assert shown == ["vxlan", '{"VNI":1,"VtepMAC":"0a:58:0a:2a:01:00"}', FAR, "true"], notes
+
+
+@with_log
+def test_services_names_and_node_ports_lead_to_the_other_node(cluster):
+    node, services = FOUND["node"], {name: cluster.get("service", "-n", "e2e", name)["spec"] for name in ("one", "two")}
+    for here, there in (("one", "two"), ("two", "one")):
+        answers(cluster, here, f"http://{services[there]['clusterIP']}/", there)
+        answers(cluster, here, f"http://{there}.e2e.svc.cluster.local/", there)
+    # The first node sends what comes to it on to the pod of the second, and the other way round; hosts, too.
+    for sh, host, name in ((node.sh, "192.0.2.10", "two"), (cluster.sh, FAR, "one"), (cluster.sh, "127.0.0.1", "two")):
+        port = services[name]["ports"][0]["nodePort"]
+        until(lambda: f"hello from {name}" in sh(f"curl -s --max-time 3 http://{host}:{port}/", check=False), f"{host}:{port} is {name}")
+    for sh, name in ((cluster.sh, "two"), (node.sh, "one")):
+        assert "hello" in sh(f"curl -s --max-time 3 http://{services[name]['clusterIP']}/")
+        assert "hello" in sh(f"curl -s --max-time 3 http://{FOUND['address'][name]}:8080/")
+
+
+@with_log
+def test_a_restart_leaves_the_ways_as_they_are(cluster):
+    state = "ip -o link show flannel.1; ip route show 10.42.1.0/24; ip neigh show dev flannel.1; bridge fdb show dev flannel.1"
+    before, two = cluster.sh(state), f"http://{FOUND['address']['two']}:8080/"
+    cluster.stop(9)
+    assert "hello" in cluster.sh(f"curl -s --max-time 3 {two}"), "without the server"
+    cluster.start()
+    until(lambda: "hello" in fetched(cluster, "one", two), "the server is back")
+    assert cluster.sh(state) == before and "10.42.1.0/24 via 10.42.1.0 dev flannel.1" in before, before
+
+
+@with_log
+def test_zz_a_node_that_goes_takes_its_ways_along(cluster):
+    node = FOUND["node"]
+    cluster.kubectl("delete", "pod,service", "-n", "e2e", "--all", "--wait=false")
+    cluster.wait_pods_gone("e2e")
+    node.stop()
+    cluster.kubectl("delete", "node", "node2")
+    until(lambda: "10.42.1.0" not in cluster.sh("ip route") and "flannel.1" not in cluster.sh("ip link"), "no way is left")
+    node.uninstall()
+    left = node.sh("ip link; ip route; nft list tables")
+    assert not any(word in left for word in ("flannel.1", "cni0", "10.42.", "inet k3rs")), left
+
+
+def prepare(cluster):
+    node, close = FarNode(cluster), cluster.close
+    FOUND["node"] = node
+
+    def close_both():
+        node.close()
+        close()
+
+    cluster.close = close_both
