@@ -448,3 +448,14 @@ def test_sysctls_of_the_host_are_refused(cluster):
             raise Failure(f"{field} {name}: {said or 'accepted'}")
     run(cluster, "sysctl", [{}], securityContext=sysctl("net.ipv4.tcp_syncookies"))
     delete(cluster, "sysctl")
+
+
+def test_pods_believe_no_router(cluster):
+    """A pod with raw packets, as pods have them, is the router of neither the node nor another pod because it says so."""
+    run(cluster, "routers", [{}])
+    names = "ipv6/conf/IF/accept_ra ipv6/conf/IF/accept_redirects ipv4/conf/IF/accept_redirects".split()
+    look = lambda interface: "cd /proc/sys/net && cat " + " ".join(name.replace("IF", interface) for name in names)
+    for who, said in (("the pod", kubectl(cluster, "exec", "routers", "--", "sh", "-c", look("eth0")).stdout), ("the node", cluster.sh(look("cni0")))):
+        if said.split() != ["0"] * len(names):
+            raise Failure(f"{who}: {names} are {said.split()}")
+    kubectl(cluster, "delete", "pod", "routers", "--wait=false")

@@ -63,10 +63,10 @@ pub(crate) fn ensure(links: &mut Links, config: &Config, mtu: u32) -> Result<u32
             |w, sequence| rtnl::set_mac(w, sequence, link.index, mac),
         )?;
     }
+    settings(config);
     if link.flags & rtnl::IFF_UP == 0 {
         links.set_up(link.index, name)?;
     }
-    settings(config);
     set_addresses(links, config, link.index)?;
     set_service_routes(links, config, link.index)?;
     Ok(link.index)
@@ -125,6 +125,9 @@ fn set_service_routes(links: &mut Links, config: &Config, index: u32) -> Result<
 /// Sets what routing, hairpin and node ports need. What is missing warns, and works without where it can.
 fn settings(config: &Config) {
     let bridge = &config.bridge;
+    if let Err(error) = sys::netns::distrust(bridge) {
+        log::warn!("have {bridge} believe no router that a pod says it is: {error}");
+    }
     sysctl::set("ipv4/ip_forward", "1");
     // Node ports answer on 127.0.0.1 too; the rules keep pods away from the node's loopback services.
     sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), "1");

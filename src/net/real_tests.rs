@@ -600,6 +600,21 @@ fn pods_cannot_reach_what_listens_on_the_nodes_loopback() {
     });
 }
 
+/// Who sends raw packets on the bridge, as pods may, does not become the node's router.
+#[test]
+fn the_node_believes_nothing_that_pods_say_about_routes() {
+    in_world("routers", |_| {
+        for what in [
+            "ipv6/conf/cni0/accept_ra",
+            "ipv6/conf/cni0/accept_redirects",
+            "ipv4/conf/cni0/accept_redirects",
+        ] {
+            let found = std::fs::read_to_string(format!("/proc/sys/net/{what}")).unwrap();
+            assert_eq!(found.trim(), "0", "{what}");
+        }
+    });
+}
+
 #[test]
 fn foreign_firewalls_that_drop_are_found() {
     in_world("firewall", |world| {

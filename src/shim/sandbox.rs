@@ -56,6 +56,11 @@ impl Sandbox {
             new |= process::CLONE_NEWUTS;
         }
         process::unshare(new).context(|| "make namespaces")?;
+        if !plan.host_network {
+            // The pod's interface comes later, and has what is set for those to come. Where the kernel's settings are
+            // for reading only, the node has said so for its own.
+            let _ = ["all", "default"].map(sys::netns::distrust);
+        }
         if !plan.hostname.is_empty() {
             process::set_hostname(&plan.hostname)
                 .context(|| format!("set host name {}", plan.hostname))?;

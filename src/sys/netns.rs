@@ -72,6 +72,27 @@ pub fn enter_new() -> io::Result<()> {
     Ok(())
 }
 
+/// An interface of this network namespace believes no router advertisement and no redirect from now on; `default`
+/// and `all` say so for those to come. Whoever may send raw packets on a bridge, as pods may, would become the
+/// way of all others on it.
+///
+/// # Errors
+/// If the kernel has such a setting and it cannot be written.
+pub fn distrust(interface: &str) -> io::Result<()> {
+    for (family, name) in
+        [("ipv6", "accept_ra"), ("ipv6", "accept_redirects"), ("ipv4", "accept_redirects")]
+    {
+        let path = format!("/proc/sys/net/{family}/conf/{interface}/{name}");
+        match fs::read(&path) {
+            Ok(value) if value == b"0\n" => {}
+            Ok(_) => fs::write(&path, "0")?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Runs `work` on a fresh thread, so that what it does to its thread's namespaces ends with it.
 fn on_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     const STACK_SIZE_BYTES: usize = 256 << 10;
