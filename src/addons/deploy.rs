@@ -61,7 +61,7 @@ impl Deploy {
     /// # Errors
     /// If the directory cannot be watched.
     pub async fn run(mut self) -> Result<()> {
-        let watch = rt::FileWatch::new()?;
+        let watch = rt::FileWatch::new();
         let mut failures = 0;
         loop {
             let files = self.files(&watch)?;

@@ -112,11 +112,10 @@ fn serving_files(paths: &Paths) -> (PathBuf, PathBuf) {
 /// Shows the kubelet's certificate that is on disk, whenever it is renewed there.
 async fn follow_certificate(paths: Paths, shown: Arc<Identity>) {
     let (chain, key) = serving_files(&paths);
-    let watch = rt::FileWatch::new().and_then(|watch| watch.add(&chain).map(|()| watch));
-    let watch = match watch {
-        Ok(watch) => watch,
-        Err(error) => return log::error!("follow the kubelet's certificate: {error}"),
-    };
+    let watch = rt::FileWatch::new();
+    if let Err(error) = watch.add(&chain) {
+        return log::error!("follow the kubelet's certificate: {error}");
+    }
     while watch.changed().await.is_ok() {
         let pair = rt::fs::read(&chain).and_then(|chain| Ok((chain, rt::fs::read(&key)?)));
         // The key is written first; a pair that does not match is one that is being replaced.

@@ -207,11 +207,10 @@ impl ClockShift {
     }
 
     pub(crate) async fn follow(self) {
-        let watch = rt::FileWatch::new().and_then(|watch| watch.add(&self.0).map(|()| watch));
-        let watch = match watch {
-            Ok(watch) => watch,
-            Err(error) => return log::error!("follow the clock shift: {error}"),
-        };
+        let watch = rt::FileWatch::new();
+        if let Err(error) = watch.add(&self.0) {
+            return log::error!("follow the clock shift: {error}");
+        }
         while watch.changed().await.is_ok() {
             self.apply();
         }

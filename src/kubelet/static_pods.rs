@@ -28,7 +28,7 @@ const MIRROR_RETRY: Duration = Duration::from_secs(10);
 pub(crate) async fn run(shared: Arc<Shared>) {
     let directory = shared.config.manifest_directory.clone();
     let made = rt::fs::create_dir_all(&directory, 0o755).and_then(|()| {
-        let watch = rt::FileWatch::new()?;
+        let watch = rt::FileWatch::new();
         watch.add(&directory)?;
         Ok(watch)
     });

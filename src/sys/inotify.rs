@@ -71,6 +71,14 @@ impl Inotify {
     }
 }
 
+/// Whether the kernel has no instance, watch or memory left, as opposed to something wrong with the path.
+pub fn is_lack(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::ENOMEM | libc::EAGAIN)
+    )
+}
+
 impl AsFd for Inotify {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -104,7 +104,7 @@ async fn wait(watch: &rt::FileWatch, runtime: &Runtime, container: &str, sender:
 }
 
 fn watch(path: &Path) -> Option<rt::FileWatch> {
-    let watch = rt::FileWatch::new().ok()?;
+    let watch = rt::FileWatch::new();
     // The directory tells of rotation, and of writes too.
     watch.add_writes(path.parent()?).ok()?;
     Some(watch)

@@ -291,7 +291,7 @@ impl Images {
         let directory = self.shared.image_directory.clone();
         let made = directory.clone();
         rt::unblock(move || rt::fs::create_dir_all(&made, 0o700)).await?;
-        let watch = rt::FileWatch::new()?;
+        let watch = rt::FileWatch::new();
         watch.add(&directory)?;
         loop {
             self.import_directory().await?;
