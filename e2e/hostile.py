@@ -155,7 +155,9 @@ def machine(node):
     agents = {str(path): path.read_text() for path in pathlib.Path("/sys/fs/cgroup").glob("*/release_agent")}
     mounts = sorted(line.split(" ")[4] for line in open("/proc/self/mountinfo") if re.match(r"/(proc|sys|dev|etc|usr|bin|boot|root)(/|$)", line.split(" ")[4]))
     network = dict(line.split(":", 1) for line in node.sh("cd /proc/sys/net/ipv4; grep . " + " ".join(NETWORK)).splitlines())
-    return {"sysctl": sysctls(), "network": network, "device": devices, "release agent": agents, "mount": dict.fromkeys(mounts, "")}
+    # A router that a pod made of itself.
+    routers = dict.fromkeys(re.findall(r".*(?:proto ra|2001:db8:bad:).*", node.sh("ip -6 route; ip -6 -o address")), "")
+    return {"sysctl": sysctls(), "network": network, "router": routers, "device": devices, "release agent": agents, "mount": dict.fromkeys(mounts, "")}
 
 
 def differences(before, after):
@@ -393,6 +395,27 @@ class Suite:
             time.sleep(0.1)
         raise Failure(f"the server does not answer {timeout} s after it was killed:\n{self.node.tail()}")
 
+    def starve(self):
+        """While a pod holds all that the kernel gives root of something, the server starts again and does its work."""
+        pod = hostile_pods.exhausting("inotify")
+        pod.name = "starving"
+        self.create(pod, 0)
+        path = self.node.data / "agent/pod-manifests/static.yaml"
+        alone = hostile_pods.Pod("static").container(command=["/escape", "sleep", "1000"])
+        alone.powers["c"] = set(hostile_pods.CAPABILITIES)
+        said = lambda: str(self.api("GET", "/api/v1/namespaces/hostile/pods/starving/log")[1])
+        running = lambda name: any(pod["metadata"]["name"] == name and pod["status"].get("phase") == "Running" for pod in self.api.get("/api/v1/namespaces/hostile/pods")["items"])
+        try:
+            until(lambda: "exhausted" in said(), "a pod takes what there is", 30)
+            self.restart()
+            for manifest in (json.dumps(alone.manifest({}, 1) | {"metadata": {"name": "static", "namespace": "hostile"}}), None):
+                path.write_text(manifest) if manifest else path.unlink()
+                until(lambda: running("static-node1") == bool(manifest), "the manifests of the node are followed", 40, interval=0.5)
+        finally:
+            path.unlink(missing_ok=True)
+            self.delete("starving")
+        until(lambda: self.remaining() == ["victim"], "both pods are gone", 30)
+
     # Operators.
 
     def health(self):
@@ -527,6 +550,8 @@ class Suite:
         descriptors = len(os.listdir(f"/proc/{self.server()}/fd"))
         threads = [threading.Thread(target=self.health, daemon=True)]
         threads += [threading.Thread(target=self.operate, args=(number,), daemon=True) for number in range(2 if self.seconds < 120 else 3)]
+        if not self.only:
+            self.starve()
         for thread in threads:
             thread.start()
         try:

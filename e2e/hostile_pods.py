@@ -22,6 +22,8 @@ GIVEN = {
     "log": {"SYSLOG", "SYS_ADMIN"},
     "bpf": {"BPF", "SYS_ADMIN"},
     "perf": {"PERFMON", "SYS_ADMIN"},
+    "events": {"SYS_ADMIN"},
+    "spared": {"SYS_RESOURCE"},
     "calls": {"SYS_ADMIN", "SYS_PACCT", "SYS_RAWIO"},
     **{way: UNCOVERED for way in ("mounts", "remounts", "pivot", "sysctls", "sysfs", "masked", "cgroups", "read-only", "user-namespace")},
 }
@@ -195,7 +197,7 @@ def asked():
     )
 
 
-EXHAUSTIONS = "deep many log message hosts processes memory shm descriptors".split()
+EXHAUSTIONS = "deep many log message hosts processes memory shm descriptors inotify".split()
 
 
 def exhausting(what):

@@ -195,6 +195,12 @@ void exhaust(const char *what) {
     int fd = open("/dev/shm/f", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     for (int i = 0; fd >= 0 && i < 1 << 12; i++)
       if (write(fd, block, sizeof block) < 0) break;
+  } else if (!strcmp(what, "inotify")) {
+    // Counted by user, and root's are the node's own: also those that it gives up while it starts again.
+    for (int n = 0; n < 10000; usleep(1000)) {
+      while (n < 10000 && syscall(SYS_inotify_init1, O_CLOEXEC) >= 0) n++;
+      if (number(100) == 0) printf("exhausted\n"), fflush(stdout);
+    }
   } else if (!strcmp(what, "descriptors")) {
     for (int i = 0; i < 20000; i++)
       if (open("/", O_RDONLY) < 0) break;

@@ -167,6 +167,24 @@ static void write_line(const char *path, const char *text) {
   (void)ignored;
 }
 
+// The old hierarchies: the agent that the kernel starts as the host's root, and devices, which limits of ours say.
+static void old_cgroups(const char *at) {
+  const char *controllers[] = {"memory", "devices", "pids", "freezer", "cpu", "cpu,cpuacct", "cpuset", "blkio", "rdma", "misc", 0};
+  char path[100];
+  for (int i = 0; controllers[i]; i++) {
+    if (mount("cgroup", at, "cgroup", 0, controllers[i])) continue;
+    snprintf(path, sizeof path, "%s/release_agent", at);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0 && write(fd, "/no such agent", 14) > 0) hit("sets the release agent of %s", controllers[i]);
+    if (fd >= 0) close(fd);
+    snprintf(path, sizeof path, "%s/devices.allow", at);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0 && write(fd, "b *:* rwm", 9) > 0) hit("allows itself every device");
+    if (fd >= 0) close(fd);
+    umount2(at, MNT_DETACH);
+  }
+}
+
 // A user namespace of our own gives every capability, but over nothing of the host's.
 static void user_namespace(void) {
   int uid = getuid(), gid = getgid();
@@ -195,6 +213,9 @@ static void user_namespace(void) {
   }
   if (!mount("sysfs", "/tmp/u", "sysfs", 0, "")) writes("/tmp/u", SYSFS), umount2("/tmp/u", MNT_DETACH);
   if (!mount("cgroup2", "/tmp/u", "cgroup2", 0, "")) own_limits("/tmp/u"), umount2("/tmp/u", MNT_DETACH);
+  old_cgroups("/tmp/u");
+  // Since Linux 6.11 a handle may be opened by who rules over a mount; what it leads to must be below that.
+  FILE_WAYS[0].run();
   if (!mount("", "/sys", "", MS_REMOUNT | MS_BIND, "")) hit("remounts /sys writable in a user namespace");
   if (!mount("", "/v/readonly", "", MS_REMOUNT | MS_BIND, "")) hit("remounts /v/readonly writable in a user namespace");
   masked();

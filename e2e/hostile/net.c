@@ -90,6 +90,44 @@ static void packets(void) {
   close(fd);
 }
 
+static unsigned short checksum(const unsigned char *data, int n, unsigned sum) {
+  for (int i = 0; i < n; i++) sum += i % 2 ? data[i] : data[i] << 8;
+  while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+  return ~sum & 0xffff;
+}
+
+// Whoever sends raw packets says that it is the router: of the node, and of all pods on the bridge.
+static void routers(void) {
+  if (getenv("HOST_NETWORK")) return;
+  char line[300];
+  FILE *routes = fopen("/proc/net/ipv6_route", "r");
+  while (routes && fgets(line, sizeof line, routes))
+    if (!strncmp(line, "20010db80bad", 12)) hit("another pod has become the router");
+  if (routes) fclose(routes);
+  int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(0x86dd));
+  if (fd < 0) return;
+  struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = if_nametoindex("eth0"), .sll_halen = 6}, own;
+  socklen_t size = sizeof own;
+  if (bind(fd, (struct sockaddr *)&to, sizeof to) || getsockname(fd, (struct sockaddr *)&own, &size)) return;
+  const unsigned char *mac = own.sll_addr;
+  unsigned char frame[14 + 40 + 16 + 32 + 8] = {0x33, 0x33, 0, 0, 0, 1}, *ip = frame + 14, *said = ip + 40;
+  memcpy(frame + 6, mac, 6), frame[12] = 0x86, frame[13] = 0xdd;
+  ip[0] = 0x60, ip[5] = 56, ip[6] = 58, ip[7] = 255;
+  unsigned char link_local[16] = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]};
+  memcpy(ip + 8, link_local, 16), ip[24] = 0xff, ip[25] = 2, ip[39] = 1;
+  // An advertisement, a router for half an hour; a prefix; where it is.
+  said[0] = 134, said[4] = 64, said[6] = 1800 >> 8, said[7] = 1800 & 255;
+  said[16] = 3, said[17] = 4, said[18] = 64, said[19] = 0xc0, said[22] = said[23] = said[26] = said[27] = 200;
+  memcpy(said + 32, "\x20\x01\x0d\xb8\x0b\xad", 6);
+  said[48] = 1, said[49] = 1, memcpy(said + 50, mac, 6);
+  unsigned sum = 56 + 58;
+  for (int i = 0; i < 32; i += 2) sum += ip[8 + i] << 8 | ip[9 + i];
+  unsigned short check = checksum(said, 56, sum);
+  said[2] = check >> 8, said[3] = check;
+  for (int i = 0; i < 3; i++) sendto(fd, frame, sizeof frame, 0, (struct sockaddr *)&to, sizeof to);
+  close(fd);
+}
+
 // The own network namespace may be turned inside out; the watcher looks whether anything of the host's did.
 static void links(void) {
   if (getenv("HOST_NETWORK")) return;
@@ -142,5 +180,5 @@ void serve(int port) {
 }
 
 const struct way NET_WAYS[] = {
-    {"sockets", abstract_sockets}, {"ports", node_ports}, {"packets", packets}, {"netlink", links}, {0, 0},
+    {"sockets", abstract_sockets}, {"ports", node_ports}, {"packets", packets}, {"routers", routers}, {"netlink", links}, {0, 0},
 };
