@@ -303,3 +303,30 @@ def test_what_nothing_acts_on_says_so(cluster):
     cluster.kubectl("delete", "netpol", "told")
     if "its rules are not enforced" not in told.stderr:
         raise Failure(told.stderr)
+
+
+def test_usage_of_nodes_and_pods_is_told_when_it_is_asked_for(cluster):
+    pod = """
+apiVersion: v1
+kind: Pod
+metadata: {name: spins, namespace: default, labels: {spins: "yes"}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: busy, image: "k3rs.io/userspace:1", command: [sh, -c, "while :; do :; done"], resources: {limits: {cpu: 200m}}}
+  - {name: idle, image: "k3rs.io/userspace:1", command: [sleep, "1000"]}
+"""
+    cluster.kubectl("create", "-f", "-", input=pod)
+    # What begins between two samples is not known for ten seconds.
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/spins")
+    top = lambda *args: cluster.kubectl("top", *args, "--no-headers", check=False).stdout.split()
+    words = until(lambda: top("pod", "-l", "spins=yes", "-A", "--containers", "--sort-by=cpu"), "the pod's usage is known")
+    if words[2] != "busy" or words[7] != "idle" or not 50 <= int(words[3].removesuffix("m")) <= 250 or int(words[8].removesuffix("m")) > 20:
+        raise Failure(str(words))
+    words = top("node")
+    if int(words[1].removesuffix("m")) < 50 or not words[3].endswith("Mi"):
+        raise Failure(str(words))
+    printed = cluster.kubectl("get", "podmetrics", "-l", "spins=yes").stdout.split()
+    if printed[:5] != ["NAME", "CPU", "MEMORY", "WINDOW", "spins"]:
+        raise Failure(str(printed))
+    cluster.kubectl("delete", "pod", "spins", "--wait=false")

@@ -24,21 +24,28 @@ pub struct Kinds {
     by_name: Vec<(&'static str, &'static str, &'static Kind)>,
     /// By group and plural.
     defined: Vec<Arc<Definition>>,
+    /// A group of kinds in code that is not served: somebody else may serve it.
+    left_out: Option<&'static str>,
 }
 
 impl Kinds {
     /// The kinds in code.
     pub fn built_in() -> Arc<Kinds> {
         static BUILT_IN: OnceLock<Arc<Kinds>> = OnceLock::new();
-        Arc::clone(BUILT_IN.get_or_init(|| Arc::new(Kinds::of(0, Vec::new()))))
+        Arc::clone(BUILT_IN.get_or_init(|| Arc::new(Kinds::of(0, Vec::new(), None))))
     }
 
-    fn of(epoch: u64, defined: Vec<Arc<Definition>>) -> Kinds {
-        let in_code = KINDS.iter().filter(|kind| !kind.declared.subresource_body);
+    /// The kinds in code but those of a group.
+    pub fn built_in_but(group: &'static str) -> Arc<Kinds> {
+        Arc::new(Kinds::of(0, Vec::new(), Some(group)))
+    }
+
+    fn of(epoch: u64, defined: Vec<Arc<Definition>>, left_out: Option<&'static str>) -> Kinds {
+        let served = KINDS.iter().filter(|kind| Some(kind.group) != left_out);
+        let in_code = served.clone().filter(|kind| !kind.declared.subresource_body);
         let mut resources: Vec<Resource> =
             in_code.flat_map(|kind| kind.forms()).map(Resource::from).collect();
-        let mut by_name: Vec<_> = KINDS
-            .iter()
+        let mut by_name: Vec<_> = served
             .flat_map(|kind| kind.forms())
             .map(|form| (form.group(), form.kind.name, form.kind))
             .collect();
@@ -60,7 +67,7 @@ impl Kinds {
         by_plural.arrange_by(|a, b| {
             plural_of(&resources[*a as usize]).cmp(&plural_of(&resources[*b as usize]))
         });
-        Kinds { epoch, resources, by_plural, by_name, defined }
+        Kinds { epoch, resources, by_plural, by_name, defined, left_out }
     }
 
     /// These kinds and another one, or the same one defined anew.
@@ -106,7 +113,7 @@ impl Kinds {
                 Err(why) => refused.push((name, why)),
             }
         }
-        (Kinds::of(self.epoch + 1, defined), refused)
+        (Kinds::of(self.epoch + 1, defined, self.left_out), refused)
     }
 
     /// These kinds but one that was defined at run time.
@@ -114,7 +121,7 @@ impl Kinds {
     pub fn without(&self, kind: &Kind) -> Kinds {
         let mut defined = self.defined.clone();
         defined.retain(|other| other.kind != kind);
-        Kinds::of(self.epoch + 1, defined)
+        Kinds::of(self.epoch + 1, defined, self.left_out)
     }
 
     /// Grows with each change.
@@ -138,6 +145,9 @@ impl Kinds {
 
     /// A kind in a version, or, for "", in the version it is stored in; `None` if it is not served.
     pub fn of_kind(&self, kind: &'static Kind, group: &str, version: &str) -> Option<Resource> {
+        if Some(kind.group) == self.left_out {
+            return None;
+        }
         if kind.is_built_in() {
             return match version {
                 "" => Some(Form::from(kind).into()),
@@ -262,6 +272,20 @@ mod tests {
     }
 
     #[test]
+    fn a_group_that_is_left_out_is_not_served() {
+        use crate::kinds::POD_METRICS;
+        let all = Kinds::built_in();
+        let gadgets = definition("gadgets", "Gadget", Scope::Namespaced, "1");
+        let less = Kinds::built_in_but("metrics.k8s.io").with(gadgets).unwrap();
+        for (kinds, served) in [(&*all, true), (&less, false)] {
+            assert_eq!(kinds.find("metrics.k8s.io", "v1beta1", "pods").is_some(), served);
+            assert_eq!(kinds.by_name("metrics.k8s.io", "PodMetrics").is_some(), served);
+            assert_eq!(kinds.of_kind(&POD_METRICS, "", "").is_some(), served);
+            assert!(kinds.find("", "v1", "pods").is_some());
+        }
+    }
+
+    #[test]
     fn definitions_come_change_and_go_and_the_kind_stays_the_same() {
         let none = Kinds::built_in();
         let gadgets = |stamp| definition("gadgets", "Gadget", Scope::Namespaced, stamp);
@@ -288,7 +312,7 @@ mod tests {
         let make = |name: &str, stamp: &str| {
             definition(&format!("{}s", name.to_lowercase()), name, Scope::Namespaced, stamp)
         };
-        let mut kinds = Kinds::of(0, Vec::new());
+        let mut kinds = Kinds::of(0, Vec::new(), None);
         for name in ["Ca", "Cb", "Cc", "Cd"] {
             kinds = kinds.with(make(name, "1")).unwrap();
         }

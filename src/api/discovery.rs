@@ -42,6 +42,9 @@ pub const GROUPS: &[(&str, i64)] = &[
 /// Priorities of the group and of the version of kinds that are defined at run time.
 const DEFINED: (i64, i64) = (1000, 100);
 
+/// Those of upstream's metrics-server.
+const METRICS: (i64, i64) = (100, 100);
+
 /// `GET /api`. `server_address` is `10.0.0.1:6443`.
 pub fn api_versions(server_address: &str) -> Value {
     json!({
@@ -161,6 +164,7 @@ pub fn versions<'k>(kinds: &'k Kinds, group: &str) -> Vec<&'k str> {
 pub fn priorities(group: &str, version: &str) -> (i64, i64) {
     let known = GROUPS.iter().find(|(name, _)| *name == group).map(|(_, priority)| *priority);
     match (known, group, version) {
+        (None, "metrics.k8s.io", _) => METRICS,
         (None, ..) => DEFINED,
         (Some(priority), "", _) => (priority, 1),
         (Some(priority), "autoscaling", "v2") => (priority, 30),

@@ -22,15 +22,20 @@ impl std::fmt::Debug for Registry {
 impl Default for Registry {
     /// Serves the kinds in code.
     fn default() -> Registry {
-        Registry {
-            current: Mutex::new(Kinds::built_in()),
-            changed: rt::Event::new(),
-            waiting: Mutex::default(),
-        }
+        Registry::serving(Kinds::built_in())
     }
 }
 
 impl Registry {
+    /// Serves these kinds at first.
+    pub fn serving(kinds: Arc<Kinds>) -> Registry {
+        Registry {
+            current: Mutex::new(kinds),
+            changed: rt::Event::new(),
+            waiting: Mutex::default(),
+        }
+    }
+
     /// The kinds as they are now.
     pub fn current(&self) -> Arc<Kinds> {
         // Replaced in one step.

@@ -348,6 +348,7 @@ fn server_config(
             .unwrap_or(usize::MAX)
             .clamp(8 << 20, 128 << 20),
         admission,
+        usage: !config.disabled("metrics-server"),
         ..server::Config::default()
     })
 }

@@ -124,6 +124,8 @@ pub struct Config {
     pub requests_max_bytes: usize,
     /// What changes and refuses objects on their way in.
     pub admission: Admission,
+    /// Serves `metrics.k8s.io`; otherwise an APIService may leave it to another server.
+    pub usage: bool,
 }
 
 impl Default for Config {
@@ -153,6 +155,7 @@ impl Default for Config {
             reading_requests_max: 400,
             requests_max_bytes: 128 << 20,
             admission: Admission::default(),
+            usage: true,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::auth::{Attributes, Authorizer};
 use crate::config::Config;
 use crate::definitions::Definitions;
 use crate::node_door::Door;
+use crate::samples::Samples;
 use crate::storage::cache::Cache;
 use crate::turns::Turns;
 use crate::user::Caller;
@@ -40,6 +41,8 @@ pub(crate) struct Core {
     pub(crate) conversions: Targets,
     /// What other servers serve.
     pub(crate) aggregation: Arc<Aggregation>,
+    /// What nodes said lately that they use.
+    pub(crate) samples: Arc<Samples>,
 }
 
 /// One authorized request on its way through the verbs: everything about it but its body, which goes

@@ -1,6 +1,6 @@
 //! The way of an authorized request to what answers it.
 
-use api::kinds::BINDING;
+use api::kinds::{BINDING, COMPONENT_STATUS};
 use api::{Resource, Status};
 use client::{Answer, Body, Request, Verb};
 
@@ -9,7 +9,7 @@ use crate::registry::update::Part;
 use crate::registry::{create, delete, update, watch};
 use crate::storage;
 use crate::user::Caller;
-use crate::{component_status, conversion, reviews, subresource};
+use crate::{component_status, conversion, reviews, subresource, usage};
 
 /// Does what an authorized request asks for.
 ///
@@ -46,7 +46,8 @@ async fn answer(call: &Call<'_>, resource: &Resource, body: Body) -> Result<Outc
         return match request.verb {
             Verb::Create if *kind == BINDING => subresource::bind(call, body).await,
             Verb::Create => reviews::create(call, body).await,
-            _ if kind.declared.computed => component_status::read(call),
+            _ if *kind == COMPONENT_STATUS => component_status::read(call),
+            _ if kind.declared.computed => usage::read(call).await,
             _ => Err(method_not_allowed(kind)),
         };
     }

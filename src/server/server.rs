@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use api::Status;
 use api::kinds::{ENDPOINT_SLICE, ENDPOINTS, SERVICE};
-use client::{Answer, Api, Client, Request, WatchStream};
+use api::{Kinds, Status};
+use client::{Answer, Api, Client, Registry, Request, WatchStream};
 use http::server::Service;
 use rt::BoxFuture;
 use stdx::Context;
@@ -28,6 +28,9 @@ use crate::user::{Caller, User};
 use crate::web::Web;
 use crate::webhook::hooks::Configurations;
 use crate::webhook::targets::Targets;
+
+/// The group of usage, which another server may serve instead.
+const USAGE_GROUP: &str = "metrics.k8s.io";
 
 /// How long changes of the `kubernetes` Service gather before they are looked at.
 const KEEP_DELAY: Duration = Duration::from_secs(1);
@@ -61,7 +64,10 @@ impl Server {
         let tokens = crate::auth::tokens::Tokens::new(&config)?;
         claims::repair(&store).await.context(|| "claim what Services hold")?;
         let cache = Cache::start(&store).context(|| "watch the datastore")?;
-        let kinds = Arc::default();
+        let kinds = match config.usage {
+            true => Arc::default(),
+            false => Arc::new(Registry::serving(Kinds::built_in_but(USAGE_GROUP))),
+        };
         let definitions = Definitions::start(&store, &kinds).await;
         let definitions = definitions.context(|| "read which kinds are defined")?;
         let aggregation = Arc::new(Aggregation::new(config.proxy_identity.clone()));
@@ -79,6 +85,7 @@ impl Server {
             webhooks: Configurations::default(),
             conversions: Targets::default(),
             aggregation,
+            samples: Arc::default(),
         };
         let core = Arc::new(core);
         let repairer = rt::spawn_named("claims of Services", repair(Arc::downgrade(&core)));
@@ -182,7 +189,7 @@ impl Server {
     }
 
     /// The kinds that are served. Whoever changes them changes what this server serves from then on.
-    pub fn kinds(&self) -> &Arc<client::Registry> {
+    pub fn kinds(&self) -> &Arc<Registry> {
         &self.core.kinds
     }
 

@@ -45,6 +45,11 @@ impl Quantity {
         Quantity { nanos: i128::from(milli) * (NANO / 1000), format: Format::DecimalSi }
     }
 
+    /// Billionths (what a processor did), written in decimal.
+    pub fn from_nano(nanos: u64) -> Quantity {
+        Quantity { nanos: i128::from(nanos), format: Format::DecimalSi }
+    }
+
     /// Bytes, written in powers of 1024.
     pub fn from_bytes(bytes: i64) -> Quantity {
         Quantity { nanos: i128::from(bytes) * NANO, format: Format::BinarySi }

@@ -4,7 +4,7 @@
 pub(crate) use cel::duration as parse;
 
 /// The text Go prints: `1h0m0s`, `1m30s`, `1.5s`, `10ms`, `0s`.
-pub(super) fn format(nanos: i64) -> String {
+pub fn format(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
     let magnitude = nanos.unsigned_abs();
     let fraction = |value: u64, unit: u64| {

@@ -5,7 +5,7 @@
 //! quantities and times are in their canonical text. Trees of the same content are equal.
 
 mod decode;
-pub(crate) mod duration;
+pub mod duration;
 mod encode;
 pub(crate) mod envelope;
 mod lists;

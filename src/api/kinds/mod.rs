@@ -37,10 +37,12 @@ mod mutating_webhook_configuration;
 mod namespace;
 mod network_policy;
 mod node;
+mod node_metrics;
 mod persistent_volume;
 mod persistent_volume_claim;
 mod pod;
 mod pod_disruption_budget;
+mod pod_metrics;
 mod pod_template;
 mod priority_class;
 mod priority_level_configuration;
@@ -103,10 +105,12 @@ pub use mutating_webhook_configuration::MUTATING_WEBHOOK_CONFIGURATION;
 pub use namespace::NAMESPACE;
 pub use network_policy::NETWORK_POLICY;
 pub use node::NODE;
+pub use node_metrics::NODE_METRICS;
 pub use persistent_volume::PERSISTENT_VOLUME;
 pub use persistent_volume_claim::PERSISTENT_VOLUME_CLAIM;
 pub use pod::POD;
 pub use pod_disruption_budget::POD_DISRUPTION_BUDGET;
+pub use pod_metrics::POD_METRICS;
 pub use pod_template::POD_TEMPLATE;
 pub use priority_class::PRIORITY_CLASS;
 pub use priority_level_configuration::PRIORITY_LEVEL_CONFIGURATION;
@@ -201,6 +205,8 @@ pub static KINDS: &[&Kind] = &[
     &SCALE,
     &CUSTOM_RESOURCE_DEFINITION,
     &ADDON,
+    &NODE_METRICS,
+    &POD_METRICS,
 ];
 
 /// The kind in code stored or served under this group and name, whatever the version.

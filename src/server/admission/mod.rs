@@ -144,7 +144,7 @@ pub(crate) async fn mutate(
     notes: &mut Notes,
 ) -> Result<(), Status> {
     if act.subresource().is_empty() {
-        unacted::warn(act.kind, tree, &mut notes.warnings);
+        unacted::warn(act, tree, &mut notes.warnings);
         if !act.kind.is_built_in() {
             notes.warnings.extend(api::custom::finalizer_warnings(tree, act.old));
         }

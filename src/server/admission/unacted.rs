@@ -2,17 +2,20 @@
 
 use api::discovery::is_built_in;
 use api::kinds::{API_SERVICE, SERVICE};
-use api::{Kind, Kinds, Lens, Value};
+use api::{Lens, Value};
+
+use super::Act;
 
 /// Appends a warning for each part of `tree` that nothing acts on.
-pub(super) fn warn(kind: &Kind, tree: &Value, warnings: &mut Vec<String>) {
+pub(super) fn warn(act: &Act<'_>, tree: &Value, warnings: &mut Vec<String>) {
+    let kind = act.kind;
     warnings.extend(api::unacted::warnings(kind, tree));
     if *kind == SERVICE && tree.str("spec.type") == "LoadBalancer" {
         warnings.push("spec.type: no load balancer is made yet; the node ports work".into());
     }
     if *kind == API_SERVICE && tree.has("spec.service") {
         let (group, version) = (tree.str("spec.group"), tree.str("spec.version"));
-        if is_built_in(&Kinds::built_in(), group, version) {
+        if is_built_in(&act.core.kinds.current(), group, version) {
             let own = tree.str("metadata.name");
             warnings.push(format!("spec.service: {own} is served by this server itself"));
         }

@@ -15,6 +15,7 @@ mod quotas;
 mod remote;
 mod services;
 mod several;
+mod usage;
 mod verbs;
 mod watches;
 mod web;

@@ -108,7 +108,11 @@ fn options(request: &Request, query: &Query, path: &str) -> Value {
 }
 
 /// Puts an authorized request to a node's kubelet, in this process or at its port.
-async fn call(core: &Core, node: &str, request: http::Request) -> Result<Response, Status> {
+pub(crate) async fn call(
+    core: &Core,
+    node: &str,
+    request: http::Request,
+) -> Result<Response, Status> {
     match core.door.get().filter(|door| door.has(node)) {
         Some(door) => Ok(door.call(node, request).await),
         None => kubelet::call(core, node, request).await,
