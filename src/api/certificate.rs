@@ -19,7 +19,15 @@ pub fn request(text: &[u8]) -> Result<Request, String> {
     let Some(section) = first.filter(|section| section.label == "CERTIFICATE REQUEST") else {
         return Err("PEM block type must be CERTIFICATE REQUEST".into());
     };
-    let request = pkcs10::read(&section.content).ok_or("asn1: syntax error: data truncated")?;
+    request_der(&section.content)
+}
+
+/// The same of a request in DER.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn request_der(der: &[u8]) -> Result<Request, String> {
+    let request = pkcs10::read(der).ok_or("asn1: syntax error: data truncated")?;
     let algorithm = algorithm(&request.signed)
         .ok_or("x509: cannot verify signature: algorithm unimplemented")?;
     let key = UnparsedPublicKey::new(algorithm, &request.signed.key);

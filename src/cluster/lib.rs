@@ -3,10 +3,14 @@
 //! File names, formats and lifetimes are k3s's, so that a data directory can move between the two.
 
 pub mod bootstrap;
+pub mod join;
 pub mod kubeconfig;
+mod node_password;
 pub mod paths;
 pub mod pki;
 pub mod role;
+mod scrypt;
+pub mod settings;
 pub mod signer;
 pub mod supervisor;
 pub mod token;

@@ -184,10 +184,15 @@ impl Pki {
     /// When the first of the certificates in use is due for renewal.
     pub fn renew_at(&self) -> Wall {
         let leaves = [&self.admin, &self.serving_kube_apiserver, &self.serving_kubelet];
-        let ends = leaves.iter().filter_map(|pair| Parsed::from_pem(&pair.chain_pem).ok());
-        let first = ends.map(|parsed| parsed.not_after).min().unwrap_or_default();
-        Wall::from_secs(first.secs() - RENEW_BELOW_DAYS * SECS_PER_DAY)
+        renew_at(leaves.into_iter())
     }
+}
+
+/// When the first of these is due for renewal.
+pub(crate) fn renew_at<'a>(leaves: impl Iterator<Item = &'a Certificate>) -> Wall {
+    let ends = leaves.filter_map(|pair| Parsed::from_pem(&pair.chain_pem).ok());
+    let first = ends.map(|parsed| parsed.not_after).min().unwrap_or_default();
+    Wall::from_secs(first.secs() - RENEW_BELOW_DAYS * SECS_PER_DAY)
 }
 
 struct Ensure<'a> {
@@ -214,11 +219,7 @@ impl Ensure<'_> {
         {
             return Ok(pair);
         }
-        // Without the time, a year from the day of the build may be over already: as long as its CA.
-        let not_after = match self.clock.is_blind() {
-            true => Parsed::from_pem(&ca.chain_pem)?.not_after,
-            false => self.clock.in_days(LEAF_DAYS),
-        };
+        let not_after = leaf_until(ca, self.clock)?;
         let pair = x509::issue(ca, leaf, key_pem, not_after).context(|| format!("make {name}"))?;
         rt::fs::write_atomic(path.with_extension("key"), pair.key_pem.as_bytes(), 0o600)?;
         rt::fs::write_atomic(path.with_extension("crt"), pair.chain_pem.as_bytes(), 0o600)?;
@@ -362,6 +363,14 @@ fn sound(
         && leaf.addresses.iter().all(|address| parsed.addresses.contains(address))
 }
 
+/// When a leaf made now ends. Without the time, a year from the day of the build may be over already: as long as its CA.
+pub(crate) fn leaf_until(ca: &Certificate, clock: Clock) -> Result<Wall> {
+    match clock.is_blind() {
+        true => Ok(Parsed::from_pem(&ca.chain_pem)?.not_after),
+        false => Ok(clock.in_days(LEAF_DAYS)),
+    }
+}
+
 fn ensure_ca(paths: &Paths, name: &str, common_name: &str, clock: Clock) -> Result<Certificate> {
     let path = paths.tls(name);
     if let Some(pair) = read_pair(&path)? {
@@ -417,7 +426,7 @@ fn ensure_service_keys(paths: &Paths) -> Result<Vec<String>> {
 }
 
 /// The PEM blocks of a file, each without surrounding space.
-fn blocks(pem: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn blocks(pem: &str) -> impl Iterator<Item = &str> {
     let starts: Vec<usize> = pem.match_indices("-----BEGIN ").map(|(idx, _)| idx).collect();
     let ends: Vec<usize> = starts.iter().skip(1).copied().chain([pem.len()]).collect();
     starts.into_iter().zip(ends).map(|(from, to)| pem[from..to].trim())
@@ -435,7 +444,7 @@ fn first_certificate(pem: &str) -> &str {
 }
 
 /// `<path>.crt` and `<path>.key`, if both are there.
-fn read_pair(path: &std::path::Path) -> Result<Option<Certificate>> {
+pub(crate) fn read_pair(path: &std::path::Path) -> Result<Option<Certificate>> {
     let text = |extension: &str| -> Result<Option<String>> {
         let path = path.with_extension(extension);
         match rt::fs::read_optional(&path)? {

@@ -9,8 +9,9 @@ const PREFIX: &str = "K10";
 pub struct Token {
     /// Lower-case hex SHA-256 of the CA bundle, "" in the short form.
     pub ca_hash: String,
-    /// "server", "node", or "" in the short form.
+    /// "server", "node", or "" in the short form and in bootstrap tokens.
     pub user: String,
+    /// A bootstrap token as a whole.
     pub password: String,
 }
 
@@ -45,19 +46,52 @@ impl Token {
         if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(Error::new("parse token: the CA hash is not 64 hex digits"));
         }
+        let ca_hash = hash.to_ascii_lowercase();
+        if is_bootstrap(credentials) {
+            return Ok(Token { ca_hash, user: String::new(), password: credentials.into() });
+        }
         match credentials.split_once(':') {
-            Some((user, password)) if !password.is_empty() => Ok(Token {
-                ca_hash: hash.to_ascii_lowercase(),
-                user: user.into(),
-                password: password.into(),
-            }),
+            Some((user, password)) if !password.is_empty() => {
+                Ok(Token { ca_hash, user: user.into(), password: password.into() })
+            }
             _ => Err(Error::new("parse token: no user and password after the CA hash")),
         }
     }
 
     /// The full form for a CA bundle.
     pub fn format(ca_pem: &str, user: &str, password: &str) -> String {
-        format!("{PREFIX}{}::{user}:{password}", hash(ca_pem.as_bytes()))
+        format!("{PREFIX}{}::{user}:{password}", ca_hash(ca_pem))
+    }
+
+    /// `Authorization` of who joins with it: as k3s's agents, who are `node` whatever token they have.
+    pub fn authorization(&self) -> String {
+        match is_bootstrap(&self.password) {
+            true => format!("Bearer {}", self.password),
+            false => {
+                let credentials = format!("node:{}", self.password);
+                format!("Basic {}", wire::base64::encode(credentials.as_bytes()))
+            }
+        }
+    }
+}
+
+/// Whether a text has the form of a bootstrap token: an id of 6 and a secret of 16 characters.
+pub fn is_bootstrap(text: &str) -> bool {
+    let fits = |part: &str, length| {
+        part.len() == length && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    };
+    text.split_once('.').is_some_and(|(id, secret)| fits(id, 6) && fits(secret, 16))
+}
+
+/// What a token says of a CA: the hash of the PEM text or, of a bundle, as k3s has it, of the root that the first certificate
+/// leads to, which stays when the CA is rotated.
+pub fn ca_hash(pem: &str) -> String {
+    let sections = wire::pem::sections(pem.as_bytes());
+    let certificates: Vec<&[u8]> =
+        sections.iter().filter(|s| s.label == "CERTIFICATE").map(|s| &*s.content).collect();
+    match crate::x509::root(&certificates) {
+        Some(root) if certificates.len() > 1 => hash(root),
+        _ => hash(pem.as_bytes()),
     }
 }
 
@@ -91,6 +125,14 @@ mod tests {
         );
         assert_eq!(Token::parse("secret\n").unwrap().password, "secret");
         assert_eq!(Token::parse("server:secret").unwrap().user, "server");
+        let bootstrap = "abc123.0123456789abcdef";
+        let text = format!("K10{}::{bootstrap}", "a".repeat(64));
+        for text in [&text, bootstrap] {
+            let token = Token::parse(text).unwrap();
+            assert_eq!(token.authorization(), format!("Bearer {bootstrap}"), "{text}");
+        }
+        let joined = Token::parse(&full).unwrap().authorization();
+        assert_eq!(joined, format!("Basic {}", wire::base64::encode(b"node:secret")));
         for bad in ["", "K10abc::server:x", &full[..70], "K10", ":x", "server:"] {
             assert!(Token::parse(bad).is_err(), "{bad}");
         }

@@ -316,6 +316,36 @@ impl Parsed {
     }
 }
 
+/// The last of the certificates (DER) that the first one leads to by the names of issuers.
+pub(crate) fn root<'a>(certificates: &[&'a [u8]]) -> Option<&'a [u8]> {
+    let names: Vec<(Vec<u8>, Vec<u8>)> = certificates
+        .iter()
+        .map(|der| {
+            let tbs = x509_cert::Certificate::from_der(der).ok()?.tbs_certificate;
+            Some((tbs.subject.to_der().ok()?, tbs.issuer.to_der().ok()?))
+        })
+        .collect::<Option<_>>()?;
+    let mut at = 0;
+    for _ in &names {
+        let (subject, issuer) = names.get(at)?;
+        match names.iter().position(|(other, _)| other == issuer) {
+            Some(next) if issuer != subject => at = next,
+            _ => break,
+        }
+    }
+    certificates.get(at).copied()
+}
+
+/// A new key, PEM, and a signing request with it, DER, that asks for nothing: the server knows what to certify.
+pub(crate) fn signing_request() -> Result<(String, Vec<u8>)> {
+    let what = || "make a signing request";
+    let key = KeyPair::generate().context(what)?;
+    let mut params = CertificateParams::new(Vec::<String>::new()).context(what)?;
+    params.distinguished_name = DistinguishedName::new();
+    let request = params.serialize_request(&key).context(what)?;
+    Ok((key.serialize_pem(), request.der().to_vec()))
+}
+
 /// Fails unless `pem` holds a private key we can use.
 pub(crate) fn check_key(pem: &str) -> Result<()> {
     PrivateKeyDer::from_pem_slice(pem.as_bytes())

@@ -28,6 +28,7 @@ mod resource_quota;
 mod service_account;
 mod stateful_set;
 mod support;
+mod token_cleaner;
 mod ttl_after_finished;
 #[cfg(test)]
 mod whole_tests;
@@ -65,6 +66,7 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<garbage_collector::GarbageCollector>(),
     Registered::of::<cluster_role::Aggregation>(),
     Registered::of::<certificate_cleaner::Cleaner>(),
+    Registered::of::<token_cleaner::Cleaner>(),
     Registered::of::<admission_policy::Types>(),
 ];
 

@@ -6,7 +6,7 @@ use api::status::Reason;
 use http::{Headers, Peer};
 use ring::digest;
 
-use crate::auth::{Attributes, der, x509};
+use crate::auth::{Attributes, bootstrap_tokens, der, x509};
 use crate::core::Core;
 use crate::user::{AUTHENTICATED, SERVICE_ACCOUNTS, UNAUTHENTICATED, User};
 
@@ -90,7 +90,10 @@ pub(crate) async fn token_user(core: &Core, token: &str) -> Result<User, Status>
     }
     match core.tokens.authenticate(&core.store, token, &[]).await {
         Ok(Some((user, _))) => Ok(user),
-        Ok(None) => Err(unauthorized()),
+        Ok(None) => {
+            let user = bootstrap_tokens::user(&core.store, token, &rt::now()).await?;
+            user.ok_or_else(unauthorized)
+        }
         Err(why) => {
             log::debug!("a service account token was refused: {why}");
             Err(unauthorized())

@@ -53,7 +53,7 @@ mod role;
 mod role_binding;
 mod runtime_class;
 mod scale;
-mod secret;
+pub mod secret;
 mod self_subject_access_review;
 mod self_subject_review;
 mod self_subject_rules_review;

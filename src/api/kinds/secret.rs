@@ -26,6 +26,18 @@ pub static SECRET: Kind = Kind {
     ..Kind::BASE
 };
 
+/// Bootstrap tokens, by which nodes join.
+pub const BOOTSTRAP_TOKEN: &str = "bootstrap.kubernetes.io/token";
+
+/// What follows a node's name in the name of the Secret with its password, in kube-system (k3s).
+pub const NODE_PASSWORD_SUFFIX: &str = ".node-password.k3s";
+
+/// What a Secret holds under a key, as text; "" if there is no such text.
+pub fn text(secret: &Value, key: &str) -> String {
+    let bytes = secret.entry("data", key).and_then(wire::base64::decode);
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+}
+
 /// What is written as text is stored as bytes.
 fn default(tree: &mut Value) {
     let Some(Value::Object(texts)) = tree.remove("stringData") else { return };

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod authorizer;
+pub(crate) mod bootstrap_tokens;
 pub(crate) mod der;
 mod jwt;
 mod keys;

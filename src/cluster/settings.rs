@@ -1,0 +1,178 @@
+//! How a cluster is set up, as a server tells its agents: the fields of k3s's `/v1-k3s/config` that they need.
+
+use std::net::{IpAddr, SocketAddr};
+
+use api::{Lens, Value, json};
+use stdx::{Context, Error, Result};
+
+/// An address block: the address and the bits of its prefix.
+pub type Block = (IpAddr, u8);
+
+/// Blocks and DNS servers, of each as many as there are families, and some more.
+const ENTRIES_MAX: usize = 8;
+
+/// What all nodes of a cluster must agree on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub cluster_cidrs: Vec<Block>,
+    pub service_cidrs: Vec<Block>,
+    pub cluster_dns: Vec<IpAddr>,
+    pub cluster_domain: String,
+    pub node_ports: (u16, u16),
+    /// `vxlan`, `host-gw`, ...
+    pub flannel_backend: String,
+    pub https_port: u16,
+}
+
+impl Settings {
+    /// The settings with k3s's names and forms, which are Go's.
+    pub fn to_json(&self) -> String {
+        let blocks =
+            |blocks: &[Block]| blocks.iter().copied().map(block_to_tree).collect::<Vec<_>>();
+        let first = |list: &[Value]| list.first().cloned().unwrap_or_default();
+        let (cluster, service) = (blocks(&self.cluster_cidrs), blocks(&self.service_cidrs));
+        let dns: Vec<Value> = self.cluster_dns.iter().map(|ip| ip.to_string().into()).collect();
+        let (from, to) = self.node_ports;
+        json!({
+            "ClusterDNS": first(&dns), "ClusterDNSs": dns,
+            "ClusterDomain": self.cluster_domain,
+            "ClusterIPRange": first(&cluster), "ClusterIPRanges": cluster,
+            "ServiceIPRange": first(&service), "ServiceIPRanges": service,
+            "ServiceNodePortRange": {"Base": from, "Size": u32::from(to) - u32::from(from) + 1},
+            "FlannelBackend": self.flannel_backend,
+            // What agents of k3s would run themselves, and this server does not ask them to.
+            "DisableCCM": true, "DisableHelmController": true, "DisableNPC": true,
+            "DisableServiceLB": true, "EgressSelectorMode": "disabled",
+            "HTTPSPort": self.https_port, "SupervisorPort": self.https_port,
+        })
+        .to_string()
+    }
+
+    /// Reads what a server sent, or what was kept of it.
+    ///
+    /// # Errors
+    /// If a field is missing or is not what it should be.
+    pub fn from_json(text: &str) -> Result<Settings> {
+        let tree: Value = serde_json::from_str(text).context(|| "read the server's settings")?;
+        let list = |many: &str, one: &str| -> Vec<Value> {
+            let found = tree.list(many).iter().take(ENTRIES_MAX).cloned();
+            let found: Vec<Value> = found.collect();
+            let single = tree.get(one).filter(|one| !one.is_null()).cloned();
+            if found.is_empty() { single.into_iter().collect() } else { found }
+        };
+        let blocks = |many: &str, one: &str| -> Result<Vec<Block>> {
+            let blocks = list(many, one).iter().map(block_of_tree).collect::<Option<Vec<_>>>();
+            let what = || format!("read {one} in the server's settings");
+            blocks.filter(|blocks| !blocks.is_empty()).context(what)
+        };
+        let dns = list("ClusterDNSs", "ClusterDNS");
+        let dns: Option<Vec<IpAddr>> = dns.iter().map(|ip| ip.as_str()?.parse().ok()).collect();
+        let port = |path: &str| tree.int(path).and_then(|port| u16::try_from(port).ok());
+        let base = port("ServiceNodePortRange.Base").unwrap_or(30_000);
+        let size = port("ServiceNodePortRange.Size").unwrap_or(2768);
+        let domain = tree.str("ClusterDomain");
+        if !api::names::is_subdomain(domain) {
+            return Err(Error::new("read ClusterDomain in the server's settings"));
+        }
+        Ok(Settings {
+            cluster_cidrs: blocks("ClusterIPRanges", "ClusterIPRange")?,
+            service_cidrs: blocks("ServiceIPRanges", "ServiceIPRange")?,
+            cluster_dns: dns.context(|| "read ClusterDNS in the server's settings")?,
+            cluster_domain: domain.to_owned(),
+            node_ports: (base, base.saturating_add(size.max(1) - 1)),
+            flannel_backend: tree.str("FlannelBackend").to_owned(),
+            https_port: port("HTTPSPort").filter(|port| *port != 0).unwrap_or(6443),
+        })
+    }
+}
+
+/// Go's `net.IPNet`: the address and, in base64, the mask.
+fn block_to_tree((address, bits): Block) -> Value {
+    let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0).to_be_bytes();
+    let mask = match address {
+        IpAddr::V4(_) => {
+            u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0).to_be_bytes().to_vec()
+        }
+        IpAddr::V6(_) => mask.to_vec(),
+    };
+    json!({"IP": address.to_string(), "Mask": wire::base64::encode(&mask)})
+}
+
+fn block_of_tree(tree: &Value) -> Option<Block> {
+    let address: IpAddr = tree.str("IP").parse().ok()?;
+    let mask = wire::base64::decode(tree.str("Mask"))?;
+    let n_bytes = if address.is_ipv4() { 4 } else { 16 };
+    let bits =
+        u32::try_from(mask.iter().map(|byte| byte.count_ones() as usize).sum::<usize>()).ok()?;
+    let leading = mask.iter().map(|byte| byte.leading_ones()).scan(true, |goes_on, ones| {
+        let counted = if *goes_on { ones } else { 0 };
+        *goes_on &= ones == 8;
+        Some(counted)
+    });
+    // A mask with holes is none.
+    let fits = mask.len() == n_bytes && leading.sum::<u32>() == bits;
+    fits.then_some((address, u8::try_from(bits).ok()?))
+}
+
+/// The addresses of servers in an answer of `/v1-k3s/apiservers`, at most `max` of them.
+pub fn servers(text: &str, max: usize) -> Vec<SocketAddr> {
+    let tree: Value = serde_json::from_str(text).unwrap_or_default();
+    let list = tree.as_array().map(Vec::as_slice).unwrap_or_default();
+    list.iter().filter_map(|server| server.as_str()?.parse().ok()).take(max).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            cluster_cidrs: vec![("10.42.0.0".parse().unwrap(), 16)],
+            service_cidrs: vec![
+                ("10.43.0.0".parse().unwrap(), 16),
+                ("fd00:43::".parse().unwrap(), 108),
+            ],
+            cluster_dns: vec!["10.43.0.10".parse().unwrap()],
+            cluster_domain: "cluster.local".into(),
+            node_ports: (30_000, 32_767),
+            flannel_backend: "vxlan".into(),
+            https_port: 6443,
+        }
+    }
+
+    #[test]
+    fn agents_read_what_servers_write() {
+        let text = settings().to_json();
+        assert_eq!(Settings::from_json(&text).unwrap(), settings());
+        // As encoding/json writes net.IPNet and net.PortRange.
+        for part in [
+            r#""ClusterIPRange":{"IP":"10.42.0.0","Mask":"//8AAA=="}"#,
+            r#""ServiceNodePortRange":{"Base":30000,"Size":2768}"#,
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        for (from, to) in [
+            ("//8AAA==", "/wD/AA=="),
+            ("//8AAA==", "//8="),
+            ("10.42.0.0", "there"),
+            ("cluster.local", "no domain"),
+            ("10.43.0.10", "x"),
+            ("{", "["),
+        ] {
+            assert!(Settings::from_json(&text.replace(from, to)).is_err(), "{from} {to}");
+        }
+        // Servers of before dual stack.
+        let old = text.replace("ClusterIPRanges", "x").replace("ClusterDNSs", "y");
+        assert_eq!(Settings::from_json(&old).unwrap(), settings());
+    }
+
+    #[test]
+    fn addresses_of_servers() {
+        let found = servers(r#"["192.0.2.1:6443","x",7,"[fd00::1]:6443","192.0.2.3:1"]"#, 2);
+        assert_eq!(
+            found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["192.0.2.1:6443", "[fd00::1]:6443"]
+        );
+        assert!(servers("{}", 2).is_empty() && servers("", 2).is_empty());
+    }
+}
