@@ -15,7 +15,7 @@ def k3rs(cluster, *args, env=None, timeout=15, user=None):
 
 
 def test_commands_that_are_to_come_say_so(cluster):
-    for name in ("agent", "token", "etcd-snapshot", "secrets-encrypt", "certificate", "kubectl", "crictl", "completion", "check-config"):
+    for name in ("etcd-snapshot", "secrets-encrypt", "certificate", "kubectl", "crictl", "completion", "check-config"):
         for args in ((name,), (name, "--help"), (name, "list", "-x"), ("help", name)):
             done = k3rs(cluster, *args)
             assert done.returncode == 1 and f"k3rs {name} is not supported by this version" in done.stderr, (args, done)
@@ -57,9 +57,12 @@ def test_flags_that_cannot_work_end_at_once(cluster):
         assert done.returncode == 1 and words in done.stderr, (args, done)
     for args, words in [
         (["--disable", "traefik"], "flag provided but not defined: --disable"),
-        (["--token", "x"], "joining by a token is not supported"),
+        (["--token", "x"], "--server is required"),
+        (["--server", "https://x"], "--token is required"),
+        (["--server", "http://x", "--token", "x"], "only https:// URLs are supported, invalid scheme: http://x"),
+        (["--server", "https://x", "--token", "K10abc::node:x"], "the CA hash is not 64 hex digits"),
     ]:
-        done = k3rs(cluster, "node", *data, *args)
+        done = k3rs(cluster, "agent", *data, *args)
         assert done.returncode == 1 and words in done.stderr, (args, done)
     assert not cluster.data.exists(), "nothing was made"
 

@@ -1,6 +1,5 @@
 """Two nodes on one wire: pods reach each other through flannel's tunnel, by address, service, name and node port."""
 
-import shutil
 import subprocess
 
 from cluster import Failure, run, until
@@ -35,7 +34,7 @@ class FarNode(Node):
     """node2, in a network namespace of its own at the other end of the first one's wire."""
 
     def __init__(self, cluster):
-        super().__init__(cluster)
+        super().__init__(cluster, "far", node="node2")
         self.netns = cluster.netns + "-far"
         run(["ip", "netns", "add", self.netns])
         run(cluster.inside(["ip", "link", "set", "peer0", "netns", self.netns]))
@@ -56,43 +55,6 @@ class FarNode(Node):
         if check and done.returncode != 0:
             raise Failure(f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
-
-    def args(self):
-        return ["--data-dir", str(self.data), "--node-name", "node2"]
-
-    def lay_out(self):
-        """As a node has them that joined: the CAs, and certificates of its own name."""
-        agent, tls = self.data / "agent", self.cluster.data / "server" / "tls"
-        agent.mkdir(parents=True)
-        for path in (self.cluster.data / "agent").iterdir():
-            if path.suffix in (".crt", ".key"):
-                shutil.copy(path, agent)
-            elif path.suffix == ".kubeconfig":
-                text = path.read_text().replace(str(self.cluster.data), str(self.data))
-                (agent / path.name).write_text(text.replace("127.0.0.1", "192.0.2.10"))
-        for file, ca, subject, names in (
-            ("client-kubelet", "client-ca", "/O=system:nodes/CN=system:node:node2", "DNS:node2"),
-            ("serving-kubelet", "server-ca", "/CN=node2", f"DNS:node2,IP:{FAR}"),
-        ):
-            key, request = agent / f"{file}.key", agent / f"{file}.csr"
-            run(["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                 "-keyout", str(key), "-subj", subject, "-out", str(request)])
-            extensions = agent / f"{file}.ext"
-            extensions.write_text(f"subjectAltName={names}\nextendedKeyUsage=clientAuth,serverAuth\n")
-            run(["openssl", "x509", "-req", "-in", str(request), "-CA", str(tls / f"{ca}.crt"), "-CAkey", str(tls / f"{ca}.key"),
-                 "-set_serial", "4711", "-days", "30", "-extfile", str(extensions), "-out", str(agent / f"{file}.crt")])
-
-    def start(self):
-        command = [self.cluster.binary, "node", *self.args()]
-        self.process = subprocess.Popen(
-            self.inside(command), env=self.env, stdout=self.log, stderr=self.log, start_new_session=True
-        )
-
-    def ready(self):
-        if self.process.poll() is not None:
-            raise Failure(f"the node ended with {self.process.returncode}:\n{self.tail()}")
-        conditions = self.cluster.get("node", "node2")["status"].get("conditions", [])
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
     def uninstall(self):
         command = [self.cluster.binary, "uninstall", *self.args()]
@@ -138,7 +100,6 @@ def answers(cluster, pod, url, who):
 def test_pods_of_two_nodes_reach_each_other(cluster):
     node = FOUND["node"]
     assert "flannel.1" not in cluster.sh("ip link"), "one node makes no tunnel"
-    node.lay_out()
     node.start()
     node.wait_ready()
     cluster.kubectl("create", "namespace", "e2e")

@@ -1,8 +1,7 @@
-"""The node in another process: the server runs with --disable-agent, the node reaches it over HTTPS."""
+"""An agent: the server runs with --disable-agent, another process joins it by its token and is its node."""
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 
@@ -42,39 +41,41 @@ spec:
 
 
 class Node:
-    """The second process, on the files that the server wrote for its node."""
+    """The second process: an agent with directories of its own."""
 
-    def __init__(self, cluster):
-        self.cluster = cluster
-        self.data = cluster.dir / "node-data"
+    def __init__(self, cluster, name="node", args=(), node="node1"):
+        self.cluster, self.name, self.extra, self.node = cluster, name, list(args), node
+        self.data = cluster.dir / f"{name}-data"
         self.env = dict(
             cluster.env,
-            K3RS_ETC_DIR=str(cluster.dir / "node-etc"),
-            K3RS_RUN_DIR=str(cluster.dir / "node-run"),
-            K3RS_LOG_DIR=str(cluster.dir / "node-log"),
+            K3RS_ETC_DIR=str(cluster.dir / f"{name}-etc"),
+            K3RS_RUN_DIR=str(cluster.dir / f"{name}-run"),
+            K3RS_LOG_DIR=str(cluster.dir / f"{name}-log"),
         )
-        self.log = open(cluster.dir / "node.log", "ab")
+        self.log = open(cluster.dir / f"{name}.log", "ab")
         self.process = None
 
     def args(self):
-        return ["--data-dir", str(self.data), "--node-name", "node1"]
+        return ["--data-dir", str(self.data), "--node-name", self.node]
 
-    def lay_out(self):
-        """As a node has them that joined: its own files, and none of the server's."""
-        shutil.copytree(self.cluster.data / "agent", self.data / "agent")
-        for path in (self.data / "agent").glob("*.kubeconfig"):
-            path.write_text(path.read_text().replace(str(self.cluster.data), str(self.data)))
+    def inside(self, command):
+        return self.cluster.inside(command)
 
-    def start(self):
-        command = [self.cluster.binary, "node", *self.args()]
+    def start(self, token=None):
+        token = token or (self.cluster.data / "server" / "node-token").read_text().strip()
+        command = [self.cluster.binary, "agent", *self.args(), *self.extra]
+        env = dict(self.env, K3S_URL="https://192.0.2.10:6443", K3S_TOKEN=token)
         self.process = subprocess.Popen(
-            self.cluster.inside(command), env=self.env, stdout=self.log, stderr=self.log, start_new_session=True
+            self.inside(command), env=env, stdout=self.log, stderr=self.log, start_new_session=True
         )
+
+    def wait_says(self, *words):
+        until(lambda: self.process.poll() is None and any(word in self.tail() for word in words), f"the agent says {words[0]!r}", 30)
 
     def ready(self):
         if self.process.poll() is not None:
             raise Failure(f"the node ended with {self.process.returncode}:\n{self.tail()}")
-        conditions = self.cluster.get("node", "node1")["status"].get("conditions", [])
+        conditions = self.cluster.get("node", self.node)["status"].get("conditions", [])
         return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
     def wait_ready(self):
@@ -86,14 +87,14 @@ class Node:
             self.process.wait(20)
 
     def tail(self):
-        return "\n".join((self.cluster.dir / "node.log").read_text(errors="replace").splitlines()[-30:])
+        return "\n".join((self.cluster.dir / f"{self.name}.log").read_text(errors="replace").splitlines()[-30:])
 
     def close(self):
         if self.log.closed:
             return
         self.stop(signal.SIGKILL)
         command = [self.cluster.binary, "uninstall", *self.args()]
-        subprocess.run(self.cluster.inside(command), env=self.env, capture_output=True, timeout=60)
+        subprocess.run(self.inside(command), env=self.env, capture_output=True, timeout=60)
         self.log.close()
 
 
@@ -132,9 +133,29 @@ def fetched(cluster, url):
 
 
 @with_log
+def test_a_agents_with_the_wrong_token_are_refused(cluster):
+    """And try on: the server may be mended. Neither is told anything, and nothing of it is kept."""
+    node = NODE["node"]
+    hash, _ = (cluster.data / "server" / "node-token").read_text().strip().split("::")
+    for token, words in (
+        (f"{hash}::node:wrong", "the server answers 401 not authorized"),
+        (f"{hash}::abcdef.0123456789abcdef", "the server answers 401 not authorized"),
+        ("K10" + 64 * "0" + "::node:x", "token CA hash does not match the Cluster CA certificate hash: 0000"),
+    ):
+        node.start(token)
+        node.wait_says(words)
+        node.stop()
+    assert not list(node.data.glob("agent/*.crt")), list(node.data.glob("agent/*"))
+    log = cluster.tail(200)
+    assert "Sending HTTP 401 response to 192.0.2.10" in log and "wrong" not in log, log
+    # An administrator is no agent.
+    done = cluster.kubectl("get", "--raw", "/v1-k3s/client-kubelet.crt", check=False)
+    assert done.returncode == 1 and "forbidden" in done.stderr, done
+
+
+@with_log
 def test_a_node_over_https_runs_pods(cluster):
     node = NODE["node"]
-    node.lay_out()
     node.start()
     node.wait_ready()
     tree = cluster.get("node", "node1")
@@ -146,6 +167,40 @@ def test_a_node_over_https_runs_pods(cluster):
     pod = running(cluster, "one")
     assert pod["status"]["podIP"].startswith("10.42.0."), pod["status"]
     assert pod["status"]["hostIP"] == "192.0.2.10"
+
+
+@with_log
+def test_a_bootstrap_token_joins_until_it_is_deleted(cluster):
+    """It joins a node of another name; the tokens of the server are not needed for it."""
+    k3rs = lambda *args: subprocess.run(
+        cluster.inside([cluster.binary, "token", *args]), env=cluster.env, capture_output=True, text=True, timeout=20
+    )
+    created = k3rs("create", "--description", "rack 7", "--ttl", "1h30m")
+    token = created.stdout.strip()
+    assert token.startswith("K10") and created.returncode == 0, created
+    id = token.split("::")[1].split(".")[0]
+    assert f"{id}    1h" in k3rs("list").stdout and "rack 7" in k3rs("list").stdout, k3rs("list")
+    ask = lambda: cluster.sh(
+        f"curl -sk -H 'Authorization: Bearer {token.split('::')[1]}' https://192.0.2.10:6443/v1-k3s/config"
+    )
+    assert json.loads(ask())["ClusterDomain"] == "cluster.local", ask()
+    assert k3rs("delete", id).stdout == f'bootstrap token "{id}" deleted\n'
+    assert json.loads(ask())["code"] == 401, ask()
+
+
+@with_log
+def test_another_agent_cannot_take_its_name(cluster):
+    secret = cluster.get("secret", "-n", "kube-system", "node1.node-password.k3s")
+    assert secret["immutable"] and list(secret["data"]) == ["hash"], secret
+    thief = Node(cluster, "thief", ["--lb-server-port", "6445"])
+    try:
+        thief.start()
+        thief.wait_says("Node password rejected")
+    finally:
+        # It made nothing that an uninstall would have to take back; the name's owner is in the same network.
+        thief.stop()
+        thief.log.close()
+    assert "unable to verify hash for node 'node1'" in cluster.tail(200)
 
 
 @with_log
@@ -191,7 +246,8 @@ def test_the_node_lives_on_without_its_server(cluster):
     # The node is started again while nobody answers it: it knows its range and its pods.
     node.stop()
     node.start()
-    until(lambda: "without the server" in node.tail() or "goes on with" in node.tail(), "the node goes on alone", 30)
+    node.wait_says("The node goes on with what it kept")
+    until(lambda: "hello from one" in fetched(cluster, f"http://{address}/"), "its services go on as well")
     cluster.start()
     node.wait_ready()
     after = running(cluster, "one")
@@ -233,8 +289,6 @@ def test_zz_the_node_ends_and_leaves_nothing(cluster):
     node.close()
     assert not node.data.exists()
     assert "inet k3rs" not in cluster.sh("nft list tables")
-    refused = subprocess.run([cluster.binary, "agent", "--server", "https://x"], capture_output=True, text=True)
-    assert refused.returncode == 1 and "not supported" in refused.stderr, refused
 
 
 def prepare(cluster):

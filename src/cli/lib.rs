@@ -1,8 +1,9 @@
 //! Commands that ask a running k3rs: how they read their arguments, what they ask, how they print it.
 //!
-//! Knows the local door (a unix socket that serves JSON over HTTP) and nothing of what is behind it.
+//! Knows the local door (a unix socket that serves JSON over HTTP) and nothing of what is behind it, and the API as clients do.
 
 pub mod ctr;
 mod door;
+pub mod token;
 
 pub use door::Door;

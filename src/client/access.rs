@@ -145,6 +145,14 @@ impl Access {
         access.url().map(|_| access)
     }
 
+    /// The CA certificates as they are now, PEM; empty if the public ones are believed. Blocking.
+    ///
+    /// # Errors
+    /// If their file cannot be read.
+    pub fn ca_pem(&self) -> Result<Vec<u8>> {
+        Ok(self.ca.read()?.unwrap_or_default())
+    }
+
     pub(crate) fn url(&self) -> Result<Url> {
         let url = Url::parse(&self.server)?;
         match url.scheme.as_str() {

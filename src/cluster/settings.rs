@@ -21,6 +21,8 @@ pub struct Settings {
     pub node_ports: (u16, u16),
     /// `vxlan`, `host-gw`, ...
     pub flannel_backend: String,
+    /// Whether nodes reach each other by their external addresses.
+    pub flannel_external_ip: bool,
     pub https_port: u16,
 }
 
@@ -39,7 +41,7 @@ impl Settings {
             "ClusterIPRange": first(&cluster), "ClusterIPRanges": cluster,
             "ServiceIPRange": first(&service), "ServiceIPRanges": service,
             "ServiceNodePortRange": {"Base": from, "Size": u32::from(to) - u32::from(from) + 1},
-            "FlannelBackend": self.flannel_backend,
+            "FlannelBackend": self.flannel_backend, "FlannelExternalIP": self.flannel_external_ip,
             // What agents of k3s would run themselves, and this server does not ask them to.
             "DisableCCM": true, "DisableHelmController": true, "DisableNPC": true,
             "DisableServiceLB": true, "EgressSelectorMode": "disabled",
@@ -81,6 +83,7 @@ impl Settings {
             cluster_domain: domain.to_owned(),
             node_ports: (base, base.saturating_add(size.max(1) - 1)),
             flannel_backend: tree.str("FlannelBackend").to_owned(),
+            flannel_external_ip: tree.flag("FlannelExternalIP"),
             https_port: port("HTTPSPort").filter(|port| *port != 0).unwrap_or(6443),
         })
     }
@@ -136,6 +139,7 @@ mod tests {
             cluster_domain: "cluster.local".into(),
             node_ports: (30_000, 32_767),
             flannel_backend: "vxlan".into(),
+            flannel_external_ip: true,
             https_port: 6443,
         }
     }

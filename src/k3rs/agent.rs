@@ -1,36 +1,52 @@
-//! A node in a process of its own, beside a server with `--disable-agent`: from the files in `agent/`.
-//!
-//! Joining by a token comes with the tunnel; until then this is for tests, which lay out the files as
-//! the server wrote them, and `k3rs agent` is refused by name.
+//! `k3rs agent`: joins a server's cluster by a token, then runs this machine as its node, also while no server answers.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Access, Client};
 use cluster::Paths;
+use cluster::join::Joined;
+use cluster::settings::Settings;
+use cluster::token::Token;
+use http::client::Url;
 use http::tls::Identity;
-use stdx::{Context, Result};
+use stdx::backoff::Backoff;
+use stdx::{Context, Error, Result};
 
-use crate::config::Config;
+use crate::balancer::Balancer;
+use crate::config::{Cidr, Config};
 use crate::flags::On;
+use crate::join::{Joining, SERVER_NAME};
 use crate::node::Link;
 use crate::prepare::{self, EtcDir};
 use crate::server::{Machine, N_WORKERS};
 use crate::{follow, logging, unable};
 
+/// Between attempts to join.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(30));
+/// Attempts of many agents must not come together.
+const JITTER_MAX_MS: u64 = 1000;
+/// Certificates are looked at this often at the least: a clock may be set.
+const LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
+
 /// The command: exit code 0 after SIGTERM, 1 after an error.
 pub(crate) fn command(args: &[String]) -> ExitCode {
+    if args.iter().any(|arg| matches!(arg.as_str(), "--help" | "-h" | "help")) {
+        crate::print(&crate::help::agent());
+        return ExitCode::SUCCESS;
+    }
     let config = match Config::load(On::Agent, args, |name| std::env::var(name).ok()) {
         Ok(config) => config,
         Err(error) => return crate::fail(&error.to_string()),
     };
-    if config.token.is_some() {
-        return crate::fail(
-            "node: joining by a token is not supported by this version of k3rs yet",
-        );
-    }
-    if let Err(error) = prepare::need_root("node") {
+    let (url, token) = match wanted(&config) {
+        Ok(wanted) => wanted,
+        Err(error) => return crate::fail(&error.to_string()),
+    };
+    if let Err(error) = prepare::need_root("agent") {
         return crate::fail(&error.to_string());
     }
     if let Err(error) = logging::start(config.debug, config.log.as_deref(), config.alsologtostderr)
@@ -38,7 +54,7 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
         return crate::fail(&error.to_string());
     }
     rt::start_workers(N_WORKERS);
-    match rt::block_on(run(config)) {
+    match rt::block_on(run(config, url, token)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
@@ -47,8 +63,26 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> Result<()> {
-    log::info!("Starting k3rs {} as a node", stdx::version::VERSION);
+/// Where and with what to join; a node that joined before needs no token any more.
+fn wanted(config: &Config) -> Result<(Url, Option<Token>)> {
+    let server = config.server.as_deref().context(|| "--server is required")?;
+    let url = Url::parse(server).context(|| "read --server")?;
+    if url.scheme != "https" {
+        return Err(Error::new(format!(
+            "only https:// URLs are supported, invalid scheme: {server}"
+        )));
+    }
+    let token = config.token.as_deref().map(Token::parse).transpose();
+    let token = token.context(|| "read --token")?;
+    let paths = Paths::new(&config.data_dir);
+    if token.is_none() && Joined::read(&paths)?.is_none() {
+        return Err(Error::new("--token is required"));
+    }
+    Ok((url, token))
+}
+
+async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
+    log::info!("Starting k3rs agent {}", stdx::version::VERSION);
     prepare::outlive_pods();
     let _clock = rt::spawn_named("clock", rt::follow_clock());
     rt::spawn_named("memory", rt::follow_memory()).detach();
@@ -56,39 +90,204 @@ async fn run(config: Config) -> Result<()> {
     let paths = Paths::new(&config.data_dir);
     let _locks = (prepare::lock(&paths)?, prepare::lock_run_directory(&config)?);
     let etc = EtcDir::choose(&config)?;
+    rt::fs::create_dir_all(paths.agent().join("etc"), 0o700)?;
     crate::server::unpack_userspace(paths.clone()).await;
     let hostname = sys::host::name().context(|| "read the host's name")?;
     let node_name = prepare::node_name(&config, &etc, &hostname)?;
     let node_ips = prepare::node_ips(&config)?;
-    let machine = Machine { config, paths, etc, hostname, node_name, node_ips };
-    let link = link(&machine.paths)?;
-    let _renewal = rt::spawn_named(
-        "kubelet certificate",
-        follow_certificate(machine.paths.clone(), Arc::clone(&link.serving)),
-    );
-    let mut agent = None;
+    let balancer = Balancer::open(&paths, &url, !config.disable_apiserver_lb);
+    let joining = Joining {
+        balancer: Arc::clone(&balancer),
+        node_name: node_name.clone(),
+        password: prepare::ensure_node_password(&etc)?,
+        password_file: etc.node_password(),
+        token,
+        url,
+    };
+    let mut _listening = None;
+    let local = match config.disable_apiserver_lb {
+        true => config.server.clone().unwrap_or_default(),
+        false => {
+            _listening = Some(Arc::clone(&balancer).listen(config.lb_server_port).await?);
+            format!("https://127.0.0.1:{}", config.lb_server_port)
+        }
+    };
+    let mut node = None;
     let up = async {
-        let started = agent.insert(unable::start(&machine, &link).await?);
+        let keeper = Keeper {
+            joining,
+            paths: paths.clone(),
+            local,
+            external: config.node_external_ips.clone(),
+        };
+        let (joined, is_current) = keeper.first(&node_ips).await?;
+        apply(&mut config, &Settings::from_json(&joined.config)?)?;
+        let machine = Machine { config, paths, etc, hostname, node_name, node_ips };
+        let link = link(&machine.paths, &balancer)?;
+        let serving = Arc::clone(&link.serving);
+        let _following = (!machine.config.disable_apiserver_lb)
+            .then(|| rt::spawn_named("servers", Arc::clone(&balancer).follow(link.proxy.clone())));
+        let (moved, moves) = rt::channel::bounded(1);
+        let known = (joined, is_current, machine.node_ips.clone());
+        let _keeping = rt::spawn_named("certificates", keeper.keep(known, moves, serving));
+        let started = node.insert(unable::start(&machine, &link).await?);
         started.ready().await;
-        log::info!("k3rs is up and running: node {} is Ready", machine.node_name);
+        log::info!("k3rs agent is up and running: node {} is Ready", machine.node_name);
         loop {
             started.net().node_ips_changed().await;
             started.kubelet().set_node_ips(started.net().node_ips());
+            // Full is as good: what is there is read when it is taken.
+            let _ = moved.force_send(started.net().node_ips());
         }
     };
     let signal = rt::future::or(rt::signal::terminated(), up).await?;
     log::info!("Received {signal}, shutting down; containers run on");
-    if let Some(agent) = agent {
-        agent.stop().await;
+    if let Some(node) = node {
+        node.stop().await;
     }
     log::info!("Stopped");
     Ok(())
 }
 
+/// What all nodes agree on comes from the server.
+fn apply(config: &mut Config, settings: &Settings) -> Result<()> {
+    let cidrs = |blocks: &[cluster::settings::Block]| {
+        blocks.iter().map(|(address, bits)| Cidr { address: *address, bits: *bits }).collect()
+    };
+    config.cluster_cidrs = cidrs(&settings.cluster_cidrs);
+    config.service_cidrs = cidrs(&settings.service_cidrs);
+    config.cluster_dns.clone_from(&settings.cluster_dns);
+    config.cluster_domain.clone_from(&settings.cluster_domain);
+    config.node_ports = settings.node_ports;
+    config.flannel_backend = crate::config::backend(&settings.flannel_backend)?;
+    if settings.flannel_external_ip {
+        config.flannel_external_ip = config.external_ipv4();
+        if config.flannel_external_ip.is_none() {
+            log::warn!(
+                "Server has flannel-external-ip flag set but this node does not set node-external-ip. Flannel will use internal address when connecting to this node."
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Joins and keeps what was joined: on disk, valid, and with the node's addresses.
+struct Keeper {
+    joining: Joining,
+    paths: Paths,
+    /// Where kubeconfigs lead.
+    local: String,
+    external: Vec<IpAddr>,
+}
+
+impl Keeper {
+    /// Joins, however many attempts it takes, or goes on with what was kept; true if a server was asked.
+    async fn first(&self, node_ips: &[IpAddr]) -> Result<(Joined, bool)> {
+        let kept = Joined::read(&self.paths)?;
+        let mut failures = 0;
+        loop {
+            match self.join(kept.as_ref(), node_ips).await {
+                Ok(joined) => return Ok((joined, true)),
+                Err(error) => {
+                    log::error!(
+                        "Failed to validate connection to cluster at {}: {error}",
+                        self.joining.url
+                    );
+                }
+            }
+            if let Some(kept) = kept.as_ref().filter(|kept| self.joining.fits(kept)) {
+                log::warn!("The node goes on with what it kept when it joined");
+                if kept.is_expired(follow::clock()) {
+                    log::warn!(
+                        "Its certificates are over: it must reach a server before it is Ready"
+                    );
+                }
+                return Ok((kept.clone(), false));
+            }
+            failures += 1;
+            rest(failures).await;
+        }
+    }
+
+    async fn join(&self, kept: Option<&Joined>, node_ips: &[IpAddr]) -> Result<Joined> {
+        let serves: Vec<IpAddr> = node_ips.iter().chain(&self.external).copied().collect();
+        let joined = self.joining.join(kept, &serves).await?;
+        let (paths, local, kept) = (self.paths.clone(), self.local.clone(), joined.clone());
+        rt::unblock(move || kept.write(&paths, &local)).await?;
+        Ok(joined)
+    }
+
+    /// Joins again when certificates are due, when addresses change, and until it was done once.
+    async fn keep(
+        self,
+        (mut joined, mut is_current, mut node_ips): (Joined, bool, Vec<IpAddr>),
+        moves: rt::channel::Receiver<Vec<IpAddr>>,
+        serving: Arc<Identity>,
+    ) {
+        let settings = joined.config.clone();
+        let mut failures = 0;
+        loop {
+            let due = async {
+                match is_current {
+                    true => {
+                        let left = joined.renew_at().since(rt::now().wall);
+                        rt::sleep((left + Duration::from_secs(1)).min(LOOK_EVERY)).await;
+                    }
+                    false => rest(failures).await,
+                }
+                None
+            };
+            let moved = async {
+                match moves.recv().await {
+                    Ok(ips) => Some(ips),
+                    Err(_) => rt::future::pending().await,
+                }
+            };
+            match rt::future::or(moved, due).await {
+                Some(ips) => node_ips = ips,
+                None if is_current && joined.renew_at() > rt::now().wall => continue,
+                None => {}
+            }
+            match self.join(Some(&joined), &node_ips).await {
+                Ok(again) => {
+                    let [pair, ..] = again.certificates.as_slice() else { continue };
+                    let shown =
+                        serving.replace_pem(pair.chain_pem.as_bytes(), pair.key_pem.as_bytes());
+                    if let Err(error) = shown {
+                        log::error!("show the kubelet's new certificate: {error}");
+                    }
+                    if again.config != settings {
+                        log::warn!(
+                            "The server's settings have changed: they count after a restart of this agent"
+                        );
+                    }
+                    log::info!("The server gave this node new certificates");
+                    (joined, is_current, failures) = (again, true, 0);
+                }
+                Err(error) => {
+                    is_current = false;
+                    failures += 1;
+                    log::warn!(
+                        "Failed to validate connection to cluster at {}: {error}",
+                        self.joining.url
+                    );
+                }
+            }
+        }
+    }
+}
+
+async fn rest(failures: u32) {
+    let jitter = Duration::from_millis(rt::random_u64() % JITTER_MAX_MS);
+    rt::sleep(RETRY.delay(failures.max(1)) + jitter).await;
+}
+
 /// The node's ways to the server, by the kubeconfigs of its agent directory.
-fn link(paths: &Paths) -> Result<Link> {
+fn link(paths: &Paths, balancer: &Arc<Balancer>) -> Result<Link> {
     let client = |file: &str, agent: &str| {
-        let access = Access::from_kubeconfig_file(&paths.agent().join(file))?;
+        let mut access = Access::from_kubeconfig_file(&paths.agent().join(file))?;
+        access.server_name = SERVER_NAME.to_owned();
+        access.dialer = Some(Arc::clone(balancer) as _);
         Client::remote(access, agent).context(|| format!("use {file}"))
     };
     let (chain, key) = serving_files(paths);
@@ -109,18 +308,28 @@ fn serving_files(paths: &Paths) -> (PathBuf, PathBuf) {
     (file("serving-kubelet.crt"), file("serving-kubelet.key"))
 }
 
-/// Shows the kubelet's certificate that is on disk, whenever it is renewed there.
-async fn follow_certificate(paths: Paths, shown: Arc<Identity>) {
-    let (chain, key) = serving_files(&paths);
-    let watch = rt::FileWatch::new();
-    if let Err(error) = watch.add(&chain) {
-        return log::error!("follow the kubelet's certificate: {error}");
-    }
-    while watch.changed().await.is_ok() {
-        let pair = rt::fs::read(&chain).and_then(|chain| Ok((chain, rt::fs::read(&key)?)));
-        // The key is written first; a pair that does not match is one that is being replaced.
-        if let Err(error) = pair.and_then(|(chain, key)| shown.replace_pem(&chain, &key)) {
-            log::debug!("read the kubelet's certificate again: {error}");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_must_be_told() {
+        for (args, wants) in [
+            (&[][..], "--server is required"),
+            (&["--server=x"], "read --server: parse URL \"x\": it has no scheme"),
+            (&["--server=http://x"], "only https:// URLs are supported, invalid scheme: http://x"),
+            (&["--server=https://x"], "--token is required"),
+            (
+                &["--server=https://x", "--token=K10x"],
+                "read --token: parse token: no \"::\" after the CA hash",
+            ),
+            (&["--server=https://x", "--token=secret"], ""),
+        ] {
+            let mut argv: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            argv.extend(["--config=/dev/null".into(), "--data-dir=/nonexistent".into()]);
+            let config = Config::load(On::Agent, &argv, |_| None).unwrap();
+            let error = wanted(&config).err().map(|error| error.to_string());
+            assert_eq!(error.unwrap_or_default(), wants);
         }
     }
 }

@@ -25,6 +25,15 @@ struct ServerArgs {
     /// turn on debug logs [K3S_DEBUG]
     #[argh(option)]
     debug: Option<bool>,
+    /// server to connect to, https://host:port [K3S_URL]
+    #[argh(option, short = 's')]
+    server: Option<String>,
+    /// local port of the load balancer for connections to servers (default 6444) [K3S_LB_SERVER_PORT]
+    #[argh(option)]
+    lb_server_port: Option<u16>,
+    /// connect to the server that --server names, and to no other
+    #[argh(option)]
+    disable_apiserver_lb: Option<bool>,
     /// number for the log level verbosity; 4 and above are debug logs
     #[argh(option, short = 'v')]
     v: Option<u32>,
@@ -203,7 +212,7 @@ impl std::fmt::Display for Cidr {
     }
 }
 
-/// What `k3rs server` runs with.
+/// What `k3rs server` or `k3rs agent` runs with.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) debug: bool,
@@ -226,6 +235,10 @@ pub(crate) struct Config {
     /// Admission plugins by name, on and off beside the defaults, and the file that configures them.
     pub(crate) admission: AdmissionArgs,
     pub(crate) token: Option<String>,
+    /// Where an agent joins.
+    pub(crate) server: Option<String>,
+    pub(crate) lb_server_port: u16,
+    pub(crate) disable_apiserver_lb: bool,
     pub(crate) agent_token: Option<String>,
     pub(crate) local_storage_path: PathBuf,
     pub(crate) disable: Vec<String>,
@@ -311,20 +324,8 @@ impl Config {
             true => service_cidrs.iter().map(|cidr| cidr.nth(10)).collect(),
             false => args.cluster_dns,
         };
-        let flannel_backend = match args.flannel_backend.as_deref() {
-            None | Some("vxlan") => Some(net::Backend::Vxlan),
-            Some("host-gw") => Some(net::Backend::HostGw),
-            Some("none") => None,
-            Some(other) => {
-                return Err(Error::new(format!(
-                    "--flannel-backend={other} is not supported by this version of k3rs yet (many nodes)"
-                )));
-            }
-        };
-        let external_ipv4 = args.node_external_ip.iter().find_map(|address| match address {
-            IpAddr::V4(v4) => Some(*v4),
-            IpAddr::V6(_) => None,
-        });
+        let flannel_backend = backend(args.flannel_backend.as_deref().unwrap_or("vxlan"))?;
+        let external_ipv4 = first_ipv4(&args.node_external_ip);
         let flannel_external_ip = match args.flannel_external_ip {
             Some(true) if external_ipv4.is_none() => {
                 return Err(Error::new(
@@ -371,6 +372,9 @@ impl Config {
             kubeconfig_group: args.write_kubeconfig_group,
             admission: admission_args(&args.kube_apiserver_arg)?,
             token: secret(args.token, args.token_file.as_deref())?,
+            server: args.server,
+            lb_server_port: args.lb_server_port.unwrap_or(6444),
+            disable_apiserver_lb: args.disable_apiserver_lb.unwrap_or(false),
             agent_token: secret(args.agent_token, args.agent_token_file.as_deref())?,
             local_storage_path: args
                 .default_local_storage_path
@@ -409,6 +413,11 @@ impl Config {
         format!("kubepods-{}", &digest[..8])
     }
 
+    /// Where other nodes may reach this one from outside.
+    pub(crate) fn external_ipv4(&self) -> Option<Ipv4Addr> {
+        first_ipv4(&self.node_external_ips)
+    }
+
     /// `PATH` of what k3rs starts.
     pub(crate) fn search_path(&self) -> OsString {
         let data = cluster::Paths::new(&self.data_dir).data();
@@ -419,6 +428,28 @@ impl Config {
     pub(crate) fn disabled(&self, component: &str) -> bool {
         self.disable.iter().any(|name| name == component)
     }
+}
+
+/// How pods of other nodes are reached, by its name.
+///
+/// # Errors
+/// If we know no such way.
+pub(crate) fn backend(name: &str) -> Result<Option<net::Backend>> {
+    match name {
+        "vxlan" => Ok(Some(net::Backend::Vxlan)),
+        "host-gw" => Ok(Some(net::Backend::HostGw)),
+        "none" => Ok(None),
+        other => Err(Error::new(format!(
+            "--flannel-backend={other} is not supported by this version of k3rs yet (many nodes)"
+        ))),
+    }
+}
+
+fn first_ipv4(addresses: &[IpAddr]) -> Option<Ipv4Addr> {
+    addresses.iter().find_map(|address| match address {
+        IpAddr::V4(v4) => Some(*v4),
+        IpAddr::V6(_) => None,
+    })
 }
 
 /// Argh's own usage text, of which [`crate::help`] makes a readable one.

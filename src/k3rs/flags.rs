@@ -24,6 +24,8 @@ pub(crate) enum On {
     Server,
     /// Agent flags are accepted by server too.
     Agent,
+    /// Commands that look at what a server or an agent left, whichever it was.
+    Either,
 }
 
 #[derive(Debug)]
@@ -35,10 +37,20 @@ pub(crate) struct Flag {
     pub(crate) on: On,
     /// `None`: built. Otherwise refused, with what it waits for.
     pub(crate) waits_for: Option<&'static str>,
+    /// The same, where a server is told it.
+    waits_on_server: Option<&'static str>,
 }
 
 const fn flag(name: &'static str, takes: Takes) -> Flag {
-    Flag { name, short: None, env: "", takes, on: On::Server, waits_for: None }
+    Flag {
+        name,
+        short: None,
+        env: "",
+        takes,
+        on: On::Server,
+        waits_for: None,
+        waits_on_server: None,
+    }
 }
 
 impl Flag {
@@ -57,6 +69,21 @@ impl Flag {
     const fn later(mut self, what: &'static str) -> Flag {
         self.waits_for = Some(what);
         self
+    }
+    const fn later_on_server(mut self, what: &'static str) -> Flag {
+        self.on = On::Agent;
+        self.waits_on_server = Some(what);
+        self
+    }
+
+    /// What it waits for on this command; `None`: it is built.
+    pub(crate) fn waits(&self, on: On) -> Option<&'static str> {
+        self.waits_for.or(self.waits_on_server.filter(|_| on == On::Server))
+    }
+
+    /// Whether a command knows it.
+    pub(crate) fn is_on(&self, on: On) -> bool {
+        on != On::Agent || self.on == On::Agent
     }
 }
 
@@ -107,7 +134,7 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("token-file", Value).env("K3S_TOKEN_FILE").agent(),
     flag("agent-token", Value).env("K3S_AGENT_TOKEN"),
     flag("agent-token-file", Value).env("K3S_AGENT_TOKEN_FILE"),
-    flag("server", Value).short('s').env("K3S_URL").agent().later(MANY_NODES),
+    flag("server", Value).short('s').env("K3S_URL").later_on_server(HA),
     flag("cluster-init", Switch).env("K3S_CLUSTER_INIT").later(HA),
     flag("cluster-reset", Switch).env("K3S_CLUSTER_RESET").later(HA),
     flag("cluster-reset-restore-path", Value).later(HA),
@@ -161,8 +188,8 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("system-default-registry", Value)
         .env("K3S_SYSTEM_DEFAULT_REGISTRY")
         .later("packaged component images"),
-    flag("disable-apiserver-lb", Switch).agent().later(MANY_NODES),
-    flag("lb-server-port", Value).env("K3S_LB_SERVER_PORT").agent().later(MANY_NODES),
+    flag("disable-apiserver-lb", Switch).later_on_server(HA),
+    flag("lb-server-port", Value).env("K3S_LB_SERVER_PORT").later_on_server(HA),
     flag("node-name", Value).env("K3S_NODE_NAME").agent(),
     flag("with-node-id", Switch).agent(),
     flag("node-label", List).agent(),
@@ -265,18 +292,23 @@ fn find(name: &str) -> Option<&'static Flag> {
 /// The flag called `name` on this command.
 fn known(name: &str, on: On, whence: &str) -> Result<&'static Flag> {
     find(name)
-        .filter(|flag| on == On::Server || flag.on == On::Agent)
+        .filter(|flag| flag.is_on(on))
         .ok_or_else(|| Error::new(format!("{whence}: flag provided but not defined: --{name}")))
 }
 
 /// Takes a value, or refuses a flag that is not built. To ask for such a thing not to be is no wish that we
 /// cannot fulfil.
-fn take(settings: &mut Settings, flag: &'static Flag, value: &str, whence: &str) -> Result<()> {
+fn take(
+    settings: &mut Settings,
+    flag: &'static Flag,
+    value: &str,
+    (whence, on): (&str, On),
+) -> Result<()> {
     let value = match flag.takes {
         Switch => switch_value(flag.name, value, whence)?,
         _ => value,
     };
-    match flag.waits_for {
+    match flag.waits(on) {
         None => settings.add(flag, value),
         Some(_) if flag.takes == Switch && value == "false" => {}
         Some(what) => {
@@ -322,7 +354,7 @@ pub(crate) fn from_command_line(argv: &[String], on: On) -> Result<Settings> {
             (_, None) => match rest.next() {
                 Some(value) => value,
                 // What is refused anyway is refused by its name.
-                None if flag.waits_for.is_some() => "",
+                None if flag.waits(on).is_some() => "",
                 None => {
                     return Err(Error::new(format!(
                         "{WHENCE}: flag needs an argument: --{}",
@@ -331,7 +363,7 @@ pub(crate) fn from_command_line(argv: &[String], on: On) -> Result<Settings> {
                 }
             },
         };
-        take(&mut settings, flag, value, WHENCE)?;
+        take(&mut settings, flag, value, (WHENCE, on))?;
     }
     Ok(settings)
 }
@@ -339,10 +371,7 @@ pub(crate) fn from_command_line(argv: &[String], on: On) -> Result<Settings> {
 /// Reads the environment variables of the table.
 pub(crate) fn from_environment(var: impl Fn(&str) -> Option<String>, on: On) -> Result<Settings> {
     let mut settings = Settings::default();
-    for flag in FLAGS
-        .iter()
-        .filter(|flag| !flag.env.is_empty() && (on == On::Server || flag.on == On::Agent))
-    {
+    for flag in FLAGS.iter().filter(|flag| !flag.env.is_empty() && flag.is_on(on)) {
         let Some(value) = var(flag.env).filter(|value| !value.is_empty()) else { continue };
         // The AWS variables are not ours alone: they are no wish for snapshots.
         if flag.env.starts_with("AWS_") {
@@ -350,7 +379,7 @@ pub(crate) fn from_environment(var: impl Fn(&str) -> Option<String>, on: On) -> 
         }
         let whence = format!("environment variable {}", flag.env);
         let flag = known(flag.name, on, &whence)?;
-        take(&mut settings, flag, &value, &whence)?;
+        take(&mut settings, flag, &value, (&whence, on))?;
     }
     Ok(settings)
 }
@@ -396,7 +425,7 @@ pub(crate) fn from_file(
             settings.0.retain(|setting| setting.name != flag.name);
         }
         for text in texts {
-            take(settings, flag, &text, whence)?;
+            take(settings, flag, &text, (whence, on))?;
         }
     }
     Ok(())
@@ -455,7 +484,7 @@ mod tests {
             ),
             (
                 &["--server"],
-                "command line: flag --server is not supported by this version of k3rs yet (many nodes)",
+                "command line: flag --server is not supported by this version of k3rs yet (several servers)",
             ),
             (
                 &["--cluster-init=perhaps"],
@@ -472,7 +501,8 @@ mod tests {
     /// To say no to what is not there is fine, wherever it is said.
     #[test]
     fn what_is_refused_may_be_switched_off() {
-        for flag in FLAGS.iter().filter(|flag| flag.waits_for.is_some() && flag.takes == Switch) {
+        let refused = |flag: &&Flag| flag.waits(On::Server).is_some() && flag.takes == Switch;
+        for flag in FLAGS.iter().filter(refused) {
             let none = Settings::default();
             for text in ["false", "0", "F", "False"] {
                 assert_eq!(parse(&[&format!("--{}={text}", flag.name)]).unwrap(), none);
@@ -488,6 +518,24 @@ mod tests {
                 assert_eq!(from_environment(var, On::Server).unwrap(), none);
             }
         }
+    }
+
+    #[test]
+    fn an_agent_joins_and_a_server_does_not_yet() {
+        let argv: Vec<String> =
+            ["--server=https://x", "--lb-server-port", "6445"].map(Into::into).into();
+        let settings = from_command_line(&argv, On::Agent).unwrap();
+        assert_eq!(settings.values("server").unwrap(), ["https://x"]);
+        assert_eq!(from_command_line(&argv, On::Either).unwrap(), settings);
+        let url = |name: &str| (name == "K3S_URL").then(|| "https://x".to_owned());
+        assert!(from_environment(url, On::Server).is_err());
+        assert_eq!(
+            from_environment(url, On::Agent).unwrap().values("server").unwrap(),
+            ["https://x"]
+        );
+        let argv = ["--cluster-cidr=10.0.0.0/8".to_owned()];
+        assert!(from_command_line(&argv, On::Agent).is_err(), "a server's alone");
+        assert!(from_command_line(&argv, On::Either).is_ok());
     }
 
     #[test]

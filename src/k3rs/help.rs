@@ -1,12 +1,13 @@
-//! The usage text of `k3rs server`: by topic, aligned and wrapped, from what the flags say of themselves.
+//! The usage texts of `k3rs server` and `k3rs agent`: by topic, aligned and wrapped, from what the flags say of themselves.
 
-use crate::flags::{FLAGS, Takes};
+use crate::flags::{FLAGS, On, Takes};
 
 const WIDTH: usize = 100;
 const INDENT: usize = 36;
 
 /// Every flag that does something, by topic.
 const TOPICS: &[(&str, &[&str])] = &[
+    ("Joining", &["server", "token", "token-file", "lb-server-port", "disable-apiserver-lb"]),
     ("Configuration and logs", &["config", "debug", "v", "log", "alsologtostderr"]),
     (
         "Listening",
@@ -40,8 +41,6 @@ const TOPICS: &[(&str, &[&str])] = &[
             "write-kubeconfig",
             "write-kubeconfig-mode",
             "write-kubeconfig-group",
-            "token",
-            "token-file",
             "agent-token",
             "agent-token-file",
         ],
@@ -76,18 +75,37 @@ const TOPICS: &[(&str, &[&str])] = &[
 ];
 
 pub(crate) fn server() -> String {
-    let about = described(&crate::config::descriptions());
-    let mut text = String::from(
+    usage(
+        On::Server,
         "k3rs server - run the Kubernetes control plane and, unless --disable-agent, this machine as a node\n\n\
-         USAGE: k3rs server [OPTIONS]\n\n\
-         Flags are also read from the environment variables in brackets and from /etc/rancher/k3s/config.yaml, where\n\
+         USAGE: k3rs server [OPTIONS]\n\n",
+    )
+}
+
+pub(crate) fn agent() -> String {
+    usage(
+        On::Agent,
+        "k3rs agent - run this machine as a node of the cluster of a server\n\n\
+         USAGE: k3rs agent --server URL --token TOKEN [OPTIONS]\n\n",
+    )
+}
+
+fn usage(on: On, head: &str) -> String {
+    let about = described(&crate::config::descriptions());
+    let mut text = String::from(head);
+    text.push_str(
+        "Flags are also read from the environment variables in brackets and from /etc/rancher/k3s/config.yaml, where\n\
          K3RS_ETC_DIR moves it. A flag without VALUE is a switch; --flag=false turns it off. A LIST has commas, or the\n\
          flag is repeated.\n",
     );
     for (topic, names) in TOPICS {
-        text.push_str(&format!("\n{}:\n", topic.to_uppercase()));
-        for name in *names {
-            let Some(flag) = FLAGS.iter().find(|flag| flag.name == *name) else { continue };
+        let flags = names.iter().filter_map(|name| FLAGS.iter().find(|flag| flag.name == *name));
+        let mut flags = flags.filter(|flag| flag.is_on(on) && flag.waits(on).is_none()).peekable();
+        if flags.peek().is_some() {
+            text.push_str(&format!("\n{}:\n", topic.to_uppercase()));
+        }
+        for flag in flags {
+            let name = flag.name;
             let short = flag.short.map(|short| format!(", -{short}")).unwrap_or_default();
             let value = match flag.takes {
                 Takes::Switch => "",
@@ -177,5 +195,14 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("   --debug                          turn on"), "{text}");
+        let agents = agent();
+        assert!(
+            agents.contains("--server, -s VALUE") && !agents.contains("--cluster-cidr"),
+            "{agents}"
+        );
+        assert!(
+            !text.contains("--server, -s VALUE") && text.contains("--token, -t VALUE"),
+            "{text}"
+        );
     }
 }

@@ -4,19 +4,23 @@
 //! flags, environment and configuration, and wires the other rooms together. It decides nothing else.
 
 mod agent;
+mod balancer;
 mod config;
 mod door;
 mod flags;
 mod follow;
 mod help;
+mod join;
 mod logging;
 mod node;
 mod prepare;
 mod server;
+mod supervisor;
 mod unable;
 mod uninstall;
 mod userspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -32,23 +36,19 @@ struct Command {
 
 static COMMANDS: &[Command] = &[
     Command { name: "server", about: "Run management server", run: server::command, hidden: false },
+    Command { name: "agent", about: "Run node agent", run: agent::command, hidden: false },
     Command {
         name: "ctr",
         about: "Look at and change this node's images",
         run: ctr_command,
         hidden: false,
     },
+    Command { name: "token", about: "Manage tokens", run: token_command, hidden: false },
     Command {
         name: "uninstall",
         about: "Remove everything k3rs made on this machine",
         run: uninstall::command,
         hidden: false,
-    },
-    Command {
-        name: "node",
-        about: "Run the node of a server with --disable-agent, from the files in agent/",
-        run: agent::command,
-        hidden: true,
     },
     Command {
         name: "shim",
@@ -90,11 +90,9 @@ static COMMANDS: &[Command] = &[
 
 /// What k3s has and this version of k3rs has not, refused by name.
 const LATER: &[(&str, &str)] = &[
-    ("agent", "Run node agent"),
     ("kubectl", "Run kubectl"),
     ("crictl", "Run crictl"),
     ("check-config", "Check this machine's configuration"),
-    ("token", "Manage bootstrap tokens"),
     ("etcd-snapshot", "Save and list snapshots of the datastore"),
     ("secrets-encrypt", "Control secrets encryption and its keys"),
     ("certificate", "Manage certificates"),
@@ -152,7 +150,9 @@ fn help(args: &[String]) -> ExitCode {
         return usage();
     };
     match COMMANDS.iter().find(|command| command.name == name && !command.hidden) {
-        Some(command) if matches!(command.name, "server" | "uninstall" | "ctr") => {
+        Some(command)
+            if matches!(command.name, "server" | "agent" | "token" | "uninstall" | "ctr") =>
+        {
             (command.run)(&["--help".to_owned()])
         }
         Some(command) => {
@@ -211,7 +211,7 @@ fn modprobe_command(args: &[String]) -> ExitCode {
 }
 
 fn ctr_command(args: &[String]) -> ExitCode {
-    let config = match config::Config::load(flags::On::Server, &[], |name| std::env::var(name).ok())
+    let config = match config::Config::load(flags::On::Either, &[], |name| std::env::var(name).ok())
     {
         Ok(config) => config,
         Err(error) => return fail(&error.to_string()),
@@ -222,6 +222,31 @@ fn ctr_command(args: &[String]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => fail(&format!("ctr: {error}")),
+    }
+}
+
+fn token_command(args: &[String]) -> ExitCode {
+    let open = |named: Option<&str>| {
+        let from_env = std::env::var("KUBECONFIG").ok().filter(|path| !path.is_empty());
+        let config = config::Config::load(flags::On::Either, &[], |name| std::env::var(name).ok())?;
+        let path = named.map(PathBuf::from).or(from_env.map(PathBuf::from));
+        let path = path.unwrap_or_else(|| prepare::EtcDir::at(&config).kubeconfig());
+        let access = client::Access::from_kubeconfig_file(&path)?;
+        let ca = String::from_utf8_lossy(&access.ca_pem()?).into_owned();
+        Ok((client::Client::remote(access, "k3rs")?, ca))
+    };
+    let world = cli::token::World {
+        open: &open,
+        whole: |ca_pem, token| format!("K10{}::{token}", cluster::token::ca_hash(ca_pem)),
+        random: rt::random,
+        now: rt::now().wall,
+    };
+    match rt::block_on(cli::token::run(args, &world)) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&format!("token: {error}")),
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use cluster::Paths;
+use cluster::supervisor::Passwords;
 use cluster::token::{Token, random_hex};
 use stdx::{Context, Error, Result};
 
@@ -39,6 +40,11 @@ impl EtcDir {
 
     pub(crate) fn registries(&self) -> PathBuf {
         self.0.join("k3s").join("registries.yaml")
+    }
+
+    /// Where this node's password is.
+    pub(crate) fn node_password(&self) -> PathBuf {
+        self.node("password")
     }
 
     fn node(&self, name: &str) -> PathBuf {
@@ -159,13 +165,6 @@ fn has_pods(run: &std::path::Path) -> bool {
 /// Below the run directory: what the container runtime keeps until the machine ends.
 pub(crate) const STATE: &str = "containerd";
 
-/// The server's and the agents' passwords, from flags, `cred/passwd`, or made anew.
-#[derive(Debug)]
-pub(crate) struct Passwords {
-    pub(crate) server: String,
-    pub(crate) agent: String,
-}
-
 /// Reads or makes the passwords and keeps `cred/passwd` (k3s's format: password,user,uid,groups).
 pub(crate) fn passwords(paths: &Paths, config: &Config) -> Result<Passwords> {
     let file = paths.cred("passwd");
@@ -253,12 +252,14 @@ pub(crate) fn node_name(config: &Config, etc: &EtcDir, hostname: &str) -> Result
 }
 
 /// This node's password, with which it claims its name at a server (k3s: `/etc/rancher/node/password`).
-pub(crate) fn ensure_node_password(etc: &EtcDir) -> Result<()> {
-    let path = etc.node("password");
-    if rt::fs::read_optional(&path)?.is_none() {
-        rt::fs::write_atomic(&path, format!("{}\n", random_hex(16)).as_bytes(), 0o600)?;
+pub(crate) fn ensure_node_password(etc: &EtcDir) -> Result<String> {
+    let path = etc.node_password();
+    if let Some(bytes) = rt::fs::read_optional(&path)? {
+        return Ok(String::from_utf8_lossy(&bytes).trim().to_owned());
     }
-    Ok(())
+    let password = random_hex(16);
+    rt::fs::write_atomic(&path, format!("{password}\n").as_bytes(), 0o600)?;
+    Ok(password)
 }
 
 /// The node's addresses: `--node-ip`, or found on its interfaces.

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, Driver, Informers};
+use cluster::settings::Settings;
+use cluster::signer::Authorities;
+use cluster::supervisor::{Passwords, Setup, Supervisor};
 use cluster::{Paths, Pki};
 use server::{Server, User};
 use stdx::{Context, Result};
@@ -17,6 +20,7 @@ use crate::flags::On;
 use crate::follow::{self, Shown};
 use crate::node::Link;
 use crate::prepare::{self, EtcDir};
+use crate::supervisor::Face;
 use crate::{logging, unable, userspace};
 
 /// Threads that run tasks, beside the pool for disk work. Two keep one slow request from stopping
@@ -97,13 +101,14 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let store = open_datastore(&machine).await?;
     let (pki, passwords) = prepare_cluster(&machine, &store).await?;
     prepare::write_tokens(&machine.paths, &passwords, &pki.server_ca.chain_pem)?;
-    prepare::ensure_node_password(&machine.etc)?;
+    let node_password = prepare::ensure_node_password(&machine.etc)?;
     write_kubeconfig(&machine, &pki)?;
 
     let shown = Shown::new(&pki)?;
     let config = server_config(&machine, &pki, &shown, admission)?;
     let server = Server::start(config, store.clone()).await?;
-    let listener = listen(&machine, &server, &pki, &shown).await?;
+    let supervisor = supervisor(&machine, &server, &pki, (passwords, node_password));
+    let listener = listen(&machine, &server, &pki, (&shown, supervisor)).await?;
     let manager = server.client_as(User::new("system:kube-controller-manager", &[]));
     let informers = Informers::following(manager, Arc::clone(server.kinds()));
     let drivers = start_controllers(&machine, &server, &informers).await?;
@@ -120,10 +125,8 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
         // The controller manager's, as upstream: who brings signers of their own gets no second ones.
         let _signers = (!machine.config.disable_controller_manager).then(|| {
             let controller = server.client_as(User::controller("certificate-controller"));
-            let authorities = cluster::signer::Authorities {
-                client: pki.client_ca.clone(),
-                server: pki.server_ca.clone(),
-            };
+            let authorities =
+                Authorities { client: pki.client_ca.clone(), server: pki.server_ca.clone() };
             cluster::signer::keep(controller, authorities)
         });
         let mut _role = None;
@@ -229,7 +232,7 @@ async fn open_datastore(machine: &Machine) -> Result<Store> {
 }
 
 /// Passwords and certificates, from disk, the datastore's bootstrap data, or made anew.
-async fn prepare_cluster(machine: &Machine, store: &Store) -> Result<(Pki, prepare::Passwords)> {
+async fn prepare_cluster(machine: &Machine, store: &Store) -> Result<(Pki, Passwords)> {
     let (config, paths) = (&machine.config, &machine.paths);
     let passwords = prepare::passwords(paths, config)?;
     let key = cluster::bootstrap::storage_key(&passwords.server);
@@ -365,7 +368,7 @@ async fn listen(
     machine: &Machine,
     server: &Server,
     pki: &Pki,
-    shown: &Shown,
+    (shown, supervisor): (&Shown, Supervisor),
 ) -> Result<http::server::Server> {
     let address = SocketAddr::new(machine.config.bind_address, machine.config.https_port);
     // Clients and front proxies have CAs of their own; who signed is looked at again when a
@@ -377,11 +380,9 @@ async fn listen(
     let bound = bound.context(|| {
         format!("listen on {address} (set --https-listen-port if another program uses it)")
     })?;
-    let extra = Arc::new(Supervisor {
-        paths: machine.paths.clone(),
-        ca_pem: pki.server_ca.chain_pem.clone(),
-    });
-    let service = server.service(Some(extra));
+    let ca_pem = pki.server_ca.chain_pem.clone();
+    let extra = Face::new(machine.paths.clone(), ca_pem, server.clone(), supervisor);
+    let service = server.service(Some(Arc::new(extra)));
     let http = http::server::Server::new(service, http::server::Limits::default());
     let serving = http.clone();
     rt::spawn_named("https server", async move {
@@ -394,31 +395,36 @@ async fn listen(
     Ok(http)
 }
 
-/// The paths beside the Kubernetes API that joining nodes ask for.
-struct Supervisor {
-    paths: Paths,
-    ca_pem: String,
-}
-
-impl http::server::Service for Supervisor {
-    fn call(&self, request: http::Request) -> rt::BoxFuture<'_, http::Response> {
-        Box::pin(async move {
-            let path = request.path();
-            let found = cluster::supervisor::public(path, &self.ca_pem);
-            let found = found.or_else(|| {
-                cluster::supervisor::static_file(&self.paths, path)
-                    .map(|bytes| ("application/octet-stream", bytes))
-            });
-            match found {
-                Some((kind, bytes)) => {
-                    http::Response::new(200).header("content-type", kind).body(bytes)
-                }
-                None => http::Response::new(404)
-                    .header("content-type", "text/plain; charset=utf-8")
-                    .body(b"404 page not found\n".to_vec()),
-            }
-        })
-    }
+/// What nodes that join find here.
+fn supervisor(
+    machine: &Machine,
+    server: &Server,
+    pki: &Pki,
+    (passwords, node_password): (Passwords, String),
+) -> Supervisor {
+    let config = &machine.config;
+    let blocks = |cidrs: &[crate::config::Cidr]| {
+        cidrs.iter().map(|cidr| (cidr.address, cidr.bits)).collect()
+    };
+    let settings = Settings {
+        cluster_cidrs: blocks(&config.cluster_cidrs),
+        service_cidrs: blocks(&config.service_cidrs),
+        cluster_dns: config.cluster_dns.clone(),
+        cluster_domain: config.cluster_domain.clone(),
+        node_ports: config.node_ports,
+        flannel_backend: config.flannel_backend.map_or("none", net::Backend::name).to_owned(),
+        flannel_external_ip: config.flannel_external_ip.is_some(),
+        https_port: config.https_port,
+    };
+    Supervisor::new(Setup {
+        client: server.client_as(User::new("system:k3s-supervisor", &["system:masters"])),
+        paths: machine.paths.clone(),
+        authorities: Authorities { client: pki.client_ca.clone(), server: pki.server_ca.clone() },
+        passwords,
+        config: settings.to_json(),
+        own_node: (!config.disable_agent).then(|| (machine.node_name.clone(), node_password)),
+        clock: follow::clock,
+    })
 }
 
 /// The controllers and the scheduler, each acting as itself.

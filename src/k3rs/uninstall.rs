@@ -32,7 +32,7 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
     let dry = args.iter().any(|arg| is_dry(&arg));
     let rest: Vec<String> =
         args.iter().filter(|arg| !is_dry(arg) && *arg != "--dry-run=false").cloned().collect();
-    let config = match Config::load(On::Server, &rest, |name| std::env::var(name).ok()) {
+    let config = match Config::load(On::Either, &rest, |name| std::env::var(name).ok()) {
         Ok(config) => config,
         Err(error) => return crate::fail(&error.to_string()),
     };

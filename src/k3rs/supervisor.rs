@@ -1,0 +1,163 @@
+//! The supervisor over HTTP: the paths beside the Kubernetes API that nodes which join ask for.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use api::Status;
+use cluster::Paths;
+use cluster::supervisor::{self, Answer, Asked, Supervisor};
+use http::{Body, Headers, Method, Peer, Request, Response};
+use server::{Server, User};
+use stdx::time::Mono;
+
+/// One request, its body and its certificate included.
+const REQUEST_MAX: Duration = Duration::from_secs(30);
+/// Refusals are logged this often: strangers decide how many there are.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// What the listener asks for paths that are not the Kubernetes API's.
+pub(crate) struct Face {
+    paths: Paths,
+    ca_pem: String,
+    server: Server,
+    supervisor: Supervisor,
+    told: Mutex<Option<Mono>>,
+}
+
+/// A request without its body.
+struct Head {
+    posts: bool,
+    path: String,
+    headers: Headers,
+    peer: Peer,
+}
+
+impl Face {
+    pub(crate) fn new(
+        paths: Paths,
+        ca_pem: String,
+        server: Server,
+        supervisor: Supervisor,
+    ) -> Face {
+        Face { paths, ca_pem, server, supervisor, told: Mutex::default() }
+    }
+
+    async fn answer(&self, head: &Head, mut body: Body) -> Result<Answer, Status> {
+        let user = self.who(head).await?;
+        head.peer.vouch(&user.name);
+        let header = |name: &str| head.headers.get(name).unwrap_or("");
+        let asked = Asked {
+            posts: head.posts,
+            path: &head.path,
+            user: &user.name,
+            groups: &user.groups,
+            node_name: header("k3s-node-name"),
+            node_password: header("k3s-node-password"),
+            node_ip: header("k3s-node-ip"),
+        };
+        let _turn = self.supervisor.admit(&asked)?;
+        let bytes_max = usize::try_from(supervisor::BODY_MAX_BYTES).unwrap_or(usize::MAX);
+        let body = body.read_all(bytes_max).await;
+        let body = body.map_err(|error| Status::bad_request(error.to_string()))?;
+        Ok(self.supervisor.answer(&asked, &body).await)
+    }
+
+    /// Who asks: by a token's user and password, or as the API server knows them.
+    async fn who(&self, head: &Head) -> Result<User, Status> {
+        let authorization = head.headers.get("authorization");
+        let basic = authorization.and_then(credentials);
+        if let Some((name, password)) = basic
+            && let Some(groups) = self.supervisor.groups_of(&name, &password)
+        {
+            return Ok(User { name, groups, ..User::default() });
+        }
+        let shows_something = authorization.is_some() || !head.peer.certificates.is_empty();
+        let user = self.server.authenticate(&head.peer, &head.headers).await;
+        user.map_err(|_| supervisor::unknown(shows_something))
+    }
+
+    fn tell(&self, head: &Head, answer: &Answer) {
+        let now = rt::now().mono;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_some_and(|told| now.since(told) < TELL_EVERY) {
+            return;
+        }
+        *told = Some(now);
+        let from = head.peer.address.map(|address| address.to_string()).unwrap_or_default();
+        let why = String::from_utf8_lossy(&answer.body);
+        let (code, path) = (answer.code, &head.path);
+        log::warn!("Sending HTTP {code} response to {from}, who asked for {path:?}: {why}");
+    }
+}
+
+/// User and password of `Authorization: Basic`.
+fn credentials(value: &str) -> Option<(String, String)> {
+    let (scheme, text) = value.trim().split_once(' ')?;
+    let text =
+        wire::base64::decode(text.trim()).filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let (user, password) = std::str::from_utf8(&text).ok()?.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+impl http::server::Service for Face {
+    fn call(&self, request: Request) -> rt::BoxFuture<'_, Response> {
+        Box::pin(async move {
+            let path = request.path();
+            if let Some((kind, bytes)) = supervisor::public(path, &self.ca_pem) {
+                return Response::new(200).header("content-type", kind).body(bytes);
+            }
+            if !path.starts_with(supervisor::PREFIX) {
+                return match supervisor::static_file(&self.paths, path) {
+                    Some(bytes) => Response::new(200)
+                        .header("content-type", "application/octet-stream")
+                        .body(bytes),
+                    None => Response::text(404, "404 page not found\n"),
+                };
+            }
+            let head = Head {
+                posts: request.method == Method::Post,
+                path: path.to_owned(),
+                headers: request.headers,
+                peer: request.peer,
+            };
+            let answer = match rt::timeout(REQUEST_MAX, self.answer(&head, request.body)).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(status)) => status.into(),
+                Err(rt::Elapsed) => supervisor::too_slow().into(),
+            };
+            if answer.code >= 400 {
+                self.tell(&head, &answer);
+            }
+            let mut response = Response::new(answer.code).header("content-type", answer.media_type);
+            if let Some(secs) = answer.retry_after_secs {
+                response = response.header("retry-after", secs.to_string());
+            }
+            response.body(answer.body)
+        })
+    }
+
+    fn body_max_bytes(&self, _: &Method, _: &str, _: &http::server::Limits) -> u64 {
+        supervisor::BODY_MAX_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn basic_credentials() {
+        let encoded = wire::base64::encode(b"node:a:b");
+        let found = Some(("node".to_owned(), "a:b".to_owned()));
+        for (value, wanted) in [
+            (format!("Basic {encoded}"), &found),
+            (format!("basic  {encoded}"), &found),
+            (format!("Bearer {encoded}"), &None),
+            (encoded.clone(), &None),
+            ("Basic !".to_owned(), &None),
+            ("Basic eA==".to_owned(), &None),
+        ] {
+            assert_eq!(&credentials(&value), wanted, "{value}");
+        }
+    }
+}
