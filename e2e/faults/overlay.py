@@ -1,5 +1,6 @@
 """Two nodes on one wire: pods reach each other through flannel's tunnel, by address, service, name and node port."""
 
+import pathlib
 import subprocess
 
 from cluster import Failure, run, until
@@ -138,6 +139,64 @@ def test_services_names_and_node_ports_lead_to_the_other_node(cluster):
     for sh, name in ((cluster.sh, "two"), (node.sh, "one")):
         assert "hello" in sh(f"curl -s --max-time 3 http://{services[name]['clusterIP']}/")
         assert "hello" in sh(f"curl -s --max-time 3 http://{FOUND['address'][name]}:8080/")
+
+
+# A datagram to 10.42.0.2:9 from 10.42.1.77, as the tunnel carries it: VXLAN, Ethernet, IPv4, UDP.
+INJECT = """
+import socket, struct, sys
+to = sys.argv[1]
+inner = struct.pack("!HHHH", 9999, 9, 9, 0) + b"x"
+def check(b): s = sum(struct.unpack("!10H", b)); s = (s & 0xffff) + (s >> 16); return ~(s + (s >> 16)) & 0xffff
+head = lambda c: struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(inner), 1, 0, 64, 17, c, socket.inet_aton("10.42.1.77"), socket.inet_aton(sys.argv[2]))
+frame = bytes.fromhex("0a580a2a0000" "0a580a2a0100" "0800") + head(check(head(0))) + inner
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(3):
+    try: s.sendto(bytes.fromhex("0800000000000100") + frame, (to, 8472))
+    except OSError: pass
+"""
+
+
+def mounts(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/mountinfo").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+@with_log
+def test_pods_put_nothing_into_the_tunnel(cluster):
+    """The tunnel believes what reaches its port; a pod that wrote there would speak as any pod of any node."""
+    node, one = FOUND["node"], FOUND["address"]["one"]
+
+    def arrived():
+        text = cluster.kubectl("exec", "-n", "e2e", "one", "--", "cat", "/proc/net/snmp").stdout
+        names, values = [line.split() for line in text.splitlines() if line.startswith("Udp:")]
+        return int(values[names.index("NoPorts")])
+
+    def of_pod(address):
+        """What a command begins with that runs in the pod's network, with the host's programs."""
+        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                if b"httpd" not in path.read_bytes():
+                    continue
+            except OSError:
+                continue
+            inside = ["nsenter", "-t", path.parts[2], "-n"]
+            shown = subprocess.run([*inside, "ip", "-o", "addr", "show", "dev", "eth0"], capture_output=True, text=True)
+            # Other tests' pods may have the address, too, but not in these nodes' directories.
+            if f"{address}/" in shown.stdout and str(cluster.dir) in mounts(path.parts[2]):
+                return inside
+        raise Failure(f"no pod has the address {address}")
+
+    before = arrived()
+    # To this node, to its end of the tunnel and its bridge, from its own pod and from the other node's.
+    for inside in (of_pod(one), of_pod(FOUND["address"]["two"])):
+        for to in ("192.0.2.10", "10.42.0.0", "10.42.0.1"):
+            run([*inside, "python3", "-c", INJECT, to, one])
+    # What follows comes from the other node itself: it arrives, and by then so had what came before.
+    run(node.inside(["python3", "-c", INJECT, "192.0.2.10", one]))
+    until(lambda: arrived() - before >= 3, "the node's own datagrams arrive")
+    assert arrived() - before == 3, (before, arrived())
 
 
 @with_log
