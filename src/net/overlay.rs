@@ -218,7 +218,11 @@ impl Overlay {
             let what = || format!("set the hardware address of {DEVICE}");
             links.change(what, &[], |w, sequence| rtnl::set_mac(w, sequence, index, mac))?;
         }
-        // Nobody at the other end is asked which router to use.
+        // Nobody at the other end says which router to use, and nobody there is told.
+        if let Err(error) = sys::netns::distrust(DEVICE) {
+            log::warn!("have {DEVICE} believe no router that a pod says it is: {error}");
+        }
+        sysctl::set(&format!("ipv4/conf/{DEVICE}/send_redirects"), "0");
         let ipv6 = format!("ipv6/conf/{DEVICE}/disable_ipv6");
         if sysctl::is(&ipv6, "0") {
             sysctl::set(&ipv6, "1");
@@ -571,6 +575,13 @@ mod tests {
             let (tunnel, vxlan) = world.links.find_vxlan(DEVICE).unwrap().unwrap();
             assert_eq!((tunnel.mtu, &*tunnel.mac), (1450, &[0x0a, 0x58, 10, 42, 0, 0][..]));
             assert_eq!(vxlan.unwrap().local.to_string(), "192.0.2.10");
+            for (what, value) in [
+                ("ipv4/conf/flannel.1/accept_redirects", "0"),
+                ("ipv4/conf/flannel.1/send_redirects", "0"),
+                ("ipv6/conf/flannel.1/disable_ipv6", "1"),
+            ] {
+                assert!(sysctl::is(what, value), "{what}");
+            }
             let held = world.links.addresses().unwrap().into_iter();
             let held = held.filter(|a| a.link == tunnel.index).map(|a| (a.address, a.prefix));
             assert_eq!(held.collect::<Vec<_>>(), [("10.42.0.0".parse::<IpAddr>().unwrap(), 32)]);
