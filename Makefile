@@ -9,7 +9,7 @@ QUICK := target/$(HOST)/quick/k3rs
 # With a frame pointer, unwind tables need not follow each push: a third of them goes, and profilers can walk the stack.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static -C force-frame-pointers=yes -C link-arg=-Wl,--icf=all"
 
-.PHONY: run test lint sim bench size e2e hostile hostile-images conformance apidiff setup release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor qemu-hostile
+.PHONY: run test lint sim bench size e2e hostile hostile-images conformance apidiff interop setup release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor qemu-hostile
 
 run: setup
 	@e2e/run.sh --building $(QUICK)
@@ -41,6 +41,10 @@ conformance: release
 # The same questions to k3rs and to a stock kube-apiserver: SEED="1 2 3", CASES=N, KINDS=Pod,Service.
 apidiff: release
 	e2e/apidiff.sh $(RELEASE) "$(or $(SEED),1)" $(or $(CASES),4000) $(if $(KINDS),--kinds $(KINDS))
+
+# Clients that are not ours (h2spec, a client-go program, helm, each kubectl): PARTS="h2spec helm". Their programs come from the Go module proxy.
+interop: release
+	python3 e2e/interop.py $(RELEASE) $(PARTS)
 
 lint: setup
 	cargo fmt --all --check

@@ -23,7 +23,10 @@ pub struct ListMeta {
 impl ListMeta {
     /// As a `ListMeta` tree.
     pub fn tree(&self) -> Value {
-        let mut tree = json!({"resourceVersion": self.revision.to_string()});
+        let mut tree = json!({});
+        if self.revision != 0 {
+            tree.set("resourceVersion", self.revision.to_string());
+        }
         if !self.next.is_empty() {
             tree.set("continue", self.next.as_str());
         }
@@ -74,6 +77,21 @@ impl Shown<'_> {
         out.pop();
         out.extend_from_slice(b",\"items\":[");
         out
+    }
+
+    /// An empty list without a revision, encoded. Of it a client makes the list that the initial events of a watch
+    /// are; where there are tables it is one of objects (upstream's `watchListTransformer`).
+    pub fn blueprint(&self, protobuf: bool) -> Vec<u8> {
+        if protobuf {
+            let mut out = self.protobuf_head(&ListMeta::default(), 0);
+            out.extend_from_slice(PROTOBUF_END);
+            return out;
+        }
+        let (api_version, kind) = self.types();
+        let text = format!(
+            "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{{}},\"items\":null}}\n"
+        );
+        text.into_bytes()
     }
 
     /// Appends an object's JSON text, with its types.

@@ -380,7 +380,14 @@ fn watches_stream_lines_until_their_time() {
             "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
         let answer = face.admin("GET", &format!("{target}{list}"), "").await;
         let bookmark = answer.text().lines().nth(1).unwrap().to_owned();
-        assert!(bookmark.contains("k8s.io/initial-events-end"), "{bookmark}");
+        let bookmark: Value = serde_json::from_str(&bookmark).unwrap();
+        let annotations = &bookmark["object"]["metadata"]["annotations"];
+        assert_eq!(annotations["k8s.io/initial-events-end"], "true");
+        let blueprint = &annotations["kubernetes.io/initial-events-list-blueprint"];
+        let blueprint = wire::base64::decode(blueprint.as_str().unwrap()).unwrap();
+        let empty =
+            "{\"kind\":\"NamespaceList\",\"apiVersion\":\"v1\",\"metadata\":{},\"items\":null}\n";
+        assert_eq!(blueprint, empty.as_bytes());
         assert_eq!(
             face.admin("GET", &format!("{target}&sendInitialEvents=true"), "").await.code,
             422

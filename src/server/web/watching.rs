@@ -182,7 +182,15 @@ impl Encoder {
         let mut metadata =
             json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         if initial_end {
-            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+            let shown = match self.wanted.media.shape {
+                Shape::Metadata { beta } => respond::metadata(beta),
+                _ => Shown::Whole(self.resource.form()),
+            };
+            let blueprint = shown.blueprint(self.wanted.media.format == Format::Protobuf);
+            metadata["annotations"] = json!({
+                "k8s.io/initial-events-end": "true",
+                "kubernetes.io/initial-events-list-blueprint": wire::base64::encode(&blueprint),
+            });
         }
         match self.wanted.media.shape {
             Shape::Table { .. } => {

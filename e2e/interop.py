@@ -1,0 +1,219 @@
+"""Clients that are not ours, against a real node: interop.py BINARY [NAME ...].
+
+Their programs are built from the Go module proxy and stay below .run/interop. INSTRUMENTS is where kubectl150.sh lies.
+"""
+
+import glob
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+from cluster import Cluster, Failure, until
+
+HERE = pathlib.Path(__file__).resolve().parent
+WORK = HERE.parent / ".run" / "interop"
+INSTRUMENTS = pathlib.Path(os.environ.get("INSTRUMENTS", HERE.parent.parent / "shared"))
+
+H2SPEC = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible"
+HELM = "helm.sh/helm/v3/cmd/helm@v3.18.4"
+
+CHART = {
+    "Chart.yaml": "apiVersion: v2\nname: demo\nversion: 1.0.0\n",
+    "values.yaml": "word: first\nreplicas: 1\n",
+    "crds/widgets.yaml": """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.demo.example}
+spec:
+  group: demo.example
+  scope: Namespaced
+  names: {plural: widgets, kind: Widget}
+  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {word: {type: string}}}}}}}]
+""",
+    "templates/all.yaml": """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: {{ .Release.Name }}-words}
+data: {word: {{ .Values.word | quote }}, version: {{ .Capabilities.KubeVersion.Minor | quote }}}
+---
+apiVersion: demo.example/v1
+kind: Widget
+metadata: {name: {{ .Release.Name }}}
+spec: {word: {{ .Values.word | quote }}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: {{ .Release.Name }}}
+spec:
+  replicas: {{ .Values.replicas }}
+  selector: {matchLabels: {app: {{ .Release.Name }}}}
+  template:
+    metadata: {labels: {app: {{ .Release.Name }}}, annotations: {word: {{ .Values.word | quote }}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{name: c, image: "k3rs.io/userspace:1", command: [sleep, "1000000"]}]
+""",
+    "templates/hook.yaml": """
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {{ .Release.Name }}-before
+  annotations: {helm.sh/hook: "pre-install,pre-upgrade", helm.sh/hook-delete-policy: before-hook-creation}
+spec:
+  backoffLimit: 0
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: c, image: "k3rs.io/userspace:1", command: [sh, -c, "echo hooked"]}]
+""",
+    "templates/test.yaml": """
+apiVersion: v1
+kind: Pod
+metadata: {name: {{ .Release.Name }}-test, annotations: {helm.sh/hook: test}}
+spec:
+  restartPolicy: Never
+  containers: [{name: c, image: "k3rs.io/userspace:1", command: [sh, -c, "test -n \\"$WORD\\""], env: [{name: WORD, valueFrom: {configMapKeyRef: {name: {{ .Release.Name }}-words, key: word}}}]}]
+""",
+}
+
+
+def built(name, module):
+    """A program of the Go module proxy, built once."""
+    program = WORK / "bin" / name
+    if not program.exists():
+        print(f"building {name}, which takes minutes the first time", flush=True)
+        env = dict(os.environ, GOBIN=str(program.parent), GOFLAGS="-mod=mod")
+        subprocess.run(["go", "install", module], env=env, cwd="/", check=True)
+    return program
+
+
+def run(cluster, command, timeout=300, **more):
+    env = dict(cluster.env, **more)
+    done = subprocess.run(cluster.inside(command), env=env, capture_output=True, text=True, timeout=timeout)
+    if done.returncode != 0:
+        raise Failure(f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return done.stdout
+
+
+def h2spec(cluster):
+    """RFC 7540 and 7541, every case."""
+    out = run(cluster, [built("h2spec", H2SPEC), "-h", "127.0.0.1", "-p", "6443", "-t", "-k", "-o", "5"])
+    last = [line for line in out.splitlines() if "passed" in line][-1].strip()
+    if " 0 failed" not in last or " 0 skipped" not in last:
+        raise Failure(out[-4000:])
+    return last
+
+
+def client_go(cluster):
+    """e2e/interop/main.go: protobuf, informers with WatchList, apply, leader election, custom resources."""
+    program = WORK / "bin" / "interop"
+    source = WORK / "source"
+    if not program.exists() or program.stat().st_mtime < (HERE / "interop/main.go").stat().st_mtime:
+        print("building the client-go program, which takes minutes the first time", flush=True)
+        shutil.copytree(HERE / "interop", source, dirs_exist_ok=True)
+        env = dict(os.environ, GOFLAGS="-mod=mod")
+        subprocess.run(["go", "build", "-o", str(program), "."], env=env, cwd=source, check=True)
+    out = run(cluster, [program, cluster.env["KUBECONFIG"]], KUBE_FEATURE_WatchListClient="true")
+    return f"{out.count('ok    ')} parts"
+
+
+def helm(cluster):
+    """install with CRDs and hooks, upgrade, rollback, test, uninstall."""
+    program = built("helm", HELM)
+    chart = cluster.dir / "demo"
+    for name, text in CHART.items():
+        path = chart / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def word():
+        kinds = ("configmap/one-words", "{.data.word}"), ("widget/one", "{.spec.word}")
+        return [cluster.kubectl("get", name, "-o", f"jsonpath={path}").stdout for name, path in kinds]
+
+    run(cluster, [program, "install", "one", str(chart), "--wait", "--timeout", "60s"])
+    if word() != ["first", "first"]:
+        raise Failure(f"installed {word()}")
+    run(cluster, [program, "upgrade", "one", str(chart), "--set", "word=second,replicas=2", "--wait", "--timeout", "60s"])
+    if word() != ["second", "second"]:
+        raise Failure(f"upgraded {word()}")
+    run(cluster, [program, "rollback", "one", "1", "--wait", "--timeout", "60s"])
+    if word() != ["first", "first"]:
+        raise Failure(f"rolled back {word()}")
+    run(cluster, [program, "test", "one", "--timeout", "60s"])
+    history = run(cluster, [program, "history", "one"])
+    if "Rollback to 1" not in history:
+        raise Failure(history)
+    run(cluster, [program, "uninstall", "one", "--wait", "--timeout", "60s"])
+    left = cluster.kubectl("get", "deployment,configmap,widget", "-o", "name").stdout.split()
+    if [name for name in left if "one" in name]:
+        raise Failure(f"left over: {left}")
+    return "install, upgrade, rollback, test, uninstall"
+
+
+def kubectls():
+    """kubectl of each minor version on this machine, by version; KUBECTLS names others."""
+    named = os.environ.get("KUBECTLS", "").split() or glob.glob("/usr/lib/google-cloud-sdk/bin/kubectl.1.*") + [shutil.which("kubectl")]
+    found = {}
+    for program in filter(None, named):
+        out = subprocess.run([program, "version", "--client"], capture_output=True, text=True).stdout
+        version = re.search(r"v(1\.\d+)", out)
+        if version:
+            found.setdefault(version[1], program)
+    return dict(sorted(found.items()))
+
+
+def kubectl(cluster):
+    """The handed script with each version of kubectl."""
+    script = INSTRUMENTS / "kubectl150.sh"
+    if not script.exists():
+        raise Failure(f"no {script}; INSTRUMENTS=DIRECTORY says where kubectl150.sh lies")
+    said, bad = [], []
+    for version, program in kubectls().items():
+        env = dict(cluster.env, KUBECTL=program, IMG2="k3rs.io/userspace:1")
+        done = subprocess.run(cluster.inside(["bash", str(script)]), env=env, capture_output=True, text=True, timeout=1800)
+        (WORK / f"kubectl-{version}.log").write_text(done.stdout + done.stderr)
+        last = (done.stdout.strip().splitlines() or ["nothing"])[-1]
+        said.append(f"{version}: {last}")
+        if " 0 failed" not in last:
+            bad.append(version)
+        print(f"      kubectl {version}: {last}", flush=True)
+    if bad:
+        raise Failure(f"kubectl {bad}, see {WORK}/kubectl-VERSION.log")
+    return "; ".join(said)
+
+
+PARTS = [h2spec, client_go, helm, kubectl]
+
+
+def main():
+    binary, names = sys.argv[1], sys.argv[2:]
+    (WORK / "bin").mkdir(parents=True, exist_ok=True)
+    passed = failed = 0
+    cluster = Cluster(binary)
+    try:
+        cluster.start()
+        until(lambda: cluster.kubectl("get", "serviceaccount", "default", check=False).returncode == 0, "the default service account")
+        for part in PARTS:
+            name = part.__name__.replace("_", "-")
+            if names and name not in names:
+                continue
+            began = time.monotonic()
+            try:
+                note = part(cluster)
+            except (Failure, subprocess.SubprocessError) as error:
+                failed += 1
+                print(f"FAIL  {name}: {error}\n{cluster.tail()}", flush=True)
+                continue
+            passed += 1
+            print(f"ok    {name:<12} {time.monotonic() - began:6.1f} s  {note}", flush=True)
+    finally:
+        cluster.close()
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+main()
