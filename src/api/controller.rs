@@ -1,5 +1,6 @@
 //! The shape of every controller: a view of the world in, actions out (house.md, section 5).
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -192,11 +193,64 @@ impl fmt::Debug for OnFailure {
     }
 }
 
+/// What a controller keeps from one reconcile to the next, of all its keys: what upstream too forgets when it
+/// is started anew. Everything else is in objects.
+pub type Memory = Option<Box<dyn Any + Send>>;
+
+/// Something that no view shows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Question {
+    /// What is at a path with its query, whoever serves it: the first of these that anybody does.
+    Read(Vec<String>),
+    /// Replaces a subresource, and asks whether that was done; the tree's metadata says of what.
+    Update { kind: &'static Kind, subresource: &'static str, object: Value },
+}
+
+type Then =
+    dyn FnOnce(&View<'_>, &mut Memory, Vec<Result<Value, Status>>, &mut Actions) -> Next + Send;
+
+/// Questions without whose answers a reconcile cannot go on, and how it goes on: with the answers in their
+/// order, and perhaps with another `Ask`. What it asked for before stays asked for.
+pub struct Ask {
+    pub questions: Vec<Question>,
+    then: Box<Then>,
+}
+
+impl Ask {
+    pub fn new(
+        questions: Vec<Question>,
+        then: impl FnOnce(&View<'_>, &mut Memory, Vec<Result<Value, Status>>, &mut Actions) -> Next
+        + Send
+        + 'static,
+    ) -> Ask {
+        Ask { questions, then: Box::new(then) }
+    }
+
+    /// Goes on with the answers; gives when to look again.
+    pub fn answer(
+        self,
+        view: &View<'_>,
+        memory: &mut Memory,
+        answers: Vec<Result<Value, Status>>,
+        actions: &mut Actions,
+    ) -> Next {
+        (self.then)(view, memory, answers, actions)
+    }
+}
+
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ask({:?})", self.questions)
+    }
+}
+
 /// What a reconcile asks for, in order. The driver stops at the first that fails and tries the key again.
 #[derive(Debug, Default)]
 pub struct Actions {
     pub list: Vec<Action>,
     pub on_failure: Option<OnFailure>,
+    /// What must be answered before anything is done.
+    pub ask: Option<Ask>,
 }
 
 impl Actions {

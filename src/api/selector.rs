@@ -1,6 +1,7 @@
 //! Label selectors: `metav1.LabelSelector` trees, plain maps, and the query-string syntax.
 
 use serde_json::Value;
+use stdx::Arrange;
 
 use crate::lens::Lens;
 
@@ -70,6 +71,32 @@ impl Selector {
     /// What is wrong with the text.
     pub fn parse(text: &str) -> Result<Selector, String> {
         crate::selector_syntax::parse(text)
+    }
+
+    /// A label selector, or a map of labels, in the query-string form.
+    pub fn text(selector: &Value) -> String {
+        if selector.as_object().is_some_and(|map| map.values().all(Value::is_string)) {
+            let terms = selector.pairs("").map(|(key, value)| format!("{key}={value}"));
+            return terms.collect::<Vec<_>>().join(",");
+        }
+        let mut terms: Vec<(String, String)> = selector
+            .pairs("matchLabels")
+            .map(|(key, value)| (key.to_owned(), format!("{key}={value}")))
+            .collect();
+        for expression in selector.list("matchExpressions") {
+            let key = expression.str("key");
+            let values: Vec<&str> =
+                expression.list("values").iter().filter_map(Value::as_str).collect();
+            let text = match expression.str("operator") {
+                "In" => format!("{key} in ({})", values.join(",")),
+                "NotIn" => format!("{key} notin ({})", values.join(",")),
+                "Exists" => key.to_owned(),
+                _ => format!("!{key}"),
+            };
+            terms.push((key.to_owned(), text));
+        }
+        terms.arrange();
+        terms.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
     }
 
     /// True when nothing is required.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use api::controller::{Cache, Wakes, Watch, digest};
+use api::controller::{Ask, Cache, Memory, Question, Wakes, Watch, digest};
 use api::{
     Action, Actions, Expect, Key, Kind, Kinds, Lens, LensMut, Next, Object, OnFailure, Registered,
     Status, Value, View, json,
@@ -31,6 +31,9 @@ const WORKERS_MAX: usize = 8;
 /// broke is back much sooner; a reconcile that does not see its own creates makes them again, so
 /// this is as long as upstream's expectations last.
 const CATCH_UP_MAX: Duration = Duration::from_secs(300);
+
+/// How often a reconcile may ask before it must have decided.
+const ASKS_MAX: usize = 8;
 
 /// How often it is asked whether an uncertain create was done.
 const LOOK_TRIES_MAX: u32 = 5;
@@ -58,6 +61,8 @@ struct Loop {
     /// Woken when a key becomes ready or due earlier than thought.
     wake: rt::Event,
     folder: Mutex<Folder>,
+    /// What the controller keeps for itself.
+    memory: Mutex<Memory>,
     /// The epoch of the kinds that are kept in view, for all controllers of a driver.
     wanted: Arc<AtomicU64>,
     /// The epoch of kinds that was in view as a whole.
@@ -100,6 +105,7 @@ impl Driver {
                 queue: Mutex::default(),
                 wake: rt::Event::new(),
                 folder: Mutex::default(),
+                memory: Mutex::default(),
                 wanted: Arc::clone(&wanted),
                 synced_epoch: AtomicU64::new(u64::MAX),
             });
@@ -362,7 +368,15 @@ impl Loop {
         written: &mut BTreeMap<&'static Kind, u64>,
     ) -> Result<Next, Status> {
         let mut actions = Actions::default();
-        let next = self.decide(key, &mut actions)?;
+        let mut next = self.decide(key, &mut actions)?;
+        for _ in 0..ASKS_MAX {
+            let Some(mut ask) = actions.ask.take() else { break };
+            let mut answers = Vec::new();
+            for question in std::mem::take(&mut ask.questions) {
+                answers.push(self.ask(question).await);
+            }
+            next = self.go_on(ask, answers, &mut actions)?;
+        }
         let mut failed = None;
         for action in actions.list {
             let deletes = matches!(action, Action::Delete { .. });
@@ -446,6 +460,42 @@ impl Loop {
         let view = View { cache: &self.informers, now: rt::now() };
         catch_unwind(AssertUnwindSafe(|| (self.controller.reconcile)(&view, key, actions)))
             .map_err(|_| Status::internal("the controller panicked"))
+    }
+
+    /// As `decide`, after questions were answered.
+    fn go_on(
+        &self,
+        ask: Ask,
+        answers: Vec<Result<Value, Status>>,
+        actions: &mut Actions,
+    ) -> Result<Next, Status> {
+        let view = View { cache: &self.informers, now: rt::now() };
+        // After a panic it holds what it held before, or a part: the controller's own reads bear that.
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        catch_unwind(AssertUnwindSafe(|| ask.answer(&view, &mut memory, answers, actions)))
+            .map_err(|_| Status::internal("the controller panicked"))
+    }
+
+    async fn ask(&self, question: Question) -> Result<Value, Status> {
+        match question {
+            Question::Read(paths) => {
+                let mut last = Status::internal("nothing is asked for");
+                for path in paths {
+                    match self.client.api().read(path).await {
+                        Err(status) if status.is_not_found() => last = status,
+                        answered => return answered,
+                    }
+                }
+                Err(last)
+            }
+            Question::Update { kind, subresource, object } => {
+                match self.client.put(Verb::Update, kind, subresource, object).await? {
+                    Answer::Tree(tree) => Ok(tree),
+                    Answer::Object(object) => Ok(object.tree()),
+                    Answer::List(_) => Ok(Value::Null),
+                }
+            }
+        }
     }
 
     /// Does one thing; gives the object that it wrote.

@@ -171,6 +171,13 @@ pub trait Api: Send + Sync {
 
     /// A watch; `request.verb` is `Watch`, `request.list` says of what and from where.
     fn watch(&self, request: Request) -> BoxFuture<'_, Result<Box<dyn WatchStream>, Status>>;
+
+    /// What is at a path with its query, whoever serves it, as a tree. Only controllers ask for that, and
+    /// they run in a server's process: others cannot.
+    fn read(&self, target: String) -> BoxFuture<'_, Result<Value, Status>> {
+        let why = format!("{target} cannot be read from here");
+        Box::pin(async { Err(Status::unavailable(why)) })
+    }
 }
 
 /// Convenience over [`Api`]. Cheap to clone.

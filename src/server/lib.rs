@@ -27,6 +27,7 @@ mod masters;
 mod node_door;
 mod options;
 mod pass;
+mod read;
 mod registry;
 mod resolve;
 mod reviews;

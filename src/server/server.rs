@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use api::kinds::{ENDPOINT_SLICE, ENDPOINTS, SERVICE};
-use api::{Kinds, Status};
+use api::{Kinds, Status, Value};
 use client::{Answer, Api, Client, Registry, Request, WatchStream};
 use http::server::Service;
 use rt::BoxFuture;
@@ -23,6 +23,7 @@ use crate::definitions::Definitions;
 use crate::dispatch;
 use crate::masters::{self, Masters};
 use crate::node_door::{self, Door, NodeDoor};
+use crate::read;
 use crate::storage::cache::Cache;
 use crate::user::{Caller, User};
 use crate::web::Web;
@@ -269,5 +270,9 @@ impl Api for InProcess {
             let stream = dispatch::watch(&core, &request).await?;
             Ok(Box::new(stream) as Box<dyn WatchStream>)
         })
+    }
+
+    fn read(&self, target: String) -> BoxFuture<'_, Result<Value, Status>> {
+        Box::pin(async move { read::read(&*self.core()?, &self.caller, &target).await })
     }
 }

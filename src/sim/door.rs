@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use api::Status;
+use api::{Status, Value};
 use client::{Answer, Api, Client, Request, Verb, WatchEvent, WatchStream};
 use rt::BoxFuture;
 use server::User;
@@ -118,6 +118,17 @@ fn describe(name: &str, request: &Request, done: &Result<Answer, Status>) -> Str
 impl Api for Door {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Answer, Status>> {
         Box::pin(self.pass(request))
+    }
+
+    fn read(&self, target: String) -> BoxFuture<'_, Result<Value, Status>> {
+        Box::pin(async move {
+            let (world, api) = self.open()?;
+            world.faults.travel().await;
+            match world.faults.lost() {
+                Some(lost) => Err(lost),
+                None => api.read(target).await,
+            }
+        })
     }
 
     fn watch(&self, request: Request) -> BoxFuture<'_, Result<Box<dyn WatchStream>, Status>> {

@@ -1,7 +1,7 @@
 //! Go's duration texts (`1h2m0.5s`), for `metav1.Duration`.
 
 /// Nanoseconds of a text as Go's `time.ParseDuration` reads it.
-pub(crate) use cel::duration as parse;
+pub use cel::duration as parse;
 
 /// The text Go prints: `1h0m0s`, `1m30s`, `1.5s`, `10ms`, `0s`.
 pub fn format(nanos: i64) -> String {

@@ -1,10 +1,10 @@
 //! `scale`: the number of replicas of anything that has one, as an `autoscaling/v1 Scale`.
 
 use api::kinds::SCALE;
+use api::selector::Selector;
 use api::status::Cause;
 use api::{Kind, Lens, LensMut, Object, Status, Sub, Value, json};
 use client::{Answer, Body, PatchType, Verb};
-use stdx::Arrange;
 
 use crate::admission::{self, Act, Notes};
 use crate::conversion;
@@ -143,7 +143,7 @@ fn scale(object: &Object, paths: &Paths<'_>) -> Value {
     let mut status = json!({"replicas": tree.int(paths.status).unwrap_or(0)});
     let selector = match tree.at(paths.selector) {
         Value::String(text) => text.clone(),
-        selector => selector_text(selector),
+        selector => Selector::text(selector),
     };
     if !selector.is_empty() {
         status["selector"] = selector.into();
@@ -153,30 +153,4 @@ fn scale(object: &Object, paths: &Paths<'_>) -> Value {
         spec["replicas"] = replicas.into();
     }
     json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
-}
-
-/// A label selector, or a map of labels, in the query-string form.
-fn selector_text(selector: &Value) -> String {
-    if selector.as_object().is_some_and(|map| map.values().all(Value::is_string)) {
-        let terms = selector.pairs("").map(|(key, value)| format!("{key}={value}"));
-        return terms.collect::<Vec<_>>().join(",");
-    }
-    let mut terms: Vec<(String, String)> = selector
-        .pairs("matchLabels")
-        .map(|(key, value)| (key.to_owned(), format!("{key}={value}")))
-        .collect();
-    for expression in selector.list("matchExpressions") {
-        let key = expression.str("key");
-        let values: Vec<&str> =
-            expression.list("values").iter().filter_map(Value::as_str).collect();
-        let text = match expression.str("operator") {
-            "In" => format!("{key} in ({})", values.join(",")),
-            "NotIn" => format!("{key} notin ({})", values.join(",")),
-            "Exists" => key.to_owned(),
-            _ => format!("!{key}"),
-        };
-        terms.push((key.to_owned(), text));
-    }
-    terms.arrange();
-    terms.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
 }
