@@ -38,6 +38,39 @@ def last_one_holding(cluster, name):
     return pod if pod["metadata"].get("finalizers") == ["example.com/looked-at"] else None
 
 
+LOAD = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: load, namespace: default}
+spec:
+  selector: {matchLabels: {app: load}}
+  template:
+    metadata: {labels: {app: load}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{name: c, image: "k3rs.io/userspace:1", command: [sh, -c, "while :; do :; done"], resources: {requests: {cpu: 20m}, limits: {cpu: 60m}}}]
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: load, namespace: default}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: load}
+  maxReplicas: 2
+  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}]
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: nothing, namespace: default}
+spec: {scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: nothing}, maxReplicas: 2}
+"""
+
+
+def test_autoscalers_begin(cluster):
+    """They look every 15 seconds: the last test sees what they did."""
+    told = cluster.kubectl("apply", "-f", "-", input=LOAD).stderr
+    assert not told, told
+
+
 def test_an_evicted_pod_fails_no_job_that_ignores_it(cluster):
     cluster.kubectl("create", "namespace", NS)
     cluster.apply(job("ignores", "podFailurePolicy: {rules: [{action: Ignore, onPodConditions: [{type: DisruptionTarget}]}]}"), NS)
@@ -216,3 +249,16 @@ template: {{metadata: {{labels: {{a: b}}}}, spec: {{containers: [{{name: c, imag
     rows = cluster.kubectl("get", "podtemplates", "-n", NS, "--no-headers").stdout.splitlines()
     assert rows[0].split() == ["chunk-00", "c", "i", "a=b"], rows[0]
     cluster.kubectl("delete", "podtemplates", "-n", NS, "-l", "chunk=y")
+
+
+def test_autoscalers_follow_the_load(cluster):
+    conditions = lambda name: {c["type"]: (c["status"], c["reason"], c["message"]) for c in cluster.get("hpa", name)["status"].get("conditions", [])}
+    failed = until(lambda: conditions("nothing").get("AbleToScale"), "a target that is not there is told of", 40)
+    assert failed == ("False", "FailedGetScale", 'the HPA controller was unable to get the target\'s current scale: deployments.apps "nothing" not found'), failed
+    until(lambda: cluster.get("deploy", "load")["spec"]["replicas"] == 2, "the load is shared", 60)
+    told = until(lambda: conditions("load").get("ScalingActive"), "the autoscaler says what it saw")
+    assert told[:2] == ("True", "ValidMetricFound"), told
+    events = cluster.kubectl("get", "events", "--field-selector", "involvedObject.kind=HorizontalPodAutoscaler,reason=SuccessfulRescale", "-o", "jsonpath={.items[*].message}").stdout
+    assert events == "New size: 2; reason: cpu resource utilization (percentage of request) above target", events
+    cluster.kubectl("delete", "hpa,deploy", "load", "--wait=false")
+    cluster.kubectl("delete", "hpa", "nothing")

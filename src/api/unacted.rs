@@ -78,7 +78,6 @@ pub const OTHERS: &[(&str, &str)] = &[
 /// Kinds whose objects are kept and served, but that nothing acts on; what would act on them is missing.
 pub const KINDS: &[(&str, &str)] = &[
     ("NetworkPolicy", "its rules are not enforced"),
-    ("HorizontalPodAutoscaler", "nothing is scaled by it"),
     ("CSIDriver", "storage drivers (CSI) are not called"),
     ("CSINode", "storage drivers (CSI) are not called"),
     ("CSIStorageCapacity", "storage drivers (CSI) are not called"),

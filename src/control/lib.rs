@@ -18,6 +18,7 @@ mod disruption;
 mod endpoints;
 mod flow_control;
 mod garbage_collector;
+mod horizontal_pod_autoscaler;
 mod job;
 mod namespace;
 mod node;
@@ -68,6 +69,7 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<certificate_cleaner::Cleaner>(),
     Registered::of::<token_cleaner::Cleaner>(),
     Registered::of::<admission_policy::Types>(),
+    Registered::of::<horizontal_pod_autoscaler::HorizontalPodAutoscalers>(),
 ];
 
 /// What the API server itself looks after, whether the controller manager runs or not.
