@@ -19,14 +19,33 @@ pub enum IncludeObject {
     Object,
 }
 
+/// What the columns of kinds in code say of themselves, as upstream's do; packed by `build.rs`.
+static DESCRIPTIONS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/columns.lzma"));
+
+/// What `column` of `kind` says of itself in `texts`, where the columns of all kinds stand first; empty if nothing.
+fn description(texts: &str, kind: &str, column: &str) -> String {
+    let own = texts.split("\n=").find_map(|part| part.strip_prefix(kind)?.strip_prefix('\n'));
+    let common = texts.split("\n=").next();
+    let found = own.into_iter().chain(common).flat_map(str::lines).find_map(|line| {
+        let (name, text) = line.split_once('\t')?;
+        (name == column).then(|| text.replace("\\n", "\n"))
+    });
+    found.unwrap_or_default()
+}
+
 /// The table's `columnDefinitions`.
 pub fn columns<'f>(form: impl Into<Form<'f>>) -> Value {
-    let declared = form.into().columns();
+    let form = form.into();
+    let declared = form.columns();
+    let texts = wire::lzma::text(DESCRIPTIONS).unwrap_or_default();
+    let texts = std::str::from_utf8(&texts).unwrap_or_default();
+    let kind = if form.kind.is_built_in() { form.kind.name } else { "" };
     let define = |c: &Column<'_>| {
         let description = match (c.description, &c.cell) {
             ("", Cell::JsonPath(path)) => {
                 format!("Custom resource definition column (in JSONPath format): {path}")
             }
+            ("", _) => description(texts, kind, c.name),
             (description, _) => description.to_owned(),
         };
         json!({
@@ -37,14 +56,14 @@ pub fn columns<'f>(form: impl Into<Form<'f>>) -> Value {
     if !names_itself(&declared) {
         columns.push(json!({
             "name": "Name", "type": "string", "format": "name", "priority": 0,
-            "description": "Name must be unique within a namespace.",
+            "description": description(texts, kind, "Name"),
         }));
     }
     columns.extend(declared.iter().map(define));
     if declared.is_empty() {
         columns.push(json!({
             "name": "Age", "type": "string", "format": "", "priority": 0,
-            "description": "The time since the object was created.",
+            "description": description(texts, kind, "Age"),
         }));
     }
     Value::Array(columns)
@@ -164,6 +183,29 @@ pub fn human_duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is packed is of kinds and columns that there are.
+    #[test]
+    fn every_description_has_its_column() {
+        let texts = include_str!("columns.txt");
+        for part in texts.split("\n=").skip(1) {
+            let mut lines = part.lines();
+            let name = lines.next().unwrap();
+            let kind = *crate::kinds::KINDS.iter().find(|kind| kind.name == name).unwrap();
+            let columns = Form::from(kind).columns();
+            for line in lines {
+                let (column, text) = line.split_once('\t').unwrap();
+                assert!(columns.iter().any(|c| c.name == column), "{name}: {column}");
+                assert_eq!(description(texts, name, column), text.replace("\\n", "\n"));
+            }
+        }
+        let shown = columns(&crate::kinds::DAEMON_SET);
+        let says = |idx: usize| shown[idx].str("description");
+        assert!(says(0).starts_with("Name must be unique within a namespace. Is required when"));
+        assert!(says(1).starts_with("The total number of nodes that should be running"));
+        assert!(says(8).starts_with("Names of each container"), "{shown}");
+        assert_eq!(description(texts, "Daemon", "Desired"), "");
+    }
 
     #[test]
     fn durations_read_as_upstream() {
