@@ -24,12 +24,21 @@ pub static LIMIT_RANGE: Kind = Kind {
         validate,
         columns: &[Column::CREATED_AT],
         default,
+        prepare,
         doc: "Bounds and defaults for what pods, containers and claims of a namespace ask for.",
         on_update: "CS",
         ..Declared::BASE
     },
     ..Kind::BASE
 };
+
+/// One without a name gets a unique one, as upstream's.
+fn prepare(new: &mut Value, old: Option<&Value>) {
+    if old.is_none() && new.str("metadata.name").is_empty() {
+        let uid = new.at("metadata.uid").clone();
+        new.set("metadata.name", uid);
+    }
+}
 
 /// A container's limit is by default the most there may be, its request the limit, or the least.
 fn default(tree: &mut Value) {

@@ -1,7 +1,7 @@
 //! Create: names, system metadata, admission, validation, allocation, and the write.
 
 use api::kinds::SERVICE;
-use api::status::{Cause, Reason};
+use api::status::Reason;
 use api::{Form, Lens, LensMut, Object, Status, Value, json};
 use client::{Answer, Request, Verb};
 use store::{Error, Expect};
@@ -65,7 +65,7 @@ async fn once(call: &Call<'_>, mut tree: Value) -> (Result<Outcome, Status>, boo
     if call.request.dry_run {
         let exists = storage::find(store, kind, object.namespace(), object.name()).await;
         let outcome = match exists {
-            Ok(Some(_)) => Err(Status::already_exists(kind, object.name())),
+            Ok(Some(found)) => Err(taken(kind, object.name(), found.deleting())),
             Ok(None) => Ok(Outcome::created(Answer::Object(object)).with_warnings(warnings)),
             Err(status) => Err(status),
         };
@@ -89,19 +89,22 @@ async fn once(call: &Call<'_>, mut tree: Value) -> (Result<Outcome, Status>, boo
             let deleting = current
                 .and_then(|version| storage::object(kind, &version).ok())
                 .is_some_and(|object| object.deleting());
-            let status = Status::already_exists(kind, object.name());
-            let status = match deleting {
-                true => {
-                    let message = format!("object is being deleted: {}", status.message());
-                    Status::new(Reason::AlreadyExists, message).about(kind, object.name())
-                }
-                false => status,
-            };
+            let status = taken(kind, object.name(), deleting);
             return (Err(status), generated);
         }
         Err(error) => Err(storage::status(error)),
     };
     (outcome, false)
+}
+
+/// The name is another object's, which may be on its way out.
+fn taken(kind: &api::Kind, name: &str, deleting: bool) -> Status {
+    let status = Status::already_exists(kind, name);
+    if !deleting {
+        return status;
+    }
+    let message = format!("object is being deleted: {}", status.message());
+    Status::new(Reason::AlreadyExists, message).about(kind, name)
 }
 
 /// Everything before the write. The tree leaves in the stored form.
@@ -131,23 +134,12 @@ async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result
     tree.set("metadata.uid", new_uid());
     tree.set("metadata.creationTimestamp", api::time::format(now));
     form.convert_to_stored(tree).map_err(Status::bad_request)?;
-    if tree.str("metadata.name").is_empty() {
-        match tree.str("metadata.generateName") {
-            "" => {
-                let cause = Cause {
-                    reason: "FieldValueRequired",
-                    message: "Required value: name or generateName is required".into(),
-                    field: "metadata.name".into(),
-                };
-                return Err(Status::invalid(kind, "", vec![cause]));
-            }
-            prefix => {
-                let mut random = [0; 5];
-                rt::random(&mut random);
-                let name = api::names::generate(prefix, random);
-                tree.set("metadata.name", name);
-            }
-        }
+    let prefix = tree.str("metadata.generateName");
+    if tree.str("metadata.name").is_empty() && !prefix.is_empty() {
+        let mut random = [0; 5];
+        rt::random(&mut random);
+        let name = api::names::generate(prefix, random);
+        tree.set("metadata.name", name);
     }
     let stored = form.stored();
     if kind.declared.names_requester {
