@@ -75,14 +75,11 @@ pub const OTHERS: &[(&str, &str)] = &[
     ("PersistentVolumeClaim", "spec.dataSourceRef"),
 ];
 
-/// Kinds whose objects are kept and served, but that nothing acts on; what would act on them is missing.
+/// Kinds whose objects are kept and served, but that nothing acts on; what would act on them is missing. What only drivers
+/// write (CSINode, CSIStorageCapacity, VolumeAttachment) warns nobody: whoever installs a driver is told at its CSIDriver.
 pub const KINDS: &[(&str, &str)] = &[
     ("NetworkPolicy", "its rules are not enforced"),
     ("CSIDriver", "storage drivers (CSI) are not called"),
-    ("CSINode", "storage drivers (CSI) are not called"),
-    ("CSIStorageCapacity", "storage drivers (CSI) are not called"),
-    ("VolumeAttachment", "storage drivers (CSI) are not called"),
-    ("RuntimeClass", "pods that name one are refused when they start"),
     ("FlowSchema", "requests are not queued by it"),
     ("PriorityLevelConfiguration", "requests are not queued by it"),
 ];
