@@ -56,6 +56,13 @@ pub(crate) trait Complain {
         self.complain("FieldValueInvalid", field, message);
     }
 
+    /// As `invalid`, for a label selector.
+    fn invalid_selector(&mut self, field: &str, selector: &Value, detail: &str) {
+        let colon = if detail.is_empty() { "" } else { ": " };
+        let message = format!("Invalid value: {}{colon}{detail}", go_selector(selector));
+        self.complain("FieldValueInvalid", field, message);
+    }
+
     /// As `invalid`, for labels; absent ones are Go's nil map.
     fn invalid_labels(&mut self, field: &str, labels: &Value, detail: &str) {
         match labels {
@@ -150,15 +157,7 @@ fn go_value(value: &Value) -> String {
         Value::Object(map)
             if map.contains_key("matchLabels") || map.contains_key("matchExpressions") =>
         {
-            let labels = match map.get("matchLabels") {
-                Some(labels) => go_value(labels),
-                None => "map[string]string(nil)".into(),
-            };
-            let expressions = match map.get("matchExpressions") {
-                Some(expressions) => expressions.to_string(),
-                None => "[]v1.LabelSelectorRequirement(nil)".into(),
-            };
-            format!("v1.LabelSelector{{MatchLabels:{labels}, MatchExpressions:{expressions}}}")
+            go_selector(value)
         }
         Value::Object(map) if map.values().all(Value::is_string) => {
             let entries: Vec<String> =
@@ -176,6 +175,31 @@ fn go_value(value: &Value) -> String {
         }
         other => other.to_string(),
     }
+}
+
+/// Go's `%#v` of a label selector.
+fn go_selector(selector: &Value) -> String {
+    let labels = match selector.get("matchLabels") {
+        Some(labels) => go_value(labels),
+        None => "map[string]string(nil)".into(),
+    };
+    let requirement = |it: &Value| {
+        let text = |field: &str| it.get(field).and_then(Value::as_str).unwrap_or("");
+        let values = it.get("values").map_or_else(|| "[]string(nil)".to_owned(), go_value);
+        let (key, operator) = (text("key"), text("operator"));
+        format!(
+            "v1.LabelSelectorRequirement{{Key:{key:?}, Operator:{operator:?}, Values:{values}}}"
+        )
+    };
+    let expressions = match selector.get("matchExpressions").and_then(Value::as_array) {
+        Some(items) => {
+            format!("{{{}}}", items.iter().map(requirement).collect::<Vec<_>>().join(", "))
+        }
+        None => "(nil)".into(),
+    };
+    format!(
+        "v1.LabelSelector{{MatchLabels:{labels}, MatchExpressions:[]v1.LabelSelectorRequirement{expressions}}}"
+    )
 }
 
 /// Go's `%#v` of a value of which nothing is known but its JSON.

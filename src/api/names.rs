@@ -13,41 +13,35 @@ const SUFFIX_LEN: usize = 5;
 /// RFC 1123 label: `my-name`, `123-abc`.
 ///
 /// # Errors
-/// Upstream's complaint.
+/// Upstream's complaints, one a line.
 pub fn label(value: &str) -> Result<(), String> {
-    check_len(value, LABEL_MAX)?;
-    if is_label(value) {
-        return Ok(());
-    }
-    if is_subdomain(value) && value.contains('.') {
+    let form = match is_subdomain_form(value) {
         // Upstream tells label and subdomain apart only for the wording of dots.
-        return Err("must not contain dots".into());
-    }
-    Err("a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')".into())
+        true => "must not contain dots",
+        false => {
+            "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+        }
+    };
+    bounded(value, LABEL_MAX, is_label_form(value), form)
 }
 
 /// RFC 1123 subdomain: labels joined by dots, at most 253.
 ///
 /// # Errors
-/// Upstream's complaint.
+/// Upstream's complaints, one a line.
 pub fn subdomain(value: &str) -> Result<(), String> {
-    check_len(value, SUBDOMAIN_MAX)?;
-    if is_subdomain(value) {
-        return Ok(());
-    }
-    Err("a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')".into())
+    const FORM: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+    bounded(value, SUBDOMAIN_MAX, is_subdomain_form(value), FORM)
 }
 
 /// RFC 1035 label: starts with a letter (services).
 ///
 /// # Errors
-/// Upstream's complaint.
+/// Upstream's complaints, one a line.
 pub fn label_1035(value: &str) -> Result<(), String> {
-    check_len(value, LABEL_MAX)?;
-    if is_label(value) && value.starts_with(|c: char| c.is_ascii_lowercase()) {
-        return Ok(());
-    }
-    Err("a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')".into())
+    const FORM: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
+    let fits = is_label_form(value) && value.starts_with(|c: char| c.is_ascii_lowercase());
+    bounded(value, LABEL_MAX, fits, FORM)
 }
 
 /// A path segment (rbac names).
@@ -71,13 +65,11 @@ pub fn path_segment(value: &str) -> Result<(), String> {
 /// A subdomain of which the first label is `*`.
 ///
 /// # Errors
-/// Upstream's complaint.
+/// Upstream's complaints, one a line.
 pub fn wildcard_subdomain(value: &str) -> Result<(), String> {
-    check_len(value, SUBDOMAIN_MAX)?;
-    if value.strip_prefix("*.").is_some_and(is_subdomain) {
-        return Ok(());
-    }
-    Err("a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')".into())
+    const FORM: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+    let fits = value.strip_prefix("*.").is_some_and(is_subdomain_form);
+    bounded(value, SUBDOMAIN_MAX, fits, FORM)
 }
 
 /// A label or annotation key: `[prefix/]name`.
@@ -86,14 +78,17 @@ pub fn wildcard_subdomain(value: &str) -> Result<(), String> {
 /// Upstream's complaints, one a line.
 pub fn qualified(value: &str) -> Result<(), String> {
     const FORM: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+    let mut complaints = Vec::new();
     let mut parts = value.split('/');
     let name = match (parts.next(), parts.next(), parts.next()) {
         (Some(name), None, None) => name,
+        (Some(""), Some(name), None) => {
+            complaints.push("prefix part must be non-empty".to_owned());
+            name
+        }
         (Some(prefix), Some(name), None) => {
-            if prefix.is_empty() {
-                return Err("prefix part must be non-empty".into());
-            }
-            subdomain(prefix).map_err(|why| format!("prefix part {why}"))?;
+            let why = subdomain(prefix).err().unwrap_or_default();
+            complaints.extend(why.lines().map(|why| format!("prefix part {why}")));
             name
         }
         _ => {
@@ -102,15 +97,11 @@ pub fn qualified(value: &str) -> Result<(), String> {
             ));
         }
     };
-    let mut complaints = Vec::new();
     if name.is_empty() {
         complaints.push("name part must be non-empty".to_owned());
-    } else if name.len() > LABEL_MAX {
-        complaints.push("name part must be no more than 63 bytes".to_owned());
     }
-    if !is_word(name) {
-        complaints.push(format!("name part {FORM}"));
-    }
+    let why = bounded(name, LABEL_MAX, is_word(name), FORM).err().unwrap_or_default();
+    complaints.extend(why.lines().map(|why| format!("name part {why}")));
     match complaints.is_empty() {
         true => Ok(()),
         false => Err(complaints.join("\n")),
@@ -120,13 +111,79 @@ pub fn qualified(value: &str) -> Result<(), String> {
 /// A label's value: empty or a word of at most 63.
 ///
 /// # Errors
-/// Upstream's complaint.
+/// Upstream's complaints, one a line.
 pub fn label_value(value: &str) -> Result<(), String> {
-    check_len(value, LABEL_MAX)?;
-    if value.is_empty() || is_word(value) {
-        return Ok(());
+    const FORM: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+    bounded(value, LABEL_MAX, value.is_empty() || is_word(value), FORM)
+}
+
+/// The name of a port (RFC 6335).
+///
+/// # Errors
+/// Upstream's complaints, one a line.
+pub fn port(value: &str) -> Result<(), String> {
+    const PORT_MAX: usize = 15;
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let too_long = bounded(value, PORT_MAX, true, "").err();
+    let checks = [
+        (
+            value.is_empty() || !value.bytes().all(inner),
+            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
+        ),
+        (!value.bytes().any(|b| b.is_ascii_lowercase()), "must contain at least one letter (a-z)"),
+        (value.contains("--"), "must not contain consecutive hyphens"),
+        (value.starts_with('-') || value.ends_with('-'), "must not begin or end with a hyphen"),
+    ];
+    let wrong = checks.into_iter().filter_map(|(wrong, why)| wrong.then_some(why));
+    let complaints: Vec<&str> = too_long.as_deref().into_iter().chain(wrong).collect();
+    match complaints.is_empty() {
+        true => Ok(()),
+        false => Err(complaints.join("\n")),
     }
-    Err("a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')".into())
+}
+
+/// A key of a ConfigMap or Secret.
+///
+/// # Errors
+/// Upstream's complaints, one a line.
+pub fn config_key(value: &str) -> Result<(), String> {
+    const FORM: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let fits = !value.is_empty() && value.bytes().all(legal);
+    let mut complaints =
+        bounded(value, SUBDOMAIN_MAX, fits, FORM).err().into_iter().collect::<Vec<_>>();
+    match value {
+        "." | ".." => complaints.push(format!("must not be '{value}'")),
+        value if value.starts_with("..") => complaints.push("must not start with '..'".into()),
+        _ => {}
+    }
+    match complaints.is_empty() {
+        true => Ok(()),
+        false => Err(complaints.join("\n")),
+    }
+}
+
+/// The name of an environment variable: since 1.30 any printable ASCII but `=`.
+///
+/// # Errors
+/// Upstream's complaint.
+pub fn variable(value: &str) -> Result<(), String> {
+    match value.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'=') {
+        true => Ok(()),
+        false => Err("a valid environment variable name must consist only of printable ASCII characters other than '='".into()),
+    }
+}
+
+/// A name of an HTTP header.
+///
+/// # Errors
+/// Upstream's complaint.
+pub fn http_header(value: &str) -> Result<(), String> {
+    let fits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    match fits {
+        true => Ok(()),
+        false => Err("a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')".into()),
+    }
 }
 
 /// An IP address as upstream reads it: the numbers of an IPv4 address may have leading zeros, which
@@ -160,23 +217,24 @@ pub fn generate(prefix: &str, random: [u8; 5]) -> String {
 }
 
 pub fn is_label(value: &str) -> bool {
+    value.len() <= LABEL_MAX && is_label_form(value)
+}
+
+fn is_label_form(value: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    value.len() <= LABEL_MAX
-        && !value.is_empty()
+    !value.is_empty()
         && value.bytes().all(inner)
         && !value.starts_with('-')
         && !value.ends_with('-')
 }
 
 pub fn is_subdomain(value: &str) -> bool {
+    value.len() <= SUBDOMAIN_MAX && is_subdomain_form(value)
+}
+
+fn is_subdomain_form(value: &str) -> bool {
     // Upstream bounds the whole, not each label.
-    let part = |part: &str| {
-        !part.is_empty()
-            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !part.starts_with('-')
-            && !part.ends_with('-')
-    };
-    value.len() <= SUBDOMAIN_MAX && value.split('.').all(part)
+    value.split('.').all(is_label_form)
 }
 
 /// Letters, digits, '-', '_' and '.', alphanumeric at both ends.
@@ -188,10 +246,14 @@ fn is_word(value: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
-fn check_len(value: &str, max: usize) -> Result<(), String> {
-    match value.len() > max {
-        true => Err(format!("must be no more than {max} bytes")),
-        false => Ok(()),
+/// What upstream says of a value that is too long, has not its form, or both. Its bound is of bytes.
+fn bounded(value: &str, max: usize, fits: bool, form: &str) -> Result<(), String> {
+    let too_long = format!("must be no more than {max} characters");
+    match (value.len() > max, fits) {
+        (false, true) => Ok(()),
+        (true, true) => Err(too_long),
+        (false, false) => Err(form.into()),
+        (true, false) => Err(format!("{too_long}\n{form}")),
     }
 }
 
@@ -239,6 +301,49 @@ mod tests {
             empty.starts_with("name part must be non-empty\nname part must consist"),
             "{empty}"
         );
+        let too_long = "must be no more than 63 characters";
+        for (why, beginnings) in [
+            (label(&"a".repeat(64)), &[too_long][..]),
+            (label(&"A".repeat(64)), &[too_long, "a lowercase RFC 1123 label"]),
+            (label(&"a.".repeat(40)), &[too_long, "a lowercase RFC 1123 label"]),
+            (label("a.b"), &["must not contain dots"]),
+            (label_value(&"/".repeat(64)), &[too_long, "a valid label must"]),
+            (
+                qualified("/"),
+                &[
+                    "prefix part must be non-empty",
+                    "name part must be non-empty",
+                    "name part must consist",
+                ],
+            ),
+            (
+                qualified("A/é"),
+                &["prefix part a lowercase RFC 1123 subdomain", "name part must consist"],
+            ),
+            (port(""), &["must contain only", "must contain at least"]),
+            (port("TCP"), &["must contain only", "must contain at least"]),
+            (
+                port("--80-123456789012"),
+                &[
+                    "must be no more than 15 characters",
+                    "must contain at least",
+                    "must not contain",
+                    "must not begin",
+                ],
+            ),
+            (config_key(".."), &["must not be '..'"]),
+            (config_key("..a b"), &["a valid config key", "must not start"]),
+            (config_key(&"a".repeat(254)), &["must be no more than 253 characters"]),
+            (variable("a=b"), &["a valid environment variable name"]),
+            (http_header("a_b"), &["a valid HTTP header"]),
+        ] {
+            let why = why.unwrap_err();
+            assert_eq!(why.lines().count(), beginnings.len(), "{why}");
+            assert!(
+                why.lines().zip(beginnings).all(|(line, want)| line.starts_with(want)),
+                "{why}"
+            );
+        }
     }
 
     #[test]

@@ -13,10 +13,12 @@
 //! The type: a scalar (`str bool i32 i64 f64 bytes time microtime duration quantity intorstr raw
 //! fields strs`) or a type's name; `[]` before it makes a list, `{}` a map from strings; `?` after it
 //! a pointer, whose presence counts (without it, zero is absent, and a struct is always there).
-//! Then: `= literal` default, `min N`, `max N`, `in A|B` allowed values (`+` in them is a space; `of A|B`
+//! Then: `= literal` default, `min N`, `max N`, `in A|B` allowed values in the order in which complaints tell
+//! them (`+` in them is a space, `''` the empty one; `of A|B`
 //! are not published, and after `~` the empty value is none of them; `enum A|B` are only published), `immutable`, `set`,
 //! `map(keys)` (list types of server-side apply; lists are atomic otherwise), `atomic` (maps and
 //! structs), `merge`, `merge(key)`, `retain`, `merge+retain(key)`, `replace(...)` (strategic merge),
+//! `granular`, `listed` (what upstream publishes of few fields: a map type, a list type of what is no list),
 //! `typed` (embedded objects that carry apiVersion and kind). `inline` as a name embeds a type.
 
 use std::sync::OnceLock;
@@ -104,6 +106,9 @@ const TYPED: u16 = 1 << 10;
 const UNPUBLISHED: u16 = 1 << 11;
 /// The values are in OpenAPI, and a rule of the kind checks them (`enum`).
 const UNCHECKED: u16 = 1 << 12;
+const GRANULAR: u16 = 1 << 13;
+const REPLACE: u16 = 1 << 14;
+const LISTED: u16 = 1 << 15;
 
 /// What few fields have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -124,7 +129,7 @@ impl Extra {
     /// The allowed values; none for any.
     pub fn values(&self) -> Vec<String> {
         let values = self.values.split('|').filter(|value| !value.is_empty());
-        values.map(|value| value.replace('+', " ")).collect()
+        values.map(|value| value.replace("''", "").replace('+', " ")).collect()
     }
 }
 
@@ -172,6 +177,16 @@ impl Field {
 
     pub fn retain_keys(&self) -> bool {
         self.flags & RETAIN != 0
+    }
+
+    /// What OpenAPI alone says of few fields: `x-kubernetes-` and the name, and the value.
+    pub fn published_extension(&self) -> Option<(&'static str, &'static str)> {
+        match () {
+            () if self.flags & GRANULAR != 0 => Some(("x-kubernetes-map-type", "granular")),
+            () if self.flags & REPLACE != 0 => Some(("x-kubernetes-patch-strategy", "replace")),
+            () if self.flags & LISTED != 0 => Some(("x-kubernetes-list-type", "atomic")),
+            () => None,
+        }
     }
 
     pub fn typed(&self) -> bool {
@@ -536,7 +551,9 @@ impl Schema {
                     flags |= MERGE | if option == "merge" { 0 } else { RETAIN };
                 }
                 "retain" => flags |= RETAIN,
-                "replace" => {}
+                "replace" => flags |= REPLACE,
+                "granular" => flags |= GRANULAR,
+                "listed" => flags |= LISTED,
                 "immutable" => flags |= IMMUTABLE,
                 "set" => flags |= SET,
                 "atomic" => flags |= ATOMIC,

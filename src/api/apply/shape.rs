@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use stdx::Arrange;
 
-use super::typed::{List, Node, item_element};
+use super::typed::{List, Node, item_element, set_element};
 use crate::complain::go_any;
 use crate::kind::Form;
 use crate::lens::Lens;
@@ -96,7 +96,7 @@ impl Walk {
         let node = Node::of(field);
         let element_of = |item: &Value| match node {
             Node::Items(list) => item_element(list, item).map(Some),
-            Node::Set => Ok(Some(format!("v:{item}"))),
+            Node::Set => set_element(item).map(Some),
             _ => Ok(None),
         };
         self.elements(items, path, &element_of, &mut |walk, item, path| {
@@ -157,7 +157,7 @@ impl Walk {
                     ListType::Map(_) => {
                         item_element(List::Structural(schema, at, below), item).map(Some)
                     }
-                    ListType::Set => Ok(Some(format!("v:{item}"))),
+                    ListType::Set => set_element(item).map(Some),
                     ListType::Atomic => Ok(None),
                 };
                 return self.elements(items, path, &item_of, &mut |walk, item, path| {

@@ -360,3 +360,46 @@ fn definitions_are_applied() {
     let versions = world.at("spec.versions");
     assert_eq!(versions[0].at("schema.openAPIV3Schema.properties"), &properties);
 }
+
+#[test]
+fn what_is_applied_is_read_as_go_converts_it() {
+    let read = |kind: &'static crate::Kind, tree: Value| {
+        let text = tree.to_string();
+        let read =
+            codec::decode_sparse_yaml(kind, text.as_bytes(), FieldValidation::Strict, &mut |_| {
+                true
+            });
+        read.map(|decoded| decoded.tree)
+            .map_err(|status| (status.code(), status.message().to_owned()))
+    };
+    let deployment = |spec: Value| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "namespace": "n"}, "spec": spec});
+    for (number, is) in
+        [(2_147_483_648_i64, -2_147_483_648_i64), (-2_147_483_649, 2_147_483_647), (3, 3)]
+    {
+        let tree = read(&DEPLOYMENT, deployment(json!({"replicas": number}))).unwrap();
+        assert_eq!(tree.int("spec.replicas"), Some(is));
+    }
+    let typed = "failed to create typed patch object (n/d; apps/v1, Kind=Deployment): ";
+    let containers =
+        |items: Value| deployment(json!({"template": {"spec": {"containers": items}}}));
+    for (tree, why) in [
+        (
+            containers(json!([null])),
+            ".spec.template.spec.containers: element 0: associative list with keys may not have a null element",
+        ),
+        (
+            containers(json!([[]])),
+            ".spec.template.spec.containers: element 0: associative list with keys may not have non-map elements",
+        ),
+    ] {
+        assert_eq!(read(&DEPLOYMENT, tree), Err((500, format!("{typed}{why}"))));
+    }
+    let mut tree = config_map(json!({}));
+    tree.set("metadata.finalizers", json!([null]));
+    let why = "failed to create typed patch object (/c; /v1, Kind=ConfigMap): .metadata.finalizers: element 0: associative list without keys has an element that's an explicit null";
+    assert_eq!(read(&CONFIG_MAP, tree), Err((500, why.to_owned())));
+    let mut tree = config_map(json!({}));
+    tree.set("binaryData", json!({"k": "a%"}));
+    let why = "failed to convert new object (/c; /v1, Kind=ConfigMap) to proper version: unable to convert unstructured object to /v1, Kind=ConfigMap: error decoding from json: illegal base64 data at input byte 1";
+    assert_eq!(read(&CONFIG_MAP, tree), Err((500, why.to_owned())));
+}

@@ -178,8 +178,13 @@ impl<'a> List<'a> {
 /// The element of a list item: its keys, with the schema's defaults for those it leaves out.
 ///
 /// # Errors
-/// If a key without a default is missing.
+/// If a key without a default is missing, or it is no object.
 pub(super) fn item_element(list: List<'_>, item: &Value) -> Result<String, String> {
+    match item {
+        Value::Object(_) => {}
+        Value::Null => return Err("associative list with keys may not have a null element".into()),
+        _ => return Err("associative list with keys may not have non-map elements".into()),
+    }
     let mut keys = Map::new();
     for (key, value) in list.keys(item) {
         let value = value.ok_or_else(|| {
@@ -188,6 +193,23 @@ pub(super) fn item_element(list: List<'_>, item: &Value) -> Result<String, Strin
         keys.insert(key, value);
     }
     Ok(format!("k:{}", Value::Object(keys)))
+}
+
+/// The element of an item of a set.
+///
+/// # Errors
+/// If it is no scalar.
+pub(super) fn set_element(item: &Value) -> Result<String, String> {
+    match item {
+        Value::Null => {
+            Err("associative list without keys has an element that's an explicit null".into())
+        }
+        Value::Object(_) => {
+            Err("associative list without keys has an element that's a map type".into())
+        }
+        Value::Array(_) => Err("not supported: associative list with lists as elements".into()),
+        item => Ok(format!("v:{item}")),
+    }
 }
 
 /// The items of an associative list with their elements; those without keys are left out.

@@ -30,6 +30,36 @@ pub(crate) fn json_type(value: &Value) -> &'static str {
     }
 }
 
+/// How Go's complaint about base64 begins.
+pub(super) const ILLEGAL_BASE64: &str = "illegal base64 data at input byte";
+
+/// Go's place of what is no base64: groups of four, of which only the last may be padded, in a whole.
+fn first_illegal_base64(text: &[u8]) -> usize {
+    let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let mut digits = text.iter().enumerate().filter(|(_, byte)| !is_break(byte)).peekable();
+    let mut in_group = 0;
+    while let Some((at, byte)) = digits.next() {
+        match byte {
+            b'=' if in_group < 2 => return at,
+            b'=' => {
+                if in_group == 2 {
+                    match digits.next() {
+                        Some((_, b'=')) => {}
+                        Some((at, _)) => return at,
+                        None => return text.len(),
+                    }
+                }
+                return digits.next().map_or(text.len(), |(at, _)| at);
+            }
+            byte if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/') => {
+                in_group = (in_group + 1) % 4;
+            }
+            _ => return at,
+        }
+    }
+    text.len() - in_group
+}
+
 impl Mismatch {
     pub(super) fn new(found: &Value, field: &Field) -> Mismatch {
         Mismatch { found: json_type(found).into(), wanted: go_type(field), ..Mismatch::said("") }
@@ -51,6 +81,12 @@ impl Mismatch {
         ))
     }
 
+    /// Where Go's decoder stops.
+    pub(super) fn base64(text: &str) -> Mismatch {
+        let at = first_illegal_base64(text.as_bytes());
+        Mismatch::said(format!("{ILLEGAL_BASE64} {at}"))
+    }
+
     pub(super) fn unknown_kind(api_version: &str, kind: &str) -> Mismatch {
         Mismatch::said(format!("no kind \"{kind}\" is registered for version \"{api_version}\""))
     }
@@ -64,6 +100,11 @@ impl Mismatch {
             holder: "",
             path: Vec::new(),
         }
+    }
+
+    /// Whether the value has the field's type, and what it says is wrong.
+    pub(super) fn is_said(&self) -> bool {
+        !self.said.is_empty()
     }
 
     /// Adds the field that holds the value, from the inside out.
@@ -125,5 +166,28 @@ fn go_type(field: &Field) -> String {
         Shape::Single => scalar,
         Shape::List => format!("[]{scalar}"),
         Shape::Map => format!("map[string]{scalar}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_wrong_where_go_says() {
+        for (text, at) in [
+            ("1Gi", 0),
+            ("a%", 1),
+            ("10.0.0.0/8", 2),
+            ("=", 0),
+            ("YQ=a", 3),
+            ("YQ=", 3),
+            ("YQ==YQ==", 4),
+            ("YWFhYQ", 4),
+            ("YW\nFhY", 5),
+        ] {
+            assert_eq!(first_illegal_base64(text.as_bytes()), at, "{text}");
+            assert_eq!(wire::base64::decode(text), None, "{text}");
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::kind::Form;
 use crate::lens::{Lens, LensMut};
 use crate::object::Object;
 use crate::schema::{TypeId, Types, schema};
-use crate::status::Status;
+use crate::status::{Reason, Status};
 
 pub use lists::{JSON_END, ListMeta, PROTOBUF_END, Shown, write_list_json, write_list_protobuf};
 pub(crate) use mismatch::Mismatch;
@@ -108,9 +108,33 @@ pub fn decode_sparse_yaml<'f>(
         .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
     check_types(form, tree.str("apiVersion"), tree.str("kind"))?;
     crate::apply::check_shape(form, &tree)?;
-    let unknown = normalized(form, &mut tree, true)?;
-    let warnings = judge(form, unknown, validation)?;
+    let place = (tree.str("metadata.namespace").to_owned(), tree.str("metadata.name").to_owned());
+    let mut walk = normalize::Walk { sparse: true, ..normalize::Walk::default() };
+    if let Err(mismatch) = walked(&mut walk, form, &mut tree) {
+        return Err(unconvertible(form, place, &mismatch));
+    }
+    let warnings = judge(form, unknown_fields(walk), validation)?;
     Ok(Decoded { tree, warnings })
+}
+
+/// What has the shape of its type, but not its form: upstream finds it when it converts what was applied.
+fn unconvertible(form: Form<'_>, place: (String, String), mismatch: &Mismatch) -> Status {
+    let why = mismatch.to_string();
+    if !mismatch.is_said() {
+        return unreadable(form, &why);
+    }
+    let decoding =
+        if why.starts_with(mismatch::ILLEGAL_BASE64) { "error decoding from json: " } else { "" };
+    let version = form.api_version();
+    let slash = if version.contains('/') { "" } else { "/" };
+    let kind = format!("{slash}{version}, Kind={}", form.kind.name);
+    Status::new(
+        Reason::Unknown,
+        format!(
+            "failed to convert new object ({}/{}; {kind}) to proper version: unable to convert unstructured object to {kind}: {decoding}{why}",
+            place.0, place.1
+        ),
+    )
 }
 
 /// How many bytes of memory the tree of a `k8s\0` protobuf body takes, about; more rather than less.
@@ -166,24 +190,31 @@ pub fn check_fields<'f>(
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
     let form = form.into();
-    let unknown = normalized(form, tree, false)?;
+    let unknown = normalized(form, tree)?;
     judge(form, unknown, validation)
 }
 
 /// Takes out what the form does not know, told as warnings, and of kinds in code makes every value
-/// canonical. Metadata is the same of every kind. `sparse` keeps what was sent as it was.
-fn normalized(form: Form<'_>, tree: &mut Value, sparse: bool) -> Result<Vec<String>, Status> {
-    let mut walk = normalize::Walk { sparse, ..normalize::Walk::default() };
-    let walked = match form.types() {
+/// canonical. Metadata is the same of every kind.
+fn normalized(form: Form<'_>, tree: &mut Value) -> Result<Vec<String>, Status> {
+    let mut walk = normalize::Walk::default();
+    walked(&mut walk, form, tree).map_err(|mismatch| unreadable(form, &mismatch.to_string()))?;
+    Ok(unknown_fields(walk))
+}
+
+fn walked(walk: &mut normalize::Walk, form: Form<'_>, tree: &mut Value) -> Result<(), Mismatch> {
+    match form.types() {
         Types::Table(root) => walk.root(root, tree),
         Types::Structural(schema) => {
             walk.unknown = schema.prune(tree);
             walk.metadata(form.kind.name, tree)
         }
         Types::Unknown => walk.metadata(form.kind.name, tree),
-    };
-    walked.map_err(|mismatch| unreadable(form, &mismatch.to_string()))?;
-    Ok(walk.unknown.into_iter().map(|path| format!("unknown field \"{path}\"")).collect())
+    }
+}
+
+fn unknown_fields(walk: normalize::Walk) -> Vec<String> {
+    walk.unknown.into_iter().map(|path| format!("unknown field \"{path}\"")).collect()
 }
 
 fn decode_tree(
@@ -193,7 +224,7 @@ fn decode_tree(
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
     check_types(form, tree.str("apiVersion"), tree.str("kind"))?;
-    let unknown = normalized(form, &mut tree, false)?;
+    let unknown = normalized(form, &mut tree)?;
     tree.set_default("apiVersion", form.api_version());
     tree.set_default("kind", form.kind.name);
     let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
@@ -272,7 +303,7 @@ pub fn tree_in<'f>(object: &Object, form: impl Into<Form<'f>>) -> Value {
         tree.set("apiVersion", form.api_version());
         tree.set("kind", form.kind.name);
         // A conversion gives what its target's schema says; the meta-tests check it.
-        let _ = normalized(form, &mut tree, false);
+        let _ = normalized(form, &mut tree);
     }
     tree
 }

@@ -172,6 +172,11 @@ impl Walk {
                 return Ok(());
             }
             (Scalar::Str, Value::String(_)) | (Scalar::Bool, Value::Bool(_)) => return Ok(()),
+            // Where Go converts an untyped number, it cuts off what does not fit.
+            #[expect(clippy::cast_possible_truncation, reason = "as Go converts it")]
+            (Scalar::I32, Value::Number(number)) if self.sparse && number.is_i64() => {
+                (number.as_i64().unwrap_or(0) as i32).into()
+            }
             (Scalar::I32, Value::Number(number)) => {
                 match number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) {
                     true => return Ok(()),
@@ -200,8 +205,7 @@ impl Walk {
                 return Ok(());
             }
             (Scalar::Bytes, Value::String(text)) => {
-                let bytes = wire::base64::decode(text)
-                    .ok_or_else(|| Mismatch::said("illegal base64 data at input byte 0"))?;
+                let bytes = wire::base64::decode(text).ok_or_else(|| Mismatch::base64(text))?;
                 wire::base64::encode(&bytes).into()
             }
             (Scalar::Quantity, value @ (Value::String(_) | Value::Number(_))) => {

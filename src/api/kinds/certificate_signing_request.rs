@@ -196,7 +196,10 @@ fn bytes(value: &Value) -> Vec<u8> {
 /// Go's `%#v` of bytes.
 fn go_bytes(value: &Value) -> String {
     let bytes: Vec<String> = bytes(value).iter().map(|byte| format!("{byte:#x}")).collect();
-    format!("[]byte{{{}}}", bytes.join(", "))
+    match bytes.is_empty() {
+        true => "[]byte(nil)".into(),
+        false => format!("[]byte{{{}}}", bytes.join(", ")),
+    }
 }
 
 fn conditions(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {

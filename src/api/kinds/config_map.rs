@@ -55,13 +55,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
 pub(super) fn data(new: &Value, field: &str, causes: &mut Vec<Cause>) -> usize {
     let mut n_bytes = 0;
     for (key, value) in new.pairs(field) {
-        let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        let path = format!("{field}[{key}]");
-        if key.is_empty() || key.len() > names::SUBDOMAIN_MAX || !key.bytes().all(legal) {
-            causes.invalid(&path, &key.into(), "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')");
-        } else if key == "." || key == ".." || key.starts_with("..") {
-            causes.invalid(&path, &key.into(), "must not start with '..'");
-        }
+        causes.check_name(&format!("{field}[{key}]"), key, names::config_key);
         let text = field == "data" && new.str("kind") != "Secret";
         n_bytes += if text { value.len() } else { value.len() / 4 * 3 };
     }

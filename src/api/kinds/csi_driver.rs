@@ -107,7 +107,7 @@ fn token_requests(requests: &[Value], causes: &mut Vec<Cause>) {
 }
 
 /// A driver's name where an object refers to it (upstream's `ValidateCSIDriverName`).
-pub(super) fn name(name: &str, path: &str, causes: &mut Vec<Cause>) {
+pub(crate) fn name(name: &str, path: &str, causes: &mut Vec<Cause>) {
     const BYTES_MAX: usize = 63;
     if name.is_empty() {
         causes.required(path, "");
@@ -115,8 +115,9 @@ pub(super) fn name(name: &str, path: &str, causes: &mut Vec<Cause>) {
     if name.len() > BYTES_MAX {
         causes.too_long(path, BYTES_MAX);
     }
-    if let Err(why) = names::subdomain(&name.to_ascii_lowercase()) {
-        causes.invalid(path, &name.into(), &why);
+    let why = names::subdomain(&name.to_ascii_lowercase()).err().unwrap_or_default();
+    for why in why.lines() {
+        causes.invalid(path, &name.into(), why);
     }
 }
 

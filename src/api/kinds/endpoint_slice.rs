@@ -155,7 +155,7 @@ EndpointSlice kind
    1 metadata     ObjectMeta
    2 endpoints~   []Endpoint
    3 ports!       []EndpointPort
-   4 addressType* str            in IPv4|IPv6|FQDN
+   4 addressType* str            in FQDN|IPv4|IPv6
 Endpoint
    1 addresses~         []str              set
    2 conditions         EndpointConditions
@@ -175,7 +175,7 @@ ForZone
    1 name~ str
 EndpointPort atomic
    1 name        str? = ''
-   2 protocol    str? in TCP|UDP|SCTP = TCP
+   2 protocol    str? in SCTP|TCP|UDP = TCP
    3 port        i32?
    4 appProtocol str?
 ";

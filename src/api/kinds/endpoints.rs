@@ -107,6 +107,6 @@ EndpointAddress atomic
 EndpointPort atomic
    1 name        str
    2 port*       i32
-   3 protocol    str  in TCP|UDP|SCTP = TCP
+   3 protocol    str  in SCTP|TCP|UDP = TCP
    4 appProtocol str?
 ";

@@ -256,7 +256,7 @@ JobSpec
   11 podFailurePolicy        PodFailurePolicy?
   12 backoffLimitPerIndex    i32?
   13 maxFailedIndexes        i32?
-  14 podReplacementPolicy    str?              in TerminatingOrFailed|Failed
+  14 podReplacementPolicy    str?              in Failed|TerminatingOrFailed
   15 managedBy               str?
   16 successPolicy           SuccessPolicy?
 JobStatus

@@ -82,6 +82,7 @@ pub use config_map::CONFIG_MAP;
 pub use controller_revision::CONTROLLER_REVISION;
 pub use cron_job::CRON_JOB;
 pub use csi_driver::CSI_DRIVER;
+pub(crate) use csi_driver::name as driver_name;
 pub use csi_node::CSI_NODE;
 pub use csi_storage_capacity::CSI_STORAGE_CAPACITY;
 pub use custom_resource_definition::{
@@ -108,6 +109,7 @@ pub use node::NODE;
 pub use node_metrics::NODE_METRICS;
 pub use persistent_volume::PERSISTENT_VOLUME;
 pub use persistent_volume_claim::PERSISTENT_VOLUME_CLAIM;
+pub(crate) use persistent_volume_claim::template as claim_template;
 pub use pod::POD;
 pub use pod_disruption_budget::POD_DISRUPTION_BUDGET;
 pub use pod_metrics::POD_METRICS;

@@ -40,7 +40,7 @@ Rule
    1 apiGroups   []str
    2 apiVersions []str
    3 resources   []str -- As pods, pods/log, */scale or */*.
-   4 scope       str?  in Cluster|Namespaced|* = *
+   4 scope       str?  of *|Cluster|Namespaced = *
 MatchCondition
    1 name~       str
    2 expression~ str -- CEL.
@@ -48,13 +48,13 @@ MutatingWebhook
    1 name~                    str -- A fully qualified name.
    2 clientConfig~            WebhookClientConfig
    3 rules                    []RuleWithOperations
-   4 failurePolicy            str? in Ignore|Fail = Fail -- What happens where the webhook cannot be asked.
+   4 failurePolicy            str? in Fail|Ignore = Fail -- What happens where the webhook cannot be asked.
    5 namespaceSelector        LabelSelector? = {}
-   6 sideEffects~             str? -- None or NoneOnDryRun.
+   6 sideEffects~             str? enum None|NoneOnDryRun|Some|Unknown -- None or NoneOnDryRun.
    7 timeoutSeconds           i32? = 10
    8 admissionReviewVersions~ []str -- In the order in which they are preferred.
-   9 matchPolicy              str? in Exact|Equivalent = Equivalent -- Whether rules also apply to other versions of what they name.
-  10 reinvocationPolicy       str? in Never|IfNeeded = Never -- Whether it is asked again after others changed the object.
+   9 matchPolicy              str? in Equivalent|Exact = Equivalent -- Whether rules also apply to other versions of what they name.
+  10 reinvocationPolicy       str? in IfNeeded|Never = Never -- Whether it is asked again after others changed the object.
   11 objectSelector           LabelSelector? = {}
   12 matchConditions          []MatchCondition map(name) merge(name)
 MutatingWebhookConfiguration kind

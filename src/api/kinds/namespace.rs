@@ -2,8 +2,11 @@
 
 use serde_json::{Value, json};
 
+use crate::complain::Complain;
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
+use crate::names;
+use crate::status::Cause;
 
 pub static NAMESPACE: Kind = Kind {
     name: "Namespace",
@@ -20,6 +23,7 @@ pub static NAMESPACE: Kind = Kind {
         columns: COLUMNS,
         default,
         prepare,
+        validate,
         doc: "A scope for names; most objects live in one.",
         deletes_collections: false,
         on_update: "CVU",
@@ -48,6 +52,18 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
             }
         }
         Some(old) => new.set("spec", old.at("spec").clone()),
+    }
+}
+
+fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
+    let path = "spec.finalizers";
+    for name in new.list(path).iter().filter_map(Value::as_str) {
+        causes.check_name(path, name, names::qualified);
+        let is_standard = matches!(name, "kubernetes" | "orphan" | "foregroundDeletion");
+        if !name.contains('/') && !is_standard {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            causes.invalid(path, &name.into(), detail);
+        }
     }
 }
 

@@ -84,7 +84,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     self::spec(spec, "spec", false, causes);
     let Some(old) = old.map(|old| old.at("spec")) else { return };
     let changed = |key: &&str| spec.at(key) != old.at(key);
-    if sources(spec).iter().any(changed) {
+    if sources(spec).iter().chain(&sources(old)).any(changed) {
         causes.forbidden(
             "spec.persistentvolumesource",
             "spec.persistentvolumesource is immutable after creation",
@@ -94,7 +94,9 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         causes.invalid("volumeMode", spec.at("volumeMode"), IMMUTABLE);
     }
     if old.has("nodeAffinity") && spec.at("nodeAffinity") != old.at("nodeAffinity") {
-        causes.invalid("spec.nodeAffinity", spec.at("nodeAffinity"), IMMUTABLE);
+        // Upstream's path; it shows where the value is, not what it is.
+        let detail = format!("{IMMUTABLE}, except for updating from beta label to GA");
+        causes.invalid("nodeAffinity", spec.at("nodeAffinity"), &detail);
     }
 }
 
@@ -118,32 +120,26 @@ pub(super) fn spec(spec: &Value, path: &str, inline: bool, causes: &mut Vec<Caus
     if !inline {
         capacity(spec, path, causes);
     }
-    let sources = sources(spec);
-    if sources.is_empty() {
-        causes.required(path, "must specify a volume type");
-    }
-    for extra in sources.iter().skip(1) {
-        causes.forbidden(&at(extra), "may not specify more than 1 volume type");
-    }
-    if spec.has("hostPath") {
-        crate::pod::validate::host_path(spec.at("hostPath"), &at("hostPath"), causes);
-        if spec.str("hostPath.path") == "/"
-            && spec.str("persistentVolumeReclaimPolicy") == "Recycle"
-        {
-            causes.forbidden(
-                &at("persistentVolumeReclaimPolicy"),
-                "may not be 'recycle' for a hostPath mount of '/'",
-            );
+    if !inline && spec.has("nodeAffinity") {
+        let (required, at) = (spec.at("nodeAffinity.required"), at("nodeAffinity.required"));
+        match required.is_null() {
+            true => causes.required(&at, "must specify required node constraints"),
+            false => validate::node_selector(required, &at, causes),
         }
     }
-    if spec.str("local.path").split('/').any(|part| part == "..") {
-        let path = spec.at("local.path");
-        causes.invalid(&at("local.path"), path, "must not contain '..'");
-    }
-    if !inline && spec.has("local") && !spec.has("nodeAffinity") {
+    let source = crate::pod::validate::volume_source(spec, path, true, causes);
+    if source == Some("local") && !inline && !spec.has("nodeAffinity") {
         causes.required(&at("nodeAffinity"), "Local volume requires node affinity");
     }
-    validate::node_selector(spec.at("nodeAffinity.required"), &at("nodeAffinity.required"), causes);
+    if spec.str("hostPath.path").trim_start_matches('/').is_empty()
+        && spec.str("hostPath.path").starts_with('/')
+        && spec.str("persistentVolumeReclaimPolicy") == "Recycle"
+    {
+        causes.forbidden(
+            &at("persistentVolumeReclaimPolicy"),
+            "may not be 'recycle' for a hostPath mount of '/'",
+        );
+    }
     let class = spec.str("storageClassName");
     if !inline && !class.is_empty() {
         causes.check_name(&at("storageClassName"), class, crate::names::subdomain);
@@ -166,11 +162,6 @@ fn inline(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     if !spec.has("csi") {
         let detail = "has to be specified in the context of inline volumes";
         causes.required(&format!("{path}.csi"), detail);
-    }
-    for field in ["driver", "volumeHandle"] {
-        if spec.has("csi") && spec.at("csi").str(field).is_empty() {
-            causes.required(&format!("{path}.csi.{field}"), "");
-        }
     }
     for (field, only, words) in [
         ("persistentVolumeReclaimPolicy", "Retain", "may only be"),
@@ -195,18 +186,25 @@ fn modes(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
 
 fn capacity(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     let path = format!("{path}.capacity");
-    match spec.at("capacity").as_object().map_or(0, serde_json::Map::len) {
-        0 => {
-            causes.required(&path, "");
-            let message = "Unsupported value: core.ResourceList{}: supported values: \"storage\"";
-            causes.complain("FieldValueNotSupported", &path, message.into());
-        }
-        1 if spec.has("capacity.storage") => {}
-        _ => causes.not_supported(&path, "", &["storage"]),
+    let amounts = spec.at("capacity").as_object();
+    if amounts.is_none_or(serde_json::Map::is_empty) {
+        causes.required(&path, "");
+        let is = if amounts.is_none() { "(nil)" } else { "{}" };
+        let message =
+            format!("Unsupported value: core.ResourceList{is}: supported values: \"storage\"");
+        causes.complain("FieldValueNotSupported", &path, message);
+    } else if amounts.is_some_and(|map| map.len() > 1 || !map.contains_key("storage")) {
+        causes.not_supported(&path, "", &["storage"]);
     }
-    let storage = spec.at("capacity.storage");
-    if crate::Quantity::from_tree(storage).is_some_and(|q| q.is_negative() || q.is_zero()) {
-        causes.invalid(&format!("{path}[storage]"), storage, "must be greater than zero");
+    for (name, amount) in amounts.into_iter().flatten() {
+        let at = format!("{path}[{name}]");
+        let quantity = crate::Quantity::from_tree(amount);
+        if quantity.is_some_and(crate::Quantity::is_negative) {
+            causes.invalid(&at, amount, "must be a valid resource quantity");
+        }
+        if quantity.is_some_and(|q| q.is_negative() || q.is_zero()) {
+            causes.invalid(&at, amount, "must be greater than zero");
+        }
     }
 }
 
@@ -220,9 +218,9 @@ PersistentVolume kind
 PersistentVolumeSpec
    1 capacity                     {}quantity -- How much it holds.
    2 inline                       PersistentVolumeSource
-   3 accessModes                  []str                  in ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod -- How it can be mounted.
-   4 claimRef                     ObjectReference? -- The claim it is bound to.
-   5 persistentVolumeReclaimPolicy str                    in Recycle|Delete|Retain -- What becomes of it when its claim goes.
+   3 accessModes                  []str                  in ReadOnlyMany|ReadWriteMany|ReadWriteOnce|ReadWriteOncePod -- How it can be mounted.
+   4 claimRef                     ObjectReference? granular -- The claim it is bound to.
+   5 persistentVolumeReclaimPolicy str                    in Delete|Recycle|Retain -- What becomes of it when its claim goes.
    6 storageClassName             str -- The class it belongs to.
    7 mountOptions                 []str
    8 volumeMode                   str?                   in Block|Filesystem

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::complain::Complain;
+use crate::complain::{Complain, IMMUTABLE};
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
 use crate::print::{access_modes, storage_class};
@@ -76,17 +76,13 @@ fn if_bound(tree: &Value, text: &str) -> Value {
 
 fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = new.at("spec");
-    claim_spec(spec, "spec", causes);
-    let Some(old) = old else { return };
-    let bound = old.str("status.phase") == "Bound";
-    let fixed = |spec: &Value| {
-        let mut spec = spec.clone();
-        if bound {
-            spec.remove("resources.requests");
-        }
-        spec.remove("volumeAttributesClassName");
-        spec
+    let had_group = |old: &Value| {
+        ["dataSource", "dataSourceRef"].iter().any(|of| old.at("spec").at(of).has("apiGroup"))
     };
+    claim_spec(spec, "spec", old.is_some_and(had_group), causes);
+    let Some(old) = old else { return };
+    // What the object says of itself, as upstream.
+    let bound = new.str("status.phase") == "Bound";
     let mut wanted = spec.clone();
     let before = old.at("spec");
     // The binder names the volume once; a default class may be filled in later.
@@ -98,7 +94,16 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             }
         }
     }
-    if fixed(&wanted) != fixed(before) {
+    for field in ["resources.requests.storage", "volumeAttributesClassName"] {
+        let parent = field.strip_suffix(".storage").unwrap_or(field);
+        if bound && wanted.has(parent) {
+            match before.at(field) {
+                Value::Null => drop(wanted.remove(field)),
+                value => wanted.set(field, value.clone()),
+            }
+        }
+    }
+    if wanted != *before {
         causes.forbidden(
             "spec",
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
@@ -107,16 +112,44 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let amount = |tree: &Value, path: &str| crate::Quantity::from_tree(tree.at(path));
     let (now, was) =
         (amount(spec, "resources.requests.storage"), amount(before, "resources.requests.storage"));
-    if now < was && now < amount(old, "status.capacity.storage") {
+    if now < was && now <= amount(old, "status.capacity.storage") {
         causes.forbidden(
             "spec.resources.requests.storage",
             "field can not be less than status.capacity",
         );
     }
+    if spec.at("volumeMode") != before.at("volumeMode") {
+        causes.invalid("volumeMode", spec.at("volumeMode"), IMMUTABLE);
+    }
+    if spec.at("volumeAttributesClassName") != before.at("volumeAttributesClassName") {
+        let detail = "update is forbidden when the VolumeAttributesClass feature gate is disabled";
+        causes.forbidden("spec.volumeAttributesClassName", detail);
+    }
 }
 
-/// A `PersistentVolumeClaimSpec` at `path`.
-fn claim_spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+/// The claim that a pod's volume makes (`PersistentVolumeClaimTemplate`) at `path`.
+pub(crate) fn template(template: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let metadata = template.at("metadata");
+    let at = |field: &str| format!("{path}.metadata.{field}");
+    validate::annotations(metadata.at("annotations"), &at("annotations"), causes);
+    validate::labels(metadata.at("labels"), &at("labels"), causes);
+    for (field, value) in metadata.as_object().into_iter().flatten() {
+        if !matches!(field.as_str(), "annotations" | "labels") && !value.is_null() {
+            // As Go would name it.
+            let field = if field == "uid" { "uID" } else { field };
+            causes.forbidden(&at(field), "cannot be set");
+        }
+    }
+    let (spec, path) = (template.at("spec"), format!("{path}.spec"));
+    for field in ["accessModes", "volumeMode"] {
+        let at = format!("{path}.{field}");
+        validate::part_at("PersistentVolumeClaimSpec", field, spec.at(field), &at, causes);
+    }
+    claim_spec(spec, &path, false, causes);
+}
+
+/// A `PersistentVolumeClaimSpec` at `path`, which takes any group of a data source if it had one before.
+fn claim_spec(spec: &Value, path: &str, any_group: bool, causes: &mut Vec<Cause>) {
     let modes = spec.list("accessModes");
     if modes.is_empty() {
         causes.required(&format!("{path}.accessModes"), "at least 1 access mode is required");
@@ -126,11 +159,6 @@ fn claim_spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         causes.forbidden(&format!("{path}.accessModes"), detail);
     }
     validate::label_selector(spec.at("selector"), &format!("{path}.selector"), causes);
-    for field in ["name", "kind"] {
-        if spec.has("dataSource") && spec.at("dataSource").str(field).is_empty() {
-            causes.required(&format!("{path}.dataSource.{field}"), "");
-        }
-    }
     match crate::Quantity::from_tree(spec.at("resources.requests.storage")) {
         None => causes.required(&format!("{path}.resources[storage]"), ""),
         Some(storage) if storage.is_zero() || storage.is_negative() => causes.invalid(
@@ -144,6 +172,43 @@ fn claim_spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     if !class.is_empty() {
         causes.check_name(&format!("{path}.storageClassName"), class, crate::names::subdomain);
     }
+    for field in ["dataSource", "dataSourceRef"] {
+        data_source(spec.at(field), &format!("{path}.{field}"), any_group, causes);
+    }
+    let (source, reference) = (spec.at("dataSource"), spec.at("dataSourceRef"));
+    // What is shown is a place in memory.
+    if !source.is_null() && !reference.str("namespace").is_empty() {
+        let detail = "may not be specified when dataSourceRef.namespace is specified";
+        causes.invalid_whole(path, detail);
+    } else if !source.is_null() && !reference.is_null() {
+        let same = |field: &str| source.at(field) == reference.at(field);
+        if !(same("apiGroup") && same("kind") && same("name")) {
+            causes.invalid_whole(path, "must match dataSourceRef");
+        }
+    }
+}
+
+fn data_source(source: &Value, path: &str, any_group: bool, causes: &mut Vec<Cause>) {
+    if source.is_null() {
+        return;
+    }
+    for field in ["name", "kind"] {
+        if source.str(field).is_empty() {
+            causes.required(&format!("{path}.{field}"), "");
+        }
+    }
+    let (group, kind) = (source.str("apiGroup"), source.str("kind"));
+    if group.is_empty() && kind != "PersistentVolumeClaim" {
+        let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+        causes.invalid(path, &kind.into(), detail);
+    }
+    if !group.is_empty() && !any_group {
+        causes.check_name(&format!("{path}.apiGroup"), group, crate::names::subdomain);
+    }
+    let namespace = source.str("namespace");
+    if !namespace.is_empty() {
+        causes.check_name(&format!("{path}.namespace"), namespace, crate::names::label);
+    }
 }
 
 /// Schema text; see `schema` for its form.
@@ -154,7 +219,7 @@ PersistentVolumeClaim kind
    2 spec     PersistentVolumeClaimSpec
    3 status   PersistentVolumeClaimStatus
 PersistentVolumeClaimSpec
-   1 accessModes               []str                      in ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod -- How the volume will be mounted.
+   1 accessModes               []str                      in ReadOnlyMany|ReadWriteMany|ReadWriteOnce|ReadWriteOncePod -- How the volume will be mounted.
    2 resources                 VolumeResourceRequirements -- How much room is asked for.
    3 volumeName                str -- The volume that the claim is bound to.
    4 selector                  LabelSelector? -- Labels of volumes to choose among.
@@ -172,11 +237,11 @@ PersistentVolumeClaimCondition
    6 message            str
 PersistentVolumeClaimStatus
    1 phase                        str                          = Pending enum Bound|Lost|Pending
-   2 accessModes                  []str                        in ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod
+   2 accessModes                  []str                        in ReadOnlyMany|ReadWriteMany|ReadWriteOnce|ReadWriteOncePod
    3 capacity                     {}quantity
    4 conditions                   []PersistentVolumeClaimCondition map(type) merge(type)
    5 allocatedResources           {}quantity
-   7 allocatedResourceStatuses    {}str
+   7 allocatedResourceStatuses    {}str granular
    8 currentVolumeAttributesClassName str?
    9 modifyVolumeStatus           ModifyVolumeStatus?
 ";

@@ -71,12 +71,7 @@ fn prepare_status(new: &mut Value, old: &Value) {
 
 /// A new pod is pending; what waits at a gate says so at once.
 fn prepare(new: &mut Value, old: Option<&Value>) {
-    if let Some(old) = old {
-        // They change through their own subresource.
-        match old.at("spec.ephemeralContainers") {
-            Value::Null => drop(new.remove("spec.ephemeralContainers")),
-            before => new.set("spec.ephemeralContainers", before.clone()),
-        }
+    if old.is_some() {
         return;
     }
     let class = crate::pod::qos_class(new.at("spec"));

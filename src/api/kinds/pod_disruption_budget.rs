@@ -62,7 +62,7 @@ PodDisruptionBudgetSpec
    1 minAvailable               intorstr? -- How many pods must stay, as number or percentage.
    2 selector                   LabelSelector? replace -- Selects the pods.
    3 maxUnavailable             intorstr? -- How many pods may be missing, as number or percentage.
-   4 unhealthyPodEvictionPolicy str?           in IfHealthyBudget|AlwaysAllow
+   4 unhealthyPodEvictionPolicy str?           in AlwaysAllow|IfHealthyBudget
 PodDisruptionBudgetStatus
    1 observedGeneration  i64
    2 disruptedPods       {}time

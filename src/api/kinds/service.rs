@@ -390,7 +390,7 @@ ServiceSpec -- What a service is to be.
    1 ports                        []ServicePort          map(port,protocol) merge(port) -- The ports of the service.
    2 selector                     {}str                  atomic -- Labels of the pods that serve.
    3 clusterIP                    str -- The service's address in the cluster; None makes it headless.
-   4 type                         str                    in ClusterIP|NodePort|LoadBalancer|ExternalName = ClusterIP -- How the service is reached: ClusterIP, NodePort, LoadBalancer or ExternalName.
+   4 type                         str                    in ClusterIP|ExternalName|LoadBalancer|NodePort = ClusterIP -- How the service is reached: ClusterIP, NodePort, LoadBalancer or ExternalName.
    5 externalIPs                  []str -- Further addresses whose traffic nodes accept for the service.
    7 sessionAffinity              str                    in ClientIP|None = None -- ClientIP sends each client to the same pod.
    8 loadBalancerIP               str
@@ -400,7 +400,7 @@ ServiceSpec -- What a service is to be.
   12 healthCheckNodePort          i32
   13 publishNotReadyAddresses     bool -- Also name pods that are not ready.
   14 sessionAffinityConfig        SessionAffinityConfig?
-  17 ipFamilyPolicy               str?                   in SingleStack|PreferDualStack|RequireDualStack -- Whether the service wants one IP family or two.
+  17 ipFamilyPolicy               str?                   in PreferDualStack|RequireDualStack|SingleStack -- Whether the service wants one IP family or two.
   18 clusterIPs                   []str -- The service's addresses, one for each IP family.
   19 ipFamilies                   []str                  in IPv4|IPv6 -- The IP families of the service.
   20 allocateLoadBalancerNodePorts bool?
@@ -409,7 +409,7 @@ ServiceSpec -- What a service is to be.
   23 trafficDistribution          str?                   of PreferClose
 ServicePort -- A port of a service.
    1 name        str -- The port's name; needed when there are several.
-   2 protocol    str      in TCP|UDP|SCTP = TCP
+   2 protocol    str      in SCTP|TCP|UDP = TCP
    3 port*       i32 -- The port of the service.
    4 targetPort  intorstr -- The port of the pods, by number or name.
    5 nodePort    i32 -- The port on every node.
@@ -420,6 +420,6 @@ Service kind
    3 status   ServiceStatus
 PortStatus
    1 port~     i32
-   2 protocol~ str  in TCP|UDP|SCTP
+   2 protocol~ str  in SCTP|TCP|UDP
    3 error     str?
 ";

@@ -1,7 +1,8 @@
 //! ServiceAccount: an identity for what runs in pods.
 
 use crate::kind::*;
-use crate::lens::Lens;
+use crate::lens::{Lens, LensMut};
+use serde_json::{Value, json};
 
 pub static SERVICE_ACCOUNT: Kind = Kind {
     name: "ServiceAccount",
@@ -13,6 +14,7 @@ pub static SERVICE_ACCOUNT: Kind = Kind {
         subresources: &[Sub::Named("token")],
         schema: SCHEMA,
         columns: COLUMNS,
+        prepare,
         doc: "An identity for what runs in pods.",
         answers_deleted: true,
         on_update: "UCV",
@@ -20,6 +22,18 @@ pub static SERVICE_ACCOUNT: Kind = Kind {
     },
     ..Kind::BASE
 };
+
+/// Of the secrets only the names are kept.
+fn prepare(new: &mut Value, _: Option<&Value>) {
+    if let Some(Value::Array(secrets)) = new.at_mut("secrets") {
+        for secret in secrets {
+            *secret = match secret.str("name") {
+                "" => json!({}),
+                name => json!({"name": name}),
+            };
+        }
+    }
+}
 
 const COLUMNS: &[Column<'static>] =
     &[Column::with("Secrets", |tree, _| tree.list("secrets").len().into()), Column::AGE];

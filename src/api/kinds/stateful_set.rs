@@ -67,7 +67,7 @@ fn template(spec: &Value, causes: &mut Vec<Cause>) {
     if !spec.has("selector") {
         causes.required("spec.selector", "");
     }
-    validate::label_selector_as(
+    let looks_on = validate::label_selector_as(
         spec.at("selector"),
         "spec.selector",
         spec.at("template.metadata.labels"),
@@ -75,9 +75,11 @@ fn template(spec: &Value, causes: &mut Vec<Cause>) {
         "statefulset",
         causes,
     );
-    validate::labels(spec.at("template.metadata.labels"), "spec.template.labels", causes);
-    let annotations = spec.at("template.metadata.annotations");
-    validate::annotations(annotations, "spec.template.annotations", causes);
+    if looks_on {
+        validate::labels(spec.at("template.metadata.labels"), "spec.template.labels", causes);
+        let annotations = spec.at("template.metadata.annotations");
+        validate::annotations(annotations, "spec.template.annotations", causes);
+    }
     let policy = spec.str("template.spec.restartPolicy");
     if !matches!(policy, "" | "Always") {
         causes.not_supported("spec.template.spec.restartPolicy", policy, &["Always"]);

@@ -58,7 +58,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             crate::names::qualified,
         );
     }
-    if !matches!(new.str("reclaimPolicy"), "Delete" | "Retain") {
+    if !matches!(new.str("reclaimPolicy"), "" | "Delete" | "Retain") {
         causes.not_supported("reclaimPolicy", new.str("reclaimPolicy"), &["Delete", "Retain"]);
     }
     topologies(new, causes);
@@ -116,7 +116,7 @@ StorageClass kind
    1 metadata             ObjectMeta
    2 provisioner*         str -- Who makes the volumes.
    3 parameters           {}str -- Settings for the provisioner.
-   4 reclaimPolicy        str?                   in Recycle|Delete|Retain = Delete -- What becomes of volumes when their claims go.
+   4 reclaimPolicy        str?                   enum Delete|Recycle|Retain = Delete -- What becomes of volumes when their claims go.
    5 mountOptions         []str
    6 allowVolumeExpansion bool? -- Whether claims may grow.
    7 volumeBindingMode    str?                   in Immediate|WaitForFirstConsumer = Immediate -- WaitForFirstConsumer binds a claim once a pod needs it.

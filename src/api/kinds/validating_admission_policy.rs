@@ -54,7 +54,7 @@ MatchResources atomic
    2 objectSelector       LabelSelector? = {} -- Labels of the object, or of the one before.
    3 resourceRules        []NamedRuleWithOperations
    4 excludeResourceRules []NamedRuleWithOperations -- What is left out of it.
-   7 matchPolicy          str? in Exact|Equivalent = Equivalent -- Whether rules also apply to other versions of what they name.
+   7 matchPolicy          str? in Equivalent|Exact = Equivalent -- Whether rules also apply to other versions of what they name.
 ParamKind atomic
    1 apiVersion str
    2 kind       str
@@ -73,7 +73,7 @@ ValidatingAdmissionPolicySpec
    1 paramKind        ParamKind? -- What may be a parameter of it.
    2 matchConstraints MatchResources? -- What it is about.
    3 validations      []Validation
-   4 failurePolicy    str? in Ignore|Fail = Fail -- What happens where it cannot be evaluated.
+   4 failurePolicy    str? in Fail|Ignore = Fail -- What happens where it cannot be evaluated.
    5 auditAnnotations []AuditAnnotation
    6 matchConditions  []MatchCondition map(name) merge(name)
    7 variables        []Variable map(name) merge(name)

@@ -28,12 +28,12 @@ ValidatingWebhook
    1 name~                    str -- A fully qualified name.
    2 clientConfig~            WebhookClientConfig
    3 rules                    []RuleWithOperations
-   4 failurePolicy            str? in Ignore|Fail = Fail -- What happens where the webhook cannot be asked.
+   4 failurePolicy            str? in Fail|Ignore = Fail -- What happens where the webhook cannot be asked.
    5 namespaceSelector        LabelSelector? = {}
-   6 sideEffects~             str? -- None or NoneOnDryRun.
+   6 sideEffects~             str? enum None|NoneOnDryRun|Some|Unknown -- None or NoneOnDryRun.
    7 timeoutSeconds           i32? = 10
    8 admissionReviewVersions~ []str -- In the order in which they are preferred.
-   9 matchPolicy              str? in Exact|Equivalent = Equivalent -- Whether rules also apply to other versions of what they name.
+   9 matchPolicy              str? in Equivalent|Exact = Equivalent -- Whether rules also apply to other versions of what they name.
   10 objectSelector           LabelSelector? = {}
   11 matchConditions          []MatchCondition map(name) merge(name)
 ValidatingWebhookConfiguration kind

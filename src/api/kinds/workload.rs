@@ -9,7 +9,7 @@ use crate::validate;
 
 /// A workload's selector and the template whose pods it must select; pods restart always.
 pub(super) fn selected_template(spec: &Value, whole: &str, causes: &mut Vec<Cause>) {
-    validate::label_selector_as(
+    let looks_on = validate::label_selector_as(
         spec.at("selector"),
         "spec.selector",
         spec.at("template.metadata.labels"),
@@ -18,7 +18,9 @@ pub(super) fn selected_template(spec: &Value, whole: &str, causes: &mut Vec<Caus
         causes,
     );
     let kind = if whole == "daemonset" { "DaemonSet" } else { "ReplicaSet" };
-    lasting_template(spec, kind, causes);
+    if looks_on {
+        lasting_template(spec, kind, causes);
+    }
 }
 
 /// A template whose pods restart always; `kind` is what complaints call the kind that makes them.

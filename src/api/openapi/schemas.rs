@@ -37,6 +37,7 @@ const SPECIAL: &[&str] = &[
     "io.k8s.apimachinery.pkg.api.resource.Quantity",
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString",
     "io.k8s.apimachinery.pkg.runtime.RawExtension",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON",
 ];
 
 /// Everything that the forms' types refer to, each once, in a fixed order.
@@ -210,6 +211,7 @@ fn special(name: &str, dialect: Dialect) -> Value {
             },
             "A number, or a string such as a port's name or a percentage.",
         ),
+        "JSON" => described(json!({}), "Any JSON value."),
         "FieldsV1" => described(json!({"type": "object"}), "A set of fields, as nested keys."),
         _ => described(json!({"type": "object"}), "Any object."),
     }
@@ -357,6 +359,10 @@ fn of_field(field: &Field, dialect: Dialect) -> Value {
             Scalar::Fields => return special_reference(3, description, dialect),
             Scalar::Quantity => return special_reference(5, description, dialect),
             Scalar::IntOrString => return special_reference(6, description, dialect),
+            // Of schemas in definitions.
+            Scalar::Raw if matches!(field.name, "default" | "example" | "enum") => {
+                return special_reference(8, description, dialect);
+            }
             Scalar::Raw => return special_reference(7, description, dialect),
         };
         let mut values = field.published_values();
@@ -423,6 +429,9 @@ fn extensions(field: &Field, value: &mut Value) {
         value["x-kubernetes-list-type"] = "atomic".into();
     } else if field.atomic() {
         value["x-kubernetes-map-type"] = "atomic".into();
+    }
+    if let Some((extension, is)) = field.published_extension() {
+        value[extension] = is.into();
     }
     let strategy = match (field.merge(), field.retain_keys()) {
         (true, true) => "merge,retainKeys",

@@ -3,10 +3,11 @@
 //! Source: pkg/apis/core/validation. What the schema says (required, enums, bounds) is checked there.
 
 mod container;
+mod source;
 mod volume;
 
 pub(crate) use container::{amounts, port, resource_name};
-pub(crate) use volume::host_path;
+pub(crate) use source::one as volume_source;
 
 use std::collections::BTreeSet;
 
@@ -24,6 +25,7 @@ pub(crate) fn pod(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     match old {
         None => {
             spec(new.at("spec"), "spec", causes);
+            only_of_pods(new, causes);
             if !new.list("spec.ephemeralContainers").is_empty() {
                 causes.forbidden("spec.ephemeralContainers", "cannot be set on create");
             }
@@ -37,23 +39,44 @@ pub(crate) fn pod(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             // What was stored under older rules does not keep labels or finalizers from changing.
             if new.at("spec") != old.at("spec") {
                 spec(new.at("spec"), "spec", causes);
+                only_of_pods(new, causes);
             }
             update(new, old, causes);
         }
     }
 }
 
+/// What upstream asks of pods but not of templates.
+fn only_of_pods(new: &Value, causes: &mut Vec<Cause>) {
+    if new.str("spec.serviceAccountName").is_empty() {
+        for (idx, volume) in new.list("spec.volumes").iter().enumerate() {
+            for (nth, part) in volume.list("projected.sources").iter().enumerate() {
+                if part.has("serviceAccountToken") {
+                    let path = format!("spec.volumes[{idx}].projected.sources[{nth}]");
+                    let detail = "must not be specified when serviceAccountName is not set";
+                    causes.forbidden(&format!("{path}.serviceAccountToken"), detail);
+                }
+            }
+        }
+    }
+    for (field, idx, container) in all_containers(new.at("spec")) {
+        let image = container.str("image");
+        if image.trim() != image {
+            let detail = "must not have leading or trailing whitespace";
+            causes.invalid(&format!("spec.{field}[{idx}].image"), &image.into(), detail);
+        }
+    }
+}
+
 /// A pod template at `path`, whose pods may restart only as `policies` say.
 pub(crate) fn template(template: &Value, path: &str, policies: &[&str], causes: &mut Vec<Cause>) {
-    validate::labels(template.at("metadata.labels"), &format!("{path}.metadata.labels"), causes);
-    validate::annotations(
-        template.at("metadata.annotations"),
-        &format!("{path}.metadata.annotations"),
-        causes,
-    );
+    // Upstream's paths.
+    validate::labels(template.at("metadata.labels"), &format!("{path}.labels"), causes);
+    let annotations = template.at("metadata.annotations");
+    validate::annotations(annotations, &format!("{path}.annotations"), causes);
     let policy = template.str("spec.restartPolicy");
     if !policies.contains(&policy) {
-        causes.not_supported(&format!("{path}.spec.restartPolicy"), policy, policies);
+        causes.not_supported_in_order(&format!("{path}.spec.restartPolicy"), policy, policies);
     }
     if !template.list("spec.ephemeralContainers").is_empty() {
         causes.forbidden(
@@ -86,23 +109,19 @@ fn numbers(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
 
 fn named(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     type Check = fn(&str) -> Result<(), String>;
-    let checks: [(&str, Check); 6] = [
+    let checks: [(&str, Check); 7] = [
         ("serviceAccountName", names::subdomain),
         ("nodeName", names::subdomain),
         ("schedulerName", names::subdomain),
         ("hostname", names::label),
         ("subdomain", names::label),
         ("priorityClassName", names::subdomain),
+        ("runtimeClassName", names::subdomain),
     ];
     for (field, check) in checks {
         let value = spec.str(field);
         if !value.is_empty() {
             causes.check_name(&format!("{path}.{field}"), value, check);
-        }
-    }
-    for (idx, secret) in spec.list("imagePullSecrets").iter().enumerate() {
-        if secret.str("name").is_empty() {
-            causes.required(&format!("{path}.imagePullSecrets[{idx}].name"), "");
         }
     }
     for (idx, alias) in spec.list("hostAliases").iter().enumerate() {
@@ -134,10 +153,17 @@ fn named(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
 
 fn scheduling(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     validate::labels(spec.at("nodeSelector"), &format!("{path}.nodeSelector"), causes);
-    for (idx, toleration) in spec.list("tolerations").iter().enumerate() {
-        self::toleration(toleration, &format!("{path}.tolerations[{idx}]"), causes);
-    }
-    let mut pairs = BTreeSet::new();
+    tolerations(spec, path, causes);
+    // Upstream tells of all but the last of equal ones.
+    let mut later = BTreeSet::new();
+    let pair = |spread: &Value| {
+        (spread.str("topologyKey").to_owned(), spread.str("whenUnsatisfiable").to_owned())
+    };
+    let constraints = spec.list("topologySpreadConstraints").iter().enumerate();
+    let repeated: BTreeSet<usize> = constraints
+        .rev()
+        .filter_map(|(idx, it)| (!later.insert(pair(it))).then_some(idx))
+        .collect();
     for (idx, spread) in spec.list("topologySpreadConstraints").iter().enumerate() {
         let path = format!("{path}.topologySpreadConstraints[{idx}]");
         if spread.int("maxSkew").unwrap_or(0) <= 0 {
@@ -147,12 +173,16 @@ fn scheduling(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
                 "must be greater than zero",
             );
         }
-        let key = spread.str("topologyKey");
-        if !key.is_empty() {
-            causes.check_name(&format!("{path}.topologyKey"), key, names::qualified);
+        let (key, action) = (spread.str("topologyKey"), spread.str("whenUnsatisfiable"));
+        if key.is_empty() {
+            causes.required(&format!("{path}.topologyKey"), "can not be empty");
         }
-        if !pairs.insert((key, spread.str("whenUnsatisfiable"))) {
-            let pair = format!("{{{key}, {}}}", spread.str("whenUnsatisfiable"));
+        if !matches!(action, "DoNotSchedule" | "ScheduleAnyway") {
+            let at = format!("{path}.whenUnsatisfiable");
+            causes.not_supported(&at, action, &["DoNotSchedule", "ScheduleAnyway"]);
+        }
+        if repeated.contains(&idx) {
+            let pair = format!("{{{key}, {action}}}");
             causes.duplicate(&format!("{path}.{{topologyKey, whenUnsatisfiable}}"), &pair.into());
         }
         if let Some(domains) = spread.int("minDomains") {
@@ -171,13 +201,26 @@ fn scheduling(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
                 causes.invalid(&format!("{path}.minDomains"), &domains.into(), &detail);
             }
         }
-        validate::label_selector(
-            spread.at("labelSelector"),
-            &format!("{path}.labelSelector"),
-            causes,
-        );
+        for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
+            validate::part_at(
+                "TopologySpreadConstraint",
+                field,
+                spread.at(field),
+                &format!("{path}.{field}"),
+                causes,
+            );
+        }
+        let selector = spread.at("labelSelector");
+        label_keys(spread, "matchLabelKeys", true, &path, causes);
+        validate::label_selector(selector, &format!("{path}.labelSelector"), causes);
     }
     affinity(spec.at("affinity"), &format!("{path}.affinity"), causes);
+}
+
+fn tolerations(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    for (idx, toleration) in spec.list("tolerations").iter().enumerate() {
+        self::toleration(toleration, &format!("{path}.tolerations[{idx}]"), causes);
+    }
 }
 
 /// A toleration at `path`.
@@ -205,12 +248,21 @@ pub(crate) fn toleration(toleration: &Value, path: &str, causes: &mut Vec<Cause>
             toleration.at("value"),
             "value must be empty when `operator` is 'Exists'",
         ),
-        "" | "Equal" => causes.check_name(
-            &format!("{path}.operator"),
-            toleration.str("value"),
-            names::label_value,
-        ),
-        _ => {}
+        "" | "Equal" => {
+            if let Err(why) = names::label_value(toleration.str("value")) {
+                let why = why.replace('\n', ";");
+                causes.invalid(&format!("{path}.operator"), &toleration.str("value").into(), &why);
+            }
+        }
+        "Exists" => {}
+        other => {
+            causes.not_supported_in_order(&format!("{path}.operator"), other, &["Equal", "Exists"])
+        }
+    }
+    const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+    let effect = toleration.str("effect");
+    if !effect.is_empty() && !EFFECTS.contains(&effect) {
+        causes.not_supported_in_order(&format!("{path}.effect"), effect, &EFFECTS);
     }
 }
 
@@ -227,7 +279,10 @@ fn affinity(affinity: &Value, path: &str, causes: &mut Vec<Cause>) {
         }
     };
     let node = affinity.at("nodeAffinity");
-    validate::node_selector(node.at(REQUIRED), &format!("{path}.nodeAffinity.{REQUIRED}"), causes);
+    if node.has(REQUIRED) {
+        let path = format!("{path}.nodeAffinity.{REQUIRED}");
+        validate::node_selector(node.at(REQUIRED), &path, causes);
+    }
     for (idx, term) in node.list(PREFERRED).iter().enumerate() {
         let path = format!("{path}.nodeAffinity.{PREFERRED}[{idx}]");
         weight(term, &path, causes);
@@ -257,15 +312,50 @@ fn pod_affinity_term(term: &Value, path: &str, causes: &mut Vec<Cause>) {
         &format!("{path}.namespaceSelector"),
         causes,
     );
-    for (idx, namespace) in term.list("namespaces").iter().filter_map(Value::as_str).enumerate() {
-        causes.check_name(&format!("{path}.namespaces[{idx}]"), namespace, names::label);
+    for namespace in term.list("namespaces").iter().filter_map(Value::as_str) {
+        causes.check_name(&format!("{path}.namespace"), namespace, names::label);
     }
-    if !term.str("topologyKey").is_empty() {
-        causes.check_name(
-            &format!("{path}.topologyKey"),
-            term.str("topologyKey"),
-            names::qualified,
-        );
+    for field in ["matchLabelKeys", "mismatchLabelKeys"] {
+        label_keys(term, field, false, path, causes);
+    }
+    let mismatched = term.list("mismatchLabelKeys");
+    for (idx, key) in term.list("matchLabelKeys").iter().enumerate() {
+        if mismatched.contains(key) {
+            let detail = "exists in both matchLabelKeys and mismatchLabelKeys";
+            causes.invalid(&format!("{path}.matchLabelKeys[{idx}]"), key, detail);
+        }
+    }
+    let key = term.str("topologyKey");
+    if key.is_empty() {
+        causes.required(&format!("{path}.topologyKey"), "can not be empty");
+    }
+    causes.check_name(&format!("{path}.topologyKey"), key, names::qualified);
+}
+
+/// Keys of labels whose values the pod's own are; of a spread constraint the selector may not name them, too.
+fn label_keys(of: &Value, field: &str, of_spread: bool, path: &str, causes: &mut Vec<Cause>) {
+    let (keys, path) = (of.list(field), format!("{path}.{field}"));
+    if keys.is_empty() {
+        return;
+    }
+    if !of.has("labelSelector") {
+        causes.forbidden(&path, "must not be specified when labelSelector is not set");
+        if !of_spread {
+            return;
+        }
+    }
+    let selected: BTreeSet<&str> = of
+        .pairs("labelSelector.matchLabels")
+        .map(|(key, _)| key)
+        .chain(of.list("labelSelector.matchExpressions").iter().map(|it| it.str("key")))
+        .collect();
+    for (idx, key) in keys.iter().filter_map(Value::as_str).enumerate() {
+        let path = format!("{path}[{idx}]");
+        causes.check_name(&path, key, names::qualified);
+        if of_spread && selected.contains(key) {
+            let detail = "exists in both matchLabelKeys and labelSelector";
+            causes.invalid(&path, &key.into(), detail);
+        }
     }
 }
 
@@ -322,8 +412,15 @@ fn dns(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     let config = spec.at("dnsConfig");
     let servers = config.list("nameservers");
     if spec.str("dnsPolicy") == "None" && servers.is_empty() {
-        let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
-        causes.required(&format!("{path}.dnsConfig.nameservers"), detail);
+        let (field, detail) = match config.is_null() {
+            true => ("", "must provide `dnsConfig` when `dnsPolicy` is None"),
+            false => (
+                ".nameservers",
+                "must provide at least one DNS nameserver when `dnsPolicy` is None",
+            ),
+        };
+        causes.required(&format!("{path}.dnsConfig{field}"), detail);
+        return;
     }
     if servers.len() > NAMESERVERS_MAX {
         let detail = format!("must not have more than {NAMESERVERS_MAX} nameservers");
@@ -351,7 +448,7 @@ fn dns(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
     for (idx, option) in config.list("options").iter().enumerate() {
         if option.str("name").is_empty() {
-            causes.required(&format!("{path}.dnsConfig.options[{idx}].name"), "must not be empty");
+            causes.required(&format!("{path}.dnsConfig.options[{idx}]"), "must not be empty");
         }
     }
 }
@@ -373,21 +470,25 @@ fn update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     for (field, idx, container) in
         all_containers(new).filter(|(field, ..)| *field != "ephemeralContainers")
     {
-        if container.str("image").is_empty() {
-            causes.required(&format!("spec.{field}[{idx}].image"), "");
+        let (image, path) = (container.str("image"), format!("spec.{field}[{idx}].image"));
+        if image.is_empty() {
+            causes.required(&path, "");
+        }
+        if image.trim() != image {
+            let detail = "must not have leading or trailing whitespace";
+            causes.invalid(&path, &image.into(), detail);
         }
     }
     match (new.int("activeDeadlineSeconds"), old.int("activeDeadlineSeconds")) {
-        (Some(secs), _) if secs <= 0 => {
-            causes.invalid(
-                "spec.activeDeadlineSeconds",
-                &secs.into(),
-                "must be between 1 and 2147483647, inclusive",
-            );
+        (Some(secs), _) if !(0..=i64::from(i32::MAX)).contains(&secs) => {
+            let detail = "must be between 0 and 2147483647, inclusive";
+            causes.invalid("spec.activeDeadlineSeconds", &secs.into(), detail);
+            return;
         }
         (Some(secs), Some(before)) if secs > before => {
             let detail = "must be less than or equal to previous value";
             causes.invalid("spec.activeDeadlineSeconds", &secs.into(), detail);
+            return;
         }
         (None, Some(_)) => {
             let detail = "must not update from a positive integer to nil value";
@@ -411,15 +512,18 @@ fn update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
             "spec.tolerations",
             "existing toleration can not be modified except its tolerationSeconds",
         );
+    } else {
+        // Upstream looks at them here again.
+        tolerations(new, "spec", causes);
     }
     let gated = !old.list("schedulingGates").is_empty();
-    for gate in new.list("schedulingGates") {
+    for (idx, gate) in new.list("schedulingGates").iter().enumerate() {
         if !old.list("schedulingGates").contains(gate) {
             let detail = format!(
                 "only deletion is allowed, but found new scheduling gate '{}'",
                 gate.str("name")
             );
-            causes.forbidden("spec.schedulingGates", &detail);
+            causes.forbidden(&format!("spec.schedulingGates[{idx}].name"), &detail);
         }
     }
     // With what may change made equal, the rest must be.
@@ -503,26 +607,5 @@ fn same(new: &mut Value, old: &Value, path: &str) {
             new.remove(path);
         }
         value => new.set(path, value.clone()),
-    }
-}
-
-/// A file mode at `path`.
-fn mode(mode: Option<i64>, path: &str, causes: &mut Vec<Cause>) {
-    if let Some(mode) = mode.filter(|mode| !(0..=0o777).contains(mode)) {
-        causes.invalid(
-            path,
-            &mode.into(),
-            "must be a number between 0 and 0777 (octal), both inclusive",
-        );
-    }
-}
-
-/// A path that must stay below where it is put.
-fn inner_path(value: &str, path: &str, causes: &mut Vec<Cause>) {
-    if value.starts_with('/') {
-        causes.invalid(path, &value.into(), "must be a relative path");
-    }
-    if value.split('/').any(|part| part == "..") {
-        causes.invalid(path, &value.into(), "must not contain '..'");
     }
 }

@@ -11,7 +11,7 @@ PodFailurePolicyOnPodConditionsPattern
    1 type~   str
    2 status~ str of False|True|Unknown = True
 PodFailurePolicyRule
-   1 action~         str                          in FailJob|FailIndex|Ignore|Count
+   1 action~         str                          in Count|FailIndex|FailJob|Ignore
    2 onExitCodes     PodFailurePolicyOnExitCodesRequirement?
    3 onPodConditions []PodFailurePolicyOnPodConditionsPattern
 PodFailurePolicy

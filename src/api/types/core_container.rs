@@ -7,16 +7,16 @@ ContainerPort
    1 name           str -- A name that services and probes may use.
    2 hostPort       i32 min 0 max 65535 -- The port on the node that leads to it.
    3 containerPort~ i32 -- The port in the container.
-   4 protocol       str in TCP|UDP|SCTP = TCP
+   4 protocol       str in SCTP|TCP|UDP = TCP
    5 hostIP         str
 VolumeMount
    1 name*             str -- The volume's name.
    2 readOnly          bool -- Do not allow writes.
    3 mountPath*        str -- Where it appears.
    4 subPath           str -- A path in the volume to show instead of its root.
-   5 mountPropagation  str? in None|HostToContainer|Bidirectional
+   5 mountPropagation  str? enum Bidirectional|HostToContainer|None
    6 subPathExpr       str
-   7 recursiveReadOnly str? of Disabled|Enabled|IfPossible
+   7 recursiveReadOnly str?
 VolumeDevice
    1 name*       str
    2 devicePath* str
@@ -108,7 +108,7 @@ Container -- One container of a pod.
   11 readinessProbe           Probe? -- A check that decides whether the pod gets traffic.
   12 lifecycle                Lifecycle? -- What to run after the start and before the end.
   13 terminationMessagePath   str                     = /dev/termination-log -- The file whose content becomes the container's last message.
-  14 imagePullPolicy          str                     in Always|Never|IfNotPresent -- When the image is pulled.
+  14 imagePullPolicy          str                     in Always|IfNotPresent|Never -- When the image is pulled.
   15 securityContext          SecurityContext? -- Users and privileges of this container; goes before the pod's.
   16 stdin                    bool -- Keep standard input open.
   17 stdinOnce                bool -- Close standard input when the first client leaves.
@@ -118,7 +118,7 @@ Container -- One container of a pod.
   21 volumeDevices            []VolumeDevice          map(devicePath) merge(devicePath) -- Block devices and where they appear in the container.
   22 startupProbe             Probe? -- A check that must pass before the other two begin.
   23 resizePolicy             []ContainerResizePolicy
-  24 restartPolicy            str?                    of Always -- Always lets an init container keep running beside the others.
+  24 restartPolicy            str?                     -- Always lets an init container keep running beside the others.
 ProbeHandler
    1 exec      ExecAction? -- Run a command; zero means success.
    2 httpGet   HTTPGetAction? -- Ask by HTTP; 200 to 399 means success.
@@ -133,10 +133,10 @@ Lifecycle
    1 postStart LifecycleHandler?
    2 preStop   LifecycleHandler?
 SeccompProfile
-   1 type*            str  in Unconfined|RuntimeDefault|Localhost
+   1 type*            str  in Localhost|RuntimeDefault|Unconfined
    2 localhostProfile str?
 AppArmorProfile
-   1 type*            str  in Unconfined|RuntimeDefault|Localhost
+   1 type*            str  in Localhost|RuntimeDefault|Unconfined
    2 localhostProfile str?
 EphemeralContainerCommon
    1 name*                    str
@@ -152,7 +152,7 @@ EphemeralContainerCommon
   11 readinessProbe           Probe?
   12 lifecycle                Lifecycle?
   13 terminationMessagePath   str                     = /dev/termination-log
-  14 imagePullPolicy          str                     in Always|Never|IfNotPresent
+  14 imagePullPolicy          str                     in Always|IfNotPresent|Never
   15 securityContext          SecurityContext?
   16 stdin                    bool
   17 stdinOnce                bool
@@ -162,7 +162,7 @@ EphemeralContainerCommon
   21 volumeDevices            []VolumeDevice          map(devicePath) merge(devicePath)
   22 startupProbe             Probe?
   23 resizePolicy             []ContainerResizePolicy
-  24 restartPolicy            str?                    of Always
+  24 restartPolicy            str?                    
 EphemeralContainer
    1 inline              EphemeralContainerCommon
    2 targetContainerName str

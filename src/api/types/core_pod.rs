@@ -5,8 +5,8 @@ pub(super) const SCHEMA: &str = "
 package io.k8s.api.core.v1
 TypedObjectReference
    1 apiGroup! str?
-   2 kind*     str
-   3 name*     str
+   2 kind~     str
+   3 name~     str
    4 namespace str?
 VolumeResourceRequirements
    1 limits   {}quantity
@@ -48,7 +48,7 @@ PreferredSchedulingTerm
    2 preference* NodeSelectorTerm
 Toleration -- A taint that a pod bears.
    1 key               str -- The taint's key; empty with Exists bears all.
-   2 operator          str  in Exists|Equal
+   2 operator          str  in Equal|Exists
    3 value             str
    4 effect            str  in NoSchedule|PreferNoSchedule|NoExecute -- The taint's effect; empty for any.
    5 tolerationSeconds i64? -- How long a NoExecute taint is borne.
@@ -109,8 +109,8 @@ TopologySpreadConstraint
    3 whenUnsatisfiable* str            in DoNotSchedule|ScheduleAnyway
    4 labelSelector      LabelSelector?
    5 minDomains         i32?
-   6 nodeAffinityPolicy str?           in Ignore|Honor
-   7 nodeTaintsPolicy   str?           in Ignore|Honor
+   6 nodeAffinityPolicy str?           in Honor|Ignore
+   7 nodeTaintsPolicy   str?           in Honor|Ignore
    8 matchLabelKeys     []str
 HostAlias
    1 ip*       str
@@ -124,7 +124,7 @@ PodSecurityContext -- Users and privileges of all containers of a pod.
    6 runAsGroup               i64? -- The group to run as.
    7 sysctls                  []Sysctl -- Kernel settings of the pod.
    8 windowsOptions           WindowsSecurityContextOptions?
-   9 fsGroupChangePolicy      str?                         in OnRootMismatch|Always
+   9 fsGroupChangePolicy      str?                         in Always|OnRootMismatch
   10 seccompProfile           SeccompProfile?
   11 appArmorProfile          AppArmorProfile?
   12 supplementalGroupsPolicy str?                         in Merge|Strict

@@ -65,7 +65,7 @@ PersistentVolumeSource
   22 csi                  CSIPersistentVolumeSource?
 HostPathVolumeSource
    1 path* str
-   2 type  str? in DirectoryOrCreate|Directory|FileOrCreate|File|Socket|CharDevice|BlockDevice = ''
+   2 type  str? in ''|BlockDevice|CharDevice|Directory|DirectoryOrCreate|File|FileOrCreate|Socket = ''
 EmptyDirVolumeSource
    1 medium    str -- Memory keeps it in RAM.
    2 sizeLimit quantity? -- The most it may hold.
@@ -129,7 +129,7 @@ GCEPersistentDiskVolumeSource
    3 partition i32
    4 readOnly  bool
 QuobyteVolumeSource
-   1 registry* str
+   1 registry~ str
    2 volume*   str
    3 readOnly  bool
    4 user      str
@@ -222,7 +222,7 @@ AzureDiskVolumeSource
    3 cachingMode str?  in None|ReadOnly|ReadWrite = ReadWrite
    4 fsType      str?  = ext4
    5 readOnly    bool? = false
-   6 kind        str?  in Shared|Dedicated|Managed = Shared
+   6 kind        str?  in Dedicated|Managed|Shared = Shared
 PortworxVolumeSource
    1 volumeID* str
    2 fsType    str
@@ -230,7 +230,7 @@ PortworxVolumeSource
 ScaleIOVolumeSource
    1 gateway*         str
    2 system*          str
-   3 secretRef*       LocalObjectReference?
+   3 secretRef~       LocalObjectReference?
    4 sslEnabled       bool
    5 protectionDomain str
    6 storagePool      str
@@ -241,7 +241,7 @@ ScaleIOVolumeSource
 ScaleIOPersistentVolumeSource
    1 gateway*         str
    2 system*          str
-   3 secretRef*       SecretReference?
+   3 secretRef~       SecretReference?
    4 sslEnabled       bool
    5 protectionDomain str
    6 storagePool      str
@@ -297,7 +297,7 @@ LocalVolumeSource
    1 path*  str
    2 fsType str?
 CSIPersistentVolumeSource
-   1 driver*                    str
+   1 driver~                    str
    2 volumeHandle*              str
    3 readOnly                   bool
    4 fsType                     str
@@ -308,7 +308,7 @@ CSIPersistentVolumeSource
    9 controllerExpandSecretRef  SecretReference?
   10 nodeExpandSecretRef        SecretReference?
 CSIVolumeSource
-   1 driver*              str
+   1 driver~              str
    2 readOnly             bool?
    3 fsType               str?
    4 volumeAttributes     {}str
@@ -330,5 +330,5 @@ DownwardAPIProjection
    1 items []DownwardAPIVolumeFile
 ImageVolumeSource
    1 reference  str
-   2 pullPolicy str in Always|Never|IfNotPresent
+   2 pullPolicy str in Always|IfNotPresent|Never
 ";

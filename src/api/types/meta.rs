@@ -46,7 +46,7 @@ Status kind
    2 status   str
    3 message  str
    4 reason   str
-   5 details  StatusDetails?
+   5 details  StatusDetails? listed
    6 code     i32
 StatusDetails
    1 name              str

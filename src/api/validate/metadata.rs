@@ -108,8 +108,9 @@ pub(crate) fn labels(map: &Value, path: &str, causes: &mut Vec<Cause>) {
 pub(crate) fn annotations(map: &Value, path: &str, causes: &mut Vec<Cause>) {
     let mut n_bytes = 0;
     for (key, value) in map.pairs("") {
-        if let Err(why) = names::qualified(&key.to_ascii_lowercase()) {
-            causes.invalid(path, &key.into(), &why);
+        let why = names::qualified(&key.to_ascii_lowercase()).err().unwrap_or_default();
+        for why in why.lines() {
+            causes.invalid(path, &key.into(), why);
         }
         n_bytes += key.len() + value.len();
     }
@@ -161,7 +162,7 @@ fn finalizers(new: &Value, causes: &mut Vec<Cause>) {
         causes.invalid(
             path,
             new.at(path),
-            "finalizers orphan and foregroundDeletion cannot be both set",
+            "finalizer orphan and foregroundDeletion cannot be both set",
         );
     }
 }

@@ -221,6 +221,38 @@ fn finish(form: Form<'_>, new: &Value, causes: Vec<Cause>) -> Result<(), Status>
     }
 }
 
+/// What the schema says of `field` of a core type, with `value` at `path`: for what [`JUDGED_ELSEWHERE`] keeps from the
+/// walk, where the rules of its kind find that it counts.
+pub(crate) fn part_at(
+    type_name: &str,
+    field: &str,
+    value: &Value,
+    path: &str,
+    causes: &mut Vec<Cause>,
+) {
+    let schema = schema();
+    let found = schema.find("io.k8s.api.core.v1", type_name);
+    if let Some(field) = found.and_then(|id| schema.by_json(id, field)) {
+        Walk { causes, path: path.to_owned(), unchecked: "" }.field(field, value, None);
+    }
+}
+
+/// Core types of which upstream checks only a part, or says other words than the schema's; their kinds' rules have it all.
+const JUDGED_ELSEWHERE: [&str; 12] = [
+    "VolumeSource",
+    "PersistentVolumeSource",
+    "VolumeProjection",
+    "DownwardAPIVolumeFile",
+    "PersistentVolumeClaimTemplate",
+    "EnvVarSource",
+    "Probe",
+    "Lifecycle",
+    "PodAffinityTerm",
+    "TopologySpreadConstraint",
+    "NodeSelector",
+    "Toleration",
+];
+
 /// What the schema text says: required, allowed values, bounds, immutable.
 struct Walk<'a> {
     causes: &'a mut Vec<Cause>,
@@ -232,6 +264,9 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn message(&mut self, id: TypeId, new: &Map<String, Value>, old: Option<&Map<String, Value>>) {
         let at_root = self.path.is_empty();
+        if JUDGED_ELSEWHERE.contains(&schema().of(id).name) {
+            return;
+        }
         for field in schema().fields(id) {
             if let (true, Some(inner)) = (field.inline(), field.message()) {
                 self.message(inner, new, old);
@@ -270,6 +305,9 @@ impl Walk<'_> {
             return;
         }
         match (field.shape, value) {
+            (Shape::List, Value::Array(items)) if field.name == "accessModes" => {
+                items.iter().for_each(|item| self.one(field, item, None));
+            }
             (Shape::List, Value::Array(items)) => {
                 for (idx, item) in items.iter().enumerate() {
                     let len = self.path.len();
@@ -294,7 +332,7 @@ impl Walk<'_> {
             {
                 let supported = extra.values();
                 let supported: Vec<&str> = supported.iter().map(String::as_str).collect();
-                self.causes.not_supported(&self.path, text, &supported);
+                self.causes.not_supported_in_order(&self.path, text, &supported);
             }
             (Scalar::I32 | Scalar::I64, Value::Number(number)) => {
                 let number = number.as_i64().unwrap_or(0);
@@ -324,12 +362,12 @@ fn is_checked(field: &Field, text: &str) -> bool {
     !text.is_empty() || field.pointer() && !may_be_empty(field) || field.checks_empty()
 }
 
-/// What Go calls empty, where empty is not a legal value of a required field.
-/// Enums behind pointers whose empty value upstream takes, by its default or by not looking.
+/// Enums behind pointers whose empty value upstream takes, by its default.
 fn may_be_empty(field: &Field) -> bool {
-    field.extra().default == Some("''") || field.name == "reclaimPolicy"
+    field.extra().default == Some("''")
 }
 
+/// What Go calls empty, where empty is not a legal value of a required field.
 fn is_missing(field: &Field, value: &Value) -> bool {
     match value {
         Value::Null => true,

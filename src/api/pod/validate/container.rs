@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::inner_path;
+use super::source::inner_path;
 use crate::complain::{Complain, NON_NEGATIVE, PORT_RANGE};
 use crate::lens::Lens;
 use crate::names;
-use crate::pod::{all_containers, restartable};
+use crate::pod::restartable;
 use crate::quantity::Quantity;
 use crate::status::Cause;
+use crate::validate;
 
 /// What only containers have that go on running.
 const HANDLED: [&str; 4] = ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"];
@@ -19,29 +20,30 @@ const HANDLED: [&str; 4] = ["livenessProbe", "readinessProbe", "startupProbe", "
 pub(super) fn all(spec: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &mut Vec<Cause>) {
     let mut container_names = BTreeSet::new();
     let mut host_ports = BTreeSet::new();
-    for (field, idx, container) in all_containers(spec) {
+    // Upstream's order: a name that two have is wrong in the later list.
+    let lists = ["containers", "initContainers", "ephemeralContainers"].into_iter();
+    let all = lists.flat_map(|field| {
+        spec.list(field).iter().enumerate().map(move |(idx, container)| (field, idx, container))
+    });
+    for (field, idx, container) in all {
         let path = format!("{path}.{field}[{idx}]");
         let name = container.str("name");
         if !name.is_empty() {
             causes.check_name(&format!("{path}.name"), name, names::label);
-            if !container_names.insert(name) {
-                causes.duplicate(&format!("{path}.name"), &name.into());
-            }
         }
-        match container.str("image") {
-            "" => causes.required(&format!("{path}.image"), ""),
-            image if image.trim() != image => {
-                causes.invalid(
-                    &format!("{path}.image"),
-                    &image.into(),
-                    "must not have leading or trailing whitespace",
-                );
-            }
-            _ => {}
+        if !container_names.insert(name) && !(name.is_empty() && field == "initContainers") {
+            causes.duplicate(&format!("{path}.name"), &name.into());
+        }
+        if container.str("image").is_empty() {
+            causes.required(&format!("{path}.image"), "");
         }
         let sidecar = restartable(container);
         match field {
             "initContainers" if !sidecar => {
+                if container.has("restartPolicy") {
+                    let policy = container.str("restartPolicy");
+                    causes.not_supported(&format!("{path}.restartPolicy"), policy, &["Always"]);
+                }
                 for probe in HANDLED {
                     if container.has(probe) {
                         causes.forbidden(
@@ -76,7 +78,7 @@ pub(super) fn all(spec: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &m
             }
             _ => {}
         }
-        let host_network = spec.flag("hostNetwork");
+        let host_network = field == "containers" && spec.flag("hostNetwork");
         let mut own_ports = BTreeSet::new();
         // Init containers run one by one, so they may share host ports with others.
         let taken = if field == "containers" { &mut host_ports } else { &mut own_ports };
@@ -99,13 +101,16 @@ pub(super) fn all(spec: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &m
         }
         for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
             if container.has(probe) {
-                self::probe(container.at(probe), probe, &format!("{path}.{probe}"), causes);
+                let grace = spec.int("terminationGracePeriodSeconds");
+                self::probe(container.at(probe), probe, grace, &format!("{path}.{probe}"), causes);
             }
         }
         for hook in ["postStart", "preStop"] {
             let handler = container.at("lifecycle").at(hook);
             if !handler.is_null() {
-                self::handler(handler, &format!("{path}.lifecycle.{hook}"), causes);
+                let (path, grace) =
+                    (format!("{path}.lifecycle.{hook}"), spec.int("terminationGracePeriodSeconds"));
+                self::handler(handler, grace, &path, causes);
             }
         }
     }
@@ -123,9 +128,8 @@ fn ports<'a>(
         let path = format!("{path}.ports[{idx}]");
         let name = port.str("name");
         if !name.is_empty() {
-            if let Err(why) = port_name(name) {
-                causes.invalid(&format!("{path}.name"), &name.into(), why);
-            } else if !port_names.insert(name) {
+            causes.check_name(&format!("{path}.name"), name, names::port);
+            if names::port(name).is_ok() && !port_names.insert(name) {
                 causes.duplicate(&format!("{path}.name"), &name.into());
             }
         }
@@ -141,7 +145,7 @@ fn ports<'a>(
         if host_port != 0 {
             if host_network && host_port != number {
                 let detail = "must match `containerPort` when `hostNetwork` is true";
-                causes.invalid(&format!("{path}.hostPort"), &number.into(), detail);
+                causes.invalid(&format!("{path}.hostPort"), &host_port.into(), detail);
             }
             if !host_ports.insert((host_port, port.str("protocol"), port.str("hostIP"))) {
                 let text = format!("{}/{}/{host_port}", port.str("protocol"), port.str("hostIP"));
@@ -151,163 +155,283 @@ fn ports<'a>(
     }
 }
 
-/// An `IANA_SVC_NAME` (RFC 6335).
-pub(crate) fn port_name(name: &str) -> Result<(), &'static str> {
-    if name.len() > 15 {
-        return Err("must be no more than 15 characters");
-    }
-    if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-        return Err("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)");
-    }
-    if !name.bytes().any(|b| b.is_ascii_lowercase()) {
-        return Err("must contain at least one letter (a-z)");
-    }
-    if name.contains("--") {
-        return Err("must not contain consecutive hyphens");
-    }
-    if name.starts_with('-') || name.ends_with('-') {
-        return Err("must not begin or end with a hyphen");
-    }
-    Ok(())
-}
-
 fn environment(container: &Value, path: &str, causes: &mut Vec<Cause>) {
     for (idx, variable) in container.list("env").iter().enumerate() {
         let path = format!("{path}.env[{idx}]");
         let name = variable.str("name");
-        // Since 1.30 any printable ASCII but '=' may be in a name.
-        if !name.is_empty() && !name.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'=') {
-            let detail = "a valid environment variable name must consist only of printable ASCII characters other than '='";
-            causes.invalid(&format!("{path}.name"), &name.into(), detail);
-        }
+        causes.check_name(&format!("{path}.name"), name, names::variable);
         let from = variable.at("valueFrom");
         let Some(sources) = from.as_object() else { continue };
         let path = format!("{path}.valueFrom");
-        match sources.len() {
-            0 => causes.invalid(
-                &path,
-                &"".into(),
-                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
-            ),
-            1 => {}
-            _ => causes.invalid(&path, &"".into(), "may not have more than one field specified at a time"),
-        }
-        if !variable.str("value").is_empty() && !sources.is_empty() {
-            causes.invalid(&path, &"".into(), "may not be specified when `value` is not empty");
-        }
         if from.has("fieldRef") {
-            field_reference(
-                from.str("fieldRef.fieldPath"),
-                &format!("{path}.fieldRef.fieldPath"),
-                &[
-                    "metadata.name",
-                    "metadata.namespace",
-                    "metadata.uid",
-                    "spec.nodeName",
-                    "spec.serviceAccountName",
-                    "status.hostIP",
-                    "status.hostIPs",
-                    "status.podIP",
-                    "status.podIPs",
-                ],
-                causes,
-            );
+            const FIELDS: &[&str] = &[
+                "metadata.name",
+                "metadata.namespace",
+                "metadata.uid",
+                "spec.nodeName",
+                "spec.serviceAccountName",
+                "status.hostIP",
+                "status.hostIPs",
+                "status.podIP",
+                "status.podIPs",
+            ];
+            field_reference(from.at("fieldRef"), &format!("{path}.fieldRef"), FIELDS, causes);
         }
-        for key_ref in ["configMapKeyRef", "secretKeyRef"] {
-            if from.has(key_ref) && from.at(key_ref).str("name").is_empty() {
-                causes.required(&format!("{path}.{key_ref}.name"), "");
+        if from.has("resourceFieldRef") {
+            let of = from.at("resourceFieldRef");
+            resource_reference(of, &format!("{path}.resourceFieldRef"), false, causes);
+        }
+        for kind in ["configMapKeyRef", "secretKeyRef"].into_iter().filter(|kind| from.has(kind)) {
+            let (of, path) = (from.at(kind), format!("{path}.{kind}"));
+            causes.check_name(&format!("{path}.name"), of.str("name"), names::subdomain);
+            match of.str("key") {
+                "" => causes.required(&format!("{path}.key"), ""),
+                key => causes.check_name(&format!("{path}.key"), key, names::config_key),
             }
         }
+        let detail = match sources.len() {
+            0 => {
+                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"
+            }
+            _ if !variable.str("value").is_empty() => {
+                "may not be specified when `value` is not empty"
+            }
+            1 => continue,
+            _ => "may not have more than one field specified at a time",
+        };
+        causes.invalid(&path, &"".into(), detail);
     }
     for (idx, source) in container.list("envFrom").iter().enumerate() {
-        let path = format!("{path}.envFrom[{idx}]");
-        let kinds: Vec<&str> =
-            ["configMapRef", "secretRef"].into_iter().filter(|kind| source.has(kind)).collect();
-        match kinds[..] {
-            [kind] => {
-                if source.at(kind).str("name").is_empty() {
-                    causes.required(&format!("{path}.{kind}.name"), "");
+        let (of_all, path) = (format!("{path}.envFrom"), format!("{path}.envFrom[{idx}]"));
+        let prefix = source.str("prefix");
+        causes.check_name(&format!("{path}.prefix"), prefix, names::variable);
+        let mut n_sources = 0;
+        for kind in ["configMapRef", "secretRef"].into_iter().filter(|kind| source.has(kind)) {
+            n_sources += 1;
+            let at = format!("{path}.{kind}.name");
+            match source.at(kind).str("name") {
+                "" => causes.required(&at, ""),
+                // Upstream takes it for a prefix, to which something may come yet.
+                name => {
+                    causes.check_name(&at, name.strip_suffix('-').unwrap_or(name), names::subdomain)
                 }
             }
-            [] => {
-                causes.invalid(
-                    &path,
-                    &"".into(),
-                    "must specify one of: `configMapRef` or `secretRef`",
-                );
-            }
-            _ => {
-                causes.invalid(
-                    &path,
-                    &"".into(),
-                    "may not have more than one field specified at a time",
-                );
-            }
         }
+        let detail = match n_sources {
+            0 => "must specify one of: `configMapRef` or `secretRef`",
+            1 => continue,
+            _ => "may not have more than one field specified at a time",
+        };
+        causes.invalid(&of_all, &"".into(), detail);
     }
 }
 
-/// The path of a downward reference, one of `supported` or one label or annotation.
+/// A reference to a field of the pod (`ObjectFieldSelector`) at `path`: one of `supported`, or one label or annotation.
 pub(super) fn field_reference(
-    value: &str,
+    reference: &Value,
     path: &str,
     supported: &[&str],
     causes: &mut Vec<Cause>,
 ) {
-    if value.is_empty() || supported.contains(&value) {
-        return;
+    let (field, at) = (reference.str("fieldPath"), format!("{path}.fieldPath"));
+    if field.is_empty() {
+        return causes.required(&at, "");
     }
-    if let Some((map, key)) = value.split_once("['")
-        && matches!(map, "metadata.labels" | "metadata.annotations")
-        && let Some(key) = key.strip_suffix("']")
-    {
-        causes.check_name(path, key, names::qualified);
-        return;
+    let version = reference.str("apiVersion");
+    if !matches!(version, "" | "v1") {
+        let detail = format!("error converting fieldPath: unsupported pod version: {version}");
+        return causes.invalid(&at, &field.into(), &detail);
     }
-    causes.not_supported(path, value, supported);
+    if let Some((map, key)) = field.strip_suffix("']").and_then(|field| field.split_once("['")) {
+        match map {
+            "metadata.labels" => return causes.check_name(path, key, names::qualified),
+            "metadata.annotations" => {
+                let key = key.to_ascii_lowercase();
+                return causes.check_name(path, &key, names::qualified);
+            }
+            _ => {
+                let detail = format!(
+                    "error converting fieldPath: field label does not support subscript: {field}"
+                );
+                return causes.invalid(&at, &field.into(), &detail);
+            }
+        }
+    }
+    if !supported.contains(&field) {
+        // What no pod has is told otherwise than what is not for this place.
+        let of_pods = [
+            "metadata.annotations",
+            "metadata.labels",
+            "metadata.name",
+            "metadata.namespace",
+            "metadata.uid",
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.serviceAccountName",
+            "spec.schedulerName",
+            "status.phase",
+            "status.hostIP",
+            "status.hostIPs",
+            "status.podIP",
+            "status.podIPs",
+        ];
+        match of_pods.contains(&field) {
+            true => causes.not_supported(&at, field, supported),
+            false => {
+                let detail =
+                    format!("error converting fieldPath: field label not supported: {field}");
+                causes.invalid(&at, &field.into(), &detail);
+            }
+        }
+    }
 }
 
-fn mounts(container: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &mut Vec<Cause>) {
+/// A reference to a container's request or limit (`ResourceFieldSelector`) at `path`; of a volume it must name the container.
+pub(super) fn resource_reference(
+    reference: &Value,
+    path: &str,
+    of_volume: bool,
+    causes: &mut Vec<Cause>,
+) {
+    const KNOWN: [&str; 6] = [
+        "limits.cpu",
+        "limits.ephemeral-storage",
+        "limits.memory",
+        "requests.cpu",
+        "requests.ephemeral-storage",
+        "requests.memory",
+    ];
+    let resource = reference.str("resource");
+    let huge =
+        ["requests.hugepages-", "limits.hugepages-"].iter().any(|of| resource.starts_with(of));
+    if of_volume && reference.str("containerName").is_empty() {
+        causes.required(&format!("{path}.containerName"), "");
+    } else if resource.is_empty() {
+        causes.required(&format!("{path}.resource"), "");
+    } else if !KNOWN.contains(&resource) && !huge {
+        causes.not_supported(&format!("{path}.resource"), resource, &KNOWN);
+    }
+    let Some(divisor) = Quantity::from_tree(reference.at("divisor")).filter(|it| !it.is_zero())
+    else {
+        return;
+    };
+    let divisor = divisor.to_string();
+    const BYTES: [&str; 13] =
+        ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+    let (supported, what): (&[&str], &str) = match resource {
+        "limits.cpu" | "requests.cpu" => (&["1m", "1"], "cpu"),
+        "limits.memory" | "requests.memory" => (&BYTES, "memory"),
+        "limits.ephemeral-storage" | "requests.ephemeral-storage" => {
+            (&BYTES, "local ephemeral storage")
+        }
+        _ if huge => (&BYTES, "hugepages"),
+        _ => return,
+    };
+    if !supported.contains(&divisor.as_str()) {
+        let values = if what == "cpu" { "1m and 1".to_owned() } else { BYTES.join(", ") };
+        let detail =
+            format!("only divisor's values {values} are supported with the {what} resource");
+        causes.invalid(&format!("{path}.divisor"), &resource.into(), &detail);
+    }
+}
+
+fn mounts(container: &Value, of: &str, volumes: &BTreeSet<&str>, causes: &mut Vec<Cause>) {
+    let all = |list: &str, field: &str| {
+        let items = container.list(list).iter();
+        items.map(|item| item.str(field).to_owned()).collect::<BTreeSet<String>>()
+    };
+    let (devices, device_paths) =
+        (all("volumeDevices", "name"), all("volumeDevices", "devicePath"));
+    let (mounted, places) = (all("volumeMounts", "name"), all("volumeMounts", "mountPath"));
     let mut mount_paths = BTreeSet::new();
     for (idx, mount) in container.list("volumeMounts").iter().enumerate() {
-        let path = format!("{path}.volumeMounts[{idx}]");
+        let path = format!("{of}.volumeMounts[{idx}]");
+        // Upstream says the rest of all of them.
+        let of = format!("{of}.volumeMounts");
         let (name, at) = (mount.str("name"), mount.str("mountPath"));
-        if !name.is_empty() && !volumes.contains(name) {
+        if !volumes.contains(name) {
             causes.not_found(&format!("{path}.name"), name);
         }
-        if !at.is_empty() && !mount_paths.insert(at) {
+        if !mount_paths.insert(at) {
             causes.invalid(&format!("{path}.mountPath"), &at.into(), "must be unique");
         }
+        if devices.contains(name) {
+            let detail = "must not already exist in volumeDevices";
+            causes.invalid(&format!("{path}.name"), &name.into(), detail);
+        }
+        if device_paths.contains(at) {
+            let detail = "must not already exist as a path in volumeDevices";
+            causes.invalid(&format!("{path}.mountPath"), &at.into(), detail);
+        }
         for field in ["subPath", "subPathExpr"] {
-            inner_path(mount.str(field), &format!("{path}.{field}"), causes);
+            inner_path(mount.str(field), &format!("{of}.{field}"), causes);
         }
         if !mount.str("subPath").is_empty() && !mount.str("subPathExpr").is_empty() {
-            causes.invalid(
-                &format!("{path}.subPathExpr"),
-                mount.at("subPathExpr"),
-                "subPathExpr and subPath are mutually exclusive",
-            );
+            let detail = "subPathExpr and subPath are mutually exclusive";
+            causes.invalid(&format!("{path}.subPathExpr"), mount.at("subPathExpr"), detail);
         }
-        if mount.str("mountPropagation") == "Bidirectional"
-            && !container.flag("securityContext.privileged")
-        {
-            causes.forbidden(
-                &format!("{path}.mountPropagation"),
-                "Bidirectional mount propagation is available only to privileged containers",
-            );
-        }
+        propagation(mount, &of, container.flag("securityContext.privileged"), causes);
     }
+    let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
     for (idx, device) in container.list("volumeDevices").iter().enumerate() {
-        let path = format!("{path}.volumeDevices[{idx}]");
-        let name = device.str("name");
-        if !name.is_empty() && !volumes.contains(name) {
+        let path = format!("{of}.volumeDevices[{idx}]");
+        let (name, at) = (device.str("name"), device.str("devicePath"));
+        let mut invalid = |wrong: bool, field: &str, value: &str, detail: &str| {
+            if wrong {
+                causes.invalid(&format!("{path}.{field}"), &value.into(), detail);
+            }
+        };
+        invalid(!name.is_empty() && !names.insert(name), "name", name, "must be unique");
+        let steps_back = at.split('/').any(|part| part == "..");
+        invalid(paths.contains(at), "devicePath", at, "must be unique");
+        invalid(steps_back, "devicePath", at, "can not contain backsteps ('..')");
+        if !steps_back {
+            paths.insert(at);
+        }
+        invalid(mounted.contains(name), "name", name, "must not already exist in volumeMounts");
+        let detail = "must not already exist as a path in volumeMounts";
+        invalid(places.contains(at), "devicePath", at, detail);
+        if !volumes.contains(name) {
             causes.not_found(&format!("{path}.name"), name);
         }
     }
 }
 
-fn probe(probe: &Value, kind: &str, path: &str, causes: &mut Vec<Cause>) {
-    handler(probe, path, causes);
+/// How a mount shows what is mounted below it; `of` is the path of all mounts.
+fn propagation(mount: &Value, of: &str, privileged: bool, causes: &mut Vec<Cause>) {
+    let at = |field: &str| format!("{of}.{field}");
+    if mount.has("mountPropagation") {
+        const KNOWN: [&str; 3] = ["Bidirectional", "HostToContainer", "None"];
+        let mode = mount.str("mountPropagation");
+        if !KNOWN.contains(&mode) {
+            causes.not_supported(&at("mountPropagation"), mode, &KNOWN);
+        }
+        if mode == "Bidirectional" && !privileged {
+            let detail =
+                "Bidirectional mount propagation is available only to privileged containers";
+            causes.forbidden(&at("mountPropagation"), detail);
+        }
+    }
+    let recursive = at("recursiveReadOnly");
+    match mount.at("recursiveReadOnly").as_str() {
+        None | Some("Disabled") => {}
+        Some("Enabled" | "IfPossible") => {
+            if !mount.flag("readOnly") {
+                causes.forbidden(&recursive, "may only be specified when readOnly is true");
+            }
+            if !matches!(mount.at("mountPropagation").as_str(), None | Some("None")) {
+                let detail = "may only be specified when mountPropagation is None or not specified";
+                causes.forbidden(&recursive, detail);
+            }
+        }
+        Some(other) => {
+            causes.not_supported(&recursive, other, &["Disabled", "Enabled", "IfPossible"]);
+        }
+    }
+}
+
+fn probe(probe: &Value, kind: &str, grace: Option<i64>, path: &str, causes: &mut Vec<Cause>) {
+    handler(probe, grace, path, causes);
     for field in [
         "initialDelaySeconds",
         "timeoutSeconds",
@@ -327,21 +451,18 @@ fn probe(probe: &Value, kind: &str, path: &str, causes: &mut Vec<Cause>) {
         );
     }
     if let Some(secs) = probe.int("terminationGracePeriodSeconds") {
+        let path = format!("{path}.terminationGracePeriodSeconds");
+        if secs <= 0 {
+            causes.invalid(&path, &secs.into(), "must be greater than 0");
+        }
         if kind == "readinessProbe" {
-            causes.invalid(
-                &format!("{path}.terminationGracePeriodSeconds"),
-                &secs.into(),
-                "must not be set for readinessProbes",
-            );
-        } else if secs <= 0 {
-            let detail = "must be greater than 0";
-            causes.invalid(&format!("{path}.terminationGracePeriodSeconds"), &secs.into(), detail);
+            causes.invalid(&path, &secs.into(), "must not be set for readinessProbes");
         }
     }
 }
 
 /// What a probe or hook does: exactly one thing.
-fn handler(handler: &Value, path: &str, causes: &mut Vec<Cause>) {
+fn handler(handler: &Value, grace: Option<i64>, path: &str, causes: &mut Vec<Cause>) {
     let kinds: Vec<&str> = ["exec", "httpGet", "tcpSocket", "grpc", "sleep"]
         .into_iter()
         .filter(|kind| handler.has(kind))
@@ -362,13 +483,13 @@ fn handler(handler: &Value, path: &str, causes: &mut Vec<Cause>) {
         }
         "httpGet" => {
             port(action.at("port"), &format!("{path}.port"), causes);
+            for field in ["path", "scheme"] {
+                let at = format!("{path}.{field}");
+                validate::part_at("HTTPGetAction", field, action.at(field), &at, causes);
+            }
             for header in action.list("httpHeaders") {
-                let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-                let name = header.str("name");
-                if !name.is_empty() && !name.bytes().all(legal) {
-                    let detail = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
-                    causes.invalid(&format!("{path}.httpHeaders"), &name.into(), detail);
-                }
+                let at = format!("{path}.httpHeaders");
+                causes.check_name(&at, header.str("name"), names::http_header);
             }
         }
         "tcpSocket" => port(action.at("port"), &format!("{path}.port"), causes),
@@ -378,9 +499,12 @@ fn handler(handler: &Value, path: &str, causes: &mut Vec<Cause>) {
             }
         }
         _ => {
-            if action.int("seconds").is_some_and(|secs| secs <= 0) {
-                let detail = "must be greater than 0 and less than terminationGracePeriodSeconds (30). Enable AllowPodLifecycleSleepActionZeroValue feature gate for zero sleep.";
-                causes.invalid(&path, action.at("seconds"), detail);
+            let (secs, Some(grace)) = (action.int("seconds").unwrap_or(0), grace) else { return };
+            if !(1..=grace).contains(&secs) {
+                let detail = format!(
+                    "must be greater than 0 and less than terminationGracePeriodSeconds ({grace}). Enable AllowPodLifecycleSleepActionZeroValue feature gate for zero sleep."
+                );
+                causes.invalid(&path, &secs.into(), &detail);
             }
         }
     }
@@ -389,14 +513,12 @@ fn handler(handler: &Value, path: &str, causes: &mut Vec<Cause>) {
 /// A port by number or name.
 pub(crate) fn port(value: &Value, path: &str, causes: &mut Vec<Cause>) {
     match value {
-        Value::String(name) => {
-            if let Err(why) = port_name(name) {
-                causes.invalid(path, value, why);
-            }
-        }
+        Value::String(name) => causes.check_name(path, name, names::port),
         number => {
-            if !number.as_i64().is_some_and(|number| (1..=65_535).contains(&number)) {
-                causes.invalid(path, number, PORT_RANGE);
+            // What is absent is Go's zero.
+            let number = number.as_i64().unwrap_or(0);
+            if !(1..=65_535).contains(&number) {
+                causes.invalid(path, &number.into(), PORT_RANGE);
             }
         }
     }

@@ -1,190 +1,157 @@
-//! Rules of volumes.
+//! Rules of volumes: those of pods, and PersistentVolumes' own sources.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{inner_path, mode};
+use super::source::{self, mode, outside};
 use crate::complain::Complain;
 use crate::lens::Lens;
 use crate::names;
-use crate::quantity::Quantity;
 use crate::status::Cause;
+use crate::validate;
 
-/// Checks the volumes of a pod spec at `path` and returns their names.
+/// Checks the volumes of a pod spec at `path` and returns the names of those with nothing wrong.
 pub(super) fn all<'a>(spec: &'a Value, path: &str, causes: &mut Vec<Cause>) -> BTreeSet<&'a str> {
     let mut seen = BTreeSet::new();
     for (idx, volume) in spec.list("volumes").iter().enumerate() {
         let path = format!("{path}.volumes[{idx}]");
-        let name = volume.str("name");
-        if !name.is_empty() {
-            causes.check_name(&format!("{path}.name"), name, names::label);
+        let (name, before) = (volume.str("name"), causes.len());
+        source::one(volume, &path, false, causes);
+        match name {
+            "" => causes.required(&format!("{path}.name"), ""),
+            name => causes.check_name(&format!("{path}.name"), name, names::label),
         }
-        if !seen.insert(name) {
+        if seen.contains(name) {
             causes.duplicate(&format!("{path}.name"), &name.into());
         }
-        let sources: Vec<&String> = volume
-            .as_object()
-            .into_iter()
-            .flat_map(|map| map.keys())
-            .filter(|key| *key != "name")
-            .collect();
-        for extra in sources.iter().skip(1) {
-            causes.forbidden(&format!("{path}.{extra}"), "may not specify more than 1 volume type");
-        }
-        match sources.first() {
-            None => causes.required(&path, "must specify a volume type"),
-            Some(source) => {
-                self::source(source, volume.at(source), &format!("{path}.{source}"), causes);
-            }
+        // Mounts of what is wrong are not found.
+        if causes.len() == before && !causes.is_full() {
+            seen.insert(name);
         }
     }
     seen
 }
 
-fn source(kind: &str, source: &Value, path: &str, causes: &mut Vec<Cause>) {
-    match kind {
-        "hostPath" => host_path(source, path, causes),
-        "emptyDir" => {
-            if Quantity::from_tree(source.at("sizeLimit")).is_some_and(Quantity::is_negative) {
-                causes.forbidden(
-                    &format!("{path}.sizeLimit"),
-                    "SizeLimit field must be a valid resource quantity",
-                );
-            }
-            match source.str("medium") {
-                "" | "Memory" => {}
-                medium if medium.starts_with("HugePages") => {}
-                medium => causes.not_supported(
-                    &format!("{path}.medium"),
-                    medium,
-                    &["", "HugePages", "Memory"],
-                ),
-            }
-        }
-        "secret" => {
-            if source.str("secretName").is_empty() {
-                causes.required(&format!("{path}.secretName"), "");
-            }
-            mode(source.int("defaultMode"), &format!("{path}.defaultMode"), causes);
-            items(source, path, causes);
-        }
-        "configMap" => {
-            if source.str("name").is_empty() {
-                causes.required(&format!("{path}.name"), "");
-            }
-            mode(source.int("defaultMode"), &format!("{path}.defaultMode"), causes);
-            items(source, path, causes);
-        }
-        "downwardAPI" => {
-            mode(source.int("defaultMode"), &format!("{path}.defaultMode"), causes);
-            downward_items(source, path, causes);
-        }
-        "projected" => projected(source, path, causes),
-        "nfs" if !source.str("path").is_empty() && !source.str("path").starts_with('/') => {
-            causes.invalid(&format!("{path}.path"), source.at("path"), "must be an absolute path");
-        }
-        "csi" if !source.str("driver").is_empty() => {
-            causes.check_name(
-                &format!("{path}.driver"),
-                &source.str("driver").to_ascii_lowercase(),
-                names::subdomain,
-            );
-        }
-        "ephemeral" if !source.has("volumeClaimTemplate") => {
-            causes.required(&format!("{path}.volumeClaimTemplate"), "");
-        }
-        _ => {}
-    }
-}
-
-/// A `HostPathVolumeSource` at `path`.
-pub(crate) fn host_path(source: &Value, path: &str, causes: &mut Vec<Cause>) {
-    if source.str("path").split('/').any(|part| part == "..") {
-        causes.invalid(&format!("{path}.path"), source.at("path"), "must not contain '..'");
-    }
-}
-
 /// `KeyToPath` lists.
-fn items(source: &Value, path: &str, causes: &mut Vec<Cause>) {
+pub(super) fn items(source: &Value, path: &str, causes: &mut Vec<Cause>) {
     for (idx, item) in source.list("items").iter().enumerate() {
         let path = format!("{path}.items[{idx}]");
-        inner_path(item.str("path"), &format!("{path}.path"), causes);
-        mode(item.int("mode"), &format!("{path}.mode"), causes);
+        outside(item.str("path"), &format!("{path}.path"), causes);
+        mode(item, "mode", &path, causes);
     }
 }
 
-fn downward_items(source: &Value, path: &str, causes: &mut Vec<Cause>) {
-    for (idx, item) in source.list("items").iter().enumerate() {
-        let path = format!("{path}.items[{idx}]");
-        inner_path(item.str("path"), &format!("{path}.path"), causes);
-        mode(item.int("mode"), &format!("{path}.mode"), causes);
+/// Files of the downward API, of which upstream does not say which one it means.
+pub(super) fn downward_items(source: &Value, path: &str, causes: &mut Vec<Cause>) {
+    for item in source.list("items") {
+        if item.str("path").is_empty() {
+            causes.required(&format!("{path}.path"), "");
+        }
+        outside(item.str("path"), &format!("{path}.path"), causes);
         match (item.has("fieldRef"), item.has("resourceFieldRef")) {
-            (true, true) => {
-                causes.invalid(
-                    &path,
-                    &"resource".into(),
-                    "fieldRef and resourceFieldRef can not be specified simultaneously",
+            (true, both) => {
+                super::container::field_reference(
+                    item.at("fieldRef"),
+                    &format!("{path}.fieldRef"),
+                    &[
+                        "metadata.annotations",
+                        "metadata.labels",
+                        "metadata.name",
+                        "metadata.namespace",
+                        "metadata.uid",
+                    ],
+                    causes,
                 );
+                if both {
+                    let detail =
+                        "fieldRef and resourceFieldRef can not be specified simultaneously";
+                    causes.invalid(path, &"resource".into(), detail);
+                }
             }
-            (false, false) => {
-                causes.required(&path, "one of fieldRef and resourceFieldRef is required");
-            }
-            (true, false) => super::container::field_reference(
-                item.str("fieldRef.fieldPath"),
-                &format!("{path}.fieldRef.fieldPath"),
-                &[
-                    "metadata.name",
-                    "metadata.namespace",
-                    "metadata.uid",
-                    "metadata.labels",
-                    "metadata.annotations",
-                ],
+            (false, true) => super::container::resource_reference(
+                item.at("resourceFieldRef"),
+                &format!("{path}.resourceFieldRef"),
+                true,
                 causes,
             ),
-            (false, true) => {
-                if item.str("resourceFieldRef.containerName").is_empty() {
-                    causes.required(&format!("{path}.resourceFieldRef.containerName"), "");
-                }
+            (false, false) => {
+                causes.required(path, "one of fieldRef and resourceFieldRef is required");
             }
+        }
+        mode(item, "mode", path, causes);
+    }
+}
+
+/// The parts of a projected volume.
+pub(super) fn projected(source: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let mut paths = BTreeSet::new();
+    for (idx, part) in source.list("sources").iter().enumerate() {
+        let at = format!("{path}.sources[{idx}]");
+        for kind in ["secret", "configMap"].into_iter().filter(|kind| part.has(kind)) {
+            let (part, at) = (part.at(kind), format!("{at}.{kind}"));
+            if part.str("name").is_empty() {
+                causes.required(&format!("{at}.name"), "");
+            }
+            validate::part_at(
+                "SecretProjection",
+                "items",
+                part.at("items"),
+                &format!("{at}.items"),
+                causes,
+            );
+            items(part, &at, causes);
+            unique(part, Some(part.str("name")), &mut paths, path, causes);
+        }
+        if part.has("downwardAPI") {
+            let part = part.at("downwardAPI");
+            downward_items(part, &format!("{at}.downwardAPI"), causes);
+            unique(part, None, &mut paths, path, causes);
+        }
+        if part.has("serviceAccountToken") {
+            token(
+                part.at("serviceAccountToken"),
+                path,
+                &format!("{at}.serviceAccountToken"),
+                causes,
+            );
+        }
+        if part.as_object().is_some_and(|map| map.len() > 1) {
+            causes.forbidden(&at, "may not specify more than 1 volume type per source");
         }
     }
 }
 
-fn projected(source: &Value, path: &str, causes: &mut Vec<Cause>) {
-    mode(source.int("defaultMode"), &format!("{path}.defaultMode"), causes);
-    for (idx, part) in source.list("sources").iter().enumerate() {
-        let path = format!("{path}.sources[{idx}]");
-        let kinds: Vec<&String> = part.as_object().into_iter().flat_map(|map| map.keys()).collect();
-        for extra in kinds.iter().skip(1) {
-            causes.forbidden(&format!("{path}.{extra}"), "may not specify more than 1 volume type");
+/// The files of all parts are in one directory; `shown` stands for one that is there twice, if it is something.
+fn unique<'a>(
+    part: &'a Value,
+    shown: Option<&str>,
+    paths: &mut BTreeSet<&'a str>,
+    path: &str,
+    causes: &mut Vec<Cause>,
+) {
+    for item in part.list("items") {
+        let file = item.str("path");
+        if !file.is_empty() && !paths.insert(file) {
+            causes.invalid(path, &shown.unwrap_or(file).into(), "conflicting duplicate paths");
         }
-        let Some(kind) = kinds.first() else {
-            causes.required(&path, "must specify a projection type");
-            continue;
-        };
-        let (part, path) = (part.at(kind), format!("{path}.{kind}"));
-        match kind.as_str() {
-            "secret" | "configMap" => {
-                if part.str("name").is_empty() {
-                    causes.required(&format!("{path}.name"), "");
-                }
-                items(part, &path, causes);
-            }
-            "downwardAPI" => downward_items(part, &path, causes),
-            "serviceAccountToken" => {
-                let secs = part.int("expirationSeconds").unwrap_or(3600);
-                if secs < 600 {
-                    let detail = "may not specify a duration less than 10 minutes";
-                    causes.invalid(&format!("{path}.expirationSeconds"), &secs.into(), detail);
-                }
-                if secs > 1 << 32 {
-                    let detail = "may not specify a duration larger than 2^32 seconds";
-                    causes.invalid(&format!("{path}.expirationSeconds"), &secs.into(), detail);
-                }
-                inner_path(part.str("path"), &format!("{path}.path"), causes);
-            }
-            _ => {}
-        }
+    }
+}
+
+fn token(part: &Value, of_volume: &str, path: &str, causes: &mut Vec<Cause>) {
+    let secs = part.int("expirationSeconds").unwrap_or(3600);
+    if secs < 600 {
+        let detail = "may not specify a duration less than 10 minutes";
+        causes.invalid(&format!("{path}.expirationSeconds"), &secs.into(), detail);
+    }
+    if secs > 1 << 32 {
+        let detail = "may not specify a duration larger than 2^32 seconds";
+        causes.invalid(&format!("{path}.expirationSeconds"), &secs.into(), detail);
+    }
+    // Upstream says this of the volume, not of its part.
+    let at = format!("{of_volume}.path");
+    match part.str("path") {
+        "" => causes.required(&at, ""),
+        inner => outside(inner, &at, causes),
     }
 }
