@@ -31,7 +31,9 @@ pub(super) fn all(spec: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &m
         if !name.is_empty() {
             causes.check_name(&format!("{path}.name"), name, names::label);
         }
-        if !container_names.insert(name) && !(name.is_empty() && field == "initContainers") {
+        let is_new = container_names.insert(name);
+        let is_nameless = name.is_empty() && field == "initContainers";
+        if !is_new && !is_nameless {
             causes.duplicate(&format!("{path}.name"), &name.into());
         }
         if container.str("image").is_empty() {
