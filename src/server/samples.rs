@@ -22,6 +22,9 @@ const KEPT_MAX: Duration = Duration::from_secs(60);
 /// A container that began within the window has used what it used since it began, if that is this long ago.
 const YOUNG_MIN_MS: i64 = 10_000;
 
+/// The latest time that is believed: a node may say anything, and differences of times must fit.
+const TIME_MAX_MS: i64 = 1 << 53;
+
 /// What one thing had used at one time.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Point {
@@ -160,7 +163,8 @@ fn series(line: &str) -> Option<(&str, &str, f64, i64)> {
     };
     let mut words = rest.split_ascii_whitespace();
     let value = words.next()?.parse().ok().filter(|value: &f64| *value >= 0.0)?;
-    let at_ms = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    let at_ms = words.next().and_then(|word| word.parse().ok());
+    let at_ms = at_ms.filter(|ms| (0..=TIME_MAX_MS).contains(ms)).unwrap_or(0);
     (!line.starts_with('#')).then_some((head.0, head.1, value, at_ms))
 }
 
@@ -183,7 +187,7 @@ fn note(point: &mut Point, what: &str, value: f64, at_ms: i64) {
             point.at_ms = at_ms;
         }
         "memory_working_set_bytes" => point.memory_bytes = value as u64,
-        "start_time_seconds" => point.started_ms = (value * 1e3) as i64,
+        "start_time_seconds" => point.started_ms = ((value * 1e3) as i64).min(TIME_MAX_MS),
         _ => {}
     }
 }
@@ -326,6 +330,27 @@ mod tests {
         let pair = pair.then(at(132));
         assert_eq!(window(&pair), 15);
         assert!(pair.is_known(mono(192)) && !pair.is_known(mono(193)));
+    }
+
+    #[test]
+    fn times_that_cannot_be_are_none() {
+        let labels = "{container=\"a\",namespace=\"n\",pod=\"p\"}";
+        let read = |at: &str, started: &str, taken| {
+            let text = format!(
+                "container_cpu_usage_seconds_total{labels} 1 {at}\ncontainer_start_time_seconds{labels} {started}\n"
+            );
+            Sample::read(&text, Mono(taken))
+        };
+        for (at, started) in [
+            ("-9223372036854775808", "1e300"),
+            ("9223372036854775807", "0"),
+            ("9007199254740992", "inf"),
+        ] {
+            let pair = Pair::new(read("0", "0", 0), read(at, started, 1));
+            // No difference overflows.
+            let known = pair.pod("n", "p").map_or(0, |all| all.len());
+            assert!(known <= 1, "{at}");
+        }
     }
 
     #[test]
