@@ -12,6 +12,7 @@ mod h2;
 
 pub mod io;
 pub mod message;
+pub mod names;
 pub mod server;
 mod server_name;
 pub mod spdy;

@@ -141,7 +141,7 @@ impl Balancer {
         let max = if places.len() > 1 { CONNECT_MAX } else { CONNECT_ONLY_MAX };
         let mut failed = Error::new("no server is known");
         for (idx, (host, port)) in places.iter().enumerate() {
-            let connecting = rt::timeout(max, rt::net::connect(host, *port)).await;
+            let connecting = rt::timeout(max, http::names::connect(host, *port)).await;
             let what = || format!("open TCP connection to {}", authority(host, Some(*port)));
             match connecting.context(what).and_then(|stream| stream.context(what)) {
                 Ok(stream) => {
@@ -259,7 +259,7 @@ mod tests {
             let port = free.local_addr().unwrap().port();
             drop(free);
             let _listening = balancer.listen(port).await.unwrap();
-            let mut near = rt::net::connect("127.0.0.1", port).await.unwrap();
+            let mut near = http::names::connect("127.0.0.1", port).await.unwrap();
             near.write_all(b"ping").await.unwrap();
             let (mut far, _) = server.accept().await.unwrap();
             let mut bytes = [0; 4];

@@ -270,7 +270,7 @@ fn innermost(error: &stdx::Error, url: &Url) -> String {
 
 async fn tcp_probe(host: &str, port: u16) -> ProbeOutcome {
     let address = http::client::authority(host, Some(port));
-    match rt::net::connect(host, port).await {
+    match http::names::connect(host, port).await {
         Ok(mut stream) => {
             // Closing with unread data would reset the connection under a server that greets first.
             let _ = rt::timeout(Duration::ZERO, stream.read(&mut [0; 1])).await;

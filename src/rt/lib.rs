@@ -31,34 +31,6 @@ pub mod net {
     pub use smol::net::unix::{UnixDatagram, UnixListener, UnixStream};
     pub use smol::net::{TcpListener, TcpStream, UdpSocket};
 
-    /// Connects to a name or an address, to the first of the name's addresses that answers.
-    pub async fn connect(host: &str, port: u16) -> std::io::Result<TcpStream> {
-        if let Ok(address) = host.parse::<std::net::IpAddr>() {
-            return TcpStream::connect((address, port)).await;
-        }
-        let name = host.to_owned();
-        let found = crate::unblock(move || {
-            std::net::ToSocketAddrs::to_socket_addrs(&(&*name, port)).map(Vec::from_iter)
-        });
-        first_of(found.await?).await
-    }
-
-    /// As `connect`, for a place that a stranger named: never to this machine, nor to what only its own
-    /// link has, whatever a name resolves to at that moment.
-    pub async fn connect_far(host: &str, port: u16) -> std::io::Result<TcpStream> {
-        let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let found = crate::unblock(move || {
-            std::net::ToSocketAddrs::to_socket_addrs(&(&*name, port)).map(Vec::from_iter)
-        });
-        let mut far = found.await?;
-        far.retain(|address| is_far(address.ip()));
-        if far.is_empty() {
-            let text = "its address is loopback, link-local, unspecified or multicast";
-            return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, text));
-        }
-        first_of(far).await
-    }
-
     /// Whether an address may be another machine's beyond this link.
     pub fn is_far(ip: std::net::IpAddr) -> bool {
         use std::net::IpAddr;
@@ -74,17 +46,6 @@ pub mod net {
                 [first, ..] => !ip.is_multicast() && first & 0xffc0 != 0xfe80,
             },
         }
-    }
-
-    async fn first_of(addresses: Vec<std::net::SocketAddr>) -> std::io::Result<TcpStream> {
-        let mut last = std::io::ErrorKind::NotFound.into();
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
     }
 
     /// Prepares a connection for messages that are small, prompt and rare: no waiting for more to

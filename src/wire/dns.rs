@@ -176,6 +176,21 @@ pub enum Unanswerable {
 }
 
 impl Query {
+    /// A question of this machine's own.
+    pub fn new(name: Name, kind: u16) -> Query {
+        Query {
+            id: 0,
+            name,
+            kind,
+            class: CLASS_IN,
+            recursion_desired: true,
+            checking_disabled: false,
+            edns_udp_bytes: None,
+            edns_version: 0,
+            dnssec_ok: false,
+        }
+    }
+
     /// Reads a query.
     ///
     /// # Errors

@@ -162,7 +162,7 @@ EphemeralContainerCommon
   21 volumeDevices            []VolumeDevice          map(devicePath) merge(devicePath)
   22 startupProbe             Probe?
   23 resizePolicy             []ContainerResizePolicy
-  24 restartPolicy            str?                    
+  24 restartPolicy            str?
 EphemeralContainer
    1 inline              EphemeralContainerCommon
    2 targetContainerName str

@@ -235,7 +235,7 @@ async fn open_raw(endpoint: &Endpoint) -> Result<Io> {
         }
         Some(proxy) => connect_through(proxy, host, port).await,
         None if endpoint.far_only => {
-            let stream = rt::net::connect_far(host, port).await;
+            let stream = crate::names::connect_far(host, port).await;
             tuned(stream.context(|| "open TCP connection")?)
         }
         None => open_tcp(host, port).await,
@@ -250,7 +250,7 @@ fn is_near(host: &str) -> bool {
 }
 
 async fn open_tcp(host: &str, port: u16) -> Result<Io> {
-    tuned(rt::net::connect(host, port).await.context(|| "open TCP connection")?)
+    tuned(crate::names::connect(host, port).await.context(|| "open TCP connection")?)
 }
 
 fn tuned(stream: rt::net::TcpStream) -> Result<Io> {

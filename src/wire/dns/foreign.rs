@@ -1,10 +1,12 @@
 //! Answers of other servers: checked once, then given to clients record by record, like our own.
 
+use std::net::IpAddr;
+
 use stdx::{Error, Result};
 
 use super::{
-    Answer, FLAG_RESPONSE, FLAG_TRUNCATED, HEADER_LEN, Head, MESSAGE_MAX_BYTES, Name, Query,
-    RECORDS_MAX, Section, code, kind, read_u16, read_u32,
+    Answer, CLASS_IN, FLAG_RESPONSE, FLAG_TRUNCATED, HEADER_LEN, Head, MESSAGE_MAX_BYTES, Name,
+    Query, RECORDS_MAX, Section, code, kind, read_u16, read_u32,
 };
 
 const FLAG_AUTHENTIC_DATA: u16 = 0x0020;
@@ -89,6 +91,23 @@ impl Foreign {
     /// Bytes it takes in a cache.
     pub fn size_bytes(&self) -> usize {
         self.bytes.len() + size_of::<Foreign>()
+    }
+
+    /// The addresses in its answer, in their order.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let (mut at, mut found) = (self.records_at, Vec::new());
+        for _ in 0..read_u16(&self.bytes, 6).unwrap_or(0) {
+            let Some(record) = RecordView::parse(&self.bytes, at) else { break };
+            at = record.end;
+            let v4 = || <[u8; 4]>::try_from(record.data).map(IpAddr::from);
+            let v6 = || <[u8; 16]>::try_from(record.data).map(IpAddr::from);
+            found.extend(match (record.class, record.kind) {
+                (CLASS_IN, kind::A) => v4().ok(),
+                (CLASS_IN, kind::AAAA) => v6().ok(),
+                _ => None,
+            });
+        }
+        found
     }
 
     /// The answer for `query`, `age_secs` after it was got, with times to live of at most `ttl_max_secs`.
@@ -242,7 +261,7 @@ impl Pieces<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CLASS_IN, Data};
+    use super::super::Data;
     use super::*;
 
     fn query(name: &str, edns: Option<u16>) -> Query {
