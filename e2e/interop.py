@@ -171,9 +171,12 @@ def kubectl(cluster):
     script = INSTRUMENTS / "kubectl150.sh"
     if not script.exists():
         raise Failure(f"no {script}; INSTRUMENTS=DIRECTORY says where kubectl150.sh lies")
+    # The script wants two images that can do the same.
+    tag = [cluster.binary, "ctr", "images", "tag", "k3rs.io/userspace:1", "k3rs.io/userspace:2"]
+    subprocess.run(cluster.inside(tag), env=cluster.env, capture_output=True, check=True)
     said, bad = [], []
     for version, program in kubectls().items():
-        env = dict(cluster.env, KUBECTL=program, IMG2="k3rs.io/userspace:1")
+        env = dict(cluster.env, KUBECTL=program, IMG2="k3rs.io/userspace:2")
         done = subprocess.run(cluster.inside(["bash", str(script)]), env=env, capture_output=True, text=True, timeout=1800)
         (WORK / f"kubectl-{version}.log").write_text(done.stdout + done.stderr)
         last = (done.stdout.strip().splitlines() or ["nothing"])[-1]
