@@ -192,7 +192,7 @@ fn list(found: List, resource: &Resource, wanted: &Wanted) -> Result<Response, S
         Shape::Object | Shape::Discovery { .. } => None,
         Shape::Metadata { beta } => Some(beta),
         Shape::Table { beta } => {
-            let mut head = table::table(form, Vec::new(), meta_tree(&meta), true);
+            let mut head = table::table(form, Vec::new(), meta.tree(), true);
             set_version(&mut head, beta);
             if format == Format::Json && !wanted.media.pretty {
                 return Ok(stream(Pieces::table(items, resource.clone(), head, *wanted), wanted));
@@ -224,17 +224,6 @@ fn list(found: List, resource: &Resource, wanted: &Wanted) -> Result<Response, S
 /// The metadata of an object only, as whoever asks wants it.
 pub(crate) fn metadata(beta: bool) -> Shown<'static> {
     Shown::Metadata(if beta { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" })
-}
-
-fn meta_tree(meta: &ListMeta) -> Value {
-    let mut tree = json!({"resourceVersion": meta.revision.to_string()});
-    if !meta.next.is_empty() {
-        tree.set("continue", meta.next.as_str());
-    }
-    if let Some(remaining) = meta.remaining {
-        tree.set("remainingItemCount", remaining);
-    }
-    tree
 }
 
 /// A tree in the negotiated format.
