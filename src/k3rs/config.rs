@@ -440,7 +440,7 @@ pub(crate) fn backend(name: &str) -> Result<Option<net::Backend>> {
         "host-gw" => Ok(Some(net::Backend::HostGw)),
         "none" => Ok(None),
         other => Err(Error::new(format!(
-            "--flannel-backend={other} is not supported by this version of k3rs yet (many nodes)"
+            "--flannel-backend={other} is not supported by this version of k3rs yet (vxlan, host-gw or none)"
         ))),
     }
 }
@@ -636,7 +636,7 @@ mod tests {
             ),
             (
                 &["--flannel-backend=wireguard-native"],
-                "--flannel-backend=wireguard-native is not supported by this version of k3rs yet (many nodes)",
+                "--flannel-backend=wireguard-native is not supported by this version of k3rs yet (vxlan, host-gw or none)",
             ),
             (
                 &["--flannel-external-ip"],

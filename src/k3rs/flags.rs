@@ -87,7 +87,10 @@ impl Flag {
     }
 }
 
-const MANY_NODES: &str = "many nodes";
+const IPV6: &str = "IPv6";
+const TUNNEL: &str = "the tunnel to agents";
+const NODE_NAMES: &str = "DNS names of nodes";
+const NETWORKS: &str = "other networks between nodes";
 const HA: &str = "several servers";
 const DATASTORES: &str = "other datastores";
 const CRI: &str = "the CRI socket and external runtimes";
@@ -120,9 +123,9 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("cluster-dns", List),
     flag("cluster-domain", Value),
     flag("flannel-backend", Value),
-    flag("flannel-ipv6-masq", Switch).later(MANY_NODES),
+    flag("flannel-ipv6-masq", Switch).later(IPV6),
     flag("flannel-external-ip", Switch),
-    flag("egress-selector-mode", Value).later(MANY_NODES),
+    flag("egress-selector-mode", Value).later(TUNNEL),
     flag("servicelb-namespace", Value).later("ServiceLB"),
     flag("write-kubeconfig", Value).short('o').env("K3S_KUBECONFIG_OUTPUT"),
     flag("write-kubeconfig-mode", Value).env("K3S_KUBECONFIG_MODE"),
@@ -211,14 +214,14 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("docker", Switch).agent().later(CRI),
     flag("node-ip", List).short('i').agent(),
     flag("node-external-ip", List).agent(),
-    flag("node-internal-dns", List).agent().later(MANY_NODES),
-    flag("node-external-dns", List).agent().later(MANY_NODES),
+    flag("node-internal-dns", List).agent().later(NODE_NAMES),
+    flag("node-external-dns", List).agent().later(NODE_NAMES),
     flag("resolv-conf", Value).env("K3S_RESOLV_CONF").agent(),
     flag("flannel-iface", Value).agent(),
-    flag("flannel-conf", Value).agent().later(MANY_NODES),
-    flag("flannel-cni-conf", Value).agent().later(MANY_NODES),
-    flag("vpn-auth", Value).env("K3S_VPN_AUTH").agent().later(MANY_NODES),
-    flag("vpn-auth-file", Value).env("K3S_VPN_AUTH_FILE").agent().later(MANY_NODES),
+    flag("flannel-conf", Value).agent().later(NETWORKS),
+    flag("flannel-cni-conf", Value).agent().later(NETWORKS),
+    flag("vpn-auth", Value).env("K3S_VPN_AUTH").agent().later(NETWORKS),
+    flag("vpn-auth-file", Value).env("K3S_VPN_AUTH_FILE").agent().later(NETWORKS),
     flag("kubelet-arg", Repeated).agent().later(PASS_THROUGH),
     flag("kube-proxy-arg", Repeated).agent().later(PASS_THROUGH),
     flag("no-flannel", Switch).agent().later(NEVER),

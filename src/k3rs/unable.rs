@@ -1,4 +1,4 @@
-//! A node that cannot start: the API goes on, its Node says why, and it is tried again.
+//! A node that cannot start: what is beside it in the process goes on, its Node says why, and it is tried again.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(crate) async fn start(machine: &Machine, link: &Link) -> Result<Agent> {
         failures += 1;
         let rest = RETRY.delay(failures);
         log::error!(
-            "The node cannot start: {why}. The API is served; next try in {} s",
+            "The node cannot start: {why}. What is beside it goes on; next try in {} s",
             rest.as_secs()
         );
         let config = node::kubelet_config(machine)?;
