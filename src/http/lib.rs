@@ -7,6 +7,7 @@
 
 pub mod body;
 pub mod client;
+pub mod dns;
 pub mod grpc;
 mod h2;
 

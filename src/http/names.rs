@@ -3,13 +3,15 @@
 //!
 //! Not by the C library: to look a name up, a static program would load whatever shared libraries the host has.
 
+use std::io::{Error, ErrorKind, Result};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use rt::io::{AsyncReadExt, AsyncWriteExt};
-use rt::net::{TcpStream, UdpSocket, is_far};
-use std::io::{Error, ErrorKind, Result};
-use wire::dns::{Foreign, MESSAGE_MAX_BYTES, Name, Query, code, kind};
+use rt::BoxFuture;
+use rt::net::{TcpStream, is_far};
+use wire::dns::{Name, Query, code, kind};
+
+use crate::dns::{self, Edns};
 
 const HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -22,9 +24,6 @@ const TIMEOUT_MAX_SECS: u64 = 30;
 const ATTEMPTS_MAX: usize = 5;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 16;
-/// Packets on one socket that are no answer to its question.
-const STRAY_PACKETS_MAX: usize = 64;
-const UDP_ANSWER_MAX_BYTES: usize = 4096;
 
 /// Connects to a name or an address, to the first of the name's addresses that answers.
 ///
@@ -64,7 +63,12 @@ async fn first_of(addresses: Vec<IpAddr>, port: u16) -> Result<TcpStream> {
 ///
 /// # Errors
 /// `NotFound` if there is no such host, others if nobody could say.
-pub async fn lookup(host: &str) -> Result<Vec<IpAddr>> {
+pub fn lookup(host: &str) -> BoxFuture<'_, Result<Vec<IpAddr>>> {
+    // Boxed: it is below every request, and rarely more than an address.
+    Box::pin(look_up(host))
+}
+
+async fn look_up(host: &str) -> Result<Vec<IpAddr>> {
     let name = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = name.parse() {
         return Ok(vec![address]);
@@ -220,39 +224,11 @@ impl Resolver {
     }
 }
 
-/// Asks one server, over TCP where the answer is too long for UDP.
+/// Asks one server.
 async fn ask(server: SocketAddr, query: &Query) -> Result<Vec<IpAddr>> {
-    let any: IpAddr = match server {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    // A fresh socket, so a port of the kernel's choice, and an id a question: an attacker must guess both.
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(server).await?;
-    let id = u16::try_from(rt::random_u64() & 0xffff).unwrap_or(0);
-    let question = query.to_bytes(id, false);
-    socket.send(&question).await?;
-    let mut buf = vec![0; UDP_ANSWER_MAX_BYTES];
-    for _ in 0..STRAY_PACKETS_MAX {
-        let n = socket.recv(&mut buf).await?;
-        let Ok(answer) = Foreign::parse(&buf[..n], query, id) else { continue };
-        if !answer.truncated {
-            return judged(server, &answer);
-        }
-        let mut stream = TcpStream::connect(server).await?;
-        let len = u16::try_from(question.len()).map_err(Error::other)?;
-        stream.write_all(&[&len.to_be_bytes()[..], &question].concat()).await?;
-        let mut len = [0; 2];
-        stream.read_exact(&mut len).await?;
-        buf.resize(usize::from(u16::from_be_bytes(len)).min(MESSAGE_MAX_BYTES), 0);
-        stream.read_exact(&mut buf).await?;
-        let answer = Foreign::parse(&buf, query, id);
-        return judged(server, &answer.map_err(|error| Error::other(error.to_string()))?);
-    }
-    Err(Error::other(format!("name server {server} answers other questions")))
-}
-
-fn judged(server: SocketAddr, answer: &Foreign) -> Result<Vec<IpAddr>> {
+    // What EDNS would save is a second question over TCP, for answers that are rare here.
+    let asked = dns::ask(server, query, Edns::Unknown).await;
+    let (answer, _) = asked.map_err(|error| Error::other(error.to_string()))?;
     match answer.code {
         code::NO_ERROR | code::NAME_ERROR => Ok(answer.addresses()),
         other => Err(Error::other(format!("name server {server} answers with code {other}"))),
@@ -261,6 +237,10 @@ fn judged(server: SocketAddr, answer: &Foreign) -> Result<Vec<IpAddr>> {
 
 #[cfg(test)]
 mod tests {
+    use rt::io::{AsyncReadExt, AsyncWriteExt};
+    use rt::net::UdpSocket;
+    use wire::dns::MESSAGE_MAX_BYTES;
+
     use super::*;
 
     #[test]

@@ -91,20 +91,10 @@ fn key_of(query: &Query) -> Key {
 mod tests {
     use super::*;
     use std::net::IpAddr;
-    use wire::dns::{Answer, CLASS_IN, Data, Section, kind};
+    use wire::dns::{Answer, Data, Section, kind};
 
     fn query(name: &str) -> Query {
-        Query {
-            id: 1,
-            name: Name::from_text(name).unwrap(),
-            kind: kind::A,
-            class: CLASS_IN,
-            recursion_desired: true,
-            checking_disabled: false,
-            edns_udp_bytes: None,
-            edns_version: 0,
-            dnssec_ok: false,
-        }
+        Query { id: 1, ..Query::new(Name::from_text(name).unwrap(), kind::A) }
     }
 
     fn answer(query: &Query, ttl: u32) -> Arc<Foreign> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stdx::time::Mono;
 
-use super::exchange::Edns;
+use http::dns::Edns;
 
 /// How often a silent server is asked again, at most.
 const PROBE_EVERY: Duration = Duration::from_secs(5);

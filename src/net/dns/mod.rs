@@ -1,7 +1,6 @@
 //! Cluster DNS on this node: UDP and TCP, answers from the model, the rest from upstream through a cache.
 
 mod cache;
-mod exchange;
 mod health;
 mod tcp;
 mod upstream;

@@ -9,7 +9,6 @@ use stdx::time::Mono;
 use stdx::{Error, Result};
 use wire::dns::{Foreign, Query, code};
 
-use super::exchange;
 use super::health::Health;
 use crate::lock;
 
@@ -71,7 +70,7 @@ impl Upstream {
 
     async fn ask_one(&self, server: SocketAddr, query: &Query) -> Result<Foreign> {
         let edns = lock(&self.0.health).edns(server, rt::now().mono);
-        let asked = exchange::ask(server, query, edns);
+        let asked = http::dns::ask(server, query, edns);
         let result = match rt::timeout(ANSWER_TIMEOUT, asked).await {
             Ok(result) => result,
             Err(_) => Err(Error::new(format!("name server {server} does not answer"))),

@@ -265,17 +265,8 @@ mod tests {
     use super::*;
 
     fn query(name: &str, edns: Option<u16>) -> Query {
-        Query {
-            id: 7,
-            name: Name::from_text(name).unwrap(),
-            kind: kind::A,
-            class: CLASS_IN,
-            recursion_desired: true,
-            checking_disabled: false,
-            edns_udp_bytes: edns,
-            edns_version: 0,
-            dnssec_ok: false,
-        }
+        let plain = Query::new(Name::from_text(name).unwrap(), kind::A);
+        Query { id: 7, edns_udp_bytes: edns, ..plain }
     }
 
     /// What a server says: `n` addresses behind a chain of `aliases` names.

@@ -10,7 +10,7 @@ use wire::dns::{Foreign, MESSAGE_MAX_BYTES, Query, code};
 
 /// What is known of a server and EDNS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Edns {
+pub enum Edns {
     /// It understands it.
     Known,
     /// It does not, and is not bothered with it.
@@ -26,7 +26,10 @@ const STRAY_PACKETS_MAX: usize = 64;
 const UDP_ANSWER_MAX_BYTES: usize = 4096;
 
 /// Asks, and says whether the server knows EDNS. The caller sets the time for all of it.
-pub(crate) async fn ask(server: SocketAddr, query: &Query, edns: Edns) -> Result<(Foreign, bool)> {
+///
+/// # Errors
+/// If nothing comes that answers the question.
+pub async fn ask(server: SocketAddr, query: &Query, edns: Edns) -> Result<(Foreign, bool)> {
     ask_over_udp(server, query, edns).await.context(|| format!("ask name server {server}"))
 }
 
@@ -172,23 +175,13 @@ async fn ask_over_tcp(server: SocketAddr, query: &Query, edns: bool) -> Result<F
 mod tests {
     use super::*;
     use std::net::UdpSocket as Plain;
-    use wire::dns::{Answer, CLASS_IN, Data, Name, Section, kind};
+    use wire::dns::{Answer, Data, Name, Section, kind};
 
     /// What a server does with a question.
     type Server = fn(query: &Query) -> Vec<Vec<u8>>;
 
     fn query() -> Query {
-        Query {
-            id: 1,
-            name: Name::from_text("host.example").unwrap(),
-            kind: kind::A,
-            class: CLASS_IN,
-            recursion_desired: true,
-            checking_disabled: false,
-            edns_udp_bytes: None,
-            edns_version: 0,
-            dnssec_ok: false,
-        }
+        Query::new(Name::from_text("host.example").unwrap(), kind::A)
     }
 
     fn good(query: &Query) -> Vec<u8> {
