@@ -11,6 +11,7 @@ use crate::auth::Attributes;
 use crate::core::{Core, not_found};
 use crate::dispatch;
 use crate::user::Caller;
+use crate::webhook;
 
 /// The longest answer of another server.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
@@ -75,9 +76,9 @@ fn attributes(path: &ResourcePath) -> Attributes {
     }
 }
 
-/// What another server answered.
+/// What another server answered, who may be anybody: its tree is bounded, too.
 fn tree(code: u16, text: &[u8]) -> Result<Value, Status> {
-    let tree = serde_json::from_slice(text);
+    let tree = webhook::parse(text);
     match (code, tree) {
         (200, tree) => tree.map_err(|error| Status::internal(format!("read its answer: {error}"))),
         (_, Ok(tree @ Value::Object(_))) => Err(Status::from_tree(&tree, code)),
@@ -86,5 +87,24 @@ fn tree(code: u16, text: &[u8]) -> Result<Value, Status> {
             Err(Status::unavailable("the server is currently unable to handle the request"))
         }
         (code, _) => Err(Status::unavailable(format!("it answered {code}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_servers_answer_is_bounded() {
+        assert_eq!(tree(200, b"{\"items\":[]}").unwrap(), json!({"items": []}));
+        let many = format!("[{}0]", "0,".repeat(3 << 20));
+        let deep = "[".repeat(100_000);
+        for text in [many.as_str(), deep.as_str(), "nonsense"] {
+            assert_eq!(tree(200, text.as_bytes()).unwrap_err().code(), 500);
+            assert_eq!(tree(403, text.as_bytes()).unwrap_err().code(), 503);
+        }
+        let refused =
+            json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": "no"});
+        assert_eq!(tree(403, refused.to_string().as_bytes()).unwrap_err().message(), "no");
     }
 }

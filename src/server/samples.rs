@@ -25,6 +25,10 @@ const YOUNG_MIN_MS: i64 = 10_000;
 /// The latest time that is believed: a node may say anything, and differences of times must fit.
 const TIME_MAX_MS: i64 = 1 << 53;
 
+/// Containers of one node that are remembered, and the longest name of anything.
+const CONTAINERS_MAX: usize = 4096;
+const NAME_MAX_BYTES: usize = 253;
+
 /// What one thing had used at one time.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Point {
@@ -79,15 +83,26 @@ impl Point {
 impl Sample {
     /// Reads the text of a kubelet's `/metrics/resource`. What it does not say is absent.
     pub(crate) fn read(text: &str, taken: Mono) -> Sample {
-        let mut sample = Sample { taken, ..Sample::default() };
+        let (mut sample, mut n_containers) = (Sample { taken, ..Sample::default() }, 0);
         for line in text.lines() {
             let Some((name, labels, value, at_ms)) = series(line) else { continue };
             if let Some(rest) = name.strip_prefix("node_") {
                 note(&mut sample.node, rest, value, at_ms);
             } else if let Some(rest) = name.strip_prefix("container_") {
-                let label = |key| label(labels, key).unwrap_or("").to_owned();
-                let pod = sample.pods.entry((label("namespace"), label("pod"))).or_default();
-                note(pod.entry(label("container")).or_default(), rest, value, at_ms);
+                let label = |key| label(labels, key).unwrap_or("");
+                let [namespace, pod, container] = ["namespace", "pod", "container"].map(label);
+                let is_long = |name: &str| name.len() > NAME_MAX_BYTES;
+                if [namespace, pod, container].into_iter().any(is_long) {
+                    continue;
+                }
+                let pod = sample.pods.entry((namespace.to_owned(), pod.to_owned())).or_default();
+                if !pod.contains_key(container) {
+                    n_containers += 1;
+                }
+                if n_containers > CONTAINERS_MAX {
+                    break;
+                }
+                note(pod.entry(container.to_owned()).or_default(), rest, value, at_ms);
             }
         }
         sample
@@ -330,6 +345,20 @@ mod tests {
         let pair = pair.then(at(132));
         assert_eq!(window(&pair), 15);
         assert!(pair.is_known(mono(192)) && !pair.is_known(mono(193)));
+    }
+
+    #[test]
+    fn what_a_node_says_is_remembered_within_bounds() {
+        let series = |pod: &str, n: usize| {
+            let labels = format!("{{container=\"{n}\",namespace=\"n\",pod=\"{pod}\"}}");
+            format!("container_memory_working_set_bytes{labels} 1 1\n")
+        };
+        let many: String =
+            (0..CONTAINERS_MAX * 2).map(|n| series(&format!("p{}", n / 2), n)).collect();
+        let sample = Sample::read(&many, Mono(0));
+        assert_eq!(sample.pods.values().map(BTreeMap::len).sum::<usize>(), CONTAINERS_MAX);
+        let long = Sample::read(&series(&"p".repeat(NAME_MAX_BYTES + 1), 1), Mono(0));
+        assert!(long.pods.is_empty());
     }
 
     #[test]
