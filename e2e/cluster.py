@@ -1,5 +1,6 @@
 """A k3rs server in a network namespace of its own, and the tools to look at it."""
 
+import functools
 import hashlib
 import json
 import os
@@ -31,6 +32,22 @@ def expect(condition, message):
     """Fails with words for a reader instead of a traceback."""
     if not condition:
         raise Failure(message)
+
+
+def telling(say):
+    """A test whose failure shows what `say()` tells, too."""
+
+    def decorate(test):
+        @functools.wraps(test)
+        def wrapped(cluster):
+            try:
+                return test(cluster)
+            except Exception as error:
+                raise Failure(f"{error}\n--- {say()}") from error
+
+        return wrapped
+
+    return decorate
 
 
 class Cluster:

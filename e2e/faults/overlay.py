@@ -3,7 +3,7 @@
 import pathlib
 import subprocess
 
-from cluster import Failure, run, until
+from cluster import Failure, run, telling, until
 from faults.remote import Node
 
 FAR = "192.0.2.11"
@@ -73,18 +73,7 @@ class FarNode(Node):
 FOUND = {}
 
 
-def with_log(test):
-    """A failure shows what the second node says, too."""
-
-    def wrapped(cluster):
-        try:
-            return test(cluster)
-        except Exception as error:
-            node = FOUND["node"]
-            raise Failure(f"{error}\n--- node2 says:\n{node.tail()}\n{node.sh('ip route; ip -d link show flannel.1', check=False)}") from error
-
-    wrapped.__name__ = test.__name__
-    return wrapped
+with_log = telling(lambda: f"node2 says:\n{FOUND['node'].tail()}\n{FOUND['node'].sh('ip route; ip -d link show flannel.1', check=False)}")
 
 
 def fetched(cluster, pod, url):

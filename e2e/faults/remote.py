@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 
-from cluster import Failure, until
+from cluster import Failure, telling, until
 
 ARGS = ["--disable-agent"]
 
@@ -101,17 +101,7 @@ class Node:
 NODE = {}
 
 
-def with_log(test):
-    """A failure shows what the node says, too."""
-
-    def wrapped(cluster):
-        try:
-            return test(cluster)
-        except Exception as error:
-            raise Failure(f"{error}\n--- the node says:\n{NODE['node'].tail()}") from error
-
-    wrapped.__name__ = test.__name__
-    return wrapped
+with_log = telling(lambda: f"the node says:\n{NODE['node'].tail()}")
 
 
 def running(cluster, name):
