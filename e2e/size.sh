@@ -2,12 +2,14 @@
 # Each binary's size against its budget, and its ten largest parts: size.sh HOST_BINARY; dist/* are taken along where built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# Budget and goal of ARCHITECTURE.md.
-budget=$((12 * 1024 * 1024)) goal=$((8 * 1024 * 1024))
+# In KiB. With the whole Kubernetes API, a 64-bit program may have 12.5 MiB, armv7's 8 MiB.
+wide=12800 narrow=8192
+goal=$((8 * 1024 * 1024))
 failed=0
 
 show() {
-  local name=$1 binary=$2 size verdict=""
+  local name=$1 binary=$2 size verdict="" budget=$((wide * 1024))
+  [ "$name" != armv7 ] || budget=$((narrow * 1024))
   size=$(stat -c %s "$binary")
   if [ "$size" -le "$goal" ]; then verdict="goal met"; fi
   [ "$size" -le "$budget" ] || { verdict="ABOVE THE BUDGET"; failed=1; }
