@@ -22,6 +22,7 @@ pub mod percent;
 pub mod pkcs10;
 pub mod protobuf;
 pub mod quantity;
+pub mod remotedialer;
 pub mod rtnetlink;
 pub mod shim;
 pub mod spdy;
