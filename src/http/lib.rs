@@ -19,6 +19,7 @@ mod server_name;
 pub mod spdy;
 pub mod streams;
 pub mod tls;
+pub mod tunnel;
 pub mod upgrade;
 pub mod websocket;
 

@@ -224,15 +224,26 @@ impl Receiver {
     /// The next message; `None` when the peer closed the WebSocket.
     pub async fn next(&mut self) -> Option<Result<Message>> {
         loop {
-            return match self.0.next().await? {
-                Ok(Raw::Binary(bytes)) => Some(Ok(Message::Binary(bytes.into()))),
-                Ok(Raw::Text(text)) => Some(Ok(Message::Text(text.as_str().to_owned()))),
-                Ok(Raw::Ping(_) | Raw::Pong(_) | Raw::Frame(_)) => continue,
-                // The closing handshake goes on while the stream is read to its end.
-                Ok(Raw::Close(_)) => continue,
-                Err(error) => Some(Err(error).context(|| "receive a WebSocket message")),
-            };
+            match self.next_sign().await? {
+                Ok(None) => {}
+                Ok(Some(message)) => return Some(Ok(message)),
+                Err(error) => return Some(Err(error)),
+            }
         }
+    }
+
+    /// The next sign of life: a message, or `None` inside for a PING, a PONG and the like.
+    pub async fn next_sign(&mut self) -> Option<Result<Option<Message>>> {
+        let message = match self.0.next().await? {
+            Ok(Raw::Binary(bytes)) => Message::Binary(bytes.into()),
+            Ok(Raw::Text(text)) => Message::Text(text.as_str().to_owned()),
+            // The closing handshake goes on while the stream is read to its end.
+            Ok(Raw::Ping(_) | Raw::Pong(_) | Raw::Frame(_) | Raw::Close(_)) => {
+                return Some(Ok(None));
+            }
+            Err(error) => return Some(Err(error).context(|| "receive a WebSocket message")),
+        };
+        Some(Ok(Some(message)))
     }
 }
 

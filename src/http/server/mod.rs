@@ -182,6 +182,12 @@ impl Server {
         .await;
     }
 
+    /// Serves one byte stream that came by another way than a listener, from its TLS handshake to its end.
+    pub async fn serve_tls(&self, io: Io, tls: Arc<rustls::ServerConfig>) {
+        let permit = Permit::new(&self.0, None);
+        self.0.serve(permit, io, Peer::default(), Some(tls)).await;
+    }
+
     /// Stops accepting, lets requests in flight finish for at most `grace`, then drops the rest.
     pub async fn shutdown(&self, grace: Duration) {
         self.0.enter(Phase::Draining);
@@ -253,22 +259,31 @@ impl Shared {
         let place = self.places.take(&socket, peer.address.map(|address| address.ip()));
         peer.place = Some(Arc::clone(&place));
         let (shared, permit) = (Arc::clone(self), Permit::new(self, Some(place)));
-        rt::spawn(async move {
-            let stop = shared.reached(Phase::Stopped);
-            let connection = async {
-                let address = peer.address;
-                // Each phase has a box of its own, so that a connection does not hold on to the room
-                // that its handshake needed.
-                match Box::pin(connect(&shared, socket, peer, tls)).await {
-                    Ok((io, peer, alpn)) => {
-                        speak(Arc::clone(&shared), permit, io, peer, alpn).await;
-                    }
-                    Err(error) => log::debug!("connection from {address:?}: {error}"),
-                }
-            };
-            rt::future::or(stop, connection).await;
-        })
-        .detach();
+        let raw: Io = match socket {
+            Socket::Tcp(stream) => Box::new(stream),
+            Socket::Unix(stream) => Box::new(stream),
+        };
+        rt::spawn(async move { shared.serve(permit, raw, peer, tls).await }).detach();
+    }
+
+    async fn serve(
+        self: &Arc<Self>,
+        permit: Permit,
+        raw: Io,
+        peer: Peer,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) {
+        let stop = self.reached(Phase::Stopped);
+        let connection = async {
+            let address = peer.address;
+            // Each phase has a box of its own, so that a connection does not hold on to the room
+            // that its handshake needed.
+            match Box::pin(connect(self, raw, peer, tls)).await {
+                Ok((io, peer, alpn)) => speak(Arc::clone(self), permit, io, peer, alpn).await,
+                Err(error) => log::debug!("connection from {address:?}: {error}"),
+            }
+        };
+        rt::future::or(stop, connection).await;
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -332,14 +347,10 @@ impl Drop for Permit {
 /// The TLS handshake, if any: the stream, who is there, and the protocol that was agreed on.
 async fn connect(
     shared: &Arc<Shared>,
-    socket: Socket,
+    raw: Io,
     mut peer: Peer,
     tls: Option<Arc<rustls::ServerConfig>>,
 ) -> Result<(Io, Peer, Option<Vec<u8>>)> {
-    let raw: Io = match socket {
-        Socket::Tcp(stream) => Box::new(stream),
-        Socket::Unix(stream) => Box::new(stream),
-    };
     let Some(tls) = tls else { return Ok((raw, peer, None)) };
     let raw: Io = Box::new(server_name::Lenient::new(raw));
     let handshake = futures_rustls::TlsAcceptor::from(tls).accept(raw);
