@@ -64,6 +64,8 @@ pub struct Kubelet {
 struct Inner {
     shared: Arc<Shared>,
     node: Arc<Node>,
+    /// `None` in views of the kubelet, and where it serves nobody.
+    port: Option<server::Port>,
     tasks: Mutex<Vec<rt::Task<Option<()>>>>,
 }
 
@@ -128,7 +130,8 @@ impl Kubelet {
         });
         let node = Arc::new(Node::new(Arc::clone(&shared)).await);
         let mut tasks = vec![recording];
-        tasks.extend(server::start(&shared, &node).await?);
+        let (listening, port) = server::start(&shared, &node).await?;
+        tasks.extend(listening);
 
         let events = shared.runtime.events();
         manager::adopt(&shared).await?;
@@ -147,13 +150,21 @@ impl Kubelet {
         tasks.push(rt::spawn_named("eviction", evict::run(Arc::clone(&node))));
         tasks
             .push(rt::spawn_named("local paths", upkeep::release_local_paths(Arc::clone(&shared))));
-        Ok(Kubelet { inner: Arc::new(Inner { shared, node, tasks: Mutex::new(tasks) }) })
+        Ok(Kubelet { inner: Arc::new(Inner { shared, node, port, tasks: Mutex::new(tasks) }) })
     }
 
     /// The kubelet's HTTP API (`/exec/...`, `/containerLogs/...`, `/stats/summary`, ...) for a caller
     /// in this process that has authorized its requests: the API server's door to this node.
     pub fn service(&self) -> Arc<dyn http::server::Service> {
         server::trusted(&self.inner.shared, &self.inner.node)
+    }
+
+    /// Serves a connection that came to the kubelet's port by another way, through a tunnel say, from
+    /// its TLS handshake to its end.
+    pub async fn serve(&self, io: http::io::Io) {
+        if let Some(port) = &self.inner.port {
+            port.serve(io).await;
+        }
     }
 
     /// Completes when the Node object was written with Ready true.
@@ -338,6 +349,7 @@ impl Kubelet {
         // For the HTTP face, whose task belongs to the kubelet that started it: this one owns none.
         Kubelet {
             inner: Arc::new(Inner {
+                port: None,
                 shared: Arc::clone(shared),
                 node: Arc::clone(node),
                 tasks: Mutex::default(),

@@ -17,12 +17,26 @@ use crate::kubelet::{AttachOptions, ExecOptions, Kubelet, LogOptions, pod_list};
 use crate::node::Node;
 use crate::shared::Shared;
 
+/// The server on :10250, and how it shows itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Port {
+    server: Server,
+    tls: Arc<http::tls::ServerConfig>,
+}
+
+impl Port {
+    /// Serves a connection that came there by another way.
+    pub(crate) async fn serve(&self, io: http::io::Io) {
+        self.server.serve_tls(io, Arc::clone(&self.tls)).await;
+    }
+}
+
 /// Starts the listeners that the configuration names.
 pub(crate) async fn start(
     shared: &Arc<Shared>,
     node: &Arc<Node>,
-) -> Result<Vec<rt::Task<Option<()>>>> {
-    let mut tasks = Vec::new();
+) -> Result<(Vec<rt::Task<Option<()>>>, Option<Port>)> {
+    let (mut tasks, mut port) = (Vec::new(), None);
     if let Some(serving) = &shared.config.serving {
         let listener = rt::net::TcpListener::bind(serving.address)
             .await
@@ -34,9 +48,10 @@ pub(crate) async fn start(
         };
         let limits = Limits { connections_max: 128, ..Limits::default() };
         let server = Server::new(Arc::new(face), limits);
-        let tls = Some(Arc::clone(&serving.tls));
+        let tls = Arc::clone(&serving.tls);
+        port = Some(Port { server: server.clone(), tls: Arc::clone(&tls) });
         tasks.push(rt::spawn_named("kubelet server", async move {
-            if let Err(error) = server.serve(listener, tls).await {
+            if let Err(error) = server.serve(listener, Some(tls)).await {
                 log::error!("kubelet server: {error}");
             }
         }));
@@ -53,7 +68,7 @@ pub(crate) async fn start(
             }
         }));
     }
-    Ok(tasks)
+    Ok((tasks, port))
 }
 
 struct Health;
