@@ -1,6 +1,11 @@
-"""Two nodes on one wire: pods reach each other through flannel's tunnel, by address, service, name and node port."""
+"""Two nodes on one wire: pods reach each other through flannel's tunnel, and the server the other node's kubelet through
+the agent's own."""
 
+import ctypes
+import json
+import os
 import pathlib
+import socket
 import subprocess
 
 from cluster import Failure, run, telling, until
@@ -197,6 +202,113 @@ def test_a_restart_leaves_the_ways_as_they_are(cluster):
     cluster.start()
     until(lambda: "hello" in fetched(cluster, "one", two), "the server is back")
     assert cluster.sh(state) == before and "10.42.1.0/24 via 10.42.1.0 dev flannel.1" in before, before
+
+
+# What the server's side begins is dropped; answers to what the node began pass.
+CLOSED = """
+add table inet e2e
+add chain inet e2e input { type filter hook input priority -300; policy accept; }
+add rule inet e2e input ip saddr 192.0.2.10 ct state new drop
+"""
+
+
+def through_the_tunnel(cluster):
+    """A log, a command and the kubelet's own API, of the far node."""
+    done = cluster.kubectl("exec", "-i", "-n", "e2e", "two", "--", "sh", "-c", "cat; exit 3", input="passed on\n", check=False)
+    assert (done.returncode, done.stdout) == (3, "passed on\n"), done
+    cluster.kubectl("logs", "-n", "e2e", "two")
+    cluster.kubectl("get", "--raw", "/api/v1/nodes/node2/proxy/healthz")
+
+
+@with_log
+def test_a_node_that_lets_nothing_in_is_reached(cluster):
+    node = FOUND["node"]
+    run(node.inside(["nft", CLOSED]))
+    code = cluster.sh(f"curl -sk --max-time 2 https://{FAR}:10250/healthz; echo $?", check=False)
+    assert code.strip() == "28", code
+    until(lambda: any("Node node2 has opened a tunnel" in line for line in cluster.log_lines()), "the agent opens its tunnel")
+    until(lambda: cluster.kubectl("logs", "-n", "e2e", "two", check=False).returncode == 0, "logs come through it")
+    through_the_tunnel(cluster)
+    settings = json.loads(cluster.kubectl("get", "--raw", "/api/v1/nodes/node2/proxy/configz").stdout)
+    assert settings["kubeletconfig"]["port"] == 10250, settings
+    top = lambda: cluster.kubectl("top", "node", "node2", check=False)
+    until(lambda: top().returncode == 0 and "node2" in top().stdout, "its usage is known")
+    forward = subprocess.Popen(
+        cluster.inside([cluster.kubectl_path, "port-forward", "-n", "e2e", "pod/two", "18080:8080"]),
+        env=cluster.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: "hello from two" in cluster.sh("curl -s --max-time 3 http://127.0.0.1:18080/", check=False), "the port is forwarded")
+        big = cluster.sh("curl -s --max-time 20 http://127.0.0.1:18080/big | wc -c")
+        assert big.strip() == "300000", big
+    finally:
+        forward.kill()
+        forward.wait()
+
+
+def cut(node, port=6443):
+    """Ends the agent's connections to the server, as a lost route would."""
+    libc, pid = ctypes.CDLL(None, use_errno=True), node.process.pid
+    pidfd = libc.syscall(434, pid, 0)
+    found = 0
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                if not os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
+                    continue
+            except OSError:
+                continue
+            fd = libc.syscall(438, pidfd, int(name), 0)
+            if fd < 0:
+                continue
+            with socket.socket(fileno=fd) as its:
+                try:
+                    if its.getpeername()[1:2] == (port,):
+                        its.shutdown(socket.SHUT_RDWR)
+                        found += 1
+                except OSError:
+                    pass
+    finally:
+        os.close(pidfd)
+    return found
+
+
+@with_log
+def test_a_tunnel_that_is_cut_comes_back(cluster):
+    node, cuts = FOUND["node"], int(os.environ.get("K3RS_E2E_CUTS", "10"))
+    opened = lambda: "\n".join(cluster.log_lines()).count("Node node2 has opened a tunnel")
+    for _ in range(cuts):
+        before = opened()
+        assert cut(node) > 0
+        until(lambda: opened() > before, "the agent opens another tunnel", 30, interval=0.05)
+        ask = lambda: cluster.kubectl("get", "--raw", "/api/v1/nodes/node2/proxy/healthz", check=False)
+        until(lambda: ask().stdout == "ok", "the kubelet answers through it", 30, interval=0.05)
+    through_the_tunnel(cluster)
+
+
+@with_log
+def test_a_tunnel_is_a_nodes_own(cluster):
+    """Who opens one is whom its certificate names; others open none."""
+    node = FOUND["node"]
+    asked = "-H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=='"
+    agent = node.data / "agent"
+    secret = (cluster.data / "server" / "node-token").read_text().strip().split("::")[1]
+
+    def answer(more):
+        text = node.sh(f"curl -sk -m 2 --http1.1 {more} {asked} -o /dev/null -w '%{{http_code}}' https://192.0.2.10:6443/v1-k3s/connect", check=False)
+        return text.strip()[-3:]
+
+    proxy = f"--cert {agent}/client-kube-proxy.crt --key {agent}/client-kube-proxy.key"
+    for who, more, wants in (("nobody", "", "403"), ("a token", f"-u {secret}", "403"), ("a proxy", proxy, "403")):
+        assert answer(more) == wants, (who, answer(more))
+    opened = lambda name: "\n".join(cluster.log_lines()).count(f"Node {name} has opened a tunnel")
+    before = opened("node1"), opened("node2")
+    own = f"--cert {agent}/client-kubelet.crt --key {agent}/client-kubelet.key -H 'k3s-Node-Name: node1'"
+    assert answer(own) == "101", answer(own)
+    until(lambda: opened("node2") > before[1], "it is the node's own")
+    assert opened("node1") == before[0] == 0
+    until(lambda: cluster.kubectl("get", "--raw", "/api/v1/nodes/node2/proxy/healthz", check=False).stdout == "ok", "the agent's own tunnel is used")
+    run(node.inside(["nft", "delete table inet e2e"]))
 
 
 @with_log

@@ -23,6 +23,8 @@ pub struct Settings {
     pub flannel_backend: String,
     /// Whether nodes reach each other by their external addresses.
     pub flannel_external_ip: bool,
+    /// What servers reach through the tunnels of agents: `agent`, `disabled`, ...
+    pub egress_selector_mode: String,
     pub https_port: u16,
 }
 
@@ -44,7 +46,7 @@ impl Settings {
             "FlannelBackend": self.flannel_backend, "FlannelExternalIP": self.flannel_external_ip,
             // What agents of k3s would run themselves, and this server does not ask them to.
             "DisableCCM": true, "DisableHelmController": true, "DisableNPC": true,
-            "DisableServiceLB": true, "EgressSelectorMode": "disabled",
+            "DisableServiceLB": true, "EgressSelectorMode": self.egress_selector_mode,
             "HTTPSPort": self.https_port, "SupervisorPort": self.https_port,
         })
         .to_string()
@@ -84,6 +86,7 @@ impl Settings {
             node_ports: (base, base.saturating_add(size.max(1) - 1)),
             flannel_backend: tree.str("FlannelBackend").to_owned(),
             flannel_external_ip: tree.flag("FlannelExternalIP"),
+            egress_selector_mode: tree.str("EgressSelectorMode").to_owned(),
             https_port: port("HTTPSPort").filter(|port| *port != 0).unwrap_or(6443),
         })
     }
@@ -140,6 +143,7 @@ mod tests {
             node_ports: (30_000, 32_767),
             flannel_backend: "vxlan".into(),
             flannel_external_ip: true,
+            egress_selector_mode: "agent".into(),
             https_port: 6443,
         }
     }

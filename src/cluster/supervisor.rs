@@ -31,10 +31,14 @@ const SERVERS_MAX: usize = 64;
 /// Below this, certificates and settings are asked for.
 pub const PREFIX: &str = "/v1-k3s/";
 
+/// Where agents open their tunnels.
+pub const CONNECT: &str = "/v1-k3s/connect";
+
 const AGENT: &str = "k3s:agent";
 const SERVER: &str = "k3s:server";
 /// Who may ask: agents by token, nodes by certificate, agents by bootstrap token.
-const ROLES: [&str; 3] = [AGENT, "system:nodes", "system:bootstrappers"];
+const ROLES: [&str; 3] = [AGENT, NODES, "system:bootstrappers"];
+const NODES: &str = "system:nodes";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -55,6 +59,19 @@ pub fn unknown(shows_something: bool) -> Status {
         true => Status::new(Reason::Unauthorized, "not authorized"),
         false => Status::new(Reason::Forbidden, "forbidden"),
     }
+}
+
+/// The node whose tunnel somebody opens: its own, as its certificate says, and nobody else's.
+///
+/// # Errors
+/// 403 for who is no node, 401 for a node without a name.
+pub fn tunnel_of<'a>(user: &'a str, groups: &[String]) -> Result<&'a str, Status> {
+    if !groups.iter().any(|group| group == NODES) {
+        return Err(Status::new(Reason::Forbidden, "forbidden"));
+    }
+    let node =
+        user.strip_prefix("system:node:").filter(|node| node_password::check_name(node).is_ok());
+    node.ok_or_else(|| Status::new(Reason::Unauthorized, "failed authentication"))
 }
 
 /// The refusal of who takes too long.

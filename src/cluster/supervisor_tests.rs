@@ -271,3 +271,21 @@ fn agents_are_told_where_servers_are() {
         }
     });
 }
+
+#[test]
+fn tunnels_are_their_nodes_own() {
+    let nodes = ["system:nodes".to_owned(), "system:authenticated".to_owned()];
+    for (user, groups, wants) in [
+        ("system:node:one", &nodes[..], Ok("one")),
+        ("system:node:one", &nodes[1..], Err(403)),
+        ("system:admin", &nodes[1..], Err(403)),
+        ("node", &[], Err(403)),
+        ("system:kube-proxy", &nodes, Err(401)),
+        ("system:node:", &nodes, Err(401)),
+        ("system:node:kubernetes", &nodes, Err(401)),
+        ("system:node:a/b", &nodes, Err(401)),
+    ] {
+        let found = super::tunnel_of(user, groups).map_err(|status| status.code());
+        assert_eq!(found, wants, "{user} {groups:?}");
+    }
+}

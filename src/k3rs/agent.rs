@@ -23,6 +23,7 @@ use crate::join::{Joining, SERVER_NAME};
 use crate::node::Link;
 use crate::prepare::{self, EtcDir};
 use crate::server::{Machine, N_WORKERS};
+use crate::tunnel::{self, Mode};
 use crate::{follow, logging, unable};
 
 /// Between attempts to join.
@@ -131,6 +132,11 @@ async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
         let known = (joined, is_current, machine.node_ips.clone());
         let _keeping = rt::spawn_named("certificates", keeper.keep(known, moves, serving));
         let started = node.insert(unable::start(&machine, &link).await?);
+        let _tunnels = (machine.config.egress != Mode::Disabled).then(|| {
+            let kubelet = started.kubelet().clone();
+            let keep = tunnel::keep(Arc::clone(&balancer), machine.paths.clone(), kubelet);
+            rt::spawn_named("tunnels", keep)
+        });
         started.ready().await;
         log::info!("k3rs agent is up and running: node {} is Ready", machine.node_name);
         loop {
@@ -159,6 +165,7 @@ fn apply(config: &mut Config, settings: &Settings) -> Result<()> {
     config.cluster_dns.clone_from(&settings.cluster_dns);
     config.cluster_domain.clone_from(&settings.cluster_domain);
     config.node_ports = settings.node_ports;
+    config.egress = Mode::parse(&settings.egress_selector_mode)?;
     config.flannel_backend = crate::config::backend(&settings.flannel_backend)?;
     if settings.flannel_external_ip {
         config.flannel_external_ip = config.external_ipv4();

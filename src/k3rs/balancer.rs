@@ -30,19 +30,23 @@ const FILE_MAX_BYTES: u64 = 64 << 10;
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// A server's host and port.
-type Place = (String, u16);
+pub(crate) type Place = (String, u16);
 
 /// The servers of the cluster, as far as they are known.
 pub(crate) struct Balancer {
     /// The one that `--server` names, which is never forgotten.
     given: Place,
     state: Mutex<State>,
+    /// Told when servers come or go.
+    changed: rt::Event,
     file: PathBuf,
 }
 
 struct State {
     /// The one that was reached last comes first.
     places: Vec<Place>,
+    /// What the cluster said last.
+    told: Vec<Place>,
 }
 
 impl std::fmt::Debug for Balancer {
@@ -60,8 +64,9 @@ impl Balancer {
         let tree: api::Value = serde_json::from_str(&kept).unwrap_or_default();
         let list = tree.at("ServerAddresses").to_string();
         let given = (url.host.clone(), url.port);
-        let state = State { places: vec![given.clone()] };
-        let balancer = Balancer { given, state: Mutex::new(state), file };
+        let state = State { places: vec![given.clone()], told: Vec::new() };
+        let changed = rt::Event::new();
+        let balancer = Balancer { given, state: Mutex::new(state), changed, file };
         balancer.learn(&cluster::settings::servers(&list, SERVERS_MAX));
         Arc::new(balancer)
     }
@@ -73,8 +78,10 @@ impl Balancer {
     /// Takes these for the servers, beside the given one; true if something is new.
     fn learn(&self, servers: &[SocketAddr]) -> bool {
         let places = servers.iter().map(|server| (server.ip().to_string(), server.port()));
-        let known: Vec<Place> = places.chain([self.given.clone()]).collect();
+        let told: Vec<Place> = places.collect();
+        let known: Vec<Place> = told.iter().chain([&self.given]).cloned().collect();
         let state = &mut *self.state();
+        state.told = told;
         let before = state.places.len();
         state.places.retain(|place| known.contains(place));
         let mut is_new = state.places.len() != before;
@@ -84,7 +91,20 @@ impl Balancer {
                 is_new = true;
             }
         }
+        if is_new {
+            self.changed.notify(usize::MAX);
+        }
         is_new
+    }
+
+    /// The server that `--server` names, and those that the cluster tells.
+    pub(crate) fn servers(&self) -> (Place, Vec<Place>) {
+        (self.given.clone(), self.state().told.clone())
+    }
+
+    /// Completes once there are others than now.
+    pub(crate) fn changed(&self) -> rt::EventListener {
+        self.changed.listen()
     }
 
     /// Follows where the `kubernetes` Service says that servers are, for ever.

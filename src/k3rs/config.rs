@@ -8,6 +8,7 @@ use argh::FromArgs;
 use stdx::{Context, Error, Result};
 
 use crate::flags::{self, On, Settings};
+use crate::tunnel::Mode;
 
 const DEFAULT_DATA_DIR: &str = "/var/lib/rancher/k3s";
 const DEFAULT_ETC_DIR: &str = "/etc/rancher";
@@ -85,6 +86,9 @@ struct ServerArgs {
     /// have other nodes reach this one by its --node-external-ip
     #[argh(option)]
     flannel_external_ip: Option<bool>,
+    /// what servers reach through the tunnels of agents: agent (kubelets), disabled (default agent)
+    #[argh(option)]
+    egress_selector_mode: Option<String>,
     /// write the administrator's kubeconfig to this file [K3S_KUBECONFIG_OUTPUT]
     #[argh(option, short = 'o')]
     write_kubeconfig: Option<PathBuf>,
@@ -259,6 +263,7 @@ pub(crate) struct Config {
     pub(crate) flannel_backend: Option<net::Backend>,
     /// The address that other nodes send pods' packets to, where it is not the interface's.
     pub(crate) flannel_external_ip: Option<Ipv4Addr>,
+    pub(crate) egress: Mode,
     /// `PATH` as k3rs was started with it.
     pub(crate) host_path: Option<OsString>,
     /// What lies outside the data directory: `K3RS_ETC_DIR`, `K3RS_RUN_DIR`, `K3RS_LOG_DIR`.
@@ -325,6 +330,7 @@ impl Config {
             false => args.cluster_dns,
         };
         let flannel_backend = backend(args.flannel_backend.as_deref().unwrap_or("vxlan"))?;
+        let egress = Mode::parse(args.egress_selector_mode.as_deref().unwrap_or("agent"))?;
         let external_ipv4 = first_ipv4(&args.node_external_ip);
         let flannel_external_ip = match args.flannel_external_ip {
             Some(true) if external_ipv4.is_none() => {
@@ -395,6 +401,7 @@ impl Config {
             resolv_conf: args.resolv_conf,
             interface: args.flannel_iface,
             flannel_backend,
+            egress,
             flannel_external_ip,
             host_path: None,
             etc_dir: PathBuf::from(DEFAULT_ETC_DIR),
@@ -634,6 +641,11 @@ mod tests {
                 &["--cluster-cidr=fd00::/48"],
                 "--cluster-cidr: IPv6 is not supported by this version of k3rs yet",
             ),
+            (
+                &["--egress-selector-mode=pod"],
+                "--egress-selector-mode=pod is not supported by this version of k3rs yet (agent or disabled)",
+            ),
+            (&["--egress-selector-mode=x"], "invalid egress-selector-mode x"),
             (
                 &["--flannel-backend=wireguard-native"],
                 "--flannel-backend=wireguard-native is not supported by this version of k3rs yet (vxlan, host-gw or none)",

@@ -88,7 +88,6 @@ impl Flag {
 }
 
 const IPV6: &str = "IPv6";
-const TUNNEL: &str = "the tunnel to agents";
 const NODE_NAMES: &str = "DNS names of nodes";
 const NETWORKS: &str = "other networks between nodes";
 const HA: &str = "several servers";
@@ -125,7 +124,7 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("flannel-backend", Value),
     flag("flannel-ipv6-masq", Switch).later(IPV6),
     flag("flannel-external-ip", Switch),
-    flag("egress-selector-mode", Value).later(TUNNEL),
+    flag("egress-selector-mode", Value),
     flag("servicelb-namespace", Value).later("ServiceLB"),
     flag("write-kubeconfig", Value).short('o').env("K3S_KUBECONFIG_OUTPUT"),
     flag("write-kubeconfig-mode", Value).env("K3S_KUBECONFIG_MODE"),

@@ -31,6 +31,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "cluster-domain",
             "flannel-backend",
             "flannel-external-ip",
+            "egress-selector-mode",
             "flannel-iface",
             "resolv-conf",
         ],

@@ -16,6 +16,7 @@ mod node;
 mod prepare;
 mod server;
 mod supervisor;
+mod tunnel;
 mod unable;
 mod uninstall;
 mod userspace;

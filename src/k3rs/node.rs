@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::server::Machine;
 
 /// The kubelet's ports, on which nothing else of the cluster may answer.
-const KUBELET_PORT: u16 = 10250;
+pub(crate) const KUBELET_PORT: u16 = 10250;
 const KUBELET_HEALTH_PORT: u16 = 10248;
 
 /// `net` as the kubelet asks for it.

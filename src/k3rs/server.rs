@@ -21,6 +21,7 @@ use crate::follow::{self, Shown};
 use crate::node::Link;
 use crate::prepare::{self, EtcDir};
 use crate::supervisor::Face;
+use crate::tunnel::Tunnels;
 use crate::{logging, unable, userspace};
 
 /// Threads that run tasks, beside the pool for disk work. Two keep one slow request from stopping
@@ -105,10 +106,12 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     write_kubeconfig(&machine, &pki)?;
 
     let shown = Shown::new(&pki)?;
-    let config = server_config(&machine, &pki, &shown, admission)?;
+    let tunnels = Tunnels::new(machine.config.egress);
+    let mut config = server_config(&machine, &pki, &shown, admission)?;
+    config.tunnels = Some(Arc::clone(&tunnels) as _);
     let server = Server::start(config, store.clone()).await?;
     let supervisor = supervisor(&machine, &server, &pki, (passwords, node_password));
-    let listener = listen(&machine, &server, &pki, (&shown, supervisor)).await?;
+    let listener = listen(&machine, &server, &pki, (&shown, supervisor, tunnels)).await?;
     let manager = server.client_as(User::new("system:kube-controller-manager", &[]));
     let informers = Informers::following(manager, Arc::clone(server.kinds()));
     let drivers = start_controllers(&machine, &server, &informers).await?;
@@ -368,7 +371,7 @@ async fn listen(
     machine: &Machine,
     server: &Server,
     pki: &Pki,
-    (shown, supervisor): (&Shown, Supervisor),
+    (shown, supervisor, tunnels): (&Shown, Supervisor, Arc<Tunnels>),
 ) -> Result<http::server::Server> {
     let address = SocketAddr::new(machine.config.bind_address, machine.config.https_port);
     // Clients and front proxies have CAs of their own; who signed is looked at again when a
@@ -381,7 +384,7 @@ async fn listen(
         format!("listen on {address} (set --https-listen-port if another program uses it)")
     })?;
     let ca_pem = pki.server_ca.chain_pem.clone();
-    let extra = Face::new(machine.paths.clone(), ca_pem, server.clone(), supervisor);
+    let extra = Face::new(machine.paths.clone(), ca_pem, server.clone(), supervisor, tunnels);
     let service = server.service(Some(Arc::new(extra)));
     let http = http::server::Server::new(service, http::server::Limits::default());
     let serving = http.clone();
@@ -414,6 +417,7 @@ fn supervisor(
         node_ports: config.node_ports,
         flannel_backend: config.flannel_backend.map_or("none", net::Backend::name).to_owned(),
         flannel_external_ip: config.flannel_external_ip.is_some(),
+        egress_selector_mode: config.egress.name().to_owned(),
         https_port: config.https_port,
     };
     Supervisor::new(Setup {

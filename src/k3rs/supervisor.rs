@@ -1,6 +1,6 @@
 //! The supervisor over HTTP: the paths beside the Kubernetes API that nodes which join ask for.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::Status;
@@ -9,6 +9,8 @@ use cluster::supervisor::{self, Answer, Asked, Supervisor};
 use http::{Body, Headers, Method, Peer, Request, Response};
 use server::{Server, User};
 use stdx::time::Mono;
+
+use crate::tunnel::Tunnels;
 
 /// One request, its body and its certificate included.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
@@ -21,6 +23,7 @@ pub(crate) struct Face {
     ca_pem: String,
     server: Server,
     supervisor: Supervisor,
+    tunnels: Arc<Tunnels>,
     told: Mutex<Option<Mono>>,
 }
 
@@ -38,8 +41,9 @@ impl Face {
         ca_pem: String,
         server: Server,
         supervisor: Supervisor,
+        tunnels: Arc<Tunnels>,
     ) -> Face {
-        Face { paths, ca_pem, server, supervisor, told: Mutex::default() }
+        Face { paths, ca_pem, server, supervisor, tunnels, told: Mutex::default() }
     }
 
     async fn answer(&self, head: &Head, mut body: Body) -> Result<Answer, Status> {
@@ -60,6 +64,39 @@ impl Face {
         let body = body.read_all(bytes_max).await;
         let body = body.map_err(|error| Status::bad_request(error.to_string()))?;
         Ok(self.supervisor.answer(&asked, &body).await)
+    }
+
+    /// Opens a node's tunnel.
+    async fn connect(&self, request: Request) -> Response {
+        let head = Head {
+            posts: false,
+            path: supervisor::CONNECT.to_owned(),
+            headers: request.headers.clone(),
+            peer: request.peer.clone(),
+        };
+        let found = match rt::timeout(REQUEST_MAX, self.who(&head)).await {
+            Ok(Ok(user)) => supervisor::tunnel_of(&user.name, &user.groups).map(|node| {
+                head.peer.vouch(&user.name);
+                node.to_owned()
+            }),
+            Ok(Err(status)) => Err(status),
+            Err(rt::Elapsed) => Err(supervisor::too_slow()),
+        };
+        match found {
+            Ok(node) => self.tunnels.accept(node, request),
+            Err(status) => self.show(&head, status.into()),
+        }
+    }
+
+    fn show(&self, head: &Head, answer: Answer) -> Response {
+        if answer.code >= 400 {
+            self.tell(head, &answer);
+        }
+        let mut response = Response::new(answer.code).header("content-type", answer.media_type);
+        if let Some(secs) = answer.retry_after_secs {
+            response = response.header("retry-after", secs.to_string());
+        }
+        response.body(answer.body)
     }
 
     /// Who asks: by a token's user and password, or as the API server knows them.
@@ -114,6 +151,9 @@ impl http::server::Service for Face {
                     None => Response::text(404, "404 page not found\n"),
                 };
             }
+            if path == supervisor::CONNECT {
+                return self.connect(request).await;
+            }
             let head = Head {
                 posts: request.method == Method::Post,
                 path: path.to_owned(),
@@ -125,14 +165,7 @@ impl http::server::Service for Face {
                 Ok(Err(status)) => status.into(),
                 Err(rt::Elapsed) => supervisor::too_slow().into(),
             };
-            if answer.code >= 400 {
-                self.tell(&head, &answer);
-            }
-            let mut response = Response::new(answer.code).header("content-type", answer.media_type);
-            if let Some(secs) = answer.retry_after_secs {
-                response = response.header("retry-after", secs.to_string());
-            }
-            response.body(answer.body)
+            self.show(&head, answer)
         })
     }
 

@@ -117,6 +117,8 @@ pub struct Config {
     pub proxy_identity: Option<std::sync::Arc<http::tls::Identity>>,
     /// How the server comes to kubelets of other processes, and which it believes; `None`: not at all.
     pub kubelet_tls: Option<std::sync::Arc<http::tls::ClientConfig>>,
+    /// The ways to them that are preferred to their addresses.
+    pub tunnels: Option<std::sync::Arc<dyn crate::Tunnels>>,
     /// Requests that change something, and others, that are worked on at once; watches do not count.
     pub mutating_requests_max: usize,
     pub reading_requests_max: usize,
@@ -151,6 +153,7 @@ impl Default for Config {
             static_tokens: Vec::new(),
             proxy_identity: None,
             kubelet_tls: None,
+            tunnels: None,
             mutating_requests_max: 200,
             reading_requests_max: 400,
             requests_max_bytes: 128 << 20,

@@ -44,7 +44,7 @@ mod web;
 mod webhook;
 
 pub use config::{Admission, Cidr, Config, StaticToken};
-pub use node_door::NodeDoor;
+pub use node_door::{NodeDoor, Tunnels};
 pub use server::Server;
 pub use storage::check as check_value;
 pub use storage::room::owner as key_owner;

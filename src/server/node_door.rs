@@ -23,6 +23,12 @@ pub trait NodeDoor: Send + Sync {
     }
 }
 
+/// Ways that nodes have opened to this server themselves.
+pub trait Tunnels: Send + Sync {
+    /// The way to `node`, if there is one: at 127.0.0.1 and its kubelet's port its kubelet answers.
+    fn to(&self, node: &str) -> Option<Arc<dyn Dial>>;
+}
+
 /// Opened once, when the node runs.
 pub(crate) type Door = OnceLock<Arc<dyn NodeDoor>>;
 

@@ -1,4 +1,5 @@
-//! The kubelet of another process or machine: HTTPS to the address and port that its Node names.
+//! The kubelet of another process or machine: HTTPS through the tunnel that it has opened, or to the address and port
+//! that its Node names.
 
 use api::Status;
 use api::kinds::NODE;
@@ -25,11 +26,16 @@ pub(super) async fn call(
         return Err(Status::unavailable("no node is reachable yet"));
     };
     let node = storage::get(&core.store, &NODE, "", name).await?.tree();
-    let address = proxy::address_of(&node)
-        .ok_or_else(|| Status::unavailable(format!("node {name} has no address")))?;
     let port = port_of(&node)?;
-    let address = address::of_kubelet(address, port).await?;
-    let endpoint = Endpoint::tcp(address.to_string(), port).tls(tls.clone()).server_name(name);
+    let endpoint = match core.config.tunnels.as_ref().and_then(|tunnels| tunnels.to(name)) {
+        Some(tunnel) => Endpoint::tcp("127.0.0.1", port).dialer(tunnel),
+        None => {
+            let address = proxy::address_of(&node)
+                .ok_or_else(|| Status::unavailable(format!("node {name} has no address")))?;
+            Endpoint::tcp(address::of_kubelet(address, port).await?.to_string(), port)
+        }
+    };
+    let endpoint = endpoint.tls(tls.clone()).server_name(name);
     request.authority.clear();
     if request.upgrade.is_some() {
         return pass::upgrade(&core.http, &endpoint, request).await.map_err(unreachable);
