@@ -10,7 +10,7 @@ QUICK := target/$(HOST)/quick/k3rs
 # A static program of glibc's registers its unwind tables when it starts, and never looks at their index.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static -C force-frame-pointers=yes -C link-arg=-Wl,--icf=all -C link-arg=-Wl,--no-eh-frame-hdr"
 
-.PHONY: run test lint sim bench size e2e hostile hostile-images conformance apidiff interop setup release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor qemu-hostile
+.PHONY: run test lint sim fuzz bench size e2e hostile hostile-images conformance apidiff interop setup release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor qemu-hostile
 
 run: setup
 	@e2e/run.sh --building $(QUICK)
@@ -46,6 +46,12 @@ apidiff: release
 # Clients that are not ours (h2spec, a client-go program, helm, each kubectl): PARTS="h2spec helm". Their programs come from the Go module proxy.
 interop: release
 	python3 e2e/interop.py $(RELEASE) $(PARTS)
+
+# Parsers and evaluators against made-up input, led by the edges that it reaches: TARGET="json request", SECONDS=N for each, SEED=N.
+fuzz: setup
+	RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters" \
+		cargo build --locked --profile sim -p fuzz --target $(HOST) --target-dir target/fuzz
+	target/fuzz/$(HOST)/sim/fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) $(TARGET)
 
 lint: setup
 	cargo fmt --all --check

@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod device_filter;
 pub mod dhcp_socket;
+pub mod edges;
 pub mod file;
 pub mod host;
 pub mod inotify;

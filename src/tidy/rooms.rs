@@ -30,6 +30,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cli", &["client", "api", "http"]),
     ("k3rs", &["*"]),
     ("sim", &["*"]),
+    ("fuzz", &["*"]),
 ];
 
 /// The tables of a manifest that this test looks at: `(table, lines)`.

@@ -42,7 +42,11 @@ const BANS: &[Ban] = &[
     },
     Ban { word: "smol::", rooms: &["rt"], instead: "rt" },
     Ban { word: "unsafe {", rooms: &["sys"], instead: "a safe function in sys" },
-    Ban { word: "std::env::args", rooms: &["k3rs", "shim"], instead: "arguments of the function" },
+    Ban {
+        word: "std::env::args",
+        rooms: &["k3rs", "shim", "fuzz"],
+        instead: "arguments of the function",
+    },
     Ban { word: "std::env::var", rooms: &["k3rs", "shim"], instead: "configuration passed in" },
     // What images and containers wrote is touched by descriptor: no recursion over it, no link followed.
     Ban { word: "fs::set_permissions", rooms: &["rt", "sys"], instead: "sys::tree::Node" },

@@ -1,0 +1,216 @@
+//! Codecs of the wire.
+
+use std::io::Read;
+
+use ::wire::dns::{Foreign, Name, Query, kind};
+use ::wire::headers::Headers;
+use ::wire::http1::{self, BodyDecoder, Decoded, Framing};
+use ::wire::{decompress, dhcp, hpack, http2 as h2, spdy as framing, tar};
+
+use super::texts;
+
+/// What is read of something compressed.
+const READ_MAX_BYTES: u64 = 1 << 20;
+
+pub(super) fn json(bytes: &[u8]) {
+    let Ok(parsed) = ::wire::json::parse(bytes) else { return };
+    assert!(::wire::json::is_valid(bytes), "what is parsed is valid");
+    let text = parsed.tree.to_string();
+    let again = ::wire::json::parse(text.as_bytes()).expect("what is written is parsed");
+    assert_eq!(again.tree, parsed.tree);
+}
+
+pub(super) fn json_seeds() -> Vec<Vec<u8>> {
+    texts(&[
+        r#"{"a":[1,-2.5e3,"x\u00e4\ud83d\ude00",null,true,{"b":{}}],"a":1}"#,
+        r#"[[[[[[[[]]]]]]]]"#,
+        r#" {"kind":"Pod","metadata":{"name":"p","labels":{"a":"b"}}} "#,
+    ])
+}
+
+pub(super) fn yaml(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(documents) = ::wire::yaml::parse(text) else { return };
+    for tree in documents {
+        // JSON is YAML.
+        let again = ::wire::yaml::parse_one(&tree.to_string());
+        assert!(again.is_ok(), "{tree} is not read again: {again:?}");
+    }
+}
+
+pub(super) fn yaml_seeds() -> Vec<Vec<u8>> {
+    texts(&[
+        "a: &x [1, 'b', \"c\\n\"]\nb: *x\nc:\n- d: |\n    text\n  e: >-\n    more\n---\n? k\n: v\n...\n",
+        "apiVersion: v1\nkind: List\nitems:\n- {kind: Pod, metadata: {name: p}}\n",
+        "<<: {a: 1}\nn: 0x1F\no: 0o17\nf: .inf\nt: 2001-12-14t21:59:43.10-05:00\n!!binary x: y\n",
+    ])
+}
+
+pub(super) fn http1(bytes: &[u8]) {
+    let body = |framing: Framing, rest: &[u8]| {
+        let mut decoder = BodyDecoder::new(framing);
+        let mut at = 0;
+        while !decoder.is_done() {
+            let n = match decoder.decode(&rest[at..]) {
+                Err(_) | Ok(Decoded::More { consumed: 0 }) => return,
+                Ok(Decoded::More { consumed: n } | Decoded::Done { consumed: n }) => n,
+                Ok(Decoded::Data { start, end }) => {
+                    assert!(start < end, "data is more than nothing");
+                    end
+                }
+            };
+            assert!(n <= rest.len() - at, "no more is used than there was");
+            at += n;
+        }
+    };
+    if let Ok(Some((head, n))) = http1::parse_request(bytes)
+        && let Ok(framing) = http1::request_framing(&head.headers, head.minor)
+    {
+        body(framing, &bytes[n..]);
+    }
+    if let Ok(Some((head, n))) = http1::parse_response(bytes)
+        && let Ok(framing) = http1::response_framing(&head.headers, head.status, false)
+    {
+        body(framing, &bytes[n..]);
+    }
+}
+
+pub(super) fn http1_seeds() -> Vec<Vec<u8>> {
+    texts(&[
+        "POST /a%20b?c=d HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: t\r\n\r\n5;e=f\r\nhello\r\n0\r\nt: v\r\n\r\n",
+        "PUT / HTTP/1.1\r\nhost: x\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.0 101 Switching Protocols\r\nUpgrade: SPDY/3.1\r\nConnection: Upgrade\r\n\r\n",
+    ])
+}
+
+pub(super) fn http2(bytes: &[u8]) {
+    let mut decoder = hpack::Decoder::new(4096);
+    let mut at = 0;
+    while let Some((frame, n)) = h2::parse(&bytes[at..]) {
+        assert!(n > 0 && n <= bytes.len() - at);
+        at += n;
+        let Ok(frame) = frame else { continue };
+        if let h2::Frame::Headers { block, .. } | h2::Frame::Continuation { block, .. } = frame {
+            let _ = decoder.decode(block, 8192);
+        }
+    }
+    let _ = hpack::Decoder::new(4096).decode(bytes, 8192);
+}
+
+pub(super) fn http2_seeds() -> Vec<Vec<u8>> {
+    let mut fields = Headers::new();
+    for (name, value) in [
+        (":method", "GET"),
+        (":path", "/api/v1/pods"),
+        ("accept", "application/json"),
+        ("x-own", "value"),
+    ] {
+        fields.append(name, value);
+    }
+    let (mut block, mut frames) = (Vec::new(), Vec::new());
+    let mut encoder = hpack::Encoder::new();
+    encoder.encode(&fields, &mut block);
+    h2::emit_settings(&mut frames, &[(1, 4096), (4, 65535)]);
+    h2::emit_headers(&mut frames, 1, &block, false);
+    h2::emit_data(&mut frames, 1, b"data", true);
+    h2::emit_window_update(&mut frames, 0, 1000);
+    h2::emit_ping(&mut frames, false, [7; 8]);
+    vec![frames, block]
+}
+
+pub(super) fn spdy(bytes: &[u8]) {
+    let mut decoder = framing::HeaderDecoder::new();
+    let mut at = 0;
+    while let Ok(Some((frame, n))) = framing::parse(&bytes[at..]) {
+        assert!(n > 0 && n <= bytes.len() - at);
+        at += n;
+        if let framing::Frame::SynStream { block, .. } | framing::Frame::SynReply { block, .. } =
+            frame
+            && decoder.decode(block).is_err()
+        {
+            return;
+        }
+    }
+}
+
+pub(super) fn spdy_seeds() -> Vec<Vec<u8>> {
+    let headers = Headers::new().with("streamtype", "stdout").with("port", "8080");
+    let mut frames = Vec::new();
+    let mut encoder = framing::HeaderEncoder::new();
+    encoder.emit_syn_reply(&mut frames, 1, &headers);
+    framing::emit_data(&mut frames, 1, b"hello", true);
+    framing::emit_ping(&mut frames, 2);
+    vec![frames]
+}
+
+pub(super) fn dns(bytes: &[u8]) {
+    if let Ok(query) = Query::parse(bytes) {
+        let id = u16::from_be_bytes([bytes[0], bytes[1]]);
+        assert!(Query::parse(&query.to_bytes(id, true)).is_ok(), "a query is read again");
+    }
+    let Ok(name) = Name::from_text("first.example.test") else { return };
+    let query = Query::new(name, kind::A);
+    if let Ok(found) = Foreign::parse(bytes, &query, 4711) {
+        let _ = found.addresses();
+    }
+}
+
+pub(super) fn dns_seeds() -> Vec<Vec<u8>> {
+    let query = |name: &str| Name::from_text(name).map(|name| Query::new(name, kind::A)).ok();
+    let mut seeds: Vec<Vec<u8>> = ["first.example.test", "kubernetes.default.svc.cluster.local"]
+        .iter()
+        .filter_map(|name| Some(query(name)?.to_bytes(4711, true)))
+        .collect();
+    // The answer to the first: two records, one a name that points back.
+    if let Some(query) = query("first.example.test") {
+        let mut answer = query.to_bytes(4711, false);
+        answer[2] |= 0x80;
+        answer[7] = 2;
+        answer.extend_from_slice(&[0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 4, 1, b'a', 0xc0, 18]);
+        answer.extend_from_slice(&[1, b'a', 0xc0, 18, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);
+        seeds.push(answer);
+    }
+    seeds
+}
+
+pub(super) fn dhcp(bytes: &[u8]) {
+    let _ = dhcp::Reply::parse(bytes);
+}
+
+pub(super) fn dhcp_seeds() -> Vec<Vec<u8>> {
+    // A BOOTP head, the magic number, an offer with a mask, a router, a server and a lease.
+    let mut offer = vec![2, 1, 6, 0, 1, 2, 3, 4];
+    offer.resize(236, 0);
+    offer.extend_from_slice(&[
+        99, 130, 83, 99, 53, 1, 2, 1, 4, 255, 255, 255, 0, 3, 4, 192, 0, 2, 1, 54, 4, 192, 0, 2, 1,
+    ]);
+    offer.extend_from_slice(&[
+        51, 4, 0, 0, 14, 16, 6, 8, 192, 0, 2, 1, 192, 0, 2, 2, 121, 5, 0, 192, 0, 2, 1, 255,
+    ]);
+    vec![offer]
+}
+
+/// An image's layer: whatever compression, a tar archive in it.
+pub(super) fn layer(bytes: &[u8]) {
+    let Ok(stream) = decompress::Decompressor::new(bytes) else { return };
+    let mut archive = tar::Archive::new(stream.take(READ_MAX_BYTES));
+    while let Ok(Some(_)) = archive.next_entry() {}
+}
+
+pub(super) fn layer_seeds() -> Vec<Vec<u8>> {
+    let mut builder = tar::Builder::default();
+    builder.add(&tar::Entry::file(b"etc/passwd", 0o644), b"root:x:0:0:::\n");
+    builder.add(&tar::Entry::file(&[b'a'; 180], 0o4755), b"long");
+    let plain = builder.finish();
+    // The same as gzip, in one stored block, and as a zstd frame of one raw block.
+    let n = u16::try_from(plain.len()).unwrap_or(0);
+    let mut gzip = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1];
+    gzip.extend_from_slice(&n.to_le_bytes());
+    gzip.extend_from_slice(&(!n).to_le_bytes());
+    gzip.extend_from_slice(&plain);
+    let mut zstd = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58];
+    zstd.extend_from_slice(&((u32::from(n) << 3) | 1).to_le_bytes()[..3]);
+    zstd.extend_from_slice(&plain);
+    vec![plain, gzip, zstd]
+}
