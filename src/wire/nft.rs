@@ -13,6 +13,7 @@ use crate::netlink::{
 
 pub const NFPROTO_INET: u8 = 1;
 pub const NFPROTO_IPV4: u8 = 2;
+pub const NFPROTO_NETDEV: u8 = 5;
 pub const NFPROTO_IPV6: u8 = 10;
 /// The multicast group (a number, not a mask) of nftables events.
 pub const GROUP_NFTABLES: u32 = 7;
@@ -141,6 +142,8 @@ impl Comparison {
 pub enum Ct {
     State,
     Status,
+    /// One byte: 0 as the connection began, 1 the other way.
+    Direction,
     /// The original destination address, IPv4 or IPv6.
     OriginalDestination4,
     OriginalDestination6,
@@ -238,6 +241,8 @@ pub enum Expression<'a> {
 }
 
 pub mod meta {
+    /// The type of the frame, in two bytes.
+    pub const PROTOCOL: u32 = 1;
     pub const MARK: u32 = 3;
     pub const IIFNAME: u32 = 6;
     pub const OIFNAME: u32 = 7;
@@ -245,22 +250,28 @@ pub mod meta {
     pub const L4PROTO: u32 = 16;
 }
 
-/// A transaction in the making, for one table of family `inet`.
+/// A transaction in the making, for one table.
 #[derive(Debug)]
 pub struct Batch<'a> {
     writer: Writer,
+    family: u8,
     table: &'a str,
     sequence: u32,
     next_id: u32,
 }
 
 impl<'a> Batch<'a> {
+    /// For a table of family `inet`.
     pub fn new(table: &'a str) -> Batch<'a> {
+        Batch::of(NFPROTO_INET, table)
+    }
+
+    pub fn of(family: u8, table: &'a str) -> Batch<'a> {
         let mut writer = Writer::new();
         writer.message(BATCH_BEGIN, NLM_F_REQUEST, 0, |w| {
             w.raw(&[0, 0, SUBSYSTEM.to_be_bytes()[0], SUBSYSTEM.to_be_bytes()[1]]);
         });
-        Batch { writer, table, sequence: 0, next_id: 0x4000_0000 }
+        Batch { writer, family, table, sequence: 0, next_id: 0x4000_0000 }
     }
 
     /// An id for a set that no other set of this batch has.
@@ -294,6 +305,22 @@ impl<'a> Batch<'a> {
                 w.be32(5, 1); // policy accept
                 w.str(7, hook.kind);
             }
+        });
+    }
+
+    /// A chain of a table of family `netdev`, for what comes in by the interface of its own name.
+    pub fn add_ingress_chain(&mut self, interface: &str) {
+        let table = self.table;
+        self.message(NEWCHAIN, NLM_F_CREATE, |w| {
+            w.str(1, table);
+            w.str(3, interface);
+            w.nest(4, |w| {
+                w.be32(1, 0);
+                w.be32(2, 0);
+                w.str(3, interface);
+            });
+            w.be32(5, 1); // policy accept
+            w.str(7, "filter");
         });
     }
 
@@ -496,9 +523,9 @@ impl<'a> Batch<'a> {
 
     fn message(&mut self, kind: u16, flags: u16, body: impl FnOnce(&mut Writer)) {
         self.sequence += 1;
-        let kind = SUBSYSTEM << 8 | kind;
+        let (kind, family) = (SUBSYSTEM << 8 | kind, self.family);
         self.writer.message(kind, NLM_F_REQUEST | flags, self.sequence, |w| {
-            w.raw(&[NFPROTO_INET, 0, 0, 0]);
+            w.raw(&[family, 0, 0, 0]);
             body(w);
         });
     }
@@ -623,6 +650,16 @@ pub fn parse_event<'a>(message: &Message<'a>) -> Event<'a> {
     }
 }
 
+/// As many octets, the first bits of which are ones.
+pub fn mask(bits: usize, n_octets: usize) -> Vec<u8> {
+    let octet = |idx: usize| {
+        let ones = bits.saturating_sub(idx * 8).min(8);
+        // The shift by eight, for no ones at all, leaves zero.
+        u8::try_from(0xff00u32 >> ones & 0xff).unwrap_or(0)
+    };
+    (0..n_octets).map(octet).collect()
+}
+
 /// The octets of an address, as keys hold them.
 pub fn octets(address: IpAddr) -> Vec<u8> {
     match address {
@@ -689,6 +726,7 @@ impl Expression<'_> {
                 w.be32(1, *to);
                 match what {
                     Ct::State => w.be32(2, 0),
+                    Ct::Direction => w.be32(2, 1),
                     Ct::Status => w.be32(2, 2),
                     Ct::OriginalDestination4 => {
                         w.be32(2, 20);

@@ -225,6 +225,18 @@ pub fn set_hairpin(w: &mut Writer, sequence: u32, index: u32) {
     });
 }
 
+/// Whether a port of a bridge reaches no other port that is alone, too.
+pub fn set_isolated(w: &mut Writer, sequence: u32, index: u32, isolated: bool) {
+    const IFLA_BRPORT_ISOLATED: u16 = 33;
+    w.message(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, sequence, |w| {
+        link_header(w, index, 0, 0);
+        w.nest(IFLA_LINKINFO, |w| {
+            w.str(IFLA_INFO_SLAVE_KIND, "bridge");
+            w.nest(IFLA_INFO_SLAVE_DATA, |w| w.u8(IFLA_BRPORT_ISOLATED, u8::from(isolated)));
+        });
+    });
+}
+
 /// Puts a link on a bridge.
 pub fn set_master(w: &mut Writer, sequence: u32, index: u32, master: u32) {
     w.message(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, sequence, |w| {
