@@ -78,7 +78,6 @@ pub const OTHERS: &[(&str, &str)] = &[
 /// Kinds whose objects are kept and served, but that nothing acts on; what would act on them is missing. What only drivers
 /// write (CSINode, CSIStorageCapacity, VolumeAttachment) warns nobody: whoever installs a driver is told at its CSIDriver.
 pub const KINDS: &[(&str, &str)] = &[
-    ("NetworkPolicy", "its rules are not enforced"),
     ("CSIDriver", "storage drivers (CSI) are not called"),
     ("FlowSchema", "requests are not queued by it"),
     ("PriorityLevelConfiguration", "requests are not queued by it"),

@@ -25,6 +25,8 @@ pub struct Settings {
     pub flannel_external_ip: bool,
     /// What servers reach through the tunnels of agents: `agent`, `disabled`, ...
     pub egress_selector_mode: String,
+    /// Nodes act on NetworkPolicies.
+    pub network_policies: bool,
     pub https_port: u16,
 }
 
@@ -45,8 +47,8 @@ impl Settings {
             "ServiceNodePortRange": {"Base": from, "Size": u32::from(to) - u32::from(from) + 1},
             "FlannelBackend": self.flannel_backend, "FlannelExternalIP": self.flannel_external_ip,
             // What agents of k3s would run themselves, and this server does not ask them to.
-            "DisableCCM": true, "DisableHelmController": true, "DisableNPC": true,
-            "DisableServiceLB": true, "EgressSelectorMode": self.egress_selector_mode,
+            "DisableCCM": true, "DisableHelmController": true, "DisableServiceLB": true,
+            "DisableNPC": !self.network_policies, "EgressSelectorMode": self.egress_selector_mode,
             "HTTPSPort": self.https_port, "SupervisorPort": self.https_port,
         })
         .to_string()
@@ -87,6 +89,7 @@ impl Settings {
             flannel_backend: tree.str("FlannelBackend").to_owned(),
             flannel_external_ip: tree.flag("FlannelExternalIP"),
             egress_selector_mode: tree.str("EgressSelectorMode").to_owned(),
+            network_policies: !tree.flag("DisableNPC"),
             https_port: port("HTTPSPort").filter(|port| *port != 0).unwrap_or(6443),
         })
     }
@@ -144,6 +147,7 @@ mod tests {
             flannel_backend: "vxlan".into(),
             flannel_external_ip: true,
             egress_selector_mode: "agent".into(),
+            network_policies: true,
             https_port: 6443,
         }
     }

@@ -166,6 +166,7 @@ fn apply(config: &mut Config, settings: &Settings) -> Result<()> {
     config.cluster_domain.clone_from(&settings.cluster_domain);
     config.node_ports = settings.node_ports;
     config.egress = Mode::parse(&settings.egress_selector_mode)?;
+    config.disable_network_policy = !settings.network_policies;
     config.flannel_backend = crate::config::backend(&settings.flannel_backend)?;
     if settings.flannel_external_ip {
         config.flannel_external_ip = config.external_ipv4();
@@ -303,6 +304,7 @@ fn link(paths: &Paths, balancer: &Arc<Balancer>) -> Result<Link> {
         kubelet: client("kubelet.kubeconfig", "kubelet")?,
         proxy: client("kubeproxy.kubeconfig", "kube-proxy")?,
         namespaces: None,
+        policies: client("k3scontroller.kubeconfig", "k3s-network-policy")?,
         local_path: None,
         serving,
         client_ca_pem: rt::fs::read_text(paths.agent().join("client-ca.crt"))?,

@@ -128,7 +128,7 @@ struct ServerArgs {
     /// disable the cloud controller (it is not in this version)
     #[argh(option)]
     disable_cloud_controller: Option<bool>,
-    /// disable network policy (it is not in this version)
+    /// do not act on NetworkPolicies
     #[argh(option)]
     disable_network_policy: Option<bool>,
     /// run the control plane only
@@ -248,6 +248,7 @@ pub(crate) struct Config {
     pub(crate) disable: Vec<String>,
     pub(crate) disable_scheduler: bool,
     pub(crate) disable_agent: bool,
+    pub(crate) disable_network_policy: bool,
     pub(crate) disable_controller_manager: bool,
     pub(crate) prefer_bundled_bin: bool,
     pub(crate) node_name: Option<String>,
@@ -389,6 +390,7 @@ impl Config {
             disable: args.disable,
             disable_scheduler: args.disable_scheduler.unwrap_or(false),
             disable_agent: args.disable_agent.unwrap_or(false),
+            disable_network_policy: args.disable_network_policy.unwrap_or(false),
             disable_controller_manager: args.disable_controller_manager.unwrap_or(false),
             prefer_bundled_bin: args.prefer_bundled_bin.unwrap_or(false),
             node_name: args.node_name,

@@ -85,6 +85,8 @@ pub(crate) struct Link {
     pub(crate) proxy: Client,
     /// Who knows the Namespaces, which a service proxy may not read.
     pub(crate) namespaces: Option<Informers>,
+    /// As k3s's controller of network policies, which sees them, Pods and Namespaces.
+    pub(crate) policies: Client,
     /// As who releases volumes of deleted local paths; a kubelet usually may not.
     pub(crate) local_path: Option<Client>,
     /// The kubelet's serving certificate, which may be renewed, and the CA of its clients.
@@ -150,7 +152,11 @@ pub(crate) async fn start(machine: &Machine, link: &Link, notices: Vec<String>) 
         net_config(machine, range)?,
         Informers::new(link.proxy.clone()),
         link.namespaces.clone(),
-        Some(net::NodeClients { all: link.proxy.clone(), own: link.kubelet.clone() }),
+        Some(net::NodeClients {
+            all: link.proxy.clone(),
+            own: link.kubelet.clone(),
+            policies: (!config.disable_network_policy).then(|| link.policies.clone()),
+        }),
     )
     .await
     .context(|| "start the network")?;

@@ -177,6 +177,7 @@ fn link(
         kubelet: server.client_as(User::node(&machine.node_name)),
         proxy: server.client_as(User::new("system:kube-proxy", &["system:node-proxier"])),
         namespaces: Some(informers.clone()),
+        policies: server.client_as(User::new("system:k3s-controller", &[])),
         local_path: Some(
             server.client_as(User::controller("local-path-provisioner-service-account")),
         ),
@@ -337,6 +338,7 @@ fn server_config(
         .map(|address| format!("https://{}", SocketAddr::new(*address, config.advertise_port)));
     Ok(server::Config {
         built: follow::built(),
+        network_policies: !config.disable_network_policy,
         service_cidrs,
         node_ports: config.node_ports,
         advertise_addresses,
@@ -418,6 +420,7 @@ fn supervisor(
         flannel_backend: config.flannel_backend.map_or("none", net::Backend::name).to_owned(),
         flannel_external_ip: config.flannel_external_ip.is_some(),
         egress_selector_mode: config.egress.name().to_owned(),
+        network_policies: !config.disable_network_policy,
         https_port: config.https_port,
     };
     Supervisor::new(Setup {

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use netplan::{Protocol, UdpFrontend};
+use netplan::{Cidr, Protocol, UdpFrontend};
 use stdx::Result;
 use sys::netlink::Family;
 use wire::conntrack::{self, Connection};
@@ -35,15 +35,45 @@ pub(crate) fn forget_stale(frontends: &[UdpFrontend]) -> Result<usize> {
                     .extend(connection.filter(|c| of_family.iter().any(|f| is_stale(f, c, &here))));
             },
         )?;
-        for connection in &stale {
-            match kernel.request(|w, s| conntrack::delete(w, s, connection), |_| {}) {
-                Err(error) if error.errno() == Some(ENOENT) => {}
-                result => result?,
-            }
-        }
+        forget_in(&mut kernel, &stale)?;
         n_forgotten += stale.len();
     }
     Ok(n_forgotten)
+}
+
+/// The tracked UDP connections that one of `pods` has.
+pub(crate) fn of_udp(pods: &[Cidr]) -> Result<Vec<Connection>> {
+    let mut found = Vec::new();
+    let mut kernel = Kernel::open(Family::Netfilter)?;
+    for cidr in pods {
+        let is_theirs = |c: &Connection| {
+            c.protocol == Protocol::Udp.number()
+                && (cidr.contains(c.source.ip()) || cidr.contains(c.reply_source.ip()))
+        };
+        kernel.request(
+            |w, sequence| conntrack::dump(w, sequence, !cidr.is_ipv4()),
+            |message| found.extend(conntrack::parse(message).filter(is_theirs)),
+        )?;
+    }
+    Ok(found)
+}
+
+/// Deletes tracked connections.
+pub(crate) fn forget(connections: &[Connection]) -> Result<()> {
+    match connections {
+        [] => Ok(()),
+        all => forget_in(&mut Kernel::open(Family::Netfilter)?, all),
+    }
+}
+
+fn forget_in(kernel: &mut Kernel, connections: &[Connection]) -> Result<()> {
+    for connection in connections {
+        match kernel.request(|w, s| conntrack::delete(w, s, connection), |_| {}) {
+            Err(error) if error.errno() == Some(ENOENT) => {}
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
 fn is_stale(frontend: &UdpFrontend, connection: &Connection, here: &[IpAddr]) -> bool {

@@ -10,15 +10,18 @@ mod addresses;
 mod bridge;
 mod conntrack;
 mod dns;
+mod follow;
 mod health;
 mod kernel;
 mod node;
 mod overlay;
 mod pods;
+mod policy;
 mod proxy;
 #[cfg(test)]
 mod real_tests;
 mod rules;
+mod spoof;
 mod sysctl;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -133,6 +136,7 @@ impl Net {
         nodes: Option<NodeClients>,
     ) -> Result<Net> {
         let backend = config.backend.filter(|_| nodes.is_some());
+        let policies = nodes.as_ref().and_then(|nodes| nodes.policies.clone());
         let shared = rt::unblock(move || {
             let node = node::detect_or_loopback(
                 config.node_interface.as_deref(),
@@ -148,7 +152,10 @@ impl Net {
             let pods = Pods::open(config.clone(), mtu)?;
             let on_loopback = node.addresses.iter().all(IpAddr::is_loopback);
             let info = node_info(&config, on_loopback);
-            let proxy = Proxy::open(info, host_ports_of(&pods), informers)?;
+            let policies = policies.map(|client| policy::Followed::new(client, &config));
+            let (ports, local) = (host_ports_of(&pods), pods.local());
+            let proxy = Proxy::open(info, ports, local, informers, policies)?;
+            follow::listen(&proxy);
             let overlay = backend.map(|backend| Overlay::new(&config, backend));
             Ok::<Shared, Error>(Shared {
                 config,
@@ -166,9 +173,13 @@ impl Net {
         let proxy = Arc::downgrade(&shared.proxy);
         let (rules, guarded) = (proxy.clone(), proxy.clone());
         shared.keep("service rules", move || proxy::run(rules.clone()));
+        let policies = proxy.clone();
+        if shared.proxy.policies.is_some() {
+            shared.keep("network policies", move || follow::run(policies.clone()));
+        }
         shared.keep("guard of the rules", move || proxy::guard(guarded.clone()));
         shared.keep("health checks", move || health::run(proxy.clone()));
-        if let Some(NodeClients { all, own }) = nodes.filter(|_| backend.is_some()) {
+        if let Some(NodeClients { all, own, .. }) = nodes.filter(|_| backend.is_some()) {
             let (weak, told) = (Arc::downgrade(&shared), Arc::downgrade(&shared));
             shared.keep("follow other nodes", move || overlay::watch(weak.clone(), all.clone()));
             shared.keep("ways to other nodes", move || overlay::run(told.clone(), own.clone()));
@@ -185,6 +196,7 @@ impl Net {
         let live = live.to_vec();
         self.with_pods(move |pods| pods.recover(&live)).await?;
         self.publish_host_ports().await;
+        self.publish_names().await;
         Ok(())
     }
 
@@ -196,6 +208,7 @@ impl Net {
         if publishes {
             self.publish_host_ports().await;
         }
+        self.publish_names().await;
         Ok(interface)
     }
 
@@ -209,6 +222,7 @@ impl Net {
         if published.await? {
             self.publish_host_ports().await;
         }
+        self.publish_names().await;
         Ok(())
     }
 
@@ -240,6 +254,12 @@ impl Net {
     async fn publish_host_ports(&self) {
         let host_ports = host_ports_of(&lock(&self.shared.pods));
         self.shared.proxy.set_host_ports(host_ports).await;
+    }
+
+    /// Says which pod has which address, to policies.
+    async fn publish_names(&self) {
+        let local = lock(&self.shared.pods).local();
+        self.shared.proxy.set_local_pods(local).await;
     }
 
     async fn with_pods<T: Send + 'static>(
@@ -423,7 +443,9 @@ pub async fn teardown(config: &Config) -> Result<()> {
         note(overlay::remove(&config));
         note(pods::teardown(&config));
         note(rules::Rules::open().and_then(|mut rules| rules.delete()));
+        note(spoof::delete());
         note(rt::fs::remove_dir_all(&config.address_directory));
+        note(policy::forget(&config));
         for path in rt::fs::list_dir(&config.netns_directory).unwrap_or_default() {
             note(sys::netns::delete(&path));
         }

@@ -35,6 +35,8 @@ pub struct NodeClients {
     pub all: Client,
     /// Writes this node's own: its kubelet.
     pub own: Client,
+    /// Sees NetworkPolicies, Pods and Namespaces; `None`: nobody acts on policies.
+    pub policies: Option<Client>,
 }
 
 /// The way to other nodes, and what is known of them.

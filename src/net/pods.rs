@@ -2,10 +2,11 @@
 //!
 //! Everything here blocks for some hundred microseconds and runs inside `rt::unblock`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
-use netplan::Cidr;
+use netplan::{Cidr, Name};
 use stdx::{Context, Error, Result};
 use wire::rtnetlink as rtnl;
 
@@ -23,6 +24,14 @@ pub(crate) struct Pods {
     addresses: Addresses,
     known: Sandboxes,
     mtu: u32,
+}
+
+/// The pods of this node that have a network.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LocalPods {
+    pub(crate) names: BTreeMap<IpAddr, Name>,
+    /// The addresses behind each interface.
+    pub(crate) ends: BTreeMap<String, Vec<IpAddr>>,
 }
 
 /// A host port with the pod's address behind it.
@@ -118,6 +127,18 @@ impl Pods {
 
     pub(crate) fn addresses_of(&self, id: &str) -> Vec<IpAddr> {
         self.known.get(id).map(|(_, addresses)| addresses.clone()).unwrap_or_default()
+    }
+
+    /// Which pod has which address, and which interface leads to it.
+    pub(crate) fn local(&self) -> LocalPods {
+        let mut local = LocalPods::default();
+        for (id, (record, addresses)) in &self.known {
+            let Some((namespace, name)) = record.pod.split_once('/') else { continue };
+            let names = addresses.iter().map(|ip| (*ip, (namespace.into(), name.into())));
+            local.names.extend(names);
+            local.ends.insert(host_interface(id), addresses.clone());
+        }
+        local
     }
 
     /// True if the sandbox has host ports.

@@ -4,7 +4,8 @@
 //! the kernel refuses, or a table that someone else touched, leads to a full replacement.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use api::controller::Cache;
 use api::kinds::{ENDPOINT_SLICE, SERVICE};
 use client::informer::Change;
 use client::{Informers, Interest};
-use netplan::{HealthCheck, HostPort, Model, NodeInfo};
+use netplan::{HealthCheck, HostPort, Model, NodeInfo, PolicyObject, Protocol};
 use rt::Async;
 use stdx::backoff::Backoff;
 use stdx::{Context, Result};
@@ -21,7 +22,10 @@ use wire::nft;
 
 use crate::conntrack;
 use crate::lock;
+use crate::pods::LocalPods;
+use crate::policy::{self, Followed};
 use crate::rules::{Rules, count_rules};
+use crate::spoof::{self, Guard};
 
 /// The rules of one node and what they are made from.
 #[derive(Debug)]
@@ -33,6 +37,12 @@ pub(crate) struct Proxy {
     state: Mutex<State>,
     pending: Mutex<Pending>,
     host_ports: Mutex<Vec<HostPort>>,
+    /// `None`: nobody acts on NetworkPolicies.
+    pub(crate) policies: Option<Arc<Followed>>,
+    /// The addresses of this node's pods.
+    local_pods: Mutex<LocalPods>,
+    /// Whether what policies there are was found out, since the start.
+    policies_known: AtomicBool,
     /// How often [`run`] began: more than once means after a panic.
     n_runs: AtomicUsize,
     /// Something is pending.
@@ -46,6 +56,7 @@ pub(crate) struct Proxy {
 #[derive(Debug)]
 struct State {
     rules: Rules,
+    guard: Guard,
     /// The kernel has our table as of the model's last changes.
     loaded: bool,
     health: Vec<HealthCheck>,
@@ -57,6 +68,8 @@ struct Pending {
     services: BTreeSet<(String, String)>,
     slices: BTreeSet<(String, String)>,
     host_ports: Option<Vec<HostPort>>,
+    local_pods: bool,
+    policies: policy::News,
     /// Load everything anew, and why.
     reload: Option<&'static str>,
     /// Counts the changes asked for, and how many of them are in the kernel.
@@ -72,13 +85,24 @@ impl Proxy {
     pub(crate) fn open(
         node: NodeInfo,
         host_ports: Vec<HostPort>,
+        local_pods: LocalPods,
         informers: Informers,
+        policies: Option<Followed>,
     ) -> Result<Arc<Proxy>> {
         let mut rules = Rules::open()?;
         let mut model = Model::new(node);
         model.set_host_ports(host_ports.clone());
+        let had_policies = policies.as_ref().is_some_and(Followed::had_policies);
+        model.set_policies(had_policies);
+        if policies.is_none()
+            && let Err(error) = spoof::delete()
+        {
+            log::debug!("{error}");
+        }
+        model.set_local_pods(&local_pods.names);
         model.changes();
         warn_of_foreign_drops(&mut rules, model.node());
+        let guard = Guard::new(&model.node().bridge, model.node().bridge_netfilter);
         let loaded = rules.rule_count()?.is_none_or(|n_rules| n_rules == 0);
         if loaded {
             rules.replace(&model.table())?;
@@ -87,9 +111,12 @@ impl Proxy {
             informers: informers.clone(),
             own_port: rules.port()?,
             model: Mutex::new(model),
-            state: Mutex::new(State { rules, loaded, health: Vec::new() }),
+            state: Mutex::new(State { rules, guard, loaded, health: Vec::new() }),
             pending: Mutex::default(),
             host_ports: Mutex::new(host_ports),
+            policies: policies.map(Arc::new),
+            local_pods: Mutex::new(local_pods),
+            policies_known: AtomicBool::new(!had_policies),
             n_runs: AtomicUsize::new(0),
             wake: rt::Event::new(),
             health_changed: rt::Event::new(),
@@ -108,11 +135,26 @@ impl Proxy {
 
     /// Replaces the host ports, and waits until that was tried once.
     pub(crate) async fn set_host_ports(&self, host_ports: Vec<HostPort>) {
-        const WAIT_MAX: Duration = Duration::from_secs(2);
         *lock(&self.host_ports) = host_ports.clone();
+        self.ask("host ports", |pending| pending.host_ports = Some(host_ports)).await;
+    }
+
+    /// Replaces the addresses of this node's pods. Where there are policies it waits until the rules were tried
+    /// once; a pod that has none yet is shut.
+    pub(crate) async fn set_local_pods(&self, local_pods: LocalPods) {
+        *lock(&self.local_pods) = local_pods;
+        let followed = self.policies.as_ref();
+        if followed.is_some_and(|policies| policies.is_on() || policies.had_policies()) {
+            self.ask("network policies", |pending| pending.local_pods = true).await;
+        }
+    }
+
+    /// Puts something into the next transaction and waits until that was tried.
+    async fn ask(&self, what: &str, put: impl FnOnce(&mut Pending)) {
+        const WAIT_MAX: Duration = Duration::from_secs(2);
         let ticket = {
             let mut pending = lock(&self.pending);
-            pending.host_ports = Some(host_ports);
+            put(&mut pending);
             pending.asked += 1;
             pending.asked
         };
@@ -127,10 +169,32 @@ impl Proxy {
             }
         };
         if rt::timeout(WAIT_MAX, done).await.is_err() {
-            log::warn!(
-                "host ports: the rules are late, they follow as soon as the kernel takes them"
-            );
+            log::warn!("{what}: the rules are late, they follow as soon as the kernel takes them");
         }
+    }
+
+    /// Switches policies, or says which of their objects changed.
+    pub(crate) fn tell_policies(
+        &self,
+        switch: Option<bool>,
+        objects: BTreeSet<(PolicyObject, String, String)>,
+    ) {
+        {
+            let mut pending = lock(&self.pending);
+            let news = &mut pending.policies;
+            if switch.is_some() {
+                news.objects.clear();
+            }
+            news.switch = switch.or(news.switch);
+            news.objects.extend(objects);
+        }
+        self.wake.notify(usize::MAX);
+    }
+
+    /// What policies there are was found out, and told.
+    pub(crate) fn policies_are_known(&self) {
+        self.policies_known.store(true, Ordering::Relaxed);
+        self.applied.notify(usize::MAX);
     }
 
     /// The health checks as of the last transaction.
@@ -175,6 +239,11 @@ impl Proxy {
         pending.services.extend(self.informers.list(&SERVICE, None).into_iter().map(name));
         pending.slices.extend(self.informers.list(&ENDPOINT_SLICE, None).into_iter().map(name));
         pending.host_ports = Some(lock(&self.host_ports).clone());
+        drop(pending);
+        if let Some(followed) = &self.policies {
+            let on = followed.is_on() || followed.had_policies();
+            self.tell_policies(Some(on), followed.everything());
+        }
     }
 
     fn reload(&self, why: &'static str) {
@@ -193,10 +262,16 @@ impl Proxy {
             now.done = now.done.max(old_done);
         }
         let mut state = lock(&self.state);
-        let (changes, udp, health) = {
+        let (changes, udp, health, forbids) = {
             let mut model = lock(&self.model);
-            feed(&mut model, &self.informers, &pending);
-            (model.changes(), model.take_changed_udp(), model.health_checks())
+            self.feed(&mut model, &pending);
+            let changes = model.changes();
+            (
+                changes,
+                model.take_changed_udp(),
+                model.health_checks(),
+                model.take_policies_changed(),
+            )
         };
         if let Some(why) = pending.reload {
             log::info!("rules: loading all, {why}");
@@ -210,6 +285,10 @@ impl Proxy {
             }
         };
         state.loaded = result.is_ok();
+        if self.policies.is_some() && (pending.local_pods || pending.policies.switch.is_some()) {
+            let is_on = lock(&self.model).has_policies();
+            state.guard.set(is_on.then(|| lock(&self.local_pods).ends.clone()).as_ref());
+        }
         let health_changed = state.health != health;
         state.health = health;
         drop(state);
@@ -228,7 +307,39 @@ impl Proxy {
                 Err(error) => log::warn!("forget stale UDP connections: {error}"),
             }
         }
+        if forbids && result.is_ok() {
+            self.forget_forbidden();
+        }
         result
+    }
+
+    /// Forgets those connections without an end of their own that policies do not allow any more. Of the others each
+    /// packet is judged.
+    fn forget_forbidden(&self) {
+        let mut all = match conntrack::of_udp(&lock(&self.model).node().pod_cidrs.clone()) {
+            Ok(all) => all,
+            Err(error) => return log::warn!("list connections that policies may end: {error}"),
+        };
+        let ends = |c: &wire::conntrack::Connection| -> (Protocol, IpAddr, SocketAddr) {
+            (Protocol::Udp, c.source.ip(), c.reply_source)
+        };
+        lock(&self.model).retain_forbidden(&mut all, ends);
+        match conntrack::forget(&all) {
+            Ok(()) if all.is_empty() => {}
+            Ok(()) => log::debug!("network policies: ended {} UDP connections", all.len()),
+            Err(error) => log::warn!("end connections that policies forbid: {error}"),
+        }
+    }
+
+    /// Brings the model up to date with the caches.
+    fn feed(&self, model: &mut Model, pending: &Pending) {
+        feed(model, &self.informers, pending);
+        if let Some(followed) = &self.policies {
+            followed.feed(model, &pending.policies);
+        }
+        if pending.local_pods || pending.policies.switch == Some(true) {
+            model.set_local_pods(&lock(&self.local_pods).names);
+        }
     }
 
     fn idle(&self) -> bool {
@@ -236,6 +347,8 @@ impl Proxy {
         pending.services.is_empty()
             && pending.slices.is_empty()
             && pending.host_ports.is_none()
+            && !pending.local_pods
+            && pending.policies.is_empty()
             && pending.reload.is_none()
     }
 }
@@ -258,7 +371,7 @@ fn warn_of_foreign_drops(rules: &mut Rules, node: &NodeInfo) {
     }
 }
 
-/// Brings the model up to date with the caches.
+/// Brings the services up to date.
 fn feed(model: &mut Model, informers: &Informers, pending: &Pending) {
     for (namespace, name) in &pending.services {
         match informers.get(&SERVICE, namespace, name) {
@@ -282,6 +395,16 @@ pub(crate) async fn run(weak: Weak<Proxy>) {
     {
         let Some(informers) = weak.upgrade().map(|proxy| proxy.informers.clone()) else { return };
         informers.synced(&[&SERVICE, &ENDPOINT_SLICE]).await;
+    }
+    // Rules of an earlier run know which pods were shut: they stay until these do, too.
+    loop {
+        let Some(proxy) = weak.upgrade() else { return };
+        let applied = proxy.applied.listen();
+        if proxy.policies_known.load(Ordering::Relaxed) {
+            break;
+        }
+        drop(proxy);
+        applied.await;
     }
     if let Some(proxy) = weak.upgrade() {
         if proxy.n_runs.fetch_add(1, Ordering::Relaxed) > 0 {

@@ -8,13 +8,14 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use netplan::{Model, NodeInfo};
+use netplan::{Model, NodeInfo, PolicyObject};
 use serde_json::{Value, json};
 
 use crate::bridge;
 use crate::kernel::Links;
 use crate::pods::Pods;
 use crate::rules::Rules;
+use crate::spoof::Guard;
 use crate::{Config, PodRequest, Protocol};
 
 /// A node in a namespace: bridge, pods, rules, and a client outside the cluster.
@@ -692,5 +693,143 @@ fn without_bridge_netfilter_pods_of_one_bridge_still_reach_each_other() {
         }
         // Without the masquerade the answer would come from the pod's own address.
         assert_eq!(world.ask("c", "10.43.0.5:80"), "a 10.42.0.1");
+    });
+}
+
+/// A pod of the API, and a policy that isolates all pods but lets one port of the first one's through.
+fn isolate(world: &mut World, pods: &[(&str, IpAddr)]) {
+    world.model.set_policies(true);
+    let mut local = std::collections::BTreeMap::new();
+    let namespace = json!({"metadata": {"labels": {}}});
+    let mut set = |of, namespace: &str, name: &str, tree: &Value| {
+        world.model.set_policy_object(of, namespace, name, Some(tree));
+    };
+    set(PolicyObject::Namespace, "", "default", &namespace);
+    for (name, address) in pods {
+        let tree = json!({"metadata": {"labels": {"app": name}},
+            "spec": {"containers": [{"ports": [{"name": "web", "containerPort": 8080}]}]},
+            "status": {"phase": "Running", "podIPs": [{"ip": address.to_string()}]}});
+        set(PolicyObject::Pod, "default", name, &tree);
+        local.insert(*address, ("default".into(), (*name).into()));
+    }
+    let friend = json!({"podSelector": {"matchLabels": {"app": "b"}}});
+    let outside = json!({"ipBlock": {"cidr": "192.168.0.0/16", "except": ["192.168.128.0/17"]}});
+    let policy = json!({"spec": {"podSelector": {}, "policyTypes": ["Ingress"],
+        "ingress": [{"from": [friend, outside], "ports": [{"port": "web"}, {"protocol": "UDP"}]}]}});
+    set(PolicyObject::Policy, "default", "all", &policy);
+    world.model.set_local_pods(&local);
+}
+
+fn ends(pods: &Pods) -> std::collections::BTreeMap<String, Vec<IpAddr>> {
+    pods.local().ends
+}
+
+#[test]
+fn policies_hold_between_pods_and_spare_the_node() {
+    in_world("policies", |world| {
+        let pods: Vec<(&str, IpAddr)> =
+            ["a", "b", "c"].into_iter().map(|name| (name, world.pod(name, Vec::new()))).collect();
+        world.serve("a", "a", "0.0.0.0:8080");
+        world.serve("a", "a", "0.0.0.0:8081");
+        let (web, other) = (format!("{}:8080", pods[0].1), format!("{}:8081", pods[0].1));
+        let mut guard = Guard::new("cni0", true);
+        isolate(world, &pods);
+        world.apply();
+        guard.set(Some(&ends(&world.pods)));
+        for (place, address, expected) in [
+            ("b", &web, "a "),
+            ("b", &other, "ConnectionRefused"),
+            ("c", &web, "ConnectionRefused"),
+            ("a", &other, "a "),
+            ("node", &other, "a "),
+        ] {
+            let answer = world.ask(place, address);
+            assert!(answer.starts_with(expected), "{place} > {address}: {answer}");
+        }
+    });
+}
+
+#[test]
+fn udp_connections_whose_permission_went_are_forgotten() {
+    in_world("udp-policies", |world| {
+        let pods: Vec<(&str, IpAddr)> =
+            ["a", "b", "c"].into_iter().map(|name| (name, world.pod(name, Vec::new()))).collect();
+        world.serve_udp("a", "a", "0.0.0.0:9000");
+        let socket = |place: &str| {
+            let server = format!("{}:9000", pods[0].1);
+            world.on(place, move || {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket.connect(server).unwrap();
+                socket
+            })
+        };
+        let (allowed, forbidden) = (socket("b"), socket("c"));
+        for (place, socket) in [("b", &allowed), ("c", &forbidden)] {
+            assert!(world.ask_udp(place, socket).starts_with("a "), "{place}");
+        }
+        isolate(world, &pods);
+        world.apply();
+        let mut held = crate::conntrack::of_udp(&world.config.pod_cidrs).unwrap();
+        assert_eq!(held.len(), 2, "{held:?}");
+        world.model.retain_forbidden(&mut held, |c| (Protocol::Udp, c.source.ip(), c.reply_source));
+        assert_eq!(held.len(), 1, "{held:?}");
+        crate::conntrack::forget(&held).unwrap();
+        assert_eq!(crate::conntrack::of_udp(&world.config.pod_cidrs).unwrap().len(), 1);
+        assert!(world.ask_udp("b", &allowed).starts_with("a "));
+        assert!(!world.ask_udp("c", &forbidden).starts_with("a "));
+    });
+}
+
+/// Many policies and pods, as the kernel takes them.
+#[test]
+fn a_thousand_policies_load_and_one_pod_more_is_quick() {
+    in_world("thousand", |world| {
+        world.model.set_policies(true);
+        let namespace = json!({"metadata": {"labels": {}}});
+        world.model.set_policy_object(PolicyObject::Namespace, "", "ns", Some(&namespace));
+        let pod = |app: usize, ip: String| {
+            json!({"metadata": {"labels": {"app": app.to_string()}}, "spec": {"containers": []},
+                "status": {"podIPs": [{"ip": ip}]}})
+        };
+        let mut local = std::collections::BTreeMap::new();
+        for n in 0..1000 {
+            let ip = format!("10.42.{}.{}", n / 200, n % 200 + 2);
+            if n < 100 {
+                local.insert(ip.parse().unwrap(), ("ns".into(), format!("p{n}").into()));
+            }
+            let tree = pod(n % 100, ip);
+            world.model.set_policy_object(PolicyObject::Pod, "ns", &format!("p{n}"), Some(&tree));
+        }
+        world.model.set_local_pods(&local);
+        for n in 0..1000 {
+            let app = |n: usize| json!({"matchLabels": {"app": (n % 100).to_string()}});
+            let policy = json!({"spec": {"podSelector": app(n), "policyTypes": ["Ingress"],
+                "ingress": [{"from": [{"podSelector": app(n + 1)}], "ports": [{"port": n + 1}]}]}});
+            world.model.set_policy_object(
+                PolicyObject::Policy,
+                "ns",
+                &format!("n{n}"),
+                Some(&policy),
+            );
+        }
+        let started = std::time::Instant::now();
+        world.apply();
+        println!("a thousand policies: {:?}", started.elapsed());
+        let mut best = Duration::MAX;
+        for n in 0..10 {
+            let tree = pod(7, format!("10.42.9.{}", n + 1));
+            let started = std::time::Instant::now();
+            let name = format!("more{n}");
+            world.model.set_policy_object(PolicyObject::Pod, "ns", &name, Some(&tree));
+            local.insert(
+                format!("10.42.0.{}", n + 230).parse().unwrap(),
+                ("ns".into(), name.into()),
+            );
+            world.model.set_local_pods(&local);
+            world.rules.apply(&world.model.changes()).unwrap();
+            best = best.min(started.elapsed());
+        }
+        println!("one pod more: {best:?}");
+        assert!(best < Duration::from_millis(200), "{best:?}");
     });
 }

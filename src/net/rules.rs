@@ -1,6 +1,6 @@
 //! Puts netplan's table into the kernel: rules compiled to nftables expressions, changes as one batch.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use netplan::Protocol;
 use netplan::table::{
@@ -175,21 +175,22 @@ fn with_elements(run: &[(Set, Key, Value)], act: impl FnOnce(&[Element<'_>])) {
         Goto(String),
         Bytes(Vec<u8>),
     }
-    let encoded: Vec<(Vec<u8>, Encoded)> = run
-        .iter()
-        .map(|(_, key, value)| {
-            let data = match value {
-                Value::None => Encoded::None,
-                Value::Drop => Encoded::Drop,
-                Value::Goto(chain) => Encoded::Goto(chain.to_string()),
-                Value::Target(target) => Encoded::Bytes(target_bytes(target)),
-            };
-            (key_bytes(key), data)
-        })
-        .collect();
+    let mut encoded: Vec<(Vec<u8>, Encoded, bool)> = Vec::with_capacity(run.len());
+    for (set, key, value) in run {
+        let data = match value {
+            Value::None => Encoded::None,
+            Value::Drop => Encoded::Drop,
+            Value::Goto(chain) => Encoded::Goto(chain.to_string()),
+            Value::Target(target) => Encoded::Bytes(target_bytes(target)),
+        };
+        encoded.push((key_bytes(key), data, false));
+        if let (SetKind::PolicyBlocks, Key::Member(group, _, last)) = (set.kind, key) {
+            encoded.push((after(member_bytes(*group, *last)), Encoded::None, true));
+        }
+    }
     let elements: Vec<Element<'_>> = encoded
         .iter()
-        .map(|(key, data)| Element {
+        .map(|(key, data, interval_end)| Element {
             key,
             data: match data {
                 Encoded::None => Data::None,
@@ -197,7 +198,7 @@ fn with_elements(run: &[(Set, Key, Value)], act: impl FnOnce(&[Element<'_>])) {
                 Encoded::Goto(chain) => Data::Verdict(Verdict::Goto(chain)),
                 Encoded::Bytes(bytes) => Data::Bytes(bytes),
             },
-            interval_end: false,
+            interval_end: *interval_end,
         })
         .collect();
     act(&elements);
@@ -217,8 +218,26 @@ fn key_bytes(key: &Key) -> Vec<u8> {
             bytes.extend(nft::octets(*address));
             bytes.extend(nft::octets(*address));
         }
+        Key::Address(address) => bytes.extend(nft::octets(*address)),
+        Key::Member(group, first, _) => bytes = member_bytes(*group, *first),
     }
     bytes
+}
+
+/// The group first, most significant byte first: so the intervals of all groups are one order of numbers.
+fn member_bytes(group: u32, address: IpAddr) -> Vec<u8> {
+    [group.to_be_bytes().to_vec(), nft::octets(address)].concat()
+}
+
+/// The number after.
+fn after(mut number: Vec<u8>) -> Vec<u8> {
+    for byte in number.iter_mut().rev() {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            break;
+        }
+    }
+    number
 }
 
 fn push_frontend(bytes: &mut Vec<u8>, frontend: &Frontend) {
@@ -253,7 +272,7 @@ fn add_client_set(batch: &mut Batch<'_>, set: &ClientSet) {
 }
 
 fn add_set(batch: &mut Batch<'_>, set: Set) {
-    use types::{INET_PROTO, INET_SERVICE, MARK, VERDICT, concat};
+    use types::{INET_PROTO, INET_SERVICE, INTEGER, MARK, VERDICT, concat};
     let address = address_type(set.ipv6);
     let len = address_len(set.ipv6);
     let frontend = (concat(&[address, INET_PROTO, INET_SERVICE]), len + 8);
@@ -265,6 +284,13 @@ fn add_set(batch: &mut Batch<'_>, set: Set) {
         SetKind::NodePorts | SetKind::RefusedNodePorts => (port, verdict),
         SetKind::HostPorts => (port, target),
         SetKind::HostAddressPorts => (frontend, target),
+        SetKind::PolicyEgress | SetKind::PolicyIngress => ((address, len), verdict),
+        SetKind::PolicyPeers => ((concat(&[MARK, address]), 4 + len), None),
+        // Numbers to the kernel and to nft, which cannot print intervals of parts.
+        SetKind::PolicyBlocks => ((INTEGER, 4 + len), None),
+        SetKind::PolicyPorts => {
+            ((concat(&[address, INET_PROTO, INET_SERVICE, MARK]), len + 12), None)
+        }
         SetKind::Endpoints | SetKind::LocalEndpoints => {
             ((concat(&[address, INET_PROTO, INET_SERVICE, MARK]), len + 12), target)
         }
@@ -276,7 +302,7 @@ fn add_set(batch: &mut Batch<'_>, set: Set) {
         key_type,
         key_len,
         data,
-        interval: false,
+        interval: set.kind == SetKind::PolicyBlocks,
         dynamic_timeout_ms: None,
         size: 0,
     });
@@ -311,6 +337,8 @@ fn hook_of(hook: Hook) -> nft::Hook {
         Hook::FilterInput => ("filter", 1, 0),
         Hook::FilterForward => ("filter", 2, 0),
         Hook::FilterOutput => ("filter", 3, 0),
+        Hook::PolicyEgress => ("filter", 2, 10),
+        Hook::PolicyIngress => ("filter", 2, 11),
     };
     nft::Hook { number, priority, kind }
 }
@@ -374,7 +402,9 @@ impl Step {
 
 const ADDRESS_LOCAL: u32 = 2;
 const CT_STATE_INVALID: u32 = 1;
+const CT_STATE_RELATED: u32 = 4;
 const CT_STATE_NEW: u32 = 8;
+const CT_DIRECTION_REPLY: u8 = 1;
 const CT_STATUS_DNAT: u32 = 0x20;
 
 #[derive(Default)]
@@ -436,6 +466,11 @@ impl Compiler {
             Part::DestinationLocal { not } => self.local(false, *not),
             Part::StateNew => self.bits(Ct::State, CT_STATE_NEW, false),
             Part::StateInvalid => self.bits(Ct::State, CT_STATE_INVALID, false),
+            Part::Related => self.bits(Ct::State, CT_STATE_RELATED, false),
+            Part::Reply => {
+                self.plain(Expression::Ct { what: Ct::Direction, to: REGISTER });
+                self.equal(vec![CT_DIRECTION_REPLY]);
+            }
             Part::Translated { not } => self.bits(Ct::Status, CT_STATUS_DNAT, *not),
             Part::Marked => {
                 self.plain(Expression::Meta { key: meta::MARK, to: REGISTER });
@@ -448,6 +483,17 @@ impl Compiler {
                 self.address(false, *ipv6, REGISTER);
                 self.address(true, *ipv6, REGISTER + address_len(*ipv6) / 4);
                 let set = Set { kind: SetKind::Hairpin, ipv6: *ipv6 };
+                self.steps.push(Step::Lookup(set.name().to_owned(), set_id(set)));
+            }
+            Part::Member { set, group, source } => {
+                self.steps.push(Step::Immediate(REGISTER, group.to_be_bytes().into()));
+                self.address(!*source, set.ipv6, REGISTER + 1);
+                self.steps.push(Step::Lookup(set.name().to_owned(), set_id(*set)));
+            }
+            Part::NamedPort { ipv6, id } => {
+                let set = Set { kind: SetKind::PolicyPorts, ipv6: *ipv6 };
+                let next = self.key(set);
+                self.steps.push(Step::Immediate(next, id.to_ne_bytes().into()));
                 self.steps.push(Step::Lookup(set.name().to_owned(), set_id(set)));
             }
             Part::KnownClient { set, ipv6 } => {
@@ -493,6 +539,7 @@ impl Compiler {
             Part::Masquerade => self.plain(Expression::Masquerade { fully_random: true }),
             Part::RejectTcp => self.plain(Expression::Reject { reset: true }),
             Part::Reject => self.plain(Expression::Reject { reset: false }),
+            Part::Accept => self.plain(Expression::Verdict(Verdict::Accept)),
             Part::Drop => self.plain(Expression::Verdict(Verdict::Drop)),
             Part::Return => self.plain(Expression::Verdict(Verdict::Return)),
             Part::Jump(chain) => self.steps.push(Step::Jump(chain.to_string())),
@@ -538,12 +585,8 @@ impl Compiler {
         let first = nft::octets(cidr.first());
         let bits = usize::from(cidr.prefix());
         if bits < first.len() * 8 {
-            let mask = (0..first.len()).map(|idx| {
-                let ones = bits.saturating_sub(idx * 8).min(8);
-                // The shift by eight, for no ones at all, leaves zero.
-                u8::try_from(0xff00u32 >> ones & 0xff).unwrap_or(0)
-            });
-            self.steps.push(Step::Bitwise(mask.collect(), vec![0; first.len()]));
+            let mask = nft::mask(bits, first.len());
+            self.steps.push(Step::Bitwise(mask, vec![0; first.len()]));
         }
         match not {
             true => self.not_equal(first),
@@ -584,6 +627,10 @@ impl Compiler {
     fn key(&mut self, set: Set) -> u32 {
         let by_port = [SetKind::NodePorts, SetKind::RefusedNodePorts, SetKind::HostPorts];
         let mut to = REGISTER;
+        if matches!(set.kind, SetKind::PolicyEgress | SetKind::PolicyIngress) {
+            self.address(set.kind == SetKind::PolicyIngress, set.ipv6, to);
+            return to + address_len(set.ipv6) / 4;
+        }
         if !by_port.contains(&set.kind) {
             self.address(true, set.ipv6, to);
             to += address_len(set.ipv6) / 4;

@@ -1,8 +1,8 @@
 //! The rules that are there without any service: hooks, dispatch, masquerading, refusals.
 //!
 //! Hook layout: nat hooks translate; the filter hooks at priority 0 refuse what no service answers.
-//! Network policy will have filter chains of its own at priority 10, behind these, where addresses
-//! are already those of pods.
+//! Network policies have filter chains of their own at priority 10 and 11, behind these, where addresses are
+//! already those of pods.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -58,6 +58,10 @@ pub(crate) fn table(node: &NodeInfo) -> Table {
     forward.extend(refuse.clone());
     add("filter-forward", Some(Hook::FilterForward), forward);
     add("filter-output", Some(Hook::FilterOutput), refuse);
+    // Two hooks, so that what one accepts still comes to the other. Empty while there is no policy.
+    add("policy-open", None, Vec::new());
+    add("policy-egress", Some(Hook::PolicyEgress), Vec::new());
+    add("policy-ingress", Some(Hook::PolicyIngress), Vec::new());
     table
 }
 
@@ -252,7 +256,7 @@ fn to_the_tunnel(from: &str) -> Rule {
     ]
 }
 
-fn families(node: &NodeInfo) -> Vec<bool> {
+pub(crate) fn families(node: &NodeInfo) -> Vec<bool> {
     let all = || node.pod_cidrs.iter().chain(&node.service_cidrs);
     [false, true].into_iter().filter(|ipv6| all().any(|c| c.is_ipv4() != *ipv6)).collect()
 }

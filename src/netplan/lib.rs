@@ -9,12 +9,16 @@ mod model;
 pub mod names;
 mod objects;
 pub mod overlay;
+mod owners;
 mod plan;
+mod policy;
+#[cfg(test)]
+mod policy_tests;
 pub mod table;
 #[cfg(test)]
 mod tests;
 
 pub use address::{Cidr, Protocol};
-pub use model::{HealthCheck, HostPort, Model, Name};
+pub use model::{HealthCheck, HostPort, Model, Name, PolicyObject};
 pub use objects::{Endpoint, Service, ServicePort, Slice, SlicePort};
 pub use plan::{NodeInfo, UdpFrontend};

@@ -11,11 +11,11 @@ use stdx::Arrange;
 use crate::address::Protocol;
 use crate::base;
 use crate::objects::{Service, Slice};
+pub use crate::owners::Name;
+use crate::owners::{OWNER_DNS, Owners};
 use crate::plan::{Named, NodeInfo, Plan, UdpFrontend, plan};
+use crate::policy::{At, EGRESS, INGRESS, Policies};
 use crate::table::{Chain, Changes, Frontend, Key, Rule, Set, SetKind, Table, Value, is_ipv6};
-
-/// Namespace and name.
-pub type Name = (Box<str>, Box<str>);
 
 /// Services, their endpoints, host ports, and the rules that follow from them.
 #[derive(Debug)]
@@ -38,6 +38,17 @@ pub struct Model {
     balancers: BTreeMap<Chain, usize>,
     balancers_made: BTreeSet<Chain>,
     changed_udp: Vec<UdpFrontend>,
+    /// `None` while there are none.
+    policies: Option<Box<Policies>>,
+    policy_changes: Changes,
+}
+
+/// What policies are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PolicyObject {
+    Namespace,
+    Pod,
+    Policy,
 }
 
 /// A service name that has a Service, slices, or both.
@@ -70,9 +81,9 @@ pub struct HealthCheck {
     pub local_endpoints: usize,
 }
 
-const OWNER_DNS: u32 = 0;
 const OWNER_HOST_PORTS: u32 = 1;
-const FIRST_SERVICE_OWNER: u32 = 2;
+const OWNER_POLICIES: u32 = 2;
+const FIRST_SERVICE_OWNER: u32 = 3;
 
 impl Model {
     pub fn new(node: NodeInfo) -> Model {
@@ -90,6 +101,8 @@ impl Model {
             balancers: BTreeMap::new(),
             balancers_made: BTreeSet::new(),
             changed_udp: Vec::new(),
+            policies: None,
+            policy_changes: Changes::default(),
         };
         let (elements, balancers) = base::dns_elements(&model.node.dns);
         for (set, key, value) in elements {
@@ -158,9 +171,90 @@ impl Model {
         self.new_host_ports = Some(host_ports);
     }
 
+    /// Begins to judge this node's pods, all of which are shut until they are known, or ends it.
+    pub fn set_policies(&mut self, on: bool) {
+        if self.policies.is_some() == on {
+            return;
+        }
+        let families = base::families(&self.node);
+        for (direction, name) in [(EGRESS, "policy-egress"), (INGRESS, "policy-ingress")] {
+            let rules = crate::policy::base_rules(&self.node, &families, direction);
+            let rules = if on { rules } else { Vec::new() };
+            self.policy_changes.set_rules.push((Chain::Fixed(name), rules));
+        }
+        match on {
+            true => {
+                let cluster = self.node.cluster_cidrs.clone();
+                let policies = Policies::new(OWNER_POLICIES, cluster, families);
+                self.policies = Some(Box::new(policies));
+            }
+            false => {
+                self.with_policies(Policies::clear);
+                self.policies = None;
+            }
+        }
+    }
+
+    /// Whether this node's pods are judged.
+    pub fn has_policies(&self) -> bool {
+        self.policies.is_some()
+    }
+
+    /// An object that policies are made of came, changed or (`None`) went. Without effect while they are off.
+    pub fn set_policy_object(
+        &mut self,
+        of: PolicyObject,
+        namespace: &str,
+        name: &str,
+        tree: Option<&Tree>,
+    ) {
+        let key: Name = (namespace.into(), name.into());
+        self.with_policies(|policies, at| match of {
+            PolicyObject::Namespace => policies.set_namespace(name, tree, at),
+            PolicyObject::Pod => policies.set_pod(&key, tree, at),
+            PolicyObject::Policy => policies.set_policy(key, tree, at),
+        });
+    }
+
+    /// The addresses of this node's pods, replacing the former ones.
+    pub fn set_local_pods(&mut self, local: &BTreeMap<IpAddr, Name>) {
+        self.with_policies(|policies, at| policies.set_local(local, at));
+    }
+
+    /// True once after connections may have lost their permission.
+    pub fn take_policies_changed(&mut self) -> bool {
+        self.policies.as_mut().is_some_and(|policies| policies.take_changed())
+    }
+
+    /// Policies that ask for more than can be kept, and so allow nothing; why.
+    pub fn take_refused_policies(&mut self) -> Vec<(Name, String)> {
+        self.policies.as_mut().map(|policies| policies.take_refused()).unwrap_or_default()
+    }
+
+    /// Keeps those connections (protocol, who began it, who answers) that may not be.
+    pub fn retain_forbidden<T>(
+        &self,
+        connections: &mut Vec<T>,
+        what: impl Fn(&T) -> (Protocol, IpAddr, SocketAddr),
+    ) {
+        let Some(policies) = &self.policies else { return connections.clear() };
+        let judge = policies.judge();
+        connections.retain(|connection| {
+            let (protocol, source, destination) = what(connection);
+            !judge.allows(protocol, source, destination)
+        });
+    }
+
+    fn with_policies(&mut self, work: impl FnOnce(&mut Policies, &mut At<'_>)) {
+        if let Some(policies) = &mut self.policies {
+            let changes = &mut self.policy_changes;
+            work(policies, &mut At { owners: &mut self.owners, changes });
+        }
+    }
+
     /// What changed since the last call. Costs what changed.
     pub fn changes(&mut self) -> Changes {
-        let mut changes = Changes::default();
+        let mut changes = std::mem::take(&mut self.policy_changes);
         if let Some(host_ports) = self.new_host_ports.take() {
             self.replan_host_ports(&host_ports);
         }
@@ -182,6 +276,20 @@ impl Model {
         for plan in planned {
             table.client_sets.extend(plan.client_sets.iter().cloned());
             let chains = plan.chains.iter();
+            table.chains.extend(
+                chains.map(|(name, rules)| (Chain::Named(name.clone()), None, rules.clone())),
+            );
+        }
+        if let Some(policies) = &self.policies {
+            for (chain, _, rules) in &mut table.chains {
+                let direction = match chain {
+                    Chain::Fixed("policy-egress") => EGRESS,
+                    Chain::Fixed("policy-ingress") => INGRESS,
+                    _ => continue,
+                };
+                *rules = crate::policy::base_rules(&self.node, &table.families, direction);
+            }
+            let chains = policies.chains();
             table.chains.extend(
                 chains.map(|(name, rules)| (Chain::Named(name.clone()), None, rules.clone())),
             );
@@ -329,106 +437,6 @@ impl Entry {
         let endpoints = self.slices().flat_map(|slice| &slice.endpoints);
         let serving = endpoints.filter(|e| e.local && e.ready);
         serving.filter_map(|e| e.addresses.first()).collect::<BTreeSet<_>>().len()
-    }
-}
-
-/// Who holds each element, and who would like to. The first to ask holds it until it lets go.
-#[derive(Debug, Default)]
-struct Owners {
-    held: BTreeMap<(Set, Key), (u32, Value)>,
-    waiting: BTreeMap<(Set, Key), Vec<(u32, Value)>>,
-    /// What the elements that changed hands or values were when the last changes were told.
-    before: BTreeMap<(Set, Key), Option<Value>>,
-}
-
-impl Owners {
-    /// Moves an owner from its `old` elements to its `new` ones; both are sorted.
-    fn replace(&mut self, owner: u32, old: &[(Set, Key, Value)], new: &[(Set, Key, Value)]) {
-        let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
-        loop {
-            let order = match (old.peek(), new.peek()) {
-                (None, None) => return,
-                (Some(_), None) => std::cmp::Ordering::Less,
-                (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some(o), Some(n)) => (o.0, o.1).cmp(&(n.0, n.1)),
-            };
-            let before = if order.is_le() { old.next() } else { None };
-            let after = if order.is_ge() { new.next() } else { None };
-            match (before, after) {
-                (Some(before), Some(after)) if before.2 == after.2 => {}
-                (Some((set, key, _)), Some((.., value))) => {
-                    self.change(owner, (*set, *key), value.clone());
-                }
-                (Some((set, key, _)), None) => self.release(owner, (*set, *key)),
-                (None, Some((set, key, value))) => self.claim(owner, (*set, *key), value.clone()),
-                (None, None) => {}
-            }
-        }
-    }
-
-    /// Tells what is different since the last time.
-    fn tell(&mut self, changes: &mut Changes) {
-        for ((set, key), before) in std::mem::take(&mut self.before) {
-            let now = self.held.get(&(set, key)).map(|(_, value)| value);
-            if before.as_ref() == now {
-                continue;
-            }
-            changes.add_elements.extend(now.map(|value| (set, key, value.clone())));
-            changes.delete_elements.extend(before.map(|value| (set, key, value)));
-        }
-    }
-
-    fn claim(&mut self, owner: u32, at: (Set, Key), value: Value) {
-        let Some((holder, held)) = self.held.get(&at).cloned() else {
-            return self.hold(at, Some((owner, value)));
-        };
-        let line = self.waiting.entry(at).or_default();
-        if holder == OWNER_DNS {
-            // Someone runs a cluster DNS of his own: ours steps back until that has no endpoints.
-            line.push((holder, held));
-            return self.hold(at, Some((owner, value)));
-        }
-        if held != value {
-            log::warn!("{} {}: already taken, waits until it is free", at.0.name(), at.1);
-        }
-        // Our DNS stays last.
-        let place = line.iter().position(|(waiter, _)| *waiter == OWNER_DNS);
-        line.insert(place.unwrap_or(line.len()), (owner, value));
-    }
-
-    fn change(&mut self, owner: u32, at: (Set, Key), value: Value) {
-        if self.held.get(&at).is_some_and(|(holder, _)| *holder == owner) {
-            return self.hold(at, Some((owner, value)));
-        }
-        if let Some(place) = self.place_in_line(owner, at) {
-            *place = value;
-        }
-    }
-
-    fn release(&mut self, owner: u32, at: (Set, Key)) {
-        let waiting = self.waiting.get_mut(&at);
-        if self.held.get(&at).is_some_and(|(holder, _)| *holder == owner) {
-            let heir = waiting.filter(|line| !line.is_empty()).map(|line| line.remove(0));
-            self.hold(at, heir);
-        } else if let Some(waiting) = waiting {
-            waiting.retain(|(waiter, _)| *waiter != owner);
-        }
-        if self.waiting.get(&at).is_some_and(Vec::is_empty) {
-            self.waiting.remove(&at);
-        }
-    }
-
-    fn place_in_line(&mut self, owner: u32, at: (Set, Key)) -> Option<&mut Value> {
-        let line = self.waiting.get_mut(&at)?;
-        line.iter_mut().find(|(waiter, _)| *waiter == owner).map(|(_, value)| value)
-    }
-
-    fn hold(&mut self, at: (Set, Key), new: Option<(u32, Value)>) {
-        let old = match new {
-            Some(new) => self.held.insert(at, new),
-            None => self.held.remove(&at),
-        };
-        self.before.entry(at).or_insert(old.map(|(_, value)| value));
     }
 }
 

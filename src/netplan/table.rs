@@ -38,6 +38,16 @@ pub enum SetKind {
     Refused,
     /// `protocol . port : verdict`
     RefusedNodePorts,
+    /// `address : verdict`: what a pod of this node may send.
+    PolicyEgress,
+    /// `address : verdict`: what it may be sent.
+    PolicyIngress,
+    /// `group . address`: whom policies' selectors mean.
+    PolicyPeers,
+    /// Intervals of `group . address`: address blocks of policies.
+    PolicyBlocks,
+    /// `address . protocol . port . name's number`: ports that policies name.
+    PolicyPorts,
 }
 
 /// One set or map of one family.
@@ -48,7 +58,7 @@ pub struct Set {
 }
 
 impl SetKind {
-    pub const ALL: [SetKind; 10] = [
+    pub const ALL: [SetKind; 15] = [
         SetKind::Services,
         SetKind::External,
         SetKind::NodePorts,
@@ -59,6 +69,11 @@ impl SetKind {
         SetKind::Hairpin,
         SetKind::Refused,
         SetKind::RefusedNodePorts,
+        SetKind::PolicyEgress,
+        SetKind::PolicyIngress,
+        SetKind::PolicyPeers,
+        SetKind::PolicyBlocks,
+        SetKind::PolicyPorts,
     ];
 }
 
@@ -85,6 +100,16 @@ impl Set {
             (SetKind::Refused, true) => "refused6",
             (SetKind::RefusedNodePorts, false) => "refused-node-ports4",
             (SetKind::RefusedNodePorts, true) => "refused-node-ports6",
+            (SetKind::PolicyEgress, false) => "policy-egress4",
+            (SetKind::PolicyEgress, true) => "policy-egress6",
+            (SetKind::PolicyIngress, false) => "policy-ingress4",
+            (SetKind::PolicyIngress, true) => "policy-ingress6",
+            (SetKind::PolicyPeers, false) => "policy-peers4",
+            (SetKind::PolicyPeers, true) => "policy-peers6",
+            (SetKind::PolicyBlocks, false) => "policy-blocks4",
+            (SetKind::PolicyBlocks, true) => "policy-blocks6",
+            (SetKind::PolicyPorts, false) => "policy-ports4",
+            (SetKind::PolicyPorts, true) => "policy-ports6",
         }
     }
 }
@@ -97,6 +122,9 @@ pub enum Key {
     Endpoint(Frontend, u32),
     /// The same address twice.
     Itself(IpAddr),
+    Address(IpAddr),
+    /// A group, and the first and the last of its addresses; both are one, but in sets of intervals.
+    Member(u32, IpAddr, IpAddr),
 }
 
 /// An address, protocol and port that a service answers on.
@@ -166,6 +194,10 @@ pub enum Part {
     },
     StateNew,
     StateInvalid,
+    /// It goes the other way than the first packet of its connection.
+    Reply,
+    /// An error about a connection.
+    Related,
     Translated {
         not: bool,
     },
@@ -175,6 +207,17 @@ pub enum Part {
     /// Source and destination are one pair of the hairpin set.
     Hairpin {
         ipv6: bool,
+    },
+    /// The source or destination address is in a group.
+    Member {
+        set: Set,
+        group: u32,
+        source: bool,
+    },
+    /// The destination has a port of the name with this number.
+    NamedPort {
+        ipv6: bool,
+        id: u32,
     },
     /// The source address is in a client set.
     KnownClient {
@@ -204,6 +247,7 @@ pub enum Part {
     Masquerade,
     RejectTcp,
     Reject,
+    Accept,
     Drop,
     Return,
     Jump(Chain),
@@ -221,6 +265,8 @@ pub enum Hook {
     FilterInput,
     FilterForward,
     FilterOutput,
+    PolicyEgress,
+    PolicyIngress,
 }
 
 /// A set of clients that were sent to one endpoint (session affinity).
@@ -298,6 +344,9 @@ impl fmt::Display for Key {
             Key::Port(protocol, port) => write!(f, "{} . {port}", protocol.lower()),
             Key::Endpoint(frontend, idx) => write!(f, "{frontend} . {idx}"),
             Key::Itself(address) => write!(f, "{address} . {address}"),
+            Key::Address(address) => address.fmt(f),
+            Key::Member(group, first, last) if first == last => write!(f, "{group} . {first}"),
+            Key::Member(group, first, last) => write!(f, "{group} . {first}-{last}"),
         }
     }
 }
@@ -336,6 +385,16 @@ impl fmt::Display for Part {
             Part::DestinationLocal { not } => write!(f, "fib daddr type {}local", op(not)),
             Part::StateNew => f.write_str("ct state new"),
             Part::StateInvalid => f.write_str("ct state invalid"),
+            Part::Reply => f.write_str("ct direction reply"),
+            Part::Related => f.write_str("ct state related"),
+            Part::Member { set, group, source } => {
+                let end = if *source { "saddr" } else { "daddr" };
+                write!(f, "{group} . {} {end} @{}", ip(&set.ipv6), set.name())
+            }
+            Part::NamedPort { ipv6, id } => {
+                let set = Set { kind: SetKind::PolicyPorts, ipv6: *ipv6 };
+                write!(f, "{} . {id} @{}", looked_up(set), set.name())
+            }
             Part::Translated { not } => write!(f, "ct status {}dnat", op(not)),
             Part::Marked => write!(f, "meta mark & {MASQUERADE_MARK:#x} != 0"),
             Part::SetMark => write!(f, "meta mark set meta mark | {MASQUERADE_MARK:#x}"),
@@ -367,6 +426,7 @@ impl fmt::Display for Part {
             Part::Masquerade => f.write_str("masquerade fully-random"),
             Part::RejectTcp => f.write_str("reject with tcp reset"),
             Part::Reject => f.write_str("reject with icmpx port-unreachable"),
+            Part::Accept => f.write_str("accept"),
             Part::Drop => f.write_str("drop"),
             Part::Return => f.write_str("return"),
             Part::Jump(chain) => write!(f, "jump {chain}"),
@@ -380,6 +440,8 @@ fn looked_up(set: Set) -> String {
         SetKind::NodePorts | SetKind::RefusedNodePorts | SetKind::HostPorts => {
             "meta l4proto . th dport".to_owned()
         }
+        SetKind::PolicyEgress => format!("{} saddr", if set.ipv6 { "ip6" } else { "ip" }),
+        SetKind::PolicyIngress => format!("{} daddr", if set.ipv6 { "ip6" } else { "ip" }),
         _ => format!("{} daddr . meta l4proto . th dport", if set.ipv6 { "ip6" } else { "ip" }),
     }
 }

@@ -12,7 +12,7 @@ use crate::names::{Answer, RecordData, RecordKind, Zone};
 use crate::plan::NodeInfo;
 use crate::table::{Changes, Table};
 
-fn node() -> NodeInfo {
+pub(crate) fn node() -> NodeInfo {
     let cidr = |text: &str| text.parse().unwrap();
     NodeInfo {
         node_name: "n1".into(),
@@ -390,15 +390,15 @@ fn udp_changes_name_the_connections_to_forget() {
 }
 
 /// What the kernel would hold, fed with changes as `net` applies them.
-#[derive(Default)]
-struct Kernel {
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Kernel {
     chains: BTreeMap<String, Vec<String>>,
     sets: BTreeSet<String>,
     elements: BTreeMap<String, String>,
 }
 
 impl Kernel {
-    fn load(table: &Table) -> Kernel {
+    pub(crate) fn load(table: &Table) -> Kernel {
         let mut kernel = Kernel::default();
         let text = |rules: &[crate::table::Rule]| -> Vec<String> {
             rules.iter().map(|rule| format!("{rule:?}")).collect()
@@ -415,7 +415,7 @@ impl Kernel {
     }
 
     /// Refuses what the kernel would refuse.
-    fn apply(&mut self, changes: &Changes) {
+    pub(crate) fn apply(&mut self, changes: &Changes) {
         for set in &changes.add_client_sets {
             assert!(self.sets.insert(set.name.to_string()), "set {} twice", set.name);
         }

@@ -128,6 +128,8 @@ pub struct Config {
     pub admission: Admission,
     /// Serves `metrics.k8s.io`; otherwise an APIService may leave it to another server.
     pub usage: bool,
+    /// Nodes act on NetworkPolicies; otherwise whoever writes one is told that nobody does.
+    pub network_policies: bool,
 }
 
 impl Default for Config {
@@ -159,6 +161,7 @@ impl Default for Config {
             requests_max_bytes: 128 << 20,
             admission: Admission::default(),
             usage: true,
+            network_policies: true,
         }
     }
 }

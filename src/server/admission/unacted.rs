@@ -1,7 +1,7 @@
 //! Warnings about what is checked and stored, but that nothing acts on yet.
 
 use api::discovery::is_built_in;
-use api::kinds::{API_SERVICE, SERVICE};
+use api::kinds::{API_SERVICE, NETWORK_POLICY, SERVICE};
 use api::{Lens, Value};
 
 use super::Act;
@@ -12,6 +12,9 @@ pub(super) fn warn(act: &Act<'_>, tree: &Value, warnings: &mut Vec<String>) {
     warnings.extend(api::unacted::warnings(kind, tree));
     if *kind == SERVICE && tree.str("spec.type") == "LoadBalancer" {
         warnings.push("spec.type: no load balancer is made yet; the node ports work".into());
+    }
+    if *kind == NETWORK_POLICY && !act.core.config.network_policies {
+        warnings.push("its rules are not enforced: --disable-network-policy".into());
     }
     if *kind == API_SERVICE && tree.has("spec.service") {
         let (group, version) = (tree.str("spec.group"), tree.str("spec.version"));

@@ -1,0 +1,154 @@
+//! Keeps pods from sending in another's name: policies go by addresses.
+//!
+//! A table of its own, of the family whose chains see packets as they come from a pod's interface, before the
+//! bridge hides which one that was. It is there only while there are policies. A chain ends with its interface.
+//!
+//! Where the kernel does not show bridged packets to the rules, pods are kept apart on the bridge meanwhile, and the
+//! node answers for each to the others: so what they send each other is routed, and judged as everything else.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use netplan::Cidr;
+use netplan::table::TABLE;
+use stdx::{Context, Result};
+use sys::netlink::Family;
+use wire::nft::{self, Batch, Comparison, Expression, REGISTER, Verdict, meta};
+
+use crate::kernel::{ENODEV, Kernel, Links};
+use crate::sysctl;
+
+/// What the interfaces of this node's pods may send.
+#[derive(Debug, Default)]
+pub(crate) struct Guard {
+    /// Interfaces with a chain, and the addresses that it lets through. `None`: the table is not known.
+    made: Option<BTreeMap<String, Vec<IpAddr>>>,
+    failed: bool,
+    /// The bridge, where pods must be kept apart on it.
+    apart: Option<String>,
+}
+
+impl Guard {
+    pub(crate) fn new(bridge: &str, bridge_netfilter: bool) -> Guard {
+        let apart = (!bridge_netfilter).then(|| bridge.to_owned());
+        Guard { apart, ..Guard::default() }
+    }
+
+    /// Makes the kernel's table what it should be: a chain for each of `ends`, or (`None`) no table.
+    pub(crate) fn set(&mut self, ends: Option<&BTreeMap<String, Vec<IpAddr>>>) {
+        let done = match ends {
+            None if self.made.as_ref().is_some_and(BTreeMap::is_empty) => return,
+            None => delete().and_then(|()| self.keep_apart(None)).map(|()| BTreeMap::new()),
+            Some(ends) => {
+                let added = self.add(ends).and_then(|()| self.keep_apart(Some(ends)));
+                added.map(|()| ends.clone())
+            }
+        };
+        if let Err(error) = &done
+            && !self.failed
+        {
+            log::warn!("keep pods from sending in another's name: {error}");
+        }
+        self.failed = done.is_err();
+        self.made = done.ok();
+    }
+
+    fn keep_apart(&self, ends: Option<&BTreeMap<String, Vec<IpAddr>>>) -> Result<()> {
+        let Some(bridge) = &self.apart else { return Ok(()) };
+        let setting = format!("ipv4/conf/{bridge}/proxy_arp_pvlan");
+        sysctl::set(&setting, if ends.is_some() { "1" } else { "0" });
+        let mut links = Links::open()?;
+        let made = self.made.as_ref();
+        for name in ends.or(made).into_iter().flat_map(BTreeMap::keys) {
+            if ends.is_some() && made.is_some_and(|made| made.contains_key(name)) {
+                continue;
+            }
+            let Some(link) = links.find(name)? else { continue };
+            links.change(
+                || format!("keep interface {name} apart from others of the bridge"),
+                &[ENODEV],
+                |w, s| wire::rtnetlink::set_isolated(w, s, link.index, ends.is_some()),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn add(&self, ends: &BTreeMap<String, Vec<IpAddr>>) -> Result<()> {
+        let mut batch = Batch::of(nft::NFPROTO_NETDEV, TABLE);
+        batch.add_table();
+        if self.made.is_none() {
+            batch.delete_table();
+            batch.add_table();
+        }
+        let made = |name: &String| self.made.as_ref().and_then(|made| made.get(name));
+        let mut any = false;
+        for (name, addresses) in ends.iter().filter(|(name, held)| made(name) != Some(*held)) {
+            add_chain(&mut batch, name, addresses);
+            any = true;
+        }
+        if !any && self.made.is_some() {
+            return Ok(());
+        }
+        let (bytes, last) = batch.finish()?;
+        commit(&bytes, last).context(|| format!("change table netdev {TABLE}"))
+    }
+}
+
+/// Deletes the table, if it is there.
+pub(crate) fn delete() -> Result<()> {
+    let mut batch = Batch::of(nft::NFPROTO_NETDEV, TABLE);
+    batch.add_table();
+    let (bytes, last) = batch.finish_without_table()?;
+    const EOPNOTSUPP: i32 = 95;
+    match commit(&bytes, last) {
+        // A kernel without such tables has none of ours.
+        Err(error) if error.errno() == Some(EOPNOTSUPP) => Ok(()),
+        result => result.context(|| format!("delete table netdev {TABLE}")),
+    }
+}
+
+fn commit(bytes: &[u8], last: u32) -> Result<()> {
+    Kernel::open(Family::Netfilter)?.exchange(bytes, last, |_, _| {})
+}
+
+/// IP and ARP under the pod's own addresses, and nothing else.
+fn add_chain(batch: &mut Batch<'_>, name: &str, addresses: &[IpAddr]) {
+    const IPV4: u16 = 0x0800;
+    const ARP: u16 = 0x0806;
+    const IPV6: u16 = 0x86dd;
+    const ARP_SENDER: u32 = 14;
+    batch.add_ingress_chain(name);
+    batch.flush_chain(name);
+    let mut rule = |kind: u16, offset: u32, block: &Cidr| {
+        let kind = kind.to_be_bytes();
+        let address = nft::octets(block.first());
+        let len = u32::try_from(address.len()).unwrap_or(0);
+        let mask = nft::mask(usize::from(block.prefix()), address.len());
+        let zeros = vec![0; address.len()];
+        let equal =
+            |value| Expression::Compare { from: REGISTER, comparison: Comparison::Equal, value };
+        let expressions = [
+            Expression::Meta { key: meta::PROTOCOL, to: REGISTER },
+            equal(&kind),
+            Expression::Payload { transport: false, offset, len, to: REGISTER },
+            Expression::Bitwise { from: REGISTER, to: REGISTER, mask: &mask, xor: &zeros },
+            equal(&address),
+            Expression::Verdict(Verdict::Accept),
+        ];
+        batch.add_rule(name, &expressions);
+    };
+    let whole = |address: IpAddr| Cidr::new(address, if address.is_ipv4() { 32 } else { 128 });
+    for block in addresses.iter().filter_map(|address| whole(*address)) {
+        if block.is_ipv4() {
+            rule(IPV4, 12, &block);
+            rule(ARP, ARP_SENDER, &block);
+            continue;
+        }
+        rule(IPV6, 8, &block);
+        // Who looks for neighbours does so under an address of the link, or none.
+        let link = Cidr::new(IpAddr::from([0xfe80u16, 0, 0, 0, 0, 0, 0, 0]), 10);
+        let none = whole(IpAddr::from([0u8; 16]));
+        [link, none].iter().flatten().for_each(|block| rule(IPV6, 8, block));
+    }
+    batch.add_rule(name, &[Expression::Verdict(Verdict::Drop)]);
+}
