@@ -86,6 +86,7 @@ def go(run, seed, at_once):
                 hear(pod, container["name"], text)
         kubectl("delete", "pods", "--all", "-n", "hostile", "--grace-period=1", "--timeout=120s", timeout=150)
     # Somebody who looks at everything that joins, while others do.
+    n_joined, held = 0, []
     watcher = hostile_pods.Pod("watcher", shareProcessNamespace=True)
     watcher.container(command=["/escape", "watch", "100000"], capabilities=["SYS_PTRACE"], env=[{"name": "HARD", "value": "1"}]).container("d", command=["/escape", "sleep", "100000"])
     alone = hostile_pods.Pod("alone").container(command=["/escape", "watch", "100000"], capabilities=["SYS_PTRACE"], env=[{"name": "HARD", "value": "1"}])
@@ -93,7 +94,16 @@ def go(run, seed, at_once):
         create(pod.manifest(environment, seed))
         kubectl("wait", "-n", "hostile", "--for=condition=Ready", f"pod/{pod.name}", "--timeout=120s", timeout=150)
         for _ in range(8):
-            kubectl("exec", "-n", "hostile", pod.name, "-c", pod.containers[-1]["name"], "--", "/escape", "sleep", "0")
+            # Who may trace what joins, as a container may its own processes, keeps its end from its parent, too, for as long as it
+            # does not wait for it: that holds up nobody but who asked. (Other runtimes cannot help it, either.)
+            try:
+                kubectl("exec", "-n", "hostile", pod.name, "-c", pod.containers[-1]["name"], "--", "/escape", "sleep", "0", timeout=30)
+                n_joined += 1
+            except Failure as failure:
+                if "no end after" not in str(failure):
+                    raise
+                held.append(pod.name)
+                break
         hear(pod, pod.containers[0]["name"], kubectl("logs", "-n", "hostile", pod.name, "-c", pod.containers[0]["name"]))
     kubectl("delete", "pods", "--all", "-n", "hostile", "--grace-period=1", "--timeout=120s", timeout=150)
     until(lambda: machine.shell(LEFT, check=False) == left, "nothing is left of the pods", 60 * SLOW)
@@ -104,7 +114,7 @@ def go(run, seed, at_once):
         raise Failure("\n".join(sorted(set(heard))))
     if n_tried < 20:
         raise Failure(f"only {n_tried} containers tried everything; refused: {refused}")
-    return f"{n_tried} containers tried every way out, 16 processes joined; refused: {', '.join(sorted(refused)) or 'none'}"
+    return f"{n_tried} containers tried every way out, {n_joined} processes joined; held by who watched: {', '.join(held) or 'none'}; refused: {', '.join(sorted(refused)) or 'none'}"
 
 
 def ended(kubectl, pod):
