@@ -8,6 +8,9 @@ use crate::model::{Entry, Model};
 use crate::objects::{Endpoint, Service, Slice, SlicePort};
 use crate::table::is_ipv6;
 
+/// Services that an answer names: more find no room in the longest message. Each is compared with those before it.
+const SERVICES_TOLD_MAX: usize = 2000;
+
 /// The zone that is answered here, and who answers.
 #[derive(Clone, Debug)]
 pub struct Zone {
@@ -219,6 +222,7 @@ impl Question<'_> {
                 .ready(service)
                 .flat_map(|(slice, e)| slice.ports.iter().map(move |p| (p, e)))
                 .filter(|(p, _)| wanted(&p.name, p.protocol.lower()))
+                .take(SERVICES_TOLD_MAX)
                 .collect();
             let weight = WEIGHT_ALL.checked_div(targets.len()).unwrap_or(0).max(1);
             for (port, endpoint) in targets {
@@ -235,6 +239,7 @@ impl Question<'_> {
                 .ports
                 .iter()
                 .filter(|p| wanted(&p.name, p.protocol.lower()))
+                .take(SERVICES_TOLD_MAX)
                 .map(|p| p.port)
                 .collect();
             let weight = WEIGHT_ALL.checked_div(ports.len()).unwrap_or(0).max(1);

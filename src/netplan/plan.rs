@@ -110,7 +110,8 @@ pub(crate) fn plan<'s>(
             let old =
                 previous.and_then(|plan| plan.lists.iter().find(|list| list.frontend == frontend));
             let led = |ip| node.may_lead_to(named, ip);
-            let list = usable(frontend, port, slices.clone(), led, old);
+            let n_max = crate::objects::beside(service.ports.len());
+            let list = usable(frontend, port, slices.clone(), led, (old, n_max));
             let mut one = OnePort { named, service, port, node, list: &list, plan: &mut plan };
             one.plan();
             plan.lists.push(list);
@@ -130,7 +131,7 @@ fn usable<'s>(
     port: &ServicePort,
     slices: impl Iterator<Item = &'s Slice>,
     may_lead_to: impl Fn(IpAddr) -> bool,
-    old: Option<&PortEndpoints>,
+    (old, n_max): (Option<&PortEndpoints>, usize),
 ) -> PortEndpoints {
     let mut found: Vec<(SocketAddr, bool, bool)> = Vec::new();
     for slice in slices {
@@ -159,6 +160,7 @@ fn usable<'s>(
     found.reverse();
     found.dedup_by_key(|(address, ..)| *address);
     found.reverse();
+    found.truncate(n_max);
     let pick = |local_only: bool| {
         let candidates = found.iter().filter(|(_, _, local)| *local || !local_only);
         let ready: Vec<SocketAddr> =
