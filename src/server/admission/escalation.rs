@@ -10,6 +10,13 @@ use crate::auth::Attributes;
 use crate::auth::rules::{Rule, words};
 use crate::user::User;
 
+/// What is compared with the rights of an author: simple rules, and the bytes of all comparisons. Both are products of what
+/// stands in rules, so that a rule of two kilobytes can be millions.
+const SIMPLE_RULES_MAX: usize = 100_000;
+const COMPARED_BYTES_MAX: usize = 1 << 30;
+/// How many of the simple rules that an author lacks are told.
+const LACKING_TOLD_MAX: usize = 1000;
+
 pub(super) async fn check(act: &Act<'_>, tree: &Value) -> Result<(), Status> {
     let user: &User = &act.caller.user;
     if user.in_group("system:masters") || act.old.is_some_and(|old| only_collected(tree, old)) {
@@ -98,11 +105,27 @@ async fn may(act: &Act<'_>, user: &User, verb: &str, plural: &str, name: &str) -
 async fn held(act: &Act<'_>, user: &User, wanted: &[Rule]) -> Result<(), String> {
     let rbac = &act.core.authorizer.rbac;
     let (own, missing) = rbac.rules(&act.core.store, user, &act.request.namespace).await;
-    let simple = wanted.iter().flat_map(Rule::split);
-    let lacking = compact(simple.filter(|one| !own.iter().any(|own| own.covers(one))));
+    let n_simple = wanted.iter().fold(0_usize, |all, rule| all.saturating_add(rule.n_simple()));
+    let n_bytes = own.iter().map(Rule::n_bytes).sum::<usize>();
+    if n_simple > SIMPLE_RULES_MAX || n_simple.saturating_mul(n_bytes) > COMPARED_BYTES_MAX {
+        return Err(format!(
+            "the rules combine {n_simple} verbs and resources, which is too much to compare with those of user {:?}",
+            user.name
+        ));
+    }
+    let mut lacking = Vec::new();
+    for rule in wanted {
+        rule.split(&mut |one| {
+            if !own.iter().any(|own| own.covers(&one)) {
+                lacking.push(one);
+            }
+            lacking.len() < LACKING_TOLD_MAX
+        });
+    }
     if lacking.is_empty() {
         return Ok(());
     }
+    let lacking = compact(lacking.into_iter());
     let groups: Vec<String> = user.groups.iter().map(|group| format!("{group:?}")).collect();
     let mut why = format!(
         "user {:?} (groups=[{}]) is attempting to grant RBAC permissions not currently held:\n{}",

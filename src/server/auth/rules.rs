@@ -120,32 +120,52 @@ impl Rule {
             && other.urls.iter().all(|wanted| self.urls.iter().any(|own| url_covers(own, wanted)))
     }
 
-    /// The rule as simple ones.
-    pub(crate) fn split(&self) -> Vec<Rule> {
-        let mut simple = Vec::new();
+    /// How many simple rules [`Rule::split`] makes.
+    pub(crate) fn n_simple(&self) -> usize {
+        let n = |words: &Words| words.iter().count();
+        let objects = n(&self.groups)
+            .saturating_mul(n(&self.resources))
+            .saturating_mul(n(&self.names).max(1));
+        n(&self.verbs).saturating_mul(objects.saturating_add(n(&self.urls)))
+    }
+
+    /// The bytes of its words: what it costs to look at.
+    pub(crate) fn n_bytes(&self) -> usize {
+        let all = [&self.verbs, &self.groups, &self.resources, &self.names, &self.urls];
+        all.into_iter().map(|words| words.0.len()).sum()
+    }
+
+    /// Calls `see` with each of the simple rules that the rule is, until it answers false. Two hundred words make a million.
+    pub(crate) fn split(&self, see: &mut dyn FnMut(Rule) -> bool) -> bool {
+        let names: Vec<Words> = match self.names.is_empty() {
+            true => vec![Words::default()],
+            false => self.names.iter().map(|name| words([name])).collect(),
+        };
         for verb in self.verbs.iter() {
             let verbs = words([verb]);
             for url in self.urls.iter() {
-                simple.push(Rule { verbs: verbs.clone(), urls: words([url]), ..Rule::default() });
+                if !see(Rule { verbs: verbs.clone(), urls: words([url]), ..Rule::default() }) {
+                    return false;
+                }
             }
             for group in self.groups.iter() {
                 for resource in self.resources.iter() {
-                    let one = Rule {
-                        verbs: verbs.clone(),
-                        groups: words([group]),
-                        resources: words([resource]),
-                        ..Rule::default()
-                    };
-                    match self.names.is_empty() {
-                        true => simple.push(one),
-                        false => simple.extend(
-                            self.names.iter().map(|n| Rule { names: words([n]), ..one.clone() }),
-                        ),
+                    for names in &names {
+                        let simple = Rule {
+                            verbs: verbs.clone(),
+                            groups: words([group]),
+                            resources: words([resource]),
+                            names: names.clone(),
+                            ..Rule::default()
+                        };
+                        if !see(simple) {
+                            return false;
+                        }
                     }
                 }
             }
         }
-        simple
+        true
     }
 
     /// As upstream's messages write it.
@@ -253,7 +273,13 @@ mod tests {
     #[test]
     fn covering_is_by_simple_rules() {
         let own = rule("get,list", "core,apps", "pods,*/scale", "");
-        let split = rule("get,list", "core", "pods", "").split();
+        let mut split = Vec::new();
+        let whole = rule("get,list", "core", "pods", "");
+        whole.split(&mut |one| {
+            split.push(one);
+            true
+        });
+        assert_eq!(split.len(), whole.n_simple());
         assert_eq!(split.len(), 2);
         assert!(split.iter().all(|one| own.covers(one)));
         assert!(own.covers(&rule("get", "apps", "deployments/scale", "")));

@@ -138,6 +138,14 @@ fn missing_rights_are_told_as_upstream_tells_them() {
             ),
             "{refused}"
         );
+        // Words multiply: a rule of three lists is more than can be compared.
+        let many: Vec<String> = (0..150).map(|n| format!("r{n}")).collect();
+        let wanted = json!([{"apiGroups": many, "resources": many, "verbs": many}]);
+        let refused = eve.create(&CLUSTER_ROLE, cluster_role("r", wanted)).await.unwrap_err();
+        assert!(refused.message().contains("the rules combine 3375000 verbs"), "{refused}");
+        let wanted = json!([{"apiGroups": ["a"], "resources": many, "verbs": many}]);
+        let refused = eve.create(&CLUSTER_ROLE, cluster_role("r", wanted)).await.unwrap_err();
+        assert!(refused.message().len() < 32 << 10, "{} bytes", refused.message().len());
     });
 }
 
