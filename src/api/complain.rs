@@ -128,8 +128,9 @@ pub(crate) trait Complain {
 impl Complain for Vec<Cause> {
     fn complain(&mut self, reason: &'static str, field: &str, message: String) {
         if !self.is_full() {
-            let (field, message) = (cut(field.to_owned()), cut(message));
-            self.push(Cause { reason, message, field });
+            let mut cause = Cause { reason, message, field: field.to_owned() };
+            cut(&mut cause);
+            self.push(cause);
         }
     }
 
@@ -138,12 +139,15 @@ impl Complain for Vec<Cause> {
     }
 }
 
-fn cut(mut text: String) -> String {
-    if text.len() > TEXT_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
-        text.push_str("...");
+/// Bounds what a complaint shows, however it was made.
+pub(crate) fn cut(cause: &mut Cause) {
+    const MORE: &str = "...";
+    for text in [&mut cause.field, &mut cause.message] {
+        if text.len() > TEXT_BYTES_MAX + MORE.len() {
+            text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+            text.push_str(MORE);
+        }
     }
-    text
 }
 
 pub(crate) const IMMUTABLE: &str = "field is immutable";

@@ -178,7 +178,8 @@ impl Status {
         )
     }
 
-    pub fn invalid(kind: &Kind, name: &str, causes: Vec<Cause>) -> Status {
+    pub fn invalid(kind: &Kind, name: &str, mut causes: Vec<Cause>) -> Status {
+        causes.iter_mut().for_each(crate::complain::cut);
         let mut texts: Vec<String> = Vec::new();
         for cause in &causes {
             let text = format!("{}: {}", cause.field, cause.message);

@@ -21,6 +21,9 @@ use crate::user::Caller;
 use crate::webhook::hooks::Configurations;
 use crate::webhook::targets::Targets;
 
+/// The memory that one object may take while it is made. An object of small parts takes fifty times its stored bytes.
+const WORK_MAX_BYTES: usize = 96 << 20;
+
 /// The server's parts.
 pub(crate) struct Core {
     pub(crate) config: Config,
@@ -74,6 +77,15 @@ impl<'a> Call<'a> {
         self.form.kind
     }
 
+    /// Counts the object that the request makes, as far as it is made now, beside the one that it changes.
+    ///
+    /// # Errors
+    /// 413 and 429 if it is too much.
+    pub(crate) fn works_on(&self, tree: &Value, old: &Value) -> Result<(), Status> {
+        let bytes = work_bytes(tree)? + wire::json::memory_of(old);
+        self.caller.meter.as_ref().map_or(Ok(()), |meter| meter.hold(bytes))
+    }
+
     pub(crate) fn store(&self) -> &'a Store {
         &self.core.store
     }
@@ -85,6 +97,23 @@ impl<'a> Call<'a> {
     {
         Call { form: form.into(), request, ..*self }
     }
+}
+
+/// How much memory an object takes while it is made: its tree, and the record of who manages what of it.
+///
+/// # Errors
+/// 413 if it is more than any object may take. What can be stored takes less.
+pub(crate) fn work_bytes(tree: &Value) -> Result<usize, Status> {
+    let bytes = wire::json::memory_of(tree) + api::apply::record_bytes(tree);
+    if bytes > WORK_MAX_BYTES {
+        return Err(Status::new(
+            Reason::RequestEntityTooLarge,
+            format!(
+                "Request entity too large: it takes {bytes} bytes of memory to work on, and one object may have {WORK_MAX_BYTES}"
+            ),
+        ));
+    }
+    Ok(bytes)
 }
 
 /// An answer with what goes beside it.

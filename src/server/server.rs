@@ -207,7 +207,7 @@ impl Server {
 
 fn in_process(core: &Arc<Core>, user: User) -> Arc<dyn Api> {
     let agent = agent(&user);
-    let caller = Caller { user: Arc::new(user), agent };
+    let caller = Caller::new(user, agent);
     Arc::new(InProcess { core: Arc::downgrade(core), caller })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::Status;
 use client::Request;
 
 /// The group of those who may do anything.
@@ -27,9 +28,24 @@ pub(crate) struct Caller {
     pub(crate) user: Arc<User>,
     /// The name of the client's program, the default field manager.
     pub(crate) agent: String,
+    /// Who counts the memory that the request works on; nobody for those inside the process.
+    pub(crate) meter: Option<Arc<dyn Meter>>,
+}
+
+/// Counts the memory that a request works on.
+pub(crate) trait Meter: Send + Sync + std::fmt::Debug {
+    /// Says that the request takes so many bytes now, all in all.
+    ///
+    /// # Errors
+    /// 429 if it is too much now.
+    fn hold(&self, bytes: usize) -> Result<(), Status>;
 }
 
 impl Caller {
+    pub(crate) fn new(user: User, agent: impl Into<String>) -> Caller {
+        Caller { user: Arc::new(user), agent: agent.into(), meter: None }
+    }
+
     /// The field manager of a request.
     pub(crate) fn manager(&self, request: &Request) -> String {
         match request.field_manager.as_str() {

@@ -42,6 +42,8 @@ pub fn tree_bytes(text: &[u8]) -> usize {
     let mut bytes = text.iter();
     while let Some(byte) = bytes.next() {
         total += match byte {
+            // An empty one has no node.
+            b'{' if bytes.as_slice().first() == Some(&b'}') => 0,
             b'{' => MAP_BYTES,
             b',' | b'[' => ENTRY_BYTES,
             b'"' => {
@@ -59,6 +61,20 @@ pub fn tree_bytes(text: &[u8]) -> usize {
         };
     }
     total
+}
+
+/// How many bytes of memory a tree takes, about; more rather than less.
+pub fn memory_of(tree: &Value) -> usize {
+    let inside = match tree {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(memory_of).sum(),
+        Value::Object(map) if !map.is_empty() => {
+            let entry = |(key, value): (&String, &Value)| TEXT_BYTES + key.len() + memory_of(value);
+            MAP_BYTES + map.iter().map(entry).sum::<usize>()
+        }
+        _ => 0,
+    };
+    ENTRY_BYTES + inside
 }
 
 /// Whether the bytes are one JSON value, without making anything of it.
@@ -242,6 +258,8 @@ mod tests {
             (r#"{"a":1,"b":2}"#, 632 + 2 * 24),
         ] {
             let cost = tree_bytes(text.as_bytes());
+            assert!((least..least * 8 + 300).contains(&cost), "{text}: {cost}");
+            let cost = memory_of(&serde_json::from_str(text).unwrap());
             assert!((least..least * 8 + 300).contains(&cost), "{text}: {cost}");
         }
         let long = format!("\"{}\"", "x".repeat(1 << 20));

@@ -35,25 +35,31 @@ impl Fields {
         }
     }
 
-    pub(crate) fn union(&self, other: &Fields) -> Fields {
-        let mut result = self.clone();
-        result.member |= other.member;
-        for (element, child) in &other.children {
-            let merged =
-                result.children.get(element).map_or_else(|| child.clone(), |own| own.union(child));
-            result.put(element.clone(), merged);
+    /// Adds all that is in `other`. Sets can be as large as objects, so that they are moved, not copied.
+    pub(crate) fn join(&mut self, other: Fields) {
+        self.member |= other.member;
+        if self.children.is_empty() {
+            self.children = other.children;
+            return;
         }
-        result
+        for (element, child) in other.children {
+            match self.children.get_mut(&element) {
+                Some(own) => own.join(child),
+                None => self.put(element, child),
+            }
+        }
     }
 
-    pub(crate) fn difference(&self, other: &Fields) -> Fields {
-        let mut result = Fields { member: self.member && !other.member, ..Fields::default() };
-        for (element, child) in &self.children {
-            let left =
-                other.children.get(element).map_or_else(|| child.clone(), |o| child.difference(o));
-            result.put(element.clone(), left);
+    /// Takes out all that is in `other`.
+    pub(crate) fn subtract(&mut self, other: &Fields) {
+        self.member &= !other.member;
+        for (element, child) in &other.children {
+            let Some(own) = self.children.get_mut(element) else { continue };
+            own.subtract(child);
+            if own.is_empty() {
+                self.children.remove(element);
+            }
         }
-        result
     }
 
     pub(crate) fn intersection(&self, other: &Fields) -> Fields {
@@ -85,20 +91,22 @@ impl Fields {
     }
 
     /// The paths of all members, as conflicts name them: `.spec.containers[name="a"].image`.
-    pub(crate) fn paths(&self) -> Vec<String> {
+    #[cfg(test)]
+    fn paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
-        self.collect_paths(&mut String::new(), &mut paths);
+        self.each_path(&mut String::new(), &mut |path| paths.push(path.to_owned()));
         paths
     }
 
-    fn collect_paths(&self, prefix: &mut String, paths: &mut Vec<String>) {
+    /// Calls `see` with the path of each member, below `prefix`.
+    pub(crate) fn each_path(&self, prefix: &mut String, see: &mut dyn FnMut(&str)) {
         if self.member {
-            paths.push(prefix.clone());
+            see(prefix);
         }
         for (element, child) in &self.children {
             let len = prefix.len();
             prefix.push_str(&shown(element));
-            child.collect_paths(prefix, paths);
+            child.each_path(prefix, see);
             prefix.truncate(len);
         }
     }
@@ -125,18 +133,45 @@ impl Fields {
         fields
     }
 
-    pub(crate) fn write(&self) -> Value {
+    pub(crate) fn write(self) -> Value {
         let mut map = Map::new();
-        for (element, child) in &self.children {
+        for (element, child) in self.children {
+            let owned_beside = child.member && !child.children.is_empty();
             let mut below = child.write();
-            if let (true, false, Value::Object(below)) =
-                (child.member, child.children.is_empty(), &mut below)
-            {
+            if let (true, Value::Object(below)) = (owned_beside, &mut below) {
                 below.insert(".".into(), Value::Object(Map::new()));
             }
-            map.insert(element.clone(), below);
+            map.insert(element, below);
         }
         Value::Object(map)
+    }
+}
+
+/// How much memory is taken while it is recorded who manages what a tree says, about; more rather than less: the set of
+/// its fields and what it becomes in the object.
+pub(super) fn cost(tree: &Value) -> usize {
+    use wire::json::{ENTRY_BYTES, TEXT_BYTES};
+    const FIELD_BYTES: usize = 2 * (ENTRY_BYTES + TEXT_BYTES);
+    match tree {
+        Value::Object(map) => {
+            map.iter().map(|(key, value)| FIELD_BYTES + 2 * key.len() + cost(value)).sum()
+        }
+        // An item goes by texts that are in it.
+        Value::Array(items) => {
+            items.iter().map(|item| FIELD_BYTES + 2 * named(item) + cost(item)).sum()
+        }
+        _ => 0,
+    }
+}
+
+fn named(item: &Value) -> usize {
+    const PUNCTUATION_BYTES: usize = 48;
+    match item {
+        Value::String(text) => text.len(),
+        Value::Object(map) => {
+            PUNCTUATION_BYTES + map.values().filter_map(Value::as_str).map(str::len).sum::<usize>()
+        }
+        _ => 0,
     }
 }
 
@@ -164,7 +199,7 @@ mod tests {
     fn sets_read_write_and_combine() {
         let text = json!({"f:spec": {"f:replicas": {}, "f:containers": {"k:{\"name\":\"a\"}": {".": {}, "f:image": {}}}}});
         let set = Fields::read(&text);
-        assert_eq!(set.write(), text);
+        assert_eq!(set.clone().write(), text);
         assert_eq!(
             set.paths(),
             [
@@ -174,9 +209,15 @@ mod tests {
             ]
         );
         let other = Fields::read(&json!({"f:spec": {"f:replicas": {}}}));
-        assert_eq!(set.difference(&other).union(&other), set);
         assert_eq!(set.intersection(&other), other);
-        assert!(other.difference(&set).is_empty());
+        let mut left = set.clone();
+        left.subtract(&other);
+        assert!(!left.paths().contains(&".spec.replicas".into()));
+        left.join(other.clone());
+        assert_eq!(left, set);
+        let mut none = other.clone();
+        none.subtract(&set);
+        assert!(none.is_empty());
         assert!(Fields::read(&json!({"x": 1, "f:a": 2})).is_empty());
     }
 }

@@ -76,7 +76,7 @@ pub(super) fn write(tree: &mut Value, mut managers: Vec<Manager>) {
     });
     fold_ancient(&mut managers);
     let entries: Vec<Value> = managers
-        .iter()
+        .into_iter()
         .map(|manager| {
             let mut entry = json!({
                 "manager": manager.name,
@@ -134,7 +134,7 @@ fn fold_ancient(managers: &mut Vec<Manager>) {
         let Some(first) = managers.iter().position(|manager| !manager.applies) else { return };
         let oldest = managers.remove(first);
         let Some(next) = managers.get_mut(first) else { return };
-        next.fields = next.fields.union(&oldest.fields);
+        next.fields.join(oldest.fields);
         next.name = ANCIENT.to_owned();
         next.subresource.clear();
     }

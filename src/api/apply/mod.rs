@@ -7,6 +7,8 @@ mod managers;
 mod shape;
 mod typed;
 
+use std::fmt::Write;
+
 use serde_json::{Value, json};
 use stdx::time::Wall;
 
@@ -20,8 +22,16 @@ use typed::Node;
 
 pub use shape::check as check_shape;
 
+/// How much memory is taken while it is recorded who manages what `tree` says, about, in bytes; more rather than less.
+pub fn record_bytes(tree: &Value) -> usize {
+    fields::cost(tree)
+}
+
 /// What `kubectl apply` remembers of its last run without server-side apply.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// How many conflicts are told one by one. They are all counted.
+const CONFLICTS_TOLD_MAX: usize = 1000;
 
 /// One apply request.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +67,10 @@ pub fn apply(request: Request<'_>) -> Result<Value, Status> {
             };
             let foreign: Vec<(String, Fields)> = conflicts
                 .into_iter()
-                .map(|(manager, fields)| (manager, fields.difference(&own)))
+                .map(|(manager, mut fields)| {
+                    fields.subtract(&own);
+                    (manager, fields)
+                })
                 .filter(|(_, fields)| !fields.is_empty())
                 .collect();
             if foreign.is_empty() {
@@ -102,17 +115,18 @@ pub fn track<'f>(
     for set in [&mut diff.added, &mut diff.modified, &mut diff.removed] {
         ignore(form, subresource, set);
     }
-    let taken = diff.added.union(&diff.modified);
+    let mut taken = diff.added;
+    taken.join(diff.modified);
     if !(taken.is_empty() && diff.removed.is_empty()) {
         let api_version = form.api_version();
         for other in managers.iter_mut() {
-            other.fields = other.fields.difference(&diff.removed);
+            other.fields.subtract(&diff.removed);
             if !other.is(manager, false, &api_version, subresource) {
-                other.fields = other.fields.difference(&taken);
+                other.fields.subtract(&taken);
             }
         }
         let own = managers::entry(&mut managers, manager, false, &api_version, subresource);
-        own.fields = own.fields.union(&taken);
+        own.fields.join(taken);
         own.time = managers::stamp(now);
     }
     managers::write(new, managers);
@@ -139,32 +153,44 @@ fn apply_once(request: Request<'_>, force: bool) -> Result<Value, Failure> {
         return Err(Failure::Other(Status::bad_request("metadata.managedFields must be nil")));
     }
     let node = Node::root(form);
-    let live = request.live.cloned().unwrap_or_else(|| hollow(form));
-    let old_managers = managers::read(&live).unwrap_or_default();
-    let mut managers = old_managers.clone();
-    let mut before = live.clone();
-    before.remove("metadata.managedFields");
-    let mut merged = before.clone();
-    typed::merge(node, &mut merged, applied, "").map_err(Failure::Other)?;
+    let made;
+    let live = match request.live {
+        Some(live) => live,
+        None => {
+            made = hollow(form);
+            &made
+        }
+    };
+    let mut managers = managers::read(live).unwrap_or_default();
+    let mut after = live.clone();
+    after.remove("metadata.managedFields");
+    typed::merge(node, &mut after, applied, "").map_err(Failure::Other)?;
 
     // What the manager applied before, applies no more, and nobody else manages, goes.
     let mut set = typed::to_set(node, applied);
     ignore(form, subresource, &mut set);
     let api_version = form.api_version();
     let own = managers::entry(&mut managers, manager, true, &api_version, subresource);
-    let last = std::mem::replace(&mut own.fields, set);
-    let kept = managers.iter().fold(Fields::default(), |all, manager| all.union(&manager.fields));
-    typed::remove(node, &mut merged, &last.difference(&kept), &kept);
+    let mut doomed = std::mem::replace(&mut own.fields, set);
+    managers.iter().for_each(|manager| doomed.subtract(&manager.fields));
+    if !doomed.is_empty() {
+        let mut kept = Fields::default();
+        managers.iter().for_each(|manager| kept.join(manager.fields.clone()));
+        typed::remove(node, &mut after, &doomed, &kept);
+    }
+    drop(doomed);
 
-    let mut after = merged.clone();
     if let Err(status) = codec::check_fields(form, &mut after, FieldValidation::Ignore) {
         return Err(Failure::Other(status));
     }
-    let diff = typed::compare(node, Some(&before), Some(&after));
+    let mut diff = typed::compare(node, Some(live), Some(&after));
+    // They are written anew below.
+    diff.removed.remove_tree(&["f:metadata", "f:managedFields"]);
     // What the manager applies as nothing (an empty list) is gone by now, and is a change that it made.
     let own = managers::entry(&mut managers, manager, true, &api_version, subresource);
-    let emptied = diff.removed.intersection(&own.fields);
-    let taken = diff.added.union(&diff.modified).union(&emptied);
+    let mut taken = diff.added;
+    taken.join(diff.modified);
+    taken.join(diff.removed.intersection(&own.fields));
     let is_own = |other: &Manager| other.is(manager, true, &api_version, subresource);
     let conflicts: Vec<(String, Fields)> = managers
         .iter()
@@ -175,16 +201,31 @@ fn apply_once(request: Request<'_>, force: bool) -> Result<Value, Failure> {
     if !conflicts.is_empty() && !force {
         return Err(Failure::Conflicts(conflicts));
     }
+    drop(conflicts);
     for other in managers.iter_mut().filter(|other| !is_own(other)) {
-        other.fields = other.fields.difference(&diff.removed).difference(&taken);
+        other.fields.subtract(&diff.removed);
+        other.fields.subtract(&taken);
     }
-    if after == before && same_managers(&managers, &old_managers) && request.live.is_some() {
-        return Ok(live);
+    let is_same = || {
+        let old_managers = managers::read(live).unwrap_or_default();
+        same_but_for_managers(&after, live) && same_managers(&managers, &old_managers)
+    };
+    if request.live.is_some() && is_same() {
+        return Ok(live.clone());
     }
     managers::entry(&mut managers, manager, true, &api_version, subresource).time =
         managers::stamp(now);
     managers::write(&mut after, managers);
     Ok(after)
+}
+
+/// Whether two objects differ in nothing but who manages them.
+fn same_but_for_managers(a: &Value, b: &Value) -> bool {
+    fn but<'v>(map: &'v Value, left_out: &'v str) -> impl Iterator<Item = (&'v String, &'v Value)> {
+        map.as_object().into_iter().flatten().filter(move |(key, _)| *key != left_out)
+    }
+    but(a, "metadata").eq(but(b, "metadata"))
+        && but(a.at("metadata"), "managedFields").eq(but(b.at("metadata"), "managedFields"))
 }
 
 fn same_managers(new: &[Manager], old: &[Manager]) -> bool {
@@ -245,7 +286,7 @@ fn last_applied(request: Request<'_>) -> Fields {
     let mut set = typed::to_set(Node::root(request.form), &tree);
     // The annotation itself is kubectl's too.
     let annotation = json!({"f:metadata": {"f:annotations": {format!("f:{LAST_APPLIED}"): {}}}});
-    set = set.union(&Fields::read(&annotation));
+    set.join(Fields::read(&annotation));
     set
 }
 
@@ -256,36 +297,29 @@ impl Failure {
             Failure::Other(status) => return status,
             Failure::Conflicts(conflicts) => conflicts,
         };
-        let paths: Vec<(String, String)> = conflicts
-            .into_iter()
-            .flat_map(|(manager, fields)| {
-                fields.paths().into_iter().map(move |path| (manager.clone(), path))
-            })
-            .collect();
-        let causes: Vec<Value> = paths
-            .iter()
-            .map(|(manager, path)| {
-                json!({
-                    "reason": "FieldManagerConflict", "message": format!("conflict with {manager}"), "field": path,
-                })
-            })
-            .collect();
-        let message = match &paths[..] {
-            [(manager, path)] => {
-                format!("Apply failed with 1 conflict: conflict with {manager}: {path}")
-            }
-            _ => {
-                let mut lines: Vec<String> = Vec::new();
-                let mut last = "";
-                for (manager, path) in &paths {
-                    if manager != last {
-                        lines.push(format!("conflicts with {manager}:"));
-                        last = manager;
-                    }
-                    lines.push(format!("- {path}"));
+        let (mut n_paths, mut causes, mut lines) = (0, Vec::new(), String::new());
+        for (manager, fields) in &conflicts {
+            let _ = write!(lines, "\nconflicts with {manager}:");
+            fields.each_path(&mut String::new(), &mut |path| {
+                n_paths += 1;
+                if n_paths > CONFLICTS_TOLD_MAX {
+                    return;
                 }
-                format!("Apply failed with {} conflicts: {}", paths.len(), lines.join("\n"))
+                let _ = write!(lines, "\n- {path}");
+                causes.push(json!({
+                    "reason": "FieldManagerConflict", "message": format!("conflict with {manager}"), "field": path,
+                }));
+            });
+        }
+        let message = match &causes[..] {
+            [cause] => {
+                format!(
+                    "Apply failed with 1 conflict: {}: {}",
+                    cause.str("message"),
+                    cause.str("field")
+                )
             }
+            _ => format!("Apply failed with {n_paths} conflicts:{}", lines.replacen('\n', " ", 1)),
         };
         Status::new(Reason::Conflict, message).detail("causes", causes)
     }

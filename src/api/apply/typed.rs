@@ -2,6 +2,8 @@
 //!
 //! Source: sigs.k8s.io/structured-merge-diff, typed.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
@@ -51,6 +53,18 @@ pub(super) struct Diff {
     pub added: Fields,
     pub modified: Fields,
     pub removed: Fields,
+}
+
+impl Diff {
+    /// Adds what changed in one element.
+    fn put(&mut self, element: impl Fn() -> String, inner: Diff) {
+        let sets = [&mut self.added, &mut self.modified, &mut self.removed];
+        for (set, inner) in sets.into_iter().zip([inner.added, inner.modified, inner.removed]) {
+            if !inner.is_empty() {
+                set.children.insert(element(), inner);
+            }
+        }
+    }
 }
 
 impl<'a> Node<'a> {
@@ -276,6 +290,10 @@ pub(super) fn to_set(node: Node<'_>, value: &Value) -> Fields {
     fields
 }
 
+fn by_element<'i>(items: &'i [(String, Node<'_>, &'i Value)]) -> BTreeMap<&'i str, &'i Value> {
+    items.iter().map(|(element, _, value)| (element.as_str(), *value)).collect()
+}
+
 /// What must change in `left` to become `right`.
 pub(super) fn compare(node: Node<'_>, left: Option<&Value>, right: Option<&Value>) -> Diff {
     // A list that is always written is there as null: filling it adds items, not the list.
@@ -292,23 +310,31 @@ pub(super) fn compare(node: Node<'_>, left: Option<&Value>, right: Option<&Value
         }
         return diff;
     }
-    let mut merge = |element: String, inner: Diff| {
-        diff.added.put(element.clone(), inner.added);
-        diff.modified.put(element.clone(), inner.modified);
-        diff.removed.put(element, inner.removed);
-    };
-    let (olds, news) = (children(node, left), children(node, right));
-    let olds_by_element: std::collections::BTreeMap<&str, &Value> =
-        olds.iter().map(|(element, _, value)| (element.as_str(), *value)).collect();
-    let news_by_element: std::collections::BTreeMap<&str, &Value> =
-        news.iter().map(|(element, _, value)| (element.as_str(), *value)).collect();
-    for (element, below, new) in &news {
-        let old = olds_by_element.get(element.as_str()).copied();
-        merge(element.clone(), compare(*below, old, Some(new)));
-    }
-    for (element, below, old) in &olds {
-        if !news_by_element.contains_key(element.as_str()) {
-            merge(element.clone(), compare(*below, Some(old), None));
+    if let (
+        Node::Struct(_) | Node::Map | Node::Free,
+        None | Some(Value::Object(_)),
+        None | Some(Value::Object(_)),
+    ) = (node, left, right)
+    {
+        let nothing = Map::new();
+        let [old, new] =
+            [left, right].map(|value| value.and_then(Value::as_object).unwrap_or(&nothing));
+        let gone = old.keys().filter(|key| !new.contains_key(*key));
+        for key in new.keys().chain(gone) {
+            let inner = compare(node.below(key), old.get(key), new.get(key));
+            diff.put(|| format!("f:{key}"), inner);
+        }
+    } else {
+        let (olds, news) = (children(node, left), children(node, right));
+        let (olds_by_element, news_by_element) = (by_element(&olds), by_element(&news));
+        for (element, below, new) in &news {
+            let old = olds_by_element.get(element.as_str()).copied();
+            diff.put(|| element.clone(), compare(*below, old, Some(new)));
+        }
+        for (element, below, old) in &olds {
+            if !news_by_element.contains_key(element.as_str()) {
+                diff.put(|| element.clone(), compare(*below, Some(old), None));
+            }
         }
     }
     if left_absent {
@@ -405,7 +431,7 @@ pub(super) fn merge(
 /// Applied items in their order; the others stay before the applied ones that they stood before,
 /// and before those that are new.
 fn in_order(items: Vec<(String, Value)>, order: &[&str], original: &[String]) -> Vec<Value> {
-    let mut slots: std::collections::BTreeMap<String, Value> = items.into_iter().collect();
+    let mut slots: BTreeMap<String, Value> = items.into_iter().collect();
     let mut result = Vec::with_capacity(slots.len());
     let mut applied = order.iter();
     for element in original {

@@ -124,7 +124,7 @@ fn deletions_connections_and_subresources_are_admitted_too() {
         let patched = denied.patch(&POD, "default", "p", "", PatchType::Merge, patch).await;
         assert!(said(patched.map(drop)).contains(denying));
         let core = server.core();
-        let caller = Caller { user: std::sync::Arc::new(User::admin()), agent: "test".into() };
+        let caller = Caller::new(User::admin(), "test");
         for (kind, subresource, body) in [
             (&POD, "eviction", json!({"metadata": {"name": "p"}})),
             (&POD, "binding", json!({"metadata": {"name": "p"}, "target": {"name": "n"}})),

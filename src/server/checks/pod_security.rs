@@ -64,7 +64,7 @@ fn labels_of_a_namespace_bind_its_pods() {
 
         // Warnings: of what runs already, and of what a template would make.
         let core = server.core();
-        let caller = Caller { user: std::sync::Arc::new(User::admin()), agent: "test".into() };
+        let caller = Caller::new(User::admin(), "test");
         let mut relabel = request(Verb::Patch, &NAMESPACE, "default", Value::Null);
         relabel.namespace = String::new();
         relabel.body = client::Body::Patch(

@@ -1,7 +1,5 @@
 //! Policies of admission: expressions refuse, warn and annotate, with parameters or without.
 
-use std::sync::Arc;
-
 use api::kinds::*;
 use api::{LensMut, Status, Value, json};
 use client::{Client, DeleteOptions, Verb};
@@ -49,7 +47,7 @@ async fn refusal(server: &Server, caller: &Caller, data: Value) -> Result<Vec<St
 }
 
 fn caller(user: User) -> Caller {
-    Caller { user: Arc::new(user), agent: "test".into() }
+    Caller::new(user, "test")
 }
 
 #[test]

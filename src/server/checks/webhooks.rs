@@ -185,7 +185,7 @@ fn warnings_reach_the_client_once() {
             Running::start(|_, _| json!({"allowed": true, "warnings": ["careful"]})).await;
         let hooks = vec![running.hook("/a", json!({})), running.hook("/b", json!({}))];
         configure(&client, &VALIDATING_WEBHOOK_CONFIGURATION, hooks).await;
-        let caller = Caller { user: Arc::new(User::admin()), agent: "test".into() };
+        let caller = Caller::new(User::admin(), "test");
         let create = request(Verb::Create, &CONFIG_MAP, "", config_map("c"));
         let made = perform(server.core(), &caller, create).await.unwrap();
         assert_eq!(made.warnings, ["careful"]);
@@ -435,7 +435,7 @@ fn subresources_and_connections_are_asked_about_by_their_own_kinds() {
             vec![running.hook("/v", json!({"rules": rules}))],
         )
         .await;
-        let caller = Caller { user: Arc::new(User::admin()), agent: "test".into() };
+        let caller = Caller::new(User::admin(), "test");
         let core = server.core();
         for (verb, kind, name, sub, body, wanted) in [
             (

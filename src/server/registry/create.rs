@@ -129,6 +129,7 @@ async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result
     api::defaults::apply(form, tree);
     let act = Act::create(call);
     admission::mutate(&act, tree, notes).await?;
+    call.works_on(tree, &Value::Null)?;
     // Whatever changed the object, it is made where the request says.
     check_place(form, request, tree)?;
     tree.set("metadata.uid", new_uid());

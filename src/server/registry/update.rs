@@ -194,6 +194,7 @@ async fn once(
     api::defaults::apply(form, &mut new);
     let act = Act::update(call, &old);
     admission::mutate(&act, &mut new, &mut notes).await?;
+    call.works_on(&new, &old)?;
     // Whatever changed the object, it stays the one that the request names.
     check_identity(call, terms, part, current, &mut new)?;
     form.convert_to_stored(&mut new).map_err(Status::bad_request)?;

@@ -75,8 +75,6 @@ pub fn owner(key: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use api::{Value, json};
 
     use super::*;
@@ -126,7 +124,7 @@ mod tests {
                 json!({"deletionTimestamp": at, "finalizers": finalizers, "annotations": {"n": note}}),
             )
         };
-        let by = |user: User| Caller { user: Arc::new(user), agent: String::new() };
+        let by = |user: User| Caller::new(user, "");
         let user = || by(User::new("someone", &[]));
         let admin = || by(User::admin());
         let controller = || by(User::controller("deployment-controller"));

@@ -8,7 +8,7 @@ use client::{Body, DeleteOptions, PatchType, Request, Verb};
 
 use super::budget::Charge;
 use super::negotiate::{Format, body_format};
-use crate::core::posted_kind;
+use crate::core::{posted_kind, work_bytes};
 use crate::options::{check_dry_run, invalid_options};
 use crate::registry::update::unsupported_patch;
 
@@ -109,6 +109,26 @@ pub(super) fn decode(
     };
     request.body = Body::Tree(decoded.tree);
     Ok(decoded.warnings)
+}
+
+/// Charges what is made of a body on its way beside its tree: the record of who manages what it says, copies that a patch
+/// makes, and the tree once more where it may have to be tried again.
+///
+/// # Errors
+/// 413 and 429 if it is too much.
+pub(super) fn charge_work(request: &Request, charge: &mut Charge) -> Result<(), Status> {
+    let (tree, beside) = match &request.body {
+        Body::Tree(tree) => {
+            let again = request.verb == Verb::Update || tree.has("metadata.generateName");
+            (tree, if again { wire::json::memory_of(tree) } else { 0 })
+        }
+        Body::Patch(PatchType::Json, patch) => (patch, api::patch::copied_bytes_max(patch)),
+        // It becomes a tree and a set of its own before they are compared with what there is.
+        Body::Patch(PatchType::Apply, patch) => (patch, work_bytes(patch)?),
+        Body::Patch(_, patch) => (patch, 0),
+        Body::None => return Ok(()),
+    };
+    charge.grow_within(beside + work_bytes(tree)? - wire::json::memory_of(tree))
 }
 
 /// Reads YAML, whose size as a tree shows only on the way. What is not given is the charge's refusal.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use api::Status;
 use api::status::Reason;
 
-use crate::user::{MASTERS, User};
+use crate::user::{MASTERS, Meter, User};
 
 /// What any request takes: its head, its place on the heap, an answer of usual size.
 pub(super) const REQUEST_BYTES: usize = 8 << 10;
@@ -133,6 +133,14 @@ impl Drop for Charge {
     }
 }
 
+impl Meter for Mutex<Charge> {
+    fn hold(&self, bytes: usize) -> Result<(), Status> {
+        let mut charge = self.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = bytes.saturating_sub(charge.bytes);
+        charge.grow_within(more)
+    }
+}
+
 impl fmt::Debug for Charge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Charge({} bytes)", self.bytes)
@@ -164,6 +172,13 @@ mod tests {
         large.grow_within(5000).unwrap();
         assert_eq!(large.bytes, 800);
         drop(large);
+        // What a request holds in all is told at several places; the most counts.
+        let metered = Mutex::new(budget.charge(&a, 100).unwrap());
+        for (told, held) in [(50, 100), (300, 300), (200, 300), (5000, 800)] {
+            metered.hold(told).unwrap();
+            assert_eq!(metered.lock().unwrap().bytes, held);
+        }
+        drop(metered);
         assert!(budget.charge(&a, 700).is_ok());
         drop(third);
         assert!(budget.lock().users.is_empty() && budget.lock().bytes == 0);

@@ -12,7 +12,7 @@ mod respond;
 mod watching;
 mod yaml;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::codec;
@@ -178,7 +178,7 @@ impl Web {
         let user = authenticate::impersonated(&self.core, user, &headers).await?;
         let rest = Rest { body, version, peer, upgrade };
         let agent = agent(headers.get("user-agent").unwrap_or(""));
-        let caller = Caller { user: Arc::new(user), agent };
+        let caller = Caller::new(user, agent);
         let exchange = Exchange { method, target, authority, headers, query, caller };
         if let Some(remote) = self.remote(&route, exchange.path()) {
             series.group.clone_from(&remote.group);
@@ -315,6 +315,7 @@ impl Web {
         match request.verb {
             Verb::Create | Verb::Update | Verb::Patch => {
                 warnings = bodies::decode(&mut request, form, &content_type, &bytes, &mut charge)?;
+                bodies::charge_work(&request, &mut charge)?;
             }
             Verb::Delete | Verb::DeleteCollection => {
                 let query = &exchange.query;
@@ -326,22 +327,27 @@ impl Web {
         if matches!(request.verb, Verb::Update | Verb::Patch | Verb::Delete) {
             self.charge_stored(&request, &mut charge).await?;
         }
-        let mut outcome = dispatch::perform(&self.core, &exchange.caller, request).await?;
+        let charge = Arc::new(Mutex::new(charge));
+        let caller = Caller { meter: Some(charge.clone()), ..exchange.caller.clone() };
+        let mut outcome = dispatch::perform(&self.core, &caller, request).await?;
         warnings.append(&mut outcome.warnings);
         warnings.extend(resource.warning().map(str::to_owned));
         outcome.warnings = warnings;
         let answer_bytes = respond::answer_bytes(&outcome, &wanted);
-        match reads_only {
-            true => charge.grow(answer_bytes)?,
-            // What was done is not refused any more.
-            false => charge.grow_within(answer_bytes).unwrap_or_default(),
+        {
+            let mut charge = charge.lock().unwrap_or_else(PoisonError::into_inner);
+            match reads_only {
+                true => charge.grow(answer_bytes)?,
+                // What was done is not refused any more.
+                false => charge.grow_within(answer_bytes).unwrap_or_default(),
+            }
         }
         let mut response = respond::outcome(outcome, resource, &wanted)?;
         response.body = response.body.holding(charge);
         Ok(response)
     }
 
-    /// What is changed is a tree as well, and another one after the change.
+    /// What is changed is a tree as well, another one after the change, and who manages what of it a third.
     async fn charge_stored(&self, request: &Request, charge: &mut Charge) -> Result<(), Status> {
         let kind = request.kind;
         if !kind.stored() || request.name.is_empty() {
@@ -349,7 +355,10 @@ impl Web {
         }
         let (namespace, name) = (&request.namespace, &request.name);
         match storage::find(&self.core.store, kind, namespace, name).await? {
-            Some(object) => charge.grow_within(2 * codec::object_tree_bytes(&object)),
+            Some(object) => {
+                let n_trees = if request.verb == Verb::Delete { 2 } else { 3 };
+                charge.grow_within(n_trees * codec::object_tree_bytes(&object))
+            }
             None => Ok(()),
         }
     }
