@@ -433,7 +433,7 @@ fn cgroup_mounts(hierarchies: &Hierarchies, flags: u64) -> Vec<Mount> {
     if hierarchies.is_v2() {
         return vec![Mount {
             source: "cgroup".to_owned(),
-            ..filesystem("cgroup2", PLACE, flags, "")
+            ..filesystem("cgroup2", PLACE, flags, hierarchies.v2_mount_options())
         }];
     }
     let mut mounts = vec![filesystem("tmpfs", PLACE, flags, "mode=755,size=64k")];

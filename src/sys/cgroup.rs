@@ -65,6 +65,7 @@ pub struct Hierarchies {
     v1: Vec<(String, PathBuf)>,
     /// The v2 mount: everything on a pure v2 host, only kill and freeze on a hybrid one.
     v2: Option<PathBuf>,
+    v2_options: String,
 }
 
 /// The v1 controllers that we make cgroups in.
@@ -301,6 +302,12 @@ impl Hierarchies {
         roots.into_iter().map(options).collect()
     }
 
+    /// The options that the v2 hierarchy is mounted with. Whoever mounts it once more outside of any cgroup namespace sets
+    /// them anew for the whole machine: without `nsdelegate` any user namespace may lift its own limits.
+    pub fn v2_mount_options(&self) -> &str {
+        &self.v2_options
+    }
+
     /// Whether swap can be limited.
     pub fn has_swap_accounting(&self, path: &str) -> bool {
         let file = if self.is_v2() { "memory.swap.max" } else { "memory.memsw.limit_in_bytes" };
@@ -503,7 +510,12 @@ fn from_mounts(mounts: &[mount::MountInfo]) -> Hierarchies {
             continue;
         }
         match mount.fs_type.as_str() {
-            "cgroup2" => found.v2 = Some(target.into()),
+            "cgroup2" => {
+                found.v2 = Some(target.into());
+                let options = mount.super_options.split(',');
+                let own: Vec<&str> = options.filter(|one| !matches!(*one, "rw" | "ro")).collect();
+                found.v2_options = own.join(",");
+            }
             "cgroup" => {
                 for option in mount.super_options.split(',') {
                     let known = V1_CONTROLLERS.contains(&option);
@@ -644,8 +656,10 @@ mod tests {
 
     #[test]
     fn hierarchies_are_found() {
-        let v2 = from_mounts(&[mount("/sys/fs/cgroup", "cgroup2", "rw")]);
+        let options = "rw,nsdelegate,memory_recursiveprot";
+        let v2 = from_mounts(&[mount("/sys/fs/cgroup", "cgroup2", options)]);
         assert!(v2.is_v2());
+        assert_eq!(v2.v2_mount_options(), "nsdelegate,memory_recursiveprot");
         assert_eq!(v2.directories("/a/b"), [PathBuf::from("/sys/fs/cgroup/a/b")]);
         let hybrid = from_mounts(&[
             mount("/sys/fs/cgroup/cpu,cpuacct", "cgroup", "rw,cpu,cpuacct"),
@@ -668,7 +682,8 @@ mod tests {
             eprintln!("skipped: not root, or no cgroups");
             return;
         }
-        let absent = Hierarchies { v1: Vec::new(), v2: hierarchies.unified_directory("") };
+        let v2 = hierarchies.unified_directory("");
+        let absent = Hierarchies { v2, ..Hierarchies::default() };
         let mut resources = Resources::default();
         resources.unified.insert("memory.not-there".to_owned(), "1".to_owned());
         let warned = absent.apply(&path, &resources);
