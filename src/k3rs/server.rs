@@ -111,7 +111,8 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     config.tunnels = Some(Arc::clone(&tunnels) as _);
     let server = Server::start(config, store.clone()).await?;
     let supervisor = supervisor(&machine, &server, &pki, (passwords, node_password));
-    let listener = listen(&machine, &server, &pki, (&shown, supervisor, tunnels)).await?;
+    let listener =
+        listen(&machine, &server, &pki, (&shown, supervisor, Arc::clone(&tunnels))).await?;
     let manager = server.client_as(User::new("system:kube-controller-manager", &[]));
     let informers = Informers::following(manager, Arc::clone(server.kinds()));
     let drivers = start_controllers(&machine, &server, &informers).await?;
@@ -157,6 +158,8 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     if let Some(agent) = agent {
         agent.stop().await;
     }
+    // They would be waited for as requests are.
+    tunnels.end();
     listener.shutdown(SHUTDOWN_GRACE).await;
     drop(server);
     store.close().await.context(|| "close the datastore")?;

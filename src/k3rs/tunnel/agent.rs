@@ -65,20 +65,26 @@ pub(crate) async fn keep(balancer: Arc<Balancer>, paths: Paths, kubelet: Kubelet
     let exits = KubeletPort(kubelet);
     let tunnels = Tunnels { paths, exits, n_open: AtomicUsize::new(0), changed: rt::Event::new() };
     let tunnels = Arc::new(tunnels);
-    let mut kept: BTreeMap<Place, rt::Task<Option<()>>> = BTreeMap::new();
+    let mut kept: BTreeMap<(Place, bool), rt::Task<Option<()>>> = BTreeMap::new();
     loop {
         let changed = balancer.changed();
         let (given, told) = balancer.servers();
-        kept.retain(|place, _| *place == given || told.contains(place));
-        for place in told.iter().chain([&given]) {
-            let is_told = told.is_empty() || told.contains(place);
-            kept.entry(place.clone()).or_insert_with(|| {
+        let wanted = wanted(given, told);
+        kept.retain(|way, _| wanted.contains(way));
+        for way in wanted {
+            kept.entry(way).or_insert_with_key(|(place, is_told)| {
                 let tunnels = Arc::clone(&tunnels);
-                rt::spawn_named("tunnel", tunnels.keep_one(place.clone(), is_told))
+                rt::spawn_named("tunnel", tunnels.keep_one(place.clone(), *is_told))
             });
         }
         changed.await;
     }
+}
+
+/// The tunnels to keep, and of each whether it is kept beside others.
+fn wanted(given: Place, told: Vec<Place>) -> Vec<(Place, bool)> {
+    let also = (!told.contains(&given)).then_some((given, told.is_empty()));
+    told.into_iter().map(|place| (place, true)).chain(also).collect()
 }
 
 impl Tunnels {
@@ -160,6 +166,21 @@ impl Drop for Open<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_given_server_is_a_way_where_the_cluster_tells_no_other() {
+        let place = |host: &str| (host.to_owned(), 6443);
+        for (told, wants) in [
+            (&[][..], &[("name", true)][..]),
+            (&["name"], &[("name", true)]),
+            (&["a", "b"], &[("a", true), ("b", true), ("name", false)]),
+            (&["a", "name"], &[("a", true), ("name", true)]),
+        ] {
+            let found = wanted(place("name"), told.iter().map(|host| place(host)).collect());
+            let wants: Vec<_> = wants.iter().map(|(host, beside)| (place(host), *beside)).collect();
+            assert_eq!(found, wants, "{told:?}");
+        }
+    }
 
     #[test]
     fn servers_reach_the_kubelet_and_nothing_else() {

@@ -63,6 +63,13 @@ impl Tunnels {
         true
     }
 
+    /// Ends all of them.
+    pub(crate) fn end(&self) {
+        for session in self.lock().values().flatten() {
+            session.end("the server stops");
+        }
+    }
+
     fn newest(&self, node: &str) -> Option<Arc<Session>> {
         self.lock().get(node).and_then(|of_node| of_node.last().cloned())
     }
@@ -134,6 +141,8 @@ mod tests {
         assert!(tunnels.lock().is_empty());
         assert!(tunnels.add("two", &sessions[1]));
         assert!(tunnels.to("two").is_some() && tunnels.to("one").is_none());
+        tunnels.end();
+        assert!(sessions[1].connect("tcp", "127.0.0.1:10250").is_err());
         let unused = Tunnels::new(Mode::Disabled);
         assert!(unused.add("two", &sessions[1]) && unused.to("two").is_none());
     }
