@@ -285,7 +285,7 @@ fn tunnels_are_their_nodes_own() {
         ("system:node:kubernetes", &nodes, Err(401)),
         ("system:node:a/b", &nodes, Err(401)),
     ] {
-        let found = super::tunnel_of(user, groups).map_err(|status| status.code());
+        let found = tunnel_of(user, groups).map_err(|status| status.code());
         assert_eq!(found, wants, "{user} {groups:?}");
     }
 }
