@@ -179,6 +179,11 @@ impl Field {
         self.flags & RETAIN != 0
     }
 
+    /// Owned by parts, though its type is owned as one.
+    pub fn granular(&self) -> bool {
+        self.flags & GRANULAR != 0
+    }
+
     /// What OpenAPI alone says of few fields: `x-kubernetes-` and the name, and the value.
     pub fn published_extension(&self) -> Option<(&'static str, &'static str)> {
         match () {

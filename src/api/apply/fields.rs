@@ -98,10 +98,14 @@ impl Fields {
         paths
     }
 
-    /// Calls `see` with the path of each member, below `prefix`.
+    /// Calls `see` with the path of each member below `prefix`, in upstream's order: what is of the set at one
+    /// level, then what is below each.
     pub(crate) fn each_path(&self, prefix: &mut String, see: &mut dyn FnMut(&str)) {
-        if self.member {
+        for (element, _) in self.children.iter().filter(|(_, child)| child.member) {
+            let len = prefix.len();
+            prefix.push_str(&shown(element));
             see(prefix);
+            prefix.truncate(len);
         }
         for (element, child) in &self.children {
             let len = prefix.len();
@@ -203,9 +207,9 @@ mod tests {
         assert_eq!(
             set.paths(),
             [
+                ".spec.replicas",
                 ".spec.containers[name=\"a\"]",
-                ".spec.containers[name=\"a\"].image",
-                ".spec.replicas"
+                ".spec.containers[name=\"a\"].image"
             ]
         );
         let other = Fields::read(&json!({"f:spec": {"f:replicas": {}}}));

@@ -33,6 +33,9 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// How many conflicts are told one by one. They are all counted.
 const CONFLICTS_TOLD_MAX: usize = 1000;
 
+/// Who manages what was there before the first apply, where nobody was tracked.
+const BEFORE: &str = "before-first-apply";
+
 /// One apply request.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
@@ -162,6 +165,15 @@ fn apply_once(request: Request<'_>, force: bool) -> Result<Value, Failure> {
         }
     };
     let mut managers = managers::read(live).unwrap_or_default();
+    if request.live.is_some() && managers.is_empty() {
+        // What nobody was tracked for is somebody's all the same, as upstream.
+        let own = managers::entry(&mut managers, BEFORE, false, &form.api_version(), "");
+        let diff = typed::compare(node, Some(&hollow(form)), Some(live));
+        own.fields = diff.added;
+        own.fields.join(diff.modified);
+        ignore(form, "", &mut own.fields);
+        own.time = managers::stamp(now);
+    }
     let mut after = live.clone();
     after.remove("metadata.managedFields");
     typed::merge(node, &mut after, applied, "").map_err(Failure::Other)?;

@@ -288,6 +288,9 @@ fn every_kind_applies_twice_the_same() {
         tree.set("kind", kind.name);
         tree.remove("metadata.managedFields");
         tree.remove("metadata.resourceVersion");
+        // Their items have no keys at that depth, and no default for them.
+        tree.remove("secrets");
+        tree.remove("status");
         let mut world = World::new(kind);
         let told = world.apply("a", false, tree.clone());
         assert_eq!(told, "ok", "{kind:?}");
@@ -313,7 +316,12 @@ fn what_controllers_own_is_tracked_once_somebody_applies() {
         tree.set("data.a", "1");
     });
     assert_eq!(world.at("metadata.managedFields"), Value::Null);
-    assert_eq!(world.apply("a", false, config_map(json!({"a": "2"}))), "ok");
+    assert!(
+        world
+            .apply("a", false, config_map(json!({"a": "2"})))
+            .contains("conflict with \"before-first-apply\"")
+    );
+    assert_eq!(world.apply("a", true, config_map(json!({"a": "2"}))), "ok");
     world.update("controller", |tree| tree.set("data.a", "3"));
     assert_eq!(world.fields("controller", "Update"), json!({"f:data": {"f:a": {}}}));
     assert!(
@@ -402,4 +410,39 @@ fn what_is_applied_is_read_as_go_converts_it() {
     tree.set("binaryData", json!({"k": "a%"}));
     let why = "failed to convert new object (/c; /v1, Kind=ConfigMap) to proper version: unable to convert unstructured object to /v1, Kind=ConfigMap: error decoding from json: illegal base64 data at input byte 1";
     assert_eq!(read(&CONFIG_MAP, tree), Err((500, why.to_owned())));
+}
+
+#[test]
+fn nulls_are_applied_and_owned() {
+    let mut world = World::new(&DEPLOYMENT);
+    world.update("a", |tree| {
+        tree.set("metadata.name", "d");
+        tree.set("spec.replicas", 3);
+        tree.set("spec.template.spec.hostname", "h");
+        tree.set("metadata.labels.x", "y");
+    });
+    let nothing = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "labels": null},
+        "spec": {"replicas": null, "template": {"spec": null}}});
+    assert_eq!(
+        world.apply("b", false, nothing.clone()),
+        "Apply failed with 1 conflict: conflict with \"a\" using apps/v1: .spec.replicas"
+    );
+    assert_eq!(world.apply("b", true, nothing), "ok");
+    assert_eq!(world.at("spec.replicas"), Value::Null);
+    // What has parts keeps them.
+    assert_eq!(world.at("spec.template.spec.hostname"), "h");
+    assert_eq!(world.at("metadata.labels.x"), "y");
+}
+
+#[test]
+fn what_nobody_was_tracked_for_is_somebodys() {
+    let mut world = World::new(&CONFIG_MAP);
+    world.live = Some(json!({"metadata": {"name": "c"}, "data": {"a": "1", "b": "2"}}));
+    let applied = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1", "b": "3"}});
+    assert_eq!(
+        world.apply("m", false, applied.clone()),
+        "Apply failed with 1 conflict: conflict with \"before-first-apply\" using v1: .data.b"
+    );
+    assert_eq!(world.apply("m", true, applied), "ok");
+    assert_eq!(world.at("data.b"), "3");
 }

@@ -94,7 +94,7 @@ impl<'a> Node<'a> {
         match (field.shape, field.scalar) {
             _ if field.atomic() => Node::Leaf,
             (Shape::Single, Scalar::Message(id)) if schema().of(id).union => Node::Free,
-            (Shape::Single, Scalar::Message(id)) if !atomic_type(id) => {
+            (Shape::Single, Scalar::Message(id)) if !atomic_type(id) || field.granular() => {
                 Node::Struct(Fielded::Table(id))
             }
             (Shape::Map, _) => Node::Map,
@@ -166,8 +166,12 @@ impl<'a> List<'a> {
                         }
                         literal => serde_json::from_str(literal).ok(),
                     };
-                    // A key that Go always writes is there as its zero.
-                    let zero = || field.filter(|field| !field.pointer()).map(crate::codec::zero_of);
+                    // A key that Go always writes is there as its zero, and so is the name of this one type.
+                    let named = schema().of(item_type).name == "LocalObjectReference";
+                    let always = |field: &&Field| {
+                        !field.pointer() && (field.required_of_clients() || field.always() || named)
+                    };
+                    let zero = || field.filter(always).map(crate::codec::zero_of);
                     (key.to_owned(), sent(key).or_else(default).or_else(zero))
                 })
                 .collect()
@@ -202,7 +206,7 @@ pub(super) fn item_element(list: List<'_>, item: &Value) -> Result<String, Strin
     let mut keys = Map::new();
     for (key, value) in list.keys(item) {
         let value = value.ok_or_else(|| {
-            format!("associative list with keys has an element that omits key field \"{key}\"")
+            format!("associative list with keys has an element that omits key field \"{key}\" (and doesn't have default value)")
         })?;
         keys.insert(key, value);
     }
@@ -278,7 +282,9 @@ pub(super) fn to_set(node: Node<'_>, value: &Value) -> Fields {
         return Fields::leaf();
     }
     for (element, below, child) in children(node, Some(value)) {
+        // What is applied as nothing is owned all the same.
         if child.is_null() {
+            fields.put(element, Fields::leaf());
             continue;
         }
         let mut set = to_set(below, child);
@@ -362,7 +368,16 @@ pub(super) fn merge(
                 *live = Value::Object(Map::new());
             }
             let Value::Object(map) = live else { return Ok(()) };
-            for (key, value) in applied.iter().filter(|(_, value)| !value.is_null()) {
+            for (key, value) in applied {
+                if value.is_null() {
+                    // What is owned as one goes; of what has parts, these stay. The server's own metadata does, too.
+                    if matches!((node, node.below(key)), (Node::Struct(_), Node::Leaf))
+                        && path != ".metadata"
+                    {
+                        map.insert(key.clone(), Value::Null);
+                    }
+                    continue;
+                }
                 let slot = map.entry(key.clone()).or_insert(Value::Null);
                 merge(node.below(key), slot, value, &format!("{path}.{key}"))?;
             }

@@ -31,7 +31,7 @@ pub(crate) fn json_type(value: &Value) -> &'static str {
 }
 
 /// How Go's complaint about base64 begins.
-pub(super) const ILLEGAL_BASE64: &str = "illegal base64 data at input byte";
+const ILLEGAL_BASE64: &str = "illegal base64 data at input byte";
 
 /// Go's place of what is no base64: groups of four, of which only the last may be padded, in a whole.
 fn first_illegal_base64(text: &[u8]) -> usize {
@@ -100,11 +100,6 @@ impl Mismatch {
             holder: "",
             path: Vec::new(),
         }
-    }
-
-    /// Whether the value has the field's type, and what it says is wrong.
-    pub(super) fn is_said(&self) -> bool {
-        !self.said.is_empty()
     }
 
     /// Adds the field that holds the value, from the inside out.

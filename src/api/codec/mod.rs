@@ -109,7 +109,7 @@ pub fn decode_sparse_yaml<'f>(
     check_types(form, tree.str("apiVersion"), tree.str("kind"))?;
     crate::apply::check_shape(form, &tree)?;
     let place = (tree.str("metadata.namespace").to_owned(), tree.str("metadata.name").to_owned());
-    let mut walk = normalize::Walk { sparse: true, ..normalize::Walk::default() };
+    let mut walk = normalize::Walk { sparse: true, cuts: true, ..normalize::Walk::default() };
     if let Err(mismatch) = walked(&mut walk, form, &mut tree) {
         return Err(unconvertible(form, place, &mismatch));
     }
@@ -119,19 +119,14 @@ pub fn decode_sparse_yaml<'f>(
 
 /// What has the shape of its type, but not its form: upstream finds it when it converts what was applied.
 fn unconvertible(form: Form<'_>, place: (String, String), mismatch: &Mismatch) -> Status {
-    let why = mismatch.to_string();
-    if !mismatch.is_said() {
-        return unreadable(form, &why);
-    }
-    let decoding =
-        if why.starts_with(mismatch::ILLEGAL_BASE64) { "error decoding from json: " } else { "" };
+    let why = crate::patch::converter_words(&mismatch.to_string());
     let version = form.api_version();
     let slash = if version.contains('/') { "" } else { "/" };
     let kind = format!("{slash}{version}, Kind={}", form.kind.name);
     Status::new(
         Reason::Unknown,
         format!(
-            "failed to convert new object ({}/{}; {kind}) to proper version: unable to convert unstructured object to {kind}: {decoding}{why}",
+            "failed to convert new object ({}/{}; {kind}) to proper version: unable to convert unstructured object to {kind}: {why}",
             place.0, place.1
         ),
     )
@@ -190,14 +185,27 @@ pub fn check_fields<'f>(
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
     let form = form.into();
-    let unknown = normalized(form, tree)?;
+    let unknown = normalized(form, tree, false)?;
+    judge(form, unknown, validation)
+}
+
+/// As `check_fields`, of what a strategic patch made: upstream converts it, which cuts integers that do not fit.
+///
+/// # Errors
+/// As `decode_json_strict`.
+pub fn check_converted(
+    form: Form<'_>,
+    tree: &mut Value,
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
+    let unknown = normalized(form, tree, true)?;
     judge(form, unknown, validation)
 }
 
 /// Takes out what the form does not know, told as warnings, and of kinds in code makes every value
 /// canonical. Metadata is the same of every kind.
-fn normalized(form: Form<'_>, tree: &mut Value) -> Result<Vec<String>, Status> {
-    let mut walk = normalize::Walk::default();
+fn normalized(form: Form<'_>, tree: &mut Value, cuts: bool) -> Result<Vec<String>, Status> {
+    let mut walk = normalize::Walk { cuts, ..normalize::Walk::default() };
     walked(&mut walk, form, tree).map_err(|mismatch| unreadable(form, &mismatch.to_string()))?;
     Ok(unknown_fields(walk))
 }
@@ -224,7 +232,7 @@ fn decode_tree(
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
     check_types(form, tree.str("apiVersion"), tree.str("kind"))?;
-    let unknown = normalized(form, &mut tree)?;
+    let unknown = normalized(form, &mut tree, false)?;
     tree.set_default("apiVersion", form.api_version());
     tree.set_default("kind", form.kind.name);
     let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
@@ -303,7 +311,7 @@ pub fn tree_in<'f>(object: &Object, form: impl Into<Form<'f>>) -> Value {
         tree.set("apiVersion", form.api_version());
         tree.set("kind", form.kind.name);
         // A conversion gives what its target's schema says; the meta-tests check it.
-        let _ = normalized(form, &mut tree);
+        let _ = normalized(form, &mut tree, false);
     }
     tree
 }

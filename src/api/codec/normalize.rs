@@ -18,6 +18,8 @@ pub(super) struct Walk {
     pub unknown: Vec<String>,
     /// Keep what was sent as it was, empty values too, and fill in nothing (apply patches).
     pub sparse: bool,
+    /// Cut integers to what fits (apply and strategic patches, which Go converts from untyped values).
+    pub cuts: bool,
 }
 
 impl Walk {
@@ -83,7 +85,7 @@ impl Walk {
                     self.path.truncate(len);
                     checked?;
                     // Pointers, and lists and maps that hold something, are kept.
-                    let pointer = field.pointer() && field.shape == Shape::Single;
+                    let pointer = field.pointer();
                     Some(
                         pointer
                             || !decode::is_zero(value)
@@ -174,7 +176,7 @@ impl Walk {
             (Scalar::Str, Value::String(_)) | (Scalar::Bool, Value::Bool(_)) => return Ok(()),
             // Where Go converts an untyped number, it cuts off what does not fit.
             #[expect(clippy::cast_possible_truncation, reason = "as Go converts it")]
-            (Scalar::I32, Value::Number(number)) if self.sparse && number.is_i64() => {
+            (Scalar::I32, Value::Number(number)) if self.cuts && number.is_i64() => {
                 (number.as_i64().unwrap_or(0) as i32).into()
             }
             (Scalar::I32, Value::Number(number)) => {
@@ -191,7 +193,8 @@ impl Walk {
                 Some(float) => decode::number(float),
                 None => return Ok(()),
             },
-            (Scalar::Raw, _) | (Scalar::Fields, Value::Object(_)) => {
+            // Both hold whatever JSON comes.
+            (Scalar::Raw | Scalar::Fields, _) => {
                 return Ok(());
             }
             (Scalar::IntOrString, Value::Number(number)) => {
@@ -201,7 +204,11 @@ impl Walk {
                 }
             }
             (Scalar::IntOrString, Value::String(_)) => return Ok(()),
-            (Scalar::Strs, Value::Array(items)) if items.iter().all(Value::is_string) => {
+            (Scalar::Strs, Value::Array(items))
+                if items.iter().all(|item| item.is_string() || item.is_null()) =>
+            {
+                let empty = items.iter_mut().filter(|item| item.is_null());
+                empty.for_each(|item| *item = "".into());
                 return Ok(());
             }
             (Scalar::Bytes, Value::String(text)) => {

@@ -191,12 +191,15 @@ fn one_operation(tree: &mut Value, operation: &Value, spent: &mut Spent) -> Resu
         }
         "test" => {
             let wanted = value()?;
-            match find(tree, path) {
-                Some(found) if *found == wanted => Ok(()),
-                // Upstream's library takes a missing value as null.
-                None if wanted.is_null() => Ok(()),
-                _ => Err(unprocessable()),
-            }
+            let holds = match find(tree, path).map(|found| *found == wanted) {
+                Some(equal) => equal,
+                // Upstream's library takes a missing value of an object as null.
+                None => {
+                    let parent = path.rsplit_once('/').and_then(|(parent, _)| find(tree, parent));
+                    wanted.is_null() && parent.is_some_and(|parent| parent.is_object())
+                }
+            };
+            if holds { Ok(()) } else { Err(unprocessable()) }
         }
         other => Err(Status::bad_request(format!("Unexpected kind: {other}"))),
     }

@@ -125,6 +125,12 @@ fn merge_list(
         return Err(too_many_items());
     }
     let original = items.clone();
+    let kind = |item: &Value| std::mem::discriminant(item);
+    let mut kinds = items.iter().chain(change).map(kind);
+    let first = kinds.next();
+    if merge_key.is_empty() && !kinds.all(|kind| Some(kind) == first) {
+        return Err(not_identical(items, change));
+    }
     if merge_key.is_empty() {
         for item in change {
             if !items.contains(item) {
@@ -145,9 +151,7 @@ fn merge_list(
     }
     let mut patched = Vec::new();
     if !items.iter().chain(change).all(Value::is_object) {
-        let both = [&items[..], change].map(|list| go_print(&Value::Array(list.to_vec())));
-        let both = both.join(" ");
-        return Err(internal(format!("list element types are not identical: [{both}]")));
+        return Err(not_identical(items, change));
     }
     for item in change {
         let Value::Object(item_map) = item else { continue };
@@ -182,6 +186,11 @@ fn merge_list(
     Ok(())
 }
 
+fn not_identical(items: &[Value], change: &[Value]) -> Status {
+    let both = [items, change].map(|list| go_print(&Value::Array(list.to_vec()))).join(" ");
+    internal(format!("list element types are not identical: [{both}]"))
+}
+
 pub(crate) fn too_many_items() -> Status {
     Status::bad_request(format!("lists that merge may hold at most {MERGED_ITEMS_MAX} items"))
 }
@@ -189,9 +198,11 @@ pub(crate) fn too_many_items() -> Status {
 /// Puts the items named in `order` into that order, and the others between them where the original
 /// list had them.
 fn reorder(items: &mut Vec<Value>, order: &[Value], original: &[Value], merge_key: &str) {
+    // A null key is taken out when the item is merged.
+    let is_null = |key: Option<&Value>| key.is_none_or(Value::is_null);
     let same = |a: &Value, b: &Value| match merge_key {
         "" => a == b,
-        key => a.get(key) == b.get(key),
+        key => a.get(key) == b.get(key) || is_null(a.get(key)) && is_null(b.get(key)),
     };
     let place = |list: &[Value], item: &Value| list.iter().position(|other| same(other, item));
     let (mut ordered, others): (Vec<Value>, Vec<Value>) =
@@ -265,7 +276,11 @@ pub fn converter_words(why: &str) -> String {
         let (found, rest) = rest.split_once(" into Go struct field ")?;
         Some((found, rest.rsplit_once(" of type ")?.1))
     });
-    let Some((found, wanted)) = parts else { return why.to_owned() };
+    let Some((found, wanted)) = parts else {
+        let decoding =
+            why.starts_with("illegal base64 data").then_some("error decoding from json: ");
+        return format!("{}{why}", decoding.unwrap_or_default());
+    };
     let kind = match found {
         "array" => "slice",
         "object" => "map",
@@ -280,7 +295,12 @@ pub fn converter_words(why: &str) -> String {
         ("string" | "bool" | "int32" | "int64" | "float64", _) => {
             format!("unrecognized type: {wanted}")
         }
-        ("v1.Time" | "v1.MicroTime" | "v1.Duration" | "resource.Quantity", _) => why.to_owned(),
+        // These read themselves, from a text.
+        ("v1.Time" | "v1.MicroTime" | "v1.Duration", _) => {
+            let found = found.split(' ').next().unwrap_or("");
+            format!("json: cannot unmarshal {found} into Go value of type string")
+        }
+        ("resource.Quantity", _) => why.to_owned(),
         (wanted, kind) if wanted.starts_with("map[") => {
             format!("cannot restore map from {kind}")
         }

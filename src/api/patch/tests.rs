@@ -59,6 +59,10 @@ fn json_patches() {
         (json!([{"op": "replace", "path": "/zz/a", "value": 1}]), 422),
         (json!([{"op": "replace", "path": "/l/1", "value": 1}]), 422),
         (json!([{"op": "test", "path": "/a", "value": 2}]), 422),
+        // What is missing in an object is null; where there is no object, nothing is.
+        (json!([{"op": "test", "path": "/b/c", "value": null}]), 422),
+        (json!([{"op": "test", "path": "/l/4", "value": null}]), 422),
+        (json!([{"op": "test", "path": "/b", "value": null}, {"op": "remove", "path": "/b"}]), 422),
         (json!([{"op": "add", "path": "/l/9", "value": 2}]), 422),
         (json!([{"op": "add", "path": "/l/01", "value": 2}]), 422),
         (json!([{"op": "add", "path": "/b", "value": 2}, {"op": "remove", "path": "/zz"}]), 422),
@@ -102,6 +106,12 @@ fn strategic_merges() {
             json!({"containers": [c("a"), c("b")]}),
             json!({"containers": [{"name": "a", "$patch": "delete"}]}),
             json!({"containers": [c("b")]}),
+        ),
+        // An item without a key is new, and before the others.
+        (
+            json!({"containers": [c("a")]}),
+            json!({"containers": [{"name": null, "image": "j"}]}),
+            json!({"containers": [{"image": "j"}, c("a")]}),
         ),
         (
             json!({"containers": [c("a"), c("b")]}),
@@ -320,6 +330,10 @@ fn a_result_of_the_wrong_type_is_told_as_the_converter_does() {
         (
             "json: cannot unmarshal number 1.5 into Go struct field X.n of type int32",
             "cannot convert float64 to int32",
+        ),
+        (
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.deletionTimestamp of type v1.Time",
+            "json: cannot unmarshal number into Go value of type string",
         ),
         (
             "strict decoding error: unknown field \"x\"",

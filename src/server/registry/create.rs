@@ -148,7 +148,7 @@ async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result
     }
     api::strategy::create(stored, tree);
     let claims = crate::allocate::create(&core.config, &core.store, kind, tree).await?;
-    api::validate::create(stored, tree)?;
+    api::validate::create(form, tree)?;
     notes.warnings.extend(api::advice::of(kind, tree, None));
     admission::validate(&act, tree, notes).await?;
     if request.verb != Verb::Patch {

@@ -153,6 +153,9 @@ async fn missing(call: &Call<'_>, body: Body, part: Part) -> Result<Outcome, Sta
                 now: rt::now().wall,
             })?
         }
+        Body::Tree(tree) if tree.str("metadata.name").is_empty() => {
+            return Err(no_name(&request.name));
+        }
         Body::Tree(tree) if main && kind.declared.creates_on_update => tree,
         Body::Tree(tree)
             if tree.has("metadata.name") && tree.str("metadata.name") != request.name =>
@@ -244,13 +247,23 @@ fn patched(
         "Ignore" => FieldValidation::Ignore,
         _ => FieldValidation::Warn,
     };
-    match codec::check_fields(form, &mut tree, validation) {
+    let checked = match patch_type {
+        PatchType::Strategic => codec::check_converted(form, &mut tree, validation),
+        _ => codec::check_fields(form, &mut tree, validation),
+    };
+    match checked {
         Ok(more) => warnings.extend(more),
         // What an apply declares was read against the schema before.
         Err(status) if patch_type == PatchType::Apply => return Err(status),
         Err(status) => return Err(ill_typed(patch_type, patch, &status)),
     }
     Ok(tree)
+}
+
+fn no_name(name: &str) -> Status {
+    Status::bad_request(format!(
+        "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+    ))
 }
 
 fn other_name(named: &str, name: &str) -> Status {
@@ -289,11 +302,7 @@ fn check_identity(
     let Call { form, request, .. } = *call;
     let (kind, name) = (form.kind, request.name.as_str());
     match new.str("metadata.name") {
-        "" => {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
-            )));
-        }
+        "" => return Err(no_name(name)),
         named if named != name => return Err(other_name(named, name)),
         _ => {}
     }
@@ -363,7 +372,7 @@ async fn finish(
     match request.subresource.as_str() {
         // The node of a pod is fixed for everyone else.
         "binding" => {}
-        sub => api::validate::update_subresource(form.stored(), sub, &new, old)?,
+        sub => api::validate::update_subresource(form, sub, &new, old)?,
     }
     if request.subresource.is_empty() {
         notes.warnings.extend(api::advice::of(kind, &new, Some(old)));
