@@ -168,7 +168,8 @@ fn go_value(value: &Value) -> String {
                 map.iter().map(|(key, value)| format!("{key:?}:{value}")).collect();
             format!("map[string]string{{{}}}", entries.join(", "))
         }
-        Value::Null => "null".into(),
+        // Upstream shows what points to nothing as a text.
+        Value::Null => "\"null\"".into(),
         Value::Array(items) if items.iter().all(Value::is_i64) => {
             let items: Vec<String> = items.iter().map(Value::to_string).collect();
             format!("[]int32{{{}}}", items.join(", "))

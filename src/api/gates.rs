@@ -46,6 +46,8 @@ const OFF: &[Gate] = &[
     Gate { kind: "PersistentVolumeClaim", paths: &["spec.volumeAttributesClassName"] },
     // CrossNamespaceVolumeDataSource
     Gate { kind: "PersistentVolumeClaim", paths: &["spec.dataSourceRef.namespace"] },
+    // CoordinatedLeaderElection
+    Gate { kind: "Lease", paths: &["spec.strategy", "spec.preferredHolder"] },
     // DynamicKubeletConfig, gone since v1.26
     Gate { kind: "Node", paths: &["spec.configSource"] },
 ];

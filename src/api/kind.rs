@@ -77,6 +77,9 @@ pub struct Served {
     pub from_stored: fn(&mut Value),
     /// Fails for what the stored form cannot say.
     pub to_stored: fn(&mut Value) -> Result<(), String>,
+    /// Rules for requests in this version beyond the stored one's, of the stored form; metadata are checked
+    /// as every kind's then, too.
+    pub validate: Option<fn(&Value, Option<&Value>, &mut Vec<Cause>)>,
     /// What field selectors may name in this version, and where the stored form has it;
     /// empty where both have the same.
     pub fields: &'static [(&'static str, &'static str)],
@@ -132,7 +135,7 @@ pub struct Declared {
     pub on_update: &'static str,
     /// The same where it depends on what is replaced, and for `approval`; `part` is the subresource.
     pub validate_part: fn(part: &str, new: &Value, old: &Value, causes: &mut Vec<Cause>),
-    /// The path below which the schema's rules are not checked; "" for none.
+    /// The paths, a space between two, below which the schema's rules are not checked; "" for none.
     pub unchecked: &'static str,
     /// How names are checked: DNS subdomain for most.
     pub name_rule: NameRule,
@@ -174,6 +177,8 @@ pub enum NameRule {
     Label1035,
     /// Any path segment: no '/', '%', not '.' or '..' (rbac).
     PathSegment,
+    /// Upstream's strategy has no rule, so that the one of all objects comes after everything else.
+    Any,
 }
 
 /// A kind in one of the versions it is served in, with what is known of it. Engines that meet JSON take

@@ -49,9 +49,17 @@ pub fn label_1035(value: &str) -> Result<(), String> {
 /// # Errors
 /// Upstream's complaints, one a line.
 pub fn path_segment(value: &str) -> Result<(), String> {
-    if matches!(value, "." | "..") {
-        return Err(format!("may not be '{value}'"));
+    match value {
+        "." | ".." => Err(format!("may not be '{value}'")),
+        value => path_part(value),
     }
+}
+
+/// What starts such a name.
+///
+/// # Errors
+/// Upstream's complaints, one a line.
+pub fn path_part(value: &str) -> Result<(), String> {
     let complaints: Vec<&str> = [('/', "may not contain '/'"), ('%', "may not contain '%'")]
         .into_iter()
         .filter_map(|(illegal, complaint)| value.contains(illegal).then_some(complaint))

@@ -81,7 +81,7 @@ pub(crate) fn check(schema: &Value, path: &str, has_status: bool, causes: &mut V
 }
 
 fn root(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
-    if schema.str("type") != "object" {
+    if !matches!(schema.str("type"), "" | "object") {
         let detail = "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
         causes.invalid(&format!("{path}.type"), schema.at("type"), detail);
         return;

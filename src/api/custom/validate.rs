@@ -104,7 +104,7 @@ fn versions(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         let name = version.str("name");
         if let Err(why) = names::label_1035(name) {
             causes.invalid(&format!("{path}.name"), &name.into(), &why);
-            if idx == 0 {
+            if idx == 0 && !name.is_empty() {
                 // The internal form names the first version once more.
                 causes.invalid("spec.version", &name.into(), &why);
             }
@@ -262,6 +262,15 @@ fn columns(columns: &[Value], path: &str, causes: &mut Vec<Cause>) {
 
 fn selectable(version: &Value, path: &str, causes: &mut Vec<Cause>) {
     let fields = version.list("selectableFields");
+    if !fields.is_empty() && version.at("schema").is_null() {
+        let what = match path.contains('[') {
+            true => "version.schema.openAPIV3Schema is not",
+            false => "validations.schema is",
+        };
+        let detail = format!("selectableFields may only be set when {what} included");
+        causes.invalid(path, &"".into(), &detail);
+        return;
+    }
     let mut seen = std::collections::BTreeSet::new();
     for (idx, field) in fields.iter().enumerate() {
         let (value, path) = (field.str("jsonPath"), format!("{path}[{idx}].jsonPath"));
@@ -271,7 +280,11 @@ fn selectable(version: &Value, path: &str, causes: &mut Vec<Cause>) {
         }
         let mut told = |detail: &str| causes.invalid(&path, &value.into(), detail);
         let Some(inside) = value.strip_prefix('.') else {
-            told("is an invalid path: expected [ or . but got: ".to_owned().as_str());
+            let token = value.split(['.', '[']).next().unwrap_or("");
+            match value.starts_with('[') {
+                true => told("is an invalid path: array notation is not allowed"),
+                false => told(&format!("is an invalid path: expected [ or . but got: {token}")),
+            }
             continue;
         };
         let mut schema = version.at("schema.openAPIV3Schema");

@@ -70,9 +70,13 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = new.at("spec");
     let (group, version) = (spec.str("group"), spec.str("version"));
     let (name, required) = (new.str("metadata.name"), format!("{version}.{group}"));
-    if name != required && names::path_segment(name).is_ok() {
-        let detail = format!("must be `spec.version+\".\"+spec.group`: {required:?}");
-        causes.invalid("metadata.name", &name.into(), &detail);
+    let detail = format!("must be `spec.version+\".\"+spec.group`: {required:?}");
+    for (path, name) in
+        [("metadata.generateName", new.str("metadata.generateName")), ("metadata.name", name)]
+    {
+        if !name.is_empty() && name != required && names::path_segment(name).is_ok() {
+            causes.invalid(path, &name.into(), &detail);
+        }
     }
     match group {
         "" if version != "v1" => {

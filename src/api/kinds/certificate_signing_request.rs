@@ -33,7 +33,7 @@ pub static CERTIFICATE_SIGNING_REQUEST: Kind = Kind {
         fields: &["spec.signerName"],
         schema: SCHEMA,
         columns: COLUMNS,
-        name_rule: NameRule::PathSegment,
+        name_rule: NameRule::Any,
         generation: false,
         names_requester: true,
         prepare,

@@ -37,7 +37,12 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
     }
     for (idx, selector) in new.list("aggregationRule.clusterRoleSelectors").iter().enumerate() {
         let path = format!("aggregationRule.clusterRoleSelectors[{idx}]");
+        let before = causes.len();
         crate::validate::label_selector(selector, &path, causes);
+        if causes.len() > before {
+            // Of what could not be read, upstream shows what it could read: nothing.
+            causes.invalid(&path, &Value::Null, "invalid label selector.");
+        }
     }
 }
 

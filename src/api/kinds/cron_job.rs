@@ -37,9 +37,12 @@ fn default(tree: &mut Value) {
 const COLUMNS: &[Column<'static>] = &[
     Column::path("Schedule", "spec.schedule"),
     Column::with("Timezone", |tree, _| or_none(tree.str("spec.timeZone"))),
-    Column::with("Suspend", |tree, _| {
-        if tree.flag("spec.suspend") { "True" } else { "False" }.into()
-    }),
+    Column {
+        kind: "boolean",
+        ..Column::with("Suspend", |tree, _| {
+            if tree.flag("spec.suspend") { "True" } else { "False" }.into()
+        })
+    },
     Column::with("Active", |tree, _| tree.list("status.active").len().into()).integer(),
     Column::with("Last Schedule", |tree, now| {
         since_or(tree, "status.lastScheduleTime", now, "<none>").into()

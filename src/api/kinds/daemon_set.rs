@@ -34,6 +34,11 @@ fn default(tree: &mut Value) {
     if tree.str("spec.updateStrategy.type") == "RollingUpdate" {
         tree.set_default("spec.updateStrategy.rollingUpdate.maxUnavailable", 1);
         tree.set_default("spec.updateStrategy.rollingUpdate.maxSurge", 0);
+    } else if tree.has("spec.updateStrategy.rollingUpdate") {
+        // Upstream's inner form has both always.
+        for bound in ["maxUnavailable", "maxSurge"] {
+            tree.set_default(&format!("spec.updateStrategy.rollingUpdate.{bound}"), 0);
+        }
     }
     crate::pod::defaults::template(tree);
 }
@@ -80,15 +85,14 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
             "spec.updateStrategy.rollingUpdate",
             causes,
         );
-        // What is no number is told already, and counts as none.
-        let zero = |bound: &Value| match bound.as_str() {
-            Some(text) => workload::percent(text).is_none_or(|percent| percent == 0),
-            None => bound == 0,
-        };
         let bounds = spec.at("updateStrategy.rollingUpdate");
         let surge = "spec.updateStrategy.rollingUpdate.maxSurge";
         workload::at_most_all(bounds.at("maxSurge"), surge, causes);
-        if !zero(bounds.at("maxSurge")) && !zero(bounds.at("maxUnavailable")) {
+        let zero = workload::is_zero;
+        if workload::stands_still(bounds) {
+            let path = "spec.updateStrategy.rollingUpdate.maxUnavailable";
+            causes.required(path, "cannot be 0 when maxSurge is 0");
+        } else if !zero(bounds.at("maxSurge")) && !zero(bounds.at("maxUnavailable")) {
             causes.invalid_bound(
                 surge,
                 bounds.at("maxSurge"),

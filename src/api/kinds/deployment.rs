@@ -87,6 +87,13 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
                 "spec.strategy.rollingUpdate",
                 causes,
             );
+            if workload::stands_still(spec.at("strategy.rollingUpdate")) {
+                causes.invalid_bound(
+                    "spec.strategy.rollingUpdate.maxUnavailable",
+                    spec.at("strategy.rollingUpdate.maxUnavailable"),
+                    "may not be 0 when `maxSurge` is 0",
+                );
+            }
         }
         _ => {}
     }

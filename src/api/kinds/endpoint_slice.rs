@@ -1,10 +1,12 @@
 //! EndpointSlice: some of the addresses behind a service.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::complain::{Complain, IMMUTABLE};
 use crate::kind::*;
-use crate::lens::Lens;
+use crate::lens::{Lens, LensMut};
 use crate::names;
 use crate::print::first_three;
 use crate::status::Cause;
@@ -21,10 +23,34 @@ pub static ENDPOINT_SLICE: Kind = Kind {
         columns: COLUMNS,
         doc: "Some of the addresses behind a service.",
         on_update: "CV",
+        prepare,
         ..Declared::BASE
     },
     ..Kind::BASE
 };
+
+/// This version has names for what the topology said once; of endpoints that do not change it stays.
+fn prepare(new: &mut Value, old: Option<&Value>) {
+    const FIELD: &str = "deprecatedTopology";
+    const NODE: &str = "kubernetes.io/hostname";
+    if old.is_some_and(|old| old.at("endpoints") == new.at("endpoints")) {
+        return;
+    }
+    let before: BTreeSet<&str> = old
+        .map_or(&[][..], |old| old.list("endpoints"))
+        .iter()
+        .filter_map(|endpoint| endpoint.entry(FIELD, NODE))
+        .collect();
+    let Some(Value::Array(endpoints)) = new.at_mut("endpoints") else { return };
+    for endpoint in endpoints {
+        let Some(topology) = endpoint.remove(FIELD) else { continue };
+        let named = topology.get(NODE).and_then(Value::as_str).filter(|node| before.contains(node));
+        let only = topology.as_object().is_some_and(|map| map.len() == 1);
+        if let (true, true, Some(node)) = (!endpoint.has("nodeName"), only, named) {
+            endpoint.set("nodeName", node);
+        }
+    }
+}
 
 const COLUMNS: &[Column<'static>] = &[
     Column::path("AddressType", "addressType"),
@@ -37,7 +63,10 @@ fn ports(tree: &Value) -> String {
     let ports: Vec<String> = tree
         .list("ports")
         .iter()
-        .map(|port| port.int("port").map_or_else(|| "*".to_owned(), |port| port.to_string()))
+        .map(|port| match port.int("port") {
+            Some(number) => number.to_string(),
+            None => port.at("name").as_str().unwrap_or("*").to_owned(),
+        })
         .collect();
     first_three(&ports, "<unset>")
 }
@@ -71,7 +100,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             // An IPv4 address written as IPv6 is none of IPv6, as upstream.
             match (new.str("addressType"), family) {
                 ("FQDN", _) => {
-                    causes.check_name(&path, address, names::subdomain);
+                    full_name(address, &path, causes);
                     continue;
                 }
                 ("IPv4", Some(false) | None) => {
@@ -92,6 +121,25 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     if old.is_some_and(|old| old.at("addressType") != new.at("addressType")) {
         causes.invalid("addressType", new.at("addressType"), IMMUTABLE);
     }
+}
+
+/// A domain name with at least two parts; a dot may end it.
+fn full_name(name: &str, path: &str, causes: &mut Vec<Cause>) {
+    if name.is_empty() {
+        return causes.required(path, "");
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let why = match names::subdomain(name) {
+        Err(why) => why.replace('\n', ","),
+        Ok(()) if !name.contains('.') => {
+            "should be a domain with at least two segments separated by dots".into()
+        }
+        Ok(()) => match name.split('.').find_map(|label| names::label(label).err()) {
+            Some(why) => why,
+            None => return,
+        },
+    };
+    causes.invalid(path, &name.into(), &why);
 }
 
 /// What an endpoint says of itself beside its addresses.
@@ -116,7 +164,7 @@ fn about(endpoint: &Value, path: &str, causes: &mut Vec<Cause>) {
         causes.too_many(&path, zones.len(), ZONES_MAX);
         return;
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for (idx, zone) in zones.iter().enumerate() {
         let path = format!("{path}[{idx}].name");
         if !seen.insert(zone.str("name")) {
@@ -133,7 +181,7 @@ fn ports_of(new: &Value, causes: &mut Vec<Cause>) {
         causes.too_many("ports", n_ports, PORTS_MAX);
         return;
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for (idx, port) in new.list("ports").iter().enumerate() {
         let path = format!("ports[{idx}]");
         if !port.str("name").is_empty() {

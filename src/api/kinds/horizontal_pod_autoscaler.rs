@@ -22,6 +22,7 @@ pub static HORIZONTAL_POD_AUTOSCALER: Kind = Kind {
         validate: rules::validate,
         validate_status: rules::validate_status,
         also: &[Served {
+            validate: None,
             group: "autoscaling",
             version: "v1",
             root: "io.k8s.api.autoscaling.v1.HorizontalPodAutoscaler",
@@ -152,10 +153,10 @@ HorizontalPodAutoscalerBehavior
    2 scaleDown HPAScalingRules?
 HPAScalingRules
    1 selectPolicy               str? of Disabled|Max|Min
-   2 policies                   []HPAScalingPolicy
+   2 policies                   []HPAScalingPolicy?
    3 stabilizationWindowSeconds i32?
 HPAScalingPolicy
-   1 type~          str of Percent|Pods
+   1 type~          str
    2 value~         i32
    3 periodSeconds~ i32
 ObjectMetricSource

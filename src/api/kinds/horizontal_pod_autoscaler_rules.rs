@@ -175,7 +175,7 @@ fn resource(source: &Value, field: &str, path: &str, causes: &mut Vec<Cause>) {
     match source.str("name") {
         "" => causes.required(&path_of_name, "must specify a resource name"),
         name if field == "containerResource" => {
-            crate::pod::validate::resource_name(name, &path_of_name, causes);
+            super::limited_name(true, name, &path_of_name, causes);
         }
         _ => {}
     }
@@ -202,7 +202,7 @@ fn target(target: &Value, path: &str, causes: &mut Vec<Cause>) {
     for field in ["value", "averageValue"] {
         let value = target.at(field);
         if Quantity::from_tree(value).is_some_and(|it| it.is_negative() || it.is_zero()) {
-            causes.invalid(&format!("{path}.{field}"), value, "must be positive");
+            causes.invalid_quantity(&format!("{path}.{field}"), value, "must be positive");
         }
     }
     if let Some(percent) = target.int("averageUtilization").filter(|percent| *percent < 1) {
@@ -225,8 +225,13 @@ fn scaling_rules(rules: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
     for (idx, policy) in rules.list("policies").iter().enumerate() {
         let path = format!("{path}[{idx}]");
+        let kind = policy.str("type");
+        if !matches!(kind, "Percent" | "Pods") {
+            causes.not_supported(&format!("{path}.type"), kind, &["Percent", "Pods"]);
+        }
         for field in ["value", "periodSeconds"] {
-            if let Some(number) = policy.int(field).filter(|number| *number <= 0) {
+            let number = policy.int(field).unwrap_or(0);
+            if number <= 0 {
                 let path = format!("{path}.{field}");
                 causes.invalid(&path, &number.into(), "must be greater than zero");
             }

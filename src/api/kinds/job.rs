@@ -52,18 +52,30 @@ fn default(tree: &mut Value) {
     let replacement =
         if tree.has("spec.podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
     tree.set_default("spec.podReplacementPolicy", replacement);
+    crate::pod::defaults::template(tree);
+}
+
+/// A job without labels gets its template's.
+fn label(tree: &mut Value) {
     if tree.at("metadata.labels").as_object().is_none_or(Map::is_empty)
         && tree.has("spec.template.metadata.labels")
     {
         let labels = tree.at("spec.template.metadata.labels").clone();
         tree.set("metadata.labels", labels);
     }
-    crate::pod::defaults::template(tree);
 }
 
 /// A new job that brings no selector of its own gets one by its uid, which the server has set.
 fn prepare(new: &mut Value, old: Option<&Value>) {
-    if old.is_some() || new.flag("spec.manualSelector") {
+    if old.is_none() {
+        select(new);
+    }
+    // After the template got its own: in upstream both are one map, so that generated labels are the job's, too.
+    label(new);
+}
+
+fn select(new: &mut Value) {
+    if new.flag("spec.manualSelector") {
         return;
     }
     let (uid, name) = (new.str("metadata.uid").to_owned(), new.str("metadata.name").to_owned());
@@ -97,7 +109,7 @@ fn status(tree: &Value) -> &'static str {
     if tree.has("metadata.deletionTimestamp") {
         return "Terminating";
     }
-    let states = ["Suspended", "FailureTarget", "SuccessCriteriaMet"];
+    let states = ["Suspended", "FailureTarget"];
     states.into_iter().find(|state| is_true(tree, state)).unwrap_or("Running")
 }
 
@@ -127,7 +139,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         let last = format!("{}-{}", new.str("metadata.name"), completions - 1);
         if names::label(&last).is_err() {
             let detail = format!("will not able to create pod with invalid DNS label: {last}");
-            causes.invalid("metadata.name", new.at("metadata.name"), &detail);
+            causes.invalid("metadata.name", &new.str("metadata.name").into(), &detail);
         }
     }
     if let Some(old) = old {
@@ -140,11 +152,16 @@ fn selector(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = new.at("spec");
     let labels = spec.at("template.metadata.labels");
     let selector = crate::selector::Selector::from_label_selector(spec.at("selector"));
-    match spec.has("selector") {
-        false => causes.required("spec.selector", ""),
-        true => validate::label_selector(spec.at("selector"), "spec.selector", causes),
+    let before = causes.len();
+    if spec.has("selector") {
+        validate::label_selector(spec.at("selector"), "spec.selector", causes);
     }
-    if !selector.matches_map(labels) {
+    // What cannot be read is compared with nothing.
+    let is_readable = causes.len() == before;
+    if !spec.has("selector") {
+        causes.required("spec.selector", "");
+    }
+    if is_readable && !selector.matches_map(labels) {
         let detail = "`selector` does not match template `labels`";
         causes.invalid_labels("spec.template.metadata.labels", labels, detail);
     }
@@ -180,7 +197,7 @@ fn selector(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             Some(_) => {}
         }
     }
-    if !selector.matches_map(&Value::Object(expected)) {
+    if is_readable && !selector.matches_map(&Value::Object(expected)) {
         causes.invalid("spec.selector", spec.at("selector"), "`selector` not auto-generated");
     }
 }
@@ -256,7 +273,7 @@ JobSpec
   11 podFailurePolicy        PodFailurePolicy?
   12 backoffLimitPerIndex    i32?
   13 maxFailedIndexes        i32?
-  14 podReplacementPolicy    str?              in Failed|TerminatingOrFailed
+  14 podReplacementPolicy    str?              enum Failed|TerminatingOrFailed
   15 managedBy               str?
   16 successPolicy           SuccessPolicy?
 JobStatus

@@ -41,11 +41,8 @@ pub(super) fn spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
     if spec.has("podFailurePolicy") {
         failure_policy(spec, &format!("{path}.podFailurePolicy"), causes);
-        if spec.str("podReplacementPolicy") == "TerminatingOrFailed" {
-            let path = format!("{path}.podReplacementPolicy");
-            causes.not_supported(&path, "TerminatingOrFailed", &["Failed"]);
-        }
     }
+    replacement(spec, path, causes);
     if spec.has("successPolicy") {
         let path = format!("{path}.successPolicy");
         match indexed {
@@ -57,8 +54,7 @@ pub(super) fn spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         }
     }
     let template = format!("{path}.template");
-    let policies = ["OnFailure", "Never", "Always"];
-    crate::pod::validate::template(spec.at("template"), &template, &policies, causes);
+    crate::pod::validate::template(spec.at("template"), &template, &[], causes);
     let policy_path = format!("{template}.spec.restartPolicy");
     match spec.str("template.spec.restartPolicy") {
         "Always" | "" => causes.required(&policy_path, "valid values: \"OnFailure\", \"Never\""),
@@ -68,7 +64,19 @@ pub(super) fn spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
             causes.invalid(&policy_path, &"OnFailure".into(), detail);
         }
         "OnFailure" => {}
-        other => causes.not_supported(&policy_path, other, &["OnFailure", "Never"]),
+        other => causes.not_supported_in_order(&policy_path, other, &["OnFailure", "Never"]),
+    }
+}
+
+fn replacement(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let known = match spec.has("podFailurePolicy") {
+        true => &["Failed"][..],
+        false => &["Failed", "TerminatingOrFailed"],
+    };
+    if let Some(policy) = spec.at("podReplacementPolicy").as_str()
+        && !known.contains(&policy)
+    {
+        causes.not_supported(&format!("{path}.podReplacementPolicy"), policy, known);
     }
 }
 
@@ -211,7 +219,8 @@ fn exit_codes(rule: &Value, path: &str, containers: &BTreeSet<&str>, causes: &mu
     let path = format!("{path}.values");
     let values: Vec<i64> = rule.list("values").iter().filter_map(Value::as_i64).collect();
     if values.is_empty() {
-        causes.invalid(&path, rule.at("values"), "at least one value is required");
+        let shown = if rule.has("values") { "[]int32{}" } else { "[]int32(nil)" };
+        causes.invalid_whole(&path, &format!("{shown}: at least one value is required"));
     } else if values.len() > EXIT_CODES_MAX {
         causes.too_many(&path, values.len(), EXIT_CODES_MAX);
     }

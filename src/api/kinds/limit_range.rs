@@ -27,6 +27,7 @@ pub static LIMIT_RANGE: Kind = Kind {
         prepare,
         doc: "Bounds and defaults for what pods, containers and claims of a namespace ask for.",
         on_update: "CS",
+        creates_on_update: true,
         ..Declared::BASE
     },
     ..Kind::BASE
@@ -55,15 +56,17 @@ fn default(tree: &mut Value) {
     }
 }
 
-fn limited_name(of_container: bool, name: &str, path: &str, causes: &mut Vec<Cause>) {
-    let is_known = resource_name(name, path, causes);
+/// What a container may have limits of, or what else may be limited (upstream's `validateContainerResourceName`
+/// and `validateResourceName`).
+pub(crate) fn limited_name(of_container: bool, name: &str, path: &str, causes: &mut Vec<Cause>) {
+    resource_name(name, path, causes);
     if !of_container {
         return;
     }
     let standard = ["cpu", "memory", "ephemeral-storage"].contains(&name);
     if !name.contains('/') && !standard && !name.starts_with("hugepages-") {
         wrong_name(name, path, "must be a standard resource for containers", causes);
-    } else if is_known && !is_native(name) && !is_extended(name) {
+    } else if name.contains('/') && !is_native(name) && !is_extended(name) {
         wrong_name(name, path, "doesn't follow extended resource name standard", causes);
     }
 }

@@ -16,6 +16,7 @@ pub static MUTATING_WEBHOOK_CONFIGURATION: Kind = Kind {
         columns: COLUMNS,
         doc: "HTTPS servers that may change objects on their way in.",
         conditional_updates: true,
+        on_update: "CV",
         ..Declared::BASE
     },
     ..Kind::BASE

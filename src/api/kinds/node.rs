@@ -158,11 +158,15 @@ fn pod_ranges(ranges: &[Value], causes: &mut Vec<Cause>) {
         let path = format!("spec.podCIDRs[{idx}]");
         let found = crate::validate::address::cidr(range.as_str().unwrap_or(""), &path, causes);
         families.extend(found.map(|(address, _)| address.to_canonical().is_ipv4()));
+        if found.is_none() && ranges.len() > 1 && families.len() == idx {
+            let shown = range.as_str().unwrap_or("");
+            let message = format!(
+                "Internal error: invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[{idx}]: <nil> (invalid CIDR address: {shown})"
+            );
+            causes.complain("InternalError", "spec.podCIDRs", message);
+        }
     }
-    if families.len() == ranges.len()
-        && ranges.len() > 1
-        && (ranges.len() > 2 || families[0] == families[1])
-    {
+    if ranges.len() > 1 && !matches!(families[..], [first, second] if first != second) {
         let detail = "may specify no more than one CIDR for each IP family";
         causes.invalid("spec.podCIDRs", &ranges.to_vec().into(), detail);
     }

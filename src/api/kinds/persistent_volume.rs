@@ -174,15 +174,24 @@ fn inline(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
+/// Whether a mode that lets one pod alone in is beside another that there is.
+pub(crate) fn mixes_once_per_pod(modes: &[Value]) -> bool {
+    let has = |known: &[&str]| modes.iter().any(|mode| known.iter().any(|it| mode == it));
+    has(&["ReadWriteOncePod"]) && has(&["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce"])
+}
+
 fn modes(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     let (modes, path) = (spec.list("accessModes"), format!("{path}.accessModes"));
     if modes.is_empty() {
         causes.required(&path, "");
     }
-    if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
+    if mixes_once_per_pod(modes) {
         causes.forbidden(&path, "may not use ReadWriteOncePod with other access modes");
     }
 }
+
+/// How many amounts of a capacity that is none a complaint shows.
+const SHOWN_MAX: usize = 32;
 
 fn capacity(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     let path = format!("{path}.capacity");
@@ -194,7 +203,15 @@ fn capacity(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
             format!("Unsupported value: core.ResourceList{is}: supported values: \"storage\"");
         causes.complain("FieldValueNotSupported", &path, message);
     } else if amounts.is_some_and(|map| map.len() > 1 || !map.contains_key("storage")) {
-        causes.not_supported(&path, "", &["storage"]);
+        let amount = |(name, amount): (&String, &Value)| {
+            let amount = crate::Quantity::from_tree(amount).map(|q| q.go_syntax());
+            format!("{name:?}:{}", amount.unwrap_or_default())
+        };
+        let all: Vec<String> = amounts.into_iter().flatten().take(SHOWN_MAX).map(amount).collect();
+        let all = all.join(", ");
+        let message =
+            format!("Unsupported value: core.ResourceList{{{all}}}: supported values: \"storage\"");
+        causes.complain("FieldValueNotSupported", &path, message);
     }
     for (name, amount) in amounts.into_iter().flatten() {
         let at = format!("{path}[{name}]");

@@ -23,7 +23,7 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
         prepare,
         doc: "A request for storage, bound to a volume that fits.",
         answers_deleted: true,
-        on_update: "CVU",
+        on_update: "CSUCV",
         ..Declared::BASE
     },
     ..Kind::BASE
@@ -32,14 +32,14 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
 fn prepare(new: &mut Value, old: Option<&Value>) {
     if old.is_none() {
         new.set("status", json!({"phase": "Pending"}));
-        // The two ways to name a source say the same, where both can.
-        let (source, source_ref) =
-            (new.at("spec.dataSource").clone(), new.at("spec.dataSourceRef").clone());
-        if source_ref.is_null() && !source.is_null() {
-            new.set("spec.dataSourceRef", source);
-        } else if source.is_null() && !source_ref.is_null() && !source_ref.has("namespace") {
-            new.set("spec.dataSource", source_ref);
-        }
+    }
+    // The two ways to name a source say the same, where both can.
+    let (source, source_ref) =
+        (new.at("spec.dataSource").clone(), new.at("spec.dataSourceRef").clone());
+    if source_ref.is_null() && !source.is_null() {
+        new.set("spec.dataSourceRef", source);
+    } else if source.is_null() && !source_ref.is_null() && !source_ref.has("namespace") {
+        new.set("spec.dataSource", source_ref);
     }
 }
 
@@ -154,7 +154,7 @@ fn claim_spec(spec: &Value, path: &str, any_group: bool, causes: &mut Vec<Cause>
     if modes.is_empty() {
         causes.required(&format!("{path}.accessModes"), "at least 1 access mode is required");
     }
-    if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
+    if super::mixes_once_per_pod(modes) {
         let detail = "may not use ReadWriteOncePod with other access modes";
         causes.forbidden(&format!("{path}.accessModes"), detail);
     }

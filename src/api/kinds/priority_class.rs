@@ -50,7 +50,9 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         (name, value),
         ("system-cluster-critical", 2_000_000_000) | ("system-node-critical", 2_000_001_000)
     );
-    if name.starts_with("system-") {
+    if old.is_some() {
+        // The name stays, and so does the value.
+    } else if name.starts_with("system-") {
         if !system {
             let detail =
                 "priority class names with 'system-' prefix are reserved for system use only";

@@ -24,7 +24,6 @@ pub static REPLICA_SET: Kind = Kind {
                 selector: "spec.selector",
             },
         ],
-        fields: &["status.replicas"],
         schema: SCHEMA,
         validate,
         validate_status: workload::replica_counts,

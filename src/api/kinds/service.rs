@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::complain::{Complain, PORT_RANGE};
+use crate::complain::{Complain, IMMUTABLE, PORT_RANGE};
 use crate::kind::*;
 use crate::lens::{Lens, LensMut};
 use crate::names;
 use crate::print::{labels, or_none};
-use crate::status::Cause;
+use crate::status::{Cause, Status};
 use crate::validate::{self, address};
 
 pub static SERVICE: Kind = Kind {
@@ -173,17 +173,22 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         let detail = "may only be set for externally-accessible services";
         causes.invalid("spec.externalTrafficPolicy", spec.at("externalTrafficPolicy"), detail);
     }
-    if service_type != "LoadBalancer" {
-        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
-            if spec.has(field) {
-                causes.forbidden(
-                    &format!("spec.{field}"),
-                    "may only be used when `type` is 'LoadBalancer'",
-                );
-            }
-        }
+    if !is_balancer(spec) && spec.has("allocateLoadBalancerNodePorts") {
+        causes.forbidden("spec.allocateLoadBalancerNodePorts", OF_BALANCERS);
     }
+    balancer_class(spec, causes);
     let Some(old) = old.map(|old| old.at("spec")) else { return };
+    let both = |check: fn(&Value) -> bool| check(old) && check(spec);
+    let class = spec.at("loadBalancerClass");
+    if both(is_balancer) && class != old.at("loadBalancerClass") {
+        causes.invalid("spec.loadBalancerClass", class, "may not change once set");
+    }
+    // Upstream looks at it twice at an update.
+    balancer_class(spec, causes);
+    if both(needs_health_check) && spec.int("healthCheckNodePort") != old.int("healthCheckNodePort")
+    {
+        causes.forbidden("spec.healthCheckNodePort", IMMUTABLE);
+    }
     let both_have = old.str("type") != "ExternalName" && service_type != "ExternalName";
     if both_have
         && !old.str("clusterIP").is_empty()
@@ -193,23 +198,93 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
 }
 
+const OF_BALANCERS: &str = "may only be used when `type` is 'LoadBalancer'";
+
+fn is_balancer(spec: &Value) -> bool {
+    spec.str("type") == "LoadBalancer"
+}
+
+fn needs_health_check(spec: &Value) -> bool {
+    is_balancer(spec) && spec.str("externalTrafficPolicy") == "Local"
+}
+
+fn balancer_class(spec: &Value, causes: &mut Vec<Cause>) {
+    let path = "spec.loadBalancerClass";
+    match spec.at("loadBalancerClass").as_str() {
+        None => {}
+        Some(class) if is_balancer(spec) => causes.check_name(path, class, names::qualified),
+        Some(_) => causes.forbidden(path, OF_BALANCERS),
+    }
+}
+
+/// What can be said of a Service's addresses and families before any is allocated.
+///
+/// # Errors
+/// 422 with one cause per complaint.
+pub fn check_addresses(service: &Value) -> Result<(), Status> {
+    let (mut causes, spec) = (Vec::new(), service.at("spec"));
+    let mut seen = BTreeSet::new();
+    let (all, first) = (spec.list("clusterIPs"), spec.str("clusterIP"));
+    if first.is_empty() && !all.is_empty() {
+        let detail = "must be empty when `clusterIP` is not specified";
+        causes.invalid("spec.clusterIPs", spec.at("clusterIPs"), detail);
+    } else if !first.is_empty() && all.is_empty() {
+        causes.required("spec.clusterIPs", "");
+    } else if all.first().is_some_and(|it| it != first) {
+        let detail = "first value must match `clusterIP`";
+        causes.invalid("spec.clusterIPs", spec.at("clusterIPs"), detail);
+    }
+    for (idx, family) in spec.list("ipFamilies").iter().enumerate() {
+        let (path, name) = (format!("spec.ipFamilies[{idx}]"), family.as_str().unwrap_or(""));
+        if !matches!(name, "IPv4" | "IPv6") {
+            causes.not_supported(&path, name, &["IPv4", "IPv6"]);
+        }
+        if !seen.insert(name) {
+            causes.duplicate(&path, family);
+        }
+    }
+    if let Some(policy) = spec.at("ipFamilyPolicy").as_str() {
+        const KNOWN: [&str; 3] = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+        if !KNOWN.contains(&policy) {
+            causes.not_supported("spec.ipFamilyPolicy", policy, &KNOWN);
+        }
+    }
+    cluster_ips(spec, &mut causes);
+    match causes.is_empty() {
+        true => Ok(()),
+        false => Err(Status::invalid(&SERVICE, service.str("metadata.name"), causes)),
+    }
+}
+
 /// The addresses by themselves: that they are in the service range, and free, is for who allocates them.
 fn cluster_ips(spec: &Value, causes: &mut Vec<Cause>) {
+    if spec.str("type") == "ExternalName" {
+        return;
+    }
     let all = spec.list("clusterIPs");
     let ips: Vec<&str> = all.iter().map(|ip| ip.as_str().unwrap_or("")).collect();
     let mut families = Vec::new();
     for (idx, ip) in ips.iter().enumerate() {
         let path = format!("spec.clusterIPs[{idx}]");
         match *ip {
-            "None" if idx > 0 => {
-                causes.invalid(&path, &all[idx], "'None' must be the first and only value");
+            "None" if idx == 0 && ips.len() > 1 => {
+                let detail = "'None' must be the first and only value";
+                causes.invalid("spec.clusterIPs", spec.at("clusterIPs"), detail);
             }
-            "None" => {}
+            "None" if idx == 0 => {}
             ip => families.extend(address::ip(ip, &path, causes).map(|ip| ip.is_ipv4())),
         }
     }
     if ips.len() > 2 {
         causes.invalid("spec.clusterIPs", spec.at("clusterIPs"), "may only hold up to 2 values");
+    }
+    let wanted = spec.list("ipFamilies").iter().filter_map(Value::as_str);
+    let given = if families.len() == ips.len() { &families[..] } else { &[] };
+    for (idx, (is_v4, wanted)) in given.iter().zip(wanted).enumerate() {
+        if matches!((wanted, is_v4), ("IPv4", false) | ("IPv6", true)) {
+            let detail = format!("expected an {wanted} value as indicated by `ipFamilies[{idx}]`");
+            causes.invalid(&format!("spec.clusterIPs[{idx}]"), &ips[idx].into(), &detail);
+        }
     }
     if let [first, second] = families[..]
         && first == second
@@ -260,6 +335,12 @@ fn external_name(spec: &Value, causes: &mut Vec<Cause>) {
     if !spec.list("clusterIPs").is_empty() || !spec.str("clusterIP").is_empty() {
         causes.forbidden("spec.clusterIPs", "may not be set for ExternalName services");
     }
+    for field in ["ipFamilies", "ipFamilyPolicy"] {
+        if spec.has(field) {
+            let detail = "may not be set for ExternalName services";
+            causes.forbidden(&format!("spec.{field}"), detail);
+        }
+    }
     match spec.str("externalName") {
         "" => causes.required("spec.externalName", ""),
         name => {
@@ -303,9 +384,9 @@ fn check_ports(spec: &Value, causes: &mut Vec<Cause>) {
             );
         }
         let node_port = port.int("nodePort").unwrap_or(0);
-        if node_port != 0 && !matches!(spec.str("type"), "NodePort" | "LoadBalancer") {
-            let detail = format!("may not be used when `type` is '{}'", spec.str("type"));
-            causes.forbidden(&format!("{path}.nodePort"), &detail);
+        if node_port != 0 && spec.str("type") == "ClusterIP" {
+            let detail = "may not be used when `type` is 'ClusterIP'";
+            causes.forbidden(&format!("{path}.nodePort"), detail);
         }
     }
 }
@@ -313,7 +394,7 @@ fn check_ports(spec: &Value, causes: &mut Vec<Cause>) {
 /// Rules between the type, the ports and how clients are held to one pod.
 fn traffic(spec: &Value, causes: &mut Vec<Cause>) {
     const KUBELET_PORT: i64 = 10_250;
-    let balanced = spec.str("type") == "LoadBalancer";
+    let balanced = is_balancer(spec);
     let mut node_ports = BTreeSet::new();
     for (idx, port) in spec.list("ports").iter().enumerate() {
         let path = format!("spec.ports[{idx}]");
@@ -335,12 +416,15 @@ fn traffic(spec: &Value, causes: &mut Vec<Cause>) {
         let detail = "must not be set when session affinity is None";
         causes.forbidden("spec.sessionAffinityConfig", detail);
     }
-    let local = balanced && spec.str("externalTrafficPolicy") == "Local";
-    if !local && spec.int("healthCheckNodePort").is_some_and(|port| port != 0) {
-        let detail =
-            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
-        causes.invalid("spec.healthCheckNodePort", spec.at("healthCheckNodePort"), detail);
-    }
+    let port = spec.int("healthCheckNodePort").unwrap_or(0);
+    let detail = match needs_health_check(spec) {
+        true if !(1..=65_535).contains(&port) => PORT_RANGE,
+        false if port != 0 => {
+            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
+        }
+        _ => return,
+    };
+    causes.invalid("spec.healthCheckNodePort", &port.into(), detail);
 }
 
 /// Who may use a load balancer: a field, or the annotation that it was once, with spaces around.

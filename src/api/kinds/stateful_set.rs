@@ -26,20 +26,27 @@ pub static STATEFUL_SET: Kind = Kind {
                 selector: "spec.selector",
             },
         ],
+        name_rule: NameRule::Label,
         schema: SCHEMA,
         validate,
         columns: COLUMNS,
         default,
         doc: "Keeps pods with lasting names and storage running, one by one.",
-        unchecked: "spec.template.spec",
+        unchecked: "spec.template.spec spec.volumeClaimTemplates",
         ..Declared::BASE
     },
     ..Kind::BASE
 };
 
 fn default(tree: &mut Value) {
-    if tree.str("spec.updateStrategy.type") == "RollingUpdate" {
-        tree.set_default("spec.updateStrategy.rollingUpdate.partition", 0);
+    // Who names the type gets no more of it than that.
+    let strategy = tree.slot("spec.updateStrategy");
+    let is_named = !strategy.str("type").is_empty();
+    if !is_named {
+        strategy.set("type", "RollingUpdate");
+    }
+    if strategy.str("type") == "RollingUpdate" && (!is_named || strategy.has("rollingUpdate")) {
+        strategy.set_default("rollingUpdate.partition", 0);
     }
     for when in ["whenDeleted", "whenScaled"] {
         tree.set_default(&format!("spec.persistentVolumeClaimRetentionPolicy.{when}"), "Retain");
@@ -94,6 +101,11 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = new.at("spec");
     template(spec, causes);
     workload::not_negative(spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], causes);
+    let policy = spec.str("podManagementPolicy");
+    if !matches!(policy, "OrderedReady" | "Parallel") {
+        let detail = "must be 'OrderedReady' or 'Parallel'";
+        causes.invalid("spec.podManagementPolicy", &policy.into(), detail);
+    }
     if spec.str("updateStrategy.type") == "OnDelete" && spec.has("updateStrategy.rollingUpdate") {
         causes.invalid(
             "spec.updateStrategy.rollingUpdate",
@@ -145,14 +157,14 @@ StatefulSet kind
    2 spec     StatefulSetSpec
    3 status   StatefulSetStatus
 StatefulSetUpdateStrategy
-   1 type          str                          in RollingUpdate|OnDelete = RollingUpdate
+   1 type          str                          in RollingUpdate|OnDelete
    2 rollingUpdate RollingUpdateStatefulSetStrategy?
 RollingUpdateStatefulSetStrategy
    1 partition      i32?
    2 maxUnavailable intorstr?
 StatefulSetPersistentVolumeClaimRetentionPolicy
-   1 whenDeleted str of Delete|Retain
-   2 whenScaled  str of Delete|Retain
+   1 whenDeleted str of Retain|Delete
+   2 whenScaled  str of Retain|Delete
 StatefulSetOrdinals
    1 start! i32
 StatefulSetSpec
@@ -161,7 +173,7 @@ StatefulSetSpec
    3 template~                    PodTemplateSpec -- What the pods are to be.
    4 volumeClaimTemplates         []PersistentVolumeClaim typed -- Claims made for each pod, which outlive it.
    5 serviceName~                 str -- The headless service that gives the pods their names.
-   6 podManagementPolicy          str                          in OrderedReady|Parallel = OrderedReady -- OrderedReady starts and ends pods one by one, Parallel all at once.
+   6 podManagementPolicy          str                          enum OrderedReady|Parallel = OrderedReady -- OrderedReady starts and ends pods one by one, Parallel all at once.
    7 updateStrategy               StatefulSetUpdateStrategy -- How pods are replaced when the template changes.
    8 revisionHistoryLimit         i32?                         = 10
    9 minReadySeconds              i32

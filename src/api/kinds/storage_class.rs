@@ -32,10 +32,7 @@ const COLUMNS: &[Column<'static>] = &[
     Column::path("Provisioner", "provisioner"),
     Column::path("ReclaimPolicy", "reclaimPolicy"),
     Column::path("VolumeBindingMode", "volumeBindingMode"),
-    Column {
-        kind: "boolean",
-        ..Column::with("AllowVolumeExpansion", |tree, _| tree.flag("allowVolumeExpansion").into())
-    },
+    Column::with("AllowVolumeExpansion", |tree, _| tree.flag("allowVolumeExpansion").into()),
     Column::AGE,
 ];
 

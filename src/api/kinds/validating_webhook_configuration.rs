@@ -16,6 +16,7 @@ pub static VALIDATING_WEBHOOK_CONFIGURATION: Kind = Kind {
         columns: COLUMNS,
         doc: "HTTPS servers that may refuse what is attempted.",
         conditional_updates: true,
+        on_update: "CV",
         ..Declared::BASE
     },
     ..Kind::BASE

@@ -96,11 +96,18 @@ pub(super) fn rolling_bounds(bounds: &Value, path: &str, causes: &mut Vec<Cause>
             at_most_all(bound, &format!("{path}.{field}"), causes);
         }
     }
-    let zero = |bound: &Value| bound == 0 || bound.as_str().and_then(percent) == Some(0);
-    if zero(bounds.at("maxUnavailable")) && zero(bounds.at("maxSurge")) {
-        let path = format!("{path}.maxUnavailable");
-        let detail = "may not be 0 when `maxSurge` is 0";
-        causes.invalid_bound(&path, bounds.at("maxUnavailable"), detail);
+}
+
+/// Whether a rolling update may go neither above nor below what is wanted.
+pub(super) fn stands_still(bounds: &Value) -> bool {
+    ["maxUnavailable", "maxSurge"].iter().all(|field| is_zero(bounds.at(field)))
+}
+
+/// What is no number is told by its own rule, and counts as none.
+pub(super) fn is_zero(bound: &Value) -> bool {
+    match bound.as_str() {
+        Some(text) => percent(text).unwrap_or(0) == 0,
+        None => bound.as_i64().unwrap_or(0) == 0,
     }
 }
 

@@ -3,10 +3,11 @@
 //! Source: pkg/apis/core/validation. What the schema says (required, enums, bounds) is checked there.
 
 mod container;
+mod platform;
 mod source;
 mod volume;
 
-pub(crate) use container::{amounts, port, resource_name};
+pub(crate) use container::{amounts, port};
 pub(crate) use source::one as volume_source;
 
 use std::collections::BTreeSet;
@@ -75,7 +76,8 @@ pub(crate) fn template(template: &Value, path: &str, policies: &[&str], causes: 
     let annotations = template.at("metadata.annotations");
     validate::annotations(annotations, &format!("{path}.annotations"), causes);
     let policy = template.str("spec.restartPolicy");
-    if !policies.contains(&policy) {
+    // Those of jobs are told by their own rules.
+    if !policies.is_empty() && !policies.contains(&policy) {
         causes.not_supported_in_order(&format!("{path}.spec.restartPolicy"), policy, policies);
     }
     if !template.list("spec.ephemeralContainers").is_empty() {
@@ -95,6 +97,8 @@ pub(crate) fn spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     named(spec, path, causes);
     scheduling(spec, path, causes);
     security(spec, path, causes);
+    platform::spec(spec, path, causes);
+    amounts(spec.at("overhead"), &format!("{path}.overhead.limits"), causes);
     dns(spec, path, causes);
 }
 
@@ -386,6 +390,7 @@ fn security(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         }
     }
     container::seccomp(context.at("seccompProfile"), &format!("{path}.seccompProfile"), causes);
+    platform::context(context, &path, causes);
     if spec.flag("shareProcessNamespace") && spec.flag("hostPID") {
         causes.invalid(
             &format!("{path}.shareProcessNamespace"),

@@ -100,7 +100,7 @@ PodResourceClaim
    3 resourceClaimName         str?
    4 resourceClaimTemplateName str?
 PodOS
-   1 name* str of linux|windows
+   1 name~ str
 PodSchedulingGate
    1 name* str
 TopologySpreadConstraint
@@ -113,7 +113,7 @@ TopologySpreadConstraint
    7 nodeTaintsPolicy   str?           in Honor|Ignore
    8 matchLabelKeys     []str
 HostAlias
-   1 ip*       str
+   1 ip~       str
    2 hostnames []str
 PodSecurityContext -- Users and privileges of all containers of a pod.
    1 seLinuxOptions           SELinuxOptions?

@@ -14,10 +14,11 @@ use crate::status::Cause;
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 
 /// What upstream's `ValidateObjectMeta` checks: of a new object, and of many at their updates too.
-/// `rule` is how names of the kind are checked.
+/// `rule` is how names of the kind are checked, `prefix_rule` what starts one.
 pub(super) fn of_new(
     form: Form<'_>,
     rule: fn(&str) -> Result<(), String>,
+    prefix_rule: fn(&str) -> Result<(), String>,
     new: &Value,
     causes: &mut Vec<Cause>,
 ) {
@@ -25,7 +26,7 @@ pub(super) fn of_new(
     if !prefix.is_empty() {
         // The suffix makes a dash at the end an inner one.
         let masked = prefix.strip_suffix('-').map_or(prefix.to_owned(), |head| format!("{head}a"));
-        for why in rule(&masked).err().iter().flat_map(|why| why.lines()) {
+        for why in prefix_rule(&masked).err().iter().flat_map(|why| why.lines()) {
             causes.invalid("metadata.generateName", &prefix.into(), why);
         }
     }
@@ -87,6 +88,7 @@ pub(super) fn name_rule(form: Form<'_>) -> fn(&str) -> Result<(), String> {
         NameRule::Label => names::label,
         NameRule::Label1035 => names::label_1035,
         NameRule::PathSegment => names::path_segment,
+        NameRule::Any => |_| Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) use metadata::{annotations, labels};
 pub(crate) use selectors::{label_selector, label_selector_as, node_selector, node_selector_term};
 
 use crate::complain::{Complain, IMMUTABLE};
-use crate::kind::{Form, Sub};
+use crate::kind::{Form, NameRule, Sub};
 use crate::kinds;
 use crate::lens::Lens;
 use crate::schema::{Field, Scalar, Shape, TypeId, Types, schema};
@@ -92,24 +92,36 @@ pub fn update_subresource<'f>(
     }
 }
 
-fn check(form: Form<'_>, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+fn check(asked: Form<'_>, new: &Value, old: Option<&Value>) -> Result<(), Status> {
     let mut causes: Vec<Cause> = Vec::new();
+    let form = asked.stored();
+    let of_version = asked.served.and_then(|served| served.validate);
+    let strictly = |causes: &mut Vec<Cause>| {
+        if let Some(rules) = of_version {
+            rules(new, old, causes);
+            steps(form, if old.is_some() { "U" } else { "C" }, new, old, causes);
+        }
+    };
     match old {
-        // Upstream's own check leaves the metadata to the one that all kinds have, which comes after it.
-        None if form.kind.declared.on_update == "V" => {
-            steps(form, "V", new, None, &mut causes);
-            if causes.is_empty() {
+        // Some of upstream's own checks leave metadata, or names, to the one that all kinds have, which comes after them.
+        None => {
+            let leaves_metadata = form.kind.declared.on_update == "V";
+            steps(form, if leaves_metadata { "V" } else { "CV" }, new, None, &mut causes);
+            strictly(&mut causes);
+            let leaves = leaves_metadata || form.kind.declared.name_rule == NameRule::Any;
+            if leaves && causes.is_empty() {
                 steps(form, "g", new, None, &mut causes);
             }
         }
-        None => steps(form, "CV", new, None, &mut causes),
         Some(_) => {
             // Nothing is wrong with most, and what is said twice is looked at once.
             steps(form, "CuV", new, old, &mut causes);
+            strictly(&mut causes);
             if !causes.is_empty() {
                 causes.clear();
                 steps(form, "gu", new, old, &mut causes);
                 steps(form, form.kind.declared.on_update, new, old, &mut causes);
+                strictly(&mut causes);
             }
         }
     }
@@ -131,8 +143,15 @@ fn steps(
             (b'S', _) => rules(form, new, None, causes),
             (b'V', old) => rules(form, new, old, causes),
             _ if !metadata_counts => {}
-            (b'g', _) => metadata::of_new(form, crate::names::path_segment, new, causes),
-            (b'C', _) => metadata::of_new(form, metadata::name_rule(form), new, causes),
+            // A beginning may be all dots where a name may not.
+            (b'g', _) => {
+                let (rule, prefix_rule) = (crate::names::path_segment, crate::names::path_part);
+                metadata::of_new(form, rule, prefix_rule, new, causes);
+            }
+            (b'C', _) => {
+                let rule = metadata::name_rule(form);
+                metadata::of_new(form, rule, rule, new, causes);
+            }
             (b'u' | b'U', Some(old)) => metadata::of_changed(new, old, causes),
             _ => {}
         }
@@ -238,7 +257,10 @@ pub(crate) fn part_at(
 }
 
 /// Core types of which upstream checks only a part, or says other words than the schema's; their kinds' rules have it all.
-const JUDGED_ELSEWHERE: [&str; 12] = [
+const JUDGED_ELSEWHERE: [&str; 15] = [
+    "SeccompProfile",
+    "AppArmorProfile",
+    "Volume",
     "VolumeSource",
     "PersistentVolumeSource",
     "VolumeProjection",
@@ -290,10 +312,13 @@ impl Walk<'_> {
     }
 
     fn field(&mut self, field: &Field, value: &Value, before: Option<&Value>) {
-        if !self.unchecked.is_empty() && self.path == self.unchecked {
+        if !self.unchecked.is_empty() && self.unchecked.split(' ').any(|path| path == self.path) {
             return;
         }
         if field.immutable() && before.is_some_and(|before| before != value) {
+            if field.required() && is_missing(field, value) {
+                self.causes.required(&self.path, "");
+            }
             let path = self.path.clone();
             self.causes.invalid(&path, value, IMMUTABLE);
             return;
@@ -306,19 +331,35 @@ impl Walk<'_> {
         }
         match (field.shape, value) {
             (Shape::List, Value::Array(items)) if field.name == "accessModes" => {
-                items.iter().for_each(|item| self.one(field, item, None));
+                items.iter().for_each(|item| self.item(field, item));
             }
             (Shape::List, Value::Array(items)) => {
                 for (idx, item) in items.iter().enumerate() {
                     let len = self.path.len();
                     self.path.push_str(&format!("[{idx}]"));
-                    self.one(field, item, None);
+                    self.item(field, item);
                     self.path.truncate(len);
                 }
             }
             (Shape::Single, value) => self.one(field, value, before),
             _ => {}
         }
+    }
+
+    /// An item of a list; an empty text is one like any other.
+    fn item(&mut self, field: &Field, item: &Value) {
+        match item {
+            Value::String(text) if text.is_empty() && !field.allows(text) => {
+                self.unsupported(field, text);
+            }
+            item => self.one(field, item, None),
+        }
+    }
+
+    fn unsupported(&mut self, field: &Field, text: &str) {
+        let supported = field.extra().values();
+        let supported: Vec<&str> = supported.iter().map(String::as_str).collect();
+        self.causes.not_supported_in_order(&self.path, text, &supported);
     }
 
     fn one(&mut self, field: &Field, value: &Value, before: Option<&Value>) {
@@ -330,9 +371,7 @@ impl Walk<'_> {
             (Scalar::Str, Value::String(text))
                 if is_checked(field, text) && !field.allows(text) =>
             {
-                let supported = extra.values();
-                let supported: Vec<&str> = supported.iter().map(String::as_str).collect();
-                self.causes.not_supported_in_order(&self.path, text, &supported);
+                self.unsupported(field, text);
             }
             (Scalar::I32 | Scalar::I64, Value::Number(number)) => {
                 let number = number.as_i64().unwrap_or(0);

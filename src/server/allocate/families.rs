@@ -23,6 +23,8 @@ pub(crate) fn settle(tree: &mut Value, old: Option<&Value>, cidrs: &[Cidr]) -> R
     let cluster: Vec<&'static str> = cidrs.iter().map(|cidr| of(cidr.address)).collect();
     let Some(default) = cluster.first().copied() else { return Ok(()) };
     normalize(tree, old);
+    // Before anything is allocated, as upstream, so that the rest has no corners to look into.
+    api::kinds::check_service_addresses(tree)?;
     let headless = tree.str("spec.clusterIP") == "None";
     let any_family =
         headless && tree.at("spec.selector").as_object().is_none_or(|map| map.is_empty());
@@ -101,20 +103,24 @@ pub(crate) fn settle(tree: &mut Value, old: Option<&Value>, cidrs: &[Cidr]) -> R
     Ok(())
 }
 
-/// `clusterIP` and `clusterIPs` say the same.
+/// Who knows `clusterIP` only means `clusterIPs`, too. Whether both say the same is then checked.
 fn normalize(tree: &mut Value, old: Option<&Value>) {
+    const ALL: &str = "spec.clusterIPs";
     let address = tree.str("spec.clusterIP").to_owned();
-    let first =
-        tree.list("spec.clusterIPs").first().and_then(Value::as_str).unwrap_or("").to_owned();
-    if first.is_empty() && !address.is_empty() {
-        tree.set("spec.clusterIPs", json!([address]));
-    } else if address.is_empty() && !first.is_empty() {
-        let cleared = old.is_some_and(|old| old.str("spec.clusterIP") == first);
-        match cleared {
-            true => {
-                tree.remove("spec.clusterIPs");
-            }
-            false => tree.set("spec.clusterIP", first),
+    let meant = |address: &str| (!address.is_empty()).then(|| json!([address]));
+    let Some(old) = old else {
+        if let (true, Some(all)) = (tree.list(ALL).is_empty(), meant(&address)) {
+            tree.set(ALL, all);
+        }
+        return;
+    };
+    let is_same = old.str("spec.clusterIP") == address;
+    if is_same && tree.list(ALL).is_empty() && !old.list(ALL).is_empty() {
+        tree.set(ALL, old.at(ALL).clone());
+    } else if !is_same && tree.list(ALL) == old.list(ALL) {
+        match meant(&address) {
+            Some(all) => tree.set(ALL, all),
+            None => drop(tree.remove(ALL)),
         }
     }
 }

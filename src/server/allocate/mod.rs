@@ -237,7 +237,8 @@ impl Need<'_> {
         let port = match tree.int(field).unwrap_or(0) {
             0 => self.free_port("a HealthCheck NodePort").await?,
             asked => {
-                let port = u16::try_from(asked).unwrap_or(0);
+                // What is no port is refused by its rule.
+                let Ok(port) = u16::try_from(asked) else { return Ok(()) };
                 if self.before.contains(&Item::Port(port)) {
                     return Ok(());
                 }
@@ -323,8 +324,10 @@ fn drop_dependent(new: &mut Value, old: &Value) {
         }
         new.remove("status.loadBalancer.ingress");
     }
-    let wants_policy = matches!(new.str("spec.type"), "NodePort" | "LoadBalancer")
-        || !new.list("spec.externalIPs").is_empty();
+    let wants_policy = match new.str("spec.type") {
+        "NodePort" | "LoadBalancer" => true,
+        kind => kind == "ClusterIP" && !new.list("spec.externalIPs").is_empty(),
+    };
     if !wants_policy && new.at("spec.externalTrafficPolicy") == old.at("spec.externalTrafficPolicy")
     {
         new.remove("spec.externalTrafficPolicy");
@@ -337,16 +340,13 @@ fn needs_type_ports(service: &Value) -> bool {
 
 /// What a replacement left out and the cluster had chosen stays.
 fn carry_over(new: &mut Value, old: &Value) {
-    if needs_address(old) && needs_address(new) {
-        if new.str("spec.clusterIP").is_empty() && new.list("spec.clusterIPs").is_empty() {
-            for field in ["spec.clusterIP", "spec.clusterIPs"] {
-                if old.has(field) {
-                    new.set(field, old.at(field).clone());
-                }
-            }
-        } else if new.str("spec.clusterIP") == old.str("spec.clusterIP")
-            && new.list("spec.clusterIPs").is_empty()
-        {
+    let has_address = |service: &Value| service.str("spec.type") != "ExternalName";
+    if has_address(old) && has_address(new) {
+        if new.str("spec.clusterIP").is_empty() && old.has("spec.clusterIP") {
+            new.set("spec.clusterIP", old.at("spec.clusterIP").clone());
+        }
+        let is_same = new.str("spec.clusterIP") == old.str("spec.clusterIP");
+        if is_same && new.list("spec.clusterIPs").is_empty() && old.has("spec.clusterIPs") {
             new.set("spec.clusterIPs", old.at("spec.clusterIPs").clone());
         }
     }

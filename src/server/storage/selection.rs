@@ -37,7 +37,12 @@ impl Selection {
                     )));
                 }
                 (None, true) => {
-                    let why = format!("field label not supported: {}", term.path);
+                    let why = match form.kind.name {
+                        "Job" if form.group() == "batch" => {
+                            format!("field label {:?} not supported for Job", term.path)
+                        }
+                        _ => format!("field label not supported: {}", term.path),
+                    };
                     return Err(Status::bad_request(why));
                 }
             }

@@ -530,58 +530,14 @@ pub(crate) fn port(value: &Value, path: &str, causes: &mut Vec<Cause>) {
 pub(crate) fn amounts(map: &Value, path: &str, causes: &mut Vec<Cause>) {
     for (name, value) in map.as_object().into_iter().flatten() {
         let path = format!("{path}[{name}]");
-        resource_name(name, &path, causes);
+        crate::kinds::limited_name(true, name, &path, causes);
         let Some(quantity) = Quantity::from_tree(value) else { continue };
         if quantity.is_negative() {
             causes.invalid(&path, value, NON_NEGATIVE);
-        } else if name.contains('/') && quantity.has_fraction() {
-            causes.invalid(&path, value, "must be an integer");
         }
-    }
-}
-
-/// What a container may have limits of (upstream's `ValidateContainerResourceName`).
-pub(crate) fn resource_name(name: &str, path: &str, causes: &mut Vec<Cause>) {
-    const STANDARD: &[&str] = &["cpu", "memory", "ephemeral-storage"];
-    /// What is a standard resource elsewhere, in quotas.
-    const ELSEWHERE: &[&str] = &[
-        "pods",
-        "resourcequotas",
-        "services",
-        "replicationcontrollers",
-        "secrets",
-        "configmaps",
-        "persistentvolumeclaims",
-        "storage",
-        "requests.storage",
-        "services.nodeports",
-        "services.loadbalancers",
-        "requests.cpu",
-        "requests.memory",
-        "requests.ephemeral-storage",
-        "limits.cpu",
-        "limits.memory",
-        "limits.ephemeral-storage",
-    ];
-    let value = Value::from(name);
-    let is_standard = STANDARD.contains(&name) || name.starts_with("hugepages-");
-    if let Err(why) = names::qualified(name) {
-        for why in why.lines() {
-            causes.invalid(path, &value, why);
+        if crate::quota::is_extended(name) && quantity.has_fraction() {
+            causes.invalid_quantity(&path, value, "must be an integer");
         }
-    } else if !is_standard && !name.contains('/') && !ELSEWHERE.contains(&name) {
-        let detail = "must be a standard resource type or fully qualified";
-        causes.invalid(path, &value, detail);
-    }
-    if is_standard {
-        return;
-    }
-    if !name.contains('/') {
-        causes.invalid(path, &value, "must be a standard resource for containers");
-    } else if !name.contains("kubernetes.io/")
-        && (name.starts_with("requests.") || names::qualified(&format!("requests.{name}")).is_err())
-    {
-        causes.invalid(path, &value, "doesn't follow extended resource name standard");
     }
 }
 
@@ -635,6 +591,7 @@ fn security(context: &Value, path: &str, causes: &mut Vec<Cause>) {
         }
     }
     seccomp(context.at("seccompProfile"), &format!("{path}.seccompProfile"), causes);
+    super::platform::context(context, path, causes);
 }
 
 /// A user or group at `path`.
@@ -646,25 +603,30 @@ pub(super) fn user_id(id: i64, path: &str, causes: &mut Vec<Cause>) {
 
 /// A `SeccompProfile` at `path`.
 pub(super) fn seccomp(profile: &Value, path: &str, causes: &mut Vec<Cause>) {
-    match (profile.str("type"), profile.has("localhostProfile")) {
-        ("Localhost", false) => {
-            causes.required(
-                &format!("{path}.localhostProfile"),
-                "must be set when seccomp type is Localhost",
-            );
+    if profile.is_null() {
+        return;
+    }
+    let kind = profile.str("type");
+    match kind {
+        "Localhost" | "RuntimeDefault" | "Unconfined" => {}
+        "" => {
+            let detail = "type is required when seccompProfile is set";
+            causes.required(&format!("{path}.type"), detail);
         }
-        ("Localhost", true) => {
-            inner_path(
-                profile.str("localhostProfile"),
-                &format!("{path}.localhostProfile"),
-                causes,
-            );
+        other => {
+            const TYPES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
+            causes.not_supported_in_order(&format!("{path}.type"), other, &TYPES);
         }
-        (kind, true) if !kind.is_empty() => causes.invalid(
-            &format!("{path}.localhostProfile"),
-            profile.at("localhostProfile"),
-            "can only be set when seccomp type is Localhost",
-        ),
-        _ => {}
+    }
+    let path = format!("{path}.localhostProfile");
+    match profile.at("localhostProfile").as_str() {
+        None if kind == "Localhost" => {
+            causes.required(&path, "must be set when seccomp type is Localhost");
+        }
+        None => {}
+        Some(name) if kind == "Localhost" => inner_path(name, &path, causes),
+        Some(name) => {
+            causes.invalid(&path, &name.into(), "can only be set when seccomp type is Localhost");
+        }
     }
 }

@@ -34,7 +34,8 @@ pub(crate) fn one(
     };
     let mut found = None;
     for name in order.split(' ').filter(|name| owner.has(name)) {
-        if found.is_some() {
+        // Of persistent volumes, upstream does not count this one among the others.
+        if found.is_some() && !(persistent && name == "flexVolume") {
             // Upstream's names.
             let shown = match name {
                 "cephfs" => "cephFS",
@@ -45,7 +46,7 @@ pub(crate) fn one(
             causes.forbidden(&at, "may not specify more than 1 volume type");
             continue;
         }
-        found = Some(name);
+        found = found.or(Some(name));
         let place = if name == "gcePersistentDisk" { "persistentDisk" } else { name };
         let at = format!("{path}.{place}");
         validate::part_at(root, name, owner.at(name), &at, causes);
