@@ -80,6 +80,7 @@ const VOLUME_ANNOTATIONS: &[(&str, &str)] = &[
         "deprecated since v1.31; use \"mountOptions\" attribute instead",
     ),
 ];
+const MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";
 const NO_LABEL: &str = "a null labelSelector results in matching no pod";
 
 /// How many warnings are said about one object.
@@ -128,6 +129,20 @@ pub fn of(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<String> {
     }
     match (kind.group, kind.name) {
         ("", "Service") => service(new, &mut said),
+        ("", "Secret") if new.str("type") == "kubernetes.io/tls" => key_pair(new, &mut said),
+        ("", "ServiceAccount") => {
+            let has = |tree: &Value| tree.entry("metadata.annotations", MOUNTABLE).is_some();
+            if has(new) && !old.is_some_and(has) {
+                said.push(format!(
+                    "metadata.annotations[{MOUNTABLE}]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+                ));
+            }
+        }
+        ("discovery.k8s.io", "EndpointSlice")
+            if old.is_none() && new.str("addressType") == "FQDN" =>
+        {
+            said.push("spec.addressType: FQDN endpoints are deprecated".into());
+        }
         ("", "PersistentVolume") => volume(new, &mut said),
         ("", "PersistentVolumeClaim") => {
             deprecated(new.at("metadata"), "metadata", &VOLUME_ANNOTATIONS[..1], &mut said);
@@ -265,10 +280,9 @@ fn service(new: &Value, said: &mut Said) {
                 "{path}: IPv6 address {address:?} is not in RFC 5952 canonical format (\"{parsed}\"), which may cause controller apply-loops"
             ));
         }
-        let has_zeros = |part: &str| part.len() > 1 && part.starts_with('0');
-        if address.contains('.') && !address.contains(':') && address.split('.').any(has_zeros) {
+        if let Some(why) = no_address(address) {
             said.push(format!(
-                "{path}: IP address was accepted, but will be invalid in a future Kubernetes release: ParseAddr({address:?}): IPv4 field has octet with leading zero"
+                "{path}: IP address was accepted, but will be invalid in a future Kubernetes release: ParseAddr({address:?}): {why}"
             ));
         }
     }
@@ -278,6 +292,50 @@ fn service(new: &Value, said: &mut Said) {
     }
     if !is_external && !new.str("spec.externalName").is_empty() {
         said.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".into());
+    }
+}
+
+/// Why Go's strict parser takes a text for no address; of those that hold a colon nothing is said.
+fn no_address(text: &str) -> Option<String> {
+    if text.is_empty() || text.contains(':') || text == "None" {
+        return None;
+    }
+    if !text.contains('.') {
+        return Some("unable to parse IP".into());
+    }
+    let at = |what: &str, idx: usize| Some(format!("{what} (at {:?})", &text[idx..]));
+    let (mut value, mut n_digits, mut n_dots) = (0, 0, 0);
+    for (idx, c) in text.char_indices() {
+        match c.to_digit(10) {
+            Some(_) if n_digits == 1 && value == 0 => {
+                return Some("IPv4 field has octet with leading zero".into());
+            }
+            Some(digit) => {
+                (value, n_digits) = (value * 10 + digit, n_digits + 1);
+                if value > 255 {
+                    return Some("IPv4 field has value >255".into());
+                }
+            }
+            None if c != '.' => return at("unexpected character", idx),
+            None if n_digits == 0 || idx + 1 == text.len() => {
+                return at("IPv4 field must have at least one digit", idx);
+            }
+            None if n_dots == 3 => return Some("IPv4 address too long".into()),
+            None => (value, n_digits, n_dots) = (0, 0, n_dots + 1),
+        }
+    }
+    (n_dots < 3).then(|| "IPv4 address too short".into())
+}
+
+/// What is found of a certificate and its key: that there is something to read in both.
+fn key_pair(secret: &Value, said: &mut Said) {
+    for (field, what) in [("tls.crt", "certificate"), ("tls.key", "key")] {
+        let bytes =
+            wire::base64::decode(secret.entry("data", field).unwrap_or("")).unwrap_or_default();
+        if !String::from_utf8_lossy(&bytes).contains("-----BEGIN ") {
+            said.push(format!("tls: failed to find any PEM data in {what} input"));
+            return;
+        }
     }
 }
 
