@@ -51,7 +51,11 @@ pub(crate) enum Command {
     Sync {
         reply: Sender<Result<()>>,
     },
-    /// The same, then ends.
+    /// Writes what is lazy, and leaves nothing on the disk but what the state holds.
+    Scrub {
+        reply: Sender<Result<()>>,
+    },
+    /// Writes what is lazy, then ends.
     Close {
         reply: Sender<Result<()>>,
     },
@@ -190,6 +194,10 @@ impl Committer {
             Command::Sync { reply } => {
                 let synced = self.flush(None).await;
                 let _ = reply.try_send(synced);
+            }
+            Command::Scrub { reply } => {
+                let scrubbed = self.scrub().await;
+                let _ = reply.try_send(scrubbed);
             }
             Command::Close { reply } => {
                 let closed = self.close().await;
@@ -457,6 +465,19 @@ impl Committer {
             false
         });
         self.shrink_at = more.then(|| rt::now().mono + SHRINK_STEP);
+    }
+
+    /// Deletes every dead row now, and has the disk forget what they held.
+    async fn scrub(&mut self) -> Result<()> {
+        self.flush(None).await?;
+        let storage = |error| Error::Storage(Arc::new(error));
+        self.driver.scrub(true).await.map_err(storage)?;
+        while self.dead.len() > 0 {
+            let purged = self.dead.first(PURGE_ROWS_MAX);
+            let batch = Batch { purged, ..Batch::default() };
+            self.submit(Draft { batch, ..Draft::default() }).await?;
+        }
+        self.driver.scrub(false).await.map_err(storage)
     }
 
     async fn grant(&mut self, lease: LeaseRow) -> Result<LeaseId> {

@@ -26,6 +26,10 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
     /// Gives a part of what the file does not need back to the disk; whether there is more of it.
     fn shrink(&self) -> BoxFuture<'_, Result<bool>>;
 
+    /// What is deleted from now on leaves nothing in the file (`begin`); then nothing of what was deleted
+    /// before, as far as its size allows to write it anew.
+    fn scrub(&self, begin: bool) -> BoxFuture<'_, Result<()>>;
+
     /// Lets go of the disk.
     fn close(&self) -> BoxFuture<'_, Result<()>>;
 

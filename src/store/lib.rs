@@ -15,6 +15,7 @@ mod lease;
 mod memory;
 mod memory_log;
 mod plan;
+mod sealed;
 mod shared;
 mod sharer;
 mod sqlite;
@@ -28,6 +29,7 @@ pub use error::{Error, Result};
 pub use lease::LeaseInfo;
 pub use memory::{Disk, Fault};
 pub use memory_log::{Fate, Log, LogPlant, Way};
+pub use sealed::Envelope;
 pub use store::Store;
 pub use txn::{Compare, Done, Failed, Relation, Request, Response, Target, Txn};
 pub use types::{

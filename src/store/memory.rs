@@ -141,6 +141,10 @@ impl Driver for MemoryDriver {
         Box::pin(async { Ok(false) })
     }
 
+    fn scrub(&self, _begin: bool) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async { Ok(()) })
     }

@@ -135,7 +135,9 @@ impl Sharer {
                 let _ = reply.try_send(revoked);
             }
             // Nothing is lazy here.
-            Command::Sync { reply } | Command::Close { reply } => drop(reply.try_send(Ok(()))),
+            Command::Sync { reply } | Command::Scrub { reply } | Command::Close { reply } => {
+                drop(reply.try_send(Ok(())))
+            }
         }
         None
     }

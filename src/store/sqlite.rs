@@ -116,6 +116,17 @@ impl Driver for SqliteDriver {
         })
     }
 
+    fn scrub(&self, begin: bool) -> BoxFuture<'_, Result<()>> {
+        self.run(move |file| {
+            let what = || format!("scrub the datastore {}", file.path.display());
+            let slot = lock(&file.connection);
+            let Some(connection) = slot.as_ref() else { return Ok(()) };
+            scrub(connection, begin).context(what)?;
+            file.n_bytes(connection);
+            Ok(())
+        })
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         self.run(|file| {
             let Some(connection) = lock(&file.connection).take() else { return Ok(()) };
@@ -424,6 +435,30 @@ fn shrink(connection: &Connection, rewritten_max_bytes: u64) -> Result<bool> {
     }
     connection.release_memory().context(|| "give back memory")?;
     Ok(more)
+}
+
+/// Before dead rows are deleted, has SQLite overwrite what it deletes; afterwards rids the file of what was
+/// deleted earlier: written anew if it holds little, or else cut by its free pages. The log ends empty.
+fn scrub(connection: &Connection, begin: bool) -> Result<()> {
+    if begin {
+        return connection.execute_batch("PRAGMA secure_delete = ON").context(|| "overwrite");
+    }
+    let number = |name: &str| -> Result<u64> {
+        let value = connection.pragma_query_value(None, name, |row| row.get(0));
+        unsigned(value.context(|| format!("read {name}"))?)
+    };
+    let n_free = number("freelist_count")?;
+    let held = (number("page_count")? - n_free) * u64::from(PAGE_SIZE_BYTES);
+    if held <= REWRITTEN_MAX_BYTES {
+        let rewrite = "PRAGMA auto_vacuum = INCREMENTAL; VACUUM";
+        connection.execute_batch(rewrite).context(|| "write the file anew")?;
+    } else {
+        give_back(connection, n_free).context(|| "give back free pages")?;
+    }
+    let cut = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
+    cut.context(|| "copy the log into the file")?;
+    connection.execute_batch("PRAGMA secure_delete = OFF").context(|| "overwrite no longer")?;
+    connection.release_memory().context(|| "give back memory")
 }
 
 /// Moves so many pages from the file's end into free places, and cuts them off.

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::lease::{LeaseInfo, Leases, shared_ttl};
 use crate::memory::Disk;
 use crate::memory_log::Log;
+use crate::sealed::{Envelope, Sealed};
 use crate::shared::{Role, SharedLog, lease_key};
 use crate::sharer::{Sharer, leases_of};
 use crate::sqlite::SqliteDriver;
@@ -63,6 +64,19 @@ impl Store {
     /// None today; the shape is that of [`Store::open`].
     pub async fn open_memory(disk: &Disk, limits: Limits) -> Result<Store> {
         Store::start(Arc::new(disk.driver()), limits).await
+    }
+
+    /// [`Store::open`] with values sealed on the disk as `envelope` says.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and if a value cannot be opened.
+    pub async fn open_sealed(
+        path: &Path,
+        limits: Limits,
+        envelope: Arc<dyn Envelope>,
+    ) -> Result<Store> {
+        let driver = Arc::new(SqliteDriver::new(path));
+        Store::start(Arc::new(Sealed { driver, envelope }), limits).await
     }
 
     async fn start(driver: Arc<dyn Driver>, limits: Limits) -> Result<Store> {
@@ -349,6 +363,15 @@ impl Store {
     /// `Storage` if that failed; it is tried again by itself.
     pub async fn sync(&self) -> Result<()> {
         self.ask(|reply| Command::Sync { reply }).await
+    }
+
+    /// Removes from the disk whatever is not the state of now: replaced and deleted values too, which
+    /// otherwise stay there for a while. Writes wait for it.
+    ///
+    /// # Errors
+    /// `Storage` if that failed.
+    pub async fn scrub(&self) -> Result<()> {
+        self.ask(|reply| Command::Scrub { reply }).await
     }
 
     /// Writes what is lazy, ends all watches, lets go of the disk. Reads still work; writes do not.

@@ -321,3 +321,85 @@ fn the_file_stops_growing_under_constant_change() {
         assert!(last <= sizes[2] * 5 / 4, "it keeps growing: {sizes:?}");
     });
 }
+
+/// Seals by a XOR, and tells what was sealed by a mark.
+#[derive(Debug)]
+struct Xor(std::sync::atomic::AtomicU8);
+
+impl store::Envelope for Xor {
+    fn seal(&self, key: &[u8], value: &[u8]) -> stdx::Result<Option<Vec<u8>>> {
+        let with = self.0.load(std::sync::atomic::Ordering::SeqCst);
+        let sealed = value.iter().map(|byte| byte ^ with);
+        Ok((key.starts_with(b"/s/") && with != 0)
+            .then(|| [b'!', with].into_iter().chain(sealed).collect()))
+    }
+
+    fn open(&self, _: &[u8], bytes: &[u8]) -> stdx::Result<Option<Vec<u8>>> {
+        match bytes {
+            [b'!', with, rest @ ..] if *with < 9 => {
+                Ok(Some(rest.iter().map(|byte| byte ^ with).collect()))
+            }
+            [b'!', with, ..] => Err(stdx::Error::new(format!("no key {with}"))),
+            _ => Ok(None),
+        }
+    }
+}
+
+#[test]
+fn sealed_values_are_plain_in_memory_and_never_on_the_disk() {
+    use std::sync::atomic::{AtomicU8, Ordering};
+    let dir = Dir::new("sealed");
+    let on_disk = |text: &str| {
+        let files = std::fs::read_dir(dir.0.join("db")).unwrap().map(|file| file.unwrap().path());
+        let held: Vec<Vec<u8>> =
+            files.filter(|path| path.is_file()).map(|path| std::fs::read(path).unwrap()).collect();
+        held.iter().any(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()))
+    };
+    let secret = |idx: usize| format!("top-secret-{idx}-{}", "x".repeat(idx * 40));
+    rt::block_on(async {
+        let xor = std::sync::Arc::new(Xor(AtomicU8::new(0)));
+        let open = || {
+            let (path, xor) = (dir.file(), std::sync::Arc::clone(&xor));
+            async move { Store::open_sealed(&path, Limits::default(), xor as _).await }
+        };
+        // First in the clear, with replaced and deleted values, as before a server encrypts.
+        let store = open().await.unwrap();
+        for idx in 0..100 {
+            let key = format!("/s/{}", idx % 50);
+            store
+                .write_one(Op::put(key.into_bytes(), secret(idx).into_bytes()), Class::Durable)
+                .await
+                .unwrap();
+        }
+        store.write_one(Op::put(*b"/plain", *b"common knowledge"), Class::Durable).await.unwrap();
+        assert!(on_disk("top-secret-7-") && on_disk("top-secret-70-"));
+        xor.0.store(3, Ordering::SeqCst);
+        let before = all(&store).await;
+        for (key, value) in before.iter().filter(|(key, _)| key.starts_with("/s/")) {
+            store
+                .write_one(
+                    Op::put(key.clone().into_bytes(), value.clone().into_bytes()),
+                    Class::Durable,
+                )
+                .await
+                .unwrap();
+        }
+        assert_eq!(all(&store).await, before);
+        store.scrub().await.unwrap();
+        assert!(!on_disk("top-secret") && on_disk("common knowledge"));
+        drop(store);
+        assert!(!on_disk("top-secret"));
+        let store = open().await.unwrap();
+        assert_eq!(all(&store).await, before);
+        assert_eq!(store.stats().n_dead_rows, 0);
+        // A key that is gone refuses the start, and changes nothing.
+        xor.0.store(9, Ordering::SeqCst);
+        store.write_one(Op::put(*b"/s/lost", *b"value"), Class::Durable).await.unwrap();
+        store.close().await.unwrap();
+        drop(store);
+        let refused = open().await.unwrap_err().to_string();
+        assert!(refused.contains("no key 9"), "{refused}");
+        let plain = Store::open(&dir.0.join("db/state.db"), Limits::default()).await.unwrap();
+        assert_eq!(plain.range(&Query::prefix("")).await.unwrap().items.len(), before.len() + 1);
+    });
+}
