@@ -23,6 +23,8 @@ mod core;
 mod definitions;
 mod dispatch;
 mod door;
+mod encryption;
+mod files;
 mod masters;
 mod node_door;
 mod options;
@@ -44,6 +46,7 @@ mod web;
 mod webhook;
 
 pub use config::{Admission, Cidr, Config, StaticToken};
+pub use encryption::{Encryption, rewrite_secrets};
 pub use node_door::{NodeDoor, Tunnels};
 pub use server::Server;
 pub use storage::check as check_value;

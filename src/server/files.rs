@@ -1,0 +1,94 @@
+//! Administrators' files of the API server, read as strictly as upstream reads them: `Policy`, `EncryptionConfiguration`.
+
+use std::path::Path;
+
+use api::pod::security::configuration;
+use api::{Lens, Value};
+
+/// Of a file; what is longer is none.
+const FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// A struct of such a file: its name in Go, and its fields with their types in Go.
+pub(crate) type Struct = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// The file's text.
+///
+/// # Errors
+/// If it cannot be read, or is larger than such files are.
+pub(crate) fn text(path: &Path) -> Result<String, String> {
+    let bytes = rt::fs::read_beginning(path, FILE_MAX_BYTES + 1).map_err(|e| e.to_string())?;
+    if bytes.len() as u64 > FILE_MAX_BYTES {
+        return Err(format!("more than {FILE_MAX_BYTES} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|error| error.to_string())
+}
+
+/// The object in a text, if it is of the first of `structs` and has only fields that are known, each of its type.
+///
+/// # Errors
+/// In upstream's words.
+pub(crate) fn object(
+    text: &str,
+    versions: &[(&str, &str)],
+    structs: &[Struct],
+) -> Result<Value, String> {
+    let tree = wire::yaml::parse_one(text);
+    let tree = tree.map_err(|error| format!("strict decoding error: {error}"))?;
+    let Some((root, _)) = structs.first() else { return Ok(tree) };
+    configuration::check_kind(&tree, root.trim_start_matches("v1."), versions)?;
+    let mut unknown = Vec::new();
+    // What is left to look at: a value, its type, its path, the field's name in errors of Go.
+    let mut todo: Vec<(&Value, &str, String, String)> =
+        vec![(&tree, root, String::new(), String::new())];
+    while let Some((value, of, path, field)) = todo.pop() {
+        match (value, of.strip_prefix("[]")) {
+            (Value::Null, _) => {}
+            (Value::Array(items), Some(of)) => {
+                let items = items.iter().enumerate().rev();
+                todo.extend(
+                    items.map(|(idx, item)| (item, of, format!("{path}[{idx}]"), field.clone())),
+                );
+            }
+            (Value::String(_), None) if of == "string" => {}
+            (Value::Bool(_), None) if of == "bool" => {}
+            (Value::Number(_), None) if of == "int32" => {}
+            // Whatever it says is refused by somebody else.
+            (_, None) if of == "any" => {}
+            (Value::Object(map), None) => {
+                let Some((name, fields)) = structs.iter().find(|(name, _)| *name == of) else {
+                    return Err(configuration::mistyped(value, &field, of));
+                };
+                for (key, value) in map {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    let path = format!("{path}{dot}{key}");
+                    match fields.iter().find(|(known, _)| known == key) {
+                        Some((_, of)) => {
+                            let plain = without_indices(&path);
+                            let name = name.trim_start_matches("v1.");
+                            todo.push((value, of, path, format!("{name}.{plain}")));
+                        }
+                        None => unknown.push(path),
+                    }
+                }
+            }
+            _ => return Err(configuration::mistyped(value, &field, of)),
+        }
+    }
+    configuration::unknown_fields(unknown)?;
+    Ok(tree)
+}
+
+fn without_indices(path: &str) -> String {
+    let mut inside = false;
+    let kept = path.chars().filter(|c| {
+        let was = inside;
+        inside = (was || *c == '[') && *c != ']';
+        !was && !inside
+    });
+    kept.collect()
+}
+
+/// The texts in a list.
+pub(crate) fn texts(tree: &Value, field: &str) -> Vec<String> {
+    tree.list(field).iter().filter_map(|text| text.as_str().map(str::to_owned)).collect()
+}
