@@ -4,6 +4,7 @@
 
 pub mod ctr;
 mod door;
+pub mod secrets_encrypt;
 pub mod token;
 
 pub use door::Door;

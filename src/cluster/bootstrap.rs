@@ -27,6 +27,12 @@ const FILES: &[(&str, &str)] = &[
     ("PasswdFile", "cred/passwd"),
 ];
 
+/// Those that only some servers have.
+const OPTIONAL: &[(&str, &str)] = &[
+    ("EncryptionConfig", "cred/encryption-config.json"),
+    ("EncryptionHash", "cred/encryption-state.json"),
+];
+
 /// One file with the time it was last changed (RFC 3339).
 #[derive(Serialize, Deserialize)]
 struct File {
@@ -45,7 +51,7 @@ pub fn storage_key(token: &str) -> String {
 /// The cluster's files as one encrypted block.
 pub fn collect(paths: &Paths, token: &str, now: stdx::time::Wall) -> Result<Vec<u8>> {
     let mut files = BTreeMap::new();
-    for (name, path) in FILES {
+    for (name, path) in FILES.iter().chain(OPTIONAL) {
         if let Some(bytes) = rt::fs::read_optional(paths.server().join(path))? {
             files.insert(
                 *name,
@@ -58,19 +64,20 @@ pub fn collect(paths: &Paths, token: &str, now: stdx::time::Wall) -> Result<Vec<
 }
 
 /// Writes the files that are missing on disk from a block of the datastore. Where none is, the block
-/// stays shut: its key takes longer to derive than anything else of a start.
+/// stays shut: its key takes longer to derive than anything else of a start. `optional` is for what the secrets encryption has.
 ///
 /// # Errors
 /// If the token does not open the block: it belongs to another cluster.
-pub fn restore(paths: &Paths, token: &str, block: &[u8]) -> Result<()> {
+pub fn restore(paths: &Paths, token: &str, block: &[u8], optional: bool) -> Result<()> {
     let is_there = |path| rt::fs::metadata(paths.server().join(path)).is_ok();
-    if FILES.iter().all(|(_, path)| is_there(path)) {
+    let wanted = || FILES.iter().chain(OPTIONAL.iter().filter(|_| optional));
+    if wanted().all(|(_, path)| is_there(path)) {
         return Ok(());
     }
     let plain = decrypt(token, block)?;
     let files: BTreeMap<String, File> =
         serde_json::from_slice(&plain).context(|| "decode the bootstrap data")?;
-    for (name, path) in FILES {
+    for (name, path) in wanted() {
         let path = paths.server().join(path);
         let Some(file) = files.get(*name) else { continue };
         if rt::fs::read_optional(&path)?.is_some() {
@@ -158,12 +165,15 @@ mod tests {
         }
         let block = collect(&paths, "secret", rt::now().wall).unwrap();
         let lost = paths.server().join(FILES[7].1);
-        assert_eq!(restore(&paths, "other", &block).map_err(|e| e.to_string()), Ok(()));
+        assert_eq!(restore(&paths, "other", &block, false).map_err(|e| e.to_string()), Ok(()));
         rt::fs::remove_file(&lost).unwrap();
         assert!(
-            restore(&paths, "other", &block).unwrap_err().to_string().contains("another token")
+            restore(&paths, "other", &block, false)
+                .unwrap_err()
+                .to_string()
+                .contains("another token")
         );
-        restore(&paths, "secret", &block).unwrap();
+        restore(&paths, "secret", &block, false).unwrap();
         assert_eq!(rt::fs::read_text(&lost).unwrap(), FILES[7].0);
         rt::fs::remove_dir_all(dir).unwrap();
     }

@@ -10,6 +10,7 @@ pub mod paths;
 pub mod pki;
 pub mod role;
 mod scrypt;
+pub mod secrets_encryption;
 pub mod settings;
 pub mod signer;
 pub mod supervisor;

@@ -2,6 +2,7 @@
 //! their certificates. Paths, roles and limits are k3s's (pkg/server/handlers).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use api::kinds::{ENDPOINT_SLICE, NODE};
 use api::status::Reason;
@@ -14,6 +15,7 @@ use wire::pkcs10::Request;
 use crate::node_password::{self, Claims};
 use crate::paths::Paths;
 use crate::pki::{self, Clock};
+use crate::secrets_encryption::{self, SecretsEncryption};
 use crate::signer::Authorities;
 use crate::token;
 use crate::x509::{self, Certificate, Leaf, Parsed};
@@ -115,6 +117,7 @@ pub struct Setup {
     /// The node of this process and its password, if there is one.
     pub own_node: Option<(String, String)>,
     pub clock: fn() -> Clock,
+    pub encryption: Arc<SecretsEncryption>,
 }
 
 impl std::fmt::Debug for Setup {
@@ -128,6 +131,8 @@ impl std::fmt::Debug for Setup {
 pub struct Asked<'a> {
     /// Whether the request is a POST, which brings a signing request.
     pub posts: bool,
+    /// Whether it is a PUT, which changes the encryption of secrets.
+    pub puts: bool,
     pub path: &'a str,
     pub user: &'a str,
     pub groups: &'a [String],
@@ -200,10 +205,12 @@ impl Supervisor {
     /// # Errors
     /// 403 if it is not for such users, 404, and 429.
     pub fn admit(&self, asked: &Asked<'_>) -> Result<SemaphoreGuard<'_>, Status> {
-        if !ROLES.iter().any(|role| asked.groups.iter().any(|group| group == role)) {
+        let of_servers = asked.path.strip_prefix(PREFIX).is_some_and(is_of_servers);
+        let roles = if of_servers { &[SERVER][..] } else { &ROLES };
+        if !roles.iter().any(|role| asked.groups.iter().any(|group| group == role)) {
             return Err(Status::new(Reason::Forbidden, "forbidden"));
         }
-        let turns = if asked.posts { &self.writes } else { &self.reads };
+        let turns = if asked.posts || asked.puts { &self.writes } else { &self.reads };
         turns.try_acquire().ok_or_else(|| {
             Status::too_many_requests("Too many requests, please try again later.", 1)
         })
@@ -230,6 +237,18 @@ impl Supervisor {
             "config" => return Ok((JSON, self.setup.config.clone().into_bytes())),
             "apiservers" => return Ok((JSON, self.servers().await?.to_string().into_bytes())),
             "readyz" => "ok".to_owned(),
+            secrets_encryption::STATUS => {
+                let status = self.setup.encryption.status();
+                let status = status.map_err(|error| Status::internal(error.to_string()))?;
+                return Ok((JSON, status.to_string().into_bytes()));
+            }
+            secrets_encryption::CONFIG if asked.puts => {
+                self.setup.encryption.change(body).await?;
+                String::new()
+            }
+            secrets_encryption::CONFIG => {
+                return Err(Status::new(Reason::MethodNotAllowed, "method not allowed"));
+            }
             "client-ca.crt" => client.chain_pem.clone(),
             "server-ca.crt" => server.chain_pem.clone(),
             "client-kube-proxy.crt" => {
@@ -363,6 +382,11 @@ impl Supervisor {
         found.truncate(SERVERS_MAX);
         Ok(Value::Array(found))
     }
+}
+
+/// What only servers, and who has their token, may ask for.
+fn is_of_servers(path: &str) -> bool {
+    path == secrets_encryption::STATUS || path == secrets_encryption::CONFIG
 }
 
 /// `address:port` of each server that an EndpointSlice of the `kubernetes` Service names.

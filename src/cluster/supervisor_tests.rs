@@ -64,6 +64,21 @@ impl Drop for Server {
     }
 }
 
+/// Nothing is encrypted.
+struct Unsealed;
+
+impl secrets_encryption::Sealing for Unsealed {
+    fn reload(&self) -> Result<()> {
+        Ok(())
+    }
+    fn reencrypt(&self) -> BoxFuture<'_, Result<usize>> {
+        Box::pin(async { Ok(0) })
+    }
+    fn save(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
 /// A server at 192.0.2.1 with a node of its own.
 fn server(name: &str) -> Server {
     let dir = std::env::temp_dir().join(format!("cluster-{name}-{}", std::process::id()));
@@ -77,8 +92,17 @@ fn server(name: &str) -> Server {
     rt::fs::write(paths.tls("serving-kube-apiserver.crt"), own.chain_pem.as_bytes(), 0o600)
         .unwrap();
     let fake = Arc::new(Fake::default());
+    let client = Client::new(Arc::clone(&fake) as Arc<dyn Api>);
+    let encryption = SecretsEncryption::new(secrets_encryption::Setup {
+        paths: paths.clone(),
+        provider: None,
+        sealing: Arc::new(Unsealed),
+        client: client.clone(),
+        node: None,
+    });
     let supervisor = Supervisor::new(Setup {
-        client: Client::new(Arc::clone(&fake) as Arc<dyn Api>),
+        encryption,
+        client,
         paths,
         authorities: authorities.clone(),
         passwords: Passwords { server: "server-secret".into(), agent: "agent-secret".into() },
@@ -92,6 +116,7 @@ fn server(name: &str) -> Server {
 fn agent<'a>(groups: &'a [String], path: &'a str) -> Asked<'a> {
     Asked {
         posts: true,
+        puts: false,
         path,
         user: "node",
         groups,

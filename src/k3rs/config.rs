@@ -113,7 +113,13 @@ struct ServerArgs {
     /// file containing the agent token [K3S_AGENT_TOKEN_FILE]
     #[argh(option)]
     agent_token_file: Option<PathBuf>,
-    /// argument for the API server, name=value: enable-admission-plugins, disable-admission-plugins or admission-control-config-file
+    /// encrypt Secrets in the datastore
+    #[argh(option)]
+    secrets_encryption: Option<bool>,
+    /// how Secrets are encrypted: aescbc or secretbox (default aescbc)
+    #[argh(option)]
+    secrets_encryption_provider: Option<String>,
+    /// argument for the API server, name=value: enable-admission-plugins, disable-admission-plugins, admission-control-config-file, encryption-provider-config or encryption-provider-config-automatic-reload
     #[argh(option)]
     kube_apiserver_arg: Vec<String>,
     /// folder for volumes of the local storage class (default <data-dir>/storage)
@@ -236,8 +242,9 @@ pub(crate) struct Config {
     pub(crate) write_kubeconfig: Option<PathBuf>,
     pub(crate) kubeconfig_mode: u32,
     pub(crate) kubeconfig_group: Option<String>,
-    /// Admission plugins by name, on and off beside the defaults, and the file that configures them.
-    pub(crate) admission: AdmissionArgs,
+    pub(crate) apiserver: ApiserverArgs,
+    /// What `--secrets-encryption` encrypts Secrets with; `None` if it does not.
+    pub(crate) secrets_provider: Option<String>,
     pub(crate) token: Option<String>,
     /// Where an agent joins.
     pub(crate) server: Option<String>,
@@ -353,6 +360,9 @@ impl Config {
         for text in &args.node_taint {
             node_taint(text).context(|| format!("read --node-taint {text:?}"))?;
         }
+        let secrets_provider = args.secrets_encryption_provider;
+        let secrets_provider = secrets_provider.unwrap_or_else(|| "aescbc".to_owned());
+        cluster::secrets_encryption::check_provider(&secrets_provider)?;
         if args.tls_san_security == Some(false) {
             return Err(Error::new(
                 "--tls-san-security=false is not supported: names are added with --tls-san only",
@@ -377,7 +387,8 @@ impl Config {
             write_kubeconfig: args.write_kubeconfig,
             kubeconfig_mode: file_mode(args.write_kubeconfig_mode.as_deref().unwrap_or("0600"))?,
             kubeconfig_group: args.write_kubeconfig_group,
-            admission: admission_args(&args.kube_apiserver_arg)?,
+            apiserver: apiserver_args(&args.kube_apiserver_arg)?,
+            secrets_provider: (args.secrets_encryption == Some(true)).then_some(secrets_provider),
             token: secret(args.token, args.token_file.as_deref())?,
             server: args.server,
             lb_server_port: args.lb_server_port.unwrap_or(6444),
@@ -469,29 +480,39 @@ pub(crate) fn descriptions() -> String {
     }
 }
 
-/// What `--kube-apiserver-arg` says about admission.
+/// What `--kube-apiserver-arg` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct AdmissionArgs {
+pub(crate) struct ApiserverArgs {
+    /// Admission plugins by name, on and off beside the defaults, and the file that configures them.
     pub(crate) enable: Vec<String>,
     pub(crate) disable: Vec<String>,
-    pub(crate) file: Option<PathBuf>,
+    pub(crate) admission_file: Option<PathBuf>,
+    /// What the datastore is encrypted with, and whether the file is read again when it changes.
+    pub(crate) encryption_file: Option<PathBuf>,
+    pub(crate) encryption_reload: bool,
 }
 
 /// Of several values of one name the last counts, as in k3s.
-fn admission_args(args: &[String]) -> Result<AdmissionArgs> {
-    let mut admission = AdmissionArgs::default();
+fn apiserver_args(args: &[String]) -> Result<ApiserverArgs> {
+    let mut read = ApiserverArgs::default();
     for arg in args {
         let (name, value) = arg.split_once('=').unwrap_or((arg, ""));
+        let name = name.trim_start_matches("--");
         let list = || {
             let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
             names.map(str::to_owned).collect()
         };
-        match name.trim_start_matches("--") {
-            "enable-admission-plugins" => admission.enable = list(),
-            "disable-admission-plugins" => admission.disable = list(),
-            "admission-control-config-file" => {
-                admission.file = Some(value.into()).filter(|_| !value.is_empty());
-            }
+        let file = || Some(PathBuf::from(value)).filter(|_| !value.is_empty());
+        let switch = || {
+            let value = if arg.contains('=') { value } else { "true" };
+            flags::switch_value(name, value, "--kube-apiserver-arg").map(|value| value == "true")
+        };
+        match name {
+            "enable-admission-plugins" => read.enable = list(),
+            "disable-admission-plugins" => read.disable = list(),
+            "admission-control-config-file" => read.admission_file = file(),
+            "encryption-provider-config" => read.encryption_file = file(),
+            "encryption-provider-config-automatic-reload" => read.encryption_reload = switch()?,
             name => {
                 return Err(Error::new(format!(
                     "--kube-apiserver-arg={name} is not supported by this version of k3rs yet"
@@ -499,7 +520,7 @@ fn admission_args(args: &[String]) -> Result<AdmissionArgs> {
             }
         }
     }
-    Ok(admission)
+    Ok(read)
 }
 
 /// A label as a node may have it: the API would refuse others, and the node never register.

@@ -94,7 +94,6 @@ const HA: &str = "several servers";
 const DATASTORES: &str = "other datastores";
 const CRI: &str = "the CRI socket and external runtimes";
 const HELM: &str = "Helm charts";
-const ENCRYPTION: &str = "secrets encryption";
 const ROOTLESS: &str = "rootless mode";
 const PASS_THROUGH: &str = "component arguments";
 const NEVER: &str = "it was removed from k3s, or has no meaning here";
@@ -179,8 +178,8 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("disable-apiserver", Switch).later(HA),
     flag("disable-controller-manager", Switch),
     flag("disable-etcd", Switch).later(HA),
-    flag("secrets-encryption", Switch).later(ENCRYPTION),
-    flag("secrets-encryption-provider", Value).later(ENCRYPTION),
+    flag("secrets-encryption", Switch),
+    flag("secrets-encryption-provider", Value),
     flag("embedded-registry", Switch).later("the embedded registry"),
     flag("supervisor-metrics", Switch).later("supervisor metrics"),
     flag("enable-pprof", Switch).agent().later("profiling endpoints"),
@@ -323,7 +322,7 @@ fn take(
     Ok(())
 }
 
-fn switch_value(name: &str, value: &str, whence: &str) -> Result<&'static str> {
+pub(crate) fn switch_value(name: &str, value: &str, whence: &str) -> Result<&'static str> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "1" | "t" => Ok("true"),
         "false" | "0" | "f" => Ok("false"),

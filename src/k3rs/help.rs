@@ -20,7 +20,15 @@ const TOPICS: &[(&str, &[&str])] = &[
             "tls-san-security",
         ],
     ),
-    ("Data", &["data-dir", "default-local-storage-path"]),
+    (
+        "Data",
+        &[
+            "data-dir",
+            "default-local-storage-path",
+            "secrets-encryption",
+            "secrets-encryption-provider",
+        ],
+    ),
     (
         "Networking",
         &[

@@ -217,7 +217,47 @@ fn has_code(error: &Error, code: u16) -> bool {
     false
 }
 
+/// Asks a server's supervisor something as who has its token, after its CA proved to be the one in it.
+///
+/// # Errors
+/// If it is another CA, or what the server says.
+pub(crate) async fn ask(
+    url: &Url,
+    token: &Token,
+    request: Request,
+    max: Duration,
+) -> Result<Vec<u8>> {
+    let http = Client::new(Options::default());
+    let endpoint = |trust: Trust| -> Result<Endpoint> {
+        let endpoint = Endpoint::tcp(&*url.host, url.port).tls(tls::client_config(trust, None)?);
+        Ok(endpoint.server_name(SERVER_NAME))
+    };
+    let pem = exchange(&http, &endpoint(Trust::Insecure)?, Request::get("/cacerts")).await;
+    let pem = String::from_utf8(pem.context(|| "failed to get CA certs")?);
+    let pem = pem.context(|| "failed to get CA certs")?;
+    let found = ca_hash(&pem);
+    if !token.ca_hash.is_empty() && token.ca_hash != found {
+        return Err(Error::new(format!(
+            "token CA hash does not match the Cluster CA certificate hash: {} != {found}",
+            token.ca_hash
+        )));
+    }
+    let roots = tls::roots(pem.as_bytes()).context(|| "CA cert validation failed")?;
+    let credentials = wire::base64::encode(format!("server:{}", token.password).as_bytes());
+    let request = request.header("authorization", format!("Basic {credentials}"));
+    exchange_within(&http, &endpoint(Trust::Roots(roots))?, request, max).await
+}
+
 async fn exchange(http: &Client, endpoint: &Endpoint, request: Request) -> Result<Vec<u8>> {
+    exchange_within(http, endpoint, request, REQUEST_MAX).await
+}
+
+async fn exchange_within(
+    http: &Client,
+    endpoint: &Endpoint,
+    request: Request,
+    max: Duration,
+) -> Result<Vec<u8>> {
     let what = format!("{} {endpoint}{}", request.method, request.path());
     let answered = async {
         let mut response = http.send(endpoint, request).await?;
@@ -234,10 +274,10 @@ async fn exchange(http: &Client, endpoint: &Endpoint, request: Request) -> Resul
         let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
         Err(Refused { code: response.status, text }).context(|| what)
     };
-    match rt::timeout(REQUEST_MAX, answered).await {
+    match rt::timeout(max, answered).await {
         Ok(answer) => answer,
         Err(rt::Elapsed) => {
-            let secs = REQUEST_MAX.as_secs();
+            let secs = max.as_secs();
             Err(Error::new(format!("the server did not answer within {secs} s")))
         }
     }

@@ -14,6 +14,7 @@ mod join;
 mod logging;
 mod node;
 mod prepare;
+mod secrets;
 mod server;
 mod supervisor;
 mod tunnel;
@@ -45,6 +46,12 @@ static COMMANDS: &[Command] = &[
         hidden: false,
     },
     Command { name: "token", about: "Manage tokens", run: token_command, hidden: false },
+    Command {
+        name: "secrets-encrypt",
+        about: "Control secrets encryption and its keys",
+        run: secrets::command,
+        hidden: false,
+    },
     Command {
         name: "uninstall",
         about: "Remove everything k3rs made on this machine",
@@ -95,7 +102,6 @@ const LATER: &[(&str, &str)] = &[
     ("crictl", "Run crictl"),
     ("check-config", "Check this machine's configuration"),
     ("etcd-snapshot", "Save and list snapshots of the datastore"),
-    ("secrets-encrypt", "Control secrets encryption and its keys"),
     ("certificate", "Manage certificates"),
     ("completion", "Install shell completion"),
 ];
@@ -152,7 +158,10 @@ fn help(args: &[String]) -> ExitCode {
     };
     match COMMANDS.iter().find(|command| command.name == name && !command.hidden) {
         Some(command)
-            if matches!(command.name, "server" | "agent" | "token" | "uninstall" | "ctr") =>
+            if matches!(
+                command.name,
+                "server" | "agent" | "token" | "uninstall" | "ctr" | "secrets-encrypt"
+            ) =>
         {
             (command.run)(&["--help".to_owned()])
         }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, Driver, Informers};
+use cluster::secrets_encryption::SecretsEncryption;
 use cluster::settings::Settings;
 use cluster::signer::Authorities;
 use cluster::supervisor::{Passwords, Setup, Supervisor};
 use cluster::{Paths, Pki};
-use server::{Server, User};
+use server::{Encryption, Server, User};
 use stdx::{Context, Result};
 use store::{Class, Op, Store};
 
@@ -22,7 +23,7 @@ use crate::node::Link;
 use crate::prepare::{self, EtcDir};
 use crate::supervisor::Face;
 use crate::tunnel::Tunnels;
-use crate::{logging, unable, userspace};
+use crate::{logging, secrets, unable, userspace};
 
 /// Threads that run tasks, beside the pool for disk work. Two keep one slow request from stopping
 /// the rest on the smallest boards, and cost little memory.
@@ -85,9 +86,9 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
             api::time::format(rt::now().wall)
         );
     }
-    let wanted = &config.admission;
+    let wanted = &config.apiserver;
     let admission =
-        server::Admission::new(&wanted.enable, &wanted.disable, wanted.file.as_deref())?;
+        server::Admission::new(&wanted.enable, &wanted.disable, wanted.admission_file.as_deref())?;
     let paths = Paths::new(&config.data_dir);
     let _locks = (prepare::lock(&paths)?, prepare::lock_run_directory(&config)?);
     follow::resume_clock(&paths);
@@ -99,8 +100,12 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let node_ips = prepare::node_ips(&config)?;
     let machine = Arc::new(Machine { config, paths, etc, hostname, node_name, node_ips });
 
-    let store = open_datastore(&machine).await?;
-    let (pki, passwords) = prepare_cluster(&machine, &store).await?;
+    let (encryption, made) = secrets::envelope(&machine.config, &machine.paths).await?;
+    let store = open_datastore(&machine, Arc::clone(&encryption)).await?;
+    let _reload = (machine.config.apiserver.encryption_reload
+        || machine.config.secrets_provider.is_some())
+    .then(|| rt::spawn_named("encryption configuration", Arc::clone(&encryption).follow()));
+    let (pki, passwords) = prepare_cluster(&machine, &store, made).await?;
     prepare::write_tokens(&machine.paths, &passwords, &pki.server_ca.chain_pem)?;
     let node_password = prepare::ensure_node_password(&machine.etc)?;
     write_kubeconfig(&machine, &pki)?;
@@ -110,7 +115,15 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let mut config = server_config(&machine, &pki, &shown, admission)?;
     config.tunnels = Some(Arc::clone(&tunnels) as _);
     let server = Server::start(config, store.clone()).await?;
-    let supervisor = supervisor(&machine, &server, &pki, (passwords, node_password));
+    let sealing = secrets::Sealing {
+        store: store.clone(),
+        encryption,
+        paths: machine.paths.clone(),
+        password: passwords.server.clone(),
+    };
+    let secrets = secrets_encryption(&machine, &server, sealing);
+    let supervisor =
+        supervisor(&machine, &server, &pki, (passwords, node_password), Arc::clone(&secrets));
     let listener =
         listen(&machine, &server, &pki, (&shown, supervisor, Arc::clone(&tunnels))).await?;
     let manager = server.client_as(User::new("system:kube-controller-manager", &[]));
@@ -143,6 +156,7 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
             let started = Arc::new(unable::start(&machine, &link).await?);
             _follow = follow(Some(Arc::clone(&started)));
             agent.insert(started).ready().await;
+            secrets.show().await;
         }
         let took = rt::now().mono.since(started);
         log::info!(
@@ -220,7 +234,7 @@ pub(crate) async fn unpack_userspace(paths: Paths) {
     }
 }
 
-async fn open_datastore(machine: &Machine) -> Result<Store> {
+async fn open_datastore(machine: &Machine, envelope: Arc<Encryption>) -> Result<Store> {
     let path = machine.paths.datastore();
     if let Some(dir) = path.parent() {
         rt::fs::create_dir_all(dir, 0o700)?;
@@ -232,27 +246,28 @@ async fn open_datastore(machine: &Machine) -> Result<Store> {
         check: server::check_value,
         ..store::Limits::for_memory(rt::memory_bytes()).for_disk(free.saturating_add(held))
     };
-    let store = Store::open(&path, limits).await;
+    let store = Store::open_sealed(&path, limits, envelope).await;
     let store = store.context(|| format!("open the datastore {}", path.display()))?;
     log::info!("Opened datastore {} at revision {}", path.display(), store.revision());
     Ok(store)
 }
 
-/// Passwords and certificates, from disk, the datastore's bootstrap data, or made anew.
-async fn prepare_cluster(machine: &Machine, store: &Store) -> Result<(Pki, Passwords)> {
+/// Passwords and certificates, from disk, the datastore's bootstrap data, or made anew. What was `made` already is saved as well.
+async fn prepare_cluster(machine: &Machine, store: &Store, made: bool) -> Result<(Pki, Passwords)> {
     let (config, paths) = (&machine.config, &machine.paths);
     let passwords = prepare::passwords(paths, config)?;
     let key = cluster::bootstrap::storage_key(&passwords.server);
     let saved = store.get(&key).await.context(|| "read the bootstrap data")?;
     if let Some(saved) = &saved {
-        cluster::bootstrap::restore(paths, &passwords.server, &saved.value)?;
+        let optional = config.secrets_provider.is_some();
+        cluster::bootstrap::restore(paths, &passwords.server, &saved.value, optional)?;
     }
     let settings = pki_settings(machine, &machine.node_ips);
     let pki = Pki::ensure(paths, &settings, follow::clock()).context(|| "prepare certificates")?;
-    if saved.is_none() {
+    if saved.is_none() || made {
         let block = cluster::bootstrap::collect(paths, &passwords.server, rt::now().wall)?;
         store
-            .write_one(Op::create(key.as_bytes(), block), Class::Durable)
+            .write_one(Op::put(key.as_bytes(), block), Class::Durable)
             .await
             .context(|| "save the bootstrap data")?;
         log::info!("Saved bootstrap data");
@@ -403,12 +418,33 @@ async fn listen(
     Ok(http)
 }
 
+/// What changes the keys of Secrets.
+fn secrets_encryption(
+    machine: &Machine,
+    server: &Server,
+    sealing: secrets::Sealing,
+) -> Arc<SecretsEncryption> {
+    let config = &machine.config;
+    SecretsEncryption::new(cluster::secrets_encryption::Setup {
+        paths: machine.paths.clone(),
+        // An administrator's own configuration is theirs to change.
+        provider: config
+            .secrets_provider
+            .clone()
+            .filter(|_| config.apiserver.encryption_file.is_none()),
+        sealing: Arc::new(sealing),
+        client: server.client_as(User::new("system:k3s-supervisor", &["system:masters"])),
+        node: (!config.disable_agent).then(|| machine.node_name.clone()),
+    })
+}
+
 /// What nodes that join find here.
 fn supervisor(
     machine: &Machine,
     server: &Server,
     pki: &Pki,
     (passwords, node_password): (Passwords, String),
+    encryption: Arc<SecretsEncryption>,
 ) -> Supervisor {
     let config = &machine.config;
     let blocks = |cidrs: &[crate::config::Cidr]| {
@@ -434,6 +470,7 @@ fn supervisor(
         config: settings.to_json(),
         own_node: (!config.disable_agent).then(|| (machine.node_name.clone(), node_password)),
         clock: follow::clock,
+        encryption,
     })
 }
 

@@ -30,6 +30,7 @@ pub(crate) struct Face {
 /// A request without its body.
 struct Head {
     posts: bool,
+    puts: bool,
     path: String,
     headers: Headers,
     peer: Peer,
@@ -52,6 +53,7 @@ impl Face {
         let header = |name: &str| head.headers.get(name).unwrap_or("");
         let asked = Asked {
             posts: head.posts,
+            puts: head.puts,
             path: &head.path,
             user: &user.name,
             groups: &user.groups,
@@ -70,6 +72,7 @@ impl Face {
     async fn connect(&self, request: Request) -> Response {
         let head = Head {
             posts: false,
+            puts: false,
             path: supervisor::CONNECT.to_owned(),
             headers: request.headers.clone(),
             peer: request.peer.clone(),
@@ -156,6 +159,7 @@ impl http::server::Service for Face {
             }
             let head = Head {
                 posts: request.method == Method::Post,
+                puts: request.method == Method::Put,
                 path: path.to_owned(),
                 headers: request.headers,
                 peer: request.peer,
