@@ -72,14 +72,18 @@ def answer(query, mode, tcp):
 
 
 def serve(log, addresses):
-    log = open(log, "a", buffering=1)
+    log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def note(line):
+        # One write, whole: several threads do so.
+        os.write(log, f"{line}\n".encode())
 
     def udp(address, mode):
         server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         server.bind((address, 53))
         while True:
             query, peer = server.recvfrom(4096)
-            log.write(f"{mode} udp {name_at(query, 12)[0]} opt={query[11]} port={peer[1]}\n")
+            note(f"{mode} udp {name_at(query, 12)[0]} opt={query[11]} port={peer[1]}")
             said = answer(query, mode, False)
             if said:
                 server.sendto(said, peer)
@@ -93,7 +97,7 @@ def serve(log, addresses):
                 try:
                     size = struct.unpack(">H", client.recv(2))[0]
                     query = client.recv(size)
-                    log.write(f"{mode} tcp {name_at(query, 12)[0]} opt={query[11]} port=0\n")
+                    note(f"{mode} tcp {name_at(query, 12)[0]} opt={query[11]} port=0")
                     said = answer(query, mode, True)
                     client.sendall(struct.pack(">H", len(said)) + said)
                 except (OSError, struct.error, TypeError):

@@ -64,7 +64,8 @@ def test_a_silent_and_an_old_name_server(cluster):
     cut = ask(cluster, "big.60.example.test")
     assert (len(cut["answers"]), cut["cut"], cut["additional"]) == (29, True, []), cut
     ports = {line.rsplit("=", 1)[1] for line in asked(cluster) if "later" in line and "noedns" in line}
-    assert len(ports) == 8, f"each question has a port of its own: {ports}"
+    # The kernel draws each anew; in one of a thousand runs it draws one of the eight again.
+    assert len(ports) >= 7, f"each question has a port of its own: {ports}"
     return f"first answer after {first['seconds']:.2f} s"
 
 
