@@ -93,14 +93,11 @@ impl Joining {
             let endpoint = endpoint.tls(tls::client_config(trust, identity)?);
             Ok(endpoint.server_name(SERVER_NAME).dialer(Arc::clone(&self.balancer) as _))
         };
-        let anyone = endpoint(Trust::Insecure, None)?;
-        let get = || Request::get("/cacerts");
-        let pem = exchange(&http, &anyone, get()).await.context(|| "failed to get CA certs")?;
-        let ca_pem = String::from_utf8(pem).context(|| "failed to get CA certs")?;
+        let ca_pem = shown_ca(&http, &endpoint(Trust::Insecure, None)?).await?;
         self.check_ca(&ca_pem, kept)?;
         let roots = || tls::roots(ca_pem.as_bytes()).context(|| "CA cert validation failed");
         let believed = endpoint(Trust::Roots(roots()?), None)?;
-        let checked = exchange(&http, &believed, get()).await;
+        let checked = exchange(&http, &believed, Request::get("/cacerts")).await;
         checked.context(|| "CA cert validation failed").map_err(about_the_clock)?;
         // The second of them is the kubelet's to the server.
         let pair =
@@ -133,10 +130,7 @@ impl Joining {
                 );
                 Ok(())
             }
-            (wanted, _) if wanted == found => Ok(()),
-            (wanted, _) => Err(Error::new(format!(
-                "token CA hash does not match the Cluster CA certificate hash: {wanted} != {found}"
-            ))),
+            (wanted, _) => is_the_named(wanted, &found),
         }
     }
 }
@@ -217,6 +211,23 @@ fn has_code(error: &Error, code: u16) -> bool {
     false
 }
 
+/// The CA that a server shows to anyone, which nobody has vouched for yet.
+async fn shown_ca(http: &Client, anyone: &Endpoint) -> Result<String> {
+    let pem = exchange(http, anyone, Request::get("/cacerts")).await;
+    let pem = pem.context(|| "failed to get CA certs")?;
+    String::from_utf8(pem).context(|| "failed to get CA certs")
+}
+
+/// Whether the CA with this hash is the one that a token names.
+fn is_the_named(wanted: &str, found: &str) -> Result<()> {
+    match wanted == found {
+        true => Ok(()),
+        false => Err(Error::new(format!(
+            "token CA hash does not match the Cluster CA certificate hash: {wanted} != {found}"
+        ))),
+    }
+}
+
 /// Asks a server's supervisor something as who has its token, after its CA proved to be the one in it.
 ///
 /// # Errors
@@ -232,15 +243,9 @@ pub(crate) async fn ask(
         let endpoint = Endpoint::tcp(&*url.host, url.port).tls(tls::client_config(trust, None)?);
         Ok(endpoint.server_name(SERVER_NAME))
     };
-    let pem = exchange(&http, &endpoint(Trust::Insecure)?, Request::get("/cacerts")).await;
-    let pem = String::from_utf8(pem.context(|| "failed to get CA certs")?);
-    let pem = pem.context(|| "failed to get CA certs")?;
-    let found = ca_hash(&pem);
-    if !token.ca_hash.is_empty() && token.ca_hash != found {
-        return Err(Error::new(format!(
-            "token CA hash does not match the Cluster CA certificate hash: {} != {found}",
-            token.ca_hash
-        )));
+    let pem = shown_ca(&http, &endpoint(Trust::Insecure)?).await?;
+    if !token.ca_hash.is_empty() {
+        is_the_named(&token.ca_hash, &ca_hash(&pem))?;
     }
     let roots = tls::roots(pem.as_bytes()).context(|| "CA cert validation failed")?;
     let credentials = wire::base64::encode(format!("server:{}", token.password).as_bytes());
