@@ -244,8 +244,12 @@ impl SecretsEncryption {
         } else if self.setup.provider.is_none() || is_identity(providers.first()) {
             state["enable"] = false.into();
         }
-        state["hashmatch"] = true.into();
-        let stage = self.files().stage()?.0;
+        let (stage, hash) = self.files().stage()?;
+        let checked = self.same_hash(&hash);
+        state["hashmatch"] = checked.is_ok().into();
+        if let Err(why) = checked {
+            state["hasherror"] = why.to_string().into();
+        }
         let stage = if self.active.load(Ordering::SeqCst) { "reencrypt_active" } else { &stage };
         state["stage"] = stage.into();
         let mut names = Vec::new();
@@ -342,14 +346,25 @@ impl SecretsEncryption {
     /// Refuses what does not follow on the stage that was reached.
     fn expect(&self, stages: &[&str]) -> Result<()> {
         let (stage, hash) = self.files().stage()?;
-        let node = self.setup.node.as_deref().unwrap_or("this server");
         if self.active.load(Ordering::SeqCst) || !stages.contains(&stage.as_str()) {
-            return Err(Error::new(format!("incorrect stage: {stage} found on node {node}")));
+            return Err(Error::new(format!(
+                "incorrect stage: {stage} found on node {}",
+                self.node()
+            )));
         }
+        self.same_hash(&hash)
+    }
+
+    /// Whether the configuration is the one that the last stage was reached with: somebody may have edited the file.
+    fn same_hash(&self, hash: &str) -> Result<()> {
         match self.files().hash()? == hash {
             true => Ok(()),
-            false => Err(Error::new(format!("invalid hash: {hash} found on node {node}"))),
+            false => Err(Error::new(format!("invalid hash: {hash} found on node {}", self.node()))),
         }
+    }
+
+    fn node(&self) -> &str {
+        self.setup.node.as_deref().unwrap_or("this server")
     }
 
     fn write(&self, keys: &Keys, provider: &str, enable: bool) -> Result<()> {

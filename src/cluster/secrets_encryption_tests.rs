@@ -130,6 +130,13 @@ fn keys_change_in_k3s_stages() {
             "{status}"
         );
         assert!(status.flag("enable") && status.flag("hashmatch") && !status.has("inactivekeys"));
+        // Somebody edits the file: it is told, and the next step refused.
+        rt::fs::write(paths.cred(CONFIG_FILE), format!("{last} ").as_bytes(), 0o600).unwrap();
+        let status = other.status().unwrap();
+        assert!(status.has("hashmatch") && !status.flag("hashmatch"), "{status}");
+        assert!(status.str("hasherror").starts_with("invalid hash: "), "{status}");
+        let refused = other.change(b"{\"stage\": \"rotate_keys\"}").await.unwrap_err();
+        assert!(refused.message().starts_with("invalid hash: "), "{refused}");
         let off = with(None);
         assert!(
             off.change(b"{\"enable\": true}")
