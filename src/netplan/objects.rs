@@ -111,11 +111,20 @@ impl Service {
                 .is_some(),
             cluster_ips: if kind == "ExternalName" { Vec::new() } else { cluster_ips },
         };
-        let n_max = beside(service.ports.len());
-        service.cluster_ips.truncate(n_max);
-        service.external_ips.truncate(n_max);
-        service.load_balancer_ips.truncate(n_max);
-        service.source_ranges.truncate(n_max);
+        let (n_ports, n_max) = (spec.list("ports").len(), beside(service.ports.len()));
+        let cut = [
+            n_ports > PRODUCT_MAX,
+            shorten(&mut service.cluster_ips, n_max),
+            shorten(&mut service.external_ips, n_max),
+            shorten(&mut service.load_balancer_ips, n_max),
+            shorten(&mut service.source_ranges, n_max),
+        ];
+        if cut.contains(&true) {
+            let (namespace, name) = (tree.str("metadata.namespace"), tree.str("metadata.name"));
+            log::warn!(
+                "service {namespace}/{name}: {n_ports} ports with its addresses or source ranges make more than {PRODUCT_MAX} rules, and the rest is left out"
+            );
+        }
         service
     }
 }
@@ -189,6 +198,13 @@ fn source_ranges(tree: &Value) -> Vec<Cidr> {
 
 fn addresses(list: &[Value]) -> Vec<IpAddr> {
     list.iter().filter_map(|address| address.as_str()?.parse().ok()).collect()
+}
+
+/// Keeps the first `n_max`; whether there were more.
+fn shorten<T>(list: &mut Vec<T>, n_max: usize) -> bool {
+    let is_long = list.len() > n_max;
+    list.truncate(n_max);
+    is_long
 }
 
 fn port(number: Option<i64>) -> u16 {
