@@ -1,4 +1,4 @@
-//! Administrators' files of the API server, read as strictly as upstream reads them: `Policy`, `EncryptionConfiguration`.
+//! Administrators' files of the API server, read as strictly as upstream reads them; so far the `EncryptionConfiguration`.
 
 use std::path::Path;
 
