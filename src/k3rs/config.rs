@@ -245,6 +245,8 @@ pub(crate) struct Config {
     pub(crate) apiserver: ApiserverArgs,
     /// What `--secrets-encryption` encrypts Secrets with; `None` if it does not.
     pub(crate) secrets_provider: Option<String>,
+    /// A provider is named and nothing is encrypted, which k3s takes.
+    pub(crate) idle_provider: bool,
     pub(crate) token: Option<String>,
     /// Where an agent joins.
     pub(crate) server: Option<String>,
@@ -360,9 +362,17 @@ impl Config {
         for text in &args.node_taint {
             node_taint(text).context(|| format!("read --node-taint {text:?}"))?;
         }
+        let names_provider = args.secrets_encryption_provider.is_some();
         let secrets_provider = args.secrets_encryption_provider;
         let secrets_provider = secrets_provider.unwrap_or_else(|| "aescbc".to_owned());
         cluster::secrets_encryption::check_provider(&secrets_provider)?;
+        let encrypts = args.secrets_encryption == Some(true);
+        let apiserver = apiserver_args(&args.kube_apiserver_arg)?;
+        if apiserver.encryption_reload && apiserver.encryption_file.is_none() && !encrypts {
+            return Err(Error::new(
+                "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config",
+            ));
+        }
         if args.tls_san_security == Some(false) {
             return Err(Error::new(
                 "--tls-san-security=false is not supported: names are added with --tls-san only",
@@ -387,8 +397,9 @@ impl Config {
             write_kubeconfig: args.write_kubeconfig,
             kubeconfig_mode: file_mode(args.write_kubeconfig_mode.as_deref().unwrap_or("0600"))?,
             kubeconfig_group: args.write_kubeconfig_group,
-            apiserver: apiserver_args(&args.kube_apiserver_arg)?,
-            secrets_provider: (args.secrets_encryption == Some(true)).then_some(secrets_provider),
+            apiserver,
+            secrets_provider: encrypts.then_some(secrets_provider),
+            idle_provider: names_provider && !encrypts,
             token: secret(args.token, args.token_file.as_deref())?,
             server: args.server,
             lb_server_port: args.lb_server_port.unwrap_or(6444),
@@ -669,6 +680,10 @@ mod tests {
                 "--egress-selector-mode=pod is not supported by this version of k3rs yet (agent or disabled)",
             ),
             (&["--egress-selector-mode=x"], "invalid egress-selector-mode x"),
+            (
+                &["--kube-apiserver-arg=encryption-provider-config-automatic-reload"],
+                "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config",
+            ),
             (
                 &["--flannel-backend=wireguard-native"],
                 "--flannel-backend=wireguard-native is not supported by this version of k3rs yet (vxlan, host-gw or none)",

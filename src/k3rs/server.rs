@@ -86,6 +86,9 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
             api::time::format(rt::now().wall)
         );
     }
+    if config.idle_provider {
+        log::warn!("--secrets-encryption-provider does nothing without --secrets-encryption");
+    }
     let wanted = &config.apiserver;
     let admission =
         server::Admission::new(&wanted.enable, &wanted.disable, wanted.admission_file.as_deref())?;
