@@ -6,6 +6,7 @@ mod elsewhere;
 mod gzip;
 mod metrics;
 mod negotiate;
+mod patience;
 mod pieces;
 mod plain;
 mod respond;
@@ -37,6 +38,7 @@ use crate::{dispatch, socket};
 use budget::{Budget, Charge};
 use metrics::{Metrics, Series};
 use negotiate::{Format, Media, Offer, negotiate};
+use patience::Patience;
 use respond::Wanted;
 
 /// The longest name of a field manager.
@@ -54,6 +56,7 @@ pub(crate) struct Web {
     mutating: Semaphore,
     reading: Semaphore,
     budget: Budget,
+    patience: Patience,
     /// The hashes of the OpenAPI documents, with the epoch of the kinds that they are of.
     hashes: Mutex<Option<plain::Hashes>>,
 }
@@ -64,6 +67,7 @@ impl Web {
             mutating: Semaphore::new(core.config.mutating_requests_max),
             reading: Semaphore::new(core.config.reading_requests_max),
             budget: Budget::new(core.config.requests_max_bytes),
+            patience: Patience::default(),
             hashes: Mutex::new(None),
             core,
             extra,
@@ -293,7 +297,7 @@ impl Web {
         exchange: Exchange,
         mut body: http::Body,
         resource: &Resource,
-        mut request: Request,
+        request: Request,
     ) -> Result<Response, Status> {
         let form = resource.form();
         let kept = match request.subresource.as_str() {
@@ -302,14 +306,30 @@ impl Web {
         };
         let wanted =
             exchange.wanted(if kept { Offer::objects(form.kind) } else { Offer::Answers })?;
-        let mut warnings = Vec::new();
-        let content_type = exchange.headers.get("content-type").unwrap_or("").to_owned();
         let mut charge = self.budget.charge(exchange.user(), budget::REQUEST_BYTES)?;
         let reads_only = matches!(request.verb, Verb::Get | Verb::List | Verb::Watch);
         let bytes = match reads_only {
             true => Vec::new(),
             false => bodies::read(&mut body, &mut charge).await?,
         };
+        let (user, n_bytes) = (exchange.user().name.clone(), bytes.len());
+        let work = self.perform_with(exchange, wanted, bytes, charge, resource, request);
+        self.patience.work(&user, n_bytes, work).await
+    }
+
+    async fn perform_with(
+        &self,
+        exchange: Exchange,
+        wanted: Wanted,
+        bytes: Vec<u8>,
+        mut charge: Charge,
+        resource: &Resource,
+        mut request: Request,
+    ) -> Result<Response, Status> {
+        let form = resource.form();
+        let mut warnings = Vec::new();
+        let content_type = exchange.headers.get("content-type").unwrap_or("").to_owned();
+        let reads_only = matches!(request.verb, Verb::Get | Verb::List | Verb::Watch);
         // Not before the body is here: who sends it slowly takes nobody's place.
         let _slot = self.slot(!reads_only)?;
         match request.verb {
