@@ -14,7 +14,7 @@ mkdir -p "$work"
 # A part that is there is not built again, so this takes seconds then.
 "$suite" "$k3rs" "$work" build
 [ -n "$(ls "$work"/images/*.tar 2>/dev/null)" ] || "$suite" "$k3rs" "$work" images
-trap '"$suite" "$k3rs" "$work" stop' EXIT
+trap '"$suite" "$k3rs" "$work" stop || true' EXIT
 "$suite" "$k3rs" "$work" stop 2>/dev/null || true
 "$suite" "$k3rs" "$work" start
 began=$SECONDS rc=0

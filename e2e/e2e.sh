@@ -16,13 +16,14 @@ python=$venv/bin/python
 # Faults that strangers found (docs/security.md).
 "$python" faults.py "$binary"
 # What gateways go through, beside the next, for it mostly waits; the slowest (`python3 e2e/adversity.py BINARY`) only by hand.
-said=$(mktemp)
-trap 'kill "${adversity:-}" 2>/dev/null; rm -f "$said"' EXIT
+said=$(mktemp) adversity=
+trap '[ -z "$adversity" ] || kill "$adversity" 2>/dev/null || true; rm -f "$said"' EXIT
 K3RS_E2E_REST=${K3RS_E2E_REST:-15} "$python" adversity.py "$binary" clock_1970 moves no_default_route no_address >"$said" 2>&1 &
 adversity=$!
 failed=0
 "$python" pressure.py "$binary" || failed=1
 wait "$adversity" || failed=1
+adversity=
 cat "$said"
 [ $failed = 0 ]
 # Pods that try to get out, for a moment; five minutes of it are `make hostile`.

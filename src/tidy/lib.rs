@@ -7,4 +7,6 @@ mod files;
 #[cfg(test)]
 mod rooms;
 #[cfg(test)]
+mod scripts;
+#[cfg(test)]
 mod words;
