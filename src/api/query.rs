@@ -104,16 +104,7 @@ impl Target {
 
 /// Encodes for a query value.
 pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                out.push(char::from(byte))
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    wire::percent::escape(text, wire::percent::is_unreserved)
 }
 
 #[cfg(test)]

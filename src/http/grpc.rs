@@ -334,14 +334,7 @@ fn head() -> Response {
 }
 
 fn percent_encode(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
+    wire::percent::escape(text, |byte| matches!(byte, b' '..=b'~') && byte != b'%')
 }
 
 #[cfg(test)]

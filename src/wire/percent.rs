@@ -1,4 +1,22 @@
-//! Percent escapes of URLs, decoded.
+//! Percent escapes of URLs.
+
+/// Escapes every byte that is not kept. Which may be kept depends on the part of a URL or field that the text goes into.
+pub fn escape(text: &str, kept: impl Fn(u8) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    let digit = |half: u8| char::from(b"0123456789ABCDEF"[usize::from(half)]);
+    for byte in text.bytes() {
+        match byte.is_ascii() && kept(byte) {
+            true => out.push(char::from(byte)),
+            false => out.extend(['%', digit(byte >> 4), digit(byte & 15)]),
+        }
+    }
+    out
+}
+
+/// What RFC 3986 (2.3) calls unreserved: kept everywhere in a URL.
+pub fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)
+}
 
 /// Decodes percent escapes, and `+` as a space where `plus` says so. Broken escapes stay as they
 /// are; bytes that are not UTF-8 become replacement characters, which no name holds.
@@ -28,6 +46,12 @@ pub fn unescape(text: &str, plus: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_kept_is_escaped() {
+        assert_eq!(escape("a b/\u{e9}~", is_unreserved), "a%20b%2F%C3%A9~");
+        assert_eq!(escape("\u{e9}%", |byte| byte != b'%'), "%C3%A9%25");
+    }
 
     #[test]
     fn broken_escapes_stay() {

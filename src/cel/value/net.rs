@@ -279,18 +279,9 @@ impl Url {
 
     /// The path with everything escaped that must be.
     pub(crate) fn escaped_path(&self) -> String {
-        let mut out = String::with_capacity(self.path.len());
-        for byte in self.path.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(byte.into()),
-                b'-' | b'_' | b'.' | b'~' | b'/' | b'$' | b'&' | b'+' | b',' | b':' | b';'
-                | b'=' | b'@' | b'%' | b'!' | b'\'' | b'(' | b')' | b'*' | b'[' | b']' => {
-                    out.push(byte.into());
-                }
-                other => out.push_str(&format!("%{other:02X}")),
-            }
-        }
-        out
+        wire::percent::escape(&self.path, |byte| {
+            wire::percent::is_unreserved(byte) || b"/$&+,:;=@%!'()*[]".contains(&byte)
+        })
     }
 
     /// The query's keys in the order of their first use, each with its values.

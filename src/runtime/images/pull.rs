@@ -716,16 +716,9 @@ impl Challenge {
 
 /// Percent-encodes for a query.
 fn percent(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' | b':' => {
-                out.push(char::from(byte))
-            }
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
+    wire::percent::escape(text, |byte| {
+        wire::percent::is_unreserved(byte) || matches!(byte, b'/' | b':')
+    })
 }
 
 #[cfg(test)]

@@ -243,15 +243,7 @@ fn introduce(headers: &mut Headers, user: &User) -> Result<(), Status> {
 
 /// A key as the name of a field can hold it: what it cannot hold is percent-encoded, as upstream.
 fn escape(key: &str) -> String {
-    let mut escaped = String::with_capacity(key.len());
-    for byte in key.bytes() {
-        match byte {
-            b'%' => escaped.push_str("%25"),
-            byte if wire::headers::is_token_byte(byte) => escaped.push(char::from(byte)),
-            byte => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
+    wire::percent::escape(key, |byte| byte != b'%' && wire::headers::is_token_byte(byte))
 }
 
 #[cfg(test)]
