@@ -9,8 +9,9 @@ use client::{Answer, Body, PatchType, Registry, Request};
 use store::Store;
 
 use crate::aggregation::Aggregation;
+use crate::audit::Audit;
 use crate::auth::tokens::Tokens;
-use crate::auth::{Attributes, Authorizer};
+use crate::auth::{Attributes, Authorizer, forbidden};
 use crate::config::Config;
 use crate::definitions::Definitions;
 use crate::node_door::Door;
@@ -30,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) cache: Cache,
     pub(crate) authorizer: Authorizer,
+    /// The audit log, if there is one.
+    pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) tokens: Tokens,
     /// Opened once the node runs.
     pub(crate) door: Door,
@@ -147,8 +150,26 @@ impl Core {
     /// # Errors
     /// 403 in upstream's words.
     pub(crate) async fn authorize(&self, caller: &Caller, request: &Request) -> Result<(), Status> {
-        let attributes = Attributes::of(request, request.verb.as_str());
-        self.authorizer.check(&self.store, &caller.user, &attributes).await
+        self.permit(caller, &Attributes::of(request, request.verb.as_str())).await
+    }
+
+    /// Whether the caller's request may do this; the audit log is told so, too.
+    ///
+    /// # Errors
+    /// 403 in upstream's words.
+    pub(crate) async fn permit(
+        &self,
+        caller: &Caller,
+        attributes: &Attributes,
+    ) -> Result<(), Status> {
+        let decision = self.authorizer.decide(&self.store, &caller.user, attributes).await;
+        let word = if decision.allowed { "allow" } else { "forbid" };
+        caller.note("authorization.k8s.io/decision", word);
+        caller.note("authorization.k8s.io/reason", &decision.reason);
+        match decision.allowed {
+            true => Ok(()),
+            false => Err(forbidden(&caller.user, attributes, &decision.reason)),
+        }
     }
 
     /// The request's kind in the version that is asked for, as it is defined now.

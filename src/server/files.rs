@@ -1,4 +1,4 @@
-//! Administrators' files of the API server, read as strictly as upstream reads them; so far the `EncryptionConfiguration`.
+//! Administrators' files of the API server, read as strictly as upstream reads them; so far the `EncryptionConfiguration` and the audit policy.
 
 use std::path::Path;
 
@@ -32,9 +32,22 @@ pub(crate) fn object(
     versions: &[(&str, &str)],
     structs: &[Struct],
 ) -> Result<Value, String> {
+    let (tree, unknown) = lenient(text, versions, structs)?;
+    unknown.map(|()| tree)
+}
+
+/// The same, where fields that are not known end nothing: the complaint about them comes beside the object.
+///
+/// # Errors
+/// In upstream's words.
+pub(crate) fn lenient(
+    text: &str,
+    versions: &[(&str, &str)],
+    structs: &[Struct],
+) -> Result<(Value, Result<(), String>), String> {
     let tree = wire::yaml::parse_one(text);
     let tree = tree.map_err(|error| format!("strict decoding error: {error}"))?;
-    let Some((root, _)) = structs.first() else { return Ok(tree) };
+    let Some((root, _)) = structs.first() else { return Ok((tree, Ok(()))) };
     configuration::check_kind(&tree, root.trim_start_matches("v1."), versions)?;
     let mut unknown = Vec::new();
     // What is left to look at: a value, its type, its path, the field's name in errors of Go.
@@ -74,8 +87,7 @@ pub(crate) fn object(
             _ => return Err(configuration::mistyped(value, &field, of)),
         }
     }
-    configuration::unknown_fields(unknown)?;
-    Ok(tree)
+    Ok((tree, configuration::unknown_fields(unknown)))
 }
 
 fn without_indices(path: &str) -> String {

@@ -11,6 +11,7 @@
 mod admission;
 mod aggregation;
 mod allocate;
+mod audit;
 mod auth;
 mod authenticate;
 mod bootstrap;
@@ -45,6 +46,7 @@ mod user;
 mod web;
 mod webhook;
 
+pub use audit::{Audit, AuditMode, AuditOptions};
 pub use config::{Admission, Cidr, Config, StaticToken};
 pub use encryption::{Encryption, rewrite_secrets};
 pub use node_door::{NodeDoor, Tunnels};

@@ -34,7 +34,7 @@ pub(crate) async fn read(core: &Core, caller: &Caller, target: &str) -> Result<V
         if !path::is_unambiguous(plain, "") {
             return Err(not_found());
         }
-        core.authorizer.check(&core.store, &caller.user, &attributes(&path)).await?;
+        core.permit(caller, &attributes(&path)).await?;
         let request = http::Request::get(target).header("accept", "application/json");
         let user = &caller.user;
         let passed = core.aggregation.pass_on(&core.store, &core.http, &remote, user, request);
@@ -61,6 +61,14 @@ pub(crate) async fn read(core: &Core, caller: &Caller, target: &str) -> Result<V
             json!({"items": list.items.iter().map(api::Object::tree).collect::<Vec<_>>()})
         }
     })
+}
+
+/// What a path asks for, for the audit log.
+pub(crate) fn asked(target: &str) -> Option<Attributes> {
+    match path::parse(target.split('?').next().unwrap_or("")) {
+        Route::Resource(path) | Route::Beyond(path) => Some(attributes(&path)),
+        _ => None,
+    }
 }
 
 fn attributes(path: &ResourcePath) -> Attributes {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::kinds::{ENDPOINT_SLICE, ENDPOINTS, SERVICE};
 use api::{Kinds, Status, Value};
-use client::{Answer, Api, Client, Registry, Request, WatchStream};
+use client::{Answer, Api, Client, Registry, Request, WatchEvent, WatchStream};
 use http::server::Service;
 use rt::BoxFuture;
 use stdx::Context;
@@ -16,6 +16,8 @@ use store::Store;
 use crate::aggregation::Aggregation;
 use crate::aggregation::follow::{Follower, follow};
 use crate::allocate::claims;
+use crate::audit::{Audit, Facts, Trail};
+use crate::auth::Attributes;
 use crate::bootstrap;
 use crate::config::Config;
 use crate::core::Core;
@@ -24,9 +26,11 @@ use crate::dispatch;
 use crate::masters::{self, Masters};
 use crate::node_door::{self, Door, NodeDoor};
 use crate::read;
+use crate::registry::watch::Stream;
 use crate::storage::cache::Cache;
-use crate::user::{Caller, User};
-use crate::web::Web;
+use crate::user::{Caller, User, Witness};
+use crate::web::respond::Wanted;
+use crate::web::{Web, told};
 use crate::webhook::hooks::Configurations;
 use crate::webhook::targets::Targets;
 
@@ -62,6 +66,18 @@ impl Server {
     /// # Errors
     /// If the configuration is not usable.
     pub async fn start(config: Config, store: Store) -> stdx::Result<Server> {
+        Server::start_audited(config, store, None).await
+    }
+
+    /// The same, with an audit log.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_audited(
+        config: Config,
+        store: Store,
+        audit: Option<Arc<Audit>>,
+    ) -> stdx::Result<Server> {
         let tokens = crate::auth::tokens::Tokens::new(&config)?;
         claims::repair(&store).await.context(|| "claim what Services hold")?;
         let cache = Cache::start(&store).context(|| "watch the datastore")?;
@@ -78,6 +94,7 @@ impl Server {
             store,
             cache,
             authorizer: crate::auth::Authorizer::default(),
+            audit,
             turns: crate::turns::Turns::default(),
             door: Door::default(),
             kinds,
@@ -254,25 +271,117 @@ impl InProcess {
     }
 }
 
+/// What a component of this process asked for, as the audit log is told.
+async fn audited(
+    core: &Core,
+    caller: &Caller,
+    request: Request,
+    trail: &Arc<Trail>,
+) -> Result<(Answer, u16), Status> {
+    trail.received().await?;
+    let caller = witnessed(caller, trail);
+    core.authorize(&caller, &request).await?;
+    let resource = core.resource(&request)?;
+    told::request(trail, &request, resource.form(), &mut |_| Ok(()))?;
+    let outcome = dispatch::perform(core, &caller, request).await?;
+    told::answer(trail, &outcome, &resource, &Wanted::default()).await;
+    let code = if outcome.created { 201 } else { 200 };
+    Ok((outcome.answer, code))
+}
+
+fn witnessed(caller: &Caller, trail: &Arc<Trail>) -> Caller {
+    Caller { witness: Some(Arc::clone(trail) as Arc<dyn Witness>), ..caller.clone() }
+}
+
+/// A watch that the audit log is told the end of.
+struct Watched {
+    stream: Stream,
+    _trail: Arc<Trail>,
+}
+
+impl WatchStream for Watched {
+    fn next(&mut self) -> BoxFuture<'_, Option<Result<WatchEvent, Status>>> {
+        self.stream.next()
+    }
+}
+
+impl InProcess {
+    /// What the audit log is told of a request, if there is one that wants to know: the same as if it had come
+    /// over HTTP from this machine, as upstream's components' requests do.
+    fn trail_of(&self, core: &Core, request: &Request) -> Option<Arc<Trail>> {
+        core.audit.as_ref()?;
+        let asked = Attributes::of(request, request.verb.as_str());
+        self.trail(core, &asked, client::options::target(request))
+    }
+
+    fn trail(&self, core: &Core, asked: &Attributes, uri: String) -> Option<Arc<Trail>> {
+        let audit = core.audit.as_ref()?;
+        audit.begin(Some(&self.caller.user), asked, || Facts {
+            id: crate::uid::new_uid(),
+            uri,
+            source_ips: vec!["127.0.0.1".into()],
+            agent: format!("{}/{}", self.caller.agent, stdx::version::VERSION),
+            received: rt::now().wall,
+        })
+    }
+}
+
 impl Api for InProcess {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Answer, Status>> {
         Box::pin(async move {
             let core = self.core()?;
-            core.authorize(&self.caller, &request).await?;
-            Ok(dispatch::perform(&core, &self.caller, request).await?.answer)
+            let Some(trail) = self.trail_of(&core, &request) else {
+                core.authorize(&self.caller, &request).await?;
+                return Ok(dispatch::perform(&core, &self.caller, request).await?.answer);
+            };
+            let answer = audited(&core, &self.caller, request, &trail).await;
+            let code = match &answer {
+                Ok((_, code)) => *code,
+                Err(status) => {
+                    trail.fails(status);
+                    status.code()
+                }
+            };
+            trail.starts(code).await;
+            trail.completes().await;
+            answer.map(|(answer, _)| answer)
         })
     }
 
     fn watch(&self, request: Request) -> BoxFuture<'_, Result<Box<dyn WatchStream>, Status>> {
         Box::pin(async move {
             let core = self.core()?;
-            core.authorize(&self.caller, &request).await?;
-            let stream = dispatch::watch(&core, &request).await?;
-            Ok(Box::new(stream) as Box<dyn WatchStream>)
+            let Some(trail) = self.trail_of(&core, &request) else {
+                core.authorize(&self.caller, &request).await?;
+                let stream = dispatch::watch(&core, &request).await?;
+                return Ok(Box::new(stream) as Box<dyn WatchStream>);
+            };
+            let begun = async {
+                trail.received().await?;
+                core.authorize(&witnessed(&self.caller, &trail), &request).await?;
+                dispatch::watch(&core, &request).await
+            };
+            let stream = begun.await.inspect_err(|status| trail.fails(status));
+            trail.starts(stream.as_ref().map_or_else(Status::code, |_| 200)).await;
+            Ok(Box::new(Watched { stream: stream?, _trail: trail }) as Box<dyn WatchStream>)
         })
     }
 
     fn read(&self, target: String) -> BoxFuture<'_, Result<Value, Status>> {
-        Box::pin(async move { read::read(&*self.core()?, &self.caller, &target).await })
+        Box::pin(async move {
+            let core = self.core()?;
+            let asked = core.audit.as_ref().and_then(|_| read::asked(&target));
+            let trail = asked.and_then(|asked| self.trail(&core, &asked, target.clone()));
+            let Some(trail) = trail else { return read::read(&core, &self.caller, &target).await };
+            trail.received().await?;
+            let answer = read::read(&core, &witnessed(&self.caller, &trail), &target).await;
+            match &answer {
+                Ok(tree) => told::tree(&trail, tree),
+                Err(status) => trail.fails(status),
+            }
+            trail.starts(answer.as_ref().map_or_else(Status::code, |_| 200)).await;
+            trail.completes().await;
+            answer
+        })
     }
 }

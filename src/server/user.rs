@@ -30,6 +30,14 @@ pub(crate) struct Caller {
     pub(crate) agent: String,
     /// Who counts the memory that the request works on; nobody for those inside the process.
     pub(crate) meter: Option<Arc<dyn Meter>>,
+    /// Who tells the audit log of the request, if somebody does.
+    pub(crate) witness: Option<Arc<dyn Witness>>,
+}
+
+/// Is told what is found out about a request on its way.
+pub(crate) trait Witness: Send + Sync + std::fmt::Debug {
+    /// Keeps an annotation, unless there is one under this key.
+    fn annotate(&self, key: &str, value: &str);
 }
 
 /// Counts the memory that a request works on.
@@ -43,7 +51,14 @@ pub(crate) trait Meter: Send + Sync + std::fmt::Debug {
 
 impl Caller {
     pub(crate) fn new(user: User, agent: impl Into<String>) -> Caller {
-        Caller { user: Arc::new(user), agent: agent.into(), meter: None }
+        Caller { user: Arc::new(user), agent: agent.into(), meter: None, witness: None }
+    }
+
+    /// Annotates the request in the audit log.
+    pub(crate) fn note(&self, key: &str, value: &str) {
+        if let Some(witness) = &self.witness {
+            witness.annotate(key, value);
+        }
     }
 
     /// The field manager of a request.

@@ -117,7 +117,7 @@ impl<'a> Act<'a> {
 pub(crate) struct Notes {
     /// For the client.
     pub(crate) warnings: Vec<String>,
-    /// For the audit log, which is a debug log so far: key and value.
+    /// For the audit log, or the debug log where there is none: key and value.
     pub(crate) annotations: Vec<(Cow<'static, str>, String)>,
     reinvocation: webhooks::Reinvocation,
     /// For the write: what it adds to quotas.
@@ -125,6 +125,18 @@ pub(crate) struct Notes {
 }
 
 impl Notes {
+    /// Tells the audit log.
+    fn tell(&mut self, act: &Act<'_>) {
+        for (key, value) in self.annotations.drain(..) {
+            match &act.caller.witness {
+                Some(witness) => witness.annotate(&key, &value),
+                None => {
+                    log::debug!("{} of {}: {key}: {value}", act.kind.name, act.caller.user.name);
+                }
+            }
+        }
+    }
+
     /// Keeps an annotation, unless there is one under this key.
     fn annotate(&mut self, key: Cow<'static, str>, value: String) {
         if !self.annotations.iter().any(|(known, _)| *known == key) {
@@ -161,7 +173,9 @@ async fn run(
 ) -> Result<(), Status> {
     loop {
         for plugin in act.plugins() {
-            if plugin.mutate(act, tree, notes).await? {
+            let changed = plugin.mutate(act, tree, notes).await;
+            notes.tell(act);
+            if changed? {
                 finish(tree);
             }
         }
@@ -184,9 +198,7 @@ pub(crate) async fn validate(act: &Act<'_>, tree: &Value, notes: &mut Notes) -> 
             break;
         }
     }
-    for (key, value) in &notes.annotations {
-        log::debug!("{} of {}: {key}: {value}", act.kind.name, act.caller.user.name);
-    }
+    notes.tell(act);
     decision?;
     // No plugin: upstream's registry asks, whatever plugins are on.
     if act.kind.is_built_in()

@@ -13,7 +13,7 @@ pub(crate) mod tokens;
 pub(crate) mod x509;
 
 pub(crate) use attributes::{Attributes, selected_name};
-pub(crate) use authorizer::{Authorizer, Decision};
+pub(crate) use authorizer::{Authorizer, Decision, forbidden};
 pub(crate) use node::MIRROR;
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod admission;
 mod aggregation;
+mod audit;
 mod authorization;
 mod certificates;
 mod conversions;

@@ -214,7 +214,7 @@ fn decode_patch(
     Ok(warnings)
 }
 
-/// `DeleteOptions`: a body, if there is one, says everything; otherwise the query does.
+/// `DeleteOptions`: a body, if there is one, says everything; otherwise the query does. Answers what the body was.
 ///
 /// # Errors
 /// 400 for what cannot be read.
@@ -224,10 +224,10 @@ pub(super) fn delete_options(
     content_type: &str,
     bytes: &[u8],
     charge: &mut Charge,
-) -> Result<(), Status> {
+) -> Result<Option<Value>, Status> {
     if bytes.is_empty() {
         request.delete = client::options::delete_options(query)?;
-        return Ok(());
+        return Ok(None);
     }
     let tree = match body_format(content_type)? {
         Format::Yaml => {
@@ -264,5 +264,5 @@ pub(super) fn delete_options(
     };
     request.dry_run |=
         check_dry_run("DeleteOptions", tree.list("dryRun").iter().filter_map(Value::as_str))?;
-    Ok(())
+    Ok(Some(tree))
 }

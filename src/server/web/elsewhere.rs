@@ -43,12 +43,12 @@ impl Web {
             Route::Resource(path) | Route::Beyond(path) => unknown_attributes(&exchange, path),
             _ => Attributes::path(&exchange.path_verb(), exchange.path()),
         };
-        core.authorizer.check(&core.store, exchange.user(), &attributes).await?;
+        core.permit(&exchange.caller, &attributes).await?;
         let mut charge = Some(self.budget.charge(exchange.user(), budget::STREAM_BYTES)?);
-        let caller = exchange.caller.clone();
+        let (caller, trail) = (exchange.caller.clone(), exchange.trail.clone());
         let mut request = incoming(exchange, rest, String::new()).http;
         if let Some(upgrade) = &mut request.upgrade {
-            charge.take().into_iter().for_each(|charge| upgrade.hold(charge));
+            charge.take().into_iter().for_each(|charge| upgrade.hold((charge, trail.clone())));
         }
         // Upstream's long requests.
         let streams = ["proxy", "exec", "attach", "portforward", "log"];

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::audit;
+
 /// Upper bounds of the latency histogram, in milliseconds.
 const BUCKETS_MS: [u64; 8] = [5, 25, 100, 250, 500, 1000, 5000, 60_000];
 
@@ -49,7 +51,7 @@ impl Metrics {
     }
 
     /// The text of `/metrics`.
-    pub(crate) fn text(&self, store: &store::Stats) -> String {
+    pub(crate) fn text(&self, store: &store::Stats, audit: Option<&audit::Counts>) -> String {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut out = String::new();
         out.push_str("# HELP apiserver_request_total Counter of apiserver requests broken out for each verb, group, version, resource, subresource and HTTP response code.\n# TYPE apiserver_request_total counter\n");
@@ -93,6 +95,9 @@ impl Metrics {
             ("apiserver_storage_watches", "Number of running watches.", store.n_watches as u64),
         ] {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+        }
+        if let Some(audit) = audit {
+            audit.write(&mut out);
         }
         out
     }

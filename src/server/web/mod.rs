@@ -9,7 +9,8 @@ mod negotiate;
 mod patience;
 mod pieces;
 mod plain;
-mod respond;
+pub(crate) mod respond;
+pub(crate) mod told;
 mod watching;
 mod yaml;
 
@@ -27,13 +28,14 @@ use http::server::{Limits, Service};
 use http::{BoxFuture, Headers, Method, Response};
 use rt::lock::Semaphore;
 
+use crate::audit::{Facts, Trail};
 use crate::auth::{Attributes, selected_name};
 use crate::authenticate;
 use crate::core::{Call, Core, method_not_allowed, not_found};
 use crate::door::{self, Incoming};
 use crate::options::{dry_run, invalid_options};
 use crate::storage;
-use crate::user::{AUTHENTICATED, Caller, User};
+use crate::user::{AUTHENTICATED, Caller, User, Witness};
 use crate::{dispatch, socket};
 use budget::{Budget, Charge};
 use metrics::{Metrics, Series};
@@ -130,11 +132,13 @@ struct Exchange {
     headers: Headers,
     query: Query,
     caller: Caller,
+    /// What the audit log is told of it.
+    trail: Option<Arc<Trail>>,
 }
 
 impl Web {
     async fn answer(&self, request: http::Request) -> Response {
-        let started = rt::now().mono;
+        let began = rt::now();
         let audit_id = match request.headers.get("audit-id") {
             Some(id) if !id.is_empty() && id.len() <= 64 => id.to_owned(),
             _ => crate::uid::new_uid(),
@@ -152,13 +156,27 @@ impl Web {
             true => Format::Protobuf,
             false => Format::Json,
         };
-        let mut response = match self.handle(request, &mut series).await {
+        let facts = |request: &http::Request| Facts::of(request, &audit_id, began.wall);
+        let mut trail = None;
+        let mut response = match self.handle(request, &mut series, facts, &mut trail).await {
             Ok(response) => response,
-            Err(status) => respond::status(&status, format),
+            Err(status) => {
+                if let Some(trail) = &trail {
+                    trail.fails(&status);
+                }
+                respond::status(&status, format)
+            }
         };
         response.headers.set("audit-id", &audit_id);
         series.code = response.status;
-        self.metrics.count(series, rt::now().mono.since(started));
+        self.metrics.count(series, rt::now().mono.since(began.mono));
+        if let Some(trail) = trail {
+            trail.starts(response.status).await;
+            match trail.is_long() {
+                true => response.body = response.body.holding(trail),
+                false => trail.completes().await,
+            }
+        }
         response
     }
 
@@ -166,24 +184,51 @@ impl Web {
         &self,
         request: http::Request,
         series: &mut Series,
+        facts: impl FnOnce(&http::Request) -> Facts,
+        trail: &mut Option<Arc<Trail>>,
     ) -> Result<Response, Status> {
         let query = Query::parse(request.query())?;
         let route = path::parse(request.path());
+        let audited = self.core.audit.as_ref().map(|audit| {
+            let asked = asked(&request.method, &query, request.path(), &route);
+            (audit, asked, facts(&request))
+        });
         let http::Request { method, target, authority, headers, body, version, peer, upgrade } =
             request;
-        let user = match authenticate::credentials(&self.core, &peer, &headers).await? {
-            Some(user) => user,
-            None if plain::is_public(target.split('?').next().unwrap_or("")) => User::anonymous(),
-            None => return Err(authenticate::unauthorized()),
+        let shown = match authenticate::credentials(&self.core, &peer, &headers).await {
+            Ok(None) if plain::is_public(target.split('?').next().unwrap_or("")) => {
+                Ok(User::anonymous())
+            }
+            shown => shown.and_then(|user| user.ok_or_else(authenticate::unauthorized)),
         };
+        if let Some((audit, asked, facts)) = audited {
+            let begun = audit.begin(shown.as_ref().ok(), &asked, || facts);
+            match (&shown, begun) {
+                (Err(status), Some(begun)) => {
+                    begun.refused(status, told::attempted(&headers, &peer)).await;
+                }
+                (_, begun) => *trail = begun,
+            }
+        }
+        let user = shown?;
+        if let Some(trail) = trail {
+            trail.received().await?;
+        }
         if user.in_group(AUTHENTICATED) {
             peer.vouch(&user.name);
         }
         let user = authenticate::impersonated(&self.core, user, &headers).await?;
+        if let Some(trail) = trail
+            && headers.get("impersonate-user").is_some_and(|name| !name.is_empty())
+        {
+            trail.impersonates(&user);
+        }
         let rest = Rest { body, version, peer, upgrade };
         let agent = agent(headers.get("user-agent").unwrap_or(""));
-        let caller = Caller::new(user, agent);
-        let exchange = Exchange { method, target, authority, headers, query, caller };
+        let trail = trail.clone();
+        let witness = trail.clone().map(|trail| trail as Arc<dyn Witness>);
+        let caller = Caller { witness, ..Caller::new(user, agent) };
+        let exchange = Exchange { method, target, authority, headers, query, caller, trail };
         if let Some(remote) = self.remote(&route, exchange.path()) {
             series.group.clone_from(&remote.group);
             series.version.clone_from(&remote.version);
@@ -229,7 +274,7 @@ impl Web {
         let Some(resource) = known else {
             // Who may not know what exists learns only that it may not ask.
             let attributes = unknown_attributes(&exchange, &path);
-            core.authorizer.check(&core.store, &exchange.caller.user, &attributes).await?;
+            core.permit(&exchange.caller, &attributes).await?;
             return Err(not_found());
         };
         let request = to_request(&exchange, &path, resource.kind)?;
@@ -240,7 +285,7 @@ impl Web {
             // Upstream has no verb for it, so that only who may do everything may.
             Method::Options => {
                 let attributes = Attributes::of(&request, "");
-                core.authorizer.check(&core.store, &exchange.caller.user, &attributes).await?;
+                core.permit(&exchange.caller, &attributes).await?;
             }
             _ => core.authorize(&exchange.caller, &request).await?,
         }
@@ -250,9 +295,10 @@ impl Web {
             let call = Call::new(core, &exchange.caller, resource.form(), &request);
             let admitted = door::admit(&call, &exchange.query, &path.rest);
             rt::timeout(REQUEST_MAX, admitted).await.unwrap_or_else(|_| Err(timed_out()))?;
+            let trail = exchange.trail.clone();
             let mut incoming = incoming(exchange, rest, path.rest);
             if let Some(upgrade) = &mut incoming.http.upgrade {
-                charge.take().into_iter().for_each(|charge| upgrade.hold(charge));
+                charge.take().into_iter().for_each(|charge| upgrade.hold((charge, trail.clone())));
             }
             let mut response = door::answer(core, &request, incoming).await?;
             response.body = response.body.holding(charge);
@@ -288,7 +334,7 @@ impl Web {
         let warnings: Vec<String> = resource.warning().map(str::to_owned).into_iter().collect();
         let response = watching::response(&self.core, stream, resource, wanted);
         let mut response = respond::with_warnings(response, &warnings);
-        response.body = response.body.holding(charge);
+        response.body = response.body.holding((charge, exchange.trail.clone()));
         Ok(response)
     }
 
@@ -336,10 +382,18 @@ impl Web {
             Verb::Create | Verb::Update | Verb::Patch => {
                 warnings = bodies::decode(&mut request, form, &content_type, &bytes, &mut charge)?;
                 bodies::charge_work(&request, &mut charge)?;
+                if let Some(trail) = &exchange.trail {
+                    told::request(trail, &request, form, &mut |bytes| charge.grow_within(bytes))?;
+                }
             }
             Verb::Delete | Verb::DeleteCollection => {
                 let query = &exchange.query;
-                bodies::delete_options(&mut request, query, &content_type, &bytes, &mut charge)?;
+                let options =
+                    bodies::delete_options(&mut request, query, &content_type, &bytes, &mut charge);
+                let options = options?;
+                if let Some(trail) = &exchange.trail {
+                    told::delete_options(trail, options.as_ref());
+                }
             }
             Verb::Get | Verb::List | Verb::Watch => {}
         }
@@ -353,7 +407,11 @@ impl Web {
         warnings.append(&mut outcome.warnings);
         warnings.extend(resource.warning().map(str::to_owned));
         outcome.warnings = warnings;
-        let answer_bytes = respond::answer_bytes(&outcome, &wanted);
+        let mut answer_bytes = respond::answer_bytes(&outcome, &wanted);
+        if let Some(trail) = &exchange.trail {
+            // It is there as its line, too.
+            answer_bytes += 2 * told::answer(trail, &outcome, resource, &wanted).await;
+        }
         {
             let mut charge = charge.lock().unwrap_or_else(PoisonError::into_inner);
             match reads_only {
@@ -426,12 +484,22 @@ fn timed_out() -> Status {
 
 /// What authorization is asked about a resource that is not served.
 fn unknown_attributes(exchange: &Exchange, path: &ResourcePath) -> Attributes {
+    attributes(&exchange.method, &exchange.query, path)
+}
+
+/// What a request asks for, before it is known what is served, for the audit log.
+fn asked(method: &Method, query: &Query, path: &str, route: &Route) -> Attributes {
+    match route {
+        Route::Resource(path) | Route::Beyond(path) => attributes(method, query, path),
+        _ => Attributes::path(&method.as_str().to_ascii_lowercase(), path),
+    }
+}
+
+fn attributes(method: &Method, query: &Query, path: &ResourcePath) -> Attributes {
     let named = !path.name.is_empty();
-    let fields = exchange.query.get("fieldSelector");
-    let verb = match exchange.method {
-        Method::Get | Method::Head if path.watch || (!named && exchange.query.flag("watch")) => {
-            "watch"
-        }
+    let fields = query.get("fieldSelector");
+    let verb = match method {
+        Method::Get | Method::Head if path.watch || (!named && query.flag("watch")) => "watch",
         Method::Get | Method::Head if named => "get",
         Method::Get | Method::Head => "list",
         Method::Post => "create",

@@ -78,20 +78,28 @@ async fn mutate_by(
         notes.reinvocation.changed();
     }
     let mut changed = false;
-    for hook in hooks {
+    for (hook_idx, hook) in hooks.iter().enumerate() {
         let Some(idx) = matching(act, hook, &resources, tree, false).await? else { continue };
         if again && !notes.reinvocation.is_due(hook) {
             continue;
         }
         let subject = Subject { act, resource: &resources[idx], stored: false };
-        match change(&subject, hook, tree, notes).await {
+        let place = format!("round_{}_index_{hook_idx}", u8::from(again));
+        let changing = change(&subject, hook, tree, notes, &place).await;
+        let mutated = matches!(changing, Ok(true));
+        let (configuration, name) = (&hook.configuration, &hook.name);
+        let value = format!(
+            r#"{{"configuration":{configuration:?},"webhook":{name:?},"mutated":{mutated}}}"#
+        );
+        notes.annotate(format!("{MUTATION}{place}").into(), value);
+        match changing {
             Ok(true) => {
                 changed = true;
                 notes.reinvocation.changed();
                 notes.reinvocation.wanted = true;
             }
             Ok(false) => {}
-            Err(failure) => tell(failure, hook)?,
+            Err(failure) => tell(failure, hook, &format!("{MUTATION}{place}"), notes)?,
         }
         if hook.reinvoked {
             notes.reinvocation.asked.push(Arc::clone(hook));
@@ -109,6 +117,7 @@ async fn change(
     hook: &Hook,
     tree: &mut Value,
     notes: &mut Notes,
+    place: &str,
 ) -> Result<bool, Failure> {
     let sent = subject.object(tree).await?;
     let verdict = review::ask(subject, hook, sent, true).await?;
@@ -133,6 +142,13 @@ async fn change(
     api::defaults::apply(form, &mut patched);
     if patched == before {
         return Ok(false);
+    }
+    if subject.act.caller.witness.is_some() {
+        let (configuration, name) = (&hook.configuration, &hook.name);
+        let value = format!(
+            r#"{{"configuration":{configuration:?},"webhook":{name:?},"patch":{patch},"patchType":"JSONPatch"}}"#
+        );
+        notes.annotate(format!("patch.webhook.admission.k8s.io/{place}").into(), value);
     }
     *tree = subject.back(patched).await?;
     Ok(true)
@@ -171,18 +187,22 @@ async fn validate_by(
         }));
     }
     let mut decision = Ok(());
-    for (hook, answer) in asked.into_iter().zip(all(asking).await) {
+    for (idx, (hook, answer)) in asked.into_iter().zip(all(asking).await).enumerate() {
         let told = match answer {
             Ok(verdict) => {
                 note(hook, &verdict, notes);
                 Ok(())
             }
-            Err(failure) => tell(failure, hook),
+            Err(failure) => tell(failure, hook, &format!("{VALIDATION}round_0_index_{idx}"), notes),
         };
         decision = decision.and(told);
     }
     decision
 }
+
+/// Of annotations in the audit log.
+const MUTATION: &str = "mutation.webhook.admission.k8s.io/";
+const VALIDATION: &str = "validating.webhook.admission.k8s.io/";
 
 /// What every one of several futures answers, all running at once.
 async fn all<T>(futures: Vec<BoxFuture<'_, T>>) -> Vec<T> {
@@ -205,7 +225,7 @@ async fn all<T>(futures: Vec<BoxFuture<'_, T>>) -> Vec<T> {
 }
 
 /// The end of an attempt, or a webhook that is missed and not needed.
-fn tell(failure: Failure, hook: &Hook) -> Result<(), Status> {
+fn tell(failure: Failure, hook: &Hook, key: &str, notes: &mut Notes) -> Result<(), Status> {
     let why = match failure {
         Failure::Status(status) => return Err(status),
         Failure::Calling(why) => format!("failed calling webhook {:?}: {why}", hook.name),
@@ -213,6 +233,7 @@ fn tell(failure: Failure, hook: &Hook) -> Result<(), Status> {
     match hook.fails_open {
         true => {
             log::warn!("{}: {why}: let pass, as its failurePolicy says", hook.configuration);
+            notes.annotate(format!("failed-open.{key}").into(), hook.name.clone());
             Ok(())
         }
         false => Err(Status::internal(why)),
@@ -226,7 +247,7 @@ fn note(hook: &Hook, verdict: &Verdict, notes: &mut Notes) {
         }
     }
     for (key, value) in &verdict.annotations {
-        log::debug!("audit annotation {}/{key}: {value}", hook.name);
+        notes.annotate(format!("{}/{key}", hook.name).into(), value.clone());
     }
 }
 
