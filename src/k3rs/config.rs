@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 use stdx::{Context, Error, Result};
 
+use crate::apiserver::ApiserverArgs;
 use crate::flags::{self, On, Settings};
 use crate::tunnel::Mode;
 
@@ -119,7 +120,7 @@ struct ServerArgs {
     /// how Secrets are encrypted: aescbc or secretbox (default aescbc)
     #[argh(option)]
     secrets_encryption_provider: Option<String>,
-    /// argument for the API server, name=value: enable-admission-plugins, disable-admission-plugins, admission-control-config-file, encryption-provider-config or encryption-provider-config-automatic-reload
+    /// argument for the API server, name=value: enable-admission-plugins, disable-admission-plugins, admission-control-config-file, encryption-provider-config, encryption-provider-config-automatic-reload, audit-policy-file or audit-log-*
     #[argh(option)]
     kube_apiserver_arg: Vec<String>,
     /// folder for volumes of the local storage class (default <data-dir>/storage)
@@ -367,7 +368,7 @@ impl Config {
         let secrets_provider = secrets_provider.unwrap_or_else(|| "aescbc".to_owned());
         cluster::secrets_encryption::check_provider(&secrets_provider)?;
         let encrypts = args.secrets_encryption == Some(true);
-        let apiserver = apiserver_args(&args.kube_apiserver_arg)?;
+        let apiserver = ApiserverArgs::parse(&args.kube_apiserver_arg)?;
         if apiserver.encryption_reload && apiserver.encryption_file.is_none() && !encrypts {
             return Err(Error::new(
                 "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config",
@@ -489,49 +490,6 @@ pub(crate) fn descriptions() -> String {
         Err(exit) => exit.output,
         Ok(_) => String::new(),
     }
-}
-
-/// What `--kube-apiserver-arg` says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct ApiserverArgs {
-    /// Admission plugins by name, on and off beside the defaults, and the file that configures them.
-    pub(crate) enable: Vec<String>,
-    pub(crate) disable: Vec<String>,
-    pub(crate) admission_file: Option<PathBuf>,
-    /// What the datastore is encrypted with, and whether the file is read again when it changes.
-    pub(crate) encryption_file: Option<PathBuf>,
-    pub(crate) encryption_reload: bool,
-}
-
-/// Of several values of one name the last counts, as in k3s.
-fn apiserver_args(args: &[String]) -> Result<ApiserverArgs> {
-    let mut read = ApiserverArgs::default();
-    for arg in args {
-        let (name, value) = arg.split_once('=').unwrap_or((arg, ""));
-        let name = name.trim_start_matches("--");
-        let list = || {
-            let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
-            names.map(str::to_owned).collect()
-        };
-        let file = || Some(PathBuf::from(value)).filter(|_| !value.is_empty());
-        let switch = || {
-            let value = if arg.contains('=') { value } else { "true" };
-            flags::switch_value(name, value, "--kube-apiserver-arg").map(|value| value == "true")
-        };
-        match name {
-            "enable-admission-plugins" => read.enable = list(),
-            "disable-admission-plugins" => read.disable = list(),
-            "admission-control-config-file" => read.admission_file = file(),
-            "encryption-provider-config" => read.encryption_file = file(),
-            "encryption-provider-config-automatic-reload" => read.encryption_reload = switch()?,
-            name => {
-                return Err(Error::new(format!(
-                    "--kube-apiserver-arg={name} is not supported by this version of k3rs yet"
-                )));
-            }
-        }
-    }
-    Ok(read)
 }
 
 /// A label as a node may have it: the API would refuse others, and the node never register.

@@ -4,6 +4,7 @@
 //! flags, environment and configuration, and wires the other rooms together. It decides nothing else.
 
 mod agent;
+mod apiserver;
 mod balancer;
 mod config;
 mod door;

@@ -1,0 +1,250 @@
+//! What `--kube-apiserver-arg` says: flags of kube-apiserver that are honoured here.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use server::{AuditMode, AuditOptions};
+use stdx::{Error, Result};
+
+use crate::flags;
+
+/// What `--kube-apiserver-arg` says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ApiserverArgs {
+    /// Admission plugins by name, on and off beside the defaults, and the file that configures them.
+    pub(crate) enable: Vec<String>,
+    pub(crate) disable: Vec<String>,
+    pub(crate) admission_file: Option<PathBuf>,
+    /// What the datastore is encrypted with, and whether the file is read again when it changes.
+    pub(crate) encryption_file: Option<PathBuf>,
+    pub(crate) encryption_reload: bool,
+    pub(crate) audit: AuditOptions,
+}
+
+impl ApiserverArgs {
+    /// Of several values of one name the last counts, as in k3s.
+    ///
+    /// # Errors
+    /// For what is not known, and for values that are none, in upstream's words.
+    pub(crate) fn parse(args: &[String]) -> Result<ApiserverArgs> {
+        let mut read = ApiserverArgs::default();
+        let mut audit = AuditArgs::default();
+        for arg in args {
+            let (name, value) = arg.split_once('=').unwrap_or((arg, ""));
+            let name = name.trim_start_matches("--");
+            let list = || {
+                let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+                names.map(str::to_owned).collect()
+            };
+            let file = || Some(PathBuf::from(value)).filter(|_| !value.is_empty());
+            let switch = || {
+                let value = if arg.contains('=') { value } else { "true" };
+                flags::switch_value(name, value, "--kube-apiserver-arg")
+                    .map(|value| value == "true")
+            };
+            match name {
+                "enable-admission-plugins" => read.enable = list(),
+                "disable-admission-plugins" => read.disable = list(),
+                "admission-control-config-file" => read.admission_file = file(),
+                "encryption-provider-config" => read.encryption_file = file(),
+                "encryption-provider-config-automatic-reload" => read.encryption_reload = switch()?,
+                name if audit.set(name, value, arg.contains('='))? => {}
+                name => {
+                    return Err(Error::new(format!(
+                        "--kube-apiserver-arg={name} is not supported by this version of k3rs yet"
+                    )));
+                }
+            }
+        }
+        read.audit = audit.options()?;
+        Ok(read)
+    }
+}
+
+/// The flags of the audit log, as they were given.
+struct AuditArgs {
+    options: AuditOptions,
+    format: String,
+    mode: String,
+    version: String,
+    max_age: i64,
+    max_backups: i64,
+    max_size: i64,
+    buffer_size: i64,
+    truncates: bool,
+    event_max_bytes: i64,
+    batch_max_bytes: i64,
+}
+
+impl Default for AuditArgs {
+    fn default() -> AuditArgs {
+        AuditArgs {
+            options: AuditOptions::default(),
+            format: "json".into(),
+            mode: "blocking".into(),
+            version: VERSION.into(),
+            max_age: 0,
+            max_backups: 0,
+            max_size: 0,
+            buffer_size: 10_000,
+            truncates: false,
+            event_max_bytes: 100 << 10,
+            batch_max_bytes: 10 << 20,
+        }
+    }
+}
+
+const VERSION: &str = "audit.k8s.io/v1";
+
+impl AuditArgs {
+    /// Takes a flag; false if it is none of these.
+    fn set(&mut self, name: &str, value: &str, has_value: bool) -> Result<bool> {
+        let file = || Some(PathBuf::from(value)).filter(|_| !value.is_empty());
+        let switch = || {
+            let value = if has_value { value } else { "true" };
+            flags::switch_value(name, value, "--kube-apiserver-arg").map(|value| value == "true")
+        };
+        let integer = || {
+            i64::from_str(value).map_err(|_| {
+                Error::new(format!(
+                    "invalid argument {value:?} for \"--{name}\" flag: strconv.ParseInt: parsing {value:?}: invalid syntax"
+                ))
+            })
+        };
+        let own = &mut self.options;
+        match name {
+            "audit-policy-file" => own.policy_file = file(),
+            "audit-log-path" => own.path = file(),
+            "audit-log-compress" => own.compresses = switch()?,
+            "audit-log-maxage" => self.max_age = integer()?,
+            "audit-log-maxbackup" => self.max_backups = integer()?,
+            "audit-log-maxsize" => self.max_size = integer()?,
+            "audit-log-format" => value.clone_into(&mut self.format),
+            "audit-log-mode" => value.clone_into(&mut self.mode),
+            "audit-log-version" => value.clone_into(&mut self.version),
+            "audit-log-batch-buffer-size" => self.buffer_size = integer()?,
+            "audit-log-truncate-enabled" => self.truncates = switch()?,
+            "audit-log-truncate-max-event-size" => self.event_max_bytes = integer()?,
+            "audit-log-truncate-max-batch-size" => self.batch_max_bytes = integer()?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// What they say together. Where no log is wanted, nothing else of them is looked at, as upstream.
+    fn options(self) -> Result<AuditOptions> {
+        let mut options = self.options;
+        if options.path.is_none() {
+            return Ok(options);
+        }
+        let mut wrong = Vec::new();
+        options.mode = match self.mode.as_str() {
+            "batch" => AuditMode::Batch,
+            "blocking" => AuditMode::Blocking,
+            "blocking-strict" => AuditMode::BlockingStrict,
+            mode => {
+                wrong.push(format!("invalid audit log mode {mode}, allowed modes are \"batch,blocking,blocking-strict\""));
+                AuditMode::Blocking
+            }
+        };
+        if options.mode == AuditMode::Batch && self.buffer_size <= 0 {
+            wrong.push(format!(
+                "invalid audit batch log buffer size {}, must be a positive number",
+                self.buffer_size
+            ));
+        }
+        if self.event_max_bytes <= 0 {
+            wrong.push(format!(
+                "invalid audit truncate log max event size {}, must be a positive number",
+                self.event_max_bytes
+            ));
+        } else if self.batch_max_bytes < self.event_max_bytes {
+            wrong.push(format!(
+                "invalid audit truncate log max batch size {}, must be greater than max event size ({})",
+                self.batch_max_bytes, self.event_max_bytes
+            ));
+        }
+        if self.version != VERSION {
+            wrong.push(format!("invalid group version, allowed versions are [{VERSION:?}]"));
+        }
+        options.is_legacy = self.format == "legacy";
+        if !options.is_legacy && self.format != "json" {
+            wrong.push(format!(
+                "invalid audit log format {}, allowed formats are \"legacy,json\"",
+                self.format
+            ));
+        }
+        let given = [("age", self.max_age), ("backup", self.max_backups), ("size", self.max_size)];
+        for (name, n) in given.iter().filter(|(_, n)| *n < 0) {
+            wrong.push(format!("--audit-log-max{name} {n} can't be a negative number"));
+        }
+        if !wrong.is_empty() {
+            return Err(Error::new(wrong.join(", ")));
+        }
+        // What is beyond these bounds is for ever.
+        options.max_age_days = u32::try_from(self.max_age).unwrap_or(0);
+        options.max_backups = usize::try_from(self.max_backups).unwrap_or(0);
+        options.max_size = u32::try_from(self.max_size).unwrap_or(u32::MAX);
+        options.buffer_size = usize::try_from(self.buffer_size).unwrap_or(usize::MAX);
+        options.event_max_bytes =
+            usize::try_from(self.event_max_bytes).ok().filter(|_| self.truncates);
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &str) -> Result<AuditOptions, String> {
+        let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
+        ApiserverArgs::parse(&args).map(|read| read.audit).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn flags_of_the_audit_log_are_kube_apiservers() {
+        let read = parse("--audit-policy-file=/p audit-log-path=/a.log audit-log-maxage=30 audit-log-maxbackup=10 audit-log-maxsize=1 audit-log-compress audit-log-mode=batch audit-log-batch-buffer-size=5 audit-log-format=legacy audit-log-truncate-enabled=true").unwrap();
+        let wanted = AuditOptions {
+            policy_file: Some("/p".into()),
+            path: Some("/a.log".into()),
+            max_age_days: 30,
+            max_backups: 10,
+            max_size: 1,
+            compresses: true,
+            is_legacy: true,
+            mode: AuditMode::Batch,
+            buffer_size: 5,
+            event_max_bytes: Some(102_400),
+        };
+        assert_eq!(read, wanted);
+        assert_eq!(parse("audit-log-maxage=-1").unwrap(), AuditOptions::default());
+        for (args, wanted) in [
+            (
+                "audit-log-path=a audit-log-mode=x audit-log-format=y audit-log-maxage=-1",
+                "invalid audit log mode x, allowed modes are \"batch,blocking,blocking-strict\", invalid audit log format y, allowed formats are \"legacy,json\", --audit-log-maxage -1 can't be a negative number",
+            ),
+            (
+                "audit-log-path=a audit-log-mode=batch audit-log-batch-buffer-size=0",
+                "invalid audit batch log buffer size 0, must be a positive number",
+            ),
+            (
+                "audit-log-path=a audit-log-version=v1",
+                "invalid group version, allowed versions are [\"audit.k8s.io/v1\"]",
+            ),
+            (
+                "audit-log-path=a audit-log-truncate-max-batch-size=1",
+                "invalid audit truncate log max batch size 1, must be greater than max event size (102400)",
+            ),
+            (
+                "audit-log-maxsize=1G",
+                "invalid argument \"1G\" for \"--audit-log-maxsize\" flag: strconv.ParseInt: parsing \"1G\": invalid syntax",
+            ),
+            (
+                "audit-webhook-config-file=/w",
+                "--kube-apiserver-arg=audit-webhook-config-file is not supported by this version of k3rs yet",
+            ),
+        ] {
+            assert_eq!(parse(args).unwrap_err(), wanted);
+        }
+    }
+}
