@@ -95,26 +95,27 @@ def go(run, seed, at_once):
                 n_tried += text.count("tried")
                 hear(pod, container["name"], text)
         kubectl("delete", "pods", "--all", "-n", "hostile", "--grace-period=1", "--timeout=120s", timeout=150)
-    # Somebody who looks at everything that joins, while others do.
+    # Somebody who looks at everything that joins, while others do: first one who lets go of what it has caught, then one who keeps it.
     n_joined, held = 0, []
-    watcher = hostile_pods.Pod("watcher", shareProcessNamespace=True)
-    watcher.container(command=["/escape", "watch", "100000"], capabilities=["SYS_PTRACE"], env=[{"name": "HARD", "value": "1"}]).container("d", command=["/escape", "sleep", "100000"])
-    alone = hostile_pods.Pod("alone").container(command=["/escape", "watch", "100000"], capabilities=["SYS_PTRACE"], env=[{"name": "HARD", "value": "1"}])
-    for pod in (watcher, alone):
-        create(pod.manifest(environment, seed))
-        kubectl("wait", "-n", "hostile", "--for=condition=Ready", f"pod/{pod.name}", "--timeout=120s", timeout=150)
-        for _ in range(8):
-            # Who may trace what joins, as a container may its own processes, keeps its end from its parent, too, for as long as it
-            # does not wait for it: that holds up nobody but who asked. (Other runtimes cannot help it, either.)
-            try:
-                kubectl("exec", "-n", "hostile", pod.name, "-c", pod.containers[-1]["name"], "--", "/escape", "sleep", "0", timeout=30)
-                n_joined += 1
-            except Failure as failure:
-                if "no end after" not in str(failure):
-                    raise
-                held.append(pod.name)
-                break
-        hear(pod, pod.containers[0]["name"], kubectl("logs", "-n", "hostile", pod.name, "-c", pod.containers[0]["name"]))
+    for keeps in (False, True):
+        env = [{"name": "HARD", "value": "1"}] if keeps else []
+        watch = dict(command=["/escape", "watch", "100000"], capabilities=["SYS_PTRACE"], env=env)
+        shared = hostile_pods.Pod(f"watcher-{keeps}".lower(), shareProcessNamespace=True).container(**watch).container("d", command=["/escape", "sleep", "100000"])
+        for pod in (shared, hostile_pods.Pod(f"alone-{keeps}".lower()).container(**watch)):
+            create(pod.manifest(environment, seed))
+            kubectl("wait", "-n", "hostile", "--for=condition=Ready", f"pod/{pod.name}", "--timeout=120s", timeout=150)
+            for _ in range(8):
+                # Who may trace what joins, as a container may its own processes, keeps its end from its parent, too, for as long as it
+                # does not wait for it: that holds up nobody but who asked. (Other runtimes cannot help it, either.)
+                try:
+                    kubectl("exec", "-n", "hostile", pod.name, "-c", pod.containers[-1]["name"], "--", "/escape", "sleep", "0", timeout=30)
+                    n_joined += 1
+                except Failure as failure:
+                    if not keeps or "no end after" not in str(failure):
+                        raise
+                    held.append(pod.name)
+                    break
+            hear(pod, pod.containers[0]["name"], kubectl("logs", "-n", "hostile", pod.name, "-c", pod.containers[0]["name"]))
     kubectl("delete", "pods", "--all", "-n", "hostile", "--grace-period=1", "--timeout=120s", timeout=150)
     until(lambda: machine.shell(LEFT, check=False) == left, "nothing is left of the pods", 60 * SLOW)
     after = machine.shell(WATCHED)

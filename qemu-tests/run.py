@@ -200,5 +200,5 @@ def main():
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("qemu-tests: ended by a signal (SIGTERM), before the scenarios were through"))
     sys.exit(main())

@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from cluster import until
+from cluster import HERE, until
 
 START = False
 
@@ -79,6 +79,20 @@ def test_a_start_without_root_says_so(cluster):
             assert done.returncode == 1 and f"{command} must run as root" in done.stderr, done
     finally:
         os.unlink(binary)
+
+
+def test_a_cold_build_says_what_it_does_and_how_long(cluster):
+    """And `make run` says it before it builds, the profile that is built soonest; `make release` before the one that is small."""
+    say = lambda path: subprocess.run([HERE / "run.sh", "--building", path], env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, timeout=10, check=True).stdout
+    cold = say(cluster.dir / "nothing")
+    cores = len(os.sched_getaffinity(0))
+    assert f"some {-(-7 // cores) + 1} minutes on this machine's {cores} cores" in cold and "from source" in cold and "The first time" in cold, cold
+    assert "Building what changed" in say(cluster.binary)
+    make = lambda goal: subprocess.run(["make", "-n", goal, f"RELEASE={cluster.dir}/nothing"], cwd=HERE.parent, capture_output=True, text=True, timeout=30, check=True).stdout
+    run = make("run")
+    assert 0 < run.index("run.sh --building") < run.index("cargo build --profile quick") < run.index("run.sh target/"), run
+    release = make("release")
+    assert 0 < release.index("about 6 minutes on two cores") < release.index("cargo build --release"), release
 
 
 def test_the_etc_directory_moves_the_configuration(cluster):

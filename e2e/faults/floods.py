@@ -5,8 +5,10 @@ import contextlib
 import ctypes
 import json
 import re
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 
@@ -353,3 +355,24 @@ def test_many_came_and_went(cluster):
         raise Failure(f"{code} {text}")
     after = settle(cluster, before + 6 * 1024)
     return f"{before >> 10} MiB, {most >> 10} MiB with all, {after >> 10} MiB after"
+
+
+def test_a_small_disk_has_a_small_bound(cluster):
+    """The datastore takes a third of a small disk at most, and says so before the disk is full."""
+    path, kept = cluster.data / "server/db", cluster.dir / "db"
+    cluster.stop()
+    shutil.copytree(path, kept)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", path], check=True)
+    try:
+        shutil.copytree(kept, path, dirs_exist_ok=True)
+        cluster.start()
+        cluster.kubectl("create", "namespace", "small")
+        n, code, status = fill(cluster, "small", 1_000_000, 60)
+        # A third of 48 MiB; users have seven eighths of that, a namespace three quarters of theirs.
+        if code != 507 or "delete objects" not in status["message"] or not 4 <= n <= 11:
+            raise Failure(f"{n} objects, then {code} {status}")
+        used = shutil.disk_usage(path)
+        cluster.stop()
+    finally:
+        subprocess.run(["umount", "-l", path], check=True)
+    return f"{n} objects on 48 MiB, {used.free >> 20} MiB of it free"

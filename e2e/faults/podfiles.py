@@ -114,11 +114,13 @@ def test_files_of_the_pod_count_as_its_storage(cluster):
     fill = "dd if=/dev/zero of={} bs=1M count=12 2>/dev/null; sleep 100000"
     pod(cluster, "big-hosts", {"command": ["sh", "-c", fill.format("/etc/hosts")], "resources": limit})
     pod(cluster, "big-message", {"command": ["sh", "-c", fill.format("/dev/termination-log")], "resources": limit})
-    for name in ("big-hosts", "big-message"):
+    pod(cluster, "big-output", {"command": ["sh", "-c", "dd if=/dev/zero bs=1M count=12 2>/dev/null | tr '\\0' x | fold -w 4000; sleep 100000"], "resources": limit})
+    whole, one = "Pod ephemeral local storage usage exceeds the total limit of containers 8Mi", 'Container c exceeded its local ephemeral storage limit "8Mi"'
+    for name, words in (("big-hosts", whole), ("big-message", whole), ("big-output", one)):
         status = until(lambda: (status := get(cluster, name)["status"]).get("reason") == "Evicted" and status, f"{name} is evicted", 60)
-        if "Pod ephemeral local storage usage exceeds the total limit of containers 8Mi" not in status["message"]:
+        if words not in status["message"]:
             raise Failure(status["message"])
-    delete(cluster, "big-hosts", "big-message")
+    delete(cluster, "big-hosts", "big-message", "big-output")
 
 
 def told(cluster, name):

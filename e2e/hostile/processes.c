@@ -80,6 +80,10 @@ static void inspect(int pid, int deep) {
   }
   if (!ptrace(PTRACE_SEIZE, pid, 0, 0)) {
     hit_server(pid, "traces k3rs, process %d", pid);
+    // Only what has stopped can be let go, and its parent does not hear of its end before. Some keep it.
+    int status;
+    if (!getenv("HARD") && !ptrace(PTRACE_INTERRUPT, pid, 0, 0))
+      for (int i = 0; i < 500 && !waitpid(pid, &status, __WALL | WNOHANG); i++) usleep(1000);
     ptrace(PTRACE_DETACH, pid, 0, 0);
   }
 }

@@ -437,3 +437,19 @@ impl fmt::Debug for Span {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_follows_memory_and_disk() {
+        let bound = |memory: u64, disk: u64| {
+            Limits::for_memory(memory << 20).for_disk(disk << 20).state_bytes_max >> 20
+        };
+        assert_eq!(bound(256, 10_000), 64, "a quarter of the memory");
+        assert_eq!(bound(16_384, 10_000), 128, "and no more than");
+        assert_eq!(bound(16_384, 90), 30, "a third of the disk, if that is less");
+        assert_eq!(bound(16_384, 3), 4, "something on any disk");
+    }
+}
