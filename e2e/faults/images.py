@@ -189,3 +189,39 @@ def test_a_root_of_links(cluster):
         until(lambda: ended(n), f"root{n} has ended", 30)
     unchanged(cluster, "a root of links")
     cluster.kubectl("delete", "pods", "--all", "--now")
+
+
+def test_words_of_an_image_are_bounded(cluster):
+    """What an image's configuration says, and how many tags it has, is in no status in full; and records of it are read again."""
+    layer, long = hostile.tar([(hostile.info("d", b"5", 0o755), b"")]), "x" * 800_000
+    until(lambda: names(cluster), "the runtime answers")
+    images = {"signal": {"Entrypoint": ["/d"], "StopSignal": f"SIG{long}"}, "program": {"Entrypoint": [f"/{long}"]}}
+    for name, config in images.items():
+        path = cluster.dir / f"{name}.tar"
+        hostile.archive(path, f"docker.io/case/{name}:1", [layer], **config)
+        ctr(cluster, "import", str(path))
+    for n in range(12):
+        ctr(cluster, "tag", "docker.io/case/signal:1", f"docker.io/case/signal:also-{n}")
+    # Six, because a record of them in full would be longer than the node reads back.
+    for name, n in (("signal", 1), ("program", 6)):
+        containers = [{"name": f"c{idx}", "image": f"docker.io/case/{name}:1", "imagePullPolicy": "Never"} for idx in range(n)]
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"restartPolicy": "Never", "containers": containers}}
+        cluster.apply(hostile.json.dumps(pod), "default")
+    status = lambda name: cluster.get("pod", name)["status"]
+    until(lambda: "unknown stop signal" in str(status("signal")), "what is wrong with it is told", 30)
+    failed = until(lambda: (found := status("program"))["phase"] == "Failed" and found, "nothing could be started", 30)
+    for name in images:
+        if len(str(status(name))) > 40_000:
+            raise Failure(f"{name}: a status of {len(str(status(name)))} bytes")
+    cluster.stop()
+    cluster.start()
+    ids = lambda found: [(one["containerID"], one["state"]) for one in found["containerStatuses"]]
+    until(lambda: cluster.kubectl("get", "pod", "program"), "the pod is there")
+    cluster.kubectl("label", "pod", "program", "looked=yes")
+    if ids(status("program")) != ids(failed) or status("program")["phase"] != "Failed":
+        raise Failure(f"it was tried again: {status('program')}")
+    listed = until(lambda: [one["names"] for one in cluster.get("node", "node1")["status"]["images"] if any("/signal" in name for name in one["names"])], "the node lists it", 60)
+    if len(listed[0]) > 5:
+        raise Failure(f"{len(listed[0])} names of an image: {listed}")
+    cluster.kubectl("delete", "pods", "--all", "--now")
+    unchanged(cluster, "what images say")

@@ -24,6 +24,8 @@ const LEASE_DURATION_SECS: i64 = 40;
 const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
 /// Images that the status lists, as upstream.
 const IMAGES_MAX: usize = 50;
+/// Names of one of them, as upstream: a registry can have any number of tags for one image.
+const IMAGE_NAMES_MAX: usize = 5;
 
 /// What presses the node, as eviction found it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,7 +150,8 @@ impl Node {
             .into_iter()
             .take(IMAGES_MAX)
             .map(|image| {
-                let names: Vec<String> = image.digests.into_iter().chain(image.tags).collect();
+                let names = image.digests.into_iter().chain(image.tags).take(IMAGE_NAMES_MAX);
+                let names: Vec<String> = names.collect();
                 json!({"names": names, "sizeBytes": image.size_bytes})
             })
             .collect()

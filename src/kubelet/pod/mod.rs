@@ -22,7 +22,9 @@ pub(crate) use handler::Port;
 pub(crate) use handler::{Handler, Probe};
 pub(crate) use history::{Record, began, counts, ended, from_text, to_text};
 pub(crate) use probe::{ProbeKind, ProbeOutcome};
-pub(crate) use state::{Done, Exit, Sandbox, Seen, SeenState, State, Told, UNKNOWN, Volumes};
+pub(crate) use state::{
+    Done, Exit, MESSAGE_MAX_BYTES, Sandbox, Seen, SeenState, State, Told, UNKNOWN, Volumes, cut,
+};
 pub(crate) use status::{Addresses, NODE_WAS_LOW, generate as generate_status};
 pub(crate) use step::{Request, step, terminating};
 

@@ -22,8 +22,19 @@ pub(crate) struct Told {
 
 impl Told {
     pub(crate) fn new(reason: impl Into<String>, message: impl Into<String>) -> Told {
-        Told { reason: reason.into(), message: message.into() }
+        let mut message = message.into();
+        cut(&mut message);
+        Told { reason: reason.into(), message }
     }
+}
+
+/// What a status says of one container. More, as an image can make of its command or a registry of its answer, would fill
+/// the datastore with words that nobody bounds, and records of the node until they cannot be read again.
+pub(crate) const MESSAGE_MAX_BYTES: usize = 4096;
+
+/// Cuts a message to what a status may say.
+pub(crate) fn cut(message: &mut String) {
+    message.truncate(message.floor_char_boundary(MESSAGE_MAX_BYTES));
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

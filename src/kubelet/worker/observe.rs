@@ -10,10 +10,9 @@ use super::Worker;
 use crate::make::container::{
     ANNOTATION_IMAGE, ANNOTATION_MESSAGE_FILE, ANNOTATION_MESSAGE_POLICY, ANNOTATION_PROGRAM,
 };
-use crate::pod::{Exit, Sandbox, Seen, SeenState, UNKNOWN};
+use crate::pod::{Exit, MESSAGE_MAX_BYTES, Sandbox, Seen, SeenState, UNKNOWN, cut};
 
-/// Bytes of a termination message, and of a log's end that stands in for one; its lines.
-const MESSAGE_MAX_BYTES: usize = 4096;
+/// Bytes of a log's end that stands in for a termination message, and its lines.
 const LOG_MESSAGE_MAX_BYTES: usize = 2048;
 const LOG_MESSAGE_LINES_MAX: usize = 80;
 
@@ -108,10 +107,11 @@ pub(crate) async fn seen(status: &ContainerStatus) -> Seen {
                 0 => "Completed",
                 _ => "Error",
             };
-            let message = match exit.message.is_empty() {
+            let mut message = match exit.message.is_empty() {
                 true => last_message(status, exit.code).await,
                 false => said_of_program(status, &exit.message),
             };
+            cut(&mut message);
             SeenState::Exited(Exit {
                 // What containerd reports of a process that could not be started.
                 code: match never_ran {

@@ -23,6 +23,9 @@ use crate::pod::{Container, Done, Handler, Pod, Record, Role, Told, counts};
 use crate::shared::{Shared, Slot, Snapshot};
 use crate::volumes;
 
+/// How long the end of a container that could not be started is waited for.
+const END_AFTER_START_MAX: Duration = Duration::from_secs(2);
+
 impl Worker {
     pub(super) fn start(&mut self, name: &str, attempt: u32) {
         let failed = Done::StartFailed {
@@ -137,7 +140,9 @@ impl Start {
         }
         if let Err(error) = runtime.start_container(&made).await {
             // The container knows the cause without our words around it, and without its id, so that
-            // repeats fold into one event.
+            // repeats fold into one event. Its end comes beside the answer: one that has ended is not made again as one that
+            // never was.
+            let _ = rt::timeout(END_AFTER_START_MAX, runtime.wait_container(&made)).await;
             let status = runtime.container(&made);
             let said = |message: &str| match &status {
                 Some(status) => said_of_program(status, message),
