@@ -99,3 +99,19 @@ def test_what_does_not_pass_is_final(cluster):
     if status()["phase"] != "Failed" or "Node didn't have enough resource: cpu" not in status()["message"]:
         raise Failure(str(status()))
     cluster.kubectl("delete", "pod", "stays", "late", "-n", "default", "--force", "--grace-period=0")
+
+
+def test_requests_that_no_number_holds_fit_nowhere(cluster):
+    """Sums of the largest requests are not small, so neither scheduler nor kubelet takes them, and others find their place."""
+    largest = {"memory": "9223372036854775807"}
+    create(cluster, pod("modest", {"memory": "1Mi", "cpu": "10m"}))
+    until(lambda: running(cluster, "modest"), "a modest one runs")
+    twice = pod("twice", largest)
+    twice["spec"]["containers"].append({**twice["spec"]["containers"][0], "name": "d"})
+    create(cluster, pod("direct", largest, nodeName="node1"), twice)
+    status = lambda name: cluster.get("pod", name, "-n", "default")["status"]
+    until(lambda: status("direct").get("reason") == "OutOfmemory", "the node refuses what it was given")
+    until(lambda: any("Insufficient memory" in one.get("message", "") for one in status("twice").get("conditions", [])), "no node has room for two of them")
+    create(cluster, pod("next", {"memory": "1Mi"}))
+    until(lambda: running(cluster, "next"), "the next finds its place")
+    cluster.kubectl("delete", "pod", "modest", "twice", "direct", "next", "-n", "default", "--force", "--grace-period=0")

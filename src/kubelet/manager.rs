@@ -322,7 +322,7 @@ pub(crate) async fn weigh_burstable(shared: &Shared) {
         .filter_map(|snapshot| Some(snapshot.pod?.object.tree()))
         .filter(|tree| Qos::of(tree) == Qos::Burstable)
         .map(|tree| requests_of(&tree, "cpu").milli())
-        .sum();
+        .fold(0, i64::saturating_add);
     let path = format!("{}/burstable", shared.config.cgroup_root);
     let resources = runtime::Resources {
         cpu_shares: Some(cgroup::shares(milli)),

@@ -103,7 +103,7 @@ fn ports(pod: &Pod, node: &Node) -> Option<Refusal> {
 fn fit(pod: &Pod, node: &Node) -> Option<Refusal> {
     let mut reasons = Vec::new();
     let pods_max = node.allocatable.get("pods").copied().unwrap_or(0);
-    if i64::try_from(node.pods.len()).unwrap_or(i64::MAX) >= pods_max {
+    if i128::try_from(node.pods.len()).unwrap_or(i128::MAX) >= pods_max {
         reasons.push("Too many pods".to_owned());
     }
     let mut hopeless = false;

@@ -61,10 +61,10 @@ impl Node {
     }
 
     /// The share of a resource that is asked for, in thousandths, with `extra` on top.
-    pub(crate) fn used_permille(&self, name: &str, extra: i64) -> Option<i64> {
+    pub(crate) fn used_permille(&self, name: &str, extra: i128) -> Option<i64> {
         let allocatable = *self.allocatable.get(name).filter(|n| **n > 0)?;
         let requested = self.requested.get(name).copied().unwrap_or(0) + extra;
-        i64::try_from((i128::from(requested) * 1000) / i128::from(allocatable)).ok()
+        Some(i64::try_from(requested * 1000 / allocatable).unwrap_or(i64::MAX))
     }
 }
 

@@ -6,7 +6,8 @@ use api::quantity::Quantity;
 use api::{Lens, Object, Value};
 
 /// Amounts by resource name; `cpu` in thousandths, everything else in whole units.
-pub(crate) type Resources = BTreeMap<String, i64>;
+/// Amounts by name. Wider than any one quantity: pods ask for what they like, and sums of it must not turn negative.
+pub(crate) type Resources = BTreeMap<String, i128>;
 
 /// A host port in use: protocol, address ("0.0.0.0" is all of them), number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,9 +127,10 @@ fn raise(total: &mut Resources, other: &Resources) {
 }
 
 /// A quantity in the unit that this room counts the resource in.
-pub(crate) fn amount(name: &str, quantity: &Value) -> i64 {
-    Quantity::from_tree(quantity)
-        .map_or(0, |quantity| if name == "cpu" { quantity.milli() } else { quantity.units() })
+pub(crate) fn amount(name: &str, quantity: &Value) -> i128 {
+    let amount = Quantity::from_tree(quantity)
+        .map_or(0, |quantity| if name == "cpu" { quantity.milli() } else { quantity.units() });
+    amount.into()
 }
 
 #[cfg(test)]
@@ -149,5 +151,12 @@ mod tests {
         let got = requests(&tree);
         assert_eq!(got["cpu"], 1110, "the second init container runs beside the sidecar");
         assert_eq!(got["memory"], 1 << 30);
+    }
+
+    #[test]
+    fn sums_of_the_largest_requests_do_not_turn_negative() {
+        let most = json!({"resources": {"requests": {"memory": "9223372036854775807"}}});
+        let tree = json!({"spec": {"containers": [most, most, most]}});
+        assert_eq!(requests(&tree)["memory"], 3 * i128::from(i64::MAX));
     }
 }

@@ -9,8 +9,8 @@ use crate::pod::Pod;
 
 const MAX: i64 = 100;
 /// Requests assumed for pods that ask for nothing, so that they too spread.
-const DEFAULT_MILLI_CPU: i64 = 100;
-const DEFAULT_MEMORY_BYTES: i64 = 200 << 20;
+const DEFAULT_MILLI_CPU: i128 = 100;
+const DEFAULT_MEMORY_BYTES: i128 = 200 << 20;
 
 /// The best of `nodes` (not empty); the first in name order wins a tie, so that a view decides alone.
 pub(crate) fn best<'a>(pod: &Pod, nodes: &[&'a Node], world: &World<'_>) -> Option<&'a Node> {
@@ -67,7 +67,7 @@ fn normalise(scores: Vec<i64>, reverse: bool) -> Vec<i64> {
     scores.into_iter().map(scale).collect()
 }
 
-fn asked(pod: &Pod, name: &str) -> i64 {
+fn asked(pod: &Pod, name: &str) -> i128 {
     match (name, pod.requests.get(name).copied().unwrap_or(0)) {
         ("cpu", 0) => DEFAULT_MILLI_CPU,
         ("memory", 0) => DEFAULT_MEMORY_BYTES,
@@ -100,7 +100,8 @@ fn image_locality(pod: &Pod, node: &Node, n_nodes: usize) -> i64 {
     };
     let present =
         pod.tree.list("spec.containers").iter().filter_map(|container| has(container.str("image")));
-    let bytes: i64 = present.map(|entry| entry.int("sizeBytes").unwrap_or(0)).sum();
+    let bytes: i64 =
+        present.map(|entry| entry.int("sizeBytes").unwrap_or(0)).fold(0, i64::saturating_add);
     let bytes = bytes / i64::try_from(n_nodes).unwrap_or(1).max(1);
     (bytes.clamp(MIN_BYTES, MAX_BYTES) - MIN_BYTES) * MAX / (MAX_BYTES - MIN_BYTES)
 }

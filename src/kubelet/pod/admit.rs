@@ -152,11 +152,12 @@ fn shortage(pod: &Value, view: &NodeView, others: &[&Share]) -> Option<(String, 
         let (wanted, used) = match &**resource {
             "pods" => (1, i64::try_from(others.len()).unwrap_or(i64::MAX)),
             _ => {
-                let used = others.iter().map(|pod| pod.requested(resource)).sum();
+                let used =
+                    others.iter().map(|pod| pod.requested(resource)).fold(0, i64::saturating_add);
                 (amount(resource, requests(pod, resource)), used)
             }
         };
-        if wanted > 0 && used + wanted > capacity {
+        if wanted > 0 && used.saturating_add(wanted) > capacity {
             let message = format!(
                 "Node didn't have enough resource: {resource}, requested: {wanted}, used: {used}, capacity: {capacity}"
             );
@@ -287,6 +288,15 @@ mod tests {
         check(
             json!({"containers": [{}], "nodeSelector": {"disk": "hdd"}}),
             "NodeAffinity|Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+        );
+        // What is used already makes it no smaller.
+        check(
+            json!({"containers": [{"resources": {"requests": {"cpu": "9223372036854775"}}}]}),
+            "OutOfcpu|Pod was rejected: Node didn't have enough resource: cpu, requested: 9223372036854775000, used: 500, capacity: 1000",
+        );
+        check(
+            json!({"containers": [{"resources": {"requests": {"cpu": "9223372036854776"}}}]}),
+            "OutOfcpu|Pod was rejected: Node didn't have enough resource: cpu, requested: 9223372036854775807, used: 500, capacity: 1000",
         );
         check(
             json!({"containers": [{}], "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
