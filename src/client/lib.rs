@@ -9,6 +9,7 @@ pub mod driver;
 pub mod elect;
 pub mod events;
 pub mod follow;
+mod hook;
 mod https;
 #[cfg(test)]
 mod https_tests;
@@ -21,6 +22,7 @@ mod watch;
 pub use access::Access;
 pub use driver::Driver;
 pub use elect::Election;
+pub use hook::Hook;
 pub use informer::{Informers, Interest};
 pub use kinds::Registry;
 pub use request::{
