@@ -1,6 +1,8 @@
 """Who one is: roles do not grow by harmless looks, nodes reach what is theirs, and nobody is told little."""
 
 import json
+import subprocess
+import sys
 
 from cluster import expect, until
 
@@ -126,3 +128,64 @@ def test_nobody_is_told_little(cluster):
     # Clients go on: those who say who they are, and those who ask for the version alone.
     cluster.kubectl("version")
     cluster.kubectl("cluster-info")
+
+
+# Knows the users NAME of tokens NAME-token; keeps the tokens that it was asked about.
+DIRECTORY = r'''
+import http.server, json, sys
+
+class Directory(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *_):
+        pass
+    def do_POST(self):
+        review = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        token = review["spec"]["token"]
+        with open(sys.argv[1], "a") as asked:
+            asked.write(token + "\n")
+        name = token.removesuffix("-token")
+        status = {"authenticated": True, "user": {"username": name, "groups": ["team"]}} if name != token else {"authenticated": False}
+        body = json.dumps({"apiVersion": review["apiVersion"], "kind": review["kind"], "status": status}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+http.server.ThreadingHTTPServer(("127.0.0.1", 9444), Directory).serve_forever()
+'''
+
+
+def test_a_webhook_knows_tokens(cluster):
+    asked, file = cluster.dir / "asked", cluster.dir / "directory.yaml"
+    asked.touch()
+    cluster_of, user = {"name": "c", "cluster": {"server": "http://127.0.0.1:9444/"}}, {"name": "u", "user": {}}
+    context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
+    file.write_text(json.dumps({"kind": "Config", "clusters": [cluster_of], "users": [user], "contexts": [context], "current-context": "x"}))
+    directory = subprocess.Popen(cluster.inside([sys.executable, "-c", DIRECTORY, str(asked)]))
+    arguments = list(cluster.args)
+    try:
+        cluster.stop()
+        cluster.args += [f"--kube-apiserver-arg=authentication-token-webhook-{flag}" for flag in (f"config-file={file}", "version=v1", "cache-ttl=1h")]
+        cluster.start()
+        applied(cluster, dict(binding("team", "view", "x"), subjects=[{"kind": "Group", "name": "team", "apiGroup": "rbac.authorization.k8s.io"}]))
+        bare = ("--kubeconfig=/dev/null", "--server=https://127.0.0.1:6443", "--insecure-skip-tls-verify")
+
+        def who(token):
+            return cluster.kubectl("auth", "whoami", "-o", "json", f"--token={token}", *bare, check=False)
+
+        until(lambda: who("alice-token").returncode == 0, "the webhook is asked")
+        found = json.loads(who("alice-token").stdout)["status"]["userInfo"]
+        expect(found["username"] == "alice" and found["groups"] == ["team", "system:authenticated"], found)
+        expect(cluster.kubectl("get", "pods", "--token=alice-token", *bare).returncode == 0, "the group's binding counts")
+        refused = who("nonsense")
+        expect(refused.returncode != 0 and "Unauthorized" in refused.stderr or "must be logged in" in refused.stderr, refused.stderr)
+        known = json.loads(cluster.kubectl("create", "-o", "json", "-f", "-", input=json.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": "bob-token"}})).stdout)
+        expect(known["status"]["authenticated"] and known["status"]["user"]["username"] == "bob", known)
+        expect(asked.read_text().split().count("alice-token") == 1, "the answer is not kept")
+    finally:
+        directory.kill()
+        directory.wait()
+        cluster.stop()
+        cluster.args = arguments
+        cluster.start()

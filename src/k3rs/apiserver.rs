@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use server::{AuditMode, AuditOptions};
+use server::{AuditMode, AuditOptions, TokenWebhookOptions};
 use stdx::{Error, Result};
 
 use crate::flags;
@@ -19,6 +19,7 @@ pub(crate) struct ApiserverArgs {
     pub(crate) encryption_file: Option<PathBuf>,
     pub(crate) encryption_reload: bool,
     pub(crate) audit: AuditOptions,
+    pub(crate) token_webhook: TokenWebhookOptions,
 }
 
 impl ApiserverArgs {
@@ -48,6 +49,15 @@ impl ApiserverArgs {
                 "admission-control-config-file" => read.admission_file = file(),
                 "encryption-provider-config" => read.encryption_file = file(),
                 "encryption-provider-config-automatic-reload" => read.encryption_reload = switch()?,
+                "authentication-token-webhook-config-file" => {
+                    read.token_webhook.config_file = file();
+                }
+                "authentication-token-webhook-version" => {
+                    value.clone_into(&mut read.token_webhook.version);
+                }
+                "authentication-token-webhook-cache-ttl" => {
+                    value.clone_into(&mut read.token_webhook.cache_ttl);
+                }
                 name if audit.set(name, value, arg.contains('='))? => {}
                 name => {
                     return Err(Error::new(format!(

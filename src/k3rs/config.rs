@@ -120,7 +120,7 @@ struct ServerArgs {
     /// how Secrets are encrypted: aescbc or secretbox (default aescbc)
     #[argh(option)]
     secrets_encryption_provider: Option<String>,
-    /// argument for the API server, name=value: enable-admission-plugins, disable-admission-plugins, admission-control-config-file, encryption-provider-config, encryption-provider-config-automatic-reload, audit-policy-file or audit-log-*
+    /// argument for the API server, name=value: enable-admission-plugins, disable-admission-plugins, admission-control-config-file, encryption-provider-config, encryption-provider-config-automatic-reload, audit-policy-file, audit-log-* or authentication-token-webhook-*
     #[argh(option)]
     kube_apiserver_arg: Vec<String>,
     /// folder for volumes of the local storage class (default <data-dir>/storage)

@@ -92,7 +92,10 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let wanted = &config.apiserver;
     let admission =
         server::Admission::new(&wanted.enable, &wanted.disable, wanted.admission_file.as_deref())?;
-    let audit = server::Audit::open(&wanted.audit)?;
+    let plugs = server::Plugs {
+        audit: server::Audit::open(&wanted.audit)?,
+        token_webhook: server::TokenWebhook::open(&wanted.token_webhook)?,
+    };
     let paths = Paths::new(&config.data_dir);
     let _locks = (prepare::lock(&paths)?, prepare::lock_run_directory(&config)?);
     follow::resume_clock(&paths);
@@ -118,7 +121,7 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let tunnels = Tunnels::new(machine.config.egress);
     let mut config = server_config(&machine, &pki, &shown, admission)?;
     config.tunnels = Some(Arc::clone(&tunnels) as _);
-    let server = Server::start_audited(config, store.clone(), audit).await?;
+    let server = Server::start_with(config, store.clone(), plugs).await?;
     let sealing = secrets::Sealing {
         store: store.clone(),
         encryption,

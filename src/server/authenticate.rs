@@ -1,5 +1,7 @@
 //! Who a request over HTTP comes from: front proxy, certificate, tokens; then impersonation.
 
+use std::sync::Arc;
+
 use api::Status;
 use api::query::unescape;
 use api::status::Reason;
@@ -76,7 +78,37 @@ pub(crate) fn unauthorized() -> Status {
 ///
 /// # Errors
 /// 401
-pub(crate) async fn token_user(core: &Core, token: &str) -> Result<User, Status> {
+async fn token_user(core: &Core, token: &str) -> Result<User, Status> {
+    if let Some(user) = known_user(core, token).await? {
+        return Ok(user);
+    }
+    match core.tokens.authenticate(&core.store, token, &[]).await {
+        Ok(Some((user, _))) => return Ok(user),
+        Ok(None) => {}
+        Err(why) => log::debug!("a service account token was refused: {why}"),
+    }
+    match webhook_user(core, token, core.tokens.audiences()).await {
+        Some((user, _)) => Ok(User::clone(&user)),
+        None => Err(unauthorized()),
+    }
+}
+
+/// Whom an administrator's server knows by a token, and for which of the audiences that are wanted.
+pub(crate) async fn webhook_user(
+    core: &Core,
+    token: &str,
+    wanted: &[String],
+) -> Option<(Arc<User>, Vec<String>)> {
+    let webhook = core.token_webhook.as_ref()?;
+    let own = core.tokens.audiences();
+    webhook.authenticate(token, if wanted.is_empty() { own } else { wanted }, own).await
+}
+
+/// Who a token belongs to that is no service account's: a static one, or a bootstrap token.
+///
+/// # Errors
+/// If the store cannot be read.
+pub(crate) async fn known_user(core: &Core, token: &str) -> Result<Option<User>, Status> {
     // Digests are compared, so that the time it takes tells nothing about the token.
     let hash = |text: &str| digest::digest(&digest::SHA256, text.as_bytes()).as_ref().to_vec();
     let given = hash(token);
@@ -86,19 +118,9 @@ pub(crate) async fn token_user(core: &Core, token: &str) -> Result<User, Status>
         if !user.in_group(AUTHENTICATED) {
             user.groups.push(AUTHENTICATED.to_owned());
         }
-        return Ok(user);
+        return Ok(Some(user));
     }
-    match core.tokens.authenticate(&core.store, token, &[]).await {
-        Ok(Some((user, _))) => Ok(user),
-        Ok(None) => {
-            let user = bootstrap_tokens::user(&core.store, token, &rt::now()).await?;
-            user.ok_or_else(unauthorized)
-        }
-        Err(why) => {
-            log::debug!("a service account token was refused: {why}");
-            Err(unauthorized())
-        }
-    }
+    bootstrap_tokens::user(&core.store, token, &rt::now()).await
 }
 
 /// The token of `Authorization: Bearer`, or of the WebSocket protocol that browsers must use.

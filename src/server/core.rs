@@ -10,6 +10,7 @@ use store::Store;
 
 use crate::aggregation::Aggregation;
 use crate::audit::Audit;
+use crate::auth::token_webhook::TokenWebhook;
 use crate::auth::tokens::Tokens;
 use crate::auth::{Attributes, Authorizer, forbidden};
 use crate::config::Config;
@@ -34,6 +35,7 @@ pub(crate) struct Core {
     /// The audit log, if there is one.
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) tokens: Tokens,
+    pub(crate) token_webhook: Option<Arc<TokenWebhook>>,
     /// Opened once the node runs.
     pub(crate) door: Door,
     pub(crate) kinds: Arc<Registry>,

@@ -47,10 +47,11 @@ mod web;
 mod webhook;
 
 pub use audit::{Audit, AuditMode, AuditOptions};
+pub use auth::token_webhook::{TokenWebhook, TokenWebhookOptions};
 pub use config::{Admission, Cidr, Config, StaticToken};
 pub use encryption::{Encryption, rewrite_secrets};
 pub use node_door::{NodeDoor, Tunnels};
-pub use server::Server;
+pub use server::{Plugs, Server};
 pub use storage::check as check_value;
 pub use storage::room::owner as key_owner;
 pub use user::User;

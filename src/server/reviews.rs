@@ -193,12 +193,20 @@ async fn token_status(core: &Core, tree: &Value) -> Result<Value, Status> {
         Ok(Some((user, audiences))) => {
             Ok(json!({"authenticated": true, "user": user_tree(&user), "audiences": audiences}))
         }
-        Err(why) => Ok(refused(&format!("[invalid bearer token, {why}]"))),
-        Ok(None) => Ok(match authenticate::token_user(core, token).await {
-            Ok(user) => {
-                json!({"authenticated": true, "user": user_tree(&user), "audiences": core.tokens.audiences()})
+        other => {
+            if let Some(user) = authenticate::known_user(core, token).await? {
+                return Ok(
+                    json!({"authenticated": true, "user": user_tree(&user), "audiences": core.tokens.audiences()}),
+                );
             }
-            Err(_) => refused("invalid bearer token"),
-        }),
+            let told = authenticate::webhook_user(core, token, &wanted).await;
+            Ok(match (told, other) {
+                (Some((user, audiences)), _) => {
+                    json!({"authenticated": true, "user": user_tree(&user), "audiences": audiences})
+                }
+                (None, Err(why)) => refused(&format!("[invalid bearer token, {why}]")),
+                (None, Ok(_)) => refused("invalid bearer token"),
+            })
+        }
     }
 }

@@ -18,6 +18,7 @@ use crate::aggregation::follow::{Follower, follow};
 use crate::allocate::claims;
 use crate::audit::{Audit, Facts, Trail};
 use crate::auth::Attributes;
+use crate::auth::token_webhook::TokenWebhook;
 use crate::bootstrap;
 use crate::config::Config;
 use crate::core::Core;
@@ -54,6 +55,14 @@ pub struct Server {
     _follower: Arc<rt::Task<Option<()>>>,
 }
 
+/// What a server has where an administrator wants it.
+#[derive(Debug, Clone, Default)]
+pub struct Plugs {
+    pub audit: Option<Arc<Audit>>,
+    /// Knows bearer tokens that nobody here does.
+    pub token_webhook: Option<Arc<TokenWebhook>>,
+}
+
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Server")
@@ -66,18 +75,14 @@ impl Server {
     /// # Errors
     /// If the configuration is not usable.
     pub async fn start(config: Config, store: Store) -> stdx::Result<Server> {
-        Server::start_audited(config, store, None).await
+        Server::start_with(config, store, Plugs::default()).await
     }
 
-    /// The same, with an audit log.
+    /// The same, with what an administrator plugged in.
     ///
     /// # Errors
     /// As [`Server::start`].
-    pub async fn start_audited(
-        config: Config,
-        store: Store,
-        audit: Option<Arc<Audit>>,
-    ) -> stdx::Result<Server> {
+    pub async fn start_with(config: Config, store: Store, plugs: Plugs) -> stdx::Result<Server> {
         let tokens = crate::auth::tokens::Tokens::new(&config)?;
         claims::repair(&store).await.context(|| "claim what Services hold")?;
         let cache = Cache::start(&store).context(|| "watch the datastore")?;
@@ -94,7 +99,8 @@ impl Server {
             store,
             cache,
             authorizer: crate::auth::Authorizer::default(),
-            audit,
+            audit: plugs.audit,
+            token_webhook: plugs.token_webhook,
             turns: crate::turns::Turns::default(),
             door: Door::default(),
             kinds,

@@ -9,6 +9,7 @@ mod keys;
 mod node;
 mod rbac;
 pub(crate) mod rules;
+pub(crate) mod token_webhook;
 pub(crate) mod tokens;
 pub(crate) mod x509;
 

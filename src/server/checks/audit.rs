@@ -13,7 +13,7 @@ use http::{Method, Request, Response};
 use super::config;
 use crate::audit::Facts;
 use crate::auth::Attributes;
-use crate::{Audit, AuditMode, AuditOptions, Server, User};
+use crate::{Audit, AuditMode, AuditOptions, Plugs, Server, User};
 
 struct Log {
     path: PathBuf,
@@ -40,7 +40,10 @@ impl Log {
         assert!(audit.is_some());
         let disk = store::Disk::default();
         let store = store::Store::open_memory(&disk, store::Limits::default());
-        let server = Server::start_audited(config(), store.await.unwrap(), audit).await.unwrap();
+        let server =
+            Server::start_with(config(), store.await.unwrap(), Plugs { audit, ..Plugs::default() })
+                .await
+                .unwrap();
         Log { path, service: server.service(None), server }
     }
 

@@ -16,6 +16,7 @@ mod quotas;
 mod remote;
 mod services;
 mod several;
+mod token_webhook;
 mod usage;
 mod verbs;
 mod watches;
