@@ -14,7 +14,7 @@ use client::events::{Folder, Source};
 use client::{Client, DeleteOptions, ListOptions, PatchType, Request, Verb};
 use stdx::Arrange;
 use stdx::backoff::Backoff;
-use stdx::{Context, Error, Result};
+use stdx::{Context, Error, Gather, Result};
 
 /// Files larger than this are no manifests.
 const FILE_MAX_BYTES: usize = 8 << 20;
@@ -103,7 +103,7 @@ impl Deploy {
         let skips: BTreeSet<String> = files
             .iter()
             .filter_map(|path| Some(file_name(path).strip_suffix(".skip")?.to_owned()))
-            .collect();
+            .gather();
         files.retain(|path| {
             let name = file_name(path);
             let known =
@@ -235,7 +235,7 @@ impl Deploy {
         for kind in previous
             .split(';')
             .filter_map(kind_of_gvk)
-            .chain(kept.iter().map(|(kind, ..)| *kind).collect::<BTreeSet<_>>())
+            .chain(kept.iter().map(|(kind, ..)| *kind).gather::<BTreeSet<_>>())
         {
             self.prune(kind, owner, |object| {
                 !kept.contains(&(kind, object.namespace().to_owned(), object.name().to_owned()))
@@ -285,7 +285,7 @@ impl Deploy {
             .unwrap_or_default()
             .iter()
             .filter_map(|tree| kind_of(tree).ok())
-            .collect();
+            .gather();
         if let Some(addon) = &addon {
             held.extend(
                 addon

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use stdx::Arrange;
 use stdx::time::Now;
+use stdx::{Arrange, Gather};
 
 use crate::catalog::Kinds;
 use crate::kind::Kind;
@@ -461,7 +461,7 @@ impl Registered {
     pub fn kinds(&self, kinds: &Kinds) -> BTreeSet<&'static Kind> {
         let followed = kinds.stored().filter(|kind| (self.follows)(kind).is_some());
         let watched = self.watches.iter().map(|watch| watch.kind);
-        watched.chain(self.reads.iter().copied()).chain(followed).collect()
+        watched.chain(self.reads.iter().copied()).chain(followed).gather()
     }
 }
 

@@ -15,8 +15,8 @@ use api::{
     Action, Actions, Expect, Key, Kind, Kinds, Lens, LensMut, Next, Object, OnFailure, Registered,
     Status, Value, View, json,
 };
-use stdx::backoff::Backoff;
 use stdx::time::Mono;
+use stdx::{Gather, backoff::Backoff};
 
 use crate::events::{Folder, Source, Tell};
 use crate::informer::{Change, Informers, Interest};
@@ -162,7 +162,7 @@ impl Driver {
 /// Keeps in view what the controllers look at.
 fn want(controllers: &'static [Registered], informers: &Informers, kinds: &Kinds) {
     let wanted: BTreeSet<&'static Kind> =
-        controllers.iter().flat_map(|controller| controller.kinds(kinds)).collect();
+        controllers.iter().flat_map(|controller| controller.kinds(kinds)).gather();
     wanted.into_iter().for_each(|kind| informers.want(Interest::all(kind)));
 }
 

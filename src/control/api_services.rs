@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::time::Duration;
+use stdx::Gather;
 
 use api::discovery::{GROUPS, priorities};
 use api::kinds::{API_SERVICE, CUSTOM_RESOURCE_DEFINITION, NAMESPACE};
@@ -30,7 +31,7 @@ impl Controller for Local {
         let kinds = view.kinds();
         let forms = || kinds.resources().iter().map(Resource::form);
         let served: BTreeSet<(&str, &str)> =
-            forms().map(|form| (form.group(), form.version())).collect();
+            forms().map(|form| (form.group(), form.version())).gather();
         // The group of these objects registers itself nowhere, as upstream.
         for (group, version) in served.iter().filter(|(group, _)| *group != API_SERVICE.group) {
             let name = format!("{version}.{group}");

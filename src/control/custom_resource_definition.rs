@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::time::Duration;
+use stdx::Gather;
 
 use api::catalog::DEFINITIONS_MAX;
 use api::custom::{self, is_true, set_condition};
@@ -121,7 +122,7 @@ fn taken(view: &View<'_>, own: &Value) -> [BTreeSet<String>; 2] {
         .iter()
         .map(|field| names.str(field))
         .chain(names.list("shortNames").iter().filter_map(Value::as_str))
-        .collect();
+        .gather();
     let shares = |it: &&std::sync::Arc<api::Definition>| {
         let short = it.short.iter().map(|name| &**name);
         let mut names =

@@ -8,7 +8,7 @@ use api::{Lens, Object, Value, kinds};
 use client::Interest;
 use client::informer::Change;
 use runtime::{Event, SandboxState, SandboxStatus};
-use stdx::{Context, Result};
+use stdx::{Context, Gather, Result};
 
 use crate::make::cgroup;
 use crate::network::SandboxNetwork;
@@ -55,7 +55,7 @@ pub(crate) async fn adopt(shared: &Arc<Shared>) -> Result<()> {
         .iter()
         .zip(addresses)
         .map(|((sandbox, _), ips)| (sandbox.id.to_string(), ips))
-        .collect();
+        .gather();
     for (uid, sandbox) in &live {
         let Some(object) = checkpoints.get(uid) else { continue };
         let ips = match sandbox.host_network {
@@ -174,7 +174,7 @@ pub(crate) async fn reconcile_with_api(shared: Arc<Shared>) {
         .list(&kinds::POD, None)
         .into_iter()
         .map(|object| (object.uid().to_owned(), ()))
-        .collect();
+        .gather();
     for slot in shared.slots.all() {
         let is_static = slot.snapshot().pod.is_some_and(|pod| pod.is_static);
         if !is_static && !api.contains_key(&slot.uid) {

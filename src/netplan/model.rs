@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::Lens;
 use serde_json::Value as Tree;
-use stdx::Arrange;
+use stdx::{Arrange, Gather};
 
 use crate::address::Protocol;
 use crate::base;
@@ -436,7 +436,7 @@ impl Entry {
     fn local_endpoints(&self) -> usize {
         let endpoints = self.slices().flat_map(|slice| &slice.endpoints);
         let serving = endpoints.filter(|e| e.local && e.ready);
-        serving.filter_map(|e| e.addresses.first()).collect::<BTreeSet<_>>().len()
+        serving.filter_map(|e| e.addresses.first()).gather::<BTreeSet<&IpAddr>>().len()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A node with what is on it.
 
 use std::collections::BTreeMap;
+use stdx::Gather;
 
 use api::{Lens, Object, Value};
 
@@ -71,7 +72,7 @@ impl Node {
 /// Every node by name, with the pods that are on it.
 pub(crate) fn gather(nodes: &[Object], pods: Vec<Pod>) -> BTreeMap<String, Node> {
     let mut gathered: BTreeMap<String, Node> =
-        nodes.iter().map(|object| (object.name().to_owned(), Node::new(object))).collect();
+        nodes.iter().map(|object| (object.name().to_owned(), Node::new(object))).gather();
     for pod in pods {
         if let Some(node) = gathered.get_mut(pod.node()) {
             node.add(pod);

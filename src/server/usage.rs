@@ -10,7 +10,7 @@ use api::status::Reason;
 use api::{LensMut, Object, Quantity, Status, Value, json};
 use client::{Answer, List, Verb};
 use rt::BoxFuture;
-use stdx::time::Wall;
+use stdx::{Gather, time::Wall};
 
 use crate::core::{Call, Core, Outcome, method_not_allowed};
 use crate::door;
@@ -71,7 +71,7 @@ async fn of(call: &Call<'_>, about: Vec<Object>) -> Result<Vec<Object>, Status> 
         true => api::field::text(object, "spec.nodeName"),
         false => object.name().to_owned(),
     };
-    let mut nodes: BTreeSet<String> = about.iter().map(place).collect();
+    let mut nodes: BTreeSet<String> = about.iter().map(place).gather();
     nodes.remove("");
     let nodes: Vec<String> = nodes.into_iter().collect();
     let mut pairs = BTreeMap::new();

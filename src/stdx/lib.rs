@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod error;
+pub mod gather;
 pub mod prng;
 pub mod secret;
 pub mod sort;
@@ -11,5 +12,6 @@ pub mod time;
 pub mod version;
 
 pub use error::{Context, Error, Result};
+pub use gather::Gather;
 pub use secret::Sensitive;
 pub use sort::Arrange;

@@ -1,6 +1,6 @@
 //! Words that belong to one room only, with what to use instead.
 
-use crate::files::{none, sources};
+use crate::files::{Source, none, sources};
 
 struct Ban {
     word: &'static str,
@@ -17,6 +17,9 @@ const READERS: &[&str] = &[
 
 /// Rooms that may sort by the library: what runs between fork and exec, and a log of a million rows.
 const SORTERS: &[&str] = &["sys", "store"];
+
+/// Rooms that may collect into trees by the library, which makes five kilobytes of each type: a store's trees are long.
+const GATHERERS: &[&str] = &["store", "fuzz"];
 
 const BANS: &[Ban] = &[
     Ban {
@@ -76,6 +79,7 @@ const BANS: &[Ban] = &[
     Ban { word: ".sort(", rooms: SORTERS, instead: "stdx::Arrange" },
     Ban { word: ".sort_by", rooms: SORTERS, instead: "stdx::Arrange" },
     Ban { word: ".sort_unstable", rooms: SORTERS, instead: "stdx::Arrange" },
+    Ban { word: "collect::<BTree", rooms: GATHERERS, instead: "stdx::Gather" },
     Ban { word: "dbg!(", rooms: &[], instead: "log::debug!" },
 ];
 
@@ -156,22 +160,49 @@ fn shipped(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text[..end].lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
+/// Whether nothing of a file ships.
+fn stays_here(source: &Source) -> bool {
+    let is_test = source.path.ends_with("/tests.rs")
+        || source.path.contains("/tests/")
+        || source.path.contains("/checks/")
+        || source.path.ends_with("_test.rs")
+        || source.path.ends_with("_tests.rs");
+    // The build script and the bench examples run on the builder's machine.
+    is_test
+        || matches!(source.room.as_str(), "tidy" | "sim")
+        || source.path.ends_with("/build.rs")
+        || source.path.contains("/examples/")
+        || source.path.contains("/benches/")
+}
+
+#[test]
+fn maps_and_sets_are_gathered() {
+    let mut complaints = Vec::new();
+    for source in sources().iter().filter(|source| !stays_here(source)) {
+        if GATHERERS.contains(&source.room.as_str()) {
+            continue;
+        }
+        let text: String = shipped(&source.text).flat_map(|(_, line)| [line, "\n"]).collect();
+        for statement in text.split(';').filter(|statement| statement.ends_with(".collect()")) {
+            let binding = statement.rsplit("let ").next().unwrap_or("");
+            let names = binding.split('=').next().unwrap_or("");
+            if names.contains(": BTree") || names.contains("collections::BTree") {
+                complaints.push(format!(
+                    "{}: let {} (use stdx::Gather)",
+                    source.path,
+                    names.trim()
+                ));
+            }
+        }
+    }
+    none("collected into trees by the library", complaints);
+}
+
 #[test]
 fn words_stay_in_their_rooms() {
     let mut complaints = Vec::new();
     for source in sources() {
-        let is_test = source.path.ends_with("/tests.rs")
-            || source.path.contains("/tests/")
-            || source.path.contains("/checks/")
-            || source.path.ends_with("_test.rs")
-            || source.path.ends_with("_tests.rs");
-        // The build script and the bench examples run on the builder's machine.
-        if is_test
-            || matches!(source.room.as_str(), "tidy" | "sim")
-            || source.path.ends_with("/build.rs")
-            || source.path.contains("/examples/")
-            || source.path.contains("/benches/")
-        {
+        if stays_here(&source) {
             continue;
         }
         for (idx, line) in shipped(&source.text) {

@@ -3,6 +3,7 @@
 //! Source: sigs.k8s.io/structured-merge-diff, typed.
 
 use std::collections::BTreeMap;
+use stdx::Gather;
 
 use serde_json::{Map, Value};
 
@@ -297,7 +298,7 @@ pub(super) fn to_set(node: Node<'_>, value: &Value) -> Fields {
 }
 
 fn by_element<'i>(items: &'i [(String, Node<'_>, &'i Value)]) -> BTreeMap<&'i str, &'i Value> {
-    items.iter().map(|(element, _, value)| (element.as_str(), *value)).collect()
+    items.iter().map(|(element, _, value)| (element.as_str(), *value)).gather()
 }
 
 /// What must change in `left` to become `right`.
@@ -446,7 +447,7 @@ pub(super) fn merge(
 /// Applied items in their order; the others stay before the applied ones that they stood before,
 /// and before those that are new.
 fn in_order(items: Vec<(String, Value)>, order: &[&str], original: &[String]) -> Vec<Value> {
-    let mut slots: BTreeMap<String, Value> = items.into_iter().collect();
+    let mut slots: BTreeMap<String, Value> = items.into_iter().gather();
     let mut result = Vec::with_capacity(slots.len());
     let mut applied = order.iter();
     for element in original {

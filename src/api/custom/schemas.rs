@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use stdx::Arrange;
+use stdx::{Arrange, Gather};
 
 use crate::complain::{Complain, go_any};
 use crate::lens::Lens;
@@ -492,7 +492,7 @@ impl Rules {
         let shown = json!(keys);
         let mut seen = BTreeSet::new();
         let required: BTreeSet<&str> =
-            items.list("required").iter().filter_map(Value::as_str).collect();
+            items.list("required").iter().filter_map(Value::as_str).gather();
         for key in keys {
             if self.causes.len() >= CAUSES_MAX {
                 return;

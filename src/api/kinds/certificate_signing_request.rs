@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use stdx::time::Wall;
+use stdx::{Gather, time::Wall};
 
 use crate::certificate;
 use crate::complain::Complain;
@@ -208,7 +208,7 @@ fn conditions(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let contradicting = before(APPROVED) > 0 && before(DENIED) > 0;
     let old = old.map_or(&[][..], |old| old.list("status.conditions"));
     let repeated = {
-        let kinds: BTreeSet<&str> = old.iter().map(|condition| condition.str("type")).collect();
+        let kinds: BTreeSet<&str> = old.iter().map(|condition| condition.str("type")).gather();
         kinds.len() < old.len()
     };
     let nameless = old.iter().any(|condition| condition.str("type").is_empty());

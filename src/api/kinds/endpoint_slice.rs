@@ -1,6 +1,7 @@
 //! EndpointSlice: some of the addresses behind a service.
 
 use std::collections::BTreeSet;
+use stdx::Gather;
 
 use serde_json::Value;
 
@@ -40,7 +41,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
         .map_or(&[][..], |old| old.list("endpoints"))
         .iter()
         .filter_map(|endpoint| endpoint.entry(FIELD, NODE))
-        .collect();
+        .gather();
     let Some(Value::Array(endpoints)) = new.at_mut("endpoints") else { return };
     for endpoint in endpoints {
         let Some(topology) = endpoint.remove(FIELD) else { continue };

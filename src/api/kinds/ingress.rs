@@ -1,6 +1,7 @@
 //! Ingress: which requests from outside go to which services, by host and path.
 
 use std::collections::BTreeSet;
+use stdx::Gather;
 
 use serde_json::Value;
 
@@ -67,8 +68,7 @@ fn address(ingress: &[Value]) -> String {
         "" => one.str("hostname").to_owned(),
         ip => ip.to_owned(),
     };
-    let all: BTreeSet<String> =
-        ingress.iter().map(either).filter(|text| !text.is_empty()).collect();
+    let all: BTreeSet<String> = ingress.iter().map(either).filter(|text| !text.is_empty()).gather();
     all.into_iter().collect::<Vec<_>>().join(",")
 }
 

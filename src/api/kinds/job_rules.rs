@@ -3,6 +3,7 @@
 //! Source: pkg/apis/batch/validation.
 
 use std::collections::BTreeSet;
+use stdx::Gather;
 
 use serde_json::Value;
 
@@ -174,7 +175,7 @@ fn failure_policy(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         .iter()
         .flat_map(|list| spec.list(list))
         .map(|container| container.str("name"))
-        .collect();
+        .gather();
     for (idx, rule) in rules.iter().enumerate() {
         let path = format!("{path}[{idx}]");
         match rule.str("action") {

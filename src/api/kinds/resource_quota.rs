@@ -1,6 +1,7 @@
 //! ResourceQuota: how much of what the objects of a namespace may use together.
 
 use std::collections::BTreeSet;
+use stdx::Gather;
 
 use serde_json::Value;
 
@@ -246,7 +247,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     scope_selector(spec, causes);
     let set = |tree: &Value| -> BTreeSet<String> {
         let scopes = tree.list("spec.scopes").iter().filter_map(Value::as_str);
-        scopes.map(str::to_owned).collect()
+        scopes.map(str::to_owned).gather()
     };
     if old.is_some_and(|old| set(old) != set(new)) {
         let scopes = go_list("core.ResourceQuotaScope", spec.at("scopes"));

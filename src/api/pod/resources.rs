@@ -1,6 +1,7 @@
 //! What a pod asks for in all, of requests or of limits.
 
 use std::collections::BTreeMap;
+use stdx::Gather;
 
 use serde_json::Value;
 
@@ -45,7 +46,7 @@ pub fn total_with_overhead(spec: &Value, what: &str) -> Amounts {
 /// A map of quantities as a tree has it; what is no quantity is left out.
 pub fn amounts(map: &Value) -> Amounts {
     let entries = map.as_object().into_iter().flatten();
-    entries.filter_map(|(name, text)| Some((name.clone(), Quantity::from_tree(text)?))).collect()
+    entries.filter_map(|(name, text)| Some((name.clone(), Quantity::from_tree(text)?))).gather()
 }
 
 /// Amounts as a tree.

@@ -11,6 +11,7 @@ pub(crate) use container::{amounts, port};
 pub(crate) use source::one as volume_source;
 
 use std::collections::BTreeSet;
+use stdx::Gather;
 
 use serde_json::Value;
 
@@ -164,10 +165,8 @@ fn scheduling(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         (spread.str("topologyKey").to_owned(), spread.str("whenUnsatisfiable").to_owned())
     };
     let constraints = spec.list("topologySpreadConstraints").iter().enumerate();
-    let repeated: BTreeSet<usize> = constraints
-        .rev()
-        .filter_map(|(idx, it)| (!later.insert(pair(it))).then_some(idx))
-        .collect();
+    let repeated: BTreeSet<usize> =
+        constraints.rev().filter_map(|(idx, it)| (!later.insert(pair(it))).then_some(idx)).gather();
     for (idx, spread) in spec.list("topologySpreadConstraints").iter().enumerate() {
         let path = format!("{path}.topologySpreadConstraints[{idx}]");
         if spread.int("maxSkew").unwrap_or(0) <= 0 {
@@ -352,7 +351,7 @@ fn label_keys(of: &Value, field: &str, of_spread: bool, path: &str, causes: &mut
         .pairs("labelSelector.matchLabels")
         .map(|(key, _)| key)
         .chain(of.list("labelSelector.matchExpressions").iter().map(|it| it.str("key")))
-        .collect();
+        .gather();
     for (idx, key) in keys.iter().filter_map(Value::as_str).enumerate() {
         let path = format!("{path}[{idx}]");
         causes.check_name(&path, key, names::qualified);
@@ -559,7 +558,7 @@ fn update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
             .chain(old.as_object().into_iter().flat_map(|map| map.keys()))
             .filter(|key| wanted.get(key.as_str()) != old.get(key.as_str()))
             .map(String::as_str)
-            .collect::<BTreeSet<&str>>()
+            .gather::<BTreeSet<&str>>()
             .into_iter()
             .collect();
         causes.forbidden(

@@ -4,6 +4,7 @@
 //! pkg/apiserver/schema/{unfold,kubeopenapi}.go.
 
 use std::collections::BTreeSet;
+use stdx::Gather;
 
 use serde_json::{Map, Value, json};
 
@@ -77,7 +78,7 @@ fn as_swagger(map: &mut Map<String, Value>, preserves: bool) {
         .flatten()
         .filter(|(_, schema)| is_nullable(schema))
         .map(|(name, _)| name.clone())
-        .collect();
+        .gather();
     if let Some(Value::Array(required)) = map.get_mut("required") {
         required.retain(|name| name.as_str().is_none_or(|name| !nullable.contains(name)));
         if required.is_empty() {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use api::kinds::POD;
 use api::{Actions, Lens, LensMut, Next, Value, json};
-use stdx::Arrange;
 use stdx::backoff::Backoff;
 use stdx::time::Wall;
+use stdx::{Arrange, Gather};
 
 use super::{INDEX, Run, TRACKING, count, indexes, policy};
 use crate::support::names::Names;
@@ -70,7 +70,7 @@ impl Run<'_> {
 
     /// The first indexes that have not succeeded, failed or an active pod.
     fn pending_indexes(&self, n: usize) -> Vec<i64> {
-        let mut taken: BTreeSet<i64> = self.active().filter_map(indexes::of).collect();
+        let mut taken: BTreeSet<i64> = self.active().filter_map(indexes::of).gather();
         if self.replaces_only_failed() {
             let live = self.pods.iter().filter(|pod| !pod.finished());
             taken.extend(live.filter_map(indexes::of));

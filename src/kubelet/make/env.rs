@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::{Lens, Value};
-use stdx::Sensitive;
+use stdx::{Gather, Sensitive};
 
 use super::fields::{FieldContext, field, resource};
 use super::{Sources, config_map_entry, entries, secret_entry};
@@ -20,7 +20,7 @@ pub(crate) fn environment(
     context: &FieldContext,
 ) -> Result<Vec<(String, Sensitive)>, String> {
     let service_map: BTreeMap<&str, &str> =
-        services.iter().map(|(name, value)| (&**name, &**value)).collect();
+        services.iter().map(|(name, value)| (&**name, &**value)).gather();
     let mut made = Environment::default();
     for from in container.list("envFrom") {
         for (name, value) in from_source(from, sources)? {

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use stdx::time::Wall;
-use stdx::{Context, Result};
+use stdx::{Context, Gather, Result};
 
 use super::payload::{File, Payload};
 
@@ -99,7 +99,7 @@ fn count_files(directory: &Path) -> Result<usize> {
 
 /// One link for each first path component; links of names that are gone are removed.
 fn link_names(target: &Path, payload: &Payload) -> Result<()> {
-    let wanted: BTreeSet<&str> = payload.keys().filter_map(|path| path.split('/').next()).collect();
+    let wanted: BTreeSet<&str> = payload.keys().filter_map(|path| path.split('/').next()).gather();
     for name in &wanted {
         let link = target.join(name);
         let to = Path::new(DATA).join(name);

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::Value as Tree;
-use stdx::Arrange;
+use stdx::{Arrange, Gather};
 
 use crate::address::{Cidr, Protocol};
 use crate::owners::{Name, Owners};
@@ -188,8 +188,7 @@ impl Policies {
     pub(crate) fn set_local(&mut self, local: &BTreeMap<IpAddr, Name>, at: &mut At<'_>) {
         let all = self.local.iter().chain(local);
         let differs = |address: &IpAddr| self.local.get(address) != local.get(address);
-        let addresses: BTreeSet<IpAddr> =
-            all.map(|(address, _)| *address).filter(differs).collect();
+        let addresses: BTreeSet<IpAddr> = all.map(|(address, _)| *address).filter(differs).gather();
         for address in addresses {
             let names = [self.local.get(&address).cloned(), local.get(&address).cloned()];
             for name in names.iter().flatten() {

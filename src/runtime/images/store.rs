@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 use stdx::time::Wall;
-use stdx::{Context, Error, Result};
+use stdx::{Context, Error, Gather, Result};
 use wire::decompress::Decompressor;
 use wire::oci;
 
@@ -309,13 +309,13 @@ impl Store {
         let (layers, blobs) = {
             let database = self.database();
             let layers: BTreeSet<String> =
-                database.images.values().flat_map(|image| image.layers.iter().cloned()).collect();
+                database.images.values().flat_map(|image| image.layers.iter().cloned()).gather();
             let blobs: BTreeSet<String> = database
                 .images
                 .keys()
                 .filter_map(|id| oci::sha256_hex(id))
                 .map(str::to_owned)
-                .collect();
+                .gather();
             (layers, blobs)
         };
         let unused: Vec<(String, u64)> = self

@@ -6,7 +6,7 @@ mod table;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use stdx::{Context, Error, Result};
+use stdx::{Context, Error, Gather, Result};
 
 use crate::capabilities;
 use filter::{Action, Condition, Operator, Rules};
@@ -199,7 +199,7 @@ fn numbers(column: usize) -> BTreeMap<&'static str, u32> {
         let name = fields.next()?;
         Some((name, fields.nth(column)?.parse().ok()?))
     };
-    table::TABLE.lines().filter_map(row).collect()
+    table::TABLE.lines().filter_map(row).gather()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod families;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use stdx::Gather;
 
 use api::kinds::SERVICE;
 use api::status::Cause;
@@ -266,7 +267,7 @@ fn held(service: &Value) -> BTreeSet<Item> {
         .filter_map(|address| address.as_str()?.parse().ok())
         .map(Item::Address)
         .chain(ports.map(Item::Port))
-        .collect()
+        .gather()
 }
 
 fn needs_address(service: &Value) -> bool {
@@ -357,9 +358,9 @@ fn carry_over(new: &mut Value, old: &Value) {
                 .iter()
                 .filter_map(|p| p.int("nodePort"))
                 .filter(|n| *n != 0)
-                .collect()
+                .gather()
         };
-        let mut used: BTreeSet<i64> = numbers(new).intersection(&numbers(old)).copied().collect();
+        let mut used: BTreeSet<i64> = numbers(new).intersection(&numbers(old)).copied().gather();
         for port in new.list_mut("spec.ports") {
             if port.int("nodePort").unwrap_or(0) != 0 {
                 continue;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use stdx::Arrange;
+use stdx::{Arrange, Gather};
 
 use super::Violation;
 use crate::lens::Lens;
@@ -111,7 +111,7 @@ impl<'a> Pod<'a> {
     /// The values that `get` finds in the pod's and the containers' security contexts.
     fn values(&self, get: impl Fn(&'a Value) -> Option<&'a str>) -> BTreeSet<&'a str> {
         let contexts = self.containers.iter().map(|container| container.at("securityContext"));
-        std::iter::once(self.spec.at("securityContext")).chain(contexts).filter_map(get).collect()
+        std::iter::once(self.spec.at("securityContext")).chain(contexts).filter_map(get).gather()
     }
 }
 
@@ -171,7 +171,7 @@ fn added<'a>(
 fn excess(pod: &Pod<'_>, allowed: &'static [&'static str]) -> Option<String> {
     let containers = pod.those(|container| added(container, allowed).next().is_some());
     let names: BTreeSet<&str> =
-        pod.containers.iter().flat_map(|container| added(container, allowed)).collect();
+        pod.containers.iter().flat_map(|container| added(container, allowed)).gather();
     (!containers.is_empty()).then(|| {
         format!(
             "{} must not include {} in securityContext.capabilities.add",
@@ -243,7 +243,7 @@ fn host_ports(pod: &Pod<'_>, _: u32) -> Option<Violation> {
     }
     let containers = pod.those(|container| ports(container).next().is_some());
     let all: BTreeSet<String> =
-        pod.containers.iter().flat_map(|c| ports(c)).map(|port| port.to_string()).collect();
+        pod.containers.iter().flat_map(|c| ports(c)).map(|port| port.to_string()).gather();
     if containers.is_empty() {
         return None;
     }
@@ -275,7 +275,7 @@ fn proc_mount(pod: &Pod<'_>, _: u32) -> Option<Violation> {
     if containers.is_empty() {
         return None;
     }
-    let types: BTreeSet<&str> = pod.containers.iter().filter_map(|c| bad(c)).collect();
+    let types: BTreeSet<&str> = pod.containers.iter().filter_map(|c| bad(c)).gather();
     let who = named("container", &containers);
     violation(
         "procMount",
@@ -351,7 +351,7 @@ fn seccomp_baseline(pod: &Pod<'_>, minor: u32) -> Option<Violation> {
                 && !value.starts_with("localhost/")
         })
         .map(|(key, value)| format!("{key}={value:?}"))
-        .collect();
+        .gather();
     if bad.is_empty() {
         return None;
     }

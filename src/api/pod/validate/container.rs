@@ -1,6 +1,7 @@
 //! Rules of containers: names, ports, environment, mounts, probes, resources, security contexts.
 
 use std::collections::BTreeSet;
+use stdx::Gather;
 
 use serde_json::Value;
 
@@ -340,7 +341,7 @@ pub(super) fn resource_reference(
 fn mounts(container: &Value, of: &str, volumes: &BTreeSet<&str>, causes: &mut Vec<Cause>) {
     let all = |list: &str, field: &str| {
         let items = container.list(list).iter();
-        items.map(|item| item.str(field).to_owned()).collect::<BTreeSet<String>>()
+        items.map(|item| item.str(field).to_owned()).gather::<BTreeSet<String>>()
     };
     let (devices, device_paths) =
         (all("volumeDevices", "name"), all("volumeDevices", "devicePath"));
