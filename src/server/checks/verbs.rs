@@ -157,6 +157,12 @@ fn what_history_has_lost_is_told() {
         let old = first.revision;
         client.create(&CONFIG_MAP, config_map("d")).await.unwrap();
         let now = client.create(&CONFIG_MAP, config_map("e")).await.unwrap().revision();
+        // What the watch cache has not handed out yet is not lost to it, so it has to have seen all of this.
+        let from = ListOptions { resource_version: old.to_string(), ..ListOptions::default() };
+        let mut watch = client.watch(&CONFIG_MAP, "default", from.clone()).await.unwrap();
+        for _ in ["d", "e"] {
+            watch.next().await.unwrap().unwrap();
+        }
         server.core().store.compact(now).await.unwrap();
 
         let next = ListOptions { continue_token: first.continue_token, ..page.clone() };
@@ -174,7 +180,6 @@ fn what_history_has_lost_is_told() {
             ..ListOptions::default()
         };
         assert_eq!(client.list(&CONFIG_MAP, "default", exact).await.unwrap_err().code(), 410);
-        let from = ListOptions { resource_version: old.to_string(), ..ListOptions::default() };
         let mut watch = client.watch(&CONFIG_MAP, "default", from).await.unwrap();
         assert_eq!(watch.next().await.unwrap().unwrap_err().code(), 410);
         assert!(watch.next().await.is_none());
