@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use api::Lens;
 use serde_json::{Value, json};
-use stdx::Arrange;
+use stdx::{Arrange, Gather};
 
 use crate::address::{Cidr, is_special};
 
@@ -271,7 +271,7 @@ impl Nodes {
         let wanted = wanted.into_iter().chain(external);
         let missing = wanted.filter(|(key, value)| said(key) != Some(&**value));
         let missing: api::Map<String, Value> =
-            missing.map(|(key, value)| (key.to_owned(), value.into())).collect();
+            missing.map(|(key, value)| (key.to_owned(), value.into())).gather();
         (!missing.is_empty()).then(|| json!({"metadata": {"annotations": missing}}))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stdx::time::Wall;
-use stdx::{Context, Error, Result};
+use stdx::{Context, Error, Gather, Result};
 use wire::shim as plan;
 use wire::shim::{Exited, Field, State, decode, frame_of, kind};
 
@@ -127,7 +127,7 @@ fn shim_plan(id: &Id, spec: &SandboxSpec) -> plan::Sandbox {
                 });
                 (path.collect(), value.clone())
             })
-            .collect(),
+            .gather(),
         shm_size_bytes: spec.shm_size_bytes,
     }
 }

@@ -21,7 +21,7 @@ impl Node {
         let tree = object.tree();
         let allocatable = tree.at("status.allocatable").as_object().into_iter().flatten();
         let allocatable =
-            allocatable.map(|(name, quantity)| (name.clone(), amount(name, quantity))).collect();
+            allocatable.map(|(name, quantity)| (name.clone(), amount(name, quantity))).gather();
         Node {
             name: object.name().to_owned(),
             tree,

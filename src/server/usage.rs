@@ -150,7 +150,7 @@ fn object_of(call: &Call<'_>, about: &Object, pair: &Pair) -> Option<Result<Obje
     let labels: Vec<(&str, &str)> = about.labels().collect();
     if !labels.is_empty() {
         let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value.into()));
-        tree.set("metadata.labels", Value::Object(labels.collect()));
+        tree.set("metadata.labels", Value::Object(labels.gather()));
     }
     let earliest = match *kind == POD_METRICS {
         true => {

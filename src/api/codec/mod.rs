@@ -16,6 +16,7 @@ mod stream;
 
 pub(crate) use mismatch::json_type;
 use serde_json::{Map, Value};
+use stdx::Gather;
 use wire::protobuf as pb;
 
 use crate::kind::Form;
@@ -550,7 +551,7 @@ fn put_metadata(object: &Object, out: &mut Vec<u8>) {
         return;
     }
     let metadata = object.whole_tree().remove("metadata").unwrap_or_default();
-    let map = Map::from_iter([(String::from("metadata"), metadata)]);
+    let map: Map<_, _> = std::iter::once((String::from("metadata"), metadata)).gather();
     if let Some(id) = schema().meta(PARTIAL) {
         // A tree that came out of a decoder encodes.
         let _ = encode::message(id, &map, out);

@@ -4,6 +4,7 @@
 //! Source: pkg/apis/autoscaling/v1/conversion.go.
 
 use serde_json::{Value, json};
+use stdx::Gather;
 
 use super::HORIZONTAL_POD_AUTOSCALER;
 use crate::codec::{self, FieldValidation};
@@ -334,7 +335,7 @@ fn uncapitalized(value: Value) -> Value {
                 }
                 (key, uncapitalized(value))
             };
-            Value::Object(map.into_iter().map(small).collect())
+            Value::Object(map.into_iter().map(small).gather())
         }
         // The parser has bounded how deep this goes.
         Value::Array(items) => items.into_iter().map(uncapitalized).collect(),

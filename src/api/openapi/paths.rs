@@ -1,6 +1,7 @@
 //! The paths of a kind with their operations.
 
 use serde_json::{Map, Value, json};
+use stdx::Gather;
 
 use super::{Dialect, schemas};
 use crate::discovery::{self, Subresource};
@@ -233,6 +234,6 @@ fn content(types: &[&str], body: &Value) -> Value {
     types
         .iter()
         .map(|kind| ((*kind).to_owned(), json!({"schema": body})))
-        .collect::<Map<_, _>>()
+        .gather::<Map<_, _>>()
         .into()
 }

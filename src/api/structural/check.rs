@@ -3,6 +3,7 @@
 //! Source: k8s.io/kube-openapi/pkg/validation/validate, apiextensions-apiserver/pkg/apiserver/validation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use stdx::Gather;
 
 use serde_json::{Map, Number, Value};
 
@@ -108,7 +109,7 @@ fn doubles(list: &ListType, items: &[Value], path: &str, causes: &mut Vec<Cause>
         ListType::Set => item.clone(),
         ListType::Map(keys) => {
             let part = |key: &str| Some((key.to_owned(), item.get(key)?.clone()));
-            Value::Object(keys.iter().filter_map(|key| part(key)).collect::<Map<_, _>>())
+            Value::Object(keys.iter().filter_map(|key| part(key)).gather::<Map<_, _>>())
         }
     };
     if *list == ListType::Atomic || causes.len() >= CAUSES_MAX {

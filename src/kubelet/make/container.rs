@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use api::{Lens, Value};
 use runtime::{ContainerSpec, Labels, Mount, MountSource, Propagation, Resources, Seccomp};
-use stdx::Sensitive;
+use stdx::{Gather, Sensitive};
 
 use super::security::{Confinement, ImageUser};
 use super::{cgroup, env, security};
@@ -129,7 +129,7 @@ pub(crate) fn container_spec(
         ])
         .into_iter()
         .chain(program.map(|word| (ANNOTATION_PROGRAM.to_owned(), word.to_owned())))
-        .collect(),
+        .gather(),
         env: prepared.environment,
     }
 }

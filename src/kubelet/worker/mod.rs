@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use api::pod::references::{self, Target};
 use api::{Lens, Object, Value, kinds};
-use stdx::Arrange;
 use stdx::time::Now;
+use stdx::{Arrange, Gather};
 
 use crate::make;
 use crate::pod::{Container, Done, Pod, Request, State, Told, step};
@@ -384,7 +384,7 @@ impl Worker {
                 };
                 (name.clone(), ids)
             })
-            .collect();
+            .gather();
         let leaving = crate::pod::terminating(&self.pod, &self.state);
         let terminal = leaving && self.state.containers.values().all(|known| !known.running());
         let released = terminal

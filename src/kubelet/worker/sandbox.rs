@@ -8,7 +8,7 @@ use std::time::Duration;
 use api::quantity::Quantity;
 use api::{Lens, Value};
 use runtime::{SandboxSpec, SandboxStatus};
-use stdx::{Context, Error, Result};
+use stdx::{Context, Error, Gather, Result};
 
 use super::Worker;
 use crate::make::{cgroup, container, dns};
@@ -145,7 +145,7 @@ fn spec(
             .map(|sysctl| {
                 (api::pod::sysctl_name(sysctl.str("name")), sysctl.str("value").to_owned())
             })
-            .collect(),
+            .gather(),
         cgroup_parent: cgroup.to_owned(),
         shm_size_bytes: 0,
         log_directory: config.pod_log_directory(&pod.namespace, &pod.name, uid),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use stdx::Gather;
 
 use api::{Lens, Value, json, kinds};
 
@@ -263,6 +264,6 @@ pub(crate) fn remembered(directory: &std::path::Path) -> Option<BTreeMap<String,
                     Mounted { path: entry.str("path").into(), read_only: entry.flag("readOnly") };
                 (entry.str("name").to_owned(), mounted)
             })
-            .collect(),
+            .gather(),
     )
 }

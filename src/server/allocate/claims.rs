@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use stdx::Gather;
 
 use api::kinds::SERVICE;
 use api::{Status, Value};
@@ -149,7 +150,7 @@ async fn pick(
 /// Every claim there is.
 async fn all(store: &Store) -> Result<BTreeMap<Item, KeyValue>, Status> {
     let range = store.range(&Query::prefix(PREFIX)).await.map_err(storage::status)?;
-    Ok(range.items.into_iter().filter_map(|kv| Some((Item::of(&kv.key)?, kv))).collect())
+    Ok(range.items.into_iter().filter_map(|kv| Some((Item::of(&kv.key)?, kv))).gather())
 }
 
 /// Makes the claims what the Services say: those of Services that came in by another way (an older
