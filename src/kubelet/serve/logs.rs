@@ -35,13 +35,13 @@ pub(crate) async fn send(runtime: Runtime, reading: Reading, mut sender: Sender)
     let since = since(&reading.options, rt::now().wall);
     let mut left = reading.options.limit_bytes.unwrap_or(u64::MAX);
     let path = reading.path.clone();
-    let tail = reading.options.tail_lines;
-    let opened = rt::unblock(move || Cursor::open(&path, tail, since)).await;
+    let (tail, follows) = (reading.options.tail_lines, reading.options.follow);
+    let opened = rt::unblock(move || Cursor::open(&path, tail, since, follows)).await;
     let mut cursor = match opened {
         Ok(cursor) => cursor,
         Err(error) => return sender.fail(error),
     };
-    let watch = reading.options.follow.then(|| watch(&reading.path)).flatten();
+    let watch = follows.then(|| watch(&reading.path)).flatten();
     loop {
         let timestamps = reading.options.timestamps;
         let (next, batch) = rt::unblock(move || {
@@ -68,7 +68,7 @@ pub(crate) async fn send(runtime: Runtime, reading: Reading, mut sender: Sender)
             }
             continue;
         }
-        let (Some(watch), true) = (&watch, reading.options.follow) else { break };
+        let Some(watch) = &watch else { break };
         // An exit that was seen before the file was read to its end is the end.
         if cursor.ended {
             break;
@@ -118,10 +118,15 @@ fn since(options: &LogOptions, now: Wall) -> Option<Wall> {
 /// A place in a log. Blocking.
 struct Cursor {
     path: PathBuf,
-    /// Files to read before the current one, the next last.
-    older: Vec<PathBuf>,
+    /// Files to read, the next last; open, for by then their names may be others'.
+    waiting: Vec<rt::fs::File>,
     reader: Option<BufReader<rt::fs::File>>,
     inode: u64,
+    /// Bytes of the file that were read.
+    position: u64,
+    /// Unless the log is followed: the newest file and how much it held. A container may write faster than
+    /// anybody reads, and whoever asked for three lines gets three.
+    stop: Option<(u64, u64)>,
     since: Option<Wall>,
     /// A line that was not written to its end yet.
     partial: Vec<u8>,
@@ -140,69 +145,89 @@ fn open(path: &Path) -> stdx::Result<rt::fs::File> {
 }
 
 impl Cursor {
-    fn open(path: &Path, tail: Option<u64>, since: Option<Wall>) -> stdx::Result<Cursor> {
+    fn open(
+        path: &Path,
+        tail: Option<u64>,
+        since: Option<Wall>,
+        follows: bool,
+    ) -> stdx::Result<Cursor> {
+        use std::os::unix::fs::MetadataExt;
+        // First the newest: what is put aside after that is found under both names, and not missed.
+        let newest = match open(path) {
+            Ok(file) => Some(file),
+            // A container that has not begun to write has no log yet.
+            Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => None,
+            Err(error) => return Err(error),
+        };
+        let found = newest.as_ref().and_then(|file| file.metadata().ok());
+        let (inode, len) = found.map_or((0, 0), |found| (found.ino(), found.len()));
+        let older = rotated(path).into_iter().rev().filter_map(|path| open(&path).ok());
+        let is_another =
+            |file: &rt::fs::File| file.metadata().is_ok_and(|found| found.ino() != inode);
         let mut cursor = Cursor {
             path: path.to_owned(),
-            older: Vec::new(),
+            waiting: newest.into_iter().chain(older.filter(is_another)).collect(),
             reader: None,
             inode: 0,
+            position: 0,
+            stop: (!follows).then_some((inode, len)),
             since,
             partial: Vec::new(),
             continued: false,
             ended: false,
         };
         match tail {
-            None => {
-                cursor.older = rotated(path);
-                cursor.older.reverse();
-                cursor.next_file()?;
-            }
-            Some(lines) => cursor.seek_tail(lines)?,
+            None => cursor.next_file()?,
+            Some(lines) => cursor.seek_tail(len, lines)?,
         }
         Ok(cursor)
     }
 
-    /// Opens the next older file, or the current one when there is none left.
+    /// Goes on with the next file, or, if the log is followed, with what took the newest one's place.
     fn next_file(&mut self) -> stdx::Result<()> {
-        use std::os::unix::fs::MetadataExt;
-        let path = self.older.pop().unwrap_or_else(|| self.path.clone());
-        self.reader = match open(&path) {
-            Ok(file) => {
-                self.inode = file.metadata().map_or(0, |metadata| metadata.ino());
-                Some(BufReader::new(file))
-            }
-            // A container that has not begun to write has no log yet.
-            Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => None,
-            Err(error) => return Err(error),
+        let file = match self.waiting.pop() {
+            Some(file) => file,
+            None if self.stop.is_some() => return Ok(()),
+            None => match open(&self.path) {
+                Ok(file) => file,
+                Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => {
+                    self.reader = None;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            },
         };
+        self.read(file, 0)
+    }
+
+    fn read(&mut self, mut file: rt::fs::File, position: u64) -> stdx::Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        file.seek(SeekFrom::Start(position)).map_err(|e| stdx::Error::wrap("seek a log", e))?;
+        self.inode = file.metadata().map_or(0, |metadata| metadata.ino());
+        self.position = position;
+        self.reader = Some(BufReader::new(file));
         Ok(())
     }
 
-    /// Places the cursor so that `lines` lines are left, in this file and those before it.
-    fn seek_tail(&mut self, lines: u64) -> stdx::Result<()> {
-        let mut files = rotated(&self.path);
-        files.push(self.path.clone());
-        let mut wanted = lines;
-        let mut pending = Vec::new();
-        while let Some(path) = files.pop() {
-            let Ok(mut file) = open(&path) else { continue };
-            let (offset, found) = tail_offset(&mut file, wanted)?;
-            wanted = wanted.saturating_sub(found);
-            pending.push((path, offset));
-            if wanted == 0 {
+    /// Places the cursor so that `lines` lines are left, in the newest file, of which so many bytes count, and those
+    /// before it.
+    fn seek_tail(&mut self, len: u64, lines: u64) -> stdx::Result<()> {
+        let (mut passed, mut found) = (Vec::new(), 0);
+        for mut file in std::mem::take(&mut self.waiting) {
+            let len = match passed.is_empty() {
+                true => len,
+                false => file.metadata().map_or(0, |found| found.len()),
+            };
+            let (offset, more) = tail_offset(&mut file, len, lines - found)?;
+            found += more;
+            passed.push((file, offset));
+            if found >= lines {
                 break;
             }
         }
-        let Some((first, offset)) = pending.pop() else { return Ok(()) };
-        // `pending` has the current file first: what is left is read after `first`.
-        self.older =
-            pending.into_iter().map(|(path, _)| path).filter(|p| *p != self.path).collect();
-        self.older.push(first);
-        self.next_file()?;
-        if let Some(reader) = &mut self.reader {
-            reader.seek(SeekFrom::Start(offset)).map_err(|e| stdx::Error::wrap("seek a log", e))?;
-        }
-        Ok(())
+        let first = passed.pop();
+        self.waiting = passed.into_iter().map(|(file, _)| file).collect();
+        first.map_or(Ok(()), |(file, offset)| self.read(file, offset))
     }
 
     /// The next complete lines, formatted; empty at the end of what there is now.
@@ -213,11 +238,16 @@ impl Cursor {
                 self.next_file()?;
             }
             let Some(reader) = &mut self.reader else { break };
+            let left = match self.stop {
+                Some((inode, len)) if inode == self.inode => len.saturating_sub(self.position),
+                _ => u64::MAX,
+            };
             let read = reader
                 .by_ref()
-                .take(LINE_MAX_BYTES)
+                .take(LINE_MAX_BYTES.min(left))
                 .read_until(b'\n', &mut self.partial)
                 .map_err(|error| stdx::Error::wrap("read a log", error))?;
+            self.position += read as u64;
             if self.partial.last() == Some(&b'\n') {
                 let line = std::mem::take(&mut self.partial);
                 self.format(&line, timestamps, &mut out);
@@ -234,12 +264,11 @@ impl Cursor {
     /// At the end of a file: true if there is a next one to go on with.
     fn rotated_on(&mut self) -> stdx::Result<bool> {
         use std::os::unix::fs::MetadataExt;
-        let current = self.path.metadata().map_or(0, |metadata| metadata.ino());
-        if self.older.is_empty() && current == self.inode {
-            return Ok(false);
-        }
-        if self.older.is_empty() && current == 0 {
-            return Ok(false);
+        if self.waiting.is_empty() {
+            let current = self.path.metadata().map_or(0, |metadata| metadata.ino());
+            if self.stop.is_some() || current == self.inode || current == 0 {
+                return Ok(false);
+            }
         }
         self.partial.clear();
         self.next_file()?;
@@ -305,40 +334,36 @@ fn rotated(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Where the last `lines` lines begin, and how many there are.
-fn tail_offset(file: &mut rt::fs::File, lines: u64) -> stdx::Result<(u64, u64)> {
+/// Where the last `lines` complete lines of a file's first `len` bytes begin, and how many there are.
+fn tail_offset(file: &mut rt::fs::File, len: u64, lines: u64) -> stdx::Result<(u64, u64)> {
     let fail = |error: std::io::Error| stdx::Error::wrap("read a log", error);
     const STEP_BYTES: u64 = 8192;
-    let end = file.seek(SeekFrom::End(0)).map_err(fail)?;
     if lines == 0 {
-        return Ok((end, 0));
+        return Ok((len, 0));
     }
-    let (mut position, mut found) = (end, 0);
+    // Newlines close lines; all but the last begin one, too.
+    let (mut position, mut n_newlines) = (len, 0);
     let mut block = Vec::new();
     while position > 0 {
         let start = position.saturating_sub(STEP_BYTES);
         file.seek(SeekFrom::Start(start)).map_err(fail)?;
         block.clear();
         Read::by_ref(file).take(position - start).read_to_end(&mut block).map_err(fail)?;
-        for (idx, byte) in block.iter().enumerate().rev() {
-            let at = start + u64::try_from(idx).unwrap_or(0);
-            // The newline at the very end closes the last line; it begins none.
-            if *byte == b'\n' && at + 1 < end {
-                found += 1;
-                if found == lines {
-                    return Ok((at + 1, found));
-                }
+        for (idx, _) in block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+            n_newlines += 1;
+            if n_newlines > lines {
+                return Ok((start + u64::try_from(idx).unwrap_or(0) + 1, lines));
             }
         }
         position = start;
     }
-    Ok((0, if end > 0 { found + 1 } else { 0 }))
+    Ok((0, n_newlines))
 }
 
 /// The end of a log as plain text, for termination messages. Blocking.
 pub(crate) fn tail_text(path: &Path, lines: usize, max_bytes: usize) -> String {
     let lines = u64::try_from(lines).unwrap_or(u64::MAX);
-    let Ok(mut cursor) = Cursor::open(path, Some(lines), None) else { return String::new() };
+    let Ok(mut cursor) = Cursor::open(path, Some(lines), None, false) else { return String::new() };
     let mut text = Vec::new();
     while let Ok(batch) = cursor.batch(false) {
         if batch.is_empty() {
@@ -362,7 +387,7 @@ mod tests {
 
     fn read(path: &Path, options: LogOptions) -> String {
         let since = since(&options, Wall::from_secs(0));
-        let mut cursor = Cursor::open(path, options.tail_lines, since).unwrap();
+        let mut cursor = Cursor::open(path, options.tail_lines, since, options.follow).unwrap();
         let mut all = Vec::new();
         loop {
             let batch = cursor.batch(options.timestamps).unwrap();
@@ -413,10 +438,32 @@ mod tests {
             read(&path, LogOptions { tail_lines: Some(2), ..LogOptions::default() }),
             "2\n3\n"
         );
-        let mut cursor = Cursor::open(&path, Some(0), None).unwrap();
+        let mut cursor = Cursor::open(&path, Some(0), None, true).unwrap();
         assert!(cursor.batch(false).unwrap().is_empty());
         rt::fs::rename(&path, dir.path().join("0.log.20240101-000001")).unwrap();
         rt::fs::write(&path, line(4).as_bytes(), 0o640).unwrap();
         assert_eq!(cursor.batch(false).unwrap(), b"4\n");
+    }
+
+    #[test]
+    fn what_is_written_while_a_log_is_read_is_not_waited_for() {
+        let dir = crate::testing::directory("growing");
+        let path = dir.path().join("0.log");
+        let line = |n: u32| format!("2024-01-01T00:00:0{n}Z stdout F {n}\n");
+        let half = "2024-01-01T00:0";
+        rt::fs::write(&path, (line(1) + &line(2) + half).as_bytes(), 0o640).unwrap();
+        for (tail, want) in [(Some(1), "2\n"), (Some(2), "1\n2\n"), (None, "1\n2\n")] {
+            let mut cursor = Cursor::open(&path, tail, None, false).unwrap();
+            // More comes, and the file is put aside; a new one has its name.
+            rt::fs::write(&path, (line(1) + &line(2) + &line(3)).as_bytes(), 0o640).unwrap();
+            let aside = dir.path().join("0.log.20240101-000001");
+            rt::fs::rename(&path, &aside).unwrap();
+            rt::fs::write(&path, line(4).as_bytes(), 0o640).unwrap();
+            let read = String::from_utf8(cursor.batch(false).unwrap()).unwrap();
+            assert_eq!(read, want, "{tail:?}");
+            assert!(cursor.batch(false).unwrap().is_empty());
+            rt::fs::rename(&aside, &path).unwrap();
+            rt::fs::write(&path, (line(1) + &line(2) + half).as_bytes(), 0o640).unwrap();
+        }
     }
 }
