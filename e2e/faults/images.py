@@ -193,7 +193,8 @@ def test_a_root_of_links(cluster):
 
 def test_words_of_an_image_are_bounded(cluster):
     """What an image's configuration says, and how many tags it has, is in no status in full; and records of it are read again."""
-    layer, long = hostile.tar([(hostile.info("d", b"5", 0o755), b"")]), "x" * 800_000
+    # Large, because the Node lists the largest.
+    layer, long = hostile.tar([(hostile.info("d", b"5", 0o755), b""), (hostile.info("big", b"0"), bytes(16 << 20))]), "x" * 800_000
     until(lambda: names(cluster), "the runtime answers")
     images = {"signal": {"Entrypoint": ["/d"], "StopSignal": f"SIG{long}"}, "program": {"Entrypoint": [f"/{long}"]}}
     for name, config in images.items():
