@@ -6,6 +6,7 @@
 
 pub mod advice;
 pub mod apply;
+pub mod balance;
 pub mod catalog;
 pub mod certificate;
 pub mod codec;
