@@ -284,6 +284,7 @@ pub(crate) fn net_config(machine: &Machine, pod_cidrs: Vec<net::Cidr>) -> Result
         bridge: "cni0".into(),
         backend: config.flannel_backend,
         external_ip: config.flannel_external_ip,
+        external_ips: config.node_external_ips.clone(),
         mtu: None,
         node_ports: config.node_ports,
         own_ports: vec![config.https_port, KUBELET_PORT, KUBELET_HEALTH_PORT],

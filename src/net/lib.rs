@@ -44,6 +44,8 @@ pub struct Config {
     pub node_name: String,
     /// `--node-ip`; empty: detected, and followed when it changes.
     pub node_ips: Vec<IpAddr>,
+    /// `--node-external-ip`.
+    pub external_ips: Vec<IpAddr>,
     /// `--flannel-iface`: the interface whose addresses are the node's.
     pub node_interface: Option<String>,
     /// This node's part of `cluster_cidrs`.
@@ -151,7 +153,10 @@ impl Net {
             }
             let pods = Pods::open(config.clone(), mtu)?;
             let on_loopback = node.addresses.iter().all(IpAddr::is_loopback);
-            let info = node_info(&config, on_loopback);
+            let info = netplan::NodeInfo {
+                addresses: addresses(&config, &node),
+                ..node_info(&config, on_loopback)
+            };
             let policies = policies.map(|client| policy::Followed::new(client, &config));
             let (ports, local) = (host_ports_of(&pods), pods.local());
             let proxy = Proxy::open(info, ports, local, informers, policies)?;
@@ -233,10 +238,7 @@ impl Net {
 
     /// The node's own addresses now, IPv4 first; never loopback unless there is nothing else.
     pub fn node_ips(&self) -> Vec<IpAddr> {
-        match self.shared.config.node_ips.as_slice() {
-            [] => lock(&self.shared.node).addresses.clone(),
-            given => given.to_vec(),
-        }
+        node_ips(&self.shared.config, &lock(&self.shared.node))
     }
 
     /// Completes at the next change of [`Net::node_ips`] from this call on.
@@ -353,6 +355,7 @@ fn look_again(shared: &Shared) {
     let moved = known.addresses != node.addresses;
     if moved {
         log::info!("the node's addresses are {:?} on {}", node.addresses, node.interface);
+        shared.proxy.set_addresses(addresses(config, &node));
     }
     *known = node;
     drop(known);
@@ -362,12 +365,33 @@ fn look_again(shared: &Shared) {
     }
 }
 
-/// What netplan is told of this node.
-fn node_info(config: &Config, on_loopback: bool) -> netplan::NodeInfo {
+/// The node's own addresses.
+fn node_ips(config: &Config, node: &NodeLink) -> Vec<IpAddr> {
+    match config.node_ips.as_slice() {
+        [] => node.addresses.clone(),
+        given => given.to_vec(),
+    }
+}
+
+/// All that its Node says are its addresses.
+fn addresses(config: &Config, node: &NodeLink) -> Vec<IpAddr> {
+    [node_ips(config, node), config.external_ips.clone()].concat()
+}
+
+/// What a node serves itself: no Service and no pod takes these ports from it.
+pub fn own_ports(config: &Config) -> Vec<(Protocol, u16)> {
     let served = config.own_ports.iter().map(|port| (Protocol::Tcp, *port));
     let dns = [(Protocol::Tcp, DNS_PORT), (Protocol::Udp, DNS_PORT)];
+    let tunnel = (config.backend == Some(Backend::Vxlan))
+        .then_some((Protocol::Udp, netplan::overlay::VXLAN_PORT));
+    served.chain(dns).chain(tunnel).collect()
+}
+
+/// What netplan is told of this node.
+fn node_info(config: &Config, on_loopback: bool) -> netplan::NodeInfo {
     netplan::NodeInfo {
         node_name: config.node_name.clone(),
+        addresses: Vec::new(),
         pod_cidrs: config.pod_cidrs.clone(),
         cluster_cidrs: config.cluster_cidrs.clone(),
         service_cidrs: config.service_cidrs.clone(),
@@ -377,7 +401,7 @@ fn node_info(config: &Config, on_loopback: bool) -> netplan::NodeInfo {
         masquerade_ipv6: false,
         node_port_cidrs: Vec::new(),
         node_ports: config.node_ports,
-        own_ports: served.chain(dns).collect(),
+        own_ports: own_ports(config),
         tunnelled: config.backend == Some(Backend::Vxlan),
         on_loopback,
     }

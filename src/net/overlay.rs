@@ -528,6 +528,7 @@ mod tests {
             bridge: "cni0".into(),
             backend: Some(backend),
             external_ip: None,
+            external_ips: Vec::new(),
             mtu: None,
             node_ports: (30000, 32767),
             own_ports: Vec::new(),

@@ -68,6 +68,7 @@ struct Pending {
     services: BTreeSet<(String, String)>,
     slices: BTreeSet<(String, String)>,
     host_ports: Option<Vec<HostPort>>,
+    addresses: Option<Vec<IpAddr>>,
     local_pods: bool,
     policies: policy::News,
     /// Load everything anew, and why.
@@ -147,6 +148,12 @@ impl Proxy {
         if followed.is_some_and(|policies| policies.is_on() || policies.had_policies()) {
             self.ask("network policies", |pending| pending.local_pods = true).await;
         }
+    }
+
+    /// The node's addresses are these now.
+    pub(crate) fn set_addresses(&self, addresses: Vec<IpAddr>) {
+        lock(&self.pending).addresses = Some(addresses);
+        self.wake.notify(usize::MAX);
     }
 
     /// Puts something into the next transaction and waits until that was tried.
@@ -347,6 +354,7 @@ impl Proxy {
         pending.services.is_empty()
             && pending.slices.is_empty()
             && pending.host_ports.is_none()
+            && pending.addresses.is_none()
             && !pending.local_pods
             && pending.policies.is_empty()
             && pending.reload.is_none()
@@ -387,6 +395,9 @@ fn feed(model: &mut Model, informers: &Informers, pending: &Pending) {
     }
     if let Some(host_ports) = &pending.host_ports {
         model.set_host_ports(host_ports.clone());
+    }
+    if let Some(addresses) = &pending.addresses {
+        model.set_addresses(addresses.clone());
     }
 }
 

@@ -79,6 +79,7 @@ impl World {
             bridge: "cni0".into(),
             backend: None,
             external_ip: None,
+            external_ips: Vec::new(),
             mtu: None,
             node_ports: (30000, 32767),
             own_ports: vec![6443, 10250],
@@ -86,6 +87,7 @@ impl World {
         Links::open().unwrap().set_up(1, "lo").unwrap();
         let pods = Pods::open(config.clone(), 1500).unwrap();
         let node = NodeInfo {
+            addresses: Vec::new(),
             node_name: "node".into(),
             pod_cidrs: config.pod_cidrs.clone(),
             cluster_cidrs: config.cluster_cidrs.clone(),

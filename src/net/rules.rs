@@ -281,7 +281,7 @@ fn add_set(batch: &mut Batch<'_>, set: Set) {
     let verdict = Some((VERDICT, 0));
     let ((key_type, key_len), data) = match set.kind {
         SetKind::Services | SetKind::External | SetKind::Refused => (frontend, verdict),
-        SetKind::NodePorts | SetKind::RefusedNodePorts => (port, verdict),
+        SetKind::NodePorts | SetKind::BalancerPorts | SetKind::RefusedNodePorts => (port, verdict),
         SetKind::HostPorts => (port, target),
         SetKind::HostAddressPorts => (frontend, target),
         SetKind::PolicyEgress | SetKind::PolicyIngress => ((address, len), verdict),
@@ -625,7 +625,12 @@ impl Compiler {
 
     /// The packet's part of a set's key into registers. Returns the next free register.
     fn key(&mut self, set: Set) -> u32 {
-        let by_port = [SetKind::NodePorts, SetKind::RefusedNodePorts, SetKind::HostPorts];
+        let by_port = [
+            SetKind::NodePorts,
+            SetKind::BalancerPorts,
+            SetKind::RefusedNodePorts,
+            SetKind::HostPorts,
+        ];
         let mut to = REGISTER;
         if matches!(set.kind, SetKind::PolicyEgress | SetKind::PolicyIngress) {
             self.address(set.kind == SetKind::PolicyIngress, set.ipv6, to);

@@ -1,7 +1,7 @@
 //! Addresses, prefixes and transport protocols as the planner speaks of them.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use stdx::{Context, Error, Result};
@@ -28,6 +28,13 @@ impl Cidr {
             _ => return None,
         };
         Some(Cidr { first, prefix })
+    }
+
+    pub(crate) fn loopback(ipv6: bool) -> Cidr {
+        match ipv6 {
+            false => Cidr { first: [127, 0, 0, 0].into(), prefix: 8 },
+            true => Cidr { first: Ipv6Addr::LOCALHOST.into(), prefix: 128 },
+        }
     }
 
     pub fn prefix(&self) -> u8 {

@@ -120,7 +120,10 @@ fn service_rules(node: &NodeInfo, ipv6: bool) -> Vec<Rule> {
     rules.push(vec![family.clone(), Part::DnatByMap(host_address_ports)]);
     rules.push(vec![family.clone(), Part::DnatByMap(host_ports)]);
     rules.extend(taken_by_node_ports(node, ipv6));
-    rules.push(vec![family, external]);
+    rules.push(vec![family.clone(), external]);
+    // Load balancers are for others: what programs of the host have on loopback stays theirs.
+    let elsewhere = Part::Destination { cidr: Cidr::loopback(ipv6), not: true };
+    rules.push(vec![family, elsewhere, dispatch(SetKind::BalancerPorts, ipv6)]);
     rules
 }
 
@@ -160,15 +163,9 @@ fn refused_rules(node: &NodeInfo, ipv6: bool) -> Vec<Rule> {
 fn translated_rules(node: &NodeInfo, ipv6: bool) -> Vec<Rule> {
     let family = Part::Family { ipv6 };
     let mut rules = vec![vec![family.clone(), Part::Hairpin { ipv6 }, Part::Masquerade]];
-    let loopback = match ipv6 {
-        false => Cidr::new(IpAddr::from([127, 0, 0, 0]), 8),
-        true => Cidr::new(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128),
-    };
-    if let Some(cidr) = loopback {
-        let leaving = Part::OutputInterface { name: "lo".into(), not: true };
-        let from = Part::Source { cidr, not: false };
-        rules.push(vec![family.clone(), from, leaving, Part::Masquerade]);
-    }
+    let leaving = Part::OutputInterface { name: "lo".into(), not: true };
+    let from = Part::Source { cidr: Cidr::loopback(ipv6), not: false };
+    rules.push(vec![family.clone(), from, leaving, Part::Masquerade]);
     for service in of_family(&node.service_cidrs, ipv6) {
         for cluster in of_family(&node.cluster_cidrs, ipv6) {
             let outside = Part::Source { cidr: *cluster, not: true };
@@ -222,8 +219,7 @@ fn stray_answers(node: &NodeInfo) -> Vec<Rule> {
 fn loopback_guard() -> Rule {
     let from_outside = Part::InputInterface { name: "lo".into(), not: true };
     let mut rule = vec![Part::Family { ipv6: false }, from_outside];
-    let loopback = Cidr::new(IpAddr::from([127, 0, 0, 0]), 8);
-    rule.extend(loopback.map(|cidr| Part::Destination { cidr, not: false }));
+    rule.push(Part::Destination { cidr: Cidr::loopback(false), not: false });
     rule.extend([Part::Translated { not: true }, Part::Drop]);
     rule
 }

@@ -119,6 +119,19 @@ impl Model {
         &self.node
     }
 
+    /// The node's addresses, as its Node tells them, are these now.
+    pub fn set_addresses(&mut self, addresses: Vec<IpAddr>) {
+        if self.node.addresses == addresses {
+            return;
+        }
+        self.node.addresses = addresses;
+        let balances = |entry: &Entry| {
+            entry.service.as_ref().is_some_and(|service| !service.load_balancer_ips.is_empty())
+        };
+        let concerned = self.services.iter().filter(|(_, entry)| balances(entry));
+        self.dirty.extend(concerned.map(|(name, _)| name.clone()));
+    }
+
     /// A Service came or changed.
     pub fn set_service(&mut self, tree: &Tree) {
         let name = name_of(tree);
@@ -258,7 +271,13 @@ impl Model {
         if let Some(host_ports) = self.new_host_ports.take() {
             self.replan_host_ports(&host_ports);
         }
-        for name in std::mem::take(&mut self.dirty) {
+        let mut dirty: Vec<Name> = std::mem::take(&mut self.dirty).into_iter().collect();
+        // Where several want one element, the first to ask gets it. At a start all ask at once.
+        dirty.arrange_by_key(|name| {
+            let service = self.services.get(name).and_then(|entry| entry.service.as_ref());
+            service.map_or(0, |service| service.created_secs)
+        });
+        for name in dirty {
             self.replan(&name, &mut changes);
         }
         self.settle_balancers(&mut changes);

@@ -25,6 +25,8 @@ pub struct Service {
     /// `ExternalName`: the name it stands for.
     pub external_name: Option<Box<str>>,
     pub external_ips: Vec<IpAddr>,
+    /// When it was made, in seconds: of two that want one element the older comes first.
+    pub created_secs: i64,
     /// Load balancer addresses that the node itself answers for.
     pub load_balancer_ips: Vec<IpAddr>,
     pub source_ranges: Vec<Cidr>,
@@ -45,6 +47,8 @@ pub struct ServicePort {
     pub protocol: Protocol,
     pub port: u16,
     pub node_port: u16,
+    /// The load balancer's addresses have it: where the status names ports (ServiceLB does), it is one of those.
+    pub balanced: bool,
 }
 
 /// What is kept of an EndpointSlice.
@@ -87,11 +91,19 @@ impl Service {
         let affine = spec.str("sessionAffinity") == "ClientIP";
         let timeout = spec.int("sessionAffinityConfig.clientIP.timeoutSeconds");
         let timeout = timeout.unwrap_or(DEFAULT_AFFINITY_SECS);
-        let ports = spec.list("ports").iter().filter_map(|p| service_port(p, exposed));
+        let granted = api::balance::granted(tree);
+        let balanced = |p: &Value| {
+            let port = (api::balance::protocol(p.str("protocol")), port(p.int("port")));
+            kind == "LoadBalancer" && granted.as_ref().is_none_or(|all| all.contains(&port))
+        };
+        let ports = spec.list("ports").iter();
+        let ports = ports.filter_map(|p| service_port(p, exposed, balanced(p)));
         let mut service = Service {
             headless,
             external_name: (kind == "ExternalName").then(|| spec.str("externalName").into()),
             external_ips: addresses(spec.list("externalIPs")),
+            created_secs: api::time::parse(tree.str("metadata.creationTimestamp"))
+                .map_or(0, |time| time.secs()),
             load_balancer_ips: match kind {
                 "LoadBalancer" => load_balancer_ips(tree),
                 _ => Vec::new(),
@@ -116,7 +128,7 @@ impl Service {
             n_ports > PRODUCT_MAX,
             shorten(&mut service.cluster_ips, n_max),
             shorten(&mut service.external_ips, n_max),
-            shorten(&mut service.load_balancer_ips, n_max),
+            service.load_balancer_ips.len() > n_max,
             shorten(&mut service.source_ranges, n_max),
         ];
         if cut.contains(&true) {
@@ -172,12 +184,13 @@ fn endpoint(tree: &Value, node_name: &str) -> Endpoint {
     }
 }
 
-fn service_port(tree: &Value, exposed: bool) -> Option<ServicePort> {
+fn service_port(tree: &Value, exposed: bool, balanced: bool) -> Option<ServicePort> {
     Some(ServicePort {
         name: tree.str("name").into(),
         protocol: Protocol::from_name(tree.str("protocol"))?,
         port: u16::try_from(tree.int("port")?).ok()?,
         node_port: if exposed { port(tree.int("nodePort")) } else { 0 },
+        balanced,
     })
 }
 
@@ -186,6 +199,7 @@ fn load_balancer_ips(tree: &Value) -> Vec<IpAddr> {
     ingress
         .filter(|i| i.str("ipMode") != "Proxy")
         .filter_map(|i| i.str("ip").parse().ok())
+        .take(PRODUCT_MAX)
         .collect()
 }
 

@@ -13,6 +13,8 @@ use crate::table::{Chain, ClientSet, Frontend, Key, Part, Rule, Set, SetKind, Va
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeInfo {
     pub node_name: String,
+    /// The node's addresses as its Node has them, external ones too: load balancers are published under these.
+    pub addresses: Vec<IpAddr>,
     /// This node's pods.
     pub pod_cidrs: Vec<Cidr>,
     pub cluster_cidrs: Vec<Cidr>,
@@ -206,10 +208,8 @@ struct OnePort<'a> {
 
 impl OnePort<'_> {
     fn plan(&mut self) {
-        let external: Vec<Frontend> = self
-            .frontends(&self.service.external_ips)
-            .chain(self.frontends(&self.service.load_balancer_ips))
-            .collect();
+        let external: Vec<Frontend> =
+            self.frontends(&self.service.external_ips).chain(self.balanced()).collect();
         let is_exposed = !external.is_empty() || self.port.node_port != 0;
         self.cluster_ip();
         if is_exposed {
@@ -242,6 +242,23 @@ impl OnePort<'_> {
             .iter()
             .filter(usable)
             .map(|address| Frontend { address: *address, ..self.list.frontend })
+    }
+
+    /// The addresses of its load balancer.
+    fn balanced(&self) -> impl Iterator<Item = Frontend> {
+        let n_max = match self.port.balanced {
+            true => crate::objects::beside(self.service.ports.len()),
+            false => 0,
+        };
+        self.frontends(&self.service.load_balancer_ips).take(n_max)
+    }
+
+    /// Its port, if this node is one of those that serve it: such a node answers on all its addresses, for behind
+    /// a router that translates, packets do not come to the published one.
+    fn on_this_node(&self) -> Option<Key> {
+        let mut published = self.frontends(&self.service.load_balancer_ips);
+        let is_here = published.any(|frontend| self.node.addresses.contains(&frontend.address));
+        (is_here && self.port.balanced).then_some(Key::Port(self.port.protocol, self.port.port))
     }
 
     fn cluster_ip(&mut self) {
@@ -291,6 +308,9 @@ impl OnePort<'_> {
         if let Some(key) = node_port {
             self.element(SetKind::NodePorts, key, goto());
         }
+        if let Some(key) = self.on_this_node() {
+            self.element(SetKind::BalancerPorts, key, goto());
+        }
         let rules = self.external_rules();
         self.plan.chains.push((name, rules));
     }
@@ -332,10 +352,13 @@ impl OnePort<'_> {
             return;
         }
         let name = self.chain_name("firewall");
-        let frontends: Vec<Frontend> = self.frontends(&self.service.load_balancer_ips).collect();
+        let goto = || Value::Goto(Chain::Named(name.clone()));
+        let frontends: Vec<Frontend> = self.balanced().collect();
         for frontend in frontends {
-            let goto = Value::Goto(Chain::Named(name.clone()));
-            self.element(SetKind::External, Key::Frontend(frontend), goto);
+            self.element(SetKind::External, Key::Frontend(frontend), goto());
+        }
+        if let Some(key) = self.on_this_node() {
+            self.element(SetKind::BalancerPorts, key, goto());
         }
         let go_on = || Part::Goto(Chain::Named(allowed.clone()));
         // The node itself is no outsider.
@@ -414,6 +437,9 @@ impl OnePort<'_> {
         frontends.extend(external.iter().map(|f| one(Some(f.address), f.port)));
         if self.port.node_port != 0 {
             frontends.push(one(None, self.port.node_port));
+        }
+        if self.on_this_node().is_some() {
+            frontends.push(one(None, self.port.port));
         }
         self.plan.udp.extend(frontends);
     }

@@ -24,6 +24,8 @@ pub enum SetKind {
     External,
     /// `protocol . port : verdict`
     NodePorts,
+    /// `protocol . port : verdict`: what this node serves for load balancers, on any of its addresses.
+    BalancerPorts,
     /// `cluster ip . protocol . port . index : address . port`: every usable endpoint of a service port.
     Endpoints,
     /// The same, of endpoints on this node only; for the `Local` traffic policies.
@@ -58,10 +60,11 @@ pub struct Set {
 }
 
 impl SetKind {
-    pub const ALL: [SetKind; 15] = [
+    pub const ALL: [SetKind; 16] = [
         SetKind::Services,
         SetKind::External,
         SetKind::NodePorts,
+        SetKind::BalancerPorts,
         SetKind::Endpoints,
         SetKind::LocalEndpoints,
         SetKind::HostPorts,
@@ -86,6 +89,8 @@ impl Set {
             (SetKind::External, true) => "external6",
             (SetKind::NodePorts, false) => "node-ports4",
             (SetKind::NodePorts, true) => "node-ports6",
+            (SetKind::BalancerPorts, false) => "balancer-ports4",
+            (SetKind::BalancerPorts, true) => "balancer-ports6",
             (SetKind::Endpoints, false) => "endpoints4",
             (SetKind::Endpoints, true) => "endpoints6",
             (SetKind::LocalEndpoints, false) => "local-endpoints4",
@@ -437,9 +442,10 @@ impl fmt::Display for Part {
 
 fn looked_up(set: Set) -> String {
     match set.kind {
-        SetKind::NodePorts | SetKind::RefusedNodePorts | SetKind::HostPorts => {
-            "meta l4proto . th dport".to_owned()
-        }
+        SetKind::NodePorts
+        | SetKind::BalancerPorts
+        | SetKind::RefusedNodePorts
+        | SetKind::HostPorts => "meta l4proto . th dport".to_owned(),
         SetKind::PolicyEgress => format!("{} saddr", if set.ipv6 { "ip6" } else { "ip" }),
         SetKind::PolicyIngress => format!("{} daddr", if set.ipv6 { "ip6" } else { "ip" }),
         _ => format!("{} daddr . meta l4proto . th dport", if set.ipv6 { "ip6" } else { "ip" }),

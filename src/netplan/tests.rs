@@ -16,6 +16,7 @@ pub(crate) fn node() -> NodeInfo {
     let cidr = |text: &str| text.parse().unwrap();
     NodeInfo {
         node_name: "n1".into(),
+        addresses: vec!["192.0.2.10".parse().unwrap(), "203.0.113.10".parse().unwrap()],
         pod_cidrs: vec![cidr("10.42.0.0/24")],
         cluster_cidrs: vec![cidr("10.42.0.0/16")],
         service_cidrs: vec![cidr("10.43.0.0/16")],
@@ -229,6 +230,86 @@ fn no_rule_leads_to_an_address_that_is_special() {
     assert!(!keys(&model, "services4").iter().any(|key| key.starts_with("127.")));
 }
 
+/// Behind a router that translates, packets come to another address of the node than the published one.
+#[test]
+fn a_node_that_serves_a_load_balancer_answers_on_all_its_addresses() {
+    let lines = |model: &Model| -> Vec<String> {
+        let text = model.table().to_string();
+        let kept = |line: &&str| {
+            ["external4 ", "balancer-ports4 "].iter().any(|set| line.starts_with(set))
+        };
+        text.lines().filter(kept).map(str::to_owned).collect()
+    };
+    let there = "external4 198.51.100.1 . tcp . 80 : goto external4/ns/web/tcp/80";
+    let here = "external4 203.0.113.10 . tcp . 80 : goto external4/ns/web/tcp/80";
+    let all = "balancer-ports4 tcp . 80 : goto external4/ns/web/tcp/80";
+    let ports = json!([{"port": 80, "protocol": "TCP"}]);
+    let granted = |ip: &str, ports: &Tree| json!([{"ip": ip, "ports": ports}]);
+    let others = json!([{"port": 81, "protocol": "TCP"}, {"port": 80, "protocol": "UDP"}]);
+    let refused = json!([{"port": 80, "protocol": "TCP", "error": "a.b/c"}]);
+    for (ingress, want) in [
+        (json!([]), vec![]),
+        // Another load balancer's address, which says nothing of ports.
+        (json!([{"ip": "198.51.100.1"}]), vec![there]),
+        (granted("198.51.100.1", &ports), vec![there]),
+        (granted("203.0.113.10", &ports), vec![here, all]),
+        // What the Service asks for is not what it was granted.
+        (granted("203.0.113.10", &others), vec![]),
+        (granted("203.0.113.10", &refused), vec![]),
+        (json!([{"ip": "203.0.113.10", "ipMode": "Proxy", "ports": ports}]), vec![]),
+    ] {
+        let mut model = Model::new(node());
+        let mut tree = service("web", "10.43.0.5", json!({"type": "LoadBalancer"}));
+        tree["status"] = json!({"loadBalancer": {"ingress": ingress}});
+        model.set_service(&tree);
+        model.set_slice(&slice("web", "TCP", &["10.42.1.2"]));
+        model.changes();
+        let mut found = lines(&model);
+        found.sort_by_key(|line| line.starts_with("balancer"));
+        assert_eq!(found, want, "{ingress}");
+    }
+    let mut model = Model::new(node());
+    let ranges = json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0/8"]});
+    let mut tree = service("web", "10.43.0.5", ranges);
+    tree["status"] = json!({"loadBalancer": {"ingress": granted("203.0.113.10", &ports)}});
+    model.set_service(&tree);
+    model.set_slice(&slice("web", "TCP", &["10.42.1.2"]));
+    model.changes();
+    let guarded = "balancer-ports4 tcp . 80 : goto firewall4/ns/web/tcp/80";
+    assert!(lines(&model).iter().any(|line| line == guarded), "{:?}", lines(&model));
+    // The node's address is another now.
+    model.set_addresses(vec!["192.0.2.10".parse().unwrap()]);
+    check(&mut model, &format!("- {guarded}"));
+    model.set_addresses(vec!["203.0.113.10".parse().unwrap()]);
+    check(&mut model, &format!("+ {guarded}"));
+    // Without endpoints nobody answers, and nothing else is refused.
+    model.set_slice(&slice("web", "TCP", &[]));
+    model.changes();
+    assert!(lines(&model).is_empty(), "{:?}", lines(&model));
+    let text = model.table().to_string();
+    let last = text.lines().find(|line| line.ends_with("vmap @balancer-ports4")).unwrap();
+    assert!(last.contains("ip daddr != 127.0.0.0/8"), "{last}");
+}
+
+#[test]
+fn at_a_start_the_older_service_comes_first() {
+    for (older, younger) in [("a", "b"), ("b", "a")] {
+        let mut model = Model::new(node());
+        for (name, ip, time) in
+            [(older, "10.43.0.5", "00:00:00"), (younger, "10.43.0.6", "00:00:01")]
+        {
+            let mut tree = service(name, ip, json!({"externalIPs": ["192.0.2.1"]}));
+            tree["metadata"]["creationTimestamp"] = json!(format!("2024-01-01T{time}Z"));
+            model.set_service(&tree);
+            model.set_slice(&slice(name, "TCP", &["10.42.1.2"]));
+        }
+        model.changes();
+        let text = model.table().to_string();
+        let held = format!("external4 192.0.2.1 . tcp . 80 : goto external4/ns/{older}/tcp/80");
+        assert!(text.contains(&held), "{text}");
+    }
+}
+
 /// The order is what keeps a Service from the node's own ports: addresses of the node change, and only the
 /// kernel knows them all.
 #[test]
@@ -246,6 +327,9 @@ fn the_nodes_own_ports_come_before_what_users_wrote() {
     };
     let service = chain("service4");
     let users = service.iter().rposition(|rule| rule.ends_with("vmap @external4")).unwrap();
+    let balanced =
+        service.iter().rposition(|rule| rule.ends_with("vmap @balancer-ports4")).unwrap();
+    assert!(users < balanced && balanced + 1 == service.len());
     for first in [own, "vmap @node-ports4", "map @host-address-ports4", "map @host-ports4", ranges]
     {
         assert!(at(&service, first) < users, "{first}\n{service:#?}");

@@ -304,6 +304,7 @@ fn config(directory: &Path) -> Config {
         bridge: "cni0".into(),
         backend: None,
         external_ip: None,
+        external_ips: Vec::new(),
         mtu: None,
         node_ports: (30000, 32767),
         own_ports: vec![6443, 10250],
