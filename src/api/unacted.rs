@@ -47,7 +47,6 @@ pub const POD_SPEC: &[&str] = &[
 /// Paths of kinds other than pods and templates.
 pub const OTHERS: &[(&str, &str)] = &[
     ("Service", "spec.loadBalancerIP"),
-    ("Service", "spec.loadBalancerClass"),
     ("Service", "spec.trafficDistribution"),
     ("PersistentVolume", "spec.awsElasticBlockStore"),
     ("PersistentVolume", "spec.azureDisk"),

@@ -27,6 +27,7 @@ mod pod_gc;
 mod replica_set;
 mod resource_quota;
 mod service_account;
+mod service_lb;
 mod stateful_set;
 mod support;
 mod token_cleaner;
@@ -71,6 +72,9 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<admission_policy::Types>(),
     Registered::of::<horizontal_pod_autoscaler::HorizontalPodAutoscalers>(),
 ];
+
+/// What k3s's cloud controller does, whether the controller manager runs or not.
+pub static CLOUD_CONTROLLERS: &[Registered] = &[Registered::of::<service_lb::ServiceLb>()];
 
 /// What the API server itself looks after, whether the controller manager runs or not.
 pub static SERVER_CONTROLLERS: &[Registered] = &[

@@ -117,7 +117,7 @@ impl World {
     /// A world of these objects in which the named controllers run; if none is named, all but the server's own.
     pub(crate) fn new(names: &[&str], trees: impl IntoIterator<Item = Value>) -> World {
         let of_server = crate::SERVER_CONTROLLERS.iter().filter(|_| !names.is_empty());
-        let all = crate::CONTROLLERS.iter().chain(of_server);
+        let all = crate::CONTROLLERS.iter().chain(crate::CLOUD_CONTROLLERS).chain(of_server);
         let controllers: Vec<&Registered> =
             all.filter(|c| names.is_empty() || names.contains(&c.name)).collect();
         assert!(controllers.len() >= names.len(), "unknown controller in {names:?}");
@@ -365,9 +365,9 @@ impl World {
                 self.apply_update(kind, &old, object, false)
             }
             Action::UpdateStatus { kind, object } => {
-                let mut tree = self.exact(kind, &object)?.tree();
-                tree.set("status", object.at("status").clone());
-                self.store(kind, tree);
+                let (old, mut new) = (self.exact(kind, &object)?.tree(), object);
+                api::strategy::update_status(kind, &mut new, &old);
+                self.store(kind, new);
                 Ok(())
             }
             Action::Patch { key, subresource, uid, revision, patch } => {

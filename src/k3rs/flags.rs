@@ -124,7 +124,7 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("flannel-ipv6-masq", Switch).later(IPV6),
     flag("flannel-external-ip", Switch),
     flag("egress-selector-mode", Value),
-    flag("servicelb-namespace", Value).later("ServiceLB"),
+    flag("servicelb-namespace", Value).later("ServiceLB needs no pods here"),
     flag("write-kubeconfig", Value).short('o').env("K3S_KUBECONFIG_OUTPUT"),
     flag("write-kubeconfig-mode", Value).env("K3S_KUBECONFIG_MODE"),
     flag("write-kubeconfig-group", Value).env("K3S_KUBECONFIG_GROUP"),

@@ -498,6 +498,10 @@ async fn start_controllers(
         }));
         log::info!("Started {} controllers", control::CONTROLLERS.len());
     }
+    // It is there with --disable servicelb, too, to take away what it has given.
+    drivers.push(Driver::start(control::CLOUD_CONTROLLERS, informers, |name| {
+        server.client_as(User::controller(name))
+    }));
     if !machine.config.disable_scheduler {
         drivers.push(Driver::start(sched::SCHEDULER, informers, |_| {
             server.client_as(User::new("system:kube-scheduler", &[]))
@@ -513,7 +517,15 @@ async fn write_settings(machine: &Machine, client: &Client) -> Result<()> {
     let join = |cidrs: &[crate::config::Cidr]| {
         cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     };
+    let own_ports = net::own_ports(&crate::node::net_config(machine, Vec::new())?);
+    let own_ports = own_ports
+        .iter()
+        .map(|(protocol, port)| format!("{port}/{}", protocol.lower().to_uppercase()));
+    let (first, last) = config.node_ports;
     let data = api::json!({
+        "servicelb": (!config.disabled("servicelb")).to_string(),
+        "node-own-ports": own_ports.collect::<Vec<_>>().join(","),
+        "service-node-port-range": format!("{first}-{last}"),
         "cluster-cidr": join(&config.cluster_cidrs),
         "service-cidr": join(&config.service_cidrs),
         "cluster-domain": config.cluster_domain,

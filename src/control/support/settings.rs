@@ -1,5 +1,6 @@
 //! What main was told on the command line, as controllers read it: the ConfigMap `kube-system/k3rs-settings`.
 
+use api::balance::{self, Port};
 use api::kinds::CONFIG_MAP;
 use api::{Lens, Value, View};
 
@@ -30,5 +31,38 @@ impl Settings {
     /// The prefix length of a node's part of an IPv4 block.
     pub(crate) fn node_mask(&self) -> Option<u8> {
         self.text("node-cidr-mask", "24").parse().ok()
+    }
+
+    /// Without `--disable servicelb`.
+    pub(crate) fn service_lb(&self) -> bool {
+        self.text("servicelb", "true") == "true"
+    }
+
+    /// What no Service gets of a node's addresses.
+    pub(crate) fn reserved_ports(&self) -> Reserved {
+        let range = self.text("service-node-port-range", "30000-32767");
+        let range = range.split_once('-').unwrap_or_default();
+        let port = |text: &str| {
+            let (number, protocol) = text.split_once('/')?;
+            Some((balance::protocol(protocol), number.parse().ok()?))
+        };
+        Reserved {
+            node_ports: (range.0.parse().unwrap_or(0), range.1.parse().unwrap_or(0)),
+            own: self.text("node-own-ports", "").split(',').filter_map(port).collect(),
+        }
+    }
+}
+
+/// The node ports, and what nodes serve themselves.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    node_ports: (u16, u16),
+    own: Vec<Port>,
+}
+
+impl Reserved {
+    pub(crate) fn has(&self, port: Port) -> bool {
+        let (first, last) = self.node_ports;
+        (first..=last).contains(&port.1) || self.own.contains(&port)
     }
 }

@@ -1,7 +1,7 @@
 //! Warnings about what is checked and stored, but that nothing acts on yet.
 
 use api::discovery::is_built_in;
-use api::kinds::{API_SERVICE, NETWORK_POLICY, SERVICE};
+use api::kinds::{API_SERVICE, NETWORK_POLICY};
 use api::{Lens, Value};
 
 use super::Act;
@@ -10,9 +10,6 @@ use super::Act;
 pub(super) fn warn(act: &Act<'_>, tree: &Value, warnings: &mut Vec<String>) {
     let kind = act.kind;
     warnings.extend(api::unacted::warnings(kind, tree));
-    if *kind == SERVICE && tree.str("spec.type") == "LoadBalancer" {
-        warnings.push("spec.type: no load balancer is made yet; the node ports work".into());
-    }
     if *kind == NETWORK_POLICY && !act.core.config.network_policies {
         warnings.push("its rules are not enforced: --disable-network-policy".into());
     }
