@@ -12,7 +12,7 @@ use http::io::Io;
 use http::server::{Limits, Service};
 use http::{Method, Peer, Request};
 use rt::io::{AsyncRead, AsyncWrite};
-use server::{Config, Server, StaticToken, User};
+use server::{Audit, AuditOptions, Config, Plugs, Server, StaticToken, User};
 
 use super::api::objects;
 use super::texts;
@@ -68,6 +68,8 @@ thread_local! {
 fn face() -> Arc<dyn Service> {
     ASKED.with_borrow_mut(|asked| {
         if asked.as_ref().is_none_or(|asked| asked.n_inputs >= INPUTS_MAX) {
+            // The one before goes first, with its log.
+            *asked = None;
             let server = rt::block_on(started());
             let face = server.service(None);
             *asked = Some(Asked { _server: server, face, n_inputs: 0 });
@@ -85,7 +87,43 @@ async fn started() -> Server {
         static_tokens: vec![StaticToken { token: "admin".into(), user: User::admin() }],
         ..Config::default()
     };
-    Server::start(config, store.expect("a store in memory")).await.expect("a server over it")
+    let audit = Audit::open(&audit_options()).expect("an audit log");
+    let plugs = Plugs { audit, ..Plugs::default() };
+    let server = Server::start_with(config, store.expect("a store in memory"), plugs).await;
+    server.expect("a server over it")
+}
+
+/// Of the audit log.
+const LOG_MAX_BYTES: u64 = 4 << 20;
+
+/// Everything is told, with all objects, to a small log.
+fn audit_options() -> AuditOptions {
+    const POLICY: &str = "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: None, users: ['system:apiserver']}, {level: RequestResponse}]}";
+    let thread = std::thread::current().id();
+    let dir = std::env::temp_dir().join(format!("k3rs-fuzz-{}-{thread:?}", std::process::id()));
+    rt::fs::create_dir_all(&dir, 0o700).expect("a directory for the audit log");
+    let policy = dir.join("policy.yaml");
+    rt::fs::write(&policy, POLICY.as_bytes(), 0o600).expect("a policy");
+    AuditOptions {
+        policy_file: Some(policy),
+        path: Some(dir.join("audit.log")),
+        max_size: 4, // LOG_MAX_BYTES
+        max_backups: 1,
+        ..AuditOptions::default()
+    }
+}
+
+impl Drop for Asked {
+    /// Whatever was asked, each line of the log is an event.
+    fn drop(&mut self) {
+        let path = audit_options().path.expect("it has one");
+        let text = rt::fs::read_beginning(&path, LOG_MAX_BYTES).unwrap_or_default();
+        for line in text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            let event = wire::json::parse(line).expect("a line of the audit log is JSON").tree;
+            assert_eq!(event.str("kind"), "Event");
+        }
+        let _ = rt::fs::remove_dir_all(path.parent().expect("it is in a directory"));
+    }
 }
 
 /// Requests, one behind the other: a line `VERB TARGET CONTENT-TYPE ACCEPT`, then the body.
