@@ -335,3 +335,10 @@ def test_z_switched_off(cluster):
     wait_addresses(cluster, "web", NEAR)
     wait_addresses(cluster, "theirs", NEAR)
     wait_who(NEAR, "web to ")
+    # Behind a router that translates: the outer address is published, and packets come to the inner one.
+    cluster.stop()
+    cluster.args = ["--node-external-ip", "203.0.113.5"]
+    cluster.start()
+    wait_addresses(cluster, "web", "203.0.113.5")
+    for address in (NEAR, SECOND):
+        wait_who(address, "web to ")
