@@ -3,14 +3,10 @@
 use std::net::IpAddr;
 
 use api::Lens;
+use api::balance::PRODUCT_MAX;
 use serde_json::Value;
 
 use crate::address::{Cidr, Protocol};
-
-/// What one Service's lists may multiply to: its ports with its addresses, with the ranges that may ask, and with its
-/// endpoints. A Service of 400 kB, without any endpoint, made 300,000 entries, which took 160 MB of each node. What is
-/// beyond is left out, of the ranges too: who is in one of those is refused.
-pub(crate) const PRODUCT_MAX: usize = 16_384;
 
 /// How many of a list may be kept that multiplies with another of `n`.
 pub(crate) fn beside(n: usize) -> usize {
@@ -167,7 +163,7 @@ impl Slice {
 
     /// The Service it belongs to.
     pub fn service_name(tree: &Value) -> &str {
-        tree.entry("metadata.labels", "kubernetes.io/service-name").unwrap_or("")
+        tree.entry("metadata.labels", api::kinds::SERVICE_NAME_LABEL).unwrap_or("")
     }
 }
 

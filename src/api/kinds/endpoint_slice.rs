@@ -13,6 +13,9 @@ use crate::print::first_three;
 use crate::status::Cause;
 use crate::validate::address;
 
+/// The label that names the Service whose addresses a slice has.
+pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
 pub static ENDPOINT_SLICE: Kind = Kind {
     group: "discovery.k8s.io",
     name: "EndpointSlice",

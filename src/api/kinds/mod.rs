@@ -90,7 +90,7 @@ pub use custom_resource_definition::{
 };
 pub use daemon_set::DAEMON_SET;
 pub use deployment::DEPLOYMENT;
-pub use endpoint_slice::ENDPOINT_SLICE;
+pub use endpoint_slice::{ENDPOINT_SLICE, SERVICE_NAME_LABEL};
 pub use endpoints::ENDPOINTS;
 pub use event::EVENT;
 pub use eviction::EVICTION;

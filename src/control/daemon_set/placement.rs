@@ -2,18 +2,9 @@
 
 use api::{Lens, LensMut, Object, Value, json};
 
-use crate::support::nodes::{accepts, untolerated};
+use crate::support::nodes::{DAEMON_TOLERATED, accepts, untolerated};
 use crate::support::pods::{self, Pod};
 
-/// Taints that daemon pods stand by themselves.
-const TOLERATED: &[(&str, &str)] = &[
-    ("node.kubernetes.io/not-ready", "NoExecute"),
-    ("node.kubernetes.io/unreachable", "NoExecute"),
-    ("node.kubernetes.io/disk-pressure", "NoSchedule"),
-    ("node.kubernetes.io/memory-pressure", "NoSchedule"),
-    ("node.kubernetes.io/pid-pressure", "NoSchedule"),
-    ("node.kubernetes.io/unschedulable", "NoSchedule"),
-];
 const NETWORK_TAINT: (&str, &str) = ("node.kubernetes.io/network-unavailable", "NoSchedule");
 const REQUIRED: &str = "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution";
 
@@ -29,7 +20,7 @@ pub(super) fn spec(set: &Value) -> Value {
     let mut spec = set.at("spec.template.spec").clone();
     let network = spec.flag("hostNetwork").then_some(NETWORK_TAINT);
     let tolerations = spec.list_mut("tolerations");
-    for (key, effect) in TOLERATED.iter().copied().chain(network) {
+    for (key, effect) in DAEMON_TOLERATED.into_iter().chain(network) {
         let toleration = json!({"key": key, "operator": "Exists", "effect": effect});
         let same = |t: &Value| {
             t.str("key") == key && t.str("effect") == effect && t.str("value").is_empty()

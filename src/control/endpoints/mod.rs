@@ -10,12 +10,12 @@ pub(crate) use mirroring::Mirroring;
 use std::collections::BTreeMap;
 
 use api::json;
-use api::kinds::{ENDPOINT_SLICE, NODE, POD, SERVICE};
+use api::kinds::{ENDPOINT_SLICE, NODE, POD, SERVICE, SERVICE_NAME_LABEL};
 use api::selector::Selector;
 use api::{Actions, Controller, Key, Kind, Lens, LensMut, Next, Object, Value, View, Wakes, Watch};
 
 use crate::support::pods::Pod;
-use slices::{Desired, MANAGED_BY, SERVICE_NAME};
+use slices::{Desired, MANAGED_BY};
 
 const CONTROLLER: &str = "endpointslice-controller.k8s.io";
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -96,7 +96,7 @@ fn services_of_pod(view: &View<'_>, pod: &Object) -> Vec<Key> {
 /// The object (of `kind`) that a slice of ours was made for.
 fn service_of_slice(slice: &Object, controller: &str, kind: &'static Kind) -> Vec<Key> {
     let ours = slice.label(MANAGED_BY) == Some(controller);
-    let service = slice.label(SERVICE_NAME).filter(|_| ours);
+    let service = slice.label(SERVICE_NAME_LABEL).filter(|_| ours);
     service.map(|name| Key::new(kind, slice.namespace(), name)).into_iter().collect()
 }
 

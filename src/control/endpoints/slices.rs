@@ -1,13 +1,12 @@
 //! Brings the slices of one service in line with the endpoints that it should have, touching few.
 
-use api::kinds::ENDPOINT_SLICE;
+use api::kinds::{ENDPOINT_SLICE, SERVICE_NAME_LABEL};
 use api::{Actions, Lens, LensMut, Object, Value, View, json};
 use stdx::Arrange;
 
 use crate::support::names::Names;
 use crate::support::{controller_reference, same};
 
-pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const ENDPOINTS_MAX: usize = 100;
 
@@ -39,7 +38,7 @@ pub(super) fn sync(
     actions: &mut Actions,
 ) {
     let map = labels.map_mut("");
-    map.insert(SERVICE_NAME.into(), service.into());
+    map.insert(SERVICE_NAME_LABEL.into(), service.into());
     map.insert(MANAGED_BY.into(), controller.into());
     let reference = controller_reference(owner);
     let mut slices: Vec<Slice> = view

@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 
 use api::balance::{self, Asks, Offers, PORTS_MAX, Port};
-use api::kinds::{ENDPOINT_SLICE, POD, SERVICE};
+use api::kinds::{ENDPOINT_SLICE, POD, SERVICE, SERVICE_NAME_LABEL};
 use api::{Lens, Object, Value, View, json};
 use stdx::Arrange;
 
-use super::SERVICE_NAME;
-use crate::support::nodes::tolerates;
+use crate::support::nodes::{DAEMON_TOLERATED, tolerates};
 use crate::support::settings::Reserved;
 
 const ENABLE_LABEL: &str = "svccontroller.k3s.cattle.io/enablelb";
@@ -17,17 +16,11 @@ const TOLERATIONS: &str = "svccontroller.k3s.cattle.io/tolerations";
 /// A larger Service is not served: the status would make it too large to store.
 const BYTES_MAX: usize = 512 << 10;
 
-/// Taints that k3s's pods stand by themselves, and those that every DaemonSet's do.
-const TOLERATED: &[(&str, &str)] = &[
+/// Taints that k3s's pods stand by themselves, beside those that every DaemonSet's do.
+const TOLERATED: [(&str, &str); 3] = [
     ("node-role.kubernetes.io/master", "NoSchedule"),
     ("node-role.kubernetes.io/control-plane", "NoSchedule"),
     ("CriticalAddonsOnly", ""),
-    ("node.kubernetes.io/not-ready", "NoExecute"),
-    ("node.kubernetes.io/unreachable", "NoExecute"),
-    ("node.kubernetes.io/disk-pressure", "NoSchedule"),
-    ("node.kubernetes.io/memory-pressure", "NoSchedule"),
-    ("node.kubernetes.io/pid-pressure", "NoSchedule"),
-    ("node.kubernetes.io/unschedulable", "NoSchedule"),
 ];
 
 /// There are nodes, but none with a ready endpoint, which `externalTrafficPolicy: Local` asks for.
@@ -78,7 +71,7 @@ impl Node {
                 |(known, of): &&(&str, &str)| known == key && (of.is_empty() || of == effect);
             let taint = || json!({"key": key, "value": value, "effect": effect});
             !matches!(effect.as_str(), "NoSchedule" | "NoExecute")
-                || TOLERATED.iter().any(|known| by_itself(&known))
+                || TOLERATED.iter().chain(&DAEMON_TOLERATED).any(|known| by_itself(&known))
                 || !tolerations.is_empty()
                     && tolerations.iter().any(|toleration| tolerates(toleration, &taint()))
         };
@@ -284,7 +277,7 @@ fn pods(view: &View<'_>, asks: &Asks) -> Vec<(String, Port, Object)> {
 fn ready_nodes(view: &View<'_>, service: &Object) -> Vec<String> {
     let mut names = Vec::new();
     for slice in view.list(&ENDPOINT_SLICE, Some(service.namespace())) {
-        if slice.label(SERVICE_NAME) != Some(service.name()) {
+        if slice.label(SERVICE_NAME_LABEL) != Some(service.name()) {
             continue;
         }
         for endpoint in slice.tree().list("endpoints") {

@@ -11,8 +11,8 @@ mod tests;
 
 use std::net::IpAddr;
 
-use api::balance::{self, Asks, FINALIZER, Port};
-use api::kinds::{CONFIG_MAP, ENDPOINT_SLICE, NODE, POD, SERVICE};
+use api::balance::{self, Asks, FINALIZER, PRODUCT_MAX, Port};
+use api::kinds::{CONFIG_MAP, ENDPOINT_SLICE, NODE, POD, SERVICE, SERVICE_NAME_LABEL};
 use api::{Actions, Controller, Key, Lens, LensMut, Next, Object, Value, View, Wakes, Watch, json};
 
 use crate::support::conditions::{self, Condition};
@@ -24,9 +24,6 @@ use choice::{Found, Node};
 const OLD_FINALIZER: &str = "svccontroller.k3s.cattle.io/daemonset";
 /// Says why a Service is not served, or not on all of its nodes.
 const REFUSED: &str = "svccontroller.k3s.cattle.io/Refused";
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-/// What addresses and ports of one Service may multiply to, as in `netplan`.
-const PRODUCT_MAX: usize = 16_384;
 
 pub(crate) struct ServiceLb;
 
@@ -86,7 +83,7 @@ fn balancers(view: &View<'_>, wanted: impl Fn(&Asks) -> bool) -> Vec<Key> {
 }
 
 fn of_slice(view: &View<'_>, slice: &Object) -> Vec<Key> {
-    let name = slice.label(SERVICE_NAME).unwrap_or("");
+    let name = slice.label(SERVICE_NAME_LABEL).unwrap_or("");
     let service = view.get(&SERVICE, slice.namespace(), name);
     service.filter(|service| Asks::of(service).is_balancer).iter().map(Key::of).collect()
 }

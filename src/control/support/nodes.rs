@@ -2,6 +2,16 @@
 
 use api::{Lens, Value};
 
+/// Taints, with their effects, that daemon pods stand by themselves.
+pub(crate) const DAEMON_TOLERATED: [(&str, &str); 6] = [
+    ("node.kubernetes.io/not-ready", "NoExecute"),
+    ("node.kubernetes.io/unreachable", "NoExecute"),
+    ("node.kubernetes.io/disk-pressure", "NoSchedule"),
+    ("node.kubernetes.io/memory-pressure", "NoSchedule"),
+    ("node.kubernetes.io/pid-pressure", "NoSchedule"),
+    ("node.kubernetes.io/unschedulable", "NoSchedule"),
+];
+
 /// The taints of a node that keep away pods which do not tolerate them.
 pub(crate) fn untolerated<'n>(
     node: &'n Value,

@@ -154,7 +154,7 @@ pub(crate) async fn api_service(
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
             "name": "kubernetes", "namespace": "default",
-            "labels": {"kubernetes.io/service-name": "kubernetes"},
+            "labels": {api::kinds::SERVICE_NAME_LABEL: "kubernetes"},
         },
         "addressType": crate::allocate::family(first.address), "ports": port, "endpoints": ready,
     });
