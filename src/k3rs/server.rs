@@ -92,8 +92,9 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let wanted = &config.apiserver;
     let admission =
         server::Admission::new(&wanted.enable, &wanted.disable, wanted.admission_file.as_deref())?;
+    let audit = server::Audit::open(&wanted.audit)?;
     let plugs = server::Plugs {
-        audit: server::Audit::open(&wanted.audit)?,
+        audit: audit.clone(),
         token_webhook: server::TokenWebhook::open(&wanted.token_webhook)?,
     };
     let paths = Paths::new(&config.data_dir);
@@ -182,6 +183,9 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     // They would be waited for as requests are.
     tunnels.end();
     listener.shutdown(SHUTDOWN_GRACE).await;
+    if let Some(audit) = audit {
+        audit.flush().await;
+    }
     drop(server);
     store.close().await.context(|| "close the datastore")?;
     log::info!("Stopped");

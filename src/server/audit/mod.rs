@@ -14,6 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use api::{Status, Value};
 use stdx::time::Wall;
@@ -31,6 +32,8 @@ use policy::{LEVELS, Level, Policy, Stage, Verdict};
 pub(crate) const OBJECT_MAX_BYTES: usize = 3 << 20;
 /// What may wait to be written of requests that have ended already, in bytes.
 const WAITING_MAX_BYTES: usize = 16 << 20;
+/// How long the end of the program waits for these.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
 /// Of an event, beside its line.
 const EVENT_BYTES: usize = 256;
 /// Says that a request's or answer's object was too large, as upstream's.
@@ -100,6 +103,8 @@ pub struct Audit {
     /// Of batch mode.
     queue: Option<rt::channel::Sender<Vec<u8>>>,
     waiting_bytes: AtomicUsize,
+    /// Nothing waits any more.
+    drained: rt::Event,
     counts: Counts,
 }
 
@@ -160,6 +165,7 @@ impl Audit {
             tidying: Arc::default(),
             queue,
             waiting_bytes: AtomicUsize::new(0),
+            drained: rt::Event::new(),
             counts: Counts::default(),
         });
         if let Some(receiver) = receiver {
@@ -167,13 +173,36 @@ impl Audit {
             let writing = async move {
                 while let Ok(line) = receiver.recv().await {
                     let Some(audit) = weak.upgrade() else { return };
-                    audit.waiting_bytes.fetch_sub(line.len() + EVENT_BYTES, Ordering::Relaxed);
+                    let n_bytes = line.len() + EVENT_BYTES;
                     audit.write(line).await;
+                    audit.waits_no_more(n_bytes);
                 }
             };
             rt::spawn_named("audit log", writing).detach();
         }
         Ok(Some(audit))
+    }
+
+    /// Waits until what was told is in the log, for a program that is about to end; for `FLUSH_MAX` at most.
+    pub async fn flush(&self) {
+        let written = async {
+            loop {
+                let drained = self.drained.listen();
+                if self.waiting_bytes.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                drained.await;
+            }
+        };
+        if rt::timeout(FLUSH_MAX, written).await.is_err() {
+            log::warn!("The audit log takes too long: its last events are lost");
+        }
+    }
+
+    fn waits_no_more(&self, n_bytes: usize) {
+        if self.waiting_bytes.fetch_sub(n_bytes, Ordering::SeqCst) == n_bytes {
+            self.drained.notify(usize::MAX);
+        }
     }
 
     pub(crate) fn counts(&self) -> &Counts {
@@ -222,11 +251,11 @@ impl Audit {
             None => self.write(line).await,
             Some(queue) => {
                 let n_bytes = line.len() + EVENT_BYTES;
-                let waiting = self.waiting_bytes.fetch_add(n_bytes, Ordering::Relaxed);
+                let waiting = self.waiting_bytes.fetch_add(n_bytes, Ordering::SeqCst);
                 let fits = waiting + n_bytes <= WAITING_MAX_BYTES;
                 let sent = fits && queue.try_send(line).is_ok();
                 if !sent {
-                    self.waiting_bytes.fetch_sub(n_bytes, Ordering::Relaxed);
+                    self.waits_no_more(n_bytes);
                     self.failed("audit buffer queue blocked");
                 }
                 sent
@@ -547,8 +576,8 @@ impl Drop for Trail {
             return;
         }
         // Nobody waits for these, so nobody but this bounds them.
-        if audit.waiting_bytes.fetch_add(n_bytes, Ordering::Relaxed) + n_bytes > WAITING_MAX_BYTES {
-            audit.waiting_bytes.fetch_sub(n_bytes, Ordering::Relaxed);
+        if audit.waiting_bytes.fetch_add(n_bytes, Ordering::SeqCst) + n_bytes > WAITING_MAX_BYTES {
+            audit.waits_no_more(n_bytes);
             lines.iter().for_each(|_| audit.failed("too much waits to be written"));
             return;
         }
@@ -556,7 +585,7 @@ impl Drop for Trail {
             for line in lines {
                 audit.process(Some(line)).await;
             }
-            audit.waiting_bytes.fetch_sub(n_bytes, Ordering::Relaxed);
+            audit.waits_no_more(n_bytes);
         };
         rt::spawn_named("audit event", writing).detach();
     }
