@@ -20,6 +20,8 @@ pub(crate) struct ApiserverArgs {
     pub(crate) encryption_reload: bool,
     pub(crate) audit: AuditOptions,
     pub(crate) token_webhook: TokenWebhookOptions,
+    /// Flags that upstream takes and that do nothing beside the others, each with the reason.
+    pub(crate) idle: Vec<String>,
 }
 
 impl ApiserverArgs {
@@ -67,8 +69,37 @@ impl ApiserverArgs {
             }
         }
         read.audit = audit.options()?;
+        read.idle = idle(args, &read);
         Ok(read)
     }
+}
+
+/// Which arguments say how to do what is not done.
+fn idle(args: &[String], read: &ApiserverArgs) -> Vec<String> {
+    let audit = &read.audit;
+    let why = |name: &str| match name {
+        "authentication-token-webhook-version" | "authentication-token-webhook-cache-ttl" => read
+            .token_webhook
+            .config_file
+            .is_none()
+            .then_some("without authentication-token-webhook-config-file"),
+        name if name.starts_with("audit-") && audit.path.is_none() => {
+            Some("without audit-log-path")
+        }
+        "audit-log-batch-buffer-size" => {
+            (audit.mode != AuditMode::Batch).then_some("but with audit-log-mode=batch")
+        }
+        "audit-log-truncate-max-event-size" | "audit-log-truncate-max-batch-size" => {
+            audit.event_max_bytes.is_none().then_some("without audit-log-truncate-enabled")
+        }
+        "audit-log-maxage" | "audit-log-maxbackup" | "audit-log-maxsize" | "audit-log-compress" => {
+            let is_file = audit.path.as_ref().is_some_and(|path| path.as_os_str() != "-");
+            (!is_file).then_some("where the log is the standard output")
+        }
+        _ => None,
+    };
+    let names = args.iter().map(|arg| arg.split('=').next().unwrap_or("").trim_start_matches("--"));
+    names.filter_map(|name| Some(format!("{name} does nothing {}", why(name)?))).collect()
 }
 
 /// The flags of the audit log, as they were given.
@@ -255,6 +286,38 @@ mod tests {
             ),
         ] {
             assert_eq!(parse(args).unwrap_err(), wanted);
+        }
+    }
+
+    #[test]
+    fn flags_that_do_nothing_beside_the_others_are_told() {
+        for (args, told) in [
+            ("audit-policy-file=/p audit-log-path=/l audit-log-maxage=1", ""),
+            (
+                "audit-policy-file=/p audit-log-mode=batch",
+                "audit-policy-file does nothing without audit-log-path; audit-log-mode does nothing without audit-log-path",
+            ),
+            // Without a policy the log itself says that it is empty, in upstream's words.
+            ("audit-log-path=/l", ""),
+            (
+                "audit-policy-file=/p --audit-log-path=- audit-log-compress",
+                "audit-log-compress does nothing where the log is the standard output",
+            ),
+            (
+                "audit-policy-file=/p audit-log-path=/l audit-log-batch-buffer-size=5",
+                "audit-log-batch-buffer-size does nothing but with audit-log-mode=batch",
+            ),
+            (
+                "audit-policy-file=/p audit-log-path=/l audit-log-truncate-max-event-size=5",
+                "audit-log-truncate-max-event-size does nothing without audit-log-truncate-enabled",
+            ),
+            (
+                "authentication-token-webhook-cache-ttl=1m",
+                "authentication-token-webhook-cache-ttl does nothing without authentication-token-webhook-config-file",
+            ),
+        ] {
+            let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
+            assert_eq!(ApiserverArgs::parse(&args).unwrap().idle.join("; "), told, "{args:?}");
         }
     }
 }

@@ -90,6 +90,9 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
         log::warn!("--secrets-encryption-provider does nothing without --secrets-encryption");
     }
     let wanted = &config.apiserver;
+    for idle in &wanted.idle {
+        log::warn!("--kube-apiserver-arg={idle}");
+    }
     let admission =
         server::Admission::new(&wanted.enable, &wanted.disable, wanted.admission_file.as_deref())?;
     let audit = server::Audit::open(&wanted.audit)?;
