@@ -76,11 +76,7 @@ pub const OTHERS: &[(&str, &str)] = &[
 
 /// Kinds whose objects are kept and served, but that nothing acts on; what would act on them is missing. What only drivers
 /// write (CSINode, CSIStorageCapacity, VolumeAttachment) warns nobody: whoever installs a driver is told at its CSIDriver.
-pub const KINDS: &[(&str, &str)] = &[
-    ("CSIDriver", "storage drivers (CSI) are not called"),
-    ("FlowSchema", "requests are not queued by it"),
-    ("PriorityLevelConfiguration", "requests are not queued by it"),
-];
+pub const KINDS: &[(&str, &str)] = &[("CSIDriver", "storage drivers (CSI) are not called")];
 
 /// One warning for each field of `tree` that nothing acts on.
 pub fn warnings(kind: &Kind, tree: &Value) -> Vec<String> {

@@ -20,8 +20,41 @@ pub(crate) struct ApiserverArgs {
     pub(crate) encryption_reload: bool,
     pub(crate) audit: AuditOptions,
     pub(crate) token_webhook: TokenWebhookOptions,
+    pub(crate) in_flight: InFlight,
     /// Flags that upstream takes and that do nothing beside the others, each with the reason.
     pub(crate) idle: Vec<String>,
+}
+
+/// How many requests are worked on at once, and whether flow schemas share them out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InFlight {
+    pub(crate) fair: bool,
+    mutating_max: usize,
+    reading_max: usize,
+}
+
+/// More than there are ever at once.
+const NO_LIMIT: usize = 1 << 20;
+
+impl InFlight {
+    pub(crate) fn mutating_max(&self) -> usize {
+        self.limit(self.mutating_max)
+    }
+
+    pub(crate) fn reading_max(&self) -> usize {
+        self.limit(self.reading_max)
+    }
+
+    /// What is not shared out has no limit by nought.
+    fn limit(&self, number: usize) -> usize {
+        if number == 0 && !self.fair { NO_LIMIT } else { number }
+    }
+}
+
+impl Default for InFlight {
+    fn default() -> InFlight {
+        InFlight { fair: true, mutating_max: 200, reading_max: 400 }
+    }
 }
 
 impl ApiserverArgs {
@@ -60,6 +93,11 @@ impl ApiserverArgs {
                 "authentication-token-webhook-cache-ttl" => {
                     value.clone_into(&mut read.token_webhook.cache_ttl);
                 }
+                "enable-priority-and-fairness" => read.in_flight.fair = switch()?,
+                "max-requests-inflight" => read.in_flight.reading_max = count(name, value)?,
+                "max-mutating-requests-inflight" => {
+                    read.in_flight.mutating_max = count(name, value)?;
+                }
                 name if audit.set(name, value, arg.contains('='))? => {}
                 name => {
                     return Err(Error::new(format!(
@@ -68,10 +106,28 @@ impl ApiserverArgs {
                 }
             }
         }
+        let InFlight { reading_max, mutating_max, .. } = read.in_flight;
+        if reading_max + mutating_max == 0 {
+            return Err(Error::new(
+                "invalid configuration: MaxRequestsInFlight=0 and MaxMutatingRequestsInFlight=0; they must add up to something positive",
+            ));
+        }
         read.audit = audit.options()?;
         read.idle = idle(args, &read);
         Ok(read)
     }
+}
+
+/// A number of requests.
+fn count(name: &str, value: &str) -> Result<usize> {
+    let number = i64::from_str(value).map_err(|_| {
+        Error::new(format!(
+            "invalid argument {value:?} for \"--{name}\" flag: strconv.ParseInt: parsing {value:?}: invalid syntax"
+        ))
+    })?;
+    usize::try_from(number)
+        .map(|number| number.min(NO_LIMIT))
+        .map_err(|_| Error::new(format!("--{name} can not be negative value")))
 }
 
 /// Which arguments say how to do what is not done.
@@ -283,6 +339,34 @@ mod tests {
             (
                 "audit-webhook-config-file=/w",
                 "--kube-apiserver-arg=audit-webhook-config-file is not supported by this version of k3rs yet",
+            ),
+        ] {
+            assert_eq!(parse(args).unwrap_err(), wanted);
+        }
+    }
+
+    #[test]
+    fn requests_in_flight_are_limited_as_told() {
+        let parse = |args: &str| {
+            let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
+            ApiserverArgs::parse(&args).map(|read| read.in_flight).map_err(|why| why.to_string())
+        };
+        assert_eq!(parse(""), Ok(InFlight::default()));
+        assert_eq!(
+            parse(
+                "max-requests-inflight=5 --max-mutating-requests-inflight=0 enable-priority-and-fairness=false"
+            ),
+            Ok(InFlight { fair: false, mutating_max: 0, reading_max: 5 })
+        );
+        for (args, wanted) in [
+            (
+                "max-requests-inflight=0 max-mutating-requests-inflight=0",
+                "invalid configuration: MaxRequestsInFlight=0 and MaxMutatingRequestsInFlight=0; they must add up to something positive",
+            ),
+            ("max-requests-inflight=-1", "--max-requests-inflight can not be negative value"),
+            (
+                "max-mutating-requests-inflight=x",
+                "invalid argument \"x\" for \"--max-mutating-requests-inflight\" flag: strconv.ParseInt: parsing \"x\": invalid syntax",
             ),
         ] {
             assert_eq!(parse(args).unwrap_err(), wanted);

@@ -124,6 +124,10 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let shown = Shown::new(&pki)?;
     let tunnels = Tunnels::new(machine.config.egress);
     let mut config = server_config(&machine, &pki, &shown, admission)?;
+    let wanted = &machine.config.apiserver;
+    config.fair = wanted.in_flight.fair;
+    config.mutating_requests_max = wanted.in_flight.mutating_max();
+    config.reading_requests_max = wanted.in_flight.reading_max();
     config.tunnels = Some(Arc::clone(&tunnels) as _);
     let server = Server::start_with(config, store.clone(), plugs).await?;
     let sealing = secrets::Sealing {

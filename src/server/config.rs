@@ -122,6 +122,8 @@ pub struct Config {
     /// Requests that change something, and others, that are worked on at once; watches do not count.
     pub mutating_requests_max: usize,
     pub reading_requests_max: usize,
+    /// FlowSchemas share both out; otherwise whoever comes first has them.
+    pub fair: bool,
     /// What requests over HTTP, watches and streams may take of the memory together.
     pub requests_max_bytes: usize,
     /// What changes and refuses objects on their way in.
@@ -158,6 +160,7 @@ impl Default for Config {
             tunnels: None,
             mutating_requests_max: 200,
             reading_requests_max: 400,
+            fair: true,
             requests_max_bytes: 128 << 20,
             admission: Admission::default(),
             usage: true,

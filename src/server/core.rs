@@ -15,6 +15,7 @@ use crate::auth::tokens::Tokens;
 use crate::auth::{Attributes, Authorizer, forbidden};
 use crate::config::Config;
 use crate::definitions::Definitions;
+use crate::flow::Flow;
 use crate::node_door::Door;
 use crate::samples::Samples;
 use crate::storage::cache::Cache;
@@ -42,6 +43,8 @@ pub(crate) struct Core {
     /// Feeds the kinds.
     pub(crate) definitions: Definitions,
     pub(crate) turns: Turns,
+    /// Who is next over HTTP; without it, whoever comes.
+    pub(crate) flow: Option<Flow>,
     /// For what is proxied, for webhooks, and for other servers' APIs.
     pub(crate) http: http::client::Client,
     pub(crate) webhooks: Configurations,

@@ -26,6 +26,7 @@ mod dispatch;
 mod door;
 mod encryption;
 mod files;
+mod flow;
 mod masters;
 mod node_door;
 mod options;

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::core::Core;
 use crate::definitions::Definitions;
 use crate::dispatch;
+use crate::flow::Flow;
 use crate::masters::{self, Masters};
 use crate::node_door::{self, Door, NodeDoor};
 use crate::read;
@@ -92,6 +93,14 @@ impl Server {
         };
         let definitions = Definitions::start(&store, &kinds).await;
         let definitions = definitions.context(|| "read which kinds are defined")?;
+        let flow = match config.fair {
+            true => {
+                let seats_max = config.mutating_requests_max + config.reading_requests_max;
+                let flow = Flow::start(&store, seats_max).await;
+                Some(flow.context(|| "read flow schemas and priority levels")?)
+            }
+            false => None,
+        };
         let aggregation = Arc::new(Aggregation::new(config.proxy_identity.clone()));
         let core = Core {
             config,
@@ -102,6 +111,7 @@ impl Server {
             audit: plugs.audit,
             token_webhook: plugs.token_webhook,
             turns: crate::turns::Turns::default(),
+            flow,
             door: Door::default(),
             kinds,
             definitions,

@@ -8,6 +8,7 @@ mod certificates;
 mod conversions;
 mod coverage;
 mod deletions;
+mod flow;
 mod identity;
 mod kinds;
 mod pod_security;

@@ -46,6 +46,7 @@ impl Web {
         core.permit(&exchange.caller, &attributes).await?;
         let mut charge = Some(self.budget.charge(exchange.user(), budget::STREAM_BYTES)?);
         let (caller, trail) = (exchange.caller.clone(), exchange.trail.clone());
+        let flow = exchange.flow.clone();
         let mut request = incoming(exchange, rest, String::new()).http;
         if let Some(upgrade) = &mut request.upgrade {
             charge.take().into_iter().for_each(|charge| upgrade.hold((charge, trail.clone())));
@@ -60,6 +61,7 @@ impl Web {
         let mut response = match long {
             true => passed.await?,
             false => {
+                let _place = self.place(flow.as_ref(), attributes.verb != "get", 1).await?;
                 rt::timeout(REQUEST_MAX, passed).await.map_err(|rt::Elapsed| timed_out())??
             }
         };

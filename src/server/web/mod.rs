@@ -26,13 +26,14 @@ use api::{Kind, Resource, Status};
 use client::{Request, Verb};
 use http::server::{Limits, Service};
 use http::{BoxFuture, Headers, Method, Response};
-use rt::lock::Semaphore;
+use rt::lock::{Semaphore, SemaphoreGuard};
 
 use crate::audit::{Facts, Trail};
 use crate::auth::{Attributes, selected_name};
 use crate::authenticate;
 use crate::core::{Call, Core, method_not_allowed, not_found};
 use crate::door::{self, Incoming};
+use crate::flow::{Asked, Flow, Matched, Seat};
 use crate::options::{dry_run, invalid_options};
 use crate::storage;
 use crate::user::{AUTHENTICATED, Caller, User, Witness};
@@ -55,6 +56,7 @@ pub(crate) struct Web {
     /// Answers `/cacerts`, `/ping`, `/v1-k3s/...` and `/static/...`, with its own authentication.
     extra: Option<Arc<dyn Service>>,
     metrics: Metrics,
+    /// Where no flow schemas share them out.
     mutating: Semaphore,
     reading: Semaphore,
     budget: Budget,
@@ -134,6 +136,24 @@ struct Exchange {
     caller: Caller,
     /// What the audit log is told of it.
     trail: Option<Arc<Trail>>,
+    flow: Option<Matched>,
+}
+
+/// A place among the requests in flight.
+enum Place<'a> {
+    Seat(Seat),
+    Slot(#[expect(dead_code, reason = "held")] SemaphoreGuard<'a>),
+}
+
+impl Place<'_> {
+    /// A seat is kept until the answer is sent, for lists are encoded then.
+    fn until_sent(self, mut response: Response) -> Response {
+        if let Place::Seat(seat) = self {
+            seat.sends();
+            response.body = response.body.holding(seat);
+        }
+        response
+    }
 }
 
 impl Web {
@@ -157,8 +177,9 @@ impl Web {
             false => Format::Json,
         };
         let facts = |request: &http::Request| Facts::of(request, &audit_id, began.wall);
-        let mut trail = None;
-        let mut response = match self.handle(request, &mut series, facts, &mut trail).await {
+        let (mut trail, mut flow) = (None, None);
+        let handled = self.handle(request, &mut series, facts, &mut trail, &mut flow);
+        let mut response = match handled.await {
             Ok(response) => response,
             Err(status) => {
                 if let Some(trail) = &trail {
@@ -168,6 +189,11 @@ impl Web {
             }
         };
         response.headers.set("audit-id", &audit_id);
+        if let (Some(matched), Some(flow)) = (flow, &self.core.flow) {
+            let level = flow.level_uid(&matched);
+            response.headers.set("x-kubernetes-pf-flowschema-uid", &*matched.schema_uid);
+            response.headers.set("x-kubernetes-pf-prioritylevel-uid", &*level);
+        }
         series.code = response.status;
         self.metrics.count(series, rt::now().mono.since(began.mono));
         if let Some(trail) = trail {
@@ -186,6 +212,7 @@ impl Web {
         series: &mut Series,
         facts: impl FnOnce(&http::Request) -> Facts,
         trail: &mut Option<Arc<Trail>>,
+        flow: &mut Option<Matched>,
     ) -> Result<Response, Status> {
         let query = Query::parse(request.query())?;
         let route = path::parse(request.path());
@@ -223,12 +250,25 @@ impl Web {
         {
             trail.impersonates(&user);
         }
+        flow.clone_from(&self.core.flow.as_ref().map(|flow| {
+            flow.of(&match &route {
+                Route::Resource(path) | Route::Beyond(path) => {
+                    Asked::resource(&user, verb_of(&method, &query, path), path)
+                }
+                _ => {
+                    let verb = method.as_str().to_ascii_lowercase();
+                    let path = target.split('?').next().unwrap_or("");
+                    return flow.of(&Asked::path(&user, &verb, path));
+                }
+            })
+        }));
+        let flow = flow.clone();
         let rest = Rest { body, version, peer, upgrade };
         let agent = agent(headers.get("user-agent").unwrap_or(""));
         let trail = trail.clone();
         let witness = trail.clone().map(|trail| trail as Arc<dyn Witness>);
         let caller = Caller { witness, ..Caller::new(user, agent) };
-        let exchange = Exchange { method, target, authority, headers, query, caller, trail };
+        let exchange = Exchange { method, target, authority, headers, query, caller, trail, flow };
         if let Some(remote) = self.remote(&route, exchange.path()) {
             series.group.clone_from(&remote.group);
             series.version.clone_from(&remote.version);
@@ -241,18 +281,25 @@ impl Web {
                 self.resource(exchange, rest, path, series).await
             }
             route => {
-                let _slot = self.slot(false)?;
-                plain::answer(self, exchange, route).await
+                let place = self.place(exchange.flow.as_ref(), false, 1).await?;
+                Ok(place.until_sent(plain::answer(self, exchange, route).await?))
             }
         }
     }
 
     /// A place among the requests in flight.
-    fn slot(&self, mutating: bool) -> Result<rt::lock::SemaphoreGuard<'_>, Status> {
+    async fn place(
+        &self,
+        matched: Option<&Matched>,
+        mutating: bool,
+        width: usize,
+    ) -> Result<Place<'_>, Status> {
+        if let (Some(flow), Some(matched)) = (&self.core.flow, matched) {
+            return flow.seat(matched, width).await.map(Place::Seat);
+        }
         let semaphore = if mutating { &self.mutating } else { &self.reading };
-        semaphore.try_acquire().ok_or_else(|| {
-            Status::too_many_requests("too many requests, please try again later", 1)
-        })
+        let slot = semaphore.try_acquire().ok_or_else(crate::flow::refused)?;
+        Ok(Place::Slot(slot))
     }
 
     async fn resource(
@@ -329,7 +376,9 @@ impl Web {
     ) -> Result<Response, Status> {
         let wanted = exchange.wanted(Offer::objects(resource.kind))?;
         let mut charge = self.budget.charge(exchange.user(), budget::WATCH_BYTES)?;
+        let place = self.place(exchange.flow.as_ref(), false, 1).await?;
         let stream = dispatch::watch(&self.core, request).await?;
+        drop(place);
         charge.grow(respond::LISTED_BYTES * stream.n_waiting())?;
         let warnings: Vec<String> = resource.warning().map(str::to_owned).into_iter().collect();
         let response = watching::response(&self.core, stream, resource, wanted);
@@ -377,7 +426,11 @@ impl Web {
         let content_type = exchange.headers.get("content-type").unwrap_or("").to_owned();
         let reads_only = matches!(request.verb, Verb::Get | Verb::List | Verb::Watch);
         // Not before the body is here: who sends it slowly takes nobody's place.
-        let _slot = self.slot(!reads_only)?;
+        let width = match request.verb {
+            Verb::List | Verb::DeleteCollection => self.width(&request).await,
+            _ => 1,
+        };
+        let place = self.place(exchange.flow.as_ref(), !reads_only, width).await?;
         match request.verb {
             Verb::Create | Verb::Update | Verb::Patch => {
                 warnings = bodies::decode(&mut request, form, &content_type, &bytes, &mut charge)?;
@@ -422,7 +475,20 @@ impl Web {
         }
         let mut response = respond::outcome(outcome, resource, &wanted)?;
         response.body = response.body.holding(charge);
-        Ok(response)
+        Ok(place.until_sent(response))
+    }
+
+    /// How many seats a list takes.
+    async fn width(&self, request: &Request) -> usize {
+        if self.core.flow.is_none() || !request.kind.stored() {
+            return 1;
+        }
+        let span = storage::span(request.kind, &request.namespace);
+        let n_stored = self.core.store.count(&span).await.unwrap_or(0);
+        Flow::width(match request.list.limit {
+            0 => n_stored,
+            limit => n_stored.min(usize::try_from(limit).unwrap_or(usize::MAX)),
+        })
     }
 
     /// What is changed is a tree as well, another one after the change, and who manages what of it a third.
@@ -495,10 +561,9 @@ fn asked(method: &Method, query: &Query, path: &str, route: &Route) -> Attribute
     }
 }
 
-fn attributes(method: &Method, query: &Query, path: &ResourcePath) -> Attributes {
+fn verb_of(method: &Method, query: &Query, path: &ResourcePath) -> &'static str {
     let named = !path.name.is_empty();
-    let fields = query.get("fieldSelector");
-    let verb = match method {
+    match method {
         Method::Get | Method::Head if path.watch || (!named && query.flag("watch")) => "watch",
         Method::Get | Method::Head if named => "get",
         Method::Get | Method::Head => "list",
@@ -508,7 +573,12 @@ fn attributes(method: &Method, query: &Query, path: &ResourcePath) -> Attributes
         Method::Delete if named => "delete",
         Method::Delete => "deletecollection",
         _ => "",
-    };
+    }
+}
+
+fn attributes(method: &Method, query: &Query, path: &ResourcePath) -> Attributes {
+    let fields = query.get("fieldSelector");
+    let verb = verb_of(method, query, path);
     let mut name = path.name.clone();
     let mut field_selector = String::new();
     if matches!(verb, "list" | "watch" | "deletecollection") {

@@ -20,6 +20,9 @@ use crate::core::not_found;
 /// The content type of OpenAPI v2 in protobuf. Clients ask for it with an @, which MIME does not know.
 const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
+/// Where the state of priority and fairness is told.
+const DEBUG_FLOW: &str = "/debug/api_priority_and_fairness/";
+
 /// What `/healthz?verbose` lists.
 const CHECKS: [&str; 3] = ["ping", "log", "etcd"];
 
@@ -88,7 +91,8 @@ async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, S
         "/api" | "/apis" => groups(web, exchange, path == "/api"),
         "/metrics" => {
             let audit = web.core.audit.as_ref().map(|audit| audit.counts());
-            let text = web.metrics.text(&web.core.store.stats(), audit);
+            let mut text = web.metrics.text(&web.core.store.stats(), audit);
+            web.core.flow.iter().for_each(|flow| flow.write(&mut text));
             Ok(Response::text(200, text).header("x-content-type-options", "nosniff"))
         }
         "/openapi/v2" => openapi_v2(exchange, kinds),
@@ -123,6 +127,10 @@ async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, S
             let text = web.core.tokens.key_set().to_string();
             let response = Response::new(200).header("content-type", KEY_SET);
             Ok(cacheable(response.body(text)))
+        }
+        path if path.starts_with(DEBUG_FLOW) => {
+            let dump = web.core.flow.as_ref().and_then(|flow| flow.dump(&path[DEBUG_FLOW.len()..]));
+            dump.map(|text| Response::text(200, text)).ok_or_else(not_found)
         }
         path if is_health(path) => health(web, exchange, path).await,
         path => match path.strip_prefix("/openapi/v3/") {
