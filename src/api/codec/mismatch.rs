@@ -160,6 +160,7 @@ fn go_type(field: &Field) -> String {
     match field.shape {
         Shape::Single => scalar,
         Shape::List => format!("[]{scalar}"),
+        Shape::Map if field.scalar == Scalar::Quantity => "v1.ResourceList".into(),
         Shape::Map => format!("map[string]{scalar}"),
     }
 }

@@ -130,14 +130,45 @@ fn versions(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             selectable(version, &path, causes);
         }
     }
+    let once = IN_EVERY_VERSION.iter().all(|field| same(field));
+    let mut refuse = |detail: &str| match go_versions(versions).filter(|_| once) {
+        Some(shown) => causes.invalid_whole("spec.versions", &format!("{shown}: {detail}")),
+        None => causes.invalid_whole("spec.versions", detail),
+    };
     let mut seen = std::collections::BTreeSet::new();
     if !versions.iter().all(|version| seen.insert(version.str("name"))) {
-        causes.invalid_whole("spec.versions", "must contain unique version names");
+        refuse("must contain unique version names");
     }
     if versions.iter().filter(|version| version.flag("storage")).count() != 1 {
-        let detail = "must have exactly one version marked as storage version";
-        causes.invalid_whole("spec.versions", detail);
+        refuse("must have exactly one version marked as storage version");
     }
+}
+
+/// What the internal form has once, beside the versions, where it is the same in all of them.
+const IN_EVERY_VERSION: &[&str] =
+    &["schema", "subresources", "additionalPrinterColumns", "selectableFields"];
+
+/// Go's `%#v` of versions with nothing but that in common; `None` where it has places in memory in it.
+fn go_versions(versions: &[Value]) -> Option<String> {
+    const TYPE: &str = "apiextensions.CustomResourceDefinitionVersion";
+    let mut shown = Vec::new();
+    for version in versions {
+        if version.get("deprecationWarning").is_some() {
+            return None;
+        }
+        let flag = |name: &str| version.flag(name);
+        shown.push(format!(
+            "{TYPE}{{Name:{:?}, Served:{}, Storage:{}, Deprecated:{}, DeprecationWarning:(*string)(nil), \
+             Schema:(*apiextensions.CustomResourceValidation)(nil), Subresources:(*apiextensions.CustomResourceSubresources)(nil), \
+             AdditionalPrinterColumns:[]apiextensions.CustomResourceColumnDefinition(nil), \
+             SelectableFields:[]apiextensions.SelectableField(nil)}}",
+            version.str("name"), flag("served"), flag("storage"), flag("deprecated")
+        ));
+    }
+    Some(match shown.is_empty() {
+        true => format!("[]{TYPE}(nil)"),
+        false => format!("[]{TYPE}{{{}}}", shown.join(", ")),
+    })
 }
 
 fn named<'a>(tree: &'a Value, name: &str) -> Option<&'a Value> {

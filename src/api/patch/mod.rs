@@ -3,8 +3,10 @@
 //! Each changes a tree in place. The caller then runs `codec::check_fields`, `defaults::apply`,
 //! `strategy`, `validate` as for a replacement.
 
+mod shown;
 pub(crate) mod strategic;
 
+pub use shown::{cut, shown};
 pub use strategic::{converter_words, go_print};
 
 use serde_json::{Map, Value};

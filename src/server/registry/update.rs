@@ -2,7 +2,7 @@
 
 use api::apply;
 use api::codec::{self, FieldValidation};
-use api::kinds::SERVICE;
+use api::kinds::{SECRET, SERVICE};
 use api::status::{Cause, Reason};
 use api::{Lens, LensMut, Object, Status, Value};
 use client::{Answer, Body, PatchType};
@@ -255,7 +255,7 @@ fn patched(
         Ok(more) => warnings.extend(more),
         // What an apply declares was read against the schema before.
         Err(status) if patch_type == PatchType::Apply => return Err(status),
-        Err(status) => return Err(ill_typed(patch_type, patch, &status)),
+        Err(status) => return Err(ill_typed(form, patch_type, patch, old, tree, &status)),
     }
     Ok(tree)
 }
@@ -272,8 +272,16 @@ fn other_name(named: &str, name: &str) -> Status {
     ))
 }
 
-/// A patch whose result is no object of the kind: 422 about the patch, not 400 about a body.
-fn ill_typed(patch_type: PatchType, patch: &Value, status: &Status) -> Status {
+/// A patch whose result is no object of the kind: 422 about the patch, not 400 about a body. It quotes what the patch made
+/// of the object, as upstream; of a Secret it quotes the patch, for errors go into logs.
+fn ill_typed(
+    form: api::Form<'_>,
+    patch_type: PatchType,
+    patch: &Value,
+    old: &Value,
+    mut tree: Value,
+    status: &Status,
+) -> Status {
     let why = status.message();
     // "ConfigMap in version "v1" cannot be handled as a ConfigMap: json: ..."
     let why = why
@@ -282,9 +290,28 @@ fn ill_typed(patch_type: PatchType, patch: &Value, status: &Status) -> Status {
     let message = match patch_type {
         PatchType::Strategic => {
             let why = api::patch::converter_words(why);
-            format!("Invalid value: {:?}: {why}", api::patch::go_print(patch))
+            let shown = api::patch::cut(api::patch::go_print(patch));
+            format!("Invalid value: {shown:?}: {why}")
         }
-        _ => format!("Invalid value: {:?}: {why}", patch.to_string()),
+        _ => {
+            let operations = patch_type == PatchType::Json;
+            // The tree was read in part.
+            tree.clone_from(old);
+            form.convert_from_stored(&mut tree);
+            tree.set("apiVersion", form.api_version());
+            let made = match operations {
+                true => api::patch::json(&mut tree, patch).is_ok(),
+                false => {
+                    api::patch::merge(&mut tree, patch);
+                    true
+                }
+            };
+            let shown = match made && *form.kind != SECRET {
+                true => api::patch::shown(form, &tree, patch, operations),
+                false => api::patch::shown(form, patch, &Value::Null, false),
+            };
+            format!("Invalid value: {shown:?}: {why}")
+        }
     };
     let cause = Cause { reason: "FieldValueInvalid", message, field: "patch".into() };
     let nameless = api::Kind { name: "", ..api::Kind::BASE };
