@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Number, Value};
 
-use crate::schema::{Field, Scalar, Shape, schema};
+use crate::schema::{Field, Scalar, Shape, Type, schema};
 
 /// Where a tree does not fit the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +104,11 @@ impl Mismatch {
 
     /// Adds the field that holds the value, from the inside out.
     pub(super) fn within(mut self, step: &str) -> Mismatch {
+        if let (true, Some(alias)) = (self.path.is_empty(), super::aliases::of(self.holder, step))
+            && let Some(list_or_map) = self.wanted.strip_suffix("string")
+        {
+            self.wanted = format!("{list_or_map}{alias}");
+        }
         self.path.push(step.to_owned());
         self
     }
@@ -155,7 +160,10 @@ fn go_type(field: &Field) -> String {
         Scalar::Raw => "runtime.RawExtension".into(),
         Scalar::Fields => "v1.FieldsV1".into(),
         Scalar::Strs => "[]string".into(),
-        Scalar::Message(id) => format!("v1.{}", schema().of(id).name),
+        Scalar::Message(id) => {
+            let Type { package, name, .. } = schema().of(id);
+            format!("{}.{name}", package.rsplit('.').next().unwrap_or(""))
+        }
     };
     match field.shape {
         Shape::Single => scalar,
@@ -184,6 +192,54 @@ mod tests {
         ] {
             assert_eq!(first_illegal_base64(text.as_bytes()), at, "{text}");
             assert_eq!(wire::base64::decode(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_type_of_a_field_is_named_as_go_names_it() {
+        use crate::codec::{FieldValidation, decode_json_strict};
+        use crate::kinds::{HORIZONTAL_POD_AUTOSCALER, PERSISTENT_VOLUME_CLAIM, POD};
+        for (kind, body, why) in [
+            (
+                &POD,
+                r#"{"spec": {"dnsPolicy": 7}}"#,
+                "number into Go struct field PodSpec.spec.dnsPolicy of type v1.DNSPolicy",
+            ),
+            (
+                &POD,
+                r#"{"spec": {"overhead": []}}"#,
+                "array into Go struct field PodSpec.spec.overhead of type v1.ResourceList",
+            ),
+            (
+                &POD,
+                r#"{"spec": {"hostname": 7}}"#,
+                "number into Go struct field PodSpec.spec.hostname of type string",
+            ),
+            (
+                &POD,
+                r#"{"metadata": {"uid": 7}}"#,
+                "number into Go struct field ObjectMeta.metadata.uid of type types.UID",
+            ),
+            (
+                &PERSISTENT_VOLUME_CLAIM,
+                r#"{"spec": {"accessModes": {}}}"#,
+                "object into Go struct field PersistentVolumeClaimSpec.spec.accessModes of type []v1.PersistentVolumeAccessMode",
+            ),
+            (
+                &HORIZONTAL_POD_AUTOSCALER,
+                r#"{"spec": {"metrics": [{"type": 7}]}}"#,
+                "number into Go struct field MetricSpec.spec.metrics.type of type v2.MetricSourceType",
+            ),
+            (
+                &HORIZONTAL_POD_AUTOSCALER,
+                r#"{"spec": []}"#,
+                "array into Go struct field HorizontalPodAutoscaler.spec of type v2.HorizontalPodAutoscalerSpec",
+            ),
+        ] {
+            let refused =
+                decode_json_strict(kind, body.as_bytes(), FieldValidation::Strict).unwrap_err();
+            let wanted = format!("json: cannot unmarshal {why}");
+            assert!(refused.message().ends_with(&wanted), "{}", refused.message());
         }
     }
 }

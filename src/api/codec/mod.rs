@@ -4,6 +4,7 @@
 //! Go always writes are there (`status: {}`, `creationTimestamp: null`), other empty ones are not,
 //! quantities and times are in their canonical text. Trees of the same content are equal.
 
+pub(crate) mod aliases;
 mod decode;
 pub mod duration;
 mod encode;

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 use stdx::Arrange;
 
+use crate::codec::aliases;
 use crate::schema::{Field, Shape, TypeId, schema};
 use crate::status::{Reason, Status};
 
@@ -288,12 +289,13 @@ pub fn converter_words(why: &str) -> String {
         found if found.starts_with("number ") => "float64",
         found => found,
     };
-    match (wanted, kind) {
+    let base = if aliases::is_one(wanted) { "string" } else { wanted };
+    match (base, kind) {
         ("string", "int64") | ("int32" | "int64", "float64") => {
             format!("cannot convert {kind} to {wanted}")
         }
         ("string" | "bool" | "int32" | "int64" | "float64", _) => {
-            format!("unrecognized type: {wanted}")
+            format!("unrecognized type: {base}")
         }
         // These read themselves, from a text.
         ("v1.Time" | "v1.MicroTime" | "v1.Duration", _) => {
