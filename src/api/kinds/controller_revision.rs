@@ -60,6 +60,6 @@ const SCHEMA: &str = "
 package io.k8s.api.apps.v1
 ControllerRevision kind
    1 metadata  ObjectMeta
-   2 data      raw
+   2 data      raw?
    3 revision* i64
 ";
