@@ -148,6 +148,7 @@ impl<'a> Node<'a> {
 impl<'a> List<'a> {
     fn item(self) -> Node<'a> {
         match self {
+            List::Table(_, id) if schema().of(id).atomic => Node::Leaf,
             List::Table(_, id) => Node::Struct(Fielded::Table(id)),
             List::Structural(schema, _, items) => Node::at(schema, items),
         }

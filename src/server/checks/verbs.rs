@@ -1,6 +1,6 @@
 //! Generic verbs over ConfigMaps and Pods.
 
-use api::kinds::{CONFIG_MAP, POD};
+use api::kinds::{CONFIG_MAP, PERSISTENT_VOLUME_CLAIM, POD, SECRET};
 use api::{Lens, LensMut, Value, json};
 use client::{DeleteOptions, ListOptions, PatchType, WatchEvent};
 
@@ -47,6 +47,66 @@ fn create_get_update_delete() {
         client.delete(&CONFIG_MAP, "default", "a", DeleteOptions::default()).await.unwrap();
         let gone = client.get(&CONFIG_MAP, "default", "a").await.unwrap_err();
         assert_eq!(gone.message(), "configmaps \"a\" not found");
+    });
+}
+
+#[test]
+fn who_creates_manages_what_was_sent_and_defaulted() {
+    rt::block_on(async {
+        let (_server, client) = start().await;
+        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "default"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "",
+                "dataSource": {"kind": "PersistentVolumeClaim", "name": "p"}}});
+        let made = client.create(&PERSISTENT_VOLUME_CLAIM, claim).await.unwrap().whole_tree();
+        assert!(made.has("spec.dataSourceRef") && made.has("metadata.finalizers"));
+        let entries = made.list("metadata.managedFields");
+        let own = entries.iter().find(|entry| entry.str("operation") == "Update").unwrap();
+        // Not what admission and the strategy of the kind add.
+        assert_eq!(
+            *own.at("fieldsV1"),
+            json!({"f:spec": {"f:accessModes": {}, "f:dataSource": {}, "f:resources": {"f:requests": {".": {}, "f:storage": {}}},
+                "f:storageClassName": {}, "f:volumeMode": {}}})
+        );
+    });
+}
+
+#[test]
+fn a_patch_that_makes_no_object_is_told_with_what_it_made() {
+    rt::block_on(async {
+        let (_server, client) = start().await;
+        client.create(&CONFIG_MAP, config_map("c")).await.unwrap();
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "default"}, "data": {"key": "aGlkZGVu"}});
+        client.create(&SECRET, secret).await.unwrap();
+        for (patch_type, kind, name, patch, message) in [
+            (
+                PatchType::Merge,
+                &CONFIG_MAP,
+                "c",
+                json!({"metadata": "x"}),
+                r#" "" is invalid: patch: Invalid value: "{\"apiVersion\":\"v1\",\"data\":{\"a\":\"b\"},\"kind\":\"ConfigMap\",\"metadata\":\"x\"}": json: cannot unmarshal string into Go struct field ConfigMap.metadata of type v1.ObjectMeta"#,
+            ),
+            (
+                PatchType::Json,
+                &CONFIG_MAP,
+                "c",
+                json!([{"op": "replace", "path": "/metadata", "value": {"z": 1}}]),
+                r#" "" is invalid: patch: Invalid value: "{\"apiVersion\":\"v1\",\"data\":{\"a\":\"b\"},\"kind\":\"ConfigMap\",\"metadata\":{\"z\":1}}": strict decoding error: unknown field "metadata.z""#,
+            ),
+            // Errors go into logs.
+            (
+                PatchType::Merge,
+                &SECRET,
+                "s",
+                json!({"metadata": "x"}),
+                r#" "" is invalid: patch: Invalid value: "{\"metadata\":\"x\"}": json: cannot unmarshal string into Go struct field Secret.metadata of type v1.ObjectMeta"#,
+            ),
+        ] {
+            let mut request = super::request(client::Verb::Patch, kind, name, Value::Null);
+            request.field_validation = "Strict".into();
+            request.body = client::Body::Patch(patch_type, patch);
+            let refused = client.call(request).await.unwrap_err();
+            assert_eq!(refused.message(), message);
+        }
     });
 }
 

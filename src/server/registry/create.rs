@@ -127,6 +127,11 @@ async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result
         tree.remove(&format!("metadata.{field}"));
     }
     api::defaults::apply(form, tree);
+    if request.verb != Verb::Patch {
+        // As upstream: of what was sent and defaulted, not of what admission and the kind's strategy make of it.
+        let manager = call.caller.manager(request);
+        api::apply::track(form, &manager, &request.subresource, now, None, tree);
+    }
     let act = Act::create(call);
     admission::mutate(&act, tree, notes).await?;
     call.works_on(tree, &Value::Null)?;
@@ -151,10 +156,6 @@ async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result
     api::validate::create(form, tree)?;
     notes.warnings.extend(api::advice::of(kind, tree, None));
     admission::validate(&act, tree, notes).await?;
-    if request.verb != Verb::Patch {
-        let manager = call.caller.manager(request);
-        api::apply::track(stored, &manager, &request.subresource, now, None, tree);
-    }
     Ok(claims)
 }
 
