@@ -398,55 +398,8 @@ fn client(config: &Value, path: &str, causes: &mut Vec<Cause>) {
         causes.required(path, "required when strategy is set to Webhook");
         return;
     }
-    let (url, service) = (config.at("url"), config.at("service"));
-    match (url.is_null(), service.is_null()) {
-        (true, true) | (false, false) => {
-            causes.required(path, "exactly one of url or service is required");
-        }
-        (false, _) => client_url(url.as_str().unwrap_or(""), &format!("{path}.url"), causes),
-        (true, false) => {
-            let path = format!("{path}.service");
-            // Upstream takes the one for the other.
-            for (field, other) in [("name", "namespace"), ("namespace", "name")] {
-                if service.str(other).is_empty() {
-                    causes.required(
-                        &format!("{path}.{field}"),
-                        &format!("service {field} is required"),
-                    );
-                }
-            }
-            let port = service.int("port").unwrap_or(443);
-            if !(1..=65_535).contains(&port) {
-                let detail = format!("port is not valid: {}", crate::complain::PORT_RANGE);
-                causes.invalid(&format!("{path}.port"), &port.into(), &detail);
-            }
-            let text = service.str("path");
-            if !text.is_empty() && (!text.starts_with('/') || text.contains("//")) {
-                let detail = "must start with a '/' and hold no empty segment";
-                causes.invalid(&format!("{path}.path"), &text.into(), detail);
-            }
-        }
-    }
-}
-
-fn client_url(url: &str, path: &str, causes: &mut Vec<Cause>) {
-    const FORM: &str = "; desired format: https://host[/path]";
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let host = rest.split('/').next().unwrap_or("");
-    let (user, host) = host.rsplit_once('@').unwrap_or(("", host));
-    for (wrong, value, detail) in [
-        (scheme != "https", scheme, format!("'https' is the only allowed URL scheme{FORM}")),
-        (host.is_empty(), host, format!("host must be specified{FORM}")),
-        (!user.is_empty(), user, "user information is not permitted in the URL".into()),
-        (!fragment.is_empty(), fragment, "fragments are not permitted in the URL".into()),
-        (!query.is_empty(), query, "query parameters are not permitted in the URL".into()),
-    ] {
-        if wrong {
-            causes.invalid(path, &value.into(), &detail);
-        }
-    }
+    // Upstream takes a service's name for its namespace.
+    crate::kinds::webhook_rules::reached(config, path, true, causes);
 }
 
 fn stored_versions(new: &Value, causes: &mut Vec<Cause>) {

@@ -68,7 +68,7 @@ mod validating_admission_policy;
 mod validating_admission_policy_binding;
 mod validating_webhook_configuration;
 mod volume_attachment;
-mod webhook_rules;
+pub(crate) mod webhook_rules;
 mod workload;
 
 pub use addon::ADDON;

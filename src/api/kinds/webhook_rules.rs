@@ -199,24 +199,67 @@ fn resources(rule: &Value, path: &str, causes: &mut Vec<Cause>) {
 
 /// Where a webhook is reached. `WebhookClientConfig` is the same wherever webhooks are.
 pub(crate) fn client(config: &Value, path: &str, causes: &mut Vec<Cause>) {
+    reached(config, path, false, causes);
+}
+
+/// As `client`; `swapped` says that a missing name is told as a missing namespace, and the other way round.
+pub(crate) fn reached(config: &Value, path: &str, swapped: bool, causes: &mut Vec<Cause>) {
     match (config.at("url").as_str(), config.at("service")) {
         (Some(url), Value::Null) => self::url(url, &format!("{path}.url"), causes),
         (None, service) if !service.is_null() => {
-            self::service(service, &format!("{path}.service"), causes);
+            self::service(service, &format!("{path}.service"), swapped, causes);
         }
         _ => causes.required(path, "exactly one of url or service is required"),
     }
 }
 
+/// What Go's parser of URLs says of what is none.
+fn no_url(url: &str) -> Option<String> {
+    if url.bytes().any(|b| b < b' ' || b == 0x7f) {
+        return Some("net/url: invalid control character in URL".into());
+    }
+    if url.starts_with(':') {
+        return Some("missing protocol scheme".into());
+    }
+    let rest = url.split('#').next().unwrap_or("").split('?').next().unwrap_or("");
+    let scheme = scheme(rest);
+    let rest = &rest[scheme.len()..];
+    if scheme.is_empty() && rest.split('/').next().is_some_and(|first| first.contains(':')) {
+        return Some("first path segment in URL cannot contain colon".into());
+    }
+    let host = rest.trim_start_matches(':').strip_prefix("//");
+    let host = host.and_then(|rest| rest.split('/').next()).unwrap_or("");
+    if let Some(at) =
+        host.find(|c: char| c == ' ' || matches!(c, '"' | '\\' | '^' | '`' | '{' | '|' | '}'))
+    {
+        let shown = host[at..].chars().next().unwrap_or(' ');
+        return Some(format!("invalid character {:?} in host name", shown.to_string()));
+    }
+    let is_escape = |at: usize| {
+        url.as_bytes().get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+    };
+    let at = url.match_indices('%').map(|(at, _)| at).find(|at| !is_escape(*at))?;
+    let end = url.floor_char_boundary(url.len().min(at + 3));
+    Some(format!("invalid URL escape {:?}", &url[at..end]))
+}
+
+/// The scheme of a URL, empty if it has none.
+fn scheme(url: &str) -> &str {
+    let (scheme, _) = url.split_once(':').unwrap_or(("", url));
+    let fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    if fits { scheme } else { "" }
+}
+
 fn url(url: &str, path: &str, causes: &mut Vec<Cause>) {
     const FORM: &str = "; desired format: https://host[/path]";
-    if url.bytes().any(|b| b <= b' ' || b == 0x7f) {
-        let detail = format!(
-            "url must be a valid URL: parse {url:?}: net/url: invalid character in URL{FORM}"
-        );
-        return causes.required(path, &detail);
+    if let Some(why) = no_url(url) {
+        return causes
+            .required(path, &format!("url must be a valid URL: parse {url:?}: {why}{FORM}"));
     }
-    let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
+    let scheme = scheme(url);
+    let rest = &url[scheme.len()..];
+    let rest = rest.strip_prefix(':').unwrap_or(rest);
     if scheme != "https" {
         let detail = format!("'https' is the only allowed URL scheme{FORM}");
         causes.invalid(path, &scheme.into(), &detail);
@@ -242,9 +285,9 @@ fn url(url: &str, path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
-fn service(service: &Value, path: &str, causes: &mut Vec<Cause>) {
-    for field in ["name", "namespace"] {
-        if service.str(field).is_empty() {
+fn service(service: &Value, path: &str, swapped: bool, causes: &mut Vec<Cause>) {
+    for (field, other) in [("name", "namespace"), ("namespace", "name")] {
+        if service.str(if swapped { other } else { field }).is_empty() {
             causes.required(&format!("{path}.{field}"), &format!("service {field} is required"));
         }
     }
@@ -390,6 +433,26 @@ mod tests {
             (
                 url("http://a"),
                 "clientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]",
+            ),
+            (
+                url("101%"),
+                "clientConfig.url: Required value: url must be a valid URL: parse \"101%\": invalid URL escape \"%\"; desired format: https://host[/path]",
+            ),
+            (
+                url("https://a/%zzz"),
+                "clientConfig.url: Required value: url must be a valid URL: parse \"https://a/%zzz\": invalid URL escape \"%zz\"; desired format: https://host[/path]",
+            ),
+            (
+                url("::1"),
+                "clientConfig.url: Required value: url must be a valid URL: parse \"::1\": missing protocol scheme; desired format: https://host[/path]",
+            ),
+            (
+                url("1:2"),
+                "clientConfig.url: Required value: url must be a valid URL: parse \"1:2\": first path segment in URL cannot contain colon; desired format: https://host[/path]",
+            ),
+            (
+                url("a\nb"),
+                "clientConfig.url: Required value: url must be a valid URL: parse \"a\\nb\": net/url: invalid control character in URL; desired format: https://host[/path]",
             ),
             (
                 url("https:///a"),

@@ -289,7 +289,11 @@ pub fn converter_words(why: &str) -> String {
         found if found.starts_with("number ") => "float64",
         found => found,
     };
-    let base = if aliases::is_one(wanted) { "string" } else { wanted };
+    let base = match wanted {
+        "v1.ResourceList" => "map[string]resource.Quantity",
+        wanted if aliases::is_one(wanted) => "string",
+        wanted => wanted,
+    };
     match (base, kind) {
         ("string", "int64") | ("int32" | "int64", "float64") => {
             format!("cannot convert {kind} to {wanted}")
@@ -303,10 +307,10 @@ pub fn converter_words(why: &str) -> String {
             format!("json: cannot unmarshal {found} into Go value of type string")
         }
         ("resource.Quantity", _) => why.to_owned(),
-        (wanted, kind) if wanted.starts_with("map[") => {
+        (base, kind) if base.starts_with("map[") => {
             format!("cannot restore map from {kind}")
         }
-        (wanted, kind) if wanted.starts_with("[]") => format!("cannot restore slice from {kind}"),
+        (base, kind) if base.starts_with("[]") => format!("cannot restore slice from {kind}"),
         (_, kind) => format!("cannot restore struct from: {kind}"),
     }
 }

@@ -336,6 +336,18 @@ fn a_result_of_the_wrong_type_is_told_as_the_converter_does() {
             "json: cannot unmarshal number into Go value of type string",
         ),
         (
+            "json: cannot unmarshal number into Go struct field PodSpec.spec.dnsPolicy of type v1.DNSPolicy",
+            "cannot convert int64 to v1.DNSPolicy",
+        ),
+        (
+            "json: cannot unmarshal array into Go struct field PodSpec.spec.dnsPolicy of type v1.DNSPolicy",
+            "unrecognized type: string",
+        ),
+        (
+            "json: cannot unmarshal array into Go struct field PodSpec.spec.overhead of type v1.ResourceList",
+            "cannot restore map from slice",
+        ),
+        (
             "strict decoding error: unknown field \"x\"",
             "strict decoding error: unknown field \"x\"",
         ),

@@ -404,3 +404,56 @@ fn jobs_without_labels_get_their_templates() {
     assert_eq!(made.entry("metadata.labels", "batch.kubernetes.io/job-name"), Some("j"));
     assert_eq!(job(json!({"x": "y"})).at("metadata.labels"), &json!({"x": "y"}));
 }
+
+#[test]
+fn the_data_of_a_revision_is_an_object() {
+    for (data, words) in [
+        (json!({}), &[][..]),
+        (json!({"a": "b"}), &[]),
+        (Value::Null, &["data: Required value: data is mandatory"]),
+        (json!([]), &["data: Required value: data must be a valid JSON object"]),
+    ] {
+        let tree = json!({"metadata": {"name": "r"}, "revision": 1, "data": data});
+        let tree = ready(&CONTROLLER_REVISION, &tree);
+        assert_eq!(told(create(&CONTROLLER_REVISION, &tree)), words, "{tree}");
+        let kept = crate::Object::from_tree(&CONTROLLER_REVISION, &tree).unwrap().whole_tree();
+        assert_eq!(kept.at("data"), tree.at("data"));
+    }
+}
+
+#[test]
+fn versions_are_shown_as_go_holds_them() {
+    const MUST: &str = "must have exactly one version marked as storage version";
+    const REST: &str = "DeprecationWarning:(*string)(nil), Schema:(*apiextensions.CustomResourceValidation)(nil), \
+        Subresources:(*apiextensions.CustomResourceSubresources)(nil), AdditionalPrinterColumns:[]apiextensions.CustomResourceColumnDefinition(nil), \
+        SelectableFields:[]apiextensions.SelectableField(nil)";
+    let one = |name: &str, more: &str| {
+        format!("apiextensions.CustomResourceDefinitionVersion{{Name:\"{name}\", {more}, {REST}}}")
+    };
+    let schema = |kind: &str| json!({"openAPIV3Schema": {"type": kind}});
+    for (versions, shown) in [
+        (json!([]), "[]apiextensions.CustomResourceDefinitionVersion(nil): ".to_owned()),
+        (
+            json!([{"name": "v1", "served": true, "schema": schema("object")}]),
+            format!(
+                "[]apiextensions.CustomResourceDefinitionVersion{{{}}}: ",
+                one("v1", "Served:true, Storage:false, Deprecated:false")
+            ),
+        ),
+        // Places in memory.
+        (
+            json!([{"name": "v1", "schema": schema("object")}, {"name": "v2", "schema": schema("string")}]),
+            String::new(),
+        ),
+        (
+            json!([{"name": "v1", "deprecationWarning": "w", "schema": schema("object")}]),
+            String::new(),
+        ),
+    ] {
+        let tree = json!({"metadata": {"name": "d.example.com"}, "spec": {"versions": versions}});
+        let tree = ready(&CUSTOM_RESOURCE_DEFINITION, &tree);
+        let wanted = format!("spec.versions: Invalid value: {shown}{MUST}");
+        let told = told(create(&CUSTOM_RESOURCE_DEFINITION, &tree));
+        assert!(told.contains(&wanted), "{told:#?}");
+    }
+}
