@@ -15,6 +15,7 @@ use std::time::Duration;
 use api::flow_control;
 use api::kinds::{FLOW_SCHEMA, PRIORITY_LEVEL_CONFIGURATION};
 use api::{Lens, Status, Value};
+use stdx::Arrange;
 use store::{Error, Item, Query, Store, Watch};
 
 use crate::storage;
@@ -374,7 +375,7 @@ impl Shared {
             .map(Schema::of)
             .filter(|schema| levels.iter().any(|level| level.name == schema.level))
             .collect();
-        schemas.sort_by(|a, b| a.order().cmp(&b.order()));
+        schemas.arrange_by(|a, b| a.order().cmp(&b.order()));
         *self.schemas.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(schemas);
         let mut state = self.lock();
         let begun = state.seats.configure(levels, now_us());
