@@ -136,9 +136,9 @@ class Watches:
                 state[2] += length
             elif kind == 1:
                 self.n_answered += 1
-            elif kind == 4 and not flags & 1:
+            elif kind in (4, 6) and not flags & 1:  # settings and pings want an answer
                 state[0].setblocking(True)
-                state[0].sendall(frame(4, 1, 0, b""))
+                state[0].sendall(frame(kind, 1, 0, payload if kind == 6 else b""))
                 state[0].setblocking(False)
             elif kind in (3, 7):
                 raise Failure(f"the server ended a watch: frame {kind} {payload[:60]!r}")
