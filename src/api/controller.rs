@@ -71,6 +71,8 @@ pub trait Cache {
 pub struct View<'a> {
     pub cache: &'a dyn Cache,
     pub now: Now,
+    /// What an administrator told the controllers of this driver, in a form of their own; mostly nothing.
+    pub settings: Option<&'a (dyn Any + Send + Sync)>,
 }
 
 impl View<'_> {
@@ -495,7 +497,7 @@ impl Fixture {
     }
 
     pub fn view(&self, now: Now) -> View<'_> {
-        View { cache: self, now }
+        View { cache: self, now, settings: None }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A key is reconciled by one worker at a time, never before the view has seen the key's own last
 //! writes, again after a failure with back-off, and again at the time its controller asked for.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,6 +41,9 @@ const LOOK_TRIES_MAX: u32 = 5;
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(300));
 
+/// What an administrator told controllers; see [`View::settings`].
+pub type Settings = Arc<dyn Any + Send + Sync>;
+
 /// The running controllers. Dropping it stops them.
 pub struct Driver {
     _tasks: Vec<rt::Task<Option<()>>>,
@@ -57,6 +61,7 @@ struct Loop {
     controller: &'static Registered,
     informers: Informers,
     client: Client,
+    settings: Option<Settings>,
     queue: Mutex<Queue>,
     /// Woken when a key becomes ready or due earlier than thought.
     wake: rt::Event,
@@ -95,6 +100,16 @@ impl Driver {
         informers: &Informers,
         client_of: impl Fn(&'static str) -> Client,
     ) -> Driver {
+        Driver::start_with(controllers, informers, &client_of, None)
+    }
+
+    /// As [`Driver::start`], with what the controllers find in their views beside objects.
+    pub fn start_with(
+        controllers: &'static [Registered],
+        informers: &Informers,
+        client_of: &dyn Fn(&'static str) -> Client,
+        settings: Option<Settings>,
+    ) -> Driver {
         let mut driver = Driver { _tasks: Vec::new(), loops: Vec::new() };
         let wanted = Arc::new(AtomicU64::new(u64::MAX));
         for controller in controllers {
@@ -102,6 +117,7 @@ impl Driver {
                 controller,
                 informers: informers.clone(),
                 client: client_of(controller.name),
+                settings: settings.clone(),
                 queue: Mutex::default(),
                 wake: rt::Event::new(),
                 folder: Mutex::default(),
@@ -190,6 +206,10 @@ async fn follow_kinds(
 }
 
 impl Loop {
+    fn view(&self) -> View<'_> {
+        View { cache: &self.informers, now: rt::now(), settings: self.settings.as_deref() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Changed in single steps that a panic cannot leave half done.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -259,7 +279,7 @@ impl Loop {
                     .for_each(|key| self.add(key));
             }
             Wakes::With(choose) => {
-                let view = View { cache: &self.informers, now: rt::now() };
+                let view = self.view();
                 let chosen = catch_unwind(AssertUnwindSafe(|| choose(&view, object)));
                 match chosen {
                     Ok(keys) => keys.into_iter().for_each(|key| self.add(key)),
@@ -457,7 +477,7 @@ impl Loop {
 
     /// Calls the controller; its panic is this key's failure, nobody else's.
     fn decide(&self, key: &Key, actions: &mut Actions) -> Result<Next, Status> {
-        let view = View { cache: &self.informers, now: rt::now() };
+        let view = self.view();
         catch_unwind(AssertUnwindSafe(|| (self.controller.reconcile)(&view, key, actions)))
             .map_err(|_| Status::internal("the controller panicked"))
     }
@@ -469,7 +489,7 @@ impl Loop {
         answers: Vec<Result<Value, Status>>,
         actions: &mut Actions,
     ) -> Result<Next, Status> {
-        let view = View { cache: &self.informers, now: rt::now() };
+        let view = self.view();
         // After a panic it holds what it held before, or a part: the controller's own reads bear that.
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         catch_unwind(AssertUnwindSafe(|| ask.answer(&view, &mut memory, answers, actions)))

@@ -20,7 +20,7 @@ mod request;
 mod watch;
 
 pub use access::Access;
-pub use driver::Driver;
+pub use driver::{Driver, Settings};
 pub use elect::Election;
 pub use hook::Hook;
 pub use informer::{Informers, Interest};

@@ -6,6 +6,8 @@
 
 use api::Registered;
 
+pub use tuning::{Autoscaler, Tuning};
+
 mod admission_policy;
 mod api_services;
 mod certificate_cleaner;
@@ -32,6 +34,7 @@ mod stateful_set;
 mod support;
 mod token_cleaner;
 mod ttl_after_finished;
+mod tuning;
 #[cfg(test)]
 mod whole_tests;
 #[cfg(test)]
@@ -73,6 +76,40 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<horizontal_pod_autoscaler::HorizontalPodAutoscalers>(),
 ];
 
+/// The same in the same order, as `--controllers` of kube-controller-manager names them, with the older names; `-` is ours.
+pub static NAMES: &str = "replicaset-controller replicaset
+replicationcontroller-controller replicationcontroller
+deployment-controller deployment
+statefulset-controller statefulset
+daemonset-controller daemonset
+job-controller job
+cronjob-controller cronjob
+endpointslice-controller endpointslice
+endpoints-controller endpoint
+endpointslice-mirroring-controller endpointslicemirroring
+serviceaccount-controller serviceaccount
+root-ca-certificate-publisher-controller root-ca-cert-publisher
+serviceaccount-token-controller serviceaccount-token
+persistentvolume-binder-controller persistentvolume-binder
+-
+ephemeral-volume-controller ephemeral-volume
+persistentvolume-protection-controller pv-protection
+persistentvolumeclaim-protection-controller pvc-protection
+node-lifecycle-controller nodelifecycle
+taint-eviction-controller
+node-ipam-controller nodeipam
+pod-garbage-collector-controller podgc
+ttl-after-finished-controller ttl-after-finished
+disruption-controller disruption
+resourcequota-controller resourcequota
+namespace-controller namespace
+garbage-collector-controller garbagecollector
+clusterrole-aggregation-controller clusterrole-aggregation
+certificatesigningrequest-cleaner-controller csrcleaner
+token-cleaner-controller tokencleaner
+validatingadmissionpolicy-status-controller validatingadmissionpolicy-status
+horizontal-pod-autoscaler-controller horizontalpodautoscaling";
+
 /// What k3s's cloud controller does, whether the controller manager runs or not.
 pub static CLOUD_CONTROLLERS: &[Registered] = &[Registered::of::<service_lb::ServiceLb>()];
 
@@ -82,3 +119,30 @@ pub static SERVER_CONTROLLERS: &[Registered] = &[
     Registered::of::<flow_control::FlowControl>(),
     Registered::of::<api_services::Local>(),
 ];
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_controller_has_its_name() {
+        assert_eq!(super::NAMES.lines().count(), super::CONTROLLERS.len());
+        let own = |upstream: &str| {
+            let at = super::NAMES.lines().position(|line| line.starts_with(upstream));
+            super::CONTROLLERS[at.unwrap()].name
+        };
+        for (upstream, name) in [
+            ("replicaset-", "replicaset-controller"),
+            ("cronjob-", "cronjob-controller"),
+            ("endpointslice-mirroring-", "endpointslicemirroring-controller"),
+            ("persistentvolume-binder-", "persistent-volume-binder"),
+            ("-", "local-path-provisioner-service-account"),
+            ("persistentvolume-protection-", "pv-protection-controller"),
+            ("node-ipam-", "node-controller"),
+            ("pod-garbage-", "pod-garbage-collector"),
+            ("garbage-", "generic-garbage-collector"),
+            ("certificatesigningrequest-cleaner-", "certificate-controller"),
+            ("horizontal-", "horizontal-pod-autoscaler"),
+        ] {
+            assert_eq!(own(upstream), name);
+        }
+    }
+}

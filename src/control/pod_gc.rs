@@ -10,9 +10,8 @@ use stdx::Arrange;
 use crate::support::conditions::{self, Condition};
 use crate::support::created;
 use crate::support::pods::Pod;
+use crate::tuning::Tuning;
 
-/// Finished pods that are kept (`--terminated-pod-gc-threshold`).
-const FINISHED_MAX: usize = 12_500;
 /// A node may come back under its name; its pods wait this long.
 const QUARANTINE: Duration = Duration::from_secs(40);
 const GONE_SINCE: &str = "k3rs.io/node-gone-since";
@@ -77,7 +76,7 @@ fn wakes(view: &View<'_>, object: &Object) -> Vec<Key> {
     if lost {
         keys.push(Key::of(object));
     }
-    if pod.finished() && view.list(&POD, None).len() > FINISHED_MAX {
+    if pod.finished() && view.list(&POD, None).len() > Tuning::of(view).finished_pods_max {
         keys.push(finished_key());
     }
     keys
@@ -100,7 +99,7 @@ fn collect_finished(view: &View<'_>, actions: &mut Actions) {
     let mut finished: Vec<Pod> =
         view.list(&POD, None).into_iter().map(Pod::new).filter(Pod::finished).collect();
     finished.arrange_by_key(|pod| (created(&pod.tree), pod.name().to_owned()));
-    let excess = finished.len().saturating_sub(FINISHED_MAX);
+    let excess = finished.len().saturating_sub(Tuning::of(view).finished_pods_max);
     finished.iter().take(excess).for_each(|pod| force(pod, actions));
 }
 

@@ -307,7 +307,7 @@ impl World {
         let seen = self.seen(idx, &key);
         let stale = seen.objects != self.fixture.objects;
         let declared = Declared { seen: &seen, controller };
-        let view = View { cache: &declared, now: self.now() };
+        let view = View { cache: &declared, now: self.now(), settings: None };
         let next = (controller.reconcile)(&view, &key, &mut actions);
         self.timers.remove(&(idx, key.clone()));
         if let Next::After(wait) = next {
@@ -590,7 +590,10 @@ impl World {
                     }
                     Wakes::With(choose) => {
                         let declared = Declared { seen: &self.fixture, controller };
-                        let keys = choose(&View { cache: &declared, now: self.now() }, object);
+                        let keys = choose(
+                            &View { cache: &declared, now: self.now(), settings: None },
+                            object,
+                        );
                         woken.extend(keys.into_iter().map(|key| (idx, key)));
                     }
                 }

@@ -5,12 +5,11 @@ use api::{Actions, Controller, Key, Lens, LensMut, Next, Value, View, Wakes, Wat
 
 use super::slices::{self, Desired};
 use super::{family_of, service_of_slice};
+use crate::tuning::Tuning;
 
 const CONTROLLER: &str = "endpointslicemirroring-controller.k8s.io";
 const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
-/// Addresses mirrored of one subset.
-const ADDRESSES_MAX: usize = 1000;
 
 pub(crate) struct Mirroring;
 
@@ -39,7 +38,7 @@ impl Controller for Mirroring {
         let skipped = object.label(SKIP) == Some("true")
             || tree.entry("metadata.annotations", LEADER).is_some();
         let desired = match by_hand && !skipped {
-            true => desired(&tree),
+            true => desired(&tree, Tuning::of(view).mirrored_addresses_max),
             false => Vec::new(),
         };
         let mut labels = tree.at("metadata.labels").clone();
@@ -49,13 +48,13 @@ impl Controller for Mirroring {
     }
 }
 
-fn desired(endpoints: &Value) -> Vec<Desired> {
+fn desired(endpoints: &Value, addresses_max: usize) -> Vec<Desired> {
     let mut groups: Vec<Desired> = Vec::new();
     for subset in endpoints.list("subsets") {
         let ports: Vec<Value> = subset.list("ports").iter().map(port).collect();
         let ready = subset.list("addresses").iter().map(|address| (address, true));
         let not_ready = subset.list("notReadyAddresses").iter().map(|address| (address, false));
-        for (address, ready) in ready.chain(not_ready).take(ADDRESSES_MAX) {
+        for (address, ready) in ready.chain(not_ready).take(addresses_max) {
             let family = family_of(address.str("ip"));
             let endpoint = endpoint(address, ready);
             match groups.iter_mut().find(|g| g.family == family && g.ports == ports) {

@@ -6,9 +6,9 @@ use stdx::Arrange;
 
 use crate::support::names::Names;
 use crate::support::{controller_reference, same};
+use crate::tuning::Tuning;
 
 pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-const ENDPOINTS_MAX: usize = 100;
 
 /// The endpoints that share one address type and one list of ports.
 #[derive(Debug)]
@@ -51,12 +51,13 @@ pub(super) fn sync(
         })
         .collect();
     let mut made = Vec::new();
+    let endpoints_max = Tuning::of(view).endpoints_per_slice_max;
     for group in desired {
-        let rest = place(&mut slices, &group);
+        let rest = place(&mut slices, &group, endpoints_max);
         // An empty group still has its one slice.
         let empty = group.endpoints.is_empty() && !slices.iter().any(|slice| fits(slice, &group));
         let empty_chunk: &[Value] = &[];
-        for chunk in rest.chunks(ENDPOINTS_MAX).chain(empty.then_some(empty_chunk)) {
+        for chunk in rest.chunks(endpoints_max).chain(empty.then_some(empty_chunk)) {
             made.push(json!({
                 "apiVersion": "discovery.k8s.io/v1",
                 "kind": "EndpointSlice",
@@ -121,7 +122,7 @@ fn is_same_endpoint(a: &Value, b: &Value) -> bool {
 
 /// Puts the group's endpoints into the slices that it has: where they are already, then where
 /// something changes anyway, then where there is room. Returns those left over.
-fn place(slices: &mut [Slice], group: &Desired) -> Vec<Value> {
+fn place(slices: &mut [Slice], group: &Desired, endpoints_max: usize) -> Vec<Value> {
     let mut rest = group.endpoints.clone();
     let mut mine: Vec<&mut Slice> = slices.iter_mut().filter(|slice| fits(slice, group)).collect();
     for slice in &mut mine {
@@ -138,7 +139,7 @@ fn place(slices: &mut [Slice], group: &Desired) -> Vec<Value> {
     }
     mine.arrange_by_key(|slice| !slice.changed);
     for slice in &mut mine {
-        let room = ENDPOINTS_MAX.saturating_sub(slice.tree.list("endpoints").len());
+        let room = endpoints_max.saturating_sub(slice.tree.list("endpoints").len());
         let moved = rest.drain(..room.min(rest.len()));
         if moved.len() > 0 {
             let moved: Vec<Value> = moved.collect();

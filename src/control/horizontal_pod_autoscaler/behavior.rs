@@ -7,9 +7,6 @@ use stdx::time::Mono;
 
 use super::replicas::{ceil64, double, floor64};
 
-/// How long the highest recommendation counts before anything is taken away, where nothing else is said.
-const DOWN_WINDOW_SECS: i64 = 300;
-
 /// Recommendations, or changes, that are remembered: an hour of them.
 const REMEMBERED_MAX: usize = 256;
 
@@ -86,11 +83,11 @@ impl History {
         behavior: &Value,
         bounds: Bounds,
         desired: i64,
-        now: Mono,
+        (now, down_window_secs): (Mono, i64),
     ) -> Settled {
         let (stable, why) = match behavior.is_null() {
-            true => (self.highest(desired, now), DOWN_STABILIZED),
-            false => self.stabilize(behavior, bounds.current, desired, now),
+            true => (self.highest(desired, now, down_window_secs), DOWN_STABILIZED),
+            false => self.stabilize(behavior, bounds.current, desired, (now, down_window_secs)),
         };
         let (replicas, limited) = match behavior.is_null() {
             true => within(bounds, stable),
@@ -101,19 +98,25 @@ impl History {
     }
 
     /// The highest recommendation of the last minutes.
-    fn highest(&mut self, desired: i64, now: Mono) -> i64 {
-        let is_old = |then: Mono| age(now, then) > secs(DOWN_WINDOW_SECS);
+    fn highest(&mut self, desired: i64, now: Mono, down_window_secs: i64) -> i64 {
+        let is_old = |then: Mono| age(now, then) > secs(down_window_secs);
         let recent = self.recommendations.iter().filter(|(then, _)| !is_old(*then));
         let highest = recent.map(|(_, n)| *n).fold(desired, i64::max);
         remember(&mut self.recommendations, (now, desired), &is_old);
         highest
     }
 
-    fn stabilize(&mut self, behavior: &Value, current: i64, desired: i64, now: Mono) -> (i64, Why) {
+    fn stabilize(
+        &mut self,
+        behavior: &Value,
+        current: i64,
+        desired: i64,
+        (now, down_window_secs): (Mono, i64),
+    ) -> (i64, Why) {
         let window = |rules: &str, default| {
             secs(behavior.at(rules).int("stabilizationWindowSeconds").unwrap_or(default))
         };
-        let (up, down) = (window("scaleUp", 0), window("scaleDown", DOWN_WINDOW_SECS));
+        let (up, down) = (window("scaleUp", 0), window("scaleDown", down_window_secs));
         let within = |window: Duration| {
             let recent = self.recommendations.iter();
             recent.filter(move |(then, _)| age(now, *then) < window).map(|(_, n)| *n)

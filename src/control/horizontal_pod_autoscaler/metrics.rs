@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::tuning::Autoscaler;
 use api::query::{Target as Path, escape};
 use api::selector::Selector;
 use api::{Kinds, Lens, Object, Quantity, Status, Value, json};
@@ -26,6 +27,7 @@ pub(super) struct Scene<'a> {
     pub(super) replicas: i64,
     pub(super) status_replicas: i64,
     pub(super) now: Now,
+    pub(super) by: Autoscaler,
 }
 
 /// What came of a metric.
@@ -199,7 +201,8 @@ fn of_resource(
     let failed = |why: String| format!("failed to get {name} {what}: {why}");
     let measures = usage(answer, name, container)
         .map_err(|why| failed(format!("unable to get metrics for resource {name}: {why}")))?;
-    let proposal = replicas::of_pods(scene.pods, measures, scene.replicas, target, scene.now);
+    let proposal =
+        replicas::of_pods(scene.pods, measures, scene.replicas, target, (scene.now, scene.by));
     let name = match (average, container) {
         (Some(_), _) => format!("{name} resource"),
         (None, "") => format!("{name} resource utilization (percentage of request)"),
@@ -261,7 +264,8 @@ fn of_pods(source: &Value, answer: &Result<Value, Status>, scene: &Scene<'_>) ->
         measures.insert(item.str("describedObject.name").to_owned(), measure);
     }
     let target = Target::Average(amount(source.at("target.averageValue")).unwrap_or(0), "");
-    let proposal = replicas::of_pods(scene.pods, measures, scene.replicas, target, scene.now)?;
+    let proposal =
+        replicas::of_pods(scene.pods, measures, scene.replicas, target, (scene.now, scene.by))?;
     Ok((proposal, format!("pods metric {name}"), Value::Null))
 }
 
@@ -289,13 +293,14 @@ fn of_object(source: &Value, answer: &Result<Value, Status>, scene: &Scene<'_>) 
     let identifier = source.at("metric");
     match (value, average) {
         (Some(value), _) => {
-            let proposal = replicas::of_value(scene.pods, usage, scene.replicas, value)?;
+            let proposal =
+                replicas::of_value(scene.pods, usage, (scene.replicas, scene.by), value)?;
             let status = json!({"describedObject": about, "metric": identifier});
             Ok((proposal, format!("{} metric {name}", about.str("kind")), status))
         }
         (None, average) => {
             let wanted = average.unwrap_or(0);
-            let proposal = replicas::of_share(usage, scene.status_replicas, wanted);
+            let proposal = replicas::of_share(usage, (scene.status_replicas, scene.by), wanted);
             let name = format!("external metric {name}({})", go_selector(source));
             // As upstream, which does not say of what.
             let nothing = json!({"kind": "", "name": ""});
@@ -323,10 +328,11 @@ fn of_external(source: &Value, answer: &Result<Value, Status>, scene: &Scene<'_>
     let amounts = items.iter().filter_map(|item| amount(item.at("value")));
     let usage = amounts.fold(0i64, i64::saturating_add);
     let proposal = match (average, value) {
-        (Some(wanted), _) => replicas::of_share(usage, scene.status_replicas, wanted),
+        (Some(wanted), _) => replicas::of_share(usage, (scene.status_replicas, scene.by), wanted),
         (None, wanted) => {
             let wanted = wanted.unwrap_or(0);
-            replicas::of_value(scene.pods, usage, scene.replicas, wanted).map_err(failed)?
+            replicas::of_value(scene.pods, usage, (scene.replicas, scene.by), wanted)
+                .map_err(failed)?
         }
     };
     Ok((proposal, shown, Value::Null))

@@ -10,8 +10,8 @@ mod replicas;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
+use crate::tuning::{Autoscaler, Tuning};
 use api::controller::{Ask, Memory, Question};
 use api::kinds::{HORIZONTAL_POD_AUTOSCALER, POD};
 use api::path::ResourcePath;
@@ -26,9 +26,6 @@ use crate::support::conditions::{self, Condition};
 use crate::support::write_status;
 use behavior::{Bounds, History};
 use metrics::{Failed, Found, Scene};
-
-/// Upstream's `--horizontal-pod-autoscaler-sync-period`.
-const SYNC_EVERY: Duration = Duration::from_secs(15);
 
 pub(crate) struct HorizontalPodAutoscalers;
 
@@ -90,6 +87,7 @@ struct Look {
     /// Only the usage is asked for, so that there is some to compare with at the next look.
     is_first: bool,
     now: Now,
+    by: Autoscaler,
 }
 
 /// The target, once its scale is known.
@@ -110,10 +108,11 @@ fn begin(view: &View<'_>, object: Object, all: &mut All, actions: &mut Actions) 
     if !is_first && now.mono < known.due {
         return Next::After(known.due.since(now.mono));
     }
-    known.due = now.mono + SYNC_EVERY;
+    let by = Tuning::of(view).autoscaler;
+    known.due = now.mono + by.sync_every;
     let tree = object.tree();
     let conditions = tree.list("status.conditions").to_vec();
-    let mut look = Look { object, tree, conditions, is_first, now };
+    let mut look = Look { object, tree, conditions, is_first, now, by };
     match target(&look, &view.kinds()) {
         Err(why) => look.without_scale(&why, actions),
         Ok((kind, path)) => {
@@ -127,12 +126,12 @@ fn begin(view: &View<'_>, object: Object, all: &mut All, actions: &mut Actions) 
                         Some(Err(status)) => look.without_scale(status.message(), actions),
                         None => {}
                     }
-                    Next::After(SYNC_EVERY)
+                    Next::After(by.sync_every)
                 },
             ));
         }
     }
-    Next::After(SYNC_EVERY)
+    Next::After(by.sync_every)
 }
 
 /// No kind of this name is served, in upstream's words.
@@ -278,6 +277,7 @@ fn scene<'a>(look: &'a Look, target: &'a Target, pods: &'a [Object]) -> Scene<'a
         replicas: target.bounds.current,
         status_replicas: target.scale.int("status.replicas").unwrap_or(0),
         now: look.now,
+        by: look.by,
     }
 }
 
@@ -310,10 +310,11 @@ fn ask_metrics(
             None => answers.next().unwrap_or_else(lost),
         });
         let answers: Vec<Result<Value, Status>> = answers.collect();
+        let again = Next::After(look.by.sync_every);
         if !look.is_first {
             measured(look, target, &pods, &answers, remembered(memory), actions);
         }
-        Next::After(SYNC_EVERY)
+        again
     }));
 }
 
@@ -376,7 +377,12 @@ fn measured(
     let desired = asked.max(0);
     let known = all.entry(place(look.object.namespace(), look.object.name())).or_default();
     let behavior = look.tree.at("spec.behavior");
-    let settled = known.history.settle(behavior, target.bounds, desired, look.now.mono);
+    let settled = known.history.settle(
+        behavior,
+        target.bounds,
+        desired,
+        (look.now.mono, look.by.down_window_secs),
+    );
     look.set("AbleToScale", "True", settled.able.0, settled.able.1);
     let limited = if settled.is_limited { "True" } else { "False" };
     look.set("ScalingLimited", limited, settled.limited.0, settled.limited.1);
@@ -417,7 +423,7 @@ fn rescale(
             look.set("AbleToScale", "False", "FailedUpdateScale", &message);
             let desired = look.tree.int("status.desiredReplicas").unwrap_or(0);
             look.finish(current, desired, statuses, false, actions);
-            return Next::After(SYNC_EVERY);
+            return Next::After(look.by.sync_every);
         }
         let message =
             format!("the HPA controller was able to update the target scale to {desired}");
@@ -431,7 +437,7 @@ fn rescale(
         let known = all.entry(place(look.object.namespace(), look.object.name())).or_default();
         known.history.changed(look.tree.at("spec.behavior"), current, desired, look.now.mono);
         look.finish(current, desired, statuses, true, actions);
-        Next::After(SYNC_EVERY)
+        Next::After(look.by.sync_every)
     }));
 }
 

@@ -3,19 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::tuning::Autoscaler;
 use api::{Lens, Object, Quantity, Value};
 use stdx::time::{Now, Wall};
 
 use crate::support::conditions;
-
-/// Ratios as near to 1 as this change nothing.
-const TOLERANCE: f64 = 0.1;
-
-/// So long after its start a pod's processor usage counts only once it is ready.
-const CPU_INITIALIZATION: Duration = Duration::from_secs(300);
-
-/// A pod that has been unready since before this much after its start was never ready.
-const INITIAL_READINESS: Duration = Duration::from_secs(30);
 
 /// What one pod was measured at. Values are in thousandths.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,12 +54,12 @@ pub(super) fn of_pods(
     mut measures: Measures,
     current: i64,
     target: Target<'_>,
-    now: Now,
+    (now, by): (Now, Autoscaler),
 ) -> Result<Proposal, String> {
     if pods.is_empty() {
         return Err("no pods returned by selector while calculating replica count".into());
     }
-    let groups = group(pods, &mut measures, target, now);
+    let groups = group(pods, &mut measures, target, (now, by));
     if measures.is_empty() {
         return Err("did not receive metrics for targeted pods (pods might be unready)".into());
     }
@@ -81,7 +73,7 @@ pub(super) fn of_pods(
     let asks = |ratio: f64, n: usize| Proposal { replicas: ceil(ratio * count(n)), ..unchanged };
     let has_unready = !groups.unready.is_empty() && first.ratio > 1.0;
     if !has_unready && groups.missing.is_empty() {
-        return Ok(match is_near(first.ratio) {
+        return Ok(match is_near(first.ratio, by) {
             true => unchanged,
             false => asks(first.ratio, groups.n_ready),
         });
@@ -104,7 +96,7 @@ pub(super) fn of_pods(
     }
     let again = ratio(&measures, &requests, target)?.ratio;
     let turned = (first.ratio < 1.0 && again > 1.0) || (first.ratio > 1.0 && again < 1.0);
-    if is_near(again) || turned {
+    if is_near(again, by) || turned {
         return Ok(unchanged);
     }
     let asked = asks(again, measures.len());
@@ -120,14 +112,14 @@ pub(super) fn of_pods(
 pub(super) fn of_value(
     pods: &[Object],
     usage: i64,
-    current: i64,
+    (current, by): (i64, Autoscaler),
     wanted: i64,
 ) -> Result<Proposal, String> {
     let ratio = double(usage) / double(wanted);
     let replicas = match current {
         // Whether there are to be any depends on the value alone.
         0 => ceil(ratio),
-        _ if is_near(ratio) => current,
+        _ if is_near(ratio, by) => current,
         _ if pods.is_empty() => {
             return Err("unable to calculate ready pods: no pods returned by selector while calculating replica count".into());
         }
@@ -143,9 +135,9 @@ pub(super) fn of_value(
 }
 
 /// What a value of something else asks for of which each pod has its part.
-pub(super) fn of_share(usage: i64, current: i64, wanted: i64) -> Proposal {
+pub(super) fn of_share(usage: i64, (current, by): (i64, Autoscaler), wanted: i64) -> Proposal {
     let ratio = double(usage) / (double(wanted) * double(current));
-    let replicas = match is_near(ratio) {
+    let replicas = match is_near(ratio, by) {
         true => current,
         false => ceil(double(usage) / double(wanted)),
     };
@@ -153,7 +145,12 @@ pub(super) fn of_share(usage: i64, current: i64, wanted: i64) -> Proposal {
 }
 
 /// Takes out of the measures what does not count.
-fn group(pods: &[Object], measures: &mut Measures, target: Target<'_>, now: Now) -> Groups {
+fn group(
+    pods: &[Object],
+    measures: &mut Measures,
+    target: Target<'_>,
+    (now, by): (Now, Autoscaler),
+) -> Groups {
     let resource = match target {
         Target::Average(_, resource) | Target::Utilization { resource, .. } => resource,
     };
@@ -171,7 +168,7 @@ fn group(pods: &[Object], measures: &mut Measures, target: Target<'_>, now: Now)
             group.push(name.to_owned());
             continue;
         };
-        if resource == "cpu" && is_unready(&pod.tree(), measure, now) {
+        if resource == "cpu" && is_unready(&pod.tree(), measure, now, by) {
             measures.remove(name);
             groups.unready.push(name.to_owned());
             continue;
@@ -182,16 +179,16 @@ fn group(pods: &[Object], measures: &mut Measures, target: Target<'_>, now: Now)
 }
 
 /// Whether what a pod's processors did says nothing about what it will do.
-fn is_unready(pod: &Value, measure: &Measure, now: Now) -> bool {
+fn is_unready(pod: &Value, measure: &Measure, now: Now, by: Autoscaler) -> bool {
     let started = api::time::parse(pod.str("status.startTime"));
     let (Some(ready), Some(started)) = (conditions::find(pod, "Ready"), started) else {
         return true;
     };
     let changed = api::time::parse(ready.str("lastTransitionTime")).unwrap_or(Wall(0));
     let is_false = ready.str("status") == "False";
-    match started + CPU_INITIALIZATION > now.wall {
+    match started + by.cpu_initialization > now.wall {
         true => is_false || measure.at < changed + measure.window,
-        false => is_false && started + INITIAL_READINESS > changed,
+        false => is_false && started + by.initial_readiness > changed,
     }
 }
 
@@ -265,8 +262,8 @@ fn ratio(
     }
 }
 
-fn is_near(ratio: f64) -> bool {
-    (1.0 - ratio).abs() <= TOLERANCE
+fn is_near(ratio: f64, by: Autoscaler) -> bool {
+    (1.0 - ratio).abs() <= by.tolerance
 }
 
 fn clamp(n: i128) -> i64 {

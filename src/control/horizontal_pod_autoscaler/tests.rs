@@ -1,10 +1,13 @@
 //! Tables of what autoscalers decide, from what they are told.
 
+use std::time::Duration;
+
 use api::controller::Fixture;
 use api::{Action, json};
 
 use super::replicas::{self, Measure, Measures};
 use super::*;
+use crate::tuning::DEFAULT;
 use crate::world::{line, now_at};
 
 /// A pod that has been ready since five minutes before 0, with a request of a whole processor.
@@ -40,7 +43,13 @@ fn ask(
     target: replicas::Target<'_>,
 ) -> String {
     let now = now_at(10);
-    match replicas::of_pods(&objects(pods), measures(values), current, target, now) {
+    match replicas::of_pods(
+        &objects(pods),
+        measures(values),
+        current,
+        target,
+        (now, DEFAULT.autoscaler),
+    ) {
         Ok(found) => match found.utilization {
             Some(percent) => format!("{} {percent}% {}", found.replicas, found.usage),
             None => format!("{} {}", found.replicas, found.usage),
@@ -250,8 +259,12 @@ fn averages_and_values_ask_for_their_part() {
         assert_eq!(ask(pods, values, 2, average(wanted)), want, "{name}");
     }
     let of_value = |n: usize, usage, current, wanted| {
-        let found =
-            replicas::of_value(&objects(plain(&["a", "b", "c"][..n])), usage, current, wanted);
+        let found = replicas::of_value(
+            &objects(plain(&["a", "b", "c"][..n])),
+            usage,
+            (current, DEFAULT.autoscaler),
+            wanted,
+        );
         found.map_or_else(|why| why, |found| format!("{} {}", found.replicas, found.usage))
     };
     assert_eq!(of_value(3, 20_000, 3, 10_000), "6 20000");
@@ -264,7 +277,7 @@ fn averages_and_values_ask_for_their_part() {
         (21_000, 2, 10_000, 2, 10_500),
         (10_000, 3, 10_000, 1, 3_334),
     ] {
-        let found = replicas::of_share(usage, current, wanted);
+        let found = replicas::of_share(usage, (current, DEFAULT.autoscaler), wanted);
         assert_eq!((found.replicas, found.usage), (replicas, shown));
     }
 }
@@ -285,7 +298,7 @@ fn what_is_asked_for_is_bounded_stabilized_and_slowed_down() {
         (331, 20, 1, 2, "ReadyForNewScale", "TooFewReplicas"),
         (345, 2, 2, 2, "ReadyForNewScale", "DesiredWithinRange"),
     ] {
-        let settled = history.settle(&Value::Null, bounds(current), desired, mono(secs));
+        let settled = history.settle(&Value::Null, bounds(current), desired, (mono(secs), 300));
         let got = (settled.replicas, settled.able.0, settled.limited.0);
         assert_eq!(got, (want, able, limited), "at {secs}");
         history.changed(&Value::Null, current, settled.replicas, mono(secs));
@@ -309,7 +322,7 @@ fn what_is_asked_for_is_bounded_stabilized_and_slowed_down() {
         (140, 19, 2, 17, "ReadyForNewScale", "ScaleDownLimit"),
         (150, 17, 2, 17, "ReadyForNewScale", "ScaleDownLimit"),
     ] {
-        let settled = history.settle(&slow, bounds(current), desired, mono(secs));
+        let settled = history.settle(&slow, bounds(current), desired, (mono(secs), 300));
         let got = (settled.replicas, settled.able.0, settled.limited.0);
         assert_eq!(got, (want, able, limited), "at {secs}");
         history.changed(&slow, current, settled.replicas, mono(secs));
@@ -319,7 +332,7 @@ fn what_is_asked_for_is_bounded_stabilized_and_slowed_down() {
         json!({"selectPolicy": "Disabled", "stabilizationWindowSeconds": 0}),
     );
     for desired in [1, 9] {
-        let settled = History::default().settle(&off, bounds(5), desired, mono(0));
+        let settled = History::default().settle(&off, bounds(5), desired, (mono(0), 300));
         assert_eq!((settled.replicas, settled.is_limited), (5, true));
     }
 }

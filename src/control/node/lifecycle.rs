@@ -13,17 +13,10 @@ use super::{NOT_READY, UNREACHABLE};
 use crate::support::conditions::{self, Condition};
 use crate::support::pods::Pod;
 use crate::support::{created, same, time_at};
+use crate::tuning::Tuning;
 
-/// Silence for longer than this is suspicious. With `CONFIRM` it makes upstream's
-/// `--node-monitor-grace-period` of 50 s.
-const GRACE: Duration = Duration::from_secs(38);
-/// A suspicion must stand for longer than a kubelet takes to renew its lease: after a restart of
-/// everything, or a jump of the clock, every lease looks old.
-const CONFIRM: Duration = Duration::from_secs(12);
 /// Since when a node is under suspicion.
 const SILENT_SINCE: &str = "k3rs.io/silent-since";
-/// A new node has a little longer to say its first word (`--node-startup-grace-period`).
-const STARTUP_GRACE: Duration = Duration::from_secs(60);
 const LEASES: &str = "kube-node-lease";
 
 /// Conditions that only a living kubelet can vouch for.
@@ -57,6 +50,7 @@ impl Controller for Lifecycle {
         let Some(node) = view.at(key) else { return Next::Done };
         let tree = node.tree();
         let now = view.now.wall;
+        let confirm = confirm(Tuning::of(view));
         let silent_at = heard(view, &tree);
         let mut next = until(silent_at, now);
         let mut present = tree.clone();
@@ -64,14 +58,14 @@ impl Controller for Lifecycle {
         let silent = silent_at <= now;
         let news = silent && !same(&unknown(&tree, view.now).into(), tree.at("status.conditions"));
         let confirmed_at =
-            suspected.and_then(api::time::parse).map(|since| view.now.corrected(since) + CONFIRM);
+            suspected.and_then(api::time::parse).map(|since| view.now.corrected(since) + confirm);
         if !silent && suspected.is_some() {
             let patch = json!({"metadata": {"annotations": {SILENT_SINCE: null}}});
             actions.patch(&node, patch);
         } else if news && confirmed_at.is_none() {
             let annotations = json!({SILENT_SINCE: api::time::format(now)});
             actions.patch(&node, json!({"metadata": {"annotations": annotations}}));
-            next = Next::After(CONFIRM);
+            next = Next::After(confirm);
         } else if news && confirmed_at.is_some_and(|at| at > now) {
             next = until(confirmed_at.unwrap_or(now), now);
         } else if silent {
@@ -99,6 +93,13 @@ impl Controller for Lifecycle {
     }
 }
 
+/// The last part of `--node-monitor-grace-period` (12 s of 50 s): silence for longer than the rest is suspicious, and a
+/// suspicion must stand for longer than a kubelet takes to renew its lease, for after a restart of everything, or
+/// a jump of the clock, every lease looks old.
+fn confirm(tuning: &Tuning) -> Duration {
+    tuning.node_monitor_grace * 6 / 25
+}
+
 fn until(at: Wall, now: Wall) -> Next {
     if at > now { Next::After(at.since(now)) } else { Next::Done }
 }
@@ -119,9 +120,11 @@ fn heard(view: &View<'_>, node: &Value) -> Wall {
     let posted = ready
         .filter(|condition| !is_ours(condition))
         .and_then(|condition| time_at(condition, "lastHeartbeatTime"));
-    let started = view.now.corrected(created(node)) + STARTUP_GRACE;
+    let tuning = Tuning::of(view);
+    let started = view.now.corrected(created(node)) + tuning.node_startup_grace;
     let signs = [renewed, posted].into_iter().flatten();
-    let signs = signs.map(|at| view.now.corrected(at) + GRACE);
+    let grace = tuning.node_monitor_grace - confirm(tuning);
+    let signs = signs.map(|at| view.now.corrected(at) + grace);
     signs.max().map_or(started, |at| if ready.is_none() { at.max(started) } else { at })
 }
 
