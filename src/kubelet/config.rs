@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::floors::{Floors, Reserved, Soft};
+
 /// A taint the node registers with: `key=value:effect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taint {
@@ -88,12 +90,27 @@ pub struct Config {
     pub image_gc_min_age: Duration,
     pub container_log_max_bytes: u64,
     pub container_log_files_max: usize,
-    /// Evict below this much available memory, or a tenth of the machine's if that is less (see
-    /// [`Config::memory_floor_bytes`]); 0 turns it off.
-    pub eviction_memory_available_bytes: u64,
-    /// Evict below this share of free node disk; 0 turns it off.
-    pub eviction_disk_available_percent: u64,
-    pub eviction_inodes_free_percent: u64,
+    /// Evict below these at once, and below others after a while.
+    pub eviction_hard: Floors,
+    pub eviction_soft: Option<Soft>,
+    /// How long a pressure is shown after it went.
+    pub pressure_lasts: Duration,
+    /// Kept from pods beside the hard floors.
+    pub reserved: Reserved,
+    /// The Node is written at least this often.
+    pub status_report_every: Duration,
+    /// The Lease's, which is renewed four times as often. Seconds, not 0.
+    pub lease_secs: u32,
+    /// Images that the Node tells of.
+    pub images_shown_max: usize,
+    /// Sysctls beside the safe ones that pods may set; `*` at the end is for all that begin so.
+    pub unsafe_sysctls: Vec<String>,
+    /// Images that are pulled at the same time; `None`: as many as are wanted.
+    pub pulls_max: Option<usize>,
+    /// Who says nothing of seccomp gets `RuntimeDefault`.
+    pub seccomp_default: bool,
+    /// The Node is made where there is none.
+    pub registers: bool,
     /// Pods' pid limit; 0 is none.
     pub pod_pids_max: i64,
 }
@@ -128,28 +145,32 @@ impl Config {
             image_gc_min_age: Duration::from_secs(120),
             container_log_max_bytes: 10 << 20,
             container_log_files_max: 5,
-            eviction_memory_available_bytes: 100 << 20,
-            eviction_disk_available_percent: 5,
-            eviction_inodes_free_percent: 5,
+            eviction_hard: Floors::HARD,
+            eviction_soft: None,
+            pressure_lasts: Duration::from_secs(300),
+            reserved: Reserved::default(),
+            status_report_every: Duration::from_secs(300),
+            lease_secs: 40,
+            images_shown_max: 50,
+            unsafe_sysctls: Vec::new(),
+            pulls_max: None,
+            seccomp_default: false,
+            registers: true,
             pod_pids_max: 0,
             agent_directory,
         }
     }
 
-    /// Available memory below which pods are evicted, on a machine of `total` bytes.
-    ///
-    /// Upstream's 100Mi would hold a machine of 128 MB under pressure for ever: below 1000Mi it is a tenth.
-    pub(crate) fn memory_floor_bytes(&self, total: u64) -> u64 {
-        self.eviction_memory_available_bytes.min(total / 10)
-    }
-
-    /// Memory that the scheduler may not give to pods: the eviction floor, and on machines below 1 GiB
-    /// k3rs itself, which upstream leaves out (`kube-reserved`) because it hardly counts on larger ones.
+    /// Memory that the scheduler may not give to pods: the eviction floor, what is reserved, and where nothing is,
+    /// on machines below 1 GiB, k3rs itself, which upstream leaves out because it hardly counts on larger ones.
     pub(crate) fn memory_reserved_bytes(&self, total: u64) -> u64 {
         const SMALL_BELOW_BYTES: u64 = 1 << 30;
         const K3RS_BYTES: u64 = 16 << 20;
-        let own = if total < SMALL_BELOW_BYTES { K3RS_BYTES } else { 0 };
-        self.memory_floor_bytes(total) + own.min(total / 4)
+        let own = match self.reserved.memory_bytes {
+            0 if total < SMALL_BELOW_BYTES => K3RS_BYTES.min(total / 4),
+            reserved => reserved,
+        };
+        self.eviction_hard.memory.of(total).saturating_add(own)
     }
 
     /// Where the pod's volumes from the API are.
@@ -180,7 +201,7 @@ mod tests {
             [(46, 4, 16), (112, 11, 27), (300, 30, 46), (1000, 100, 116), (4096, 100, 100)]
         {
             let found = (
-                mib(config.memory_floor_bytes(total << 20)),
+                mib(config.eviction_hard.memory.of(total << 20)),
                 mib(config.memory_reserved_bytes(total << 20)),
             );
             assert_eq!(found, (floor, reserved), "{total} MiB");

@@ -8,6 +8,7 @@ use api::{Lens, Value};
 use stdx::Arrange;
 use stdx::time::Mono;
 
+use crate::floors::Floors;
 use crate::node::{Node, Pressure, facts::meminfo};
 use crate::pod::{NODE_WAS_LOW, Told, requests_of};
 use crate::shared::{Shared, Slot, Snapshot};
@@ -15,8 +16,6 @@ use crate::volumes::directory_size;
 
 /// How often resources are looked at, as upstream.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// How long a pressure is shown after it went.
-const PRESSURE_LASTS: Duration = Duration::from_secs(300);
 /// Local storage limits are looked at every so many looks: `du` costs.
 const STORAGE_EVERY: u32 = 2;
 /// From this priority on a pod is not evicted unless static upstream peers would be.
@@ -27,6 +26,7 @@ pub(crate) async fn run(node: Arc<Node>) {
     let mut seen: [Option<Mono>; 3] = [None; 3];
     let mut looks = 0u32;
     let mut leaving = None;
+    let mut below_since = [None; 4];
     loop {
         rt::sleep(LOOK_EVERY).await;
         looks = looks.wrapping_add(1);
@@ -35,18 +35,28 @@ pub(crate) async fn run(node: Arc<Node>) {
         let figures = rt::unblock(move || Figures::read(&directory)).await;
         let config = &shared.config;
         let now = rt::now().mono;
-        let memory_floor = config.memory_floor_bytes(figures.memory_total);
-        let low_memory = figures.memory_available < memory_floor;
-        let disk_floor = figures.disk_total / 100 * config.eviction_disk_available_percent.min(100);
-        let inode_floor = figures.inodes / 100 * config.eviction_inodes_free_percent.min(100);
-        let low_disk = figures.disk_available < disk_floor || figures.inodes_free < inode_floor;
-        let low_pids = figures.pids_free < PIDS_FREE_MIN;
+        let mut floors = figures.floors(&config.eviction_hard);
+        let mut low = figures.below(floors);
+        let mut grace = 0;
+        if let Some(soft) = &config.eviction_soft {
+            let soft_floors = figures.floors(&soft.floors);
+            let is_low = soft_met(&mut below_since, figures.below(soft_floors), &soft.grace, now);
+            for idx in 0..low.len() {
+                if is_low[idx] && !low[idx] {
+                    (low[idx], floors[idx], grace) =
+                        (true, soft_floors[idx], soft.pod_grace_max_secs);
+                }
+            }
+        }
+        let [low_memory, few_bytes, few_inodes, low_pids] = low;
+        let low_disk = few_bytes || few_inodes;
+        let [memory_floor, disk_floor, ..] = floors;
         for (idx, low) in [low_memory, low_disk, low_pids].into_iter().enumerate() {
             if low {
                 seen[idx] = Some(now);
             }
         }
-        let lasts = |at: Option<Mono>| at.is_some_and(|at| now.since(at) < PRESSURE_LASTS);
+        let lasts = |at: Option<Mono>| at.is_some_and(|at| now.since(at) < config.pressure_lasts);
         node.set_pressure(Pressure {
             memory: lasts(seen[0]),
             disk: lasts(seen[1]),
@@ -58,12 +68,15 @@ pub(crate) async fn run(node: Arc<Node>) {
             let floor = amount(memory_floor);
             tell_node(&node, "memory");
             let left = amount(figures.memory_available);
-            leaving = evict_one(shared, Resource::Memory, &floor, &left).await.map(|s| (s, now));
+            leaving =
+                evict_one(shared, Resource::Memory, (&floor, &left), grace).await.map(|s| (s, now));
         } else if low_disk {
             tell_node(&node, "ephemeral-storage");
             if !reclaim_disk(shared).await {
                 let (floor, left) = (amount(disk_floor), amount(figures.disk_available));
-                leaving = evict_one(shared, Resource::Disk, &floor, &left).await.map(|s| (s, now));
+                leaving = evict_one(shared, Resource::Disk, (&floor, &left), grace)
+                    .await
+                    .map(|s| (s, now));
             }
         }
         if looks.is_multiple_of(STORAGE_EVERY) {
@@ -80,8 +93,20 @@ fn still_leaving(last: &Option<(Arc<Slot>, Mono)>, now: Mono) -> bool {
         .is_some_and(|(slot, since)| !slot.snapshot().terminal && now.since(*since) < LEAVES_WITHIN)
 }
 
-/// Fewer process ids than this are pressure.
-const PIDS_FREE_MIN: u64 = 256;
+/// Which soft floors the node is below of for as long as they bear it.
+fn soft_met(
+    since: &mut [Option<Mono>; 4],
+    below: [bool; 4],
+    grace: &[Duration; 4],
+    now: Mono,
+) -> [bool; 4] {
+    let mut met = [false; 4];
+    for idx in 0..below.len() {
+        since[idx] = if below[idx] { since[idx].or(Some(now)) } else { None };
+        met[idx] = since[idx].is_some_and(|since| now.since(since) >= grace[idx]);
+    }
+    met
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resource {
@@ -97,10 +122,26 @@ struct Figures {
     disk_available: u64,
     inodes: u64,
     inodes_free: u64,
+    pid_max: u64,
     pids_free: u64,
 }
 
 impl Figures {
+    /// In the order of the fields of [`Floors`].
+    fn floors(&self, floors: &Floors) -> [u64; 4] {
+        [
+            floors.memory.of(self.memory_total),
+            floors.disk.of(self.disk_total),
+            floors.inodes.of(self.inodes),
+            floors.pids.of(self.pid_max),
+        ]
+    }
+
+    fn below(&self, floors: [u64; 4]) -> [bool; 4] {
+        let left = [self.memory_available, self.disk_available, self.inodes_free, self.pids_free];
+        std::array::from_fn(|idx| left[idx] < floors[idx])
+    }
+
     fn read(directory: &std::path::Path) -> Figures {
         let text = |path: &str| rt::fs::read_small_text(path).unwrap_or_default();
         let memory = text("/proc/meminfo");
@@ -117,6 +158,7 @@ impl Figures {
             disk_available: space.available_bytes,
             inodes: space.inodes,
             inodes_free: space.inodes_free,
+            pid_max,
             pids_free: pid_max.saturating_sub(tasks.unwrap_or(0)),
         }
     }
@@ -169,8 +211,8 @@ fn rank(candidates: &mut [Candidate]) {
 async fn evict_one(
     shared: &Shared,
     resource: Resource,
-    floor: &str,
-    left: &str,
+    (floor, left): (&str, &str),
+    grace_max_secs: i64,
 ) -> Option<Arc<Slot>> {
     let slots: Vec<(Arc<Slot>, Snapshot)> = shared
         .slots
@@ -213,7 +255,11 @@ async fn evict_one(
         amount(first.usage),
         amount(first.request),
     );
-    evict(shared, slot, snapshot, message, Some(0));
+    let asked = |pod: &Arc<crate::pod::Pod>| {
+        pod.object.tree().int("spec.terminationGracePeriodSeconds").unwrap_or(30)
+    };
+    let grace = snapshot.pod.as_ref().map_or(0, asked).min(grace_max_secs);
+    evict(shared, slot, snapshot, message, Some(grace));
     Some(Arc::clone(slot))
 }
 
@@ -334,6 +380,18 @@ mod tests {
         ];
         rank(&mut all);
         assert_eq!(all.iter().map(|c| c.idx).collect::<Vec<_>>(), [3, 2, 1, 4, 0]);
+    }
+
+    #[test]
+    fn soft_floors_count_after_their_time() {
+        let (mut since, grace) = ([None; 4], [Duration::from_secs(30); 4]);
+        let at = |secs: u64| Mono(secs * 1_000_000_000);
+        let disk = [false, true, false, false];
+        assert_eq!(soft_met(&mut since, disk, &grace, at(10)), [false; 4]);
+        assert_eq!(soft_met(&mut since, disk, &grace, at(30)), [false; 4]);
+        assert_eq!(soft_met(&mut since, disk, &grace, at(40)), disk);
+        assert_eq!(soft_met(&mut since, [false; 4], &grace, at(50)), [false; 4]);
+        assert_eq!(soft_met(&mut since, disk, &grace, at(60)), [false; 4], "it begins anew");
     }
 
     #[test]

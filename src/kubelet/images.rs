@@ -20,6 +20,8 @@ pub(crate) struct Puller {
     recorder: Recorder,
     /// One lock for each image that is being pulled now.
     pulling: Mutex<BTreeMap<String, Arc<rt::lock::Mutex<()>>>>,
+    /// Where no more than so many may be pulled at a time.
+    places: Option<rt::lock::Semaphore>,
 }
 
 /// What is wanted, and whom to tell.
@@ -35,8 +37,9 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Puller {
-    pub(crate) fn new(runtime: Runtime, recorder: Recorder) -> Puller {
-        Puller { runtime, recorder, pulling: Mutex::default() }
+    pub(crate) fn new(runtime: Runtime, recorder: Recorder, pulls_max: Option<usize>) -> Puller {
+        let places = pulls_max.map(rt::lock::Semaphore::new);
+        Puller { runtime, recorder, pulling: Mutex::default(), places }
     }
 
     /// The image, present; or why it cannot be had.
@@ -82,6 +85,10 @@ impl Puller {
             Arc::clone(pulling.entry(image.to_owned()).or_default())
         };
         let guard = lock.lock().await;
+        let _place = match &self.places {
+            Some(places) => Some(places.acquire().await),
+            None => None,
+        };
         let got_lock = rt::now().mono;
         // Someone else may have pulled it while this one waited.
         if !always && let Some(found) = self.runtime.images().get(image) {

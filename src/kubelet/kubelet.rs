@@ -115,7 +115,7 @@ impl Kubelet {
             wake.wake(uid, |inbox| inbox.sources_changed = true);
         });
         let shared = Arc::new(Shared {
-            puller: Puller::new(runtime.clone(), recorder.clone()),
+            puller: Puller::new(runtime.clone(), recorder.clone(), config.pulls_max),
             informers: Informers::new(client.clone()),
             node: Mutex::default(),
             node_ips: Mutex::new(config.node_ips.clone()),

@@ -11,6 +11,7 @@ mod ask;
 mod config;
 mod events;
 mod evict;
+mod floors;
 mod images;
 mod kubelet;
 mod make;
@@ -29,6 +30,7 @@ mod volumes;
 mod worker;
 
 pub use config::{Config, Serving, Taint};
+pub use floors::{Floor, Floors, Reserved, Soft};
 pub use kubelet::{AttachOptions, ExecOptions, Kubelet, LogOptions};
 pub use network::{HostPort, PodNetwork, SandboxNetwork};
 pub use node::register::{register, report_not_ready};

@@ -124,7 +124,11 @@ impl SeccompChoice {
 
 /// # Errors
 /// What this node cannot enforce is refused, not ignored.
-pub(crate) fn confinement(pod: &Value, container: &Value) -> Result<Confinement, String> {
+pub(crate) fn confinement(
+    pod: &Value,
+    container: &Value,
+    seccomp_default: bool,
+) -> Result<Confinement, String> {
     let context = container.at("securityContext");
     let privileged = context.flag("privileged");
     if !privileged && context.str("procMount") == "Unmasked" {
@@ -145,6 +149,7 @@ pub(crate) fn confinement(pod: &Value, container: &Value) -> Result<Confinement,
     let seccomp = match profile.str("type") {
         _ if privileged => SeccompChoice::Unconfined,
         "RuntimeDefault" => SeccompChoice::RuntimeDefault,
+        "" if seccomp_default => SeccompChoice::RuntimeDefault,
         "Localhost" => SeccompChoice::Localhost(profile.str("localhostProfile").to_owned()),
         _ => SeccompChoice::Unconfined,
     };
@@ -176,12 +181,16 @@ const SAFE_SYSCTLS: &[&str] = &[
 ];
 
 /// The reason to refuse the pod's sysctls: `SysctlForbidden`.
-pub(crate) fn forbidden_sysctl(pod: &Value) -> Option<String> {
+pub(crate) fn forbidden_sysctl(pod: &Value, more: &[String]) -> Option<String> {
     let spec = pod.at("spec");
     spec.list("securityContext.sysctls").iter().find_map(|sysctl| {
         let name = api::pod::sysctl_name(sysctl.str("name"));
         let shared = api::pod::host_namespace_of_sysctl(spec, &name);
-        if !SAFE_SYSCTLS.contains(&&*name) {
+        let fits = |allowed: &String| match allowed.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => name == *allowed,
+        };
+        if !SAFE_SYSCTLS.contains(&&*name) && !more.iter().any(fits) {
             return Some(format!("forbidden sysctl: \"{name}\" not allowlisted"));
         }
         let (word, _) = shared?;
@@ -245,19 +254,27 @@ mod tests {
             &pod,
             &json!({"securityContext": {"allowPrivilegeEscalation": false,
             "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}}}),
+            false,
         )
         .unwrap();
         assert_eq!(got.seccomp, SeccompChoice::RuntimeDefault);
+        let by_default = confinement(&json!({}), &json!({}), true).unwrap();
+        assert_eq!(by_default.seccomp, SeccompChoice::RuntimeDefault);
         assert!(got.no_new_privileges && got.drop == ["ALL"] && got.add == ["NET_BIND_SERVICE"]);
-        let got = confinement(&pod, &json!({"securityContext": {"privileged": true}})).unwrap();
+        let got =
+            confinement(&pod, &json!({"securityContext": {"privileged": true}}), false).unwrap();
         assert!(got.privileged && got.unmasked && got.seccomp == SeccompChoice::Unconfined);
         let armor = json!({"securityContext": {"appArmorProfile": {"type": "Localhost"}}});
-        assert!(confinement(&pod, &armor).is_err());
+        assert!(confinement(&pod, &armor, false).is_err());
         let sysctls = |name: &str| json!({"spec": {"securityContext": {"sysctls": [{"name": name, "value": "1"}]}}});
-        assert_eq!(forbidden_sysctl(&sysctls("net.ipv4.tcp_syncookies")), None);
-        assert!(forbidden_sysctl(&sysctls("kernel.msgmax")).is_some());
-        assert_eq!(forbidden_sysctl(&sysctls("net/ipv4/tcp_syncookies")), None);
-        assert!(forbidden_sysctl(&sysctls("net.ipv4/tcp_syncookies")).is_some());
+        assert_eq!(forbidden_sysctl(&sysctls("net.ipv4.tcp_syncookies"), &[]), None);
+        assert!(forbidden_sysctl(&sysctls("kernel.msgmax"), &[]).is_some());
+        let allowed = ["kernel.msg*".to_owned(), "net.core.somaxconn".to_owned()];
+        assert_eq!(forbidden_sysctl(&sysctls("kernel.msgmax"), &allowed), None);
+        assert_eq!(forbidden_sysctl(&sysctls("net.core.somaxconn"), &allowed), None);
+        assert!(forbidden_sysctl(&sysctls("kernel.sem"), &allowed).is_some());
+        assert_eq!(forbidden_sysctl(&sysctls("net/ipv4/tcp_syncookies"), &[]), None);
+        assert!(forbidden_sysctl(&sysctls("net.ipv4/tcp_syncookies"), &[]).is_some());
     }
 
     #[test]
@@ -265,7 +282,7 @@ mod tests {
         let check = |name: &str, field: &str| {
             let pod = json!({"spec": {field: true,
                 "securityContext": {"sysctls": [{"name": name, "value": "1"}]}}});
-            forbidden_sysctl(&pod).unwrap_or_default()
+            forbidden_sysctl(&pod, &[]).unwrap_or_default()
         };
         let (net, ipc) = ("net.ipv4.ip_local_port_range", "kernel.shm_rmid_forced");
         assert_eq!(
@@ -283,7 +300,7 @@ mod tests {
     #[test]
     fn proc_stays_masked_without_a_user_namespace() {
         let context =
-            |context: Value| confinement(&json!({}), &json!({"securityContext": context}));
+            |context: Value| confinement(&json!({}), &json!({"securityContext": context}), false);
         assert!(context(json!({"procMount": "Unmasked"})).is_err());
         assert!(!context(json!({"procMount": "Default"})).unwrap().unmasked);
         assert!(context(json!({"procMount": "Unmasked", "privileged": true})).unwrap().unmasked);

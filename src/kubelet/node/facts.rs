@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use api::quantity::Quantity;
+
+use crate::floors::Reserved;
 use api::{LensMut, Value, json};
 
 /// Read once at start; none of it changes while the kernel runs.
@@ -53,24 +55,29 @@ impl Facts {
     }
 
     pub(crate) fn capacity(&self, pods_max: usize) -> Value {
-        self.amounts(self.memory_bytes, format_ki(self.disk_bytes), pods_max)
+        let cpus = self.cpus.to_string();
+        self.amounts(cpus, self.memory_bytes, format_ki(self.disk_bytes), pods_max)
     }
 
     pub(crate) fn allocatable(
         &self,
         pods_max: usize,
         reserved_memory_bytes: u64,
-        reserved_disk_percent: u64,
+        disk_floor_bytes: u64,
+        reserved: Reserved,
     ) -> Value {
         let huge: u64 = self.huge_pages.iter().map(|(_, bytes)| bytes).sum();
         let memory = self.memory_bytes.saturating_sub(reserved_memory_bytes).saturating_sub(huge);
-        let kept = self.disk_bytes / 100 * (100 - reserved_disk_percent.min(100));
-        self.amounts(memory, kept.to_string(), pods_max)
+        let disk = self.disk_bytes.saturating_sub(disk_floor_bytes);
+        let disk = disk.saturating_sub(reserved.disk_bytes).to_string();
+        let milli = self.cpus.saturating_mul(1000).saturating_sub(reserved.milli_cpu);
+        let cpus = Quantity::from_milli(i64::try_from(milli).unwrap_or(i64::MAX)).to_string();
+        self.amounts(cpus, memory, disk, pods_max)
     }
 
-    fn amounts(&self, memory: u64, disk: String, pods_max: usize) -> Value {
+    fn amounts(&self, cpus: String, memory: u64, disk: String, pods_max: usize) -> Value {
         let mut tree = json!({
-            "cpu": self.cpus.to_string(),
+            "cpu": cpus,
             "memory": format_ki(memory),
             "ephemeral-storage": disk,
             "pods": pods_max.to_string(),
@@ -153,7 +160,11 @@ mod tests {
         assert_eq!(os_image("ID=debian\nPRETTY_NAME=\"Debian 12\"\n"), "Debian 12");
         let facts = Facts::read(Path::new("/"));
         assert!(facts.cpus >= 1 && facts.memory_bytes > 0 && facts.disk_bytes > 0);
-        let tree = facts.allocatable(110, 100 << 20, 10);
+        let reserved = Reserved { milli_cpu: 100, ..Reserved::default() };
+        let tree = facts.allocatable(110, 100 << 20, 10, reserved);
         assert_eq!(tree.str("pods"), "110");
+        assert_eq!(tree.str("cpu"), format!("{}m", facts.cpus * 1000 - 100));
+        let whole = facts.allocatable(1, 0, 0, Reserved::default());
+        assert_eq!(whole.str("cpu"), facts.cpus.to_string());
     }
 }

@@ -18,12 +18,7 @@ use crate::shared::Shared;
 use facts::Facts;
 
 /// Without a change the status is written this often, as upstream.
-const HEARTBEAT: Duration = Duration::from_secs(300);
-const LEASE_RENEW: Duration = Duration::from_secs(10);
-const LEASE_DURATION_SECS: i64 = 40;
 const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
-/// Images that the status lists, as upstream.
-const IMAGES_MAX: usize = 50;
 /// Names of one of them, as upstream: a registry can have any number of tags for one image.
 const IMAGE_NAMES_MAX: usize = 5;
 
@@ -133,7 +128,8 @@ impl Node {
             "allocatable": self.facts.allocatable(
                 config.pods_max,
                 config.memory_reserved_bytes(self.facts.memory_bytes),
-                config.eviction_disk_available_percent,
+                config.eviction_hard.disk.of(self.facts.disk_bytes),
+                config.reserved,
             ),
             "addresses": addresses,
             "conditions": self.conditions(now, old),
@@ -148,7 +144,7 @@ impl Node {
         images.arrange_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.id.cmp(&b.id)));
         images
             .into_iter()
-            .take(IMAGES_MAX)
+            .take(self.shared.config.images_shown_max)
             .map(|image| {
                 let names = image.digests.into_iter().chain(image.tags).take(IMAGE_NAMES_MAX);
                 let names: Vec<String> = names.collect();
@@ -229,6 +225,10 @@ impl Node {
         let wanted = self.registration();
         let existing = match client.get_optional(&kinds::NODE, "", name).await? {
             Some(existing) => existing,
+            // Somebody else makes it.
+            None if !self.shared.config.registers => {
+                return Err(Status::not_found(&kinds::NODE, name));
+            }
             None => match client.create(&kinds::NODE, wanted.clone()).await {
                 Err(status) if status.is_already_exists() => {
                     client.get(&kinds::NODE, "", name).await?
@@ -328,7 +328,7 @@ pub(crate) async fn look_up(shared: &Shared) {
     }
 }
 
-/// Keeps the Node written: at once, at every change, and every five minutes.
+/// Keeps the Node written: at once, at every change, and every five minutes by default.
 pub(crate) async fn keep(node: Arc<Node>) {
     let mut failures = 0;
     loop {
@@ -348,7 +348,11 @@ pub(crate) async fn keep(node: Arc<Node>) {
                 continue;
             }
         }
-        rt::future::or(rt::future::or(changed, network), rt::sleep(HEARTBEAT)).await;
+        rt::future::or(
+            rt::future::or(changed, network),
+            rt::sleep(node.shared.config.status_report_every),
+        )
+        .await;
     }
 }
 
@@ -364,9 +368,11 @@ pub(crate) async fn follow_clock(node: Arc<Node>) {
     }
 }
 
-/// Renews the Lease every ten seconds; its absence makes it anew.
+/// Renews the Lease, every ten seconds by default; its absence makes it anew.
 pub(crate) async fn renew_lease(node: Arc<Node>) {
     const NAMESPACE: &str = "kube-node-lease";
+    let lease_secs = node.shared.config.lease_secs;
+    let renew_every = Duration::from_secs(lease_secs.into()) / 4;
     let client = &node.shared.client;
     let name = &node.shared.config.node_name;
     let mut failures = 0;
@@ -385,7 +391,7 @@ pub(crate) async fn renew_lease(node: Arc<Node>) {
                     "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
                     "metadata": {"namespace": NAMESPACE, "name": name, "ownerReferences": [
                         {"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}]},
-                    "spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_DURATION_SECS,
+                    "spec": {"holderIdentity": name, "leaseDurationSeconds": lease_secs,
                         "renewTime": renew_time},
                 });
                 client.create(&kinds::LEASE, lease).await
@@ -395,12 +401,12 @@ pub(crate) async fn renew_lease(node: Arc<Node>) {
         match done {
             Ok(_) => {
                 failures = 0;
-                rt::future::or(clock.next(), rt::sleep(LEASE_RENEW)).await;
+                rt::future::or(clock.next(), rt::sleep(renew_every)).await;
             }
             Err(status) => {
                 failures += 1;
                 log::debug!("lease of node {name}: {status}");
-                rt::sleep(RETRY.delay(failures).min(LEASE_RENEW)).await;
+                rt::sleep(RETRY.delay(failures).min(renew_every)).await;
             }
         }
     }

@@ -127,6 +127,9 @@ async fn ensure(config: &Config, client: &Client) -> Result<Object, Status> {
     if let Some(existing) = client.get_optional(&kinds::NODE, "", name).await? {
         return Ok(existing);
     }
+    if !config.registers {
+        return Err(Status::not_found(&kinds::NODE, name));
+    }
     let wanted = registration(config, facts::architecture(), &config.node_ips);
     match client.create(&kinds::NODE, wanted).await {
         Err(status) if status.is_already_exists() => client.get(&kinds::NODE, "", name).await,

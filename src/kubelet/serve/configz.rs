@@ -5,26 +5,23 @@ use std::time::Duration;
 use api::{Value, json};
 
 use crate::config::Config;
+use crate::floors::Floor;
 
 /// What is settled here, and what no flag changes; a field that is not here has no meaning for this kubelet.
 /// `memory_total` is the machine's, in bytes.
 pub(super) fn tree(config: &Config, memory_total: u64) -> Value {
-    let percent = |percent: u64| format!("{percent}%");
+    let hard = &config.eviction_hard;
+    let memory = Floor::Amount(hard.memory.of(memory_total) / 1024 * 1024);
     let mut floors = json!({});
-    let memory = config.memory_floor_bytes(memory_total);
-    let disk = config.eviction_disk_available_percent;
     for (signal, floor) in [
-        ("memory.available", (memory > 0).then(|| format!("{}Ki", memory / 1024))),
-        ("nodefs.available", (disk > 0).then(|| percent(disk))),
-        ("imagefs.available", (disk > 0).then(|| percent(disk))),
-        (
-            "nodefs.inodesFree",
-            (config.eviction_inodes_free_percent > 0)
-                .then(|| percent(config.eviction_inodes_free_percent)),
-        ),
+        ("memory.available", memory),
+        ("nodefs.available", hard.disk),
+        ("imagefs.available", hard.disk),
+        ("nodefs.inodesFree", hard.inodes),
+        ("pid.available", hard.pids),
     ] {
-        if let Some(floor) = floor {
-            floors[signal] = floor.into();
+        if floor != Floor::NONE {
+            floors[signal] = shown(floor).into();
         }
     }
     let dns: Vec<String> = config.cluster_dns.iter().map(ToString::to_string).collect();
@@ -50,6 +47,13 @@ pub(super) fn tree(config: &Config, memory_total: u64) -> Value {
         "containerLogMaxSize": config.container_log_max_bytes.to_string(),
         "containerLogMaxFiles": config.container_log_files_max,
         "failSwapOn": false,
+        "nodeStatusReportFrequency": seconds(config.status_report_every),
+        "nodeLeaseDurationSeconds": config.lease_secs,
+        "nodeStatusMaxImages": config.images_shown_max,
+        "evictionPressureTransitionPeriod": seconds(config.pressure_lasts),
+        "serializeImagePulls": config.pulls_max == Some(1),
+        "seccompDefault": config.seccomp_default,
+        "registerNode": config.registers,
     });
     if let Some(serving) = &config.serving {
         kubelet["port"] = serving.address.port().into();
@@ -64,6 +68,17 @@ pub(super) fn tree(config: &Config, memory_total: u64) -> Value {
     json!({ "kubeletconfig": kubelet })
 }
 
+fn shown(floor: Floor) -> String {
+    match floor {
+        Floor::Share(share) if share % 100 == 0 => format!("{}%", share / 100),
+        Floor::Share(share) => format!("{}.{:02}%", share / 100, share % 100),
+        Floor::Amount(n) | Floor::AtMostTenth(n) if n > 0 && n % 1024 == 0 => {
+            format!("{}Ki", n / 1024)
+        }
+        Floor::Amount(n) | Floor::AtMostTenth(n) => n.to_string(),
+    }
+}
+
 fn seconds(duration: Duration) -> String {
     format!("{}s", duration.as_secs())
 }
@@ -76,13 +91,13 @@ mod tests {
     fn it_tells_what_is_set() {
         let mut config = Config::new("n", "/agent", "v1");
         config.cluster_dns = vec!["10.43.0.10".parse().unwrap()];
-        config.eviction_inodes_free_percent = 0;
+        config.eviction_hard.inodes = Floor::NONE;
         let tree = tree(&config, 512 << 20);
         let kubelet = &tree["kubeletconfig"];
         assert_eq!(kubelet["clusterDNS"], json!(["10.43.0.10"]));
         assert_eq!(
             kubelet["evictionHard"],
-            json!({"memory.available": "52428Ki", "nodefs.available": "5%", "imagefs.available": "5%"})
+            json!({"memory.available": "52428Ki", "nodefs.available": "5%", "imagefs.available": "5%", "pid.available": "256"})
         );
         assert_eq!(
             (&kubelet["imageMinimumGCAge"], &kubelet["port"]),

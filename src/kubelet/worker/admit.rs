@@ -51,7 +51,7 @@ impl Worker {
     /// One pod after the other, so that none is refused for another that is not in yet.
     fn find_place(&self) -> Admission {
         let tree = self.pod.object.tree();
-        if let Some(why) = security::forbidden_sysctl(&tree) {
+        if let Some(why) = security::forbidden_sysctl(&tree, &self.shared.config.unsafe_sysctls) {
             return Admission::Refused(Told::new(
                 "SysctlForbidden",
                 format!("Pod was rejected: {why}"),

@@ -237,7 +237,7 @@ impl Start {
                 Some(target.ok_or_else(|| format!("unable to find target container {name}"))?)
             }
         };
-        let confinement = security::confinement(tree, spec)?;
+        let confinement = security::confinement(tree, spec, self.shared.config.seccomp_default)?;
         let profiles = self.shared.config.agent_directory.join("kubelet/seccomp");
         let seccomp = confinement.seccomp.clone().into_seccomp(|name| {
             if name.split('/').any(|part| part == "..") {
