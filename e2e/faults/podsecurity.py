@@ -98,7 +98,7 @@ def test_a_configuration_file_sets_defaults_and_exemptions(cluster):
             file.write_text(wrong)
         code, said = fails_to_start(cluster, flag)
         expect(code == 1 and words in said, f"wanted {words}: {code} {said[-600:]}")
-    for arg, words in (("etcd-prefix=/x", "--kube-apiserver-arg=etcd-prefix is not supported"), ("enable-admission-plugins=Foo", 'enable-admission-plugins plugin "Foo" is unknown')):
+    for arg, words in (("etcd-prefixes=/x", "kube-apiserver: unknown flag: --etcd-prefixes"), ("enable-admission-plugins=Foo", 'enable-admission-plugins plugin "Foo" is unknown')):
         code, said = fails_to_start(cluster, f"--kube-apiserver-arg={arg}")
         expect(code == 1 and words in said, f"wanted {words}: {code} {said[-600:]}")
     file.write_text(text)

@@ -20,8 +20,8 @@ const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 
-/// As kube-controller-manager's `--cluster-signing-duration`.
-const VALID_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The default of kube-controller-manager's `--cluster-signing-duration`.
+pub const VALID_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How many requests are looked at together.
 const PAGE_MAX: u64 = 100;
 const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
@@ -36,8 +36,8 @@ pub struct Authorities {
 }
 
 /// Approves and signs for as long as the task lives. `client` is one with the rights of upstream's
-/// `certificate-controller`.
-pub fn keep(client: Client, authorities: Authorities) -> rt::Task<Option<()>> {
+/// `certificate-controller`. No certificate is valid for longer than `valid_max`.
+pub fn keep(client: Client, authorities: Authorities, valid_max: Duration) -> rt::Task<Option<()>> {
     rt::spawn_named("certificate signers", async move {
         let selection = Selection {
             kind: &CERTIFICATE_SIGNING_REQUEST,
@@ -61,7 +61,7 @@ pub fn keep(client: Client, authorities: Authorities) -> rt::Task<Option<()>> {
         let signing = async {
             let mut failures = 0;
             while told.recv().await.is_ok() {
-                while let Err(status) = pass(&client, &authorities).await {
+                while let Err(status) = pass(&client, &authorities, valid_max).await {
                     failures += 1;
                     log::warn!("sign certificates: {status}");
                     rt::sleep(RETRY.delay(failures)).await;
@@ -90,7 +90,11 @@ fn is_waiting(request: &Object) -> bool {
 }
 
 /// Looks at every request once. One that fails does not keep others waiting.
-async fn pass(client: &Client, authorities: &Authorities) -> Result<(), Status> {
+async fn pass(
+    client: &Client,
+    authorities: &Authorities,
+    valid_max: Duration,
+) -> Result<(), Status> {
     let mut failed = None;
     let mut options = ListOptions { limit: PAGE_MAX, ..ListOptions::default() };
     loop {
@@ -98,7 +102,7 @@ async fn pass(client: &Client, authorities: &Authorities) -> Result<(), Status> 
         for request in list.items.iter().filter(|request| is_waiting(request)) {
             let tree = request.tree();
             let done = match has(&tree, "Approved") {
-                true => sign(client, tree, authorities).await,
+                true => sign(client, tree, authorities, valid_max).await,
                 false => approve(client, tree).await,
             };
             match done {
@@ -168,7 +172,12 @@ async fn approve(client: &Client, mut tree: Value) -> Result<(), Status> {
     Ok(())
 }
 
-async fn sign(client: &Client, mut tree: Value, authorities: &Authorities) -> Result<(), Status> {
+async fn sign(
+    client: &Client,
+    mut tree: Value,
+    authorities: &Authorities,
+    valid_max: Duration,
+) -> Result<(), Status> {
     let checked = parsed(&tree).and_then(|request| check(&tree, &request).map(|()| request));
     match checked {
         Err(why) => tree.list_mut("status.conditions").push(json!({
@@ -181,7 +190,7 @@ async fn sign(client: &Client, mut tree: Value, authorities: &Authorities) -> Re
             };
             let asked =
                 tree.int("spec.expirationSeconds").and_then(|secs| u64::try_from(secs).ok());
-            let valid = asked.map_or(VALID_MAX, Duration::from_secs).min(VALID_MAX);
+            let valid = asked.map_or(valid_max, Duration::from_secs).min(valid_max);
             let valid_secs = i64::try_from(valid.as_secs()).unwrap_or(0);
             let until = Wall::from_secs(rt::now().wall.secs() + valid_secs);
             let usages: Vec<&str> =

@@ -84,6 +84,7 @@ fn wanted(config: &Config) -> Result<(Url, Option<Token>)> {
 
 async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
     log::info!("Starting k3rs agent {}", stdx::version::VERSION);
+    config.components.warn();
     prepare::outlive_pods();
     let _clock = rt::spawn_named("clock", rt::follow_clock());
     rt::spawn_named("memory", rt::follow_memory()).detach();

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use server::{AuditMode, AuditOptions, TokenWebhookOptions};
 use stdx::{Error, Result};
 
+use crate::component::{Args, Component};
 use crate::flags;
 
 /// What `--kube-apiserver-arg` says.
@@ -65,6 +66,8 @@ impl ApiserverArgs {
     pub(crate) fn parse(args: &[String]) -> Result<ApiserverArgs> {
         let mut read = ApiserverArgs::default();
         let mut audit = AuditArgs::default();
+        // What upstream knows, and what its flags take.
+        let mut known = Args::read(Component::Apiserver, args)?;
         for arg in args {
             let (name, value) = arg.split_once('=').unwrap_or((arg, ""));
             let name = name.trim_start_matches("--");
@@ -99,12 +102,14 @@ impl ApiserverArgs {
                     read.in_flight.mutating_max = count(name, value)?;
                 }
                 name if audit.set(name, value, arg.contains('='))? => {}
-                name => {
+                name if WAITING.contains(&name) => {
                     return Err(Error::new(format!(
                         "--kube-apiserver-arg={name} is not supported by this version of k3rs yet"
                     )));
                 }
+                _ => continue,
             }
+            known.text(name);
         }
         let InFlight { reading_max, mutating_max, .. } = read.in_flight;
         if reading_max + mutating_max == 0 {
@@ -114,6 +119,7 @@ impl ApiserverArgs {
         }
         read.audit = audit.options()?;
         read.idle = idle(args, &read);
+        read.idle.extend(known.idle());
         Ok(read)
     }
 }
@@ -130,6 +136,16 @@ fn count(name: &str, value: &str) -> Result<usize> {
         .map_err(|_| Error::new(format!("--{name} can not be negative value")))
 }
 
+/// Who asks for one of these relies on it: going on without would let in, keep out or lose what must not be.
+const WAITING: [&str; 6] = [
+    "audit-webhook-config-file",
+    "authentication-config",
+    "authorization-config",
+    "authorization-webhook-config-file",
+    "oidc-issuer-url",
+    "token-auth-file",
+];
+
 /// Which arguments say how to do what is not done.
 fn idle(args: &[String], read: &ApiserverArgs) -> Vec<String> {
     let audit = &read.audit;
@@ -139,6 +155,7 @@ fn idle(args: &[String], read: &ApiserverArgs) -> Vec<String> {
             .config_file
             .is_none()
             .then_some("without authentication-token-webhook-config-file"),
+        name if name.starts_with("audit-webhook-") => None,
         name if name.starts_with("audit-") && audit.path.is_none() => {
             Some("without audit-log-path")
         }
@@ -155,7 +172,9 @@ fn idle(args: &[String], read: &ApiserverArgs) -> Vec<String> {
         _ => None,
     };
     let names = args.iter().map(|arg| arg.split('=').next().unwrap_or("").trim_start_matches("--"));
-    names.filter_map(|name| Some(format!("{name} does nothing {}", why(name)?))).collect()
+    names
+        .filter_map(|name| Some(format!("--kube-apiserver-arg={name} does nothing {}", why(name)?)))
+        .collect()
 }
 
 /// The flags of the audit log, as they were given.
@@ -334,8 +353,9 @@ mod tests {
             ),
             (
                 "audit-log-maxsize=1G",
-                "invalid argument \"1G\" for \"--audit-log-maxsize\" flag: strconv.ParseInt: parsing \"1G\": invalid syntax",
+                "kube-apiserver: invalid argument \"1G\" for \"--audit-log-maxsize\" flag: strconv.ParseInt: parsing \"1G\": invalid syntax",
             ),
+            ("audit-log-maxsizes=1", "kube-apiserver: unknown flag: --audit-log-maxsizes"),
             (
                 "audit-webhook-config-file=/w",
                 "--kube-apiserver-arg=audit-webhook-config-file is not supported by this version of k3rs yet",
@@ -366,7 +386,7 @@ mod tests {
             ("max-requests-inflight=-1", "--max-requests-inflight can not be negative value"),
             (
                 "max-mutating-requests-inflight=x",
-                "invalid argument \"x\" for \"--max-mutating-requests-inflight\" flag: strconv.ParseInt: parsing \"x\": invalid syntax",
+                "kube-apiserver: invalid argument \"x\" for \"--max-mutating-requests-inflight\" flag: strconv.ParseInt: parsing \"x\": invalid syntax",
             ),
         ] {
             assert_eq!(parse(args).unwrap_err(), wanted);
@@ -379,25 +399,26 @@ mod tests {
             ("audit-policy-file=/p audit-log-path=/l audit-log-maxage=1", ""),
             (
                 "audit-policy-file=/p audit-log-mode=batch",
-                "audit-policy-file does nothing without audit-log-path; audit-log-mode does nothing without audit-log-path",
+                "--kube-apiserver-arg=audit-policy-file does nothing without audit-log-path; --kube-apiserver-arg=audit-log-mode does nothing without audit-log-path",
             ),
+            ("etcd-prefix=/x", "--kube-apiserver-arg: etcd-prefix"),
             // Without a policy the log itself says that it is empty, in upstream's words.
             ("audit-log-path=/l", ""),
             (
                 "audit-policy-file=/p --audit-log-path=- audit-log-compress",
-                "audit-log-compress does nothing where the log is the standard output",
+                "--kube-apiserver-arg=audit-log-compress does nothing where the log is the standard output",
             ),
             (
                 "audit-policy-file=/p audit-log-path=/l audit-log-batch-buffer-size=5",
-                "audit-log-batch-buffer-size does nothing but with audit-log-mode=batch",
+                "--kube-apiserver-arg=audit-log-batch-buffer-size does nothing but with audit-log-mode=batch",
             ),
             (
                 "audit-policy-file=/p audit-log-path=/l audit-log-truncate-max-event-size=5",
-                "audit-log-truncate-max-event-size does nothing without audit-log-truncate-enabled",
+                "--kube-apiserver-arg=audit-log-truncate-max-event-size does nothing without audit-log-truncate-enabled",
             ),
             (
                 "authentication-token-webhook-cache-ttl=1m",
-                "authentication-token-webhook-cache-ttl does nothing without authentication-token-webhook-config-file",
+                "--kube-apiserver-arg=authentication-token-webhook-cache-ttl does nothing without authentication-token-webhook-config-file",
             ),
         ] {
             let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();

@@ -8,6 +8,7 @@ use argh::FromArgs;
 use stdx::{Context, Error, Result};
 
 use crate::apiserver::ApiserverArgs;
+use crate::component::{Components, Given};
 use crate::flags::{self, On, Settings};
 use crate::tunnel::Mode;
 
@@ -120,9 +121,24 @@ struct ServerArgs {
     /// how Secrets are encrypted: aescbc or secretbox (default aescbc)
     #[argh(option)]
     secrets_encryption_provider: Option<String>,
-    /// argument for the API server, name=value: enable-admission-plugins, disable-admission-plugins, admission-control-config-file, encryption-provider-config, encryption-provider-config-automatic-reload, audit-policy-file, audit-log-* or authentication-token-webhook-*
+    /// argument for the API server, name=value
     #[argh(option)]
     kube_apiserver_arg: Vec<String>,
+    /// argument for the controller manager, name=value
+    #[argh(option)]
+    kube_controller_manager_arg: Vec<String>,
+    /// argument for the scheduler, name=value
+    #[argh(option)]
+    kube_scheduler_arg: Vec<String>,
+    /// argument for the cloud controller manager, name=value (none has a meaning here)
+    #[argh(option)]
+    kube_cloud_controller_manager_arg: Vec<String>,
+    /// argument for the kubelet, name=value
+    #[argh(option)]
+    kubelet_arg: Vec<String>,
+    /// argument for the service proxy, name=value
+    #[argh(option)]
+    kube_proxy_arg: Vec<String>,
     /// folder for volumes of the local storage class (default <data-dir>/storage)
     #[argh(option)]
     default_local_storage_path: Option<PathBuf>,
@@ -244,6 +260,7 @@ pub(crate) struct Config {
     pub(crate) kubeconfig_mode: u32,
     pub(crate) kubeconfig_group: Option<String>,
     pub(crate) apiserver: ApiserverArgs,
+    pub(crate) components: Components,
     /// What `--secrets-encryption` encrypts Secrets with; `None` if it does not.
     pub(crate) secrets_provider: Option<String>,
     /// A provider is named and nothing is encrypted, which k3s takes.
@@ -368,7 +385,15 @@ impl Config {
         let secrets_provider = secrets_provider.unwrap_or_else(|| "aescbc".to_owned());
         cluster::secrets_encryption::check_provider(&secrets_provider)?;
         let encrypts = args.secrets_encryption == Some(true);
-        let apiserver = ApiserverArgs::parse(&args.kube_apiserver_arg)?;
+        let mut apiserver = ApiserverArgs::parse(&args.kube_apiserver_arg)?;
+        let given = Given {
+            manager: args.kube_controller_manager_arg,
+            scheduler: args.kube_scheduler_arg,
+            cloud: args.kube_cloud_controller_manager_arg,
+            kubelet: args.kubelet_arg,
+            proxy: args.kube_proxy_arg,
+        };
+        let components = Components::read(&given, std::mem::take(&mut apiserver.idle))?;
         if apiserver.encryption_reload && apiserver.encryption_file.is_none() && !encrypts {
             return Err(Error::new(
                 "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config",
@@ -399,6 +424,7 @@ impl Config {
             kubeconfig_mode: file_mode(args.write_kubeconfig_mode.as_deref().unwrap_or("0600"))?,
             kubeconfig_group: args.write_kubeconfig_group,
             apiserver,
+            components,
             secrets_provider: encrypts.then_some(secrets_provider),
             idle_provider: names_provider && !encrypts,
             token: secret(args.token, args.token_file.as_deref())?,
@@ -493,7 +519,7 @@ pub(crate) fn descriptions() -> String {
 }
 
 /// A label as a node may have it: the API would refuse others, and the node never register.
-fn node_label(text: &str) -> Result<()> {
+pub(crate) fn node_label(text: &str) -> Result<()> {
     let (key, value) = text.split_once('=').context(|| "want key=value")?;
     // Each thing that is wrong is a line of its own there; this is one line.
     let one_line = |what: &str, text: &str, why: &str| {

@@ -95,7 +95,6 @@ const DATASTORES: &str = "other datastores";
 const CRI: &str = "the CRI socket and external runtimes";
 const HELM: &str = "Helm charts";
 const ROOTLESS: &str = "rootless mode";
-const PASS_THROUGH: &str = "component arguments";
 const NEVER: &str = "it was removed from k3s, or has no meaning here";
 
 use Takes::{List, Repeated, Switch, Value};
@@ -141,9 +140,9 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("cluster-reset-restore-path", Value).later(HA),
     flag("kube-apiserver-arg", Repeated),
     flag("etcd-arg", Repeated).later(HA),
-    flag("kube-controller-manager-arg", Repeated).later(PASS_THROUGH),
-    flag("kube-scheduler-arg", Repeated).later(PASS_THROUGH),
-    flag("kube-cloud-controller-manager-arg", Repeated).later(PASS_THROUGH),
+    flag("kube-controller-manager-arg", Repeated),
+    flag("kube-scheduler-arg", Repeated),
+    flag("kube-cloud-controller-manager-arg", Repeated),
     flag("datastore-endpoint", Value).env("K3S_DATASTORE_ENDPOINT").later(DATASTORES),
     flag("datastore-cafile", Value).env("K3S_DATASTORE_CAFILE").later(DATASTORES),
     flag("datastore-certfile", Value).env("K3S_DATASTORE_CERTFILE").later(DATASTORES),
@@ -220,8 +219,8 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("flannel-cni-conf", Value).agent().later(NETWORKS),
     flag("vpn-auth", Value).env("K3S_VPN_AUTH").agent().later(NETWORKS),
     flag("vpn-auth-file", Value).env("K3S_VPN_AUTH_FILE").agent().later(NETWORKS),
-    flag("kubelet-arg", Repeated).agent().later(PASS_THROUGH),
-    flag("kube-proxy-arg", Repeated).agent().later(PASS_THROUGH),
+    flag("kubelet-arg", Repeated).agent(),
+    flag("kube-proxy-arg", Repeated).agent(),
     flag("no-flannel", Switch).agent().later(NEVER),
     flag("no-deploy", List).later("use --disable: it was removed from k3s"),
     flag("cluster-secret", Value)

@@ -6,6 +6,7 @@
 mod agent;
 mod apiserver;
 mod balancer;
+mod component;
 mod config;
 mod door;
 mod flags;

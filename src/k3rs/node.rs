@@ -220,6 +220,7 @@ pub(crate) fn kubelet_config(machine: &Machine) -> Result<kubelet::Config> {
     told.healthz = Some(SocketAddr::from(([127, 0, 0, 1], KUBELET_HEALTH_PORT)));
     told.volatile_directory = config.run_dir.join("kubelet");
     told.log_directory = config.log_dir.clone();
+    config.components.kubelet.apply(&mut told)?;
     Ok(told)
 }
 
@@ -287,6 +288,8 @@ pub(crate) fn net_config(machine: &Machine, pod_cidrs: Vec<net::Cidr>) -> Result
         external_ips: config.node_external_ips.clone(),
         mtu: None,
         node_ports: config.node_ports,
+        sysctls: config.components.proxy.sysctls.clone(),
+        node_port_cidrs: cidrs(&config.components.proxy.node_port_cidrs)?,
         own_ports: vec![config.https_port, KUBELET_PORT, KUBELET_HEALTH_PORT],
     })
 }

@@ -90,9 +90,7 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
         log::warn!("--secrets-encryption-provider does nothing without --secrets-encryption");
     }
     let wanted = &config.apiserver;
-    for idle in &wanted.idle {
-        log::warn!("--kube-apiserver-arg={idle}");
-    }
+    config.components.warn();
     let admission =
         server::Admission::new(&wanted.enable, &wanted.disable, wanted.admission_file.as_deref())?;
     let audit = server::Audit::open(&wanted.audit)?;
@@ -155,11 +153,13 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
         };
         let mut _follow = follow(None);
         // The controller manager's, as upstream: who brings signers of their own gets no second ones.
-        let _signers = (!machine.config.disable_controller_manager).then(|| {
+        let manager = &machine.config.components.manager;
+        let signs = !machine.config.disable_controller_manager && manager.signs();
+        let _signers = signs.then(|| {
             let controller = server.client_as(User::controller("certificate-controller"));
             let authorities =
                 Authorities { client: pki.client_ca.clone(), server: pki.server_ca.clone() };
-            cluster::signer::keep(controller, authorities)
+            cluster::signer::keep(controller, authorities, manager.signing_duration)
         });
         let mut _role = None;
         if !machine.config.disable_agent {
@@ -504,10 +504,11 @@ async fn start_controllers(
         server.client_as(User::apiserver())
     }));
     if !machine.config.disable_controller_manager {
-        drivers.push(Driver::start(control::CONTROLLERS, informers, |name| {
-            server.client_as(User::controller(name))
-        }));
-        log::info!("Started {} controllers", control::CONTROLLERS.len());
+        let manager = &machine.config.components.manager;
+        let controllers = manager.controllers();
+        let client_of = |name| server.client_as(User::controller(name));
+        drivers.push(Driver::start_with(controllers, informers, &client_of, manager.settings()));
+        log::info!("Started {} controllers", controllers.len());
     }
     // It is there with --disable servicelb, too, to take away what it has given.
     drivers.push(Driver::start(control::CLOUD_CONTROLLERS, informers, |name| {
@@ -541,7 +542,7 @@ async fn write_settings(machine: &Machine, client: &Client) -> Result<()> {
         "service-cidr": join(&config.service_cidrs),
         "cluster-domain": config.cluster_domain,
         "default-local-storage-path": config.local_storage_path.display().to_string(),
-        "node-cidr-mask": "24",
+        "node-cidr-mask": config.components.manager.node_cidr_mask.to_string(),
     });
     let apply = |name: &str, data: api::Value| {
         let tree = api::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "kube-system"}, "data": data});

@@ -129,6 +129,9 @@ fn settings(config: &Config) {
         log::warn!("have {bridge} believe no router that a pod says it is: {error}");
     }
     sysctl::set("ipv4/ip_forward", "1");
+    for (name, value) in &config.sysctls {
+        sysctl::set(&format!("netfilter/{name}"), value);
+    }
     // Node ports answer on 127.0.0.1 too; the rules keep pods away from the node's loopback services.
     sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), "1");
     // Traffic to services may leave where it came in; pods must not be told to go there directly.

@@ -73,6 +73,10 @@ pub struct Config {
     pub node_ports: (u16, u16),
     /// TCP ports that the node itself serves on its addresses: the API's, the kubelet's.
     pub own_ports: Vec<u16>,
+    /// Addresses of the node that node ports answer at; empty: all.
+    pub node_port_cidrs: Vec<Cidr>,
+    /// Settings below `/proc/sys/net/netfilter` that are written at the start.
+    pub sysctls: Vec<(&'static str, String)>,
 }
 
 /// One `hostPort` of a pod.
@@ -399,7 +403,7 @@ fn node_info(config: &Config, on_loopback: bool) -> netplan::NodeInfo {
         bridge: config.bridge.clone(),
         bridge_netfilter: bridge::has_netfilter(),
         masquerade_ipv6: false,
-        node_port_cidrs: Vec::new(),
+        node_port_cidrs: config.node_port_cidrs.clone(),
         node_ports: config.node_ports,
         own_ports: own_ports(config),
         tunnelled: config.backend == Some(Backend::Vxlan),

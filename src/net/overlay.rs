@@ -532,6 +532,8 @@ mod tests {
             mtu: None,
             node_ports: (30000, 32767),
             own_ports: Vec::new(),
+            sysctls: Vec::new(),
+            node_port_cidrs: Vec::new(),
         }
     }
 

@@ -83,6 +83,8 @@ impl World {
             mtu: None,
             node_ports: (30000, 32767),
             own_ports: vec![6443, 10250],
+            sysctls: Vec::new(),
+            node_port_cidrs: Vec::new(),
         };
         Links::open().unwrap().set_up(1, "lo").unwrap();
         let pods = Pods::open(config.clone(), 1500).unwrap();

@@ -308,6 +308,8 @@ fn config(directory: &Path) -> Config {
         mtu: None,
         node_ports: (30000, 32767),
         own_ports: vec![6443, 10250],
+        sysctls: Vec::new(),
+        node_port_cidrs: Vec::new(),
     }
 }
 

@@ -1,0 +1,78 @@
+"""Arguments of components: what is honoured shows, what does nothing is named once, what nobody knows ends the start."""
+
+import json
+import re
+import subprocess
+
+from cluster import expect, until
+
+KUBELET = """apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+maxPods: 21
+kubeReserved: {cpu: 10m}
+syncFrequency: 2m
+"""
+
+IMAGE = "k3rs.io/userspace:1"
+
+
+def prepare(cluster):
+    file = cluster.dir / "kubelet.yaml"
+    file.write_text(KUBELET)
+    cluster.args += [
+        f"--kubelet-arg=config={file}", "--kubelet-arg=max-pods=22", "--kubelet-arg=max-pods=23", "--kubelet-arg=system-reserved=cpu=20m", "--kubelet-arg=oom-score-adj=-500",
+        "--kube-controller-manager-arg=controllers=*,-replicaset", "--kube-controller-manager-arg=leader-elect=false", "--kube-controller-manager-arg=feature-gates=AllAlpha=true",
+        "--kube-scheduler-arg=leader-elect=false", "--kube-proxy-arg=masquerade-all",
+    ]
+
+
+def test_the_nodes_figures_are_the_kubelets_arguments(cluster):
+    def reserved():
+        status = cluster.get("node")["items"][0]["status"]
+        capacity, allocatable = status["capacity"], status["allocatable"]
+        return (capacity["pods"], allocatable["pods"], int(capacity["cpu"]) * 1000 - int(allocatable["cpu"].rstrip("m")))
+
+    until(lambda: reserved() == ("23", "23", 30), "the flag counts, the last of them, and the reserves add up")
+    name = cluster.get("node")["items"][0]["metadata"]["name"]
+    configz = json.loads(cluster.kubectl("get", "--raw", f"/api/v1/nodes/{name}/proxy/configz").stdout)
+    expect(configz["kubeletconfig"]["maxPods"] == 23, configz)
+
+
+def test_a_controller_that_is_off_does_nothing(cluster):
+    template = {"metadata": {"labels": {"by": "set"}}, "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": IMAGE, "command": ["sleep", "9999"]}]}}
+    for kind, version, selector in (("ReplicaSet", "apps/v1", {"matchLabels": {"by": "set"}}), ("ReplicationController", "v1", {"by": "controller"})):
+        if kind == "ReplicationController":
+            template = json.loads(json.dumps(template).replace('"set"', '"controller"'))
+        made = {"apiVersion": version, "kind": kind, "metadata": {"name": "r", "namespace": "default"}, "spec": {"replicas": 1, "selector": selector, "template": template}}
+        cluster.kubectl("create", "-f", "-", input=json.dumps(made))
+    until(lambda: cluster.pods("by=controller", "default"), "the other controller makes its pod")
+    expect(not cluster.pods("by=set", "default"), "a ReplicaSet got its pod from a controller that is off")
+
+
+def test_one_warning_names_what_does_nothing(cluster):
+    told = [line for line in cluster.log_lines() if "do nothing in k3rs" in line]
+    expect(len(told) == 1, told)
+    for part in (
+        "--kubelet-arg: oom-score-adj;", "fields of the kubelet's configuration: syncFrequency", "--kube-scheduler-arg: leader-elect;",
+        "--kube-controller-manager-arg: leader-elect, feature-gates=AllAlpha=true;", "--kube-proxy-arg: masquerade-all",
+    ):
+        expect(part in told[0], f"{part} is not in {told[0]}")
+    expect(not re.search("max-pods|maxPods|controllers=", told[0]), told[0])
+
+
+def refused(cluster, flag, words):
+    done = subprocess.run(cluster.inside([cluster.binary, "server", *cluster.server_args(), flag]), env=cluster.env, capture_output=True, text=True, timeout=60)
+    said = done.stdout + done.stderr
+    expect(done.returncode == 1 and words in said, f"wanted {words}: {done.returncode} {said[-600:]}")
+
+
+def test_what_upstream_refuses_ends_the_start(cluster):
+    for flag, words in (
+        ("--kubelet-arg=max-pod=5", "kubelet: unknown flag: --max-pod"),
+        ("--kubelet-arg=max-pods=x", 'invalid argument "x" for "--max-pods" flag: strconv.ParseInt: parsing "x": invalid syntax'),
+        ("--kube-scheduler-arg=feature-gates=Nonsense=true", "unrecognized feature gate: Nonsense"),
+        ("--kube-controller-manager-arg=controllers=nonsense", '"nonsense" is not in the list of known controllers'),
+        ("--kube-cloud-controller-manager-arg=max-pods=1", "kube-cloud-controller-manager: unknown flag: --max-pods"),
+        ("--kube-proxy-arg=conntrack-min=few", 'for "--conntrack-min" flag'),
+    ):
+        refused(cluster, flag, words)
