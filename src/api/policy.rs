@@ -113,7 +113,48 @@ const ROWS: &[Row] = &[
     ),
     // Its fields are declared one by one.
     ("kubernetes.variables", Shape::Object, NONE, 0),
+    (
+        "kubernetes.SubjectAccessReviewSpec",
+        Shape::Object,
+        &[
+            ("resourceAttributes", 20),
+            ("nonResourceAttributes", 21),
+            ("user", TEXT),
+            ("groups", 10),
+            ("extra", 11),
+            ("uid", TEXT),
+        ],
+        0,
+    ),
+    (
+        "kubernetes.ResourceAttributes",
+        Shape::Object,
+        &[
+            ("namespace", TEXT),
+            ("verb", TEXT),
+            ("group", TEXT),
+            ("version", TEXT),
+            ("resource", TEXT),
+            ("subresource", TEXT),
+            ("name", TEXT),
+            ("fieldSelector", 22),
+            ("labelSelector", 23),
+        ],
+        0,
+    ),
+    ("kubernetes.NonResourceAttributes", Shape::Object, &[("path", TEXT), ("verb", TEXT)], 0),
+    ("kubernetes.FieldSelectorAttributes", Shape::Object, SELECTOR, 0),
+    ("kubernetes.LabelSelectorAttributes", Shape::Object, SELECTOR, 0),
+    ("list", Shape::List, NONE, 25),
+    (
+        "kubernetes.SelectorRequirement",
+        Shape::Object,
+        &[("key", TEXT), ("operator", TEXT), ("values", 10)],
+        0,
+    ),
+    ("map", Shape::Map, NONE, 4),
 ];
+const SELECTOR: &[(&str, usize)] = &[("rawSelector", TEXT), ("requirements", 24)];
 const VARIABLES_ROW: usize = 18;
 
 struct Rows;
@@ -278,6 +319,46 @@ fn told(wrong: Wrong) -> String {
     }
 }
 
+/// What the conditions and mappings of authentication and authorization are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// `request`, what somebody wants to do: the spec of a SubjectAccessReview.
+    Access,
+    /// `claims` of a token.
+    Claims,
+    /// `user`, who somebody is.
+    User,
+}
+
+impl About {
+    /// The schema of its variable.
+    pub fn schema(self) -> Place<'static> {
+        let at = match self {
+            About::Access => 19,
+            About::Claims => 26,
+            About::User => 9,
+        };
+        Place { of: &Rows, at }
+    }
+
+    /// Compiles an expression, which may name nothing else. Its variable is the first.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in upstream's words.
+    pub fn compile(self, text: &str, wanted: Wanted) -> Result<Program, String> {
+        let name = match self {
+            About::Access => "request",
+            About::Claims => "claims",
+            About::User => "user",
+        };
+        let variable = Variable { name, kind: Type::of(self.schema()) };
+        let compiled = cel::compile(text, &[variable], None).map_err(told)?;
+        wanted.check(&compiled.output)?;
+        Ok(compiled.program)
+    }
+}
+
 /// Compiles a condition about a request.
 ///
 /// # Errors
@@ -289,7 +370,7 @@ pub fn condition(text: &str) -> Result<Program, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Names, Wanted, condition};
+    use super::{About, Names, Wanted, condition};
 
     #[test]
     fn policies_know_their_params_and_variables() {
@@ -328,6 +409,40 @@ mod tests {
             ("variables.x == 1", true, "undeclared reference to 'variables'"),
         ] {
             let why = plain.compile(text, Wanted::Bool, authorizes).err().unwrap_or_default();
+            assert!(why.contains(want) && why.is_empty() == want.is_empty(), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn who_somebody_is_and_what_is_wanted_have_types() {
+        for (about, text, want) in [
+            (
+                About::Access,
+                "request.user == 'a' && 'g' in request.groups && request.uid == ''",
+                "",
+            ),
+            (
+                About::Access,
+                "has(request.resourceAttributes) && request.resourceAttributes.labelSelector.requirements.exists(r, 'x' in r.values)",
+                "",
+            ),
+            (About::Access, "request.resourceAttributes.nope == ''", "undefined field 'nope'"),
+            (
+                About::Access,
+                "request.nonResourceAttributes.path",
+                "must evaluate to bool but got string",
+            ),
+            (About::Access, "user.username == ''", "undeclared reference to 'user'"),
+            (
+                About::Claims,
+                "claims.sub == 'a' && claims.?email_verified.orValue(true) == true",
+                "",
+            ),
+            (About::Claims, "claims.a.b.c == 1", ""),
+            (About::User, "!user.username.startsWith('system:') && user.extra['k'][0] != ''", ""),
+            (About::User, "user.name == ''", "undefined field 'name'"),
+        ] {
+            let why = about.compile(text, Wanted::Bool).err().unwrap_or_default();
             assert!(why.contains(want) && why.is_empty() == want.is_empty(), "{text}: {why}");
         }
     }

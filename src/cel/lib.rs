@@ -124,6 +124,23 @@ impl Program {
         })
     }
 
+    /// Whether it selects `field` of the variable that was declared at place `nth`, by `v.field`, `v.?field` or `has`.
+    pub fn selects(&self, nth: usize, field: &str) -> bool {
+        let kind = |id: Id| self.tree.kind(id);
+        let is_it = |id: Id| matches!(kind(id), Kind::Var(used) if usize::from(*used) == nth);
+        self.tree.nodes.iter().any(|node| match &node.kind {
+            Kind::Select { of, field: own, .. } => is_it(*of) && **own == *field,
+            Kind::Apply { op: functions::Op::OptSelect, args, .. } => match args[..] {
+                [of, own] => {
+                    is_it(of)
+                        && matches!(kind(own), Kind::Const(own) if own.as_str() == Some(field))
+                }
+                _ => false,
+            },
+            _ => false,
+        })
+    }
+
     /// Whether it uses the variable that was declared at place `nth`.
     pub fn uses(&self, nth: usize) -> bool {
         let same = |kind: &Kind| matches!(kind, Kind::Var(used) if usize::from(*used) == nth);

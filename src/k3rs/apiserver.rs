@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use server::{AuditMode, AuditOptions, TokenWebhookOptions};
+use server::{
+    AuditMode, AuditOptions, AuthenticationOptions, AuthorizationOptions, TokenWebhookOptions,
+};
 use stdx::{Error, Result};
 
 use crate::component::{Args, Component};
@@ -22,6 +24,8 @@ pub(crate) struct ApiserverArgs {
     pub(crate) audit: AuditOptions,
     pub(crate) token_webhook: TokenWebhookOptions,
     pub(crate) in_flight: InFlight,
+    pub(crate) authentication: AuthenticationOptions,
+    pub(crate) authorization: AuthorizationOptions,
     /// Flags that upstream takes and that do nothing beside the others, each with the reason.
     pub(crate) idle: Vec<String>,
 }
@@ -76,6 +80,8 @@ impl ApiserverArgs {
                 names.map(str::to_owned).collect()
             };
             let file = || Some(PathBuf::from(value)).filter(|_| !value.is_empty());
+            let text = || Some(value.to_owned());
+            let authorization = &mut read.authorization;
             let switch = || {
                 let value = if arg.contains('=') { value } else { "true" };
                 flags::switch_value(name, value, "--kube-apiserver-arg")
@@ -101,6 +107,30 @@ impl ApiserverArgs {
                 "max-mutating-requests-inflight" => {
                     read.in_flight.mutating_max = count(name, value)?;
                 }
+                "authentication-config" => read.authentication.config_file = file(),
+                "anonymous-auth" => read.authentication.anonymous = Some(switch()?),
+                "oidc-issuer-url"
+                | "oidc-client-id"
+                | "oidc-username-claim"
+                | "oidc-username-prefix"
+                | "oidc-groups-claim"
+                | "oidc-groups-prefix"
+                | "oidc-required-claim"
+                | "oidc-signing-algs"
+                | "oidc-ca-file" => {
+                    let name = name.strip_prefix("oidc-").unwrap_or(name);
+                    read.authentication.oidc.push((name.to_owned(), value.to_owned()));
+                }
+                "authorization-mode" => authorization.modes = Some(list()),
+                "authorization-webhook-config-file" => authorization.webhook_file = file(),
+                "authorization-webhook-version" => authorization.webhook_version = text(),
+                "authorization-webhook-cache-authorized-ttl" => {
+                    authorization.authorized_ttl = text();
+                }
+                "authorization-webhook-cache-unauthorized-ttl" => {
+                    authorization.unauthorized_ttl = text();
+                }
+                "authorization-config" => authorization.config_file = file(),
                 name if audit.set(name, value, arg.contains('='))? => {}
                 name if WAITING.contains(&name) => {
                     return Err(Error::new(format!(
@@ -116,6 +146,18 @@ impl ApiserverArgs {
             return Err(Error::new(
                 "invalid configuration: MaxRequestsInFlight=0 and MaxMutatingRequestsInFlight=0; they must add up to something positive",
             ));
+        }
+        let mut wrong = read.authentication.complaints();
+        wrong.extend(read.authorization.complaints());
+        if !wrong.is_empty() {
+            return Err(Error::new(wrong.join(", ")));
+        }
+        let allows_all = |mode: &String| mode == "AlwaysAllow";
+        if read.authorization.modes.iter().flatten().any(allows_all)
+            && read.authentication.anonymous == Some(true)
+        {
+            // As upstream: nobody would have to say who it is, to do anything.
+            read.authentication.anonymous = Some(false);
         }
         read.audit = audit.options()?;
         read.idle = idle(args, &read);
@@ -137,14 +179,8 @@ fn count(name: &str, value: &str) -> Result<usize> {
 }
 
 /// Who asks for one of these relies on it: going on without would let in, keep out or lose what must not be.
-const WAITING: [&str; 6] = [
-    "audit-webhook-config-file",
-    "authentication-config",
-    "authorization-config",
-    "authorization-webhook-config-file",
-    "oidc-issuer-url",
-    "token-auth-file",
-];
+const WAITING: [&str; 3] =
+    ["audit-webhook-config-file", "authorization-policy-file", "token-auth-file"];
 
 /// Which arguments say how to do what is not done.
 fn idle(args: &[String], read: &ApiserverArgs) -> Vec<String> {
@@ -156,6 +192,19 @@ fn idle(args: &[String], read: &ApiserverArgs) -> Vec<String> {
             .is_none()
             .then_some("without authentication-token-webhook-config-file"),
         name if name.starts_with("audit-webhook-") => None,
+        "anonymous-auth" => {
+            let allows_all = |mode: &String| mode == "AlwaysAllow";
+            let allows = read.authorization.modes.iter().flatten().any(allows_all);
+            allows
+                .then_some("with the AlwaysAllow authorizer: nobody asks without saying who it is")
+        }
+        "authorization-webhook-version"
+        | "authorization-webhook-cache-authorized-ttl"
+        | "authorization-webhook-cache-unauthorized-ttl" => read
+            .authorization
+            .webhook_file
+            .is_none()
+            .then_some("without authorization-webhook-config-file"),
         name if name.starts_with("audit-") && audit.path.is_none() => {
             Some("without audit-log-path")
         }
@@ -357,6 +406,22 @@ mod tests {
             ),
             ("audit-log-maxsizes=1", "kube-apiserver: unknown flag: --audit-log-maxsizes"),
             (
+                "oidc-issuer-url=https://a",
+                "oidc-issuer-url and oidc-client-id must be specified together when any oidc-* flags are set",
+            ),
+            (
+                "oidc-required-claim=a",
+                "kube-apiserver: invalid argument \"a\" for \"--oidc-required-claim\" flag: malformed pair, expect string=string",
+            ),
+            (
+                "authorization-webhook-cache-authorized-ttl=soon",
+                "kube-apiserver: invalid argument \"soon\" for \"--authorization-webhook-cache-authorized-ttl\" flag: time: invalid duration \"soon\"",
+            ),
+            (
+                "authorization-mode=Webhook,Magic",
+                "authorization-mode Webhook's authorization config file not passed, authorization-mode \"Magic\" is not a valid mode",
+            ),
+            (
                 "audit-webhook-config-file=/w",
                 "--kube-apiserver-arg=audit-webhook-config-file is not supported by this version of k3rs yet",
             ),
@@ -419,6 +484,14 @@ mod tests {
             (
                 "authentication-token-webhook-cache-ttl=1m",
                 "--kube-apiserver-arg=authentication-token-webhook-cache-ttl does nothing without authentication-token-webhook-config-file",
+            ),
+            (
+                "authorization-mode=AlwaysAllow anonymous-auth=true",
+                "--kube-apiserver-arg=anonymous-auth does nothing with the AlwaysAllow authorizer: nobody asks without saying who it is",
+            ),
+            (
+                "authorization-mode=RBAC,AlwaysDeny authorization-webhook-version=v1",
+                "--kube-apiserver-arg=authorization-webhook-version does nothing without authorization-webhook-config-file",
             ),
         ] {
             let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();

@@ -97,7 +97,21 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let plugs = server::Plugs {
         audit: audit.clone(),
         token_webhook: server::TokenWebhook::open(&wanted.token_webhook)?,
+        authenticators: server::Authenticators::open(
+            &wanted.authentication,
+            &[service_account_issuer(&config)],
+        )?,
+        authorizers: server::Authorizers::open(&wanted.authorization)?,
     };
+    let _authenticators = plugs
+        .authenticators
+        .clone()
+        .filter(|others| others.has_file())
+        .map(|others| rt::spawn_named("authentication configuration", others.follow()));
+    let _authorizers =
+        plugs.authorizers.clone().filter(|authorizers| authorizers.has_file()).map(|authorizers| {
+            rt::spawn_named("authorization configuration", authorizers.follow())
+        });
     let paths = Paths::new(&config.data_dir);
     let _locks = (prepare::lock(&paths)?, prepare::lock_run_directory(&config)?);
     follow::resume_clock(&paths);
@@ -352,6 +366,11 @@ pub(crate) fn write_kubeconfig(machine: &Machine, pki: &Pki) -> Result<()> {
     Ok(())
 }
 
+/// Who issues the tokens of service accounts.
+fn service_account_issuer(config: &Config) -> String {
+    format!("https://kubernetes.default.svc.{}", config.cluster_domain)
+}
+
 fn server_config(
     machine: &Machine,
     pki: &Pki,
@@ -367,7 +386,7 @@ fn server_config(
         );
     }
     let advertise_addresses = advertised(machine, &machine.node_ips);
-    let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
+    let issuer = service_account_issuer(config);
     let mut keys = pki.service_account_keys.iter().map(|key| key.as_bytes().to_vec());
     let url = advertise_addresses
         .first()

@@ -1,7 +1,5 @@
 //! Who a request over HTTP comes from: front proxy, certificate, tokens; then impersonation.
 
-use std::sync::Arc;
-
 use api::Status;
 use api::query::unescape;
 use api::status::Reason;
@@ -87,21 +85,46 @@ async fn token_user(core: &Core, token: &str) -> Result<User, Status> {
         Ok(None) => {}
         Err(why) => log::debug!("a service account token was refused: {why}"),
     }
-    match webhook_user(core, token, core.tokens.audiences()).await {
-        Some((user, _)) => Ok(User::clone(&user)),
-        None => Err(unauthorized()),
+    match others_user(core, token, &[]).await {
+        Ok(Some((user, _))) => Ok(user),
+        Ok(None) => Err(unauthorized()),
+        Err(why) => {
+            log::debug!("a token of another issuer was refused: {why}");
+            Err(unauthorized())
+        }
     }
 }
 
-/// Whom an administrator's server knows by a token, and for which of the audiences that are wanted.
-pub(crate) async fn webhook_user(
+/// Whom others know by a token, an issuer or an administrator's server, and for which of the audiences that are wanted.
+///
+/// # Errors
+/// Why a token of an issuer is not good.
+pub(crate) async fn others_user(
     core: &Core,
     token: &str,
     wanted: &[String],
-) -> Option<(Arc<User>, Vec<String>)> {
-    let webhook = core.token_webhook.as_ref()?;
+) -> Result<Option<(User, Vec<String>)>, String> {
     let own = core.tokens.audiences();
-    webhook.authenticate(token, if wanted.is_empty() { own } else { wanted }, own).await
+    let wanted = if wanted.is_empty() { own } else { wanted };
+    let mut refused = None;
+    if let Some(authenticators) = &core.authenticators {
+        // Their audiences say who may show a token; it is good for every audience of this server.
+        match Box::pin(authenticators.user(token)).await {
+            Ok(Some(user)) => {
+                let granted: Vec<String> =
+                    wanted.iter().filter(|one| own.contains(one)).cloned().collect();
+                return Ok(Some((user, granted)).filter(|(_, granted)| !granted.is_empty()));
+            }
+            Ok(None) => {}
+            Err(why) => refused = Some(why),
+        }
+    }
+    if let Some(webhook) = &core.token_webhook
+        && let Some(known) = webhook.authenticate(token, wanted, own).await
+    {
+        return Ok(Some(known));
+    }
+    refused.map_or(Ok(None), Err)
 }
 
 /// Who a token belongs to that is no service account's: a static one, or a bootstrap token.

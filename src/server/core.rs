@@ -10,9 +10,10 @@ use store::Store;
 
 use crate::aggregation::Aggregation;
 use crate::audit::Audit;
+use crate::auth::identity_config::Authenticators;
 use crate::auth::token_webhook::TokenWebhook;
 use crate::auth::tokens::Tokens;
-use crate::auth::{Attributes, Authorizer, forbidden};
+use crate::auth::{Attributes, Authorizer, failed, forbidden};
 use crate::config::Config;
 use crate::definitions::Definitions;
 use crate::flow::Flow;
@@ -37,6 +38,7 @@ pub(crate) struct Core {
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) tokens: Tokens,
     pub(crate) token_webhook: Option<Arc<TokenWebhook>>,
+    pub(crate) authenticators: Option<Arc<Authenticators>>,
     /// Opened once the node runs.
     pub(crate) door: Door,
     pub(crate) kinds: Arc<Registry>,
@@ -168,6 +170,10 @@ impl Core {
         attributes: &Attributes,
     ) -> Result<(), Status> {
         let decision = self.authorizer.decide(&self.store, &caller.user, attributes).await;
+        if !decision.allowed && !decision.error.is_empty() {
+            caller.note("authorization.k8s.io/reason", "internal error");
+            return Err(failed(&decision.error));
+        }
         let word = if decision.allowed { "allow" } else { "forbid" };
         caller.note("authorization.k8s.io/decision", word);
         caller.note("authorization.k8s.io/reason", &decision.reason);

@@ -1,9 +1,11 @@
-//! Administrators' files of the API server, read as strictly as upstream reads them; so far the `EncryptionConfiguration` and the audit policy.
+//! Administrators' files of the API server, read as strictly as upstream reads them; for encryption, audit, authentication and authorization.
 
 use std::path::Path;
+use std::time::Duration;
 
 use api::pod::security::configuration;
 use api::{Lens, Value};
+use stdx::Result as Done;
 
 /// Of a file; what is longer is none.
 const FILE_MAX_BYTES: u64 = 1 << 20;
@@ -98,6 +100,88 @@ fn without_indices(path: &str) -> String {
         !was && !inside
     });
     kept.collect()
+}
+
+/// What is wrong with a file, in the words of upstream's `field.Error`.
+#[derive(Debug, Default)]
+pub(crate) struct Wrong(pub(crate) Vec<String>);
+
+impl Wrong {
+    fn tell(&mut self, field: &str, what: &str, detail: &str) {
+        let colon = if detail.is_empty() { "" } else { ": " };
+        let one = [field, ": ", what, colon, detail].concat();
+        // Upstream tells nothing twice.
+        if !self.0.contains(&one) {
+            self.0.push(one);
+        }
+    }
+
+    pub(crate) fn required(&mut self, field: &str, detail: &str) {
+        self.tell(field, "Required value", detail);
+    }
+
+    pub(crate) fn invalid(&mut self, field: &str, value: &str, detail: &str) {
+        self.tell(field, &format!("Invalid value: {value:?}"), detail);
+    }
+
+    pub(crate) fn duplicate(&mut self, field: &str, value: &str) {
+        self.tell(field, &format!("Duplicate value: {value:?}"), "");
+    }
+
+    pub(crate) fn forbidden(&mut self, field: &str, detail: &str) {
+        self.tell(field, "Forbidden", detail);
+    }
+
+    pub(crate) fn too_many(&mut self, field: &str, n_items: usize, items_max: usize) {
+        self.tell(field, "Too many", &format!("{n_items}: must have at most {items_max} items"));
+    }
+
+    /// `value` as it is shown.
+    pub(crate) fn not_supported(&mut self, field: &str, value: &str, supported: &[&str]) {
+        let quoted: Vec<String> = supported.iter().map(|one| format!("{one:?}")).collect();
+        let detail = format!("supported values: {}", quoted.join(", "));
+        self.tell(field, &format!("Unsupported value: {value}"), &detail);
+    }
+
+    /// # Errors
+    /// If anything is wrong: all of it.
+    pub(crate) fn end(self) -> Result<(), String> {
+        if self.0.is_empty() { Ok(()) } else { Err(configuration::aggregate(&self.0)) }
+    }
+}
+
+/// How long after a change a file is read: editors write in steps.
+const RELOAD_DELAY: Duration = Duration::from_millis(100);
+
+/// Calls `reload` whenever a file says something else than `known` and since; what it says of the outcome is logged with
+/// `what`. It does not end while changes can be followed.
+pub(crate) async fn follow(
+    path: &Path,
+    mut known: Option<String>,
+    what: &str,
+    reload: &(dyn Fn() -> Done<()> + Sync),
+) {
+    let watch = rt::FileWatch::new();
+    // The directory: editors put a new file in the place of the old one.
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Err(error) = watch.add(dir) {
+        log::error!("follow {}: {error}", path.display());
+        return;
+    }
+    loop {
+        let now = text(path).ok();
+        if now != known {
+            match reload() {
+                Ok(()) => log::info!("Reloaded {what} config {}", path.display()),
+                Err(error) => log::error!("reload the {what} config: {error}"),
+            }
+            known = now;
+        }
+        if watch.changed().await.is_err() {
+            return;
+        }
+        rt::sleep(RELOAD_DELAY).await;
+    }
 }
 
 /// The texts in a list.

@@ -48,6 +48,8 @@ mod web;
 mod webhook;
 
 pub use audit::{Audit, AuditMode, AuditOptions};
+pub use auth::access_config::{AuthorizationOptions, Authorizers};
+pub use auth::identity_config::{AuthenticationOptions, Authenticators};
 pub use auth::token_webhook::{TokenWebhook, TokenWebhookOptions};
 pub use config::{Admission, Cidr, Config, StaticToken};
 pub use encryption::{Encryption, rewrite_secrets};

@@ -1,10 +1,12 @@
 //! Reviews: requests that ask what somebody may do, or who somebody is.
 
+use api::selector::Selector;
 use api::status::Cause;
 use api::{Kind, Lens, LensMut, Status, Value, json};
 use client::{Answer, Body};
 
 use crate::admission::{self, Act, Notes};
+use crate::auth::access_config::Mode;
 use crate::auth::rules::Rule;
 use crate::auth::tokens::user_tree;
 use crate::auth::{Attributes, Decision};
@@ -71,8 +73,13 @@ async fn access(core: &Core, kind: &Kind, user: &User, tree: &Value) -> Result<D
 
 fn access_status(decision: &Decision) -> Value {
     let mut status = json!({"allowed": decision.allowed});
-    if !decision.reason.is_empty() {
-        status["reason"] = decision.reason.as_str().into();
+    if decision.denied {
+        status["denied"] = true.into();
+    }
+    for (field, text) in [("reason", &decision.reason), ("evaluationError", &decision.error)] {
+        if !text.is_empty() {
+            status[field] = text.as_str().into();
+        }
     }
     status
 }
@@ -91,6 +98,7 @@ fn attributes(kind: &Kind, tree: &Value) -> Result<Attributes, Status> {
             namespace: resource.str("namespace").into(),
             name: resource.str("name").into(),
             field_selector: field_selector(resource),
+            label_selector: label_selector(resource),
             path: String::new(),
         }),
         (false, true) => {
@@ -126,6 +134,16 @@ fn field_selector(resource: &Value) -> String {
     terms.collect::<Vec<_>>().join(",")
 }
 
+fn label_selector(resource: &Value) -> String {
+    match resource.str("labelSelector.rawSelector") {
+        "" => {
+            let requirements = resource.at("labelSelector.requirements");
+            Selector::text(&json!({"matchExpressions": requirements}))
+        }
+        raw => raw.to_owned(),
+    }
+}
+
 fn subject(kind: &Kind, tree: &Value) -> Result<User, Status> {
     let texts = |path: &str| -> Vec<String> {
         tree.list(path).iter().filter_map(|t| t.as_str().map(str::to_owned)).collect()
@@ -156,7 +174,25 @@ fn invalid(kind: &Kind, field: &str, reason: &'static str, message: &str) -> Sta
 }
 
 async fn rules_status(core: &Core, user: &User, namespace: &str) -> Value {
-    let (rules, missing) = core.authorizer.rbac.rules(&core.store, user, namespace).await;
+    let (mut rules, mut errors) = (Vec::new(), Vec::new());
+    for mode in core.authorizer.modes().iter() {
+        match mode {
+            Mode::Rbac => {
+                let (own, missing) = core.authorizer.rbac.rules(&core.store, user, namespace).await;
+                rules.extend(own);
+                errors.extend(missing);
+            }
+            Mode::AlwaysAllow => rules.extend(Rule::everything()),
+            Mode::AlwaysDeny => {}
+            Mode::Node => errors.extend(
+                user.node_name()
+                    .map(|_| "node authorizer does not support user rule resolution".into()),
+            ),
+            Mode::Webhook(_) => {
+                errors.push("webhook authorizer does not support user rule resolution".into());
+            }
+        }
+    }
     let (mut resources, mut paths) = (Vec::new(), Vec::new());
     for rule in rules {
         if !rule.resources.is_empty() {
@@ -170,10 +206,6 @@ async fn rules_status(core: &Core, user: &User, namespace: &str) -> Value {
     }
     let mut status =
         json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
-    let mut errors = missing;
-    if user.node_name().is_some() {
-        errors.push("node authorizer does not support user rule resolution".into());
-    }
     if !errors.is_empty() {
         status["incomplete"] = true.into();
         status["evaluationError"] = errors.join(", ").into();
@@ -199,13 +231,13 @@ async fn token_status(core: &Core, tree: &Value) -> Result<Value, Status> {
                     json!({"authenticated": true, "user": user_tree(&user), "audiences": core.tokens.audiences()}),
                 );
             }
-            let told = authenticate::webhook_user(core, token, &wanted).await;
+            let told = authenticate::others_user(core, token, &wanted).await;
             Ok(match (told, other) {
-                (Some((user, audiences)), _) => {
+                (Ok(Some((user, audiences))), _) => {
                     json!({"authenticated": true, "user": user_tree(&user), "audiences": audiences})
                 }
-                (None, Err(why)) => refused(&format!("[invalid bearer token, {why}]")),
-                (None, Ok(_)) => refused("invalid bearer token"),
+                (Err(why), _) | (_, Err(why)) => refused(&format!("[invalid bearer token, {why}]")),
+                (Ok(None), Ok(_)) => refused("invalid bearer token"),
             })
         }
     }

@@ -17,8 +17,10 @@ use crate::aggregation::Aggregation;
 use crate::aggregation::follow::{Follower, follow};
 use crate::allocate::claims;
 use crate::audit::{Audit, Facts, Trail};
-use crate::auth::Attributes;
+use crate::auth::access_config::Authorizers;
+use crate::auth::identity_config::Authenticators;
 use crate::auth::token_webhook::TokenWebhook;
+use crate::auth::{Attributes, Authorizer};
 use crate::bootstrap;
 use crate::config::Config;
 use crate::core::Core;
@@ -62,6 +64,10 @@ pub struct Plugs {
     pub audit: Option<Arc<Audit>>,
     /// Knows bearer tokens that nobody here does.
     pub token_webhook: Option<Arc<TokenWebhook>>,
+    /// Knows tokens of other issuers, and who need not show one.
+    pub authenticators: Option<Arc<Authenticators>>,
+    /// Whoever decides what may be done, where it is not the Node authorizer and then RBAC.
+    pub authorizers: Option<Arc<Authorizers>>,
 }
 
 impl fmt::Debug for Server {
@@ -107,9 +113,10 @@ impl Server {
             tokens,
             store,
             cache,
-            authorizer: crate::auth::Authorizer::default(),
+            authorizer: Authorizer { chain: plugs.authorizers, ..Authorizer::default() },
             audit: plugs.audit,
             token_webhook: plugs.token_webhook,
+            authenticators: plugs.authenticators,
             turns: crate::turns::Turns::default(),
             flow,
             door: Door::default(),

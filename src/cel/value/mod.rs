@@ -110,6 +110,22 @@ impl<'a> Val<'a> {
         }
     }
 
+    /// The text that this is, or the texts of the list; of null none.
+    pub fn texts(&self) -> Option<Vec<String>> {
+        if let Some(text) = self.as_str() {
+            return Some(vec![text.to_owned()]);
+        }
+        match self {
+            Val::Null => Some(Vec::new()),
+            list if list.is_list() => {
+                let n_items = usize::try_from(list.size()?).ok()?;
+                let text = |nth: usize| list.nth(nth)?.ok()?.as_str().map(str::to_owned);
+                (0..n_items).map(text).collect()
+            }
+            _ => None,
+        }
+    }
+
     /// What JSON means where nothing is declared.
     pub fn json(value: &'a Value) -> Val<'a> {
         match value {

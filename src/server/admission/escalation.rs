@@ -53,16 +53,7 @@ async fn role(act: &Act<'_>, user: &User, tree: &Value) -> Result<(), Status> {
     // It can gather anything, and taking it away can keep what was gathered.
     let aggregates = |role: &Value| role.has("aggregationRule");
     if aggregates(tree) || act.old.is_some_and(aggregates) {
-        let everything = [
-            Rule {
-                verbs: words(["*"]),
-                groups: words(["*"]),
-                resources: words(["*"]),
-                ..Rule::default()
-            },
-            Rule { verbs: words(["*"]), urls: words(["*"]), ..Rule::default() },
-        ];
-        if held(act, user, &everything).await.is_err() {
+        if held(act, user, &Rule::everything()).await.is_err() {
             return Err(act
                 .forbidden(tree, "must have cluster-admin privileges to use the aggregationRule"));
         }

@@ -202,9 +202,11 @@ async fn decide(act: &Act<'_>, query: &Query) -> Decision {
             namespace: query.namespace.clone(),
             name: query.name.clone(),
             field_selector: query.field_selector.clone(),
+            label_selector: query.label_selector.clone(),
             path: String::new(),
         },
     };
     let decision = act.core.authorizer.decide(&act.core.store, user, &attributes).await;
-    Decision { allowed: decision.allowed, reason: decision.reason, error: None }
+    let error = Some(decision.error).filter(|error| !error.is_empty());
+    Decision { allowed: decision.allowed, reason: decision.reason, error }
 }

@@ -17,6 +17,7 @@ pub(crate) struct Attributes {
     pub(crate) name: String,
     /// Of lists and watches.
     pub(crate) field_selector: String,
+    pub(crate) label_selector: String,
     /// For what is no resource; "" otherwise.
     pub(crate) path: String,
 }
@@ -51,6 +52,7 @@ impl Attributes {
             namespace,
             name,
             field_selector: request.list.field_selector.clone(),
+            label_selector: request.list.label_selector.clone(),
             path: String::new(),
         }
     }
@@ -58,6 +60,23 @@ impl Attributes {
     /// A path that is no resource.
     pub(crate) fn path(verb: &str, path: &str) -> Attributes {
         Attributes { verb: verb.to_owned(), path: path.to_owned(), ..Attributes::default() }
+    }
+
+    /// What who asks has made of it, in bytes.
+    pub(crate) fn n_bytes(&self) -> usize {
+        let texts = [
+            &self.verb,
+            &self.group,
+            &self.version,
+            &self.resource,
+            &self.subresource,
+            &self.namespace,
+            &self.name,
+            &self.path,
+            &self.field_selector,
+            &self.label_selector,
+        ];
+        texts.iter().map(|text| text.len()).sum()
     }
 
     pub(crate) fn is_resource(&self) -> bool {

@@ -1,14 +1,17 @@
-//! Keys of service account tokens: ECDSA P-256 for new ones, RSA for imported ones.
+//! Keys of tokens. Of service accounts': ECDSA P-256 for new ones, RSA for imported ones. Of other issuers': JSON Web Keys.
 
-use api::{Value, json};
+use api::{Lens, Value, json};
 use ring::digest;
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED,
+    EcdsaKeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
+    RSA_PKCS1_2048_8192_SHA512, RSA_PKCS1_SHA256, RSA_PSS_2048_8192_SHA256,
+    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaKeyPair, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 use stdx::{Context, Error, Result};
-use wire::base64::encode_url;
+use wire::base64::{decode_url, encode_url};
 
 use super::der;
 
@@ -26,7 +29,7 @@ enum Private {
 /// A key that verifies.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct PublicKey {
-    algorithm: Algorithm,
+    sort: Sort,
     /// The curve point, or the PKCS#1 RSAPublicKey.
     bytes: Vec<u8>,
     /// As upstream makes it: the hash of the SubjectPublicKeyInfo.
@@ -34,9 +37,29 @@ pub(crate) struct PublicKey {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Algorithm {
-    Es256,
-    Rs256,
+enum Sort {
+    P256,
+    P384,
+    Rsa,
+}
+
+/// The algorithms that signatures may have, each with the sort of its keys. What needs other curves is not there.
+const ALGORITHMS: [(&str, Sort, &dyn VerificationAlgorithm); 8] = [
+    ("ES256", Sort::P256, &ECDSA_P256_SHA256_FIXED),
+    ("RS256", Sort::Rsa, &RSA_PKCS1_2048_8192_SHA256),
+    ("ES384", Sort::P384, &ECDSA_P384_SHA384_FIXED),
+    ("PS256", Sort::Rsa, &RSA_PSS_2048_8192_SHA256),
+    ("PS384", Sort::Rsa, &RSA_PSS_2048_8192_SHA384),
+    ("PS512", Sort::Rsa, &RSA_PSS_2048_8192_SHA512),
+    ("RS384", Sort::Rsa, &RSA_PKCS1_2048_8192_SHA384),
+    ("RS512", Sort::Rsa, &RSA_PKCS1_2048_8192_SHA512),
+];
+/// Of the number in a key that is read: 8192 bits.
+const NUMBER_MAX_BYTES: usize = 1024;
+
+/// The names of all algorithms.
+pub(crate) fn algorithms() -> impl Iterator<Item = &'static str> {
+    ALGORITHMS.iter().map(|(name, ..)| *name)
 }
 
 impl Signer {
@@ -55,11 +78,11 @@ impl Signer {
             Error::new(format!("read the service account key: {error}"))
         };
         let ecdsa = |key: EcdsaKeyPair| {
-            let public = PublicKey::new(Algorithm::Es256, key.public_key().as_ref().to_vec());
+            let public = PublicKey::new(Sort::P256, key.public_key().as_ref().to_vec());
             Signer { key: Private::Ecdsa(Box::new(key)), public }
         };
         let rsa = |key: RsaKeyPair| {
-            let public = PublicKey::new(Algorithm::Rs256, key.public_key().as_ref().to_vec());
+            let public = PublicKey::new(Sort::Rsa, key.public_key().as_ref().to_vec());
             Signer { key: Private::Rsa(Box::new(key)), public }
         };
         match label.as_str() {
@@ -103,10 +126,11 @@ impl Signer {
 }
 
 impl PublicKey {
-    fn new(algorithm: Algorithm, bytes: Vec<u8>) -> PublicKey {
-        let prefix = match algorithm {
-            Algorithm::Es256 => der::EC_P256,
-            Algorithm::Rs256 => der::RSA,
+    /// A key of service accounts.
+    fn new(sort: Sort, bytes: Vec<u8>) -> PublicKey {
+        let prefix = match sort {
+            Sort::Rsa => der::RSA,
+            Sort::P256 | Sort::P384 => der::EC_P256,
         };
         let mut bits = vec![0];
         bits.extend_from_slice(&bytes);
@@ -114,7 +138,42 @@ impl PublicKey {
         content.extend(der::write(der::BIT_STRING, &bits));
         let info = der::write(der::SEQUENCE, &content);
         let id = encode_url(digest::digest(&digest::SHA256, &info).as_ref());
-        PublicKey { algorithm, bytes, id }
+        PublicKey { sort, bytes, id }
+    }
+
+    /// A JSON Web Key that verifies; `None` for what is none, or of a sort that is not known.
+    pub(crate) fn from_jwk(jwk: &Value) -> Option<PublicKey> {
+        if !matches!(jwk.str("use"), "" | "sig") {
+            return None;
+        }
+        let number = |name: &str| decode_url(jwk.str(name)).filter(|n| n.len() <= NUMBER_MAX_BYTES);
+        let (sort, bytes) = match (jwk.str("kty"), jwk.str("crv")) {
+            ("RSA", _) => {
+                let integer = |name: &str| {
+                    let n = number(name)?;
+                    let start = n.iter().position(|byte| *byte != 0)?;
+                    // A first bit would be a sign.
+                    let sign: &[u8] = if n[start] >= 0x80 { &[0] } else { &[] };
+                    Some(der::write(der::INTEGER, &[sign, &n[start..]].concat()))
+                };
+                let numbers = [integer("n")?, integer("e")?].concat();
+                (Sort::Rsa, der::write(der::SEQUENCE, &numbers))
+            }
+            ("EC", curve) => {
+                let (sort, n_bytes) = match curve {
+                    "P-256" => (Sort::P256, 32),
+                    "P-384" => (Sort::P384, 48),
+                    _ => return None,
+                };
+                let (x, y) = (number("x")?, number("y")?);
+                if x.len() != n_bytes || y.len() != n_bytes {
+                    return None;
+                }
+                (sort, [&[4], x.as_slice(), y.as_slice()].concat())
+            }
+            _ => return None,
+        };
+        Some(PublicKey { sort, bytes, id: jwk.str("kid").to_owned() })
     }
 
     /// Every key of a PEM file; private keys count with their public half.
@@ -123,7 +182,7 @@ impl PublicKey {
         for (label, bytes) in der::pem(pem) {
             match label.as_str() {
                 "PUBLIC KEY" => keys.extend(PublicKey::from_info(&bytes)),
-                "RSA PUBLIC KEY" => keys.push(PublicKey::new(Algorithm::Rs256, bytes)),
+                "RSA PUBLIC KEY" => keys.push(PublicKey::new(Sort::Rsa, bytes)),
                 _ => {}
             }
         }
@@ -136,40 +195,35 @@ impl PublicKey {
     /// A SubjectPublicKeyInfo.
     fn from_info(info: &[u8]) -> Option<PublicKey> {
         let (content, _) = der::read(der::SEQUENCE, info)?;
-        let (algorithm, rest) =
+        let (sort, rest) =
             match (content.strip_prefix(der::EC_P256), content.strip_prefix(der::RSA)) {
-                (Some(rest), _) => (Algorithm::Es256, rest),
-                (_, Some(rest)) => (Algorithm::Rs256, rest),
+                (Some(rest), _) => (Sort::P256, rest),
+                (_, Some(rest)) => (Sort::Rsa, rest),
                 _ => return None,
             };
         let (bits, _) = der::read(der::BIT_STRING, rest)?;
-        Some(PublicKey::new(algorithm, bits.get(1..)?.to_vec()))
+        Some(PublicKey::new(sort, bits.get(1..)?.to_vec()))
     }
 
-    /// The name in a token's head.
+    /// The name in a token's head: of what such a key signs here.
     pub(crate) fn algorithm(&self) -> &'static str {
-        match self.algorithm {
-            Algorithm::Es256 => "ES256",
-            Algorithm::Rs256 => "RS256",
-        }
+        let own = ALGORITHMS.iter().find(|(_, sort, _)| *sort == self.sort);
+        own.map_or("", |(name, ..)| name)
     }
 
-    pub(crate) fn verifies(&self, text: &[u8], signature: &[u8]) -> bool {
-        match self.algorithm {
-            Algorithm::Es256 => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.bytes)
-                .verify(text, signature)
-                .is_ok(),
-            Algorithm::Rs256 => UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.bytes)
-                .verify(text, signature)
-                .is_ok(),
-        }
+    /// Whether it made a signature by the algorithm of that name.
+    pub(crate) fn verifies(&self, algorithm: &str, text: &[u8], signature: &[u8]) -> bool {
+        let fits = |(name, sort, _): &&(&str, Sort, _)| *name == algorithm && *sort == self.sort;
+        ALGORITHMS.iter().find(fits).is_some_and(|(.., how)| {
+            UnparsedPublicKey::new(*how, &self.bytes).verify(text, signature).is_ok()
+        })
     }
 
     /// The key as JSON Web Key.
     pub(crate) fn to_jwk(&self) -> Value {
         let mut jwk = json!({"use": "sig", "kid": self.id, "alg": self.algorithm()});
-        match self.algorithm {
-            Algorithm::Es256 => {
+        match self.sort {
+            Sort::P256 | Sort::P384 => {
                 // An uncompressed point: 4, then both coordinates.
                 let (x, y) = self.bytes.get(1..).unwrap_or_default().split_at(self.bytes.len() / 2);
                 jwk["kty"] = "EC".into();
@@ -177,7 +231,7 @@ impl PublicKey {
                 jwk["x"] = encode_url(x).into();
                 jwk["y"] = encode_url(y).into();
             }
-            Algorithm::Rs256 => {
+            Sort::Rsa => {
                 let numbers = der::read(der::SEQUENCE, &self.bytes).and_then(|(content, _)| {
                     let (n, rest) = der::read(der::INTEGER, content)?;
                     let (e, _) = der::read(der::INTEGER, rest)?;
@@ -240,8 +294,8 @@ pub(crate) mod tests {
         for pem in [new_key(), RSA.into(), SEC1.into()] {
             let signer = Signer::from_pem(&pem).unwrap();
             let signature = signer.sign(b"text").unwrap();
-            assert!(signer.public().verifies(b"text", &signature));
-            assert!(!signer.public().verifies(b"texu", &signature));
+            assert!(signer.public().verifies(signer.public().algorithm(), b"text", &signature));
+            assert!(!signer.public().verifies(signer.public().algorithm(), b"texu", &signature));
             assert_eq!(PublicKey::all_from_pem(&pem), [signer.public().clone()]);
             let jwk = signer.public().to_jwk();
             assert!(

@@ -1,9 +1,16 @@
 //! What requests are identified and authorized by: certificates, tokens, roles, and the chain of authorizers.
 
+pub(crate) mod access_config;
+mod access_webhook;
+mod asked;
 mod attributes;
 mod authorizer;
 pub(crate) mod bootstrap_tokens;
+mod claims;
 pub(crate) mod der;
+mod expressions;
+pub(crate) mod identity_config;
+mod issuer;
 mod jwt;
 mod keys;
 mod node;
@@ -14,8 +21,12 @@ pub(crate) mod tokens;
 pub(crate) mod x509;
 
 pub(crate) use attributes::{Attributes, selected_name};
-pub(crate) use authorizer::{Authorizer, Decision, forbidden};
+pub(crate) use authorizer::{Authorizer, Decision, failed, forbidden};
 pub(crate) use node::MIRROR;
 
+#[cfg(test)]
+pub(crate) use jwt::sign as test_sign;
+#[cfg(test)]
+pub(crate) use keys::Signer as TestSigner;
 #[cfg(test)]
 pub(crate) use keys::tests::new_key as test_key;

@@ -29,11 +29,11 @@ pub(super) async fn decide(store: &Store, node: &str, attributes: &Attributes) -
         _ => Err(String::new()),
     };
     match answer {
-        Ok(()) => Decision { allowed: true, reason: String::new() },
+        Ok(()) => Decision::allowed(String::new()),
         Err(reason) => {
             let allowed =
                 reason.is_empty() && common_rules().iter().any(|rule| rule.allows(attributes));
-            Decision { allowed, reason }
+            Decision { allowed, reason, ..Decision::default() }
         }
     }
 }

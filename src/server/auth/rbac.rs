@@ -69,12 +69,10 @@ impl Rbac {
         })
         .await;
         match (reason, missing.as_slice()) {
-            (Some(reason), _) => Decision { allowed: true, reason },
+            (Some(reason), _) => Decision::allowed(reason),
             (None, []) => Decision::default(),
-            (None, [one]) => Decision { allowed: false, reason: format!("RBAC: {one}") },
-            (None, many) => {
-                Decision { allowed: false, reason: format!("RBAC: [{}]", many.join(", ")) }
-            }
+            (None, [one]) => Decision::no_opinion(format!("RBAC: {one}")),
+            (None, many) => Decision::no_opinion(format!("RBAC: [{}]", many.join(", "))),
         }
     }
 

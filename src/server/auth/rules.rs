@@ -65,6 +65,13 @@ impl Rule {
         }
     }
 
+    /// Everything that there is.
+    pub(crate) fn everything() -> [Rule; 2] {
+        let (verbs, groups, resources) = (words(["*"]), words(["*"]), words(["*"]));
+        let on_paths = Rule { verbs: words(["*"]), urls: words(["*"]), ..Rule::default() };
+        [Rule { verbs, groups, resources, ..Rule::default() }, on_paths]
+    }
+
     /// The rules of a role's tree.
     pub(crate) fn all_of(role: &Value) -> Box<[Rule]> {
         role.list("rules").iter().map(Rule::of).collect()

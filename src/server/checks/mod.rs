@@ -1,5 +1,6 @@
 //! The server as its neighbours see it: requests in, answers out, over a store in memory.
 
+mod access_webhook;
 mod admission;
 mod aggregation;
 mod audit;
@@ -10,6 +11,7 @@ mod coverage;
 mod deletions;
 mod flow;
 mod identity;
+mod issuers;
 mod kinds;
 mod pod_security;
 mod policies;

@@ -22,8 +22,6 @@ const PAGE_MAX: usize = 64;
 const PREFIX: &[u8] = b"k8s:enc:";
 /// How upstream's encodings of objects begin. CBC authenticates nothing: another key may leave a padding that looks sound.
 const ENCODINGS: [&[u8]; 2] = [b"k8s\0", b"{"];
-/// How long several changes of the file count as one.
-const RELOAD_DELAY: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// The envelope of a server's store. Without a configuration it opens and seals nothing, and refuses what is sealed.
 #[derive(Debug)]
@@ -57,26 +55,8 @@ impl Encryption {
     /// Reads the file again whenever it changes (`--encryption-provider-config-automatic-reload`).
     pub async fn follow(self: Arc<Encryption>) {
         let Some(path) = self.path.clone() else { return };
-        let watch = rt::FileWatch::new();
-        // The directory: editors put a new file in the place of the old one.
-        let dir = path.parent().unwrap_or(Path::new("/"));
-        if let Err(error) = watch.add(dir) {
-            log::error!("follow {}: {error}", path.display());
-            return;
-        }
-        let mut known = files::text(&path).ok();
-        while watch.changed().await.is_ok() {
-            rt::sleep(RELOAD_DELAY).await;
-            let now = files::text(&path).ok();
-            if now == known {
-                continue;
-            }
-            match self.reload() {
-                Ok(()) => log::info!("Reloaded encryption config {}", path.display()),
-                Err(error) => log::error!("reload the encryption config: {error}"),
-            }
-            known = now;
-        }
+        let known = files::text(&path).ok();
+        files::follow(&path, known, "encryption", &|| self.reload()).await;
     }
 
     fn rules(&self) -> Arc<Vec<Rule>> {

@@ -223,7 +223,7 @@ impl Web {
         let http::Request { method, target, authority, headers, body, version, peer, upgrade } =
             request;
         let shown = match authenticate::credentials(&self.core, &peer, &headers).await {
-            Ok(None) if plain::is_public(target.split('?').next().unwrap_or("")) => {
+            Ok(None) if self.lets_in(target.split('?').next().unwrap_or("")) => {
                 Ok(User::anonymous())
             }
             shown => shown.and_then(|user| user.ok_or_else(authenticate::unauthorized)),
@@ -285,6 +285,12 @@ impl Web {
                 Ok(place.until_sent(plain::answer(self, exchange, route).await?))
             }
         }
+    }
+
+    /// Whether somebody who says nothing of itself may ask for a path.
+    fn lets_in(&self, path: &str) -> bool {
+        let others = self.core.authenticators.as_ref();
+        plain::is_public(path) || others.is_some_and(|others| others.lets_in(path))
     }
 
     /// A place among the requests in flight.
@@ -580,9 +586,10 @@ fn attributes(method: &Method, query: &Query, path: &ResourcePath) -> Attributes
     let fields = query.get("fieldSelector");
     let verb = verb_of(method, query, path);
     let mut name = path.name.clone();
-    let mut field_selector = String::new();
+    let (mut field_selector, mut label_selector) = (String::new(), String::new());
     if matches!(verb, "list" | "watch" | "deletecollection") {
         fields.clone_into(&mut field_selector);
+        query.get("labelSelector").clone_into(&mut label_selector);
         if name.is_empty() {
             name = selected_name(fields);
         }
@@ -596,6 +603,7 @@ fn attributes(method: &Method, query: &Query, path: &ResourcePath) -> Attributes
         namespace: path.namespace.clone(),
         name,
         field_selector,
+        label_selector,
         path: String::new(),
     }
 }
