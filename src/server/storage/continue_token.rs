@@ -1,7 +1,7 @@
 //! `continue` tokens of paged lists, in upstream's form: base64 of `{"v":...,"rv":...,"start":...}`.
 
 use api::status::Reason;
-use api::{Lens, Status, json};
+use api::{Lens, Status};
 
 /// Where the next page starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,8 @@ pub(crate) fn encode(token: &Continue) -> String {
         Some(revision) => i64::try_from(revision).unwrap_or(i64::MAX),
         None => -1,
     };
-    let text = json!({"v": VERSION, "rv": revision, "start": token.start}).to_string();
+    let start = api::Value::from(token.start.as_str());
+    let text = format!(r#"{{"v":"{VERSION}","rv":{revision},"start":{start}}}"#);
     wire::base64::encode_url(text.as_bytes())
 }
 
