@@ -45,7 +45,6 @@ const OFF: &[Gate] = &[
     Gate { kind: "PersistentVolume", paths: &["spec.volumeAttributesClassName"] },
     Gate { kind: "PersistentVolumeClaim", paths: &["spec.volumeAttributesClassName"] },
     // CrossNamespaceVolumeDataSource
-    Gate { kind: "PersistentVolumeClaim", paths: &["spec.dataSourceRef.namespace"] },
     // CoordinatedLeaderElection
     Gate { kind: "Lease", paths: &["spec.strategy", "spec.preferredHolder"] },
     // DynamicKubeletConfig, gone since v1.26

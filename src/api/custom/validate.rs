@@ -398,8 +398,7 @@ fn client(config: &Value, path: &str, causes: &mut Vec<Cause>) {
         causes.required(path, "required when strategy is set to Webhook");
         return;
     }
-    // Upstream takes a service's name for its namespace.
-    crate::kinds::webhook_rules::reached(config, path, true, causes);
+    crate::kinds::webhook_rules::client(config, path, causes);
 }
 
 fn stored_versions(new: &Value, causes: &mut Vec<Cause>) {

@@ -79,7 +79,16 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = new.at("spec");
     workload::selected_template(spec, "daemonset", causes);
     workload::not_negative(spec, &["minReadySeconds", "revisionHistoryLimit"], causes);
-    if spec.str("updateStrategy.type") == "RollingUpdate" {
+    let strategy = spec.str("updateStrategy.type");
+    if !matches!(strategy, "RollingUpdate" | "OnDelete") {
+        let shown =
+            workload::update_strategy(spec, "DaemonSetUpdateStrategy", "RollingUpdateDaemonSet");
+        let message = format!(
+            "Unsupported value: {shown}: supported values: \"RollingUpdate\", \"OnDelete\""
+        );
+        causes.complain("FieldValueNotSupported", "spec.updateStrategy", message);
+    }
+    if strategy == "RollingUpdate" {
         workload::rolling_bounds(
             spec.at("updateStrategy.rollingUpdate"),
             "spec.updateStrategy.rollingUpdate",
@@ -106,7 +115,7 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
 const SCHEMA: &str = "
 package io.k8s.api.apps.v1
 DaemonSetUpdateStrategy
-   1 type          str                     in RollingUpdate|OnDelete = RollingUpdate
+   1 type          str                     enum RollingUpdate|OnDelete = RollingUpdate
    2 rollingUpdate RollingUpdateDaemonSet?
 RollingUpdateDaemonSet
    1 maxUnavailable intorstr?

@@ -33,6 +33,19 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     if old.is_none() {
         new.set("status", json!({"phase": "Pending"}));
     }
+    let had = |field: &str| old.is_some_and(|old| old.has(field));
+    // A source in another namespace is a feature that is off.
+    if !new.str("spec.dataSourceRef.namespace").is_empty() && !had("spec.dataSourceRef") {
+        new.remove("spec.dataSourceRef");
+    }
+    // What the old way to name a source never could is dropped.
+    let named_before = had("spec.dataSource") || had("spec.dataSourceRef");
+    if !named_before
+        && !new.has("spec.dataSourceRef")
+        && !is_known_source(new.at("spec.dataSource"))
+    {
+        new.remove("spec.dataSource");
+    }
     // The two ways to name a source say the same, where both can.
     let (source, source_ref) =
         (new.at("spec.dataSource").clone(), new.at("spec.dataSourceRef").clone());
@@ -41,6 +54,13 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     } else if source.is_null() && !source_ref.is_null() && !source_ref.has("namespace") {
         new.set("spec.dataSource", source_ref);
     }
+}
+
+fn is_known_source(source: &Value) -> bool {
+    matches!(
+        (source.str("apiGroup"), source.str("kind")),
+        ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+    )
 }
 
 const COLUMNS: &[Column<'static>] = &[

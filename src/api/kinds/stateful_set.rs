@@ -106,6 +106,15 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         let detail = "must be 'OrderedReady' or 'Parallel'";
         causes.invalid("spec.podManagementPolicy", &policy.into(), detail);
     }
+    if !matches!(spec.str("updateStrategy.type"), "RollingUpdate" | "OnDelete") {
+        let shown = workload::update_strategy(
+            spec,
+            "StatefulSetUpdateStrategy",
+            "RollingUpdateStatefulSetStrategy",
+        );
+        let message = format!("Invalid value: {shown}: must be 'RollingUpdate' or 'OnDelete'");
+        causes.complain("FieldValueInvalid", "spec.updateStrategy", message);
+    }
     if spec.str("updateStrategy.type") == "OnDelete" && spec.has("updateStrategy.rollingUpdate") {
         causes.invalid(
             "spec.updateStrategy.rollingUpdate",
@@ -157,7 +166,7 @@ StatefulSet kind
    2 spec     StatefulSetSpec
    3 status   StatefulSetStatus
 StatefulSetUpdateStrategy
-   1 type          str                          in RollingUpdate|OnDelete
+   1 type          str                          enum RollingUpdate|OnDelete
    2 rollingUpdate RollingUpdateStatefulSetStrategy?
 RollingUpdateStatefulSetStrategy
    1 partition      i32?

@@ -199,15 +199,10 @@ fn resources(rule: &Value, path: &str, causes: &mut Vec<Cause>) {
 
 /// Where a webhook is reached. `WebhookClientConfig` is the same wherever webhooks are.
 pub(crate) fn client(config: &Value, path: &str, causes: &mut Vec<Cause>) {
-    reached(config, path, false, causes);
-}
-
-/// As `client`; `swapped` says that a missing name is told as a missing namespace, and the other way round.
-pub(crate) fn reached(config: &Value, path: &str, swapped: bool, causes: &mut Vec<Cause>) {
     match (config.at("url").as_str(), config.at("service")) {
         (Some(url), Value::Null) => self::url(url, &format!("{path}.url"), causes),
         (None, service) if !service.is_null() => {
-            self::service(service, &format!("{path}.service"), swapped, causes);
+            self::service(service, &format!("{path}.service"), causes);
         }
         _ => causes.required(path, "exactly one of url or service is required"),
     }
@@ -285,9 +280,10 @@ fn url(url: &str, path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
-fn service(service: &Value, path: &str, swapped: bool, causes: &mut Vec<Cause>) {
+fn service(service: &Value, path: &str, causes: &mut Vec<Cause>) {
+    // Upstream takes the one for the other.
     for (field, other) in [("name", "namespace"), ("namespace", "name")] {
-        if service.str(if swapped { other } else { field }).is_empty() {
+        if service.str(other).is_empty() {
             causes.required(&format!("{path}.{field}"), &format!("service {field} is required"));
         }
     }
@@ -307,7 +303,7 @@ fn service(service: &Value, path: &str, swapped: bool, causes: &mut Vec<Cause>) 
         wrong("must start with a '/'");
     }
     // Upstream drops the first byte, whatever it is.
-    let steps = url_path.get(1..).unwrap_or("");
+    let steps = url_path.get(1..).unwrap_or("\u{fffd}");
     for (idx, step) in steps.strip_suffix('/').unwrap_or(steps).split('/').enumerate() {
         match names::subdomain(step) {
             _ if step.is_empty() => wrong(&format!("segment[{idx}] may not be empty")),

@@ -115,3 +115,12 @@ pub(super) fn percent(text: &str) -> Option<u64> {
     let digits = text.strip_suffix('%')?;
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
 }
+
+/// Go's `%#v` of an update strategy; its type alone where it has a place in memory in it.
+pub(super) fn update_strategy(spec: &Value, name: &str, rolling: &str) -> String {
+    let kind = spec.str("updateStrategy.type");
+    match spec.has("updateStrategy.rollingUpdate") {
+        true => format!("{kind:?}"),
+        false => format!("apps.{name}{{Type:{kind:?}, RollingUpdate:(*apps.{rolling})(nil)}}"),
+    }
+}

@@ -119,7 +119,13 @@ fn is_reference(image: &str) -> bool {
         let inner = tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         (1..=128).contains(&tag.len()) && inner && !tag.starts_with(['.', '-'])
     };
-    (registry.is_empty() || host.split('.').all(is_host))
+    // What could be an image's id is no name.
+    let is_id = image.len() == 64
+        && image.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'));
+    let library = if registry.is_empty() && !path.contains('/') { "library/" } else { "" };
+    !is_id
+        && library.len() + path.len() <= 255
+        && (registry.is_empty() || host.split('.').all(is_host))
         && !port.is_empty()
         && port.bytes().all(|byte| byte.is_ascii_digit())
         && path.split('/').all(is_part)
@@ -149,6 +155,10 @@ mod tests {
             ("example.com/x", "Always"),
             ("localhost/x", "Always"),
             ("r:x/nginx", "IfNotPresent"),
+            (&"a".repeat(64), "IfNotPresent"),
+            (&"a".repeat(65), "Always"),
+            (&"a".repeat(247), "Always"),
+            (&"a".repeat(248), "IfNotPresent"),
             ("nginx:-1", "IfNotPresent"),
         ] {
             assert_eq!(pull_policy(image), want, "{image}");

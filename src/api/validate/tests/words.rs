@@ -457,3 +457,60 @@ fn versions_are_shown_as_go_holds_them() {
         assert!(told.contains(&wanted), "{told:#?}");
     }
 }
+
+#[test]
+fn strategies_of_updates_that_do_not_exist() {
+    let tree = |strategy: Value| json!({"metadata": {"name": "s"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template(), "updateStrategy": strategy}});
+    let told =
+        |kind: &'static Kind, strategy: Value| told(create(kind, &ready(kind, &tree(strategy))));
+    assert_eq!(
+        told(&STATEFUL_SET, json!({"type": "X"})),
+        [
+            "spec.updateStrategy: Invalid value: apps.StatefulSetUpdateStrategy{Type:\"X\", RollingUpdate:(*apps.RollingUpdateStatefulSetStrategy)(nil)}: must be 'RollingUpdate' or 'OnDelete'"
+        ]
+    );
+    assert_eq!(
+        told(&DAEMON_SET, json!({"type": "X"})),
+        [
+            "spec.updateStrategy: Unsupported value: apps.DaemonSetUpdateStrategy{Type:\"X\", RollingUpdate:(*apps.RollingUpdateDaemonSet)(nil)}: supported values: \"RollingUpdate\", \"OnDelete\""
+        ]
+    );
+    assert_eq!(
+        told(&DAEMON_SET, json!({"type": "X", "rollingUpdate": {"maxSurge": 0}})),
+        [
+            "spec.updateStrategy: Unsupported value: \"X\": supported values: \"RollingUpdate\", \"OnDelete\""
+        ]
+    );
+    assert_eq!(told(&DAEMON_SET, json!({"type": "OnDelete"})), Vec::<String>::new());
+}
+
+#[test]
+fn sources_of_claims_are_kept_where_upstream_keeps_them() {
+    let snapshot =
+        json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "s"});
+    for (field, source, kept) in [
+        ("dataSource", json!({"kind": "PersistentVolumeClaim", "name": "c"}), true),
+        ("dataSource", snapshot, true),
+        ("dataSource", json!({}), false),
+        ("dataSource", json!({"apiGroup": "example.com", "kind": "X", "name": "c"}), false),
+        ("dataSourceRef", json!({"apiGroup": "example.com", "kind": "X", "name": "c"}), true),
+        (
+            "dataSourceRef",
+            json!({"kind": "PersistentVolumeClaim", "name": "c", "namespace": "n"}),
+            false,
+        ),
+    ] {
+        let tree = json!({"metadata": {"name": "c"}, "spec": {field: source}});
+        let made = ready(&PERSISTENT_VOLUME_CLAIM, &tree);
+        for field in ["dataSource", "dataSourceRef"] {
+            assert_eq!(made.at("spec").get(field).is_some(), kept, "{tree}");
+        }
+    }
+}
+
+#[test]
+fn jobs_whose_templates_have_no_labels_have_none() {
+    let tree = json!({"metadata": {"name": "j"}, "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}});
+    let made = ready(&JOB, &tree);
+    assert!(!made.has("metadata.labels") && made.has("spec.template.metadata.labels"));
+}
