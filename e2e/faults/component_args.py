@@ -13,16 +13,35 @@ kubeReserved: {cpu: 10m}
 syncFrequency: 2m
 """
 
+SCHEDULER = """apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+parallelism: 4
+profiles:
+- schedulerName: default-scheduler
+- schedulerName: elsewhere
+  pluginConfig:
+  - name: NodeAffinity
+    args:
+      addedAffinity:
+        requiredDuringSchedulingIgnoredDuringExecution:
+          nodeSelectorTerms: [{matchExpressions: [{key: place, operator: In, values: [elsewhere]}]}]
+- schedulerName: careless
+  plugins:
+    filter: {disabled: [{name: TaintToleration}]}
+"""
+
 IMAGE = "k3rs.io/userspace:1"
 
 
 def prepare(cluster):
     file = cluster.dir / "kubelet.yaml"
     file.write_text(KUBELET)
+    profiles = cluster.dir / "scheduler.yaml"
+    profiles.write_text(SCHEDULER)
     cluster.args += [
         f"--kubelet-arg=config={file}", "--kubelet-arg=max-pods=22", "--kubelet-arg=max-pods=23", "--kubelet-arg=system-reserved=cpu=20m", "--kubelet-arg=oom-score-adj=-500",
         "--kube-controller-manager-arg=controllers=*,-replicaset", "--kube-controller-manager-arg=leader-elect=false", "--kube-controller-manager-arg=feature-gates=AllAlpha=true",
-        "--kube-scheduler-arg=leader-elect=false", "--kube-proxy-arg=masquerade-all",
+        "--kube-scheduler-arg=leader-elect=false", f"--kube-scheduler-arg=config={profiles}", "--kube-proxy-arg=masquerade-all",
     ]
 
 
@@ -49,11 +68,38 @@ def test_a_controller_that_is_off_does_nothing(cluster):
     expect(not cluster.pods("by=set", "default"), "a ReplicaSet got its pod from a controller that is off")
 
 
+def test_each_profile_of_the_scheduler_places_its_pods(cluster):
+    def pod(name, scheduler):
+        spec = {"schedulerName": scheduler, "terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": IMAGE, "command": ["sleep", "9999"]}]}
+        made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec}
+        cluster.kubectl("create", "-f", "-", input=json.dumps(made))
+
+    def state(name):
+        found = cluster.get("pod", "-n", "default", name)
+        conditions = found["status"].get("conditions", [])
+        return found["spec"].get("nodeName"), " ".join(one.get("message", "") for one in conditions if one["type"] == "PodScheduled")
+
+    node = cluster.get("node")["items"][0]["metadata"]["name"]
+    pod("ours", "default-scheduler")
+    pod("elsewhere", "elsewhere")
+    until(lambda: state("ours")[0] == node, "the default profile places its pod")
+    until(lambda: "1 node(s) didn't match scheduler-enforced node affinity" in state("elsewhere")[1], "the added affinity refuses the node")
+    cluster.kubectl("label", "node", node, "place=elsewhere")
+    until(lambda: state("elsewhere")[0] == node, "the added affinity lets the node be")
+    cluster.kubectl("taint", "node", node, "only=others:NoSchedule")
+    pod("careful", "default-scheduler")
+    pod("careless", "careless")
+    until(lambda: state("careless")[0] == node, "the profile without taints places its pod")
+    until(lambda: "untolerated taint {only: others}" in state("careful")[1], "the default profile looks at taints")
+    cluster.kubectl("taint", "node", node, "only-")
+    until(lambda: state("careful")[0] == node, "the taint is gone")
+
+
 def test_one_warning_names_what_does_nothing(cluster):
     told = [line for line in cluster.log_lines() if "do nothing in k3rs" in line]
     expect(len(told) == 1, told)
     for part in (
-        "--kubelet-arg: oom-score-adj;", "fields of the kubelet's configuration: syncFrequency", "--kube-scheduler-arg: leader-elect;",
+        "--kubelet-arg: oom-score-adj;", "fields of the kubelet's configuration: syncFrequency", "--kube-scheduler-arg: leader-elect;", "fields of the scheduler's configuration: parallelism;",
         "--kube-controller-manager-arg: leader-elect, feature-gates=AllAlpha=true;", "--kube-proxy-arg: masquerade-all",
     ):
         expect(part in told[0], f"{part} is not in {told[0]}")
@@ -67,7 +113,13 @@ def refused(cluster, flag, words):
 
 
 def test_what_upstream_refuses_ends_the_start(cluster):
+    extender = cluster.dir / "extender.yaml"
+    extender.write_text(SCHEDULER + "extenders: [{urlPrefix: 'http://127.0.0.1:1'}]\n")
+    wrong = cluster.dir / "wrong.yaml"
+    wrong.write_text(SCHEDULER.replace("- schedulerName: careless", "- schedulerName: elsewhere"))
     for flag, words in (
+        (f"--kube-scheduler-arg=config={extender}", "extenders are not supported by this version of k3rs yet"),
+        (f"--kube-scheduler-arg=config={wrong}", 'profiles[2].schedulerName: Duplicate value: "profiles[1].schedulerName"'),
         ("--kubelet-arg=max-pod=5", "kubelet: unknown flag: --max-pod"),
         ("--kubelet-arg=max-pods=x", 'invalid argument "x" for "--max-pods" flag: strconv.ParseInt: parsing "x": invalid syntax'),
         ("--kube-scheduler-arg=feature-gates=Nonsense=true", "unrecognized feature gate: Nonsense"),

@@ -534,9 +534,11 @@ async fn start_controllers(
         server.client_as(User::controller(name))
     }));
     if !machine.config.disable_scheduler {
-        drivers.push(Driver::start(sched::SCHEDULER, informers, |_| {
-            server.client_as(User::new("system:kube-scheduler", &[]))
-        }));
+        let profiles = machine.config.components.profiles.clone();
+        let scheduler = sched::registered(profiles.as_deref());
+        let client_of = |_| server.client_as(User::new("system:kube-scheduler", &[]));
+        let settings = profiles.map(|profiles| profiles as client::Settings);
+        drivers.push(Driver::start_with(scheduler, informers, &client_of, settings));
         log::info!("Started the scheduler");
     }
     Ok(drivers)

@@ -10,11 +10,14 @@ use crate::pod::Pod;
 pub(crate) fn node_matches(pod: &Value, node: &Node) -> bool {
     let selected =
         pod.pairs("spec.nodeSelector").all(|(key, value)| node.label(key) == Some(value));
-    let required =
-        pod.at("spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution");
-    selected
-        && (required.is_null()
-            || required.list("nodeSelectorTerms").iter().any(|term| term_matches(term, node)))
+    selected && required_matches(pod.at("spec.affinity.nodeAffinity"), node)
+}
+
+/// True if a node fulfils what a node affinity requires, if anything.
+pub(crate) fn required_matches(affinity: &Value, node: &Node) -> bool {
+    let required = affinity.at("requiredDuringSchedulingIgnoredDuringExecution");
+    required.is_null()
+        || required.list("nodeSelectorTerms").iter().any(|term| term_matches(term, node))
 }
 
 /// One `NodeSelectorTerm`: all its requirements; an empty one matches nothing.

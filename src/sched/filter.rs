@@ -7,6 +7,7 @@ use api::{Lens, Value};
 use crate::affinity::{self, Term};
 use crate::node::Node;
 use crate::pod::Pod;
+use crate::profile::{Plugin, Profile};
 use crate::volume::Volumes;
 
 /// Why a node refuses a pod.
@@ -30,19 +31,23 @@ pub(crate) struct World<'a> {
     pub(crate) nodes: &'a BTreeMap<String, Node>,
     pub(crate) namespace_labels: &'a dyn Fn(&str) -> Value,
     pub(crate) volumes: &'a Volumes,
+    pub(crate) profile: &'a Profile,
 }
 
 /// The filters in upstream's order; the first refusal counts.
 pub(crate) fn check(pod: &Pod, node: &Node, world: &World<'_>) -> Option<Refusal> {
-    unschedulable(pod, node)
-        .or_else(|| taints(pod, node))
-        .or_else(|| node_affinity(pod, node))
-        .or_else(|| ports(pod, node))
-        .or_else(|| fit(pod, node))
-        .or_else(|| exclusive_claims(pod, world))
-        .or_else(|| world.volumes.refusal(node).and_then(final_))
-        .or_else(|| topology_spread(pod, node, world))
-        .or_else(|| pod_affinity(pod, node, world))
+    let on = |plugin| world.profile.has(plugin).then_some(());
+    (on(Plugin::NodeUnschedulable).and_then(|()| unschedulable(pod, node)))
+        .or_else(|| on(Plugin::TaintToleration).and_then(|()| taints(pod, node)))
+        .or_else(|| on(Plugin::NodeAffinity).and_then(|()| node_affinity(pod, node, world)))
+        .or_else(|| on(Plugin::NodePorts).and_then(|()| ports(pod, node)))
+        .or_else(|| on(Plugin::NodeResourcesFit).and_then(|()| fit(pod, node, world.profile)))
+        .or_else(|| on(Plugin::VolumeRestrictions).and_then(|()| exclusive_claims(pod, world)))
+        .or_else(|| {
+            on(Plugin::VolumeBinding).and_then(|()| world.volumes.refusal(node)).and_then(final_)
+        })
+        .or_else(|| on(Plugin::PodTopologySpread).and_then(|()| topology_spread(pod, node, world)))
+        .or_else(|| on(Plugin::InterPodAffinity).and_then(|()| pod_affinity(pod, node, world)))
 }
 
 fn unschedulable(pod: &Pod, node: &Node) -> Option<Refusal> {
@@ -85,7 +90,10 @@ fn tolerates(pod: &Value, taint: &Value) -> bool {
     })
 }
 
-fn node_affinity(pod: &Pod, node: &Node) -> Option<Refusal> {
+fn node_affinity(pod: &Pod, node: &Node, world: &World<'_>) -> Option<Refusal> {
+    if !affinity::required_matches(&world.profile.added_affinity, node) {
+        return final_("node(s) didn't match scheduler-enforced node affinity");
+    }
     if affinity::node_matches(&pod.tree, node) {
         None
     } else {
@@ -100,7 +108,7 @@ fn ports(pod: &Pod, node: &Node) -> Option<Refusal> {
     }
 }
 
-fn fit(pod: &Pod, node: &Node) -> Option<Refusal> {
+fn fit(pod: &Pod, node: &Node, profile: &Profile) -> Option<Refusal> {
     let mut reasons = Vec::new();
     let pods_max = node.allocatable.get("pods").copied().unwrap_or(0);
     if i128::try_from(node.pods.len()).unwrap_or(i128::MAX) >= pods_max {
@@ -108,6 +116,9 @@ fn fit(pod: &Pod, node: &Node) -> Option<Refusal> {
     }
     let mut hopeless = false;
     for (name, request) in pod.requests.iter().filter(|(_, request)| **request > 0) {
+        if profile.ignores(name) {
+            continue;
+        }
         let allocatable = node.allocatable.get(name).copied().unwrap_or(0);
         if *request > allocatable - node.requested.get(name).copied().unwrap_or(0) {
             reasons.push(format!("Insufficient {name}"));

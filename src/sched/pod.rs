@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use api::quantity::Quantity;
-use api::{Lens, Object, Value};
+use api::{Lens, Object, Value, View};
+
+use crate::profile::{Profile, Profiles};
 
 /// Amounts by resource name; `cpu` in thousandths, everything else in whole units.
 /// Amounts by name. Wider than any one quantity: pods ask for what they like, and sums of it must not turn negative.
@@ -65,12 +67,10 @@ impl Pod {
         self.tree.at("metadata.labels")
     }
 
-    /// Waits for a node, and for this scheduler.
-    pub(crate) fn pending(&self) -> bool {
-        self.node().is_empty()
-            && !self.object.deleting()
-            && !self.finished()
-            && matches!(self.tree.str("spec.schedulerName"), "" | "default-scheduler")
+    /// Waits for a node: by this profile, where it waits for this scheduler.
+    pub(crate) fn pending<'v>(&self, view: &View<'v>) -> Option<&'v Profile> {
+        let waits = self.node().is_empty() && !self.object.deleting() && !self.finished();
+        waits.then(|| Profiles::find(view, self.tree.str("spec.schedulerName"))).flatten()
     }
 
     /// Gated pods are not looked at until their gates are gone.

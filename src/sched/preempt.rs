@@ -100,7 +100,7 @@ fn on_node(
 }
 
 fn fits(pod: &Pod, name: &str, nodes: &BTreeMap<String, Node>, world: &World<'_>) -> bool {
-    let world = World { nodes, namespace_labels: world.namespace_labels, volumes: world.volumes };
+    let world = World { nodes, ..*world };
     nodes.get(name).is_some_and(|node| filter::check(pod, node, &world).is_none())
 }
 

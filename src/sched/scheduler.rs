@@ -10,13 +10,15 @@ use crate::filter::{self, Refusal, World};
 use crate::node::{self, Node};
 use crate::pod::Pod;
 use crate::preempt;
+use crate::profile::Profile;
 use crate::score;
+use crate::spread;
 use crate::volume::Volumes;
 
 /// Pods placed in one pass; the rest follow in the next, on a fresh view.
 const BATCH_MAX: usize = 100;
 
-/// kube-scheduler's default profile.
+/// kube-scheduler, with its default profile or those that it was given.
 #[derive(Debug)]
 pub struct Scheduler;
 
@@ -66,8 +68,8 @@ fn schedule(view: &View<'_>, actions: &mut Actions) -> Next {
     let (mut pending, mut placed) = (Vec::new(), Vec::new());
     for object in view.list(&kinds::POD, None) {
         let pod = Pod::new(object);
-        if pod.pending() {
-            pending.push(pod);
+        if let Some(profile) = pod.pending(view) {
+            pending.push((pod, profile));
         } else if !pod.node().is_empty() && !pod.finished() {
             placed.push(pod);
         }
@@ -76,7 +78,7 @@ fn schedule(view: &View<'_>, actions: &mut Actions) -> Next {
         return Next::Done;
     }
     let mut nodes = node::gather(&view.list(&kinds::NODE, None), placed);
-    pending.arrange_by(|a, b| {
+    pending.arrange_by(|(a, _), (b, _)| {
         let age = |pod: &Pod| pod.tree.str("metadata.creationTimestamp").to_owned();
         b.priority
             .cmp(&a.priority)
@@ -84,30 +86,41 @@ fn schedule(view: &View<'_>, actions: &mut Actions) -> Next {
             .then_with(|| a.object.name().cmp(b.object.name()))
     });
     let more = pending.len() > BATCH_MAX;
-    for pod in pending.into_iter().take(BATCH_MAX) {
-        place(pod, &mut nodes, view, actions);
+    for (pod, profile) in pending.into_iter().take(BATCH_MAX) {
+        place(pod, profile, &mut nodes, view, actions);
     }
     if more { Next::After(std::time::Duration::ZERO) } else { Next::Done }
 }
 
 /// Places one pod, or says why not; `nodes` is then as if it was done.
-fn place(pod: Pod, nodes: &mut BTreeMap<String, Node>, view: &View<'_>, actions: &mut Actions) {
-    if pod.gated() {
+fn place(
+    mut pod: Pod,
+    profile: &Profile,
+    nodes: &mut BTreeMap<String, Node>,
+    view: &View<'_>,
+    actions: &mut Actions,
+) {
+    if profile.gates && pod.gated() {
         let message = "Scheduling is blocked due to non-empty scheduling gates";
         condition(&pod, "SchedulingGated", message, None, view, actions);
         return;
     }
+    spread::give_constraints(&mut pod, profile, view);
     let volumes = Volumes::of(&pod, view);
     let namespace_labels = |name: &str| {
         view.get(&kinds::NAMESPACE, "", name)
             .map(|ns| ns.tree().at("metadata.labels").clone())
             .unwrap_or_default()
     };
-    let world = World { nodes, namespace_labels: &namespace_labels, volumes: &volumes };
+    let world = World { nodes, namespace_labels: &namespace_labels, volumes: &volumes, profile };
     let mut fitting = Vec::new();
     let mut refusals = BTreeMap::new();
     if volumes.blocked.is_none() {
-        for node in nodes.values() {
+        let enough = enough(nodes.len(), profile);
+        for node in from_its_place(&pod, nodes, enough) {
+            if fitting.len() >= enough {
+                break;
+            }
             match filter::check(&pod, node, &world) {
                 None => fitting.push(node),
                 Some(refusal) => {
@@ -130,21 +143,50 @@ fn place(pod: Pod, nodes: &mut BTreeMap<String, Node>, view: &View<'_>, actions:
         }
         return;
     }
-    let (victims, helpless) = match volumes.blocked.is_none() {
+    let (victims, helpless) = match volumes.blocked.is_none() && profile.preempts {
         true => preempt::find(&pod, &world, &refusals, view),
         false => (None, BTreeSet::new()),
     };
-    let message = message(nodes.len(), &volumes, &refusals, victims.is_none().then_some(&helpless));
+    let message = message(
+        nodes.len(),
+        &volumes,
+        &refusals,
+        (victims.is_none() && profile.preempts).then_some(&helpless),
+    );
     let nominate = victims.as_ref().map(|victims| victims.node.clone());
     condition(&pod, "Unschedulable", &message, nominate.as_deref(), view, actions);
     let reserved = nominate.unwrap_or_else(|| nominated.to_owned());
     if let Some(victims) = victims {
-        evict(&pod, &victims, nodes, view, actions);
+        evict(&pod, &profile.name, &victims, nodes, view, actions);
     }
     // Room that was made for this pod is not given to those after it.
     if let Some(node) = nodes.get_mut(&reserved) {
         node.add(pod);
     }
+}
+
+/// How many nodes that would do are looked for among so many.
+fn enough(n_nodes: usize, profile: &Profile) -> usize {
+    /// As upstream: below this it is not worth it.
+    const FEW: usize = 100;
+    match profile.nodes_percent {
+        100.. => usize::MAX,
+        percent => (n_nodes * usize::from(percent) / 100).max(FEW),
+    }
+}
+
+/// The nodes in order of name; where not all are looked at, each pod begins at a place of its own.
+fn from_its_place<'n>(
+    pod: &Pod,
+    nodes: &'n BTreeMap<String, Node>,
+    enough: usize,
+) -> impl Iterator<Item = &'n Node> {
+    let begin = match nodes.len() > enough {
+        true => pod.object.uid().bytes().fold(0, |n, byte| n * 31 % 1_000_003 + usize::from(byte)),
+        false => 0,
+    };
+    let begin = begin % nodes.len().max(1);
+    nodes.values().skip(begin).chain(nodes.values().take(begin))
 }
 
 fn assign(pod: &Pod, node: &str, volumes: &Volumes, actions: &mut Actions) {
@@ -218,6 +260,7 @@ fn condition(
 
 fn evict(
     pod: &Pod,
+    by: &str,
     victims: &preempt::Victims,
     nodes: &mut BTreeMap<String, Node>,
     view: &View<'_>,
@@ -231,7 +274,7 @@ fn evict(
         conditions.retain(|c| c.str("type") != "DisruptionTarget");
         conditions.push(json!({
             "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
-            "message": "default-scheduler: preempting to accommodate a higher priority pod",
+            "message": format!("{by}: preempting to accommodate a higher priority pod"),
             "lastTransitionTime": api::time::format(view.now.wall),
         }));
         actions.patch_status(victim, json!({"status": {"conditions": conditions}}));

@@ -6,6 +6,7 @@ use crate::affinity;
 use crate::filter::{World, in_domain, spread_counts, untolerated};
 use crate::node::Node;
 use crate::pod::Pod;
+use crate::profile::{Plugin, Profile, Strategy};
 
 const MAX: i64 = 100;
 /// Requests assumed for pods that ask for nothing, so that they too spread.
@@ -18,27 +19,31 @@ pub(crate) fn best<'a>(pod: &Pod, nodes: &[&'a Node], world: &World<'_>) -> Opti
         return nodes.first().copied();
     }
     let mut totals = vec![0i64; nodes.len()];
-    let mut add = |weight: i64, scores: Vec<i64>| {
+    let profile = world.profile;
+    // What a plug-in says of a node, and how that becomes a score: it is one, more is better, or less is.
+    type Says<'s> = &'s dyn Fn(&Node) -> i64;
+    let mut add = |plugin: Plugin, reverse: Option<bool>, says: Says<'_>| {
+        let weight = profile.weight(plugin);
+        if weight == 0 {
+            return;
+        }
+        let mut scores: Vec<i64> = nodes.iter().map(|node| says(node)).collect();
+        if let Some(reverse) = reverse {
+            scores = normalise(scores, reverse);
+        }
         for (total, score) in totals.iter_mut().zip(scores) {
             *total += weight * score;
         }
     };
-    add(1, nodes.iter().map(|node| least_allocated(pod, node)).collect());
-    add(1, nodes.iter().map(|node| balanced(pod, node)).collect());
-    add(1, nodes.iter().map(|node| image_locality(pod, node, nodes.len())).collect());
-    add(
-        3,
-        normalise(
-            nodes
-                .iter()
-                .map(|node| count(untolerated(&pod.tree, node, &["PreferNoSchedule"])))
-                .collect(),
-            true,
-        ),
-    );
-    add(2, normalise(nodes.iter().map(|node| preferred_nodes(pod, node)).collect(), false));
-    add(2, normalise(nodes.iter().map(|node| soft_spread(pod, node, world)).collect(), true));
-    add(2, normalise(nodes.iter().map(|node| preferred_pods(pod, node, world)).collect(), false));
+    add(Plugin::NodeResourcesFit, None, &|node| allocated(pod, node, profile));
+    add(Plugin::NodeResourcesBalancedAllocation, None, &|node| balanced(pod, node, profile));
+    add(Plugin::ImageLocality, None, &|node| image_locality(pod, node, nodes.len()));
+    add(Plugin::TaintToleration, Some(true), &|node| {
+        count(untolerated(&pod.tree, node, &["PreferNoSchedule"]))
+    });
+    add(Plugin::NodeAffinity, Some(false), &|node| preferred_nodes(pod, node, profile));
+    add(Plugin::PodTopologySpread, Some(true), &|node| soft_spread(pod, node, world));
+    add(Plugin::InterPodAffinity, Some(false), &|node| preferred_pods(pod, node, world));
     let best = totals.iter().copied().max()?;
     totals.iter().position(|total| *total == best).map(|idx| nodes[idx])
 }
@@ -75,18 +80,58 @@ fn asked(pod: &Pod, name: &str) -> i128 {
     }
 }
 
-fn least_allocated(pod: &Pod, node: &Node) -> i64 {
-    let free = ["cpu", "memory"].map(|name| {
-        node.used_permille(name, asked(pod, name)).map_or(0, |used| (1000 - used).max(0) / 10)
-    });
-    (free[0] + free[1]) / 2
+/// By how much of what there is was given: the least, the most, or by a curve.
+fn allocated(pod: &Pod, node: &Node, profile: &Profile) -> i64 {
+    let (mut sum, mut weights) = (0, 0);
+    let mut add = |name: &str, weight: i64| {
+        // What a pod does not ask for, of what is not everywhere, says nothing.
+        if !matches!(name, "cpu" | "memory") && asked(pod, name) == 0 {
+            return;
+        }
+        let used = node.used_permille(name, asked(pod, name));
+        let score = match &profile.strategy {
+            Strategy::Least => used.map_or(0, |used| (1000 - used).max(0) / 10),
+            Strategy::Most => used.map_or(0, |used| used.min(1000) / 10),
+            Strategy::Ratio(shape) => on_curve(shape, used.map_or(100, |used| used.min(1000) / 10)),
+        };
+        // As upstream: on a curve, nothing is no vote.
+        if score > 0 || !matches!(profile.strategy, Strategy::Ratio(_)) {
+            sum += weight * score;
+            weights += weight;
+        }
+    };
+    match profile.fit_resources.is_empty() {
+        true => ["cpu", "memory"].into_iter().for_each(|name| add(name, 1)),
+        false => profile.fit_resources.iter().for_each(|(name, weight)| add(name, *weight)),
+    }
+    sum / weights.max(1)
 }
 
-/// Full marks when cpu and memory are used to the same share.
-fn balanced(pod: &Pod, node: &Node) -> i64 {
-    let used = ["cpu", "memory"]
-        .map(|name| node.used_permille(name, asked(pod, name)).unwrap_or(0).min(1000));
-    MAX - (used[0] - used[1]).abs() / 20
+/// The height of a broken line at `x`.
+fn on_curve(shape: &[(i64, i64)], x: i64) -> i64 {
+    let Some(after) = shape.iter().position(|(at, _)| x <= *at) else {
+        return shape.last().map_or(0, |(_, score)| *score);
+    };
+    let (x1, y1) = shape[after];
+    let Some((x0, y0)) = after.checked_sub(1).map(|before| shape[before]) else { return y1 };
+    y0 + (y1 - y0) * (x - x0) / (x1 - x0).max(1)
+}
+
+/// Full marks when all (cpu and memory, if nothing is said) are used to the same share.
+fn balanced(pod: &Pod, node: &Node, profile: &Profile) -> i64 {
+    let share = |name: &str| node.used_permille(name, asked(pod, name)).unwrap_or(0).min(1000);
+    if profile.balanced.is_empty() {
+        return MAX - (share("cpu") - share("memory")).abs() / 20;
+    }
+    let shares = profile
+        .balanced
+        .iter()
+        .filter(|name| matches!(name.as_str(), "cpu" | "memory") || asked(pod, name) != 0);
+    let shares: Vec<i64> = shares.map(|name| share(name)).collect();
+    let n = i64::try_from(shares.len()).unwrap_or(1).max(1);
+    let mean = shares.iter().sum::<i64>() / n;
+    let variance = shares.iter().map(|share| (share - mean).pow(2)).sum::<i64>() / n;
+    MAX - variance.isqrt() / 10
 }
 
 fn image_locality(pod: &Pod, node: &Node, n_nodes: usize) -> i64 {
@@ -106,10 +151,11 @@ fn image_locality(pod: &Pod, node: &Node, n_nodes: usize) -> i64 {
     (bytes.clamp(MIN_BYTES, MAX_BYTES) - MIN_BYTES) * MAX / (MAX_BYTES - MIN_BYTES)
 }
 
-fn preferred_nodes(pod: &Pod, node: &Node) -> i64 {
-    let preferred =
-        pod.tree.list("spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution");
-    let held = preferred.iter().filter(|term| affinity::term_matches(term.at("preference"), node));
+fn preferred_nodes(pod: &Pod, node: &Node, profile: &Profile) -> i64 {
+    const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+    let preferred = pod.tree.at("spec.affinity.nodeAffinity").list(PREFERRED);
+    let preferred = preferred.iter().chain(profile.added_affinity.list(PREFERRED));
+    let held = preferred.filter(|term| affinity::term_matches(term.at("preference"), node));
     held.map(|term| term.int("weight").unwrap_or(0)).sum()
 }
 
@@ -142,5 +188,24 @@ fn preferred_pods(pod: &Pod, node: &Node, world: &World<'_>) -> i64 {
             score += sign * weight * i64::try_from(n).unwrap_or(0);
         }
     }
+    if world.profile.hard_affinity_weight > 0 {
+        score += world.profile.hard_affinity_weight * wanted_by(pod, node, world);
+    }
     score
+}
+
+/// How many required affinities of pods in the node's domains name this pod.
+fn wanted_by(pod: &Pod, node: &Node, world: &World<'_>) -> i64 {
+    let mut n = 0;
+    for other_node in world.nodes.values() {
+        for other in &other_node.pods {
+            for term in affinity::required_terms(other, "podAffinity") {
+                let domain = node.label(&term.topology_key);
+                let same_domain =
+                    domain.is_some() && domain == other_node.label(&term.topology_key);
+                n += i64::from(same_domain && term.matches(pod, world.namespace_labels));
+            }
+        }
+    }
+    n
 }

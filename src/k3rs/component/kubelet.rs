@@ -50,8 +50,7 @@ register-node registerNode
 seccomp-default seccompDefault
 fail-swap-on failSwapOn";
 
-/// The most that a file may hold, and drop-ins there may be.
-const FILE_MAX_BYTES: u64 = 1 << 20;
+/// Drop-ins there may be.
 const FILES_MAX: usize = 256;
 
 impl KubeletArgs {
@@ -98,14 +97,7 @@ impl KubeletArgs {
     }
 
     fn file(&mut self, path: &Path) -> Result<()> {
-        let size = path.metadata().context(|| format!("read {}", path.display()))?.len();
-        if size > FILE_MAX_BYTES {
-            return Err(Error::new(format!("{} is larger than 1 MiB", path.display())));
-        }
-        let trees = wire::yaml::parse(&rt::fs::read_text(path)?)?;
-        let [tree] = trees.as_slice() else {
-            return Err(Error::new("want one document"));
-        };
+        let tree = super::configuration(path)?;
         match (tree.str("apiVersion"), tree.str("kind")) {
             ("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration") => {}
             (version, kind) => {
@@ -114,7 +106,7 @@ impl KubeletArgs {
                 )));
             }
         }
-        self.fields_of(tree, "", 0)
+        self.fields_of(&tree, "", 0)
     }
 
     /// Drop-ins end in `.conf` and count in alphabetical order.

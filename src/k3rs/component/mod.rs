@@ -8,7 +8,10 @@ pub(crate) mod gates;
 mod known;
 pub(crate) mod kubelet;
 pub(crate) mod proxy;
+pub(crate) mod scheduler;
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use stdx::{Context, Error, Result};
@@ -21,6 +24,8 @@ use kubelet::KubeletArgs;
 #[derive(Debug, Clone)]
 pub(crate) struct Components {
     pub(crate) manager: ControllerManager,
+    /// The scheduler's; `None`: the default one.
+    pub(crate) profiles: Option<Arc<sched::Profiles>>,
     pub(crate) kubelet: KubeletArgs,
     pub(crate) proxy: proxy::ProxyArgs,
     /// What nothing here acts on, for one warning.
@@ -42,15 +47,11 @@ impl Components {
     /// For what upstream refuses.
     pub(crate) fn read(given: &Given, mut idle: Vec<String>) -> Result<Components> {
         let manager = ControllerManager::read(&given.manager, &mut idle)?;
-        let scheduler = Args::read(Component::Scheduler, &given.scheduler)?;
-        if scheduler.left().any(|(name, ..)| name == "config") {
-            return Err(scheduler.wrong("--config is not supported by this version of k3rs yet"));
-        }
-        idle.extend(scheduler.idle());
+        let profiles = scheduler::read(&given.scheduler, &mut idle)?;
         idle.extend(Args::read(Component::CloudControllerManager, &given.cloud)?.idle());
         let kubelet = KubeletArgs::read(&given.kubelet, &mut idle)?;
         let proxy = proxy::read(&given.proxy, &mut idle)?;
-        Ok(Components { manager, kubelet, proxy, idle })
+        Ok(Components { manager, profiles, kubelet, proxy, idle })
     }
 
     /// Says once what was asked for and does nothing.
@@ -209,6 +210,21 @@ impl Args {
     /// The names and values that are left.
     pub(crate) fn left(&self) -> impl Iterator<Item = (&str, Takes, &str)> {
         self.given.iter().map(|given| (given.name.as_str(), given.takes, given.value.as_str()))
+    }
+}
+
+/// The one document of a component's configuration file.
+fn configuration(path: &Path) -> Result<api::Value> {
+    /// The most that it may hold.
+    const FILE_MAX_BYTES: u64 = 1 << 20;
+    let size = path.metadata().context(|| format!("open {}", path.display()))?.len();
+    if size > FILE_MAX_BYTES {
+        return Err(Error::new(format!("{} is larger than 1 MiB", path.display())));
+    }
+    let mut trees = wire::yaml::parse(&rt::fs::read_text(path)?)?;
+    match trees.len() {
+        1 => Ok(trees.swap_remove(0)),
+        _ => Err(Error::new("want one document")),
     }
 }
 

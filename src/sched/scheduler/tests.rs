@@ -31,10 +31,17 @@ fn pod(name: &str, spec: Value) -> Value {
 
 /// What is done, one line an action.
 fn run(trees: Vec<Value>) -> String {
+    run_with(trees, None)
+}
+
+/// The same with profiles.
+fn run_with(trees: Vec<Value>, profiles: Option<&crate::Profiles>) -> String {
     let fixture = Fixture::new(trees);
     let now = Now { wall: Wall::from_secs(1_704_067_200), mono: Mono(1), ..Now::default() };
     let mut actions = Actions::default();
-    Scheduler::reconcile(&fixture.view(now), &queue()[0], &mut actions);
+    let settings = profiles.map(|profiles| profiles as &(dyn std::any::Any + Send + Sync));
+    let view = api::View { settings, ..fixture.view(now) };
+    Scheduler::reconcile(&view, &queue()[0], &mut actions);
     let lines = actions.list.iter().map(|action| match action {
         Action::Bind { pod, node, .. } => format!("bind {pod} {node}"),
         Action::Patch { key, patch, .. } => format!(
@@ -274,4 +281,130 @@ fn an_ephemeral_volume_takes_only_its_own_claim() {
         asked.contains("PVC d/p1-s was not created for pod d/p1 (pod is not owner)"),
         "{asked}"
     );
+}
+
+/// Profiles of a configuration.
+fn profiles(profiles: Value) -> crate::Profiles {
+    let tree = json!({"apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration", "profiles": profiles});
+    crate::read(&tree).unwrap().profiles
+}
+
+#[test]
+fn each_profile_has_its_pods() {
+    let all = profiles(json!([{"schedulerName": "other"}, {"schedulerName": "default-scheduler"}]));
+    let trees = vec![
+        node("a", "1"),
+        pod("p", json!({"schedulerName": "other"})),
+        pod("q", json!({})),
+        pod("r", json!({"schedulerName": "nobodys"})),
+    ];
+    let said = run_with(trees.clone(), Some(&all));
+    assert!(said.contains("bind p a") && said.contains("bind q a") && !said.contains("bind r"));
+    let only = profiles(json!([{"schedulerName": "other"}]));
+    assert!(!run_with(trees.clone(), Some(&only)).contains("bind q"));
+    assert!(!run(trees).contains("bind p"), "nobody else's without");
+}
+
+#[test]
+fn an_added_affinity_decides() {
+    let wanted = |which: &str, term: Value| {
+        let all = profiles(
+            json!([{"pluginConfig": [{"name": "NodeAffinity", "args": {"addedAffinity": {which: term}}}]}]),
+        );
+        run_with(vec![node("a", "4"), node("b", "4"), pod("p", json!({}))], Some(&all))
+    };
+    let term = |zone: &str| json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]});
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    assert!(wanted(required, json!({"nodeSelectorTerms": [term("b")]})).starts_with("bind p b"));
+    let said = wanted(required, json!({"nodeSelectorTerms": [term("c")]}));
+    assert!(said.contains("2 node(s) didn't match scheduler-enforced node affinity"), "{said}");
+    let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
+    assert!(
+        wanted(preferred, json!([{"weight": 9, "preference": term("b")}])).starts_with("bind p b")
+    );
+    assert!(run(vec![node("a", "4"), node("b", "4"), pod("p", json!({}))]).starts_with("bind p a"));
+}
+
+#[test]
+fn weights_and_strategies_decide() {
+    let trees = vec![node("a", "4"), node("b", "1"), pod("p", json!({}))];
+    let with = |profile: Value| run_with(trees.clone(), Some(&profiles(json!([profile]))));
+    let fit = |strategy: &str| {
+        json!({"plugins": {"score": {"disabled": [{"name": "NodeResourcesBalancedAllocation"}]}},
+            "pluginConfig": [{"name": "NodeResourcesFit", "args": {"scoringStrategy": {"type": strategy, "resources": [{"name": "cpu"}]}}}]})
+    };
+    assert!(with(fit("LeastAllocated")).starts_with("bind p a"));
+    assert!(with(fit("MostAllocated")).starts_with("bind p b"));
+    let ratio = json!({"pluginConfig": [{"name": "NodeResourcesFit", "args": {"scoringStrategy": {
+        "type": "RequestedToCapacityRatio", "resources": [{"name": "cpu", "weight": 100}],
+        "requestedToCapacityRatio": {"shape": [{"utilization": 0, "score": 0}, {"utilization": 100, "score": 10}]}}}}]});
+    assert!(with(ratio).starts_with("bind p b"));
+    // The label of a zone that another pod is in.
+    let near = json!({"affinity": {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+        {"weight": 1, "podAffinityTerm": {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "a"}}}}]}}});
+    let trees =
+        vec![node("a", "4"), node("b", "4"), pod("on", json!({"nodeName": "b"})), pod("p", near)];
+    assert!(run(trees.clone()).starts_with("bind p b"), "it is drawn there");
+    let off = profiles(
+        json!([{"plugins": {"multiPoint": {"disabled": [{"name": "InterPodAffinity"}]}}}]),
+    );
+    assert!(run_with(trees, Some(&off)).starts_with("bind p a"), "only the load counts");
+}
+
+#[test]
+fn filters_and_preemption_can_be_off() {
+    let tainted = |mut node: Value| {
+        node.set("spec.taints", json!([{"key": "k", "effect": "NoSchedule"}]));
+        node
+    };
+    let off = |point: &str, name: &str| {
+        profiles(json!([{"plugins": {point: {"disabled": [{"name": name}]}}}]))
+    };
+    let trees = vec![tainted(node("a", "1")), pod("p", json!({}))];
+    assert!(!run(trees.clone()).contains("bind"));
+    assert!(run_with(trees, Some(&off("filter", "TaintToleration"))).starts_with("bind p a"));
+    let trees = vec![
+        node("a", "100m"),
+        pod("low", json!({"nodeName": "a", "priority": 1})),
+        pod("high", json!({"priority": 5})),
+    ];
+    assert!(run(trees.clone()).contains("delete low"));
+    let said = run_with(trees, Some(&off("postFilter", "*")));
+    assert!(!said.contains("delete") && !said.contains("preemption"), "{said}");
+    let gated = vec![node("a", "1"), pod("p", json!({"schedulingGates": [{"name": "g"}]}))];
+    assert!(run_with(gated, Some(&off("preEnqueue", "*"))).starts_with("bind p a"));
+}
+
+#[test]
+fn pods_that_a_service_selects_spread_by_default() {
+    let all = profiles(
+        json!([{"pluginConfig": [{"name": "PodTopologySpread", "args": {"defaultingType": "List", "defaultConstraints": [
+        {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]}}]}]),
+    );
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "d", "uid": "s"},
+        "spec": {"selector": {"app": "a"}, "ports": [{"port": 80}]}});
+    let mut trees = vec![
+        node("a", "9"),
+        node("b", "1"),
+        pod("x", json!({"nodeName": "b"})),
+        pod("y", json!({"nodeName": "a"})),
+        pod("z", json!({"nodeName": "a"})),
+        pod("p", json!({})),
+    ];
+    assert!(run_with(trees.clone(), Some(&all)).starts_with("bind p a"), "nothing selects it");
+    trees.push(service);
+    assert!(run_with(trees, Some(&all)).starts_with("bind p b"));
+    assert!(all.spreads() && crate::registered(Some(&all))[0].reads.len() > 1);
+}
+
+#[test]
+fn a_hard_affinity_of_others_draws() {
+    let wants = json!({"nodeName": "b", "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "a"}}}]}}});
+    let trees = vec![node("a", "400m"), node("b", "400m"), pod("on", wants), pod("p", json!({}))];
+    assert!(run(trees.clone()).starts_with("bind p a"));
+    let all = profiles(
+        json!([{"pluginConfig": [{"name": "InterPodAffinity", "args": {"hardPodAffinityWeight": 100}}]}]),
+    );
+    assert!(run_with(trees, Some(&all)).starts_with("bind p b"));
 }
