@@ -192,30 +192,24 @@ fn apply_once(request: Request<'_>, force: bool) -> Result<Value, Failure> {
     }
     drop(doomed);
 
-    if let Err(status) = codec::check_fields(form, &mut after, FieldValidation::Ignore) {
-        return Err(Failure::Other(status));
-    }
-    let mut diff = typed::compare(node, Some(live), Some(&after));
-    // They are written anew below.
-    diff.removed.remove_tree(&["f:metadata", "f:managedFields"]);
-    // What the manager applies as nothing (an empty list) is gone by now, and is a change that it made.
-    let own = managers::entry(&mut managers, manager, true, &api_version, subresource);
-    let mut taken = diff.added;
-    taken.join(diff.modified);
-    taken.join(diff.removed.intersection(&own.fields));
+    // As upstream, before anything is read: who writes the same value in another form (`cpu: 1` for `"1"`) changes it.
     let is_own = |other: &Manager| other.is(manager, true, &api_version, subresource);
-    let conflicts: Vec<(String, Fields)> = managers
-        .iter()
-        .filter(|other| !is_own(other))
-        .map(|other| (other.shown(), other.fields.intersection(&taken)))
-        .filter(|(_, fields)| !fields.is_empty())
-        .collect();
-    if !conflicts.is_empty() && !force {
-        return Err(Failure::Conflicts(conflicts));
+    if !force {
+        let taken = changes(node, live, &after, &managers, is_own).0;
+        let conflicts: Vec<(String, Fields)> = managers
+            .iter()
+            .filter(|other| !is_own(other))
+            .map(|other| (other.shown(), other.fields.intersection(&taken)))
+            .filter(|(_, fields)| !fields.is_empty())
+            .collect();
+        if !conflicts.is_empty() {
+            return Err(Failure::Conflicts(conflicts));
+        }
     }
-    drop(conflicts);
+    codec::convert_applied(form, &mut after, applied).map_err(Failure::Other)?;
+    let (taken, removed) = changes(node, live, &after, &managers, is_own);
     for other in managers.iter_mut().filter(|other| !is_own(other)) {
-        other.fields.subtract(&diff.removed);
+        other.fields.subtract(&removed);
         other.fields.subtract(&taken);
     }
     let is_same = || {
@@ -229,6 +223,26 @@ fn apply_once(request: Request<'_>, force: bool) -> Result<Value, Failure> {
         managers::stamp(now);
     managers::write(&mut after, managers);
     Ok(after)
+}
+
+/// What an apply takes over, and what it removes.
+fn changes(
+    node: Node<'_>,
+    live: &Value,
+    after: &Value,
+    managers: &[Manager],
+    is_own: impl Fn(&Manager) -> bool,
+) -> (Fields, Fields) {
+    let mut diff = typed::compare(node, Some(live), Some(after));
+    // They are written anew later.
+    diff.removed.remove_tree(&["f:metadata", "f:managedFields"]);
+    let mut taken = diff.added;
+    taken.join(diff.modified);
+    // What the manager applies as nothing (an empty list) is gone once it is read, and is a change that it made.
+    if let Some(own) = managers.iter().find(|manager| is_own(manager)) {
+        taken.join(diff.removed.intersection(&own.fields));
+    }
+    (taken, diff.removed)
 }
 
 /// Whether two objects differ in nothing but who manages them.

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use stdx::time::Wall;
 
 use super::*;
-use crate::kinds::{CLUSTER_ROLE_BINDING, CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT};
+use crate::kinds::{
+    CLUSTER_ROLE_BINDING, CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, RESOURCE_QUOTA,
+};
 
 /// One object and the time.
 struct World {
@@ -377,8 +379,18 @@ fn what_is_applied_is_read_as_go_converts_it() {
             codec::decode_sparse_yaml(kind, text.as_bytes(), FieldValidation::Strict, &mut |_| {
                 true
             });
-        read.map(|decoded| decoded.tree)
-            .map_err(|status| (status.code(), status.message().to_owned()))
+        let made = read.and_then(|decoded| {
+            apply(Request {
+                form: kind.into(),
+                live: None,
+                applied: &decoded.tree,
+                manager: "a",
+                subresource: "",
+                force: true,
+                now: Wall::from_secs(1),
+            })
+        });
+        made.map_err(|status| (status.code(), status.message().to_owned()))
     };
     let deployment = |spec: Value| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "namespace": "n"}, "spec": spec});
     for (number, is) in
@@ -445,4 +457,26 @@ fn what_nobody_was_tracked_for_is_somebodys() {
     );
     assert_eq!(world.apply("m", true, applied), "ok");
     assert_eq!(world.at("data.b"), "3");
+}
+
+#[test]
+fn conflicts_are_told_before_anything_is_read() {
+    let quota = |hard: Value| json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": hard}});
+    let mut world = World::new(&RESOURCE_QUOTA);
+    world.update("b", |tree| *tree = quota(json!({"pods": "5"})));
+    let conflict = "Apply failed with 1 conflict: conflict with \"b\" using v1: .spec.hard.pods";
+    // The same quantity in another form, and what is none.
+    for pods in [json!(5), json!("5000m"), json!("x")] {
+        assert_eq!(world.apply("a", false, quota(json!({"pods": pods}))), conflict, "{pods}");
+    }
+    assert_eq!(world.apply("a", false, quota(json!({"pods": "5"}))), "ok");
+    assert_eq!(world.apply("a", true, quota(json!({"pods": 5}))), "ok");
+    assert_eq!(world.at("spec.hard.pods"), "5");
+    let refused = world.apply("a", true, quota(json!({"pods": "x"})));
+    assert!(
+        refused.starts_with(
+            "failed to convert new object (/q; /v1, Kind=ResourceQuota) to proper version: "
+        ),
+        "{refused}"
+    );
 }

@@ -92,8 +92,8 @@ pub fn decode_yaml<'f>(
 }
 
 /// Reads a body that must keep exactly what the client sent (apply patches): unknown fields are
-/// found and removed, types checked, but nothing is filled in. Fields the client wrote as null or
-/// empty stay.
+/// found, types checked, but nothing is filled in or written in another way. Fields the client wrote as null or
+/// empty stay. Of kinds that are defined at run time unknown fields are removed.
 ///
 /// # Errors
 /// As `decode_json_strict`.
@@ -110,17 +110,19 @@ pub fn decode_sparse_yaml<'f>(
         .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
     check_types(form, tree.str("apiVersion"), tree.str("kind"))?;
     crate::apply::check_shape(form, &tree)?;
-    let place = (tree.str("metadata.namespace").to_owned(), tree.str("metadata.name").to_owned());
     let mut walk = normalize::Walk { sparse: true, cuts: true, ..normalize::Walk::default() };
-    if let Err(mismatch) = walked(&mut walk, form, &mut tree) {
-        return Err(unconvertible(form, place, &mismatch));
+    // What the shape of a kind in code has is what it knows; its values are read when it is known that nobody minds.
+    if form.table().is_none()
+        && let Err(mismatch) = walked(&mut walk, form, &mut tree)
+    {
+        return Err(unconvertible(form, &tree, &mismatch));
     }
     let warnings = judge(form, unknown_fields(walk), validation)?;
     Ok(Decoded { tree, warnings })
 }
 
 /// What has the shape of its type, but not its form: upstream finds it when it converts what was applied.
-fn unconvertible(form: Form<'_>, place: (String, String), mismatch: &Mismatch) -> Status {
+fn unconvertible(form: Form<'_>, applied: &Value, mismatch: &Mismatch) -> Status {
     let why = crate::patch::converter_words(&mismatch.to_string());
     let version = form.api_version();
     let slash = if version.contains('/') { "" } else { "/" };
@@ -129,9 +131,23 @@ fn unconvertible(form: Form<'_>, place: (String, String), mismatch: &Mismatch) -
         Reason::Unknown,
         format!(
             "failed to convert new object ({}/{}; {kind}) to proper version: unable to convert unstructured object to {kind}: {why}",
-            place.0, place.1
+            applied.str("metadata.namespace"),
+            applied.str("metadata.name")
         ),
     )
+}
+
+/// Makes canonical what an apply made of an object.
+///
+/// # Errors
+/// 500 in upstream's words, if `applied` brought what is no value of its field.
+pub(crate) fn convert_applied(
+    form: Form<'_>,
+    tree: &mut Value,
+    applied: &Value,
+) -> Result<(), Status> {
+    let mut walk = normalize::Walk { cuts: true, ..normalize::Walk::default() };
+    walked(&mut walk, form, tree).map_err(|mismatch| unconvertible(form, applied, &mismatch))
 }
 
 /// How many bytes of memory the tree of a `k8s\0` protobuf body takes, about; more rather than less.
