@@ -81,8 +81,11 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
     workload::not_negative(spec, &["minReadySeconds", "revisionHistoryLimit"], causes);
     let strategy = spec.str("updateStrategy.type");
     if !matches!(strategy, "RollingUpdate" | "OnDelete") {
-        let shown =
-            workload::update_strategy(spec, "DaemonSetUpdateStrategy", "RollingUpdateDaemonSet");
+        let shown = workload::update_strategy(
+            spec.at("updateStrategy"),
+            "DaemonSetUpdateStrategy",
+            "RollingUpdateDaemonSet",
+        );
         let message = format!(
             "Unsupported value: {shown}: supported values: \"RollingUpdate\", \"OnDelete\""
         );

@@ -95,7 +95,18 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
                 );
             }
         }
-        _ => {}
+        _ => {
+            let strategy = spec.at("strategy");
+            let shown = workload::update_strategy(
+                strategy,
+                "DeploymentStrategy",
+                "RollingUpdateDeployment",
+            );
+            let message = format!(
+                "Unsupported value: {shown}: supported values: \"Recreate\", \"RollingUpdate\""
+            );
+            causes.complain("FieldValueNotSupported", "spec.strategy", message);
+        }
     }
 }
 
@@ -116,7 +127,7 @@ DeploymentSpec -- What a deployment is to be.
    7 paused                  bool -- Changes of the template wait while this is set.
    9 progressDeadlineSeconds i32?               = 600 -- How long a rollout may stand still before it counts as failed.
 DeploymentStrategy -- How old pods are replaced by new ones.
-   1 type          str                      in Recreate|RollingUpdate = RollingUpdate -- RollingUpdate replaces pods step by step, Recreate ends all old ones first.
+   1 type          str                      enum Recreate|RollingUpdate = RollingUpdate -- RollingUpdate replaces pods step by step, Recreate ends all old ones first.
    2 rollingUpdate RollingUpdateDeployment? -- The steps of a rolling update.
 RollingUpdateDeployment
    1 maxUnavailable intorstr? -- How many pods may be missing meanwhile, as number or percentage.

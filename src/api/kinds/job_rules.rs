@@ -29,9 +29,10 @@ const SUCCEEDED_INDEXES_BYTES_MAX: usize = 64 * 1024;
 pub(super) fn spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     numbers(spec, path, causes);
     let indexed = spec.str("completionMode") == "Indexed";
-    match indexed {
-        true => self::indexed(spec, path, causes),
-        false => {
+    match spec.at("completionMode").as_str() {
+        Some("Indexed") => self::indexed(spec, path, causes),
+        Some(mode) if mode != "NonIndexed" => {}
+        _ => {
             for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
                 if spec.has(field) {
                     let detail = "requires indexed completion mode";

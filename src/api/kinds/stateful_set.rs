@@ -108,7 +108,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
     if !matches!(spec.str("updateStrategy.type"), "RollingUpdate" | "OnDelete") {
         let shown = workload::update_strategy(
-            spec,
+            spec.at("updateStrategy"),
             "StatefulSetUpdateStrategy",
             "RollingUpdateStatefulSetStrategy",
         );
@@ -143,7 +143,6 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             "updateStrategy",
             "persistentVolumeClaimRetentionPolicy",
             "minReadySeconds",
-            "revisionHistoryLimit",
         ] {
             spec.remove(field);
         }

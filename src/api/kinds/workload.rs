@@ -106,7 +106,7 @@ pub(super) fn stands_still(bounds: &Value) -> bool {
 /// What is no number is told by its own rule, and counts as none.
 pub(super) fn is_zero(bound: &Value) -> bool {
     match bound.as_str() {
-        Some(text) => percent(text).unwrap_or(0) == 0,
+        Some(text) => percent(text).or_else(|| text.parse().ok()).unwrap_or(0) == 0,
         None => bound.as_i64().unwrap_or(0) == 0,
     }
 }
@@ -117,9 +117,9 @@ pub(super) fn percent(text: &str) -> Option<u64> {
 }
 
 /// Go's `%#v` of an update strategy; its type alone where it has a place in memory in it.
-pub(super) fn update_strategy(spec: &Value, name: &str, rolling: &str) -> String {
-    let kind = spec.str("updateStrategy.type");
-    match spec.has("updateStrategy.rollingUpdate") {
+pub(super) fn update_strategy(strategy: &Value, name: &str, rolling: &str) -> String {
+    let kind = strategy.str("type");
+    match strategy.has("rollingUpdate") {
         true => format!("{kind:?}"),
         false => format!("apps.{name}{{Type:{kind:?}, RollingUpdate:(*apps.{rolling})(nil)}}"),
     }

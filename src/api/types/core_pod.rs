@@ -53,7 +53,7 @@ Toleration -- A taint that a pod bears.
    4 effect            str  in NoSchedule|PreferNoSchedule|NoExecute -- The taint's effect; empty for any.
    5 tolerationSeconds i64? -- How long a NoExecute taint is borne.
 PodReadinessGate
-   1 conditionType* str
+   1 conditionType~ str
 PodSpec -- What a pod is to be.
    1 volumes                      []Volume                   map(name) merge+retain(name) -- Volumes that containers can mount.
    2 containers*                  []Container                map(name) merge(name) -- The containers, which start together.
@@ -102,7 +102,7 @@ PodResourceClaim
 PodOS
    1 name~ str
 PodSchedulingGate
-   1 name* str
+   1 name~ str
 TopologySpreadConstraint
    1 maxSkew*           i32
    2 topologyKey*       str

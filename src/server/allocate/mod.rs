@@ -124,11 +124,12 @@ impl Need<'_> {
                 }
                 asked => {
                     let refuse = |why: String| {
-                        let value = json!([asked]);
                         Err(invalid(
                             tree,
                             "spec.clusterIPs",
-                            format!("Invalid value: {value}: failed to allocate IP {asked}: {why}"),
+                            format!(
+                                "Invalid value: []string{{{asked:?}}}: failed to allocate IP {asked}: {why}"
+                            ),
                         ))
                     };
                     let Some(address) = api::names::ip(asked) else {

@@ -33,7 +33,7 @@ fn addresses_and_ports_are_held_by_one() {
         let taken = create("b", dns.clone()).await.unwrap_err();
         assert_eq!(
             taken.message(),
-            "Service \"b\" is invalid: spec.clusterIPs: Invalid value: [\"10.43.0.10\"]: failed to allocate IP 10.43.0.10: provided IP is already allocated"
+            "Service \"b\" is invalid: spec.clusterIPs: Invalid value: []string{\"10.43.0.10\"}: failed to allocate IP 10.43.0.10: provided IP is already allocated"
         );
         client.delete(&SERVICE, "default", "dns", DeleteOptions::default()).await.unwrap();
         create("b", dns).await.unwrap();

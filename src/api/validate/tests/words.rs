@@ -482,6 +482,15 @@ fn strategies_of_updates_that_do_not_exist() {
         ]
     );
     assert_eq!(told(&DAEMON_SET, json!({"type": "OnDelete"})), Vec::<String>::new());
+    let mut deployment = tree(Value::Null);
+    deployment.remove("spec.updateStrategy");
+    deployment.set("spec.strategy.type", "X");
+    assert_eq!(
+        super::words::told(create(&DEPLOYMENT, &ready(&DEPLOYMENT, &deployment))),
+        [
+            "spec.strategy: Unsupported value: apps.DeploymentStrategy{Type:\"X\", RollingUpdate:(*apps.RollingUpdateDeployment)(nil)}: supported values: \"Recreate\", \"RollingUpdate\""
+        ]
+    );
 }
 
 #[test]
