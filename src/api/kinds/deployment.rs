@@ -95,6 +95,7 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
                 );
             }
         }
+        "Recreate" => {}
         _ => {
             let strategy = spec.at("strategy");
             let shown = workload::update_strategy(

@@ -67,14 +67,11 @@ fn label(tree: &mut Value) {
 
 /// A new job that brings no selector of its own gets one by its uid, which the server has set.
 fn prepare(new: &mut Value, old: Option<&Value>) {
-    let has_labels = new.has("spec.template.metadata.labels");
     if old.is_none() {
         select(new);
     }
-    // After the template got its own: in upstream both are one map, so that generated labels are the job's, too.
-    if has_labels {
-        label(new);
-    }
+    // After the template got its own: in upstream both are one map, or it is read back with them, so that generated labels are the job's, too.
+    label(new);
 }
 
 fn select(new: &mut Value) {

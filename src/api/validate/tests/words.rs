@@ -481,9 +481,16 @@ fn strategies_of_updates_that_do_not_exist() {
             "spec.updateStrategy: Unsupported value: \"X\": supported values: \"RollingUpdate\", \"OnDelete\""
         ]
     );
-    assert_eq!(told(&DAEMON_SET, json!({"type": "OnDelete"})), Vec::<String>::new());
+    for right in ["OnDelete", "RollingUpdate"] {
+        assert_eq!(told(&DAEMON_SET, json!({"type": right})), Vec::<String>::new());
+        assert_eq!(told(&STATEFUL_SET, json!({"type": right})), Vec::<String>::new());
+    }
     let mut deployment = tree(Value::Null);
     deployment.remove("spec.updateStrategy");
+    for right in ["Recreate", "RollingUpdate"] {
+        deployment.set("spec.strategy.type", right);
+        assert_eq!(create(&DEPLOYMENT, &ready(&DEPLOYMENT, &deployment)), Ok(()), "{right}");
+    }
     deployment.set("spec.strategy.type", "X");
     assert_eq!(
         super::words::told(create(&DEPLOYMENT, &ready(&DEPLOYMENT, &deployment))),
@@ -515,11 +522,4 @@ fn sources_of_claims_are_kept_where_upstream_keeps_them() {
             assert_eq!(made.at("spec").get(field).is_some(), kept, "{tree}");
         }
     }
-}
-
-#[test]
-fn jobs_whose_templates_have_no_labels_have_none() {
-    let tree = json!({"metadata": {"name": "j"}, "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}});
-    let made = ready(&JOB, &tree);
-    assert!(!made.has("metadata.labels") && made.has("spec.template.metadata.labels"));
 }
