@@ -17,7 +17,7 @@ mod world;
 
 pub use clock::{ClockSettings, follow_clock, now, resume_eras, shift_wall};
 pub use event_listener::{Event, EventListener};
-pub use machine::memory_bytes;
+pub use machine::{memory_bytes, own_figures};
 pub use memory::follow_memory;
 pub use smol::{Async, Timer as OsTimer};
 pub use watch::FileWatch;

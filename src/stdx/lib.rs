@@ -1,10 +1,11 @@
-//! Small things every room may use: errors with context, time types, a seeded PRNG, backoff.
+//! Small things every room may use: errors with context, time types, a seeded PRNG, backoff, metrics.
 //!
 //! Knows nothing of Kubernetes, does no I/O and reads no clock.
 
 pub mod backoff;
 pub mod error;
 pub mod gather;
+pub mod metrics;
 pub mod prng;
 pub mod secret;
 pub mod sort;

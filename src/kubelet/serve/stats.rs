@@ -1,10 +1,10 @@
 //! Figures: the stats summary, and metrics as Prometheus reads them.
 
-use std::fmt::Write;
 use std::sync::{Arc, PoisonError};
 
 use api::{Lens, LensMut, Status, Value, json};
 use runtime::Stats;
+use stdx::metrics::{Text, number as count};
 use stdx::time::{Mono, Wall};
 
 use crate::node::{Node, facts::meminfo};
@@ -528,42 +528,9 @@ async fn families(shared: &Arc<Shared>, node: &Node, cadvisor: bool) -> String {
     text.out
 }
 
-/// Counters fit a double well enough: 2^53 ns are 104 days, and Prometheus has nothing else.
-#[expect(clippy::cast_precision_loss, reason = "Prometheus samples are doubles")]
-fn count(n: u64) -> f64 {
-    n as f64
-}
-
 #[expect(clippy::cast_precision_loss, reason = "Prometheus samples are doubles")]
 fn seconds(at: Wall) -> f64 {
     at.0 as f64 / 1e9
-}
-
-#[derive(Default)]
-struct Text {
-    out: String,
-}
-
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String cannot fail.
-        let _ = write!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64, at: Option<Wall>) {
-        self.out.push_str(name);
-        for (idx, (key, text)) in labels.iter().enumerate() {
-            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let open = if idx == 0 { '{' } else { ',' };
-            let _ = write!(self.out, "{open}{key}=\"{text}\"");
-        }
-        let close = if labels.is_empty() { "" } else { "}" };
-        let _ = write!(self.out, "{close} {value}");
-        if let Some(at) = at {
-            let _ = write!(self.out, " {}", at.0 / 1_000_000);
-        }
-        self.out.push('\n');
-    }
 }
 
 #[cfg(test)]
@@ -577,17 +544,5 @@ mod tests {
         assert_eq!(interface_bytes(dev, "eth1"), None);
         assert_eq!(busy_ns("cpu  1 2 3 1000 1000 4 5 6 7\n", 100), 21 * 10_000_000);
         assert!(Machine::read().memory_total > 0);
-    }
-
-    #[test]
-    fn samples_are_written_as_prometheus_reads_them() {
-        let mut text = Text::default();
-        text.family("a", "gauge", "help");
-        text.sample("a", &[("x", "y\"z"), ("b", "")], 1.5, Some(Wall::from_secs(2)));
-        text.sample("a", &[], 0.0, None);
-        assert_eq!(
-            text.out,
-            "# HELP a help\n# TYPE a gauge\na{x=\"y\\\"z\",b=\"\"} 1.5 2000\na 0\n"
-        );
     }
 }

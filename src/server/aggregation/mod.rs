@@ -85,6 +85,16 @@ impl Target {
 }
 
 impl Remote {
+    /// The name of its APIService.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether its APIService says so.
+    pub(crate) fn is_available(&self) -> bool {
+        self.available
+    }
+
     /// Reads an APIService that passed validation; `None` if it leaves nothing to a Service. What is known of the
     /// target that it named before stays known.
     fn of(tree: &Value, before: Option<&Remote>) -> Option<Remote> {

@@ -163,14 +163,8 @@ impl Web {
             Some(id) if !id.is_empty() && id.len() <= 64 => id.to_owned(),
             _ => crate::uid::new_uid(),
         };
-        let mut series = Series {
-            verb: request.method.as_str().to_owned(),
-            group: String::new(),
-            version: String::new(),
-            resource: String::new(),
-            subresource: String::new(),
-            code: 0,
-        };
+        let mut series = Series::of(&request.method);
+        let in_flight = self.metrics.begin(&request.method);
         let accept = request.headers.get("accept").unwrap_or("").to_owned();
         let format = match accept.trim_start().starts_with(Format::Protobuf.media_type()) {
             true => Format::Protobuf,
@@ -194,8 +188,11 @@ impl Web {
             response.headers.set("x-kubernetes-pf-flowschema-uid", &*matched.schema_uid);
             response.headers.set("x-kubernetes-pf-prioritylevel-uid", &*level);
         }
-        series.code = response.status;
-        self.metrics.count(series, rt::now().mono.since(began.mono));
+        drop(in_flight);
+        let took = rt::now().mono.since(began.mono);
+        if let Some(open) = self.metrics.count(series, response.status, took) {
+            response.body = response.body.holding(open);
+        }
         if let Some(trail) = trail {
             trail.starts(response.status).await;
             match trail.is_long() {
@@ -270,16 +267,11 @@ impl Web {
         let caller = Caller { witness, ..Caller::new(user, agent) };
         let exchange = Exchange { method, target, authority, headers, query, caller, trail, flow };
         if let Some(remote) = self.remote(&route, exchange.path()) {
-            series.group.clone_from(&remote.group);
-            series.version.clone_from(&remote.version);
+            series.remote(&remote.group, &remote.version);
             return self.pass_on(exchange, rest, route, &remote).await;
         }
         match route {
-            Route::Resource(path) => {
-                series.group.clone_from(&path.group);
-                series.version.clone_from(&path.version);
-                self.resource(exchange, rest, path, series).await
-            }
+            Route::Resource(path) => self.resource(exchange, rest, path, series).await,
             route => {
                 let place = self.place(exchange.flow.as_ref(), false, 1).await?;
                 Ok(place.until_sent(plain::answer(self, exchange, route).await?))
@@ -331,9 +323,9 @@ impl Web {
             return Err(not_found());
         };
         let request = to_request(&exchange, &path, resource.kind)?;
-        series.resource.clone_from(&path.plural);
-        series.subresource.clone_from(&path.subresource);
-        series.verb = request.verb.as_str().to_ascii_uppercase();
+        let content_type = exchange.headers.get("content-type").unwrap_or("");
+        series.found(&path, request.verb, content_type.starts_with("application/apply-patch"));
+        series.is_dry_run = request.dry_run;
         match exchange.method {
             // Upstream has no verb for it, so that only who may do everything may.
             Method::Options => {

@@ -8,14 +8,16 @@ use api::{Kinds, Status, Value, discovery, json, openapi};
 use http::{Method, Response};
 use ring::digest;
 use stdx::Arrange;
+use stdx::metrics::Text;
 use stdx::version::{MAJOR, MINOR, VERSION};
 
 use super::negotiate::{Format, Offer, Shape};
 use super::respond::{self, Wanted};
-use super::{Exchange, Web, gzip};
+use super::{Exchange, Web, gzip, metrics};
 use crate::aggregation::Remote;
 use crate::auth::Attributes;
 use crate::core::not_found;
+use crate::storage;
 
 /// The content type of OpenAPI v2 in protobuf. Clients ask for it with an @, which MIME does not know.
 const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -90,9 +92,7 @@ async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, S
         "/version" => Ok(raw(&version())),
         "/api" | "/apis" => groups(web, exchange, path == "/api"),
         "/metrics" => {
-            let audit = web.core.audit.as_ref().map(|audit| audit.counts());
-            let mut text = web.metrics.text(&web.core.store.stats(), audit);
-            web.core.flow.iter().for_each(|flow| flow.write(&mut text));
+            let text = figures(web).await;
             Ok(Response::text(200, text).header("x-content-type-options", "nosniff"))
         }
         "/openapi/v2" => openapi_v2(exchange, kinds),
@@ -138,6 +138,33 @@ async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, S
             None => Err(not_found()),
         },
     }
+}
+
+/// The text of `/metrics`.
+async fn figures(web: &Web) -> String {
+    let core = &web.core;
+    let mut text = Text::default();
+    web.metrics.write(&mut text);
+    let mut kinds = Vec::new();
+    for kind in core.kinds.current().stored() {
+        let n = core.store.count(&storage::span(kind, "")).await.unwrap_or(0);
+        kinds.push((kind.qualified_plural(), n));
+    }
+    metrics::write_store(&mut text, &core.store.stats(), &kinds);
+    let down = "aggregator_unavailable_apiservice";
+    text.family(
+        down,
+        "gauge",
+        "Gauge of APIServices which are marked as unavailable broken down by APIService name.",
+    );
+    for remote in core.aggregation.all().iter() {
+        let is_down = if remote.is_available() { 0.0 } else { 1.0 };
+        text.sample(down, &[("name", remote.name())], is_down, None);
+    }
+    core.flow.iter().for_each(|flow| flow.write(&mut text.out));
+    core.audit.iter().for_each(|audit| audit.counts().write(&mut text.out));
+    rt::own_figures(&mut text);
+    text.out
 }
 
 /// RFC 7517, 8.5.2.
