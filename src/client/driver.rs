@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use api::controller::{Ask, Cache, Memory, Question, Wakes, Watch, digest};
@@ -16,10 +16,12 @@ use api::{
     Action, Actions, Expect, Key, Kind, Kinds, Lens, LensMut, Next, Object, OnFailure, Registered,
     Status, Value, View, json,
 };
+use stdx::metrics::Text;
 use stdx::time::Mono;
 use stdx::{Gather, backoff::Backoff};
 
 use crate::events::{Folder, Source, Tell};
+use crate::figures::{self, Figures};
 use crate::informer::{Change, Informers, Interest};
 use crate::kinds::Registry;
 use crate::request::{Answer, Body, Client, DeleteOptions, ListOptions, PatchType, Request, Verb};
@@ -66,6 +68,7 @@ struct Loop {
     /// Woken when a key becomes ready or due earlier than thought.
     wake: rt::Event,
     folder: Mutex<Folder>,
+    figures: Figures,
     /// What the controller keeps for itself.
     memory: Mutex<Memory>,
     /// The epoch of the kinds that are kept in view, for all controllers of a driver.
@@ -91,6 +94,15 @@ struct Pending {
     failures: u32,
     /// Own writes that the view must have seen first.
     written: BTreeMap<&'static Kind, u64>,
+}
+
+impl Queue {
+    /// How many keys wait for a worker.
+    fn depth(&self) -> u64 {
+        let now = rt::now().mono;
+        let waits = |it: &&Pending| !it.working && it.due.is_some_and(|due| due <= now);
+        self.keys.values().filter(waits).count() as u64
+    }
 }
 
 impl Driver {
@@ -121,6 +133,7 @@ impl Driver {
                 queue: Mutex::default(),
                 wake: rt::Event::new(),
                 folder: Mutex::default(),
+                figures: Figures::default(),
                 memory: Mutex::default(),
                 wanted: Arc::clone(&wanted),
                 synced_epoch: AtomicU64::new(u64::MAX),
@@ -150,6 +163,20 @@ impl Driver {
         // What others have brought into view is news to these.
         driver.requeue_all();
         driver
+    }
+
+    /// Who appends what the controllers of these drivers have done, under client-go's names, as long as they run.
+    pub fn figures(drivers: &[Driver]) -> impl Fn(&mut Text) + Send + Sync + 'static {
+        let loops = drivers.iter().flat_map(|driver| &driver.loops);
+        let loops: Vec<Weak<Loop>> = loops.map(Arc::downgrade).collect();
+        move |text| {
+            let loops: Vec<Arc<Loop>> = loops.iter().filter_map(Weak::upgrade).collect();
+            let each = loops.iter();
+            figures::write(
+                text,
+                each.map(|one| (one.controller.name, one.lock().depth(), &one.figures)),
+            );
+        }
     }
 
     /// True when no key is being worked on or due now: what a simulation waits for.
@@ -294,6 +321,9 @@ impl Loop {
         let now = rt::now().mono;
         let mut queue = self.lock();
         let pending = queue.keys.entry(key).or_default();
+        if pending.due.is_none() {
+            self.figures.added.fetch_add(1, Ordering::Relaxed);
+        }
         // A key in back-off is not hurried by events: its failure would only repeat.
         if pending.failures == 0 || pending.due.is_none() {
             pending.due = Some(pending.due.map_or(now, |due| due.min(now)));
@@ -319,6 +349,7 @@ impl Loop {
             return Err(Some(due));
         }
         let key = key.clone();
+        self.figures.waited.observe(now.since(due));
         if let Some(pending) = queue.keys.get_mut(&key) {
             pending.due = None;
             pending.working = true;
@@ -343,8 +374,10 @@ impl Loop {
             );
         }
         let mut written = BTreeMap::new();
+        let begun = rt::now().mono;
         let outcome = self.reconcile(&key, &mut written).await;
         let now = rt::now().mono;
+        self.figures.worked.observe(now.since(begun));
         let mut queue = self.lock();
         queue.n_working -= 1;
         if let Some(pending) = queue.keys.get_mut(&key) {
@@ -360,6 +393,7 @@ impl Loop {
                 }
                 Err(error) => {
                     pending.failures += 1;
+                    self.figures.retried.fetch_add(1, Ordering::Relaxed);
                     pending.due = Some(now + RETRY.delay(pending.failures));
                     let expected = error.is_conflict() || is_end_of_namespace(&error);
                     let level = if expected { log::Level::Debug } else { log::Level::Warn };

@@ -8,6 +8,7 @@ pub mod access;
 pub mod driver;
 pub mod elect;
 pub mod events;
+mod figures;
 pub mod follow;
 mod hook;
 mod https;

@@ -541,6 +541,7 @@ async fn start_controllers(
         drivers.push(Driver::start_with(scheduler, informers, &client_of, settings));
         log::info!("Started the scheduler");
     }
+    server.also_tell(Box::new(Driver::figures(&drivers)));
     Ok(drivers)
 }
 

@@ -259,6 +259,8 @@ async fn evict_one(
         pod.object.tree().int("spec.terminationGracePeriodSeconds").unwrap_or(30)
     };
     let grace = snapshot.pod.as_ref().map_or(0, asked).min(grace_max_secs);
+    let signal = if resource == Resource::Memory { "memory.available" } else { "nodefs.available" };
+    shared.figures.evicted(signal);
     evict(shared, slot, snapshot, message, Some(grace));
     Some(Arc::clone(slot))
 }
@@ -304,6 +306,11 @@ async fn check_local_storage(shared: &Shared) {
         let Some(pod) = snapshot.pod.clone().filter(|_| !snapshot.terminal) else { continue };
         let tree = pod.object.tree();
         if let Some(message) = over_limit(shared, &slot.uid, &snapshot, &tree).await {
+            shared.figures.evicted(match () {
+                () if message.contains("EmptyDir") => "emptydirfs.limit",
+                () if message.starts_with("Container") => "ephemeralcontainerfs.limit",
+                () => "ephemeralpodfs.limit",
+            });
             evict(shared, &slot, &snapshot, message, Some(0));
         }
     }

@@ -11,6 +11,7 @@ use stdx::Arrange;
 use stdx::Sensitive;
 
 use crate::events::Recorder;
+use crate::figures::{Figures, Operation};
 use crate::pod::Told;
 
 /// Pulls images for pods.
@@ -22,6 +23,7 @@ pub(crate) struct Puller {
     pulling: Mutex<BTreeMap<String, Arc<rt::lock::Mutex<()>>>>,
     /// Where no more than so many may be pulled at a time.
     places: Option<rt::lock::Semaphore>,
+    figures: Arc<Figures>,
 }
 
 /// What is wanted, and whom to tell.
@@ -37,9 +39,14 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Puller {
-    pub(crate) fn new(runtime: Runtime, recorder: Recorder, pulls_max: Option<usize>) -> Puller {
+    /// At most so many pulls at a time, if there is a bound.
+    pub(crate) fn new(
+        runtime: Runtime,
+        recorder: Recorder,
+        (pulls_max, figures): (Option<usize>, Arc<Figures>),
+    ) -> Puller {
         let places = pulls_max.map(rt::lock::Semaphore::new);
-        Puller { runtime, recorder, pulling: Mutex::default(), places }
+        Puller { runtime, recorder, pulling: Mutex::default(), places, figures }
     }
 
     /// The image, present; or why it cannot be had.
@@ -99,6 +106,7 @@ impl Puller {
         let pulled = self.pull_with(image, &credentials(wanted.secrets, image)).await;
         drop(guard);
         let now = rt::now().mono;
+        self.figures.count(Operation::PullImage, now.since(got_lock), pulled.is_ok());
         match pulled {
             Ok(found) => {
                 let message = format!(

@@ -10,6 +10,7 @@ use stdx::time::Wall;
 
 use crate::config::Config;
 use crate::events::Recorder;
+use crate::figures::Figures;
 use crate::images::Puller;
 use crate::network::PodNetwork;
 use crate::node::Node;
@@ -114,8 +115,10 @@ impl Kubelet {
         let refs = Refs::new(client.clone(), move |uid| {
             wake.wake(uid, |inbox| inbox.sources_changed = true);
         });
+        let figures = Arc::<Figures>::default();
+        let pulls = (config.pulls_max, Arc::clone(&figures));
         let shared = Arc::new(Shared {
-            puller: Puller::new(runtime.clone(), recorder.clone(), config.pulls_max),
+            puller: Puller::new(runtime.clone(), recorder.clone(), pulls),
             informers: Informers::new(client.clone()),
             node: Mutex::default(),
             node_ips: Mutex::new(config.node_ips.clone()),
@@ -126,6 +129,7 @@ impl Kubelet {
             recorder,
             refs,
             slots,
+            figures,
             admission: Mutex::default(),
         });
         let node = Arc::new(Node::new(Arc::clone(&shared)).await);

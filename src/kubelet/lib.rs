@@ -11,6 +11,7 @@ mod ask;
 mod config;
 mod events;
 mod evict;
+mod figures;
 mod floors;
 mod images;
 mod kubelet;

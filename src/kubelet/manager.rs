@@ -250,6 +250,7 @@ fn remove_orphans(shared: &Shared) {
 /// Wakes workers for what the runtime reports.
 pub(crate) async fn relay(shared: Arc<Shared>, events: rt::channel::Receiver<Event>) {
     while let Ok(event) = events.recv().await {
+        let begun = rt::now().mono;
         match event {
             Event::ContainerStarted { sandbox, .. }
             | Event::ContainerExited { sandbox, .. }
@@ -270,6 +271,7 @@ pub(crate) async fn relay(shared: Arc<Shared>, events: rt::channel::Receiver<Eve
                 }
             }
         }
+        shared.figures.events.observe(rt::now().mono.since(begun));
     }
 }
 

@@ -10,6 +10,7 @@ use runtime::{Id, Runtime};
 
 use crate::config::Config;
 use crate::events::Recorder;
+use crate::figures::Figures;
 use crate::images::Puller;
 use crate::network::PodNetwork;
 use crate::pod::{Done, Pod, Told};
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     /// `Config::node_ips` as they are now.
     pub node_ips: Mutex<Vec<IpAddr>>,
     pub slots: Slots,
+    pub figures: Arc<Figures>,
     /// Held while a pod is found its place.
     pub admission: Mutex<()>,
 }

@@ -1,11 +1,12 @@
 //! The server's parts, and what a request is on its way through them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use api::kinds::{BINDING, EVICTION, SCALE, TOKEN_REQUEST};
 use api::status::Reason;
 use api::{Form, Kind, Resource, Status, Value};
 use client::{Answer, Body, PatchType, Registry, Request};
+use stdx::metrics::Text;
 use store::Store;
 
 use crate::aggregation::Aggregation;
@@ -27,6 +28,9 @@ use crate::webhook::targets::Targets;
 
 /// The memory that one object may take while it is made. An object of small parts takes fifty times its stored bytes.
 const WORK_MAX_BYTES: usize = 96 << 20;
+
+/// Appends what a component in this process has done to the text of `/metrics`.
+pub type Figures = Box<dyn Fn(&mut Text) + Send + Sync>;
 
 /// The server's parts.
 pub(crate) struct Core {
@@ -54,6 +58,8 @@ pub(crate) struct Core {
     pub(crate) conversions: Targets,
     /// What other servers serve.
     pub(crate) aggregation: Arc<Aggregation>,
+    /// Who tells more in `/metrics`.
+    pub(crate) figures: Mutex<Vec<Figures>>,
     /// What nodes said lately that they use.
     pub(crate) samples: Arc<Samples>,
 }

@@ -52,6 +52,7 @@ pub use auth::access_config::{AuthorizationOptions, Authorizers};
 pub use auth::identity_config::{AuthenticationOptions, Authenticators};
 pub use auth::token_webhook::{TokenWebhook, TokenWebhookOptions};
 pub use config::{Admission, Cidr, Config, StaticToken};
+pub use core::Figures;
 pub use encryption::{Encryption, rewrite_secrets};
 pub use node_door::{NodeDoor, Tunnels};
 pub use server::{Plugs, Server};

@@ -105,6 +105,12 @@ impl Histogram {
         self.sum_us.fetch_add(us, Ordering::Relaxed);
     }
 
+    /// How often.
+    pub fn count(&self) -> u32 {
+        let all = self.counts.iter().chain([&self.beyond]);
+        all.map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     /// Counts what another one of the same bounds counted, too.
     pub fn add(&self, other: &Histogram) {
         for (own, other) in self.counts.iter().zip(&*other.counts) {

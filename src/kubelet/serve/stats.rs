@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use api::{Lens, LensMut, Status, Value, json};
 use runtime::Stats;
+use stdx::Arrange;
 use stdx::metrics::{Text, number as count};
 use stdx::time::{Mono, Wall};
 
@@ -122,17 +123,24 @@ async fn pod_stats(
 async fn volumes(snapshot: &Snapshot, time: &str) -> Vec<Value> {
     let Some(mounted) = snapshot.mounted.clone() else { return Vec::new() };
     let time = time.to_owned();
+    let pod = snapshot.pod.as_ref();
+    let claims = pod.map_or(Vec::new(), |pod| claims_of(&pod.object.tree(), &pod.name));
+    let namespace = pod.map_or(String::new(), |pod| pod.namespace.clone());
     rt::unblock(move || {
         mounted
             .iter()
             .filter_map(|(name, mounted)| {
                 let space = sys::space::of(&mounted.path).ok()?;
                 let (used, inodes) = directory_size(&mounted.path);
-                Some(json!({
+                let mut tree = json!({
                     "name": name, "time": time, "availableBytes": space.available_bytes,
                     "capacityBytes": space.total_bytes, "usedBytes": used,
                     "inodesFree": space.inodes_free, "inodes": space.inodes, "inodesUsed": inodes,
-                }))
+                });
+                if let Some((_, claim)) = claims.iter().find(|(volume, _)| volume == name) {
+                    tree.set("pvcRef", json!({"name": claim, "namespace": namespace}));
+                }
+                Some(tree)
             })
             .collect()
     })
@@ -257,7 +265,16 @@ pub(crate) async fn metrics(
     path: &str,
 ) -> Result<String, Status> {
     match path {
-        "/metrics" => Ok(own(shared, node)),
+        "/metrics" => {
+            let mut text = own(shared);
+            text.out.push_str(&claims(shared).await);
+            Ok(text.out)
+        }
+        "/metrics/probes" => {
+            let mut text = Text::default();
+            shared.figures.write_probes(&shared.slots, &mut text);
+            Ok(text.out)
+        }
         "/metrics/resource" => Ok(families(shared, node, false).await),
         "/metrics/cadvisor" => Ok(families(shared, node, true).await),
         _ => Err(Status::new(
@@ -267,7 +284,7 @@ pub(crate) async fn metrics(
     }
 }
 
-fn own(shared: &Shared, node: &Node) -> String {
+fn own(shared: &Shared) -> Text {
     let mut text = Text::default();
     let (mut running, mut pods) = (0u64, 0u64);
     for slot in shared.slots.all() {
@@ -290,13 +307,67 @@ fn own(shared: &Shared, node: &Node) -> String {
         count(running),
         None,
     );
-    text.family(
-        "process_start_time_seconds",
-        "gauge",
-        "Start time of the process since unix epoch in seconds.",
-    );
-    text.sample("process_start_time_seconds", &[], seconds(node.started_at), None);
-    text.out
+    shared.figures.write(&mut text);
+    rt::own_figures(&mut text);
+    text
+}
+
+/// How full the volumes of claims are, as far as they are directories of this machine.
+async fn claims(shared: &Shared) -> String {
+    let mut found = Vec::new();
+    for slot in shared.slots.all() {
+        let snapshot = slot.snapshot();
+        let (Some(pod), Some(mounted)) = (&snapshot.pod, &snapshot.mounted) else { continue };
+        for (volume, claim) in claims_of(&pod.object.tree(), &pod.name) {
+            if let Some(mounted) = mounted.get(&volume) {
+                found.push((pod.namespace.clone(), claim, mounted.path.clone()));
+            }
+        }
+    }
+    found.arrange();
+    found.dedup_by(|a, b| (&a.0, &a.1) == (&b.0, &b.1));
+    rt::unblock(move || {
+        let measured = found.into_iter().filter_map(|(namespace, claim, path)| {
+            Some((namespace, claim, sys::space::of(&path).ok()?, directory_size(&path)))
+        });
+        let measured: Vec<_> = measured.collect();
+        let mut text = Text::default();
+        type Value = fn(&sys::space::Space, (u64, u64)) -> u64;
+        let families: [(&str, &str, Value); 6] = [
+            ("available_bytes", "Number of available bytes in the volume", |it, _| {
+                it.available_bytes
+            }),
+            ("capacity_bytes", "Capacity in bytes of the volume", |it, _| it.total_bytes),
+            ("used_bytes", "Number of used bytes in the volume", |_, used| used.0),
+            ("inodes", "Maximum number of inodes in the volume", |it, _| it.inodes),
+            ("inodes_free", "Number of free inodes in the volume", |it, _| it.inodes_free),
+            ("inodes_used", "Number of used inodes in the volume", |_, used| used.1),
+        ];
+        for (name, help, value) in families {
+            let name = format!("kubelet_volume_stats_{name}");
+            text.family(&name, "gauge", help);
+            for (namespace, claim, space, used) in &measured {
+                let labels = [("namespace", &**namespace), ("persistentvolumeclaim", &**claim)];
+                text.sample(&name, &labels, count(value(space, *used)), None);
+            }
+        }
+        text.out
+    })
+    .await
+}
+
+/// The volumes of a pod that claims stand for, with the claims' names.
+fn claims_of(pod: &Value, name: &str) -> Vec<(String, String)> {
+    let volumes = pod.list("spec.volumes").iter().filter_map(|volume| {
+        let own = volume.str("name");
+        let claim = match volume.str("persistentVolumeClaim.claimName") {
+            "" if volume.has("ephemeral") => format!("{name}-{own}"),
+            "" => return None,
+            claim => claim.to_owned(),
+        };
+        Some((own.to_owned(), claim))
+    });
+    volumes.collect()
 }
 
 /// One container or pod as metrics name it.

@@ -7,6 +7,7 @@ use api::Lens;
 
 use super::Worker;
 use crate::ask::{self, Target};
+use crate::figures::Operation;
 use crate::pod::{Done, Handler, ProbeKind, ProbeOutcome};
 
 /// What is left of the grace period at least, after the preStop hook has used it up.
@@ -57,7 +58,8 @@ impl Worker {
             // Whose turn does not come within the grace period is stopped all the same.
             let _ = rt::timeout(left(), turn).await;
             let left = left().max(AFTER_HOOK_MIN);
-            if let Err(error) = shared.runtime.stop_container(&target.container_id, left).await {
+            let stopped = shared.runtime.stop_container(&target.container_id, left);
+            if let Err(error) = shared.figures.timed(Operation::StopContainer, stopped).await {
                 log::warn!("pod {}/{}: stop {}: {error}", pod.namespace, pod.name, container.name);
                 let message = format!("error killing pod: failed to \"KillContainer\" for \"{}\" with KillContainerError: {error:?}", container.name);
                 shared.recorder.warning(&pod.object, "FailedKillPod", message);
@@ -72,6 +74,7 @@ impl Worker {
         let probe = self.container(name).and_then(|c| Some((c.clone(), c.probe(kind)?.clone())));
         let (Some((container, probe)), Some(target)) = (probe, self.target(name)) else { return };
         let (shared, pod) = (Arc::clone(&self.shared), Arc::clone(&self.pod));
+        let uid = self.slot.uid.clone();
         let answer = |outcome| Done::Probed {
             container: container.name.clone(),
             id: target.container_id.clone(),
@@ -82,6 +85,7 @@ impl Worker {
         let (name, id) = (container.name.clone(), target.container_id.clone());
         self.launch("probe", otherwise, async move {
             let outcome = ask::probe(&shared.runtime, &target, &probe.handler, probe.timeout).await;
+            shared.figures.probed(&shared.slots, (&uid, &container.name), kind, &outcome);
             let word = kind.as_str();
             let (reason, message) = match &outcome {
                 ProbeOutcome::Success => ("", String::new()),

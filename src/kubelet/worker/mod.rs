@@ -135,8 +135,10 @@ async fn run(shared: Arc<Shared>, slot: Arc<Slot>, object: Object, adopted: Adop
     worker.rescan().await;
     while !worker.state.finished {
         let listener = worker.slot.wake.listen();
+        let begun = rt::now().mono;
         worker.take_inbox().await;
         let wake = worker.step().await;
+        worker.shared.figures.worker.observe(rt::now().mono.since(begun));
         worker.publish();
         worker.report();
         worker.tasks.retain(|task| !task.is_finished());

@@ -25,6 +25,8 @@ pub(super) struct Report {
     in_flight: bool,
     failures: u32,
     retry_at: Option<Mono>,
+    /// The pod was seen to run.
+    ran: bool,
 }
 
 /// How a write ended.
@@ -86,6 +88,15 @@ impl Worker {
         };
         let tree = object.tree();
         let status = self.status_over(&tree);
+        if !self.report.ran && status.str("phase") == "Running" {
+            self.report.ran = true;
+            // One that is adopted ran before.
+            if let Some(since) =
+                self.state.start_time.filter(|_| tree.str("status.phase") != "Running")
+            {
+                self.shared.figures.pod_start.observe(now.age(since));
+            }
+        }
         let kept = Kept::new(&status);
         self.slot.lock().snapshot.status = kept.clone();
         if covers(tree.at("status"), &status) {

@@ -11,6 +11,7 @@ use runtime::{SandboxSpec, SandboxStatus};
 use stdx::{Context, Error, Gather, Result};
 
 use super::Worker;
+use crate::figures::Operation;
 use crate::make::{cgroup, container, dns};
 use crate::network::{HostPort, SandboxNetwork};
 use crate::pod::{Done, Pod, Qos};
@@ -60,7 +61,8 @@ async fn stop(shared: &Shared, id: &str, host_network: bool) -> Result<()> {
     if !host_network {
         shared.network.remove(id).await?;
     }
-    shared.runtime.stop_sandbox(id).await
+    let stopped = shared.runtime.stop_sandbox(id);
+    shared.figures.timed(Operation::StopSandbox, stopped).await
 }
 
 /// Network and runtime forget the sandbox; failures are logged, the next attempt meets them again.
@@ -68,7 +70,8 @@ pub(super) async fn remove(shared: &Shared, id: &str) {
     if let Err(error) = shared.network.remove(id).await {
         log::warn!("sandbox {id}: {error}");
     }
-    if let Err(error) = shared.runtime.remove_sandbox(id).await {
+    let removed = shared.runtime.remove_sandbox(id);
+    if let Err(error) = shared.figures.timed(Operation::RemoveSandbox, removed).await {
         log::warn!("sandbox {id}: {error}");
     }
 }
@@ -87,7 +90,8 @@ async fn make(
     if Qos::of(&tree) == Qos::Burstable {
         crate::manager::weigh_burstable(shared).await;
     }
-    let sandbox = shared.runtime.run_sandbox(spec).await?;
+    let made = shared.runtime.run_sandbox(spec);
+    let sandbox = shared.figures.timed(Operation::RunSandbox, made).await?;
     let id = sandbox.id.to_string();
     if pod.host_network {
         return Ok((id, shared.host_ips()));

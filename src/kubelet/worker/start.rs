@@ -14,6 +14,7 @@ use super::Worker;
 use super::journal::{Gate, Journal};
 use super::observe::{said_of_program, seen};
 use crate::ask::{self, Target};
+use crate::figures::Operation;
 use crate::images::Wanted;
 use crate::make::container::{self, Prepared, bind, volume_mount};
 use crate::make::fields::FieldContext;
@@ -120,7 +121,9 @@ impl Start {
         let mut wanted = wanted;
         wanted.labels.insert(container::LABEL_POD_UID.to_owned(), self.slot.uid.clone());
         let runtime = &self.shared.runtime;
-        let made = runtime.create_container(&sandbox, wanted).await;
+        let figures = &self.shared.figures;
+        let made = runtime.create_container(&sandbox, wanted);
+        let made = figures.timed(Operation::CreateContainer, made).await;
         let made = made.map_err(|error| fail("CreateContainerError", error.to_string()))?;
         // The image's files had their say in who this is.
         if security::demands_non_root(&tree, spec)
@@ -138,7 +141,8 @@ impl Start {
             let _ = runtime.remove_container(&made).await;
             return Err(fail("RunContainerError", error.to_string()));
         }
-        if let Err(error) = runtime.start_container(&made).await {
+        let started = runtime.start_container(&made);
+        if let Err(error) = figures.timed(Operation::StartContainer, started).await {
             // The container knows the cause without our words around it, and without its id, so that
             // repeats fold into one event. Its end comes beside the answer: one that has ended is not made again as one that
             // never was.
@@ -422,7 +426,9 @@ impl Start {
             .map(|c| c.id.to_string())
             .collect();
         for id in old {
-            if let Err(error) = self.shared.runtime.remove_container(&id).await {
+            let removed = self.shared.runtime.remove_container(&id);
+            let removed = self.shared.figures.timed(Operation::RemoveContainer, removed);
+            if let Err(error) = removed.await {
                 log::warn!("pod {}/{}: {error}", self.pod.namespace, self.pod.name);
             }
         }

@@ -163,6 +163,9 @@ async fn figures(web: &Web) -> String {
     }
     core.flow.iter().for_each(|flow| flow.write(&mut text.out));
     core.audit.iter().for_each(|audit| audit.counts().write(&mut text.out));
+    for figures in core.figures.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        figures(&mut text);
+    }
     rt::own_figures(&mut text);
     text.out
 }

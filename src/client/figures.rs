@@ -1,0 +1,84 @@
+//! What controllers have done, as Prometheus reads it, under the names that client-go gives to its work queues.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use stdx::metrics::{Histogram, Text, number};
+
+/// Upper bounds of how long keys wait and reconciles take, in milliseconds.
+const BOUNDS_MS: &[u32] = &[1, 10, 100, 1000, 10_000];
+
+/// What one controller has done.
+pub(crate) struct Figures {
+    pub(crate) added: AtomicU64,
+    pub(crate) retried: AtomicU64,
+    pub(crate) waited: Histogram,
+    pub(crate) worked: Histogram,
+}
+
+impl Default for Figures {
+    fn default() -> Figures {
+        Figures {
+            added: AtomicU64::new(0),
+            retried: AtomicU64::new(0),
+            waited: Histogram::new(BOUNDS_MS),
+            worked: Histogram::new(BOUNDS_MS),
+        }
+    }
+}
+
+impl Figures {
+    fn add(&self, other: &Figures) {
+        for (own, other) in [(&self.added, &other.added), (&self.retried, &other.retried)] {
+            own.fetch_add(other.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.waited.add(&other.waited);
+        self.worked.add(&other.worked);
+    }
+}
+
+/// Appends what controllers have done, each with its name and how many keys wait. Those of one name are one.
+pub(crate) fn write<'a>(text: &mut Text, each: impl Iterator<Item = (&'a str, u64, &'a Figures)>) {
+    let mut all: BTreeMap<&str, (u64, Figures)> = BTreeMap::new();
+    for (name, depth, figures) in each {
+        let of_name = all.entry(name).or_default();
+        of_name.0 += depth;
+        of_name.1.add(figures);
+    }
+    let mut numbers = |name: &str, kind: &str, help: &str, of: fn(u64, &Figures) -> u64| {
+        text.family(name, kind, help);
+        for (controller, (depth, figures)) in &all {
+            let value = number(of(*depth, figures));
+            text.sample(name, &[("name", controller)], value, None);
+        }
+    };
+    numbers("workqueue_depth", "gauge", "Current depth of workqueue", |depth, _| depth);
+    numbers(
+        "workqueue_adds_total",
+        "counter",
+        "Total number of adds handled by workqueue",
+        |_, figures| figures.added.load(Ordering::Relaxed),
+    );
+    numbers(
+        "workqueue_retries_total",
+        "counter",
+        "Total number of retries handled by workqueue",
+        |_, figures| figures.retried.load(Ordering::Relaxed),
+    );
+    let mut times = |name: &str, help: &str, of: fn(&Figures) -> &Histogram| {
+        text.family(name, "histogram", help);
+        for (controller, (_, figures)) in &all {
+            text.histogram(name, &[("name", controller)], of(figures));
+        }
+    };
+    times(
+        "workqueue_queue_duration_seconds",
+        "How long in seconds an item stays in workqueue before being requested.",
+        |figures| &figures.waited,
+    );
+    times(
+        "workqueue_work_duration_seconds",
+        "How long in seconds processing an item from workqueue takes.",
+        |figures| &figures.worked,
+    );
+}
