@@ -224,9 +224,7 @@ fn no_url(url: &str) -> Option<String> {
     }
     let host = rest.trim_start_matches(':').strip_prefix("//");
     let host = host.and_then(|rest| rest.split('/').next()).unwrap_or("");
-    if let Some(at) =
-        host.find(|c: char| c == ' ' || matches!(c, '"' | '\\' | '^' | '`' | '{' | '|' | '}'))
-    {
+    if let Some(at) = host.find([' ', '"', '\\', '^', '`', '{', '|', '}']) {
         let shown = host[at..].chars().next().unwrap_or(' ');
         return Some(format!("invalid character {:?} in host name", shown.to_string()));
     }

@@ -52,11 +52,12 @@ async fn role(act: &Act<'_>, user: &User, tree: &Value) -> Result<(), Status> {
     held(act, user, &Rule::all_of(tree)).await.map_err(|why| act.forbidden(tree, why))?;
     // It can gather anything, and taking it away can keep what was gathered.
     let aggregates = |role: &Value| role.has("aggregationRule");
-    if aggregates(tree) || act.old.is_some_and(aggregates) {
-        if held(act, user, &Rule::everything()).await.is_err() {
-            return Err(act
-                .forbidden(tree, "must have cluster-admin privileges to use the aggregationRule"));
-        }
+    if (aggregates(tree) || act.old.is_some_and(aggregates))
+        && held(act, user, &Rule::everything()).await.is_err()
+    {
+        return Err(
+            act.forbidden(tree, "must have cluster-admin privileges to use the aggregationRule")
+        );
     }
     Ok(())
 }
