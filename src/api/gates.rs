@@ -44,7 +44,8 @@ const OFF: &[Gate] = &[
     // VolumeAttributesClass
     Gate { kind: "PersistentVolume", paths: &["spec.volumeAttributesClassName"] },
     Gate { kind: "PersistentVolumeClaim", paths: &["spec.volumeAttributesClassName"] },
-    // CrossNamespaceVolumeDataSource
+    // PodLevelResources
+    Gate { kind: "", paths: &["resources"] },
     // CoordinatedLeaderElection
     Gate { kind: "Lease", paths: &["spec.strategy", "spec.preferredHolder"] },
     // DynamicKubeletConfig, gone since v1.26

@@ -22,6 +22,7 @@ pub static PRIORITY_LEVEL_CONFIGURATION: Kind = Kind {
         columns: COLUMNS,
         prepare_status: strategy::keep_metadata,
         validate,
+        unchecked: "spec.limited",
         validate_status: conditions,
         on_update: "CV",
         doc: "How many requests of a level are served at once, and what waits.",
@@ -121,6 +122,10 @@ fn limited(limited: &Value, causes: &mut Vec<Cause>) {
     let detail = "if specified, must be a non-negative integer";
     let path = "spec.limited.borrowingLimitPercent";
     not_negative(limited, "borrowingLimitPercent", path, detail, causes);
+    if let Some(share) = limited.int("lendablePercent").filter(|share| !(0..=100).contains(share)) {
+        let detail = "must be between 0 and 100, inclusive";
+        causes.invalid("spec.limited.lendablePercent", &share.into(), detail);
+    }
     let queuing = limited.at("limitResponse.queuing");
     match (limited.str("limitResponse.type"), queuing.is_null()) {
         ("Reject", false) => {
@@ -130,7 +135,10 @@ fn limited(limited: &Value, causes: &mut Vec<Cause>) {
             causes.required(PATH, "must not be empty if limited.limitResponse.type is Limited");
         }
         ("Queue", false) => self::queuing(queuing, PATH, causes),
-        _ => {}
+        ("Reject", true) => {}
+        (other, _) => {
+            causes.not_supported("spec.limited.limitResponse.type", other, &["Queue", "Reject"]);
+        }
     }
 }
 

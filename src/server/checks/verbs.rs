@@ -1,6 +1,6 @@
 //! Generic verbs over ConfigMaps and Pods.
 
-use api::kinds::{CONFIG_MAP, PERSISTENT_VOLUME_CLAIM, POD, SECRET};
+use api::kinds::{CONFIG_MAP, HORIZONTAL_POD_AUTOSCALER, PERSISTENT_VOLUME_CLAIM, POD, SECRET};
 use api::{Lens, LensMut, Value, json};
 use client::{DeleteOptions, ListOptions, PatchType, WatchEvent};
 
@@ -66,6 +66,33 @@ fn who_creates_manages_what_was_sent_and_defaulted() {
             *own.at("fieldsV1"),
             json!({"f:spec": {"f:accessModes": {}, "f:dataSource": {}, "f:resources": {"f:requests": {".": {}, "f:storage": {}}},
                 "f:storageClassName": {}, "f:volumeMode": {}}})
+        );
+    });
+}
+
+#[test]
+fn who_writes_another_version_manages_its_fields() {
+    rt::block_on(async {
+        let (_server, client) = start().await;
+        let tree = json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h", "namespace": "default"},
+            "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 50, "scaleTargetRef": {"kind": "Deployment", "name": "d"}}});
+        let patch = json!({"spec": {"targetCPUUtilizationPercentage": 60}});
+        for (verb, body) in [
+            (client::Verb::Create, client::Body::Tree(tree)),
+            (client::Verb::Patch, client::Body::Patch(PatchType::Merge, patch)),
+        ] {
+            let mut request = super::request(verb, &HORIZONTAL_POD_AUTOSCALER, "h", Value::Null);
+            request.group_version = "autoscaling/v1".into();
+            request.body = body;
+            client.call(request).await.unwrap();
+        }
+        let made = client.get(&HORIZONTAL_POD_AUTOSCALER, "default", "h").await.unwrap();
+        let entries = made.whole_tree().list("metadata.managedFields").to_vec();
+        let [entry] = &entries[..] else { panic!("{entries:#?}") };
+        assert_eq!(entry.str("apiVersion"), "autoscaling/v1");
+        assert_eq!(
+            *entry.at("fieldsV1").at("f:spec"),
+            json!({"f:maxReplicas": {}, "f:minReplicas": {}, "f:scaleTargetRef": {}, "f:targetCPUUtilizationPercentage": {}})
         );
     });
 }

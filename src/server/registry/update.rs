@@ -143,6 +143,9 @@ async fn missing(call: &Call<'_>, body: Body, part: Part) -> Result<Outcome, Sta
                     ),
                 ));
             }
+            if applied.str("metadata.name").is_empty() {
+                return Err(no_name(&request.name));
+            }
             apply::apply(apply::Request {
                 form,
                 live: None,
@@ -195,6 +198,13 @@ async fn once(
     };
     check_identity(call, terms, part, current, &mut new)?;
     api::defaults::apply(form, &mut new);
+    if !terms.applies && !form.is_stored() {
+        // In the version of the request, as upstream.
+        let mut before = old.clone();
+        form.convert_from_stored(&mut before);
+        let (manager, now) = (call.caller.manager(call.request), rt::now().wall);
+        apply::track(form, &manager, &call.request.subresource, now, Some(&before), &mut new);
+    }
     let act = Act::update(call, &old);
     admission::mutate(&act, &mut new, &mut notes).await?;
     call.works_on(&new, &old)?;
@@ -406,7 +416,7 @@ async fn finish(
     }
     admission::validate(act, &new, &mut notes).await?;
     let warnings = notes.warnings;
-    if !terms.applies {
+    if !terms.applies && form.is_stored() {
         let manager = caller.manager(request);
         let now = rt::now().wall;
         apply::track(form.stored(), &manager, &request.subresource, now, Some(old), &mut new);

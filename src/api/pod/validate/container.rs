@@ -549,19 +549,42 @@ pub(crate) fn resources(resources: &Value, path: &str, causes: &mut Vec<Cause>) 
     for what in ["limits", "requests"] {
         amounts(resources.at(what), &format!("{path}.{what}"), causes);
     }
+    let mut has = (false, false);
+    for what in ["limits", "requests"] {
+        for (name, value) in resources.at(what).as_object().into_iter().flatten() {
+            has.0 |= matches!(name.as_str(), "cpu" | "memory");
+            let Some(size) = name.strip_prefix("hugepages-") else { continue };
+            has.1 = true;
+            let (size, value) = (size.parse::<Quantity>().ok(), Quantity::from_tree(value));
+            let (Some(size), Some(value)) = (size.map(Quantity::units), value) else { continue };
+            if size <= 0 || value.units() % size != 0 {
+                let detail = format!("{value} is not positive integer multiple of {name}");
+                let shown = value.to_string().into();
+                causes.invalid(&format!("{path}.{what}[{name}]"), &shown, &detail);
+            }
+        }
+    }
     for (name, value) in resources.at("requests").as_object().into_iter().flatten() {
-        let (Some(request), Some(limit)) = (Quantity::from_tree(value), amount("limits", name))
-        else {
+        let Some(request) = Quantity::from_tree(value) else { continue };
+        let extended = name.contains('/') && !name.contains("kubernetes.io/")
+            || name.starts_with("hugepages-");
+        let Some(limit) = amount("limits", name) else {
+            if extended {
+                let detail = "Limit must be set for non overcommitable resources";
+                causes.required(&format!("{path}.limits"), detail);
+            }
             continue;
         };
-        let extended = name.contains('/') || name.starts_with("hugepages-");
-        if request > limit {
-            let detail = format!("must be less than or equal to {name} limit of {limit}");
-            causes.invalid(&format!("{path}.requests"), value, &detail);
-        } else if extended && request != limit {
-            let detail = format!("must be equal to {name} limit of {limit}");
-            causes.invalid(&format!("{path}.requests"), value, &detail);
-        }
+        let how = match () {
+            () if extended && request != limit => "equal",
+            () if request > limit => "less than or equal",
+            () => continue,
+        };
+        let detail = format!("must be {how} to {name} limit of {limit}");
+        causes.invalid(&format!("{path}.requests"), value, &detail);
+    }
+    if has == (false, true) {
+        causes.forbidden(path, "HugePages require cpu or memory");
     }
 }
 

@@ -523,3 +523,63 @@ fn sources_of_claims_are_kept_where_upstream_keeps_them() {
         }
     }
 }
+
+#[test]
+fn huge_pages_and_other_resources_that_cannot_be_overcommitted() {
+    const PATH: &str = "spec.containers[0].resources";
+    for (limits, requests, words) in [
+        (json!({"cpu": 1, "hugepages-2Mi": "4Mi"}), json!({"hugepages-2Mi": "4Mi"}), &[][..]),
+        (
+            json!({"hugepages-2Mi": "4Mi"}),
+            json!({}),
+            &[": Forbidden: HugePages require cpu or memory"],
+        ),
+        (
+            json!({"cpu": 1, "hugepages-2Mi": "3Mi"}),
+            json!({}),
+            &[
+                ".limits[hugepages-2Mi]: Invalid value: \"3Mi\": 3Mi is not positive integer multiple of hugepages-2Mi",
+                ".requests[hugepages-2Mi]: Invalid value: \"3Mi\": 3Mi is not positive integer multiple of hugepages-2Mi",
+            ],
+        ),
+        (
+            json!({}),
+            json!({"example.com/x": 1}),
+            &[".limits: Required value: Limit must be set for non overcommitable resources"],
+        ),
+        (
+            json!({"example.com/x": 1}),
+            json!({"example.com/x": 2}),
+            &[".requests: Invalid value: \"2\": must be equal to example.com/x limit of 1"],
+        ),
+        (
+            json!({"cpu": 1}),
+            json!({"cpu": 2}),
+            &[".requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1"],
+        ),
+        (json!({"cpu": 1}), json!({"memory": 2}), &[]),
+    ] {
+        let tree = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": {"containers": [{"name": "c", "image": "i", "resources": {"limits": limits, "requests": requests}}]}});
+        let words: Vec<String> = words.iter().map(|words| format!("{PATH}{words}")).collect();
+        assert_eq!(told(create(&POD, &ready(&POD, &tree))), words, "{tree}");
+    }
+}
+
+#[test]
+fn levels_that_are_exempt_are_not_judged_as_limited_ones() {
+    let level = |name: &str, spec: Value| {
+        let tree = json!({"metadata": {"name": name}, "spec": spec});
+        told(create(&PRIORITY_LEVEL_CONFIGURATION, &ready(&PRIORITY_LEVEL_CONFIGURATION, &tree)))
+    };
+    assert_eq!(
+        level("exempt", json!({"type": "Exempt", "limited": {"lendablePercent": 101}}))[0],
+        "spec.limited: Forbidden: must be nil if the type is not Limited"
+    );
+    assert_eq!(
+        level("a", json!({"type": "Limited", "limited": {"lendablePercent": 101}})),
+        [
+            "spec.limited.lendablePercent: Invalid value: 101: must be between 0 and 100, inclusive",
+            "spec.limited.limitResponse.type: Unsupported value: \"\": supported values: \"Queue\", \"Reject\"",
+        ]
+    );
+}
