@@ -6,6 +6,7 @@ import os
 import subprocess
 
 from cluster import expect, until
+from faults._https import Https, refused_start
 
 POLICY = """apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -184,5 +185,68 @@ def test_a_wrong_policy_ends_the_start(cluster):
     cluster.start()
     expect(os.path.getsize(log_of(cluster)) == before, "without a policy nothing is told")
     cluster.stop()
+    cluster.args = arguments
+    cluster.start()
+
+
+# Keeps the events that it is sent; answers 503 while there is a file `down`.
+COLLECTOR = r'''
+class Answers(Base):
+    def do_POST(self):
+        events = json.loads(self.body())
+        if os.path.exists(f"{DIR}/down"):
+            return self.answer(503, {})
+        self.note(events)
+        self.answer(200, {})
+'''
+
+
+def test_a_webhook_is_sent_events_and_asked_again(cluster):
+    cluster.stop()
+    arguments = list(cluster.args)
+    with Https(cluster, "collector", 9447, COLLECTOR) as collector:
+        down = collector.dir / "down"
+        options = (
+            f"config-file={collector.kubeconfig('/events')}", "initial-backoff=300ms", "batch-max-size=50", "batch-max-wait=1s", "batch-throttle-qps=20",
+            "truncate-enabled", "truncate-max-event-size=4096",
+        )  # fmt: skip
+        cluster.args += [f"--kube-apiserver-arg=audit-webhook-{option}" for option in options]
+        cluster.start()
+        seen = []
+
+        def sent(name):
+            """The events about an object."""
+            seen.extend(collector.asked())
+            return [event for events in seen for event in events["items"] if (event.get("objectRef") or {}).get("name") == name]
+
+        cluster.kubectl("create", "configmap", "large", f"--from-literal=a={'x' * 8000}")
+        until(lambda: sent("large"), "the event is sent")
+        expect(all(events["kind"] == "EventList" and events["apiVersion"] == "audit.k8s.io/v1" for events in seen), "they are lists")
+        told = [event for event in sent("large") if event["stage"] == "ResponseComplete"]
+        expect(told and "requestObject" not in told[0] and told[0]["annotations"]["audit.k8s.io/truncated"] == "true", told)
+        whole = [event for event in events(cluster, objectRef__name="large", verb="create", stage="ResponseComplete") if "responseObject" in event]
+        expect(whole and whole[-1]["responseObject"]["data"]["a"] == "x" * 8000, "the log has all of it")
+        # What could not be sent is sent later.
+        down.touch()
+        cluster.kubectl("delete", "configmap", "large")
+        cluster.kubectl("create", "configmap", "quiet")
+        until(lambda: "503" in cluster.sh(f"curl -sk -o /dev/null -w '%{{http_code}}' -d '{{}}' https://127.0.0.1:{collector.port}/"), "it is down")
+        down.unlink()
+        until(lambda: sent("quiet"), "what was not sent is sent again", timeout=60)
+        # The end of the server waits for no batch to fill.
+        cluster.kubectl("create", "configmap", "last")
+        cluster.stop()
+        expect(sent("last"), "the last events are lost")
+    cluster.args = arguments
+    cluster.start()
+    cluster.kubectl("delete", "configmap", "quiet", "last")
+    cluster.stop()
+    for option, words in (
+        ("mode=loud", 'invalid audit webhook mode loud, allowed modes are "batch,blocking,blocking-strict"'),
+        ("batch-throttle-burst=0", "invalid audit batch webhook throttle burst 0, must be a positive number"),
+        ("version=v1", 'invalid group version, allowed versions are ["audit.k8s.io/v1"]'),
+    ):
+        refused_start(cluster, arguments, ["audit-webhook-config-file=/nowhere", f"audit-webhook-{option}"], words)
+    refused_start(cluster, arguments, ["audit-webhook-config-file=/nowhere"], "initializing audit webhook: ")
     cluster.args = arguments
     cluster.start()

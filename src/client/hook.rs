@@ -15,12 +15,16 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// What is shown of an answer that is none.
 const SHOWN_MAX_BYTES: usize = 512;
 const RETRY_AFTER_MAX_SECS: u64 = 10;
+/// Of a try, where every failure is tried again.
+const TRY_MAX: Duration = Duration::from_secs(30);
 
 /// Whom to ask.
 pub struct Hook {
     current: Current,
     http: http::client::Client,
     user_agent: String,
+    first_pause: Duration,
+    is_persistent: bool,
 }
 
 impl fmt::Debug for Hook {
@@ -39,7 +43,15 @@ impl Hook {
             current: Current::new(access)?,
             http: http::client::Client::new(http::client::Options::default()),
             user_agent: format!("{agent}/{}", stdx::version::VERSION),
+            first_pause: FIRST_PAUSE,
+            is_persistent: false,
         })
+    }
+
+    /// Asks again whatever went wrong, and each try has a bound in time: for what must not be lost.
+    #[must_use]
+    pub fn persistent(self, first_pause: Duration) -> Hook {
+        Hook { first_pause, is_persistent: true, ..self }
     }
 
     /// Puts a question and gives the bytes of its answer, `max_bytes` at most. Asks again where upstream does: after 429,
@@ -49,7 +61,7 @@ impl Hook {
     /// # Errors
     /// Why there is no answer.
     pub async fn ask(&self, question: &[u8], max_bytes: usize) -> Result<Vec<u8>> {
-        let mut pause = FIRST_PAUSE;
+        let mut pause = self.first_pause;
         for attempt in 1.. {
             let is_last = attempt >= ATTEMPTS_MAX;
             let reached = self.current.reach().await;
@@ -66,7 +78,15 @@ impl Hook {
                 request = request.header("authorization", &reached.authorization);
             }
             let mut later = None;
-            match self.http.send(&reached.endpoint, request).await {
+            let sending = self.http.send(&reached.endpoint, request);
+            let sent = match self.is_persistent {
+                false => sending.await,
+                true => match rt::timeout(TRY_MAX, sending).await {
+                    Ok(sent) => sent,
+                    Err(rt::Elapsed) => Err(Error::new("context deadline exceeded")),
+                },
+            };
+            match sent {
                 Ok(mut response) if (200..300).contains(&response.status) => {
                     return response.body.read_all(max_bytes).await;
                 }
@@ -74,7 +94,8 @@ impl Hook {
                     let code = response.status;
                     let after = response.headers.get("retry-after");
                     later = after.and_then(|secs| secs.trim().parse::<u64>().ok());
-                    if is_last || !matches!(code, 429 | 500 | 504) && later.is_none() {
+                    let is_over = !matches!(code, 429 | 500 | 504) && later.is_none();
+                    if is_last || is_over && !self.is_persistent {
                         let text = response.body.read_all(max_bytes).await.unwrap_or_default();
                         let shown = &text[..text.len().min(SHOWN_MAX_BYTES)];
                         let shown = String::from_utf8_lossy(shown);
@@ -90,7 +111,7 @@ impl Hook {
                                 | ErrorKind::UnexpectedEof
                         )
                     );
-                    if is_last || !is_cut {
+                    if is_last || !is_cut && !self.is_persistent {
                         return Err(error);
                     }
                 }

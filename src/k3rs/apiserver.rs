@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use server::{
-    AuditMode, AuditOptions, AuthenticationOptions, AuthorizationOptions, TokenWebhookOptions,
+    AuditMode, AuditOptions, AuditSink, AuthenticationOptions, AuthorizationOptions,
+    TokenWebhookOptions,
 };
 use stdx::{Error, Result};
 
@@ -179,8 +181,7 @@ fn count(name: &str, value: &str) -> Result<usize> {
 }
 
 /// Who asks for one of these relies on it: going on without would let in, keep out or lose what must not be.
-const WAITING: [&str; 3] =
-    ["audit-webhook-config-file", "authorization-policy-file", "token-auth-file"];
+const WAITING: [&str; 2] = ["authorization-policy-file", "token-auth-file"];
 
 /// Which arguments say how to do what is not done.
 fn idle(args: &[String], read: &ApiserverArgs) -> Vec<String> {
@@ -191,7 +192,6 @@ fn idle(args: &[String], read: &ApiserverArgs) -> Vec<String> {
             .config_file
             .is_none()
             .then_some("without authentication-token-webhook-config-file"),
-        name if name.starts_with("audit-webhook-") => None,
         "anonymous-auth" => {
             let allows_all = |mode: &String| mode == "AlwaysAllow";
             let allows = read.authorization.modes.iter().flatten().any(allows_all);
@@ -205,15 +205,30 @@ fn idle(args: &[String], read: &ApiserverArgs) -> Vec<String> {
             .webhook_file
             .is_none()
             .then_some("without authorization-webhook-config-file"),
-        name if name.starts_with("audit-") && audit.path.is_none() => {
+        name if name.starts_with("audit-webhook-") && audit.webhook_file.is_none() => {
+            Some("without audit-webhook-config-file")
+        }
+        name if name.starts_with("audit-log-") && audit.path.is_none() => {
             Some("without audit-log-path")
         }
-        "audit-log-batch-buffer-size" => {
-            (audit.mode != AuditMode::Batch).then_some("but with audit-log-mode=batch")
+        "audit-policy-file" => (audit.path.is_none() && audit.webhook_file.is_none())
+            .then_some("without audit-log-path or audit-webhook-config-file"),
+        name if name.starts_with("audit-log-batch-") => {
+            (audit.log.mode != AuditMode::Batch).then_some("but with audit-log-mode=batch")
         }
-        "audit-log-truncate-max-event-size" | "audit-log-truncate-max-batch-size" => {
-            audit.event_max_bytes.is_none().then_some("without audit-log-truncate-enabled")
+        // An old name of what every mode has.
+        "audit-webhook-batch-initial-backoff" => None,
+        name if name.starts_with("audit-webhook-batch-") => {
+            (audit.webhook.mode != AuditMode::Batch).then_some("but with audit-webhook-mode=batch")
         }
+        name if name.starts_with("audit-log-truncate-max-") => {
+            audit.log.event_max_bytes.is_none().then_some("without audit-log-truncate-enabled")
+        }
+        name if name.starts_with("audit-webhook-truncate-max-") => audit
+            .webhook
+            .event_max_bytes
+            .is_none()
+            .then_some("without audit-webhook-truncate-enabled"),
         "audit-log-maxage" | "audit-log-maxbackup" | "audit-log-maxsize" | "audit-log-compress" => {
             let is_file = audit.path.as_ref().is_some_and(|path| path.as_os_str() != "-");
             (!is_file).then_some("where the log is the standard output")
@@ -230,12 +245,23 @@ fn idle(args: &[String], read: &ApiserverArgs) -> Vec<String> {
 struct AuditArgs {
     options: AuditOptions,
     format: String,
-    mode: String,
-    version: String,
     max_age: i64,
     max_backups: i64,
     max_size: i64,
+    log: SinkArgs,
+    webhook: SinkArgs,
+}
+
+/// Those that end alike for both places that events go to.
+struct SinkArgs {
+    sink: AuditSink,
+    mode: String,
+    version: String,
     buffer_size: i64,
+    batch_max: i64,
+    throttles: bool,
+    per_second: f32,
+    burst: i64,
     truncates: bool,
     event_max_bytes: i64,
     batch_max_bytes: i64,
@@ -246,114 +272,182 @@ impl Default for AuditArgs {
         AuditArgs {
             options: AuditOptions::default(),
             format: "json".into(),
-            mode: "blocking".into(),
-            version: VERSION.into(),
             max_age: 0,
             max_backups: 0,
             max_size: 0,
-            buffer_size: 10_000,
-            truncates: false,
-            event_max_bytes: 100 << 10,
-            batch_max_bytes: 10 << 20,
+            log: SinkArgs::of(AuditSink::default(), "blocking"),
+            webhook: SinkArgs::of(AuditSink::webhook(), "batch"),
         }
     }
 }
 
 const VERSION: &str = "audit.k8s.io/v1";
 
-impl AuditArgs {
-    /// Takes a flag; false if it is none of these.
-    fn set(&mut self, name: &str, value: &str, has_value: bool) -> Result<bool> {
-        let file = || Some(PathBuf::from(value)).filter(|_| !value.is_empty());
+/// A value that upstream takes; of which form it is was checked.
+fn number<T: FromStr>(name: &str, value: &str) -> Result<T> {
+    value
+        .parse()
+        .map_err(|_| Error::new(format!("invalid argument {value:?} for \"--{name}\" flag")))
+}
+
+impl SinkArgs {
+    fn of(sink: AuditSink, mode: &str) -> SinkArgs {
+        SinkArgs {
+            mode: mode.into(),
+            version: VERSION.into(),
+            buffer_size: 10_000,
+            batch_max: i64::try_from(sink.batch_max).unwrap_or(i64::MAX),
+            throttles: sink.throttle.is_some(),
+            per_second: 10.0,
+            burst: 15,
+            truncates: false,
+            event_max_bytes: 100 << 10,
+            batch_max_bytes: 10 << 20,
+            sink,
+        }
+    }
+
+    /// Takes a flag by the end of its name; false if it is none of these.
+    fn set(&mut self, name: &str, end: &str, value: &str, has_value: bool) -> Result<bool> {
         let switch = || {
             let value = if has_value { value } else { "true" };
             flags::switch_value(name, value, "--kube-apiserver-arg").map(|value| value == "true")
         };
-        let integer = || {
-            i64::from_str(value).map_err(|_| {
-                Error::new(format!(
-                    "invalid argument {value:?} for \"--{name}\" flag: strconv.ParseInt: parsing {value:?}: invalid syntax"
-                ))
-            })
-        };
-        let own = &mut self.options;
-        match name {
-            "audit-policy-file" => own.policy_file = file(),
-            "audit-log-path" => own.path = file(),
-            "audit-log-compress" => own.compresses = switch()?,
-            "audit-log-maxage" => self.max_age = integer()?,
-            "audit-log-maxbackup" => self.max_backups = integer()?,
-            "audit-log-maxsize" => self.max_size = integer()?,
-            "audit-log-format" => value.clone_into(&mut self.format),
-            "audit-log-mode" => value.clone_into(&mut self.mode),
-            "audit-log-version" => value.clone_into(&mut self.version),
-            "audit-log-batch-buffer-size" => self.buffer_size = integer()?,
-            "audit-log-truncate-enabled" => self.truncates = switch()?,
-            "audit-log-truncate-max-event-size" => self.event_max_bytes = integer()?,
-            "audit-log-truncate-max-batch-size" => self.batch_max_bytes = integer()?,
+        match end {
+            "mode" => value.clone_into(&mut self.mode),
+            "version" => value.clone_into(&mut self.version),
+            "batch-buffer-size" => self.buffer_size = number(name, value)?,
+            "batch-max-size" => self.batch_max = number(name, value)?,
+            "batch-max-wait" => {
+                self.sink.batch_wait = server::go_duration(value).unwrap_or_default()
+            }
+            "batch-throttle-enable" => self.throttles = switch()?,
+            "batch-throttle-qps" => self.per_second = number(name, value)?,
+            "batch-throttle-burst" => self.burst = number(name, value)?,
+            "truncate-enabled" => self.truncates = switch()?,
+            "truncate-max-event-size" => self.event_max_bytes = number(name, value)?,
+            "truncate-max-batch-size" => self.batch_max_bytes = number(name, value)?,
             _ => return Ok(false),
         }
         Ok(true)
     }
 
-    /// What they say together. Where no log is wanted, nothing else of them is looked at, as upstream.
-    fn options(self) -> Result<AuditOptions> {
-        let mut options = self.options;
-        if options.path.is_none() {
-            return Ok(options);
-        }
-        let mut wrong = Vec::new();
-        options.mode = match self.mode.as_str() {
-            "batch" => AuditMode::Batch,
-            "blocking" => AuditMode::Blocking,
-            "blocking-strict" => AuditMode::BlockingStrict,
-            mode => {
-                wrong.push(format!("invalid audit log mode {mode}, allowed modes are \"batch,blocking,blocking-strict\""));
-                AuditMode::Blocking
-            }
+    /// What they say together; what is wrong of `plugin` goes to `wrong`.
+    fn sink(mut self, plugin: &str, wrong: &mut Vec<String>) -> AuditSink {
+        let size = |n: i64| usize::try_from(n).unwrap_or(usize::MAX);
+        let mode = match self.mode.as_str() {
+            "batch" => Some(AuditMode::Batch),
+            "blocking" => Some(AuditMode::Blocking),
+            "blocking-strict" => Some(AuditMode::BlockingStrict),
+            _ => None,
         };
-        if options.mode == AuditMode::Batch && self.buffer_size <= 0 {
+        self.sink.mode = mode.unwrap_or_default();
+        let positive = "must be a positive number";
+        // Of what goes wrong with batches one is told, and only where there are any.
+        let is_batch = mode == Some(AuditMode::Batch);
+        let bounds: [(bool, &str, &dyn std::fmt::Display); 4] = [
+            (self.buffer_size <= 0, "buffer size", &self.buffer_size),
+            (self.batch_max <= 0, "max batch size", &self.batch_max),
+            (self.throttles && self.per_second <= 0.0, "throttle QPS", &self.per_second),
+            (self.throttles && self.burst <= 0, "throttle burst", &self.burst),
+        ];
+        if mode.is_none() {
             wrong.push(format!(
-                "invalid audit batch log buffer size {}, must be a positive number",
-                self.buffer_size
+                "invalid audit {plugin} mode {}, allowed modes are \"batch,blocking,blocking-strict\"",
+                self.mode
             ));
+        } else if let Some((_, what, value)) = bounds.iter().find(|(bad, ..)| is_batch && *bad) {
+            wrong.push(format!("invalid audit batch {plugin} {what} {value}, {positive}"));
         }
         if self.event_max_bytes <= 0 {
             wrong.push(format!(
-                "invalid audit truncate log max event size {}, must be a positive number",
+                "invalid audit truncate {plugin} max event size {}, {positive}",
                 self.event_max_bytes
             ));
         } else if self.batch_max_bytes < self.event_max_bytes {
             wrong.push(format!(
-                "invalid audit truncate log max batch size {}, must be greater than max event size ({})",
+                "invalid audit truncate {plugin} max batch size {}, must be greater than max event size ({})",
                 self.batch_max_bytes, self.event_max_bytes
             ));
         }
         if self.version != VERSION {
             wrong.push(format!("invalid group version, allowed versions are [{VERSION:?}]"));
         }
-        options.is_legacy = self.format == "legacy";
-        if !options.is_legacy && self.format != "json" {
-            wrong.push(format!(
-                "invalid audit log format {}, allowed formats are \"legacy,json\"",
-                self.format
-            ));
+        self.sink.buffer_size = size(self.buffer_size);
+        self.sink.batch_max = size(self.batch_max);
+        let each = Duration::try_from_secs_f32(1.0 / self.per_second).unwrap_or(Duration::MAX);
+        self.sink.throttle = self.throttles.then_some((each, size(self.burst)));
+        self.sink.event_max_bytes = self.truncates.then_some(size(self.event_max_bytes));
+        if self.truncates {
+            self.sink.batch_max_bytes = size(self.batch_max_bytes);
         }
-        let given = [("age", self.max_age), ("backup", self.max_backups), ("size", self.max_size)];
-        for (name, n) in given.iter().filter(|(_, n)| *n < 0) {
-            wrong.push(format!("--audit-log-max{name} {n} can't be a negative number"));
+        self.sink
+    }
+}
+
+impl AuditArgs {
+    /// Takes a flag; false if it is none of these.
+    fn set(&mut self, name: &str, value: &str, has_value: bool) -> Result<bool> {
+        let file = || Some(PathBuf::from(value)).filter(|_| !value.is_empty());
+        let own = &mut self.options;
+        match name {
+            "audit-policy-file" => own.policy_file = file(),
+            "audit-log-path" => own.path = file(),
+            "audit-log-compress" => {
+                let value = if has_value { value } else { "true" };
+                let value = flags::switch_value(name, value, "--kube-apiserver-arg")?;
+                own.compresses = value == "true";
+            }
+            "audit-log-maxage" => self.max_age = number(name, value)?,
+            "audit-log-maxbackup" => self.max_backups = number(name, value)?,
+            "audit-log-maxsize" => self.max_size = number(name, value)?,
+            "audit-log-format" => value.clone_into(&mut self.format),
+            "audit-webhook-config-file" => own.webhook_file = file(),
+            "audit-webhook-initial-backoff" | "audit-webhook-batch-initial-backoff" => {
+                own.webhook_pause = server::go_duration(value).unwrap_or_default();
+            }
+            name => {
+                return match (name.strip_prefix("audit-log-"), name.strip_prefix("audit-webhook-"))
+                {
+                    (Some(end), _) => self.log.set(name, end, value, has_value),
+                    (_, Some(end)) => self.webhook.set(name, end, value, has_value),
+                    _ => Ok(false),
+                };
+            }
         }
-        if !wrong.is_empty() {
-            return Err(Error::new(wrong.join(", ")));
+        Ok(true)
+    }
+
+    /// What they say together. Where events go to one place or none, nothing of the other is looked at, as upstream.
+    fn options(self) -> Result<AuditOptions> {
+        let mut options = self.options;
+        let mut wrong = Vec::new();
+        if options.path.is_some() {
+            options.log = self.log.sink("log", &mut wrong);
+            options.is_legacy = self.format == "legacy";
+            if !options.is_legacy && self.format != "json" {
+                wrong.push(format!(
+                    "invalid audit log format {}, allowed formats are \"legacy,json\"",
+                    self.format
+                ));
+            }
+            let given =
+                [("age", self.max_age), ("backup", self.max_backups), ("size", self.max_size)];
+            for (name, n) in given.iter().filter(|(_, n)| *n < 0) {
+                wrong.push(format!("--audit-log-max{name} {n} can't be a negative number"));
+            }
+            // What is beyond these bounds is for ever.
+            options.max_age_days = u32::try_from(self.max_age).unwrap_or(0);
+            options.max_backups = usize::try_from(self.max_backups).unwrap_or(0);
+            options.max_size = u32::try_from(self.max_size).unwrap_or(u32::MAX);
         }
-        // What is beyond these bounds is for ever.
-        options.max_age_days = u32::try_from(self.max_age).unwrap_or(0);
-        options.max_backups = usize::try_from(self.max_backups).unwrap_or(0);
-        options.max_size = u32::try_from(self.max_size).unwrap_or(u32::MAX);
-        options.buffer_size = usize::try_from(self.buffer_size).unwrap_or(usize::MAX);
-        options.event_max_bytes =
-            usize::try_from(self.event_max_bytes).ok().filter(|_| self.truncates);
-        Ok(options)
+        if options.webhook_file.is_some() {
+            options.webhook = self.webhook.sink("webhook", &mut wrong);
+        }
+        match wrong.is_empty() {
+            true => Ok(options),
+            false => Err(Error::new(wrong.join(", "))),
+        }
     }
 }
 
@@ -377,12 +471,30 @@ mod tests {
             max_size: 1,
             compresses: true,
             is_legacy: true,
-            mode: AuditMode::Batch,
-            buffer_size: 5,
-            event_max_bytes: Some(102_400),
+            log: AuditSink {
+                mode: AuditMode::Batch,
+                buffer_size: 5,
+                event_max_bytes: Some(102_400),
+                ..AuditSink::default()
+            },
+            ..AuditOptions::default()
         };
         assert_eq!(read, wanted);
         assert_eq!(parse("audit-log-maxage=-1").unwrap(), AuditOptions::default());
+        let read = parse("audit-webhook-config-file=/w audit-webhook-batch-max-size=7 audit-webhook-batch-max-wait=1500ms audit-webhook-batch-throttle-qps=0.5 audit-webhook-batch-throttle-burst=2 audit-webhook-batch-initial-backoff=1s audit-webhook-truncate-enabled").unwrap();
+        let wanted = AuditOptions {
+            webhook_file: Some("/w".into()),
+            webhook_pause: Duration::from_secs(1),
+            webhook: AuditSink {
+                batch_max: 7,
+                batch_wait: Duration::from_millis(1500),
+                throttle: Some((Duration::from_secs(2), 2)),
+                event_max_bytes: Some(102_400),
+                ..AuditSink::webhook()
+            },
+            ..AuditOptions::default()
+        };
+        assert_eq!(read, wanted);
         for (args, wanted) in [
             (
                 "audit-log-path=a audit-log-mode=x audit-log-format=y audit-log-maxage=-1",
@@ -422,8 +534,24 @@ mod tests {
                 "authorization-mode Webhook's authorization config file not passed, authorization-mode \"Magic\" is not a valid mode",
             ),
             (
-                "audit-webhook-config-file=/w",
-                "--kube-apiserver-arg=audit-webhook-config-file is not supported by this version of k3rs yet",
+                "audit-webhook-config-file=/w audit-webhook-mode=x audit-webhook-truncate-max-event-size=0 audit-webhook-version=v1",
+                "invalid audit webhook mode x, allowed modes are \"batch,blocking,blocking-strict\", invalid audit truncate webhook max event size 0, must be a positive number, invalid group version, allowed versions are [\"audit.k8s.io/v1\"]",
+            ),
+            (
+                "audit-webhook-config-file=/w audit-webhook-batch-throttle-qps=0",
+                "invalid audit batch webhook throttle QPS 0, must be a positive number",
+            ),
+            (
+                "audit-log-path=a audit-log-mode=batch audit-log-batch-max-size=0",
+                "invalid audit batch log max batch size 0, must be a positive number",
+            ),
+            (
+                "audit-log-path=a audit-log-mode=batch audit-log-batch-throttle-enable audit-log-batch-throttle-burst=-1",
+                "invalid audit batch log throttle burst -1, must be a positive number",
+            ),
+            (
+                "token-auth-file=/w",
+                "--kube-apiserver-arg=token-auth-file is not supported by this version of k3rs yet",
             ),
         ] {
             assert_eq!(parse(args).unwrap_err(), wanted);
@@ -464,7 +592,15 @@ mod tests {
             ("audit-policy-file=/p audit-log-path=/l audit-log-maxage=1", ""),
             (
                 "audit-policy-file=/p audit-log-mode=batch",
-                "--kube-apiserver-arg=audit-policy-file does nothing without audit-log-path; --kube-apiserver-arg=audit-log-mode does nothing without audit-log-path",
+                "--kube-apiserver-arg=audit-policy-file does nothing without audit-log-path or audit-webhook-config-file; --kube-apiserver-arg=audit-log-mode does nothing without audit-log-path",
+            ),
+            (
+                "audit-policy-file=/p audit-webhook-config-file=/w audit-webhook-mode=blocking audit-webhook-batch-max-size=5 audit-webhook-truncate-max-event-size=5 audit-log-mode=batch",
+                "--kube-apiserver-arg=audit-webhook-batch-max-size does nothing but with audit-webhook-mode=batch; --kube-apiserver-arg=audit-webhook-truncate-max-event-size does nothing without audit-webhook-truncate-enabled; --kube-apiserver-arg=audit-log-mode does nothing without audit-log-path",
+            ),
+            (
+                "audit-webhook-mode=batch",
+                "--kube-apiserver-arg=audit-webhook-mode does nothing without audit-webhook-config-file",
             ),
             ("etcd-prefix=/x", "--kube-apiserver-arg: etcd-prefix"),
             // Without a policy the log itself says that it is empty, in upstream's words.

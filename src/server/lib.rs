@@ -47,8 +47,9 @@ mod user;
 mod web;
 mod webhook;
 
-pub use audit::{Audit, AuditMode, AuditOptions};
+pub use audit::{Audit, AuditMode, AuditOptions, AuditSink};
 pub use auth::access_config::{AuthorizationOptions, Authorizers};
+pub use auth::asked::duration as go_duration;
 pub use auth::identity_config::{AuthenticationOptions, Authenticators};
 pub use auth::token_webhook::{TokenWebhook, TokenWebhookOptions};
 pub use config::{Admission, Cidr, Config, StaticToken};

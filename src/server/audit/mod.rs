@@ -1,7 +1,7 @@
 //! The audit log: who asked for what, when, and how it ended, as far as a policy says that it is told.
 //!
 //! Neighbours: `web` and `server` begin a [`Trail`] for each request and tell it how the request ended; authorization
-//! and admission annotate it through [`Witness`]. Without a policy and a file for it there is no log and no trail.
+//! and admission annotate it through [`Witness`]. Without a policy and a place for events there is no log and no trail.
 //!
 //! Invariants: a request whose trail began ends in the log, however it ends (a client that goes away, a panic); what
 //! waits to be written is bounded, and what is lost is counted and logged.
@@ -9,10 +9,11 @@
 mod event;
 mod file;
 mod policy;
+mod sink;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,30 +28,16 @@ pub(crate) use event::Facts;
 use event::{Event, Reference};
 use file::{LogFile, Rules};
 use policy::{LEVELS, Level, Policy, Stage, Verdict};
+pub use sink::{AuditMode, AuditSink};
+use sink::{EVENT_BYTES, Sink};
 
 /// An object in an event is not longer, as a body is not.
 pub(crate) const OBJECT_MAX_BYTES: usize = 3 << 20;
-/// What may wait to be written of requests that have ended already, in bytes.
-const WAITING_MAX_BYTES: usize = 16 << 20;
 /// How long the end of the program waits for these.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
-/// Of an event, beside its line.
-const EVENT_BYTES: usize = 256;
 /// Says that a request's or answer's object was too large, as upstream's.
 const TRUNCATED: &str = "audit.k8s.io/truncated";
 const PATCH_PREFIX: &str = "patch.webhook.admission.k8s.io/";
-
-/// `--audit-log-mode`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum AuditMode {
-    /// A request waits until it is written.
-    #[default]
-    Blocking,
-    /// And one of which it cannot be written that it came is refused.
-    BlockingStrict,
-    /// Written by and by.
-    Batch,
-}
 
 /// What an administrator wants of the audit log: kube-apiserver's flags of these names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,11 +54,12 @@ pub struct AuditOptions {
     pub compresses: bool,
     /// One line of text an event, not JSON.
     pub is_legacy: bool,
-    pub mode: AuditMode,
-    /// Events that wait in batch mode; more are dropped.
-    pub buffer_size: usize,
-    /// Longer events lose their objects, and are dropped if that does not help; in bytes.
-    pub event_max_bytes: Option<usize>,
+    pub log: AuditSink,
+    /// A kubeconfig: events go to a webhook, too.
+    pub webhook_file: Option<PathBuf>,
+    /// Before it is tried again; each pause is half longer.
+    pub webhook_pause: Duration,
+    pub webhook: AuditSink,
 }
 
 impl Default for AuditOptions {
@@ -84,9 +72,10 @@ impl Default for AuditOptions {
             max_size: 0,
             compresses: false,
             is_legacy: false,
-            mode: AuditMode::Blocking,
-            buffer_size: 10_000,
-            event_max_bytes: None,
+            log: AuditSink::default(),
+            webhook_file: None,
+            webhook_pause: Duration::from_secs(10),
+            webhook: AuditSink::webhook(),
         }
     }
 }
@@ -94,17 +83,8 @@ impl Default for AuditOptions {
 /// The log.
 pub struct Audit {
     policy: Policy,
-    is_legacy: bool,
-    event_max_bytes: usize,
-    mode: AuditMode,
-    log: Arc<rt::lock::Mutex<LogFile>>,
-    /// Who removes and compresses old files.
-    tidying: Arc<rt::lock::Mutex<()>>,
-    /// Of batch mode.
-    queue: Option<rt::channel::Sender<Vec<u8>>>,
-    waiting_bytes: AtomicUsize,
-    /// Nothing waits any more.
-    drained: rt::Event,
+    /// One or both of the log and the webhook.
+    sinks: Vec<Arc<Sink>>,
     counts: Counts,
 }
 
@@ -112,7 +92,6 @@ pub struct Audit {
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     events: AtomicU64,
-    errors: AtomicU64,
     rejected: AtomicU64,
     levels: [AtomicU64; 4],
 }
@@ -139,59 +118,42 @@ impl Audit {
             read.map_err(|why| Error::new(format!("loading audit policy file: {why}")))
         });
         let policy = policy.transpose()?;
-        let Some(path) = options.path.clone() else { return Ok(None) };
-        let rules = Rules {
-            path,
-            max_size: options.max_size.into(),
-            max_backups: options.max_backups,
-            max_age_days: options.max_age_days,
-            compresses: options.compresses,
-        };
-        let log = LogFile::open(rules).context(|| "ensureLogFile")?;
-        let Some(policy) = policy else {
-            log::info!("No audit policy file provided, no events will be recorded for log backend");
-            return Ok(None);
-        };
-        let (queue, receiver) = match options.mode {
-            AuditMode::Batch => Some(rt::channel::bounded(options.buffer_size.max(1))).unzip(),
-            _ => (None, None),
-        };
-        let audit = Arc::new(Audit {
-            policy,
-            is_legacy: options.is_legacy,
-            event_max_bytes: options.event_max_bytes.unwrap_or(usize::MAX),
-            mode: options.mode,
-            log: Arc::new(rt::lock::Mutex::new(log)),
-            tidying: Arc::default(),
-            queue,
-            waiting_bytes: AtomicUsize::new(0),
-            drained: rt::Event::new(),
-            counts: Counts::default(),
-        });
-        if let Some(receiver) = receiver {
-            let weak = Arc::downgrade(&audit);
-            let writing = async move {
-                while let Ok(line) = receiver.recv().await {
-                    let Some(audit) = weak.upgrade() else { return };
-                    let n_bytes = line.len() + EVENT_BYTES;
-                    audit.write(line).await;
-                    audit.waits_no_more(n_bytes);
-                }
+        let mut sinks = Vec::new();
+        if let Some(path) = options.path.clone() {
+            let rules = Rules {
+                path,
+                max_size: options.max_size.into(),
+                max_backups: options.max_backups,
+                max_age_days: options.max_age_days,
+                compresses: options.compresses,
             };
-            rt::spawn_named("audit log", writing).detach();
+            let log = LogFile::open(rules).context(|| "ensureLogFile")?;
+            match policy {
+                None => log::info!(
+                    "No audit policy file provided, no events will be recorded for log backend"
+                ),
+                Some(_) => sinks.push(Sink::log(log, &options.log, options.is_legacy)),
+            }
         }
-        Ok(Some(audit))
+        if let Some(file) = &options.webhook_file {
+            match policy {
+                None => log::info!(
+                    "No audit policy file provided, no events will be recorded for webhook backend"
+                ),
+                Some(_) => {
+                    sinks.push(Sink::webhook(file, options.webhook_pause, &options.webhook)?)
+                }
+            }
+        }
+        let Some(policy) = policy.filter(|_| !sinks.is_empty()) else { return Ok(None) };
+        Ok(Some(Arc::new(Audit { policy, sinks, counts: Counts::default() })))
     }
 
     /// Waits until what was told is in the log, for a program that is about to end; for `FLUSH_MAX` at most.
     pub async fn flush(&self) {
         let written = async {
-            loop {
-                let drained = self.drained.listen();
-                if self.waiting_bytes.load(Ordering::SeqCst) == 0 {
-                    return;
-                }
-                drained.await;
+            for sink in &self.sinks {
+                sink.drain().await;
             }
         };
         if rt::timeout(FLUSH_MAX, written).await.is_err() {
@@ -199,14 +161,10 @@ impl Audit {
         }
     }
 
-    fn waits_no_more(&self, n_bytes: usize) {
-        if self.waiting_bytes.fetch_sub(n_bytes, Ordering::SeqCst) == n_bytes {
-            self.drained.notify(usize::MAX);
-        }
-    }
-
-    pub(crate) fn counts(&self) -> &Counts {
-        &self.counts
+    /// Appends what `/metrics` tells.
+    pub(crate) fn write_metrics(&self, out: &mut String) {
+        let errors: Vec<_> = self.sinks.iter().map(|sink| (sink.name, &sink.errors)).collect();
+        self.counts.write(&errors, out);
     }
 
     /// Begins the trail of a request, if the policy wants one; of a user who is not known if it is `None`.
@@ -243,70 +201,11 @@ impl Audit {
             state: Mutex::new(State { event, is_started: false, is_ended: false }),
         }))
     }
-
-    /// Writes a line as the mode has it; false if it is lost.
-    async fn process(self: &Arc<Audit>, line: Option<Vec<u8>>) -> bool {
-        let Some(line) = line else { return false };
-        match &self.queue {
-            None => self.write(line).await,
-            Some(queue) => {
-                let n_bytes = line.len() + EVENT_BYTES;
-                let waiting = self.waiting_bytes.fetch_add(n_bytes, Ordering::SeqCst);
-                let fits = waiting + n_bytes <= WAITING_MAX_BYTES;
-                let sent = fits && queue.try_send(line).is_ok();
-                if !sent {
-                    self.waits_no_more(n_bytes);
-                    self.failed("audit buffer queue blocked");
-                }
-                sent
-            }
-        }
-    }
-
-    async fn write(self: &Arc<Audit>, line: Vec<u8>) -> bool {
-        let mut log = self.log.lock_arc().await;
-        let (changed, rules) = rt::unblock(move || {
-            let written = log.write(&line);
-            // Only then is it looked at again.
-            let rules = matches!(written, Ok(true)).then(|| log.rules().clone());
-            (written, rules)
-        })
-        .await;
-        if let Some(rules) = rules {
-            let one = Arc::clone(&self.tidying);
-            let tidy = async move {
-                let _one = one.lock_arc().await;
-                let done = rt::unblock(move || rules.tidy(rt::now().wall)).await;
-                if let Err(error) = done {
-                    log::warn!("tidy up old audit logs: {error}");
-                }
-            };
-            rt::spawn_named("old audit logs", tidy).detach();
-        }
-        match changed {
-            Ok(_) => true,
-            Err(error) => {
-                self.failed(&error.to_string());
-                false
-            }
-        }
-    }
-
-    /// Counts an event that is lost; the first of them, and every thousandth, is logged.
-    fn failed(&self, why: &str) {
-        let n = self.counts.errors.fetch_add(1, Ordering::Relaxed);
-        if n.is_multiple_of(1000) {
-            log::error!(
-                "Error in audit plugin 'log' affecting 1 audit events ({} since the start): {why}",
-                n + 1
-            );
-        }
-    }
 }
 
 impl Counts {
-    /// Appends them in Prometheus' format.
-    pub(crate) fn write(&self, out: &mut String) {
+    /// Appends them in Prometheus' format, with the errors of each plugin.
+    fn write(&self, errors: &[(&str, &AtomicU64)], out: &mut String) {
         let mut put = |name: &str, help: &str, lines: &[(&str, &str, &AtomicU64)]| {
             out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} counter\n"));
             for (label, value, count) in lines {
@@ -326,7 +225,7 @@ impl Counts {
         put(
             "apiserver_audit_error_total",
             "Counter of audit events that failed to be audited properly. Plugin identifies the plugin affected by the error.",
-            &[("plugin", "log", &self.errors)],
+            &errors.iter().map(|(plugin, n)| ("plugin", *plugin, *n)).collect::<Vec<_>>(),
         );
         let levels: Vec<_> =
             LEVELS.iter().zip(&self.levels).map(|(level, n)| ("level", *level, n)).collect();
@@ -370,9 +269,7 @@ impl Trail {
     /// 500, where nothing is done that cannot be told.
     pub(crate) async fn received(&self) -> Result<(), Status> {
         let at = self.state().event.facts.received;
-        if self.tell(Stage::RequestReceived, at).await
-            || self.audit.mode != AuditMode::BlockingStrict
-        {
+        if self.tell(Stage::RequestReceived, at).await {
             return Ok(());
         }
         self.audit.counts.rejected.fetch_add(1, Ordering::Relaxed);
@@ -485,43 +382,60 @@ impl Trail {
         self.tell(Stage::ResponseComplete, rt::now().wall).await;
     }
 
+    /// Tells everybody; false if it is lost to one that must have it.
     async fn tell(&self, stage: Stage, at: Wall) -> bool {
         if self.verdict.omits(stage) {
             return true;
         }
-        let line = self.line(stage, at);
-        self.audit.process(line).await
+        let mut is_told = true;
+        for (sink, line) in self.lines(stage, at) {
+            let done = sink.process(line).await;
+            is_told &= done || sink.options.mode != AuditMode::BlockingStrict;
+        }
+        is_told
     }
 
-    /// The line of an event; `None` if it is longer than an administrator wants one.
-    fn line(&self, stage: Stage, at: Wall) -> Option<Vec<u8>> {
+    /// The lines of an event, for each place one; `None` if it is longer than an administrator wants one there.
+    fn lines(&self, stage: Stage, at: Wall) -> Vec<(Arc<Sink>, Option<Vec<u8>>)> {
         self.audit.counts.events.fetch_add(1, Ordering::Relaxed);
-        let mut out = Vec::new();
         let mut state = self.state();
         let event = &mut state.event;
-        if self.audit.is_legacy {
-            out.extend_from_slice(event.line(stage).as_bytes());
-            return Some(out);
-        }
-        event.write_json(stage, at, &mut out);
-        if out.len() > self.audit.event_max_bytes {
-            (event.request, event.response) = (None, None);
-            event.annotations.insert(TRUNCATED.to_owned(), "true".to_owned());
-            out.clear();
-            event.write_json(stage, at, &mut out);
-        }
-        if out.len() <= self.audit.event_max_bytes {
-            return Some(out);
-        }
-        drop(state);
-        self.audit.failed("event is too large even after truncating");
-        None
+        let each =
+            self.audit.sinks.iter().map(|sink| (Arc::clone(sink), line(event, sink, stage, at)));
+        each.collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Single steps under the lock: a panic leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The line of an event for one place.
+fn line(event: &mut Event, sink: &Sink, stage: Stage, at: Wall) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    if sink.is_legacy {
+        out.extend_from_slice(event.line(stage).as_bytes());
+        return Some(out);
+    }
+    let max_bytes = sink.options.event_max_bytes.unwrap_or(usize::MAX);
+    event.write_json(stage, at, &mut out);
+    if out.len() > max_bytes {
+        // The other place, and a later stage, may have them.
+        let objects = (event.request.take(), event.response.take());
+        let is_new = event.annotations.insert(TRUNCATED.to_owned(), "true".to_owned()).is_none();
+        out.clear();
+        event.write_json(stage, at, &mut out);
+        (event.request, event.response) = objects;
+        if is_new {
+            event.annotations.remove(TRUNCATED);
+        }
+    }
+    if out.len() > max_bytes {
+        sink.failed(1, "event is too large even after truncating");
+        return None;
+    }
+    Some(out)
 }
 
 impl Witness for Trail {
@@ -569,23 +483,24 @@ impl Drop for Trail {
             }
         }
         let told = stages.into_iter().filter(|stage| !self.verdict.omits(*stage));
-        let lines: Vec<Vec<u8>> = told.filter_map(|stage| self.line(stage, now)).collect();
-        let n_bytes = lines.iter().map(|line| line.len() + EVENT_BYTES).sum();
-        let audit = Arc::clone(&self.audit);
+        let mut lines: Vec<(Arc<Sink>, Vec<u8>)> = Vec::new();
+        for (sink, line) in told.flat_map(|stage| self.lines(stage, now)) {
+            let Some(line) = line else { continue };
+            // Nobody waits for these, so nobody but this bounds them.
+            match sink.waits(line.len() + EVENT_BYTES) {
+                true => lines.push((sink, line)),
+                false => sink.failed(1, "too much waits to be written"),
+            }
+        }
         if lines.is_empty() {
             return;
         }
-        // Nobody waits for these, so nobody but this bounds them.
-        if audit.waiting_bytes.fetch_add(n_bytes, Ordering::SeqCst) + n_bytes > WAITING_MAX_BYTES {
-            audit.waits_no_more(n_bytes);
-            lines.iter().for_each(|_| audit.failed("too much waits to be written"));
-            return;
-        }
         let writing = async move {
-            for line in lines {
-                audit.process(Some(line)).await;
+            for (sink, line) in lines {
+                let n_bytes = line.len() + EVENT_BYTES;
+                sink.process(Some(line)).await;
+                sink.waits_no_more(n_bytes);
             }
-            audit.waits_no_more(n_bytes);
         };
         rt::spawn_named("audit event", writing).detach();
     }

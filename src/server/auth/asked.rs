@@ -224,7 +224,7 @@ pub(super) fn key<'a>(texts: impl Iterator<Item = &'a str>) -> Key {
 /// The duration that a flag or a field says.
 ///
 /// A negative one is none.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     cel::duration(text).and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos)
 }
 

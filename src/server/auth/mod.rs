@@ -2,7 +2,7 @@
 
 pub(crate) mod access_config;
 mod access_webhook;
-mod asked;
+pub(crate) mod asked;
 mod attributes;
 mod authorizer;
 pub(crate) mod bootstrap_tokens;

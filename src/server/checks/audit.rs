@@ -1,7 +1,8 @@
 //! The audit log of a server: what is told of requests over HTTP and in process, and what is not.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::kinds::{CONFIG_MAP, SECRET};
@@ -23,6 +24,15 @@ struct Log {
 
 impl Log {
     async fn new(name: &str, policy: &str, mode: AuditMode) -> Log {
+        Log::with(name, policy, |options, _| options.log.mode = mode).await
+    }
+
+    /// With what `change` makes of the options, which may lie beside the log.
+    async fn with(
+        name: &str,
+        policy: &str,
+        change: impl FnOnce(&mut AuditOptions, &std::path::Path),
+    ) -> Log {
         let dir = std::env::temp_dir().join(format!("k3rs-audited-{name}-{}", std::process::id()));
         rt::fs::remove_dir_all(&dir).unwrap();
         rt::fs::create_dir_all(&dir, 0o700).unwrap();
@@ -30,12 +40,12 @@ impl Log {
         let policy = format!("apiVersion: audit.k8s.io/v1\nkind: Policy\n{policy}");
         rt::fs::write(&policy_file, policy.as_bytes(), 0o600).unwrap();
         let path = dir.join("audit.log");
-        let options = AuditOptions {
+        let mut options = AuditOptions {
             policy_file: Some(policy_file),
             path: Some(path.clone()),
-            mode,
             ..AuditOptions::default()
         };
+        change(&mut options, &dir);
         let audit = Audit::open(&options).unwrap();
         assert!(audit.is_some());
         let disk = store::Disk::default();
@@ -367,6 +377,137 @@ fn admission_annotates() {
                 would.starts_with("would violate PodSecurity \"restricted:latest\": "),
                 "{would}"
             );
+        }
+    });
+}
+
+/// Keeps the lists of events that it is sent, and fails as often as it is told to.
+#[derive(Default)]
+struct Collector {
+    lists: Mutex<Vec<Value>>,
+    n_fails: AtomicUsize,
+    got: rt::Event,
+}
+
+impl Service for Collector {
+    fn call(&self, mut request: Request) -> http::BoxFuture<'_, Response> {
+        Box::pin(async move {
+            let text = request.body.read_all(32 << 20).await.unwrap();
+            let failing = |n: usize| n.checked_sub(1);
+            if self.n_fails.fetch_update(Ordering::SeqCst, Ordering::SeqCst, failing).is_ok() {
+                return Response::text(400, "not now");
+            }
+            self.lists.lock().unwrap().push(serde_json::from_slice(&text).unwrap());
+            self.got.notify(usize::MAX);
+            Response::text(200, "")
+        })
+    }
+}
+
+impl Collector {
+    async fn start() -> (Arc<Collector>, String, rt::Task<Option<stdx::Result<()>>>) {
+        let listener = rt::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let collector = Arc::new(Collector::default());
+        let service = Arc::clone(&collector) as Arc<dyn Service>;
+        let serving = http::server::serve(listener, None, service, http::server::Limits::default());
+        let kubeconfig = format!(
+            "clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{port}/audit'}}}}]\nusers: [{{name: u, user: {{}}}}]\ncontexts: [{{name: x, context: {{cluster: c, user: u}}}}]\ncurrent-context: x\n"
+        );
+        (collector, kubeconfig, rt::spawn_named("collector", serving))
+    }
+
+    /// The ids of the events of each list, once there are so many lists.
+    async fn ids(&self, n_lists: usize) -> Vec<Vec<String>> {
+        let there = async {
+            loop {
+                let got = self.got.listen();
+                if self.lists.lock().unwrap().len() >= n_lists {
+                    return;
+                }
+                got.await;
+            }
+        };
+        rt::timeout(Duration::from_secs(60), there).await.expect("events are sent");
+        let lists = self.lists.lock().unwrap();
+        let of = |list: &Value| {
+            list.list("items").iter().map(|item| item.str("auditID").to_owned()).collect()
+        };
+        lists.iter().map(of).collect()
+    }
+}
+
+fn write_kubeconfig(options: &mut AuditOptions, dir: &std::path::Path, text: &str) {
+    let file = dir.join("kubeconfig");
+    rt::fs::write(&file, text.as_bytes(), 0o600).unwrap();
+    options.webhook_file = Some(file);
+    options.webhook_pause = Duration::from_millis(1);
+}
+
+const ONLY_APIS: &str = "omitStages: [RequestReceived]\nrules: [{level: None, users: ['system:apiserver']}, {level: RequestResponse, resources: [{resources: [configmaps]}]}, {level: Metadata, nonResourceURLs: ['/apis']}]";
+
+#[test]
+fn a_webhook_is_sent_batches_beside_the_log() {
+    rt::block_on(async {
+        let (collector, kubeconfig, _serving) = Collector::start().await;
+        let log = Log::with("batches", ONLY_APIS, |options, dir| {
+            write_kubeconfig(options, dir, &kubeconfig);
+            options.webhook.batch_max = 3;
+            options.webhook.batch_wait = Duration::from_secs(3600);
+            options.webhook.event_max_bytes = Some(4096);
+        })
+        .await;
+        let ask = async |id: &str| {
+            assert_eq!(log.ask(request("GET", "/apis", id, &Value::Null)).await.status, 200)
+        };
+        for id in ["a", "b", "c", "d"] {
+            ask(id).await;
+        }
+        assert_eq!(collector.ids(1).await, [["a", "b", "c"]]);
+        let list = collector.lists.lock().unwrap()[0].clone();
+        assert_eq!((list.str("kind"), list.str("apiVersion")), ("EventList", "audit.k8s.io/v1"));
+        let item = &list.list("items")[0];
+        assert!(!item.has("kind") && item.str("stage") == "ResponseComplete", "{item}");
+        // Of what is too long for the webhook the log has all.
+        let map = json!({"metadata": {"name": "m"}, "data": {"a": "x".repeat(8000)}});
+        let made = log.ask(request("POST", MAPS, "e", &map)).await;
+        assert_eq!(made.status, 201);
+        // The end of the program waits for no batch.
+        log.server.core().audit.as_ref().unwrap().flush().await;
+        assert_eq!(collector.ids(2).await[1], ["d", "e"]);
+        let cut = collector.lists.lock().unwrap()[1].list("items")[1].clone();
+        assert!(!cut.has("requestObject") && !cut.has("responseObject"));
+        assert_eq!(cut.at("annotations").get("audit.k8s.io/truncated"), Some(&json!("true")));
+        let whole = log.events("e").pop().unwrap();
+        assert_eq!(whole.str("requestObject.data.a").len(), 8000);
+        assert!(whole.at("annotations").get("audit.k8s.io/truncated").is_none(), "{whole}");
+    });
+}
+
+#[test]
+fn a_webhook_that_fails_is_asked_again_and_only_strictness_refuses() {
+    rt::block_on(async {
+        let (collector, kubeconfig, _serving) = Collector::start().await;
+        for (mode, code) in [(AuditMode::Blocking, 200), (AuditMode::BlockingStrict, 500)] {
+            let policy = "rules: [{level: Metadata, nonResourceURLs: ['/apis']}]";
+            let log = Log::with("again", policy, |options, dir| {
+                write_kubeconfig(options, dir, &kubeconfig);
+                options.path = None;
+                options.webhook.mode = mode;
+            })
+            .await;
+            // Any failure is worth another try, but not for ever.
+            collector.n_fails.store(4, Ordering::SeqCst);
+            assert_eq!(log.ask(request("GET", "/apis", "x", &Value::Null)).await.status, 200);
+            assert_eq!(collector.ids(2).await, [["x"], ["x"]]);
+            collector.lists.lock().unwrap().clear();
+            collector.n_fails.store(5, Ordering::SeqCst);
+            assert_eq!(log.ask(request("GET", "/apis", "y", &Value::Null)).await.status, code);
+            let n_told = collector.lists.lock().unwrap().drain(..).count();
+            assert_eq!(n_told, usize::from(mode == AuditMode::Blocking));
+            let mut metrics = log.ask(request("GET", "/metrics", "z", &Value::Null)).await;
+            let text = String::from_utf8(metrics.body.read_all(1 << 20).await.unwrap()).unwrap();
+            assert!(text.contains("apiserver_audit_error_total{plugin=\"webhook\"} 1\n"), "{text}");
         }
     });
 }

@@ -162,7 +162,7 @@ async fn figures(web: &Web) -> String {
         text.sample(down, &[("name", remote.name())], is_down, None);
     }
     core.flow.iter().for_each(|flow| flow.write(&mut text.out));
-    core.audit.iter().for_each(|audit| audit.counts().write(&mut text.out));
+    core.audit.iter().for_each(|audit| audit.write_metrics(&mut text.out));
     for figures in core.figures.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         figures(&mut text);
     }
