@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 
 from cluster import expect, until
 
@@ -113,12 +114,12 @@ def refused(cluster, flag, words):
 
 
 def test_what_upstream_refuses_ends_the_start(cluster):
-    extender = cluster.dir / "extender.yaml"
-    extender.write_text(SCHEDULER + "extenders: [{urlPrefix: 'http://127.0.0.1:1'}]\n")
+    extender = cluster.dir / "wrong-extender.yaml"
+    extender.write_text(SCHEDULER + "extenders: [{urlPrefix: 'http://127.0.0.1:1', prioritizeVerb: p}]\n")
     wrong = cluster.dir / "wrong.yaml"
     wrong.write_text(SCHEDULER.replace("- schedulerName: careless", "- schedulerName: elsewhere"))
     for flag, words in (
-        (f"--kube-scheduler-arg=config={extender}", "extenders are not supported by this version of k3rs yet"),
+        (f"--kube-scheduler-arg=config={extender}", "extenders[0].weight: Invalid value: 0: must have a positive weight applied to it"),
         (f"--kube-scheduler-arg=config={wrong}", 'profiles[2].schedulerName: Duplicate value: "profiles[1].schedulerName"'),
         ("--kubelet-arg=max-pod=5", "kubelet: unknown flag: --max-pod"),
         ("--kubelet-arg=max-pods=x", 'invalid argument "x" for "--max-pods" flag: strconv.ParseInt: parsing "x": invalid syntax'),
@@ -128,3 +129,66 @@ def test_what_upstream_refuses_ends_the_start(cluster):
         ("--kube-proxy-arg=conntrack-min=few", 'for "--conntrack-min" flag'),
     ):
         refused(cluster, flag, words)
+
+
+# Lets every pod go everywhere but those with a label, until a file is there.
+EXTENDER = r"""
+import http.server, json, os, sys
+
+class Extender(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        waits = "waits" in asked["Pod"]["metadata"].get("labels", {}) and not os.path.exists(sys.argv[1])
+        names = asked["NodeNames"]
+        answer = {"NodeNames": [] if waits else names, "FailedNodes": {name: "the extender says no" for name in names} if waits else {}}
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+http.server.ThreadingHTTPServer(("127.0.0.1", 18888), Extender).serve_forever()
+"""
+
+
+def test_an_extender_is_asked(cluster):
+    allowed, config = cluster.dir / "allowed", cluster.dir / "extender.yaml"
+    config.write_text(SCHEDULER + "extenders: [{urlPrefix: 'http://127.0.0.1:18888/x', filterVerb: filter, nodeCacheCapable: true}]\n")
+
+    def begin():
+        return subprocess.Popen(cluster.inside([sys.executable, "-c", EXTENDER, str(allowed)]))
+
+    def pod(name, **labels):
+        spec = {"terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": IMAGE, "command": ["sleep", "9999"]}]}
+        made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "labels": labels}, "spec": spec}
+        cluster.kubectl("create", "-f", "-", input=json.dumps(made))
+
+    def state(name):
+        found = cluster.get("pod", "-n", "default", name)
+        conditions = found["status"].get("conditions", [])
+        return bool(found["spec"].get("nodeName")), " ".join(f'{one.get("reason", "")}: {one.get("message", "")}' for one in conditions if one["type"] == "PodScheduled")
+
+    cluster.stop()
+    cluster.args.append(f"--kube-scheduler-arg=config={config}")
+    extender = None
+    try:
+        # Before anybody is there who would answer.
+        cluster.start()
+        pod("early")
+        until(lambda: "SchedulerError" in state("early")[1], "the extender is missed")
+        extender = begin()
+        until(lambda: state("early")[0], "the extender is asked again")
+        pod("waiting", waits="yes")
+        pod("going")
+        until(lambda: state("going")[0], "the extender lets a pod go")
+        until(lambda: "Unschedulable: 0/1 nodes are available: 1 the extender says no" in state("waiting")[1], "the extender's reason shows")
+        allowed.touch()
+        node = cluster.get("node")["items"][0]["metadata"]["name"]
+        cluster.kubectl("label", "node", node, "news=yes")
+        until(lambda: state("waiting")[0], "the extender changed its mind")
+    finally:
+        if extender:
+            extender.kill()
+            extender.wait()

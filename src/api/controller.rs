@@ -206,6 +206,8 @@ pub enum Question {
     Read(Vec<String>),
     /// Replaces a subresource, and asks whether that was done; the tree's metadata says of what.
     Update { kind: &'static Kind, subresource: &'static str, object: Value },
+    /// What somebody answers who is no part of the cluster, by the number that he has with whoever runs the controller.
+    Outside { whom: usize, body: Value },
 }
 
 type Then =

@@ -35,8 +35,8 @@ const WORKERS_MAX: usize = 8;
 /// this is as long as upstream's expectations last.
 const CATCH_UP_MAX: Duration = Duration::from_secs(300);
 
-/// How often a reconcile may ask before it must have decided.
-const ASKS_MAX: usize = 8;
+/// How often a reconcile may ask before it must have decided: a pass of the scheduler asks about each of its pods.
+const ASKS_MAX: usize = 1024;
 
 /// How often it is asked whether an uncertain create was done.
 const LOOK_TRIES_MAX: u32 = 5;
@@ -45,6 +45,28 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_se
 
 /// What an administrator told controllers; see [`View::settings`].
 pub type Settings = Arc<dyn Any + Send + Sync>;
+
+/// Who passes on what controllers ask of others than the API.
+pub trait Outside: Send + Sync {
+    /// Puts a question to somebody, for a bounded time.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    fn ask(&self, whom: usize, body: Value) -> rt::BoxFuture<'_, Result<Value, Status>>;
+}
+
+/// What controllers are given beside objects; mostly nothing.
+#[derive(Clone, Default)]
+pub struct Told {
+    pub settings: Option<Settings>,
+    pub outside: Option<Arc<dyn Outside>>,
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Told({}, {})", self.settings.is_some(), self.outside.is_some())
+    }
+}
 
 /// The running controllers. Dropping it stops them.
 pub struct Driver {
@@ -63,7 +85,7 @@ struct Loop {
     controller: &'static Registered,
     informers: Informers,
     client: Client,
-    settings: Option<Settings>,
+    told: Told,
     queue: Mutex<Queue>,
     /// Woken when a key becomes ready or due earlier than thought.
     wake: rt::Event,
@@ -112,7 +134,7 @@ impl Driver {
         informers: &Informers,
         client_of: impl Fn(&'static str) -> Client,
     ) -> Driver {
-        Driver::start_with(controllers, informers, &client_of, None)
+        Driver::start_with(controllers, informers, &client_of, Told::default())
     }
 
     /// As [`Driver::start`], with what the controllers find in their views beside objects.
@@ -120,7 +142,7 @@ impl Driver {
         controllers: &'static [Registered],
         informers: &Informers,
         client_of: &dyn Fn(&'static str) -> Client,
-        settings: Option<Settings>,
+        told: Told,
     ) -> Driver {
         let mut driver = Driver { _tasks: Vec::new(), loops: Vec::new() };
         let wanted = Arc::new(AtomicU64::new(u64::MAX));
@@ -129,7 +151,7 @@ impl Driver {
                 controller,
                 informers: informers.clone(),
                 client: client_of(controller.name),
-                settings: settings.clone(),
+                told: told.clone(),
                 queue: Mutex::default(),
                 wake: rt::Event::new(),
                 folder: Mutex::default(),
@@ -234,7 +256,7 @@ async fn follow_kinds(
 
 impl Loop {
     fn view(&self) -> View<'_> {
-        View { cache: &self.informers, now: rt::now(), settings: self.settings.as_deref() }
+        View { cache: &self.informers, now: rt::now(), settings: self.told.settings.as_deref() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -542,6 +564,10 @@ impl Loop {
                 }
                 Err(last)
             }
+            Question::Outside { whom, body } => match &self.told.outside {
+                Some(outside) => outside.ask(whom, body).await,
+                None => Err(Status::internal("nobody is there to be asked")),
+            },
             Question::Update { kind, subresource, object } => {
                 match self.client.put(Verb::Update, kind, subresource, object).await? {
                     Answer::Tree(tree) => Ok(tree),

@@ -20,8 +20,8 @@ pub mod options;
 mod request;
 mod watch;
 
-pub use access::Access;
-pub use driver::{Driver, Settings};
+pub use access::{Access, Source};
+pub use driver::{Driver, Outside, Settings, Told};
 pub use elect::Election;
 pub use hook::Hook;
 pub use informer::{Informers, Interest};

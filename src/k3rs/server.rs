@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, Driver, Informers};
+use client::{Client, Driver, Informers, Outside, Told};
 use cluster::secrets_encryption::SecretsEncryption;
 use cluster::settings::Settings;
 use cluster::signer::Authorities;
@@ -16,6 +16,7 @@ use server::{Encryption, Server, User};
 use stdx::{Context, Result};
 use store::{Class, Op, Store};
 
+use crate::component::extenders::Extenders;
 use crate::config::Config;
 use crate::flags::On;
 use crate::follow::{self, Shown};
@@ -526,7 +527,7 @@ async fn start_controllers(
         let manager = &machine.config.components.manager;
         let controllers = manager.controllers();
         let client_of = |name| server.client_as(User::controller(name));
-        drivers.push(Driver::start_with(controllers, informers, &client_of, manager.settings()));
+        drivers.push(Driver::start_with(controllers, informers, &client_of, manager.told()));
         log::info!("Started {} controllers", controllers.len());
     }
     // It is there with --disable servicelb, too, to take away what it has given.
@@ -535,10 +536,13 @@ async fn start_controllers(
     }));
     if !machine.config.disable_scheduler {
         let profiles = machine.config.components.profiles.clone();
+        let extenders = profiles.as_ref().map_or(&[][..], |profiles| &profiles.1);
+        let outside = Extenders::open(extenders)?.map(|extenders| extenders as Arc<dyn Outside>);
         let scheduler = sched::registered(profiles.as_deref());
         let client_of = |_| server.client_as(User::new("system:kube-scheduler", &[]));
-        let settings = profiles.map(|profiles| profiles as client::Settings);
-        drivers.push(Driver::start_with(scheduler, informers, &client_of, settings));
+        let told =
+            Told { settings: profiles.map(|profiles| profiles as client::Settings), outside };
+        drivers.push(Driver::start_with(scheduler, informers, &client_of, told));
         log::info!("Started the scheduler");
     }
     server.also_tell(Box::new(Driver::figures(&drivers)));

@@ -1,9 +1,11 @@
 //! `KubeSchedulerConfiguration` (kubescheduler.config.k8s.io/v1): read strictly, checked in upstream's words, and made profiles of.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use api::{Lens, Value};
 
+use crate::extender::Extender;
 use crate::profile::{DEFAULT, DEFAULT_NAME, N_SCORES, Plugin, Profile, Profiles, Strategy};
 
 /// What a configuration says.
@@ -72,9 +74,6 @@ pub fn read(tree: &Value) -> Result<Read, String> {
     }
     const IDLE: &str = "parallelism leaderElection clientConnection enableProfiling enableContentionProfiling podInitialBackoffSeconds podMaxBackoffSeconds delayCacheUntilActive";
     only(tree, "", &format!("apiVersion kind percentageOfNodesToScore profiles extenders {IDLE}"))?;
-    if !tree.list("extenders").is_empty() {
-        return Err("extenders are not supported by this version of k3rs yet".into());
-    }
     let mut wrong = Wrong::default();
     let given = |name: &&str| !tree.at(name).is_null();
     let mut idle: Vec<String> = IDLE.split(' ').filter(given).map(str::to_owned).collect();
@@ -128,11 +127,106 @@ pub fn read(tree: &Value) -> Result<Read, String> {
         arguments(entry, &path, &mut profile, (&mut wrong, &mut idle))?;
         profiles.push(profile);
     }
+    let extenders = extenders(tree, &mut profiles, &mut wrong)?;
     match wrong.0.len() {
-        0 => Ok(Read { profiles: Profiles(profiles), idle }),
+        0 => Ok(Read { profiles: Profiles(profiles, extenders), idle }),
         1 => Err(wrong.0.swap_remove(0)),
         _ => Err(format!("[{}]", wrong.0.join(", "))),
     }
+}
+
+/// The servers to be asked; what they manage alone is ignored by all profiles.
+fn extenders(
+    tree: &Value,
+    profiles: &mut [Profile],
+    wrong: &mut Wrong,
+) -> Result<Vec<Extender>, String> {
+    /// Each is waited for.
+    const EXTENDERS_MAX: usize = 8;
+    let listed = items(tree, "", "extenders")?;
+    if listed.len() > EXTENDERS_MAX {
+        return Err(format!("extenders: more than {EXTENDERS_MAX}"));
+    }
+    let (mut read, mut n_binders, mut seen) = (Vec::new(), 0, Vec::new());
+    for (idx, one) in listed.iter().enumerate() {
+        let path = format!("extenders[{idx}]");
+        only(
+            one,
+            &path,
+            "urlPrefix filterVerb preemptVerb prioritizeVerb weight bindVerb enableHTTPS tlsConfig httpTimeout nodeCacheCapable managedResources ignorable",
+        )?;
+        only(
+            one.at("tlsConfig"),
+            &format!("{path}.tlsConfig"),
+            "insecure serverName certFile keyFile caFile certData keyData caData",
+        )?;
+        if !one.str("preemptVerb").is_empty() {
+            return Err(format!("{path}.preemptVerb is not supported by this version of k3rs yet"));
+        }
+        let weight = number(one, &path, "weight")?.unwrap_or(0);
+        let verbs =
+            ["filterVerb", "prioritizeVerb", "bindVerb"].map(|verb| one.str(verb).to_owned());
+        let scores = !verbs[1].is_empty();
+        wrong.unless(
+            !scores || weight > 0,
+            &format!("{path}.weight"),
+            &weight.into(),
+            "must have a positive weight applied to it",
+        );
+        n_binders += usize::from(!verbs[2].is_empty());
+        let mut managed = Vec::new();
+        for (idx, resource) in items(one, &path, "managedResources")?.iter().enumerate() {
+            let path = format!("{path}.managedResources[{idx}]");
+            only(resource, &path, "name ignoredByScheduler")?;
+            let (path, name) = (format!("{path}.name"), resource.str("name").to_owned());
+            let value = Value::from(name.clone());
+            if let Err(why) = api::names::qualified(&name) {
+                wrong.invalid(&path, &value, &why);
+            } else {
+                let domain = name.split_once('/').map_or("", |(domain, _)| domain);
+                let native = domain.is_empty() || domain.ends_with("kubernetes.io");
+                wrong.unless(!native, &path, &value, "is an invalid extended resource name");
+            }
+            wrong.unless(
+                !seen.contains(&name),
+                &path,
+                &value,
+                "duplicate extender managed resource name",
+            );
+            if resource.flag("ignoredByScheduler") {
+                profiles.iter_mut().for_each(|profile| profile.ignored.push(name.clone()));
+            }
+            seen.push(name.clone());
+            managed.push(name);
+        }
+        let timeout = match one.at("httpTimeout") {
+            Value::Null => 0,
+            text => text
+                .as_str()
+                .and_then(api::codec::duration::parse)
+                .ok_or_else(|| format!("{path}.httpTimeout: time: invalid duration {text}"))?,
+        };
+        let timeout = u64::try_from(timeout).ok().filter(|nanos| *nanos > 0);
+        read.push(Extender {
+            url: one.str("urlPrefix").to_owned(),
+            verbs,
+            timeout: timeout.map_or(Duration::from_secs(5), Duration::from_nanos),
+            https: one.flag("enableHTTPS"),
+            tls: one.at("tlsConfig").clone(),
+            weight,
+            by_name: one.flag("nodeCacheCapable"),
+            ignorable: one.flag("ignorable"),
+            managed,
+        });
+    }
+    if n_binders > 1 {
+        wrong.invalid(
+            "extenders",
+            &format!("found {n_binders} extenders implementing bind").into(),
+            "only one extender can implement bind",
+        );
+    }
+    Ok(read)
 }
 
 /// What does not hold, gathered.

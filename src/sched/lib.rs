@@ -6,8 +6,11 @@
 
 mod affinity;
 mod config;
+mod extend;
+mod extender;
 mod filter;
 mod node;
+mod place;
 mod pod;
 mod preempt;
 mod profile;
@@ -19,6 +22,7 @@ mod volume;
 use api::Registered;
 
 pub use config::{Read, read};
+pub use extender::Extender;
 pub use profile::{Profile, Profiles};
 pub use scheduler::Scheduler;
 

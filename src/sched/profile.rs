@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use api::{Value, View};
 
+use crate::extender::Extender;
+
 /// Plug-ins that refuse or score nodes, as bits of [`Profile::filters`] and places in [`Profile::weights`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plugin {
@@ -97,9 +99,9 @@ impl Profile {
     }
 }
 
-/// The profiles that the scheduler was given.
+/// The profiles and extenders that the scheduler was given.
 #[derive(Debug)]
-pub struct Profiles(pub(crate) Vec<Profile>);
+pub struct Profiles(pub(crate) Vec<Profile>, pub Vec<Extender>);
 
 impl Profiles {
     /// The profile of pods that ask for the scheduler of this name; `None`: it is not this one.
@@ -107,9 +109,15 @@ impl Profiles {
         let name = if name.is_empty() { DEFAULT_NAME } else { name };
         let told: Option<&Profiles> = view.settings.and_then(|settings| settings.downcast_ref());
         match told {
-            Some(Profiles(all)) => all.iter().find(|profile| profile.name == name),
+            Some(Profiles(all, _)) => all.iter().find(|profile| profile.name == name),
             None => (name == DEFAULT_NAME).then_some(&DEFAULT),
         }
+    }
+
+    /// Whom to ask beside the plug-ins.
+    pub(crate) fn extenders<'v>(view: &View<'v>) -> &'v [Extender] {
+        let told: Option<&Profiles> = view.settings.and_then(|settings| settings.downcast_ref());
+        told.map_or(&[], |told| &told.1)
     }
 
     /// Whether any looks at who else selects a pod.

@@ -1,5 +1,7 @@
 //! Scores: which of the nodes that would do is best; upstream's default plug-ins and weights.
 
+use std::collections::BTreeMap;
+
 use api::{Lens, Value};
 
 use crate::affinity;
@@ -13,8 +15,14 @@ const MAX: i64 = 100;
 const DEFAULT_MILLI_CPU: i128 = 100;
 const DEFAULT_MEMORY_BYTES: i128 = 200 << 20;
 
-/// The best of `nodes` (not empty); the first in name order wins a tie, so that a view decides alone.
-pub(crate) fn best<'a>(pod: &Pod, nodes: &[&'a Node], world: &World<'_>) -> Option<&'a Node> {
+/// The best of `nodes` (not empty); the first in name order wins a tie, so that a view decides alone. `extra`
+/// is what others say of nodes.
+pub(crate) fn best<'a>(
+    pod: &Pod,
+    nodes: &[&'a Node],
+    world: &World<'_>,
+    extra: &BTreeMap<String, i64>,
+) -> Option<&'a Node> {
     if nodes.len() < 2 {
         return nodes.first().copied();
     }
@@ -44,6 +52,11 @@ pub(crate) fn best<'a>(pod: &Pod, nodes: &[&'a Node], world: &World<'_>) -> Opti
     add(Plugin::NodeAffinity, Some(false), &|node| preferred_nodes(pod, node, profile));
     add(Plugin::PodTopologySpread, Some(true), &|node| soft_spread(pod, node, world));
     add(Plugin::InterPodAffinity, Some(false), &|node| preferred_pods(pod, node, world));
+    if !extra.is_empty() {
+        for (total, node) in totals.iter_mut().zip(nodes) {
+            *total += extra.get(&node.name).copied().unwrap_or(0);
+        }
+    }
     let best = totals.iter().copied().max()?;
     totals.iter().position(|total| *total == best).map(|idx| nodes[idx])
 }

@@ -16,8 +16,9 @@ pub(crate) static READS: &[&Kind] =
 /// Gives the pod the profile's constraints, about pods that the same services and the same owner select. Who is selected by
 /// none gets none.
 pub(crate) fn give_constraints(pod: &mut Pod, profile: &Profile, view: &View<'_>) {
-    let own = !pod.tree.list("spec.topologySpreadConstraints").is_empty();
-    if profile.default_constraints.is_empty() || own {
+    if profile.default_constraints.is_empty()
+        || !pod.tree.list("spec.topologySpreadConstraints").is_empty()
+    {
         return;
     }
     let selector = selector(pod, view);

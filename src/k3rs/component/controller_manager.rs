@@ -83,8 +83,9 @@ impl ControllerManager {
         self.runs(SIGNING)
     }
 
-    pub(crate) fn settings(&self) -> Option<client::Settings> {
-        self.tuning.clone().map(|tuning| tuning as client::Settings)
+    pub(crate) fn told(&self) -> client::Told {
+        let settings = self.tuning.clone().map(|tuning| tuning as client::Settings);
+        client::Told { settings, outside: None }
     }
 
     /// Upstream's rule: the first word about a controller counts, and where there is none, the star.
@@ -193,7 +194,7 @@ mod tests {
         assert_eq!((tuning.autoscaler.tolerance, tuning.autoscaler.down_window_secs), (0.2, 60));
         assert_eq!((found.node_cidr_mask, found.signing_duration), (26, Duration::from_secs(3600)));
         assert_eq!(idle, "--kube-controller-manager-arg: leader-elect, concurrent-job-syncs");
-        assert!(read("leader-elect").unwrap().0.settings().is_none());
+        assert!(read("leader-elect").unwrap().0.told().settings.is_none());
         for (args, words) in [
             (
                 "max-endpoints-per-slice=1001",

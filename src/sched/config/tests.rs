@@ -159,9 +159,28 @@ fn what_upstream_refuses_is_refused_in_its_words() {
         whole(json!({"podInitialBackoffSeconds": 5, "podMaxBackoffSeconds": 2})).unwrap_err(),
         "podMaxBackoffSeconds: Invalid value: 2: must be greater than or equal to PodInitialBackoffSeconds"
     );
+    for (extender, words) in [
+        (
+            json!({"prioritizeVerb": "p"}),
+            "extenders[0].weight: Invalid value: 0: must have a positive weight applied to it",
+        ),
+        (
+            json!({"preemptVerb": "p"}),
+            "extenders[0].preemptVerb is not supported by this version of k3rs yet",
+        ),
+        (json!({"verb": "p"}), "strict decoding error: unknown field \"extenders[0].verb\""),
+        (
+            json!({"managedResources": [{"name": "cpu"}]}),
+            "extenders[0].managedResources[0].name: Invalid value: \"cpu\": is an invalid extended resource name",
+        ),
+        (json!({"httpTimeout": "5"}), "extenders[0].httpTimeout: time: invalid duration \"5\""),
+    ] {
+        assert_eq!(whole(json!({"extenders": [extender]})).unwrap_err(), words);
+    }
+    let binder = json!({"urlPrefix": "http://x", "bindVerb": "b"});
     assert_eq!(
-        whole(json!({"extenders": [{"urlPrefix": "http://x"}]})).unwrap_err(),
-        "extenders are not supported by this version of k3rs yet"
+        whole(json!({"extenders": [binder, binder]})).unwrap_err(),
+        "extenders: Invalid value: \"found 2 extenders implementing bind\": only one extender can implement bind"
     );
     assert_eq!(
         whole(json!({"leaderElection": {"leaderElect": false}, "parallelism": 4})).unwrap(),
@@ -171,4 +190,23 @@ fn what_upstream_refuses_is_refused_in_its_words() {
         read(&json!({"kind": "Pod", "apiVersion": "v1"})).unwrap_err(),
         "no kind \"Pod\" is registered for version \"v1\" in scheme"
     );
+}
+
+#[test]
+fn extenders_are_read() {
+    let tree = json!({"apiVersion": VERSION, "kind": "KubeSchedulerConfiguration", "extenders": [
+        {"urlPrefix": "http://x/scheduler/", "filterVerb": "f", "bindVerb": "b", "httpTimeout": "200ms", "ignorable": true,
+            "managedResources": [{"name": "example.com/gpu", "ignoredByScheduler": true}]},
+        {"urlPrefix": "https://y", "prioritizeVerb": "p", "weight": 2, "nodeCacheCapable": true, "enableHTTPS": true},
+    ]});
+    let Profiles(profiles, extenders) = read(&tree).unwrap().profiles;
+    assert!(profiles[0].ignores("example.com/gpu"));
+    let [first, second] = &extenders[..] else { panic!() };
+    assert_eq!(first.urls(), ["http://x/scheduler/f", "", "http://x/scheduler/b"]);
+    assert_eq!((first.timeout, first.ignorable), (Duration::from_millis(200), true));
+    assert_eq!(
+        (second.urls()[1].as_str(), second.weight, second.by_name),
+        ("https://y/p", 2, true)
+    );
+    assert_eq!(second.timeout, Duration::from_secs(5));
 }

@@ -36,12 +36,30 @@ fn run(trees: Vec<Value>) -> String {
 
 /// The same with profiles.
 fn run_with(trees: Vec<Value>, profiles: Option<&crate::Profiles>) -> String {
+    run_asking(trees, profiles, &|_, _| panic!("nobody is to be asked"))
+}
+
+/// The same with somebody who answers what is asked of others.
+fn run_asking(
+    trees: Vec<Value>,
+    profiles: Option<&crate::Profiles>,
+    answer: &dyn Fn(usize, &Value) -> Result<Value, api::Status>,
+) -> String {
     let fixture = Fixture::new(trees);
     let now = Now { wall: Wall::from_secs(1_704_067_200), mono: Mono(1), ..Now::default() };
     let mut actions = Actions::default();
     let settings = profiles.map(|profiles| profiles as &(dyn std::any::Any + Send + Sync));
     let view = api::View { settings, ..fixture.view(now) };
     Scheduler::reconcile(&view, &queue()[0], &mut actions);
+    while let Some(mut ask) = actions.ask.take() {
+        let answers =
+            std::mem::take(&mut ask.questions).into_iter().map(|question| match question {
+                api::controller::Question::Outside { whom, body } => answer(whom, &body),
+                other => panic!("{other:?}"),
+            });
+        let answers = answers.collect();
+        ask.answer(&view, &mut None, answers, &mut actions);
+    }
     let lines = actions.list.iter().map(|action| match action {
         Action::Bind { pod, node, .. } => format!("bind {pod} {node}"),
         Action::Patch { key, patch, .. } => format!(
@@ -407,4 +425,94 @@ fn a_hard_affinity_of_others_draws() {
         json!([{"pluginConfig": [{"name": "InterPodAffinity", "args": {"hardPodAffinityWeight": 100}}]}]),
     );
     assert!(run_with(trees, Some(&all)).starts_with("bind p b"));
+}
+
+/// Extenders of a configuration.
+fn extended(extenders: Value) -> crate::Profiles {
+    let tree = json!({"apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration", "extenders": extenders});
+    crate::read(&tree).unwrap().profiles
+}
+
+#[test]
+fn extenders_filter_score_and_bind() {
+    let trees = || {
+        vec![
+            node("a", "4"),
+            node("b", "4"),
+            node("c", "4"),
+            pod("p", json!({})),
+            pod("q", json!({})),
+        ]
+    };
+    let all = extended(json!([
+        {"urlPrefix": "http://x", "filterVerb": "f", "nodeCacheCapable": true},
+        {"urlPrefix": "http://y", "filterVerb": "f", "prioritizeVerb": "s", "weight": 5, "bindVerb": "b"},
+    ]));
+    let asked = std::cell::RefCell::new(Vec::new());
+    let answer = |whom: usize, body: &Value| {
+        asked.borrow_mut().push(whom);
+        Ok(match whom {
+            0 => {
+                assert_eq!(body["NodeNames"], json!(["a", "b", "c"]));
+                json!({"NodeNames": ["b", "c"], "FailedNodes": {"a": "no"}})
+            }
+            3 => {
+                assert_eq!(body["Nodes"]["items"].as_array().unwrap().len(), 2);
+                json!({"nodes": {"items": body["Nodes"]["items"].clone()}})
+            }
+            4 => json!([{"Host": "c", "Score": 10}, {"host": "b", "score": 1}]),
+            _ => {
+                assert_eq!(body["Node"], json!("c"));
+                json!({"Error": ""})
+            }
+        })
+    };
+    let said = run_asking(trees(), Some(&all), &answer);
+    assert!(!said.contains("bind "), "the extender binds: {said}");
+    assert!(said.contains("assigned d/p to c") && said.contains("assigned d/q to c"), "{said}");
+    assert_eq!(*asked.borrow(), [0, 3, 4, 5, 0, 3, 4, 5], "one pod after the other");
+    let none = |_: usize, body: &Value| {
+        let names = body["NodeNames"].as_array().unwrap().iter();
+        let failed: api::Map<String, Value> =
+            names.map(|name| (name.as_str().unwrap().to_owned(), "no gpu".into())).collect();
+        Ok(json!({"NodeNames": [], "FailedAndUnresolvableNodes": failed}))
+    };
+    let one =
+        extended(json!([{"urlPrefix": "http://x", "filterVerb": "f", "nodeCacheCapable": true}]));
+    let said = run_asking(trees(), Some(&one), &none);
+    assert!(said.contains("0/3 nodes are available: 3 no gpu."), "{said}");
+}
+
+#[test]
+fn an_extender_that_fails_is_ignored_where_it_may_be() {
+    let trees = || vec![node("a", "4"), pod("p", json!({}))];
+    let fails = |_: usize, _: &Value| Err(api::Status::internal("gone"));
+    for verb in ["filterVerb", "bindVerb"] {
+        let with = |ignorable: bool| {
+            extended(json!([{"urlPrefix": "http://x", verb: "v", "ignorable": ignorable}]))
+        };
+        let said = run_asking(trees(), Some(&with(false)), &fails);
+        assert!(said.contains("patch Pod p SchedulerError") && !said.contains("bind"), "{said}");
+        assert!(!said.contains("Successfully"), "{said}");
+        assert!(run_asking(trees(), Some(&with(true)), &fails).contains("bind p a"), "{verb}");
+    }
+    let lies = |_: usize, _: &Value| Ok(json!({"Nodes": {"items": [{"metadata": {"name": "z"}}]}}));
+    let liar = extended(json!([{"urlPrefix": "http://x", "filterVerb": "v"}]));
+    let said = run_asking(trees(), Some(&liar), &lies);
+    assert!(said.contains("claims a filtered node \"z\" which is not found"), "{said}");
+    let scores = extended(json!([{"urlPrefix": "http://x", "prioritizeVerb": "v", "weight": 1}]));
+    let two = vec![node("a", "4"), node("b", "4"), pod("p", json!({}))];
+    assert!(run_asking(two, Some(&scores), &fails).contains("bind p a"), "it has no say");
+}
+
+#[test]
+fn who_asks_for_nothing_of_an_extenders_is_not_its_business() {
+    let all = extended(json!([{"urlPrefix": "http://x", "filterVerb": "f", "managedResources": [
+        {"name": "example.com/gpu", "ignoredByScheduler": true}]}]));
+    let gpu =
+        json!({"containers": [{"name": "c", "resources": {"requests": {"example.com/gpu": "1"}}}]});
+    assert!(run_with(vec![node("a", "4"), pod("p", json!({}))], Some(&all)).contains("bind p a"));
+    let passes = |_: usize, body: &Value| Ok(json!({"Nodes": body["Nodes"].clone()}));
+    let said = run_asking(vec![node("a", "4"), pod("p", gpu)], Some(&all), &passes);
+    assert!(said.contains("bind p a"), "the resource is the extender's to count: {said}");
 }
