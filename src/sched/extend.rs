@@ -14,6 +14,7 @@ use crate::node::Node;
 use crate::place;
 use crate::pod::Pod;
 use crate::profile::Profiles;
+use crate::scheduler::ACTIONS_MAX;
 use crate::spread;
 
 /// After an extender that did not answer.
@@ -23,7 +24,8 @@ const UNANSWERED_RETRY: Duration = Duration::from_secs(5);
 pub(crate) struct Batch {
     pub(crate) pending: VecDeque<Pod>,
     pub(crate) nodes: BTreeMap<String, Node>,
-    pub(crate) more: bool,
+    /// Pods that may still be asked about in this pass.
+    pub(crate) asked_left: usize,
     /// Somebody did not answer, which wakes nobody.
     pub(crate) again: bool,
 }
@@ -31,15 +33,20 @@ pub(crate) struct Batch {
 /// Places pods until one must be asked about.
 pub(crate) fn go_on(mut batch: Batch, view: &View<'_>, actions: &mut Actions) -> Next {
     while let Some(pod) = batch.pending.pop_front() {
+        if actions.list.len() >= ACTIONS_MAX {
+            return Next::After(Duration::ZERO);
+        }
         let Some(profile) = pod.pending(view) else { continue };
         if care(view, &pod) && !(profile.gates && pod.gated()) {
+            // Those behind them come when something wakes the next pass; the ones that nobody refused yet come first.
+            let Some(left) = batch.asked_left.checked_sub(1) else { continue };
+            batch.asked_left = left;
             return consult(batch, pod, view, actions);
         }
         place::place(pod, profile, &mut batch.nodes, view, actions);
     }
-    match (batch.more, batch.again) {
-        (true, _) => Next::After(Duration::ZERO),
-        (_, true) => Next::After(UNANSWERED_RETRY),
+    match (batch.asked_left, batch.again) {
+        (_, true) | (0, _) => Next::After(UNANSWERED_RETRY),
         _ => Next::Done,
     }
 }

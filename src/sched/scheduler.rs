@@ -12,8 +12,12 @@ use crate::place::place;
 use crate::pod::Pod;
 use crate::profile::Profiles;
 
-/// Pods placed in one pass; the rest follow in the next, on a fresh view.
-const BATCH_MAX: usize = 100;
+/// What is done in one pass; the rest follows in the next, on a fresh view. Pods that wait for a node as they did before
+/// cost no action, so however many there are, those behind them get their turn.
+pub(crate) const ACTIONS_MAX: usize = 100;
+
+/// Pods that extenders are asked about in one pass.
+const ASKED_MAX: usize = 100;
 
 /// kube-scheduler, with its default profile or those that it was given.
 #[derive(Debug)]
@@ -77,20 +81,27 @@ fn schedule(view: &View<'_>, actions: &mut Actions) -> Next {
     let mut nodes = node::gather(&view.list(&kinds::NODE, None), placed);
     pending.arrange_by(|(a, _), (b, _)| {
         let age = |pod: &Pod| pod.tree.str("metadata.creationTimestamp").to_owned();
+        let was_refused = |pod: &Pod| {
+            let conditions = pod.tree.list("status.conditions").iter();
+            conditions.filter(|it| it.str("type") == "PodScheduled").count()
+        };
         b.priority
             .cmp(&a.priority)
+            .then_with(|| was_refused(a).cmp(&was_refused(b)))
             .then_with(|| age(a).cmp(&age(b)))
             .then_with(|| a.object.name().cmp(b.object.name()))
     });
-    let more = pending.len() > BATCH_MAX;
     if Profiles::extenders(view).is_empty() {
-        for (pod, profile) in pending.into_iter().take(BATCH_MAX) {
+        for (pod, profile) in pending {
+            if actions.list.len() >= ACTIONS_MAX {
+                return Next::After(Duration::ZERO);
+            }
             place(pod, profile, &mut nodes, view, actions);
         }
-        return if more { Next::After(Duration::ZERO) } else { Next::Done };
+        return Next::Done;
     }
-    let pending = pending.into_iter().map(|(pod, _)| pod).take(BATCH_MAX).collect();
-    go_on(Batch { pending, nodes, more, again: false }, view, actions)
+    let pending = pending.into_iter().map(|(pod, _)| pod).collect();
+    go_on(Batch { pending, nodes, asked_left: ASKED_MAX, again: false }, view, actions)
 }
 
 #[cfg(test)]

@@ -94,6 +94,21 @@ fn check(trees: Vec<Value>, want: &[&str]) {
     assert_eq!(run(trees), want.join("\n"));
 }
 
+/// Pods that no node takes cost those behind them nothing, and no pass after the first one that told them so.
+#[test]
+fn many_that_wait_stop_nobody() {
+    let refused = |n: usize| {
+        let mut pod = pod(&format!("a{n:03}"), json!({"nodeSelector": {"no": "where"}}));
+        let told = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+        pod.set("status", json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": told}]}));
+        pod
+    };
+    let mut trees = vec![node("n1", "1")];
+    trees.extend((0..250).map(refused));
+    trees.push(pod("z", json!({})));
+    assert_eq!(run(trees), "bind z n1\nevent z Scheduled: Successfully assigned d/z to n1");
+}
+
 #[test]
 fn the_emptier_node_wins_and_the_batch_sees_itself() {
     check(
