@@ -14,8 +14,11 @@ use crate::node::Node;
 use crate::place;
 use crate::pod::Pod;
 use crate::profile::Profiles;
-use crate::scheduler::ACTIONS_MAX;
 use crate::spread;
+
+/// What is done in one pass; the rest follows in the next, on a fresh view. Pods that wait for a node as they did before
+/// cost no action, so however many there are, those behind them get their turn.
+pub(crate) const ACTIONS_MAX: usize = 100;
 
 /// After an extender that did not answer.
 const UNANSWERED_RETRY: Duration = Duration::from_secs(5);

@@ -6,15 +6,11 @@ use api::controller::{Controller, Wakes, Watch};
 use api::{Actions, Key, Kind, Lens, Next, Object, View, kinds};
 use stdx::Arrange;
 
-use crate::extend::{Batch, go_on};
+use crate::extend::{ACTIONS_MAX, Batch, go_on};
 use crate::node;
 use crate::place::place;
 use crate::pod::Pod;
 use crate::profile::Profiles;
-
-/// What is done in one pass; the rest follows in the next, on a fresh view. Pods that wait for a node as they did before
-/// cost no action, so however many there are, those behind them get their turn.
-pub(crate) const ACTIONS_MAX: usize = 100;
 
 /// Pods that extenders are asked about in one pass.
 const ASKED_MAX: usize = 100;

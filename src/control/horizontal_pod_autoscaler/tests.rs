@@ -392,6 +392,7 @@ fn look(trees: &[Value], name: &str, secs: i64, memory: &mut Memory, answer: Ans
                     text.push_str(&format!("scale {}\n", object.at("spec.replicas")));
                     answer("update")
                 }
+                other @ Question::Outside { .. } => panic!("{other:?}"),
             });
         }
         next = ask.answer(&view, memory, answers, &mut actions);
