@@ -2,8 +2,9 @@
 # Each binary's size against its budget, and its ten largest parts: size.sh HOST_BINARY; dist/* are taken along where built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# In KiB. With the whole Kubernetes API, a 64-bit program may have 12.5 MiB, armv7's 8 MiB.
-wide=12800 narrow=8192
+# In KiB. With the whole Kubernetes API a 64-bit program was to have 12.5 MiB and armv7's 8 MiB; with other nodes, their network and load balancers
+# a 64-bit one may have 13.25 MiB.
+wide=13568 narrow=8192
 goal=$((8 * 1024 * 1024))
 failed=0
 
