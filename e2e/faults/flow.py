@@ -103,7 +103,8 @@ def test_a_greedy_client_is_held_to_its_level(cluster):
     metrics = cluster.kubectl("get", "--raw", "/metrics").stdout
     line = 'apiserver_flowcontrol_rejected_requests_total{flow_schema="greedy",priority_level="small",reason="queue-full"} '
     counted = [it for it in metrics.splitlines() if it.startswith(line)]
-    expect(counted and int(counted[0].rpartition(" ")[2]) == answers["429"], f"{counted} of {answers}")
+    # On a machine that is slow enough some wait in vain instead.
+    expect(counted and 0 < int(counted[0].rpartition(" ")[2]) <= answers["429"], f"{counted} of {answers}")
     return f"{answers}, the other's slowest answer with its client's start {slowest:.1f} s"
 
 
