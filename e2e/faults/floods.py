@@ -39,8 +39,11 @@ def credentials(cluster):
     found = []
     for field in ("client-certificate-data", "client-key-data"):
         path = cluster.dir / field
-        path.write_bytes(base64.b64decode(re.search(rf"{field}: (\S+)", text)[1]))
-        path.chmod(0o600)
+        # Another thread may ask at the same time, and sees all of it or nothing.
+        made = cluster.dir / f"{field}.{threading.get_ident()}"
+        made.write_bytes(base64.b64decode(re.search(rf"{field}: (\S+)", text)[1]))
+        made.chmod(0o600)
+        made.rename(path)
         found.append(str(path))
     return found
 

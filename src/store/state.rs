@@ -247,6 +247,11 @@ impl State {
     pub(crate) fn count(&self, span: &Span) -> usize {
         self.keys_of(&Query::of(span.clone())).count()
     }
+
+    /// The same, counting no further than `most`.
+    pub(crate) fn count_up_to(&self, span: &Span, most: usize) -> usize {
+        self.keys_of(&Query::of(span.clone())).take(most).count()
+    }
 }
 
 /// A drained history keeps room for this many events.

@@ -196,6 +196,14 @@ impl Store {
         Ok(read(&self.0.hub.state).count(span))
     }
 
+    /// The same, but no further than `most`: for who wants to know whether there are many.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn count_up_to(&self, span: &Span, most: usize) -> Result<usize> {
+        Ok(read(&self.0.hub.state).count_up_to(span, most))
+    }
+
     /// All operations or none, at one new revision. When it returns, reads and watches show it,
     /// and it is on disk unless it is lazy. Dropping the future does not take a write back.
     ///

@@ -169,6 +169,9 @@ impl Flow {
         Ok(seat)
     }
 
+    /// More objects than this take no more seats.
+    pub(crate) const LISTED_MAX: usize = OBJECTS_PER_SEAT * SEATS_OF_A_LIST_MAX;
+
     /// The seats that a list of so many objects takes.
     pub(crate) fn width(n_objects: usize) -> usize {
         n_objects.div_ceil(OBJECTS_PER_SEAT).clamp(1, SEATS_OF_A_LIST_MAX)

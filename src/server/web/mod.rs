@@ -482,7 +482,7 @@ impl Web {
             return 1;
         }
         let span = storage::span(request.kind, &request.namespace);
-        let n_stored = self.core.store.count(&span).await.unwrap_or(0);
+        let n_stored = self.core.store.count_up_to(&span, Flow::LISTED_MAX).await.unwrap_or(0);
         Flow::width(match request.list.limit {
             0 => n_stored,
             limit => n_stored.min(usize::try_from(limit).unwrap_or(usize::MAX)),
