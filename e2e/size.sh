@@ -2,15 +2,16 @@
 # Each binary's size against its budget, and its ten largest parts: size.sh HOST_BINARY; dist/* are taken along where built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# In KiB. With the whole Kubernetes API a 64-bit program was to have 12.5 MiB and armv7's 8 MiB; with other nodes, their network and load balancers
-# a 64-bit one may have 13.25 MiB.
-wide=13568 narrow=8192
+# In KiB. With the whole Kubernetes API, a 64-bit program that is given away (dist/) may have 12.5 MiB, armv7's 8 MiB.
+# The host's own build has glibc in it, and may have 13.25 MiB.
+host=13568 wide=12800 narrow=8192
 goal=$((8 * 1024 * 1024))
 failed=0
 
 show() {
   local name=$1 binary=$2 size verdict="" budget=$((wide * 1024))
   [ "$name" != armv7 ] || budget=$((narrow * 1024))
+  [ "$name" != host ] || budget=$((host * 1024))
   size=$(stat -c %s "$binary")
   if [ "$size" -le "$goal" ]; then verdict="goal met"; fi
   [ "$size" -le "$budget" ] || { verdict="ABOVE THE BUDGET"; failed=1; }
