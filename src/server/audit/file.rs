@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, fchown};
+use std::os::unix::fs::{FileExt, MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ const DEFAULT_MAX_BYTES: u64 = 100 << 20;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// What is read of a file at once while it is compressed.
 const PIECE_BYTES: usize = 64 * 1024;
+/// A half line is looked for so far from the end.
+const LINE_MAX_BYTES: u64 = 16 << 20;
 const COMPRESSED: &str = ".gz";
 
 /// The log with its rules.
@@ -78,7 +80,7 @@ impl LogFile {
         let mut changed = false;
         if self.file.is_none() {
             let file = rt::fs::open_append(&self.rules.path)?;
-            self.size_bytes = file.metadata().context(|| "look at the audit log")?.len();
+            self.size_bytes = whole_lines(&file, &self.rules.path)?;
             self.file = Some(file);
             changed = true;
         }
@@ -122,6 +124,33 @@ impl LogFile {
         (self.file, self.size_bytes) = (Some(file), 0);
         Ok(())
     }
+}
+
+/// The length of a log without a half line at its end, which is cut off: who was killed while it wrote left that, and the next
+/// line would be a part of it. What has no lines is left alone.
+fn whole_lines(file: &File, path: &Path) -> Result<u64> {
+    let what = || format!("look for the last line of {}", path.display());
+    let found = file.metadata().context(what)?;
+    if !found.is_file() || found.len() == 0 {
+        return Ok(0);
+    }
+    let (len, from) = (found.len(), rt::fs::open(path)?);
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut at = len;
+    while at > 0 && len - at < LINE_MAX_BYTES {
+        let n_bytes = usize::try_from(at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+        let start = at - n_bytes as u64;
+        from.read_exact_at(&mut piece[..n_bytes], start).context(what)?;
+        if let Some(idx) = piece[..n_bytes].iter().rposition(|byte| *byte == b'\n') {
+            let whole = start + idx as u64 + 1;
+            if whole < len {
+                file.set_len(whole).context(what)?;
+            }
+            return Ok(whole);
+        }
+        at = start;
+    }
+    Ok(len)
 }
 
 impl Rules {
@@ -291,6 +320,27 @@ mod tests {
         log.write(&b"c".repeat(600_000)).unwrap();
         assert_eq!(rules.path.metadata().unwrap().len(), 600_000);
         rt::fs::remove_dir_all(rules.path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_half_line_of_who_was_killed_goes_at_the_next_start() {
+        for (number, (left, kept)) in [
+            ("{1}\n{2", "{1}\n"),
+            ("{1}\n{2}\n", "{1}\n{2}\n"),
+            ("{1", "{1"),
+            ("", ""),
+            (&format!("{{1}}\n{}", "x".repeat(3 * PIECE_BYTES)), "{1}\n"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let rules = rules(&format!("half-{number}"));
+            std::fs::create_dir_all(rules.path.parent().unwrap()).unwrap();
+            std::fs::write(&rules.path, left).unwrap();
+            LogFile::open(rules.clone()).unwrap().write(b"{3}\n").unwrap();
+            assert_eq!(std::fs::read_to_string(&rules.path).unwrap(), format!("{kept}{{3}}\n"));
+            std::fs::remove_dir_all(rules.path.parent().unwrap()).unwrap();
+        }
     }
 
     #[test]

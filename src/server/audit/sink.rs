@@ -195,7 +195,7 @@ impl Sink {
         }
     }
 
-    /// Completes when nothing waits.
+    /// Completes when nothing waits, and nothing is being written.
     pub(super) async fn drain(&self) {
         self.n_hurrying.fetch_add(1, Ordering::SeqCst);
         self.hurries.notify(usize::MAX);
@@ -207,6 +207,10 @@ impl Sink {
             drained.await;
         }
         self.n_hurrying.fetch_sub(1, Ordering::SeqCst);
+        if let Place::Log { file, .. } = &self.place {
+            // The end of the process cuts a write that is under way where its page ends.
+            drop(file.lock().await);
+        }
     }
 
     /// Puts lines where they belong; false if they are lost.
