@@ -169,10 +169,9 @@ def config_map(name, n_bytes=600):
     return {"metadata": {"name": name, "namespace": "default", "labels": {"app": "bench"}}, "data": {"text": "x" * n_bytes}}
 
 
-def create_many(server, paths_and_bodies, n_clients):
-    """Creates with several clients at once; the time it took."""
-    work, errors = iter(paths_and_bodies), []
-    lock = threading.Lock()
+def times_of(server, requests, n_clients):
+    """What each of the requests took, in order of length, and all of them together, with several clients at once."""
+    work, took, errors, lock = iter(requests), [], [], threading.Lock()
 
     def run():
         try:
@@ -182,19 +181,26 @@ def create_many(server, paths_and_bodies, n_clients):
                     one = next(work, None)
                 if one is None:
                     return
-                server.ask(client, "POST", *one)
+                began = time.monotonic()
+                server.ask(client, *one)
+                took.append(time.monotonic() - began)
         except Exception as error:
             errors.append(error)
 
     threads = [threading.Thread(target=run) for _ in range(n_clients)]
-    start = time.monotonic()
+    began = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if errors:
         raise errors[0]
-    return time.monotonic() - start
+    return sorted(took), time.monotonic() - began
+
+
+def create_many(server, paths_and_bodies, n_clients):
+    """Creates with several clients at once; the time it took."""
+    return times_of(server, (("POST", *one) for one in paths_and_bodies), n_clients)[1]
 
 
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"

@@ -9,7 +9,6 @@ import json
 import os
 import pathlib
 import sys
-import threading
 import time
 
 from apidiff import stock_url
@@ -61,42 +60,14 @@ def peak_while(server, work):
     return sum(status_bytes(pid, "VmHWM") for pid in server.pids) / MIB
 
 
-def times_of(server, requests, n_clients):
-    """What each of the requests took, and all of them together."""
-    work, took, errors, lock = iter(requests), [], [], threading.Lock()
-
-    def run():
-        try:
-            client = server.client()
-            while True:
-                with lock:
-                    one = next(work, None)
-                if one is None:
-                    return
-                began = time.monotonic()
-                server.ask(client, *one)
-                took.append(time.monotonic() - began)
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(n_clients)]
-    began = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return sorted(took), time.monotonic() - began
-
-
 def ask_rows(server, rows):
     def measure(what, requests, n_clients):
         requests = list(requests)
         took, all_of = times_of(server, requests, n_clients)
-        rows[f"{what}, {n_clients} client{'s' * (n_clients > 1)}: a second"] = len(requests) / all_of
-        rows[f"{what}, {n_clients} client{'s' * (n_clients > 1)}: p50 ms"] = took[len(took) // 2] * 1000
-        rows[f"{what}, {n_clients} client{'s' * (n_clients > 1)}: p99 ms"] = took[len(took) * 99 // 100] * 1000
+        name = f"{what}, {n_clients} client{'s' * (n_clients > 1)}"
+        rows[f"{name}: a second"] = len(requests) / all_of
+        rows[f"{name}: p50 ms"] = took[len(took) // 2] * 1000
+        rows[f"{name}: p99 ms"] = took[len(took) * 99 // 100] * 1000
 
     for n_clients in (1, 16):
         name = lambda n: f"a{n_clients}-{n}"

@@ -10,11 +10,17 @@ pub fn fnv32a(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-/// FNV-1a of 64 bits.
-pub fn fnv64a(bytes: impl IntoIterator<Item = u8>) -> u64 {
-    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+/// What a hash by [`fnv64a`] begins with.
+pub const FNV64: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a of 64 bits, of what was hashed before and these bytes.
+pub const fn fnv64a(mut hash: u64, bytes: &[u8]) -> u64 {
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0100_0000_01b3);
+        at += 1;
+    }
+    hash
 }
 
 /// Decimal digits of a number, each letter replaced by one of the safe alphabet.

@@ -1,6 +1,8 @@
 //! Which flags, feature gates and fields of configuration files upstream v1.32 knows: `known.txt`, made a table of
 //! hashes while k3rs is compiled. The names themselves are not in the binary: whoever asks has one already.
 
+use api::hash::{FNV64, fnv64a};
+
 /// A line is whose it is (a letter each), what it takes (see [`Takes`]), and its name.
 const TEXT: &[u8] = include_bytes!("known.txt");
 
@@ -54,12 +56,9 @@ pub(crate) fn find(owner: u8, name: &str) -> Option<Takes> {
 
 /// FNV-1a, in the upper 28 bits.
 const fn hash(owner: u8, text: &[u8], from: usize, to: usize) -> u32 {
-    let mut hash: u64 = (0xcbf2_9ce4_8422_2325 ^ owner as u64).wrapping_mul(0x0100_0000_01b3);
-    let mut at = from;
-    while at < to {
-        hash = (hash ^ text[at] as u64).wrapping_mul(0x0100_0000_01b3);
-        at += 1;
-    }
+    // A part of the text, in a constant.
+    let name = text.split_at(to).0.split_at(from).1;
+    let hash = fnv64a(fnv64a(FNV64, &[owner]), name);
     ((hash >> 32) as u32) & !15
 }
 

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::{Status, Value};
+use stdx::metrics::{Text, number};
 use stdx::time::Wall;
 use stdx::{Context, Error, Result};
 
@@ -162,9 +163,9 @@ impl Audit {
     }
 
     /// Appends what `/metrics` tells.
-    pub(crate) fn write_metrics(&self, out: &mut String) {
+    pub(crate) fn write_metrics(&self, text: &mut Text) {
         let errors: Vec<_> = self.sinks.iter().map(|sink| (sink.name, &sink.errors)).collect();
-        self.counts.write(&errors, out);
+        self.counts.write(&errors, text);
     }
 
     /// Begins the trail of a request, if the policy wants one; of a user who is not known if it is `None`.
@@ -204,17 +205,14 @@ impl Audit {
 }
 
 impl Counts {
-    /// Appends them in Prometheus' format, with the errors of each plugin.
-    fn write(&self, errors: &[(&str, &AtomicU64)], out: &mut String) {
+    /// Appends them, with the errors of each plugin.
+    fn write(&self, errors: &[(&str, &AtomicU64)], text: &mut Text) {
         let mut put = |name: &str, help: &str, lines: &[(&str, &str, &AtomicU64)]| {
-            out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} counter\n"));
+            text.family(name, "counter", help);
             for (label, value, count) in lines {
-                let n = count.load(Ordering::Relaxed);
-                let labels = match *label {
-                    "" => String::new(),
-                    label => format!("{{{label}=\"{value}\"}}"),
-                };
-                out.push_str(&format!("{name}{labels} {n}\n"));
+                let label = [(*label, *value)];
+                let labels = if value.is_empty() { &[] } else { &label[..] };
+                text.sample(name, labels, number(count.load(Ordering::Relaxed)), None);
             }
         };
         put(

@@ -107,7 +107,7 @@ fn who_asks_for_everything_leaves_a_turn_to_others() {
             .unwrap();
         let flow = server.core().flow.as_ref().unwrap();
         let greedy = User::new("greedy", &[]);
-        let of = |user: &User| flow.of(&crate::flow::Asked::path(user, "get", "/apis"));
+        let of = |user: &User| flow.of(&crate::flow::Asked::path(user, "get", "/apis")).unwrap();
         let until = async |queued: usize| {
             let wanted = async {
                 loop {

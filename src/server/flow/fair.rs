@@ -513,7 +513,7 @@ mod tests {
     fn hands_hold_different_queues_and_every_queue_is_dealt() {
         let mut dealt = std::collections::BTreeSet::new();
         for n in 0..2000_u64 {
-            let hash = api::hash::fnv64a(n.to_le_bytes());
+            let hash = api::hash::fnv64a(api::hash::FNV64, &n.to_le_bytes());
             let hand = deal(Queuing { queues: 64, hand: 6, length_max: 1 }, hash);
             assert!(hand.windows(2).all(|two| two[0] < two[1]) && hand[5] < 64, "{hand:?}");
             dealt.extend(hand);

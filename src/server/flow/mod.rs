@@ -13,21 +13,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::flow_control;
+use api::hash::{FNV64, fnv64a};
 use api::kinds::{FLOW_SCHEMA, PRIORITY_LEVEL_CONFIGURATION};
 use api::{Lens, Status, Value};
 use stdx::Arrange;
+use stdx::metrics::{Text, number};
 use store::{Error, Item, Query, Store, Watch};
 
 use crate::storage;
-use fair::{Arrived, CATCH_ALL, Id, LevelSpec, Queuing, Refused, Seats};
+use fair::{Arrived, Id, LevelSpec, Queuing, Refused, Seats};
 pub(crate) use schema::Asked;
 use schema::Schema;
 
 /// How long a request waits for its turn: a quarter of what it may take, as upstream.
 const WAIT_MAX: Duration = Duration::from_secs(15);
-
-/// The start of its metrics' names.
-const PREFIX: &str = "apiserver_flowcontrol_";
 
 /// How long the store is left alone when its watch cannot be had.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -79,6 +78,7 @@ pub(crate) struct Matched {
     schema: Arc<str>,
     pub(crate) schema_uid: Arc<str>,
     level: Arc<str>,
+    pub(crate) level_uid: Arc<str>,
     hash: u64,
 }
 
@@ -106,22 +106,19 @@ impl Flow {
         Ok(Flow { shared, _task })
     }
 
-    /// The flow of a request. What no schema wants is `catch-all`'s.
-    pub(crate) fn of(&self, asked: &Asked<'_>) -> Matched {
+    /// The flow of a request: what no other schema wants is `catch-all`'s, which is always there.
+    pub(crate) fn of(&self, asked: &Asked<'_>) -> Option<Matched> {
         let schemas =
             Arc::clone(&self.shared.schemas.lock().unwrap_or_else(PoisonError::into_inner));
-        let found = schemas.iter().find(|schema| schema.fits(asked));
-        let Some(schema) = found.or_else(|| schemas.last()) else {
-            let name: Arc<str> = CATCH_ALL.into();
-            return Matched { schema: name.clone(), schema_uid: "".into(), level: name, hash: 0 };
-        };
+        let schema = schemas.iter().find(|schema| schema.fits(asked)).or_else(|| schemas.last())?;
         let parts = [&*schema.name, "\0", schema.distinguisher(asked)];
-        Matched {
+        Some(Matched {
             schema: Arc::clone(&schema.name),
             schema_uid: Arc::clone(&schema.uid),
             level: Arc::clone(&schema.level),
-            hash: api::hash::fnv64a(parts.into_iter().flat_map(str::bytes)),
-        }
+            level_uid: Arc::clone(&schema.level_uid),
+            hash: parts.iter().fold(FNV64, |hash, part| fnv64a(hash, part.as_bytes())),
+        })
     }
 
     /// Waits for a request's turn.
@@ -176,13 +173,6 @@ impl Flow {
     pub(crate) fn width(n_objects: usize) -> usize {
         n_objects.div_ceil(OBJECTS_PER_SEAT).clamp(1, SEATS_OF_A_LIST_MAX)
     }
-
-    /// The UID of the level of a flow, for the answer's header.
-    pub(crate) fn level_uid(&self, of: &Matched) -> Arc<str> {
-        let state = self.shared.lock();
-        let level = state.seats.levels().find(|level| level.spec.name == of.level);
-        level.map_or_else(|| "".into(), |level| Arc::clone(&level.spec.uid))
-    }
 }
 
 /// Upstream's words for why something was refused, in the order of [`Refused`].
@@ -190,45 +180,35 @@ const REASONS: [&str; 4] = ["queue-full", "concurrency-limit", "time-out", "canc
 
 impl Flow {
     /// Appends what Prometheus reads of it, under upstream's names.
-    pub(crate) fn write(&self, out: &mut String) {
+    pub(crate) fn write(&self, text: &mut Text) {
         let state = self.shared.lock();
-        // Writing to a String does not fail.
-        let mut of_levels = |name: &str, help: &str, value: fn(&fair::Level) -> u32| {
-            let _ = writeln!(out, "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} gauge");
+        let of_levels: [(&str, &str, fn(&fair::Level) -> u32); 4] = [
+            ("nominal_limit_seats", "Seats that are a level's own.", |it| it.nominal),
+            ("current_executing_requests", "Requests that are worked on.", |it| it.n_executing),
+            ("current_executing_seats", "Seats that are taken.", |it| it.seats),
+            ("current_inqueue_requests", "Requests that wait.", |it| it.n_waiting),
+        ];
+        for (name, help, value) in of_levels {
+            let name = format!("apiserver_flowcontrol_{name}");
+            text.family(&name, "gauge", help);
             for level in state.seats.levels() {
-                let (name_of, value) = (&level.spec.name, value(level));
-                let _ = writeln!(out, "{PREFIX}{name}{{priority_level=\"{name_of}\"}} {value}");
+                let labels = [("priority_level", &*level.spec.name)];
+                text.sample(&name, &labels, f64::from(value(level)), None);
             }
-        };
-        of_levels("nominal_limit_seats", "Seats that are a level's own.", |it| it.nominal);
-        of_levels("current_executing_requests", "Requests that are worked on.", |it| {
-            it.n_executing
-        });
-        of_levels("current_executing_seats", "Seats that are taken.", |it| it.seats);
-        of_levels("current_inqueue_requests", "Requests that wait.", |it| it.n_waiting);
-        let labels = |(schema, level): &(Arc<str>, Arc<str>)| {
-            format!("flow_schema=\"{schema}\",priority_level=\"{level}\"")
-        };
-        let head = |out: &mut String, name: &str, help: &str| {
-            let _ = writeln!(out, "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} counter");
-        };
-        head(out, "dispatched_requests_total", "Requests that were worked on.");
-        for (of, counts) in &state.counts {
-            let labels = labels(of);
-            let _ = writeln!(
-                out,
-                "{PREFIX}dispatched_requests_total{{{labels}}} {}",
-                counts.dispatched
-            );
         }
-        head(out, "rejected_requests_total", "Requests that were refused.");
-        for (of, counts) in &state.counts {
+        let name = "apiserver_flowcontrol_dispatched_requests_total";
+        text.family(name, "counter", "Requests that were worked on.");
+        for ((schema, level), counts) in &state.counts {
+            let labels = [("flow_schema", &**schema), ("priority_level", &**level)];
+            text.sample(name, &labels, number(counts.dispatched), None);
+        }
+        let name = "apiserver_flowcontrol_rejected_requests_total";
+        text.family(name, "counter", "Requests that were refused.");
+        for ((schema, level), counts) in &state.counts {
+            let labels = [("flow_schema", &**schema), ("priority_level", &**level)];
             for (reason, n) in REASONS.iter().zip(counts.refused).filter(|(_, n)| *n > 0) {
-                let labels = labels(of);
-                let _ = writeln!(
-                    out,
-                    "{PREFIX}rejected_requests_total{{{labels},reason=\"{reason}\"}} {n}"
-                );
+                let labels = [labels[0], labels[1], ("reason", *reason)];
+                text.sample(name, &labels, number(n), None);
             }
         }
     }
@@ -375,8 +355,12 @@ impl Shared {
         let levels: Vec<LevelSpec> = levels.iter().map(level).collect();
         let mut schemas: Vec<Schema> = schemas
             .iter()
-            .map(Schema::of)
-            .filter(|schema| levels.iter().any(|level| level.name == schema.level))
+            .filter_map(|tree| {
+                let name = tree.str("spec.priorityLevelConfiguration.name");
+                // One that names a level that is not there says so in its condition, and counts for nothing.
+                let level = levels.iter().find(|level| *level.name == *name)?;
+                Some(Schema::of(tree, level))
+            })
             .collect();
         schemas.arrange_by(|a, b| a.order().cmp(&b.order()));
         *self.schemas.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(schemas);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use api::kinds::NAMESPACE;
 use api::{Lens, Value};
 
+use super::fair::LevelSpec;
 use crate::user::User;
 
 /// What of a request decides about its flow.
@@ -52,8 +53,9 @@ impl<'a> Asked<'a> {
 pub(crate) struct Schema {
     pub(crate) name: Arc<str>,
     pub(crate) uid: Arc<str>,
-    /// The name of its priority level.
+    /// Its priority level, by name and UID.
     pub(crate) level: Arc<str>,
+    pub(crate) level_uid: Arc<str>,
     precedence: i64,
     tells_apart: TellsApart,
     rules: Vec<Rule>,
@@ -119,12 +121,13 @@ impl Names {
 }
 
 impl Schema {
-    pub(super) fn of(tree: &Value) -> Schema {
+    pub(super) fn of(tree: &Value, level: &LevelSpec) -> Schema {
         let text = |path: &str| Arc::from(tree.str(path));
         Schema {
             name: text("metadata.name"),
             uid: text("metadata.uid"),
-            level: text("spec.priorityLevelConfiguration.name"),
+            level: Arc::clone(&level.name),
+            level_uid: Arc::clone(&level.uid),
             precedence: tree.int("spec.matchingPrecedence").unwrap_or(0),
             tells_apart: match tree.str("spec.distinguisherMethod.type") {
                 "ByUser" => TellsApart::Users,
@@ -251,7 +254,7 @@ mod tests {
         let mut schemas: Vec<Schema> = api::flow_control::objects()
             .iter()
             .filter(|object| object.str("kind") == "FlowSchema")
-            .map(Schema::of)
+            .map(|tree| Schema::of(tree, &LevelSpec::default()))
             .collect();
         schemas.sort_by(|a, b| a.order().cmp(&b.order()));
         let flow = |user: &User, verb: &str, path: &str| {

@@ -190,9 +190,8 @@ impl Metrics {
                 text.histogram(took, labels, &counts.took);
             });
         }
-        // What admission webhooks take is in ours.
         let took = "apiserver_request_sli_duration_seconds";
-        text.family(took, "histogram", "Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in seconds for each verb, group, version, resource, subresource, scope and component.");
+        text.family(took, "histogram", "Response latency distribution in seconds for each verb, group, version, resource, subresource, scope and component; what webhooks take and waiting for a turn are in it, unlike upstream.");
         for (series, counts) in all.iter().filter(|(series, _)| !series.is_dry_run) {
             text.histogram(took, &series.labels(), &counts.took);
         }

@@ -183,10 +183,10 @@ impl Web {
             }
         };
         response.headers.set("audit-id", &audit_id);
-        if let (Some(matched), Some(flow)) = (flow, &self.core.flow) {
-            let level = flow.level_uid(&matched);
-            response.headers.set("x-kubernetes-pf-flowschema-uid", &*matched.schema_uid);
-            response.headers.set("x-kubernetes-pf-prioritylevel-uid", &*level);
+        if let Some(matched) = flow {
+            let headers = &mut response.headers;
+            headers.set("x-kubernetes-pf-flowschema-uid", &*matched.schema_uid);
+            headers.set("x-kubernetes-pf-prioritylevel-uid", &*matched.level_uid);
         }
         drop(in_flight);
         let took = rt::now().mono.since(began.mono);
@@ -247,18 +247,16 @@ impl Web {
         {
             trail.impersonates(&user);
         }
-        flow.clone_from(&self.core.flow.as_ref().map(|flow| {
-            flow.of(&match &route {
-                Route::Resource(path) | Route::Beyond(path) => {
-                    Asked::resource(&user, verb_of(&method, &query, path), path)
-                }
-                _ => {
-                    let verb = method.as_str().to_ascii_lowercase();
-                    let path = target.split('?').next().unwrap_or("");
-                    return flow.of(&Asked::path(&user, &verb, path));
-                }
-            })
-        }));
+        *flow = self.core.flow.as_ref().and_then(|flow| match &route {
+            Route::Resource(path) | Route::Beyond(path) => {
+                flow.of(&Asked::resource(&user, verb_of(&method, &query, path), path))
+            }
+            _ => {
+                let verb = method.as_str().to_ascii_lowercase();
+                let path = target.split('?').next().unwrap_or("");
+                flow.of(&Asked::path(&user, &verb, path))
+            }
+        });
         let flow = flow.clone();
         let rest = Rest { body, version, peer, upgrade };
         let agent = agent(headers.get("user-agent").unwrap_or(""));

@@ -161,8 +161,8 @@ async fn figures(web: &Web) -> String {
         let is_down = if remote.is_available() { 0.0 } else { 1.0 };
         text.sample(down, &[("name", remote.name())], is_down, None);
     }
-    core.flow.iter().for_each(|flow| flow.write(&mut text.out));
-    core.audit.iter().for_each(|audit| audit.write_metrics(&mut text.out));
+    core.flow.iter().for_each(|flow| flow.write(&mut text));
+    core.audit.iter().for_each(|audit| audit.write_metrics(&mut text));
     for figures in core.figures.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         figures(&mut text);
     }
