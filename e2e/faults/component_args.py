@@ -3,9 +3,9 @@
 import json
 import re
 import subprocess
-import sys
 
 from cluster import expect, until
+from faults._https import Https
 
 KUBELET = """apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -133,32 +133,21 @@ def test_what_upstream_refuses_ends_the_start(cluster):
 
 # Lets every pod go everywhere but those with a label, until a file is there.
 EXTENDER = r"""
-import http.server, json, os, sys
-
-class Extender(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
+class Answers(Base):
     def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        waits = "waits" in asked["Pod"]["metadata"].get("labels", {}) and not os.path.exists(sys.argv[1])
+        asked = json.loads(self.body())
+        waits = "waits" in asked["Pod"]["metadata"].get("labels", {}) and not os.path.exists(f"{DIR}/allowed")
         names = asked["NodeNames"]
-        answer = {"NodeNames": [] if waits else names, "FailedNodes": {name: "the extender says no" for name in names} if waits else {}}
-        body = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-http.server.ThreadingHTTPServer(("127.0.0.1", 18888), Extender).serve_forever()
+        self.answer(200, {"NodeNames": [] if waits else names, "FailedNodes": {name: "the extender says no" for name in names} if waits else {}})
 """
 
 
 def test_an_extender_is_asked(cluster):
-    allowed, config = cluster.dir / "allowed", cluster.dir / "extender.yaml"
-    config.write_text(SCHEDULER + "extenders: [{urlPrefix: 'http://127.0.0.1:18888/x', filterVerb: filter, nodeCacheCapable: true}]\n")
-
-    def begin():
-        return subprocess.Popen(cluster.inside([sys.executable, "-c", EXTENDER, str(allowed)]))
+    extender, config = Https(cluster, "extender", 18888, EXTENDER), cluster.dir / "extender.yaml"
+    config.write_text(
+        SCHEDULER + "extenders: [{urlPrefix: 'https://127.0.0.1:18888/x', filterVerb: filter, nodeCacheCapable: true, "
+        f"enableHTTPS: true, tlsConfig: {{caFile: '{extender.cert}'}}}}]\n"
+    )  # fmt: skip
 
     def pod(name, **labels):
         spec = {"terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": IMAGE, "command": ["sleep", "9999"]}]}
@@ -172,23 +161,20 @@ def test_an_extender_is_asked(cluster):
 
     cluster.stop()
     cluster.args.append(f"--kube-scheduler-arg=config={config}")
-    extender = None
     try:
         # Before anybody is there who would answer.
         cluster.start()
         pod("early")
         until(lambda: "SchedulerError" in state("early")[1], "the extender is missed")
-        extender = begin()
+        extender.start()
         until(lambda: state("early")[0], "the extender is asked again")
         pod("waiting", waits="yes")
         pod("going")
         until(lambda: state("going")[0], "the extender lets a pod go")
         until(lambda: "Unschedulable: 0/1 nodes are available: 1 the extender says no" in state("waiting")[1], "the extender's reason shows")
-        allowed.touch()
+        (extender.dir / "allowed").touch()
         node = cluster.get("node")["items"][0]["metadata"]["name"]
         cluster.kubectl("label", "node", node, "news=yes")
         until(lambda: state("waiting")[0], "the extender changed its mind")
     finally:
-        if extender:
-            extender.kill()
-            extender.wait()
+        extender.stop()

@@ -143,8 +143,8 @@ impl ApiserverArgs {
             }
             known.text(name);
         }
-        let InFlight { reading_max, mutating_max, .. } = read.in_flight;
-        if reading_max + mutating_max == 0 {
+        let InFlight { fair, reading_max, mutating_max } = read.in_flight;
+        if fair && reading_max + mutating_max == 0 {
             return Err(Error::new(
                 "invalid configuration: MaxRequestsInFlight=0 and MaxMutatingRequestsInFlight=0; they must add up to something positive",
             ));
@@ -571,6 +571,11 @@ mod tests {
             ),
             Ok(InFlight { fair: false, mutating_max: 0, reading_max: 5 })
         );
+        // Without levels to share them out, nought is no limit.
+        let none = parse(
+            "max-requests-inflight=0 max-mutating-requests-inflight=0 enable-priority-and-fairness=false",
+        );
+        assert_eq!(none.map(|it| (it.mutating_max(), it.reading_max())), Ok((NO_LIMIT, NO_LIMIT)));
         for (args, wanted) in [
             (
                 "max-requests-inflight=0 max-mutating-requests-inflight=0",
