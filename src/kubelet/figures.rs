@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use stdx::Result;
 use stdx::metrics::{Histogram, Text, number};
+use stdx::time::Mono;
 
 use crate::pod::{ProbeKind, ProbeOutcome};
 use crate::shared::Slots;
@@ -51,6 +52,8 @@ pub(crate) struct Figures {
     /// By pod, container and kind.
     probes: Mutex<BTreeMap<(String, String, ProbeKind), [u64; 3]>>,
     evictions: Mutex<BTreeMap<&'static str, u64>>,
+    /// What was last told of claims' volumes, and when.
+    pub(crate) claims: rt::lock::Mutex<Option<(Mono, Arc<str>)>>,
 }
 
 #[derive(Debug)]
@@ -69,6 +72,7 @@ impl Default for Figures {
             events: Histogram::new(MOMENT_MS),
             probes: Mutex::default(),
             evictions: Mutex::default(),
+            claims: rt::lock::Mutex::default(),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::network::PodNetwork;
 use crate::node::Node;
 use crate::pod::{Pod, Role};
 use crate::refs::Refs;
-use crate::serve::{logs, server, stats};
+use crate::serve::{logs, metrics, server, stats};
 use crate::shared::{ContainerIds, Shared, Slot, Slots, Snapshot};
 use crate::{PortForwarder, evict, manager, node, static_pods, upkeep};
 
@@ -346,7 +346,7 @@ impl Kubelet {
 
     /// The Prometheus text of `/metrics`, `/metrics/cadvisor` or `/metrics/resource`.
     pub async fn metrics(&self, path: &str) -> Result<String, Status> {
-        stats::metrics(&self.inner.shared, &self.inner.node, path).await
+        metrics::text(&self.inner.shared, &self.inner.node, path).await
     }
 
     pub(crate) fn of(shared: &Arc<Shared>, node: &Arc<Node>) -> Kubelet {

@@ -1,7 +1,7 @@
 //! Warnings about what is checked and stored, but that nothing acts on yet.
 
 use api::discovery::is_built_in;
-use api::kinds::{API_SERVICE, NETWORK_POLICY};
+use api::kinds::{API_SERVICE, FLOW_SCHEMA, NETWORK_POLICY, PRIORITY_LEVEL_CONFIGURATION};
 use api::{Lens, Value};
 
 use super::Act;
@@ -12,6 +12,10 @@ pub(super) fn warn(act: &Act<'_>, tree: &Value, warnings: &mut Vec<String>) {
     warnings.extend(api::unacted::warnings(kind, tree));
     if *kind == NETWORK_POLICY && !act.core.config.network_policies {
         warnings.push("its rules are not enforced: --disable-network-policy".into());
+    }
+    if (*kind == FLOW_SCHEMA || *kind == PRIORITY_LEVEL_CONFIGURATION) && act.core.flow.is_none() {
+        warnings
+            .push("requests are not shared out by it: enable-priority-and-fairness=false".into());
     }
     if *kind == API_SERVICE && tree.has("spec.service") {
         let (group, version) = (tree.str("spec.group"), tree.str("spec.version"));
