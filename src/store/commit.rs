@@ -17,6 +17,7 @@ use crate::driver::{Batch, Dead, Driver, LeaseRow, Row, row_id};
 use crate::error::{Error, Result};
 use crate::lease::Leases;
 use crate::plan::{Base, Plan};
+use crate::shared::Numbering;
 use crate::state::{State, size_bytes};
 use crate::txn::{Done, Request, Txn};
 use crate::types::{Bytes, Class, KeyValue, LeaseId, Limits, Room, Span};
@@ -209,7 +210,7 @@ impl Committer {
 
     /// Collects the transactions that wait, commits them together, and answers each.
     async fn write(&mut self, first: Asked) -> Option<Command> {
-        let mut plan = Plan::new(self.revision);
+        let mut plan = Plan::new(self.revision, Numbering::Txn);
         let mut held = None;
         let mut answers = Vec::new();
         {
@@ -495,7 +496,7 @@ impl Committer {
 
     /// Deletes the lease's keys, then the lease.
     async fn revoke(&mut self, id: LeaseId) -> Result<Done> {
-        let mut plan = Plan::new(self.revision);
+        let mut plan = Plan::new(self.revision, Numbering::Txn);
         let (class, done) = {
             let (state, leases) = (read(&self.hub.state), lock(&self.leases));
             let class = leases.class(id).ok_or(Error::LeaseNotFound(id))?;

@@ -53,11 +53,13 @@ pub(crate) struct Batch {
     pub(crate) clean: Option<bool>,
 }
 
+/// One version of one key, or that it is gone.
 #[derive(Debug, Clone)]
-pub(crate) struct Row {
+pub struct Row {
     pub(crate) id: u64,
-    pub(crate) key: Bytes,
-    pub(crate) kv: Option<KeyValue>,
+    pub key: Bytes,
+    /// `None`: a tombstone.
+    pub kv: Option<KeyValue>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +88,26 @@ pub(crate) fn revision_of(id: u64) -> (u64, u32) {
 }
 
 impl Row {
+    /// A row of a log that several servers share: what the change at `place` of `revision` left of `key`.
+    pub fn new(revision: u64, place: u32, key: Bytes, kv: Option<Version>) -> Row {
+        let kv = kv.map(|kv| KeyValue {
+            key: Arc::clone(&key),
+            value: kv.value,
+            create_revision: kv.create_revision,
+            mod_revision: revision,
+            version: kv.version,
+            sub: place,
+            checked: false,
+            lease: kv.lease,
+        });
+        Row { id: row_id(revision, place), key, kv }
+    }
+
+    /// The revision of its change.
+    pub fn revision(&self) -> u64 {
+        revision_of(self.id).0
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         ROW_OVERHEAD_BYTES + self.key.len() + self.kv.as_ref().map_or(0, |kv| kv.value.len())
     }
@@ -94,9 +116,18 @@ impl Row {
 /// Numbers and headers of a row on disk, about.
 const ROW_OVERHEAD_BYTES: usize = 24;
 
+/// What a version has besides its key and its revision.
+#[derive(Debug, Clone)]
+pub struct Version {
+    pub value: Bytes,
+    pub create_revision: u64,
+    pub version: u32,
+    pub lease: LeaseId,
+}
+
 /// The state as the rows tell it.
 #[derive(Debug, Default)]
-pub(crate) struct Loaded {
+pub struct Loaded {
     pub(crate) keys: BTreeMap<Bytes, KeyValue>,
     pub(crate) dead: Dead,
     pub(crate) leases: Vec<LeaseRow>,
@@ -106,8 +137,13 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Takes the next row; they come in order of their numbers.
-    pub(crate) fn row(&mut self, row: Row) {
+    /// What a log holds whose newest revision is `newest`.
+    pub fn at(newest: u64) -> Loaded {
+        Loaded { mark: newest, clean: true, ..Loaded::default() }
+    }
+
+    /// Takes the next row; those of one key come in order of their numbers.
+    pub fn row(&mut self, row: Row) {
         let n_bytes = row.bytes();
         let old = match row.kv {
             Some(kv) => self.keys.insert(Arc::clone(&row.key), kv),

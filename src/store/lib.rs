@@ -25,11 +25,13 @@ mod txn;
 mod types;
 mod watch;
 
+pub use driver::{Loaded, Row, Version};
 pub use error::{Error, Result};
 pub use lease::LeaseInfo;
 pub use memory::{Disk, Fault};
 pub use memory_log::{Fate, Log, LogPlant, Way};
 pub use sealed::Envelope;
+pub use shared::{Append, Appended, Numbering, Role, SharedLog, Tail};
 pub use store::Store;
 pub use txn::{Compare, Done, Failed, Relation, Request, Response, Target, Txn};
 pub use types::{

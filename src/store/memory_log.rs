@@ -10,7 +10,7 @@ use stdx::time::Mono;
 use stdx::{Error, Result};
 
 use crate::driver::{Loaded, Row, revision_of, row_id};
-use crate::shared::{Append, Appended, Role, SharedLog, Tail};
+use crate::shared::{Append, Appended, Numbering, Role, SharedLog, Tail};
 use crate::types::{Bytes, Event, KeyValue};
 use crate::watch::lock;
 
@@ -81,11 +81,13 @@ struct Server {
 
 /// A server that was not heard of for so long does not hold up purging.
 const SERVER_GONE: Duration = Duration::from_secs(30);
+/// Changes that one append to a log that numbers itself may hold.
+const APPEND_CHANGES_MAX: usize = 20;
 /// Rows that are told at once.
 const TAIL_ROWS_MAX: usize = 50;
 
 impl Log {
-    /// A log whose rows have their revision as unique key, as in SQL.
+    /// A log whose rows have their revision as unique key, as in kine's table.
     pub fn new() -> Log {
         Log::default()
     }
@@ -180,7 +182,7 @@ impl Rows {
     }
 
     fn load(&self) -> Loaded {
-        let mut loaded = Loaded { mark: self.newest, clean: true, ..Loaded::default() };
+        let mut loaded = Loaded::at(self.newest);
         for row in self.rows.values() {
             loaded.row(row.clone());
         }
@@ -293,6 +295,13 @@ async fn travel(log: &Log, server: u64, way: Way) -> bool {
 }
 
 impl SharedLog for MemoryLog {
+    fn numbering(&self) -> Numbering {
+        match lock(&self.log.0).numbers {
+            true => Numbering::Append { changes_max: APPEND_CHANGES_MAX },
+            false => Numbering::Change,
+        }
+    }
+
     fn load(&self) -> BoxFuture<'_, Result<Loaded>> {
         self.send(|rows| rows.load())
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::driver::{CHANGES_MAX, row_id};
 use crate::error::{Error, Result};
 use crate::lease::Leases;
+use crate::shared::Numbering;
 use crate::state::{State, size_bytes};
 use crate::txn::{Compare, Done, Failed, Request, Response, Txn};
 use crate::types::{Bytes, Class, Event, KeyValue, LeaseId, Limits, Query, Range, Room, Span};
@@ -19,6 +20,9 @@ pub(crate) struct Base<'a> {
 }
 
 pub(crate) struct Plan {
+    numbering: Numbering,
+    /// The revision that it stands on.
+    base: u64,
     /// The last revision given out.
     pub(crate) revision: u64,
     /// The newest version of every key the batch changes.
@@ -44,8 +48,10 @@ struct Adding {
 }
 
 impl Plan {
-    pub(crate) fn new(revision: u64) -> Plan {
+    pub(crate) fn new(revision: u64, numbering: Numbering) -> Plan {
         Plan {
+            numbering,
+            base: revision,
             revision,
             outcomes: BTreeMap::new(),
             durable: HashSet::new(),
@@ -86,9 +92,44 @@ impl Plan {
         if class == Class::Durable {
             self.durable.extend(events.iter().map(|event| Arc::clone(&event.key)));
         }
-        let revision = if events.is_empty() { base.state.revision } else { self.revision + 1 };
+        let revision = match events.last() {
+            Some(last) => last.revision,
+            None => base.state.revision,
+        };
         self.revision = self.revision.max(revision);
         Ok(Done { failed, responses, revision, events })
+    }
+
+    /// Whether what a transaction may change can be appended with what the plan holds already. An empty
+    /// plan takes everything; what is too much even for it is refused by [`Plan::add`].
+    pub(crate) fn has_place_for(&self, state: &State, txn: &Txn) -> bool {
+        let Numbering::Append { changes_max } = self.numbering else { return true };
+        if self.events.is_empty() {
+            return true;
+        }
+        let free = changes_max.saturating_sub(self.events.len());
+        let fits = |requests: &[Request]| {
+            let mut n_changes = 0;
+            let changed_before = |span: &Span| match span {
+                Span::Key(key) => self.outcomes.contains_key(key),
+                span => self.outcomes.keys().any(|key| span.contains(key)),
+            };
+            let written = requests.iter().filter_map(|request| match request {
+                Request::Put { key, .. } => Some(Span::Key(Arc::clone(key))),
+                Request::Delete(span) => Some(span.clone()),
+                Request::Range(_) => None,
+            });
+            let mut clear = true;
+            for span in written {
+                n_changes += match &span {
+                    Span::Key(_) => 1,
+                    span => state.count_up_to(span, free + 1),
+                };
+                clear &= !changed_before(&span);
+            }
+            clear && n_changes <= free
+        };
+        fits(&txn.then) && fits(&txn.otherwise)
     }
 
     fn current<'a>(&'a self, state: &'a State, key: &[u8]) -> Option<&'a KeyValue> {
@@ -159,8 +200,8 @@ impl Plan {
                 Ok(Response::Range(state.range(&query)?))
             }
             Request::Range(query) => {
-                let changed = self.events.len() > adding.n_events_before;
-                let revision = self.revision + u64::from(changed);
+                let changed = self.events[adding.n_events_before..].last();
+                let revision = changed.map_or(self.revision, |last| last.revision);
                 Ok(Response::Range(Range::page(revision, query.limit, self.range(state, &query))))
             }
         }
@@ -202,12 +243,18 @@ impl Plan {
     /// The next change's revision and place in it.
     fn place(&self, adding: &Adding) -> Result<(u64, u32)> {
         let n_changes = self.events.len() - adding.n_events_before;
-        match u32::try_from(n_changes).ok().filter(|n| *n < CHANGES_MAX) {
-            Some(sub) => Ok((self.revision + 1, sub)),
-            None => {
-                Err(Error::Invalid(format!("a transaction changes at most {CHANGES_MAX} keys")))
-            }
-        }
+        let (n_before, most) = match self.numbering {
+            Numbering::Append { changes_max } => (self.events.len(), changes_max),
+            _ => (n_changes, CHANGES_MAX as usize),
+        };
+        let Some(sub) = u32::try_from(n_before).ok().filter(|_| n_before < most) else {
+            return Err(Error::Invalid(format!("a transaction changes at most {most} keys")));
+        };
+        Ok(match self.numbering {
+            Numbering::Txn => (self.revision + 1, sub),
+            Numbering::Change => (self.revision + 1 + u64::from(sub), 0),
+            Numbering::Append { .. } => (self.base + 1, sub),
+        })
     }
 
     fn change(

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use rt::BoxFuture;
 use stdx::Result;
 
-use crate::driver::{Batch, Driver, Loaded};
+use crate::driver::{Batch, Driver, Loaded, Row};
+use crate::shared::{Append, Appended, Numbering, Role, SharedLog, Tail};
+use crate::types::KeyValue;
 
 /// What the disk holds in the place of a value. Memory (state, history, watches) holds the value itself.
 pub trait Envelope: Send + Sync + fmt::Debug {
@@ -20,6 +22,27 @@ pub trait Envelope: Send + Sync + fmt::Debug {
     fn open(&self, key: &[u8], bytes: &[u8]) -> Result<Option<Vec<u8>>>;
 }
 
+fn open<'a>(
+    envelope: &dyn Envelope,
+    versions: impl Iterator<Item = &'a mut KeyValue>,
+) -> Result<()> {
+    for kv in versions {
+        if let Some(value) = envelope.open(&kv.key, &kv.value)? {
+            kv.value = value.into();
+        }
+    }
+    Ok(())
+}
+
+fn seal(envelope: &dyn Envelope, rows: &mut [Row]) -> Result<()> {
+    for kv in rows.iter_mut().filter_map(|row| row.kv.as_mut()) {
+        if let Some(bytes) = envelope.seal(&kv.key, &kv.value)? {
+            kv.value = bytes.into();
+        }
+    }
+    Ok(())
+}
+
 /// A driver behind an envelope.
 #[derive(Debug)]
 pub(crate) struct Sealed {
@@ -31,22 +54,14 @@ impl Driver for Sealed {
     fn load(&self) -> BoxFuture<'_, Result<Loaded>> {
         Box::pin(async {
             let mut loaded = self.driver.load().await?;
-            for kv in loaded.keys.values_mut() {
-                if let Some(value) = self.envelope.open(&kv.key, &kv.value)? {
-                    kv.value = value.into();
-                }
-            }
+            open(&*self.envelope, loaded.keys.values_mut())?;
             Ok(loaded)
         })
     }
 
     fn commit(&self, mut batch: Batch) -> BoxFuture<'_, Result<()>> {
         Box::pin(async {
-            for kv in batch.rows.iter_mut().filter_map(|row| row.kv.as_mut()) {
-                if let Some(bytes) = self.envelope.seal(&kv.key, &kv.value)? {
-                    kv.value = bytes.into();
-                }
-            }
+            seal(&*self.envelope, &mut batch.rows)?;
             self.driver.commit(batch).await
         })
     }
@@ -69,5 +84,63 @@ impl Driver for Sealed {
 
     fn file_bytes(&self) -> u64 {
         self.driver.file_bytes()
+    }
+}
+
+/// A shared log behind an envelope: what other servers sealed with a key of this cluster is opened here.
+#[derive(Debug)]
+pub(crate) struct SealedLog {
+    pub(crate) log: Arc<dyn SharedLog>,
+    pub(crate) envelope: Arc<dyn Envelope>,
+}
+
+impl SharedLog for SealedLog {
+    fn numbering(&self) -> Numbering {
+        self.log.numbering()
+    }
+
+    fn load(&self) -> BoxFuture<'_, Result<Loaded>> {
+        Box::pin(async {
+            let mut loaded = self.log.load().await?;
+            open(&*self.envelope, loaded.keys.values_mut())?;
+            Ok(loaded)
+        })
+    }
+
+    fn append(&self, mut append: Append) -> BoxFuture<'_, Result<Appended>> {
+        Box::pin(async {
+            seal(&*self.envelope, &mut append.rows)?;
+            self.log.append(append).await
+        })
+    }
+
+    fn newest(&self) -> BoxFuture<'_, Result<u64>> {
+        self.log.newest()
+    }
+
+    fn tail(&self, after: u64) -> BoxFuture<'_, Result<Tail>> {
+        Box::pin(async move {
+            let mut tail = self.log.tail(after).await?;
+            if let Tail::Rows { rows, .. } = &mut tail {
+                open(&*self.envelope, rows.iter_mut().filter_map(|row| row.kv.as_mut()))?;
+            }
+            Ok(tail)
+        })
+    }
+
+    fn grown(&self, after: u64) -> BoxFuture<'_, ()> {
+        self.log.grown(after)
+    }
+
+    fn report(&self, revision: u64) -> BoxFuture<'_, Result<Role>> {
+        self.log.report(revision)
+    }
+
+    fn purge(&self) -> BoxFuture<'_, Result<()>> {
+        self.log.purge()
+    }
+
+    fn abandon(&self) {
+        self.log.abandon();
     }
 }

@@ -3,7 +3,9 @@
 //! The log is the arbiter: an append says on which revision its plan stands, and is refused if
 //! another server's came first. It is then planned again on what the log brings. Two kinds of logs
 //! fit: one in which the revision is the unique key of a row (SQL: the plan's own numbers stand or
-//! nothing does), and one that numbers revisions itself (etcd: it says which it gave).
+//! nothing does), and one that numbers revisions itself (etcd: it says which it gave). In the first,
+//! a transaction's changes have revisions of their own: all are appended or none, and who reads
+//! without waiting for the newest revision may see the first of them before the last.
 
 use std::fmt;
 
@@ -13,7 +15,10 @@ use stdx::Result;
 use crate::driver::{Loaded, Row};
 use crate::types::{Bytes, Span};
 
-pub(crate) trait SharedLog: Send + Sync + fmt::Debug {
+pub trait SharedLog: Send + Sync + fmt::Debug {
+    /// How it gives revisions; always the same.
+    fn numbering(&self) -> Numbering;
+
     /// Reads everything that lives, and the newest revision as `mark`.
     fn load(&self) -> BoxFuture<'_, Result<Loaded>>;
 
@@ -41,21 +46,38 @@ pub(crate) trait SharedLog: Send + Sync + fmt::Debug {
     fn abandon(&self);
 }
 
+/// How a log gives revisions to what is appended at once. Only our own file leaves us free to give one
+/// to each transaction, whatever it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbering {
+    /// One for each transaction: the changes have places in it.
+    Txn,
+    /// One for each change, because the revision is the key of its row (kine's table).
+    Change,
+    /// One for everything together, in which no key changes twice (etcd).
+    Append {
+        /// How many changes fit into one.
+        changes_max: usize,
+    },
+}
+
 /// A batch of transactions.
 #[derive(Debug, Clone)]
-pub(crate) struct Append {
+pub struct Append {
     /// The revision that the plan stands on; its own follow.
-    pub(crate) base: u64,
-    pub(crate) last: u64,
-    pub(crate) token: u64,
+    pub base: u64,
+    /// The last revision of the plan; [`Numbering::Change`] makes it `base` and as many as there are rows.
+    pub last: u64,
+    /// Random; the same when the append is sent again.
+    pub token: u64,
     /// Every change, for those who watch on other servers: also what a later one of them replaces.
-    pub(crate) rows: Vec<Row>,
+    pub rows: Vec<Row>,
     /// What the plan looked at. A log that numbers itself refuses only what touches these.
-    pub(crate) relied: Vec<Span>,
+    pub relied: Vec<Span>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Appended {
+pub enum Appended {
     /// Its first revision; the others follow without a gap.
     At(u64),
     /// Nothing of it is in the log, nor will be.
@@ -63,7 +85,7 @@ pub(crate) enum Appended {
 }
 
 #[derive(Debug)]
-pub(crate) enum Tail {
+pub enum Tail {
     Rows {
         rows: Vec<Row>,
         /// The revision that they lead to.
@@ -74,12 +96,12 @@ pub(crate) enum Tail {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Role {
+pub struct Role {
     /// Whether this server ends leases and purges. Two may believe it for a while: what they do is
     /// judged by the log like everything else.
-    pub(crate) leads: bool,
+    pub leads: bool,
     /// How many servers live.
-    pub(crate) n_servers: usize,
+    pub n_servers: usize,
 }
 
 /// Leases are keys like others in a shared log, so that everyone follows them: their time starts

@@ -17,7 +17,7 @@ use crate::driver::{LeaseRow, Row, revision_of, row_id};
 use crate::error::{Error, Result};
 use crate::lease::Leases;
 use crate::plan::{Base, Plan};
-use crate::shared::{Append, Appended, Role, SharedLog, Tail, lease_key, lease_of};
+use crate::shared::{Append, Appended, Numbering, Role, SharedLog, Tail, lease_key, lease_of};
 use crate::state::{State, size_bytes};
 use crate::txn::{Done, Request, Txn};
 use crate::types::{Bytes, Class, Event, Expect, KeyValue, LeaseId, Limits, Op, Room, Span};
@@ -174,21 +174,30 @@ impl Sharer {
         }
         let asks = asked.iter().map(|asked| (asked.txn.clone(), asked.class, asked.room)).collect();
         let done = self.settle(asks).await;
-        for (idx, asked) in asked.into_iter().enumerate() {
-            let answer = match &done {
-                Ok(answers) => answers[idx].clone(),
-                Err(error) => Err(error.clone()),
-            };
+        for (asked, answer) in asked.into_iter().zip(done) {
             // The writer may have gone away; the write stands all the same.
             let _ = asked.reply.try_send(answer);
         }
         held
     }
 
-    /// Plans, and appends, until the log agrees. An answer for each, or none is known.
-    async fn settle(&mut self, asks: Vec<(Txn, Class, Room)>) -> Result<Vec<Result<Done>>> {
+    /// Settles transactions in order: together as far as one append takes them. An answer for each, or none is known.
+    async fn settle(&mut self, asks: Vec<(Txn, Class, Room)>) -> Vec<Result<Done>> {
+        let mut answers = Vec::with_capacity(asks.len());
+        while answers.len() < asks.len() {
+            let left = &asks[answers.len()..];
+            match self.settle_first(left).await {
+                Ok(settled) => answers.extend(settled),
+                Err(error) => answers.extend(left.iter().map(|_| Err(error.clone()))),
+            }
+        }
+        answers
+    }
+
+    /// Plans, and appends, until the log agrees: the first of them, and as many more as fit into one append.
+    async fn settle_first(&mut self, asks: &[(Txn, Class, Room)]) -> Result<Vec<Result<Done>>> {
         for _ in 0..PLANS_MAX {
-            let (base, plan, mut answers) = self.plan(&asks);
+            let (base, plan, mut answers) = self.plan(asks);
             if plan.events.is_empty() {
                 if self.newest().await? <= base {
                     return Ok(answers);
@@ -196,7 +205,8 @@ impl Sharer {
                 self.catch_up().await?;
                 continue;
             }
-            match self.append(base, &plan, &asks).await? {
+            let relied = &asks[..answers.len()];
+            match self.append(base, &plan, relied).await? {
                 Appended::Lost => self.catch_up().await?,
                 Appended::At(first) if first == base + 1 => {
                     self.show(plan.revision, &plan.events);
@@ -221,10 +231,14 @@ impl Sharer {
     fn plan(&self, asks: &[(Txn, Class, Room)]) -> (u64, Plan, Vec<Result<Done>>) {
         let (state, leases) = (read(&self.hub.state), lock(&self.leases));
         let base = Base { state: &state, leases: &leases, limits: &self.limits };
-        let mut plan = Plan::new(state.revision);
-        let ask =
-            |(txn, class, room): &(Txn, Class, Room)| plan.add(base, txn.clone(), *class, *room);
-        let answers = asks.iter().map(ask).collect();
+        let mut plan = Plan::new(state.revision, self.log.numbering());
+        let mut answers = Vec::with_capacity(asks.len());
+        for (txn, class, room) in asks {
+            if !plan.has_place_for(&state, txn) {
+                break;
+            }
+            answers.push(plan.add(base, txn.clone(), *class, *room));
+        }
         (state.revision, plan, answers)
     }
 
@@ -381,7 +395,7 @@ impl Sharer {
         let LeaseRow { id, ttl, .. } = lease;
         let value = ttl.as_millis().to_string().into_bytes();
         let txn = Txn::from(vec![Op::create(lease_key(id), value)]);
-        let mut answers = self.settle(vec![(txn, Class::Durable, Room::Whole)]).await?;
+        let mut answers = self.settle(vec![(txn, Class::Durable, Room::Whole)]).await;
         match answers.pop().map(|answer| answer.and_then(Done::written)) {
             Some(Ok(_)) => Ok(id),
             Some(Err(Error::Conflict { .. })) => Err(Error::LeaseExists(id)),
@@ -392,7 +406,9 @@ impl Sharer {
 
     /// Deletes the lease with its keys; if it must have expired, only as long as nobody has renewed it.
     async fn revoke(&mut self, id: LeaseId, expired: bool) -> Result<Option<Done>> {
-        for _ in 0..PLANS_MAX {
+        let mut n_tries = 0;
+        let mut in_parts;
+        while n_tries < PLANS_MAX {
             let Some(row) = read(&self.hub.state).get(&lease_key(id)).cloned() else {
                 return Ok(None);
             };
@@ -408,12 +424,23 @@ impl Sharer {
                 Txn { then, ..Txn::default() }
             };
             let end = Op::Delete { key: row.key, expect: Expect::Revision(row.mod_revision) };
-            let end = Txn::from(vec![end]);
+            let mut end = Txn::from(vec![end]);
             txn.compares = end.compares;
-            txn.then.extend(end.then);
-            let mut answers = self.settle(vec![(txn, Class::Durable, Room::Whole)]).await?;
+            match self.log.numbering() {
+                // More than one append takes: the lease goes with the last of its keys.
+                Numbering::Append { changes_max } if txn.then.len() >= changes_max => {
+                    txn.then.truncate(changes_max);
+                    in_parts = true;
+                }
+                _ => {
+                    txn.then.append(&mut end.then);
+                    in_parts = false;
+                }
+            }
+            let mut answers = self.settle(vec![(txn, Class::Durable, Room::Whole)]).await;
             match answers.pop() {
-                Some(Ok(done)) if done.failed.is_some() => continue,
+                Some(Ok(done)) if done.failed.is_some() => n_tries += 1,
+                Some(Ok(_)) if in_parts => {}
                 Some(answer) => return answer.map(Some),
                 None => return Ok(None),
             }

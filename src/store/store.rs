@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::lease::{LeaseInfo, Leases, shared_ttl};
 use crate::memory::Disk;
 use crate::memory_log::Log;
-use crate::sealed::{Envelope, Sealed};
+use crate::sealed::{Envelope, Sealed, SealedLog};
 use crate::shared::{Role, SharedLog, lease_key};
 use crate::sharer::{Sharer, leases_of};
 use crate::sqlite::SqliteDriver;
@@ -123,6 +123,18 @@ impl Store {
         Ok(Store(Arc::new(Inner { hub, backend, leases, counters, limits, commands, _committer })))
     }
 
+    /// [`Store::share`] with values sealed in the log as `envelope` says.
+    ///
+    /// # Errors
+    /// As [`Store::share`], and if a value cannot be opened.
+    pub async fn share_sealed(
+        log: Arc<dyn SharedLog>,
+        limits: Limits,
+        envelope: Arc<dyn Envelope>,
+    ) -> Result<Store> {
+        Store::share(Arc::new(SealedLog { log, envelope }), limits).await
+    }
+
     /// Opens a store on a simulated log that other servers may share.
     ///
     /// # Errors
@@ -131,7 +143,11 @@ impl Store {
         Store::share(Arc::new(log.driver()), limits).await
     }
 
-    async fn share(log: Arc<dyn SharedLog>, limits: Limits) -> Result<Store> {
+    /// Opens a store on a log that other servers may share.
+    ///
+    /// # Errors
+    /// `Storage` if the log is out of reach or not what it should be.
+    pub async fn share(log: Arc<dyn SharedLog>, limits: Limits) -> Result<Store> {
         let loaded = log.load().await.map_err(|error| Error::Storage(Arc::new(error)))?;
         let leases = Arc::new(Mutex::new(leases_of(&loaded.keys)));
         let state = State::new(loaded.keys, loaded.mark, limits.owner);

@@ -17,6 +17,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("shim", &["sys", "wire"]),
     ("boot", &["rt", "sys", "wire"]),
     ("store", &["rt"]),
+    ("datastore", &["store", "http", "rt", "wire"]),
+    ("kine", &["store", "http", "rt", "wire"]),
     ("client", &["api", "http", "rt", "wire"]),
     ("control", &["api"]),
     ("sched", &["api"]),

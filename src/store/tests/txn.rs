@@ -4,7 +4,9 @@
 #[path = "support/naive.rs"]
 mod naive;
 
-use naive::{Naive, answers, bytes, compare, naive_run, naive_shown, put, random_txn, shown, text};
+use naive::{
+    Naive, answers, bytes, compare, naive_run_numbered, naive_shown, put, random_txn, shown, text,
+};
 use rt::sim::End;
 use stdx::prng::Prng;
 use store::{
@@ -21,6 +23,18 @@ async fn open(limits: Limits) -> Store {
 
 async fn run(store: &Store, txn: Txn) -> Result<Done, Error> {
     store.txn(txn, Class::Durable, Room::Whole).await
+}
+
+/// What the transaction must answer; `naive` and `revision` go on to after it.
+fn naive_run(naive: &mut Naive, revision: &mut u64, txn: &Txn) -> (bool, Vec<String>) {
+    let next = *revision + 1;
+    let mut changed = false;
+    let told = naive_run_numbered(naive, txn, &mut || {
+        changed = true;
+        next
+    });
+    *revision += u64::from(changed);
+    told
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stdx::time::Mono;
 use store::{Done, Event, Range, Span, Txn};
 
-use crate::naive::{Naive, answers, naive_run, naive_shown, shown, text};
+use crate::naive::{Naive, answers, naive_run_numbered, naive_shown, shown, text};
 
 /// What one client asked and was told.
 pub(crate) struct Call {
@@ -92,30 +92,65 @@ impl Witness {
         self.events.iter().filter_map(of).collect()
     }
 
-    fn check_txn(&self, txn: &Txn, at: u64, done: Option<&Done>) -> Result<(), String> {
-        let mut state = self.at(at - 1);
-        let mut revision = at - 1;
-        let (holds, expected) = naive_run(&mut state, &mut revision, txn);
-        if state != self.at(at) {
-            return Err(format!("revision {at} is not what {txn:?} does"));
+    /// Judges the transactions of one revision, in the order in which the log has them; with a revision for
+    /// each change it is the last one's, and there is one transaction.
+    fn check_txns(
+        &self,
+        at: u64,
+        each_change: bool,
+        txns: &[(&Txn, Option<&Done>)],
+    ) -> Result<u64, String> {
+        // How many revisions it took is not told: one number must explain everything.
+        let most = if each_change { CHANGES_MAX.min(at) } else { 1 };
+        let mut why = format!("revision {at} is not what {txns:?} do");
+        for n in (1..=most).rev() {
+            let mut state = self.at(at - n);
+            let mut n_changes = 0;
+            let mut next = || {
+                n_changes += 1;
+                if each_change { at - n + n_changes } else { at }
+            };
+            let run = |(txn, _): &(&Txn, _)| naive_run_numbered(&mut state, txn, &mut next);
+            let told: Vec<_> = txns.iter().map(run).collect();
+            if state != self.at(at) || each_change && n_changes != n {
+                continue;
+            }
+            let wrong = txns.iter().zip(told).find_map(|((txn, done), expected)| {
+                let done = done.as_ref()?;
+                let told = (done.failed.is_none(), answers(done));
+                (told != expected)
+                    .then(|| format!("at {at} told {told:?}, not {expected:?}: {txn:?}"))
+            });
+            match wrong {
+                None => return Ok(n),
+                Some(wrong) => why = wrong,
+            }
         }
-        let Some(done) = done else { return Ok(()) };
-        if (done.failed.is_none(), answers(done)) != (holds, expected.clone()) {
-            let (told, holds_told) = (answers(done), done.failed.is_none());
-            return Err(format!(
-                "at {at} told {holds_told} {told:?}, not {holds} {expected:?}: {txn:?}"
-            ));
-        }
-        Ok(())
+        Err(why)
+    }
+
+    /// The place of a marker among the events of its revision.
+    fn place(&self, at: u64, marker: &str) -> usize {
+        let wrote = |event: &Event| event.now.as_ref().is_some_and(|kv| text(&kv.value) == marker);
+        self.events[&at].iter().position(wrote).unwrap()
     }
 }
 
+/// More than any transaction here changes.
+const CHANGES_MAX: u64 = 40;
+
 /// What is wrong, if anything.
-pub(crate) fn check(calls: &[Call], watches: &[Watched], history: &[Event]) -> Result<(), String> {
+pub(crate) fn check(
+    calls: &[Call],
+    watches: &[Watched],
+    history: &[Event],
+    each_change: bool,
+) -> Result<(), String> {
     let witness = Witness::new(history)?;
     let mut explained = BTreeSet::new();
     // When each call took place, where it is known.
     let mut places: Vec<(&Call, u64, bool)> = Vec::new();
+    let mut txns: BTreeMap<u64, Vec<(usize, &Txn, Option<&Done>)>> = BTreeMap::new();
     for call in calls {
         match &call.what {
             What::Txn { txn, marker, done } => {
@@ -132,8 +167,8 @@ pub(crate) fn check(calls: &[Call], watches: &[Watched], history: &[Event]) -> R
                     (None, [at]) => *at,
                     (None, []) => continue,
                 };
-                witness.check_txn(txn, place, done.as_ref())?;
-                explained.insert(place);
+                let among = witness.place(place, marker);
+                txns.entry(place).or_default().push((among, txn, done.as_ref()));
                 places.push((call, place, true));
             }
             What::Read { span, found } => {
@@ -149,6 +184,12 @@ pub(crate) fn check(calls: &[Call], watches: &[Watched], history: &[Event]) -> R
             }
         }
     }
+    for (at, mut txns) in txns {
+        txns.sort_by_key(|(among, ..)| *among);
+        let txns: Vec<_> = txns.into_iter().map(|(_, txn, done)| (txn, done)).collect();
+        let n = witness.check_txns(at, each_change, &txns)?;
+        explained.extend(at + 1 - n..=at);
+    }
     let system = |events: &Vec<Event>| events.iter().all(|event| event.key.starts_with(b"/k3rs/"));
     let unknown =
         |(revision, events): &(&u64, &Vec<Event>)| !explained.contains(revision) && !system(events);
@@ -156,11 +197,18 @@ pub(crate) fn check(calls: &[Call], watches: &[Watched], history: &[Event]) -> R
         return Err(format!("nobody asked for revision {revision}: {events:?}"));
     }
     for (call, place, changes) in &places {
-        let answered = |other: &&(&Call, u64, bool)| other.0.returned < call.invoked;
+        // What nobody was told may have happened after its client gave up.
+        let unknown = |call: &Call| matches!(call.what, What::Txn { done: None, .. });
+        let answered =
+            |other: &&(&Call, u64, bool)| other.0.returned < call.invoked && !unknown(other.0);
         let before = places.iter().filter(answered).map(|other| other.1).max().unwrap_or(0);
         if before > *place || *changes && before == *place {
             return Err(format!(
-                "what was asked after revision {before} was answered took place at {place}"
+                "what was asked after revision {before} was answered took place at {place}: {}",
+                match &call.what {
+                    What::Txn { txn, done, .. } => format!("{txn:?} {done:?}"),
+                    What::Read { span, .. } => format!("read of {span:?}"),
+                }
             ));
         }
     }

@@ -113,20 +113,23 @@ pub(crate) fn naive_shown<'a>(
     items.into_iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
-/// What the transaction must answer; `naive` and `revision` go on to after it.
-pub(crate) fn naive_run(naive: &mut Naive, revision: &mut u64, txn: &Txn) -> (bool, Vec<String>) {
+/// What the transaction must answer, where `next` gives each change its revision.
+pub(crate) fn naive_run_numbered(
+    naive: &mut Naive,
+    txn: &Txn,
+    next: &mut dyn FnMut() -> u64,
+) -> (bool, Vec<String>) {
     let holds = txn.compares.iter().all(|compare| naive_holds(naive, compare));
     let mut answers = Vec::new();
-    let mut changed = false;
     for request in if holds { &txn.then } else { &txn.otherwise } {
         match request {
             Request::Put { key, value, .. } => {
                 let (key, old) = (text(key), naive.get(&text(key)).cloned());
                 answers.push(format!("put {}", naive_shown(old.as_ref().map(|old| (&key, old)))));
-                let created = old.as_ref().map_or(*revision + 1, |kv| kv.1);
+                let revision = next();
+                let created = old.as_ref().map_or(revision, |kv| kv.1);
                 let version = old.map_or(1, |kv| kv.3 + 1);
-                naive.insert(key, (text(value), created, *revision + 1, version));
-                changed = true;
+                naive.insert(key, (text(value), created, revision, version));
             }
             Request::Delete(span) => {
                 let covered = |key: &String| span.contains(key.as_bytes());
@@ -136,7 +139,9 @@ pub(crate) fn naive_run(naive: &mut Naive, revision: &mut u64, txn: &Txn) -> (bo
                     .map(|(k, v)| (k.clone(), v.clone()))
                     .collect();
                 naive.retain(|key, _| !covered(key));
-                changed |= !gone.is_empty();
+                for _ in &gone {
+                    next();
+                }
                 answers.push(format!("deleted {}", naive_shown(&gone)));
             }
             Request::Range(query) => {
@@ -147,6 +152,5 @@ pub(crate) fn naive_run(naive: &mut Naive, revision: &mut u64, txn: &Txn) -> (bo
             }
         }
     }
-    *revision += u64::from(changed);
     (holds, answers)
 }
