@@ -5,6 +5,7 @@ pub mod conntrack;
 pub mod decompress;
 pub mod dhcp;
 pub mod dns;
+pub mod etcd;
 pub mod gzip_encode;
 pub mod headers;
 pub mod hpack;
