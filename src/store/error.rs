@@ -35,6 +35,8 @@ pub enum Error {
         /// Whose share it is; `None` if it is the whole store.
         owner: Option<Vec<u8>>,
     },
+    /// What an operation keeps a part of does not exist.
+    KeyNotFound,
     LeaseNotFound(LeaseId),
     LeaseExists(LeaseId),
     /// The disk failed: full, read-only, broken. Nothing of the write was shown to anyone.
@@ -66,6 +68,7 @@ impl fmt::Display for Error {
                     "{owner} holds {held_bytes} of at most {bytes_max} bytes of the datastore"
                 )
             }
+            Error::KeyNotFound => f.write_str("the key does not exist"),
             Error::LeaseNotFound(id) => write!(f, "lease {id} not found"),
             Error::LeaseExists(id) => write!(f, "lease {id} exists already"),
             Error::Storage(error) => error.fmt(f),

@@ -33,7 +33,7 @@ pub use memory_log::{Fate, Log, LogPlant, Way};
 pub use sealed::Envelope;
 pub use shared::{Append, Appended, Numbering, Role, SharedLog, Tail};
 pub use store::Store;
-pub use txn::{Compare, Done, Failed, Relation, Request, Response, Target, Txn};
+pub use txn::{Compare, Done, Failed, Relation, Request, Response, TXN_DEPTH_MAX, Target, Txn};
 pub use types::{
     Bytes, Class, Event, Expect, KeyValue, LeaseId, Limits, Op, Query, Range, Room, Span, Stats,
     Written,

@@ -1,6 +1,6 @@
 //! What a batch of transactions will have done, before anyone may know; pure and synchronous.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::driver::{CHANGES_MAX, row_id};
@@ -45,6 +45,16 @@ struct Adding {
     n_events_before: usize,
     undo: Vec<(Bytes, Option<Outcome>)>,
     growth: isize,
+    /// What judges its values; `None` if who wrote them vouches for them.
+    check: Option<fn(&[u8], &[u8]) -> bool>,
+}
+
+/// A transaction whose comparisons, and those of all in it, were judged before anything of it happens.
+struct Judged {
+    failed: Option<Failed>,
+    requests: Vec<Request>,
+    /// One for each transaction among the requests.
+    inner: VecDeque<Judged>,
 }
 
 impl Plan {
@@ -72,13 +82,17 @@ impl Plan {
         class: Class,
         room: Room,
     ) -> Result<Done> {
-        let failed = self.first_failed(base.state, &txn.compares);
-        let requests = if failed.is_none() { txn.then } else { txn.otherwise };
-        let mut adding = Adding { n_events_before: self.events.len(), undo: Vec::new(), growth: 0 };
-        let done = requests
-            .into_iter()
-            .map(|request| self.carry_out(base, request, &mut adding))
-            .collect::<Result<Vec<Response>>>()
+        let foreign = txn.foreign;
+        let judged = self.judge(base.state, txn);
+        let mut adding = Adding {
+            n_events_before: self.events.len(),
+            undo: Vec::new(),
+            growth: 0,
+            check: foreign.then_some(base.limits.check),
+        };
+        let failed = judged.failed.clone();
+        let done = self
+            .carry_out_all(base, judged, &mut adding)
             .and_then(|responses| self.check_room(base, &adding, room).map(|()| responses));
         let responses = match done {
             Ok(responses) => responses,
@@ -114,13 +128,10 @@ impl Plan {
                 Span::Key(key) => self.outcomes.contains_key(key),
                 span => self.outcomes.keys().any(|key| span.contains(key)),
             };
-            let written = requests.iter().filter_map(|request| match request {
-                Request::Put { key, .. } => Some(Span::Key(Arc::clone(key))),
-                Request::Delete(span) => Some(span.clone()),
-                Request::Range(_) => None,
-            });
+            let mut all = Vec::new();
+            Request::flat(requests, &mut all);
             let mut clear = true;
-            for span in written {
+            for span in all.into_iter().filter_map(Request::changed) {
                 n_changes += match &span {
                     Span::Key(_) => 1,
                     span => state.count_up_to(span, free + 1),
@@ -149,6 +160,19 @@ impl Plan {
         state.overlaid(query, changed.map(|(key, outcome)| (key, outcome.now.as_ref())))
     }
 
+    /// Which branches are taken.
+    fn judge(&self, state: &State, txn: Txn) -> Judged {
+        let failed = self.first_failed(state, &txn.compares);
+        let mut requests = if failed.is_none() { txn.then } else { txn.otherwise };
+        let mut inner = VecDeque::new();
+        for request in &mut requests {
+            if let Request::Txn(txn) = request {
+                inner.push_back(self.judge(state, std::mem::take(txn)));
+            }
+        }
+        Judged { failed, requests, inner }
+    }
+
     fn first_failed(&self, state: &State, compares: &[Compare]) -> Option<Failed> {
         compares.iter().enumerate().find_map(|(compare_idx, compare)| {
             let failed = |current: Option<&KeyValue>| match compare.holds(current) {
@@ -169,6 +193,27 @@ impl Plan {
         })
     }
 
+    fn carry_out_all(
+        &mut self,
+        base: Base<'_>,
+        judged: Judged,
+        adding: &mut Adding,
+    ) -> Result<Vec<Response>> {
+        let mut inner = judged.inner;
+        let one = |request| match request {
+            Request::Txn(_) => {
+                // There is one for each.
+                let Some(judged) = inner.pop_front() else {
+                    return Err(Error::Invalid("a transaction was not judged".into()));
+                };
+                let held = judged.failed.is_none();
+                Ok(Response::Txn(held, self.carry_out_all(base, judged, adding)?))
+            }
+            request => self.carry_out(base, request, adding),
+        };
+        judged.requests.into_iter().map(one).collect()
+    }
+
     fn carry_out(
         &mut self,
         base: Base<'_>,
@@ -185,6 +230,12 @@ impl Plan {
                 self.put(key, value, lease, before.clone(), adding)?;
                 Ok(Response::Put(before))
             }
+            Request::Update { key, value, lease } => {
+                let before = self.current(state, &key).ok_or(Error::KeyNotFound)?;
+                let value = value.unwrap_or_else(|| Arc::clone(&before.value));
+                let lease = lease.unwrap_or(before.lease);
+                self.carry_out(base, Request::Put { key, value, lease }, adding)
+            }
             Request::Delete(Span::Key(key)) => {
                 let before: Vec<KeyValue> =
                     self.current(state, &key).cloned().into_iter().collect();
@@ -199,6 +250,7 @@ impl Plan {
             Request::Range(query) if query.at.is_some() => {
                 Ok(Response::Range(state.range(&query)?))
             }
+            Request::Txn(_) => Err(Error::Invalid("a transaction was not judged".into())),
             Request::Range(query) => {
                 let changed = self.events[adding.n_events_before..].last();
                 let revision = changed.map_or(self.revision, |last| last.revision);
@@ -216,6 +268,7 @@ impl Plan {
         adding: &mut Adding,
     ) -> Result<()> {
         let (revision, sub) = self.place(adding)?;
+        let checked = adding.check.is_none_or(|check| check(&key, &value));
         let kv = KeyValue {
             // One allocation for all versions of a key.
             key: before.as_ref().map_or(key, |kv| Arc::clone(&kv.key)),
@@ -224,7 +277,7 @@ impl Plan {
             mod_revision: revision,
             version: before.as_ref().map_or(1, |kv| kv.version.saturating_add(1)),
             sub,
-            checked: true,
+            checked,
             lease,
         };
         adding.growth += signed(size_bytes(&kv));

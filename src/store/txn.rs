@@ -16,6 +16,9 @@ pub struct Txn {
     pub then: Vec<Request>,
     /// Carried out in order if one does not.
     pub otherwise: Vec<Request>,
+    /// Its values come from somebody who does not know what may stand there: [`Limits::check`] says
+    /// whether they read well, as of those that come from the disk.
+    pub foreign: bool,
 }
 
 /// A condition on the keys of a span as they are before the transaction: it must hold for each.
@@ -54,10 +57,24 @@ pub enum Request {
         value: Bytes,
         lease: LeaseId,
     },
+    /// A put to a key that must exist, which keeps what is not given.
+    Update {
+        key: Bytes,
+        value: Option<Bytes>,
+        lease: Option<LeaseId>,
+    },
     /// Deletes every key of the span.
     Delete(Span),
     Range(Query),
+    /// Another transaction, at most [`TXN_DEPTH_MAX`] deep. Its comparisons are judged before anything
+    /// of the outermost one happens; what that one says of `foreign` goes for it.
+    Txn(Txn),
 }
+
+/// How deep transactions may lie in each other.
+pub const TXN_DEPTH_MAX: usize = 8;
+/// How many times the operations of one branch a transaction may have with all that lie in it.
+const NESTED_PARTS_MAX: usize = 8;
 
 /// What an operation of a transaction found.
 #[derive(Debug, Clone)]
@@ -67,6 +84,8 @@ pub enum Response {
     /// The versions that were deleted, in key order.
     Delete(Vec<KeyValue>),
     Range(Range),
+    /// Whether the comparisons of one inside held, and what its branch found.
+    Txn(bool, Vec<Response>),
 }
 
 /// What a transaction did.
@@ -141,13 +160,23 @@ impl From<Vec<Op>> for Txn {
 impl Txn {
     /// The keys that it looks at or changes.
     pub(crate) fn spans(&self) -> impl Iterator<Item = Span> {
-        let compared = self.compares.iter().map(|compare| compare.span.clone());
-        let requests = self.then.iter().chain(&self.otherwise).map(|request| match request {
-            Request::Put { key, .. } => Span::Key(Arc::clone(key)),
-            Request::Delete(span) => span.clone(),
-            Request::Range(query) => query.span.clone(),
-        });
-        compared.chain(requests)
+        let mut all = Vec::new();
+        self.gather_spans(&mut all);
+        all.into_iter()
+    }
+
+    fn gather_spans(&self, all: &mut Vec<Span>) {
+        all.extend(self.compares.iter().map(|compare| compare.span.clone()));
+        for request in self.then.iter().chain(&self.otherwise) {
+            match request {
+                Request::Put { key, .. } | Request::Update { key, .. } => {
+                    all.push(Span::Key(Arc::clone(key)));
+                }
+                Request::Delete(span) => all.push(span.clone()),
+                Request::Range(query) => all.push(query.span.clone()),
+                Request::Txn(txn) => txn.gather_spans(all),
+            }
+        }
     }
 
     /// About how many bytes it adds to a batch.
@@ -157,38 +186,85 @@ impl Txn {
 
     /// What can be refused before it waits.
     pub(crate) fn check(&self, limits: &Limits) -> Result<()> {
+        let mut left = limits.txn_ops_max.saturating_mul(NESTED_PARTS_MAX);
+        self.check_within(limits, TXN_DEPTH_MAX, &mut left)
+    }
+
+    fn check_within(&self, limits: &Limits, depth: usize, left: &mut usize) -> Result<()> {
         let n_ops = self.compares.len().max(self.then.len()).max(self.otherwise.len());
         let n_max = limits.txn_ops_max;
         if n_ops > n_max {
             return invalid(format!("a transaction has at most {n_max} operations, not {n_ops}"));
         }
-        self.then.iter().chain(&self.otherwise).try_for_each(|request| request.check(limits))
+        let Some(depth) = depth.checked_sub(1) else {
+            return invalid(format!("transactions lie at most {TXN_DEPTH_MAX} deep in each other"));
+        };
+        let n_all = self.compares.len() + self.then.len() + self.otherwise.len();
+        match left.checked_sub(n_all) {
+            Some(n_left) => *left = n_left,
+            None => return invalid("a transaction has too many operations inside".into()),
+        }
+        for request in self.then.iter().chain(&self.otherwise) {
+            match request {
+                Request::Txn(txn) => txn.check_within(limits, depth, left)?,
+                request => request.check(limits)?,
+            }
+        }
+        Ok(())
     }
 }
 
 impl Request {
+    /// The keys that it may change, if it is no transaction.
+    pub(crate) fn changed(&self) -> Option<Span> {
+        match self {
+            Request::Put { key, .. } | Request::Update { key, .. } => {
+                Some(Span::Key(Arc::clone(key)))
+            }
+            Request::Delete(span) => Some(span.clone()),
+            Request::Range(_) | Request::Txn(_) => None,
+        }
+    }
+
+    /// The requests and those of all transactions among them, whichever branch.
+    pub(crate) fn flat<'a>(requests: &'a [Request], all: &mut Vec<&'a Request>) {
+        for request in requests {
+            match request {
+                Request::Txn(txn) => {
+                    Request::flat(&txn.then, all);
+                    Request::flat(&txn.otherwise, all);
+                }
+                request => all.push(request),
+            }
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Request::Put { key, value, .. } => key.len() + value.len(),
+            Request::Update { key, value, .. } => {
+                key.len() + value.as_ref().map_or(0, |value| value.len())
+            }
             Request::Delete(span) => span.start().len(),
             Request::Range(_) => 0,
+            Request::Txn(txn) => txn.bytes(),
         }
     }
 
     fn check(&self, limits: &Limits) -> Result<()> {
-        let key = match self {
-            Request::Put { key, .. } | Request::Delete(Span::Key(key)) => key,
-            Request::Delete(_) | Request::Range(_) => return Ok(()),
+        let (key, value) = match self {
+            Request::Put { key, value, .. } => (key, Some(value)),
+            Request::Update { key, value, .. } => (key, value.as_ref()),
+            Request::Delete(Span::Key(key)) => (key, None),
+            Request::Delete(_) | Request::Range(_) | Request::Txn(_) => return Ok(()),
         };
         let n_max = limits.key_bytes_max;
         if key.is_empty() || key.len() > n_max {
             return invalid(format!("a key has 1 to {n_max} bytes, not {}", key.len()));
         }
         let n_max = limits.value_bytes_max;
-        match self {
-            Request::Put { value, .. } if value.len() > n_max => {
-                invalid(format!("a value has at most {n_max} bytes, not {}", value.len()))
-            }
+        match value.map_or(0, |value| value.len()) {
+            n if n > n_max => invalid(format!("a value has at most {n_max} bytes, not {n}")),
             _ => Ok(()),
         }
     }
@@ -202,7 +278,8 @@ impl Done {
     /// What was planned on `base` happened so many revisions later.
     pub(crate) fn move_up(&mut self, base: u64, revisions: u64) {
         let moved = |kv: &mut KeyValue| *kv = kv.clone().moved_up(base, revisions);
-        for response in &mut self.responses {
+        let mut responses: Vec<&mut Response> = self.responses.iter_mut().collect();
+        while let Some(response) = responses.pop() {
             match response {
                 Response::Put(before) => before.iter_mut().for_each(moved),
                 Response::Delete(before) => before.iter_mut().for_each(moved),
@@ -210,6 +287,7 @@ impl Done {
                     range.items.iter_mut().for_each(moved);
                     range.revision += if range.revision > base { revisions } else { 0 };
                 }
+                Response::Txn(_, inner) => responses.extend(inner),
             }
         }
         if let Some(current) = self.failed.as_mut().and_then(|failed| failed.current.as_mut()) {

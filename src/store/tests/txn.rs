@@ -102,6 +102,7 @@ fn one_branch_happens_in_order_at_one_revision() {
                 all.clone(),
             ],
             otherwise: vec![Request::Delete(Span::prefix("/")), put("/a", "3"), all],
+            ..Txn::default()
         };
         let done = run(&store, txn.clone()).await.unwrap();
         let expected = [
@@ -169,6 +170,83 @@ fn what_cannot_happen_whole_leaves_nothing() {
             assert_eq!(keys, ["/a", "/z"]);
             assert_eq!((text(&all.items[0].value), all.items[0].version), ("1".into(), 1));
             assert_eq!(store.stats().state_bytes, 6);
+        }
+    });
+}
+
+#[test]
+fn an_update_keeps_what_it_does_not_give() {
+    simulated(1, async {
+        let store = open(Limits::default()).await;
+        let lease = store.lease_grant(7, std::time::Duration::from_secs(60), Class::Durable).await;
+        let lease = lease.unwrap();
+        let update = |value: Option<&str>, lease| {
+            let then = vec![Request::Update { key: bytes("/a"), value: value.map(bytes), lease }];
+            run(&store, Txn { then, ..Txn::default() })
+        };
+        assert!(matches!(update(None, None).await, Err(Error::KeyNotFound)));
+        let op = Op::put(*b"/a", *b"m").with_lease(lease);
+        store.write_one(op, Class::Durable).await.unwrap();
+        let mut seen = Vec::new();
+        for (value, lease) in [(Some("n"), None), (None, Some(0)), (None, None), (None, Some(7))] {
+            update(value, lease).await.unwrap();
+            let kv = store.get("/a").await.unwrap().unwrap();
+            seen.push((text(&kv.value), kv.lease, kv.version));
+        }
+        let n = || "n".to_owned();
+        assert_eq!(seen, [(n(), 7, 2), (n(), 0, 3), (n(), 0, 4), (n(), 7, 5)]);
+        assert!(matches!(update(None, Some(9)).await, Err(Error::LeaseNotFound(9))));
+    });
+}
+
+#[test]
+fn transactions_in_transactions_are_judged_first_and_bounded() {
+    simulated(1, async {
+        let store = open(Limits { txn_ops_max: 4, ..Limits::default() }).await;
+        let absent = || vec![compare(Span::key("/a"), Target::Version(0), Relation::Equal)];
+        let inner = Txn { compares: absent(), then: vec![put("/b", "2")], ..Txn::default() };
+        // What the outer one does first is nothing that the inner one compares with.
+        let then =
+            vec![put("/a", "1"), Request::Txn(inner.clone()), Request::Range(Query::prefix("/"))];
+        let outer = Txn { compares: absent(), then, ..Txn::default() };
+        let done = run(&store, outer.clone()).await.unwrap();
+        let expected = ["put ", "true [\"put \"]", "/a=1@2v1 /b=2@2v1 +0"];
+        assert_eq!(answers(&done), expected.map(String::from));
+        let done = run(&store, outer).await.unwrap();
+        assert!(done.failed.is_some() && done.responses.is_empty());
+        let deep = |n: usize| {
+            (1..n).fold(inner.clone(), |txn, _| Txn {
+                otherwise: vec![Request::Txn(txn)],
+                ..Txn::default()
+            })
+        };
+        run(&store, deep(store::TXN_DEPTH_MAX)).await.unwrap();
+        let refused = run(&store, deep(store::TXN_DEPTH_MAX + 1)).await;
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+        let wide = Txn { then: vec![Request::Txn(deep(2)); 4], ..Txn::default() };
+        run(&store, wide.clone()).await.unwrap();
+        let wider = Txn { then: vec![Request::Txn(wide); 4], ..Txn::default() };
+        assert!(matches!(run(&store, wider).await, Err(Error::Invalid(_))));
+    });
+}
+
+#[test]
+fn foreign_values_are_checked() {
+    simulated(1, async {
+        let check = |_: &[u8], value: &[u8]| value == b"good";
+        let store = open(Limits { check, ..Limits::default() }).await;
+        for (foreign, value, checked) in
+            [(false, "bad", true), (true, "bad", false), (true, "good", true)]
+        {
+            let inner = Txn { then: vec![put("/a", value)], ..Txn::default() };
+            run(&store, Txn { then: vec![Request::Txn(inner)], foreign, ..Txn::default() })
+                .await
+                .unwrap();
+            assert_eq!(
+                store.get("/a").await.unwrap().unwrap().checked,
+                checked,
+                "{foreign} {value}"
+            );
         }
     });
 }

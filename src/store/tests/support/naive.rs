@@ -32,12 +32,17 @@ pub(crate) fn shown<'a>(items: impl IntoIterator<Item = &'a KeyValue>) -> String
 }
 
 pub(crate) fn answers(done: &Done) -> Vec<String> {
+    answers_of(&done.responses)
+}
+
+fn answers_of(responses: &[Response]) -> Vec<String> {
     let one = |response: &Response| match response {
         Response::Put(before) => format!("put {}", shown(before)),
         Response::Delete(before) => format!("deleted {}", shown(before)),
         Response::Range(range) => format!("{} +{}", shown(&range.items), range.remaining),
+        Response::Txn(held, inner) => format!("{held} {:?}", answers_of(inner)),
     };
-    done.responses.iter().map(one).collect()
+    responses.iter().map(one).collect()
 }
 
 /// Value, create revision, mod revision, version.
@@ -53,18 +58,24 @@ pub(crate) fn random_span(prng: &mut Prng) -> Span {
     }
 }
 
-pub(crate) fn random_requests(prng: &mut Prng) -> Vec<Request> {
-    let one = |prng: &mut Prng| match prng.below(4) {
-        0 => Request::Delete(random_span(prng)),
-        1 => {
+pub(crate) fn random_requests(prng: &mut Prng, depth: usize) -> Vec<Request> {
+    let one = |prng: &mut Prng| match prng.below(8) {
+        2 if depth > 0 => Request::Txn(random_txn_within(prng, 9, depth - 1)),
+        0 | 3 => Request::Delete(random_span(prng)),
+        1 | 4 => {
             Request::Range(Query { limit: prng.below(3) as usize, ..Query::of(random_span(prng)) })
         }
         _ => put(KEYS[prng.below(5) as usize], &prng.below(4).to_string()),
     };
-    (0..prng.below(5)).map(|_| one(prng)).collect()
+    // As few inside as an append of the model has place for.
+    (0..prng.below(if depth > 0 { 5 } else { 3 })).map(|_| one(prng)).collect()
 }
 
 pub(crate) fn random_txn(prng: &mut Prng, revision: u64) -> Txn {
+    random_txn_within(prng, revision, 1)
+}
+
+fn random_txn_within(prng: &mut Prng, revision: u64, depth: usize) -> Txn {
     let mut compares = Vec::new();
     for _ in 0..prng.below(3) {
         let near = revision.saturating_sub(prng.below(6));
@@ -79,7 +90,8 @@ pub(crate) fn random_txn(prng: &mut Prng, revision: u64) -> Txn {
         let relation = [Equal, NotEqual, Less, Greater][prng.below(4) as usize];
         compares.push(compare(random_span(prng), target, relation));
     }
-    Txn { compares, then: random_requests(prng), otherwise: random_requests(prng) }
+    let (then, otherwise) = (random_requests(prng, depth), random_requests(prng, depth));
+    Txn { compares, then, otherwise, ..Txn::default() }
 }
 
 fn naive_holds(naive: &Naive, compare: &Compare) -> bool {
@@ -119,10 +131,26 @@ pub(crate) fn naive_run_numbered(
     txn: &Txn,
     next: &mut dyn FnMut() -> u64,
 ) -> (bool, Vec<String>) {
-    let holds = txn.compares.iter().all(|compare| naive_holds(naive, compare));
+    let before = naive.clone();
+    naive_run_on(&before, naive, txn, next)
+}
+
+/// The same, where comparisons look at what was `before`.
+fn naive_run_on(
+    before: &Naive,
+    naive: &mut Naive,
+    txn: &Txn,
+    next: &mut dyn FnMut() -> u64,
+) -> (bool, Vec<String>) {
+    let holds = txn.compares.iter().all(|compare| naive_holds(before, compare));
     let mut answers = Vec::new();
     for request in if holds { &txn.then } else { &txn.otherwise } {
         match request {
+            Request::Update { .. } => unreachable!("none is made at random"),
+            Request::Txn(inner) => {
+                let (held, inner) = naive_run_on(before, naive, inner, next);
+                answers.push(format!("{held} {inner:?}"));
+            }
             Request::Put { key, value, .. } => {
                 let (key, old) = (text(key), naive.get(&text(key)).cloned());
                 answers.push(format!("put {}", naive_shown(old.as_ref().map(|old| (&key, old)))));
