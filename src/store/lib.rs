@@ -8,6 +8,7 @@
 //! Must not know: what a value means. Bytes in, bytes out.
 
 mod ballast;
+mod bell;
 mod commit;
 mod driver;
 mod error;
@@ -25,6 +26,7 @@ mod txn;
 mod types;
 mod watch;
 
+pub use bell::Bell;
 pub use driver::{Loaded, Row, Version};
 pub use error::{Error, Result};
 pub use lease::LeaseInfo;
@@ -38,4 +40,4 @@ pub use types::{
     Bytes, Class, Event, Expect, KeyValue, LeaseId, Limits, Op, Query, Range, Room, Span, Stats,
     Written,
 };
-pub use watch::{Item, Watch};
+pub use watch::{Follow, Item, Watch};

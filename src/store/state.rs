@@ -147,6 +147,29 @@ impl State {
         Ok(self.history_after(revision).filter(matches).cloned().collect())
     }
 
+    /// The first changes after `revision` to keys of a span, whole revisions; and, if there are more, up
+    /// to where they go.
+    pub(crate) fn page(
+        &self,
+        span: &Span,
+        revision: u64,
+    ) -> Result<(Vec<Arc<Event>>, Option<u64>)> {
+        self.check_compacted(revision)?;
+        let (mut events, mut bytes) = (Vec::<Arc<Event>>::new(), 0);
+        for event in self.history_after(revision).filter(|event| span.contains(&event.key)) {
+            let full = events.len() >= PAGE_EVENTS || bytes > PAGE_BYTES;
+            if full
+                && let Some(last) = events.last().map(|event| event.revision)
+                && last != event.revision
+            {
+                return Ok((events, Some(last)));
+            }
+            bytes += event.weight_bytes();
+            events.push(Arc::clone(event));
+        }
+        Ok((events, None))
+    }
+
     pub(crate) fn range(&self, query: &Query) -> Result<Range> {
         match query.at.filter(|at| *at != self.revision) {
             None => {
@@ -253,6 +276,10 @@ impl State {
         self.keys_of(&Query::of(span.clone())).take(most).count()
     }
 }
+
+/// Changes of one page, about.
+const PAGE_EVENTS: usize = 256;
+const PAGE_BYTES: usize = 1 << 20;
 
 /// A drained history keeps room for this many events.
 const HISTORY_IDLE_MAX: usize = 64;

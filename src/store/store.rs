@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rt::channel::{Sender, bounded};
 
+use crate::bell::Bell;
 use crate::commit::{Asked, Command, Committer, Counters, Lazy, SHRINK_FIRST};
 use crate::driver::{Driver, LeaseRow};
 use crate::error::{Error, Result};
@@ -24,7 +25,7 @@ use crate::txn::{Compare, Done, Relation, Request, Target, Txn};
 use crate::types::{
     Class, Event, KeyValue, LeaseId, Limits, Op, Query, Range, Room, Span, Stats, Written,
 };
-use crate::watch::{Hub, Watch, lock, read};
+use crate::watch::{Follow, Hub, Watch, lock, read};
 
 /// Revisioned keys -> bytes. Clones are handles of the same store; it stops with the last of them,
 /// as in a crash unless [`Store::close`] came first.
@@ -274,6 +275,20 @@ impl Store {
     /// `Closed`
     pub fn watch_all(&self, parts: usize) -> Result<Watch> {
         self.0.hub.watch_within(vec![Span::prefix("")], None, self.0.limits.times(parts))
+    }
+
+    /// A watch of a span that rings a bell under this number, for what happens after `revision` (`None`:
+    /// from now on); or first, again and again, a page of what happened since.
+    ///
+    /// # Errors
+    /// `Compacted` if the changes since are no longer known, `Closed`.
+    pub fn follow(
+        &self,
+        span: Span,
+        revision: Option<u64>,
+        bell: (Arc<Bell>, u64),
+    ) -> Result<Follow> {
+        self.0.hub.follow(span, revision, bell)
     }
 
     /// The changes after `revision` to keys of a span, oldest first, as far as they are visible now.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use stdx::Arrange;
 
+use crate::bell::Bell;
 use crate::error::{Error, Result};
 use crate::state::State;
 use crate::types::{Event, Limits, Span};
@@ -74,7 +75,7 @@ impl Watch {
         let mut waiting = lock(&self.queue.waiting);
         match waiting.events.pop_front() {
             Some(event) => {
-                waiting.bytes -= event.weight_bytes();
+                self.queue.less(&mut waiting, event.weight_bytes());
                 Ok(Some(event))
             }
             None => match &waiting.end {
@@ -82,6 +83,37 @@ impl Watch {
                 None => Ok(None),
             },
         }
+    }
+
+    /// What waits: whole revisions, one more until they pass `bytes_max`; perhaps nothing.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub fn take(&mut self, bytes_max: usize) -> Result<Vec<Arc<Event>>> {
+        let hub = Arc::clone(&self.hub);
+        // While it is held, no revision is half in the queue.
+        let _state = read(&hub.state);
+        let (mut taken, mut bytes) = (Vec::<Arc<Event>>::new(), 0);
+        loop {
+            let next = self.backlog.front().map(|event| event.revision);
+            let next = next.or_else(|| Some(lock(&self.queue.waiting).events.front()?.revision));
+            if bytes > bytes_max && taken.last().map(|event| event.revision) != next {
+                return Ok(taken);
+            }
+            match self.try_next() {
+                Ok(Some(event)) => {
+                    bytes += event.weight_bytes();
+                    taken.push(event);
+                }
+                Err(error) if taken.is_empty() => return Err(error),
+                Ok(None) | Err(_) => return Ok(taken),
+            }
+        }
+    }
+
+    /// The first revision that it did not yield because it was cut off.
+    pub fn cut_off_at(&self) -> Option<u64> {
+        lock(&self.queue.waiting).cut_off_at
     }
 
     /// The revision after which it began, when it was made or resumed.
@@ -114,6 +146,9 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         lock(&self.hub.registry).remove(&self.queue);
+        let mut waiting = lock(&self.queue.waiting);
+        let bytes = waiting.bytes;
+        self.queue.less(&mut waiting, bytes);
     }
 }
 
@@ -121,6 +156,17 @@ impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Watch({:?})", self.queue.spans)
     }
+}
+
+/// A watch on the way to the present.
+#[derive(Debug)]
+pub enum Follow {
+    /// There is more than one page; this is what happened until then, whole revisions.
+    Page {
+        events: Vec<Arc<Event>>,
+        revision: u64,
+    },
+    Live(Watch),
 }
 
 /// The state and those who watch it. Lock order: state, then registry, then a queue.
@@ -151,13 +197,34 @@ impl Hub {
         let state = read(&self.state);
         let after = revision.unwrap_or(state.revision);
         let backlog = state.changes(&spans, after)?;
-        let queue = Arc::new(Queue {
-            spans,
-            after,
-            waiting: Mutex::default(),
-            changed: rt::Event::new(),
-            limits,
-        });
+        self.enter(Queue::new(spans, after, limits, None), backlog)
+    }
+
+    /// A watch of one span that rings, or a page of what it must yield before it can begin.
+    pub(crate) fn follow(
+        self: &Arc<Hub>,
+        span: Span,
+        revision: Option<u64>,
+        bell: (Arc<Bell>, u64),
+    ) -> Result<Follow> {
+        let state = read(&self.state);
+        let after = revision.unwrap_or(state.revision);
+        let (events, more) = state.page(&span, after)?;
+        if let Some(revision) = more {
+            return Ok(Follow::Page { events, revision });
+        }
+        let rings = !events.is_empty();
+        let queue = Queue::new(vec![span], after, self.limits, Some(bell));
+        let watch = self.enter(queue, events.into())?;
+        if rings {
+            watch.queue.ring();
+        }
+        Ok(Follow::Live(watch))
+    }
+
+    /// The state must be locked since the backlog was read.
+    fn enter(self: &Arc<Hub>, queue: Queue, backlog: VecDeque<Arc<Event>>) -> Result<Watch> {
+        let queue = Arc::new(queue);
         let mut registry = lock(&self.registry);
         if let Some(end) = &registry.closed {
             return Err(end.clone());
@@ -217,18 +284,34 @@ impl Registry {
     }
 
     fn remove(&mut self, queue: &Arc<Queue>) {
-        let mut found = false;
-        for anchor in anchors(queue) {
+        self.remove_all(std::slice::from_ref(queue));
+    }
+
+    /// In one go, for there may be thousands at one anchor.
+    fn remove_all(&mut self, gone: &[Arc<Queue>]) {
+        let mut gone_at: Vec<*const Queue> = gone.iter().map(Arc::as_ptr).collect();
+        gone_at.arrange();
+        let mut places: Vec<&[u8]> = gone.iter().flat_map(|queue| anchors(queue)).collect();
+        places.arrange();
+        places.dedup();
+        let mut found = Vec::new();
+        for anchor in places {
             if let Some(queues) = self.by_anchor.get_mut(anchor) {
-                let n_before = queues.len();
-                queues.retain(|it| !Arc::ptr_eq(it, queue));
-                found |= queues.len() < n_before;
+                queues.retain(|it| {
+                    let stays = gone_at.binary_search(&Arc::as_ptr(it)).is_err();
+                    if !stays {
+                        found.push(Arc::as_ptr(it));
+                    }
+                    stays
+                });
                 if queues.is_empty() {
                     self.by_anchor.remove(anchor);
                 }
             }
         }
-        self.n_watches -= usize::from(found);
+        found.arrange();
+        found.dedup();
+        self.n_watches -= found.len();
     }
 
     /// Hands an event to every watch with a span that holds its key.
@@ -250,8 +333,8 @@ impl Registry {
                 bound = Bound::Included(upper);
             }
         }
+        self.remove_all(&cut_off);
         for queue in cut_off {
-            self.remove(&queue);
             queue.end(Error::Lagged);
         }
     }
@@ -274,18 +357,42 @@ pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
     changed: rt::Event,
     limits: Limits,
+    /// Whom it wakes instead of its own waiter, and its number there.
+    bell: Option<(Arc<Bell>, u64)>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     events: VecDeque<Arc<Event>>,
     bytes: usize,
+    /// The first revision that was thrown away.
+    cut_off_at: Option<u64>,
     /// The event last offered, so that overlapping spans yield it once.
     last: Option<Arc<Event>>,
     end: Option<Error>,
 }
 
 impl Queue {
+    fn new(spans: Vec<Span>, after: u64, limits: Limits, bell: Option<(Arc<Bell>, u64)>) -> Queue {
+        let (waiting, changed) = (Mutex::default(), rt::Event::new());
+        Queue { spans, after, waiting, changed, limits, bell }
+    }
+
+    fn ring(&self) {
+        match &self.bell {
+            Some((bell, number)) => bell.ring(*number),
+            None => drop(self.changed.notify(1)),
+        }
+    }
+
+    /// So many bytes fewer wait.
+    fn less(&self, waiting: &mut Waiting, bytes: usize) {
+        waiting.bytes -= bytes;
+        if let Some((bell, _)) = &self.bell {
+            bell.sub(bytes);
+        }
+    }
+
     /// False if it has no room left.
     fn offer(&self, event: &Arc<Event>) -> bool {
         if event.revision <= self.after || !self.spans.iter().any(|it| it.contains(&event.key)) {
@@ -298,24 +405,31 @@ impl Queue {
             }
             waiting.last = Some(Arc::clone(event));
         }
-        waiting.bytes += event.weight_bytes();
+        let bytes = event.weight_bytes();
+        waiting.bytes += bytes;
         waiting.events.push_back(Arc::clone(event));
-        self.changed.notify(1);
+        if self.bell.is_none() || waiting.events.len() == 1 {
+            self.ring();
+        }
+        let has_place = self.bell.as_ref().is_none_or(|(bell, _)| bell.add(bytes, waiting.bytes));
         // One revision always fits, however much it changes: who was up to date is not cut off by it.
         let one = waiting.events.front().is_some_and(|first| first.revision == event.revision);
-        one || waiting.events.len() <= self.limits.watch_events_max
-            && waiting.bytes <= self.limits.watch_bytes_max
+        let within = waiting.events.len() <= self.limits.watch_events_max
+            && waiting.bytes <= self.limits.watch_bytes_max;
+        has_place && (one || within)
     }
 
     fn end(&self, error: Error) {
         let mut waiting = lock(&self.waiting);
         if matches!(error, Error::Lagged) {
-            // It must list again anyway; the memory is freed at once.
+            // It must list again, or read what happened since; the memory is freed at once.
+            waiting.cut_off_at = waiting.events.front().map(|event| event.revision);
             waiting.events = VecDeque::new();
-            waiting.bytes = 0;
+            let bytes = waiting.bytes;
+            self.less(&mut waiting, bytes);
         }
         waiting.end.get_or_insert(error);
-        self.changed.notify(1);
+        self.ring();
     }
 }
 
