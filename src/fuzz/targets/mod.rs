@@ -32,6 +32,7 @@ pub const ALL: &[Target] = &[
     Target::new("spdy", wire::spdy, wire::spdy_seeds),
     Target::new("dns", wire::dns, wire::dns_seeds),
     Target::new("dhcp", wire::dhcp, wire::dhcp_seeds),
+    Target::new("etcd", wire::etcd, wire::etcd_seeds),
     Target::new("layer", wire::layer, wire::layer_seeds),
     Target::new("texts", api::texts, api::texts_seeds),
     Target::new("certificate", api::certificate, api::certificate_seeds),

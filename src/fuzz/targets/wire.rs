@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use ::wire::dns::{Foreign, Name, Query, kind};
+use ::wire::etcd::{self, Message};
 use ::wire::headers::Headers;
 use ::wire::http1::{self, BodyDecoder, Decoded, Framing};
 use ::wire::{decompress, dhcp, hpack, http2 as h2, spdy as framing, tar};
@@ -213,4 +214,51 @@ pub(super) fn layer_seeds() -> Vec<Vec<u8>> {
     zstd.extend_from_slice(&((u32::from(n) << 3) | 1).to_le_bytes()[..3]);
     zstd.extend_from_slice(&plain);
     vec![plain, gzip, zstd]
+}
+
+/// Items of a message that a stranger may send.
+const ETCD_ITEMS_MAX: usize = 1000;
+
+fn etcd_message<M: Message + Default + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    let Ok(message) = M::decode(bytes, ETCD_ITEMS_MAX) else { return };
+    assert_eq!(M::decode(&message.encode(), ETCD_ITEMS_MAX), Ok(message), "it is read again");
+}
+
+/// Messages of etcd's API, both ways.
+pub(super) fn etcd(bytes: &[u8]) {
+    etcd_message::<etcd::TxnRequest>(bytes);
+    etcd_message::<etcd::TxnResponse>(bytes);
+    etcd_message::<etcd::RangeRequest>(bytes);
+    etcd_message::<etcd::WatchRequest>(bytes);
+    etcd_message::<etcd::WatchResponse>(bytes);
+    etcd_message::<etcd::LeaseTimeToLiveResponse>(bytes);
+    etcd_message::<etcd::MemberAddResponse>(bytes);
+    etcd_message::<etcd::StatusResponse>(bytes);
+}
+
+pub(super) fn etcd_seeds() -> Vec<Vec<u8>> {
+    let key = etcd::Bytes::from(*b"/registry/pods/default/p");
+    let range = etcd::RangeRequest {
+        range_end: etcd::prefix_end(&key),
+        limit: 500,
+        sort_order: etcd::SortOrder::DESCEND,
+        key: key.clone(),
+        ..etcd::RangeRequest::default()
+    };
+    let end = etcd::Bytes::default();
+    let compare = etcd::Compare::mod_revision(key.clone(), end, etcd::CompareResult::LESS, 9);
+    let kv = etcd::KeyValue { key: key.clone(), version: 1, ..etcd::KeyValue::default() };
+    let event = etcd::Event { kv, ..etcd::Event::default() };
+    let put = etcd::PutRequest { key: key.clone(), lease: 7, ..etcd::PutRequest::default() };
+    let inner = etcd::TxnRequest {
+        compare: vec![compare],
+        success: vec![etcd::RequestOp::Put(put), etcd::RequestOp::Range(range.clone())],
+        failure: Vec::new(),
+    };
+    let txn = etcd::TxnRequest { failure: vec![etcd::RequestOp::Txn(inner)], ..Default::default() };
+    let filters = etcd::Filters { no_put: true, no_delete: false };
+    let create = etcd::WatchCreateRequest { key, filters, ..Default::default() };
+    let watch = etcd::WatchRequest::Create(create);
+    let told = etcd::WatchResponse { events: vec![event], fragment: true, ..Default::default() };
+    vec![range.encode(), txn.encode(), watch.encode(), told.encode()]
 }
