@@ -322,7 +322,7 @@ impl Committer {
             // Created and deleted between two batches: the disk never knew it.
             return;
         }
-        let row = Row { id, key: Arc::clone(key), kv: now.cloned() };
+        let row = Row { id, key: Arc::clone(key), kv: now.cloned(), replaces: 0 };
         draft.replaced.extend(on_disk.filter(|(id, _)| *id != row.id));
         if now.is_none() {
             draft.replaced.push((row.id, row.bytes()));
@@ -543,6 +543,6 @@ struct Draft {
 
 fn on_disk_of(kv: &KeyValue) -> OnDisk {
     let id = row_id(kv.mod_revision, kv.sub);
-    let row = Row { id, key: Arc::clone(&kv.key), kv: Some(kv.clone()) };
+    let row = Row { id, key: Arc::clone(&kv.key), kv: Some(kv.clone()), replaces: 0 };
     (id, row.bytes())
 }

@@ -60,6 +60,8 @@ pub struct Row {
     pub key: Bytes,
     /// `None`: a tombstone.
     pub kv: Option<KeyValue>,
+    /// The revision of the version that it replaces, where a plan made it of one; else 0.
+    pub replaces: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +102,7 @@ impl Row {
             checked: false,
             lease: kv.lease,
         });
-        Row { id: row_id(revision, place), key, kv }
+        Row { id: row_id(revision, place), key, kv, replaces: 0 }
     }
 
     /// The revision of its change.
@@ -154,7 +156,7 @@ impl Loaded {
         };
         if let Some(old) = old {
             let id = row_id(old.mod_revision, old.sub);
-            self.dead.add(id, Row { id, key: row.key, kv: Some(old) }.bytes());
+            self.dead.add(id, Row { id, key: row.key, kv: Some(old), replaces: 0 }.bytes());
         }
     }
 }

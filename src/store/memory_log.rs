@@ -83,6 +83,8 @@ struct Server {
 const SERVER_GONE: Duration = Duration::from_secs(30);
 /// Changes that one append to a log that numbers itself may hold.
 const APPEND_CHANGES_MAX: usize = 20;
+/// And about how many bytes, if they are several transactions'.
+const APPEND_BYTES_MAX: usize = 100;
 /// Rows that are told at once.
 const TAIL_ROWS_MAX: usize = 50;
 
@@ -241,8 +243,8 @@ impl Rows {
 /// A planned row at the revision that the log gave.
 fn moved_row(row: Row, base: u64, moved: u64) -> Row {
     let (revision, sub) = revision_of(row.id);
-    let kv = row.kv.map(|kv| kv.moved_up(base, moved));
-    Row { id: row_id(revision + moved, sub), key: row.key, kv }
+    let kv = row.kv.clone().map(|kv| kv.moved_up(base, moved));
+    Row { id: row_id(revision + moved, sub), kv, ..row }
 }
 
 /// One server's way to the log.
@@ -297,7 +299,9 @@ async fn travel(log: &Log, server: u64, way: Way) -> bool {
 impl SharedLog for MemoryLog {
     fn numbering(&self) -> Numbering {
         match lock(&self.log.0).numbers {
-            true => Numbering::Append { changes_max: APPEND_CHANGES_MAX },
+            true => {
+                Numbering::Append { changes_max: APPEND_CHANGES_MAX, bytes_max: APPEND_BYTES_MAX }
+            }
             false => Numbering::Change,
         }
     }

@@ -117,9 +117,12 @@ impl Plan {
     /// Whether what a transaction may change can be appended with what the plan holds already. An empty
     /// plan takes everything; what is too much even for it is refused by [`Plan::add`].
     pub(crate) fn has_place_for(&self, state: &State, txn: &Txn) -> bool {
-        let Numbering::Append { changes_max } = self.numbering else { return true };
+        let Numbering::Append { changes_max, bytes_max } = self.numbering else { return true };
         if self.events.is_empty() {
             return true;
+        }
+        if self.bytes() + txn.bytes() > bytes_max {
+            return false;
         }
         let free = changes_max.saturating_sub(self.events.len());
         let fits = |requests: &[Request]| {
@@ -141,6 +144,12 @@ impl Plan {
             clear && n_changes <= free
         };
         fits(&txn.then) && fits(&txn.otherwise)
+    }
+
+    /// What the log is to hold of it, about.
+    fn bytes(&self) -> usize {
+        let value = |event: &Arc<Event>| event.now.as_ref().map_or(0, |kv| kv.value.len());
+        self.events.iter().map(|event| event.key.len() + value(event)).sum()
     }
 
     fn current<'a>(&'a self, state: &'a State, key: &[u8]) -> Option<&'a KeyValue> {
@@ -297,7 +306,7 @@ impl Plan {
     fn place(&self, adding: &Adding) -> Result<(u64, u32)> {
         let n_changes = self.events.len() - adding.n_events_before;
         let (n_before, most) = match self.numbering {
-            Numbering::Append { changes_max } => (self.events.len(), changes_max),
+            Numbering::Append { changes_max, .. } => (self.events.len(), changes_max),
             _ => (n_changes, CHANGES_MAX as usize),
         };
         let Some(sub) = u32::try_from(n_before).ok().filter(|_| n_before < most) else {

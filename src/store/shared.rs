@@ -8,12 +8,13 @@
 //! without waiting for the newest revision may see the first of them before the last.
 
 use std::fmt;
+use std::time::Duration;
 
 use rt::BoxFuture;
 use stdx::Result;
 
 use crate::driver::{Loaded, Row};
-use crate::types::{Bytes, Span};
+use crate::types::{Bytes, LeaseId, Span};
 
 pub trait SharedLog: Send + Sync + fmt::Debug {
     /// How it gives revisions; always the same.
@@ -24,6 +25,10 @@ pub trait SharedLog: Send + Sync + fmt::Debug {
 
     /// Appends all of it, or says that another server was faster. An append whose answer was lost
     /// may be sent again: its token is appended once.
+    ///
+    /// # Errors
+    /// [`Refused`], somewhere among the causes, if it need not be sent again; else nobody knows what became
+    /// of it.
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended>>;
 
     /// The newest revision.
@@ -58,6 +63,8 @@ pub enum Numbering {
     Append {
         /// How many changes fit into one.
         changes_max: usize,
+        /// Transactions share one up to so many bytes of keys and values; a larger one goes alone.
+        bytes_max: usize,
     },
 }
 
@@ -83,6 +90,18 @@ pub enum Appended {
     /// Nothing of it is in the log, nor will be.
     Lost,
 }
+
+/// Why the log takes no such append, however often it is sent: it is too large, say.
+#[derive(Debug)]
+pub struct Refused(pub String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 #[derive(Debug)]
 pub enum Tail {
@@ -112,6 +131,19 @@ pub(crate) fn lease_key(id: i64) -> Bytes {
     format!("{LEASES}{id}").into_bytes().into()
 }
 
+/// How long a lease lasts, of the value of its key.
+pub(crate) fn lease_ttl(value: &[u8]) -> Option<Duration> {
+    std::str::from_utf8(value).ok()?.parse().ok().map(Duration::from_millis)
+}
+
 pub(crate) fn lease_of(key: &[u8]) -> Option<i64> {
     std::str::from_utf8(key.strip_prefix(LEASES.as_bytes())?).ok()?.parse().ok()
+}
+
+impl Row {
+    /// If the key is that of a lease: its number, and how long it lasts, unless it ends.
+    pub fn lease(&self) -> Option<(LeaseId, Option<Duration>)> {
+        let id = lease_of(&self.key)?;
+        Some((id, self.kv.as_ref().and_then(|kv| lease_ttl(&kv.value))))
+    }
 }

@@ -17,7 +17,9 @@ use crate::driver::{LeaseRow, Row, revision_of, row_id};
 use crate::error::{Error, Result};
 use crate::lease::Leases;
 use crate::plan::{Base, Plan};
-use crate::shared::{Append, Appended, Numbering, Role, SharedLog, Tail, lease_key, lease_of};
+use crate::shared::{
+    Append, Appended, Numbering, Refused, Role, SharedLog, Tail, lease_key, lease_of, lease_ttl,
+};
 use crate::state::{State, size_bytes};
 use crate::txn::{Done, Request, Txn};
 use crate::types::{Bytes, Class, Event, Expect, KeyValue, LeaseId, Limits, Op, Room, Span};
@@ -196,10 +198,16 @@ impl Sharer {
 
     /// Plans, and appends, until the log agrees: the first of them, and as many more as fit into one append.
     async fn settle_first(&mut self, asks: &[(Txn, Class, Room)]) -> Result<Vec<Result<Done>>> {
+        // What the log held at some time since they were asked: what changes nothing need not see more.
+        let mut newest = None;
         for _ in 0..PLANS_MAX {
             let (base, plan, mut answers) = self.plan(asks);
             if plan.events.is_empty() {
-                if self.newest().await? <= base {
+                let known = match newest {
+                    Some(known) => known,
+                    None => *newest.insert(self.newest().await?),
+                };
+                if known <= base {
                     return Ok(answers);
                 }
                 self.catch_up().await?;
@@ -265,8 +273,10 @@ impl Sharer {
                 Err(error) => {
                     self.counters.n_failed_commits.fetch_add(1, Ordering::Relaxed);
                     log::warn!("{error}");
-                    if tries == APPEND_TRIES_MAX {
-                        return Err(error);
+                    match refused(&error) {
+                        Some(why) => return Err(Error::Invalid(why)),
+                        None if tries == APPEND_TRIES_MAX => return Err(error),
+                        None => {}
                     }
                     rt::sleep(APPEND_RETRY).await;
                 }
@@ -312,7 +322,7 @@ impl Sharer {
         let state = read(&self.hub.state);
         let mut changed: BTreeMap<Bytes, Option<KeyValue>> = BTreeMap::new();
         let mut events = Vec::with_capacity(rows.len());
-        for Row { id, key, kv } in rows {
+        for Row { id, key, kv, .. } in rows {
             let before = match changed.get(&key) {
                 Some(before) => before.clone(),
                 None => state.get(&key).cloned(),
@@ -428,7 +438,7 @@ impl Sharer {
             txn.compares = end.compares;
             match self.log.numbering() {
                 // More than one append takes: the lease goes with the last of its keys.
-                Numbering::Append { changes_max } if txn.then.len() >= changes_max => {
+                Numbering::Append { changes_max, .. } if txn.then.len() >= changes_max => {
                     txn.then.truncate(changes_max);
                     in_parts = true;
                 }
@@ -452,6 +462,19 @@ impl Sharer {
 /// The most that the winner of an append waits before its next one.
 const GIVE_WAY_MAX: Duration = Duration::from_millis(100);
 
+/// Why the log takes no such append, however often it is sent.
+fn refused(error: &Error) -> Option<String> {
+    let Error::Storage(error) = error else { return None };
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&**error);
+    while let Some(error) = next {
+        if let Some(Refused(why)) = error.downcast_ref() {
+            return Some(why.clone());
+        }
+        next = error.source();
+    }
+    None
+}
+
 fn storage(why: &str) -> Error {
     Error::Storage(Arc::new(stdx::Error::new(why)))
 }
@@ -462,15 +485,16 @@ fn rows_of(events: &[Arc<Event>]) -> Vec<Row> {
         // Events of one revision are numbered in their order.
         place =
             if place.0 == event.revision { (place.0, place.1 + 1) } else { (event.revision, 0) };
-        Row { id: row_id(place.0, place.1), key: Arc::clone(&event.key), kv: event.now.clone() }
+        let replaces = event.before.as_ref().map_or(0, |kv| kv.mod_revision);
+        let (key, kv) = (Arc::clone(&event.key), event.now.clone());
+        Row { id: row_id(place.0, place.1), key, kv, replaces }
     };
     events.iter().map(row).collect()
 }
 
 fn follow_lease(leases: &mut Leases, id: LeaseId, row: Option<&KeyValue>) {
     let now = rt::now().mono;
-    let ttl = row.and_then(|kv| std::str::from_utf8(&kv.value).ok()?.parse().ok());
-    match ttl.map(Duration::from_millis) {
+    match row.and_then(|kv| lease_ttl(&kv.value)) {
         None => leases.remove(id),
         Some(_) if leases.contains(id) => drop(leases.keep_alive(id, now)),
         Some(ttl) => leases.add(LeaseRow { id, ttl, class: Class::Durable }, now, false),

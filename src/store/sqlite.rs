@@ -336,7 +336,7 @@ fn load_rows(connection: &Connection, loaded: &mut Loaded) -> Reading {
             checked: false,
             lease,
         });
-        loaded.row(Row { id, key, kv });
+        loaded.row(Row { id, key, kv, replaces: 0 });
     }
     Ok(())
 }
@@ -518,7 +518,7 @@ mod tests {
             checked: false,
             lease: 0,
         });
-        Row { id, key, kv }
+        Row { id, key, kv, replaces: 0 }
     }
 
     /// Rows come and all but a few go: the file must follow, in both kinds of files, and hold what is left.
