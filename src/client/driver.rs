@@ -80,6 +80,36 @@ impl fmt::Debug for Driver {
     }
 }
 
+/// The drivers of a process, for whoever reads what they have done; those that have ended are forgotten.
+#[derive(Default)]
+pub struct Roster(Mutex<Vec<Weak<Loop>>>);
+
+impl fmt::Debug for Roster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Roster")
+    }
+}
+
+impl Roster {
+    /// Takes in one more.
+    pub fn note(&self, driver: &Driver) {
+        let mut loops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loops.retain(|one| one.strong_count() > 0);
+        loops.extend(driver.loops.iter().map(Arc::downgrade));
+    }
+
+    /// Appends what their controllers have done, under client-go's names.
+    pub fn write(&self, text: &mut Text) {
+        let loops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let loops: Vec<Arc<Loop>> = loops.iter().filter_map(Weak::upgrade).collect();
+        let each = loops.iter();
+        figures::write(
+            text,
+            each.map(|one| (one.controller.name, one.lock().depth(), &one.figures)),
+        );
+    }
+}
+
 /// One controller's queue and means.
 struct Loop {
     controller: &'static Registered,
@@ -185,20 +215,6 @@ impl Driver {
         // What others have brought into view is news to these.
         driver.requeue_all();
         driver
-    }
-
-    /// Who appends what the controllers of these drivers have done, under client-go's names, as long as they run.
-    pub fn figures(drivers: &[Driver]) -> impl Fn(&mut Text) + Send + Sync + 'static {
-        let loops = drivers.iter().flat_map(|driver| &driver.loops);
-        let loops: Vec<Weak<Loop>> = loops.map(Arc::downgrade).collect();
-        move |text| {
-            let loops: Vec<Arc<Loop>> = loops.iter().filter_map(Weak::upgrade).collect();
-            let each = loops.iter();
-            figures::write(
-                text,
-                each.map(|one| (one.controller.name, one.lock().depth(), &one.figures)),
-            );
-        }
     }
 
     /// True when no key is being worked on or due now: what a simulation waits for.

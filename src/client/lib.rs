@@ -21,7 +21,7 @@ mod request;
 mod watch;
 
 pub use access::{Access, Source};
-pub use driver::{Driver, Outside, Settings, Told};
+pub use driver::{Driver, Outside, Roster, Settings, Told};
 pub use elect::Election;
 pub use hook::Hook;
 pub use informer::{Informers, Interest};

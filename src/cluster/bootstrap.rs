@@ -93,6 +93,53 @@ pub fn restore(paths: &Paths, token: &str, block: &[u8], optional: bool) -> Resu
     Ok(())
 }
 
+/// Makes the disk have what the datastore of several servers has. Where a file is another one, the datastore's counts,
+/// unless the disk's was changed after it: then somebody meant something by it.
+///
+/// # Errors
+/// As [`restore`], and where a file on disk is newer; nothing is written then.
+pub fn reconcile(paths: &Paths, token: &str, block: &[u8], force: bool) -> Result<()> {
+    let plain = decrypt(token, block)?;
+    let files: BTreeMap<String, File> =
+        serde_json::from_slice(&plain).context(|| "decode the bootstrap data")?;
+    let mut wanted = Vec::new();
+    for (name, path) in FILES.iter().chain(OPTIONAL) {
+        let path = paths.server().join(path);
+        let Some(file) = files.get(*name) else { continue };
+        let bytes = wire::base64::decode(&file.content)
+            .context(|| format!("decode {name} in the bootstrap data"))?;
+        let on_disk = rt::fs::read_optional(&path)?;
+        if on_disk.as_ref() == Some(&bytes) {
+            continue;
+        }
+        if on_disk.is_some() && !force {
+            let changed = rt::fs::metadata(&path).and_then(|file| file.modified());
+            let changed = changed.context(|| format!("look at {}", path.display()))?;
+            let changed = changed.duration_since(std::time::SystemTime::UNIX_EPOCH);
+            let changed = changed.unwrap_or_default().as_secs();
+            let saved = api::time::parse(&file.timestamp).map_or(0, |saved| saved.secs());
+            if i64::try_from(changed).unwrap_or(i64::MAX) > saved + SKEW_SECS {
+                return Err(Error::new(format!(
+                    "{} newer than datastore and could cause a cluster outage. Remove the file(s) from disk and restart to be recreated from datastore.",
+                    path.display()
+                )));
+            }
+        }
+        wanted.push((path, bytes));
+    }
+    for (path, bytes) in wanted {
+        log::info!("Updating {} from the datastore", path.display());
+        if let Some(dir) = path.parent() {
+            rt::fs::create_dir_all(dir, 0o700)?;
+        }
+        rt::fs::write_atomic(&path, &bytes, 0o600)?;
+    }
+    Ok(())
+}
+
+/// How far servers' clocks may be apart, as k3s's.
+const SKEW_SECS: i64 = 3;
+
 fn key(token: &str, salt: &str) -> Result<LessSafeKey> {
     let mut key = [0; 32];
     ring::pbkdf2::derive(

@@ -17,6 +17,7 @@ pub mod supervisor;
 pub mod token;
 mod x509;
 
+pub use node_password::claim_own;
 pub use paths::Paths;
 pub use pki::Pki;
 pub use x509::Certificate;

@@ -75,6 +75,14 @@ impl Claims {
     }
 }
 
+/// Claims the name of a server's own node, where other servers let nodes join too.
+///
+/// # Errors
+/// As [`Claims::claim`].
+pub async fn claim_own(client: Client, node: &str, password: &str) -> Result<(), Status> {
+    Claims::new(client).claim(node, password).await
+}
+
 /// The name is another node's.
 pub(crate) fn refused(node: &str) -> Status {
     let why = format!("unable to verify hash for node '{node}': hash does not match");

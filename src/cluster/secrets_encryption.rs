@@ -190,6 +190,8 @@ pub struct Setup {
     pub client: Client,
     /// The node of this process, which shows the stage.
     pub node: Option<String>,
+    /// Whether other servers read what this one seals: they would not know new keys.
+    pub shared: bool,
 }
 
 impl std::fmt::Debug for Setup {
@@ -292,6 +294,11 @@ impl SecretsEncryption {
                 "secrets encryption is disabled: start the server with --secrets-encryption",
             ))
         })?;
+        if self.setup.shared {
+            return Err(refuse(Error::new(
+                "changing keys is not supported by this version of k3rs where servers share a datastore",
+            )));
+        }
         self.step(&request, &provider).await.map_err(refuse)
     }
 

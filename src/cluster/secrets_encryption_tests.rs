@@ -69,6 +69,7 @@ fn keys_change_in_k3s_stages() {
             sealing: Arc::clone(&told) as _,
             client: Client::new(Arc::new(Nobody)),
             node: None,
+            shared: false,
         })
     };
     let own = with(Some("aescbc"));

@@ -95,6 +95,24 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The flag in which two servers of a cluster differ, if there is one.
+    pub fn mismatch(&self, other: &Settings) -> Option<&'static str> {
+        let differ = [
+            ("cluster-cidr", self.cluster_cidrs != other.cluster_cidrs),
+            ("service-cidr", self.service_cidrs != other.service_cidrs),
+            ("cluster-dns", self.cluster_dns != other.cluster_dns),
+            ("cluster-domain", self.cluster_domain != other.cluster_domain),
+            ("service-node-port-range", self.node_ports != other.node_ports),
+            ("flannel-backend", self.flannel_backend != other.flannel_backend),
+            ("flannel-external-ip", self.flannel_external_ip != other.flannel_external_ip),
+            ("egress-selector-mode", self.egress_selector_mode != other.egress_selector_mode),
+            ("disable-network-policy", self.network_policies != other.network_policies),
+        ];
+        differ.into_iter().find_map(|(flag, differs)| differs.then_some(flag))
+    }
+}
+
 /// Go's `net.IPNet`: the address and, in base64, the mask.
 fn block_to_tree((address, bits): Block) -> Value {
     let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0).to_be_bytes();

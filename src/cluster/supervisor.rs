@@ -265,7 +265,7 @@ impl Supervisor {
             }
             "serving-kubelet.crt" => {
                 let node = self.node(asked).await?;
-                let addresses = self.addresses(asked.node_ip)?;
+                let addresses = self.addresses(asked.node_ip).await?;
                 let names = [node.clone(), "localhost".to_owned()];
                 let leaf = Leaf {
                     common_name: &node,
@@ -319,9 +319,9 @@ impl Supervisor {
         Ok(node)
     }
 
-    /// What a node serves at: what it says, but for what is the server's own. Whoever reaches the API there believes any
+    /// What a node serves at: what it says, but for what is a server's. Whoever reaches the API there believes any
     /// certificate of the CA that names the address.
-    fn addresses(&self, text: &str) -> Result<Vec<IpAddr>, Status> {
+    async fn addresses(&self, text: &str) -> Result<Vec<IpAddr>, Status> {
         let mut addresses = vec![IpAddr::from([127, 0, 0, 1])];
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let invalid = || Status::bad_request(format!("invalid node IP address {part:?}"));
@@ -333,7 +333,12 @@ impl Supervisor {
         let own = rt::fs::read_text(self.setup.paths.tls("serving-kube-apiserver.crt"));
         let own = own.and_then(|pem| Parsed::from_pem(&pem));
         let own = own.map_err(|error| Status::internal(error.to_string()))?.addresses;
-        addresses.retain(|address| address.is_loopback() || !own.contains(address));
+        let servers = self.servers().await?;
+        let servers = servers.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let servers: Vec<IpAddr> =
+            servers.filter_map(|at| Some(at.parse::<std::net::SocketAddr>().ok()?.ip())).collect();
+        let is_servers = |address: &IpAddr| own.contains(address) || servers.contains(address);
+        addresses.retain(|address| address.is_loopback() || !is_servers(address));
         Ok(addresses)
     }
 

@@ -99,6 +99,7 @@ fn server(name: &str) -> Server {
         sealing: Arc::new(Unsealed),
         client: client.clone(),
         node: None,
+        shared: false,
     });
     let supervisor = Supervisor::new(Setup {
         encryption,

@@ -139,6 +139,18 @@ struct ServerArgs {
     /// argument for the service proxy, name=value
     #[argh(option)]
     kube_proxy_arg: Vec<String>,
+    /// where several servers keep the cluster's state: postgres://, mysql://, or the URLs of an etcd (default a SQLite file) [K3S_DATASTORE_ENDPOINT]
+    #[argh(option)]
+    datastore_endpoint: Option<String>,
+    /// TLS certificate authority of the datastore [K3S_DATASTORE_CAFILE]
+    #[argh(option)]
+    datastore_cafile: Option<PathBuf>,
+    /// TLS certificate shown to the datastore [K3S_DATASTORE_CERTFILE]
+    #[argh(option)]
+    datastore_certfile: Option<PathBuf>,
+    /// TLS key of the certificate shown to the datastore [K3S_DATASTORE_KEYFILE]
+    #[argh(option)]
+    datastore_keyfile: Option<PathBuf>,
     /// folder for volumes of the local storage class (default <data-dir>/storage)
     #[argh(option)]
     default_local_storage_path: Option<PathBuf>,
@@ -193,6 +205,13 @@ struct ServerArgs {
     /// interface whose address the node uses
     #[argh(option)]
     flannel_iface: Option<String>,
+}
+
+/// A datastore that several servers share, and the files for TLS with it.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) endpoint: String,
+    pub(crate) files: datastore::Files,
 }
 
 /// An address block, `10.42.0.0/16`.
@@ -271,6 +290,8 @@ pub(crate) struct Config {
     pub(crate) lb_server_port: u16,
     pub(crate) disable_apiserver_lb: bool,
     pub(crate) agent_token: Option<String>,
+    /// What servers share; `None`: a file of this one's own.
+    pub(crate) datastore: Option<Shared>,
     pub(crate) local_storage_path: PathBuf,
     pub(crate) disable: Vec<String>,
     pub(crate) disable_scheduler: bool,
@@ -404,7 +425,15 @@ impl Config {
                 "--tls-san-security=false is not supported: names are added with --tls-san only",
             ));
         }
+        let files = datastore::Files {
+            cafile: args.datastore_cafile,
+            certfile: args.datastore_certfile,
+            keyfile: args.datastore_keyfile,
+        };
+        let endpoint = args.datastore_endpoint.filter(|endpoint| !endpoint.is_empty());
+        let datastore = endpoint.map(|endpoint| Shared { endpoint, files });
         Ok(Config {
+            datastore,
             debug: args.debug.unwrap_or(false) || args.v.is_some_and(|v| v >= 4),
             log: args.log,
             alsologtostderr: args.alsologtostderr.unwrap_or(false),

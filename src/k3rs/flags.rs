@@ -90,8 +90,7 @@ impl Flag {
 const IPV6: &str = "IPv6";
 const NODE_NAMES: &str = "DNS names of nodes";
 const NETWORKS: &str = "other networks between nodes";
-const HA: &str = "several servers";
-const DATASTORES: &str = "other datastores";
+const HA: &str = "the embedded etcd; several servers share a --datastore-endpoint";
 const CRI: &str = "the CRI socket and external runtimes";
 const HELM: &str = "Helm charts";
 const ROOTLESS: &str = "rootless mode";
@@ -143,10 +142,10 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("kube-controller-manager-arg", Repeated),
     flag("kube-scheduler-arg", Repeated),
     flag("kube-cloud-controller-manager-arg", Repeated),
-    flag("datastore-endpoint", Value).env("K3S_DATASTORE_ENDPOINT").later(DATASTORES),
-    flag("datastore-cafile", Value).env("K3S_DATASTORE_CAFILE").later(DATASTORES),
-    flag("datastore-certfile", Value).env("K3S_DATASTORE_CERTFILE").later(DATASTORES),
-    flag("datastore-keyfile", Value).env("K3S_DATASTORE_KEYFILE").later(DATASTORES),
+    flag("datastore-endpoint", Value).env("K3S_DATASTORE_ENDPOINT"),
+    flag("datastore-cafile", Value).env("K3S_DATASTORE_CAFILE"),
+    flag("datastore-certfile", Value).env("K3S_DATASTORE_CERTFILE"),
+    flag("datastore-keyfile", Value).env("K3S_DATASTORE_KEYFILE"),
     flag("etcd-expose-metrics", Switch).later(HA),
     flag("etcd-disable-snapshots", Switch).later(HA),
     flag("etcd-snapshot-name", Value).later(HA),
@@ -476,15 +475,15 @@ mod tests {
             (&["--nonsense"][..], "command line: flag provided but not defined: --nonsense"),
             (
                 &["--cluster-init"],
-                "command line: flag --cluster-init is not supported by this version of k3rs yet (several servers)",
+                "command line: flag --cluster-init is not supported by this version of k3rs yet (the embedded etcd; several servers share a --datastore-endpoint)",
             ),
             (
                 &["--cluster-init=true"],
-                "command line: flag --cluster-init is not supported by this version of k3rs yet (several servers)",
+                "command line: flag --cluster-init is not supported by this version of k3rs yet (the embedded etcd; several servers share a --datastore-endpoint)",
             ),
             (
                 &["--server"],
-                "command line: flag --server is not supported by this version of k3rs yet (several servers)",
+                "command line: flag --server is not supported by this version of k3rs yet (the embedded etcd; several servers share a --datastore-endpoint)",
             ),
             (
                 &["--cluster-init=perhaps"],

@@ -25,6 +25,10 @@ const TOPICS: &[(&str, &[&str])] = &[
         &[
             "data-dir",
             "default-local-storage-path",
+            "datastore-endpoint",
+            "datastore-cafile",
+            "datastore-certfile",
+            "datastore-keyfile",
             "secrets-encryption",
             "secrets-encryption-provider",
         ],

@@ -8,6 +8,8 @@ mod apiserver;
 mod balancer;
 mod component;
 mod config;
+mod controllers;
+
 mod door;
 mod flags;
 mod follow;
@@ -18,6 +20,7 @@ mod node;
 mod prepare;
 mod secrets;
 mod server;
+mod state;
 mod supervisor;
 mod tunnel;
 mod unable;

@@ -31,7 +31,8 @@ pub(crate) async fn envelope(config: &Config, paths: &Paths) -> Result<(Arc<Encr
         (Some(file), _) => Some(file.clone()),
         (None, Some(provider)) => {
             let file = paths.cred(secrets_encryption::CONFIG_FILE);
-            if rt::fs::read_optional(&file)?.is_none() && paths.datastore().exists() {
+            let is_there = config.datastore.is_some() || paths.datastore().exists();
+            if rt::fs::read_optional(&file)?.is_none() && is_there {
                 restore(config, paths).await?;
             }
             made = secrets_encryption::prepare(paths, provider)
@@ -48,7 +49,10 @@ pub(crate) async fn envelope(config: &Config, paths: &Paths) -> Result<(Arc<Encr
 async fn restore(config: &Config, paths: &Paths) -> Result<()> {
     let passwords = crate::prepare::passwords(paths, config)?;
     let limits = store::Limits { check: |_, _| true, ..store::Limits::default() };
-    let store = Store::open(&paths.datastore(), limits).await;
+    let store = match crate::state::shared_log(config).await? {
+        Some(log) => Store::share(log, limits).await,
+        None => Store::open(&paths.datastore(), limits).await,
+    };
     let store = store.context(|| "open the datastore for its bootstrap data")?;
     let key = cluster::bootstrap::storage_key(&passwords.server);
     let saved = store.get(&key).await.context(|| "read the bootstrap data")?;

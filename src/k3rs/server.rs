@@ -6,22 +6,22 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, Driver, Informers, Outside, Told};
+use client::Informers;
 use cluster::secrets_encryption::SecretsEncryption;
 use cluster::settings::Settings;
 use cluster::signer::Authorities;
 use cluster::supervisor::{Passwords, Setup, Supervisor};
 use cluster::{Paths, Pki};
-use server::{Encryption, Server, User};
+use server::{Server, User};
 use stdx::{Context, Result};
-use store::{Class, Op, Store};
 
-use crate::component::extenders::Extenders;
 use crate::config::Config;
+use crate::controllers;
 use crate::flags::On;
 use crate::follow::{self, Shown};
 use crate::node::Link;
 use crate::prepare::{self, EtcDir};
+use crate::state::{self, Opened};
 use crate::supervisor::Face;
 use crate::tunnel::Tunnels;
 use crate::{logging, secrets, unable, userspace};
@@ -124,12 +124,10 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let node_ips = prepare::node_ips(&config)?;
     let machine = Arc::new(Machine { config, paths, etc, hostname, node_name, node_ips });
 
-    let (encryption, made) = secrets::envelope(&machine.config, &machine.paths).await?;
-    let store = open_datastore(&machine, Arc::clone(&encryption)).await?;
+    let Opened { store, encryption, pki, passwords } = state::open(&machine).await?;
     let _reload = (machine.config.apiserver.encryption_reload
         || machine.config.secrets_provider.is_some())
     .then(|| rt::spawn_named("encryption configuration", Arc::clone(&encryption).follow()));
-    let (pki, passwords) = prepare_cluster(&machine, &store, made).await?;
     prepare::write_tokens(&machine.paths, &passwords, &pki.server_ca.chain_pem)?;
     let node_password = prepare::ensure_node_password(&machine.etc)?;
     write_kubeconfig(&machine, &pki)?;
@@ -143,6 +141,14 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     config.reading_requests_max = wanted.in_flight.reading_max();
     config.tunnels = Some(Arc::clone(&tunnels) as _);
     let server = Server::start_with(config, store.clone(), plugs).await?;
+    if store.is_shared() && !machine.config.disable_agent {
+        let client = server.client_as(User::new("system:k3s-supervisor", &["system:masters"]));
+        let claimed = cluster::claim_own(client, &machine.node_name, &node_password).await;
+        claimed.context(|| {
+            let file = machine.etc.node_password();
+            format!("Node password rejected, duplicate hostname or contents of '{}' may not match server node-passwd entry, try enabling a unique node name with the --with-node-id flag", file.display())
+        })?;
+    }
     let sealing = secrets::Sealing {
         store: store.clone(),
         encryption,
@@ -156,7 +162,9 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
         listen(&machine, &server, &pki, (&shown, supervisor, Arc::clone(&tunnels))).await?;
     let manager = server.client_as(User::new("system:kube-controller-manager", &[]));
     let informers = Informers::following(manager, Arc::clone(server.kinds()));
-    let drivers = start_controllers(&machine, &server, &informers).await?;
+    let authorities = Authorities { client: pki.client_ca.clone(), server: pki.server_ca.clone() };
+    let controllers =
+        controllers::start(&machine, &server, &store, (&informers, authorities)).await?;
     let deploy = start_deploy(&machine, &server).await?;
     unpacking.await;
     let mut agent = None;
@@ -167,15 +175,6 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
             rt::spawn_named("certificates and addresses", follow)
         };
         let mut _follow = follow(None);
-        // The controller manager's, as upstream: who brings signers of their own gets no second ones.
-        let manager = &machine.config.components.manager;
-        let signs = !machine.config.disable_controller_manager && manager.signs();
-        let _signers = signs.then(|| {
-            let controller = server.client_as(User::controller("certificate-controller"));
-            let authorities =
-                Authorities { client: pki.client_ca.clone(), server: pki.server_ca.clone() };
-            cluster::signer::keep(controller, authorities, manager.signing_duration)
-        });
         let mut _role = None;
         if !machine.config.disable_agent {
             let link = link(&machine, &server, &pki, &shown, &informers);
@@ -198,7 +197,7 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     };
     let signal = rt::future::or(rt::signal::terminated(), up).await?;
     log::info!("Received {signal}, shutting down; containers run on");
-    drop((deploy, drivers, informers, clock));
+    drop((deploy, controllers, informers, clock));
     if let Some(agent) = agent {
         agent.stop().await;
     }
@@ -265,47 +264,6 @@ pub(crate) async fn unpack_userspace(paths: Paths) {
     if let Err(error) = rt::unblock(move || userspace::unpack(&paths)).await {
         log::error!("going on without the tools in {}: {error}", data.display());
     }
-}
-
-async fn open_datastore(machine: &Machine, envelope: Arc<Encryption>) -> Result<Store> {
-    let path = machine.paths.datastore();
-    if let Some(dir) = path.parent() {
-        rt::fs::create_dir_all(dir, 0o700)?;
-    }
-    let held = path.metadata().map_or(0, |file| file.len());
-    let free = path.parent().map_or(Ok(u64::MAX), rt::fs::available_bytes)?;
-    let limits = store::Limits {
-        owner: server::key_owner,
-        check: server::check_value,
-        ..store::Limits::for_memory(rt::memory_bytes()).for_disk(free.saturating_add(held))
-    };
-    let store = Store::open_sealed(&path, limits, envelope).await;
-    let store = store.context(|| format!("open the datastore {}", path.display()))?;
-    log::info!("Opened datastore {} at revision {}", path.display(), store.revision());
-    Ok(store)
-}
-
-/// Passwords and certificates, from disk, the datastore's bootstrap data, or made anew. What was `made` already is saved as well.
-async fn prepare_cluster(machine: &Machine, store: &Store, made: bool) -> Result<(Pki, Passwords)> {
-    let (config, paths) = (&machine.config, &machine.paths);
-    let passwords = prepare::passwords(paths, config)?;
-    let key = cluster::bootstrap::storage_key(&passwords.server);
-    let saved = store.get(&key).await.context(|| "read the bootstrap data")?;
-    if let Some(saved) = &saved {
-        let optional = config.secrets_provider.is_some();
-        cluster::bootstrap::restore(paths, &passwords.server, &saved.value, optional)?;
-    }
-    let settings = pki_settings(machine, &machine.node_ips);
-    let pki = Pki::ensure(paths, &settings, follow::clock()).context(|| "prepare certificates")?;
-    if saved.is_none() || made {
-        let block = cluster::bootstrap::collect(paths, &passwords.server, rt::now().wall)?;
-        store
-            .write_one(Op::put(key.as_bytes(), block), Class::Durable)
-            .await
-            .context(|| "save the bootstrap data")?;
-        log::info!("Saved bootstrap data");
-    }
-    Ok((pki, passwords))
 }
 
 /// What certificates depend on while the node has these addresses.
@@ -473,7 +431,28 @@ fn secrets_encryption(
         sealing: Arc::new(sealing),
         client: server.client_as(User::new("system:k3s-supervisor", &["system:masters"])),
         node: (!config.disable_agent).then(|| machine.node_name.clone()),
+        shared: config.datastore.is_some(),
     })
+}
+
+/// What all nodes and servers must agree on.
+pub(crate) fn settings(machine: &Machine) -> Settings {
+    let config = &machine.config;
+    let blocks = |cidrs: &[crate::config::Cidr]| {
+        cidrs.iter().map(|cidr| (cidr.address, cidr.bits)).collect()
+    };
+    Settings {
+        cluster_cidrs: blocks(&config.cluster_cidrs),
+        service_cidrs: blocks(&config.service_cidrs),
+        cluster_dns: config.cluster_dns.clone(),
+        cluster_domain: config.cluster_domain.clone(),
+        node_ports: config.node_ports,
+        flannel_backend: config.flannel_backend.map_or("none", net::Backend::name).to_owned(),
+        flannel_external_ip: config.flannel_external_ip.is_some(),
+        egress_selector_mode: config.egress.name().to_owned(),
+        network_policies: !config.disable_network_policy,
+        https_port: config.https_port,
+    }
 }
 
 /// What nodes that join find here.
@@ -485,110 +464,16 @@ fn supervisor(
     encryption: Arc<SecretsEncryption>,
 ) -> Supervisor {
     let config = &machine.config;
-    let blocks = |cidrs: &[crate::config::Cidr]| {
-        cidrs.iter().map(|cidr| (cidr.address, cidr.bits)).collect()
-    };
-    let settings = Settings {
-        cluster_cidrs: blocks(&config.cluster_cidrs),
-        service_cidrs: blocks(&config.service_cidrs),
-        cluster_dns: config.cluster_dns.clone(),
-        cluster_domain: config.cluster_domain.clone(),
-        node_ports: config.node_ports,
-        flannel_backend: config.flannel_backend.map_or("none", net::Backend::name).to_owned(),
-        flannel_external_ip: config.flannel_external_ip.is_some(),
-        egress_selector_mode: config.egress.name().to_owned(),
-        network_policies: !config.disable_network_policy,
-        https_port: config.https_port,
-    };
     Supervisor::new(Setup {
         client: server.client_as(User::new("system:k3s-supervisor", &["system:masters"])),
         paths: machine.paths.clone(),
         authorities: Authorities { client: pki.client_ca.clone(), server: pki.server_ca.clone() },
         passwords,
-        config: settings.to_json(),
+        config: settings(machine).to_json(),
         own_node: (!config.disable_agent).then(|| (machine.node_name.clone(), node_password)),
         clock: follow::clock,
         encryption,
     })
-}
-
-/// The controllers and the scheduler, each acting as itself.
-async fn start_controllers(
-    machine: &Machine,
-    server: &Server,
-    informers: &Informers,
-) -> Result<Vec<Driver>> {
-    write_settings(machine, &server.client_as(User::apiserver())).await?;
-    let mut drivers = Vec::new();
-    drivers.push(Driver::start(control::SERVER_CONTROLLERS, informers, |_| {
-        server.client_as(User::apiserver())
-    }));
-    if !machine.config.disable_controller_manager {
-        let manager = &machine.config.components.manager;
-        let controllers = manager.controllers();
-        let client_of = |name| server.client_as(User::controller(name));
-        drivers.push(Driver::start_with(controllers, informers, &client_of, manager.told()));
-        log::info!("Started {} controllers", controllers.len());
-    }
-    // It is there with --disable servicelb, too, to take away what it has given.
-    drivers.push(Driver::start(control::CLOUD_CONTROLLERS, informers, |name| {
-        server.client_as(User::controller(name))
-    }));
-    if !machine.config.disable_scheduler {
-        let profiles = machine.config.components.profiles.clone();
-        let extenders = profiles.as_ref().map_or(&[][..], |profiles| &profiles.1);
-        let outside = Extenders::open(extenders)?.map(|extenders| extenders as Arc<dyn Outside>);
-        let scheduler = sched::registered(profiles.as_deref());
-        let client_of = |_| server.client_as(User::new("system:kube-scheduler", &[]));
-        let told =
-            Told { settings: profiles.map(|profiles| profiles as client::Settings), outside };
-        drivers.push(Driver::start_with(scheduler, informers, &client_of, told));
-        log::info!("Started the scheduler");
-    }
-    server.also_tell(Box::new(Driver::figures(&drivers)));
-    Ok(drivers)
-}
-
-/// What controllers must know of the command line: they read nothing but objects.
-async fn write_settings(machine: &Machine, client: &Client) -> Result<()> {
-    let config = &machine.config;
-    let join = |cidrs: &[crate::config::Cidr]| {
-        cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-    };
-    let own_ports = net::own_ports(&crate::node::net_config(machine, Vec::new())?);
-    let own_ports = own_ports
-        .iter()
-        .map(|(protocol, port)| format!("{port}/{}", protocol.lower().to_uppercase()));
-    let (first, last) = config.node_ports;
-    let data = api::json!({
-        "servicelb": (!config.disabled("servicelb")).to_string(),
-        "node-own-ports": own_ports.collect::<Vec<_>>().join(","),
-        "service-node-port-range": format!("{first}-{last}"),
-        "cluster-cidr": join(&config.cluster_cidrs),
-        "service-cidr": join(&config.service_cidrs),
-        "cluster-domain": config.cluster_domain,
-        "default-local-storage-path": config.local_storage_path.display().to_string(),
-        "node-cidr-mask": config.components.manager.node_cidr_mask.to_string(),
-    });
-    let apply = |name: &str, data: api::Value| {
-        let tree = api::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "kube-system"}, "data": data});
-        let mut request =
-            client::Request::new(client::Verb::Patch, &api::kinds::CONFIG_MAP, "kube-system", name);
-        request.field_manager = "k3rs".into();
-        request.force = true;
-        request.body = client::Body::Patch(client::PatchType::Apply, tree);
-        request
-    };
-    client
-        .call(apply("k3rs-settings", data))
-        .await
-        .context(|| "write the controllers' settings")?;
-    let ca = rt::fs::read_text(machine.paths.tls("server-ca.crt"))?;
-    client
-        .call(apply("kube-root-ca.crt", api::json!({"ca.crt": ca})))
-        .await
-        .context(|| "publish the CA")?;
-    Ok(())
 }
 
 /// Writes the packaged manifests and starts applying `server/manifests/`.

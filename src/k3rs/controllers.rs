@@ -1,0 +1,207 @@
+//! The controllers and the scheduler, each acting as itself: always where a server has its store for itself, and by
+//! election where several share one.
+
+use std::sync::Arc;
+
+use client::{Client, Driver, Election, Informers, Outside, Roster, Told};
+use cluster::settings::Settings;
+use cluster::signer::{self, Authorities};
+use server::{Server, User};
+use stdx::{Context, Error, Result};
+use store::{Query, Store};
+
+use crate::component::extenders::Extenders;
+use crate::server::{Machine, settings};
+
+/// What roles are started from, each time it is this server's turn.
+pub(crate) struct Means {
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) server: Server,
+    pub(crate) informers: Informers,
+    pub(crate) authorities: Authorities,
+    roster: Arc<Roster>,
+    extenders: Option<Arc<dyn Outside>>,
+}
+
+/// What one of several servers does.
+struct Role {
+    /// The Lease that is held for it, by k3s's names.
+    lease: &'static str,
+    /// Whether this server does it at all.
+    wanted: fn(&Means) -> bool,
+    start: fn(&Means) -> Vec<Box<dyn Send>>,
+}
+
+const ROLES: &[Role] = &[
+    Role {
+        lease: "kube-controller-manager",
+        wanted: |means| !means.machine.config.disable_controller_manager,
+        start: |means| {
+            let manager = &means.machine.config.components.manager;
+            let controllers = manager.controllers();
+            let client_of = |name: &'static str| means.server.client_as(User::controller(name));
+            let told = manager.told();
+            let mut work =
+                means.started(Driver::start_with(controllers, &means.informers, &client_of, told));
+            log::info!("Started {} controllers", controllers.len());
+            // The controller manager's, as upstream: who brings signers of their own gets no second ones.
+            if manager.signs() {
+                let signs = client_of("certificate-controller");
+                let authorities = means.authorities.clone();
+                work.push(Box::new(signer::keep(signs, authorities, manager.signing_duration)));
+            }
+            work
+        },
+    },
+    Role {
+        // It is there with --disable servicelb, too, to take away what it has given.
+        lease: "k3s-cloud-controller-manager",
+        wanted: |_| true,
+        start: |means| {
+            means.started(Driver::start(control::CLOUD_CONTROLLERS, &means.informers, |name| {
+                means.server.client_as(User::controller(name))
+            }))
+        },
+    },
+    Role {
+        lease: "kube-scheduler",
+        wanted: |means| !means.machine.config.disable_scheduler,
+        start: |means| {
+            let profiles = means.machine.config.components.profiles.clone();
+            let scheduler = sched::registered(profiles.as_deref());
+            let client_of = |_| means.server.client_as(User::new("system:kube-scheduler", &[]));
+            let told = Told {
+                settings: profiles.map(|profiles| profiles as client::Settings),
+                outside: means.extenders.clone(),
+            };
+            let work =
+                means.started(Driver::start_with(scheduler, &means.informers, &client_of, told));
+            log::info!("Started the scheduler");
+            work
+        },
+    },
+];
+
+impl Means {
+    fn started(&self, driver: Driver) -> Vec<Box<dyn Send>> {
+        self.roster.note(&driver);
+        vec![Box::new(driver)]
+    }
+}
+
+/// What runs; dropping it ends all of it.
+pub(crate) type Running = Vec<Box<dyn Send>>;
+
+/// Starts what this server does by itself, and what is its turn to do.
+///
+/// # Errors
+/// If the settings cannot be written, or differ from those of servers that run.
+pub(crate) async fn start(
+    machine: &Arc<Machine>,
+    server: &Server,
+    store: &Store,
+    (informers, authorities): (&Informers, Authorities),
+) -> Result<Running> {
+    let client = server.client_as(User::apiserver());
+    agree(machine, &client, store).await?;
+    write_settings(machine, &client).await?;
+    let profiles = machine.config.components.profiles.as_ref();
+    let extenders = profiles.map_or(&[][..], |profiles| &profiles.1);
+    let means = Arc::new(Means {
+        machine: Arc::clone(machine),
+        server: server.clone(),
+        informers: informers.clone(),
+        authorities,
+        roster: Arc::default(),
+        extenders: Extenders::open(extenders)?.map(|extenders| extenders as Arc<dyn Outside>),
+    });
+    let own = Driver::start(control::SERVER_CONTROLLERS, informers, |_| client.clone());
+    let mut running = means.started(own);
+    for role in ROLES.iter().filter(|role| (role.wanted)(&means)) {
+        if !store.is_shared() {
+            running.append(&mut (role.start)(&means));
+            continue;
+        }
+        let identity = format!("{}_{:016x}", machine.node_name, rt::random_u64());
+        let election = Election::new(client.clone(), role.lease, identity);
+        let means = Arc::clone(&means);
+        running.push(Box::new(rt::spawn_named(
+            role.lease,
+            election.run(move || (role.start)(&means)),
+        )));
+    }
+    let roster = Arc::clone(&means.roster);
+    server.also_tell(Box::new(move |text| roster.write(text)));
+    Ok(running)
+}
+
+/// Where the settings of all servers are.
+const SETTINGS: &str = "k3rs-settings";
+
+/// Whether other servers that run are set up alike: they would undo what each other does.
+async fn agree(machine: &Machine, client: &Client, store: &Store) -> Result<()> {
+    if !store.is_shared() {
+        return Ok(());
+    }
+    let own = crate::server::advertised(machine, &machine.node_ips);
+    let others = store.range(&Query::prefix("/registry/masterleases/")).await;
+    let is_other = |key: &[u8]| {
+        let name = key.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        !own.iter().any(|address| address.to_string().as_bytes() == name)
+    };
+    let others = others.context(|| "look for other servers")?.items;
+    if !others.iter().any(|kv| is_other(&kv.key)) {
+        return Ok(());
+    }
+    let known = client.get_optional(&api::kinds::CONFIG_MAP, "kube-system", SETTINGS).await;
+    let Some(known) = known.context(|| "read the settings of other servers")? else {
+        return Ok(());
+    };
+    let known = api::Lens::entry(&known.tree(), "data", "cluster").map(Settings::from_json);
+    match known.transpose()?.and_then(|known| settings(machine).mismatch(&known)) {
+        None => Ok(()),
+        Some(flag) => Err(Error::new(format!(
+            "critical configuration value mismatch between servers: {flag}"
+        ))),
+    }
+}
+
+/// What controllers must know of the command line: they read nothing but objects.
+async fn write_settings(machine: &Machine, client: &Client) -> Result<()> {
+    let config = &machine.config;
+    let join = |cidrs: &[crate::config::Cidr]| {
+        cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    };
+    let own_ports = net::own_ports(&crate::node::net_config(machine, Vec::new())?);
+    let own_ports = own_ports
+        .iter()
+        .map(|(protocol, port)| format!("{port}/{}", protocol.lower().to_uppercase()));
+    let (first, last) = config.node_ports;
+    let data = api::json!({
+        "servicelb": (!config.disabled("servicelb")).to_string(),
+        "node-own-ports": own_ports.collect::<Vec<_>>().join(","),
+        "service-node-port-range": format!("{first}-{last}"),
+        "cluster-cidr": join(&config.cluster_cidrs),
+        "service-cidr": join(&config.service_cidrs),
+        "cluster-domain": config.cluster_domain,
+        "default-local-storage-path": config.local_storage_path.display().to_string(),
+        "cluster": settings(machine).to_json(),
+        "node-cidr-mask": config.components.manager.node_cidr_mask.to_string(),
+    });
+    let apply = |name: &str, data: api::Value| {
+        let tree = api::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "kube-system"}, "data": data});
+        let mut request =
+            client::Request::new(client::Verb::Patch, &api::kinds::CONFIG_MAP, "kube-system", name);
+        request.field_manager = "k3rs".into();
+        request.force = true;
+        request.body = client::Body::Patch(client::PatchType::Apply, tree);
+        request
+    };
+    client.call(apply(SETTINGS, data)).await.context(|| "write the controllers' settings")?;
+    let ca = rt::fs::read_text(machine.paths.tls("server-ca.crt"))?;
+    client
+        .call(apply("kube-root-ca.crt", api::json!({"ca.crt": ca})))
+        .await
+        .context(|| "publish the CA")?;
+    Ok(())
+}
