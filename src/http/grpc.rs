@@ -166,6 +166,11 @@ impl Outgoing {
         sent.map_err(|_| Status::new(Code::CANCELLED, "the call is over"))
     }
 
+    /// Waits until the peer has taken what was sent, but for the last few kilobytes.
+    pub async fn ready(&mut self) -> Result<(), Status> {
+        self.sender.ready().await.map_err(|_| Status::new(Code::CANCELLED, "the call is over"))
+    }
+
     /// Resolves when the call is over.
     pub async fn closed(&self) {
         self.sender.closed().await;
