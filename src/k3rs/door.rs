@@ -1,10 +1,11 @@
 //! The local door: a unix socket for the commands of this machine's root (`k3rs ctr`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::{Lens, Value, json};
 use http::{Request, Response};
+use rt::net::UnixListener;
 use runtime::{Images, images::PullAuth};
 use stdx::{Context, Error, Result};
 
@@ -22,10 +23,7 @@ pub(crate) fn socket(config: &Config) -> PathBuf {
 pub(crate) async fn open(config: &Config, images: Images) -> Result<http::server::Server> {
     let path = socket(config);
     rt::fs::create_dir_all(&config.run_dir, 0o755)?;
-    rt::fs::remove_file(&path)?;
-    let listener =
-        rt::net::UnixListener::bind(&path).context(|| format!("listen on {}", path.display()))?;
-    rt::fs::set_mode(&path, 0o600)?;
+    let listener = listen(&path)?;
     let server = http::server::Server::new(Arc::new(Door(images)), http::server::Limits::default());
     let serving = server.clone();
     rt::spawn_named("local door", async move {
@@ -35,6 +33,14 @@ pub(crate) async fn open(config: &Config, images: Images) -> Result<http::server
     })
     .detach();
     Ok(server)
+}
+
+/// A socket that only its owner may connect to, in the place of one that an earlier process left.
+pub(crate) fn listen(path: &Path) -> Result<UnixListener> {
+    rt::fs::remove_file(path)?;
+    let listener = UnixListener::bind(path).context(|| format!("listen on {}", path.display()))?;
+    rt::fs::set_mode(path, 0o600)?;
+    Ok(listener)
 }
 
 struct Door(Images);

@@ -15,6 +15,7 @@ mod flags;
 mod follow;
 mod help;
 mod join;
+mod kine;
 mod logging;
 mod node;
 mod prepare;
@@ -55,6 +56,12 @@ static COMMANDS: &[Command] = &[
         name: "secrets-encrypt",
         about: "Control secrets encryption and its keys",
         run: secrets::command,
+        hidden: false,
+    },
+    Command {
+        name: "kine",
+        about: "Serve the etcd API on a datastore",
+        run: kine::command,
         hidden: false,
     },
     Command {
@@ -165,7 +172,7 @@ fn help(args: &[String]) -> ExitCode {
         Some(command)
             if matches!(
                 command.name,
-                "server" | "agent" | "token" | "uninstall" | "ctr" | "secrets-encrypt"
+                "server" | "agent" | "token" | "uninstall" | "ctr" | "secrets-encrypt" | "kine"
             ) =>
         {
             (command.run)(&["--help".to_owned()])
