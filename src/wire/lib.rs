@@ -21,6 +21,7 @@ pub mod oci;
 pub mod pem;
 pub mod percent;
 pub mod pkcs10;
+pub mod postgres;
 pub mod protobuf;
 pub mod quantity;
 pub mod remotedialer;
