@@ -20,6 +20,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use stdx::time::Wall;
 use stdx::{Context, Error, Result};
 
+use crate::io::Io;
 use crate::server_name::{self, RestoringVerifier};
 
 pub use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -193,6 +194,31 @@ pub fn client_config(trust: Trust, identity: Option<Arc<Identity>>) -> Result<Ar
     Ok(Arc::new(config))
 }
 
+/// Begins TLS as a client on a connection that is open. `protocols` are offered (ALPN); the server's choice
+/// among them comes with the encrypted stream.
+///
+/// # Errors
+/// If `name` is neither a host's name nor an address, or the handshake fails.
+pub async fn begin(
+    io: Io,
+    config: &Arc<ClientConfig>,
+    name: &str,
+    protocols: &[&[u8]],
+) -> Result<(Io, Option<Vec<u8>>)> {
+    let server_name = ServerName::try_from(name.to_owned())
+        .context(|| format!("use {name:?} as a server name"))?;
+    let mut config = Arc::clone(config);
+    if !config.alpn_protocols.iter().eq(protocols) {
+        let mut other = (*config).clone();
+        other.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        config = Arc::new(other);
+    }
+    let connected = futures_rustls::TlsConnector::from(config).connect(server_name, io).await;
+    let stream = connected.context(|| "TLS handshake")?;
+    let chosen = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    Ok((Box::new(stream), chosen))
+}
+
 /// The cryptography behind every configuration, made once.
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
@@ -214,6 +240,68 @@ pub fn listed(pem: &[u8]) -> Result<Trust> {
             .build()
             .context(|| "make a trust store")?;
     Ok(Trust::Custom(Arc::new(Listed { certificates, authorities })))
+}
+
+/// The same trust in whatever name a certificate has: authorities vouch for the server, wherever it is.
+///
+/// # Errors
+/// If the trust store cannot be used.
+pub fn any_name(trust: Trust) -> Result<Trust> {
+    let inner: Arc<dyn ServerCertVerifier> = match trust {
+        Trust::Insecure => return Ok(Trust::Insecure),
+        Trust::Custom(verifier) => verifier,
+        Trust::Roots(roots) => {
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+                .build()
+                .context(|| "make a trust store")?
+        }
+    };
+    Ok(Trust::Custom(Arc::new(AnyName(inner))))
+}
+
+/// Asks another verifier and does not mind the name, which that one looks at last.
+#[derive(Debug)]
+struct AnyName(Arc<dyn ServerCertVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        use CertificateError::{NotValidForName, NotValidForNameContext};
+        match self.0.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+            Err(rustls::Error::InvalidCertificate(
+                NotValidForName | NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 #[derive(Debug)]

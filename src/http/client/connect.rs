@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rt::BoxFuture;
 use rt::future::poll_fn;
-use rustls_pki_types::ServerName;
 use stdx::{Context, Error, Result};
 use wire::base64;
 use wire::headers::Headers;
@@ -189,29 +188,18 @@ async fn open(endpoint: &Endpoint, http1_only: bool) -> Result<Connected> {
         (None, Address::Tcp(host, _)) => host,
         (None, Address::Unix(_)) => "localhost",
     };
-    let name = ServerName::try_from(name.to_owned())
-        .context(|| format!("use {name:?} as a server name"))?;
     let wanted: &[&[u8]] = match endpoint.protocol {
         _ if http1_only => &[b"http/1.1"],
         Protocol::Http1 => &[b"http/1.1"],
         Protocol::Http2 => &[b"h2"],
         Protocol::Auto => &[b"h2", b"http/1.1"],
     };
-    let mut config = Arc::clone(config);
-    if !config.alpn_protocols.iter().eq(wanted) {
-        let mut other = (*config).clone();
-        other.alpn_protocols = wanted.iter().map(|name| name.to_vec()).collect();
-        config = Arc::new(other);
-    }
-    let stream = futures_rustls::TlsConnector::from(config)
-        .connect(name, raw)
-        .await
-        .context(|| "TLS handshake")?;
-    let is_http2 = match stream.get_ref().1.alpn_protocol() {
+    let (io, chosen) = crate::tls::begin(raw, config, name, wanted).await?;
+    let is_http2 = match chosen {
         Some(protocol) => protocol == b"h2",
         None => endpoint.protocol == Protocol::Http2 && !http1_only,
     };
-    Ok(Connected { io: Box::new(stream), is_http2 })
+    Ok(Connected { io, is_http2 })
 }
 
 async fn open_raw(endpoint: &Endpoint) -> Result<Io> {
