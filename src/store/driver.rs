@@ -144,6 +144,11 @@ impl Loaded {
         Loaded { mark: newest, clean: true, ..Loaded::default() }
     }
 
+    /// Counts bytes of rows that newer ones replace and that were not read.
+    pub fn unread(&mut self, dead_bytes: usize) {
+        self.dead.bytes += dead_bytes;
+    }
+
     /// Takes the next row; those of one key come in order of their numbers.
     pub fn row(&mut self, row: Row) {
         let n_bytes = row.bytes();

@@ -127,7 +127,8 @@ pub struct Role {
 /// again with each version.
 const LEASES: &str = "/k3rs/leases/";
 
-pub(crate) fn lease_key(id: i64) -> Bytes {
+/// The key of a lease; its value is the time that the lease has, in milliseconds, as text.
+pub fn lease_key(id: LeaseId) -> Bytes {
     format!("{LEASES}{id}").into_bytes().into()
 }
 
