@@ -20,6 +20,7 @@ if [ "${1:-}" = test ]; then
   need docker-registry docker-registry
   need skopeo skopeo
   need openssl openssl
+  need /usr/lib/postgresql postgresql
 fi
 if [ "${1:-}" = cross ]; then
   need xz xz-utils

@@ -3,6 +3,8 @@
 //! Each is a [`store::SharedLog`]: the arbiter of what happened in which order. The state stays in the
 //! memory of each server and follows it.
 
+mod sql;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,9 +25,12 @@ pub struct Files {
 /// # Errors
 /// If there is no such kind of datastore, or this one is out of reach or not what it should be.
 pub async fn open(endpoint: &str, tls: Files) -> Result<Arc<dyn SharedLog>> {
-    let _ = tls;
-    match endpoint.split_once("://").map(|(scheme, _)| scheme) {
-        Some("postgres" | "postgresql") => Err(missing("PostgreSQL")),
+    let (scheme, rest) = match endpoint.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, ""),
+    };
+    match scheme {
+        Some("postgres" | "postgresql") => sql::open_postgres(rest, tls).await,
         Some("mysql") => Err(missing("MySQL")),
         Some("http" | "https") => Err(missing("etcd")),
         Some("sqlite") => Err(Error::new(

@@ -33,9 +33,7 @@ pub use lease::LeaseInfo;
 pub use memory::{Disk, Fault};
 pub use memory_log::{Fate, Log, LogPlant, Way};
 pub use sealed::Envelope;
-pub use shared::{
-    Append, Appended, Numbering, Refused, Role, SharedLog, Tail, lease_key,
-};
+pub use shared::{Append, Appended, Numbering, Refused, Role, SharedLog, Tail, lease_key};
 pub use store::Store;
 pub use txn::{Compare, Done, Failed, Relation, Request, Response, TXN_DEPTH_MAX, Target, Txn};
 pub use types::{
