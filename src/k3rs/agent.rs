@@ -135,7 +135,8 @@ async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
         let started = node.insert(unable::start(&machine, &link).await?);
         let _tunnels = (machine.config.egress != Mode::Disabled).then(|| {
             let kubelet = started.kubelet().clone();
-            let keep = tunnel::keep(Arc::clone(&balancer), machine.paths.clone(), kubelet);
+            let (paths, mode) = (machine.paths.clone(), machine.config.egress);
+            let keep = tunnel::keep(Arc::clone(&balancer), paths, kubelet, mode);
             rt::spawn_named("tunnels", keep)
         });
         started.ready().await;

@@ -88,7 +88,7 @@ struct ServerArgs {
     /// have other nodes reach this one by its --node-external-ip
     #[argh(option)]
     flannel_external_ip: Option<bool>,
-    /// what servers reach through the tunnels of agents: agent (kubelets), disabled (default agent)
+    /// what servers reach through the tunnels of agents: agent (kubelets), pod or cluster (pods, too), disabled (default agent)
     #[argh(option)]
     egress_selector_mode: Option<String>,
     /// write the administrator's kubeconfig to this file [K3S_KUBECONFIG_OUTPUT]
@@ -687,10 +687,6 @@ mod tests {
             (
                 &["--cluster-cidr=fd00::/48"],
                 "--cluster-cidr: IPv6 is not supported by this version of k3rs yet",
-            ),
-            (
-                &["--egress-selector-mode=pod"],
-                "--egress-selector-mode=pod is not supported by this version of k3rs yet (agent or disabled)",
             ),
             (&["--egress-selector-mode=x"], "invalid egress-selector-mode x"),
             (

@@ -334,6 +334,30 @@ impl Kubelet {
         })
     }
 
+    /// Whether a pod of this node is at an address and port: any port of an address of its own, and of the host's those
+    /// that a pod on the host's network names.
+    pub fn has_pod_at(&self, address: std::net::IpAddr, port: u16) -> bool {
+        let shared = &self.inner.shared;
+        let names = |pod: &Pod| {
+            let tree = pod.object.tree();
+            let containers = tree.list("spec.containers").iter();
+            let mut ports = containers.flat_map(|container| container.list("ports"));
+            ports.any(|it| {
+                it.int("containerPort") == Some(port.into())
+                    && matches!(it.str("protocol"), "" | "TCP")
+            })
+        };
+        shared.slots.all().iter().map(|slot| slot.snapshot()).any(|snapshot| {
+            let Some(pod) = snapshot.pod.as_ref().filter(|_| !snapshot.released) else {
+                return false;
+            };
+            if !snapshot.pod_ips.contains(&address) {
+                return false;
+            }
+            !pod.host_network || names(pod)
+        })
+    }
+
     /// A `v1 PodList` of the pods this node runs.
     pub fn pods(&self) -> Value {
         pod_list(&self.inner.shared, |_| true)

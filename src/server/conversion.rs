@@ -248,7 +248,7 @@ async fn ask(
     let uid = new_uid();
     let sent: Vec<&[u8]> = sent.iter().map(|bytes| &**bytes).collect();
     let question = question(review, &uid, wanted, &sent);
-    let answer = webhook::call(&core.store, &core.http, &target, question, TIME_MAX).await;
+    let answer = webhook::call(core.ways(), &core.http, &target, question, TIME_MAX).await;
     let answer = answer.map_err(|why| {
         failed(format!(
             "conversion webhook for {} failed: {why}",

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::definitions::Definitions;
 use crate::flow::Flow;
 use crate::node_door::Door;
+use crate::resolve::Ways;
 use crate::samples::Samples;
 use crate::storage::cache::Cache;
 use crate::turns::Turns;
@@ -158,6 +159,11 @@ impl Outcome {
 }
 
 impl Core {
+    /// How Services that configurations name are reached.
+    pub(crate) fn ways(&self) -> Ways<'_> {
+        Ways { store: &self.store, tunnels: self.config.tunnels.as_deref() }
+    }
+
     /// Whether the caller may do this.
     ///
     /// # Errors

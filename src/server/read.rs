@@ -37,7 +37,7 @@ pub(crate) async fn read(core: &Core, caller: &Caller, target: &str) -> Result<V
         core.permit(caller, &attributes(&path)).await?;
         let request = http::Request::get(target).header("accept", "application/json");
         let user = &caller.user;
-        let passed = core.aggregation.pass_on(&core.store, &core.http, &remote, user, request);
+        let passed = core.aggregation.pass_on(core.ways(), &core.http, &remote, user, request);
         let late = |rt::Elapsed| Status::unavailable("it did not answer in time");
         let answered = async {
             let mut response = passed.await?;

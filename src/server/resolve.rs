@@ -12,6 +12,7 @@ use http::client::{Endpoint, Protocol};
 use http::tls::{self, ClientConfig, Identity, Trust};
 use store::Store;
 
+use crate::Tunnels;
 use crate::storage::{self, list};
 
 /// A Service that a configuration names as where another server is.
@@ -43,15 +44,38 @@ impl Backend {
     /// Why there is no such place, in upstream's words.
     pub(crate) async fn endpoint(
         &self,
-        store: &Store,
+        ways: Ways<'_>,
         tls: Arc<ClientConfig>,
     ) -> Result<Endpoint, String> {
-        let (host, port) = service(store, &self.namespace, &self.name, self.port).await?;
+        let found = service(ways.store, &self.namespace, &self.name, self.port).await?;
+        let Found { host, port, node } = found;
         // Whoever may write Services names these: not what listens on loopback or a link-local address
         // here. As upstream: requests on one HTTP/2 connection would all reach one of a Service's pods.
         let endpoint = Endpoint::tcp(host, port).server_name(self.host()).far_only();
-        Ok(endpoint.tls(tls).protocol(Protocol::Http1))
+        let endpoint = endpoint.tls(tls).protocol(Protocol::Http1);
+        // What endpoints say of their node is a user's word: the node leads to its own pods only.
+        let way = ways.tunnels.filter(|_| !node.is_empty());
+        let way = way.and_then(|tunnels| tunnels.to_pods(&node));
+        Ok(match way {
+            Some(way) => endpoint.dialer(way),
+            None => endpoint,
+        })
     }
+}
+
+/// Where Services are looked for, and what leads to their pods.
+#[derive(Clone, Copy)]
+pub(crate) struct Ways<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) tunnels: Option<&'a dyn Tunnels>,
+}
+
+/// A place behind a Service.
+struct Found {
+    host: String,
+    port: u16,
+    /// Whose pod it is; empty if nobody says.
+    node: String,
 }
 
 /// Whose certificates another server may show, as a configuration says.
@@ -103,17 +127,13 @@ impl Trusted {
 ///
 /// # Errors
 /// Why there is none, in upstream's words.
-async fn service(
-    store: &Store,
-    namespace: &str,
-    name: &str,
-    port: u16,
-) -> Result<(String, u16), String> {
+async fn service(store: &Store, namespace: &str, name: &str, port: u16) -> Result<Found, String> {
     let found = storage::find(store, &SERVICE, namespace, name).await;
     let service = found.map_err(|status| status.to_string())?;
     let service = service.ok_or_else(|| format!("service {name:?} not found"))?.tree();
     if service.str("spec.type") == "ExternalName" {
-        return Ok((service.str("spec.externalName").to_owned(), port));
+        let host = service.str("spec.externalName").to_owned();
+        return Ok(Found { host, port, node: String::new() });
     }
     if service.str("spec.clusterIP") == "None" {
         return Err("cannot route to service with ClusterIP \"None\"".into());
@@ -152,7 +172,7 @@ async fn of_slices(
     namespace: &str,
     name: &str,
     port: &str,
-) -> Result<Vec<(String, u16)>, String> {
+) -> Result<Vec<Found>, String> {
     let options = ListOptions {
         label_selector: format!("kubernetes.io/service-name={name}"),
         ..ListOptions::default()
@@ -167,8 +187,10 @@ async fn of_slices(
             endpoint.at("conditions.ready").as_bool().unwrap_or(true)
         });
         // Each address of an endpoint is as good as the first, which alone is used.
-        let first = ready.filter_map(|endpoint| endpoint.list("addresses").first()?.as_str());
-        all.extend(first.filter_map(usable).map(|address| (address, port)));
+        all.extend(ready.filter_map(|endpoint| {
+            let host = usable(endpoint.list("addresses").first()?.as_str()?)?;
+            Some(Found { host, port, node: endpoint.str("nodeName").to_owned() })
+        }));
     }
     Ok(all)
 }
@@ -178,7 +200,7 @@ async fn of_endpoints(
     namespace: &str,
     name: &str,
     port: &str,
-) -> Result<Vec<(String, u16)>, String> {
+) -> Result<Vec<Found>, String> {
     let found = storage::find(store, &ENDPOINTS, namespace, name).await;
     let Some(endpoints) = found.map_err(|status| status.to_string())? else {
         return Ok(Vec::new());
@@ -187,8 +209,10 @@ async fn of_endpoints(
     let mut all = Vec::new();
     for subset in tree.list("subsets") {
         let Some(port) = port_of(subset.list("ports"), port) else { continue };
-        let addresses = subset.list("addresses").iter().map(|address| address.str("ip"));
-        all.extend(addresses.filter_map(usable).map(|address| (address, port)));
+        all.extend(subset.list("addresses").iter().filter_map(|address| {
+            let host = usable(address.str("ip"))?;
+            Some(Found { host, port, node: address.str("nodeName").to_owned() })
+        }));
     }
     Ok(all)
 }

@@ -135,6 +135,7 @@ impl Server {
         let following = follow(Follower {
             aggregation: Arc::clone(&core.aggregation),
             store: core.store.clone(),
+            tunnels: core.config.tunnels.clone(),
             kinds: Arc::clone(&core.kinds),
             http: core.http.clone(),
             client,

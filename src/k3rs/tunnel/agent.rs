@@ -1,6 +1,7 @@
 //! The agent's end: a tunnel to each server, and what servers may reach through it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use kubelet::Kubelet;
 use stdx::backoff::Backoff;
 use stdx::{Context, Error, Result};
 
+use super::Mode;
 use crate::balancer::{Balancer, Place};
 use crate::join::SERVER_NAME;
 use crate::node::KUBELET_PORT;
@@ -26,26 +28,56 @@ const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(
 const JITTER_MAX_MS: u64 = 500;
 /// From the first packet to the open tunnel; remotedialer's.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// Until a pod takes a connection.
+const POD_MAX: Duration = Duration::from_secs(10);
 /// How long the way that `--server` names waits for those that the cluster tells.
 const GIVEN_AFTER: Duration = Duration::from_secs(5);
 
-/// The kubelet's port on loopback, the only place that servers may reach here.
-struct KubeletPort(Kubelet);
+/// What servers may reach here: the kubelet's port on loopback and, if they are to, the pods of this node.
+struct Reached {
+    kubelet: Kubelet,
+    pods: bool,
+}
 
 fn is_kubelet(network: &str, address: &str) -> bool {
     let port = address.strip_prefix("127.0.0.1:").or_else(|| address.strip_prefix("[::1]:"));
     network == "tcp" && port.is_some_and(|port| port == KUBELET_PORT.to_string())
 }
 
-impl Exits for KubeletPort {
+impl Exits for Reached {
     fn allows(&self, network: &str, address: &str) -> bool {
-        is_kubelet(network, address)
+        // The kubelet's own port is reached as the kubelet's only.
+        let of_pod = |at: SocketAddr| {
+            at.port() != KUBELET_PORT && self.kubelet.has_pod_at(at.ip(), at.port())
+        };
+        let pod = || network == "tcp" && address.parse().is_ok_and(of_pod);
+        is_kubelet(network, address) || (self.pods && pod())
     }
 
-    fn lead(&self, _: &str, stream: Stream) {
-        let kubelet = self.0.clone();
-        rt::spawn_named("kubelet connection", async move {
-            kubelet.serve(Box::new(stream)).await;
+    fn lead(&self, address: &str, stream: Stream) {
+        if is_kubelet("tcp", address) {
+            let kubelet = self.kubelet.clone();
+            let serving = async move { kubelet.serve(Box::new(stream)).await };
+            return rt::spawn_named("kubelet connection", serving).detach();
+        }
+        let Ok(address) = address.parse::<SocketAddr>() else { return stream.fail("no address") };
+        rt::spawn_named("pod connection", async move {
+            let opened = rt::timeout(POD_MAX, rt::net::TcpStream::connect(address)).await;
+            match opened {
+                Ok(Ok(pod)) => {
+                    let _ = rt::net::tune(&pod);
+                    let (pod_reads, pod_writes) = rt::io::split(pod);
+                    let (reads, writes) = rt::io::split(stream);
+                    // A tunnel knows no end of one direction: the first of them ends both, after what was written.
+                    let _ = rt::future::or(
+                        http::io::copy_to_end(pod_reads, writes),
+                        http::io::copy_to_end(reads, pod_writes),
+                    )
+                    .await;
+                }
+                Ok(Err(error)) => stream.fail(&error.to_string()),
+                Err(rt::Elapsed) => stream.fail("timed out"),
+            }
         })
         .detach();
     }
@@ -54,15 +86,15 @@ impl Exits for KubeletPort {
 /// What the tunnels of this agent share.
 struct Tunnels {
     paths: Paths,
-    exits: KubeletPort,
+    exits: Reached,
     /// Tunnels that are open, and who is told when one opens or ends.
     n_open: AtomicUsize,
     changed: rt::Event,
 }
 
 /// Keeps a tunnel to each server that `balancer` knows, for ever.
-pub(crate) async fn keep(balancer: Arc<Balancer>, paths: Paths, kubelet: Kubelet) {
-    let exits = KubeletPort(kubelet);
+pub(crate) async fn keep(balancer: Arc<Balancer>, paths: Paths, kubelet: Kubelet, mode: Mode) {
+    let exits = Reached { kubelet, pods: mode.has_pods() };
     let tunnels = Tunnels { paths, exits, n_open: AtomicUsize::new(0), changed: rt::Event::new() };
     let tunnels = Arc::new(tunnels);
     let mut kept: BTreeMap<(Place, bool), rt::Task<Option<()>>> = BTreeMap::new();

@@ -15,20 +15,22 @@ pub(crate) enum Mode {
     Disabled,
     /// Kubelets.
     Agent,
+    /// Pods, too, by k3s's two names: there the one takes the node from ranges and the other from pods, here an endpoint says it.
+    Pod,
+    Cluster,
 }
 
 impl Mode {
     /// Reads k3s's names.
     ///
     /// # Errors
-    /// If it is none of them, or one that is not here yet.
+    /// If it is none of them.
     pub(crate) fn parse(name: &str) -> Result<Mode> {
         match name {
             "disabled" => Ok(Mode::Disabled),
             "agent" => Ok(Mode::Agent),
-            "cluster" | "pod" => Err(Error::new(format!(
-                "--egress-selector-mode={name} is not supported by this version of k3rs yet (agent or disabled)"
-            ))),
+            "pod" => Ok(Mode::Pod),
+            "cluster" => Ok(Mode::Cluster),
             other => Err(Error::new(format!("invalid egress-selector-mode {other}"))),
         }
     }
@@ -37,6 +39,13 @@ impl Mode {
         match self {
             Mode::Disabled => "disabled",
             Mode::Agent => "agent",
+            Mode::Pod => "pod",
+            Mode::Cluster => "cluster",
         }
+    }
+
+    /// Whether pods are reached through tunnels, and not only kubelets.
+    pub(crate) fn has_pods(self) -> bool {
+        matches!(self, Mode::Pod | Mode::Cluster)
     }
 }

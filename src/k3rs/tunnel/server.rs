@@ -84,6 +84,10 @@ impl server::Tunnels for Tunnels {
         let newest = (self.mode != Mode::Disabled).then(|| self.newest(node)).flatten();
         newest.map(|session| session as Arc<dyn Dial>)
     }
+
+    fn to_pods(&self, node: &str) -> Option<Arc<dyn Dial>> {
+        self.mode.has_pods().then(|| self.to(node)).flatten()
+    }
 }
 
 /// A session in the table, for as long as it lives.
@@ -145,5 +149,10 @@ mod tests {
         assert!(sessions[1].connect("tcp", "127.0.0.1:10250").is_err());
         let unused = Tunnels::new(Mode::Disabled);
         assert!(unused.add("two", &sessions[1]) && unused.to("two").is_none());
+        for (mode, has_pods) in [(Mode::Agent, false), (Mode::Pod, true), (Mode::Cluster, true)] {
+            let tunnels = Tunnels::new(mode);
+            assert!(tunnels.add("two", &sessions[1]) && tunnels.to("two").is_some());
+            assert_eq!(tunnels.to_pods("two").is_some(), has_pods, "{mode:?}");
+        }
     }
 }

@@ -13,6 +13,8 @@ use store::{Error, Event, Item, Query, Span, Store, Watch};
 
 use super::condition::{self, Found};
 use super::{Aggregation, Learned, Remote, Target, introduce};
+use crate::Tunnels;
+use crate::resolve::Ways;
 use crate::storage;
 use crate::user::User;
 
@@ -53,6 +55,7 @@ const OPENAPI_URL_MAX_BYTES: usize = 512;
 pub(crate) struct Follower {
     pub(crate) aggregation: Arc<Aggregation>,
     pub(crate) store: Store,
+    pub(crate) tunnels: Option<Arc<dyn Tunnels>>,
     pub(crate) kinds: Arc<Registry>,
     pub(crate) http: http::client::Client,
     /// May write the status of APIServices.
@@ -111,6 +114,10 @@ enum Heard {
 }
 
 impl Follower {
+    fn ways(&self) -> Ways<'_> {
+        Ways { store: &self.store, tunnels: self.tunnels.as_deref() }
+    }
+
     /// Reads all that are stored; a watch of them, and of their Services, goes on from there.
     async fn list(&self, known: &mut Known) -> Result<Watch, Error> {
         let span = storage::span(&API_SERVICE, "");
@@ -300,7 +307,7 @@ impl Asker {
     async fn ask(&self, path: &str, tls: &Arc<tls::ClientConfig>) -> Result<Vec<u8>, String> {
         let follower = &self.follower;
         let backend = &self.target().backend;
-        let endpoint = backend.endpoint(&follower.store, Arc::clone(tls)).await?;
+        let endpoint = backend.endpoint(follower.ways(), Arc::clone(tls)).await?;
         let url = format!("https://{endpoint}{path}");
         let mut request = Request::get(path).header("accept", "application/json");
         request.authority = format!("{}:{}", backend.host(), backend.port);

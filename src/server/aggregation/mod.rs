@@ -14,10 +14,9 @@ use api::{Lens, Status, Value};
 use http::client::Client;
 use http::tls::Identity;
 use http::{Headers, Request, Response};
-use store::Store;
 
 use crate::pass;
-use crate::resolve::{Backend, Trusted};
+use crate::resolve::{Backend, Trusted, Ways};
 use crate::user::User;
 
 /// What a connection to another server may become.
@@ -165,7 +164,7 @@ impl Aggregation {
     /// Why there is no answer.
     pub(crate) async fn pass_on(
         &self,
-        store: &Store,
+        ways: Ways<'_>,
         client: &Client,
         remote: &Remote,
         user: &User,
@@ -179,7 +178,7 @@ impl Aggregation {
             return unavailable();
         }
         let tls = remote.target.trusted.tls(self.identity.as_ref()).map_err(Status::internal)?;
-        let endpoint = match remote.target.backend.endpoint(store, tls).await {
+        let endpoint = match remote.target.backend.endpoint(ways, tls).await {
             Ok(endpoint) => endpoint,
             Err(why) => {
                 log::debug!("resolve the Service of {}: {why}", remote.name);

@@ -11,6 +11,7 @@ use super::address::{self, Proxyable};
 use super::links::Base;
 use super::{Incoming, call};
 use crate::core::Core;
+use crate::node_door;
 use crate::pass;
 use crate::storage;
 
@@ -186,7 +187,7 @@ async fn forward(
     if https {
         endpoint = endpoint.tls(client_config(Trust::Insecure, None).map_err(Status::internal)?);
     }
-    if let Some(dialer) = core.door.get().and_then(|door| door.dialer(node)) {
+    if let Some(dialer) = node_door::dialer(core, node) {
         endpoint = endpoint.dialer(dialer);
     }
     request.target = target(&rest, &request);

@@ -57,7 +57,7 @@ impl Web {
             || streams.contains(&attributes.subresource.as_str())
             || request.upgrade.is_some();
         let passed =
-            core.aggregation.pass_on(&core.store, &core.http, remote, &caller.user, request);
+            core.aggregation.pass_on(core.ways(), &core.http, remote, &caller.user, request);
         let mut response = match long {
             true => passed.await?,
             false => {

@@ -13,9 +13,8 @@ use std::time::Duration;
 use api::{Lens, Value};
 use http::client::{Client, Endpoint, Protocol, Url};
 use http::{Method, Response};
-use store::Store;
 
-use crate::resolve::{Backend, Trusted};
+use crate::resolve::{Backend, Trusted, Ways};
 
 /// The longest answer, as long as the body of a request.
 const ANSWER_MAX_BYTES: usize = 3 << 20;
@@ -61,12 +60,12 @@ impl Target {
     }
 
     /// Where to connect to now, and the path to ask for.
-    async fn endpoint(&self, store: &Store) -> Result<(Endpoint, String), String> {
+    async fn endpoint(&self, ways: Ways<'_>) -> Result<(Endpoint, String), String> {
         let url = Url::parse(&self.url()).map_err(|error| error.to_string())?;
         let tls = self.trusted.tls(None)?;
         let endpoint = match &self.place {
             Place::Url(_) => Endpoint::tcp(&*url.host, url.port).tls(tls).protocol(Protocol::Http1),
-            Place::Service(backend, _) => backend.endpoint(store, tls).await?,
+            Place::Service(backend, _) => backend.endpoint(ways, tls).await?,
         };
         Ok((endpoint, url.target))
     }
@@ -90,7 +89,7 @@ impl std::fmt::Debug for Target {
 /// # Errors
 /// Why there is no answer, in upstream's words.
 pub(crate) async fn call(
-    store: &Store,
+    ways: Ways<'_>,
     client: &Client,
     target: &Target,
     question: Vec<u8>,
@@ -99,7 +98,7 @@ pub(crate) async fn call(
     let query = format!("timeout={}s", time_max.as_secs());
     let posting = |why: &dyn std::fmt::Display| format!("Post \"{}?{query}\": {why}", target.url());
     let ask = async {
-        let found = target.endpoint(store).await;
+        let found = target.endpoint(ways).await;
         let (endpoint, path) = found.map_err(|why| posting(&why))?;
         let mut request = http::Request::new(Method::Post, format!("{path}?{query}"))
             .header("content-type", "application/json")

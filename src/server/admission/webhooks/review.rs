@@ -63,8 +63,8 @@ pub(super) async fn ask(
         api::codec::write_tree_json(&tree, &mut bytes);
         bytes
     };
-    let (store, client) = (&act.core.store, &act.core.http);
-    let answer = webhook::call(store, client, &hook.target, question, hook.time_max).await;
+    let (ways, client) = (act.core.ways(), &act.core.http);
+    let answer = webhook::call(ways, client, &hook.target, question, hook.time_max).await;
     let answer =
         answer.map_err(|why| Failure::Calling(format!("failed to call webhook: {why}")))?;
     verdict(&answer, hook, version, &uid, mutating)
