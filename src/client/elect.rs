@@ -150,3 +150,20 @@ impl Election {
         since.is_some_and(|since| rt::now().mono >= since + duration)
     }
 }
+
+/// Gives a Lease back if `identity` holds it, after the work that it stood for has ended: another candidate need not
+/// wait until it expires (client-go's `ReleaseOnCancel`).
+///
+/// # Errors
+/// If it cannot be read or written; then it expires.
+pub async fn resign(client: &Client, role: &str, identity: &str) -> Result<(), Status> {
+    let Some(lease) = client.get_optional(&LEASE, NAMESPACE, role).await? else { return Ok(()) };
+    let mut tree = lease.tree();
+    if tree.str("spec.holderIdentity") != identity {
+        return Ok(());
+    }
+    tree.set("spec.holderIdentity", "");
+    tree.set("spec.leaseDurationSeconds", 1);
+    tree.set("spec.renewTime", api::time::format_micro(rt::now().wall));
+    client.update(&LEASE, tree).await.map(drop)
+}

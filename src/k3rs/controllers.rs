@@ -2,6 +2,7 @@
 //! election where several share one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Client, Driver, Election, Informers, Outside, Roster, Told};
 use cluster::settings::Settings;
@@ -90,7 +91,30 @@ impl Means {
 }
 
 /// What runs; dropping it ends all of it.
-pub(crate) type Running = Vec<Box<dyn Send>>;
+pub(crate) struct Running {
+    work: Vec<Box<dyn Send>>,
+    client: Client,
+    /// The Leases that this server may hold, and as whom.
+    candidacies: Vec<(&'static str, String)>,
+}
+
+/// How long the others are told, at most, that it is their turn.
+const RESIGN_MAX: Duration = Duration::from_secs(2);
+
+impl Running {
+    /// Ends all of it and gives the Leases back.
+    pub(crate) async fn end(self) {
+        drop(self.work);
+        let resigned = async {
+            for (lease, identity) in &self.candidacies {
+                if let Err(status) = client::resign(&self.client, lease, identity).await {
+                    log::debug!("give back the lease {lease}: {status}");
+                }
+            }
+        };
+        let _ = rt::timeout(RESIGN_MAX, resigned).await;
+    }
+}
 
 /// Starts what this server does by itself, and what is its turn to do.
 ///
@@ -116,23 +140,25 @@ pub(crate) async fn start(
         extenders: Extenders::open(extenders)?.map(|extenders| extenders as Arc<dyn Outside>),
     });
     let own = Driver::start(control::SERVER_CONTROLLERS, informers, |_| client.clone());
-    let mut running = means.started(own);
+    let mut work = means.started(own);
+    let mut candidacies = Vec::new();
     for role in ROLES.iter().filter(|role| (role.wanted)(&means)) {
         if !store.is_shared() {
-            running.append(&mut (role.start)(&means));
+            work.append(&mut (role.start)(&means));
             continue;
         }
         let identity = format!("{}_{:016x}", machine.node_name, rt::random_u64());
+        candidacies.push((role.lease, identity.clone()));
         let election = Election::new(client.clone(), role.lease, identity);
         let means = Arc::clone(&means);
-        running.push(Box::new(rt::spawn_named(
+        work.push(Box::new(rt::spawn_named(
             role.lease,
             election.run(move || (role.start)(&means)),
         )));
     }
     let roster = Arc::clone(&means.roster);
     server.also_tell(Box::new(move |text| roster.write(text)));
-    Ok(running)
+    Ok(Running { work, client, candidacies })
 }
 
 /// Where the settings of all servers are.

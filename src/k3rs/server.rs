@@ -197,7 +197,8 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     };
     let signal = rt::future::or(rt::signal::terminated(), up).await?;
     log::info!("Received {signal}, shutting down; containers run on");
-    drop((deploy, controllers, informers, clock));
+    controllers.end().await;
+    drop((deploy, informers, clock));
     if let Some(agent) = agent {
         agent.stop().await;
     }
