@@ -5,8 +5,6 @@ use std::sync::{Arc, OnceLock};
 use http::client::Dial;
 use http::{BoxFuture, Response};
 
-use crate::core::Core;
-
 /// Reaches nodes. `k3rs` plugs in the kubelet of this process.
 pub trait NodeDoor: Send + Sync {
     /// Whether this is the way to `node`; to others the server goes over HTTPS.
@@ -32,15 +30,6 @@ pub trait Tunnels: Send + Sync {
 
     /// The way to the pods of `node`, at their own addresses, if they are to be reached so.
     fn to_pods(&self, node: &str) -> Option<Arc<dyn Dial>>;
-}
-
-/// How connections to addresses of a node and its pods are opened; `None` is by plain TCP.
-pub(crate) fn dialer(core: &Core, node: &str) -> Option<Arc<dyn Dial>> {
-    let own = core.door.get().filter(|door| door.has(node));
-    match own {
-        Some(door) => door.dialer(node),
-        None => core.config.tunnels.as_ref().and_then(|tunnels| tunnels.to_pods(node)),
-    }
 }
 
 /// Opened once, when the node runs.

@@ -107,6 +107,15 @@ fn options(request: &Request, query: &Query, path: &str) -> Value {
     options
 }
 
+/// How connections to addresses of a node and its pods are opened; `None` is by plain TCP.
+fn dialer(core: &Core, node: &str) -> Option<std::sync::Arc<dyn http::client::Dial>> {
+    let own = core.door.get().filter(|door| door.has(node));
+    match own {
+        Some(door) => door.dialer(node),
+        None => core.config.tunnels.as_ref().and_then(|tunnels| tunnels.to_pods(node)),
+    }
+}
+
 /// Puts an authorized request to a node's kubelet, in this process or at its port.
 pub(crate) async fn call(
     core: &Core,

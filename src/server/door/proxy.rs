@@ -9,9 +9,8 @@ use http::{Method, Response};
 
 use super::address::{self, Proxyable};
 use super::links::Base;
-use super::{Incoming, call};
+use super::{Incoming, call, dialer};
 use crate::core::Core;
-use crate::node_door;
 use crate::pass;
 use crate::storage;
 
@@ -187,7 +186,7 @@ async fn forward(
     if https {
         endpoint = endpoint.tls(client_config(Trust::Insecure, None).map_err(Status::internal)?);
     }
-    if let Some(dialer) = node_door::dialer(core, node) {
+    if let Some(dialer) = dialer(core, node) {
         endpoint = endpoint.dialer(dialer);
     }
     request.target = target(&rest, &request);
