@@ -214,7 +214,14 @@ impl Sharer {
                 continue;
             }
             let relied = &asks[..answers.len()];
-            match self.append(base, &plan, relied).await? {
+            let appended = match self.append(base, &plan, relied).await {
+                // Those of this append, and nobody else's.
+                Err(refused @ Error::Invalid(_)) => {
+                    return Ok(answers.iter().map(|_| Err(refused.clone())).collect());
+                }
+                appended => appended?,
+            };
+            match appended {
                 Appended::Lost => self.catch_up().await?,
                 Appended::At(first) if first == base + 1 => {
                     self.show(plan.revision, &plan.events);
