@@ -3,6 +3,7 @@
 //! Each is a [`store::SharedLog`]: the arbiter of what happened in which order. The state stays in the
 //! memory of each server and follows it.
 
+mod etcd;
 mod sql;
 
 use std::path::PathBuf;
@@ -32,7 +33,7 @@ pub async fn open(endpoint: &str, tls: Files) -> Result<Arc<dyn SharedLog>> {
     match scheme {
         Some("postgres" | "postgresql") => sql::open_postgres(rest, tls).await,
         Some("mysql") => Err(missing("MySQL")),
-        Some("http" | "https") => Err(missing("etcd")),
+        Some("http" | "https") => etcd::open(endpoint, &tls).await,
         Some("sqlite") => Err(Error::new(
             "datastore endpoint: k3rs has a SQLite file of its own, which no endpoint names",
         )),

@@ -1,0 +1,209 @@
+//! The way to the etcd: its endpoints, of which one is used until it fails or does not answer.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::client::{Client, Endpoint, Options, Protocol, Url};
+use http::grpc::{Code, Incoming, Outgoing, Status, streaming, unary};
+use http::tls;
+use stdx::{Context, Error, Result};
+use wire::headers::Headers;
+
+use crate::Files;
+
+const ENDPOINTS_MAX: usize = 32;
+/// How long a call waits for one of several endpoints, and for a connection.
+const CALL_MAX: Duration = Duration::from_secs(1);
+const CONNECT_MAX: Duration = Duration::from_secs(1);
+/// Silence on a connection in use before it is probed. Etcd ends connections of those who probe every five
+/// seconds or more often.
+const PING_AFTER: Duration = Duration::from_secs(6);
+const PING_MAX: Duration = Duration::from_secs(2);
+/// One answer: a page of keys, or what a watch tells at once.
+const ANSWER_MAX_BYTES: usize = 16 << 20;
+const FILE_MAX_BYTES: u64 = 1 << 20;
+
+pub(super) struct Link {
+    client: Client,
+    endpoints: Vec<Endpoint>,
+    headers: Headers,
+    /// Which of them is used; it only grows.
+    used: AtomicUsize,
+    /// Told when another one is.
+    pub(super) moved: rt::Event,
+    closed: AtomicBool,
+}
+
+/// A call that failed.
+#[derive(Debug)]
+pub(super) struct Failed {
+    endpoint: String,
+    pub(super) status: Status,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.endpoint, self.status.message)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+impl Failed {
+    /// Whether sending the same again would change nothing.
+    pub(super) fn is_refusal(&self) -> bool {
+        // "request is too large", "too many operations in txn request"; gRPC's own bound has no other words.
+        self.status.code == Code::INVALID_ARGUMENT
+            || self.status.message.contains("larger than max")
+    }
+
+    /// Whether another endpoint may do better.
+    fn is_of_endpoint(&self) -> bool {
+        matches!(
+            self.status.code,
+            Code::UNAVAILABLE | Code::DEADLINE_EXCEEDED | Code::CANCELLED | Code::UNKNOWN
+        ) || self.status.code == Code::INTERNAL
+    }
+}
+
+impl Link {
+    pub(super) fn new(endpoints: &str, files: &Files) -> Result<Link> {
+        let tls = client_tls(files).context(|| "datastore endpoint")?;
+        let parse = |text: &str| {
+            let bad = |why: &str| Error::new(format!("datastore endpoint: {text:?}: {why}"));
+            let url = Url::parse(text).context(|| "datastore endpoint")?;
+            if url.userinfo.is_some() {
+                return Err(bad(
+                    "a user and a password are not supported; an etcd with users knows them by their certificates",
+                ));
+            }
+            if url.target != "/" || !matches!(&*url.scheme, "http" | "https") {
+                return Err(bad("it should be of the form http(s)://host:port"));
+            }
+            Ok(Endpoint::url(&url, &tls).protocol(Protocol::Http2))
+        };
+        let endpoints = endpoints.split(',').map(|text| parse(text.trim()));
+        let endpoints = endpoints.collect::<Result<Vec<Endpoint>>>()?;
+        if endpoints.len() > ENDPOINTS_MAX {
+            return Err(Error::new(format!(
+                "datastore endpoint: at most {ENDPOINTS_MAX}, not {}",
+                endpoints.len()
+            )));
+        }
+        let options = Options {
+            connect_max: CONNECT_MAX,
+            ping_after: PING_AFTER,
+            ping_max: PING_MAX,
+            ..Options::default()
+        };
+        Ok(Link {
+            client: Client::new(options),
+            endpoints,
+            // A member that has lost the others says so at once.
+            headers: Headers::new().with("hasleader", "true"),
+            used: AtomicUsize::new(0),
+            moved: rt::Event::new(),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// The number of the endpoint in use, for [`Link::leave`].
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Acquire)
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        self.nth(self.used())
+    }
+
+    fn nth(&self, idx: usize) -> &Endpoint {
+        // There is at least one.
+        &self.endpoints[idx % self.endpoints.len()]
+    }
+
+    /// The endpoint of this number failed: from now on the next one is used, if there is one.
+    pub(super) fn leave(&self, idx: usize, why: &dyn fmt::Display) {
+        let (next, order) = (idx.wrapping_add(1), Ordering::AcqRel);
+        if self.endpoints.len() > 1
+            && self.used.compare_exchange(idx, next, order, Ordering::Acquire).is_ok()
+        {
+            log::warn!(
+                "datastore: etcd at {} is left for the one at {}: {why}",
+                self.nth(idx),
+                self.nth(next)
+            );
+            self.moved.notify(usize::MAX);
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(super) async fn call(&self, method: &str, message: &[u8]) -> Result<Vec<u8>, Failed> {
+        self.call_within(method, message, CALL_MAX).await
+    }
+
+    /// Calls a method at the endpoint in use, and at the others if it does not answer within `call_max`. With
+    /// one endpoint there is nothing to hurry for: the caller's patience is the bound.
+    pub(super) async fn call_within(
+        &self,
+        method: &str,
+        message: &[u8],
+        call_max: Duration,
+    ) -> Result<Vec<u8>, Failed> {
+        let mut n_tries = 0;
+        loop {
+            n_tries += 1;
+            let idx = self.used();
+            let endpoint = self.nth(idx);
+            let called =
+                unary(&self.client, endpoint, method, &self.headers, message, ANSWER_MAX_BYTES);
+            let answer = match self.endpoints.len() {
+                _ if self.closed.load(Ordering::Acquire) => {
+                    Err(Status::new(Code::CANCELLED, "the datastore is closed"))
+                }
+                1 => called.await,
+                _ => rt::timeout(call_max, called).await.unwrap_or_else(|rt::Elapsed| {
+                    Err(Status::new(Code::DEADLINE_EXCEEDED, "it does not answer"))
+                }),
+            };
+            let failed = match answer {
+                Ok(answer) => return Ok(answer),
+                Err(status) => Failed { endpoint: endpoint.to_string(), status },
+            };
+            if !failed.is_of_endpoint() {
+                return Err(failed);
+            }
+            self.leave(idx, &failed.status.message);
+            if n_tries >= self.endpoints.len() {
+                return Err(failed);
+            }
+        }
+    }
+
+    /// Calls a streaming method at the endpoint in use.
+    pub(super) fn stream(&self, method: &str) -> (Outgoing, Incoming) {
+        streaming(&self.client, self.endpoint(), method, &self.headers, ANSWER_MAX_BYTES)
+    }
+}
+
+/// Whom an `https` endpoint is believed to be, and who we are to it.
+fn client_tls(files: &Files) -> Result<Arc<tls::ClientConfig>> {
+    let read = |path: &Path| rt::fs::read_within(path, FILE_MAX_BYTES);
+    let trust = match &files.cafile {
+        Some(path) => tls::listed(&read(path)?)?,
+        None => tls::Trust::Roots(tls::public_roots()),
+    };
+    let identity = match (&files.certfile, &files.keyfile) {
+        (Some(certificate), Some(key)) => {
+            Some(tls::Identity::from_pem(&read(certificate)?, &read(key)?)?)
+        }
+        (None, None) => None,
+        _ => return Err(Error::new("a certificate and its key are given together, or neither")),
+    };
+    tls::client_config(trust, identity)
+}
