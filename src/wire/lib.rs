@@ -15,6 +15,7 @@ pub mod http2;
 mod huffman;
 pub mod json;
 pub mod lzma;
+pub mod mysql;
 pub mod netlink;
 pub mod nft;
 pub mod oci;
