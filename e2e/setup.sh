@@ -21,6 +21,7 @@ if [ "${1:-}" = test ]; then
   need skopeo skopeo
   need openssl openssl
   need /usr/lib/postgresql postgresql
+  need /usr/sbin/mariadbd mariadb-server
 fi
 if [ "${1:-}" = cross ]; then
   need xz xz-utils

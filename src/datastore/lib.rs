@@ -32,7 +32,7 @@ pub async fn open(endpoint: &str, tls: Files) -> Result<Arc<dyn SharedLog>> {
     };
     match scheme {
         Some("postgres" | "postgresql") => sql::open_postgres(rest, tls).await,
-        Some("mysql") => Err(missing("MySQL")),
+        Some("mysql") => sql::open_mysql(rest, tls).await,
         Some("http" | "https") => etcd::open(endpoint, &tls).await,
         Some("sqlite") => Err(Error::new(
             "datastore endpoint: k3rs has a SQLite file of its own, which no endpoint names",
@@ -45,8 +45,4 @@ pub async fn open(endpoint: &str, tls: Files) -> Result<Arc<dyn SharedLog>> {
             Err(Error::new("datastore endpoint: it should be of the form <scheme>://<authority>"))
         }
     }
-}
-
-fn missing(what: &str) -> Error {
-    Error::new(format!("datastore endpoint: {what} is not supported yet"))
 }

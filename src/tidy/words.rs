@@ -106,6 +106,7 @@ const PATHS: &[(&str, &[&str])] = &[
 /// The files that may look into a [`stdx::Sensitive`]: those that hand it on to its reader.
 const REVEALERS: &[&str] = &[
     "stdx/secret.rs",
+    "datastore/sql/mysql.rs",
     "datastore/sql/postgres.rs",
     "wire/shim.rs",
     "shim/launch.rs",

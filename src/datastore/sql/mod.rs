@@ -12,6 +12,8 @@
 
 mod follow;
 mod md5;
+mod mysql;
+mod mysql_dsn;
 mod postgres;
 mod postgres_url;
 mod rows;
@@ -31,13 +33,14 @@ use stdx::{Context, Error, Result};
 use store::{Append, Appended, LeaseId, Loaded, Numbering, Refused, Role, Row, SharedLog, Tail};
 
 use self::follow::{Followed, follow};
+use self::mysql::Mysql;
 use self::postgres::Postgres;
 use self::rows::{lease_rows, read_row, ttl_secs};
 use self::server::Server;
 use self::session::{
     Failure, FailureKind, Session, Sink, Step, Value, Way, number, number_or_null,
 };
-use self::statements::{POSTGRES, Statements};
+use self::statements::{MYSQL, POSTGRES, Statements};
 use crate::Files;
 
 /// How many revisions are purged in one transaction, which holds up appends.
@@ -45,6 +48,10 @@ const PURGE_STEP: u64 = 2000;
 /// A database that is not there yet is waited for, as kine does.
 const AWAY_MAX: Duration = Duration::from_secs(300);
 const AWAY_RETRY: Duration = Duration::from_secs(1);
+/// A row of an index in PostgreSQL may have 2704 bytes.
+const POSTGRES_NAME_MAX_BYTES: usize = 2600;
+/// kine's column.
+const MYSQL_NAME_MAX_BYTES: usize = 630;
 /// Leases of a stock server's keys are added so often; others that start now do the same.
 const LOADS_MAX: usize = 10;
 
@@ -54,9 +61,16 @@ pub(crate) async fn open_postgres(rest: &str, files: Files) -> Result<Arc<dyn Sh
     SqlLog::open(Database { kind: Kind::Postgres, server }).await
 }
 
+/// Opens the table of a MySQL or MariaDB database.
+pub(crate) async fn open_mysql(rest: &str, files: Files) -> Result<Arc<dyn SharedLog>> {
+    let server = mysql_dsn::parse(rest, files).await?;
+    SqlLog::open(Database { kind: Kind::Mysql, server }).await
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Postgres,
+    Mysql,
 }
 
 /// A database and how to speak to it.
@@ -69,12 +83,33 @@ impl Database {
     fn statements(&self) -> &'static Statements {
         match self.kind {
             Kind::Postgres => &POSTGRES,
+            Kind::Mysql => &MYSQL,
         }
     }
 
     async fn connect(&self) -> Result<Box<dyn Session>, Failure> {
         match self.kind {
             Kind::Postgres => Ok(Box::new(Postgres::connect(&self.server).await?)),
+            Kind::Mysql => Ok(Box::new(Mysql::connect(&self.server, &self.server.database).await?)),
+        }
+    }
+
+    /// Whether a key fits into the table's column and its indexes.
+    fn check(&self, name: &str) -> Result<()> {
+        let bytes_max = match self.kind {
+            Kind::Postgres => POSTGRES_NAME_MAX_BYTES,
+            Kind::Mysql => MYSQL_NAME_MAX_BYTES,
+        };
+        let fits = match self.kind {
+            Kind::Postgres => !name.contains('\0'),
+            Kind::Mysql => name.is_ascii(),
+        };
+        match (name.len() <= bytes_max, fits) {
+            (true, true) => Ok(()),
+            (false, _) => Err(refused(name.as_bytes(), "is longer than kine's table takes")),
+            (_, false) => {
+                Err(refused(name.as_bytes(), "has characters that kine's table does not take"))
+            }
         }
     }
 
@@ -86,6 +121,10 @@ impl Database {
                 let server = Server { database: "postgres".to_owned(), ..self.server.clone() };
                 let sql = format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""));
                 Ok(Postgres::connect(&server).await?.execute(&sql).await?)
+            }
+            Kind::Mysql => {
+                let sql = format!("CREATE DATABASE IF NOT EXISTS `{}`", name.replace('`', "``"));
+                Ok(Mysql::connect(&self.server, "").await?.execute(&sql).await?)
             }
         }
     }
@@ -110,7 +149,7 @@ impl SqlLog {
     async fn open(database: Database) -> Result<Arc<dyn SharedLog>> {
         let what = || format!("open the datastore {}", database.server.database);
         let mut session = first_session(&database).await.context(what)?;
-        let now_ms = prepare(&database, &mut *session).await.context(what)?;
+        let now_ms = prepare(&database, &mut session).await.context(what)?;
         let database = Arc::new(database);
         let followed = Arc::new(Followed::default());
         let log = SqlLog {
@@ -235,6 +274,9 @@ impl SqlLog {
         let n_changed = match self.run(Way::Together, &steps, &mut sink).await {
             Ok(n_changed) => n_changed,
             Err(Failure { kind: FailureKind::Taken, .. }) => return Ok(Appended::Lost),
+            Err(Failure { kind: FailureKind::TooLong, error }) => {
+                return Err(Error::wrap("append to the datastore", Refused(error.to_string())));
+            }
             Err(failure) => return Err(failure).context(|| "append to the datastore"),
         };
         if n_changed.get(1) == Some(&1) {
@@ -265,6 +307,7 @@ impl SqlLog {
     fn step_of<'a>(&self, row: &'a Row, me: Value<'a>, attempt: Value<'a>) -> Result<Step<'a>> {
         let name = std::str::from_utf8(&row.key)
             .map_err(|_| refused(&row.key, "is not UTF-8, as the datastore wants it"))?;
+        self.database.check(name)?;
         let statements = self.statements();
         let mut values = vec![me, attempt, int(row.revision()), Value::Text(name)];
         let Some(kv) = &row.kv else { return Ok(Step::new(statements.delete, values)) };
@@ -476,7 +519,7 @@ async fn first_session(database: &Database) -> Result<Box<dyn Session>> {
 }
 
 /// Makes the tables if they are missing. The database's time, in milliseconds.
-async fn prepare(database: &Database, session: &mut dyn Session) -> Result<i64> {
+async fn prepare(database: &Database, session: &mut Box<dyn Session>) -> Result<i64> {
     let statements = database.statements();
     let (mut is_whole, mut now_ms) = (false, 0);
     let mut sink = |_: usize, row: &[Option<&[u8]>]| {
@@ -488,8 +531,12 @@ async fn prepare(database: &Database, session: &mut dyn Session) -> Result<i64> 
     if !is_whole {
         log::info!("datastore: making the tables that are missing");
         let steps: Vec<Step<'_>> = statements.setup.iter().map(|sql| Step::new(sql, [])).collect();
-        let ran = session.run(Way::Together, &steps, &mut |_, _| Ok(())).await;
-        ran.context(|| "make the datastore's tables")?;
+        match session.run(Way::Together, &steps, &mut |_, _| Ok(())).await {
+            Ok(_) => {}
+            // Another server that starts was faster. What MySQL changes in tables is in no transaction.
+            Err(Failure { kind: FailureKind::Exists, .. }) => *session = database.connect().await?,
+            Err(failure) => return Err(failure).context(|| "make the datastore's tables"),
+        }
     }
     Ok(now_ms)
 }

@@ -149,6 +149,8 @@ fn read(rest: &str, given: Files) -> Result<Parsed> {
         settings,
         connect_max,
         prepares,
+        clear_password: false,
+        packet_max_bytes: 0,
     };
     Ok(Parsed { server, files, sslmode: sslmode.unwrap_or_else(|| "prefer".to_owned()) })
 }

@@ -30,6 +30,10 @@ pub(super) struct Server {
     pub(super) connect_max: Duration,
     /// Whether statements may be kept on the server (PostgreSQL), which some poolers do not know.
     pub(super) prepares: bool,
+    /// Whether a password may go in clear over an open connection (MySQL).
+    pub(super) clear_password: bool,
+    /// The longest packet that the endpoint allows (MySQL); 0: as long as the server takes.
+    pub(super) packet_max_bytes: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

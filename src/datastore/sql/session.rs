@@ -67,6 +67,10 @@ pub(super) enum FailureKind {
     /// Another row has the number that one of ours was to have; nothing happened.
     Taken,
     NoDatabase,
+    /// What was to be made is there.
+    Exists,
+    /// The database takes no statement so long; nothing happened.
+    TooLong,
     /// The connection broke or could not be made. What happened is not known.
     Cut,
     /// The database refused. What happened is not known.

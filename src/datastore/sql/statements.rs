@@ -116,3 +116,64 @@ pub(super) static POSTGRES: Statements = Statements {
         AND EXISTS (SELECT 1 FROM kine WHERE name = 'compact_rev_key' AND prev_revision >= $2::int8)",
     listen: Some("LISTEN k3rs"),
 };
+
+/// Of MySQL 8 and MariaDB. Names are compared byte by byte, whatever the table's collation: kine's ignores case.
+pub(super) static MYSQL: Statements = Statements {
+    probe: "SELECT (SELECT COUNT(*) FROM information_schema.COLUMNS WHERE table_schema = DATABASE() \
+        AND table_name = 'kine' AND column_name IN ('k3rs_lease', 'k3rs_version')) = 2, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
+    // The columns come last: with them everything is there.
+    setup: &[
+        "CREATE TABLE IF NOT EXISTS kine (id BIGINT UNSIGNED AUTO_INCREMENT, \
+            name VARCHAR(630) CHARACTER SET ascii COLLATE ascii_bin, created INTEGER, deleted INTEGER, \
+            create_revision BIGINT UNSIGNED, prev_revision BIGINT UNSIGNED, lease INTEGER, value MEDIUMBLOB, \
+            old_value MEDIUMBLOB, PRIMARY KEY (id), KEY kine_name_index (name), KEY kine_name_id_index (name, id), \
+            KEY kine_id_deleted_index (id, deleted), KEY kine_prev_revision_index (prev_revision), \
+            UNIQUE KEY kine_name_prev_revision_uindex (name, prev_revision)) ENGINE = InnoDB",
+        "CREATE TABLE IF NOT EXISTS k3rs_server (id BIGINT PRIMARY KEY, seen BIGINT NOT NULL, \
+            followed BIGINT NOT NULL, token BIGINT, first BIGINT, attempt BIGINT) ENGINE = InnoDB",
+        "INSERT IGNORE INTO k3rs_server (id, seen, followed) VALUES (0, 0, 0)",
+        "INSERT IGNORE INTO kine (name, created, deleted, create_revision, prev_revision, lease, value) \
+            SELECT 'compact_rev_key', 1, 0, 0, 0, 0, '' FROM DUAL \
+            WHERE NOT EXISTS (SELECT 1 FROM kine AS k WHERE k.name = 'compact_rev_key')",
+        "ALTER TABLE kine ADD COLUMN k3rs_lease BIGINT, ADD COLUMN k3rs_version BIGINT",
+    ],
+    lock: "SELECT id FROM k3rs_server WHERE id = 0 FOR UPDATE",
+    claim: "UPDATE k3rs_server SET token = $2, first = $3 + 1, attempt = $4 WHERE id = $1 \
+        AND (token IS NULL OR token <> $2) AND $3 = (SELECT MAX(id) FROM kine)",
+    put: "INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, lease, value, old_value, \
+        k3rs_lease, k3rs_version) SELECT $3, $4, $5, 0, $6, COALESCE(p.id, 0), $7, $8, p.value, $9, $10 \
+        FROM k3rs_server AS s LEFT JOIN (SELECT id, value FROM kine WHERE name = $4 \
+        AND CAST(name AS BINARY) = CAST($4 AS BINARY) ORDER BY id DESC LIMIT 1) AS p ON TRUE \
+        WHERE s.id = $1 AND s.attempt = $2",
+    delete: "INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, lease, value, old_value, \
+        k3rs_lease, k3rs_version) SELECT $3, $4, 0, 1, \
+        CASE WHEN p.created = 1 THEN p.id ELSE COALESCE(p.create_revision, 0) END, COALESCE(p.id, 0), \
+        COALESCE(p.lease, 0), p.value, p.value, p.k3rs_lease, p.k3rs_version FROM k3rs_server AS s LEFT JOIN \
+        (SELECT * FROM kine WHERE name = $4 AND CAST(name AS BINARY) = CAST($4 AS BINARY) \
+        ORDER BY id DESC LIMIT 1) AS p ON TRUE WHERE s.id = $1 AND s.attempt = $2",
+    // The next number follows by itself.
+    end: None,
+    verdict: "SELECT token, first FROM k3rs_server WHERE id = $1",
+    newest: "SELECT MAX(id) FROM kine",
+    tail: "SELECT id, name, created, deleted, create_revision, lease, CASE WHEN deleted = 0 THEN value END, \
+        k3rs_lease, k3rs_version FROM (SELECT t.*, SUM(COALESCE(LENGTH(value), 0)) OVER (ORDER BY id) \
+        - COALESCE(LENGTH(value), 0) AS prior_bytes FROM (SELECT id, name, created, deleted, create_revision, lease, \
+        value, k3rs_lease, k3rs_version FROM kine WHERE id > $1 ORDER BY id LIMIT 500) AS t) AS s \
+        WHERE prior_bytes < 4194304 ORDER BY id",
+    bounds: "SELECT MAX(id), (SELECT MAX(prev_revision) FROM kine WHERE name = 'compact_rev_key') FROM kine",
+    size: "SELECT MAX(id), SUM(LENGTH(name) + COALESCE(LENGTH(value), 0)) FROM kine",
+    living: "SELECT kine.id, name, created, '0', create_revision, lease, value, k3rs_lease, k3rs_version FROM kine \
+        JOIN (SELECT MAX(id) AS id FROM kine GROUP BY CAST(name AS BINARY)) AS n ON n.id = kine.id \
+        WHERE deleted = 0 AND name <> 'compact_rev_key'",
+    report: "INSERT INTO k3rs_server (id, seen, followed) VALUES ($1, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED), $2) \
+        ON DUPLICATE KEY UPDATE seen = VALUES(seen), followed = VALUES(followed)",
+    forget: "DELETE FROM k3rs_server WHERE id > 0 AND seen < CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - 86400000",
+    role: "SELECT MIN(id), COUNT(*), MIN(followed) FROM k3rs_server WHERE id > 0 AND seen > CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - 30000",
+    mark: "UPDATE kine SET prev_revision = $1 WHERE name = 'compact_rev_key' AND prev_revision < $1 \
+        ORDER BY id DESC LIMIT 1",
+    purge: "DELETE kine FROM kine INNER JOIN (SELECT u.id FROM (SELECT prev_revision AS id FROM kine \
+        WHERE name <> 'compact_rev_key' AND prev_revision <> 0 AND id > $1 AND id <= $2 UNION SELECT id FROM kine \
+        WHERE deleted <> 0 AND id > $1 AND id <= $2) AS u JOIN (SELECT MAX(prev_revision) AS mark FROM kine \
+        WHERE name = 'compact_rev_key') AS m ON m.mark >= $2) AS d ON kine.id = d.id",
+    listen: None,
+};

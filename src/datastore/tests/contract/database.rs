@@ -16,6 +16,7 @@ const START_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Postgres,
+    Mariadb,
 }
 
 /// A database server that can be killed and started again.
@@ -47,6 +48,11 @@ impl Database {
         let database = Database { kind, dir, programs, address, child: Mutex::new(None) };
         database.initialize();
         database.run();
+        if kind == Kind::Mariadb {
+            let sql =
+                format!("CREATE USER k3s IDENTIFIED BY '{PASSWORD}'; GRANT ALL ON *.* TO k3s");
+            database.sql("mysql", &sql).unwrap();
+        }
         Some(database)
     }
 
@@ -67,14 +73,27 @@ impl Database {
     fn initialize(&self) {
         let path = self.dir.join("password");
         std::fs::File::create(&path).unwrap().write_all(PASSWORD.as_bytes()).unwrap();
-        let made = self
-            .program("initdb")
-            .args(["-D", "data", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync"])
-            .args(["--auth-local=trust", "--auth-host=scram-sha-256"])
-            .arg(format!("--pwfile={}", path.display()))
-            .stdout(self.log())
-            .stderr(self.log())
-            .status();
+        let mut command = match self.kind {
+            Kind::Postgres => {
+                let mut command = self.program("initdb");
+                command.args(["-D", "data", "-U", "postgres", "-E", "UTF8", "--locale=C"]);
+                command.args(["--no-sync", "--auth-local=trust", "--auth-host=scram-sha-256"]);
+                command.arg(format!("--pwfile={}", path.display()));
+                command
+            }
+            Kind::Mariadb => {
+                let mut command = self.program("/usr/bin/mariadb-install-db");
+                command.args(["--no-defaults", "--auth-root-authentication-method=normal"]);
+                command.arg(format!("--datadir={}", self.dir.join("data").display()));
+                command.args([
+                    "--skip-test-db",
+                    "--skip-name-resolve",
+                    "--innodb-flush-method=nosync",
+                ]);
+                command
+            }
+        };
+        let made = command.stdout(self.log()).stderr(self.log()).status();
         assert!(made.unwrap().success(), "{}", self.said());
     }
 
@@ -82,7 +101,7 @@ impl Database {
     pub(crate) fn run(&self) {
         let mut child = self.spawn();
         let start = std::time::Instant::now();
-        while self.sql("postgres", "SELECT 1").is_err() {
+        while self.sql(self.first(), "SELECT 1").is_err() {
             assert!(start.elapsed() < START_MAX, "no answer: {}", self.said());
             std::thread::sleep(Duration::from_millis(50));
             if child.try_wait().unwrap().is_some() {
@@ -94,19 +113,34 @@ impl Database {
     }
 
     fn spawn(&self) -> Child {
-        self.program("postgres")
-            .args(["-D", "data", "-k", self.dir.to_str().unwrap(), "-h", &self.address])
-            .args(["-c", "fsync=off", "-c", "shared_buffers=8MB", "-c", "max_connections=30"])
-            .stdout(self.log())
-            .stderr(self.log())
-            .spawn()
-            .unwrap()
+        let mut command = match self.kind {
+            Kind::Postgres => {
+                let mut command = self.program("postgres");
+                command.args(["-D", "data", "-k", self.dir.to_str().unwrap(), "-h", &self.address]);
+                command.args(["-c", "fsync=off", "-c", "shared_buffers=8MB"]);
+                command
+            }
+            Kind::Mariadb => {
+                let mut command = self.program("mariadbd");
+                command.args([
+                    "--no-defaults",
+                    "--skip-name-resolve",
+                    "--innodb-flush-method=nosync",
+                ]);
+                command.args(["--innodb-buffer-pool-size=16M", "--innodb-log-file-size=16M"]);
+                command.arg(format!("--datadir={}", self.dir.join("data").display()));
+                command.arg(format!("--socket={}", self.dir.join("socket").display()));
+                command.arg(format!("--bind-address={}", self.address));
+                command
+            }
+        };
+        command.stdout(self.log()).stderr(self.log()).spawn().unwrap()
     }
 
     /// As a power cut would.
     pub(crate) fn kill(&self) {
         if let Some(mut child) = self.child.lock().unwrap().take() {
-            // Its children see that it is gone and end themselves.
+            // PostgreSQL's other processes see that it is gone and end themselves.
             child.kill().unwrap();
             child.wait().unwrap();
         }
@@ -114,25 +148,59 @@ impl Database {
 
     /// Ends every connection but the one that asks.
     pub(crate) fn cut(&self) {
-        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
-        self.sql("postgres", sql).unwrap();
+        match self.kind {
+            Kind::Postgres => {
+                let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                    WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
+                self.sql("postgres", sql).unwrap();
+            }
+            Kind::Mariadb => drop(self.sql("mysql", "KILL USER k3s").unwrap()),
+        }
     }
 
-    /// Asks with the database's own client: rows as lines, columns with bars between them.
+    /// The database that is always there.
+    fn first(&self) -> &'static str {
+        match self.kind {
+            Kind::Postgres => "postgres",
+            Kind::Mariadb => "mysql",
+        }
+    }
+
+    /// Asks with the database's own client: rows as lines, columns with bars between them, nothing for NULL.
     pub(crate) fn sql(&self, database: &str, sql: &str) -> Result<String, String> {
-        let mut command = self.program("psql");
-        command.arg("-h").arg(&self.dir).args(["-U", "postgres", "-d", database]);
-        let out = command.args(["-AtXq", "-v", "ON_ERROR_STOP=1", "-c", sql]).output().unwrap();
+        let mut command = match self.kind {
+            Kind::Postgres => {
+                let mut command = self.program("psql");
+                command.arg("-h").arg(&self.dir).args(["-U", "postgres", "-d", database]);
+                command.args(["-AtXq", "-v", "ON_ERROR_STOP=1", "-c", sql]);
+                command
+            }
+            Kind::Mariadb => {
+                let mut command = self.program("/usr/bin/mariadb");
+                command.arg("--no-defaults").arg("-S").arg(self.dir.join("socket"));
+                command.args(["-u", "root", "-N", "-B", database, "-e", sql]);
+                command
+            }
+        };
+        let out = command.output().unwrap();
         match out.status.success() {
-            true => Ok(String::from_utf8(out.stdout).unwrap().trim_end().to_owned()),
+            true => {
+                let text = String::from_utf8(out.stdout).unwrap();
+                Ok(text.trim_end().replace('\t', "|").replace("NULL", ""))
+            }
             false => Err(String::from_utf8_lossy(&out.stderr).into_owned()),
         }
     }
 
     /// Over TCP, with a password.
     pub(crate) fn endpoint(&self, database: &str) -> String {
-        let password = PASSWORD.replace('@', "%40").replace('/', "%2F").replace(':', "%3A");
-        format!("postgres://postgres:{password}@{}/{database}", self.address)
+        match self.kind {
+            Kind::Postgres => {
+                let password = PASSWORD.replace('@', "%40").replace('/', "%2F").replace(':', "%3A");
+                format!("postgres://postgres:{password}@{}/{database}", self.address)
+            }
+            Kind::Mariadb => format!("mysql://k3s:{PASSWORD}@tcp({})/{database}", self.address),
+        }
     }
 
     fn said(&self) -> String {
@@ -165,6 +233,7 @@ fn find(kind: Kind) -> Option<PathBuf> {
             found.retain(|bin| has(bin, "initdb"));
             found.pop()
         }
+        Kind::Mariadb => Some(PathBuf::from("/usr/sbin")).filter(|bin| has(bin, "mariadbd")),
     }
 }
 

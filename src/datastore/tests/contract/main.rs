@@ -152,10 +152,18 @@ async fn breaks(database: &Database) {
     assert!(log.newest().await.is_err());
 }
 
-#[test]
-fn postgres_does_what_a_log_must() {
-    let Some(database) = Database::start(Kind::Postgres) else { return };
-    assert_eq!(database.kind, Kind::Postgres);
+fn does_what_a_log_must(kind: Kind) {
+    let Some(database) = Database::start(kind) else { return };
     block_on(appends(&database));
     block_on(breaks(&database));
+}
+
+#[test]
+fn postgres() {
+    does_what_a_log_must(Kind::Postgres);
+}
+
+#[test]
+fn mariadb() {
+    does_what_a_log_must(Kind::Mariadb);
 }
