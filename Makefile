@@ -10,7 +10,7 @@ QUICK := target/$(HOST)/quick/k3rs
 # A static program of glibc's registers its unwind tables when it starts, and never looks at their index.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static -C force-frame-pointers=yes -C link-arg=-Wl,--icf=all -C link-arg=-Wl,--no-eh-frame-hdr"
 
-.PHONY: run test lint sim fuzz bench size e2e hostile hostile-images conformance apidiff interop setup release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor qemu-hostile
+.PHONY: run test lint sim fuzz bench size e2e hostile hostile-images conformance apidiff interop setup cluster-test release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor qemu-hostile
 
 run: setup
 	@e2e/run.sh --building $(QUICK)
@@ -38,6 +38,11 @@ hostile-images: release
 # Kubernetes' own suite against one node: FOCUS and SKIP are regular expressions on the specs' names. INSTRUMENTS: where it is handed over.
 conformance: release
 	e2e/conformance.sh $(RELEASE) '$(FOCUS)' '$(SKIP)'
+
+# Clusters of several machines (network namespaces), with faults while they are written to: SETUP="agents postgres".
+cluster-test: release
+	@e2e/setup.sh test
+	python3 e2e/cluster_test.py $(RELEASE) $(SETUP)
 
 # The same questions to k3rs and to a stock kube-apiserver: SEED="1 2 3", CASES=N, KINDS=Pod,Service.
 apidiff: release
