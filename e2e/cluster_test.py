@@ -296,6 +296,8 @@ def run(binary, kind):
         setup = Setup(binary, kind)
         step("start", setup.start)
         step("everyone talks", lambda: talk(setup))
+        if failed:
+            return passed, failed
         loads = [Load(setup.servers, number) for number in range(2)]
         for load in loads:
             load.start()

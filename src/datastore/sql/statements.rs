@@ -95,7 +95,7 @@ pub(super) static POSTGRES: Statements = Statements {
         CASE WHEN deleted = 0 THEN value END, k3rs_lease::text, k3rs_version::text FROM (SELECT t.*, \
         sum(coalesce(octet_length(value), 0)) OVER (ORDER BY id) - coalesce(octet_length(value), 0) AS before \
         FROM (SELECT * FROM kine WHERE id > $1::int8 ORDER BY id LIMIT 500) AS t) AS s \
-        WHERE before < 4194304 ORDER BY id",
+        WHERE before < 4194304 ORDER BY s.id",
     bounds: "SELECT max(id)::text, (SELECT max(prev_revision) FROM kine WHERE name = 'compact_rev_key')::text FROM kine",
     size: "SELECT max(id)::text, sum(octet_length(name) + coalesce(octet_length(value), 0))::text FROM kine",
     living: "SELECT id::text, name, created::text, '0', create_revision::text, lease::text, value, \

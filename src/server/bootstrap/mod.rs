@@ -4,7 +4,7 @@ pub(crate) mod objects;
 mod policy;
 
 use api::kinds::{self, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING};
-use api::{Kind, Lens, LensMut, Object, Status, Value};
+use api::{Lens, LensMut, Status, Value};
 use client::Client;
 use ring::digest;
 use stdx::{Context, Result};
@@ -72,24 +72,14 @@ async fn stamp(config: &Config, store: &Store) -> Result<digest::Digest, Status>
 
 async fn ensure_policy(client: &Client, wanted: Value) -> Result<(), Status> {
     let Some(kind) = kinds::of_tree(&wanted) else { return Ok(()) };
-    match existing(client, kind, &wanted).await? {
-        None => match client.create(kind, wanted).await {
-            Err(status) if !status.is_already_exists() => Err(status),
-            _ => Ok(()),
-        },
-        Some(object) => match topped_up(&object.tree(), &wanted) {
-            Some(tree) => client.update(kind, tree).await.map(drop),
-            None => Ok(()),
-        },
-    }
-}
-
-async fn existing(
-    client: &Client,
-    kind: &'static Kind,
-    wanted: &Value,
-) -> Result<Option<Object>, Status> {
-    client.get_optional(kind, wanted.str("metadata.namespace"), wanted.str("metadata.name")).await
+    objects::ensure(client, kind, wanted, |found, wanted| match topped_up(found, wanted) {
+        Some(tree) => {
+            *found = tree;
+            true
+        }
+        None => false,
+    })
+    .await
 }
 
 /// `found` with what it lacks of `wanted`; `None` if it lacks nothing or wants to be left alone.

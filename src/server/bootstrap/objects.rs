@@ -1,6 +1,7 @@
 //! The objects of a new cluster beside its roles: namespaces, priority classes, the API's own Service.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use api::kinds::{CONFIG_MAP, ENDPOINT_SLICE, ENDPOINTS, NAMESPACE, PRIORITY_CLASS, SERVICE};
 use api::{Kind, Lens, LensMut, Status, Value, json};
@@ -189,23 +190,49 @@ fn covers(found: &Value, wanted: &Value) -> bool {
     }
 }
 
-/// Creates the object, or changes the one there is if `adjust` (found, wanted) says that it must.
-async fn ensure(
+/// Creates the object, or changes the one there is if `adjust` (found, wanted) says that it must. Other servers that
+/// start at the same time do the same.
+pub(super) async fn ensure(
     client: &Client,
     kind: &'static Kind,
     wanted: Value,
-    adjust: impl Fn(&mut Value, &Value) -> bool,
+    adjust: impl Fn(&mut Value, &Value) -> bool + Sync,
+) -> Result<(), Status> {
+    ensure_by(client, kind, wanted, &adjust).await
+}
+
+/// Once for all kinds.
+async fn ensure_by(
+    client: &Client,
+    kind: &'static Kind,
+    wanted: Value,
+    adjust: &(dyn Fn(&mut Value, &Value) -> bool + Sync),
 ) -> Result<(), Status> {
     let (namespace, name) = (wanted.str("metadata.namespace"), wanted.str("metadata.name"));
-    let Some(found) = client.get_optional(kind, namespace, name).await? else {
-        return match client.create(kind, wanted).await {
-            Err(status) if !status.is_already_exists() => Err(status),
-            _ => Ok(()),
+    let mut n_tries = 0;
+    loop {
+        let done = match client.get_optional(kind, namespace, name).await? {
+            None => client.create(kind, wanted.clone()).await,
+            Some(found) => {
+                let mut tree = found.tree();
+                match adjust(&mut tree, &wanted) {
+                    true => client.update(kind, tree).await,
+                    false => return Ok(()),
+                }
+            }
         };
-    };
-    let mut tree = found.tree();
-    match adjust(&mut tree, &wanted) {
-        true => client.update(kind, tree).await.map(drop),
-        false => Ok(()),
+        n_tries += 1;
+        match done {
+            Ok(_) => return Ok(()),
+            Err(status) if !status.is_already_exists() && !status.is_conflict() => {
+                return Err(status);
+            }
+            Err(status) if n_tries == TRIES_MAX => return Err(status),
+            // Somebody was faster: what there is now may do.
+            Err(_) => rt::sleep(Duration::from_millis(rt::random_u64() % 50)).await,
+        }
     }
 }
+
+/// How often others may be faster.
+const TRIES_MAX: usize = 20;

@@ -50,6 +50,29 @@ fn what_one_writes_the_other_reads_at_once() {
 }
 
 #[test]
+fn servers_that_start_together_make_one_cluster() {
+    simulated(async {
+        let log = Log::new();
+        log.on_message(|_, _| Fate::After(Duration::from_millis(rt::random_u64() % 10)));
+        let tasks: Vec<_> = (1..=3u8)
+            .map(|n| {
+                let log = log.clone();
+                rt::spawn(async move { server(&log, [192, 0, 2, n]).await })
+            })
+            .collect();
+        let mut servers = Vec::new();
+        for task in tasks {
+            servers.push(task.await);
+        }
+        rt::sleep(Duration::from_secs(30)).await;
+        for (_, client) in &servers {
+            let found = client.get(&ENDPOINTS, "default", "kubernetes").await.unwrap().tree();
+            assert_eq!(found["subsets"][0]["addresses"].as_array().unwrap().len(), 3);
+        }
+    });
+}
+
+#[test]
 fn two_servers_survive_each_other_and_give_no_address_twice() {
     simulated(async {
         let log = Log::new();
