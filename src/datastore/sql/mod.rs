@@ -48,6 +48,7 @@ const PURGE_STEP: u64 = 2000;
 /// A database that is not there yet is waited for, as kine does.
 const AWAY_MAX: Duration = Duration::from_secs(300);
 const AWAY_RETRY: Duration = Duration::from_secs(1);
+const CREATES_MAX: usize = 3;
 /// A row of an index in PostgreSQL may have 2704 bytes.
 const POSTGRES_NAME_MAX_BYTES: usize = 2600;
 /// kine's column.
@@ -498,15 +499,16 @@ impl fmt::Debug for SqlLog {
 /// Connects, waits for a database that is not there yet, and makes it if it is missing.
 async fn first_session(database: &Database) -> Result<Box<dyn Session>> {
     let until = rt::now().mono + AWAY_MAX;
-    let mut created = false;
+    let mut n_created = 0;
     loop {
         match database.connect().await {
             Ok(session) => return Ok(session),
-            Err(Failure { kind: FailureKind::NoDatabase, .. }) if !created => {
-                created = true;
-                // Another server may have done it just now.
+            Err(Failure { kind: FailureKind::NoDatabase, .. }) if n_created < CREATES_MAX => {
+                n_created += 1;
+                // Another server may be about it just now.
                 if let Err(error) = database.create().await {
                     log::warn!("create the database {}: {error}", database.server.database);
+                    rt::sleep(AWAY_RETRY).await;
                 }
             }
             Err(Failure { kind: FailureKind::Cut, error }) if rt::now().mono < until => {

@@ -1,6 +1,13 @@
 //! What a log must do, on real databases: `e2e/setup.sh test` installs them.
 
 mod database;
+mod history;
+#[allow(dead_code)]
+#[path = "../../../store/tests/shared/linear.rs"]
+mod linear;
+#[allow(dead_code)]
+#[path = "../../../store/tests/support/naive.rs"]
+mod naive;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -8,7 +15,7 @@ use std::time::Duration;
 
 use database::{Database, Kind};
 use datastore::Files;
-use store::{Append, Appended, Bytes, Row, SharedLog, Tail, Version};
+use store::{Append, Appended, Bytes, Limits, Query, Row, SharedLog, Store, Tail, Version};
 
 /// Whatever is waited for comes within this time.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -58,8 +65,9 @@ fn shown(rows: &[Row]) -> String {
 
 /// Appends by two servers, told to each other; what comes twice, and what comes too late.
 async fn appends(database: &Database) {
-    let first = open(database, "appends").await;
-    let second = open(database, "appends").await;
+    // Both find nothing, and one of them makes it.
+    let both = rt::future::zip(open(database, "appends"), open(database, "appends")).await;
+    let (first, second) = both;
     first.load().await.unwrap();
     let base = first.newest().await.unwrap();
     assert_eq!(base, 1, "kine's mark is the first row");
@@ -103,13 +111,183 @@ async fn appends(database: &Database) {
     let values =
         database.sql("appends", values).unwrap().replace("|t|", "|1|").replace("|f|", "|0|");
     assert_eq!(values, "2||1|\n3||6|\n4|0|1|1\n5|1|6|6\n6|0|0|6");
-    let loaded = store::Store::share(Arc::clone(&second), store::Limits::default()).await.unwrap();
-    let all = loaded.range(&store::Query::prefix("")).await.unwrap();
+    let store = Store::share(Arc::clone(&second), Limits::default()).await.unwrap();
+    let all = store.range(&Query::prefix("")).await.unwrap();
+    let items = "[/a@4 (created 2, version 2, 1 bytes), /b@6 (created 6, version 1, 0 bytes)]";
+    assert_eq!(format!("{:?}", all.items).replace('"', ""), items);
+    // A server whose row is gone cannot say whether what it sent before had arrived.
+    database.sql("appends", "DELETE FROM k3rs_server WHERE id > 0").unwrap();
+    let newest = first.newest().await.unwrap();
+    let lost = append(newest, 20, vec![put(newest + 1, "/c", "x", newest + 1, 1)]);
+    for _ in 0..3 {
+        assert!(first.append(lost.clone()).await.is_err());
+    }
+    let again = append(newest, 21, lost.rows);
+    assert_eq!(first.append(again).await.unwrap(), Appended::At(newest + 1));
+}
+
+/// Rows in pages, by number and by size, and what no page and no table takes.
+async fn pages(database: &Database) {
+    let log = open(database, "pages").await;
+    let mut last = 1;
+    for batch in 0..3 {
+        let rows = (0..400).map(|n| {
+            let revision = last + 1 + n;
+            put(revision, &format!("/{batch}/{n}"), "x", revision, 1)
+        });
+        let batch = append(last, batch, rows.collect());
+        last = batch.last;
+        log.append(batch).await.unwrap();
+    }
+    let mut told = 1;
+    let mut pages = Vec::new();
+    loop {
+        let (rows, revision) = rows_after(&*log, told).await;
+        if rows.is_empty() {
+            break;
+        }
+        pages.push(rows.len());
+        told = revision;
+    }
+    assert_eq!((pages, told), (vec![500, 500, 200], 1201));
+    let large = "\0".repeat(1_500_000);
+    let rows = (1..=5).map(|n| put(last + n, &format!("/large/{n}"), &large, last + n, 1));
+    log.append(append(last, 10, rows.collect())).await.unwrap();
+    let (rows, revision) = rows_after(&*log, last).await;
+    assert_eq!((rows.len(), revision), (3, last + 3), "no more than four megabytes and one row");
+    last += 5;
+    let long = "k".repeat(4000);
+    let refused = log.append(append(last, 11, vec![put(last + 1, &long, "x", last + 1, 1)])).await;
+    assert!(refused.unwrap_err().to_string().contains("longer than kine's table takes"));
+    if database.kind == Kind::Mariadb {
+        // In several packets, as far as a row fits into one.
+        let endpoint = format!("{}?maxAllowedPacket=1000000", database.endpoint("pages"));
+        let log = datastore::open(&endpoint, Files::default()).await.unwrap();
+        let large = "y".repeat(400_000);
+        let rows = (1..=5).map(|n| put(last + n, &format!("/parts/{n}"), &large, last + n, 1));
+        let parts = append(last, 12, rows.collect());
+        assert_eq!(log.append(parts.clone()).await.unwrap(), Appended::At(last + 1));
+        assert_eq!(log.append(parts).await.unwrap(), Appended::At(last + 1));
+        last += 5;
+        let larger = "y".repeat(1_400_000);
+        let one = append(last, 13, vec![put(last + 1, "/parts/6", &larger, last + 1, 1)]);
+        let refused = log.append(one).await.unwrap_err();
+        assert!(refused.to_string().contains("max_allowed_packet"), "{refused}");
+    }
+}
+
+/// Purging as far as everyone has followed, and who has not.
+async fn purges(database: &Database) {
+    let first = open(database, "purges").await;
+    let second = open(database, "purges").await;
+    let mut last = 1;
+    for round in 0..10 {
+        let rows = (0..10).map(|n| {
+            put(last + 1 + n, &format!("/{n}"), "x", 2 + n, u32::try_from(round).unwrap() + 1)
+        });
+        let batch = append(last, round, rows.collect());
+        last = batch.last;
+        first.append(batch).await.unwrap();
+    }
+    let count = || database.sql("purges", "SELECT count(*) FROM kine").unwrap();
+    let mark = "SELECT prev_revision FROM kine WHERE name = 'compact_rev_key'";
+    assert!(first.report(last).await.unwrap().leads);
+    let role = second.report(50).await.unwrap();
+    assert!(!role.leads && role.n_servers == 2);
+    first.purge().await.unwrap();
+    assert_eq!(database.sql("purges", mark).unwrap(), "50");
+    // Of 49 rows up to there ten live; 51 are later, and one is kine's.
+    assert_eq!(count(), "62");
+    assert!(matches!(second.tail(49).await.unwrap(), Tail::Compacted));
+    assert_eq!(rows_after(&*second, 50).await.0.len(), 51);
+    // A server that is gone holds nobody up, nor leads.
+    database.sql("purges", "UPDATE k3rs_server SET seen = 0 WHERE followed > 50").unwrap();
+    assert!(second.report(last).await.unwrap().leads);
+    first.report(last).await.unwrap();
+    let gone = append(last, 20, vec![Row::new(last + 1, 0, bytes("/0"), None)]);
+    second.append(gone).await.unwrap();
+    last += 1;
+    second.report(last).await.unwrap();
+    first.report(last).await.unwrap();
+    second.purge().await.unwrap();
+    // The tombstone says which revision comes next, and what it replaces goes with it later.
     assert_eq!(
-        format!("{:?}", all.items),
-        r#"["/a"@4 (created 2, version 2, 1 bytes), "/b"@6 (created 6, version 1, 0 bytes)]"#
-            .replace('"', "")
+        (database.sql("purges", mark).unwrap(), count()),
+        ((last - 1).to_string(), "12".into())
     );
+    assert_eq!(second.newest().await.unwrap(), last);
+    let next = append(last, 21, vec![put(last + 1, "/0", "y", last + 1, 1)]);
+    assert_eq!(first.append(next).await.unwrap(), Appended::At(last + 1));
+    for log in [&first, &second] {
+        log.report(last + 1).await.unwrap();
+    }
+    second.purge().await.unwrap();
+    assert_eq!(count(), "11");
+    let store = Store::share(first, Limits::default()).await.unwrap();
+    assert_eq!(store.count(&store::Span::prefix("/")).await.unwrap(), 10);
+}
+
+/// A stock server's table is taken over, and given back.
+async fn takes_over(database: &Database) {
+    // Its tables are like ours but for our columns; made here in another way, they are made whole.
+    drop(open(database, "stock").await);
+    database.sql("stock", "DROP TABLE k3rs_server").unwrap();
+    for column in ["k3rs_lease", "k3rs_version"] {
+        database.sql("stock", &format!("ALTER TABLE kine DROP COLUMN {column}")).unwrap();
+    }
+    let columns =
+        "id, name, created, deleted, create_revision, prev_revision, lease, value, old_value";
+    let rows = [
+        "(2, '/registry/health', 1, 0, 0, 0, 0, 'h', NULL)",
+        "(3, '/registry/events/a', 1, 0, 0, 0, 3600, 'e', NULL)",
+        "(4, 'gap-4', 0, 1, 0, 0, 0, NULL, NULL)",
+        "(5, '/registry/events/a', 0, 0, 3, 3, 3600, 'f', 'e')",
+        "(6, '/registry/masterleases/x', 1, 0, 0, 0, 15, 'm', NULL)",
+        "(7, '/registry/b', 1, 0, 0, 0, 0, 'b', NULL)",
+        "(8, '/registry/b', 0, 1, 7, 7, 0, 'b', 'b')",
+        "(9, '/registry/events/c', 1, 0, 0, 0, 3600, 'e', NULL)",
+    ];
+    let insert = format!("INSERT INTO kine ({columns}) VALUES {}", rows.join(", "));
+    database.sql("stock", &insert).unwrap();
+    let first = Store::share(open(database, "stock").await, Limits::default()).await.unwrap();
+    let second = Store::share(open(database, "stock").await, Limits::default()).await.unwrap();
+    for store in [&first, &second] {
+        let keys = store.range(&Query::prefix("/registry/")).await.unwrap();
+        let shown: Vec<String> =
+            keys.items.iter().map(|kv| format!("{kv:?} {}", kv.lease)).collect();
+        let expected = [
+            r#"/registry/events/a@5 (created 3, version 2, 1 bytes) 3600"#,
+            r#"/registry/events/c@9 (created 9, version 1, 1 bytes) 3600"#,
+            r#"/registry/health@2 (created 2, version 1, 1 bytes) 0"#,
+            r#"/registry/masterleases/x@6 (created 6, version 1, 1 bytes) 15"#,
+        ];
+        assert_eq!(shown.join("\n").replace('"', ""), expected.join("\n"));
+        assert_eq!(store.lease_ids().await, [15, 3600], "made once");
+        assert_eq!(store.lease_info(3600).await.unwrap().ttl, Duration::from_secs(3600));
+    }
+    let leases = "SELECT count(*) FROM kine WHERE name LIKE '/k3rs/leases/%'";
+    assert_eq!(database.sql("stock", leases).unwrap(), "2");
+    // What we write has its time where kine looks for it.
+    let put = store::Op::put(*b"/registry/events/a", *b"g").with_lease(3600);
+    let written = first.write_one(put, store::Class::Durable).await.unwrap();
+    let row = format!(
+        "SELECT created, deleted, create_revision, prev_revision, lease FROM kine WHERE id = {}",
+        written.revision
+    );
+    assert_eq!(database.sql("stock", &row).unwrap(), "0|0|3|5|3600");
+    first.lease_revoke(15).await.unwrap();
+    second.fresh().await.unwrap();
+    assert!(second.get("/registry/masterleases/x").await.unwrap().is_none());
+    let newest = first.revision();
+    let tombstone = "SELECT created, deleted, create_revision, prev_revision, lease, value = old_value FROM kine WHERE name = '/registry/masterleases/x' AND deleted = 1";
+    assert_eq!(database.sql("stock", tombstone).unwrap().replace('t', "1"), "0|1|6|6|15|1");
+    first.close().await.unwrap();
+    second.close().await.unwrap();
+    // Kine goes on with the next number.
+    let insert = "INSERT INTO kine (name, created, deleted, create_revision, prev_revision, lease, value) VALUES ('/registry/d', 1, 0, 0, 0, 0, 'd')";
+    database.sql("stock", insert).unwrap();
+    let max = database.sql("stock", "SELECT max(id) FROM kine").unwrap();
+    assert_eq!(max, (newest + 1).to_string());
 }
 
 /// Connections that are cut, and a database that dies and comes back: what is asked then is answered, and what
@@ -155,6 +333,10 @@ async fn breaks(database: &Database) {
 fn does_what_a_log_must(kind: Kind) {
     let Some(database) = Database::start(kind) else { return };
     block_on(appends(&database));
+    block_on(pages(&database));
+    block_on(purges(&database));
+    block_on(takes_over(&database));
+    block_on(history::is_one(&database));
     block_on(breaks(&database));
 }
 
