@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::grpc::{Code, Outgoing, Status};
@@ -65,8 +65,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     large: Arc<Semaphore>,
     pub(crate) n_watches: AtomicUsize,
-    /// The last revision that a client had compacted.
-    pub(crate) compacted: AtomicU64,
+    /// The last revision that a client had compacted; -1: none.
+    pub(crate) compacted: AtomicI64,
 }
 
 /// A message, and what is let go with it.
@@ -79,7 +79,7 @@ impl Front {
             settings,
             large: Arc::new(Semaphore::new(LARGE_ANSWERS_MAX)),
             n_watches: AtomicUsize::new(0),
-            compacted: AtomicU64::new(0),
+            compacted: AtomicI64::new(-1),
         }))
     }
 

@@ -89,7 +89,7 @@ impl Front {
         if revision > store.revision() {
             return Err(FUTURE_REVISION.status());
         }
-        if revision <= self.0.compacted.fetch_max(revision, Relaxed) {
+        if ask.revision <= self.0.compacted.fetch_max(ask.revision, Relaxed) {
             return Err(COMPACTED.status());
         }
         match store.compact(revision).await {

@@ -140,8 +140,11 @@ type Changes<'a> = (BTreeSet<&'a Bytes>, Vec<Span>);
 /// # Errors
 /// If a key is put twice, or put and deleted.
 fn changes(asks: &[RequestOp]) -> Result<Changes<'_>, Status> {
+    // As in etcd, a deletion of all that follows a key is not looked at: what is put after it stays.
     let deleted = |ask: &RequestOp| match ask {
-        RequestOp::DeleteRange(ask) => Some(span(&ask.key, &ask.range_end)),
+        RequestOp::DeleteRange(ask) if *ask.range_end != [0] => {
+            Some(span(&ask.key, &ask.range_end))
+        }
         _ => None,
     };
     let mut deletes: Vec<Span> = asks.iter().filter_map(deleted).collect();

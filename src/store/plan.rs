@@ -240,6 +240,11 @@ impl Plan {
                 Ok(Response::Put(before))
             }
             Request::Update { key, value, lease } => {
+                if let Some(lease) = lease.filter(|lease| *lease != 0)
+                    && !base.leases.contains(lease)
+                {
+                    return Err(Error::LeaseNotFound(lease));
+                }
                 let before = self.current(state, &key).ok_or(Error::KeyNotFound)?;
                 let value = value.unwrap_or_else(|| Arc::clone(&before.value));
                 let lease = lease.unwrap_or(before.lease);
