@@ -151,6 +151,9 @@ struct ServerArgs {
     /// TLS key of the certificate shown to the datastore [K3S_DATASTORE_KEYFILE]
     #[argh(option)]
     datastore_keyfile: Option<PathBuf>,
+    /// serve the etcd API on <data-dir>/server/kine.sock, for etcdctl
+    #[argh(option)]
+    kine_socket: Option<bool>,
     /// folder for volumes of the local storage class (default <data-dir>/storage)
     #[argh(option)]
     default_local_storage_path: Option<PathBuf>,
@@ -292,6 +295,8 @@ pub(crate) struct Config {
     pub(crate) agent_token: Option<String>,
     /// What servers share; `None`: a file of this one's own.
     pub(crate) datastore: Option<Shared>,
+    /// Whether the etcd API is served on a socket.
+    pub(crate) kine_socket: bool,
     pub(crate) local_storage_path: PathBuf,
     pub(crate) disable: Vec<String>,
     pub(crate) disable_scheduler: bool,
@@ -420,6 +425,13 @@ impl Config {
                 "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config",
             ));
         }
+        let kine_socket = args.kine_socket == Some(true);
+        if kine_socket && (encrypts || apiserver.encryption_file.is_some()) {
+            // The store's memory holds values opened: they would be read there, or found by comparing.
+            return Err(Error::new(
+                "--kine-socket is not supported with encryption of the datastore: it would show what is encrypted",
+            ));
+        }
         if args.tls_san_security == Some(false) {
             return Err(Error::new(
                 "--tls-san-security=false is not supported: names are added with --tls-san only",
@@ -434,6 +446,7 @@ impl Config {
         let datastore = endpoint.map(|endpoint| Shared { endpoint, files });
         Ok(Config {
             datastore,
+            kine_socket,
             debug: args.debug.unwrap_or(false) || args.v.is_some_and(|v| v >= 4),
             log: args.log,
             alsologtostderr: args.alsologtostderr.unwrap_or(false),

@@ -146,6 +146,8 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("datastore-cafile", Value).env("K3S_DATASTORE_CAFILE"),
     flag("datastore-certfile", Value).env("K3S_DATASTORE_CERTFILE"),
     flag("datastore-keyfile", Value).env("K3S_DATASTORE_KEYFILE"),
+    // Ours: k3s always has this socket.
+    flag("kine-socket", Switch),
     flag("etcd-expose-metrics", Switch).later(HA),
     flag("etcd-disable-snapshots", Switch).later(HA),
     flag("etcd-snapshot-name", Value).later(HA),

@@ -29,6 +29,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "datastore-cafile",
             "datastore-certfile",
             "datastore-keyfile",
+            "kine-socket",
             "secrets-encryption",
             "secrets-encryption-provider",
         ],

@@ -249,11 +249,18 @@ async fn run(ask: &Ask, mut settings: Settings) -> Result<()> {
         (Address::Unix(_), false) => "unix",
         (Address::Unix(_), true) => "unixs",
     };
-    let url = format!("{}://{address}", settings.scheme);
+    let scheme = settings.scheme;
     let store = open(ask).await?;
     let server = Front::new(store.clone(), settings).server();
     let listener = address.listen().await?;
-    log::info!("Kine available at {url}");
+    // A port may have been left to the system to choose.
+    let bound = match &listener {
+        Listener::Tcp(listener) => {
+            Address::Tcp(listener.local_addr().context(|| "ask for the bound address")?)
+        }
+        Listener::Unix(_) => address.clone(),
+    };
+    log::info!("Kine available at {scheme}://{bound}");
     let serving = server.clone();
     let served = async move { serving.serve(listener, tls).await.map(|()| "end") };
     let ended = rt::future::or(rt::signal::terminated(), served).await;
@@ -264,6 +271,45 @@ async fn run(ask: &Ask, mut settings: Settings) -> Result<()> {
     server.shutdown(SHUTDOWN_GRACE).await;
     store.close().await.context(|| "close the datastore")?;
     ended.map(drop)
+}
+
+/// The socket of `k3rs server`, for operators who look with etcdctl: a few connections and watches.
+pub(crate) struct Socket {
+    path: PathBuf,
+    server: http::server::Server,
+}
+
+impl Socket {
+    /// Opens it for the process's life.
+    ///
+    /// # Errors
+    /// If it cannot be listened on.
+    pub(crate) fn open(path: PathBuf, store: Store) -> Result<Socket> {
+        let listener = Listener::Unix(crate::door::listen(&path)?);
+        let settings = Settings {
+            scheme: "unix",
+            connections_max: 64,
+            watches_max: 1024,
+            ..Settings::default()
+        };
+        let server = Front::new(store, settings).server();
+        log::info!("Kine available at unix://{}", path.display());
+        let (serving, shown) = (server.clone(), path.display().to_string());
+        rt::spawn_named("etcd API", async move {
+            if let Err(error) = serving.serve(listener, None).await {
+                log::error!("serve {shown}: {error}");
+            }
+        })
+        .detach();
+        Ok(Socket { path, server })
+    }
+
+    pub(crate) async fn close(self) {
+        if let Err(error) = rt::fs::remove_file(&self.path) {
+            log::warn!("{error}");
+        }
+        self.server.shutdown(Duration::ZERO).await;
+    }
 }
 
 /// Opens what `--endpoint` names.
@@ -345,7 +391,7 @@ fn tls(ask: &Ask) -> Result<Option<std::sync::Arc<http::tls::ServerConfig>>> {
 }
 
 /// Where clients come from.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::controllers;
 use crate::flags::On;
 use crate::follow::{self, Shown};
+use crate::kine::Socket;
 use crate::node::Link;
 use crate::prepare::{self, EtcDir};
 use crate::state::{self, Opened};
@@ -149,6 +150,10 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
             format!("Node password rejected, duplicate hostname or contents of '{}' may not match server node-passwd entry, try enabling a unique node name with the --with-node-id flag", file.display())
         })?;
     }
+    let kine = match machine.config.kine_socket {
+        true => Some(Socket::open(machine.paths.server().join("kine.sock"), store.clone())?),
+        false => None,
+    };
     let sealing = secrets::Sealing {
         store: store.clone(),
         encryption,
@@ -201,6 +206,9 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     drop((deploy, informers, clock));
     if let Some(agent) = agent {
         agent.stop().await;
+    }
+    if let Some(kine) = kine {
+        kine.close().await;
     }
     // They would be waited for as requests are.
     tunnels.end();
