@@ -20,6 +20,7 @@ if [ "${1:-}" = test ]; then
   need docker-registry docker-registry
   need skopeo skopeo
   need openssl openssl
+  need etcdctl etcd-client
   need /usr/lib/postgresql postgresql
   need /usr/sbin/mariadbd mariadb-server
 fi
