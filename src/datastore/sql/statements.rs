@@ -142,14 +142,14 @@ pub(super) static MYSQL: Statements = Statements {
         AND (token IS NULL OR token <> $2) AND $3 = (SELECT MAX(id) FROM kine)",
     put: "INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, lease, value, old_value, \
         k3rs_lease, k3rs_version) SELECT $3, $4, $5, 0, $6, COALESCE(p.id, 0), $7, $8, p.value, $9, $10 \
-        FROM k3rs_server AS s LEFT JOIN (SELECT id, value FROM kine WHERE name = $4 \
+        FROM k3rs_server AS s LEFT JOIN (SELECT id, value FROM kine FORCE INDEX (kine_name_id_index) WHERE name = $4 \
         AND CAST(name AS BINARY) = CAST($4 AS BINARY) ORDER BY id DESC LIMIT 1) AS p ON TRUE \
         WHERE s.id = $1 AND s.attempt = $2",
     delete: "INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, lease, value, old_value, \
         k3rs_lease, k3rs_version) SELECT $3, $4, 0, 1, \
         CASE WHEN p.created = 1 THEN p.id ELSE COALESCE(p.create_revision, 0) END, COALESCE(p.id, 0), \
         COALESCE(p.lease, 0), p.value, p.value, p.k3rs_lease, p.k3rs_version FROM k3rs_server AS s LEFT JOIN \
-        (SELECT * FROM kine WHERE name = $4 AND CAST(name AS BINARY) = CAST($4 AS BINARY) \
+        (SELECT * FROM kine FORCE INDEX (kine_name_id_index) WHERE name = $4 AND CAST(name AS BINARY) = CAST($4 AS BINARY) \
         ORDER BY id DESC LIMIT 1) AS p ON TRUE WHERE s.id = $1 AND s.attempt = $2",
     // The next number follows by itself.
     end: None,
