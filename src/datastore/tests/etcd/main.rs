@@ -7,6 +7,7 @@ mod naive;
 
 mod history;
 mod server;
+mod speed;
 
 use std::sync::Arc;
 use std::time::Duration;
