@@ -222,7 +222,9 @@ fn an_etcd_of_others_is_taken_over_and_given_back() {
         let ask = LeaseTimeToLiveRequest { id: 5, keys: true }.encode();
         let told = etcd.ask(0, method::LEASE_TIME_TO_LIVE, &ask).await.unwrap();
         let told = LeaseTimeToLiveResponse::decode(&told, 100).unwrap();
-        let bound: Vec<_> = told.keys.iter().map(|key| key.escape_ascii().to_string()).collect();
+        let mut bound: Vec<_> =
+            told.keys.iter().map(|key| key.escape_ascii().to_string()).collect();
+        bound.sort();
         assert_eq!(bound, ["/k3rs/leases/5", "/registry/leased"]);
         assert!(told.granted_ttl > 100, "{told:?}");
         store.lease_keep_alive(5).await.unwrap();
