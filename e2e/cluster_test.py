@@ -1,6 +1,6 @@
 """Clusters of several machines, run for real: cluster_test.py BINARY [SETUP ...].
 
-A set-up is `agents` (one server and three agents) or a datastore that three servers and one agent share (`postgres`). Machines are
+A set-up is `agents` (one server and three agents) or a datastore that three servers and one agent share: `postgres`, `mariadb`, `etcd`. Machines are
 network namespaces at one bridge (hosts.py). Pods on every node talk to each other, to Services, by DNS and through a policy; then come the
 faults, one after another, while writers go on: what was acknowledged must be there in the end, each object once, as it was acknowledged.
 Takes about five minutes for a set-up; `make cluster-test`.
@@ -19,9 +19,10 @@ import time
 import traceback
 
 from cluster import Failure, until
-from faults._postgres import Postgres
-from hosts import Host, Wire, endpoints, is_ready, node_ready, took
+from faults._databases import Etcd, Mariadb, Postgres
+from hosts import Host, Wire, cut, endpoints, is_ready, node_ready, took
 
+DATABASES = {"postgres": Postgres, "mariadb": Mariadb, "etcd": Etcd}
 TOKEN = "a-token-of-a-cluster"
 LINK_CUT_SECS = 60
 TUNNEL_DROPS = 100
@@ -114,9 +115,9 @@ class Setup:
         self.agents = [Host(self.wire, self.dir, binary, f"agent{idx + 1}", 20 + idx) for idx in range(3 if kind == "agents" else 1)]
         self.nodes = [*self.servers, *self.agents]
         self.database = None
-        if kind == "postgres":
+        if kind in DATABASES:
             self.base = Host(self.wire, self.dir, binary, "database", 30)
-            self.database = Postgres(self.base.inside, self.base.address)
+            self.database = DATABASES[kind](self.base.inside, self.base.address)
 
     def start_server(self, host):
         more = ["--datastore-endpoint", self.database.endpoint()] if self.database else []
@@ -261,15 +262,19 @@ def half_restarted(setup):
 
 
 def tunnels_dropped(setup):
-    """The connections of an agent's tunnels are reset, again and again; logs come through all the same."""
+    """An agent's connections to its servers are cut, again and again; logs come through all the same."""
     agent = setup.agents[0]
     pod = web_pods(setup)[agent.name]["metadata"]["name"]
-    for _ in range(TUNNEL_DROPS):
-        subprocess.run(agent.inside(["ss", "-K", "dport", "=", ":6443"]), capture_output=True)
+    n_cut, end = 0, time.monotonic() + 180
+    while n_cut < TUNNEL_DROPS and time.monotonic() < end:
+        n_cut += cut(agent.process.pid)
+        time.sleep(0.1)
     since = time.monotonic()
     for server in setup.servers:
         until(lambda: server.kubectl("logs", "-n", "e2e", pod, check=False).returncode == 0, "logs through the tunnel", 60)
-    return f"logs {took(since)} after the last"
+    if n_cut < TUNNEL_DROPS:
+        raise Failure(f"only {n_cut} connections were there to be cut")
+    return f"{n_cut} connections; logs {took(since)} after the last"
 
 
 FAULTS = (server_killed, agent_killed, link_cut, database_killed, half_restarted, tunnels_dropped)
@@ -325,7 +330,7 @@ def run(binary, kind):
 
 
 def main():
-    binary, kinds = os.path.realpath(sys.argv[1]), sys.argv[2:] or ["agents", "postgres"]
+    binary, kinds = os.path.realpath(sys.argv[1]), sys.argv[2:] or ["agents", *DATABASES]
     results = [run(binary, kind) for kind in kinds]
     passed, failed = (sum(column) for column in zip(*results))
     print(f"{passed} passed, {failed} failed")

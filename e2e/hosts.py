@@ -1,8 +1,10 @@
 """Machines on one wire: network namespaces at a bridge, each with a k3rs server, an agent or a database of its own."""
 
+import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -145,6 +147,33 @@ class Host:
             subprocess.run(self.inside([self.binary, "uninstall", *self.own_args()]), env=self.env, capture_output=True, timeout=60)
             subprocess.run(["ip", "netns", "del", self.netns], capture_output=True)
             self.log.close()
+
+
+def cut(pid, port=6443):
+    """Ends a process's connections to a port of others, as a lost route would; how many there were."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pidfd = libc.syscall(434, pid, 0)
+    found = 0
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                if not os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
+                    continue
+            except OSError:
+                continue
+            fd = libc.syscall(438, pidfd, int(name), 0)
+            if fd < 0:
+                continue
+            with socket.socket(fileno=fd) as its:
+                try:
+                    if its.getpeername()[1:2] == (port,):
+                        its.shutdown(socket.SHUT_RDWR)
+                        found += 1
+                except OSError:
+                    pass
+    finally:
+        os.close(pidfd)
+    return found
 
 
 def is_ready(thing):

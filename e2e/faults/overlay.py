@@ -1,15 +1,14 @@
 """Two nodes on one wire: pods reach each other through flannel's tunnel, and the server the other node's kubelet through
 the agent's own."""
 
-import ctypes
 import json
 import os
 import pathlib
-import socket
 import subprocess
 
 from cluster import Failure, run, telling, until
 from faults.remote import Node
+from hosts import cut
 
 FAR = "192.0.2.11"
 
@@ -246,40 +245,13 @@ def test_a_node_that_lets_nothing_in_is_reached(cluster):
         forward.wait()
 
 
-def cut(node, port=6443):
-    """Ends the agent's connections to the server, as a lost route would."""
-    libc, pid = ctypes.CDLL(None, use_errno=True), node.process.pid
-    pidfd = libc.syscall(434, pid, 0)
-    found = 0
-    try:
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            try:
-                if not os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
-                    continue
-            except OSError:
-                continue
-            fd = libc.syscall(438, pidfd, int(name), 0)
-            if fd < 0:
-                continue
-            with socket.socket(fileno=fd) as its:
-                try:
-                    if its.getpeername()[1:2] == (port,):
-                        its.shutdown(socket.SHUT_RDWR)
-                        found += 1
-                except OSError:
-                    pass
-    finally:
-        os.close(pidfd)
-    return found
-
-
 @with_log
 def test_a_tunnel_that_is_cut_comes_back(cluster):
     node, cuts = FOUND["node"], int(os.environ.get("K3RS_E2E_CUTS", "10"))
     opened = lambda: "\n".join(cluster.log_lines()).count("Node node2 has opened a tunnel")
     for _ in range(cuts):
         before = opened()
-        assert cut(node) > 0
+        assert cut(node.process.pid) > 0
         until(lambda: opened() > before, "the agent opens another tunnel", 30, interval=0.05)
         ask = lambda: cluster.kubectl("get", "--raw", "/api/v1/nodes/node2/proxy/healthz", check=False)
         until(lambda: ask().stdout == "ok", "the kubelet answers through it", 30, interval=0.05)

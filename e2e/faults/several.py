@@ -8,7 +8,7 @@ import threading
 import time
 
 from cluster import telling, until
-from faults._postgres import Postgres
+from faults._databases import Postgres
 from hosts import Host, Wire, endpoints, is_ready, leaders, node_ready, took
 
 FAR = "192.0.2.11"
