@@ -27,6 +27,8 @@ use crate::watch::{Hub, lock, read};
 
 /// One operation of the log takes so long at most.
 const LOG_WAIT_MAX: Duration = Duration::from_secs(3);
+/// Reading everything, which may be a hundred megabytes, takes so long at most.
+const LOAD_MAX: Duration = Duration::from_secs(60);
 /// An append without an answer is sent again so often; then it is unknown whether it happened.
 const APPEND_TRIES_MAX: usize = 4;
 const APPEND_RETRY: Duration = Duration::from_millis(100);
@@ -292,7 +294,15 @@ impl Sharer {
     }
 
     async fn ask<T>(&self, operation: impl Future<Output = stdx::Result<T>>) -> Result<T> {
-        match rt::timeout(LOG_WAIT_MAX, operation).await {
+        self.ask_within(LOG_WAIT_MAX, operation).await
+    }
+
+    async fn ask_within<T>(
+        &self,
+        wait_max: Duration,
+        operation: impl Future<Output = stdx::Result<T>>,
+    ) -> Result<T> {
+        match rt::timeout(wait_max, operation).await {
             Ok(answer) => answer.map_err(|error| Error::Storage(Arc::new(error))),
             Err(rt::Elapsed) => Err(storage("the datastore's log does not answer")),
         }
@@ -362,7 +372,7 @@ impl Sharer {
 
     /// Starts anew from what the log holds, because it no longer tells what happened since.
     async fn reload(&mut self) -> Result<()> {
-        let loaded = self.ask(self.log.load()).await?;
+        let loaded = self.ask_within(LOAD_MAX, self.log.load()).await?;
         log::warn!("datastore: this server was away too long and reads everything again");
         *lock(&self.leases) = leases_of(&loaded.keys);
         self.dead_bytes = loaded.dead.bytes;

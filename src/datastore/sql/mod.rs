@@ -252,16 +252,20 @@ impl SqlLog {
         let attempt = Value::Int(rt::random_u64().cast_signed());
         let claim = [me, Value::Int(token), int(append.base), attempt];
         let mut steps = vec![Step::new(statements.lock, []), Step::new(statements.claim, claim)];
-        let n_before = steps.len();
+        // Where the rows' own statements are.
+        let mut rows = Vec::with_capacity(append.rows.len());
         let mut wanted = append.base;
         for row in &append.rows {
             wanted += 1;
             if row.revision() != wanted {
                 return Err(Error::new("an append's revisions have a gap"));
             }
-            steps.push(self.step_of(row, me, attempt)?);
+            let step = self.step_of(row, me, attempt)?;
+            let name = step.values[3];
+            steps.extend(statements.look.iter().map(|sql| Step::new(sql, [name])));
+            rows.push(steps.len());
+            steps.push(step);
         }
-        let rows = n_before..steps.len();
         steps.extend(statements.end.map(|end| Step::new(end, [me, attempt])));
         let verdict = steps.len();
         steps.push(Step::new(statements.verdict, [me]));
@@ -281,7 +285,7 @@ impl SqlLog {
             Err(failure) => return Err(failure).context(|| "append to the datastore"),
         };
         if n_changed.get(1) == Some(&1) {
-            if n_changed.get(rows).is_none_or(|n_changed| n_changed.iter().any(|n| *n != 1)) {
+            if rows.iter().any(|row| n_changed.get(*row) != Some(&1)) {
                 return Err(Error::new("the database did not add every row of an append"));
             }
             self.learn(&append.rows, true);

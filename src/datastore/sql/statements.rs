@@ -16,6 +16,8 @@ pub(super) struct Statements {
     pub(super) lock: &'static str,
     /// server, token, base, attempt: marks the append as this server's if it is new and stands on the newest revision.
     pub(super) claim: &'static str,
+    /// name: finds a key's last row for what comes next, where that does not do it itself.
+    pub(super) look: &'static [&'static str],
     /// server, attempt, id, name, created, `create_revision`, seconds, value, lease, version: does nothing unless claimed.
     pub(super) put: &'static str,
     /// server, attempt, id, name: a tombstone.
@@ -74,6 +76,7 @@ pub(super) static POSTGRES: Statements = Statements {
     lock: "SELECT pg_advisory_xact_lock(1798533747)",
     claim: "UPDATE k3rs_server SET token = $2::int8, first = $3::int8 + 1, attempt = $4::int8 WHERE id = $1::int8 \
         AND token IS DISTINCT FROM $2::int8 AND $3::int8 = (SELECT max(id) FROM kine)",
+    look: &[],
     put: "INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, lease, value, old_value, \
         k3rs_lease, k3rs_version) SELECT $3::int8, $4::text, $5::int8, 0, $6::int8, coalesce(p.id, 0), $7::int8, \
         $8::bytea, p.value, $9::int8, $10::int8 FROM k3rs_server AS s LEFT JOIN (SELECT id, value FROM kine \
@@ -140,17 +143,19 @@ pub(super) static MYSQL: Statements = Statements {
     lock: "SELECT id FROM k3rs_server WHERE id = 0 FOR UPDATE",
     claim: "UPDATE k3rs_server SET token = $2, first = $3 + 1, attempt = $4 WHERE id = $1 \
         AND (token IS NULL OR token <> $2) AND $3 = (SELECT MAX(id) FROM kine)",
+    // A table that is read by the statement that adds to it would be copied, values and all, into a file.
+    look: &[
+        "SET @id = 0, @value = NULL, @created = NULL, @first = 0, @ttl = 0, @lease = NULL, @version = NULL",
+        "SELECT id, value, created, create_revision, lease, k3rs_lease, k3rs_version INTO @id, @value, @created, @first, \
+            @ttl, @lease, @version FROM kine FORCE INDEX (kine_name_id_index) WHERE name = $1 \
+            AND CAST(name AS BINARY) = CAST($1 AS BINARY) ORDER BY id DESC LIMIT 1",
+    ],
     put: "INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, lease, value, old_value, \
-        k3rs_lease, k3rs_version) SELECT $3, $4, $5, 0, $6, COALESCE(p.id, 0), $7, $8, p.value, $9, $10 \
-        FROM k3rs_server AS s LEFT JOIN (SELECT id, value FROM kine FORCE INDEX (kine_name_id_index) WHERE name = $4 \
-        AND CAST(name AS BINARY) = CAST($4 AS BINARY) ORDER BY id DESC LIMIT 1) AS p ON TRUE \
-        WHERE s.id = $1 AND s.attempt = $2",
+        k3rs_lease, k3rs_version) SELECT $3, $4, $5, 0, $6, @id, $7, $8, @value, $9, $10 \
+        FROM k3rs_server WHERE id = $1 AND attempt = $2",
     delete: "INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, lease, value, old_value, \
-        k3rs_lease, k3rs_version) SELECT $3, $4, 0, 1, \
-        CASE WHEN p.created = 1 THEN p.id ELSE COALESCE(p.create_revision, 0) END, COALESCE(p.id, 0), \
-        COALESCE(p.lease, 0), p.value, p.value, p.k3rs_lease, p.k3rs_version FROM k3rs_server AS s LEFT JOIN \
-        (SELECT * FROM kine FORCE INDEX (kine_name_id_index) WHERE name = $4 AND CAST(name AS BINARY) = CAST($4 AS BINARY) \
-        ORDER BY id DESC LIMIT 1) AS p ON TRUE WHERE s.id = $1 AND s.attempt = $2",
+        k3rs_lease, k3rs_version) SELECT $3, $4, 0, 1, IF(@created = 1, @id, @first), @id, @ttl, @value, @value, \
+        @lease, @version FROM k3rs_server WHERE id = $1 AND attempt = $2",
     // The next number follows by itself.
     end: None,
     verdict: "SELECT token, first FROM k3rs_server WHERE id = $1",
