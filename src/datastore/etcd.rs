@@ -70,8 +70,14 @@ pub(crate) async fn open(endpoints: &str, files: &Files) -> Result<Arc<dyn Share
         following: Mutex::default(),
         members: Mutex::default(),
     };
-    etcd.newest().await?;
-    Ok(Arc::new(etcd))
+    match etcd.newest().await {
+        Ok(_) => Ok(Arc::new(etcd)),
+        // Who wants a certificate ends the connection, and that is all it says.
+        Err(error) if endpoints.contains("https://") && files.certfile.is_none() => {
+            Err(error).context(|| "without a client certificate (--datastore-certfile)")
+        }
+        Err(error) => Err(error),
+    }
 }
 
 impl fmt::Debug for Etcd {
