@@ -146,11 +146,16 @@ fn send(client: Client, endpoint: Endpoint, request: Request) -> rt::Task<Result
 
 fn frame(message: &[u8]) -> Vec<u8> {
     let mut framed = Vec::with_capacity(PREFIX_BYTES + message.len());
-    framed.push(0);
-    // A message of 4 GiB does not fit into our bounds anywhere.
-    framed.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
+    framed.extend_from_slice(&prefix(message.len()));
     framed.extend_from_slice(message);
     framed
+}
+
+fn prefix(length: usize) -> Vec<u8> {
+    let mut prefix = vec![0];
+    // A message of 4 GiB does not fit into our bounds anywhere.
+    prefix.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    prefix
 }
 
 /// Messages to send. Dropped, it ends them well (a server's with status OK).
@@ -229,6 +234,20 @@ impl Incoming {
         result
     }
 
+    /// Server: how many bytes the next message has, as soon as it begins. Not to be called after the end.
+    pub async fn length(&mut self) -> Result<usize, Status> {
+        let State::Reading(body, _) = &mut self.state else { return Ok(0) };
+        loop {
+            if let Some(length) = length_of(&self.buffer, self.max_bytes)? {
+                return Ok(length);
+            }
+            match body.next().await {
+                Some(chunk) => self.buffer.extend_from_slice(&chunk?),
+                None => return Ok(0),
+            }
+        }
+    }
+
     async fn advance(&mut self) -> Result<Option<Vec<u8>>, Status> {
         if let State::Waiting(response) = &mut self.state {
             let response = response.as_mut().await?;
@@ -273,8 +292,9 @@ impl fmt::Debug for Incoming {
     }
 }
 
-fn take_message(buffer: &mut Vec<u8>, max_bytes: usize) -> Result<Option<Vec<u8>>, Status> {
-    let Some((&[flag, a, b, c, d], rest)) = buffer.split_first_chunk::<PREFIX_BYTES>() else {
+/// The length of the message that a buffer begins with; `None` if that has not come.
+fn length_of(buffer: &[u8], max_bytes: usize) -> Result<Option<usize>, Status> {
+    let Some(&[flag, a, b, c, d]) = buffer.first_chunk::<PREFIX_BYTES>() else {
         return Ok(None);
     };
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -285,10 +305,13 @@ fn take_message(buffer: &mut Vec<u8>, max_bytes: usize) -> Result<Option<Vec<u8>
         let what = format!("message of {length} bytes is larger than {max_bytes}");
         return Err(Status::new(Code::RESOURCE_EXHAUSTED, what));
     }
-    if rest.len() < length {
-        return Ok(None);
-    }
-    let message = rest[..length].to_vec();
+    Ok(Some(length))
+}
+
+fn take_message(buffer: &mut Vec<u8>, max_bytes: usize) -> Result<Option<Vec<u8>>, Status> {
+    let Some(length) = length_of(buffer, max_bytes)? else { return Ok(None) };
+    let Some(message) = buffer.get(PREFIX_BYTES..PREFIX_BYTES + length) else { return Ok(None) };
+    let message = message.to_vec();
     buffer.drain(..PREFIX_BYTES + length);
     if buffer.is_empty() {
         *buffer = Vec::new();
@@ -313,8 +336,13 @@ pub fn respond(result: Result<Vec<u8>, Status>) -> Response {
     match result {
         Ok(message) => {
             let (mut sender, body) = Body::channel(OUTGOING_MAX_BYTES);
-            // The first chunk always finds room.
-            let _ = sender.try_send(Chunk::from(frame(&message)));
+            // The first chunk always finds room; a large message is not copied to go behind its prefix.
+            if message.len() < OUTGOING_MAX_BYTES / 2 {
+                let _ = sender.try_send(Chunk::from(frame(&message)));
+            } else {
+                let _ = sender.try_send(Chunk::from(prefix(message.len())));
+                let _ = sender.try_send(Chunk::from(message));
+            }
             sender.finish(Headers::new().with("grpc-status", "0"));
             head().body_stream(body)
         }
