@@ -239,6 +239,8 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
 }
 
 async fn run(ask: &Ask, mut settings: Settings) -> Result<()> {
+    let memory = usize::try_from(rt::memory_bytes()).unwrap_or(usize::MAX);
+    settings.messages_max_bytes = settings.messages_max_bytes.min(memory / 32).max(4 << 20);
     http::tls::not_earlier_than(follow::built());
     rt::spawn_named("memory", rt::follow_memory()).detach();
     let tls = tls(ask)?;
@@ -290,6 +292,7 @@ impl Socket {
             scheme: "unix",
             connections_max: 64,
             watches_max: 1024,
+            messages_max_bytes: 4 << 20,
             ..Settings::default()
         };
         let server = Front::new(store, settings).server();

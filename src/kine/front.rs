@@ -5,21 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::grpc::{Code, Outgoing, Status};
-use rt::lock::{Semaphore, SemaphoreGuardArc};
+use http::grpc::{Code, Status};
 use store::Store;
 use wire::etcd::{Error, Message, ResponseHeader};
 
-use crate::refusal::{TOO_MANY_OPS, TOO_MANY_REQUESTS};
+use crate::budget::{Budget, Charge};
+use crate::refusal::TOO_MANY_OPS;
 
 /// Repeated items of one request: the operations of a transaction, at whatever depth.
 const ITEMS_MAX: usize = 4096;
-/// Answers above this are made one after the other, as `LARGE_ANSWERS_MAX` says.
-pub(crate) const LARGE_BYTES: usize = 1 << 20;
-/// Large answers in memory at once. They are held until the client has taken them.
-const LARGE_ANSWERS_MAX: usize = 2;
-/// How long a large answer waits for others to be taken.
-const LARGE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The one member there is, and its cluster. Clients compare them between answers, and never with anything else.
 pub(crate) const MEMBER_ID: u64 = 0x6b33_7273_6b69_6e65;
@@ -40,6 +34,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// Watches on all streams.
     pub watches_max: usize,
+    /// Requests that are read or worked on, and answers that are not taken yet: so many bytes of each.
+    pub messages_max_bytes: usize,
 }
 
 impl Default for Settings {
@@ -50,8 +46,9 @@ impl Default for Settings {
             progress_every: Duration::from_secs(5),
             scheme: "http",
             certificates: false,
-            connections_max: 4096,
+            connections_max: 1024,
             watches_max: 32 << 10,
+            messages_max_bytes: 64 << 20,
         }
     }
 }
@@ -63,21 +60,24 @@ pub struct Front(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) settings: Settings,
-    large: Arc<Semaphore>,
+    pub(crate) requests: Arc<Budget>,
+    /// A charge is held until the client has taken the answer.
+    pub(crate) answers: Arc<Budget>,
     pub(crate) n_watches: AtomicUsize,
     /// The last revision that a client had compacted; -1: none.
     pub(crate) compacted: AtomicI64,
 }
 
 /// A message, and what is let go with it.
-pub(crate) type Answer = (Vec<u8>, Option<SemaphoreGuardArc>);
+pub(crate) type Answer = (Vec<u8>, Option<Charge>);
 
 impl Front {
     pub fn new(store: Store, settings: Settings) -> Front {
         Front(Arc::new(Shared {
             store,
+            requests: Budget::new(settings.messages_max_bytes),
+            answers: Budget::new(settings.messages_max_bytes),
             settings,
-            large: Arc::new(Semaphore::new(LARGE_ANSWERS_MAX)),
             n_watches: AtomicUsize::new(0),
             compacted: AtomicI64::new(-1),
         }))
@@ -95,27 +95,6 @@ impl Front {
 
     pub(crate) fn header_now(&self) -> ResponseHeader {
         self.header(self.0.store.revision())
-    }
-
-    /// The right to make a large answer, for as long as it is held.
-    ///
-    /// # Errors
-    /// If others are not taken by their clients.
-    pub(crate) async fn large(&self) -> Result<SemaphoreGuardArc, Status> {
-        let acquired = rt::timeout(LARGE_WAIT_MAX, self.0.large.acquire_arc()).await;
-        acquired.map_err(|rt::Elapsed| TOO_MANY_REQUESTS.status())
-    }
-
-    /// Sends a message of a stream; a large one only when the client has taken it, so that not many wait.
-    ///
-    /// # Errors
-    /// If the client is gone, or others take nothing.
-    pub(crate) async fn send(&self, out: &mut Outgoing, message: &[u8]) -> Result<(), Status> {
-        out.send(message).await?;
-        if message.len() > LARGE_BYTES {
-            out.ready().await?;
-        }
-        Ok(())
     }
 }
 

@@ -9,13 +9,15 @@ use wire::etcd::{
     RangeRequest, RequestOp, ResponseOp,
 };
 
-use crate::front::{Answer, Front, LARGE_BYTES, unsigned};
+use crate::front::{Answer, Front, unsigned};
 use crate::refusal::{COMPACTED, EMPTY_KEY, FUTURE_REVISION, status_of};
-use crate::shape::{bytes_of, query, shape};
+use crate::shape::{bytes_of, query, shape, span};
 use crate::txn::{Teller, request};
 
-/// A range of more keys than this is taken for a large answer.
-const LARGE_KEYS: usize = 4096;
+/// A range of more keys than this waits before it is read.
+const MANY_KEYS: usize = 4096;
+/// What a key of many takes, about: it is not known of each before.
+const KEY_BYTES: usize = 512;
 
 impl Front {
     pub(crate) async fn range(&self, ask: RangeRequest) -> Result<Answer, Status> {
@@ -27,25 +29,30 @@ impl Front {
             store.fresh().await.map_err(status_of)?;
         }
         let query = query(&ask);
-        // How much it is shows only when it was read, for the state changes; whoever may be large
-        // waits, and what turns out to be is read again.
-        let many = query.limit == 0 || query.limit > LARGE_KEYS;
-        let mut held = None;
-        if many
-            && store.count_up_to(&query.span, LARGE_KEYS).await.map_err(status_of)? == LARGE_KEYS
-        {
-            held = Some(self.large().await?);
+        let answers = &self.0.answers;
+        let mut charge = None;
+        if query.limit == 0 || query.limit > MANY_KEYS {
+            let n_keys = store.count_up_to(&query.span, MANY_KEYS).await.map_err(status_of)?;
+            if n_keys == MANY_KEYS {
+                let n_keys = store.count(&query.span).await.map_err(status_of)?;
+                charge = Some(answers.take(n_keys * KEY_BYTES).await?);
+            }
         }
         let mut found = store.range(&query).await.map_err(status_of)?;
-        if held.is_none() && !ask.keys_only && bytes_of(&found.items) > LARGE_BYTES {
-            drop(found);
-            held = Some(self.large().await?);
-            found = store.range(&query).await.map_err(status_of)?;
+        if charge.is_none() {
+            // How much it is shows only when it was read, for the state changes.
+            let bytes = if ask.count_only { 0 } else { bytes_of(&found.items) };
+            charge = answers.try_take(bytes);
+            if charge.is_none() {
+                drop(found);
+                charge = Some(answers.take(bytes).await?);
+                found = store.range(&query).await.map_err(status_of)?;
+            }
         }
         let revision = if query.at.is_some() { store.revision() } else { found.revision };
         let mut answer = shape(&ask, found);
         answer.header = self.header(revision);
-        Ok((answer.encode(), held))
+        Ok((answer.encode(), charge))
     }
 
     pub(crate) async fn put(&self, ask: PutRequest) -> Result<PutResponse, Status> {
@@ -56,12 +63,14 @@ impl Front {
     }
 
     pub(crate) async fn delete_range(&self, ask: DeleteRangeRequest) -> Result<Answer, Status> {
-        let mut held = None;
+        let mut charge = None;
         if ask.prev_kv && !ask.range_end.is_empty() {
-            held = Some(self.large().await?);
+            let span = span(&ask.key, &ask.range_end);
+            let n_keys = self.0.store.count(&span).await.map_err(status_of)?;
+            charge = Some(self.0.answers.take(n_keys * KEY_BYTES).await?);
         }
         match self.one(RequestOp::DeleteRange(ask)).await? {
-            ResponseOp::DeleteRange(answer) => Ok((answer.encode(), held)),
+            ResponseOp::DeleteRange(answer) => Ok((answer.encode(), charge)),
             _ => Ok((Vec::new(), None)),
         }
     }

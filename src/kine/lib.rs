@@ -7,6 +7,7 @@
 //!
 //! Must not know: Kubernetes, SQL, what a value means.
 
+mod budget;
 mod front;
 mod kv;
 mod lease;

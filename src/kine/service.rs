@@ -9,6 +9,7 @@ use http::{Method, Request, Response};
 use rt::BoxFuture;
 use wire::etcd::{Message, method};
 
+use crate::budget::Charge;
 use crate::front::{Answer, Front, read};
 use crate::refusal::REQUEST_TOO_LARGE;
 use crate::{lease, watch};
@@ -17,6 +18,8 @@ use crate::{lease, watch};
 const REQUEST_MAX_BYTES: usize = 3 << 19;
 /// What a message may have beside the request it holds; more is not read.
 const MESSAGE_MAX_BYTES: usize = REQUEST_MAX_BYTES + (512 << 10);
+/// A message comes within this time, once it has begun: it keeps others out.
+const READ_MAX: Duration = Duration::from_secs(30);
 /// What streams of requests may have in a message: a watch's key and range.
 const STREAMED_MAX_BYTES: usize = 64 << 10;
 impl Front {
@@ -26,7 +29,8 @@ impl Front {
             connections_max: self.0.settings.connections_max,
             // Clients keep connections that they seldom use.
             idle_max: Duration::from_secs(600),
-            streams_max: 1000,
+            // Who takes nothing of what was asked for holds it in memory.
+            stall_max: Duration::from_secs(60),
             ..Limits::default()
         };
         Server::new(Arc::new(self.clone()), limits)
@@ -61,10 +65,12 @@ impl Front {
     }
 
     async fn answer_one(&self, mut request: Request) -> Response {
-        let message = Incoming::of_request(&mut request, MESSAGE_MAX_BYTES).single().await;
-        let answer = match message {
-            Ok(message) if message.len() > REQUEST_MAX_BYTES => Err(REQUEST_TOO_LARGE.status()),
-            Ok(message) => self.call(request.path(), &message, &request.authority).await,
+        let incoming = Incoming::of_request(&mut request, MESSAGE_MAX_BYTES);
+        let answer = match self.message(incoming).await {
+            Ok((message, _charge)) if message.len() <= REQUEST_MAX_BYTES => {
+                self.call(request.path(), &message, &request.authority).await
+            }
+            Ok(_) => Err(REQUEST_TOO_LARGE.status()),
             Err(status) => Err(status),
         };
         match answer {
@@ -76,6 +82,14 @@ impl Front {
             }
             Err(status) => grpc::respond(Err(status)),
         }
+    }
+
+    /// The message of a request, once there is room for it.
+    async fn message(&self, mut incoming: Incoming) -> Result<(Vec<u8>, Charge), Status> {
+        let charge = self.0.requests.take(incoming.length().await?).await?;
+        let message = rt::timeout(READ_MAX, incoming.single()).await;
+        let late = |rt::Elapsed| Status::new(Code::DEADLINE_EXCEEDED, "the request takes too long");
+        Ok((message.map_err(late)??, charge))
     }
 
     /// Calls a method with one request and one answer.

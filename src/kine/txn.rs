@@ -23,9 +23,10 @@ impl Front {
         changes(&ask.success)?;
         changes(&ask.failure)?;
         let is_read = is_read(&txn.then) && is_read(&txn.otherwise);
-        // What it reads may be much; the transactions of Kubernetes read one key.
-        let large = ask.success.iter().chain(&ask.failure).any(may_be_large);
-        let held = if large { Some(self.large().await?) } else { None };
+        // What it reads shows only when it is done; the transactions of Kubernetes read one key.
+        let may_be_large = ask.success.iter().chain(&ask.failure).any(may_be_large);
+        let bytes = if may_be_large { LARGE_BYTES } else { 0 };
+        let charge = self.0.answers.take(bytes).await?;
         if is_read {
             self.0.store.fresh().await.map_err(crate::refusal::status_of)?;
         }
@@ -34,9 +35,12 @@ impl Front {
         let asks = if succeeded { &ask.success } else { &ask.failure };
         let responses = Teller::new(self, &done).tell(asks, &done.responses);
         let answer = TxnResponse { header: self.header(done.revision), succeeded, responses };
-        Ok((answer.encode(), held))
+        Ok((answer.encode(), Some(charge)))
     }
 }
+
+/// What an answer is taken for that may be large.
+const LARGE_BYTES: usize = 8 << 20;
 
 fn is_read(requests: &[Request]) -> bool {
     requests.iter().all(|request| matches!(request, Request::Range(_)))

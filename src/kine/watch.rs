@@ -19,7 +19,8 @@ use wire::etcd::{
     WatchResponse,
 };
 
-use crate::front::{Front, LARGE_BYTES, read, signed, unsigned};
+use crate::budget::FREE_BYTES;
+use crate::front::{Front, read, signed, unsigned};
 
 use crate::refusal::{COMPACTED, STOPPED, TOO_MANY_REQUESTS, status_of};
 use crate::shape::{shown, span};
@@ -27,7 +28,7 @@ use crate::shape::{shown, span};
 /// What may wait for one stream.
 const WAITING_MAX_BYTES: usize = 2 << 20;
 /// Events of one message, about; all of a revision are in one.
-const MESSAGE_BYTES: usize = 128 << 10;
+const MESSAGE_BYTES: usize = FREE_BYTES;
 /// A part of a message, where the client takes parts.
 const FRAGMENT_BYTES: usize = 1 << 20;
 /// Messages of one watch before others get their turn.
@@ -331,11 +332,12 @@ impl Stream {
                 events: told,
                 ..WatchResponse::default()
             };
-            let _held = match bytes > LARGE_BYTES {
-                true => Some(self.front.large().await?),
-                false => None,
-            };
-            self.front.send(&mut self.outgoing, &message.encode()).await?;
+            let charge = self.front.0.answers.take(bytes).await?;
+            self.outgoing.send(&message.encode()).await?;
+            if bytes > FREE_BYTES {
+                self.outgoing.ready().await?;
+            }
+            drop(charge);
         }
         Ok(())
     }
