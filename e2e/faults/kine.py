@@ -287,6 +287,14 @@ def test_messages_that_are_too_much(cluster):
             other.wait(lambda: call.status is not None)
             expect(call.status == 8, call.status)
             other.close()
+        # Two hundred that begin a large message and do not go on: who is small is served beside them.
+        idle = Grpc(kine.socket)
+        for _ in range(200):
+            call = idle.open(KV + "Put")
+            idle.socket.sendall(idle.frame(0, 0, call.stream, b"\0" + struct.pack(">I", 1_400_000) + b"x" * 100))
+        idle.unary(KV + "Range", message((1, "/a"), (8, 1)))
+        expect(grpc.unary(KV + "Put", put("/small", "x"))[0] == 0, "a small put beside large ones that do not come")
+        idle.close()
         puts = [(2, message((2, put(f"/{idx}", "x")))) for idx in range(40_000)]
         expect(grpc.unary(KV + "Txn", message(*puts))[0] == 3, "40,000 operations")
         expect(grpc.unary(KV + "Txn", message(*puts[:129]))[0] == 3, "129 operations")
