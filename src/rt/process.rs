@@ -1,3 +1,147 @@
-//! Starting helper programs. Containers do not come this way: `runtime` and `shim` make those.
+//! Helper programs that end with this process. Containers do not come this way: `runtime` and `shim` make those.
 
-pub use smol::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use smol::Async;
+use smol::io::{AsyncRead, AsyncReadExt};
+use stdx::{Context, Result};
+
+pub use sys::process::Ended;
+
+/// A program that runs. Dropping it kills the program.
+#[derive(Debug)]
+pub struct Helper {
+    pidfd: Async<OwnedFd>,
+    is_over: bool,
+}
+
+/// What a program prints.
+pub struct Output {
+    pipe: Box<dyn AsyncRead + Send + Unpin>,
+    buffer: Vec<u8>,
+    /// What is over the bound of a line is left out, up to its end.
+    is_long: bool,
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Output")
+    }
+}
+
+impl Helper {
+    /// Starts `program` with `env` as its whole environment. It is killed when this process ends, however that
+    /// comes. Call it in a task, and not in `unblock`: threads of that pool end, and the program would end with
+    /// the one that started it.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(
+        program: &OsStr,
+        args: &[&OsStr],
+        env: &[(String, String)],
+    ) -> Result<(Helper, Output)> {
+        let what = || format!("start {}", program.display());
+        let (read, write) = sys::unix::pipe().context(what)?;
+        let started = sys::process::spawn_dependent(program, args, env, write).context(what)?;
+        let pidfd = Async::new_nonblocking(started.pidfd).context(what)?;
+        let pipe = Box::new(Async::new(std::fs::File::from(read)).context(what)?);
+        Ok((Helper { pidfd, is_over: false }, Output { pipe, buffer: Vec::new(), is_long: false }))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// If somebody else has reaped it.
+    pub async fn ended(&mut self) -> Result<Option<Ended>> {
+        let what = || "wait for a program's end";
+        self.pidfd.readable().await.context(what)?;
+        self.is_over = true;
+        sys::process::reap_pidfd(self.pidfd.as_fd()).context(what)
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        self.signal(sys::process::SIGTERM);
+    }
+
+    pub fn kill(&self) {
+        self.signal(sys::process::SIGKILL);
+    }
+
+    fn signal(&self, signal: i32) {
+        if !self.is_over {
+            // One that is over already needs none.
+            let _ = sys::process::pidfd_signal(self.pidfd.as_fd(), signal);
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.kill();
+        if !self.is_over {
+            // It ends within moments; nobody else would reap it.
+            let second = Some(std::time::Duration::from_secs(1));
+            let _ = sys::poll::wait_readable(self.pidfd.as_fd(), second);
+            let _ = sys::process::reap_pidfd(self.pidfd.as_fd());
+        }
+    }
+}
+
+impl Output {
+    /// The next line, of which what is over `max_bytes` is left out; `None` when all of it was read.
+    pub async fn line(&mut self, max_bytes: usize) -> Option<String> {
+        loop {
+            if let Some(at) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=at).take(at.min(max_bytes)).collect();
+                if !std::mem::take(&mut self.is_long) {
+                    return Some(String::from_utf8_lossy(&line).into_owned());
+                }
+                continue;
+            }
+            if self.buffer.len() >= max_bytes {
+                let line = std::mem::take(&mut self.buffer);
+                if !std::mem::replace(&mut self.is_long, true) {
+                    return Some(String::from_utf8_lossy(&line[..max_bytes]).into_owned());
+                }
+            }
+            let mut some = [0; 2048];
+            match self.pipe.read(&mut some).await {
+                Ok(n) if n > 0 => self.buffer.extend_from_slice(&some[..n]),
+                _ => return None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_a_bound() {
+        let script = "echo one; printf '%04000d\\n' 0; printf '%0200d\\n' 0; echo two; exit 5";
+        let args = [OsStr::new("-c"), OsStr::new(script)];
+        let (mut helper, mut output) = Helper::start(OsStr::new("/bin/sh"), &args, &[]).unwrap();
+        let (lines, ended) = crate::block_on(async {
+            let mut lines = Vec::new();
+            while let Some(line) = output.line(100).await {
+                lines.push(line);
+            }
+            (lines, helper.ended().await.unwrap())
+        });
+        let long = "0".repeat(100);
+        assert_eq!(lines, ["one", &*long, &long, "two"]);
+        assert_eq!(ended, Some(Ended::Code(5)));
+    }
+
+    #[test]
+    fn dropping_one_kills_it() {
+        let args = [OsStr::new("600")];
+        let (helper, mut output) = Helper::start(OsStr::new("sleep"), &args, &[]).unwrap();
+        drop(helper);
+        assert_eq!(crate::block_on(output.line(10)), None, "its end of the pipe is closed");
+    }
+}

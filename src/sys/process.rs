@@ -692,6 +692,45 @@ pub fn spawn_daemon(
     Ok(Daemon { pid: child.id(), pidfd })
 }
 
+/// Starts `program` in a session of its own, with `env` as its whole environment and `output` as its stdout and
+/// stderr. It is killed when the thread that calls this ends, so that nothing is left where this process is killed.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn spawn_dependent(
+    program: &OsStr,
+    args: &[impl AsRef<OsStr>],
+    env: &[(String, String)],
+    output: OwnedFd,
+) -> io::Result<Daemon> {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .env_clear()
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output);
+    let us = id();
+    // SAFETY: the closure makes only async-signal-safe system calls.
+    unsafe {
+        command.pre_exec(move || {
+            check(i64::from(libc::setsid()))?;
+            die_with_parent()?;
+            // We may have ended before that call.
+            match libc::getppid() == us {
+                true => Ok(()),
+                false => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+            }
+        });
+    }
+    // The handle is dropped without waiting: the pidfd is how its end is learned and reaped.
+    let child = command.spawn()?;
+    let pidfd = pidfd_open(child.id())?;
+    Ok(Daemon { pid: child.id(), pidfd })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -769,5 +808,19 @@ mod tests {
         crate::poll::wait_readable(daemon.pidfd.as_fd(), Some(std::time::Duration::from_secs(5)))
             .unwrap();
         assert_eq!(reap_pidfd(daemon.pidfd.as_fd()).unwrap(), Some(Ended::Code(7)));
+    }
+
+    #[test]
+    fn what_depends_on_us_has_our_environment_only_and_is_reaped() {
+        let (read, write) = crate::unix::pipe().unwrap();
+        let env = [("A".to_owned(), "b".to_owned())];
+        let args = ["-c", "echo $A$HOME; exit 3"];
+        let started = spawn_dependent(OsStr::new("/bin/sh"), &args, &env, write).unwrap();
+        let mut text = String::new();
+        io::Read::read_to_string(&mut File::from(read), &mut text).unwrap();
+        assert_eq!(text, "b\n");
+        crate::poll::wait_readable(started.pidfd.as_fd(), Some(std::time::Duration::from_secs(60)))
+            .unwrap();
+        assert_eq!(reap_pidfd(started.pidfd.as_fd()).unwrap(), Some(Ended::Code(3)));
     }
 }
