@@ -33,6 +33,14 @@ const OPTIONAL: &[(&str, &str)] = &[
     ("EncryptionHash", "cred/encryption-state.json"),
 ];
 
+/// Those of servers that have an etcd of their own.
+const ETCD: &[(&str, &str)] = &[
+    ("ETCDServerCA", "tls/etcd/server-ca.crt"),
+    ("ETCDServerCAKey", "tls/etcd/server-ca.key"),
+    ("ETCDPeerCA", "tls/etcd/peer-ca.crt"),
+    ("ETCDPeerCAKey", "tls/etcd/peer-ca.key"),
+];
+
 /// One file with the time it was last changed (RFC 3339).
 #[derive(Serialize, Deserialize)]
 struct File {
@@ -50,8 +58,13 @@ pub fn storage_key(token: &str) -> String {
 
 /// The cluster's files as one encrypted block.
 pub fn collect(paths: &Paths, token: &str, now: stdx::time::Wall) -> Result<Vec<u8>> {
+    encrypt(token, &plain(paths, now)?)
+}
+
+/// The cluster's files as who joins gets them, in JSON: all its keys, readable.
+pub fn plain(paths: &Paths, now: stdx::time::Wall) -> Result<Vec<u8>> {
     let mut files = BTreeMap::new();
-    for (name, path) in FILES.iter().chain(OPTIONAL) {
+    for (name, path) in FILES.iter().chain(OPTIONAL).chain(ETCD) {
         if let Some(bytes) = rt::fs::read_optional(paths.server().join(path))? {
             files.insert(
                 *name,
@@ -59,8 +72,7 @@ pub fn collect(paths: &Paths, token: &str, now: stdx::time::Wall) -> Result<Vec<
             );
         }
     }
-    let plain = serde_json::to_vec(&files).context(|| "encode the bootstrap data")?;
-    encrypt(token, &plain)
+    serde_json::to_vec(&files).context(|| "encode the bootstrap data")
 }
 
 /// Writes the files that are missing on disk from a block of the datastore. Where none is, the block
@@ -99,11 +111,18 @@ pub fn restore(paths: &Paths, token: &str, block: &[u8], optional: bool) -> Resu
 /// # Errors
 /// As [`restore`], and where a file on disk is newer; nothing is written then.
 pub fn reconcile(paths: &Paths, token: &str, block: &[u8], force: bool) -> Result<()> {
-    let plain = decrypt(token, block)?;
+    take(paths, &decrypt(token, block)?, force)
+}
+
+/// [`reconcile`] with what [`plain`] made, here or on another server. What has no name here is left out.
+///
+/// # Errors
+/// As [`reconcile`].
+pub fn take(paths: &Paths, plain: &[u8], force: bool) -> Result<()> {
     let files: BTreeMap<String, File> =
-        serde_json::from_slice(&plain).context(|| "decode the bootstrap data")?;
+        serde_json::from_slice(plain).context(|| "decode the bootstrap data")?;
     let mut wanted = Vec::new();
-    for (name, path) in FILES.iter().chain(OPTIONAL) {
+    for (name, path) in FILES.iter().chain(OPTIONAL).chain(ETCD) {
         let path = paths.server().join(path);
         let Some(file) = files.get(*name) else { continue };
         let bytes = wire::base64::decode(&file.content)
@@ -128,7 +147,7 @@ pub fn reconcile(paths: &Paths, token: &str, block: &[u8], force: bool) -> Resul
         wanted.push((path, bytes));
     }
     for (path, bytes) in wanted {
-        log::info!("Updating {} from the datastore", path.display());
+        log::debug!("Taking {} from the cluster", path.display());
         if let Some(dir) = path.parent() {
             rt::fs::create_dir_all(dir, 0o700)?;
         }

@@ -48,6 +48,11 @@ impl Paths {
         self.server().join("static")
     }
 
+    /// `server/db/etcd`: the embedded etcd's.
+    pub fn etcd(&self) -> PathBuf {
+        self.server().join("db").join("etcd")
+    }
+
     /// The SQLite datastore.
     pub fn datastore(&self) -> PathBuf {
         self.server().join("db").join("state.db")

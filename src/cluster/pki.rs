@@ -47,6 +47,8 @@ pub struct Settings {
     pub san_names: Vec<String>,
     pub cluster_domain: String,
     pub https_port: u16,
+    /// Whether this server has an etcd of its own.
+    pub etcd: bool,
 }
 
 /// What the process keeps at hand; the rest stays in files.
@@ -132,6 +134,9 @@ impl Pki {
     /// # Errors
     /// If a file cannot be read or written, or a CA certificate that is there cannot be used.
     pub fn ensure(paths: &Paths, settings: &Settings, clock: Clock) -> Result<Pki> {
+        if settings.etcd {
+            ensure_etcd(paths, settings, clock)?;
+        }
         for dir in [paths.tls("temporary-certs"), paths.server().join("cred"), paths.agent()] {
             rt::fs::create_dir_all(dir, 0o700)?;
         }
@@ -186,6 +191,45 @@ impl Pki {
         let leaves = [&self.admin, &self.serving_kube_apiserver, &self.serving_kubelet];
         renew_at(leaves.into_iter())
     }
+}
+
+/// The certificates of the embedded etcd, in `server/tls/etcd/`: of its clients, of the members as servers, and of the
+/// members among each other, who look at the addresses that others come from. It reads them at each handshake.
+///
+/// # Errors
+/// As [`Pki::ensure`].
+pub fn ensure_etcd(paths: &Paths, settings: &Settings, clock: Clock) -> Result<()> {
+    rt::fs::create_dir_all(paths.tls("etcd"), 0o700)?;
+    let stamp = clock.now.secs();
+    let ca = |name: &str| {
+        let common_name = format!("etcd-{name}@{stamp}");
+        ensure_ca(paths, &format!("etcd/{name}"), &common_name, clock)
+    };
+    let (server_ca, peer_ca) = (ca("server-ca")?, ca("peer-ca")?);
+    let mut names: Vec<String> = ["kine.sock", "localhost"].map(String::from).to_vec();
+    names.push(settings.node_name.clone());
+    names.extend(settings.san_names.iter().cloned());
+    let mut addresses =
+        vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
+    addresses.extend(settings.node_addresses.iter().chain(&settings.san_addresses));
+    names.arrange();
+    names.dedup();
+    addresses.arrange();
+    addresses.dedup();
+    let mut issuer = Ensure { paths, clock };
+    let client = Leaf { common_name: "etcd-client", client: true, ..Leaf::default() };
+    issuer.leaf("tls/etcd/client", &server_ca, &client, "")?;
+    let member = |common_name| Leaf {
+        common_name,
+        dns_names: &names,
+        addresses: &addresses,
+        server: true,
+        client: true,
+        ..Leaf::default()
+    };
+    issuer.leaf("tls/etcd/server-client", &server_ca, &member("etcd-server"), "")?;
+    issuer.leaf("tls/etcd/peer-server-client", &peer_ca, &member("etcd-peer"), "")?;
+    Ok(())
 }
 
 /// When the first of these is due for renewal.
@@ -472,6 +516,7 @@ mod tests {
             san_names: Vec::new(),
             cluster_domain: "cluster.local".into(),
             https_port: 6443,
+            etcd: false,
         }
     }
 
@@ -528,5 +573,46 @@ mod tests {
         let kept = Pki::ensure(&paths, &settings(), clock(5)).unwrap();
         assert_eq!(kept.admin.chain_pem, set.admin.chain_pem);
         rt::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn an_embedded_etcd_has_authorities_and_certificates_of_its_own() {
+        let dir = std::env::temp_dir().join(format!("cluster-pki-etcd-{}", std::process::id()));
+        let paths = Paths::new(&dir);
+        let clock = Clock { now: Wall::from_secs(1_800_000_000), built: Wall::from_secs(0) };
+        let read = |name: &str| read_pair(&paths.tls("etcd").join(name)).unwrap().unwrap();
+        let parsed = |name: &str| Parsed::from_pem(&read(name).chain_pem).unwrap();
+        let settings = settings();
+        ensure_etcd(&paths, &settings, clock).unwrap();
+        let first = read("client").chain_pem;
+        for (name, ca) in [
+            ("client", "server-ca"),
+            ("server-client", "server-ca"),
+            ("peer-server-client", "peer-ca"),
+        ] {
+            assert!(parsed(name).issued_by(&parsed(ca)), "{name}");
+        }
+        assert!(!parsed("client").issued_by(&parsed("peer-ca")));
+        for name in ["server-client", "peer-server-client"] {
+            let found = parsed(name);
+            assert!(
+                settings.node_addresses.iter().all(|ip| found.addresses.contains(ip)),
+                "{name}"
+            );
+            assert!(found.dns_names.iter().any(|name| name == "localhost"), "{name}");
+        }
+        assert!(parsed("client").addresses.is_empty());
+        ensure_etcd(&paths, &settings, clock).unwrap();
+        assert_eq!(read("client").chain_pem, first, "what is sound stays");
+        let moved = Settings { node_addresses: vec!["192.0.2.99".parse().unwrap()], ..settings };
+        let ca = read("peer-ca").chain_pem;
+        ensure_etcd(&paths, &moved, clock).unwrap();
+        assert_eq!((read("client").chain_pem, read("peer-ca").chain_pem), (first, ca));
+        assert!(parsed("peer-server-client").addresses.contains(&"192.0.2.99".parse().unwrap()));
+        let before = read("client").chain_pem;
+        let late = Clock { now: Wall::from_secs(1_800_000_000 + 300 * SECS_PER_DAY), ..clock };
+        ensure_etcd(&paths, &moved, late).unwrap();
+        assert_ne!(read("client").chain_pem, before, "renewed");
+        rt::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -9,13 +9,28 @@ use stdx::backoff::Backoff;
 /// As k3s labels the node of a server.
 const LABELS: [&str; 2] =
     ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+/// The same for one that has a member of the embedded etcd.
+pub const ETCD_LABEL: &str = "node-role.kubernetes.io/etcd";
+pub const ETCD_NAME: &str = "etcd.k3s.cattle.io/node-name";
+pub const ETCD_ADDRESS: &str = "etcd.k3s.cattle.io/node-address";
+
+/// A member of the embedded etcd, as its Node tells of it.
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub name: String,
+    pub address: String,
+}
+
+/// What a server's Node has: its labels and its annotations.
+type Marks = [Vec<(&'static str, String)>; 2];
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
 
-/// Keeps the role labels on the node called `name`, for as long as the task lives. `client` must be
-/// one that may change any Node.
-pub fn keep(client: Client, name: &str) -> rt::Task<Option<()>> {
+/// Keeps the role labels, and what is told of a member, on the node called `name`, for as long as the task lives.
+/// `client` must be one that may change any Node.
+pub fn keep(client: Client, name: &str, member: Option<Member>) -> rt::Task<Option<()>> {
     let name = name.to_owned();
+    let marks = marks(member);
     rt::spawn_named("node role", async move {
         let selection = Selection {
             kind: &kinds::NODE,
@@ -23,13 +38,14 @@ pub fn keep(client: Client, name: &str) -> rt::Task<Option<()>> {
             field_selector: format!("metadata.name={name}"),
         };
         let (tell, told) = rt::channel::bounded(1);
+        let patch = patch(&marks);
         let mut hear = move |news: News| {
             let node = match &news {
                 News::Listed(list) => list.items.first(),
                 News::Event(WatchEvent::Added(node) | WatchEvent::Modified(node)) => Some(node),
                 News::Event(_) => None,
             };
-            if node.is_some_and(lacks_role) {
+            if node.is_some_and(|node| lacks(node, &marks)) {
                 // Full is as good: it says that there is something to do.
                 let _ = tell.try_send(());
             }
@@ -39,7 +55,7 @@ pub fn keep(client: Client, name: &str) -> rt::Task<Option<()>> {
         let labelling = async {
             let mut failures = 0;
             while told.recv().await.is_ok() {
-                while let Err(status) = label(&client, &name).await {
+                while let Err(status) = label(&client, &name, patch.clone()).await {
                     if status.is_not_found() {
                         break;
                     }
@@ -54,13 +70,30 @@ pub fn keep(client: Client, name: &str) -> rt::Task<Option<()>> {
     })
 }
 
-fn lacks_role(node: &Object) -> bool {
-    LABELS.iter().any(|label| node.label(label) != Some("true"))
+fn marks(member: Option<Member>) -> Marks {
+    let mut labels: Vec<_> = LABELS.iter().map(|label| (*label, "true".to_owned())).collect();
+    let mut annotations = Vec::new();
+    if let Some(Member { name, address }) = member {
+        labels.push((ETCD_LABEL, "true".to_owned()));
+        annotations.extend([(ETCD_NAME, name), (ETCD_ADDRESS, address)]);
+    }
+    [labels, annotations]
 }
 
-async fn label(client: &Client, name: &str) -> Result<(), api::Status> {
-    let labels: api::Map<String, api::Value> =
-        LABELS.iter().map(|label| ((*label).to_owned(), "true".into())).collect();
-    let patch = json!({"metadata": {"labels": labels}});
+fn lacks(node: &Object, [labels, annotations]: &Marks) -> bool {
+    labels.iter().any(|(name, value)| node.label(name) != Some(value))
+        || annotations
+            .iter()
+            .any(|(name, value)| api::balance::annotation(node, name) != Some(value))
+}
+
+fn patch([labels, annotations]: &Marks) -> api::Value {
+    let map = |marks: &[(&str, String)]| -> api::Map<String, api::Value> {
+        marks.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into())).collect()
+    };
+    json!({"metadata": {"labels": map(labels), "annotations": map(annotations)}})
+}
+
+async fn label(client: &Client, name: &str, patch: api::Value) -> Result<(), api::Status> {
     client.patch(&kinds::NODE, "", name, "", PatchType::Merge, patch).await.map(drop)
 }

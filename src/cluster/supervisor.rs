@@ -33,6 +33,11 @@ const SERVERS_MAX: usize = 64;
 /// Below this, certificates and settings are asked for.
 pub const PREFIX: &str = "/v1-k3s/";
 
+/// Where servers that join look for the members of the embedded etcd.
+pub const MEMBERS: &str = "/db/info";
+/// What they get of the cluster's keys, below [`PREFIX`].
+const BOOTSTRAP: &str = "server-bootstrap";
+
 /// Where agents open their tunnels.
 pub const CONNECT: &str = "/v1-k3s/connect";
 
@@ -105,6 +110,12 @@ impl std::fmt::Debug for Passwords {
     }
 }
 
+/// The embedded etcd, for servers that join.
+pub trait Etcd: Send + Sync {
+    /// Its members, in JSON, as k3s tells them; the own one if no other can be told.
+    fn members(&self) -> rt::BoxFuture<'_, String>;
+}
+
 /// What the supervisor must be told.
 pub struct Setup {
     /// May read and write whatever agents' business needs.
@@ -118,6 +129,8 @@ pub struct Setup {
     pub own_node: Option<(String, String)>,
     pub clock: fn() -> Clock,
     pub encryption: Arc<SecretsEncryption>,
+    /// Without one, servers need none of its answers.
+    pub etcd: Option<Arc<dyn Etcd>>,
 }
 
 impl std::fmt::Debug for Setup {
@@ -205,8 +218,14 @@ impl Supervisor {
     /// # Errors
     /// 403 if it is not for such users, 404, and 429.
     pub fn admit(&self, asked: &Asked<'_>) -> Result<SemaphoreGuard<'_>, Status> {
-        let of_servers = asked.path.strip_prefix(PREFIX).is_some_and(is_of_servers);
-        let roles = if of_servers { &[SERVER][..] } else { &ROLES };
+        let below = asked.path.strip_prefix(PREFIX);
+        let roles = match below {
+            _ if asked.path == MEMBERS => &[SERVER][..],
+            Some(path) if is_of_servers(path) => &[SERVER],
+            // Servers that join compare it with their own.
+            Some("config") => &[AGENT, NODES, "system:bootstrappers", SERVER],
+            _ => &ROLES,
+        };
         if !roles.iter().any(|role| asked.groups.iter().any(|group| group == role)) {
             return Err(Status::new(Reason::Forbidden, "forbidden"));
         }
@@ -232,6 +251,16 @@ impl Supervisor {
         body: &[u8],
     ) -> Result<(&'static str, Vec<u8>), Status> {
         let Authorities { client, server } = &self.setup.authorities;
+        let failed = |error: stdx::Error| Status::internal(error.to_string());
+        if let Some(etcd) = self.setup.etcd.as_ref().filter(|_| !asked.posts && !asked.puts) {
+            if asked.path == MEMBERS {
+                return Ok((JSON, etcd.members().await.into_bytes()));
+            }
+            if asked.path.strip_prefix(PREFIX) == Some(BOOTSTRAP) {
+                let keys = crate::bootstrap::plain(&self.setup.paths, rt::now().wall);
+                return Ok((JSON, keys.map_err(failed)?));
+            }
+        }
         let shared = |name| Leaf { common_name: name, client: true, ..Leaf::default() };
         let found = match asked.path.strip_prefix(PREFIX).unwrap_or("") {
             "config" => return Ok((JSON, self.setup.config.clone().into_bytes())),
@@ -239,8 +268,7 @@ impl Supervisor {
             "readyz" => "ok".to_owned(),
             secrets_encryption::STATUS => {
                 let status = self.setup.encryption.status();
-                let status = status.map_err(|error| Status::internal(error.to_string()))?;
-                return Ok((JSON, status.to_string().into_bytes()));
+                return Ok((JSON, status.map_err(failed)?.to_string().into_bytes()));
             }
             secrets_encryption::CONFIG if asked.puts => {
                 self.setup.encryption.change(body).await?;
@@ -391,7 +419,7 @@ impl Supervisor {
 
 /// What only servers, and who has their token, may ask for.
 fn is_of_servers(path: &str) -> bool {
-    path == secrets_encryption::STATUS || path == secrets_encryption::CONFIG
+    [secrets_encryption::STATUS, secrets_encryption::CONFIG, BOOTSTRAP].contains(&path)
 }
 
 /// `address:port` of each server that an EndpointSlice of the `kubernetes` Service names.

@@ -79,8 +79,21 @@ impl secrets_encryption::Sealing for Unsealed {
     }
 }
 
+/// An etcd whose members are what it says.
+struct OneMember;
+
+impl Etcd for OneMember {
+    fn members(&self) -> BoxFuture<'_, String> {
+        Box::pin(async { "{\"members\":[]}".to_owned() })
+    }
+}
+
 /// A server at 192.0.2.1 with a node of its own.
 fn server(name: &str) -> Server {
+    server_with(name, false)
+}
+
+fn server_with(name: &str, has_etcd: bool) -> Server {
     let dir = std::env::temp_dir().join(format!("cluster-{name}-{}", std::process::id()));
     let paths = Paths::new(&dir);
     let ca = |name: &str| x509::new_ca(name, Wall::from_secs(2_000_000_000)).unwrap();
@@ -110,6 +123,7 @@ fn server(name: &str) -> Server {
         config: "{}".into(),
         own_node: Some(("own".into(), "own-password".into())),
         clock: || Clock { now: Wall::from_secs(1_800_000_000), built: Wall::from_secs(0) },
+        etcd: has_etcd.then(|| Arc::new(OneMember) as Arc<dyn Etcd>),
     });
     Server { supervisor, fake, authorities, dir }
 }
@@ -152,7 +166,7 @@ fn only_those_who_join_are_let_in_and_only_so_many() {
         (AGENT, 200),
         ("system:nodes", 200),
         ("system:bootstrappers", 200),
-        (SERVER, 403),
+        (SERVER, 200),
         ("system:masters", 403),
         ("system:authenticated", 403),
     ] {
@@ -169,6 +183,42 @@ fn only_those_who_join_are_let_in_and_only_so_many() {
         drop(held);
         assert!(supervisor.admit(&asked).is_ok());
     }
+}
+
+/// All keys of the cluster are for servers, and only where there is something to join.
+#[test]
+fn keys_and_members_are_told_to_servers_only() {
+    for has_etcd in [false, true] {
+        let server = server_with(&format!("keys-{has_etcd}"), has_etcd);
+        let supervisor = &server.supervisor;
+        for path in ["/v1-k3s/server-bootstrap", "/db/info"] {
+            for group in [AGENT, "system:nodes", "system:bootstrappers", "system:masters"] {
+                let groups = [group.to_owned()];
+                let refused = supervisor
+                    .admit(&Asked { posts: false, ..agent(&groups, path) })
+                    .err()
+                    .unwrap();
+                assert_eq!(refused.code(), 403, "{group} {path}");
+            }
+            let groups = [SERVER.to_owned()];
+            let asked = Asked { posts: false, ..agent(&groups, path) };
+            assert!(supervisor.admit(&asked).is_ok());
+            let answer = rt::block_on(supervisor.answer(&asked, b""));
+            assert_eq!(answer.code, if has_etcd { 200 } else { 404 }, "{path}");
+            let posted = Asked { posts: true, ..asked };
+            assert_eq!(rt::block_on(supervisor.answer(&posted, b"")).code, 404, "{path}");
+        }
+    }
+    let server = server_with("keys", true);
+    rt::fs::write(server.dir.join("server/tls/client-ca.key"), b"a key", 0o600).unwrap();
+    let groups = [SERVER.to_owned()];
+    let asked = Asked { posts: false, ..agent(&groups, "/v1-k3s/server-bootstrap") };
+    let answer = rt::block_on(server.supervisor.answer(&asked, b""));
+    // Another server makes its files of it.
+    let other = Paths::new(server.dir.join("other"));
+    crate::bootstrap::take(&other, &answer.body, true).unwrap();
+    assert_eq!(rt::fs::read_text(other.tls("client-ca.key")).unwrap(), "a key");
+    assert!(crate::bootstrap::take(&other, b"[", true).is_err());
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod follow;
 mod link;
 mod members;
 
+pub(crate) use link::client_tls;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -3,6 +3,7 @@
 //! Each is a [`store::SharedLog`]: the arbiter of what happened in which order. The state stays in the
 //! memory of each server and follows it.
 
+pub mod embedded;
 mod etcd;
 mod sql;
 

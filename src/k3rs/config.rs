@@ -124,6 +124,21 @@ struct ServerArgs {
     /// argument for the API server, name=value
     #[argh(option)]
     kube_apiserver_arg: Vec<String>,
+    /// begin a cluster of several servers, with an etcd that k3rs runs [K3S_CLUSTER_INIT]
+    #[argh(option)]
+    cluster_init: Option<bool>,
+    /// forget all other members of the embedded etcd, then exit [K3S_CLUSTER_RESET]
+    #[argh(option)]
+    cluster_reset: Option<bool>,
+    /// setting of the embedded etcd, name=value
+    #[argh(option)]
+    etcd_arg: Vec<String>,
+    /// serve the embedded etcd's metrics at the node's address, too
+    #[argh(option)]
+    etcd_expose_metrics: Option<bool>,
+    /// take no snapshots of the embedded etcd (this version takes none)
+    #[argh(option)]
+    etcd_disable_snapshots: Option<bool>,
     /// argument for the controller manager, name=value
     #[argh(option)]
     kube_controller_manager_arg: Vec<String>,
@@ -288,7 +303,11 @@ pub(crate) struct Config {
     /// A provider is named and nothing is encrypted, which k3s takes.
     pub(crate) idle_provider: bool,
     pub(crate) token: Option<String>,
-    /// Where an agent joins.
+    pub(crate) cluster_init: bool,
+    pub(crate) cluster_reset: bool,
+    pub(crate) etcd_args: Vec<String>,
+    pub(crate) etcd_expose_metrics: bool,
+    /// Where an agent joins, or a server.
     pub(crate) server: Option<String>,
     pub(crate) lb_server_port: u16,
     pub(crate) disable_apiserver_lb: bool,
@@ -297,6 +316,8 @@ pub(crate) struct Config {
     pub(crate) datastore: Option<Shared>,
     /// Whether the etcd API is served on a socket.
     pub(crate) kine_socket: bool,
+    /// That is an etcd which this server runs; said by [`crate::embedded::plan`].
+    pub(crate) embeds_etcd: bool,
     pub(crate) local_storage_path: PathBuf,
     pub(crate) disable: Vec<String>,
     pub(crate) disable_scheduler: bool,
@@ -437,6 +458,9 @@ impl Config {
                 "--tls-san-security=false is not supported: names are added with --tls-san only",
             ));
         }
+        for arg in &args.etcd_arg {
+            datastore::embedded::argument(arg)?;
+        }
         let files = datastore::Files {
             cafile: args.datastore_cafile,
             certfile: args.datastore_certfile,
@@ -447,6 +471,7 @@ impl Config {
         Ok(Config {
             datastore,
             kine_socket,
+            embeds_etcd: false,
             debug: args.debug.unwrap_or(false) || args.v.is_some_and(|v| v >= 4),
             log: args.log,
             alsologtostderr: args.alsologtostderr.unwrap_or(false),
@@ -470,6 +495,10 @@ impl Config {
             secrets_provider: encrypts.then_some(secrets_provider),
             idle_provider: names_provider && !encrypts,
             token: secret(args.token, args.token_file.as_deref())?,
+            cluster_init: args.cluster_init.unwrap_or(false),
+            cluster_reset: args.cluster_reset.unwrap_or(false),
+            etcd_args: args.etcd_arg,
+            etcd_expose_metrics: args.etcd_expose_metrics.unwrap_or(false),
             server: args.server,
             lb_server_port: args.lb_server_port.unwrap_or(6444),
             disable_apiserver_lb: args.disable_apiserver_lb.unwrap_or(false),

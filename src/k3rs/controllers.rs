@@ -12,6 +12,7 @@ use stdx::{Context, Error, Result};
 use store::{Query, Store};
 
 use crate::component::extenders::Extenders;
+use crate::embedded::Embedded;
 use crate::server::{Machine, settings};
 
 /// What roles are started from, each time it is this server's turn.
@@ -20,6 +21,8 @@ pub(crate) struct Means {
     pub(crate) server: Server,
     pub(crate) informers: Informers,
     pub(crate) authorities: Authorities,
+    /// The member of this server, if it has one.
+    etcd: Option<Arc<Embedded>>,
     roster: Arc<Roster>,
     extenders: Option<Arc<dyn Outside>>,
 }
@@ -62,6 +65,16 @@ const ROLES: &[Role] = &[
             means.started(Driver::start(control::CLOUD_CONTROLLERS, &means.informers, |name| {
                 means.server.client_as(User::controller(name))
             }))
+        },
+    },
+    Role {
+        lease: "k3s-etcd",
+        wanted: |means| means.etcd.is_some(),
+        start: |means| {
+            let client =
+                means.server.client_as(User::new("system:k3s-supervisor", &["system:masters"]));
+            let etcd = means.etcd.clone().into_iter();
+            etcd.map(|etcd| Box::new(crate::members::keep(client.clone(), etcd)) as _).collect()
         },
     },
     Role {
@@ -124,7 +137,7 @@ pub(crate) async fn start(
     machine: &Arc<Machine>,
     server: &Server,
     store: &Store,
-    (informers, authorities): (&Informers, Authorities),
+    (informers, authorities, etcd): (&Informers, Authorities, Option<Arc<Embedded>>),
 ) -> Result<Running> {
     let client = server.client_as(User::apiserver());
     agree(machine, &client, store).await?;
@@ -136,6 +149,7 @@ pub(crate) async fn start(
         server: server.clone(),
         informers: informers.clone(),
         authorities,
+        etcd,
         roster: Arc::default(),
         extenders: Extenders::open(extenders)?.map(|extenders| extenders as Arc<dyn Outside>),
     });

@@ -90,7 +90,9 @@ impl Flag {
 const IPV6: &str = "IPv6";
 const NODE_NAMES: &str = "DNS names of nodes";
 const NETWORKS: &str = "other networks between nodes";
-const HA: &str = "the embedded etcd; several servers share a --datastore-endpoint";
+const SNAPSHOTS: &str = "snapshots of the embedded etcd";
+const ROLES: &str = "servers that have a part of the control plane only";
+const BALANCER: &str = "servers reach their own API without a load balancer";
 const CRI: &str = "the CRI socket and external runtimes";
 const HELM: &str = "Helm charts";
 const ROOTLESS: &str = "rootless mode";
@@ -133,12 +135,12 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("token-file", Value).env("K3S_TOKEN_FILE").agent(),
     flag("agent-token", Value).env("K3S_AGENT_TOKEN"),
     flag("agent-token-file", Value).env("K3S_AGENT_TOKEN_FILE"),
-    flag("server", Value).short('s').env("K3S_URL").later_on_server(HA),
-    flag("cluster-init", Switch).env("K3S_CLUSTER_INIT").later(HA),
-    flag("cluster-reset", Switch).env("K3S_CLUSTER_RESET").later(HA),
-    flag("cluster-reset-restore-path", Value).later(HA),
+    flag("server", Value).short('s').env("K3S_URL").agent(),
+    flag("cluster-init", Switch).env("K3S_CLUSTER_INIT"),
+    flag("cluster-reset", Switch).env("K3S_CLUSTER_RESET"),
+    flag("cluster-reset-restore-path", Value).later(SNAPSHOTS),
     flag("kube-apiserver-arg", Repeated),
-    flag("etcd-arg", Repeated).later(HA),
+    flag("etcd-arg", Repeated),
     flag("kube-controller-manager-arg", Repeated),
     flag("kube-scheduler-arg", Repeated),
     flag("kube-cloud-controller-manager-arg", Repeated),
@@ -148,26 +150,26 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("datastore-keyfile", Value).env("K3S_DATASTORE_KEYFILE"),
     // Ours: k3s always has this socket.
     flag("kine-socket", Switch),
-    flag("etcd-expose-metrics", Switch).later(HA),
-    flag("etcd-disable-snapshots", Switch).later(HA),
-    flag("etcd-snapshot-name", Value).later(HA),
-    flag("etcd-snapshot-schedule-cron", Value).later(HA),
-    flag("etcd-snapshot-retention", Value).later(HA),
-    flag("etcd-snapshot-dir", Value).later(HA),
-    flag("etcd-snapshot-compress", Switch).later(HA),
-    flag("etcd-s3", Switch).later(HA),
-    flag("etcd-s3-endpoint", Value).later(HA),
-    flag("etcd-s3-endpoint-ca", Value).later(HA),
-    flag("etcd-s3-skip-ssl-verify", Switch).later(HA),
-    flag("etcd-s3-access-key", Value).env("AWS_ACCESS_KEY_ID").later(HA),
-    flag("etcd-s3-secret-key", Value).env("AWS_SECRET_ACCESS_KEY").later(HA),
-    flag("etcd-s3-bucket", Value).later(HA),
-    flag("etcd-s3-region", Value).later(HA),
-    flag("etcd-s3-folder", Value).later(HA),
-    flag("etcd-s3-proxy", Value).later(HA),
-    flag("etcd-s3-config-secret", Value).later(HA),
-    flag("etcd-s3-insecure", Switch).later(HA),
-    flag("etcd-s3-timeout", Value).later(HA),
+    flag("etcd-expose-metrics", Switch),
+    flag("etcd-disable-snapshots", Switch),
+    flag("etcd-snapshot-name", Value).later(SNAPSHOTS),
+    flag("etcd-snapshot-schedule-cron", Value).later(SNAPSHOTS),
+    flag("etcd-snapshot-retention", Value).later(SNAPSHOTS),
+    flag("etcd-snapshot-dir", Value).later(SNAPSHOTS),
+    flag("etcd-snapshot-compress", Switch).later(SNAPSHOTS),
+    flag("etcd-s3", Switch).later(SNAPSHOTS),
+    flag("etcd-s3-endpoint", Value).later(SNAPSHOTS),
+    flag("etcd-s3-endpoint-ca", Value).later(SNAPSHOTS),
+    flag("etcd-s3-skip-ssl-verify", Switch).later(SNAPSHOTS),
+    flag("etcd-s3-access-key", Value).env("AWS_ACCESS_KEY_ID").later(SNAPSHOTS),
+    flag("etcd-s3-secret-key", Value).env("AWS_SECRET_ACCESS_KEY").later(SNAPSHOTS),
+    flag("etcd-s3-bucket", Value).later(SNAPSHOTS),
+    flag("etcd-s3-region", Value).later(SNAPSHOTS),
+    flag("etcd-s3-folder", Value).later(SNAPSHOTS),
+    flag("etcd-s3-proxy", Value).later(SNAPSHOTS),
+    flag("etcd-s3-config-secret", Value).later(SNAPSHOTS),
+    flag("etcd-s3-insecure", Switch).later(SNAPSHOTS),
+    flag("etcd-s3-timeout", Value).later(SNAPSHOTS),
     flag("default-local-storage-path", Value),
     flag("disable", List),
     flag("disable-scheduler", Switch),
@@ -175,9 +177,9 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("disable-kube-proxy", Switch).later("running without the service proxy"),
     flag("disable-network-policy", Switch),
     flag("disable-agent", Switch),
-    flag("disable-apiserver", Switch).later(HA),
+    flag("disable-apiserver", Switch).later(ROLES),
     flag("disable-controller-manager", Switch),
-    flag("disable-etcd", Switch).later(HA),
+    flag("disable-etcd", Switch).later(ROLES),
     flag("secrets-encryption", Switch),
     flag("secrets-encryption-provider", Value),
     flag("embedded-registry", Switch).later("the embedded registry"),
@@ -189,8 +191,8 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("system-default-registry", Value)
         .env("K3S_SYSTEM_DEFAULT_REGISTRY")
         .later("packaged component images"),
-    flag("disable-apiserver-lb", Switch).later_on_server(HA),
-    flag("lb-server-port", Value).env("K3S_LB_SERVER_PORT").later_on_server(HA),
+    flag("disable-apiserver-lb", Switch).later_on_server(BALANCER),
+    flag("lb-server-port", Value).env("K3S_LB_SERVER_PORT").later_on_server(BALANCER),
     flag("node-name", Value).env("K3S_NODE_NAME").agent(),
     flag("with-node-id", Switch).agent(),
     flag("node-label", List).agent(),
@@ -476,20 +478,20 @@ mod tests {
         for (args, want) in [
             (&["--nonsense"][..], "command line: flag provided but not defined: --nonsense"),
             (
-                &["--cluster-init"],
-                "command line: flag --cluster-init is not supported by this version of k3rs yet (the embedded etcd; several servers share a --datastore-endpoint)",
+                &["--etcd-s3"],
+                "command line: flag --etcd-s3 is not supported by this version of k3rs yet (snapshots of the embedded etcd)",
             ),
             (
-                &["--cluster-init=true"],
-                "command line: flag --cluster-init is not supported by this version of k3rs yet (the embedded etcd; several servers share a --datastore-endpoint)",
+                &["--etcd-s3=true"],
+                "command line: flag --etcd-s3 is not supported by this version of k3rs yet (snapshots of the embedded etcd)",
             ),
             (
-                &["--server"],
-                "command line: flag --server is not supported by this version of k3rs yet (the embedded etcd; several servers share a --datastore-endpoint)",
+                &["--lb-server-port"],
+                "command line: flag --lb-server-port is not supported by this version of k3rs yet (servers reach their own API without a load balancer)",
             ),
             (
-                &["--cluster-init=perhaps"],
-                "command line: invalid boolean value \"perhaps\" for --cluster-init",
+                &["--etcd-s3=perhaps"],
+                "command line: invalid boolean value \"perhaps\" for --etcd-s3",
             ),
             (&["--data-dir"], "command line: flag needs an argument: --data-dir"),
             (&["--debug=maybe"], "command line: invalid boolean value \"maybe\" for --debug"),
@@ -522,18 +524,19 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_joins_and_a_server_does_not_yet() {
+    fn agents_and_servers_join_and_agents_alone_balance() {
         let argv: Vec<String> =
             ["--server=https://x", "--lb-server-port", "6445"].map(Into::into).into();
+        assert!(from_command_line(&argv, On::Server).is_err());
+        assert!(from_command_line(&argv[..1], On::Server).is_ok());
         let settings = from_command_line(&argv, On::Agent).unwrap();
         assert_eq!(settings.values("server").unwrap(), ["https://x"]);
         assert_eq!(from_command_line(&argv, On::Either).unwrap(), settings);
         let url = |name: &str| (name == "K3S_URL").then(|| "https://x".to_owned());
-        assert!(from_environment(url, On::Server).is_err());
-        assert_eq!(
-            from_environment(url, On::Agent).unwrap().values("server").unwrap(),
-            ["https://x"]
-        );
+        for on in [On::Server, On::Agent] {
+            let settings = from_environment(url, on).unwrap();
+            assert_eq!(settings.values("server").unwrap(), ["https://x"]);
+        }
         let argv = ["--cluster-cidr=10.0.0.0/8".to_owned()];
         assert!(from_command_line(&argv, On::Agent).is_err(), "a server's alone");
         assert!(from_command_line(&argv, On::Either).is_ok());
@@ -561,12 +564,14 @@ mod tests {
         assert_eq!(merged.values("data-dir").unwrap(), ["/f"]);
         let bad = from_file(
             &mut Settings::default(),
-            &json!({"server": "https://x"}),
+            &json!({"etcd-s3": true}),
             "config.yaml",
             On::Server,
         );
         assert!(
-            bad.unwrap_err().to_string().starts_with("config.yaml: flag --server is not supported")
+            bad.unwrap_err()
+                .to_string()
+                .starts_with("config.yaml: flag --etcd-s3 is not supported")
         );
     }
 }

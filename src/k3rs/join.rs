@@ -211,6 +211,14 @@ fn has_code(error: &Error, code: u16) -> bool {
     false
 }
 
+/// Whether it would not be otherwise if it were asked again.
+pub(crate) fn is_final(error: &Error) -> bool {
+    let refused = [400, 401, 403, 404, 405].iter().any(|code| has_code(error, *code));
+    refused || error.to_string().contains(OTHER_CA)
+}
+
+const OTHER_CA: &str = "token CA hash does not match the Cluster CA certificate hash";
+
 /// The CA that a server shows to anyone, which nobody has vouched for yet.
 async fn shown_ca(http: &Client, anyone: &Endpoint) -> Result<String> {
     let pem = exchange(http, anyone, Request::get("/cacerts")).await;
@@ -222,9 +230,7 @@ async fn shown_ca(http: &Client, anyone: &Endpoint) -> Result<String> {
 fn is_the_named(wanted: &str, found: &str) -> Result<()> {
     match wanted == found {
         true => Ok(()),
-        false => Err(Error::new(format!(
-            "token CA hash does not match the Cluster CA certificate hash: {wanted} != {found}"
-        ))),
+        false => Err(Error::new(format!("{OTHER_CA}: {wanted} != {found}"))),
     }
 }
 

@@ -11,12 +11,14 @@ mod config;
 mod controllers;
 
 mod door;
+mod embedded;
 mod flags;
 mod follow;
 mod help;
 mod join;
 mod kine;
 mod logging;
+mod members;
 mod node;
 mod prepare;
 mod secrets;

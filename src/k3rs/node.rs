@@ -270,6 +270,10 @@ pub(crate) fn net_config(machine: &Machine, pod_cidrs: Vec<net::Cidr>) -> Result
             .map(|cidr| net::Cidr::new(cidr.address, cidr.bits).context(|| format!("use {cidr}")))
             .collect()
     };
+    let mut own_ports = vec![config.https_port, KUBELET_PORT, KUBELET_HEALTH_PORT];
+    if config.embeds_etcd {
+        own_ports.extend(datastore::embedded::PORTS);
+    }
     Ok(net::Config {
         node_name: machine.node_name.clone(),
         node_ips: config.node_ips.clone(),
@@ -290,7 +294,7 @@ pub(crate) fn net_config(machine: &Machine, pod_cidrs: Vec<net::Cidr>) -> Result
         node_ports: config.node_ports,
         sysctls: config.components.proxy.sysctls.clone(),
         node_port_cidrs: cidrs(&config.components.proxy.node_port_cidrs)?,
-        own_ports: vec![config.https_port, KUBELET_PORT, KUBELET_HEALTH_PORT],
+        own_ports,
     })
 }
 

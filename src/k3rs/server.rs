@@ -17,6 +17,7 @@ use stdx::{Context, Result};
 
 use crate::config::Config;
 use crate::controllers;
+use crate::embedded::{self, Embedded};
 use crate::flags::On;
 use crate::follow::{self, Shown};
 use crate::kine::Socket;
@@ -76,7 +77,7 @@ pub(crate) struct Machine {
     pub(crate) node_ips: Vec<IpAddr>,
 }
 
-async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
+async fn run(mut config: Config, started: stdx::time::Mono) -> Result<()> {
     log::info!("Starting k3rs {}", stdx::version::VERSION);
     prepare::outlive_pods();
     let clock = rt::spawn_named("clock", rt::follow_clock());
@@ -117,6 +118,7 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let paths = Paths::new(&config.data_dir);
     let _locks = (prepare::lock(&paths)?, prepare::lock_run_directory(&config)?);
     follow::resume_clock(&paths);
+    let plan = embedded::plan(&mut config, &paths)?;
     let etc = EtcDir::choose(&config)?;
     // Beside the rest of the start, which needs none of it before the node asks for its image.
     let unpacking = rt::spawn(unpack_userspace(paths.clone()));
@@ -125,6 +127,15 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     let node_ips = prepare::node_ips(&config)?;
     let machine = Arc::new(Machine { config, paths, etc, hostname, node_name, node_ips });
 
+    let etcd = match plan {
+        Some(plan) => {
+            let started = embedded::start(&machine, plan).await?;
+            // It was only taken out of its cluster.
+            let Some(etcd) = started else { return Ok(()) };
+            Some(etcd)
+        }
+        None => None,
+    };
     let Opened { store, encryption, pki, passwords } = state::open(&machine).await?;
     let _reload = (machine.config.apiserver.encryption_reload
         || machine.config.secrets_provider.is_some())
@@ -161,15 +172,15 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
         password: passwords.server.clone(),
     };
     let secrets = secrets_encryption(&machine, &server, sealing);
-    let supervisor =
-        supervisor(&machine, &server, &pki, (passwords, node_password), Arc::clone(&secrets));
+    let own = (passwords, node_password, etcd.clone());
+    let supervisor = supervisor(&machine, &server, &pki, own, Arc::clone(&secrets));
     let listener =
         listen(&machine, &server, &pki, (&shown, supervisor, Arc::clone(&tunnels))).await?;
     let manager = server.client_as(User::new("system:kube-controller-manager", &[]));
     let informers = Informers::following(manager, Arc::clone(server.kinds()));
     let authorities = Authorities { client: pki.client_ca.clone(), server: pki.server_ca.clone() };
-    let controllers =
-        controllers::start(&machine, &server, &store, (&informers, authorities)).await?;
+    let means = (&informers, authorities, etcd.clone());
+    let controllers = controllers::start(&machine, &server, &store, means).await?;
     let deploy = start_deploy(&machine, &server).await?;
     unpacking.await;
     let mut agent = None;
@@ -186,6 +197,7 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
             _role = Some(cluster::role::keep(
                 server.client_as(User::new("system:k3s-supervisor", &["system:masters"])),
                 &machine.node_name,
+                etcd.as_ref().map(|etcd| etcd.member()),
             ));
             let started = Arc::new(unable::start(&machine, &link).await?);
             _follow = follow(Some(Arc::clone(&started)));
@@ -200,6 +212,13 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
         );
         std::future::pending().await
     };
+    let ends = async {
+        match &etcd {
+            Some(etcd) => Err(etcd.over().await),
+            None => std::future::pending().await,
+        }
+    };
+    let up = rt::future::or(ends, up);
     let signal = rt::future::or(rt::signal::terminated(), up).await?;
     log::info!("Received {signal}, shutting down; containers run on");
     controllers.end().await;
@@ -218,6 +237,9 @@ async fn run(config: Config, started: stdx::time::Mono) -> Result<()> {
     }
     drop(server);
     store.close().await.context(|| "close the datastore")?;
+    if let Some(etcd) = etcd {
+        etcd.stop().await;
+    }
     log::info!("Stopped");
     Ok(())
 }
@@ -296,6 +318,7 @@ pub(crate) fn pki_settings(machine: &Machine, node_ips: &[IpAddr]) -> cluster::p
         san_names,
         cluster_domain: config.cluster_domain.clone(),
         https_port: config.https_port,
+        etcd: config.embeds_etcd,
     }
 }
 
@@ -469,7 +492,7 @@ fn supervisor(
     machine: &Machine,
     server: &Server,
     pki: &Pki,
-    (passwords, node_password): (Passwords, String),
+    (passwords, node_password, etcd): (Passwords, String, Option<Arc<Embedded>>),
     encryption: Arc<SecretsEncryption>,
 ) -> Supervisor {
     let config = &machine.config;
@@ -482,6 +505,7 @@ fn supervisor(
         own_node: (!config.disable_agent).then(|| (machine.node_name.clone(), node_password)),
         clock: follow::clock,
         encryption,
+        etcd: etcd.map(|etcd| etcd as _),
     })
 }
 

@@ -146,7 +146,7 @@ impl http::server::Service for Face {
             if let Some((kind, bytes)) = supervisor::public(path, &self.ca_pem) {
                 return Response::new(200).header("content-type", kind).body(bytes);
             }
-            if !path.starts_with(supervisor::PREFIX) {
+            if !path.starts_with(supervisor::PREFIX) && path != supervisor::MEMBERS {
                 return match supervisor::static_file(&self.paths, path) {
                     Some(bytes) => Response::new(200)
                         .header("content-type", "application/octet-stream")

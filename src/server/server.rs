@@ -213,8 +213,8 @@ impl Server {
         in_process(&self.core, user)
     }
 
-    /// What an HTTPS listener serves. `extra` answers `/cacerts`, `/ping`, `/v1-k3s/...` and
-    /// `/static/...`, and does its own authentication.
+    /// What an HTTPS listener serves. `extra` answers `/cacerts`, `/ping`, `/db/info`, `/v1-k3s/...`
+    /// and `/static/...`, and does its own authentication.
     pub fn service(&self, extra: Option<Arc<dyn Service>>) -> Arc<dyn Service> {
         Arc::new(Web::new(Arc::clone(&self.core), extra))
     }

@@ -98,6 +98,7 @@ const PATHS: &[(&str, &[&str])] = &[
             "kubelet/volumes/setup.rs",
             "k3rs/door.rs",
             "boot/root.rs",
+            "datastore/embedded/mod.rs",
             "boot/shell.rs",
         ],
     ),

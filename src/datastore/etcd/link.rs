@@ -192,7 +192,7 @@ impl Link {
 }
 
 /// Whom an `https` endpoint is believed to be, and who we are to it.
-fn client_tls(files: &Files) -> Result<Arc<tls::ClientConfig>> {
+pub(crate) fn client_tls(files: &Files) -> Result<Arc<tls::ClientConfig>> {
     let read = |path: &Path| rt::fs::read_within(path, FILE_MAX_BYTES);
     let trust = match &files.cafile {
         Some(path) => tls::listed(&read(path)?)?,

@@ -53,7 +53,7 @@ const REQUEST_MAX: Duration = Duration::from_secs(60);
 /// The service that an HTTPS listener serves.
 pub(crate) struct Web {
     core: Arc<Core>,
-    /// Answers `/cacerts`, `/ping`, `/v1-k3s/...` and `/static/...`, with its own authentication.
+    /// Answers `/cacerts`, `/ping`, `/db/info`, `/v1-k3s/...` and `/static/...`, with its own authentication.
     extra: Option<Arc<dyn Service>>,
     metrics: Metrics,
     /// Where no flow schemas share them out.
@@ -112,7 +112,7 @@ impl Service for Web {
 }
 
 fn is_extra(path: &str) -> bool {
-    matches!(path, "/cacerts" | "/ping")
+    matches!(path, "/cacerts" | "/ping" | "/db/info")
         || path.starts_with("/v1-k3s/")
         || path.starts_with("/static/")
 }
