@@ -23,8 +23,8 @@ use stdx::{Context, Error, Result};
 use store::{Append, Appended, Loaded, Numbering, Refused, Role, Row, SharedLog, Tail, Version};
 use wire::etcd::{
     Bytes, CompactionRequest, KeyValue, LeaseGrantRequest, LeaseKeepAliveRequest,
-    LeaseKeepAliveResponse, Message, PutRequest, RangeRequest, RangeResponse, RequestOp,
-    ResponseOp, TxnRequest, TxnResponse, method, prefix_end,
+    LeaseKeepAliveResponse, LeaseRevokeRequest, Message, PutRequest, RangeRequest, RangeResponse,
+    RequestOp, ResponseOp, TxnRequest, TxnResponse, method, prefix_end,
 };
 
 use crate::Files;
@@ -117,7 +117,8 @@ impl SharedLog for Etcd {
             let answer = match self.link.call(method::TXN, &request).await {
                 Ok(answer) => answer,
                 Err(Failed { status, .. }) if is_no_lease(&status.message) => {
-                    // Its end comes by the watch.
+                    // The watch has its end.
+                    self.newest().await?;
                     return Ok(Appended::Lost);
                 }
                 Err(failed) if failed.is_refusal() => {
@@ -127,7 +128,11 @@ impl SharedLog for Etcd {
             };
             let answer = TxnResponse::decode(&answer, ITEMS_MAX).context(what)?;
             self.follower.knows(answer.header.revision);
-            append::outcome(&answer, append.token).context(what)
+            let appended = append::outcome(&answer, append.token).context(what)?;
+            if matches!(appended, Appended::At(_)) {
+                self.end_leases(&append.rows).await;
+            }
+            Ok(appended)
         })
     }
 
@@ -304,15 +309,18 @@ impl Etcd {
     async fn bind_leases(&self, rows: &[Row]) -> Result<()> {
         for row in rows {
             let (Some((id, Some(ttl))), Some(kv)) = (row.lease(), &row.kv) else { continue };
+            let ttl = i64::try_from((ttl + LEASE_SLACK).as_secs() + 1).unwrap_or(i64::MAX);
             // The lease is kept alive by writing its key again.
-            if kv.version > 1 && self.keep_alive(id).await? {
+            if kv.version > 1 && self.keep_alive(id).await? > 0 {
                 continue;
             }
-            let ttl = i64::try_from((ttl + LEASE_SLACK).as_secs() + 1).unwrap_or(i64::MAX);
             let grant = LeaseGrantRequest { id, ttl };
             match self.link.call(method::LEASE_GRANT, &grant.encode()).await {
+                // Sent again, or somebody else's, which may end too early.
                 Err(failed) if failed.status.code == Code::FAILED_PRECONDITION => {
-                    self.keep_alive(id).await?;
+                    if self.keep_alive(id).await? < ttl {
+                        return Err(Error::wrap("grant", Refused(failed.status.message)));
+                    }
                 }
                 granted => drop(granted.context(|| format!("grant lease {id}"))?),
             }
@@ -320,14 +328,25 @@ impl Etcd {
         Ok(())
     }
 
-    /// Whether there is such a lease.
-    async fn keep_alive(&self, id: i64) -> Result<bool> {
+    /// Ends in the etcd the leases that ended. Keys that another server bound to one at this moment go with
+    /// it; if this fails, they go when its time is over.
+    async fn end_leases(&self, rows: &[Row]) {
+        for row in rows {
+            if let Some((id, None)) = row.lease() {
+                let _ =
+                    self.link.call(method::LEASE_REVOKE, &LeaseRevokeRequest { id }.encode()).await;
+            }
+        }
+    }
+
+    /// How long a lease lasts, in seconds, from now on; 0 if there is no such lease.
+    async fn keep_alive(&self, id: i64) -> Result<i64> {
         let what = || format!("keep lease {id} alive");
         // A stream of one message is a call.
         let request = LeaseKeepAliveRequest { id }.encode();
         let answer = self.link.call(method::LEASE_KEEP_ALIVE, &request).await.context(what)?;
         let answer = LeaseKeepAliveResponse::decode(&answer, ITEMS_MAX).context(what)?;
-        Ok(answer.ttl > 0)
+        Ok(answer.ttl)
     }
 }
 

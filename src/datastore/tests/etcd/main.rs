@@ -240,6 +240,24 @@ fn an_etcd_of_others_is_taken_over_and_given_back() {
         };
         let gone = rt::timeout(WAIT_MAX, gone).await.expect("the lease does not end");
         assert_eq!(gone.key.escape_ascii().to_string(), "/registry/leased");
+        // Then it is over in the etcd, too, and one of its number may last longer.
+        let ended = async {
+            loop {
+                let told = etcd.ask(0, method::LEASE_TIME_TO_LIVE, &ask).await.unwrap();
+                if LeaseTimeToLiveResponse::decode(&told, 100).unwrap().ttl < 0 {
+                    return;
+                }
+            }
+        };
+        rt::timeout(WAIT_MAX, ended).await.expect("the etcd keeps the lease");
+        store.lease_grant(5, Duration::from_secs(1000), Class::Durable).await.unwrap();
+        // One of somebody else's is not ours, and may be too short.
+        let theirs = LeaseGrantRequest { id: 6, ttl: 10 };
+        etcd.ask(0, method::LEASE_GRANT, &theirs.encode()).await.unwrap();
+        match store.lease_grant(6, Duration::from_secs(1000), Class::Durable).await {
+            Err(Error::Invalid(why)) => assert_eq!(why, "etcdserver: lease already exists"),
+            other => panic!("{other:?}"),
+        }
         // What is there in the end is what a client of etcd sees.
         let all = RangeRequest {
             key: bytes("/registry/"),
