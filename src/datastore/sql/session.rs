@@ -79,7 +79,14 @@ pub(super) enum FailureKind {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        let kind = if error.io_kind().is_some() { FailureKind::Cut } else { FailureKind::Other };
+        use ErrorKind::{InvalidData, InvalidInput, Other, PermissionDenied};
+        let kind = match error.io_kind() {
+            // A certificate that is not believed, say: it will not be later either.
+            None | Some(InvalidData | InvalidInput | Other | PermissionDenied) => {
+                FailureKind::Other
+            }
+            Some(_) => FailureKind::Cut,
+        };
         Failure { kind, error }
     }
 }

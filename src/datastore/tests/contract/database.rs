@@ -25,7 +25,9 @@ pub(crate) struct Database {
     dir: PathBuf,
     programs: PathBuf,
     /// An address of this test alone, so that no port can be taken.
-    pub(crate) address: String,
+    address: String,
+    /// The same database, at an address that its certificate does not name.
+    pub(crate) nameless: String,
     child: Mutex<Option<Child>>,
 }
 
@@ -44,8 +46,12 @@ impl Database {
         let dir = std::env::temp_dir().join(format!("k3rs-datastore-{pid}-{n}"));
         std::fs::create_dir_all(&dir).unwrap();
         std::os::unix::fs::chown(&dir, Some(owner()), Some(owner())).unwrap();
-        let address = format!("127.{}.{}.{}", 64 + n, pid >> 8 & 255, (pid & 255).clamp(1, 254));
-        let database = Database { kind, dir, programs, address, child: Mutex::new(None) };
+        let address = |net| format!("127.{net}.{}.{}", pid >> 8 & 255, (pid & 255).clamp(1, 254));
+        let (address, nameless) = (address(64 + 2 * n), address(65 + 2 * n));
+        let child = Mutex::new(None);
+        let database = Database { kind, dir, programs, address, nameless, child };
+        database.certify("certificate");
+        database.certify("other");
         database.initialize();
         database.run();
         if kind == Kind::Mariadb {
@@ -54,6 +60,22 @@ impl Database {
             database.sql("mysql", &sql).unwrap();
         }
         Some(database)
+    }
+
+    /// Makes a certificate that stands for itself.
+    fn certify(&self, name: &str) {
+        let mut openssl = self.program("/usr/bin/openssl");
+        openssl.args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes".split(' '));
+        openssl.args(["-days", "2", "-subj", "/CN=database", "-addext"]);
+        openssl.arg(format!("subjectAltName=IP:{}", self.address));
+        openssl.arg("-keyout").arg(self.file(&format!("{name}.key")));
+        openssl.arg("-out").arg(self.file(&format!("{name}.pem")));
+        let out = openssl.output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
     }
 
     fn program(&self, name: &str) -> Command {
@@ -116,7 +138,10 @@ impl Database {
         let mut command = match self.kind {
             Kind::Postgres => {
                 let mut command = self.program("postgres");
-                command.args(["-D", "data", "-k", self.dir.to_str().unwrap(), "-h", &self.address]);
+                command.args(["-D", "data", "-k", self.dir.to_str().unwrap()]);
+                command.arg("-h").arg(format!("{},{}", self.address, self.nameless));
+                command.args(["-c", "ssl=on", "-c", "ssl_cert_file=../certificate.pem"]);
+                command.args(["-c", "ssl_key_file=../certificate.key"]);
                 command.args(["-c", "fsync=off", "-c", "shared_buffers=8MB"]);
                 command
             }
@@ -130,7 +155,9 @@ impl Database {
                 command.args(["--innodb-buffer-pool-size=16M", "--innodb-log-file-size=16M"]);
                 command.arg(format!("--datadir={}", self.dir.join("data").display()));
                 command.arg(format!("--socket={}", self.dir.join("socket").display()));
-                command.arg(format!("--bind-address={}", self.address));
+                command.arg(format!("--bind-address={},{}", self.address, self.nameless));
+                command.arg(format!("--ssl-cert={}", self.file("certificate.pem").display()));
+                command.arg(format!("--ssl-key={}", self.file("certificate.key").display()));
                 command
             }
         };
@@ -159,7 +186,7 @@ impl Database {
     }
 
     /// The database that is always there.
-    fn first(&self) -> &'static str {
+    pub(crate) fn first(&self) -> &'static str {
         match self.kind {
             Kind::Postgres => "postgres",
             Kind::Mariadb => "mysql",
@@ -194,12 +221,16 @@ impl Database {
 
     /// Over TCP, with a password.
     pub(crate) fn endpoint(&self, database: &str) -> String {
+        self.endpoint_at(&self.address, database)
+    }
+
+    pub(crate) fn endpoint_at(&self, address: &str, database: &str) -> String {
         match self.kind {
             Kind::Postgres => {
                 let password = PASSWORD.replace('@', "%40").replace('/', "%2F").replace(':', "%3A");
-                format!("postgres://postgres:{password}@{}/{database}", self.address)
+                format!("postgres://postgres:{password}@{address}/{database}")
             }
-            Kind::Mariadb => format!("mysql://k3s:{PASSWORD}@tcp({})/{database}", self.address),
+            Kind::Mariadb => format!("mysql://k3s:{PASSWORD}@tcp({address})/{database}"),
         }
     }
 

@@ -290,6 +290,62 @@ async fn takes_over(database: &Database) {
     assert_eq!(max, (newest + 1).to_string());
 }
 
+/// Whom the endpoint and the flags believe.
+async fn believes(database: &Database) {
+    let ours = Files { cafile: Some(database.file("certificate.pem")), ..Files::default() };
+    let other = Files { cafile: Some(database.file("other.pem")), ..Files::default() };
+    let none = Files::default();
+    let nameless = &database.nameless;
+    let here = database.endpoint("tls");
+    let there = database.endpoint_at(nameless, "tls");
+    let cases: Vec<(String, &Files, bool)> = match database.kind {
+        Kind::Postgres => vec![
+            (format!("{here}?sslmode=disable"), &none, true),
+            (format!("{here}?sslmode=require"), &none, true),
+            // The public authorities know nothing of it.
+            (format!("{here}?sslmode=verify-ca"), &none, false),
+            (here.clone(), &ours, true),
+            (there.clone(), &ours, false),
+            (format!("{there}?sslmode=verify-ca"), &ours, true),
+            (format!("{there}?sslmode=verify-ca"), &other, false),
+            (here.clone(), &other, false),
+            // A password that is wrong, and a setting that is none.
+            (here.replace("p%40ss", "pass"), &none, false),
+            (format!("{here}?no_such_setting=1"), &none, false),
+        ],
+        Kind::Mariadb => vec![
+            (format!("{here}?tls=preferred"), &none, true),
+            (format!("{here}?tls=skip-verify"), &none, true),
+            (format!("{here}?tls=true"), &none, false),
+            (here.clone(), &ours, true),
+            (there.clone(), &ours, false),
+            (here.clone(), &other, false),
+            (here.replace("p@ss", "pass"), &none, false),
+            (format!("{here}?no_such_setting=1"), &none, false),
+        ],
+    };
+    for (endpoint, files, believed) in cases {
+        let opened = datastore::open(&endpoint, files.clone()).await;
+        assert_eq!(opened.is_ok(), believed, "{endpoint} {files:?}: {opened:?}");
+        if let Ok(log) = opened {
+            log.load().await.unwrap();
+        }
+    }
+    // Over TLS it is what is said to be spoken.
+    let log = match database.kind {
+        Kind::Postgres => open(database, "tls").await,
+        Kind::Mariadb => datastore::open(&format!("{here}?tls=true"), ours).await.unwrap(),
+    };
+    let sql = match database.kind {
+        Kind::Postgres => "SELECT count(*) > 0 FROM pg_stat_ssl WHERE ssl",
+        Kind::Mariadb => {
+            "SELECT variable_value > 0 FROM information_schema.global_status WHERE variable_name = 'ssl_finished_accepts'"
+        }
+    };
+    assert_eq!(database.sql(database.first(), sql).unwrap().replace('t', "1"), "1");
+    drop(log);
+}
+
 /// Connections that are cut, and a database that dies and comes back: what is asked then is answered, and what
 /// was appended stands.
 async fn breaks(database: &Database) {
@@ -333,6 +389,7 @@ async fn breaks(database: &Database) {
 fn does_what_a_log_must(kind: Kind) {
     let Some(database) = Database::start(kind) else { return };
     block_on(appends(&database));
+    block_on(believes(&database));
     block_on(pages(&database));
     block_on(purges(&database));
     block_on(takes_over(&database));
