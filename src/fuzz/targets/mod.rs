@@ -1,6 +1,7 @@
 //! What is fuzzed: each target with its seeds and the words of its format.
 
 mod api;
+mod front;
 mod requests;
 mod wire;
 
@@ -33,6 +34,7 @@ pub const ALL: &[Target] = &[
     Target::new("dns", wire::dns, wire::dns_seeds),
     Target::new("dhcp", wire::dhcp, wire::dhcp_seeds),
     Target::new("etcd", wire::etcd, wire::etcd_seeds),
+    Target::new("kine", front::calls, front::seeds),
     Target::new("layer", wire::layer, wire::layer_seeds),
     Target::new("texts", api::texts, api::texts_seeds),
     Target::new("certificate", api::certificate, api::certificate_seeds),
