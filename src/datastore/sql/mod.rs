@@ -53,6 +53,8 @@ const CREATES_MAX: usize = 3;
 const POSTGRES_NAME_MAX_BYTES: usize = 2600;
 /// kine's column.
 const MYSQL_NAME_MAX_BYTES: usize = 630;
+/// Everything that is read when a server starts, keys and values.
+const LOADED_MAX_BYTES: usize = 1 << 30;
 /// Leases of a stock server's keys are added so often; others that start now do the same.
 const LOADS_MAX: usize = 10;
 
@@ -374,6 +376,9 @@ impl SqlLog {
             let (Some(read), Some(loaded)) = (read_row(row)?, &mut loaded) else { return Ok(()) };
             if let Some(kv) = &read.kv {
                 living_bytes += read.key.len() + kv.value.len();
+                if living_bytes > LOADED_MAX_BYTES {
+                    return Err(Error::new("the datastore holds more than a gigabyte"));
+                }
                 wanted.extend((kv.lease != 0).then_some(kv.lease));
                 found.extend(read.lease().map(|(id, ttl)| (id, ttl.map_or(0, ttl_secs))));
             }

@@ -35,6 +35,7 @@ pub const ALL: &[Target] = &[
     Target::new("dhcp", wire::dhcp, wire::dhcp_seeds),
     Target::new("etcd", wire::etcd, wire::etcd_seeds),
     Target::new("kine", front::calls, front::seeds),
+    Target::new("databases", wire::databases, wire::databases_seeds),
     Target::new("layer", wire::layer, wire::layer_seeds),
     Target::new("texts", api::texts, api::texts_seeds),
     Target::new("certificate", api::certificate, api::certificate_seeds),

@@ -6,7 +6,7 @@ use ::wire::dns::{Foreign, Name, Query, kind};
 use ::wire::etcd::{self, Message};
 use ::wire::headers::Headers;
 use ::wire::http1::{self, BodyDecoder, Decoded, Framing};
-use ::wire::{decompress, dhcp, hpack, http2 as h2, spdy as framing, tar};
+use ::wire::{decompress, dhcp, hpack, http2 as h2, mysql, postgres, spdy as framing, tar};
 
 use super::texts;
 
@@ -261,4 +261,49 @@ pub(super) fn etcd_seeds() -> Vec<Vec<u8>> {
     let watch = etcd::WatchRequest::Create(create);
     let told = etcd::WatchResponse { events: vec![event], fragment: true, ..Default::default() };
     vec![range.encode(), txn.encode(), watch.encode(), told.encode()]
+}
+
+/// What databases say: PostgreSQL's messages, and MySQL's packets in each place where they may come.
+pub(super) fn databases(bytes: &[u8]) {
+    let mut rest = bytes;
+    while let Ok(Some((_, n))) = postgres::next(rest) {
+        assert!(n > 0 && n <= rest.len(), "no more is used than there was");
+        rest = &rest[n..];
+    }
+    let mut rest = bytes;
+    while let Ok(Some((_, payload, n))) = mysql::next(rest) {
+        assert!(payload.len() < n && n <= rest.len(), "no more is used than there was");
+        if let Ok(Ok(greeting)) = mysql::greeting(payload) {
+            assert!(greeting.salt.len() <= payload.len(), "the salt was there");
+        }
+        let _ = mysql::login(payload);
+        let _ = mysql::reply(payload);
+        let n_columns = payload.len() % 8;
+        if let Ok(mysql::Next::Row(row)) = mysql::next_row(payload, n_columns) {
+            assert_eq!(row.len(), n_columns, "every column has its place");
+        }
+        rest = &rest[n..];
+    }
+    let mut quoted = Vec::new();
+    mysql::put_quoted(&mut quoted, bytes);
+    let inner = &quoted[1..quoted.len() - 1];
+    let mut escaped = false;
+    for byte in inner {
+        assert!(escaped || !b"'\"\0".contains(byte), "the text ends in the middle");
+        escaped = !escaped && *byte == b'\\';
+    }
+    assert!(!escaped, "the end is escaped");
+}
+
+pub(super) fn databases_seeds() -> Vec<Vec<u8>> {
+    [
+        &b"R\0\0\0\x0c\0\0\0\x05saltR\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0Z\0\0\0\x05I"[..],
+        b"D\0\0\0\x14\0\x03\0\0\0\x02ab\xff\xff\xff\xff\0\0\0\0C\0\0\0\x0fINSERT 0 1\0",
+        b"A\0\0\0\x10\0\0\0\x01k3rs\x0017\0E\0\0\0\x23SERROR\0C23505\0Mdup\0nkine_pkey\0\0",
+        b"\x4a\0\0\0\x0a8.0.36\0\x05\0\0\0saltsalt\0\xff\xf7\x2d\x02\0\xff\xdf\x15\0\0\0\0\0\0\0\0\0\0moresaltsalt\0caching_sha2_password\0",
+        b"\x08\0\0\x01\0\x03\0\x0a\0\0\0\0\x01\0\0\x02\x02\x03\0\0\x03\x01a\xfb\x05\0\0\x04\xfe\0\0\x02\0\x0c\0\0\x05\xff\x26\x04#23000dup",
+        b"it's \\ \"\0\"",
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec()
 }

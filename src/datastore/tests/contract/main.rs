@@ -198,6 +198,9 @@ async fn purges(database: &Database) {
     assert_eq!(database.sql("purges", mark).unwrap(), "50");
     // Of 49 rows up to there ten live; 51 are later, and one is kine's.
     assert_eq!(count(), "62");
+    // A number that is free because its row is purged is not free.
+    let old = append(5, 30, vec![put(6, "/old", "x", 6, 1)]);
+    assert_eq!(first.append(old).await.unwrap(), Appended::Lost);
     assert!(matches!(second.tail(49).await.unwrap(), Tail::Compacted));
     assert_eq!(rows_after(&*second, 50).await.0.len(), 51);
     // A server that is gone holds nobody up, nor leads.
