@@ -236,7 +236,26 @@ def test_h_the_leader_dies_and_the_others_write_on(cluster):
 
 
 @with_log
-def test_i_a_stopped_server_stops_its_etcd_and_a_reset_leaves_it_alone(cluster):
+def test_i_all_die_and_come_back_together(cluster):
+    """Each needs another one to begin with, whatever the server that it joined once does."""
+    servers = [cluster, *FOUND["hosts"]]
+    until(lambda: create(cluster, "i0"), "it is written", 60)
+    for server in servers:
+        server.stop(signal.SIGKILL)
+    for host in FOUND["hosts"]:
+        join(host)
+    for host in FOUND["hosts"]:
+        # Two are enough, and the one that they joined is not there yet.
+        host.wait_up(60)
+        shows(host, "i0")
+    cluster.args = ["--token", TOKEN, *FAST]
+    cluster.start(wait=False)
+    cluster.wait_up(60)
+    shows(cluster, "i0")
+
+
+@with_log
+def test_j_a_stopped_server_stops_its_etcd_and_a_reset_leaves_it_alone(cluster):
     second, third = FOUND["hosts"]
     third.stop()
     second.stop()
@@ -250,7 +269,7 @@ def test_i_a_stopped_server_stops_its_etcd_and_a_reset_leaves_it_alone(cluster):
     second.ended("Managed etcd cluster membership was previously reset")
     second.server("--token", TOKEN, *FAST)
     second.wait_up()
-    until(lambda: create(second, "i1"), "it writes alone", 60)
+    until(lambda: create(second, "j1"), "it writes alone", 60)
     shows(second, "g1")
 
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cluster::settings::Settings;
 use cluster::token::Token;
 use cluster::{Paths, bootstrap, pki, role, supervisor};
-use datastore::embedded::{self, Begin, Etcd, Member, Members, Over, Setup};
+use datastore::embedded::{self, Begin, Etcd, Find, Member, Members, Over, Setup};
 use http::Request;
 use http::client::Url;
 use rt::BoxFuture;
@@ -188,22 +188,14 @@ pub(crate) async fn start(machine: &Machine, plan: Plan) -> Result<Option<Arc<Em
     let dir = paths.etcd();
     let address = *machine.node_ips.first().context(|| "find this node's address")?;
     // Each step may be done again: a start that failed on the way goes on where it was.
-    let members = match &plan {
-        Plan::Join(joining) => {
-            take_keys(machine, joining).await?;
-            rt::fs::create_dir_all(&dir, 0o700)?;
-            None
+    rt::fs::create_dir_all(&dir, 0o700)?;
+    match &plan {
+        Plan::Join(joining) => take_keys(machine, joining).await?,
+        Plan::New if paths.datastore().exists() => {
+            rt::fs::write_atomic(migrating(paths), b"", 0o600)?;
         }
-        Plan::New => {
-            rt::fs::create_dir_all(&dir, 0o700)?;
-            if paths.datastore().exists() {
-                rt::fs::write_atomic(migrating(paths), b"", 0o600)?;
-            }
-            None
-        }
-        Plan::Again(Some(joining)) => known_members(joining).await.ok(),
-        Plan::Again(None) | Plan::Reset => None,
-    };
+        _ => {}
+    }
     pki::ensure_etcd(paths, &pki_settings(machine, &machine.node_ips), follow::clock())
         .context(|| "prepare the certificates of the embedded etcd")?;
     let setup = Setup {
@@ -216,16 +208,17 @@ pub(crate) async fn start(machine: &Machine, plan: Plan) -> Result<Option<Arc<Em
         env: environment(),
         expose_metrics: config.etcd_expose_metrics,
     };
-    let open = |known: &[Member]| {
-        let urls = embedded::client_urls(known, address);
-        Members::open(&urls, &embedded::client_files(&setup.tls))
-    };
+    let files = embedded::client_files(&setup.tls);
+    let open =
+        move |known: &[Member]| Members::open(&embedded::client_urls(known, address), &files);
     let resets = matches!(plan, Plan::Reset);
     let begin = match plan {
         Plan::New => Begin::New,
         Plan::Reset => Begin::Reset,
-        Plan::Again(_) => Begin::Again { others: members.and_then(|known| open(&known).ok()) },
-        Plan::Join(joining) => Begin::Join(open(&known_members(&joining).await?)?),
+        Plan::Again(joining) => Begin::Again { others: joining.map(|it| finder(it, open)) },
+        Plan::Join(joining) => {
+            Begin::Join(open(&members_of_json(&ask(&joining, supervisor::MEMBERS).await?)?)?)
+        }
     };
     log::info!("Starting the embedded etcd, {}", program.display());
     let etcd = Etcd::start(program, setup, begin).await;
@@ -287,10 +280,21 @@ async fn take_keys(machine: &Machine, joining: &Joining) -> Result<()> {
     bootstrap::take(&machine.paths, &keys, true)
 }
 
-/// The members, as the server that is joined knows them.
-async fn known_members(joining: &Joining) -> Result<Vec<Member>> {
-    let text = ask(joining, supervisor::MEMBERS).await?;
-    members_of_json(&text)
+/// Asks the server that was joined for the members, once.
+fn finder(
+    joining: Joining,
+    open: impl Fn(&[Member]) -> Result<Members> + Send + Sync + 'static,
+) -> Find {
+    let known = Arc::new((joining, open));
+    Box::new(move || {
+        let known = Arc::clone(&known);
+        Box::pin(async move {
+            let (joining, open) = &*known;
+            let request = Request::get(supervisor::MEMBERS);
+            let text = join::ask(&joining.url, &joining.token, request, ANSWER_MAX).await?;
+            open(&members_of_json(&text)?)
+        })
+    })
 }
 
 fn members_of_json(text: &[u8]) -> Result<Vec<Member>> {

@@ -30,17 +30,25 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// What it waits for is told this often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
+/// Finds the members that may promote a learner.
+pub type Find = Box<dyn Fn() -> rt::BoxFuture<'static, Result<Members>> + Send + Sync>;
+
 /// How a member starts.
-#[derive(Debug)]
 pub enum Begin {
-    /// With what its directory has; `others` are members that may promote it.
-    Again { others: Option<Members> },
+    /// With what its directory has. A learner asks for members that may promote it.
+    Again { others: Option<Find> },
     /// A cluster of its own.
     New,
     /// One of the cluster of these.
     Join(Members),
     /// Alone, with what its directory has: the other members are forgotten.
     Reset,
+}
+
+impl std::fmt::Debug for Begin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Begin")
+    }
 }
 
 /// A member that runs.
@@ -92,10 +100,10 @@ impl Etcd {
     pub async fn start(program: PathBuf, setup: Setup, begin: Begin) -> Result<Etcd> {
         let own = Members::open(&[Setup::local_url()], &client_files(&setup.tls))?;
         let alone = format!("{}={}", setup.name, setup.peer_url());
-        let mut others = None;
+        let (mut others, mut find) = (None, None);
         let initial = match begin {
-            Begin::Again { others: known } => {
-                others = known;
+            Begin::Again { others } => {
+                find = others;
                 None
             }
             Begin::New => Some(Initial { cluster: alone, ..Initial::default() }),
@@ -113,7 +121,7 @@ impl Etcd {
         let resets = initial.is_some_and(|initial| initial.forces_new);
         let program = Program::start(program, file, setup.env.clone(), resets);
         let mut etcd = Etcd { program, own: Arc::new(own), setup, _learners: None };
-        etcd.votes(others).await?;
+        etcd.votes(others, find).await?;
         if !resets {
             let learners = learners::keep(Arc::clone(&etcd.own), client_files(&etcd.setup.tls));
             etcd._learners = Some(rt::spawn_named("etcd learners", learners));
@@ -141,7 +149,7 @@ impl Etcd {
         self.program.stop().await;
     }
 
-    async fn votes(&mut self, others: Option<Members>) -> Result<()> {
+    async fn votes(&mut self, mut others: Option<Members>, find: Option<Find>) -> Result<()> {
         let voting = async {
             let mut told = rt::now().mono;
             let mut promoted = false;
@@ -150,6 +158,13 @@ impl Etcd {
                     Ok(()) => return Ok(()),
                     Err(waits_for) => waits_for,
                 };
+                // Who voted before needs nobody: after all servers were away none of the others answers.
+                if waits_for == LEARNS
+                    && others.is_none()
+                    && let Some(find) = &find
+                {
+                    others = find().await.ok();
+                }
                 if rt::now().mono.since(told) >= TELL_EVERY {
                     told = rt::now().mono;
                     log::info!("Failed to test data store connection: {waits_for}");
@@ -180,9 +195,7 @@ impl Etcd {
                     Err(status) => return Err(status.message),
                 }
             }
-            return Err(
-                "this server has not yet been promoted from learner to voting member".into()
-            );
+            return Err(LEARNS.into());
         }
         if status.leader == 0 {
             return Err("etcdserver: no leader".into());
@@ -210,6 +223,8 @@ impl Etcd {
         Ok(())
     }
 }
+
+const LEARNS: &str = "this server has not yet been promoted from learner to voting member";
 
 /// What is said where this member is none any more, as k3s has it.
 pub const REMOVED: &str =
