@@ -22,14 +22,10 @@ impl Front {
         let txn = txn(ask, self.0.store.limits().txn_ops_max)?;
         changes(&ask.success)?;
         changes(&ask.failure)?;
-        let is_read = is_read(&txn.then) && is_read(&txn.otherwise);
         // What it reads shows only when it is done; the transactions of Kubernetes read one key.
         let may_be_large = ask.success.iter().chain(&ask.failure).any(may_be_large);
         let bytes = if may_be_large { LARGE_BYTES } else { 0 };
         let charge = self.0.answers.take(bytes).await?;
-        if is_read {
-            self.0.store.fresh().await.map_err(crate::refusal::status_of)?;
-        }
         let done = self.write(txn).await?;
         let succeeded = done.failed.is_none();
         let asks = if succeeded { &ask.success } else { &ask.failure };
@@ -41,10 +37,6 @@ impl Front {
 
 /// What an answer is taken for that may be large.
 const LARGE_BYTES: usize = 8 << 20;
-
-fn is_read(requests: &[Request]) -> bool {
-    requests.iter().all(|request| matches!(request, Request::Range(_)))
-}
 
 fn may_be_large(ask: &RequestOp) -> bool {
     match ask {
