@@ -1,5 +1,6 @@
 """The etcd API: Debian's etcdctl against `k3rs kine` and the server's socket, clients that mean no good, and what a stop leaves."""
 
+import contextlib
 import json
 import os
 import random
@@ -23,11 +24,11 @@ COMPACTED = "etcdserver: mvcc: required revision has been compacted"
 class Kine:
     """`k3rs kine` on a file of the test."""
 
-    def __init__(self, cluster, name, *args, listen=None):
+    def __init__(self, cluster, name, *args, listen=None, endpoint=None):
         self.cluster, self.dir = cluster, cluster.dir / name
         self.dir.mkdir(exist_ok=True)
         self.socket, self.log = self.dir / "kine.sock", self.dir / "log"
-        self.command = [cluster.binary, "kine", "--listen-address", listen or f"unix://{self.socket}", "--endpoint", f"sqlite://{self.dir}/state.db", *args]
+        self.command = [cluster.binary, "kine", "--listen-address", listen or f"unix://{self.socket}", "--endpoint", endpoint or f"sqlite://{self.dir}/state.db", *args]
         self.start()
 
     def start(self):
@@ -253,7 +254,7 @@ def test_a_lease_ends_and_a_stop_leaves_everything(cluster):
 def test_certificates(cluster):
     if not shutil.which("etcdctl"):
         return "skipped: no etcdctl"
-    names = {name: certificate(cluster.dir, name, "TRUE" if name == "stranger" else "FALSE") for name in ("etcd", "client", "stranger")}
+    stranger = certificate(cluster.dir, "stranger", "TRUE")
     authority, made = cluster.dir / "authority", cluster.dir / "made"
     made.mkdir()
     # A CA, a server and a client of it.
@@ -269,8 +270,7 @@ def test_certificates(cluster):
         expect(json.loads(kine.ctl("member", "list", "-w", "json", tls=ours))["members"][0]["clientURLs"] == [kine.url], "the member's URL")
         refused = kine.ctl("get", "a", tls=("--cacert", f"{authority}.crt"), fails=True)
         expect("certificate" in refused or "deadline" in refused, refused)
-        cert, key = names["stranger"]
-        kine.ctl("get", "a", tls=("--cacert", f"{authority}.crt", "--cert", str(cert), "--key", str(key)), fails=True)
+        kine.ctl("get", "a", tls=("--cacert", f"{authority}.crt", "--cert", str(stranger[0]), "--key", str(stranger[1])), fails=True)
 
 
 def test_messages_that_are_too_much(cluster):
@@ -476,30 +476,70 @@ class Questions:
 def test_answers_are_those_of_etcd(cluster):
     if not shutil.which("etcd"):
         return "skipped: no etcd"
-    work = cluster.dir / "etcd"
+    with Kine(cluster, "beside") as kine, etcd_of(cluster, "etcd", 2380) as (socket, _):
+        etcd, ours, questions = Grpc(socket), Grpc(kine.socket), Questions(2)
+        for idx in range(1000):
+            kind, path, data = questions.next()
+            answers = [grpc.unary(path, data) for grpc in (etcd, ours)]
+            plain = [(status, Questions.plain(kind, answer) if status == 0 else None) for status, answer in answers]
+            if kind == "Txn" and all(status in (3, 5, 11) for status, _ in plain):
+                # Of several faults, each names one.
+                continue
+            expect(plain[0] == plain[1], f"question {idx}, {kind} {fields(data)}:\n{plain[0]}\n{plain[1]}")
+            if plain[0][0] == 0:
+                questions.revision = max(questions.revision, plain[0][1][0])
+        etcd.close()
+        ours.close()
+        return f"at revision {questions.revision}"
+
+
+@contextlib.contextmanager
+def etcd_of(cluster, name, port):
+    """An etcd that answers: its socket, and its URL."""
+    work = cluster.dir / name
     work.mkdir()
-    command = ["etcd", "--data-dir", work / "data", "--listen-client-urls", "unix://localhost:2379", "--advertise-client-urls", "unix://localhost:2379", "--listen-peer-urls", "http://127.0.0.1:2380"]
-    with Kine(cluster, "beside") as kine, open(work / "log", "wb") as log, subprocess.Popen(cluster.inside(list(map(str, command))), cwd=work, stdout=log, stderr=log) as process:
+    urls = f"unix://localhost:{port + 1},http://127.0.0.1:{port + 2}"
+    command = ["etcd", "--data-dir", str(work / "data"), "--listen-client-urls", urls, "--advertise-client-urls", urls, "--listen-peer-urls", f"http://127.0.0.1:{port}"]
+    with open(work / "log", "wb") as log, subprocess.Popen(cluster.inside(command), cwd=work, stdout=log, stderr=log) as process:
         try:
-            until((work / "localhost:2379").exists, "etcd listens", 60)
-            etcd, ours, questions = Grpc(work / "localhost:2379"), Grpc(kine.socket), Questions(2)
+            socket = work / f"localhost:{port + 1}"
+            until(socket.exists, "etcd listens", 60)
+            grpc = Grpc(socket)
             # It elects itself first.
-            until(lambda: etcd.unary(KV + "Range", message((1, "a")))[0] == 0, "etcd answers", 60)
-            for idx in range(1000):
-                kind, path, data = questions.next()
-                answers = [grpc.unary(path, data) for grpc in (etcd, ours)]
-                plain = [(status, Questions.plain(kind, answer) if status == 0 else None) for status, answer in answers]
-                if kind == "Txn" and all(status in (3, 5, 11) for status, _ in plain):
-                    # Of several faults, each names one.
-                    continue
-                expect(plain[0] == plain[1], f"question {idx}, {kind} {fields(data)}:\n{plain[0]}\n{plain[1]}")
-                if plain[0][0] == 0:
-                    questions.revision = max(questions.revision, plain[0][1][0])
-            etcd.close()
-            ours.close()
-            return f"at revision {questions.revision}"
+            until(lambda: grpc.unary(KV + "Range", message((1, "a")), 60)[0] == 0, "etcd answers", 60)
+            grpc.close()
+            yield socket, f"http://127.0.0.1:{port + 2}"
         finally:
             process.kill()
+
+
+def test_two_fronts_of_one_datastore(cluster):
+    """What one acknowledged the other shows, and tells its watches; one that dies takes nothing with it."""
+    if not shutil.which("etcd"):
+        return "skipped: no etcd"
+    with etcd_of(cluster, "shared", 2480) as (_, url), Kine(cluster, "one", endpoint=url) as one, Kine(cluster, "two", endpoint=url) as two:
+        fronts = [Grpc(one.socket), Grpc(two.socket)]
+        call = fronts[1].open(WATCH)
+        fronts[1].send(call, create("/k/", (2, "/k0")))
+        fronts[1].wait(lambda: call.messages)
+        expect(fronts[0].unary(LEASE + "LeaseGrant", message((1, 1000), (2, 7)))[0] == 0, "a lease")
+        for idx in range(60):
+            writer, reader = fronts[idx % 2], fronts[1 - idx % 2]
+            expect(writer.unary(KV + "Put", put(f"/k/{idx % 5}", str(idx), (3, 7)))[0] == 0, "a put")
+            found = fields(reader.unary(KV + "Range", message((1, f"/k/{idx % 5}")))[1])
+            expect(fields(found[2][0])[5] == [str(idx).encode()], f"{idx}: {found}")
+        heard = lambda: [event[2] for data in call.messages for event in told(data)[1]]
+        fronts[1].wait(lambda: len(heard()) == 60)
+        expect(heard() == [str(idx).encode() for idx in range(60)], heard())
+        one.stop(signal.SIGKILL)
+        expect(fields(fronts[1].unary(LEASE + "LeaseTimeToLive", message((1, 7), (2, 1)))[1])[5] == [f"/k/{idx}".encode() for idx in range(5)], "a lease's keys")
+        expect(fronts[1].unary(LEASE + "LeaseRevoke", message((1, 7)))[0] == 0, "a lease is revoked")
+        expect(2 not in fields(fronts[1].unary(KV + "Range", message((1, "/k/"), (2, "/k0")))[1]), "its keys are gone")
+        one.start()
+        again = Grpc(one.socket)
+        expect(2 not in fields(again.unary(KV + "Range", message((1, "/k/"), (2, "/k0")))[1]), "its keys are gone")
+        for grpc in (*fronts, again):
+            grpc.close()
 
 
 def test_flags(cluster):
