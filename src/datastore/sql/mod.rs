@@ -98,7 +98,7 @@ impl Database {
     }
 
     /// Whether a key fits into the table's column and its indexes.
-    fn check(&self, name: &str) -> Result<()> {
+    fn check(&self, name: &str) -> Result<(), Failure> {
         let bytes_max = match self.kind {
             Kind::Postgres => POSTGRES_NAME_MAX_BYTES,
             Kind::Mysql => MYSQL_NAME_MAX_BYTES,
@@ -176,34 +176,39 @@ impl SqlLog {
         self.database.statements()
     }
 
-    /// Runs statements on the idle connection, or a new one. When dropped, the connection is too.
+    /// Runs statements that may run twice: a connection may have been cut while nobody looked.
     async fn run(&self, way: Way, steps: &[Step<'_>], sink: Sink<'_>) -> Result<Vec<u64>, Failure> {
-        if self.abandoned.load(Ordering::Relaxed) {
-            return Err(Error::new("the datastore is closed").into());
-        }
         let n_rows = AtomicU64::new(0);
         let mut counting = |step: usize, row: &[Option<&[u8]>]| {
             n_rows.fetch_add(1, Ordering::Relaxed);
             sink(step, row)
         };
-        let idle = lock(&self.idle).take();
-        if let Some(mut session) = idle {
-            match session.run(way, steps, &mut counting).await {
-                Ok(n_changed) => {
-                    *lock(&self.idle) = Some(session);
-                    return Ok(n_changed);
-                }
-                // It may have been cut while nobody looked; whatever is asked may be asked again.
-                Err(failure)
-                    if failure.kind != FailureKind::Cut || n_rows.load(Ordering::Relaxed) > 0 =>
-                {
-                    return Err(failure);
-                }
-                Err(_) => {}
+        match self.run_once(way, steps, &mut counting).await {
+            Err(failure)
+                if failure.kind == FailureKind::Cut && n_rows.load(Ordering::Relaxed) == 0 =>
+            {
+                self.run_once(way, steps, sink).await
             }
+            ran => ran,
         }
-        let mut session = self.database.connect().await?;
-        let n_changed = session.run(way, steps, &mut counting).await?;
+    }
+
+    /// Runs statements on the idle connection, or a new one. When dropped, the connection is too.
+    async fn run_once(
+        &self,
+        way: Way,
+        steps: &[Step<'_>],
+        sink: Sink<'_>,
+    ) -> Result<Vec<u64>, Failure> {
+        if self.abandoned.load(Ordering::Relaxed) {
+            return Err(Error::new("the datastore is closed").into());
+        }
+        let idle = lock(&self.idle).take();
+        let mut session = match idle {
+            Some(session) => session,
+            None => self.database.connect().await?,
+        };
+        let n_changed = session.run(way, steps, sink).await?;
         *lock(&self.idle) = Some(session);
         Ok(n_changed)
     }
@@ -243,9 +248,25 @@ impl SqlLog {
         Ok(role)
     }
 
-    async fn append_once(&self, append: &Append) -> Result<Appended> {
+    /// Appends, and once more if the connection was cut: the token tells what came of the first try.
+    async fn append_surely(&self, append: &Append) -> Result<Appended> {
+        let appended = match self.append_once(append).await {
+            Err(Failure { kind: FailureKind::Cut, .. }) => self.append_once(append).await,
+            appended => appended,
+        };
+        match appended {
+            Ok(appended) => Ok(appended),
+            Err(Failure { kind: FailureKind::Taken, .. }) => Ok(Appended::Lost),
+            Err(Failure { kind: FailureKind::Refused, error }) => {
+                Err(Error::wrap("append to the datastore", Refused(error.to_string())))
+            }
+            Err(failure) => Err(failure).context(|| "append to the datastore"),
+        }
+    }
+
+    async fn append_once(&self, append: &Append) -> Result<Appended, Failure> {
         if *lock(&self.doubtful) == Some(append.token) {
-            return Err(Error::new("it is not known whether the append happened"));
+            return Err(Error::new("it is not known whether the append happened").into());
         }
         let statements = self.statements();
         let me = Value::Int(self.me);
@@ -260,7 +281,7 @@ impl SqlLog {
         for row in &append.rows {
             wanted += 1;
             if row.revision() != wanted {
-                return Err(Error::new("an append's revisions have a gap"));
+                return Err(Error::new("an append's revisions have a gap").into());
             }
             let step = self.step_of(row, me, attempt)?;
             let name = step.values[3];
@@ -278,17 +299,10 @@ impl SqlLog {
             }
             Ok(())
         };
-        let n_changed = match self.run(Way::Together, &steps, &mut sink).await {
-            Ok(n_changed) => n_changed,
-            Err(Failure { kind: FailureKind::Taken, .. }) => return Ok(Appended::Lost),
-            Err(Failure { kind: FailureKind::TooLong, error }) => {
-                return Err(Error::wrap("append to the datastore", Refused(error.to_string())));
-            }
-            Err(failure) => return Err(failure).context(|| "append to the datastore"),
-        };
+        let n_changed = self.run_once(Way::Together, &steps, &mut sink).await?;
         if n_changed.get(1) == Some(&1) {
             if rows.iter().any(|row| n_changed.get(*row) != Some(&1)) {
-                return Err(Error::new("the database did not add every row of an append"));
+                return Err(Error::new("the database did not add every row of an append").into());
             }
             self.learn(&append.rows, true);
             self.followed.appended(append.last);
@@ -304,14 +318,18 @@ impl SqlLog {
                 // Somebody deleted our row, and with it what we did last.
                 *lock(&self.doubtful) = Some(append.token);
                 self.tell(append.base).await?;
-                Err(Error::new(
-                    "the datastore has forgotten this server; the append may have happened",
-                ))
+                let why = "the datastore has forgotten this server; the append may have happened";
+                Err(Error::new(why).into())
             }
         }
     }
 
-    fn step_of<'a>(&self, row: &'a Row, me: Value<'a>, attempt: Value<'a>) -> Result<Step<'a>> {
+    fn step_of<'a>(
+        &self,
+        row: &'a Row,
+        me: Value<'a>,
+        attempt: Value<'a>,
+    ) -> Result<Step<'a>, Failure> {
         let name = std::str::from_utf8(&row.key)
             .map_err(|_| refused(&row.key, "is not UTF-8, as the datastore wants it"))?;
         self.database.check(name)?;
@@ -355,7 +373,7 @@ impl SqlLog {
             let last = newest + rows.len() as u64;
             let token = rt::random_u64();
             let append = Append { base: newest, last, token, rows, relied: Vec::new() };
-            self.append_once(&append).await?;
+            self.append_surely(&append).await?;
         }
         Err(Error::new("other servers write to the datastore faster than it can be read"))
     }
@@ -465,7 +483,7 @@ impl SharedLog for SqlLog {
     }
 
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended>> {
-        Box::pin(async move { self.append_once(&append).await })
+        Box::pin(async move { self.append_surely(&append).await })
     }
 
     fn newest(&self) -> BoxFuture<'_, Result<u64>> {
@@ -557,9 +575,9 @@ fn column<'a>(row: &[Option<&'a [u8]>], at: usize) -> Option<&'a [u8]> {
 }
 
 /// What no try will bring into the table.
-fn refused(key: &[u8], why: &str) -> Error {
-    let text = format!("the key {} {why}", key.escape_ascii());
-    Error::wrap("append to the datastore", Refused(text))
+fn refused(key: &[u8], why: &str) -> Failure {
+    let error = Error::new(format!("the key {} {why}", key.escape_ascii()));
+    Failure { kind: FailureKind::Refused, error }
 }
 
 fn int(n: u64) -> Value<'static> {

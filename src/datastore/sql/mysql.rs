@@ -126,7 +126,7 @@ impl Mysql {
             }
             if text.len() > self.query_max_bytes {
                 let text = "a statement is longer than max_allowed_packet of the database takes";
-                return Err(Failure { kind: FailureKind::TooLong, error: Error::new(text) });
+                return Err(Failure { kind: FailureKind::Refused, error: Error::new(text) });
             }
         }
         match way {
@@ -262,6 +262,8 @@ fn failure(error: ServerError) -> Failure {
     let kind = match number {
         // `Duplicate entry '5' for key 'PRIMARY'`, or `'kine.PRIMARY'`.
         DUPLICATE if message.ends_with("PRIMARY'") => FailureKind::Taken,
+        // Kine's collation ignores case: a name that differs from another in case only.
+        DUPLICATE => FailureKind::Refused,
         NO_DATABASE => FailureKind::NoDatabase,
         COLUMN_EXISTS => FailureKind::Exists,
         number if NOT_NOW.contains(&number) => FailureKind::Cut,

@@ -69,8 +69,8 @@ pub(super) enum FailureKind {
     NoDatabase,
     /// What was to be made is there.
     Exists,
-    /// The database takes no statement so long; nothing happened.
-    TooLong,
+    /// The database takes no such thing, however often it is asked; nothing happened.
+    Refused,
     /// The connection broke or could not be made. What happened is not known.
     Cut,
     /// The database refused. What happened is not known.

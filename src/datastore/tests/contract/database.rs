@@ -79,7 +79,9 @@ impl Database {
     }
 
     fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.join(name));
+        // Ends with the test, however that ends.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(self.programs.join(name));
         command.current_dir(&self.dir).stdin(Stdio::null());
         if owner() == NOBODY {
             command.uid(NOBODY).gid(NOBODY);
@@ -222,6 +224,12 @@ impl Database {
     /// Over TCP, with a password.
     pub(crate) fn endpoint(&self, database: &str) -> String {
         self.endpoint_at(&self.address, database)
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket_address(&self) -> (String, u16) {
+        let port = if self.kind == Kind::Postgres { 5432 } else { 3306 };
+        (self.address.clone(), port)
     }
 
     pub(crate) fn endpoint_at(&self, address: &str, database: &str) -> String {

@@ -5,6 +5,7 @@ mod history;
 #[allow(dead_code)]
 #[path = "../../../store/tests/shared/linear.rs"]
 mod linear;
+mod losing;
 #[allow(dead_code)]
 #[path = "../../../store/tests/support/naive.rs"]
 mod naive;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use database::{Database, Kind};
 use datastore::Files;
+use losing::Losing;
 use store::{Append, Appended, Bytes, Limits, Query, Row, SharedLog, Store, Tail, Version};
 
 /// Whatever is waited for comes within this time.
@@ -293,6 +295,30 @@ async fn takes_over(database: &Database) {
     assert_eq!(max, (newest + 1).to_string());
 }
 
+/// An answer that is lost: what was appended is known when it comes again, also when others went on meanwhile.
+async fn loses(database: &Database) {
+    let way = Losing::before(database.socket_address()).await;
+    let far = datastore::open(&database.endpoint_at(&way.address, "loses"), Files::default()).await;
+    let far = far.unwrap();
+    let near = open(database, "loses").await;
+    let mut last = 1;
+    for token in 0..20 {
+        let one = append(last, token, vec![put(last + 1, "/a", "x", last + 1, 1)]);
+        // The listening connection is told at about the same time, and may lose what it is told instead.
+        way.lose();
+        assert_eq!(far.append(one.clone()).await.unwrap(), Appended::At(last + 1));
+        last += 1;
+        let other = append(last, 100 + token, vec![put(last + 1, "/b", "x", last + 1, 1)]);
+        assert_eq!(near.append(other).await.unwrap(), Appended::At(last + 1));
+        assert_eq!(far.append(one).await.unwrap(), Appended::At(last));
+        last += 1;
+        while !way.has_lost() {
+            let _ = far.newest().await;
+        }
+    }
+    assert_eq!(rows_after(&*near, 1).await.0.len(), 40);
+}
+
 /// Whom the endpoint and the flags believe.
 async fn believes(database: &Database) {
     let ours = Files { cafile: Some(database.file("certificate.pem")), ..Files::default() };
@@ -392,6 +418,7 @@ async fn breaks(database: &Database) {
 fn does_what_a_log_must(kind: Kind) {
     let Some(database) = Database::start(kind) else { return };
     block_on(appends(&database));
+    block_on(loses(&database));
     block_on(believes(&database));
     block_on(pages(&database));
     block_on(purges(&database));
