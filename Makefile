@@ -10,7 +10,7 @@ QUICK := target/$(HOST)/quick/k3rs
 # A static program of glibc's registers its unwind tables when it starts, and never looks at their index.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static -C force-frame-pointers=yes -C link-arg=-Wl,--icf=all -C link-arg=-Wl,--no-eh-frame-hdr"
 
-.PHONY: run test lint sim fuzz bench size e2e hostile hostile-images conformance apidiff interop setup cluster-test release clean cross cross-test cross-repro qemu-test qemu-test-full qemu-floor qemu-hostile
+.PHONY: run test lint sim fuzz bench size e2e hostile hostile-images conformance apidiff interop setup cluster-test release clean cross cross-test cross-repro cross-etcd qemu-test qemu-test-full qemu-floor qemu-hostile
 
 run: setup
 	@e2e/run.sh --building $(QUICK)
@@ -80,6 +80,10 @@ cross:
 cross-test:
 	@e2e/setup.sh cross
 	cross/test.sh $(or $(TARGET),armv7) $(ROOMS)
+
+# The program of the embedded etcd, dist/k3rs-etcd-TARGET; wants Go and its module proxy.
+cross-etcd:
+	cross/etcd.sh $(or $(TARGET),armv7)
 
 # Two builds from two paths, one checksum.
 cross-repro:
