@@ -24,7 +24,6 @@ if [ "${1:-}" = test ]; then
   need etcd etcd-server
   need /usr/lib/postgresql postgresql
   need /usr/sbin/mariadbd mariadb-server
-  need etcd etcd-server
 fi
 if [ "${1:-}" = cross ]; then
   need xz xz-utils
