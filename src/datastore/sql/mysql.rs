@@ -362,6 +362,21 @@ async fn log_in(
     }
 }
 
+/// Whether it knows sums over rows before one (window functions).
+fn is_new_enough(version: &[u8]) -> bool {
+    let version = String::from_utf8_lossy(version);
+    // MariaDB says first that it is 5.5.5, for clients that think nothing is newer.
+    let (version, least) = match version.contains("MariaDB") {
+        true => (version.strip_prefix("5.5.5-").unwrap_or(&version), (10, 2)),
+        false => (&*version, (8, 0)),
+    };
+    let mut parts = version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>());
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= least,
+        _ => false,
+    }
+}
+
 /// What shows that the password is known.
 fn prove(
     plugin: &[u8],
@@ -399,6 +414,21 @@ fn prove(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions() {
+        for (version, new) in [
+            ("8.0.36", true),
+            ("9.1.0-log", true),
+            ("5.7.44-log", false),
+            ("5.5.5-10.11.6-MariaDB-0+deb12u1", true),
+            ("11.4.2-MariaDB", true),
+            ("5.5.5-10.1.48-MariaDB", false),
+            ("x", false),
+        ] {
+            assert_eq!(is_new_enough(version.as_bytes()), new, "{version}");
+        }
+    }
 
     #[test]
     fn parameters_go_into_the_text() {
