@@ -280,12 +280,17 @@ async fn log_in(
     database: &str,
 ) -> Result<Stream, Failure> {
     let (payload, n) = next(&mut stream).await?;
-    let (server_can, mut salt, plugin) = match wire::greeting(payload)
-        .context(|| "read the greeting")?
-    {
-        Ok(Greeting { capabilities, salt, plugin, .. }) => (capabilities, salt, plugin.to_vec()),
+    let greeting = match wire::greeting(payload).context(|| "read the greeting")? {
+        Ok(greeting) => greeting,
         Err(error) => return Err(failure(error)),
     };
+    if !is_new_enough(greeting.version) {
+        let version = greeting.version.escape_ascii();
+        let text = format!("it is {version}: MySQL 8.0 or MariaDB 10.2 is needed, or a later one");
+        return Err(Error::new(text).into());
+    }
+    let Greeting { capabilities: server_can, mut salt, plugin, .. } = greeting;
+    let plugin = plugin.to_vec();
     stream.consume(n);
     let mut capabilities = CAPABILITIES;
     if !database.is_empty() {
