@@ -267,6 +267,9 @@ async fn ask(joining: &Joining, path: &str) -> Result<Vec<u8>> {
 
 /// Gets the keys of the cluster, after its settings were found to be this server's.
 async fn take_keys(machine: &Machine, joining: &Joining) -> Result<()> {
+    if joining.token.ca_hash.is_empty() {
+        log::warn!("{}", join::NO_CA_HASH);
+    }
     let text = ask(joining, "/v1-k3s/config").await;
     let text = text.context(|| "failed to validate connection to cluster")?;
     let theirs = Settings::from_json(&String::from_utf8_lossy(&text))?;

@@ -23,6 +23,9 @@ const REQUEST_MAX: Duration = Duration::from_secs(10);
 /// What is shown of a refusal.
 const REFUSAL_MAX_BYTES: usize = 1 << 10;
 
+/// What is said to who believes the CA that is shown first.
+pub(crate) const NO_CA_HASH: &str = "Cluster CA certificate is not trusted by the host CA bundle, but the token does not include a CA hash. Use the full token from the server's node-token file to enable Cluster CA validation.";
+
 /// Who joins, where, with what.
 pub(crate) struct Joining {
     pub(crate) url: Url,
@@ -125,9 +128,7 @@ impl Joining {
                 "the Cluster CA certificate hash is {found}, and was {kept} when this agent joined: with the full token of the server's node-token file it joins another cluster"
             ))),
             ("", None) => {
-                log::warn!(
-                    "Cluster CA certificate is not trusted by the host CA bundle, but the token does not include a CA hash. Use the full token from the server's node-token file to enable Cluster CA validation."
-                );
+                log::warn!("{NO_CA_HASH}");
                 Ok(())
             }
             (wanted, _) => is_the_named(wanted, &found),
