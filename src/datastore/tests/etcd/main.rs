@@ -427,7 +427,7 @@ fn one_member_of_three_may_die_or_hang() {
                 0 | 1 => etcd.hang(victim, false),
                 _ => rt::unblock(|| ()).await,
             }
-            until_leader(&etcd).await;
+            etcd.leader().await;
         }
         ending.store(true, std::sync::atomic::Ordering::Relaxed);
         let (longest, n) = writing.await;
@@ -436,22 +436,6 @@ fn one_member_of_three_may_die_or_hang() {
         let found = other.get("/a").await.unwrap().unwrap();
         assert_eq!(*found.value, *n.to_string().as_bytes());
     });
-}
-
-async fn until_leader(etcd: &Etcd) {
-    let known = async {
-        loop {
-            for idx in 0..3 {
-                if let Some(status) = etcd.status(idx).await
-                    && status.leader == status.header.member_id
-                {
-                    return;
-                }
-            }
-            rt::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    rt::timeout(WAIT_MAX, known).await.expect("nobody leads");
 }
 
 #[test]

@@ -145,16 +145,21 @@ impl Etcd {
         StatusResponse::decode(&bytes, 1000).ok()
     }
 
-    /// Which member leads the others.
+    /// Which member leads the others, as soon as one does.
     pub(crate) async fn leader(&self) -> usize {
-        for idx in 0..self.members.len() {
-            if let Some(status) = self.status(idx).await
-                && status.leader == status.header.member_id
-            {
-                return idx;
+        let found = async {
+            loop {
+                for idx in 0..self.members.len() {
+                    if let Some(status) = self.status(idx).await
+                        && status.leader == status.header.member_id
+                    {
+                        return idx;
+                    }
+                }
+                rt::sleep(Duration::from_millis(50)).await;
             }
-        }
-        panic!("nobody leads");
+        };
+        rt::timeout(WAIT_MAX, found).await.expect("nobody leads")
     }
 
     /// Asks a member as any client does.
