@@ -236,7 +236,7 @@ pub(super) async fn follow(link: Arc<Link>, follower: Arc<Follower>) {
                 return;
             }
             Err(status) => {
-                log::warn!("datastore: watch of the etcd broke: {}", status.message);
+                log::log!(link.level(), "datastore: watch of the etcd broke: {}", status.message);
                 link.leave(idx, &status.message);
             }
         }

@@ -2,21 +2,28 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::client::{Client, Endpoint, Options, Protocol, Url};
 use http::grpc::{Code, Incoming, Outgoing, Status, streaming, unary};
 use http::tls;
+use stdx::time::Mono;
 use stdx::{Context, Error, Result};
 use wire::headers::Headers;
 
+use super::lock;
 use crate::Files;
 
 const ENDPOINTS_MAX: usize = 32;
 /// How long a call waits for one of several endpoints, and for a connection.
 const CALL_MAX: Duration = Duration::from_secs(1);
+/// Members elect a leader within a second or two, mostly: so long all endpoints are asked again, this often.
+const CALLS_MAX: Duration = Duration::from_millis(2500);
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// Of endpoints that are left one after another, one is told of in so long.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// Silence on a connection in use before it is probed. Etcd ends connections of those who probe every five
 /// seconds or more often.
@@ -34,6 +41,8 @@ pub(super) struct Link {
     used: AtomicUsize,
     /// Told when another one is.
     pub(super) moved: rt::Event,
+    /// When that was last said in the log.
+    told: Mutex<Option<Mono>>,
     closed: AtomicBool,
 }
 
@@ -106,6 +115,7 @@ impl Link {
             headers: Headers::new().with("hasleader", "true"),
             used: AtomicUsize::new(0),
             moved: rt::Event::new(),
+            told: Mutex::default(),
             closed: AtomicBool::new(false),
         })
     }
@@ -130,13 +140,26 @@ impl Link {
         if self.endpoints.len() > 1
             && self.used.compare_exchange(idx, next, order, Ordering::Acquire).is_ok()
         {
-            log::warn!(
-                "datastore: etcd at {} is left for the one at {}: {why}",
-                self.nth(idx),
-                self.nth(next)
-            );
+            let (from, to) = (self.nth(idx), self.nth(next));
+            log::log!(self.level(), "datastore: etcd at {from} is left for the one at {to}: {why}");
             self.moved.notify(usize::MAX);
         }
+    }
+
+    /// How loud something is said that may be said again and again.
+    pub(super) fn level(&self) -> log::Level {
+        let (mut told, now) = (lock(&self.told), rt::now().mono);
+        match *told {
+            Some(last) if now.since(last) < TOLD_EVERY => log::Level::Debug,
+            _ => {
+                *told = Some(now);
+                log::Level::Warn
+            }
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     pub(super) fn close(&self) {
@@ -147,15 +170,16 @@ impl Link {
         self.call_within(method, message, CALL_MAX).await
     }
 
-    /// Calls a method at the endpoint in use, and at the others if it does not answer within `call_max`. With
-    /// one endpoint there is nothing to hurry for: the caller's patience is the bound.
+    /// Calls a method at the endpoint in use, and at the others if it does not answer within `call_max`; all of
+    /// them again while the members may be electing a leader. With one endpoint there is nothing to hurry for:
+    /// the caller's patience is the bound.
     pub(super) async fn call_within(
         &self,
         method: &str,
         message: &[u8],
         call_max: Duration,
     ) -> Result<Vec<u8>, Failed> {
-        let mut n_tries = 0;
+        let (mut n_tries, begun) = (0, rt::now().mono);
         loop {
             n_tries += 1;
             let idx = self.used();
@@ -163,7 +187,7 @@ impl Link {
             let called =
                 unary(&self.client, endpoint, method, &self.headers, message, ANSWER_MAX_BYTES);
             let answer = match self.endpoints.len() {
-                _ if self.closed.load(Ordering::Acquire) => {
+                _ if self.is_closed() => {
                     Err(Status::new(Code::CANCELLED, "the datastore is closed"))
                 }
                 1 => called.await,
@@ -179,8 +203,13 @@ impl Link {
                 return Err(failed);
             }
             self.leave(idx, &failed.status.message);
-            if n_tries >= self.endpoints.len() {
-                return Err(failed);
+            if n_tries % self.endpoints.len() == 0 {
+                let may_pass = self.endpoints.len() > 1 || failed.status.message.contains("leader");
+                let took = rt::now().mono.since(begun);
+                if !may_pass || self.is_closed() || took + AGAIN_AFTER > CALLS_MAX {
+                    return Err(failed);
+                }
+                rt::sleep(AGAIN_AFTER).await;
             }
         }
     }

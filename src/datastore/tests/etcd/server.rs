@@ -40,6 +40,10 @@ impl Etcd {
 
     /// One that is yet to run.
     pub(crate) fn prepared(n_members: u32) -> Option<Etcd> {
+        static LOGGER: Logger = Logger;
+        // Another test may have set it.
+        let _ = log::set_logger(&LOGGER);
+        log::set_max_level(log::LevelFilter::Info);
         static N: AtomicU32 = AtomicU32::new(1);
         let Some(program) = find("etcd") else {
             eprintln!("skipped: etcd is not installed (e2e/setup.sh test)");
@@ -205,6 +209,19 @@ impl Drop for Etcd {
         (0..self.members.len()).for_each(|idx| self.kill(idx));
         let _ = std::fs::remove_dir_all(&self.dir);
     }
+}
+
+/// What the driver says, for whoever reads why a test failed.
+struct Logger;
+
+impl log::Log for Logger {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("{:?} {} {}", rt::now().mono, record.level(), record.args());
+    }
+    fn flush(&self) {}
 }
 
 fn find(program: &str) -> Option<PathBuf> {
