@@ -127,7 +127,7 @@ def test_b_who_may_not_join_is_told_why(cluster):
 def test_c_others_join(cluster):
     second, third = FOUND["hosts"]
     join(second)
-    until(lambda: second.alive() and "Adding member node2-" in second.tail(), "it is about to be a member", 60, interval=0.02)
+    until(lambda: second.alive() and "Adding member node2-" in second.tail(10_000), "it is about to be a member", 60, interval=0.02)
     # What was begun is gone on with: the member may be there, a learner that has not started.
     second.stop(signal.SIGKILL)
     since = time.monotonic()

@@ -29,8 +29,12 @@ const TOLD_MAX: u32 = 20;
 const TOLD_SPAN: Duration = Duration::from_secs(10);
 
 /// Warnings of what is as it should be: k3s's files in its directory, and each of the many streams between members.
-const USUAL: [&str; 3] =
-    ["found invalid file under data directory", "simple token is not", "rafthttp/stream.go"];
+const USUAL: [&str; 4] = [
+    "found invalid file under data directory",
+    "simple token is not",
+    "rafthttp/stream.go",
+    " I | etcdmain: ",
+];
 
 /// What a member says last when others have removed it. Strangers' words are in its log, too (the name that a TLS
 /// client asks for): with their quotes escaped, and never as a whole error.
