@@ -107,15 +107,17 @@ class Mariadb(Database):
 
     def prepare(self):
         self.server = program("/usr/sbin/mariadbd")
+        # One that starts deletes the temporary tables of all that share its directory for them.
+        env = dict(os.environ, TMPDIR=str(self.dir))
         self.run("/usr/bin/mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal", f"--datadir={self.dir}/data",
-                 "--skip-test-db", "--skip-name-resolve")  # fmt: skip
+                 "--skip-test-db", "--skip-name-resolve", env=env)  # fmt: skip
         self.has_user = False
 
     def endpoint(self):
         return f"mysql://k3s:{PASSWORD}@tcp({self.address}:3306)/kine"
 
     def command(self):
-        return [str(self.server), "--no-defaults", "--skip-name-resolve", "--innodb-buffer-pool-size=16M", f"--datadir={self.dir}/data",
+        return [str(self.server), "--no-defaults", "--skip-name-resolve", "--innodb-buffer-pool-size=16M", f"--datadir={self.dir}/data", f"--tmpdir={self.dir}",
                 f"--socket={self.dir}/socket", f"--pid-file={self.dir}/pid", f"--bind-address={self.address}"]  # fmt: skip
 
     def start(self):

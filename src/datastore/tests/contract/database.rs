@@ -82,7 +82,8 @@ impl Database {
         // Ends with the test, however that ends.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(self.programs.join(name));
-        command.current_dir(&self.dir).stdin(Stdio::null());
+        // A MariaDB that starts deletes the temporary tables of all that share its directory for them.
+        command.current_dir(&self.dir).env("TMPDIR", &self.dir).stdin(Stdio::null());
         if owner() == NOBODY {
             command.uid(NOBODY).gid(NOBODY);
         }
@@ -249,6 +250,12 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let ended = self.child.lock().unwrap().as_mut().map(Child::try_wait);
+            let said = self.said();
+            let start = said.char_indices().rev().nth(4000).map_or(0, |(start, _)| start);
+            eprintln!("{:?} (ended: {ended:?}) says:\n{}", self.kind, &said[start..]);
+        }
         self.kill();
         let _ = std::fs::remove_dir_all(&self.dir);
     }
