@@ -39,7 +39,7 @@ hostile-images: release
 conformance: release
 	e2e/conformance.sh $(RELEASE) '$(FOCUS)' '$(SKIP)'
 
-# Clusters of several machines (network namespaces), with faults while they are written to: SETUP="agents postgres mariadb etcd".
+# Clusters of several machines (network namespaces), with faults while they are written to: SETUP="agents postgres mariadb etcd embedded".
 cluster-test: release
 	@e2e/setup.sh test
 	python3 e2e/cluster_test.py $(RELEASE) $(SETUP)

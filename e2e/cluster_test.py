@@ -1,6 +1,7 @@
 """Clusters of several machines, run for real: cluster_test.py BINARY [SETUP ...].
 
-A set-up is `agents` (one server and three agents) or a datastore that three servers and one agent share: `postgres`, `mariadb`, `etcd`. Machines are
+A set-up is `agents` (one server and three agents) or a datastore that three servers and one agent share: `postgres`, `mariadb`, `etcd`, or `embedded`, an etcd
+that each of them runs (--cluster-init). Machines are
 network namespaces at one bridge (hosts.py). Pods on every node talk to each other, to Services, by DNS and through a policy; then come the
 faults, one after another, while writers go on: what was acknowledged must be there in the end, each object once, as it was acknowledged.
 Takes about five minutes for a set-up; `make cluster-test`.
@@ -121,6 +122,9 @@ class Setup:
 
     def start_server(self, host):
         more = ["--datastore-endpoint", self.database.endpoint()] if self.database else []
+        if self.kind == "embedded":
+            first = self.servers[0]
+            more = ["--cluster-init"] if host is first else ["--server", f"https://{first.address}:6443"]
         host.server("--token", TOKEN, *more)
 
     def start(self):
@@ -129,8 +133,10 @@ class Setup:
         # All at once: one of them makes the cluster's keys.
         for server in self.servers:
             self.start_server(server)
+            if self.kind == "embedded" and server is self.servers[0]:
+                server.wait_up()
         for server in self.servers:
-            server.wait_up()
+            server.wait_up(120)
         full = (self.servers[0].data / "server" / "node-token").read_text().strip()
         self.agent_token = full
         for agent in self.agents:
@@ -206,7 +212,8 @@ def server_killed(setup):
     victim.stop(signal.SIGKILL)
     since = time.monotonic()
     if others:
-        others[0].kubectl("create", "configmap", "-n", "load", f"after-kill-{since}", "--request-timeout=10s")
+        command = ["create", "configmap", "-n", "load", f"after-kill-{since}", "--request-timeout=10s"]
+        until(lambda: others[0].kubectl(*command, check=False).returncode == 0, "another server writes", 60)
         answered = took(since)
         until(lambda: victim.address not in endpoints(others[0]), "the dead server is told no more", 60)
     setup.start_server(victim)
@@ -238,6 +245,8 @@ def link_cut(setup):
 
 
 def database_killed(setup):
+    if setup.kind == "embedded":
+        return etcds_killed(setup)
     if not setup.database:
         return "there is none"
     setup.database.stop()
@@ -247,6 +256,19 @@ def database_killed(setup):
     setup.servers[0].kubectl("create", "configmap", "-n", "load", f"after-database-{since}", "--request-timeout=30s")
     setup.all_ready()
     return f"a write after {took(since)}"
+
+
+def etcds_killed(setup):
+    """One after another: there is always a majority, and each is started again."""
+    for server in setup.servers:
+        found = subprocess.run(["pgrep", "-f", f"etcd.*{server.data}/"], capture_output=True, text=True).stdout.split()
+        if not found:
+            raise Failure(f"{server.name} runs no etcd")
+        for pid in found:
+            os.kill(int(pid), signal.SIGKILL)
+        until(lambda: server.kubectl("get", "--raw", "/readyz", check=False).returncode == 0, f"{server.name} answers", 60)
+        time.sleep(3)
+    setup.all_ready()
 
 
 def half_restarted(setup):
@@ -330,7 +352,7 @@ def run(binary, kind):
 
 
 def main():
-    binary, kinds = os.path.realpath(sys.argv[1]), sys.argv[2:] or ["agents", *DATABASES]
+    binary, kinds = os.path.realpath(sys.argv[1]), sys.argv[2:] or ["agents", *DATABASES, "embedded"]
     results = [run(binary, kind) for kind in kinds]
     passed, failed = (sum(column) for column in zip(*results))
     print(f"{passed} passed, {failed} failed")

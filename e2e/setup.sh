@@ -21,7 +21,6 @@ if [ "${1:-}" = test ]; then
   need skopeo skopeo
   need openssl openssl
   need etcdctl etcd-client
-  need etcd etcd-server
   need /usr/lib/postgresql postgresql
   need /usr/sbin/mariadbd mariadb-server
 fi

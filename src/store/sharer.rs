@@ -29,7 +29,7 @@ use crate::watch::{Hub, lock, read};
 const LOG_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Reading everything, which may be a hundred megabytes, takes so long at most.
 const LOAD_MAX: Duration = Duration::from_secs(60);
-/// An append without an answer is sent again so often; then it is unknown whether it happened.
+/// An append without an answer is sent again so often; then it is unknown whether it happened. So is a question.
 const APPEND_TRIES_MAX: usize = 4;
 const APPEND_RETRY: Duration = Duration::from_millis(100);
 /// A batch is planned so often, then its writers are told that the log is busy.
@@ -308,8 +308,26 @@ impl Sharer {
         }
     }
 
+    /// Asks for what may be asked any number of times: a datastore that is choosing its leader answers some seconds later.
+    async fn ask_again<'a, T: 'a>(
+        &self,
+        operation: impl Fn() -> rt::BoxFuture<'a, stdx::Result<T>>,
+    ) -> Result<T> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.ask(operation()).await {
+                Err(error) if tries < APPEND_TRIES_MAX => {
+                    log::debug!("{error}; asking again");
+                    rt::sleep(APPEND_RETRY).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
     async fn newest(&self) -> Result<u64> {
-        self.ask(self.log.newest()).await
+        self.ask_again(|| self.log.newest()).await
     }
 
     /// Brings the state to what the log holds by now.
@@ -323,7 +341,7 @@ impl Sharer {
     async fn catch_up(&mut self) -> Result<()> {
         loop {
             let visible = self.revision();
-            match self.ask(self.log.tail(visible)).await? {
+            match self.ask_again(|| self.log.tail(visible)).await? {
                 Tail::Rows { revision, .. } if revision <= visible => return Ok(()),
                 Tail::Rows { rows, revision } => {
                     let events = self.events_of(rows);
