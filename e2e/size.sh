@@ -2,9 +2,9 @@
 # Each binary's size against its budget, and its ten largest parts: size.sh HOST_BINARY; dist/* are taken along where built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# In KiB. With the whole Kubernetes API, a 64-bit program that is given away (dist/) may have 12.5 MiB, armv7's 8 MiB.
-# The host's own build has glibc in it, and may have 13.25 MiB.
-host=13568 wide=12800 narrow=8192
+# In KiB. With the whole Kubernetes API and what several servers need, a 64-bit program that is given away (dist/) may have 13.25 MiB, armv7's 8.5 MiB.
+# The host's own build has glibc in it, and may have 14 MiB.
+host=14336 wide=13568 narrow=8704
 goal=$((8 * 1024 * 1024))
 failed=0
 
