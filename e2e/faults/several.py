@@ -70,8 +70,10 @@ def test_a_second_servers_with_another_token_or_other_settings_are_refused(clust
     far.ended("bootstrap data already found and encrypted with different token")
     subprocess.run(far.inside(["rm", "-rf", str(far.data)]), check=True)
     until(lambda: endpoints(cluster) == ["192.0.2.10"], "the first server says that it is there", 60)
-    start_far("--cluster-cidr", "10.99.0.0/16")
-    far.ended("critical configuration value mismatch between servers: cluster-cidr")
+    for flags, name in ((["--cluster-cidr", "10.99.0.0/16"], "cluster-cidr"), (["--secrets-encryption"], "secrets-encryption")):
+        start_far(*flags)
+        far.ended(f"critical configuration value mismatch between servers: {name}")
+    subprocess.run(far.inside(["rm", "-rf", str(far.data)]), check=True)
     assert node_ready(cluster, "node1")
 
 

@@ -27,6 +27,8 @@ pub struct Settings {
     pub egress_selector_mode: String,
     /// Nodes act on NetworkPolicies.
     pub network_policies: bool,
+    /// What servers encrypt Secrets with; empty if they do not.
+    pub encryption: String,
     pub https_port: u16,
 }
 
@@ -49,6 +51,7 @@ impl Settings {
             // What agents of k3s would run themselves, and this server does not ask them to.
             "DisableCCM": true, "DisableHelmController": true, "DisableServiceLB": true,
             "DisableNPC": !self.network_policies, "EgressSelectorMode": self.egress_selector_mode,
+            "EncryptSecrets": !self.encryption.is_empty(), "EncryptProvider": self.encryption,
             "HTTPSPort": self.https_port, "SupervisorPort": self.https_port,
         })
         .to_string()
@@ -90,6 +93,11 @@ impl Settings {
             flannel_external_ip: tree.flag("FlannelExternalIP"),
             egress_selector_mode: tree.str("EgressSelectorMode").to_owned(),
             network_policies: !tree.flag("DisableNPC"),
+            encryption: match tree.flag("EncryptSecrets") {
+                true if tree.str("EncryptProvider").is_empty() => "aescbc".to_owned(),
+                true => tree.str("EncryptProvider").to_owned(),
+                false => String::new(),
+            },
             https_port: port("HTTPSPort").filter(|port| *port != 0).unwrap_or(6443),
         })
     }
@@ -108,6 +116,7 @@ impl Settings {
             ("flannel-external-ip", self.flannel_external_ip != other.flannel_external_ip),
             ("egress-selector-mode", self.egress_selector_mode != other.egress_selector_mode),
             ("disable-network-policy", self.network_policies != other.network_policies),
+            ("secrets-encryption", self.encryption != other.encryption),
         ];
         differ.into_iter().find_map(|(flag, differs)| differs.then_some(flag))
     }
@@ -166,6 +175,7 @@ mod tests {
             flannel_external_ip: true,
             egress_selector_mode: "agent".into(),
             network_policies: true,
+            encryption: String::new(),
             https_port: 6443,
         }
     }

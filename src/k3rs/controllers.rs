@@ -132,7 +132,7 @@ impl Running {
 /// Starts what this server does by itself, and what is its turn to do.
 ///
 /// # Errors
-/// If the settings cannot be written, or differ from those of servers that run.
+/// If the settings cannot be written.
 pub(crate) async fn start(
     machine: &Arc<Machine>,
     server: &Server,
@@ -140,7 +140,6 @@ pub(crate) async fn start(
     (informers, authorities, etcd): (&Informers, Authorities, Option<Arc<Embedded>>),
 ) -> Result<Running> {
     let client = server.client_as(User::apiserver());
-    agree(machine, &client, store).await?;
     write_settings(machine, &client).await?;
     let profiles = machine.config.components.profiles.as_ref();
     let extenders = profiles.map_or(&[][..], |profiles| &profiles.1);
@@ -178,8 +177,11 @@ pub(crate) async fn start(
 /// Where the settings of all servers are.
 const SETTINGS: &str = "k3rs-settings";
 
-/// Whether other servers that run are set up alike: they would undo what each other does.
-async fn agree(machine: &Machine, client: &Client, store: &Store) -> Result<()> {
+/// Whether other servers that run are set up alike: they would undo what each other does, or not read it.
+///
+/// # Errors
+/// The flag in which they differ, in k3s's words.
+pub(crate) async fn agree(machine: &Machine, client: &Client, store: &Store) -> Result<()> {
     if !store.is_shared() {
         return Ok(());
     }

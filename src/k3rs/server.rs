@@ -153,6 +153,8 @@ async fn run(mut config: Config, started: stdx::time::Mono) -> Result<()> {
     config.reading_requests_max = wanted.in_flight.reading_max();
     config.tunnels = Some(Arc::clone(&tunnels) as _);
     let server = Server::start_with(config, store.clone(), plugs).await?;
+    // Before it writes what others might not read.
+    controllers::agree(&machine, &server.client_as(User::apiserver()), &store).await?;
     if store.is_shared() && !machine.config.disable_agent {
         let client = server.client_as(User::new("system:k3s-supervisor", &["system:masters"]));
         let claimed = cluster::claim_own(client, &machine.node_name, &node_password).await;
@@ -483,6 +485,7 @@ pub(crate) fn settings(machine: &Machine) -> Settings {
         flannel_external_ip: config.flannel_external_ip.is_some(),
         egress_selector_mode: config.egress.name().to_owned(),
         network_policies: !config.disable_network_policy,
+        encryption: config.secrets_provider.clone().unwrap_or_default(),
         https_port: config.https_port,
     }
 }

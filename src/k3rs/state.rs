@@ -136,11 +136,13 @@ async fn open_shared(
     }
 }
 
-/// Whether there are datastores of this kind, so that this one may yet come.
+/// Whether there are datastores of this kind, and the files for TLS with it, so that this one may yet come.
 fn is_known(machine: &Machine) -> bool {
-    let endpoint = machine.config.datastore.as_ref().map_or("", |shared| &shared.endpoint);
+    let Some(Shared { endpoint, files }) = &machine.config.datastore else { return false };
     let scheme = endpoint.split_once("://").map_or("", |(scheme, _)| scheme);
-    matches!(scheme, "postgres" | "postgresql" | "mysql" | "http" | "https")
+    let files = [&files.cafile, &files.certfile, &files.keyfile];
+    let there = files.into_iter().flatten().all(|file| rt::fs::metadata(file).is_ok());
+    there && matches!(scheme, "postgres" | "postgresql" | "mysql" | "http" | "https")
 }
 
 /// As long as kine tries.
