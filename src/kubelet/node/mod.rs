@@ -379,6 +379,7 @@ pub(crate) async fn renew_lease(node: Arc<Node>) {
     let mut clock = rt::ClockSettings::new();
     // The owner must exist first; whether it is Ready is another matter.
     node.registered().await;
+    let mut renewed_at = rt::now().mono;
     loop {
         let renew_time = api::time::format_micro(rt::now().wall);
         let patch = json!({"spec": {"renewTime": renew_time, "holderIdentity": name}});
@@ -401,6 +402,13 @@ pub(crate) async fn renew_lease(node: Arc<Node>) {
         match done {
             Ok(_) => {
                 failures = 0;
+                let now = rt::now().mono;
+                // Nobody heard of this node for so long that it may have been given up: what its Node says now is
+                // not what was written.
+                if now.since(renewed_at) > renew_every * 2 {
+                    node.look_again();
+                }
+                renewed_at = now;
                 rt::future::or(clock.next(), rt::sleep(renew_every)).await;
             }
             Err(status) => {
