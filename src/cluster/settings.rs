@@ -104,8 +104,11 @@ impl Settings {
 }
 
 impl Settings {
-    /// The flag in which two servers of a cluster differ, if there is one.
-    pub fn mismatch(&self, other: &Settings) -> Option<&'static str> {
+    /// Whether another server of the cluster is set up alike.
+    ///
+    /// # Errors
+    /// The first flag in which they differ, in k3s's words.
+    pub fn agree(&self, other: &Settings) -> Result<()> {
         let differ = [
             ("cluster-cidr", self.cluster_cidrs != other.cluster_cidrs),
             ("service-cidr", self.service_cidrs != other.service_cidrs),
@@ -118,7 +121,12 @@ impl Settings {
             ("disable-network-policy", self.network_policies != other.network_policies),
             ("secrets-encryption", self.encryption != other.encryption),
         ];
-        differ.into_iter().find_map(|(flag, differs)| differs.then_some(flag))
+        match differ.into_iter().find(|(_, differs)| *differs) {
+            None => Ok(()),
+            Some((flag, _)) => Err(Error::new(format!(
+                "critical configuration value mismatch between servers: {flag}"
+            ))),
+        }
     }
 }
 

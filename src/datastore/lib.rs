@@ -10,7 +10,7 @@ mod sql;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use stdx::{Error, Result};
+use stdx::{Context, Error, Result};
 use store::SharedLog;
 
 /// PEM files for TLS to the datastore: `--datastore-cafile`, `--datastore-certfile`, `--datastore-keyfile`.
@@ -21,29 +21,52 @@ pub struct Files {
     pub keyfile: Option<PathBuf>,
 }
 
+/// What speaks at an endpoint.
+enum Kind {
+    Postgres,
+    Mysql,
+    Etcd,
+}
+
+/// The kind of an endpoint by its scheme, and what follows that.
+fn kind(endpoint: &str) -> Result<(Kind, &str)> {
+    let refused = |why: &str| Err(Error::new(format!("datastore endpoint: {why}")));
+    let Some((scheme, rest)) = endpoint.split_once("://") else {
+        return refused("it should be of the form <scheme>://<authority>");
+    };
+    match scheme {
+        "postgres" | "postgresql" => Ok((Kind::Postgres, rest)),
+        "mysql" => Ok((Kind::Mysql, rest)),
+        "http" | "https" => Ok((Kind::Etcd, endpoint)),
+        "sqlite" => refused("k3rs has a SQLite file of its own, which no endpoint names"),
+        "nats" | "tls" | "wss" => refused("NATS is not supported as a datastore"),
+        scheme => refused(&format!("unknown scheme {scheme:?}")),
+    }
+}
+
+/// What can be said of `--datastore-endpoint` and its files before anybody is asked.
+///
+/// # Errors
+/// If there is no such kind of datastore, or no such file: neither will be otherwise later.
+pub fn check(endpoint: &str, tls: &Files) -> Result<()> {
+    kind(endpoint)?;
+    let files = [&tls.cafile, &tls.certfile, &tls.keyfile].into_iter().flatten();
+    for file in files {
+        rt::fs::metadata(file)
+            .context(|| format!("datastore endpoint: read {}", file.display()))?;
+    }
+    Ok(())
+}
+
 /// Opens the log that `--datastore-endpoint` names, as k3s understands it: what it needs is made if it is
 /// missing.
 ///
 /// # Errors
-/// If there is no such kind of datastore, or this one is out of reach or not what it should be.
+/// As [`check`], and if this one is out of reach or not what it should be.
 pub async fn open(endpoint: &str, tls: Files) -> Result<Arc<dyn SharedLog>> {
-    let (scheme, rest) = match endpoint.split_once("://") {
-        Some((scheme, rest)) => (Some(scheme), rest),
-        None => (None, ""),
-    };
-    match scheme {
-        Some("postgres" | "postgresql") => sql::open_postgres(rest, tls).await,
-        Some("mysql") => sql::open_mysql(rest, tls).await,
-        Some("http" | "https") => etcd::open(endpoint, &tls).await,
-        Some("sqlite") => Err(Error::new(
-            "datastore endpoint: k3rs has a SQLite file of its own, which no endpoint names",
-        )),
-        Some("nats" | "tls" | "wss") => {
-            Err(Error::new("datastore endpoint: NATS is not supported as a datastore"))
-        }
-        Some(scheme) => Err(Error::new(format!("datastore endpoint: unknown scheme {scheme:?}"))),
-        None => {
-            Err(Error::new("datastore endpoint: it should be of the form <scheme>://<authority>"))
-        }
+    match kind(endpoint)? {
+        (Kind::Postgres, rest) => sql::open_postgres(rest, tls).await,
+        (Kind::Mysql, rest) => sql::open_mysql(rest, tls).await,
+        (Kind::Etcd, urls) => etcd::open(urls, &tls).await,
     }
 }

@@ -314,6 +314,8 @@ pub(crate) struct Config {
     pub(crate) agent_token: Option<String>,
     /// What servers share; `None`: a file of this one's own.
     pub(crate) datastore: Option<Shared>,
+    /// Files for TLS with a datastore are named, and no datastore is.
+    pub(crate) idle_datastore_files: bool,
     /// Whether the etcd API is served on a socket.
     pub(crate) kine_socket: bool,
     /// That is an etcd which this server runs; said by [`crate::embedded::plan`].
@@ -467,9 +469,11 @@ impl Config {
             keyfile: args.datastore_keyfile,
         };
         let endpoint = args.datastore_endpoint.filter(|endpoint| !endpoint.is_empty());
+        let idle_datastore_files = endpoint.is_none() && files != datastore::Files::default();
         let datastore = endpoint.map(|endpoint| Shared { endpoint, files });
         Ok(Config {
             datastore,
+            idle_datastore_files,
             kine_socket,
             embeds_etcd: false,
             debug: args.debug.unwrap_or(false) || args.v.is_some_and(|v| v >= 4),

@@ -8,8 +8,8 @@ use client::{Client, Driver, Election, Informers, Outside, Roster, Told};
 use cluster::settings::Settings;
 use cluster::signer::{self, Authorities};
 use server::{Server, User};
-use stdx::{Context, Error, Result};
-use store::{Query, Store};
+use stdx::{Context, Result};
+use store::Store;
 
 use crate::component::extenders::Extenders;
 use crate::embedded::Embedded;
@@ -181,30 +181,20 @@ const SETTINGS: &str = "k3rs-settings";
 ///
 /// # Errors
 /// The flag in which they differ, in k3s's words.
-pub(crate) async fn agree(machine: &Machine, client: &Client, store: &Store) -> Result<()> {
-    if !store.is_shared() {
-        return Ok(());
-    }
+pub(crate) async fn agree(machine: &Machine, server: &Server) -> Result<()> {
     let own = crate::server::advertised(machine, &machine.node_ips);
-    let others = store.range(&Query::prefix("/registry/masterleases/")).await;
-    let is_other = |key: &[u8]| {
-        let name = key.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        !own.iter().any(|address| address.to_string().as_bytes() == name)
-    };
-    let others = others.context(|| "look for other servers")?.items;
-    if !others.iter().any(|kv| is_other(&kv.key)) {
+    let all = server.servers().await.context(|| "look for other servers")?;
+    if all.iter().all(|address| own.contains(address)) {
         return Ok(());
     }
+    let client = server.client_as(User::apiserver());
     let known = client.get_optional(&api::kinds::CONFIG_MAP, "kube-system", SETTINGS).await;
     let Some(known) = known.context(|| "read the settings of other servers")? else {
         return Ok(());
     };
-    let known = api::Lens::entry(&known.tree(), "data", "cluster").map(Settings::from_json);
-    match known.transpose()?.and_then(|known| settings(machine).mismatch(&known)) {
+    match api::Lens::entry(&known.tree(), "data", "cluster") {
+        Some(known) => settings(machine).agree(&Settings::from_json(known)?),
         None => Ok(()),
-        Some(flag) => Err(Error::new(format!(
-            "critical configuration value mismatch between servers: {flag}"
-        ))),
     }
 }
 

@@ -11,17 +11,14 @@ use datastore::embedded::{self, Begin, Etcd, Find, Member, Members, Over, Setup}
 use http::Request;
 use http::client::Url;
 use rt::BoxFuture;
-use stdx::backoff::Backoff;
 use stdx::{Context, Error, Result};
 use store::{Class, Limits, Op, Query, Store};
 
 use crate::config::{Config, Shared};
 use crate::server::{Machine, pki_settings, settings};
+use crate::state::{RETRY, WAIT_MAX};
 use crate::{follow, join};
 
-/// As long as a database is waited for.
-const JOIN_MAX: Duration = Duration::from_secs(300);
-const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 /// One question to the server that is joined.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// What members are told.
@@ -116,6 +113,11 @@ pub(crate) fn plan(config: &mut Config, paths: &Paths) -> Result<Option<Plan>> {
 fn none(config: &Config) -> Result<Option<Plan>> {
     if !config.etcd_args.is_empty() || config.etcd_expose_metrics {
         log::warn!("--etcd-arg and --etcd-expose-metrics do nothing without an embedded etcd");
+    }
+    if config.datastore.is_none() && config.idle_datastore_files {
+        log::warn!(
+            "--datastore-cafile, -certfile and -keyfile do nothing without --datastore-endpoint"
+        );
     }
     Ok(None)
 }
@@ -247,7 +249,7 @@ fn environment() -> Vec<(String, String)> {
 
 /// Asks the server that is joined, as who has the servers' token, until it answers something.
 async fn ask(joining: &Joining, path: &str) -> Result<Vec<u8>> {
-    let until = rt::now().mono + JOIN_MAX;
+    let until = rt::now().mono + WAIT_MAX;
     let mut failures = 0;
     loop {
         let asked = join::ask(&joining.url, &joining.token, Request::get(path), ANSWER_MAX).await;
@@ -273,11 +275,7 @@ async fn take_keys(machine: &Machine, joining: &Joining) -> Result<()> {
     let text = ask(joining, "/v1-k3s/config").await;
     let text = text.context(|| "failed to validate connection to cluster")?;
     let theirs = Settings::from_json(&String::from_utf8_lossy(&text))?;
-    if let Some(flag) = settings(machine).mismatch(&theirs) {
-        return Err(Error::new(format!(
-            "critical configuration value mismatch between servers: {flag}"
-        )));
-    }
+    settings(machine).agree(&theirs)?;
     let keys = ask(joining, "/v1-k3s/server-bootstrap").await;
     let keys = keys.context(|| "get the cluster's keys from a server with an embedded etcd")?;
     bootstrap::take(&machine.paths, &keys, true)

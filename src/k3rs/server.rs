@@ -154,7 +154,7 @@ async fn run(mut config: Config, started: stdx::time::Mono) -> Result<()> {
     config.tunnels = Some(Arc::clone(&tunnels) as _);
     let server = Server::start_with(config, store.clone(), plugs).await?;
     // Before it writes what others might not read.
-    controllers::agree(&machine, &server.client_as(User::apiserver()), &store).await?;
+    controllers::agree(&machine, &server).await?;
     if store.is_shared() && !machine.config.disable_agent {
         let client = server.client_as(User::new("system:k3s-supervisor", &["system:masters"]));
         let claimed = cluster::claim_own(client, &machine.node_name, &node_password).await;

@@ -109,7 +109,10 @@ async fn open_shared(
     limits: Limits,
     envelope: Arc<dyn Envelope>,
 ) -> Result<Store> {
-    let until = rt::now().mono + DATABASE_WAIT;
+    if let Some(Shared { endpoint, files }) = &machine.config.datastore {
+        datastore::check(endpoint, files)?;
+    }
+    let until = rt::now().mono + WAIT_MAX;
     let mut failures = 0;
     loop {
         let opened = match shared_log(&machine.config).await {
@@ -128,7 +131,7 @@ async fn open_shared(
         };
         failures += 1;
         let rest = RETRY.delay(failures);
-        if !is_known(machine) || rt::now().mono + rest >= until {
+        if rt::now().mono + rest >= until {
             return Err(error);
         }
         log::warn!("{error}; trying again in {} s", rest.as_secs());
@@ -136,18 +139,9 @@ async fn open_shared(
     }
 }
 
-/// Whether there are datastores of this kind, and the files for TLS with it, so that this one may yet come.
-fn is_known(machine: &Machine) -> bool {
-    let Some(Shared { endpoint, files }) = &machine.config.datastore else { return false };
-    let scheme = endpoint.split_once("://").map_or("", |(scheme, _)| scheme);
-    let files = [&files.cafile, &files.certfile, &files.keyfile];
-    let there = files.into_iter().flatten().all(|file| rt::fs::metadata(file).is_ok());
-    there && matches!(scheme, "postgres" | "postgresql" | "mysql" | "http" | "https")
-}
-
 /// As long as kine tries.
-const DATABASE_WAIT: Duration = Duration::from_secs(300);
-const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(300);
+pub(crate) const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 
 /// New keys in a cluster that has some would be a second cluster in one datastore.
 async fn no_other_token(store: &Store, config: &Config) -> Result<()> {

@@ -38,9 +38,7 @@ impl Masters {
             return Ok(self.own.clone());
         }
         self.renew(store).await.map_err(storage::status)?;
-        let all = store.range(&Query::prefix(PREFIX)).await.map_err(storage::status)?;
-        let address = |key: &[u8]| std::str::from_utf8(&key[PREFIX.len()..]).ok()?.parse().ok();
-        Ok(all.items.iter().filter_map(|kv| address(&kv.key)).collect())
+        living(store).await
     }
 
     async fn renew(&mut self, store: &Store) -> Result<(), Error> {
@@ -70,4 +68,14 @@ impl Masters {
         self.lease = Some(lease);
         Ok(())
     }
+}
+
+/// The addresses of all servers that have said that they are alive.
+///
+/// # Errors
+/// If the store cannot be read.
+pub(crate) async fn living(store: &Store) -> Result<Vec<IpAddr>, Status> {
+    let all = store.range(&Query::prefix(PREFIX)).await.map_err(storage::status)?;
+    let address = |key: &[u8]| std::str::from_utf8(&key[PREFIX.len()..]).ok()?.parse().ok();
+    Ok(all.items.iter().filter_map(|kv| address(&kv.key)).collect())
 }

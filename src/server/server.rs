@@ -152,6 +152,14 @@ impl Server {
         Ok(server)
     }
 
+    /// The addresses of the servers of this cluster that live; none where a server has its store for itself.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn servers(&self) -> Result<Vec<IpAddr>, Status> {
+        masters::living(&self.core.store).await
+    }
+
     /// Points the `kubernetes` Service at these addresses, now and whenever somebody changes it.
     ///
     /// # Errors
