@@ -11,7 +11,7 @@ const CAUSES_MAX: usize = 256;
 const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// Appends one complaint each; a trait on the list, so that rules read as sentences.
-pub(crate) trait Complain {
+pub trait Complain {
     fn complain(&mut self, reason: &'static str, field: &str, message: String);
 
     /// Whether there are so many complaints that more are not taken. Rules that would show the whole of
@@ -140,7 +140,7 @@ impl Complain for Vec<Cause> {
 }
 
 /// Bounds what a complaint shows, however it was made.
-pub(crate) fn cut(cause: &mut Cause) {
+pub fn cut(cause: &mut Cause) {
     const MORE: &str = "...";
     for text in [&mut cause.field, &mut cause.message] {
         if text.len() > TEXT_BYTES_MAX + MORE.len() {
@@ -150,9 +150,9 @@ pub(crate) fn cut(cause: &mut Cause) {
     }
 }
 
-pub(crate) const IMMUTABLE: &str = "field is immutable";
-pub(crate) const NON_NEGATIVE: &str = "must be greater than or equal to 0";
-pub(crate) const PORT_RANGE: &str = "must be between 1 and 65535, inclusive";
+pub const IMMUTABLE: &str = "field is immutable";
+pub const NON_NEGATIVE: &str = "must be greater than or equal to 0";
+pub const PORT_RANGE: &str = "must be between 1 and 65535, inclusive";
 
 /// Go's `%#v` for the values that complaints show: scalars, maps of strings, label selectors; JSON for others.
 fn go_value(value: &Value) -> String {
@@ -208,7 +208,7 @@ fn go_selector(selector: &Value) -> String {
 }
 
 /// Go's `%#v` of a value of which nothing is known but its JSON.
-pub(crate) fn go_any(value: &Value) -> String {
+pub fn go_any(value: &Value) -> String {
     match value {
         Value::String(text) => format!("{text:?}"),
         Value::Null => "interface {}(nil)".into(),

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-use crate::definition::{Conversion, Held};
+use crate::definition::{Conversion, Definition, Held, Version};
 use crate::status::Cause;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,6 +203,11 @@ impl<'a> Form<'a> {
             (_, Some(held)) => &held.version().name,
             _ => self.kind.declared.version,
         }
+    }
+
+    /// How the kind is defined, and the version that this is, if it is at run time.
+    pub fn definition(self) -> Option<(&'a Definition, &'a Version)> {
+        self.defined.map(|held| (&*held.definition, held.version()))
     }
 
     /// True of the version that objects are stored in.

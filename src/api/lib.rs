@@ -5,22 +5,20 @@
 //! Pure and synchronous: no I/O, no clock, no randomness.
 
 pub mod advice;
-pub mod apply;
 pub mod balance;
 pub mod catalog;
 pub mod certificate;
 pub mod codec;
-mod complain;
+pub mod complain;
 pub mod controller;
 pub mod custom;
 pub mod defaults;
 pub mod definition;
-pub mod discovery;
-pub mod elsewhere;
 pub mod field;
 pub mod flow_control;
 mod formats;
 mod gates;
+pub mod groups;
 pub mod hash;
 mod json_index;
 mod jsonpath;
@@ -30,7 +28,6 @@ pub mod lens;
 pub mod limits;
 pub mod names;
 pub mod object;
-pub mod openapi;
 pub mod patch;
 pub mod path;
 pub mod pod;

@@ -87,8 +87,8 @@ pub struct Field {
     pub tag: u32,
     pub scalar: Scalar,
     pub shape: Shape,
-    pub(crate) flags: u16,
-    pub(crate) extra: u16,
+    pub flags: u16,
+    pub extra: u16,
 }
 
 const REQUIRED: u16 = 1;
@@ -260,7 +260,7 @@ pub struct Schema {
 
 /// How the values of a form are described.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Types<'a> {
+pub enum Types<'a> {
     /// A kind in code: a type of the table.
     Table(TypeId),
     /// A kind that is defined at run time.
@@ -270,7 +270,7 @@ pub(crate) enum Types<'a> {
 }
 
 impl<'a> Form<'a> {
-    pub(crate) fn types(self) -> Types<'a> {
+    pub fn types(self) -> Types<'a> {
         match self.defined {
             Some(held) => Types::Structural(held.schema()),
             None if self.kind.is_built_in() => Types::Table(schema().root(self)),
@@ -279,7 +279,7 @@ impl<'a> Form<'a> {
     }
 
     /// The root type of a kind in code.
-    pub(crate) fn table(self) -> Option<TypeId> {
+    pub fn table(self) -> Option<TypeId> {
         self.kind.is_built_in().then(|| schema().root(self))
     }
 }
@@ -370,7 +370,7 @@ impl Schema {
     }
 
     /// The field of a union that a JSON value is the value of.
-    pub(crate) fn alternative(&self, union: TypeId, value: &Value) -> Option<&Field> {
+    pub fn alternative(&self, union: TypeId, value: &Value) -> Option<&Field> {
         self.fields(union).iter().find(|field| match value {
             Value::Bool(_) => field.scalar == Scalar::Bool,
             Value::Object(_) => field.shape == Shape::Single && field.message().is_some(),
@@ -380,18 +380,18 @@ impl Schema {
     }
 
     /// The number of a type among all types and fields.
-    pub(crate) fn place_of_type(&self, id: TypeId) -> usize {
+    pub fn place_of_type(&self, id: TypeId) -> usize {
         usize::from(id.0)
     }
 
     /// The number of a field of this table; they come after those of types.
-    pub(crate) fn place_of_field(&self, field: &Field) -> usize {
+    pub fn place_of_field(&self, field: &Field) -> usize {
         let start = std::ptr::from_ref(field).addr() - self.fields.as_ptr().addr();
         self.types.len() + start / size_of::<Field>()
     }
 
     /// What is at a place.
-    pub(crate) fn at_place(&self, place: usize) -> Option<Result<TypeId, &Field>> {
+    pub fn at_place(&self, place: usize) -> Option<Result<TypeId, &Field>> {
         match place.checked_sub(self.types.len()) {
             None => u16::try_from(place).ok().map(|idx| Ok(TypeId(idx))),
             Some(idx) => self.fields.get(idx).map(Err),

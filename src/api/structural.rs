@@ -20,15 +20,15 @@ mod walk;
 #[cfg(test)]
 mod rules_tests;
 #[cfg(test)]
-pub(crate) mod tests;
+pub mod tests;
 
 use serde_json::Value;
 
-pub(crate) use formats::fits as fits_format;
-pub(crate) use pattern::{Pattern, check as check_pattern};
-pub(crate) use published::{is_open, published};
-pub(crate) use rules::{META, TEXT, View};
-pub(crate) use walk::TYPES;
+pub use formats::fits as fits_format;
+pub use pattern::{Pattern, check as check_pattern};
+pub use published::{is_open, published};
+pub use rules::{META, TEXT, View};
+pub use walk::TYPES;
 
 /// How deep a schema may nest, and so how deep a walk through a value goes.
 pub const DEPTH_MAX: usize = 48;
@@ -47,13 +47,13 @@ pub struct Structural {
 }
 
 /// A node's place in its schema.
-pub(crate) type At = u32;
+pub type At = u32;
 
 /// The place of a schema that says nothing: what is there is let through, but nothing inside it is known.
-pub(crate) const NOTHING: At = At::MAX;
+pub const NOTHING: At = At::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Type {
+pub enum Type {
     /// Says nothing of the type.
     #[default]
     Any,
@@ -67,7 +67,7 @@ pub(crate) enum Type {
 }
 
 impl Type {
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Type::Any => "",
             Type::IntOrString => "integer,string",
@@ -83,7 +83,7 @@ impl Type {
 
 /// How server-side apply owns a list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) enum ListType {
+pub enum ListType {
     #[default]
     Atomic,
     Set,
@@ -92,87 +92,87 @@ pub(crate) enum ListType {
 
 /// One schema inside another.
 #[derive(Debug, Default)]
-pub(crate) struct Node {
-    pub(crate) kind: Type,
-    pub(crate) nullable: bool,
+pub struct Node {
+    pub kind: Type,
+    pub nullable: bool,
     /// `x-kubernetes-preserve-unknown-fields`
-    pub(crate) preserve: bool,
+    pub preserve: bool,
     /// `x-kubernetes-embedded-resource`
-    pub(crate) embedded: bool,
+    pub embedded: bool,
     /// `x-kubernetes-map-type: atomic`
-    pub(crate) atomic: bool,
+    pub atomic: bool,
     /// `additionalProperties: false`
-    pub(crate) closed: bool,
-    pub(crate) list: ListType,
+    pub closed: bool,
+    pub list: ListType,
     /// By name.
-    pub(crate) properties: Box<[(Box<str>, At)]>,
-    pub(crate) additional: Option<At>,
-    pub(crate) items: Option<At>,
-    pub(crate) required: Box<[Box<str>]>,
-    pub(crate) default: Option<Box<Value>>,
-    pub(crate) limits: Option<Box<Limits>>,
-    pub(crate) logic: Option<Box<Logic>>,
+    pub properties: Box<[(Box<str>, At)]>,
+    pub additional: Option<At>,
+    pub items: Option<At>,
+    pub required: Box<[Box<str>]>,
+    pub default: Option<Box<Value>>,
+    pub limits: Option<Box<Limits>>,
+    pub logic: Option<Box<Logic>>,
     /// `x-kubernetes-validations` as it was given.
-    pub(crate) rules: Option<Box<Value>>,
+    pub rules: Option<Box<Value>>,
 }
 
 /// What a value may be beyond its type.
 #[derive(Debug, Default)]
-pub(crate) struct Limits {
-    pub(crate) minimum: Option<f64>,
-    pub(crate) exclusive_minimum: bool,
-    pub(crate) maximum: Option<f64>,
-    pub(crate) exclusive_maximum: bool,
-    pub(crate) multiple_of: Option<f64>,
+pub struct Limits {
+    pub minimum: Option<f64>,
+    pub exclusive_minimum: bool,
+    pub maximum: Option<f64>,
+    pub exclusive_maximum: bool,
+    pub multiple_of: Option<f64>,
     /// Of a string in characters, of a list in items, of a map in entries.
-    pub(crate) length: Span,
-    pub(crate) items: Span,
-    pub(crate) entries: Span,
-    pub(crate) unique: bool,
-    pub(crate) pattern: Option<Pattern>,
-    pub(crate) format: Option<formats::Format>,
-    pub(crate) values: Box<[Value]>,
+    pub length: Span,
+    pub items: Span,
+    pub entries: Span,
+    pub unique: bool,
+    pub pattern: Option<Pattern>,
+    pub format: Option<formats::Format>,
+    pub values: Box<[Value]>,
 }
 
 /// The least and the most of something.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Span {
-    pub(crate) min: Option<i64>,
-    pub(crate) max: Option<i64>,
+pub struct Span {
+    pub min: Option<i64>,
+    pub max: Option<i64>,
 }
 
 /// Schemas that hold together.
 #[derive(Debug, Default)]
-pub(crate) struct Logic {
-    pub(crate) all: Box<[At]>,
-    pub(crate) any: Box<[At]>,
-    pub(crate) one: Box<[At]>,
-    pub(crate) not: Option<At>,
+pub struct Logic {
+    pub all: Box<[At]>,
+    pub any: Box<[At]>,
+    pub one: Box<[At]>,
+    pub not: Option<At>,
 }
 
 impl Structural {
-    pub(crate) fn node(&self, at: At) -> Option<&Node> {
+    pub fn node(&self, at: At) -> Option<&Node> {
         self.nodes.get(at as usize)
     }
 
     /// What is below an object's key: a property, else what maps hold.
-    pub(crate) fn below(&self, node: &Node, key: &str) -> Option<At> {
+    pub fn below(&self, node: &Node, key: &str) -> Option<At> {
         property(node, key).or(node.additional)
     }
 
     /// Whether a node has a property of this name, or nothing is known of it.
-    pub(crate) fn names(&self, at: At, key: &str) -> bool {
+    pub fn names(&self, at: At, key: &str) -> bool {
         self.node(at).is_none_or(|node| property(node, key).is_some())
     }
 
     /// About how much memory it takes.
-    pub(crate) fn heap_bytes(&self) -> usize {
+    pub fn heap_bytes(&self) -> usize {
         let rules = self.compiled.get().map_or(0, rules::Rules::heap_bytes);
         self.bytes + rules + self.nodes.capacity() * size_of::<Node>()
     }
 
     /// Shows every default with its place in the schema, as `.properties[a].items`.
-    pub(crate) fn each_default(&self, visit: &mut dyn FnMut(At, &str, &Value)) {
+    pub fn each_default(&self, visit: &mut dyn FnMut(At, &str, &Value)) {
         self.defaults_at(0, &mut String::new(), visit);
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use stdx::Gather;
 
-use api::discovery::{GROUPS, priorities};
+use api::groups::{GROUPS, priorities};
 use api::kinds::{API_SERVICE, CUSTOM_RESOURCE_DEFINITION, NAMESPACE};
 use api::{
     Actions, Controller, Key, Lens, Next, Object, Resource, Value, View, Wakes, Watch, json,

@@ -121,7 +121,7 @@ impl<'a> Call<'a> {
 /// # Errors
 /// 413 if it is more than any object may take. What can be stored takes less.
 pub(crate) fn work_bytes(tree: &Value) -> Result<usize, Status> {
-    let bytes = wire::json::memory_of(tree) + api::apply::record_bytes(tree);
+    let bytes = wire::json::memory_of(tree) + apply::record_bytes(tree);
     if bytes > WORK_MAX_BYTES {
         return Err(Status::new(
             Reason::RequestEntityTooLarge,

@@ -39,7 +39,7 @@ async fn answer(call: &Call<'_>, resource: &Resource, body: Body) -> Result<Outc
     if !request.subresource.is_empty() {
         return subresource::perform(call, body).await;
     }
-    if !api::discovery::verbs(kind).contains(&request.verb.as_str()) {
+    if !discovery::verbs(kind).contains(&request.verb.as_str()) {
         return Err(method_not_allowed(kind));
     }
     if !kind.stored() {

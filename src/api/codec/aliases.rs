@@ -96,7 +96,7 @@ VolumeLifecycleMode volumeLifecycleModes
 const PACKAGE: &str = "v1.";
 
 /// The type of a field that holds a text, if it has a name of its own, as Go writes it.
-pub(crate) fn of(holder: &str, field: &str) -> Option<String> {
+pub fn of(holder: &str, field: &str) -> Option<String> {
     let is = |place: &str| match place.split_once('.') {
         Some(place) => place == (holder, field),
         None => place == field,
@@ -108,7 +108,7 @@ pub(crate) fn of(holder: &str, field: &str) -> Option<String> {
 }
 
 /// Whether this names such a type.
-pub(crate) fn is_one(name: &str) -> bool {
+pub fn is_one(name: &str) -> bool {
     let bare = name.strip_prefix(PACKAGE).unwrap_or(name);
     ALIASES.lines().any(|line| line.split(' ').next() == Some(bare))
 }

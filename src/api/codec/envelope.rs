@@ -7,14 +7,14 @@ use super::{Mismatch, decode, encode};
 use crate::lens::{Lens, LensMut};
 use crate::schema::{TypeId, schema};
 
-pub(crate) const MAGIC: &[u8; 4] = b"k8s\0";
+pub const MAGIC: &[u8; 4] = b"k8s\0";
 
 /// What follows the message: fields 3 and 4, the encoding and type of its content, empty.
 pub(super) const END: &[u8] = &[3 << 3 | 2, 0, 4 << 3 | 2, 0];
 
 /// An opened envelope.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Envelope<'a> {
+pub struct Envelope<'a> {
     pub api_version: &'a str,
     pub kind: &'a str,
     pub raw: &'a [u8],
@@ -22,7 +22,7 @@ pub(crate) struct Envelope<'a> {
 }
 
 /// Opens an envelope; `None` if the bytes do not begin with the magic.
-pub(crate) fn open(bytes: &[u8]) -> Result<Option<Envelope<'_>>, Error> {
+pub fn open(bytes: &[u8]) -> Result<Option<Envelope<'_>>, Error> {
     let Some(rest) = bytes.strip_prefix(MAGIC) else { return Ok(None) };
     let mut envelope = Envelope { api_version: "", kind: "", raw: b"", content_type: "" };
     let mut reader = Reader::new(rest);
@@ -61,7 +61,7 @@ pub(super) fn tree(envelope: &Envelope<'_>, depth: u32) -> Result<Value, Error> 
 }
 
 /// Appends an envelope around a message that `body` writes.
-pub(crate) fn seal(
+pub fn seal(
     api_version: &str,
     kind: &str,
     out: &mut Vec<u8>,

@@ -8,7 +8,7 @@ use crate::schema::{Field, Scalar, Shape, Type, schema};
 
 /// Where a tree does not fit the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mismatch {
+pub struct Mismatch {
     /// `string`, `number 1.5`, `object`, or empty if `said` says it all.
     found: String,
     wanted: String,
@@ -19,7 +19,7 @@ pub(crate) struct Mismatch {
 }
 
 /// The type of a value, as Go's JSON decoder names it.
-pub(crate) fn json_type(value: &Value) -> &'static str {
+pub fn json_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

@@ -4,18 +4,19 @@
 //! Go always writes are there (`status: {}`, `creationTimestamp: null`), other empty ones are not,
 //! quantities and times are in their canonical text. Trees of the same content are equal.
 
-pub(crate) mod aliases;
+pub mod aliases;
 mod decode;
 pub mod duration;
 mod encode;
-pub(crate) mod envelope;
+pub mod envelope;
 mod lists;
 mod mismatch;
 mod normalize;
 mod received;
+pub mod sample;
 mod stream;
 
-pub(crate) use mismatch::json_type;
+pub use mismatch::json_type;
 use serde_json::{Map, Value};
 use stdx::Gather;
 use wire::protobuf as pb;
@@ -24,10 +25,10 @@ use crate::kind::Form;
 use crate::lens::{Lens, LensMut};
 use crate::object::Object;
 use crate::schema::{TypeId, Types, schema};
-use crate::status::{Reason, Status};
+use crate::status::Status;
 
 pub use lists::{JSON_END, ListMeta, PROTOBUF_END, Shown, write_list_json, write_list_protobuf};
-pub(crate) use mismatch::Mismatch;
+pub use mismatch::Mismatch;
 pub use received::{
     Framed, Received, has_protobuf, received, received_status, watch_frame, watch_line,
 };
@@ -84,70 +85,29 @@ pub fn decode_yaml<'f>(
     {
         return decode_tree(form, parsed.tree, &parsed.duplicates, validation);
     }
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| Status::bad_request("error decoding YAML: the body is not UTF-8"))?;
-    let tree = wire::yaml::parse_one_metered(text, meter)
-        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
-    decode_tree(form, tree, &[], validation)
+    decode_tree(form, yaml_tree(bytes, meter)?, &[], validation)
 }
 
-/// Reads a body that must keep exactly what the client sent (apply patches): unknown fields are
-/// found, types checked, but nothing is filled in or written in another way. Fields the client wrote as null or
-/// empty stay. Of kinds that are defined at run time unknown fields are removed.
+/// The tree of a YAML body, as it was sent.
 ///
 /// # Errors
-/// As `decode_json_strict`.
-pub fn decode_sparse_yaml<'f>(
-    form: impl Into<Form<'f>>,
-    bytes: &[u8],
-    validation: FieldValidation,
-    meter: Meter<'_>,
-) -> Result<Decoded, Status> {
-    let form = form.into();
+/// 400 where it is none.
+pub fn yaml_tree(bytes: &[u8], meter: Meter<'_>) -> Result<Value, Status> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| Status::bad_request("error decoding YAML: the body is not UTF-8"))?;
-    let mut tree = wire::yaml::parse_one_metered(text, meter)
-        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
-    check_types(form, tree.str("apiVersion"), tree.str("kind"))?;
-    crate::apply::check_shape(form, &tree)?;
-    let mut walk = normalize::Walk { sparse: true, cuts: true, ..normalize::Walk::default() };
-    // What the shape of a kind in code has is what it knows; its values are read when it is known that nobody minds.
-    if form.table().is_none()
-        && let Err(mismatch) = walked(&mut walk, form, &mut tree)
-    {
-        return Err(unconvertible(form, &tree, &mismatch));
-    }
-    let warnings = judge(form, unknown_fields(walk), validation)?;
-    Ok(Decoded { tree, warnings })
+    wire::yaml::parse_one_metered(text, meter)
+        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))
 }
 
-/// What has the shape of its type, but not its form: upstream finds it when it converts what was applied.
-fn unconvertible(form: Form<'_>, applied: &Value, mismatch: &Mismatch) -> Status {
-    let why = crate::patch::converter_words(&mismatch.to_string());
-    let version = form.api_version();
-    let slash = if version.contains('/') { "" } else { "/" };
-    let kind = format!("{slash}{version}, Kind={}", form.kind.name);
-    Status::new(
-        Reason::Unknown,
-        format!(
-            "failed to convert new object ({}/{}; {kind}) to proper version: unable to convert unstructured object to {kind}: {why}",
-            applied.str("metadata.namespace"),
-            applied.str("metadata.name")
-        ),
-    )
-}
-
-/// Makes canonical what an apply made of an object.
+/// Makes canonical what a conversion would, which cuts integers that do not fit; answers what the form does
+/// not know. `sparse`: nothing is filled in.
 ///
 /// # Errors
-/// 500 in upstream's words, if `applied` brought what is no value of its field.
-pub(crate) fn convert_applied(
-    form: Form<'_>,
-    tree: &mut Value,
-    applied: &Value,
-) -> Result<(), Status> {
-    let mut walk = normalize::Walk { cuts: true, ..normalize::Walk::default() };
-    walked(&mut walk, form, tree).map_err(|mismatch| unconvertible(form, applied, &mismatch))
+/// The first value that is none of its field.
+pub fn convert(form: Form<'_>, tree: &mut Value, sparse: bool) -> Result<Vec<String>, Mismatch> {
+    let mut walk = normalize::Walk { sparse, cuts: true, ..normalize::Walk::default() };
+    walked(&mut walk, form, tree)?;
+    Ok(unknown_fields(walk))
 }
 
 /// How many bytes of memory the tree of a `k8s\0` protobuf body takes, about; more rather than less.
@@ -259,7 +219,10 @@ fn decode_tree(
 }
 
 /// Warnings pass, are forgotten, or become an error.
-fn judge(
+///
+/// # Errors
+/// 400 of what is warned of, if that is asked for.
+pub fn judge(
     form: Form<'_>,
     warnings: Vec<String>,
     validation: FieldValidation,
@@ -282,7 +245,10 @@ fn unreadable(form: Form<'_>, why: &str) -> Status {
 }
 
 /// A body says what it is, or nothing. What it says must be known, and be what is asked for.
-fn check_types(form: Form<'_>, api_version: &str, kind: &str) -> Result<(), Status> {
+///
+/// # Errors
+/// 400 in upstream's words.
+pub fn check_types(form: Form<'_>, api_version: &str, kind: &str) -> Result<(), Status> {
     let wanted = form.api_version();
     let said = if api_version.is_empty() { wanted.as_str() } else { api_version };
     let name = if kind.is_empty() { form.kind.name } else { kind };
@@ -423,7 +389,7 @@ pub fn tree_to_protobuf(tree: &Value) -> stdx::Result<Vec<u8>> {
 
 /// Encodes a tree of a kind for storage: protobuf for Kubernetes' own kinds, JSON for others.
 /// The resource version is left out.
-pub(crate) fn encode_stored(form: Form<'_>, tree: &Value) -> Result<Vec<u8>, Mismatch> {
+pub fn encode_stored(form: Form<'_>, tree: &Value) -> Result<Vec<u8>, Mismatch> {
     let Value::Object(map) = tree else {
         return Err(Mismatch::of_root(tree, form.kind.name));
     };
@@ -444,26 +410,26 @@ pub(crate) fn encode_stored(form: Form<'_>, tree: &Value) -> Result<Vec<u8>, Mis
 }
 
 /// What Go writes for a field that is not set.
-pub(crate) fn zero_of(field: &crate::schema::Field) -> Value {
+pub fn zero_of(field: &crate::schema::Field) -> Value {
     decode::zero(field)
 }
 
 /// Decodes a bare message of a kind.
-pub(crate) fn decode_message(root: TypeId, raw: &[u8]) -> Result<Map<String, Value>, pb::Error> {
+pub fn decode_message(root: TypeId, raw: &[u8]) -> Result<Map<String, Value>, pb::Error> {
     let mut map = Map::new();
     decode::message(root, raw, 0, &mut map)?;
     Ok(map)
 }
 
 /// Reads a bare message of a kind, but for who manages which field.
-pub(crate) fn decode_content(root: TypeId, raw: &[u8]) -> Result<Map<String, Value>, pb::Error> {
+pub fn decode_content(root: TypeId, raw: &[u8]) -> Result<Map<String, Value>, pb::Error> {
     let mut map = Map::new();
     decode::content(root, raw, &mut map)?;
     Ok(map)
 }
 
 /// Whether a bare message of a kind decodes.
-pub(crate) fn check_message(root: TypeId, raw: &[u8]) -> Result<(), pb::Error> {
+pub fn check_message(root: TypeId, raw: &[u8]) -> Result<(), pb::Error> {
     decode::check(root, raw, 0)
 }
 
@@ -576,4 +542,4 @@ fn put_metadata(object: &Object, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+pub mod tests;

@@ -302,7 +302,7 @@ mod tests {
         let root = schema().root(Form::from(kind));
         (0..4)
             .map(|n| {
-                let mut tree = codec::tests::full(root, prng, 0);
+                let mut tree = codec::sample::full(root, prng, 0);
                 tree.set("metadata.resourceVersion", (7 + n).to_string());
                 tree.set("apiVersion", kind.api_version());
                 tree.set("kind", kind.name);

@@ -58,7 +58,7 @@ impl Schema {
     }
 
     /// As it was given.
-    pub(crate) fn tree(&self) -> Option<Value> {
+    pub fn tree(&self) -> Option<Value> {
         match &self.source {
             Source::None => None,
             Source::Json(text) => serde_json::from_str(text).ok(),
@@ -72,7 +72,7 @@ impl Schema {
 
     /// Ready for use: read now, or lately. What cannot be read, which was written by another program,
     /// lets everything pass.
-    pub(crate) fn read(&self) -> Arc<Structural> {
+    pub fn read(&self) -> Arc<Structural> {
         if matches!(self.source, Source::None) {
             return Arc::default();
         }

@@ -4,7 +4,7 @@
 //! `strategy`, `validate` as for a replacement.
 
 mod shown;
-pub(crate) mod strategic;
+pub mod strategic;
 
 pub use shown::{cut, shown};
 pub use strategic::{converter_words, go_print};

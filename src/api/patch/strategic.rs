@@ -17,7 +17,7 @@ const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
 /// How deep patches may nest.
 const DEPTH_MAX: u32 = 100;
 /// Items of a list that merges by key: finding them takes time that grows with the square.
-pub(crate) const MERGED_ITEMS_MAX: usize = 10_000;
+pub const MERGED_ITEMS_MAX: usize = 10_000;
 
 /// Merges `patch` into `map`, an object of type `id` (`None`: no schema known below here).
 pub(super) fn merge_map(
@@ -192,7 +192,7 @@ fn not_identical(items: &[Value], change: &[Value]) -> Status {
     internal(format!("list element types are not identical: [{both}]"))
 }
 
-pub(crate) fn too_many_items() -> Status {
+pub fn too_many_items() -> Status {
     Status::bad_request(format!("lists that merge may hold at most {MERGED_ITEMS_MAX} items"))
 }
 

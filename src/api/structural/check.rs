@@ -19,7 +19,7 @@ const CAUSES_MAX: usize = 64;
 const COST_MAX: u64 = 32 << 20;
 
 /// The checks of one object, or of a part of one.
-pub(crate) struct Checker<'a> {
+pub(super) struct Checker<'a> {
     schema: &'a Structural,
     /// What stands before the path of a field that is told: upstream knows the status, and defaults,
     /// apart from the object that they are in.
@@ -31,7 +31,7 @@ pub(crate) struct Checker<'a> {
 
 impl Structural {
     /// Checks a whole object. What is wrong in a part that is as it was before is let pass.
-    pub(crate) fn check(&self, new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    pub fn check(&self, new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         causes.extend(self.at(0, "", new, old));
         let mut lists = Vec::new();
         self.lists(0, new, &mut String::new(), &mut lists);
@@ -46,7 +46,7 @@ impl Structural {
     }
 
     /// Checks what comes through the `status` subresource.
-    pub(crate) fn check_status(&self, new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    pub fn check_status(&self, new: &Value, old: &Value, causes: &mut Vec<Cause>) {
         let at = self.node(0).and_then(|root| property(root, "status"));
         if let (Some(at), Some(status)) = (at, new.get("status")) {
             causes.extend(self.at(at, "status", status, None));
@@ -62,7 +62,7 @@ impl Structural {
     }
 
     /// What is wrong with a value at a node; told under `prefix`.
-    pub(crate) fn at(&self, at: At, prefix: &str, new: &Value, old: Option<&Value>) -> Vec<Cause> {
+    pub fn at(&self, at: At, prefix: &str, new: &Value, old: Option<&Value>) -> Vec<Cause> {
         let (path, causes) = (String::new(), Vec::new());
         let mut checker = Checker { schema: self, prefix, path, causes, cost: 0 };
         checker.value(at, new, old);

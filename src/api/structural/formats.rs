@@ -6,7 +6,7 @@ use crate::names;
 
 /// A format that is checked; others say nothing.
 #[derive(Debug, Clone)]
-pub(crate) struct Format {
+pub struct Format {
     /// As the schema spells it.
     name: Box<str>,
     check: fn(&str) -> bool,
@@ -61,7 +61,7 @@ impl Format {
 }
 
 /// Whether a text has the format of this name; one that is not checked has none.
-pub(crate) fn fits(name: &str, text: &str) -> bool {
+pub fn fits(name: &str, text: &str) -> bool {
     Format::of(name).is_some_and(|format| format.fits(text))
 }
 

@@ -20,7 +20,7 @@ static KEPT_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// A regular expression, compiled when it is first used.
 #[derive(Debug)]
-pub(crate) struct Pattern {
+pub struct Pattern {
     text: Box<str>,
     compiled: OnceLock<Option<Kept>>,
 }
@@ -52,7 +52,7 @@ impl Pattern {
         (!text.is_empty()).then(|| Pattern { text: text.into(), compiled: OnceLock::new() })
     }
 
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         &self.text
     }
 
@@ -97,7 +97,7 @@ fn compile(text: &str) -> Result<Regex, String> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn check(text: &str) -> Result<(), String> {
+pub fn check(text: &str) -> Result<(), String> {
     compile(text).map(drop)
 }
 

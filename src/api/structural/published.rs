@@ -14,14 +14,14 @@ const INT_OR_STRING: &str = "x-kubernetes-int-or-string";
 
 /// Whether swagger says nothing of whole objects of a schema: clients would take what it says for all
 /// that there may be.
-pub(crate) fn is_open(schema: &Value) -> bool {
+pub fn is_open(schema: &Value) -> bool {
     schema.get(PRESERVE) == Some(&Value::Bool(true))
 }
 
 /// Turns a definition's schema into what is published. `v2` leaves out what swagger, or kubectl's
 /// reading of it, cannot say. `embed` says what every object has, and adds it to the properties of
 /// embedded ones.
-pub(crate) fn published(schema: &mut Value, v2: bool, embed: &dyn Fn(&mut Map<String, Value>)) {
+pub fn published(schema: &mut Value, v2: bool, embed: &dyn Fn(&mut Map<String, Value>)) {
     let Value::Object(map) = schema else { return };
     let set = |map: &Map<String, Value>, word: &str| map.get(word) == Some(&Value::Bool(true));
     for word in ["$schema", "id", "example", "externalDocs"] {

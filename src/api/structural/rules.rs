@@ -22,11 +22,12 @@ const CAUSES_MAX: usize = 64;
 const MESSAGE_MAX: usize = 5 * 1024;
 
 /// Places beside the schema's own: what every whole object has.
-pub(crate) const TEXT: usize = usize::MAX;
-pub(crate) const META: usize = usize::MAX - 1;
+pub const TEXT: usize = usize::MAX;
+pub const META: usize = usize::MAX - 1;
 
 /// A schema as expressions see it.
-pub(crate) struct View<'a> {
+#[derive(Debug)]
+pub struct View<'a> {
     pub(super) schema: &'a Structural,
     /// The place that is a whole object although its node does not say so.
     pub(super) root: Option<At>,
@@ -34,7 +35,7 @@ pub(crate) struct View<'a> {
 
 impl<'a> View<'a> {
     /// Of whole objects; their place is 0.
-    pub(crate) fn of(schema: &'a Structural) -> View<'a> {
+    pub fn of(schema: &'a Structural) -> View<'a> {
         View { schema, root: Some(0) }
     }
 
@@ -148,7 +149,7 @@ pub(super) struct Rule {
 
 /// The rules of every node that has some, by place.
 #[derive(Debug, Default)]
-pub(crate) struct Rules {
+pub(super) struct Rules {
     nodes: Vec<(At, Vec<Rule>)>,
     /// Places below which there are rules, in order.
     ways: Vec<At>,
@@ -295,13 +296,7 @@ impl Structural {
 
     /// Evaluates every rule about a whole object. Rules about the change from `old` are evaluated where
     /// something before corresponds; what breaks a rule but is as it was passes if `ratchet` is set.
-    pub(crate) fn obey(
-        &self,
-        new: &Value,
-        old: Option<&Value>,
-        ratchet: bool,
-        causes: &mut Vec<Cause>,
-    ) {
+    pub fn obey(&self, new: &Value, old: Option<&Value>, ratchet: bool, causes: &mut Vec<Cause>) {
         if self.nodes.iter().all(|node| node.rules.is_none()) {
             return;
         }

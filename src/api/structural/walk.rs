@@ -9,7 +9,7 @@ use super::{At, NOTHING, Node, Structural, property};
 const UNKNOWN_MAX: usize = 20;
 
 /// What objects carry whatever their schema says.
-pub(crate) const TYPES: [&str; 3] = ["apiVersion", "kind", "metadata"];
+pub const TYPES: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 /// What holds of a value because of where it is.
 #[derive(Clone, Copy, Default)]
@@ -29,7 +29,7 @@ struct Pruning {
 
 impl Structural {
     /// Takes out of a whole object what the schema does not know; answers the paths of that.
-    pub(crate) fn prune(&self, tree: &mut Value) -> Vec<String> {
+    pub fn prune(&self, tree: &mut Value) -> Vec<String> {
         let mut pruning = Pruning::default();
         if !self.nodes.is_empty() {
             self.prune_at(0, tree, Level { root: true, keep: false }, &mut pruning);
@@ -39,7 +39,7 @@ impl Structural {
     }
 
     /// The same of a value at a node, such as a default: whether nothing is unknown in it.
-    pub(crate) fn is_pruned(&self, at: At, value: &Value) -> bool {
+    pub fn is_pruned(&self, at: At, value: &Value) -> bool {
         let mut pruned = value.clone();
         self.prune_at(at, &mut pruned, Level::default(), &mut Pruning::default());
         pruned == *value
@@ -85,7 +85,7 @@ impl Structural {
     }
 
     /// Fills in defaults, after nulls that may not be there are gone. Idempotent.
-    pub(crate) fn fill(&self, tree: &mut Value) {
+    pub fn fill(&self, tree: &mut Value) {
         self.fill_at(0, tree);
     }
 

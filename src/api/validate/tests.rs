@@ -403,7 +403,7 @@ fn each_missing_required_field_is_told_with_its_path() {
     let mut n_checked = 0;
     for kind in KINDS.iter().filter(|kind| kind.stored()) {
         let root = schema().root(*kind);
-        let tree = crate::codec::tests::full(root, &mut prng, 0);
+        let tree = crate::codec::sample::full(root, &mut prng, 0);
         let mut paths = Vec::new();
         required_paths(root, &tree, "", &mut paths);
         // The pods of stateful sets are checked when they are made.

@@ -2,7 +2,7 @@
 
 use ::api::codec::{self, FieldValidation};
 use ::api::{
-    Form, Lens, LensMut, Quantity, Value, apply, defaults, json, kinds, patch as patches, validate,
+    Form, Lens, LensMut, Quantity, Value, defaults, json, kinds, patch as patches, validate,
 };
 use cel::{CALL_MAX, Decision, Host, Input, Query, Spent, Type, Val, Variable};
 

@@ -1,8 +1,8 @@
 //! Warnings about what is checked and stored, but that nothing acts on yet.
 
-use api::discovery::is_built_in;
 use api::kinds::{API_SERVICE, FLOW_SCHEMA, NETWORK_POLICY, PRIORITY_LEVEL_CONFIGURATION};
 use api::{Lens, Value};
+use discovery::is_built_in;
 
 use super::Act;
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::kinds::{API_SERVICE, ENDPOINTS, SERVICE};
-use api::{Lens, Status, Value, discovery, elsewhere};
+use api::{Lens, Status, Value};
 use client::{Client, Registry};
+use discovery::elsewhere;
 use http::Request;
 use http::tls::{self, Trust};
 use store::{Error, Event, Item, Query, Span, Store, Watch};

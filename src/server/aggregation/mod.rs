@@ -8,9 +8,9 @@ pub(crate) mod follow;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::elsewhere::Elsewhere;
 use api::status::Reason;
 use api::{Lens, Status, Value};
+use discovery::elsewhere::Elsewhere;
 use http::client::Client;
 use http::tls::Identity;
 use http::{Headers, Request, Response};

@@ -130,7 +130,7 @@ async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result
     if request.verb != Verb::Patch {
         // As upstream: of what was sent and defaulted, not of what admission and the kind's strategy make of it.
         let manager = call.caller.manager(request);
-        api::apply::track(form, &manager, &request.subresource, now, None, tree);
+        apply::track(form, &manager, &request.subresource, now, None, tree);
     }
     let act = Act::create(call);
     admission::mutate(&act, tree, notes).await?;

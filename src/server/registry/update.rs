@@ -1,6 +1,5 @@
 //! Update and patch: read, change, check, write where nothing else has changed it meanwhile.
 
-use api::apply;
 use api::codec::{self, FieldValidation};
 use api::kinds::{SECRET, SERVICE};
 use api::status::{Cause, Reason};

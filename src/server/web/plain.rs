@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, PoisonError};
 
-use api::elsewhere::Elsewhere;
 use api::path::Route;
-use api::{Kinds, Status, Value, discovery, json, openapi};
+use api::{Kinds, Status, Value, json};
+use discovery::elsewhere::Elsewhere;
+use discovery::openapi;
 use http::{Method, Response};
 use ring::digest;
 use stdx::Arrange;

@@ -5,7 +5,7 @@ use stdx::Arrange;
 use stdx::time::Wall;
 
 use super::fields::Fields;
-use crate::lens::{Lens, LensMut};
+use api::lens::{Lens, LensMut};
 
 /// Managers by update that are kept apart; older ones become one, as upstream.
 const UPDATE_MANAGERS_MAX: usize = 10;
@@ -124,7 +124,7 @@ pub(super) fn entry<'a>(
 }
 
 pub(super) fn stamp(now: Wall) -> String {
-    crate::time::format(now)
+    api::time::format(now)
 }
 
 /// The oldest managers by update become one, so that the list is bounded.

@@ -1,6 +1,10 @@
-//! Discovery documents: which groups, versions and resources are served, plain and aggregated.
+//! The documents in which a server says what it serves: discovery, plain and aggregated, and OpenAPI.
 //!
-//! Pure functions of the table of kinds; the server chooses by the Accept header.
+//! Pure functions of the table of kinds; the server chooses by the Accept header. Nobody but a server needs
+//! them, so they are a room of their own, above `api`.
+
+pub mod elsewhere;
+pub mod openapi;
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -8,42 +12,11 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use stdx::Arrange;
 
-use crate::catalog::Kinds;
-use crate::definition::Resource;
 use crate::elsewhere::Elsewhere;
-use crate::kind::{Form, Kind, Scope, Sub};
-
-/// Upstream's groups in its order, with the priority that each has among all; others follow by name.
-pub const GROUPS: &[(&str, i64)] = &[
-    ("", 18_000),
-    // No APIService stands for it: it comes before whatever they say.
-    ("apiregistration.k8s.io", i64::MAX),
-    ("apps", 17_800),
-    ("events.k8s.io", 17_750),
-    ("authentication.k8s.io", 17_700),
-    ("authorization.k8s.io", 17_600),
-    ("autoscaling", 17_500),
-    ("batch", 17_400),
-    ("certificates.k8s.io", 17_300),
-    ("networking.k8s.io", 17_200),
-    ("policy", 17_100),
-    ("rbac.authorization.k8s.io", 17_000),
-    ("storage.k8s.io", 16_800),
-    ("admissionregistration.k8s.io", 16_700),
-    ("apiextensions.k8s.io", 16_700),
-    ("scheduling.k8s.io", 16_600),
-    ("coordination.k8s.io", 16_500),
-    ("node.k8s.io", 16_300),
-    ("discovery.k8s.io", 16_200),
-    ("flowcontrol.apiserver.k8s.io", 16_100),
-    ("resource.k8s.io", 15_900),
-];
-
-/// Priorities of the group and of the version of kinds that are defined at run time.
-const DEFINED: (i64, i64) = (1000, 100);
-
-/// Those of upstream's metrics-server.
-const METRICS: (i64, i64) = (100, 100);
+use api::catalog::Kinds;
+use api::definition::Resource;
+use api::groups::{GROUPS, priorities};
+use api::kind::{Form, Kind, Scope, Sub};
 
 /// `GET /api`. `server_address` is `10.0.0.1:6443`.
 pub fn api_versions(server_address: &str) -> Value {
@@ -158,19 +131,6 @@ pub fn versions<'k>(kinds: &'k Kinds, group: &str) -> Vec<&'k str> {
     versions.arrange_by_key(|version| Reverse(priority(version)));
     versions.dedup();
     versions
-}
-
-/// The priorities of a group and version that are served here, as their APIService tells them.
-pub fn priorities(group: &str, version: &str) -> (i64, i64) {
-    let known = GROUPS.iter().find(|(name, _)| *name == group).map(|(_, priority)| *priority);
-    match (known, group, version) {
-        (None, "metrics.k8s.io", _) => METRICS,
-        (None, ..) => DEFINED,
-        (Some(priority), "", _) => (priority, 1),
-        (Some(priority), "autoscaling", "v2") => (priority, 30),
-        (Some(priority), "flowcontrol.apiserver.k8s.io", _) => (priority, 21),
-        (Some(priority), ..) => (priority, 15),
-    }
 }
 
 /// Every group with its versions, preferred first: those that are served here, and elsewhere.
@@ -373,7 +333,7 @@ fn aggregated_resource(form: Form<'_>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lens::Lens;
+    use api::lens::Lens;
 
     #[test]
     fn versions_are_preferred_as_upstream_prefers_them() {

@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 use stdx::Arrange;
 
 use super::Dialect;
-use crate::discovery::Subresource;
-use crate::kind::Form;
-use crate::schema::{Field, Scalar, Shape, TypeId, schema};
-use crate::structural::{is_open, published};
+use crate::Subresource;
+use api::kind::Form;
+use api::schema::{Field, Scalar, Shape, TypeId, schema};
+use api::structural::{is_open, published};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
@@ -58,7 +58,7 @@ pub(super) fn reachable<'a>(forms: &[Form<'a>]) -> Vec<Item<'a>> {
         if form.kind.stored() || form.kind.declared.computed {
             lists.insert(form_name(*form), *form);
         }
-        let bodies = crate::discovery::subresources(*form);
+        let bodies = crate::subresources(*form);
         open.extend(bodies.iter().filter_map(|sub| body_of(*form, sub)?.table()));
         if !form.kind.is_built_in() {
             open.push(schema().object_meta);
@@ -78,7 +78,7 @@ pub(super) fn reachable<'a>(forms: &[Form<'a>]) -> Vec<Item<'a>> {
 pub(super) fn body_of<'a>(form: Form<'a>, sub: &Subresource<'_>) -> Option<Form<'a>> {
     match (sub.group, sub.kind) == (form.group(), form.kind.name) {
         true => Some(form),
-        false => crate::kinds::by_name(sub.group, sub.kind).map(Form::from),
+        false => api::kinds::by_name(sub.group, sub.kind).map(Form::from),
     }
 }
 
@@ -104,7 +104,7 @@ pub(super) fn form_name(form: Form<'_>) -> String {
 /// The name of the definition of a form's list.
 pub(super) fn list_name(form: Form<'_>) -> String {
     let name = form_name(form);
-    match form.defined {
+    match form.definition() {
         None => format!("{name}List"),
         Some(_) => {
             let package = name.strip_suffix(form.kind.name).unwrap_or(&name);
@@ -149,7 +149,7 @@ fn of_custom(form: Form<'_>, dialect: Dialect) -> Value {
         properties.insert("metadata".into(), metadata);
     };
     let v2 = dialect == Dialect::V2;
-    let tree = form.defined.and_then(|held| held.version().schema.tree());
+    let tree = form.definition().and_then(|(_, version)| version.schema.tree());
     // Of what may hold anything nothing is said: kubectl would refuse what it is not told of.
     let mut definition = match tree.filter(|schema| !(v2 && is_open(schema))) {
         None => json!({"type": "object"}),
@@ -169,8 +169,8 @@ fn of_custom(form: Form<'_>, dialect: Dialect) -> Value {
 
 /// What field selectors may name of a kind that is defined at run time.
 fn selectable(form: Form<'_>, definition: &mut Value) {
-    if let Some(held) = form.defined {
-        let fields = held.version().selectable.iter();
+    if let Some((_, version)) = form.definition() {
+        let fields = version.selectable.iter();
         definition["x-kubernetes-selectable-fields"] =
             fields.map(|field| json!({"fieldPath": field})).collect();
     }
@@ -223,7 +223,7 @@ fn group_version_kind(id: TypeId) -> Option<Value> {
     if ty.package == META {
         return Some(json!([{"group": "", "kind": ty.name, "version": "v1"}]));
     }
-    let mut forms = crate::kinds::KINDS.iter().flat_map(|kind| kind.forms());
+    let mut forms = api::kinds::KINDS.iter().flat_map(|kind| kind.forms());
     let form = forms.find(|form| form.table() == Some(id))?;
     Some(form_kind(form, form.kind.name))
 }
@@ -277,7 +277,7 @@ fn of_type(id: TypeId, dialect: Dialect) -> Value {
         && let Some(kinds) = group_version_kind(id)
     {
         definition["x-kubernetes-group-version-kind"] = kinds;
-        if let Some(kind) = crate::kinds::KINDS.iter().find(|kind| schema().root(**kind) == id)
+        if let Some(kind) = api::kinds::KINDS.iter().find(|kind| schema().root(**kind) == id)
             && !kind.declared.doc.is_empty()
         {
             definition["description"] = kind.declared.doc.into();

@@ -8,12 +8,12 @@ use serde_json::Value;
 use stdx::Arrange;
 
 use super::typed::{List, Node, item_element, set_element};
-use crate::complain::go_any;
-use crate::kind::Form;
-use crate::lens::Lens;
-use crate::schema::{Field, Scalar, Shape, TypeId, Types, schema};
-use crate::status::{Reason, Status};
-use crate::structural::{At, ListType, Structural, Type};
+use api::complain::go_any;
+use api::kind::Form;
+use api::lens::Lens;
+use api::schema::{Field, Scalar, Shape, TypeId, Types, schema};
+use api::status::{Reason, Status};
+use api::structural::{At, ListType, Structural, Type};
 
 /// Complaints that are told; more help nobody.
 const COMPLAINTS_MAX: usize = 100;

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 use wire::protobuf as pb;
 
-use crate::lens::Lens;
+use api::lens::Lens;
 
 /// Nothing here fails; the type is what `put_message` asks for.
 type Done = Result<(), std::convert::Infallible>;

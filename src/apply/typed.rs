@@ -8,11 +8,11 @@ use stdx::Gather;
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
-use crate::kind::Form;
-use crate::patch::strategic;
-use crate::schema::{Field, Scalar, Shape, TypeId, Types, schema};
-use crate::status::Status;
-use crate::structural::{At, ListType, Structural, TYPES, Type};
+use api::kind::Form;
+use api::patch::strategic;
+use api::schema::{Field, Scalar, Shape, TypeId, Types, schema};
+use api::status::Status;
+use api::structural::{At, ListType, Structural, TYPES, Type};
 
 /// How a value is owned.
 #[derive(Debug, Clone, Copy)]
@@ -173,7 +173,7 @@ impl<'a> List<'a> {
                     let always = |field: &&Field| {
                         !field.pointer() && (field.required_of_clients() || field.always() || named)
                     };
-                    let zero = || field.filter(always).map(crate::codec::zero_of);
+                    let zero = || field.filter(always).map(api::codec::zero_of);
                     (key.to_owned(), sent(key).or_else(default).or_else(zero))
                 })
                 .collect()

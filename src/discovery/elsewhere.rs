@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::lens::{Lens, LensMut};
+use api::lens::{Lens, LensMut};
 
 /// A group and version that another server serves, as an APIService says.
 #[derive(Debug)]

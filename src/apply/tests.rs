@@ -4,33 +4,28 @@ use serde_json::{Value, json};
 use stdx::time::Wall;
 
 use super::*;
-use crate::kinds::{
+use api::kinds::{
     CLUSTER_ROLE_BINDING, CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, RESOURCE_QUOTA,
 };
 
 /// One object and the time.
 struct World {
-    kind: &'static crate::Kind,
+    kind: &'static api::Kind,
     live: Option<Value>,
     now: i64,
 }
 
 impl World {
-    fn new(kind: &'static crate::Kind) -> World {
+    fn new(kind: &'static api::Kind) -> World {
         World { kind, live: None, now: 1_704_067_200 }
     }
 
     fn apply(&mut self, manager: &str, force: bool, applied: Value) -> String {
         self.now += 1;
         let text = applied.to_string();
-        let applied = codec::decode_sparse_yaml(
-            self.kind,
-            text.as_bytes(),
-            FieldValidation::Strict,
-            &mut |_| true,
-        )
-        .unwrap()
-        .tree;
+        let applied = decode(self.kind, text.as_bytes(), FieldValidation::Strict, &mut |_| true)
+            .unwrap()
+            .tree;
         let request = Request {
             form: self.kind.into(),
             live: self.live.as_ref(),
@@ -166,7 +161,7 @@ fn lists_are_owned_by_items() {
 /// The words are those of a stock kube-apiserver.
 #[test]
 fn what_is_applied_has_the_form_of_the_schema() {
-    let told = |kind: &'static crate::Kind, tree: Value| {
+    let told = |kind: &'static api::Kind, tree: Value| {
         shape::check(kind, &tree)
             .map_or_else(|status| status.message().to_owned(), |()| "ok".into())
     };
@@ -283,9 +278,9 @@ fn status_belongs_to_its_subresource() {
 #[test]
 fn every_kind_applies_twice_the_same() {
     let mut prng = stdx::prng::Prng::new(21);
-    for kind in crate::kinds::KINDS.iter().filter(|kind| kind.stored()) {
-        let root = crate::schema::schema().root(*kind);
-        let mut tree = codec::tests::full(root, &mut prng, 3);
+    for kind in api::kinds::KINDS.iter().filter(|kind| kind.stored()) {
+        let root = api::schema::schema().root(*kind);
+        let mut tree = codec::sample::full(root, &mut prng, 3);
         tree.set("apiVersion", kind.api_version());
         tree.set("kind", kind.name);
         tree.remove("metadata.managedFields");
@@ -373,12 +368,9 @@ fn definitions_are_applied() {
 
 #[test]
 fn what_is_applied_is_read_as_go_converts_it() {
-    let read = |kind: &'static crate::Kind, tree: Value| {
+    let read = |kind: &'static api::Kind, tree: Value| {
         let text = tree.to_string();
-        let read =
-            codec::decode_sparse_yaml(kind, text.as_bytes(), FieldValidation::Strict, &mut |_| {
-                true
-            });
+        let read = decode(kind, text.as_bytes(), FieldValidation::Strict, &mut |_| true);
         let made = read.and_then(|decoded| {
             apply(Request {
                 form: kind.into(),

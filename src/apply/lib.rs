@@ -4,6 +4,7 @@
 
 mod fields;
 mod managers;
+mod read;
 mod shape;
 mod typed;
 
@@ -12,14 +13,15 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 use stdx::time::Wall;
 
-use crate::codec::{self, FieldValidation};
-use crate::kind::{Durability, Form};
-use crate::lens::{Lens, LensMut};
-use crate::status::{Reason, Status};
+use api::codec::{self, FieldValidation};
+use api::kind::{Durability, Form};
+use api::lens::{Lens, LensMut};
+use api::status::{Reason, Status};
 use fields::Fields;
 use managers::Manager;
 use typed::Node;
 
+pub use read::decode;
 pub use shape::check as check_shape;
 
 /// How much memory is taken while it is recorded who manages what `tree` says, about, in bytes; more rather than less.
@@ -42,7 +44,7 @@ pub struct Request<'a> {
     pub form: Form<'a>,
     /// The object as stored, converted to `form`; `None` creates it.
     pub live: Option<&'a Value>,
-    /// What the client sent, read by `codec::decode_sparse_yaml`.
+    /// What the client sent, read by [`decode`].
     pub applied: &'a Value,
     /// `fieldManager`
     pub manager: &'a str,
@@ -206,7 +208,7 @@ fn apply_once(request: Request<'_>, force: bool) -> Result<Value, Failure> {
             return Err(Failure::Conflicts(conflicts));
         }
     }
-    codec::convert_applied(form, &mut after, applied).map_err(Failure::Other)?;
+    read::convert(form, &mut after, applied).map_err(Failure::Other)?;
     let (taken, removed) = changes(node, live, &after, &managers, is_own);
     for other in managers.iter_mut().filter(|other| !is_own(other)) {
         other.fields.subtract(&removed);

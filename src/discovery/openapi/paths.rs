@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 use stdx::Gather;
 
 use super::{Dialect, schemas};
-use crate::discovery::{self, Subresource};
-use crate::kind::Form;
+use crate::Subresource;
+use api::kind::Form;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
@@ -72,7 +72,7 @@ pub(super) fn of_form(form: Form<'_>, dialect: Dialect) -> Vec<(String, Value)> 
         false => format!("{prefix}/{}", kind.plural),
     };
     let root = schemas::form_name(form);
-    let verbs = discovery::verbs(kind);
+    let verbs = crate::verbs(kind);
     let named = |verb, action, body: Option<&str>, answer: Option<String>, query| Operation {
         verb,
         action,
@@ -124,7 +124,7 @@ pub(super) fn of_form(form: Form<'_>, dialect: Dialect) -> Vec<(String, Value)> 
             path_item(&pick(&["get", "update", "patch", "delete"]), &one, dialect),
         ));
     }
-    for sub in discovery::subresources(form) {
+    for sub in crate::subresources(form) {
         let path = format!("{collection}/{{name}}/{}", sub.name);
         items.push((path.clone(), path_item(&sub_operations(form, &sub), &path, dialect)));
     }

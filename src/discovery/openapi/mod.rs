@@ -13,10 +13,10 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 use wire::json::put_string;
 
-use crate::catalog::Kinds;
-use crate::codec::write_tree_json;
-use crate::discovery;
-use crate::kind::Form;
+use api::catalog::Kinds;
+use api::codec::write_tree_json;
+
+use api::kind::Form;
 
 /// The two dialects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,9 +47,9 @@ pub fn v3_hashes(kinds: &Kinds) -> Vec<(String, String)> {
     let of = |(group, version): (&str, &str)| {
         let path = v3_path(group, version);
         // Documents of definitions are large, and follow from their stamps.
-        let stamps: Vec<&[u8]> = discovery::forms_of(kinds, group, version)
+        let stamps: Vec<&[u8]> = crate::forms_of(kinds, group, version)
             .into_iter()
-            .filter_map(|form| Some(form.defined?.definition.stamp.as_bytes()))
+            .filter_map(|form| Some(form.definition()?.0.stamp.as_bytes()))
             .collect();
         let code = in_code.get(&path).map_or("", String::as_str);
         match stamps.is_empty() {
@@ -75,7 +75,7 @@ pub fn v3(kinds: &Kinds, path: &str, out: &mut Vec<u8>) -> Option<()> {
     let (group, version) = group_versions(kinds)
         .into_iter()
         .find(|(group, version)| v3_path(group, version) == path)?;
-    let forms = discovery::forms_of(kinds, group, version);
+    let forms = crate::forms_of(kinds, group, version);
     out.extend_from_slice(b"{\"openapi\":\"3.0.0\",\"info\":");
     write_tree_json(&info(), out);
     out.extend_from_slice(b",\"paths\":{");
@@ -143,14 +143,14 @@ fn info() -> Value {
 
 fn group_versions(kinds: &Kinds) -> Vec<(&'static str, &str)> {
     let versions =
-        |group| discovery::versions(kinds, group).into_iter().map(move |version| (group, version));
-    discovery::groups(kinds).into_iter().flat_map(versions).collect()
+        |group| crate::versions(kinds, group).into_iter().map(move |version| (group, version));
+    crate::groups(kinds).into_iter().flat_map(versions).collect()
 }
 
 fn all_forms(kinds: &Kinds) -> Vec<Form<'_>> {
     group_versions(kinds)
         .into_iter()
-        .flat_map(|(group, version)| discovery::forms_of(kinds, group, version))
+        .flat_map(|(group, version)| crate::forms_of(kinds, group, version))
         .collect()
 }
 
@@ -164,9 +164,39 @@ fn v3_path(group: &str, version: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::custom::Schema;
-    use crate::kind::Scope;
-    use crate::lens::Lens;
+    use api::custom::Schema;
+    use api::definition::{Definition, Version};
+    use api::kind::{Kind, Scope};
+    use api::lens::Lens;
+
+    /// A definition in `example.com/v1`.
+    fn defined(plural: &str, name: &str) -> Definition {
+        Definition {
+            kind: Kind::intern("example.com", name, plural, Scope::Cluster).unwrap(),
+            singular: name.to_ascii_lowercase().into(),
+            list_kind: format!("{name}List").into(),
+            short: Vec::new(),
+            categories: Vec::new(),
+            versions: vec![Version {
+                name: "v1".into(),
+                served: true,
+                stored: true,
+                schema: Schema::of(&json!({
+                    "type": "object",
+                    "properties": {"metadata": {"type": "object"}, "spec": {"type": "object"}},
+                })),
+                columns: Vec::new(),
+                status: true,
+                scale: None,
+                selectable: vec!["spec.color".into()],
+                warning: None,
+            }],
+            conversion: None,
+            waiting: false,
+            terminating: false,
+            stamp: "1".into(),
+        }
+    }
 
     #[test]
     fn v3_documents_are_whole() {
@@ -204,12 +234,12 @@ mod tests {
 
     #[test]
     fn kinds_of_run_time_are_published_as_upstream_does() {
-        let gadgets = crate::structural::tests::definition("shown", "Shown", Scope::Cluster, "1");
-        let mut open = crate::structural::tests::definition("opens", "Open", Scope::Cluster, "1");
+        let gadgets = defined("shown", "Shown");
+        let mut open = defined("opens", "Open");
         let preserve = "x-kubernetes-preserve-unknown-fields";
         open.versions[0].schema =
             Schema::of(&json!({"type": "object", preserve: true, "description": "d"}));
-        let mut none = crate::structural::tests::definition("nones", "None", Scope::Cluster, "1");
+        let mut none = defined("nones", "None");
         none.versions[0].schema = Schema::none();
         none.list_kind = "Nones".into();
         none.versions[0].selectable.clear();
