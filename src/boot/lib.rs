@@ -157,7 +157,9 @@ fn prepare(words: &Words, args: &[String]) -> Result<PathBuf> {
     rt::fs::create_dir_all(RUN_DIR, 0o755)?;
     let modules = load::directory();
     if let Some(directory) = &modules {
-        child::apart("load kernel modules", || load::load_all(directory, &words.modules));
+        child::apart("load kernel modules", || {
+            load::load_all(directory, &words.modules, root::is_initramfs())
+        });
     } else if rt::fs::metadata("/proc/modules").is_ok() && root::is_initramfs() {
         log::warn!(
             "There are no modules of this kernel in /lib/modules: only what it has built in works"

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use stdx::{Context, Result};
 
 use crate::modules::{Found, Index, Texts};
-use crate::root;
 
 const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
@@ -71,10 +70,11 @@ pub(crate) fn directory() -> Option<PathBuf> {
 /// Loads what the devices of this machine ask for, what k3rs needs, and `extra`.
 ///
 /// The tables are megabytes of text on some kernels: the caller runs this in a process that ends.
-pub(crate) fn load_all(directory: &Path, extra: &[String]) {
+/// With `in_memory` the modules' files are in memory and ours, and are removed as they are loaded.
+pub(crate) fn load_all(directory: &Path, extra: &[String], in_memory: bool) {
     let texts = read(directory);
     let mut loader = Loader::new(directory, &texts);
-    loader.in_memory = root::is_initramfs();
+    loader.in_memory = in_memory;
     loader.cold_plug();
     for wanted in WANTED {
         if !loader.load(wanted.name) && loader.index.knows_builtin() {

@@ -7,6 +7,7 @@
 
 pub mod body;
 pub mod client;
+mod crypto;
 pub mod dns;
 pub mod grpc;
 mod h2;
@@ -14,6 +15,7 @@ mod h2;
 pub mod io;
 pub mod message;
 pub mod names;
+mod places;
 pub mod server;
 mod server_name;
 pub mod spdy;
@@ -21,6 +23,7 @@ pub mod streams;
 pub mod tls;
 pub mod tunnel;
 pub mod upgrade;
+mod verifiers;
 pub mod websocket;
 
 #[cfg(test)]

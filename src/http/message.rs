@@ -8,7 +8,7 @@ use rustls_pki_types::CertificateDer;
 use wire::headers::Headers;
 
 use crate::body::{Body, Chunk};
-use crate::upgrade::Upgrade;
+use crate::upgrade::{Upgrade, Upgrading};
 
 /// A request method; methods we do not know keep their name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub struct Peer {
     /// Whether the connection is TLS.
     pub tls: bool,
     /// The connection's place among those of its server; `None` where no server accepted it.
-    pub place: Option<Arc<crate::server::Place>>,
+    pub place: Option<Arc<crate::places::Place>>,
 }
 
 impl Peer {
@@ -218,6 +218,15 @@ impl Response {
     pub fn body_stream(mut self, body: Body) -> Response {
         self.body = body;
         self
+    }
+}
+
+impl Upgrade {
+    /// The 101 response to return (add headers to it as the protocol wants), and the stream to come.
+    pub fn accept(self, protocol: &str) -> (Response, Upgrading) {
+        let response =
+            Response::new(101).header("connection", "Upgrade").header("upgrade", protocol);
+        (response, self.into_stream())
     }
 }
 

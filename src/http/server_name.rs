@@ -212,7 +212,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 type Change = fn(&[u8]) -> Cow<'_, [u8]>;
 
 fn hashing(change: Change) -> Arc<CryptoProvider> {
-    let mut provider = CryptoProvider::clone(&crate::tls::provider());
+    let mut provider = CryptoProvider::clone(&crate::crypto::provider());
     provider.cipher_suites.iter_mut().for_each(|suite| *suite = changing(*suite, change));
     Arc::new(provider)
 }

@@ -2,19 +2,17 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::SignatureScheme;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::server::{
-    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
-    WebPkiClientVerifier,
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
-use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use stdx::time::Wall;
@@ -22,7 +20,9 @@ use stdx::{Context, Error, Result};
 
 use crate::io::Io;
 use crate::server_name::{self, RestoringVerifier};
+use crate::verifiers::{AnyCertificate, AnyName, Listed, Verifier};
 
+pub use crate::crypto::provider;
 pub use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// The certificates of a PEM file, in order; other PEM sections are skipped.
@@ -181,7 +181,7 @@ pub fn client_config(trust: Trust, identity: Option<Arc<Identity>>) -> Result<Ar
     let builder = match trust {
         Trust::Roots(roots) => builder.with_root_certificates(roots),
         Trust::Insecure => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier(AnyCertificate)))
         }
         Trust::Custom(verifier) => builder.dangerous().with_custom_certificate_verifier(verifier),
     };
@@ -219,12 +219,6 @@ pub async fn begin(
     Ok((Box::new(stream), chosen))
 }
 
-/// The cryptography behind every configuration, made once.
-pub fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider())))
-}
-
 /// Trust in what an operator listed in a PEM file: authorities, and servers' own certificates.
 ///
 /// A self-signed certificate often says that it is an authority (`openssl req -x509` writes so), and
@@ -239,7 +233,7 @@ pub fn listed(pem: &[u8]) -> Result<Trust> {
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots(pem)?), provider())
             .build()
             .context(|| "make a trust store")?;
-    Ok(Trust::Custom(Arc::new(Listed { certificates, authorities })))
+    Ok(Trust::Custom(Arc::new(Verifier(Listed { certificates, authorities }))))
 }
 
 /// The same trust in whatever name a certificate has: authorities vouch for the server, wherever it is.
@@ -256,105 +250,7 @@ pub fn any_name(trust: Trust) -> Result<Trust> {
                 .context(|| "make a trust store")?
         }
     };
-    Ok(Trust::Custom(Arc::new(AnyName(inner))))
-}
-
-/// Asks another verifier and does not mind the name, which that one looks at last.
-#[derive(Debug)]
-struct AnyName(Arc<dyn ServerCertVerifier>);
-
-impl ServerCertVerifier for AnyName {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        use CertificateError::{NotValidForName, NotValidForNameContext};
-        match self.0.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            Err(rustls::Error::InvalidCertificate(
-                NotValidForName | NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            verified => verified,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
-}
-
-#[derive(Debug)]
-struct Listed {
-    certificates: Vec<CertificateDer<'static>>,
-    authorities: Arc<WebPkiServerVerifier>,
-}
-
-impl ServerCertVerifier for Listed {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified =
-            self.authorities.verify_server_cert(certificate, intermediates, name, ocsp, now);
-        match verified {
-            // An authority used as a server has no error of its own. The dates were looked at
-            // before that, and have one.
-            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
-                if self.certificates.iter().any(|listed| listed == certificate) =>
-            {
-                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            verified => verified,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.authorities.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.authorities.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.authorities.supported_verify_schemes()
-    }
+    Ok(Trust::Custom(Arc::new(Verifier(AnyName(inner)))))
 }
 
 /// Certificates are looked at as if it were at least this late, in seconds since 1970.
@@ -375,46 +271,5 @@ impl TimeProvider for Clock {
         let now = u64::try_from(rt::now().wall.secs()).unwrap_or(0);
         let secs = now.max(NOT_EARLIER.load(Ordering::Relaxed));
         Some(UnixTime::since_unix_epoch(Duration::from_secs(secs)))
-    }
-}
-
-/// Believes every certificate, but still wants the peer to hold its key.
-#[derive(Debug)]
-struct AnyCertificate;
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, &algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
     }
 }

@@ -10,7 +10,6 @@ use rt::channel;
 use stdx::{Error, Result};
 
 use crate::io::{Io, Prefixed};
-use crate::message::Response;
 
 /// A request's right to take over its connection.
 ///
@@ -34,11 +33,9 @@ impl Upgrade {
         self.held = Some(Box::new(held));
     }
 
-    /// The 101 response to return (add headers to it as the protocol wants), and the stream to come.
-    pub fn accept(self, protocol: &str) -> (Response, Upgrading) {
-        let response =
-            Response::new(101).header("connection", "Upgrade").header("upgrade", protocol);
-        (response, Upgrading(Box::pin(self.receiver), self.held))
+    /// The stream to come. [`Upgrade::accept`] makes the response that belongs to it.
+    pub(crate) fn into_stream(self) -> Upgrading {
+        Upgrading(Box::pin(self.receiver), self.held)
     }
 }
 

@@ -12,8 +12,6 @@ use stdx::time::{Eras, Mono, Now, Wall};
 
 use crate::{Event, sim};
 
-/// A smaller correction changes no decision and begins no era.
-pub(crate) const STEP_MIN: Duration = Duration::from_secs(10);
 /// Slewing moves the clocks against each other this much before it is noted.
 const DRIFT_NANOS: u64 = 100_000_000;
 /// Reads of the two clocks farther apart than this belong to different moments.
@@ -49,7 +47,7 @@ fn machine() -> Now {
     let offset = wall.0.saturating_sub(nanos(mono));
     let known = OFFSET.swap(offset, Ordering::AcqRel);
     let eras = slot.get_or_insert_with(|| Eras::starting(boot(wall)));
-    if known != i64::MIN && offset.abs_diff(known) >= nanos_of(STEP_MIN) {
+    if known != i64::MIN && offset.abs_diff(known) >= nanos_of(Eras::STEP_MIN) {
         let expected = Wall(nanos(mono).saturating_add(known));
         eras.set(expected, wall);
         N_SETTINGS.fetch_add(1, Ordering::AcqRel);

@@ -275,7 +275,7 @@ pub fn set_mode(path: impl AsRef<Path>, mode: u32) -> Result<()> {
     };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = sys::file::open_dir(parent.unwrap_or(Path::new("."))).context(what)?;
-    sys::file::set_mode_at(parent.as_fd(), Path::new(name), mode).context(what)
+    sys::tree::set_mode_at(parent.as_fd(), Path::new(name), mode).context(what)
 }
 
 /// Sets owner and group (`None` leaves one as it is), not following a symbolic link.

@@ -117,7 +117,7 @@ pub fn jump_wall(nanos: i64) {
         if let Some(state) = slot {
             let before = state.wall();
             state.wall_skew_nanos = state.wall_skew_nanos.saturating_add(nanos);
-            if Duration::from_nanos(nanos.unsigned_abs()) >= crate::clock::STEP_MIN {
+            if Duration::from_nanos(nanos.unsigned_abs()) >= Eras::STEP_MIN {
                 state.eras.set(before, state.wall());
                 state.n_settings += 1;
                 state.was_set.notify(usize::MAX);

@@ -14,7 +14,7 @@ use crate::records::{self, PLAN_FILE};
 use crate::spec::{ContainerSpec, ExecSpec, TerminalSize};
 use crate::state::{Shared, new_id};
 use crate::status::{ContainerState, Event, ExitStatus, Id, SandboxState, Stats};
-use crate::stream::{ExecOutput, Output, Session};
+use crate::stream::{self, ExecOutput, Output, Session};
 
 /// How long the kernel may take to end a killed process before we say that it hangs.
 const KILL_MAX: Duration = Duration::from_secs(30);
@@ -337,7 +337,7 @@ pub(crate) async fn cgroup_stats(shared: &Arc<Shared>, path: &str) -> Result<Sta
 
 pub(crate) async fn attach(shared: &Arc<Shared>, id: &str) -> Result<Session> {
     let directory = shared.shim_of(id)?;
-    let session = link::session(&directory, &target(kind::ATTACH, id)).await;
+    let session = stream::open(&directory, &target(kind::ATTACH, id)).await;
     session.context(|| format!("attach to container {id}"))
 }
 
@@ -356,7 +356,7 @@ pub(crate) async fn exec(shared: &Arc<Shared>, id: &str, spec: ExecSpec) -> Resu
     let exec = plan::exec(container, &status, groups, spec);
     let mut request = Vec::new();
     wire::shim::frame(&mut request, kind::EXEC, |out| exec.put(out));
-    link::session(&directory, &request).await.context(|| format!("exec in container {id}"))
+    stream::open(&directory, &request).await.context(|| format!("exec in container {id}"))
 }
 
 pub(crate) async fn exec_sync(

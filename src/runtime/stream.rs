@@ -1,7 +1,13 @@
 //! The standard streams of an exec or attach session, as two halves that end when the process does.
 
-use stdx::Result;
+use std::path::Path;
 
+use rt::io::AsyncWriteExt;
+use rt::net::UnixStream;
+use stdx::{Context, Error, Result};
+use wire::shim::{CHUNK_MAX_BYTES, Field, Resize, decode, frame, kind};
+
+use crate::link::{self, Link};
 use crate::spec::TerminalSize;
 use crate::status::ExitStatus;
 
@@ -29,42 +35,88 @@ pub struct Session {
 /// Towards the process.
 #[derive(Debug)]
 pub struct StreamSender {
-    pub(crate) link: crate::link::SendHalf,
+    socket: UnixStream,
 }
 
 impl StreamSender {
     /// Writes to the process's stdin, waiting while its pipe is full.
     pub async fn stdin(&mut self, bytes: &[u8]) -> Result<()> {
-        self.link.stdin(bytes).await
+        for chunk in bytes.chunks(CHUNK_MAX_BYTES) {
+            self.send(kind::STDIN, |out| out.extend_from_slice(chunk)).await?;
+        }
+        Ok(())
     }
 
     /// Closes the process's stdin (no effect on a terminal).
     pub async fn close_stdin(&mut self) -> Result<()> {
-        self.link.close_stdin().await
+        self.send(kind::CLOSE_STDIN, |_| ()).await
     }
 
     pub async fn resize(&mut self, size: TerminalSize) -> Result<()> {
-        self.link.resize(size).await
+        let resize = Resize { id: String::new(), columns: size.columns, rows: size.rows };
+        self.send(kind::STREAM_RESIZE, |out| resize.put(out)).await
     }
 
     /// Kills an exec'd process; on an attach session it only ends the session.
     pub async fn kill(&mut self) -> Result<()> {
-        self.link.kill().await
+        self.send(kind::KILL, |_| ()).await
+    }
+
+    async fn send(&mut self, frame_kind: u8, payload: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+        let mut bytes = Vec::new();
+        frame(&mut bytes, frame_kind, payload);
+        self.socket.write_all(&bytes).await.context(|| "write to the shim")
     }
 }
 
 /// From the process.
 #[derive(Debug)]
 pub struct StreamReceiver {
-    pub(crate) link: crate::link::ReceiveHalf,
+    /// `None` after the last chunk.
+    link: Option<Link>,
 }
 
 impl StreamReceiver {
     /// The next chunk; `None` after `Exit`, or when the session broke (a slow attacher is dropped
     /// after `shim`'s bound, the shim died). Not reading slows an exec'd process down.
     pub async fn next(&mut self) -> Option<Output> {
-        self.link.next().await
+        let link = self.link.as_mut()?;
+        loop {
+            match link.receive().await {
+                Ok(Some((kind::STDOUT, bytes))) => return Some(Output::Stdout(bytes)),
+                Ok(Some((kind::STDERR, bytes))) => return Some(Output::Stderr(bytes)),
+                Ok(Some((kind::EXIT, payload))) => {
+                    self.link = None;
+                    return decode(&payload).ok().map(|exit| Output::Exit(link::exit_status(exit)));
+                }
+                // A newer shim may say more than we know.
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => {
+                    self.link = None;
+                    return None;
+                }
+            }
+        }
     }
+}
+
+/// Opens a session with an `EXEC` or `ATTACH` request to the shim of this state directory.
+pub(crate) async fn open(directory: &Path, request: &[u8]) -> Result<Session> {
+    let is_attach = request.get(4) == Some(&kind::ATTACH);
+    let mut link = Link::connect(directory).await?;
+    link.send(request).await?;
+    match link::answer(&mut link).await? {
+        (kind::OK, _) => {}
+        (other, _) => {
+            return Err(Error::new(format!("the shim answered a session with frame {other}")));
+        }
+    }
+    Ok(Session {
+        sender: StreamSender { socket: link.writer() },
+        receiver: StreamReceiver { link: Some(link) },
+        is_attach,
+        ends_with_input: false,
+    })
 }
 
 /// What `exec_sync` returns.

@@ -295,14 +295,14 @@ fn read_database(path: &str) -> Result<String> {
     const DATABASE_MAX_BYTES: u64 = 4 << 20;
     let root = rootfs::current_root()?;
     let flags = sys::file::O_RDONLY | sys::file::O_NONBLOCK | sys::file::O_NOCTTY;
-    let Ok(place) = sys::file::open_in_root(root.as_fd(), path, sys::file::O_PATH, 0) else {
+    let Ok(place) = sys::rooted::open_in_root(root.as_fd(), path, sys::file::O_PATH, 0) else {
         return Ok(String::new());
     };
     // A device is not even opened.
     if !File::from(place).metadata().is_ok_and(|metadata| metadata.is_file()) {
         return Ok(String::new());
     }
-    let Ok(opened) = sys::file::open_in_root(root.as_fd(), path, flags, 0) else {
+    let Ok(opened) = sys::rooted::open_in_root(root.as_fd(), path, flags, 0) else {
         return Ok(String::new());
     };
     let file = File::from(opened);

@@ -9,10 +9,13 @@ use std::path::Path;
 
 use stdx::Arrange;
 use stdx::{Context, Error, Result};
-use sys::file::{self, Missing, O_PATH, Special};
+use sys::file::{self, O_PATH, Special};
+use sys::make::{self, Missing};
 use sys::mount::{
     self, MNT_DETACH, MS_BIND, MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REC, MS_SLAVE,
 };
+use sys::rooted;
+use sys::tree;
 use wire::shim::{Container, DeviceNode, Mount, Rootfs, mount_kind, pid_mode};
 
 use crate::sandbox::{Sandbox, open_namespace};
@@ -68,7 +71,7 @@ pub(crate) fn enter(
     }
     // While the root can still be written.
     let cwd = Path::new("/").join(&plan.process.cwd);
-    file::make_in_root(root.as_fd(), &cwd, Missing::Directory)
+    make::make_in_root(root.as_fd(), &cwd, Missing::Directory)
         .context(|| format!("make working directory {}", cwd.display()))?;
     let terminal = match plan.process.tty {
         true => Some(make_console(root.as_fd(), &plan.process).context(|| "make the terminal")?),
@@ -144,11 +147,12 @@ fn clone_proc_of(namespace: &OwnedFd) -> Result<OwnedFd> {
     const PROC_ROOT_INODE: u64 = 1;
     inside(namespace, || {
         let root = current_root()?;
-        let proc = file::open_in_root(root.as_fd(), "proc", O_PATH, 0).context(|| "open /proc")?;
+        let proc =
+            rooted::open_in_root(root.as_fd(), "proc", O_PATH, 0).context(|| "open /proc")?;
         let metadata = std::fs::File::from(proc.try_clone().context(|| "open /proc")?).metadata();
         let is_root = metadata.context(|| "look at /proc")?.ino() == PROC_ROOT_INODE;
         // Where this process has a number, outside of the container, it is another PID namespace's.
-        let is_its_own = file::open_in_root(proc.as_fd(), "self", O_PATH, 0).is_err();
+        let is_its_own = rooted::open_in_root(proc.as_fd(), "self", O_PATH, 0).is_err();
         if !mount::is_proc(proc.as_fd()).context(|| "look at /proc")? || !is_root || !is_its_own {
             return Err(Error::new("its /proc is not that of its own processes"));
         }
@@ -195,7 +199,7 @@ const MOUNT_DATA_MAX_BYTES: usize = 4096;
 fn apply_mount(root: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) -> Result<()> {
     let target_path = Path::new(&mount.target);
     if mount.kind == mount_kind::FILESYSTEM {
-        let target = file::make_in_root(root, target_path, Missing::Directory)
+        let target = make::make_in_root(root, target_path, Missing::Directory)
             .context(|| "make the target")?;
         check_target(root, mount, target.as_fd(), None)?;
         if let Some(tree) = source {
@@ -209,7 +213,7 @@ fn apply_mount(root: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) ->
         return mounted.context(|| format!("mount {}", mount.fs_type));
     }
     if mount.kind == mount_kind::IMAGE {
-        let target = file::make_in_root(root, target_path, Missing::Directory)
+        let target = make::make_in_root(root, target_path, Missing::Directory)
             .context(|| "make the target")?;
         check_target(root, mount, target.as_fd(), None)?;
         let place = file::descriptor_path(target.as_fd());
@@ -224,14 +228,15 @@ fn apply_mount(root: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) ->
         };
         std::env::set_current_dir("/").context(|| "enter /")?;
         mounted.context(|| "mount the image's layers")?;
-        let top = file::open_in_root(root, target_path, O_PATH, 0).context(|| "open the mount")?;
+        let top =
+            rooted::open_in_root(root, target_path, O_PATH, 0).context(|| "open the mount")?;
         return mount::set_read_only(file::descriptor_path(top.as_fd()))
             .context(|| "make it read-only");
     }
     let Some(tree) = source else { return Ok(()) };
     let is_directory = is_directory(tree.as_fd()).context(|| "look at the source")?;
     let missing = if is_directory { Missing::Directory } else { Missing::File };
-    let target = file::make_in_root(root, target_path, missing).context(|| "make the target")?;
+    let target = make::make_in_root(root, target_path, missing).context(|| "make the target")?;
     check_target(root, mount, target.as_fd(), Some(tree.as_fd()))?;
     if self::is_directory(target.as_fd()).context(|| "look at the target")? != is_directory {
         let (source_kind, target_kind) =
@@ -241,7 +246,7 @@ fn apply_mount(root: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) ->
         )));
     }
     mount::attach_tree(tree.as_fd(), target.as_fd()).context(|| "attach the source")?;
-    let top = file::open_in_root(root, target_path, O_PATH, 0).context(|| "open the mount")?;
+    let top = rooted::open_in_root(root, target_path, O_PATH, 0).context(|| "open the mount")?;
     let place = file::descriptor_path(top.as_fd());
     if mount.propagation != 0 {
         let kind = mount.propagation | MS_REC;
@@ -318,7 +323,7 @@ fn is_read_only_tmpfs(mount: &Mount) -> bool {
 }
 
 fn remount_read_only(root: BorrowedFd<'_>, path: &str) -> Result<()> {
-    let top = file::open_in_root(root, path, O_PATH, 0).context(|| "open it")?;
+    let top = rooted::open_in_root(root, path, O_PATH, 0).context(|| "open it")?;
     mount::set_read_only(file::descriptor_path(top.as_fd())).context(|| "remount it")
 }
 
@@ -332,7 +337,7 @@ fn make_devices(root: BorrowedFd<'_>, devices: &[DeviceNode]) -> Result<()> {
         make_device(root, device).context(|| format!("make device {}", device.path))?;
     }
     let dev =
-        file::make_in_root(root, Path::new("/dev"), Missing::Directory).context(|| "open /dev")?;
+        make::make_in_root(root, Path::new("/dev"), Missing::Directory).context(|| "open /dev")?;
     let links = [
         ("ptmx", "pts/ptmx"),
         ("fd", "/proc/self/fd"),
@@ -357,7 +362,7 @@ fn make_device(root: BorrowedFd<'_>, device: &DeviceNode) -> Result<()> {
         return Err(Error::new("the path names no file"));
     };
     let parent =
-        file::make_in_root(root, parent, Missing::Directory).context(|| "make its directory")?;
+        make::make_in_root(root, parent, Missing::Directory).context(|| "make its directory")?;
     let name = Path::new(name);
     let (major, minor) = (device.major, device.minor);
     let special = match device.kind {
@@ -371,14 +376,14 @@ fn make_device(root: BorrowedFd<'_>, device: &DeviceNode) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) => return Err(error).context(|| "mknod"),
     }
-    file::set_mode_at(parent.as_fd(), name, device.mode).context(|| "set its mode")?;
+    tree::set_mode_at(parent.as_fd(), name, device.mode).context(|| "set its mode")?;
     file::set_owner_at(parent.as_fd(), name, device.uid, device.gid).context(|| "set its owner")
 }
 
 /// A terminal out of the container's devpts, so that it has a name there, bound to `/dev/console`.
 fn make_console(root: BorrowedFd<'_>, process: &wire::shim::Process) -> Result<Terminal> {
     let terminal = open_terminal(root, process)?;
-    let console = file::make_in_root(root, Path::new("/dev/console"), Missing::File)
+    let console = make::make_in_root(root, Path::new("/dev/console"), Missing::File)
         .context(|| "make /dev/console")?;
     let peer = file::descriptor_path(terminal.peer.as_fd());
     let peer = peer.to_str().context(|| "name the terminal")?;
@@ -394,7 +399,7 @@ pub(crate) fn open_terminal(
 ) -> Result<Terminal> {
     let flags = file::O_RDWR | file::O_NOCTTY;
     let master =
-        file::open_in_root(root, "/dev/pts/ptmx", flags, 0).context(|| "open /dev/pts/ptmx")?;
+        rooted::open_in_root(root, "/dev/pts/ptmx", flags, 0).context(|| "open /dev/pts/ptmx")?;
     let peer = sys::pty::open_peer(master.as_fd()).context(|| "open the other end")?;
     if process.columns != 0 && process.rows != 0 {
         let _ = sys::pty::set_size(master.as_fd(), process.columns, process.rows);
@@ -407,7 +412,7 @@ pub(crate) fn open_terminal(
 /// owner and mode are what a copy would have.
 fn make_volumes(root: BorrowedFd<'_>, plan: &Container) -> Result<()> {
     for path in &plan.volumes {
-        file::make_in_root(root, Path::new(path), Missing::Directory)
+        make::make_in_root(root, Path::new(path), Missing::Directory)
             .context(|| format!("make volume {path} of the image"))?;
     }
     Ok(())
@@ -421,7 +426,7 @@ fn keep_volumes_writable(
     let mut volumes = Vec::new();
     for path in plan.volumes.iter().filter(|_| plan.readonly_root) {
         let what = || format!("keep volume {path} of the image writable");
-        let target = file::make_in_root(root, Path::new(path), Missing::Directory).context(what)?;
+        let target = make::make_in_root(root, Path::new(path), Missing::Directory).context(what)?;
         // What is a mount of its own does not become read-only, and a second copy of it (of /proc, say)
         // would lie over the masks.
         if device(target.as_fd()).context(what)? != device(root).context(what)? {
@@ -459,7 +464,7 @@ fn make_read_only(root: BorrowedFd<'_>, path: &str) -> Result<()> {
 }
 
 fn open_existing(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>> {
-    match file::open_in_root(root, path, O_PATH, 0) {
+    match rooted::open_in_root(root, path, O_PATH, 0) {
         Ok(fd) => Ok(Some(fd)),
         Err(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
@@ -490,14 +495,14 @@ pub(crate) fn open_null() -> Option<OwnedFd> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     let root = current_root().ok()?;
     let flags = file::O_RDWR | file::O_NONBLOCK | file::O_NOCTTY;
-    let place = file::open_in_root(root.as_fd(), "/dev/null", O_PATH, 0).ok()?;
+    let place = rooted::open_in_root(root.as_fd(), "/dev/null", O_PATH, 0).ok()?;
     let is_null = |fd: &OwnedFd| {
         let metadata = std::fs::File::from(fd.try_clone().ok()?).metadata().ok()?;
         let is_device = metadata.file_type().is_char_device();
         (is_device && file::device_numbers(metadata.rdev()) == (1, 3)).then_some(())
     };
     is_null(&place)?;
-    let opened = file::open_in_root(root.as_fd(), "/dev/null", flags, 0).ok()?;
+    let opened = rooted::open_in_root(root.as_fd(), "/dev/null", flags, 0).ok()?;
     is_null(&opened)?;
     sys::unix::set_nonblocking(opened.as_fd(), false).ok()?;
     Some(opened)

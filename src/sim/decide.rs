@@ -1,35 +1,39 @@
 //! The production tables of controllers, with an ear at every decision.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use api::{Actions, Key, Next, Registered, View};
+use client::{Client, Driver, Informers};
 use stdx::time::Eras;
 
+use crate::controllers::originals;
+use crate::door::Door;
+use crate::lock;
 use crate::plant::Plant;
-use crate::world;
+use crate::world::{self, Control, World};
 
 type Reconcile = fn(&View<'_>, &Key, &mut Actions) -> Next;
 
 /// Controllers that a table may hold; function pointers need an array of known length.
 const CONTROLLERS_MAX: usize = 48;
 
-fn originals() -> impl Iterator<Item = &'static Registered> {
-    control::CONTROLLERS.iter().chain(sched::SCHEDULER)
+/// Starts the controllers and the scheduler of a world, which has none at the moment.
+pub(crate) fn start(world: &Arc<World>) {
+    let door = |name: &'static str| Client::new(Arc::new(Door::new(world, name)));
+    let informers = Informers::new(door("informers"));
+    let scheduler = Driver::start(scheduler(), &informers, door);
+    let driver = Driver::start(controllers(), &informers, door);
+    world.controlled_by(Control { driver, scheduler, _informers: informers });
 }
 
 /// `control::CONTROLLERS`, listened to.
-pub(crate) fn controllers() -> &'static [Registered] {
+fn controllers() -> &'static [Registered] {
     &table()[..control::CONTROLLERS.len()]
 }
 
 /// `sched::SCHEDULER`, listened to.
-pub(crate) fn scheduler() -> &'static [Registered] {
+fn scheduler() -> &'static [Registered] {
     &table()[control::CONTROLLERS.len()..]
-}
-
-/// Whether a controller of this name exists (yet).
-pub(crate) fn has(name: &str) -> bool {
-    originals().any(|controller| controller.name == name)
 }
 
 fn table() -> &'static [Registered] {
@@ -65,7 +69,7 @@ fn wrapped<const N: usize>(view: &View<'_>, key: &Key, actions: &mut Actions) ->
     if let Some(plant) = world.plant {
         plant.spoil(original.name, view, key, actions);
     }
-    let verdict = world::lock(&world.checks).decided(original.name, view, key, actions);
+    let verdict = lock(&world.checks).decided(original.name, view, key, actions);
     if let Err(why) = verdict {
         world.fail(&why);
     }

@@ -4,13 +4,16 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use api::{Status, Value};
-use client::{Answer, Api, Client, Request, Verb, WatchEvent, WatchStream};
+use client::{Access, Answer, Api, Client, Request, Verb, WatchEvent, WatchStream};
+use http::client::{Dial, Protocol};
+use http::io::Io;
 use rt::BoxFuture;
 use server::User;
 use stdx::time::Mono;
 
+use crate::lock;
 use crate::plant::Plant;
-use crate::wire;
+use crate::wire::Wire;
 use crate::world::World;
 
 /// One component's way to the API.
@@ -27,7 +30,7 @@ impl Door {
         let name = name.into();
         let node =
             name.strip_prefix("kubelet ").filter(|node| node.ends_with(['1', '3', '5', '7', '9']));
-        let remote = node.and_then(|node| wire::client(world, node));
+        let remote = node.and_then(|node| remote(world, node));
         Door { world: Arc::downgrade(world), name, remote }
     }
 
@@ -64,7 +67,7 @@ impl Door {
         let epoch = world.epoch();
         world.check();
         if changes {
-            crate::world::lock(&world.checks).before(&self.name, &request);
+            lock(&world.checks).before(&self.name, &request);
         }
         let done = api.call(request.clone()).await;
         if world.epoch() != epoch {
@@ -74,7 +77,7 @@ impl Door {
         if changes {
             let ok = done.is_ok();
             world.tell(|| describe(&self.name, &request, &done));
-            let verdict = crate::world::lock(&world.checks).after(&self.name, &request, ok);
+            let verdict = lock(&world.checks).after(&self.name, &request, ok);
             if let Err(why) = verdict {
                 world.fail(&why);
             }
@@ -184,6 +187,38 @@ impl WatchStream for Line {
                 return faults.compacted().then(|| Err(Status::expired("simulated: too old")));
             }
             self.waiting.pop_front().map(Ok)
+        })
+    }
+}
+
+/// A client of the world's server over HTTP/2, with `token` for its name.
+fn remote(world: &Arc<World>, token: &str) -> Option<Client> {
+    let access = Access {
+        server: "http://server".to_owned(),
+        token: client::access::Source::Inline(token.as_bytes().to_vec()),
+        dialer: Some(Arc::new(Dialer(Arc::downgrade(world)))),
+        protocol: Protocol::Http2,
+        ..Access::default()
+    };
+    Client::remote(access, "kubelet").ok()
+}
+
+struct Dialer(Weak<World>);
+
+impl Dial for Dialer {
+    fn dial<'a>(&'a self, _host: &'a str, _port: u16) -> BoxFuture<'a, stdx::Result<Io>> {
+        Box::pin(async move {
+            let down = || stdx::Error::new("simulated: no server");
+            let world = self.0.upgrade().ok_or_else(down)?;
+            world.faults.travel().await;
+            if world.faults.lost().is_some() {
+                return Err(stdx::Error::new("simulated: the connection was refused"));
+            }
+            let face = world.face().ok_or_else(down)?;
+            let (wire, [near, far]) = Wire::new(&world.faults);
+            world.connected(&wire);
+            rt::spawn(async move { face.serve_stream(far, http::Peer::default()).await }).detach();
+            Ok(near)
         })
     }
 }

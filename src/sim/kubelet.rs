@@ -15,9 +15,10 @@ use stdx::prng::Prng;
 use stdx::time::Mono;
 
 use crate::check::Container;
-use crate::decide;
+use crate::controllers;
 use crate::door::Door;
-use crate::world::{World, lock};
+use crate::lock;
+use crate::world::World;
 
 /// How often it looks again if nothing changes.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -115,7 +116,7 @@ impl Node {
             _ => {}
         }
         self.post_status(client).await?;
-        if !decide::has("node-controller") {
+        if !controllers::has("node-controller") {
             // Nobody else would take the taint away that a new node comes with.
             let admin = Client::new(Arc::new(Door::new(&self.world, "user")));
             let patch = json!({"spec": {"taints": null}});

@@ -6,6 +6,7 @@
 //! its specs say. A seed is a history: `make sim SEED=n` replays it.
 
 mod check;
+mod controllers;
 mod decide;
 mod door;
 mod faults;
@@ -16,5 +17,12 @@ mod user;
 mod wire;
 mod world;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub use plant::Plant;
 pub use run::{Outcome, heard, run};
+
+/// A simulation that panicked has failed; what it held is still looked at.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

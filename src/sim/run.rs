@@ -6,9 +6,11 @@ use std::time::Duration;
 use rt::sim::End;
 use stdx::prng::Prng;
 
+use crate::decide;
+use crate::lock;
 use crate::plant::Plant;
 use crate::user::User;
-use crate::world::{self, World, lock};
+use crate::world::{self, World};
 use crate::{kubelet, world::enter};
 
 /// Task steps of one seed; a loop without end is a bug, too.
@@ -99,7 +101,7 @@ async fn start(world: &Arc<World>) {
         }
     }
     if !world.control_runs() {
-        world.start_control();
+        decide::start(world);
     }
 }
 

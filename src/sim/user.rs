@@ -12,9 +12,10 @@ use api::{Kind, Object, Status, Value, json};
 use client::{Client, DeleteOptions, PatchType};
 use stdx::prng::Prng;
 
-use crate::decide;
+use crate::controllers;
 use crate::door::Door;
-use crate::world::{World, lock};
+use crate::lock;
+use crate::world::World;
 
 const NAMESPACES: [&str; 2] = ["blue", "green"];
 
@@ -87,7 +88,7 @@ impl User {
         if self.prng.chance(12) {
             return self.own_something().await;
         }
-        let kinds: Vec<Maker> = MAKERS.iter().copied().filter(|m| decide::has(m.1)).collect();
+        let kinds: Vec<Maker> = MAKERS.iter().copied().filter(|m| controllers::has(m.1)).collect();
         let idx =
             usize::try_from(self.prng.below(u64::try_from(kinds.len()).unwrap_or(1))).unwrap_or(0);
         let Some((kind, _, make)) = kinds.get(idx).copied() else { return Ok(()) };
@@ -132,7 +133,7 @@ impl User {
             self.client.create(&PERSISTENT_VOLUME, volume).await?;
         }
         self.client.create(kind, tree).await?;
-        if decide::has("endpointslice-controller") && self.prng.chance(30) {
+        if controllers::has("endpointslice-controller") && self.prng.chance(30) {
             let service = json!({
                 "apiVersion": "v1", "kind": "Service",
                 "metadata": {"name": name, "namespace": namespace},
@@ -229,7 +230,8 @@ fn is_owner(object: &&Object) -> bool {
 }
 
 fn has_volumes() -> bool {
-    decide::has("persistent-volume-binder") && decide::has("local-path-provisioner-service-account")
+    controllers::has("persistent-volume-binder")
+        && controllers::has("local-path-provisioner-service-account")
 }
 
 type Make = fn(&mut Prng, &str) -> Value;

@@ -4,57 +4,18 @@
 use std::collections::VecDeque;
 use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use client::{Access, Client};
-use http::client::{Dial, Protocol};
 use http::io::Io;
-use rt::BoxFuture;
 use rt::io::{AsyncRead, AsyncWrite};
 use stdx::time::Mono;
 
 use crate::faults::Faults;
-use crate::world::{World, lock};
+use crate::lock;
 
 /// Bytes on their way in one direction.
 const HELD_MAX_BYTES: usize = 256 << 10;
-
-/// A client of the world's server over HTTP/2, with `token` for its name.
-pub(crate) fn client(world: &Arc<World>, token: &str) -> Option<Client> {
-    let access = Access {
-        server: "http://server".to_owned(),
-        token: client::access::Source::Inline(token.as_bytes().to_vec()),
-        dialer: Some(Arc::new(Dialer(Arc::downgrade(world)))),
-        protocol: Protocol::Http2,
-        ..Access::default()
-    };
-    Client::remote(access, "kubelet").ok()
-}
-
-struct Dialer(Weak<World>);
-
-impl Dial for Dialer {
-    fn dial<'a>(&'a self, _host: &'a str, _port: u16) -> BoxFuture<'a, stdx::Result<Io>> {
-        Box::pin(async move {
-            let down = || stdx::Error::new("simulated: no server");
-            let world = self.0.upgrade().ok_or_else(down)?;
-            world.faults.travel().await;
-            if world.faults.lost().is_some() {
-                return Err(stdx::Error::new("simulated: the connection was refused"));
-            }
-            let face = world.face().ok_or_else(down)?;
-            let wire = Arc::new(Wire { faults: world.faults.clone(), state: Mutex::default() });
-            world.connected(&wire);
-            let [near, far] = [0, 1].map(|side| End { wire: Arc::clone(&wire), side, rest: None });
-            rt::spawn(async move {
-                face.serve_stream(Box::new(far), http::Peer::default()).await;
-            })
-            .detach();
-            Ok(Box::new(near) as Io)
-        })
-    }
-}
 
 /// Both directions of a connection.
 pub(crate) struct Wire {
@@ -88,6 +49,14 @@ impl Way {
 }
 
 impl Wire {
+    /// A new connection and its two ends.
+    pub(crate) fn new(faults: &Faults) -> (Arc<Wire>, [Io; 2]) {
+        let wire = Arc::new(Wire { faults: faults.clone(), state: Mutex::default() });
+        let ends = [0, 1]
+            .map(|side| -> Io { Box::new(End { wire: Arc::clone(&wire), side, rest: None }) });
+        (wire, ends)
+    }
+
     /// Breaks it: both ends see that at once.
     pub(crate) fn cut(&self) {
         let mut state = lock(&self.state);

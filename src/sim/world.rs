@@ -3,16 +3,15 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
-use client::{Client, Driver, Informers};
+use client::{Driver, Informers};
 use server::{Config, Server, StaticToken, User};
 use store::{Disk, Limits, Query, Span, Store};
 
 use crate::check::Checks;
-use crate::decide;
-use crate::door::Door;
 use crate::faults::Faults;
+use crate::lock;
 use crate::plant::Plant;
 use crate::wire::Wire;
 
@@ -44,7 +43,7 @@ struct Machine {
 pub(crate) struct Control {
     pub(crate) driver: Driver,
     pub(crate) scheduler: Driver,
-    _informers: Informers,
+    pub(crate) _informers: Informers,
 }
 
 thread_local! {
@@ -59,10 +58,6 @@ pub(crate) fn current() -> Option<Arc<World>> {
 /// Makes `world` the one of this thread, or none.
 pub(crate) fn enter(world: Option<Arc<World>>) {
     CURRENT.with_borrow_mut(|slot| *slot = world);
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl World {
@@ -136,12 +131,7 @@ impl World {
         self.epoch.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn start_control(self: &Arc<World>) {
-        let door = |name: &'static str| Client::new(Arc::new(Door::new(self, name)));
-        let informers = Informers::new(door("informers"));
-        let scheduler = Driver::start(decide::scheduler(), &informers, door);
-        let driver = Driver::start(decide::controllers(), &informers, door);
-        let control = Control { driver, scheduler, _informers: informers };
+    pub(crate) fn controlled_by(&self, control: Control) {
         lock(&self.machine).control = Some(control);
     }
 

@@ -35,6 +35,8 @@ pub struct Eras {
 }
 
 impl Eras {
+    /// A smaller correction of the wall clock changes no decision and begins no era.
+    pub const STEP_MIN: Duration = Duration::from_secs(10);
     /// Of more than these the shortest are forgotten: little happened in them.
     const ENDED_MAX: usize = 6;
 

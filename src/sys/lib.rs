@@ -10,6 +10,7 @@ pub mod host;
 pub mod inotify;
 pub mod kernel;
 pub mod lacks;
+pub mod make;
 pub mod memory;
 pub mod mount;
 pub mod netlink;
@@ -18,12 +19,12 @@ pub mod poll;
 pub mod process;
 pub mod pty;
 pub mod random;
+pub mod rooted;
 pub mod seccomp;
 pub mod space;
 pub mod tcp;
 pub mod tree;
 pub mod unix;
-mod walk;
 
 /// The kernel's "minus one and errno" as a `Result`.
 fn check(result: impl Into<i64>) -> std::io::Result<i64> {

@@ -11,8 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::check;
 use crate::file::{self, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY};
+use crate::{check, rooted};
 
 /// Which file it is, whatever its name.
 pub type Identity = (u64, u64);
@@ -30,7 +30,7 @@ impl Node {
 
     /// What is at `path` as if `root` were `/`; a link at its end is taken itself.
     pub fn open_in_root(root: BorrowedFd<'_>, path: &Path) -> io::Result<Node> {
-        file::open_in_root(root, path, O_PATH | O_NOFOLLOW, 0).map(|fd| Node(File::from(fd)))
+        rooted::open_in_root(root, path, O_PATH | O_NOFOLLOW, 0).map(|fd| Node(File::from(fd)))
     }
 
     pub fn metadata(&self) -> io::Result<std::fs::Metadata> {
@@ -401,6 +401,11 @@ impl Reader {
     }
 }
 
+/// Sets the mode bits of a name; one that is a symbolic link is refused, and not followed.
+pub fn set_mode_at(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<()> {
+    Node::open(dir, name)?.set_mode(mode)
+}
+
 /// Where an open file or directory is below `root`, as an absolute path in it.
 pub fn place_below(root: BorrowedFd<'_>, opened: BorrowedFd<'_>) -> io::Result<std::path::PathBuf> {
     let root = std::fs::read_link(file::descriptor_path(root))?;
@@ -537,7 +542,7 @@ mod tests {
         std::os::unix::fs::symlink("other", dir.join("file")).unwrap();
         node.set_mode(0o640).unwrap();
         assert_eq!((mode("moved"), mode("other")), (0o640, 0o600));
-        assert!(file::set_mode_at(root.as_fd(), Path::new("file"), 0o777).is_err());
+        assert!(set_mode_at(root.as_fd(), Path::new("file"), 0o777).is_err());
         assert_eq!(mode("other"), 0o600);
         remove(&dir).unwrap();
     }

@@ -3,8 +3,6 @@
 //! All halves and the driver share one locked `State`; whoever changes it wakes whom it concerns.
 //! A waiting connection holds its state and the two header tables, and no buffers.
 
-#[cfg(test)]
-mod attacks;
 mod driver;
 #[cfg(test)]
 mod fuzz;

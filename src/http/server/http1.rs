@@ -59,7 +59,7 @@ impl Connection {
                 Next::Close => break,
                 Next::Upgraded(sender) => {
                     // Its place is busy until the stream ends.
-                    let busy = self.peer.place.as_ref().map(super::Place::busy);
+                    let busy = self.peer.place.as_ref().map(crate::places::Place::busy);
                     let _guard = (busy, self.permit);
                     let io = Prefixed { prefix: self.input, io: self.io, _guard };
                     // If nobody waits for the stream any more, it is closed by being dropped.
@@ -153,7 +153,7 @@ impl Connection {
                 return Ok(Next::Close);
             }
         };
-        let _busy = self.peer.place.as_ref().map(super::Place::busy);
+        let _busy = self.peer.place.as_ref().map(crate::places::Place::busy);
         let mut exchange = Exchange::new(self, incoming);
         poll_fn(|cx| exchange.poll(cx)).await
     }

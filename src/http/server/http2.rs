@@ -73,7 +73,7 @@ async fn answer(
     is_empty: bool,
     peer: Peer,
 ) -> Result<(), Reset> {
-    let _busy = peer.place.as_ref().map(super::Place::busy);
+    let _busy = peer.place.as_ref().map(crate::places::Place::busy);
     let method = Method::from(&*head.method);
     let is_head = method == Method::Head;
     let bytes_max = shared.service.body_max_bytes(&method, &head.target, &shared.limits);

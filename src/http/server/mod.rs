@@ -1,10 +1,11 @@
 //! The serving end: accepts connections, speaks TLS, HTTP/1.1 and HTTP/2, and hands requests to a service.
 
+#[cfg(test)]
+mod attacks;
 mod exchange;
 mod http1;
 mod http2;
 mod incoming;
-mod places;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,10 +18,8 @@ use stdx::{Context, Result};
 
 use crate::io::Io;
 use crate::message::{Method, Peer, Request, Response};
+use crate::places::{Place, Places, Socket};
 use crate::server_name;
-use places::Places;
-
-pub use places::Place;
 
 /// What answers requests.
 pub trait Service: Send + Sync + 'static {
@@ -199,13 +198,6 @@ impl Server {
     pub fn n_connections(&self) -> usize {
         self.0.n_connections()
     }
-}
-
-/// A connection that was accepted.
-#[derive(Clone)]
-enum Socket {
-    Tcp(rt::net::TcpStream),
-    Unix(rt::net::UnixStream),
 }
 
 impl Listener {

@@ -305,8 +305,9 @@ async fn node_logs(path: String) -> Result<Response, Status> {
         let missing = |_| Status::new(Reason::NotFound, "404 page not found\n");
         let root = sys::file::open_dir("/var/log").map_err(missing)?;
         let path = if path.is_empty() { ".".to_owned() } else { path };
-        let file = sys::file::open_in_root(root.as_fd(), Path::new(&path), sys::file::O_RDONLY, 0)
-            .map_err(missing)?;
+        let file =
+            sys::rooted::open_in_root(root.as_fd(), Path::new(&path), sys::file::O_RDONLY, 0)
+                .map_err(missing)?;
         let file = rt::fs::File::from(file);
         if file.metadata().map_err(missing)?.is_dir() {
             let place = sys::file::descriptor_path(file.as_fd());

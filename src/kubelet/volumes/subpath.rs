@@ -5,7 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use stdx::{Context, Error, Result};
-use sys::file::{self, Missing};
+use sys::file;
+use sys::make::{self, Missing};
 use sys::tree::Node;
 
 /// Binds `volume/sub_path` at `place` (below the pod's directory), so that what the container may
@@ -39,7 +40,7 @@ pub(crate) fn bind(volume: &Path, sub_path: &str, place: &Path) -> Result<PathBu
 fn make(root: BorrowedFd<'_>, sub_path: &str) -> std::io::Result<OwnedFd> {
     let own = Node::open(root, Path::new("."))?.metadata()?.mode() & 0o7777;
     let mut last = None;
-    let opened = file::make_in_root_telling(
+    let opened = make::make_in_root_telling(
         root,
         Path::new(sub_path),
         Missing::Directory,

@@ -11,9 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use stdx::{Context, Error, Result};
-use sys::file::{
-    self, Missing, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_WRONLY, Special,
-};
+use sys::file::{self, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_WRONLY, Special};
+use sys::make::{self, Missing};
+use sys::rooted;
 use sys::tree::{self, Identity, Node};
 use wire::tar::{Archive, Entry, Kind};
 
@@ -229,7 +229,7 @@ impl Unpacker {
         let unpacked = &mut self.unpacked;
         let mut refused = Ok(());
         let opened =
-            file::make_in_root_telling(root, parent, Missing::Directory, 0o755, &mut |made| {
+            make::make_in_root_telling(root, parent, Missing::Directory, 0o755, &mut |made| {
                 let place = tree::place_below(root, made.as_fd())?;
                 refused = unpacked.imply(made.identity()?, place);
                 if refused.is_err() { Err(io::ErrorKind::QuotaExceeded.into()) } else { Ok(()) }
@@ -313,8 +313,8 @@ impl Unpacker {
         let what = || format!("link it to {:?}", String::from_utf8_lossy(&entry.link));
         let (parent, target_name) =
             (target.parent().context(what)?, target.file_name().context(what)?);
-        let parent =
-            file::open_in_root(self.root.as_fd(), parent, O_PATH | O_DIRECTORY, 0).context(what)?;
+        let parent = rooted::open_in_root(self.root.as_fd(), parent, O_PATH | O_DIRECTORY, 0)
+            .context(what)?;
         file::link_at(parent.as_fd(), Path::new(target_name), self.at()?, name).context(what)
     }
 
@@ -328,7 +328,7 @@ impl Unpacker {
         let is_link = kind.is_some_and(|(_, is_link)| is_link);
         if !is_link {
             // After the owner, whose change clears set-user-id bits.
-            file::set_mode_at(at, name, entry.mode).context(|| "set its mode")?;
+            tree::set_mode_at(at, name, entry.mode).context(|| "set its mode")?;
         }
         for (key, value) in &entry.xattrs {
             // Overlayfs' own attributes would let an image point its files anywhere.

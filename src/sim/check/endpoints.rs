@@ -7,7 +7,7 @@ use api::selector::Selector;
 use api::{Action, Actions, Key, Lens, Object, View};
 
 use super::{Check, Known, Verdict};
-use crate::decide;
+use crate::controllers;
 
 pub(super) struct Endpoints;
 
@@ -33,7 +33,7 @@ impl Check for Endpoints {
     }
 
     fn settled(&mut self, known: &Known) -> Verdict {
-        if !decide::has("endpointslice-controller") {
+        if !controllers::has("endpointslice-controller") {
             return Ok(());
         }
         for service in known.of_kind(&SERVICE) {

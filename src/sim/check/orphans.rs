@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use api::kinds::{EVENT, NAMESPACE};
 
 use super::{Check, Known, Verdict};
-use crate::decide;
+use crate::controllers;
 
 pub(super) struct Orphans;
 
@@ -18,7 +18,7 @@ impl Check for Orphans {
                 return Err(format!("{object:?} is left without its owners"));
             }
             let namespace = object.namespace();
-            if decide::has("namespace-controller")
+            if controllers::has("namespace-controller")
                 && object.kind().namespaced()
                 && *object.kind() != EVENT
                 && known.get(&NAMESPACE, "", namespace).is_none()

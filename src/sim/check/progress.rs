@@ -7,7 +7,7 @@ use api::kinds::{
 use api::{Lens, Object, Value};
 
 use super::{Check, Known, Verdict};
-use crate::decide;
+use crate::controllers;
 
 pub(super) struct Progress;
 
@@ -29,7 +29,7 @@ static GOALS: &[Goal] = &[
 impl Check for Progress {
     fn settled(&mut self, known: &Known) -> Verdict {
         for (kind, controller, goal) in GOALS {
-            if !decide::has(controller) {
+            if !controllers::has(controller) {
                 continue;
             }
             for object in known.of_kind(kind) {

@@ -10,8 +10,6 @@ use std::net::{IpAddr, Shutdown};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Socket;
-
 /// Parts of all places (in eighths) that those nobody vouched for may have, so that the others find
 /// some; and the other way round, so that a newcomer has time to say who it is.
 const STRANGERS_EIGHTHS: usize = 6;
@@ -19,8 +17,15 @@ const VOUCHED_EIGHTHS: usize = 7;
 /// Of the strangers' places, the part that one address may have.
 const ADDRESS_PARTS: usize = 2;
 
+/// A connection that was accepted.
+#[derive(Clone)]
+pub(crate) enum Socket {
+    Tcp(rt::net::TcpStream),
+    Unix(rt::net::UnixStream),
+}
+
 /// The places of one server.
-pub(super) struct Places {
+pub(crate) struct Places {
     taken: Mutex<Vec<Arc<Place>>>,
     max: usize,
 }
@@ -40,12 +45,12 @@ pub struct Place {
 }
 
 impl Places {
-    pub(super) fn new(max: usize) -> Arc<Places> {
+    pub(crate) fn new(max: usize) -> Arc<Places> {
         Arc::new(Places { taken: Mutex::default(), max: max.max(1) })
     }
 
     /// A place for a connection that was just accepted; another one's, if need be.
-    pub(super) fn take(self: &Arc<Self>, socket: &Socket, address: Option<IpAddr>) -> Arc<Place> {
+    pub(crate) fn take(self: &Arc<Self>, socket: &Socket, address: Option<IpAddr>) -> Arc<Place> {
         let place = Arc::new(Place {
             address: address.map(network),
             socket: Mutex::new(Some(socket.clone())),
@@ -150,7 +155,7 @@ impl Place {
     }
 
     /// A request begins; it ends with what is returned.
-    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
         self.n_requests.fetch_add(1, Ordering::Relaxed);
         self.touch();
         Busy(Arc::clone(self))
@@ -168,7 +173,7 @@ impl Place {
     }
 
     /// The connection has ended.
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         drop(self.take_socket());
         if let Some(places) = self.places.upgrade() {
             places.lock().retain(|place| !std::ptr::eq(&raw const **place, self));
@@ -187,7 +192,7 @@ impl fmt::Debug for Place {
 }
 
 /// A request in flight.
-pub(super) struct Busy(Arc<Place>);
+pub(crate) struct Busy(Arc<Place>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
