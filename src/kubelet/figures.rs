@@ -10,7 +10,6 @@ use stdx::metrics::{Histogram, Text, number};
 use stdx::time::Mono;
 
 use crate::pod::{ProbeKind, ProbeOutcome};
-use crate::shared::Slots;
 
 /// Upper bounds in milliseconds of what takes a moment, and of how long pods take to run.
 const MOMENT_MS: &[u32] = &[5, 25, 100, 500, 2500, 10_000, 60_000];
@@ -101,10 +100,10 @@ impl Figures {
         }
     }
 
-    /// Counts a probe. Those of pods that are gone are forgotten.
+    /// Counts a probe. Those of pods that are gone, by what `is_here` says of their uids, are forgotten.
     pub(crate) fn probed(
         &self,
-        slots: &Slots,
+        is_here: impl Fn(&str) -> bool,
         (uid, container): (&str, &str),
         kind: ProbeKind,
         outcome: &ProbeOutcome,
@@ -112,7 +111,7 @@ impl Figures {
         let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (uid.to_owned(), container.to_owned(), kind);
         if !probes.contains_key(&key) {
-            probes.retain(|(uid, _, _), _| slots.get(uid).is_some());
+            probes.retain(|(uid, _, _), _| is_here(uid));
         }
         let place = match outcome {
             ProbeOutcome::Success | ProbeOutcome::Warning(_) => 0,
@@ -186,19 +185,23 @@ impl Figures {
         }
     }
 
-    /// The text of `/metrics/probes`.
-    pub(crate) fn write_probes(&self, slots: &Slots, text: &mut Text) {
+    /// The text of `/metrics/probes`; `find` knows namespace and name of a pod that is here by its uid.
+    pub(crate) fn write_probes(
+        &self,
+        find: impl Fn(&str) -> Option<(String, String)>,
+        text: &mut Text,
+    ) {
         let name = "prober_probe_total";
         text.family(name, "counter", "Cumulative number of a liveness, readiness or startup probe for a container by result.");
         let probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for ((uid, container, kind), counts) in &probes {
-            let Some(slot) = slots.get(uid) else { continue };
+            let Some((namespace, pod)) = find(uid) else { continue };
             let results = ["successful", "failed", "unknown"];
             for (result, n) in results.iter().zip(counts).filter(|(_, n)| **n > 0) {
                 let labels = [
                     ("container", &**container),
-                    ("namespace", &*slot.namespace),
-                    ("pod", &*slot.name),
+                    ("namespace", &*namespace),
+                    ("pod", &*pod),
                     ("pod_uid", &**uid),
                     ("probe_type", kind.as_str()),
                     ("result", result),

@@ -8,6 +8,7 @@
 //! a pod's containers outlive this process, and everything needed to go on is in `pods/<uid>`.
 
 mod ask;
+mod capacity;
 mod config;
 mod events;
 mod evict;
@@ -15,15 +16,18 @@ mod figures;
 mod floors;
 mod images;
 mod kubelet;
+mod logs;
 mod make;
 mod manager;
 mod network;
 mod node;
 mod pod;
+mod queries;
 mod refs;
 mod serve;
 mod shared;
 mod static_pods;
+mod streams;
 #[cfg(test)]
 mod testing;
 mod upkeep;
@@ -32,7 +36,6 @@ mod worker;
 
 pub use config::{Config, Serving, Taint};
 pub use floors::{Floor, Floors, Reserved, Soft};
-pub use kubelet::{AttachOptions, ExecOptions, Kubelet, LogOptions};
+pub use kubelet::Kubelet;
 pub use network::{HostPort, PodNetwork, SandboxNetwork};
 pub use node::register::{register, report_not_ready};
-pub use serve::streams::{PortForwarder, pump};

@@ -181,7 +181,7 @@ pub(crate) struct Inbox {
     /// A refresh of volumes has ended; when the next is due.
     pub refreshed: Option<Option<std::time::Duration>>,
     /// A write of the status has ended.
-    pub reported: Option<crate::worker::Reported>,
+    pub reported: Option<Reported>,
     /// Stays true.
     pub gone: bool,
     /// The node has taken it: what it asks for is taken. Kept over restarts of the worker.
@@ -191,6 +191,15 @@ pub(crate) struct Inbox {
 
     /// Kept over restarts of the worker.
     pub snapshot: Snapshot,
+}
+
+/// How a write ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Reported {
+    Written(Kept, u64),
+    Failed,
+    /// There is no such object to write to.
+    Nowhere,
 }
 
 /// What others may know of a pod: kept by the worker, read by everyone.

@@ -27,7 +27,11 @@ pub(crate) async fn text(shared: &Arc<Shared>, node: &Node, path: &str) -> Resul
         }
         "/metrics/probes" => {
             let mut text = Text::default();
-            shared.figures.write_probes(&shared.slots, &mut text);
+            let find = |uid: &str| {
+                let slot = shared.slots.get(uid)?;
+                Some((slot.namespace.clone(), slot.name.clone()))
+            };
+            shared.figures.write_probes(find, &mut text);
             Ok(text.out)
         }
         "/metrics/resource" => Ok(families(shared, node, false).await),

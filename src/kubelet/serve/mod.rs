@@ -2,8 +2,6 @@
 
 mod access;
 mod configz;
-pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod server;
 pub(crate) mod stats;
-pub(crate) mod streams;

@@ -12,10 +12,12 @@ use stdx::{Context, Result};
 
 use super::access::{Access, Asked};
 use super::configz;
-use super::streams::pump;
-use crate::kubelet::{AttachOptions, ExecOptions, Kubelet, LogOptions, pod_list};
+use super::{metrics, stats};
+use crate::logs::LogOptions;
 use crate::node::Node;
+use crate::queries::{AttachOptions, ExecOptions, Queries, pod_list};
 use crate::shared::Shared;
+use crate::streams::pump;
 
 /// The server on :10250, and how it shows itself.
 #[derive(Clone, Debug)]
@@ -41,11 +43,7 @@ pub(crate) async fn start(
         let listener = rt::net::TcpListener::bind(serving.address)
             .await
             .context(|| format!("listen for kubelet requests on {}", serving.address))?;
-        let face = Face {
-            kubelet: Kubelet::of(shared, node),
-            access: Some(Access::new(Arc::clone(shared))),
-            shared: Arc::clone(shared),
-        };
+        let face = Face::new(shared, node, Some(Access::new(Arc::clone(shared))));
         let limits = Limits { connections_max: 128, ..Limits::default() };
         let server = Server::new(Arc::new(face), limits);
         let tls = Arc::clone(&serving.tls);
@@ -87,14 +85,15 @@ impl Service for Health {
 /// The kubelet's API without its own access checks: for the API server of this process, which has
 /// authorized what it passes on.
 pub(crate) fn trusted(shared: &Arc<Shared>, node: &Arc<Node>) -> Arc<dyn Service> {
-    Arc::new(Face { kubelet: Kubelet::of(shared, node), access: None, shared: Arc::clone(shared) })
+    Arc::new(Face::new(shared, node, None))
 }
 
 struct Face {
-    kubelet: Kubelet,
+    queries: Queries,
     /// `None` for callers inside this process.
     access: Option<Access>,
     shared: Arc<Shared>,
+    node: Arc<Node>,
 }
 
 impl Service for Face {
@@ -110,6 +109,11 @@ impl Service for Face {
 }
 
 impl Face {
+    fn new(shared: &Arc<Shared>, node: &Arc<Node>, access: Option<Access>) -> Face {
+        let (shared, node) = (Arc::clone(shared), Arc::clone(node));
+        Face { queries: Queries::new(&shared), access, shared, node }
+    }
+
     async fn answer(&self, request: Request) -> Result<Response, Status> {
         if let Some(access) = &self.access {
             let asked = Asked::of(&request);
@@ -126,13 +130,14 @@ impl Face {
         match parts.as_slice() {
             ["healthz"] => Ok(Response::text(200, "ok")),
             ["configz"] => json(configz::tree(&self.shared.config, rt::memory_bytes())),
-            ["pods"] => json(self.kubelet.pods()),
+            ["pods"] => json(pod_list(&self.shared, |_| true)),
             ["runningpods"] => json(pod_list(&self.shared, |snapshot| {
                 !snapshot.terminal && snapshot.sandbox.is_some()
             })),
-            ["stats", "summary"] => json(self.kubelet.stats_summary().await),
+            ["stats", "summary"] => json(stats::summary(&self.shared, &self.node).await),
             ["metrics", ..] => {
-                let text = self.kubelet.metrics(path.trim_end_matches('/')).await?;
+                let path = path.trim_end_matches('/');
+                let text = metrics::text(&self.shared, &self.node, path).await?;
                 Ok(Response::new(200)
                     .header("content-type", "text/plain; version=0.0.4; charset=utf-8")
                     .body(text))
@@ -182,7 +187,7 @@ impl Face {
             tail_lines: query.number("tailLines")?.and_then(|n| u64::try_from(n).ok()),
             limit_bytes: query.number("limitBytes")?.and_then(|n| u64::try_from(n).ok()),
         };
-        let body = self.kubelet.logs(namespace, pod, options).await?;
+        let body = self.queries.logs(namespace, pod, options).await?;
         let mut response = Response::new(200).header("content-type", "text/plain");
         response.body = body;
         Ok(response)
@@ -201,15 +206,13 @@ impl Face {
             container: container.to_owned(),
             command: query.all("command"),
             stdin: wanted.stdin,
-            stdout: wanted.stdout,
-            stderr: wanted.stderr,
             tty: wanted.tty,
         };
         let (response, accepted) = match accept_remote_command(&mut request, wanted) {
             Ok(accepted) => accepted,
             Err(refusal) => return Ok(refusal),
         };
-        let session = self.kubelet.exec(namespace, pod, options).await?;
+        let session = self.queries.exec(namespace, pod, options).await?;
         carry(session, accepted);
         Ok(response)
     }
@@ -223,18 +226,12 @@ impl Face {
     ) -> Result<Response, Status> {
         let query = Query::parse(request.query());
         let wanted = query.wanted();
-        let options = AttachOptions {
-            container: container.to_owned(),
-            stdin: wanted.stdin,
-            stdout: wanted.stdout,
-            stderr: wanted.stderr,
-            tty: wanted.tty,
-        };
+        let options = AttachOptions { container: container.to_owned(), stdin: wanted.stdin };
         let (response, accepted) = match accept_remote_command(&mut request, wanted) {
             Ok(accepted) => accepted,
             Err(refusal) => return Ok(refusal),
         };
-        let session = self.kubelet.attach(namespace, pod, options).await?;
+        let session = self.queries.attach(namespace, pod, options).await?;
         carry(session, accepted);
         Ok(response)
     }
@@ -252,7 +249,7 @@ impl Face {
             .flat_map(|text| text.split(','))
             .filter_map(|port| port.parse().ok())
             .collect();
-        let forwarder = self.kubelet.port_forward(namespace, pod)?;
+        let forwarder = self.queries.port_forward(namespace, pod)?;
         match accept_port_forward(&mut request, &ports) {
             Err(refusal) => Ok(refusal),
             Ok((response, accepted)) => {
@@ -278,7 +275,7 @@ impl Face {
         let query = Query::parse(&query);
         let command: Vec<String> =
             query.get("cmd").unwrap_or("").split_whitespace().map(str::to_owned).collect();
-        let output = self.kubelet.run_command(namespace, pod, container, command).await?;
+        let output = self.queries.run_command(namespace, pod, container, command).await?;
         Ok(Response::new(200).header("content-type", "text/plain").body(output))
     }
 }

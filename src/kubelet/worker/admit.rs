@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use super::Worker;
 use crate::make::security;
 use crate::pod::{Admission, Told, admit, terminating};
-use crate::{manager, node};
+use crate::{capacity, node};
 
 impl Worker {
     /// Finds the pod its place on this node, the first time it is seen; again while it waits for one.
@@ -63,7 +63,7 @@ impl Worker {
         // What ran already stays: its place was found before.
         let admission = match self.state.containers.values().any(|c| c.attempt.is_some()) {
             true => Admission::Taken,
-            false => admit(&tree, &manager::node_view(&self.shared, &self.slot.uid)),
+            false => admit(&tree, &capacity::node_view(&self.shared, &self.slot.uid)),
         };
         let mut inbox = self.slot.lock();
         inbox.admitted = admission == Admission::Taken;

@@ -85,7 +85,8 @@ impl Worker {
         let (name, id) = (container.name.clone(), target.container_id.clone());
         self.launch("probe", otherwise, async move {
             let outcome = ask::probe(&shared.runtime, &target, &probe.handler, probe.timeout).await;
-            shared.figures.probed(&shared.slots, (&uid, &container.name), kind, &outcome);
+            let is_here = |uid: &str| shared.slots.get(uid).is_some();
+            shared.figures.probed(is_here, (&uid, &container.name), kind, &outcome);
             let word = kind.as_str();
             let (reason, message) = match &outcome {
                 ProbeOutcome::Success => ("", String::new()),

@@ -11,7 +11,6 @@ mod start;
 mod tokens;
 mod volume;
 
-pub(crate) use report::Reported;
 pub(crate) use sandbox::network_of;
 pub(crate) use volume::remembered;
 

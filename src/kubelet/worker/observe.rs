@@ -161,7 +161,7 @@ async fn last_message(status: &ContainerStatus, code: i32) -> String {
         let text = file.and_then(|file| read_beginning(&file)).unwrap_or_default();
         match (text.is_empty(), log) {
             (true, Some(log)) => {
-                crate::serve::logs::tail_text(&log, LOG_MESSAGE_LINES_MAX, LOG_MESSAGE_MAX_BYTES)
+                crate::logs::tail_text(&log, LOG_MESSAGE_LINES_MAX, LOG_MESSAGE_MAX_BYTES)
             }
             _ => text,
         }

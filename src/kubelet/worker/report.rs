@@ -11,7 +11,7 @@ use stdx::time::Mono;
 
 use super::Worker;
 use crate::pod::{Addresses, CONFIG_MIRROR, Pod, State, generate_status};
-use crate::shared::{Kept, Shared};
+use crate::shared::{Kept, Reported, Shared};
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 
@@ -27,15 +27,6 @@ pub(super) struct Report {
     retry_at: Option<Mono>,
     /// The pod was seen to run.
     ran: bool,
-}
-
-/// How a write ended.
-#[derive(Clone, Debug)]
-pub(crate) enum Reported {
-    Written(Kept, u64),
-    Failed,
-    /// There is no such object to write to.
-    Nowhere,
 }
 
 impl Report {

@@ -88,7 +88,7 @@ async fn make(
     let limits = cgroup::of_pod(&tree, shared.config.pod_pids_max);
     shared.runtime.cgroup_apply(&cgroup, &limits).await?;
     if Qos::of(&tree) == Qos::Burstable {
-        crate::manager::weigh_burstable(shared).await;
+        crate::capacity::weigh_burstable(shared).await;
     }
     let made = shared.runtime.run_sandbox(spec);
     let sandbox = shared.figures.timed(Operation::RunSandbox, made).await?;
