@@ -11,7 +11,7 @@ use rt::io::AsyncReadExt;
 use runtime::{ExecSpec, Runtime};
 use stdx::Result;
 
-use crate::pod::{Handler, ProbeOutcome};
+use podplan::{Handler, ProbeOutcome};
 
 /// How much of a probe's answer is kept for its message.
 const OUTPUT_MAX_BYTES: usize = 10 * 1024;
@@ -357,7 +357,7 @@ fn insecure() -> &'static Arc<ClientConfig> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pod::Port;
+    use podplan::Port;
     use rt::io::AsyncWriteExt;
 
     fn target() -> Target {

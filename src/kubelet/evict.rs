@@ -10,9 +10,9 @@ use stdx::time::Mono;
 
 use crate::floors::Floors;
 use crate::node::{Node, Pressure, facts::meminfo};
-use crate::pod::{NODE_WAS_LOW, Told, requests_of};
 use crate::shared::{Shared, Slot, Snapshot};
 use crate::volumes::directory_size;
+use podplan::{NODE_WAS_LOW, Told, requests_of};
 
 /// How often resources are looked at, as upstream.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -255,7 +255,7 @@ async fn evict_one(
         amount(first.usage),
         amount(first.request),
     );
-    let asked = |pod: &Arc<crate::pod::Pod>| {
+    let asked = |pod: &Arc<podplan::Pod>| {
         pod.object.tree().int("spec.terminationGracePeriodSeconds").unwrap_or(30)
     };
     let grace = snapshot.pod.as_ref().map_or(0, asked).min(grace_max_secs);

@@ -9,7 +9,7 @@ use stdx::Result;
 use stdx::metrics::{Histogram, Text, number};
 use stdx::time::Mono;
 
-use crate::pod::{ProbeKind, ProbeOutcome};
+use podplan::{ProbeKind, ProbeOutcome};
 
 /// Upper bounds in milliseconds of what takes a moment, and of how long pods take to run.
 const MOMENT_MS: &[u32] = &[5, 25, 100, 500, 2500, 10_000, 60_000];

@@ -12,7 +12,7 @@ use stdx::Sensitive;
 
 use crate::events::Recorder;
 use crate::figures::{Figures, Operation};
-use crate::pod::Told;
+use podplan::Told;
 
 /// Pulls images for pods.
 #[derive(Debug)]

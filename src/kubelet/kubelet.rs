@@ -13,11 +13,11 @@ use crate::figures::Figures;
 use crate::images::Puller;
 use crate::network::PodNetwork;
 use crate::node::Node;
-use crate::pod::Pod;
 use crate::refs::Refs;
 use crate::serve::server;
 use crate::shared::{Shared, Slots};
 use crate::{capacity, evict, manager, node, static_pods, upkeep};
+use podplan::Pod;
 
 /// The kubelet of this node. Cheap to clone; it runs until `stop`, or until the last clone is gone.
 #[derive(Clone, Debug)]

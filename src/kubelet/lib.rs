@@ -21,7 +21,6 @@ mod make;
 mod manager;
 mod network;
 mod node;
-mod pod;
 mod queries;
 mod refs;
 mod serve;

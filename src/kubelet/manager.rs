@@ -13,10 +13,10 @@ use stdx::{Context, Gather, Result};
 use crate::make::cgroup;
 use crate::network::SandboxNetwork;
 use crate::node;
-use crate::pod::CONFIG_MIRROR;
 use crate::shared::{Shared, Slot};
 use crate::volumes;
 use crate::worker::{self, Adopted, CHECKPOINT};
+use podplan::CONFIG_MIRROR;
 
 /// Takes over what outlived the last k3rs: sandboxes with a checkpoint get their workers back.
 pub(crate) async fn adopt(shared: &Arc<Shared>) -> Result<()> {

@@ -13,9 +13,9 @@ use crate::events::Recorder;
 use crate::figures::Figures;
 use crate::images::Puller;
 use crate::network::PodNetwork;
-use crate::pod::{Done, Pod, Told};
 use crate::refs::Refs;
 use crate::volumes::Mounted;
+use podplan::{Done, Pod, Told};
 
 pub(crate) struct Shared {
     pub config: Config,

@@ -13,8 +13,8 @@ use stdx::time::Wall;
 use stdx::{Context, Error, Result};
 
 use crate::manager::{mirror_of, take_new};
-use crate::pod::{CONFIG_HASH, CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE};
 use crate::shared::{Shared, Slot};
+use podplan::{CONFIG_HASH, CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE};
 
 /// Manifests that one node takes, and the size of one.
 const MANIFESTS_MAX: usize = 256;

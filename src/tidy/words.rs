@@ -12,7 +12,7 @@ struct Ban {
 /// Rooms that may read whole files without a bound: all but the node's.
 const READERS: &[&str] = &[
     "addons", "api", "boot", "cli", "client", "cluster", "control", "http", "k3rs", "net",
-    "netplan", "rt", "sched", "server", "stdx", "store", "sys", "wire",
+    "netplan", "podplan", "rt", "sched", "server", "stdx", "store", "sys", "wire",
 ];
 
 /// Rooms that may sort by the library: what runs between fork and exec, and a log of a million rows.

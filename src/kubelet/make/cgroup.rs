@@ -4,7 +4,7 @@ use api::quantity::Quantity;
 use api::{Lens, Value};
 use runtime::Resources;
 
-use crate::pod::{Qos, requests_of};
+use podplan::{Qos, requests_of};
 
 const PERIOD_US: u64 = 100_000;
 const QUOTA_MIN_US: i64 = 1000;

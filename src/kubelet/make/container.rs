@@ -8,7 +8,7 @@ use stdx::{Gather, Sensitive};
 
 use super::security::{Confinement, ImageUser};
 use super::{cgroup, env, security};
-use crate::pod::Role;
+use podplan::Role;
 
 /// Labels and annotations that upstream's kubelet gives containers, which crictl shows.
 pub(crate) const LABEL_POD_NAME: &str = "io.kubernetes.pod.name";

@@ -4,8 +4,8 @@ use std::sync::PoisonError;
 
 use super::Worker;
 use crate::make::security;
-use crate::pod::{Admission, Told, admit, terminating};
 use crate::{capacity, node};
+use podplan::{Admission, Told, admit, terminating};
 
 impl Worker {
     /// Finds the pod its place on this node, the first time it is seen; again while it waits for one.

@@ -9,9 +9,9 @@ use stdx::{Context, Result};
 use super::Worker;
 use super::report::{api_object, status_over, write};
 use super::sandbox::remove;
-use crate::pod::{Done, Pod};
 use crate::shared::{Shared, Slot};
 use crate::volumes;
+use podplan::{Done, Pod};
 
 impl Worker {
     pub(super) fn finish(&mut self) {

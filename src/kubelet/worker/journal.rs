@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use stdx::Result;
 
-use crate::pod::{self, Exit, Record};
+use podplan::{Exit, Record};
 
 /// Which containers were started and how they ended, durable before anything is made of it.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl Journal {
         let read = path.clone();
         let bytes = rt::unblock(move || rt::fs::read_record(&read, rt::fs::SMALL_MAX_BYTES)).await;
         let records = match bytes {
-            Ok(Some(bytes)) => pod::from_text(&bytes).unwrap_or_else(|error| {
+            Ok(Some(bytes)) => podplan::from_text(&bytes).unwrap_or_else(|error| {
                 log::warn!("read {}: {error}", path.display());
                 Vec::new()
             }),
@@ -79,7 +79,7 @@ impl Journal {
     /// A container is about to be started. Once this returns, no power cut makes it run twice.
     pub(super) async fn began(&mut self, record: Record) -> Result<()> {
         let before = self.records.clone();
-        if !pod::began(&mut self.records, record) {
+        if !podplan::began(&mut self.records, record) {
             return Ok(());
         }
         let written = self.write().await;
@@ -91,7 +91,7 @@ impl Journal {
 
     /// A container has ended.
     pub(super) async fn ended(&mut self, name: &str, exit: &Exit) -> Result<()> {
-        if !pod::ended(&mut self.records, name, exit) {
+        if !podplan::ended(&mut self.records, name, exit) {
             return Ok(());
         }
         self.write().await?;
@@ -100,7 +100,7 @@ impl Journal {
     }
 
     async fn write(&mut self) -> Result<()> {
-        let (path, text) = (self.path.clone(), pod::to_text(&self.records));
+        let (path, text) = (self.path.clone(), podplan::to_text(&self.records));
         let place = !self.placed;
         rt::unblock(move || {
             let parent = path.parent().unwrap_or(Path::new("/"));

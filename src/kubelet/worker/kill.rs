@@ -8,7 +8,7 @@ use api::Lens;
 use super::Worker;
 use crate::ask::{self, Target};
 use crate::figures::Operation;
-use crate::pod::{Done, Handler, ProbeKind, ProbeOutcome};
+use podplan::{Done, Handler, ProbeKind, ProbeOutcome};
 
 /// What is left of the grace period at least, after the preStop hook has used it up.
 const AFTER_HOOK_MIN: Duration = Duration::from_secs(2);

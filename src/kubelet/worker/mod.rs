@@ -24,10 +24,10 @@ use stdx::time::Now;
 use stdx::{Arrange, Gather};
 
 use crate::make;
-use crate::pod::{Container, Done, Pod, Request, State, Told, step};
 use crate::refs::RefKey;
 use crate::shared::{ContainerIds, Shared, Slot, Snapshot};
 use crate::volumes::Mounted;
+use podplan::{Container, Done, Pod, Request, State, Told, step};
 
 /// Steps in a row without waiting; a pod that asks for more is broken, and waits a second.
 const STEPS_MAX: usize = 64;
@@ -168,12 +168,12 @@ impl Worker {
         slot.lock().admitted |= was_admitted;
         state.sandbox_attempt = adopted.sandbox_attempt;
         if let Some(id) = adopted.lost {
-            state.sandbox = crate::pod::Sandbox::Lost { id };
+            state.sandbox = podplan::Sandbox::Lost { id };
         }
         if let Some((id, ips)) = adopted.sandbox {
-            state.sandbox = crate::pod::Sandbox::Ready { id, ips };
+            state.sandbox = podplan::Sandbox::Ready { id, ips };
             if adopted.mounted.is_some() {
-                state.volumes = crate::pod::Volumes::Ready;
+                state.volumes = podplan::Volumes::Ready;
             }
         }
         Worker {
@@ -386,13 +386,13 @@ impl Worker {
                 (name.clone(), ids)
             })
             .gather();
-        let leaving = crate::pod::terminating(&self.pod, &self.state);
+        let leaving = podplan::terminating(&self.pod, &self.state);
         let terminal = leaving && self.state.containers.values().all(|known| !known.running());
         let released = terminal
             && self.state.starting.is_none()
             && matches!(
                 self.state.sandbox,
-                crate::pod::Sandbox::Absent | crate::pod::Sandbox::Stopped { .. }
+                podplan::Sandbox::Absent | podplan::Sandbox::Stopped { .. }
             );
         let freed = released && !inbox.snapshot.released;
         inbox.snapshot = Snapshot {
@@ -416,13 +416,13 @@ impl Worker {
     fn pod_ips(&self) -> Vec<std::net::IpAddr> {
         match &self.state.sandbox {
             _ if self.pod.host_network => self.shared.host_ips(),
-            crate::pod::Sandbox::Ready { ips, .. } => ips.clone(),
+            podplan::Sandbox::Ready { ips, .. } => ips.clone(),
             _ => Vec::new(),
         }
     }
 
     fn cgroup_path(&self) -> String {
-        let qos = crate::pod::Qos::of(&self.pod.object.tree());
+        let qos = podplan::Qos::of(&self.pod.object.tree());
         make::cgroup::pod_path(&self.shared.config.cgroup_root, qos, &self.slot.uid)
     }
 

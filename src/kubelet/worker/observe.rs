@@ -10,7 +10,7 @@ use super::Worker;
 use crate::make::container::{
     ANNOTATION_IMAGE, ANNOTATION_MESSAGE_FILE, ANNOTATION_MESSAGE_POLICY, ANNOTATION_PROGRAM,
 };
-use crate::pod::{Exit, MESSAGE_MAX_BYTES, Sandbox, Seen, SeenState, UNKNOWN, cut};
+use podplan::{Exit, MESSAGE_MAX_BYTES, Sandbox, Seen, SeenState, UNKNOWN, cut};
 
 /// Bytes of a log's end that stands in for a termination message, and its lines.
 const LOG_MESSAGE_MAX_BYTES: usize = 2048;

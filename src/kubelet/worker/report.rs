@@ -10,8 +10,8 @@ use stdx::backoff::Backoff;
 use stdx::time::Mono;
 
 use super::Worker;
-use crate::pod::{Addresses, CONFIG_MIRROR, Pod, State, generate_status};
 use crate::shared::{Kept, Reported, Shared};
+use podplan::{Addresses, CONFIG_MIRROR, Pod, State, generate_status};
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 
@@ -67,7 +67,7 @@ impl Worker {
         if self.state.settled || self.report.in_flight || self.state.finishing {
             return;
         }
-        if self.state.replacing() && !crate::pod::terminating(&self.pod, &self.state) {
+        if self.state.replacing() && !podplan::terminating(&self.pod, &self.state) {
             return;
         }
         self.state.start_time.get_or_insert(now.wall);

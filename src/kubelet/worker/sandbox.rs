@@ -14,8 +14,8 @@ use super::Worker;
 use crate::figures::Operation;
 use crate::make::{cgroup, container, dns};
 use crate::network::{HostPort, SandboxNetwork};
-use crate::pod::{Done, Pod, Qos};
 use crate::shared::Shared;
+use podplan::{Done, Pod, Qos};
 
 impl Worker {
     pub(super) fn make_sandbox(&mut self, attempt: u32, lost: Option<String>) {

@@ -20,9 +20,9 @@ use crate::make::container::{self, Prepared, bind, volume_mount};
 use crate::make::fields::FieldContext;
 use crate::make::security::{self, ImageUser};
 use crate::make::{Sources, dns, env};
-use crate::pod::{Container, Done, Handler, Pod, Record, Role, Told, counts};
 use crate::shared::{Shared, Slot, Snapshot};
 use crate::volumes;
+use podplan::{Container, Done, Handler, Pod, Record, Role, Told, counts};
 
 /// How long the end of a container that could not be started is waited for.
 const END_AFTER_START_MAX: Duration = Duration::from_secs(2);

@@ -7,8 +7,8 @@ use api::{Lens, Value, json, kinds};
 use client::{Answer, Body, Client, Request, Verb};
 use stdx::time::{Mono, Now, Wall};
 
-use crate::pod::Pod;
 use crate::volumes::TokenWanted;
+use podplan::Pod;
 
 /// The tokens of one pod, by volume and path.
 #[derive(Debug, Default)]

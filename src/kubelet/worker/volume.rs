@@ -12,9 +12,9 @@ use super::start::sources;
 use super::tokens::Tokens;
 use super::{MOUNTED, Worker};
 use crate::make::fields::FieldContext;
-use crate::pod::{Done, Pod};
 use crate::shared::{Shared, Slot};
 use crate::volumes::{self, Claims, Mounted, Setup};
+use podplan::{Done, Pod};
 
 /// A refresh that failed is tried again after this long.
 const REFRESH_RETRY: Duration = Duration::from_secs(30);
@@ -76,7 +76,7 @@ impl Worker {
         let due = self.refresh_at.is_some_and(|at| at <= now.mono);
         if self.refreshing
             || !(due || self.refresh_again)
-            || self.state.volumes != crate::pod::Volumes::Ready
+            || self.state.volumes != podplan::Volumes::Ready
         {
             return;
         }

@@ -12,7 +12,7 @@ use super::{Container, Pod, RestartPolicy, Role};
 /// One thing to do. The worker tells the state that it began before it carries it out, so that
 /// stepping again asks for nothing twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Request {
+pub enum Request {
     MountVolumes,
     UnmountVolumes,
     /// `lost` is the sandbox it replaces.
@@ -54,7 +54,7 @@ pub(crate) enum Request {
 
 /// What to do now, and when to look again if nothing else happens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Step {
+pub struct Step {
     pub requests: Vec<Request>,
     pub wake: Option<Duration>,
 }
@@ -86,7 +86,7 @@ const GRACE_MIN: Duration = Duration::from_secs(2);
 const PULL_FAILED_SHOWN: Duration = Duration::from_secs(2);
 
 /// Decides. Pure: same arguments, same answer.
-pub(crate) fn step(now: Now, pod: &Pod, state: &State) -> Step {
+pub fn step(now: Now, pod: &Pod, state: &State) -> Step {
     let mut step = Step::default();
     if state.finished {
         return step;
@@ -117,7 +117,7 @@ pub(crate) fn step(now: Now, pod: &Pod, state: &State) -> Step {
 }
 
 /// True once the pod is on its way out, for whatever reason.
-pub(crate) fn terminating(pod: &Pod, state: &State) -> bool {
+pub fn terminating(pod: &Pod, state: &State) -> bool {
     pod.deleting_grace_secs.is_some()
         || state.gone
         || state.settled
@@ -494,7 +494,7 @@ fn grace(secs: i64) -> Duration {
 
 impl State {
     /// Notes that a request is now under way.
-    pub(crate) fn began(&mut self, now: Now, request: &Request) {
+    pub fn began(&mut self, now: Now, request: &Request) {
         match request {
             Request::MountVolumes => self.volumes = Volumes::Mounting,
             Request::UnmountVolumes => self.volumes = Volumes::Unmounting,

@@ -6,7 +6,7 @@ use api::{Lens, Value};
 
 /// How a container is asked: by a probe or by a lifecycle hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Handler {
+pub enum Handler {
     Exec(Vec<String>),
     Http {
         path: String,
@@ -29,14 +29,14 @@ pub(crate) enum Handler {
 
 /// A port by number or by the name that the container gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Port {
+pub enum Port {
     Number(u16),
     Name(String),
 }
 
 /// A probe with upstream's defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Probe {
+pub struct Probe {
     pub handler: Handler,
     pub initial_delay: Duration,
     pub timeout: Duration,
@@ -48,7 +48,7 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    pub(crate) fn read(tree: &Value) -> Option<Probe> {
+    pub fn read(tree: &Value) -> Option<Probe> {
         let handler = Handler::read(tree)?;
         let number = |path: &str, default: u64| {
             tree.int(path).and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(default)
@@ -69,7 +69,7 @@ impl Probe {
 
 impl Handler {
     /// Reads a probe or a `LifecycleHandler`; `None` where it names no handler.
-    pub(crate) fn read(tree: &Value) -> Option<Handler> {
+    pub fn read(tree: &Value) -> Option<Handler> {
         if tree.has("exec") {
             let command = tree.list("exec.command").iter();
             return Some(Handler::Exec(
@@ -120,7 +120,7 @@ impl Port {
     }
 
     /// The number, looked up in the container's ports if it is a name.
-    pub(crate) fn resolve(&self, container: &Value) -> Result<u16, String> {
+    pub fn resolve(&self, container: &Value) -> Result<u16, String> {
         match self {
             Port::Number(number) => Ok(*number),
             Port::Name(name) => container

@@ -1,7 +1,8 @@
-//! The pure half: a pod as the worker sees it, what to do with it, and what to say about it.
+//! A pod as its node sees it: what to do with it, and what to say about it.
 //!
-//! Nothing here does I/O, reads a clock or awaits. `step` decides, `status` describes, `state`
-//! remembers what was asked for and what came back.
+//! `step` decides, `status` describes, `state` remembers what was asked for and what came back; `admit`
+//! finds a pod its place among the others of the node. The kubelet carries it out, and the simulator's
+//! nodes do. A brain: no I/O, no clock, no `.await`.
 
 mod admit;
 mod crash;
@@ -16,17 +17,15 @@ mod step;
 #[cfg(test)]
 mod step_tests;
 
-pub(crate) use admit::{Admission, NodeView, Share, admit, requests as requests_of};
-#[cfg(test)]
-pub(crate) use handler::Port;
-pub(crate) use handler::{Handler, Probe};
-pub(crate) use history::{Record, began, counts, ended, from_text, to_text};
-pub(crate) use probe::{ProbeKind, ProbeOutcome};
-pub(crate) use state::{
+pub use admit::{Admission, NodeView, Share, admit, requests as requests_of};
+pub use handler::{Handler, Port, Probe};
+pub use history::{Record, began, counts, ended, from_text, to_text};
+pub use probe::{ProbeKind, ProbeOutcome};
+pub use state::{
     Done, Exit, MESSAGE_MAX_BYTES, Sandbox, Seen, SeenState, State, Told, UNKNOWN, Volumes, cut,
 };
-pub(crate) use status::{Addresses, NODE_WAS_LOW, generate as generate_status};
-pub(crate) use step::{Request, step, terminating};
+pub use status::{Addresses, NODE_WAS_LOW, generate as generate_status};
+pub use step::{Request, step, terminating};
 
 use std::time::Duration;
 
@@ -35,7 +34,7 @@ use stdx::time::Wall;
 
 /// A pod's own words, read once for each version of the object.
 #[derive(Clone, Debug)]
-pub(crate) struct Pod {
+pub struct Pod {
     /// The stored object, shared with the informer.
     pub object: Object,
     /// The key of everything: of a static pod the manifest's hash, not its mirror's uid.
@@ -62,14 +61,14 @@ pub(crate) struct Pod {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RestartPolicy {
+pub enum RestartPolicy {
     Always,
     OnFailure,
     Never,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub enum Role {
     /// Runs to its end before the next.
     Init,
     /// An init container with `restartPolicy: Always`: starts in turn, then stays.
@@ -79,7 +78,7 @@ pub(crate) enum Role {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Container {
+pub struct Container {
     pub name: String,
     pub role: Role,
     /// Index in its own list of the spec.
@@ -93,7 +92,7 @@ pub(crate) struct Container {
 
 impl Container {
     /// The path that events about this container name.
-    pub(crate) fn field_path(&self) -> String {
+    pub fn field_path(&self) -> String {
         let list = match self.role {
             Role::Init | Role::Sidecar => "initContainers",
             Role::App => "containers",
@@ -103,7 +102,7 @@ impl Container {
     }
 
     /// Where its spec is in the pod's tree.
-    pub(crate) fn tree_path(&self) -> String {
+    pub fn tree_path(&self) -> String {
         let list = match self.role {
             Role::Init | Role::Sidecar => "initContainers",
             Role::App => "containers",
@@ -114,13 +113,13 @@ impl Container {
 }
 
 /// Annotations upstream's kubelet puts on pods from manifests.
-pub(crate) const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
-pub(crate) const CONFIG_HASH: &str = "kubernetes.io/config.hash";
-pub(crate) const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
-pub(crate) const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
+pub const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
+pub const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+pub const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
+pub const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
 
 impl Pod {
-    pub(crate) fn read(object: &Object) -> Pod {
+    pub fn read(object: &Object) -> Pod {
         let tree = object.tree();
         let source = tree.entry("metadata.annotations", CONFIG_SOURCE).unwrap_or("api");
         let mut containers = Vec::new();
@@ -170,24 +169,24 @@ impl Pod {
     }
 
     /// `name_namespace(uid)`, as upstream's messages name pods.
-    pub(crate) fn long_name(&self) -> String {
+    pub fn long_name(&self) -> String {
         format!("{}_{}({})", self.name, self.namespace, self.uid)
     }
 
-    pub(crate) fn of_role(&self, role: Role) -> impl Iterator<Item = &Container> {
+    pub fn of_role(&self, role: Role) -> impl Iterator<Item = &Container> {
         self.containers.iter().filter(move |container| container.role == role)
     }
 
-    pub(crate) fn container(&self, name: &str) -> Option<&Container> {
+    pub fn container(&self, name: &str) -> Option<&Container> {
         self.containers.iter().find(|container| container.name == name)
     }
 
     /// Init containers and sidecars, in their order.
-    pub(crate) fn init_containers(&self) -> impl Iterator<Item = &Container> {
+    pub fn init_containers(&self) -> impl Iterator<Item = &Container> {
         self.containers.iter().filter(|c| matches!(c.role, Role::Init | Role::Sidecar))
     }
 
-    pub(crate) fn has_init_containers(&self) -> bool {
+    pub fn has_init_containers(&self) -> bool {
         self.init_containers().next().is_some()
     }
 }
@@ -211,14 +210,14 @@ fn read_container(tree: &Value, idx: usize, role: Role) -> Container {
 
 /// What upstream calls the QoS class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Qos {
+pub enum Qos {
     BestEffort,
     Burstable,
     Guaranteed,
 }
 
 impl Qos {
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Qos::BestEffort => "BestEffort",
             Qos::Burstable => "Burstable",
@@ -227,7 +226,7 @@ impl Qos {
     }
 
     /// Of a pod's tree: by cpu and memory of all app and init containers.
-    pub(crate) fn of(pod: &Value) -> Qos {
+    pub fn of(pod: &Value) -> Qos {
         let mut any = false;
         let mut guaranteed = true;
         let lists = [pod.list("spec.initContainers"), pod.list("spec.containers")];
@@ -254,7 +253,7 @@ fn quantity(tree: Option<&Value>) -> Option<api::quantity::Quantity> {
 }
 
 /// A wall-clock time of a tree, if it is one.
-pub(crate) fn time_at(tree: &Value, path: &str) -> Option<Wall> {
+pub fn time_at(tree: &Value, path: &str) -> Option<Wall> {
     api::time::parse(tree.str(path))
 }
 

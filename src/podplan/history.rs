@@ -12,7 +12,7 @@ use super::{RestartPolicy, Role, time_at};
 
 /// The newest container of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
+pub struct Record {
     pub name: String,
     pub attempt: u32,
     pub id: String,
@@ -24,12 +24,12 @@ pub(crate) struct Record {
 
 /// True for a container that must not run again only because nobody remembers it. The others start
 /// anew after a power cut anyway, and are spared the write.
-pub(crate) fn counts(policy: RestartPolicy, role: Role) -> bool {
+pub fn counts(policy: RestartPolicy, role: Role) -> bool {
     policy != RestartPolicy::Always || role == Role::Ephemeral
 }
 
 /// Notes a start; false if it was noted before.
-pub(crate) fn began(records: &mut Vec<Record>, record: Record) -> bool {
+pub fn began(records: &mut Vec<Record>, record: Record) -> bool {
     match records.iter_mut().find(|known| known.name == record.name) {
         Some(known) if known.id == record.id => return false,
         Some(known) => *known = record,
@@ -39,7 +39,7 @@ pub(crate) fn began(records: &mut Vec<Record>, record: Record) -> bool {
 }
 
 /// Notes an end; false if there is nothing new in it.
-pub(crate) fn ended(records: &mut [Record], name: &str, exit: &Exit) -> bool {
+pub fn ended(records: &mut [Record], name: &str, exit: &Exit) -> bool {
     let known = records.iter_mut().find(|known| known.name == name);
     match known.filter(|known| known.id == exit.container_id && known.exit.is_none()) {
         Some(known) => {
@@ -51,7 +51,7 @@ pub(crate) fn ended(records: &mut [Record], name: &str, exit: &Exit) -> bool {
 }
 
 /// As they are on disk.
-pub(crate) fn to_text(records: &[Record]) -> String {
+pub fn to_text(records: &[Record]) -> String {
     let list: Vec<Value> = records
         .iter()
         .map(|record| {
@@ -69,7 +69,7 @@ pub(crate) fn to_text(records: &[Record]) -> String {
 ///
 /// # Errors
 /// If it is something else.
-pub(crate) fn from_text(bytes: &[u8]) -> Result<Vec<Record>, serde_json::Error> {
+pub fn from_text(bytes: &[u8]) -> Result<Vec<Record>, serde_json::Error> {
     let tree: Value = serde_json::from_slice(bytes)?;
     let read = |entry: &Value| Record {
         name: entry.str("name").to_owned(),

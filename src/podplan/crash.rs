@@ -9,14 +9,14 @@ const MAX: Duration = Duration::from_secs(300);
 
 /// The back-off of one container, upstream's `flowcontrol.Backoff` entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CrashBackoff {
+pub struct CrashBackoff {
     delay: Duration,
     updated: Option<Wall>,
 }
 
 impl CrashBackoff {
     /// What is left to wait after an exit at `finished`, `None` if it may start now.
-    pub(crate) fn wait(&self, finished: Wall, now: Now) -> Option<Duration> {
+    pub fn wait(&self, finished: Wall, now: Now) -> Option<Duration> {
         let updated = self.updated?;
         if now.corrected(finished).since(now.corrected(updated)) > MAX * 2 {
             return None;
@@ -26,14 +26,14 @@ impl CrashBackoff {
     }
 
     /// The container starts again after an exit at `finished`: the next wait is longer.
-    pub(crate) fn restarted(&mut self, finished: Wall, now: Now) {
+    pub fn restarted(&mut self, finished: Wall, now: Now) {
         let since = |updated| now.corrected(finished).since(now.corrected(updated));
         let expired = self.updated.is_none_or(|updated| since(updated) > MAX * 2);
         self.delay = if expired { FIRST } else { (self.delay * 2).min(MAX) };
         self.updated = Some(now.wall);
     }
 
-    pub(crate) fn delay(&self) -> Duration {
+    pub fn delay(&self) -> Duration {
         self.delay
     }
 }

@@ -8,7 +8,7 @@ use super::state::Told;
 
 /// What the node has and already holds.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct NodeView {
+pub struct NodeView {
     /// `status.allocatable` and `metadata.labels` of the Node, as a tree.
     pub node: Value,
     pub node_name: String,
@@ -20,7 +20,7 @@ pub(crate) struct NodeView {
 
 /// What becomes of a pod that was given to this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
+pub enum Admission {
     Taken,
     /// There is no room now, but there will be once others have gone.
     Waits(Told),
@@ -30,14 +30,14 @@ pub(crate) enum Admission {
 
 /// What a pod takes of its node.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Share {
+pub struct Share {
     /// Amounts asked for, by resource; cpu in thousandths.
     requests: Box<[(Box<str>, i64)]>,
     host_ports: Box<[HostPort]>,
 }
 
 impl Share {
-    pub(crate) fn of(pod: &Value) -> Share {
+    pub fn of(pod: &Value) -> Share {
         let mut names: Vec<&str> = Vec::new();
         let lists = [pod.list("spec.containers"), pod.list("spec.initContainers")];
         let containers = lists.into_iter().flatten();
@@ -74,7 +74,7 @@ type HostPort = (String, String, i64);
 
 /// Whether the node takes the pod. A shortage is an answer for good only where nothing that passes by
 /// itself will mend it: the failed pod would be replaced at once, and meet the same shortage.
-pub(crate) fn admit(pod: &Value, view: &NodeView) -> Admission {
+pub fn admit(pod: &Value, view: &NodeView) -> Admission {
     let everyone: Vec<&Share> = view.pods.iter().chain(&view.leaving).collect();
     let Some(told) = refusal(pod, view, &everyone) else { return Admission::Taken };
     let staying: Vec<&Share> = view.pods.iter().collect();
@@ -118,7 +118,7 @@ fn refusal(pod: &Value, view: &NodeView, others: &[&Share]) -> Option<Told> {
 
 /// Requests of the whole pod: the sum of apps and sidecars, or the largest init step if that is
 /// larger, plus overhead.
-pub(crate) fn requests(pod: &Value, resource: &str) -> Quantity {
+pub fn requests(pod: &Value, resource: &str) -> Quantity {
     let of = |container: &Value| {
         container
             .at("resources.requests")

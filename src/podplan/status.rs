@@ -11,7 +11,7 @@ use super::{Container, Pod, Qos, RestartPolicy, Role};
 
 /// The node's addresses, and the pod's where it is on the node's network.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Addresses {
+pub struct Addresses {
     pub host_ips: Vec<IpAddr>,
 }
 
@@ -20,13 +20,7 @@ pub(crate) const ID_SCHEME: &str = "k3rs://";
 
 /// The status as it should be. `tree` is the pod as the API last had it: conditions of others and
 /// times of what did not change are kept.
-pub(crate) fn generate(
-    now: Wall,
-    pod: &Pod,
-    tree: &Value,
-    state: &State,
-    addresses: &Addresses,
-) -> Value {
+pub fn generate(now: Wall, pod: &Pod, tree: &Value, state: &State, addresses: &Addresses) -> Value {
     let old = tree.at("status");
     let statuses = |roles: &[Role]| -> Vec<Value> {
         pod.containers
@@ -328,7 +322,7 @@ fn conditions(
 }
 
 /// How the message of an eviction begins that the node needed.
-pub(crate) const NODE_WAS_LOW: &str = "The node was low on resource: ";
+pub const NODE_WAS_LOW: &str = "The node was low on resource: ";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {

@@ -7,18 +7,17 @@ use stdx::time::Mono;
 use super::handler::Probe;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum ProbeKind {
+pub enum ProbeKind {
     Startup,
     Liveness,
     Readiness,
 }
 
 impl ProbeKind {
-    pub(crate) const ALL: [ProbeKind; 3] =
-        [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness];
+    pub const ALL: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness];
 
     /// As events name it.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             ProbeKind::Startup => "Startup",
             ProbeKind::Liveness => "Liveness",
@@ -27,7 +26,7 @@ impl ProbeKind {
     }
 
     /// As metrics and kill messages name it.
-    pub(crate) fn lower(self) -> &'static str {
+    pub fn lower(self) -> &'static str {
         match self {
             ProbeKind::Startup => "startup",
             ProbeKind::Liveness => "liveness",
@@ -38,7 +37,7 @@ impl ProbeKind {
 
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ProbeOutcome {
+pub enum ProbeOutcome {
     Success,
     /// Counts as success, with an event.
     Warning(String),
@@ -49,7 +48,7 @@ pub(crate) enum ProbeOutcome {
 
 /// The state of one probe of one running container.
 #[derive(Clone, Debug)]
-pub(crate) struct Prober {
+pub struct Prober {
     pub next: Mono,
     pub in_flight: bool,
     /// The verdict so far: readiness and startup begin false, liveness true.
@@ -64,13 +63,7 @@ pub(crate) struct Prober {
 impl Prober {
     /// A probe of a container that started at `started`. `adopted`: the container ran before this
     /// process did, and its status says that this probe had succeeded; it keeps that.
-    pub(crate) fn new(
-        kind: ProbeKind,
-        probe: &Probe,
-        started: Mono,
-        now: Mono,
-        adopted: bool,
-    ) -> Prober {
+    pub fn new(kind: ProbeKind, probe: &Probe, started: Mono, now: Mono, adopted: bool) -> Prober {
         let due = started + probe.initial_delay;
         Prober {
             next: if due > now { due } else { now },
@@ -83,7 +76,7 @@ impl Prober {
     }
 
     /// Takes an answer in; true if the verdict changed (or a failing verdict was just reached).
-    pub(crate) fn answer(
+    pub fn answer(
         &mut self,
         kind: ProbeKind,
         probe: &Probe,
@@ -113,12 +106,12 @@ impl Prober {
     }
 
     /// The container is unhealthy and must go.
-    pub(crate) fn condemned(&self, kind: ProbeKind) -> bool {
+    pub fn condemned(&self, kind: ProbeKind) -> bool {
         kind != ProbeKind::Readiness && self.finished && !self.verdict
     }
 
     /// Asked again soon, for instance because the startup probe has just let the others begin.
-    pub(crate) fn due_at(&self, now: Mono) -> Option<Duration> {
+    pub fn due_at(&self, now: Mono) -> Option<Duration> {
         (!self.finished && !self.in_flight).then(|| self.next.since(now))
     }
 }

@@ -15,13 +15,13 @@ use super::{Container, Pod, time_at};
 
 /// Why something is as it is: upstream's reason word and message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Told {
+pub struct Told {
     pub reason: String,
     pub message: String,
 }
 
 impl Told {
-    pub(crate) fn new(reason: impl Into<String>, message: impl Into<String>) -> Told {
+    pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Told {
         let mut message = message.into();
         cut(&mut message);
         Told { reason: reason.into(), message }
@@ -30,15 +30,15 @@ impl Told {
 
 /// What a status says of one container. More, as an image can make of its command or a registry of its answer, would fill
 /// the datastore with words that nobody bounds, and records of the node until they cannot be read again.
-pub(crate) const MESSAGE_MAX_BYTES: usize = 4096;
+pub const MESSAGE_MAX_BYTES: usize = 4096;
 
 /// Cuts a message to what a status may say.
-pub(crate) fn cut(message: &mut String) {
+pub fn cut(message: &mut String) {
     message.truncate(message.floor_char_boundary(MESSAGE_MAX_BYTES));
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Exit {
+pub struct Exit {
     pub code: i32,
     pub signal: i32,
     pub reason: String,
@@ -49,7 +49,7 @@ pub(crate) struct Exit {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SeenState {
+pub enum SeenState {
     Created,
     Running { since: Wall },
     Exited(Exit),
@@ -57,7 +57,7 @@ pub(crate) enum SeenState {
 
 /// A container of the runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub struct Seen {
     pub id: String,
     pub attempt: u32,
     pub state: SeenState,
@@ -68,7 +68,7 @@ pub(crate) struct Seen {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Sandbox {
+pub enum Sandbox {
     #[default]
     Absent,
     Making,
@@ -89,7 +89,7 @@ pub(crate) enum Sandbox {
 }
 
 impl Sandbox {
-    pub(crate) fn id(&self) -> Option<&str> {
+    pub fn id(&self) -> Option<&str> {
         match self {
             Sandbox::Absent | Sandbox::Making => None,
             Sandbox::Ready { id, .. }
@@ -101,7 +101,7 @@ impl Sandbox {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Volumes {
+pub enum Volumes {
     #[default]
     Absent,
     Mounting,
@@ -113,7 +113,7 @@ pub(crate) enum Volumes {
 
 /// One container's past and present.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ContainerState {
+pub struct ContainerState {
     /// The newest one in the current sandbox.
     pub current: Option<Seen>,
     /// How the one before it ended.
@@ -139,11 +139,11 @@ pub(crate) struct ContainerState {
 }
 
 impl ContainerState {
-    pub(crate) fn running(&self) -> bool {
+    pub fn running(&self) -> bool {
         matches!(&self.current, Some(Seen { state: SeenState::Running { .. }, .. }))
     }
 
-    pub(crate) fn exit(&self) -> Option<&Exit> {
+    pub fn exit(&self) -> Option<&Exit> {
         match &self.current {
             Some(Seen { state: SeenState::Exited(exit), .. }) => Some(exit),
             _ => None,
@@ -151,7 +151,7 @@ impl ContainerState {
     }
 
     /// How it ended last, in whatever sandbox; `None` while it exists and has not ended.
-    pub(crate) fn last_exit(&self) -> Option<&Exit> {
+    pub fn last_exit(&self) -> Option<&Exit> {
         match &self.current {
             Some(_) => self.exit(),
             None => self.previous.as_ref(),
@@ -159,24 +159,24 @@ impl ContainerState {
     }
 
     /// Running, and past its startup probe.
-    pub(crate) fn started(&self) -> bool {
+    pub fn started(&self) -> bool {
         self.running() && self.probers.get(&ProbeKind::Startup).is_none_or(|prober| prober.verdict)
     }
 
-    pub(crate) fn ready(&self) -> bool {
+    pub fn ready(&self) -> bool {
         self.started()
             && self.probers.get(&ProbeKind::Readiness).is_none_or(|prober| prober.verdict)
     }
 
     /// The probe that condemned it, if one did.
-    pub(crate) fn condemned(&self) -> Option<ProbeKind> {
+    pub fn condemned(&self) -> Option<ProbeKind> {
         self.probers.iter().find(|(kind, prober)| prober.condemned(**kind)).map(|(kind, _)| *kind)
     }
 }
 
 /// What came back from something that was asked for.
 #[derive(Clone, Debug)]
-pub(crate) enum Done {
+pub enum Done {
     VolumesReady,
     VolumesFailed,
     VolumesGone,
@@ -216,7 +216,7 @@ const PULL: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(
 const START_RETRY: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct State {
+pub struct State {
     pub sandbox: Sandbox,
     /// Sandboxes made so far.
     pub sandbox_attempt: u32,
@@ -247,7 +247,7 @@ pub(crate) struct State {
 
 impl State {
     /// The state of a pod first seen, with what its status in the API remembers.
-    pub(crate) fn new(pod: &Pod, tree: &Value, now: Wall) -> State {
+    pub fn new(pod: &Pod, tree: &Value, now: Wall) -> State {
         let mut state = State {
             settled: !pod.is_static && matches!(&*pod.phase, "Succeeded" | "Failed"),
             start_time: time_at(tree, "status.startTime"),
@@ -265,7 +265,7 @@ impl State {
 
     /// Takes in what this node wrote down of the pod's containers: it may know of starts and exits
     /// that the API never heard of. To be called before anything is observed.
-    pub(crate) fn recall(&mut self, records: &[Record], now: Wall) {
+    pub fn recall(&mut self, records: &[Record], now: Wall) {
         for record in records {
             let known = self.of(&record.name);
             let told = known.previous.as_ref().is_some_and(|exit| exit.reason != UNKNOWN);
@@ -283,23 +283,23 @@ impl State {
 
     /// A container is being killed and started again in one go, which is told once it is done, as
     /// upstream's kubelet tells it.
-    pub(crate) fn replacing(&self) -> bool {
+    pub fn replacing(&self) -> bool {
         self.containers.values().any(|known| {
             known.replace
                 && (known.killing.is_some() || (known.exit().is_some() && known.waiting.is_none()))
         })
     }
 
-    pub(crate) fn of(&mut self, container: &str) -> &mut ContainerState {
+    pub fn of(&mut self, container: &str) -> &mut ContainerState {
         self.containers.entry(container.to_owned()).or_default()
     }
 
-    pub(crate) fn get(&self, container: &str) -> Option<&ContainerState> {
+    pub fn get(&self, container: &str) -> Option<&ContainerState> {
         self.containers.get(container).map(|known| &**known)
     }
 
     /// Takes in what the runtime says about the newest container of a name.
-    pub(crate) fn observe(&mut self, now: Now, container: &Container, seen: Seen) {
+    pub fn observe(&mut self, now: Now, container: &Container, seen: Seen) {
         let name = container.name.clone();
         let known = self.of(&name);
         if known.current.as_ref() == Some(&seen) {
@@ -336,7 +336,7 @@ impl State {
     }
 
     /// The runtime no longer has the container.
-    pub(crate) fn vanished(&mut self, now: Now, name: &str) {
+    pub fn vanished(&mut self, now: Now, name: &str) {
         let known = self.of(name);
         if let Some(seen) = known.current.take() {
             let started_at = match seen.state {
@@ -354,14 +354,14 @@ impl State {
     }
 
     /// The sandbox died under the pod.
-    pub(crate) fn sandbox_lost(&mut self) {
+    pub fn sandbox_lost(&mut self) {
         if let Sandbox::Ready { id, .. } = &self.sandbox {
             self.sandbox = Sandbox::Lost { id: id.clone() };
         }
     }
 
     /// Something that a failed attempt may have waited for has changed: try again now.
-    pub(crate) fn poke(&mut self, now: Now) {
+    pub fn poke(&mut self, now: Now) {
         if self.volumes_retry_at.is_some() {
             self.volumes_retry_at = Some(now.mono);
         }
@@ -376,7 +376,7 @@ impl State {
     }
 
     /// Takes in what came back.
-    pub(crate) fn done(&mut self, now: Now, pod: &Pod, done: Done) {
+    pub fn done(&mut self, now: Now, pod: &Pod, done: Done) {
         match done {
             Done::VolumesReady => {
                 self.volumes = Volumes::Ready;
@@ -514,7 +514,7 @@ impl ContainerState {
 }
 
 impl Container {
-    pub(crate) fn probe(&self, kind: ProbeKind) -> Option<&super::Probe> {
+    pub fn probe(&self, kind: ProbeKind) -> Option<&super::Probe> {
         match kind {
             ProbeKind::Startup => self.startup.as_ref(),
             ProbeKind::Liveness => self.liveness.as_ref(),
@@ -524,18 +524,13 @@ impl Container {
 }
 
 /// The reason, as upstream words it, of an end that nobody saw.
-pub(crate) const UNKNOWN: &str = "ContainerStatusUnknown";
+pub const UNKNOWN: &str = "ContainerStatusUnknown";
 /// Upstream's message about a container that ran when it was last heard of.
 const WAS_RUNNING: &str = "The container could not be located when the pod was deleted.  The container used to be Running";
 
 impl Exit {
     /// The end of a container that nobody saw: it was over by `noticed`.
-    pub(crate) fn unknown(
-        id: &str,
-        started_at: Option<Wall>,
-        noticed: Wall,
-        message: &str,
-    ) -> Exit {
+    pub fn unknown(id: &str, started_at: Option<Wall>, noticed: Wall, message: &str) -> Exit {
         Exit {
             code: 137,
             signal: 0,
