@@ -8,6 +8,7 @@ mod admit;
 mod crash;
 mod handler;
 mod history;
+mod patch;
 #[cfg(test)]
 mod powercut_tests;
 mod probe;
@@ -20,6 +21,7 @@ mod step_tests;
 pub use admit::{Admission, NodeView, Share, admit, requests as requests_of};
 pub use handler::{Handler, Port, Probe};
 pub use history::{Record, began, counts, ended, from_text, to_text};
+pub use patch::{covers, status_patch};
 pub use probe::{ProbeKind, ProbeOutcome};
 pub use state::{
     Done, Exit, MESSAGE_MAX_BYTES, Sandbox, Seen, SeenState, State, Told, UNKNOWN, Volumes, cut,

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::controller::Cache;
-use api::{Lens, Object, Status, Value, json, kinds};
+use api::{Lens, Object, Status, Value, kinds};
 use client::{Client, PatchType};
 use stdx::backoff::Backoff;
 use stdx::time::Mono;
 
 use super::Worker;
 use crate::shared::{Kept, Reported, Shared};
-use podplan::{Addresses, CONFIG_MIRROR, Pod, State, generate_status};
+use podplan::{Addresses, CONFIG_MIRROR, Pod, State, covers, generate_status, status_patch};
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 
@@ -141,23 +141,6 @@ pub(super) fn api_object(shared: &Shared, pod: &Pod) -> Option<Object> {
     fits.then_some(object)
 }
 
-/// True if everything in `ours` is in `theirs` too, as it is. Times of conditions count.
-fn covers(theirs: &Value, ours: &Value) -> bool {
-    match (theirs, ours) {
-        (Value::Object(theirs), Value::Object(ours)) => ours.iter().all(|(key, value)| {
-            let empty = value.is_null() || value.as_object().is_some_and(api::Map::is_empty);
-            match theirs.get(key) {
-                Some(their) => covers(their, value),
-                None => empty || value.as_str() == Some(""),
-            }
-        }),
-        (Value::Array(theirs), Value::Array(ours)) => {
-            theirs.len() == ours.len() && theirs.iter().zip(ours).all(|(t, o)| covers(t, o))
-        }
-        (theirs, ours) => theirs == ours,
-    }
-}
-
 /// Patches the status of exactly this object, at the version that the patch was made from.
 pub(super) async fn write(shared: Arc<Shared>, object: Object, status: Value) -> Reported {
     write_with(&shared.client, object, status).await
@@ -167,13 +150,7 @@ async fn write_with(client: &Client, object: Object, status: Value) -> Reported 
     const CONFLICTS_MAX: usize = 5;
     let mut object = object;
     for _ in 0..CONFLICTS_MAX {
-        let mut merged = status.clone();
-        let tree = object.tree();
-        keep_foreign_conditions(&mut merged, tree.at("status"));
-        let patch = json!({
-            "metadata": {"uid": object.uid(), "resourceVersion": object.revision().to_string()},
-            "status": with_removals(tree.at("status"), &merged),
-        });
+        let patch = status_patch(&object, &status);
         let (namespace, name) = (object.namespace().to_owned(), object.name().to_owned());
         let patched =
             client.patch(&kinds::POD, &namespace, &name, "status", PatchType::Merge, patch).await;
@@ -198,55 +175,10 @@ fn failed(namespace: &str, name: &str, status: &Status) -> Reported {
     Reported::Failed
 }
 
-/// Conditions that someone else added meanwhile stay.
-fn keep_foreign_conditions(status: &mut Value, theirs: &Value) {
-    const OWNED: &[&str] =
-        &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
-    let Some(Value::Array(list)) = status.get_mut("conditions") else { return };
-    let theirs_has = |kind: &str| theirs.list("conditions").iter().any(|c| c.str("type") == kind);
-    // What an eviction adds is ours to add, and stays as whoever said it first said it.
-    list.retain(|condition| match condition.str("type") {
-        "DisruptionTarget" => !theirs_has("DisruptionTarget"),
-        kind => OWNED.contains(&kind),
-    });
-    let foreign = theirs.list("conditions").iter();
-    list.extend(foreign.filter(|c| !OWNED.contains(&c.str("type"))).cloned());
-}
-
-/// A merge patch that also takes away what we no longer say.
-fn with_removals(theirs: &Value, ours: &Value) -> Value {
-    const MAY_GO: &[&str] = &["podIP", "podIPs", "reason", "message", "ephemeralContainerStatuses"];
-    let mut patch = ours.clone();
-    if let Value::Object(map) = &mut patch {
-        for key in MAY_GO {
-            if theirs.has(key) && !map.contains_key(*key) {
-                map.insert((*key).to_owned(), Value::Null);
-            }
-        }
-    }
-    patch
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_differences_are_written() {
-        let theirs = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "extra": 1});
-        for (ours, want) in [
-            (json!({"phase": "Running"}), true),
-            (json!({"phase": "Running", "lastState": {}, "x": null}), true),
-            (json!({"phase": "Failed"}), false),
-            (json!({"conditions": []}), false),
-            (json!({"conditions": [{"type": "Ready", "status": "True", "reason": ""}]}), true),
-        ] {
-            assert_eq!(covers(&theirs, &ours), want, "{ours}");
-        }
-        let patch =
-            with_removals(&json!({"podIP": "1", "qosClass": "x"}), &json!({"phase": "Failed"}));
-        assert_eq!(patch, json!({"phase": "Failed", "podIP": null}));
-    }
+    use api::json;
 
     #[test]
     fn a_conflict_is_written_over_the_newer_object() {
