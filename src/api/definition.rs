@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::custom::Schema;
-use crate::kind::{Cell, Column, Form, Kind, Served, Sub};
+use crate::kind::{Form, Kind, Served, Sub};
 use crate::names;
 use crate::structural::Structural;
 
@@ -82,21 +82,8 @@ pub struct Printed {
     pub path: Box<str>,
 }
 
-impl Printed {
-    pub(crate) fn lend(&self) -> Column<'_> {
-        Column {
-            name: &self.name,
-            kind: &self.kind,
-            format: &self.format,
-            priority: self.priority,
-            cell: Cell::JsonPath(&self.path),
-            description: &self.description,
-        }
-    }
-}
-
 impl Version {
-    pub(crate) fn subresources(&self) -> Vec<Sub<'_>> {
+    pub fn subresources(&self) -> Vec<Sub<'_>> {
         let scale = self.scale.as_ref().map(|paths| Sub::Scale {
             spec: &paths.spec,
             status: &paths.status,
@@ -150,14 +137,14 @@ impl Definition {
 #[derive(Debug, Clone)]
 pub struct Resource {
     pub kind: &'static Kind,
-    pub(crate) served: Option<&'static Served>,
-    pub(crate) defined: Option<Held>,
+    pub served: Option<&'static Served>,
+    pub defined: Option<Held>,
 }
 
 /// A definition in one of its versions, and its schema while it is used.
 #[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) definition: Arc<Definition>,
+pub struct Held {
+    pub definition: Arc<Definition>,
     idx: usize,
     schema: OnceLock<Arc<Structural>>,
 }
@@ -171,15 +158,15 @@ impl Clone for Held {
 impl Held {
     /// # Panics
     /// Later, if there is no version of this index.
-    pub(crate) fn new(definition: Arc<Definition>, idx: usize) -> Held {
+    pub fn new(definition: Arc<Definition>, idx: usize) -> Held {
         Held { definition, idx, schema: OnceLock::new() }
     }
 
-    pub(crate) fn version(&self) -> &Version {
+    pub fn version(&self) -> &Version {
         &self.definition.versions[self.idx]
     }
 
-    pub(crate) fn schema(&self) -> &Structural {
+    pub fn schema(&self) -> &Structural {
         self.schema.get_or_init(|| self.version().schema.read())
     }
 }

@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 
 use crate::definition::{Conversion, Definition, Held, Version};
-use crate::status::Cause;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -41,33 +40,8 @@ pub enum Sub<'a> {
     Named(&'static str),
 }
 
-/// A printed column of `kubectl get`.
-#[derive(Clone, Copy)]
-pub struct Column<'a> {
-    pub name: &'a str,
-    /// `string`, `integer`, `date`, ...
-    pub kind: &'a str,
-    pub format: &'a str,
-    /// 0 shows always, 1 only with `-o wide`.
-    pub priority: i32,
-    pub cell: Cell<'a>,
-    pub description: &'a str,
-}
-
-/// Where a cell comes from.
-#[derive(Clone, Copy)]
-pub enum Cell<'a> {
-    Path(&'a str),
-    /// As `Path`, 0 where nothing is there.
-    Number(&'a str),
-    /// What a JSON path finds first; times as ages where the column is a `date`.
-    JsonPath(&'a str),
-    With(fn(&Value, stdx::time::Wall) -> Value),
-    /// Time since `metadata.creationTimestamp`, as `kubectl get` shows ages.
-    Age,
-}
-
-/// One group/version more that serves the same stored object, with the conversions both ways.
+/// One group/version more that serves the same stored object, and how it is made of that. The way back is among the rules of
+/// whoever serves it.
 #[derive(Clone, Copy)]
 pub struct Served {
     pub group: &'static str,
@@ -75,11 +49,6 @@ pub struct Served {
     /// The schema's root type in this version, if it differs from the stored one.
     pub root: &'static str,
     pub from_stored: fn(&mut Value),
-    /// Fails for what the stored form cannot say.
-    pub to_stored: fn(&mut Value) -> Result<(), String>,
-    /// Rules for requests in this version beyond the stored one's, of the stored form; metadata are checked
-    /// as every kind's then, too.
-    pub validate: Option<fn(&Value, Option<&Value>, &mut Vec<Cause>)>,
     /// What field selectors may name in this version, and where the stored form has it;
     /// empty where both have the same.
     pub fields: &'static [(&'static str, &'static str)],
@@ -111,34 +80,10 @@ pub struct Declared {
     /// Schema text of this kind's own types (see `schema`); shared types are found by name.
     pub schema: &'static str,
     pub subresources: &'static [Sub<'static>],
-    pub columns: &'static [Column<'static>],
     /// Field selectors beyond `metadata.name` and `metadata.namespace`: the paths that may be selected on.
     pub fields: &'static [&'static str],
     pub durability: Durability,
     pub also: &'static [Served],
-    /// Defaults that the schema text cannot say. Idempotent.
-    pub default: fn(&mut Value),
-    /// What create (old absent) and update (old present) reset before validation,
-    /// beyond status/spec split and system metadata, which the engine does.
-    pub prepare: fn(new: &mut Value, old: Option<&Value>),
-    /// What a replacement through `status` keeps of `old`, beyond the spec and system metadata.
-    pub prepare_status: fn(new: &mut Value, old: &Value),
-    /// What the first request to delete does to the object where it stays until somebody has done
-    /// something about it; false for most kinds, of which only finalizers and grace periods decide.
-    pub terminate: fn(&mut Value, now: stdx::time::Wall) -> bool,
-    /// Rules that the schema text cannot say. `old` is present on update.
-    pub validate: fn(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>),
-    /// Rules for what comes through the `status` subresource.
-    pub validate_status: fn(new: &Value, causes: &mut Vec<Cause>),
-    /// What upstream's strategy checks at an update, in order: `C` the metadata as a new object's, `U` as an
-    /// update's, `S` the rest as a new object's, `V` as an update's. Complaints are told as often as they are made.
-    pub on_update: &'static str,
-    /// The same where it depends on what is replaced, and for `approval`; `part` is the subresource.
-    pub validate_part: fn(part: &str, new: &Value, old: &Value, causes: &mut Vec<Cause>),
-    /// The paths, a space between two, below which the schema's rules are not checked; "" for none.
-    pub unchecked: &'static str,
-    /// How names are checked: DNS subdomain for most.
-    pub name_rule: NameRule,
     /// `metadata.generation` counts spec changes.
     pub generation: bool,
     /// Deletion waits `metadata.deletionGracePeriodSeconds` for someone else to finish it (pods).
@@ -163,22 +108,7 @@ pub struct Declared {
     /// An update must name the revision that it replaces (upstream's `AllowUnconditionalUpdate`, negated).
     pub conditional_updates: bool,
     /// Declared by code. False of what is defined at run time.
-    pub(crate) built_in: bool,
-}
-
-/// What `metadata.name` may look like (apimachinery `validation.NameIs...`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NameRule {
-    /// RFC 1123 subdomain, at most 253.
-    Subdomain,
-    /// RFC 1123 label, at most 63.
-    Label,
-    /// RFC 1035 label (services).
-    Label1035,
-    /// Any path segment: no '/', '%', not '.' or '..' (rbac).
-    PathSegment,
-    /// Upstream's strategy has no rule, so that the one of all objects comes after everything else.
-    Any,
+    pub built_in: bool,
 }
 
 /// A kind in one of the versions it is served in, with what is known of it. Engines that meet JSON take
@@ -188,8 +118,8 @@ pub enum NameRule {
 pub struct Form<'a> {
     pub kind: &'static Kind,
     /// `None`: the stored version, or a kind that is defined at run time.
-    pub(crate) served: Option<&'static Served>,
-    pub(crate) defined: Option<&'a Held>,
+    pub served: Option<&'static Served>,
+    pub defined: Option<&'a Held>,
 }
 
 impl<'a> Form<'a> {
@@ -215,7 +145,7 @@ impl<'a> Form<'a> {
         self.served.is_none() && self.defined.is_none_or(|held| held.version().stored)
     }
 
-    /// The form that objects are in after [`Form::convert_to_stored`]. Versions that are defined at run
+    /// The form that objects are in after [``rules::to_stored``]. Versions that are defined at run
     /// time are all of one shape, so theirs is the same.
     #[must_use]
     pub fn stored(self) -> Form<'a> {
@@ -295,29 +225,6 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// Turns a tree of this form into the stored one. Where a webhook makes other versions it stays in
-    /// this one until it is written.
-    ///
-    /// # Errors
-    /// What the stored form cannot say.
-    pub fn convert_to_stored(self, tree: &mut Value) -> Result<(), String> {
-        use crate::lens::LensMut;
-        if let Some(served) = self.served {
-            (served.to_stored)(tree)?;
-        }
-        if self.defined.is_some() {
-            tree.set("kind", self.kind.name);
-            match self.webhook() {
-                Some(_) => tree.set("apiVersion", self.api_version()),
-                None => {
-                    tree.set("apiVersion", self.written_version());
-                    self.prune_written(tree);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The lower-case name, as discovery's `singularName`.
     pub fn singular(self) -> String {
         match self.defined {
@@ -345,14 +252,6 @@ impl<'a> Form<'a> {
         match self.defined {
             Some(held) => held.definition.categories.iter().map(|name| &**name).collect(),
             None => self.kind.declared.categories.to_vec(),
-        }
-    }
-
-    /// What `kubectl get` prints, in every version alike for kinds in code.
-    pub fn columns(self) -> Vec<Column<'a>> {
-        match self.defined {
-            Some(held) => held.version().columns.iter().map(|column| column.lend()).collect(),
-            None => self.kind.declared.columns.to_vec(),
         }
     }
 
@@ -391,7 +290,7 @@ impl std::fmt::Debug for Form<'_> {
 }
 
 /// `v1` or `apps/v1`.
-pub(crate) fn api_version(group: &str, version: &str) -> String {
+pub fn api_version(group: &str, version: &str) -> String {
     match group {
         "" => version.to_owned(),
         group => format!("{group}/{version}"),
@@ -407,20 +306,9 @@ impl Declared {
         doc: "",
         schema: "",
         subresources: &[],
-        columns: &[],
         fields: &[],
         durability: Durability::Durable,
         also: &[],
-        default: |_| {},
-        prepare: |_, _| {},
-        prepare_status: |_, _| {},
-        terminate: |_, _| false,
-        validate: |_, _, _| {},
-        validate_status: |_, _| {},
-        on_update: "UV",
-        validate_part: |_, _, _, _| {},
-        unchecked: "",
-        name_rule: NameRule::Subdomain,
         generation: true,
         graceful: false,
         json: false,
@@ -436,19 +324,10 @@ impl Declared {
     };
 
     /// What holds of every kind that is defined at run time; the rest is in its definition.
-    pub(crate) const RUN_TIME: Declared = Declared {
+    pub const RUN_TIME: Declared = Declared {
         version: "",
         json: true,
         conditional_updates: true,
-        // Of a change of the status, nothing of the metadata is taken over but who made it.
-        prepare_status: |new, old| {
-            use crate::lens::{Lens, LensMut};
-            let managers = new.at("metadata.managedFields").clone();
-            new.set("metadata", old.at("metadata").clone());
-            if !managers.is_null() {
-                new.set("metadata.managedFields", managers);
-            }
-        },
         built_in: false,
         ..Declared::BASE
     };
@@ -623,18 +502,6 @@ impl std::fmt::Debug for Kind {
 impl std::fmt::Debug for Declared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Declared")
-    }
-}
-
-impl std::fmt::Debug for Column<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Column({})", self.name)
-    }
-}
-
-impl std::fmt::Debug for Cell<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Cell")
     }
 }
 

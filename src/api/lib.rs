@@ -1,10 +1,10 @@
 //! The API model: kinds as data, objects as bytes, and engines that read both.
 //!
-//! A kind is declared once (`kinds/`, one file a kind). Engines iterate the table: schema,
-//! defaults, validation, codecs, patches, server-side apply, selectors, tables, OpenAPI.
+//! A kind is declared once (`kinds/`, one file a kind). Engines iterate the table: schema, codecs, patches,
+//! selectors. What only a server does with a kind is above: `rules`, `apply`, `discovery`.
 //! Pure and synchronous: no I/O, no clock, no randomness.
 
-pub mod advice;
+pub mod address;
 pub mod balance;
 pub mod catalog;
 pub mod certificate;
@@ -12,20 +12,17 @@ pub mod codec;
 pub mod complain;
 pub mod controller;
 pub mod custom;
-pub mod defaults;
 pub mod definition;
 pub mod field;
 pub mod flow_control;
 mod formats;
-mod gates;
 pub mod groups;
 pub mod hash;
 mod json_index;
-mod jsonpath;
 pub mod kind;
 pub mod kinds;
+pub mod labels;
 pub mod lens;
-pub mod limits;
 pub mod names;
 pub mod object;
 pub mod patch;
@@ -33,20 +30,15 @@ pub mod path;
 pub mod pod;
 pub mod policy;
 pub mod policy_types;
-mod print;
 pub mod query;
 pub mod quota;
 pub mod schema;
 pub mod selector;
 pub mod selector_syntax;
 pub mod status;
-pub mod strategy;
 pub mod structural;
-pub mod table;
 pub mod time;
 pub(crate) mod types;
-pub mod unacted;
-pub mod validate;
 pub use wire::zones;
 
 pub use catalog::Kinds;

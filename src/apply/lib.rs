@@ -10,13 +10,13 @@ mod typed;
 
 use std::fmt::Write;
 
-use serde_json::{Value, json};
-use stdx::time::Wall;
-
 use api::codec::{self, FieldValidation};
 use api::kind::{Durability, Form};
 use api::lens::{Lens, LensMut};
 use api::status::{Reason, Status};
+use serde_json::{Value, json};
+use stdx::time::Wall;
+
 use fields::Fields;
 use managers::Manager;
 use typed::Node;

@@ -1,11 +1,11 @@
 //! `metadata.managedFields`: who manages what, since when.
 
+use api::lens::{Lens, LensMut};
 use serde_json::{Value, json};
 use stdx::Arrange;
 use stdx::time::Wall;
 
 use super::fields::Fields;
-use api::lens::{Lens, LensMut};
 
 /// Managers by update that are kept apart; older ones become one, as upstream.
 const UPDATE_MANAGERS_MAX: usize = 10;

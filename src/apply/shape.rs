@@ -4,16 +4,16 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-use stdx::Arrange;
-
-use super::typed::{List, Node, item_element, set_element};
 use api::complain::go_any;
 use api::kind::Form;
 use api::lens::Lens;
 use api::schema::{Field, Scalar, Shape, TypeId, Types, schema};
 use api::status::{Reason, Status};
 use api::structural::{At, ListType, Structural, Type};
+use serde_json::Value;
+use stdx::Arrange;
+
+use super::typed::{List, Node, item_element, set_element};
 
 /// Complaints that are told; more help nobody.
 const COMPLAINTS_MAX: usize = 100;

@@ -1,12 +1,12 @@
 //! Stories of several managers and one object.
 
+use api::kinds::{
+    CLUSTER_ROLE_BINDING, CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, RESOURCE_QUOTA,
+};
 use serde_json::{Value, json};
 use stdx::time::Wall;
 
 use super::*;
-use api::kinds::{
-    CLUSTER_ROLE_BINDING, CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, RESOURCE_QUOTA,
-};
 
 /// One object and the time.
 struct World {

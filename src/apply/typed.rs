@@ -3,16 +3,16 @@
 //! Source: sigs.k8s.io/structured-merge-diff, typed.
 
 use std::collections::BTreeMap;
-use stdx::Gather;
 
-use serde_json::{Map, Value};
-
-use super::fields::Fields;
 use api::kind::Form;
 use api::patch::strategic;
 use api::schema::{Field, Scalar, Shape, TypeId, Types, schema};
 use api::status::Status;
 use api::structural::{At, ListType, Structural, TYPES, Type};
+use serde_json::{Map, Value};
+use stdx::Gather;
+
+use super::fields::Fields;
 
 /// How a value is owned.
 #[derive(Debug, Clone, Copy)]

@@ -243,7 +243,7 @@ fn establish(view: &View<'_>, tree: &mut Value) -> Next {
 }
 
 fn approve(view: &View<'_>, tree: &mut Value) {
-    if let Some(approval) = custom::validate::approval_of(tree) {
+    if let Some(approval) = custom::approval::approval_of(tree) {
         let (status, reason) = (approval.status, approval.reason);
         let kind = "KubernetesAPIApprovalPolicyConformant";
         set(view, tree, kind, status, reason, &approval.message);

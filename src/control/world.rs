@@ -366,7 +366,7 @@ impl World {
             }
             Action::UpdateStatus { kind, object } => {
                 let (old, mut new) = (self.exact(kind, &object)?.tree(), object);
-                api::strategy::update_status(kind, &mut new, &old);
+                rules::strategy::update_status(kind, &mut new, &old);
                 self.store(kind, new);
                 Ok(())
             }

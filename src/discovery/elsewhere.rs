@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
-
 use api::lens::{Lens, LensMut};
+use serde_json::{Value, json};
 
 /// A group and version that another server serves, as an APIService says.
 #[derive(Debug)]

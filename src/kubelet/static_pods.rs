@@ -171,14 +171,14 @@ fn parse(text: &[u8], node: &str, now: Wall) -> Result<Object> {
     tree.set("metadata.creationTimestamp", api::time::format(now));
     tree.remove("metadata.deletionTimestamp");
     tree.set("spec.nodeName", node);
-    api::defaults::apply(&kinds::POD, &mut tree);
+    rules::defaults::apply(&kinds::POD, &mut tree);
     let annotations = tree.map_mut("metadata.annotations");
     annotations.insert(CONFIG_HASH.into(), hash.into());
     annotations.insert(CONFIG_SOURCE.into(), "file".into());
     annotations.insert(CONFIG_SEEN.into(), api::time::format(now).into());
     tree.list_mut("spec.tolerations").push(json!({"operator": "Exists", "effect": "NoExecute"}));
     tree.set("status", json!({"phase": "Pending"}));
-    if let Err(status) = api::validate::create(&kinds::POD, &tree) {
+    if let Err(status) = rules::validate::create(&kinds::POD, &tree) {
         return Err(Error::new(status.to_string()));
     }
     for volume in tree.list("spec.volumes") {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use api::pod::security::Configuration;
+use rules::pod::security::Configuration;
 
 /// An address range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use api::pod::security::configuration;
 use api::{Lens, Value};
+use rules::pod::security::configuration;
 use stdx::Result as Done;
 
 /// Of a file; what is longer is none.

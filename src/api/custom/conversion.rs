@@ -164,8 +164,8 @@ fn check_map(field: &str, value: &Value) -> Result<(), String> {
     }
     let mut causes: Vec<Cause> = Vec::new();
     match field {
-        "labels" => crate::validate::labels(value, "metadata.labels", &mut causes),
-        _ => crate::validate::annotations(value, "metadata.annotation", &mut causes),
+        "labels" => crate::labels::labels(value, "metadata.labels", &mut causes),
+        _ => crate::labels::annotations(value, "metadata.annotation", &mut causes),
     }
     let told: Vec<String> =
         causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();

@@ -1,8 +1,7 @@
 //! CustomResourceDefinitions: what one says, as a definition that kinds are served by.
 
+pub mod approval;
 pub mod conversion;
-pub mod schemas;
-pub mod validate;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};

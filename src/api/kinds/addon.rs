@@ -10,7 +10,6 @@ pub static ADDON: Kind = Kind {
     declared: &Declared {
         version: "v1",
         schema: SCHEMA,
-        columns: COLUMNS,
         doc: "A manifest that the deploy controller applied from a file.",
         conditional_updates: true,
         json: true,
@@ -18,9 +17,6 @@ pub static ADDON: Kind = Kind {
     },
     ..Kind::BASE
 };
-
-const COLUMNS: &[Column<'static>] =
-    &[Column::path("Source", "spec.source"), Column::path("Checksum", "spec.checksum")];
 
 /// Schema text; see `schema` for its form. Addons are stored as JSON, as k3s stores them; the tags are ours.
 const SCHEMA: &str = "

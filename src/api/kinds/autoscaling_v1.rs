@@ -6,14 +6,13 @@
 use serde_json::{Value, json};
 use stdx::Gather;
 
-use super::HORIZONTAL_POD_AUTOSCALER;
-use crate::codec::{self, FieldValidation};
 use crate::lens::{Lens, LensMut};
 
-const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
-const STATUSES: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
-const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
-const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
+/// The annotations that hold what v1 has no field for.
+pub const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
+pub const STATUSES: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
+pub const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
+pub const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 
 /// A kind of metric and where v1 and v2 have its parts; a `!` after v1's name says that v1 always
 /// writes the quantity.
@@ -136,7 +135,8 @@ const ORDER: &[&str] = &[
 ];
 
 /// The metric that `targetCPUUtilizationPercentage` stands for.
-pub(super) fn cpu_metric(percent: i64) -> Value {
+/// The metric that v1's field stands for.
+pub fn cpu_metric(percent: i64) -> Value {
     json!({"type": "Resource", "resource": {
         "name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent},
     }})
@@ -148,7 +148,8 @@ fn cpu_percent(metric: &Value, of: &str) -> Option<i64> {
     metric.at("resource").at(of).int("averageUtilization").filter(|_| is_cpu)
 }
 
-pub(super) fn from_stored(tree: &mut Value) {
+/// What v1 has no field for goes into annotations.
+pub fn from_stored(tree: &mut Value) {
     drop_annotations(tree);
     let mut notes: Vec<(&str, Value)> = Vec::new();
     let metrics = take_list(tree, "spec.metrics");
@@ -178,7 +179,9 @@ pub(super) fn from_stored(tree: &mut Value) {
     }
 }
 
-pub(super) fn to_stored(tree: &mut Value) -> Result<(), String> {
+/// The way back. `checked` tells what an annotation held as part of an object, at a path, if Go would have read
+/// it; it needs the codec, which stands above kinds.
+pub fn to_stored(tree: &mut Value, checked: fn(&str, Value) -> Option<Value>) {
     tree.set("apiVersion", "autoscaling/v2");
     let note = |name: &str| -> Option<Value> {
         serde_json::from_str(tree.entry("metadata.annotations", name)?).ok()
@@ -212,8 +215,6 @@ pub(super) fn to_stored(tree: &mut Value) -> Result<(), String> {
     if tree.int("status.currentReplicas") == Some(0) {
         tree.remove("status.currentReplicas");
     }
-    super::horizontal_pod_autoscaler::default(tree);
-    Ok(())
 }
 
 fn drop_annotations(tree: &mut Value) {
@@ -234,14 +235,6 @@ fn take_list(tree: &mut Value, path: &str) -> Vec<Value> {
         Some(Value::Array(items)) => items,
         _ => Vec::new(),
     }
-}
-
-/// What an annotation held as part of an object, if Go would have read it: its types must fit.
-fn checked(path: &str, value: Value) -> Option<Value> {
-    let mut tree = json!({});
-    tree.set(path, value);
-    codec::check_fields(&HORIZONTAL_POD_AUTOSCALER, &mut tree, FieldValidation::Ignore).ok()?;
-    Some(tree.at(path).clone())
 }
 
 /// One metric, in its spec or status, as v1 had it.
@@ -388,7 +381,3 @@ fn join<T>(
     }
     out.push(close);
 }
-
-#[cfg(test)]
-#[path = "autoscaling_v1_tests.rs"]
-mod tests;

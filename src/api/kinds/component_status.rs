@@ -1,9 +1,6 @@
 //! ComponentStatus: whether the parts of the control plane are healthy, made up when it is asked for.
 
-use serde_json::Value;
-
 use crate::kind::*;
-use crate::lens::Lens;
 
 pub static COMPONENT_STATUS: Kind = Kind {
     name: "ComponentStatus",
@@ -13,18 +10,6 @@ pub static COMPONENT_STATUS: Kind = Kind {
         version: "v1",
         short: &["cs"],
         schema: SCHEMA,
-        columns: &[
-            Column::with("Status", |tree, _| {
-                match healthy(tree).map(|condition| condition.str("status")) {
-                    None => "Unknown",
-                    Some("True") => "Healthy",
-                    Some(_) => "Unhealthy",
-                }
-                .into()
-            }),
-            Column::with("Message", |tree, _| part(tree, "message")),
-            Column::with("Error", |tree, _| part(tree, "error")),
-        ],
         durability: Durability::Virtual,
         generation: false,
         computed: true,
@@ -33,14 +18,6 @@ pub static COMPONENT_STATUS: Kind = Kind {
     },
     ..Kind::BASE
 };
-
-fn healthy(tree: &Value) -> Option<&Value> {
-    tree.list("conditions").iter().find(|condition| condition.str("type") == "Healthy")
-}
-
-fn part(tree: &Value, field: &str) -> Value {
-    healthy(tree).map_or("", |condition| condition.str(field)).into()
-}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

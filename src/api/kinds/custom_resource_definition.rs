@@ -1,10 +1,6 @@
 //! CustomResourceDefinition: a kind that users define.
 
-use serde_json::Value;
-
-use crate::custom;
 use crate::kind::*;
-use crate::lens::{Lens, LensMut};
 
 pub static CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
     group: "apiextensions.k8s.io",
@@ -17,67 +13,14 @@ pub static CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
         categories: &["api-extensions"],
         subresources: &[Sub::Status],
         schema: SCHEMA,
-        columns: COLUMNS,
-        default,
-        prepare,
-        terminate,
-        validate: custom::validate::check,
-        validate_status: custom::validate::check_status,
         doc: "A kind that users define: its names, its versions, and what its objects look like.",
         conditional_updates: true,
         ..Declared::BASE
     },
 };
 
-const COLUMNS: &[Column<'static>] = &[Column::CREATED_AT];
-
 /// The finalizer that deletes the objects of a kind before its definition goes.
 pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
-
-fn default(tree: &mut Value) {
-    let kind = tree.str("spec.names.kind").to_owned();
-    if tree.str("spec.names.singular").is_empty() && !kind.is_empty() {
-        tree.set("spec.names.singular", kind.to_ascii_lowercase());
-    }
-    if tree.str("spec.names.listKind").is_empty() && !kind.is_empty() {
-        tree.set("spec.names.listKind", format!("{kind}List"));
-    }
-    tree.set_default("spec.conversion", serde_json::json!({"strategy": "None"}));
-    if tree.has("spec.conversion.webhook.clientConfig.service") {
-        tree.set_default("spec.conversion.webhook.clientConfig.service.port", 443);
-    }
-    if tree.list("status.storedVersions").is_empty() {
-        store_version(tree);
-    }
-}
-
-fn prepare(new: &mut Value, _: Option<&Value>) {
-    store_version(new);
-}
-
-/// Notes that objects are written in the storage version from now on.
-fn store_version(tree: &mut Value) {
-    let stored = tree.list("spec.versions").iter().find(|version| version.flag("storage"));
-    let Some(name) = stored.map(|version| version.at("name").clone()) else { return };
-    if !tree.list("status.storedVersions").contains(&name) {
-        tree.list_mut("status.storedVersions").push(name);
-    }
-}
-
-/// The first request to delete it: its objects go before it does.
-fn terminate(tree: &mut Value, now: stdx::time::Wall) -> bool {
-    if !tree.list("metadata.finalizers").iter().any(|name| name == CLEANUP) {
-        tree.list_mut("metadata.finalizers").push(CLEANUP.into());
-    }
-    custom::set_condition(
-        tree,
-        "Terminating",
-        ("True", "InstanceDeletionPending"),
-        "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
-        now,
-    );
-    true
-}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

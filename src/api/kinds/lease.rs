@@ -1,11 +1,6 @@
 //! Lease: a claim that must be renewed: a heartbeat or a leadership.
 
-use serde_json::Value;
-
-use crate::complain::{Complain, NON_NEGATIVE};
 use crate::kind::*;
-use crate::lens::Lens;
-use crate::status::Cause;
 
 pub static LEASE: Kind = Kind {
     group: "coordination.k8s.io",
@@ -16,8 +11,6 @@ pub static LEASE: Kind = Kind {
         durability: Durability::Lazy,
         generation: false,
         schema: SCHEMA,
-        validate,
-        columns: COLUMNS,
         doc: "A claim that must be renewed: a heartbeat or a leadership.",
         creates_on_update: true,
         conditional_updates: true,
@@ -25,17 +18,6 @@ pub static LEASE: Kind = Kind {
     },
     ..Kind::BASE
 };
-
-const COLUMNS: &[Column<'static>] = &[Column::path("Holder", "spec.holderIdentity"), Column::AGE];
-
-fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
-    if let Some(secs) = new.int("spec.leaseDurationSeconds").filter(|secs| *secs <= 0) {
-        causes.invalid("spec.leaseDurationSeconds", &secs.into(), "must be greater than 0");
-    }
-    if let Some(n) = new.int("spec.leaseTransitions").filter(|n| *n < 0) {
-        causes.invalid("spec.leaseTransitions", &n.into(), NON_NEGATIVE);
-    }
-}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -1,6 +1,5 @@
 //! MutatingWebhookConfiguration: HTTPS servers that may change objects on their way in.
 
-use super::webhook_rules::{self, COLUMNS};
 use crate::kind::*;
 
 pub static MUTATING_WEBHOOK_CONFIGURATION: Kind = Kind {
@@ -12,11 +11,8 @@ pub static MUTATING_WEBHOOK_CONFIGURATION: Kind = Kind {
         version: "v1",
         categories: &["api-extensions"],
         schema: SCHEMA,
-        validate: webhook_rules::validate,
-        columns: COLUMNS,
         doc: "HTTPS servers that may change objects on their way in.",
         conditional_updates: true,
-        on_update: "CV",
         ..Declared::BASE
     },
     ..Kind::BASE

@@ -1,9 +1,6 @@
 //! NodeMetrics: what a node uses of processors and memory, made up when it is asked for.
 
-use serde_json::Value;
-
 use crate::kind::*;
-use crate::lens::Lens;
 
 pub static NODE_METRICS: Kind = Kind {
     group: "metrics.k8s.io",
@@ -14,11 +11,6 @@ pub static NODE_METRICS: Kind = Kind {
     declared: &Declared {
         version: "v1beta1",
         schema: SCHEMA,
-        columns: &[
-            super::pod_metrics::usage("cpu", |tree, _| of(tree, "cpu")),
-            super::pod_metrics::usage("memory", |tree, _| of(tree, "memory")),
-            super::pod_metrics::WINDOW,
-        ],
         durability: Durability::Virtual,
         generation: false,
         computed: true,
@@ -26,10 +18,6 @@ pub static NODE_METRICS: Kind = Kind {
         ..Declared::BASE
     },
 };
-
-fn of(tree: &Value, resource: &str) -> Value {
-    tree.entry("usage", resource).unwrap_or("0").into()
-}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -1,12 +1,6 @@
 //! Pod: a group of containers that run together on one node and share its network and volumes.
 
-use serde_json::{Value, json};
-
 use crate::kind::*;
-use crate::lens::{Lens, LensMut};
-use crate::status::Cause;
-use crate::strategy::keep;
-use crate::validate::address;
 
 pub static POD: Kind = Kind {
     name: "Pod",
@@ -40,50 +34,12 @@ pub static POD: Kind = Kind {
             "status.nominatedNodeName",
         ],
         schema: SCHEMA,
-        validate: crate::pod::validate::pod,
-        validate_status,
-        prepare_status,
-        columns: crate::pod::columns::COLUMNS,
-        default: crate::pod::defaults::pod,
-        prepare,
         doc: "A group of containers that run together on one node and share its network and volumes.",
         answers_deleted: true,
-        on_update: "UCV",
         ..Declared::BASE
     },
     ..Kind::BASE
 };
-
-/// Others connect to a pod where its status says that it is.
-fn validate_status(new: &Value, causes: &mut Vec<Cause>) {
-    for path in ["status.podIPs", "status.hostIPs"] {
-        address::ips_of_families(new.list(path), path, causes);
-    }
-}
-
-/// Old kubelets corrupted owners in a way that broke garbage collection.
-fn prepare_status(new: &mut Value, old: &Value) {
-    keep(new, old, "metadata.ownerReferences");
-    if new.str("status.qosClass").is_empty() {
-        keep(new, old, "status.qosClass");
-    }
-}
-
-/// A new pod is pending; what waits at a gate says so at once.
-fn prepare(new: &mut Value, old: Option<&Value>) {
-    if old.is_some() {
-        return;
-    }
-    let class = crate::pod::qos_class(new.at("spec"));
-    new.set("status", json!({"phase": "Pending", "qosClass": class}));
-    if !new.list("spec.schedulingGates").is_empty() {
-        new.list_mut("status.conditions").push(json!({
-            "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
-            "message": "Scheduling is blocked due to non-empty scheduling gates",
-            "lastProbeTime": null, "lastTransitionTime": null,
-        }));
-    }
-}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

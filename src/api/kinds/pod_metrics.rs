@@ -1,11 +1,6 @@
 //! PodMetrics: what a pod's containers use of processors and memory, made up when it is asked for.
 
-use serde_json::Value;
-use stdx::time::Wall;
-use wire::quantity::Quantity;
-
 use crate::kind::*;
-use crate::lens::Lens;
 
 pub static POD_METRICS: Kind = Kind {
     group: "metrics.k8s.io",
@@ -16,11 +11,6 @@ pub static POD_METRICS: Kind = Kind {
     declared: &Declared {
         version: "v1beta1",
         schema: SCHEMA,
-        columns: &[
-            usage("cpu", |tree, _| sum(tree, "cpu")),
-            usage("memory", |tree, _| sum(tree, "memory")),
-            WINDOW,
-        ],
         durability: Durability::Virtual,
         generation: false,
         computed: true,
@@ -28,20 +18,6 @@ pub static POD_METRICS: Kind = Kind {
         ..Declared::BASE
     },
 };
-
-pub(super) const fn usage(name: &'static str, cell: fn(&Value, Wall) -> Value) -> Column<'static> {
-    Column { name, format: "quantity", cell: Cell::With(cell), ..Column::BASE }
-}
-
-pub(super) const WINDOW: Column<'static> =
-    Column { format: "duration", ..Column::path("Window", "window") };
-
-/// Of all containers together.
-fn sum(tree: &Value, resource: &str) -> Value {
-    let used = tree.list("containers").iter().filter_map(|it| it.entry("usage", resource));
-    let sum = used.filter_map(|text| text.parse().ok()).fold(Quantity::ZERO, |a, b| a + b);
-    sum.to_string().into()
-}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

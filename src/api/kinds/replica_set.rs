@@ -1,12 +1,6 @@
 //! ReplicaSet: keeps a number of pods of one template running.
 
-use serde_json::Value;
-
-use super::workload;
 use crate::kind::*;
-use crate::lens::Lens;
-use crate::print::{CONTAINERS, IMAGES, SELECTOR};
-use crate::status::Cause;
 
 pub static REPLICA_SET: Kind = Kind {
     group: "apps",
@@ -25,32 +19,11 @@ pub static REPLICA_SET: Kind = Kind {
             },
         ],
         schema: SCHEMA,
-        validate,
-        validate_status: workload::replica_counts,
-        columns: COLUMNS,
-        default: crate::pod::defaults::template,
         doc: "Keeps a number of pods of one template running.",
-        on_update: "CSUV",
         ..Declared::BASE
     },
     ..Kind::BASE
 };
-
-const COLUMNS: &[Column<'static>] = &[
-    Column::number("Desired", "spec.replicas"),
-    Column::number("Current", "status.replicas"),
-    Column::number("Ready", "status.readyReplicas"),
-    Column::AGE,
-    CONTAINERS,
-    IMAGES,
-    SELECTOR,
-];
-
-fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
-    let spec = new.at("spec");
-    workload::selected_template(spec, "deployment", causes);
-    workload::not_negative(spec, &["replicas", "minReadySeconds"], causes);
-}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -1,14 +1,6 @@
 //! ReplicationController: keeps a number of pods of one template running, as ReplicaSets do, with a plain map as selector.
 
-use serde_json::{Map, Value};
-
-use super::workload;
-use crate::complain::Complain;
 use crate::kind::*;
-use crate::lens::{Lens, LensMut};
-use crate::print::{CONTAINERS, IMAGES, labels};
-use crate::selector::Selector;
-use crate::status::Cause;
 
 pub static REPLICATION_CONTROLLER: Kind = Kind {
     name: "ReplicationController",
@@ -28,59 +20,12 @@ pub static REPLICATION_CONTROLLER: Kind = Kind {
         ],
         fields: &["status.replicas"],
         schema: SCHEMA,
-        validate,
-        validate_status: workload::replica_counts,
-        columns: COLUMNS,
-        default,
         doc: "Keeps a number of pods of one template running.",
         orphans_dependents: true,
-        on_update: "CSUV",
         ..Declared::BASE
     },
     ..Kind::BASE
 };
-
-/// The template's labels are the selector and the labels of what brings none of its own.
-fn default(tree: &mut Value) {
-    let labels = tree.at("spec.template.metadata.labels").clone();
-    if labels.is_object() {
-        for path in ["spec.selector", "metadata.labels"] {
-            if tree.at(path).as_object().is_none_or(Map::is_empty) {
-                tree.set(path, labels.clone());
-            }
-        }
-    }
-    crate::pod::defaults::template(tree);
-}
-
-const COLUMNS: &[Column<'static>] = &[
-    Column::number("Desired", "spec.replicas"),
-    Column::number("Current", "status.replicas"),
-    Column::number("Ready", "status.readyReplicas"),
-    Column::AGE,
-    CONTAINERS,
-    IMAGES,
-    Column::with("Selector", |tree, _| labels(tree.at("spec.selector")).into()).wide(),
-];
-
-fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
-    let spec = new.at("spec");
-    workload::not_negative(spec, &["replicas", "minReadySeconds"], causes);
-    let selector = Selector::from_map(spec.at("selector"));
-    if selector.is_everything() {
-        causes.required("spec.selector", "");
-    }
-    if !spec.has("template") {
-        causes.required("spec.template", "");
-        return;
-    }
-    let labels = spec.at("template.metadata.labels");
-    if !selector.matches_map(labels) {
-        let detail = "`selector` does not match template `labels`";
-        causes.invalid_labels("spec.template.metadata.labels", labels, detail);
-    }
-    workload::lasting_template(spec, "ReplicationController", causes);
-}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -13,11 +13,6 @@ pub static SCALE: Kind = Kind {
         schema: SCHEMA,
         doc: "The number of replicas of something that can be scaled.",
         subresource_body: true,
-        columns: &[
-            Column::number("Desired", "spec.replicas"),
-            Column::number("Available", "status.replicas"),
-            Column::AGE,
-        ],
         ..Declared::BASE
     },
     ..Kind::BASE

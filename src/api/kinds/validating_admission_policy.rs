@@ -1,11 +1,6 @@
 //! ValidatingAdmissionPolicy: expressions that refuse what is attempted, without a server of their own.
 
-use serde_json::Value;
-
-use super::admission_policy_rules as rules;
 use crate::kind::*;
-use crate::lens::Lens;
-use crate::strategy;
 
 pub static VALIDATING_ADMISSION_POLICY: Kind = Kind {
     group: "admissionregistration.k8s.io",
@@ -17,31 +12,12 @@ pub static VALIDATING_ADMISSION_POLICY: Kind = Kind {
         categories: &["api-extensions"],
         subresources: &[Sub::Status],
         schema: SCHEMA,
-        columns: COLUMNS,
-        prepare_status: strategy::keep_metadata,
-        validate: rules::policy,
-        validate_status: rules::status,
-        on_update: "CV",
         doc: "Expressions that refuse what is attempted.",
         conditional_updates: true,
         ..Declared::BASE
     },
     ..Kind::BASE
 };
-
-const COLUMNS: &[Column<'static>] = &[
-    Column { format: "name", ..Column::path("Name", "metadata.name") },
-    Column::with("Validations", |tree, _| tree.list("spec.validations").len().into()).integer(),
-    Column::with("ParamKind", |tree, _| param_kind(tree.at("spec.paramKind"))),
-    Column::AGE,
-];
-
-fn param_kind(kind: &Value) -> Value {
-    match kind {
-        Value::Null => "<unset>".into(),
-        kind => format!("{}/{}", kind.str("apiVersion"), kind.str("kind")).into(),
-    }
-}
 
 /// Schema text; see `schema` for its form.
 const SCHEMA: &str = "

@@ -1,6 +1,5 @@
 //! ValidatingWebhookConfiguration: HTTPS servers that may refuse what is attempted.
 
-use super::webhook_rules::{self, COLUMNS};
 use crate::kind::*;
 
 pub static VALIDATING_WEBHOOK_CONFIGURATION: Kind = Kind {
@@ -12,11 +11,8 @@ pub static VALIDATING_WEBHOOK_CONFIGURATION: Kind = Kind {
         version: "v1",
         categories: &["api-extensions"],
         schema: SCHEMA,
-        validate: webhook_rules::validate,
-        columns: COLUMNS,
         doc: "HTTPS servers that may refuse what is attempted.",
         conditional_updates: true,
-        on_update: "CV",
         ..Declared::BASE
     },
     ..Kind::BASE

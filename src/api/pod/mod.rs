@@ -1,12 +1,8 @@
-//! What pods and pod templates share beyond the schema: defaults, rules, quality of service, printing.
+//! What pods and pod templates share beyond the schema: what they refer to, ask for, and their quality of service.
 
-pub(crate) mod columns;
-pub(crate) mod defaults;
 pub mod ephemeral;
 pub mod references;
 pub mod resources;
-pub mod security;
-pub(crate) mod validate;
 
 use serde_json::Value;
 

@@ -75,8 +75,8 @@ fn object(tree: &Value, path: &str, causes: &mut Vec<Cause>) {
             causes.check_name(&format!("{path}.{field}"), value, check);
         }
     }
-    crate::validate::labels(tree.at("metadata.labels"), &format!("{path}.labels"), causes);
-    crate::validate::annotations(
+    crate::labels::labels(tree.at("metadata.labels"), &format!("{path}.labels"), causes);
+    crate::labels::annotations(
         tree.at("metadata.annotations"),
         &format!("{path}.annotations"),
         causes,

@@ -20,7 +20,7 @@ const FORMATS: &[(&str, fn(&str) -> bool)] = &[
     ("hostname", hostname),
     ("ipv4", |text| text.contains('.') && names::ip(text).is_some()),
     ("ipv6", |text| text.contains(':') && text.parse::<std::net::IpAddr>().is_ok()),
-    ("cidr", |text| crate::validate::address::parse_cidr(text).is_some()),
+    ("cidr", |text| crate::address::parse_cidr(text).is_some()),
     ("mac", mac),
     ("uuid", |text| uuid(text, None, false)),
     ("uuid3", |text| uuid(text, Some('3'), false)),

@@ -40,7 +40,7 @@ struct Check<'c> {
 
 impl Structural {
     /// Complains of rules, whose form is well, of what they say and cost. `path` is the schema's.
-    pub(crate) fn check_rules(&self, path: &str, causes: &mut Vec<Cause>) {
+    pub fn check_rules(&self, path: &str, causes: &mut Vec<Cause>) {
         let mut check = Check { schema: self, total: 0, expensive: Vec::new(), causes };
         check.node(0, &Scope { path: path.into(), count: Some(1), loose: None });
         if check.total > SCHEMA_MAX {

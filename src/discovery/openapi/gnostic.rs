@@ -1,10 +1,9 @@
 //! The v2 document in protobuf: `openapi.v2.Document` of the gnostic project, which kubectl up to
 //! 1.27 reads. Source: OpenAPIv2.proto there; each function names its message.
 
+use api::lens::Lens;
 use serde_json::{Map, Value};
 use wire::protobuf as pb;
-
-use api::lens::Lens;
 
 /// Nothing here fails; the type is what `put_message` asks for.
 type Done = Result<(), std::convert::Infallible>;

@@ -10,13 +10,11 @@ mod schemas;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use serde_json::{Value, json};
-use wire::json::put_string;
-
 use api::catalog::Kinds;
 use api::codec::write_tree_json;
-
 use api::kind::Form;
+use serde_json::{Value, json};
+use wire::json::put_string;
 
 /// The two dialects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

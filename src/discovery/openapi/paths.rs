@@ -1,11 +1,11 @@
 //! The paths of a kind with their operations.
 
+use api::kind::Form;
 use serde_json::{Map, Value, json};
 use stdx::Gather;
 
 use super::{Dialect, schemas};
 use crate::Subresource;
-use api::kind::Form;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 

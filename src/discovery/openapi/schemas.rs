@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::kind::Form;
+use api::schema::{Field, Scalar, Shape, TypeId, schema};
+use api::structural::{is_open, published};
 use serde_json::{Map, Value, json};
 use stdx::Arrange;
 
 use super::Dialect;
 use crate::Subresource;
-use api::kind::Form;
-use api::schema::{Field, Scalar, Shape, TypeId, schema};
-use api::structural::{is_open, published};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 

@@ -1,10 +1,9 @@
 //! Engines of the API: texts in objects, certificates, codecs, patches, expressions.
 
 use ::api::codec::{self, FieldValidation};
-use ::api::{
-    Form, Lens, LensMut, Quantity, Value, defaults, json, kinds, patch as patches, validate,
-};
+use ::api::{Form, Lens, LensMut, Quantity, Value, json, kinds, patch as patches};
 use cel::{CALL_MAX, Decision, Host, Input, Query, Spent, Type, Val, Variable};
+use rules::{defaults, validate};
 
 use super::texts as seeds_of;
 

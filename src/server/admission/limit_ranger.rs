@@ -1,7 +1,8 @@
 //! LimitRanger: bounds and defaults for what pods and claims of a namespace ask for.
 
 use api::kinds::{LIMIT_RANGE, PERSISTENT_VOLUME_CLAIM, POD};
-use api::{Lens, Status, Value, limits};
+use api::{Lens, Status, Value};
+use rules::limits;
 
 use super::{Act, Operation};
 use crate::storage;

@@ -161,7 +161,7 @@ pub(crate) async fn mutate(
             notes.warnings.extend(api::custom::finalizer_warnings(tree, act.old));
         }
     }
-    run(act, tree, notes, |tree| api::defaults::apply(act.form, tree)).await
+    run(act, tree, notes, |tree| rules::defaults::apply(act.form, tree)).await
 }
 
 /// Runs the first step of every plugin, and once more where a webhook changed something, as upstream does.

@@ -1,9 +1,9 @@
 //! PodSecurity: a namespace's labels say how much its pods may do.
 
 use api::kinds::{NAMESPACE, POD};
-use api::pod::security::{self, Configuration, Level, Standard};
 use api::{Lens, LensMut, Status, Value};
 use client::ListOptions;
+use rules::pod::security::{self, Configuration, Level, Standard};
 use stdx::Arrange;
 
 use super::{Act, Notes, Operation};

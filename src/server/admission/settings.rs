@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use api::pod::security::{Configuration, configuration};
 use api::{Lens, Value};
+use rules::pod::security::{Configuration, configuration};
 use stdx::Arrange;
 use stdx::{Error, Result};
 

@@ -9,7 +9,7 @@ use super::Act;
 /// Appends a warning for each part of `tree` that nothing acts on.
 pub(super) fn warn(act: &Act<'_>, tree: &Value, warnings: &mut Vec<String>) {
     let kind = act.kind;
-    warnings.extend(api::unacted::warnings(kind, tree));
+    warnings.extend(rules::unacted::warnings(kind, tree));
     if *kind == NETWORK_POLICY && !act.core.config.network_policies {
         warnings.push("its rules are not enforced: --disable-network-policy".into());
     }

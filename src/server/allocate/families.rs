@@ -24,7 +24,7 @@ pub(crate) fn settle(tree: &mut Value, old: Option<&Value>, cidrs: &[Cidr]) -> R
     let Some(default) = cluster.first().copied() else { return Ok(()) };
     normalize(tree, old);
     // Before anything is allocated, as upstream, so that the rest has no corners to look into.
-    api::kinds::check_service_addresses(tree)?;
+    rules::kinds::check_service_addresses(tree)?;
     let headless = tree.str("spec.clusterIP") == "None";
     let any_family =
         headless && tree.at("spec.selector").as_object().is_none_or(|map| map.is_empty());

@@ -1,7 +1,7 @@
 //! An audit policy: for each request the first rule that matches says how much of it is told, and when.
 
-use api::pod::security::configuration::aggregate;
 use api::{Lens, Value, names};
+use rules::pod::security::configuration::aggregate;
 
 use crate::auth::Attributes;
 use crate::files::{self, Struct};

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use api::pod::security::configuration::aggregate;
 use api::policy::{About, Wanted};
 use api::{Lens, Value, json};
 use client::{Access, Hook};
+use rules::pod::security::configuration::aggregate;
 use stdx::{Error, Result};
 
 use super::access_webhook::AccessWebhook;

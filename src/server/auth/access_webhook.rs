@@ -77,7 +77,7 @@ impl AccessWebhook {
         }
         match failed.is_empty() {
             true => Ok(true),
-            false => Err(api::pod::security::configuration::aggregate(&failed)),
+            false => Err(rules::pod::security::configuration::aggregate(&failed)),
         }
     }
 }

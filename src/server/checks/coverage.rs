@@ -235,27 +235,27 @@ fn rules(resource: &Resource, object: &Value) -> usize {
             tree.set_default("metadata.namespace", "default");
         }
         tree.set_default("metadata.name", "coverage");
-        api::defaults::apply(form, &mut tree);
+        rules::defaults::apply(form, &mut tree);
         Some(tree)
     };
     // Rules are of the stored form, as a create has it.
     let stored = |mut tree: Value| {
-        form.convert_to_stored(&mut tree).ok()?;
-        api::strategy::create(form.stored(), &mut tree);
+        rules::to_stored(form, &mut tree).ok()?;
+        rules::strategy::create(form.stored(), &mut tree);
         Some(tree)
     };
     let Some(whole) = ready(object) else { panic!("{:?} is not read", form.kind.name) };
     let Some(made) = stored(whole.clone()) else {
         panic!("{:?} has no stored form", form.kind.name)
     };
-    assert_eq!(api::validate::create(form, &made), Ok(()), "{}", form.kind.name);
+    assert_eq!(rules::validate::create(form, &made), Ok(()), "{}", form.kind.name);
     paths(&whole, &mut String::new(), &mut places);
     for place in places {
         for value in wrong() {
             let mut tree = whole.clone();
             *tree.pointer_mut(&place).unwrap() = value;
             let Some(tree) = ready(&tree).and_then(stored) else { continue };
-            let Err(status) = api::validate::create(form, &tree) else { continue };
+            let Err(status) = rules::validate::create(form, &tree) else { continue };
             let details = status.details();
             let causes = details.get("causes").and_then(Value::as_array).cloned();
             for cause in causes.unwrap_or_default() {

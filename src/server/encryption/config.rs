@@ -1,7 +1,7 @@
 //! What an `EncryptionConfiguration` says, checked as upstream checks it, in its words.
 
-use api::pod::security::configuration::aggregate;
 use api::{Lens, Value};
+use rules::pod::security::configuration::aggregate;
 
 use super::ciphers::Cipher;
 use crate::files::{self, Struct};

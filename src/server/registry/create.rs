@@ -126,7 +126,7 @@ async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result
     for field in ["uid", "creationTimestamp"] {
         tree.remove(&format!("metadata.{field}"));
     }
-    api::defaults::apply(form, tree);
+    rules::defaults::apply(form, tree);
     if request.verb != Verb::Patch {
         // As upstream: of what was sent and defaulted, not of what admission and the kind's strategy make of it.
         let manager = call.caller.manager(request);
@@ -139,7 +139,7 @@ async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result
     check_place(form, request, tree)?;
     tree.set("metadata.uid", new_uid());
     tree.set("metadata.creationTimestamp", api::time::format(now));
-    form.convert_to_stored(tree).map_err(Status::bad_request)?;
+    rules::to_stored(form, tree).map_err(Status::bad_request)?;
     let prefix = tree.str("metadata.generateName");
     if tree.str("metadata.name").is_empty() && !prefix.is_empty() {
         let mut random = [0; 5];
@@ -151,10 +151,10 @@ async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result
     if kind.declared.names_requester {
         name_requester(call.caller, tree);
     }
-    api::strategy::create(stored, tree);
+    rules::strategy::create(stored, tree);
     let claims = crate::allocate::create(&core.config, &core.store, kind, tree).await?;
-    api::validate::create(form, tree)?;
-    notes.warnings.extend(api::advice::of(kind, tree, None));
+    rules::validate::create(form, tree)?;
+    notes.warnings.extend(rules::advice::of(kind, tree, None));
     admission::validate(&act, tree, notes).await?;
     Ok(claims)
 }

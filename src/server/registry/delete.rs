@@ -150,7 +150,7 @@ fn plan(kind: &Kind, old: &Value, options: &DeleteOptions) -> Plan {
             bump_generation(&mut new);
         }
     }
-    if !marked && (kind.declared.terminate)(&mut new, now) {
+    if !marked && (rules::kinds::of(kind).terminate)(&mut new, now) {
         new.set("metadata.deletionTimestamp", api::time::format(now));
         return Plan::Mark(new);
     }

@@ -99,7 +99,7 @@ pub(crate) async fn change(
         let act = Act::update(&call, &old);
         admission::mutate(&act, &mut new, &mut notes).await?;
         if main {
-            api::strategy::update(call.form, &mut new, &old);
+            rules::strategy::update(call.form, &mut new, &old);
         }
         match finish(&act, Terms::of(&Body::None), &current, new, notes).await {
             Err(Lost::Race) => continue,
@@ -196,7 +196,7 @@ async fn once(
         Body::None => tree_of(Body::None)?,
     };
     check_identity(call, terms, part, current, &mut new)?;
-    api::defaults::apply(form, &mut new);
+    rules::defaults::apply(form, &mut new);
     if !terms.applies && !form.is_stored() {
         // In the version of the request, as upstream.
         let mut before = old.clone();
@@ -209,10 +209,10 @@ async fn once(
     call.works_on(&new, &old)?;
     // Whatever changed the object, it stays the one that the request names.
     check_identity(call, terms, part, current, &mut new)?;
-    form.convert_to_stored(&mut new).map_err(Status::bad_request)?;
+    rules::to_stored(form, &mut new).map_err(Status::bad_request)?;
     match part {
-        Part::Main => api::strategy::update(form.stored(), &mut new, &old),
-        Part::Status => api::strategy::update_status(form.stored(), &mut new, &old),
+        Part::Main => rules::strategy::update(form.stored(), &mut new, &old),
+        Part::Status => rules::strategy::update_status(form.stored(), &mut new, &old),
         Part::Own(take) => take(&mut new, &old),
     }
     finish(&act, terms, current, new, notes).await
@@ -408,10 +408,10 @@ async fn finish(
     match request.subresource.as_str() {
         // The node of a pod is fixed for everyone else.
         "binding" => {}
-        sub => api::validate::update_subresource(form, sub, &new, old)?,
+        sub => rules::validate::update_subresource(form, sub, &new, old)?,
     }
     if request.subresource.is_empty() {
-        notes.warnings.extend(api::advice::of(kind, &new, Some(old)));
+        notes.warnings.extend(rules::advice::of(kind, &new, Some(old)));
     }
     admission::validate(act, &new, &mut notes).await?;
     let warnings = notes.warnings;

@@ -5,11 +5,10 @@ mod pod;
 mod scale;
 mod token;
 
-use api::kinds::{
-    CERTIFICATE_SIGNING_REQUEST, NAMESPACE, POD, SERVICE_ACCOUNT, certificate_signing_request,
-};
+use api::kinds::{CERTIFICATE_SIGNING_REQUEST, NAMESPACE, POD, SERVICE_ACCOUNT};
 use api::{Lens, LensMut, Status, Sub, Value, json};
 use client::{Answer, Body, Verb};
+use rules::signing;
 
 pub(crate) use pod::bind;
 
@@ -28,10 +27,10 @@ pub(crate) async fn perform(call: &Call<'_>, body: Body) -> Result<Outcome, Stat
         |sub: &str| form.subresources().iter().any(|own| matches!(own, Sub::Named(n) if *n == sub));
     let part = match name {
         "status" if *kind == CERTIFICATE_SIGNING_REQUEST => Part::Own(|new, old| {
-            certificate_signing_request::update_status(new, old, rt::now().wall);
+            signing::update_status(new, old, rt::now().wall);
         }),
         "approval" if *kind == CERTIFICATE_SIGNING_REQUEST => Part::Own(|new, old| {
-            certificate_signing_request::update_approval(new, old, rt::now().wall);
+            signing::update_approval(new, old, rt::now().wall);
         }),
         "status" if form.has_status() => Part::Status,
         "scale" => return scale::perform(call, body).await,

@@ -3,10 +3,10 @@
 use api::codec::{self, ListMeta, Shown};
 use api::kinds::SCALE;
 use api::query::Query;
-use api::table::{self, IncludeObject};
 use api::{Form, Lens, LensMut, Object, Resource, Status, Value, json};
 use client::{Answer, List};
 use http::Response;
+use rules::table::{self, IncludeObject};
 
 use super::gzip;
 use super::negotiate::{Format, Media, Shape};

@@ -53,7 +53,7 @@ pub(crate) fn request(
     } else {
         let mut tree = tree.clone();
         if matches!(request.subresource.as_str(), "" | "status") {
-            api::defaults::apply(form, &mut tree);
+            rules::defaults::apply(form, &mut tree);
         }
         if trail.omits_managed_fields() {
             tree.remove("metadata.managedFields");

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Weak};
 
 use api::codec::{self, Shown};
-use api::{Form, LensMut, Object, Resource, Status, Value, json, table};
+use api::{Form, LensMut, Object, Resource, Status, Value, json};
 use http::body::Sender;
 use http::{Body, Response};
+use rules::table;
 
 use super::negotiate::{Format, Shape};
 use super::respond::{self, Wanted};

@@ -139,7 +139,7 @@ async fn change(
     };
     let checked = codec::check_fields(form, &mut patched, FieldValidation::Ignore);
     checked.map_err(|status| internal(status.message()))?;
-    api::defaults::apply(form, &mut patched);
+    rules::defaults::apply(form, &mut patched);
     if patched == before {
         return Ok(false);
     }
@@ -293,7 +293,7 @@ impl Subject<'_> {
             return Box::pin(self.convert_by_webhook(tree, form)).await;
         }
         if !stored && form != self.act.form {
-            self.act.form.convert_to_stored(tree).map_err(|why| internal(&why))?;
+            rules::to_stored(self.act.form, tree).map_err(|why| internal(&why))?;
         }
         if stored || form != self.act.form {
             form.convert_from_stored(tree);
@@ -320,7 +320,7 @@ impl Subject<'_> {
         if self.is_own() && to.webhook().is_some() {
             Box::pin(self.convert_by_webhook(&mut tree, to)).await?;
         } else if self.is_own() && from != to {
-            from.convert_to_stored(&mut tree).map_err(|why| internal(&why))?;
+            rules::to_stored(from, &mut tree).map_err(|why| internal(&why))?;
             to.convert_from_stored(&mut tree);
             tree.set("apiVersion", to.api_version());
         }
