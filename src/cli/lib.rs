@@ -4,6 +4,7 @@
 
 pub mod ctr;
 mod door;
+pub mod etcd_snapshot;
 pub mod secrets_encrypt;
 pub mod token;
 

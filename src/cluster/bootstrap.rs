@@ -106,11 +106,12 @@ pub fn restore(paths: &Paths, token: &str, block: &[u8], optional: bool) -> Resu
 }
 
 /// Makes the disk have what the datastore of several servers has. Where a file is another one, the datastore's counts,
-/// unless the disk's was changed after it: then somebody meant something by it.
+/// unless the disk's was changed after it: then somebody meant something by it. Says whether the disk has files that the
+/// datastore lacks.
 ///
 /// # Errors
 /// As [`restore`], and where a file on disk is newer; nothing is written then.
-pub fn reconcile(paths: &Paths, token: &str, block: &[u8], force: bool) -> Result<()> {
+pub fn reconcile(paths: &Paths, token: &str, block: &[u8], force: bool) -> Result<bool> {
     take(paths, &decrypt(token, block)?, force)
 }
 
@@ -118,13 +119,16 @@ pub fn reconcile(paths: &Paths, token: &str, block: &[u8], force: bool) -> Resul
 ///
 /// # Errors
 /// As [`reconcile`].
-pub fn take(paths: &Paths, plain: &[u8], force: bool) -> Result<()> {
+pub fn take(paths: &Paths, plain: &[u8], force: bool) -> Result<bool> {
     let files: BTreeMap<String, File> =
         serde_json::from_slice(plain).context(|| "decode the bootstrap data")?;
-    let mut wanted = Vec::new();
+    let (mut wanted, mut lacks) = (Vec::new(), false);
     for (name, path) in FILES.iter().chain(OPTIONAL).chain(ETCD) {
         let path = paths.server().join(path);
-        let Some(file) = files.get(*name) else { continue };
+        let Some(file) = files.get(*name) else {
+            lacks |= path.exists();
+            continue;
+        };
         let bytes = wire::base64::decode(&file.content)
             .context(|| format!("decode {name} in the bootstrap data"))?;
         let on_disk = rt::fs::read_optional(&path)?;
@@ -153,7 +157,7 @@ pub fn take(paths: &Paths, plain: &[u8], force: bool) -> Result<()> {
         }
         rt::fs::write_atomic(&path, &bytes, 0o600)?;
     }
-    Ok(())
+    Ok(lacks)
 }
 
 /// How far servers' clocks may be apart, as k3s's.

@@ -35,6 +35,8 @@ pub const PREFIX: &str = "/v1-k3s/";
 
 /// Where servers that join look for the members of the embedded etcd.
 pub const MEMBERS: &str = "/db/info";
+/// Where snapshots of it are asked for.
+pub const SNAPSHOT: &str = "/db/snapshot";
 /// What they get of the cluster's keys, below [`PREFIX`].
 const BOOTSTRAP: &str = "server-bootstrap";
 
@@ -114,6 +116,12 @@ impl std::fmt::Debug for Passwords {
 pub trait Etcd: Send + Sync {
     /// Its members, in JSON, as k3s tells them; the own one if no other can be told.
     fn members(&self) -> rt::BoxFuture<'_, String>;
+
+    /// Does something with its snapshots, as k3s's commands ask for it, in JSON.
+    ///
+    /// # Errors
+    /// What went wrong.
+    fn snapshot<'a>(&'a self, body: &'a [u8]) -> rt::BoxFuture<'a, Result<String, Status>>;
 }
 
 /// What the supervisor must be told.
@@ -220,7 +228,7 @@ impl Supervisor {
     pub fn admit(&self, asked: &Asked<'_>) -> Result<SemaphoreGuard<'_>, Status> {
         let below = asked.path.strip_prefix(PREFIX);
         let roles = match below {
-            _ if asked.path == MEMBERS => &[SERVER][..],
+            _ if is_of_etcd(asked.path) => &[SERVER][..],
             Some(path) if is_of_servers(path) => &[SERVER],
             // Servers that join compare it with their own.
             Some("config") => &[AGENT, NODES, "system:bootstrappers", SERVER],
@@ -252,6 +260,14 @@ impl Supervisor {
     ) -> Result<(&'static str, Vec<u8>), Status> {
         let Authorities { client, server } = &self.setup.authorities;
         let failed = |error: stdx::Error| Status::internal(error.to_string());
+        if asked.path == SNAPSHOT {
+            let etcd = self.setup.etcd.as_ref();
+            let etcd = etcd.ok_or_else(|| Status::bad_request("etcd datastore disabled"))?;
+            return match asked.posts {
+                true => Ok((JSON, etcd.snapshot(body).await?.into_bytes())),
+                false => Err(Status::new(Reason::MethodNotAllowed, "method not allowed")),
+            };
+        }
         if let Some(etcd) = self.setup.etcd.as_ref().filter(|_| !asked.posts && !asked.puts) {
             if asked.path == MEMBERS {
                 return Ok((JSON, etcd.members().await.into_bytes()));
@@ -415,6 +431,11 @@ impl Supervisor {
         found.truncate(SERVERS_MAX);
         Ok(Value::Array(found))
     }
+}
+
+/// Paths of the embedded etcd, which are not below [`PREFIX`].
+pub fn is_of_etcd(path: &str) -> bool {
+    path == MEMBERS || path == SNAPSHOT
 }
 
 /// What only servers, and who has their token, may ask for.

@@ -6,6 +6,7 @@
 
 use api::Registered;
 
+pub use cron_job::Cron;
 pub use tuning::{Autoscaler, Tuning};
 
 mod admission_policy;

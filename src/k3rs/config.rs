@@ -10,6 +10,7 @@ use stdx::{Context, Error, Result};
 use crate::apiserver::ApiserverArgs;
 use crate::component::{Components, Given};
 use crate::flags::{self, On, Settings};
+use crate::snapshots;
 use crate::tunnel::Mode;
 
 const DEFAULT_DATA_DIR: &str = "/var/lib/rancher/k3s";
@@ -136,9 +137,27 @@ struct ServerArgs {
     /// serve the embedded etcd's metrics at the node's address, too
     #[argh(option)]
     etcd_expose_metrics: Option<bool>,
-    /// take no snapshots of the embedded etcd (this version takes none)
+    /// with --cluster-reset: begin anew with what this snapshot has
+    #[argh(option)]
+    cluster_reset_restore_path: Option<PathBuf>,
+    /// take no snapshots of the embedded etcd but when asked to
     #[argh(option)]
     etcd_disable_snapshots: Option<bool>,
+    /// name of snapshots, before the node's and the time (default etcd-snapshot)
+    #[argh(option)]
+    etcd_snapshot_name: Option<String>,
+    /// when snapshots are taken, in UTC (default "0 */12 * * *")
+    #[argh(option)]
+    etcd_snapshot_schedule_cron: Option<String>,
+    /// how many snapshots are kept (default 5; 0 for all)
+    #[argh(option)]
+    etcd_snapshot_retention: Option<i64>,
+    /// folder for snapshots (default <data-dir>/server/db/snapshots)
+    #[argh(option)]
+    etcd_snapshot_dir: Option<PathBuf>,
+    /// compress snapshots
+    #[argh(option)]
+    etcd_snapshot_compress: Option<bool>,
     /// argument for the controller manager, name=value
     #[argh(option)]
     kube_controller_manager_arg: Vec<String>,
@@ -307,6 +326,7 @@ pub(crate) struct Config {
     pub(crate) cluster_reset: bool,
     pub(crate) etcd_args: Vec<String>,
     pub(crate) etcd_expose_metrics: bool,
+    pub(crate) snapshots: snapshots::Flags,
     /// Where an agent joins, or a server.
     pub(crate) server: Option<String>,
     pub(crate) lb_server_port: u16,
@@ -471,7 +491,23 @@ impl Config {
         let endpoint = args.datastore_endpoint.filter(|endpoint| !endpoint.is_empty());
         let idle_datastore_files = endpoint.is_none() && files != datastore::Files::default();
         let datastore = endpoint.map(|endpoint| Shared { endpoint, files });
+        let snapshots = snapshots::Flags {
+            disabled: args.etcd_disable_snapshots.unwrap_or(false),
+            name: args.etcd_snapshot_name.filter(|name| !name.is_empty()),
+            cron: args.etcd_snapshot_schedule_cron,
+            retention: args.etcd_snapshot_retention,
+            dir: match args.etcd_snapshot_dir {
+                Some(dir) => {
+                    Some(std::path::absolute(&dir).context(|| "read --etcd-snapshot-dir")?)
+                }
+                None => None,
+            },
+            compress: args.etcd_snapshot_compress,
+            restore: args.cluster_reset_restore_path,
+        };
+        snapshots.check()?;
         Ok(Config {
+            snapshots,
             datastore,
             idle_datastore_files,
             kine_socket,

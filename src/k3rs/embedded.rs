@@ -10,14 +10,13 @@ use cluster::{Paths, bootstrap, pki, role, supervisor};
 use datastore::embedded::{self, Begin, Etcd, Find, Member, Members, Over, Setup};
 use http::Request;
 use http::client::Url;
-use rt::BoxFuture;
 use stdx::{Context, Error, Result};
 use store::{Class, Limits, Op, Query, Store};
 
 use crate::config::{Config, Shared};
 use crate::server::{Machine, pki_settings, settings};
 use crate::state::{RETRY, WAIT_MAX};
-use crate::{follow, join};
+use crate::{follow, join, snapshots};
 
 /// One question to the server that is joined.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -54,8 +53,13 @@ pub(crate) fn plan(config: &mut Config, paths: &Paths) -> Result<Option<Plan>> {
         true => joining(config).ok().flatten(),
         false => joining(config)?,
     };
+    if config.snapshots.restore.is_some() && !config.cluster_reset {
+        return Err(Error::new(
+            "invalid flag use; --cluster-reset required with --cluster-reset-restore-path",
+        ));
+    }
     let plan = if config.cluster_reset {
-        if !is_there {
+        if !is_there && config.snapshots.restore.is_none() {
             return Err(Error::new(format!(
                 "--cluster-reset: there is no embedded etcd in {}",
                 dir.display()
@@ -111,8 +115,13 @@ pub(crate) fn plan(config: &mut Config, paths: &Paths) -> Result<Option<Plan>> {
 }
 
 fn none(config: &Config) -> Result<Option<Plan>> {
-    if !config.etcd_args.is_empty() || config.etcd_expose_metrics {
-        log::warn!("--etcd-arg and --etcd-expose-metrics do nothing without an embedded etcd");
+    if !config.etcd_args.is_empty()
+        || config.etcd_expose_metrics
+        || !config.snapshots.says_nothing()
+    {
+        log::warn!(
+            "--etcd-arg, --etcd-expose-metrics and --etcd-snapshot-* do nothing without an embedded etcd"
+        );
     }
     if config.datastore.is_none() && config.idle_datastore_files {
         log::warn!(
@@ -214,6 +223,11 @@ pub(crate) async fn start(machine: &Machine, plan: Plan) -> Result<Option<Arc<Em
     let open =
         move |known: &[Member]| Members::open(&embedded::client_urls(known, address), &files);
     let resets = matches!(plan, Plan::Reset);
+    let restored = config.snapshots.restore.as_deref().filter(|_| resets);
+    if let Some(file) = restored {
+        let tool = embedded::find_restorer(beside, &unpacked, config.host_path.as_deref())?;
+        snapshots::restore((config, paths), &setup, &tool, file).await?;
+    }
     let begin = match plan {
         Plan::New => Begin::New,
         Plan::Reset => Begin::Reset,
@@ -226,7 +240,12 @@ pub(crate) async fn start(machine: &Machine, plan: Plan) -> Result<Option<Arc<Em
     let etcd = Etcd::start(program, setup, begin).await;
     let etcd = etcd.inspect_err(|error| leave_tombstone(paths, &error.to_string()))?;
     if resets {
+        let taken = match restored {
+            Some(_) => snapshots::take_keys(config, paths).await,
+            None => Ok(()),
+        };
         etcd.stop().await;
+        taken?;
         rt::fs::write_atomic(reset_flag(paths), b"", 0o600)?;
         log::info!(
             "Managed etcd cluster membership has been reset, restart without --cluster-reset flag now. Backup and delete ${{datadir}}/server/db on each peer etcd server and rejoin the nodes"
@@ -278,7 +297,7 @@ async fn take_keys(machine: &Machine, joining: &Joining) -> Result<()> {
     settings(machine).agree(&theirs)?;
     let keys = ask(joining, "/v1-k3s/server-bootstrap").await;
     let keys = keys.context(|| "get the cluster's keys from a server with an embedded etcd")?;
-    bootstrap::take(&machine.paths, &keys, true)
+    bootstrap::take(&machine.paths, &keys, true).map(drop)
 }
 
 /// Asks the server that was joined for the members, once.
@@ -388,22 +407,19 @@ impl Embedded {
     pub(crate) fn members(&self) -> &Members {
         self.etcd.members()
     }
-}
 
-impl supervisor::Etcd for Embedded {
-    fn members(&self) -> BoxFuture<'_, String> {
-        Box::pin(async {
-            let setup = self.etcd.setup();
-            let known = self.etcd.members().list().await.unwrap_or_else(|_| {
-                vec![Member {
-                    name: setup.name.clone(),
-                    peer_urls: vec![setup.peer_url()],
-                    client_urls: vec![setup.client_url()],
-                    ..Member::default()
-                }]
-            });
-            members_to_json(&known)
-        })
+    /// The members in JSON, as k3s tells them; the own one if no other can be told.
+    pub(crate) async fn members_json(&self) -> String {
+        let setup = self.etcd.setup();
+        let known = self.etcd.members().list().await.unwrap_or_else(|_| {
+            vec![Member {
+                name: setup.name.clone(),
+                peer_urls: vec![setup.peer_url()],
+                client_urls: vec![setup.client_url()],
+                ..Member::default()
+            }]
+        });
+        members_to_json(&known)
     }
 }
 

@@ -90,7 +90,7 @@ impl Flag {
 const IPV6: &str = "IPv6";
 const NODE_NAMES: &str = "DNS names of nodes";
 const NETWORKS: &str = "other networks between nodes";
-const SNAPSHOTS: &str = "snapshots of the embedded etcd";
+const SNAPSHOTS: &str = "snapshots in S3";
 const ROLES: &str = "servers that have a part of the control plane only";
 const BALANCER: &str = "servers reach their own API without a load balancer";
 const CRI: &str = "the CRI socket and external runtimes";
@@ -138,7 +138,7 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("server", Value).short('s').env("K3S_URL").agent(),
     flag("cluster-init", Switch).env("K3S_CLUSTER_INIT"),
     flag("cluster-reset", Switch).env("K3S_CLUSTER_RESET"),
-    flag("cluster-reset-restore-path", Value).later(SNAPSHOTS),
+    flag("cluster-reset-restore-path", Value),
     flag("kube-apiserver-arg", Repeated),
     flag("etcd-arg", Repeated),
     flag("kube-controller-manager-arg", Repeated),
@@ -152,11 +152,11 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("kine-socket", Switch),
     flag("etcd-expose-metrics", Switch),
     flag("etcd-disable-snapshots", Switch),
-    flag("etcd-snapshot-name", Value).later(SNAPSHOTS),
-    flag("etcd-snapshot-schedule-cron", Value).later(SNAPSHOTS),
-    flag("etcd-snapshot-retention", Value).later(SNAPSHOTS),
-    flag("etcd-snapshot-dir", Value).later(SNAPSHOTS),
-    flag("etcd-snapshot-compress", Switch).later(SNAPSHOTS),
+    flag("etcd-snapshot-name", Value),
+    flag("etcd-snapshot-schedule-cron", Value),
+    flag("etcd-snapshot-retention", Value),
+    flag("etcd-snapshot-dir", Value),
+    flag("etcd-snapshot-compress", Switch),
     flag("etcd-s3", Switch).later(SNAPSHOTS),
     flag("etcd-s3-endpoint", Value).later(SNAPSHOTS),
     flag("etcd-s3-endpoint-ca", Value).later(SNAPSHOTS),
@@ -479,11 +479,11 @@ mod tests {
             (&["--nonsense"][..], "command line: flag provided but not defined: --nonsense"),
             (
                 &["--etcd-s3"],
-                "command line: flag --etcd-s3 is not supported by this version of k3rs yet (snapshots of the embedded etcd)",
+                "command line: flag --etcd-s3 is not supported by this version of k3rs yet (snapshots in S3)",
             ),
             (
                 &["--etcd-s3=true"],
-                "command line: flag --etcd-s3 is not supported by this version of k3rs yet (snapshots of the embedded etcd)",
+                "command line: flag --etcd-s3 is not supported by this version of k3rs yet (snapshots in S3)",
             ),
             (
                 &["--lb-server-port"],

@@ -16,7 +16,13 @@ const TOPICS: &[(&str, &[&str])] = &[
             "cluster-reset",
             "etcd-arg",
             "etcd-expose-metrics",
+            "cluster-reset-restore-path",
             "etcd-disable-snapshots",
+            "etcd-snapshot-name",
+            "etcd-snapshot-schedule-cron",
+            "etcd-snapshot-retention",
+            "etcd-snapshot-dir",
+            "etcd-snapshot-compress",
         ],
     ),
     (

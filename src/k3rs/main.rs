@@ -23,6 +23,7 @@ mod node;
 mod prepare;
 mod secrets;
 mod server;
+mod snapshots;
 mod state;
 mod supervisor;
 mod tunnel;
@@ -58,6 +59,12 @@ static COMMANDS: &[Command] = &[
         name: "secrets-encrypt",
         about: "Control secrets encryption and its keys",
         run: secrets::command,
+        hidden: false,
+    },
+    Command {
+        name: "etcd-snapshot",
+        about: "Take, list and delete snapshots of the embedded etcd",
+        run: snapshots::command,
         hidden: false,
     },
     Command {
@@ -115,7 +122,6 @@ const LATER: &[(&str, &str)] = &[
     ("kubectl", "Run kubectl"),
     ("crictl", "Run crictl"),
     ("check-config", "Check this machine's configuration"),
-    ("etcd-snapshot", "Save and list snapshots of the datastore"),
     ("certificate", "Manage certificates"),
     ("completion", "Install shell completion"),
 ];
@@ -174,7 +180,14 @@ fn help(args: &[String]) -> ExitCode {
         Some(command)
             if matches!(
                 command.name,
-                "server" | "agent" | "token" | "uninstall" | "ctr" | "secrets-encrypt" | "kine"
+                "server"
+                    | "agent"
+                    | "token"
+                    | "uninstall"
+                    | "ctr"
+                    | "secrets-encrypt"
+                    | "etcd-snapshot"
+                    | "kine"
             ) =>
         {
             (command.run)(&["--help".to_owned()])

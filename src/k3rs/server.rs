@@ -23,6 +23,7 @@ use crate::follow::{self, Shown};
 use crate::kine::Socket;
 use crate::node::Link;
 use crate::prepare::{self, EtcDir};
+use crate::snapshots::{Desk, Snapshots};
 use crate::state::{self, Opened};
 use crate::supervisor::Face;
 use crate::tunnel::Tunnels;
@@ -174,7 +175,9 @@ async fn run(mut config: Config, started: stdx::time::Mono) -> Result<()> {
         password: passwords.server.clone(),
     };
     let secrets = secrets_encryption(&machine, &server, sealing);
-    let own = (passwords, node_password, etcd.clone());
+    let snapshots = etcd.as_ref().map(|etcd| snapshots(&machine, &server, etcd, &passwords));
+    let desk = etcd.clone().zip(snapshots.clone());
+    let own = (passwords, node_password, desk);
     let supervisor = supervisor(&machine, &server, &pki, own, Arc::clone(&secrets));
     let listener =
         listen(&machine, &server, &pki, (&shown, supervisor, Arc::clone(&tunnels))).await?;
@@ -183,6 +186,10 @@ async fn run(mut config: Config, started: stdx::time::Mono) -> Result<()> {
     let authorities = Authorities { client: pki.client_ca.clone(), server: pki.server_ca.clone() };
     let means = (&informers, authorities, etcd.clone());
     let controllers = controllers::start(&machine, &server, &store, means).await?;
+    let _snapshots = match snapshots.filter(|_| !machine.config.snapshots.disabled) {
+        Some(snapshots) => Some(snapshots.keep()?),
+        None => None,
+    };
     let deploy = start_deploy(&machine, &server).await?;
     unpacking.await;
     let mut agent = None;
@@ -490,12 +497,31 @@ pub(crate) fn settings(machine: &Machine) -> Settings {
     }
 }
 
+/// What takes snapshots of the embedded etcd.
+fn snapshots(
+    machine: &Machine,
+    server: &Server,
+    etcd: &Arc<Embedded>,
+    passwords: &Passwords,
+) -> Arc<Snapshots> {
+    let user = User::new("system:k3s-supervisor", &["system:masters"]);
+    let dir = machine.paths.server().join("db").join("snapshots");
+    let token_hash = cluster::token::hash(passwords.server.as_bytes())[..12].to_owned();
+    Snapshots::new(
+        Arc::clone(etcd),
+        server.client_as(user),
+        &machine.node_name,
+        (&machine.config.snapshots, dir),
+        token_hash,
+    )
+}
+
 /// What nodes that join find here.
 fn supervisor(
     machine: &Machine,
     server: &Server,
     pki: &Pki,
-    (passwords, node_password, etcd): (Passwords, String, Option<Arc<Embedded>>),
+    (passwords, node_password, desk): (Passwords, String, Option<(Arc<Embedded>, Arc<Snapshots>)>),
     encryption: Arc<SecretsEncryption>,
 ) -> Supervisor {
     let config = &machine.config;
@@ -508,7 +534,7 @@ fn supervisor(
         own_node: (!config.disable_agent).then(|| (machine.node_name.clone(), node_password)),
         clock: follow::clock,
         encryption,
-        etcd: etcd.map(|etcd| etcd as _),
+        etcd: desk.map(|(etcd, snapshots)| Arc::new(Desk { etcd, snapshots }) as _),
     })
 }
 

@@ -40,9 +40,10 @@ pub(crate) async fn open(machine: &Machine) -> Result<Opened> {
     let passwords = prepare::passwords(paths, config)?;
     let key = bootstrap::storage_key(&passwords.server);
     let saved = store.get(&key).await.context(|| "read the bootstrap data")?;
+    let mut lacks = false;
     match &saved {
         Some(saved) if store.is_shared() => {
-            bootstrap::reconcile(paths, &passwords.server, &saved.value, false)?;
+            lacks = bootstrap::reconcile(paths, &passwords.server, &saved.value, false)?;
         }
         Some(saved) => {
             let optional = config.secrets_provider.is_some();
@@ -54,15 +55,18 @@ pub(crate) async fn open(machine: &Machine) -> Result<Opened> {
     let ensure =
         || Pki::ensure(paths, &settings, follow::clock()).context(|| "prepare certificates");
     let mut pki = ensure()?;
-    if saved.is_none() || made {
+    if saved.is_none() || made || lacks {
         let block = bootstrap::collect(paths, &passwords.server, rt::now().wall)?;
         let op = match saved {
             // Of servers that start together for the first time, one makes the keys.
             None => Op::create(key.as_bytes(), block),
-            Some(_) => Op::put(key.as_bytes(), block),
+            Some(_) if made => Op::put(key.as_bytes(), block),
+            Some(saved) => Op::update(key.as_bytes(), block, saved.mod_revision),
         };
         match store.write_one(op, Class::Durable).await {
             Ok(_) => log::info!("Saved bootstrap data"),
+            // Another server has what was lacking, too.
+            Err(store::Error::Conflict { .. }) if lacks => {}
             Err(store::Error::Conflict { current: Some(others) }) => {
                 bootstrap::reconcile(paths, &passwords.server, &others.value, true)?;
                 pki = ensure()?;

@@ -14,6 +14,8 @@ use crate::tunnel::Tunnels;
 
 /// One request, its body and its certificate included.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
+/// One that takes a snapshot, which may have to be sent elsewhere.
+const SNAPSHOT_MAX: Duration = Duration::from_secs(1800);
 /// Refusals are logged this often: strangers decide how many there are.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
@@ -146,7 +148,7 @@ impl http::server::Service for Face {
             if let Some((kind, bytes)) = supervisor::public(path, &self.ca_pem) {
                 return Response::new(200).header("content-type", kind).body(bytes);
             }
-            if !path.starts_with(supervisor::PREFIX) && path != supervisor::MEMBERS {
+            if !path.starts_with(supervisor::PREFIX) && !supervisor::is_of_etcd(path) {
                 return match supervisor::static_file(&self.paths, path) {
                     Some(bytes) => Response::new(200)
                         .header("content-type", "application/octet-stream")
@@ -164,7 +166,11 @@ impl http::server::Service for Face {
                 headers: request.headers,
                 peer: request.peer,
             };
-            let answer = match rt::timeout(REQUEST_MAX, self.answer(&head, request.body)).await {
+            let max = match head.path == supervisor::SNAPSHOT {
+                true => SNAPSHOT_MAX,
+                false => REQUEST_MAX,
+            };
+            let answer = match rt::timeout(max, self.answer(&head, request.body)).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(status)) => status.into(),
                 Err(rt::Elapsed) => supervisor::too_slow().into(),

@@ -59,7 +59,7 @@ impl std::fmt::Debug for Encoder {
 }
 
 /// CRC-32 (ISO-HDLC), four bits at a time: the table is 64 bytes.
-fn crc32(crc: u32, bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(crc: u32, bytes: &[u8]) -> u32 {
     const TABLE: [u32; 16] = {
         let mut table = [0u32; 16];
         let mut n = 0;

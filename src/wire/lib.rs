@@ -31,4 +31,5 @@ pub mod shim;
 pub mod spdy;
 pub mod tar;
 pub mod yaml;
+pub mod zip;
 pub mod zones;

@@ -19,6 +19,7 @@ mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
+mod etcd_snapshot_file;
 pub mod event;
 mod eviction;
 mod flow_schema;
@@ -85,6 +86,7 @@ pub use daemon_set::DAEMON_SET;
 pub use deployment::DEPLOYMENT;
 pub use endpoint_slice::{ENDPOINT_SLICE, SERVICE_NAME_LABEL};
 pub use endpoints::ENDPOINTS;
+pub use etcd_snapshot_file::ETCD_SNAPSHOT_FILE;
 pub use event::EVENT;
 pub use eviction::EVICTION;
 pub use flow_schema::FLOW_SCHEMA;
@@ -199,6 +201,7 @@ pub static KINDS: &[&Kind] = &[
     &SCALE,
     &CUSTOM_RESOURCE_DEFINITION,
     &ADDON,
+    &ETCD_SNAPSHOT_FILE,
     &NODE_METRICS,
     &POD_METRICS,
 ];

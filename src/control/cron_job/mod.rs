@@ -26,6 +26,23 @@ const SLACK: Duration = Duration::from_millis(100);
 /// Clocks of different machines may differ by as much.
 const SKEW_MAX: Duration = Duration::from_secs(60);
 
+/// Times of day for whoever else does something again and again: a CronJob's schedule, in UTC.
+#[derive(Debug, Clone)]
+pub struct Cron(Schedule);
+
+impl Cron {
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse(text: &str) -> Result<Cron, String> {
+        Schedule::parse(text).map(Cron)
+    }
+
+    /// The first moment after `after`, if there ever is one.
+    pub fn next(&self, after: Wall) -> Option<Wall> {
+        self.0.next(after, &Zone::UTC)
+    }
+}
+
 pub(crate) struct CronJobs;
 
 impl Controller for CronJobs {

@@ -100,6 +100,12 @@ impl Members {
         read(&self.call(method::ALARM, request.encode()).await?)
     }
 
+    /// The first of them, which is the own one's where a server asks its own.
+    pub(super) fn first(&self) -> (&Client, &Endpoint) {
+        // There is at least one.
+        (&self.http, &self.endpoints[0])
+    }
+
     /// Asks one after the other until one is reached.
     async fn call(&self, path: &str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
         let mut failed = Status::new(Code::UNAVAILABLE, "no member is known");

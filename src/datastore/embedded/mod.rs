@@ -8,6 +8,7 @@ mod joining;
 mod learners;
 mod members;
 mod program;
+mod snapshot;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use config::{PORTS, Setup, argument};
 pub use joining::{client_urls, host, node_of};
 pub use members::{Member, Members};
 pub use program::{Over, find};
+pub use snapshot::{Sink, check, find_restorer, restore};
 
 /// Between looks at a member that comes up.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

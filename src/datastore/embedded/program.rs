@@ -45,22 +45,33 @@ const REMOVED: &str = "\"error\":\"the member has been permanently removed from 
 /// # Errors
 /// Where it was looked for, and what to do.
 pub fn find(beside: Option<&Path>, unpacked: &Path, path: Option<&OsStr>) -> Result<PathBuf> {
+    look(&NAMES, beside, unpacked, path).map_err(|looked| {
+        Error::new(format!(
+            "the embedded etcd needs etcd's program, and there is none: looked for {} in {looked} and on PATH. Install etcd (Debian's etcd-server), or put k3rs-etcd beside k3rs",
+            NAMES.join(" and "),
+        ))
+    })
+}
+
+/// The first program of these names, or where it was looked for.
+pub(super) fn look(
+    names: &[&str],
+    beside: Option<&Path>,
+    unpacked: &Path,
+    path: Option<&OsStr>,
+) -> Result<PathBuf, String> {
     let own = beside.into_iter().map(Path::to_owned).chain([unpacked.to_owned()]);
     let own: Vec<PathBuf> = own.collect();
     let on_path =
         path.map(std::env::split_paths).into_iter().flatten().filter(|dir| dir.is_absolute());
     for dir in own.iter().cloned().chain(on_path) {
-        let found = NAMES.iter().map(|name| dir.join(name)).find(|file| is_program(file));
+        let found = names.iter().map(|name| dir.join(name)).find(|file| is_program(file));
         if let Some(file) = found {
             return Ok(file);
         }
     }
     let looked: Vec<String> = own.iter().map(|dir| dir.display().to_string()).collect();
-    Err(Error::new(format!(
-        "the embedded etcd needs etcd's program, and there is none: looked for {} in {} and on PATH. Install etcd (Debian's etcd-server), or put k3rs-etcd beside k3rs",
-        NAMES.join(" and "),
-        looked.join(", "),
-    )))
+    Err(looked.join(", "))
 }
 
 fn is_program(file: &Path) -> bool {

@@ -20,6 +20,7 @@ mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
+mod etcd_snapshot_file;
 mod event;
 mod flow_schema;
 mod horizontal_pod_autoscaler;
@@ -167,6 +168,7 @@ static NONE: Rules = Rules::BASE;
 /// The kinds in code that have rules of their own.
 static RULES: &[&Rules] = &[
     &addon::RULES,
+    &etcd_snapshot_file::RULES,
     &api_service::RULES,
     &certificate_signing_request::RULES,
     &cluster_role::RULES,

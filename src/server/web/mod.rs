@@ -112,7 +112,7 @@ impl Service for Web {
 }
 
 fn is_extra(path: &str) -> bool {
-    matches!(path, "/cacerts" | "/ping" | "/db/info")
+    matches!(path, "/cacerts" | "/ping" | "/db/info" | "/db/snapshot")
         || path.starts_with("/v1-k3s/")
         || path.starts_with("/static/")
 }
