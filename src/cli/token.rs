@@ -1,5 +1,7 @@
 //! `k3rs token ...`: bootstrap tokens, by which agents join, with k3s's flags and output.
 
+use std::pin::Pin;
+
 use api::kinds::SECRET;
 use api::kinds::secret::{BOOTSTRAP_TOKEN, text};
 use api::{Lens, LensMut, Object, Value, json};
@@ -20,6 +22,11 @@ COMMANDS:
    generate         print a random token, and create nothing
    list             list the bootstrap tokens
                       --output, -o         text or json (default text)
+   rotate           make another token the servers'; agents and other servers need it at their next start
+                      --new-token TOKEN        the new one (default a random one, in server/token)
+                      --token, -t TOKEN        the old one (default the one in the folder) [K3S_TOKEN]
+                      --server, -s URL         the server (default https://127.0.0.1:6443)
+                      --data-dir, -d FOLDER    where the old one is (default /var/lib/rancher/k3s) [K3S_DATA_DIR]
 
    --kubeconfig FILE  how to reach the server [KUBECONFIG] (default /etc/rancher/k3s/k3s.yaml)
 ";
@@ -36,6 +43,8 @@ pub struct World<'a> {
     /// The server of the kubeconfig that was named, if one was, and its CA.
     pub open: &'a dyn Fn(Option<&str>) -> Result<(Client, String)>,
     /// The whole form of a token for a CA.
+    /// Asks a server for another token.
+    pub rotate: &'a dyn Fn(Rotation) -> Pin<Box<dyn Future<Output = Result<()>> + Send>>,
     pub whole: fn(ca_pem: &str, token: &str) -> String,
     pub random: fn(&mut [u8]),
     pub now: Wall,
@@ -46,6 +55,25 @@ impl std::fmt::Debug for World<'_> {
         f.write_str("World")
     }
 }
+
+/// Another token for the servers, and whom to ask for it.
+#[derive(Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// "": a random one.
+    pub new_token: String,
+    pub token: Option<String>,
+    pub server: Option<String>,
+    pub data_dir: Option<String>,
+}
+
+impl std::fmt::Debug for Rotation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rotation")
+    }
+}
+
+/// k3s's, in its yellow.
+const KEEP_OLD: &str = "\x1b[33mWARNING\x1b[0m: Recommended to keep a record of the old token. If restoring from a snapshot, you must use the token associated with that snapshot.\n";
 
 /// What was asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -58,6 +86,7 @@ struct Ask {
     ttl_secs: i64,
     as_json: bool,
     kubeconfig: Option<String>,
+    rotation: Rotation,
 }
 
 /// Runs the command; gives what to print.
@@ -66,6 +95,10 @@ struct Ask {
 /// What is wrong with the arguments, or what the server says.
 pub async fn run(args: &[String], world: &World<'_>) -> Result<String> {
     let Some(ask) = parse(args)? else { return Ok(USAGE.to_owned()) };
+    if ask.verb == "rotate" {
+        (world.rotate)(ask.rotation).await?;
+        return Ok(format!("{KEEP_OLD}Token rotated, restart k3rs nodes with new token\n"));
+    }
     if ask.verb == "generate" {
         return Ok(generate(world.random) + "\n");
     }
@@ -133,6 +166,10 @@ fn parse(args: &[String]) -> Result<Option<Ask>> {
             "--usages" => ask.usages.extend(list(value()?)),
             "--ttl" => ask.ttl_secs = duration(&value()?)?,
             "--kubeconfig" => ask.kubeconfig = Some(value()?),
+            "--new-token" => ask.rotation.new_token = value()?,
+            "--token" | "-t" => ask.rotation.token = Some(value()?),
+            "--server" | "-s" => ask.rotation.server = Some(value()?),
+            "--data-dir" | "-d" => ask.rotation.data_dir = Some(value()?),
             "--output" | "-o" => {
                 ask.as_json = match value()?.as_str() {
                     "json" => true,
@@ -157,10 +194,7 @@ fn parse(args: &[String]) -> Result<Option<Ask>> {
         "delete" if ask.tokens.is_empty() => {
             return Err(Error::new("missing argument; 'token delete' is missing token"));
         }
-        "delete" | "generate" | "list" => return Ok(Some(ask)),
-        "rotate" => {
-            return Err(Error::new("token rotate is not supported by this version of k3rs yet"));
-        }
+        "delete" | "generate" | "list" | "rotate" => return Ok(Some(ask)),
         other => return Err(Error::new(format!("unknown command {other:?}"))),
     }
     if ask.groups.is_empty() {
@@ -370,7 +404,7 @@ mod tests {
             (&["list", "-o", "xml"], "output \"xml\" is not supported, want text or json"),
             (&["frobnicate"], "unknown command \"frobnicate\""),
             (&["list", "--frobnicate"], "flag provided but not defined: --frobnicate"),
-            (&["rotate"], "token rotate is not supported by this version of k3rs yet"),
+            (&["rotate", "--new-token"], "flag needs an argument: --new-token"),
         ] {
             assert_eq!(parse(&args(words)).unwrap_err().to_string(), wanted);
         }

@@ -14,6 +14,8 @@ use crate::token;
 
 const ROUNDS: std::num::NonZeroU32 = std::num::NonZeroU32::new(4096).unwrap();
 
+const PASSWORDS: &str = "PasswdFile";
+
 /// The files that make a server of this cluster, by k3s's names for them.
 const FILES: &[(&str, &str)] = &[
     ("ClientCA", "tls/client-ca.crt"),
@@ -24,7 +26,7 @@ const FILES: &[(&str, &str)] = &[
     ("RequestHeaderCAKey", "tls/request-header-ca.key"),
     ("ServiceKey", "tls/service.key"),
     ("ServiceCurrentKey", "tls/service.current.key"),
-    ("PasswdFile", "cred/passwd"),
+    (PASSWORDS, "cred/passwd"),
 ];
 
 /// Those that only some servers have.
@@ -51,6 +53,12 @@ struct File {
     content: String,
 }
 
+impl File {
+    fn new(bytes: &[u8], now: stdx::time::Wall) -> File {
+        File { timestamp: api::time::format(now), content: wire::base64::encode(bytes) }
+    }
+}
+
 /// Where the bootstrap data of a token lies in the datastore.
 pub fn storage_key(token: &str) -> String {
     format!("/bootstrap/{}", &token::hash(token.as_bytes())[..12])
@@ -61,18 +69,32 @@ pub fn collect(paths: &Paths, token: &str, now: stdx::time::Wall) -> Result<Vec<
     encrypt(token, &plain(paths, now)?)
 }
 
+/// [`collect`], with a file of passwords that is not on the disk yet.
+pub fn collect_for(
+    paths: &Paths,
+    token: &str,
+    passwords: &str,
+    now: stdx::time::Wall,
+) -> Result<Vec<u8>> {
+    let mut files = read_all(paths, now)?;
+    files.insert(PASSWORDS, File::new(passwords.as_bytes(), now));
+    let plain = serde_json::to_vec(&files).context(|| "encode the bootstrap data")?;
+    encrypt(token, &plain)
+}
+
 /// The cluster's files as who joins gets them, in JSON: all its keys, readable.
 pub fn plain(paths: &Paths, now: stdx::time::Wall) -> Result<Vec<u8>> {
+    serde_json::to_vec(&read_all(paths, now)?).context(|| "encode the bootstrap data")
+}
+
+fn read_all(paths: &Paths, now: stdx::time::Wall) -> Result<BTreeMap<&'static str, File>> {
     let mut files = BTreeMap::new();
     for (name, path) in FILES.iter().chain(OPTIONAL).chain(ETCD) {
         if let Some(bytes) = rt::fs::read_optional(paths.server().join(path))? {
-            files.insert(
-                *name,
-                File { timestamp: api::time::format(now), content: wire::base64::encode(&bytes) },
-            );
+            files.insert(*name, File::new(&bytes, now));
         }
     }
-    serde_json::to_vec(&files).context(|| "encode the bootstrap data")
+    Ok(files)
 }
 
 /// Writes the files that are missing on disk from a block of the datastore. Where none is, the block

@@ -2,7 +2,7 @@
 //! their certificates. Paths, roles and limits are k3s's (pkg/server/handlers).
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use api::kinds::{ENDPOINT_SLICE, NODE};
 use api::status::Reason;
@@ -39,6 +39,8 @@ pub const MEMBERS: &str = "/db/info";
 pub const SNAPSHOT: &str = "/db/snapshot";
 /// What they get of the cluster's keys, below [`PREFIX`].
 const BOOTSTRAP: &str = "server-bootstrap";
+/// Where the servers' token is changed.
+pub const TOKEN: &str = "token";
 
 /// Where agents open their tunnels.
 pub const CONNECT: &str = "/v1-k3s/connect";
@@ -112,6 +114,33 @@ impl std::fmt::Debug for Passwords {
     }
 }
 
+/// The passwords as they are now: a rotation of the token changes them.
+#[derive(Debug, Clone)]
+pub struct KnownPasswords(Arc<Mutex<Passwords>>);
+
+impl KnownPasswords {
+    pub fn new(passwords: Passwords) -> KnownPasswords {
+        KnownPasswords(Arc::new(Mutex::new(passwords)))
+    }
+
+    pub fn get(&self) -> Passwords {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set(&self, passwords: Passwords) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = passwords;
+    }
+}
+
+/// What changes the keys of the cluster, for who has the servers' token.
+pub trait Keys: Send + Sync {
+    /// Makes a token of the question's the servers', or a random one.
+    ///
+    /// # Errors
+    /// If it can be none, or what went wrong.
+    fn rotate_token<'a>(&'a self, question: &'a [u8]) -> rt::BoxFuture<'a, Result<(), Status>>;
+}
+
 /// The embedded etcd, for servers that join.
 pub trait Etcd: Send + Sync {
     /// Its members, in JSON, as k3s tells them; the own one if no other can be told.
@@ -130,7 +159,8 @@ pub struct Setup {
     pub client: Client,
     pub paths: Paths,
     pub authorities: Authorities,
-    pub passwords: Passwords,
+    pub passwords: KnownPasswords,
+    pub keys: Arc<dyn Keys>,
     /// How the cluster is set up, in JSON, with k3s's names.
     pub config: String,
     /// The node of this process and its password, if there is one.
@@ -152,7 +182,7 @@ impl std::fmt::Debug for Setup {
 pub struct Asked<'a> {
     /// Whether the request is a POST, which brings a signing request.
     pub posts: bool,
-    /// Whether it is a PUT, which changes the encryption of secrets.
+    /// Whether it is a PUT, which changes keys.
     pub puts: bool,
     pub path: &'a str,
     pub user: &'a str,
@@ -212,7 +242,7 @@ impl Supervisor {
         // Digests are compared, so that the time it takes tells nothing about the password.
         let given = token::hash(password.as_bytes());
         let is = |known: &str| token::hash(known.as_bytes()) == given;
-        let Passwords { server, agent } = &self.setup.passwords;
+        let Passwords { server, agent } = &self.setup.passwords.get();
         let group = match user {
             "node" if is(agent) | is(server) => AGENT,
             "server" if is(server) => SERVER,
@@ -290,7 +320,11 @@ impl Supervisor {
                 self.setup.encryption.change(body).await?;
                 String::new()
             }
-            secrets_encryption::CONFIG => {
+            TOKEN if asked.puts => {
+                self.setup.keys.rotate_token(body).await?;
+                String::new()
+            }
+            TOKEN | secrets_encryption::CONFIG => {
                 return Err(Status::new(Reason::MethodNotAllowed, "method not allowed"));
             }
             "client-ca.crt" => client.chain_pem.clone(),
@@ -440,7 +474,7 @@ pub fn is_of_etcd(path: &str) -> bool {
 
 /// What only servers, and who has their token, may ask for.
 fn is_of_servers(path: &str) -> bool {
-    [secrets_encryption::STATUS, secrets_encryption::CONFIG, BOOTSTRAP].contains(&path)
+    [secrets_encryption::STATUS, secrets_encryption::CONFIG, BOOTSTRAP, TOKEN].contains(&path)
 }
 
 /// `address:port` of each server that an EndpointSlice of the `kubernetes` Service names.

@@ -92,6 +92,43 @@ impl Etcd for OneMember {
     }
 }
 
+/// Takes any token.
+struct NoKeys;
+
+impl Keys for NoKeys {
+    fn rotate_token<'a>(&'a self, _: &'a [u8]) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// Who has no more than an agent's token changes no keys, and nobody does by asking.
+#[test]
+fn keys_are_changed_by_servers_only() {
+    let server = server("change-keys");
+    let supervisor = &server.supervisor;
+    for path in ["/v1-k3s/token"] {
+        for (group, puts, code) in [
+            (AGENT, true, 403),
+            ("system:masters", true, 403),
+            (SERVER, false, 405),
+            (SERVER, true, 200),
+        ] {
+            let groups = [group.to_owned()];
+            let asked = Asked { posts: false, puts, ..agent(&groups, path) };
+            let found = match supervisor.admit(&asked) {
+                Ok(_turn) => rt::block_on(supervisor.answer(&asked, b"{}")).code,
+                Err(status) => status.code(),
+            };
+            assert_eq!(found, code, "{group} {path}");
+        }
+    }
+    let of = |password| supervisor.groups_of("server", password);
+    assert!(of("server-secret").is_some() && of("new").is_none());
+    let passwords = Passwords { server: "new".into(), agent: "agent-secret".into() };
+    supervisor.setup.passwords.set(passwords);
+    assert!(of("server-secret").is_none() && of("new").is_some());
+}
+
 /// A server at 192.0.2.1 with a node of its own.
 fn server(name: &str) -> Server {
     server_with(name, false)
@@ -123,7 +160,11 @@ fn server_with(name: &str, has_etcd: bool) -> Server {
         client,
         paths,
         authorities: authorities.clone(),
-        passwords: Passwords { server: "server-secret".into(), agent: "agent-secret".into() },
+        passwords: KnownPasswords::new(Passwords {
+            server: "server-secret".into(),
+            agent: "agent-secret".into(),
+        }),
+        keys: Arc::new(NoKeys),
         config: "{}".into(),
         own_node: Some(("own".into(), "own-password".into())),
         clock: || Clock { now: Wall::from_secs(1_800_000_000), built: Wall::from_secs(0) },

@@ -16,6 +16,7 @@ mod flags;
 mod follow;
 mod help;
 mod join;
+mod keys;
 mod kine;
 mod logging;
 mod members;
@@ -30,6 +31,7 @@ mod tunnel;
 mod unable;
 mod uninstall;
 mod userspace;
+mod whom;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -272,8 +274,12 @@ fn token_command(args: &[String]) -> ExitCode {
         let ca = String::from_utf8_lossy(&access.ca_pem()?).into_owned();
         Ok((client::Client::remote(access, "k3rs")?, ca))
     };
+    let rotate = |rotation: cli::token::Rotation| -> rt::BoxFuture<'static, stdx::Result<()>> {
+        Box::pin(keys::ask_for_rotation(rotation))
+    };
     let world = cli::token::World {
         open: &open,
+        rotate: &rotate,
         whole: |ca_pem, token| format!("K10{}::{token}", cluster::token::ca_hash(ca_pem)),
         random: rt::random,
         now: rt::now().wall,

@@ -167,38 +167,50 @@ pub(crate) const STATE: &str = "containerd";
 
 /// Reads or makes the passwords and keeps `cred/passwd` (k3s's format: password,user,uid,groups).
 pub(crate) fn passwords(paths: &Paths, config: &Config) -> Result<Passwords> {
-    let file = paths.cred("passwd");
-    let text = match rt::fs::read_optional(&file)? {
-        Some(bytes) => String::from_utf8(bytes).context(|| format!("read {}", file.display()))?,
-        None => String::new(),
-    };
-    let stored = |user: &str| {
-        text.lines()
-            .map(|line| line.split(',').collect::<Vec<_>>())
-            .find(|columns| columns.get(1) == Some(&user))
-            .map(|columns| columns[0].to_owned())
-    };
+    let stored = stored_password(paths)?;
     let given = match &config.token {
         Some(text) => Some(Token::parse(text).context(|| "read --token")?.password),
         None => None,
     };
-    if let (Some(given), Some(stored)) = (&given, stored("server"))
-        && *given != stored
+    if let (Some(given), Some(stored)) = (&given, &stored)
+        && given != stored
     {
         return Err(Error::new(format!(
             "--token does not match the token of the cluster in {} (see server/token there)",
             paths.data_dir().display()
         )));
     }
-    let server = given.or_else(|| stored("server")).unwrap_or_else(|| random_hex(16));
+    let server = given.or(stored).unwrap_or_else(|| random_hex(16));
     let agent = match &config.agent_token {
         Some(text) => Token::parse(text).context(|| "read --agent-token")?.password,
         None => server.clone(),
     };
-    let lines = format!("{agent},node,node,k3s:agent\n{server},server,server,k3s:server\n");
+    let passwords = Passwords { server, agent };
+    keep_passwords(paths, &password_lines(&passwords))?;
+    Ok(passwords)
+}
+
+/// The password of the servers' token in `cred/passwd`, if there is one.
+pub(crate) fn stored_password(paths: &Paths) -> Result<Option<String>> {
+    let file = paths.cred("passwd");
+    let text = match rt::fs::read_optional(&file)? {
+        Some(bytes) => String::from_utf8(bytes).context(|| format!("read {}", file.display()))?,
+        None => String::new(),
+    };
+    let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let found = lines.find(|columns| columns.get(1) == Some(&"server"));
+    Ok(found.map(|columns| columns[0].to_owned()))
+}
+
+/// The text of `cred/passwd`.
+pub(crate) fn password_lines(passwords: &Passwords) -> String {
+    let Passwords { server, agent } = passwords;
+    format!("{agent},node,node,k3s:agent\n{server},server,server,k3s:server\n")
+}
+
+pub(crate) fn keep_passwords(paths: &Paths, lines: &str) -> Result<()> {
     rt::fs::create_dir_all(paths.server().join("cred"), 0o700)?;
-    rt::fs::keep(&file, lines.as_bytes(), 0o600)?;
-    Ok(Passwords { server, agent })
+    rt::fs::keep(paths.cred("passwd"), lines.as_bytes(), 0o600)
 }
 
 /// Writes `server/token`, `server/node-token` (a link to it) and `server/agent-token`.

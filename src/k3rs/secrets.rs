@@ -1,13 +1,11 @@
 //! Encryption of Secrets: what the datastore is sealed with, what a change of keys does to it, and the command that asks for one.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::token::Token;
+use cluster::supervisor::KnownPasswords;
 use cluster::{Paths, secrets_encryption};
-use http::client::Url;
 use http::{Method, Request};
 use rt::BoxFuture;
 use server::Encryption;
@@ -16,6 +14,7 @@ use store::{Class, Op, Query, Store};
 
 use crate::config::Config;
 use crate::flags::On;
+use crate::whom::Whom;
 
 /// As k3s waits for its answer.
 const ANSWER_MAX: Duration = Duration::from_secs(70);
@@ -77,7 +76,7 @@ pub(crate) struct Sealing {
     pub(crate) store: Store,
     pub(crate) encryption: Arc<Encryption>,
     pub(crate) paths: Paths,
-    pub(crate) password: String,
+    pub(crate) passwords: KnownPasswords,
 }
 
 impl secrets_encryption::Sealing for Sealing {
@@ -96,8 +95,9 @@ impl secrets_encryption::Sealing for Sealing {
 
     fn save(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async {
-            let block = cluster::bootstrap::collect(&self.paths, &self.password, rt::now().wall)?;
-            let op = Op::put(cluster::bootstrap::storage_key(&self.password).into_bytes(), block);
+            let password = self.passwords.get().server;
+            let block = cluster::bootstrap::collect(&self.paths, &password, rt::now().wall)?;
+            let op = Op::put(cluster::bootstrap::storage_key(&password).into_bytes(), block);
             let saved = self.store.write_one(op, Class::Durable).await;
             saved.map(drop).context(|| "save the bootstrap data")
         })
@@ -125,21 +125,13 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
 
 async fn run(ask: &cli::secrets_encrypt::Ask) -> Result<String> {
     let config = Config::load(On::Either, &[], |name| std::env::var(name).ok())?;
-    let data_dir = ask.data_dir.as_ref().map_or(config.data_dir, PathBuf::from);
-    let token = match ask.token.clone().or(config.token) {
-        Some(token) => token,
-        None => rt::fs::read_text(Paths::new(data_dir).server().join("token"))?,
-    };
-    let token = Token::parse(&token)?;
-    let url = ask.server.clone().or(config.server);
-    let url = url.unwrap_or_else(|| format!("https://127.0.0.1:{}", config.https_port));
-    let url = Url::parse(&url).context(|| format!("read --server {url:?}"))?;
+    let url = ask.server.clone().or_else(|| config.server.clone());
+    let whom = Whom::new(config, ask.token.clone(), url, ask.data_dir.as_deref());
     let request = match ask.body() {
         Some(body) => Request::new(Method::Put, "/v1-k3s/encrypt/config")
             .header("content-type", "application/json")
             .body(body.to_string()),
         None => Request::get("/v1-k3s/encrypt/status"),
     };
-    let answer = crate::join::ask(&url, &token, request, ANSWER_MAX).await;
-    ask.shown(&answer.context(|| "see server log for details")?)
+    ask.shown(&whom.ask(request, ANSWER_MAX).await?)
 }

@@ -10,7 +10,7 @@ use client::Informers;
 use cluster::secrets_encryption::SecretsEncryption;
 use cluster::settings::Settings;
 use cluster::signer::Authorities;
-use cluster::supervisor::{Passwords, Setup, Supervisor};
+use cluster::supervisor::{KnownPasswords, Setup, Supervisor};
 use cluster::{Paths, Pki};
 use server::{Server, User};
 use stdx::{Context, Result};
@@ -20,6 +20,7 @@ use crate::controllers;
 use crate::embedded::{self, Embedded};
 use crate::flags::On;
 use crate::follow::{self, Shown};
+use crate::keys::Keys;
 use crate::kine::Socket;
 use crate::node::Link;
 use crate::prepare::{self, EtcDir};
@@ -168,16 +169,25 @@ async fn run(mut config: Config, started: stdx::time::Mono) -> Result<()> {
         true => Some(Socket::open(machine.paths.server().join("kine.sock"), store.clone())?),
         false => None,
     };
+    let passwords = KnownPasswords::new(passwords);
+    let keys = Keys {
+        store: store.clone(),
+        paths: machine.paths.clone(),
+        passwords: passwords.clone(),
+        names_agents: machine.config.agent_token.is_some(),
+        ca_pem: pki.server_ca.chain_pem.clone(),
+        turn: rt::lock::Mutex::default(),
+    };
     let sealing = secrets::Sealing {
         store: store.clone(),
         encryption,
         paths: machine.paths.clone(),
-        password: passwords.server.clone(),
+        passwords: passwords.clone(),
     };
     let secrets = secrets_encryption(&machine, &server, sealing);
     let snapshots = etcd.as_ref().map(|etcd| snapshots(&machine, &server, etcd, &passwords));
     let desk = etcd.clone().zip(snapshots.clone());
-    let own = (passwords, node_password, desk);
+    let own = (passwords, keys.shared(), node_password, desk);
     let supervisor = supervisor(&machine, &server, &pki, own, Arc::clone(&secrets));
     let listener =
         listen(&machine, &server, &pki, (&shown, supervisor, Arc::clone(&tunnels))).await?;
@@ -502,17 +512,16 @@ fn snapshots(
     machine: &Machine,
     server: &Server,
     etcd: &Arc<Embedded>,
-    passwords: &Passwords,
+    passwords: &KnownPasswords,
 ) -> Arc<Snapshots> {
     let user = User::new("system:k3s-supervisor", &["system:masters"]);
     let dir = machine.paths.server().join("db").join("snapshots");
-    let token_hash = cluster::token::hash(passwords.server.as_bytes())[..12].to_owned();
     Snapshots::new(
         Arc::clone(etcd),
         server.client_as(user),
         &machine.node_name,
         (&machine.config.snapshots, dir),
-        token_hash,
+        passwords.clone(),
     )
 }
 
@@ -521,7 +530,12 @@ fn supervisor(
     machine: &Machine,
     server: &Server,
     pki: &Pki,
-    (passwords, node_password, desk): (Passwords, String, Option<(Arc<Embedded>, Arc<Snapshots>)>),
+    (passwords, keys, node_password, desk): (
+        KnownPasswords,
+        Arc<dyn cluster::supervisor::Keys>,
+        String,
+        Option<(Arc<Embedded>, Arc<Snapshots>)>,
+    ),
     encryption: Arc<SecretsEncryption>,
 ) -> Supervisor {
     let config = &machine.config;
@@ -530,6 +544,7 @@ fn supervisor(
         paths: machine.paths.clone(),
         authorities: Authorities { client: pki.client_ca.clone(), server: pki.server_ca.clone() },
         passwords,
+        keys,
         config: settings(machine).to_json(),
         own_node: (!config.disable_agent).then(|| (machine.node_name.clone(), node_password)),
         clock: follow::clock,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use cluster::Pki;
 use cluster::bootstrap;
 use cluster::supervisor::Passwords;
+use cluster::token::Token;
 use server::Encryption;
 use stdx::backoff::Backoff;
 use stdx::{Context, Error, Result};
@@ -37,6 +38,7 @@ pub(crate) async fn open(machine: &Machine) -> Result<Opened> {
     let (config, paths) = (&machine.config, &machine.paths);
     let (encryption, made) = secrets::envelope(config, paths).await?;
     let store = open_store(machine, Arc::clone(&encryption)).await?;
+    take_rotated(&store, machine).await?;
     let passwords = prepare::passwords(paths, config)?;
     let key = bootstrap::storage_key(&passwords.server);
     let saved = store.get(&key).await.context(|| "read the bootstrap data")?;
@@ -76,6 +78,23 @@ pub(crate) async fn open(machine: &Machine) -> Result<Opened> {
         }
     }
     Ok(Opened { store, encryption, pki, passwords })
+}
+
+/// Where another server rotated the token, `--token` names the new one: what it opens is this server's, too.
+async fn take_rotated(store: &Store, machine: &Machine) -> Result<()> {
+    let (config, paths) = (&machine.config, &machine.paths);
+    let Some(given) = config.token.as_deref().filter(|_| store.is_shared()) else { return Ok(()) };
+    let given = Token::parse(given).context(|| "read --token")?.password;
+    match prepare::stored_password(paths)? {
+        Some(stored) if stored != given => {}
+        _ => return Ok(()),
+    }
+    let saved = store.get(&bootstrap::storage_key(&given)).await;
+    if let Some(saved) = saved.context(|| "read the bootstrap data")? {
+        bootstrap::reconcile(paths, &given, &saved.value, false)?;
+        log::info!("The token was rotated: --token is the cluster's");
+    }
+    Ok(())
 }
 
 /// The log that servers share, if they do.

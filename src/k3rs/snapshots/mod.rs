@@ -13,6 +13,7 @@ use std::time::Duration;
 use api::status::Reason;
 use api::{Lens, Status, Value, json};
 use client::Client;
+use cluster::supervisor::KnownPasswords;
 use rt::BoxFuture;
 use stdx::backoff::Backoff;
 use stdx::{Context, Error, Result};
@@ -76,7 +77,7 @@ pub(crate) struct Snapshots {
     node: String,
     flags: Flags,
     dir: PathBuf,
-    token_hash: String,
+    passwords: KnownPasswords,
     /// One at a time is taken.
     turn: rt::lock::Mutex<()>,
 }
@@ -95,7 +96,7 @@ impl Snapshots {
         client: Client,
         node: &str,
         (flags, dir): (&Flags, PathBuf),
-        token_hash: String,
+        passwords: KnownPasswords,
     ) -> Arc<Snapshots> {
         let dir = flags.dir.clone().unwrap_or(dir);
         let (node, flags) = (node.to_owned(), flags.clone());
@@ -105,7 +106,7 @@ impl Snapshots {
             node,
             flags,
             dir,
-            token_hash,
+            passwords,
             turn: rt::lock::Mutex::default(),
         })
     }
@@ -214,7 +215,8 @@ impl Snapshots {
     /// Has the cluster know what there is; `new` is announced.
     async fn tell(&self, new: Option<&str>) -> Result<(), String> {
         let known = files::list(&self.dir).map_err(|error| error.to_string())?;
-        let told = objects::tell(&self.client, &known, (&self.node, &self.node), &self.token_hash);
+        let hash = &cluster::token::hash(self.passwords.get().server.as_bytes())[..12];
+        let told = objects::tell(&self.client, &known, (&self.node, &self.node), hash);
         let told = told.await.map_err(|status| status.to_string())?;
         for object in &told {
             if new.is_some_and(|new| object.tree().str("spec.snapshotName") == new) {
