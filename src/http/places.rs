@@ -10,10 +10,14 @@ use std::net::{IpAddr, Shutdown};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use stdx::Arrange;
+
 /// Parts of all places (in eighths) that those nobody vouched for may have, so that the others find
 /// some; and the other way round, so that a newcomer has time to say who it is.
 const STRANGERS_EIGHTHS: usize = 6;
 const VOUCHED_EIGHTHS: usize = 7;
+/// Where all are alike, this part of the places is made free at once.
+const GONE_AT_ONCE_PARTS: usize = 64;
 /// Of the strangers' places, the part that one address may have.
 const ADDRESS_PARTS: usize = 2;
 
@@ -28,6 +32,8 @@ pub(crate) enum Socket {
 pub(crate) struct Places {
     taken: Mutex<Vec<Arc<Place>>>,
     max: usize,
+    /// By user and address; otherwise all connections are alike.
+    shared: bool,
 }
 
 /// One connection's place. Whoever knows its user vouches for it.
@@ -45,8 +51,8 @@ pub struct Place {
 }
 
 impl Places {
-    pub(crate) fn new(max: usize) -> Arc<Places> {
-        Arc::new(Places { taken: Mutex::default(), max: max.max(1) })
+    pub(crate) fn new(max: usize, shared: bool) -> Arc<Places> {
+        Arc::new(Places { taken: Mutex::default(), max: max.max(1), shared })
     }
 
     /// A place for a connection that was just accepted; another one's, if need be.
@@ -67,9 +73,26 @@ impl Places {
     /// Closes connections until every bound holds.
     fn keep_bounds(&self) {
         let mut taken = self.lock();
+        if !self.shared {
+            return self.keep_bound(&mut taken);
+        }
         while let Some(idx) = self.surplus(&taken) {
             let place = taken.swap_remove(idx);
             log::debug!("connection of {:?} ends: its place is needed", place.address);
+            place.close();
+        }
+    }
+
+    /// Where all are alike, a few of those go at once that did nothing for longest, idle ones first: looking
+    /// for them costs a look at all.
+    fn keep_bound(&self, taken: &mut Vec<Arc<Place>>) {
+        if taken.len() <= self.max {
+            return;
+        }
+        let n_gone = taken.len() - self.max + self.max / GONE_AT_ONCE_PARTS;
+        taken.arrange_by_key(|place| place.worth());
+        log::debug!("{n_gone} connections end: their places are needed");
+        for place in taken.drain(..n_gone) {
             place.close();
         }
     }
@@ -108,10 +131,7 @@ fn first_to_go(taken: &[Arc<Place>], vouched: bool, share: usize) -> Option<usiz
     let most = holders.values().copied().max().filter(|n| *n > share)?;
     of_kind()
         .filter(|(_, place)| holders.get(&place.holder()) == Some(&most))
-        .min_by_key(|(_, place)| {
-            let busy = place.n_requests.load(Ordering::Relaxed) > 0;
-            (busy, place.active_at.load(Ordering::Relaxed))
-        })
+        .min_by_key(|(_, place)| place.worth())
         .map(|(idx, _)| idx)
 }
 
@@ -141,6 +161,12 @@ impl Place {
         {
             places.keep_bounds();
         }
+    }
+
+    /// Busy ones count more than idle ones, and those more that did something since.
+    fn worth(&self) -> (bool, u64) {
+        let busy = self.n_requests.load(Ordering::Relaxed) > 0;
+        (busy, self.active_at.load(Ordering::Relaxed))
     }
 
     fn is_vouched(&self) -> bool {
@@ -223,7 +249,11 @@ mod tests {
 
     impl Hall {
         fn new(max: usize) -> Hall {
-            Hall { places: Places::new(max), peers: Vec::new() }
+            Hall { places: Places::new(max, true), peers: Vec::new() }
+        }
+
+        fn alike(max: usize) -> Hall {
+            Hall { places: Places::new(max, false), peers: Vec::new() }
         }
 
         fn enter(&mut self, address: &str) -> Arc<Place> {
@@ -308,5 +338,21 @@ mod tests {
         another.leave();
         assert!(!is_open(&another));
         assert!(hall.places.lock().iter().all(|place| !Arc::ptr_eq(place, &another)));
+    }
+
+    #[test]
+    fn where_all_are_alike_one_address_may_have_every_place() {
+        let mut hall = Hall::alike(128);
+        let first = hall.enter("192.0.2.1");
+        let busy = first.busy();
+        first.active_at.store(0, Ordering::Relaxed);
+        let others = hall.enter_many(127, "192.0.2.1");
+        assert!(is_open(&first) && n_open(&others) == 127);
+        // One too many: that, and the part that goes at once.
+        let newest = hall.enter("192.0.2.2");
+        assert!(is_open(&first) && is_open(&newest));
+        assert!(others[..3].iter().all(|place| !is_open(place)));
+        assert_eq!(n_open(&others), 124);
+        drop(busy);
     }
 }

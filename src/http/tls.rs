@@ -164,6 +164,42 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
+/// A server's configuration for many names: `choose` is asked for the certificate of each handshake, with
+/// the name that the client sends, in lower case ("" for none). Sessions are resumed, with `sessions_max` of
+/// TLS 1.2 and tickets together kept in memory.
+///
+/// # Errors
+/// If the library has no protocol version in common with itself.
+pub fn server_config_by_name(
+    choose: Arc<dyn Choose>,
+    sessions_max: usize,
+) -> Result<Arc<ServerConfig>> {
+    let mut config = ServerConfig::builder_with_details(server_name::provider(), Arc::new(Clock))
+        .with_safe_default_protocol_versions()
+        .context(|| "configure a TLS server")?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(ByName(choose)));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.session_storage = rustls::server::ServerSessionMemoryCache::new(sessions_max);
+    Ok(Arc::new(config))
+}
+
+/// Whose certificate a client gets.
+pub trait Choose: Send + Sync + fmt::Debug {
+    /// `None` ends the handshake.
+    fn choose(&self, server_name: &str) -> Option<Arc<Identity>>;
+}
+
+#[derive(Debug)]
+struct ByName(Arc<dyn Choose>);
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().unwrap_or("").to_ascii_lowercase();
+        Some(self.0.choose(&name)?.current())
+    }
+}
+
 /// Which servers a client believes.
 #[derive(Debug)]
 pub enum Trust {

@@ -33,6 +33,8 @@ pub struct Options {
     pub idle_max: Duration,
     /// Unused HTTP/1.1 connections kept for one endpoint.
     pub idle_per_endpoint_max: usize,
+    /// Unused HTTP/1.1 connections, HTTP/2 connections, and remembered endpoints, each altogether.
+    pub kept_max: usize,
     /// Silence on an HTTP/2 connection in use before it is probed with a PING.
     pub ping_after: Duration,
     /// How long the answer to that PING may take.
@@ -45,6 +47,7 @@ impl Default for Options {
             connect_max: Duration::from_secs(30),
             idle_max: Duration::from_secs(60),
             idle_per_endpoint_max: 2,
+            kept_max: 64,
             ping_after: Duration::from_secs(30),
             ping_max: Duration::from_secs(15),
         }

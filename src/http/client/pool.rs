@@ -14,9 +14,6 @@ use crate::h2::Connection;
 use crate::io::{Io, poll_fill};
 use crate::message::{Request, Response};
 
-/// Unused HTTP/1.1 connections, HTTP/2 connections, and remembered endpoints, each altogether.
-const KEPT_MAX: usize = 64;
-
 pub(super) struct Pool {
     pub(super) options: Options,
     kept: Mutex<Kept>,
@@ -141,7 +138,7 @@ impl Pool {
 
     fn keep_http2(&self, endpoint: &Endpoint, connection: &Arc<Connection>) {
         let mut kept = self.lock();
-        if kept.http2.len() >= KEPT_MAX {
+        if kept.http2.len() >= self.options.kept_max {
             // The one that is dropped ends after its streams.
             kept.http2.remove(0);
         }
@@ -151,7 +148,7 @@ impl Pool {
     fn remember_http1(&self, endpoint: &Endpoint) {
         if endpoint.may_be_http2() {
             let mut kept = self.lock();
-            if kept.only_http1.len() >= KEPT_MAX {
+            if kept.only_http1.len() >= self.options.kept_max {
                 kept.only_http1.remove(0);
             }
             kept.only_http1.push(endpoint.clone());
@@ -188,7 +185,8 @@ impl Pool {
     fn keep_http1(self: &Arc<Self>, endpoint: Endpoint, io: Io) {
         let mut kept = self.lock();
         let n_same = kept.http1.iter().filter(|unused| unused.endpoint.is_same(&endpoint)).count();
-        if n_same >= self.options.idle_per_endpoint_max || kept.http1.len() >= KEPT_MAX {
+        if n_same >= self.options.idle_per_endpoint_max || kept.http1.len() >= self.options.kept_max
+        {
             return;
         }
         kept.http1.push(Unused { endpoint, since: rt::now().mono, io });

@@ -13,7 +13,7 @@ use super::http1::{Connection, Next};
 use super::incoming::Incoming;
 use crate::body::{Body, Chunk, Sender, TooLarge};
 use crate::io::{CatchPanic, Io, poll_drain, poll_fill};
-use crate::message::{Method, Response, Version, refusal};
+use crate::message::{Method, Response, Version};
 
 /// Bytes of later requests that are read ahead while one is answered.
 const PIPELINED_MAX_BYTES: usize = 16 * 1024;
@@ -303,7 +303,7 @@ impl<'a> Exchange<'a> {
                 let response = response.unwrap_or_else(|| {
                     let message =
                         "This request caused apiserver to panic. Look in the logs for details.";
-                    refusal(500, "InternalError", message)
+                    self.refusal(500, "InternalError", message)
                 });
                 self.begin(response);
                 Ok(Poll::Ready(()))
@@ -322,10 +322,15 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    fn refusal(&self, code: u16, reason: &str, message: &str) -> Response {
+        self.connection.shared.service.refusal(code, reason, message)
+    }
+
     /// Encodes the head of the response and decides how its body is framed.
     fn begin(&mut self, mut response: Response) {
         if self.too_large && response.status < 400 {
-            response = refusal(413, "RequestEntityTooLarge", "the request's body is too large");
+            response =
+                self.refusal(413, "RequestEntityTooLarge", "the request's body is too large");
         }
         let status = response.status;
         let upgraded = match self.is_connect {
@@ -338,7 +343,7 @@ impl<'a> Exchange<'a> {
             return;
         }
         if (100..200).contains(&status) {
-            response = refusal(500, "InternalError", "the service answered out of turn");
+            response = self.refusal(500, "InternalError", "the service answered out of turn");
         }
         let Response { status, mut headers, body } = response;
         let declared = codec::content_length(&headers).ok().flatten();

@@ -11,7 +11,7 @@ use super::exchange::Exchange;
 use super::incoming::{Incoming, Refused};
 use super::{Permit, Phase, Shared, http2};
 use crate::io::{Io, Prefixed, linger, poll_drain, poll_fill};
-use crate::message::{Peer, refusal};
+use crate::message::Peer;
 
 /// One HTTP/1 connection.
 pub(super) struct Connection {
@@ -160,7 +160,7 @@ impl Connection {
 
     /// Answers a request that cannot be served, after which the connection ends.
     async fn refuse(&mut self, refused: Refused) -> Result<()> {
-        let response = refusal(refused.status, "BadRequest", &refused.message);
+        let response = self.shared.service.refusal(refused.status, "BadRequest", &refused.message);
         let mut out = Vec::new();
         let mut headers = response.headers;
         headers.set("connection", "close");

@@ -82,7 +82,8 @@ async fn answer(
     if length.is_some_and(|length| length > bytes_max) {
         let message = format!("the request's body is larger than {bytes_max} bytes");
         drop(recv);
-        return respond(send, refusal(413, "RequestEntityTooLarge", &message), is_head).await;
+        let response = shared.service.refusal(413, "RequestEntityTooLarge", &message);
+        return respond(send, response, is_head).await;
     }
     let body = match is_empty {
         true => Body::empty(),
@@ -114,7 +115,7 @@ async fn answer(
     };
     let response = response.unwrap_or_else(|| {
         let message = "This request caused apiserver to panic. Look in the logs for details.";
-        refusal(500, "InternalError", message)
+        shared.service.refusal(500, "InternalError", message)
     });
     respond(send, response, is_head).await
 }

@@ -31,6 +31,12 @@ pub trait Service: Send + Sync + 'static {
     fn body_max_bytes(&self, _method: &Method, _target: &str, limits: &Limits) -> u64 {
         limits.body_max_bytes
     }
+
+    /// What a request is told that this layer itself refuses: a Kubernetes `Status`, unless the service
+    /// speaks in other words.
+    fn refusal(&self, code: u16, reason: &str, message: &str) -> Response {
+        crate::message::refusal(code, reason, message)
+    }
 }
 
 impl<F> Service for F
@@ -47,6 +53,9 @@ where
 pub struct Limits {
     /// Connections at once; for a further one an older one goes (`places`).
     pub connections_max: usize,
+    /// Whether strangers, and the connections of one address, may have only a part of the places: so where
+    /// clients say who they are, and not where everybody is a stranger and many come through one address.
+    pub shares_places: bool,
     /// Requests at once on one HTTP/2 connection.
     pub streams_max: u32,
     /// A request's head in bytes (431).
@@ -69,6 +78,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections_max: 512,
+            shares_places: true,
             streams_max: 250,
             header_max_bytes: 64 * 1024,
             body_max_bytes: 3 * 1024 * 1024,
@@ -137,7 +147,7 @@ impl Server {
     pub fn new(service: Arc<dyn Service>, limits: Limits) -> Server {
         Server(Arc::new(Shared {
             service,
-            places: Places::new(limits.connections_max),
+            places: Places::new(limits.connections_max, limits.shares_places),
             limits,
             n_connections: AtomicUsize::new(0),
             phase: AtomicU8::new(Phase::Running as u8),
