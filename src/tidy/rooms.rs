@@ -27,6 +27,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sched", &["api"]),
     ("netplan", &["api"]),
     ("podplan", &["api"]),
+    ("routes", &["api", "wire"]),
+    ("ingress", &["routes", "client", "api", "http", "rt", "wire"]),
     ("runtime", &["http", "rt", "sys", "wire"]),
     ("net", &["netplan", "client", "api", "http", "rt", "sys", "wire"]),
     ("kubelet", &["podplan", "runtime", "client", "rules", "api", "http", "rt", "sys", "wire"]),
