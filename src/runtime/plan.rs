@@ -98,7 +98,7 @@ pub(crate) fn prepare(
             pid_mode::OWN
         },
         new_cgroup_namespace: !spec.privileged,
-        mounts: mounts(shared, surroundings, spec, mounted_images)?,
+        mounts: mounts(shared, surroundings, spec, image, mounted_images)?,
         devices: device_nodes(spec)?,
         masked_paths: paths(spec, &spec.masked_paths, &MASKED_PATHS),
         readonly_paths: paths(spec, &spec.readonly_paths, &READONLY_PATHS),
@@ -322,6 +322,7 @@ fn mounts(
     shared: &Shared,
     surroundings: &Surroundings,
     spec: &ContainerSpec,
+    image: &UsableImage,
     mounted_images: &[UsableImage],
 ) -> Result<Vec<Mount>> {
     let quiet = MS_NOSUID | MS_NOEXEC | MS_NODEV;
@@ -356,6 +357,16 @@ fn mounts(
         mount.fs_type == "proc"
             || !spec.mounts.iter().any(|own| own.target.trim_end_matches('/') == mount.target)
     });
+    if let Some(program) = &image.program {
+        mounts.push(Mount {
+            kind: mount_kind::BIND,
+            source: program.source.to_string_lossy().into_owned(),
+            target: program.target.clone(),
+            flags: MS_RDONLY | MS_NOSUID | MS_NODEV,
+            propagation: MS_PRIVATE,
+            ..Mount::default()
+        });
+    }
     let host = sys::mount::list().context(|| "read /proc/self/mountinfo")?;
     let mut images = mounted_images.iter();
     for mount in &spec.mounts {

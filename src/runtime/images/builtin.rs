@@ -7,6 +7,7 @@
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
+use std::sync::PoisonError;
 
 use stdx::{Context, Error, Result};
 
@@ -28,6 +29,16 @@ pub struct Builtin {
     pub config: Vec<u8>,
     /// Full references.
     pub tags: Vec<String>,
+    /// A file of the host that containers of the image see, read-only, in place of one in the directory.
+    pub program: Option<Program>,
+}
+
+/// A file of the host in an image.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub source: PathBuf,
+    /// Absolute path in the container; there is a file in the directory.
+    pub target: String,
 }
 
 /// Unpacks a tar into an empty directory as a layer is unpacked, and checks its digest. Blocking.
@@ -55,20 +66,31 @@ impl Images {
         crate::state::finish("add a built-in image", async move {
             let _working = shared.work.read().await;
             let inner = shared.clone();
-            rt::unblock(move || add(&inner.store, &builtin)).await
+            rt::unblock(move || {
+                let id = add(&inner.store, &builtin)?;
+                if let Some(program) = builtin.program {
+                    let mut programs =
+                        inner.programs.lock().unwrap_or_else(PoisonError::into_inner);
+                    programs.insert(id, program);
+                }
+                Ok(())
+            })
+            .await
         })
         .await
         .context(|| what)
     }
 }
 
-fn add(store: &Store, builtin: &Builtin) -> Result<()> {
+/// The image's id.
+fn add(store: &Store, builtin: &Builtin) -> Result<String> {
     let layers = Store::layer_ids(std::slice::from_ref(&builtin.diff_id))?;
     let [layer] = layers.as_slice() else { return Err(Error::new("it has no layer")) };
     store.adopt(layer, &builtin.directory)?;
     let id = sha256(&builtin.config);
     store.write_blob(&id, &builtin.config)?;
-    store.add_image(&id, &layers, &builtin.tags, &[], true, rt::now().wall)
+    store.add_image(&id, &layers, &builtin.tags, &[], true, rt::now().wall)?;
+    Ok(id)
 }
 
 impl Store {
@@ -160,6 +182,7 @@ mod tests {
             diff_id: diff_id.clone(),
             config: config.into_bytes(),
             tags: vec!["k3rs.io/test:1".to_owned()],
+            program: None,
         };
         let images = dir.join("agent");
         let store = Store::open(&images).unwrap();

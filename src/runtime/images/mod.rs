@@ -28,7 +28,7 @@ use stdx::{Context, Error, Result, Sensitive};
 use crate::Config;
 use crate::events::Events;
 use crate::status::Event;
-pub use builtin::{Builtin, unpack_tar};
+pub use builtin::{Builtin, Program, unpack_tar};
 pub use reference::Reference;
 use store::{Database, ImageRecord, ImportRecord, Store};
 
@@ -47,6 +47,8 @@ struct Shared {
     events: Arc<Events>,
     /// How many containers use an image, by id.
     holds: Mutex<BTreeMap<String, usize>>,
+    /// Files of the host that built-in images show, by image id.
+    programs: Mutex<BTreeMap<String, Program>>,
     /// Imports and pulls share it; removal excludes them.
     work: Arc<rt::lock::RwLock<()>>,
     /// One import of the airgap directory at a time.
@@ -54,6 +56,12 @@ struct Shared {
     /// Pulls at a time.
     pulls: rt::lock::Semaphore,
     client: http::client::Client,
+}
+
+impl Shared {
+    fn program(&self, image: &str) -> Option<Program> {
+        self.programs.lock().unwrap_or_else(PoisonError::into_inner).get(image).cloned()
+    }
 }
 
 /// Between attempts to watch the airgap directory.
@@ -161,6 +169,8 @@ pub(crate) struct UsableImage {
     /// Top first.
     pub(crate) layers: Vec<String>,
     pub(crate) config: Arc<ImageConfig>,
+    /// A file of the host that its containers see.
+    pub(crate) program: Option<Program>,
     /// Keeps it from being removed while the container is being made.
     _hold: Hold,
 }
@@ -192,6 +202,7 @@ impl Images {
                 proxy: config.proxy.clone(),
                 events,
                 holds: Mutex::new(BTreeMap::new()),
+                programs: Mutex::default(),
                 work: Arc::new(rt::lock::RwLock::new(())),
                 importing: rt::lock::Mutex::new(()),
                 pulls: rt::lock::Semaphore::new(PULLS_MAX),
@@ -576,6 +587,7 @@ impl Images {
             base: self.shared.store.root.join("l"),
             layers: image.layers.iter().rev().cloned().collect(),
             config: image.config.clone(),
+            program: self.shared.program(&id),
             id,
         })
     }
