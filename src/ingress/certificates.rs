@@ -1,0 +1,167 @@
+//! Whose certificate a client gets: by the name that it asks for, of those that Ingresses brought.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use api::{Lens, Object};
+use http::tls::{Choose, Identity};
+use routes::{Key, Model};
+use stdx::{Context, Error, Result};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+/// Names of one certificate.
+const NAMES_MAX: usize = 256;
+
+/// A certificate with its key, and what it says.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    identity: Arc<Identity>,
+    pub(crate) names: Vec<String>,
+    pub(crate) common_name: String,
+    pub(crate) serial: String,
+    pub(crate) not_after_secs: i64,
+}
+
+/// The certificates in use, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Certificates {
+    by_name: HashMap<String, Arc<Identity>>,
+    /// For metrics.
+    pub(crate) all: Vec<Loaded>,
+}
+
+/// Secrets that were read, by key, with the revision; and why a Secret has no certificate.
+pub(crate) type Cache = BTreeMap<Key, (u64, Result<Loaded, String>)>;
+
+impl Certificates {
+    /// Reads those Secrets that changed. Of two certificates for one name the first one counts.
+    pub(crate) fn load(model: &Model, keys: &[Key], cache: &mut Cache) -> Certificates {
+        cache.retain(|key, _| keys.contains(key));
+        let mut certificates = Certificates::default();
+        for key in keys {
+            let Some(secret) = model.secret(key) else { continue };
+            let known = cache.get(key).filter(|(revision, _)| *revision == secret.revision());
+            let loaded = match known {
+                Some((_, loaded)) => loaded.clone(),
+                None => {
+                    let loaded = read(secret).map_err(|error| error.to_string());
+                    cache.insert(key.clone(), (secret.revision(), loaded.clone()));
+                    loaded
+                }
+            };
+            let Ok(loaded) = loaded else { continue };
+            for name in &loaded.names {
+                let identity = Arc::clone(&loaded.identity);
+                certificates.by_name.entry(name.clone()).or_insert(identity);
+            }
+            certificates.all.push(loaded);
+        }
+        certificates
+    }
+}
+
+fn read(secret: &Object) -> Result<Loaded> {
+    let tree = secret.tree();
+    let part = |name: &str| {
+        let text = tree.entry("data", name).context(|| format!("find {name} in it"))?;
+        wire::base64::decode(text).context(|| format!("decode its {name}"))
+    };
+    let (chain, key) = (part("tls.crt")?, part("tls.key")?);
+    let identity = Identity::from_pem(&chain, &key)?;
+    describe(identity)
+}
+
+fn describe(identity: Arc<Identity>) -> Result<Loaded> {
+    let what = || "read the certificate";
+    let chain = identity.chain();
+    let leaf = chain.first().ok_or_else(|| Error::new("no certificate in the chain"))?;
+    let parsed = Certificate::from_der(leaf).context(what)?;
+    let tbs = &parsed.tbs_certificate;
+    let mut names = Vec::new();
+    if let Ok(Some((_, alternatives))) = tbs.get::<SubjectAltName>() {
+        for name in alternatives.0.iter().take(NAMES_MAX) {
+            // Clients send no addresses as names.
+            if let GeneralName::DnsName(name) = name {
+                names.push(name.to_string().to_ascii_lowercase());
+            }
+        }
+    }
+    let subject = tbs.subject.to_string();
+    let common_name = subject.split(',').find_map(|part| part.trim().strip_prefix("CN="));
+    let common_name = common_name.unwrap_or("").to_owned();
+    if names.is_empty() && !common_name.is_empty() {
+        names.push(common_name.to_ascii_lowercase());
+    }
+    let not_after = tbs.validity.not_after.to_unix_duration().as_secs();
+    Ok(Loaded {
+        serial: tbs.serial_number.to_string().replace(':', "").to_ascii_lowercase(),
+        not_after_secs: i64::try_from(not_after).unwrap_or(i64::MAX),
+        identity,
+        names,
+        common_name,
+    })
+}
+
+/// Chooses among the certificates in use; who asks for another name gets the default one.
+#[derive(Debug)]
+pub(crate) struct Chooser {
+    current: RwLock<Arc<Certificates>>,
+    default: Loaded,
+}
+
+impl Chooser {
+    pub(crate) fn new() -> Result<Chooser> {
+        Ok(Chooser { current: RwLock::default(), default: default_certificate()? })
+    }
+
+    /// Handshakes from now on use these; connections that exist stay as they are.
+    pub(crate) fn replace(&self, certificates: Certificates) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certificates);
+    }
+
+    fn current(&self) -> Arc<Certificates> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Each certificate that is shown, the default one last.
+    pub(crate) fn all(&self) -> Vec<Loaded> {
+        let mut all = self.current().all.clone();
+        all.push(self.default.clone());
+        all
+    }
+}
+
+impl Choose for Chooser {
+    fn choose(&self, name: &str) -> Option<Arc<Identity>> {
+        let current = self.current();
+        let wildcard = || {
+            let (_, parent) = name.split_once('.')?;
+            current.by_name.get(&format!("*.{parent}"))
+        };
+        let found = current.by_name.get(name).or_else(wildcard);
+        Some(Arc::clone(found.unwrap_or(&self.default.identity)))
+    }
+}
+
+/// Traefik's certificate for names of which nobody brought one: self-signed, new at each start, for a year.
+fn default_certificate() -> Result<Loaded> {
+    const YEAR_SECS: u64 = 365 * 24 * 3600;
+    let what = || "make the default certificate";
+    let mut random = [0; 32];
+    rt::random(&mut random);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let name = format!("{}.{}.traefik.default", hex(&random[..16]), hex(&random[16..]));
+    let key = rcgen::KeyPair::generate().context(what)?;
+    let mut params = rcgen::CertificateParams::new(vec![name]).context(what)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "TRAEFIK DEFAULT CERT");
+    params.not_before = rcgen::date_time_ymd(1970, 1, 1);
+    let now = u64::try_from(rt::now().wall.secs()).unwrap_or(0);
+    params.not_after = params.not_before + Duration::from_secs(now + YEAR_SECS);
+    let certificate = params.self_signed(&key).context(what)?;
+    describe(Identity::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes())?)
+}

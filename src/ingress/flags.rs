@@ -1,0 +1,334 @@
+//! What the ingress is told: Traefik's flags, as far as they mean something here. Others are refused by name.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use routes::{Cidr, Entry};
+use stdx::{Error, Result};
+
+/// One entry point.
+#[derive(Clone, Debug)]
+pub struct EntryPoint {
+    pub address: SocketAddr,
+    /// Everybody's forwarded headers are believed.
+    pub insecure: bool,
+    /// Whose are.
+    pub trusted: Vec<Cidr>,
+    /// Everything is sent to the other entry point, under this scheme; for ever, if true.
+    pub redirect: Option<(String, bool)>,
+    /// A client that takes or gives no byte while it is its turn.
+    pub read_max: Duration,
+    /// A connection without a request.
+    pub idle_max: Duration,
+}
+
+impl EntryPoint {
+    fn at(port: u16) -> EntryPoint {
+        EntryPoint {
+            address: everywhere(port),
+            insecure: false,
+            trusted: Vec::new(),
+            redirect: None,
+            read_max: Duration::from_secs(60),
+            idle_max: Duration::from_secs(180),
+        }
+    }
+
+    /// Whether what a peer says of others is believed.
+    pub(crate) fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        self.insecure
+            || peer.is_some_and(|peer| self.trusted.iter().any(|block| block.contains(peer)))
+    }
+}
+
+/// All that it is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub web: EntryPoint,
+    pub websecure: EntryPoint,
+    pub metrics: SocketAddr,
+    pub ping: SocketAddr,
+    pub access_log: Option<LogFormat>,
+    pub routes: routes::Settings,
+    pub debug: bool,
+    /// The pod's name, in `X-Forwarded-Server` and events.
+    pub hostname: String,
+    /// How long what is under way may take after SIGTERM.
+    pub grace: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Common,
+    Json,
+}
+
+/// All addresses of both families.
+fn everywhere(port: u16) -> SocketAddr {
+    SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)
+}
+
+impl Options {
+    pub(crate) fn entry(&self, entry: Entry) -> &EntryPoint {
+        match entry {
+            Entry::Web => &self.web,
+            Entry::WebSecure => &self.websecure,
+        }
+    }
+
+    /// Reads `--name=value` and `--name`; names are taken in any case.
+    ///
+    /// # Errors
+    /// Name the flag that is unknown or has no proper value.
+    pub fn parse(args: &[String]) -> Result<Options> {
+        let mut options = Options {
+            web: EntryPoint::at(8000),
+            websecure: EntryPoint::at(8443),
+            metrics: everywhere(9100),
+            ping: everywhere(8080),
+            access_log: None,
+            routes: routes::Settings::default(),
+            debug: false,
+            hostname: String::new(),
+            grace: Duration::from_secs(10),
+        };
+        let mut redirect_from = Redirect::default();
+        for arg in args {
+            let text = arg.strip_prefix("--").ok_or_else(|| {
+                Error::new(format!("unexpected argument {arg:?}: flags are --NAME=VALUE"))
+            })?;
+            let (name, value) = text.split_once('=').unwrap_or((text, "true"));
+            options
+                .take(&name.to_ascii_lowercase(), value, &mut redirect_from)
+                .map_err(|why| Error::new(format!("flag --{name}={value}: {why}")))?;
+        }
+        if let Some(to) = redirect_from.to {
+            if !matches!(to.as_str(), "websecure" | ":443" | ":8443") {
+                let text = format!(
+                    "flag --entrypoints.web.http.redirections.entrypoint.to={to}: only websecure is another entry point"
+                );
+                return Err(Error::new(text));
+            }
+            options.web.redirect = Some((redirect_from.scheme, redirect_from.permanent));
+        }
+        Ok(options)
+    }
+
+    fn take(&mut self, name: &str, value: &str, redirect: &mut Redirect) -> Result<(), String> {
+        if let Some(rest) = name.strip_prefix("entrypoints.") {
+            let (entry, rest) = rest.split_once('.').ok_or("unknown flag")?;
+            return match (entry, rest) {
+                ("web", rest) => entry_flag(&mut self.web, &mut self.grace, redirect, rest, value),
+                ("websecure", "http.tls") => is(value, true),
+                ("websecure", rest) if rest.contains("redirections") => {
+                    Err("redirections are of the entry point web".into())
+                }
+                ("websecure", rest) => {
+                    entry_flag(&mut self.websecure, &mut self.grace, redirect, rest, value)
+                }
+                ("metrics", "address") => address(value).map(|address| self.metrics = address),
+                ("traefik", "address") => address(value).map(|address| self.ping = address),
+                _ => Err(
+                    "unknown flag or entry point (there are web, websecure, metrics and traefik)"
+                        .into(),
+                ),
+            };
+        }
+        let routes = &mut self.routes;
+        match name {
+            "providers.kubernetesingress"
+            | "providers.kubernetesingress.allowemptyservices"
+            | "providers.kubernetesingress.strictprefixmatching"
+            | "metrics.prometheus"
+            | "ping" => is(value, true),
+            "metrics.prometheus.entrypoint" if value == "metrics" => Ok(()),
+            "ping.entrypoint" if value == "traefik" => Ok(()),
+            "global.checknewversion" | "global.sendanonymoususage" => flag(value).map(drop),
+            "api" | "api.dashboard" | "api.insecure" => is(value, false),
+            "providers.kubernetesingress.ingressclass" => {
+                value.clone_into(&mut routes.class);
+                Ok(())
+            }
+            "providers.kubernetesingress.allowexternalnameservices" => {
+                flag(value).map(|allowed| routes.external_names = allowed)
+            }
+            "providers.kubernetesingress.ingressendpoint.publishedservice" => {
+                let key = value.split_once('/').ok_or("it is no NAMESPACE/NAME")?;
+                routes.published = Some((key.0.into(), key.1.into()));
+                Ok(())
+            }
+            "accesslog" => {
+                self.access_log =
+                    flag(value)?.then_some(self.access_log.unwrap_or(LogFormat::Common));
+                Ok(())
+            }
+            "accesslog.format" => {
+                self.access_log = Some(match value {
+                    "common" => LogFormat::Common,
+                    "json" => LogFormat::Json,
+                    _ => return Err("it is neither common nor json".into()),
+                });
+                Ok(())
+            }
+            "log.level" => match value.to_ascii_uppercase().as_str() {
+                level @ ("TRACE" | "DEBUG" | "INFO" | "WARN" | "ERROR") => {
+                    self.debug = matches!(level, "TRACE" | "DEBUG");
+                    Ok(())
+                }
+                _ => Err("it is no level".into()),
+            },
+            "log.format" if value == "common" => Ok(()),
+            _ => Err("it is not supported by this ingress".into()),
+        }
+    }
+}
+
+/// Where `web` sends its clients.
+struct Redirect {
+    to: Option<String>,
+    scheme: String,
+    permanent: bool,
+}
+
+impl Default for Redirect {
+    fn default() -> Redirect {
+        Redirect { to: None, scheme: "https".into(), permanent: true }
+    }
+}
+
+fn entry_flag(
+    entry: &mut EntryPoint,
+    grace: &mut Duration,
+    redirect: &mut Redirect,
+    name: &str,
+    value: &str,
+) -> Result<(), String> {
+    match name {
+        "address" => entry.address = address(value)?,
+        "asdefault" => is(value, true)?,
+        "forwardedheaders.insecure" => entry.insecure = flag(value)?,
+        "forwardedheaders.trustedips" => {
+            let blocks = value.split(',').map(str::trim).filter(|block| !block.is_empty());
+            entry.trusted = blocks.map(str::parse).collect::<Result<_, _>>()?;
+        }
+        "http.redirections.entrypoint.to" => redirect.to = Some(value.to_owned()),
+        "http.redirections.entrypoint.scheme" => match value {
+            "https" => value.clone_into(&mut redirect.scheme),
+            _ => return Err("the other entry point speaks https".into()),
+        },
+        "http.redirections.entrypoint.permanent" => redirect.permanent = flag(value)?,
+        "transport.respondingtimeouts.readtimeout" => entry.read_max = duration(value)?,
+        "transport.respondingtimeouts.idletimeout" => entry.idle_max = duration(value)?,
+        "transport.lifecycle.gracetimeout" => *grace = duration(value)?,
+        _ => return Err("it is not supported by this ingress".into()),
+    }
+    Ok(())
+}
+
+fn flag(value: &str) -> Result<bool, String> {
+    match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("it is neither true nor false".into()),
+    }
+}
+
+/// What cannot be otherwise here.
+fn is(value: &str, wanted: bool) -> Result<(), String> {
+    match flag(value)? == wanted {
+        true => Ok(()),
+        false => Err(format!("this ingress knows it as {wanted} only")),
+    }
+}
+
+/// `:8000/tcp`, `:8000` or `127.0.0.1:8000`.
+fn address(value: &str) -> Result<SocketAddr, String> {
+    let bad = || "it is no [ADDRESS]:PORT of TCP".to_owned();
+    let text = value.strip_suffix("/tcp").unwrap_or(value);
+    match text.strip_prefix(':') {
+        Some(port) => port.parse().map(everywhere).map_err(|_| bad()),
+        None => text.parse().map_err(|_| bad()),
+    }
+}
+
+/// Whole seconds, or Go's `1m30s`; 0 is none.
+fn duration(value: &str) -> Result<Duration, String> {
+    const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+    let bad = || "it is no duration such as 30s".to_owned();
+    let mut rest = value;
+    let mut total = Duration::ZERO;
+    if rest.is_empty() {
+        return Err(bad());
+    }
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let number: u32 = rest[..end].parse().map_err(|_| bad())?;
+        let unit_end =
+            rest[end..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |n| end + n);
+        let unit = match &rest[end..unit_end] {
+            "" | "s" => Duration::from_secs(1),
+            "ms" => Duration::from_millis(1),
+            "m" => Duration::from_secs(60),
+            "h" => Duration::from_secs(3600),
+            _ => return Err(bad()),
+        };
+        total =
+            unit.checked_mul(number).and_then(|part| total.checked_add(part)).ok_or_else(bad)?;
+        rest = &rest[unit_end..];
+    }
+    Ok(if total.is_zero() { FOREVER } else { total.min(FOREVER) })
+}
+
+/// IPv4 where a machine has no IPv6.
+pub(crate) fn without_ipv6(address: SocketAddr) -> Option<SocketAddr> {
+    (address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+        .then(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Options> {
+        Options::parse(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn traefiks_flags() {
+        let options = parse(&[
+            "--entryPoints.web.address=:80/tcp",
+            "--entryPoints.websecure.address=127.0.0.1:443",
+            "--entryPoints.websecure.http.tls=true",
+            "--entryPoints.web.forwardedHeaders.trustedIPs=10.0.0.0/8, 192.0.2.1",
+            "--entryPoints.web.http.redirections.entryPoint.to=websecure",
+            "--entryPoints.web.http.redirections.entryPoint.permanent=false",
+            "--entryPoints.web.transport.respondingTimeouts.idleTimeout=1m30s",
+            "--providers.kubernetesingress",
+            "--providers.kubernetesIngress.ingressEndpoint.publishedService=kube-system/traefik",
+            "--accesslog=true",
+            "--log.level=DEBUG",
+        ])
+        .unwrap();
+        assert_eq!(options.web.address.to_string(), "[::]:80");
+        assert_eq!(options.websecure.address.to_string(), "127.0.0.1:443");
+        assert_eq!(options.web.redirect, Some(("https".into(), false)));
+        assert_eq!(options.web.idle_max, Duration::from_secs(90));
+        assert!(options.web.trusts("10.1.1.1".parse().ok()) && !options.web.trusts(None));
+        assert!(!options.websecure.trusts("10.1.1.1".parse().ok()));
+        assert_eq!((options.access_log, options.debug), (Some(LogFormat::Common), true));
+        for bad in [
+            "stray",
+            "--api.dashboard=true",
+            "--entrypoints.mqtt.address=:1883",
+            "--entrypoints.web.address=x",
+            "--entrypoints.web.http3",
+            "--entrypoints.web.forwardedheaders.trustedips=x",
+            "--entrypoints.web.http.redirections.entrypoint.to=other",
+            "--experimental.plugins.x=y",
+            "--accesslog=maybe",
+            "--entrypoints.web.transport.lifecycle.gracetimeout=1 day",
+        ] {
+            assert!(parse(&[bad]).is_err(), "{bad}");
+        }
+    }
+}

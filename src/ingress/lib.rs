@@ -1,0 +1,124 @@
+//! The ingress: a reverse proxy that runs as a pod of its own, with Traefik's names and flags.
+//!
+//! `routes` decides, this room obeys: it follows the objects, takes connections, passes requests on and reports
+//! back (addresses in the status of Ingresses, Events about what cannot be done, metrics). Clients, endpoints and
+//! the authors of objects are strangers to each other and to us: everything that one of them sends has a bound.
+//! Must not know: the node, the server, or how its pod is run.
+
+mod access_log;
+mod certificates;
+mod figures;
+mod flags;
+mod follow;
+mod forward;
+mod forwarded;
+mod front;
+mod live;
+mod metrics;
+mod report;
+mod sides;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::Client;
+use http::server::{Limits, Server};
+use routes::Entry;
+use rt::net::TcpListener;
+use stdx::{Context, Result};
+
+pub use flags::Options;
+use live::Shared;
+
+/// Requests that ask for another place while a pod ends find it here still: nodes learn of its end in that time.
+const ACCEPT_GRACE: Duration = Duration::from_secs(1);
+/// A head; as much as the room for HTTP takes of a response's.
+const HEADER_MAX_BYTES: usize = 64 << 10;
+/// Requests at once on one HTTP/2 connection, as Traefik has it.
+const STREAMS_MAX: u32 = 250;
+/// TLS sessions that can be resumed.
+const SESSIONS_MAX: usize = 1024;
+
+/// A machine may be without IPv6: then it is all addresses of IPv4.
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    let bound = match (bound, flags::without_ipv6(address)) {
+        (Err(_), Some(address)) => TcpListener::bind(address).await,
+        (bound, _) => bound,
+    };
+    bound.context(|| format!("listen on {address}"))
+}
+
+/// Serves until SIGTERM, and then what is under way to its end. `connections_max` is for each entry point.
+///
+/// # Errors
+/// If a port cannot be had.
+pub async fn run(options: Options, client: Client, connections_max: usize) -> Result<()> {
+    let web = listen(options.web.address).await?;
+    let secure = listen(options.websecure.address).await?;
+    let metrics = listen(options.metrics).await?;
+    let ping = listen(options.ping).await?;
+    let shared = Shared::new(options)?;
+    let tls = http::tls::server_config_by_name(shared.chooser(), SESSIONS_MAX)?;
+
+    let limits = |entry: &flags::EntryPoint| Limits {
+        connections_max,
+        shares_places: false,
+        streams_max: STREAMS_MAX,
+        header_max_bytes: HEADER_MAX_BYTES,
+        body_max_bytes: u64::MAX,
+        header_read_max: entry.read_max.min(Duration::from_secs(60)),
+        idle_max: entry.idle_max,
+        stall_max: entry.read_max,
+        ..Limits::default()
+    };
+    let server = |entry: Entry| {
+        let limits = limits(shared.options.entry(entry));
+        Server::new(Arc::new(front::Front::new(entry, Arc::clone(&shared))), limits)
+    };
+    let (web_server, secure_server) = (server(Entry::Web), server(Entry::WebSecure));
+    shared.count_connections(web_server.clone(), secure_server.clone());
+    let sides = |what| -> Arc<dyn http::server::Service> {
+        Arc::new(sides::Side::new(what, Arc::clone(&shared)))
+    };
+    let small = Limits { connections_max: 64, shares_places: false, ..Limits::default() };
+    let sides = [
+        (metrics, sides(sides::What::Metrics), small.clone()),
+        (ping, sides(sides::What::Ping), small),
+    ];
+    let sides: Vec<rt::Task<_>> = sides
+        .into_iter()
+        .map(|(listener, service, limits)| {
+            rt::spawn(http::server::serve(listener, None, service, limits))
+        })
+        .collect();
+    let followed = follow::start(&client, &shared);
+    log::info!("Ingress ready to serve");
+
+    let serving = async {
+        let (web, secure) = (web_server.serve(web, None), secure_server.serve(secure, Some(tls)));
+        rt::future::try_zip(web, secure).await.map(drop)
+    };
+    let ended = async {
+        let signal = rt::signal::terminated().await?;
+        log::info!("Received {signal}, finishing what is under way");
+        shared.end();
+        rt::sleep(ACCEPT_GRACE).await;
+        let grace = shared.options.grace;
+        rt::future::zip(web_server.shutdown(grace), secure_server.shutdown(grace)).await;
+        Ok(())
+    };
+    let done = rt::future::or(
+        async {
+            // It ends when both are drained, which is for `ended` to wait for.
+            serving.await?;
+            std::future::pending().await
+        },
+        ended,
+    );
+    let done = done.await;
+    drop((followed, sides));
+    done
+}

@@ -1,0 +1,130 @@
+//! What the API is told: where Ingresses are reached, and what they ask for in vain.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use api::{Object, json};
+use client::events::{Folder, Source};
+use client::{Body, Client, PatchType, Request, Verb, driver};
+use routes::Table;
+
+use crate::live::Shared;
+
+/// Objects are made one after the other: what is missing is complained of when it is missing for longer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Complaints that are remembered as told.
+const TOLD_MAX: usize = 2048;
+/// Between attempts to write what was not taken.
+const RETRY: Duration = Duration::from_secs(5);
+
+pub(crate) async fn run(client: Client, shared: Arc<Shared>) {
+    let mut reporter = Reporter {
+        client,
+        source: Source { component: "traefik".into(), host: shared.options.hostname.clone() },
+        folder: Mutex::default(),
+        told: BTreeMap::new(),
+        written: BTreeMap::new(),
+    };
+    loop {
+        let changed = shared.changed.listen();
+        let whole = reporter.statuses(&shared.live().table).await;
+        // Wakes for the next table, for complaints that last, and for what failed.
+        let waits = match (whole, reporter.has_news(&shared.live().table)) {
+            (true, false) => None,
+            (true, true) => Some(PATIENCE),
+            (false, _) => Some(RETRY),
+        };
+        match waits {
+            None => changed.await,
+            Some(wait) => {
+                let waited = rt::timeout(wait, changed).await;
+                if waited.is_err() {
+                    reporter.complaints(&shared.live().table).await;
+                }
+            }
+        }
+    }
+}
+
+struct Reporter {
+    client: Client,
+    source: Source,
+    folder: Mutex<Folder>,
+    /// Complaints by the object's uid and the words, with its revision then.
+    told: BTreeMap<(String, String), u64>,
+    /// The revisions of Ingresses that our writes made, by uid.
+    written: BTreeMap<String, u64>,
+}
+
+impl Reporter {
+    /// Writes the addresses that are missing. Whether all could be written.
+    async fn statuses(&mut self, table: &Table) -> bool {
+        let mut whole = true;
+        self.written.retain(|uid, _| table.statuses.iter().any(|object| object.uid() == uid));
+        for ingress in &table.statuses {
+            let known = self.written.get(ingress.uid());
+            if known.is_some_and(|revision| *revision >= ingress.revision()) {
+                continue;
+            }
+            match self.write(ingress, table).await {
+                Ok(revision) => drop(self.written.insert(ingress.uid().to_owned(), revision)),
+                Err(status) if status.is_not_found() => {}
+                Err(status) => {
+                    log::warn!("write the status of {ingress:?}: {status}");
+                    whole = false;
+                }
+            }
+        }
+        whole
+    }
+
+    async fn write(&self, ingress: &Object, table: &Table) -> Result<u64, api::Status> {
+        let (namespace, name) = (ingress.namespace(), ingress.name());
+        let mut request = Request::new(Verb::Patch, ingress.kind(), namespace, name);
+        request.subresource = "status".into();
+        let status = json!({"loadBalancer": {"ingress": table.addresses}});
+        let patch = json!({"metadata": {"uid": ingress.uid()}, "status": status});
+        request.body = Body::Patch(PatchType::Merge, patch);
+        match self.client.call(request).await? {
+            client::Answer::Object(written) => Ok(written.revision()),
+            _ => Ok(ingress.revision()),
+        }
+    }
+
+    /// Whether something is to be complained of that was not told yet.
+    fn has_news(&self, table: &Table) -> bool {
+        table.complaints.iter().any(|complaint| !self.is_told(complaint))
+    }
+
+    fn is_told(&self, complaint: &routes::Complaint) -> bool {
+        let key = (complaint.about.uid().to_owned(), complaint.message.clone());
+        self.told.contains_key(&key)
+    }
+
+    async fn complaints(&mut self, table: &Table) {
+        // What is mended is told again if it breaks again.
+        self.told.retain(|(uid, message), _| {
+            let mut complaints = table.complaints.iter();
+            complaints
+                .any(|complaint| complaint.about.uid() == uid && complaint.message == *message)
+        });
+        for complaint in &table.complaints {
+            if self.is_told(complaint) || self.told.len() >= TOLD_MAX {
+                continue;
+            }
+            let (now, suffix) = (rt::now().wall, rt::random_u64());
+            let (about, message) = (&complaint.about, &complaint.message);
+            log::warn!("{about:?}: {message}");
+            let tell = {
+                let mut folder =
+                    self.folder.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                folder.tell(&self.source, about, "", true, complaint.reason, message, now, suffix)
+            };
+            if let Err(status) = driver::send_event(&self.client, tell, &self.folder).await {
+                log::debug!("event about {about:?}: {status}");
+            }
+            self.told.insert((about.uid().to_owned(), message.clone()), about.revision());
+        }
+    }
+}

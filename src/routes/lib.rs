@@ -1,0 +1,23 @@
+//! Brain of the ingress: Ingresses and what they name to a table of routes, a request to its route; no I/O, no clock.
+//!
+//! Gets objects as trees, keeps only what it needs of them, and says which request goes where, which certificates
+//! that takes, and what objects ask for in vain. Must not know HTTP's byte layouts or connections: `ingress` obeys.
+
+mod annotations;
+mod ask;
+
+mod model;
+mod objects;
+mod path;
+mod plan;
+mod rule;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use annotations::Sticky;
+pub use ask::{Ask, Cidr, Fields};
+pub use model::{Model, Settings};
+pub use path::{Clean, clean};
+pub use rule::Rule;
+pub use table::{Complaint, Endpoint, Entry, Key, Router, Scheme, Service, Table, Target};

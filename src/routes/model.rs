@@ -1,0 +1,101 @@
+//! The objects that routes are made of, as far as they are known.
+
+use std::collections::BTreeMap;
+
+use api::{Kind, Object, kinds};
+
+use crate::objects::{Class, Ingress, ServiceObject, Slice};
+use crate::table::Key;
+
+/// What an administrator may choose.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Whose load balancer addresses Ingresses get; `None` leaves their status alone.
+    pub published: Option<Key>,
+    /// The one class that is served; "" is every class whose controller we are.
+    pub class: String,
+    /// Services of type ExternalName may be led to.
+    pub external_names: bool,
+}
+
+/// What is known of the objects.
+#[derive(Debug, Default)]
+pub struct Model {
+    pub(crate) settings: Settings,
+    pub(crate) ingresses: BTreeMap<Key, Ingress>,
+    pub(crate) classes: BTreeMap<Box<str>, Class>,
+    pub(crate) services: BTreeMap<Key, ServiceObject>,
+    pub(crate) slices: BTreeMap<Key, Slice>,
+    pub(crate) secrets: BTreeMap<Key, Object>,
+}
+
+impl Model {
+    pub fn new(settings: Settings) -> Model {
+        Model { settings, ..Model::default() }
+    }
+
+    /// The kinds that it wants to be told of, each with a field selector.
+    pub fn kinds() -> [(&'static Kind, &'static str); 5] {
+        [
+            (&kinds::INGRESS, ""),
+            (&kinds::INGRESS_CLASS, ""),
+            (&kinds::SERVICE, ""),
+            (&kinds::ENDPOINT_SLICE, ""),
+            // What Helm keeps is large, and nothing that routes name.
+            (&kinds::SECRET, "type!=helm.sh/release.v1"),
+        ]
+    }
+
+    /// An object is new, or another one than before.
+    pub fn put(&mut self, object: &Object) {
+        let key = (object.namespace().into(), object.name().into());
+        let kind = object.kind();
+        if kind == &kinds::INGRESS {
+            self.ingresses.insert(key, Ingress::read(object));
+        } else if kind == &kinds::INGRESS_CLASS {
+            self.classes.insert(key.1, Class::read(&object.tree()));
+        } else if kind == &kinds::SERVICE {
+            self.services.insert(key, ServiceObject::read(object));
+        } else if kind == &kinds::ENDPOINT_SLICE {
+            self.slices.insert(key, Slice::read(&object.tree()));
+        } else if kind == &kinds::SECRET {
+            self.secrets.insert(key, object.clone());
+        }
+    }
+
+    /// An object is gone.
+    pub fn remove(&mut self, kind: &'static Kind, key: &Key) {
+        if kind == &kinds::INGRESS {
+            self.ingresses.remove(key);
+        } else if kind == &kinds::INGRESS_CLASS {
+            self.classes.remove(&key.1);
+        } else if kind == &kinds::SERVICE {
+            self.services.remove(key);
+        } else if kind == &kinds::ENDPOINT_SLICE {
+            self.slices.remove(key);
+        } else if kind == &kinds::SECRET {
+            self.secrets.remove(key);
+        }
+    }
+
+    /// These are all objects of a kind: what is not among them is gone.
+    pub fn replace(&mut self, kind: &'static Kind, objects: &[Object]) {
+        if kind == &kinds::INGRESS {
+            self.ingresses.clear();
+        } else if kind == &kinds::INGRESS_CLASS {
+            self.classes.clear();
+        } else if kind == &kinds::SERVICE {
+            self.services.clear();
+        } else if kind == &kinds::ENDPOINT_SLICE {
+            self.slices.clear();
+        } else if kind == &kinds::SECRET {
+            self.secrets.clear();
+        }
+        objects.iter().for_each(|object| self.put(object));
+    }
+
+    /// A Secret, as it is stored.
+    pub fn secret(&self, key: &Key) -> Option<&Object> {
+        self.secrets.get(key)
+    }
+}

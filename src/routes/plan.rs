@@ -1,0 +1,395 @@
+//! From objects to the table: Ingresses as Traefik reads them, but where the API's own words differ.
+//!
+//! Those say that a prefix is one of whole elements, that an exact path comes before a prefix, and that a default
+//! backend also gets what an Ingress's rules leave over. Else it is Traefik: all rules of all Ingresses are in one
+//! table, ordered by length.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use stdx::Arrange;
+
+use crate::annotations::{PathMatcher, RouterOptions};
+use crate::model::Model;
+use crate::objects::{Backend, HttpPath, Ingress, PathKind, PortRef, ServiceObject, Slice};
+use crate::rule::{Matcher, Rule, regex};
+use crate::table::{
+    Complaint, Endpoint, Entry, Key, Order, Router, Scheme, Service, Table, Target,
+};
+
+/// What we are to IngressClasses.
+const CONTROLLER: &str = "traefik.io/ingress-controller";
+/// The class of old annotations.
+const CLASS: &str = "traefik";
+/// Complaints kept of one table.
+const COMPLAINTS_MAX: usize = 512;
+/// Below every rule of a user's.
+const DEFAULT_PRIORITY: i64 = i32::MIN as i64;
+
+impl Model {
+    /// The table of what is known.
+    pub fn table(&self) -> Table {
+        table(self)
+    }
+}
+
+fn table(model: &Model) -> Table {
+    let mut slices: BTreeMap<(&str, &str), Vec<&Slice>> = BTreeMap::new();
+    for (key, slice) in &model.slices {
+        slices.entry((&key.0, &slice.service)).or_default().push(slice);
+    }
+    let mut builder = Builder {
+        model,
+        slices,
+        table: Table::default(),
+        known: BTreeMap::new(),
+        certificates: BTreeSet::new(),
+        default_is: None,
+    };
+    let mut ours: Vec<(&Key, &Ingress)> =
+        model.ingresses.iter().filter(|(_, ingress)| is_ours(model, ingress)).collect();
+    ours.arrange_by_key(|(key, ingress)| (ingress.created_secs, *key));
+    for (key, ingress) in &ours {
+        builder.ingress(key, ingress);
+    }
+    builder.statuses(&ours);
+    let mut table = builder.table;
+    table.finish();
+    table
+}
+
+/// Whether an Ingress is one that we serve.
+fn is_ours(model: &Model, ingress: &Ingress) -> bool {
+    let wanted = &*model.settings.class;
+    if let Some(name) = &ingress.class {
+        let class = model.classes.get(name);
+        return class.is_some_and(|class| &*class.controller == CONTROLLER)
+            && (wanted.is_empty() || **name == *wanted);
+    }
+    match &ingress.class_annotation {
+        Some(name) if wanted.is_empty() => &**name == CLASS || name.is_empty(),
+        Some(name) => **name == *wanted,
+        None => wanted.is_empty(),
+    }
+}
+
+/// What makes a route of an Ingress its own.
+struct Part<'a> {
+    host: Option<&'a str>,
+    /// With the length that it has in Traefik's rule; `None` for every path.
+    path: Option<(Matcher, usize)>,
+    exact: bool,
+    /// In place of what the Ingress or the length says.
+    priority: Option<i64>,
+}
+
+struct Builder<'a> {
+    model: &'a Model,
+    slices: BTreeMap<(&'a str, &'a str), Vec<&'a Slice>>,
+    table: Table,
+    /// Numbers of services, by their names.
+    known: BTreeMap<String, usize>,
+    certificates: BTreeSet<Key>,
+    /// Who has the backend for what no rule is about.
+    default_is: Option<String>,
+}
+
+impl<'a> Builder<'a> {
+    fn complain(&mut self, ingress: &Ingress, reason: &'static str, message: String) {
+        if self.table.complaints.len() < COMPLAINTS_MAX {
+            let about = ingress.object.clone();
+            self.table.complaints.push(Complaint { about, reason, message });
+        }
+    }
+
+    fn ingress(&mut self, key: &Key, ingress: &Ingress) {
+        let options = match &ingress.options {
+            Ok(options) => options,
+            Err(error) => return self.complain(ingress, "InvalidAnnotation", error.clone()),
+        };
+        for ignored in &options.ignored {
+            self.complain(ingress, "Unsupported", ignored.clone());
+        }
+        self.secrets(key, ingress);
+        if let Some(name) = options.middlewares.first() {
+            let message =
+                format!("middleware {name} is not there, and so none of its routes is served");
+            return self.complain(ingress, "MiddlewareNotFound", message);
+        }
+        let Some(entries) = self.entries(ingress, options) else { return };
+        if ingress.rules.is_empty() {
+            return self.only_default(key, ingress, options, entries);
+        }
+        for rule in &ingress.rules {
+            let host = match &rule.host {
+                None => None,
+                Some(Ok(host)) => Some(&**host),
+                Some(Err(error)) => {
+                    self.complain(ingress, "InvalidHost", error.clone());
+                    continue;
+                }
+            };
+            for path in &rule.paths {
+                let Some(target) = self.target(key, ingress, &path.backend) else { continue };
+                let exact = path.kind == PathKind::Exact;
+                match matcher(path, options.path_matcher) {
+                    Ok(path) => {
+                        let part = Part { host, path, exact, priority: None };
+                        self.route(key, ingress, entries, part, target);
+                    }
+                    Err(error) => self.complain(ingress, "InvalidPath", error),
+                }
+            }
+        }
+        let Some(backend) = &ingress.default else { return };
+        let Some(target) = self.target(key, ingress, backend) else { return };
+        let mut hosts: BTreeSet<Option<&str>> = BTreeSet::new();
+        for rule in &ingress.rules {
+            match &rule.host {
+                None => drop(hosts.insert(None)),
+                Some(Ok(host)) => drop(hosts.insert(Some(&**host))),
+                Some(Err(_)) => {}
+            }
+        }
+        for host in hosts {
+            // Below every rule with a path, and for all hosts below those of one host.
+            let priority = Some(i64::from(host.is_some()));
+            let part = Part { host, path: None, exact: false, priority };
+            self.route(key, ingress, entries, part, target);
+        }
+    }
+
+    /// An Ingress without rules: its backend gets what is nobody else's.
+    fn only_default(&mut self, key: &Key, ingress: &Ingress, options: &RouterOptions, entries: u8) {
+        let Some(backend) = &ingress.default else { return };
+        if let Some(owner) = &self.default_is {
+            let message = format!("the default backend is Ingress {owner}'s, which is older");
+            return self.complain(ingress, "DefaultBackendTaken", message);
+        }
+        let Some(target) = self.target(key, ingress, backend) else { return };
+        self.default_is = Some(format!("{}/{}", key.0, key.1));
+        let priority = if options.priority == 0 { DEFAULT_PRIORITY } else { options.priority };
+        let part = Part { host: None, path: None, exact: false, priority: Some(priority) };
+        self.route(key, ingress, entries, part, target);
+        if let Some(router) = self.table.routers.last_mut() {
+            "default-router".clone_into(&mut router.name);
+        }
+    }
+
+    /// Adds a route.
+    fn route(&mut self, key: &Key, ingress: &Ingress, entries: u8, part: Part<'_>, target: Target) {
+        let Ok(options) = &ingress.options else { return };
+        let Part { host, path, exact, priority } = part;
+        let shown = path.as_ref().map_or("", |(matcher, _)| text(matcher));
+        let name = router_name(key, host.unwrap_or(""), shown);
+        let (mut all, mut length) = (Vec::new(), 0);
+        if let Some(host) = host {
+            length += "Host(``)".len() + host.len();
+            all.push(Matcher::Host(host.into()));
+        }
+        if let Some((matcher, own)) = path {
+            length += own + if all.is_empty() { 0 } else { " && ".len() };
+            all.push(matcher);
+        }
+        if all.is_empty() {
+            all.push(Matcher::PathPrefix("/".into()));
+        }
+        let rule = Rule::all(all, length);
+        let given = (options.priority != 0).then_some(options.priority);
+        let order = Order {
+            priority: priority.or(given).unwrap_or(rule.length()),
+            whole_host: host.is_some_and(|host| !host.starts_with('*')),
+            exact,
+            age: Reverse((ingress.created_secs, format!("{}/{}", key.0, key.1))),
+        };
+        let tls = options.tls;
+        self.table.routers.push(Router { name, rule, target, entries, tls, order });
+    }
+
+    /// The entry points of an Ingress; `None` if it names none that there is.
+    fn entries(&mut self, ingress: &Ingress, options: &RouterOptions) -> Option<u8> {
+        let Some(names) = &options.entry_points else {
+            return Some(Entry::Web.bit() | Entry::WebSecure.bit());
+        };
+        let mut bits = 0;
+        for name in names {
+            match name.as_str() {
+                "web" => bits |= Entry::Web.bit(),
+                "websecure" => bits |= Entry::WebSecure.bit(),
+                other => {
+                    let message = format!("entry point {other:?} does not exist");
+                    self.complain(ingress, "EntryPointNotFound", message);
+                }
+            }
+        }
+        (bits != 0).then_some(bits)
+    }
+
+    /// The certificates that it brings.
+    fn secrets(&mut self, key: &Key, ingress: &Ingress) {
+        for name in &ingress.secrets {
+            let secret: Key = (key.0.clone(), name.clone());
+            if !self.model.secrets.contains_key(&secret) {
+                let message = format!("secret {}/{name} does not exist", key.0);
+                self.complain(ingress, "SecretNotFound", message);
+            } else if self.certificates.insert(secret.clone()) {
+                self.table.certificates.push(secret);
+            }
+        }
+    }
+
+    /// Where a backend leads; `None` if it leads nowhere, of which the Ingress was told.
+    fn target(&mut self, key: &Key, ingress: &Ingress, backend: &Backend) -> Option<Target> {
+        let Backend::Service { name, port } = backend else {
+            let message = "a backend that is no service is not supported".to_owned();
+            self.complain(ingress, "Unsupported", message);
+            return None;
+        };
+        match self.service(&key.0, name, port) {
+            Ok(number) => Some(Target::Service(number)),
+            Err(error) => {
+                self.complain(ingress, "BackendNotFound", error);
+                None
+            }
+        }
+    }
+
+    /// The number of a service.
+    fn service(&mut self, namespace: &str, name: &str, port: &PortRef) -> Result<usize, String> {
+        let model = self.model;
+        let service = model.services.get(&(namespace.into(), name.into()));
+        let service =
+            service.ok_or_else(|| format!("service {namespace}/{name} does not exist"))?;
+        let full_name = format!("{namespace}-{name}-{port}");
+        if let Some(number) = self.known.get(&full_name) {
+            return Ok(*number);
+        }
+        let planned = self.plan(namespace, name, service, port, full_name.clone())?;
+        self.table.services.push(planned);
+        let number = self.table.services.len() - 1;
+        self.known.insert(full_name, number);
+        Ok(number)
+    }
+
+    fn plan(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        service: &ServiceObject,
+        wanted: &PortRef,
+        full_name: String,
+    ) -> Result<Service, String> {
+        let what = || format!("service {namespace}/{name}");
+        let options = service.options.as_ref().map_err(|error| format!("{}: {error}", what()))?;
+        if let Some(ignored) = options.ignored.first() {
+            let about = service.object.clone();
+            let message = ignored.clone();
+            self.table.complaints.push(Complaint { about, reason: "Unsupported", message });
+        }
+        if !options.transport.is_empty() {
+            return Err(format!(
+                "{}: ServersTransport {} does not exist",
+                what(),
+                options.transport
+            ));
+        }
+        let port = service.port(wanted);
+        let port = port.ok_or_else(|| format!("{} has no TCP port {wanted}", what()))?;
+        let scheme = match options.scheme.as_deref() {
+            Some("https") => Scheme::Https,
+            Some("h2c") => Scheme::H2c,
+            Some(_) => Scheme::Http,
+            None if port.h2c => Scheme::H2c,
+            None if port.number == 443 || port.name.starts_with("https") => Scheme::Https,
+            None => Scheme::Http,
+        };
+        let number = u16::try_from(port.number).unwrap_or(0);
+        let endpoints = if &*service.kind == "ExternalName" {
+            if !self.model.settings.external_names {
+                return Err(format!(
+                    "{} is an ExternalName, which is not allowed (--providers.kubernetesingress.allowexternalnameservices)",
+                    what()
+                ));
+            }
+            vec![Endpoint { host: service.external_name.to_string(), port: number, ready: true }]
+        } else if options.native {
+            let address = service
+                .cluster_ip
+                .ok_or_else(|| format!("{} has no address of its own", what()))?;
+            vec![Endpoint { host: address.to_string(), port: number, ready: true }]
+        } else {
+            let slices = self.slices.get(&(namespace, name)).map_or(&[][..], Vec::as_slice);
+            let mut all: Vec<Endpoint> =
+                slices.iter().flat_map(|slice| slice.endpoints(&port.name)).collect();
+            all.arrange_by(|one, other| (!one.ready, one).cmp(&(!other.ready, other)));
+            all.dedup_by(|one, other| (&one.host, one.port) == (&other.host, other.port));
+            if !all.iter().any(|endpoint| endpoint.ready) {
+                all.iter_mut().for_each(|endpoint| endpoint.ready = true);
+            }
+            all
+        };
+        Ok(Service {
+            name: full_name,
+            scheme,
+            pass_host: options.pass_host,
+            sticky: options.sticky.clone(),
+            endpoints,
+        })
+    }
+
+    fn statuses(&mut self, ours: &[(&Key, &Ingress)]) {
+        let published = self.model.settings.published.as_ref();
+        let Some(service) = published.and_then(|key| self.model.services.get(key)) else { return };
+        // Before it has an address there is nothing to say.
+        if service.addresses.is_empty() {
+            return;
+        }
+        let stale = ours.iter().filter(|(_, ingress)| ingress.addresses != service.addresses);
+        self.table.statuses = stale.map(|(_, ingress)| ingress.object.clone()).collect();
+        self.table.addresses.clone_from(&service.addresses);
+    }
+}
+
+/// What a path asks for, with the length that it has in Traefik's rule; `None` for every path.
+fn matcher(path: &HttpPath, matcher: PathMatcher) -> Result<Option<(Matcher, usize)>, String> {
+    let text = &*path.path;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if !text.starts_with('/') {
+        return Err(format!("path {text:?} does not begin with a slash"));
+    }
+    let clean = crate::clean(text).ok_or_else(|| format!("path {text:?} is badly escaped"))?;
+    let clean: Box<str> = [&*clean.path, clean.query].concat().into();
+    let prefix_length = "PathPrefix(``)".len() + text.len();
+    let one = match (path.kind, matcher) {
+        // Longer than a prefix of the same length: that one comes after it.
+        (PathKind::Exact, _) => (Matcher::Path(clean), prefix_length + 1),
+        (PathKind::Prefix, _) => {
+            let elements = clean.strip_suffix('/').unwrap_or(&clean).into();
+            (Matcher::PathElements(elements), prefix_length)
+        }
+        (_, PathMatcher::PathPrefix) => (Matcher::PathPrefix(clean), prefix_length),
+        (_, PathMatcher::Path) => (Matcher::Path(clean), "Path(``)".len() + text.len()),
+        (_, PathMatcher::PathRegexp) => {
+            (Matcher::PathRegexp(regex(text)?), "PathRegexp(``)".len() + text.len())
+        }
+    };
+    Ok(Some(one))
+}
+
+/// The path in a router's name.
+fn text(matcher: &Matcher) -> &str {
+    match matcher {
+        Matcher::Path(path) | Matcher::PathPrefix(path) | Matcher::PathElements(path) => path,
+        Matcher::PathRegexp(regex) => regex.as_str(),
+        _ => "",
+    }
+}
+
+/// As Traefik names it: what is no letter or number is a dash.
+fn router_name(key: &Key, host: &str, path: &str) -> String {
+    let all = format!("{}-{}-{host}{path}", key.0, key.1);
+    let words = all.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-")
+}

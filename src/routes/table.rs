@@ -1,0 +1,166 @@
+//! The table of routes: what a request is looked up in.
+
+use std::collections::HashMap;
+
+use api::Object;
+use stdx::Arrange;
+
+use crate::annotations::Sticky;
+use crate::ask::Ask;
+use crate::rule::{Hosts, Rule};
+
+/// A namespace and a name in it.
+pub type Key = (Box<str>, Box<str>);
+
+/// Where requests come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Port 80, without TLS.
+    Web,
+    /// Port 443, with TLS.
+    WebSecure,
+}
+
+impl Entry {
+    pub fn name(self) -> &'static str {
+        match self {
+            Entry::Web => "web",
+            Entry::WebSecure => "websecure",
+        }
+    }
+
+    pub(crate) fn bit(self) -> u8 {
+        match self {
+            Entry::Web => 1,
+            Entry::WebSecure => 2,
+        }
+    }
+}
+
+/// One route.
+#[derive(Debug)]
+pub struct Router {
+    pub name: String,
+    pub rule: Rule,
+    pub target: Target,
+    pub(crate) entries: u8,
+    /// Requests that came without TLS are not its.
+    pub(crate) tls: bool,
+    pub(crate) order: Order,
+}
+
+/// By what routes are ordered: the larger comes first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Order {
+    pub(crate) priority: i64,
+    /// Of equal priority: a host in full, an exact path, then the older object.
+    pub(crate) whole_host: bool,
+    pub(crate) exact: bool,
+    pub(crate) age: std::cmp::Reverse<(i64, String)>,
+}
+
+/// What is done with a request of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The table's service of this number.
+    Service(usize),
+}
+
+/// A service with the endpoints that it has now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// `namespace-name-port`, its name in metrics and logs.
+    pub name: String,
+    pub scheme: Scheme,
+    /// The client's `Host` is passed on, and not the endpoint's.
+    pub pass_host: bool,
+    pub sticky: Option<Sticky>,
+    /// Those that are ready, and after them those that end and serve whoever is bound to them; if none is ready, all.
+    pub endpoints: Vec<Endpoint>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+    H2c,
+}
+
+/// Where a service is reached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// A name or an address.
+    pub host: String,
+    pub port: u16,
+    /// Takes requests of new clients.
+    pub ready: bool,
+}
+
+/// Something that an object asks for and does not get.
+#[derive(Clone, Debug)]
+pub struct Complaint {
+    pub about: Object,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// All routes, as the objects have them now.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// The first that matches counts.
+    pub routers: Vec<Router>,
+    pub services: Vec<Service>,
+    /// Secrets whose certificates are shown, oldest user first.
+    pub certificates: Vec<Key>,
+    pub complaints: Vec<Complaint>,
+    /// Ingresses whose status should say `addresses`, and does not.
+    pub statuses: Vec<Object>,
+    pub addresses: Vec<api::Value>,
+    by_host: HashMap<Box<str>, Vec<u32>>,
+    /// By what follows `*.`.
+    by_parent: HashMap<Box<str>, Vec<u32>>,
+    others: Vec<u32>,
+}
+
+impl Table {
+    /// Orders the routes, and makes what finds them.
+    pub(crate) fn finish(&mut self) {
+        self.routers.arrange_by(|one, other| other.order.cmp(&one.order));
+        for (number, router) in (0u32..).zip(&self.routers) {
+            let Hosts::These(hosts) = router.rule.hosts() else {
+                self.others.push(number);
+                continue;
+            };
+            for host in hosts {
+                let (map, key) = match host.strip_prefix("*.") {
+                    Some(parent) => (&mut self.by_parent, parent.into()),
+                    None => (&mut self.by_host, host),
+                };
+                map.entry(key).or_default().push(number);
+            }
+        }
+    }
+
+    /// The route of a request.
+    pub fn find(&self, entry: Entry, ask: &Ask<'_>) -> Option<&Router> {
+        let parent = ask.host.split_once('.').map_or("", |(_, parent)| parent);
+        let mut lists = [
+            self.by_host.get(ask.host).map_or(&[][..], Vec::as_slice),
+            self.by_parent.get(parent).map_or(&[][..], Vec::as_slice),
+            self.others.as_slice(),
+        ];
+        let secure = entry == Entry::WebSecure;
+        loop {
+            // Each list is in order; so is what is taken from whichever comes first.
+            let next =
+                lists.iter_mut().filter(|list| !list.is_empty()).min_by_key(|list| list[0])?;
+            let (number, rest) = next.split_first()?;
+            *next = rest;
+            let router = &self.routers[usize::try_from(*number).ok()?];
+            let here = router.entries & entry.bit() != 0 && (secure || !router.tls);
+            if here && router.rule.matches(ask) {
+                return Some(router);
+            }
+        }
+    }
+}
