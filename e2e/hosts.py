@@ -95,7 +95,7 @@ class Host:
         return ["--data-dir", str(self.data), "--node-name", self.name]
 
     def server(self, *args, env=None):
-        self.begin(["server", *self.own_args(), "--write-kubeconfig", self.env["KUBECONFIG"], *args], env)
+        self.begin(["server", *self.own_args(), "--write-kubeconfig", self.env["KUBECONFIG"], "--disable", "traefik", *args], env)
 
     def agent(self, url, token, *args):
         self.begin(["agent", *self.own_args(), *args], {"K3S_URL": url, "K3S_TOKEN": token})

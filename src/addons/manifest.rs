@@ -21,6 +21,11 @@ pub static PACKAGED: &[Packaged] = &[
         file: "local-storage.yaml",
         text: include_str!("../../manifests/local-storage.yaml"),
     },
+    Packaged {
+        name: "traefik",
+        file: "traefik.yaml",
+        text: include_str!("../../manifests/traefik.yaml"),
+    },
 ];
 
 impl Packaged {
@@ -43,6 +48,7 @@ mod tests {
                 ("CLUSTER_DNS", "10.43.0.10"),
                 ("CLUSTER_DOMAIN", "cluster.local"),
                 ("DEFAULT_LOCAL_STORAGE_PATH", "/s"),
+                ("VERSION", "v1.2.3+k3rs1"),
             ]);
             assert!(!text.contains("%{"), "{}", packaged.file);
             for tree in wire::yaml::parse(&text).unwrap() {

@@ -15,6 +15,7 @@ mod embedded;
 mod flags;
 mod follow;
 mod help;
+mod ingress;
 mod join;
 mod keys;
 mod kine;
@@ -85,6 +86,12 @@ static COMMANDS: &[Command] = &[
         name: "shim",
         about: "Run the parent process of a pod",
         run: shim_command,
+        hidden: true,
+    },
+    Command {
+        name: "ingress",
+        about: "Run the ingress of a cluster, in a pod",
+        run: ingress::command,
         hidden: true,
     },
     Command {

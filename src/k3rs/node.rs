@@ -169,6 +169,9 @@ pub(crate) async fn start(machine: &Machine, link: &Link, notices: Vec<String>) 
         let later = crate::userspace::provide_later(paths.clone(), runtime.images().clone());
         builtin = Some(rt::spawn_named("built-in image", later));
     }
+    if let Err(error) = crate::userspace::provide_program(paths, runtime.images()).await {
+        log::error!("the ingress's image is missing: {error}");
+    }
     // Before any pod asks for them; what comes later, and the lists to pull, must not hold up the node.
     runtime.images().import_archives().await.context(|| "import the airgap images")?;
     let airgap =

@@ -565,6 +565,7 @@ async fn start_deploy(machine: &Machine, server: &Server) -> Result<rt::Task<Opt
         ("CLUSTER_DNS", dns.as_str()),
         ("CLUSTER_DOMAIN", &config.cluster_domain),
         ("DEFAULT_LOCAL_STORAGE_PATH", &storage),
+        ("VERSION", stdx::version::VERSION),
     ];
     for packaged in addons::PACKAGED.iter().filter(|packaged| !config.disabled(packaged.name)) {
         let (path, text) = (base.join(packaged.file), packaged.render(&variables));

@@ -15,7 +15,7 @@ use std::time::Duration;
 use api::json;
 use cluster::Paths;
 use runtime::Images;
-use runtime::images::Builtin;
+use runtime::images::{Builtin, Program};
 use stdx::backoff::Backoff;
 use stdx::{Context, Result};
 use wire::lzma::{Filter, Format};
@@ -197,6 +197,44 @@ pub(crate) async fn provide_image(paths: &Paths, images: &Images) -> Result<()> 
         diff_id,
         config: config.to_string().into_bytes(),
         tags: [TAG, "latest"].map(|tag| format!("{IMAGE}:{tag}")).to_vec(),
+        program: None,
+    };
+    images.add_builtin(builtin).await
+}
+
+/// The image in which the ingress runs: this program, and nothing else.
+const PROGRAM_IMAGE: &str = "k3rs.io/ingress";
+
+/// Puts this program among the node's images. Its layer is a directory with an empty file, in whose place
+/// containers see the program where it lies on the host: it costs no disk, its pages are shared with the node's
+/// own, and after an upgrade new containers have the new one.
+///
+/// # Errors
+/// If the image store refuses it.
+pub(crate) async fn provide_program(paths: &Paths, images: &Images) -> Result<()> {
+    let source = std::env::current_exe().context(|| "find the running program")?;
+    let directory = paths.data().join("program");
+    rt::fs::create_dir_all(&directory, 0o755)?;
+    rt::fs::keep(directory.join("k3rs"), b"", 0o755)?;
+    let mut tar = wire::tar::Builder::default();
+    tar.add(&wire::tar::Entry::file(b"k3rs", 0o755), b"");
+    let diff_id = format!("sha256:{}", cluster::token::hash(&tar.finish()));
+    let (architecture, variant) = architecture();
+    let mut config = json!({
+        "architecture": architecture, "os": "linux",
+        "config": {"Entrypoint": ["/k3rs", "ingress"], "User": "65532:65532"},
+        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+    });
+    if !variant.is_empty() {
+        config["variant"] = variant.into();
+    }
+    let program = Program { source, target: "/k3rs".into() };
+    let builtin = Builtin {
+        directory,
+        diff_id,
+        config: config.to_string().into_bytes(),
+        tags: vec![format!("{PROGRAM_IMAGE}:{TAG}")],
+        program: Some(program),
     };
     images.add_builtin(builtin).await
 }

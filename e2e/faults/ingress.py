@@ -1,0 +1,506 @@
+"""The packaged ingress: from a client on the node's wire, through the load balancer, to endpoints behind Ingresses."""
+
+import base64
+import http.client
+import json
+import pathlib
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+
+from cluster import Failure, expect, run, until
+
+NS = "front"
+ADDRESS = "192.0.2.10"
+FOUND = {}
+PREFIX = "traefik.ingress.kubernetes.io/"
+
+# Servers on the node, one a port: each says who it is and what it was asked, or does as the path says.
+ENDPOINTS = r'''
+import json, socket, sys, threading
+
+def head(file):
+    first = file.readline().decode().split()
+    if len(first) != 3:
+        return None
+    headers = []
+    while (line := file.readline().strip()):
+        name, value = line.decode().split(":", 1)
+        headers.append([name.lower(), value.strip()])
+    return first, headers
+
+def serve(connection, port, released):
+    file = connection.makefile("rb")
+    while (asked := head(file)):
+        (method, target, _), headers = asked
+        fields = dict(headers)
+        body = file.read(int(fields.get("content-length", 0))) if "transfer-encoding" not in fields else b"chunked"
+        if fields.get("upgrade") == "echo":
+            connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+            while (data := connection.recv(4096)):
+                connection.sendall(data)
+            return
+        if target.startswith("/break"):
+            return connection.close()
+        if target.startswith("/wait"):
+            print("waits", flush=True)
+            released.wait()
+        answer = json.dumps({"port": port, "method": method, "target": target, "headers": headers, "body": body.decode()}).encode()
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: X-Hop\r\nX-Hop: 1\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer))
+
+def listen(port, released):
+    listener = socket.create_server(("192.0.2.10", port))
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=serve, args=(connection, port, released), daemon=True).start()
+
+released = threading.Event()
+for port in (9001, 9002, 9003):
+    threading.Thread(target=listen, args=(port, released), daemon=True).start()
+print("listens", flush=True)
+for line in sys.stdin:
+    released.set()
+'''
+
+
+def prepare(cluster):
+    cluster.ingress = True
+    close = cluster.close
+
+    def close_all():
+        if FOUND.get("endpoints"):
+            FOUND["endpoints"].kill()
+            FOUND["endpoints"].wait()
+        close()
+
+    cluster.close = close_all
+
+
+def inside(cluster):
+    """This process, in the node's network, for as long as it is held."""
+
+    class Inside:
+        def __enter__(self):
+            self.before = open("/proc/self/ns/net")
+            with open(f"/run/netns/{cluster.netns}") as there:
+                setns(there.fileno())
+
+        def __exit__(self, *_):
+            setns(self.before.fileno())
+            self.before.close()
+
+    return Inside()
+
+
+def setns(fd):
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(fd, 0x40000000) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def connect(cluster, port=80):
+    with inside(cluster):
+        return socket.create_connection((ADDRESS, port), timeout=30)
+
+
+def ask(cluster, host, path="/", port=80, method="GET", headers=None, body=None):
+    """A status, the answer's fields, and its body."""
+    connection = http.client.HTTPConnection(ADDRESS, port, timeout=30)
+    connection.sock = connect(cluster, port)
+    if port == 443:
+        context = ssl._create_unverified_context()
+        connection.sock = context.wrap_socket(connection.sock, server_hostname=host or None)
+    try:
+        connection.request(method, path, body=body, headers={"Host": host, **(headers or {})})
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read().decode()
+    finally:
+        connection.close()
+
+
+def code(*args, **more):
+    return ask(*args, **more)[0]
+
+
+def wait_code(cluster, want, host, path="/", **more):
+    until(lambda: code(cluster, host, path, **more) == want, f"{host}{path} is answered {want} (it is {code(cluster, host, path, **more)})", 60)
+
+
+def told(cluster, *args, **more):
+    """What an endpoint says that it was asked."""
+    status, _, body = ask(cluster, *args, **more)
+    expect(status == 200, f"{args} {more}: {status} {body}")
+    tree = json.loads(body)
+    tree["fields"] = dict(tree["headers"])
+    return tree
+
+
+def apply(cluster, *trees):
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(trees)})
+    return cluster.kubectl("apply", "-f", "-", input=text)
+
+
+def service(name, ports, annotations=None, port_name="http"):
+    """A Service whose endpoints are servers on the node."""
+    meta = {"name": name, "namespace": NS}
+    yield {"apiVersion": "v1", "kind": "Service", "metadata": {**meta, "annotations": annotations or {}}, "spec": {"ports": [{"name": port_name, "port": 80}]}}
+    # One address can be in one slice with one port only.
+    for port in ports:
+        yield {
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": f"{name}-{port}", "namespace": NS, "labels": {"kubernetes.io/service-name": name}},
+            "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": True}}], "ports": [{"name": port_name, "port": port, "protocol": "TCP"}],
+        }
+
+
+def ingress(name, *rules, annotations=None, default=None, tls=None, **spec):
+    """Rules are `HOST KIND PATH SERVICE`."""
+    backend = lambda service: {"service": {"name": service, "port": {"number": 80}}}
+    tree = {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": name, "namespace": NS, "annotations": annotations or {}}, "spec": dict(spec)}
+    if rules:
+        tree["spec"]["rules"] = []
+    for rule in rules:
+        host, kind, path, target = rule.split()
+        one = {"http": {"paths": [{"path": path, "pathType": kind, "backend": backend(target)}]}}
+        tree["spec"]["rules"].append(one if host == "-" else {"host": host, **one})
+    if default:
+        tree["spec"]["defaultBackend"] = backend(default)
+    if tls:
+        tree["spec"]["tls"] = [{"secretName": tls}]
+    return tree
+
+
+def secret(cluster, name, host):
+    directory = pathlib.Path(cluster.dir) / f"cert-{name}"
+    directory.mkdir(exist_ok=True)
+    key, cert = directory / "tls.key", directory / "tls.crt"
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}", "-keyout", str(key), "-out", str(cert)])
+    data = {file.name: base64.b64encode(file.read_bytes()).decode() for file in (key, cert)}
+    apply(cluster, {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": name, "namespace": NS}, "data": data})
+    return ssl.PEM_cert_to_DER_cert(cert.read_text())
+
+
+def delete(cluster, *names):
+    cluster.kubectl("delete", "-n", NS, "--wait=false", *names)
+
+
+def pods(cluster):
+    return [pod for pod in cluster.get("pods", "-n", "kube-system", "-l", "app.kubernetes.io/name=traefik")["items"] if "deletionTimestamp" not in pod["metadata"]]
+
+
+def pid(cluster):
+    """The ingress's process."""
+    for directory in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if directory.joinpath("cmdline").read_bytes().startswith(b"/k3rs\0ingress\0") and cluster.cgroup in directory.joinpath("cgroup").read_text():
+                return directory.name
+        except OSError:
+            # It ended just now.
+            continue
+    raise Failure("the ingress does not run")
+
+
+def status(one, field):
+    return re.search(rf"^{field}:\s+(\S+)", pathlib.Path(f"/proc/{one}/status").read_text(), re.M)[1]
+
+
+def test_it_is_there_without_being_asked_for_and_may_nothing(cluster):
+    until(lambda: cluster.get("deploy", "-n", "kube-system", "traefik")["status"].get("readyReplicas") == 1, "the ingress is ready", 90)
+    until(lambda: code(cluster, "") == 404, "it answers at the node's port 80", 60)
+    expect(ask(cluster, "")[2] == "404 page not found\n", "Traefik's words")
+    (one,) = pods(cluster)
+    expect(one["spec"]["containers"][0]["image"] == "k3rs.io/ingress:1", one["spec"])
+    process = pid(cluster)
+    expect((status(process, "Uid"), status(process, "CapEff"), status(process, "Seccomp"), status(process, "NoNewPrivs")) == ("65532", "0" * 16, "2", "1"), pathlib.Path(f"/proc/{process}/status").read_text())
+    # The program is the node's own, and its root holds nothing else that it could write.
+    mounts = pathlib.Path(f"/proc/{process}/mountinfo").read_text()
+    root = next(line for line in mounts.splitlines() if line.split()[4] == "/")
+    expect(root.split()[5].startswith("ro"), root)
+    same = lambda path: (pathlib.Path(path).stat().st_dev, pathlib.Path(path).stat().st_ino)
+    expect(same(f"/proc/{process}/root/k3rs") == same(cluster.binary), "no copy of the program")
+    expect(cluster.get("ingressclass", "traefik")["metadata"]["annotations"]["ingressclass.kubernetes.io/is-default-class"] == "true", "its class is the default")
+    FOUND["endpoints"] = subprocess.Popen(cluster.inside([sys.executable, "-c", ENDPOINTS]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    expect(FOUND["endpoints"].stdout.readline() == "listens\n", "the endpoints listen")
+    cluster.kubectl("create", "namespace", NS)
+    apply(cluster, *service("a", [9001]), *service("b", [9002]), *service("all", [9001, 9002, 9003]), *service("none", []))
+    return f"RSS {int(status(process, 'VmRSS')) >> 10} MiB, of which {status(process, 'RssAnon')} KiB its own"
+
+
+def test_hosts_and_paths_and_what_is_left_over(cluster):
+    apply(
+        cluster,
+        ingress("hosts", "*.foo.test Prefix / a", "bar.foo.test Prefix / b"),
+        ingress("paths", "x.test Prefix /aaa/bbb a", "x.test Exact /foo b", "x.test Prefix /foo a", "x.test ImplementationSpecific /imp b"),
+    )
+    wait_code(cluster, 200, "x.test", "/foo")
+    wait_code(cluster, 200, "bar.foo.test")
+    for host, path, port in (
+        ("one.foo.test", "/", 9001), ("bar.foo.test", "/x", 9002), ("BAR.foo.test:80", "/", 9002), ("foo.test", "/", 404), ("a.b.foo.test", "/", 404),
+        ("x.test", "/foo", 9002), ("x.test", "/foo/", 9001), ("x.test", "/foobar", 404), ("x.test", "/FOO", 404), ("x.test", "/aaa/bbb/", 9001), ("x.test", "/aaa", 404),
+        ("x.test", "/imperial", 9002), ("x.test", "/aaa/x/../bbb", 9001), ("x.test", "//aaa/%62bb", 9001), ("x.test", "/foo/../aaa/bbb", 9001), ("x.test", "/foo%2Fx", 404),
+    ):
+        answer, _, body = ask(cluster, host, path)
+        found = json.loads(body)["port"] if answer == 200 else answer
+        expect(found == port, f"{host}{path}: {found}, not {port}")
+    expect(told(cluster, "x.test", "/aaa/./%62bb?q=//%41")["target"] == "/aaa/bbb?q=//%41", "the endpoint sees the path that was looked up")
+    apply(cluster, ingress("rest", default="b"))
+    wait_code(cluster, 200, "nobody.test")
+    delete(cluster, "ingress/rest", "ingress/hosts")
+    wait_code(cluster, 404, "nobody.test")
+    wait_code(cluster, 404, "bar.foo.test")
+    until(lambda: cluster.get("ingress", "-n", NS, "paths")["status"]["loadBalancer"].get("ingress", [{}])[0].get("ip") == ADDRESS, "the Ingress says where it is", 60)
+
+
+def test_only_its_own_classes(cluster):
+    apply(cluster, {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "other"}, "spec": {"controller": "example.org/other"}})
+    apply(cluster, ingress("other", "other.test Prefix / a", ingressClassName="other"))
+    apply(cluster, ingress("old", "old.test Prefix / a", annotations={"kubernetes.io/ingress.class": "traefik"}))
+    apply(cluster, ingress("named", "named.test Prefix / a", ingressClassName="traefik"))
+    wait_code(cluster, 200, "old.test")
+    wait_code(cluster, 200, "named.test")
+    expect(code(cluster, "other.test") == 404, "another controller's Ingress is served")
+    expect("ingress" not in cluster.get("ingress", "-n", NS, "other").get("status", {}).get("loadBalancer", {}), "and has a status")
+
+
+def test_annotations(cluster):
+    own = lambda **more: {PREFIX + name.replace("_", "."): value for name, value in more.items()}
+    apply(
+        cluster,
+        ingress("secure", "secure.test Prefix / a", annotations=own(router_entrypoints="websecure", router_tls="true")),
+        ingress("first", "prio.test Prefix / b", annotations=own(router_priority="500")),
+        ingress("second", "prio.test Prefix /longer/path a"),
+        *service("sticky", [9001, 9002, 9003], own(service_sticky_cookie="true", service_sticky_cookie_name="bound", service_sticky_cookie_httponly="true")),
+        ingress("sticky", "sticky.test Prefix / sticky"),
+        *service("own-host", [9001], own(service_passhostheader="false")),
+        ingress("own-host", "own-host.test Prefix / own-host"),
+    )
+    wait_code(cluster, 200, "secure.test", port=443)
+    expect(code(cluster, "secure.test") == 404, "what is for websecure is not on web")
+    wait_code(cluster, 200, "prio.test", "/longer/path")
+    until(lambda: told(cluster, "prio.test", "/longer/path")["port"] == 9002, "a priority beats a longer rule", 60)
+    until(lambda: "bound=" in ask(cluster, "sticky.test")[1].get("set-cookie", ""), "a cookie binds", 60)
+    _, fields, body = ask(cluster, "sticky.test")
+    cookie, port = fields["set-cookie"], json.loads(body)["port"]
+    expect("HttpOnly" in cookie, cookie)
+    ports = {told(cluster, "sticky.test", headers={"Cookie": cookie.split(";")[0]})["port"] for _ in range(8)}
+    expect(ports == {port}, f"{ports} are not {port}")
+    until(lambda: told(cluster, "own-host.test")["fields"]["host"] == f"{ADDRESS}:9001", "the endpoint's own host is sent", 60)
+
+
+def test_fields_that_tell_where_a_request_came_from(cluster):
+    lies = {"X-Forwarded-For": "1.2.3.4", "X-Forwarded-Proto": "https", "X-Real-Ip": "1.2.3.4", "X_Forwarded_For": "1.2.3.4", "Connection": "X-Secret, X-Forwarded-For", "X-Secret": "1"}
+    tree = told(cluster, "x.test", "/foo", headers=lies)
+    fields = tree["fields"]
+    expect("1.2.3.4" not in json.dumps(tree) and "x-secret" not in fields, tree)
+    expect((fields["x-forwarded-proto"], fields["x-forwarded-port"], fields["x-forwarded-host"], fields["host"]) == ("http", "80", "x.test", "x.test"), tree)
+    expect(fields["x-forwarded-for"] == fields["x-real-ip"], tree)
+    expect(fields["x-forwarded-server"].startswith("traefik-"), tree)
+    expect(told(cluster, "x.test", "/foo", port=443)["fields"]["x-forwarded-proto"] == "https", "over TLS")
+    _, answered, _ = ask(cluster, "x.test", "/foo")
+    expect("x-hop" not in {name.lower() for name in answered}, answered)
+    tree = told(cluster, "x.test", "/foo", method="POST", body=b"a" * 100_000)
+    expect(tree["body"] == "a" * 100_000 and tree["method"] == "POST", "a body passes")
+
+
+def test_http2_and_upgrades(cluster):
+    curl = lambda *args: cluster.sh("curl -sk -o /dev/null -w '%{http_version} %{response_code}' " + " ".join(args))
+    expect(curl("--http2", "--resolve", f"x.test:443:{ADDRESS}", "https://x.test/foo") == "2 200", "HTTP/2 over TLS")
+    expect(curl("--http1.1", "--resolve", f"x.test:443:{ADDRESS}", "https://x.test/foo") == "1.1 200", "HTTP/1.1 over TLS")
+    expect(curl("--http2-prior-knowledge", "--resolve", f"x.test:80:{ADDRESS}", "http://x.test/foo") == "2 200", "HTTP/2 with prior knowledge")
+    with connect(cluster) as stream:
+        stream.sendall(b"GET /foo HTTP/1.1\r\nHost: x.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nearly")
+        file = stream.makefile("rb")
+        expect(file.readline().split()[1] == b"101", "it is upgraded")
+        while file.readline().strip():
+            pass
+        expect(file.read(5) == b"early", "what came early passes")
+        stream.sendall(b"later")
+        expect(file.read(5) == b"later", "both ways")
+    # What would be spoken inside is nobody's to route.
+    tree = told(cluster, "x.test", "/foo", headers={"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQCAAAAAAIAAAAA"})
+    expect("upgrade" not in tree["fields"] and "http2-settings" not in tree["fields"], tree)
+
+
+def peer_certificate(cluster, name):
+    context = ssl._create_unverified_context()
+    with context.wrap_socket(connect(cluster, 443), server_hostname=name) as stream:
+        return stream.getpeercert(binary_form=True)
+
+
+def test_certificates_by_name_and_new_ones_without_a_break(cluster):
+    first = secret(cluster, "shop", "shop.test")
+    many = secret(cluster, "many", "*.many.test")
+    apply(cluster, ingress("shop", "shop.test Prefix / a", tls="shop"), ingress("many", "one.many.test Prefix / a", tls="many"))
+    until(lambda: peer_certificate(cluster, "shop.test") == first, "its certificate is shown", 60)
+    until(lambda: peer_certificate(cluster, "one.many.test") == many, "one for many names", 60)
+    default = peer_certificate(cluster, "unknown.test")
+    text = subprocess.run(["openssl", "x509", "-inform", "der", "-noout", "-subject"], input=default, capture_output=True).stdout.decode()
+    expect("TRAEFIK DEFAULT CERT" in text, text)
+    expect(peer_certificate(cluster, "two.one.many.test") == default, "a wildcard is one label")
+    context = ssl._create_unverified_context()
+    with context.wrap_socket(connect(cluster, 443), server_hostname="shop.test") as stream:
+        file = stream.makefile("rb")
+
+        def again():
+            stream.sendall(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+            expect(file.readline().split()[1] == b"200", "it is answered")
+            length = 0
+            while line := file.readline().strip():
+                length = int(line.split(b":")[1]) if line.lower().startswith(b"content-length") else length
+            file.read(length)
+
+        again()
+        second = secret(cluster, "shop", "shop.test")
+        until(lambda: peer_certificate(cluster, "shop.test") == second, "the new certificate is shown", 60)
+        again()
+
+
+def events(cluster, name):
+    found = cluster.get("events", "-n", NS, "--field-selector", f"involvedObject.name={name}")["items"]
+    return {event["reason"]: event["message"] for event in found}
+
+
+def test_what_cannot_be_done_is_told_where_it_was_asked_for(cluster):
+    apply(
+        cluster,
+        ingress("lost", "lost.test Prefix / nowhere", tls="nothing"),
+        ingress("guarded", "guarded.test Prefix / a", annotations={PREFIX + "router.middlewares": f"{NS}-auth@kubernetescrd"}),
+        ingress("empty", "empty.test Prefix / none"),
+    )
+    until(lambda: {"BackendNotFound", "SecretNotFound"} <= set(events(cluster, "lost")), "an Event says what is missing", 60)
+    until(lambda: "MiddlewareNotFound" in events(cluster, "guarded"), "and which middleware is", 60)
+    expect(code(cluster, "guarded.test") == 404, "nothing is served without its guard")
+    wait_code(cluster, 503, "empty.test")
+    expect(ask(cluster, "empty.test")[2] == "no available server\n", "Traefik's words")
+    expect(code(cluster, "lost.test") == 404, "no route")
+    # It is there as soon as it is made.
+    apply(cluster, *service("nowhere", [9003]))
+    wait_code(cluster, 200, "lost.test")
+
+
+def test_endpoints_take_turns_and_broken_ones_are_told(cluster):
+    apply(cluster, ingress("all", "all.test Prefix / all"))
+    wait_code(cluster, 200, "all.test")
+    until(lambda: {told(cluster, "all.test")["port"] for _ in range(9)} == {9001, 9002, 9003}, "all endpoints are asked", 60)
+    expect(code(cluster, "all.test", "/break") == 502, "one that breaks off is 502")
+    # One that takes no connection is passed over: nobody saw the request.
+    apply(cluster, *service("all", [9001, 9002, 9004]), ingress("dead", "dead.test Prefix / dead"), *service("dead", [9004]))
+    wait_code(cluster, 502, "dead.test")
+    expect(ask(cluster, "dead.test")[2] == "Bad Gateway", "Traefik's words")
+    codes = [code(cluster, "all.test") for _ in range(12)]
+    expect(codes == [200] * 12, codes)
+
+
+def raw(cluster, data):
+    """The statuses that come back for these bytes, until the end of the connection."""
+    with connect(cluster) as stream:
+        stream.sendall(data)
+        found = b""
+        while part := stream.recv(65536):
+            found += part
+        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", found)]
+
+
+def test_what_no_client_should_send(cluster):
+    for name, data, want in (
+        ("two lengths", b"POST /foo HTTP/1.1\r\nHost: x.test\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef", [400]),
+        ("length and chunks", b"POST /foo HTTP/1.1\r\nHost: x.test\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /foo HTTP/1.1\r\nHost: x.test\r\n\r\n", [400]),
+        ("chunks in disguise", b"POST /foo HTTP/1.1\r\nHost: x.test\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", [501]),
+        ("two hosts", b"GET /foo HTTP/1.1\r\nHost: x.test\r\nHost: y.test\r\n\r\n", [400]),
+        ("no host", b"GET /foo HTTP/1.1\r\n\r\n", [400]),
+        ("a field without a name", b"GET /foo HTTP/1.1\r\nHost: x.test\r\n: x\r\n\r\n", [400]),
+        ("a space before the colon", b"GET /foo HTTP/1.1\r\nHost: x.test\r\nContent-Length : 5\r\n\r\nabcde", [400]),
+        ("a bad escape", b"GET /%zz HTTP/1.1\r\nHost: x.test\r\nConnection: close\r\n\r\n", [400]),
+        ("a head without end", b"GET /foo HTTP/1.1\r\nHost: x.test\r\nX: " + b"a" * (70 << 10), [431]),
+        ("a tunnel", b"CONNECT 10.43.0.1:443 HTTP/1.1\r\nHost: 10.43.0.1:443\r\nConnection: close\r\n\r\n", [405]),
+    ):
+        found = raw(cluster, data)
+        expect(found == want, f"{name}: {found}, not {want}")
+    expect(code(cluster, "x.test", "/foo") == 200, "and it serves on")
+
+
+def test_many_idle_connections_cost_little(cluster):
+    process = pid(cluster)
+    before = int(status(process, "RssAnon"))
+    held = []
+    try:
+        for _ in range(1000):
+            held.append(connect(cluster))
+        for stream in held:
+            stream.sendall(b"GET /nothing HTTP/1.1\r\nHost: idle.test\r\n\r\n")
+        for stream in held:
+            expect(stream.recv(4096).startswith(b"HTTP/1.1 404"), "each is answered")
+        after = int(status(process, "RssAnon"))
+        expect(code(cluster, "x.test", "/foo") == 200, "and others are served")
+    finally:
+        for stream in held:
+            stream.close()
+    each = (after - before) / len(held)
+    expect(each < 16, f"an idle connection takes {each:.1f} KiB")
+    return f"{each:.1f} KiB each"
+
+
+def test_metrics_by_traefiks_names(cluster):
+    (one,) = pods(cluster)
+    code(cluster, "x.test", "/foo")
+    scrape = lambda: cluster.sh(f"curl -s http://{one['status']['podIP']}:9100/metrics")
+    until(lambda: re.search(r'traefik_service_requests_total\{code="200",method="GET",protocol="http",service="front-b-80"\} [1-9]', scrape()), "requests are counted by service", 60)
+    text = scrape()
+    for line in (
+        r'traefik_entrypoint_requests_total\{code="404",method="GET",protocol="http",entrypoint="web"\} [1-9]',
+        r'traefik_entrypoint_request_duration_seconds_bucket\{code="200",method="GET",protocol="http",entrypoint="web",le="0.1"\} [1-9]',
+        r'traefik_open_connections\{entrypoint="web",protocol="TCP"\} ',
+        r"traefik_config_reloads_total [1-9]",
+        r'traefik_tls_certs_not_after\{cn="shop.test",sans="shop.test",serial="',
+    ):
+        expect(re.search(line, text), f"{line} is not in\n{text}")
+    expect(cluster.sh(f"curl -s -o /dev/null -w '%{{response_code}}' http://{one['status']['podIP']}:8080/ping") == "200", "it is alive")
+
+
+def test_a_pod_that_ends_finishes_what_it_began_and_nobody_waits(cluster):
+    apply(cluster, ingress("all", "all.test Prefix / a"))
+    (before,) = pods(cluster)
+    answered = []
+    waiting = threading.Thread(target=lambda: answered.append(code(cluster, "all.test", "/wait")), daemon=True)
+    waiting.start()
+    expect(FOUND["endpoints"].stdout.readline() == "waits\n", "the request is at the endpoint")
+    stop, codes = threading.Event(), []
+
+    def keep_asking():
+        while not stop.wait(0.02):
+            try:
+                codes.append(code(cluster, "x.test", "/foo"))
+            except OSError as error:
+                codes.append(repr(error))
+
+    asking = threading.Thread(target=keep_asking, daemon=True)
+    asking.start()
+    try:
+        cluster.kubectl("rollout", "restart", "-n", "kube-system", "deploy/traefik")
+        until(lambda: any(pod["metadata"]["name"] != before["metadata"]["name"] and pod["status"]["containerStatuses"][0]["ready"] for pod in pods(cluster)), "another pod takes over", 90)
+        until(lambda: len(pods(cluster)) == 1 and pods(cluster)[0]["metadata"]["name"] != before["metadata"]["name"], "the first one is told to end", 60)
+        FOUND["endpoints"].stdin.write("on\n")
+        FOUND["endpoints"].stdin.flush()
+        waiting.join(60)
+        until(lambda: before["metadata"]["name"] not in [pod["metadata"]["name"] for pod in cluster.get("pods", "-n", "kube-system")["items"]], "it has ended", 90)
+    finally:
+        stop.set()
+    asking.join(60)
+    expect(answered == [200], f"what was under way: {answered}")
+    expect(set(codes) == {200}, f"of {len(codes)}: {[code for code in codes if code != 200]}")
+    return f"{len(codes)} requests meanwhile"
+
+
+def test_disabled_it_leaves_nothing(cluster):
+    cluster.stop(signal.SIGTERM)
+    cluster.ingress = False
+    cluster.start()
+    kinds = "deploy,svc,sa,ingressclass,clusterrole,clusterrolebinding"
+    until(lambda: "traefik" not in cluster.kubectl("get", kinds, "-n", "kube-system", "-o", "name").stdout, "its objects are gone", 90)
+    until(lambda: not cluster.get("pods", "-n", "kube-system", "-l", "app.kubernetes.io/name=traefik")["items"], "and its pod", 90)
