@@ -62,8 +62,9 @@ lint: setup
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
+# A whole cluster in one process under seeds: SEEDS=N, SEED=N tells one; PLANTS=1 looks whether the planted bugs are found.
 sim: setup
-	cargo run --locked --profile sim -p sim -- --seeds $(or $(SEEDS),10000) $(if $(SEED),--seed $(SEED))
+	cargo run --locked --profile sim -p sim -- $(if $(PLANTS),--plants,--seeds $(or $(SEEDS),10000) $(if $(SEED),--seed $(SEED)))
 
 bench: release
 	e2e/bench.sh $(RELEASE)

@@ -1,9 +1,9 @@
-//! A kubelet in a few lines: pods start, become ready, crash, end and go, each in its own seeded time.
+//! A kubelet that decides as the product's does (`podplan`) over a machine that is made up (`machine`).
 //!
-//! Containers outlive a crash of the kubelet; what it has told the API does not bind it. It looks at
-//! each pod, compares what it would tell with what the API shows, and tells the difference.
+//! What it knows ends with a crash; then it begins anew from what the machine has and what it had written down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,65 +11,77 @@ use api::controller::Cache;
 use api::kinds::{LEASE, NODE, PERSISTENT_VOLUME, POD};
 use api::{Lens, Object, Status, Value, json};
 use client::{Client, DeleteOptions, Informers, Interest, PatchType};
+use podplan::{
+    Addresses, Admission, Done, NodeView, Pod, Request, Sandbox, State, Volumes, admit, covers,
+    generate_status, status_patch, step, terminating,
+};
 use stdx::prng::Prng;
 use stdx::time::Mono;
 
-use crate::check::Container;
 use crate::controllers;
 use crate::door::Door;
 use crate::lock;
+use crate::machine::{Machine, Work};
 use crate::world::World;
 
-/// How often it looks again if nothing changes.
+/// How often it renews its Lease, and looks around if nothing else happens.
+const BEAT_EVERY: Duration = Duration::from_secs(10);
+/// And how often while there are faults, so that containers may end by themselves.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// And how often it renews its Lease.
-const REST_EVERY: Duration = Duration::from_secs(10);
+/// Steps without a pause: more ask for the same again and again.
+const STEPS_MAX: usize = 20;
 
 /// What the local-path provisioner's volumes wait for.
 const VOLUME_FINALIZER: &str = "k3rs.io/local-path";
 
-/// One node's machine: what runs, whatever the kubelet knows of it.
+/// One node.
 pub(crate) struct Node {
     world: Arc<World>,
     name: String,
     number: u64,
     prng: Prng,
-    pods: BTreeMap<String, Running>,
-    n_addresses: u64,
+    machine: Machine,
+    /// What the kubelet knows of its pods, by uid.
+    workers: BTreeMap<String, Worker>,
+    /// Pods that it has removed, until the API's news say so, too.
+    finished: BTreeSet<String>,
 }
 
-/// One pod on the node.
-struct Running {
-    object: Object,
-    starts: Mono,
-    /// When it is ready, from its last start.
-    ready: Mono,
-    /// When its container ends by itself, and whether well.
-    ends: Option<(Mono, bool)>,
-    stops: Option<Mono>,
-    phase: &'static str,
-    restarts: u64,
-    address: String,
-    /// The version of the pod that shows all there is to tell, while nothing is due.
-    quiet_at: u64,
+struct Worker {
+    pod: Pod,
+    state: State,
+    works: Vec<Work>,
+    admitted: bool,
+    /// Everything is stopped: what is left of the pod is to be removed.
+    finishing: bool,
+    /// When to look again.
+    wake: Option<Mono>,
+    /// Something has happened since it was last looked at.
+    is_new: bool,
+    /// The version that our last write of the status made.
+    written: u64,
 }
 
 /// Runs a node for ever.
 pub(crate) async fn run(world: Arc<World>, number: u64, seed: u64) {
     let name = format!("node-{number}");
     let prng = Prng::new(seed ^ (number << 40));
-    let mut node = Node { world, name, number, prng, pods: BTreeMap::new(), n_addresses: 0 };
+    let machine = Machine::new(&world, &name, number, seed);
+    let (workers, finished) = (BTreeMap::new(), BTreeSet::new());
+    let mut node = Node { world, name, number, prng, machine, workers, finished };
     loop {
         node.live().await;
-        let name = node.name.clone();
-        node.world.tell(|| format!("kubelet {name} crashes"));
+        node.crash();
+        let seeking = node.world.seeks();
         node.sleep_up_to(5000).await;
+        drop(seeking);
     }
 }
 
 impl Node {
     /// One life of the kubelet, until it crashes.
     async fn live(&mut self) {
+        let seeking = self.world.seeks();
         let door = Door::new(&self.world, format!("kubelet {}", self.name));
         let client = Client::new(Arc::new(door));
         let informers = Informers::new(client.clone());
@@ -79,31 +91,188 @@ impl Node {
         }
         let field_selector = format!("spec.nodeName={}", self.name);
         informers.want(Interest { kind: &POD, field_selector });
-        informers.synced(&[&POD]).await;
+        let field_selector = format!("metadata.name={}", self.name);
+        informers.want(Interest { kind: &NODE, field_selector });
+        informers.synced(&[&POD, &NODE]).await;
+        drop(seeking);
+        self.adopt(&informers);
         let mut beat_at = rt::now().mono;
         loop {
             let changed = informers.change();
-            self.look(&client, &informers).await;
+            self.hear(&informers);
+            let seeking = self.world.seeks();
+            self.work(&client, &informers).await;
             let now = rt::now().mono;
             if now >= beat_at && self.beat(&client).await.is_ok() {
-                beat_at = now + REST_EVERY;
+                beat_at = now + BEAT_EVERY;
             }
             self.clear_volumes().await;
-            if self.world.faults.chance(1) && self.prng.chance(10) {
+            drop(seeking);
+            if self.world.faults.chance(1) {
                 return;
             }
-            let rest = if self.is_busy() { LOOK_EVERY } else { REST_EVERY };
-            let _ = rt::timeout(rest, changed).await;
+            let _ = rt::timeout(self.rest(), changed).await;
         }
     }
 
-    fn is_busy(&self) -> bool {
-        let now = rt::now().mono;
-        self.pods.values().any(|p| p.stops.is_some() || p.ready > now || p.ends.is_some())
+    /// The kubelet is gone, and sometimes the whole machine with it.
+    fn crash(&mut self) {
+        let (now, name) = (rt::now(), &self.name);
+        self.world.tell(|| format!("kubelet {name} crashes"));
+        for (_, worker) in std::mem::take(&mut self.workers) {
+            for work in &worker.works {
+                self.machine.abandon(now, &worker.pod, work);
+            }
+        }
+        if self.prng.chance(50) {
+            let name = &self.name;
+            self.world.tell(|| format!("machine {name} is reset"));
+            self.machine.cut_power();
+        }
     }
 
     async fn sleep_up_to(&mut self, max_ms: u64) {
         rt::sleep(Duration::from_millis(self.prng.below(max_ms))).await;
+    }
+
+    /// How long nothing is due.
+    fn rest(&self) -> Duration {
+        let now = rt::now().mono;
+        let busy = self.world.faults.on() && !self.workers.is_empty();
+        let most = now + if busy { LOOK_EVERY } else { BEAT_EVERY };
+        let works = self.workers.values().flat_map(|worker| worker.works.iter().map(|w| w.due));
+        let wakes = self.workers.values().filter_map(|worker| worker.wake);
+        let due = works.chain(wakes).chain(self.machine.due()).fold(most, Mono::min);
+        // Never at once: what could be done at once was done.
+        due.since(now).max(Duration::from_millis(1))
+    }
+
+    /// Takes over what outlived the last kubelet, from what it had written down.
+    fn adopt(&mut self, informers: &Informers) {
+        let now = rt::now().wall;
+        let known = informers.list(&POD, None);
+        for (uid, vessel) in self.machine.pods() {
+            let newest = known.iter().find(|object| object.uid() == uid);
+            let Some(object) = newest.or(vessel.object.as_ref()) else { continue };
+            let mut worker = Worker::new(object);
+            worker.state.recall(&vessel.records, now);
+            worker.state.sandbox_attempt = vessel.n_sandboxes;
+            worker.state.gone = newest.is_none();
+            match &vessel.sandbox {
+                Some((id, ip)) => {
+                    let ips = vec![*ip];
+                    worker.state.sandbox = Sandbox::Ready { id: id.clone(), ips };
+                    worker.admitted = true;
+                    if vessel.has_volumes {
+                        worker.state.volumes = Volumes::Ready;
+                    }
+                }
+                None if vessel.n_sandboxes > 0 => {
+                    let id = format!("{uid}-{}", vessel.n_sandboxes - 1);
+                    worker.state.sandbox = Sandbox::Lost { id };
+                }
+                None => {}
+            }
+            self.workers.insert(uid.clone(), worker);
+        }
+    }
+
+    /// What the API says of the pods by now.
+    fn hear(&mut self, informers: &Informers) {
+        let view: BTreeMap<String, Object> =
+            informers.list(&POD, None).into_iter().map(|p| (p.uid().to_owned(), p)).collect();
+        self.finished.retain(|uid| view.contains_key(uid));
+        for (uid, worker) in &mut self.workers {
+            // Removed by force: nobody wants it any more.
+            if !view.contains_key(uid) && !worker.state.gone {
+                worker.state.gone = true;
+                worker.is_new = true;
+            }
+        }
+        for (uid, object) in view {
+            match self.workers.get_mut(&uid) {
+                Some(worker) if worker.pod.object.revision() == object.revision() => continue,
+                Some(worker) => {
+                    worker.pod = Pod::read(&object);
+                    worker.is_new = true;
+                }
+                None if self.finished.contains(&uid) => continue,
+                None => drop(self.workers.insert(uid.clone(), Worker::new(&object))),
+            }
+            self.machine.pod(&uid).object = Some(object);
+        }
+        for uid in self.machine.live(rt::now()) {
+            if let Some(worker) = self.workers.get_mut(&uid) {
+                worker.is_new = true;
+            }
+        }
+    }
+
+    /// Looks at each pod of which there are news, or for which it is time.
+    async fn work(&mut self, client: &Client, informers: &Informers) {
+        let uids: Vec<String> = self.workers.keys().cloned().collect();
+        for uid in uids {
+            let now = rt::now();
+            let Some(worker) = self.workers.get(&uid) else { continue };
+            let due = worker.works.iter().map(|work| work.due).chain(worker.wake).min();
+            if !worker.is_new && due.is_none_or(|due| due > now.mono) {
+                continue;
+            }
+            self.find_place(client, informers, &uid).await;
+            let Some(worker) = self.workers.get_mut(&uid) else { continue };
+            worker.turn(&mut self.machine, &self.world);
+            if let Err(status) = worker.tell(client, informers, self.number).await {
+                log::debug!("{}: {:?}: {status}", self.name, worker.pod.object);
+                let again = rt::now().mono + LOOK_EVERY;
+                worker.wake = Some(worker.wake.map_or(again, |wake| wake.min(again)));
+            }
+            if worker.finishing {
+                worker.finish(client).await;
+                worker.is_new = true;
+            }
+            if worker.state.finished {
+                self.workers.remove(&uid);
+                self.machine.forget(&uid);
+                self.finished.insert(uid);
+            }
+        }
+    }
+
+    /// Whether the node has room for a pod that is new here.
+    async fn find_place(&mut self, client: &Client, informers: &Informers, uid: &str) {
+        let Some(worker) = self.workers.get(uid).filter(|worker| !worker.admitted) else { return };
+        if worker.state.settled || terminating(&worker.pod, &worker.state) {
+            return;
+        }
+        let (tree, mut verdict) = (worker.pod.object.tree(), None);
+        if let Some(node) = informers.get(&NODE, "", &self.name) {
+            verdict = Some(admit(&tree, &self.view(node.tree(), uid)));
+        }
+        if !matches!(verdict, Some(Admission::Taken | Admission::Waits(_))) {
+            // The view of the node may be behind what the scheduler saw.
+            if let Ok(node) = client.get(&NODE, "", &self.name).await {
+                verdict = Some(admit(&tree, &self.view(node.tree(), uid)));
+            }
+        }
+        let Some(worker) = self.workers.get_mut(uid) else { return };
+        worker.admitted = matches!(verdict, Some(Admission::Taken | Admission::Refused(_)));
+        worker.state.held = !worker.admitted;
+        worker.state.start_time.get_or_insert(rt::now().wall);
+        match verdict {
+            Some(Admission::Refused(told)) => worker.state.failed = Some(told),
+            Some(Admission::Taken) => {}
+            _ => worker.wake = Some(rt::now().mono + LOOK_EVERY),
+        }
+    }
+
+    fn view(&self, node: Value, uid: &str) -> NodeView {
+        let (mut pods, mut leaving) = (Vec::new(), Vec::new());
+        for (_, other) in self.workers.iter().filter(|(own, other)| *own != uid && other.admitted) {
+            let leaves = terminating(&other.pod, &other.state);
+            let list = if leaves { &mut leaving } else { &mut pods };
+            list.push(other.pod.share.clone());
+        }
+        NodeView { node, node_name: self.name.clone(), pods, leaving }
     }
 
     async fn register(&self, client: &Client) -> Result<(), Status> {
@@ -189,195 +358,136 @@ impl Node {
             done => done.map(drop),
         }
     }
+}
 
-    /// Looks at every pod once.
-    async fn look(&mut self, client: &Client, informers: &Informers) {
-        let view: BTreeMap<String, Object> =
-            informers.list(&POD, None).into_iter().map(|p| (p.uid().to_owned(), p)).collect();
-        let gone: Vec<String> =
-            self.pods.keys().filter(|uid| !view.contains_key(*uid)).cloned().collect();
-        for uid in gone {
-            // Removed by force: the kubelet stops what nobody wants any more.
-            if let Some(pod) = self.pods.remove(&uid) {
-                self.container(&pod.object, false);
-            }
-        }
-        let faulty = self.world.faults.on();
-        for (uid, object) in view {
-            if let Some(pod) = self.pods.get_mut(&uid)
-                && pod.quiet_at == object.revision()
-            {
-                if !(faulty && pod.phase == "Running" && self.prng.chance(2)) {
-                    continue;
-                }
-                // A crash or an out-of-memory kill; it starts again.
-                pod.restarts += 1;
-                pod.ready = rt::now().mono + Duration::from_millis(self.prng.below(8000));
-                pod.quiet_at = 0;
-            }
-            self.advance(&uid, &object);
-            if let Err(status) = self.tell(client, &uid, &object).await {
-                log::debug!("{}: {object:?}: {status}", self.name);
-            }
+impl Worker {
+    fn new(object: &Object) -> Worker {
+        let pod = Pod::read(object);
+        let state = State::new(&pod, &object.tree(), rt::now().wall);
+        Worker {
+            pod,
+            state,
+            works: Vec::new(),
+            admitted: false,
+            finishing: false,
+            wake: None,
+            is_new: true,
+            written: 0,
         }
     }
 
-    /// Lets time act on one pod.
-    fn advance(&mut self, uid: &str, object: &Object) {
-        let now = rt::now().mono;
-        let tree = object.tree();
-        if !self.pods.contains_key(uid) {
-            if matches!(tree.str("status.phase"), "Succeeded" | "Failed") {
+    /// Takes in what has happened on the machine, and has done what is to be done next.
+    fn turn(&mut self, machine: &mut Machine, world: &World) {
+        self.is_new = false;
+        self.wake = None;
+        self.observe(machine);
+        let now = rt::now();
+        for work in std::mem::take(&mut self.works) {
+            if work.due > now.mono {
+                self.works.push(work);
+                continue;
+            }
+            match machine.end(now, &self.pod, &work) {
+                Ok(done) => {
+                    // What a kill left behind is seen before it is called done.
+                    self.observe(machine);
+                    self.state.done(now, &self.pod, done);
+                    self.observe(machine);
+                }
+                Err(due) => self.works.push(work.again(due)),
+            }
+        }
+        for _ in 0..STEPS_MAX {
+            let next = step(now, &self.pod, &self.state);
+            if next.requests.is_empty() {
+                let again = next.wake.map(|wait| now.mono + wait);
+                self.wake = self.wake.into_iter().chain(again).min();
                 return;
             }
-            let pod = self.admit(object, &tree, now);
-            self.pods.insert(uid.to_owned(), pod);
-        }
-        let delay = |prng: &mut Prng, max_ms| Duration::from_millis(prng.below(max_ms));
-        let (mut started, mut stopped) = (false, false);
-        let Some(pod) = self.pods.get_mut(uid) else { return };
-        if object.deleting() && pod.stops.is_none() {
-            let grace_ms =
-                tree.int("metadata.deletionGracePeriodSeconds").unwrap_or(0).max(0) * 1000;
-            let max_ms = u64::try_from(grace_ms).unwrap_or(0).min(4000) + 1;
-            pod.stops = Some(now + delay(&mut self.prng, max_ms));
-        }
-        if pod.phase == "Pending" && pod.starts <= now && pod.stops.is_none() {
-            pod.phase = "Running";
-            started = true;
-        }
-        let runs = pod.phase == "Running";
-        if let Some((at, well)) = pod.ends.filter(|(at, _)| runs && *at <= now) {
-            match (well, tree.str("spec.restartPolicy")) {
-                (false, "OnFailure") => {
-                    pod.restarts += 1;
-                    pod.ends = Some((at + delay(&mut self.prng, 10_000), self.prng.chance(70)));
+            for request in next.requests {
+                self.state.began(now, &request);
+                match &request {
+                    Request::CancelStart => self.works.retain(|work| !work.starts()),
+                    Request::Finish => self.finishing = true,
+                    _ => {}
                 }
-                (well, _) => {
-                    pod.phase = if well { "Succeeded" } else { "Failed" };
-                    stopped = true;
-                }
+                self.works.extend(machine.begin(now, &self.pod, request));
             }
         }
-        if pod.stops.is_some_and(|at| at <= now) && matches!(pod.phase, "Pending" | "Running") {
-            pod.phase = "Failed";
-            stopped = true;
+        world.fail(&format!("the kubelet asks for more and more of {:?}", self.pod.object));
+    }
+
+    fn observe(&mut self, machine: &mut Machine) {
+        let now = rt::now();
+        let seen: Vec<_> =
+            machine.pod(&self.pod.uid).seen().map(|(n, s)| (n.clone(), s.clone())).collect();
+        let names: Vec<String> = self.state.containers.keys().cloned().collect();
+        let is_gone = |name: &String| !seen.iter().any(|(own, _)| own == name);
+        for name in names.iter().filter(|name| is_gone(name)) {
+            self.state.vanished(now, name);
         }
-        if started || stopped {
-            self.container(object, started);
+        for (name, seen) in seen {
+            if let Some(container) = self.pod.container(&name) {
+                let container = container.clone();
+                self.state.observe(now, &container, seen);
+            }
         }
     }
 
-    fn admit(&mut self, object: &Object, tree: &Value, now: Mono) -> Running {
-        let mut delay = |max_ms| Duration::from_millis(self.prng.below(max_ms));
-        let starts = now + delay(2000);
-        let ready = starts + delay(3000);
-        let ends = (tree.str("spec.restartPolicy") != "Always").then(|| now + delay(15_000));
-        let ends = ends.map(|at| (at, self.prng.chance(75)));
-        self.n_addresses += 1;
-        let (high, low) = (self.n_addresses / 250, self.n_addresses % 250 + 1);
-        Running {
-            object: object.clone(),
-            starts,
-            ready,
-            ends,
-            stops: None,
-            phase: "Pending",
-            restarts: 0,
-            address: format!("10.42.{}.{low}", self.number * 8 + high),
-            quiet_at: 0,
-        }
+    fn status(&self, tree: &Value, number: u64) -> Value {
+        let last = u8::try_from(10 + number).unwrap_or(0);
+        let host_ips = vec![IpAddr::from(Ipv4Addr::new(192, 168, 0, last))];
+        generate_status(rt::now().wall, &self.pod, tree, &self.state, &Addresses { host_ips })
     }
 
-    fn container(&self, pod: &Object, runs: bool) {
-        let container = Container { pod, node: &self.name, runs };
-        let verdict = lock(&self.world.checks).container(&container);
-        if let Err(why) = verdict {
-            self.world.fail(&why);
+    /// Tells the API what it does not show yet.
+    async fn tell(
+        &mut self,
+        client: &Client,
+        informers: &Informers,
+        number: u64,
+    ) -> Result<(), Status> {
+        let replacing = self.state.replacing() && !terminating(&self.pod, &self.state);
+        if self.state.settled || self.state.gone || replacing {
+            return Ok(());
         }
-    }
-
-    /// Tells the API what it does not show yet; removes what has ended and shall go.
-    async fn tell(&mut self, client: &Client, uid: &str, object: &Object) -> Result<(), Status> {
-        let Some(pod) = self.pods.get(uid) else {
-            return self.remove(client, object).await;
+        let (namespace, name) = (&self.pod.namespace, &self.pod.name);
+        let object = informers.get(&POD, namespace, name).filter(|o| o.uid() == self.pod.uid);
+        let Some(object) = object.filter(|object| object.revision() >= self.written) else {
+            return Ok(());
         };
-        let ready = pod.phase == "Running" && pod.ready <= rt::now().mono && pod.stops.is_none();
+        self.state.start_time.get_or_insert(rt::now().wall);
         let tree = object.tree();
-        let shown_ready = crate::check::is_ready_tree(&tree);
-        let shown_restarts =
-            tree.list("status.containerStatuses").first().and_then(|c| c.int("restartCount"));
-        let differs = tree.str("status.phase") != pod.phase
-            || shown_ready != ready
-            || shown_restarts.unwrap_or(0) != i64::try_from(pod.restarts).unwrap_or(0);
-        if differs && !(pod.phase == "Pending" && object.deleting()) {
-            let patch = status(uid, pod, &tree, ready);
-            let (namespace, name) = (object.namespace(), object.name());
-            client.patch(&POD, namespace, name, "status", PatchType::Merge, patch).await?;
+        let status = self.status(&tree, number);
+        if covers(tree.at("status"), &status) {
+            return Ok(());
         }
-        if matches!(pod.phase, "Succeeded" | "Failed") {
-            self.remove(client, object).await?;
-        }
-        let rests = match self.pods.get(uid) {
-            Some(pod) if pod.phase == "Running" => ready && pod.ends.is_none(),
-            pod => pod.is_some_and(|pod| pod.phase != "Pending"),
-        };
-        if let Some(pod) =
-            self.pods.get_mut(uid).filter(|_| rests && !differs && !object.deleting())
-        {
-            pod.quiet_at = object.revision();
+        let patch = status_patch(&object, &status);
+        match client.patch(&POD, namespace, name, "status", PatchType::Merge, patch).await {
+            Ok(now) => self.written = now.revision(),
+            // The news of the newer one, or of its end, come.
+            Err(status) if status.is_conflict() || status.is_not_found() => {}
+            Err(status) => return Err(status),
         }
         Ok(())
     }
 
-    async fn remove(&self, client: &Client, object: &Object) -> Result<(), Status> {
-        if !object.deleting() {
-            return Ok(());
+    /// Removes a pod of which nothing runs any more from the API.
+    async fn finish(&mut self, client: &Client) {
+        self.finishing = false;
+        let mut done = Done::Finished;
+        if !self.state.gone {
+            let uid = Some(self.pod.uid.clone());
+            let options = DeleteOptions { grace_secs: Some(0), uid, ..DeleteOptions::default() };
+            let (namespace, name) = (&self.pod.namespace, &self.pod.name);
+            match client.delete(&POD, namespace, name, options).await {
+                Err(status) if !status.is_not_found() && !status.is_conflict() => {
+                    log::debug!("{:?}: {status}", self.pod.object);
+                    done = Done::FinishFailed;
+                }
+                _ => {}
+            }
         }
-        let options = DeleteOptions {
-            grace_secs: Some(0),
-            uid: Some(object.uid().to_owned()),
-            ..DeleteOptions::default()
-        };
-        match client.delete(&POD, object.namespace(), object.name(), options).await {
-            Err(status) if status.is_not_found() || status.is_conflict() => Ok(()),
-            done => done,
-        }
+        self.state.done(rt::now(), &self.pod, done);
     }
-}
-
-fn status(uid: &str, pod: &Running, tree: &Value, ready: bool) -> Value {
-    let now = api::time::format(rt::now().wall);
-    let mut conditions: Vec<Value> = tree.list("status.conditions").to_vec();
-    conditions.retain(|c| !matches!(c.str("type"), "Ready" | "ContainersReady" | "Initialized"));
-    let mut add = |kind: &str, holds: bool| {
-        let old = tree.list("status.conditions").iter().find(|c| c.str("type") == kind);
-        let status = if holds { "True" } else { "False" };
-        let since = old
-            .filter(|c| c.str("status") == status)
-            .map_or(now.as_str(), |c| c.str("lastTransitionTime"));
-        conditions.push(json!({"type": kind, "status": status, "lastTransitionTime": since}));
-    };
-    add("Initialized", true);
-    add("Ready", ready);
-    add("ContainersReady", ready);
-    let name = tree.list("spec.containers").first().map_or("main", |c| c.str("name"));
-    let state = match pod.phase {
-        "Succeeded" | "Failed" => json!({"terminated": {
-            "exitCode": i64::from(pod.phase == "Failed"), "finishedAt": now, "reason": "Simulated"}}),
-        "Running" => json!({"running": {"startedAt": now}}),
-        _ => json!({"waiting": {"reason": "ContainerCreating"}}),
-    };
-    let mut status = json!({
-        "phase": pod.phase, "conditions": conditions, "podIP": pod.address,
-        "podIPs": [{"ip": pod.address}],
-        "containerStatuses": [{
-            "name": name, "ready": ready, "restartCount": pod.restarts, "state": state,
-            "image": "sim", "imageID": "sim", "started": pod.phase == "Running",
-        }],
-    });
-    if !tree.has("status.startTime") {
-        status["startTime"] = now.into();
-    }
-    json!({"metadata": {"uid": uid}, "status": status})
 }

@@ -11,6 +11,7 @@ mod decide;
 mod door;
 mod faults;
 mod kubelet;
+mod machine;
 mod plant;
 mod run;
 mod user;

@@ -1,4 +1,5 @@
-//! `sim --seeds N [--from N] [--plant NAME]` plays many seeds; `sim --seed N` tells the story of one.
+//! `sim --seeds N [--from N] [--plant NAME]` plays many seeds; `sim --seed N` tells the story of one;
+//! `sim --plants` looks whether every planted bug is found.
 
 #![allow(clippy::print_stdout)]
 
@@ -12,6 +13,9 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let (mut seeds, mut from, mut seed, mut plant) = (1000, 0, None, None);
     while let Some(arg) = args.next() {
+        if arg == "--plants" {
+            return plants();
+        }
         let value = args.next().unwrap_or_default();
         let number = || value.parse::<u64>().map_err(|_| format!("{arg}: {value:?} is no number"));
         let read = match arg.as_str() {
@@ -24,7 +28,9 @@ fn main() -> ExitCode {
             _ => Err(format!("unknown flag {arg}")),
         };
         if let Err(why) = read {
-            println!("{why}\nusage: sim --seeds N [--from N] | --seed N  [--plant NAME]");
+            println!(
+                "{why}\nusage: sim --seeds N [--from N] | --seed N  [--plant NAME] | --plants"
+            );
             return ExitCode::from(2);
         }
     }
@@ -57,6 +63,28 @@ const TOLD_MAX: usize = 10;
 
 /// How many seeds are played at once: one a core, and little is gained beyond four.
 const WORKERS_MAX: usize = 4;
+
+/// Within so many seeds each planted bug is to be found; the rarest takes a hundred.
+const PLANT_SEEDS_MAX: u64 = 600;
+
+fn plants() -> ExitCode {
+    let mut missed = false;
+    for (name, plant) in Plant::ALL {
+        let seeds = 100..100 + PLANT_SEEDS_MAX;
+        let found = seeds.into_iter().find_map(|seed| {
+            let why = run(seed, Some(*plant), false).violation?;
+            Some((seed, why))
+        });
+        match found {
+            Some((seed, why)) => println!("{name}: seed {seed}: {why}"),
+            None => {
+                println!("{name}: not found in {PLANT_SEEDS_MAX} seeds");
+                missed = true;
+            }
+        }
+    }
+    ExitCode::from(u8::from(missed))
+}
 
 fn many(from: u64, n_seeds: u64, plant: Option<Plant>) -> ExitCode {
     let next = Arc::new(AtomicU64::new(from));

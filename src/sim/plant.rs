@@ -21,6 +21,8 @@ pub enum Plant {
     UnreadyEndpoints,
     /// Nobody remembers that the clock was set: times are compared as they are written.
     Forgetful,
+    /// A node forgets with its power which containers it has started.
+    Amnesia,
 }
 
 impl Plant {
@@ -33,6 +35,7 @@ impl Plant {
         ("extra-job-pod", Plant::ExtraJobPod),
         ("unready-endpoints", Plant::UnreadyEndpoints),
         ("forgetful", Plant::Forgetful),
+        ("amnesia", Plant::Amnesia),
     ];
 
     pub fn named(name: &str) -> Option<Plant> {

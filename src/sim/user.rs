@@ -252,15 +252,24 @@ static MAKERS: &[Maker] = &[
     (&PERSISTENT_VOLUME_CLAIM, "persistent-volume-binder", claim),
 ];
 
-fn template(name: &str, restart: &str) -> Value {
-    json!({
+fn template(prng: &mut Prng, name: &str, restart: &str) -> Value {
+    let mut tree = json!({
         "metadata": {"labels": {"app": name}},
         "spec": {
             "restartPolicy": restart,
             "terminationGracePeriodSeconds": 5,
             "containers": [{"name": "main", "image": "sim", "ports": [{"containerPort": 80}]}],
         },
-    })
+    });
+    // Half of them are ready when they say so, the others when they run.
+    if prng.chance(50) {
+        tree["spec"]["containers"][0]["readinessProbe"] =
+            json!({"tcpSocket": {"port": 80}, "periodSeconds": 5});
+    }
+    if prng.chance(20) {
+        tree["spec"]["initContainers"] = json!([{"name": "before", "image": "sim"}]);
+    }
+    tree
 }
 
 fn selector(name: &str) -> Value {
@@ -282,25 +291,25 @@ fn deployment(prng: &mut Prng, name: &str) -> Value {
     let min_ready = if prng.chance(20) { prng.below(5) } else { 0 };
     json!({"metadata": {}, "spec": {
         "replicas": prng.below(5), "selector": selector(name), "strategy": strategy,
-        "minReadySeconds": min_ready, "revisionHistoryLimit": 2, "template": template(name, "Always"),
+        "minReadySeconds": min_ready, "revisionHistoryLimit": 2, "template": template(prng, name, "Always"),
     }})
 }
 
 fn replica_set(prng: &mut Prng, name: &str) -> Value {
     json!({"metadata": {}, "spec": {
-        "replicas": prng.below(4), "selector": selector(name), "template": template(name, "Always"),
+        "replicas": prng.below(4), "selector": selector(name), "template": template(prng, name, "Always"),
     }})
 }
 
 fn replication_controller(prng: &mut Prng, name: &str) -> Value {
-    json!({"metadata": {}, "spec": {"replicas": prng.below(4), "template": template(name, "Always")}})
+    json!({"metadata": {}, "spec": {"replicas": prng.below(4), "template": template(prng, name, "Always")}})
 }
 
 fn stateful_set(prng: &mut Prng, name: &str) -> Value {
     let policy = if prng.chance(40) { "Parallel" } else { "OrderedReady" };
     let mut tree = json!({"metadata": {}, "spec": {
         "replicas": prng.below(4), "selector": selector(name), "serviceName": name,
-        "podManagementPolicy": policy, "template": template(name, "Always"),
+        "podManagementPolicy": policy, "template": template(prng, name, "Always"),
     }});
     if has_volumes() && prng.chance(50) {
         tree["spec"]["volumeClaimTemplates"] = json!([{
@@ -312,9 +321,9 @@ fn stateful_set(prng: &mut Prng, name: &str) -> Value {
     tree
 }
 
-fn daemon_set(_: &mut Prng, name: &str) -> Value {
+fn daemon_set(prng: &mut Prng, name: &str) -> Value {
     json!({"metadata": {}, "spec": {
-        "selector": selector(name), "template": template(name, "Always"),
+        "selector": selector(name), "template": template(prng, name, "Always"),
     }})
 }
 
@@ -326,7 +335,7 @@ fn job_spec(prng: &mut Prng, name: &str) -> Value {
         "activeDeadlineSeconds": deadline,
         "completions": 1 + prng.below(4), "parallelism": 1 + prng.below(3), "backoffLimit": 6,
         "completionMode": if prng.chance(40) { "Indexed" } else { "NonIndexed" },
-        "template": template(name, restart),
+        "template": template(prng, name, restart),
     })
 }
 

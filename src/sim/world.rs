@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use client::{Driver, Informers};
@@ -24,6 +24,8 @@ pub(crate) struct World {
     machine: Mutex<Machine>,
     /// Grows with every power cut: answers from before it do not arrive.
     epoch: AtomicU64,
+    /// Kubelets that wait for the API.
+    n_lost: AtomicUsize,
     /// What happened, for a replay; `None` when nobody reads it.
     story: Option<Mutex<String>>,
 }
@@ -72,6 +74,7 @@ impl World {
             checks: Mutex::default(),
             machine: Mutex::default(),
             epoch: AtomicU64::new(0),
+            n_lost: AtomicUsize::new(0),
             story: verbose.then(Mutex::default),
         }
     }
@@ -145,8 +148,24 @@ impl World {
         lock(&self.machine).control.is_some()
     }
 
-    /// True when no controller has anything to do.
+    /// A kubelet waits for the API until the answer is dropped: on a connection that fell silent it takes a
+    /// while to notice.
+    pub(crate) fn seeks(self: &Arc<World>) -> impl Drop + use<> {
+        struct Found(Arc<World>);
+        impl Drop for Found {
+            fn drop(&mut self) {
+                self.0.n_lost.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.n_lost.fetch_add(1, Ordering::Relaxed);
+        Found(Arc::clone(self))
+    }
+
+    /// True when no controller has anything to do, and every kubelet is there.
     pub(crate) fn is_idle(&self) -> bool {
+        if self.n_lost.load(Ordering::Relaxed) > 0 {
+            return false;
+        }
         let machine = lock(&self.machine);
         machine.control.as_ref().is_some_and(|c| c.driver.idle() && c.scheduler.idle())
     }
