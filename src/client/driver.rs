@@ -18,7 +18,7 @@ use api::{
 };
 use stdx::metrics::Text;
 use stdx::time::Mono;
-use stdx::{Gather, backoff::Backoff};
+use stdx::{Gather, backoff::Backoff, never};
 
 use crate::events::{Folder, Source, Tell};
 use crate::figures::{self, Figures};
@@ -389,6 +389,7 @@ impl Loop {
         let key = key.clone();
         self.figures.waited.observe(now.since(due));
         if let Some(pending) = queue.keys.get_mut(&key) {
+            never!(pending.working, "A key is given to two workers");
             pending.due = None;
             pending.working = true;
             queue.n_working += 1;
@@ -417,8 +418,10 @@ impl Loop {
         let now = rt::now().mono;
         self.figures.worked.observe(now.since(begun));
         let mut queue = self.lock();
+        never!(queue.n_working == 0, "A worker ends that never began");
         queue.n_working -= 1;
         if let Some(pending) = queue.keys.get_mut(&key) {
+            never!(!pending.working, "A worker's key was not its own");
             pending.working = false;
             pending.written = written;
             match outcome {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stdx::never;
 use stdx::time::{Mono, Now};
 
 use super::crash::go_seconds;
@@ -496,16 +497,31 @@ impl State {
     /// Notes that a request is now under way.
     pub fn began(&mut self, now: Now, request: &Request) {
         match request {
-            Request::MountVolumes => self.volumes = Volumes::Mounting,
-            Request::UnmountVolumes => self.volumes = Volumes::Unmounting,
+            Request::MountVolumes => {
+                never!(self.volumes != Volumes::Absent, "Volumes are mounted twice");
+                self.volumes = Volumes::Mounting;
+            }
+            Request::UnmountVolumes => {
+                let running = self.containers.values().any(|known| known.running());
+                never!(running, "Volumes are taken from a container that runs");
+                self.volumes = Volumes::Unmounting;
+            }
             Request::MakeSandbox { .. } => {
+                let there = matches!(self.sandbox, Sandbox::Ready { .. } | Sandbox::Making);
+                never!(there, "A pod gets a second sandbox");
                 self.sandbox = Sandbox::Making;
                 self.sandbox_attempt = self.sandbox_attempt.saturating_add(1);
             }
             Request::StopSandbox { id } => self.sandbox = Sandbox::Stopping { id: id.clone() },
             Request::Start { container, .. } => {
+                never!(self.starting.is_some(), "Two containers of a pod start at a time");
+                never!(
+                    !matches!(self.sandbox, Sandbox::Ready { .. }),
+                    "A container starts without a sandbox"
+                );
                 self.starting = Some(container.clone());
                 let known = self.of(container);
+                never!(known.running(), "A container that runs is started");
                 if let Some(finished) = known.exit().map(|exit| exit.finished_at) {
                     known.crash.restarted(finished, now);
                 }
@@ -523,7 +539,11 @@ impl State {
             }
             Request::Wait { container, told } => self.of(container).waiting = Some(told.clone()),
             Request::Fail(told) => self.failed = Some(told.clone()),
-            Request::Finish => self.finishing = true,
+            Request::Finish => {
+                let running = self.containers.values().any(|known| known.running());
+                never!(running, "A pod is removed while something of it runs");
+                self.finishing = true;
+            }
         }
     }
 }

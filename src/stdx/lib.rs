@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod error;
 pub mod gather;
 pub mod metrics;
+pub mod never;
 pub mod prng;
 pub mod secret;
 pub mod sort;

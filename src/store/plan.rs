@@ -101,6 +101,11 @@ impl Plan {
                 return Err(error);
             }
         };
+        if let Some(what) = self.unsound(base.state, &adding) {
+            // The request ends with it, and not the committer, which everybody needs.
+            self.take_back(adding);
+            return Err(Error::Invalid(format!("what cannot be: {what}")));
+        }
         self.account(base.state, &adding);
         let events = self.events[adding.n_events_before..].to_vec();
         if class == Class::Durable {
@@ -112,6 +117,24 @@ impl Plan {
         };
         self.revision = self.revision.max(revision);
         Ok(Done { failed, responses, revision, events })
+    }
+
+    /// Asks what was added whether it follows what was there.
+    fn unsound(&self, state: &State, adding: &Adding) -> Option<&'static str> {
+        self.events[adding.n_events_before..].iter().find_map(|event| {
+            if event.revision <= state.revision {
+                return Some("A change is given a revision that is taken");
+            }
+            let now = event.now.as_ref()?;
+            let (made, version) = match &event.before {
+                Some(before) => (before.create_revision, before.version.saturating_add(1)),
+                None => (event.revision, 1),
+            };
+            let follows = now.mod_revision == event.revision
+                && now.create_revision == made
+                && now.version == version;
+            (!follows).then_some("A version does not follow the one before")
+        })
     }
 
     /// Whether what a transaction may change can be appended with what the plan holds already. An empty

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use stdx::never;
+
 use crate::error::{Error, Result};
 use crate::types::{Bytes, Event, KeyValue, Query, Range, Span};
 
@@ -90,7 +92,7 @@ impl State {
 
     /// Makes one change visible. Events come in revision order.
     pub(crate) fn apply(&mut self, event: &Arc<Event>) {
-        debug_assert!(event.revision >= self.revision, "revisions only grow");
+        never!(event.revision < self.revision, "A revision is smaller than the one before");
         let old = match &event.now {
             Some(kv) => {
                 match self.keys.entry(Arc::clone(&event.key)) {

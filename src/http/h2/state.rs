@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
 
+use stdx::never;
 use stdx::time::Mono;
 use wire::headers::Headers;
 use wire::hpack;
@@ -614,6 +615,7 @@ impl State {
     fn close(&mut self, id: u32, by_us: bool) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if !std::mem::replace(&mut stream.is_closed, true) {
+            never!(self.n_open == 0, "A stream closes, and none is open");
             self.n_open -= 1;
             self.remember_closed(id, by_us);
             if self.n_open == 0 {
@@ -787,6 +789,8 @@ impl State {
             if stream.recv_unreturned >= self.config.stream_window / 2 && !stream.recv_end {
                 let increment = std::mem::take(&mut stream.recv_unreturned);
                 stream.recv_window += increment;
+                let most = self.config.stream_window;
+                never!(stream.recv_window > most, "A stream's peer may send more than was agreed");
                 codec::emit_window_update(&mut self.control, id, increment);
                 self.wake_driver();
             }
@@ -799,6 +803,8 @@ impl State {
         if self.recv_unreturned >= self.config.connection_window / 2 {
             let increment = std::mem::take(&mut self.recv_unreturned);
             self.recv_window += increment;
+            let most = self.config.connection_window.max(codec::WINDOW_DEFAULT);
+            never!(self.recv_window > most, "A peer may send more than was agreed");
             codec::emit_window_update(&mut self.control, 0, increment);
             self.wake_driver();
         }
@@ -842,9 +848,13 @@ impl State {
                 if stream.to_send.is_empty() {
                     stream.to_send = VecDeque::new();
                 }
+                never!(stream.send_bytes < n, "A stream sends more than was given to it");
+                never!(stream.send_done, "A stream sends after its end");
                 stream.send_bytes -= n;
                 stream.send_window -= n as i64;
                 self.send_window -= n as i64;
+                never!(self.send_window < 0, "A connection sends more than its peer allows");
+                never!(stream.send_window < 0, "A stream sends more than its peer allows");
                 self.n_unhelpful = 0;
                 stream.send_done = ends;
                 if stream.send_bytes < SEND_BUFFERED_MAX_BYTES {
