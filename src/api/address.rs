@@ -4,9 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::Value;
 
-use crate::complain::Complain;
+use crate::complain::{Cause, Complain};
 use crate::lens::Lens;
-use crate::status::Cause;
 
 const IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 

@@ -4,8 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use stdx::Arrange;
 
-use crate::definition::{Definition, Held, Resource};
-use crate::kind::{Form, Kind};
+use crate::definition::{Definition, Held};
+use crate::form::{Form, Resource};
+use crate::kind::Kind;
 use crate::kinds::KINDS;
 
 /// How many kinds may be defined at run time.

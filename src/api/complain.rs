@@ -3,12 +3,21 @@
 use serde_json::Value;
 use stdx::Arrange;
 
-use crate::status::Cause;
-
 /// How many complaints are made about one object.
 const CAUSES_MAX: usize = 256;
 /// How long the message and the field of a complaint may be, in bytes; the rest is cut off.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// One field's complaint, as it appears in `details.causes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// `FieldValueInvalid`, `FieldValueRequired`, `FieldValueNotSupported`, ...
+    pub reason: &'static str,
+    /// The message without the field.
+    pub message: String,
+    /// `spec.containers[0].name`
+    pub field: String,
+}
 
 /// Appends one complaint each; a trait on the list, so that rules read as sentences.
 pub trait Complain {

@@ -4,10 +4,9 @@
 
 use serde_json::Value;
 
-use crate::complain::Complain;
+use crate::complain::{Cause, Complain};
 use crate::lens::Lens;
 use crate::names;
-use crate::status::Cause;
 
 /// All annotations of an object together, as upstream.
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;

@@ -7,10 +7,10 @@ use serde_json::Value;
 use stdx::{Context, Result};
 use wire::protobuf::Reader;
 
-use crate::codec;
 use crate::json_index::{Members, inside};
-use crate::kind::{Form, Kind};
+use crate::kind::Kind;
 use crate::lens::{Lens, LensMut};
+use crate::message::{self, envelope};
 use crate::schema::schema;
 
 /// One stored version of an object. Cloning shares it; store, watches, informers and answers hold
@@ -104,12 +104,12 @@ impl Object {
     /// If the bytes are not an object of `kind`.
     pub fn check(kind: &'static Kind, bytes: &[u8]) -> Result<()> {
         let what = || format!("decode a stored {}", kind.name);
-        match codec::envelope::open(bytes).context(what)? {
+        match envelope::open(bytes).context(what)? {
             Some(envelope) if envelope.content_type != "application/json" => {
-                let root = Form::from(kind).table();
+                let root = schema().stored(kind);
                 let root = root.context(|| format!("{}: it is protobuf", what()))?;
                 // The whole message is read once, so that later readers meet no malformed bytes.
-                codec::check_message(root, envelope.raw).context(what)
+                message::check_message(root, envelope.raw).context(what)
             }
             // Written anew by whoever makes an object of it.
             Some(_) => Ok(()),
@@ -127,7 +127,7 @@ impl Object {
     /// If the bytes are not an object of `kind`.
     pub fn from_checked(kind: &'static Kind, revision: u64, bytes: Arc<[u8]>) -> Result<Object> {
         let what = || format!("decode a stored {}", kind.name);
-        let index = match codec::envelope::open(&bytes).context(what)? {
+        let index = match envelope::open(&bytes).context(what)? {
             Some(envelope) if envelope.content_type != "application/json" => {
                 if envelope.kind != kind.name || !kind.is_built_in() {
                     return Err(stdx::Error::new(format!("{}: it is a {}", what(), envelope.kind)));
@@ -155,8 +155,8 @@ impl Object {
     pub fn from_tree(kind: &'static Kind, tree: &Value) -> Result<Object> {
         let revision = tree.str("metadata.resourceVersion").parse().unwrap_or(0);
         let what = || format!("encode {} {}", kind.name, tree.str("metadata.name"));
-        let bytes: Arc<[u8]> = codec::encode_stored(Form::from(kind), tree).context(what)?.into();
-        let index = match codec::envelope::open(&bytes).context(what)? {
+        let bytes: Arc<[u8]> = message::encode_stored(kind, tree).context(what)?.into();
+        let index = match envelope::open(&bytes).context(what)? {
             Some(envelope) => Index::Protobuf(Offsets::find(&bytes, envelope.raw).context(what)?),
             None => Index::of_json(&bytes).context(what)?,
         };
@@ -182,7 +182,7 @@ impl Object {
         match self.message() {
             // The constructors checked that the bytes decode.
             Some(raw) => {
-                let content = codec::decode_content(schema().root(self.0.kind), raw);
+                let content = message::decode_content(schema().root_of(self.0.kind, None), raw);
                 self.headed(Value::Object(content.unwrap_or_default()))
             }
             None => {
@@ -197,7 +197,8 @@ impl Object {
     pub fn whole_tree(&self) -> Value {
         self.headed(match self.message() {
             Some(raw) => Value::Object(
-                codec::decode_message(schema().root(self.0.kind), raw).unwrap_or_default(),
+                message::decode_message(schema().root_of(self.0.kind, None), raw)
+                    .unwrap_or_default(),
             ),
             None => serde_json::from_slice(&self.0.bytes).unwrap_or_default(),
         })

@@ -9,10 +9,10 @@ use serde_json::Value;
 use stdx::Arrange;
 
 use crate::catalog::Kinds;
-use crate::definition::Resource;
+use crate::form::{Resource, Types};
 use crate::lens::Lens;
 use crate::policy::Names;
-use crate::schema::{Field, Scalar, Shape as Outer, TypeId, Types, schema};
+use crate::schema::{Field, Scalar, Shape as Outer, TypeId, schema};
 use crate::structural::{META, TEXT, View};
 
 /// How many kinds a policy's expressions are checked against.

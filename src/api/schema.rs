@@ -26,9 +26,8 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use stdx::Arrange;
 
-use crate::kind::{Form, Kind};
+use crate::kind::{Kind, Served};
 use crate::kinds::KINDS;
-use crate::structural::Structural;
 
 /// What a value is, whatever its shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,32 +257,6 @@ pub struct Schema {
     pub object_meta: TypeId,
 }
 
-/// How the values of a form are described.
-#[derive(Debug, Clone, Copy)]
-pub enum Types<'a> {
-    /// A kind in code: a type of the table.
-    Table(TypeId),
-    /// A kind that is defined at run time.
-    Structural(&'a Structural),
-    /// Such a kind, met without its definition: everything passes.
-    Unknown,
-}
-
-impl<'a> Form<'a> {
-    pub fn types(self) -> Types<'a> {
-        match self.defined {
-            Some(held) => Types::Structural(held.schema()),
-            None if self.kind.is_built_in() => Types::Table(schema().root(self)),
-            None => Types::Unknown,
-        }
-    }
-
-    /// The root type of a kind in code.
-    pub fn table(self) -> Option<TypeId> {
-        self.kind.is_built_in().then(|| schema().root(self))
-    }
-}
-
 /// The table of all built-in types.
 pub fn schema() -> &'static Schema {
     static SCHEMA: OnceLock<Schema> = OnceLock::new();
@@ -355,18 +328,21 @@ impl Schema {
         self.find(META, name).filter(|id| self.of(*id).package == META)
     }
 
-    /// The root type of a kind in code in a form.
+    /// The root type of a kind in code, in a version that is not the stored one if there is such.
     ///
     /// # Panics
     /// If the kind is not in `KINDS` or a served root names no type; the meta-tests cover every form.
-    /// Where any kind may come, ask [`Form::types`].
-    pub fn root<'f>(&self, form: impl Into<Form<'f>>) -> TypeId {
-        let form = form.into();
-        let found = match form.served.map(|served| served.root) {
+    pub fn root_of(&self, kind: &Kind, served: Option<&Served>) -> TypeId {
+        let found = match served.map(|served| served.root) {
             Some(root) if !root.is_empty() => self.qualified(root),
-            _ => self.roots.iter().find(|(kind, _)| *kind == form.kind).map(|(_, id)| *id),
+            _ => self.roots.iter().find(|(other, _)| *other == kind).map(|(_, id)| *id),
         };
-        found.unwrap_or_else(|| panic!("{form:?} has no schema"))
+        found.unwrap_or_else(|| panic!("{kind:?} has no schema"))
+    }
+
+    /// The root type of what is stored of a kind; `None` of one that is defined at run time.
+    pub fn stored(&self, kind: &Kind) -> Option<TypeId> {
+        kind.is_built_in().then(|| self.root_of(kind, None))
     }
 
     /// The field of a union that a JSON value is the value of.

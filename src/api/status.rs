@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
+pub use crate::complain::Cause;
+use crate::complain::cut;
 use crate::kind::Kind;
 
 /// Why a request failed; each has one HTTP code.
@@ -112,17 +114,6 @@ impl Reason {
     }
 }
 
-/// One field's complaint, as it appears in `details.causes`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cause {
-    /// `FieldValueInvalid`, `FieldValueRequired`, `FieldValueNotSupported`, ...
-    pub reason: &'static str,
-    /// The message without the field.
-    pub message: String,
-    /// `spec.containers[0].name`
-    pub field: String,
-}
-
 /// A failed answer. Boxed inside, so that `Result<T, Status>` stays small.
 #[derive(Clone, PartialEq)]
 pub struct Status(Box<Inner>);
@@ -179,7 +170,7 @@ impl Status {
     }
 
     pub fn invalid(kind: &Kind, name: &str, mut causes: Vec<Cause>) -> Status {
-        causes.iter_mut().for_each(crate::complain::cut);
+        causes.iter_mut().for_each(cut);
         let mut texts: Vec<String> = Vec::new();
         for cause in &causes {
             let text = format!("{}: {}", cause.field, cause.message);

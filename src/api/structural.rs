@@ -10,6 +10,7 @@
 mod check;
 mod embedded;
 mod formats;
+mod host;
 mod pattern;
 mod published;
 mod read;
@@ -25,6 +26,7 @@ pub mod tests;
 use serde_json::Value;
 
 pub use formats::fits as fits_format;
+pub use host::violations;
 pub use pattern::{Pattern, check as check_pattern};
 pub use published::{is_open, published};
 pub use rules::{META, TEXT, View};

@@ -11,7 +11,8 @@ mod typed;
 use std::fmt::Write;
 
 use api::codec::{self, FieldValidation};
-use api::kind::{Durability, Form};
+use api::form::Form;
+use api::kind::Durability;
 use api::lens::{Lens, LensMut};
 use api::status::{Reason, Status};
 use serde_json::{Value, json};

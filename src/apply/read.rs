@@ -1,7 +1,7 @@
 //! What a client applies, read without changing it, and made canonical once it is merged.
 
 use api::codec::{self, Decoded, FieldValidation, Meter, Mismatch};
-use api::kind::Form;
+use api::form::Form;
 use api::lens::Lens;
 use api::patch::converter_words;
 use api::status::{Reason, Status};

@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 
 use api::complain::go_any;
-use api::kind::Form;
+use api::form::{Form, Types};
 use api::lens::Lens;
-use api::schema::{Field, Scalar, Shape, TypeId, Types, schema};
+use api::schema::{Field, Scalar, Shape, TypeId, schema};
 use api::status::{Reason, Status};
 use api::structural::{At, ListType, Structural, Type};
 use serde_json::Value;

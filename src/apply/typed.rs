@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use api::kind::Form;
+use api::form::{Form, Types};
 use api::patch::strategic;
-use api::schema::{Field, Scalar, Shape, TypeId, Types, schema};
+use api::schema::{Field, Scalar, Shape, TypeId, schema};
 use api::status::Status;
 use api::structural::{At, ListType, Structural, TYPES, Type};
 use serde_json::{Map, Value};

@@ -9,14 +9,14 @@ pub mod openapi;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use api::catalog::Kinds;
+use api::form::{Form, Resource};
+use api::groups::{GROUPS, priorities};
+use api::kind::{Kind, Scope, Sub};
 use serde_json::{Value, json};
 use stdx::Arrange;
 
 use crate::elsewhere::Elsewhere;
-use api::catalog::Kinds;
-use api::definition::Resource;
-use api::groups::{GROUPS, priorities};
-use api::kind::{Form, Kind, Scope, Sub};
 
 /// `GET /api`. `server_address` is `10.0.0.1:6443`.
 pub fn api_versions(server_address: &str) -> Value {

@@ -1,6 +1,6 @@
 //! What a client sent in another version, in the one that is stored.
 
-use api::kind::Form;
+use api::form::Form;
 use api::lens::LensMut;
 use serde_json::Value;
 

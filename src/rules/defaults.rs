@@ -1,7 +1,7 @@
 //! Defaulting: fills what a client left out, as upstream's v1 defaults do.
 
-use api::kind::Form;
-use api::schema::{Field, Scalar, Shape, TypeId, Types, schema};
+use api::form::{Form, Types};
+use api::schema::{Field, Scalar, Shape, TypeId, schema};
 use serde_json::{Map, Value};
 
 use crate::kinds as rules;

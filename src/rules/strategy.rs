@@ -6,7 +6,7 @@
 //! randomness), before `create`: a job's selector is its uid.
 
 use api::codec;
-use api::kind::Form;
+use api::form::Form;
 use api::lens::{Lens, LensMut};
 use api::schema::schema;
 use serde_json::Value;

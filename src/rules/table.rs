@@ -1,6 +1,6 @@
 //! `meta.k8s.io/v1` Tables: what `kubectl get` prints, from each kind's columns.
 
-use api::kind::Form;
+use api::form::Form;
 use api::lens::Lens;
 use api::time;
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ use super::{
     Mismatch, encode, envelope, put_metadata, put_object, write_json, write_metadata_json,
 };
 use super::{write_metadata_protobuf, write_protobuf, write_tree_json};
-use crate::kind::Form;
+use crate::form::Form;
 use crate::lens::LensMut;
 use crate::object::Object;
 use crate::schema::schema;

@@ -4,31 +4,24 @@
 //! Go always writes are there (`status: {}`, `creationTimestamp: null`), other empty ones are not,
 //! quantities and times are in their canonical text. Trees of the same content are equal.
 
-pub mod aliases;
-mod decode;
-pub mod duration;
-mod encode;
-pub mod envelope;
 mod lists;
-mod mismatch;
-mod normalize;
 mod received;
-pub mod sample;
-mod stream;
 
-pub use mismatch::json_type;
 use serde_json::{Map, Value};
 use stdx::Gather;
 use wire::protobuf as pb;
 
-use crate::kind::Form;
+use crate::form::{Form, Types};
 use crate::lens::{Lens, LensMut};
+use crate::message::{decode, encode, envelope, normalize, stream};
 use crate::object::Object;
-use crate::schema::{TypeId, Types, schema};
+use crate::schema::schema;
 use crate::status::Status;
 
+pub use crate::message::{
+    Mismatch, decode_content, decode_message, duration, json_type, sample, write_tree_json, zero_of,
+};
 pub use lists::{JSON_END, ListMeta, PROTOBUF_END, Shown, write_list_json, write_list_protobuf};
-pub use mismatch::Mismatch;
 pub use received::{
     Framed, Received, has_protobuf, received, received_status, watch_frame, watch_line,
 };
@@ -368,12 +361,6 @@ fn splice_revision(
     Ok(())
 }
 
-/// Appends any tree as JSON.
-pub fn write_tree_json(tree: &Value, out: &mut Vec<u8>) {
-    // Writing to a Vec does not fail, and trees have string keys only.
-    let _ = serde_json::to_writer(out, tree);
-}
-
 /// Encodes a tree of a meta kind (`Status`, `APIGroupList`, ...) or a served kind as protobuf, by
 /// its `apiVersion` and `kind`. `Table` and aggregated discovery have no protobuf form upstream.
 ///
@@ -385,52 +372,6 @@ pub fn tree_to_protobuf(tree: &Value) -> stdx::Result<Vec<u8>> {
         stdx::Error::wrap(format!("encode a {}", tree.str("kind")), mismatch)
     })?;
     Ok(out)
-}
-
-/// Encodes a tree of a kind for storage: protobuf for Kubernetes' own kinds, JSON for others.
-/// The resource version is left out.
-pub fn encode_stored(form: Form<'_>, tree: &Value) -> Result<Vec<u8>, Mismatch> {
-    let Value::Object(map) = tree else {
-        return Err(Mismatch::of_root(tree, form.kind.name));
-    };
-    let mut out = Vec::with_capacity(1024);
-    let root = form.table().filter(|_| !form.kind.declared.json);
-    let Some(root) = root else {
-        let mut stored = tree.clone();
-        stored.remove("metadata.resourceVersion");
-        write_tree_json(&stored, &mut out);
-        out.shrink_to_fit();
-        return Ok(out);
-    };
-    envelope::seal(&form.api_version(), form.kind.name, &mut out, |out| {
-        encode::stored(root, map, out)
-    })?;
-    out.shrink_to_fit();
-    Ok(out)
-}
-
-/// What Go writes for a field that is not set.
-pub fn zero_of(field: &crate::schema::Field) -> Value {
-    decode::zero(field)
-}
-
-/// Decodes a bare message of a kind.
-pub fn decode_message(root: TypeId, raw: &[u8]) -> Result<Map<String, Value>, pb::Error> {
-    let mut map = Map::new();
-    decode::message(root, raw, 0, &mut map)?;
-    Ok(map)
-}
-
-/// Reads a bare message of a kind, but for who manages which field.
-pub fn decode_content(root: TypeId, raw: &[u8]) -> Result<Map<String, Value>, pb::Error> {
-    let mut map = Map::new();
-    decode::content(root, raw, &mut map)?;
-    Ok(map)
-}
-
-/// Whether a bare message of a kind decodes.
-pub fn check_message(root: TypeId, raw: &[u8]) -> Result<(), pb::Error> {
-    decode::check(root, raw, 0)
 }
 
 /// Decodes a body of a meta kind, JSON or protobuf by its first bytes: `DeleteOptions`, `Status`, ...

@@ -291,7 +291,7 @@ fn list(kind: &'static Kind, raw: &[u8]) -> Result<Received> {
 mod tests {
     use super::*;
     use crate::codec;
-    use crate::kind::Form;
+    use crate::form::Form;
     use crate::kinds::{ADDON, KINDS, POD};
     use crate::lens::LensMut;
     use crate::schema::schema;

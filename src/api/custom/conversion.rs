@@ -5,8 +5,8 @@
 use serde_json::{Map, Value};
 use wire::json::put_string;
 
+use crate::complain::Cause;
 use crate::lens::Lens;
-use crate::status::Cause;
 
 /// What a webhook may change of the metadata.
 const CHANGEABLE: [&str; 2] = ["labels", "annotations"];

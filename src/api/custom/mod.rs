@@ -12,9 +12,8 @@ use serde_json::Value;
 use stdx::{Arrange, Gather};
 use wire::protobuf::{self as pb, Reader};
 
-use crate::definition::{Conversion, Definition, Printed, ScalePaths, Version};
-use crate::kind::{Kind, Scope};
 use crate::lens::{Lens, LensMut};
+use crate::message::{decode_content, decode_message};
 use crate::object::Object;
 use crate::schema::schema;
 use crate::structural::Structural;
@@ -56,6 +55,11 @@ impl Schema {
         Schema { key: key_of(&text), source: Source::Json(text.into()) }
     }
 
+    /// What lies in the bytes of a stored definition. Those of the same `origin` are the same.
+    pub(crate) fn stored(object: &Object, range: Range<usize>, origin: impl Hash) -> Schema {
+        Schema { key: key_of(origin), source: Source::Stored(object.clone(), range) }
+    }
+
     /// As it was given.
     pub fn tree(&self) -> Option<Value> {
         match &self.source {
@@ -64,7 +68,7 @@ impl Schema {
             Source::Stored(object, range) => {
                 let bytes = object.bytes().get(range.clone())?;
                 let root = schema().find(PACKAGE, "JSONSchemaProps")?;
-                crate::codec::decode_message(root, bytes).ok().map(Value::Object)
+                decode_message(root, bytes).ok().map(Value::Object)
             }
         }
     }
@@ -97,7 +101,7 @@ impl Schema {
     }
 }
 
-fn key_of(what: impl Hash) -> u64 {
+pub(crate) fn key_of(what: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     what.hash(&mut hasher);
     hasher.finish()
@@ -113,120 +117,15 @@ mod tag {
     pub(super) const OPENAPI: u32 = 1;
 }
 
-impl Definition {
-    /// What a CustomResourceDefinition defines; `None` while its names are not accepted.
-    ///
-    /// # Errors
-    /// If its kind cannot be served.
-    pub fn stored(object: &Object) -> Result<Option<Definition>, String> {
-        let tree = outline(object);
-        if !is_true(&tree, "NamesAccepted") && !is_true(&tree, "Established") {
-            return Ok(None);
-        }
-        let names = tree.at("status.acceptedNames");
-        let scope = match tree.str("spec.scope") {
-            "Namespaced" => Scope::Namespaced,
-            _ => Scope::Cluster,
-        };
-        let group = tree.str("spec.group");
-        let kind = Kind::intern(group, names.str("kind"), names.str("plural"), scope)?;
-        let schemas = object.message().map(schema_places).unwrap_or_default();
-        let uid = tree.str("metadata.uid");
-        let generation = tree.int("metadata.generation").unwrap_or(0);
-        let keeps_all = tree.flag("spec.preserveUnknownFields");
-        let base = object.bytes().as_ptr() as usize;
-        let versions = tree.list("spec.versions").iter().enumerate().map(|(idx, version)| {
-            let place = schemas.get(idx).copied().flatten().filter(|_| !keeps_all);
-            let schema = match place {
-                None => Schema::none(),
-                Some(bytes) => {
-                    let start = bytes.as_ptr() as usize - base;
-                    let range = start..start + bytes.len();
-                    Schema {
-                        key: key_of((uid, generation, idx)),
-                        source: Source::Stored(object.clone(), range),
-                    }
-                }
-            };
-            version_of(&tree, version, schema)
-        });
-        let boxed = |texts: &[Value]| -> Vec<Box<str>> {
-            texts.iter().filter_map(Value::as_str).map(Box::from).collect()
-        };
-        let terminating = is_true(&tree, "Terminating");
-        let conversion = conversion_of(tree.at("spec.conversion"));
-        Ok(Some(Definition {
-            kind,
-            singular: names.str("singular").into(),
-            list_kind: names.str("listKind").into(),
-            short: boxed(names.list("shortNames")),
-            categories: boxed(names.list("categories")),
-            versions: versions.collect(),
-            conversion,
-            waiting: !is_true(&tree, "NamesAccepted"),
-            terminating,
-            stamp: format!("{uid}/{generation}/{:x}", key_of(names.to_string())).into(),
-        }))
-    }
-}
-
-fn conversion_of(tree: &Value) -> Option<Box<Conversion>> {
-    if tree.str("strategy") != "Webhook" {
-        return None;
-    }
-    let known = |version: &str| ["v1", "v1beta1"].into_iter().find(|own| *own == version);
-    let versions = tree.list("webhook.conversionReviewVersions").iter();
-    let client = tree.at("webhook.clientConfig").to_string();
-    let review = versions.filter_map(Value::as_str).find_map(known);
-    Some(Box::new(Conversion { client: client.into(), review }))
-}
-
 /// A stored definition as a tree without its schemas, which would be the larger part of it.
 pub fn outline(object: &Object) -> Value {
     let Some(raw) = object.message() else { return object.tree() };
     let mut lean = Vec::new();
     let path = [tag::SPEC, tag::VERSIONS, tag::SCHEMA];
     let read = without(raw, &path, &mut lean)
-        .and_then(|()| crate::codec::decode_content(schema().root(object.kind()), &lean));
+        .and_then(|()| decode_content(schema().root_of(object.kind(), None), &lean));
     // The constructors checked that the bytes decode.
     Value::Object(read.unwrap_or_default())
-}
-
-fn version_of(tree: &Value, version: &Value, schema: Schema) -> Version {
-    let path = |text: &str| -> Box<str> { text.strip_prefix('.').unwrap_or(text).into() };
-    let columns = version.list("additionalPrinterColumns").iter().map(|column| Printed {
-        name: column.str("name").into(),
-        kind: column.str("type").into(),
-        format: column.str("format").into(),
-        priority: column.int("priority").and_then(|it| i32::try_from(it).ok()).unwrap_or(0),
-        description: column.str("description").into(),
-        path: column.str("jsonPath").into(),
-    });
-    let scale = version.at("subresources.scale");
-    let selectable = version.list("selectableFields").iter();
-    let name = version.str("name");
-    let warning = version.flag("deprecated").then(|| match version.str("deprecationWarning") {
-        "" => {
-            let (group, kind) = (tree.str("spec.group"), tree.str("spec.names.kind"));
-            format!("{group}/{name} {kind} is deprecated").into()
-        }
-        warning => warning.into(),
-    });
-    Version {
-        name: name.into(),
-        served: version.flag("served"),
-        stored: version.flag("storage"),
-        schema,
-        columns: columns.collect(),
-        status: version.has("subresources.status"),
-        scale: scale.is_object().then(|| ScalePaths {
-            spec: path(scale.str("specReplicasPath")),
-            status: path(scale.str("statusReplicasPath")),
-            selector: path(scale.str("labelSelectorPath")),
-        }),
-        selectable: selectable.map(|field| path(field.str("jsonPath"))).collect(),
-        warning,
-    }
 }
 
 /// Copies a message without the fields at the end of a path of tags.
@@ -244,13 +143,17 @@ fn without(raw: &[u8], path: &[u32], out: &mut Vec<u8>) -> Result<(), pb::Error>
     }
 }
 
-/// The bytes of the schema of each version.
-fn schema_places(raw: &[u8]) -> Vec<Option<&[u8]>> {
+/// Where in its bytes a stored definition has the schema of each version.
+pub(crate) fn schema_places(object: &Object) -> Vec<Option<Range<usize>>> {
+    let base = object.bytes().as_ptr() as usize;
+    let raw = object.message().unwrap_or_default();
     let versions = fields(raw, tag::SPEC).flat_map(|spec| fields(spec, tag::VERSIONS));
     versions
         .map(|version| {
             let holder = fields(version, tag::SCHEMA).last()?;
-            fields(holder, tag::OPENAPI).last()
+            let bytes = fields(holder, tag::OPENAPI).last()?;
+            let start = bytes.as_ptr() as usize - base;
+            Some(start..start + bytes.len())
         })
         .collect()
 }

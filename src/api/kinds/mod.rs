@@ -24,6 +24,7 @@ pub mod event;
 mod eviction;
 mod flow_schema;
 mod horizontal_pod_autoscaler;
+mod identity;
 pub mod ingress;
 mod ingress_class;
 mod job;
@@ -91,6 +92,7 @@ pub use event::EVENT;
 pub use eviction::EVICTION;
 pub use flow_schema::FLOW_SCHEMA;
 pub use horizontal_pod_autoscaler::HORIZONTAL_POD_AUTOSCALER;
+pub use identity::IDENTITIES_MAX;
 pub use ingress::INGRESS;
 pub use ingress_class::INGRESS_CLASS;
 pub use job::JOB;
@@ -211,7 +213,7 @@ pub fn by_name(group: &str, name: &str) -> Option<&'static Kind> {
     KINDS
         .iter()
         .copied()
-        .find(|kind| kind.name == name && kind.forms().any(|form| form.group() == group))
+        .find(|kind| kind.name == name && kind.versions().any(|(its, ..)| its == group))
 }
 
 /// The kind in code that a tree's `apiVersion` and `kind` name.

@@ -11,7 +11,7 @@ pub use strategic::{converter_words, go_print};
 
 use serde_json::{Map, Value};
 
-use crate::kind::Form;
+use crate::form::Form;
 use crate::status::{Reason, Status};
 
 /// Operations one JSON Patch may hold, as upstream.

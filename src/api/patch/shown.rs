@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 use wire::json::put_string;
 
-use crate::kind::Form;
+use crate::form::Form;
 use crate::schema::{Field, Shape, TypeId, schema};
 
 /// How much of the object is shown, in bytes.

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 use stdx::Arrange;
 
-use crate::codec::aliases;
+use crate::message::aliases;
 use crate::schema::{Field, Shape, TypeId, schema};
 use crate::status::{Reason, Status};
 

@@ -1,6 +1,7 @@
 //! Claims that are made for the ephemeral volumes of one pod.
 
-use crate::{Lens, Value};
+use crate::lens::Lens;
+use serde_json::Value;
 
 /// Whether the claim of an ephemeral volume was made for this pod; one of the same name may be
 /// somebody's data.

@@ -8,8 +8,7 @@ use stdx::Gather;
 use serde_json::{Map, Number, Value};
 
 use super::{At, Limits, ListType, Logic, Node, Structural, Type, property};
-use crate::complain::{Complain, go_any};
-use crate::status::Cause;
+use crate::complain::{Cause, Complain, go_any};
 
 /// How many complaints are made about one object.
 const CAUSES_MAX: usize = 64;

@@ -7,10 +7,9 @@ use serde_json::Value;
 
 use super::check::enter;
 use super::{At, Structural};
-use crate::complain::Complain;
+use crate::complain::{Cause, Complain};
 use crate::lens::Lens;
 use crate::names;
-use crate::status::Cause;
 
 impl Structural {
     /// Checks every embedded object of a whole one.

@@ -12,9 +12,8 @@ use stdx::Arrange;
 use super::check::Correlated;
 use super::formats::Format;
 use super::{At, ListType, NOTHING, Node, Structural, Type, property};
-use crate::complain::Complain;
+use crate::complain::{Cause, Complain};
 use crate::lens::Lens;
-use crate::status::Cause;
 
 /// How many complaints rules make about one object.
 const CAUSES_MAX: usize = 64;
@@ -445,7 +444,7 @@ impl<'s> Walk<'_, 's> {
             };
             let old = if optional { Val::optional(old) } else { old.unwrap_or(Val::Null) };
             let variables = [now, old];
-            let input = Input { variables: &variables, host: &crate::formats::Formats };
+            let input = Input { variables: &variables, host: &super::host::Formats };
             self.rule(at, rule, program, written, &input, before);
         }
     }

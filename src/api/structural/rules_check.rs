@@ -8,9 +8,8 @@ use stdx::Arrange;
 
 use super::rules::{Rule, View, compile};
 use super::{At, ListType, Node, Structural, Type};
-use crate::complain::{Complain, go_any};
+use crate::complain::{Cause, Complain, go_any};
 use crate::lens::Lens;
-use crate::status::Cause;
 
 /// What one expression may cost, times how often it may be evaluated about one object.
 const EXPRESSION_MAX: u64 = 10_000_000;

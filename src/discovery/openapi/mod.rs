@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use api::catalog::Kinds;
 use api::codec::write_tree_json;
-use api::kind::Form;
+use api::form::Form;
 use serde_json::{Value, json};
 use wire::json::put_string;
 

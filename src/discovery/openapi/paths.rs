@@ -1,6 +1,6 @@
 //! The paths of a kind with their operations.
 
-use api::kind::Form;
+use api::form::Form;
 use serde_json::{Map, Value, json};
 use stdx::Gather;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::kind::Form;
+use api::form::Form;
 use api::schema::{Field, Scalar, Shape, TypeId, schema};
 use api::structural::{is_open, published};
 use serde_json::{Map, Value, json};

@@ -39,7 +39,7 @@ pub(super) fn texts(bytes: &[u8]) {
     if let Ok(selector) = ::api::selector::Selector::parse(text) {
         let _ = selector.matches_map(&json!({"a": "b", "app": "web"}));
     }
-    let _ = ::api::selector_syntax::parse_fields(text);
+    let _ = ::api::selector::parse_fields(text);
     for format in FORMATS {
         let _ = ::api::violations(format, text);
     }

@@ -64,7 +64,8 @@ mod workload;
 
 pub use service::check_addresses as check_service_addresses;
 
-use api::kind::{Form, Kind};
+use api::form::Form;
+use api::kind::Kind;
 use api::status::Cause;
 use serde_json::Value;
 use stdx::time::Wall;

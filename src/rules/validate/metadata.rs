@@ -3,7 +3,7 @@
 //! Source: k8s.io/apimachinery/pkg/api/validation/objectmeta.go, k8s.io/kubernetes/pkg/apis/core/validation
 
 use api::complain::{Complain, IMMUTABLE, NON_NEGATIVE};
-use api::kind::Form;
+use api::form::Form;
 use api::labels::{annotations, labels};
 use api::lens::Lens;
 use api::names;

@@ -4,9 +4,10 @@
 mod metadata;
 
 use api::complain::Complain;
-use api::kind::{Form, Sub};
+use api::form::{Form, Types};
+use api::kind::Sub;
 use api::lens::Lens;
-use api::schema::{Types, schema};
+use api::schema::schema;
 use api::status::{Cause, Status};
 use serde_json::Value;
 

@@ -169,7 +169,7 @@ fn requirement(key: &str, operator: &str, values: &[String]) -> Value {
 
 /// A selector that cannot be read narrows nothing.
 fn fields(text: &str) -> Vec<Value> {
-    let terms = api::selector_syntax::parse_fields(text).unwrap_or_default().into_iter();
+    let terms = api::selector::parse_fields(text).unwrap_or_default().into_iter();
     let told = terms.map(|term| {
         let operator = if term.equal { "In" } else { "NotIn" };
         requirement(&term.path, operator, &[term.value])

@@ -112,7 +112,7 @@ impl Attributes {
 
 /// The name that a field selector asks for, if it asks for one.
 pub(crate) fn selected_name(fields: &str) -> String {
-    let terms = api::selector_syntax::parse_fields(fields).unwrap_or_default();
+    let terms = api::selector::parse_fields(fields).unwrap_or_default();
     let mut names = terms.into_iter().filter(|term| term.equal && term.path == "metadata.name");
     names
         .next()

@@ -169,7 +169,7 @@ async fn own_pods(store: &Store, node: &str, attributes: &Attributes) -> Answer 
     match (attributes.verb.as_str(), attributes.subresource.as_str()) {
         ("get", "") => related().await,
         ("list" | "watch", "") => {
-            let terms = api::selector_syntax::parse_fields(&attributes.field_selector);
+            let terms = api::selector::parse_fields(&attributes.field_selector);
             let own = terms
                 .unwrap_or_default()
                 .iter()

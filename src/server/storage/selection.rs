@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::kinds::EVENT;
 use api::selector::Selector;
-use api::selector_syntax::{FieldTerm, parse_fields};
+use api::selector::{FieldTerm, parse_fields};
 use api::{Form, Object, Status};
 use client::ListOptions;
 

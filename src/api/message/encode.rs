@@ -10,7 +10,7 @@ use crate::schema::{Field, Scalar, Shape, TypeId, schema};
 static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
 
 /// Appends the fields of a message. Unknown fields are left out.
-pub(super) fn message(
+pub(crate) fn message(
     id: TypeId,
     map: &Map<String, Value>,
     out: &mut Vec<u8>,
@@ -19,7 +19,7 @@ pub(super) fn message(
 }
 
 /// As `message`, for storage: the resource version, which is the store's revision, is left empty.
-pub(super) fn stored(
+pub(crate) fn stored(
     id: TypeId,
     map: &Map<String, Value>,
     out: &mut Vec<u8>,
@@ -206,7 +206,7 @@ fn union(id: TypeId, value: &Value, out: &mut Vec<u8>) -> Result<(), Mismatch> {
 }
 
 /// Go's words for a union that is none of what it may be.
-pub(super) const NO_UNION: &str = "boolean or JSON schema expected";
+pub(crate) const NO_UNION: &str = "boolean or JSON schema expected";
 
 fn timestamp(out: &mut Vec<u8>, tag: u32, secs: i64, nanos: i64) {
     // The closure cannot fail.

@@ -1,9 +1,11 @@
 //! What is known of a kind that is defined at run time: its versions with their schemas, columns and subresources.
 
+mod stored;
+
 use std::sync::{Arc, OnceLock};
 
 use crate::custom::Schema;
-use crate::kind::{Form, Kind, Served, Sub};
+use crate::kind::{Kind, Sub};
 use crate::names;
 use crate::structural::Structural;
 
@@ -13,7 +15,7 @@ pub const VERSIONS_MAX: usize = 64;
 pub const COLUMNS_MAX: usize = 64;
 
 /// A kind's definition. It never changes: a new one takes its place in the next
-/// [`Kinds`](crate::catalog::Kinds). Only the identity of its kind outlives it.
+/// [`Kinds`](crate::Kinds). Only the identity of its kind outlives it.
 #[derive(Debug)]
 pub struct Definition {
     pub kind: &'static Kind,
@@ -131,16 +133,6 @@ impl Definition {
     }
 }
 
-/// A kind as served in one version. It keeps its definition alive, so it can be held as long as it
-/// takes; whether it is still what is served, [`Kinds::is_current`](crate::catalog::Kinds::is_current) says.
-/// A copy reads the schema anew when it is asked for, so whoever waits for long holds a copy.
-#[derive(Debug, Clone)]
-pub struct Resource {
-    pub kind: &'static Kind,
-    pub served: Option<&'static Served>,
-    pub defined: Option<Held>,
-}
-
 /// A definition in one of its versions, and its schema while it is used.
 #[derive(Debug)]
 pub struct Held {
@@ -168,28 +160,5 @@ impl Held {
 
     pub fn schema(&self) -> &Structural {
         self.schema.get_or_init(|| self.version().schema.read())
-    }
-}
-
-impl Resource {
-    pub fn form(&self) -> Form<'_> {
-        Form { kind: self.kind, served: self.served, defined: self.defined.as_ref() }
-    }
-
-    /// What users of this version are warned of.
-    pub fn warning(&self) -> Option<&str> {
-        self.defined.as_ref()?.version().warning.as_deref()
-    }
-
-    /// Whether its objects are not made any more.
-    pub fn is_terminating(&self) -> bool {
-        self.defined.as_ref().is_some_and(|held| held.definition.terminating)
-    }
-}
-
-impl From<Form<'static>> for Resource {
-    /// Of a kind in code.
-    fn from(form: Form<'static>) -> Resource {
-        Resource { kind: form.kind, served: form.served, defined: None }
     }
 }

@@ -42,7 +42,7 @@ pub fn violations(format: &str, text: &str) -> Vec<String> {
         "date" => "invalid date",
         _ => "invalid datetime",
     };
-    let good = crate::structural::fits_format(format, text);
+    let good = super::fits_format(format, text);
     if good { Vec::new() } else { vec![wrong.into()] }
 }
 

@@ -13,7 +13,7 @@ const UNKNOWN_MAX: usize = 20;
 
 /// Collects complaints while walking.
 #[derive(Default)]
-pub(super) struct Walk {
+pub(crate) struct Walk {
     pub path: String,
     pub unknown: Vec<String>,
     /// Keep what was sent as it was, empty values too, and fill in nothing (apply patches).
@@ -24,7 +24,7 @@ pub(super) struct Walk {
 
 impl Walk {
     /// Normalizes a root object; `apiVersion` and `kind` stay.
-    pub(super) fn root(&mut self, id: TypeId, tree: &mut Value) -> Result<(), Mismatch> {
+    pub(crate) fn root(&mut self, id: TypeId, tree: &mut Value) -> Result<(), Mismatch> {
         let Value::Object(map) = tree else {
             return Err(Mismatch::of_root(tree, schema().of(id).name));
         };
@@ -35,7 +35,7 @@ impl Walk {
     }
 
     /// Normalizes the metadata of an object of any kind, and nothing else of it.
-    pub(super) fn metadata(&mut self, kind: &str, tree: &mut Value) -> Result<(), Mismatch> {
+    pub(crate) fn metadata(&mut self, kind: &str, tree: &mut Value) -> Result<(), Mismatch> {
         let Value::Object(map) = tree else { return Err(Mismatch::of_root(tree, kind)) };
         match map.get_mut("metadata") {
             Some(Value::Object(metadata)) => {

@@ -9,10 +9,10 @@ use crate::schema::{Field, Scalar, Shape, TypeId, schema};
 use crate::time::Stamp;
 
 /// How deep messages may nest.
-pub(super) const DEPTH_MAX: u32 = 112;
+pub(crate) const DEPTH_MAX: u32 = 112;
 
 /// Reads a message's fields into `map`.
-pub(super) fn message(
+pub(crate) fn message(
     id: TypeId,
     bytes: &[u8],
     depth: u32,
@@ -22,7 +22,7 @@ pub(super) fn message(
 }
 
 /// Reads an object without `metadata.managedFields`, which may be the larger part of it.
-pub(super) fn content(
+pub(crate) fn content(
     root: TypeId,
     bytes: &[u8],
     map: &mut Map<String, Value>,
@@ -94,7 +94,7 @@ fn message_but(
 }
 
 /// How much memory `message` takes for a message, about; what it will refuse counts as far as it is read.
-pub(super) fn tree_bytes(id: TypeId, bytes: &[u8], depth: u32) -> usize {
+pub(crate) fn tree_bytes(id: TypeId, bytes: &[u8], depth: u32) -> usize {
     use wire::json::{ENTRY_BYTES, MAP_BYTES, TEXT_BYTES};
     // Some fields are always written, with maps of their own at times.
     let mut total = 2 * MAP_BYTES;
@@ -126,7 +126,7 @@ pub(super) fn tree_bytes(id: TypeId, bytes: &[u8], depth: u32) -> usize {
 }
 
 /// Reads a message as `message` does and keeps nothing: whether later readers may trust the bytes.
-pub(super) fn check(id: TypeId, bytes: &[u8], depth: u32) -> Result<(), Error> {
+pub(crate) fn check(id: TypeId, bytes: &[u8], depth: u32) -> Result<(), Error> {
     if depth > DEPTH_MAX {
         return Err(Error::BadTag);
     }
@@ -180,7 +180,7 @@ fn fill(id: TypeId, map: &mut Map<String, Value>) {
 }
 
 /// What Go's JSON shows for a field that is always written and not set.
-pub(super) fn zero(field: &Field) -> Value {
+pub(crate) fn zero(field: &Field) -> Value {
     if field.pointer() || field.shape != Shape::Single {
         return Value::Null;
     }
@@ -201,7 +201,7 @@ pub(super) fn zero(field: &Field) -> Value {
 }
 
 /// Zero as `omitempty` sees it, for fields that are no pointers.
-pub(super) fn is_zero(value: &Value) -> bool {
+pub(crate) fn is_zero(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(flag) => !flag,
@@ -271,7 +271,7 @@ fn single(field: &Field, wire: Wire<'_>, depth: u32) -> Result<Value, Error> {
 }
 
 /// A number as Go writes it: without a fraction where it has none.
-pub(super) fn number(number: f64) -> Value {
+pub(crate) fn number(number: f64) -> Value {
     /// Beyond, not every integer is a float.
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     // The bound says that it fits.
@@ -309,7 +309,7 @@ fn raw(bytes: &[u8], depth: u32) -> Result<Value, Error> {
 }
 
 /// A `Timestamp`; `None` when empty, Go's zero time.
-pub(super) fn time(bytes: &[u8]) -> Result<Option<Stamp>, Error> {
+pub(crate) fn time(bytes: &[u8]) -> Result<Option<Stamp>, Error> {
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -325,14 +325,14 @@ pub(super) fn time(bytes: &[u8]) -> Result<Option<Stamp>, Error> {
     Ok(Some(Stamp::new(secs, nanos)).filter(|stamp| !stamp.is_zero()))
 }
 
-pub(super) fn quantity(bytes: &[u8]) -> Result<&str, Error> {
+pub(crate) fn quantity(bytes: &[u8]) -> Result<&str, Error> {
     let text = first_bytes(bytes)?;
     // Go reads an absent string as zero.
     if text.is_empty() { Ok("0") } else { Wire::Bytes(text).str() }
 }
 
 /// The number, or the string as error.
-pub(super) fn int_or_string(bytes: &[u8]) -> Result<Result<i64, &str>, Error> {
+pub(crate) fn int_or_string(bytes: &[u8]) -> Result<Result<i64, &str>, Error> {
     let (mut is_string, mut number, mut text) = (false, 0, "");
     let mut reader = Reader::new(bytes);
     while let Some((tag, wire)) = reader.next()? {
@@ -346,7 +346,7 @@ pub(super) fn int_or_string(bytes: &[u8]) -> Result<Result<i64, &str>, Error> {
     Ok(if is_string { Err(text) } else { Ok(number) })
 }
 
-pub(super) fn first_bytes(bytes: &[u8]) -> Result<&[u8], Error> {
+pub(crate) fn first_bytes(bytes: &[u8]) -> Result<&[u8], Error> {
     let mut found: &[u8] = b"";
     let mut reader = Reader::new(bytes);
     while let Some((tag, wire)) = reader.next()? {
@@ -357,7 +357,7 @@ pub(super) fn first_bytes(bytes: &[u8]) -> Result<&[u8], Error> {
     Ok(found)
 }
 
-pub(super) fn first_int(bytes: &[u8]) -> Result<i64, Error> {
+pub(crate) fn first_int(bytes: &[u8]) -> Result<i64, Error> {
     let mut found = 0;
     let mut reader = Reader::new(bytes);
     while let Some((tag, wire)) = reader.next()? {

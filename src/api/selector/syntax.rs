@@ -2,14 +2,14 @@
 //!
 //! Source: k8s.io/apimachinery/pkg/labels and pkg/fields.
 
+use super::{Requirement, Selector};
 use crate::names;
-use crate::selector::{Requirement, Selector};
 
 /// Requirements one selector may hold.
 const REQUIREMENTS_MAX: usize = 1000;
 
 /// Parses a label selector.
-pub(crate) fn parse(text: &str) -> Result<Selector, String> {
+pub(super) fn parse(text: &str) -> Result<Selector, String> {
     let mut parser = Parser { rest: text };
     let mut requirements = Vec::new();
     parser.skip_space();

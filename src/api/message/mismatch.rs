@@ -61,37 +61,37 @@ fn first_illegal_base64(text: &[u8]) -> usize {
 }
 
 impl Mismatch {
-    pub(super) fn new(found: &Value, field: &Field) -> Mismatch {
+    pub(crate) fn new(found: &Value, field: &Field) -> Mismatch {
         Mismatch { found: json_type(found).into(), wanted: go_type(field), ..Mismatch::said("") }
     }
 
-    pub(super) fn number(found: &Number, field: &Field) -> Mismatch {
+    pub(crate) fn number(found: &Number, field: &Field) -> Mismatch {
         Mismatch { found: format!("number {found}"), wanted: go_type(field), ..Mismatch::said("") }
     }
 
-    pub(super) fn of_root(found: &Value, name: &str) -> Mismatch {
+    pub(crate) fn of_root(found: &Value, name: &str) -> Mismatch {
         let found = json_type(found);
         Mismatch::said(format!("json: cannot unmarshal {found} into Go value of type {name}"))
     }
 
     /// `fraction` is what the layout has of one: `.000000` for times in microseconds.
-    pub(super) fn time(text: &str, fraction: &str) -> Mismatch {
+    pub(crate) fn time(text: &str, fraction: &str) -> Mismatch {
         Mismatch::said(format!(
             "parsing time \"{text}\" as \"2006-01-02T15:04:05{fraction}Z07:00\": cannot parse \"{text}\" as \"2006\""
         ))
     }
 
     /// Where Go's decoder stops.
-    pub(super) fn base64(text: &str) -> Mismatch {
+    pub(crate) fn base64(text: &str) -> Mismatch {
         let at = first_illegal_base64(text.as_bytes());
         Mismatch::said(format!("{ILLEGAL_BASE64} {at}"))
     }
 
-    pub(super) fn unknown_kind(api_version: &str, kind: &str) -> Mismatch {
+    pub(crate) fn unknown_kind(api_version: &str, kind: &str) -> Mismatch {
         Mismatch::said(format!("no kind \"{kind}\" is registered for version \"{api_version}\""))
     }
 
-    pub(super) fn said(what: impl Into<String>) -> Mismatch {
+    pub(crate) fn said(what: impl Into<String>) -> Mismatch {
         let empty = String::new;
         Mismatch {
             found: empty(),
@@ -103,7 +103,7 @@ impl Mismatch {
     }
 
     /// Adds the field that holds the value, from the inside out.
-    pub(super) fn within(mut self, step: &str) -> Mismatch {
+    pub(crate) fn within(mut self, step: &str) -> Mismatch {
         if let (true, Some(alias)) = (self.path.is_empty(), super::aliases::of(self.holder, step))
             && let Some(list_or_map) = self.wanted.strip_suffix("string")
         {
@@ -114,11 +114,11 @@ impl Mismatch {
     }
 
     /// Go's paths have no indexes.
-    pub(super) fn at_index(self, _idx: usize) -> Mismatch {
+    pub(crate) fn at_index(self, _idx: usize) -> Mismatch {
         self
     }
 
-    pub(super) fn in_struct(mut self, name: &'static str) -> Mismatch {
+    pub(crate) fn in_struct(mut self, name: &'static str) -> Mismatch {
         if self.holder.is_empty() {
             self.holder = name;
         }

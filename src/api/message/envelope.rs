@@ -4,13 +4,14 @@ use serde_json::{Map, Value};
 use wire::protobuf::{self as pb, Error, Reader};
 
 use super::{Mismatch, decode, encode};
+use crate::kinds;
 use crate::lens::{Lens, LensMut};
 use crate::schema::{TypeId, schema};
 
 pub const MAGIC: &[u8; 4] = b"k8s\0";
 
 /// What follows the message: fields 3 and 4, the encoding and type of its content, empty.
-pub(super) const END: &[u8] = &[3 << 3 | 2, 0, 4 << 3 | 2, 0];
+pub(crate) const END: &[u8] = &[3 << 3 | 2, 0, 4 << 3 | 2, 0];
 
 /// An opened envelope.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +48,7 @@ pub fn open(bytes: &[u8]) -> Result<Option<Envelope<'_>>, Error> {
 }
 
 /// The tree of an envelope whose kind we know.
-pub(super) fn tree(envelope: &Envelope<'_>, depth: u32) -> Result<Value, Error> {
+pub(crate) fn tree(envelope: &Envelope<'_>, depth: u32) -> Result<Value, Error> {
     if envelope.content_type == "application/json" {
         return serde_json::from_slice(envelope.raw).map_err(|_| Error::WrongType);
     }
@@ -74,7 +75,7 @@ pub fn seal(
 }
 
 /// Appends what stands before the message.
-pub(super) fn put_types(api_version: &str, kind: &str, out: &mut Vec<u8>) {
+pub(crate) fn put_types(api_version: &str, kind: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(MAGIC);
     let mut types = Vec::new();
     pb::put_bytes(&mut types, 1, api_version.as_bytes());
@@ -83,7 +84,7 @@ pub(super) fn put_types(api_version: &str, kind: &str, out: &mut Vec<u8>) {
 }
 
 /// Appends a tree of a known kind in its envelope.
-pub(super) fn seal_tree(tree: &Value, out: &mut Vec<u8>) -> Result<(), Mismatch> {
+pub(crate) fn seal_tree(tree: &Value, out: &mut Vec<u8>) -> Result<(), Mismatch> {
     let (api_version, kind) = (tree.str("apiVersion"), tree.str("kind"));
     let id = type_of(api_version, kind).ok_or_else(|| Mismatch::unknown_kind(api_version, kind))?;
     let Value::Object(map) = tree else { return Err(Mismatch::unknown_kind(api_version, kind)) };
@@ -92,12 +93,13 @@ pub(super) fn seal_tree(tree: &Value, out: &mut Vec<u8>) -> Result<(), Mismatch>
 
 /// The root type of an apiVersion and kind: a served kind in any of its forms, or a meta kind,
 /// which any group may carry (`DeleteOptions` of `policy/v1`).
-pub(super) fn type_of(api_version: &str, kind: &str) -> Option<TypeId> {
+pub(crate) fn type_of(api_version: &str, kind: &str) -> Option<TypeId> {
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-    if let Some(form) =
-        crate::kinds::by_name(group, kind).and_then(|found| found.form(group, version))
+    if let Some(found) = kinds::by_name(group, kind)
+        && let Some((_, _, served)) =
+            found.versions().find(|(its, of, _)| *its == group && *of == version)
     {
-        return Some(schema().root(form));
+        return Some(schema().root_of(found, served));
     }
     schema().meta(kind)
 }

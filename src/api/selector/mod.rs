@@ -1,9 +1,13 @@
 //! Label selectors: `metav1.LabelSelector` trees, plain maps, and the query-string syntax.
 
+mod syntax;
+
 use serde_json::Value;
 use stdx::Arrange;
 
 use crate::lens::Lens;
+
+pub use syntax::{FieldTerm, parse_fields};
 
 /// One requirement on a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +74,7 @@ impl Selector {
     /// # Errors
     /// What is wrong with the text.
     pub fn parse(text: &str) -> Result<Selector, String> {
-        crate::selector_syntax::parse(text)
+        syntax::parse(text)
     }
 
     /// A label selector, or a map of labels, in the query-string form.

@@ -7,7 +7,7 @@ use super::decode;
 use crate::schema::{Field, Scalar, Shape, TypeId, schema};
 
 /// Writes JSON from stored bytes.
-pub(super) struct Stream<'a> {
+pub(crate) struct Stream<'a> {
     pub out: &'a mut Vec<u8>,
     /// Goes into the root's metadata in place of what is stored.
     pub revision: u64,
@@ -15,7 +15,7 @@ pub(super) struct Stream<'a> {
 
 impl Stream<'_> {
     /// Appends a root object with its types.
-    pub(super) fn root(
+    pub(crate) fn root(
         &mut self,
         api_version: &str,
         kind: &str,
