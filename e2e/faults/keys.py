@@ -1,5 +1,6 @@
-"""The keys of a cluster change: the servers' token, on one server and where others share the datastore."""
+"""The keys of a cluster change: token, certificates and authorities, on one server and where others share the datastore."""
 
+import json
 import subprocess
 
 from cluster import telling, until
@@ -76,8 +77,100 @@ def test_a_token_that_is_rotated_is_the_only_one(cluster):
     assert k3rs(cluster, "token", "rotate", "--new-token", OLD).returncode == 0
 
 
+def tls(data, name):
+    return (data / "server" / "tls" / name).read_bytes()
+
+
+def test_b_certificates_are_looked_at_and_made_anew(cluster):
+    text = k3rs(cluster, "certificate", "check").stdout.splitlines()
+    assert text[0] == "Server detected, checking agent and server certificates", text
+    assert any(line.startswith("client-admin.crt: certificate system:admin (ClientAuth) is ok, expires at ") for line in text), text
+    table = k3rs(cluster, "certificate", "check", "--output", "table", "--service", "api-server").stdout.splitlines()
+    assert table[1].split("  ")[0] == "FILENAME" and {line.split()[0] for line in table[3:]} == {"client-kube-apiserver.crt", "serving-kube-apiserver.crt"}, table
+    found = json.loads(k3rs(cluster, "certificate", "check", "-o", "json").stdout)["Certificates"]
+    assert {one["Status"] for one in found} == {"OK"} and len(found) > 20, found
+    for args, words in ((("check", "--service", "x"), "service x is not recognized"), (("check", "-o", "x"), "invalid output format x"), (("rotate-ca",), 'Required flag "path" not set')):
+        done = k3rs(cluster, "certificate", *args)
+        assert done.returncode == 1 and words in done.stderr, done
+    cluster.stop()
+    names = ("client-admin.crt", "client-scheduler.crt", "serving-kube-apiserver.crt", "server-ca.crt", "client-kubelet.key")
+    before = {name: tls(cluster.data, name) for name in names}
+
+    def changed():
+        return {name for name in names if tls(cluster.data, name) != before[name]}
+
+    done = k3rs(cluster, "certificate", "rotate", "--service", "admin")
+    assert done.returncode == 0 and "Rotating certificates for admin\nSuccessfully backed up certificates to " in done.stdout, done
+    backup = done.stdout.split("backed up certificates to ")[1].split(",")[0]
+    assert (cluster.data / "server" / backup / "client-admin.crt").read_bytes() == before["client-admin.crt"]
+    cluster.start()
+    assert changed() == {"client-admin.crt"} and has(cluster, "a1")
+    cluster.stop()
+    done = k3rs(cluster, "certificate", "rotate")
+    assert done.returncode == 0 and "Server detected, rotating agent and server certificates" in done.stdout, done
+    cluster.start()
+    assert changed() == {*names} - {"server-ca.crt"} and has(cluster, "a1")
+
+
+def run(command, **more):
+    return subprocess.run(command, shell=True, check=True, capture_output=True, **more)
+
+
+def new_authorities(into, data, names):
+    """New ones, each signed by the old one, which is left in the bundle as its root."""
+    for name in names:
+        new, old = into / "tls" / name, data / "server" / "tls" / name
+        new.parent.mkdir(parents=True, exist_ok=True)
+        run(f"openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {new}.key")
+        run(f"openssl req -new -key {new}.key -subj /CN=new-{new.name} -out {new}.csr")
+        (into / "ca.ext").write_text("basicConstraints=critical,CA:TRUE\nkeyUsage=critical,digitalSignature,keyEncipherment,keyCertSign\nsubjectKeyIdentifier=hash\n")
+        run(f"openssl x509 -req -in {new}.csr -CA {old}.crt -CAkey {old}.key -CAcreateserial -CAserial {into}/serial -days 3650 -extfile {into}/ca.ext -out {new}.crt")
+        with open(f"{new}.crt", "ab") as bundle:
+            bundle.write(open(f"{old}.crt", "rb").read())
+
+
+AUTHORITIES = ("server-ca", "client-ca", "request-header-ca")
+
+
+def test_c_new_authorities_come_with_the_next_start(cluster):
+    strange = cluster.dir / "strange"
+    (strange / "tls").mkdir(parents=True)
+    run(f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 -subj /CN=strange -keyout {strange}/tls/server-ca.key -out {strange}/tls/server-ca.crt")
+    done = k3rs(cluster, "certificate", "rotate-ca", "--path", str(strange))
+    assert done.returncode == 1 and "failed to validate new CA certificates and keys: ServerCA: new CA bundle contains only a single certificate" in done.stderr, done
+    new = cluster.dir / "new"
+    new_authorities(new, cluster.data, AUTHORITIES)
+    service = new / "tls" / "service.key"
+    run(f"openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {service}")
+    done = k3rs(cluster, "certificate", "rotate-ca", "--path", str(new))
+    assert done.returncode == 1 and "ServiceKey: old ServiceAccount signing key not in new ServiceAccount key list" in done.stderr, done
+    service.write_bytes(service.read_bytes() + tls(cluster.data, "service.current.key"))
+    token_before = cluster.kubectl("create", "token", "default", "-n", "default").stdout.strip()
+    before = tls(cluster.data, "server-ca.crt")
+    done = k3rs(cluster, "certificate", "rotate-ca", "--path", str(new))
+    assert done.returncode == 0 and done.stdout == "certificates saved to datastore\n", done
+    assert tls(cluster.data, "server-ca.crt") == before, "until the next start nothing changes"
+    cluster.stop()
+    cluster.start()
+    for name in AUTHORITIES:
+        assert tls(cluster.data, f"{name}.crt") == (new / "tls" / f"{name}.crt").read_bytes(), name
+    assert has(cluster, "a1") and not (cluster.data / "server" / "rotated").exists()
+    # Whoever believes the old one believes what is shown now.
+    old = cluster.dir / "old-ca.crt"
+    old.write_bytes(before)
+    ask = "curl -s -o /dev/null -w '%{http_code}' -H 'authorization: Bearer {token}' --cacert {old} https://127.0.0.1:6443/api".replace("{old}", str(old))
+    assert cluster.sh(ask.replace("{token}", token_before)) in ("200", "403"), "a token of before is good"
+    # They are in the datastore.
+    cluster.stop()
+    key = cluster.data / "server" / "tls" / "client-ca.key"
+    key.unlink()
+    cluster.start()
+    assert key.read_bytes() == (new / "tls" / "client-ca.key").read_bytes()
+    assert k3rs(cluster, "certificate", "rotate-ca", "--path", str(new)).returncode == 1, "there is nothing new any more"
+
+
 @telling(say)
-def test_b_the_other_servers_need_the_new_one(cluster):
+def test_d_the_other_servers_need_the_new_one(cluster):
     second = FOUND["second"]
     cluster.stop()
     cluster.args = [*ARGS, "--cluster-init", *FAST]
@@ -99,6 +192,36 @@ def test_b_the_other_servers_need_the_new_one(cluster):
     second.stop()
     second.server("--disable-agent", *FAST)
     second.wait_up()
+
+
+@telling(say)
+def test_e_each_server_takes_new_authorities(cluster):
+    """Those of the etcd, too, which both run."""
+    second = FOUND["second"]
+    new = cluster.dir / "newer"
+    names = (*AUTHORITIES, "etcd/server-ca", "etcd/peer-ca")
+    new_authorities(new, cluster.data, names)
+    done = k3rs(cluster, "certificate", "rotate-ca", "--path", str(new))
+    assert done.returncode == 0, done
+    cluster.stop()
+    cluster.args = ["--disable-agent", *FAST]
+    cluster.start(wait=False)
+    cluster.wait_up(60)
+    second.stop()
+    second.server("--disable-agent", *FAST)
+    second.ended("authorities of the embedded etcd were replaced: start k3rs again")
+    second.server("--disable-agent", *FAST)
+    second.wait_up()
+    for server in (cluster, second):
+        for name in names:
+            assert tls(server.data, f"{name}.crt") == (new / "tls" / f"{name}.crt").read_bytes(), (server, name)
+    make(second, "e1")
+    until(lambda: has(cluster, "e1"), "the first has what the second wrote", 60)
+    # Now neither knows anything but the new ones.
+    cluster.stop()
+    cluster.start(wait=False)
+    cluster.wait_up(60)
+    assert has(cluster, "e1")
 
 
 def prepare(cluster):

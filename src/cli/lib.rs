@@ -2,6 +2,7 @@
 //!
 //! Knows the local door (a unix socket that serves JSON over HTTP) and nothing of what is behind it, and the API as clients do.
 
+pub mod certificate;
 pub mod ctr;
 mod door;
 pub mod etcd_snapshot;

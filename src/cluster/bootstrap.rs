@@ -4,6 +4,7 @@
 //! holds `<salt>:<base64(nonce || ciphertext)>`, AES-256-GCM under PBKDF2-HMAC-SHA1(token, salt, 4096).
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,9 @@ use crate::token;
 
 const ROUNDS: std::num::NonZeroU32 = std::num::NonZeroU32::new(4096).unwrap();
 
-const PASSWORDS: &str = "PasswdFile";
+/// A key or a bundle of certificates.
+const FILE_MAX_BYTES: u64 = 256 << 10;
+pub const PASSWORDS: &str = "PasswdFile";
 
 /// The files that make a server of this cluster, by k3s's names for them.
 const FILES: &[(&str, &str)] = &[
@@ -69,15 +72,20 @@ pub fn collect(paths: &Paths, token: &str, now: stdx::time::Wall) -> Result<Vec<
     encrypt(token, &plain(paths, now)?)
 }
 
-/// [`collect`], with a file of passwords that is not on the disk yet.
-pub fn collect_for(
+/// A file by its name here, and what takes its place.
+pub type Replaced = (&'static str, Vec<u8>);
+
+/// [`collect`], with files that are not on the disk yet.
+pub fn collect_with(
     paths: &Paths,
     token: &str,
-    passwords: &str,
+    replaced: &[Replaced],
     now: stdx::time::Wall,
 ) -> Result<Vec<u8>> {
     let mut files = read_all(paths, now)?;
-    files.insert(PASSWORDS, File::new(passwords.as_bytes(), now));
+    for (name, bytes) in replaced {
+        files.insert(*name, File::new(bytes, now));
+    }
     let plain = serde_json::to_vec(&files).context(|| "encode the bootstrap data")?;
     encrypt(token, &plain)
 }
@@ -87,10 +95,93 @@ pub fn plain(paths: &Paths, now: stdx::time::Wall) -> Result<Vec<u8>> {
     serde_json::to_vec(&read_all(paths, now)?).context(|| "encode the bootstrap data")
 }
 
+/// The authorities and the keys of service accounts in `tls/` of a directory, in JSON, for [`replacements`].
+pub fn offered(dir: &Path, now: stdx::time::Wall) -> Result<Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for (name, path) in rotatable() {
+        if let Some(bytes) = rt::fs::read_record(dir.join(path), FILE_MAX_BYTES)? {
+            files.insert(name, File::new(&bytes, now));
+        }
+    }
+    serde_json::to_vec(&files).context(|| "encode the certificates")
+}
+
+/// What of [`offered`] files is another one than on the disk.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn replacements(paths: &Paths, offered: &[u8]) -> Result<Vec<Replaced>> {
+    let files: BTreeMap<String, File> =
+        serde_json::from_slice(offered).context(|| "decode the certificates")?;
+    let mut replaced = Vec::new();
+    for (name, _) in rotatable() {
+        let Some(file) = files.get(name) else { continue };
+        let bytes = wire::base64::decode(&file.content).context(|| format!("decode {name}"))?;
+        if !bytes.is_empty() && read(paths, name)?.as_ref() != Some(&bytes) {
+            replaced.push((name, bytes));
+        }
+    }
+    Ok(replaced)
+}
+
+/// What may be replaced: not the passwords, nor what follows from another file.
+fn rotatable() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let all = FILES.iter().chain(ETCD).copied();
+    all.filter(|(name, _)| !["ServiceCurrentKey", PASSWORDS].contains(name))
+}
+
+/// A file as it is on the disk.
+pub(crate) fn read(paths: &Paths, name: &str) -> Result<Option<Vec<u8>>> {
+    let mut all = FILES.iter().chain(OPTIONAL).chain(ETCD);
+    match all.find(|(known, _)| *known == name) {
+        Some((_, path)) => rt::fs::read_optional(paths.server().join(path)),
+        None => Ok(None),
+    }
+}
+
+/// Where files lie that take their places at the next start.
+fn staged(paths: &Paths) -> PathBuf {
+    paths.server().join("rotated")
+}
+
+/// Keeps files until the next start: what runs goes on with those that it has.
+pub fn stage(paths: &Paths, replaced: &[Replaced]) -> Result<()> {
+    for (name, path) in FILES.iter().chain(ETCD) {
+        let Some((_, bytes)) = replaced.iter().find(|(known, _)| known == name) else { continue };
+        let file = staged(paths).join(path);
+        rt::fs::create_dir_all(file.parent().unwrap_or(&file), 0o700)?;
+        rt::fs::write_atomic(&file, bytes, 0o600)?;
+    }
+    Ok(())
+}
+
+/// Puts staged files in their places, before anything looks at those.
+pub fn promote(paths: &Paths) -> Result<()> {
+    let staged = staged(paths);
+    if !staged.exists() {
+        return Ok(());
+    }
+    for (name, path) in FILES.iter().chain(ETCD) {
+        if let Some(bytes) = rt::fs::read_optional(staged.join(path))? {
+            log::info!("{name} is the new one from now on");
+            let file = paths.server().join(path);
+            rt::fs::create_dir_all(file.parent().unwrap_or(&file), 0o700)?;
+            rt::fs::write_atomic(file, &bytes, 0o600)?;
+        }
+    }
+    rt::fs::remove_dir_all(staged)
+}
+
+/// What the datastore gets is what will be on the disk.
 fn read_all(paths: &Paths, now: stdx::time::Wall) -> Result<BTreeMap<&'static str, File>> {
     let mut files = BTreeMap::new();
+    let staged = staged(paths);
     for (name, path) in FILES.iter().chain(OPTIONAL).chain(ETCD) {
-        if let Some(bytes) = rt::fs::read_optional(paths.server().join(path))? {
+        let found = match rt::fs::read_optional(staged.join(path))? {
+            Some(bytes) => Some(bytes),
+            None => rt::fs::read_optional(paths.server().join(path))?,
+        };
+        if let Some(bytes) = found {
             files.insert(*name, File::new(&bytes, now));
         }
     }

@@ -3,12 +3,14 @@
 //! File names, formats and lifetimes are k3s's, so that a data directory can move between the two.
 
 pub mod bootstrap;
+pub mod certificates;
 pub mod join;
 pub mod kubeconfig;
 mod node_password;
 pub mod paths;
 pub mod pki;
 pub mod role;
+pub mod rotation;
 mod scrypt;
 pub mod secrets_encryption;
 pub mod settings;

@@ -476,6 +476,11 @@ pub(crate) fn blocks(pem: &str) -> impl Iterator<Item = &str> {
     starts.into_iter().zip(ends).map(|(from, to)| pem[from..to].trim())
 }
 
+/// The first key of those that sign and verify tokens of service accounts: the one that signs.
+pub fn first_key(pem: &str) -> String {
+    first_block(pem).to_owned() + "\n"
+}
+
 fn first_block(pem: &str) -> &str {
     blocks(pem).next().unwrap_or("")
 }

@@ -23,8 +23,10 @@ use crate::x509::{self, Certificate, Leaf, Parsed};
 /// What agents ask at the same time; k3s's numbers. Others come again.
 const READS_MAX: usize = 20;
 const WRITES_MAX: usize = 10;
-/// A signing request is the only body that anybody sends.
+/// What anybody sends is a signing request.
 pub const BODY_MAX_BYTES: u64 = 64 << 10;
+/// What who has the servers' token sends to [`AUTHORITIES`].
+pub const AUTHORITIES_MAX_BYTES: u64 = 1 << 20;
 /// Addresses of one node.
 const ADDRESSES_MAX: usize = 16;
 /// Servers of one cluster that are told.
@@ -41,6 +43,8 @@ pub const SNAPSHOT: &str = "/db/snapshot";
 const BOOTSTRAP: &str = "server-bootstrap";
 /// Where the servers' token is changed.
 pub const TOKEN: &str = "token";
+/// Where new authorities are given.
+pub const AUTHORITIES: &str = "cert/cacerts";
 
 /// Where agents open their tunnels.
 pub const CONNECT: &str = "/v1-k3s/connect";
@@ -139,6 +143,17 @@ pub trait Keys: Send + Sync {
     /// # Errors
     /// If it can be none, or what went wrong.
     fn rotate_token<'a>(&'a self, question: &'a [u8]) -> rt::BoxFuture<'a, Result<(), Status>>;
+
+    /// Takes new authorities, for the next start; with `force` also those that nobody who knows the present ones
+    /// believes.
+    ///
+    /// # Errors
+    /// If they cannot follow the present ones, or what went wrong.
+    fn replace_authorities<'a>(
+        &'a self,
+        offered: &'a [u8],
+        force: bool,
+    ) -> rt::BoxFuture<'a, Result<(), Status>>;
 }
 
 /// The embedded etcd, for servers that join.
@@ -184,6 +199,8 @@ pub struct Asked<'a> {
     pub posts: bool,
     /// Whether it is a PUT, which changes keys.
     pub puts: bool,
+    /// Whether what looks wrong is wanted all the same (`?force=true`).
+    pub forces: bool,
     pub path: &'a str,
     pub user: &'a str,
     pub groups: &'a [String],
@@ -324,7 +341,11 @@ impl Supervisor {
                 self.setup.keys.rotate_token(body).await?;
                 String::new()
             }
-            TOKEN | secrets_encryption::CONFIG => {
+            AUTHORITIES if asked.puts => {
+                self.setup.keys.replace_authorities(body, asked.forces).await?;
+                String::new()
+            }
+            TOKEN | AUTHORITIES | secrets_encryption::CONFIG => {
                 return Err(Status::new(Reason::MethodNotAllowed, "method not allowed"));
             }
             "client-ca.crt" => client.chain_pem.clone(),
@@ -474,7 +495,8 @@ pub fn is_of_etcd(path: &str) -> bool {
 
 /// What only servers, and who has their token, may ask for.
 fn is_of_servers(path: &str) -> bool {
-    [secrets_encryption::STATUS, secrets_encryption::CONFIG, BOOTSTRAP, TOKEN].contains(&path)
+    [secrets_encryption::STATUS, secrets_encryption::CONFIG, BOOTSTRAP, TOKEN, AUTHORITIES]
+        .contains(&path)
 }
 
 /// `address:port` of each server that an EndpointSlice of the `kubernetes` Service names.

@@ -99,6 +99,14 @@ impl Keys for NoKeys {
     fn rotate_token<'a>(&'a self, _: &'a [u8]) -> BoxFuture<'a, Result<(), Status>> {
         Box::pin(async { Ok(()) })
     }
+
+    fn replace_authorities<'a>(
+        &'a self,
+        _: &'a [u8],
+        _: bool,
+    ) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// Who has no more than an agent's token changes no keys, and nobody does by asking.
@@ -106,7 +114,7 @@ impl Keys for NoKeys {
 fn keys_are_changed_by_servers_only() {
     let server = server("change-keys");
     let supervisor = &server.supervisor;
-    for path in ["/v1-k3s/token"] {
+    for path in ["/v1-k3s/token", "/v1-k3s/cert/cacerts"] {
         for (group, puts, code) in [
             (AGENT, true, 403),
             ("system:masters", true, 403),
@@ -177,6 +185,7 @@ fn agent<'a>(groups: &'a [String], path: &'a str) -> Asked<'a> {
     Asked {
         posts: true,
         puts: false,
+        forces: false,
         path,
         user: "node",
         groups,

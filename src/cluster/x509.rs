@@ -316,6 +316,121 @@ impl Parsed {
     }
 }
 
+/// A certificate of a bundle, as far as others look at it.
+pub(crate) struct Authority {
+    pub(crate) der: Vec<u8>,
+    signed: Vec<u8>,
+    signature: Vec<u8>,
+    algorithm: String,
+    key: Vec<u8>,
+    pub(crate) subject: String,
+    pub(crate) issuer: String,
+    pub(crate) is_ca: bool,
+    /// What it is good for, as k3s tells it.
+    pub(crate) usages: Vec<&'static str>,
+    pub(crate) not_before: Wall,
+    pub(crate) not_after: Wall,
+}
+
+/// All certificates of a PEM text.
+pub(crate) fn authorities(pem: &str) -> Result<Vec<Authority>> {
+    let sections = wire::pem::sections(pem.as_bytes());
+    let certificates = sections.iter().filter(|section| section.label == "CERTIFICATE");
+    certificates.map(|section| Authority::from_der(&section.content)).collect()
+}
+
+impl Authority {
+    fn from_der(der: &[u8]) -> Result<Authority> {
+        use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
+        let what = |e: x509_cert::der::Error| Error::new(format!("parse a certificate: {e}"));
+        let parsed = x509_cert::Certificate::from_der(der).map_err(what)?;
+        let tbs = &parsed.tbs_certificate;
+        let name = |name: &x509_cert::name::Name| {
+            let mut parts = name.0.iter().flat_map(|rdn| rdn.0.iter());
+            let common = parts.find(|part| part.oid.arcs().eq([2, 5, 4, 3]));
+            common.map_or(String::new(), |part| {
+                String::from_utf8_lossy(part.value.value()).into_owned()
+            })
+        };
+        let at = |time: x509_cert::time::Time| {
+            Wall::from_secs(i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX))
+        };
+        let mut usages = Vec::new();
+        if let Ok(Some((_, usage))) = tbs.get::<KeyUsage>()
+            && usage.key_cert_sign()
+        {
+            usages.push("CertSign");
+        }
+        if let Ok(Some((_, extended))) = tbs.get::<ExtendedKeyUsage>() {
+            for oid in extended.0 {
+                match oid.to_string().as_str() {
+                    "1.3.6.1.5.5.7.3.1" => usages.push("ServerAuth"),
+                    "1.3.6.1.5.5.7.3.2" => usages.push("ClientAuth"),
+                    _ => {}
+                }
+            }
+        }
+        if usages.is_empty() {
+            usages.push("Unknown");
+        }
+        let constraints = tbs.get::<BasicConstraints>();
+        let key = &tbs.subject_public_key_info.subject_public_key;
+        Ok(Authority {
+            der: der.to_vec(),
+            signed: tbs.to_der().map_err(what)?,
+            signature: parsed.signature.raw_bytes().to_vec(),
+            algorithm: parsed.signature_algorithm.oid.to_string(),
+            key: key.raw_bytes().to_vec(),
+            subject: name(&tbs.subject),
+            issuer: name(&tbs.issuer),
+            is_ca: constraints.is_ok_and(|found| found.is_some_and(|(_, found)| found.ca)),
+            usages,
+            not_before: at(tbs.validity.not_before),
+            not_after: at(tbs.validity.not_after),
+        })
+    }
+
+    /// Whether the other's key made this one's signature.
+    pub(crate) fn is_signed_by(&self, issuer: &Authority) -> bool {
+        use ring::signature as ring;
+        let algorithms: &[&dyn ring::VerificationAlgorithm] = match self.algorithm.as_str() {
+            "1.2.840.10045.4.3.2" => {
+                &[&ring::ECDSA_P256_SHA256_ASN1, &ring::ECDSA_P384_SHA256_ASN1]
+            }
+            "1.2.840.10045.4.3.3" => {
+                &[&ring::ECDSA_P256_SHA384_ASN1, &ring::ECDSA_P384_SHA384_ASN1]
+            }
+            "1.2.840.113549.1.1.11" => &[&ring::RSA_PKCS1_2048_8192_SHA256],
+            "1.2.840.113549.1.1.12" => &[&ring::RSA_PKCS1_2048_8192_SHA384],
+            "1.2.840.113549.1.1.13" => &[&ring::RSA_PKCS1_2048_8192_SHA512],
+            "1.3.101.112" => &[&ring::ED25519],
+            _ => &[],
+        };
+        algorithms.iter().any(|algorithm| {
+            let key = ring::UnparsedPublicKey::new(*algorithm, &issuer.key);
+            key.verify(&self.signed, &self.signature).is_ok()
+        })
+    }
+}
+
+/// The public key of a private one in PEM, if that can be read.
+pub(crate) fn public_key(pem: &str) -> Option<Vec<u8>> {
+    use rcgen::PublicKeyData;
+    KeyPair::from_pem(pem).ok().map(|key| key.subject_public_key_info())
+}
+
+/// A CA below another one, with its chain.
+#[cfg(test)]
+pub(crate) fn cross_sign(ca: &Certificate, name: &str, not_after: Wall) -> Result<Certificate> {
+    let key = KeyPair::generate().context(|| "generate a CA key")?;
+    let mut params = params(not_after)?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let certificate = params.signed_by(&key, &issuer(ca)?).context(|| "sign a CA")?;
+    Ok(Certificate { chain_pem: certificate.pem() + &ca.chain_pem, key_pem: key.serialize_pem() })
+}
+
 /// The last of the certificates (DER) that the first one leads to by the names of issuers.
 pub(crate) fn root<'a>(certificates: &[&'a [u8]]) -> Option<&'a [u8]> {
     let names: Vec<(Vec<u8>, Vec<u8>)> = certificates

@@ -1,4 +1,4 @@
-//! What changes the keys of the cluster while it runs: the servers' token.
+//! What changes the keys of the cluster while it runs: the servers' token, and its authorities.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use api::{Lens, Status, Value, json};
 use cli::token::Rotation;
 use cluster::supervisor::{self, KnownPasswords, Passwords};
 use cluster::token::{Token, random_hex};
-use cluster::{Paths, bootstrap};
+use cluster::{Paths, bootstrap, pki, rotation};
 use http::{Method, Request};
 use rt::BoxFuture;
 use stdx::{Context, Error, Result};
@@ -48,7 +48,9 @@ impl Keys {
         let agent = if follows { new.clone() } else { old.agent.clone() };
         let passwords = Passwords { server: new, agent };
         let lines = prepare::password_lines(&passwords);
-        let block = bootstrap::collect_for(&self.paths, &passwords.server, &lines, rt::now().wall)?;
+        let replaced = [(bootstrap::PASSWORDS, lines.clone().into_bytes())];
+        let now = rt::now().wall;
+        let block = bootstrap::collect_with(&self.paths, &passwords.server, &replaced, now)?;
         let key = |password: &str| bootstrap::storage_key(password).into_bytes();
         let op = Op::put(key(&passwords.server), block);
         let saved = self.store.write_one(op, Class::Durable).await;
@@ -60,6 +62,41 @@ impl Keys {
         let gone = self.store.write_one(op, Class::Durable).await;
         gone.context(|| "remove the bootstrap data of the old token")?;
         log::info!("Token rotated: agents and other servers need the new one at their next start");
+        Ok(())
+    }
+}
+
+impl Keys {
+    /// Takes new authorities and keys of service accounts, for the next start of each server. The datastore has them
+    /// first: a server that was killed in between takes them from there, as the others do.
+    async fn replace(&self, offered: &[u8], force: bool) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        let mut replaced = bootstrap::replacements(&self.paths, offered)?;
+        if let Err(error) = rotation::check(&self.paths, &replaced) {
+            if !force {
+                return Err(error).context(|| "failed to validate new CA certificates and keys");
+            }
+            log::warn!(
+                "Save of CA certificates and keys forced, ignoring validation errors: {error}"
+            );
+        }
+        let keys = replaced.iter().find(|(name, _)| *name == "ServiceKey");
+        if let Some((_, keys)) = keys {
+            let first = pki::first_key(&String::from_utf8_lossy(keys));
+            replaced.push(("ServiceCurrentKey", first.into_bytes()));
+        }
+        if replaced.is_empty() {
+            return Err(Error::new("no new CA certificates or keys found"));
+        }
+        let password = self.passwords.get().server;
+        let now = rt::now().wall;
+        let block = bootstrap::collect_with(&self.paths, &password, &replaced, now)?;
+        let op = Op::put(bootstrap::storage_key(&password).into_bytes(), block);
+        let saved = self.store.write_one(op, Class::Durable).await;
+        saved.context(|| "save the new CA certificates and keys")?;
+        bootstrap::stage(&self.paths, &replaced)?;
+        let names: Vec<&str> = replaced.iter().map(|(name, _)| *name).collect();
+        log::info!("Saved {}: each server takes them at its next start", names.join(", "));
         Ok(())
     }
 }
@@ -103,6 +140,19 @@ impl supervisor::Keys for Keys {
             let new = password(question)?;
             self.rotate(new).await.map_err(|error| {
                 log::warn!("token rotate: {error}");
+                Status::internal(error.to_string())
+            })
+        })
+    }
+
+    fn replace_authorities<'a>(
+        &'a self,
+        offered: &'a [u8],
+        force: bool,
+    ) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(async move {
+            self.replace(offered, force).await.map_err(|error| {
+                log::warn!("certificate rotate-ca: {error}");
                 Status::internal(error.to_string())
             })
         })

@@ -6,6 +6,7 @@
 mod agent;
 mod apiserver;
 mod balancer;
+mod certificate;
 mod component;
 mod config;
 mod controllers;
@@ -71,6 +72,12 @@ static COMMANDS: &[Command] = &[
         hidden: false,
     },
     Command {
+        name: "certificate",
+        about: "Look at certificates, make them anew, replace authorities",
+        run: certificate::command,
+        hidden: false,
+    },
+    Command {
         name: "kine",
         about: "Serve the etcd API on a datastore",
         run: kine::command,
@@ -131,7 +138,6 @@ const LATER: &[(&str, &str)] = &[
     ("kubectl", "Run kubectl"),
     ("crictl", "Run crictl"),
     ("check-config", "Check this machine's configuration"),
-    ("certificate", "Manage certificates"),
     ("completion", "Install shell completion"),
 ];
 
@@ -196,6 +202,7 @@ fn help(args: &[String]) -> ExitCode {
                     | "ctr"
                     | "secrets-encrypt"
                     | "etcd-snapshot"
+                    | "certificate"
                     | "kine"
             ) =>
         {

@@ -11,7 +11,7 @@ use cluster::secrets_encryption::SecretsEncryption;
 use cluster::settings::Settings;
 use cluster::signer::Authorities;
 use cluster::supervisor::{KnownPasswords, Setup, Supervisor};
-use cluster::{Paths, Pki};
+use cluster::{Paths, Pki, bootstrap};
 use server::{Server, User};
 use stdx::{Context, Result};
 
@@ -120,6 +120,7 @@ async fn run(mut config: Config, started: stdx::time::Mono) -> Result<()> {
     let paths = Paths::new(&config.data_dir);
     let _locks = (prepare::lock(&paths)?, prepare::lock_run_directory(&config)?);
     follow::resume_clock(&paths);
+    bootstrap::promote(&paths).context(|| "put the new authorities in their places")?;
     let plan = embedded::plan(&mut config, &paths)?;
     let etc = EtcDir::choose(&config)?;
     // Beside the rest of the start, which needs none of it before the node asks for its image.

@@ -45,7 +45,14 @@ pub(crate) async fn open(machine: &Machine) -> Result<Opened> {
     let mut lacks = false;
     match &saved {
         Some(saved) if store.is_shared() => {
+            let of_etcd = etcd_authorities(paths);
             lacks = bootstrap::reconcile(paths, &passwords.server, &saved.value, false)?;
+            if config.embeds_etcd && of_etcd.is_some() && etcd_authorities(paths) != of_etcd {
+                // It runs with the old ones, and no certificate of the new ones is believed there.
+                return Err(Error::new(
+                    "the certificate authorities of the embedded etcd were replaced: start k3rs again",
+                ));
+            }
         }
         Some(saved) => {
             let optional = config.secrets_provider.is_some();
@@ -78,6 +85,12 @@ pub(crate) async fn open(machine: &Machine) -> Result<Opened> {
         }
     }
     Ok(Opened { store, encryption, pki, passwords })
+}
+
+/// The authorities of the embedded etcd on the disk, if there are some.
+fn etcd_authorities(paths: &cluster::Paths) -> Option<[Vec<u8>; 2]> {
+    let read = |name: &str| rt::fs::read_optional(paths.tls(name)).ok().flatten();
+    Some([read("etcd/server-ca.crt")?, read("etcd/peer-ca.crt")?])
 }
 
 /// Where another server rotated the token, `--token` names the new one: what it opens is this server's, too.

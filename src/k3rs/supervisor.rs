@@ -33,6 +33,7 @@ pub(crate) struct Face {
 struct Head {
     posts: bool,
     puts: bool,
+    forces: bool,
     path: String,
     headers: Headers,
     peer: Peer,
@@ -56,6 +57,7 @@ impl Face {
         let asked = Asked {
             posts: head.posts,
             puts: head.puts,
+            forces: head.forces,
             path: &head.path,
             user: &user.name,
             groups: &user.groups,
@@ -64,7 +66,7 @@ impl Face {
             node_ip: header("k3s-node-ip"),
         };
         let _turn = self.supervisor.admit(&asked)?;
-        let bytes_max = usize::try_from(supervisor::BODY_MAX_BYTES).unwrap_or(usize::MAX);
+        let bytes_max = usize::try_from(bytes_max(&head.path)).unwrap_or(usize::MAX);
         let body = body.read_all(bytes_max).await;
         let body = body.map_err(|error| Status::bad_request(error.to_string()))?;
         Ok(self.supervisor.answer(&asked, &body).await)
@@ -75,6 +77,7 @@ impl Face {
         let head = Head {
             posts: false,
             puts: false,
+            forces: false,
             path: supervisor::CONNECT.to_owned(),
             headers: request.headers.clone(),
             peer: request.peer.clone(),
@@ -162,6 +165,7 @@ impl http::server::Service for Face {
             let head = Head {
                 posts: request.method == Method::Post,
                 puts: request.method == Method::Put,
+                forces: forces(&request.target),
                 path: path.to_owned(),
                 headers: request.headers,
                 peer: request.peer,
@@ -179,9 +183,22 @@ impl http::server::Service for Face {
         })
     }
 
-    fn body_max_bytes(&self, _: &Method, _: &str, _: &http::server::Limits) -> u64 {
-        supervisor::BODY_MAX_BYTES
+    fn body_max_bytes(&self, _: &Method, target: &str, _: &http::server::Limits) -> u64 {
+        bytes_max(target.split('?').next().unwrap_or(target))
     }
+}
+
+/// Bodies are read once somebody was let in.
+fn bytes_max(path: &str) -> u64 {
+    match path.strip_prefix(supervisor::PREFIX) == Some(supervisor::AUTHORITIES) {
+        true => supervisor::AUTHORITIES_MAX_BYTES,
+        false => supervisor::BODY_MAX_BYTES,
+    }
+}
+
+fn forces(target: &str) -> bool {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    query.split('&').any(|part| part == "force=true")
 }
 
 #[cfg(test)]
