@@ -109,7 +109,8 @@ impl Object {
                 let root = schema().stored(kind);
                 let root = root.context(|| format!("{}: it is protobuf", what()))?;
                 // The whole message is read once, so that later readers meet no malformed bytes.
-                message::check_message(root, envelope.raw).context(what)
+                message::check_message(root, envelope.raw).context(what)?;
+                message::check_managed(root, envelope.raw).context(what)
             }
             // Written anew by whoever makes an object of it.
             Some(_) => Ok(()),
@@ -196,10 +197,16 @@ impl Object {
     /// As [`Object::tree`], managed fields included: what is stored and what clients are shown.
     pub fn whole_tree(&self) -> Value {
         self.headed(match self.message() {
-            Some(raw) => Value::Object(
-                message::decode_message(schema().root_of(self.0.kind, None), raw)
-                    .unwrap_or_default(),
-            ),
+            Some(raw) => {
+                let root = schema().root_of(self.0.kind, None);
+                let mut tree =
+                    Value::Object(message::decode_message(root, raw).unwrap_or_default());
+                let managed = self.managed().and_then(|it| message::managed::tree(root, it).ok());
+                if let Some(managed) = managed {
+                    tree.set("metadata.managedFields", managed);
+                }
+                tree
+            }
             None => serde_json::from_slice(&self.0.bytes).unwrap_or_default(),
         })
     }
@@ -245,6 +252,14 @@ impl Object {
     pub(crate) fn message(&self) -> Option<&[u8]> {
         match &self.0.index {
             Index::Protobuf(offsets) => Some(self.span(offsets.message)),
+            Index::Json(_) | Index::Copied(_) => None,
+        }
+    }
+
+    /// Who manages which field, if that lies in the form of `message::managed`.
+    pub(crate) fn managed(&self) -> Option<&[u8]> {
+        match &self.0.index {
+            Index::Protobuf(offsets) => message::managed::find(self.span(offsets.metadata)),
             Index::Json(_) | Index::Copied(_) => None,
         }
     }

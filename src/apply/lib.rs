@@ -12,7 +12,6 @@ use std::fmt::Write;
 
 use api::codec::{self, FieldValidation};
 use api::form::Form;
-use api::kind::Durability;
 use api::lens::{Lens, LensMut};
 use api::status::{Reason, Status};
 use serde_json::{Value, json};
@@ -90,10 +89,6 @@ pub fn apply(request: Request<'_>) -> Result<Value, Status> {
 
 /// Records in `new`'s `metadata.managedFields` what a create, update or patch by `manager` changed
 /// since `old`. Call it on every write that is not an apply, after defaults and strategy.
-///
-/// Unlike upstream, what only programs write is not tracked until somebody applies to it: objects
-/// that a controller owns, events, leases. For a small pod the managed fields would be two thirds
-/// of the bytes kept in memory and on flash.
 pub fn track<'f>(
     form: impl Into<Form<'f>>,
     manager: &str,
@@ -103,10 +98,6 @@ pub fn track<'f>(
     new: &mut Value,
 ) {
     let form = form.into();
-    if !is_tracked(form, old, new) {
-        new.remove("metadata.managedFields");
-        return;
-    }
     let node = Node::root(form);
     let mut managers = managers::read(new).or_else(|| managers::read(old?)).unwrap_or_default();
     let empty;
@@ -136,16 +127,6 @@ pub fn track<'f>(
         own.time = managers::stamp(now);
     }
     managers::write(new, managers);
-}
-
-fn is_tracked(form: Form<'_>, old: Option<&Value>, new: &Value) -> bool {
-    let applied = |tree: &Value| {
-        tree.list("metadata.managedFields").iter().any(|entry| entry.str("operation") == "Apply")
-    };
-    let owned = new.list("metadata.ownerReferences").iter().any(|owner| owner.flag("controller"));
-    !owned && form.kind.declared.durability != Durability::Lazy
-        || applied(new)
-        || old.is_some_and(applied)
 }
 
 enum Failure {
@@ -354,5 +335,7 @@ impl Failure {
     }
 }
 
+#[cfg(test)]
+mod stored_tests;
 #[cfg(test)]
 mod tests;

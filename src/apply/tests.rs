@@ -304,7 +304,7 @@ fn every_kind_applies_twice_the_same() {
 }
 
 #[test]
-fn what_controllers_own_is_tracked_once_somebody_applies() {
+fn what_controllers_own_is_tracked_like_everything_else() {
     let mut world = World::new(&CONFIG_MAP);
     let owner =
         json!([{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "u", "controller": true}]);
@@ -312,19 +312,12 @@ fn what_controllers_own_is_tracked_once_somebody_applies() {
         tree.set("metadata.ownerReferences", owner);
         tree.set("data.a", "1");
     });
-    assert_eq!(world.at("metadata.managedFields"), Value::Null);
+    let owned = json!({"f:data": {".": {}, "f:a": {}}, "f:metadata": {"f:ownerReferences": {".": {}, "k:{\"uid\":\"u\"}": {}}}});
+    assert_eq!(world.fields("controller", "Update"), owned);
     assert!(
         world
             .apply("a", false, config_map(json!({"a": "2"})))
-            .contains("conflict with \"before-first-apply\"")
-    );
-    assert_eq!(world.apply("a", true, config_map(json!({"a": "2"}))), "ok");
-    world.update("controller", |tree| tree.set("data.a", "3"));
-    assert_eq!(world.fields("controller", "Update"), json!({"f:data": {"f:a": {}}}));
-    assert!(
-        world
-            .apply("a", false, config_map(json!({"a": "2"})))
-            .contains("conflict with \"controller\"")
+            .contains("conflict with \"controller\" using v1: .data.a")
     );
 }
 

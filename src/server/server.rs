@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use api::codec::{self, FieldValidation};
 use api::kinds::{ENDPOINT_SLICE, ENDPOINTS, SERVICE};
 use api::{Kinds, Status, Value};
-use client::{Answer, Api, Client, Registry, Request, WatchEvent, WatchStream};
+use client::{Answer, Api, Body, Client, Registry, Request, Verb, WatchEvent, WatchStream};
 use http::server::Service;
 use rt::BoxFuture;
 use stdx::Context;
@@ -309,6 +310,21 @@ impl InProcess {
     }
 }
 
+/// Makes of an object what a decoder would make of it: what is empty in it, and not written, is nobody's field either.
+fn make_canonical(core: &Core, request: &mut Request) -> Result<(), Status> {
+    let is_object = matches!(request.verb, Verb::Create | Verb::Update)
+        && matches!(request.subresource.as_str(), "" | "status")
+        && request.kind.stored();
+    if !is_object {
+        return Ok(());
+    }
+    let resource = core.resource(request)?;
+    if let Body::Tree(tree) = &mut request.body {
+        codec::check_fields(resource.form(), tree, FieldValidation::Ignore)?;
+    }
+    Ok(())
+}
+
 /// What a component of this process asked for, as the audit log is told.
 async fn audited(
     core: &Core,
@@ -365,9 +381,10 @@ impl InProcess {
 }
 
 impl Api for InProcess {
-    fn call(&self, request: Request) -> BoxFuture<'_, Result<Answer, Status>> {
+    fn call(&self, mut request: Request) -> BoxFuture<'_, Result<Answer, Status>> {
         Box::pin(async move {
             let core = self.core()?;
+            make_canonical(&core, &mut request)?;
             let Some(trail) = self.trail_of(&core, &request) else {
                 core.authorize(&self.caller, &request).await?;
                 return Ok(dispatch::perform(&core, &self.caller, request).await?.answer);

@@ -13,7 +13,7 @@ use wire::protobuf as pb;
 
 use crate::form::{Form, Types};
 use crate::lens::{Lens, LensMut};
-use crate::message::{decode, encode, envelope, normalize, stream};
+use crate::message::{decode, encode, envelope, managed, normalize, stream};
 use crate::object::Object;
 use crate::schema::schema;
 use crate::status::Status;
@@ -112,7 +112,11 @@ pub fn protobuf_tree_bytes<'f>(form: impl Into<Form<'f>>, bytes: &[u8]) -> usize
 /// The same of a stored object.
 pub fn object_tree_bytes(object: &Object) -> usize {
     match object.message() {
-        Some(raw) => decode::tree_bytes(schema().root(Form::from(object.kind())), raw, 0),
+        Some(raw) => {
+            let root = schema().root(Form::from(object.kind()));
+            let managed = object.managed().map_or(0, |bytes| managed::tree_bytes(root, bytes));
+            decode::tree_bytes(root, raw, 0) + managed
+        }
         None => wire::json::tree_bytes(object.bytes()),
     }
 }
@@ -269,7 +273,7 @@ pub fn write_json<'f>(object: &Object, form: impl Into<Form<'f>>, out: &mut Vec<
     if let (true, Some(raw)) = (form.is_stored(), object.message()) {
         let start = out.len();
         let root = schema().root(form);
-        let mut stream = stream::Stream { out, revision: object.revision() };
+        let mut stream = stream::Stream { out, revision: object.revision(), managed: root };
         match stream.root(&form.api_version(), form.kind.name, root, raw) {
             Ok(()) => return,
             // Stored bytes were checked when they were read; a store that lies gets the empty tree's text.
@@ -307,7 +311,7 @@ pub fn write_protobuf<'f>(object: &Object, form: impl Into<Form<'f>>, out: &mut 
 /// Appends the bare message of an object with its resource version in the metadata.
 fn put_object(object: &Object, form: Form<'_>, out: &mut Vec<u8>) {
     if let (true, Some(raw)) = (form.is_stored(), object.message())
-        && splice_revision(raw, object.revision(), true, out).is_ok()
+        && splice_revision(object, raw, true, out).is_ok()
     {
         return;
     }
@@ -317,13 +321,15 @@ fn put_object(object: &Object, form: Form<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Copies a stored message, or its metadata only, with `metadata.resourceVersion` filled in.
+/// Copies a stored message, or its metadata only, with `metadata.resourceVersion` filled in and managed fields as
+/// upstream has them.
 fn splice_revision(
+    object: &Object,
     raw: &[u8],
-    revision: u64,
     whole: bool,
     out: &mut Vec<u8>,
 ) -> Result<(), pb::Error> {
+    let revision = object.revision();
     let text = if revision == 0 { String::new() } else { revision.to_string() };
     let mut reader = pb::Reader::new(raw);
     loop {
@@ -342,14 +348,19 @@ fn splice_revision(
             let mut written = false;
             loop {
                 let start = metadata.len() - reader.left();
-                let Some((tag, _)) = reader.next()? else { break };
+                let Some((tag, wire)) = reader.next()? else { break };
                 let end = metadata.len() - reader.left();
                 if tag >= 6 && !written {
                     pb::put_bytes(out, 6, text.as_bytes());
                     written = true;
                 }
-                if tag != 6 {
-                    out.extend_from_slice(&metadata[start..end]);
+                match tag {
+                    6 => {}
+                    managed::TAG => {
+                        let root = schema().root(object.kind());
+                        managed::write_protobuf(root, wire.bytes()?, out)?;
+                    }
+                    _ => out.extend_from_slice(&metadata[start..end]),
                 }
             }
             if !written {
@@ -444,7 +455,8 @@ const PARTIAL: &str = "PartialObjectMetadata";
 fn write_metadata_json(object: &Object, api_version: &str, out: &mut Vec<u8>) {
     if let (Some(raw), Some(id)) = (object.message(), schema().meta(PARTIAL)) {
         let start = out.len();
-        let mut stream = stream::Stream { out, revision: object.revision() };
+        let managed = schema().root(object.kind());
+        let mut stream = stream::Stream { out, revision: object.revision(), managed };
         // Its metadata has the tag that every kind's has; what else the message holds is passed over.
         match stream.root(api_version, PARTIAL, id, raw) {
             Ok(()) => return,
@@ -470,7 +482,7 @@ fn write_metadata_protobuf(object: &Object, api_version: &str, out: &mut Vec<u8>
 /// Appends the bare message of a `PartialObjectMetadata`.
 fn put_metadata(object: &Object, out: &mut Vec<u8>) {
     if let Some(raw) = object.message()
-        && splice_revision(raw, object.revision(), false, out).is_ok()
+        && splice_revision(object, raw, false, out).is_ok()
     {
         return;
     }

@@ -56,7 +56,9 @@ fn recorded_objects_decode_and_encode_to_the_same_bytes() {
         encode::message(root, normalized.as_object().unwrap(), &mut encoded).unwrap();
         assert_eq!(encoded, opened.raw, "{file} from JSON");
         let mut text = Vec::new();
-        stream::Stream { out: &mut text, revision: 0 }.root("v1", "X", root, opened.raw).unwrap();
+        stream::Stream { out: &mut text, revision: 0, managed: root }
+            .root("v1", "X", root, opened.raw)
+            .unwrap();
         let mut streamed: Value = serde_json::from_slice(&text).unwrap();
         streamed.remove("apiVersion");
         streamed.remove("kind");

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 use wire::protobuf as pb;
 
-use super::Mismatch;
+use super::{Mismatch, managed};
 use crate::schema::{Field, Scalar, Shape, TypeId, schema};
 
 static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
@@ -15,24 +15,35 @@ pub(crate) fn message(
     map: &Map<String, Value>,
     out: &mut Vec<u8>,
 ) -> Result<(), Mismatch> {
-    message_with(id, map, out, false)
+    message_with(id, map, out, None)
 }
 
-/// As `message`, for storage: the resource version, which is the store's revision, is left empty.
+/// As `message`, for storage: the resource version, which is the store's revision, is left empty. `compact` is for
+/// managed fields.
 pub(crate) fn stored(
     id: TypeId,
     map: &Map<String, Value>,
+    compact: bool,
     out: &mut Vec<u8>,
 ) -> Result<(), Mismatch> {
-    message_with(id, map, out, true)
+    message_with(id, map, out, Some(Rest { root: id, compact }))
+}
+
+/// How metadata is stored.
+#[derive(Clone, Copy)]
+struct Rest {
+    root: TypeId,
+    /// Managed fields are written in the form of `managed`, if they fit it.
+    compact: bool,
 }
 
 fn message_with(
     id: TypeId,
     map: &Map<String, Value>,
     out: &mut Vec<u8>,
-    strip: bool,
+    rest: Option<Rest>,
 ) -> Result<(), Mismatch> {
+    let strip = rest.is_some();
     for field in schema().fields(id) {
         if strip && field.name == "resourceVersion" {
             zero(field, out)?;
@@ -42,8 +53,14 @@ fn message_with(
             (strip, field.name, map.get(field.name))
         {
             let meta = schema().object_meta;
-            pb::put_message(out, field.tag, |out| message_with(meta, map, out, true))
+            pb::put_message(out, field.tag, |out| message_with(meta, map, out, rest))
                 .map_err(|mismatch| mismatch.within("metadata"))?;
+            continue;
+        }
+        if let (Some(rest), "managedFields", Some(Value::Array(entries))) =
+            (rest.filter(|rest| rest.compact), field.name, map.get(field.name))
+            && managed::put(rest.root, entries, out)
+        {
             continue;
         }
         if let (true, Some(inner)) = (field.inline(), field.message()) {
@@ -208,7 +225,7 @@ fn union(id: TypeId, value: &Value, out: &mut Vec<u8>) -> Result<(), Mismatch> {
 /// Go's words for a union that is none of what it may be.
 pub(crate) const NO_UNION: &str = "boolean or JSON schema expected";
 
-fn timestamp(out: &mut Vec<u8>, tag: u32, secs: i64, nanos: i64) {
+pub(super) fn timestamp(out: &mut Vec<u8>, tag: u32, secs: i64, nanos: i64) {
     // The closure cannot fail.
     let _ = pb::put_message::<Mismatch>(out, tag, |out| {
         pb::put_int(out, 1, secs);

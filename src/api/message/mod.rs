@@ -6,6 +6,7 @@ pub(crate) mod decode;
 pub mod duration;
 pub(crate) mod encode;
 pub mod envelope;
+pub(crate) mod managed;
 mod mismatch;
 pub(crate) mod normalize;
 pub mod sample;
@@ -41,7 +42,10 @@ pub fn encode_stored(kind: &Kind, tree: &Value) -> Result<Vec<u8>, Mismatch> {
         out.shrink_to_fit();
         return Ok(out);
     };
-    envelope::seal(&kind.api_version(), kind.name, &mut out, |out| encode::stored(root, map, out))?;
+    let compact = managed::is_for(kind, tree);
+    envelope::seal(&kind.api_version(), kind.name, &mut out, |out| {
+        encode::stored(root, map, compact, out)
+    })?;
     out.shrink_to_fit();
     Ok(out)
 }
@@ -68,4 +72,17 @@ pub fn decode_content(root: TypeId, raw: &[u8]) -> Result<Map<String, Value>, pb
 /// Whether a bare message of a kind decodes.
 pub fn check_message(root: TypeId, raw: &[u8]) -> Result<(), pb::Error> {
     decode::check(root, raw, 0)
+}
+
+/// Whether the managed fields in a bare message of a kind can be read, where they are in the form of `managed`.
+pub(crate) fn check_managed(root: TypeId, raw: &[u8]) -> Result<(), pb::Error> {
+    let mut reader = pb::Reader::new(raw);
+    while let Some((tag, wire)) = reader.next()? {
+        if tag == 1
+            && let Some(bytes) = wire.bytes().ok().and_then(managed::find)
+        {
+            managed::check(root, bytes)?;
+        }
+    }
+    Ok(())
 }

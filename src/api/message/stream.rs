@@ -3,7 +3,7 @@
 use wire::json::put_string;
 use wire::protobuf::{Error, Reader, Wire};
 
-use super::decode;
+use super::{decode, managed};
 use crate::schema::{Field, Scalar, Shape, TypeId, schema};
 
 /// Writes JSON from stored bytes.
@@ -11,6 +11,8 @@ pub(crate) struct Stream<'a> {
     pub out: &'a mut Vec<u8>,
     /// Goes into the root's metadata in place of what is stored.
     pub revision: u64,
+    /// The type whose fields are managed.
+    pub managed: TypeId,
 }
 
 impl Stream<'_> {
@@ -80,6 +82,11 @@ impl Stream<'_> {
         loop {
             let here = reader;
             let Some((tag, wire)) = reader.next()? else { break };
+            if in_root_metadata && tag == managed::TAG {
+                self.name("managedFields", first);
+                managed::write_json(self.managed, wire.bytes()?, self.out)?;
+                continue;
+            }
             let Some(idx) = fields.iter().position(|field| field.tag == tag) else { continue };
             if seen & 1 << idx != 0 {
                 continue;

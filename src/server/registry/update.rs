@@ -1,7 +1,7 @@
 //! Update and patch: read, change, check, write where nothing else has changed it meanwhile.
 
 use api::codec::{self, FieldValidation};
-use api::kinds::{SECRET, SERVICE};
+use api::kinds::{POD, SECRET, SERVICE};
 use api::status::{Cause, Reason};
 use api::{Lens, LensMut, Object, Status, Value};
 use client::{Answer, Body, PatchType};
@@ -34,7 +34,7 @@ struct Terms {
     conditional: bool,
     /// It is a whole object.
     whole: bool,
-    /// It records its field managers itself.
+    /// It records its field managers itself, or nobody does.
     applies: bool,
 }
 
@@ -90,6 +90,8 @@ pub(crate) async fn change(
 ) -> Result<(Object, Vec<String>), Status> {
     let (kind, request) = (call.kind(), call.request);
     let call = Call { form: call.form.stored(), ..*call };
+    // What a binding or an eviction makes of a pod is managed by nobody, as upstream.
+    let terms = Terms { applies: *kind == POD, ..Terms::of(&Body::None) };
     for _ in 0..CONFLICT_TRIES_MAX {
         let current = storage::get(call.store(), kind, &request.namespace, &request.name).await?;
         let old = conversion::tree(call.core, call.form, &current).await?;
@@ -101,7 +103,7 @@ pub(crate) async fn change(
         if main {
             rules::strategy::update(call.form, &mut new, &old);
         }
-        match finish(&act, Terms::of(&Body::None), &current, new, notes).await {
+        match finish(&act, terms, &current, new, notes).await {
             Err(Lost::Race) => continue,
             Err(Lost::Refused(status)) => return Err(status),
             Ok(Outcome { answer: Answer::Object(object), warnings, .. }) => {
