@@ -27,7 +27,7 @@ pub fn parse(text: &str) -> Option<IpAddr> {
 }
 
 /// Reads an address and the number of bits that count (`ParseCIDRSloppy`): `10.0.0.0/8`.
-pub fn parse_cidr(text: &str) -> Option<(IpAddr, u32)> {
+pub(crate) fn parse_cidr(text: &str) -> Option<(IpAddr, u32)> {
     let (address, length) = text.split_once('/')?;
     let bits = if address.contains(':') { 128 } else { 32 };
     let digits = length.bytes().all(|byte| byte.is_ascii_digit());

@@ -24,7 +24,7 @@ pub const fn fnv64a(mut hash: u64, bytes: &[u8]) -> u64 {
 }
 
 /// Decimal digits of a number, each letter replaced by one of the safe alphabet.
-pub fn safe_encode(text: &str) -> String {
+pub(crate) fn safe_encode(text: &str) -> String {
     text.bytes().map(|b| char::from(SAFE_ALPHABET[usize::from(b) % SAFE_ALPHABET.len()])).collect()
 }
 

@@ -224,10 +224,6 @@ pub fn generate(prefix: &str, random: [u8; 5]) -> String {
     name
 }
 
-pub fn is_label(value: &str) -> bool {
-    value.len() <= LABEL_MAX && is_label_form(value)
-}
-
 fn is_label_form(value: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     !value.is_empty()

@@ -275,7 +275,7 @@ impl Schema {
         &self.fields[usize::from(ty.first)..usize::from(ty.first) + usize::from(ty.count)]
     }
 
-    pub fn by_tag(&self, id: TypeId, tag: u32) -> Option<&Field> {
+    pub(crate) fn by_tag(&self, id: TypeId, tag: u32) -> Option<&Field> {
         self.fields(id).iter().find(|field| field.tag == tag)
     }
 
@@ -332,7 +332,7 @@ impl Schema {
     ///
     /// # Panics
     /// If the kind is not in `KINDS` or a served root names no type; the meta-tests cover every form.
-    pub fn root_of(&self, kind: &Kind, served: Option<&Served>) -> TypeId {
+    pub(crate) fn root_of(&self, kind: &Kind, served: Option<&Served>) -> TypeId {
         let found = match served.map(|served| served.root) {
             Some(root) if !root.is_empty() => self.qualified(root),
             _ => self.roots.iter().find(|(other, _)| *other == kind).map(|(_, id)| *id),
@@ -356,18 +356,18 @@ impl Schema {
     }
 
     /// The number of a type among all types and fields.
-    pub fn place_of_type(&self, id: TypeId) -> usize {
+    pub(crate) fn place_of_type(&self, id: TypeId) -> usize {
         usize::from(id.0)
     }
 
     /// The number of a field of this table; they come after those of types.
-    pub fn place_of_field(&self, field: &Field) -> usize {
+    pub(crate) fn place_of_field(&self, field: &Field) -> usize {
         let start = std::ptr::from_ref(field).addr() - self.fields.as_ptr().addr();
         self.types.len() + start / size_of::<Field>()
     }
 
     /// What is at a place.
-    pub fn at_place(&self, place: usize) -> Option<Result<TypeId, &Field>> {
+    pub(crate) fn at_place(&self, place: usize) -> Option<Result<TypeId, &Field>> {
         match place.checked_sub(self.types.len()) {
             None => u16::try_from(place).ok().map(|idx| Ok(TypeId(idx))),
             Some(idx) => self.fields.get(idx).map(Err),

@@ -196,7 +196,7 @@ impl Informers {
     }
 
     /// True if the kind is kept in view and has seen `revision`, or is not kept in view at all.
-    pub fn has_seen(&self, kind: &'static Kind, revision: u64) -> bool {
+    pub(crate) fn has_seen(&self, kind: &'static Kind, revision: u64) -> bool {
         self.lock().kinds.get(&kind).is_none_or(|view| view.revision >= revision)
     }
 

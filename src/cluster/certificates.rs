@@ -57,7 +57,7 @@ pub fn is_servers(paths: &Paths) -> bool {
 
 /// # Errors
 /// In k3s's words, if a service is none.
-pub fn check_services(names: &[String], may_be_authorities: bool) -> Result<()> {
+pub(crate) fn check_services(names: &[String], may_be_authorities: bool) -> Result<()> {
     let known = |name: &String| {
         SERVICES.iter().any(|(known, ..)| known == name)
             || (may_be_authorities && name == AUTHORITIES)

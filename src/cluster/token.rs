@@ -76,7 +76,7 @@ impl Token {
 }
 
 /// Whether a text has the form of a bootstrap token: an id of 6 and a secret of 16 characters.
-pub fn is_bootstrap(text: &str) -> bool {
+pub(crate) fn is_bootstrap(text: &str) -> bool {
     let fits = |part: &str, length| {
         part.len() == length && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     };

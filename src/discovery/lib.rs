@@ -193,7 +193,7 @@ fn priority(version: &str) -> (u8, u64, u64, Reverse<String>) {
 }
 
 /// The forms served as resources of their own at a group and version.
-pub fn forms_of<'k>(kinds: &'k Kinds, group: &str, version: &str) -> Vec<Form<'k>> {
+pub(crate) fn forms_of<'k>(kinds: &'k Kinds, group: &str, version: &str) -> Vec<Form<'k>> {
     let forms = kinds.resources().iter().map(Resource::form);
     forms.filter(|form| form.group() == group && form.version() == version).collect()
 }

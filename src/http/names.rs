@@ -38,7 +38,7 @@ pub async fn connect(host: &str, port: u16) -> Result<TcpStream> {
 ///
 /// # Errors
 /// As [`connect`], and if there is no other address.
-pub async fn connect_far(host: &str, port: u16) -> Result<TcpStream> {
+pub(crate) async fn connect_far(host: &str, port: u16) -> Result<TcpStream> {
     let mut far = lookup(host).await?;
     far.retain(|address| is_far(*address));
     if far.is_empty() {

@@ -33,7 +33,7 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
 }
 
 /// The first private key of a PEM file: PKCS#8, PKCS#1 or SEC1.
-pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>> {
+pub(crate) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_slice(pem).context(|| "parse PEM private key")
 }
 

@@ -182,7 +182,7 @@ impl WebSocket {
     }
 
     /// The WebSocket as a byte stream: binary messages without borders.
-    pub fn into_stream(self) -> Io {
+    pub(crate) fn into_stream(self) -> Io {
         Box::new(MessageStream::new(self))
     }
 }
@@ -233,7 +233,7 @@ impl Receiver {
     }
 
     /// The next sign of life: a message, or `None` inside for a PING, a PONG and the like.
-    pub async fn next_sign(&mut self) -> Option<Result<Option<Message>>> {
+    pub(crate) async fn next_sign(&mut self) -> Option<Result<Option<Message>>> {
         let message = match self.0.next().await? {
             Ok(Raw::Binary(bytes)) => Message::Binary(bytes.into()),
             Ok(Raw::Text(text)) => Message::Text(text.as_str().to_owned()),

@@ -137,8 +137,6 @@ impl Options {
         let routes = &mut self.routes;
         match name {
             "providers.kubernetesingress"
-            | "providers.kubernetescrd"
-            | "providers.kubernetescrd.allowemptyservices"
             | "providers.kubernetesingress.allowemptyservices"
             | "providers.kubernetesingress.strictprefixmatching"
             | "metrics.prometheus"

@@ -162,7 +162,7 @@ impl Slice {
     }
 
     /// The Service it belongs to.
-    pub fn service_name(tree: &Value) -> &str {
+    pub(crate) fn service_name(tree: &Value) -> &str {
         tree.entry("metadata.labels", api::kinds::SERVICE_NAME_LABEL).unwrap_or("")
     }
 }

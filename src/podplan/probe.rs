@@ -111,7 +111,7 @@ impl Prober {
     }
 
     /// Asked again soon, for instance because the startup probe has just let the others begin.
-    pub fn due_at(&self, now: Mono) -> Option<Duration> {
+    pub(crate) fn due_at(&self, now: Mono) -> Option<Duration> {
         (!self.finished && !self.in_flight).then(|| self.next.since(now))
     }
 }

@@ -151,7 +151,7 @@ impl ContainerState {
     }
 
     /// How it ended last, in whatever sandbox; `None` while it exists and has not ended.
-    pub fn last_exit(&self) -> Option<&Exit> {
+    pub(crate) fn last_exit(&self) -> Option<&Exit> {
         match &self.current {
             Some(_) => self.exit(),
             None => self.previous.as_ref(),

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use stdx::{Context, Error, Result};
 use sys::cgroup::Resources;
-use wire::shim::{Created, Exit, Field, KeepExit, LogLimits, Resize, Signal, Target, decode, kind};
+use wire::shim::{Created, Exit, Field, KeepExit, LogLimits, Signal, Target, decode, kind};
 
 use crate::link::{self, request_of};
 use crate::plan::{self, Surroundings};
 use crate::records::{self, PLAN_FILE};
-use crate::spec::{ContainerSpec, ExecSpec, TerminalSize};
+use crate::spec::{ContainerSpec, ExecSpec};
 use crate::state::{Shared, new_id};
 use crate::status::{ContainerState, Event, ExitStatus, Id, SandboxState, Stats};
 use crate::stream::{self, ExecOutput, Output, Session};
@@ -298,13 +298,6 @@ pub(crate) async fn update(shared: &Arc<Shared>, id: &str, resources: &Resources
 pub(crate) async fn reopen_log(shared: &Arc<Shared>, id: &str) -> Result<()> {
     let directory = shared.shim_of(id)?;
     link::request(&directory, &target(kind::REOPEN_LOG, id)).await?;
-    Ok(())
-}
-
-pub(crate) async fn resize(shared: &Arc<Shared>, id: &str, size: TerminalSize) -> Result<()> {
-    let directory = shared.shim_of(id)?;
-    let resize = Resize { id: id.to_owned(), columns: size.columns, rows: size.rows };
-    link::request(&directory, &request_of(kind::RESIZE, &resize)).await?;
     Ok(())
 }
 

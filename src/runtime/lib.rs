@@ -155,11 +155,6 @@ impl Runtime {
         containers::stop(&self.shared, id, grace).await
     }
 
-    /// Sends a signal to the main process.
-    pub async fn signal_container(&self, id: &str, signal: i32) -> Result<()> {
-        containers::signal(&self.shared, id, signal).await
-    }
-
     /// Removes a container: record, cgroup, writable layer; its log stays. Kills it first if it runs.
     /// Idempotent.
     pub async fn remove_container(&self, id: &str) -> Result<()> {
@@ -193,11 +188,6 @@ impl Runtime {
     /// The container's usage; with `disk`, also its writable layer's.
     pub async fn container_stats(&self, id: &str, disk: bool) -> Result<Stats> {
         containers::stats(&self.shared, id, disk).await
-    }
-
-    /// Sets the size of the main process's terminal.
-    pub async fn resize_container(&self, id: &str, size: TerminalSize) -> Result<()> {
-        containers::resize(&self.shared, id, size).await
     }
 
     // Streams.

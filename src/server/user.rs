@@ -128,7 +128,7 @@ impl User {
     }
 
     /// The namespace and name of the service account this is.
-    pub fn service_account_name(&self) -> Option<(&str, &str)> {
+    pub(crate) fn service_account_name(&self) -> Option<(&str, &str)> {
         self.name.strip_prefix("system:serviceaccount:")?.split_once(':')
     }
 }

@@ -50,10 +50,6 @@ pub struct Event {
 }
 
 impl Event {
-    pub fn is_create(&self) -> bool {
-        self.before.is_none()
-    }
-
     pub fn is_delete(&self) -> bool {
         self.now.is_none()
     }

@@ -360,7 +360,7 @@ impl Hierarchies {
     }
 
     /// Freezes or thaws all processes in the cgroup.
-    pub fn freeze(&self, path: &str, frozen: bool) -> Result<()> {
+    pub(crate) fn freeze(&self, path: &str, frozen: bool) -> Result<()> {
         let (file, value) = match self.unified_directory(path) {
             Some(directory) if directory.join("cgroup.freeze").exists() => {
                 (directory.join("cgroup.freeze"), if frozen { "1" } else { "0" })

@@ -127,7 +127,7 @@ fn set_time(dir: i32, name: &Path, secs: i64, nanos: u32, flags: i32) -> io::Res
 }
 
 /// Renames a name into another directory of the same file system.
-pub fn rename_at(
+pub(crate) fn rename_at(
     old_dir: BorrowedFd<'_>,
     old: &Path,
     new_dir: BorrowedFd<'_>,

@@ -61,7 +61,7 @@ pub fn pivot_root(new_root: impl AsRef<Path>, put_old: impl AsRef<Path>) -> io::
 }
 
 /// Whether the kernel has a file system, built in or as a module that it can load by itself.
-pub fn has_file_system(name: &str) -> bool {
+pub(crate) fn has_file_system(name: &str) -> bool {
     let listed = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     if listed.lines().any(|line| line.rsplit('\t').next() == Some(name)) {
         return true;
@@ -114,7 +114,7 @@ pub fn attach_tree(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<(
 }
 
 /// A detached, read-only copy of the mount of one file, open at the file. Needs Linux 5.12.
-pub fn read_only_clone(file: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn read_only_clone(file: &Path) -> io::Result<OwnedFd> {
     let clone = clone_tree(file, false)?;
     set_attr_read_only(clone.as_raw_fd(), c"", libc::AT_EMPTY_PATH)?;
     Ok(clone)

@@ -626,7 +626,7 @@ pub struct Daemon {
 
 /// A program that whoever runs it cannot change by way of `/proc/<pid>/exe`: a read-only clone of its
 /// mount, which shares its pages; before Linux 5.12 a sealed copy in memory.
-pub fn unchangeable_program(program: &OsStr) -> io::Result<OwnedFd> {
+pub(crate) fn unchangeable_program(program: &OsStr) -> io::Result<OwnedFd> {
     let path = std::path::Path::new(program);
     crate::mount::read_only_clone(path).or_else(|_| sealed_copy(path))
 }

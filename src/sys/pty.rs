@@ -19,16 +19,6 @@ pub fn open_peer(ptmx: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }))
 }
 
-/// The `N` of the master's other end, `/dev/pts/N`.
-pub fn peer_number(ptmx: BorrowedFd<'_>) -> io::Result<u32> {
-    let mut number: libc::c_uint = 0;
-    // SAFETY: TIOCGPTN writes one unsigned int.
-    check(i64::from(unsafe {
-        libc::ioctl(ptmx.as_raw_fd(), libc::TIOCGPTN as _, std::ptr::from_mut(&mut number))
-    }))?;
-    Ok(number)
-}
-
 pub fn set_size(terminal: BorrowedFd<'_>, columns: u16, rows: u16) -> io::Result<()> {
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCSWINSZ reads one winsize.

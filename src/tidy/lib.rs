@@ -5,6 +5,8 @@ mod circles;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod functions;
+#[cfg(test)]
 mod rooms;
 #[cfg(test)]
 mod scripts;

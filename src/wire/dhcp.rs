@@ -248,7 +248,8 @@ impl Options {
 }
 
 /// A server's message with these options: for tests of clients.
-pub fn reply_bytes(
+#[cfg(test)]
+pub(crate) fn reply_bytes(
     transaction: u32,
     mac: [u8; 6],
     address: Ipv4Addr,

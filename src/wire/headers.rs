@@ -45,7 +45,7 @@ impl Headers {
     }
 
     /// The first value of `name` as bytes.
-    pub fn get_bytes(&self, name: &str) -> Option<&[u8]> {
+    pub(crate) fn get_bytes(&self, name: &str) -> Option<&[u8]> {
         self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 

@@ -79,15 +79,15 @@ impl Writer {
         self.bytes(kind, &value.to_ne_bytes());
     }
 
-    pub fn be16(&mut self, kind: u16, value: u16) {
+    pub(crate) fn be16(&mut self, kind: u16, value: u16) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    pub fn be32(&mut self, kind: u16, value: u32) {
+    pub(crate) fn be32(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    pub fn be64(&mut self, kind: u16, value: u64) {
+    pub(crate) fn be64(&mut self, kind: u16, value: u64) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
@@ -247,15 +247,16 @@ impl<'a> Attribute<'a> {
         read_u32(self.value, 0)
     }
 
-    pub fn be16(&self) -> Option<u16> {
+    pub(crate) fn be16(&self) -> Option<u16> {
         self.u16().map(u16::from_be)
     }
 
-    pub fn be32(&self) -> Option<u32> {
+    pub(crate) fn be32(&self) -> Option<u32> {
         self.u32().map(u32::from_be)
     }
 
-    pub fn be64(&self) -> Option<u64> {
+    #[cfg(test)]
+    pub(crate) fn be64(&self) -> Option<u64> {
         Some(u64::from_be_bytes(self.value.get(..8)?.try_into().ok()?))
     }
 

@@ -573,13 +573,6 @@ pub fn get_table(w: &mut Writer, sequence: u32, table: &str) {
     });
 }
 
-/// The handle in an answer to [`get_table`].
-pub fn table_handle(message: &Message<'_>) -> Option<u64> {
-    (message.kind == SUBSYSTEM << 8 | NEWTABLE)
-        .then(|| message.attributes(HEADER_LEN).find(|a| a.kind == 4)?.be64())
-        .flatten()
-}
-
 /// Asks for all rules of one table.
 pub fn dump_rules(w: &mut Writer, sequence: u32, table: &str) {
     let flags = NLM_F_REQUEST | crate::netlink::NLM_F_DUMP;

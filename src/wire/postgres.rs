@@ -141,7 +141,8 @@ pub fn put_sync(out: &mut Vec<u8>) {
 }
 
 /// The end of the connection.
-pub fn put_terminate(out: &mut Vec<u8>) {
+#[cfg(test)]
+pub(crate) fn put_terminate(out: &mut Vec<u8>) {
     message(out, Some(b'X'), |_| {});
 }
 

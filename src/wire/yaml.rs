@@ -40,7 +40,7 @@ pub fn parse(text: &str) -> Result<Vec<Value>> {
 ///
 /// # Errors
 /// As [`parse`], and when it gives no more.
-pub fn parse_metered(text: &str, meter: Meter<'_>) -> Result<Vec<Value>> {
+pub(crate) fn parse_metered(text: &str, meter: Meter<'_>) -> Result<Vec<Value>> {
     let mut reader = Reader {
         parser: Parser::new_from_str(text),
         anchors: Vec::new(),

@@ -147,7 +147,8 @@ pub const JSON_END: &[u8] = b"]}";
 pub const PROTOBUF_END: &[u8] = envelope::END;
 
 /// Appends `{"kind":"PodList",...}` of objects.
-pub fn write_list_json<'f, 'a>(
+#[cfg(test)]
+pub(crate) fn write_list_json<'f, 'a>(
     shown: impl Into<Shown<'f>>,
     objects: impl IntoIterator<Item = &'a Object>,
     meta: &ListMeta,

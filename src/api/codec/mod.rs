@@ -13,15 +13,13 @@ use wire::protobuf as pb;
 
 use crate::form::{Form, Types};
 use crate::lens::{Lens, LensMut};
-use crate::message::{decode, encode, envelope, managed, normalize, stream};
+use crate::message::{self, decode, encode, envelope, managed, normalize, stream};
 use crate::object::Object;
 use crate::schema::schema;
 use crate::status::Status;
 
-pub use crate::message::{
-    Mismatch, decode_content, decode_message, duration, json_type, sample, write_tree_json, zero_of,
-};
-pub use lists::{JSON_END, ListMeta, PROTOBUF_END, Shown, write_list_json, write_list_protobuf};
+pub use crate::message::{Mismatch, duration, json_type, sample, write_tree_json, zero_of};
+pub use lists::{JSON_END, ListMeta, PROTOBUF_END, Shown, write_list_protobuf};
 pub use received::{
     Framed, Received, has_protobuf, received, received_status, watch_frame, watch_line,
 };
@@ -395,8 +393,8 @@ pub fn decode_meta(kind: &str, bytes: &[u8]) -> Result<Value, Status> {
     let id = schema().meta(kind).ok_or_else(|| unreadable("no such kind"))?;
     let mut tree = match envelope::open(bytes).map_err(|error| unreadable(&error.to_string()))? {
         Some(envelope) => {
-            let map =
-                decode_message(id, envelope.raw).map_err(|error| unreadable(&error.to_string()))?;
+            let map = message::decode_message(id, envelope.raw)
+                .map_err(|error| unreadable(&error.to_string()))?;
             let mut tree = Value::Object(map);
             tree.set("kind", envelope.kind);
             tree

@@ -185,7 +185,7 @@ impl Object {
     ///
     /// # Errors
     /// If the bytes are malformed, of another kind or version, or their resource version is no number.
-    pub fn from_wire(kind: &'static Kind, bytes: &[u8]) -> Result<Object> {
+    pub(crate) fn from_wire(kind: &'static Kind, bytes: &[u8]) -> Result<Object> {
         match received(kind, bytes)? {
             Received::Object(object) => Ok(object),
             _ => {
@@ -327,7 +327,7 @@ mod tests {
                 let mut out = Vec::new();
                 match protobuf {
                     true => codec::write_list_protobuf(kind, &objects, &meta, &mut out),
-                    false => codec::write_list_json(kind, &objects, &meta, &mut out),
+                    false => codec::lists::write_list_json(kind, &objects, &meta, &mut out),
                 }
                 let Received::List(items, read) = received(kind, &out).unwrap() else {
                     panic!("{}: no list", kind.name);

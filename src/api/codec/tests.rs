@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 use stdx::prng::Prng;
 
+use super::lists::write_list_json;
 use super::sample::full;
 use super::*;
 use crate::kinds::{DEPLOYMENT, KINDS, POD, SECRET};
+use crate::message::decode_message;
 
 /// Recorded objects, where the machine has them.
 const VECTORS: &str = "/work/shared/vectors/k8s-1.32";

@@ -128,7 +128,7 @@ impl Definition {
     }
 
     /// The version that objects are written in.
-    pub fn stored_version(&self) -> &str {
+    pub(crate) fn stored_version(&self) -> &str {
         self.versions.iter().find(|version| version.stored).map_or("", |version| &version.name)
     }
 }

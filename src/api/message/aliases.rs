@@ -108,7 +108,7 @@ pub fn of(holder: &str, field: &str) -> Option<String> {
 }
 
 /// Whether this names such a type.
-pub fn is_one(name: &str) -> bool {
+pub(crate) fn is_one(name: &str) -> bool {
     let bare = name.strip_prefix(PACKAGE).unwrap_or(name);
     ALIASES.lines().any(|line| line.split(' ').next() == Some(bare))
 }

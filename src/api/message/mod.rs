@@ -29,7 +29,7 @@ pub fn write_tree_json(tree: &Value, out: &mut Vec<u8>) {
 
 /// Encodes a tree of a kind for storage: protobuf for Kubernetes' own kinds, JSON for others.
 /// The resource version is left out.
-pub fn encode_stored(kind: &Kind, tree: &Value) -> Result<Vec<u8>, Mismatch> {
+pub(crate) fn encode_stored(kind: &Kind, tree: &Value) -> Result<Vec<u8>, Mismatch> {
     let Value::Object(map) = tree else {
         return Err(Mismatch::of_root(tree, kind.name));
     };
@@ -56,21 +56,21 @@ pub fn zero_of(field: &Field) -> Value {
 }
 
 /// Decodes a bare message of a kind.
-pub fn decode_message(root: TypeId, raw: &[u8]) -> Result<Map<String, Value>, pb::Error> {
+pub(crate) fn decode_message(root: TypeId, raw: &[u8]) -> Result<Map<String, Value>, pb::Error> {
     let mut map = Map::new();
     decode::message(root, raw, 0, &mut map)?;
     Ok(map)
 }
 
 /// Reads a bare message of a kind, but for who manages which field.
-pub fn decode_content(root: TypeId, raw: &[u8]) -> Result<Map<String, Value>, pb::Error> {
+pub(crate) fn decode_content(root: TypeId, raw: &[u8]) -> Result<Map<String, Value>, pb::Error> {
     let mut map = Map::new();
     decode::content(root, raw, &mut map)?;
     Ok(map)
 }
 
 /// Whether a bare message of a kind decodes.
-pub fn check_message(root: TypeId, raw: &[u8]) -> Result<(), pb::Error> {
+pub(crate) fn check_message(root: TypeId, raw: &[u8]) -> Result<(), pb::Error> {
     decode::check(root, raw, 0)
 }
 

@@ -35,7 +35,7 @@ pub fn total(spec: &Value, what: &str) -> Amounts {
 }
 
 /// As [`total`], with the pod's overhead; of limits only where there is one.
-pub fn total_with_overhead(spec: &Value, what: &str) -> Amounts {
+pub(crate) fn total_with_overhead(spec: &Value, what: &str) -> Amounts {
     let mut sum = total(spec, what);
     let mut overhead = amounts(spec.at("overhead"));
     overhead.retain(|name, _| what == "requests" || sum.contains_key(name));

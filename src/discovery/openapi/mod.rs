@@ -24,7 +24,7 @@ enum Dialect {
 }
 
 /// Where a group version's v3 document is, without `/openapi/v3/`: `api/v1`, `apis/apps/v1`.
-pub fn v3_paths(kinds: &Kinds) -> Vec<String> {
+pub(crate) fn v3_paths(kinds: &Kinds) -> Vec<String> {
     group_versions(kinds).into_iter().map(|(group, version)| v3_path(group, version)).collect()
 }
 

@@ -74,7 +74,7 @@ impl Sender {
         poll_fn(|cx| self.poll_ready(cx)).await
     }
 
-    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         let mut pipe = lock(&self.pipe);
         if pipe.reader_gone {
             return Poll::Ready(Err(Closed));
@@ -106,7 +106,7 @@ impl Sender {
         poll_fn(|cx| self.poll_closed(cx)).await;
     }
 
-    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut pipe = lock(&self.pipe);
         if pipe.reader_gone {
             return Poll::Ready(());

@@ -34,8 +34,8 @@ pub(crate) async fn text(shared: &Arc<Shared>, node: &Node, path: &str) -> Resul
             shared.figures.write_probes(find, &mut text);
             Ok(text.out)
         }
-        "/metrics/resource" => Ok(families(shared, node, false).await),
-        "/metrics/cadvisor" => Ok(families(shared, node, true).await),
+        "/metrics/resource" => Ok(resource(shared).await),
+        "/metrics/cadvisor" => Ok(cadvisor(shared, node).await),
         _ => Err(Status::new(
             api::status::Reason::NotFound,
             "the server could not find the requested resource",
@@ -182,164 +182,158 @@ async fn measure(shared: &Shared) -> Vec<Measured> {
     all
 }
 
-async fn families(shared: &Arc<Shared>, node: &Node, cadvisor: bool) -> String {
+/// A family of samples about containers or pods: name, type, help, and where its value is.
+type Family = (&'static str, &'static str, &'static str, fn(&Measured) -> Option<f64>);
+
+fn cpu(m: &Measured) -> Option<f64> {
+    Some(count(m.stats.cpu.usage_ns) / 1e9)
+}
+
+fn working_set(m: &Measured) -> Option<f64> {
+    Some(count(m.stats.memory.working_set_bytes))
+}
+
+/// cAdvisor's, of containers and of pods as a whole.
+static CADVISOR: &[Family] = &[
+    (
+        "container_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed in seconds.",
+        cpu,
+    ),
+    (
+        "container_cpu_cfs_periods_total",
+        "counter",
+        "Number of elapsed enforcement period intervals.",
+        |m| Some(count(m.stats.cpu.periods)),
+    ),
+    (
+        "container_cpu_cfs_throttled_periods_total",
+        "counter",
+        "Number of throttled period intervals.",
+        |m| Some(count(m.stats.cpu.throttled_periods)),
+    ),
+    (
+        "container_memory_usage_bytes",
+        "gauge",
+        "Current memory usage in bytes, including all memory regardless of when it was accessed",
+        |m| Some(count(m.stats.memory.usage_bytes)),
+    ),
+    ("container_memory_working_set_bytes", "gauge", "Current working set in bytes.", working_set),
+    ("container_memory_rss", "gauge", "Size of RSS in bytes.", |m| {
+        Some(count(m.stats.memory.rss_bytes))
+    }),
+    ("container_spec_memory_limit_bytes", "gauge", "Memory limit for the container.", |m| {
+        m.stats.memory.limit_bytes.map(count)
+    }),
+    ("container_processes", "gauge", "Number of processes running inside the container.", |m| {
+        Some(count(m.stats.pids.current))
+    }),
+    (
+        "container_start_time_seconds",
+        "gauge",
+        "Start time of the container since unix epoch in seconds.",
+        |m| m.started.map(seconds),
+    ),
+    (
+        "container_network_receive_bytes_total",
+        "counter",
+        "Cumulative count of bytes received",
+        |m| m.network.map(|n| count(n.0)),
+    ),
+    (
+        "container_network_transmit_bytes_total",
+        "counter",
+        "Cumulative count of bytes transmitted",
+        |m| m.network.map(|n| count(n.1)),
+    ),
+];
+
+/// The resource endpoint's, of containers.
+static CONTAINERS: &[Family] = &[
+    (
+        "container_cpu_usage_seconds_total",
+        "counter",
+        "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
+        cpu,
+    ),
+    (
+        "container_memory_working_set_bytes",
+        "gauge",
+        "[STABLE] Current working set of the container in bytes",
+        working_set,
+    ),
+    (
+        "container_start_time_seconds",
+        "gauge",
+        "[STABLE] Start time of the container since unix epoch in seconds",
+        |m| m.started.map(seconds),
+    ),
+];
+
+/// The resource endpoint's, of pods.
+static PODS: &[Family] = &[
+    (
+        "pod_cpu_usage_seconds_total",
+        "counter",
+        "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
+        cpu,
+    ),
+    (
+        "pod_memory_working_set_bytes",
+        "gauge",
+        "[STABLE] Current working set of the pod in bytes",
+        working_set,
+    ),
+];
+
+/// The text of `/metrics/cadvisor`.
+async fn cadvisor(shared: &Arc<Shared>, node: &Node) -> String {
+    let mut text = Text::default();
+    let all = measure(shared).await;
+    for (name, kind, help, read) in CADVISOR {
+        text.family(name, kind, help);
+        for m in &all {
+            let Some(value) = read(m) else { continue };
+            let mut labels = vec![
+                ("container", &*m.container),
+                ("id", &*m.id),
+                ("image", &*m.image),
+                ("name", ""),
+                ("namespace", &*m.namespace),
+                ("pod", &*m.pod),
+            ];
+            if m.network.is_some() && name.contains("_network_") {
+                labels.push(("interface", "eth0"));
+            }
+            text.sample(name, &labels, value, Some(m.stats.at));
+        }
+    }
+    text.family("machine_cpu_cores", "gauge", "Number of logical CPU cores.");
+    text.sample("machine_cpu_cores", &[], count(node.facts.cpus), None);
+    text.family("machine_memory_bytes", "gauge", "Amount of memory installed on the machine.");
+    text.sample("machine_memory_bytes", &[], count(node.facts.memory_bytes), None);
+    text.out
+}
+
+/// The text of `/metrics/resource`.
+async fn resource(shared: &Arc<Shared>) -> String {
     let mut text = Text::default();
     let now = rt::now().wall;
     let all = measure(shared).await;
-    let machine = rt::unblock(Machine::read).await;
-    type Read = fn(&Measured) -> Option<f64>;
-    let cpu: Read = |m| Some(count(m.stats.cpu.usage_ns) / 1e9);
-    let working_set: Read = |m| Some(count(m.stats.memory.working_set_bytes));
-    if cadvisor {
-        let list: &[(&str, &str, &str, Read)] = &[
-            (
-                "container_cpu_usage_seconds_total",
-                "counter",
-                "Cumulative cpu time consumed in seconds.",
-                cpu,
-            ),
-            (
-                "container_cpu_cfs_periods_total",
-                "counter",
-                "Number of elapsed enforcement period intervals.",
-                |m| Some(count(m.stats.cpu.periods)),
-            ),
-            (
-                "container_cpu_cfs_throttled_periods_total",
-                "counter",
-                "Number of throttled period intervals.",
-                |m| Some(count(m.stats.cpu.throttled_periods)),
-            ),
-            (
-                "container_memory_usage_bytes",
-                "gauge",
-                "Current memory usage in bytes, including all memory regardless of when it was accessed",
-                |m| Some(count(m.stats.memory.usage_bytes)),
-            ),
-            (
-                "container_memory_working_set_bytes",
-                "gauge",
-                "Current working set in bytes.",
-                working_set,
-            ),
-            ("container_memory_rss", "gauge", "Size of RSS in bytes.", |m| {
-                Some(count(m.stats.memory.rss_bytes))
-            }),
-            (
-                "container_spec_memory_limit_bytes",
-                "gauge",
-                "Memory limit for the container.",
-                |m| m.stats.memory.limit_bytes.map(count),
-            ),
-            (
-                "container_processes",
-                "gauge",
-                "Number of processes running inside the container.",
-                |m| Some(count(m.stats.pids.current)),
-            ),
-            (
-                "container_start_time_seconds",
-                "gauge",
-                "Start time of the container since unix epoch in seconds.",
-                |m| m.started.map(seconds),
-            ),
-            (
-                "container_network_receive_bytes_total",
-                "counter",
-                "Cumulative count of bytes received",
-                |m| m.network.map(|n| count(n.0)),
-            ),
-            (
-                "container_network_transmit_bytes_total",
-                "counter",
-                "Cumulative count of bytes transmitted",
-                |m| m.network.map(|n| count(n.1)),
-            ),
-        ];
-        for (name, kind, help, read) in list {
-            text.family(name, kind, help);
-            for m in &all {
-                let Some(value) = read(m) else { continue };
-                let mut labels = vec![
-                    ("container", &*m.container),
-                    ("id", &*m.id),
-                    ("image", &*m.image),
-                    ("name", ""),
-                    ("namespace", &*m.namespace),
-                    ("pod", &*m.pod),
-                ];
-                if m.network.is_some() && name.contains("_network_") {
-                    labels.push(("interface", "eth0"));
-                }
-                text.sample(name, &labels, value, Some(m.stats.at));
-            }
-        }
-        text.family("machine_cpu_cores", "gauge", "Number of logical CPU cores.");
-        text.sample("machine_cpu_cores", &[], count(node.facts.cpus), None);
-        text.family("machine_memory_bytes", "gauge", "Amount of memory installed on the machine.");
-        text.sample("machine_memory_bytes", &[], count(node.facts.memory_bytes), None);
-        return text.out;
-    }
-    let containers = || all.iter().filter(|m| !m.container.is_empty());
-    let labels = |m: &Measured| [m.container.clone(), m.namespace.clone(), m.pod.clone()];
-    let list: &[(&str, &str, &str, Read)] = &[
-        (
-            "container_cpu_usage_seconds_total",
-            "counter",
-            "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
-            cpu,
-        ),
-        (
-            "container_memory_working_set_bytes",
-            "gauge",
-            "[STABLE] Current working set of the container in bytes",
-            working_set,
-        ),
-        (
-            "container_start_time_seconds",
-            "gauge",
-            "[STABLE] Start time of the container since unix epoch in seconds",
-            |m| m.started.map(seconds),
-        ),
-    ];
-    for (name, kind, help, read) in list {
+    for (name, kind, help, read) in CONTAINERS {
         text.family(name, kind, help);
-        for m in containers() {
-            let [container, namespace, pod] = labels(m);
-            let labels = [("container", &*container), ("namespace", &*namespace), ("pod", &*pod)];
+        for m in all.iter().filter(|m| !m.container.is_empty()) {
+            let labels =
+                [("container", &*m.container), ("namespace", &*m.namespace), ("pod", &*m.pod)];
             if let Some(value) = read(m) {
                 let at = (!name.contains("start_time")).then_some(m.stats.at);
                 text.sample(name, &labels, value, at);
             }
         }
     }
-    text.family(
-        "node_cpu_usage_seconds_total",
-        "counter",
-        "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
-    );
-    text.sample("node_cpu_usage_seconds_total", &[], count(machine.cpu_ns) / 1e9, Some(now));
-    text.family(
-        "node_memory_working_set_bytes",
-        "gauge",
-        "[STABLE] Current working set of the node in bytes",
-    );
-    let working = machine.memory_total.saturating_sub(machine.memory_available);
-    text.sample("node_memory_working_set_bytes", &[], count(working), Some(now));
-    for (name, kind, help, read) in [
-        (
-            "pod_cpu_usage_seconds_total",
-            "counter",
-            "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
-            cpu,
-        ),
-        (
-            "pod_memory_working_set_bytes",
-            "gauge",
-            "[STABLE] Current working set of the pod in bytes",
-            working_set,
-        ),
-    ] {
+    write_machine(&mut text, now).await;
+    for (name, kind, help, read) in PODS {
         text.family(name, kind, help);
         for m in all.iter().filter(|m| m.container.is_empty()) {
             let labels = [("namespace", &*m.namespace), ("pod", &*m.pod)];
@@ -355,6 +349,20 @@ async fn families(shared: &Arc<Shared>, node: &Node, cadvisor: bool) -> String {
         text.sample(name, &[], 0.0, None);
     }
     text.out
+}
+
+/// The resource endpoint's, of the machine, at `now`.
+async fn write_machine(text: &mut Text, now: Wall) {
+    let machine = rt::unblock(Machine::read).await;
+    let name = "node_cpu_usage_seconds_total";
+    let help = "[STABLE] Cumulative cpu time consumed by the node in core-seconds";
+    text.family(name, "counter", help);
+    text.sample(name, &[], count(machine.cpu_ns) / 1e9, Some(now));
+    let name = "node_memory_working_set_bytes";
+    let help = "[STABLE] Current working set of the node in bytes";
+    text.family(name, "gauge", help);
+    let working = machine.memory_total.saturating_sub(machine.memory_available);
+    text.sample(name, &[], count(working), Some(now));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus samples are doubles")]

@@ -155,7 +155,7 @@ impl Authorizers {
 
 impl AuthorizationOptions {
     /// Whether something is said beside a file.
-    pub fn has_flags(&self) -> bool {
+    pub(crate) fn has_flags(&self) -> bool {
         self != &AuthorizationOptions {
             config_file: self.config_file.clone(),
             ..Default::default()
