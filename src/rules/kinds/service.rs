@@ -177,12 +177,46 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     {
         causes.forbidden("spec.healthCheckNodePort", IMMUTABLE);
     }
-    let both_have = old.str("type") != "ExternalName" && service_type != "ExternalName";
-    if both_have
-        && !old.str("clusterIP").is_empty()
-        && old.str("clusterIP") != spec.str("clusterIP")
-    {
-        causes.invalid("spec.clusterIPs[0]", spec.at("clusterIPs"), "may not change once set");
+    if old.str("type") != "ExternalName" && service_type != "ExternalName" {
+        changed_addresses(old, spec, causes);
+    }
+}
+
+/// The first address and family of a Service stay; the second may come, and go if the policy says so.
+fn changed_addresses(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
+    const STAYS: &str = "may not change once set";
+    let (was_headless, headless) = (old.str("clusterIP") == "None", new.str("clusterIP") == "None");
+    if was_headless && headless {
+        return;
+    }
+    let single = new.str("ipFamilyPolicy") == "SingleStack";
+    let mut compare = |field: &str, whole: bool, one: &str| {
+        let (before, now, path) = (old.list(field), new.list(field), format!("spec.{field}"));
+        let n_same = if before.len() == now.len() { before.len() } else { before.len().min(1) };
+        if now.is_empty() && !before.is_empty() {
+            let detail = format!("primary {one} can not be unset");
+            causes.invalid(&format!("{path}[0]"), new.at(field), &detail);
+        }
+        for (idx, _) in before.iter().zip(now).enumerate().take(n_same).filter(|(_, (a, b))| a != b)
+        {
+            let idx = if whole { idx } else { 0 };
+            causes.invalid(&format!("{path}[{idx}]"), new.at(field), STAYS);
+        }
+        if before.len() == 2 && now.len() == 1 && !single {
+            let detail = format!("must be set to 'SingleStack' when releasing the secondary {one}");
+            causes.invalid("spec.ipFamilyPolicy", new.at("ipFamilyPolicy"), &detail);
+        }
+    };
+    if old.list("clusterIPs").is_empty() {
+        // Written by somebody who knew one address only.
+        if !old.str("clusterIP").is_empty() && old.str("clusterIP") != new.str("clusterIP") {
+            causes.invalid("spec.clusterIPs[0]", new.at("clusterIPs"), STAYS);
+        }
+        return;
+    }
+    compare("clusterIPs", true, "clusterIP");
+    if was_headless == headless {
+        compare("ipFamilies", false, "ipFamily");
     }
 }
 

@@ -139,7 +139,10 @@ impl Need<'_> {
                         addresses.push(address);
                         continue;
                     }
-                    if cidr.index(address).is_none_or(|n| n == 0 || n + 1 == cidr.size()) {
+                    if cidr
+                        .index(address)
+                        .is_none_or(|n| n == 0 || (cidr.address.is_ipv4() && n + 1 == cidr.size()))
+                    {
                         return refuse(format!(
                             "the provided IP ({asked}) is not in the valid range. The range of valid IPs is {cidr}"
                         ));

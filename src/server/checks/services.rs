@@ -172,3 +172,152 @@ fn a_race_gives_nothing_twice() {
         assert_eq!(range.unwrap().items.len(), 20);
     });
 }
+
+/// Creates, and the updates that follow, with what the Service has then: policy, families, addresses by family; or
+/// the complaints. Upstream's alloc.go and its tests.
+#[test]
+fn families_are_upstreams() {
+    const STEPS: &[(&str, &[&str])] = &[
+        ("{}", &["SingleStack IPv4 4"]),
+        (r#"{"ipFamilies":["IPv6"]}"#, &["SingleStack IPv6 6"]),
+        (r#"{"ipFamilyPolicy":"PreferDualStack"}"#, &["PreferDualStack IPv4,IPv6 46"]),
+        (
+            r#"{"ipFamilyPolicy":"RequireDualStack","ipFamilies":["IPv6"]}"#,
+            &["RequireDualStack IPv6,IPv4 64"],
+        ),
+        (
+            r#"{"ipFamilyPolicy":"RequireDualStack","clusterIP":"fd43::77","clusterIPs":["fd43::77"]}"#,
+            &["RequireDualStack IPv6,IPv4 64"],
+        ),
+        (r#"{"clusterIP":"fd43::78"}"#, &["SingleStack IPv6 6"]),
+        (
+            r#"{"ipFamilies":["IPv4","IPv6"]}"#,
+            &[
+                r#"spec.ipFamilyPolicy: Invalid value: "SingleStack": must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified"#,
+            ],
+        ),
+        (
+            r#"{"clusterIP":"10.43.9.9","clusterIPs":["10.43.9.9","fd43::79"]}"#,
+            &[
+                r#"spec.ipFamilyPolicy: Invalid value: "SingleStack": must be 'RequireDualStack' or 'PreferDualStack' when multiple cluster IPs are specified"#,
+            ],
+        ),
+        (
+            r#"{"ipFamilyPolicy":"PreferDualStack","clusterIP":"10.43.9.9","clusterIPs":["10.43.9.9","10.43.9.10"]}"#,
+            &[
+                r#"spec.clusterIPs: Invalid value: []string{"10.43.9.9", "10.43.9.10"}: may specify no more than one IP for each IP family"#,
+            ],
+        ),
+        (
+            r#"{"ipFamilies":["IPv4","IPv4"],"ipFamilyPolicy":"Sometimes"}"#,
+            &[
+                r#"spec.ipFamilies[1]: Duplicate value: "IPv4"; spec.ipFamilyPolicy: Unsupported value: "Sometimes": supported values: "PreferDualStack", "RequireDualStack", "SingleStack""#,
+            ],
+        ),
+        (
+            r#"{"ipFamilies":["IPv6"],"clusterIP":"10.43.9.9"}"#,
+            &[
+                r#"spec.clusterIPs[0]: Invalid value: "10.43.9.9": expected an IPv6 value as indicated by `ipFamilies[0]`"#,
+            ],
+        ),
+        (r#"{"clusterIP":"None"}"#, &["SingleStack IPv4 None"]),
+        (
+            r#"{"clusterIP":"None","ipFamilyPolicy":"PreferDualStack"}"#,
+            &["PreferDualStack IPv4,IPv6 None"],
+        ),
+        (r#"{"clusterIP":"None","selector":null}"#, &["RequireDualStack IPv4,IPv6 None"]),
+        (
+            r#"{"clusterIP":"None","selector":null,"ipFamilies":["IPv6"],"ipFamilyPolicy":"SingleStack"}"#,
+            &["SingleStack IPv6 None"],
+        ),
+        (r#"{"clusterIP":"fd43::ffff"}"#, &["SingleStack IPv6 6"]),
+        // The second comes and goes.
+        (
+            "{}",
+            &[
+                "SingleStack IPv4 4",
+                r#"+{"ipFamilyPolicy":"RequireDualStack"}"#,
+                "RequireDualStack IPv4,IPv6 46",
+                r#"+{"ipFamilyPolicy":"SingleStack"}"#,
+                "SingleStack IPv4 4",
+                r#"+{"ipFamilyPolicy":"PreferDualStack","ipFamilies":["IPv4","IPv6"]}"#,
+                "PreferDualStack IPv4,IPv6 46",
+                r#"+{"ipFamilies":["IPv4"]}"#,
+                r#"spec.ipFamilyPolicy: Invalid value: "PreferDualStack": must be 'SingleStack' to release the secondary IP family"#,
+                r#"+{"ipFamilies":["IPv6","IPv4"]}"#,
+                "spec.clusterIPs[0]: Invalid value: \"4\": expected an IPv6 value as indicated by `ipFamilies[0]`; spec.clusterIPs[1]: Invalid value: \"6\": expected an IPv4 value as indicated by `ipFamilies[1]`",
+                r#"+{"labels":{}}"#,
+                "PreferDualStack IPv4,IPv6 46",
+                r#"+{"type":"ExternalName","externalName":"a.b","clusterIP":null,"clusterIPs":null,"ipFamilies":null,"ipFamilyPolicy":null}"#,
+                "  ",
+            ],
+        ),
+        (
+            r#"{"ipFamilies":["IPv6"]}"#,
+            &[
+                "SingleStack IPv6 6",
+                r#"+{"ipFamilyPolicy":"PreferDualStack"}"#,
+                "PreferDualStack IPv6,IPv4 64",
+                r#"+{"ipFamilies":["IPv6"],"ipFamilyPolicy":"SingleStack"}"#,
+                "SingleStack IPv6 6",
+            ],
+        ),
+    ];
+    rt::block_on(async {
+        let mut config = super::config();
+        config.service_cidrs = ["10.43.0.0/16", "fd43::/112"]
+            .iter()
+            .filter_map(|cidr| crate::Cidr::parse(cidr))
+            .collect();
+        let disk = store::Disk::default();
+        let store = store::Store::open_memory(&disk, store::Limits::default()).await.unwrap();
+        let server = crate::Server::start(config, store).await.unwrap();
+        let client = server.client_as(crate::User::admin());
+        for (idx, (spec, steps)) in STEPS.iter().enumerate() {
+            let name = format!("s{idx}");
+            let created =
+                client.create(&SERVICE, service(&name, serde_json::from_str(spec).unwrap()));
+            let (mut found, mut addresses) = (shown(created.await), Vec::new());
+            for step in *steps {
+                if let Ok(now) = client.get(&SERVICE, "default", &name).await {
+                    let now = now.tree();
+                    let list = now.list("spec.clusterIPs").iter().filter_map(Value::as_str);
+                    addresses = list.map(str::to_owned).collect();
+                }
+                let Some(patch) = step.strip_prefix('+') else {
+                    // Addresses that the cluster chose are not known here.
+                    for address in addresses.drain(..).filter(|address| address != "None") {
+                        let family = if address.contains(':') { "6" } else { "4" };
+                        found = found.replace(&address, family);
+                    }
+                    assert_eq!(found, *step, "{spec} {steps:?}");
+                    continue;
+                };
+                let patch = json!({"spec": serde_json::from_str::<Value>(patch).unwrap()});
+                let merged =
+                    client.patch(&SERVICE, "default", &name, "", client::PatchType::Merge, patch);
+                found = shown(merged.await);
+            }
+        }
+    });
+}
+
+fn shown(result: Result<api::Object, api::Status>) -> String {
+    match result {
+        Ok(service) => {
+            let tree = service.tree();
+            let list = |path: &str, with: &str| {
+                let texts = tree.list(path).iter().filter_map(Value::as_str);
+                texts.collect::<Vec<_>>().join(with)
+            };
+            let (families, addresses) = (list("spec.ipFamilies", ","), list("spec.clusterIPs", ""));
+            format!("{} {families} {addresses}", tree.str("spec.ipFamilyPolicy"))
+        }
+        Err(status) => {
+            let tree = status.to_tree();
+            let causes = tree.list("details.causes").iter();
+            let causes = causes.map(|c| format!("{}: {}", c.str("field"), c.str("message")));
+            causes.collect::<Vec<_>>().join("; ")
+        }
+    }
+}
