@@ -11,6 +11,7 @@ import time
 from cluster import Failure, find_kubectl, run, until
 
 NETWORK = "192.0.2"
+NETWORK_V6 = "fd00::"
 
 
 def wait_end(process, what):
@@ -52,11 +53,11 @@ class Wire:
 
 
 class Host:
-    """One machine: `name` is its node's, too, `number` the last part of its address."""
+    """One machine: `name` is its node's, too, `number` the last part of its address; `families` has 4, 6 or both."""
 
-    def __init__(self, wire, directory, binary, name, number):
+    def __init__(self, wire, directory, binary, name, number, families="4"):
         self.wire, self.dir, self.binary, self.name = wire, directory, binary, name
-        self.address = f"{NETWORK}.{number}"
+        self.address, self.address_v6 = f"{NETWORK}.{number}", f"{NETWORK_V6}{number}"
         self.port = f"p{number}"
         self.data = directory / f"{name}-data"
         self.kubectl_path = find_kubectl()
@@ -72,13 +73,12 @@ class Host:
         self.is_node = True
         self.netns = f"{wire.netns}-{number}"
         run(["ip", "netns", "add", self.netns])
-        for command in (
-            "ip link set lo up",
-            "ip link add eth0 type veth peer name peer0",
-            f"ip addr add {self.address}/24 dev eth0",
-            "ip link set eth0 up",
-            f"ip route add default via {NETWORK}.1",
-        ):
+        commands = ["ip link set lo up", "ip link add eth0 type veth peer name peer0", "ip link set eth0 up"]
+        if "4" in families:
+            commands += [f"ip addr add {self.address}/24 dev eth0", f"ip route add default via {NETWORK}.1"]
+        if "6" in families:
+            commands += [f"ip addr add {self.address_v6}/64 dev eth0 nodad", f"ip -6 route add default via {NETWORK_V6}1"]
+        for command in commands:
             run(self.inside(command.split()))
         wire.plug(self.inside, "peer0", self.port)
 

@@ -46,6 +46,8 @@ mod tests {
         for packaged in PACKAGED {
             let text = packaged.render(&[
                 ("CLUSTER_DNS", "10.43.0.10"),
+                ("CLUSTER_DNS_LIST", "\"10.43.0.10\", \"fd43::a\""),
+                ("CLUSTER_DNS_IPFAMILYPOLICY", "RequireDualStack"),
                 ("CLUSTER_DOMAIN", "cluster.local"),
                 ("DEFAULT_LOCAL_STORAGE_PATH", "/s"),
                 ("VERSION", "v1.2.3+k3rs1"),

@@ -23,6 +23,8 @@ pub struct Settings {
     pub flannel_backend: String,
     /// Whether nodes reach each other by their external addresses.
     pub flannel_external_ip: bool,
+    /// Whether pods' IPv6 traffic that leaves the cluster gets the address of its node.
+    pub flannel_ipv6_masq: bool,
     /// What servers reach through the tunnels of agents: `agent`, `disabled`, ...
     pub egress_selector_mode: String,
     /// Nodes act on NetworkPolicies.
@@ -48,6 +50,7 @@ impl Settings {
             "ServiceIPRange": first(&service), "ServiceIPRanges": service,
             "ServiceNodePortRange": {"Base": from, "Size": u32::from(to) - u32::from(from) + 1},
             "FlannelBackend": self.flannel_backend, "FlannelExternalIP": self.flannel_external_ip,
+            "FlannelIPv6Masq": self.flannel_ipv6_masq,
             // What agents of k3s would run themselves, and this server does not ask them to.
             "DisableCCM": true, "DisableHelmController": true, "DisableServiceLB": true,
             "DisableNPC": !self.network_policies, "EgressSelectorMode": self.egress_selector_mode,
@@ -91,6 +94,7 @@ impl Settings {
             node_ports: (base, base.saturating_add(size.max(1) - 1)),
             flannel_backend: tree.str("FlannelBackend").to_owned(),
             flannel_external_ip: tree.flag("FlannelExternalIP"),
+            flannel_ipv6_masq: tree.flag("FlannelIPv6Masq"),
             egress_selector_mode: tree.str("EgressSelectorMode").to_owned(),
             network_policies: !tree.flag("DisableNPC"),
             encryption: match tree.flag("EncryptSecrets") {
@@ -117,6 +121,7 @@ impl Settings {
             ("service-node-port-range", self.node_ports != other.node_ports),
             ("flannel-backend", self.flannel_backend != other.flannel_backend),
             ("flannel-external-ip", self.flannel_external_ip != other.flannel_external_ip),
+            ("flannel-ipv6-masq", self.flannel_ipv6_masq != other.flannel_ipv6_masq),
             ("egress-selector-mode", self.egress_selector_mode != other.egress_selector_mode),
             ("disable-network-policy", self.network_policies != other.network_policies),
             ("secrets-encryption", self.encryption != other.encryption),
@@ -181,6 +186,7 @@ mod tests {
             node_ports: (30_000, 32_767),
             flannel_backend: "vxlan".into(),
             flannel_external_ip: true,
+            flannel_ipv6_masq: true,
             egress_selector_mode: "agent".into(),
             network_policies: true,
             encryption: String::new(),

@@ -1,6 +1,6 @@
 //! `k3rs agent`: joins a server's cluster by a token, then runs this machine as its node, also while no server answers.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use stdx::{Context, Error, Result};
 
 use crate::balancer::Balancer;
 use crate::config::{Cidr, Config};
+use crate::families::{self, Open};
 use crate::flags::On;
 use crate::join::{Joining, SERVER_NAME};
 use crate::node::Link;
@@ -96,7 +97,7 @@ async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
     crate::server::unpack_userspace(paths.clone()).await;
     let hostname = sys::host::name().context(|| "read the host's name")?;
     let node_name = prepare::node_name(&config, &etc, &hostname)?;
-    let node_ips = prepare::node_ips(&config)?;
+    let mut node_ips = prepare::node_ips(&config).await?;
     let balancer = Balancer::open(&paths, &url, !config.disable_apiserver_lb);
     let joining = Joining {
         balancer: Arc::clone(&balancer),
@@ -107,11 +108,12 @@ async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
         url,
     };
     let mut _listening = None;
+    let near = SocketAddr::new(config.loopback(), config.lb_server_port);
     let local = match config.disable_apiserver_lb {
         true => config.server.clone().unwrap_or_default(),
         false => {
-            _listening = Some(Arc::clone(&balancer).listen(config.lb_server_port).await?);
-            format!("https://127.0.0.1:{}", config.lb_server_port)
+            _listening = Some(Arc::clone(&balancer).listen(near).await?);
+            format!("https://{near}")
         }
     };
     let mut node = None;
@@ -124,6 +126,8 @@ async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
         };
         let (joined, is_current) = keeper.first(&node_ips).await?;
         apply(&mut config, &Settings::from_json(&joined.config)?)?;
+        families::check(&config)?;
+        node_ips = prepare::node_ips(&config).await?;
         let machine = Machine { config, paths, etc, hostname, node_name, node_ips };
         let link = link(&machine.paths, &balancer)?;
         let serving = Arc::clone(&link.serving);
@@ -167,12 +171,15 @@ fn apply(config: &mut Config, settings: &Settings) -> Result<()> {
     config.cluster_dns.clone_from(&settings.cluster_dns);
     config.cluster_domain.clone_from(&settings.cluster_domain);
     config.node_ports = settings.node_ports;
+    config.flannel_ipv6_masq = settings.flannel_ipv6_masq;
+    config.open = Open { bind_address: config.open.bind_address, ..Open::NOTHING };
+    families::settle(config, &[]);
     config.egress = Mode::parse(&settings.egress_selector_mode)?;
     config.disable_network_policy = !settings.network_policies;
     config.flannel_backend = crate::config::backend(&settings.flannel_backend)?;
     if settings.flannel_external_ip {
-        config.flannel_external_ip = config.external_ipv4();
-        if config.flannel_external_ip.is_none() {
+        config.flannel_external_ip = !config.node_external_ips.is_empty();
+        if !config.flannel_external_ip {
             log::warn!(
                 "Server has flannel-external-ip flag set but this node does not set node-external-ip. Flannel will use internal address when connecting to this node."
             );

@@ -1,6 +1,6 @@
 //! An agent's way to whichever server lives: clients of this process choose by dialing, others through 127.0.0.1:6444.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -184,8 +184,10 @@ impl Balancer {
     ///
     /// # Errors
     /// If the port is taken.
-    pub(crate) async fn listen(self: Arc<Balancer>, port: u16) -> Result<rt::Task<Option<()>>> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    pub(crate) async fn listen(
+        self: Arc<Balancer>,
+        address: SocketAddr,
+    ) -> Result<rt::Task<Option<()>>> {
         let listener = rt::net::TcpListener::bind(address).await.context(|| {
             format!("listen on {address} (set --lb-server-port if another program uses it)")
         })?;
@@ -278,7 +280,7 @@ mod tests {
             let free = rt::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = free.local_addr().unwrap().port();
             drop(free);
-            let _listening = balancer.listen(port).await.unwrap();
+            let _listening = balancer.listen(([127, 0, 0, 1], port).into()).await.unwrap();
             let mut near = http::names::connect("127.0.0.1", port).await.unwrap();
             near.write_all(b"ping").await.unwrap();
             let (mut far, _) = server.accept().await.unwrap();

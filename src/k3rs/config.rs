@@ -1,7 +1,7 @@
 //! The server's configuration: every source read, checked and typed before anything starts.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
@@ -9,6 +9,8 @@ use stdx::{Context, Error, Result};
 
 use crate::apiserver::ApiserverArgs;
 use crate::component::{Components, Given};
+pub(crate) use crate::families::Cidr;
+use crate::families::{self, Open};
 use crate::flags::{self, On, Settings};
 use crate::snapshots;
 use crate::tunnel::Mode;
@@ -47,7 +49,7 @@ struct ServerArgs {
     /// log to standard error as well as file (if set)
     #[argh(option)]
     alsologtostderr: Option<bool>,
-    /// address to listen on (default 0.0.0.0)
+    /// address to listen on (default all: 0.0.0.0, or :: in a cluster with IPv6)
     #[argh(option)]
     bind_address: Option<IpAddr>,
     /// HTTPS listen port (default 6443)
@@ -68,16 +70,16 @@ struct ServerArgs {
     /// folder to hold state (default /var/lib/rancher/k3s) [K3S_DATA_DIR]
     #[argh(option, short = 'd')]
     data_dir: Option<PathBuf>,
-    /// network for pod addresses (default 10.42.0.0/16)
+    /// networks for pod addresses, one a family (default 10.42.0.0/16, or fd00:42::/56 on a node with IPv6 only)
     #[argh(option)]
     cluster_cidr: Vec<String>,
-    /// network for service addresses (default 10.43.0.0/16)
+    /// networks for service addresses, one a family (default 10.43.0.0/16, or fd00:43::/112 on a node with IPv6 only)
     #[argh(option)]
     service_cidr: Vec<String>,
     /// port range for services with node port visibility (default 30000-32767)
     #[argh(option)]
     service_node_port_range: Option<String>,
-    /// address of the cluster DNS service (default the tenth of service-cidr)
+    /// addresses of the cluster DNS service (default the tenth of each service-cidr)
     #[argh(option)]
     cluster_dns: Vec<IpAddr>,
     /// cluster domain (default cluster.local)
@@ -86,6 +88,9 @@ struct ServerArgs {
     /// how pods of other nodes are reached: vxlan, host-gw (nodes on one wire), none (default vxlan)
     #[argh(option)]
     flannel_backend: Option<String>,
+    /// give pods' IPv6 traffic that leaves the cluster the node's address
+    #[argh(option)]
+    flannel_ipv6_masq: Option<bool>,
     /// have other nodes reach this one by its --node-external-ip
     #[argh(option)]
     flannel_external_ip: Option<bool>,
@@ -251,53 +256,11 @@ pub(crate) struct Shared {
     pub(crate) files: datastore::Files,
 }
 
-/// An address block, `10.42.0.0/16`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cidr {
-    pub(crate) address: IpAddr,
-    pub(crate) bits: u8,
-}
-
-impl Cidr {
-    pub(crate) fn parse(text: &str) -> Result<Cidr> {
-        let what = || format!("read {text:?} as an address block");
-        let (address, bits) = text.split_once('/').context(what)?;
-        let address: IpAddr = address.parse().context(what)?;
-        let bits: u8 = bits.parse().context(what)?;
-        let bits_max = if address.is_ipv4() { 32 } else { 128 };
-        if bits > bits_max {
-            return Err(Error::new(format!("{}: the prefix is longer than {bits_max}", what())));
-        }
-        Ok(Cidr { address, bits })
-    }
-
-    /// The `n`-th address of the block.
-    pub(crate) fn nth(&self, n: u32) -> IpAddr {
-        match self.address {
-            IpAddr::V4(v4) => {
-                IpAddr::from((u32::from(v4) & mask32(self.bits)).wrapping_add(n).to_be_bytes())
-            }
-            IpAddr::V6(v6) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
-                IpAddr::from(((u128::from(v6) & mask).wrapping_add(u128::from(n))).to_be_bytes())
-            }
-        }
-    }
-}
-
-fn mask32(bits: u8) -> u32 {
-    u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0)
-}
-
-impl std::fmt::Display for Cidr {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.address, self.bits)
-    }
-}
-
 /// What `k3rs server` or `k3rs agent` runs with.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
+    /// What is not given.
+    pub(crate) open: Open,
     pub(crate) debug: bool,
     pub(crate) log: Option<PathBuf>,
     pub(crate) alsologtostderr: bool,
@@ -358,8 +321,10 @@ pub(crate) struct Config {
     pub(crate) interface: Option<String>,
     /// `None`: no way to other nodes' pods is kept.
     pub(crate) flannel_backend: Option<net::Backend>,
-    /// The address that other nodes send pods' packets to, where it is not the interface's.
-    pub(crate) flannel_external_ip: Option<Ipv4Addr>,
+    /// Other nodes send pods' packets to the node's external addresses.
+    pub(crate) flannel_external_ip: bool,
+    /// Pods' IPv6 traffic that leaves the cluster gets the node's address.
+    pub(crate) flannel_ipv6_masq: bool,
     pub(crate) egress: Mode,
     /// `PATH` as k3rs was started with it.
     pub(crate) host_path: Option<OsString>,
@@ -406,38 +371,20 @@ impl Config {
         let data_dir = args.data_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
         let data_dir = std::path::absolute(&data_dir)
             .context(|| format!("resolve --data-dir {}", data_dir.display()))?;
-        let cidrs = |name: &str, given: &[String], default: &str| -> Result<Vec<Cidr>> {
-            let texts = if given.is_empty() { vec![default.to_owned()] } else { given.to_vec() };
-            texts
-                .iter()
-                .map(|text| Cidr::parse(text).context(|| format!("read --{name}")))
-                .collect()
+        let open = Open {
+            cluster_cidr: args.cluster_cidr.is_empty(),
+            service_cidr: args.service_cidr.is_empty(),
+            cluster_dns: args.cluster_dns.is_empty(),
+            bind_address: args.bind_address.is_none(),
         };
-        let cluster_cidrs = cidrs("cluster-cidr", &args.cluster_cidr, "10.42.0.0/16")?;
-        let service_cidrs = cidrs("service-cidr", &args.service_cidr, "10.43.0.0/16")?;
-        for (name, cidrs) in [("cluster-cidr", &cluster_cidrs), ("service-cidr", &service_cidrs)] {
-            if cidrs.iter().any(|cidr| cidr.address.is_ipv6()) {
-                return Err(Error::new(format!(
-                    "--{name}: IPv6 is not supported by this version of k3rs yet"
-                )));
-            }
-        }
-        let cluster_dns = match args.cluster_dns.is_empty() {
-            true => service_cidrs.iter().map(|cidr| cidr.nth(10)).collect(),
-            false => args.cluster_dns,
-        };
+        let cluster_cidrs = families::blocks("cluster-cidr", &args.cluster_cidr)?;
+        let service_cidrs = families::blocks("service-cidr", &args.service_cidr)?;
         let flannel_backend = backend(args.flannel_backend.as_deref().unwrap_or("vxlan"))?;
         let egress = Mode::parse(args.egress_selector_mode.as_deref().unwrap_or("agent"))?;
-        let external_ipv4 = first_ipv4(&args.node_external_ip);
-        let flannel_external_ip = match args.flannel_external_ip {
-            Some(true) if external_ipv4.is_none() => {
-                return Err(Error::new(
-                    "--flannel-external-ip: --node-external-ip names no IPv4 address",
-                ));
-            }
-            Some(true) => external_ipv4,
-            _ => None,
-        };
+        let flannel_external_ip = args.flannel_external_ip == Some(true);
+        if flannel_external_ip && args.node_external_ip.is_empty() {
+            return Err(Error::new("--flannel-external-ip: --node-external-ip names no address"));
+        }
         if let Some(snapshotter) = args.snapshotter.as_deref().filter(|s| *s != "overlayfs") {
             return Err(Error::new(format!(
                 "--snapshotter={snapshotter} is not supported: k3rs mounts overlayfs itself"
@@ -506,7 +453,8 @@ impl Config {
             restore: args.cluster_reset_restore_path,
         };
         snapshots.check()?;
-        Ok(Config {
+        let mut config = Config {
+            open,
             snapshots,
             datastore,
             idle_datastore_files,
@@ -525,7 +473,7 @@ impl Config {
             node_ports: port_range(
                 args.service_node_port_range.as_deref().unwrap_or("30000-32767"),
             )?,
-            cluster_dns,
+            cluster_dns: args.cluster_dns,
             cluster_domain: args.cluster_domain.unwrap_or_else(|| "cluster.local".to_owned()),
             write_kubeconfig: args.write_kubeconfig,
             kubeconfig_mode: file_mode(args.write_kubeconfig_mode.as_deref().unwrap_or("0600"))?,
@@ -565,11 +513,15 @@ impl Config {
             flannel_backend,
             egress,
             flannel_external_ip,
+            flannel_ipv6_masq: args.flannel_ipv6_masq.unwrap_or(false),
             host_path: None,
             etc_dir: PathBuf::from(DEFAULT_ETC_DIR),
             run_dir: PathBuf::from("/run/k3s"),
             log_dir: PathBuf::from("/var/log/pods"),
-        })
+        };
+        let given = config.node_ips.clone();
+        families::settle(&mut config, &given);
+        Ok(config)
     }
 
     /// The cgroup of all pods: `kubepods`, or one of its own for another data directory, because two
@@ -582,9 +534,9 @@ impl Config {
         format!("kubepods-{}", &digest[..8])
     }
 
-    /// Where other nodes may reach this one from outside.
-    pub(crate) fn external_ipv4(&self) -> Option<Ipv4Addr> {
-        first_ipv4(&self.node_external_ips)
+    /// Where other nodes send pods' packets to, where it is not the interface's address.
+    pub(crate) fn flannel_externals(&self) -> Vec<IpAddr> {
+        if self.flannel_external_ip { self.node_external_ips.clone() } else { Vec::new() }
     }
 
     /// `PATH` of what k3rs starts.
@@ -612,13 +564,6 @@ pub(crate) fn backend(name: &str) -> Result<Option<net::Backend>> {
             "--flannel-backend={other} is not supported by this version of k3rs yet (vxlan, host-gw or none)"
         ))),
     }
-}
-
-fn first_ipv4(addresses: &[IpAddr]) -> Option<Ipv4Addr> {
-    addresses.iter().find_map(|address| match address {
-        IpAddr::V4(v4) => Some(*v4),
-        IpAddr::V6(_) => None,
-    })
 }
 
 /// Argh's own usage text, of which [`crate::help`] makes a readable one.
@@ -764,11 +709,7 @@ mod tests {
         for (args, want) in [
             (
                 &["--service-cidr=10.0.0.0"][..],
-                "read --service-cidr: read \"10.0.0.0\" as an address block",
-            ),
-            (
-                &["--cluster-cidr=fd00::/48"],
-                "--cluster-cidr: IPv6 is not supported by this version of k3rs yet",
+                "invalid service-cidr 10.0.0.0: invalid CIDR address: 10.0.0.0",
             ),
             (&["--egress-selector-mode=x"], "invalid egress-selector-mode x"),
             (
@@ -781,7 +722,7 @@ mod tests {
             ),
             (
                 &["--flannel-external-ip"],
-                "--flannel-external-ip: --node-external-ip names no IPv4 address",
+                "--flannel-external-ip: --node-external-ip names no address",
             ),
             (
                 &["--node-label==x"],

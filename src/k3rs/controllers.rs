@@ -209,6 +209,7 @@ async fn write_settings(machine: &Machine, client: &Client) -> Result<()> {
         .iter()
         .map(|(protocol, port)| format!("{port}/{}", protocol.lower().to_uppercase()));
     let (first, last) = config.node_ports;
+    let masks = crate::families::node_masks(config)?;
     let data = api::json!({
         "servicelb": (!config.disabled("servicelb")).to_string(),
         "node-own-ports": own_ports.collect::<Vec<_>>().join(","),
@@ -218,7 +219,8 @@ async fn write_settings(machine: &Machine, client: &Client) -> Result<()> {
         "cluster-domain": config.cluster_domain,
         "default-local-storage-path": config.local_storage_path.display().to_string(),
         "cluster": settings(machine).to_json(),
-        "node-cidr-mask": config.components.manager.node_cidr_mask.to_string(),
+        "node-cidr-mask": masks.0.to_string(),
+        "node-cidr-mask-ipv6": masks.1.to_string(),
     });
     let apply = |name: &str, data: api::Value| {
         let tree = api::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "kube-system"}, "data": data});

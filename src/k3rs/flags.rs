@@ -87,7 +87,6 @@ impl Flag {
     }
 }
 
-const IPV6: &str = "IPv6";
 const NODE_NAMES: &str = "DNS names of nodes";
 const NETWORKS: &str = "other networks between nodes";
 const SNAPSHOTS: &str = "snapshots in S3";
@@ -121,7 +120,7 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("cluster-dns", List),
     flag("cluster-domain", Value),
     flag("flannel-backend", Value),
-    flag("flannel-ipv6-masq", Switch).later(IPV6),
+    flag("flannel-ipv6-masq", Switch),
     flag("flannel-external-ip", Switch),
     flag("egress-selector-mode", Value),
     flag("servicelb-namespace", Value).later("ServiceLB needs no pods here"),

@@ -13,6 +13,7 @@ mod controllers;
 
 mod door;
 mod embedded;
+mod families;
 mod flags;
 mod follow;
 mod help;

@@ -220,7 +220,7 @@ pub(crate) fn kubelet_config(machine: &Machine) -> Result<kubelet::Config> {
     told.cluster_dns = config.cluster_dns.clone();
     told.cluster_domain = config.cluster_domain.clone();
     told.cgroup_root = format!("/{}", config.cgroup_root());
-    told.healthz = Some(SocketAddr::from(([127, 0, 0, 1], KUBELET_HEALTH_PORT)));
+    told.healthz = Some(SocketAddr::new(config.loopback(), KUBELET_HEALTH_PORT));
     told.volatile_directory = config.run_dir.join("kubelet");
     told.log_directory = config.log_dir.clone();
     config.components.kubelet.apply(&mut told)?;
@@ -291,7 +291,8 @@ pub(crate) fn net_config(machine: &Machine, pod_cidrs: Vec<net::Cidr>) -> Result
         netns_directory: config.run_dir.join("netns"),
         bridge: "cni0".into(),
         backend: config.flannel_backend,
-        external_ip: config.flannel_external_ip,
+        overlay_ips: config.flannel_externals(),
+        masquerade_ipv6: config.flannel_ipv6_masq,
         external_ips: config.node_external_ips.clone(),
         mtu: None,
         node_ports: config.node_ports,

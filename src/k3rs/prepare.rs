@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use cluster::Paths;
 use cluster::supervisor::Passwords;
@@ -9,6 +10,10 @@ use cluster::token::{Token, random_hex};
 use stdx::{Context, Error, Result};
 
 use crate::config::Config;
+use crate::families;
+
+/// How long a machine that starts is given to have an address of each of the cluster's families.
+const ADDRESSES_MAX: Duration = Duration::from_secs(30);
 
 /// Where configuration goes that k3s keeps in `/etc`: there, or in the data directory if `/etc` is read-only.
 #[derive(Debug, Clone)]
@@ -274,15 +279,28 @@ pub(crate) fn ensure_node_password(etc: &EtcDir) -> Result<String> {
     Ok(password)
 }
 
-/// The node's addresses: `--node-ip`, or found on its interfaces.
-pub(crate) fn node_ips(config: &Config) -> Result<Vec<IpAddr>> {
+/// The node's addresses: `--node-ip`, or found on its interfaces. One that is late does not keep the node from its work.
+pub(crate) async fn node_ips(config: &Config) -> Result<Vec<IpAddr>> {
     if !config.node_ips.is_empty() {
         return Ok(config.node_ips.clone());
     }
-    let found = net::detect_node_ips(config.interface.as_deref())
+    let mut longest = Duration::ZERO;
+    if config.has_ipv6() {
+        families::has_kernel_ipv6()?;
+        longest = ADDRESSES_MAX;
+    }
+    let enough = |found: &[IpAddr]| families::check_node(config, found).is_ok();
+    let found = net::await_node_ips(config.interface.as_deref(), longest, enough)
+        .await
         .context(|| "find this node's address (set --node-ip)")?;
     if found.is_empty() {
         return Err(Error::new("find this node's address: no interface has one (set --node-ip)"));
     }
-    Ok(found)
+    if config.has_ipv6()
+        && let Err(error) = families::check_node(config, &found)
+    {
+        log::warn!("{error}: going on until there is one of each");
+    }
+    let ipv6: Vec<bool> = config.cluster_cidrs.iter().map(|cidr| cidr.address.is_ipv6()).collect();
+    Ok(net::in_families(&ipv6, found))
 }

@@ -28,7 +28,7 @@ use crate::snapshots::{Desk, Snapshots};
 use crate::state::{self, Opened};
 use crate::supervisor::Face;
 use crate::tunnel::Tunnels;
-use crate::{logging, secrets, unable, userspace};
+use crate::{families, logging, secrets, unable, userspace};
 
 /// Threads that run tasks, beside the pool for disk work. Two keep one slow request from stopping
 /// the rest on the smallest boards, and cost little memory.
@@ -125,9 +125,11 @@ async fn run(mut config: Config, started: stdx::time::Mono) -> Result<()> {
     let etc = EtcDir::choose(&config)?;
     // Beside the rest of the start, which needs none of it before the node asks for its image.
     let unpacking = rt::spawn(unpack_userspace(paths.clone()));
+    families::begin(&mut config, &paths).await?;
+    families::check(&config)?;
     let hostname = sys::host::name().context(|| "read the host's name")?;
     let node_name = prepare::node_name(&config, &etc, &hostname)?;
-    let node_ips = prepare::node_ips(&config)?;
+    let node_ips = prepare::node_ips(&config).await?;
     let machine = Arc::new(Machine { config, paths, etc, hostname, node_name, node_ips });
 
     let etcd = match plan {
@@ -342,20 +344,23 @@ pub(crate) fn pki_settings(machine: &Machine, node_ips: &[IpAddr]) -> cluster::p
     }
 }
 
-/// Where pods find the API: at the node, or at its end of their bridge while it has no address.
+/// Where pods find the API: at the node, or at its end of their bridge while it has no address. The `kubernetes`
+/// Service is of one family, the first.
 pub(crate) fn advertised(machine: &Machine, node_ips: &[IpAddr]) -> Vec<IpAddr> {
     let config = &machine.config;
     let fixed =
         config.advertise_address.into_iter().chain(config.node_external_ips.iter().copied());
     let outside = node_ips.iter().copied().filter(|address| !address.is_loopback());
     let bridge = config.cluster_cidrs.iter().map(|cidr| cidr.nth(1));
-    fixed.chain(outside).chain(bridge).take(1).collect()
+    let ipv4 = config.service_cidrs.first().is_none_or(|cidr| cidr.address.is_ipv4());
+    let all = fixed.chain(outside).chain(bridge);
+    all.filter(|address| address.is_ipv4() == ipv4).take(1).collect()
 }
 
 pub(crate) fn write_kubeconfig(machine: &Machine, pki: &Pki) -> Result<()> {
     let config = &machine.config;
     let host = match config.bind_address {
-        address if address.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+        address if address.is_unspecified() => config.loopback(),
         address => address,
     };
     let url = format!("https://{}", SocketAddr::new(host, config.https_port));
@@ -500,7 +505,8 @@ pub(crate) fn settings(machine: &Machine) -> Settings {
         cluster_domain: config.cluster_domain.clone(),
         node_ports: config.node_ports,
         flannel_backend: config.flannel_backend.map_or("none", net::Backend::name).to_owned(),
-        flannel_external_ip: config.flannel_external_ip.is_some(),
+        flannel_external_ip: config.flannel_external_ip,
+        flannel_ipv6_masq: config.flannel_ipv6_masq,
         egress_selector_mode: config.egress.name().to_owned(),
         network_policies: !config.disable_network_policy,
         encryption: config.secrets_provider.clone().unwrap_or_default(),
@@ -561,9 +567,13 @@ async fn start_deploy(machine: &Machine, server: &Server) -> Result<rt::Task<Opt
     rt::fs::create_dir_all(&base, 0o700)?;
     rt::fs::create_dir_all(machine.paths.static_files(), 0o755)?;
     let dns = config.cluster_dns.first().map(ToString::to_string).unwrap_or_default();
+    let all_dns: Vec<String> = config.cluster_dns.iter().map(|ip| format!("\"{ip}\"")).collect();
+    let both = config.cluster_dns.len() > 1;
     let storage = config.local_storage_path.display().to_string();
     let variables = [
         ("CLUSTER_DNS", dns.as_str()),
+        ("CLUSTER_DNS_LIST", &all_dns.join(", ")),
+        ("CLUSTER_DNS_IPFAMILYPOLICY", if both { "RequireDualStack" } else { "SingleStack" }),
         ("CLUSTER_DOMAIN", &config.cluster_domain),
         ("DEFAULT_LOCAL_STORAGE_PATH", &storage),
         ("VERSION", stdx::version::VERSION),

@@ -63,6 +63,7 @@ pub(crate) fn ensure(links: &mut Links, config: &Config, mtu: u32) -> Result<u32
             |w, sequence| rtnl::set_mac(w, sequence, link.index, mac),
         )?;
     }
+    warn_of_routers(links, config);
     settings(config);
     if link.flags & rtnl::IFF_UP == 0 {
         links.set_up(link.index, name)?;
@@ -122,6 +123,29 @@ fn set_service_routes(links: &mut Links, config: &Config, index: u32) -> Result<
     Ok(())
 }
 
+/// A machine that routes hears no router advertisements unless it is told to; as with k3s that is its administrator's
+/// to say, who may have relied on them.
+fn warn_of_routers(links: &mut Links, config: &Config) {
+    const FROM_ROUTERS: u8 = 9;
+    let forwards = sysctl::is("ipv6/conf/all/forwarding", "1");
+    if forwards || config.pod_cidrs.iter().all(Cidr::is_ipv4) {
+        return;
+    }
+    let (Ok(routes), Ok(all)) = (links.routes(), links.all()) else { return };
+    let announced = |r: &&rtnl::Route| r.destination.is_none() && r.protocol == FROM_ROUTERS;
+    for route in routes.iter().filter(|route| route.ipv6).filter(announced) {
+        let Some(link) = all.iter().find(|link| route.link == Some(link.index)) else { continue };
+        let name = format!("ipv6/conf/{}/accept_ra", link.name);
+        if sysctl::is(&name, "1") {
+            log::warn!(
+                "the IPv6 default route by {} comes from router advertisements, and a node that routes hears none: set net.ipv6.conf.{}.accept_ra to 2 (or net.ipv6.conf.all.accept_ra, before the interface is there)",
+                link.name,
+                link.name
+            );
+        }
+    }
+}
+
 /// Sets what routing, hairpin and node ports need. What is missing warns, and works without where it can.
 fn settings(config: &Config) {
     let bridge = &config.bridge;
@@ -142,6 +166,7 @@ fn settings(config: &Config) {
         sysctl::set("bridge/bridge-nf-call-iptables", "1");
     }
     if config.pod_cidrs.iter().any(|cidr| !cidr.is_ipv4()) {
+        sysctl::set(&format!("ipv6/conf/{bridge}/disable_ipv6"), "0");
         sysctl::set("ipv6/conf/all/forwarding", "1");
         sysctl::set(&format!("ipv6/conf/{bridge}/accept_dad"), "0");
         if sysctl::is("bridge/bridge-nf-call-ip6tables", "0") {

@@ -252,10 +252,13 @@ impl Links {
     }
 
     /// The lasting neighbours and forwarding entries of a tunnel.
-    pub(crate) fn neighbours(&mut self, link: u32) -> Result<Vec<rtnl::Neighbour>> {
+    pub(crate) fn neighbours(&mut self, link: u32, ipv6: bool) -> Result<Vec<rtnl::Neighbour>> {
         let mut all = Vec::new();
         self.0
-            .request(rtnl::dump_neighbours, |message| all.extend(rtnl::parse_neighbour(message)))
+            .request(
+                |w, sequence| rtnl::dump_neighbours(w, sequence, ipv6),
+                |message| all.extend(rtnl::parse_neighbour(message)),
+            )
             .context(|| "list neighbours")?;
         self.0
             .request(
@@ -263,7 +266,7 @@ impl Links {
                 |message| all.extend(rtnl::parse_neighbour(message)),
             )
             .context(|| "list forwarding entries")?;
-        all.retain(|neighbour| neighbour.link == link);
+        all.retain(|neighbour| neighbour.link == link && neighbour.address.is_ipv6() == ipv6);
         Ok(all)
     }
 

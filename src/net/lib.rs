@@ -24,7 +24,7 @@ mod rules;
 mod spoof;
 mod sysctl;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -65,8 +65,10 @@ pub struct Config {
     pub bridge: String,
     /// How pods of other nodes are reached (`--flannel-backend`); `None`: somebody else sees to it.
     pub backend: Option<Backend>,
-    /// The address that other nodes send to, where it is not the interface's (`--flannel-external-ip`).
-    pub external_ip: Option<Ipv4Addr>,
+    /// The addresses that other nodes send to, where they are not the interface's (`--flannel-external-ip`).
+    pub overlay_ips: Vec<IpAddr>,
+    /// `--flannel-ipv6-masq`.
+    pub masquerade_ipv6: bool,
     /// `None`: that of the node's interface, less what `backend` adds to a packet.
     pub mtu: Option<u32>,
     /// `--service-node-port-range`, both ends included.
@@ -372,7 +374,10 @@ fn look_again(shared: &Shared) {
 /// The node's own addresses.
 fn node_ips(config: &Config, node: &NodeLink) -> Vec<IpAddr> {
     match config.node_ips.as_slice() {
-        [] => node.addresses.clone(),
+        [] => {
+            let ipv6: Vec<bool> = config.cluster_cidrs.iter().map(|cidr| !cidr.is_ipv4()).collect();
+            in_families(&ipv6, node.addresses.clone())
+        }
         given => given.to_vec(),
     }
 }
@@ -402,7 +407,7 @@ fn node_info(config: &Config, on_loopback: bool) -> netplan::NodeInfo {
         dns: dns_addresses(config),
         bridge: config.bridge.clone(),
         bridge_netfilter: bridge::has_netfilter(),
-        masquerade_ipv6: false,
+        masquerade_ipv6: config.masquerade_ipv6,
         node_port_cidrs: config.node_port_cidrs.clone(),
         node_ports: config.node_ports,
         own_ports: own_ports(config),
@@ -449,6 +454,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn detect_node_ips(interface: Option<&str>) -> Result<Vec<IpAddr>> {
     node::set_loopback_up()?;
     Ok(node::detect_or_loopback(interface, None, "cni0")?.addresses)
+}
+
+/// As [`detect_node_ips`], but waits for `longest` at the most until `enough` is found: routers announce addresses of
+/// IPv6, and those are tried out first.
+pub async fn await_node_ips(
+    interface: Option<&str>,
+    longest: std::time::Duration,
+    enough: impl Fn(&[IpAddr]) -> bool,
+) -> Result<Vec<IpAddr>> {
+    let events = node::LinkEvents::subscribe()?;
+    let started = rt::now().mono;
+    loop {
+        let found = detect_node_ips(interface)?;
+        let left = longest.saturating_sub(rt::now().mono.since(started));
+        if left.is_zero() || enough(&found) {
+            return Ok(found);
+        }
+        let changed = async { events.changed().await.unwrap_or_default() };
+        rt::future::or(changed, rt::sleep(left)).await;
+    }
+}
+
+/// The addresses of a cluster's families, `true` for IPv6, in the order of those. Of a cluster that knows IPv4 only,
+/// nodes may show what they have, and where nothing fits all is shown.
+pub fn in_families(ipv6: &[bool], addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    if !ipv6.contains(&true) {
+        return addresses;
+    }
+    let first = |ipv6: &bool| addresses.iter().copied().find(|address| address.is_ipv6() == *ipv6);
+    let found: Vec<IpAddr> = ipv6.iter().filter_map(first).collect();
+    if found.is_empty() { addresses } else { found }
 }
 
 /// Makes an empty network namespace, kept alive by a bind mount at `path`.

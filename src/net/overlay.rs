@@ -11,9 +11,7 @@ use api::{Object, Value};
 use client::follow::{News, Selection, follow};
 use client::{Client, PatchType, WatchEvent};
 use netplan::Cidr;
-use netplan::overlay::{
-    Backend, DEVICE, Here, Nodes, Own, Peer, Refusal, VNI, VXLAN_OVERHEAD_BYTES, VXLAN_PORT,
-};
+use netplan::overlay::{Backend, Here, Nodes, Own, Peer, Refusal, VNI, VXLAN_PORT, family};
 use stdx::backoff::Backoff;
 use stdx::{Context, Error, Result};
 use wire::rtnetlink as rtnl;
@@ -25,8 +23,12 @@ use crate::{Config, Shared, lock, sysctl};
 const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 /// Changes that come together are one.
 const SETTLE: Duration = Duration::from_millis(100);
+/// The scope of addresses that count on one wire only.
+const SCOPE_LINK: u8 = 253;
 /// The smallest MTU of IPv4.
 const MTU_MIN: u32 = 68;
+/// Interfaces of a smaller one lose their IPv6.
+const MTU_MIN_IPV6: u32 = 1280;
 
 /// Who is asked about nodes.
 #[derive(Clone, Debug)]
@@ -44,31 +46,43 @@ pub struct NodeClients {
 pub(crate) struct Overlay {
     backend: Backend,
     config: Config,
-    nodes: Mutex<Nodes>,
+    /// One a family.
+    ways: Vec<Way>,
     /// The Nodes were listed once: before that, nothing is known to be gone.
     listed: AtomicBool,
     /// The kernel has entries for others.
     has_peers: AtomicBool,
+    wake: rt::Event,
+}
+
+/// The way to the pods of one family.
+#[derive(Debug)]
+struct Way {
+    ipv6: bool,
+    nodes: Mutex<Nodes>,
     /// Nodes that were complained about.
     refused: Mutex<Vec<Refusal>>,
-    wake: rt::Event,
 }
 
 /// The MTU of pods: whoever sends through the tunnel must leave it its room, and a pod does not change its
 /// MTU when the second node comes.
 pub(crate) fn pods_mtu(config: &Config, node: &NodeLink) -> u32 {
     let overhead = match config.backend {
-        Some(Backend::Vxlan) => VXLAN_OVERHEAD_BYTES,
+        Some(Backend::Vxlan) => {
+            family(config.cluster_cidrs.iter().any(|cidr| !cidr.is_ipv4())).overhead_bytes
+        }
         Some(Backend::HostGw) | None => 0,
     };
-    config.mtu.unwrap_or(node.mtu.saturating_sub(overhead).max(MTU_MIN))
+    let ipv6 = config.pod_cidrs.iter().any(|cidr| !cidr.is_ipv4());
+    let least = if ipv6 { MTU_MIN_IPV6 } else { MTU_MIN };
+    config.mtu.unwrap_or(node.mtu.saturating_sub(overhead).max(least))
 }
 
 /// Removes what an earlier run made, as far as it is surely ours.
 pub(crate) fn remove(config: &Config) -> Result<()> {
     let mut links = Links::open()?;
-    if let Some((link, _)) = links.find_vxlan(DEVICE)?.filter(|(link, _)| is_ours(link)) {
-        links.delete(&link)?;
+    for ipv6 in [false, true] {
+        without_tunnel(&mut links, ipv6)?;
     }
     let mut ours = links.routes()?;
     ours.retain(|route| route.protocol == rtnl::PROTOCOL_K3RS && leads_to_pods(config, route));
@@ -90,21 +104,26 @@ fn leads_to_pods(config: &Config, route: &rtnl::Route) -> bool {
 
 impl Overlay {
     pub(crate) fn new(config: &Config, backend: Backend) -> Overlay {
-        let own = Own {
-            node_name: config.node_name.clone(),
-            backend,
-            pod_cidrs: config.pod_cidrs.clone(),
-            cluster_cidrs: config.cluster_cidrs.clone(),
-            service_cidrs: config.service_cidrs.clone(),
-            external: config.external_ip,
+        let has = |ipv6: &bool| config.pod_cidrs.iter().any(|cidr| cidr.is_ipv4() != *ipv6);
+        let way = |ipv6: bool| {
+            let externals = &config.overlay_ips;
+            let own = Own {
+                node_name: config.node_name.clone(),
+                backend,
+                ipv6,
+                pod_cidrs: config.pod_cidrs.clone(),
+                cluster_cidrs: config.cluster_cidrs.clone(),
+                service_cidrs: config.service_cidrs.clone(),
+                external: externals.iter().copied().find(|address| address.is_ipv6() == ipv6),
+            };
+            Way { ipv6, nodes: Mutex::new(Nodes::new(own)), refused: Mutex::default() }
         };
         Overlay {
             backend,
             config: config.clone(),
-            nodes: Mutex::new(Nodes::new(own)),
+            ways: [false, true].into_iter().filter(has).map(way).collect(),
             listed: AtomicBool::new(false),
             has_peers: AtomicBool::new(false),
-            refused: Mutex::default(),
             wake: rt::Event::new(),
         }
     }
@@ -118,22 +137,28 @@ impl Overlay {
 
     /// Takes in news of the Nodes. True if something follows from it.
     fn hear(&self, news: &News) -> bool {
-        let mut nodes = lock(&self.nodes);
+        let set = |node: &Object| {
+            let tree = node.tree();
+            self.ways.iter().fold(false, |news, way| lock(&way.nodes).set(&tree) | news)
+        };
         match news {
             News::Listed(list) => {
                 let mut names: Vec<&str> = list.items.iter().map(Object::name).collect();
                 stdx::Arrange::arrange(&mut names[..]);
-                nodes.retain(&names);
+                for way in &self.ways {
+                    lock(&way.nodes).retain(&names);
+                }
                 for node in &list.items {
-                    nodes.set(&node.tree());
+                    set(node);
                 }
                 self.listed.store(true, Ordering::Relaxed);
                 true
             }
-            News::Event(WatchEvent::Added(node) | WatchEvent::Modified(node)) => {
-                nodes.set(&node.tree())
+            News::Event(WatchEvent::Added(node) | WatchEvent::Modified(node)) => set(node),
+            News::Event(WatchEvent::Deleted(node)) => {
+                let gone = |news, way: &Way| lock(&way.nodes).remove(node.name()) | news;
+                self.ways.iter().fold(false, gone)
             }
-            News::Event(WatchEvent::Deleted(node)) => nodes.remove(node.name()),
             News::Event(WatchEvent::Bookmark { .. }) => false,
         }
     }
@@ -143,107 +168,98 @@ impl Overlay {
         if !self.listed.load(Ordering::Relaxed) {
             return (Ok(()), None);
         }
-        let seen = Links::open().and_then(|mut links| {
-            let (index, here) = here(&mut links, &self.config, node)?;
-            Ok((links, index, here))
-        });
-        let (mut links, index, here) = match seen {
-            Ok(seen) => seen,
-            Err(error) => return (Err(error), None),
-        };
-        let (peers, refused, patch) = {
-            let nodes = lock(&self.nodes);
-            let (peers, refused) = nodes.peers(&here);
-            (peers, refused, nodes.annotations(&here))
-        };
-        self.complain(refused);
-        self.has_peers.store(!peers.is_empty(), Ordering::Relaxed);
-        let applied = match (self.backend, here.address) {
-            (Backend::Vxlan, Some(local)) if !peers.is_empty() => {
-                let vxlan = rtnl::Vxlan { id: VNI, link: index, local, port: VXLAN_PORT };
-                self.tunnel(&mut links, node, &vxlan).and_then(|device| {
-                    apply(&mut links, &self.config, Some(device), device, &peers)
-                })
-            }
-            _ => self
-                .without_tunnel(&mut links)
-                .and_then(|()| apply(&mut links, &self.config, None, index, &peers)),
-        };
-        (applied, patch)
-    }
-
-    fn complain(&self, refused: Vec<Refusal>) {
-        let mut known = lock(&self.refused);
-        for (name, why) in refused.iter().filter(|refusal| !known.contains(refusal)) {
-            log::warn!("node {name:?}: its pods are not reached from here: {why}");
+        let (mut errors, mut patch, mut n_peers) = (Errors(None), None, 0);
+        for way in &self.ways {
+            let seen = Links::open().and_then(|mut links| {
+                let (index, here) = here(&mut links, &self.config, node, way.ipv6)?;
+                Ok((links, index, here))
+            });
+            let (mut links, index, here) = match seen {
+                Ok(seen) => seen,
+                Err(error) => {
+                    errors.note(Err(error));
+                    continue;
+                }
+            };
+            let (peers, refused, lacks) = {
+                let nodes = lock(&way.nodes);
+                let (peers, refused) = nodes.peers(&here);
+                (peers, refused, nodes.annotations(&here))
+            };
+            n_peers += peers.len();
+            way.complain(refused);
+            patch = both(patch, lacks);
+            errors.note(match (self.backend, here.address) {
+                (Backend::Vxlan, Some(local)) if !peers.is_empty() => {
+                    let vxlan = rtnl::Vxlan { id: VNI, link: index, local, port: VXLAN_PORT };
+                    self.tunnel(&mut links, node, way, &vxlan).and_then(|device| {
+                        apply(&mut links, &self.config, (way.ipv6, Some(device)), device, &peers)
+                    })
+                }
+                _ => without_tunnel(&mut links, way.ipv6).and_then(|()| {
+                    apply(&mut links, &self.config, (way.ipv6, None), index, &peers)
+                }),
+            });
         }
-        *known = refused;
-    }
-
-    fn without_tunnel(&self, links: &mut Links) -> Result<()> {
-        match links.find_vxlan(DEVICE)? {
-            Some((link, _)) if is_ours(&link) => links.delete(&link),
-            _ => Ok(()),
-        }
+        self.has_peers.store(n_peers > 0, Ordering::Relaxed);
+        (errors.0.map_or(Ok(()), Err), patch)
     }
 
     /// Makes the tunnel what it should be, and nothing anew that is right already. Returns its index.
-    fn tunnel(&self, links: &mut Links, node: &NodeLink, vxlan: &rtnl::Vxlan) -> Result<u32> {
+    fn tunnel(
+        &self,
+        links: &mut Links,
+        node: &NodeLink,
+        way: &Way,
+        vxlan: &rtnl::Vxlan,
+    ) -> Result<u32> {
+        let name = family(way.ipv6).device;
         let (mac, base) = {
-            let nodes = lock(&self.nodes);
+            let nodes = lock(&way.nodes);
             let both = nodes.mac().zip(nodes.base());
-            both.context(|| "make the tunnel: this node has no IPv4 pod range")?
+            both.context(|| format!("make {name}: this node has no pod range of its family"))?
         };
         let mtu = pods_mtu(&self.config, node);
-        let mut found = links.find_vxlan(DEVICE)?;
+        let mut found = links.find_vxlan(name)?;
         if let Some((link, _)) = found.take_if(|(_, known)| known.as_ref() != Some(vxlan)) {
-            log::info!("the interface {DEVICE} was made for other settings, making it anew");
+            log::info!("the interface {name} was made for other settings, making it anew");
             links.delete(&link)?;
         }
         let link = match found {
             Some((link, _)) => link,
             None => {
                 links.change(
-                    || format!("make interface {DEVICE} (CONFIG_VXLAN, module vxlan)"),
+                    || format!("make interface {name} (CONFIG_VXLAN, module vxlan)"),
                     &[EEXIST],
-                    |w, sequence| rtnl::create_vxlan(w, sequence, DEVICE, mac, mtu, vxlan),
+                    |w, sequence| rtnl::create_vxlan(w, sequence, name, mac, mtu, vxlan),
                 )?;
-                links.find(DEVICE)?.context(|| format!("interface {DEVICE} vanished"))?
+                links.find(name)?.context(|| format!("interface {name} vanished"))?
             }
         };
         let index = link.index;
         if link.mtu != mtu {
-            let what = || format!("set the MTU of {DEVICE} to {mtu}");
+            let what = || format!("set the MTU of {name} to {mtu}");
             links.change(what, &[], |w, sequence| rtnl::set_mtu(w, sequence, index, mtu))?;
         }
         if link.mac != mac {
-            let what = || format!("set the hardware address of {DEVICE}");
+            let what = || format!("set the hardware address of {name}");
             links.change(what, &[], |w, sequence| rtnl::set_mac(w, sequence, index, mac))?;
         }
-        // Nobody at the other end says which router to use, and nobody there is told.
-        if let Err(error) = sys::netns::distrust(DEVICE) {
-            log::warn!("have {DEVICE} believe no router that a pod says it is: {error}");
-        }
-        sysctl::set(&format!("ipv4/conf/{DEVICE}/send_redirects"), "0");
-        let ipv6 = format!("ipv6/conf/{DEVICE}/disable_ipv6");
-        if sysctl::is(&ipv6, "0") {
-            sysctl::set(&ipv6, "1");
-        }
-        // Node ports answer on 127.0.0.1, as on the bridge, and the rules guard it the same.
-        sysctl::set(&format!("ipv4/conf/{DEVICE}/route_localnet"), "1");
+        self.settings(way.ipv6, name);
         if link.flags & rtnl::IFF_UP == 0 {
-            links.set_up(index, DEVICE)?;
+            links.set_up(index, name)?;
         }
-        const WHOLE: u8 = 32;
+        let whole = family(way.ipv6).whole;
         let addresses = links.addresses()?.into_iter().filter(|address| address.link == index);
         let (right, wrong): (Vec<_>, Vec<_>) =
-            addresses.partition(|held| (held.address, held.prefix) == (base, WHOLE));
+            addresses.partition(|held| (held.address, held.prefix) == (base, whole));
         if right.is_empty() {
-            links.set_address(index, DEVICE, base, WHOLE)?;
+            links.set_address(index, name, base, whole)?;
         }
-        for held in wrong {
+        // Each interface of IPv6 has one that counts on its wire only.
+        for held in wrong.into_iter().filter(|held| held.scope != SCOPE_LINK) {
             links.change(
-                || format!("take {}/{} from {DEVICE}", held.address, held.prefix),
+                || format!("take {}/{} from {name}", held.address, held.prefix),
                 &[],
                 |w, sequence| {
                     rtnl::delete_address(w, sequence, index, held.address, held.prefix);
@@ -252,17 +268,63 @@ impl Overlay {
         }
         Ok(index)
     }
+
+    fn settings(&self, ipv6: bool, name: &str) {
+        let disable_ipv6 = format!("ipv6/conf/{name}/disable_ipv6");
+        // Nobody at the other end says which router to use, and nobody there is told.
+        if let Err(error) = sys::netns::distrust(name) {
+            log::warn!("have {name} believe no router that a pod says it is: {error}");
+        }
+        if ipv6 {
+            sysctl::set(&disable_ipv6, "0");
+            return;
+        }
+        sysctl::set(&format!("ipv4/conf/{name}/send_redirects"), "0");
+        if sysctl::is(&disable_ipv6, "0") {
+            sysctl::set(&disable_ipv6, "1");
+        }
+        // Node ports answer on 127.0.0.1, as on the bridge, and the rules guard it the same.
+        sysctl::set(&format!("ipv4/conf/{name}/route_localnet"), "1");
+    }
+}
+
+impl Way {
+    fn complain(&self, refused: Vec<Refusal>) {
+        let mut known = lock(&self.refused);
+        for (name, why) in refused.iter().filter(|refusal| !known.contains(refusal)) {
+            log::warn!("node {name:?}: its pods are not reached from here: {why}");
+        }
+        *known = refused;
+    }
+}
+
+/// Two patches of annotations as one.
+fn both(one: Option<Value>, other: Option<Value>) -> Option<Value> {
+    let (mut one, mut other) = match (one, other) {
+        (Some(one), Some(other)) => (one, other),
+        (one, other) => return one.or(other),
+    };
+    let of = |patch: &mut Value| patch["metadata"]["annotations"].take();
+    if let (Value::Object(mut all), Value::Object(more)) = (of(&mut one), of(&mut other)) {
+        all.extend(more);
+        one["metadata"]["annotations"] = Value::Object(all);
+    }
+    Some(one)
+}
+
+fn without_tunnel(links: &mut Links, ipv6: bool) -> Result<()> {
+    match links.find_vxlan(family(ipv6).device)? {
+        Some((link, _)) if is_ours(&link) => links.delete(&link),
+        _ => Ok(()),
+    }
 }
 
 /// The node's interface and addresses as they are now.
-fn here(links: &mut Links, config: &Config, node: &NodeLink) -> Result<(u32, Here)> {
+fn here(links: &mut Links, config: &Config, node: &NodeLink, ipv6: bool) -> Result<(u32, Here)> {
     let index = links.find(&node.interface)?.map_or(0, |link| link.index);
     let addresses = links.addresses()?;
-    let own = config.node_ips.iter().chain(&node.addresses);
-    let address = own.filter(|address| !address.is_loopback()).find_map(|address| match address {
-        IpAddr::V4(v4) => Some(*v4),
-        IpAddr::V6(_) => None,
-    });
+    let own = config.node_ips.iter().chain(&node.addresses).copied();
+    let address = own.filter(|address| !address.is_loopback()).find(|a| a.is_ipv6() == ipv6);
     let wire = addresses.iter().filter(|address| address.link == index);
     let on_link = wire.filter_map(|a| Cidr::new(a.address, a.prefix)).collect();
     let addresses = addresses.iter().map(|held| (held.address, held.prefix)).collect();
@@ -274,7 +336,7 @@ fn here(links: &mut Links, config: &Config, node: &NodeLink) -> Result<(u32, Her
 fn apply(
     links: &mut Links,
     config: &Config,
-    tunnel: Option<u32>,
+    (ipv6, tunnel): (bool, Option<u32>),
     by: u32,
     peers: &[Peer],
 ) -> Result<()> {
@@ -282,8 +344,9 @@ fn apply(
     let routes: Vec<rtnl::Route> = peers
         .iter()
         .map(|peer| rtnl::Route {
+            ipv6,
             destination: Some((peer.block.first(), peer.block.prefix())),
-            gateway: Some(if tunnel.is_some() { peer.block.first() } else { peer.address.into() }),
+            gateway: Some(if tunnel.is_some() { peer.block.first() } else { peer.address }),
             link: Some(by),
             on_link: tunnel.is_some(),
             ..rtnl::Route::default()
@@ -292,7 +355,7 @@ fn apply(
     let mut present = links.routes()?;
     present.retain(|route| {
         let ours = route.protocol == rtnl::PROTOCOL_K3RS || route.link == tunnel;
-        ours && leads_to_pods(config, route)
+        route.ipv6 == ipv6 && ours && leads_to_pods(config, route)
     });
     for old in &present {
         // One to the same pods by another way is replaced below.
@@ -302,7 +365,7 @@ fn apply(
         }
     }
     if let Some(device) = tunnel {
-        errors.note(neighbours(links, device, peers));
+        errors.note(neighbours(links, (device, ipv6), peers));
     }
     let same = |a: &rtnl::Route, b: &rtnl::Route| {
         let of = |r: &rtnl::Route| (r.destination, r.gateway, r.link, r.on_link);
@@ -318,7 +381,7 @@ fn apply(
 }
 
 /// Tells the tunnel where each node's end of it is.
-fn neighbours(links: &mut Links, device: u32, peers: &[Peer]) -> Result<()> {
+fn neighbours(links: &mut Links, (device, ipv6): (u32, bool), peers: &[Peer]) -> Result<()> {
     let mut errors = Errors(None);
     let entry = |peer: &Peer, address: IpAddr, forwards: bool| rtnl::Neighbour {
         link: device,
@@ -328,11 +391,9 @@ fn neighbours(links: &mut Links, device: u32, peers: &[Peer]) -> Result<()> {
     };
     let wanted: Vec<rtnl::Neighbour> = peers
         .iter()
-        .flat_map(|peer| {
-            [entry(peer, peer.address.into(), true), entry(peer, peer.block.first(), false)]
-        })
+        .flat_map(|peer| [entry(peer, peer.address, true), entry(peer, peer.block.first(), false)])
         .collect();
-    let present = links.neighbours(device)?;
+    let present = links.neighbours(device, ipv6)?;
     for old in present.iter().filter(|old| !wanted.contains(old)) {
         errors.note(links.delete_neighbour(old));
     }
@@ -419,6 +480,8 @@ mod tests {
 
     use super::*;
 
+    const DEVICE: &str = "flannel.1";
+
     /// A node at 192.0.2.10, in a network namespace; skipped where none can be made.
     fn in_a_namespace(name: &str, test: impl FnOnce(&mut World) + Send) {
         let path = std::env::temp_dir().join(format!("k3rs-overlay-{name}-{}", std::process::id()));
@@ -484,7 +547,7 @@ mod tests {
                 all.push(format!("{} via {}{by}", shown(route), route.gateway.unwrap()));
             }
             if let Some((tunnel, _)) = self.links.find_vxlan(DEVICE).unwrap() {
-                for entry in self.links.neighbours(tunnel.index).unwrap() {
+                for entry in self.links.neighbours(tunnel.index, false).unwrap() {
                     let to = if entry.forwards { "dst" } else { "is" };
                     all.push(format!("{:02x} {to} {}", entry.mac[5], entry.address));
                 }
@@ -527,7 +590,8 @@ mod tests {
             netns_directory: PathBuf::new(),
             bridge: "cni0".into(),
             backend: Some(backend),
-            external_ip: None,
+            overlay_ips: Vec::new(),
+            masquerade_ipv6: false,
             external_ips: Vec::new(),
             mtu: None,
             node_ports: (30000, 32767),
@@ -552,7 +616,7 @@ mod tests {
             Backend::Vxlan => format!(r#"{{"VNI":1,"VtepMAC":"5e:00:00:00:00:{n:02x}"}}"#),
             Backend::HostGw => "null".into(),
         };
-        lock(&overlay.nodes).set(&json!({
+        lock(&overlay.ways[0].nodes).set(&json!({
             "metadata": {"name": format!("n{n}"), "annotations": {
                 "flannel.alpha.coreos.com/kube-subnet-manager": "true",
                 "flannel.alpha.coreos.com/backend-type": overlay.backend.name(),
@@ -597,7 +661,7 @@ mod tests {
             again.listed.store(false, Ordering::Relaxed);
             tell(&again, 3, "192.0.2.13");
             step(world, &again);
-            lock(&again.nodes).remove("n3");
+            lock(&again.ways[0].nodes).remove("n3");
             again.listed.store(true, Ordering::Relaxed);
             step(world, &again);
             assert_eq!(world.changed(), (Vec::new(), 0));
@@ -607,7 +671,7 @@ mod tests {
             step(world, &again);
             assert_eq!(world.entries(), two.replace("02 dst 192.0.2.12", "02 dst 192.0.2.99"));
             assert_eq!(world.changed().0, Vec::<String>::new(), "its route is the same");
-            lock(&again.nodes).remove("n2");
+            lock(&again.ways[0].nodes).remove("n2");
             step(world, &again);
             assert_eq!(world.changed().0, ["10.42.2.0/24"]);
             let one = "01 dst 192.0.2.11, 01 is 10.42.1.0, 10.42.1.0/24 via 10.42.1.0 onlink";
@@ -625,8 +689,69 @@ mod tests {
             assert_eq!(world.entries(), one);
             let (_, vxlan) = world.links.find_vxlan(DEVICE).unwrap().unwrap();
             assert_eq!(vxlan.unwrap().local.to_string(), "198.51.100.1");
-            lock(&again.nodes).remove("n1");
+            lock(&again.ways[0].nodes).remove("n1");
             step(world, &again);
+            assert!(world.links.find(DEVICE).unwrap().is_none());
+        });
+    }
+
+    #[test]
+    fn pods_of_both_families_have_a_tunnel_each() {
+        in_a_namespace("both", |world| {
+            if !sysctl::is("ipv6/conf/eth0/disable_ipv6", "0") {
+                return println!("skipped, there is no IPv6");
+            }
+            let eth0 = world.links.find("eth0").unwrap().unwrap().index;
+            world.links.set_address(eth0, "eth0", "fd00::10".parse().unwrap(), 64).unwrap();
+            world.node.addresses.push("fd00::10".parse().unwrap());
+            let mut config = config(Backend::Vxlan);
+            config.pod_cidrs.push("fd42::/64".parse().unwrap());
+            config.cluster_cidrs.push("fd42::/56".parse().unwrap());
+            let overlay = Overlay::new(&config, Backend::Vxlan);
+            overlay.listed.store(true, Ordering::Relaxed);
+            for way in &overlay.ways {
+                lock(&way.nodes).set(&json!({
+                    "metadata": {"name": "n1", "annotations": {
+                        "flannel.alpha.coreos.com/kube-subnet-manager": "true",
+                        "flannel.alpha.coreos.com/backend-type": "vxlan",
+                        "flannel.alpha.coreos.com/backend-data": r#"{"VNI":1,"VtepMAC":"5e:00:00:00:00:01"}"#,
+                        "flannel.alpha.coreos.com/backend-v6-data": r#"{"VNI":1,"VtepMAC":"5e:00:00:00:06:01"}"#,
+                        "flannel.alpha.coreos.com/public-ip": "192.0.2.11",
+                        "flannel.alpha.coreos.com/public-ipv6": "fd00::11",
+                    }},
+                    "spec": {"podCIDRs": ["10.42.1.0/24", "fd42:0:0:1::/64"]},
+                }));
+                lock(&way.nodes).set(&json!({"metadata": {"name": "me"}}));
+            }
+            let (done, patch) = overlay.step(&world.node);
+            done.unwrap();
+            let notes = patch.unwrap()["metadata"]["annotations"].as_object().unwrap().len();
+            assert_eq!(notes, 6, "of both families");
+            let (six, vxlan) = world.links.find_vxlan("flannel-v6.1").unwrap().unwrap();
+            assert_eq!((six.mtu, vxlan.unwrap().local.to_string().as_str()), (1430, "fd00::10"));
+            assert_eq!(world.links.find(DEVICE).unwrap().unwrap().mtu, 1430);
+            let mut entries: Vec<String> = world
+                .links
+                .neighbours(six.index, true)
+                .unwrap()
+                .iter()
+                .map(|n| format!("{:02x}{:02x} {} {}", n.mac[4], n.mac[5], n.address, n.forwards))
+                .collect();
+            stdx::Arrange::arrange(&mut entries[..]);
+            assert_eq!(entries, ["0601 fd00::11 true", "0601 fd42:0:0:1:: false"]);
+            let routes = world.links.routes().unwrap();
+            let to = |text: &str| Some((text.parse::<IpAddr>().unwrap(), 64));
+            let way = routes.iter().find(|route| route.destination == to("fd42:0:0:1::")).unwrap();
+            assert_eq!((way.link, way.on_link), (Some(six.index), true));
+            // A start over it changes nothing; without anybody else nothing is left.
+            world.changed();
+            overlay.step(&world.node).0.unwrap();
+            assert_eq!(world.changed(), (Vec::new(), 0));
+            for way in &overlay.ways {
+                lock(&way.nodes).remove("n1");
+            }
+            overlay.step(&world.node).0.unwrap();
+            assert!(world.links.find("flannel-v6.1").unwrap().is_none());
             assert!(world.links.find(DEVICE).unwrap().is_none());
         });
     }
@@ -640,7 +765,7 @@ mod tests {
             let host_gw = overlay(Backend::HostGw, &nodes);
             host_gw.step(&world.node).0.unwrap();
             assert_eq!(world.entries(), "10.42.1.0/24 via 192.0.2.11, 10.42.2.0/24 via 192.0.2.12");
-            let why = lock(&host_gw.refused).clone();
+            let why = lock(&host_gw.ways[0].refused).clone();
             assert!(
                 why.len() == 1 && &*why[0].0 == "n3" && why[0].1.contains("host-gw"),
                 "{why:?}"

@@ -111,7 +111,7 @@ fn commit(bytes: &[u8], last: u32) -> Result<()> {
     Kernel::open(Family::Netfilter)?.exchange(bytes, last, |_, _| {})
 }
 
-/// IP and ARP under the pod's own addresses, and nothing else.
+/// IP, ARP and advertisements of neighbours under the pod's own addresses, and nothing else.
 fn add_chain(batch: &mut Batch<'_>, name: &str, addresses: &[IpAddr]) {
     const IPV4: u16 = 0x0800;
     const ARP: u16 = 0x0806;
@@ -119,6 +119,12 @@ fn add_chain(batch: &mut Batch<'_>, name: &str, addresses: &[IpAddr]) {
     const ARP_SENDER: u32 = 14;
     batch.add_ingress_chain(name);
     batch.flush_chain(name);
+    let whole = |address: IpAddr| Cidr::new(address, if address.is_ipv4() { 32 } else { 128 });
+    let link = Cidr::new(IpAddr::from([0xfe80u16, 0, 0, 0, 0, 0, 0, 0]), 10);
+    let ipv6 = addresses.iter().filter(|address| address.is_ipv6());
+    for own in ipv6.filter_map(|address| whole(*address)) {
+        link.iter().for_each(|link| refuse_claims(batch, name, &own, link));
+    }
     let mut rule = |kind: u16, offset: u32, block: &Cidr| {
         let kind = kind.to_be_bytes();
         let address = nft::octets(block.first());
@@ -137,7 +143,6 @@ fn add_chain(batch: &mut Batch<'_>, name: &str, addresses: &[IpAddr]) {
         ];
         batch.add_rule(name, &expressions);
     };
-    let whole = |address: IpAddr| Cidr::new(address, if address.is_ipv4() { 32 } else { 128 });
     for block in addresses.iter().filter_map(|address| whole(*address)) {
         if block.is_ipv4() {
             rule(IPV4, 12, &block);
@@ -146,9 +151,31 @@ fn add_chain(batch: &mut Batch<'_>, name: &str, addresses: &[IpAddr]) {
         }
         rule(IPV6, 8, &block);
         // Who looks for neighbours does so under an address of the link, or none.
-        let link = Cidr::new(IpAddr::from([0xfe80u16, 0, 0, 0, 0, 0, 0, 0]), 10);
         let none = whole(IpAddr::from([0u8; 16]));
         [link, none].iter().flatten().for_each(|block| rule(IPV6, 8, block));
     }
     batch.add_rule(name, &[Expression::Verdict(Verdict::Drop)]);
+}
+
+/// Neighbours of IPv6 believe who says an address is his, whatever the packet's own: that must be the pod's.
+fn refuse_claims(batch: &mut Batch<'_>, name: &str, own: &Cidr, link: &Cidr) {
+    const ICMPV6: &[u8] = &[58];
+    const ADVERTISES: &[u8] = &[136];
+    const TARGET: u32 = 8;
+    let compare = |comparison, value| Expression::Compare { from: REGISTER, comparison, value };
+    let load = |offset, len| Expression::Payload { transport: true, offset, len, to: REGISTER };
+    let (own_octets, link_octets) = (nft::octets(own.first()), nft::octets(link.first()));
+    let (mask, zeros) = (nft::mask(usize::from(link.prefix()), 16), [0; 16]);
+    let expressions = [
+        Expression::Meta { key: meta::L4PROTO, to: REGISTER },
+        compare(Comparison::Equal, ICMPV6),
+        load(0, 1),
+        compare(Comparison::Equal, ADVERTISES),
+        load(TARGET, 16),
+        compare(Comparison::NotEqual, &own_octets),
+        Expression::Bitwise { from: REGISTER, to: REGISTER, mask: &mask, xor: &zeros },
+        compare(Comparison::NotEqual, &link_octets),
+        Expression::Verdict(Verdict::Drop),
+    ];
+    batch.add_rule(name, &expressions);
 }

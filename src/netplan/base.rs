@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::address::{Cidr, Protocol};
-use crate::overlay::{DEVICE, VXLAN_PORT};
+use crate::overlay::{self, VXLAN_PORT};
 use crate::plan::NodeInfo;
 use crate::table::{Chain, Frontend, Hook, Key, Part, Rule, Set, SetKind, Table, Value, is_ipv6};
 
@@ -226,27 +226,32 @@ fn loopback_guard() -> Rule {
 
 /// The tunnel believes every packet that comes to its port: none may come from a pod, of this node or another.
 fn tunnel_guard(node: &NodeInfo) -> Vec<Rule> {
-    let from = |name: &str| to_the_tunnel(name).into_iter().chain([Part::Drop]).collect();
-    match node.tunnelled {
-        true => vec![from(&node.bridge), from(DEVICE)],
-        false => Vec::new(),
+    let mut rules = Vec::new();
+    for ipv6 in families(node).into_iter().filter(|_| node.tunnelled) {
+        for name in [&node.bridge, overlay::family(ipv6).device] {
+            rules.push([to_the_tunnel(ipv6, name), vec![Part::Drop]].concat());
+        }
     }
+    rules
 }
 
 /// What leaves the cluster does so with this node's address, which other nodes believe. Between pods the port
 /// is theirs.
-fn tunnel_guard_of_others(node: &NodeInfo) -> Option<Rule> {
-    let mut rule = to_the_tunnel(&node.bridge);
-    let pods = of_family(&node.cluster_cidrs, false);
-    rule.extend(pods.map(|cidr| Part::Destination { cidr: *cidr, not: true }));
-    rule.push(Part::Drop);
-    node.tunnelled.then_some(rule)
+fn tunnel_guard_of_others(node: &NodeInfo) -> Vec<Rule> {
+    let one = |ipv6: bool| {
+        let mut rule = to_the_tunnel(ipv6, &node.bridge);
+        let pods = of_family(&node.cluster_cidrs, ipv6);
+        rule.extend(pods.map(|cidr| Part::Destination { cidr: *cidr, not: true }));
+        rule.push(Part::Drop);
+        rule
+    };
+    families(node).into_iter().filter(|_| node.tunnelled).map(one).collect()
 }
 
-fn to_the_tunnel(from: &str) -> Rule {
+fn to_the_tunnel(ipv6: bool, from: &str) -> Rule {
     let (protocol, first, last) = (Protocol::Udp, VXLAN_PORT, VXLAN_PORT);
     vec![
-        Part::Family { ipv6: false },
+        Part::Family { ipv6 },
         Part::InputInterface { name: from.into(), not: false },
         Part::DestinationPorts { protocol, first, last },
     ]

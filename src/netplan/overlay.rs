@@ -5,7 +5,7 @@
 //! looked at here.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use api::Lens;
 use serde_json::{Value, json};
@@ -18,19 +18,47 @@ pub const NODES_MAX: usize = 5000;
 /// flannel's tunnel: VNI and UDP port.
 pub const VNI: u32 = 1;
 pub const VXLAN_PORT: u16 = 8472;
-/// The tunnel's name, as flannel's.
-pub const DEVICE: &str = "flannel.1";
-/// What a packet grows by on its way through the tunnel.
-pub const VXLAN_OVERHEAD_BYTES: u32 = 50;
 /// Longest `backend-data` that is read; flannel's has 46 bytes.
 const BACKEND_DATA_MAX_BYTES: usize = 512;
 
 const PREFIX: &str = "flannel.alpha.coreos.com/";
 const TYPE: &str = "flannel.alpha.coreos.com/backend-type";
-const DATA: &str = "flannel.alpha.coreos.com/backend-data";
-const PUBLIC_IP: &str = "flannel.alpha.coreos.com/public-ip";
-const OVERWRITE: &str = "flannel.alpha.coreos.com/public-ip-overwrite";
 const MANAGED: &str = "flannel.alpha.coreos.com/kube-subnet-manager";
+
+/// What is flannel's of one family: pods of IPv6 have a tunnel of their own, over IPv6.
+#[derive(Debug)]
+pub struct Family {
+    /// The tunnel's name.
+    pub device: &'static str,
+    /// What a packet grows by on its way through the tunnel.
+    pub overhead_bytes: u32,
+    /// Bits of an address.
+    pub whole: u8,
+    data: &'static str,
+    public_ip: &'static str,
+    overwrite: &'static str,
+}
+
+/// How flannel names what it has of a family.
+pub fn family(ipv6: bool) -> &'static Family {
+    const IPV4: Family = Family {
+        device: "flannel.1",
+        overhead_bytes: 50,
+        whole: 32,
+        data: "flannel.alpha.coreos.com/backend-data",
+        public_ip: "flannel.alpha.coreos.com/public-ip",
+        overwrite: "flannel.alpha.coreos.com/public-ip-overwrite",
+    };
+    const IPV6: Family = Family {
+        device: "flannel-v6.1",
+        overhead_bytes: 70,
+        whole: 128,
+        data: "flannel.alpha.coreos.com/backend-v6-data",
+        public_ip: "flannel.alpha.coreos.com/public-ipv6",
+        overwrite: "flannel.alpha.coreos.com/public-ipv6-overwrite",
+    };
+    if ipv6 { &IPV6 } else { &IPV4 }
+}
 
 /// How packets get to another node (`--flannel-backend`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,18 +84,20 @@ impl Backend {
 pub struct Own {
     pub node_name: String,
     pub backend: Backend,
+    /// The family whose pods are reached.
+    pub ipv6: bool,
     pub pod_cidrs: Vec<Cidr>,
     pub cluster_cidrs: Vec<Cidr>,
     pub service_cidrs: Vec<Cidr>,
     /// The address that others reach this node by, where it is not the interface's.
-    pub external: Option<Ipv4Addr>,
+    pub external: Option<IpAddr>,
 }
 
 /// What this node's interfaces are now.
 #[derive(Clone, Debug, Default)]
 pub struct Here {
     /// The interface's own address; `None` while there is none but loopback's.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// All addresses of the node with their prefixes.
     pub addresses: Vec<(IpAddr, u8)>,
     /// The blocks that are on the wire of the node's interface.
@@ -78,7 +108,7 @@ pub struct Here {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Peer {
     pub block: Cidr,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Of its end of the tunnel; zeroes where there is none.
     pub mac: [u8; 6],
 }
@@ -102,7 +132,7 @@ struct Claim {
     /// Older nodes come first where two claim the same.
     created: Box<str>,
     block: Cidr,
-    told: Result<(Ipv4Addr, [u8; 6]), String>,
+    told: Result<(IpAddr, [u8; 6]), String>,
 }
 
 impl Nodes {
@@ -120,7 +150,7 @@ impl Nodes {
             let said = ours.map(|(key, value)| (key.into(), value.into())).collect();
             return self.said.replace(said).as_ref() != self.said.as_ref();
         }
-        let claim = claim(tree, self.own.backend);
+        let claim = claim(tree, &self.own);
         match claim {
             None => self.claims.remove(name).is_some(),
             Some(claim) if self.claims.get(name) == Some(&claim) => false,
@@ -208,22 +238,26 @@ impl Nodes {
     }
 
     /// Packets go to `address`: it must be that of one other machine.
-    fn judge_address(&self, address: Ipv4Addr, here: &Here) -> Result<(), String> {
+    fn judge_address(&self, ip: IpAddr, here: &Here) -> Result<(), String> {
         let own = &self.own;
-        let ip = IpAddr::V4(address);
+        let address = ip;
         if is_special(ip) {
             return Err(format!("its address {address} is no machine's"));
         }
-        if own.external == Some(address) || here.addresses.iter().any(|(a, _)| *a == ip) {
+        if own.external == Some(ip) || here.addresses.iter().any(|(a, _)| *a == ip) {
             return Err(format!("its address {address} is this node's"));
         }
         if own.cluster_cidrs.iter().chain(&own.service_cidrs).any(|cidr| cidr.contains(ip)) {
             return Err(format!("its address {address} is a pod's or a service's"));
         }
-        const POINT_TO_POINT: u8 = 31;
-        let subnets = here.addresses.iter().filter(|(_, prefix)| *prefix < POINT_TO_POINT);
+        let point_to_point = family(own.ipv6).whole - 1;
+        let subnets = here
+            .addresses
+            .iter()
+            .filter(|(a, prefix)| a.is_ipv6() == own.ipv6 && *prefix < point_to_point);
         let mut subnets = subnets.filter_map(|(a, prefix)| Cidr::new(*a, *prefix));
-        if subnets.any(|subnet| ip == subnet.first() || ip == subnet.last()) {
+        // The last of IPv6 is one as others.
+        if subnets.any(|subnet| ip == subnet.first() || (!own.ipv6 && ip == subnet.last())) {
             return Err(format!("its address {address} is that of a whole network"));
         }
         if own.backend == Backend::HostGw && !here.on_link.iter().any(|c| c.contains(ip)) {
@@ -236,36 +270,45 @@ impl Nodes {
 
     /// This node's end of the tunnel: made of its pod range, so that it is the same after every start.
     pub fn mac(&self) -> Option<[u8; 6]> {
-        match self.base()? {
-            IpAddr::V4(base) => {
-                let [a, b, c, d] = base.octets();
-                Some([0x0a, 0x58, a, b, c, d])
+        let block = self.block()?;
+        let [a, b, c, d] = match block.first() {
+            IpAddr::V4(base) => base.octets(),
+            // The bits in which blocks of one size differ.
+            IpAddr::V6(base) => {
+                let bits = base.to_bits().checked_shr(128 - u32::from(block.prefix())).unwrap_or(0);
+                let [.., a, b, c, d] = bits.to_be_bytes();
+                [a, b, c, d]
             }
-            IpAddr::V6(_) => None,
-        }
+        };
+        Some([0x0a, 0x58, a, b, c, d])
     }
 
     /// The tunnel's own address: the first of the node's pod range, which no pod has.
     pub fn base(&self) -> Option<IpAddr> {
-        self.own.pod_cidrs.iter().find(|cidr| cidr.is_ipv4()).map(Cidr::first)
+        self.block().map(Cidr::first)
+    }
+
+    fn block(&self) -> Option<&Cidr> {
+        self.own.pod_cidrs.iter().find(|cidr| cidr.is_ipv4() != self.own.ipv6)
     }
 
     /// The annotations of this node's Node that are not as they should be; `None` if all are.
     pub fn annotations(&self, here: &Here) -> Option<Value> {
         let said = self.said.as_ref()?;
+        let names = family(self.own.ipv6);
         let said = |key: &str| said.iter().find(|(k, _)| **k == *key).map(|(_, value)| &**value);
         // An administrator's word counts more than what the interface has, as flannel has it.
-        let overwrite = said(OVERWRITE).and_then(|text| text.parse().ok());
+        let overwrite = said(names.overwrite).and_then(|text| text.parse().ok());
         let address = self.own.external.or(overwrite).or(here.address)?;
         let data = match self.own.backend {
             Backend::Vxlan => format!(r#"{{"VNI":{VNI},"VtepMAC":"{}"}}"#, Mac(self.mac()?)),
             Backend::HostGw => "null".to_owned(),
         };
-        let external = self.own.external.map(|address| (OVERWRITE, address.to_string()));
+        let external = self.own.external.map(|address| (names.overwrite, address.to_string()));
         let wanted = [
             (TYPE, self.own.backend.name().to_owned()),
-            (DATA, data),
-            (PUBLIC_IP, address.to_string()),
+            (names.data, data),
+            (names.public_ip, address.to_string()),
             (MANAGED, "true".to_owned()),
         ];
         let wanted = wanted.into_iter().chain(external);
@@ -281,7 +324,7 @@ impl Nodes {
 struct Taken<'a> {
     /// By their first addresses; none overlaps another.
     blocks: BTreeMap<IpAddr, (Cidr, &'a str)>,
-    macs: BTreeMap<[u8; 6], (Ipv4Addr, &'a str)>,
+    macs: BTreeMap<[u8; 6], (IpAddr, &'a str)>,
 }
 
 impl Taken<'_> {
@@ -296,24 +339,27 @@ fn overlap(a: &Cidr, b: &Cidr) -> bool {
 }
 
 /// What a Node claims; `None` if it does not take part, or not yet.
-fn claim(tree: &Value, backend: Backend) -> Option<Claim> {
+fn claim(tree: &Value, own: &Own) -> Option<Claim> {
+    let (backend, names) = (own.backend, family(own.ipv6));
     let annotation = |key: &str| tree.entry("metadata.annotations", key).unwrap_or("");
     if annotation(MANAGED) != "true" {
         return None;
     }
     let blocks = tree.list("spec.podCIDRs").iter().filter_map(Value::as_str);
     let mut blocks = blocks.chain([tree.str("spec.podCIDR")]).filter_map(|text| text.parse().ok());
-    let block = blocks.find(Cidr::is_ipv4)?;
+    let block = blocks.find(|block: &Cidr| block.is_ipv4() != own.ipv6)?;
     let told = || {
         let name = annotation(TYPE);
         if name != backend.name() {
             return Err(format!("its backend is {:?}, not {}", shown(name), backend.name()));
         }
-        let address = annotation(PUBLIC_IP);
-        let address: Ipv4Addr =
-            address.parse().map_err(|_| format!("its address is {:?}", shown(address)))?;
+        let text = annotation(names.public_ip);
+        let of_family =
+            |address: &IpAddr| address.is_ipv6() == own.ipv6 && address.to_canonical() == *address;
+        let address = text.parse::<IpAddr>().ok().filter(of_family);
+        let address = address.ok_or_else(|| format!("its address is {:?}", shown(text)))?;
         let mac = match backend {
-            Backend::Vxlan => end_of_tunnel(annotation(DATA))?,
+            Backend::Vxlan => end_of_tunnel(annotation(names.data))?,
             Backend::HostGw => [0; 6],
         };
         Ok((address, mac))
@@ -377,11 +423,16 @@ impl std::fmt::Display for Mac {
 mod tests {
     use super::*;
 
+    const DATA: &str = "flannel.alpha.coreos.com/backend-data";
+    const PUBLIC_IP: &str = "flannel.alpha.coreos.com/public-ip";
+    const OVERWRITE: &str = "flannel.alpha.coreos.com/public-ip-overwrite";
+
     fn own(backend: Backend) -> Nodes {
         let cidr = |text: &str| vec![text.parse().unwrap()];
         Nodes::new(Own {
             node_name: "me".into(),
             backend,
+            ipv6: false,
             pod_cidrs: cidr("10.42.0.0/24"),
             cluster_cidrs: cidr("10.42.0.0/16"),
             service_cidrs: cidr("10.42.240.0/20"),
@@ -597,6 +648,113 @@ mod tests {
             nodes.peers(&Here::default()),
             (Vec::new(), Vec::new()),
             "no address, no entries"
+        );
+    }
+
+    #[test]
+    fn pods_of_ipv6_have_ways_of_their_own() {
+        let six = |backend: Backend, pod_cidr: &str| {
+            let cidr = |text: &str| text.parse().unwrap();
+            Nodes::new(Own {
+                node_name: "me".into(),
+                backend,
+                ipv6: true,
+                pod_cidrs: vec![cidr("10.42.0.0/24"), cidr(pod_cidr)],
+                cluster_cidrs: vec![cidr("10.42.0.0/16"), cidr("fd42::/56")],
+                service_cidrs: vec![cidr("10.43.0.0/16"), cidr("fd43::/112")],
+                external: None,
+            })
+        };
+        let here = Here {
+            address: "fd00::10".parse().ok(),
+            addresses: vec![("fd00::10".parse().unwrap(), 64), ("192.0.2.10".parse().unwrap(), 24)],
+            on_link: vec!["fd00::/64".parse().unwrap()],
+        };
+        let told = |backend: Backend, address: &str, block: &str| {
+            let mut tree = node("n", 1, "10.42.1.0/24", "192.0.2.11", MAC);
+            let notes = &mut tree["metadata"]["annotations"];
+            notes[TYPE] = backend.name().into();
+            notes["flannel.alpha.coreos.com/public-ipv6"] = address.into();
+            notes["flannel.alpha.coreos.com/backend-v6-data"] =
+                format!(r#"{{"VNI":1,"VtepMAC":"{MAC}"}}"#).into();
+            tree["spec"]["podCIDRs"] = json!(["10.42.1.0/24", block]);
+            tree
+        };
+        const BLOCK: &str = "fd42:0:0:1::/64";
+        for (backend, address, block, expected) in [
+            (Backend::Vxlan, "fd00::11", BLOCK, "fd42:0:0:1::/64 by fd00::11 5e:1f:00:00:00:02"),
+            (
+                Backend::Vxlan,
+                "2001:db8:7::1",
+                BLOCK,
+                "fd42:0:0:1::/64 by 2001:db8:7::1 5e:1f:00:00:00:02",
+            ),
+            (
+                Backend::Vxlan,
+                "fd00::ffff:ffff:ffff:ffff",
+                BLOCK,
+                "fd42:0:0:1::/64 by fd00::ffff:ffff:ffff:ffff 5e:1f:00:00:00:02",
+            ),
+            (Backend::HostGw, "fd00::11", BLOCK, "fd42:0:0:1::/64 by fd00::11 5e:1f:00:00:00:02"),
+            (
+                Backend::HostGw,
+                "2001:db8:7::1",
+                BLOCK,
+                "n: its address 2001:db8:7::1 is not in the network of this node's interface, as --flannel-backend=host-gw needs it",
+            ),
+            (Backend::Vxlan, "192.0.2.11", BLOCK, "n: its address is \"192.0.2.11\""),
+            (Backend::Vxlan, "::ffff:192.0.2.11", BLOCK, "n: its address is \"::ffff:192.0.2.11\""),
+            (Backend::Vxlan, "fe80::1", BLOCK, "n: its address fe80::1 is no machine's"),
+            (Backend::Vxlan, "ff02::1", BLOCK, "n: its address ff02::1 is no machine's"),
+            (Backend::Vxlan, "::1", BLOCK, "n: its address ::1 is no machine's"),
+            (Backend::Vxlan, "fd00::10", BLOCK, "n: its address fd00::10 is this node's"),
+            (Backend::Vxlan, "fd00::", BLOCK, "n: its address fd00:: is that of a whole network"),
+            (Backend::Vxlan, "fd42::9", BLOCK, "n: its address fd42::9 is a pod's or a service's"),
+            (
+                Backend::Vxlan,
+                "fd00::11",
+                "fd42::/60",
+                "n: its pod range fd42::/60 overlaps this node's",
+            ),
+            (
+                Backend::Vxlan,
+                "fd00::11",
+                "fd00::/64",
+                "n: its pod range fd00::/64 is outside the cluster's",
+            ),
+            (Backend::Vxlan, "fd00::11", "10.42.2.0/24", ""),
+        ] {
+            let mut nodes = six(backend, "fd42::/64");
+            nodes.set(&told(backend, address, block));
+            let (peers, refused) = nodes.peers(&here);
+            let mac = |peer: &Peer| {
+                if backend == Backend::Vxlan { peer.mac } else { [0x5e, 0x1f, 0, 0, 0, 2] }
+            };
+            let peers =
+                peers.iter().map(|p| format!("{} by {} {}", p.block, p.address, Mac(mac(p))));
+            let all: Vec<String> =
+                peers.chain(refused.iter().map(|(name, why)| format!("{name}: {why}"))).collect();
+            assert_eq!(all.join("; "), expected, "{address} {block}");
+        }
+        for (block, mac) in [
+            ("fd42::/64", "0a:58:00:00:00:00"),
+            ("fd42:0:0:ab::/64", "0a:58:00:00:00:ab"),
+            ("fd42::7:0:0:0/80", "0a:58:00:00:00:07"),
+            ("fd42::70/124", "0a:58:00:00:00:07"),
+        ] {
+            let nodes = six(Backend::Vxlan, block);
+            assert_eq!(Mac(nodes.mac().unwrap()).to_string(), mac, "{block}");
+        }
+        let mut nodes = six(Backend::Vxlan, "fd42::/64");
+        nodes.set(&json!({"metadata": {"name": "me"}}));
+        assert_eq!(
+            nodes.annotations(&here).unwrap(),
+            json!({"metadata": {"annotations": {
+                "flannel.alpha.coreos.com/backend-v6-data": "{\"VNI\":1,\"VtepMAC\":\"0a:58:00:00:00:00\"}",
+                "flannel.alpha.coreos.com/backend-type": "vxlan",
+                "flannel.alpha.coreos.com/kube-subnet-manager": "true",
+                "flannel.alpha.coreos.com/public-ipv6": "fd00::10",
+            }}})
         );
     }
 

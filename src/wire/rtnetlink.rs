@@ -46,6 +46,7 @@ const VETH_INFO_PEER: u16 = 1;
 const IFLA_VXLAN_ID: u16 = 1;
 const IFLA_VXLAN_LINK: u16 = 3;
 const IFLA_VXLAN_LOCAL: u16 = 4;
+const IFLA_VXLAN_LOCAL6: u16 = 17;
 const IFLA_VXLAN_LEARNING: u16 = 7;
 const IFLA_VXLAN_PORT: u16 = 15;
 
@@ -140,7 +141,7 @@ pub struct Vxlan {
     /// The link that packets leave by.
     pub link: u32,
     /// The source of those packets.
-    pub local: Ipv4Addr,
+    pub local: IpAddr,
     pub port: u16,
 }
 
@@ -206,7 +207,8 @@ pub fn create_vxlan(
             w.nest(IFLA_INFO_DATA, |w| {
                 w.u32(IFLA_VXLAN_ID, vxlan.id);
                 w.u32(IFLA_VXLAN_LINK, vxlan.link);
-                w.bytes(IFLA_VXLAN_LOCAL, &vxlan.local.octets());
+                let is_ipv4 = vxlan.local.is_ipv4();
+                w.address(if is_ipv4 { IFLA_VXLAN_LOCAL } else { IFLA_VXLAN_LOCAL6 }, vxlan.local);
                 w.u8(IFLA_VXLAN_LEARNING, 0);
                 w.be16(IFLA_VXLAN_PORT, vxlan.port);
             });
@@ -331,10 +333,10 @@ pub fn delete_neighbour(w: &mut Writer, sequence: u32, neighbour: &Neighbour) {
     w.message(RTM_DELNEIGH, flags, sequence, |w| neighbour_body(w, neighbour));
 }
 
-/// IPv4 neighbours of all links.
-pub fn dump_neighbours(w: &mut Writer, sequence: u32) {
+/// The neighbours of all links, in IPv4 or IPv6.
+pub fn dump_neighbours(w: &mut Writer, sequence: u32, ipv6: bool) {
     w.message(RTM_GETNEIGH, NLM_F_REQUEST | NLM_F_DUMP, sequence, |w| {
-        w.raw(&[AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        w.raw(&[if ipv6 { AF_INET6 } else { AF_INET }, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     });
 }
 
@@ -369,10 +371,9 @@ pub fn parse_neighbour(message: &Message<'_>) -> Option<Neighbour> {
     })
 }
 
-/// Reads what a `RTM_NEWLINK` says of a tunnel; `None` for other links, for one that learns, and for one
-/// that is not over IPv4.
+/// Reads what a `RTM_NEWLINK` says of a tunnel; `None` for other links, and for one that learns.
 pub fn parse_vxlan(message: &Message<'_>) -> Option<Vxlan> {
-    let mut vxlan = Vxlan { id: 0, link: 0, local: Ipv4Addr::UNSPECIFIED, port: 0 };
+    let mut vxlan = Vxlan { id: 0, link: 0, local: Ipv4Addr::UNSPECIFIED.into(), port: 0 };
     let info = message.attributes(LINK_HEADER_LEN).find(|a| a.kind == IFLA_LINKINFO)?;
     if info.nested().find(|a| a.kind == IFLA_INFO_KIND)?.str() != Some("vxlan") {
         return None;
@@ -381,10 +382,7 @@ pub fn parse_vxlan(message: &Message<'_>) -> Option<Vxlan> {
         match attribute.kind {
             IFLA_VXLAN_ID => vxlan.id = attribute.u32()?,
             IFLA_VXLAN_LINK => vxlan.link = attribute.u32()?,
-            IFLA_VXLAN_LOCAL => match attribute.address()? {
-                IpAddr::V4(local) => vxlan.local = local,
-                IpAddr::V6(_) => return None,
-            },
+            IFLA_VXLAN_LOCAL | IFLA_VXLAN_LOCAL6 => vxlan.local = attribute.address()?,
             IFLA_VXLAN_LEARNING if attribute.u8() != Some(0) => return None,
             IFLA_VXLAN_PORT => vxlan.port = attribute.be16()?,
             _ => {}
@@ -556,7 +554,8 @@ mod tests {
     #[cfg(target_endian = "little")]
     #[test]
     fn tunnels_and_their_entries_are_as_the_kernel_reads_them() {
-        let vxlan = Vxlan { id: 1, link: 2, local: Ipv4Addr::new(192, 0, 2, 10), port: 8472 };
+        let vxlan =
+            Vxlan { id: 1, link: 2, local: Ipv4Addr::new(192, 0, 2, 10).into(), port: 8472 };
         let (text, buf) =
             hex(|w| create_vxlan(w, 1, "flannel.1", [2, 0, 0, 0, 0, 1], 1450, &vxlan));
         let expected = concat!(
@@ -575,6 +574,11 @@ mod tests {
         );
         assert_eq!(&text[32..], expected);
         assert_eq!(parse_vxlan(&messages(&buf).next().unwrap().unwrap()), Some(vxlan));
+        let over_ipv6 = Vxlan { local: "fd00::10".parse().unwrap(), ..vxlan };
+        let mut w = Writer::default();
+        create_vxlan(&mut w, 1, "flannel-v6.1", [2, 0, 0, 0, 0, 1], 1430, &over_ipv6);
+        let buf = w.finish().unwrap();
+        assert_eq!(parse_vxlan(&messages(&buf).next().unwrap().unwrap()), Some(over_ipv6));
         for (forwards, address, expected) in [
             (true, "192.0.2.11", "07000000050000008000020008000100c000020b"),
             (false, "10.42.1.0", "020000000500000080000001080001000a2a0100"),
@@ -595,7 +599,7 @@ mod tests {
             Veth { name: "a", peer: "b", peer_netns: 3, peer_mac: [2; 6], mtu: 1500, master: 4 };
         create_veth(&mut w, 1, &veth);
         set_address(&mut w, 2, 9, "fd00::1".parse().unwrap(), 64);
-        let vxlan = Vxlan { id: 1, link: 2, local: Ipv4Addr::LOCALHOST, port: 8472 };
+        let vxlan = Vxlan { id: 1, link: 2, local: Ipv4Addr::LOCALHOST.into(), port: 8472 };
         create_vxlan(&mut w, 3, "v", [2; 6], 1450, &vxlan);
         let address = "10.42.1.0".parse().unwrap();
         set_neighbour(&mut w, 4, &Neighbour { link: 1, mac: [2; 6], address, forwards: true });

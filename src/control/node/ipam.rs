@@ -8,9 +8,6 @@ use stdx::Arrange;
 
 use crate::support::settings::Settings;
 
-/// Prefix length of a node's IPv6 block.
-const NODE_MASK_V6: u8 = 64;
-
 pub(crate) struct Ipam;
 
 impl Controller for Ipam {
@@ -39,7 +36,8 @@ impl Controller for Ipam {
             }
             let mut blocks = Vec::new();
             for cidr in settings.cluster_cidrs() {
-                let Some((block, span)) = free_block(cidr, settings.node_mask(), &taken) else {
+                let Some((block, span)) = free_block(cidr, |ipv6| settings.node_mask(ipv6), &taken)
+                else {
                     let message = format!("Node {} status is now: CIDRNotAvailable", node.name());
                     actions.event(node, "CIDRNotAvailable", message);
                     blocks.clear();
@@ -103,10 +101,14 @@ impl Span {
 
 /// The first block of `cidr` that shares no address with one of `taken`, which are sorted. A node may have
 /// come with a block of any size.
-fn free_block(cidr: &str, mask_v4: Option<u8>, taken: &[Span]) -> Option<(String, Span)> {
+fn free_block(
+    cidr: &str,
+    mask: impl Fn(bool) -> Option<u8>,
+    taken: &[Span],
+) -> Option<(String, Span)> {
     let whole = Span::parse(cidr)?;
     let prefix: u8 = cidr.split_once('/')?.1.parse().ok()?;
-    let mask = if whole.ipv6 { NODE_MASK_V6 } else { mask_v4? }.max(prefix);
+    let mask = mask(whole.ipv6)?.max(prefix);
     let mut block = Span::new(whole.ipv6, whole.first, mask)?;
     for held in taken.iter().filter(|held| held.ipv6 == whole.ipv6) {
         if held.first > block.last {
@@ -161,7 +163,8 @@ mod tests {
             ("nonsense", None),
             ("10.0.0.0/40", None),
         ] {
-            let found = free_block(cidr, Some(24), &taken).map(|(block, _)| block);
+            let found = free_block(cidr, |ipv6| Some(if ipv6 { 64 } else { 24 }), &taken)
+                .map(|(block, _)| block);
             assert_eq!(found.as_deref(), want, "{cidr}");
         }
     }

@@ -28,9 +28,13 @@ impl Settings {
         list.filter(|cidr| !cidr.is_empty()).collect()
     }
 
-    /// The prefix length of a node's part of an IPv4 block.
-    pub(crate) fn node_mask(&self) -> Option<u8> {
-        self.text("node-cidr-mask", "24").parse().ok()
+    /// The prefix length of a node's part of a block.
+    pub(crate) fn node_mask(&self, ipv6: bool) -> Option<u8> {
+        let text = match ipv6 {
+            true => self.text("node-cidr-mask-ipv6", "64"),
+            false => self.text("node-cidr-mask", "24"),
+        };
+        text.parse().ok()
     }
 
     /// Without `--disable servicelb`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::Registered;
 use control::Tuning;
-use stdx::Result;
+use stdx::{Error, Result};
 
 use super::{Args, Component, known};
 
@@ -18,8 +18,33 @@ pub(crate) struct ControllerManager {
     off: Vec<&'static str>,
     /// `None` if every value is the default.
     tuning: Option<Arc<Tuning>>,
-    pub(crate) node_cidr_mask: u8,
+    node_masks: NodeMasks,
     pub(crate) signing_duration: Duration,
+}
+
+/// What is said of the sizes of nodes' blocks.
+#[derive(Debug, Clone, Copy)]
+struct NodeMasks {
+    any: Option<u8>,
+    ipv4: Option<u8>,
+    ipv6: Option<u8>,
+}
+
+impl NodeMasks {
+    fn read(args: &mut Args) -> Result<NodeMasks> {
+        let mut read = |name: &str| match args.int(name).filter(|mask| *mask != 0) {
+            None => Ok(None),
+            Some(mask) => match u8::try_from(mask).ok().filter(|mask| *mask <= 128) {
+                Some(mask) => Ok(Some(mask)),
+                None => Err(args.wrong(&format!("--{name}={mask}: want at most 128"))),
+            },
+        };
+        Ok(NodeMasks {
+            any: read("node-cidr-mask-size")?,
+            ipv4: read("node-cidr-mask-size-ipv4")?,
+            ipv6: read("node-cidr-mask-size-ipv6")?,
+        })
+    }
 }
 
 const IPAM: &str = "node-ipam-controller";
@@ -49,11 +74,7 @@ impl ControllerManager {
             }
         }
         let tuning = tuning(&mut args)?;
-        let mask = args.int("node-cidr-mask-size-ipv4").filter(|mask| *mask != 0);
-        let mask = mask.or(args.int("node-cidr-mask-size").filter(|mask| *mask != 0)).unwrap_or(24);
-        let Some(node_cidr_mask) = u8::try_from(mask).ok().filter(|mask| *mask <= 32) else {
-            return Err(args.wrong(&format!("--node-cidr-mask-size={mask}: want at most 32")));
-        };
+        let node_masks = NodeMasks::read(&mut args)?;
         let signing_duration =
             args.duration("cluster-signing-duration").unwrap_or(cluster::signer::VALID_MAX);
         // It does so anyway.
@@ -63,7 +84,43 @@ impl ControllerManager {
             args.switch("use-service-account-credentials");
         }
         idle.extend(args.idle());
-        Ok(ControllerManager { controllers, off, tuning, node_cidr_mask, signing_duration })
+        Ok(ControllerManager { controllers, off, tuning, node_masks, signing_duration })
+    }
+
+    /// The prefix lengths of a node's blocks of IPv4 and IPv6 in a cluster of one family, which may be IPv6, or of both.
+    ///
+    /// # Errors
+    /// For what upstream refuses.
+    pub(crate) fn node_cidr_masks(&self, ipv6: bool, both: bool) -> Result<(u8, u8)> {
+        let NodeMasks { any, ipv4, ipv6: of_ipv6 } = self.node_masks;
+        let refused = |what: &str| {
+            Err(Error::new(format!(
+                "kube-controller-manager: usage of --node-cidr-mask-size{what}"
+            )))
+        };
+        match (any, ipv4.or(of_ipv6)) {
+            (Some(_), _) if both => return refused(" is not allowed with dual-stack clusters"),
+            (Some(_), Some(_)) => {
+                return refused(
+                    "-ipv4 and --node-cidr-mask-size-ipv6 is not allowed if --node-cidr-mask-size is set. For dual-stack clusters please unset it and use IPFamily specific flags",
+                );
+            }
+            _ if ipv6 && !both && ipv4.is_some() => {
+                return refused("-ipv4 is not allowed for a single-stack IPv6 cluster");
+            }
+            _ if !ipv6 && !both && of_ipv6.is_some() => {
+                return refused("-ipv6 is not allowed for a single-stack IPv4 cluster");
+            }
+            _ => {}
+        }
+        let ipv4 = ipv4.or(any).unwrap_or(24);
+        let of_ipv6 = of_ipv6.or(any).unwrap_or(64);
+        if (!ipv6 || both) && ipv4 > 32 {
+            return Err(Error::new(format!(
+                "kube-controller-manager: --node-cidr-mask-size={ipv4}: want at most 32"
+            )));
+        }
+        Ok((ipv4, of_ipv6))
     }
 
     /// The controllers that run.
@@ -188,11 +245,12 @@ mod tests {
     #[test]
     fn values_reach_the_controllers() {
         let (found, idle) = read("node-monitor-grace-period=20s terminated-pod-gc-threshold=0 horizontal-pod-autoscaler-tolerance=0.2 horizontal-pod-autoscaler-downscale-stabilization=1m max-endpoints-per-slice=7 node-cidr-mask-size=26 cluster-signing-duration=1h leader-elect=false concurrent-job-syncs=3 use-service-account-credentials").unwrap();
-        let tuning = found.tuning.unwrap();
+        let tuning = found.tuning.clone().unwrap();
         assert_eq!(tuning.node_monitor_grace, Duration::from_secs(20));
         assert_eq!((tuning.finished_pods_max, tuning.endpoints_per_slice_max), (usize::MAX, 7));
         assert_eq!((tuning.autoscaler.tolerance, tuning.autoscaler.down_window_secs), (0.2, 60));
-        assert_eq!((found.node_cidr_mask, found.signing_duration), (26, Duration::from_secs(3600)));
+        assert_eq!(found.node_cidr_masks(false, false).unwrap(), (26, 26));
+        assert_eq!(found.signing_duration, Duration::from_secs(3600));
         assert_eq!(idle, "--kube-controller-manager-arg: leader-elect, concurrent-job-syncs");
         assert!(read("leader-elect").unwrap().0.told().settings.is_none());
         for (args, words) in [

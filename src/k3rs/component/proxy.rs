@@ -54,7 +54,7 @@ pub(crate) fn read(args: &[String], idle: &mut Vec<String>) -> Result<ProxyArgs>
     // Which address is the primary one may change while k3rs runs.
     if !is_primary {
         for block in args.list("nodeport-addresses").unwrap_or_default() {
-            let cidr = Cidr::parse(&block).ok().filter(|_| block != "primary");
+            let cidr = Cidr::parse(&block).filter(|_| block != "primary");
             node_port_cidrs.push(cidr.ok_or_else(|| {
                 args.wrong(&format!(
                     "nodePortAddresses: Invalid value: {block:?}: must be a valid CIDR"
