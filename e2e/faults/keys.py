@@ -1,9 +1,12 @@
 """The keys of a cluster change: token, certificates and authorities, on one server and where others share the datastore."""
 
 import json
+import os
+import signal
 import subprocess
 
 from cluster import telling, until
+from faults.embedded_etcd import etcds
 from hosts import Host, Wire
 
 OLD, NEW = "the-old-token", "the-new-token"
@@ -222,6 +225,36 @@ def test_e_each_server_takes_new_authorities(cluster):
     cluster.start(wait=False)
     cluster.wait_up(60)
     assert has(cluster, "e1")
+
+
+def test_f_what_runs_on_knows_its_etcd_by_the_renewed_certificate(cluster):
+    """After two thirds of a year certificates are made anew; the etcd's clients show them from then on."""
+    FOUND["second"].stop()
+    # Alone it could not even say that it goes.
+    cluster.stop(signal.SIGKILL)
+    shift = cluster.dir / "shift"
+    shift.write_text("0")
+    cluster.env["K3RS_CLOCK_SHIFT_FILE"] = str(shift)
+    cluster.args = ["--disable-agent", "--cluster-reset"]
+    cluster.start(wait=False)
+    assert cluster.process.wait(60) == 0, cluster.tail()
+    cluster.args = ["--disable-agent", *FAST]
+    cluster.start(wait=False)
+    cluster.wait_up(60)
+    before = tls(cluster.data, "etcd/client.crt")
+    said = (cluster.dir / "k3rs.log").stat().st_size
+    shift.write_text(str(260 * 86400))
+    until(lambda: tls(cluster.data, "etcd/client.crt") != before, "it is made anew", 60)
+    until(lambda: b"Renewed the serving certificates" in cluster.said_since(said), "all are", 60)
+    (pid,) = etcds(cluster.data)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: etcds(cluster.data) not in ([], [pid]), "etcd is there again", 60, interval=0.05)
+
+    def writes():
+        made = cluster.kubectl("create", "configmap", "-n", "default", "f1", "--from-literal=a=1", "--request-timeout=5s", check=False)
+        return made.returncode == 0 or "AlreadyExists" in made.stderr
+
+    until(writes, "it writes with a new connection", 60)
 
 
 def prepare(cluster):

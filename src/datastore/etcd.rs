@@ -9,9 +9,11 @@
 
 mod append;
 mod follow;
+mod identities;
 mod link;
 mod members;
 
+pub use identities::read_again as read_identities_again;
 pub(crate) use link::client_tls;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -7,6 +7,8 @@ pub mod embedded;
 mod etcd;
 mod sql;
 
+pub use etcd::read_identities_again;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

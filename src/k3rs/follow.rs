@@ -170,7 +170,14 @@ fn wait_for(pki: &Pki) -> Duration {
 /// Looks at every certificate, and shows and writes down what is new.
 async fn renew(machine: &Arc<Machine>, shown: &Shown, old: &Pki, ips: &[IpAddr]) -> Result<Pki> {
     let (paths, settings) = (machine.paths.clone(), pki_settings(machine, ips));
-    let work = move || Pki::ensure(&paths, &settings, clock());
+    let work = move || {
+        let pki = Pki::ensure(&paths, &settings, clock())?;
+        // The embedded etcd's clients are among those that were renewed.
+        if let Err(error) = datastore::read_identities_again() {
+            log::warn!("{error}");
+        }
+        Ok::<_, stdx::Error>(pki)
+    };
     let pki = rt::unblock(work).await.context(|| "renew certificates")?;
     let served = |pki: &Pki| {
         [&pki.serving_kube_apiserver, &pki.serving_kubelet, &pki.kube_apiserver_client]

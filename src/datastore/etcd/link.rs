@@ -1,7 +1,6 @@
 //! The way to the etcd: its endpoints, of which one is used until it fails or does not answer.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use stdx::time::Mono;
 use stdx::{Context, Error, Result};
 use wire::headers::Headers;
 
-use super::lock;
+use super::{identities, lock};
 use crate::Files;
 
 const ENDPOINTS_MAX: usize = 32;
@@ -31,7 +30,6 @@ const PING_AFTER: Duration = Duration::from_secs(6);
 const PING_MAX: Duration = Duration::from_secs(2);
 /// One answer: a page of keys, or what a watch tells at once.
 const ANSWER_MAX_BYTES: usize = 16 << 20;
-const FILE_MAX_BYTES: u64 = 1 << 20;
 
 pub(super) struct Link {
     client: Client,
@@ -222,15 +220,12 @@ impl Link {
 
 /// Whom an `https` endpoint is believed to be, and who we are to it.
 pub(crate) fn client_tls(files: &Files) -> Result<Arc<tls::ClientConfig>> {
-    let read = |path: &Path| rt::fs::read_within(path, FILE_MAX_BYTES);
     let trust = match &files.cafile {
-        Some(path) => tls::listed(&read(path)?)?,
+        Some(path) => tls::listed(&identities::read(path)?)?,
         None => tls::Trust::Roots(tls::public_roots()),
     };
     let identity = match (&files.certfile, &files.keyfile) {
-        (Some(certificate), Some(key)) => {
-            Some(tls::Identity::from_pem(&read(certificate)?, &read(key)?)?)
-        }
+        (Some(certificate), Some(key)) => Some(identities::open(certificate, key)?),
         (None, None) => None,
         _ => return Err(Error::new("a certificate and its key are given together, or neither")),
     };
