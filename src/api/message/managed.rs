@@ -1,4 +1,4 @@
-//! Who manages which field, as it lies at rest in what programs make: a tenth of the bytes of `metadata.managedFields`.
+//! Who manages which field, as it lies at rest in what programs make: a sixth of the bytes of `metadata.managedFields`.
 //!
 //! Pods, replica sets, slices and events are many, and their managed fields would be more than half of each. So stored
 //! metadata holds them under a tag of its own, which no other reader knows and which is the last one there, as
