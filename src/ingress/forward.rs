@@ -59,7 +59,7 @@ pub(crate) async fn forward(
         loop {
             told(tally, server);
             // What has a body that streams by cannot be sent again.
-            let again = request.try_clone();
+            let again = if upstream.n_ready() > 1 { request.try_clone() } else { None };
             match upstream.client().send(&server.endpoint, request).await {
                 Ok(response) => break response,
                 Err(error) => match again {

@@ -32,8 +32,8 @@ use stdx::{Context, Result};
 pub use flags::Options;
 use live::Shared;
 
-/// Requests that ask for another place while a pod ends find it here still: nodes learn of its end in that time.
-const ACCEPT_GRACE: Duration = Duration::from_secs(1);
+/// Connections that still come while the pod ends are taken: all nodes learn of its end in that time, also busy ones.
+const ACCEPT_GRACE: Duration = Duration::from_secs(5);
 /// A head; as much as the room for HTTP takes of a response's.
 const HEADER_MAX_BYTES: usize = 64 << 10;
 /// Requests at once on one HTTP/2 connection, as Traefik has it.
