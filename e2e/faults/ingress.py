@@ -397,6 +397,60 @@ def test_endpoints_take_turns_and_broken_ones_are_told(cluster):
     expect(codes == [200] * 12, codes)
 
 
+def custom(kind, name, **spec):
+    return {"apiVersion": "traefik.io/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": NS}, "spec": spec}
+
+
+def route(name, match, *middlewares, services=("a",), **more):
+    to = [{"name": service, "port": 80} if isinstance(service, str) else service for service in services]
+    one = {"match": match, "kind": "Rule", "services": to, "middlewares": [{"name": middleware} for middleware in middlewares], **more}
+    return custom("IngressRoute", name, routes=[one])
+
+
+def test_traefiks_own_kinds(cluster):
+    users = base64.b64encode(b"jane:$apr1$H6uskkkW$IgXLP6ewTrSuBkTrqE8wj/\n").decode()
+    apply(
+        cluster,
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "users", "namespace": NS}, "data": {"users": users}},
+        custom("Middleware", "strip", stripPrefix={"prefixes": ["/api"]}),
+        custom("Middleware", "fields", headers={"customRequestHeaders": {"X-Own": "yes", "X-Gone": ""}, "customResponseHeaders": {"X-Answer": "yes"}}),
+        custom("Middleware", "login", basicAuth={"secret": "users"}),
+        custom("Middleware", "to-https", redirectScheme={"scheme": "https", "permanent": True}),
+        custom("Middleware", "others", ipAllowList={"sourceRange": ["198.51.100.0/24"]}),
+        custom("Middleware", "slowly", rateLimit={"average": 1, "period": "1h", "burst": 2}),
+        custom("Middleware", "chained", chain={"middlewares": [{"name": "strip"}, {"name": "fields"}]}),
+        custom("Middleware", "unheard-of", plugin={"x": {}}),
+        route("api", "Host(`route.test`) && PathPrefix(`/api`)", "chained"),
+        route("method", "Host(`route.test`) && Method(`DELETE`) && !Path(`/api`)", services=("b",)),
+        route("login", "Host(`login.test`)", "login"),
+        route("others", "Host(`others.test`)", "others"),
+        route("slowly", "Host(`slowly.test`)", "slowly"),
+        route("shares", "Host(`shares.test`)", services=({"name": "a", "port": 80, "weight": 3}, {"name": "b", "port": 80, "weight": 1})),
+        route("unheard-of", "Host(`unheard.test`)", "unheard-of"),
+        route("wrong", "Host(`wrong.test`"),
+        ingress("https-only", "https-only.test Prefix / a", annotations={PREFIX + "router.middlewares": f"{NS}-to-https@kubernetescrd"}),
+    )
+    wait_code(cluster, 200, "route.test", "/api/x")
+    tree = told(cluster, "route.test", "/api/x?y", headers={"X-Gone": "1", "X-Forwarded-Prefix": "/lie"})
+    expect((tree["target"], tree["fields"].get("x-own"), tree["fields"]["x-forwarded-prefix"]) == ("/x?y", "yes", "/api") and "x-gone" not in tree["fields"], tree)
+    expect(ask(cluster, "route.test", "/api/x")[1].get("x-answer") == "yes", "an answer's field")
+    expect(told(cluster, "route.test", "/z", method="DELETE")["port"] == 9002, "by method")
+    wait_code(cluster, 401, "login.test")
+    login = lambda text: code(cluster, "login.test", headers={"Authorization": "Basic " + base64.b64encode(text).decode()})
+    expect([login(b"jane:test"), login(b"jane:wrong"), login(b"john:test"), login(b"")] == [200, 401, 401, 401], "passwords are compared")
+    wait_code(cluster, 403, "others.test")
+    until(lambda: code(cluster, "slowly.test") == 429, "a rate is limited", 60)
+    wait_code(cluster, 200, "shares.test")
+    ports = [told(cluster, "shares.test")["port"] for _ in range(40)]
+    expect(ports.count(9001) == 30, f"three of four: {ports.count(9001)} of 40")
+    wait_code(cluster, 301, "https-only.test")
+    expect(ask(cluster, "https-only.test", "/a?b")[1]["location"] == "https://https-only.test/a?b", "it leads to https")
+    expect(code(cluster, "https-only.test", port=443) == 200, "and there it is served")
+    until(lambda: "InvalidRoute" in events(cluster, "unheard-of"), "what is not supported is told", 60)
+    until(lambda: "InvalidRoute" in events(cluster, "wrong"), "what cannot be read is told", 60)
+    expect((code(cluster, "unheard.test"), code(cluster, "wrong.test")) == (404, 404), "and not served")
+
+
 def raw(cluster, data):
     """The statuses that come back for these bytes, until the end of the connection."""
     with connect(cluster) as stream:

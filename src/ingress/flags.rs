@@ -137,6 +137,8 @@ impl Options {
         let routes = &mut self.routes;
         match name {
             "providers.kubernetesingress"
+            | "providers.kubernetescrd"
+            | "providers.kubernetescrd.allowemptyservices"
             | "providers.kubernetesingress.allowemptyservices"
             | "providers.kubernetesingress.strictprefixmatching"
             | "metrics.prometheus"

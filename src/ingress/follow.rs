@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::Kind;
 use client::follow::{News, Selection, follow};
-use client::{Client, WatchEvent};
+use client::{Client, List, ListOptions, WatchEvent};
 use routes::Model;
 use stdx::backoff::Backoff;
 
@@ -81,6 +81,11 @@ pub(crate) fn start(client: &Client, shared: &Arc<Shared>) -> Followed {
                 feed.hear(kind, news);
                 true
             };
+            // A definition that somebody removed leaves nothing to wait for.
+            let one = ListOptions { limit: 1, ..ListOptions::default() };
+            if client.list(kind, "", one).await.is_err_and(|status| status.is_not_found()) {
+                hear(News::Listed(List::default()));
+            }
             follow(client, selection, RETRY, &mut hear).await;
         }));
     }

@@ -12,6 +12,14 @@ use crate::flags::EntryPoint;
 use crate::forwarded::{self, Origin};
 use crate::upstream::{Server, Upstream};
 
+/// What an endpoint is told beside what its client said.
+pub(crate) struct Passed<'a> {
+    pub(crate) entry: &'a EntryPoint,
+    pub(crate) hostname: &'a str,
+    /// Fields in place of the client's; an empty one is taken away.
+    pub(crate) fields: &'a [(String, String)],
+}
+
 /// Endpoints that are tried, if one after the other does not take the connection.
 const ATTEMPTS_MAX: usize = 3;
 
@@ -24,8 +32,7 @@ pub(crate) fn plain(code: u16, text: &str) -> Response {
 pub(crate) async fn forward(
     upstream: &Upstream,
     mut request: Request,
-    entry: &EntryPoint,
-    hostname: &str,
+    passed: &Passed<'_>,
     tally: &mut Tally,
 ) -> Response {
     let Some((mut server, cookie)) = upstream.choose(&request.headers) else {
@@ -37,15 +44,24 @@ pub(crate) async fn forward(
         None => String::new(),
     };
     let origin = Origin {
-        entry,
+        entry: passed.entry,
         peer: &request.peer,
         authority: &request.authority,
         upgrade: &protocol,
-        hostname,
+        hostname: passed.hostname,
     };
     request.headers = forwarded::request(&request.headers, &origin);
     if !upstream.service.pass_host {
         request.authority = String::new();
+    }
+    for (name, value) in passed.fields {
+        match (name.as_str(), value.is_empty()) {
+            // What frames a message is for the connection to say.
+            ("connection" | "transfer-encoding" | "content-length" | "upgrade" | "te", _) => {}
+            ("host", false) => request.authority.clone_from(value),
+            (name, true) => request.headers.remove(name),
+            (name, false) => request.headers.set(name, value),
+        }
     }
     let mut response = if let Some(near) = upgrade {
         told(tally, server);

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use http::server::Service;
 use http::{Headers, Method, Request, Response, Version};
-use routes::{Ask, Entry, Target};
+use routes::{Ask, Entry};
 use rt::BoxFuture;
 
 use crate::access_log::Line;
 use crate::figures::{Kind, Tally, Traffic, method_name, protocol_name};
-use crate::forward::{self, plain};
+use crate::forward::{self, Passed, plain};
+use crate::guard::{Guard, Passage};
 use crate::live::Shared;
 use crate::upstream::Upstream;
 
@@ -108,12 +109,38 @@ impl Front {
         if let Some((scheme, permanent)) = &entry.redirect {
             return redirect(&request, scheme, &host, *permanent);
         }
-        let upstream = match self.route(&mut request, &host, tally) {
-            Ok(upstream) => upstream,
+        let (upstream, guards) = match self.route(&mut request, &host, tally) {
+            Ok(route) => route,
             Err(refused) => return refused,
         };
         tally.service = Some(Arc::clone(&upstream.traffic));
-        forward::forward(&upstream, request, entry, &self.shared.options.hostname, tally).await
+        let trusted = entry.trusts(request.peer.address.map(|address| address.ip()));
+        let mut passage = Passage::new(&request, &host, trusted);
+        let mut n_passed = 0;
+        let mut answer = None;
+        for guard in &guards {
+            answer = guard.before(&mut request, &mut passage);
+            if answer.is_some() {
+                break;
+            }
+            n_passed += 1;
+        }
+        let hostname = &self.shared.options.hostname;
+        let mut response = match answer {
+            Some(answer) => answer,
+            None => {
+                let passed = Passed { entry, hostname, fields: &passage.fields };
+                forward::forward(&upstream, request, &passed, tally).await
+            }
+        };
+        for guard in guards[..n_passed].iter().rev() {
+            guard.after(&passage, &mut response);
+        }
+        if !passage.flights.is_empty() {
+            let body = std::mem::take(&mut response.body);
+            response.body = body.holding(passage.flights);
+        }
+        response
     }
 
     /// The service of a request, whose path is cleaned for it.
@@ -123,7 +150,7 @@ impl Front {
         request: &mut Request,
         host: &str,
         tally: &mut Tally,
-    ) -> Result<Arc<Upstream>, Response> {
+    ) -> Result<(Arc<Upstream>, Vec<Arc<Guard>>), Response> {
         let clean = routes::clean(&request.target).ok_or_else(|| plain(400, "Bad Request"))?;
         let live = self.shared.live();
         let ask = Ask {
@@ -139,12 +166,15 @@ impl Front {
         if let Some(line) = &mut tally.line {
             line.router.clone_from(&router.name);
         }
-        let Target::Service(number) = router.target;
+        let upstream = live.service(router.target);
+        let upstream = Arc::clone(upstream.ok_or_else(|| plain(503, "no available server\n"))?);
+        let guards = router.middlewares.iter().filter_map(|number| live.guards.get(*number));
+        let guards = guards.map(Arc::clone).collect();
         // One spelling for the rules and for the endpoint.
         if let std::borrow::Cow::Owned(path) = &clean.path {
             request.target = [path, clean.query].concat();
         }
-        Ok(Arc::clone(&live.upstreams[number]))
+        Ok((upstream, guards))
     }
 }
 

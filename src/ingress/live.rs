@@ -1,15 +1,16 @@
 //! What everybody shares: the table in use with what belongs to it, replaced as a whole.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use http::server::Server;
-use routes::Table;
+use routes::{Table, Target};
 use stdx::Result;
 
 use crate::certificates::{Certificates, Chooser};
 use crate::figures::{Figures, Traffic};
 use crate::flags::Options;
+use crate::guard::Guard;
 use crate::upstream::{Transports, Upstream};
 
 /// A table with its services as they are reached.
@@ -18,6 +19,35 @@ pub(crate) struct Live {
     pub(crate) table: Table,
     /// One for each of the table's services.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
+    /// One for each of the table's middlewares.
+    pub(crate) guards: Vec<Arc<Guard>>,
+    /// Whose turn it is among weighted services.
+    turns: AtomicUsize,
+}
+
+impl Live {
+    /// The service that a request of a route goes to.
+    pub(crate) fn service(&self, target: Target) -> Option<&Arc<Upstream>> {
+        let number = match target {
+            Target::Service(number) => number,
+            Target::Weighted(number) => {
+                let shares = self.table.weighted.get(number)?;
+                let total: u64 = shares.iter().map(|(weight, _)| u64::from(*weight)).sum();
+                let turn = self.turns.fetch_add(1, Ordering::Relaxed) as u64;
+                // Turns are dealt out by a stride that is prime, so that shares mix.
+                let mut left = turn.wrapping_mul(7919).checked_rem(total)?;
+                shares.iter().find_map(|(weight, service)| {
+                    let weight = u64::from(*weight);
+                    if left < weight {
+                        return Some(*service);
+                    }
+                    left -= weight;
+                    None
+                })?
+            }
+        };
+        self.upstreams.get(number)
+    }
 }
 
 pub(crate) struct Shared {
@@ -81,7 +111,14 @@ impl Shared {
                 }
             }
         });
-        let live = Arc::new(Live { upstreams: upstreams.collect(), table });
+        let guards = table.middlewares.iter().map(|(name, middleware)| {
+            let same =
+                |old: &&Arc<Guard>| old.name == *name && Arc::ptr_eq(&old.middleware, middleware);
+            let old = before.guards.iter().find(same);
+            old.map_or_else(|| Arc::new(Guard::new(name, middleware)), Arc::clone)
+        });
+        let (upstreams, guards) = (upstreams.collect(), guards.collect());
+        let live = Arc::new(Live { upstreams, guards, turns: AtomicUsize::new(0), table });
         self.chooser.replace(certificates);
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
         self.figures.reloaded();

@@ -1,13 +1,13 @@
 //! A service as it is reached: its endpoints, the connections to them, and who gets the next request.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Headers;
 use http::client::{Client, Endpoint, Options, Protocol};
 use http::tls::{self, ClientConfig, Trust};
-use routes::{Scheme, Service, Sticky};
+use routes::{Scheme, Service, Sticky, Transport};
 use stdx::Result;
 
 use crate::figures::Traffic;
@@ -22,11 +22,43 @@ const IDLE_PER_SERVICE_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Transports {
     default: Arc<ClientConfig>,
+    /// Those that objects ask for; equal ones are one, so that their connections are shared.
+    others: Mutex<Vec<(Transport, Arc<ClientConfig>)>>,
 }
+
+/// Of these, the ones used last are kept.
+const TRANSPORTS_MAX: usize = 256;
 
 impl Transports {
     pub(crate) fn new() -> Result<Transports> {
-        Ok(Transports { default: tls::client_config(Trust::Roots(tls::public_roots()), None)? })
+        let default = tls::client_config(Trust::Roots(tls::public_roots()), None)?;
+        Ok(Transports { default, others: Mutex::default() })
+    }
+
+    fn find(&self, wanted: Option<&Transport>) -> Arc<ClientConfig> {
+        let Some(wanted) = wanted else { return Arc::clone(&self.default) };
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, config)) = others.iter().find(|(known, _)| known == wanted) {
+            return Arc::clone(config);
+        }
+        let trust = match (wanted.insecure, wanted.roots.is_empty()) {
+            (true, _) => Ok(Trust::Insecure),
+            (false, true) => Ok(Trust::Roots(tls::public_roots())),
+            (false, false) => tls::listed(&wanted.roots),
+        };
+        let config = match trust.and_then(|trust| tls::client_config(trust, None)) {
+            Ok(config) => config,
+            Err(error) => {
+                // Nothing is believed that was not asked for: the public authorities are.
+                log::warn!("a ServersTransport cannot be used: {error}");
+                return Arc::clone(&self.default);
+            }
+        };
+        if others.len() >= TRANSPORTS_MAX {
+            others.remove(0);
+        }
+        others.push((wanted.clone(), Arc::clone(&config)));
+        config
     }
 }
 
@@ -62,6 +94,7 @@ impl Upstream {
         transports: &Transports,
         traffic: Arc<Traffic>,
     ) -> Upstream {
+        let config = transports.find(service.transport.as_ref());
         let servers: Vec<Server> = service
             .endpoints
             .iter()
@@ -70,7 +103,11 @@ impl Upstream {
                 let (scheme, endpoint) = match service.scheme {
                     Scheme::Http => ("http", endpoint.protocol(Protocol::Http1)),
                     Scheme::H2c => ("h2c", endpoint.protocol(Protocol::Http2)),
-                    Scheme::Https => ("https", endpoint.tls(Arc::clone(&transports.default))),
+                    Scheme::Https => ("https", endpoint.tls(Arc::clone(&config))),
+                };
+                let endpoint = match service.transport.as_ref().map_or("", |own| &own.server_name) {
+                    "" => endpoint,
+                    name => endpoint.server_name(name),
                 };
                 let url = format!("{scheme}://{}", endpoint_text(&place.host, place.port));
                 let id = digest(&ring::digest::SHA256, url.as_bytes(), 16);
@@ -207,6 +244,7 @@ mod tests {
             scheme: Scheme::Http,
             pass_host: true,
             sticky,
+            transport: None,
             endpoints: endpoints.collect(),
         };
         Upstream::new(&service, old, &Transports::new().unwrap(), Arc::default())

@@ -6,7 +6,9 @@
 mod annotations;
 mod ask;
 
+mod middleware;
 mod model;
+mod named;
 mod objects;
 mod path;
 mod plan;
@@ -14,10 +16,14 @@ mod rule;
 mod table;
 #[cfg(test)]
 mod tests;
+mod traefik;
 
 pub use annotations::Sticky;
 pub use ask::{Ask, Cidr, Fields};
+pub use middleware::{BasicAuth, Cors, Fields as HeaderFields, Middleware, Password};
 pub use model::{Model, Settings};
+pub use objects::Endpoint;
 pub use path::{Clean, clean};
 pub use rule::Rule;
-pub use table::{Complaint, Endpoint, Entry, Key, Router, Scheme, Service, Table, Target};
+pub use table::{Complaint, Entry, Key, Router, Scheme, Service, Table, Target};
+pub use traefik::Transport;

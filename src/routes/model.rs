@@ -6,6 +6,10 @@ use api::{Kind, Object, kinds};
 
 use crate::objects::{Class, Ingress, ServiceObject, Slice};
 use crate::table::Key;
+use crate::traefik::{
+    INGRESS_ROUTE, IngressRoute, MIDDLEWARE, MiddlewareObject, SERVERS_TRANSPORT, ServersTransport,
+    TRAEFIK_SERVICE, TraefikService,
+};
 
 /// What an administrator may choose.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +31,10 @@ pub struct Model {
     pub(crate) services: BTreeMap<Key, ServiceObject>,
     pub(crate) slices: BTreeMap<Key, Slice>,
     pub(crate) secrets: BTreeMap<Key, Object>,
+    pub(crate) ingress_routes: BTreeMap<Key, IngressRoute>,
+    pub(crate) middlewares: BTreeMap<Key, MiddlewareObject>,
+    pub(crate) traefik_services: BTreeMap<Key, TraefikService>,
+    pub(crate) transports: BTreeMap<Key, ServersTransport>,
 }
 
 impl Model {
@@ -35,7 +43,7 @@ impl Model {
     }
 
     /// The kinds that it wants to be told of, each with a field selector.
-    pub fn kinds() -> [(&'static Kind, &'static str); 5] {
+    pub fn kinds() -> [(&'static Kind, &'static str); 9] {
         [
             (&kinds::INGRESS, ""),
             (&kinds::INGRESS_CLASS, ""),
@@ -43,6 +51,10 @@ impl Model {
             (&kinds::ENDPOINT_SLICE, ""),
             // What Helm keeps is large, and nothing that routes name.
             (&kinds::SECRET, "type!=helm.sh/release.v1"),
+            (&INGRESS_ROUTE, ""),
+            (&MIDDLEWARE, ""),
+            (&TRAEFIK_SERVICE, ""),
+            (&SERVERS_TRANSPORT, ""),
         ]
     }
 
@@ -60,6 +72,14 @@ impl Model {
             self.slices.insert(key, Slice::read(&object.tree()));
         } else if kind == &kinds::SECRET {
             self.secrets.insert(key, object.clone());
+        } else if kind == &INGRESS_ROUTE {
+            self.ingress_routes.insert(key, IngressRoute::read(object));
+        } else if kind == &MIDDLEWARE {
+            self.middlewares.insert(key, MiddlewareObject::read(object));
+        } else if kind == &TRAEFIK_SERVICE {
+            self.traefik_services.insert(key, TraefikService::read(&object.tree()));
+        } else if kind == &SERVERS_TRANSPORT {
+            self.transports.insert(key, ServersTransport::read(&object.tree()));
         }
     }
 
@@ -75,6 +95,14 @@ impl Model {
             self.slices.remove(key);
         } else if kind == &kinds::SECRET {
             self.secrets.remove(key);
+        } else if kind == &INGRESS_ROUTE {
+            self.ingress_routes.remove(key);
+        } else if kind == &MIDDLEWARE {
+            self.middlewares.remove(key);
+        } else if kind == &TRAEFIK_SERVICE {
+            self.traefik_services.remove(key);
+        } else if kind == &SERVERS_TRANSPORT {
+            self.transports.remove(key);
         }
     }
 
@@ -90,6 +118,14 @@ impl Model {
             self.slices.clear();
         } else if kind == &kinds::SECRET {
             self.secrets.clear();
+        } else if kind == &INGRESS_ROUTE {
+            self.ingress_routes.clear();
+        } else if kind == &MIDDLEWARE {
+            self.middlewares.clear();
+        } else if kind == &TRAEFIK_SERVICE {
+            self.traefik_services.clear();
+        } else if kind == &SERVERS_TRANSPORT {
+            self.transports.clear();
         }
         objects.iter().for_each(|object| self.put(object));
     }

@@ -6,7 +6,6 @@ use api::{Lens, Object, Value};
 
 use crate::annotations::{RouterOptions, ServiceOptions};
 use crate::rule::host;
-use crate::table::Endpoint;
 
 /// What names the class in annotations.
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
@@ -216,6 +215,16 @@ fn addresses(tree: &Value) -> Vec<Value> {
             external.map(|ip| api::json!({"ip": ip})).collect()
         }
     }
+}
+
+/// Where a service is reached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// A name or an address.
+    pub host: String,
+    pub port: u16,
+    /// Takes requests of new clients.
+    pub ready: bool,
 }
 
 /// An EndpointSlice.

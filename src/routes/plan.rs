@@ -7,15 +7,16 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use stdx::Arrange;
+use api::Object;
+use stdx::{Arrange, Gather};
 
-use crate::annotations::{PathMatcher, RouterOptions};
+use crate::annotations::{PathMatcher, RouterOptions, ServiceOptions};
 use crate::model::Model;
-use crate::objects::{Backend, HttpPath, Ingress, PathKind, PortRef, ServiceObject, Slice};
-use crate::rule::{Matcher, Rule, regex};
-use crate::table::{
-    Complaint, Endpoint, Entry, Key, Order, Router, Scheme, Service, Table, Target,
+use crate::objects::{
+    Backend, Endpoint, HttpPath, Ingress, PathKind, PortRef, ServiceObject, Slice,
 };
+use crate::rule::{Matcher, Rule, regex};
+use crate::table::{Complaint, Entry, Key, Order, Router, Scheme, Service, Table, Target};
 
 /// What we are to IngressClasses.
 const CONTROLLER: &str = "traefik.io/ingress-controller";
@@ -45,6 +46,9 @@ fn table(model: &Model) -> Table {
         known: BTreeMap::new(),
         certificates: BTreeSet::new(),
         default_is: None,
+        named: model.middlewares.keys().map(|key| (dashed(key), key)).gather(),
+        named_transports: model.transports.keys().map(|key| (dashed(key), key)).gather(),
+        numbers: BTreeMap::new(),
     };
     let mut ours: Vec<(&Key, &Ingress)> =
         model.ingresses.iter().filter(|(_, ingress)| is_ours(model, ingress)).collect();
@@ -52,10 +56,16 @@ fn table(model: &Model) -> Table {
     for (key, ingress) in &ours {
         builder.ingress(key, ingress);
     }
+    builder.ingress_routes();
     builder.statuses(&ours);
     let mut table = builder.table;
     table.finish();
     table
+}
+
+/// As annotations name an object.
+fn dashed(key: &Key) -> String {
+    format!("{}-{}", key.0, key.1)
 }
 
 /// Whether an Ingress is one that we serve.
@@ -83,21 +93,26 @@ struct Part<'a> {
     priority: Option<i64>,
 }
 
-struct Builder<'a> {
-    model: &'a Model,
+pub(crate) struct Builder<'a> {
+    pub(crate) model: &'a Model,
     slices: BTreeMap<(&'a str, &'a str), Vec<&'a Slice>>,
-    table: Table,
-    /// Numbers of services, by their names.
+    pub(crate) table: Table,
+    /// Numbers of services, by their names and options.
     known: BTreeMap<String, usize>,
     certificates: BTreeSet<Key>,
     /// Who has the backend for what no rule is about.
     default_is: Option<String>,
+    /// Middlewares and ServersTransports, as annotations name them: `namespace-name`.
+    pub(crate) named: BTreeMap<String, &'a Key>,
+    pub(crate) named_transports: BTreeMap<String, &'a Key>,
+    /// Numbers of middlewares.
+    pub(crate) numbers: BTreeMap<Key, usize>,
 }
 
 impl<'a> Builder<'a> {
-    fn complain(&mut self, ingress: &Ingress, reason: &'static str, message: String) {
+    pub(crate) fn complain(&mut self, about: &Object, reason: &'static str, message: String) {
         if self.table.complaints.len() < COMPLAINTS_MAX {
-            let about = ingress.object.clone();
+            let about = about.clone();
             self.table.complaints.push(Complaint { about, reason, message });
         }
     }
@@ -105,18 +120,33 @@ impl<'a> Builder<'a> {
     fn ingress(&mut self, key: &Key, ingress: &Ingress) {
         let options = match &ingress.options {
             Ok(options) => options,
-            Err(error) => return self.complain(ingress, "InvalidAnnotation", error.clone()),
+            Err(error) => {
+                return self.complain(&ingress.object, "InvalidAnnotation", error.clone());
+            }
         };
         for ignored in &options.ignored {
-            self.complain(ingress, "Unsupported", ignored.clone());
+            self.complain(&ingress.object, "Unsupported", ignored.clone());
         }
-        self.secrets(key, ingress);
-        if let Some(name) = options.middlewares.first() {
-            let message =
-                format!("middleware {name} is not there, and so none of its routes is served");
-            return self.complain(ingress, "MiddlewareNotFound", message);
+        self.secrets(&key.0, &ingress.object, &ingress.secrets);
+        let middlewares = match self.named_middlewares(&options.middlewares) {
+            Ok(middlewares) => middlewares,
+            Err(error) => {
+                let message = format!("{error}, and so none of its routes is served");
+                return self.complain(&ingress.object, "MiddlewareNotFound", message);
+            }
+        };
+        let begun = self.table.routers.len();
+        self.routes_of(key, ingress, options);
+        for router in &mut self.table.routers[begun..] {
+            router.middlewares.clone_from(&middlewares);
         }
-        let Some(entries) = self.entries(ingress, options) else { return };
+    }
+
+    /// The routes of an Ingress.
+    fn routes_of(&mut self, key: &Key, ingress: &Ingress, options: &RouterOptions) {
+        let Some(entries) = self.entries(&ingress.object, options.entry_points.as_ref()) else {
+            return;
+        };
         if ingress.rules.is_empty() {
             return self.only_default(key, ingress, options, entries);
         }
@@ -125,7 +155,7 @@ impl<'a> Builder<'a> {
                 None => None,
                 Some(Ok(host)) => Some(&**host),
                 Some(Err(error)) => {
-                    self.complain(ingress, "InvalidHost", error.clone());
+                    self.complain(&ingress.object, "InvalidHost", error.clone());
                     continue;
                 }
             };
@@ -137,7 +167,7 @@ impl<'a> Builder<'a> {
                         let part = Part { host, path, exact, priority: None };
                         self.route(key, ingress, entries, part, target);
                     }
-                    Err(error) => self.complain(ingress, "InvalidPath", error),
+                    Err(error) => self.complain(&ingress.object, "InvalidPath", error),
                 }
             }
         }
@@ -164,7 +194,7 @@ impl<'a> Builder<'a> {
         let Some(backend) = &ingress.default else { return };
         if let Some(owner) = &self.default_is {
             let message = format!("the default backend is Ingress {owner}'s, which is older");
-            return self.complain(ingress, "DefaultBackendTaken", message);
+            return self.complain(&ingress.object, "DefaultBackendTaken", message);
         }
         let Some(target) = self.target(key, ingress, backend) else { return };
         self.default_is = Some(format!("{}/{}", key.0, key.1));
@@ -203,12 +233,13 @@ impl<'a> Builder<'a> {
             age: Reverse((ingress.created_secs, format!("{}/{}", key.0, key.1))),
         };
         let tls = options.tls;
-        self.table.routers.push(Router { name, rule, target, entries, tls, order });
+        let middlewares = Vec::new();
+        self.table.routers.push(Router { name, rule, target, middlewares, entries, tls, order });
     }
 
-    /// The entry points of an Ingress; `None` if it names none that there is.
-    fn entries(&mut self, ingress: &Ingress, options: &RouterOptions) -> Option<u8> {
-        let Some(names) = &options.entry_points else {
+    /// The entry points of an object; `None` if it names none that there is.
+    pub(crate) fn entries(&mut self, about: &Object, names: Option<&Vec<String>>) -> Option<u8> {
+        let Some(names) = names else {
             return Some(Entry::Web.bit() | Entry::WebSecure.bit());
         };
         let mut bits = 0;
@@ -218,20 +249,20 @@ impl<'a> Builder<'a> {
                 "websecure" => bits |= Entry::WebSecure.bit(),
                 other => {
                     let message = format!("entry point {other:?} does not exist");
-                    self.complain(ingress, "EntryPointNotFound", message);
+                    self.complain(about, "EntryPointNotFound", message);
                 }
             }
         }
         (bits != 0).then_some(bits)
     }
 
-    /// The certificates that it brings.
-    fn secrets(&mut self, key: &Key, ingress: &Ingress) {
-        for name in &ingress.secrets {
-            let secret: Key = (key.0.clone(), name.clone());
+    /// The certificates that an object brings.
+    pub(crate) fn secrets(&mut self, namespace: &str, about: &Object, names: &[Box<str>]) {
+        for name in names {
+            let secret: Key = (namespace.into(), name.clone());
             if !self.model.secrets.contains_key(&secret) {
-                let message = format!("secret {}/{name} does not exist", key.0);
-                self.complain(ingress, "SecretNotFound", message);
+                let message = format!("secret {namespace}/{name} does not exist");
+                self.complain(about, "SecretNotFound", message);
             } else if self.certificates.insert(secret.clone()) {
                 self.table.certificates.push(secret);
             }
@@ -242,32 +273,42 @@ impl<'a> Builder<'a> {
     fn target(&mut self, key: &Key, ingress: &Ingress, backend: &Backend) -> Option<Target> {
         let Backend::Service { name, port } = backend else {
             let message = "a backend that is no service is not supported".to_owned();
-            self.complain(ingress, "Unsupported", message);
+            self.complain(&ingress.object, "Unsupported", message);
             return None;
         };
-        match self.service(&key.0, name, port) {
+        match self.service(&key.0, name, port, &|_| {}) {
             Ok(number) => Some(Target::Service(number)),
             Err(error) => {
-                self.complain(ingress, "BackendNotFound", error);
+                self.complain(&ingress.object, "BackendNotFound", error);
                 None
             }
         }
     }
 
-    /// The number of a service.
-    fn service(&mut self, namespace: &str, name: &str, port: &PortRef) -> Result<usize, String> {
+    /// The number of a service, with what `change` makes of its options.
+    pub(crate) fn service(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        port: &PortRef,
+        change: &dyn Fn(&mut ServiceOptions),
+    ) -> Result<usize, String> {
         let model = self.model;
+        let what = || format!("service {namespace}/{name}");
         let service = model.services.get(&(namespace.into(), name.into()));
-        let service =
-            service.ok_or_else(|| format!("service {namespace}/{name} does not exist"))?;
+        let service = service.ok_or_else(|| format!("{} does not exist", what()))?;
+        let options = service.options.as_ref().map_err(|error| format!("{}: {error}", what()))?;
+        let mut options = options.clone();
+        change(&mut options);
         let full_name = format!("{namespace}-{name}-{port}");
-        if let Some(number) = self.known.get(&full_name) {
+        let known = format!("{full_name} {options:?}");
+        if let Some(number) = self.known.get(&known) {
             return Ok(*number);
         }
-        let planned = self.plan(namespace, name, service, port, full_name.clone())?;
+        let planned = self.plan(namespace, name, service, port, full_name, &options)?;
         self.table.services.push(planned);
         let number = self.table.services.len() - 1;
-        self.known.insert(full_name, number);
+        self.known.insert(known, number);
         Ok(number)
     }
 
@@ -278,21 +319,14 @@ impl<'a> Builder<'a> {
         service: &ServiceObject,
         wanted: &PortRef,
         full_name: String,
+        options: &ServiceOptions,
     ) -> Result<Service, String> {
         let what = || format!("service {namespace}/{name}");
-        let options = service.options.as_ref().map_err(|error| format!("{}: {error}", what()))?;
         if let Some(ignored) = options.ignored.first() {
-            let about = service.object.clone();
-            let message = ignored.clone();
-            self.table.complaints.push(Complaint { about, reason: "Unsupported", message });
+            self.complain(&service.object, "Unsupported", ignored.clone());
         }
-        if !options.transport.is_empty() {
-            return Err(format!(
-                "{}: ServersTransport {} does not exist",
-                what(),
-                options.transport
-            ));
-        }
+        let transport =
+            self.transport(&options.transport).map_err(|error| format!("{}: {error}", what()))?;
         let port = service.port(wanted);
         let port = port.ok_or_else(|| format!("{} has no TCP port {wanted}", what()))?;
         let scheme = match options.scheme.as_deref() {
@@ -333,6 +367,7 @@ impl<'a> Builder<'a> {
             scheme,
             pass_host: options.pass_host,
             sticky: options.sticky.clone(),
+            transport,
             endpoints,
         })
     }

@@ -1,13 +1,17 @@
 //! The table of routes: what a request is looked up in.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use api::Object;
 use stdx::Arrange;
 
 use crate::annotations::Sticky;
 use crate::ask::Ask;
+use crate::middleware::Middleware;
+use crate::objects::Endpoint;
 use crate::rule::{Hosts, Rule};
+use crate::traefik::Transport;
 
 /// A namespace and a name in it.
 pub type Key = (Box<str>, Box<str>);
@@ -43,6 +47,8 @@ pub struct Router {
     pub name: String,
     pub rule: Rule,
     pub target: Target,
+    /// Numbers of the table's middlewares, the first one outermost.
+    pub middlewares: Vec<usize>,
     pub(crate) entries: u8,
     /// Requests that came without TLS are not its.
     pub(crate) tls: bool,
@@ -64,6 +70,8 @@ pub(crate) struct Order {
 pub enum Target {
     /// The table's service of this number.
     Service(usize),
+    /// The table's weighted list of this number.
+    Weighted(usize),
 }
 
 /// A service with the endpoints that it has now.
@@ -75,6 +83,8 @@ pub struct Service {
     /// The client's `Host` is passed on, and not the endpoint's.
     pub pass_host: bool,
     pub sticky: Option<Sticky>,
+    /// How endpoints are spoken to over TLS; `None` as usual.
+    pub transport: Option<Transport>,
     /// Those that are ready, and after them those that end and serve whoever is bound to them; if none is ready, all.
     pub endpoints: Vec<Endpoint>,
 }
@@ -84,16 +94,6 @@ pub enum Scheme {
     Http,
     Https,
     H2c,
-}
-
-/// Where a service is reached.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Endpoint {
-    /// A name or an address.
-    pub host: String,
-    pub port: u16,
-    /// Takes requests of new clients.
-    pub ready: bool,
 }
 
 /// Something that an object asks for and does not get.
@@ -110,6 +110,10 @@ pub struct Table {
     /// The first that matches counts.
     pub routers: Vec<Router>,
     pub services: Vec<Service>,
+    /// Weights and numbers of services, among which requests are shared out.
+    pub weighted: Vec<Vec<(u32, usize)>>,
+    /// By their full names, with what they do.
+    pub middlewares: Vec<(String, Arc<Middleware>)>,
     /// Secrets whose certificates are shown, oldest user first.
     pub certificates: Vec<Key>,
     pub complaints: Vec<Complaint>,

@@ -2,6 +2,7 @@
 
 use api::{Object, Value, json, kinds};
 
+use crate::traefik::{INGRESS_ROUTE, MIDDLEWARE, SERVERS_TRANSPORT, TRAEFIK_SERVICE};
 use crate::{Ask, Endpoint, Entry, Model, Rule, Scheme, Settings, Table, Target};
 
 fn object(tree: Value) -> Object {
@@ -68,6 +69,7 @@ fn asked(table: &Table, entry: Entry, host: &str, path: &str) -> String {
     let ask = Ask { host, path, query: "", method: "GET", peer: None, headers: &() };
     match table.find(entry, &ask).map(|router| router.target) {
         Some(Target::Service(number)) => table.services[number].name.clone(),
+        Some(Target::Weighted(_)) => "weighted".to_owned(),
         None => String::new(),
     }
 }
@@ -301,6 +303,125 @@ fn statuses_follow_the_published_service() {
     tree["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
     model.put(&object(tree));
     assert!(model.table().statuses.is_empty());
+}
+
+fn custom(kind: &'static api::Kind, name: &str, spec: Value) -> Object {
+    let tree = json!({
+        "apiVersion": "traefik.io/v1alpha1", "kind": kind.name,
+        "metadata": {"name": name, "namespace": "default", "uid": name}, "spec": spec,
+    });
+    Object::from_tree(kind, &tree).unwrap()
+}
+
+#[test]
+fn ingress_routes_and_what_they_name() {
+    let mut model = model();
+    let put = |model: &mut Model, name: &str, rule: &str, more: Value| {
+        let mut route =
+            json!({"match": rule, "kind": "Rule", "services": [{"name": "a", "port": 80}]});
+        more.as_object().unwrap().iter().for_each(|(key, value)| route[key] = value.clone());
+        model.put(&custom(&INGRESS_ROUTE, name, json!({"routes": [route]})));
+    };
+    put(&mut model, "plain", "Host(`x.test`) && PathPrefix(`/api`)", json!({}));
+    put(
+        &mut model,
+        "first",
+        "Host(`x.test`)",
+        json!({"priority": 1000, "services": [{"name": "b", "port": "http"}]}),
+    );
+    let table = model.table();
+    assert_eq!(asked(&table, Entry::Web, "x.test", "/api"), "default-b-http");
+    assert!(reasons(&table).is_empty());
+
+    // Middlewares in order, chains taken apart; a chain of itself is none.
+    let middleware = |name: &str, spec: Value| custom(&MIDDLEWARE, name, spec);
+    model.put(&middleware("strip", json!({"stripPrefix": {"prefixes": ["/api"]}})));
+    model.put(&middleware("deny", json!({"ipAllowList": {"sourceRange": ["10.0.0.0/8"]}})));
+    model.put(&middleware(
+        "both",
+        json!({"chain": {"middlewares": [{"name": "deny"}, {"name": "strip"}]}}),
+    ));
+    put(
+        &mut model,
+        "first",
+        "Host(`x.test`)",
+        json!({"middlewares": [{"name": "both"}, {"name": "deny"}]}),
+    );
+    let table = model.table();
+    let ask = Ask { host: "x.test", path: "/", query: "", method: "GET", peer: None, headers: &() };
+    let router = table.find(Entry::Web, &ask).unwrap();
+    let names: Vec<&str> =
+        router.middlewares.iter().map(|n| table.middlewares[*n].0.as_str()).collect();
+    assert_eq!(names, ["default-deny", "default-strip", "default-deny"]);
+    model.put(&middleware("round", json!({"chain": {"middlewares": [{"name": "round"}]}})));
+    for (more, reason) in [
+        (json!({"middlewares": [{"name": "round"}]}), "InvalidRoute"),
+        (json!({"middlewares": [{"name": "nothing"}]}), "InvalidRoute"),
+        (json!({"middlewares": [{"name": "strip", "namespace": "other"}]}), "InvalidRoute"),
+        (json!({"services": []}), "InvalidRoute"),
+        (json!({"services": [{"name": "nothing", "port": 80}]}), "InvalidRoute"),
+        (json!({"services": [{"name": "a", "port": 80, "healthCheck": {}}]}), "InvalidRoute"),
+        (json!({"match": "Host(x.test)"}), "InvalidRoute"),
+    ] {
+        put(&mut model, "first", "Host(`x.test`)", more.clone());
+        let table = model.table();
+        assert_eq!(reasons(&table), [reason], "{more}");
+        assert_eq!(asked(&table, Entry::Web, "x.test", "/"), "", "{more}");
+    }
+
+    // Weights, also by way of a TraefikService.
+    let shares = json!([{"name": "a", "port": 80, "weight": 3}, {"name": "b", "port": 80}]);
+    model.put(&custom(&TRAEFIK_SERVICE, "shares", json!({"weighted": {"services": shares}})));
+    for services in [shares, json!([{"name": "shares", "kind": "TraefikService"}])] {
+        put(&mut model, "first", "Host(`x.test`)", json!({"services": services}));
+        let table = model.table();
+        assert_eq!(
+            table
+                .weighted
+                .iter()
+                .map(|list| list.iter().map(|(weight, _)| *weight).collect())
+                .collect::<Vec<Vec<_>>>(),
+            [[3, 1]]
+        );
+    }
+
+    // How endpoints are spoken to.
+    model.put(&custom(
+        &SERVERS_TRANSPORT,
+        "own",
+        json!({"insecureSkipVerify": true, "serverName": "s"}),
+    ));
+    put(
+        &mut model,
+        "first",
+        "Host(`x.test`)",
+        json!({"services": [{"name": "a", "port": 80, "scheme": "https", "serversTransport": "own"}]}),
+    );
+    let table = model.table();
+    let service = table.services.iter().find(|service| service.scheme == Scheme::Https).unwrap();
+    assert!(service.transport.as_ref().unwrap().insecure);
+
+    // What none of its own can be.
+    for (spec, known) in [
+        (json!({"redirectScheme": {"scheme": "https", "port": 8443}}), true),
+        (json!({"redirectScheme": {"scheme": "javascript"}}), false),
+        (json!({"stripPrefixRegex": {"regex": ["("]}}), false),
+        (json!({"rateLimit": {"average": 5, "period": "1m", "burst": 3}}), true),
+        (json!({"rateLimit": {"average": 5, "redis": {}}}), false),
+        (json!({"ipAllowList": {"sourceRange": ["x"]}}), false),
+        (json!({"headers": {"customRequestHeaders": {"A": "b"}, "stsSeconds": 5}}), true),
+        (json!({"headers": {"nope": 1}}), false),
+        (json!({"plugin": {}}), false),
+        (json!({"addPrefix": {}, "compress": {}}), false),
+        (json!({}), false),
+    ] {
+        let read = crate::Middleware::read(&json!({"spec": spec}));
+        assert_eq!(read.is_ok(), known, "{spec}: {read:?}");
+    }
+    let secret = |users: &str| json!({"data": {"users": wire::base64::encode(users.as_bytes())}});
+    assert_eq!(crate::middleware::users(&secret("a:{SHA}x\n\nb:$apr1$s$d\n")).unwrap().len(), 2);
+    assert!(crate::middleware::users(&secret("a:$2y$05$x")).is_err());
+    assert!(crate::middleware::users(&secret("a")).is_err());
 }
 
 #[test]

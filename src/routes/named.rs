@@ -1,0 +1,286 @@
+//! IngressRoutes, and what they and annotations name of Traefik's other objects.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use api::Lens;
+
+use crate::middleware::{BasicAuth, Middleware, Reference, users};
+use crate::plan::Builder;
+use crate::rule::Rule;
+use crate::table::{Key, Order, Router, Target};
+use crate::traefik::{IngressRoute, Route, ServiceRef, Transport};
+
+/// Middlewares of one route, chains taken apart, and the chains.
+const MIDDLEWARES_MAX: usize = 256;
+/// As Traefik: what is above is its own.
+const PRIORITY_MAX: i64 = i64::MAX - 1000;
+
+impl Builder<'_> {
+    pub(crate) fn ingress_routes(&mut self) {
+        let model = self.model;
+        for (key, route) in &model.ingress_routes {
+            let wanted = &*model.settings.class;
+            let ours = match wanted {
+                "" => matches!(route.class.as_str(), "" | "traefik"),
+                wanted => route.class == wanted,
+            };
+            if ours {
+                self.ingress_route(key, route);
+            }
+        }
+    }
+
+    fn ingress_route(&mut self, key: &Key, object: &IngressRoute) {
+        if let Some(refused) = &object.refused {
+            return self.complain(&object.object, "Unsupported", refused.clone());
+        }
+        let Some(entries) = self.entries(&object.object, object.entry_points.as_ref()) else {
+            return;
+        };
+        if !object.secret.is_empty() {
+            self.secrets(&key.0, &object.object, &[object.secret.as_str().into()]);
+        }
+        for (number, route) in object.routes.iter().enumerate() {
+            match self.one_route(key, object, route, entries) {
+                Ok(mut router) => {
+                    router.name = format!("{}-{}-{number}", key.0, key.1);
+                    self.table.routers.push(router);
+                }
+                Err(error) => {
+                    let message = format!("spec.routes[{number}] is not served: {error}");
+                    self.complain(&object.object, "InvalidRoute", message);
+                }
+            }
+        }
+    }
+
+    fn one_route(
+        &mut self,
+        key: &Key,
+        object: &IngressRoute,
+        route: &Route,
+        entries: u8,
+    ) -> Result<Router, String> {
+        let rule = Rule::parse(&route.rule)?;
+        let middlewares = self.middlewares(&key.0, &route.middlewares)?;
+        let mut shares = Vec::new();
+        for service in &route.services {
+            self.share(&key.0, service, true, &mut shares)?;
+        }
+        let target = match shares.as_slice() {
+            [] => return Err("it has no service".into()),
+            [(_, one)] => Target::Service(*one),
+            _ if shares.iter().all(|(weight, _)| *weight == 0) => {
+                return Err("all weights are 0".into());
+            }
+            _ => {
+                self.table.weighted.push(shares);
+                Target::Weighted(self.table.weighted.len() - 1)
+            }
+        };
+        let priority = match route.priority {
+            0 => rule.length(),
+            given => given.min(PRIORITY_MAX),
+        };
+        let order = Order {
+            priority,
+            whole_host: false,
+            exact: false,
+            age: Reverse((object.created_secs, format!("{}/{}", key.0, key.1))),
+        };
+        let tls = object.tls;
+        Ok(Router { name: String::new(), rule, target, middlewares, entries, tls, order })
+    }
+
+    /// Adds what a reference leads to, with its weight.
+    fn share(
+        &mut self,
+        namespace: &str,
+        service: &ServiceRef,
+        outer: bool,
+        shares: &mut Vec<(u32, usize)>,
+    ) -> Result<(), String> {
+        if let Some(unsupported) = &service.unsupported {
+            return Err(unsupported.clone());
+        }
+        own_namespace(namespace, &service.to)?;
+        let name = service.to.name.as_str();
+        if service.traefik {
+            let model = self.model;
+            let found = model.traefik_services.get(&(namespace.into(), name.into()));
+            let found =
+                found.ok_or_else(|| format!("TraefikService {namespace}/{name} does not exist"))?;
+            let parts = found
+                .services
+                .as_ref()
+                .map_err(|error| format!("TraefikService {namespace}/{name}: {error}"))?;
+            if !outer || parts.iter().any(|part| part.traefik) {
+                return Err("a TraefikService within another is not supported".into());
+            }
+            if service.weight != 1 {
+                return Err("a weight of a TraefikService beside others is not supported".into());
+            }
+            for part in parts {
+                let mut own = Vec::new();
+                self.share(namespace, part, false, &mut own)?;
+                shares.extend(own);
+            }
+            return Ok(());
+        }
+        let transport = match service.transport.as_str() {
+            "" => String::new(),
+            name => format!("{namespace}-{name}"),
+        };
+        let change = |options: &mut crate::annotations::ServiceOptions| {
+            if !service.scheme.is_empty() {
+                options.scheme = Some(service.scheme.clone());
+            }
+            if let Some(pass_host) = service.pass_host {
+                options.pass_host = pass_host;
+            }
+            if service.sticky.is_some() {
+                options.sticky.clone_from(&service.sticky);
+            }
+            if !transport.is_empty() {
+                options.transport.clone_from(&transport);
+            }
+            options.native |= service.native;
+        };
+        if !matches!(service.scheme.as_str(), "" | "http" | "https" | "h2c") {
+            return Err(format!("the scheme {} is none of http, https and h2c", service.scheme));
+        }
+        shares.push((service.weight, self.service(namespace, name, &service.port, &change)?));
+        Ok(())
+    }
+
+    /// Middlewares as annotations name them, in any namespace.
+    pub(crate) fn named_middlewares(&mut self, names: &[String]) -> Result<Vec<usize>, String> {
+        let keys = names.iter().map(|name| {
+            let key =
+                self.named.get(name).ok_or_else(|| format!("middleware {name} does not exist"))?;
+            Ok((*key).clone())
+        });
+        let keys = keys.collect::<Result<_, String>>()?;
+        self.expand(keys)
+    }
+
+    fn middlewares(&mut self, namespace: &str, names: &[Reference]) -> Result<Vec<usize>, String> {
+        self.expand(keys(namespace, names)?)
+    }
+
+    /// The numbers of middlewares, chains taken apart.
+    fn expand(&mut self, mut keys: Vec<Key>) -> Result<Vec<usize>, String> {
+        let model = self.model;
+        let mut numbers = Vec::new();
+        keys.reverse();
+        let mut n_seen = 0;
+        while let Some(key) = keys.pop() {
+            n_seen += 1;
+            if n_seen > MIDDLEWARES_MAX {
+                return Err(format!(
+                    "it has more than {MIDDLEWARES_MAX} middlewares, or chains of chains go round"
+                ));
+            }
+            let what = || format!("middleware {}/{}", key.0, key.1);
+            let object = model.middlewares.get(&key);
+            let object = object.ok_or_else(|| format!("{} does not exist", what()))?;
+            let read = object.read.as_ref().map_err(|error| format!("{}: {error}", what()));
+            let middleware = match read {
+                Ok(middleware) => middleware,
+                Err(error) => {
+                    self.complain(&object.object, "Unsupported", error.clone());
+                    return Err(error);
+                }
+            };
+            if let Middleware::Chain(names) = &**middleware {
+                let mut inner = self::keys(&key.0, names)?;
+                inner.reverse();
+                keys.extend(inner);
+                continue;
+            }
+            let known = self.numbers.get(&key).copied();
+            let number = match known {
+                Some(number) => number,
+                None => {
+                    let whole = self
+                        .with_users(&key, middleware)
+                        .map_err(|error| format!("{}: {error}", what()))?;
+                    self.table.middlewares.push((format!("{}-{}", key.0, key.1), whole));
+                    self.numbers.insert(key.clone(), self.table.middlewares.len() - 1);
+                    self.table.middlewares.len() - 1
+                }
+            };
+            numbers.push(number);
+        }
+        Ok(numbers)
+    }
+
+    /// A basic authentication with the users of its Secret; others as they are.
+    fn with_users(
+        &self,
+        key: &Key,
+        middleware: &Arc<Middleware>,
+    ) -> Result<Arc<Middleware>, String> {
+        let Middleware::BasicAuth(auth) = &**middleware else { return Ok(Arc::clone(middleware)) };
+        let secret = self.model.secrets.get(&(key.0.clone(), auth.secret.as_str().into()));
+        let secret =
+            secret.ok_or_else(|| format!("secret {}/{} does not exist", key.0, auth.secret))?;
+        let auth = BasicAuth {
+            realm: auth.realm.clone(),
+            remove_header: auth.remove_header,
+            header_field: auth.header_field.clone(),
+            secret: auth.secret.clone(),
+            users: users(&secret.tree())?,
+        };
+        Ok(Arc::new(Middleware::BasicAuth(Box::new(auth))))
+    }
+
+    /// A ServersTransport by `namespace-name`; "" is none.
+    pub(crate) fn transport(&self, name: &str) -> Result<Option<Transport>, String> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let key = self.named_transports.get(name);
+        let key = *key.ok_or_else(|| format!("ServersTransport {name} does not exist"))?;
+        let Some(found) = self.model.transports.get(key) else { return Ok(None) };
+        if let Some(unsupported) = &found.unsupported {
+            return Err(unsupported.clone());
+        }
+        let mut roots = Vec::new();
+        for name in &found.roots {
+            let secret = self.model.secrets.get(&(key.0.clone(), name.as_str().into()));
+            let tree =
+                secret.ok_or_else(|| format!("secret {}/{name} does not exist", key.0))?.tree();
+            let text = tree.entry("data", "ca.crt").or_else(|| tree.entry("data", "tls.ca"));
+            let bytes = text.and_then(wire::base64::decode);
+            roots.extend(bytes.ok_or_else(|| format!("secret {}/{name} has no ca.crt", key.0))?);
+            roots.push(b'\n');
+        }
+        Ok(Some(Transport {
+            insecure: found.insecure,
+            server_name: found.server_name.clone(),
+            roots,
+        }))
+    }
+}
+
+fn keys(namespace: &str, names: &[Reference]) -> Result<Vec<Key>, String> {
+    let key = |reference: &Reference| {
+        own_namespace(namespace, reference)?;
+        let name = reference.name.strip_suffix("@kubernetescrd").unwrap_or(&reference.name);
+        Ok((namespace.into(), name.into()))
+    };
+    names.iter().map(key).collect()
+}
+
+/// Traefik's default: objects name others of their own namespace only.
+fn own_namespace(namespace: &str, reference: &Reference) -> Result<(), String> {
+    match reference.namespace.is_empty() || reference.namespace == namespace {
+        true => Ok(()),
+        false => Err(format!(
+            "{} is in namespace {}, and references across namespaces are not allowed",
+            reference.name, reference.namespace
+        )),
+    }
+}

@@ -1,0 +1,260 @@
+//! Traefik's own objects: IngressRoute, Middleware, TraefikService and ServersTransport.
+
+use api::kind::Declared;
+use api::{Kind, Lens, Object, Value};
+
+use crate::annotations::Sticky;
+use crate::middleware::{Middleware, Reference};
+use crate::objects::PortRef;
+
+const fn kind(name: &'static str, plural: &'static str) -> Kind {
+    const DECLARED: Declared = Declared { version: "v1alpha1", ..Declared::RUN_TIME };
+    Kind { group: "traefik.io", name, plural, declared: &DECLARED, ..Kind::BASE }
+}
+
+pub(crate) static INGRESS_ROUTE: Kind = kind("IngressRoute", "ingressroutes");
+pub(crate) static MIDDLEWARE: Kind = kind("Middleware", "middlewares");
+pub(crate) static TRAEFIK_SERVICE: Kind = kind("TraefikService", "traefikservices");
+pub(crate) static SERVERS_TRANSPORT: Kind = kind("ServersTransport", "serverstransports");
+
+/// Items of one list.
+const ITEMS_MAX: usize = 1024;
+
+/// An IngressRoute.
+#[derive(Debug)]
+pub(crate) struct IngressRoute {
+    pub(crate) object: Object,
+    pub(crate) class: String,
+    pub(crate) entry_points: Option<Vec<String>>,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) tls: bool,
+    /// Of a certificate; "" for none.
+    pub(crate) secret: String,
+    /// Why nothing of it can be served.
+    pub(crate) refused: Option<String>,
+    pub(crate) created_secs: i64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) rule: String,
+    pub(crate) priority: i64,
+    pub(crate) services: Vec<ServiceRef>,
+    pub(crate) middlewares: Vec<Reference>,
+}
+
+/// A service as a route names it.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceRef {
+    pub(crate) to: Reference,
+    /// A TraefikService, and not a Service.
+    pub(crate) traefik: bool,
+    pub(crate) port: PortRef,
+    pub(crate) weight: u32,
+    pub(crate) scheme: String,
+    pub(crate) pass_host: Option<bool>,
+    pub(crate) sticky: Option<Sticky>,
+    pub(crate) transport: String,
+    pub(crate) native: bool,
+    pub(crate) unsupported: Option<String>,
+}
+
+impl IngressRoute {
+    pub(crate) fn read(object: &Object) -> IngressRoute {
+        let tree = object.tree();
+        let spec = tree.at("spec");
+        let tls = spec.at("tls");
+        let annotation = tree.entry("metadata.annotations", "kubernetes.io/ingress.class");
+        let class = match spec.str("ingressClassName") {
+            "" => annotation.unwrap_or(""),
+            name => name,
+        };
+        let names =
+            spec.list("entryPoints").iter().filter_map(|name| name.as_str().map(Into::into));
+        let names: Vec<String> = names.collect();
+        let mut refused = None;
+        for field in ["options", "store"] {
+            if tls.has(field) && tls.at(field).str("name") != "default" {
+                refused = Some(format!("spec.tls.{field} is not supported"));
+            }
+        }
+        IngressRoute {
+            class: class.to_owned(),
+            entry_points: (!names.is_empty()).then_some(names),
+            routes: spec.list("routes").iter().take(ITEMS_MAX).map(Route::read).collect(),
+            tls: spec.has("tls"),
+            secret: tls.str("secretName").into(),
+            refused,
+            created_secs: api::time::parse(tree.str("metadata.creationTimestamp"))
+                .map_or(0, |time| time.secs()),
+            object: object.clone(),
+        }
+    }
+}
+
+impl Route {
+    fn read(tree: &Value) -> Route {
+        Route {
+            rule: tree.str("match").into(),
+            priority: tree.int("priority").unwrap_or(0),
+            services: tree.list("services").iter().take(ITEMS_MAX).map(ServiceRef::read).collect(),
+            middlewares: tree
+                .list("middlewares")
+                .iter()
+                .take(ITEMS_MAX)
+                .map(Reference::read)
+                .collect(),
+        }
+    }
+}
+
+impl ServiceRef {
+    fn read(tree: &Value) -> ServiceRef {
+        const KNOWN: &[&str] = &[
+            "name",
+            "namespace",
+            "kind",
+            "port",
+            "weight",
+            "scheme",
+            "passHostHeader",
+            "sticky",
+            "serversTransport",
+            "nativeLB",
+            "strategy",
+            "responseForwarding",
+        ];
+        let unknown =
+            tree.as_object().and_then(|map| map.keys().find(|key| !KNOWN.contains(&key.as_str())));
+        let mut unsupported = unknown.map(|key| format!("{key} of a service is not supported"));
+        if !matches!(tree.str("strategy"), "" | "wrr" | "RoundRobin") {
+            unsupported = Some(format!("the strategy {} is not supported", tree.str("strategy")));
+        }
+        let port = match tree.at("port") {
+            Value::String(name) => match name.parse() {
+                Ok(number) => PortRef::Number(number),
+                Err(_) => PortRef::Name(name.as_str().into()),
+            },
+            number => PortRef::Number(number.as_i64().unwrap_or(0)),
+        };
+        let cookie = tree.at("sticky.cookie");
+        let sticky = (!cookie.is_null()).then(|| Sticky {
+            name: cookie.str("name").into(),
+            secure: cookie.flag("secure"),
+            http_only: cookie.flag("httpOnly"),
+            same_site: cookie.str("sameSite").into(),
+            max_age: cookie.int("maxAge").unwrap_or(0),
+            path: if cookie.has("path") { cookie.str("path").into() } else { "/".into() },
+            domain: cookie.str("domain").into(),
+        });
+        if let Some(Err(error)) = sticky.as_ref().map(Sticky::check) {
+            unsupported = Some(error);
+        }
+        ServiceRef {
+            to: Reference::read(tree),
+            traefik: tree.str("kind") == "TraefikService",
+            port,
+            weight: tree.int("weight").and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
+            scheme: tree.str("scheme").into(),
+            pass_host: tree.at("passHostHeader").as_bool(),
+            sticky,
+            transport: tree.str("serversTransport").into(),
+            native: tree.flag("nativeLB"),
+            unsupported,
+        }
+    }
+}
+
+/// A Middleware, or why it cannot be one.
+#[derive(Debug)]
+pub(crate) struct MiddlewareObject {
+    pub(crate) object: Object,
+    pub(crate) read: Result<std::sync::Arc<Middleware>, String>,
+}
+
+impl MiddlewareObject {
+    pub(crate) fn read(object: &Object) -> MiddlewareObject {
+        let read = Middleware::read(&object.tree()).map(Into::into);
+        MiddlewareObject { object: object.clone(), read }
+    }
+}
+
+/// A TraefikService: services by weight.
+#[derive(Debug)]
+pub(crate) struct TraefikService {
+    pub(crate) services: Result<Vec<ServiceRef>, String>,
+}
+
+impl TraefikService {
+    pub(crate) fn read(tree: &Value) -> TraefikService {
+        let spec = tree.at("spec");
+        let keys: Vec<&String> = spec.as_object().into_iter().flat_map(api::Map::keys).collect();
+        let weighted = spec.at("weighted");
+        let services = match keys.as_slice() {
+            [key] if *key == "weighted" && !weighted.has("sticky") => {
+                Ok(weighted.list("services").iter().take(ITEMS_MAX).map(ServiceRef::read).collect())
+            }
+            [key] if *key == "weighted" => Err("weighted.sticky is not supported".into()),
+            keys => Err(format!("a TraefikService of {keys:?} is not supported: weighted is")),
+        };
+        TraefikService { services }
+    }
+}
+
+/// How endpoints are spoken to over TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// Any certificate is taken.
+    pub insecure: bool,
+    /// The name in the certificate, if it is not the endpoint's address.
+    pub server_name: String,
+    /// Who signs certificates, PEM; empty for the public authorities.
+    pub roots: Vec<u8>,
+}
+
+/// A ServersTransport.
+#[derive(Debug)]
+pub(crate) struct ServersTransport {
+    pub(crate) insecure: bool,
+    pub(crate) server_name: String,
+    /// Secrets with authorities.
+    pub(crate) roots: Vec<String>,
+    pub(crate) unsupported: Option<String>,
+}
+
+impl ServersTransport {
+    pub(crate) fn read(tree: &Value) -> ServersTransport {
+        const KNOWN: &[&str] = &[
+            "insecureSkipVerify",
+            "serverName",
+            "rootCAsSecrets",
+            "rootCAs",
+            "maxIdleConnsPerHost",
+            "disableHTTP2",
+            "forwardingTimeouts",
+        ];
+        let spec = tree.at("spec");
+        let unknown =
+            spec.as_object().and_then(|map| map.keys().find(|key| !KNOWN.contains(&key.as_str())));
+        let mut unsupported =
+            unknown.map(|key| format!("{key} of a ServersTransport is not supported"));
+        let mut roots: Vec<String> = spec
+            .list("rootCAsSecrets")
+            .iter()
+            .take(ITEMS_MAX)
+            .filter_map(|name| name.as_str().map(Into::into))
+            .collect();
+        for one in spec.list("rootCAs").iter().take(ITEMS_MAX) {
+            match one.str("secret") {
+                "" => unsupported = Some("rootCAs of ConfigMaps are not supported".into()),
+                name => roots.push(name.into()),
+            }
+        }
+        ServersTransport {
+            insecure: spec.flag("insecureSkipVerify"),
+            server_name: spec.str("serverName").into(),
+            roots,
+            unsupported,
+        }
+    }
+}
