@@ -105,21 +105,27 @@ def setns(fd):
 
 
 def connect(cluster, port=80):
-    with inside(cluster):
-        return socket.create_connection((ADDRESS, port), timeout=30)
+    try:
+        with inside(cluster):
+            return socket.create_connection((ADDRESS, port), timeout=30)
+    except OSError as error:
+        # Who waits tries again.
+        raise Failure(f"{ADDRESS}:{port}: {error!r}") from error
 
 
 def ask(cluster, host, path="/", port=80, method="GET", headers=None, body=None):
     """A status, the answer's fields, and its body."""
     connection = http.client.HTTPConnection(ADDRESS, port, timeout=30)
     connection.sock = connect(cluster, port)
-    if port == 443:
-        context = ssl._create_unverified_context()
-        connection.sock = context.wrap_socket(connection.sock, server_hostname=host or None)
     try:
+        if port == 443:
+            context = ssl._create_unverified_context()
+            connection.sock = context.wrap_socket(connection.sock, server_hostname=host or None)
         connection.request(method, path, body=body, headers={"Host": host, **(headers or {})})
         answer = connection.getresponse()
         return answer.status, dict(answer.getheaders()), answer.read().decode()
+    except (OSError, http.client.HTTPException) as error:
+        raise Failure(f"{method} {host}{path}: {error!r}") from error
     finally:
         connection.close()
 
@@ -329,8 +335,11 @@ def test_http2_and_upgrades(cluster):
 
 def peer_certificate(cluster, name):
     context = ssl._create_unverified_context()
-    with context.wrap_socket(connect(cluster, 443), server_hostname=name) as stream:
-        return stream.getpeercert(binary_form=True)
+    try:
+        with context.wrap_socket(connect(cluster, 443), server_hostname=name) as stream:
+            return stream.getpeercert(binary_form=True)
+    except OSError as error:
+        raise Failure(f"a handshake as {name}: {error!r}") from error
 
 
 def test_certificates_by_name_and_new_ones_without_a_break(cluster):
@@ -530,8 +539,8 @@ def test_a_pod_that_ends_finishes_what_it_began_and_nobody_waits(cluster):
         while not stop.wait(0.02):
             try:
                 codes.append(code(cluster, "x.test", "/foo"))
-            except OSError as error:
-                codes.append(repr(error))
+            except Failure as error:
+                codes.append(str(error))
 
     asking = threading.Thread(target=keep_asking, daemon=True)
     asking.start()
