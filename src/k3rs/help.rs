@@ -59,6 +59,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "cluster-dns",
             "cluster-domain",
             "flannel-backend",
+            "flannel-ipv6-masq",
             "flannel-external-ip",
             "egress-selector-mode",
             "flannel-iface",
