@@ -17,15 +17,18 @@ use stdx::backoff::Backoff;
 use stdx::{Context, Error, Result};
 
 use crate::balancer::Balancer;
-use crate::config::{Cidr, Config};
-use crate::families::{self, Open};
+use crate::cidr::Cidr;
+use crate::cidr::Open;
+use crate::config::Config;
+use crate::egress::Mode;
+use crate::families;
 use crate::flags::On;
 use crate::join::{Joining, SERVER_NAME};
+use crate::machine::{Machine, N_WORKERS};
 use crate::node::Link;
 use crate::prepare::{self, EtcDir};
-use crate::server::{Machine, N_WORKERS};
-use crate::tunnel::{self, Mode};
-use crate::{follow, logging, unable};
+use crate::tunnel;
+use crate::{clock, logging, unable};
 
 /// Between attempts to join.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(30));
@@ -89,12 +92,12 @@ async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
     prepare::outlive_pods();
     let _clock = rt::spawn_named("clock", rt::follow_clock());
     rt::spawn_named("memory", rt::follow_memory()).detach();
-    http::tls::not_earlier_than(follow::built());
+    http::tls::not_earlier_than(clock::built());
     let paths = Paths::new(&config.data_dir);
     let _locks = (prepare::lock(&paths)?, prepare::lock_run_directory(&config)?);
     let etc = EtcDir::choose(&config)?;
     rt::fs::create_dir_all(paths.agent().join("etc"), 0o700)?;
-    crate::server::unpack_userspace(paths.clone()).await;
+    crate::machine::unpack_userspace(paths.clone()).await;
     let hostname = sys::host::name().context(|| "read the host's name")?;
     let node_name = prepare::node_name(&config, &etc, &hostname)?;
     let mut node_ips = prepare::node_ips(&config).await?;
@@ -176,7 +179,7 @@ fn apply(config: &mut Config, settings: &Settings) -> Result<()> {
     families::settle(config, &[]);
     config.egress = Mode::parse(&settings.egress_selector_mode)?;
     config.disable_network_policy = !settings.network_policies;
-    config.flannel_backend = crate::config::backend(&settings.flannel_backend)?;
+    config.flannel_backend = crate::values::backend(&settings.flannel_backend)?;
     if settings.flannel_external_ip {
         config.flannel_external_ip = !config.node_external_ips.is_empty();
         if !config.flannel_external_ip {
@@ -214,7 +217,7 @@ impl Keeper {
             }
             if let Some(kept) = kept.as_ref().filter(|kept| self.joining.fits(kept)) {
                 log::warn!("The node goes on with what it kept when it joined");
-                if kept.is_expired(follow::clock()) {
+                if kept.is_expired(clock::clock()) {
                     log::warn!(
                         "Its certificates are over: it must reach a server before it is Ready"
                     );

@@ -13,7 +13,7 @@ use store::Store;
 
 use crate::component::extenders::Extenders;
 use crate::embedded::Embedded;
-use crate::server::{Machine, settings};
+use crate::machine::{Machine, settings};
 
 /// What roles are started from, each time it is this server's turn.
 pub(crate) struct Means {
@@ -182,7 +182,7 @@ const SETTINGS: &str = "k3rs-settings";
 /// # Errors
 /// The flag in which they differ, in k3s's words.
 pub(crate) async fn agree(machine: &Machine, server: &Server) -> Result<()> {
-    let own = crate::server::advertised(machine, &machine.node_ips);
+    let own = crate::machine::advertised(machine, &machine.node_ips);
     let all = server.servers().await.context(|| "look for other servers")?;
     if all.iter().all(|address| own.contains(address)) {
         return Ok(());
@@ -201,7 +201,7 @@ pub(crate) async fn agree(machine: &Machine, server: &Server) -> Result<()> {
 /// What controllers must know of the command line: they read nothing but objects.
 async fn write_settings(machine: &Machine, client: &Client) -> Result<()> {
     let config = &machine.config;
-    let join = |cidrs: &[crate::config::Cidr]| {
+    let join = |cidrs: &[crate::cidr::Cidr]| {
         cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     };
     let own_ports = net::own_ports(&crate::node::net_config(machine, Vec::new())?);

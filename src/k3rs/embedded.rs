@@ -14,9 +14,9 @@ use stdx::{Context, Error, Result};
 use store::{Class, Limits, Op, Query, Store};
 
 use crate::config::{Config, Shared};
-use crate::server::{Machine, pki_settings, settings};
-use crate::state::{RETRY, WAIT_MAX};
-use crate::{follow, join, snapshots};
+use crate::machine::{Machine, pki_settings, settings};
+use crate::shared_log::{RETRY, WAIT_MAX};
+use crate::{clock, join, restore};
 
 /// One question to the server that is joined.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -207,7 +207,7 @@ pub(crate) async fn start(machine: &Machine, plan: Plan) -> Result<Option<Arc<Em
         }
         _ => {}
     }
-    pki::ensure_etcd(paths, &pki_settings(machine, &machine.node_ips), follow::clock())
+    pki::ensure_etcd(paths, &pki_settings(machine, &machine.node_ips), clock::clock())
         .context(|| "prepare the certificates of the embedded etcd")?;
     let setup = Setup {
         name: embedded::name(&dir, &machine.node_name, false)?,
@@ -226,7 +226,7 @@ pub(crate) async fn start(machine: &Machine, plan: Plan) -> Result<Option<Arc<Em
     let restored = config.snapshots.restore.as_deref().filter(|_| resets);
     if let Some(file) = restored {
         let tool = embedded::find_restorer(beside, &unpacked, config.host_path.as_deref())?;
-        snapshots::restore((config, paths), &setup, &tool, file).await?;
+        restore::restore((config, paths), &setup, &tool, file).await?;
     }
     let begin = match plan {
         Plan::New => Begin::New,
@@ -241,7 +241,7 @@ pub(crate) async fn start(machine: &Machine, plan: Plan) -> Result<Option<Arc<Em
     let etcd = etcd.inspect_err(|error| leave_tombstone(paths, &error.to_string()))?;
     if resets {
         let taken = match restored {
-            Some(_) => snapshots::take_keys(config, paths).await,
+            Some(_) => restore::take_keys(config, paths).await,
             None => Ok(()),
         };
         etcd.stop().await;
@@ -357,7 +357,7 @@ async fn migrate(config: &Config, paths: &Paths) -> Result<()> {
     if file.exists() {
         let limits = Limits { check: |_, _| true, ..Limits::for_memory(rt::memory_bytes()) };
         let from = Store::open(&file, limits).await.context(|| "open the SQLite datastore")?;
-        let log = crate::state::shared_log(config).await?.context(|| "find the embedded etcd")?;
+        let log = crate::shared_log::open(config).await?.context(|| "find the embedded etcd")?;
         let to = Store::share(log, limits).await.context(|| "open the embedded etcd")?;
         let all = from.range(&Query::prefix("")).await.context(|| "read the SQLite datastore")?;
         let wanted: Vec<_> = all.items.iter().filter(|kv| kv.lease == 0).collect();

@@ -5,74 +5,13 @@ use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use stdx::{Context, Error, Result};
+use stdx::{Error, Result};
 
+use crate::cidr::Cidr;
 use crate::config::Config;
 
 /// How long a machine that begins a cluster without flags is given to have an IPv4 address.
 const IPV4_MAX: Duration = Duration::from_secs(10);
-
-/// An address block, `10.42.0.0/16`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cidr {
-    pub(crate) address: IpAddr,
-    pub(crate) bits: u8,
-}
-
-impl Cidr {
-    /// Reads a block and begins it with its first address, as Go's `ParseCIDR`.
-    pub(crate) fn parse(text: &str) -> Option<Cidr> {
-        let (address, bits) = text.split_once('/')?;
-        let address: IpAddr = address.parse().ok()?;
-        let bits: u8 = bits.parse().ok()?;
-        let whole = if address.is_ipv4() { 32 } else { 128 };
-        // An IPv4 address in IPv6 clothes would be of both families.
-        let fits = bits <= whole && address.to_canonical() == address;
-        fits.then(|| Cidr { address: Cidr { address, bits }.nth(0), bits })
-    }
-
-    /// The `n`-th address of the block.
-    pub(crate) fn nth(&self, n: u32) -> IpAddr {
-        match self.address {
-            IpAddr::V4(v4) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
-                Ipv4Addr::from((u32::from(v4) & mask).wrapping_add(n)).into()
-            }
-            IpAddr::V6(v6) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
-                Ipv6Addr::from((u128::from(v6) & mask).wrapping_add(u128::from(n))).into()
-            }
-        }
-    }
-}
-
-impl Display for Cidr {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.address, self.bits)
-    }
-}
-
-/// What the command line leaves to the families of the node's addresses.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Open {
-    pub(crate) cluster_cidr: bool,
-    pub(crate) service_cidr: bool,
-    pub(crate) cluster_dns: bool,
-    pub(crate) bind_address: bool,
-}
-
-impl Open {
-    pub(crate) const NOTHING: Open =
-        Open { cluster_cidr: false, service_cidr: false, cluster_dns: false, bind_address: false };
-}
-
-/// The blocks of a flag.
-pub(crate) fn blocks(flag: &str, given: &[String]) -> Result<Vec<Cidr>> {
-    let read = |text: &String| {
-        Cidr::parse(text).context(|| format!("invalid {flag} {text}: invalid CIDR address: {text}"))
-    };
-    given.iter().map(read).collect()
-}
 
 /// Fills in what is not given, for a node that has these addresses; none are known yet if there are none.
 pub(crate) fn settle(config: &mut Config, node_ips: &[IpAddr]) {
@@ -239,21 +178,6 @@ pub(crate) fn has_kernel_ipv6() -> Result<()> {
         _ => Err(Error::new(
             "this kernel has no IPv6 (CONFIG_IPV6, or ipv6.disable on its command line), and the cluster needs it",
         )),
-    }
-}
-
-impl Config {
-    /// The cluster has addresses of IPv6.
-    pub(crate) fn has_ipv6(&self) -> bool {
-        self.cluster_cidrs.iter().any(|cidr| cidr.address.is_ipv6())
-    }
-
-    /// Where programs of this machine reach it: 127.0.0.1, or ::1 in a cluster that knows IPv6 only.
-    pub(crate) fn loopback(&self) -> IpAddr {
-        match self.service_cidrs.iter().all(|cidr| cidr.address.is_ipv6()) {
-            true => Ipv6Addr::LOCALHOST.into(),
-            false => Ipv4Addr::LOCALHOST.into(),
-        }
     }
 }
 

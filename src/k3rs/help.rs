@@ -127,7 +127,7 @@ pub(crate) fn agent() -> String {
 }
 
 fn usage(on: On, head: &str) -> String {
-    let about = described(&crate::config::descriptions());
+    let about = described(&crate::load::descriptions());
     let mut text = String::from(head);
     text.push_str(
         "Flags are also read from the environment variables in brackets and from /etc/rancher/k3s/config.yaml, where\n\
@@ -220,7 +220,7 @@ mod tests {
             let places = TOPICS.iter().flat_map(|(_, names)| *names).filter(|n| **n == flag.name);
             assert_eq!(places.count(), usize::from(flag.waits_for.is_none()), "--{}", flag.name);
         }
-        let about = described(&crate::config::descriptions());
+        let about = described(&crate::load::descriptions());
         for name in TOPICS.iter().flat_map(|(_, names)| *names) {
             let words = about.iter().find(|(known, _)| known == name).map(|(_, words)| words);
             assert!(words.is_some_and(|words| !words.is_empty()), "--{name} says nothing");

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use client::{Access, Client, Source};
 use stdx::{Context, Result};
 
-use crate::{follow, logging};
+use crate::{clock, logging};
 
 /// Where a pod finds who it is to the API.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -36,7 +36,7 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
     };
     let n_workers = std::thread::available_parallelism().map_or(0, |n| n.get() - 1);
     rt::start_workers(n_workers.min(8));
-    http::tls::not_earlier_than(follow::built());
+    http::tls::not_earlier_than(clock::built());
     rt::spawn_named("memory", rt::follow_memory()).detach();
     // Half of the memory for connections, in two entry points; a connection has one to an endpoint beside it.
     let by_memory =

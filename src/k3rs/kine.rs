@@ -11,7 +11,7 @@ use rt::net::TcpListener;
 use stdx::{Context, Error, Result};
 use store::{Limits, Store};
 
-use crate::{follow, logging};
+use crate::{clock, logging};
 
 const DEFAULT_FILE: &str = "./db/state.db";
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -228,7 +228,7 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
         Ok(started) => started,
         Err(error) => return crate::fail(&format!("kine: {error}")),
     };
-    rt::start_workers(crate::server::N_WORKERS);
+    rt::start_workers(crate::machine::N_WORKERS);
     match rt::block_on(run(&ask, settings)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -241,7 +241,7 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
 async fn run(ask: &Ask, mut settings: Settings) -> Result<()> {
     let memory = usize::try_from(rt::memory_bytes()).unwrap_or(usize::MAX);
     settings.messages_max_bytes = settings.messages_max_bytes.min(memory / 32).max(4 << 20);
-    http::tls::not_earlier_than(follow::built());
+    http::tls::not_earlier_than(clock::built());
     rt::spawn_named("memory", rt::follow_memory()).detach();
     let tls = tls(ask)?;
     let address = Address::parse(ask.get("listen-address").unwrap_or("0.0.0.0:2379"))?;

@@ -7,11 +7,14 @@ mod agent;
 mod apiserver;
 mod balancer;
 mod certificate;
+mod cidr;
+mod clock;
 mod component;
 mod config;
 mod controllers;
 
 mod door;
+mod egress;
 mod embedded;
 mod families;
 mod flags;
@@ -21,12 +24,18 @@ mod ingress;
 mod join;
 mod keys;
 mod kine;
+mod load;
 mod logging;
+mod machine;
 mod members;
 mod node;
+mod parts;
 mod prepare;
+mod restore;
 mod secrets;
 mod server;
+mod shared_log;
+mod snapshot_flags;
 mod snapshots;
 mod state;
 mod supervisor;
@@ -34,6 +43,7 @@ mod tunnel;
 mod unable;
 mod uninstall;
 mod userspace;
+mod values;
 mod whom;
 
 use std::path::PathBuf;
@@ -244,7 +254,7 @@ fn init(args: &[String]) -> ExitCode {
         fail(&error.to_string());
     }
     ExitCode::from(
-        u8::try_from(boot::run(args, std::env::vars().collect(), follow::built())).unwrap_or(1),
+        u8::try_from(boot::run(args, std::env::vars().collect(), clock::built())).unwrap_or(1),
     )
 }
 

@@ -11,7 +11,7 @@ use runtime::Runtime;
 use stdx::{Context, Result};
 
 use crate::config::Config;
-use crate::server::Machine;
+use crate::machine::Machine;
 
 /// The kubelet's ports, on which nothing else of the cluster may answer.
 pub(crate) const KUBELET_PORT: u16 = 10250;
@@ -216,7 +216,7 @@ pub(crate) fn kubelet_config(machine: &Machine) -> Result<kubelet::Config> {
     told.external_ips = config.node_external_ips.clone();
     told.labels = labels(config)?;
     told.taints = taints(config)?;
-    told.resolv_conf = crate::server::resolv_conf(config);
+    told.resolv_conf = crate::machine::resolv_conf(config);
     told.cluster_dns = config.cluster_dns.clone();
     told.cluster_domain = config.cluster_domain.clone();
     told.cgroup_root = format!("/{}", config.cgroup_root());
@@ -267,7 +267,7 @@ fn registry_proxy() -> Option<Arc<http::client::Proxy>> {
 /// What `net` is told, here and, without a pod range, at uninstall.
 pub(crate) fn net_config(machine: &Machine, pod_cidrs: Vec<net::Cidr>) -> Result<net::Config> {
     let config = &machine.config;
-    let cidrs = |cidrs: &[crate::config::Cidr]| -> Result<Vec<net::Cidr>> {
+    let cidrs = |cidrs: &[crate::cidr::Cidr]| -> Result<Vec<net::Cidr>> {
         cidrs
             .iter()
             .map(|cidr| net::Cidr::new(cidr.address, cidr.bits).context(|| format!("use {cidr}")))
@@ -286,7 +286,7 @@ pub(crate) fn net_config(machine: &Machine, pod_cidrs: Vec<net::Cidr>) -> Result
         service_cidrs: cidrs(&config.service_cidrs)?,
         cluster_dns: config.cluster_dns.clone(),
         cluster_domain: config.cluster_domain.clone(),
-        resolv_conf: crate::server::resolv_conf(config),
+        resolv_conf: crate::machine::resolv_conf(config),
         address_directory: machine.paths.agent().join("net").join("addresses"),
         netns_directory: config.run_dir.join("netns"),
         bridge: "cni0".into(),

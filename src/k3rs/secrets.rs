@@ -48,7 +48,7 @@ pub(crate) async fn envelope(config: &Config, paths: &Paths) -> Result<(Arc<Encr
 async fn restore(config: &Config, paths: &Paths) -> Result<()> {
     let passwords = crate::prepare::passwords(paths, config)?;
     let limits = store::Limits { check: |_, _| true, ..store::Limits::default() };
-    let store = match crate::state::shared_log(config).await? {
+    let store = match crate::shared_log::open(config).await? {
         Some(log) => Store::share(log, limits).await,
         None => Store::open(&paths.datastore(), limits).await,
     };

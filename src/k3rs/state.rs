@@ -2,21 +2,20 @@
 //! lie in it so that each server has the same.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use cluster::Pki;
 use cluster::bootstrap;
 use cluster::supervisor::Passwords;
 use cluster::token::Token;
 use server::Encryption;
-use stdx::backoff::Backoff;
 use stdx::{Context, Error, Result};
-use store::{Class, Envelope, Limits, Op, Query, SharedLog, Store};
+use store::{Class, Envelope, Limits, Op, Query, Store};
 
 use crate::config::{Config, Shared};
+use crate::machine::{Machine, pki_settings};
 use crate::prepare;
-use crate::server::{Machine, pki_settings};
-use crate::{follow, secrets};
+use crate::shared_log::{self, RETRY, WAIT_MAX};
+use crate::{clock, secrets};
 
 /// Where the bootstrap data of all tokens lie.
 const BOOTSTRAP: &str = "/bootstrap/";
@@ -62,7 +61,7 @@ pub(crate) async fn open(machine: &Machine) -> Result<Opened> {
     }
     let settings = pki_settings(machine, &machine.node_ips);
     let ensure =
-        || Pki::ensure(paths, &settings, follow::clock()).context(|| "prepare certificates");
+        || Pki::ensure(paths, &settings, clock::clock()).context(|| "prepare certificates");
     let mut pki = ensure()?;
     if saved.is_none() || made || lacks {
         let block = bootstrap::collect(paths, &passwords.server, rt::now().wall)?;
@@ -110,13 +109,6 @@ async fn take_rotated(store: &Store, machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-/// The log that servers share, if they do.
-pub(crate) async fn shared_log(config: &Config) -> Result<Option<Arc<dyn SharedLog>>> {
-    let Some(Shared { endpoint, files }) = &config.datastore else { return Ok(None) };
-    let log = datastore::open(endpoint, files.clone()).await;
-    Ok(Some(log.context(|| "open the datastore that --datastore-endpoint names")?))
-}
-
 async fn open_store(machine: &Machine, envelope: Arc<Encryption>) -> Result<Store> {
     let limits = Limits {
         owner: server::key_owner,
@@ -151,7 +143,7 @@ async fn open_shared(
     let until = rt::now().mono + WAIT_MAX;
     let mut failures = 0;
     loop {
-        let opened = match shared_log(&machine.config).await {
+        let opened = match shared_log::open(&machine.config).await {
             Ok(Some(log)) => Store::share_sealed(log, limits, Arc::clone(&envelope))
                 .await
                 .context(|| "open the datastore that --datastore-endpoint names"),
@@ -174,10 +166,6 @@ async fn open_shared(
         rt::sleep(rest).await;
     }
 }
-
-/// As long as kine tries.
-pub(crate) const WAIT_MAX: Duration = Duration::from_secs(300);
-pub(crate) const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 
 /// New keys in a cluster that has some would be a second cluster in one datastore.
 async fn no_other_token(store: &Store, config: &Config) -> Result<()> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use stdx::Result;
 use stdx::backoff::Backoff;
 
+use crate::machine::Machine;
 use crate::node::{self, Agent, Link};
-use crate::server::Machine;
 
 /// A missing module may be loaded, a file system mounted: the next try finds it.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));

@@ -12,8 +12,9 @@ use stdx::{Context, Error, Result};
 
 use crate::config::Config;
 use crate::flags::On;
+use crate::machine::Machine;
+use crate::node;
 use crate::prepare::{self, EtcDir};
-use crate::{node, server::Machine};
 
 const USAGE: &str = "USAGE: k3rs uninstall [--dry-run] [--data-dir DIR] [flags of k3rs server that name paths]\n\n\
     Ends all pods and removes their mounts, cgroups, interfaces and logs, the nft table inet k3rs, the data directory,\n\

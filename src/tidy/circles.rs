@@ -4,9 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::files::{none, sources};
 
-/// Rooms that still have circles among their modules. None comes here anew.
-const TANGLED: &[&str] = &["k3rs"];
-
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 /// The first part of each path after `crate::`, also inside braces.
@@ -78,11 +75,7 @@ fn circle(mut arrows: Arrows) -> Vec<String> {
 fn modules_of_a_room_form_no_circle() {
     let complaints = rooms().into_iter().filter_map(|(room, arrows)| {
         let circle = circle(arrows);
-        match (circle.is_empty(), TANGLED.contains(&room.as_str())) {
-            (false, false) => Some(format!("{room}: among {}", circle.join(", "))),
-            (true, true) => Some(format!("{room} has none any more: take it off the list")),
-            _ => None,
-        }
+        (!circle.is_empty()).then(|| format!("{room}: among {}", circle.join(", ")))
     });
     none("circles of modules", complaints.collect());
 }

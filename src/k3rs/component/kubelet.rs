@@ -76,7 +76,7 @@ impl KubeletArgs {
             }
         }
         for label in args.list("node-labels").unwrap_or_default() {
-            crate::config::node_label(&label)
+            crate::values::node_label(&label)
                 .context(|| format!("kubelet: --node-labels {label:?}"))?;
             let (key, value) = label.split_once('=').unwrap_or((&label, ""));
             read.labels.push((key.to_owned(), value.to_owned()));

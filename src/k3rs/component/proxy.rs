@@ -5,7 +5,7 @@ use std::time::Duration;
 use stdx::Result;
 
 use super::{Args, Component};
-use crate::config::Cidr;
+use crate::cidr::Cidr;
 
 /// What the network is told.
 #[derive(Debug, Clone, Default)]

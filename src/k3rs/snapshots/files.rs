@@ -1,5 +1,6 @@
 //! Snapshots as files of a directory: listed, written whole or not at all, and removed.
 
+use crate::snapshot_flags::ZIP;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -9,8 +10,6 @@ use rt::BoxFuture;
 use stdx::time::Wall;
 use stdx::{Arrange, Context, Error, Result};
 
-/// k3s's ending of compressed ones.
-pub(super) const ZIP: &str = ".zip";
 /// What a file is called while it is written.
 const PART: &str = ".part";
 /// More in one directory are not looked at.

@@ -4,7 +4,6 @@
 mod command;
 mod files;
 mod objects;
-mod restore;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,57 +18,14 @@ use stdx::backoff::Backoff;
 use stdx::{Context, Error, Result};
 
 use crate::embedded::Embedded;
+use crate::snapshot_flags::{Flags, NAME, RETENTION, ZIP};
 use files::{File, Part};
 
 pub(crate) use command::command;
-pub(crate) use restore::{restore, take_keys};
 
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// Names in one question.
 const NAMES_MAX: usize = 1000;
-/// So many are kept if nobody says otherwise, under this name.
-const RETENTION: i64 = 5;
-const NAME: &str = "etcd-snapshot";
-const CRON: &str = "0 */12 * * *";
-
-/// What the flags say of snapshots.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Flags {
-    pub(crate) disabled: bool,
-    pub(crate) name: Option<String>,
-    pub(crate) cron: Option<String>,
-    pub(crate) retention: Option<i64>,
-    pub(crate) dir: Option<PathBuf>,
-    pub(crate) compress: Option<bool>,
-    /// `--cluster-reset-restore-path`
-    pub(crate) restore: Option<PathBuf>,
-}
-
-impl Flags {
-    /// # Errors
-    /// If the schedule is none.
-    pub(crate) fn check(&self) -> Result<()> {
-        self.cron().map(drop)
-    }
-
-    fn cron(&self) -> Result<control::Cron> {
-        let text = self.cron.as_deref().unwrap_or(CRON);
-        let cron = control::Cron::parse(text);
-        cron.map_err(|why| {
-            Error::new(format!("read --etcd-snapshot-schedule-cron {text:?}: {why}"))
-        })
-    }
-
-    /// Whether nothing is said that only an embedded etcd makes use of.
-    pub(crate) fn says_nothing(&self) -> bool {
-        self.name.is_none()
-            && self.cron.is_none()
-            && self.retention.is_none()
-            && self.dir.is_none()
-            && self.compress.is_none()
-    }
-}
-
 /// The snapshots of this server.
 pub(crate) struct Snapshots {
     etcd: Arc<Embedded>,
@@ -169,7 +125,7 @@ impl Snapshots {
         let metadata = objects::extra(&self.client).await;
         let metadata = metadata.map_err(|status| Error::new(status.to_string()));
         let metadata = metadata.context(|| "read what is told of snapshots")?;
-        let ending = if wanted.compress { files::ZIP } else { "" };
+        let ending = if wanted.compress { ZIP } else { "" };
         let at = rt::now().wall.secs();
         let name = format!("{}-{}-{at}{ending}", wanted.name, self.node);
         log::info!("Saving etcd snapshot to {}", wanted.dir.join(&name).display());

@@ -9,7 +9,8 @@ use client::{Client, DeleteOptions, ListOptions, PatchType};
 use cluster::token;
 use stdx::Gather;
 
-use super::files::{File, ZIP};
+use super::files::File;
+use crate::snapshot_flags::ZIP;
 
 const NAMESPACE: &str = "kube-system";
 const CONFIG: &str = "k3s-etcd-snapshots";

@@ -17,8 +17,8 @@ use kubelet::Kubelet;
 use stdx::backoff::Backoff;
 use stdx::{Context, Error, Result};
 
-use super::Mode;
 use crate::balancer::{Balancer, Place};
+use crate::egress::Mode;
 use crate::join::SERVER_NAME;
 use crate::node::KUBELET_PORT;
 

@@ -7,7 +7,7 @@ use http::client::Dial;
 use http::tunnel::{MESSAGE_MAX_BYTES, Session};
 use http::{Request, Response, websocket};
 
-use super::Mode;
+use crate::egress::Mode;
 
 /// Sessions of one node: it may reach this server at several addresses. The newest is used.
 const SESSIONS_MAX: usize = 4;

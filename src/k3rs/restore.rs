@@ -9,9 +9,9 @@ use datastore::embedded::{self, Setup};
 use stdx::{Context, Error, Result};
 use store::{Limits, Store};
 
-use super::files::ZIP;
 use crate::config::Config;
 use crate::prepare;
+use crate::snapshot_flags::ZIP;
 
 /// What is copied at once.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -98,7 +98,7 @@ pub(crate) async fn take_keys(config: &Config, paths: &Paths) -> Result<()> {
         Some(token) => Token::parse(token).context(|| "read --token")?.password,
         None => prepare::passwords(paths, config)?.server,
     };
-    let log = crate::state::shared_log(config).await?.context(|| "find the embedded etcd")?;
+    let log = crate::shared_log::open(config).await?.context(|| "find the embedded etcd")?;
     let limits = Limits { check: |_, _| true, ..Limits::for_memory(rt::memory_bytes()) };
     let store = Store::share(log, limits).await.context(|| "open what was restored")?;
     let saved = store.get(&bootstrap::storage_key(&password)).await;
