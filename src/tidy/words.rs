@@ -89,7 +89,7 @@ const PATHS: &[(&str, &[&str])] = &[
     // Volumes' roots and what is made from the API: directories of the node's own.
     (
         "rt::fs::set_owner(",
-        &["kubelet/volumes/atomic.rs", "kubelet/volumes/setup.rs", "k3rs/server.rs"],
+        &["kubelet/volumes/atomic.rs", "kubelet/volumes/setup.rs", "k3rs/machine.rs"],
     ),
     (
         "rt::fs::set_mode(",
