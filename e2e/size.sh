@@ -2,9 +2,9 @@
 # Each binary's size against its budget, and its ten largest parts: size.sh HOST_BINARY; dist/* are taken along where built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# In KiB. With the whole Kubernetes API and what several servers need, a 64-bit program that is given away (dist/) may have 13.25 MiB, armv7's 8.5 MiB.
-# The host's own build has glibc in it, and may have 14 MiB.
-host=14336 wide=13568 narrow=8704
+# In KiB. With the whole Kubernetes API, what several servers need, and the ingress, a 64-bit program that is given away (dist/) may have
+# 13.75 MiB, armv7's 9 MiB (10 MB with every battery). The host's own build has glibc in it, and may have 14.75 MiB.
+host=15104 wide=14080 narrow=9216
 goal=$((8 * 1024 * 1024))
 failed=0
 
