@@ -1,0 +1,116 @@
+//! Every path by which the product reads or changes a tree names fields that exist in some kind: a mistyped one would read as
+//! absent for ever, and nothing would say so.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use api::schema::{Shape, TypeId, schema};
+
+/// What takes a path first.
+const CALLS: &[&str] = &[
+    ".at(", ".str(", ".int(", ".flag(", ".list(", ".pairs(", ".entry(", ".has(", ".set(", ".slot(",
+    ".remove(",
+];
+
+/// Rooms that read kinds which are not in code: an ingress's definitions.
+const FOREIGN: &[&str] = &["routes", "ingress"];
+
+/// Fields of kinds that others define, and of documents that are no kinds, with who reads them.
+const ELSEWHERE: &[(&str, &str)] = &[];
+
+/// Paths in calls, of those that begin at an object's root.
+fn paths(text: &str) -> BTreeSet<&str> {
+    let shipped = text.split("#[cfg(test)]\nmod ").next().unwrap_or("");
+    let mut found = BTreeSet::new();
+    for call in CALLS {
+        for rest in shipped.split(call).skip(1) {
+            let Some(literal) = rest.trim_start().strip_prefix('"') else { continue };
+            let path = literal.split('"').next().unwrap_or("");
+            let begins =
+                ["spec.", "status.", "metadata."].iter().any(|root| path.starts_with(root));
+            // What is put together, or holds a key with its own characters, is not read here.
+            if begins && path.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '_') {
+                found.insert(path);
+            }
+        }
+    }
+    found
+}
+
+/// Whether the parts of a path lead from a type to a field.
+fn leads(mut id: TypeId, path: &str) -> bool {
+    let schema = schema();
+    let mut parts = path.split('.').peekable();
+    while let Some(part) = parts.next() {
+        let Some(field) = schema.by_json(id, part) else { return false };
+        if field.shape != Shape::Single && parts.peek().is_some() {
+            // An index, or a key.
+            let key = parts.next().unwrap_or("");
+            if field.shape == Shape::List && key.parse::<usize>().is_err() {
+                return false;
+            }
+        }
+        match field.message() {
+            Some(next) => id = next,
+            None => return parts.next().is_none(),
+        }
+    }
+    true
+}
+
+fn sources(dir: &Path, into: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.display().to_string();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if name.ends_with(".rs") && !name.contains("tests") && !name.contains("/checks/") {
+            into.push((name, std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn they_name_fields_that_exist() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut all = Vec::new();
+    sources(src, &mut all);
+    let roots: Vec<TypeId> = schema().types().filter(|id| schema().of(*id).kind).collect();
+    assert!(roots.len() > 50, "the kinds were not found");
+    let (mut n_paths, mut complaints) = (0, Vec::new());
+    for (name, text) in &all {
+        let room = name.strip_prefix(src.to_str().unwrap()).and_then(|it| it.split('/').nth(1));
+        if room.is_some_and(|room| FOREIGN.contains(&room)) {
+            continue;
+        }
+        for path in paths(text) {
+            n_paths += 1;
+            let known = roots.iter().any(|root| leads(*root, path))
+                || ELSEWHERE.iter().any(|(elsewhere, _)| *elsewhere == path);
+            if !known {
+                complaints.push(format!("{name}: {path}"));
+            }
+        }
+    }
+    assert!(n_paths > 500, "only {n_paths} paths were found");
+    assert!(complaints.is_empty(), "no such field:\n{}", complaints.join("\n"));
+}
+
+#[test]
+fn mistyped_paths_are_found() {
+    let text =
+        "let a = tree.str(\"spec.nodeName\"); tree.list(\"spec.container\"); other.str(\"name\");";
+    let found: Vec<&str> = paths(text).into_iter().collect();
+    assert_eq!(found, ["spec.container", "spec.nodeName"]);
+    let pod = schema().types().find(|id| schema().of(*id).name == "Pod").unwrap();
+    for (path, want) in [
+        ("spec.nodeName", true),
+        ("spec.container", false),
+        ("spec.containers.0.resources.limits.cpu", true),
+        ("spec.containers.first.name", false),
+        ("metadata.labels.app", true),
+        ("spec.nodeName.more", false),
+    ] {
+        assert_eq!(leads(pod, path), want, "{path}");
+    }
+}
