@@ -21,7 +21,16 @@ const SORTERS: &[&str] = &["sys", "store"];
 /// Rooms that may collect into trees by the library, which makes five kilobytes of each type: a store's trees are long.
 const GATHERERS: &[&str] = &["store", "fuzz"];
 
+/// Rooms that answer over HTTP, and so choose status codes: everywhere else the answer is the caller's to make. `net` answers
+/// load balancers that ask for a service's health, and `wire` has the codec.
+const ANSWERERS: &[&str] = &[
+    "cluster", "fuzz", "http", "ingress", "k3rs", "kine", "kubelet", "net", "server", "sim", "wire",
+];
+
 const BANS: &[Ban] = &[
+    Ban { word: "Response::new(", rooms: ANSWERERS, instead: "an error for who answers" },
+    Ban { word: "Response::text(", rooms: ANSWERERS, instead: "an error for who answers" },
+    Ban { word: "Response::json(", rooms: ANSWERERS, instead: "an error for who answers" },
     Ban {
         word: "Instant::now",
         rooms: &["rt", "shim"],
