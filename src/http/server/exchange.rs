@@ -306,6 +306,12 @@ impl<'a> Exchange<'a> {
                     self.refusal(500, "InternalError", message)
                 });
                 self.begin(response);
+                // What the body has ready goes out with the head: one write, and one record of TLS.
+                if let Answer::Streaming(streaming) = &mut self.answer
+                    && streaming.poll(&mut self.out, cx)? == Poll::Ready(Streamed::End)
+                {
+                    self.answer = Answer::Finished;
+                }
                 Ok(Poll::Ready(()))
             }
             Answer::Streaming(streaming) => {
