@@ -46,6 +46,8 @@ pub(super) struct Exchange<'a> {
 enum Answer {
     Calling(Pin<Box<dyn Future<Output = Option<Response>> + Send>>),
     Streaming(Streaming),
+    /// Its body failed; what was encoded before is written first.
+    Broken(Error),
     Finished,
     Upgrading,
 }
@@ -164,12 +166,13 @@ impl<'a> Exchange<'a> {
             let written = self.poll_output(cx)?;
             let waits_for_peer = match (&written, &self.answer) {
                 (Poll::Pending, _) => true,
-                (Poll::Ready(()), Answer::Calling(_) | Answer::Streaming(_)) => {
-                    match self.poll_answer(cx)? {
-                        Poll::Ready(()) => continue,
-                        Poll::Pending => reading.is_pending() && self.wants_body(),
-                    }
-                }
+                (
+                    Poll::Ready(()),
+                    Answer::Calling(_) | Answer::Streaming(_) | Answer::Broken(_),
+                ) => match self.poll_answer(cx)? {
+                    Poll::Ready(()) => continue,
+                    Poll::Pending => reading.is_pending() && self.wants_body(),
+                },
                 (Poll::Ready(()), Answer::Finished) => match self.finish(&reading) {
                     Some(next) => return Poll::Ready(Ok(next)),
                     // The rest of the body is read and dropped from now on.
@@ -307,10 +310,13 @@ impl<'a> Exchange<'a> {
                 });
                 self.begin(response);
                 // What the body has ready goes out with the head: one write, and one record of TLS.
-                if let Answer::Streaming(streaming) = &mut self.answer
-                    && streaming.poll(&mut self.out, cx)? == Poll::Ready(Streamed::End)
-                {
-                    self.answer = Answer::Finished;
+                if let Answer::Streaming(streaming) = &mut self.answer {
+                    match streaming.poll(&mut self.out, cx) {
+                        Ok(Poll::Ready(Streamed::End)) => self.answer = Answer::Finished,
+                        Ok(_) => {}
+                        // The head goes out nevertheless: it was an answer, which then broke.
+                        Err(error) => self.answer = Answer::Broken(error),
+                    }
                 }
                 Ok(Poll::Ready(()))
             }
@@ -324,6 +330,10 @@ impl<'a> Exchange<'a> {
                 }
                 Ok(polled.map(|_| ()))
             }
+            Answer::Broken(_) => match std::mem::replace(&mut self.answer, Answer::Finished) {
+                Answer::Broken(error) => Err(error),
+                _ => Ok(Poll::Ready(())),
+            },
             Answer::Finished | Answer::Upgrading => Ok(Poll::Ready(())),
         }
     }
