@@ -379,6 +379,5 @@ fn owner_hash(name: &str) -> String {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    wire::hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }

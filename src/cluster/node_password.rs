@@ -108,7 +108,7 @@ fn hash(password: &str) -> String {
 fn format(password: &str, salt: &[u8], cost: Cost) -> Option<String> {
     let mut key = [0; KEY_BYTES];
     scrypt::derive(password.as_bytes(), salt, cost, &mut key)?;
-    let (salt, key) = (token::hex(salt), wire::base64::encode(&key));
+    let (salt, key) = (wire::hex::encode(salt), wire::base64::encode(&key));
     let Cost { log_n, r, p } = cost;
     Some(format!("$1:{salt}:{log_n}:{r}:{p}:{}", key.trim_end_matches('=')))
 }

@@ -162,7 +162,7 @@ mod tests {
             let mut key = [0; 64];
             let cost = Cost { log_n, r, p };
             derive(password.as_bytes(), salt.as_bytes(), cost, &mut key).unwrap();
-            assert_eq!(crate::token::hex(&key), wanted);
+            assert_eq!(wire::hex::encode(&key), wanted);
         }
     }
 

@@ -97,18 +97,14 @@ pub fn ca_hash(pem: &str) -> String {
 
 /// Lower-case hex SHA-256.
 pub fn hash(bytes: &[u8]) -> String {
-    hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    wire::hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }
 
 /// `n_bytes` random bytes in hex, as k3s makes passwords.
 pub fn random_hex(n_bytes: usize) -> String {
     let mut bytes = vec![0; n_bytes];
     rt::random(&mut bytes);
-    hex(&bytes)
+    wire::hex::encode(&bytes)
 }
 
 #[cfg(test)]

@@ -153,8 +153,8 @@ fn default_certificate() -> Result<Loaded> {
     let what = || "make the default certificate";
     let mut random = [0; 32];
     rt::random(&mut random);
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let name = format!("{}.{}.traefik.default", hex(&random[..16]), hex(&random[16..]));
+    let encode = wire::hex::encode;
+    let name = format!("{}.{}.traefik.default", encode(&random[..16]), encode(&random[16..]));
     let key = rcgen::KeyPair::generate().context(what)?;
     let mut params = rcgen::CertificateParams::new(vec![name]).context(what)?;
     params.distinguished_name = rcgen::DistinguishedName::new();

@@ -12,7 +12,7 @@ use routes::{BasicAuth, Cors, HeaderFields, Middleware, Password};
 use stdx::time::Mono;
 
 use crate::forward::plain;
-use crate::md5;
+use crate::htpasswd;
 
 /// Sources that a rate limit tells apart, as Traefik.
 const SOURCES_MAX: usize = 65_536;
@@ -327,12 +327,12 @@ fn authenticate(
         let (name, password) = text.split_once(':')?;
         Some((name.to_owned(), password.to_owned()))
     });
-    let name = given.filter(|(_, password)| password.len() <= md5::PASSWORD_MAX_BYTES).and_then(
-        |(name, password)| {
+    let name = given
+        .filter(|(_, password)| password.len() <= htpasswd::PASSWORD_MAX_BYTES)
+        .and_then(|(name, password)| {
             let known = auth.users.iter().find(|(known, _)| *known == name);
             known.filter(|(_, expected)| is_password(expected, &password)).map(|(name, _)| name)
-        },
-    );
+        });
     let Some(name) = name else {
         let realm = format!("Basic realm=\"{}\"", auth.realm);
         return Some(plain(401, "401 Unauthorized\n").header("www-authenticate", realm));
@@ -357,7 +357,7 @@ fn is_password(expected: &Password, password: &str) -> bool {
                 ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
             same(expected, &wire::base64::encode(sha1.as_ref()))
         }
-        Password::Md5(expected) => md5::is_crypt(expected, password),
+        Password::Md5(expected) => htpasswd::is_crypt(expected, password),
     }
 }
 

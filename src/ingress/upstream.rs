@@ -181,8 +181,7 @@ fn endpoint_text(host: &str, port: u16) -> String {
 /// The first digits of a digest.
 fn digest(algorithm: &'static ring::digest::Algorithm, bytes: &[u8], digits: usize) -> String {
     let digest = ring::digest::digest(algorithm, bytes);
-    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    hex[..digits].to_owned()
+    wire::hex::encode(digest.as_ref())[..digits].to_owned()
 }
 
 /// The value of a cookie that a client sent.

@@ -213,15 +213,5 @@ pub(crate) async fn finish<T: Send + 'static>(
 pub(crate) fn new_id() -> Id {
     let mut bytes = [0; 32];
     rt::random(&mut bytes);
-    hex(&bytes).into()
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
+    wire::hex::encode(&bytes).into()
 }

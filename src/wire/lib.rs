@@ -8,6 +8,7 @@ pub mod dns;
 pub mod etcd;
 pub mod gzip_encode;
 pub mod headers;
+pub mod hex;
 pub mod hpack;
 pub mod html;
 pub mod http1;

@@ -11,7 +11,6 @@
 //! append, or looks now and then.
 
 mod follow;
-mod md5;
 mod mysql;
 mod mysql_dsn;
 mod postgres;

@@ -4,7 +4,6 @@ use ::wire::postgres::{self as wire, Authentication, Message, ServerError};
 use rt::BoxFuture;
 use stdx::{Context, Error, Result};
 
-use super::md5::{hex, md5};
 use super::scram::Scram;
 use super::server::{Host, Server, Tls};
 use super::session::{Failure, FailureKind, Session, Sink, Step, Stream, Value, Way};
@@ -27,6 +26,12 @@ const PREPARE: &str = "SELECT set_config('tcp_keepalives_idle', '10', false), \
     current_setting('transaction_read_only')";
 const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const COMMIT: &str = "COMMIT";
+
+/// What PostgreSQL's older way of passwords is made of.
+fn md5_hex(bytes: &[u8]) -> String {
+    use md5::Digest;
+    ::wire::hex::encode(&md5::Md5::digest(bytes))
+}
 
 pub(super) struct Postgres {
     stream: Stream,
@@ -304,8 +309,8 @@ async fn authenticate(stream: &mut Stream, server: &Server) -> Result<(), Failur
                         wire::put_password(&mut out, password.as_bytes());
                     }
                     Authentication::Md5 { salt } => {
-                        let inner = hex(&md5(format!("{password}{}", server.user).as_bytes()));
-                        let outer = hex(&md5(&[inner.as_bytes(), &salt].concat()));
+                        let inner = md5_hex(format!("{password}{}", server.user).as_bytes());
+                        let outer = md5_hex(&[inner.as_bytes(), &salt].concat());
                         wire::put_password(&mut out, format!("md5{outer}").as_bytes());
                     }
                     Authentication::Sasl(mechanisms) => {

@@ -21,7 +21,6 @@ use wire::decompress::Decompressor;
 use wire::oci;
 
 use super::unpack::{self, Unpacked};
-use crate::state::hex;
 
 /// Layers of one image. The mount options of more would not fit into their page.
 pub(super) const LAYERS_MAX: usize = 140;
@@ -456,7 +455,7 @@ pub(super) fn remove_leftovers(root: &Path) {
 
 /// `sha256:<hex>` of some bytes.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    format!("sha256:{}", hex(digest::digest(&digest::SHA256, bytes).as_ref()))
+    format!("sha256:{}", wire::hex::encode(digest::digest(&digest::SHA256, bytes).as_ref()))
 }
 
 /// Hashes what passes through.
@@ -471,7 +470,7 @@ impl<R> Hashing<R> {
     }
 
     pub(super) fn finish(self) -> (R, String) {
-        (self.reader, format!("sha256:{}", hex(self.context.finish().as_ref())))
+        (self.reader, format!("sha256:{}", wire::hex::encode(self.context.finish().as_ref())))
     }
 }
 

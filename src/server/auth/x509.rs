@@ -35,7 +35,7 @@ pub(crate) fn user(der: &[u8]) -> Option<User> {
     user.groups.push(AUTHENTICATED.to_owned());
     // Upstream tells audit logs which credential it was.
     let digest = ring::digest::digest(&ring::digest::SHA256, der);
-    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = wire::hex::encode(digest.as_ref());
     user.extra.insert(
         "authentication.kubernetes.io/credential-id".into(),
         vec![format!("X509SHA256={hex}")],
