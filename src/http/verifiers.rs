@@ -15,15 +15,24 @@ use crate::crypto::provider;
 
 /// What sets one of these verifiers apart. Signatures are checked in the same way by all of them ([`Verifier`]).
 pub(crate) trait Judge: fmt::Debug + Send + Sync {
-    /// Whether `certificate`, issued by `intermediates`, is that of the server `name` at `now`.
-    fn believes(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error>;
+    /// Whether what a server showed is believed.
+    fn believes(&self, shown: &Shown<'_>) -> Result<ServerCertVerified, Error>;
+}
+
+/// What a server showed: the certificate, who issued it, and which server at what time it is to be.
+pub(crate) struct Shown<'a> {
+    certificate: &'a CertificateDer<'a>,
+    intermediates: &'a [CertificateDer<'a>],
+    name: &'a ServerName<'a>,
+    ocsp: &'a [u8],
+    now: UnixTime,
+}
+
+impl Shown<'_> {
+    fn judged_by(&self, other: &dyn ServerCertVerifier) -> Result<ServerCertVerified, Error> {
+        let Shown { certificate, intermediates, name, ocsp, now } = *self;
+        other.verify_server_cert(certificate, intermediates, name, ocsp, now)
+    }
 }
 
 /// A judge as rustls wants it.
@@ -39,7 +48,7 @@ impl<J: Judge> ServerCertVerifier for Verifier<J> {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.0.believes(certificate, intermediates, name, ocsp, now)
+        self.0.believes(&Shown { certificate, intermediates, name, ocsp, now })
     }
 
     fn verify_tls12_signature(
@@ -72,14 +81,7 @@ impl<J: Judge> ServerCertVerifier for Verifier<J> {
 pub(crate) struct AnyCertificate;
 
 impl Judge for AnyCertificate {
-    fn believes(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    fn believes(&self, _: &Shown<'_>) -> Result<ServerCertVerified, Error> {
         Ok(ServerCertVerified::assertion())
     }
 }
@@ -89,16 +91,9 @@ impl Judge for AnyCertificate {
 pub(crate) struct AnyName(pub(crate) Arc<dyn ServerCertVerifier>);
 
 impl Judge for AnyName {
-    fn believes(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    fn believes(&self, shown: &Shown<'_>) -> Result<ServerCertVerified, Error> {
         use CertificateError::{NotValidForName, NotValidForNameContext};
-        match self.0.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+        match shown.judged_by(&*self.0) {
             Err(Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {
                 Ok(ServerCertVerified::assertion())
             }
@@ -115,23 +110,14 @@ pub(crate) struct Listed {
 }
 
 impl Judge for Listed {
-    fn believes(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let verified =
-            self.authorities.verify_server_cert(certificate, intermediates, name, ocsp, now);
-        match verified {
+    fn believes(&self, shown: &Shown<'_>) -> Result<ServerCertVerified, Error> {
+        match shown.judged_by(&*self.authorities) {
             // An authority used as a server has no error of its own. The dates were looked at
             // before that, and have one.
             Err(Error::InvalidCertificate(CertificateError::Other(_)))
-                if self.certificates.iter().any(|listed| listed == certificate) =>
+                if self.certificates.iter().any(|listed| listed == shown.certificate) =>
             {
-                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                verify_server_name(&ParsedCertificate::try_from(shown.certificate)?, shown.name)?;
                 Ok(ServerCertVerified::assertion())
             }
             verified => verified,
