@@ -279,6 +279,32 @@ impl Schema {
         self.fields(id).iter().find(|field| field.tag == tag)
     }
 
+    /// Whether a path as a [`crate::Lens`] takes it leads from a type to a field. List indexes are numbers; a map's
+    /// key may be anything, and so may what is below a field that holds any JSON.
+    pub fn leads(&self, from: TypeId, path: &str) -> bool {
+        let mut at = Some(from);
+        let mut parts = path.split('.');
+        while let Some(part) = parts.next() {
+            let Some(field) = at.and_then(|id| self.by_json(id, part)) else { return false };
+            if matches!(field.scalar, Scalar::Raw) {
+                return true;
+            }
+            at = field.message();
+            let fits = match field.shape {
+                Shape::Single => true,
+                Shape::List => parts.next().is_none_or(|idx| idx.parse::<usize>().is_ok()),
+                Shape::Map => {
+                    parts.next();
+                    true
+                }
+            };
+            if !fits {
+                return false;
+            }
+        }
+        true
+    }
+
     /// The field of this JSON name, also from inlined types.
     pub fn by_json(&self, id: TypeId, name: &str) -> Option<&Field> {
         let own = self.fields(id).iter().find(|field| field.name == name && !field.inline());

@@ -1,7 +1,7 @@
 //! Rules that hold for every line of the table.
 
 use api::kinds::KINDS;
-use api::schema::{Scalar, Shape, TypeId, schema};
+use api::schema::schema;
 use serde_json::{Value, json};
 use stdx::time::Wall;
 
@@ -9,30 +9,13 @@ use super::RULES;
 use crate::column::Cell;
 use crate::table::{self, IncludeObject};
 
-/// The type at a dotted path of JSON names; list indexes and map keys are stepped over.
-fn exists(root: TypeId, path: &str) -> bool {
-    let mut at = Some(root);
-    for step in path.split('.') {
-        if step.parse::<usize>().is_ok() {
-            continue;
-        }
-        let Some(id) = at else { return false };
-        let Some(field) = schema().by_json(id, step) else { return false };
-        at = field.message();
-        if field.shape == Shape::Map || matches!(field.scalar, Scalar::Raw) {
-            return true;
-        }
-    }
-    true
-}
-
 #[test]
 fn paths_of_columns_exist() {
     for rules in RULES {
         let root = schema().root(rules.kind);
         for column in rules.columns {
             if let Cell::Path(path) | Cell::Number(path) = column.cell {
-                assert!(exists(root, path), "{rules:?} {path}");
+                assert!(schema().leads(root, path), "{rules:?} {path}");
             }
         }
     }
