@@ -145,8 +145,11 @@ impl Options {
             | "ping" => is(value, true),
             "metrics.prometheus.entrypoint" if value == "metrics" => Ok(()),
             "ping.entrypoint" if value == "traefik" => Ok(()),
-            "global.checknewversion" | "global.sendanonymoususage" => flag(value).map(drop),
-            "api" | "api.dashboard" | "api.insecure" => is(value, false),
+            "api"
+            | "api.dashboard"
+            | "api.insecure"
+            | "global.checknewversion"
+            | "global.sendanonymoususage" => is(value, false),
             "providers.kubernetesingress.ingressclass" => {
                 value.clone_into(&mut routes.class);
                 Ok(())
