@@ -2,14 +2,17 @@
 
 use api::{Value, json};
 use stdx::time::Wall;
-use stdx::{Context, Error, Result};
+use stdx::{Error, Result};
+
+use crate::flags::{Flag, Given, plain};
+use crate::yaml;
 
 pub const USAGE: &str = "\
 USAGE: k3rs certificate COMMAND [OPTIONS]
 
 COMMANDS:
    check      tell when certificates expire
-                --output, -o FORMAT  text, table or json (default text)
+                --output, -o FORMAT  text, table, json or yaml (default text)
    rotate     put certificates aside, so that the next start makes new ones; a server or agent that runs must be restarted
    rotate-ca  give the cluster new certificate authorities, which each server takes at its next start
                 --path FOLDER        where they are: tls/{server,client,request-header}-ca.{crt,key}, tls/service.key,
@@ -23,6 +26,20 @@ COMMANDS:
                           supervisor; for check certificate-authority, too
    --data-dir, -d FOLDER  where they are (default /var/lib/rancher/k3s) [K3S_DATA_DIR]
 ";
+
+const BOTH: &[&str] = &["check", "rotate"];
+const ALL: &[&str] = &["check", "rotate", "rotate-ca"];
+const CA: &[&str] = &["rotate-ca"];
+const FLAGS: &[Flag] = &[
+    Flag { name: "output", others: &["o"], takes: true, verbs: &["check"] },
+    // As k3s has it: -s is a service where there are some, and the server for rotate-ca.
+    Flag { name: "service", others: &["s"], takes: true, verbs: BOTH },
+    Flag { name: "server", others: &["s"], takes: true, verbs: CA },
+    Flag { name: "token", others: &["t"], takes: true, verbs: CA },
+    Flag { name: "path", others: &[], takes: true, verbs: CA },
+    Flag { name: "force", others: &[], takes: false, verbs: CA },
+    Flag { name: "data-dir", others: &["d"], takes: true, verbs: ALL },
+];
 
 /// Fewer days left than this are worth a warning: then a start renews them.
 const WARN_DAYS: i64 = 120;
@@ -58,49 +75,25 @@ impl Ask {
     /// # Errors
     /// What is wrong with them.
     pub fn parse(args: &[String]) -> Result<Option<Ask>> {
-        let mut ask = Ask { output: "text".to_owned(), ..Ask::default() };
-        let mut rest = args.iter();
-        while let Some(arg) = rest.next() {
-            let (name, inline) = match arg.split_once('=') {
-                Some((name, value)) if name.starts_with('-') => (name, Some(value.to_owned())),
-                _ => (arg.as_str(), None),
-            };
-            let mut value = || {
-                let value = inline.clone().or_else(|| rest.next().cloned());
-                value.context(|| format!("flag needs an argument: {name}"))
-            };
-            match name {
-                "--help" | "-h" | "help" => return Ok(None),
-                "--output" | "-o" => ask.output = value()?,
-                // As k3s has it: -s is a service where there are some, and the server for rotate-ca.
-                "-s" if ask.verb == "rotate-ca" => ask.server = Some(value()?),
-                "--service" | "-s" => {
-                    let list = value()?;
-                    ask.services.extend(list.split(',').map(|one| one.trim().to_owned()));
-                }
-                "--path" => ask.path = Some(value()?),
-                "--force" => ask.force = inline.as_deref() != Some("false"),
-                "--data-dir" | "-d" => ask.data_dir = Some(value()?),
-                "--token" | "-t" => ask.token = Some(value()?),
-                "--server" => ask.server = Some(value()?),
-                flag if flag.starts_with('-') => {
-                    return Err(Error::new(format!("flag provided but not defined: {flag}")));
-                }
-                verb if ask.verb.is_empty() => ask.verb = verb.to_owned(),
-                other => return Err(Error::new(format!("unexpected argument {other:?}"))),
-            }
-        }
-        match ask.verb.as_str() {
-            "" => return Ok(None),
-            "check" | "rotate" => {}
-            "rotate-ca" if ask.path.is_none() => {
-                return Err(Error::new("Required flag \"path\" not set"));
-            }
-            "rotate-ca" => {}
-            other => return Err(Error::new(format!("unknown command {other:?}"))),
+        let Some(given) = Given::read(args, &["check", "rotate", "rotate-ca"], FLAGS)? else {
+            return Ok(None);
+        };
+        given.no_words()?;
+        let ask = Ask {
+            output: given.value("output").unwrap_or_else(|| "text".to_owned()),
+            services: given.list("service"),
+            path: given.value("path"),
+            force: given.is_on("force"),
+            data_dir: given.value("data-dir"),
+            token: given.value("token"),
+            server: given.value("server"),
+            verb: given.verb,
+        };
+        if ask.verb == "rotate-ca" && ask.path.is_none() {
+            return Err(Error::new("Required flag \"path\" not set"));
         }
         match ask.output.as_str() {
-            "text" | "table" | "json" => Ok(Some(ask)),
+            "text" | "table" | "json" | "yaml" => Ok(Some(ask)),
             other => Err(Error::new(format!("invalid output format {other}"))),
         }
     }
@@ -109,9 +102,10 @@ impl Ask {
     pub fn shown(&self, rows: &[Row], is_servers: bool, now: Wall) -> String {
         match self.output.as_str() {
             "table" => table(rows, now),
-            "json" => {
+            "json" | "yaml" => {
                 let rows: Vec<Value> = rows.iter().map(|row| tree(row, now)).collect();
-                json!({"Certificates": rows}).to_string() + "\n"
+                let tree = json!({"Certificates": rows});
+                if self.output == "yaml" { yaml::text(&tree) } else { tree.to_string() + "\n" }
             }
             _ => {
                 let mut text = match (self.services.is_empty(), is_servers) {
@@ -151,11 +145,6 @@ fn line(row: &Row, now: Wall) -> String {
         _ => format!("is ok, expires at {at}"),
     };
     format!("{file}: certificate {subject} ({usages}) {how}\n")
-}
-
-/// What others wrote is no business of the terminal's.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn tree(row: &Row, now: Wall) -> Value {
@@ -254,6 +243,8 @@ mod tests {
             (&["frobnicate"], "unknown command \"frobnicate\""),
             (&["check", "--x"], "flag provided but not defined: --x"),
             (&["check", "x"], "unexpected argument \"x\""),
+            (&["check", "--force"], "flag provided but not defined: --force"),
+            (&["rotate-ca", "--path=/x", "-o", "json"], "flag provided but not defined: -o"),
         ] {
             assert_eq!(parse(args).unwrap_err().to_string(), wanted);
         }
@@ -292,6 +283,11 @@ mod tests {
         let text = parse(&["check", "-o=json"]).unwrap().unwrap().shown(&rows[..1], true, now);
         let told: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(told["Certificates"][0]["Status"], "OK");
+        let text = parse(&["check", "-o=yaml"]).unwrap().unwrap().shown(&rows[..1], true, now);
+        assert!(
+            text.starts_with("Certificates:\n- ExpiryTime: \"2027-05-28T20:26:40Z\"\n  Filename: "),
+            "{text}"
+        );
         for (secs, wanted) in [
             (0, "now"),
             (1, "1 second"),

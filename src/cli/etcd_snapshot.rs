@@ -3,6 +3,9 @@
 use api::{Lens, Value, json};
 use stdx::{Arrange, Context, Error, Result};
 
+use crate::flags::{Flag, Given, plain};
+use crate::yaml;
+
 pub const USAGE: &str = "\
 USAGE: k3rs etcd-snapshot COMMAND [OPTIONS]
 
@@ -21,16 +24,31 @@ COMMANDS:
    --etcd-server, -s URL   the server (default https://127.0.0.1:6443)
 ";
 
-/// Flags of the command, and what a server calls them.
-const SERVER_FLAGS: [(&str, &str); 3] = [
-    ("dir", "etcd-snapshot-dir"),
-    ("snapshot-compress", "etcd-snapshot-compress"),
-    ("snapshot-retention", "etcd-snapshot-retention"),
+const ALL: &[&str] = &["save", "ls", "list", "l", "delete", "prune"];
+const FLAGS: &[Flag] = &[
+    Flag { name: "name", others: &[], takes: true, verbs: &["save", "prune"] },
+    Flag { name: "output", others: &["o"], takes: true, verbs: &["ls", "list", "l"] },
+    Flag { name: "etcd-token", others: &["token", "t"], takes: true, verbs: ALL },
+    Flag { name: "etcd-server", others: &["server", "s"], takes: true, verbs: ALL },
+    // The rest is a server's, by its own names.
+    Flag { name: "etcd-snapshot-dir", others: &["dir"], takes: true, verbs: ALL },
+    Flag {
+        name: "etcd-snapshot-compress",
+        others: &["snapshot-compress"],
+        takes: false,
+        verbs: &["save"],
+    },
+    Flag {
+        name: "etcd-snapshot-retention",
+        others: &["snapshot-retention"],
+        takes: true,
+        verbs: &["prune"],
+    },
+    Flag { name: "data-dir", others: &["d"], takes: true, verbs: ALL },
+    Flag { name: "config", others: &["c"], takes: true, verbs: ALL },
 ];
-/// What a server takes as well, by its own name.
-const SAME_FLAGS: [&str; 9] =
-    ["data-dir", "d", "config", "c", "debug", "log", "l", "alsologtostderr", "node-name"];
-const SWITCHES: [&str; 3] = ["debug", "alsologtostderr", "etcd-snapshot-compress"];
+/// What is for the command itself.
+const OWN: [&str; 4] = ["name", "output", "etcd-token", "etcd-server"];
 
 /// What was asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -59,48 +77,21 @@ impl Ask {
     /// # Errors
     /// What is wrong with them.
     pub fn parse(args: &[String]) -> Result<Option<Ask>> {
-        let mut ask = Ask::default();
-        let mut rest = args.iter();
-        while let Some(arg) = rest.next() {
-            let Some(bare) = arg.strip_prefix("--").or(arg.strip_prefix('-')) else {
-                match arg.as_str() {
-                    "help" if ask.verb.is_empty() => return Ok(None),
-                    verb if ask.verb.is_empty() => ask.verb = verb.to_owned(),
-                    name => ask.names.push(name.to_owned()),
-                }
-                continue;
-            };
-            let (name, inline) = match bare.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (bare, None),
-            };
-            let name = SERVER_FLAGS.iter().find(|(own, _)| *own == name).map_or(name, |it| it.1);
-            let mut value = || {
-                let value = inline.clone().or_else(|| rest.next().cloned());
-                value.context(|| format!("flag needs an argument: {arg}"))
-            };
-            match name {
-                "help" | "h" => return Ok(None),
-                "name" => ask.name = Some(value()?),
-                "output" | "o" => ask.output = value()?.to_ascii_lowercase(),
-                "etcd-token" | "token" | "t" => ask.token = Some(value()?),
-                "etcd-server" | "server" | "s" => ask.server = Some(value()?),
-                _ if SWITCHES.contains(&name) => {
-                    ask.argv.push(format!("--{name}={}", inline.as_deref().unwrap_or("true")));
-                }
-                _ if SAME_FLAGS.contains(&name)
-                    || SERVER_FLAGS.iter().any(|(_, known)| *known == name) =>
-                {
-                    ask.argv.push(format!("--{name}={}", value()?));
-                }
-                _ => return Err(Error::new(format!("flag provided but not defined: {arg}"))),
-            }
-        }
+        let Some(given) = Given::read(args, ALL, FLAGS)? else { return Ok(None) };
+        let rest = given.flags().filter(|(name, _)| !OWN.contains(name));
+        let mut ask = Ask {
+            argv: rest.map(|(name, value)| format!("--{name}={value}")).collect(),
+            output: given.value("output").unwrap_or_default().to_ascii_lowercase(),
+            name: given.value("name"),
+            token: given.value("etcd-token"),
+            server: given.value("etcd-server"),
+            names: given.words,
+            verb: given.verb,
+        };
         if ["list", "l"].contains(&ask.verb.as_str()) {
             ask.verb = "ls".to_owned();
         }
         match ask.verb.as_str() {
-            "" => return Ok(None),
             "delete" if ask.names.is_empty() => {
                 return Err(Error::new("no snapshots given for removal"));
             }
@@ -109,8 +100,7 @@ impl Ask {
                     "this command does not take any arguments, see --help for usage",
                 ));
             }
-            "save" | "ls" | "prune" | "delete" => {}
-            other => return Err(Error::new(format!("unknown command {other:?}"))),
+            _ => {}
         }
         if !["", "table", "json", "yaml"].contains(&ask.output.as_str()) {
             return Err(Error::new(format!("invalid output format: {}", ask.output)));
@@ -170,27 +160,12 @@ impl Ask {
                 answer["items"] = items.into();
                 Ok(answer.to_string() + "\n")
             }
-            "yaml" => {
-                let mut text = "apiVersion: v1\nitems:\n".to_owned();
-                if items.is_empty() {
-                    text.insert_str(text.len() - 1, " []");
-                }
-                for item in &items {
-                    let mut lines = String::new();
-                    yaml(item, 1, &mut lines);
-                    text.push_str("- ");
-                    text.push_str(lines.trim_start());
-                }
-                Ok(text + "kind: List\nmetadata: {}\n")
-            }
+            "yaml" => Ok(yaml::text(
+                &json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {}}),
+            )),
             _ => Ok(table(&items)),
         }
     }
-}
-
-/// What others wrote is no business of the terminal's.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn table(items: &[Value]) -> String {
@@ -226,27 +201,6 @@ fn bytes(quantity: &str) -> u64 {
     digits.parse::<u64>().unwrap_or(0).saturating_mul(factor)
 }
 
-/// A map as YAML, its texts as JSON has them; what is deeper than a snapshot's object is left out.
-fn yaml(map: &Value, depth: usize, out: &mut String) {
-    const DEPTH_MAX: usize = 8;
-    let mut entries: Vec<_> = map.as_object().into_iter().flatten().collect();
-    entries.arrange_by(|a, b| a.0.cmp(b.0));
-    for (key, value) in entries {
-        out.push_str(&"  ".repeat(depth));
-        out.push_str(&match key.contains(['/', ':', ' ']) {
-            true => format!("{}:", Value::from(key.as_str())),
-            false => format!("{key}:"),
-        });
-        match value {
-            Value::Object(inner) if !inner.is_empty() && depth < DEPTH_MAX => {
-                out.push('\n');
-                yaml(value, depth + 1, out);
-            }
-            value => out.push_str(&format!(" {value}\n")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,7 +232,7 @@ mod tests {
         }
         let ask = parse(&["save", "--dir", "/x", "--snapshot-compress", "-d=/data", "-t", "tok"]);
         let ask = ask.unwrap().unwrap();
-        let argv = ["--etcd-snapshot-dir=/x", "--etcd-snapshot-compress=true", "--d=/data"];
+        let argv = ["--etcd-snapshot-dir=/x", "--etcd-snapshot-compress=true", "--data-dir=/data"];
         assert_eq!(
             (ask.argv, ask.token.as_deref()),
             (argv.map(str::to_owned).to_vec(), Some("tok"))
@@ -292,6 +246,11 @@ mod tests {
             (&["frobnicate"], "unknown command \"frobnicate\""),
             (&["save", "--frobnicate"], "flag provided but not defined: --frobnicate"),
             (&["save", "--name"], "flag needs an argument: --name"),
+            (&["ls", "--name=x"], "flag provided but not defined: --name"),
+            (
+                &["save", "--snapshot-retention=1"],
+                "flag provided but not defined: --snapshot-retention",
+            ),
         ] {
             assert_eq!(parse(args).unwrap_err().to_string(), wanted);
         }
@@ -319,7 +278,7 @@ mod tests {
         assert!(shown(&["ls", "-o", "json"], &list).starts_with("{\"items\":[{\"spec\":{"));
         assert_eq!(
             shown(&["ls", "-o=yaml"], &json!({"items": [object("a", "17", "t")]}).to_string()),
-            "apiVersion: v1\nitems:\n- spec:\n    location: \"file:///s/a\"\n    snapshotName: \"a\"\n  status:\n    creationTime: \"t\"\n    readyToUse: true\n    size: \"17\"\nkind: List\nmetadata: {}\n"
+            "apiVersion: v1\nitems:\n- spec:\n    location: file:///s/a\n    snapshotName: \"a\"\n  status:\n    creationTime: \"t\"\n    readyToUse: true\n    size: \"17\"\nkind: List\nmetadata: {}\n"
         );
         assert_eq!(shown(&["save"], r#"{"created":["x"]}"#), "Snapshot x saved.\n");
         assert_eq!(

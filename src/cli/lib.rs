@@ -6,7 +6,9 @@ pub mod certificate;
 pub mod ctr;
 mod door;
 pub mod etcd_snapshot;
+mod flags;
 pub mod secrets_encrypt;
 pub mod token;
+mod yaml;
 
 pub use door::Door;

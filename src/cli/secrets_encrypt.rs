@@ -3,6 +3,8 @@
 use api::{Lens, Value, json};
 use stdx::{Context, Error, Result};
 
+use crate::flags::{Flag, Given};
+
 pub const USAGE: &str = "\
 USAGE: k3rs secrets-encrypt COMMAND [OPTIONS]
 
@@ -32,6 +34,22 @@ pub struct Ask {
     pub server: Option<String>,
 }
 
+const ALL: &[&str] =
+    &["status", "enable", "disable", "prepare", "rotate", "reencrypt", "rotate-keys"];
+const FLAGS: &[Flag] = &[
+    Flag { name: "output", others: &["o"], takes: true, verbs: &["status"] },
+    Flag {
+        name: "force",
+        others: &["f"],
+        takes: false,
+        verbs: &["prepare", "rotate", "reencrypt"],
+    },
+    Flag { name: "skip", others: &[], takes: false, verbs: &["reencrypt"] },
+    Flag { name: "data-dir", others: &["d"], takes: true, verbs: ALL },
+    Flag { name: "token", others: &["t"], takes: true, verbs: ALL },
+    Flag { name: "server", others: &["s"], takes: true, verbs: ALL },
+];
+
 /// Verbs, what they ask for, and what they print.
 const VERBS: [(&str, &str, &str); 6] = [
     ("enable", "", "secrets-encryption enabled"),
@@ -48,38 +66,21 @@ impl Ask {
     /// # Errors
     /// What is wrong with them.
     pub fn parse(args: &[String]) -> Result<Option<Ask>> {
-        let mut ask = Ask::default();
-        let mut rest = args.iter();
-        while let Some(arg) = rest.next() {
-            let (name, inline) = match arg.split_once('=') {
-                Some((name, value)) if name.starts_with('-') => (name, Some(value.to_owned())),
-                _ => (arg.as_str(), None),
-            };
-            let mut value = || {
-                let value = inline.clone().or_else(|| rest.next().cloned());
-                value.context(|| format!("flag needs an argument: {name}"))
-            };
-            match name {
-                "--help" | "-h" | "help" => return Ok(None),
-                "--data-dir" | "-d" => ask.data_dir = Some(value()?),
-                "--token" | "-t" => ask.token = Some(value()?),
-                "--server" | "-s" => ask.server = Some(value()?),
-                "--output" | "-o" => ask.as_json = value()?.eq_ignore_ascii_case("json"),
-                "--force" | "-f" => ask.force = inline.as_deref() != Some("false"),
-                "--skip" => ask.skip = inline.as_deref() != Some("false"),
-                flag if flag.starts_with('-') => {
-                    return Err(Error::new(format!("flag provided but not defined: {flag}")));
-                }
-                verb if ask.verb.is_empty() => ask.verb = verb.to_owned(),
-                other => return Err(Error::new(format!("unexpected argument {other:?}"))),
-            }
+        let Some(given) = Given::read(args, ALL, FLAGS)? else { return Ok(None) };
+        given.no_words()?;
+        let output = given.value("output").unwrap_or_default();
+        if !["", "text", "json"].contains(&output.to_ascii_lowercase().as_str()) {
+            return Err(Error::new(format!("invalid output format {output}")));
         }
-        let known = ask.verb == "status" || VERBS.iter().any(|(verb, ..)| *verb == ask.verb);
-        match ask.verb.as_str() {
-            "" => Ok(None),
-            _ if known => Ok(Some(ask)),
-            other => Err(Error::new(format!("unknown command {other:?}"))),
-        }
+        Ok(Some(Ask {
+            data_dir: given.value("data-dir"),
+            token: given.value("token"),
+            server: given.value("server"),
+            as_json: output.eq_ignore_ascii_case("json"),
+            force: given.is_on("force"),
+            skip: given.is_on("skip"),
+            verb: given.verb,
+        }))
     }
 
     /// The body for the server, where it is to change something; otherwise its status is asked for.

@@ -9,6 +9,9 @@ use client::{Client, DeleteOptions, ListOptions};
 use stdx::time::Wall;
 use stdx::{Error, Result};
 
+use crate::flags::{Flag, Given};
+use crate::yaml;
+
 pub const USAGE: &str = "\
 USAGE: k3rs token COMMAND
 
@@ -21,7 +24,7 @@ COMMANDS:
    delete TOKEN...  delete bootstrap tokens, by their id or whole
    generate         print a random token, and create nothing
    list             list the bootstrap tokens
-                      --output, -o         text or json (default text)
+                      --output, -o         text, json or yaml (default text)
    rotate           make another token the servers'; agents and other servers need it at their next start
                       --new-token TOKEN        the new one (default a random one, in server/token)
                       --token, -t TOKEN        the old one (default the one in the folder) [K3S_TOKEN]
@@ -42,9 +45,9 @@ const SECRET_LENGTH: usize = 16;
 pub struct World<'a> {
     /// The server of the kubeconfig that was named, if one was, and its CA.
     pub open: &'a dyn Fn(Option<&str>) -> Result<(Client, String)>,
-    /// The whole form of a token for a CA.
     /// Asks a server for another token.
     pub rotate: &'a dyn Fn(Rotation) -> Pin<Box<dyn Future<Output = Result<()>> + Send>>,
+    /// The whole form of a token for a CA.
     pub whole: fn(ca_pem: &str, token: &str) -> String,
     pub random: fn(&mut [u8]),
     pub now: Wall,
@@ -84,7 +87,7 @@ struct Ask {
     groups: Vec<String>,
     usages: Vec<String>,
     ttl_secs: i64,
-    as_json: bool,
+    output: String,
     kubeconfig: Option<String>,
     rotation: Rotation,
 }
@@ -137,65 +140,67 @@ pub async fn run(args: &[String], world: &World<'_>) -> Result<String> {
             };
             let list = client.list(&SECRET, NAMESPACE, options).await.map_err(failed)?;
             let trees: Vec<Value> = list.items.iter().map(Object::tree).collect();
-            Ok(match ask.as_json {
-                true => Value::from_iter(trees.iter().map(shown)).to_string() + "\n",
-                false => table(&trees, world.now),
+            let all = || Value::from_iter(trees.iter().map(shown));
+            Ok(match ask.output.as_str() {
+                "json" => all().to_string() + "\n",
+                "yaml" => yaml::text(&all()),
+                _ => table(&trees, world.now),
             })
         }
     }
 }
 
+const CREATE: &[&str] = &["create"];
+const ROTATE: &[&str] = &["rotate"];
+const FLAGS: &[Flag] = &[
+    Flag { name: "description", others: &[], takes: true, verbs: CREATE },
+    Flag { name: "groups", others: &[], takes: true, verbs: CREATE },
+    Flag { name: "usages", others: &[], takes: true, verbs: CREATE },
+    Flag { name: "ttl", others: &[], takes: true, verbs: CREATE },
+    Flag { name: "output", others: &["o"], takes: true, verbs: &["list"] },
+    Flag {
+        name: "kubeconfig",
+        others: &[],
+        takes: true,
+        verbs: &["create", "delete", "generate", "list"],
+    },
+    Flag { name: "new-token", others: &[], takes: true, verbs: ROTATE },
+    Flag { name: "token", others: &["t"], takes: true, verbs: ROTATE },
+    Flag { name: "server", others: &["s"], takes: true, verbs: ROTATE },
+    Flag { name: "data-dir", others: &["d"], takes: true, verbs: ROTATE },
+];
+
 fn parse(args: &[String]) -> Result<Option<Ask>> {
-    let mut ask = Ask { ttl_secs: DEFAULT_TTL_SECS, ..Ask::default() };
-    let mut rest = args.iter();
-    while let Some(arg) = rest.next() {
-        let (name, inline) = match arg.split_once('=') {
-            Some((name, value)) if name.starts_with('-') => (name, Some(value.to_owned())),
-            _ => (arg.as_str(), None),
-        };
-        let mut value = || match inline.clone().or_else(|| rest.next().cloned()) {
-            Some(value) => Ok(value),
-            None => Err(Error::new(format!("flag needs an argument: {name}"))),
-        };
-        let list =
-            |text: String| text.split(',').map(|part| part.trim().to_owned()).collect::<Vec<_>>();
-        match name {
-            "--help" | "-h" | "help" => return Ok(None),
-            "--description" => ask.description = value()?,
-            "--groups" => ask.groups.extend(list(value()?)),
-            "--usages" => ask.usages.extend(list(value()?)),
-            "--ttl" => ask.ttl_secs = duration(&value()?)?,
-            "--kubeconfig" => ask.kubeconfig = Some(value()?),
-            "--new-token" => ask.rotation.new_token = value()?,
-            "--token" | "-t" => ask.rotation.token = Some(value()?),
-            "--server" | "-s" => ask.rotation.server = Some(value()?),
-            "--data-dir" | "-d" => ask.rotation.data_dir = Some(value()?),
-            "--output" | "-o" => {
-                ask.as_json = match value()?.as_str() {
-                    "json" => true,
-                    "text" => false,
-                    other => {
-                        return Err(Error::new(format!(
-                            "output {other:?} is not supported, want text or json"
-                        )));
-                    }
-                }
-            }
-            flag if flag.starts_with('-') => {
-                return Err(Error::new(format!("flag provided but not defined: {flag}")));
-            }
-            verb if ask.verb.is_empty() => ask.verb = verb.to_owned(),
-            token => ask.tokens.push(token.to_owned()),
-        }
+    let verbs = ["create", "delete", "generate", "list", "rotate"];
+    let Some(given) = Given::read(args, &verbs, FLAGS)? else { return Ok(None) };
+    let output = given.value("output").unwrap_or_else(|| "text".to_owned());
+    if !["text", "json", "yaml"].contains(&output.as_str()) {
+        return Err(Error::new(format!(
+            "output {output:?} is not supported, want text, json or yaml"
+        )));
     }
+    let mut ask = Ask {
+        description: given.value("description").unwrap_or_default(),
+        groups: given.list("groups"),
+        usages: given.list("usages"),
+        ttl_secs: given.value("ttl").map_or(Ok(DEFAULT_TTL_SECS), |text| duration(&text))?,
+        output,
+        kubeconfig: given.value("kubeconfig"),
+        rotation: Rotation {
+            new_token: given.value("new-token").unwrap_or_default(),
+            token: given.value("token"),
+            server: given.value("server"),
+            data_dir: given.value("data-dir"),
+        },
+        tokens: given.words,
+        verb: given.verb,
+    };
     match ask.verb.as_str() {
-        "" => return Ok(None),
         "create" => {}
         "delete" if ask.tokens.is_empty() => {
             return Err(Error::new("missing argument; 'token delete' is missing token"));
         }
-        "delete" | "generate" | "list" | "rotate" => return Ok(Some(ask)),
-        other => return Err(Error::new(format!("unknown command {other:?}"))),
+        _ => return Ok(Some(ask)),
     }
     if ask.groups.is_empty() {
         ask.groups.push(DEFAULT_GROUP.to_owned());
@@ -401,7 +406,7 @@ mod tests {
                 &["create", "--usages=all"],
                 "invalid bootstrap token usage string: all, valid usage options: signing, authentication",
             ),
-            (&["list", "-o", "xml"], "output \"xml\" is not supported, want text or json"),
+            (&["list", "-o", "xml"], "output \"xml\" is not supported, want text, json or yaml"),
             (&["frobnicate"], "unknown command \"frobnicate\""),
             (&["list", "--frobnicate"], "flag provided but not defined: --frobnicate"),
             (&["rotate", "--new-token"], "flag needs an argument: --new-token"),

@@ -18,18 +18,11 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// The command: exit code 0, or 1 after an error.
 pub(crate) fn command(args: &[String]) -> ExitCode {
-    let done = match Ask::parse(args) {
-        Ok(Some(ask)) => rt::block_on(run(&ask)),
-        Ok(None) => Ok(USAGE.to_owned()),
-        Err(error) => Err(error),
-    };
-    match done {
-        Ok(text) => {
-            crate::print(&text);
-            ExitCode::SUCCESS
-        }
-        Err(error) => crate::fail(&format!("certificate: {error}")),
-    }
+    let done = Ask::parse(args).and_then(|ask| match ask {
+        Some(ask) => rt::block_on(run(&ask)),
+        None => Ok(USAGE.to_owned()),
+    });
+    crate::ended("certificate", done)
 }
 
 async fn run(ask: &Ask) -> Result<String> {

@@ -309,18 +309,23 @@ fn token_command(args: &[String]) -> ExitCode {
         random: rt::random,
         now: rt::now().wall,
     };
-    match rt::block_on(cli::token::run(args, &world)) {
-        Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
-        Err(error) => fail(&format!("token: {error}")),
-    }
+    ended("token", rt::block_on(cli::token::run(args, &world)))
 }
 
 fn shim_command(args: &[String]) -> ExitCode {
     let args: Vec<std::ffi::OsString> = args.iter().map(Into::into).collect();
     ExitCode::from(u8::try_from(shim::main(&args)).unwrap_or(1))
+}
+
+/// Prints what a command has to say, or what went wrong with it; exit code 0, or 1.
+fn ended(command: &str, done: stdx::Result<String>) -> ExitCode {
+    match done {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&format!("{command}: {error}")),
+    }
 }
 
 /// Says what went wrong and gives the exit code for it.

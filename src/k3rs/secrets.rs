@@ -106,21 +106,11 @@ impl secrets_encryption::Sealing for Sealing {
 
 /// `k3rs secrets-encrypt`: exit code 0, or 1 after an error.
 pub(crate) fn command(args: &[String]) -> ExitCode {
-    let ask = match cli::secrets_encrypt::Ask::parse(args) {
-        Ok(Some(ask)) => ask,
-        Ok(None) => {
-            crate::print(cli::secrets_encrypt::USAGE);
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => return crate::fail(&format!("secrets-encrypt: {error}")),
-    };
-    match rt::block_on(run(&ask)) {
-        Ok(text) => {
-            crate::print(&text);
-            ExitCode::SUCCESS
-        }
-        Err(error) => crate::fail(&format!("secrets-encrypt: {error}")),
-    }
+    let done = cli::secrets_encrypt::Ask::parse(args).and_then(|ask| match ask {
+        Some(ask) => rt::block_on(run(&ask)),
+        None => Ok(cli::secrets_encrypt::USAGE.to_owned()),
+    });
+    crate::ended("secrets-encrypt", done)
 }
 
 async fn run(ask: &cli::secrets_encrypt::Ask) -> Result<String> {

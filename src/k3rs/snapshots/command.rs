@@ -17,18 +17,11 @@ const ANSWER_MAX: Duration = Duration::from_secs(600);
 
 /// The command: exit code 0, or 1 after an error.
 pub(crate) fn command(args: &[String]) -> ExitCode {
-    let done = match Ask::parse(args) {
-        Ok(Some(ask)) => rt::block_on(run(&ask)),
-        Ok(None) => Ok(USAGE.to_owned()),
-        Err(error) => Err(error),
-    };
-    match done {
-        Ok(text) => {
-            crate::print(&text);
-            ExitCode::SUCCESS
-        }
-        Err(error) => crate::fail(&format!("etcd-snapshot: {error}")),
-    }
+    let done = Ask::parse(args).and_then(|ask| match ask {
+        Some(ask) => rt::block_on(run(&ask)),
+        None => Ok(USAGE.to_owned()),
+    });
+    crate::ended("etcd-snapshot", done)
 }
 
 async fn run(ask: &Ask) -> Result<String> {
