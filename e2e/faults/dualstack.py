@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 
 from cluster import Failure, expect, run, telling, until
+from faults._web import serving
 from hosts import NETWORK, NETWORK_V6, Host, Wire, node_ready
 
 START = False
@@ -14,34 +15,12 @@ BOTH = ["--cluster-cidr=10.42.0.0/16,fd42::/56", "--service-cidr=10.43.0.0/16,fd
 IPV6 = ["--cluster-cidr=fd42::/56", "--service-cidr=fd43::/112", "--flannel-backend=host-gw"]
 FOUND = {}
 
-# It says who it is, and who asks.
-POD = """
-apiVersion: v1
-kind: Pod
-metadata: {name: %(name)s, labels: {app: %(name)s}}
-spec:
-  nodeName: %(node)s
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: c
-    image: k3rs.io/userspace:1
-    command:
-    - sh
-    - -c
-    - |
-      mkdir -p /www/cgi-bin
-      printf '#!/bin/sh\\necho\\necho "%(name)s to $REMOTE_ADDR"\\n' >/www/cgi-bin/who
-      chmod +x /www/cgi-bin/who
-      echo ready >/www/index.html
-      head -c 300000 /dev/zero >/www/big
-      exec httpd -f -p 8080 -h /www
-    ports: [{name: http, containerPort: 8080, hostPort: %(host_port)d}]
-    readinessProbe: {httpGet: {port: http}, periodSeconds: 1}
-    env:
-    - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
-    - {name: POD_IPS, valueFrom: {fieldRef: {fieldPath: status.podIPs}}}
-    - {name: HOST_IPS, valueFrom: {fieldRef: {fieldPath: status.hostIPs}}}
-"""
+# What is the container's beside serving.
+CONTAINER = """ports: [{name: http, containerPort: 8080%s}]
+env:
+- {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+- {name: POD_IPS, valueFrom: {fieldRef: {fieldPath: status.podIPs}}}
+- {name: HOST_IPS, valueFrom: {fieldRef: {fieldPath: status.hostIPs}}}"""
 
 
 def prepare(cluster):
@@ -84,8 +63,7 @@ def apply(host, *trees):
 
 
 def start_pod(host, name, node, host_port=0):
-    text = POD % {"name": name, "node": node, "host_port": host_port}
-    apply(host, text if host_port else text.replace(", hostPort: 0", ""))
+    apply(host, serving(name, node, CONTAINER % (f", hostPort: {host_port}" if host_port else "")))
     host.kubectl("wait", "-n", NS, "--for=condition=Ready", f"pod/{name}", "--timeout=60s", timeout=70)
     return ips(host, name)
 

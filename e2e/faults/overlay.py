@@ -7,24 +7,13 @@ import pathlib
 import subprocess
 
 from cluster import Failure, run, telling, until
+from faults._web import serving
 from faults.remote import Node
 from hosts import cut
 
 FAR = "192.0.2.11"
 
-POD = """
-apiVersion: v1
-kind: Pod
-metadata: {name: %(name)s, labels: {app: %(name)s}}
-spec:
-  nodeName: %(node)s
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: c
-    image: k3rs.io/userspace:1
-    command: [sh, -c, "mkdir /www; echo hello from %(name)s > /www/index.html; head -c 300000 /dev/zero > /www/big; httpd -f -p 8080 -h /www"]
-    readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}
----
+SERVICE = """---
 apiVersion: v1
 kind: Service
 metadata: {name: %(name)s}
@@ -98,7 +87,7 @@ def test_pods_of_two_nodes_reach_each_other(cluster):
     node.wait_ready()
     cluster.kubectl("create", "namespace", "e2e")
     for name, on in (("one", "node1"), ("two", "node2")):
-        cluster.apply(POD % {"name": name, "node": on})
+        cluster.apply(serving(name, on) + SERVICE % {"name": name})
     address = {}
     for name in ("one", "two"):
         cluster.kubectl("wait", "-n", "e2e", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")

@@ -4,6 +4,7 @@ import json
 import subprocess
 
 from cluster import expect, run, telling, until
+from faults._web import serving
 from faults.remote import Node
 
 NS = "balanced"
@@ -12,28 +13,6 @@ NEAR, FAR, CLIENT = "192.0.2.10", "192.0.2.11", "192.0.2.1"
 SECOND = "192.0.2.20"
 FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
 FOUND = {}
-
-# It says who it is, and who asks.
-POD = """
-apiVersion: v1
-kind: Pod
-metadata: {name: %(name)s, labels: {app: %(name)s}}
-spec:
-  nodeName: %(node)s
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: c
-    image: k3rs.io/userspace:1
-    command:
-    - sh
-    - -c
-    - |
-      mkdir -p /www/cgi-bin
-      printf '#!/bin/sh\\necho\\necho "%(name)s to $REMOTE_ADDR"\\n' >/www/cgi-bin/who
-      chmod +x /www/cgi-bin/who
-      exec httpd -f -p 8080 -h /www
-    readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
-"""
 
 
 def prepare(cluster):
@@ -141,8 +120,8 @@ def wait_event(cluster, name, reason, words):
 
 def test_a_service_answers_on_the_nodes_addresses(cluster):
     cluster.kubectl("create", "namespace", NS)
-    cluster.apply(POD % {"name": "web", "node": "node1"}, NS)
-    cluster.apply(POD % {"name": "other", "node": "node1"}, NS)
+    cluster.apply(serving("web", "node1"), NS)
+    cluster.apply(serving("other", "node1"), NS)
     cluster.kubectl("wait", "-n", NS, "--for=condition=Ready", "pod/web", "pod/other", "--timeout=60s", timeout=70)
     done = service(cluster, "web", "web", allocateLoadBalancerNodePorts=False)
     expect("Warning" not in done.stderr, done.stderr)
@@ -214,11 +193,9 @@ def test_a_port_is_one_services(cluster):
 
 
 def test_a_pods_port_is_its_own(cluster):
-    pods = POD % {"name": "hosted", "node": "node1"} + "    ports: [{containerPort: 8080, hostPort: 83}]\n---" + POD % {"name": "host", "node": "node1"}
-    pods = pods.replace("labels: {app: host}}\nspec:", "labels: {app: host}}\nspec:\n  hostNetwork: true").rstrip() + "\n    ports: [{containerPort: 8084}]\n"
-    head, _, tail = pods.rpartition("-p 8080")
-    head, tail = head + "-p 8084", tail.replace("tcpSocket: {port: 8080}", "tcpSocket: {port: 8084}")
-    cluster.apply(head + tail, NS)
+    hosted = serving("hosted", "node1", "ports: [{containerPort: 8080, hostPort: 83}]")
+    host = serving("host", "node1", "ports: [{containerPort: 8084}]", port=8084, host_network=True)
+    cluster.apply(hosted + host, NS)
     cluster.kubectl("wait", "-n", NS, "--for=condition=Ready", "pod/hosted", "pod/host", "--timeout=60s", timeout=70)
     for port, pod in ((83, "hosted"), (8084, "host")):
         service(cluster, "web", "web", (port,))

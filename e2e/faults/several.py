@@ -9,25 +9,14 @@ import time
 
 from cluster import telling, until
 from faults._databases import Postgres
+from faults._web import serving
 from hosts import Host, Wire, endpoints, is_ready, leaders, node_ready, took
 
 FAR = "192.0.2.11"
 TOKEN = "a-token-of-servers"
 FOUND = {}
 
-POD = """
-apiVersion: v1
-kind: Pod
-metadata: {name: %(name)s, labels: {app: %(name)s}}
-spec:
-  nodeName: %(node)s
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: c
-    image: k3rs.io/userspace:1
-    command: [sh, -c, "mkdir /www; echo hello from %(name)s | tee /www/index.html; httpd -f -p 8080 -h /www"]
-    readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}
----
+SERVICE = """---
 apiVersion: v1
 kind: Service
 metadata: {name: %(name)s}
@@ -109,7 +98,7 @@ def test_c_what_one_acknowledges_the_other_shows(cluster):
 def test_d_pods_of_both_reach_each_other_through_either_server(cluster):
     far = FOUND["far"]
     for name, node in (("one", "node1"), ("two", "node2")):
-        cluster.kubectl("apply", "-n", "e2e", "-f", "-", input=POD % {"name": name, "node": node})
+        cluster.kubectl("apply", "-n", "e2e", "-f", "-", input=serving(name, node) + SERVICE % {"name": name})
     for name in ("one", "two"):
         far.kubectl("wait", "-n", "e2e", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
     for server, pod, other in ((cluster, "two", "one"), (far, "one", "two")):
