@@ -1,0 +1,1 @@
+//! Releases of charts: HelmChart objects are fetched, rendered, applied, and recorded as Helm records them.
