@@ -54,6 +54,20 @@ pub fn public_roots() -> RootCertStore {
     RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
 }
 
+/// What the host trusts; on a root file system that has no such file, the public authorities. Blocking.
+pub fn system_roots() -> RootCertStore {
+    const BUNDLES: [&str; 4] = [
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/cert.pem",
+        "/etc/ssl/ca-bundle.pem",
+    ];
+    let found = BUNDLES
+        .iter()
+        .find_map(|path| roots(&rt::fs::read_within(path, rt::fs::SMALL_MAX_BYTES).ok()?).ok());
+    found.unwrap_or_else(public_roots)
+}
+
 /// A certificate chain with its key, checked to belong together, that may be replaced at any time.
 ///
 /// One slot may be in any number of server and client configurations; handshakes from the

@@ -3,6 +3,7 @@
 //! Redirects, authentication, retries and decompression are the caller's. An overall time limit is
 //! too: wrap the call in `rt::timeout`; dropping it ends the request.
 
+mod challenge;
 mod connect;
 mod http1;
 mod http2;
@@ -18,6 +19,7 @@ use stdx::{Context, Result};
 use crate::io::Io;
 use crate::message::{Request, Response};
 
+pub use challenge::Challenge;
 pub use connect::{Address, Dial, Endpoint, Protocol, Proxy};
 pub use url::{Url, authority, split_host_port};
 

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::client::{Client, Endpoint, Proxy, Url};
+use http::client::{Challenge, Client, Endpoint, Proxy, Url};
 use http::tls::{self, Trust};
 use http::{Request, Response};
 use rt::channel::{Receiver, Sender, bounded};
@@ -646,72 +646,12 @@ async fn endpoint(
         } else if !config.ca_file.is_empty() {
             tls::listed(&rt::fs::read_within(&config.ca_file, rt::fs::SMALL_MAX_BYTES)?)?
         } else {
-            Trust::Roots(system_roots())
+            Trust::Roots(tls::system_roots())
         };
         tls::client_config(trust, identity)
     })
     .await;
     Ok(plain.tls(built.context(|| format!("prepare TLS for {host}"))?))
-}
-
-/// What the host trusts; on a root file system that has no such file, the public authorities.
-fn system_roots() -> tls::RootCertStore {
-    const BUNDLES: [&str; 4] = [
-        "/etc/ssl/certs/ca-certificates.crt",
-        "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/ssl/cert.pem",
-        "/etc/ssl/ca-bundle.pem",
-    ];
-    let found = BUNDLES.iter().find_map(|path| {
-        tls::roots(&rt::fs::read_within(path, rt::fs::SMALL_MAX_BYTES).ok()?).ok()
-    });
-    found.unwrap_or_else(tls::public_roots)
-}
-
-/// `Bearer realm="...",service="..."`.
-#[derive(Debug)]
-struct Challenge {
-    scheme: String,
-    parameters: Vec<(String, String)>,
-}
-
-impl Challenge {
-    fn parse(text: &str) -> Option<Challenge> {
-        let (scheme, mut rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
-        let mut parameters = Vec::new();
-        loop {
-            rest = rest.trim_start_matches([' ', ',']);
-            if rest.is_empty() {
-                break;
-            }
-            let (name, after) = rest.split_once('=')?;
-            let (value, after) = match after.strip_prefix('"') {
-                Some(quoted) => {
-                    let mut value = String::new();
-                    let mut letters = quoted.char_indices();
-                    let end = loop {
-                        match letters.next()? {
-                            (at, '"') => break at + 1,
-                            (_, '\\') => value.push(letters.next()?.1),
-                            (_, letter) => value.push(letter),
-                        }
-                    };
-                    (value, &quoted[end..])
-                }
-                None => {
-                    let end = after.find([',', ' ']).unwrap_or(after.len());
-                    (after[..end].to_owned(), &after[end..])
-                }
-            };
-            parameters.push((name.trim().to_ascii_lowercase(), value));
-            rest = after;
-        }
-        Some(Challenge { scheme: scheme.to_ascii_lowercase(), parameters })
-    }
-
-    fn parameter(&self, name: &str) -> &str {
-        self.parameters.iter().find(|(have, _)| have == name).map_or("", |(_, value)| value)
-    }
 }
 
 /// Percent-encodes for a query.
@@ -737,20 +677,7 @@ mod tests {
     }
 
     #[test]
-    fn challenges() {
-        let text = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull""#;
-        let challenge = Challenge::parse(text).unwrap();
-        assert_eq!(challenge.scheme, "bearer");
-        assert_eq!(challenge.parameter("realm"), "https://auth.docker.io/token");
-        assert_eq!(challenge.parameter("scope"), "repository:a/b:pull");
-        assert_eq!(
-            Challenge::parse("Basic realm=\"a \\\"b\\\"\", charset=UTF-8")
-                .unwrap()
-                .parameter("realm"),
-            "a \"b\""
-        );
-        assert_eq!(Challenge::parse("Basic").unwrap().scheme, "basic");
-        assert!(Challenge::parse("Bearer realm=\"open").is_none());
+    fn queries() {
         assert_eq!(percent("a b&c=d/e:f"), "a%20b%26c%3Dd/e:f");
     }
 }
