@@ -314,6 +314,7 @@ pub(crate) async fn start_deploy(
     let user = User::new("system:k3s-supervisor", &["system:masters"]);
     let deploy = addons::deploy::Deploy::new(
         server.client_as(user),
+        Arc::clone(server.kinds()),
         base,
         config.disable.clone(),
         machine.node_name.clone(),
