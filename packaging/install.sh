@@ -39,7 +39,7 @@ main() {
   for name in INSTALL_K3S_COMMIT INSTALL_K3S_PR INSTALL_K3S_CHANNEL INSTALL_K3S_CHANNEL_URL; do
     eval "[ -z \"\${$name:-}\" ]" || fatal "$name has no meaning here: k3rs has no channels; INSTALL_K3RS_URL and INSTALL_K3S_VERSION say what to install"
   done
-  trap 'if [ -n "$TMP" ]; then rm -rf "$TMP"; fi' EXIT
+  trap 'rm -rf "$TMP"' EXIT
   trap 'exit 1' INT TERM HUP
   # INSTALL_K3S_EXEC is split into words as a shell would, quotes included, for k3s does.
   eval "set -- ${INSTALL_K3S_EXEC:-} \"\$@\""
