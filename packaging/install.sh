@@ -117,7 +117,7 @@ settle() {
   fi
   SYSTEMD_DIR=${INSTALL_K3S_SYSTEMD_DIR:-/etc/systemd/system}
   case "$BIN_DIR$SYSTEMD_DIR" in *[!A-Za-z0-9._/+@-]*) fatal "folders with other characters than letters, digits and ._/+@- are not supported: $BIN_DIR $SYSTEMD_DIR" ;; esac
-  if [ "$INIT" = systemd ]; then ENV_FILE=$SYSTEMD_DIR/$NAME.service.env; else ENV_FILE=/etc/rancher/k3s/$NAME.env; fi
+  if [ "$INIT" = systemd ] && [ "${INSTALL_K3RS_PACKAGE:-}" != true ]; then ENV_FILE=$SYSTEMD_DIR/$NAME.service.env; else ENV_FILE=/etc/rancher/k3s/$NAME.env; fi
   case "$INIT" in
     systemd) UNIT=$SYSTEMD_DIR/$NAME.service ;;
     openrc) UNIT=/etc/init.d/$NAME ;;
@@ -415,7 +415,6 @@ unit_systemd() {
 $MADE
 [Unit]
 Description=Lightweight Kubernetes (k3rs $COMMAND)
-Documentation=https://k3s.io
 Wants=$wants
 After=$wants
 $(if [ "${INSTALL_K3RS_PACKAGE:-}" = true ] && [ "$COMMAND" = agent ]; then echo "Conflicts=k3s.service"; fi)

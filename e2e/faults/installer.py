@@ -36,9 +36,15 @@ class Box:
         mounts = "for place in sys dev; do mount --rbind /$place $0/$place && mount --make-rslave $0/$place; done; exec unshare -p -f --mount-proc=$0/proc chroot $0 /sbin/init"
         command = self.cluster.inside(["unshare", "-m", "--propagation", "slave", "sh", "-c", mounts, str(self.root)])
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.cluster.log, stderr=self.cluster.log)
-        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        self.init = until(lambda: children.read_text().split(), "init runs", 30, interval=0.02)[0]
-        until(lambda: os.readlink(f"/proc/{self.init}/exe").endswith("busybox"), "init is busybox", 30, interval=0.02)
+        self.init = until(self.find_init, "init runs", 30, interval=0.02)
+
+    def find_init(self):
+        """The child that has become init: before it there are others, which mount."""
+        with contextlib.suppress(OSError):
+            for child in pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+                if os.readlink(f"/proc/{child}/exe") == str(self.root / "bin/busybox") or os.readlink(f"/proc/{child}/exe") == "/bin/busybox":
+                    return child
+        return None
 
     def sh(self, command, check=True, **env):
         """In the machine, as a person at its console."""
