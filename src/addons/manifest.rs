@@ -7,7 +7,12 @@ pub struct Packaged {
     pub file: &'static str,
     /// With `%{NAME}%` variables; see [`Packaged::render`].
     text: &'static str,
+    /// What follows it, packed, without variables.
+    packed: &'static [u8],
 }
+
+/// The definitions of Gateway API, see `build.rs`.
+const GATEWAY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/gateway.lzma"));
 
 /// In the order they are written to `server/manifests/`.
 pub static PACKAGED: &[Packaged] = &[
@@ -15,25 +20,34 @@ pub static PACKAGED: &[Packaged] = &[
         name: "coredns",
         file: "coredns.yaml",
         text: include_str!("../../manifests/coredns.yaml"),
+        packed: &[],
     },
     Packaged {
         name: "local-storage",
         file: "local-storage.yaml",
         text: include_str!("../../manifests/local-storage.yaml"),
+        packed: &[],
     },
     Packaged {
         name: "traefik",
         file: "traefik.yaml",
         text: include_str!("../../manifests/traefik.yaml"),
+        packed: GATEWAY,
     },
 ];
 
 impl Packaged {
     /// The manifest with its variables filled in.
     pub fn render(&self, variables: &[(&str, &str)]) -> String {
-        variables.iter().fold(self.text.to_owned(), |text, (name, value)| {
+        let mut whole = variables.iter().fold(self.text.to_owned(), |text, (name, value)| {
             text.replace(&format!("%{{{name}}}%"), value)
-        })
+        });
+        if !self.packed.is_empty() {
+            let unpacked = wire::lzma::text(self.packed).unwrap_or_default();
+            whole.push_str("---\n");
+            whole.push_str(&String::from_utf8_lossy(&unpacked));
+        }
+        whole
     }
 }
 
@@ -53,7 +67,11 @@ mod tests {
                 ("VERSION", "v1.2.3+k3rs1"),
             ]);
             assert!(!text.contains("%{"), "{}", packaged.file);
-            for tree in wire::yaml::parse(&text).unwrap() {
+            let trees = wire::yaml::parse(&text).unwrap();
+            let defines = |name: &str| trees.iter().any(|tree| tree["metadata"]["name"] == name);
+            let gateways = defines("httproutes.gateway.networking.k8s.io");
+            assert_eq!(gateways, packaged.name == "traefik");
+            for tree in trees {
                 assert!(api::kinds::of_tree(&tree).is_some(), "{}: {tree}", packaged.file);
             }
         }

@@ -1,13 +1,13 @@
 //! Whose certificate a client gets: by the name that it asks for, of those that Ingresses brought.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use api::{Lens, Object};
 use http::tls::{Choose, Identity};
-use routes::{Key, Model};
-use stdx::{Context, Error, Result};
+use routes::{Key, Model, Table};
+use stdx::{Context, Error, Gather, Result};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
@@ -29,7 +29,10 @@ pub(crate) struct Loaded {
 /// The certificates in use, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Certificates {
+    /// `*.` before a name is one label more, a dot alone any number of them.
     by_name: HashMap<String, Arc<Identity>>,
+    /// For names of which nobody brought one.
+    others: Option<Arc<Identity>>,
     /// For metrics.
     pub(crate) all: Vec<Loaded>,
 }
@@ -39,10 +42,15 @@ pub(crate) type Cache = BTreeMap<Key, (u64, Result<Loaded, String>)>;
 
 impl Certificates {
     /// Reads those Secrets that changed. Of two certificates for one name the first one counts.
-    pub(crate) fn load(model: &Model, keys: &[Key], cache: &mut Cache) -> Certificates {
-        cache.retain(|key, _| keys.contains(key));
+    pub(crate) fn load(model: &Model, table: &Table, cache: &mut Cache) -> Certificates {
+        let keys = table.certificates.iter().map(|key| (key, None));
+        let of_hosts = table.host_certificates.iter().map(|(key, host)| (key, Some(&**host)));
+        let all: Vec<(&Key, Option<&str>)> = keys.chain(of_hosts).collect();
+        let wanted: BTreeSet<&Key> = all.iter().map(|(key, _)| *key).gather();
+        cache.retain(|key, _| wanted.contains(key));
+        let mut shown = BTreeSet::new();
         let mut certificates = Certificates::default();
-        for key in keys {
+        for (key, host) in all {
             let Some(secret) = model.secret(key) else { continue };
             let known = cache.get(key).filter(|(revision, _)| *revision == secret.revision());
             let loaded = match known {
@@ -54,11 +62,22 @@ impl Certificates {
                 }
             };
             let Ok(loaded) = loaded else { continue };
-            for name in &loaded.names {
+            let mut add = |name: &str| {
                 let identity = Arc::clone(&loaded.identity);
-                certificates.by_name.entry(name.clone()).or_insert(identity);
+                certificates.by_name.entry(name.to_owned()).or_insert(identity);
+            };
+            match host {
+                // Without the asterisk: of any number of labels.
+                Some(host) if !host.is_empty() => add(host.trim_start_matches('*')),
+                _ => loaded.names.iter().for_each(|name| add(name)),
             }
-            certificates.all.push(loaded);
+            if host == Some("") {
+                let others = &mut certificates.others;
+                others.get_or_insert_with(|| Arc::clone(&loaded.identity));
+            }
+            if shown.insert(key) {
+                certificates.all.push(loaded);
+            }
         }
         certificates
     }
@@ -140,9 +159,12 @@ impl Choose for Chooser {
         let current = self.current();
         let wildcard = || {
             let (_, parent) = name.split_once('.')?;
-            current.by_name.get(&format!("*.{parent}"))
+            current.by_name.get(&format!("*.{parent}")).or_else(|| {
+                let mut dots = name.match_indices('.').map(|(at, _)| &name[at..]);
+                dots.find_map(|suffix| current.by_name.get(suffix))
+            })
         };
-        let found = current.by_name.get(name).or_else(wildcard);
+        let found = current.by_name.get(name).or_else(wildcard).or(current.others.as_ref());
         Some(Arc::clone(found.unwrap_or(&self.default.identity)))
     }
 }

@@ -111,6 +111,7 @@ impl Options {
             }
             options.web.redirect = Some((redirect_from.scheme, redirect_from.permanent));
         }
+        options.routes.ports = [options.web.address.port(), options.websecure.address.port()];
         Ok(options)
     }
 
@@ -137,6 +138,7 @@ impl Options {
         let routes = &mut self.routes;
         match name {
             "providers.kubernetesingress"
+            | "providers.kubernetesgateway"
             | "providers.kubernetescrd"
             | "providers.kubernetescrd.allowemptyservices"
             | "providers.kubernetesingress.allowemptyservices"

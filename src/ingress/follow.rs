@@ -28,6 +28,17 @@ struct Fed {
     changed: bool,
 }
 
+impl Fed {
+    /// Whether something is new, and everything that is followed is known.
+    fn is_new(&self) -> bool {
+        let mut n_wanted = Model::kinds().len();
+        if self.model.has_gateways() {
+            n_wanted += Model::gateway_kinds().len();
+        }
+        self.changed && self.listed.len() == n_wanted
+    }
+}
+
 struct Feed {
     fed: Mutex<Fed>,
     news: rt::Event,
@@ -71,12 +82,24 @@ pub(crate) fn start(client: &Client, shared: &Arc<Shared>) -> Followed {
     let model = Model::new(shared.options.routes.clone());
     let fed = Mutex::new(Fed { model, listed: BTreeSet::new(), changed: false });
     let feed = Arc::new(Feed { fed, news: rt::Event::new() });
-    let mut tasks = Vec::new();
-    for (kind, field_selector) in Model::kinds() {
-        let selection =
-            Selection { kind, namespace: String::new(), field_selector: field_selector.to_owned() };
-        let (client, feed) = (client.clone(), Arc::clone(&feed));
-        tasks.push(rt::spawn_named(format!("follow {}", kind.plural), async move {
+    let mut tasks = follow_all(client, &feed, &Model::kinds());
+    tasks.push(rt::spawn_named("follow gateways", gateways(client.clone(), Arc::clone(&feed))));
+    tasks.push(rt::spawn_named("make tables", make_tables(feed, Arc::clone(shared))));
+    let reporting = report::run(client.clone(), Arc::clone(shared));
+    tasks.push(rt::spawn_named("report", reporting));
+    Followed(tasks)
+}
+
+fn follow_all(
+    client: &Client,
+    feed: &Arc<Feed>,
+    kinds: &[(&'static Kind, &'static str)],
+) -> Vec<rt::Task<Option<()>>> {
+    let one = |(kind, field_selector): &(&'static Kind, &'static str)| {
+        let (kind, field_selector) = (*kind, (*field_selector).to_owned());
+        let selection = Selection { kind, namespace: String::new(), field_selector };
+        let (client, feed) = (client.clone(), Arc::clone(feed));
+        rt::spawn_named(format!("follow {}", kind.plural), async move {
             let mut hear = |news: News| {
                 feed.hear(kind, news);
                 true
@@ -87,23 +110,44 @@ pub(crate) fn start(client: &Client, shared: &Arc<Shared>) -> Followed {
                 hear(News::Listed(List::default()));
             }
             follow(client, selection, RETRY, &mut hear).await;
-        }));
+        })
+    };
+    kinds.iter().map(one).collect()
+}
+
+/// Follows what only Gateway API's routes need, for as long as there is a GatewayClass of ours.
+async fn gateways(client: Client, feed: Arc<Feed>) {
+    let mut tasks = Vec::new();
+    loop {
+        let news = feed.news.listen();
+        let wanted = feed.lock().model.has_gateways();
+        if wanted && tasks.is_empty() {
+            tasks = follow_all(&client, &feed, &Model::gateway_kinds());
+        } else if !wanted && !tasks.is_empty() {
+            // They have ended when they are let go: nothing of theirs comes after this.
+            for task in tasks.drain(..) {
+                rt::Task::cancel(task).await;
+            }
+            {
+                let mut fed = feed.lock();
+                for (kind, _) in Model::gateway_kinds() {
+                    fed.model.replace(kind, &[]);
+                    fed.listed.remove(kind);
+                }
+            }
+            // A table without them was waited for.
+            feed.news.notify(usize::MAX);
+            continue;
+        }
+        news.await;
     }
-    tasks.push(rt::spawn_named("make tables", make_tables(feed, Arc::clone(shared))));
-    let reporting = report::run(client.clone(), Arc::clone(shared));
-    tasks.push(rt::spawn_named("report", reporting));
-    Followed(tasks)
 }
 
 async fn make_tables(feed: Arc<Feed>, shared: Arc<Shared>) {
     let mut cache = Cache::new();
     loop {
         let news = feed.news.listen();
-        let is_new = {
-            let fed = feed.lock();
-            fed.changed && fed.listed.len() == Model::kinds().len()
-        };
-        if !is_new {
+        if !feed.lock().is_new() {
             news.await;
             continue;
         }
@@ -112,8 +156,8 @@ async fn make_tables(feed: Arc<Feed>, shared: Arc<Shared>) {
         let (table, certificates) = {
             let mut fed = feed.lock();
             fed.changed = false;
-            let mut table = fed.model.table();
-            let certificates = Certificates::load(&fed.model, &table.certificates, &mut cache);
+            let mut table = fed.model.table(&api::time::format(rt::now().wall));
+            let certificates = Certificates::load(&fed.model, &table, &mut cache);
             complain(&fed.model, &mut table, &cache);
             (table, certificates)
         };

@@ -43,26 +43,7 @@ pub(crate) async fn forward(
         Some(_) => request.headers.get("upgrade").unwrap_or("").to_owned(),
         None => String::new(),
     };
-    let origin = Origin {
-        entry: passed.entry,
-        peer: &request.peer,
-        authority: &request.authority,
-        upgrade: &protocol,
-        hostname: passed.hostname,
-    };
-    request.headers = forwarded::request(&request.headers, &origin);
-    if !upstream.service.pass_host {
-        request.authority = String::new();
-    }
-    for (name, value) in passed.fields {
-        match (name.as_str(), value.is_empty()) {
-            // What frames a message is for the connection to say.
-            ("connection" | "transfer-encoding" | "content-length" | "upgrade" | "te", _) => {}
-            ("host", false) => request.authority.clone_from(value),
-            (name, true) => request.headers.remove(name),
-            (name, false) => request.headers.set(name, value),
-        }
-    }
+    prepare(upstream, &mut request, passed, &protocol);
     let mut response = if let Some(near) = upgrade {
         told(tally, server);
         match upstream.client().upgrade(&server.endpoint, request).await {
@@ -100,6 +81,39 @@ pub(crate) async fn forward(
         response.headers.append("set-cookie", cookie);
     }
     response
+}
+
+/// Makes of a client's request what the service gets.
+pub(crate) fn prepare(
+    upstream: &Upstream,
+    request: &mut Request,
+    passed: &Passed<'_>,
+    protocol: &str,
+) {
+    let origin = Origin {
+        entry: passed.entry,
+        peer: &request.peer,
+        authority: &request.authority,
+        upgrade: protocol,
+        hostname: passed.hostname,
+    };
+    request.headers = forwarded::request(&request.headers, &origin);
+    if !upstream.service.pass_host {
+        request.authority = String::new();
+    }
+    for (name, value) in passed.fields {
+        match (name.as_str(), value.is_empty()) {
+            (name, _) if is_framing(name) => {}
+            ("host", false) => request.authority.clone_from(value),
+            (name, true) => request.headers.remove(name),
+            (name, false) => request.headers.set(name, value),
+        }
+    }
+}
+
+/// What frames a message is for the connection to say.
+pub(crate) fn is_framing(name: &str) -> bool {
+    matches!(name, "connection" | "transfer-encoding" | "content-length" | "upgrade" | "te")
 }
 
 fn told(tally: &mut Tally, server: &Server) {

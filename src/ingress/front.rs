@@ -1,6 +1,7 @@
 //! An entry point: each request finds its route, and what has none is told so in Traefik's words.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::server::Service;
 use http::{Headers, Method, Request, Response, Version};
@@ -10,8 +11,10 @@ use rt::BoxFuture;
 use crate::access_log::Line;
 use crate::figures::{Kind, Tally, Traffic, method_name, protocol_name};
 use crate::forward::{self, Passed, plain};
-use crate::guard::{Guard, Passage};
-use crate::live::Shared;
+use crate::guard::Guard;
+use crate::live::{Live, Shared};
+use crate::mirror;
+use crate::passage::Passage;
 use crate::upstream::Upstream;
 
 #[derive(Debug)]
@@ -109,16 +112,17 @@ impl Front {
         if let Some((scheme, permanent)) = &entry.redirect {
             return redirect(&request, scheme, &host, *permanent);
         }
-        let (upstream, guards) = match self.route(&mut request, &host, tally) {
-            Ok(route) => route,
+        let found = match self.route(&mut request, &host, tally) {
+            Ok(found) => found,
             Err(refused) => return refused,
         };
-        tally.service = Some(Arc::clone(&upstream.traffic));
+        let guards = &found.guards;
+        tally.service = found.upstream.as_ref().ok().map(|it| Arc::clone(&it.traffic));
         let trusted = entry.trusts(request.peer.address.map(|address| address.ip()));
         let mut passage = Passage::new(&request, &host, trusted);
         let mut n_passed = 0;
         let mut answer = None;
-        for guard in &guards {
+        for guard in guards {
             answer = guard.before(&mut request, &mut passage);
             if answer.is_some() {
                 break;
@@ -126,11 +130,24 @@ impl Front {
             n_passed += 1;
         }
         let hostname = &self.shared.options.hostname;
-        let mut response = match answer {
-            Some(answer) => answer,
-            None => {
+        let mut response = match (answer, &found.upstream) {
+            (Some(answer), _) => answer,
+            (None, Err(503)) => plain(503, "no available server\n"),
+            (None, Err(code)) => plain(*code, wire::http1::reason(*code)),
+            (None, Ok(upstream)) => {
                 let passed = Passed { entry, hostname, fields: &passage.fields };
-                forward::forward(&upstream, request, &passed, tally).await
+                let (live, mirrors) = (&found.live, &passage.mirrors);
+                if !mirrors.is_empty() {
+                    mirror::send(live, mirrors, &mut request, &passed, &self.shared.n_mirrored);
+                }
+                let forwarded = forward::forward(upstream, request, &passed, tally);
+                match found.timeout_ms {
+                    0 => forwarded.await,
+                    ms => match rt::timeout(Duration::from_millis(ms), forwarded).await {
+                        Ok(response) => response,
+                        Err(_) => plain(504, "Gateway Timeout"),
+                    },
+                }
             }
         };
         for guard in guards[..n_passed].iter().rev() {
@@ -150,7 +167,7 @@ impl Front {
         request: &mut Request,
         host: &str,
         tally: &mut Tally,
-    ) -> Result<(Arc<Upstream>, Vec<Arc<Guard>>), Response> {
+    ) -> Result<Found, Response> {
         let clean = routes::clean(&request.target).ok_or_else(|| plain(400, "Bad Request"))?;
         let live = self.shared.live();
         let ask = Ask {
@@ -166,16 +183,27 @@ impl Front {
         if let Some(line) = &mut tally.line {
             line.router.clone_from(&router.name);
         }
-        let upstream = live.service(router.target);
-        let upstream = Arc::clone(upstream.ok_or_else(|| plain(503, "no available server\n"))?);
-        let guards = router.middlewares.iter().filter_map(|number| live.guards.get(*number));
-        let guards = guards.map(Arc::clone).collect();
+        let service = live.service(router.target);
+        let own = service.map_or(&[][..], |(_, middlewares)| middlewares);
+        let numbers = router.middlewares.iter().chain(own);
+        let guards = numbers.filter_map(|number| live.guards.get(*number)).map(Arc::clone);
+        let (guards, timeout_ms) = (guards.collect(), router.timeout_ms);
+        let upstream = service.map(|(upstream, _)| Arc::clone(upstream));
         // One spelling for the rules and for the endpoint.
         if let std::borrow::Cow::Owned(path) = &clean.path {
             request.target = [path, clean.query].concat();
         }
-        Ok((upstream, guards))
+        Ok(Found { upstream, guards, timeout_ms, live })
     }
+}
+
+/// Where a request goes.
+struct Found {
+    /// The service, or the code of the answer.
+    upstream: Result<Arc<Upstream>, u16>,
+    guards: Vec<Arc<Guard>>,
+    timeout_ms: u64,
+    live: Arc<Live>,
 }
 
 /// The host that rules are about; `None` if it is none.

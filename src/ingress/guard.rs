@@ -12,7 +12,8 @@ use routes::{BasicAuth, Cors, HeaderFields, Middleware, Password};
 use stdx::time::Mono;
 
 use crate::forward::plain;
-use crate::htpasswd;
+use crate::passage::{Flight, Passage, query_of, set_target};
+use crate::{filters, htpasswd};
 
 /// Sources that a rate limit tells apart, as Traefik.
 const SOURCES_MAX: usize = 65_536;
@@ -24,62 +25,10 @@ const URL_MAX_BYTES: usize = 4 << 10;
 pub(crate) struct Guard {
     pub(crate) name: String,
     pub(crate) middleware: Arc<Middleware>,
-    /// Requests under way (`inFlightReq`).
+    /// Requests under way (`inFlightReq`), or all that ever came (mirrors).
     n_flying: Arc<AtomicUsize>,
     /// Tokens that each source has left, and when that was so (`rateLimit`).
     sources: Mutex<HashMap<IpAddr, (f64, Mono)>>,
-}
-
-/// A request on its way through its middlewares.
-#[derive(Debug)]
-pub(crate) struct Passage {
-    /// As the client asked for it.
-    pub(crate) host: String,
-    pub(crate) secure: bool,
-    pub(crate) peer: Option<IpAddr>,
-    /// Whether what the peer says of others is believed.
-    pub(crate) trusted: bool,
-    /// Fields that the endpoint gets in place of its client's; an empty one is taken away.
-    pub(crate) fields: Vec<(String, String)>,
-    /// Where the request came from, by its own word.
-    origin: Option<String>,
-    /// Held until the answer is sent.
-    pub(crate) flights: Vec<Flight>,
-}
-
-impl Passage {
-    pub(crate) fn new(request: &Request, host: &str, trusted: bool) -> Passage {
-        let forwarded = request.headers.get("x-forwarded-proto").filter(|_| trusted);
-        Passage {
-            host: host.to_owned(),
-            secure: forwarded.map_or(request.peer.tls, |proto| matches!(proto, "https" | "wss")),
-            peer: request.peer.address.map(|address| address.ip().to_canonical()),
-            trusted,
-            fields: Vec::new(),
-            origin: request.headers.get("origin").map(str::to_owned),
-            flights: Vec::new(),
-        }
-    }
-
-    /// The address at this depth of `X-Forwarded-For`, from the right; 0 is the peer's own.
-    fn source(&self, request: &Request, depth: usize) -> Option<IpAddr> {
-        if depth == 0 {
-            return self.peer;
-        }
-        let lines = request.headers.get_all("x-forwarded-for").filter(|_| self.trusted);
-        let all: Vec<&str> = lines.flat_map(|line| line.split(',')).collect();
-        all.get(all.len().checked_sub(depth)?)?.trim().parse().ok()
-    }
-}
-
-/// A place of `inFlightReq`.
-#[derive(Debug)]
-pub(crate) struct Flight(Arc<AtomicUsize>);
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 impl Guard {
@@ -154,8 +103,8 @@ impl Guard {
                 return (!allowed).then(|| plain(*status, wire::http1::reason(*status)));
             }
             Middleware::InFlightReq { amount } => {
-                let flight = Flight(Arc::clone(&self.n_flying));
-                if self.n_flying.fetch_add(1, Ordering::AcqRel) >= *amount {
+                let (flight, n_flying) = Flight::begin(&self.n_flying);
+                if n_flying > *amount {
                     return Some(plain(429, "Too Many Requests"));
                 }
                 passage.flights.push(flight);
@@ -174,14 +123,32 @@ impl Guard {
                         .header("x-retry-in", format!("{}ms", wait.as_millis())),
                 );
             }
-            Middleware::Chain(_) => {}
+            Middleware::ModifyRequest(modify) => filters::modify(modify, request, passage),
+            Middleware::Redirect(to) => return Some(filters::redirect(to, request, passage)),
+            Middleware::Rewrite(rewrite) => filters::rewrite(rewrite, request, passage),
+            Middleware::Mirror { service, numerator, denominator } => {
+                let turn = self.n_flying.fetch_add(1, Ordering::Relaxed) as u64;
+                let due = |turn: u64| {
+                    turn.wrapping_mul(u64::from(*numerator)) / u64::from(*denominator).max(1)
+                };
+                if due(turn.wrapping_add(1)) > due(turn) {
+                    passage.mirrors.push(*service);
+                }
+            }
+            Middleware::ModifyResponse(_) | Middleware::Chain(_) => {}
         }
         None
     }
 
     /// Changes an answer.
     pub(crate) fn after(&self, passage: &Passage, response: &mut Response) {
-        let Middleware::Headers(fields) = &*self.middleware else { return };
+        let fields = match &*self.middleware {
+            Middleware::Headers(fields) => fields,
+            Middleware::ModifyResponse(modify) => {
+                return filters::modify_response(modify, &mut response.headers);
+            }
+            _ => return,
+        };
         for (name, value) in &fields.response {
             match value.is_empty() {
                 true => response.headers.remove(name),
@@ -226,23 +193,6 @@ impl Guard {
 
 fn bounded(text: &str) -> Option<&str> {
     (text.len() <= URL_MAX_BYTES).then_some(text)
-}
-
-/// The query of a target with its question mark.
-fn query_of(target: &str) -> &str {
-    target.find('?').map_or("", |at| &target[at..])
-}
-
-/// Another target: of what may stand in one, beginning with a slash.
-fn set_target(request: &mut Request, target: String) {
-    let target = if target.starts_with('/') { target } else { format!("/{target}") };
-    let plain = |c: char| c.is_ascii_graphic();
-    request.target = target.chars().filter(|c| plain(*c)).collect();
-    // What was joined may hold empty segments and dots again.
-    let clean = routes::clean(&request.target);
-    if let Some(routes::Clean { path: Cow::Owned(path), query }) = clean {
-        request.target = path + query;
-    }
 }
 
 fn strip(request: &mut Request, passage: &mut Passage, length: usize) {

@@ -8,6 +8,7 @@
 mod access_log;
 mod certificates;
 mod figures;
+mod filters;
 mod flags;
 mod follow;
 mod forward;
@@ -17,6 +18,8 @@ mod guard;
 mod htpasswd;
 mod live;
 mod metrics;
+mod mirror;
+mod passage;
 mod report;
 mod sides;
 mod upstream;

@@ -1,11 +1,12 @@
 //! What everybody shares: the table in use with what belongs to it, replaced as a whole.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use http::server::Server;
-use routes::{Table, Target};
-use stdx::Result;
+use routes::{Share, Table, Target};
+use stdx::{Gather, Result};
 
 use crate::certificates::{Certificates, Chooser};
 use crate::figures::{Figures, Traffic};
@@ -21,32 +22,39 @@ pub(crate) struct Live {
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     /// One for each of the table's middlewares.
     pub(crate) guards: Vec<Arc<Guard>>,
-    /// Whose turn it is among weighted services.
-    turns: AtomicUsize,
+    /// Whose turn it is among weighted services, one for each of the table's lists.
+    turns: Vec<AtomicUsize>,
 }
 
 impl Live {
-    /// The service that a request of a route goes to.
-    pub(crate) fn service(&self, target: Target) -> Option<&Arc<Upstream>> {
-        let number = match target {
-            Target::Service(number) => number,
+    /// The service that a request of a route goes to, with the numbers of middlewares on the way to it.
+    ///
+    /// # Errors
+    /// The code that it is answered with.
+    pub(crate) fn service(&self, target: Target) -> Result<(&Arc<Upstream>, &[usize]), u16> {
+        let (number, middlewares) = match target {
+            Target::Service(number) => (number, &[][..]),
             Target::Weighted(number) => {
-                let shares = self.table.weighted.get(number)?;
-                let total: u64 = shares.iter().map(|(weight, _)| u64::from(*weight)).sum();
-                let turn = self.turns.fetch_add(1, Ordering::Relaxed) as u64;
-                // Turns are dealt out by a stride that is prime, so that shares mix.
-                let mut left = turn.wrapping_mul(7919).checked_rem(total)?;
-                shares.iter().find_map(|(weight, service)| {
-                    let weight = u64::from(*weight);
-                    if left < weight {
-                        return Some(*service);
-                    }
-                    left -= weight;
-                    None
-                })?
+                let share = self.share(number).ok_or(503_u16)?;
+                (share.service.ok_or(500_u16)?, share.middlewares.as_slice())
             }
+            Target::Status(code) => return Err(code),
         };
-        self.upstreams.get(number)
+        Ok((self.upstreams.get(number).ok_or(503_u16)?, middlewares))
+    }
+
+    fn share(&self, number: usize) -> Option<&Share> {
+        let (shares, turns) = (self.table.weighted.get(number)?, self.turns.get(number)?);
+        let total: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();
+        let turn = turns.fetch_add(1, Ordering::Relaxed) as u64;
+        // Turns are dealt out by a stride that is prime, so that shares mix.
+        let mut left = turn.wrapping_mul(7919).checked_rem(total)?;
+        shares.iter().find(|share| {
+            let weight = u64::from(share.weight);
+            let found = left < weight;
+            left = left.saturating_sub(weight);
+            found
+        })
     }
 }
 
@@ -57,6 +65,8 @@ pub(crate) struct Shared {
     chooser: Arc<Chooser>,
     transports: Transports,
     servers: OnceLock<(Server, Server)>,
+    /// Copies of requests under way to mirrors.
+    pub(crate) n_mirrored: Arc<AtomicUsize>,
     ready: AtomicBool,
     ending: AtomicBool,
     /// Traffic of services that were there once, so that counters never go back; by name.
@@ -77,6 +87,7 @@ impl Shared {
             chooser: Arc::new(Chooser::new()?),
             transports: Transports::new()?,
             servers: OnceLock::new(),
+            n_mirrored: Arc::default(),
             ready: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             traffic: Mutex::default(),
@@ -96,8 +107,12 @@ impl Shared {
     /// Puts a table and its certificates in use. Requests that began go on with what they found.
     pub(crate) fn publish(&self, table: Table, certificates: Certificates) {
         let before = self.live();
+        let old_upstreams: HashMap<&str, &Arc<Upstream>> =
+            before.upstreams.iter().map(|old| (old.service.name.as_str(), old)).gather();
+        let old_guards: HashMap<&str, &Arc<Guard>> =
+            before.guards.iter().map(|old| (old.name.as_str(), old)).gather();
         let upstreams = table.services.iter().map(|service| {
-            let old = before.upstreams.iter().find(|old| old.is_of(service));
+            let old = old_upstreams.get(service.name.as_str()).copied();
             match old {
                 Some(old) if old.service == *service => Arc::clone(old),
                 old => {
@@ -112,13 +127,13 @@ impl Shared {
             }
         });
         let guards = table.middlewares.iter().map(|(name, middleware)| {
-            let same =
-                |old: &&Arc<Guard>| old.name == *name && Arc::ptr_eq(&old.middleware, middleware);
-            let old = before.guards.iter().find(same);
+            let old = old_guards.get(name.as_str()).copied();
+            let old = old.filter(|old| Arc::ptr_eq(&old.middleware, middleware));
             old.map_or_else(|| Arc::new(Guard::new(name, middleware)), Arc::clone)
         });
         let (upstreams, guards) = (upstreams.collect(), guards.collect());
-        let live = Arc::new(Live { upstreams, guards, turns: AtomicUsize::new(0), table });
+        let turns = table.weighted.iter().map(|_| AtomicUsize::new(0)).collect();
+        let live = Arc::new(Live { upstreams, guards, turns, table });
         self.chooser.replace(certificates);
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
         self.figures.reloaded();

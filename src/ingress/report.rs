@@ -1,10 +1,11 @@
-//! What the API is told: where Ingresses are reached, and what they ask for in vain.
+//! What the API is told: where Ingresses are reached, how Gateways and their routes stand, and what is asked for in vain.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use api::{Object, json};
+use api::status::Reason;
+use api::{Object, Value, json};
 use client::events::{Folder, Source};
 use client::{Body, Client, PatchType, Request, Verb, driver};
 use routes::Table;
@@ -53,25 +54,29 @@ struct Reporter {
     folder: Mutex<Folder>,
     /// Complaints by the object's uid and the words, with its revision then.
     told: BTreeMap<(String, String), u64>,
-    /// The revisions of Ingresses that our writes made, by uid.
+    /// The revisions of objects that our writes made, by uid.
     written: BTreeMap<String, u64>,
 }
 
 impl Reporter {
-    /// Writes the addresses that are missing. Whether all could be written.
+    /// Writes what statuses lack. Whether all could be written.
     async fn statuses(&mut self, table: &Table) -> bool {
         let mut whole = true;
-        self.written.retain(|uid, _| table.statuses.iter().any(|object| object.uid() == uid));
-        for ingress in &table.statuses {
-            let known = self.written.get(ingress.uid());
-            if known.is_some_and(|revision| *revision >= ingress.revision()) {
+        self.written.retain(|uid, _| table.statuses.iter().any(|(object, _)| object.uid() == uid));
+        for (object, status) in &table.statuses {
+            let known = self.written.get(object.uid());
+            // What we wrote is not seen yet.
+            if known.is_some_and(|revision| *revision > object.revision()) {
                 continue;
             }
-            match self.write(ingress, table).await {
-                Ok(revision) => drop(self.written.insert(ingress.uid().to_owned(), revision)),
-                Err(status) if status.is_not_found() => {}
-                Err(status) => {
-                    log::warn!("write the status of {ingress:?}: {status}");
+            match self.write(object, status).await {
+                Ok(revision) => drop(self.written.insert(object.uid().to_owned(), revision)),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => {
+                    // Of what somebody else wrote at the same time we hear.
+                    if error.reason() != Reason::Conflict {
+                        log::warn!("write the status of {object:?}: {error}");
+                    }
                     whole = false;
                 }
             }
@@ -79,16 +84,20 @@ impl Reporter {
         whole
     }
 
-    async fn write(&self, ingress: &Object, table: &Table) -> Result<u64, api::Status> {
-        let (namespace, name) = (ingress.namespace(), ingress.name());
-        let mut request = Request::new(Verb::Patch, ingress.kind(), namespace, name);
+    async fn write(&self, object: &Object, status: &Value) -> Result<u64, api::Status> {
+        let (namespace, name) = (object.namespace(), object.name());
+        let mut request = Request::new(Verb::Patch, object.kind(), namespace, name);
         request.subresource = "status".into();
-        let status = json!({"loadBalancer": {"ingress": table.addresses}});
-        let patch = json!({"metadata": {"uid": ingress.uid()}, "status": status});
+        let mut meta = json!({"uid": object.uid()});
+        if !object.kind().declared.built_in {
+            // Others speak in the same lists, which a patch replaces.
+            meta["resourceVersion"] = object.revision().to_string().into();
+        }
+        let patch = json!({"metadata": meta, "status": status});
         request.body = Body::Patch(PatchType::Merge, patch);
         match self.client.call(request).await? {
             client::Answer::Object(written) => Ok(written.revision()),
-            _ => Ok(ingress.revision()),
+            _ => Ok(object.revision()),
         }
     }
 

@@ -140,11 +140,6 @@ impl Upstream {
         }
     }
 
-    /// Whether it was made for this service, whatever endpoints that had.
-    pub(crate) fn is_of(&self, service: &Service) -> bool {
-        self.service.name == service.name
-    }
-
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }

@@ -5,7 +5,9 @@
 
 mod annotations;
 mod ask;
-
+mod filters;
+mod gateway;
+mod gateways;
 mod middleware;
 mod model;
 mod named;
@@ -20,10 +22,11 @@ mod traefik;
 
 pub use annotations::Sticky;
 pub use ask::{Ask, Cidr, Fields};
+pub use filters::{Change, Modify, Redirect, Rewrite};
 pub use middleware::{BasicAuth, Cors, Fields as HeaderFields, Middleware, Password};
 pub use model::{Model, Settings};
 pub use objects::Endpoint;
 pub use path::{Clean, clean};
 pub use rule::Rule;
-pub use table::{Complaint, Entry, Key, Router, Scheme, Service, Table, Target};
+pub use table::{Complaint, Entry, Key, Router, Scheme, Service, Share, Table, Target};
 pub use traefik::Transport;

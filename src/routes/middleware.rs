@@ -4,6 +4,7 @@ use api::{Lens, Value};
 use regex_lite::Regex;
 
 use crate::ask::Cidr;
+use crate::filters::{Modify, Redirect, Rewrite};
 use crate::rule::regex;
 
 /// Items of one list.
@@ -50,6 +51,17 @@ pub enum Middleware {
     },
     /// Others, by their names in the same namespace unless they say another.
     Chain(Vec<Reference>),
+    /// Gateway API's filters.
+    ModifyRequest(Modify),
+    ModifyResponse(Modify),
+    Redirect(Redirect),
+    Rewrite(Rewrite),
+    /// So many of so many requests are also sent to the table's service of this number.
+    Mirror {
+        service: usize,
+        numerator: u32,
+        denominator: u32,
+    },
 }
 
 /// The name of another object.

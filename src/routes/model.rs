@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use api::{Kind, Object, kinds};
 
+use crate::gateway::{GATEWAY_CLASS, Gateways};
 use crate::objects::{Class, Ingress, ServiceObject, Slice};
 use crate::table::Key;
 use crate::traefik::{
@@ -20,6 +21,9 @@ pub struct Settings {
     pub class: String,
     /// Services of type ExternalName may be led to.
     pub external_names: bool,
+    /// Ports at which listeners of Gateways are served by `web` and by `websecure`: the entry point's own, and the
+    /// one that its Service has by the same name.
+    pub ports: [u16; 2],
 }
 
 /// What is known of the objects.
@@ -35,6 +39,7 @@ pub struct Model {
     pub(crate) middlewares: BTreeMap<Key, MiddlewareObject>,
     pub(crate) traefik_services: BTreeMap<Key, TraefikService>,
     pub(crate) transports: BTreeMap<Key, ServersTransport>,
+    pub(crate) gateway: Gateways,
 }
 
 impl Model {
@@ -43,7 +48,7 @@ impl Model {
     }
 
     /// The kinds that it wants to be told of, each with a field selector.
-    pub fn kinds() -> [(&'static Kind, &'static str); 9] {
+    pub fn kinds() -> [(&'static Kind, &'static str); 10] {
         [
             (&kinds::INGRESS, ""),
             (&kinds::INGRESS_CLASS, ""),
@@ -55,7 +60,18 @@ impl Model {
             (&MIDDLEWARE, ""),
             (&TRAEFIK_SERVICE, ""),
             (&SERVERS_TRANSPORT, ""),
+            (&GATEWAY_CLASS, ""),
         ]
+    }
+
+    /// The kinds that it wants to be told of as long as `has_gateways`, beside the others.
+    pub fn gateway_kinds() -> [(&'static Kind, &'static str); 5] {
+        Gateways::KINDS
+    }
+
+    /// Whether there is a GatewayClass of ours.
+    pub fn has_gateways(&self) -> bool {
+        self.gateway.has_class()
     }
 
     /// An object is new, or another one than before.
@@ -80,6 +96,8 @@ impl Model {
             self.traefik_services.insert(key, TraefikService::read(&object.tree()));
         } else if kind == &SERVERS_TRANSPORT {
             self.transports.insert(key, ServersTransport::read(&object.tree()));
+        } else {
+            self.gateway.put(kind, key, object);
         }
     }
 
@@ -103,6 +121,8 @@ impl Model {
             self.traefik_services.remove(key);
         } else if kind == &SERVERS_TRANSPORT {
             self.transports.remove(key);
+        } else {
+            self.gateway.remove(kind, key);
         }
     }
 
@@ -126,6 +146,8 @@ impl Model {
             self.traefik_services.clear();
         } else if kind == &SERVERS_TRANSPORT {
             self.transports.clear();
+        } else {
+            self.gateway.clear(kind);
         }
         objects.iter().for_each(|object| self.put(object));
     }

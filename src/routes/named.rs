@@ -8,7 +8,7 @@ use api::Lens;
 use crate::middleware::{BasicAuth, Middleware, Reference, users};
 use crate::plan::Builder;
 use crate::rule::Rule;
-use crate::table::{Key, Order, Router, Target};
+use crate::table::{Key, Order, Router, Share, Target};
 use crate::traefik::{IngressRoute, Route, ServiceRef, Transport};
 
 /// Middlewares of one route, chains taken apart, and the chains.
@@ -70,8 +70,8 @@ impl Builder<'_> {
         }
         let target = match shares.as_slice() {
             [] => return Err("it has no service".into()),
-            [(_, one)] => Target::Service(*one),
-            _ if shares.iter().all(|(weight, _)| *weight == 0) => {
+            [Share { service: Some(one), .. }] => Target::Service(*one),
+            _ if shares.iter().all(|share| share.weight == 0) => {
                 return Err("all weights are 0".into());
             }
             _ => {
@@ -90,7 +90,8 @@ impl Builder<'_> {
             age: Reverse((object.created_secs, format!("{}/{}", key.0, key.1))),
         };
         let tls = object.tls;
-        Ok(Router { name: String::new(), rule, target, middlewares, entries, tls, order })
+        let name = String::new();
+        Ok(Router { name, rule, target, middlewares, entries, tls, order, timeout_ms: 0 })
     }
 
     /// Adds what a reference leads to, with its weight.
@@ -99,7 +100,7 @@ impl Builder<'_> {
         namespace: &str,
         service: &ServiceRef,
         outer: bool,
-        shares: &mut Vec<(u32, usize)>,
+        shares: &mut Vec<Share>,
     ) -> Result<(), String> {
         if let Some(unsupported) = &service.unsupported {
             return Err(unsupported.clone());
@@ -150,7 +151,9 @@ impl Builder<'_> {
         if !matches!(service.scheme.as_str(), "" | "http" | "https" | "h2c") {
             return Err(format!("the scheme {} is none of http, https and h2c", service.scheme));
         }
-        shares.push((service.weight, self.service(namespace, name, &service.port, &change)?));
+        let number = self.service(namespace, name, &service.port, &change)?;
+        let (weight, service) = (service.weight, Some(number));
+        shares.push(Share { weight, service, middlewares: Vec::new() });
         Ok(())
     }
 
@@ -170,7 +173,7 @@ impl Builder<'_> {
     }
 
     /// The numbers of middlewares, chains taken apart.
-    fn expand(&mut self, mut keys: Vec<Key>) -> Result<Vec<usize>, String> {
+    pub(crate) fn expand(&mut self, mut keys: Vec<Key>) -> Result<Vec<usize>, String> {
         let model = self.model;
         let mut numbers = Vec::new();
         keys.reverse();

@@ -100,7 +100,7 @@ impl Ingress {
     }
 }
 
-fn created_secs(tree: &Value) -> i64 {
+pub(crate) fn created_secs(tree: &Value) -> i64 {
     api::time::parse(tree.str("metadata.creationTimestamp")).map_or(0, |time| time.secs())
 }
 
@@ -162,6 +162,8 @@ pub(crate) struct ServicePort {
     pub(crate) name: Box<str>,
     pub(crate) number: i64,
     pub(crate) h2c: bool,
+    /// Its `appProtocol` says that it speaks TLS.
+    pub(crate) tls: bool,
 }
 
 impl ServiceObject {
@@ -178,6 +180,7 @@ impl ServiceObject {
                     name: port.str("name").into(),
                     number: port.int("port").unwrap_or(0),
                     h2c: port.str("appProtocol") == "kubernetes.io/h2c",
+                    tls: matches!(port.str("appProtocol"), "https" | "kubernetes.io/wss"),
                 })
                 .collect(),
             options: ServiceOptions::read(tree.pairs("metadata.annotations")),

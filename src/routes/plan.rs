@@ -28,13 +28,13 @@ const COMPLAINTS_MAX: usize = 512;
 const DEFAULT_PRIORITY: i64 = i32::MIN as i64;
 
 impl Model {
-    /// The table of what is known.
-    pub fn table(&self) -> Table {
-        table(self)
+    /// The table of what is known. `now` is when a condition began that is new, as the API writes times.
+    pub fn table(&self, now: &str) -> Table {
+        table(self, now)
     }
 }
 
-fn table(model: &Model) -> Table {
+fn table(model: &Model, now: &str) -> Table {
     let mut slices: BTreeMap<(&str, &str), Vec<&Slice>> = BTreeMap::new();
     for (key, slice) in &model.slices {
         slices.entry((&key.0, &slice.service)).or_default().push(slice);
@@ -58,6 +58,7 @@ fn table(model: &Model) -> Table {
     }
     builder.ingress_routes();
     builder.statuses(&ours);
+    builder.gateways(now);
     let mut table = builder.table;
     table.finish();
     table
@@ -224,7 +225,7 @@ impl<'a> Builder<'a> {
         if all.is_empty() {
             all.push(Matcher::PathPrefix("/".into()));
         }
-        let rule = Rule::all(all, length);
+        let rule = Rule::all(all, Vec::new(), length);
         let given = (options.priority != 0).then_some(options.priority);
         let order = Order {
             priority: priority.or(given).unwrap_or(rule.length()),
@@ -234,7 +235,17 @@ impl<'a> Builder<'a> {
         };
         let tls = options.tls;
         let middlewares = Vec::new();
-        self.table.routers.push(Router { name, rule, target, middlewares, entries, tls, order });
+        let timeout_ms = 0;
+        self.table.routers.push(Router {
+            name,
+            rule,
+            target,
+            middlewares,
+            entries,
+            tls,
+            order,
+            timeout_ms,
+        });
     }
 
     /// The entry points of an object; `None` if it names none that there is.
@@ -380,8 +391,9 @@ impl<'a> Builder<'a> {
             return;
         }
         let stale = ours.iter().filter(|(_, ingress)| ingress.addresses != service.addresses);
-        self.table.statuses = stale.map(|(_, ingress)| ingress.object.clone()).collect();
-        self.table.addresses.clone_from(&service.addresses);
+        let status = || api::json!({"loadBalancer": {"ingress": service.addresses}});
+        let stale = stale.map(|(_, ingress)| (ingress.object.clone(), status()));
+        self.table.statuses = stale.collect();
     }
 }
 

@@ -39,6 +39,8 @@ enum Step {
 pub(crate) enum Matcher {
     /// A name, `*.name` for one label more, `*` for all; in lower case.
     Host(Box<str>),
+    /// What ends in this, which begins with a dot.
+    HostSuffix(Box<str>),
     HostRegexp(Regex),
     Path(Box<str>),
     /// By characters, as Traefik has it.
@@ -62,11 +64,20 @@ pub(crate) enum Hosts {
 }
 
 impl Rule {
-    /// All matchers hold. `length` is what the priority is counted by.
-    pub(crate) fn all(matchers: Vec<Matcher>, length: usize) -> Rule {
-        let n = matchers.len();
-        let mut steps: Vec<Step> = matchers.into_iter().map(Step::Match).collect();
-        steps.extend((1..n).map(|_| Step::And));
+    /// All of `matchers` hold, and none of `but`. `length` is what the priority is counted by.
+    pub(crate) fn all(matchers: Vec<Matcher>, but: Vec<Matcher>, length: usize) -> Rule {
+        let mut steps = Vec::new();
+        let n_held = matchers.len();
+        for (n, matcher) in matchers.into_iter().chain(but).enumerate() {
+            steps.push(Step::Match(matcher));
+            if n >= n_held {
+                steps.push(Step::Not);
+            }
+            // At once, so that no more than two results wait.
+            if n > 0 {
+                steps.push(Step::And);
+            }
+        }
         Rule { steps, length }
     }
 
@@ -112,6 +123,7 @@ impl Rule {
                 Step::Match(Matcher::Host(name)) if &**name != "*" => {
                     Hosts::These([name.clone()].into())
                 }
+                Step::Match(Matcher::HostSuffix(suffix)) => Hosts::These([suffix.clone()].into()),
                 Step::Match(_) => Hosts::Any,
                 Step::Not => {
                     waiting.pop();
@@ -140,6 +152,9 @@ impl Matcher {
     fn matches(&self, ask: &Ask<'_>) -> bool {
         match self {
             Matcher::Host(name) => host_matches(name, ask.host),
+            Matcher::HostSuffix(suffix) => {
+                ask.host.len() > suffix.len() && ask.host.ends_with(&**suffix)
+            }
             Matcher::HostRegexp(regex) => is_match(regex, ask.host),
             Matcher::Path(path) => **path == *ask.path,
             Matcher::PathPrefix(prefix) => ask.path.starts_with(&**prefix),

@@ -53,6 +53,8 @@ pub struct Router {
     /// Requests that came without TLS are not its.
     pub(crate) tls: bool,
     pub(crate) order: Order,
+    /// How long its requests may take until they are answered, in milliseconds; 0 is for ever.
+    pub timeout_ms: u64,
 }
 
 /// By what routes are ordered: the larger comes first.
@@ -72,6 +74,18 @@ pub enum Target {
     Service(usize),
     /// The table's weighted list of this number.
     Weighted(usize),
+    /// It is answered with this code.
+    Status(u16),
+}
+
+/// A part of the requests of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub weight: u32,
+    /// The table's service of this number; `None` if there is none, which is answered with the code 500.
+    pub service: Option<usize>,
+    /// Numbers of middlewares that are only its own, after the route's.
+    pub middlewares: Vec<usize>,
 }
 
 /// A service with the endpoints that it has now.
@@ -110,19 +124,23 @@ pub struct Table {
     /// The first that matches counts.
     pub routers: Vec<Router>,
     pub services: Vec<Service>,
-    /// Weights and numbers of services, among which requests are shared out.
-    pub weighted: Vec<Vec<(u32, usize)>>,
+    /// Among whom requests are shared out.
+    pub weighted: Vec<Vec<Share>>,
     /// By their full names, with what they do.
     pub middlewares: Vec<(String, Arc<Middleware>)>,
     /// Secrets whose certificates are shown, oldest user first.
     pub certificates: Vec<Key>,
+    /// Secrets whose certificates are shown to who asks for this host (`*.` for all below a name, "" for all),
+    /// whatever names they have.
+    pub host_certificates: Vec<(Key, Box<str>)>,
     pub complaints: Vec<Complaint>,
-    /// Ingresses whose status should say `addresses`, and does not.
-    pub statuses: Vec<Object>,
-    pub addresses: Vec<api::Value>,
+    /// Objects whose status is another one than it should be, with what is to be changed in it.
+    pub statuses: Vec<(Object, api::Value)>,
     by_host: HashMap<Box<str>, Vec<u32>>,
     /// By what follows `*.`.
     by_parent: HashMap<Box<str>, Vec<u32>>,
+    /// By what follows the dot, for any number of labels before it.
+    by_suffix: HashMap<Box<str>, Vec<u32>>,
     others: Vec<u32>,
 }
 
@@ -136,9 +154,10 @@ impl Table {
                 continue;
             };
             for host in hosts {
-                let (map, key) = match host.strip_prefix("*.") {
-                    Some(parent) => (&mut self.by_parent, parent.into()),
-                    None => (&mut self.by_host, host),
+                let (map, key) = match (host.strip_prefix("*."), host.strip_prefix('.')) {
+                    (Some(parent), _) => (&mut self.by_parent, parent.into()),
+                    (None, Some(suffix)) => (&mut self.by_suffix, suffix.into()),
+                    (None, None) => (&mut self.by_host, host),
                 };
                 map.entry(key).or_default().push(number);
             }
@@ -153,11 +172,19 @@ impl Table {
             self.by_parent.get(parent).map_or(&[][..], Vec::as_slice),
             self.others.as_slice(),
         ];
+        // No place is taken for what is rarely there.
+        let mut suffixes: Vec<&[u32]> = Vec::new();
+        if !self.by_suffix.is_empty() {
+            let parents =
+                std::iter::successors(Some(ask.host), |host| Some(host.split_once('.')?.1));
+            let found = parents.skip(1).filter_map(|parent| self.by_suffix.get(parent));
+            suffixes.extend(found.map(Vec::as_slice));
+        }
         let secure = entry == Entry::WebSecure;
         loop {
             // Each list is in order; so is what is taken from whichever comes first.
-            let next =
-                lists.iter_mut().filter(|list| !list.is_empty()).min_by_key(|list| list[0])?;
+            let all = lists.iter_mut().chain(&mut suffixes);
+            let next = all.filter(|list| !list.is_empty()).min_by_key(|list| list[0])?;
             let (number, rest) = next.split_first()?;
             *next = rest;
             let router = &self.routers[usize::try_from(*number).ok()?];

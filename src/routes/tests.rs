@@ -5,16 +5,16 @@ use api::{Object, Value, json, kinds};
 use crate::traefik::{INGRESS_ROUTE, MIDDLEWARE, SERVERS_TRANSPORT, TRAEFIK_SERVICE};
 use crate::{Ask, Endpoint, Entry, Model, Rule, Scheme, Settings, Table, Target};
 
-fn object(tree: Value) -> Object {
+pub(crate) fn object(tree: Value) -> Object {
     Object::from_tree(kinds::of_tree(&tree).unwrap(), &tree).unwrap()
 }
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings { published: Some(("kube-system".into(), "traefik".into())), ..Settings::default() }
 }
 
 /// A model with Services `a`, `b`, `c` of one endpoint each in `default`.
-fn model() -> Model {
+pub(crate) fn model() -> Model {
     let mut model = Model::new(settings());
     for (idx, name) in ["a", "b", "c"].into_iter().enumerate() {
         model.put(&object(json!({
@@ -65,11 +65,12 @@ fn rules(lines: &[&str]) -> Value {
 }
 
 /// The service that a request goes to, or "".
-fn asked(table: &Table, entry: Entry, host: &str, path: &str) -> String {
+pub(crate) fn asked(table: &Table, entry: Entry, host: &str, path: &str) -> String {
     let ask = Ask { host, path, query: "", method: "GET", peer: None, headers: &() };
     match table.find(entry, &ask).map(|router| router.target) {
         Some(Target::Service(number)) => table.services[number].name.clone(),
         Some(Target::Weighted(_)) => "weighted".to_owned(),
+        Some(Target::Status(code)) => code.to_string(),
         None => String::new(),
     }
 }
@@ -97,7 +98,7 @@ fn paths_as_the_api_says() {
     ];
     model.put(&ingress("i", json!({}), rules(&lines)));
     check(
-        &model.table(),
+        &model.table(""),
         &[
             ("x.org", "/foo", "b"),
             ("x.org", "/foo/", "a"),
@@ -120,7 +121,7 @@ fn hosts_and_what_is_for_all() {
     let mut spec = rules(&["*.foo.com Prefix / a", "bar.foo.com Prefix / b", "- Prefix /all c"]);
     spec["tls"] = json!([{"hosts": ["bar.foo.com"], "secretName": "missing"}]);
     model.put(&ingress("i", json!({}), spec));
-    let table = model.table();
+    let table = model.table("");
     check(
         &table,
         &[
@@ -143,14 +144,14 @@ fn a_default_backend_gets_what_is_left_over() {
     let mut spec = rules(&["x.org Prefix /a a"]);
     spec["defaultBackend"] = backend("b");
     model.put(&ingress("some", json!({}), spec));
-    let table = model.table();
+    let table = model.table("");
     check(
         &table,
         &[("x.org", "/a", "a"), ("x.org", "/", "b"), ("y.org", "/a", "c"), ("", "/", "c")],
     );
     assert!(reasons(&table).is_empty());
     model.put(&ingress("second", json!({}), json!({"defaultBackend": backend("a")})));
-    assert_eq!(reasons(&model.table()), ["DefaultBackendTaken"]);
+    assert_eq!(reasons(&model.table("")), ["DefaultBackendTaken"]);
 }
 
 #[test]
@@ -165,7 +166,7 @@ fn classes() {
         let annotations =
             annotation.map_or(json!({}), |a| json!({"kubernetes.io/ingress.class": a}));
         model.put(&ingress("i", annotations, spec));
-        let table = model.table();
+        let table = model.table("");
         (!table.routers.is_empty(), table)
     };
     for (class, annotation, wanted, served) in [
@@ -198,7 +199,7 @@ fn annotations_choose_entry_points_priority_and_tls() {
         by_characters,
         rules(&["r.org ImplementationSpecific /v[0-9]+$ c"]),
     ));
-    let table = model.table();
+    let table = model.table("");
     assert_eq!(asked(&table, Entry::Web, "s.org", "/"), "");
     assert_eq!(asked(&table, Entry::WebSecure, "s.org", "/"), "default-a-80");
     assert_eq!(asked(&table, Entry::Web, "t.org", "/"), "");
@@ -214,7 +215,7 @@ fn annotations_choose_entry_points_priority_and_tls() {
         ("router.pathmatcher", "Host", "InvalidAnnotation"),
     ] {
         model.put(&ingress("bad", json!({own(annotation): value}), rules(&["bad.org Prefix / a"])));
-        let table = model.table();
+        let table = model.table("");
         assert_eq!(reasons(&table), [reason], "{annotation}: {value}");
         assert_eq!(asked(&table, Entry::Web, "bad.org", "/"), "", "nothing unguarded is served");
     }
@@ -225,7 +226,7 @@ fn services_and_their_endpoints() {
     let mut model = model();
     model.put(&ingress("i", json!({}), rules(&["x.org Prefix / a"])));
     let endpoint = |host: &str, ready| Endpoint { host: host.into(), port: 8080, ready };
-    assert_eq!(model.table().services[0].endpoints, [endpoint("10.42.0.1", true)]);
+    assert_eq!(model.table("").services[0].endpoints, [endpoint("10.42.0.1", true)]);
     // One that ends still serves whom it serves; one that is not ready does not.
     model.put(&slice(
         "a",
@@ -234,13 +235,13 @@ fn services_and_their_endpoints() {
     ));
     model.put(&slice("a", "10.42.0.9", json!({"ready": false, "serving": false})));
     let all = [endpoint("10.42.0.1", true), endpoint("10.42.0.8", false)];
-    assert_eq!(model.table().services[0].endpoints, all);
+    assert_eq!(model.table("").services[0].endpoints, all);
     let gone = ("default".into(), "a-10.42.0.1".into());
     model.remove(&kinds::ENDPOINT_SLICE, &gone);
-    assert_eq!(model.table().services[0].endpoints, [endpoint("10.42.0.8", true)]);
+    assert_eq!(model.table("").services[0].endpoints, [endpoint("10.42.0.8", true)]);
     // Without an endpoint the route is there, and nobody behind it.
     model.replace(&kinds::ENDPOINT_SLICE, &[]);
-    let table = model.table();
+    let table = model.table("");
     check(&table, &[("x.org", "/", "a")]);
     assert!(table.services[0].endpoints.is_empty() && reasons(&table).is_empty());
 
@@ -261,13 +262,13 @@ fn services_and_their_endpoints() {
         (json!({own("serversscheme"): "https"}), json!({"port": 80}), Scheme::Https),
     ] {
         model.put(&service(annotations, json!({"type": "ClusterIP", "ports": [port]})));
-        assert_eq!(model.table().services[0].scheme, scheme);
+        assert_eq!(model.table("").services[0].scheme, scheme);
     }
     model.put(&service(
         json!({own("nativelb"): "true", own("sticky.cookie.name"): "c"}),
         port(json!({"port": 80})),
     ));
-    let table = model.table();
+    let table = model.table("");
     assert_eq!(table.services[0].endpoints[0].host, "10.43.0.9");
     assert_eq!(table.services[0].sticky.as_ref().unwrap().name, "c");
     for (annotations, spec) in [
@@ -282,7 +283,7 @@ fn services_and_their_endpoints() {
         (json!({own("serverstransport"): "default-x@kubernetescrd"}), port(json!({"port": 80}))),
     ] {
         model.put(&service(annotations, spec));
-        assert_eq!(reasons(&model.table()), ["BackendNotFound"]);
+        assert_eq!(reasons(&model.table("")), ["BackendNotFound"]);
     }
 }
 
@@ -290,19 +291,19 @@ fn services_and_their_endpoints() {
 fn statuses_follow_the_published_service() {
     let mut model = model();
     model.put(&ingress("i", json!({}), rules(&["x.org Prefix / a"])));
-    assert!(model.table().statuses.is_empty());
+    assert!(model.table("").statuses.is_empty());
     model.put(&object(json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "traefik", "namespace": "kube-system"},
         "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]},
         "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}},
     })));
-    let table = model.table();
-    assert_eq!(table.addresses, [json!({"ip": "192.0.2.1"})]);
-    assert_eq!(table.statuses.len(), 1);
-    let mut tree = table.statuses[0].tree();
-    tree["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+    let table = model.table("");
+    let [(stale, status)] = table.statuses.as_slice() else { panic!("{:?}", table.statuses) };
+    assert_eq!(*status, json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}));
+    let mut tree = stale.tree();
+    tree["status"] = status.clone();
     model.put(&object(tree));
-    assert!(model.table().statuses.is_empty());
+    assert!(model.table("").statuses.is_empty());
 }
 
 fn custom(kind: &'static api::Kind, name: &str, spec: Value) -> Object {
@@ -329,7 +330,7 @@ fn ingress_routes_and_what_they_name() {
         "Host(`x.test`)",
         json!({"priority": 1000, "services": [{"name": "b", "port": "http"}]}),
     );
-    let table = model.table();
+    let table = model.table("");
     assert_eq!(asked(&table, Entry::Web, "x.test", "/api"), "default-b-http");
     assert!(reasons(&table).is_empty());
 
@@ -347,7 +348,7 @@ fn ingress_routes_and_what_they_name() {
         "Host(`x.test`)",
         json!({"middlewares": [{"name": "both"}, {"name": "deny"}]}),
     );
-    let table = model.table();
+    let table = model.table("");
     let ask = Ask { host: "x.test", path: "/", query: "", method: "GET", peer: None, headers: &() };
     let router = table.find(Entry::Web, &ask).unwrap();
     let names: Vec<&str> =
@@ -364,7 +365,7 @@ fn ingress_routes_and_what_they_name() {
         (json!({"match": "Host(x.test)"}), "InvalidRoute"),
     ] {
         put(&mut model, "first", "Host(`x.test`)", more.clone());
-        let table = model.table();
+        let table = model.table("");
         assert_eq!(reasons(&table), [reason], "{more}");
         assert_eq!(asked(&table, Entry::Web, "x.test", "/"), "", "{more}");
     }
@@ -374,12 +375,12 @@ fn ingress_routes_and_what_they_name() {
     model.put(&custom(&TRAEFIK_SERVICE, "shares", json!({"weighted": {"services": shares}})));
     for services in [shares, json!([{"name": "shares", "kind": "TraefikService"}])] {
         put(&mut model, "first", "Host(`x.test`)", json!({"services": services}));
-        let table = model.table();
+        let table = model.table("");
         assert_eq!(
             table
                 .weighted
                 .iter()
-                .map(|list| list.iter().map(|(weight, _)| *weight).collect())
+                .map(|list| list.iter().map(|share| share.weight).collect())
                 .collect::<Vec<Vec<_>>>(),
             [[3, 1]]
         );
@@ -397,7 +398,7 @@ fn ingress_routes_and_what_they_name() {
         "Host(`x.test`)",
         json!({"services": [{"name": "a", "port": 80, "scheme": "https", "serversTransport": "own"}]}),
     );
-    let table = model.table();
+    let table = model.table("");
     let service = table.services.iter().find(|service| service.scheme == Scheme::Https).unwrap();
     assert!(service.transport.as_ref().unwrap().insecure);
 

@@ -89,9 +89,8 @@ impl Selector {
             .collect();
         for expression in selector.list("matchExpressions") {
             let key = expression.str("key");
-            let mut values: Vec<&str> =
+            let values: Vec<&str> =
                 expression.list("values").iter().filter_map(Value::as_str).collect();
-            values.arrange();
             let text = match expression.str("operator") {
                 "In" => format!("{key} in ({})", values.join(",")),
                 "NotIn" => format!("{key} notin ({})", values.join(",")),

@@ -100,9 +100,7 @@ impl Lexer<'_> {
         }
         let rest = &self.text[self.at..];
         let sign = SIGNS.iter().find(|sign| rest.starts_with(sign.as_bytes()));
-        // A sign of two parts, of which only the first is there, takes what stands in the place of the other.
-        let half = matches!(first, b'=' | b'&' | b'|');
-        let sign = sign.ok_or(self.at + 1 + usize::from(half))?;
+        let sign = sign.ok_or(self.at + 1)?;
         self.at += sign.len();
         Ok(Word::Sign(sign))
     }

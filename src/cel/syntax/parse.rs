@@ -362,8 +362,7 @@ impl Parser<'_, '_> {
                 self.next += 1;
                 let name = self.peek();
                 if name.word != Word::Ident {
-                    let seen = &self.issues.text[token.at as usize..name.end as usize];
-                    return self.stop(format!("no viable alternative at input '{seen}'"));
+                    return self.mismatched("IDENTIFIER");
                 }
                 return self.identifier(token.at, ".");
             }

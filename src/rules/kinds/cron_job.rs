@@ -93,10 +93,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         );
     }
     if spec.flag("jobTemplate.spec.manualSelector") {
-        // Upstream's words for a value that is no text.
-        let message = "Unsupported value: true: supported values: \"nil\", \"false\"";
-        let path = "spec.jobTemplate.spec.manualSelector";
-        causes.complain("FieldValueNotSupported", path, message.into());
+        causes.not_supported("spec.jobTemplate.spec.manualSelector", "true", &["nil", "false"]);
     }
     job_rules::spec(spec.at("jobTemplate.spec"), "spec.jobTemplate.spec", causes);
 }

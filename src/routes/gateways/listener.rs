@@ -1,0 +1,175 @@
+//! Listeners: which of them are served, where, and what is wrong with the others.
+
+use api::Lens;
+
+use crate::gateway::{GROUP, Gateway, Listener, Ref};
+use crate::model::Model;
+use crate::table::{Entry, Key};
+
+/// How a condition stands: whether it is so, why in a word, and in a sentence.
+pub(crate) type Verdict = (bool, &'static str, String);
+
+/// A listener as it is judged.
+#[derive(Debug)]
+pub(crate) struct State<'a> {
+    pub(crate) listener: &'a Listener,
+    /// Where its requests come in.
+    pub(crate) entry: Option<Entry>,
+    /// The port that its clients know.
+    pub(crate) port: u16,
+    /// The kinds of routes that it takes.
+    pub(crate) http: bool,
+    pub(crate) grpc: bool,
+    pub(crate) accepted: Verdict,
+    pub(crate) resolved: Verdict,
+    pub(crate) conflicted: Verdict,
+    /// Secrets with certificates that can be used.
+    pub(crate) certificates: Vec<Key>,
+    pub(crate) n_attached: u32,
+}
+
+impl State<'_> {
+    /// Whether requests that come in here are served.
+    pub(crate) fn is_programmed(&self) -> bool {
+        let tls = self.entry == Some(Entry::WebSecure);
+        self.accepted.0
+            && !self.conflicted.0
+            && (self.http || self.grpc)
+            && (!tls || !self.certificates.is_empty())
+    }
+
+    pub(crate) fn takes(&self, grpc: bool) -> bool {
+        if grpc { self.grpc } else { self.http }
+    }
+}
+
+/// The listeners of a Gateway.
+pub(super) fn judge<'a>(model: &Model, gateway: &'a Gateway) -> Vec<State<'a>> {
+    let namespace = gateway.object.namespace();
+    let judged = gateway.listeners.iter().map(|listener| {
+        let mut resolved = (true, "ResolvedRefs", String::new());
+        let (entry, port) = entry(model, listener).unzip();
+        let known = matches!(&*listener.protocol, "HTTP" | "HTTPS");
+        let (mut http, mut grpc) = (known, known);
+        if let Some(kinds) = &listener.kinds {
+            let has = |wanted: &str| {
+                kinds.iter().any(|(group, kind)| (&**group, &**kind) == (GROUP, wanted))
+            };
+            (http, grpc) = (known && has("HTTPRoute"), known && has("GRPCRoute"));
+            let strange = kinds.iter().find(|(group, kind)| {
+                !known || **group != *GROUP || !matches!(&**kind, "HTTPRoute" | "GRPCRoute")
+            });
+            if let Some((_, kind)) = strange {
+                let text = format!("routes of the kind {kind} cannot be attached here");
+                resolved = (false, "InvalidRouteKinds", text);
+            }
+        }
+        let mut certificates = Vec::new();
+        if &*listener.protocol == "HTTPS" {
+            if listener.certificates.is_empty() {
+                let text = "there is no certificate".into();
+                resolved = (false, "InvalidCertificateRef", text);
+            }
+            for certificate in &listener.certificates {
+                match secret(model, namespace, certificate) {
+                    Ok(key) => certificates.push(key),
+                    Err((reason, text)) => resolved = (false, reason, text),
+                }
+            }
+        }
+        State {
+            accepted: accept(listener, entry),
+            conflicted: (false, "NoConflicts", String::new()),
+            listener,
+            entry,
+            port: port.unwrap_or(listener.port),
+            http,
+            grpc,
+            resolved,
+            certificates,
+            n_attached: 0,
+        }
+    });
+    let mut states: Vec<State<'_>> = judged.collect();
+    for idx in 0..states.len() {
+        let own = states[idx].listener;
+        let others = states.iter().enumerate().filter(|(n, _)| *n != idx);
+        let mut rivals = others.map(|(_, state)| state.listener).filter(|it| it.port == own.port);
+        let conflict = rivals.find_map(|other| {
+            if other.protocol != own.protocol {
+                let text = format!("listener {} has the port for {}", other.name, other.protocol);
+                return Some((true, "ProtocolConflict", text));
+            }
+            let text = || format!("listener {} has the same port and host name", other.name);
+            (other.hostname == own.hostname).then(|| (true, "HostnameConflict", text()))
+        });
+        // Nobody wins: none of those that cannot be told apart is served.
+        states[idx].conflicted = conflict.unwrap_or((false, "NoConflicts", String::new()));
+    }
+    states
+}
+
+/// The entry point of a listener, and at which port its clients find that.
+fn entry(model: &Model, listener: &Listener) -> Option<(Entry, u16)> {
+    let settings = &model.settings;
+    let published = settings.published.as_ref().and_then(|key| model.services.get(key));
+    [Entry::Web, Entry::WebSecure].into_iter().zip(settings.ports).find_map(|(entry, own)| {
+        let mut ports = published.into_iter().flat_map(|service| &service.ports);
+        let outside = ports.find(|it| *it.name == *entry.name());
+        let outside = outside.and_then(|it| u16::try_from(it.number).ok());
+        let here = listener.port == own || Some(listener.port) == outside;
+        here.then(|| (entry, outside.unwrap_or(own)))
+    })
+}
+
+fn accept(listener: &Listener, entry: Option<Entry>) -> Verdict {
+    let protocol = &*listener.protocol;
+    match (protocol, entry) {
+        ("HTTP" | "HTTPS", None) => {
+            let text = format!(
+                "there is no entry point at port {}: those of the Service and of its pods are served",
+                listener.port
+            );
+            (false, "PortUnavailable", text)
+        }
+        ("HTTP", Some(Entry::WebSecure)) | ("HTTPS", Some(Entry::Web)) => {
+            let text = format!("at port {} {protocol} is not spoken", listener.port);
+            (false, "UnsupportedProtocol", text)
+        }
+        ("HTTPS", _) if listener.passthrough || listener.checks_clients => {
+            let text = "TLS is ended here, without asking for clients' certificates".into();
+            (false, "UnsupportedProtocol", text)
+        }
+        ("HTTP" | "HTTPS", _) => (true, "Accepted", String::new()),
+        (other, _) => {
+            (false, "UnsupportedProtocol", format!("the protocol {other} is not supported"))
+        }
+    }
+}
+
+/// The Secret of a certificate.
+fn secret(model: &Model, namespace: &str, named: &Ref) -> Result<Key, (&'static str, String)> {
+    const INVALID: &str = "InvalidCertificateRef";
+    if (&*named.group, &*named.kind) != ("", "Secret") {
+        return Err((INVALID, format!("{} is a {}, and no Secret", named.name, named.kind)));
+    }
+    if *named.namespace != *namespace
+        && !model.gateway.permits((GROUP, "Gateway"), namespace, named)
+    {
+        let text = format!("no ReferenceGrant permits secret {}/{}", named.namespace, named.name);
+        return Err(("RefNotPermitted", text));
+    }
+    let key = (named.namespace.clone(), named.name.clone());
+    let what = || format!("secret {}/{}", key.0, key.1);
+    let secret = model.secrets.get(&key);
+    let tree = secret.ok_or_else(|| (INVALID, format!("{} does not exist", what())))?.tree();
+    // Whether one belongs to the other is found out where they are used.
+    let has = |name: &str, label: &str| {
+        let text = tree.entry("data", name).and_then(wire::base64::decode).unwrap_or_default();
+        wire::pem::sections(&text).iter().any(|section| section.label.ends_with(label))
+    };
+    match has("tls.crt", "CERTIFICATE") && has("tls.key", "PRIVATE KEY") {
+        true => Ok(key),
+        false => Err((INVALID, format!("{} has no certificate with its key", what()))),
+    }
+}
