@@ -24,7 +24,8 @@ const GATHERERS: &[&str] = &["store", "fuzz"];
 /// Rooms that answer over HTTP, and so choose status codes: everywhere else the answer is the caller's to make. `net` answers
 /// load balancers that ask for a service's health, and `wire` has the codec.
 const ANSWERERS: &[&str] = &[
-    "cluster", "fuzz", "http", "ingress", "k3rs", "kine", "kubelet", "net", "server", "sim", "wire",
+    "cluster", "cri", "fuzz", "http", "ingress", "k3rs", "kine", "kubelet", "net", "server", "sim",
+    "wire",
 ];
 
 const BANS: &[Ban] = &[
@@ -119,8 +120,11 @@ const REVEALERS: &[&str] = &[
     "datastore/sql/mysql.rs",
     "datastore/sql/postgres.rs",
     "wire/shim.rs",
+    "wire/message.rs",
     "shim/launch.rs",
     "runtime/plan.rs",
+    "cri/images.rs",
+    "cri/shown.rs",
     "runtime/images/pull.rs",
     "runtime/images/registries.rs",
     "kubelet/make/container.rs",

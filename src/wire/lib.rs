@@ -2,6 +2,7 @@
 
 pub mod base64;
 pub mod conntrack;
+pub mod cri;
 pub mod decompress;
 pub mod dhcp;
 pub mod dns;
@@ -16,6 +17,7 @@ pub mod http2;
 mod huffman;
 pub mod json;
 pub mod lzma;
+pub mod message;
 pub mod mysql;
 pub mod netlink;
 pub mod nft;

@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
         Ok(Some((number, value)))
     }
 
-    fn varint(&mut self) -> Result<u64, Error> {
+    pub(crate) fn varint(&mut self) -> Result<u64, Error> {
         let mut value = 0u64;
         for (idx, byte) in self.rest.iter().copied().enumerate().take(10) {
             if idx == 9 && byte > 1 {

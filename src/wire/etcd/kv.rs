@@ -167,4 +167,4 @@ impl Message for Compare {
     }
 }
 
-super::embedded!(Compare);
+crate::message::embedded!(Compare);

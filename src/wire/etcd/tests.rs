@@ -1,6 +1,7 @@
 //! Bytes of messages as etcd's own library writes them, and what must not be read.
 
 use super::*;
+use std::fmt;
 use stdx::prng::Prng;
 
 /// What is written is `bytes`, and `bytes` are read as it.
