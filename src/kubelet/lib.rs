@@ -26,7 +26,6 @@ mod refs;
 mod serve;
 mod shared;
 mod static_pods;
-mod streams;
 #[cfg(test)]
 mod testing;
 mod upkeep;

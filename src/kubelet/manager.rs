@@ -13,7 +13,7 @@ use stdx::{Context, Gather, Result};
 use crate::make::cgroup;
 use crate::network::SandboxNetwork;
 use crate::node;
-use crate::shared::{Shared, Slot};
+use crate::shared::{OWNER, Shared, Slot};
 use crate::volumes;
 use crate::worker::{self, Adopted, CHECKPOINT};
 use podplan::CONFIG_MIRROR;
@@ -26,7 +26,7 @@ pub(crate) async fn adopt(shared: &Arc<Shared>) -> Result<()> {
     }
     let checkpoints = read_checkpoints(shared).await;
     let mut live: BTreeMap<String, SandboxStatus> = BTreeMap::new();
-    for sandbox in shared.runtime.sandboxes() {
+    for sandbox in shared.runtime.sandboxes_of(OWNER) {
         if sandbox.state != SandboxState::Ready {
             continue;
         }
@@ -181,7 +181,7 @@ pub(crate) async fn reconcile_with_api(shared: Arc<Shared>) {
             slot.post(|inbox| inbox.gone = true);
         }
     }
-    for sandbox in shared.runtime.sandboxes() {
+    for sandbox in shared.runtime.sandboxes_of(OWNER) {
         if shared.slots.get(&sandbox.uid).is_none() {
             log::info!(
                 "sandbox {} of {}/{}: belongs to no pod",
@@ -204,13 +204,25 @@ pub(crate) async fn reconcile_with_api(shared: Arc<Shared>) {
 
 /// Cgroups of pods that no longer exist, with whatever still runs in them: nobody else would come back to them.
 async fn remove_orphan_cgroups(shared: &Shared) {
+    // Whoever else makes sandboxes may have put one there.
+    let others: Vec<String> = (shared.runtime.sandboxes().into_iter())
+        .filter(|sandbox| sandbox.owner != OWNER)
+        .map(|sandbox| sandbox.cgroup_parent)
+        .collect();
     for place in cgroup::pod_places(&shared.config.cgroup_root) {
         for name in shared.runtime.cgroups_below(&place).await {
             let Some(uid) = name.strip_prefix("pod").filter(|uid| !uid.is_empty()) else {
                 continue;
             };
+            let path = format!("{place}/{name}");
+            let is_theirs = |other: &String| {
+                other
+                    .strip_prefix(&path)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
             if shared.slots.get(uid).is_none()
-                && let Err(error) = shared.runtime.cgroup_remove(&format!("{place}/{name}")).await
+                && !others.iter().any(is_theirs)
+                && let Err(error) = shared.runtime.cgroup_remove(&path).await
             {
                 log::warn!("remove what is left of pod {uid}: {error}");
             }
@@ -254,6 +266,7 @@ pub(crate) async fn relay(shared: Arc<Shared>, events: rt::channel::Receiver<Eve
         match event {
             Event::ContainerStarted { sandbox, .. }
             | Event::ContainerExited { sandbox, .. }
+            | Event::SandboxStopped { sandbox }
             | Event::SandboxLost { sandbox } => wake_sandbox(&shared, &sandbox),
             Event::ContainerOom { sandbox, container } => {
                 tell_oom(&shared, &container);
@@ -264,7 +277,12 @@ pub(crate) async fn relay(shared: Arc<Shared>, events: rt::channel::Receiver<Eve
                     slot.post(|inbox| inbox.poke = true);
                 }
             }
-            Event::ImageRemoved { .. } => {}
+            // Of these the worker knows from its own requests, or sees them with what follows.
+            Event::SandboxStarted { .. }
+            | Event::SandboxRemoved { .. }
+            | Event::ContainerCreated { .. }
+            | Event::ContainerRemoved { .. }
+            | Event::ImageRemoved { .. } => {}
             Event::Lagged => {
                 for slot in shared.slots.all() {
                     slot.post(|inbox| inbox.runtime_changed = true);

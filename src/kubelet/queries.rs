@@ -7,8 +7,8 @@ use runtime::{ContainerState, ContainerStatus, ExecSpec, Session};
 
 use crate::logs::{self, LogOptions};
 use crate::shared::{ContainerIds, Shared, Slot, Snapshot};
-use crate::streams::PortForwarder;
 use podplan::{Pod, Role};
+use runtime::streaming::PortForwarder;
 
 /// A command to run in a container (`PodExecOptions`).
 #[derive(Clone, Debug, Default)]
@@ -93,7 +93,7 @@ impl Queries {
     }
 
     /// Starts a command. Everything that can be refused with a status is refused here, before the
-    /// caller upgrades its connection; then carry the session with [`crate::streams::pump`].
+    /// caller upgrades its connection; then carry the session with [`runtime::streaming::pump`].
     pub(crate) async fn exec(
         &self,
         namespace: &str,

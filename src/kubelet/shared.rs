@@ -17,6 +17,9 @@ use crate::refs::Refs;
 use crate::volumes::Mounted;
 use podplan::{Done, Pod, Told};
 
+/// The runtime's name for us as who owns sandboxes: none, as in records of versions that knew no owners.
+pub(crate) const OWNER: &str = "";
+
 pub(crate) struct Shared {
     pub config: Config,
     pub client: Client,

@@ -11,7 +11,7 @@ use runtime::ContainerState;
 use stdx::Result;
 use stdx::time::Wall;
 
-use crate::shared::Shared;
+use crate::shared::{OWNER, Shared};
 use crate::volumes;
 
 /// How often the sizes of logs are looked at, and the disk for images.
@@ -35,6 +35,10 @@ async fn rotate_logs(shared: &Shared) {
         let (ContainerState::Running, Some(path)) = (&container.state, container.log_path) else {
             continue;
         };
+        let sandbox = shared.runtime.sandbox(&container.sandbox);
+        if sandbox.is_none_or(|sandbox| sandbox.owner != OWNER) {
+            continue;
+        }
         let max = shared.config.container_log_max_bytes;
         if path.metadata().map_or(0, |metadata| metadata.len()) < max {
             continue;

@@ -13,7 +13,7 @@ use crate::plan::{self, Surroundings};
 use crate::records::{self, PLAN_FILE};
 use crate::spec::{ContainerSpec, ExecSpec};
 use crate::state::{Shared, new_id};
-use crate::status::{ContainerState, Event, ExitStatus, Id, SandboxState, Stats};
+use crate::status::{ContainerState, ContainerStatus, Event, ExitStatus, Id, SandboxState, Stats};
 use crate::stream::{self, ExecOutput, Output, Session};
 
 /// How long the kernel may take to end a killed process before we say that it hangs.
@@ -89,7 +89,11 @@ async fn create_named(shared: &Arc<Shared>, sandbox: &str, spec: ContainerSpec) 
         Err(error) => Err(error),
     };
     match result {
-        Ok(()) => Ok(id),
+        Ok(()) => {
+            let (sandbox, container) = (sandbox_id, id.clone());
+            shared.events.publish(&Event::ContainerCreated { sandbox, container });
+            Ok(id)
+        }
         Err(error) => {
             if let Err(more) = clean_up(shared, &sandbox_id, &id).await {
                 log::warn!("container {id}: clean up after a failed creation: {more}");
@@ -137,9 +141,9 @@ fn surroundings(shared: &Shared, sandbox: &str, id: &Id) -> Result<Surroundings>
         id: id.clone(),
         sandbox: entry.status.id.clone(),
         hostname: entry.hostname.clone(),
-        host_ipc: entry.host_ipc,
-        host_pid: entry.host_pid,
-        share_processes: entry.share_processes,
+        host_ipc: entry.status.host_ipc,
+        host_pid: entry.status.host_pid,
+        share_processes: entry.status.share_processes,
         cgroup_parent: entry.status.cgroup_parent.clone(),
         log_directory: entry.status.log_directory.clone(),
     })
@@ -256,6 +260,8 @@ pub(crate) async fn remove(shared: &Arc<Shared>, id: &str) -> Result<()> {
     }
     clean_up(shared, &status.sandbox, id).await?;
     shared.forget_container(id);
+    let (sandbox, container) = (status.sandbox, status.id);
+    shared.events.publish(&Event::ContainerRemoved { sandbox, container });
     Ok(())
 }
 
@@ -334,6 +340,18 @@ pub(crate) async fn attach(shared: &Arc<Shared>, id: &str) -> Result<Session> {
     session.context(|| format!("attach to container {id}"))
 }
 
+/// What the container's shim was told.
+pub(crate) async fn plan_of(
+    shared: &Shared,
+    status: &ContainerStatus,
+) -> Result<wire::shim::Container> {
+    let id = &status.id;
+    let plan_file = shared.container_directory(&status.sandbox, id).join(PLAN_FILE);
+    let read = rt::unblock(move || rt::fs::read_record(&plan_file, records::RECORD_MAX_BYTES));
+    let bytes = read.await?.context(|| format!("the plan of container {id} is missing"))?;
+    decode(&bytes).context(|| format!("read the plan of container {id}"))
+}
+
 pub(crate) async fn exec(shared: &Arc<Shared>, id: &str, spec: ExecSpec) -> Result<Session> {
     let status = shared.container(id)?;
     if status.state != ContainerState::Running {
@@ -342,11 +360,7 @@ pub(crate) async fn exec(shared: &Arc<Shared>, id: &str, spec: ExecSpec) -> Resu
     let groups =
         shared.tables().containers.get(id).map(|entry| entry.groups.clone()).unwrap_or_default();
     let directory = shared.sandbox_directory(&status.sandbox);
-    let plan_file = shared.container_directory(&status.sandbox, id).join(PLAN_FILE);
-    let read = rt::unblock(move || rt::fs::read_record(&plan_file, records::RECORD_MAX_BYTES));
-    let bytes = read.await?.context(|| format!("the plan of container {id} is missing"))?;
-    let container = decode(&bytes).context(|| format!("read the plan of container {id}"))?;
-    let exec = plan::exec(container, &status, groups, spec);
+    let exec = plan::exec(plan_of(shared, &status).await?, &status, groups, spec);
     let mut request = Vec::new();
     wire::shim::frame(&mut request, kind::EXEC, |out| exec.put(out));
     stream::open(&directory, &request).await.context(|| format!("exec in container {id}"))

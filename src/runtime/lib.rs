@@ -21,6 +21,7 @@ pub mod spec;
 mod state;
 pub mod status;
 pub mod stream;
+pub mod streaming;
 mod zygote;
 
 use std::path::PathBuf;
@@ -122,8 +123,15 @@ impl Runtime {
         finish("remove a sandbox", async move { sandboxes::remove(&shared, &id).await }).await
     }
 
+    /// Those of all owners.
     pub fn sandboxes(&self) -> Vec<SandboxStatus> {
         self.shared.tables().sandboxes.values().map(|entry| entry.status.clone()).collect()
+    }
+
+    pub fn sandboxes_of(&self, owner: &str) -> Vec<SandboxStatus> {
+        let tables = self.shared.tables();
+        let all = tables.sandboxes.values().filter(|entry| entry.status.owner == owner);
+        all.map(|entry| entry.status.clone()).collect()
     }
 
     pub fn sandbox(&self, id: &str) -> Option<SandboxStatus> {
@@ -173,6 +181,11 @@ impl Runtime {
 
     pub fn container(&self, id: &str) -> Option<ContainerStatus> {
         self.shared.tables().containers.get(id).map(|entry| entry.status.clone())
+    }
+
+    /// What the container was made of: its process, mounts and devices as its shim was told.
+    pub async fn container_plan(&self, id: &str) -> Result<wire::shim::Container> {
+        containers::plan_of(&self.shared, &self.shared.container(id)?).await
     }
 
     /// Changes limits in place.

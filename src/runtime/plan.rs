@@ -90,7 +90,7 @@ pub(crate) fn prepare(
         },
         pid_mode: if surroundings.host_pid {
             pid_mode::HOST
-        } else if surroundings.share_processes {
+        } else if surroundings.share_processes && !spec.own_processes {
             pid_mode::SANDBOX
         } else if spec.pid_target.is_some() {
             pid_mode::TARGET

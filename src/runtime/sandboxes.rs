@@ -84,7 +84,9 @@ async fn start_shim(shared: &Arc<Shared>, id: &Id, spec: &SandboxSpec) -> Result
                 )));
             }
         };
-    Ok(adopt(shared, id.clone(), created_at, spec.clone(), link, state.pid))
+    let status = adopt(shared, id.clone(), created_at, spec.clone(), link, state.pid);
+    shared.events.publish(&Event::SandboxStarted { sandbox: id.clone() });
+    Ok(status)
 }
 
 /// Only what the sandbox has for itself may be set in it, as runc has it.
@@ -175,8 +177,12 @@ pub(crate) fn insert(
         namespace: spec.namespace,
         uid: spec.uid,
         attempt: spec.attempt,
+        owner: spec.owner,
         created_at,
         host_network: spec.host_network,
+        host_pid: spec.host_pid,
+        host_ipc: spec.host_ipc,
+        share_processes: spec.share_processes && !spec.host_pid,
         netns: spec.netns,
         cgroup_parent: spec.cgroup_parent,
         log_directory: spec.log_directory,
@@ -184,14 +190,7 @@ pub(crate) fn insert(
         annotations: spec.annotations,
         shim_pid,
     };
-    let entry = SandboxEntry {
-        status: status.clone(),
-        hostname: spec.hostname,
-        host_ipc: spec.host_ipc,
-        host_pid: spec.host_pid,
-        share_processes: spec.share_processes && !spec.host_pid,
-        watcher,
-    };
+    let entry = SandboxEntry { status: status.clone(), hostname: spec.hostname, watcher };
     shared.tables().sandboxes.insert(id, entry);
     shared.notify();
     status
@@ -332,6 +331,7 @@ async fn end_shim(shared: &Arc<Shared>, id: &str) {
         shared.container_exited(&container, exit);
     }
     shared.notify();
+    shared.events.publish(&Event::SandboxStopped { sandbox: id.into() });
 }
 
 /// Kills a shim, if the process of that number is one.
@@ -366,5 +366,6 @@ pub(crate) async fn remove(shared: &Arc<Shared>, id: &str) -> Result<()> {
         watcher.detach();
     }
     shared.notify();
+    shared.events.publish(&Event::SandboxRemoved { sandbox: id.into() });
     Ok(())
 }

@@ -22,6 +22,8 @@ pub struct SandboxSpec {
     pub namespace: String,
     pub uid: String,
     pub attempt: u32,
+    /// Whose it is, reported back: who makes sandboxes minds those with its own name and no others.
+    pub owner: String,
     /// The UTS name; ignored with `host_network`.
     pub hostname: String,
     pub host_network: bool,
@@ -92,8 +94,10 @@ pub struct ContainerSpec {
     pub exit_directory: Option<PathBuf>,
     /// How much of the output is kept; `None`: everything.
     pub log_limits: Option<LogLimits>,
+    /// A PID namespace of its own even where the sandbox has one for all.
+    pub own_processes: bool,
     /// Id of a running container of the sandbox whose processes this one shares. Only where each has its own:
-    /// ignored with `share_processes` and `host_pid`.
+    /// ignored with `host_pid`, and with `share_processes` unless it asks for its `own_processes`.
     pub pid_target: Option<String>,
     /// Namespaced user ids; refused with a clear error where the kernel or file system cannot.
     pub user_namespace: Option<UserNamespace>,

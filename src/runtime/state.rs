@@ -38,9 +38,6 @@ pub(crate) struct Tables {
 pub(crate) struct SandboxEntry {
     pub(crate) status: SandboxStatus,
     pub(crate) hostname: String,
-    pub(crate) host_ipc: bool,
-    pub(crate) host_pid: bool,
-    pub(crate) share_processes: bool,
     /// Follows the shim's events; dropping it stops following.
     pub(crate) watcher: Option<rt::Task<Option<()>>>,
 }

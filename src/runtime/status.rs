@@ -26,8 +26,13 @@ pub struct SandboxStatus {
     pub namespace: String,
     pub uid: String,
     pub attempt: u32,
+    /// As its spec has it.
+    pub owner: String,
     pub created_at: Wall,
     pub host_network: bool,
+    pub host_pid: bool,
+    pub host_ipc: bool,
+    pub share_processes: bool,
     pub netns: Option<PathBuf>,
     pub cgroup_parent: String,
     pub log_directory: PathBuf,
@@ -106,6 +111,20 @@ impl ContainerStatus {
 /// What happened. Everyone who subscribed gets each event once, in order per container.
 #[derive(Clone, Debug)]
 pub enum Event {
+    SandboxStarted {
+        sandbox: Id,
+    },
+    /// Somebody stopped it; `SandboxLost` is an end that nobody asked for.
+    SandboxStopped {
+        sandbox: Id,
+    },
+    SandboxRemoved {
+        sandbox: Id,
+    },
+    ContainerCreated {
+        sandbox: Id,
+        container: Id,
+    },
     ContainerStarted {
         sandbox: Id,
         container: Id,
@@ -114,6 +133,10 @@ pub enum Event {
         sandbox: Id,
         container: Id,
         exit: ExitStatus,
+    },
+    ContainerRemoved {
+        sandbox: Id,
+        container: Id,
     },
     /// A process in the container was killed for its memory limit (seen at the container's exit).
     ContainerOom {

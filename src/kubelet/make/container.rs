@@ -111,6 +111,7 @@ pub(crate) fn container_spec(
         log_path: Some(PathBuf::from(log_file(name, prepared.attempt))),
         log_limits: prepared.log_limits,
         exit_directory: prepared.exit_directory,
+        own_processes: false,
         pid_target: prepared.pid_target,
         user_namespace: None,
         labels: labels(pod, Some(name)),

@@ -17,7 +17,7 @@ use crate::logs::LogOptions;
 use crate::node::Node;
 use crate::queries::{AttachOptions, ExecOptions, Queries, pod_list};
 use crate::shared::Shared;
-use crate::streams::pump;
+use runtime::streaming::pump;
 
 /// The server on :10250, and how it shows itself.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use stdx::{Context, Result};
 use super::Worker;
 use super::report::{api_object, status_over, write};
 use super::sandbox::remove;
-use crate::shared::{Shared, Slot};
+use crate::shared::{OWNER, Shared, Slot};
 use crate::volumes;
 use podplan::{Done, Pod};
 
@@ -55,7 +55,7 @@ async fn remove_mirror(shared: &Shared, pod: &Pod) {
 async fn clear(shared: &Shared, slot: &Slot, pod: &Pod, cgroup: &str, gone: bool) -> Result<()> {
     let ours: Vec<String> = shared
         .runtime
-        .sandboxes()
+        .sandboxes_of(OWNER)
         .into_iter()
         .filter(|sandbox| sandbox.uid == slot.uid)
         .map(|sandbox| sandbox.id.to_string())

@@ -25,7 +25,7 @@ use stdx::{Arrange, Gather};
 
 use crate::make;
 use crate::refs::RefKey;
-use crate::shared::{ContainerIds, Shared, Slot, Snapshot};
+use crate::shared::{ContainerIds, OWNER, Shared, Slot, Snapshot};
 use crate::volumes::Mounted;
 use podplan::{Container, Done, Pod, Request, State, Told, step};
 
@@ -89,7 +89,7 @@ fn readopt(shared: &Shared, slot: &Slot) -> Adopted {
 
 /// What the runtime knows of a pod whose sandbox is dead.
 pub(crate) fn leftover(shared: &Shared, uid: &str) -> Adopted {
-    let ours = shared.runtime.sandboxes().into_iter().filter(|sandbox| sandbox.uid == uid);
+    let ours = shared.runtime.sandboxes_of(OWNER).into_iter().filter(|sandbox| sandbox.uid == uid);
     match ours.max_by_key(|sandbox| sandbox.attempt) {
         Some(sandbox) => Adopted {
             sandbox_attempt: sandbox.attempt + 1,

@@ -14,7 +14,7 @@ use super::Worker;
 use crate::figures::Operation;
 use crate::make::{cgroup, container, dns};
 use crate::network::{HostPort, SandboxNetwork};
-use crate::shared::Shared;
+use crate::shared::{OWNER, Shared};
 use podplan::{Done, Pod, Qos};
 
 impl Worker {
@@ -134,6 +134,7 @@ fn spec(
         namespace: pod.namespace.clone(),
         uid: uid.to_owned(),
         attempt,
+        owner: OWNER.to_owned(),
         hostname: match pod.host_network {
             true => config.hostname.clone(),
             false => dns::uts_name(tree, &config.cluster_domain).map_err(Error::new)?,

@@ -7,7 +7,8 @@ use std::task::{Context as Context_, Poll, Waker};
 
 use http::streams::{Outcome, PortForward, RemoteCommand, Size};
 use rt::io::{AsyncReadExt, AsyncWriteExt};
-use runtime::{Output, Session, StreamSender, TerminalSize};
+
+use crate::{Output, Session, StreamSender, TerminalSize};
 use stdx::{Context, Result};
 
 /// What a container answers to the end of a client's input in this time is still sent.
@@ -20,7 +21,7 @@ const CLIENT_SETTLE_TIME: std::time::Duration = std::time::Duration::from_millis
 /// Carries a session to its end: input and sizes in, output out, and the exit code told.
 ///
 /// A client that goes away ends the command (exec) or only the session (attach).
-pub(crate) async fn pump(session: Session, mut command: RemoteCommand) -> Result<()> {
+pub async fn pump(session: Session, mut command: RemoteCommand) -> Result<()> {
     let Session { sender, mut receiver, is_attach, ends_with_input } = session;
     let (stdin, resize) = (command.stdin.take(), command.resize.take());
     let hung_up = std::mem::replace(&mut command.hung_up, Box::pin(rt::future::pending()));
@@ -111,15 +112,15 @@ async fn follow_size(
 
 /// Opens connections to the ports of one pod.
 #[derive(Clone, Debug)]
-pub(crate) struct PortForwarder {
+pub struct PortForwarder {
     /// `None` for pods on the host's network.
-    pub(crate) netns: Option<PathBuf>,
-    pub(crate) pod: String,
+    pub netns: Option<PathBuf>,
+    pub pod: String,
 }
 
 impl PortForwarder {
     /// Connects to `localhost:port` inside the pod.
-    pub(crate) async fn connect(&self, port: u16) -> Result<rt::net::TcpStream> {
+    pub async fn connect(&self, port: u16) -> Result<rt::net::TcpStream> {
         let what = || {
             format!("failed to connect to localhost:{port} inside namespace of pod {}", self.pod)
         };
@@ -136,7 +137,7 @@ impl PortForwarder {
     }
 
     /// Serves a client's connections until it asks for no more.
-    pub(crate) async fn run(self, mut forwards: PortForward) {
+    pub async fn run(self, mut forwards: PortForward) {
         let mut tasks = Vec::new();
         while let Some(forward) = forwards.next().await {
             let forwarder = self.clone();
