@@ -12,6 +12,7 @@ mod clock;
 mod component;
 mod config;
 mod controllers;
+mod cri;
 
 mod door;
 mod egress;

@@ -18,18 +18,23 @@ pub(crate) const KUBELET_PORT: u16 = 10250;
 const KUBELET_HEALTH_PORT: u16 = 10248;
 
 /// `net` as the kubelet asks for it.
-pub(crate) struct NodeNetwork(pub(crate) net::Net);
+struct NodeNetwork {
+    net: net::Net,
+    /// Whose sandboxes of another owner are found again with the kubelet's.
+    runtime: Runtime,
+    cri: cri::Config,
+}
 
 impl PodNetwork for NodeNetwork {
     fn add<'a>(&'a self, sandbox: &'a SandboxNetwork) -> BoxFuture<'a, Result<Vec<IpAddr>>> {
         Box::pin(async move {
-            let interface = self.0.add_pod(request(sandbox)?).await?;
+            let interface = self.net.add_pod(request(sandbox)?).await?;
             Ok(interface.addresses)
         })
     }
 
     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.0.remove_pod(id))
+        Box::pin(self.net.remove_pod(id))
     }
 
     fn recover<'a>(
@@ -37,8 +42,16 @@ impl PodNetwork for NodeNetwork {
         live: &'a [SandboxNetwork],
     ) -> BoxFuture<'a, Result<Vec<Vec<IpAddr>>>> {
         Box::pin(async move {
-            let ids: Vec<String> = live.iter().map(|sandbox| sandbox.id.clone()).collect();
-            self.0.recover(&ids).await?;
+            let others = crate::cri::recovered(self.cri.clone(), &self.runtime).await;
+            let ids = live.iter().map(|sandbox| &sandbox.id);
+            let ids = ids.chain(others.iter().map(|other| &other.sandbox_id));
+            let ids: Vec<String> = ids.cloned().collect();
+            self.net.recover(&ids).await?;
+            for other in others {
+                if let Err(error) = self.net.add_pod(other).await {
+                    log::warn!("recover the network of a sandbox: {error}");
+                }
+            }
             let mut addresses = Vec::with_capacity(live.len());
             for sandbox in live {
                 // Idempotent: what is in place stays, what a reboot or a flush took comes back.
@@ -101,6 +114,7 @@ pub(crate) struct Agent {
     kubelet: Kubelet,
     net: net::Net,
     _door: http::server::Server,
+    _cri: http::server::Server,
     _airgap: rt::Task<Option<()>>,
     _builtin: Option<rt::Task<Option<()>>>,
 }
@@ -193,17 +207,24 @@ pub(crate) async fn start(machine: &Machine, link: &Link, notices: Vec<String>) 
             config.log_dir.display()
         );
     }
-    let network = Arc::new(NodeNetwork(net.clone()));
+    let network = Arc::new(NodeNetwork {
+        net: net.clone(),
+        runtime: runtime.clone(),
+        cri: crate::cri::config(machine),
+    });
     let images = runtime.images().clone();
+    let of_cri = runtime.clone();
     let kubelet = Kubelet::start(kubelet_config, link.kubelet.clone(), runtime, network)
         .await
         .context(|| "start the kubelet")?;
     if let Err(error) = crate::userspace::remove_old(paths, &images).await {
         log::warn!("remove what earlier versions unpacked: {error}");
     }
+    // Only now: the runtime knows what the last k3rs left.
+    let cri = crate::cri::open(machine, of_cri, net.clone())?;
     (link.open)(kubelet.service());
     log::info!("Started the kubelet of node {}", machine.node_name);
-    Ok(Agent { kubelet, net, _door: door, _airgap: airgap, _builtin: builtin })
+    Ok(Agent { kubelet, net, _door: door, _cri: cri, _airgap: airgap, _builtin: builtin })
 }
 
 /// What the kubelet is told that does not depend on the network.
