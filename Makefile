@@ -10,7 +10,7 @@ QUICK := target/$(HOST)/quick/k3rs
 # A static program of glibc's registers its unwind tables when it starts, and never looks at their index.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static -C force-frame-pointers=yes -C link-arg=-Wl,--icf=all -C link-arg=-Wl,--no-eh-frame-hdr"
 
-.PHONY: run test lint sim fuzz bench size e2e hostile hostile-images conformance apidiff interop setup cluster-test release clean cross cross-test cross-repro cross-etcd qemu-test qemu-test-full qemu-floor qemu-hostile
+.PHONY: run test lint sim fuzz bench size e2e hostile hostile-images conformance apidiff interop setup cluster-test release clean cross cross-test cross-repro cross-etcd packages qemu-test qemu-test-full qemu-floor qemu-hostile
 
 run: setup
 	@e2e/run.sh --building $(QUICK)
@@ -85,6 +85,11 @@ cross-test:
 # The program of the embedded etcd, dist/k3rs-etcd-TARGET; wants Go and its module proxy.
 cross-etcd:
 	cross/etcd.sh $(or $(TARGET),armv7)
+
+# A .deb, an .rpm, an .apk, an image, an SBOM and a provenance file of dist/k3rs-TARGET, beside it; BINARY=FILE takes another program.
+packages:
+	$(if $(BINARY),,$(MAKE) cross TARGET=$(or $(TARGET),armv7))
+	python3 packaging/packages.py $(or $(BINARY),dist/k3rs-$(or $(TARGET),armv7)) $(or $(TARGET),armv7) dist
 
 # Two builds from two paths, one checksum.
 cross-repro:

@@ -32,23 +32,29 @@ def stock_url(cluster, kube_apiserver, instruments, directory):
         raise Failure(f"the stock server does not start ({why}):\n{log.read_text(errors='replace')}")
 
 
-def main():
-    binary, kube_apiserver, instruments, work, seeds, cases, *more = sys.argv[1:]
-    cluster = Cluster(binary)
+def ask(binary, kube_apiserver, instruments, work, seed, cases, more):
+    """One seed, of two new servers: what a seed leaves behind would show in the lists and Tables of the next."""
+    # The stock server is alone, too: nobody there finishes deletions, taints nodes or gives addresses.
+    cluster = Cluster(binary, ["--disable-agent", "--disable-controller-manager", "--disable-scheduler", "--disable-cloud-controller"])
     stock = None
     try:
         cluster.start()
         stock, url = stock_url(cluster, kube_apiserver, instruments, f"{work}/stock")
-        for seed in seeds.split():
-            report = f"{work}/report-{seed}.md"
-            print(f"== seed {seed}: {report}", flush=True)
-            asked = ["python3", f"{instruments}/apidiff.py", "--stock", url, "--ours", cluster.env["KUBECONFIG"], "--seed", seed, "--cases", cases, "--out", report]
-            subprocess.run(cluster.inside([*asked, *more]), check=True)
+        report = f"{work}/report-{seed}.md"
+        print(f"== seed {seed}: {report}", flush=True)
+        asked = ["python3", f"{instruments}/apidiff.py", "--stock", url, "--ours", cluster.env["KUBECONFIG"], "--seed", seed, "--cases", cases, "--out", report]
+        subprocess.run(cluster.inside([*asked, *more]), check=True)
     finally:
         if stock:
             stock.terminate()
             stock.wait()
         cluster.close()
+
+
+def main():
+    binary, kube_apiserver, instruments, work, seeds, cases, *more = sys.argv[1:]
+    for seed in seeds.split():
+        ask(binary, kube_apiserver, instruments, work, seed, cases, more)
 
 
 if __name__ == "__main__":

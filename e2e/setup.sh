@@ -16,6 +16,7 @@ need nft nftables
 need nsenter util-linux
 if [ "${1:-}" = test ]; then
   need /bin/busybox busybox-static
+  need rpm rpm
   need dig bind9-dnsutils
   need docker-registry docker-registry
   need skopeo skopeo

@@ -43,6 +43,7 @@ def prepare(cluster):
         f"--kubelet-arg=config={file}", "--kubelet-arg=max-pods=22", "--kubelet-arg=max-pods=23", "--kubelet-arg=system-reserved=cpu=20m", "--kubelet-arg=oom-score-adj=-500",
         "--kube-controller-manager-arg=controllers=*,-replicaset", "--kube-controller-manager-arg=leader-elect=false", "--kube-controller-manager-arg=feature-gates=AllAlpha=true",
         "--kube-scheduler-arg=leader-elect=false", f"--kube-scheduler-arg=config={profiles}", "--kube-proxy-arg=masquerade-all",
+        "--kube-apiserver-arg=feature-gates=JobManagedBy=false,WatchList=false,HPAScaleToZero=true,RelaxedDNSSearchValidation=true,ImageVolume=true",
     ]
 
 
@@ -96,15 +97,36 @@ def test_each_profile_of_the_scheduler_places_its_pods(cluster):
     until(lambda: state("careful")[0] == node, "the taint is gone")
 
 
+def test_feature_gates_of_the_api_are_switched(cluster):
+    def made(kind, version, spec):
+        asked = {"apiVersion": version, "kind": kind, "metadata": {"name": "gated", "namespace": "default"}, "spec": spec}
+        done = cluster.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", input=json.dumps(asked), check=False)
+        expect(done.returncode == 0, f"{kind}: {done.stderr}")
+        return json.loads(done.stdout)["spec"]
+
+    containers = [{"name": "c", "image": IMAGE}]
+    job = made("Job", "batch/v1", {"managedBy": "example.com/x", "template": {"spec": {"restartPolicy": "Never", "containers": containers}}})
+    expect("managedBy" not in job, f"the field of a feature that is off is there: {job}")
+    metric = {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"type": "AverageValue", "averageValue": "1"}}}
+    target = {"kind": "Deployment", "name": "d"}
+    scaler = made("HorizontalPodAutoscaler", "autoscaling/v2", {"minReplicas": 0, "maxReplicas": 2, "scaleTargetRef": target, "metrics": [metric]})
+    expect(scaler["minReplicas"] == 0, scaler)
+    pod = made("Pod", "v1", {"containers": containers, "dnsConfig": {"searches": ["_tcp.example.com", "."]}})
+    expect(pod["dnsConfig"]["searches"] == ["_tcp.example.com", "."], pod)
+    path = "/api/v1/configmaps?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+    told = cluster.kubectl("get", "--raw", path, check=False).stderr
+    expect("unless the WatchList feature gate is enabled" in told, told)
+
+
 def test_one_warning_names_what_does_nothing(cluster):
     told = [line for line in cluster.log_lines() if "do nothing in k3rs" in line]
     expect(len(told) == 1, told)
     for part in (
         "--kubelet-arg: oom-score-adj;", "fields of the kubelet's configuration: syncFrequency", "--kube-scheduler-arg: leader-elect;", "fields of the scheduler's configuration: parallelism;",
-        "--kube-controller-manager-arg: leader-elect, feature-gates=AllAlpha=true;", "--kube-proxy-arg: masquerade-all",
+        "--kube-controller-manager-arg: leader-elect, feature-gates=AllAlpha=true;", "--kube-proxy-arg: masquerade-all", "--kube-apiserver-arg: feature-gates=ImageVolume=true",
     ):
         expect(part in told[0], f"{part} is not in {told[0]}")
-    expect(not re.search("max-pods|maxPods|controllers=", told[0]), told[0])
+    expect(not re.search("max-pods|maxPods|controllers=|JobManagedBy|WatchList", told[0]), told[0])
 
 
 def refused(cluster, flag, words):

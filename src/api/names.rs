@@ -182,6 +182,25 @@ pub fn variable(value: &str) -> Result<(), String> {
     }
 }
 
+/// The name of an environment variable, as it was before 1.30.
+///
+/// # Errors
+/// Upstream's complaints, a line each.
+pub fn strict_variable(value: &str) -> Result<(), String> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    let mut complaints: Vec<&str> = Vec::new();
+    if value.is_empty() || value.as_bytes()[0].is_ascii_digit() || !value.bytes().all(fits) {
+        complaints.push("a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', and must not start with a digit (e.g. 'my.env-name',  or 'MY_ENV.NAME',  or 'MyEnvName1', regex used for validation is '[-._a-zA-Z][-._a-zA-Z0-9]*')");
+    }
+    match value {
+        "." => complaints.push("must not be '.'"),
+        ".." => complaints.push("must not be '..'"),
+        value if value.starts_with("..") => complaints.push("must not start with '..'"),
+        _ => {}
+    }
+    if complaints.is_empty() { Ok(()) } else { Err(complaints.join("\n")) }
+}
+
 /// A name of an HTTP header.
 ///
 /// # Errors

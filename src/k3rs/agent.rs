@@ -28,7 +28,7 @@ use crate::machine::{Machine, N_WORKERS};
 use crate::node::Link;
 use crate::prepare::{self, EtcDir};
 use crate::tunnel;
-use crate::{clock, logging, unable};
+use crate::{clock, logging, notify, unable, upgrade};
 
 /// Between attempts to join.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(30));
@@ -95,6 +95,7 @@ async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
     http::tls::not_earlier_than(clock::built());
     let paths = Paths::new(&config.data_dir);
     let _locks = (prepare::lock(&paths)?, prepare::lock_run_directory(&config)?);
+    upgrade::begin(&paths)?;
     let etc = EtcDir::choose(&config)?;
     rt::fs::create_dir_all(paths.agent().join("etc"), 0o700)?;
     crate::machine::unpack_userspace(paths.clone()).await;
@@ -147,6 +148,7 @@ async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
             rt::spawn_named("tunnels", keep)
         });
         started.ready().await;
+        notify::say(notify::READY);
         log::info!("k3rs agent is up and running: node {} is Ready", machine.node_name);
         loop {
             started.net().node_ips_changed().await;
@@ -156,6 +158,7 @@ async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
         }
     };
     let signal = rt::future::or(rt::signal::terminated(), up).await?;
+    notify::say(notify::STOPPING);
     log::info!("Received {signal}, shutting down; containers run on");
     if let Some(node) = node {
         node.stop().await;

@@ -19,6 +19,8 @@ pub(crate) struct ApiserverArgs {
     /// Admission plugins by name, on and off beside the defaults, and the file that configures them.
     pub(crate) enable: Vec<String>,
     pub(crate) disable: Vec<String>,
+    /// Feature gates that are to be otherwise than by default.
+    pub(crate) gates: Vec<String>,
     pub(crate) admission_file: Option<PathBuf>,
     /// What the datastore is encrypted with, and whether the file is read again when it changes.
     pub(crate) encryption_file: Option<PathBuf>,
@@ -162,6 +164,7 @@ impl ApiserverArgs {
             read.authentication.anonymous = Some(false);
         }
         read.audit = audit.options()?;
+        read.gates = known.gates(rules::gates::is_known);
         read.idle = idle(args, &read);
         read.idle.extend(known.idle());
         Ok(read)

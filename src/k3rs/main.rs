@@ -7,8 +7,10 @@ mod agent;
 mod apiserver;
 mod balancer;
 mod certificate;
+mod check_config;
 mod cidr;
 mod clock;
+mod completion;
 mod component;
 mod config;
 mod controllers;
@@ -21,18 +23,22 @@ mod families;
 mod flags;
 mod follow;
 mod help;
+mod holder;
 mod ingress;
 mod join;
 mod keys;
+mod killall;
 mod kine;
 mod load;
 mod logging;
 mod machine;
 mod members;
 mod node;
+mod notify;
 mod parts;
 mod prepare;
 mod restore;
+mod rollback;
 mod secrets;
 mod server;
 mod shared_log;
@@ -43,6 +49,7 @@ mod supervisor;
 mod tunnel;
 mod unable;
 mod uninstall;
+mod upgrade;
 mod userspace;
 mod values;
 mod whom;
@@ -96,6 +103,30 @@ static COMMANDS: &[Command] = &[
         hidden: false,
     },
     Command {
+        name: "check-config",
+        about: "Look whether this machine has what k3rs needs",
+        run: check_config::command,
+        hidden: false,
+    },
+    Command {
+        name: "completion",
+        about: "Print or install the completion script of a shell",
+        run: completion::command,
+        hidden: false,
+    },
+    Command {
+        name: "killall",
+        about: "End k3rs and all pods on this machine, and keep the data",
+        run: killall::command,
+        hidden: false,
+    },
+    Command {
+        name: "rollback",
+        about: "Go back to the version before and its data",
+        run: rollback::command,
+        hidden: false,
+    },
+    Command {
         name: "uninstall",
         about: "Remove everything k3rs made on this machine",
         run: uninstall::command,
@@ -146,18 +177,19 @@ static COMMANDS: &[Command] = &[
 ];
 
 /// What k3s has and this version of k3rs has not, refused by name.
-const LATER: &[(&str, &str)] = &[
-    ("kubectl", "Run kubectl"),
-    ("crictl", "Run crictl"),
-    ("check-config", "Check this machine's configuration"),
-    ("completion", "Install shell completion"),
-];
+const LATER: &[(&str, &str)] = &[("kubectl", "Run kubectl"), ("crictl", "Run crictl")];
 
 fn main() -> ExitCode {
     let mut argv = std::env::args();
     let program = argv.next().unwrap_or_default();
     let args: Vec<String> = argv.collect();
     let called_as = program.rsplit('/').next().unwrap_or("");
+    if let Some((asked, before)) = args.split_last()
+        && asked == completion::ASK
+    {
+        print(&completion::words(before));
+        return ExitCode::SUCCESS;
+    }
     if boot::is_wanted(&args) {
         return init(&args);
     }
@@ -183,6 +215,11 @@ fn main() -> ExitCode {
             None => fail(&format!("unknown command {name:?} (k3rs help lists them)")),
         },
     }
+}
+
+/// The names of commands that are for people.
+fn shown_commands() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().filter(|command| !command.hidden).map(|command| command.name)
 }
 
 fn version() -> ExitCode {
@@ -216,6 +253,10 @@ fn help(args: &[String]) -> ExitCode {
                     | "etcd-snapshot"
                     | "certificate"
                     | "kine"
+                    | "check-config"
+                    | "completion"
+                    | "killall"
+                    | "rollback"
             ) =>
         {
             (command.run)(&["--help".to_owned()])

@@ -149,6 +149,7 @@ pub(crate) fn server_config(
     let url = advertise_addresses
         .first()
         .map(|address| format!("https://{}", SocketAddr::new(*address, config.advertise_port)));
+    rules::gates::switch(&config.apiserver.gates);
     Ok(server::Config {
         built: clock::built(),
         network_policies: !config.disable_network_policy,

@@ -26,7 +26,7 @@ use crate::parts::{self, Plugs};
 use crate::prepare::{self, EtcDir};
 use crate::state::{self, Opened};
 use crate::tunnel::Tunnels;
-use crate::{clock, controllers, families, logging, secrets, unable};
+use crate::{clock, controllers, families, logging, notify, secrets, unable, upgrade};
 
 /// How long open requests may take to finish after SIGTERM.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -75,6 +75,7 @@ async fn run(mut config: Config, started: Mono) -> Result<()> {
     let paths = Paths::new(&config.data_dir);
     let _locks = (prepare::lock(&paths)?, prepare::lock_run_directory(&config)?);
     clock::resume_clock(&paths);
+    let before = upgrade::begin(&paths)?;
     bootstrap::promote(&paths).context(|| "put the new authorities in their places")?;
     let plan = embedded::plan(&mut config, &paths)?;
     let etc = EtcDir::choose(&config)?;
@@ -92,10 +93,12 @@ async fn run(mut config: Config, started: Mono) -> Result<()> {
         None => None,
     };
     let ends = etcd_ends(etcd.clone());
-    let mut control = Control::start(machine, plugs, etcd).await?;
+    let mut control = Control::start(machine, plugs, (etcd, before)).await?;
+    notify::say(notify::READY);
     unpacking.await;
     let up = rt::future::or(ends, control.bring_up(started));
     let signal = rt::future::or(rt::signal::terminated(), up).await?;
+    notify::say(notify::STOPPING);
     log::info!("Received {signal}, shutting down; containers run on");
     drop(clock);
     control.shut_down().await?;
@@ -160,7 +163,7 @@ impl Control {
     async fn start(
         machine: Arc<Machine>,
         plugs: Plugs,
-        etcd: Option<Arc<Embedded>>,
+        (etcd, before): (Option<Arc<Embedded>>, Option<String>),
     ) -> Result<Control> {
         let Opened { store, encryption, pki, passwords } = state::open(&machine).await?;
         let reloads =
@@ -205,6 +208,9 @@ impl Control {
         let secrets = parts::secrets_encryption(&machine, &server, sealing);
         let snapshots =
             etcd.as_ref().map(|etcd| parts::snapshots(&machine, &server, etcd, &passwords));
+        if let Some((snapshots, before)) = snapshots.as_ref().zip(before) {
+            snapshots.before_upgrade(&before).await;
+        }
         let desk = etcd.clone().zip(snapshots.clone());
         let own = (passwords, keys.shared(), node_password, desk);
         let supervisor = parts::supervisor(&machine, &server, &pki, own, Arc::clone(&secrets));

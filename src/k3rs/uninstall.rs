@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use cluster::Paths;
 use stdx::Arrange;
@@ -129,16 +128,49 @@ async fn run(config: Config, dry: bool) -> Result<()> {
         false => None,
     };
     let mut errors: Vec<Error> = Vec::new();
+    let config = tear_down(config, paths, true, &mut errors).await?;
+    let mut note = |result: Result<()>| errors.extend(result.err());
+    drop(lock);
+    for path in &found.directories {
+        note(remove_directory(path));
+    }
+    for path in found.logs.iter().chain(&found.kubeconfigs) {
+        note(remove(path));
+    }
+    // Not empty, or never there: both are fine.
+    for path in &found.shells {
+        let _ = rt::fs::remove_empty_dir(path);
+    }
+    // Opening the runtime may have made what was not there before.
+    for path in [&config.run_dir, &config.data_dir] {
+        note(remove_directory(path));
+    }
+    if errors.is_empty() {
+        let text: String = list.iter().map(|line| format!("removed {line}\n")).collect();
+        crate::print(&text);
+        return Ok(());
+    }
+    Err(Error::new(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+}
+
+/// Ends all pods, and takes back their cgroups and the network; with `images`, also what pods are made of. Gives back the
+/// configuration.
+pub(crate) async fn tear_down(
+    config: Config,
+    paths: Paths,
+    images: bool,
+    errors: &mut Vec<Error>,
+) -> Result<Config> {
     let mut note = |result: Result<()>| errors.extend(result.err());
     let hostname = sys::host::name().context(|| "read the host's name")?;
     let node_ips: Vec<IpAddr> = Vec::new();
     let etc = EtcDir::at(&config);
     let node_name = hostname.to_ascii_lowercase();
-    let machine = Arc::new(Machine { node_name, hostname, paths, etc, node_ips, config });
+    let machine = Machine { node_name, hostname, paths, etc, node_ips, config };
     let runtime = runtime::Runtime::open(node::runtime_config(&machine)).await;
     match runtime {
         Ok(runtime) => {
-            note(runtime.teardown_all(true).await);
+            note(runtime.teardown_all(images).await);
             // The pods' common cgroup goes too, unless somebody else has processes in it.
             let root = machine.config.cgroup_root();
             let hierarchies = sys::cgroup::Hierarchies::detect();
@@ -152,32 +184,12 @@ async fn run(config: Config, dry: bool) -> Result<()> {
         Ok(config) => note(net::teardown(&config).await),
         Err(error) => note(Err(error)),
     }
-    drop(lock);
-    for path in &found.directories {
-        note(remove_directory(path));
-    }
-    for path in found.logs.iter().chain(&found.kubeconfigs) {
-        note(remove(path));
-    }
-    // Not empty, or never there: both are fine.
-    for path in &found.shells {
-        let _ = rt::fs::remove_empty_dir(path);
-    }
-    // Opening the runtime may have made what was not there before.
-    for path in [&machine.config.run_dir, &machine.config.data_dir] {
-        note(remove_directory(path));
-    }
-    if errors.is_empty() {
-        let text: String = list.iter().map(|line| format!("removed {line}\n")).collect();
-        crate::print(&text);
-        return Ok(());
-    }
-    Err(Error::new(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+    Ok(machine.config)
 }
 
 /// Ends every mount below a directory of ours: pods' memory volumes, and parts of volumes (`subPath`), which may be
 /// the host's own directories. The newest first, because later ones may lie on top of earlier ones.
-fn unmount_below(path: &Path) -> Result<()> {
+pub(crate) fn unmount_below(path: &Path) -> Result<()> {
     // The kernel lists mounts by their real paths.
     let Ok(real) = path.canonicalize() else { return Ok(()) };
     for target in mounts_below(&real)?.iter().rev() {
@@ -194,7 +206,7 @@ fn unmount_below(path: &Path) -> Result<()> {
 }
 
 /// Removes a directory of ours, also behind a link. A disk that is mounted there stays, empty.
-fn remove_directory(path: &Path) -> Result<()> {
+pub(crate) fn remove_directory(path: &Path) -> Result<()> {
     let Ok(real) = path.canonicalize() else { return remove(path) };
     unmount_below(path)?;
     let mounts = sys::mount::list().context(|| "list mounts")?;

@@ -116,7 +116,10 @@ pub fn of(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<String> {
         spec != "spec" && old.at("metadata.generation") == new.at("metadata.generation")
     };
     if !spec.is_empty() && !old.is_some_and(is_same) {
-        let named_pods = matches!(kind.name, "Deployment" | "Job" | "CronJob");
+        let named_pods = matches!(
+            kind.name,
+            "Deployment" | "ReplicaSet" | "ReplicationController" | "Job" | "CronJob"
+        );
         if let (true, None, Err(why)) = (named_pods, old, names::label(new.str("metadata.name"))) {
             said.push(format!(
                 "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [{why}]"
@@ -124,8 +127,13 @@ pub fn of(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<String> {
         }
         let base = spec.strip_suffix("spec").unwrap_or("").trim_end_matches('.');
         let dot = if base.is_empty() { "" } else { "." };
-        let annotations = new.at(&format!("{base}{dot}metadata"));
-        Pod { base, spec: new.at(spec), annotations }.warn(&mut said);
+        // Of a ReplicationController that is replaced, upstream tells about the template that it had.
+        let judged = match old {
+            Some(old) if kind.name == "ReplicationController" => old,
+            _ => new,
+        };
+        let annotations = judged.at(&format!("{base}{dot}metadata"));
+        Pod { base, spec: judged.at(spec), annotations }.warn(&mut said);
     }
     match (kind.group, kind.name) {
         ("", "Service") => service(new, &mut said),

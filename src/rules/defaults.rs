@@ -3,6 +3,7 @@
 use api::form::{Form, Types};
 use api::schema::{Field, Scalar, Shape, TypeId, schema};
 use serde_json::{Map, Value};
+use wire::quantity::Quantity;
 
 use crate::kinds as rules;
 
@@ -32,6 +33,9 @@ fn fill(id: TypeId, map: &mut Map<String, Value>) {
         {
             map.insert(field.name.into(), parse(field, literal));
         }
+        if field.scalar == Scalar::Quantity && field.shape == Shape::Map {
+            map.get_mut(field.name).into_iter().for_each(round_up);
+        }
         let Some(inner) = field.message() else { continue };
         if field.by_value_struct() && map.get(field.name).is_none_or(Value::is_null) {
             map.insert(field.name.into(), Value::Object(Map::new()));
@@ -42,6 +46,17 @@ fn fill(id: TypeId, map: &mut Map<String, Value>) {
                 items.iter_mut().filter_map(Value::as_object_mut).for_each(|map| fill(inner, map));
             }
             _ => {}
+        }
+    }
+}
+
+/// Amounts have thousandths and nothing finer, as upstream.
+fn round_up(amounts: &mut Value) {
+    for amount in amounts.as_object_mut().into_iter().flat_map(|map| map.values_mut()) {
+        // What is canonical shows by its suffix that it is finer.
+        let is_fine = amount.as_str().is_some_and(|text| text.ends_with(['n', 'u']));
+        if let (true, Some(quantity)) = (is_fine, Quantity::from_tree(amount)) {
+            *amount = quantity.rounded_to_thousandths().to_string().into();
         }
     }
 }

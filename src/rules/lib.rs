@@ -12,7 +12,7 @@ mod column;
 mod conversion;
 mod custom;
 pub mod defaults;
-mod gates;
+pub mod gates;
 mod jsonpath;
 mod keep;
 pub mod kinds;

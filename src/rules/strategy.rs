@@ -7,6 +7,7 @@
 
 use api::codec;
 use api::form::Form;
+use api::kinds::ENDPOINT_SLICE;
 use api::lens::{Lens, LensMut};
 use api::schema::schema;
 use serde_json::Value;
@@ -44,9 +45,16 @@ pub fn update<'f>(form: impl Into<Form<'f>>, new: &mut Value, old: &Value) {
     if has_status {
         keep(new, old, "status");
     }
+    // Upstream counts what an EndpointSlice is asked to be, with its labels, and drops what it may not be afterwards.
+    let slice = *kind == ENDPOINT_SLICE;
+    let differs = slice
+        && (new.at("metadata.labels") != old.at("metadata.labels")
+            || differs_beyond_metadata(new, old, false));
     gates::drop_disabled(kind, new, Some(old));
     (kinds::of(kind).prepare)(new, Some(old));
-    if kind.declared.generation && differs_beyond_metadata(new, old, has_status || built_in) {
+    if kind.declared.generation
+        && (differs || (!slice && differs_beyond_metadata(new, old, has_status || built_in)))
+    {
         let generation = old.int("metadata.generation").unwrap_or(0) + 1;
         new.set("metadata.generation", generation);
     }

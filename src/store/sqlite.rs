@@ -225,6 +225,11 @@ fn prepare_tables(connection: &Connection) -> Result<()> {
     let n_tables: i64 = connection
         .query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))
         .context(|| "read the schema")?;
+    if version > VERSION {
+        return Err(Error::new(format!(
+            "the datastore is of version {version}, which a later k3rs wrote; this one reads versions up to {VERSION} (k3rs rollback puts back what was kept for it)"
+        )));
+    }
     if version != 0 || n_tables != 0 {
         return Err(Error::new(format!(
             "the file is not a k3rs datastore of version {VERSION} (version {version}, {n_tables} tables)"

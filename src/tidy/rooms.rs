@@ -30,7 +30,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("routes", &["api", "wire"]),
     ("template", &[]),
     ("charts", &["template", "wire"]),
-    ("describe", &["api"]),
+    ("describe", &["api", "wire"]),
     ("helm", &["charts", "client", "api", "http", "rt", "wire"]),
     ("kubectl", &["describe", "template", "client", "api", "http", "rt", "wire"]),
     ("cri", &["runtime", "http", "rt", "wire"]),

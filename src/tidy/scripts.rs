@@ -3,7 +3,7 @@
 use crate::files::{none, root};
 
 /// Where scripts are.
-const ROOMS: &[&str] = &[".ci", "cross", "e2e", "qemu-tests", "userspace"];
+const ROOMS: &[&str] = &[".ci", "cross", "e2e", "packaging", "qemu-tests", "userspace"];
 
 /// Every shell script right below those directories: path and text.
 fn scripts() -> Vec<(String, String)> {

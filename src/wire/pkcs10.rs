@@ -7,6 +7,8 @@ use std::net::IpAddr;
 pub struct Request {
     pub common_name: String,
     pub organizations: Vec<String>,
+    /// What else the subject says: the last byte of the attribute's identifier (2.5.4.N), and the text.
+    pub attributes: Vec<(u8, String)>,
     /// SubjectPublicKeyInfo in DER.
     pub key: Vec<u8>,
     pub dns_names: Vec<String>,
@@ -137,6 +139,7 @@ fn subject(content: &[u8], request: &mut Request) -> Option<()> {
                 // Of several the last counts, as in Go.
                 COMMON_NAME => request.common_name = value,
                 ORGANIZATION => request.organizations.push(value),
+                [0x55, 0x04, attribute] => request.attributes.push((*attribute, value)),
                 _ => {}
             }
         }

@@ -80,6 +80,14 @@ impl Quantity {
         Quantity { nanos: div_up(self.nanos, NANO).saturating_mul(NANO), ..self }
     }
 
+    /// The next whole number of thousandths, away from zero.
+    #[must_use]
+    pub fn rounded_to_thousandths(self) -> Quantity {
+        let step = NANO / 1000;
+        let up = div_up(self.nanos.saturating_abs(), step).saturating_mul(step);
+        Quantity { nanos: if self.nanos < 0 { -up } else { up }, ..self }
+    }
+
     /// The nearest double, in units.
     pub fn as_f64(self) -> f64 {
         // Ratios of what people write need no more digits than that.

@@ -89,8 +89,9 @@ impl Selector {
             .collect();
         for expression in selector.list("matchExpressions") {
             let key = expression.str("key");
-            let values: Vec<&str> =
+            let mut values: Vec<&str> =
                 expression.list("values").iter().filter_map(Value::as_str).collect();
+            values.arrange();
             let text = match expression.str("operator") {
                 "In" => format!("{key} in ({})", values.join(",")),
                 "NotIn" => format!("{key} notin ({})", values.join(",")),

@@ -100,7 +100,9 @@ impl Lexer<'_> {
         }
         let rest = &self.text[self.at..];
         let sign = SIGNS.iter().find(|sign| rest.starts_with(sign.as_bytes()));
-        let sign = sign.ok_or(self.at + 1)?;
+        // A sign of two parts, of which only the first is there, takes what stands in the place of the other.
+        let half = matches!(first, b'=' | b'&' | b'|');
+        let sign = sign.ok_or(self.at + 1 + usize::from(half))?;
         self.at += sign.len();
         Ok(Word::Sign(sign))
     }

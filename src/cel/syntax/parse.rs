@@ -362,7 +362,8 @@ impl Parser<'_, '_> {
                 self.next += 1;
                 let name = self.peek();
                 if name.word != Word::Ident {
-                    return self.mismatched("IDENTIFIER");
+                    let seen = &self.issues.text[token.at as usize..name.end as usize];
+                    return self.stop(format!("no viable alternative at input '{seen}'"));
                 }
                 return self.identifier(token.at, ".");
             }

@@ -199,6 +199,15 @@ impl Args {
         Error::new(format!("{}: {why}", self.component.facts().0))
     }
 
+    /// Takes the gates that are to be otherwise than upstream has them, of those that `is_known` knows: their names.
+    pub(crate) fn gates(&mut self, is_known: impl Fn(&str) -> bool) -> Vec<String> {
+        let name = |pair: &String| pair.split('=').next().unwrap_or(pair).to_owned();
+        let (taken, left) = self.gates.drain(..).partition(|pair| is_known(&name(pair)));
+        self.gates = left;
+        let taken: Vec<String> = taken;
+        taken.iter().map(name).collect()
+    }
+
     /// What nobody took, for the warning: `--kubelet-arg: a, b`.
     pub(crate) fn idle(self) -> Option<String> {
         let names = self.given.into_iter().map(|given| given.name);

@@ -116,6 +116,15 @@ impl Snapshots {
         }
     }
 
+    /// Takes one of what the version before left, before this one writes; the scheduled ones do not push it out.
+    pub(crate) async fn before_upgrade(&self, version: &str) {
+        let mut wanted = self.wanted(&Value::Null);
+        wanted.name = format!("before-upgrade-from-{}", version.replace('+', "-"));
+        if let Err(error) = self.save(&wanted).await {
+            log::error!("There is no snapshot of what {version} left: {error}");
+        }
+    }
+
     /// Takes one; its name.
     async fn save(&self, wanted: &Wanted) -> Result<String> {
         let turn = self.turn.try_lock();

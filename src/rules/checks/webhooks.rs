@@ -130,8 +130,12 @@ fn operations(rule: &Value, path: &str, causes: &mut Vec<Cause>) {
         causes.required(&path, "");
     }
     if all.len() > 1 && all.contains(&"*") {
-        let detail = "if '*' is present, must not specify other operations";
-        causes.invalid(&path, rule.at("operations"), detail);
+        let shown: Vec<String> = all.iter().map(|word| format!("{word:?}")).collect();
+        let message = format!(
+            "Invalid value: []admissionregistration.OperationType{{{}}}: if '*' is present, must not specify other operations",
+            shown.join(", ")
+        );
+        causes.complain("FieldValueInvalid", &path, message);
     }
     for (idx, operation) in all.iter().enumerate() {
         if !KNOWN.contains(operation) {
@@ -476,7 +480,7 @@ mod tests {
             ),
             (
                 rule("operations", json!(["*", "CREATE"])),
-                "rules[0].operations: Invalid value: []string{\"*\", \"CREATE\"}: if '*' is present, must not specify other operations",
+                "rules[0].operations: Invalid value: []admissionregistration.OperationType{\"*\", \"CREATE\"}: if '*' is present, must not specify other operations",
             ),
             (
                 rule("operations", json!(["create"])),

@@ -28,6 +28,12 @@ pub(crate) fn check(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         let detail = "must be spec.names.plural+\".\"+spec.group";
         causes.invalid("metadata.name", &name.into(), detail);
     }
+    // A name that is still to be completed can never be that one.
+    let begun = new.str("metadata.generateName");
+    if old.is_none() && !begun.is_empty() {
+        let detail = "must be spec.names.plural+\".\"+spec.group";
+        causes.invalid("metadata.generateName", &begun.into(), detail);
+    }
     spec(new, old, causes);
     check_status(new, causes);
     stored_versions(new, causes);

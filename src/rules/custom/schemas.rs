@@ -20,7 +20,7 @@ const META: [&str; 3] = ["metadata", "kind", "apiVersion"];
 
 /// What stands at the root where the status is validated apart, in upstream's order and words.
 const AT_ROOT: &str = "Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example XPreserveUnknownFields XValidations";
-const NOT_AT_ROOT: [&str; 20] = [
+const NOT_AT_ROOT: [&str; 21] = [
     "id",
     "$schema",
     "$ref",
@@ -39,6 +39,7 @@ const NOT_AT_ROOT: [&str; 20] = [
     "definitions",
     "x-kubernetes-embedded-resource",
     "x-kubernetes-int-or-string",
+    "x-kubernetes-list-map-keys",
     "x-kubernetes-list-type",
     "x-kubernetes-map-type",
 ];

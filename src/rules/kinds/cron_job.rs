@@ -93,7 +93,10 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         );
     }
     if spec.flag("jobTemplate.spec.manualSelector") {
-        causes.not_supported("spec.jobTemplate.spec.manualSelector", "true", &["nil", "false"]);
+        // Upstream's words for a value that is no text.
+        let message = "Unsupported value: true: supported values: \"nil\", \"false\"";
+        let path = "spec.jobTemplate.spec.manualSelector";
+        causes.complain("FieldValueNotSupported", path, message.into());
     }
     job_rules::spec(spec.at("jobTemplate.spec"), "spec.jobTemplate.spec", causes);
 }

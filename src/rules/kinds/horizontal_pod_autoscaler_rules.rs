@@ -10,6 +10,7 @@ use api::status::Cause;
 use serde_json::Value;
 
 use crate::checks;
+use crate::gates;
 
 const PERIOD_MAX_SECS: i64 = 1800;
 const STABILIZATION_MAX_SECS: i64 = 3600;
@@ -67,7 +68,8 @@ pub(super) fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>
     let spec = new.at("spec");
     let (min, max) = (spec.int("minReplicas"), spec.int("maxReplicas").unwrap_or(0));
     // What scales to zero from a time when that was allowed may go on.
-    let least = i64::from(old.is_none_or(|old| old.int("spec.minReplicas") != Some(0)));
+    let to_zero = gates::is_on(gates::SCALE_TO_ZERO);
+    let least = i64::from(!to_zero && old.is_none_or(|old| old.int("spec.minReplicas") != Some(0)));
     if let Some(min) = min.filter(|min| *min < least) {
         let detail = format!("must be greater than or equal to {least}");
         causes.invalid("spec.minReplicas", &min.into(), &detail);

@@ -101,11 +101,11 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         causes.complain("FieldValueInvalid", "spec.updateStrategy", message);
     }
     if spec.str("updateStrategy.type") == "OnDelete" && spec.has("updateStrategy.rollingUpdate") {
-        causes.invalid(
-            "spec.updateStrategy.rollingUpdate",
-            spec.at("updateStrategy.rollingUpdate"),
-            "only allowed for updateStrategy 'RollingUpdate'",
+        let partition = spec.int("updateStrategy.rollingUpdate.partition").unwrap_or(0);
+        let message = format!(
+            "Invalid value: apps.RollingUpdateStatefulSetStrategy{{Partition:{partition}, MaxUnavailable:(*intstr.IntOrString)(nil)}}: only allowed for updateStrategy 'RollingUpdate'"
         );
+        causes.complain("FieldValueInvalid", "spec.updateStrategy.rollingUpdate", message);
     }
     if let Some(partition) = spec.int("updateStrategy.rollingUpdate.partition").filter(|n| *n < 0) {
         causes.invalid(

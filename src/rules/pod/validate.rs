@@ -22,6 +22,7 @@ use serde_json::Value;
 use stdx::Gather;
 
 use crate::checks;
+use crate::gates;
 
 /// `POD`'s hook.
 pub(crate) fn pod(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
@@ -126,7 +127,8 @@ fn named(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     ];
     for (field, check) in checks {
         let value = spec.str(field);
-        if !value.is_empty() {
+        // Whoever names an empty class names one: of the others there is no telling.
+        if !value.is_empty() || (field == "runtimeClassName" && spec.has(field)) {
             causes.check_name(&format!("{path}.{field}"), value, check);
         }
     }
@@ -416,6 +418,7 @@ fn is_sysctl(name: &str) -> bool {
 fn dns(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     const NAMESERVERS_MAX: usize = 3;
     const SEARCHES_MAX: usize = 32;
+    const SEARCHES_MAX_BYTES: usize = 2048;
     let config = spec.at("dnsConfig");
     let servers = config.list("nameservers");
     if spec.str("dnsPolicy") == "None" && servers.is_empty() {
@@ -443,14 +446,29 @@ fn dns(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         let detail = format!("must not have more than {SEARCHES_MAX} search paths");
         causes.invalid(&format!("{path}.dnsConfig.searches"), config.at("searches"), &detail);
     }
+    let length: usize =
+        config.list("searches").iter().filter_map(|s| Some(s.as_str()?.len() + 1)).sum();
+    if length > SEARCHES_MAX_BYTES + 1 {
+        let detail = format!(
+            "must not have more than {SEARCHES_MAX_BYTES} characters (including spaces) in the search list"
+        );
+        causes.invalid(&format!("{path}.dnsConfig.searches"), config.at("searches"), &detail);
+    }
+    let relaxed = gates::is_on(gates::RELAXED_SEARCHES);
     for (idx, search) in config.list("searches").iter().filter_map(Value::as_str).enumerate() {
-        let bare = search.strip_suffix('.').unwrap_or(search).replace('_', "-");
-        if !bare.is_empty() && names::subdomain(&bare).is_err() {
-            causes.check_name(
-                &format!("{path}.dnsConfig.searches[{idx}]"),
-                search,
-                names::subdomain,
-            );
+        let name = search.strip_suffix('.').unwrap_or(search);
+        let path = format!("{path}.dnsConfig.searches[{idx}]");
+        match relaxed {
+            true if search == "." => {}
+            true => {
+                let label =
+                    |label: &str| label.strip_prefix('_').unwrap_or(label).replace('_', "-");
+                let labels: Vec<String> = name.split('.').map(label).collect();
+                if let Err(why) = names::subdomain(&labels.join(".")) {
+                    causes.invalid(&path, &name.into(), &why.replacen("'-'", "'_', '-'", 1));
+                }
+            }
+            false => causes.check_name(&path, name, names::subdomain),
         }
     }
     for (idx, option) in config.list("options").iter().enumerate() {
@@ -595,15 +613,6 @@ pub(crate) fn ephemeral_containers(new: &Value, old: &Value, causes: &mut Vec<Ca
                 );
             }
             Some(_) => {}
-        }
-    }
-    for (idx, container) in containers.iter().enumerate() {
-        let target = container.str("targetContainerName");
-        let exists = ["containers", "initContainers"]
-            .iter()
-            .any(|field| new.at("spec").list(field).iter().any(|c| c.str("name") == target));
-        if !target.is_empty() && !exists {
-            causes.not_found(&format!("{path}[{idx}].targetContainerName"), target);
         }
     }
 }

@@ -506,3 +506,40 @@ fn what_upstream_says_of_whole_values() {
         }
     }
 }
+
+#[test]
+fn what_no_list_of_names_may_have() {
+    let told = |spec: Value| {
+        let mut pod = json!({"metadata": {"name": "p", "namespace": "default"}, "spec": spec});
+        crate::defaults::apply(Form::from(&kinds::POD), &mut pod);
+        let told = create(&kinds::POD, &pod).unwrap_err().to_tree();
+        let causes = told.list("details.causes").iter();
+        causes
+            .map(|cause| format!("{} {}", cause.str("field"), cause.str("reason")))
+            .collect::<Vec<_>>()
+    };
+    let container = json!([{"name": "c", "image": "i"}]);
+    let told_of =
+        told(json!({"containers": container, "dnsConfig": {"searches": ["a.b.", ".", "a_b", ""]}}));
+    let path = "spec.dnsConfig.searches";
+    assert_eq!(told_of, [1, 2, 3].map(|idx| format!("{path}[{idx}] FieldValueInvalid")));
+    let long = "a.".repeat(100) + "a";
+    let told_of = told(json!({"containers": container, "dnsConfig": {"searches": vec![long; 11]}}));
+    assert_eq!(told_of, [format!("{path} FieldValueInvalid")]);
+    // Of two that have no name, the one of the later list has another's.
+    let told_of = told(json!({
+        "containers": [{"image": "i"}], "initContainers": [{"image": "i"}, {"image": "i"}],
+        "runtimeClassName": "",
+    }));
+    assert_eq!(
+        told_of,
+        [
+            "spec.containers[0].name FieldValueRequired",
+            "spec.initContainers[0].name FieldValueRequired",
+            "spec.initContainers[1].name FieldValueRequired",
+            "spec.initContainers[0].name FieldValueDuplicate",
+            "spec.initContainers[1].name FieldValueDuplicate",
+            "spec.runtimeClassName FieldValueInvalid",
+        ]
+    );
+}

@@ -47,15 +47,20 @@ pub(crate) async fn delete(call: &Call<'_>) -> Result<Outcome, Status> {
         let conditional = request.delete.resource_version.is_some();
         let done = match plan(kind, &old, &request.delete) {
             Plan::Pending => Ok(Outcome::ok(Answer::Object(current))),
-            Plan::Remove if request.dry_run => Ok(Outcome::ok(success(&current))),
+            Plan::Remove(shown) if request.dry_run => {
+                Ok(Outcome::ok(removed(kind, &current, shown)?))
+            }
             Plan::Mark(new) if request.dry_run => {
                 let object = Object::from_tree(kind, &new).map_err(Status::internal)?;
                 Ok(Outcome::ok(Answer::Object(object)))
             }
-            Plan::Remove => {
+            Plan::Remove(shown) => {
                 let claims = allocate::delete(kind, &old);
                 let deleted = storage::delete(store, &current, claims.txn()).await;
-                deleted.map(|_| Outcome::ok(success(&current)))
+                match deleted {
+                    Ok(_) => Ok(Outcome::ok(removed(kind, &current, shown)?)),
+                    Err(error) => Err(error),
+                }
             }
             Plan::Mark(new) => {
                 let object = Object::from_tree(kind, &new).map_err(Status::internal)?;
@@ -113,7 +118,8 @@ enum Plan {
     Pending,
     /// Write this.
     Mark(Value),
-    Remove,
+    /// Remove it. What ends without waiting is shown with the time of its end, which nobody stores.
+    Remove(Option<Value>),
 }
 
 /// Upstream's `BeforeDelete` and `updateForGracefulDeletionAndFinalizers`, as one decision.
@@ -165,7 +171,7 @@ fn plan(kind: &Kind, old: &Value, options: &DeleteOptions) -> Plan {
         new.set("status.phase", "Terminating");
         let settled = new.list("spec.finalizers").is_empty() && !pending;
         return match (settled, new == *old) {
-            (true, _) => Plan::Remove,
+            (true, _) => Plan::Remove(None),
             (false, true) => Plan::Pending,
             (false, false) => Plan::Mark(new),
         };
@@ -180,7 +186,7 @@ fn plan(kind: &Kind, old: &Value, options: &DeleteOptions) -> Plan {
     match pending || grace_secs > 0 {
         true if new == *old => Plan::Pending,
         true => Plan::Mark(new),
-        false => Plan::Remove,
+        false => Plan::Remove(graceful.then_some(new)),
     }
 }
 
@@ -263,6 +269,14 @@ fn check_preconditions(options: &DeleteOptions, current: &Object) -> Result<(), 
 }
 
 /// What answers a finished delete: a `Status`, or the object.
+/// What is answered of an object that is gone.
+fn removed(kind: &'static Kind, object: &Object, shown: Option<Value>) -> Result<Answer, Status> {
+    match shown.filter(|_| kind.declared.answers_deleted) {
+        Some(tree) => Ok(Answer::Object(Object::from_tree(kind, &tree).map_err(Status::internal)?)),
+        None => Ok(success(object)),
+    }
+}
+
 fn success(object: &Object) -> Answer {
     if object.kind().declared.answers_deleted {
         return Answer::Object(object.clone());

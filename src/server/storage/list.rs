@@ -209,6 +209,10 @@ pub(crate) fn check_versions(options: &ListOptions, watch: bool) -> Result<(), S
     let matching = options.resource_version_match.as_str();
     if watch {
         if options.send_initial_events {
+            if !rules::gates::is_on(rules::gates::WATCH_LIST) {
+                let message = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+                return forbidden("sendInitialEvents", message);
+            }
             if matching != "NotOlderThan" {
                 return forbidden(
                     "resourceVersionMatch",

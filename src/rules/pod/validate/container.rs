@@ -13,6 +13,7 @@ use stdx::Gather;
 
 use super::source::inner_path;
 use crate::checks;
+use crate::gates;
 
 /// What only containers have that go on running.
 const HANDLED: [&str; 4] = ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"];
@@ -32,9 +33,11 @@ pub(super) fn all(spec: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &m
         if !name.is_empty() {
             causes.check_name(&format!("{path}.name"), name, names::label);
         }
-        let is_new = container_names.insert(name);
-        let is_nameless = name.is_empty() && field == "initContainers";
-        if !is_new && !is_nameless {
+        let is_taken = container_names.contains(name);
+        if !name.is_empty() || field != "initContainers" {
+            container_names.insert(name);
+        }
+        if is_taken {
             causes.duplicate(&format!("{path}.name"), &name.into());
         }
         if container.str("image").is_empty() {
@@ -63,6 +66,13 @@ pub(super) fn all(spec: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &m
                 );
             }
             "ephemeralContainers" => {
+                let target = container.str("targetContainerName");
+                let exists = ["containers", "initContainers"]
+                    .iter()
+                    .any(|field| spec.list(field).iter().any(|other| other.str("name") == target));
+                if !target.is_empty() && !exists {
+                    causes.not_found(&format!("{path}.targetContainerName"), target);
+                }
                 let detail = "cannot be set for an Ephemeral Container";
                 for unwanted in ["ports", "resources", "restartPolicy"].into_iter().chain(HANDLED) {
                     let value = container.at(unwanted);
@@ -158,11 +168,16 @@ fn ports<'a>(
     }
 }
 
+/// The check of names in the environment that is asked for.
+fn variable_rule() -> fn(&str) -> Result<(), String> {
+    if gates::is_on(gates::RELAXED_VARIABLES) { names::variable } else { names::strict_variable }
+}
+
 fn environment(container: &Value, path: &str, causes: &mut Vec<Cause>) {
     for (idx, variable) in container.list("env").iter().enumerate() {
         let path = format!("{path}.env[{idx}]");
         let name = variable.str("name");
-        causes.check_name(&format!("{path}.name"), name, names::variable);
+        causes.check_name(&format!("{path}.name"), name, variable_rule());
         let from = variable.at("valueFrom");
         let Some(sources) = from.as_object() else { continue };
         let path = format!("{path}.valueFrom");
@@ -207,7 +222,7 @@ fn environment(container: &Value, path: &str, causes: &mut Vec<Cause>) {
     for (idx, source) in container.list("envFrom").iter().enumerate() {
         let (of_all, path) = (format!("{path}.envFrom"), format!("{path}.envFrom[{idx}]"));
         let prefix = source.str("prefix");
-        causes.check_name(&format!("{path}.prefix"), prefix, names::variable);
+        causes.check_name(&format!("{path}.prefix"), prefix, variable_rule());
         let mut n_sources = 0;
         for kind in ["configMapRef", "secretRef"].into_iter().filter(|kind| source.has(kind)) {
             n_sources += 1;
