@@ -17,6 +17,7 @@ mod https_tests;
 pub mod informer;
 mod kinds;
 pub mod options;
+mod raw;
 mod request;
 mod watch;
 
@@ -26,6 +27,7 @@ pub use elect::{Election, resign};
 pub use hook::Hook;
 pub use informer::{Informers, Interest};
 pub use kinds::Registry;
+pub use raw::Raw;
 pub use request::{
     Answer, Api, Body, Client, DeleteOptions, List, ListOptions, PatchType, Request, Verb,
     WatchEvent, WatchStream,

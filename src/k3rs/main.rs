@@ -77,6 +77,7 @@ static COMMANDS: &[Command] = &[
         run: ctr_command,
         hidden: false,
     },
+    Command { name: "kubectl", about: "Run kubectl", run: kubectl_command, hidden: false },
     Command { name: "token", about: "Manage tokens", run: token_command, hidden: false },
     Command {
         name: "secrets-encrypt",
@@ -177,7 +178,7 @@ static COMMANDS: &[Command] = &[
 ];
 
 /// What k3s has and this version of k3rs has not, refused by name.
-const LATER: &[(&str, &str)] = &[("kubectl", "Run kubectl"), ("crictl", "Run crictl")];
+const LATER: &[(&str, &str)] = &[("crictl", "Run crictl")];
 
 fn main() -> ExitCode {
     let mut argv = std::env::args();
@@ -257,6 +258,7 @@ fn help(args: &[String]) -> ExitCode {
                     | "completion"
                     | "killall"
                     | "rollback"
+                    | "kubectl"
             ) =>
         {
             (command.run)(&["--help".to_owned()])
@@ -329,6 +331,15 @@ fn ctr_command(args: &[String]) -> ExitCode {
         }
         Err(error) => fail(&format!("ctr: {error}")),
     }
+}
+
+fn kubectl_command(args: &[String]) -> ExitCode {
+    let world = kubectl::World {
+        env: &|name| std::env::var(name).ok(),
+        all_env: &|| std::env::vars().collect(),
+        kubeconfig: kubectl::default_kubeconfig(),
+    };
+    ExitCode::from(kubectl::run(args, &world))
 }
 
 fn token_command(args: &[String]) -> ExitCode {

@@ -1,1 +1,45 @@
-//! kubectl, for the users of this binary: its commands, flags, messages and exit codes.
+//! kubectl's commands: by kubeconfig, with its flags, messages and exit codes.
+//!
+//! Neighbours: `client` reaches the server, `describe` tells of objects, `template` fills templates, `wire` has JSON and
+//! YAML, `api` the built-in kinds' merge keys. Must not know: the server's rooms, the environment (it comes in [`World`]).
+//! Invariants: objects are trees, whatever their kind; what the server says is bounded where it is read; a command that
+//! fails says why on standard error and gives an exit code other than 0.
+
+#![expect(dead_code, reason = "the commands that use it come one after another")]
+
+mod call;
+mod commands;
+mod discovery;
+mod dispatch;
+mod exec_plugin;
+mod failure;
+mod files;
+mod flags;
+mod help;
+mod kubeconfig;
+mod line;
+mod options;
+mod out;
+mod print;
+mod rest;
+mod select;
+mod wait;
+mod watch;
+mod write;
+
+use std::path::PathBuf;
+
+pub use line::World;
+
+/// Runs a command line, without the program's name, and gives its exit code.
+pub fn run(args: &[String], world: &World<'_>) -> u8 {
+    match dispatch::dispatch(args, world) {
+        Ok(()) => 0,
+        Err(failure) => failure.tell(),
+    }
+}
+
+/// Where k3s's kubectl looks when nobody names a file.
+pub fn default_kubeconfig() -> PathBuf {
+    PathBuf::from("/etc/rancher/k3s/k3s.yaml")
+}

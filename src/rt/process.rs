@@ -90,6 +90,50 @@ impl Drop for Helper {
     }
 }
 
+/// Runs a program with this process's terminal, as a shell would, and gives its exit code. Blocking.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn foreground(program: &str, args: &[&str], env: &[(String, String)]) -> Result<i32> {
+    let ended = command(program, args, env).status().context(|| format!("run {program}"))?;
+    Ok(ended.code().unwrap_or(1))
+}
+
+/// Runs a program without input, and gives its exit code and what of its output is within `max_bytes`. Blocking.
+///
+/// # Errors
+/// If it cannot be started, or prints more.
+pub fn captured(
+    program: &str,
+    args: &[&str],
+    env: &[(String, String)],
+    max_bytes: usize,
+) -> Result<(i32, Vec<u8>)> {
+    use std::io::Read;
+    let what = || format!("run {program}");
+    let mut command = command(program, args, env);
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().context(what)?;
+    let mut bytes = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        let read = stdout.take(max_bytes as u64 + 1).read_to_end(&mut bytes);
+        read.context(what)?;
+    }
+    if bytes.len() > max_bytes {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(stdx::Error::new(format!("{program} printed more than {max_bytes} bytes")));
+    }
+    let ended = child.wait().context(what)?;
+    Ok((ended.code().unwrap_or(1), bytes))
+}
+
+fn command(program: &str, args: &[&str], env: &[(String, String)]) -> std::process::Command {
+    let mut command = std::process::Command::new(program);
+    command.args(args).env_clear().envs(env.iter().map(|(name, value)| (name, value)));
+    command
+}
+
 impl Output {
     /// The next line, of which what is over `max_bytes` is left out; `None` when all of it was read.
     pub async fn line(&mut self, max_bytes: usize) -> Option<String> {

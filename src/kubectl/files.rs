@@ -1,0 +1,293 @@
+//! Objects from files: `-f` with files, directories, URLs and standard input; YAML and JSON, lists taken apart.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use api::{Lens, Value};
+use http::Request;
+use http::client::{Client, Endpoint, Options, Url};
+use http::tls::{Trust, client_config, public_roots};
+use stdx::Arrange;
+
+use crate::failure::{Failure, Outcome, failed};
+
+/// One file, or what an URL gives.
+const FILE_MAX_BYTES: u64 = 64 << 20;
+/// Directories within directories, and redirects.
+const DEPTH_MAX: usize = 64;
+const REDIRECTS_MAX: usize = 10;
+
+/// An object, and the file that it came from as messages call it.
+#[derive(Debug, Clone)]
+pub(crate) struct Read {
+    pub(crate) object: Value,
+    pub(crate) source: String,
+}
+
+/// Everything that the named files hold.
+///
+/// # Errors
+/// If one cannot be read or is neither YAML nor JSON.
+pub(crate) fn read(names: &[String], recursive: bool) -> Outcome<Vec<Read>> {
+    let mut found = Vec::new();
+    for name in names {
+        match name.as_str() {
+            "-" => {
+                let mut bytes = Vec::new();
+                let read = std::io::stdin().take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes);
+                read.map_err(|error| Failure::Message(format!("error reading STDIN: {error}")))?;
+                documents(&bytes, "STDIN", &mut found)?;
+            }
+            url if url.starts_with("http://") || url.starts_with("https://") => {
+                documents(&download(url)?, url, &mut found)?;
+            }
+            path => {
+                for file in files(path, recursive)? {
+                    let bytes =
+                        rt::fs::read_within(&file, FILE_MAX_BYTES).map_err(|error| match error
+                            .io_kind()
+                        {
+                            Some(std::io::ErrorKind::PermissionDenied) => Failure::Message(
+                                format!("open {}: permission denied", file.display()),
+                            ),
+                            _ => Failure::from(error),
+                        })?;
+                    documents(&bytes, &file.display().to_string(), &mut found)?;
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn files(path: &str, recursive: bool) -> Outcome<Vec<PathBuf>> {
+    let mut paths = vec![PathBuf::from(path)];
+    if rt::fs::metadata(path).is_err() && path.contains(['*', '?', '[']) {
+        paths = glob(path);
+    }
+    let mut found = Vec::new();
+    for path in paths {
+        match rt::fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() => {
+                let before = found.len();
+                directory(&path, recursive, 0, &mut found);
+                if found.len() == before {
+                    return failed(format!(
+                        "error reading [{}]: recognized file extensions are [.json .yaml .yml]",
+                        path.display()
+                    ));
+                }
+            }
+            Ok(_) => found.push(path),
+            Err(_) => {
+                return failed(format!("the path {:?} does not exist", path.display().to_string()));
+            }
+        }
+    }
+    match found.is_empty() {
+        true => failed(format!("the path {path:?} does not exist")),
+        false => Ok(found),
+    }
+}
+
+fn directory(path: &Path, recursive: bool, depth: usize, found: &mut Vec<PathBuf>) {
+    let mut names = rt::fs::dir_names(path);
+    names.arrange();
+    for (name, _) in names {
+        let inner = path.join(name);
+        let is_dir = rt::fs::metadata(&inner).is_ok_and(|meta| meta.is_dir());
+        if is_dir {
+            if recursive && depth < DEPTH_MAX {
+                directory(&inner, true, depth + 1, found);
+            }
+        } else if inner.extension().is_some_and(|it| it == "json" || it == "yaml" || it == "yml") {
+            found.push(inner);
+        }
+    }
+}
+
+/// The files that a pattern means in its directory.
+fn glob(pattern: &str) -> Vec<PathBuf> {
+    let (dir, name) = pattern.rsplit_once('/').unwrap_or((".", pattern));
+    let mut found: Vec<PathBuf> = Vec::new();
+    for (own, _) in rt::fs::dir_names(if dir.is_empty() { "/" } else { dir }) {
+        let own = own.to_string_lossy();
+        if matches(name.as_bytes(), own.as_bytes()) {
+            found.push(match pattern.contains('/') {
+                true => Path::new(dir).join(&*own),
+                false => PathBuf::from(&*own),
+            });
+        }
+    }
+    found.arrange();
+    found
+}
+
+/// Whether a name fits a pattern of `*`, `?` and `[a-z]`.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut at, mut own) = (0, 0);
+    let mut back: Option<(usize, usize)> = None;
+    while own < name.len() {
+        let step = match pattern.get(at) {
+            Some(b'*') => {
+                back = Some((at + 1, own));
+                at += 1;
+                continue;
+            }
+            Some(b'?') => Some(1),
+            Some(b'[') => pattern[at..].iter().position(|b| *b == b']').and_then(|end| {
+                let set = &pattern[at + 1..at + end];
+                let (negated, set) = match set.first() {
+                    Some(b'^') => (true, &set[1..]),
+                    _ => (false, set),
+                };
+                let is_in = set.contains(&name[own])
+                    || set.windows(3).any(|w| w[1] == b'-' && (w[0]..=w[2]).contains(&name[own]));
+                (is_in != negated).then_some(end + 1)
+            }),
+            Some(byte) if *byte == name[own] => Some(1),
+            _ => None,
+        };
+        match (step, back) {
+            (Some(step), _) => {
+                at += step;
+                own += 1;
+            }
+            (None, Some((pattern_at, name_at))) => {
+                at = pattern_at;
+                own = name_at + 1;
+                back = Some((pattern_at, name_at + 1));
+            }
+            (None, None) => return false,
+        }
+    }
+    pattern[at..].iter().all(|b| *b == b'*')
+}
+
+fn download(url: &str) -> Outcome<Vec<u8>> {
+    let tls = client_config(Trust::Roots(public_roots()), None)?;
+    let client = Client::new(Options::default());
+    let mut at = Url::parse(url)?;
+    for _ in 0..REDIRECTS_MAX {
+        let endpoint = Endpoint::url(&at, &Arc::clone(&tls));
+        let request = Request::get(&at.target).header("user-agent", "kubectl");
+        let (status, location, bytes) = rt::block_on(async {
+            let mut response = client.send(&endpoint, request).await?;
+            let location = response.headers.get("location").map(str::to_owned);
+            let max = usize::try_from(FILE_MAX_BYTES).unwrap_or(usize::MAX);
+            Ok::<_, stdx::Error>((response.status, location, response.body.read_all(max).await?))
+        })?;
+        match (status, location) {
+            (200, _) => return Ok(bytes),
+            (301 | 302 | 303 | 307 | 308, Some(location)) => at = at.join(&location)?,
+            _ => {
+                return failed(format!(
+                    "unable to read URL {url:?}, server reported {status}, status code={status}"
+                ));
+            }
+        }
+    }
+    failed(format!("unable to read URL {url:?}: too many redirects"))
+}
+
+/// The objects of a text.
+///
+/// # Errors
+/// If it is neither YAML nor JSON.
+pub(crate) fn documents(bytes: &[u8], source: &str, found: &mut Vec<Read>) -> Outcome {
+    if bytes.len() as u64 > FILE_MAX_BYTES {
+        return failed(format!("{source}: it is larger than {FILE_MAX_BYTES} bytes"));
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    let complain = |why: String| Failure::Message(format!("error parsing {source}: {why}"));
+    if first == Some(&b'{') {
+        for tree in serde_json::Deserializer::from_slice(bytes).into_iter::<Value>() {
+            match tree {
+                Ok(tree) => flatten(tree, source, 0, found)?,
+                // It may be YAML that begins with a flow map.
+                Err(_) => return yaml(bytes, source, &complain, found),
+            }
+        }
+        return Ok(());
+    }
+    yaml(bytes, source, &complain, found)
+}
+
+fn yaml(
+    bytes: &[u8],
+    source: &str,
+    complain: &dyn Fn(String) -> Failure,
+    found: &mut Vec<Read>,
+) -> Outcome {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| complain(format!("error converting YAML to JSON: yaml: {error}")))?;
+    let trees = wire::yaml::parse(text)
+        .map_err(|error| complain(format!("error converting YAML to JSON: yaml: {error}")))?;
+    for tree in trees {
+        flatten(tree, source, 0, found)?;
+    }
+    Ok(())
+}
+
+/// Takes lists apart.
+fn flatten(tree: Value, source: &str, depth: usize, found: &mut Vec<Read>) -> Outcome {
+    if tree.is_null() {
+        return Ok(());
+    }
+    if !tree.is_object() {
+        return failed(format!(
+            "error parsing {source}: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            match &tree {
+                Value::String(_) => "string",
+                Value::Array(_) => "array",
+                Value::Number(_) => "number",
+                _ => "bool",
+            }
+        ));
+    }
+    let is_list = tree.str("kind").ends_with("List") && tree.at("items").is_array();
+    if !is_list || depth >= DEPTH_MAX {
+        found.push(Read { object: tree, source: source.to_owned() });
+        return Ok(());
+    }
+    let Value::Object(mut map) = tree else { return Ok(()) };
+    if let Some(Value::Array(items)) = map.remove("items") {
+        for item in items {
+            flatten(item, source, depth + 1, found)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_and_lists() {
+        let mut found = Vec::new();
+        documents(
+            b"kind: A\n---\n---\nkind: List\nitems:\n- kind: B\n- kind: C\n",
+            "x",
+            &mut found,
+        )
+        .unwrap();
+        documents(b"{\"kind\":\"D\"}\n{\"kind\":\"E\"}", "x", &mut found).unwrap();
+        let kinds: Vec<&str> = found.iter().map(|it| it.object.str("kind")).collect();
+        assert_eq!(kinds, ["A", "B", "C", "D", "E"]);
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, name, want) in [
+            ("*.yaml", "a.yaml", true),
+            ("a?[0-9]*", "ab7x", true),
+            ("*.yaml", "a.json", false),
+            ("*a*b", "xxayybzb", true),
+        ] {
+            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), want, "{pattern} {name}");
+        }
+    }
+}

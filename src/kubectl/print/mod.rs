@@ -1,0 +1,240 @@
+//! Objects as text, in the forms that `-o` names.
+
+pub(crate) mod columns;
+pub(crate) mod jsonpath;
+pub(crate) mod table;
+pub(crate) mod tabs;
+
+use std::cell::Cell;
+
+use api::{Lens, LensMut, Value};
+use stdx::Arrange;
+
+use crate::call::Call;
+use crate::failure::{Failure, Outcome, failed};
+use crate::out;
+use crate::select::{Info, guessed};
+use columns::Columns;
+use jsonpath::JsonPath;
+
+/// How objects are printed.
+pub(crate) enum Form {
+    Json,
+    Yaml,
+    Name,
+    JsonPath {
+        path: JsonPath,
+        text: String,
+        as_json: bool,
+    },
+    Columns(Columns),
+    /// The server's table; true for all columns.
+    Table(bool),
+}
+
+/// A form with what was printed in it.
+pub(crate) struct Printer {
+    pub(crate) form: Form,
+    shows_managed: bool,
+    fills: bool,
+    n_printed: Cell<usize>,
+}
+
+const NO_TEMPLATES: &str = "go templates are not supported by this version of k3rs yet";
+const FORMATS: &str = "custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,template,templatefile,yaml";
+
+impl Printer {
+    /// As `-o` says; `None` where it says nothing. Tables only where the command `has_tables`.
+    pub(crate) fn of(call: &Call<'_>, has_tables: bool) -> Outcome<Option<Printer>> {
+        let wanted = call.text("output");
+        let (name, argument) = match wanted.split_once('=') {
+            Some((name, argument)) => (name, Some(argument.to_owned())),
+            None => (wanted, None),
+        };
+        let from_template =
+            (!call.text("template").is_empty()).then(|| call.text("template").to_owned());
+        let argument = argument.or(from_template.clone());
+        let needs = |what: &str| argument.clone().ok_or_else(|| Failure::Message(what.to_owned()));
+        let file = |path: &str| {
+            rt::fs::read_small_text(path).map_err(|error| match error.io_kind() {
+                Some(std::io::ErrorKind::NotFound) => {
+                    format!("open {path}: no such file or directory")
+                }
+                _ => error.to_string(),
+            })
+        };
+        let form = match name {
+            "" if from_template.is_some() => return failed(NO_TEMPLATES),
+            "" => return Ok(None),
+            "json" => Form::Json,
+            "yaml" => Form::Yaml,
+            "name" => Form::Name,
+            "wide" if has_tables => Form::Table(true),
+            "jsonpath" | "jsonpath-as-json" => {
+                let text = needs("template format specified but no template given")?;
+                jsonpath_form(text, name == "jsonpath-as-json")?
+            }
+            "jsonpath-file" => {
+                let path = needs("template format specified but no template given")?;
+                let text =
+                    file(&path).map_err(|why| format!("error reading --template {path}, {why}"))?;
+                jsonpath_form(text, false)?
+            }
+            "go-template" | "template" | "go-template-file" | "templatefile" => {
+                return failed(NO_TEMPLATES);
+            }
+            "custom-columns" => {
+                let spec = needs("custom-columns format specified but no custom columns given")?;
+                Form::Columns(Columns::parse(&spec, call.is("no-headers"))?)
+            }
+            "custom-columns-file" => {
+                let path = needs("custom-columns format specified but no custom columns given")?;
+                let text =
+                    file(&path).map_err(|why| format!("error reading template {path}, {why}"))?;
+                Form::Columns(Columns::parse_file(&text, call.is("no-headers"))?)
+            }
+            _ => {
+                let all = if has_tables { format!("{FORMATS},wide") } else { FORMATS.to_owned() };
+                let mut names: Vec<&str> = all.split(',').collect();
+                names.arrange();
+                let names = names.join(",");
+                return failed(format!(
+                    "unable to match a printer suitable for the output format {wanted:?}, allowed formats are: {names}"
+                ));
+            }
+        };
+        let shows_managed = call.is("show-managed-fields");
+        let fills = call.is("allow-missing-template-keys");
+        Ok(Some(Printer { form, shows_managed, fills, n_printed: Cell::new(0) }))
+    }
+
+    /// One of YAML or JSON, whatever `-o` says.
+    pub(crate) fn plain(form: Form) -> Printer {
+        Printer { form, shows_managed: false, fills: true, n_printed: Cell::new(0) }
+    }
+
+    /// Prints an object or a list.
+    pub(crate) fn print(&self, object: &Value) -> Outcome {
+        let n_before = self.n_printed.replace(self.n_printed.get() + 1);
+        match &self.form {
+            Form::Json => out::print(&format!("{}\n", json(&self.shown(object), 4))),
+            Form::Yaml => {
+                if n_before > 0 {
+                    out::print("---\n");
+                }
+                out::print(&wire::yaml_text::text(&self.shown(object)));
+            }
+            Form::Name => {
+                for item in list_items(object) {
+                    out::line(&name_of(item));
+                }
+            }
+            Form::JsonPath { path, text, as_json } => {
+                let printed = path.print(object, self.fills, *as_json);
+                out::print(&printed.map_err(|why| {
+                    Failure::Message(format!(
+                        "error executing jsonpath {text:?}: Error executing template: {why}. Printing more information for debugging the template:\n\ttemplate was:\n\t\t{text}\n\tobject given to jsonpath engine was:\n\t\t{}\n\n",
+                        jsonpath::go_syntax(object)
+                    ))
+                })?);
+            }
+            Form::Columns(columns) => columns.print(object)?,
+            Form::Table(_) => {}
+        }
+        Ok(())
+    }
+
+    fn shown(&self, object: &Value) -> Value {
+        let mut object = object.clone();
+        if !self.shows_managed {
+            unmanaged(&mut object);
+        }
+        object
+    }
+}
+
+fn jsonpath_form(text: String, as_json: bool) -> Outcome<Form> {
+    let path = JsonPath::parse(&text)
+        .map_err(|why| Failure::Message(format!("error parsing jsonpath {text}, {why}")))?;
+    Ok(Form::JsonPath { path, text, as_json })
+}
+
+/// Takes `managedFields` out of an object, or of a list's items.
+pub(crate) fn unmanaged(object: &mut Value) {
+    object.remove("metadata.managedFields");
+    if let Some(Value::Array(items)) = object.get_mut("items") {
+        for item in items {
+            item.remove("metadata.managedFields");
+        }
+    }
+}
+
+/// A list's items, or the object.
+pub(crate) fn list_items(object: &Value) -> Vec<&Value> {
+    match object.at("items") {
+        Value::Array(items) if object.str("kind").ends_with("List") => items.iter().collect(),
+        _ => vec![object],
+    }
+}
+
+/// `deployment.apps/x`
+pub(crate) fn name_of(object: &Value) -> String {
+    let resource = guessed(object.str("apiVersion"), object.str("kind"));
+    format!("{}/{}", resource.result_name(), object.str("metadata.name"))
+}
+
+/// JSON as Go indents it.
+pub(crate) fn json(tree: &Value, indent: usize) -> String {
+    let mut out = Vec::new();
+    put_json(tree, indent, 0, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn put_json(tree: &Value, indent: usize, depth: usize, out: &mut Vec<u8>) {
+    let line = |out: &mut Vec<u8>, depth: usize| {
+        out.push(b'\n');
+        out.extend(std::iter::repeat_n(b' ', depth * indent));
+    };
+    match tree {
+        Value::Object(map) if !map.is_empty() => {
+            out.push(b'{');
+            for (idx, (key, value)) in map.iter().enumerate() {
+                if idx > 0 {
+                    out.push(b',');
+                }
+                line(out, depth + 1);
+                wire::json::put_string(out, key);
+                out.extend_from_slice(b": ");
+                put_json(value, indent, depth + 1, out);
+            }
+            line(out, depth);
+            out.push(b'}');
+        }
+        Value::Array(items) if !items.is_empty() => {
+            out.push(b'[');
+            for (idx, item) in items.iter().enumerate() {
+                if idx > 0 {
+                    out.push(b',');
+                }
+                line(out, depth + 1);
+                put_json(item, indent, depth + 1, out);
+            }
+            line(out, depth);
+            out.push(b']');
+        }
+        Value::String(text) => wire::json::put_string(out, text),
+        other => out.extend_from_slice(other.to_string().as_bytes()),
+    }
+}
+
+/// Says what was done to an object: `-o`'s form of it, or a line such as `pod/x created`.
+pub(crate) fn done(call: &Call<'_>, printer: Option<&Printer>, info: &Info, verb: &str) -> Outcome {
+    match printer {
+        Some(printer) => printer.print(&info.object),
+        None => {
+            let suffix = call.dry_run()?.suffix();
+            out::line(&format!("{} {verb}{suffix}", info.result_name()));
+            Ok(())
+        }
+    }
+}
