@@ -4,7 +4,6 @@
 //! what a new version of a file no longer holds is deleted. Removing a file deletes nothing;
 //! disabling a component deletes what its file made.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,8 +11,8 @@ use std::time::Duration;
 use api::{Kind, Lens, LensMut, Object, Status, Value, json, kinds};
 use client::events::{Folder, Source};
 use client::{Client, DeleteOptions, ListOptions, PatchType, Registry, Request, Verb};
-use stdx::Arrange;
 use stdx::backoff::Backoff;
+use stdx::{Arrange, OrdMap, OrdSet};
 use stdx::{Context, Error, Gather, Result};
 
 /// Files larger than this are no manifests.
@@ -49,7 +48,7 @@ pub struct Deploy {
     node: String,
     folder: Mutex<Folder>,
     /// Checksums of files already looked at in this run, by path.
-    applied: BTreeMap<PathBuf, String>,
+    applied: OrdMap<PathBuf, String>,
 }
 
 /// A file below the base.
@@ -76,7 +75,7 @@ impl Deploy {
             disabled,
             node,
             folder: Mutex::default(),
-            applied: BTreeMap::new(),
+            applied: OrdMap::new(),
         }
     }
 
@@ -139,7 +138,7 @@ impl Deploy {
             }
         }
         files.arrange_by(|a, b| a.path.cmp(&b.path));
-        let skips: BTreeSet<String> = files
+        let skips: OrdSet<String> = files
             .iter()
             .filter_map(|file| Some(file_name(&file.path).strip_suffix(".skip")?.to_owned()))
             .gather();
@@ -227,11 +226,11 @@ impl Deploy {
     /// Applies every object, then deletes those of the set that are no longer in it. Gives the kinds it holds now.
     async fn apply(&self, name: &str, mut trees: Vec<Value>, previous: &str) -> Result<String> {
         let owner = owner_hash(name);
-        let mut kept = BTreeSet::new();
-        let mut gvks = BTreeSet::new();
+        let mut kept = OrdSet::new();
+        let mut gvks = OrdSet::new();
         // What others need comes first; the order of the file stays otherwise.
         trees.arrange_by_key(rank);
-        let defined: BTreeSet<(String, String)> = trees.iter().filter_map(defines).gather();
+        let defined: OrdSet<(String, String)> = trees.iter().filter_map(defines).gather();
         for mut tree in trees {
             let kind = self.kind_of(&tree, &defined).await?;
             if kind.namespaced() {
@@ -262,7 +261,7 @@ impl Deploy {
             kept.insert((kind, namespace, object));
         }
         let before = previous.split(';').filter_map(|gvk| self.kind_of_gvk(gvk));
-        let held: BTreeSet<&'static Kind> =
+        let held: OrdSet<&'static Kind> =
             before.chain(kept.iter().map(|(kind, ..)| *kind)).gather();
         for kind in held {
             self.prune(kind, &owner, |object| {
@@ -277,7 +276,7 @@ impl Deploy {
     async fn kind_of(
         &self,
         tree: &Value,
-        defined: &BTreeSet<(String, String)>,
+        defined: &OrdSet<(String, String)>,
     ) -> Result<&'static Kind> {
         let (group, version) = group_version(tree);
         let served = async {
@@ -352,7 +351,7 @@ impl Deploy {
         }
         let owner = owner_hash(&name);
         let in_file = read(path).and_then(|bytes| parse(&bytes)).unwrap_or_default();
-        let mut gvks: BTreeSet<String> = in_file.iter().map(gvk).gather();
+        let mut gvks: OrdSet<String> = in_file.iter().map(gvk).gather();
         if let Some(addon) = &addon {
             let tree = addon.tree();
             let before = tree.entry("metadata.annotations", GVKS).unwrap_or("");

@@ -4,11 +4,10 @@
 //! and not what a user has asked for since. Services and Nodes are read without decoding the rest of them, because
 //! who looks for rivals reads all there are.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde_json::Value;
-use stdx::Arrange;
+use stdx::{Arrange, OrdSet};
 use wire::protobuf::{Reader, Wire};
 
 use crate::lens::Lens;
@@ -205,7 +204,7 @@ pub fn annotation<'o>(object: &'o Object, key: &str) -> Option<&'o str> {
 }
 
 /// The ports that a Service's load balancer serves, where it says so.
-pub fn granted(service: &Value) -> Option<BTreeSet<Port>> {
+pub fn granted(service: &Value) -> Option<OrdSet<Port>> {
     let ingress = service.list("status.loadBalancer.ingress").iter();
     let ports = ingress.map(|one| one.list("ports")).find(|ports| !ports.is_empty())?;
     let served = ports.iter().filter(|port| port.str("error").is_empty());

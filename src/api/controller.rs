@@ -1,14 +1,13 @@
 //! The shape of every controller: a view of the world in, actions out (house.md, section 5).
 
 use std::any::Any;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use stdx::time::Now;
 use stdx::{Arrange, Gather};
+use stdx::{OrdSet, time::Now};
 
 use crate::catalog::Kinds;
 use crate::kind::Kind;
@@ -462,7 +461,7 @@ impl Registered {
     }
 
     /// What must be in view before it decides anything, each kind once.
-    pub fn kinds(&self, kinds: &Kinds) -> BTreeSet<&'static Kind> {
+    pub fn kinds(&self, kinds: &Kinds) -> OrdSet<&'static Kind> {
         let followed = kinds.stored().filter(|kind| (self.follows)(kind).is_some());
         let watched = self.watches.iter().map(|watch| watch.kind);
         watched.chain(self.reads.iter().copied()).chain(followed).gather()

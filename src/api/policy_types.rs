@@ -2,11 +2,9 @@
 //!
 //! Source: k8s.io/apiserver/pkg/admission/plugin/policy/validating/typechecking.go (v1.32).
 
-use std::collections::BTreeMap;
-
 use cel::{Place, Schemas, Shape, Type};
 use serde_json::Value;
-use stdx::Arrange;
+use stdx::{Arrange, OrdMap};
 
 use crate::catalog::Kinds;
 use crate::form::{Resource, Types};
@@ -129,8 +127,8 @@ impl<'a> Known<'a> {
 }
 
 /// The kinds that a policy names without wildcards, by group, version and kind.
-fn kinds_of(kinds: &Kinds, spec: &Value) -> BTreeMap<(String, String, String), Resource> {
-    let (mut found, mut n_looked) = (BTreeMap::new(), 0);
+fn kinds_of(kinds: &Kinds, spec: &Value) -> OrdMap<(String, String, String), Resource> {
+    let (mut found, mut n_looked) = (OrdMap::new(), 0);
     for rule in spec.list("matchConstraints.resourceRules") {
         let words = |field: &str| -> Vec<&str> {
             let mut words: Vec<&str> = rule.list(field).iter().filter_map(Value::as_str).collect();

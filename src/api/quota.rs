@@ -1,9 +1,7 @@
 //! Quotas: which resources a kind's objects use, how much of them, and whether a quota has room for more.
 
-use std::collections::BTreeSet;
-
 use serde_json::Value;
-use stdx::{Gather, time::Wall};
+use stdx::{Gather, OrdSet, time::Wall};
 
 use crate::kind::Kind;
 use crate::kinds::{
@@ -212,7 +210,7 @@ fn is_in_scope(pod: &Value, scope: &str, operator: &str, values: &[Value]) -> bo
 }
 
 /// A quota over cpu or memory wants each container to say how much.
-fn check_pod_says(resources: &BTreeSet<&str>, spec: &Value) -> Result<(), String> {
+fn check_pod_says(resources: &OrdSet<&str>, spec: &Value) -> Result<(), String> {
     let mut missing: Vec<String> = Vec::new();
     for resource in resources {
         let name = resource.rsplit('.').next().unwrap_or(resource);
@@ -222,7 +220,7 @@ fn check_pod_says(resources: &BTreeSet<&str>, spec: &Value) -> Result<(), String
         let what = if resource.starts_with("limits.") { "limits" } else { "requests" };
         let containers = spec.list("containers").iter().chain(spec.list("initContainers"));
         let silent = containers.filter(|one| one.at("resources").at(what).get(name).is_none());
-        let silent: BTreeSet<&str> = silent.map(|one| one.str("name")).gather();
+        let silent: OrdSet<&str> = silent.map(|one| one.str("name")).gather();
         if !silent.is_empty() {
             let silent: Vec<&str> = silent.into_iter().collect();
             missing.push(format!("{resource} for: {}", silent.join(",")));
@@ -250,7 +248,7 @@ pub fn admit(
     for (idx, quota) in quotas.iter().enumerate() {
         let hard = quota.at("status.hard").as_object();
         let names = hard.into_iter().flatten().map(|(name, _)| name.as_str());
-        let tracked: BTreeSet<&str> = names.filter(|name| tracks(kind, name)).gather();
+        let tracked: OrdSet<&str> = names.filter(|name| tracks(kind, name)).gather();
         if tracked.is_empty() || !is_in_scopes(kind, new, quota.at("spec")) {
             continue;
         }
@@ -296,7 +294,7 @@ pub fn admit(
         let mut used = before.clone();
         add(&mut used, &asked);
         let is_exceeded = |name: &String| used.get(name) > hard.get(name);
-        let exceeded: BTreeSet<&String> = asked.keys().filter(|name| is_exceeded(name)).gather();
+        let exceeded: OrdSet<&String> = asked.keys().filter(|name| is_exceeded(name)).gather();
         if !exceeded.is_empty() {
             let show = |all: &Amounts| {
                 let part = all.iter().filter(|(name, _)| exceeded.contains(name));

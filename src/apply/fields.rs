@@ -4,9 +4,8 @@
 //! `f:name` a field, `k:{"name":"a"}` a list item by its keys, `v:"x"` a list item by its value;
 //! `.` says that the element itself belongs to the set beside what is below it.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
+use stdx::OrdMap;
 
 /// How deep field sets may nest.
 const DEPTH_MAX: u32 = 100;
@@ -15,13 +14,13 @@ const DEPTH_MAX: u32 = 100;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Fields {
     pub member: bool,
-    pub children: BTreeMap<String, Fields>,
+    pub children: OrdMap<String, Fields>,
 }
 
 impl Fields {
     /// The element itself, and nothing below.
     pub(crate) fn leaf() -> Fields {
-        Fields { member: true, children: BTreeMap::new() }
+        Fields { member: true, children: OrdMap::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -2,8 +2,6 @@
 //!
 //! Source: sigs.k8s.io/structured-merge-diff, typed/validate.go.
 
-use std::collections::BTreeSet;
-
 use api::complain::go_any;
 use api::form::{Form, Types};
 use api::lens::Lens;
@@ -11,7 +9,7 @@ use api::schema::{Field, Scalar, Shape, TypeId, schema};
 use api::status::{Reason, Status};
 use api::structural::{At, ListType, Structural, Type};
 use serde_json::Value;
-use stdx::Arrange;
+use stdx::{Arrange, OrdSet};
 
 use super::typed::{List, Node, item_element, set_element};
 
@@ -112,7 +110,7 @@ impl Walk {
         element_of: &dyn Fn(&Value) -> Result<Option<String>, String>,
         look: &mut dyn FnMut(&mut Walk, &Value, &str),
     ) {
-        let mut seen = BTreeSet::new();
+        let mut seen = OrdSet::new();
         for (idx, item) in items.iter().enumerate() {
             let element = match element_of(item) {
                 Ok(Some(element)) => match element.strip_prefix("v:") {

@@ -4,7 +4,6 @@
 //! writes, again after a failure with back-off, and again at the time its controller asked for.
 
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +15,9 @@ use api::{
     Action, Actions, Expect, Key, Kind, Kinds, Lens, LensMut, Next, Object, OnFailure, Registered,
     Status, Value, View, json,
 };
-use stdx::metrics::Text;
 use stdx::time::Mono;
 use stdx::{Gather, backoff::Backoff, never};
+use stdx::{OrdMap, OrdSet, metrics::Text};
 
 use crate::events::{Folder, Source, Tell};
 use crate::figures::{self, Figures};
@@ -132,7 +131,7 @@ struct Loop {
 #[derive(Default)]
 struct Queue {
     /// Every key with something pending; bounded by the objects that exist.
-    keys: BTreeMap<Key, Pending>,
+    keys: OrdMap<Key, Pending>,
     /// At this many keys those whose writes have been seen are dropped.
     sweep_at: usize,
     n_working: usize,
@@ -145,7 +144,7 @@ struct Pending {
     working: bool,
     failures: u32,
     /// Own writes that the view must have seen first.
-    written: BTreeMap<&'static Kind, u64>,
+    written: OrdMap<&'static Kind, u64>,
 }
 
 impl Queue {
@@ -242,7 +241,7 @@ impl Driver {
 
 /// Keeps in view what the controllers look at.
 fn want(controllers: &'static [Registered], informers: &Informers, kinds: &Kinds) {
-    let wanted: BTreeSet<&'static Kind> =
+    let wanted: OrdSet<&'static Kind> =
         controllers.iter().flat_map(|controller| controller.kinds(kinds)).gather();
     wanted.into_iter().for_each(|kind| informers.want(Interest::all(kind)));
 }
@@ -412,7 +411,7 @@ impl Loop {
                 self.controller.name
             );
         }
-        let mut written = BTreeMap::new();
+        let mut written = OrdMap::new();
         let begun = rt::now().mono;
         let outcome = self.reconcile(&key, &mut written).await;
         let now = rt::now().mono;
@@ -460,7 +459,7 @@ impl Loop {
     async fn reconcile(
         &self,
         key: &Key,
-        written: &mut BTreeMap<&'static Kind, u64>,
+        written: &mut OrdMap<&'static Kind, u64>,
     ) -> Result<Next, Status> {
         let mut actions = Actions::default();
         let mut next = self.decide(key, &mut actions)?;
@@ -503,7 +502,7 @@ impl Loop {
         on_failure: &OnFailure,
         refused: &Action,
         status: &Status,
-        written: &mut BTreeMap<&'static Kind, u64>,
+        written: &mut OrdMap<&'static Kind, u64>,
     ) {
         let passing = status.is_conflict() || status.is_not_found() || status.is_already_exists();
         if passing || is_end_of_namespace(status) || matches!(refused, Action::Expect(_)) {
@@ -720,7 +719,7 @@ fn is_end_of_namespace(status: &Status) -> bool {
 }
 
 /// Remembers a write that the view must have seen before the key is reconciled again.
-fn note(written: &mut BTreeMap<&'static Kind, u64>, object: Option<Object>) {
+fn note(written: &mut OrdMap<&'static Kind, u64>, object: Option<Object>) {
     if let Some(object) = object {
         let revision = written.entry(object.kind()).or_default();
         *revision = object.revision().max(*revision);

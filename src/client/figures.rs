@@ -1,8 +1,8 @@
 //! What controllers have done, as Prometheus reads it, under the names that client-go gives to its work queues.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use stdx::OrdMap;
 use stdx::metrics::{Histogram, Text, number};
 
 /// Upper bounds of how long keys wait and reconciles take, in milliseconds.
@@ -39,7 +39,7 @@ impl Figures {
 
 /// Appends what controllers have done, each with its name and how many keys wait. Those of one name are one.
 pub(crate) fn write<'a>(text: &mut Text, each: impl Iterator<Item = (&'a str, u64, &'a Figures)>) {
-    let mut all: BTreeMap<&str, (u64, Figures)> = BTreeMap::new();
+    let mut all: OrdMap<&str, (u64, Figures)> = OrdMap::new();
     for (name, depth, figures) in each {
         let of_name = all.entry(name).or_default();
         of_name.0 += depth;

@@ -1,13 +1,13 @@
 //! Informers: one list and watch per kind and scope, kept as a view that everyone in the process shares.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use api::controller::Cache;
 use api::{Kind, Kinds, Object};
-use stdx::{Gather, backoff::Backoff};
+use stdx::{Gather, OrdMap, OrdSet, backoff::Backoff};
 
 use crate::follow::{News, Selection, follow};
 use crate::kinds::Registry;
@@ -61,9 +61,9 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    kinds: BTreeMap<&'static Kind, KindView>,
+    kinds: OrdMap<&'static Kind, KindView>,
     /// Those of them that were not listed yet.
-    unsynced: BTreeSet<&'static Kind>,
+    unsynced: OrdSet<&'static Kind>,
     listeners: Vec<Listener>,
 }
 
@@ -72,9 +72,9 @@ struct KindView {
     interest: Option<Interest>,
     /// Feeds it; ends with it.
     task: Option<rt::Task<Option<()>>>,
-    objects: BTreeMap<(String, String), Object>,
+    objects: OrdMap<(String, String), Object>,
     /// Owner uid to the keys of what it owns.
-    owned: HashMap<String, BTreeSet<(String, String)>>,
+    owned: HashMap<String, OrdSet<(String, String)>>,
     synced: bool,
     /// The newest revision seen, of any event or bookmark.
     revision: u64,
@@ -254,7 +254,7 @@ impl Shared {
             let mut state = self.lock();
             let view = state.kinds.entry(kind).or_default();
             let mut changes = Vec::new();
-            let fresh: BTreeSet<(String, String)> = list.items.iter().map(key_of).gather();
+            let fresh: OrdSet<(String, String)> = list.items.iter().map(key_of).gather();
             let gone: Vec<_> =
                 view.objects.keys().filter(|key| !fresh.contains(*key)).cloned().collect();
             changes.extend(gone.into_iter().filter_map(|key| view.put(key, None)));

@@ -1,16 +1,16 @@
 //! Which kinds are served, for everyone in the process who follows them.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::{Kind, Kinds, Resource};
+use stdx::OrdMap;
 
 /// The present snapshot of a server's kinds, and when it changes.
 pub struct Registry {
     current: Mutex<Arc<Kinds>>,
     changed: rt::Event,
     /// Who waits for the definition of one kind to change: others' changes are no news to them.
-    waiting: Mutex<BTreeMap<&'static Kind, Arc<rt::Event>>>,
+    waiting: Mutex<OrdMap<&'static Kind, Arc<rt::Event>>>,
 }
 
 impl std::fmt::Debug for Registry {

@@ -3,12 +3,11 @@
 //! Format and key are k3s's (pkg/cluster/encrypt.go, storage.go): `/bootstrap/<12 hex of SHA-256(token)>`
 //! holds `<salt>:<base64(nonce || ciphertext)>`, AES-256-GCM under PBKDF2-HMAC-SHA1(token, salt, 4096).
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
-use stdx::{Context, Error, Result};
+use stdx::{Context, Error, OrdMap, Result};
 
 use crate::paths::Paths;
 use crate::token;
@@ -97,7 +96,7 @@ pub fn plain(paths: &Paths, now: stdx::time::Wall) -> Result<Vec<u8>> {
 
 /// The authorities and the keys of service accounts in `tls/` of a directory, in JSON, for [`replacements`].
 pub fn offered(dir: &Path, now: stdx::time::Wall) -> Result<Vec<u8>> {
-    let mut files = BTreeMap::new();
+    let mut files = OrdMap::new();
     for (name, path) in rotatable() {
         if let Some(bytes) = rt::fs::read_record(dir.join(path), FILE_MAX_BYTES)? {
             files.insert(name, File::new(&bytes, now));
@@ -111,7 +110,7 @@ pub fn offered(dir: &Path, now: stdx::time::Wall) -> Result<Vec<u8>> {
 /// # Errors
 /// If it cannot be read.
 pub fn replacements(paths: &Paths, offered: &[u8]) -> Result<Vec<Replaced>> {
-    let files: BTreeMap<String, File> =
+    let files: OrdMap<String, File> =
         serde_json::from_slice(offered).context(|| "decode the certificates")?;
     let mut replaced = Vec::new();
     for (name, _) in rotatable() {
@@ -173,8 +172,8 @@ pub fn promote(paths: &Paths) -> Result<()> {
 }
 
 /// What the datastore gets is what will be on the disk.
-fn read_all(paths: &Paths, now: stdx::time::Wall) -> Result<BTreeMap<&'static str, File>> {
-    let mut files = BTreeMap::new();
+fn read_all(paths: &Paths, now: stdx::time::Wall) -> Result<OrdMap<&'static str, File>> {
+    let mut files = OrdMap::new();
     let staged = staged(paths);
     for (name, path) in FILES.iter().chain(OPTIONAL).chain(ETCD) {
         let found = match rt::fs::read_optional(staged.join(path))? {
@@ -200,7 +199,7 @@ pub fn restore(paths: &Paths, token: &str, block: &[u8], optional: bool) -> Resu
         return Ok(());
     }
     let plain = decrypt(token, block)?;
-    let files: BTreeMap<String, File> =
+    let files: OrdMap<String, File> =
         serde_json::from_slice(&plain).context(|| "decode the bootstrap data")?;
     for (name, path) in wanted() {
         let path = paths.server().join(path);
@@ -233,7 +232,7 @@ pub fn reconcile(paths: &Paths, token: &str, block: &[u8], force: bool) -> Resul
 /// # Errors
 /// As [`reconcile`].
 pub fn take(paths: &Paths, plain: &[u8], force: bool) -> Result<bool> {
-    let files: BTreeMap<String, File> =
+    let files: OrdMap<String, File> =
         serde_json::from_slice(plain).context(|| "decode the bootstrap data")?;
     let (mut wanted, mut lacks) = (Vec::new(), false);
     for (name, path) in FILES.iter().chain(OPTIONAL).chain(ETCD) {

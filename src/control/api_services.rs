@@ -1,8 +1,7 @@
 //! An APIService for each group and version that this server itself serves.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
-use stdx::Gather;
+use stdx::{Gather, OrdSet};
 
 use api::groups::{GROUPS, priorities};
 use api::kinds::{API_SERVICE, CUSTOM_RESOURCE_DEFINITION, NAMESPACE};
@@ -30,7 +29,7 @@ impl Controller for Local {
     fn reconcile(view: &View<'_>, key: &Key, actions: &mut Actions) -> Next {
         let kinds = view.kinds();
         let forms = || kinds.resources().iter().map(Resource::form);
-        let served: BTreeSet<(&str, &str)> =
+        let served: OrdSet<(&str, &str)> =
             forms().map(|form| (form.group(), form.version())).gather();
         // The group of these objects registers itself nowhere, as upstream.
         for (group, version) in served.iter().filter(|(group, _)| *group != API_SERVICE.group) {

@@ -2,9 +2,8 @@
 //!
 //! Source: k8s.io/apiextensions-apiserver/pkg/controller/{status,establish,finalizer,apiapproval}
 
-use std::collections::BTreeSet;
 use std::time::Duration;
-use stdx::Gather;
+use stdx::{Gather, OrdSet};
 
 use api::catalog::DEFINITIONS_MAX;
 use api::custom::{self, is_true, set_condition};
@@ -105,9 +104,9 @@ fn set(view: &View<'_>, tree: &mut Value, kind: &str, status: &str, reason: &str
 }
 
 /// Which names the group has given away: resources and kinds.
-fn taken(view: &View<'_>, own: &Value) -> [BTreeSet<String>; 2] {
+fn taken(view: &View<'_>, own: &Value) -> [OrdSet<String>; 2] {
     let (group, name) = (own.str("spec.group"), own.str("metadata.name"));
-    let [mut resources, mut kinds] = [BTreeSet::new(), BTreeSet::new()];
+    let [mut resources, mut kinds] = [OrdSet::new(), OrdSet::new()];
     // Also those that are only bodies of others.
     for form in KINDS.iter().flat_map(|kind| kind.forms()) {
         if form.group() == group {
@@ -118,7 +117,7 @@ fn taken(view: &View<'_>, own: &Value) -> [BTreeSet<String>; 2] {
     }
     // Only what shares a name with it can be in its way, and that is known of those that are served.
     let names = own.at("spec.names");
-    let own_names: BTreeSet<&str> = ["plural", "singular", "kind", "listKind"]
+    let own_names: OrdSet<&str> = ["plural", "singular", "kind", "listKind"]
         .iter()
         .map(|field| names.str(field))
         .chain(names.list("shortNames").iter().filter_map(Value::as_str))

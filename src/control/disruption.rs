@@ -1,6 +1,5 @@
 //! PodDisruptionBudget: how many pods may go away by choice right now.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::json;
@@ -9,6 +8,7 @@ use api::kinds::{
 };
 use api::selector::Selector;
 use api::{Actions, Controller, Key, Kind, Lens, LensMut, Next, Object, Value, View, Wakes, Watch};
+use stdx::OrdMap;
 
 use crate::support::pods::Pod;
 use crate::support::{conditions, scaled, write_status};
@@ -107,8 +107,8 @@ fn disrupted(
     tree: &Value,
     pods: &[Pod],
     actions: &mut Actions,
-) -> (BTreeMap<String, String>, Next) {
-    let (mut kept, mut next) = (BTreeMap::new(), Next::Done);
+) -> (OrdMap<String, String>, Next) {
+    let (mut kept, mut next) = (OrdMap::new(), Next::Done);
     let now = view.now.wall;
     for (name, since) in tree.pairs("status.disruptedPods") {
         let Some(pod) = pods.iter().find(|pod| pod.name() == name && !pod.deleting()) else {
@@ -151,7 +151,7 @@ fn expected(view: &View<'_>, budget: &Value, pods: &[Pod]) -> Result<(i64, i64),
 
 /// The sum of what the pods' controllers want. Pods without one do not count.
 fn scale(view: &View<'_>, pods: &[Pod]) -> Result<i64, String> {
-    let mut wanted: BTreeMap<String, i64> = BTreeMap::new();
+    let mut wanted: OrdMap<String, i64> = OrdMap::new();
     for pod in pods {
         let Some(owner) = pod.object.controller() else { continue };
         if wanted.contains_key(&*owner.uid) {

@@ -1,11 +1,11 @@
 //! Namespace: empties a namespace that is being deleted, and lets it go when nothing is left.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::kinds::NAMESPACE;
 use api::{Action, Actions, Controller, Expect, Key, Lens, LensMut, Next, Object, Value, View};
 use api::{Kind, Wakes, Watch};
+use stdx::OrdMap;
 
 use crate::support::conditions::{self, Condition};
 use crate::support::kinds::is_content;
@@ -62,7 +62,7 @@ fn wakes_of_content(view: &View<'_>, object: &Object) -> Vec<Key> {
 }
 
 fn status(view: &View<'_>, tree: &Value, remaining: &[(&'static Kind, Vec<Object>)]) -> Value {
-    let mut finalizers: BTreeMap<String, usize> = BTreeMap::new();
+    let mut finalizers: OrdMap<String, usize> = OrdMap::new();
     for object in remaining.iter().flat_map(|(_, objects)| objects) {
         for finalizer in object.tree().list("metadata.finalizers") {
             *finalizers.entry(finalizer.as_str().unwrap_or("").to_owned()).or_insert(0) += 1;

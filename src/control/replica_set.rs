@@ -1,14 +1,12 @@
 //! ReplicaSet and ReplicationController: keep as many pods of one template as they are asked for.
 
-use std::collections::BTreeMap;
-
 use api::kinds::{POD, REPLICA_SET, REPLICATION_CONTROLLER};
 use api::selector::Selector;
 use api::{
     Action, Actions, Controller, Key, Lens, LensMut, Next, Object, OnFailure, Status, Value, View,
     Wakes, Watch, json,
 };
-use stdx::time::Now;
+use stdx::{OrdMap, time::Now};
 
 use crate::support::claim::{claim, selector_of, wakes};
 use crate::support::conditions::{self, Condition};
@@ -97,7 +95,7 @@ fn scale(view: &View<'_>, set: &Object, tree: &Value, mut pods: Vec<Pod>, action
     }
     if pods.len() > wanted {
         let excess = pods.len() - wanted;
-        let related = if wanted > 0 { related_per_node(view, set) } else { BTreeMap::new() };
+        let related = if wanted > 0 { related_per_node(view, set) } else { OrdMap::new() };
         let rank = |pod: &Pod| related.get(pod.node()).copied().unwrap_or(0);
         pods::sort_for_deletion(&mut pods, rank, view.now);
         for pod in pods.iter().take(excess.min(BURST_MAX)) {
@@ -109,13 +107,13 @@ fn scale(view: &View<'_>, set: &Object, tree: &Value, mut pods: Vec<Pod>, action
 
 /// Active pods a node, of this set and of all sets with the same controller (a deployment's
 /// revisions): scaling down takes from the nodes that hold the most.
-fn related_per_node(view: &View<'_>, set: &Object) -> BTreeMap<String, usize> {
+fn related_per_node(view: &View<'_>, set: &Object) -> OrdMap<String, usize> {
     let mut sets = vec![set.clone()];
     if let Some(owner) = set.controller() {
         sets = view.owned(set.kind(), set.namespace(), &owner.uid);
         sets.retain(|other| other.controller().is_some_and(|o| o.uid == owner.uid));
     }
-    let mut counts = BTreeMap::new();
+    let mut counts = OrdMap::new();
     for set in sets {
         for pod in view.owned(&POD, set.namespace(), set.uid()) {
             let pod = Pod::new(pod);

@@ -1,7 +1,7 @@
 //! A tiny cluster in memory for tests: applies actions as the API would, wakes controllers by
 //! their own watches, and steps time and a pretended kubelet deterministically.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use api::kinds::POD;
 use api::status::{Reason, Status};
 use api::{Action, Actions, Expect, Key, Kind, Lens, LensMut, Next, Object, Registered, Value};
 use api::{View, Wakes, json};
-use stdx::prng::Prng;
 use stdx::time::{Eras, Mono, Now, Wall};
+use stdx::{OrdMap, OrdSet, prng::Prng};
 
 use crate::support::{conditions, same};
 
@@ -98,8 +98,8 @@ pub(crate) struct World {
     /// Refuses actions, as quota or admission would.
     pub(crate) refuse: fn(&Action) -> Option<Status>,
     controllers: Vec<&'static Registered>,
-    queue: BTreeSet<(usize, Key)>,
-    timers: BTreeMap<(usize, Key), Wall>,
+    queue: OrdSet<(usize, Key)>,
+    timers: OrdMap<(usize, Key), Wall>,
     revision: u64,
     n_made: u64,
     /// Present while faults are injected.
@@ -107,7 +107,7 @@ pub(crate) struct World {
     /// Former states, with the revision at which each was superseded, oldest first.
     past: VecDeque<(u64, Vec<Object>)>,
     /// The revision of each key's own last write: its view is never older.
-    written: BTreeMap<(usize, Key), u64>,
+    written: OrdMap<(usize, Key), u64>,
 }
 
 /// How many states a view may lag behind.
@@ -129,13 +129,13 @@ impl World {
             events: Vec::new(),
             refuse: |_| None,
             controllers,
-            queue: BTreeSet::new(),
-            timers: BTreeMap::new(),
+            queue: OrdSet::new(),
+            timers: OrdMap::new(),
             revision: 0,
             n_made: 0,
             chance: None,
             past: VecDeque::new(),
-            written: BTreeMap::new(),
+            written: OrdMap::new(),
         };
         for tree in trees {
             world.create(tree);

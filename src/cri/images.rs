@@ -1,10 +1,8 @@
 //! Images: what there is, pulls and removals.
 
-use std::collections::BTreeMap;
-
 use runtime::images::{Image, PullAuth};
 use serde_json::json;
-use stdx::{Context, Sensitive};
+use stdx::{Context, OrdMap, Sensitive};
 use wire::base64;
 use wire::cri::{
     self, AuthConfig, FilesystemIdentifier, FilesystemUsage, ImageFsInfoResponse,
@@ -30,7 +28,7 @@ impl Shared {
         let Some(image) = self.runtime.images().get(&request.image.image) else {
             return ImageStatusResponse::default();
         };
-        let mut info = BTreeMap::new();
+        let mut info = OrdMap::new();
         if request.verbose {
             info.insert("info".to_owned(), verbose_info(&image));
         }

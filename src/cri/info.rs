@@ -1,8 +1,7 @@
 //! What the runtime says of itself.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
+use stdx::OrdMap;
 use wire::cri::{
     CgroupDriver, LinuxRuntimeConfiguration, RuntimeCondition, RuntimeConfigResponse,
     RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus, StatusRequest,
@@ -45,14 +44,14 @@ impl Shared {
                     condition("NetworkReady", network),
                 ],
             },
-            info: if request.verbose { self.verbose_info() } else { BTreeMap::new() },
+            info: if request.verbose { self.verbose_info() } else { OrdMap::new() },
             runtime_handlers: vec![handler(""), handler("runc")],
             features: RuntimeFeatures { supplemental_groups_policy: true },
         }
     }
 
     /// What `crictl info` shows: JSON texts by name.
-    fn verbose_info(&self) -> BTreeMap<String, String> {
+    fn verbose_info(&self) -> OrdMap<String, String> {
         let root = self.config.images.display().to_string();
         let config = json!({
             "containerd": {

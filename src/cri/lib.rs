@@ -21,7 +21,6 @@ mod service;
 mod shown;
 mod streaming;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -29,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rt::BoxFuture;
 use runtime::{Runtime, SandboxStatus};
-use stdx::Result;
+use stdx::{OrdMap, OrdSet, Result};
 
 /// The runtime's name for the owner of sandboxes that come over the socket.
 pub const OWNER: &str = "cri";
@@ -128,9 +127,9 @@ struct Shared {
     /// Requests under way.
     n_requests: AtomicUsize,
     /// Names of sandboxes and containers that are being made.
-    names: Mutex<BTreeSet<String>>,
+    names: Mutex<OrdSet<String>>,
     /// The last reading of CPU of each container that somebody asked for.
-    sampled: Mutex<BTreeMap<runtime::Id, figures::Sample>>,
+    sampled: Mutex<OrdMap<runtime::Id, figures::Sample>>,
     /// The server of streams, once a client wanted one.
     streaming: rt::lock::Mutex<Option<Arc<streaming::Streaming>>>,
 }

@@ -301,9 +301,7 @@ pub(crate) fn merge_resources(old: &mut LinuxContainerResources, new: LinuxConta
 }
 
 /// Names become files of the cgroup.
-fn checked_unified(
-    asked: &LinuxContainerResources,
-) -> Answer<std::collections::BTreeMap<String, String>> {
+fn checked_unified(asked: &LinuxContainerResources) -> Answer<stdx::OrdMap<String, String>> {
     match asked.unified.keys().find(|name| name.contains(['/', '\0']) || name.starts_with('.')) {
         Some(name) => Err(Refusal::invalid(format!("{name:?} is not a file of a cgroup"))),
         None => Ok(asked.unified.clone()),

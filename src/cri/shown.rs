@@ -1,11 +1,10 @@
 //! Sandboxes and containers as clients are told of them.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use runtime::{ContainerStatus, SandboxState, SandboxStatus};
 use serde_json::json;
-use stdx::Gather;
+use stdx::{Gather, OrdMap};
 use wire::cri::{
     self, Container, ContainerConfig, ContainerMetadata, ContainerResources, ContainerState,
     ContainerUser, ImageSpec, LinuxContainerUser, LinuxPodSandboxStatus, Mount, MountPropagation,
@@ -22,10 +21,7 @@ const MS_SLAVE: u64 = 1 << 19;
 const MS_SHARED: u64 = 1 << 20;
 
 /// Whether labels have all that a selector asks for.
-pub(crate) fn selects(
-    selector: &BTreeMap<String, String>,
-    labels: &BTreeMap<String, String>,
-) -> bool {
+pub(crate) fn selects(selector: &OrdMap<String, String>, labels: &OrdMap<String, String>) -> bool {
     selector.iter().all(|(name, value)| labels.get(name) == Some(value))
 }
 
@@ -100,7 +96,7 @@ pub(crate) fn netns(sandbox: &SandboxStatus) -> PathBuf {
 }
 
 /// What `crictl inspectp` shows besides.
-pub(crate) fn sandbox_info(sandbox: &SandboxStatus) -> BTreeMap<String, String> {
+pub(crate) fn sandbox_info(sandbox: &SandboxStatus) -> OrdMap<String, String> {
     let info = json!({
         "pid": sandbox.shim_pid,
         "processStatus": match sandbox.state {
@@ -249,9 +245,9 @@ fn mounts(plan: &wire::shim::Container) -> Vec<Mount> {
 pub(crate) async fn container_info(
     shared: &Shared,
     container: &ContainerStatus,
-) -> BTreeMap<String, String> {
+) -> OrdMap<String, String> {
     let Ok(plan) = shared.runtime.container_plan(&container.id).await else {
-        return BTreeMap::new();
+        return OrdMap::new();
     };
     let reveal = |list: &[stdx::Sensitive]| -> Vec<String> {
         list.iter().map(|word| word.reveal().clone()).collect()

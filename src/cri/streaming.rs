@@ -4,7 +4,6 @@
 //! The server listens on a port of the loopback that the system chooses, from the first such request on. Addresses hold
 //! a secret, because other users of the machine reach the loopback, too.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,8 +14,8 @@ use http::{Request, Response};
 use rt::BoxFuture;
 use runtime::streaming::{PortForwarder, pump};
 use runtime::{ExecSpec, Id, Runtime, Session};
-use stdx::time::Mono;
 use stdx::{Context, Result};
+use stdx::{OrdMap, time::Mono};
 
 use crate::refusal::{Answer, Refusal};
 use crate::{Shared, lock, shown};
@@ -37,7 +36,7 @@ pub(crate) enum Wish {
 pub(crate) struct Streaming {
     runtime: Runtime,
     address: std::net::SocketAddr,
-    wishes: Mutex<BTreeMap<String, (Mono, Wish)>>,
+    wishes: Mutex<OrdMap<String, (Mono, Wish)>>,
 }
 
 impl Shared {

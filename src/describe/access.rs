@@ -1,9 +1,7 @@
 //! Who may do what: roles, the secrets of service accounts, signing requests.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use api::{Lens, Value};
-use stdx::{Arrange, Gather};
+use stdx::{Arrange, Gather, OrdMap, OrdSet};
 use wire::base64;
 
 use crate::needs::Part;
@@ -16,8 +14,8 @@ const STEPS_MAX: usize = 200_000;
 /// Rules taken apart to one resource each and put together again by their verbs.
 pub(crate) fn rules(page: &mut Page<'_>, role: &Value) {
     let mut rows: Vec<Row<'_>> = Vec::new();
-    let mut at: BTreeMap<[&str; 3], usize> = BTreeMap::new();
-    let mut seen: BTreeSet<(usize, &str)> = BTreeSet::new();
+    let mut at: OrdMap<[&str; 3], usize> = OrdMap::new();
+    let mut seen: OrdSet<(usize, &str)> = OrdSet::new();
     let mut steps = 0;
     'all: for rule in role.list("rules") {
         let texts =
@@ -115,7 +113,7 @@ pub(crate) fn account_secrets(page: &mut Page<'_>, account: &Value) {
     let related = page.related;
     let found = related.iter().find(|(part, _)| *part == Part::Secrets);
     let found = found.and_then(|(_, answer)| answer.as_ref().ok());
-    let exist: Option<BTreeSet<&str>> =
+    let exist: Option<OrdSet<&str>> =
         found.map(|list| list.list("").iter().map(|secret| secret.str("metadata.name")).gather());
     let is_token = |secret: &&Value| {
         let says = |key: &str| secret.entry("metadata.annotations", key).unwrap_or("");

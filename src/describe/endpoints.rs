@@ -1,9 +1,7 @@
 //! Services, what is behind them, and Ingresses in front of them.
 
-use std::collections::BTreeSet;
-
 use api::{Lens, Value};
-use stdx::Gather;
+use stdx::{Gather, OrdSet};
 
 use crate::needs::{Answer, Part};
 use crate::page::Page;
@@ -122,7 +120,7 @@ pub(crate) fn ingress_addresses(page: &mut Page<'_>, ingress: &Value) {
         "" => address.str("hostname"),
         ip => ip,
     });
-    let addresses: BTreeSet<&str> = addresses.filter(|address| !address.is_empty()).gather();
+    let addresses: OrdSet<&str> = addresses.filter(|address| !address.is_empty()).gather();
     page.line(&["Address:\t", &addresses.into_iter().collect::<Vec<_>>().join(",")]);
 }
 

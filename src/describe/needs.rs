@@ -1,10 +1,8 @@
 //! What else is to be fetched to describe an object.
 
-use std::collections::BTreeSet;
-
 use api::selector::Selector;
 use api::{Lens, Value};
-use stdx::Gather;
+use stdx::{Gather, OrdSet};
 
 use crate::{Sort, kinds};
 
@@ -135,7 +133,7 @@ fn slices(namespace: &str, service: &str) -> (String, Option<(&'static str, Stri
 }
 
 /// The services that an Ingress names, each once.
-fn backends(ingress: &Value) -> BTreeSet<&str> {
+fn backends(ingress: &Value) -> OrdSet<&str> {
     let paths = ingress.list("spec.rules").iter().flat_map(|rule| rule.list("http.paths"));
     let names = paths.map(|path| path.str("backend.service.name"));
     let names = names.chain([ingress.str("spec.defaultBackend.service.name")]);

@@ -1,11 +1,9 @@
 //! Nodes and what they have to give; volumes, classes, limits and quotas.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use api::pod::resources::{self, Amounts};
 use api::quantity::Quantity;
 use api::{Lens, Value};
-use stdx::Arrange;
+use stdx::{Arrange, OrdMap, OrdSet};
 
 use crate::needs::{Answer, Part};
 use crate::page::Page;
@@ -39,7 +37,7 @@ fn answers(page: &Page<'_>, part: &Part) -> Option<Answer> {
 }
 
 fn roles(page: &mut Page<'_>, node: &Value) {
-    let mut roles = BTreeSet::new();
+    let mut roles = OrdSet::new();
     for (key, value) in node.pairs("metadata.labels") {
         match key.strip_prefix("node-role.kubernetes.io/") {
             Some(role) if !role.is_empty() => roles.insert(role),
@@ -194,7 +192,7 @@ fn pods(page: &mut Page<'_>, node: &Value) {
 fn limits(page: &mut Page<'_>, space: &str, range: &Value) {
     let fields = ["min", "max", "defaultRequest", "default", "maxLimitRequestRatio"];
     for item in range.list("spec.limits") {
-        let mut rows: BTreeMap<&str, [String; 5]> = BTreeMap::new();
+        let mut rows: OrdMap<&str, [String; 5]> = OrdMap::new();
         for (idx, field) in fields.iter().enumerate() {
             for (name, amount) in item.at(field).as_object().into_iter().flatten() {
                 let row = rows.entry(name).or_insert_with(|| fields.map(|_| "-".to_owned()));

@@ -7,14 +7,13 @@ pub mod elsewhere;
 pub mod openapi;
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 
 use api::catalog::Kinds;
 use api::form::{Form, Resource};
 use api::groups::{GROUPS, priorities};
 use api::kind::{Kind, Scope, Sub};
 use serde_json::{Value, json};
-use stdx::Arrange;
+use stdx::{Arrange, OrdSet};
 
 use crate::elsewhere::Elsewhere;
 
@@ -114,7 +113,7 @@ pub fn aggregated(kinds: &Kinds, elsewhere: &[Elsewhere<'_>], core: bool, versio
 
 /// Every served group, in upstream's order; the core group is "".
 pub fn groups(kinds: &Kinds) -> Vec<&'static str> {
-    let mut names: BTreeSet<(usize, &str)> = BTreeSet::new();
+    let mut names: OrdSet<(usize, &str)> = OrdSet::new();
     for resource in kinds.resources() {
         let group = resource.form().group();
         let rank = GROUPS.iter().position(|(name, _)| *name == group);

@@ -3,14 +3,13 @@
 //! A new connection always gets a place. It is the oldest idle one of whoever holds the most that
 //! goes: of an address while nobody has vouched for the connection, of a user afterwards.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Shutdown};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use stdx::Arrange;
+use stdx::{Arrange, OrdMap};
 
 /// Parts of all places (in eighths) that those nobody vouched for may have, so that the others find
 /// some; and the other way round, so that a newcomer has time to say who it is.
@@ -123,7 +122,7 @@ impl Places {
 /// Among the vouched or the strangers, the place that counts least of the one who has most, if that
 /// is more than `share`: idle ones before busy ones, then the one that did nothing for longest.
 fn first_to_go(taken: &[Arc<Place>], vouched: bool, share: usize) -> Option<usize> {
-    let mut holders: BTreeMap<Holder, usize> = BTreeMap::new();
+    let mut holders: OrdMap<Holder, usize> = OrdMap::new();
     let of_kind = || taken.iter().enumerate().filter(|(_, place)| place.is_vouched() == vouched);
     for (_, place) in of_kind() {
         *holders.entry(place.holder()).or_default() += 1;

@@ -1,13 +1,13 @@
 //! Whose certificate a client gets: by the name that it asks for, of those that Ingresses brought.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use api::{Lens, Object};
 use http::tls::{Choose, Identity};
 use routes::{Key, Model, Table};
-use stdx::{Context, Error, Gather, Result};
+use stdx::{Context, Error, Gather, OrdMap, OrdSet, Result};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
@@ -38,7 +38,7 @@ pub(crate) struct Certificates {
 }
 
 /// Secrets that were read, by key, with the revision; and why a Secret has no certificate.
-pub(crate) type Cache = BTreeMap<Key, (u64, Result<Loaded, String>)>;
+pub(crate) type Cache = OrdMap<Key, (u64, Result<Loaded, String>)>;
 
 impl Certificates {
     /// Reads those Secrets that changed. Of two certificates for one name the first one counts.
@@ -46,9 +46,9 @@ impl Certificates {
         let keys = table.certificates.iter().map(|key| (key, None));
         let of_hosts = table.host_certificates.iter().map(|(key, host)| (key, Some(&**host)));
         let all: Vec<(&Key, Option<&str>)> = keys.chain(of_hosts).collect();
-        let wanted: BTreeSet<&Key> = all.iter().map(|(key, _)| *key).gather();
+        let wanted: OrdSet<&Key> = all.iter().map(|(key, _)| *key).gather();
         cache.retain(|key, _| wanted.contains(key));
-        let mut shown = BTreeSet::new();
+        let mut shown = OrdSet::new();
         let mut certificates = Certificates::default();
         for (key, host) in all {
             let Some(secret) = model.secret(key) else { continue };

@@ -1,13 +1,12 @@
 //! What is counted of requests, and when they end.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Method, Version};
-use stdx::metrics::Histogram;
 use stdx::time::Mono;
+use stdx::{OrdMap, metrics::Histogram};
 
 /// As Traefik has them: 0.1, 0.3, 1.2 and 5 seconds.
 static BOUNDS_MS: &[u32] = &[100, 300, 1200, 5000];
@@ -34,7 +33,7 @@ impl Figures {
 
 /// Requests of one place, by what tells them apart.
 #[derive(Debug, Default)]
-pub(crate) struct Traffic(Mutex<BTreeMap<Kind, Arc<Counts>>>);
+pub(crate) struct Traffic(Mutex<OrdMap<Kind, Arc<Counts>>>);
 
 /// The code of the answer, the method, the protocol, and whether it came over TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

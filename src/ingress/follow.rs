@@ -1,6 +1,5 @@
 //! Following the objects: watches feed the model, and each change of it makes a new table, not too often.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use api::Kind;
 use client::follow::{News, Selection, follow};
 use client::{Client, List, ListOptions, WatchEvent};
 use routes::Model;
-use stdx::backoff::Backoff;
+use stdx::{OrdSet, backoff::Backoff};
 
 use crate::certificates::{Cache, Certificates};
 use crate::live::Shared;
@@ -24,7 +23,7 @@ const PARTS: u32 = 5;
 struct Fed {
     model: Model,
     /// Kinds that were listed.
-    listed: BTreeSet<&'static Kind>,
+    listed: OrdSet<&'static Kind>,
     changed: bool,
 }
 
@@ -80,7 +79,7 @@ pub(crate) struct Followed(
 /// Begins to follow.
 pub(crate) fn start(client: &Client, shared: &Arc<Shared>) -> Followed {
     let model = Model::new(shared.options.routes.clone());
-    let fed = Mutex::new(Fed { model, listed: BTreeSet::new(), changed: false });
+    let fed = Mutex::new(Fed { model, listed: OrdSet::new(), changed: false });
     let feed = Arc::new(Feed { fed, news: rt::Event::new() });
     let mut tasks = follow_all(client, &feed, &Model::kinds());
     tasks.push(rt::spawn_named("follow gateways", gateways(client.clone(), Arc::clone(&feed))));

@@ -70,7 +70,7 @@ pub(crate) struct Shared {
     ready: AtomicBool,
     ending: AtomicBool,
     /// Traffic of services that were there once, so that counters never go back; by name.
-    traffic: Mutex<std::collections::BTreeMap<String, Arc<Traffic>>>,
+    traffic: Mutex<stdx::OrdMap<String, Arc<Traffic>>>,
     /// A new table is in use.
     pub(crate) changed: rt::Event,
 }

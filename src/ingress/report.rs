@@ -1,6 +1,5 @@
 //! What the API is told: where Ingresses are reached, how Gateways and their routes stand, and what is asked for in vain.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use api::{Object, Value, json};
 use client::events::{Folder, Source};
 use client::{Body, Client, PatchType, Request, Verb, driver};
 use routes::Table;
+use stdx::OrdMap;
 
 use crate::live::Shared;
 
@@ -24,8 +24,8 @@ pub(crate) async fn run(client: Client, shared: Arc<Shared>) {
         client,
         source: Source { component: "traefik".into(), host: shared.options.hostname.clone() },
         folder: Mutex::default(),
-        told: BTreeMap::new(),
-        written: BTreeMap::new(),
+        told: OrdMap::new(),
+        written: OrdMap::new(),
     };
     loop {
         let changed = shared.changed.listen();
@@ -53,9 +53,9 @@ struct Reporter {
     source: Source,
     folder: Mutex<Folder>,
     /// Complaints by the object's uid and the words, with its revision then.
-    told: BTreeMap<(String, String), u64>,
+    told: OrdMap<(String, String), u64>,
     /// The revisions of objects that our writes made, by uid.
-    written: BTreeMap<String, u64>,
+    written: OrdMap<String, u64>,
 }
 
 impl Reporter {

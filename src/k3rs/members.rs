@@ -1,7 +1,6 @@
 //! Nodes and members of the embedded etcd: whose Node is deleted is a member no more. A finalizer of k3s's name has the
 //! deletion wait until it is done.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use client::follow::{News, Selection, follow};
 use client::{Client, PatchType, WatchEvent};
 use cluster::role::{ETCD_ADDRESS, ETCD_LABEL, ETCD_NAME};
 use datastore::embedded::{self, Member};
-use stdx::backoff::Backoff;
+use stdx::{OrdSet, backoff::Backoff};
 
 use crate::embedded::Embedded;
 
@@ -22,7 +21,7 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_s
 pub(crate) fn keep(client: Client, etcd: Arc<Embedded>) -> rt::Task<Option<()>> {
     rt::spawn_named("etcd members", async move {
         // Names of Nodes that want something: never more than there are.
-        let wanting: Mutex<BTreeSet<String>> = Mutex::default();
+        let wanting: Mutex<OrdSet<String>> = Mutex::default();
         let (tell, told) = rt::channel::bounded(1);
         let mut hear = |news: News| {
             let nodes = match &news {

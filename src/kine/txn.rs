@@ -1,10 +1,9 @@
 //! Transactions: from the API's to the store's, and their answers back.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::grpc::Status;
-use stdx::Gather;
+use stdx::{Gather, OrdSet};
 use store::{Done, Event, Relation, Request, Response, Span, Target, Txn};
 use wire::etcd::{
     Bytes, Compare, CompareResult, CompareTarget, DeleteRangeResponse, Message, Operand,
@@ -131,7 +130,7 @@ fn put(ask: &PutRequest) -> Result<Request, Status> {
 }
 
 /// The keys that a branch puts, and the spans that it deletes, with those of all transactions in it.
-type Changes<'a> = (BTreeSet<&'a Bytes>, Vec<Span>);
+type Changes<'a> = (OrdSet<&'a Bytes>, Vec<Span>);
 
 /// # Errors
 /// If a key is put twice, or put and deleted.
@@ -144,14 +143,14 @@ fn changes(asks: &[RequestOp]) -> Result<Changes<'_>, Status> {
         _ => None,
     };
     let mut deletes: Vec<Span> = asks.iter().filter_map(deleted).collect();
-    let mut puts: BTreeSet<&Bytes> = BTreeSet::new();
+    let mut puts: OrdSet<&Bytes> = OrdSet::new();
     let clash = |key: &Bytes, deletes: &[Span]| deletes.iter().any(|span| span.contains(key));
     for ask in asks {
         let RequestOp::Txn(ask) = ask else { continue };
         let (then, then_deletes) = changes(&ask.success)?;
         let (otherwise, other_deletes) = changes(&ask.failure)?;
         // Only one of the two branches happens, so both may put a key.
-        let own: BTreeSet<&Bytes> = then.into_iter().chain(otherwise).gather();
+        let own: OrdSet<&Bytes> = then.into_iter().chain(otherwise).gather();
         if own.iter().any(|key| puts.contains(key) || clash(key, &deletes)) {
             return Err(DUPLICATE_KEY.status());
         }

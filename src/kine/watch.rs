@@ -6,13 +6,13 @@
 //! only as fast as answers are taken, so a stream has one page of the past in hand, however many watches
 //! ask for it.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::grpc::{Incoming, Outgoing, Status};
 use rt::future::{or, pending, poll_fn};
+use stdx::OrdMap;
 use store::{Bell, Error, Event, Follow, Span, Watch};
 use wire::etcd::{
     Bytes, Event as Told, EventType, Filters, KeyValue, Message, WatchCreateRequest, WatchRequest,
@@ -40,7 +40,7 @@ struct Stream {
     front: Front,
     outgoing: Outgoing,
     bell: Arc<Bell>,
-    watches: BTreeMap<i64, Watching>,
+    watches: OrdMap<i64, Watching>,
     /// Those that have more to say than fits into a turn.
     again: Vec<u64>,
     next_id: i64,
@@ -80,7 +80,7 @@ pub(crate) async fn run(front: Front, mut incoming: Incoming, outgoing: Outgoing
         front,
         outgoing,
         bell: Bell::new(WAITING_MAX_BYTES),
-        watches: BTreeMap::new(),
+        watches: OrdMap::new(),
         again: Vec::new(),
         next_id: 0,
         n_progress: 0,

@@ -1,13 +1,12 @@
 //! What the kubelet has done, for `/metrics`: how often, how long it took, and how it ended.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use stdx::Result;
 use stdx::metrics::{Histogram, Text, number};
 use stdx::time::Mono;
+use stdx::{OrdMap, Result};
 
 use podplan::{ProbeKind, ProbeOutcome};
 
@@ -49,8 +48,8 @@ pub(crate) struct Figures {
     /// What the runtime reports instead of being listed.
     pub(crate) events: Histogram,
     /// By pod, container and kind.
-    probes: Mutex<BTreeMap<(String, String, ProbeKind), [u64; 3]>>,
-    evictions: Mutex<BTreeMap<&'static str, u64>>,
+    probes: Mutex<OrdMap<(String, String, ProbeKind), [u64; 3]>>,
+    evictions: Mutex<OrdMap<&'static str, u64>>,
     /// What was last told of claims' volumes, and when.
     pub(crate) claims: rt::lock::Mutex<Option<(Mono, Arc<str>)>>,
 }

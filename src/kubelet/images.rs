@@ -1,14 +1,13 @@
 //! Getting a container's image: pull policies, credentials, one pull at a time for each image.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::{Lens, Object, Value};
 use runtime::Runtime;
 use runtime::images::{Image, PullAuth};
-use stdx::Arrange;
 use stdx::Sensitive;
+use stdx::{Arrange, OrdMap};
 
 use crate::events::Recorder;
 use crate::figures::{Figures, Operation};
@@ -20,7 +19,7 @@ pub(crate) struct Puller {
     runtime: Runtime,
     recorder: Recorder,
     /// One lock for each image that is being pulled now.
-    pulling: Mutex<BTreeMap<String, Arc<rt::lock::Mutex<()>>>>,
+    pulling: Mutex<OrdMap<String, Arc<rt::lock::Mutex<()>>>>,
     /// Where no more than so many may be pulled at a time.
     places: Option<rt::lock::Semaphore>,
     figures: Arc<Figures>,

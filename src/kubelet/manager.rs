@@ -1,6 +1,5 @@
 //! Which pods this node has: from the API, from disk after a restart, and from the runtime's events.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::controller::Cache;
@@ -8,7 +7,7 @@ use api::{Lens, Object, Value, kinds};
 use client::Interest;
 use client::informer::Change;
 use runtime::{Event, SandboxState, SandboxStatus};
-use stdx::{Context, Gather, Result};
+use stdx::{Context, Gather, OrdMap, Result};
 
 use crate::make::cgroup;
 use crate::network::SandboxNetwork;
@@ -25,7 +24,7 @@ pub(crate) async fn adopt(shared: &Arc<Shared>) -> Result<()> {
         log::info!("cleaned up: {line}");
     }
     let checkpoints = read_checkpoints(shared).await;
-    let mut live: BTreeMap<String, SandboxStatus> = BTreeMap::new();
+    let mut live: OrdMap<String, SandboxStatus> = OrdMap::new();
     for sandbox in shared.runtime.sandboxes_of(OWNER) {
         if sandbox.state != SandboxState::Ready {
             continue;
@@ -51,7 +50,7 @@ pub(crate) async fn adopt(shared: &Arc<Shared>) -> Result<()> {
             Vec::new()
         }
     };
-    let mut ips_of: BTreeMap<String, Vec<std::net::IpAddr>> = networked
+    let mut ips_of: OrdMap<String, Vec<std::net::IpAddr>> = networked
         .iter()
         .zip(addresses)
         .map(|((sandbox, _), ips)| (sandbox.id.to_string(), ips))
@@ -79,10 +78,10 @@ pub(crate) async fn adopt(shared: &Arc<Shared>) -> Result<()> {
 const CHECKPOINT_MAX_BYTES: u64 = 16 << 20;
 
 /// Objects of the pods that were checkpointed, by uid.
-async fn read_checkpoints(shared: &Shared) -> BTreeMap<String, Object> {
+async fn read_checkpoints(shared: &Shared) -> OrdMap<String, Object> {
     let directory = shared.config.agent_directory.join("pods");
     rt::unblock(move || {
-        let mut found = BTreeMap::new();
+        let mut found = OrdMap::new();
         for path in rt::fs::list_dir(&directory).unwrap_or_default() {
             let Some(uid) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let read = || -> Result<Option<Object>> {
@@ -169,7 +168,7 @@ fn take(shared: &Arc<Shared>, object: Object, adopted: Adopted) {
 /// Once the API has answered: pods that it no longer has are gone, and so is what belongs to no pod.
 pub(crate) async fn reconcile_with_api(shared: Arc<Shared>) {
     shared.informers.synced(&[&kinds::POD]).await;
-    let api: BTreeMap<String, ()> = shared
+    let api: OrdMap<String, ()> = shared
         .informers
         .list(&kinds::POD, None)
         .into_iter()

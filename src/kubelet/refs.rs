@@ -1,6 +1,5 @@
 //! The single objects that pods refer to, each kept current by one watch for as long as a pod needs it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use api::{Kind, Object, Status};
 use client::follow::{News, Selection, follow};
 use client::{Client, WatchEvent};
-use stdx::backoff::Backoff;
+use stdx::{OrdMap, OrdSet, backoff::Backoff};
 
 /// Kind, namespace and name.
 pub(crate) type RefKey = (&'static Kind, String, String);
@@ -30,14 +29,14 @@ pub(crate) struct Refs {
 struct Shared {
     client: Client,
     listener: Listener,
-    entries: Mutex<BTreeMap<RefKey, Entry>>,
+    entries: Mutex<OrdMap<RefKey, Entry>>,
     changed: rt::Event,
 }
 
 #[derive(Default)]
 struct Entry {
     /// Uids of the pods that need it.
-    users: BTreeSet<String>,
+    users: OrdSet<String>,
     /// `None` until the API answered; then what it has.
     object: Option<Option<Object>>,
     task: Option<rt::Task<Option<()>>>,
@@ -115,7 +114,7 @@ impl Refs {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<RefKey, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, OrdMap<RefKey, Entry>> {
         // Changed in single steps that a panic cannot leave half done.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

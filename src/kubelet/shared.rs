@@ -1,12 +1,12 @@
 //! What all workers share: the neighbours, the node's figures, and the table of pods.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::{Object, Value};
 use client::{Client, Informers};
 use runtime::{Id, Runtime};
+use stdx::OrdMap;
 
 use crate::config::Config;
 use crate::events::Recorder;
@@ -67,15 +67,15 @@ impl Shared {
 /// The table of pods, by uid. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slots {
-    table: Arc<Mutex<BTreeMap<String, Arc<Slot>>>>,
+    table: Arc<Mutex<OrdMap<String, Arc<Slot>>>>,
     /// Notified when a pod has left the table.
     pub removed: Arc<rt::Event>,
     /// Volumes that one pod may use at a time, and the uid of the one that does.
-    alone: Arc<Mutex<BTreeMap<String, String>>>,
+    alone: Arc<Mutex<OrdMap<String, String>>>,
 }
 
 impl Slots {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Slot>>> {
+    fn lock(&self) -> MutexGuard<'_, OrdMap<String, Arc<Slot>>> {
         // Single steps that a panic cannot leave half done.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -214,9 +214,9 @@ pub(crate) struct Snapshot {
     pub sandbox: Option<Id>,
     pub pod_ips: Vec<IpAddr>,
     /// Container name to the id of its newest and of the one before.
-    pub containers: BTreeMap<String, ContainerIds>,
+    pub containers: OrdMap<String, ContainerIds>,
     /// Names of the volumes and where they are.
-    pub mounted: Option<Arc<BTreeMap<String, Mounted>>>,
+    pub mounted: Option<Arc<OrdMap<String, Mounted>>>,
     /// It is on its way out.
     pub leaving: bool,
     /// Nothing of it runs or will run.

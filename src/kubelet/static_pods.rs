@@ -1,6 +1,5 @@
 //! Static pods: manifests in a directory, run without the API, and shown in it as mirrors.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +8,8 @@ use api::codec::{FieldValidation, decode_yaml};
 use api::controller::Cache;
 use api::{Lens, LensMut, Object, Value, json, kinds};
 use client::DeleteOptions;
-use stdx::time::Wall;
 use stdx::{Context, Error, Result};
+use stdx::{OrdMap, time::Wall};
 
 use crate::manager::{mirror_of, take_new};
 use crate::shared::{Shared, Slot};
@@ -77,7 +76,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 /// A static pod's uid and name repeat when its manifest comes back or is edited, and everything that is
 /// kept of a pod is kept under them: so one begins only when nothing is left of the one before. True if
 /// one waits for that.
-pub(crate) async fn load(shared: &Arc<Shared>) -> (BTreeMap<String, Object>, bool) {
+pub(crate) async fn load(shared: &Arc<Shared>) -> (OrdMap<String, Object>, bool) {
     let (node, path) = (shared.config.node_name.clone(), shared.config.manifest_directory.clone());
     let now = rt::now().wall;
     let found = rt::unblock(move || read_all(&path, &node, now)).await;
@@ -107,8 +106,8 @@ pub(crate) async fn load(shared: &Arc<Shared>) -> (BTreeMap<String, Object>, boo
 }
 
 /// One pod a name: of several manifests with one name the first counts, as upstream has it.
-fn by_uid(found: Vec<(PathBuf, Result<Object>)>) -> BTreeMap<String, Object> {
-    let mut wanted: BTreeMap<String, Object> = BTreeMap::new();
+fn by_uid(found: Vec<(PathBuf, Result<Object>)>) -> OrdMap<String, Object> {
+    let mut wanted: OrdMap<String, Object> = OrdMap::new();
     for (path, manifest) in found {
         match manifest {
             Ok(object) => {
@@ -203,7 +202,7 @@ fn hash(text: &[u8], node: &str) -> String {
 }
 
 /// Makes the API's mirrors what they should be.
-async fn mirror(shared: &Shared, wanted: &BTreeMap<String, Object>) -> Result<(), api::Status> {
+async fn mirror(shared: &Shared, wanted: &OrdMap<String, Object>) -> Result<(), api::Status> {
     if rt::timeout(MIRROR_RETRY, shared.informers.synced(&[&kinds::POD])).await.is_err() {
         return Err(api::Status::unavailable("the API has not answered yet"));
     }
@@ -270,7 +269,7 @@ fn has_mirror(shared: &Shared, uid: &str, object: &Object) -> bool {
 /// Completes when a wanted pod has no mirror, or a mirror is being deleted or has no pod.
 async fn wait_for_lost_mirror(
     shared: &Shared,
-    wanted: &BTreeMap<String, Object>,
+    wanted: &OrdMap<String, Object>,
     changed: &rt::channel::Receiver<()>,
 ) {
     loop {

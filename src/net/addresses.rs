@@ -4,12 +4,11 @@
 //! (no pod does), so nothing waits for the disk. A crash between making and filling a file leaves
 //! an empty one, which belongs to no live sandbox and is freed at the next start.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use netplan::{Cidr, Protocol};
-use stdx::Arrange;
+use stdx::{Arrange, OrdMap, OrdSet};
 use stdx::{Context, Error, Result};
 
 use crate::HostPort;
@@ -24,14 +23,14 @@ pub(crate) struct Record {
 }
 
 /// Sandboxes by id, each with its record and addresses.
-pub(crate) type Sandboxes = BTreeMap<String, (Record, Vec<IpAddr>)>;
+pub(crate) type Sandboxes = OrdMap<String, (Record, Vec<IpAddr>)>;
 
 /// The addresses of this node's pods.
 #[derive(Debug)]
 pub(crate) struct Addresses {
     directory: PathBuf,
     cidrs: Vec<Cidr>,
-    used: BTreeSet<IpAddr>,
+    used: OrdSet<IpAddr>,
     /// Where the next search begins, per block: freed addresses rest as long as possible.
     next: Vec<u64>,
 }
@@ -41,7 +40,7 @@ impl Addresses {
     pub(crate) fn open(directory: PathBuf, cidrs: Vec<Cidr>) -> Result<(Addresses, Sandboxes)> {
         rt::fs::create_dir_all(&directory, 0o700)?;
         let mut found = Sandboxes::new();
-        let mut used = BTreeSet::new();
+        let mut used = OrdSet::new();
         for path in rt::fs::list_dir(&directory)? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
             let Ok(address) = name.parse::<IpAddr>() else { continue };
@@ -118,7 +117,7 @@ fn host_count(cidr: &Cidr) -> u64 {
     all.saturating_sub(FIRST_HOST + u64::from(cidr.is_ipv4())).max(1)
 }
 
-fn first_free_after_used(cidr: &Cidr, used: &BTreeSet<IpAddr>) -> u64 {
+fn first_free_after_used(cidr: &Cidr, used: &OrdSet<IpAddr>) -> u64 {
     let Some(last) = used.iter().rfind(|address| cidr.contains(**address)) else {
         return FIRST_HOST;
     };

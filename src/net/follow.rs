@@ -1,6 +1,5 @@
 //! Follows NetworkPolicies, and Pods and Namespaces while there is a policy, and tells the rules.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
 use api::controller::Cache;
@@ -8,6 +7,7 @@ use api::kinds::{NAMESPACE, NETWORK_POLICY, POD};
 use client::informer::Change;
 use client::{Informers, Interest};
 use netplan::PolicyObject;
+use stdx::OrdSet;
 
 use crate::lock;
 use crate::policy::KINDS;
@@ -68,7 +68,7 @@ pub(crate) async fn run(weak: Weak<Proxy>) {
             drop(ended);
             followed.remember(false);
             let Some(proxy) = weak.upgrade() else { return };
-            proxy.tell_policies(Some(false), BTreeSet::new());
+            proxy.tell_policies(Some(false), OrdSet::new());
         }
         if let Some(proxy) = weak.upgrade() {
             proxy.policies_are_known();

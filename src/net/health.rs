@@ -1,6 +1,5 @@
 //! Health check node ports: what a load balancer asks before it sends a Local service's traffic here.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -9,13 +8,14 @@ use http::server::{Limits, Service};
 use http::{BoxFuture, Request, Response};
 use netplan::HealthCheck;
 use rt::net::TcpListener;
+use stdx::OrdMap;
 
 use crate::lock;
 use crate::proxy::Proxy;
 
 /// Opens and closes listeners as the model says, for as long as the proxy lives.
 pub(crate) async fn run(weak: Weak<Proxy>) {
-    let mut listeners: BTreeMap<u16, Listener> = BTreeMap::new();
+    let mut listeners: OrdMap<u16, Listener> = OrdMap::new();
     loop {
         let Some(proxy) = weak.upgrade() else { return };
         let changed = proxy.health_changed.listen();

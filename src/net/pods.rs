@@ -2,12 +2,11 @@
 //!
 //! Everything here blocks for some hundred microseconds and runs inside `rt::unblock`.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 use netplan::{Cidr, Name};
-use stdx::{Context, Error, Result};
+use stdx::{Context, Error, OrdMap, Result};
 use wire::rtnetlink as rtnl;
 
 use crate::addresses::{Addresses, Record, Sandboxes};
@@ -29,9 +28,9 @@ pub(crate) struct Pods {
 /// The pods of this node that have a network.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LocalPods {
-    pub(crate) names: BTreeMap<IpAddr, Name>,
+    pub(crate) names: OrdMap<IpAddr, Name>,
     /// The addresses behind each interface.
-    pub(crate) ends: BTreeMap<String, Vec<IpAddr>>,
+    pub(crate) ends: OrdMap<String, Vec<IpAddr>>,
 }
 
 /// A host port with the pod's address behind it.

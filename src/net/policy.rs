@@ -3,7 +3,6 @@
 //! While nothing is known, pods of this node are shut if there were policies before: a file remembers that, so
 //! that a start without the server opens nothing.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -12,6 +11,7 @@ use api::controller::Cache;
 use api::kinds::{NAMESPACE, NETWORK_POLICY, POD};
 use client::{Client, Informers};
 use netplan::{Model, PolicyObject};
+use stdx::OrdSet;
 
 use crate::{Config, lock};
 
@@ -39,7 +39,7 @@ pub(crate) struct Followed {
 #[derive(Debug, Default)]
 pub(crate) struct News {
     pub(crate) switch: Option<bool>,
-    pub(crate) objects: BTreeSet<(PolicyObject, String, String)>,
+    pub(crate) objects: OrdSet<(PolicyObject, String, String)>,
 }
 
 impl News {
@@ -75,9 +75,9 @@ impl Followed {
     }
 
     /// Everything there is, as if it had just come.
-    pub(crate) fn everything(&self) -> BTreeSet<(PolicyObject, String, String)> {
+    pub(crate) fn everything(&self) -> OrdSet<(PolicyObject, String, String)> {
         let peers = lock(&self.peers).clone();
-        let mut all = BTreeSet::new();
+        let mut all = OrdSet::new();
         for informers in [Some(self.policies.clone()), peers].into_iter().flatten() {
             for (kind, of) in KINDS {
                 let objects = informers.list(kind, None).into_iter();

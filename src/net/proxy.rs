@@ -3,7 +3,6 @@
 //! Changes are collected while a transaction runs and applied together in the next. A change that
 //! the kernel refuses, or a table that someone else touched, leads to a full replacement.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -15,8 +14,8 @@ use client::informer::Change;
 use client::{Informers, Interest};
 use netplan::{HealthCheck, HostPort, Model, NodeInfo, PolicyObject, Protocol};
 use rt::Async;
-use stdx::backoff::Backoff;
 use stdx::{Context, Result};
+use stdx::{OrdSet, backoff::Backoff};
 use sys::netlink::{Family, Netlink};
 use wire::nft;
 
@@ -65,8 +64,8 @@ struct State {
 /// What changed since the last transaction. Bounded by the number of objects there are.
 #[derive(Debug, Default)]
 struct Pending {
-    services: BTreeSet<(String, String)>,
-    slices: BTreeSet<(String, String)>,
+    services: OrdSet<(String, String)>,
+    slices: OrdSet<(String, String)>,
     host_ports: Option<Vec<HostPort>>,
     addresses: Option<Vec<IpAddr>>,
     local_pods: bool,
@@ -184,7 +183,7 @@ impl Proxy {
     pub(crate) fn tell_policies(
         &self,
         switch: Option<bool>,
-        objects: BTreeSet<(PolicyObject, String, String)>,
+        objects: OrdSet<(PolicyObject, String, String)>,
     ) {
         {
             let mut pending = lock(&self.pending);

@@ -286,7 +286,7 @@ fn slice(service: &str, protocol: &str, port: u16, endpoints: &[(&IpAddr, &str)]
 
 /// Asks until each of `names` has answered, and nobody else.
 fn spread(world: &World, place: &str, address: &str, names: &[&str]) {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = stdx::OrdSet::new();
     for _ in 0..60 {
         let answer = world.ask(place, address);
         let name = answer.split(' ').next().unwrap_or("").to_owned();
@@ -704,7 +704,7 @@ fn without_bridge_netfilter_pods_of_one_bridge_still_reach_each_other() {
 /// A pod of the API, and a policy that isolates all pods but lets one port of the first one's through.
 fn isolate(world: &mut World, pods: &[(&str, IpAddr)]) {
     world.model.set_policies(true);
-    let mut local = std::collections::BTreeMap::new();
+    let mut local = stdx::OrdMap::new();
     let namespace = json!({"metadata": {"labels": {}}});
     let mut set = |of, namespace: &str, name: &str, tree: &Value| {
         world.model.set_policy_object(of, namespace, name, Some(tree));
@@ -725,7 +725,7 @@ fn isolate(world: &mut World, pods: &[(&str, IpAddr)]) {
     world.model.set_local_pods(&local);
 }
 
-fn ends(pods: &Pods) -> std::collections::BTreeMap<String, Vec<IpAddr>> {
+fn ends(pods: &Pods) -> stdx::OrdMap<String, Vec<IpAddr>> {
     pods.local().ends
 }
 
@@ -796,7 +796,7 @@ fn a_thousand_policies_load_and_one_pod_more_is_quick() {
             json!({"metadata": {"labels": {"app": app.to_string()}}, "spec": {"containers": []},
                 "status": {"podIPs": [{"ip": ip}]}})
         };
-        let mut local = std::collections::BTreeMap::new();
+        let mut local = stdx::OrdMap::new();
         for n in 0..1000 {
             let ip = format!("10.42.{}.{}", n / 200, n % 200 + 2);
             if n < 100 {

@@ -6,12 +6,11 @@
 //! Where the kernel does not show bridged packets to the rules, pods are kept apart on the bridge meanwhile, and the
 //! node answers for each to the others: so what they send each other is routed, and judged as everything else.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use netplan::Cidr;
 use netplan::table::TABLE;
-use stdx::{Context, Result};
+use stdx::{Context, OrdMap, Result};
 use sys::netlink::Family;
 use wire::nft::{self, Batch, Comparison, Expression, REGISTER, Verdict, meta};
 
@@ -22,7 +21,7 @@ use crate::sysctl;
 #[derive(Debug, Default)]
 pub(crate) struct Guard {
     /// Interfaces with a chain, and the addresses that it lets through. `None`: the table is not known.
-    made: Option<BTreeMap<String, Vec<IpAddr>>>,
+    made: Option<OrdMap<String, Vec<IpAddr>>>,
     failed: bool,
     /// The bridge, where pods must be kept apart on it.
     apart: Option<String>,
@@ -35,10 +34,10 @@ impl Guard {
     }
 
     /// Makes the kernel's table what it should be: a chain for each of `ends`, or (`None`) no table.
-    pub(crate) fn set(&mut self, ends: Option<&BTreeMap<String, Vec<IpAddr>>>) {
+    pub(crate) fn set(&mut self, ends: Option<&OrdMap<String, Vec<IpAddr>>>) {
         let done = match ends {
-            None if self.made.as_ref().is_some_and(BTreeMap::is_empty) => return,
-            None => delete().and_then(|()| self.keep_apart(None)).map(|()| BTreeMap::new()),
+            None if self.made.as_ref().is_some_and(OrdMap::is_empty) => return,
+            None => delete().and_then(|()| self.keep_apart(None)).map(|()| OrdMap::new()),
             Some(ends) => {
                 let added = self.add(ends).and_then(|()| self.keep_apart(Some(ends)));
                 added.map(|()| ends.clone())
@@ -53,13 +52,13 @@ impl Guard {
         self.made = done.ok();
     }
 
-    fn keep_apart(&self, ends: Option<&BTreeMap<String, Vec<IpAddr>>>) -> Result<()> {
+    fn keep_apart(&self, ends: Option<&OrdMap<String, Vec<IpAddr>>>) -> Result<()> {
         let Some(bridge) = &self.apart else { return Ok(()) };
         let setting = format!("ipv4/conf/{bridge}/proxy_arp_pvlan");
         sysctl::set(&setting, if ends.is_some() { "1" } else { "0" });
         let mut links = Links::open()?;
         let made = self.made.as_ref();
-        for name in ends.or(made).into_iter().flat_map(BTreeMap::keys) {
+        for name in ends.or(made).into_iter().flat_map(OrdMap::keys) {
             if ends.is_some() && made.is_some_and(|made| made.contains_key(name)) {
                 continue;
             }
@@ -73,7 +72,7 @@ impl Guard {
         Ok(())
     }
 
-    fn add(&self, ends: &BTreeMap<String, Vec<IpAddr>>) -> Result<()> {
+    fn add(&self, ends: &OrdMap<String, Vec<IpAddr>>) -> Result<()> {
         let mut batch = Batch::of(nft::NFPROTO_NETDEV, TABLE);
         batch.add_table();
         if self.made.is_none() {

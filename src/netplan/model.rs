@@ -1,12 +1,11 @@
 //! The whole rule model: fed with objects, it says what to change in the table, or what the table is.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use api::Lens;
 use serde_json::Value as Tree;
-use stdx::{Arrange, Gather};
+use stdx::{Arrange, Gather, OrdMap, OrdSet};
 
 use crate::address::Protocol;
 use crate::base;
@@ -21,22 +20,22 @@ use crate::table::{Chain, Changes, Frontend, Key, Rule, Set, SetKind, Table, Val
 #[derive(Debug)]
 pub struct Model {
     node: NodeInfo,
-    services: BTreeMap<Name, Entry>,
+    services: OrdMap<Name, Entry>,
     /// Which services an address has reverse names of.
-    reverse: BTreeSet<(IpAddr, Name)>,
+    reverse: OrdSet<(IpAddr, Name)>,
     /// Services with a health check node port.
-    health: BTreeSet<Name>,
+    health: OrdSet<Name>,
     /// Which service a slice belongs to.
-    slices: BTreeMap<Name, Box<str>>,
+    slices: OrdMap<Name, Box<str>>,
     owners: Owners,
     next_owner: u32,
     /// Services to be planned again.
-    dirty: BTreeSet<Name>,
+    dirty: OrdSet<Name>,
     host_ports: Vec<(Set, Key, Value)>,
     new_host_ports: Option<Vec<HostPort>>,
     /// How many services use each balancer, and which of them are in the table.
-    balancers: BTreeMap<Chain, usize>,
-    balancers_made: BTreeSet<Chain>,
+    balancers: OrdMap<Chain, usize>,
+    balancers_made: OrdSet<Chain>,
     changed_udp: Vec<UdpFrontend>,
     /// `None` while there are none.
     policies: Option<Box<Policies>>,
@@ -89,17 +88,17 @@ impl Model {
     pub fn new(node: NodeInfo) -> Model {
         let mut model = Model {
             node,
-            services: BTreeMap::new(),
-            reverse: BTreeSet::new(),
-            health: BTreeSet::new(),
-            slices: BTreeMap::new(),
+            services: OrdMap::new(),
+            reverse: OrdSet::new(),
+            health: OrdSet::new(),
+            slices: OrdMap::new(),
             owners: Owners::default(),
             next_owner: FIRST_SERVICE_OWNER,
-            dirty: BTreeSet::new(),
+            dirty: OrdSet::new(),
             host_ports: Vec::new(),
             new_host_ports: None,
-            balancers: BTreeMap::new(),
-            balancers_made: BTreeSet::new(),
+            balancers: OrdMap::new(),
+            balancers_made: OrdSet::new(),
             changed_udp: Vec::new(),
             policies: None,
             policy_changes: Changes::default(),
@@ -230,7 +229,7 @@ impl Model {
     }
 
     /// The addresses of this node's pods, replacing the former ones.
-    pub fn set_local_pods(&mut self, local: &BTreeMap<IpAddr, Name>) {
+    pub fn set_local_pods(&mut self, local: &OrdMap<IpAddr, Name>) {
         self.with_policies(|policies, at| policies.set_local(local, at));
     }
 
@@ -455,7 +454,7 @@ impl Entry {
     fn local_endpoints(&self) -> usize {
         let endpoints = self.slices().flat_map(|slice| &slice.endpoints);
         let serving = endpoints.filter(|e| e.local && e.ready);
-        serving.filter_map(|e| e.addresses.first()).gather::<BTreeSet<&IpAddr>>().len()
+        serving.filter_map(|e| e.addresses.first()).gather::<OrdSet<&IpAddr>>().len()
     }
 }
 

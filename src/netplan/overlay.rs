@@ -4,12 +4,11 @@
 //! understand each other. A kubelet writes its own Node: whatever is said there is hostile until it is
 //! looked at here.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use api::Lens;
 use serde_json::{Value, json};
-use stdx::{Arrange, Gather};
+use stdx::{Arrange, Gather, OrdMap};
 
 use crate::address::{Cidr, is_special};
 
@@ -121,7 +120,7 @@ pub type Refusal = (Box<str>, String);
 pub struct Nodes {
     own: Own,
     /// By name.
-    claims: BTreeMap<Box<str>, Claim>,
+    claims: OrdMap<Box<str>, Claim>,
     /// This node's own annotations, as far as they are flannel's; `None` while its Node is not known.
     said: Option<Vec<(Box<str>, Box<str>)>>,
 }
@@ -137,7 +136,7 @@ struct Claim {
 
 impl Nodes {
     pub fn new(own: Own) -> Nodes {
-        Nodes { own, claims: BTreeMap::new(), said: None }
+        Nodes { own, claims: OrdMap::new(), said: None }
     }
 
     /// Takes in a Node. True if it said something new.
@@ -323,8 +322,8 @@ impl Nodes {
 #[derive(Default)]
 struct Taken<'a> {
     /// By their first addresses; none overlaps another.
-    blocks: BTreeMap<IpAddr, (Cidr, &'a str)>,
-    macs: BTreeMap<[u8; 6], (IpAddr, &'a str)>,
+    blocks: OrdMap<IpAddr, (Cidr, &'a str)>,
+    macs: OrdMap<[u8; 6], (IpAddr, &'a str)>,
 }
 
 impl Taken<'_> {

@@ -1,6 +1,6 @@
 //! Who holds which element of a set, where several want the same one.
 
-use std::collections::BTreeMap;
+use stdx::OrdMap;
 
 use crate::table::{Changes, Key, Set, Value};
 
@@ -13,10 +13,10 @@ pub(crate) const OWNER_DNS: u32 = 0;
 /// Who holds each element, and who would like to. The first to ask holds it until it lets go.
 #[derive(Debug, Default)]
 pub(crate) struct Owners {
-    pub(crate) held: BTreeMap<(Set, Key), (u32, Value)>,
-    waiting: BTreeMap<(Set, Key), Vec<(u32, Value)>>,
+    pub(crate) held: OrdMap<(Set, Key), (u32, Value)>,
+    waiting: OrdMap<(Set, Key), Vec<(u32, Value)>>,
     /// What the elements that changed hands or values were when the last changes were told.
-    before: BTreeMap<(Set, Key), Option<Value>>,
+    before: OrdMap<(Set, Key), Option<Value>>,
 }
 
 impl Owners {

@@ -1,11 +1,10 @@
 //! Policies as verdicts and as changes of rules, in tables.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use serde_json::{Value as Tree, json};
-use stdx::prng::Prng;
+use stdx::{OrdMap, prng::Prng};
 
 use crate::Protocol;
 use crate::model::{Model, Name, PolicyObject};
@@ -50,7 +49,7 @@ fn world() -> Model {
     model
 }
 
-fn local_pods(all: &[(&str, &str, &str)]) -> BTreeMap<IpAddr, Name> {
+fn local_pods(all: &[(&str, &str, &str)]) -> OrdMap<IpAddr, Name> {
     let one = |(last, namespace, name): &(&str, &str, &str)| {
         let address = format!("10.42.0.{last}").parse().unwrap();
         (address, ((*namespace).into(), (*name).into()))
@@ -339,7 +338,7 @@ fn random_step(model: &mut Model, prng: &mut Prng) {
 fn a_thousand_policies_and_pods() {
     let mut model = Model::new(node());
     model.set_policies(true);
-    let local: BTreeMap<IpAddr, Name> = (0..110u8)
+    let local: OrdMap<IpAddr, Name> = (0..110u8)
         .map(|n| ([10, 42, 0, n + 2].into(), ("ns".into(), format!("p{n}").into())))
         .collect();
     model.set_local_pods(&local);

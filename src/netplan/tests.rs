@@ -1,10 +1,9 @@
 //! The planner as a whole: what changes say must add up to what the whole table says; rules as text.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use serde_json::{Value as Tree, json};
-use stdx::prng::Prng;
+use stdx::{OrdMap, OrdSet, prng::Prng};
 
 use crate::address::Protocol;
 use crate::model::{HostPort, Model};
@@ -476,9 +475,9 @@ fn udp_changes_name_the_connections_to_forget() {
 /// What the kernel would hold, fed with changes as `net` applies them.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Kernel {
-    chains: BTreeMap<String, Vec<String>>,
-    sets: BTreeSet<String>,
-    elements: BTreeMap<String, String>,
+    chains: OrdMap<String, Vec<String>>,
+    sets: OrdSet<String>,
+    elements: OrdMap<String, String>,
 }
 
 impl Kernel {

@@ -1,12 +1,11 @@
 //! What the worker knows of its pod: what runs, what is under way, what came back.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use api::{Lens, Value};
-use stdx::backoff::Backoff;
 use stdx::time::{Mono, Now, Wall};
+use stdx::{OrdMap, backoff::Backoff};
 
 use super::crash::CrashBackoff;
 use super::history::Record;
@@ -130,7 +129,7 @@ pub struct ContainerState {
     /// It was killed to be started again, whatever its exit code and the restart policy say.
     pub replace: bool,
     pub crash: CrashBackoff,
-    pub probers: BTreeMap<ProbeKind, Prober>,
+    pub probers: OrdMap<ProbeKind, Prober>,
     /// From the API's status at start: what probes had found before this process began.
     pub was_ready: bool,
     pub was_started: bool,
@@ -226,7 +225,7 @@ pub struct State {
     pub volumes_retry_at: Option<Mono>,
     pub volumes_failures: u32,
     /// Boxed: a map sets room for eleven aside, and most pods have one.
-    pub containers: BTreeMap<String, Box<ContainerState>>,
+    pub containers: OrdMap<String, Box<ContainerState>>,
     /// The container whose start is under way; they start one after the other.
     pub starting: Option<String>,
     /// Why the pod as a whole failed: deadline, eviction, admission.

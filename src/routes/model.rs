@@ -1,8 +1,7 @@
 //! The objects that routes are made of, as far as they are known.
 
-use std::collections::BTreeMap;
-
 use api::{Kind, Object, kinds};
+use stdx::OrdMap;
 
 use crate::gateway::{GATEWAY_CLASS, Gateways};
 use crate::objects::{Class, Ingress, ServiceObject, Slice};
@@ -30,15 +29,15 @@ pub struct Settings {
 #[derive(Debug, Default)]
 pub struct Model {
     pub(crate) settings: Settings,
-    pub(crate) ingresses: BTreeMap<Key, Ingress>,
-    pub(crate) classes: BTreeMap<Box<str>, Class>,
-    pub(crate) services: BTreeMap<Key, ServiceObject>,
-    pub(crate) slices: BTreeMap<Key, Slice>,
-    pub(crate) secrets: BTreeMap<Key, Object>,
-    pub(crate) ingress_routes: BTreeMap<Key, IngressRoute>,
-    pub(crate) middlewares: BTreeMap<Key, MiddlewareObject>,
-    pub(crate) traefik_services: BTreeMap<Key, TraefikService>,
-    pub(crate) transports: BTreeMap<Key, ServersTransport>,
+    pub(crate) ingresses: OrdMap<Key, Ingress>,
+    pub(crate) classes: OrdMap<Box<str>, Class>,
+    pub(crate) services: OrdMap<Key, ServiceObject>,
+    pub(crate) slices: OrdMap<Key, Slice>,
+    pub(crate) secrets: OrdMap<Key, Object>,
+    pub(crate) ingress_routes: OrdMap<Key, IngressRoute>,
+    pub(crate) middlewares: OrdMap<Key, MiddlewareObject>,
+    pub(crate) traefik_services: OrdMap<Key, TraefikService>,
+    pub(crate) transports: OrdMap<Key, ServersTransport>,
     pub(crate) gateway: Gateways,
 }
 

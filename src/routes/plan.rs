@@ -5,10 +5,9 @@
 //! table, ordered by length.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
 
 use api::Object;
-use stdx::{Arrange, Gather};
+use stdx::{Arrange, Gather, OrdMap, OrdSet};
 
 use crate::annotations::{PathMatcher, RouterOptions, ServiceOptions};
 use crate::model::Model;
@@ -35,7 +34,7 @@ impl Model {
 }
 
 fn table(model: &Model, now: &str) -> Table {
-    let mut slices: BTreeMap<(&str, &str), Vec<&Slice>> = BTreeMap::new();
+    let mut slices: OrdMap<(&str, &str), Vec<&Slice>> = OrdMap::new();
     for (key, slice) in &model.slices {
         slices.entry((&key.0, &slice.service)).or_default().push(slice);
     }
@@ -43,12 +42,12 @@ fn table(model: &Model, now: &str) -> Table {
         model,
         slices,
         table: Table::default(),
-        known: BTreeMap::new(),
-        certificates: BTreeSet::new(),
+        known: OrdMap::new(),
+        certificates: OrdSet::new(),
         default_is: None,
         named: model.middlewares.keys().map(|key| (dashed(key), key)).gather(),
         named_transports: model.transports.keys().map(|key| (dashed(key), key)).gather(),
-        numbers: BTreeMap::new(),
+        numbers: OrdMap::new(),
     };
     let mut ours: Vec<(&Key, &Ingress)> =
         model.ingresses.iter().filter(|(_, ingress)| is_ours(model, ingress)).collect();
@@ -96,18 +95,18 @@ struct Part<'a> {
 
 pub(crate) struct Builder<'a> {
     pub(crate) model: &'a Model,
-    slices: BTreeMap<(&'a str, &'a str), Vec<&'a Slice>>,
+    slices: OrdMap<(&'a str, &'a str), Vec<&'a Slice>>,
     pub(crate) table: Table,
     /// Numbers of services, by their names and options.
-    known: BTreeMap<String, usize>,
-    certificates: BTreeSet<Key>,
+    known: OrdMap<String, usize>,
+    certificates: OrdSet<Key>,
     /// Who has the backend for what no rule is about.
     default_is: Option<String>,
     /// Middlewares and ServersTransports, as annotations name them: `namespace-name`.
-    pub(crate) named: BTreeMap<String, &'a Key>,
-    pub(crate) named_transports: BTreeMap<String, &'a Key>,
+    pub(crate) named: OrdMap<String, &'a Key>,
+    pub(crate) named_transports: OrdMap<String, &'a Key>,
     /// Numbers of middlewares.
-    pub(crate) numbers: BTreeMap<Key, usize>,
+    pub(crate) numbers: OrdMap<Key, usize>,
 }
 
 impl<'a> Builder<'a> {
@@ -174,7 +173,7 @@ impl<'a> Builder<'a> {
         }
         let Some(backend) = &ingress.default else { return };
         let Some(target) = self.target(key, ingress, backend) else { return };
-        let mut hosts: BTreeSet<Option<&str>> = BTreeSet::new();
+        let mut hosts: OrdSet<Option<&str>> = OrdSet::new();
         for rule in &ingress.rules {
             match &rule.host {
                 None => drop(hosts.insert(None)),

@@ -1,8 +1,7 @@
 //! Traefik's rule language: matchers joined by `&&`, `||` and `!`, read without recursion and kept as steps.
 
-use std::collections::BTreeSet;
-
 use regex_lite::{Regex, RegexBuilder};
+use stdx::OrdSet;
 
 use crate::ask::{Ask, Cidr};
 
@@ -60,7 +59,7 @@ pub(crate) enum Matcher {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Hosts {
     Any,
-    These(BTreeSet<Box<str>>),
+    These(OrdSet<Box<str>>),
 }
 
 impl Rule {

@@ -4,7 +4,6 @@
 //! timer; so an hour of back-off costs nothing and a failing seed replays exactly.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -12,8 +11,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_task::Runnable;
-use stdx::prng::Prng;
 use stdx::time::{Eras, Mono, Now, Wall};
+use stdx::{OrdMap, prng::Prng};
 
 /// Where a simulation's wall clock starts: 2024-01-01T00:00:00Z.
 const EPOCH: Wall = Wall::from_secs(1_704_067_200);
@@ -27,7 +26,7 @@ struct State {
     n_settings: u64,
     was_set: Arc<crate::Event>,
     /// Pending timers by deadline and a serial number that keeps them distinct.
-    timers: BTreeMap<(Mono, u64), Option<Waker>>,
+    timers: OrdMap<(Mono, u64), Option<Waker>>,
     next_timer: u64,
     /// Tasks that can run; shared with wakers, which may outlive the simulation.
     ready: Arc<Mutex<Vec<Runnable>>>,
@@ -75,7 +74,7 @@ pub fn run<T: 'static>(
             eras: Eras::starting(EPOCH),
             n_settings: 0,
             was_set: Arc::default(),
-            timers: BTreeMap::new(),
+            timers: OrdMap::new(),
             next_timer: 0,
             ready: Arc::clone(&ready),
             n_steps: 0,
@@ -289,7 +288,7 @@ mod tests {
             })
         };
         assert_eq!(history(1), history(1));
-        let distinct: std::collections::BTreeSet<_> = (0..20)
+        let distinct: stdx::OrdSet<_> = (0..20)
             .map(|seed| match history(seed) {
                 End::Done(seen) => seen,
                 end => panic!("{end:?}"),

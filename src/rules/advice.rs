@@ -3,13 +3,12 @@
 //! Source: k8s.io/kubernetes/pkg/api/{pod,node,persistentvolume,persistentvolumeclaim,service}, and each
 //! kind's `WarningsOnCreate` and `WarningsOnUpdate`.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use api::kind::Kind;
 use api::kinds::ingress::CLASS_ANNOTATION;
 use api::lens::Lens;
 use api::names;
 use serde_json::Value;
+use stdx::{OrdMap, OrdSet};
 use wire::quantity::Quantity;
 
 use crate::gates;
@@ -458,7 +457,7 @@ impl Pod<'_> {
     }
 
     fn repeated(&self, list: &str, field: &str, said: &mut Said) {
-        let mut seen = BTreeSet::new();
+        let mut seen = OrdSet::new();
         for (idx, item) in self.spec.list(list).iter().enumerate() {
             if !seen.insert(item.str(field)) {
                 let path = self.path(&format!("spec.{list}[{idx}].{field}"));
@@ -488,7 +487,7 @@ impl Pod<'_> {
         }
         let resources = format!("{path}.resources");
         fractions(container.at("resources"), &resources, &["memory", "ephemeral-storage"], said);
-        let mut seen = BTreeSet::new();
+        let mut seen = OrdSet::new();
         for (idx, variable) in container.list("env").iter().enumerate() {
             let (name, value) = (variable.str("name"), variable.str("value"));
             let itself = format!("$({name})");
@@ -503,7 +502,7 @@ impl Pod<'_> {
 }
 
 /// Ports of one number and protocol, where each is written, in their order.
-type Ports<'a> = BTreeMap<(i64, &'a str), Vec<(String, &'a Value)>>;
+type Ports<'a> = OrdMap<(i64, &'a str), Vec<(String, &'a Value)>>;
 
 fn one_port<'a>(port: &'a Value, path: String, others: &mut Ports<'a>, said: &mut Said) {
     let host = |port: &Value| port.int("hostPort").unwrap_or(0);

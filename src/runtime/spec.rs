@@ -1,14 +1,13 @@
 //! What callers ask for: sandboxes and containers as plain structs, with nothing of Kubernetes in them.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use stdx::Sensitive;
+use stdx::{OrdMap, Sensitive};
 pub use sys::cgroup::Resources;
 
 /// Labels and annotations: kept with the object, reported back, never interpreted.
-pub type Labels = BTreeMap<String, String>;
+pub type Labels = OrdMap<String, String>;
 
 /// The namespaces and surroundings that the containers of one pod share.
 ///
@@ -35,7 +34,7 @@ pub struct SandboxSpec {
     /// the sandbox gets a new one with nothing but a loopback that is down.
     pub netns: Option<PathBuf>,
     /// Namespaced sysctls, dotted names (`net.ipv4.ip_forward`).
-    pub sysctls: BTreeMap<String, String>,
+    pub sysctls: OrdMap<String, String>,
     /// Absolute cgroup path under each hierarchy, e.g. `/kubepods/burstable/pod1234`. The caller makes
     /// it and sets its limits (`Runtime::cgroup_apply`); containers get children of it.
     pub cgroup_parent: String,

@@ -1,11 +1,10 @@
 //! The runtime's view of what exists: tables of sandboxes and containers, and who watches the shims.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use stdx::time::Wall;
 use stdx::{Context, Error, Result};
+use stdx::{OrdMap, time::Wall};
 use sys::cgroup::Hierarchies;
 
 use crate::events::Events;
@@ -30,8 +29,8 @@ pub(crate) struct Shared {
 
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
-    pub(crate) sandboxes: BTreeMap<Id, SandboxEntry>,
-    pub(crate) containers: BTreeMap<Id, ContainerEntry>,
+    pub(crate) sandboxes: OrdMap<Id, SandboxEntry>,
+    pub(crate) containers: OrdMap<Id, ContainerEntry>,
 }
 
 #[derive(Debug)]

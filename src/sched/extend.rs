@@ -2,11 +2,12 @@
 //!
 //! The scheduler asks by number and is answered by whoever runs it ([`Question::Outside`]); see [`crate::Extender::urls`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use api::controller::{Ask, Question};
 use api::{Actions, Lens, Next, Value, View, json};
+use stdx::OrdMap;
 
 use crate::extender::{Extender, N_VERBS, Verb};
 use crate::filter::Refusal;
@@ -26,7 +27,7 @@ const UNANSWERED_RETRY: Duration = Duration::from_secs(5);
 /// What is left of a pass that waits for answers.
 pub(crate) struct Batch {
     pub(crate) pending: VecDeque<Pod>,
-    pub(crate) nodes: BTreeMap<String, Node>,
+    pub(crate) nodes: OrdMap<String, Node>,
     /// Pods that may still be asked about in this pass.
     pub(crate) asked_left: usize,
     /// Somebody did not answer, which wakes nobody.
@@ -59,7 +60,7 @@ struct Consulted {
     batch: Batch,
     pod: Pod,
     fitting: Vec<String>,
-    refusals: BTreeMap<String, Refusal>,
+    refusals: OrdMap<String, Refusal>,
 }
 
 /// Whether any is asked about this pod.
@@ -109,13 +110,13 @@ fn prioritize(c: Consulted, view: &View<'_>, actions: &mut Actions) -> Next {
     });
     let asked: Vec<(usize, i64)> = asked.map(|(idx, extender)| (idx, extender.weight)).collect();
     if asked.is_empty() {
-        return settle(c, &BTreeMap::new(), view, actions);
+        return settle(c, &OrdMap::new(), view, actions);
     }
     let questions =
         asked.iter().map(|(idx, _)| question(&c, &extenders[*idx], *idx, Verb::Prioritize));
     let questions: Vec<Question> = questions.collect();
     actions.ask = Some(Ask::new(questions, move |view, _, answers, actions| {
-        let mut scores: BTreeMap<String, i64> = BTreeMap::new();
+        let mut scores: OrdMap<String, i64> = OrdMap::new();
         for ((_, weight), answer) in asked.iter().zip(answers) {
             let answer = answer.unwrap_or_default();
             for one in answer.as_array().into_iter().flatten() {
@@ -134,7 +135,7 @@ fn prioritize(c: Consulted, view: &View<'_>, actions: &mut Actions) -> Next {
 /// Chooses, and binds, by an extender where one does.
 fn settle(
     mut c: Consulted,
-    scores: &BTreeMap<String, i64>,
+    scores: &OrdMap<String, i64>,
     view: &View<'_>,
     actions: &mut Actions,
 ) -> Next {

@@ -1,9 +1,9 @@
 //! A server of an administrator's that is asked beside the plug-ins.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::Value;
+use stdx::OrdMap;
 
 /// What is asked of an extender; one of [`Extender::verbs`].
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +45,7 @@ impl Extender {
         self.verbs.get(verb as usize).is_some_and(|verb| !verb.is_empty())
     }
 
-    pub(crate) fn cares(&self, requests: &BTreeMap<String, i128>) -> bool {
+    pub(crate) fn cares(&self, requests: &OrdMap<String, i128>) -> bool {
         self.managed.is_empty() || self.managed.iter().any(|name| requests.contains_key(name))
     }
 }

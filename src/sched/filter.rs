@@ -1,8 +1,7 @@
 //! Filters: may this pod run on this node, and if not, why (upstream's words, which users search for).
 
-use std::collections::BTreeMap;
-
 use api::{Lens, Value};
+use stdx::OrdMap;
 
 use crate::affinity::{self, Term};
 use crate::node::Node;
@@ -28,7 +27,7 @@ fn final_(reason: impl Into<String>) -> Option<Refusal> {
 
 /// What the filters look at beyond pod and node.
 pub(crate) struct World<'a> {
-    pub(crate) nodes: &'a BTreeMap<String, Node>,
+    pub(crate) nodes: &'a OrdMap<String, Node>,
     pub(crate) namespace_labels: &'a dyn Fn(&str) -> Value,
     pub(crate) volumes: &'a Volumes,
     pub(crate) profile: &'a Profile,
@@ -170,9 +169,9 @@ pub(crate) fn spread_counts(
     pod: &Pod,
     constraint: &Value,
     world: &World<'_>,
-) -> BTreeMap<String, i64> {
+) -> OrdMap<String, i64> {
     let selector = spread_selector(pod, constraint);
-    let mut counts = BTreeMap::new();
+    let mut counts = OrdMap::new();
     for node in world.nodes.values() {
         let honors = |policy: &str, default: &str| match constraint.str(policy) {
             "" => default == "Honor",

@@ -1,7 +1,6 @@
 //! A node with what is on it.
 
-use std::collections::BTreeMap;
-use stdx::Gather;
+use stdx::{Gather, OrdMap};
 
 use api::{Lens, Object, Value};
 
@@ -70,8 +69,8 @@ impl Node {
 }
 
 /// Every node by name, with the pods that are on it.
-pub(crate) fn gather(nodes: &[Object], pods: Vec<Pod>) -> BTreeMap<String, Node> {
-    let mut gathered: BTreeMap<String, Node> =
+pub(crate) fn gather(nodes: &[Object], pods: Vec<Pod>) -> OrdMap<String, Node> {
+    let mut gathered: OrdMap<String, Node> =
         nodes.iter().map(|object| (object.name().to_owned(), Node::new(object))).gather();
     for pod in pods {
         if let Some(node) = gathered.get_mut(pod.node()) {

@@ -1,9 +1,7 @@
 //! Placing one pod: which nodes would do, which is best, and what is said and done about it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use api::{Action, Actions, Key, Lens, Object, Value, View, json, kinds};
-use stdx::Arrange;
+use stdx::{Arrange, OrdMap, OrdSet};
 
 use crate::filter::{self, Refusal, World};
 use crate::node::Node;
@@ -18,7 +16,7 @@ use crate::volume::Volumes;
 pub(crate) fn place(
     mut pod: Pod,
     profile: &Profile,
-    nodes: &mut BTreeMap<String, Node>,
+    nodes: &mut OrdMap<String, Node>,
     view: &View<'_>,
     actions: &mut Actions,
 ) {
@@ -30,7 +28,7 @@ pub(crate) fn place(
     spread::give_constraints(&mut pod, profile, view);
     let done = in_world(&pod, profile, nodes, view, |world| {
         let (fitting, refusals) = look(&pod, world);
-        settle(&pod, world, (&fitting, &refusals), &BTreeMap::new(), (view, actions))
+        settle(&pod, world, (&fitting, &refusals), &OrdMap::new(), (view, actions))
     });
     done.book(pod, nodes);
 }
@@ -39,7 +37,7 @@ pub(crate) fn place(
 pub(crate) fn in_world<T>(
     pod: &Pod,
     profile: &Profile,
-    nodes: &BTreeMap<String, Node>,
+    nodes: &OrdMap<String, Node>,
     view: &View<'_>,
     then: impl FnOnce(&World<'_>) -> T,
 ) -> T {
@@ -53,8 +51,8 @@ pub(crate) fn in_world<T>(
 }
 
 /// The nodes that would do, and why the others would not.
-pub(crate) fn look<'w>(pod: &Pod, world: &World<'w>) -> (Vec<&'w Node>, BTreeMap<String, Refusal>) {
-    let (mut fitting, mut refusals) = (Vec::new(), BTreeMap::new());
+pub(crate) fn look<'w>(pod: &Pod, world: &World<'w>) -> (Vec<&'w Node>, OrdMap<String, Refusal>) {
+    let (mut fitting, mut refusals) = (Vec::new(), OrdMap::new());
     if world.volumes.blocked.is_none() {
         let enough = enough(world.nodes.len(), world.profile);
         for node in from_its_place(pod, world.nodes, enough) {
@@ -81,7 +79,7 @@ pub(crate) struct Done {
 
 impl Done {
     /// Has the nodes be as if it was done.
-    pub(crate) fn book(self, pod: Pod, nodes: &mut BTreeMap<String, Node>) {
+    pub(crate) fn book(self, pod: Pod, nodes: &mut OrdMap<String, Node>) {
         let Some(node) = nodes.get_mut(&self.node) else { return };
         for victim in &self.victims {
             node.remove(victim.uid());
@@ -94,8 +92,8 @@ impl Done {
 pub(crate) fn settle(
     pod: &Pod,
     world: &World<'_>,
-    (fitting, refusals): (&[&Node], &BTreeMap<String, Refusal>),
-    extra: &BTreeMap<String, i64>,
+    (fitting, refusals): (&[&Node], &OrdMap<String, Refusal>),
+    extra: &OrdMap<String, i64>,
     (view, actions): (&View<'_>, &mut Actions),
 ) -> Done {
     let (profile, volumes) = (world.profile, world.volumes);
@@ -111,7 +109,7 @@ pub(crate) fn settle(
     }
     let (victims, helpless) = match volumes.blocked.is_none() && profile.preempts {
         true => preempt::find(pod, world, refusals, view),
-        false => (None, BTreeSet::new()),
+        false => (None, OrdSet::new()),
     };
     let message = message(
         world.nodes.len(),
@@ -143,7 +141,7 @@ fn enough(n_nodes: usize, profile: &Profile) -> usize {
 /// The nodes in order of name; where not all are looked at, each pod begins at a place of its own.
 fn from_its_place<'n>(
     pod: &Pod,
-    nodes: &'n BTreeMap<String, Node>,
+    nodes: &'n OrdMap<String, Node>,
     enough: usize,
 ) -> impl Iterator<Item = &'n Node> {
     let begin = match nodes.len() > enough {
@@ -249,8 +247,8 @@ fn evict(pod: &Pod, by: &str, victims: &preempt::Victims, view: &View<'_>, actio
 fn message(
     n_nodes: usize,
     volumes: &Volumes,
-    refusals: &BTreeMap<String, Refusal>,
-    helpless: Option<&BTreeSet<String>>,
+    refusals: &OrdMap<String, Refusal>,
+    helpless: Option<&OrdSet<String>>,
 ) -> String {
     if n_nodes == 0 {
         return "no nodes available to schedule pods".to_owned();
@@ -277,7 +275,7 @@ fn message(
 
 /// `1 Insufficient cpu, 2 Too many pods`, sorted as upstream sorts them.
 fn tally<'a>(reasons: impl Iterator<Item = &'a str>) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut counts: OrdMap<&str, usize> = OrdMap::new();
     for reason in reasons {
         *counts.entry(reason).or_default() += 1;
     }

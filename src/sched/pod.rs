@@ -1,15 +1,14 @@
 //! What the scheduler needs of a pod, read once from its tree.
 
-use std::collections::BTreeMap;
-
 use api::quantity::Quantity;
 use api::{Lens, Object, Value, View};
+use stdx::OrdMap;
 
 use crate::profile::{Profile, Profiles};
 
 /// Amounts by resource name; `cpu` in thousandths, everything else in whole units.
 /// Amounts by name. Wider than any one quantity: pods ask for what they like, and sums of it must not turn negative.
-pub(crate) type Resources = BTreeMap<String, i128>;
+pub(crate) type Resources = OrdMap<String, i128>;
 
 /// A host port in use: protocol, address ("0.0.0.0" is all of them), number.
 #[derive(Debug, Clone, PartialEq, Eq)]

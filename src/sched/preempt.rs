@@ -1,10 +1,8 @@
 //! Preemption: which pods of lower priority would have to go, and from which node it hurts least.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use api::selector::Selector;
 use api::{Lens, Object, View, kinds};
-use stdx::Arrange;
+use stdx::{Arrange, OrdMap, OrdSet};
 
 use crate::filter::{self, Refusal, World};
 use crate::node::Node;
@@ -22,10 +20,10 @@ pub(crate) struct Victims {
 pub(crate) fn find(
     pod: &Pod,
     world: &World<'_>,
-    refusals: &BTreeMap<String, Refusal>,
+    refusals: &OrdMap<String, Refusal>,
     view: &View<'_>,
-) -> (Option<Victims>, BTreeSet<String>) {
-    let mut helpless = BTreeSet::new();
+) -> (Option<Victims>, OrdSet<String>) {
+    let mut helpless = OrdSet::new();
     if pod.tree.str("spec.preemptionPolicy") == "Never" {
         return (None, helpless);
     }
@@ -99,7 +97,7 @@ fn on_node(
     Some((cost, victims.into_iter().map(|victim| victim.object.clone()).collect()))
 }
 
-fn fits(pod: &Pod, name: &str, nodes: &BTreeMap<String, Node>, world: &World<'_>) -> bool {
+fn fits(pod: &Pod, name: &str, nodes: &OrdMap<String, Node>, world: &World<'_>) -> bool {
     let world = World { nodes, ..*world };
     nodes.get(name).is_some_and(|node| filter::check(pod, node, &world).is_none())
 }

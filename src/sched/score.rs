@@ -1,8 +1,7 @@
 //! Scores: which of the nodes that would do is best; upstream's default plug-ins and weights.
 
-use std::collections::BTreeMap;
-
 use api::{Lens, Value};
+use stdx::OrdMap;
 
 use crate::affinity;
 use crate::filter::{World, in_domain, spread_counts, untolerated};
@@ -21,7 +20,7 @@ pub(crate) fn best<'a>(
     pod: &Pod,
     nodes: &[&'a Node],
     world: &World<'_>,
-    extra: &BTreeMap<String, i64>,
+    extra: &OrdMap<String, i64>,
 ) -> Option<&'a Node> {
     if nodes.len() < 2 {
         return nodes.first().copied();

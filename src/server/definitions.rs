@@ -1,6 +1,5 @@
 //! The kinds that users define: what the stored CustomResourceDefinitions say is what is served.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use api::Definition;
 use api::kinds::CUSTOM_RESOURCE_DEFINITION;
 use client::Registry;
+use stdx::OrdSet;
 use store::{Error, Item, KeyValue, Query, Store, Watch};
 
 use crate::storage;
@@ -41,7 +41,7 @@ impl Definitions {
             store: store.clone(),
             kinds: Arc::clone(kinds),
             progress: Arc::default(),
-            known: BTreeSet::new(),
+            known: OrdSet::new(),
         };
         let watch = feed.list().await?;
         let progress = Arc::clone(&feed.progress);
@@ -72,7 +72,7 @@ struct Feed {
     kinds: Arc<Registry>,
     progress: Arc<Progress>,
     /// The names of the definitions that came from the store.
-    known: BTreeSet<String>,
+    known: OrdSet<String>,
 }
 
 impl Feed {

@@ -3,11 +3,10 @@
 //! Nobody samples ahead of time. Who asks makes the second sample of what was asked before, or both
 //! where nobody asked lately; once nobody asks any more, nothing is kept.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use stdx::time::Mono;
+use stdx::{OrdMap, time::Mono};
 
 /// How long a window becomes before a later one begins: a little less than metrics-server's resolution in
 /// k3s, so that who asks every 15 seconds, as autoscalers do, is told of each of them.
@@ -56,7 +55,7 @@ pub(crate) struct Sample {
     taken: Mono,
     node: Point,
     /// By namespace and name of the pod, and the container's name.
-    pods: BTreeMap<(String, String), BTreeMap<String, Point>>,
+    pods: OrdMap<(String, String), OrdMap<String, Point>>,
 }
 
 /// Two samples of a node.
@@ -216,7 +215,7 @@ pub(crate) struct Samples(Mutex<Held>);
 
 #[derive(Default)]
 struct Held {
-    nodes: BTreeMap<String, Slot>,
+    nodes: OrdMap<String, Slot>,
     /// Runs while there are any.
     forgetting: Option<rt::Task<Option<()>>>,
 }
@@ -356,7 +355,7 @@ mod tests {
         let many: String =
             (0..CONTAINERS_MAX * 2).map(|n| series(&format!("p{}", n / 2), n)).collect();
         let sample = Sample::read(&many, Mono(0));
-        assert_eq!(sample.pods.values().map(BTreeMap::len).sum::<usize>(), CONTAINERS_MAX);
+        assert_eq!(sample.pods.values().map(OrdMap::len).sum::<usize>(), CONTAINERS_MAX);
         let long = Sample::read(&series(&"p".repeat(NAME_MAX_BYTES + 1), 1), Mono(0));
         assert!(long.pods.is_empty());
     }

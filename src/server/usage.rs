@@ -1,6 +1,5 @@
 //! `metrics.k8s.io`: what nodes and pods use, from what kubelets say when somebody asks.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use api::status::Reason;
 use api::{LensMut, Object, Quantity, Status, Value, json};
 use client::{Answer, List, Verb};
 use rt::BoxFuture;
-use stdx::{Gather, time::Wall};
+use stdx::{Gather, OrdMap, OrdSet, time::Wall};
 
 use crate::core::{Call, Core, Outcome, method_not_allowed};
 use crate::door;
@@ -71,10 +70,10 @@ async fn of(call: &Call<'_>, about: Vec<Object>) -> Result<Vec<Object>, Status> 
         true => api::field::text(object, "spec.nodeName"),
         false => object.name().to_owned(),
     };
-    let mut nodes: BTreeSet<String> = about.iter().map(place).gather();
+    let mut nodes: OrdSet<String> = about.iter().map(place).gather();
     nodes.remove("");
     let nodes: Vec<String> = nodes.into_iter().collect();
-    let mut pairs = BTreeMap::new();
+    let mut pairs = OrdMap::new();
     for some in nodes.chunks(NODES_AT_ONCE_MAX) {
         let asked = some.iter().map(|node| -> BoxFuture<'_, _> { Box::pin(ask(call.core, node)) });
         let answers = all(asked.collect()).await;

@@ -1,10 +1,10 @@
 //! Who asks: a user with a name, groups and what authenticators add, through a program.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::Status;
 use client::Request;
+use stdx::OrdMap;
 
 /// The group of those who may do anything.
 pub(crate) const MASTERS: &str = "system:masters";
@@ -19,7 +19,7 @@ pub struct User {
     pub name: String,
     pub uid: String,
     pub groups: Vec<String>,
-    pub extra: BTreeMap<String, Vec<String>>,
+    pub extra: OrdMap<String, Vec<String>>,
 }
 
 /// The client of a request.

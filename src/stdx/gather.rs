@@ -1,6 +1,6 @@
 //! Maps and sets of what an iterator yields, in little code.
 
-/// `collect` for maps and sets. The library's builds a list, sorts it and makes a tree of it, each anew for each type: five
+/// `collect` for the maps of JSON, which are the library's trees. Theirs builds a list, sorts it and makes a tree of it, each anew for each type: five
 /// kilobytes of code a type, for nothing where there are a few elements. This inserts one after the other.
 pub trait Gather: Iterator + Sized {
     /// All that comes; of equal keys the last.

@@ -7,6 +7,7 @@ pub mod error;
 pub mod gather;
 pub mod metrics;
 pub mod never;
+pub mod ordered;
 pub mod prng;
 pub mod secret;
 pub mod sort;
@@ -15,5 +16,6 @@ pub mod version;
 
 pub use error::{Context, Error, Result};
 pub use gather::Gather;
+pub use ordered::{OrdMap, OrdSet};
 pub use secret::Sensitive;
 pub use sort::Arrange;

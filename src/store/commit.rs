@@ -5,13 +5,12 @@
 //! batch's writers get the error and the state is as before. Lazy writes skip the driver while the
 //! revisions reserved on disk last.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rt::channel::{Receiver, Sender};
-use stdx::time::Mono;
+use stdx::{OrdMap, OrdSet, time::Mono};
 
 use crate::driver::{Batch, Dead, Driver, LeaseRow, Row, row_id};
 use crate::error::{Error, Result};
@@ -89,7 +88,7 @@ pub(crate) struct Committer {
     pub(crate) lazy: Lazy,
     /// Rows of batches that were reported as failed, though the disk may hold them. They are deleted
     /// with the next batch, or they could outlive the tombstone of their key.
-    pub(crate) ghosts: BTreeSet<u64>,
+    pub(crate) ghosts: OrdSet<u64>,
     /// After a failure, housekeeping waits until then.
     pub(crate) retry_at: Mono,
     /// When the file is looked at for room to give back; `None` until something was deleted.
@@ -99,7 +98,7 @@ pub(crate) struct Committer {
 /// Keys whose newest version is not on disk.
 #[derive(Debug, Default)]
 pub(crate) struct Lazy {
-    keys: BTreeMap<Bytes, LazyKey>,
+    keys: OrdMap<Bytes, LazyKey>,
     bytes: usize,
     since: Option<Mono>,
 }

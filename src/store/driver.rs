@@ -5,13 +5,12 @@
 //! Dead rows are deleted later, lowest number first, so that no older row ever outlives the
 //! tombstone that hides it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rt::BoxFuture;
-use stdx::Result;
+use stdx::{OrdMap, Result};
 
 use crate::types::{Bytes, Class, KeyValue, LeaseId};
 
@@ -130,7 +129,7 @@ pub struct Version {
 /// The state as the rows tell it.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    pub(crate) keys: BTreeMap<Bytes, KeyValue>,
+    pub(crate) keys: OrdMap<Bytes, KeyValue>,
     pub(crate) dead: Dead,
     pub(crate) leases: Vec<LeaseRow>,
     /// No revision above this was ever shown.
@@ -169,7 +168,7 @@ impl Loaded {
 /// Rows that wait to be deleted.
 #[derive(Debug, Default)]
 pub(crate) struct Dead {
-    rows: BTreeMap<u64, u32>,
+    rows: OrdMap<u64, u32>,
     pub(crate) bytes: usize,
 }
 

@@ -1,10 +1,9 @@
 //! Leases: keys that go when nobody renews. Deadlines are monotonic; a restart renews them all,
 //! as etcd's leader change does, so a wall clock that jumps from 1970 to today expires nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use stdx::time::Mono;
+use stdx::{OrdMap, OrdSet, time::Mono};
 
 use crate::driver::LeaseRow;
 use crate::types::{Bytes, Class, Event, LeaseId};
@@ -20,7 +19,7 @@ pub struct LeaseInfo {
 
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
-    by_id: BTreeMap<LeaseId, Lease>,
+    by_id: OrdMap<LeaseId, Lease>,
     /// Ended, but perhaps still on disk.
     pub(crate) ended: Vec<LeaseId>,
 }
@@ -30,14 +29,14 @@ struct Lease {
     ttl: Duration,
     class: Class,
     deadline: Mono,
-    keys: BTreeSet<Bytes>,
+    keys: OrdSet<Bytes>,
     on_disk: bool,
 }
 
 impl Leases {
     pub(crate) fn add(&mut self, row: LeaseRow, now: Mono, on_disk: bool) {
         let LeaseRow { id, ttl, class } = row;
-        let lease = Lease { ttl, class, deadline: now + ttl, keys: BTreeSet::new(), on_disk };
+        let lease = Lease { ttl, class, deadline: now + ttl, keys: OrdSet::new(), on_disk };
         self.by_id.insert(id, lease);
     }
 

@@ -1,12 +1,11 @@
 //! The driver without a disk: for tests and the simulator, which can make it fail and cut its power.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rt::BoxFuture;
-use stdx::{Error, Result};
+use stdx::{Error, OrdMap, Result};
 
 use crate::driver::{Batch, Driver, LeaseRow, Loaded, Row};
 use crate::types::{Bytes, KeyValue, LeaseId};
@@ -31,8 +30,8 @@ type Hook = Box<dyn FnMut() -> Option<Fault> + Send>;
 
 #[derive(Default)]
 struct Platter {
-    rows: BTreeMap<u64, Row>,
-    leases: BTreeMap<LeaseId, LeaseRow>,
+    rows: OrdMap<u64, Row>,
+    leases: OrdMap<LeaseId, LeaseRow>,
     mark: u64,
     clean: bool,
     /// Which power-on this is; drivers of earlier ones can no longer write.
@@ -61,7 +60,7 @@ impl Disk {
     }
 
     /// What a store opened now would find.
-    pub fn keys(&self) -> BTreeMap<Bytes, KeyValue> {
+    pub fn keys(&self) -> OrdMap<Bytes, KeyValue> {
         lock(&self.0).loaded().keys
     }
 

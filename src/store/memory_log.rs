@@ -1,13 +1,12 @@
 //! A shared log without a database: for tests and the simulator, which can delay, cut off and spoil it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rt::BoxFuture;
-use stdx::time::Mono;
 use stdx::{Error, Result};
+use stdx::{OrdMap, OrdSet, time::Mono};
 
 use crate::driver::{Loaded, Row, revision_of, row_id};
 use crate::shared::{Append, Appended, Numbering, Role, SharedLog, Tail};
@@ -57,12 +56,12 @@ type Hook = Box<dyn FnMut(u64, Way) -> Fate + Send>;
 
 #[derive(Default)]
 struct Rows {
-    rows: BTreeMap<u64, Row>,
+    rows: OrdMap<u64, Row>,
     newest: u64,
-    tokens: BTreeMap<u64, u64>,
+    tokens: OrdMap<u64, u64>,
     /// Rows up to this revision may be missing.
     purged_to: u64,
-    servers: BTreeMap<u64, Server>,
+    servers: OrdMap<u64, Server>,
     n_servers: u64,
     hook: Option<Hook>,
     plant: Option<LogPlant>,
@@ -117,7 +116,7 @@ impl Log {
 
     /// Everything that was ever appended, in order, whether purged or not.
     pub fn history(&self) -> Vec<Event> {
-        let mut current: BTreeMap<_, KeyValue> = BTreeMap::new();
+        let mut current: OrdMap<_, KeyValue> = OrdMap::new();
         let event = |row: Row| {
             let before = match &row.kv {
                 Some(kv) => current.insert(Arc::clone(&row.key), kv.clone()),
@@ -224,7 +223,7 @@ impl Rows {
         let hasty = self.plant == Some(LogPlant::HastyPurge);
         let followed = self.servers.values().map(|server| server.revision).min().unwrap_or(0);
         let to = if hasty { self.newest } else { followed };
-        let mut newer: BTreeSet<Bytes> = BTreeSet::new();
+        let mut newer: OrdSet<Bytes> = OrdSet::new();
         let n_before = self.rows.len();
         let rows: Vec<u64> =
             self.rows.range(..row_id(to + 1, 0)).rev().map(|(id, _)| *id).collect();

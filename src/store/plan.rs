@@ -1,7 +1,9 @@
 //! What a batch of transactions will have done, before anyone may know; pure and synchronous.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+
+use stdx::OrdMap;
 
 use crate::driver::{CHANGES_MAX, row_id};
 use crate::error::{Error, Result};
@@ -26,7 +28,7 @@ pub(crate) struct Plan {
     /// The last revision given out.
     pub(crate) revision: u64,
     /// The newest version of every key the batch changes.
-    pub(crate) outcomes: BTreeMap<Bytes, Outcome>,
+    pub(crate) outcomes: OrdMap<Bytes, Outcome>,
     /// Those among them that must be on disk first.
     pub(crate) durable: HashSet<Bytes>,
     pub(crate) events: Vec<Arc<Event>>,
@@ -63,7 +65,7 @@ impl Plan {
             numbering,
             base: revision,
             revision,
-            outcomes: BTreeMap::new(),
+            outcomes: OrdMap::new(),
             durable: HashSet::new(),
             events: Vec::new(),
             grown_bytes: 0,

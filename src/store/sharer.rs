@@ -4,13 +4,12 @@
 //! revision it was judged by, one that changes nothing is answered once the log says that there is no
 //! newer revision. Lazy writes wait a moment for company; nobody else would see them otherwise.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rt::channel::Receiver;
-use stdx::time::Mono;
+use stdx::{OrdMap, time::Mono};
 
 use crate::commit::{Asked, Command, Counters};
 use crate::driver::{LeaseRow, Row, revision_of, row_id};
@@ -355,7 +354,7 @@ impl Sharer {
     /// What rows of others did to the state.
     fn events_of(&self, rows: Vec<Row>) -> Vec<Arc<Event>> {
         let state = read(&self.hub.state);
-        let mut changed: BTreeMap<Bytes, Option<KeyValue>> = BTreeMap::new();
+        let mut changed: OrdMap<Bytes, Option<KeyValue>> = OrdMap::new();
         let mut events = Vec::with_capacity(rows.len());
         for Row { id, key, kv, .. } in rows {
             let before = match changed.get(&key) {
@@ -537,7 +536,7 @@ fn follow_lease(leases: &mut Leases, id: LeaseId, row: Option<&KeyValue>) {
 }
 
 /// The leases among the keys, each with its whole time before it.
-pub(crate) fn leases_of(keys: &BTreeMap<Bytes, KeyValue>) -> Leases {
+pub(crate) fn leases_of(keys: &OrdMap<Bytes, KeyValue>) -> Leases {
     let mut leases = Leases::default();
     for (key, kv) in keys {
         if let Some(id) = lease_of(key) {

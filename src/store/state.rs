@@ -4,11 +4,12 @@
 //! takes the current state and undoes the events since.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, VecDeque, btree_map};
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use stdx::never;
+use stdx::ordered::{Entry, Iter};
+use stdx::{OrdMap, never};
 
 use crate::error::{Error, Result};
 use crate::types::{Bytes, Event, KeyValue, Query, Range, Span};
@@ -18,11 +19,11 @@ pub(crate) type Owner = fn(&[u8]) -> Option<&[u8]>;
 
 #[derive(Debug)]
 pub(crate) struct State {
-    keys: BTreeMap<Bytes, KeyValue>,
+    keys: OrdMap<Bytes, KeyValue>,
     keys_bytes: usize,
     owner: Owner,
     /// What each owner of keys holds.
-    owned_bytes: BTreeMap<Box<[u8]>, usize>,
+    owned_bytes: OrdMap<Box<[u8]>, usize>,
     /// The newest revision anyone may see.
     pub(crate) revision: u64,
     /// Reads and watches go back to here; nothing at or below it is in `history`.
@@ -33,12 +34,12 @@ pub(crate) struct State {
 
 impl State {
     /// A state without a past, as loaded from disk.
-    pub(crate) fn new(keys: BTreeMap<Bytes, KeyValue>, revision: u64, owner: Owner) -> State {
+    pub(crate) fn new(keys: OrdMap<Bytes, KeyValue>, revision: u64, owner: Owner) -> State {
         let mut state = State {
-            keys: BTreeMap::new(),
+            keys: OrdMap::new(),
             keys_bytes: 0,
             owner,
-            owned_bytes: BTreeMap::new(),
+            owned_bytes: OrdMap::new(),
             revision,
             compact_revision: revision,
             history: VecDeque::new(),
@@ -97,8 +98,8 @@ impl State {
             Some(kv) => {
                 match self.keys.entry(Arc::clone(&event.key)) {
                     // The map's own key and the version's are the same allocation.
-                    btree_map::Entry::Occupied(mut slot) => Some(slot.insert(kv.clone())),
-                    btree_map::Entry::Vacant(slot) => {
+                    Entry::Occupied(mut slot) => Some(slot.insert(kv.clone())),
+                    Entry::Vacant(slot) => {
                         slot.insert(kv.clone());
                         None
                     }
@@ -201,7 +202,7 @@ impl State {
     }
 
     /// The current keys a query covers, in order.
-    fn keys_of(&self, query: &Query) -> btree_map::Range<'_, Bytes, KeyValue> {
+    fn keys_of(&self, query: &Query) -> Iter<'_, Bytes, KeyValue> {
         let start = match &query.after {
             Some(after) if **after >= *query.span.start() => Bound::Excluded(&**after),
             _ => Bound::Included(query.span.start()),
@@ -217,22 +218,12 @@ impl State {
             Bound::Excluded(end) => Bound::Excluded(&**end),
             Bound::Unbounded => Bound::Unbounded,
         };
-        let backward = match (start, end) {
-            (Bound::Included(a) | Bound::Excluded(a), Bound::Excluded(b)) => a >= b,
-            (Bound::Excluded(a), Bound::Included(b)) => a >= b,
-            (Bound::Included(a), Bound::Included(b)) => a > b,
-            _ => false,
-        };
-        if backward {
-            // `BTreeMap::range` panics on these; the answer is simply nothing.
-            return btree_map::Range::default();
-        }
-        self.keys.range::<[u8], _>((start, end))
+        self.keys.range::<[u8]>((start, end))
     }
 
     /// The keys a query covers as they were at `at`: the current ones with later changes undone.
     fn keys_at<'a>(&'a self, query: &'a Query, at: u64) -> impl Iterator<Item = &'a KeyValue> {
-        let mut undone: BTreeMap<&Bytes, Option<&KeyValue>> = BTreeMap::new();
+        let mut undone: OrdMap<&Bytes, Option<&KeyValue>> = OrdMap::new();
         for event in self.history_after(at).filter(|event| query.covers(&event.key)) {
             undone.entry(&event.key).or_insert(event.before.as_ref());
         }
@@ -348,7 +339,7 @@ mod tests {
 
     #[test]
     fn reads_at_every_revision_undo_what_came_later() {
-        let mut state = State::new(BTreeMap::new(), 1, |_| None);
+        let mut state = State::new(OrdMap::new(), 1, |_| None);
         put(&mut state, "b"); // 2
         put(&mut state, "a"); // 3
         put(&mut state, "b"); // 4
@@ -380,7 +371,7 @@ mod tests {
 
     #[test]
     fn compaction_and_bounds_take_away_the_past_only() {
-        let mut state = State::new(BTreeMap::new(), 1, |_| None);
+        let mut state = State::new(OrdMap::new(), 1, |_| None);
         for key in ["a", "b", "a", "c"] {
             put(&mut state, key);
         }
@@ -400,7 +391,7 @@ mod tests {
 
     #[test]
     fn odd_spans_are_empty_not_fatal() {
-        let mut state = State::new(BTreeMap::new(), 1, |_| None);
+        let mut state = State::new(OrdMap::new(), 1, |_| None);
         put(&mut state, "b");
         let cases = [
             (Span::Between((*b"c").into(), (*b"a").into()), None, " +0"),

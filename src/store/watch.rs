@@ -1,12 +1,12 @@
 //! Watches: which of them a change concerns, and each one's bounded queue.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use stdx::Arrange;
+use stdx::{Arrange, OrdMap};
 
 use crate::bell::Bell;
 use crate::error::{Error, Result};
@@ -263,7 +263,7 @@ impl Hub {
 /// All watches, by the bytes every key of a span starts with.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    by_anchor: BTreeMap<Box<[u8]>, Vec<Arc<Queue>>>,
+    by_anchor: OrdMap<Box<[u8]>, Vec<Arc<Queue>>>,
     pub(crate) n_watches: usize,
     closed: Option<Error>,
 }
@@ -321,7 +321,7 @@ impl Registry {
         let mut upper: &[u8] = &event.key;
         let mut bound = Bound::Included(upper);
         while let Some((anchor, queues)) =
-            self.by_anchor.range::<[u8], _>((Bound::Unbounded, bound)).next_back()
+            self.by_anchor.range::<[u8]>((Bound::Unbounded, bound)).next_back()
         {
             if upper.starts_with(anchor) {
                 cut_off.extend(queues.iter().filter(|queue| !queue.offer(event)).cloned());

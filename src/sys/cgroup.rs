@@ -1,12 +1,11 @@
 //! Control groups in one abstraction over v1, hybrid and v2.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use stdx::Arrange;
+use stdx::{Arrange, OrdMap};
 use stdx::{Context, Error, Result};
 
 use crate::mount;
@@ -29,7 +28,7 @@ pub struct Resources {
     pub cpuset_cpus: String,
     pub cpuset_mems: String,
     /// File name and value, written as they are where the host has cgroup v2.
-    pub unified: BTreeMap<String, String>,
+    pub unified: OrdMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

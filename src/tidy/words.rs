@@ -18,8 +18,8 @@ const READERS: &[&str] = &[
 /// Rooms that may sort by the library: what runs between fork and exec, and a log of a million rows.
 const SORTERS: &[&str] = &["sys", "store"];
 
-/// Rooms that may collect into trees by the library, which makes five kilobytes of each type: a store's trees are long.
-const GATHERERS: &[&str] = &["store", "fuzz"];
+/// Rooms of which no code is in the product, and the one that has what is used instead.
+const TREES: &[&str] = &["stdx", "sim", "fuzz", "tidy"];
 
 /// Rooms that answer over HTTP, and so choose status codes: everywhere else the answer is the caller's to make. `net` answers
 /// load balancers that ask for a service's health, and `wire` has the codec.
@@ -89,7 +89,9 @@ const BANS: &[Ban] = &[
     Ban { word: ".sort(", rooms: SORTERS, instead: "stdx::Arrange" },
     Ban { word: ".sort_by", rooms: SORTERS, instead: "stdx::Arrange" },
     Ban { word: ".sort_unstable", rooms: SORTERS, instead: "stdx::Arrange" },
-    Ban { word: "collect::<BTree", rooms: GATHERERS, instead: "stdx::Gather" },
+    // Five to eight kilobytes for each pair of types.
+    Ban { word: "BTreeMap", rooms: TREES, instead: "stdx::OrdMap" },
+    Ban { word: "BTreeSet", rooms: TREES, instead: "stdx::OrdSet" },
     Ban { word: "dbg!(", rooms: &[], instead: "log::debug!" },
 ];
 
@@ -189,29 +191,6 @@ fn stays_here(source: &Source) -> bool {
         || source.path.ends_with("/build.rs")
         || source.path.contains("/examples/")
         || source.path.contains("/benches/")
-}
-
-#[test]
-fn maps_and_sets_are_gathered() {
-    let mut complaints = Vec::new();
-    for source in sources().iter().filter(|source| !stays_here(source)) {
-        if GATHERERS.contains(&source.room.as_str()) {
-            continue;
-        }
-        let text: String = shipped(&source.text).flat_map(|(_, line)| [line, "\n"]).collect();
-        for statement in text.split(';').filter(|statement| statement.ends_with(".collect()")) {
-            let binding = statement.rsplit("let ").next().unwrap_or("");
-            let names = binding.split('=').next().unwrap_or("");
-            if names.contains(": BTree") || names.contains("collections::BTree") {
-                complaints.push(format!(
-                    "{}: let {} (use stdx::Gather)",
-                    source.path,
-                    names.trim()
-                ));
-            }
-        }
-    }
-    none("collected into trees by the library", complaints);
 }
 
 #[test]

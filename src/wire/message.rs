@@ -6,11 +6,10 @@
 //! Never panics on any input. What is read has a bound in depth (`DEPTH_MAX`) and in the number of repeated
 //! items; its bytes are bounded by the message. Unknown fields are skipped, unknown values of enums are kept.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use stdx::Sensitive;
+use stdx::{OrdMap, Sensitive};
 
 use crate::protobuf::{self, Reader, Wire, put_bytes, put_int, put_uint, put_varint};
 
@@ -345,9 +344,9 @@ impl Field for Packed {
 }
 
 /// `map<string, string>`: a repeated message of a key and a value.
-impl Field for BTreeMap<String, String> {
+impl Field for OrdMap<String, String> {
     fn is_empty(&self) -> bool {
-        BTreeMap::is_empty(self)
+        OrdMap::is_empty(self)
     }
     fn put(&self, number: u32, out: &mut Vec<u8>) {
         for (key, value) in self {
@@ -381,7 +380,7 @@ mod tests {
     messages! {
         Sample {
             1 numbers: Packed,
-            2 words: BTreeMap<String, String>,
+            2 words: OrdMap<String, String>,
             3 secret: Sensitive,
             4 small: i32,
         }
@@ -391,7 +390,7 @@ mod tests {
     fn packed_numbers_and_maps_round_trip_and_are_bounded() {
         let sample = Sample {
             numbers: Packed(vec![1, -1, 1 << 40]),
-            words: BTreeMap::from([("a".into(), "b".into()), (String::new(), "c".into())]),
+            words: OrdMap::from([("a".into(), "b".into()), (String::new(), "c".into())]),
             secret: "hush".into(),
             small: -7,
         };

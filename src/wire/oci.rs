@@ -1,8 +1,7 @@
 //! Manifests, indexes and configs of OCI and Docker images, as far as a runtime needs them.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
+use stdx::OrdMap;
 
 pub const MEDIA_TYPES_MANIFEST: [&str; 4] = [
     "application/vnd.oci.image.manifest.v1+json",
@@ -33,7 +32,7 @@ pub struct Descriptor {
     pub size: u64,
     pub platform: Option<Platform>,
     #[serde(deserialize_with = "null_as_default")]
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: OrdMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -80,9 +79,9 @@ pub struct ProcessConfig {
     #[serde(deserialize_with = "null_as_default")]
     pub stop_signal: String,
     #[serde(deserialize_with = "null_as_default")]
-    pub volumes: BTreeMap<String, serde_json::Value>,
+    pub volumes: OrdMap<String, serde_json::Value>,
     #[serde(deserialize_with = "null_as_default")]
-    pub labels: BTreeMap<String, String>,
+    pub labels: OrdMap<String, String>,
 }
 
 /// One image in the `manifest.json` of `docker save`.

@@ -7,7 +7,7 @@ use crate::schema::schema;
 
 #[test]
 fn names_are_legal_and_unique() {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = stdx::OrdSet::new();
     for kind in KINDS {
         assert!(names::label(kind.plural).is_ok(), "{kind:?}");
         assert!(kind.group.is_empty() || names::subdomain(kind.group).is_ok(), "{kind:?}");

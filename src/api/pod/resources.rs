@@ -1,7 +1,6 @@
 //! What a pod asks for in all, of requests or of limits.
 
-use std::collections::BTreeMap;
-use stdx::Gather;
+use stdx::{Gather, OrdMap};
 
 use serde_json::Value;
 
@@ -10,7 +9,7 @@ use crate::lens::Lens;
 use crate::quantity::Quantity;
 
 /// Amounts by the name of a resource.
-pub type Amounts = BTreeMap<String, Quantity>;
+pub type Amounts = OrdMap<String, Quantity>;
 
 /// The sum of a pod spec's `requests` or `limits`: the larger of its containers with sidecars together
 /// and of each init container with the sidecars before it (KEP-753). Without overhead.

@@ -2,8 +2,7 @@
 //!
 //! Source: k8s.io/kube-openapi/pkg/validation/validate, apiextensions-apiserver/pkg/apiserver/validation.
 
-use std::collections::{BTreeMap, BTreeSet};
-use stdx::Gather;
+use stdx::{Gather, OrdMap, OrdSet};
 
 use serde_json::{Map, Number, Value};
 
@@ -122,7 +121,7 @@ fn doubles(list: &ListType, items: &[Value], path: &str, causes: &mut Vec<Cause>
         causes.invalid(&format!("{path}[{idx}]"), item, detail);
         return;
     }
-    let (mut seen, mut told) = (BTreeSet::new(), BTreeSet::new());
+    let (mut seen, mut told) = (OrdSet::new(), OrdSet::new());
     for (idx, item) in items.iter().enumerate() {
         let identity = identity(item);
         let text = identity.to_string();
@@ -317,7 +316,7 @@ impl Checker<'_> {
                 self.invalid(&items.len().into(), &format!("should have at least {min} items"));
             }
             self.too_many(items.len(), many);
-            let mut seen = BTreeSet::new();
+            let mut seen = OrdSet::new();
             if limits.unique && !items.iter().all(|item| seen.insert(item.to_string())) {
                 self.invalid(&"".into(), "shouldn't contain duplicates");
             }
@@ -460,7 +459,7 @@ impl Checker<'_> {
 /// The items of a list as it was, found by their keys.
 pub(super) enum Correlated<'a> {
     Nothing,
-    ByKeys(&'a [Box<str>], BTreeMap<String, &'a Value>),
+    ByKeys(&'a [Box<str>], OrdMap<String, &'a Value>),
 }
 
 impl<'a> Correlated<'a> {
@@ -468,7 +467,7 @@ impl<'a> Correlated<'a> {
     pub(super) fn of(list: &'a ListType, items: &'a [Value]) -> Correlated<'a> {
         match list {
             ListType::Map(keys) if !items.is_empty() => {
-                let mut first = BTreeMap::new();
+                let mut first = OrdMap::new();
                 for item in items {
                     first.entry(identity(keys, item)).or_insert(item);
                 }

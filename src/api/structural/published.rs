@@ -3,8 +3,7 @@
 //! Source: apiextensions-apiserver/pkg/controller/openapi/{v2/conversion,builder/builder}.go,
 //! pkg/apiserver/schema/{unfold,kubeopenapi}.go.
 
-use std::collections::BTreeSet;
-use stdx::Gather;
+use stdx::{Gather, OrdSet};
 
 use serde_json::{Map, Value, json};
 
@@ -73,7 +72,7 @@ fn as_swagger(map: &mut Map<String, Value>, preserves: bool) {
         map.remove("required");
     }
     let properties = map.get("properties").and_then(Value::as_object);
-    let nullable: BTreeSet<String> = properties
+    let nullable: OrdSet<String> = properties
         .into_iter()
         .flatten()
         .filter(|(_, schema)| is_nullable(schema))

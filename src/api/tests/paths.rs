@@ -1,10 +1,10 @@
 //! Every path by which the product reads or changes a tree names fields that exist in some kind: a mistyped one would read as
 //! absent for ever, and nothing would say so.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use api::schema::{TypeId, schema};
+use stdx::OrdSet;
 
 /// What takes a path first.
 const CALLS: &[&str] = &[
@@ -16,9 +16,9 @@ const CALLS: &[&str] = &[
 const FOREIGN: &[&str] = &["routes", "ingress"];
 
 /// Paths in calls, of those that begin at an object's root.
-fn paths(text: &str) -> BTreeSet<&str> {
+fn paths(text: &str) -> OrdSet<&str> {
     let shipped = text.split("#[cfg(test)]\nmod ").next().unwrap_or("");
-    let mut found = BTreeSet::new();
+    let mut found = OrdSet::new();
     for call in CALLS {
         for rest in shipped.split(call).skip(1) {
             let Some(literal) = rest.trim_start().strip_prefix('"') else { continue };

@@ -5,7 +5,6 @@ mod placement;
 mod tests;
 mod update;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use api::kinds::{CONTROLLER_REVISION, DAEMON_SET, NODE, POD};
@@ -14,8 +13,8 @@ use api::{
     Action, Actions, Controller, Key, Kind, Lens, LensMut, Next, Object, OnFailure, Status, Value,
     View, Wakes, Watch, json,
 };
-use stdx::Arrange;
 use stdx::time::Now;
+use stdx::{Arrange, OrdMap, OrdSet};
 
 use crate::support::claim::{claim, wakes};
 use crate::support::names::Names;
@@ -66,9 +65,9 @@ impl Controller for DaemonSets {
             tree: &tree,
             hash: history.update().hash.clone(),
             nodes,
-            by_node: BTreeMap::new(),
+            by_node: OrdMap::new(),
             names: Names::new(view, &object),
-            deleted: BTreeSet::new(),
+            deleted: OrdSet::new(),
             n_made: 0,
             actions,
         };
@@ -84,9 +83,9 @@ struct Run<'a> {
     hash: String,
     nodes: Vec<Value>,
     /// The set's pods by the node they are on or meant for, oldest first.
-    by_node: BTreeMap<String, Vec<Pod>>,
+    by_node: OrdMap<String, Vec<Pod>>,
     names: Names<'a>,
-    deleted: BTreeSet<String>,
+    deleted: OrdSet<String>,
     n_made: usize,
     actions: &'a mut Actions,
 }
@@ -116,7 +115,7 @@ impl Run<'_> {
         }
         let hashes = self.by_node.values().flatten();
         let used = hashes.filter_map(|pod| pod.object.label(HASH_LABEL).map(str::to_owned));
-        let mut used: BTreeSet<String> = used.collect();
+        let mut used: OrdSet<String> = used.collect();
         used.insert(self.hash.clone());
         history.truncate(self.tree, &used, self.actions);
         let min_ready = self.min_ready();
@@ -157,7 +156,7 @@ impl Run<'_> {
             }
         }
         // Pods that were never bound and whose node has vanished.
-        let known: BTreeSet<&str> = nodes.iter().map(|node| node.str("metadata.name")).collect();
+        let known: OrdSet<&str> = nodes.iter().map(|node| node.str("metadata.name")).collect();
         let lost = self.by_node.iter().filter(|(node, _)| !known.contains(&***node));
         let lost: Vec<Pod> =
             lost.flat_map(|(_, pods)| pods).filter(|pod| pod.node().is_empty()).cloned().collect();

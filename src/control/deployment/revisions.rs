@@ -1,12 +1,10 @@
 //! Which ReplicaSet is the present template's, its numbers and annotations, and the history kept.
 
-use std::collections::BTreeSet;
-
 use api::kinds::REPLICA_SET;
 use api::{Action, LensMut, Object, OnFailure, Status, Value, hash, json};
 use api::{Actions, Lens};
-use stdx::Arrange;
 use stdx::time::Now;
+use stdx::{Arrange, OrdSet};
 
 use super::{Rollout, Set, same_template, status};
 use crate::support::conditions::Condition;
@@ -146,7 +144,7 @@ impl Rollout<'_> {
             .collect();
         old.arrange_by_key(|set| set.revision());
         let excess = old.len().saturating_sub(limit);
-        let mut deleted = BTreeSet::new();
+        let mut deleted = OrdSet::new();
         for set in old.into_iter().take(excess) {
             let unseen =
                 set.tree.int("metadata.generation").unwrap_or(0) > set.status("observedGeneration");

@@ -1,11 +1,9 @@
 //! Endpoints: the older form of the same, one object a service, in one address family.
 
-use std::collections::BTreeMap;
-
 use api::kinds::{ENDPOINTS, POD, SERVICE};
 use api::{Action, Actions, Controller, Key, Lens, LensMut, Next, Object, Value, View, Wakes};
 use api::{Watch, json};
-use stdx::Arrange;
+use stdx::{Arrange, OrdMap};
 
 use super::{
     HEADLESS, addresses, families, family_of, has_selector, hostname, is_headless, ports,
@@ -96,7 +94,7 @@ fn write(
 fn subsets(view: &View<'_>, object: &Object, service: &Value) -> (Vec<Value>, bool) {
     let publish = service.flag("spec.publishNotReadyAddresses");
     let family = families(service).first().copied().unwrap_or("IPv4");
-    let mut groups: BTreeMap<String, (Vec<Value>, [Vec<Value>; 2])> = BTreeMap::new();
+    let mut groups: OrdMap<String, (Vec<Value>, [Vec<Value>; 2])> = OrdMap::new();
     let mut n = 0;
     for pod in selected_pods(view, object, service) {
         if pod.deleting() && !publish {

@@ -7,12 +7,11 @@ mod slices;
 pub(crate) use legacy::LegacyEndpoints;
 pub(crate) use mirroring::Mirroring;
 
-use std::collections::BTreeMap;
-
 use api::json;
 use api::kinds::{ENDPOINT_SLICE, NODE, POD, SERVICE, SERVICE_NAME_LABEL};
 use api::selector::Selector;
 use api::{Actions, Controller, Key, Kind, Lens, LensMut, Next, Object, Value, View, Wakes, Watch};
+use stdx::OrdMap;
 
 use crate::support::pods::Pod;
 use slices::{Desired, MANAGED_BY};
@@ -45,7 +44,7 @@ impl Controller for EndpointSlices {
         let pods = selected_pods(view, &object, &service);
         let mut desired = Vec::new();
         for family in families(&service) {
-            let mut groups: BTreeMap<String, Desired> = BTreeMap::new();
+            let mut groups: OrdMap<String, Desired> = OrdMap::new();
             for pod in &pods {
                 let Some(endpoint) = endpoint(view, pod, &service, family) else { continue };
                 let ports = ports(&service, pod);

@@ -9,8 +9,6 @@ mod replicas;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 use crate::tuning::{Autoscaler, Tuning};
 use api::controller::{Ask, Memory, Question};
 use api::kinds::{HORIZONTAL_POD_AUTOSCALER, POD};
@@ -20,6 +18,7 @@ use api::{
     Actions, Controller, Key, Kind, Kinds, Lens, LensMut, Next, Object, Status, Value, View, Wakes,
     Watch,
 };
+use stdx::OrdMap;
 use stdx::time::{Mono, Now};
 
 use crate::support::conditions::{self, Condition};
@@ -61,7 +60,7 @@ struct Known {
 }
 
 /// By namespace and name.
-type All = BTreeMap<(String, String), Known>;
+type All = OrdMap<(String, String), Known>;
 
 fn place(namespace: &str, name: &str) -> (String, String) {
     (namespace.to_owned(), name.to_owned())
@@ -103,7 +102,7 @@ type Current = Vec<Value>;
 fn begin(view: &View<'_>, object: Object, all: &mut All, actions: &mut Actions) -> Next {
     let now = view.now;
     let known = all.entry(place(object.namespace(), object.name()));
-    let is_first = matches!(known, std::collections::btree_map::Entry::Vacant(_));
+    let is_first = matches!(known, stdx::ordered::Entry::Vacant(_));
     let known = known.or_default();
     if !is_first && now.mono < known.due {
         return Next::After(known.due.since(now.mono));

@@ -1,10 +1,10 @@
 //! How many replicas a metric asks for: upstream's replica calculator.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::tuning::Autoscaler;
 use api::{Lens, Object, Quantity, Value};
+use stdx::OrdMap;
 use stdx::time::{Now, Wall};
 
 use crate::support::conditions;
@@ -18,7 +18,7 @@ pub(super) struct Measure {
 }
 
 /// By the pod's name.
-pub(super) type Measures = BTreeMap<String, Measure>;
+pub(super) type Measures = OrdMap<String, Measure>;
 
 /// What is wanted of each pod.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +65,7 @@ pub(super) fn of_pods(
     }
     let requests = match target {
         Target::Utilization { resource, container, .. } => requests(pods, resource, container)?,
-        Target::Average(..) => BTreeMap::new(),
+        Target::Average(..) => OrdMap::new(),
     };
     let first = ratio(&measures, &requests, target)?;
     let unchanged =
@@ -201,8 +201,8 @@ fn requests(
     pods: &[Object],
     resource: &str,
     container: &str,
-) -> Result<BTreeMap<String, i64>, String> {
-    let mut requests = BTreeMap::new();
+) -> Result<OrdMap<String, i64>, String> {
+    let mut requests = OrdMap::new();
     for pod in pods {
         let tree = pod.tree();
         let sidecars = tree.list("spec.initContainers").iter();
@@ -235,7 +235,7 @@ struct Ratio {
 
 fn ratio(
     measures: &Measures,
-    requests: &BTreeMap<String, i64>,
+    requests: &OrdMap<String, i64>,
     target: Target<'_>,
 ) -> Result<Ratio, String> {
     let total =

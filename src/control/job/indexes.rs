@@ -1,7 +1,6 @@
 //! Completion indexes: sets written as `1,3-5`, of pods, and those that fail.
 
-use std::collections::BTreeSet;
-use stdx::Gather;
+use stdx::{Gather, OrdSet};
 
 use api::Lens;
 
@@ -12,8 +11,8 @@ const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 const IGNORED_FAILURES: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 
 /// Reads `1,3-5`; what cannot be read is left out.
-pub(super) fn parse(text: &str) -> BTreeSet<i64> {
-    let mut set = BTreeSet::new();
+pub(super) fn parse(text: &str) -> OrdSet<i64> {
+    let mut set = OrdSet::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         if let (Ok(first), Ok(last)) = (first.parse::<i64>(), last.parse::<i64>()) {
@@ -25,7 +24,7 @@ pub(super) fn parse(text: &str) -> BTreeSet<i64> {
 }
 
 /// Writes runs of three and more as `3-5`.
-pub(super) fn format(set: &BTreeSet<i64>) -> String {
+pub(super) fn format(set: &OrdSet<i64>) -> String {
     let mut runs: Vec<(i64, i64)> = Vec::new();
     for index in set {
         match runs.last_mut() {
@@ -87,7 +86,7 @@ impl Run<'_> {
             .collect();
         self.failed_indexes.extend(failed);
         // Of the other failed pods the one that failed last stays, as the record of its index.
-        let active: BTreeSet<i64> = self.active().filter_map(of).gather();
+        let active: OrdSet<i64> = self.active().filter_map(of).gather();
         for (idx, pod) in self.pods.iter().enumerate() {
             let Some(index) = valid(pod).filter(|_| self.pod_failed(pod) && is_tracked(pod)) else {
                 continue;

@@ -1,13 +1,12 @@
 //! Which pods of a job to make and which to delete.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use api::kinds::POD;
 use api::{Actions, Lens, LensMut, Next, Value, json};
-use stdx::backoff::Backoff;
 use stdx::time::Wall;
 use stdx::{Arrange, Gather};
+use stdx::{OrdSet, backoff::Backoff};
 
 use super::{INDEX, Run, TRACKING, count, indexes, policy};
 use crate::support::names::Names;
@@ -70,7 +69,7 @@ impl Run<'_> {
 
     /// The first indexes that have not succeeded, failed or an active pod.
     fn pending_indexes(&self, n: usize) -> Vec<i64> {
-        let mut taken: BTreeSet<i64> = self.active().filter_map(indexes::of).gather();
+        let mut taken: OrdSet<i64> = self.active().filter_map(indexes::of).gather();
         if self.replaces_only_failed() {
             let live = self.pods.iter().filter(|pod| !pod.finished());
             taken.extend(live.filter_map(indexes::of));
@@ -91,7 +90,7 @@ impl Run<'_> {
         let mut surplus = Vec::new();
         if self.is_indexed() {
             let completions = self.completions().unwrap_or(0);
-            let mut seen = BTreeSet::new();
+            let mut seen = OrdSet::new();
             // The best pod of each index stays: those at the end of the order.
             let mut kept = Vec::new();
             for pod in rest.into_iter().rev() {

@@ -11,8 +11,6 @@ mod policy;
 mod tests;
 mod track;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use api::kinds::{JOB, POD};
 use api::selector::Selector;
 use api::{
@@ -20,6 +18,7 @@ use api::{
     Wakes, Watch, json,
 };
 use stdx::time::{Now, Wall};
+use stdx::{OrdMap, OrdSet};
 
 use crate::support::claim::{claim, wakes};
 use crate::support::conditions::{self, Condition};
@@ -150,11 +149,11 @@ struct Run<'a> {
     pods: Vec<Pod>,
     /// The status as it shall be.
     status: Value,
-    uncounted: [BTreeSet<String>; 2],
-    succeeded_indexes: BTreeSet<i64>,
-    failed_indexes: BTreeSet<i64>,
+    uncounted: [OrdSet<String>; 2],
+    succeeded_indexes: OrdSet<i64>,
+    failed_indexes: OrdSet<i64>,
     /// Of each index the failed pod that stays until it is replaced: it holds the failure count.
-    last_failed: BTreeMap<i64, usize>,
+    last_failed: OrdMap<i64, usize>,
     ending: Option<Ending>,
     actions: &'a mut Actions,
 }
@@ -193,7 +192,7 @@ impl<'a> Run<'a> {
             uncounted: [set("succeeded"), set("failed")],
             succeeded_indexes: indexes("completedIndexes"),
             failed_indexes: indexes("failedIndexes"),
-            last_failed: BTreeMap::new(),
+            last_failed: OrdMap::new(),
             ending: None,
             actions,
         }

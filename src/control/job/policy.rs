@@ -1,8 +1,7 @@
 //! What a job's rules make of failed pods (`podFailurePolicy`) and of succeeded indexes (`successPolicy`).
 
-use std::collections::BTreeSet;
-
 use api::{Lens, Value};
+use stdx::OrdSet;
 
 use super::{count, indexes};
 use crate::support::conditions;
@@ -78,7 +77,7 @@ fn by_condition(rule: &Value, pod: &Pod) -> Option<String> {
 }
 
 /// The number of the first success rule that is met.
-pub(super) fn success(job: &Value, succeeded: &BTreeSet<i64>) -> Option<usize> {
+pub(super) fn success(job: &Value, succeeded: &OrdSet<i64>) -> Option<usize> {
     job.list("spec.successPolicy.rules").iter().position(|rule| {
         let wanted =
             rule.has("succeededIndexes").then(|| indexes::parse(rule.str("succeededIndexes")));

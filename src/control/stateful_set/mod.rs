@@ -5,7 +5,6 @@ mod identity;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use api::kinds::{PERSISTENT_VOLUME_CLAIM, POD, STATEFUL_SET};
@@ -14,8 +13,8 @@ use api::{
     Action, Actions, Controller, Key, Kind, Lens, LensMut, Next, Object, OnFailure, Status, Value,
     View, Wakes, Watch,
 };
-use stdx::Arrange;
 use stdx::time::Now;
+use stdx::{Arrange, OrdSet};
 
 use crate::support::claim::{claim, wakes};
 use crate::support::pods::Pod;
@@ -94,7 +93,7 @@ impl Run<'_> {
             self.work();
         }
         let pods = self.pods.iter().map(|pod| pod.object.label(REVISION_LABEL).unwrap_or(""));
-        let mut used: BTreeSet<String> = pods.map(str::to_owned).collect();
+        let mut used: OrdSet<String> = pods.map(str::to_owned).collect();
         used.extend([self.current.name.clone(), self.update.name.clone()]);
         history.truncate(self.tree, &used, self.actions);
         let min_ready = self.min_ready();

@@ -1,11 +1,9 @@
 //! The history of a template as ControllerRevisions: finding, making and forgetting them.
 
-use std::collections::BTreeSet;
-
 use api::kinds::CONTROLLER_REVISION;
 use api::selector::Selector;
 use api::{Actions, Lens, LensMut, Object, Value, View, hash, json};
-use stdx::Arrange;
+use stdx::{Arrange, OrdSet};
 
 use super::claim::claim;
 use super::{controller_reference, same};
@@ -139,7 +137,7 @@ impl History {
     }
 
     /// Deletes the oldest revisions beyond `revisionHistoryLimit` that nothing uses.
-    pub(crate) fn truncate(&self, tree: &Value, used: &BTreeSet<String>, actions: &mut Actions) {
+    pub(crate) fn truncate(&self, tree: &Value, used: &OrdSet<String>, actions: &mut Actions) {
         let limit = tree.int("spec.revisionHistoryLimit").unwrap_or(10);
         let idle: Vec<&Revision> = self
             .all

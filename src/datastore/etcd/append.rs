@@ -21,10 +21,9 @@
 //! say, and the reason of the refusal may be gone when it arrives (a key that was in the way is deleted).
 //! So a refusal itself writes the server's key, unless it holds the token: after that every copy is too old.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use stdx::{Context, Error, Result};
+use stdx::{Context, Error, OrdMap, Result};
 use store::{Append, Appended, Row, Span};
 use wire::etcd::{
     Bytes, Compare, CompareResult, CompareTarget, DeleteRangeRequest, Operand, PutRequest,
@@ -142,7 +141,7 @@ fn compares(own: Bytes, append: &Append) -> Vec<Compare> {
         Compare::mod_revision(key, range_end, CompareResult::LESS, next)
     };
     // Those that are looked at besides, each once.
-    let mut looked_at: BTreeMap<(Bytes, Bytes), ()> = BTreeMap::new();
+    let mut looked_at: OrdMap<(Bytes, Bytes), ()> = OrdMap::new();
     for span in &append.relied {
         if let Some(range) = range_of(span) {
             looked_at.insert(range, ());

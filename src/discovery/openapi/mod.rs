@@ -7,13 +7,13 @@ mod gnostic;
 mod paths;
 mod schemas;
 
-use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use api::catalog::Kinds;
 use api::codec::write_tree_json;
 use api::form::Form;
 use serde_json::{Value, json};
+use stdx::OrdMap;
 use wire::json::put_string;
 
 /// The two dialects.
@@ -32,7 +32,7 @@ pub(crate) fn v3_paths(kinds: &Kinds) -> Vec<String> {
 /// the kinds are the same.
 pub fn v3_hashes(kinds: &Kinds) -> Vec<(String, String)> {
     /// Of what code says, which is the same as long as the process lives.
-    static IN_CODE: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+    static IN_CODE: OnceLock<OrdMap<String, String>> = OnceLock::new();
     let in_code = IN_CODE.get_or_init(|| {
         let kinds = Kinds::built_in();
         let hash = |path: String| {

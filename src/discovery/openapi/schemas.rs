@@ -1,12 +1,10 @@
 //! Types as JSON schemas.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use api::form::Form;
 use api::schema::{Field, Scalar, Shape, TypeId, schema};
 use api::structural::{is_open, published};
 use serde_json::{Map, Value, json};
-use stdx::Arrange;
+use stdx::{Arrange, OrdMap, OrdSet};
 
 use super::Dialect;
 use crate::Subresource;
@@ -42,14 +40,14 @@ const SPECIAL: &[&str] = &[
 
 /// Everything that the forms' types refer to, each once, in a fixed order.
 pub(super) fn reachable<'a>(forms: &[Form<'a>]) -> Vec<Item<'a>> {
-    let mut types: BTreeSet<TypeId> = BTreeSet::new();
+    let mut types: OrdSet<TypeId> = OrdSet::new();
     let mut others: Vec<Item<'a>> = Vec::new();
     let mut open: Vec<TypeId> =
         ["ListMeta", "Status", "DeleteOptions", "APIResourceList", "WatchEvent"]
             .into_iter()
             .filter_map(|name| schema().meta(name))
             .collect();
-    let mut lists: BTreeMap<String, Form<'a>> = BTreeMap::new();
+    let mut lists: OrdMap<String, Form<'a>> = OrdMap::new();
     for form in forms {
         match form.table() {
             Some(root) => open.push(root),

@@ -5,11 +5,11 @@
 //! for those not yet let go, received data by the windows, data to send by `SEND_BUFFERED_MAX_BYTES`
 //! a stream, control frames by the driver, which stops reading while they pile up.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::task::Waker;
 
-use stdx::never;
 use stdx::time::Mono;
+use stdx::{OrdMap, never};
 use wire::headers::Headers;
 use wire::hpack;
 use wire::http1::content_length;
@@ -36,7 +36,7 @@ pub(super) struct State {
     pub(super) config: Config,
     encoder: hpack::Encoder,
     decoder: hpack::Decoder,
-    pub(super) streams: BTreeMap<u32, Stream>,
+    pub(super) streams: OrdMap<u32, Stream>,
     /// Streams that are open as the protocol counts.
     pub(super) n_open: usize,
     /// Encoded frames that go out before any data.
@@ -135,7 +135,7 @@ impl State {
         State {
             encoder: hpack::Encoder::new(),
             decoder: hpack::Decoder::new(hpack::TABLE_DEFAULT_BYTES),
-            streams: BTreeMap::new(),
+            streams: OrdMap::new(),
             n_open: 0,
             control,
             ready: VecDeque::new(),

@@ -3,11 +3,11 @@
 //! Received data that nobody reads is bounded by `RECEIVED_MAX_BYTES` a stream, after which the
 //! whole connection is not read until somebody does.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::task::{Context as Task, Poll, Waker};
 
-use stdx::{Error, Result};
+use stdx::{Error, OrdMap, Result};
 use wire::headers::Headers;
 use wire::spdy::{self as codec, DATA_MAX_BYTES, Frame, SpdyError};
 
@@ -23,7 +23,7 @@ const OUTPUT_MAX_BYTES: usize = 32 * 1024;
 const WINDOW_STEP: i64 = codec::WINDOW_DEFAULT / 2;
 
 pub(super) struct State {
-    streams: BTreeMap<u32, StreamState>,
+    streams: OrdMap<u32, StreamState>,
     control: Vec<u8>,
     ready: VecDeque<u32>,
     encoder: codec::HeaderEncoder,
@@ -72,7 +72,7 @@ struct StreamState {
 impl State {
     pub(super) fn new(first_stream: u32) -> State {
         State {
-            streams: BTreeMap::new(),
+            streams: OrdMap::new(),
             control: Vec::new(),
             ready: VecDeque::new(),
             encoder: codec::HeaderEncoder::new(),

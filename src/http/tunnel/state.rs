@@ -2,12 +2,12 @@
 //!
 //! What nobody reads is bounded: a peer is told to pause a connection, and one that sends on all the same loses it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::task::{Context as Task, Poll, Waker};
 use std::time::Duration;
 
-use stdx::time::Mono;
+use stdx::{OrdMap, OrdSet, time::Mono};
 use wire::remotedialer::{self as codec, Kind, Message, MessageError};
 
 /// Received data of one connection after which the peer is told to pause it, below which to go on; remotedialer's.
@@ -48,7 +48,7 @@ pub(super) struct Wanted {
 
 #[derive(Default)]
 pub(super) struct State {
-    connections: BTreeMap<i64, Connection>,
+    connections: OrdMap<i64, Connection>,
     control: VecDeque<Vec<u8>>,
     /// Connections that have something to send, each once, in turn.
     ready: VecDeque<i64>,
@@ -365,7 +365,7 @@ impl State {
 
     /// Connections that an agent's lists lack twice are over there. Once is not enough: the list may have been made
     /// before the agent knew of a connection.
-    fn sync(&mut self, ids: &BTreeSet<i64>) {
+    fn sync(&mut self, ids: &OrdSet<i64>) {
         let mut lost = Vec::new();
         for (id, connection) in &mut self.connections {
             let is_missed = !ids.contains(id);

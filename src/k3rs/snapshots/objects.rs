@@ -1,13 +1,11 @@
 //! What the cluster is told of snapshots, as k3s tells it: an ETCDSnapshotFile each, and all of them in a ConfigMap.
 
-use std::collections::BTreeMap;
-
 use api::kinds::{CONFIG_MAP, ETCD_SNAPSHOT_FILE, EVENT};
 use api::{Lens, LensMut, Object, Status, Value, json};
 use client::events::{Folder, Source, Tell};
 use client::{Client, DeleteOptions, ListOptions, PatchType};
 use cluster::token;
-use stdx::Gather;
+use stdx::{Gather, OrdMap};
 
 use super::files::File;
 use crate::snapshot_flags::ZIP;
@@ -109,7 +107,7 @@ pub(super) async fn tell(
         ..ListOptions::default()
     };
     let known = client.list(&ETCD_SNAPSHOT_FILE, "", options).await?.items;
-    let mut wanted: BTreeMap<String, &File> = BTreeMap::new();
+    let mut wanted: OrdMap<String, &File> = OrdMap::new();
     for file in files {
         wanted.insert(object_name(file, storage, node), file);
     }
@@ -152,7 +150,7 @@ async fn tell_in_one(client: &Client, files: &[File], storage: &str) -> Result<(
         };
     }
     let entries = files.iter().map(|file| (key(file, storage), Value::from(entry(file, storage))));
-    let mut data: BTreeMap<String, Value> = entries.gather();
+    let mut data: OrdMap<String, Value> = entries.gather();
     let tree = known.map(|known| known.tree()).unwrap_or_default();
     for (key, value) in tree.at("data").as_object().into_iter().flatten() {
         if data.get(key) == Some(value) {

@@ -1,6 +1,5 @@
 //! The agent's end: a tunnel to each server, and what servers may reach through it.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,8 +13,8 @@ use http::tls::{self, Identity, Trust};
 use http::tunnel::{Exits, MESSAGE_MAX_BYTES, Session, Stream};
 use http::websocket::{self, Connected, WebSocket};
 use kubelet::Kubelet;
-use stdx::backoff::Backoff;
 use stdx::{Context, Error, Result};
+use stdx::{OrdMap, backoff::Backoff};
 
 use crate::balancer::{Balancer, Place};
 use crate::egress::Mode;
@@ -97,7 +96,7 @@ pub(crate) async fn keep(balancer: Arc<Balancer>, paths: Paths, kubelet: Kubelet
     let exits = Reached { kubelet, pods: mode.has_pods() };
     let tunnels = Tunnels { paths, exits, n_open: AtomicUsize::new(0), changed: rt::Event::new() };
     let tunnels = Arc::new(tunnels);
-    let mut kept: BTreeMap<(Place, bool), rt::Task<Option<()>>> = BTreeMap::new();
+    let mut kept: OrdMap<(Place, bool), rt::Task<Option<()>>> = OrdMap::new();
     loop {
         let changed = balancer.changed();
         let (given, told) = balancer.servers();

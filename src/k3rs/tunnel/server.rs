@@ -1,11 +1,11 @@
 //! The server's end: the sessions that agents have opened, by node.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::client::Dial;
 use http::tunnel::{MESSAGE_MAX_BYTES, Session};
 use http::{Request, Response, websocket};
+use stdx::OrdMap;
 
 use crate::egress::Mode;
 
@@ -17,7 +17,7 @@ const NODES_MAX: usize = 8192;
 /// The tunnels of this server's agents.
 pub(crate) struct Tunnels {
     mode: Mode,
-    sessions: Mutex<BTreeMap<String, Vec<Arc<Session>>>>,
+    sessions: Mutex<OrdMap<String, Vec<Arc<Session>>>>,
 }
 
 impl Tunnels {
@@ -74,7 +74,7 @@ impl Tunnels {
         self.lock().get(node).and_then(|of_node| of_node.last().cloned())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Arc<Session>>>> {
+    fn lock(&self) -> MutexGuard<'_, OrdMap<String, Vec<Arc<Session>>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

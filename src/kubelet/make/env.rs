@@ -1,9 +1,7 @@
 //! A container's environment, and `$(VAR)` in it, in its command and in its arguments.
 
-use std::collections::BTreeMap;
-
 use api::{Lens, Value};
-use stdx::{Gather, Sensitive};
+use stdx::{Gather, OrdMap, Sensitive};
 
 use super::fields::{FieldContext, field, resource};
 use super::{Sources, config_map_entry, entries, secret_entry};
@@ -19,7 +17,7 @@ pub(crate) fn environment(
     services: &[(String, String)],
     context: &FieldContext,
 ) -> Result<Vec<(String, Sensitive)>, String> {
-    let service_map: BTreeMap<&str, &str> =
+    let service_map: OrdMap<&str, &str> =
         services.iter().map(|(name, value)| (&**name, &**value)).gather();
     let mut made = Environment::default();
     for from in container.list("envFrom") {
@@ -171,7 +169,7 @@ pub(crate) fn service_variables(
     namespace: &str,
     links: bool,
 ) -> Vec<(String, String)> {
-    let mut chosen: BTreeMap<&str, &Value> = BTreeMap::new();
+    let mut chosen: OrdMap<&str, &Value> = OrdMap::new();
     for service in services {
         let (own, name) = (service.str("metadata.namespace"), service.str("metadata.name"));
         let master = own == "default" && name == "kubernetes";

@@ -9,17 +9,15 @@ pub(crate) mod env;
 pub(crate) mod fields;
 pub(crate) mod security;
 
-use std::collections::BTreeMap;
-
 use api::{Lens, Value};
-use stdx::Sensitive;
+use stdx::{OrdMap, Sensitive};
 
 /// The ConfigMaps and Secrets of the pod's namespace that its spec names, as they are now.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
     /// `None`: looked up, not found.
-    pub config_maps: BTreeMap<String, Option<Value>>,
-    pub secrets: BTreeMap<String, Option<Value>>,
+    pub config_maps: OrdMap<String, Option<Value>>,
+    pub secrets: OrdMap<String, Option<Value>>,
 }
 
 impl Sources {
@@ -46,8 +44,8 @@ pub(crate) fn secret_entry(tree: &Value, key: &str) -> Option<Sensitive<Vec<u8>>
 }
 
 /// All keys of a ConfigMap or Secret with their bytes.
-pub(crate) fn entries(tree: &Value, secret: bool) -> BTreeMap<String, Sensitive<Vec<u8>>> {
-    let mut all = BTreeMap::new();
+pub(crate) fn entries(tree: &Value, secret: bool) -> OrdMap<String, Sensitive<Vec<u8>>> {
+    let mut all = OrdMap::new();
     for (key, text) in tree.pairs("data") {
         let bytes = match secret {
             true => wire::base64::decode(text).unwrap_or_default(),

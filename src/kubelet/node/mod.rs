@@ -3,16 +3,15 @@
 pub(crate) mod facts;
 pub(crate) mod register;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::{Lens, LensMut, Object, Status, Value, json, kinds};
 use client::PatchType;
-use stdx::Arrange;
 use stdx::backoff::Backoff;
 use stdx::time::{Mono, Wall};
+use stdx::{Arrange, OrdMap};
 
 use crate::shared::Shared;
 use facts::Facts;
@@ -37,7 +36,7 @@ pub(crate) struct Node {
     pub facts: Facts,
     pub pressure: Mutex<Pressure>,
     /// Conditions by type: status and since when.
-    conditions: Mutex<BTreeMap<&'static str, (String, Wall)>>,
+    conditions: Mutex<OrdMap<&'static str, (String, Wall)>>,
     changed: rt::Event,
     is_ready: AtomicBool,
     is_written: AtomicBool,
@@ -45,7 +44,7 @@ pub(crate) struct Node {
     was_written: rt::Event,
     pub started_at: Wall,
     /// CPU samples by cgroup, for rates: when, total, and the rate computed then.
-    pub samples: Mutex<BTreeMap<String, (Mono, u64, u64)>>,
+    pub samples: Mutex<OrdMap<String, (Mono, u64, u64)>>,
 }
 
 impl Node {

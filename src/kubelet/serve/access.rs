@@ -1,13 +1,12 @@
 //! Who may ask over HTTPS: client certificates or reviewed tokens, then a subject access review.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::{Lens, Status, Value, json, kinds, status::Reason};
 use client::{Answer, Body, Request as ApiRequest, Verb};
 use http::{Method, Request};
-use stdx::time::Mono;
+use stdx::{OrdMap, time::Mono};
 
 use crate::shared::Shared;
 
@@ -55,13 +54,13 @@ struct User {
 }
 
 /// User, verb and subresource; the answer and until when it is kept.
-type Answers = BTreeMap<(User, &'static str, &'static str), (bool, Mono)>;
+type Answers = OrdMap<(User, &'static str, &'static str), (bool, Mono)>;
 
 #[derive(Debug)]
 pub(super) struct Access {
     shared: Arc<Shared>,
     answers: Mutex<Answers>,
-    tokens: Mutex<BTreeMap<String, (Option<User>, Mono)>>,
+    tokens: Mutex<OrdMap<String, (Option<User>, Mono)>>,
 }
 
 impl Access {

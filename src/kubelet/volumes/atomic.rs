@@ -3,12 +3,11 @@
 //! The layout is upstream's: `..data` is a link to a timestamped directory that holds the files, and
 //! each name at the top is a link through `..data`. Replacing `..data` replaces everything at once.
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use stdx::time::Wall;
 use stdx::{Context, Gather, Result};
+use stdx::{OrdSet, time::Wall};
 
 use super::payload::{File, Payload};
 
@@ -99,7 +98,7 @@ fn count_files(directory: &Path) -> Result<usize> {
 
 /// One link for each first path component; links of names that are gone are removed.
 fn link_names(target: &Path, payload: &Payload) -> Result<()> {
-    let wanted: BTreeSet<&str> = payload.keys().filter_map(|path| path.split('/').next()).gather();
+    let wanted: OrdSet<&str> = payload.keys().filter_map(|path| path.split('/').next()).gather();
     for name in &wanted {
         let link = target.join(name);
         let to = Path::new(DATA).join(name);

@@ -1,19 +1,18 @@
 //! Persistent volumes that are directories of this node: hostPath, local, and local-path's own.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use api::pod::ephemeral::check_owner;
 use api::pod::references::{self, Target};
 use api::{Lens, Value};
-use stdx::{Error, Result};
+use stdx::{Error, OrdMap, Result};
 
 /// The claims and volumes that a pod's volumes lead to, by claim name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claims {
     /// Claim and, where it is bound, its volume.
-    pub found: BTreeMap<String, (Option<Value>, Option<Value>)>,
+    pub found: OrdMap<String, (Option<Value>, Option<Value>)>,
 }
 
 /// Where a bound claim's data is.

@@ -1,9 +1,7 @@
 //! What files a configMap, secret, downwardAPI or projected volume holds: pure, from what was looked up.
 
-use std::collections::BTreeMap;
-
 use api::{Lens, Value};
-use stdx::Sensitive;
+use stdx::{OrdMap, Sensitive};
 
 use crate::make::fields::{FieldContext, field, resource};
 use crate::make::{Sources, entries};
@@ -18,7 +16,7 @@ pub(crate) struct File {
 }
 
 /// Relative paths and their files.
-pub(crate) type Payload = BTreeMap<String, File>;
+pub(crate) type Payload = OrdMap<String, File>;
 
 /// A service account token that a projected volume wants.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,14 +1,13 @@
 //! Making a pod's volumes, refreshing those that follow API objects, and taking them down. Blocking.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use api::quantity::Quantity;
 use api::{Lens, Value};
-use stdx::Arrange;
 use stdx::time::Wall;
+use stdx::{Arrange, OrdMap};
 use stdx::{Context, Error, Result};
 use sys::tree::{self, Node};
 
@@ -26,7 +25,7 @@ pub(crate) struct Setup {
     pub claims: Claims,
     pub context: FieldContext,
     /// Token text by volume name and path in it.
-    pub tokens: BTreeMap<(String, String), String>,
+    pub tokens: OrdMap<(String, String), String>,
     /// `agent/pods/<uid>`: emptyDirs and subPath mounts.
     pub directory: PathBuf,
     /// The same in memory where the host has one: what comes from the API.
@@ -45,8 +44,8 @@ pub(crate) struct Mounted {
 ///
 /// # Errors
 /// The first volume that fails, with upstream's event message.
-pub(crate) fn set_up(setup: &Setup) -> std::result::Result<BTreeMap<String, Mounted>, String> {
-    let mut mounted = BTreeMap::new();
+pub(crate) fn set_up(setup: &Setup) -> std::result::Result<OrdMap<String, Mounted>, String> {
+    let mut mounted = OrdMap::new();
     for volume in setup.pod.list("spec.volumes") {
         let name = volume.str("name");
         match make(setup, volume) {

@@ -14,14 +14,13 @@ mod volume;
 pub(crate) use sandbox::network_of;
 pub(crate) use volume::remembered;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::pod::references::{self, Target};
 use api::{Lens, Object, Value, kinds};
-use stdx::time::Now;
 use stdx::{Arrange, Gather};
+use stdx::{OrdMap, time::Now};
 
 use crate::make;
 use crate::refs::RefKey;
@@ -40,7 +39,7 @@ pub(crate) struct Adopted {
     /// Else the newest dead one that the runtime still knows, with how its containers ended.
     pub lost: Option<String>,
     pub sandbox_attempt: u32,
-    pub mounted: Option<BTreeMap<String, Mounted>>,
+    pub mounted: Option<OrdMap<String, Mounted>>,
 }
 
 /// Runs the pod's worker until nothing of the pod is left, restarting it if it panics.
@@ -109,7 +108,7 @@ pub(crate) struct Worker {
     /// Requests under way, so that they end with the worker.
     tasks: Vec<rt::Task<()>>,
     start_task: Option<rt::Task<()>>,
-    mounted: Option<Arc<BTreeMap<String, Mounted>>>,
+    mounted: Option<Arc<OrdMap<String, Mounted>>>,
     tokens: Arc<rt::lock::Mutex<tokens::Tokens>>,
     journal: Arc<rt::lock::Mutex<journal::Journal>>,
     gate: journal::Gate,

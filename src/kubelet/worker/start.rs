@@ -1,6 +1,5 @@
 //! Starting one container: image, configuration, create, start, postStart.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use api::pod::references::{self, Place};
 use api::{Lens, Value, kinds};
 use runtime::{ContainerState, Mount};
-use stdx::{Context, Error, Sensitive};
+use stdx::{Context, Error, OrdSet, Sensitive};
 
 use super::Worker;
 use super::journal::{Gate, Journal};
@@ -468,7 +467,7 @@ fn write_files(
 /// The ConfigMaps and Secrets that the pod's spec names, as they are now.
 pub(super) async fn sources(shared: &Shared, tree: &Value) -> Result<Sources, String> {
     let namespace = tree.str("metadata.namespace");
-    let mut wanted = BTreeSet::new();
+    let mut wanted = OrdSet::new();
     references::visit(tree, &mut |reference| {
         // Secrets for pulls are looked up at each pull, and may be missing.
         if reference.place != Place::Pull {

@@ -1,10 +1,10 @@
 //! Service account tokens for projected volumes: asked for once, renewed at 80 % of their life.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::{Lens, Value, json, kinds};
 use client::{Answer, Body, Client, Request, Verb};
+use stdx::OrdMap;
 use stdx::time::{Mono, Now, Wall};
 
 use crate::volumes::TokenWanted;
@@ -13,7 +13,7 @@ use podplan::Pod;
 /// The tokens of one pod, by volume and path.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
-    held: BTreeMap<(String, String), Token>,
+    held: OrdMap<(String, String), Token>,
 }
 
 #[derive(Debug)]

@@ -1,9 +1,8 @@
 //! Having the pod's volumes made, refreshed and taken down.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use stdx::Gather;
+use stdx::{Gather, OrdMap};
 
 use api::{Lens, Value, json, kinds};
 
@@ -150,7 +149,7 @@ impl Limb {
     /// Looks up everything that the volumes are made from.
     async fn setup(self) -> Result<Setup, String> {
         let tree = self.pod.object.tree();
-        let mut tokens = BTreeMap::new();
+        let mut tokens = OrdMap::new();
         let account = match tree.str("spec.serviceAccountName") {
             "" => "default",
             account => account,
@@ -237,7 +236,7 @@ impl Limb {
 }
 
 /// Writes down where the volumes are, for a kubelet that starts while the API is away.
-async fn remember(shared: &Shared, uid: &str, mounted: &BTreeMap<String, Mounted>) {
+async fn remember(shared: &Shared, uid: &str, mounted: &OrdMap<String, Mounted>) {
     let tree: Vec<Value> = mounted
         .iter()
         .map(|(name, m)| json!({"name": name, "path": m.path, "readOnly": m.read_only}))
@@ -253,7 +252,7 @@ async fn remember(shared: &Shared, uid: &str, mounted: &BTreeMap<String, Mounted
 }
 
 /// Reads what `remember` wrote. Blocking.
-pub(crate) fn remembered(directory: &std::path::Path) -> Option<BTreeMap<String, Mounted>> {
+pub(crate) fn remembered(directory: &std::path::Path) -> Option<OrdMap<String, Mounted>> {
     let bytes = rt::fs::read_record(directory.join(MOUNTED), rt::fs::SMALL_MAX_BYTES).ok()??;
     let tree: Value = serde_json::from_slice(&bytes).ok()?;
     Some(

@@ -1,14 +1,13 @@
 //! Cluster DNS over TCP: whose connection goes when there are too many, and one question after the other.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rt::io::{AsyncReadExt, AsyncWriteExt};
 use rt::net::{TcpListener, TcpStream};
-use stdx::time::Mono;
 use stdx::{Context, Result};
+use stdx::{OrdMap, time::Mono};
 use wire::dns::{MESSAGE_MAX_BYTES, Query};
 
 use super::{Dns, QUERY_MAX_BYTES, Step};
@@ -64,7 +63,7 @@ impl Places {
 /// The connection to be given up, if there are too many: of whoever has most, the one that did nothing for
 /// longest.
 fn surplus(taken: impl ExactSizeIterator<Item = (IpAddr, Mono)> + Clone) -> Option<usize> {
-    let mut holders: BTreeMap<IpAddr, usize> = BTreeMap::new();
+    let mut holders: OrdMap<IpAddr, usize> = OrdMap::new();
     for (address, _) in taken.clone() {
         *holders.entry(address).or_default() += 1;
     }

@@ -3,7 +3,6 @@
 
 #![allow(clippy::print_stdout)] // a test program of its own: what it prints is its report
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
@@ -18,6 +17,7 @@ use net::{Config, HostPort, Net, PodRequest, Protocol};
 use rt::BoxFuture;
 use rt::channel::{Receiver, Sender};
 use serde_json::{Value, json};
+use stdx::OrdMap;
 
 /// Says what is missing; in CI that is a failure.
 fn skipped(why: &str) {
@@ -500,7 +500,7 @@ struct FakeApi {
 #[derive(Default)]
 struct FakeState {
     revision: u64,
-    objects: BTreeMap<(&'static str, String), Object>,
+    objects: OrdMap<(&'static str, String), Object>,
     watchers: Vec<(&'static str, Sender<WatchEvent>)>,
 }
 

@@ -1,7 +1,8 @@
 //! What the rules say of one connection: to find those that lost their permission.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+
+use stdx::OrdMap;
 
 use super::{EGRESS, INGRESS, Policies};
 use crate::address::Protocol;
@@ -10,7 +11,7 @@ use crate::table::{Chain, Frontend, Key, Part, Rule, Set, SetKind, is_ipv6};
 /// Judges many connections by the same rules.
 pub(crate) struct Judge<'a> {
     policies: &'a Policies,
-    chains: BTreeMap<&'a str, &'a Vec<Rule>>,
+    chains: OrdMap<&'a str, &'a Vec<Rule>>,
 }
 
 /// The first packet of a connection, addressed to who answers.

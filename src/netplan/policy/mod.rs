@@ -9,12 +9,11 @@ mod compile;
 mod judge;
 mod read;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::Value as Tree;
-use stdx::{Arrange, Gather};
+use stdx::{Arrange, Gather, OrdMap, OrdSet};
 
 use crate::address::{Cidr, Protocol};
 use crate::owners::{Name, Owners};
@@ -35,20 +34,20 @@ pub(crate) struct Policies {
     owner: u32,
     cluster: Vec<Cidr>,
     families: Vec<bool>,
-    namespaces: BTreeMap<Box<str>, Labels>,
-    pods: BTreeMap<Name, Pod>,
-    policies: BTreeMap<Name, u32>,
+    namespaces: OrdMap<Box<str>, Labels>,
+    pods: OrdMap<Name, Pod>,
+    policies: OrdMap<Name, u32>,
     /// By their ids: one that changed is a new one, and the old one ends when no pod is led to it any more.
-    entries: BTreeMap<u32, Entry>,
+    entries: OrdMap<u32, Entry>,
     /// This node's pods, by the address that they were given, and the other way round.
-    local: BTreeMap<IpAddr, Name>,
-    own: BTreeMap<Name, Vec<IpAddr>>,
-    placed: BTreeMap<IpAddr, [Option<Arc<Isolation>>; 2]>,
-    isolations: BTreeMap<(usize, Vec<u32>), Arc<Isolation>>,
-    groups: BTreeMap<Box<str>, Group>,
-    ports: BTreeMap<(Protocol, Box<str>), Shared>,
+    local: OrdMap<IpAddr, Name>,
+    own: OrdMap<Name, Vec<IpAddr>>,
+    placed: OrdMap<IpAddr, [Option<Arc<Isolation>>; 2]>,
+    isolations: OrdMap<(usize, Vec<u32>), Arc<Isolation>>,
+    groups: OrdMap<Box<str>, Group>,
+    ports: OrdMap<(Protocol, Box<str>), Shared>,
     /// How many pods each element stands for.
-    counts: BTreeMap<(Set, Key), u32>,
+    counts: OrdMap<(Set, Key), u32>,
     next_id: u32,
     is_full: bool,
     /// Permissions may have gone.
@@ -102,17 +101,17 @@ impl Policies {
             owner,
             cluster,
             families,
-            namespaces: BTreeMap::new(),
-            pods: BTreeMap::new(),
-            policies: BTreeMap::new(),
-            entries: BTreeMap::new(),
-            local: BTreeMap::new(),
-            own: BTreeMap::new(),
-            placed: BTreeMap::new(),
-            isolations: BTreeMap::new(),
-            groups: BTreeMap::new(),
-            ports: BTreeMap::new(),
-            counts: BTreeMap::new(),
+            namespaces: OrdMap::new(),
+            pods: OrdMap::new(),
+            policies: OrdMap::new(),
+            entries: OrdMap::new(),
+            local: OrdMap::new(),
+            own: OrdMap::new(),
+            placed: OrdMap::new(),
+            isolations: OrdMap::new(),
+            groups: OrdMap::new(),
+            ports: OrdMap::new(),
+            counts: OrdMap::new(),
             next_id: 0,
             is_full: false,
             changed: false,
@@ -185,10 +184,10 @@ impl Policies {
     }
 
     /// All pods of this node that have an address.
-    pub(crate) fn set_local(&mut self, local: &BTreeMap<IpAddr, Name>, at: &mut At<'_>) {
+    pub(crate) fn set_local(&mut self, local: &OrdMap<IpAddr, Name>, at: &mut At<'_>) {
         let all = self.local.iter().chain(local);
         let differs = |address: &IpAddr| self.local.get(address) != local.get(address);
-        let addresses: BTreeSet<IpAddr> = all.map(|(address, _)| *address).filter(differs).gather();
+        let addresses: OrdSet<IpAddr> = all.map(|(address, _)| *address).filter(differs).gather();
         for address in addresses {
             let names = [self.local.get(&address).cloned(), local.get(&address).cloned()];
             for name in names.iter().flatten() {
@@ -214,7 +213,7 @@ impl Policies {
 
     /// Takes everything out of the table.
     pub(crate) fn clear(&mut self, at: &mut At<'_>) {
-        self.set_local(&BTreeMap::new(), at);
+        self.set_local(&OrdMap::new(), at);
     }
 
     pub(crate) fn chains(&self) -> impl Iterator<Item = (&Arc<str>, &Vec<Rule>)> {

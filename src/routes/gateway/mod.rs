@@ -2,11 +2,10 @@
 
 mod filter;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use api::kind::{Declared, Scope};
 use api::selector::Selector;
 use api::{Kind, Lens, Object, Value, kinds};
+use stdx::{OrdMap, OrdSet};
 
 use crate::table::Key;
 pub(crate) use filter::{Backend, Filter, Match, Rule, of_match};
@@ -34,13 +33,13 @@ pub(crate) static REFERENCE_GRANT: Kind = kind("ReferenceGrant", "referencegrant
 /// Everything of Gateway API that is known.
 #[derive(Debug, Default)]
 pub(crate) struct Gateways {
-    pub(crate) classes: BTreeMap<Box<str>, Class>,
-    pub(crate) gateways: BTreeMap<Key, Gateway>,
+    pub(crate) classes: OrdMap<Box<str>, Class>,
+    pub(crate) gateways: OrdMap<Key, Gateway>,
     /// HTTPRoutes, and after them GRPCRoutes.
-    pub(crate) routes: BTreeMap<(bool, Key), Route>,
-    pub(crate) grants: BTreeMap<Key, Grant>,
+    pub(crate) routes: OrdMap<(bool, Key), Route>,
+    pub(crate) grants: OrdMap<Key, Grant>,
     /// For the labels by which listeners choose them.
-    pub(crate) namespaces: BTreeMap<Box<str>, Object>,
+    pub(crate) namespaces: OrdMap<Box<str>, Object>,
 }
 
 impl Gateways {
@@ -264,7 +263,7 @@ pub(crate) struct Route {
     pub(crate) object: Object,
     pub(crate) parents: Vec<Parent>,
     /// In lower case.
-    pub(crate) hostnames: BTreeSet<Box<str>>,
+    pub(crate) hostnames: OrdSet<Box<str>>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) created_secs: i64,
     pub(crate) told: Told,

@@ -1,6 +1,6 @@
 //! Which routes are attached to which listeners, and for which hosts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use stdx::{OrdMap, OrdSet};
 
 use super::listener::{State, Verdict};
 use crate::gateway::{From, GROUP, Gateway, Gateways, Parent, Route};
@@ -18,12 +18,12 @@ pub(super) struct Held<'a> {
 pub(super) struct Attached {
     pub(super) gateway: Key,
     pub(super) listener: usize,
-    pub(super) hosts: BTreeSet<Box<str>>,
+    pub(super) hosts: OrdSet<Box<str>>,
 }
 
 /// Attaches a route to one of its parents. `None` if that is nobody of ours.
 pub(super) fn attach(
-    held: &mut BTreeMap<Key, Held<'_>>,
+    held: &mut OrdMap<Key, Held<'_>>,
     known: &Gateways,
     route: &Route,
     grpc: bool,
@@ -75,9 +75,9 @@ fn allows(known: &Gateways, from: &From, own: &str, namespace: &str) -> bool {
 }
 
 /// The hosts that a listener and a route both mean; empty if there are none.
-fn intersection(listener: &str, route: &BTreeSet<Box<str>>) -> BTreeSet<Box<str>> {
+fn intersection(listener: &str, route: &OrdSet<Box<str>>) -> OrdSet<Box<str>> {
     if route.is_empty() {
-        return BTreeSet::from([listener.into()]);
+        return OrdSet::from([listener.into()]);
     }
     let both = route.iter().filter_map(|host| {
         if covers(listener, host) {

@@ -1,8 +1,9 @@
 //! From Gateway API's objects to routes of the table, and to what their status says.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use stdx::OrdMap;
 
 use super::attach::{Attached, Held, attach, covers};
 use super::listener::{self, Verdict};
@@ -37,7 +38,7 @@ impl<'a> Builder<'a> {
             let told = status::of_class(class, now);
             self.told(&class.object, told);
         }
-        let mut held: BTreeMap<Key, Held<'a>> = BTreeMap::new();
+        let mut held: OrdMap<Key, Held<'a>> = OrdMap::new();
         for (key, gateway) in &known.gateways {
             let class = known.classes.get(&gateway.class);
             if class.is_some_and(|class| class.ours && !class.has_parameters) {
@@ -71,7 +72,7 @@ impl<'a> Builder<'a> {
 
     fn gateway_route(
         &mut self,
-        held: &mut BTreeMap<Key, Held<'a>>,
+        held: &mut OrdMap<Key, Held<'a>>,
         key: &Key,
         route: &'a Route,
         grpc: bool,
@@ -106,7 +107,7 @@ impl<'a> Builder<'a> {
     /// Say what a route asks for and does not get: then nothing of it is served.
     fn serve(
         &mut self,
-        held: &BTreeMap<Key, Held<'a>>,
+        held: &OrdMap<Key, Held<'a>>,
         key: &Key,
         route: &Route,
         grpc: bool,

@@ -2,14 +2,13 @@
 //!
 //! Source: k8s.io/kubernetes/pkg/apis/admissionregistration/validation.
 
-use std::collections::BTreeSet;
-
 use api::complain::Complain;
 use api::lens::Lens;
 use api::names;
 use api::policy::{Names, Wanted};
 use api::status::Cause;
 use serde_json::Value;
+use stdx::OrdSet;
 
 use crate::checks;
 use crate::column::Column;
@@ -38,7 +37,7 @@ struct Grandfathered {
 impl Grandfathered {
     fn of(old: Option<&Value>) -> Grandfathered {
         let hooks = old.map_or(&[][..], |old| old.list("webhooks"));
-        let mut seen = BTreeSet::new();
+        let mut seen = OrdSet::new();
         Grandfathered {
             side_effects: hooks
                 .iter()
@@ -56,7 +55,7 @@ fn knows_version(versions: &[Value]) -> bool {
 
 pub(crate) fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let known = Grandfathered::of(old);
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     for (idx, hook) in new.list("webhooks").iter().enumerate() {
         let path = format!("webhooks[{idx}]");
         webhook(hook, &path, &known, causes);
@@ -165,7 +164,7 @@ fn resources(rule: &Value, path: &str, causes: &mut Vec<Cause>) {
     if all.is_empty() {
         causes.required(&path, "");
     }
-    let (mut every_sub, mut every_resource) = (BTreeSet::new(), BTreeSet::new());
+    let (mut every_sub, mut every_resource) = (OrdSet::new(), OrdSet::new());
     let mut plain = false;
     for (idx, resource) in all.iter().enumerate() {
         let item = format!("{path}[{idx}]");
@@ -326,7 +325,7 @@ pub(crate) fn conditions(
     if conditions.len() > CONDITIONS_MAX {
         causes.too_many(path, conditions.len(), CONDITIONS_MAX);
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     for (idx, condition) in conditions.iter().enumerate() {
         let path = format!("{path}[{idx}]");
         let expression = condition.str("expression").trim();
@@ -352,7 +351,7 @@ fn versions(all: &[Value], path: &str, known: &Grandfathered, causes: &mut Vec<C
         let detail = format!("must specify one of {}", REVIEW_VERSIONS.join(", "));
         return causes.required(path, &detail);
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     for (idx, version) in all.iter().filter_map(Value::as_str).enumerate() {
         let path = format!("{path}[{idx}]");
         match seen.insert(version) {

@@ -143,7 +143,7 @@ fn versions(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         Some(shown) => causes.invalid_whole("spec.versions", &format!("{shown}: {detail}")),
         None => causes.invalid_whole("spec.versions", detail),
     };
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = stdx::OrdSet::new();
     if !versions.iter().all(|version| seen.insert(version.str("name"))) {
         refuse("must contain unique version names");
     }
@@ -310,7 +310,7 @@ fn selectable(version: &Value, path: &str, causes: &mut Vec<Cause>) {
         causes.invalid(path, &"".into(), &detail);
         return;
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = stdx::OrdSet::new();
     for (idx, field) in fields.iter().enumerate() {
         let (value, path) = (field.str("jsonPath"), format!("{path}[{idx}].jsonPath"));
         if value.is_empty() {
@@ -385,7 +385,7 @@ fn conversion(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         causes.required(&path, "");
         return;
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = stdx::OrdSet::new();
     for (idx, review) in reviews.iter().enumerate() {
         let path = format!("{path}[{idx}]");
         if !seen.insert(review.as_str().unwrap_or("")) {

@@ -3,14 +3,12 @@
 //! Source: apiextensions-apiserver/pkg/apis/apiextensions/validation/validation.go,
 //! pkg/apiserver/schema/{validation,complete}.go, pkg/apiserver/schema/defaulting/validation.go.
 
-use std::collections::BTreeSet;
-
 use api::complain::{Complain, go_any};
 use api::lens::Lens;
 use api::status::Cause;
 use api::structural::{Structural, check_pattern};
 use serde_json::{Map, Value, json};
-use stdx::{Arrange, Gather};
+use stdx::{Arrange, Gather, OrdSet};
 
 /// How many complaints are made about one schema.
 const CAUSES_MAX: usize = 64;
@@ -490,8 +488,8 @@ impl Rules {
             return;
         }
         let shown = json!(keys);
-        let mut seen = BTreeSet::new();
-        let required: BTreeSet<&str> =
+        let mut seen = OrdSet::new();
+        let required: OrdSet<&str> =
             items.list("required").iter().filter_map(Value::as_str).gather();
         for key in keys {
             if self.causes.len() >= CAUSES_MAX {

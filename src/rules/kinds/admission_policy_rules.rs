@@ -2,14 +2,13 @@
 //!
 //! Source: k8s.io/kubernetes/pkg/apis/admissionregistration/validation.
 
-use std::collections::BTreeSet;
-
 use api::complain::{Complain, go_any};
 use api::lens::Lens;
 use api::names;
 use api::policy::{Names, Wanted};
 use api::status::Cause;
 use serde_json::Value;
+use stdx::OrdSet;
 
 use crate::checks;
 use crate::checks::webhooks;
@@ -61,7 +60,7 @@ pub(super) fn policy(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) 
         let detail = format!("must not have more than {ANNOTATIONS_MAX} auditAnnotations");
         causes.invalid("spec.auditAnnotations", spec.at("auditAnnotations"), &detail);
     }
-    let mut keys = BTreeSet::new();
+    let mut keys = OrdSet::new();
     for (idx, it) in annotations.iter().enumerate() {
         let path = format!("spec.auditAnnotations[{idx}]");
         annotation(it, new.str("metadata.name"), &path, &names, causes);
@@ -110,7 +109,7 @@ fn match_resources(of: &Value, path: &str, causes: &mut Vec<Cause>) {
     for field in ["resourceRules", "excludeResourceRules"] {
         for (idx, rule) in of.list(field).iter().enumerate() {
             let path = format!("{path}.{field}[{idx}]");
-            let mut seen = BTreeSet::new();
+            let mut seen = OrdSet::new();
             for (idx, name) in webhooks::words(rule, "resourceNames").into_iter().enumerate() {
                 let path = format!("{path}.resourceNames[{idx}]");
                 causes.check_name(&path, name, names::path_segment);
@@ -207,7 +206,7 @@ pub(super) fn status(new: &Value, causes: &mut Vec<Cause>) {
             }
         }
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     for (idx, it) in new.list("status.conditions").iter().enumerate() {
         let path = format!("status.conditions[{idx}]");
         if !seen.insert(it.str("type")) {
@@ -300,7 +299,7 @@ fn param_ref(of: &Value, causes: &mut Vec<Cause>) {
 
 fn actions(spec: &Value, causes: &mut Vec<Cause>) {
     const KNOWN: [&str; 3] = ["Audit", "Deny", "Warn"];
-    let (path, mut seen) = ("spec.validationActions", BTreeSet::new());
+    let (path, mut seen) = ("spec.validationActions", OrdSet::new());
     for (idx, action) in webhooks::words(spec, "validationActions").into_iter().enumerate() {
         let path = format!("{path}[{idx}]");
         if !KNOWN.contains(&action) {

@@ -2,8 +2,6 @@
 //!
 //! Source: pkg/apis/certificates/validation.
 
-use std::collections::BTreeSet;
-
 use api::certificate;
 use api::complain::Complain;
 use api::kinds::CERTIFICATE_SIGNING_REQUEST;
@@ -11,7 +9,7 @@ use api::lens::Lens;
 use api::names;
 use api::status::Cause;
 use serde_json::Value;
-use stdx::Gather;
+use stdx::{Gather, OrdSet};
 
 use super::{NameRule, Rules};
 use crate::column::Column;
@@ -99,7 +97,7 @@ fn every(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     if spec.list("usages").is_empty() {
         causes.required("spec.usages", "");
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     for (idx, usage) in spec.list("usages").iter().enumerate() {
         if !seen.insert(usage.as_str()) {
             causes.duplicate(&format!("spec.usages[{idx}]"), usage);
@@ -149,11 +147,11 @@ fn conditions(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let contradicting = before(APPROVED) > 0 && before(DENIED) > 0;
     let old = old.map_or(&[][..], |old| old.list("status.conditions"));
     let repeated = {
-        let kinds: BTreeSet<&str> = old.iter().map(|condition| condition.str("type")).gather();
+        let kinds: OrdSet<&str> = old.iter().map(|condition| condition.str("type")).gather();
         kinds.len() < old.len()
     };
     let nameless = old.iter().any(|condition| condition.str("type").is_empty());
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     for (idx, condition) in new.list("status.conditions").iter().enumerate() {
         let path = format!("status.conditions[{idx}]");
         let (kind, status) = (condition.str("type"), condition.str("status"));

@@ -1,12 +1,11 @@
 //! CSIDriver: what Kubernetes must know of a storage driver.
 
-use std::collections::BTreeSet;
-
 use api::complain::{Complain, IMMUTABLE};
 use api::kinds::CSI_DRIVER;
 use api::lens::{Lens, LensMut};
 use api::status::Cause;
 use serde_json::{Value, json};
+use stdx::OrdSet;
 
 use super::Rules;
 use crate::column::Column;
@@ -72,7 +71,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
 fn token_requests(requests: &[Value], causes: &mut Vec<Cause>) {
     const MIN_SECS: i64 = 600;
     const MAX_SECS: i64 = 1 << 32;
-    let mut audiences = BTreeSet::new();
+    let mut audiences = OrdSet::new();
     for (idx, request) in requests.iter().enumerate() {
         let path = format!("spec.tokenRequests[{idx}]");
         if !audiences.insert(request.str("audience")) {

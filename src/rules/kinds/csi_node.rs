@@ -1,13 +1,12 @@
 //! CSINode: the storage drivers that run on a node.
 
-use std::collections::BTreeSet;
-
 use api::complain::{Complain, IMMUTABLE, NON_NEGATIVE};
 use api::kinds::CSI_NODE;
 use api::lens::Lens;
 use api::names;
 use api::status::Cause;
 use serde_json::Value;
+use stdx::OrdSet;
 
 use super::Rules;
 use crate::checks;
@@ -40,7 +39,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
 
 fn drivers(drivers: &[Value], causes: &mut Vec<Cause>) {
     const NODE_ID_MAX: usize = 256;
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     for (idx, driver) in drivers.iter().enumerate() {
         let path = format!("spec.drivers[{idx}]");
         let (name, id) = (driver.str("name"), driver.str("nodeID"));
@@ -59,7 +58,7 @@ fn drivers(drivers: &[Value], causes: &mut Vec<Cause>) {
         if !seen.insert(name) {
             causes.duplicate(&format!("{path}.name"), &name.into());
         }
-        let mut keys = BTreeSet::new();
+        let mut keys = OrdSet::new();
         for key in driver.list("topologyKeys").iter().filter_map(Value::as_str) {
             if key.is_empty() {
                 causes.required(&path, "");

@@ -1,7 +1,5 @@
 //! EndpointSlice: some of the addresses behind a service.
 
-use std::collections::BTreeSet;
-
 use api::address;
 use api::complain::{Complain, IMMUTABLE};
 use api::kinds::ENDPOINT_SLICE;
@@ -9,7 +7,7 @@ use api::lens::{Lens, LensMut};
 use api::names;
 use api::status::Cause;
 use serde_json::Value;
-use stdx::Gather;
+use stdx::{Gather, OrdSet};
 
 use super::Rules;
 use crate::column::Column;
@@ -31,7 +29,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     if old.is_some_and(|old| old.at("endpoints") == new.at("endpoints")) {
         return;
     }
-    let before: BTreeSet<&str> = old
+    let before: OrdSet<&str> = old
         .map_or(&[][..], |old| old.list("endpoints"))
         .iter()
         .filter_map(|endpoint| endpoint.entry(FIELD, NODE))
@@ -159,7 +157,7 @@ fn about(endpoint: &Value, path: &str, causes: &mut Vec<Cause>) {
         causes.too_many(&path, zones.len(), ZONES_MAX);
         return;
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     for (idx, zone) in zones.iter().enumerate() {
         let path = format!("{path}[{idx}].name");
         if !seen.insert(zone.str("name")) {
@@ -176,7 +174,7 @@ fn ports_of(new: &Value, causes: &mut Vec<Cause>) {
         causes.too_many("ports", n_ports, PORTS_MAX);
         return;
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     for (idx, port) in new.list("ports").iter().enumerate() {
         let path = format!("ports[{idx}]");
         if !port.str("name").is_empty() {

@@ -104,7 +104,7 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
 
 /// Conditions have types, each once.
 pub(super) fn conditions(new: &Value, causes: &mut Vec<Cause>) {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = stdx::OrdSet::new();
     for (idx, condition) in new.list("status.conditions").iter().enumerate() {
         let path = format!("status.conditions[{idx}].type");
         let kind = condition.str("type");

@@ -1,7 +1,5 @@
 //! Ingress: which requests from outside go to which services, by host and path.
 
-use std::collections::BTreeSet;
-
 use api::address;
 use api::complain::{Complain, PORT_RANGE};
 use api::kinds::INGRESS;
@@ -10,7 +8,7 @@ use api::lens::Lens;
 use api::names;
 use api::status::Cause;
 use serde_json::Value;
-use stdx::Gather;
+use stdx::{Gather, OrdSet};
 
 use super::Rules;
 use crate::column::Column;
@@ -57,7 +55,7 @@ fn address(ingress: &[Value]) -> String {
         "" => one.str("hostname").to_owned(),
         ip => ip.to_owned(),
     };
-    let all: BTreeSet<String> = ingress.iter().map(either).filter(|text| !text.is_empty()).gather();
+    let all: OrdSet<String> = ingress.iter().map(either).filter(|text| !text.is_empty()).gather();
     all.into_iter().collect::<Vec<_>>().join(",")
 }
 

@@ -2,14 +2,12 @@
 //!
 //! Source: pkg/apis/batch/validation.
 
-use std::collections::BTreeSet;
-
 use api::complain::{Complain, NON_NEGATIVE};
 use api::lens::Lens;
 use api::names;
 use api::status::Cause;
 use serde_json::Value;
-use stdx::Gather;
+use stdx::{Gather, OrdSet};
 
 /// More pods at a time would make `status.completedIndexes` too long.
 const INDEXED_PARALLELISM_MAX: i64 = 100_000;
@@ -171,7 +169,7 @@ fn failure_policy(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     if rules.len() > POLICY_RULES_MAX {
         causes.too_many(&path, rules.len(), POLICY_RULES_MAX);
     }
-    let containers: BTreeSet<&str> = ["template.spec.containers", "template.spec.initContainers"]
+    let containers: OrdSet<&str> = ["template.spec.containers", "template.spec.initContainers"]
         .iter()
         .flat_map(|list| spec.list(list))
         .map(|container| container.str("name"))
@@ -208,7 +206,7 @@ fn failure_policy(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
-fn exit_codes(rule: &Value, path: &str, containers: &BTreeSet<&str>, causes: &mut Vec<Cause>) {
+fn exit_codes(rule: &Value, path: &str, containers: &OrdSet<&str>, causes: &mut Vec<Cause>) {
     if rule.str("operator").is_empty() {
         causes.required(&format!("{path}.operator"), "valid values: [\"In\" \"NotIn\"]");
     }
@@ -225,7 +223,7 @@ fn exit_codes(rule: &Value, path: &str, containers: &BTreeSet<&str>, causes: &mu
     } else if values.len() > EXIT_CODES_MAX {
         causes.too_many(&path, values.len(), EXIT_CODES_MAX);
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     for (idx, value) in values.iter().enumerate() {
         let path = format!("{path}[{idx}]");
         if *value == 0 && rule.str("operator") == "In" {

@@ -1,7 +1,5 @@
 //! LimitRange: bounds and defaults for what pods, containers and claims of a namespace ask for.
 
-use std::collections::BTreeSet;
-
 use api::complain::Complain;
 use api::kinds::LIMIT_RANGE;
 use api::lens::{Lens, LensMut};
@@ -10,6 +8,7 @@ use api::quantity::Quantity;
 use api::quota::is_native;
 use api::status::Cause;
 use serde_json::Value;
+use stdx::OrdSet;
 
 use super::Rules;
 use crate::checks::limited_name;
@@ -49,7 +48,7 @@ fn default(tree: &mut Value) {
 }
 
 fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
-    let mut types = BTreeSet::new();
+    let mut types = OrdSet::new();
     for (idx, limit) in new.list("spec.limits").iter().enumerate() {
         let path = format!("spec.limits[{idx}]");
         let kind = limit.str("type");
@@ -64,7 +63,7 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
         if !types.insert(kind) {
             causes.duplicate(&type_path, &kind.into());
         }
-        let mut resources: BTreeSet<&str> = BTreeSet::new();
+        let mut resources: OrdSet<&str> = OrdSet::new();
         for field in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
             let map = limit.at(field).as_object().filter(|map| !map.is_empty());
             if map.is_some() && kind == "Pod" && field.starts_with("default") {

@@ -1,14 +1,12 @@
 //! Node: a machine of the cluster that runs pods.
 
-use std::collections::BTreeSet;
-
 use api::complain::Complain;
 use api::kinds::NODE;
 use api::lens::{Lens, LensMut};
 use api::names;
 use api::status::Cause;
 use serde_json::{Value, json};
-use stdx::Arrange;
+use stdx::{Arrange, OrdSet};
 
 use super::Rules;
 use crate::column::Column;
@@ -88,7 +86,7 @@ fn or_unknown(text: &str) -> Value {
 }
 
 fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     for (idx, taint) in new.list("spec.taints").iter().enumerate() {
         let path = format!("metadata.taints[{idx}]");
         causes.check_name(&format!("{path}.key"), taint.str("key"), names::qualified);
@@ -153,7 +151,7 @@ fn pod_ranges(ranges: &[Value], causes: &mut Vec<Cause>) {
         let detail = "may specify no more than one CIDR for each IP family";
         causes.invalid("spec.podCIDRs", &ranges.to_vec().into(), detail);
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     for (idx, range) in ranges.iter().enumerate() {
         if !seen.insert(range.as_str()) {
             causes.duplicate(&format!("spec.podCIDRs[{idx}]"), range);

@@ -1,7 +1,5 @@
 //! ResourceQuota: how much of what the objects of a namespace may use together.
 
-use std::collections::BTreeSet;
-
 use api::complain::{Complain, IMMUTABLE, NON_NEGATIVE};
 use api::kinds::RESOURCE_QUOTA;
 use api::lens::Lens;
@@ -9,7 +7,7 @@ use api::quantity::Quantity;
 use api::quota::is_extended;
 use api::status::Cause;
 use serde_json::Value;
-use stdx::Gather;
+use stdx::{Gather, OrdSet};
 
 use super::Rules;
 use crate::checks::{COMPUTE, OBJECTS, is_standard, resource_name, wrong_name};
@@ -77,7 +75,7 @@ fn n_unfit(spec: &Value, scope: &str) -> usize {
     names.filter(|name| is_standard(name) && !is_valid_in(scope, name)).count()
 }
 
-fn conflicts(scopes: &BTreeSet<&str>) -> usize {
+fn conflicts(scopes: &OrdSet<&str>) -> usize {
     let both = |a: &str, b: &str| usize::from(scopes.contains(a) && scopes.contains(b));
     both("BestEffort", "NotBestEffort") + both("Terminating", "NotTerminating")
 }
@@ -117,7 +115,7 @@ fn scopes(spec: &Value, causes: &mut Vec<Cause>) {
             &format!("{}: {detail}", go_list("core.ResourceQuotaScope", list)),
         );
     };
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     for scope in named.iter().filter(|scope| seen.insert(**scope)) {
         if causes.is_full() {
             return;
@@ -137,7 +135,7 @@ fn scopes(spec: &Value, causes: &mut Vec<Cause>) {
 fn scope_selector(spec: &Value, causes: &mut Vec<Cause>) {
     let path = "spec.scopeSelector.matchExpressions";
     let selector = spec.at("scopeSelector");
-    let mut named = BTreeSet::new();
+    let mut named = OrdSet::new();
     for expression in selector.list("matchExpressions") {
         let (scope, operator) = (expression.str("scopeName"), expression.str("operator"));
         let values = expression.list("values");
@@ -184,7 +182,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     amounts(new, "spec.hard", causes);
     scopes(spec, causes);
     scope_selector(spec, causes);
-    let set = |tree: &Value| -> BTreeSet<String> {
+    let set = |tree: &Value| -> OrdSet<String> {
         let scopes = tree.list("spec.scopes").iter().filter_map(Value::as_str);
         scopes.map(str::to_owned).gather()
     };

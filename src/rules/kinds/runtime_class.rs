@@ -1,13 +1,12 @@
 //! RuntimeClass: how the containers of the pods that name it are run.
 
-use std::collections::BTreeSet;
-
 use api::complain::{Complain, IMMUTABLE};
 use api::kinds::RUNTIME_CLASS;
 use api::lens::Lens;
 use api::names;
 use api::status::Cause;
 use serde_json::Value;
+use stdx::OrdSet;
 
 use super::Rules;
 use crate::column::Column;
@@ -34,7 +33,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         let path = format!("scheduling.tolerations.tolerations[{idx}]");
         crate::pod::validate::toleration(toleration, &path, causes);
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     for (idx, toleration) in tolerations.iter().enumerate() {
         let key = ["key", "operator", "value", "effect"].map(|field| toleration.str(field));
         if !seen.insert(key) {

@@ -1,7 +1,5 @@
 //! Service: a name and address for a changing set of pods.
 
-use std::collections::BTreeSet;
-
 use api::address;
 use api::complain::{Complain, IMMUTABLE, PORT_RANGE};
 use api::kinds::SERVICE;
@@ -10,6 +8,7 @@ use api::lens::{Lens, LensMut};
 use api::names;
 use api::status::{Cause, Status};
 use serde_json::{Value, json};
+use stdx::OrdSet;
 
 use super::{NameRule, Rules};
 use crate::column::Column;
@@ -245,7 +244,7 @@ fn balancer_class(spec: &Value, causes: &mut Vec<Cause>) {
 /// 422 with one cause per complaint.
 pub fn check_addresses(service: &Value) -> Result<(), Status> {
     let (mut causes, spec) = (Vec::new(), service.at("spec"));
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     let (all, first) = (spec.list("clusterIPs"), spec.str("clusterIP"));
     if first.is_empty() && !all.is_empty() {
         let detail = "must be empty when `clusterIP` is not specified";
@@ -377,7 +376,7 @@ fn external_name(spec: &Value, causes: &mut Vec<Cause>) {
 
 fn check_ports(spec: &Value, causes: &mut Vec<Cause>) {
     let ports = spec.list("ports");
-    let (mut seen_names, mut seen_ports) = (BTreeSet::new(), BTreeSet::new());
+    let (mut seen_names, mut seen_ports) = (OrdSet::new(), OrdSet::new());
     for (idx, port) in ports.iter().enumerate() {
         let path = format!("spec.ports[{idx}]");
         let name = port.str("name");
@@ -417,7 +416,7 @@ fn check_ports(spec: &Value, causes: &mut Vec<Cause>) {
 fn traffic(spec: &Value, causes: &mut Vec<Cause>) {
     const KUBELET_PORT: i64 = 10_250;
     let balanced = is_balancer(spec);
-    let mut node_ports = BTreeSet::new();
+    let mut node_ports = OrdSet::new();
     for (idx, port) in spec.list("ports").iter().enumerate() {
         let path = format!("spec.ports[{idx}]");
         if balanced && port.int("port") == Some(KUBELET_PORT) {

@@ -53,17 +53,17 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
 
 /// Which nodes a volume may be made for: each key once a term, with values.
 fn topologies(new: &Value, causes: &mut Vec<Cause>) {
-    let mut terms = std::collections::BTreeSet::new();
+    let mut terms = stdx::OrdSet::new();
     for (idx, term) in new.list("allowedTopologies").iter().enumerate() {
         let path = format!("allowedTopologies[{idx}].matchLabelExpressions");
-        let mut whole = std::collections::BTreeMap::new();
+        let mut whole = stdx::OrdMap::new();
         for (idx, expression) in term.list("matchLabelExpressions").iter().enumerate() {
             let path = format!("{path}[{idx}]");
             let (key, values) = (expression.str("key"), expression.list("values"));
             if values.is_empty() {
                 causes.required(&format!("{path}.values"), "");
             }
-            let mut seen = std::collections::BTreeSet::new();
+            let mut seen = stdx::OrdSet::new();
             for (idx, value) in values.iter().filter_map(Value::as_str).enumerate() {
                 if !seen.insert(value) {
                     causes.duplicate(&format!("{path}.values[{idx}]"), &value.into());

@@ -23,7 +23,7 @@ fn paths_of_columns_exist() {
 
 #[test]
 fn each_kind_has_its_rules_once() {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = stdx::OrdSet::new();
     for rules in RULES {
         assert!(KINDS.contains(&rules.kind) && seen.insert(rules.kind), "{rules:?}");
         assert!(std::ptr::eq(super::of(rules.kind), *rules), "{rules:?}");

@@ -10,8 +10,6 @@ mod volume;
 pub(crate) use container::{amounts, port};
 pub(crate) use source::one as volume_source;
 
-use std::collections::BTreeSet;
-
 use api::complain::Complain;
 use api::labels;
 use api::lens::{Lens, LensMut};
@@ -19,7 +17,7 @@ use api::names;
 use api::pod::all_containers;
 use api::status::Cause;
 use serde_json::Value;
-use stdx::Gather;
+use stdx::{Gather, OrdSet};
 
 use crate::checks;
 use crate::gates;
@@ -145,7 +143,7 @@ fn named(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
             causes.check_name(&format!("{path}.hostnames[{idx}]"), host, names::subdomain);
         }
     }
-    let mut gates = BTreeSet::new();
+    let mut gates = OrdSet::new();
     for (idx, gate) in spec.list("schedulingGates").iter().enumerate() {
         let path = format!("{path}.schedulingGates[{idx}]");
         causes.check_name(&path, gate.str("name"), names::qualified);
@@ -163,12 +161,12 @@ fn scheduling(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     labels::labels(spec.at("nodeSelector"), &format!("{path}.nodeSelector"), causes);
     tolerations(spec, path, causes);
     // Upstream tells of all but the last of equal ones.
-    let mut later = BTreeSet::new();
+    let mut later = OrdSet::new();
     let pair = |spread: &Value| {
         (spread.str("topologyKey").to_owned(), spread.str("whenUnsatisfiable").to_owned())
     };
     let constraints = spec.list("topologySpreadConstraints").iter().enumerate();
-    let repeated: BTreeSet<usize> =
+    let repeated: OrdSet<usize> =
         constraints.rev().filter_map(|(idx, it)| (!later.insert(pair(it))).then_some(idx)).gather();
     for (idx, spread) in spec.list("topologySpreadConstraints").iter().enumerate() {
         let path = format!("{path}.topologySpreadConstraints[{idx}]");
@@ -350,7 +348,7 @@ fn label_keys(of: &Value, field: &str, of_spread: bool, path: &str, causes: &mut
             return;
         }
     }
-    let selected: BTreeSet<&str> = of
+    let selected: OrdSet<&str> = of
         .pairs("labelSelector.matchLabels")
         .map(|(key, _)| key)
         .chain(of.list("labelSelector.matchExpressions").iter().map(|it| it.str("key")))
@@ -377,7 +375,7 @@ fn security(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     {
         container::user_id(id, &format!("{path}.supplementalGroups[{idx}]"), causes);
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = OrdSet::new();
     for (idx, sysctl) in context.list("sysctls").iter().enumerate() {
         let path = format!("{path}.sysctls[{idx}].name");
         let name = sysctl.str("name");
@@ -579,7 +577,7 @@ fn update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
             .chain(old.as_object().into_iter().flat_map(|map| map.keys()))
             .filter(|key| wanted.get(key.as_str()) != old.get(key.as_str()))
             .map(String::as_str)
-            .gather::<BTreeSet<&str>>()
+            .gather::<OrdSet<&str>>()
             .into_iter()
             .collect();
         causes.forbidden(

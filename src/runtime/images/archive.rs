@@ -3,10 +3,9 @@
 //! An archive is read in passes rather than spooled: the first learns what images it holds, the next
 //! unpack layers as they come by. So it needs no disk beyond the layers themselves.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 
-use stdx::{Context, Error, Result};
+use stdx::{Context, Error, OrdMap, Result};
 use wire::decompress::Decompressor;
 use wire::oci::{self, Descriptor, Manifest, SavedImage};
 use wire::tar::{Archive, Kind};
@@ -84,9 +83,9 @@ pub(super) fn import(
 #[derive(Debug, Default)]
 struct Contents {
     /// Small JSON files by name.
-    documents: BTreeMap<String, Vec<u8>>,
+    documents: OrdMap<String, Vec<u8>>,
     /// Links to other entries: `docker save` of old stores a shared layer once.
-    links: BTreeMap<String, String>,
+    links: OrdMap<String, String>,
 }
 
 fn scan(open: Open<'_>) -> Result<Contents> {
@@ -303,7 +302,7 @@ fn described_tags(descriptor: &Descriptor) -> Vec<String> {
 }
 
 /// Archive entry -> the layer to make of it in this pass.
-type Wanted = BTreeMap<String, (LayerId, Option<String>)>;
+type Wanted = OrdMap<String, (LayerId, Option<String>)>;
 
 fn wanted(store: &Store, found: &[Found], pending: &[Pending], contents: &Contents) -> Wanted {
     let mut wanted = Wanted::new();

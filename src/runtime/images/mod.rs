@@ -15,14 +15,13 @@ mod registries;
 mod store;
 mod unpack;
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use stdx::Arrange;
 use stdx::time::Wall;
+use stdx::{Arrange, OrdMap};
 use stdx::{Context, Error, Result, Sensitive};
 
 use crate::Config;
@@ -46,9 +45,9 @@ struct Shared {
     proxy: Option<Arc<http::client::Proxy>>,
     events: Arc<Events>,
     /// How many containers use an image, by id.
-    holds: Mutex<BTreeMap<String, usize>>,
+    holds: Mutex<OrdMap<String, usize>>,
     /// Files of the host that built-in images show, by image id.
-    programs: Mutex<BTreeMap<String, Program>>,
+    programs: Mutex<OrdMap<String, Program>>,
     /// Imports and pulls share it; removal excludes them.
     work: Arc<rt::lock::RwLock<()>>,
     /// One import of the airgap directory at a time.
@@ -201,7 +200,7 @@ impl Images {
                 registries_file: config.registries_file.clone(),
                 proxy: config.proxy.clone(),
                 events,
-                holds: Mutex::new(BTreeMap::new()),
+                holds: Mutex::new(OrdMap::new()),
                 programs: Mutex::default(),
                 work: Arc::new(rt::lock::RwLock::new(())),
                 importing: rt::lock::Mutex::new(()),
@@ -550,7 +549,7 @@ impl Images {
         Ok(freed)
     }
 
-    fn holds(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+    fn holds(&self) -> MutexGuard<'_, OrdMap<String, usize>> {
         self.shared.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -647,7 +646,7 @@ pub(crate) fn disk_usage(directory: &Path) -> Usage {
     /// Files with several names that are remembered; further ones count with each name.
     const LINKED_MAX: usize = 100_000;
     let mut usage = Usage::default();
-    let mut linked = std::collections::BTreeSet::new();
+    let mut linked = stdx::OrdSet::new();
     let walked = sys::file::open_dir(directory).and_then(|root| {
         sys::tree::walk(root.as_fd(), &mut |visit| {
             let found = visit.metadata;

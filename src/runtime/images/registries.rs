@@ -1,18 +1,17 @@
 //! `registries.yaml`: mirrors, rewrites, credentials and TLS of registries, as k3s reads it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use http::client::Url;
 use serde_json::Value;
-use stdx::{Context, Error, Result, Sensitive};
+use stdx::{Context, Error, OrdMap, Result, Sensitive};
 
 use super::reference::Reference;
 
 #[derive(Debug, Default)]
 pub(super) struct Registries {
-    mirrors: BTreeMap<String, Mirror>,
-    configs: BTreeMap<String, HostConfig>,
+    mirrors: OrdMap<String, Mirror>,
+    configs: OrdMap<String, HostConfig>,
 }
 
 #[derive(Debug, Default)]

@@ -6,7 +6,6 @@
 //! cut left without one is removed at the next start. Compressed layers are not kept.
 //! Names in `l` are short because all of an image's must fit into one page of mount options.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -15,8 +14,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ring::digest;
 use serde::{Deserialize, Serialize};
-use stdx::time::Wall;
 use stdx::{Context, Error, Gather, Result};
+use stdx::{OrdMap, OrdSet, time::Wall};
 use wire::decompress::Decompressor;
 use wire::oci;
 
@@ -30,7 +29,7 @@ pub(super) struct Store {
     pub(super) root: PathBuf,
     database: Mutex<Database>,
     /// Valid layers by name, with their unpacked size.
-    layers: Mutex<BTreeMap<String, LayerMarker>>,
+    layers: Mutex<OrdMap<String, LayerMarker>>,
     temporary: AtomicU64,
     /// One save at a time, so that the last one written is the newest.
     saving: Mutex<()>,
@@ -41,7 +40,7 @@ pub(super) struct Store {
 #[serde(default)]
 pub(super) struct Database {
     /// By id.
-    pub(super) images: BTreeMap<String, ImageRecord>,
+    pub(super) images: OrdMap<String, ImageRecord>,
     /// Archives of the airgap directory that need not be read again.
     pub(super) imports: Vec<ImportRecord>,
 }
@@ -124,7 +123,7 @@ impl Store {
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn layers(&self) -> MutexGuard<'_, BTreeMap<String, LayerMarker>> {
+    pub(super) fn layers(&self) -> MutexGuard<'_, OrdMap<String, LayerMarker>> {
         self.layers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -307,9 +306,9 @@ impl Store {
     pub(super) fn sweep(&self) -> Result<u64> {
         let (layers, blobs) = {
             let database = self.database();
-            let layers: BTreeSet<String> =
+            let layers: OrdSet<String> =
                 database.images.values().flat_map(|image| image.layers.iter().cloned()).gather();
-            let blobs: BTreeSet<String> = database
+            let blobs: OrdSet<String> = database
                 .images
                 .keys()
                 .filter_map(|id| oci::sha256_hex(id))
@@ -399,8 +398,8 @@ fn read_database(path: &Path) -> Database {
 }
 
 /// Reads the markers and removes directories without one.
-fn valid_layers(directory: &Path) -> Result<BTreeMap<String, LayerMarker>> {
-    let mut layers = BTreeMap::new();
+fn valid_layers(directory: &Path) -> Result<OrdMap<String, LayerMarker>> {
+    let mut layers = OrdMap::new();
     let mut broken = Vec::new();
     for path in rt::fs::list_dir(directory)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("").to_owned();

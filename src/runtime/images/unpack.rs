@@ -3,14 +3,13 @@
 //! The layer is hostile: no entry may reach outside the directory, however names and links are
 //! arranged, and entries, bytes and extended attributes are bounded.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use stdx::{Context, Error, Result};
+use stdx::{Context, Error, OrdMap, Result};
 use sys::file::{self, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_WRONLY, Special};
 use sys::make::{self, Missing};
 use sys::rooted;
@@ -35,7 +34,7 @@ pub(super) struct Unpacked {
     pub(super) inodes: u64,
     /// Directories that entries are in but that no entry describes: `finish` gives them the
     /// attributes they have in the layers below. Which they are, and where they were made.
-    implied: BTreeMap<Identity, PathBuf>,
+    implied: OrdMap<Identity, PathBuf>,
     implied_bytes: usize,
 }
 

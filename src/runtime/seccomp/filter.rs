@@ -1,8 +1,6 @@
 //! Seccomp rules to classic BPF: a binary search over call numbers, then comparisons of arguments.
 
-use std::collections::BTreeMap;
-
-use stdx::{Error, Result};
+use stdx::{Error, OrdMap, Result};
 
 /// The kernel's `AUDIT_ARCH_*` and the table's column, of this machine and of what else it runs.
 #[cfg(target_arch = "x86_64")]
@@ -75,7 +73,7 @@ pub(super) struct Rules {
     default: Action,
     /// For numbers above all that we know.
     pub(super) unknown: Action,
-    by_name: BTreeMap<String, Vec<(Vec<Condition>, Action)>>,
+    by_name: OrdMap<String, Vec<(Vec<Condition>, Action)>>,
 }
 
 /// The kernel's bound.
@@ -83,7 +81,7 @@ const INSTRUCTIONS_MAX: usize = 4096;
 
 impl Rules {
     pub(super) fn new(default: Action) -> Rules {
-        Rules { default, unknown: default, by_name: BTreeMap::new() }
+        Rules { default, unknown: default, by_name: OrdMap::new() }
     }
 
     /// All conditions must hold. Of several rules for a name the first that matches counts, those
@@ -117,7 +115,7 @@ impl Rules {
         const PRIVATE_FIRST: u32 = 0xf_0000;
         let last_known =
             numbers.values().copied().filter(|number| *number < PRIVATE_FIRST).max().unwrap_or(0);
-        let mut by_number: BTreeMap<u32, &Vec<(Vec<Condition>, Action)>> = BTreeMap::new();
+        let mut by_number: OrdMap<u32, &Vec<(Vec<Condition>, Action)>> = OrdMap::new();
         for (name, rules) in &self.by_name {
             if let Some(number) = numbers.get(name.as_str()) {
                 by_number.insert(*number, rules);

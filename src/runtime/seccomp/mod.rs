@@ -3,10 +3,8 @@
 mod filter;
 mod table;
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
-use stdx::{Context, Error, Gather, Result};
+use stdx::{Context, Error, Gather, OrdMap, Result};
 
 use crate::capabilities;
 use filter::{Action, Condition, Operator, Rules};
@@ -193,7 +191,7 @@ fn condition(argument: &ProfileArgument) -> Result<Condition> {
 }
 
 /// The numbers of all names for one architecture, by its column in the table.
-fn numbers(column: usize) -> BTreeMap<&'static str, u32> {
+fn numbers(column: usize) -> OrdMap<&'static str, u32> {
     let row = |row: &'static str| {
         let mut fields = row.split(' ');
         let name = fields.next()?;

@@ -41,7 +41,7 @@ pub(super) async fn check(act: &Act<'_>, object: &Value) -> Result<(), Status> {
             return Err(act.forbidden(object, one));
         }
         if !found.is_empty() {
-            let mut seen = std::collections::BTreeSet::new();
+            let mut seen = stdx::OrdSet::new();
             found.retain(|why| seen.insert(why.clone()));
             return Err(act.forbidden(object, format!("[{}]", found.join(", "))));
         }

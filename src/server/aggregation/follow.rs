@@ -1,6 +1,5 @@
 //! Follows the APIServices that leave their group and version to a Service, and asks each whether it is there.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use client::{Client, Registry};
 use discovery::elsewhere;
 use http::Request;
 use http::tls::{self, Trust};
+use stdx::OrdMap;
 use store::{Error, Event, Item, Query, Span, Store, Watch};
 
 use super::condition::{self, Found};
@@ -63,7 +63,7 @@ pub(crate) struct Follower {
     pub(crate) client: Client,
 }
 
-type Known = BTreeMap<String, Arc<Remote>>;
+type Known = OrdMap<String, Arc<Remote>>;
 
 /// Keeps the table right for as long as the store is there.
 pub(crate) async fn follow(follower: Follower) {

@@ -1,8 +1,7 @@
 //! Claims: a key for each address and port that a Service holds, written with the Service itself.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use stdx::Gather;
+use stdx::{Gather, OrdMap, OrdSet};
 
 use api::kinds::SERVICE;
 use api::{Status, Value};
@@ -54,8 +53,8 @@ impl Item {
 pub(crate) struct Claims {
     /// The Service's key.
     pub(crate) holder: String,
-    pub(crate) taken: BTreeSet<Item>,
-    pub(crate) released: BTreeSet<Item>,
+    pub(crate) taken: OrdSet<Item>,
+    pub(crate) released: OrdSet<Item>,
 }
 
 impl Claims {
@@ -92,7 +91,7 @@ fn unchanged(span: Span, mod_revision: u64) -> Compare {
 pub(crate) async fn free_address(
     store: &Store,
     cidr: Cidr,
-    own: &BTreeSet<Item>,
+    own: &OrdSet<Item>,
 ) -> Result<Option<IpAddr>, Status> {
     // The network address, and in IPv4 the broadcast address, are nobody's.
     let reserved = 1 + u128::from(cidr.address.is_ipv4());
@@ -111,7 +110,7 @@ pub(crate) async fn free_address(
 pub(crate) async fn free_port(
     store: &Store,
     range: (u16, u16),
-    own: &BTreeSet<Item>,
+    own: &OrdSet<Item>,
 ) -> Result<Option<u16>, Status> {
     let size = u128::from(range.1.saturating_sub(range.0)) + 1;
     let low = match size {
@@ -132,7 +131,7 @@ async fn pick(
     low: u128,
     size: u128,
     item: impl Fn(u128) -> Item,
-    own: &BTreeSet<Item>,
+    own: &OrdSet<Item>,
 ) -> Result<Option<Item>, Status> {
     let upper = size.saturating_sub(low);
     for _ in 0..if upper > 0 { RANDOM_TRIES_MAX } else { 0 } {
@@ -148,7 +147,7 @@ async fn pick(
 }
 
 /// Every claim there is.
-async fn all(store: &Store) -> Result<BTreeMap<Item, KeyValue>, Status> {
+async fn all(store: &Store) -> Result<OrdMap<Item, KeyValue>, Status> {
     let range = store.range(&Query::prefix(PREFIX)).await.map_err(storage::status)?;
     Ok(range.items.into_iter().filter_map(|kv| Some((Item::of(&kv.key)?, kv))).gather())
 }
@@ -161,7 +160,7 @@ async fn all(store: &Store) -> Result<BTreeMap<Item, KeyValue>, Status> {
 pub(crate) async fn repair(store: &Store) -> Result<(), Status> {
     let mut claims = all(store).await?;
     let services = Query::prefix(storage::prefix(&SERVICE, ""));
-    let mut holders: BTreeMap<Item, Bytes> = BTreeMap::new();
+    let mut holders: OrdMap<Item, Bytes> = OrdMap::new();
     for version in store.range(&services).await.map_err(storage::status)?.items {
         let service: Value = storage::object(&SERVICE, &version)?.tree();
         for item in held(&service) {
@@ -215,10 +214,10 @@ async fn write(store: &Store, txn: Txn) -> Result<(), Status> {
 mod tests {
     use super::*;
 
-    async fn taking(given: impl AsyncFn(&Store) -> Item) -> BTreeSet<Item> {
+    async fn taking(given: impl AsyncFn(&Store) -> Item) -> OrdSet<Item> {
         let limits = store::Limits::default();
         let store = Store::open_memory(&store::Disk::default(), limits).await.unwrap();
-        let mut all = BTreeSet::new();
+        let mut all = OrdSet::new();
         for _ in 0..62 {
             let item = given(&store).await;
             assert!(all.insert(item), "{item:?} was given twice");
@@ -230,7 +229,7 @@ mod tests {
 
     #[test]
     fn every_address_and_port_is_given_once() {
-        let own = BTreeSet::new();
+        let own = OrdSet::new();
         rt::block_on(async {
             let cidr = Cidr::parse("10.0.0.0/26").unwrap();
             let addresses = taking(async |store| {
@@ -256,7 +255,7 @@ mod tests {
             let cidr = Cidr::parse("10.43.0.0/16").unwrap();
             let limits = store::Limits::default();
             let store = Store::open_memory(&store::Disk::default(), limits).await.unwrap();
-            let own = BTreeSet::new();
+            let own = OrdSet::new();
             for _ in 0..1000 {
                 let address = free_address(&store, cidr, &own).await.unwrap().unwrap();
                 assert!(cidr.index(address).unwrap() > 256, "{address}");

@@ -6,9 +6,8 @@
 pub(crate) mod claims;
 mod families;
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
-use stdx::Gather;
+use stdx::{Gather, OrdSet};
 
 use api::kinds::SERVICE;
 use api::status::Cause;
@@ -71,7 +70,7 @@ async fn allocate(
 ) -> Result<Claims, Status> {
     let before = old.map(held).unwrap_or_default();
     families::settle(tree, old, &config.service_cidrs)?;
-    let mut need = Need { store, config, before, taken: BTreeSet::new() };
+    let mut need = Need { store, config, before, taken: OrdSet::new() };
     if needs_address(tree) {
         need.addresses(tree).await?;
     }
@@ -92,9 +91,9 @@ struct Need<'a> {
     store: &'a Store,
     config: &'a Config,
     /// What the Service held before.
-    before: BTreeSet<Item>,
+    before: OrdSet<Item>,
     /// What it gets now.
-    taken: BTreeSet<Item>,
+    taken: OrdSet<Item>,
 }
 
 impl Need<'_> {
@@ -262,7 +261,7 @@ impl Need<'_> {
 }
 
 /// Everything a Service holds.
-fn held(service: &Value) -> BTreeSet<Item> {
+fn held(service: &Value) -> OrdSet<Item> {
     let addresses = service.list("spec.clusterIPs").iter().chain([service.at("spec.clusterIP")]);
     let ports = service.list("spec.ports").iter().map(|port| port.int("nodePort"));
     let port = |value: Option<i64>| value.and_then(|n| u16::try_from(n).ok()).filter(|n| *n != 0);
@@ -356,7 +355,7 @@ fn carry_over(new: &mut Value, old: &Value) {
         }
     }
     if needs_type_ports(old) && needs_type_ports(new) {
-        let numbers = |service: &Value| -> BTreeSet<i64> {
+        let numbers = |service: &Value| -> OrdSet<i64> {
             service
                 .list("spec.ports")
                 .iter()
@@ -364,7 +363,7 @@ fn carry_over(new: &mut Value, old: &Value) {
                 .filter(|n| *n != 0)
                 .gather()
         };
-        let mut used: BTreeSet<i64> = numbers(new).intersection(&numbers(old)).copied().gather();
+        let mut used: OrdSet<i64> = numbers(new).intersection(&numbers(old)).copied().gather();
         for port in new.list_mut("spec.ports") {
             if port.int("nodePort").unwrap_or(0) != 0 {
                 continue;

@@ -1,10 +1,9 @@
 //! What is told of one request, and how it is written: as `audit.k8s.io/v1` in JSON, or as one line of text.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use api::{Lens, Value};
-use stdx::time::Wall;
+use stdx::{OrdMap, time::Wall};
 use wire::json::put_string;
 
 use super::policy::{Level, Stage};
@@ -28,7 +27,7 @@ pub(super) struct Event {
     /// JSON.
     pub(super) request: Option<Vec<u8>>,
     pub(super) response: Option<Vec<u8>>,
-    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) annotations: OrdMap<String, String>,
 }
 
 /// What a request says of itself.
@@ -350,7 +349,7 @@ mod tests {
             status: None,
             request: None,
             response: None,
-            annotations: BTreeMap::new(),
+            annotations: OrdMap::new(),
         }
     }
 

@@ -3,12 +3,13 @@
 //! The index holds a watch that is drained before each decision, so that a binding counts as soon
 //! as its write was acknowledged, without a task of its own.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::kinds::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING};
 use api::{Kind, Lens, Value};
 use rt::lock::{Mutex, MutexGuard};
+use stdx::OrdMap;
 use store::{Query, Store, Watch};
 
 use super::rules::Rule;
@@ -25,7 +26,7 @@ struct Index {
     watch: Option<Watch>,
     /// By namespace ("" for cluster roles), then name.
     roles: HashMap<String, HashMap<String, Arc<[Rule]>>>,
-    bindings: BTreeMap<String, BTreeMap<String, Binding>>,
+    bindings: OrdMap<String, OrdMap<String, Binding>>,
 }
 
 #[derive(Debug, Clone)]

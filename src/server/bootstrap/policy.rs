@@ -168,7 +168,7 @@ mod tests {
                     && o.str("metadata.name") == name
             })
         };
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = stdx::OrdSet::new();
         for object in &objects {
             let identity =
                 (object.str("kind"), object.str("metadata.namespace"), object.str("metadata.name"));

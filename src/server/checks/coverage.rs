@@ -2,11 +2,11 @@
 //!
 //! `make test` writes the page anew; in CI the test fails where that was forgotten.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use api::codec::FieldValidation;
 use api::{Lens, LensMut, Resource, Value, json};
+use stdx::{OrdMap, OrdSet};
 
 use super::kinds::Face;
 
@@ -31,7 +31,7 @@ fn wrong() -> [Value; 9] {
 }
 
 /// One object of each kind, by `apiVersion` and kind.
-fn objects() -> BTreeMap<(String, String), Value> {
+fn objects() -> OrdMap<(String, String), Value> {
     let mut objects: Vec<Value> = wire::yaml::parse(include_str!("objects.yaml")).unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
     let request = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
@@ -224,7 +224,7 @@ async fn verify(face: &Face, row: &Row, object: &Value, encoding: &str) {
 /// (whichever item of a list) and a reason.
 fn rules(resource: &Resource, object: &Value) -> usize {
     let form = resource.form();
-    let mut found = BTreeSet::new();
+    let mut found = OrdSet::new();
     let mut places = Vec::new();
     let ready = |tree: &Value| {
         let text = tree.to_string();

@@ -1,6 +1,5 @@
 //! Several servers on one store: what one writes the other knows, and each survives the other.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use api::kinds::{CONFIG_MAP, ENDPOINTS, SERVICE};
 use api::{Lens, json};
 use client::{Client, DeleteOptions};
 use rt::sim::End;
+use stdx::OrdSet;
 use store::{Fate, Limits, Log, Store};
 
 use super::config;
@@ -115,7 +115,7 @@ fn two_servers_survive_each_other_and_give_no_address_twice() {
             let trees: Vec<_> = all.iter().map(|service| service.tree()).collect();
             let addresses: Vec<_> =
                 trees.iter().map(|t| t.str("spec.clusterIP").to_owned()).collect();
-            assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), addresses.len());
+            assert_eq!(addresses.iter().collect::<OrdSet<_>>().len(), addresses.len());
             addresses.len()
         };
         assert_eq!(held(&two).await, 25);

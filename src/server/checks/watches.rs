@@ -94,7 +94,7 @@ async fn drain(watch: &mut dyn client::WatchStream) -> Vec<String> {
 
 /// What a watch of a selection sees of all changes, by the definition of watches.
 fn model(all: &[WatchEvent], namespace: &str, selection: &Selection, start: u64) -> Vec<String> {
-    let mut known: std::collections::BTreeMap<String, Object> = Default::default();
+    let mut known: stdx::OrdMap<String, Object> = Default::default();
     let mut seen = Vec::new();
     for event in all {
         let (object, gone) = match event {

@@ -11,8 +11,10 @@
 //! Pure: it reads no clock and wakes nobody.
 //! Source: KEP-1040; k8s.io/apiserver/pkg/util/flowcontrol/fairqueuing and shufflesharding.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use stdx::OrdMap;
 
 /// What a request is taken to last until it has ended, in microseconds (upstream's 3 ms).
 const EXPECTED_US: i64 = 3000;
@@ -71,8 +73,8 @@ pub(crate) enum Arrived {
 pub(crate) struct Seats {
     seats_max: u32,
     /// By name. One whose configuration is gone stays while a request of it is worked on.
-    levels: BTreeMap<Arc<str>, Level>,
-    requests: BTreeMap<Id, Request>,
+    levels: OrdMap<Arc<str>, Level>,
+    requests: OrdMap<Id, Request>,
     /// What levels lend, and what of it is taken.
     pool: u32,
     borrowed: u32,
@@ -90,7 +92,7 @@ pub(crate) struct Level {
     pub(crate) seats: u32,
     pub(crate) n_waiting: u32,
     /// Those in which a request waits or is worked on.
-    pub(crate) queues: BTreeMap<u32, Queue>,
+    pub(crate) queues: OrdMap<u32, Queue>,
     /// The work that queues were given, where the last one began, in seat microseconds.
     work: i64,
     pub(crate) is_gone: bool,
@@ -446,7 +448,7 @@ mod tests {
         let mut seats = Seats::new(1);
         seats.configure(vec![level("a", 1, 0, Some([64, 1, 50]))], 0);
         let mut at = begins(seats.arrive("a", 5, 1, 0));
-        let mut of: BTreeMap<Id, u64> = BTreeMap::new();
+        let mut of: OrdMap<Id, u64> = OrdMap::new();
         for _ in 0..40 {
             for flow in [1, 2] {
                 of.insert(waits(seats.arrive("a", flow, 1, 0)), flow);
@@ -511,7 +513,7 @@ mod tests {
 
     #[test]
     fn hands_hold_different_queues_and_every_queue_is_dealt() {
-        let mut dealt = std::collections::BTreeSet::new();
+        let mut dealt = stdx::OrdSet::new();
         for n in 0..2000_u64 {
             let hash = api::hash::fnv64a(api::hash::FNV64, &n.to_le_bytes());
             let hand = deal(Queuing { queues: 64, hand: 6, length_max: 1 }, hash);

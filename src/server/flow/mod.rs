@@ -6,7 +6,6 @@
 mod fair;
 mod schema;
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,8 +15,8 @@ use api::flow_control;
 use api::hash::{FNV64, fnv64a};
 use api::kinds::{FLOW_SCHEMA, PRIORITY_LEVEL_CONFIGURATION};
 use api::{Lens, Status, Value};
-use stdx::Arrange;
 use stdx::metrics::{Text, number};
+use stdx::{Arrange, OrdMap};
 use store::{Error, Item, Query, Store, Watch};
 
 use crate::storage;
@@ -55,8 +54,8 @@ struct Shared {
 
 struct State {
     seats: Seats,
-    waiters: BTreeMap<Id, Arc<Waiter>>,
-    counts: BTreeMap<(Arc<str>, Arc<str>), Counts>,
+    waiters: OrdMap<Id, Arc<Waiter>>,
+    counts: OrdMap<(Arc<str>, Arc<str>), Counts>,
 }
 
 #[derive(Default)]
@@ -96,7 +95,7 @@ impl Flow {
     /// If the store cannot be read.
     pub(crate) async fn start(store: &Store, seats_max: usize) -> Result<Flow, Error> {
         let seats = Seats::new(u32::try_from(seats_max).unwrap_or(u32::MAX));
-        let state = State { seats, waiters: BTreeMap::new(), counts: BTreeMap::new() };
+        let state = State { seats, waiters: OrdMap::new(), counts: OrdMap::new() };
         let shared = Arc::new(Shared { schemas: Mutex::default(), state: Mutex::new(state) });
         let watch = shared.read(store).await?;
         let _task = rt::spawn_named(

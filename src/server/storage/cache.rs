@@ -4,11 +4,12 @@
 //! costs as much as the watches it concerns, however many others there are. What a watch has not
 //! read yet waits in a queue of its own; one that falls too far behind is ended.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, Weak};
 
 use api::{Kind, Object};
+use stdx::OrdMap;
 use store::{Error, Event, Item, Limits, Span, Store};
 
 use super::change::{Change, Type, lock};
@@ -38,7 +39,7 @@ struct Shared {
 /// All watches, by what they select.
 struct Index {
     /// By the prefix of the kind's keys.
-    kinds: BTreeMap<String, Watches>,
+    kinds: OrdMap<String, Watches>,
     /// The newest change that was handed out.
     dispatched: u64,
     /// Everything up to here was handed out, changes that concern no object included.
@@ -52,9 +53,9 @@ struct Index {
 struct Watches {
     kind: &'static Kind,
     /// By what the keys they see begin with, below the kind's prefix: "" for all, `namespace/`, or one whole key.
-    by_key: BTreeMap<String, Vec<Arc<Queue>>>,
+    by_key: OrdMap<String, Vec<Arc<Queue>>>,
     /// By a field that must have a value, and that value.
-    by_field: BTreeMap<String, BTreeMap<String, Vec<Arc<Queue>>>>,
+    by_field: OrdMap<String, OrdMap<String, Vec<Arc<Queue>>>>,
 }
 
 /// Where a watch stands in the index.
@@ -234,7 +235,7 @@ impl Shared {
     fn new(store: &Store, revision: u64) -> Arc<Shared> {
         Arc::new(Shared {
             index: Mutex::new(Index {
-                kinds: BTreeMap::new(),
+                kinds: OrdMap::new(),
                 dispatched: revision,
                 complete: revision,
                 recent: VecDeque::new(),
@@ -249,8 +250,7 @@ impl Shared {
         index.dispatched = event.revision;
         let Ok(key) = std::str::from_utf8(&event.key) else { return };
         // No kind's prefix begins another's, so it is the last one that is not beyond the key.
-        let found =
-            index.kinds.range::<str, _>((Bound::Unbounded, Bound::Included(key))).next_back();
+        let found = index.kinds.range::<str>((Bound::Unbounded, Bound::Included(key))).next_back();
         let Some((prefix, watches)) = found.filter(|(prefix, _)| key.starts_with(*prefix)) else {
             return;
         };
@@ -291,8 +291,8 @@ impl Index {
     fn add(&mut self, kind: &'static Kind, queue: &Arc<Queue>) {
         let watches = self.kinds.entry(queue.prefix.clone()).or_insert_with(|| Watches {
             kind,
-            by_key: BTreeMap::new(),
-            by_field: BTreeMap::new(),
+            by_key: OrdMap::new(),
+            by_field: OrdMap::new(),
         });
         let (places, key) = match &queue.place {
             Place::Key(key) => (&mut watches.by_key, key),
@@ -340,7 +340,7 @@ impl Index {
     }
 }
 
-fn remove(places: &mut BTreeMap<String, Vec<Arc<Queue>>>, key: &str, queue: &Arc<Queue>) {
+fn remove(places: &mut OrdMap<String, Vec<Arc<Queue>>>, key: &str, queue: &Arc<Queue>) {
     if let Some(queues) = places.get_mut(key) {
         queues.retain(|it| !Arc::ptr_eq(it, queue));
         if queues.is_empty() {
@@ -379,7 +379,7 @@ impl Watches {
 
     fn for_each(&self, visit: &mut dyn FnMut(&Arc<Queue>)) {
         let places = self.by_field.values().chain(std::iter::once(&self.by_key));
-        places.flat_map(BTreeMap::values).flatten().for_each(visit);
+        places.flat_map(OrdMap::values).flatten().for_each(visit);
     }
 }
 

@@ -1,12 +1,12 @@
 //! What requests were made and how long they took, as Prometheus reads it, under kube-apiserver's names and labels.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::path::ResourcePath;
 use client::Verb;
+use stdx::OrdMap;
 use stdx::metrics::{Histogram, Text, number};
 
 /// Upper bounds of latencies. The rules that people use ask for 1, 5 and 30 seconds.
@@ -100,7 +100,7 @@ impl Series {
 
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    series: Mutex<BTreeMap<Series, Counts>>,
+    series: Mutex<OrdMap<Series, Counts>>,
     /// Requests that are worked on: those that read, and others.
     reading: AtomicU32,
     mutating: AtomicU32,
@@ -109,7 +109,7 @@ pub(crate) struct Metrics {
 #[derive(Debug)]
 struct Counts {
     took: Histogram,
-    codes: BTreeMap<u16, u64>,
+    codes: OrdMap<u16, u64>,
     /// Those that last as long as they last.
     n_open: Arc<AtomicU32>,
 }
@@ -151,7 +151,7 @@ impl Metrics {
         let is_long = series.is_long() && code < 400;
         let counts = all.entry(series).or_insert_with(|| Counts {
             took: Histogram::new(BOUNDS_MS),
-            codes: BTreeMap::new(),
+            codes: OrdMap::new(),
             n_open: Arc::default(),
         });
         counts.took.observe(took);

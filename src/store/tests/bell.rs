@@ -1,10 +1,9 @@
 //! Many watches behind one bell: nothing is missed or told twice, whatever is cut off or read in pages.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rt::sim::End;
-use stdx::prng::Prng;
+use stdx::{OrdMap, prng::Prng};
 use store::{
     Bell, Class, Disk, Error, Event, Follow, Limits, Op, Query, Request, Room, Span, Store, Txn,
     Watch,
@@ -101,7 +100,7 @@ fn who_is_cut_off_goes_on_where_it_was() {
             let spans =
                 [Span::prefix("/k/"), Span::key(key(1)), Span::key(key(2)), Span::prefix("/none")];
             let mut heard: Vec<Vec<u64>> = vec![Vec::new(); spans.len()];
-            let mut watches: BTreeMap<u64, Watch> = BTreeMap::new();
+            let mut watches: OrdMap<u64, Watch> = OrdMap::new();
             for (number, span) in (0..).zip(&spans) {
                 watches.insert(number, catch_up(&store, span, 1, &bell, number, &mut Vec::new()));
             }

@@ -1,10 +1,9 @@
 //! Random histories against a naive model of etcd's semantics, with faults and power cuts; seeded.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rt::sim::End;
-use stdx::prng::Prng;
+use stdx::{OrdMap, prng::Prng};
 use store::{Class, Disk, Error, Event, Expect, Fault, Limits, Op, Query, Span, Store};
 
 const KEYS: [&str; 8] = ["/a", "/a/1", "/a/2", "/b", "/b/1", "/b/11", "/b/2", "/c"];
@@ -18,14 +17,14 @@ struct Version {
     version: u32,
 }
 
-type Snapshot = BTreeMap<String, Version>;
+type Snapshot = OrdMap<String, Version>;
 
 /// Every revision's whole state, and per key what a power cut may leave.
 #[derive(Default)]
 struct Model {
-    snapshots: BTreeMap<u64, Snapshot>,
+    snapshots: OrdMap<u64, Snapshot>,
     /// The last durable version first, then what was lazy or failed since.
-    candidates: BTreeMap<String, Vec<Option<Version>>>,
+    candidates: OrdMap<String, Vec<Option<Version>>>,
 }
 
 impl Model {
@@ -296,7 +295,7 @@ async fn restart(
     }
     model.candidates =
         KEYS.iter().map(|key| (key.to_string(), vec![found.get(*key).cloned()])).collect();
-    model.snapshots = BTreeMap::from([(store.revision(), found)]);
+    model.snapshots = OrdMap::from([(store.revision(), found)]);
     store
 }
 

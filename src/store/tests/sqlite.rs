@@ -2,14 +2,13 @@
 //!
 //! A test that needs another process runs this test binary again, as its child, with `CHILD` set.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use stdx::prng::Prng;
+use stdx::{OrdMap, prng::Prng};
 use store::{Class, Expect, Limits, Op, Query, Span, Store};
 
 const CHILD: &str = "STORE_TEST_CHILD_DIR";
@@ -39,7 +38,7 @@ async fn open(path: &Path) -> Store {
     Store::open(path, Limits::default()).await.unwrap()
 }
 
-async fn all(store: &Store) -> BTreeMap<String, String> {
+async fn all(store: &Store) -> OrdMap<String, String> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let range = store.range(&Query::prefix("")).await.unwrap();
     range.items.iter().map(|kv| (text(&kv.key), text(&kv.value))).collect()
@@ -151,7 +150,7 @@ fn say(line: &str) {
 fn kill_at_any_moment_loses_nothing_acknowledged() {
     let dir = Dir::new("kill");
     let mut prng = Prng::new(u64::from(std::process::id()));
-    let (mut counts, mut revision) = (BTreeMap::<String, u64>::new(), 0);
+    let (mut counts, mut revision) = (OrdMap::<String, u64>::new(), 0);
     let mut n_acknowledged = 0;
     for round in 0..12 {
         let mut child = Command::new(std::env::current_exe().unwrap())

@@ -1,8 +1,6 @@
 //! Containers: what they are made of, how they are, and processes in them.
 
-use std::collections::BTreeMap;
-
-use stdx::Sensitive;
+use stdx::{OrdMap, Sensitive};
 
 use super::{
     ContainerEventType, ContainerState, IDMapping, ImageSpec, Int64Value, MountPropagation,
@@ -36,7 +34,7 @@ messages! {
         6 cpuset_cpus: String,
         7 cpuset_mems: String,
         8 hugepage_limits: Vec<HugepageLimit>,
-        9 unified: BTreeMap<String, String>,
+        9 unified: OrdMap<String, String>,
         10 memory_swap_limit_in_bytes: i64,
     }
 
@@ -105,8 +103,8 @@ messages! {
         6 envs: Vec<KeyValue>,
         7 mounts: Vec<Mount>,
         8 devices: Vec<Device>,
-        9 labels: BTreeMap<String, String>,
-        10 annotations: BTreeMap<String, String>,
+        9 labels: OrdMap<String, String>,
+        10 annotations: OrdMap<String, String>,
         11 log_path: String,
         12 stdin: bool,
         13 stdin_once: bool,
@@ -152,7 +150,7 @@ messages! {
         1 id: String,
         2 state: Option<ContainerStateValue>,
         3 pod_sandbox_id: String,
-        4 label_selector: BTreeMap<String, String>,
+        4 label_selector: OrdMap<String, String>,
     }
 
     ListContainersRequest {
@@ -167,8 +165,8 @@ messages! {
         5 image_ref: String,
         6 state: ContainerState,
         7 created_at: i64,
-        8 labels: BTreeMap<String, String>,
-        9 annotations: BTreeMap<String, String>,
+        8 labels: OrdMap<String, String>,
+        9 annotations: OrdMap<String, String>,
         10 image_id: String,
     }
 
@@ -193,8 +191,8 @@ messages! {
         9 image_ref: String,
         10 reason: String,
         11 message: String,
-        12 labels: BTreeMap<String, String>,
-        13 annotations: BTreeMap<String, String>,
+        12 labels: OrdMap<String, String>,
+        13 annotations: OrdMap<String, String>,
         14 mounts: Vec<Mount>,
         15 log_path: String,
         16 resources: Option<ContainerResources>,
@@ -204,7 +202,7 @@ messages! {
 
     ContainerStatusResponse {
         1 status: ContainerStatus,
-        2 info: BTreeMap<String, String>,
+        2 info: OrdMap<String, String>,
     }
 
     ContainerResources {
@@ -218,7 +216,7 @@ messages! {
     UpdateContainerResourcesRequest {
         1 container_id: String,
         2 linux: Option<LinuxContainerResources>,
-        4 annotations: BTreeMap<String, String>,
+        4 annotations: OrdMap<String, String>,
     }
 
     UpdateContainerResourcesResponse {}

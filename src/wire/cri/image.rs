@@ -1,8 +1,6 @@
 //! Images: what there is, pulls and removals.
 
-use std::collections::BTreeMap;
-
-use stdx::Sensitive;
+use stdx::{OrdMap, Sensitive};
 
 use super::{FilesystemUsage, Int64Value, PodSandboxConfig};
 use crate::message::messages;
@@ -10,7 +8,7 @@ use crate::message::messages;
 messages! {
     ImageSpec {
         1 image: String,
-        2 annotations: BTreeMap<String, String>,
+        2 annotations: OrdMap<String, String>,
         18 user_specified_image: String,
         19 runtime_handler: String,
     }
@@ -45,7 +43,7 @@ messages! {
 
     ImageStatusResponse {
         1 image: Option<Image>,
-        2 info: BTreeMap<String, String>,
+        2 info: OrdMap<String, String>,
     }
 
     AuthConfig {

@@ -1,6 +1,6 @@
 //! The runtime as a whole.
 
-use std::collections::BTreeMap;
+use stdx::OrdMap;
 
 use super::CgroupDriver;
 use crate::message::messages;
@@ -62,7 +62,7 @@ messages! {
 
     StatusResponse {
         1 status: RuntimeStatus,
-        2 info: BTreeMap<String, String>,
+        2 info: OrdMap<String, String>,
         3 runtime_handlers: Vec<RuntimeHandler>,
         4 features: RuntimeFeatures,
     }

@@ -1,6 +1,6 @@
 //! Pods' sandboxes: what they share, and how they are.
 
-use std::collections::BTreeMap;
+use stdx::OrdMap;
 
 use super::{
     ContainerStatus, Int64Value, LinuxContainerResources, NamespaceMode, PodSandboxState,
@@ -63,7 +63,7 @@ messages! {
     LinuxPodSandboxConfig {
         1 cgroup_parent: String,
         2 security_context: LinuxSandboxSecurityContext,
-        3 sysctls: BTreeMap<String, String>,
+        3 sysctls: OrdMap<String, String>,
         4 overhead: LinuxContainerResources,
         5 resources: LinuxContainerResources,
     }
@@ -81,8 +81,8 @@ messages! {
         3 log_directory: String,
         4 dns_config: DNSConfig,
         5 port_mappings: Vec<PortMapping>,
-        6 labels: BTreeMap<String, String>,
-        7 annotations: BTreeMap<String, String>,
+        6 labels: OrdMap<String, String>,
+        7 annotations: OrdMap<String, String>,
         8 linux: LinuxPodSandboxConfig,
     }
 
@@ -136,14 +136,14 @@ messages! {
         4 created_at: i64,
         5 network: Option<PodSandboxNetworkStatus>,
         6 linux: LinuxPodSandboxStatus,
-        7 labels: BTreeMap<String, String>,
-        8 annotations: BTreeMap<String, String>,
+        7 labels: OrdMap<String, String>,
+        8 annotations: OrdMap<String, String>,
         9 runtime_handler: String,
     }
 
     PodSandboxStatusResponse {
         1 status: PodSandboxStatus,
-        2 info: BTreeMap<String, String>,
+        2 info: OrdMap<String, String>,
         3 containers_statuses: Vec<ContainerStatus>,
         4 timestamp: i64,
     }
@@ -155,7 +155,7 @@ messages! {
     PodSandboxFilter {
         1 id: String,
         2 state: Option<PodSandboxStateValue>,
-        3 label_selector: BTreeMap<String, String>,
+        3 label_selector: OrdMap<String, String>,
     }
 
     ListPodSandboxRequest {
@@ -167,8 +167,8 @@ messages! {
         2 metadata: PodSandboxMetadata,
         3 state: PodSandboxState,
         4 created_at: i64,
-        5 labels: BTreeMap<String, String>,
-        6 annotations: BTreeMap<String, String>,
+        5 labels: OrdMap<String, String>,
+        6 annotations: OrdMap<String, String>,
         7 runtime_handler: String,
     }
 

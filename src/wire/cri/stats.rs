@@ -1,6 +1,6 @@
 //! What pods, containers and images use.
 
-use std::collections::BTreeMap;
+use stdx::OrdMap;
 
 use super::{ContainerMetadata, MetricType, PodSandboxMetadata};
 use crate::message::messages;
@@ -20,7 +20,7 @@ messages! {
 
     PodSandboxStatsFilter {
         1 id: String,
-        2 label_selector: BTreeMap<String, String>,
+        2 label_selector: OrdMap<String, String>,
     }
 
     ListPodSandboxStatsRequest {
@@ -34,8 +34,8 @@ messages! {
     PodSandboxAttributes {
         1 id: String,
         2 metadata: PodSandboxMetadata,
-        3 labels: BTreeMap<String, String>,
-        4 annotations: BTreeMap<String, String>,
+        3 labels: OrdMap<String, String>,
+        4 annotations: OrdMap<String, String>,
     }
 
     PodSandboxStats {
@@ -100,7 +100,7 @@ messages! {
     ContainerStatsFilter {
         1 id: String,
         2 pod_sandbox_id: String,
-        3 label_selector: BTreeMap<String, String>,
+        3 label_selector: OrdMap<String, String>,
     }
 
     ListContainerStatsResponse {
@@ -110,8 +110,8 @@ messages! {
     ContainerAttributes {
         1 id: String,
         2 metadata: ContainerMetadata,
-        3 labels: BTreeMap<String, String>,
-        4 annotations: BTreeMap<String, String>,
+        3 labels: OrdMap<String, String>,
+        4 annotations: OrdMap<String, String>,
     }
 
     ContainerStats {

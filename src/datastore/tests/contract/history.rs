@@ -1,11 +1,10 @@
 //! Several stores over one real database have one history, while connections are cut.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use stdx::prng::Prng;
+use stdx::{OrdMap, OrdSet, prng::Prng};
 use store::{Class, Error, Event, Limits, Query, Room, SharedLog, Span, Store};
 
 use crate::database::Database;
@@ -53,7 +52,7 @@ pub(crate) async fn is_one(database: &Database) {
     for client in clients {
         client.await;
     }
-    let mut states = BTreeSet::new();
+    let mut states = OrdSet::new();
     for store in &stores {
         // The first request after a cut may find that out.
         while store.fresh().await.is_err() {}
@@ -80,7 +79,7 @@ fn is_answered(call: &Call) -> bool {
 async fn history(log: &dyn SharedLog) -> Vec<Event> {
     let mut after = 0;
     let mut events = Vec::new();
-    let mut current = BTreeMap::new();
+    let mut current = OrdMap::new();
     loop {
         let (rows, revision) = rows_after(log, after).await;
         if revision == after {

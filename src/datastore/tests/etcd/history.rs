@@ -40,7 +40,7 @@ async fn more(counter: &AtomicUsize, n: usize) {
 /// Follows the log beside the stores: the witness.
 async fn witness(log: Arc<dyn SharedLog>, mut after: u64, run: Arc<Run>) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
-    let mut current = std::collections::BTreeMap::new();
+    let mut current = stdx::OrdMap::new();
     loop {
         // What was asked for before the end is all there is.
         let is_last = run.ended.load(Ordering::Acquire);

@@ -1,11 +1,9 @@
 //! The checks of the Pod Security Standards, version by version, with upstream's words.
 
-use std::collections::BTreeSet;
-
 use api::lens::Lens;
 use api::pod::all_containers;
 use serde_json::Value;
-use stdx::{Arrange, Gather};
+use stdx::{Arrange, Gather, OrdSet};
 
 use super::Violation;
 
@@ -109,7 +107,7 @@ impl<'a> Pod<'a> {
     }
 
     /// The values that `get` finds in the pod's and the containers' security contexts.
-    fn values(&self, get: impl Fn(&'a Value) -> Option<&'a str>) -> BTreeSet<&'a str> {
+    fn values(&self, get: impl Fn(&'a Value) -> Option<&'a str>) -> OrdSet<&'a str> {
         let contexts = self.containers.iter().map(|container| container.at("securityContext"));
         std::iter::once(self.spec.at("securityContext")).chain(contexts).filter_map(get).gather()
     }
@@ -170,7 +168,7 @@ fn added<'a>(
 
 fn excess(pod: &Pod<'_>, allowed: &'static [&'static str]) -> Option<String> {
     let containers = pod.those(|container| added(container, allowed).next().is_some());
-    let names: BTreeSet<&str> =
+    let names: OrdSet<&str> =
         pod.containers.iter().flat_map(|container| added(container, allowed)).gather();
     (!containers.is_empty()).then(|| {
         format!(
@@ -242,7 +240,7 @@ fn host_ports(pod: &Pod<'_>, _: u32) -> Option<Violation> {
         ports.filter_map(|port| port.int("hostPort")).filter(|port| *port != 0)
     }
     let containers = pod.those(|container| ports(container).next().is_some());
-    let all: BTreeSet<String> =
+    let all: OrdSet<String> =
         pod.containers.iter().flat_map(|c| ports(c)).map(|port| port.to_string()).gather();
     if containers.is_empty() {
         return None;
@@ -275,7 +273,7 @@ fn proc_mount(pod: &Pod<'_>, _: u32) -> Option<Violation> {
     if containers.is_empty() {
         return None;
     }
-    let types: BTreeSet<&str> = pod.containers.iter().filter_map(|c| bad(c)).gather();
+    let types: OrdSet<&str> = pod.containers.iter().filter_map(|c| bad(c)).gather();
     let who = named("container", &containers);
     violation(
         "procMount",
@@ -342,7 +340,7 @@ fn seccomp_baseline(pod: &Pod<'_>, minor: u32) -> Option<Violation> {
     let about = |key: &str| {
         key == POD || key.strip_prefix(CONTAINER).is_some_and(|name| names.contains(&name))
     };
-    let bad: BTreeSet<String> = pod
+    let bad: OrdSet<String> = pod
         .tree
         .pairs("metadata.annotations")
         .filter(|(key, value)| {
@@ -438,7 +436,7 @@ fn restricted_volumes(pod: &Pod<'_>, _: u32) -> Option<Violation> {
         "projected",
         "secret",
     ];
-    let (mut names, mut types) = (Vec::new(), BTreeSet::new());
+    let (mut names, mut types) = (Vec::new(), OrdSet::new());
     for volume in pod.spec.list("volumes") {
         if ALLOWED.iter().any(|field| volume.has(field)) {
             continue;

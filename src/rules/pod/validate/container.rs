@@ -1,7 +1,5 @@
 //! Rules of containers: names, ports, environment, mounts, probes, resources, security contexts.
 
-use std::collections::BTreeSet;
-
 use api::complain::{Complain, NON_NEGATIVE, PORT_RANGE};
 use api::lens::Lens;
 use api::names;
@@ -9,7 +7,7 @@ use api::pod::restartable;
 use api::quantity::Quantity;
 use api::status::Cause;
 use serde_json::Value;
-use stdx::Gather;
+use stdx::{Gather, OrdSet};
 
 use super::source::inner_path;
 use crate::checks;
@@ -19,9 +17,9 @@ use crate::gates;
 const HANDLED: [&str; 4] = ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"];
 
 /// Checks every container of a pod spec at `path`.
-pub(super) fn all(spec: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &mut Vec<Cause>) {
-    let mut container_names = BTreeSet::new();
-    let mut host_ports = BTreeSet::new();
+pub(super) fn all(spec: &Value, path: &str, volumes: &OrdSet<&str>, causes: &mut Vec<Cause>) {
+    let mut container_names = OrdSet::new();
+    let mut host_ports = OrdSet::new();
     // Upstream's order: a name that two have is wrong in the later list.
     let lists = ["containers", "initContainers", "ephemeralContainers"].into_iter();
     let all = lists.flat_map(|field| {
@@ -92,7 +90,7 @@ pub(super) fn all(spec: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &m
             _ => {}
         }
         let host_network = field == "containers" && spec.flag("hostNetwork");
-        let mut own_ports = BTreeSet::new();
+        let mut own_ports = OrdSet::new();
         // Init containers run one by one, so they may share host ports with others.
         let taken = if field == "containers" { &mut host_ports } else { &mut own_ports };
         ports(container, &path, host_network, taken, causes);
@@ -133,10 +131,10 @@ fn ports<'a>(
     container: &'a Value,
     path: &str,
     host_network: bool,
-    host_ports: &mut BTreeSet<(i64, &'a str, &'a str)>,
+    host_ports: &mut OrdSet<(i64, &'a str, &'a str)>,
     causes: &mut Vec<Cause>,
 ) {
-    let mut port_names = BTreeSet::new();
+    let mut port_names = OrdSet::new();
     for (idx, port) in container.list("ports").iter().enumerate() {
         let path = format!("{path}.ports[{idx}]");
         let name = port.str("name");
@@ -353,15 +351,15 @@ pub(super) fn resource_reference(
     }
 }
 
-fn mounts(container: &Value, of: &str, volumes: &BTreeSet<&str>, causes: &mut Vec<Cause>) {
+fn mounts(container: &Value, of: &str, volumes: &OrdSet<&str>, causes: &mut Vec<Cause>) {
     let all = |list: &str, field: &str| {
         let items = container.list(list).iter();
-        items.map(|item| item.str(field).to_owned()).gather::<BTreeSet<String>>()
+        items.map(|item| item.str(field).to_owned()).gather::<OrdSet<String>>()
     };
     let (devices, device_paths) =
         (all("volumeDevices", "name"), all("volumeDevices", "devicePath"));
     let (mounted, places) = (all("volumeMounts", "name"), all("volumeMounts", "mountPath"));
-    let mut mount_paths = BTreeSet::new();
+    let mut mount_paths = OrdSet::new();
     for (idx, mount) in container.list("volumeMounts").iter().enumerate() {
         let path = format!("{of}.volumeMounts[{idx}]");
         // Upstream says the rest of all of them.
@@ -390,7 +388,7 @@ fn mounts(container: &Value, of: &str, volumes: &BTreeSet<&str>, causes: &mut Ve
         }
         propagation(mount, &of, container.flag("securityContext.privileged"), causes);
     }
-    let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
+    let (mut names, mut paths) = (OrdSet::new(), OrdSet::new());
     for (idx, device) in container.list("volumeDevices").iter().enumerate() {
         let path = format!("{of}.volumeDevices[{idx}]");
         let (name, at) = (device.str("name"), device.str("devicePath"));

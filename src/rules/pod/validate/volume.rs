@@ -1,19 +1,18 @@
 //! Rules of volumes: those of pods, and PersistentVolumes' own sources.
 
-use std::collections::BTreeSet;
-
 use api::complain::Complain;
 use api::lens::Lens;
 use api::names;
 use api::status::Cause;
 use serde_json::Value;
+use stdx::OrdSet;
 
 use super::source::{self, mode, outside};
 use crate::checks;
 
 /// Checks the volumes of a pod spec at `path` and returns the names of those with nothing wrong.
-pub(super) fn all<'a>(spec: &'a Value, path: &str, causes: &mut Vec<Cause>) -> BTreeSet<&'a str> {
-    let mut seen = BTreeSet::new();
+pub(super) fn all<'a>(spec: &'a Value, path: &str, causes: &mut Vec<Cause>) -> OrdSet<&'a str> {
+    let mut seen = OrdSet::new();
     for (idx, volume) in spec.list("volumes").iter().enumerate() {
         let path = format!("{path}.volumes[{idx}]");
         let (name, before) = (volume.str("name"), causes.len());
@@ -85,7 +84,7 @@ pub(super) fn downward_items(source: &Value, path: &str, causes: &mut Vec<Cause>
 
 /// The parts of a projected volume.
 pub(super) fn projected(source: &Value, path: &str, causes: &mut Vec<Cause>) {
-    let mut paths = BTreeSet::new();
+    let mut paths = OrdSet::new();
     for (idx, part) in source.list("sources").iter().enumerate() {
         let at = format!("{path}.sources[{idx}]");
         for kind in ["secret", "configMap"].into_iter().filter(|kind| part.has(kind)) {
@@ -126,7 +125,7 @@ pub(super) fn projected(source: &Value, path: &str, causes: &mut Vec<Cause>) {
 fn unique<'a>(
     part: &'a Value,
     shown: Option<&str>,
-    paths: &mut BTreeSet<&'a str>,
+    paths: &mut OrdSet<&'a str>,
     path: &str,
     causes: &mut Vec<Cause>,
 ) {

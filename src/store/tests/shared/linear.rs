@@ -5,9 +5,7 @@
 //! come before it; what failed with an unknown outcome stands in it once or not at all; reads and
 //! watches show the witness's states and events, none lost, none twice, none of another order.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use stdx::time::Mono;
+use stdx::{OrdMap, OrdSet, time::Mono};
 use store::{Done, Event, KeyValue, Range, Span, Txn};
 
 use crate::naive::{Naive, answers, naive_run_numbered, naive_shown, shown, text};
@@ -43,13 +41,13 @@ pub(crate) struct Watched {
 
 struct Witness {
     /// Of each revision, and of the one before the first.
-    states: BTreeMap<u64, Naive>,
-    events: BTreeMap<u64, Vec<Event>>,
+    states: OrdMap<u64, Naive>,
+    events: OrdMap<u64, Vec<Event>>,
 }
 
 impl Witness {
     fn new(history: &[Event]) -> Result<Witness, String> {
-        let mut witness = Witness { states: BTreeMap::new(), events: BTreeMap::new() };
+        let mut witness = Witness { states: OrdMap::new(), events: OrdMap::new() };
         let mut state = Naive::new();
         witness.states.insert(0, Naive::new());
         let mut last = 0;
@@ -147,10 +145,10 @@ pub(crate) fn check(
     each_change: bool,
 ) -> Result<(), String> {
     let witness = Witness::new(history)?;
-    let mut explained = BTreeSet::new();
+    let mut explained = OrdSet::new();
     // When each call took place, where it is known.
     let mut places: Vec<(&Call, u64, bool)> = Vec::new();
-    let mut txns: BTreeMap<u64, Vec<(usize, &Txn, Option<&Done>)>> = BTreeMap::new();
+    let mut txns: OrdMap<u64, Vec<(usize, &Txn, Option<&Done>)>> = OrdMap::new();
     for call in calls {
         match &call.what {
             What::Txn { txn, marker, done } => {

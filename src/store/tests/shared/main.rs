@@ -5,14 +5,13 @@ mod naive;
 
 mod linear;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use linear::{Call, Watched, What, check};
 use naive::{put, random_span, random_txn};
 use rt::sim::End;
-use stdx::prng::Prng;
+use stdx::{OrdSet, prng::Prng};
 use store::{Class, Error, Fate, Limits, Log, LogPlant, Query, Room, Span, Store};
 
 /// What one run is about.
@@ -27,7 +26,7 @@ struct Setting {
 struct World {
     log: Log,
     servers: Vec<Mutex<Option<Store>>>,
-    cut_off: Mutex<BTreeSet<usize>>,
+    cut_off: Mutex<OrdSet<usize>>,
     calls: Mutex<Vec<Call>>,
     watches: Mutex<Vec<rt::Task<Watched>>>,
     limits: Limits,
@@ -181,7 +180,7 @@ async fn history(seed: u64, setting: Setting, out: Arc<Mutex<Result<(), String>>
     log.heal();
     // Everything that is on its way arrives, then nothing changes any more.
     rt::sleep(Duration::from_secs(30)).await;
-    let mut states = BTreeSet::new();
+    let mut states = OrdSet::new();
     for server in 0..setting.n_servers {
         let Some(store) = world.store(server) else { continue };
         store.fresh().await.unwrap();

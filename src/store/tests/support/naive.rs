@@ -1,9 +1,8 @@
 //! A naive model of transactions, and random ones for it.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
-use stdx::prng::Prng;
+use stdx::{OrdMap, prng::Prng};
 use store::{
     Bytes, Compare, Done, KeyValue, Query, Relation, Request, Response, Span, Target, Txn,
 };
@@ -46,7 +45,7 @@ fn answers_of(responses: &[Response]) -> Vec<String> {
 }
 
 /// Value, create revision, mod revision, version.
-pub(crate) type Naive = BTreeMap<String, (String, u64, u64, u64)>;
+pub(crate) type Naive = OrdMap<String, (String, u64, u64, u64)>;
 
 pub(crate) const KEYS: [&str; 5] = ["/a", "/a/1", "/b", "/b/1", "/c"];
 const SPANS: [&str; 4] = ["/", "/a", "/b/", "/x"];
