@@ -14,6 +14,8 @@ use crate::families;
 
 /// How long a machine that starts is given to have an address of each of the cluster's families.
 const ADDRESSES_MAX: Duration = Duration::from_secs(30);
+/// A path is no longer.
+const OWNER_MAX_BYTES: u64 = 4096;
 
 /// Where configuration goes that k3s keeps in `/etc`: there, or in the data directory if `/etc` is read-only.
 #[derive(Debug, Clone)]
@@ -135,7 +137,8 @@ pub(crate) fn lock_run_directory(config: &Config) -> Result<rt::fs::Lock> {
     let run = &config.run_dir;
     rt::fs::create_dir_all(run, 0o755)?;
     let owner = run.join(".data-dir");
-    let known = rt::fs::read_record(&owner, 4096).unwrap_or_default().unwrap_or_default();
+    let known =
+        rt::fs::read_record(&owner, OWNER_MAX_BYTES).unwrap_or_default().unwrap_or_default();
     let known = String::from_utf8_lossy(&known).into_owned();
     let path = run.join(".lock");
     let lock = rt::fs::lock(&path).map_err(|error| match error.io_kind() {

@@ -104,11 +104,14 @@ fn unknown(word: &str) -> Failure {
     Failure::Exit(1)
 }
 
+/// As much of a word as is compared.
+const WORD_MAX: usize = 64;
+
 /// How many letters one has to change, add or leave out, whatever their case.
 fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.to_lowercase().chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (idx, c) in left.to_lowercase().chars().take(64).enumerate() {
+    for (idx, c) in left.to_lowercase().chars().take(WORD_MAX).enumerate() {
         let mut corner = row[0];
         row[0] = idx + 1;
         for (at, other) in right.iter().enumerate() {

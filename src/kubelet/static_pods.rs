@@ -22,6 +22,8 @@ const MANIFEST_MAX_BYTES: u64 = 1 << 20;
 const TREE_MAX_BYTES: usize = 8 << 20;
 /// A mirror that could not be written is tried again after this long.
 const MIRROR_RETRY: Duration = Duration::from_secs(10);
+/// Editors write in several steps; one look at the end is enough.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// Follows the directory for the kubelet's life.
 pub(crate) async fn run(shared: Arc<Shared>) {
@@ -66,8 +68,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         // A mirror that someone deleted is made again.
         let lost = wait_for_lost_mirror(&shared, &current, &changed);
         rt::future::or(rt::future::or(change, ended), rt::future::or(lost, retry)).await;
-        // Editors write in several steps; one look at the end is enough.
-        rt::sleep(Duration::from_millis(50)).await;
+        rt::sleep(SETTLE).await;
     }
 }
 

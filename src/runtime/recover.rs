@@ -16,6 +16,8 @@ use crate::status::{ContainerState, Id, Recovered, SandboxState};
 
 /// How long a shim that is alive may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// The kernel's file has 37.
+const BOOT_ID_MAX_BYTES: u64 = 4096;
 
 pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<Recovered> {
     let mut recovered = Recovered::default();
@@ -38,9 +40,9 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<Recovered> {
 async fn forget_last_boot(shared: &Arc<Shared>, recovered: &mut Recovered) -> Result<()> {
     let state = shared.config.state.clone();
     let is_stale = rt::unblock(move || -> Result<bool> {
-        let boot = rt::fs::read_within("/proc/sys/kernel/random/boot_id", 4096)?;
+        let boot = rt::fs::read_within("/proc/sys/kernel/random/boot_id", BOOT_ID_MAX_BYTES)?;
         let file = state.join("boot-id");
-        let known = rt::fs::read_record(&file, 4096).unwrap_or_default();
+        let known = rt::fs::read_record(&file, BOOT_ID_MAX_BYTES).unwrap_or_default();
         if known.as_ref() == Some(&boot) {
             return Ok(false);
         }

@@ -263,12 +263,15 @@ fn take_over(socket: &OwnedFd) -> Result<()> {
     }
 }
 
+/// How many groups the message has room for.
+const GROUPS_TOLD_MAX: usize = 512;
+
 fn report(socket: &OwnedFd, identity: &Identity, warnings: Vec<String>) -> Result<()> {
     let created = Created {
         pid: 0,
         uid: identity.uid,
         gid: identity.gid,
-        groups: identity.groups.iter().copied().take(512).collect(),
+        groups: identity.groups.iter().copied().take(GROUPS_TOLD_MAX).collect(),
         home: identity.home.clone(),
         warnings,
     };

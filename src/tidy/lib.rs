@@ -1,6 +1,8 @@
 //! The repository's own rules, as tests: `cargo tidy`. Knows nothing but files.
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod circles;
 #[cfg(test)]
 mod files;

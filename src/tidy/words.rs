@@ -173,13 +173,13 @@ fn owners_and_modes_are_set_by_descriptor() {
 }
 
 /// The part of a file that ships: tests may reach for files, processes and the environment.
-fn shipped(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn shipped(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let end = text.find("#[cfg(test)]\nmod ").unwrap_or(text.len());
     text[..end].lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
 /// Whether nothing of a file ships.
-fn stays_here(source: &Source) -> bool {
+pub(crate) fn stays_here(source: &Source) -> bool {
     let is_test = source.path.ends_with("/tests.rs")
         || source.path.contains("/tests/")
         || source.path.contains("/checks/")

@@ -10,14 +10,16 @@ use crate::support::pods::Pod;
 const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 const IGNORED_FAILURES: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 
+/// Validation bounds completions; a spoilt status must not make us count for ever.
+const COUNTED_MAX: usize = 1_000_000;
+
 /// Reads `1,3-5`; what cannot be read is left out.
 pub(super) fn parse(text: &str) -> OrdSet<i64> {
     let mut set = OrdSet::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         if let (Ok(first), Ok(last)) = (first.parse::<i64>(), last.parse::<i64>()) {
-            // Validation bounds completions; a spoilt status must not make us count for ever.
-            set.extend((first..=last).take(1_000_000));
+            set.extend((first..=last).take(COUNTED_MAX));
         }
     }
     set

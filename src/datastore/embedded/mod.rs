@@ -31,6 +31,8 @@ pub use snapshot::{Sink, check, find_restorer, restore};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// What it waits for is told this often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+/// A member's name is a node's and a few letters.
+const NAME_MAX_BYTES: u64 = 4096;
 
 /// Finds the members that may promote a learner.
 pub type Find = Box<dyn Fn() -> rt::BoxFuture<'static, Result<Members>> + Send + Sync>;
@@ -82,7 +84,7 @@ pub fn is_initialized(dir: &Path) -> bool {
 /// If it cannot be read or written.
 pub fn name(dir: &Path, node_name: &str, new: bool) -> Result<String> {
     let file = dir.join("name");
-    if !new && let Some(known) = rt::fs::read_record(&file, 4096)? {
+    if !new && let Some(known) = rt::fs::read_record(&file, NAME_MAX_BYTES)? {
         let known = String::from_utf8_lossy(&known).trim().to_owned();
         if !known.is_empty() {
             return Ok(known);

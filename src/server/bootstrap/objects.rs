@@ -229,10 +229,12 @@ async fn ensure_by(
             }
             Err(status) if n_tries == TRIES_MAX => return Err(status),
             // Somebody was faster: what there is now may do.
-            Err(_) => rt::sleep(Duration::from_millis(rt::random_u64() % 50)).await,
+            Err(_) => rt::sleep(Duration::from_millis(rt::random_u64() % APART_MAX_MILLIS)).await,
         }
     }
 }
 
 /// How often others may be faster.
 const TRIES_MAX: usize = 20;
+/// Servers that make the same object at once try again at different times.
+const APART_MAX_MILLIS: u64 = 50;

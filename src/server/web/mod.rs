@@ -656,9 +656,12 @@ fn to_request(
     Ok(request)
 }
 
+/// How many letters a field manager's name may have (upstream's bound).
+const AGENT_MAX: usize = 128;
+
 /// The program's name, as upstream's default field manager.
 fn agent(user_agent: &str) -> String {
     let name = user_agent.split('/').next().unwrap_or("");
-    let name: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
+    let name: String = name.chars().filter(|c| !c.is_control()).take(AGENT_MAX).collect();
     if name.is_empty() { "unknown".into() } else { name }
 }

@@ -105,15 +105,19 @@ pub(crate) fn outcome(
     Ok(with_warnings(response, &outcome.warnings))
 }
 
+/// How many letters a warning may have, and bytes all of a response's.
+const WARNING_MAX: usize = 1024;
+const WARNINGS_MAX_BYTES: usize = 4096;
+
 /// Adds `Warning` headers, bounded as upstream bounds them.
 pub(crate) fn with_warnings(mut response: Response, warnings: &[String]) -> Response {
-    let mut left_bytes = 4096usize;
+    let mut left_bytes = WARNINGS_MAX_BYTES;
     for warning in warnings {
         let text: String = warning
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] })
-            .take(256 * 4)
+            .take(WARNING_MAX)
             .collect();
         if text.len() > left_bytes {
             break;
