@@ -297,3 +297,18 @@ def test_streams_over_websocket_and_proxies(cluster):
     finally:
         gone, = ask(cluster, {"method": "DELETE", "path": f"{PODS}/web?gracePeriodSeconds=-1"})
         same(gone["code"], 200, "a negative grace period")
+
+
+def test_a_list_that_is_read_for_too_long_goes_on_elsewhere(cluster):
+    """Upstream forgets old states after five minutes; whoever reads on then is told, and where to go on."""
+    for n in range(3):
+        cluster.kubectl("create", "configmap", f"page{n}", "-n", "default")
+    page = lambda token="": ask(cluster, {"method": "GET", "path": f"{MAPS}?limit=1{token and '&continue='}{token}"})[0]
+    token = json.loads(page()["text"])["metadata"]["continue"]
+    same(page(token)["code"], 200, "a new token")
+    whole = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    whole["since"] -= 301
+    old = page(base64.urlsafe_b64encode(json.dumps(whole).encode()).decode().rstrip("="))
+    told = json.loads(old["text"])
+    same((old["code"], told["reason"]), (410, "Expired"), "an old token")
+    same(page(told["metadata"]["continue"])["code"], 200, "the token of the refusal")

@@ -1,4 +1,4 @@
-//! `continue` tokens of paged lists, in upstream's form: base64 of `{"v":...,"rv":...,"start":...}`.
+//! `continue` tokens of paged lists, in upstream's form: base64 of `{"v":...,"rv":...,"start":...}`, and when the list began.
 
 use api::status::Reason;
 use api::{Lens, Status};
@@ -10,6 +10,27 @@ pub(crate) struct Continue {
     pub(crate) revision: Option<u64>,
     /// The first key of the page, below the list's prefix.
     pub(crate) start: String,
+    /// When the first page was read, in seconds since 1970.
+    pub(crate) since: i64,
+}
+
+/// How long a list may be read on as it was: upstream's datastore forgets what is older, clients count on
+/// being told so, and what is kept here for them is not for ever either.
+const AGE_MAX_SECS: i64 = 300;
+
+impl Continue {
+    /// A list that begins now.
+    pub(crate) fn begins(revision: u64, start: String) -> Continue {
+        Continue { revision: Some(revision), start, since: now_secs() }
+    }
+
+    pub(crate) fn is_too_old(&self) -> bool {
+        self.revision.is_some() && now_secs().saturating_sub(self.since) > AGE_MAX_SECS
+    }
+}
+
+pub(crate) fn now_secs() -> i64 {
+    rt::now().wall.0 / 1_000_000_000
 }
 
 const VERSION: &str = "meta.k8s.io/v1";
@@ -23,7 +44,8 @@ pub(crate) fn encode(token: &Continue) -> String {
         None => -1,
     };
     let start = api::Value::from(token.start.as_str());
-    let text = format!(r#"{{"v":"{VERSION}","rv":{revision},"start":{start}}}"#);
+    let since = token.since;
+    let text = format!(r#"{{"v":"{VERSION}","rv":{revision},"start":{start},"since":{since}}}"#);
     wire::base64::encode_url(text.as_bytes())
 }
 
@@ -54,12 +76,14 @@ pub(crate) fn decode(text: &str) -> Result<Continue, Status> {
         }
         Some(revision) => u64::try_from(revision).ok(),
     };
-    Ok(Continue { revision, start: start.to_owned() })
+    // Whoever changes when it began reads what is still there.
+    let since = tree.int("since").unwrap_or_else(now_secs);
+    Ok(Continue { revision, start: start.to_owned(), since })
 }
 
 /// The 410 that carries a token to go on with at the newest state.
 pub(crate) fn expired(start: &str) -> Status {
-    let token = encode(&Continue { revision: None, start: start.to_owned() });
+    let token = encode(&Continue { revision: None, start: start.to_owned(), since: now_secs() });
     Status::new(
         Reason::Expired,
         "The provided continue parameter is too old to display a consistent list result. You can \
@@ -77,9 +101,11 @@ mod tests {
 
     #[test]
     fn tokens_round_trip_and_bad_ones_are_refused() {
-        let token = Continue { revision: Some(7), start: "default/a\0".into() };
+        let token = Continue { revision: Some(7), start: "default/a\0".into(), since: 5 };
+        assert!(token.is_too_old() && !Continue::begins(7, "a".into()).is_too_old());
         assert_eq!(decode(&encode(&token)).unwrap(), token);
-        let newest = Continue { revision: None, start: "b\0".into() };
+        let newest = Continue { revision: None, start: "b\0".into(), since: 5 };
+        assert!(!newest.is_too_old());
         assert_eq!(decode(&encode(&newest)).unwrap(), newest);
         let raw = |text: &str| wire::base64::encode_url(text.as_bytes());
         for bad in [

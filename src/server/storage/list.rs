@@ -35,6 +35,7 @@ pub(crate) async fn list<'f>(
         return one(store, kind, namespace, name, &selection).await;
     }
     let prefix = storage::prefix(kind, namespace);
+    let mut since = continue_token::now_secs();
     let (start, at) = match options.continue_token.as_str() {
         "" => (None, exact_revision(store, kind, options)?),
         token => {
@@ -43,8 +44,14 @@ pub(crate) async fn list<'f>(
                     "specifying resource version is not allowed when using continue",
                 ));
             }
-            let Continue { revision, start } = continue_token::decode(token)?;
-            (Some(start), revision)
+            let token = continue_token::decode(token)?;
+            if token.is_too_old() {
+                return Err(continue_token::expired(&token.start));
+            }
+            if token.revision.is_some() {
+                since = token.since;
+            }
+            (Some(token.start), token.revision)
         }
     };
     let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
@@ -65,7 +72,7 @@ pub(crate) async fn list<'f>(
         let start = format!("{}\0", String::from_utf8_lossy(&last[prefix.len().min(last.len())..]));
         // An inconsistent continuation stays at one revision from here on, as upstream's.
         list.continue_token =
-            continue_token::encode(&Continue { revision: Some(page.revision), start });
+            continue_token::encode(&Continue { revision: Some(page.revision), start, since });
         list.remaining = selection.is_everything().then_some(page.remaining as u64);
     }
     Ok(list)
@@ -76,7 +83,7 @@ pub(crate) fn token_after(object: &Object, namespace: &str, revision: u64) -> St
     let kind = object.kind();
     let key = storage::key(kind, object.namespace(), object.name());
     let start = format!("{}\0", &key[storage::prefix(kind, namespace).len()..]);
-    continue_token::encode(&Continue { revision: Some(revision), start })
+    continue_token::encode(&Continue::begins(revision, start))
 }
 
 /// At most one object: no range is read.
