@@ -1,5 +1,6 @@
 """What Prometheus scrapes: the names and labels that the usual dashboards and alerts ask for, in a form that it reads."""
 
+import json
 import re
 
 from cluster import expect, until
@@ -35,6 +36,10 @@ APISERVER = {
     "apiserver_longrunning_requests": {"verb", "resource"},
     "apiserver_storage_objects": {"resource"},
     "apiserver_flowcontrol_nominal_limit_seats": {"priority_level"},
+    "apiserver_client_certificate_expiration_seconds_bucket": {"le"},
+    "scheduler_pending_pods": {"queue"},
+    "scheduler_schedule_attempts_total": {"profile", "result"},
+    "scheduler_scheduling_algorithm_duration_seconds_bucket": {"le"},
     "workqueue_depth": {"name"},
     "workqueue_adds_total": {"name"},
     "workqueue_queue_duration_seconds_bucket": {"name", "le"},
@@ -56,6 +61,7 @@ KUBELET = {
     "kubelet_volume_stats_capacity_bytes": {"namespace", "persistentvolumeclaim"},
     "kubelet_volume_stats_used_bytes": {"namespace", "persistentvolumeclaim"},
     "kubelet_volume_stats_inodes_used": {"namespace", "persistentvolumeclaim"},
+    "kubeproxy_sync_proxy_rules_duration_seconds_bucket": {"le"},
     "process_resident_memory_bytes": set(),
     "kubernetes_build_info": {"git_version"},
 }
@@ -119,6 +125,20 @@ def test_the_api_server_tells_what_dashboards_ask_for(cluster):
     # What nobody serves makes no series.
     cluster.kubectl("get", "--raw", "/apis/made-up.example/v1/things", check=False)
     expect("made-up" not in cluster.kubectl("get", "--raw", "/metrics").stdout, "a name that was made up is counted")
+
+
+def test_the_scheduler_tells_what_it_did_and_what_waits(cluster):
+    scrape = lambda of, **labels: value(read(cluster.kubectl("get", "--raw", "/metrics").stdout), of, **labels)
+    attempts = lambda result: scrape("scheduler_schedule_attempts_total", profile="default-scheduler", result=result) or 0
+    waiting = lambda: scrape("scheduler_pending_pods", queue="unschedulable")
+    for name, selector in (("placed", {}), ("nowhere", {"no": "where"})):
+        spec = {"nodeSelector": selector, "terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": "k3rs.io/userspace:1", "command": ["sleep", "1000"]}]}
+        cluster.apply(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}), "default")
+    until(lambda: attempts("scheduled") >= 1 and attempts("unschedulable") >= 1, "both decisions are counted")
+    until(lambda: waiting() == 1, "one pod waits for a node")
+    cluster.kubectl("delete", "pod", "placed", "nowhere", "-n", "default")
+    until(lambda: waiting() == 0, "no pod waits")
+    expect(scrape("apiserver_client_certificate_expiration_seconds_count") >= 1, "this client came with a certificate")
 
 
 def test_the_kubelet_tells_what_dashboards_ask_for(cluster):

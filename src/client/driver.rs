@@ -97,6 +97,16 @@ impl Roster {
         loops.extend(driver.loops.iter().map(Arc::downgrade));
     }
 
+    /// Appends how long the reconciles of one controller took, under a name of its own.
+    pub fn write_worked(&self, controller: &str, name: &str, help: &str, text: &mut Text) {
+        let loops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = loops.iter().filter_map(Weak::upgrade);
+        for one in found.filter(|one| one.controller.name == controller) {
+            text.family(name, "histogram", help);
+            text.histogram(name, &[], &one.figures.worked);
+        }
+    }
+
     /// Appends what their controllers have done, under client-go's names.
     pub fn write(&self, text: &mut Text) {
         let loops = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,7 @@
-//! What controllers have done, as Prometheus reads it, under the names that client-go gives to its work queues.
+//! What controllers have done, and what was asked of servers elsewhere, as Prometheus reads it, under client-go's names.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use stdx::OrdMap;
 use stdx::metrics::{Histogram, Text, number};
@@ -81,4 +82,46 @@ pub(crate) fn write<'a>(text: &mut Text, each: impl Iterator<Item = (&'a str, u6
         "How long in seconds processing an item from workqueue takes.",
         |figures| &figures.worked,
     );
+}
+
+/// Answers of servers elsewhere by method, code (`<error>` where there was none) and host, in client-go's words.
+static REQUESTS: Mutex<Vec<(&'static str, u16, String, u64)>> = Mutex::new(Vec::new());
+
+/// Series that are counted: codes are the server's to make up.
+const REQUESTS_MAX: usize = 200;
+
+/// Counts one request. `code` is 0 where there was no answer.
+pub(crate) fn count_request(method: &http::Method, code: u16, base: &str) {
+    let method = match method {
+        http::Method::Get => "GET",
+        http::Method::Post => "POST",
+        http::Method::Put => "PUT",
+        http::Method::Patch => "PATCH",
+        http::Method::Delete => "DELETE",
+        _ => "other",
+    };
+    let host = base.rsplit("://").next().unwrap_or(base).split('/').next().unwrap_or("");
+    let mut requests = REQUESTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_full = requests.len() >= REQUESTS_MAX;
+    let found = requests.iter_mut().find(|it| it.0 == method && it.1 == code && it.2 == host);
+    match found {
+        Some((.., n)) => *n += 1,
+        None if is_full => {}
+        None => requests.push((method, code, host.to_owned(), 1)),
+    }
+}
+
+/// Appends what was asked over HTTP. What a server's own components ask in its process does not come this way.
+pub fn write_requests(text: &mut Text) {
+    let name = "rest_client_requests_total";
+    text.family(
+        name,
+        "counter",
+        "Number of HTTP requests, partitioned by status code, method, and host.",
+    );
+    for (method, code, host, n) in REQUESTS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let code = if *code == 0 { "<error>".to_owned() } else { code.to_string() };
+        let labels = [("code", code.as_str()), ("host", host), ("method", method)];
+        text.sample(name, &labels, number(*n), None);
+    }
 }

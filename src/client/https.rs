@@ -13,6 +13,7 @@ use stdx::Result;
 use stdx::backoff::Backoff;
 
 use crate::access::{Access, Current};
+use crate::figures::count_request;
 use crate::options::target;
 use crate::request::{
     Answer, Api, Body, Client, DeleteOptions, List, PatchType, Request, Verb, WatchStream,
@@ -201,7 +202,11 @@ impl Remote {
             let rests = RETRY.delay(attempt);
             let is_last = attempt >= ATTEMPTS_MAX;
             attempt += 1;
-            let response = match self.http.send(&reached.endpoint, sent).await {
+            let method = sent.method.clone();
+            let answered = self.http.send(&reached.endpoint, sent).await;
+            let code = answered.as_ref().map_or(0, |response| response.status);
+            count_request(&method, code, self.current.base());
+            let response = match answered {
                 Ok(response) if (200..300).contains(&response.status) => return Ok(response),
                 Ok(response) => response,
                 // What only reads may be asked twice; a write may have been done.

@@ -24,6 +24,7 @@ mod watch;
 pub use access::{Access, Source};
 pub use driver::{Driver, Outside, Roster, Settings, Told};
 pub use elect::{Election, resign};
+pub use figures::write_requests;
 pub use hook::Hook;
 pub use informer::{Informers, Interest};
 pub use kinds::Registry;

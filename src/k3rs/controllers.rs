@@ -170,7 +170,16 @@ pub(crate) async fn start(
         )));
     }
     let roster = Arc::clone(&means.roster);
-    server.also_tell(Box::new(move |text| roster.write(text)));
+    let schedules = !means.machine.config.disable_scheduler;
+    server.also_tell(Box::new(move |text| {
+        roster.write(text);
+        if schedules {
+            let name = "scheduler_scheduling_algorithm_duration_seconds";
+            let help = "Scheduling algorithm latency in seconds";
+            roster.write_worked(sched::SCHEDULER[0].name, name, help, text);
+            sched::write_figures(text);
+        }
+    }));
     Ok(Running { work, client, candidacies })
 }
 

@@ -37,6 +37,10 @@ impl PodNetwork for NodeNetwork {
         Box::pin(self.net.remove_pod(id))
     }
 
+    fn write_figures(&self, text: &mut stdx::metrics::Text) {
+        self.net.write_figures(text);
+    }
+
     fn recover<'a>(
         &'a self,
         live: &'a [SandboxNetwork],

@@ -53,6 +53,9 @@ pub trait PodNetwork: Send + Sync {
         None
     }
 
+    /// Appends what `/metrics` tells of it.
+    fn write_figures(&self, _text: &mut stdx::metrics::Text) {}
+
     /// Completes when `not_ready` may have changed. The default never does.
     fn changed(&self) -> BoxFuture<'_, ()> {
         Box::pin(rt::future::pending())

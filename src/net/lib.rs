@@ -202,6 +202,13 @@ impl Net {
         Ok(Net { shared })
     }
 
+    /// Appends how long the rules of Services took to follow, under kube-proxy's names.
+    pub fn write_figures(&self, text: &mut stdx::metrics::Text) {
+        let name = "kubeproxy_sync_proxy_rules_duration_seconds";
+        text.family(name, "histogram", "SyncProxyRules latency in seconds");
+        text.histogram(name, &[], &self.shared.proxy.took);
+    }
+
     /// Frees the addresses and links of sandboxes that are not in `live`. Call once, before `add_pod`.
     pub async fn recover(&self, live: &[String]) -> Result<()> {
         let live = live.to_vec();

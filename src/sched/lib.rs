@@ -8,6 +8,7 @@ mod affinity;
 mod config;
 mod extend;
 mod extender;
+mod figures;
 mod filter;
 mod node;
 mod place;
@@ -23,6 +24,7 @@ use api::Registered;
 
 pub use config::{Read, read};
 pub use extender::Extender;
+pub use figures::write_figures;
 pub use profile::{Profile, Profiles};
 pub use scheduler::Scheduler;
 

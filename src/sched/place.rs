@@ -3,6 +3,7 @@
 use api::{Action, Actions, Key, Lens, Object, Value, View, json, kinds};
 use stdx::{Arrange, OrdMap, OrdSet};
 
+use crate::figures::{self, Queue};
 use crate::filter::{self, Refusal, World};
 use crate::node::Node;
 use crate::pod::Pod;
@@ -23,6 +24,7 @@ pub(crate) fn place(
     if profile.gates && pod.gated() {
         let message = "Scheduling is blocked due to non-empty scheduling gates";
         condition(&pod, "SchedulingGated", message, None, view, actions);
+        figures::turned(Some(Queue::Gated));
         return;
     }
     spread::give_constraints(&mut pod, profile, view);
@@ -103,6 +105,7 @@ pub(crate) fn settle(
         .copied()
         .find(|node| node.name == nominated)
         .or_else(|| score::best(pod, fitting, world, extra));
+    figures::decided(&profile.name, if chosen.is_some() { "scheduled" } else { "unschedulable" });
     if let Some(node) = chosen {
         assign(pod, &node.name, volumes, actions);
         return Done { node: node.name.clone(), victims: Vec::new() };

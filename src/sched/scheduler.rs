@@ -7,6 +7,7 @@ use api::{Actions, Key, Kind, Lens, Next, Object, View, kinds};
 use stdx::Arrange;
 
 use crate::extend::{ACTIONS_MAX, Batch, go_on};
+use crate::figures;
 use crate::node;
 use crate::place::place;
 use crate::pod::Pod;
@@ -71,6 +72,7 @@ fn schedule(view: &View<'_>, actions: &mut Actions) -> Next {
             placed.push(pod);
         }
     }
+    figures::begin(pending.len());
     if pending.is_empty() {
         return Next::Done;
     }

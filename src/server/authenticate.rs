@@ -35,7 +35,8 @@ pub(crate) async fn credentials(
             if let Some(user) = proxied(core, leaf, headers) {
                 return Ok(Some(user));
             }
-        } else if let Some(user) = x509::user(leaf) {
+        } else if let Some((user, ends)) = x509::user(leaf) {
+            core.certificates.observe(ends, rt::now().wall);
             return Ok(Some(user));
         }
     }
@@ -162,7 +163,8 @@ fn signed_by_proxies(core: &Core, leaf: &[u8]) -> bool {
 /// What a front proxy says about the user whose request it passes on.
 fn proxied(core: &Core, leaf: &[u8], headers: &Headers) -> Option<User> {
     let allowed = &core.config.request_header_names;
-    let proxy = x509::user(leaf)?.name;
+    let (proxy, _) = x509::user(leaf)?;
+    let proxy = proxy.name;
     if !allowed.is_empty() && !allowed.contains(&proxy) {
         return None;
     }

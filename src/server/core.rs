@@ -11,6 +11,7 @@ use store::Store;
 
 use crate::aggregation::Aggregation;
 use crate::audit::Audit;
+use crate::auth::certificates::Certificates;
 use crate::auth::identity_config::Authenticators;
 use crate::auth::token_webhook::TokenWebhook;
 use crate::auth::tokens::Tokens;
@@ -61,6 +62,8 @@ pub(crate) struct Core {
     pub(crate) aggregation: Arc<Aggregation>,
     /// Who tells more in `/metrics`.
     pub(crate) figures: Mutex<Vec<Figures>>,
+    /// How long certificates of clients are good for.
+    pub(crate) certificates: Certificates,
     /// What nodes said lately that they use.
     pub(crate) samples: Arc<Samples>,
 }

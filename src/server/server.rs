@@ -19,6 +19,7 @@ use crate::aggregation::follow::{Follower, follow};
 use crate::allocate::claims;
 use crate::audit::{Audit, Facts, Trail};
 use crate::auth::access_config::Authorizers;
+use crate::auth::certificates::Certificates;
 use crate::auth::identity_config::Authenticators;
 use crate::auth::token_webhook::TokenWebhook;
 use crate::auth::{Attributes, Authorizer};
@@ -121,6 +122,7 @@ impl Server {
             turns: crate::turns::Turns::default(),
             flow,
             figures: Mutex::default(),
+            certificates: Certificates::default(),
             door: Door::default(),
             kinds,
             definitions,

@@ -67,6 +67,8 @@ fn own(shared: &Shared) -> Text {
         None,
     );
     shared.figures.write(&mut text);
+    shared.network.write_figures(&mut text);
+    client::write_requests(&mut text);
     rt::own_figures(&mut text);
     text
 }

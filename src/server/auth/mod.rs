@@ -6,6 +6,7 @@ pub(crate) mod asked;
 mod attributes;
 mod authorizer;
 pub(crate) mod bootstrap_tokens;
+pub(crate) mod certificates;
 mod claims;
 pub(crate) mod der;
 mod expressions;

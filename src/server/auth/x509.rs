@@ -10,8 +10,8 @@ use crate::user::User;
 const COMMON_NAME: &str = "2.5.4.3";
 const ORGANIZATION: &str = "2.5.4.10";
 
-/// Common name as user, organizations as groups.
-pub(crate) fn user(der: &[u8]) -> Option<User> {
+/// Common name as user, organizations as groups; and when the certificate ends, in seconds since 1970.
+pub(crate) fn user(der: &[u8]) -> Option<(User, u64)> {
     let certificate = Certificate::from_der(der).ok()?;
     let mut user = User::default();
     for attribute in certificate.tbs_certificate.subject.0.iter().flat_map(|rdn| rdn.0.iter()) {
@@ -40,7 +40,8 @@ pub(crate) fn user(der: &[u8]) -> Option<User> {
         "authentication.kubernetes.io/credential-id".into(),
         vec![format!("X509SHA256={hex}")],
     );
-    Some(user)
+    let ends = certificate.tbs_certificate.validity.not_after.to_unix_duration();
+    Some((user, ends.as_secs()))
 }
 
 /// The issuer and subject names of a certificate in DER, to tell which authority signed it.

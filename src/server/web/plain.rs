@@ -146,6 +146,7 @@ async fn figures(web: &Web) -> String {
     let core = &web.core;
     let mut text = Text::default();
     web.metrics.write(&mut text);
+    core.certificates.write(&mut text);
     let mut kinds = Vec::new();
     for kind in core.kinds.current().stored() {
         let n = core.store.count(&storage::span(kind, "")).await.unwrap_or(0);
