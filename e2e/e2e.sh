@@ -15,6 +15,8 @@ python=$venv/bin/python
 [ $# = 0 ] || exit 0
 # Faults that strangers found (docs/security.md).
 "$python" faults.py "$binary"
+# What docs/ tells people to type.
+"$python" docs.py "$binary"
 # What gateways go through, beside the next, for it mostly waits; the slowest (`python3 e2e/adversity.py BINARY`) only by hand.
 said=$(mktemp) adversity=
 trap '[ -z "$adversity" ] || kill "$adversity" 2>/dev/null || true; rm -f "$said"' EXIT

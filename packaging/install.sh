@@ -511,26 +511,26 @@ start_openrc() {
   rc-service "$NAME" restart
 }
 
-# A script that becomes the service, for supervisors that know no environment files: run_lines [LINE]
+# A script that becomes the service, for supervisors that know no environment files: run_lines OUTPUT [LINES]
 run_lines() {
   cat <<LINES
 #!/bin/sh
 $MADE
-${1:-}
-exec 2>&1
+${2:-}
+exec $1
 modprobe br_netfilter 2>/dev/null
 modprobe overlay 2>/dev/null
 set -a
 if [ -f /etc/environment ]; then . /etc/environment; fi
 if [ -f $ENV_FILE ]; then . $ENV_FILE; fi
 set +a
-exec $BIN_DIR/k3rs $COMMAND$WORDS${2:-}
+exec $BIN_DIR/k3rs $COMMAND$WORDS
 LINES
 }
 
 unit_runit() {
   info "runit: Creating service file $UNIT"
-  run_lines | put 0755 "$UNIT"
+  run_lines '2>&1' | put 0755 "$UNIT"
   put 0755 "/etc/sv/$NAME/log/run" <<LINES
 #!/bin/sh
 mkdir -p /var/log/$NAME
@@ -554,9 +554,9 @@ start_runit() {
 unit_busybox() {
   info "busybox init: Creating service file $UNIT"
   # init starts a line that is there again and again: one that was stopped waits until the machine starts anew.
-  run_lines "while [ -e /run/$NAME.stopped ]; do sleep 5; done
+  run_lines ">> /var/log/$NAME.log 2>&1" "while [ -e /run/$NAME.stopped ]; do sleep 5; done
 [ -e $UNIT ] || exit 0
-echo \$\$ > /run/$NAME.pid" " >> /var/log/$NAME.log" | put 0755 "$UNIT"
+echo \$\$ > /run/$NAME.pid" | put 0755 "$UNIT"
 }
 enable_busybox() {
   if ! grep -q ":/etc/rancher/k3s/$NAME.run\$" "$ROOT/etc/inittab" 2>/dev/null; then

@@ -1,15 +1,14 @@
 """install.sh on a root directory that has nothing but busybox, whose init is its first process: k3rs as a service, and its end."""
 
-import contextlib
 import hashlib
 import os
 import pathlib
 import random
 import shutil
-import signal
 import subprocess
 
-from cluster import HERE, run, until
+from box import Box
+from cluster import HERE, until
 
 START = False
 
@@ -19,47 +18,10 @@ MACHINE = os.uname().machine
 ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(MACHINE, "armv7")
 
 
-class Box:
-    """A machine of busybox: its own root, processes and mounts, in the network of the cluster."""
-
-    def __init__(self, cluster, name):
-        self.cluster, self.root = cluster, cluster.dir / name
-        for folder in ("bin", "sbin", "etc", "proc", "sys", "dev", "run", "tmp", "media", "var/log", "usr/bin", "usr/sbin", "root"):
-            (self.root / folder).mkdir(parents=True)
-        shutil.copy("/bin/busybox", self.root / "bin/busybox")
-        run(["chroot", self.root, "/bin/busybox", "--install", "-s"])
-        (self.root / "etc/inittab").write_text("::ctrlaltdel:/bin/true\n")
-        shutil.copy(INSTALLER, self.root / "media/install.sh")
-        self.process = self.init = None
-
-    def boot(self):
-        mounts = "for place in sys dev; do mount --rbind /$place $0/$place && mount --make-rslave $0/$place; done; exec unshare -p -f --mount-proc=$0/proc chroot $0 /sbin/init"
-        command = self.cluster.inside(["unshare", "-m", "--propagation", "slave", "sh", "-c", mounts, str(self.root)])
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.cluster.log, stderr=self.cluster.log)
-        self.init = until(self.find_init, "init runs", 30, interval=0.02)
-
-    def find_init(self):
-        """The child that has become init: before it there are others, which mount."""
-        with contextlib.suppress(OSError):
-            for child in pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
-                if os.readlink(f"/proc/{child}/exe") == str(self.root / "bin/busybox") or os.readlink(f"/proc/{child}/exe") == "/bin/busybox":
-                    return child
-        return None
-
-    def sh(self, command, check=True, **env):
-        """In the machine, as a person at its console."""
-        env = {"PATH": "/usr/local/bin:/bin:/sbin:/usr/bin:/usr/sbin", "HOME": "/root", **env}
-        done = subprocess.run(
-            ["nsenter", "-t", self.init, "-m", "-p", "-n", "-r", "-w", "sh", "-c", command], env=env, capture_output=True, text=True, timeout=120
-        )
-        assert not check or done.returncode == 0, (command, done)
-        return done
-
-    def close(self):
-        if self.process:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(self.init or self.process.pid), signal.SIGKILL)
-            self.process.wait(30)
+def new_box(cluster, name):
+    box = Box(cluster, name)
+    shutil.copy(INSTALLER, box.root / "media/install.sh")
+    return box
 
 
 def offer(box, text, wrong=False):
@@ -70,7 +32,7 @@ def offer(box, text, wrong=False):
 
 
 def test_nothing_is_installed_without_its_digest(cluster):
-    box = Box(cluster, "refusing")
+    box = new_box(cluster, "refusing")
     program = cluster.dir / "program"
     shutil.copy(cluster.binary, program)
     digest = hashlib.sha256(program.read_bytes()).hexdigest()
@@ -105,7 +67,7 @@ def test_nothing_is_installed_without_its_digest(cluster):
 
 
 def test_a_service_of_busybox_init_from_its_install_to_its_end(cluster):
-    box = Box(cluster, "box")
+    box = new_box(cluster, "box")
     box.boot()
     try:
         whole_life(cluster, box)

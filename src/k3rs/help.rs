@@ -213,6 +213,65 @@ fn described(usage: &str) -> Vec<(String, String)> {
 mod tests {
     use super::*;
 
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/flags.md");
+
+    /// The flags as a page of `docs/`: those of the usage texts, and those that are refused, with what they wait for.
+    fn page() -> String {
+        let about = described(&crate::load::descriptions());
+        let mut text = String::from(
+            "# Flags of `k3rs server` and `k3rs agent`\n\n\
+             A flag is also read from its variable and from `/etc/rancher/k3s/config.yaml` and `config.yaml.d/*.yaml`, under its name without dashes; `name+` adds to a list. \
+             The command line goes before the environment, that before files. This page is made from the program's own table by its tests.\n",
+        );
+        for (topic, names) in TOPICS {
+            text += &format!(
+                "\n## {topic}\n\n| flag | takes | variable | of | what it does |\n|---|---|---|---|---|\n"
+            );
+            for name in *names {
+                let flag = FLAGS.iter().find(|flag| flag.name == *name).unwrap();
+                let takes = match flag.takes {
+                    Takes::Switch => "",
+                    Takes::Value => "a value",
+                    Takes::List => "a list, by commas or repeated",
+                    Takes::Repeated => "a value, repeated",
+                };
+                let of = match (flag.waits(On::Server), flag.is_on(On::Agent)) {
+                    (Some(_), _) => "agent",
+                    (None, true) => "both",
+                    (None, false) => "server",
+                };
+                let words = &about.iter().find(|(known, _)| known == name).unwrap().1;
+                let words = words.replace('|', "\\|").replace('<', "&lt;");
+                let short = flag.short.filter(|_| name.len() > 1);
+                let short = short.map(|short| format!(", `-{short}`")).unwrap_or_default();
+                let env =
+                    if flag.env.is_empty() { String::new() } else { format!("`{}`", flag.env) };
+                text += &format!("| `--{name}`{short} | {takes} | {env} | {of} | {words} |\n");
+            }
+        }
+        text += "\n## Refused by name\n\n| flag | waits for |\n|---|---|\n";
+        for flag in FLAGS.iter() {
+            if let Some(what) = flag.waits(On::Server) {
+                let of = if flag.waits_for.is_none() { " (on a server)" } else { "" };
+                text += &format!("| `--{}`{of} | {what} |\n", flag.name);
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn the_page_of_flags_is_up_to_date() {
+        let (page, written) = (page(), std::fs::read_to_string(PAGE).unwrap_or_default());
+        if page != written && option_env!("CI").is_none() {
+            std::fs::write(PAGE, &page).unwrap();
+            return;
+        }
+        assert!(
+            page == written,
+            "docs/reference/flags.md is out of date: run make test and commit it"
+        );
+    }
+
     #[test]
     fn every_flag_that_does_something_has_its_place_and_words() {
         let text = server();
