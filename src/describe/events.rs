@@ -2,6 +2,7 @@
 
 use api::{Lens, Value};
 use stdx::Arrange;
+use stdx::time::Wall;
 
 use crate::needs::Part;
 use crate::page::Page;
@@ -27,7 +28,7 @@ pub(crate) fn write(page: &mut Page<'_>) {
         "Events:\n  Type\tReason\tAge\tFrom\tMessage\n  ----\t------\t----\t----\t-------",
     ]);
     for event in events {
-        let age = age(page, event);
+        let age = event_age(page.now, event);
         let source = event.str("source.component");
         let source = if source.is_empty() { event.str("reportingComponent") } else { source };
         let message = event.str("message").trim();
@@ -47,9 +48,9 @@ pub(crate) fn write(page: &mut Page<'_>) {
     }
 }
 
-/// `3m`, or `3m (x4 over 10m)` of what happened more than once.
-fn age(page: &Page<'_>, event: &Value) -> String {
-    let since = |path: &str| words::age(page.now, event.at(path));
+/// How long ago something happened: `3m`, or `3m (x4 over 10m)` of what happened more than once.
+pub fn event_age(now: Wall, event: &Value) -> String {
+    let since = |path: &str| words::age(now, event.at(path));
     let is_new = event.has("eventTime");
     let first = since(if is_new { "eventTime" } else { "firstTimestamp" });
     let count = event.int("count").unwrap_or(0);

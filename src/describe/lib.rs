@@ -29,6 +29,7 @@ mod words;
 use api::{Lens, Value};
 use stdx::time::Wall;
 
+pub use events::event_age;
 pub use needs::{Answer, Failure, Need, Part, Related, needs};
 pub use tabs::align;
 pub use words::Zone;
