@@ -1,11 +1,11 @@
 //! From a command line to the command that it names.
 
 use crate::call::{Call, Command};
-use crate::commands::ROOT;
+use crate::commands::{ROOT, plugin};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{self, HELP};
 use crate::line::{Line, World};
-use crate::{help, out};
+use crate::{complete, help, out};
 
 /// The command that a line names: the words that lead to it, by their places, and its path.
 struct Found {
@@ -52,10 +52,15 @@ pub(crate) fn dispatch(args: &[String], world: &World<'_>) -> Outcome {
         out::print(&help::text(found.command, &found.path));
         return Ok(());
     }
+    if let Some((asks @ ("__complete" | "__completeNoDesc"), rest)) =
+        args.split_first().map(|(first, rest)| (first.as_str(), rest))
+    {
+        return complete::run(rest, &ROOT, asks == "__complete", world);
+    }
     let found = find(args);
     let (command, path) = (found.command, found.path);
     if let (Some(stranger), true) = (&found.stranger, std::ptr::eq(command, &raw const ROOT)) {
-        return Err(unknown(stranger));
+        return plugin::run(args, world).unwrap_or_else(|| Err(unknown(stranger)));
     }
     let given = match flags::read(args, &found.words, &command.known()) {
         Ok(given) => given,

@@ -40,7 +40,7 @@ pub(crate) fn text(command: &Command, path: &str) -> String {
 }
 
 /// A flag as the list of options shows it.
-fn shown(flag: &Flag) -> String {
+pub(crate) fn shown(flag: &Flag) -> String {
     let short = match flag.short {
         '\0' => String::new(),
         letter => format!("-{letter}, "),

@@ -9,6 +9,7 @@
 
 mod call;
 mod commands;
+mod complete;
 mod discovery;
 mod dispatch;
 mod exec_plugin;
@@ -26,6 +27,7 @@ mod select;
 mod wait;
 mod watch;
 mod write;
+mod zone;
 
 use std::path::PathBuf;
 
