@@ -34,6 +34,7 @@ pub mod shim;
 pub mod spdy;
 pub mod tar;
 pub mod yaml;
+pub mod yaml_emit;
 pub mod yaml_text;
 pub mod zip;
 pub mod zones;
