@@ -17,6 +17,16 @@ const LONG: &[(&str, &str)] = &[(
 const AHEAD: &[(&str, &str)] = &[
     ("dial_remote_command", "the client's half of a protocol, against which the server's is tried"),
     ("dial_port_forward", "the same"),
+    ("app_version", "charts: what a record of a release tells"),
+    ("is_library", "charts: what helm refuses to install"),
+    ("kube_version_fits", "charts: the same"),
+    ("to_release_json", "charts: a member of the record of a release"),
+    ("sort_for_uninstall", "charts: the order of deleting a release"),
+    ("names_prereleases", "charts: versions of a repository's index"),
+    ("is_compatible", "charts: the same"),
+    ("merge_values", "charts: values of a HelmChart"),
+    ("plain_numbers", "charts: values in the record of a release"),
+    ("set_value", "charts: `spec.set` of a HelmChart"),
 ];
 
 /// A function of a source: its name, whether everybody may call it, and its lines.
