@@ -1,0 +1,1 @@
+//! Functions, and what Helm gives for them.
