@@ -1,8 +1,8 @@
 //! Charts from their archives: metadata, values, templates, files, and the charts inside.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
+use stdx::OrdMap;
 
 use serde_json::{Map, Value, json};
 use stdx::{Context, Error, Result};
@@ -14,6 +14,8 @@ use crate::semver;
 /// Helm's bounds: of all that an archive unpacks to, the charts in it included, and of one file.
 const UNPACKED_BYTES_MAX: u64 = 100 << 20;
 const FILE_BYTES_MAX: u64 = 5 << 20;
+/// Headers and padding of an archive, and the names in them.
+const HEADERS_BYTES_MAX: u64 = 64 << 20;
 /// Files of one archive.
 const FILES_MAX: usize = 20_000;
 /// Charts inside charts.
@@ -146,8 +148,7 @@ fn read_archive(archive: &[u8], left: &mut u64, depth: usize) -> Result<Chart> {
         return Err(Error::new("file does not appear to be a gzipped archive"));
     }
     let stream = Decompressor::new(archive).context(|| "unpack the chart")?;
-    // One byte more than is allowed is seen as an error of a file, not as the end. Headers and padding count too.
-    let mut entries = tar::Archive::new(stream.take(*left + (64 << 20)));
+    let mut entries = tar::Archive::new(stream.take(*left + HEADERS_BYTES_MAX));
     let mut files = Vec::new();
     while let Some(entry) = entries.next_entry().context(|| "unpack the chart")? {
         if entry.kind != tar::Kind::File {
@@ -228,7 +229,7 @@ fn assemble(files: Vec<File>, left: &mut u64, depth: usize) -> Result<Chart> {
     let mut content =
         Content { templates: Vec::new(), files: Vec::new(), schema: None, lock: Value::Null };
     let mut values = Value::Object(Map::new());
-    let mut inner: BTreeMap<String, Vec<File>> = BTreeMap::new();
+    let mut inner: OrdMap<String, Vec<File>> = OrdMap::default();
     for file in files {
         match file.name.as_str() {
             "Chart.yaml" => {}
@@ -421,7 +422,7 @@ fn validate(chart: &Chart) -> Result<()> {
     if !matches!(chart.word("type"), "" | "application" | "library") {
         return invalid("chart.metadata.type must be application or library".into());
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = stdx::OrdSet::new();
     for dependency in chart.wanted() {
         let alias = dependency.get("alias").and_then(Value::as_str).unwrap_or("");
         let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';

@@ -1,7 +1,7 @@
 //! What templates see beside values: the chart, its files, what the cluster can do.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
+use stdx::OrdMap;
 
 use serde_json::Value as Json;
 use template::{Heap, Map, Object, Value};
@@ -91,7 +91,7 @@ pub(crate) fn chart(chart: &Chart, is_root: bool) -> Value {
         Some(Json::Object(map)) => {
             map.iter().map(|(key, value)| (Rc::from(&**key), Value::from_json(value))).collect()
         }
-        _ => BTreeMap::new(),
+        _ => OrdMap::default(),
     };
     let people = [("Name", "name"), ("Email", "email"), ("URL", "url")];
     let needed = [
@@ -207,7 +207,7 @@ impl Object for Versions {
 }
 
 /// `.Files`: names and contents, shared by all that glob them.
-pub(crate) struct Files(Rc<BTreeMap<Rc<str>, Rc<[u8]>>>);
+pub(crate) struct Files(Rc<OrdMap<Rc<str>, Rc<[u8]>>>);
 
 impl Files {
     pub(crate) fn of(chart: &Chart) -> Files {
@@ -222,7 +222,7 @@ impl Files {
             let base = name.rsplit('/').next().unwrap_or(name);
             map.insert(base.to_owned(), encode(data));
         }
-        let written = wire::yaml_emit::emit(&Json::Object(map), wire::yaml_emit::Style::Plain);
+        let written = wire::yaml_text::text(&Json::Object(map));
         written.strip_suffix('\n').unwrap_or(&written).to_owned()
     }
 }
@@ -251,7 +251,7 @@ impl Object for Files {
         };
         let file = || self.0.get(&*word);
         let n_bytes: usize = self.0.values().map(|data| data.len()).sum();
-        let made = |text: String| heap.take(text.len()).map(|()| Value::text(text));
+        let made = |text: String| heap.charge(text.len()).map(|()| Value::text(text));
         Some(match (name, args.len()) {
             ("Get", 1) => Ok(Value::Text(file().cloned().unwrap_or_else(|| Rc::from(&b""[..])))),
             ("GetBytes", 1) => {
@@ -259,7 +259,7 @@ impl Object for Files {
             }
             ("Glob", 1) => {
                 let pattern: Vec<char> = word.chars().collect();
-                let mut found = BTreeMap::new();
+                let mut found = OrdMap::default();
                 for (name, data) in self.0.iter() {
                     let name_chars: Vec<char> = name.chars().collect();
                     match glob(&pattern, &name_chars, heap, 0) {
@@ -280,7 +280,7 @@ impl Object for Files {
                 let text = file().map(|data| String::from_utf8_lossy(data).into_owned());
                 let text = text.unwrap_or_default();
                 let text = text.strip_suffix('\n').unwrap_or(&text);
-                heap.take(text.len() * 4).map(|()| match file() {
+                heap.charge(text.len() * 4).map(|()| match file() {
                     Some(_) => Value::texts(text.split('\n')),
                     None => Value::texts(std::iter::empty::<&str>()),
                 })
@@ -391,6 +391,6 @@ fn plain_glob(pattern: &[char], name: &[char], heap: &Heap, depth: usize) -> Res
 pub(crate) fn values(tree: &Value) -> Value {
     match tree {
         Value::Map(map) => Value::Map(Map::new("chartutil.Values", map.entries.borrow().clone())),
-        _ => Value::Map(Map::new("chartutil.Values", BTreeMap::new())),
+        _ => Value::Map(Map::new("chartutil.Values", OrdMap::default())),
     }
 }

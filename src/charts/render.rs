@@ -1,7 +1,7 @@
 //! A chart and values to what is installed, in Helm's order.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
+use stdx::OrdMap;
 
 use serde_json::Value as Json;
 use stdx::{Arrange, Error, Result};
@@ -123,7 +123,7 @@ fn texts(
     );
     let shared =
         (release, objects::capabilities(&capabilities.kube_version, &capabilities.api_versions));
-    let mut sources = BTreeMap::new();
+    let mut sources = OrdMap::default();
     gather(chart, chart.name(), true, &Value::from_json(values), &shared, &mut sources);
     let mut paths: Vec<&String> = sources.keys().collect();
     paths.arrange_by(|a, b| {
@@ -176,9 +176,9 @@ fn gather<'a>(
     is_root: bool,
     values: &Value,
     shared: &(Value, Value),
-    sources: &mut BTreeMap<String, Source<'a>>,
+    sources: &mut OrdMap<String, Source<'a>>,
 ) -> Value {
-    let mut inner = BTreeMap::new();
+    let mut inner = OrdMap::default();
     for child in &chart.dependencies {
         let own = match values {
             Value::Map(map) => map.get(child.name()).unwrap_or(Value::Nil),

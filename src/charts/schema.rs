@@ -1,6 +1,6 @@
 //! JSON Schema as charts use it to check values: drafts 4 to 2020-12, references inside the document only.
 
-use std::collections::BTreeSet;
+use stdx::OrdSet;
 
 use regex_lite::Regex;
 use serde_json::{Map, Value};
@@ -62,7 +62,7 @@ struct Checker<'a> {
 /// What of a value was looked at, for `unevaluatedProperties` and `unevaluatedItems`.
 #[derive(Default)]
 struct Seen {
-    names: BTreeSet<String>,
+    names: OrdSet<String>,
     n_items: usize,
     is_all: bool,
 }
@@ -363,7 +363,7 @@ impl<'a> Checker<'a> {
     ) {
         self.count(schema, "minItems", "maxItems", items.len(), at, "Number of items");
         if schema.get("uniqueItems") == Some(&Value::Bool(true)) {
-            let mut known = BTreeSet::new();
+            let mut known = OrdSet::default();
             if !items.iter().all(|item| known.insert(canonical(item))) {
                 self.say(at, "array items must be unique".to_owned());
             }

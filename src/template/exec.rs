@@ -89,7 +89,7 @@ impl<'a> Run<'a> {
         text: &str,
         data: &Value,
     ) -> Result<Vec<u8>, String> {
-        self.heap.take(text.len())?;
+        self.heap.charge(text.len())?;
         let mut set = Set::over(&self.set)?;
         set.parse(name, text, self.functions)?;
         let outer = std::mem::replace(&mut self.set, Rc::new(set));
@@ -170,7 +170,7 @@ impl State<'_, '_, '_> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.run.heap.take(bytes.len())?;
+        self.run.heap.charge(bytes.len())?;
         self.out.extend_from_slice(bytes);
         Ok(())
     }
@@ -313,7 +313,7 @@ impl State<'_, '_, '_> {
                 // The body may change the map.
                 let entries: Vec<_> =
                     map.entries.borrow().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-                self.run.heap.take(entries.len() * 32)?;
+                self.run.heap.charge(entries.len() * 32)?;
                 for (key, item) in entries {
                     if !once(self, Value::Text(Rc::from(key)), &item)? {
                         break;

@@ -107,7 +107,7 @@ pub(crate) fn sprintf(pattern: &[u8], args: &[Value], heap: &Heap) -> Result<Vec
         if pattern[pos] != b'%' {
             let end = pattern[pos..].iter().position(|byte| *byte == b'%');
             let end = end.map_or(pattern.len(), |length| pos + length);
-            heap.take(end - pos)?;
+            heap.charge(end - pos)?;
             out.extend_from_slice(&pattern[pos..end]);
             pos = end;
             continue;
@@ -258,7 +258,7 @@ struct Printer<'a> {
 
 impl Printer<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.heap.take(bytes.len())?;
+        self.heap.charge(bytes.len())?;
         self.out.extend_from_slice(bytes);
         Ok(())
     }
@@ -268,7 +268,7 @@ impl Printer<'_> {
         let n = text.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
         let width = usize::try_from(self.spec.width.unwrap_or(0)).unwrap_or(0);
         let fill = width.saturating_sub(n);
-        self.heap.take(fill)?;
+        self.heap.charge(fill)?;
         if self.spec.minus {
             self.put(text)?;
             self.out.resize(self.out.len() + fill, b' ');
@@ -412,7 +412,7 @@ impl Printer<'_> {
         };
         if let Some(precision) = self.spec.precision {
             let wanted = usize::try_from(precision).unwrap_or(0);
-            self.heap.take(wanted)?;
+            self.heap.charge(wanted)?;
             if digits.len() < wanted {
                 digits.insert_str(0, &"0".repeat(wanted - digits.len()));
             }
@@ -429,7 +429,7 @@ impl Printer<'_> {
     }
 
     fn text(&mut self, text: &[u8], verb: u8) -> Result<(), String> {
-        self.heap.take(text.len() * 2)?;
+        self.heap.charge(text.len() * 2)?;
         let mut text = text;
         let cut;
         if let Some(precision) = self.spec.precision {

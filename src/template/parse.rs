@@ -1,7 +1,7 @@
 //! Templates from their text. Blocks are read with a stack, parentheses by recursion of a stated depth.
 
-use std::collections::HashMap;
 use std::rc::Rc;
+use stdx::OrdMap;
 
 use crate::lex::{self, Placed, Token};
 use crate::node::{Arg, At, Callee, Command, Node, Pipe, Tree, Word};
@@ -27,7 +27,7 @@ pub trait Names {
 /// Templates that know each other by name. A set may lie over another, whose templates it sees and hides.
 #[derive(Default)]
 pub struct Set {
-    own: HashMap<Rc<str>, Rc<Tree>>,
+    own: OrdMap<Rc<str>, Rc<Tree>>,
     below: Option<Rc<Set>>,
     n_below: usize,
 }
@@ -45,7 +45,7 @@ impl Set {
         if below.n_below >= SETS_MAX {
             return Err(format!("more than {SETS_MAX} templates are read inside each other"));
         }
-        Ok(Set { own: HashMap::new(), below: Some(below.clone()), n_below: below.n_below + 1 })
+        Ok(Set { own: OrdMap::default(), below: Some(below.clone()), n_below: below.n_below + 1 })
     }
 
     /// Reads `text` as the template `name`, with all that it defines. A definition replaces an older one of the same

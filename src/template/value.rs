@@ -1,8 +1,8 @@
 //! Values as Go has them in a template: kinds of integers, nil beside nothing, shared maps, objects with methods.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
+use stdx::OrdMap;
 
 /// How deeply a walk over values goes: deeper than YAML or JSON can be read.
 pub(crate) const WALK_DEPTH_MAX: usize = 200;
@@ -49,7 +49,7 @@ pub struct List {
 /// A map with string keys, in their order.
 pub struct Map {
     pub type_name: &'static str,
-    pub entries: RefCell<BTreeMap<Rc<str>, Value>>,
+    pub entries: RefCell<OrdMap<Rc<str>, Value>>,
     is_mutated: Cell<bool>,
 }
 
@@ -130,7 +130,7 @@ impl Heap {
     ///
     /// # Errors
     /// When there are none left.
-    pub fn take(&self, n_bytes: usize) -> Result<(), String> {
+    pub fn charge(&self, n_bytes: usize) -> Result<(), String> {
         match self.bytes_left.get().checked_sub(n_bytes as u64) {
             Some(left) => {
                 self.bytes_left.set(left);
@@ -161,7 +161,7 @@ impl Drop for Heap {
 }
 
 impl Map {
-    pub fn new(type_name: &'static str, entries: BTreeMap<Rc<str>, Value>) -> Rc<Map> {
+    pub fn new(type_name: &'static str, entries: OrdMap<Rc<str>, Value>) -> Rc<Map> {
         Rc::new(Map { type_name, entries: RefCell::new(entries), is_mutated: Cell::new(false) })
     }
 
@@ -234,7 +234,7 @@ impl Value {
     }
 
     /// A `map[string]interface {}`.
-    pub fn map(entries: BTreeMap<Rc<str>, Value>) -> Value {
+    pub fn map(entries: OrdMap<Rc<str>, Value>) -> Value {
         Value::Map(Map::new("map[string]interface {}", entries))
     }
 
@@ -331,11 +331,11 @@ impl Value {
             Value::Int(n, _) => Json::from(*n),
             Value::Float(n) => json_float(*n)?,
             Value::Text(bytes) => {
-                heap.take(bytes.len())?;
+                heap.charge(bytes.len())?;
                 Json::String(String::from_utf8_lossy(bytes).into_owned())
             }
             Value::Bytes(bytes) => {
-                heap.take(bytes.len() * 2)?;
+                heap.charge(bytes.len() * 2)?;
                 Json::String(base64(bytes))
             }
             Value::List(list) => Json::Array(
@@ -347,7 +347,7 @@ impl Value {
             Value::Map(map) => {
                 let mut out = serde_json::Map::new();
                 for (key, value) in map.entries.borrow().iter() {
-                    heap.take(64 + key.len())?;
+                    heap.charge(64 + key.len())?;
                     out.insert(key.to_string(), value.to_json_at(heap, depth + 1)?);
                 }
                 Json::Object(out)

@@ -34,7 +34,6 @@ pub mod shim;
 pub mod spdy;
 pub mod tar;
 pub mod yaml;
-pub mod yaml_emit;
 pub mod yaml_text;
 pub mod zip;
 pub mod zones;

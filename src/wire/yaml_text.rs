@@ -15,7 +15,14 @@ const KEY_MAX_BYTES: usize = 128;
 
 /// The document of a tree, with a line feed at its end.
 pub fn text(tree: &Value) -> String {
-    let mut out = Out { text: String::new(), column: 0 };
+    let mut out = Out { text: String::new(), column: 0, is_loose: false };
+    out.node(tree, 0, 0, Place::Root);
+    out.text
+}
+
+/// As [`text`], with lists indented below their keys and nothing folded, as yaml.v3 writes it.
+pub fn indented_text(tree: &Value) -> String {
+    let mut out = Out { text: String::new(), column: 0, is_loose: true };
     out.node(tree, 0, 0, Place::Root);
     out.text
 }
@@ -33,6 +40,8 @@ struct Out {
     text: String,
     /// Of the present line, in characters.
     column: usize,
+    /// Lists are indented below their keys, and long lines stay.
+    is_loose: bool,
 }
 
 impl Out {
@@ -62,7 +71,12 @@ impl Out {
                 }
             }
             Value::Array(items) if !items.is_empty() && !is_deep => {
-                let own = if place == Place::InList { indent + 2 } else { indent };
+                let is_inner = match place {
+                    Place::InList => true,
+                    Place::InMap => self.is_loose,
+                    Place::Root => false,
+                };
+                let own = if is_inner { indent + 2 } else { indent };
                 for (idx, item) in items.iter().enumerate() {
                     self.start(idx, own, place);
                     self.put("-");
@@ -75,6 +89,7 @@ impl Out {
                 }
                 match value {
                     Value::String(text) => self.scalar(text, indent + 2, false),
+                    Value::Number(n) => self.put(&number(n)),
                     other => self.put(&other.to_string()),
                 }
                 self.text.push('\n');
@@ -130,7 +145,13 @@ impl Out {
             let next_is_space = chars.get(idx + 1) == Some(&' ');
             let is_inside = !is_quoted || idx > 0 && idx + 1 < chars.len();
             if c == ' ' {
-                if !is_key && !was_space && self.column > WIDTH_MAX && is_inside && !next_is_space {
+                if !is_key
+                    && !self.is_loose
+                    && !was_space
+                    && self.column > WIDTH_MAX
+                    && is_inside
+                    && !next_is_space
+                {
                     self.line(indent);
                 } else {
                     self.put(" ");
@@ -153,7 +174,13 @@ impl Out {
         let mut was_space = false;
         for (idx, &c) in chars.iter().enumerate() {
             let is_inside = idx > 0 && idx + 1 < chars.len();
-            if c == ' ' && !is_key && !was_space && self.column > WIDTH_MAX && is_inside {
+            if c == ' '
+                && !is_key
+                && !self.is_loose
+                && !was_space
+                && self.column > WIDTH_MAX
+                && is_inside
+            {
                 self.line(indent);
                 if chars.get(idx + 1) == Some(&' ') {
                     self.put("\\");
@@ -198,6 +225,25 @@ impl Out {
     }
 }
 
+/// A number as Go prints it: integers whole, floats by `%g` of their shortest digits.
+fn number(number: &serde_json::Number) -> String {
+    if !number.is_f64() {
+        return number.to_string();
+    }
+    let n = number.as_f64().unwrap_or_default();
+    if n.fract() == 0.0 && n.abs() < 1e21 {
+        return format!("{n}");
+    }
+    let raw = format!("{n:e}");
+    let (mantissa, exponent) = raw.split_once('e').unwrap_or((&raw, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..21).contains(&exponent) {
+        return format!("{n}");
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs())
+}
+
 /// What a double-quoted text has in place of a character.
 fn escape(c: char) -> Option<String> {
     let short = match c {
@@ -230,7 +276,7 @@ fn escape(c: char) -> Option<String> {
 }
 
 fn is_printable(c: char) -> bool {
-    matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}' | '\u{10000}'..)
+    matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}')
 }
 
 /// In which forms a text can stand.

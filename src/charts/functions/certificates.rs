@@ -120,7 +120,7 @@ fn issue(
         },
     };
     let (certificate, key) = engine.world.certificate(&request)?;
-    run.heap.take(certificate.len() + key.len())?;
+    run.heap.charge(certificate.len() + key.len())?;
     Ok(Value::object(Pair { certificate, key }))
 }
 

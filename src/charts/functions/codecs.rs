@@ -43,7 +43,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("mustToRawJson", "a", |_, run, args| json(run, &args[0], Looks::RAW)),
     ("mustFromJson", "s", |_, run, args| {
         let source = text(&args[0]);
-        run.heap.take(source.len() * 4)?;
+        run.heap.charge(source.len() * 4)?;
         let mut tree: Json = serde_json::from_str(&source).map_err(|error| error.to_string())?;
         floats(&mut tree);
         Ok(Value::from_json(&tree))
@@ -219,7 +219,7 @@ fn write_string(out: &mut String, text: &str, looks: Looks) {
 
 fn url_parse(_: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Out {
     let whole = text(&args[0]).into_owned();
-    run.heap.take(whole.len() * 2)?;
+    run.heap.charge(whole.len() * 2)?;
     if whole.chars().any(char::is_control) {
         return Err(format!(
             "unable to parse url: parse {whole:?}: net/url: invalid control character in URL"

@@ -121,7 +121,7 @@ fn in_zone(engine: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Out {
 fn formatted(engine: &Engine<'_>, run: &Run<'_>, layout: &str, value: &Value, zone: &str) -> Out {
     let mut time = moment(engine, value);
     (time.offset, time.zone) = zone_at(zone, time.seconds);
-    run.heap.take(layout.len() * 4)?;
+    run.heap.charge(layout.len() * 4)?;
     made(run.heap, time.format(layout))
 }
 

@@ -1,7 +1,7 @@
 //! Maps, shared and changed in place as in Go, and what a value's type is.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
+use stdx::OrdMap;
 
 use template::{List, Map, Run, Value};
 
@@ -23,7 +23,7 @@ pub(super) const TABLE: &[Entry] = &[
     }),
     ("pluck", "sm*", |_, run, args| {
         let key = text(&args[0]);
-        run.heap.take(args.len() * 24)?;
+        run.heap.charge(args.len() * 24)?;
         Ok(Value::list(args[1..].iter().filter_map(|arg| map(arg).get(&key)).collect()))
     }),
     ("keys", "m*", |_, run, args| {
@@ -31,7 +31,7 @@ pub(super) const TABLE: &[Entry] = &[
         for arg in args {
             let map = map(arg);
             let entries = map.entries.borrow();
-            run.heap.take(entries.len() * 32)?;
+            run.heap.charge(entries.len() * 32)?;
             keys.extend(entries.keys().map(|key| Value::Text(Rc::from(key.clone()))));
         }
         Ok(Value::List(Rc::new(List { type_name: "[]string", items: keys })))
@@ -39,7 +39,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("values", "m", |_, run, args| {
         let map = map(&args[0]);
         let entries = map.entries.borrow();
-        run.heap.take(entries.len() * 24)?;
+        run.heap.charge(entries.len() * 24)?;
         Ok(Value::list(entries.values().cloned().collect()))
     }),
     ("pick", "ms*", |_, run, args| chosen(run, args, true)),
@@ -68,9 +68,9 @@ const DEPTH_MAX: usize = 200;
 const ENTRY_BYTES: usize = 96;
 
 fn dict(_: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Out {
-    let mut entries: BTreeMap<Rc<str>, Value> = BTreeMap::new();
+    let mut entries: OrdMap<Rc<str>, Value> = OrdMap::default();
     for pair in args.chunks(2) {
-        run.heap.take(ENTRY_BYTES)?;
+        run.heap.charge(ENTRY_BYTES)?;
         let key = String::from_utf8_lossy(&shown(run.heap, &pair[0])?).into_owned();
         let value = pair.get(1).cloned().unwrap_or_else(|| Value::text(""));
         entries.insert(Rc::from(key), value);
@@ -82,7 +82,7 @@ fn set(_: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Out {
     let Value::Map(map) = &args[0] else {
         return Err("assignment to entry in nil map".to_owned());
     };
-    run.heap.take(ENTRY_BYTES)?;
+    run.heap.charge(ENTRY_BYTES)?;
     run.heap.set(map, Rc::from(text(&args[1])), args[2].clone());
     Ok(args[0].clone())
 }
@@ -90,10 +90,10 @@ fn set(_: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Out {
 fn chosen(run: &Run<'_>, args: Given<'_>, picks: bool) -> Out {
     let from = map(&args[0]);
     let names: Vec<_> = args[1..].iter().map(text).collect();
-    let mut entries = BTreeMap::new();
+    let mut entries = OrdMap::default();
     for (key, value) in from.entries.borrow().iter() {
         if names.iter().any(|name| **name == **key) == picks {
-            run.heap.take(ENTRY_BYTES)?;
+            run.heap.charge(ENTRY_BYTES)?;
             entries.insert(key.clone(), value.clone());
         }
     }
@@ -103,7 +103,7 @@ fn chosen(run: &Run<'_>, args: Given<'_>, picks: bool) -> Out {
 fn merge_all(run: &Run<'_>, args: Given<'_>, overwrites: bool) -> Out {
     let into = match &args[0] {
         Value::Map(map) => map.clone(),
-        _ => Map::new("map[string]interface {}", BTreeMap::new()),
+        _ => Map::new("map[string]interface {}", OrdMap::default()),
     };
     for from in &args[1..] {
         if let Value::Map(from) = from {
@@ -130,7 +130,7 @@ fn merge(
     }
     let entries: Vec<(Rc<str>, Value)> =
         from.entries.borrow().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-    run.heap.take(entries.len() * 32)?;
+    run.heap.charge(entries.len() * 32)?;
     for (key, value) in entries {
         run.heap.step(1)?;
         let old = into.get(&key);
@@ -151,7 +151,7 @@ fn merge(
             (None, _) => false,
         };
         if !is_kept {
-            run.heap.take(ENTRY_BYTES)?;
+            run.heap.charge(ENTRY_BYTES)?;
             run.heap.set(into, key, value);
         }
     }
@@ -165,15 +165,15 @@ fn copy(run: &Run<'_>, value: &Value, depth: usize) -> Out {
     run.heap.step(1)?;
     Ok(match value {
         Value::List(list) => {
-            run.heap.take(list.items.len() * 24 + 48)?;
+            run.heap.charge(list.items.len() * 24 + 48)?;
             let items = list.items.iter().map(|item| copy(run, item, depth + 1));
             let items = items.collect::<Result<_, _>>()?;
             Value::List(Rc::new(List { type_name: list.type_name, items }))
         }
         Value::Map(map) => {
-            let mut entries = BTreeMap::new();
+            let mut entries = OrdMap::default();
             for (key, value) in map.entries.borrow().iter() {
-                run.heap.take(ENTRY_BYTES)?;
+                run.heap.charge(ENTRY_BYTES)?;
                 entries.insert(key.clone(), copy(run, value, depth + 1)?);
             }
             Value::Map(Map::new(map.type_name, entries))

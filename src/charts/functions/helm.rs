@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use serde_json::Value as Json;
 use template::{Map, Run, Value};
-use wire::yaml_emit::Style;
 
 use super::text::{made, text};
 use super::{ASKED_MAX, Engine, Entry, Given, Out, toml};
@@ -17,8 +16,8 @@ pub(super) const TABLE: &[Entry] = &[
     ("required", "sa", required),
     ("fail", "s", |_, _, args| Err(stop(&text(&args[0])))),
     ("lookup", "ssss", lookup),
-    ("toYaml", "a", |_, run, args| yaml(run, &args[0], Style::Plain)),
-    ("toYamlPretty", "a", |_, run, args| yaml(run, &args[0], Style::Pretty)),
+    ("toYaml", "a", |_, run, args| yaml(run, &args[0], Lists::Flush)),
+    ("toYamlPretty", "a", |_, run, args| yaml(run, &args[0], Lists::Indented)),
     ("fromYaml", "s", |_, run, args| from(run, args, Format::Yaml, false)),
     ("fromYamlArray", "s", |_, run, args| from(run, args, Format::Yaml, true)),
     ("fromJson", "s", |_, run, args| from(run, args, Format::Json, false)),
@@ -120,15 +119,25 @@ fn lookup(engine: &Engine<'_>, _: &mut Run<'_>, args: Given<'_>) -> Out {
                 }
                 known.push(asked);
             }
-            Ok(Value::map(std::collections::BTreeMap::new()))
+            Ok(Value::map(stdx::OrdMap::new()))
         }
     }
 }
 
-fn yaml(run: &Run<'_>, value: &Value, style: Style) -> Out {
+/// Where lists stand below their keys.
+#[derive(Clone, Copy)]
+enum Lists {
+    Flush,
+    Indented,
+}
+
+fn yaml(run: &Run<'_>, value: &Value, lists: Lists) -> Out {
     // Helm gives nothing where this fails.
     let Ok(tree) = value.to_json(run.heap) else { return Ok(Value::text("")) };
-    let written = wire::yaml_emit::emit(&tree, style);
+    let written = match lists {
+        Lists::Flush => wire::yaml_text::text(&tree),
+        Lists::Indented => wire::yaml_text::indented_text(&tree),
+    };
     made(run.heap, written.strip_suffix('\n').unwrap_or(&written))
 }
 
@@ -142,7 +151,7 @@ enum Format {
 /// Reads a text; an error becomes the value.
 fn from(run: &Run<'_>, args: Given<'_>, format: Format, wants_list: bool) -> Out {
     let source = text(&args[0]);
-    run.heap.take(source.len() * 4)?;
+    run.heap.charge(source.len() * 4)?;
     let read: Result<Json, String> = match format {
         Format::Yaml => wire::yaml::parse(&source)
             .map_err(|error| format!("error converting YAML to JSON: {error}"))
@@ -197,7 +206,7 @@ pub(super) fn values_method(
     };
     Some(match (name, args.len()) {
         ("AsMap", 0) => Ok(Value::map(map.entries.borrow().clone())),
-        ("YAML", 0) => yaml(run, &Value::Map(map.clone()), Style::Plain)
+        ("YAML", 0) => yaml(run, &Value::Map(map.clone()), Lists::Flush)
             .and_then(|value| made(run.heap, format!("{}\n", text(&value)))),
         ("Table", 1) => match find() {
             Some(table @ Value::Map(_)) => Ok(table),

@@ -65,7 +65,7 @@ pub(super) const TABLE: &[Entry] = &[
 ];
 
 fn made(run: &Run<'_>, items: Vec<Value>) -> Out {
-    run.heap.take(items.len() * 24 + 48)?;
+    run.heap.charge(items.len() * 24 + 48)?;
     Ok(Value::list(items))
 }
 
@@ -75,7 +75,7 @@ fn need(verb: &str, value: &Value) -> Result<Rc<List>, String> {
 
 fn append(_: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Out {
     let list = need("push", &args[0])?;
-    run.heap.take(list.items.len() * 24)?;
+    run.heap.charge(list.items.len() * 24)?;
     let mut items = list.items.clone();
     items.push(args[1].clone());
     made(run, items)
@@ -168,7 +168,7 @@ fn concat(_: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Out {
             true => not_a_list("concat", arg),
             false => format!("Cannot concat type {} as list", arg.kind()),
         })?;
-        run.heap.take(list.items.len() * 24)?;
+        run.heap.charge(list.items.len() * 24)?;
         items.extend(list.items.iter().cloned());
     }
     made(run, items)

@@ -15,8 +15,8 @@ mod toml;
 pub(crate) use helm::stopped;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
+use stdx::OrdMap;
 
 use regex_lite::Regex;
 use template::{Functions, Map, Names, Run, Signature, Value};
@@ -33,8 +33,8 @@ pub(crate) struct Engine<'a> {
     world: &'a dyn World,
     asked: RefCell<Vec<Asked>>,
     /// How often each name is being included.
-    included: RefCell<BTreeMap<String, usize>>,
-    regexes: RefCell<BTreeMap<String, Rc<Regex>>>,
+    included: RefCell<OrdMap<String, usize>>,
+    regexes: RefCell<OrdMap<String, Rc<Regex>>>,
     n_random: Cell<usize>,
 }
 

@@ -91,7 +91,7 @@ fn count(start: i64, stop: i64, step: i64) -> usize {
 
 fn numbers(run: &Run<'_>, start: i64, stop: i64, step: i64) -> Result<Vec<i64>, String> {
     let n = count(start, stop, step);
-    run.heap.take(n.saturating_mul(32))?;
+    run.heap.charge(n.saturating_mul(32))?;
     run.heap.step(n as u64)?;
     let mut out = Vec::with_capacity(n);
     let mut at = start;

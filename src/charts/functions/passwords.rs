@@ -17,14 +17,14 @@ pub(super) const TABLE: &[Entry] = &[
     }),
     ("randBytes", "i", |engine, run, args| {
         let n = usize::try_from(int(&args[0])).map_err(|_| "makeslice: len out of range")?;
-        run.heap.take(n)?;
+        run.heap.charge(n)?;
         let mut drawn = vec![0; n];
         engine.world.random(&mut drawn);
         made(run.heap, wire::base64::encode(&drawn))
     }),
     ("shuffle", "s", |engine, run, args| {
         let mut chars: Vec<char> = text(&args[0]).chars().collect();
-        run.heap.take(chars.len() * 8)?;
+        run.heap.charge(chars.len() * 8)?;
         for idx in (1..chars.len()).rev() {
             let bound = u32::try_from(idx + 1).map_err(|_| "the text is too long")?;
             chars.swap(idx, engine.below(bound)? as usize);
@@ -58,7 +58,7 @@ const ALPHANUMERIC: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 
 fn drawn(engine: &Engine<'_>, run: &Run<'_>, args: Given<'_>, alphabet: &[u8]) -> Out {
     let n = usize::try_from(int(&args[0])).unwrap_or(0);
-    run.heap.take(n)?;
+    run.heap.charge(n)?;
     run.heap.step(n as u64)?;
     let bound = u32::try_from(alphabet.len()).map_err(|_| "the alphabet is too long")?;
     let mut out = Vec::with_capacity(n);
@@ -175,7 +175,7 @@ fn encrypt(engine: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Out {
     if plain.is_empty() {
         return Ok(Value::text(""));
     }
-    run.heap.take(plain.len() * 3)?;
+    run.heap.charge(plain.len() * 3)?;
     let cipher = cipher(&args[0]);
     let mut block = [0u8; BLOCK_BYTES];
     engine.world.random(&mut block);
@@ -198,7 +198,7 @@ fn decrypt(_: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Out {
     if encoded.is_empty() {
         return Ok(Value::text(""));
     }
-    run.heap.take(encoded.len() * 2)?;
+    run.heap.charge(encoded.len() * 2)?;
     let sealed = wire::base64::decode(&encoded).ok_or("illegal base64 data at input byte 0")?;
     if sealed.len() < 2 * BLOCK_BYTES || sealed.len() % BLOCK_BYTES != 0 {
         return Err("crypto/cipher: input not full blocks".to_owned());

@@ -63,7 +63,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("camelcase", "s", |_, run, args| made(run.heap, pascal(&text(&args[0])))),
     ("splitList", "ss", |_, run, args| {
         let (mark, subject) = (text(&args[0]), text(&args[1]));
-        run.heap.take(subject.len() * 40)?;
+        run.heap.charge(subject.len() * 40)?;
         Ok(Value::texts(parts(&subject, &mark, usize::MAX).into_iter()))
     }),
     ("split", "ss", |_, run, args| numbered(run, &args[0], usize::MAX, &args[1])),
@@ -120,7 +120,7 @@ fn indented(run: &Run<'_>, args: Given<'_>, before: &str) -> Out {
     let width = usize::try_from(int(&args[0])).map_err(|_| "strings: negative Repeat count")?;
     let subject = bytes(&args[1]);
     let n_lines = 1 + subject.iter().filter(|byte| **byte == b'\n').count();
-    run.heap.take(subject.len().saturating_add(width.saturating_mul(n_lines)))?;
+    run.heap.charge(subject.len().saturating_add(width.saturating_mul(n_lines)))?;
     let mut out = Vec::with_capacity(subject.len() + width * n_lines + 1);
     out.extend_from_slice(before.as_bytes());
     for (idx, line) in subject.split(|byte| *byte == b'\n').enumerate() {
@@ -197,7 +197,7 @@ fn swapcase(subject: &str) -> String {
 fn repeat(_: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Out {
     let n = usize::try_from(int(&args[0])).map_err(|_| "strings: negative Repeat count")?;
     let subject = bytes(&args[1]);
-    run.heap.take(subject.len().saturating_mul(n))?;
+    run.heap.charge(subject.len().saturating_mul(n))?;
     Ok(Value::text(subject.repeat(n)))
 }
 
@@ -214,7 +214,7 @@ fn cat(_: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Out {
 fn replace(_: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Out {
     let (old, new, subject) = (text(&args[0]), text(&args[1]), text(&args[2]));
     let n = subject.matches(&*old).count();
-    run.heap.take(subject.len().saturating_add(n.saturating_mul(new.len())))?;
+    run.heap.charge(subject.len().saturating_add(n.saturating_mul(new.len())))?;
     Ok(Value::text(subject.replace(&*old, &new)))
 }
 
@@ -225,7 +225,7 @@ fn abbrev(run: &Run<'_>, offset: i64, width: i64, subject: &Value) -> Out {
     };
     let whole = text(subject);
     let chars: Vec<char> = whole.chars().collect();
-    run.heap.take(chars.len() * 4)?;
+    run.heap.charge(chars.len() * 4)?;
     if chars.len() <= width {
         return Ok(subject.clone());
     }
@@ -246,7 +246,7 @@ fn abbrev(run: &Run<'_>, offset: i64, width: i64, subject: &Value) -> Out {
 fn wrap(run: &Run<'_>, width: i64, mark: &str, cuts_words: bool, subject: &str) -> Out {
     let width = usize::try_from(width).unwrap_or(0).max(1);
     let chars: Vec<char> = subject.chars().collect();
-    run.heap.take(chars.len().saturating_mul(5 + mark.len()))?;
+    run.heap.charge(chars.len().saturating_mul(5 + mark.len()))?;
     let mut out = String::new();
     let mut start = 0;
     while chars.len() - start > width {
@@ -378,8 +378,8 @@ fn parts<'a>(subject: &'a str, mark: &str, n: usize) -> Vec<&'a str> {
 /// Parts as a map of `_0`, `_1` and so on.
 fn numbered(run: &Run<'_>, mark: &Value, n: usize, subject: &Value) -> Out {
     let (mark, subject) = (text(mark), text(subject));
-    run.heap.take(subject.len() * 60)?;
-    let mut entries = std::collections::BTreeMap::new();
+    run.heap.charge(subject.len() * 60)?;
+    let mut entries = stdx::OrdMap::new();
     for (idx, part) in parts(&subject, &mark, n).into_iter().enumerate() {
         entries.insert(Rc::from(format!("_{idx}")), Value::text(part));
     }
@@ -448,7 +448,7 @@ fn regex_find(engine: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Out {
 fn regex_find_all(engine: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Out {
     let subject = text(&args[1]);
     run.heap.step(subject.len() as u64)?;
-    run.heap.take(subject.len() * 40)?;
+    run.heap.charge(subject.len() * 40)?;
     let regex = engine.regex(&text(&args[0]))?;
     let n = usize::try_from(int(&args[2])).unwrap_or(usize::MAX);
     Ok(Value::texts(regex.find_iter(&subject).take(n).map(|found| found.as_str())))
@@ -457,7 +457,7 @@ fn regex_find_all(engine: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Ou
 fn regex_replace(engine: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>, expands: bool) -> Out {
     let (subject, by) = (text(&args[1]), text(&args[2]));
     run.heap.step(subject.len() as u64)?;
-    run.heap.take((subject.len() + 1).saturating_mul(by.len() + 1))?;
+    run.heap.charge((subject.len() + 1).saturating_mul(by.len() + 1))?;
     let regex = engine.regex(&text(&args[0]))?;
     let out = match expands {
         true => regex.replace_all(&subject, &*by),
@@ -469,7 +469,7 @@ fn regex_replace(engine: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>, expand
 fn regex_split(engine: &Engine<'_>, run: &mut Run<'_>, args: Given<'_>) -> Out {
     let subject = text(&args[1]);
     run.heap.step(subject.len() as u64)?;
-    run.heap.take(subject.len() * 40)?;
+    run.heap.charge(subject.len() * 40)?;
     let regex = engine.regex(&text(&args[0]))?;
     let n = int(&args[2]);
     if n == 0 {

@@ -1,8 +1,8 @@
 //! What all functions do with their arguments: to texts, and to the types that their signatures promise.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::rc::Rc;
+use stdx::OrdMap;
 
 use template::{Heap, Int, List, Map, Value};
 
@@ -32,7 +32,7 @@ pub(super) fn int(value: &Value) -> i64 {
 
 /// A string that is made, counted.
 pub(super) fn made(heap: &Heap, text: impl AsRef<[u8]>) -> Result<Value, String> {
-    heap.take(text.as_ref().len())?;
+    heap.charge(text.as_ref().len())?;
     Ok(Value::text(text))
 }
 
@@ -62,7 +62,7 @@ pub(super) fn elements(value: &Value) -> Option<Rc<List>> {
 pub(super) fn map(value: &Value) -> Rc<Map> {
     match value {
         Value::Map(map) => map.clone(),
-        _ => Map::new("map[string]interface {}", BTreeMap::new()),
+        _ => Map::new("map[string]interface {}", OrdMap::default()),
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) fn strings(heap: &Heap, value: &Value) -> Result<Vec<Vec<u8>>, String
     match elements(value) {
         None => Ok(vec![shown(heap, value)?]),
         Some(list) => {
-            heap.take(list.items.len() * 24)?;
+            heap.charge(list.items.len() * 24)?;
             let items = list.items.iter().filter(|item| !item.is_nil());
             items.map(|item| shown(heap, item)).collect()
         }

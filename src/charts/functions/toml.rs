@@ -64,7 +64,7 @@ fn table(out: &mut String, value: &Value, path: &[String], heap: &Heap) -> Resul
                 table(out, value, &path, heap)?;
             }
         }
-        heap.take(out.len())?;
+        heap.charge(out.len())?;
     }
     Ok(())
 }
@@ -140,7 +140,7 @@ fn element(out: &mut String, value: &Value, heap: &Heap, depth: usize) -> Result
         }
         other => {
             let shown = super::text::shown(heap, other)?;
-            heap.take(shown.len() * 2)?;
+            heap.charge(shown.len() * 2)?;
             out.push_str(&quoted(&String::from_utf8_lossy(&shown)));
         }
     }
