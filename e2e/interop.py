@@ -174,16 +174,25 @@ def kubectl(cluster):
     # The script wants two images that can do the same.
     tag = [cluster.binary, "ctr", "images", "tag", "k3rs.io/userspace:1", "k3rs.io/userspace:2"]
     subprocess.run(cluster.inside(tag), env=cluster.env, capture_output=True, check=True)
+    # The script makes a quota of CPU and memory and later pods that ask for none, which any server refuses: its quotas come last.
+    names = re.findall(r"(?m)^(?:.*[;&] )?t ([\w.-]+) ", script.read_text())
+    quotas = [name for name in names if "quota" in name or name == "describe-ns"]
+    others = [name for name in names if name not in quotas]
     said, bad = [], []
     for version, program in kubectls().items():
         env = dict(cluster.env, KUBECTL=program, IMG2="k3rs.io/userspace:2")
-        done = subprocess.run(cluster.inside(["bash", str(script)]), env=env, capture_output=True, text=True, timeout=1800)
-        (WORK / f"kubectl-{version}.log").write_text(done.stdout + done.stderr)
-        last = (done.stdout.strip().splitlines() or ["nothing"])[-1]
-        said.append(f"{version}: {last}")
-        if " 0 failed" not in last:
+        text, passed, failed = "", 0, 0
+        for part in (others, quotas):
+            asked = ["bash", str(script), f"^({'|'.join(map(re.escape, part))})$"]
+            done = subprocess.run(cluster.inside(asked), env=env, capture_output=True, text=True, timeout=1800)
+            text += done.stdout + done.stderr
+            last = re.search(r"(\d+) passed, (\d+) failed", (done.stdout.strip().splitlines() or [""])[-1])
+            passed, failed = passed + int(last[1] if last else 0), failed + int(last[2] if last else 1)
+        (WORK / f"kubectl-{version}.log").write_text(text)
+        said.append(f"{version}: {passed} passed, {failed} failed")
+        if failed:
             bad.append(version)
-        print(f"      kubectl {version}: {last}", flush=True)
+        print(f"      kubectl {said[-1]}", flush=True)
     if bad:
         raise Failure(f"kubectl {bad}, see {WORK}/kubectl-VERSION.log")
     return "; ".join(said)

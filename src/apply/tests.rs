@@ -2,6 +2,7 @@
 
 use api::kinds::{
     CLUSTER_ROLE_BINDING, CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, RESOURCE_QUOTA,
+    VALIDATING_ADMISSION_POLICY_BINDING,
 };
 use serde_json::{Value, json};
 use stdx::time::Wall;
@@ -464,4 +465,19 @@ fn conflicts_are_told_before_anything_is_read() {
         ),
         "{refused}"
     );
+}
+
+#[test]
+fn what_others_put_into_a_set_stays_where_it_stands() {
+    let tree = |actions: Value| {
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": actions},
+        })
+    };
+    let mut world = World::new(&VALIDATING_ADMISSION_POLICY_BINDING);
+    world.apply("one", false, tree(json!(["Deny", "Audit"])));
+    world.apply("two", false, tree(json!(["Warn", "Audit"])));
+    let live = world.live.unwrap();
+    assert_eq!(live["spec"]["validationActions"], json!(["Deny", "Warn", "Audit"]));
 }

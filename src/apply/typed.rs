@@ -427,16 +427,16 @@ pub(super) fn merge(
             if applied.len() + live.as_array().map_or(0, Vec::len) > strategic::MERGED_ITEMS_MAX {
                 return Err(strategic::too_many_items());
             }
-            let mut items = match live.take() {
-                Value::Array(items) => items,
+            let named = |item: &Value| (item.to_string(), item.clone());
+            let mut items: Vec<(String, Value)> = match live.take() {
+                Value::Array(items) => items.iter().map(named).collect(),
                 _ => Vec::new(),
             };
-            for item in applied {
-                if !items.contains(item) {
-                    items.push(item.clone());
-                }
-            }
-            *live = Value::Array(items);
+            let original: Vec<String> = items.iter().map(|(element, _)| element.clone()).collect();
+            let order: Vec<String> = applied.iter().map(Value::to_string).collect();
+            items.extend(applied.iter().map(named));
+            let order: Vec<&str> = order.iter().map(String::as_str).collect();
+            *live = Value::Array(in_order(items, &order, &original));
         }
         (_, applied) => *live = applied.clone(),
     }

@@ -366,9 +366,13 @@ fn of_field(field: &Field, dialect: Dialect) -> Value {
         let mut values = field.published_values();
         if !values.is_empty() {
             values.arrange();
+            // Programs that explain fields and are older than enumerations show the words only.
+            if !description.is_empty() {
+                value["description"] =
+                    format!("{description} One of {}.", values.join(", ")).into();
+            }
             value["enum"] = values.into();
-        }
-        if !description.is_empty() {
+        } else if !description.is_empty() {
             value["description"] = description.into();
         }
         value

@@ -84,7 +84,7 @@ fn root(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
         causes.invalid(&format!("{path}.type"), schema.at("type"), detail);
         return;
     }
-    if NOT_AT_ROOT.iter().any(|word| schema.get(word).is_some()) {
+    if schema.flag("nullable") || NOT_AT_ROOT.iter().any(|word| schema.get(word).is_some()) {
         let detail = format!(
             "only [{AT_ROOT}] fields are allowed at the root of the schema if the status subresource is enabled"
         );

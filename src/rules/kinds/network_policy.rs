@@ -55,8 +55,13 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
     }
     let types = spec.list("policyTypes");
     if types.len() > TYPES.len() {
-        let detail = "may not specify more than two policyTypes";
-        causes.invalid("spec.policyTypes", spec.at("policyTypes"), detail);
+        const SHOWN_MAX: usize = 32;
+        let shown: Vec<String> = types.iter().take(SHOWN_MAX).map(Value::to_string).collect();
+        let message = format!(
+            "Invalid value: []networking.PolicyType{{{}}}: may not specify more than two policyTypes",
+            shown.join(", ")
+        );
+        causes.complain("FieldValueInvalid", "spec.policyTypes", message);
         return;
     }
     for (idx, kind) in types.iter().filter_map(Value::as_str).enumerate() {
