@@ -421,12 +421,14 @@ fn ensure_ca(paths: &Paths, name: &str, common_name: &str, clock: Clock) -> Resu
         let what = || format!("use the CA {}", path.display());
         Parsed::from_pem(&pair.chain_pem).context(what)?;
         x509::check_key(&pair.key_pem).context(what)?;
+        // Earlier versions let everybody read it, as k3s does.
+        rt::fs::keep(path.with_extension("crt"), pair.chain_pem.as_bytes(), 0o600)?;
         return Ok(pair);
     }
     let days = if clock.is_blind() { BLIND_CA_DAYS } else { CA_DAYS };
     let pair = x509::new_ca(common_name, clock.in_days(days))?;
     rt::fs::write_atomic(path.with_extension("key"), pair.key_pem.as_bytes(), 0o600)?;
-    rt::fs::write_atomic(path.with_extension("crt"), pair.chain_pem.as_bytes(), 0o644)?;
+    rt::fs::write_atomic(path.with_extension("crt"), pair.chain_pem.as_bytes(), 0o600)?;
     Ok(pair)
 }
 
