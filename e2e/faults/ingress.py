@@ -33,6 +33,8 @@ def head(file):
         headers.append([name.lower(), value.strip()])
     return first, headers
 
+FLAKY = {}
+
 def serve(connection, port, released):
     file = connection.makefile("rb")
     while (asked := head(file)):
@@ -46,6 +48,16 @@ def serve(connection, port, released):
             return
         if target.startswith("/break"):
             return connection.close()
+        if target.startswith("/flaky"):
+            FLAKY[target] = FLAKY.get(target, 0) + 1
+            if FLAKY[target] % 3:
+                return connection.close()
+        if target.startswith("/status/"):
+            code = target.split("/")[2]
+            asked = json.dumps(dict(headers))
+            text = b"y" * 4000 if target.endswith("/long") else b"page " + asked.encode()
+            connection.sendall(b"HTTP/1.1 %s Some\r\nContent-Type: text/plain\r\nX-User: jane\r\nX-Other: no\r\nSet-Cookie: session=1\r\nLocation: /login\r\nContent-Length: %d\r\n\r\n%s" % (code.encode(), len(text), text))
+            continue
         if target.startswith("/wait"):
             print("waits", flush=True)
             released.wait()
@@ -458,6 +470,76 @@ def test_traefiks_own_kinds(cluster):
     until(lambda: "InvalidRoute" in events(cluster, "unheard-of"), "what is not supported is told", 60)
     until(lambda: "InvalidRoute" in events(cluster, "wrong"), "what cannot be read is told", 60)
     expect((code(cluster, "unheard.test"), code(cluster, "wrong.test")) == (404, 404), "and not served")
+
+
+def test_middlewares_that_ask_others_and_look_at_bodies(cluster):
+    auth = lambda code, **more: {"address": f"http://{ADDRESS}:9002/status/{code}", "authResponseHeaders": ["X-User"], "addAuthCookiesToResponse": ["session"], **more}
+    apply(
+        cluster,
+        custom("Middleware", "may", forwardAuth=auth(200)),
+        custom("Middleware", "may-not", forwardAuth=auth(401)),
+        custom("Middleware", "nobody", forwardAuth={"address": f"http://{ADDRESS}:9004/"}),
+        custom("Middleware", "again", retry={"attempts": 3, "initialInterval": "10ms"}),
+        custom("Middleware", "small", compress={"excludedContentTypes": ["application/json"]}),
+        custom("Middleware", "bounded", buffering={"maxRequestBodyBytes": 1000}),
+        custom("Middleware", "pages", errors={"status": ["500-599"], "statusRewrites": {"503": 410}, "query": "/status/200/{originalStatus}", "service": {"name": "b", "port": 80}}),
+        custom("TraefikService", "copied", mirroring={"name": "a", "port": 80, "mirrors": [{"name": "b", "port": 80, "percent": 100}]}),
+        route("may", "Host(`may.test`)", "may"),
+        route("may-not", "Host(`may-not.test`)", "may-not"),
+        route("nobody", "Host(`nobody-asked.test`)", "nobody"),
+        route("again", "Host(`again.test`)", "again"),
+        route("once", "Host(`once.test`)"),
+        route("small", "Host(`small.test`)", "small"),
+        route("bounded", "Host(`bounded.test`)", "bounded"),
+        route("pages", "Host(`pages.test`)", "pages", services=("none",)),
+        route("copied", "Host(`copied.test`)", services=({"name": "copied", "kind": "TraefikService"},)),
+    )
+    wait_code(cluster, 200, "may.test")
+    tree = told(cluster, "may.test", "/x", headers={"X-User": "root", "X-Other": "mine"})
+    expect((tree["port"], tree["fields"]["x-user"], tree["fields"]["x-other"]) == (9001, "jane", "mine"), tree)
+    expect(ask(cluster, "may.test")[1]["set-cookie"] == "session=1", "a cookie of who was asked")
+    wait_code(cluster, 401, "may-not.test")
+    _, fields, body = ask(cluster, "may-not.test", "/x?y", method="POST", body=b"secret", headers={"X-Own": "1", "X-Forwarded-Uri": "/lie"})
+    asked = json.loads(body.removeprefix("page "))
+    expect((asked["x-forwarded-method"], asked["x-forwarded-uri"], asked["x-forwarded-host"], asked["x-own"]) == ("POST", "/x?y", "may-not.test", "1"), asked)
+    expect(fields["location"] == f"http://{ADDRESS}:9002/login" and "content-length" not in asked, fields)
+    wait_code(cluster, 500, "nobody-asked.test")
+    wait_code(cluster, 200, "once.test")
+    wait_code(cluster, 200, "again.test")
+    expect(code(cluster, "once.test", "/flaky/once", method="POST", body=b"x") == 502, "nobody tries again who was not told to")
+    expect(told(cluster, "again.test", "/flaky/again", method="POST", body=b"some")["body"] == "some", "the third time it is answered")
+    gzip = {"Accept-Encoding": "gzip"}
+    wait_code(cluster, 200, "small.test")
+    connection = http.client.HTTPConnection(ADDRESS, 80, timeout=30)
+    connection.sock = connect(cluster)
+    connection.request("GET", "/status/200/long", headers={"Host": "small.test", **gzip})
+    answer = connection.getresponse()
+    packed = answer.read()
+    connection.close()
+    expect(answer.getheader("content-encoding") == "gzip" and len(packed) < 200, f"{answer.getheaders()}: {len(packed)} bytes")
+    import gzip as unpacker
+
+    expect(unpacker.decompress(packed) == b"y" * 4000, "and is what was sent")
+    expect("content-encoding" not in {name.lower() for name in ask(cluster, "small.test", "/status/200/long")[1]}, "who does not take it does not get it")
+    expect("content-encoding" not in {name.lower() for name in ask(cluster, "small.test", headers=gzip)[1]}, "nor is it done to what is excluded")
+    wait_code(cluster, 200, "bounded.test")
+    expect([code(cluster, "bounded.test", method="POST", body=b"x" * size) for size in (1000, 1001)] == [200, 413], "bodies may be so large")
+    chunks = lambda: iter([b"x" * 600] * 3)
+    expect(code(cluster, "bounded.test", method="POST", body=chunks()) == 413, "also if nobody says how large")
+    wait_code(cluster, 410, "pages.test")
+    expect(ask(cluster, "pages.test")[2].startswith("page "), "a page in place of an error")
+    wait_code(cluster, 200, "copied.test")
+    expect(told(cluster, "copied.test", method="POST", body=b"x" * 5000)["port"] == 9001, "the answer is the first one's")
+
+
+def test_a_certificate_for_all_other_names(cluster):
+    shown = secret(cluster, "others", "others.test")
+    before = peer_certificate(cluster, "no.such.name.test")
+    apply(cluster, custom("TLSStore", "default", defaultCertificate={"secretName": "others"}))
+    until(lambda: peer_certificate(cluster, "no.such.name.test") == shown, "the store's certificate is shown", 60)
+    expect(peer_certificate(cluster, "shop.test") != shown, "who has one of its own keeps it")
+    delete(cluster, "tlsstore/default")
+    until(lambda: peer_certificate(cluster, "no.such.name.test") == before, "the generated one is shown again", 60)
 
 
 def raw(cluster, data):

@@ -1,6 +1,7 @@
 //! Passing a request on to an endpoint, and what comes back to the client.
 
 use std::task::{Context as Task, Poll};
+use std::time::Duration;
 
 use http::body::Source;
 use http::client::Upgraded;
@@ -13,15 +14,22 @@ use crate::forwarded::{self, Origin};
 use crate::upstream::{Server, Upstream};
 
 /// What an endpoint is told beside what its client said.
+#[derive(Clone, Copy)]
 pub(crate) struct Passed<'a> {
     pub(crate) entry: &'a EntryPoint,
     pub(crate) hostname: &'a str,
     /// Fields in place of the client's; an empty one is taken away.
     pub(crate) fields: &'a [(String, String)],
+    /// How often it is tried, if nobody answers, and how long is waited before the second time.
+    pub(crate) attempts: u32,
+    pub(crate) interval_ms: u64,
 }
 
 /// Endpoints that are tried, if one after the other does not take the connection.
 const ATTEMPTS_MAX: usize = 3;
+
+/// Between two of them, where somebody asked for waits.
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// An answer of our own.
 pub(crate) fn plain(code: u16, text: &str) -> Response {
@@ -33,7 +41,7 @@ pub(crate) async fn forward(
     upstream: &Upstream,
     mut request: Request,
     passed: &Passed<'_>,
-    tally: &mut Tally,
+    told: &mut (dyn FnMut(&Server) + Send),
 ) -> Response {
     let Some((mut server, cookie)) = upstream.choose(&request.headers) else {
         return plain(503, "no available server\n");
@@ -45,7 +53,7 @@ pub(crate) async fn forward(
     };
     prepare(upstream, &mut request, passed, &protocol);
     let mut response = if let Some(near) = upgrade {
-        told(tally, server);
+        told(server);
         match upstream.client().upgrade(&server.endpoint, request).await {
             Ok(Upgraded::Stream(head, far)) => accepted(near, &protocol, &head.headers, far),
             Ok(Upgraded::Refused(response)) => response,
@@ -53,10 +61,12 @@ pub(crate) async fn forward(
         }
     } else {
         let mut attempts = 1;
+        let mut wait = Duration::from_millis(passed.interval_ms);
         loop {
-            told(tally, server);
+            told(server);
             // What has a body that streams by cannot be sent again.
-            let again = if upstream.n_ready() > 1 { request.try_clone() } else { None };
+            let may_again = upstream.n_ready() > 1 || passed.attempts > 1;
+            let again = if may_again { request.try_clone() } else { None };
             match upstream.client().send(&server.endpoint, request).await {
                 Ok(response) => break response,
                 Err(error) => match again {
@@ -66,6 +76,13 @@ pub(crate) async fn forward(
                             && attempts < ATTEMPTS_MAX.min(upstream.n_ready()) =>
                     {
                         attempts += 1;
+                        request = again;
+                        server = upstream.next().unwrap_or(server);
+                    }
+                    Some(again) if attempts < passed.attempts as usize => {
+                        attempts += 1;
+                        rt::sleep(wait).await;
+                        wait = (wait * 2).min(RETRY_WAIT_MAX);
                         request = again;
                         server = upstream.next().unwrap_or(server);
                     }
@@ -114,12 +131,6 @@ pub(crate) fn prepare(
 /// What frames a message is for the connection to say.
 pub(crate) fn is_framing(name: &str) -> bool {
     matches!(name, "connection" | "transfer-encoding" | "content-length" | "upgrade" | "te")
-}
-
-fn told(tally: &mut Tally, server: &Server) {
-    if let Some(line) = &mut tally.line {
-        line.url.clone_from(&server.url);
-    }
 }
 
 /// Whether a connection may change to what is asked for. HTTP/2 it may not: what comes in it would be nobody's

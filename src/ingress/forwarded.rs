@@ -21,7 +21,7 @@ fn is_hop(name: &str) -> bool {
 }
 
 /// Fields in which proxies tell whose request they pass on. Some programs read underscores as dashes.
-fn is_forwarded(name: &str) -> bool {
+pub(crate) fn is_forwarded(name: &str) -> bool {
     let is = |name: &str| {
         name == "x-real-ip"
             || name == "x-scheme"

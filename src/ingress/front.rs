@@ -1,11 +1,12 @@
 //! An entry point: each request finds its route, and what has none is told so in Traefik's words.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::server::Service;
-use http::{Headers, Method, Request, Response, Version};
-use routes::{Ask, Entry};
+use http::{Body, Headers, Method, Request, Response, Version};
+use routes::{Ask, Entry, Middleware, Retry};
 use rt::BoxFuture;
 
 use crate::access_log::Line;
@@ -13,9 +14,9 @@ use crate::figures::{Kind, Tally, Traffic, method_name, protocol_name};
 use crate::forward::{self, Passed, plain};
 use crate::guard::Guard;
 use crate::live::{Live, Shared};
-use crate::mirror;
 use crate::passage::Passage;
-use crate::upstream::Upstream;
+use crate::upstream::{Server, Upstream};
+use crate::{mirror, pages};
 
 #[derive(Debug)]
 pub(crate) struct Front {
@@ -120,27 +121,49 @@ impl Front {
         tally.service = found.upstream.as_ref().ok().map(|it| Arc::clone(&it.traffic));
         let trusted = entry.trusts(request.peer.address.map(|address| address.ip()));
         let mut passage = Passage::new(&request, &host, trusted);
+        let scheme = if passage.secure { "https" } else { "http" };
+        let has_pages =
+            guards.iter().any(|guard| matches!(&*guard.middleware, Middleware::Errors(_)));
+        let url = match has_pages {
+            true => format!("{scheme}://{}{}", request.authority, request.target),
+            false => String::new(),
+        };
         let mut n_passed = 0;
         let mut answer = None;
         for guard in guards {
-            answer = guard.before(&mut request, &mut passage);
+            answer = match &*guard.middleware {
+                Middleware::ForwardAuth(_) => {
+                    guard.ask(&mut request, &mut passage, &self.shared.transports).await
+                }
+                _ => guard.before(&mut request, &mut passage),
+            };
             if answer.is_some() {
                 break;
             }
             n_passed += 1;
         }
         let hostname = &self.shared.options.hostname;
+        let retry = passage.retry.unwrap_or(Retry { attempts: 1, interval_ms: 0 });
+        if retry.attempts > 1 {
+            keep(&mut request).await;
+        }
+        let Retry { attempts, interval_ms } = retry;
+        let passed = Passed { entry, hostname, fields: &passage.fields, attempts, interval_ms };
         let mut response = match (answer, &found.upstream) {
             (Some(answer), _) => answer,
             (None, Err(503)) => plain(503, "no available server\n"),
             (None, Err(code)) => plain(*code, wire::http1::reason(*code)),
             (None, Ok(upstream)) => {
-                let passed = Passed { entry, hostname, fields: &passage.fields };
                 let (live, mirrors) = (&found.live, &passage.mirrors);
                 if !mirrors.is_empty() {
                     mirror::send(live, mirrors, &mut request, &passed, &self.shared.n_mirrored);
                 }
-                let forwarded = forward::forward(upstream, request, &passed, tally);
+                let mut told = |server: &Server| {
+                    if let Some(line) = &mut tally.line {
+                        line.url.clone_from(&server.url);
+                    }
+                };
+                let forwarded = forward::forward(upstream, request, &passed, &mut told);
                 match found.timeout_ms {
                     0 => forwarded.await,
                     ms => match rt::timeout(Duration::from_millis(ms), forwarded).await {
@@ -150,8 +173,20 @@ impl Front {
                 }
             }
         };
+        if passage.too_large.load(Ordering::Acquire) {
+            response = plain(413, wire::http1::reason(413));
+        }
         for guard in guards[..n_passed].iter().rev() {
-            guard.after(&passage, &mut response);
+            match &*guard.middleware {
+                Middleware::Errors(errors) => {
+                    let (live, url) = (&found.live, &url);
+                    response = pages::replace(errors, live, url, &host, &passed, response).await;
+                }
+                _ => guard.after(&passage, &mut response),
+            }
+        }
+        for cookie in &passage.cookies {
+            response.headers.append("set-cookie", cookie);
         }
         if !passage.flights.is_empty() {
             let body = std::mem::take(&mut response.body);
@@ -195,6 +230,27 @@ impl Front {
         }
         Ok(Found { upstream, guards, timeout_ms, live })
     }
+}
+
+/// Of bodies that stream by, those are kept for another attempt that are not larger.
+const KEPT_MAX_BYTES: u64 = 256 << 10;
+
+/// Keeps a body so that it can be sent again.
+async fn keep(request: &mut Request) {
+    let small = request.body.length().is_some_and(|length| length <= KEPT_MAX_BYTES);
+    if !small || request.upgrade.is_some() || request.try_clone().is_some() {
+        return;
+    }
+    // One that breaks off is sent to nobody: it has an error in place of its end.
+    let mut body = std::mem::take(&mut request.body);
+    request.body = match body.read_all(KEPT_MAX_BYTES as usize).await {
+        Ok(bytes) => Body::whole(bytes),
+        Err(error) => {
+            let (sender, body) = Body::channel(1);
+            sender.fail(error);
+            body
+        }
+    };
 }
 
 /// Where a request goes.

@@ -4,16 +4,18 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::{Headers, Method, Request, Response};
-use routes::{BasicAuth, Cors, HeaderFields, Middleware, Password};
+use routes::{BasicAuth, Buffering, Cors, HeaderFields, Middleware, Password};
 use stdx::time::Mono;
 
+use crate::auth::{self, Door};
 use crate::forward::plain;
 use crate::passage::{Flight, Passage, query_of, set_target};
-use crate::{filters, htpasswd};
+use crate::upstream::Transports;
+use crate::{compress, filters, htpasswd, limit};
 
 /// Sources that a rate limit tells apart, as Traefik.
 const SOURCES_MAX: usize = 65_536;
@@ -29,6 +31,8 @@ pub(crate) struct Guard {
     n_flying: Arc<AtomicUsize>,
     /// Tokens that each source has left, and when that was so (`rateLimit`).
     sources: Mutex<HashMap<IpAddr, (f64, Mono)>>,
+    /// Who is asked (`forwardAuth`).
+    door: OnceLock<Option<Door>>,
 }
 
 impl Guard {
@@ -38,6 +42,24 @@ impl Guard {
             middleware: Arc::clone(middleware),
             n_flying: Arc::default(),
             sources: Mutex::default(),
+            door: OnceLock::new(),
+        }
+    }
+
+    /// As `before`, where that takes time.
+    pub(crate) async fn ask(
+        &self,
+        request: &mut Request,
+        passage: &mut Passage,
+        transports: &Transports,
+    ) -> Option<Response> {
+        let Middleware::ForwardAuth(auth) = &*self.middleware else {
+            return self.before(request, passage);
+        };
+        let make = || Door::new(auth, transports).inspect_err(|error| log::warn!("{error}")).ok();
+        match self.door.get_or_init(make) {
+            Some(door) => auth::ask(auth, door, request, passage).await,
+            None => Some(plain(500, "Internal Server Error")),
         }
     }
 
@@ -135,7 +157,23 @@ impl Guard {
                     passage.mirrors.push(*service);
                 }
             }
-            Middleware::ModifyResponse(_) | Middleware::Chain(_) => {}
+            Middleware::Retry(retry) => passage.retry = Some(*retry),
+            Middleware::Compress(_) => passage.gzip = compress::takes_gzip(request),
+            Middleware::Buffering(Buffering { request_max_bytes: max @ 1.., .. }) => {
+                if request.body.length().is_some_and(|length| length > *max) {
+                    return Some(plain(413, wire::http1::reason(413)));
+                }
+                if request.body.length().is_none() {
+                    let body = std::mem::take(&mut request.body);
+                    request.body = limit::limited(body, *max, &passage.too_large);
+                }
+            }
+            // Those that only change answers, and those that were taken apart or are asked elsewhere.
+            Middleware::Buffering(_)
+            | Middleware::ModifyResponse(_)
+            | Middleware::Errors(_)
+            | Middleware::ForwardAuth(_)
+            | Middleware::Chain(_) => {}
         }
         None
     }
@@ -144,6 +182,18 @@ impl Guard {
     pub(crate) fn after(&self, passage: &Passage, response: &mut Response) {
         let fields = match &*self.middleware {
             Middleware::Headers(fields) => fields,
+            Middleware::Compress(own) if passage.gzip => {
+                return compress::compress(own, response, &self.n_flying);
+            }
+            Middleware::Buffering(Buffering { response_max_bytes: max @ 1.., .. }) => {
+                if response.body.length().is_some_and(|length| length > *max) {
+                    *response = plain(500, "Internal Server Error");
+                } else if response.body.length().is_none() {
+                    let body = std::mem::take(&mut response.body);
+                    response.body = limit::limited(body, *max, &Arc::default());
+                }
+                return;
+            }
             Middleware::ModifyResponse(modify) => {
                 return filters::modify_response(modify, &mut response.headers);
             }

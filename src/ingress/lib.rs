@@ -6,7 +6,9 @@
 //! Must not know: the node, the server, or how its pod is run.
 
 mod access_log;
+mod auth;
 mod certificates;
+mod compress;
 mod figures;
 mod filters;
 mod flags;
@@ -16,9 +18,11 @@ mod forwarded;
 mod front;
 mod guard;
 mod htpasswd;
+mod limit;
 mod live;
 mod metrics;
 mod mirror;
+mod pages;
 mod passage;
 mod report;
 mod sides;

@@ -63,7 +63,7 @@ pub(crate) struct Shared {
     pub(crate) figures: Figures,
     live: RwLock<Arc<Live>>,
     chooser: Arc<Chooser>,
-    transports: Transports,
+    pub(crate) transports: Transports,
     servers: OnceLock<(Server, Server)>,
     /// Copies of requests under way to mirrors.
     pub(crate) n_mirrored: Arc<AtomicUsize>,

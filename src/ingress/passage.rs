@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::Request;
+use routes::Retry;
 
 /// A request on its way through its middlewares.
 #[derive(Debug)]
@@ -24,6 +25,13 @@ pub(crate) struct Passage {
     pub(crate) flights: Vec<Flight>,
     /// Numbers of services that get a copy.
     pub(crate) mirrors: Vec<usize>,
+    /// Cookies that the client gets.
+    pub(crate) cookies: Vec<String>,
+    pub(crate) retry: Option<Retry>,
+    /// The client takes compressed answers.
+    pub(crate) gzip: bool,
+    /// The body was larger than it may be.
+    pub(crate) too_large: Arc<AtomicBool>,
 }
 
 impl Passage {
@@ -38,6 +46,10 @@ impl Passage {
             origin: request.headers.get("origin").map(str::to_owned),
             flights: Vec::new(),
             mirrors: Vec::new(),
+            cookies: Vec::new(),
+            retry: None,
+            gzip: false,
+            too_large: Arc::default(),
         }
     }
 

@@ -35,7 +35,7 @@ impl Transports {
         Ok(Transports { default, others: Mutex::default() })
     }
 
-    fn find(&self, wanted: Option<&Transport>) -> Arc<ClientConfig> {
+    pub(crate) fn find(&self, wanted: Option<&Transport>) -> Arc<ClientConfig> {
         let Some(wanted) = wanted else { return Arc::clone(&self.default) };
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, config)) = others.iter().find(|(known, _)| known == wanted) {

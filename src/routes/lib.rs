@@ -5,6 +5,7 @@
 
 mod annotations;
 mod ask;
+mod asking;
 mod filters;
 mod gateway;
 mod gateways;
@@ -14,6 +15,7 @@ mod named;
 mod objects;
 mod path;
 mod plan;
+mod read;
 mod rule;
 mod table;
 #[cfg(test)]
@@ -22,6 +24,7 @@ mod traefik;
 
 pub use annotations::Sticky;
 pub use ask::{Ask, Cidr, Fields};
+pub use asking::{Buffering, Compress, Errors, ForwardAuth, Retry};
 pub use filters::{Change, Modify, Redirect, Rewrite};
 pub use middleware::{BasicAuth, Cors, Fields as HeaderFields, Middleware, Password};
 pub use model::{Model, Settings};

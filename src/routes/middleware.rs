@@ -4,11 +4,11 @@ use api::{Lens, Value};
 use regex_lite::Regex;
 
 use crate::ask::Cidr;
+use crate::asking::{Buffering, Compress, Errors, ForwardAuth, Retry};
 use crate::filters::{Modify, Redirect, Rewrite};
+use crate::read::{ITEMS_MAX, duration_ms, only, strings};
 use crate::rule::regex;
 
-/// Items of one list.
-const ITEMS_MAX: usize = 256;
 /// Users of one basic authentication.
 const USERS_MAX: usize = 4096;
 
@@ -49,6 +49,11 @@ pub enum Middleware {
         burst: u32,
         depth: usize,
     },
+    ForwardAuth(Box<ForwardAuth>),
+    Retry(Retry),
+    Compress(Box<Compress>),
+    Buffering(Buffering),
+    Errors(Box<Errors>),
     /// Others, by their names in the same namespace unless they say another.
     Chain(Vec<Reference>),
     /// Gateway API's filters.
@@ -211,7 +216,7 @@ impl Middleware {
                 };
                 Middleware::RateLimit {
                     average: number("average", 0)?,
-                    period_ms: period(own.at("period"))?,
+                    period_ms: duration_ms(own.at("period"), 1000)?,
                     burst: number("burst", 1)?.max(1),
                     depth: depth(criterion.at("ipStrategy"), key)?,
                 }
@@ -219,16 +224,14 @@ impl Middleware {
             "chain" => Middleware::Chain(
                 own.list("middlewares").iter().take(ITEMS_MAX).map(Reference::read).collect(),
             ),
+            "forwardAuth" => Middleware::ForwardAuth(Box::new(ForwardAuth::read(own)?)),
+            "retry" => Middleware::Retry(Retry::read(own)?),
+            "compress" => Middleware::Compress(Box::new(Compress::read(own)?)),
+            "buffering" => Middleware::Buffering(Buffering::read(own)?),
+            "errors" => Middleware::Errors(Box::new(Errors::read(own)?)),
             other => return Err(format!("Middlewares of the kind {other} are not supported")),
         })
     }
-}
-
-/// What is there beside what is done.
-fn only(tree: &Value, what: &str, known: &[&str]) -> Result<(), String> {
-    let unknown =
-        tree.as_object().and_then(|map| map.keys().find(|key| !known.contains(&key.as_str())));
-    unknown.map_or(Ok(()), |key| Err(format!("{what}: {key} is not supported")))
 }
 
 /// How many addresses of `X-Forwarded-For` from the right count; 0 is whose connection it is.
@@ -236,36 +239,6 @@ fn depth(strategy: &Value, what: &str) -> Result<usize, String> {
     only(strategy, what, &["depth"])?;
     let depth = strategy.int("depth").unwrap_or(0);
     usize::try_from(depth).map_err(|_| format!("{what}: depth is negative"))
-}
-
-/// Milliseconds; a whole number is seconds.
-fn period(tree: &Value) -> Result<u64, String> {
-    let bad = || format!("rateLimit: period {tree} is no duration");
-    match tree {
-        Value::Null => Ok(1000),
-        Value::Number(number) => Ok(number.as_u64().ok_or_else(bad)?.clamp(1, 1 << 30) * 1000),
-        text => {
-            let text = text.as_str().ok_or_else(bad)?;
-            let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-            let number: u64 = text[..end].parse().map_err(|_| bad())?;
-            let unit = match &text[end..] {
-                "ms" => 1,
-                "s" | "" => 1000,
-                "m" | "m0s" => 60_000,
-                "h" | "h0m0s" => 3_600_000,
-                _ => return Err(bad()),
-            };
-            Ok(number.min(1 << 30) * unit).map(|ms: u64| ms.max(1))
-        }
-    }
-}
-
-fn strings(tree: &Value, name: &str) -> Vec<String> {
-    tree.list(name)
-        .iter()
-        .take(ITEMS_MAX)
-        .filter_map(|text| text.as_str().map(Into::into))
-        .collect()
 }
 
 fn headers(own: &Value) -> Result<Fields, String> {

@@ -8,7 +8,7 @@ use crate::objects::{Class, Ingress, ServiceObject, Slice};
 use crate::table::Key;
 use crate::traefik::{
     INGRESS_ROUTE, IngressRoute, MIDDLEWARE, MiddlewareObject, SERVERS_TRANSPORT, ServersTransport,
-    TRAEFIK_SERVICE, TraefikService,
+    TLS_STORE, TRAEFIK_SERVICE, TlsStore, TraefikService,
 };
 
 /// What an administrator may choose.
@@ -38,6 +38,7 @@ pub struct Model {
     pub(crate) middlewares: OrdMap<Key, MiddlewareObject>,
     pub(crate) traefik_services: OrdMap<Key, TraefikService>,
     pub(crate) transports: OrdMap<Key, ServersTransport>,
+    pub(crate) stores: OrdMap<Key, TlsStore>,
     pub(crate) gateway: Gateways,
 }
 
@@ -47,7 +48,7 @@ impl Model {
     }
 
     /// The kinds that it wants to be told of, each with a field selector.
-    pub fn kinds() -> [(&'static Kind, &'static str); 10] {
+    pub fn kinds() -> [(&'static Kind, &'static str); 11] {
         [
             (&kinds::INGRESS, ""),
             (&kinds::INGRESS_CLASS, ""),
@@ -59,6 +60,7 @@ impl Model {
             (&MIDDLEWARE, ""),
             (&TRAEFIK_SERVICE, ""),
             (&SERVERS_TRANSPORT, ""),
+            (&TLS_STORE, ""),
             (&GATEWAY_CLASS, ""),
         ]
     }
@@ -95,6 +97,8 @@ impl Model {
             self.traefik_services.insert(key, TraefikService::read(&object.tree()));
         } else if kind == &SERVERS_TRANSPORT {
             self.transports.insert(key, ServersTransport::read(&object.tree()));
+        } else if kind == &TLS_STORE {
+            self.stores.insert(key, TlsStore::read(object));
         } else {
             self.gateway.put(kind, key, object);
         }
@@ -120,6 +124,8 @@ impl Model {
             self.traefik_services.remove(key);
         } else if kind == &SERVERS_TRANSPORT {
             self.transports.remove(key);
+        } else if kind == &TLS_STORE {
+            self.stores.remove(key);
         } else {
             self.gateway.remove(kind, key);
         }
@@ -145,6 +151,8 @@ impl Model {
             self.traefik_services.clear();
         } else if kind == &SERVERS_TRANSPORT {
             self.transports.clear();
+        } else if kind == &TLS_STORE {
+            self.stores.clear();
         } else {
             self.gateway.clear(kind);
         }

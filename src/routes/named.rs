@@ -31,6 +31,22 @@ impl Builder<'_> {
         }
     }
 
+    pub(crate) fn stores(&mut self) {
+        let model = self.model;
+        for (key, store) in &model.stores {
+            if let Some(unsupported) = &store.unsupported {
+                self.complain(&store.object, "Unsupported", unsupported.clone());
+                continue;
+            }
+            self.secrets(&key.0, &store.object, &store.certificates);
+            if let Some(secret) = &store.default {
+                self.secrets(&key.0, &store.object, std::slice::from_ref(secret));
+                let secret = (key.0.clone(), secret.clone());
+                self.table.host_certificates.push((secret, "".into()));
+            }
+        }
+    }
+
     fn ingress_route(&mut self, key: &Key, object: &IngressRoute) {
         if let Some(refused) = &object.refused {
             return self.complain(&object.object, "Unsupported", refused.clone());
@@ -70,7 +86,9 @@ impl Builder<'_> {
         }
         let target = match shares.as_slice() {
             [] => return Err("it has no service".into()),
-            [Share { service: Some(one), .. }] => Target::Service(*one),
+            [Share { service: Some(one), middlewares, .. }] if middlewares.is_empty() => {
+                Target::Service(*one)
+            }
             _ if shares.iter().all(|share| share.weight == 0) => {
                 return Err("all weights are 0".into());
             }
@@ -122,10 +140,26 @@ impl Builder<'_> {
             if service.weight != 1 {
                 return Err("a weight of a TraefikService beside others is not supported".into());
             }
+            let begun = shares.len();
             for part in parts {
                 let mut own = Vec::new();
                 self.share(namespace, part, false, &mut own)?;
                 shares.extend(own);
+            }
+            for (mirror, percent) in &found.mirrors {
+                let mut own = Vec::new();
+                self.share(namespace, mirror, false, &mut own)?;
+                for service in own.iter().filter_map(|share| share.service) {
+                    let mirror =
+                        Middleware::Mirror { service, numerator: *percent, denominator: 100 };
+                    let number = self.table.middlewares.len();
+                    self.table
+                        .middlewares
+                        .push((format!("{namespace}-{name}-{number}"), Arc::new(mirror)));
+                    for share in &mut shares[begun..] {
+                        share.middlewares.push(number);
+                    }
+                }
             }
             return Ok(());
         }
@@ -207,7 +241,7 @@ impl Builder<'_> {
                 Some(number) => number,
                 None => {
                     let whole = self
-                        .with_users(&key, middleware)
+                        .whole(&key, middleware)
                         .map_err(|error| format!("{}: {error}", what()))?;
                     self.table.middlewares.push((format!("{}-{}", key.0, key.1), whole));
                     self.numbers.insert(key.clone(), self.table.middlewares.len() - 1);
@@ -219,13 +253,24 @@ impl Builder<'_> {
         Ok(numbers)
     }
 
-    /// A basic authentication with the users of its Secret; others as they are.
-    fn with_users(
-        &self,
+    /// A basic authentication with the users of its Secret, pages for errors with their service; others as they are.
+    fn whole(
+        &mut self,
         key: &Key,
         middleware: &Arc<Middleware>,
     ) -> Result<Arc<Middleware>, String> {
-        let Middleware::BasicAuth(auth) = &**middleware else { return Ok(Arc::clone(middleware)) };
+        let auth = match &**middleware {
+            Middleware::BasicAuth(auth) => auth,
+            Middleware::Errors(errors) => {
+                if !errors.namespace.is_empty() && *errors.namespace != *key.0 {
+                    return Err("references across namespaces are not allowed".into());
+                }
+                let service = self.service(&key.0, &errors.name, &errors.port, &|_| {})?;
+                let own = Box::new(errors.at(service));
+                return Ok(Arc::new(Middleware::Errors(own)));
+            }
+            _ => return Ok(Arc::clone(middleware)),
+        };
         let secret = self.model.secrets.get(&(key.0.clone(), auth.secret.as_str().into()));
         let secret =
             secret.ok_or_else(|| format!("secret {}/{} does not exist", key.0, auth.secret))?;

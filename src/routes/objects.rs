@@ -68,6 +68,19 @@ pub(crate) enum PortRef {
     Name(Box<str>),
 }
 
+impl PortRef {
+    /// A number, or a name; a number may be written as a text.
+    pub(crate) fn read(tree: &Value) -> PortRef {
+        match tree {
+            Value::String(name) => match name.parse() {
+                Ok(number) => PortRef::Number(number),
+                Err(_) => PortRef::Name(name.as_str().into()),
+            },
+            number => PortRef::Number(number.as_i64().unwrap_or(0)),
+        }
+    }
+}
+
 impl std::fmt::Display for PortRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

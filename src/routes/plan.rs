@@ -56,6 +56,7 @@ fn table(model: &Model, now: &str) -> Table {
         builder.ingress(key, ingress);
     }
     builder.ingress_routes();
+    builder.stores();
     builder.statuses(&ours);
     builder.gateways(now);
     let mut table = builder.table;

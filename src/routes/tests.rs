@@ -2,7 +2,7 @@
 
 use api::{Object, Value, json, kinds};
 
-use crate::traefik::{INGRESS_ROUTE, MIDDLEWARE, SERVERS_TRANSPORT, TRAEFIK_SERVICE};
+use crate::traefik::{INGRESS_ROUTE, MIDDLEWARE, SERVERS_TRANSPORT, TLS_STORE, TRAEFIK_SERVICE};
 use crate::{Ask, Endpoint, Entry, Model, Rule, Scheme, Settings, Table, Target};
 
 pub(crate) fn object(tree: Value) -> Object {
@@ -511,6 +511,35 @@ fn the_rule_language() {
 }
 
 /// However a rule is nested, it says what its parts say.
+#[test]
+fn copies_and_the_certificate_for_others() {
+    let mut model = model();
+    let service = |name: &str| json!({"name": name, "port": 80});
+    let mut mirroring = service("a");
+    mirroring["mirrors"] = json!([{"name": "b", "port": 80, "percent": 30}]);
+    model.put(&custom(&TRAEFIK_SERVICE, "both", json!({"mirroring": mirroring})));
+    let to = json!({"name": "both", "kind": "TraefikService"});
+    let route = json!({"match": "Host(`x.test`)", "kind": "Rule", "services": [to]});
+    model.put(&custom(&INGRESS_ROUTE, "r", json!({"routes": [route]})));
+    let table = model.table("");
+    let [one] = table.weighted[0].as_slice() else { panic!("{:?}", table.weighted) };
+    assert_eq!(table.services[one.service.unwrap()].name, "default-a-80");
+    let mirror = &*table.middlewares[one.middlewares[0]].1;
+    let crate::Middleware::Mirror { service, numerator: 30, denominator: 100 } = mirror else {
+        panic!("{mirror:?}")
+    };
+    assert_eq!(table.services[*service].name, "default-b-80");
+    model.put(&custom(&TLS_STORE, "default", json!({"defaultCertificate": {"secretName": "s"}})));
+    assert_eq!(reasons(&model.table("")), ["SecretNotFound"]);
+    model.put(&object(json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "default"},
+    })));
+    let table = model.table("");
+    assert_eq!(table.host_certificates, [(("default".into(), "s".into()), "".into())]);
+    model.put(&custom(&TLS_STORE, "other", json!({})));
+    assert_eq!(reasons(&model.table("")), ["Unsupported"]);
+}
+
 #[test]
 fn rules_are_evaluated_as_they_are_written() {
     let mut random = stdx::prng::Prng::new(7);

@@ -6,6 +6,7 @@ use api::{Kind, Lens, Object, Value};
 use crate::annotations::Sticky;
 use crate::middleware::{Middleware, Reference};
 use crate::objects::PortRef;
+use crate::read::only;
 
 const fn kind(name: &'static str, plural: &'static str) -> Kind {
     const DECLARED: Declared = Declared { version: "v1alpha1", ..Declared::RUN_TIME };
@@ -16,6 +17,7 @@ pub(crate) static INGRESS_ROUTE: Kind = kind("IngressRoute", "ingressroutes");
 pub(crate) static MIDDLEWARE: Kind = kind("Middleware", "middlewares");
 pub(crate) static TRAEFIK_SERVICE: Kind = kind("TraefikService", "traefikservices");
 pub(crate) static SERVERS_TRANSPORT: Kind = kind("ServersTransport", "serverstransports");
+pub(crate) static TLS_STORE: Kind = kind("TLSStore", "tlsstores");
 
 /// Items of one list.
 const ITEMS_MAX: usize = 1024;
@@ -130,13 +132,6 @@ impl ServiceRef {
         if !matches!(tree.str("strategy"), "" | "wrr" | "RoundRobin") {
             unsupported = Some(format!("the strategy {} is not supported", tree.str("strategy")));
         }
-        let port = match tree.at("port") {
-            Value::String(name) => match name.parse() {
-                Ok(number) => PortRef::Number(number),
-                Err(_) => PortRef::Name(name.as_str().into()),
-            },
-            number => PortRef::Number(number.as_i64().unwrap_or(0)),
-        };
         let cookie = tree.at("sticky.cookie");
         let sticky = (!cookie.is_null()).then(|| Sticky {
             name: cookie.str("name").into(),
@@ -153,7 +148,7 @@ impl ServiceRef {
         ServiceRef {
             to: Reference::read(tree),
             traefik: tree.str("kind") == "TraefikService",
-            port,
+            port: PortRef::read(tree.at("port")),
             weight: tree.int("weight").and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
             scheme: tree.str("scheme").into(),
             pass_host: tree.at("passHostHeader").as_bool(),
@@ -179,25 +174,50 @@ impl MiddlewareObject {
     }
 }
 
-/// A TraefikService: services by weight.
+/// A TraefikService: services by weight, or one and those that get copies of its requests.
 #[derive(Debug)]
 pub(crate) struct TraefikService {
     pub(crate) services: Result<Vec<ServiceRef>, String>,
+    /// With how many of a hundred requests each sees.
+    pub(crate) mirrors: Vec<(ServiceRef, u32)>,
 }
 
 impl TraefikService {
     pub(crate) fn read(tree: &Value) -> TraefikService {
         let spec = tree.at("spec");
         let keys: Vec<&String> = spec.as_object().into_iter().flat_map(api::Map::keys).collect();
-        let weighted = spec.at("weighted");
-        let services = match keys.as_slice() {
-            [key] if *key == "weighted" && !weighted.has("sticky") => {
-                Ok(weighted.list("services").iter().take(ITEMS_MAX).map(ServiceRef::read).collect())
+        let key = if let [key] = keys.as_slice() { key.as_str() } else { "" };
+        let own = spec.at(key);
+        let mut mirrors = Vec::new();
+        let services = match key {
+            "weighted" if !own.has("sticky") => {
+                Ok(own.list("services").iter().take(ITEMS_MAX).map(ServiceRef::read).collect())
             }
-            [key] if *key == "weighted" => Err("weighted.sticky is not supported".into()),
-            keys => Err(format!("a TraefikService of {keys:?} is not supported: weighted is")),
+            "weighted" => Err("weighted.sticky is not supported".into()),
+            "mirroring" if own.has("maxBodySize") => {
+                Err("mirroring.maxBodySize is not supported: copies stream by".into())
+            }
+            "mirroring" if own.at("mirrorBody").as_bool() == Some(false) => {
+                Err("mirroring without bodies is not supported".into())
+            }
+            "mirroring" => {
+                let mut main = own.clone();
+                if let Some(map) = main.as_object_mut() {
+                    map.retain(|key, _| !matches!(key.as_str(), "mirrors" | "mirrorBody"));
+                }
+                for mirror in own.list("mirrors").iter().take(ITEMS_MAX) {
+                    let mut to = mirror.clone();
+                    to.as_object_mut().map(|map| map.remove("percent"));
+                    let percent = mirror.int("percent").and_then(|n| u32::try_from(n).ok());
+                    mirrors.push((ServiceRef::read(&to), percent.unwrap_or(0).min(100)));
+                }
+                Ok(vec![ServiceRef::read(&main)])
+            }
+            _ => Err(format!(
+                "a TraefikService of {keys:?} is not supported: weighted and mirroring are"
+            )),
         };
-        TraefikService { services }
+        TraefikService { services, mirrors }
     }
 }
 
@@ -255,6 +275,35 @@ impl ServersTransport {
             server_name: spec.str("serverName").into(),
             roots,
             unsupported,
+        }
+    }
+}
+
+/// A TLSStore: certificates, and the one for names of which there is none.
+#[derive(Debug)]
+pub(crate) struct TlsStore {
+    pub(crate) object: Object,
+    /// Secrets.
+    pub(crate) default: Option<Box<str>>,
+    pub(crate) certificates: Vec<Box<str>>,
+    pub(crate) unsupported: Option<String>,
+}
+
+impl TlsStore {
+    pub(crate) fn read(object: &Object) -> TlsStore {
+        let tree = object.tree();
+        let spec = tree.at("spec");
+        let secret = |tree: &Value| tree.str("secretName").into();
+        let only = only(spec, "a TLSStore", &["defaultCertificate", "certificates"]);
+        let default = spec.at("defaultCertificate");
+        TlsStore {
+            default: default.has("secretName").then(|| secret(default)),
+            certificates: spec.list("certificates").iter().take(ITEMS_MAX).map(secret).collect(),
+            unsupported: match object.name() {
+                "default" => only.err(),
+                name => Some(format!("there is one TLSStore, default, and {name} is not used")),
+            },
+            object: object.clone(),
         }
     }
 }

@@ -41,14 +41,25 @@ impl Encoder {
         self.crc = crc32(self.crc, bytes);
         self.n_bytes = self.n_bytes.wrapping_add(bytes.len() as u32);
         let flush = if last { TDEFLFlush::Finish } else { TDEFLFlush::None };
-        compress_to_output(&mut self.compressor, bytes, flush, |compressed| {
-            out.extend_from_slice(compressed);
-            true
-        });
+        self.compress(bytes, flush, out);
         if last {
             out.extend_from_slice(&(!self.crc).to_le_bytes());
             out.extend_from_slice(&self.n_bytes.to_le_bytes());
         }
+    }
+}
+
+impl Encoder {
+    /// Appends whatever was pushed and is not in `out` yet, so that the other side can read all of it now.
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        self.compress(&[], TDEFLFlush::Sync, out);
+    }
+
+    fn compress(&mut self, bytes: &[u8], flush: TDEFLFlush, out: &mut Vec<u8>) {
+        compress_to_output(&mut self.compressor, bytes, flush, |compressed| {
+            out.extend_from_slice(compressed);
+            true
+        });
     }
 }
 
