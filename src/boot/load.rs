@@ -61,7 +61,7 @@ struct Loader<'a> {
 
 /// Where the running kernel's modules are, if they are anywhere.
 pub(crate) fn directory() -> Option<PathBuf> {
-    let release = sys::kernel::release().ok()?;
+    let release = sys::kernel::release();
     let candidates =
         ["/lib/modules", "/usr/lib/modules"].map(|base| Path::new(base).join(&release));
     candidates.into_iter().find(|path| path.join("modules.dep").exists())

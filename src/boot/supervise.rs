@@ -247,7 +247,7 @@ impl Supervisor {
         if !self.machine {
             return;
         }
-        let now = sys::host::name().unwrap_or_default();
+        let now = sys::host::name();
         let network = self.network.as_mut();
         let name = match (&self.hostname, &network) {
             (Some(name), _) => name.clone(),

@@ -99,7 +99,7 @@ async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
     let etc = EtcDir::choose(&config)?;
     rt::fs::create_dir_all(paths.agent().join("etc"), 0o700)?;
     crate::machine::unpack_userspace(paths.clone()).await;
-    let hostname = sys::host::name().context(|| "read the host's name")?;
+    let hostname = sys::host::name();
     let node_name = prepare::node_name(&config, &etc, &hostname)?;
     let mut node_ips = prepare::node_ips(&config).await?;
     let balancer = Balancer::open(&paths, &url, !config.disable_apiserver_lb);

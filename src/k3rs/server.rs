@@ -124,7 +124,7 @@ fn tell_oddities(config: &Config) {
 async fn settle(mut config: Config, paths: Paths, etc: EtcDir) -> Result<Machine> {
     families::begin(&mut config, &paths).await?;
     families::check(&config)?;
-    let hostname = sys::host::name().context(|| "read the host's name")?;
+    let hostname = sys::host::name();
     let node_name = prepare::node_name(&config, &etc, &hostname)?;
     let node_ips = prepare::node_ips(&config).await?;
     Ok(Machine { config, paths, etc, hostname, node_name, node_ips })

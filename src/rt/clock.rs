@@ -58,7 +58,7 @@ fn machine() -> Now {
 
 /// When the machine was started, as its wall clock shows it now.
 fn boot(wall: Wall) -> Wall {
-    wall - sys::clock::uptime().unwrap_or_default()
+    wall - sys::clock::uptime()
 }
 
 /// One moment of both clocks.

@@ -1,8 +1,14 @@
 //! The wall clock's settings: an event when somebody sets it, and how long the machine has run.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
+};
 
 /// Readable when the wall clock was set to another time (timerfd with TFD_TIMER_CANCEL_ON_SET).
 #[derive(Debug)]
@@ -10,10 +16,8 @@ pub struct ClockWatch(OwnedFd);
 
 impl ClockWatch {
     pub fn new() -> io::Result<ClockWatch> {
-        let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
-        // SAFETY: no pointers.
-        let fd = unsafe { libc::timerfd_create(libc::CLOCK_REALTIME, flags) };
-        let watch = ClockWatch(crate::check_fd(fd.into())?);
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let watch = ClockWatch(timerfd_create(TimerfdClockId::Realtime, flags)?);
         watch.arm()?;
         Ok(watch)
     }
@@ -21,34 +25,27 @@ impl ClockWatch {
     /// `Ok` if the clock was set since the last call, `WouldBlock` if not.
     pub fn drain(&self) -> io::Result<()> {
         let mut expirations = [0u8; 8];
-        // SAFETY: pointer and length describe `expirations`, which lives through the call.
-        let n = unsafe {
-            libc::read(self.0.as_raw_fd(), expirations.as_mut_ptr().cast(), expirations.len())
-        };
-        if n >= 0 {
-            // It expired after all, where `time_t` ends in 2038: armed again it would do so at once.
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::ECANCELED) => self.arm(),
-            error => Err(error),
+        match rustix::io::read(&self.0, &mut expirations) {
+            // It expired after all: armed again it would do so at once.
+            Ok(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(Errno::CANCELED) => self.arm(),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// As far ahead as `time_t` goes, within what the kernel takes (the year 2200).
+    /// As far ahead as the kernel takes (the year 2200).
     fn arm(&self) -> io::Result<()> {
-        // SAFETY: a plain struct of integers, for which zero is a value.
-        let mut timer: libc::itimerspec = unsafe { std::mem::zeroed() };
-        timer.it_value.tv_sec =
-            libc::time_t::try_from(7_258_118_400_i64).unwrap_or(libc::time_t::MAX);
-        let flags = libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET;
-        // SAFETY: `timer` lives through the call; no old value is asked for.
-        let result = unsafe {
-            libc::timerfd_settime(self.0.as_raw_fd(), flags, &raw const timer, std::ptr::null_mut())
-        };
-        crate::check(result).map(drop)
+        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let timer =
+            Itimerspec { it_interval: never, it_value: Timespec { tv_sec: LAST_SECS, tv_nsec: 0 } };
+        let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+        timerfd_settime(&self.0, flags, &timer)?;
+        Ok(())
     }
 }
+
+/// The first second of the year 2200, within what the kernel takes.
+const LAST_SECS: i64 = 7_258_118_400;
 
 impl AsFd for ClockWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -57,13 +54,9 @@ impl AsFd for ClockWatch {
 }
 
 /// Time since the machine was started, sleep included.
-pub fn uptime() -> io::Result<Duration> {
-    // SAFETY: a plain struct of integers, for which zero is a value.
-    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
-    // SAFETY: `time` is written during the call only.
-    crate::check(unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) })?;
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Ok(Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0)))
+pub fn uptime() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -74,6 +67,6 @@ mod tests {
     fn nobody_set_the_clock() {
         let watch = ClockWatch::new().unwrap();
         assert_eq!(watch.drain().unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        assert!(uptime().unwrap() > Duration::ZERO);
+        assert!(uptime() > Duration::ZERO);
     }
 }

@@ -1,11 +1,13 @@
 //! Files relative to a directory descriptor, never following links out of it.
 
-use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use crate::{check, check_fd, path_text};
+use rustix::fs::{
+    self, AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Timespec,
+    Timestamps, Uid, XattrFlags,
+};
 
 pub use libc::{
     O_APPEND, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH,
@@ -14,33 +16,25 @@ pub use libc::{
 
 /// Opens a directory of the host, for use as `root`.
 pub fn open_dir(path: impl AsRef<Path>) -> io::Result<OwnedFd> {
-    let path = path_text(path.as_ref())?;
-    let flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
-    // SAFETY: the string lives through the call.
-    check_fd(libc::c_long::from(unsafe { libc::open(path.as_ptr(), flags) }))
+    open_at(CWD, path.as_ref(), O_RDONLY | O_DIRECTORY, 0)
 }
 
 /// Opens one name in a directory.
 pub fn open_at(dir: BorrowedFd<'_>, name: &Path, flags: i32, mode: u32) -> io::Result<OwnedFd> {
-    let name = path_text(name)?;
-    // SAFETY: the string lives through the call.
-    check_fd(libc::c_long::from(unsafe {
-        libc::openat(dir.as_raw_fd(), name.as_ptr(), flags | O_CLOEXEC, mode)
-    }))
+    Ok(fs::openat(dir, name, open_flags(flags | O_CLOEXEC), Mode::from_raw_mode(mode))?)
+}
+
+/// The flags of open(2), all of them: what the library does not know goes to the kernel too.
+pub(crate) fn open_flags(flags: i32) -> OFlags {
+    OFlags::from_bits_retain(flags.cast_unsigned())
 }
 
 pub fn make_dir_at(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<()> {
-    let name = path_text(name)?;
-    // SAFETY: the string lives through the call.
-    check(i64::from(unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), mode) }))?;
-    Ok(())
+    Ok(fs::mkdirat(dir, name, Mode::from_raw_mode(mode))?)
 }
 
 pub fn symlink_at(target: &Path, dir: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
-    let (target, name) = (path_text(target)?, path_text(name)?);
-    // SAFETY: both strings live through the call.
-    check(i64::from(unsafe { libc::symlinkat(target.as_ptr(), dir.as_raw_fd(), name.as_ptr()) }))?;
-    Ok(())
+    Ok(fs::symlinkat(target, dir, name)?)
 }
 
 /// Hard-links `old` (not followed if a symbolic link) as `new`.
@@ -50,21 +44,13 @@ pub fn link_at(
     new_dir: BorrowedFd<'_>,
     new: &Path,
 ) -> io::Result<()> {
-    let (old, new) = (path_text(old)?, path_text(new)?);
-    // SAFETY: both strings live through the call.
-    check(i64::from(unsafe {
-        libc::linkat(old_dir.as_raw_fd(), old.as_ptr(), new_dir.as_raw_fd(), new.as_ptr(), 0)
-    }))?;
-    Ok(())
+    Ok(fs::linkat(old_dir, old, new_dir, new, AtFlags::empty())?)
 }
 
 /// Removes a name; an empty directory if `directory`.
 pub fn unlink_at(dir: BorrowedFd<'_>, name: &Path, directory: bool) -> io::Result<()> {
-    let name = path_text(name)?;
-    let flags = if directory { libc::AT_REMOVEDIR } else { 0 };
-    // SAFETY: the string lives through the call.
-    check(i64::from(unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), flags) }))?;
-    Ok(())
+    let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+    Ok(fs::unlinkat(dir, name, flags)?)
 }
 
 /// The kind of a special file.
@@ -81,49 +67,53 @@ pub fn make_special_at(
     special: Special,
     mode: u32,
 ) -> io::Result<()> {
-    let name = path_text(name)?;
     let (kind, device) = match special {
-        Special::Character { major, minor } => (libc::S_IFCHR, libc::makedev(major, minor)),
-        Special::Block { major, minor } => (libc::S_IFBLK, libc::makedev(major, minor)),
-        Special::Fifo => (libc::S_IFIFO, 0),
+        Special::Character { major, minor } => {
+            (FileType::CharacterDevice, fs::makedev(major, minor))
+        }
+        Special::Block { major, minor } => (FileType::BlockDevice, fs::makedev(major, minor)),
+        Special::Fifo => (FileType::Fifo, 0),
     };
-    // SAFETY: the string lives through the call.
-    check(i64::from(unsafe {
-        libc::mknodat(dir.as_raw_fd(), name.as_ptr(), kind | mode, device)
-    }))?;
-    Ok(())
+    Ok(fs::mknodat(dir, name, kind, Mode::from_raw_mode(mode), device)?)
 }
 
 /// Sets the owner of a name, not following a link.
 pub fn set_owner_at(dir: BorrowedFd<'_>, name: &Path, uid: u32, gid: u32) -> io::Result<()> {
-    let name = path_text(name)?;
-    // SAFETY: the string lives through the call.
-    check(i64::from(unsafe {
-        libc::fchownat(dir.as_raw_fd(), name.as_ptr(), uid, gid, libc::AT_SYMLINK_NOFOLLOW)
-    }))?;
-    Ok(())
+    set_owner(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// Sets owner and group; what is `None`, or the number that means so to the kernel, stays.
+pub(crate) fn set_owner(
+    dir: BorrowedFd<'_>,
+    name: &Path,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    flags: AtFlags,
+) -> io::Result<()> {
+    let (uid, gid) = (uid.filter(|uid| *uid != u32::MAX), gid.filter(|gid| *gid != u32::MAX));
+    Ok(fs::chownat(dir, name, uid.map(Uid::from_raw), gid.map(Gid::from_raw), flags)?)
 }
 
 /// Sets access and modification time, not following a link.
 pub fn set_time_at(dir: BorrowedFd<'_>, name: &Path, secs: i64, nanos: u32) -> io::Result<()> {
-    set_time(dir.as_raw_fd(), name, secs, nanos, libc::AT_SYMLINK_NOFOLLOW)
+    set_time(dir, name, secs, nanos, AtFlags::SYMLINK_NOFOLLOW)
 }
 
 /// Sets the times of what a descriptor's own path leads to.
 pub(crate) fn set_time_of(descriptor: &Path, secs: i64, nanos: u32) -> io::Result<()> {
-    set_time(libc::AT_FDCWD, descriptor, secs, nanos, 0)
+    set_time(CWD, descriptor, secs, nanos, AtFlags::empty())
 }
 
-fn set_time(dir: i32, name: &Path, secs: i64, nanos: u32, flags: i32) -> io::Result<()> {
-    let name = path_text(name)?;
-    // SAFETY: all-zero is a valid timespec.
-    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
-    time.tv_sec = secs as _;
-    time.tv_nsec = nanos as _;
-    let times = [time, time];
-    // SAFETY: the string and the two times live through the call.
-    check(i64::from(unsafe { libc::utimensat(dir, name.as_ptr(), times.as_ptr(), flags) }))?;
-    Ok(())
+fn set_time(
+    dir: BorrowedFd<'_>,
+    name: &Path,
+    secs: i64,
+    nanos: u32,
+    flags: AtFlags,
+) -> io::Result<()> {
+    let time = Timespec { tv_sec: secs, tv_nsec: i64::from(nanos) as _ };
+    let times = Timestamps { last_access: time, last_modification: time };
+    Ok(fs::utimensat(dir, name, &times, flags)?)
 }
 
 /// Renames a name into another directory of the same file system.
@@ -133,36 +123,20 @@ pub(crate) fn rename_at(
     new_dir: BorrowedFd<'_>,
     new: &Path,
 ) -> io::Result<()> {
-    let (old, new) = (path_text(old)?, path_text(new)?);
-    // SAFETY: both strings live through the call.
-    check(i64::from(unsafe {
-        libc::renameat(old_dir.as_raw_fd(), old.as_ptr(), new_dir.as_raw_fd(), new.as_ptr())
-    }))?;
-    Ok(())
+    Ok(fs::renameat(old_dir, old, new_dir, new)?)
 }
 
 /// Sets an extended attribute of a name, not following a link.
 pub fn set_xattr_at(dir: BorrowedFd<'_>, name: &Path, key: &str, value: &[u8]) -> io::Result<()> {
-    let path = path_text(&below(dir, name))?;
-    let key = CString::new(key)?;
-    // SAFETY: strings and value live through the call.
-    check(i64::from(unsafe {
-        libc::lsetxattr(path.as_ptr(), key.as_ptr(), value.as_ptr().cast(), value.len(), 0)
-    }))?;
-    Ok(())
+    Ok(fs::lsetxattr(below(dir, name), key, value, XattrFlags::empty())?)
 }
 
 /// Reads an extended attribute of a path, not following a link; `None` if it has none.
 pub fn xattr(path: &Path, key: &str) -> Option<Vec<u8>> {
     const VALUE_MAX_BYTES: usize = 4096;
-    let path = path_text(path).ok()?;
-    let key = CString::new(key).ok()?;
     let mut value = vec![0u8; VALUE_MAX_BYTES];
-    // SAFETY: strings and buffer live through the call, which writes at most its length.
-    let n = unsafe {
-        libc::lgetxattr(path.as_ptr(), key.as_ptr(), value.as_mut_ptr().cast(), value.len())
-    };
-    value.truncate(usize::try_from(n).ok()?);
+    let n = fs::lgetxattr(path, key, &mut value).ok()?;
+    value.truncate(n);
     Some(value)
 }
 
@@ -178,22 +152,17 @@ pub fn descriptor_path(fd: BorrowedFd<'_>) -> PathBuf {
 
 /// Waits until all of the file system that holds `fd` is on the disk.
 pub fn sync_file_system(fd: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: no pointers.
-    check(i64::from(unsafe { libc::syncfs(fd.as_raw_fd()) }))?;
-    Ok(())
+    Ok(fs::syncfs(fd)?)
 }
 
 /// Takes an exclusive lock on an open file without waiting; it lasts until the file is closed.
 pub fn try_lock(fd: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: no pointers.
-    check(i64::from(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }))?;
-    Ok(())
+    Ok(fs::flock(fd, FlockOperation::NonBlockingLockExclusive)?)
 }
 
 /// Major and minor of a device number as `stat` reports it.
 pub fn device_numbers(device: u64) -> (u32, u32) {
-    let device = device as libc::dev_t;
-    (libc::major(device) as u32, libc::minor(device) as u32)
+    (fs::major(device), fs::minor(device))
 }
 
 /// A kernel's file, an operator's or a record of ours: none is larger.
@@ -247,26 +216,12 @@ pub fn kernel_text(path: impl AsRef<Path>) -> io::Result<String> {
 /// Opens a regular file for reading of whose path the last `n_own` names may be no links: who may write into
 /// those directories cannot lead us out of the one above them.
 pub fn open_beneath(path: &Path, n_own: usize) -> io::Result<std::fs::File> {
-    const RESOLVE_BENEATH: u64 = 0x08;
-    const RESOLVE_NO_SYMLINKS: u64 = 0x04;
     let top = path.ancestors().nth(n_own).unwrap_or(Path::new("/"));
-    let below = path_text(path.strip_prefix(top).unwrap_or(path))?;
-    let top = open_dir(top)?;
-    // SAFETY: all-zero is a valid open_how.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    let flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | libc::O_LARGEFILE;
-    how.flags = u64::from(flags.cast_unsigned());
-    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
-    // SAFETY: the string and `how` live through the call, with the size given.
-    let file = std::fs::File::from(check_fd(unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            top.as_raw_fd(),
-            below.as_ptr(),
-            std::ptr::from_ref(&how),
-            size_of::<libc::open_how>(),
-        )
-    })?);
+    let below = path.strip_prefix(top).unwrap_or(path);
+    let flags = open_flags(O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let file =
+        std::fs::File::from(fs::openat2(open_dir(top)?, below, flags, Mode::empty(), resolve)?);
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::other("it is no regular file")),

@@ -2,16 +2,9 @@
 
 use std::io;
 
-/// The host's name (gethostname(2)).
-pub fn name() -> io::Result<String> {
-    let mut buf = [0u8; 256];
-    // SAFETY: the pointer and length describe `buf`, which lives through the call; one byte is kept for the end.
-    let failed = unsafe { libc::gethostname(buf.as_mut_ptr().cast(), buf.len() - 1) } != 0;
-    if failed {
-        return Err(io::Error::last_os_error());
-    }
-    let end = buf.iter().position(|byte| *byte == 0).unwrap_or(buf.len());
-    Ok(String::from_utf8_lossy(&buf[..end]).into_owned())
+/// The host's name, as `uname -n` has it.
+pub fn name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// The id of a group: a number, or a name of `/etc/group`.

@@ -1,34 +1,29 @@
 //! File change notification: inotify(7).
 
-use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
 
 /// An inotify instance, non-blocking.
 #[derive(Debug)]
 pub struct Inotify(OwnedFd);
 
 /// Anything that changes what a directory or file holds.
-const CHANGES: u32 = libc::IN_CLOSE_WRITE
-    | libc::IN_CREATE
-    | libc::IN_DELETE
-    | libc::IN_MOVED_FROM
-    | libc::IN_MOVED_TO
-    | libc::IN_ATTRIB
-    | libc::IN_DELETE_SELF
-    | libc::IN_MOVE_SELF;
+const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
+    .union(WatchFlags::CREATE)
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF);
 
 impl Inotify {
     pub fn new() -> io::Result<Inotify> {
-        // SAFETY: no pointers; the result is checked below.
-        let fd = unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel just gave us this descriptor and nobody else has it.
-        Ok(Inotify(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Inotify(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?))
     }
 
     /// Watches a directory or file; watching the same one again is harmless.
@@ -38,14 +33,12 @@ impl Inotify {
 
     /// Watches a directory or file for each write too, not only for the end of writing.
     pub fn add_writes(&self, path: &Path) -> io::Result<()> {
-        self.add_mask(path, CHANGES | libc::IN_MODIFY)
+        self.add_mask(path, CHANGES | WatchFlags::MODIFY)
     }
 
-    fn add_mask(&self, path: &Path, mask: u32) -> io::Result<()> {
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        // SAFETY: `path` is a C string that lives through the call.
-        let watch = unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), mask) };
-        if watch < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    fn add_mask(&self, path: &Path, mask: WatchFlags) -> io::Result<()> {
+        inotify::add_watch(&self.0, path, mask)?;
+        Ok(())
     }
 
     /// Takes every pending event off the queue; `WouldBlock` if there is none.
@@ -53,16 +46,11 @@ impl Inotify {
         let mut buf = [0u8; 4096];
         let mut n_read = 0;
         loop {
-            // SAFETY: the pointer and length describe `buf`, which lives through the call.
-            let n = unsafe { libc::read(self.0.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) };
-            if n < 0 {
-                let error = io::Error::last_os_error();
-                match error.kind() {
-                    io::ErrorKind::Interrupted => continue,
-                    io::ErrorKind::WouldBlock if n_read > 0 => return Ok(()),
-                    _ => return Err(error),
-                }
-            }
+            let n = match rustix::io::read(&self.0, &mut buf) {
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) if n_read > 0 => return Ok(()),
+                n => n?,
+            };
             if n == 0 {
                 return Ok(());
             }

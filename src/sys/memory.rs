@@ -6,12 +6,13 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dlmalloc::Dlmalloc;
+use rustix::event::{EventfdFlags, eventfd};
 
 /// Blocks from this size on are pages of their own, which go back to the kernel when they are freed.
 const LARGE_MIN_BYTES: usize = 128 << 10;
@@ -79,13 +80,7 @@ impl Bursts {
     /// # Errors
     /// If the kernel has no descriptor left.
     pub fn new() -> std::io::Result<Bursts> {
-        // SAFETY: no precondition.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        // SAFETY: a new descriptor, owned by nobody else.
-        let bursts = Bursts(unsafe { OwnedFd::from_raw_fd(fd) });
+        let bursts = Bursts(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         bursts.listen();
         Ok(bursts)
     }
@@ -100,11 +95,8 @@ impl Bursts {
     /// # Errors
     /// `WouldBlock` if there was none.
     pub fn take(&self) -> std::io::Result<()> {
-        let mut n = 0u64;
-        // SAFETY: the descriptor is ours, and the buffer has the eight bytes that are read.
-        let n_read =
-            unsafe { libc::read(self.0.as_raw_fd(), (&raw mut n).cast(), size_of::<u64>()) };
-        if n_read < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+        rustix::io::read(&self.0, &mut [0u8; size_of::<u64>()])?;
+        Ok(())
     }
 }
 

@@ -6,7 +6,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::{check, check_fd, path_text};
+use rustix::fs::{CWD, StatVfsMountFlags};
+use rustix::mount::{FsOpenFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+
+use crate::{check, path_text};
 
 pub use libc::MNT_DETACH;
 
@@ -47,17 +50,12 @@ pub fn mount(
 
 /// umount2(2); `flags` such as `MNT_DETACH`. What is unmounted is at `target` itself, not where a link there leads.
 pub fn unmount(target: impl AsRef<Path>, flags: i32) -> io::Result<()> {
-    let target = path_text(target.as_ref())?;
-    // SAFETY: the string lives through the call.
-    check(i64::from(unsafe { libc::umount2(target.as_ptr(), flags | libc::UMOUNT_NOFOLLOW) }))?;
-    Ok(())
+    let flags = UnmountFlags::from_bits_retain(flags.cast_unsigned()) | UnmountFlags::NOFOLLOW;
+    Ok(rustix::mount::unmount(target.as_ref(), flags)?)
 }
 
 pub fn pivot_root(new_root: impl AsRef<Path>, put_old: impl AsRef<Path>) -> io::Result<()> {
-    let (new_root, put_old) = (path_text(new_root.as_ref())?, path_text(put_old.as_ref())?);
-    // SAFETY: both strings live through the call.
-    check(unsafe { libc::syscall(libc::SYS_pivot_root, new_root.as_ptr(), put_old.as_ptr()) })?;
-    Ok(())
+    Ok(rustix::process::pivot_root(new_root.as_ref(), put_old.as_ref())?)
 }
 
 /// Whether the kernel has a file system, built in or as a module that it can load by itself.
@@ -66,51 +64,30 @@ pub(crate) fn has_file_system(name: &str) -> bool {
     if listed.lines().any(|line| line.rsplit('\t').next() == Some(name)) {
         return true;
     }
-    const FSOPEN_CLOEXEC: libc::c_uint = 1;
-    let Ok(name) = CString::new(name) else { return false };
-    // SAFETY: the string lives through the call.
-    check_fd(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), FSOPEN_CLOEXEC) }).is_ok()
+    rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC).is_ok()
 }
 
 /// A detached copy of the mount at `path` with, if `recursive`, all mounts below it.
 /// Copies of a shared mount are its peers. Needs Linux 5.2.
 pub fn clone_tree(path: impl AsRef<Path>, recursive: bool) -> io::Result<OwnedFd> {
-    const OPEN_TREE_CLONE: libc::c_uint = 1;
-    let path = path_text(path.as_ref())?;
-    let flags = OPEN_TREE_CLONE
-        | libc::O_CLOEXEC.cast_unsigned()
-        | if recursive { libc::AT_RECURSIVE.cast_unsigned() } else { 0 };
-    // SAFETY: the string lives through the call.
-    check_fd(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
+    let below = if recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | below;
+    Ok(rustix::mount::open_tree(CWD, path.as_ref(), flags)?)
 }
 
 /// As [`clone_tree`] of what the descriptor is of, which must be the root of its mount, without what is
 /// mounted below it.
 pub fn clone_mount(mount: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    const OPEN_TREE_CLONE: libc::c_uint = 1;
-    let flags =
-        OPEN_TREE_CLONE | libc::O_CLOEXEC.cast_unsigned() | libc::AT_EMPTY_PATH.cast_unsigned();
-    // SAFETY: the string is static.
-    check_fd(unsafe { libc::syscall(libc::SYS_open_tree, mount.as_raw_fd(), c"".as_ptr(), flags) })
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(rustix::mount::open_tree(mount, "", flags)?)
 }
 
 /// Attaches a detached tree at the file or directory behind `target`.
 pub fn attach_tree(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
-    const F_EMPTY_PATH: libc::c_uint = 0x4;
-    const T_EMPTY_PATH: libc::c_uint = 0x40;
-    let empty = c"".as_ptr();
-    // SAFETY: the empty strings are static.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            tree.as_raw_fd(),
-            empty,
-            target.as_raw_fd(),
-            empty,
-            F_EMPTY_PATH | T_EMPTY_PATH,
-        )
-    })?;
-    Ok(())
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(tree, "", target, "", flags)?)
 }
 
 /// A detached, read-only copy of the mount of one file, open at the file. Needs Linux 5.12.
@@ -122,10 +99,7 @@ pub(crate) fn read_only_clone(file: &Path) -> io::Result<OwnedFd> {
 
 /// Whether a descriptor is on a procfs.
 pub fn is_proc(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    // SAFETY: all-zero is a valid statfs, written by the call.
-    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the struct lives through the call.
-    check(i64::from(unsafe { libc::fstatfs(fd.as_raw_fd(), &mut stat) }))?;
+    let stat = rustix::fs::fstatfs(fd)?;
     // The C types differ in width between targets.
     #[allow(clippy::unnecessary_cast)]
     Ok(stat.f_type as i64 == libc::PROC_SUPER_MAGIC as i64)
@@ -176,27 +150,16 @@ pub fn set_read_only(path: impl AsRef<Path>) -> io::Result<()> {
 
 /// The mount's nosuid, nodev, noexec and atime flags, as `MS_*`.
 fn locked_flags(path: &Path) -> io::Result<u64> {
-    let text = path_text(path)?;
-    // SAFETY: all-zero is a valid statvfs, written by the call.
-    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the string and the struct live through the call.
-    check(i64::from(unsafe { libc::statvfs(text.as_ptr(), &mut stat) }))?;
-    // The kernel's number, which the libc crate lacks for musl.
-    const ST_RELATIME: u64 = 4096;
-    // The C types differ in width between targets.
-    #[allow(clippy::unnecessary_cast)]
-    let (flags, pairs) = (
-        stat.f_flag as u64,
-        [
-            (libc::ST_NOSUID as u64, MS_NOSUID),
-            (libc::ST_NODEV as u64, MS_NODEV),
-            (libc::ST_NOEXEC as u64, MS_NOEXEC),
-            (libc::ST_NOATIME as u64, MS_NOATIME),
-            (libc::ST_NODIRATIME as u64, MS_NODIRATIME),
-            (ST_RELATIME, MS_RELATIME),
-        ],
-    );
-    Ok(pairs.iter().filter(|(have, _)| flags & have != 0).fold(0, |all, (_, keep)| all | keep))
+    let flags = rustix::fs::statvfs(path)?.f_flag;
+    let pairs = [
+        (StatVfsMountFlags::NOSUID, MS_NOSUID),
+        (StatVfsMountFlags::NODEV, MS_NODEV),
+        (StatVfsMountFlags::NOEXEC, MS_NOEXEC),
+        (StatVfsMountFlags::NOATIME, MS_NOATIME),
+        (StatVfsMountFlags::NODIRATIME, MS_NODIRATIME),
+        (StatVfsMountFlags::RELATIME, MS_RELATIME),
+    ];
+    Ok(pairs.iter().filter(|(have, _)| flags.contains(*have)).fold(0, |all, (_, keep)| all | keep))
 }
 
 /// One line of `/proc/self/mountinfo`.

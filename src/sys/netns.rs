@@ -1,12 +1,13 @@
 //! Network namespaces: made, kept by a bind mount, entered for the length of a closure.
 
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use stdx::{Context, Result};
 
 /// Makes a new network namespace that lives as long as the bind mount at `path`, which is made.
@@ -18,7 +19,7 @@ pub fn create(path: &Path) -> Result<()> {
     File::create_new(path).context(what)?;
     let made = on_thread(|| {
         enter_new()?;
-        bind(Path::new("/proc/thread-self/ns/net"), path)
+        Ok(rustix::mount::mount_bind("/proc/thread-self/ns/net", path)?)
     });
     if made.is_err() {
         let _ = fs::remove_file(path);
@@ -29,14 +30,10 @@ pub fn create(path: &Path) -> Result<()> {
 /// Unmounts and removes what [`create`] made. Idempotent.
 pub fn delete(path: &Path) -> Result<()> {
     let what = || format!("remove network namespace {}", path.display());
-    let target = c_path(path).context(what)?;
-    // SAFETY: a live C string.
-    if unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) } < 0 {
-        let error = io::Error::last_os_error();
-        // EINVAL: not a mount point; the file may still be there.
-        if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT)) {
-            return Err(error).context(what);
-        }
+    match rustix::mount::unmount(path, UnmountFlags::DETACH) {
+        // Not a mount point; the file may still be there.
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+        Err(error) => return Err(io::Error::from(error)).context(what),
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context(what),
@@ -47,10 +44,7 @@ pub fn delete(path: &Path) -> Result<()> {
 /// Runs `work` on a thread of its own inside the namespace `netns`. Sockets opened there stay there.
 pub fn run_in<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     on_thread(|| {
-        // SAFETY: no pointers; the descriptor is live.
-        if unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?;
         Ok(work())
     })
 }
@@ -65,11 +59,8 @@ pub fn run_in_new<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
 
 /// Moves the calling thread, and the threads it starts from then on, into a new network namespace.
 pub fn enter_new() -> io::Result<()> {
-    // SAFETY: no pointers.
-    if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+    // SAFETY: descriptors stay shared with the other threads.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?)
 }
 
 /// An interface of this network namespace believes no router advertisement and no redirect from now on; `default`
@@ -101,19 +92,6 @@ fn on_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result
         let thread = builder.spawn_scoped(scope, work)?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("panic in a network namespace")))
     })
-}
-
-fn bind(from: &Path, to: &Path) -> io::Result<()> {
-    let (from, to) = (c_path(from)?, c_path(to)?);
-    // SAFETY: live C strings; a bind mount reads neither type nor data.
-    let result = unsafe {
-        libc::mount(from.as_ptr(), to.as_ptr(), std::ptr::null(), libc::MS_BIND, std::ptr::null())
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-fn c_path(path: &Path) -> io::Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
 }
 
 #[cfg(test)]

@@ -7,6 +7,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use rustix::fs::{MemfdFlags, Mode, SealFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
+
 use crate::{check, check_fd};
 
 pub use libc::{
@@ -186,8 +190,8 @@ fn wait(id_type: libc::idtype_t, id: u32) -> io::Result<Option<(i32, Ended)>> {
 
 /// A handle that names exactly this process, ours or not, even after its pid is reused.
 pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: no pointers.
-    check_fd(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
 pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
@@ -207,8 +211,7 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
 
 /// This process's id.
 pub fn id() -> i32 {
-    // SAFETY: no preconditions.
-    unsafe { libc::getpid() }
+    Pid::as_raw(Some(rustix::process::getpid()))
 }
 
 /// Whether this process has children, ended or not.
@@ -222,11 +225,8 @@ pub fn has_children() -> bool {
 
 /// Makes `path` the root directory of this process, and its working directory.
 pub fn enter_root(path: &CStr) -> io::Result<()> {
-    // SAFETY: the string lives through the calls.
-    check(i64::from(unsafe { libc::chroot(path.as_ptr()) }))?;
-    // SAFETY: the string is static.
-    check(i64::from(unsafe { libc::chdir(c"/".as_ptr()) }))?;
-    Ok(())
+    rustix::process::chroot(path)?;
+    Ok(rustix::process::chdir(c"/")?)
 }
 
 pub fn change_directory(path: impl AsRef<std::path::Path>) -> io::Result<()> {
@@ -253,14 +253,11 @@ pub fn enter_namespace(fd: BorrowedFd<'_>, kind: i32) -> io::Result<()> {
 }
 
 pub fn set_hostname(name: &str) -> io::Result<()> {
-    // SAFETY: pointer and length describe `name`.
-    check(i64::from(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }))?;
-    Ok(())
+    Ok(rustix::system::sethostname(name.as_bytes())?)
 }
 
 pub fn new_session() -> io::Result<()> {
-    // SAFETY: no pointers.
-    check(i64::from(unsafe { libc::setsid() }))?;
+    rustix::process::setsid()?;
     Ok(())
 }
 
@@ -385,19 +382,16 @@ const SYS_SETRESGID: libc::c_long = libc::SYS_setresgid;
 const SYS_SETRESUID: libc::c_long = libc::SYS_setresuid;
 
 pub fn effective_gid() -> u32 {
-    // SAFETY: no preconditions.
-    unsafe { libc::getegid() }
+    rustix::process::getegid().as_raw()
 }
 
 pub fn effective_uid() -> u32 {
-    // SAFETY: no preconditions.
-    unsafe { libc::geteuid() }
+    rustix::process::geteuid().as_raw()
 }
 
 /// Sets the file mode mask and returns the old one.
 pub fn set_umask(mask: u32) -> u32 {
-    // SAFETY: no preconditions; the cast is to the platform's mode type.
-    unsafe { libc::umask(mask as libc::mode_t) }
+    rustix::process::umask(Mode::from_raw_mode(mask)).as_raw_mode()
 }
 
 /// Sets a limit by its `RLIMIT_*` number; `u64::MAX` is infinity.
@@ -632,15 +626,11 @@ pub(crate) fn unchangeable_program(program: &OsStr) -> io::Result<OwnedFd> {
 }
 
 fn sealed_copy(path: &std::path::Path) -> io::Result<OwnedFd> {
-    // SAFETY: the name is static.
-    let raw = unsafe {
-        libc::memfd_create(c"k3rs".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
-    };
-    let mut copy = File::from(check_fd(libc::c_long::from(raw))?);
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut copy = File::from(rustix::fs::memfd_create(c"k3rs", flags)?);
     io::copy(&mut File::open(path)?, &mut copy)?;
-    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
-    // SAFETY: sets seals on a live descriptor.
-    check(i64::from(unsafe { libc::fcntl(copy.as_raw_fd(), libc::F_ADD_SEALS, seals) }))?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&copy, seals)?;
     Ok(copy.into())
 }
 
@@ -660,10 +650,7 @@ pub fn spawn_daemon(
     let fd = fd.as_fd().as_raw_fd();
     let image = unchangeable_program(program)?;
     // Above the number that `fd` gets.
-    // SAFETY: duplicates a live descriptor.
-    let image = check_fd(libc::c_long::from(unsafe {
-        libc::fcntl(image.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 10)
-    }))?;
+    let image = rustix::io::fcntl_dupfd_cloexec(&image, 10)?;
     let mut command = Command::new(crate::file::descriptor_path(image.as_fd()));
     command
         .arg0(program)

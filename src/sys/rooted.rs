@@ -2,12 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path};
 
-use crate::file::{O_CLOEXEC, O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_PATH, open_at};
-use crate::{check_fd, path_text};
+use rustix::fs::{Mode, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::file::{O_CLOEXEC, O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_PATH, open_at, open_flags};
 
 /// As the kernel's own bound.
 const LINKS_MAX: usize = 40;
@@ -20,39 +22,19 @@ pub fn open_in_root(
     flags: i32,
     mode: u32,
 ) -> io::Result<OwnedFd> {
-    const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
-    const RESOLVE_IN_ROOT: u64 = 0x10;
-    let text = path_text(path.as_ref())?;
-    // SAFETY: all-zero is a valid open_how.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    // libc's own calls add this on 32 bits, without which files end at 2 GiB; O_PATH does not take it.
-    let large = if flags & O_PATH == 0 { libc::O_LARGEFILE } else { 0 };
-    how.flags = u64::from((flags | O_CLOEXEC | large).cast_unsigned());
-    how.mode = u64::from(mode);
-    how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
     // EAGAIN: something on the way was renamed meanwhile; the kernel asks to try again.
     const ATTEMPTS_MAX: usize = 64;
+    let how = open_flags(flags | O_CLOEXEC);
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..ATTEMPTS_MAX {
-        // SAFETY: the string and `how` live through the call, with the size given.
-        let result = check_fd(unsafe {
-            libc::syscall(
-                libc::SYS_openat2,
-                root.as_raw_fd(),
-                text.as_ptr(),
-                std::ptr::from_ref(&how),
-                size_of::<libc::open_how>(),
-            )
-        });
-        match result {
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+        match rustix::fs::openat2(root, path.as_ref(), how, Mode::from_raw_mode(mode), resolve) {
+            Err(Errno::AGAIN) => {}
             // Before Linux 5.6.
-            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-                return walk(root, path.as_ref(), flags, mode);
-            }
-            result => return result,
+            Err(Errno::NOSYS) => return walk(root, path.as_ref(), flags, mode),
+            result => return Ok(result?),
         }
     }
-    Err(io::Error::from_raw_os_error(libc::EAGAIN))
+    Err(Errno::AGAIN.into())
 }
 
 /// The same without the kernel's help. Each step is taken from an open directory and follows no link,
@@ -116,13 +98,8 @@ fn steps_of(path: &OsStr) -> Vec<OsString> {
 
 /// The text of the link behind an `O_PATH` descriptor.
 fn read_link(link: BorrowedFd<'_>) -> io::Result<OsString> {
-    let mut text = vec![0u8; LINK_MAX_BYTES];
-    // SAFETY: the empty name is static; pointer and length describe `text`.
-    let n = unsafe {
-        libc::readlinkat(link.as_raw_fd(), c"".as_ptr(), text.as_mut_ptr().cast(), text.len())
-    };
-    text.truncate(usize::try_from(n).map_err(|_| io::Error::last_os_error())?);
-    Ok(OsString::from_vec(text))
+    let text = rustix::fs::readlinkat(link, "", Vec::with_capacity(LINK_MAX_BYTES))?;
+    Ok(OsString::from_vec(text.into_bytes()))
 }
 
 #[cfg(test)]

@@ -3,8 +3,6 @@
 use std::io;
 use std::path::Path;
 
-use crate::{check, path_text};
-
 /// Bytes and inodes of one file system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Space {
@@ -19,34 +17,19 @@ pub struct Space {
 
 /// statvfs(3) of the file system that holds `path`.
 pub fn of(path: impl AsRef<Path>) -> io::Result<Space> {
-    let path = path_text(path.as_ref())?;
-    // SAFETY: all-zero is a valid statvfs64.
-    let mut answer: libc::statvfs64 = unsafe { std::mem::zeroed() };
-    // SAFETY: the string and `answer` live through the call.
-    check(i64::from(unsafe { libc::statvfs64(path.as_ptr(), &raw mut answer) }))?;
-    // The field types differ between targets.
-    #[allow(clippy::unnecessary_cast, clippy::cast_lossless)]
-    let (block, blocks, available, free, inodes, inodes_free) = (
-        answer.f_frsize as u64,
-        answer.f_blocks as u64,
-        answer.f_bavail as u64,
-        answer.f_bfree as u64,
-        answer.f_files as u64,
-        answer.f_ffree as u64,
-    );
+    let found = rustix::fs::statvfs(path.as_ref())?;
     Ok(Space {
-        total_bytes: blocks.saturating_mul(block),
-        available_bytes: available.saturating_mul(block),
-        free_bytes: free.saturating_mul(block),
-        inodes,
-        inodes_free,
+        total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+        available_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        free_bytes: found.f_bfree.saturating_mul(found.f_frsize),
+        inodes: found.f_files,
+        inodes_free: found.f_ffree,
     })
 }
 
 /// The kernel's clock ticks a second, for the times in `/proc/<pid>/stat`.
 pub fn clock_ticks() -> u64 {
-    // SAFETY: no pointers.
-    u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1)
+    rustix::param::clock_ticks_per_second().max(1)
 }
 
 #[cfg(test)]

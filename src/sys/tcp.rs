@@ -1,9 +1,10 @@
 //! Options of TCP sockets that the standard library does not have.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
+use std::time::Duration;
 
-use crate::check;
+use rustix::net::sockopt;
 
 /// Lets the kernel find out that a silent peer is gone: after `idle_secs` without a packet it probes
 /// every `interval_secs`, and gives up after `n_probes`.
@@ -13,25 +14,11 @@ pub fn keep_alive(
     interval_secs: u16,
     n_probes: u8,
 ) -> io::Result<()> {
-    set(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
-    set(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, libc::c_int::from(idle_secs))?;
-    set(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, libc::c_int::from(interval_secs))?;
-    set(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, libc::c_int::from(n_probes))
-}
-
-fn set(socket: &impl AsFd, level: i32, option: i32, value: libc::c_int) -> io::Result<()> {
-    let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
-    // SAFETY: the kernel reads `length` bytes, the size of `value`, which outlives the call.
-    check(i64::from(unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            level,
-            option,
-            std::ptr::from_ref(&value).cast(),
-            length,
-        )
-    }))?;
-    Ok(())
+    let secs = |secs: u16| Duration::from_secs(u64::from(secs));
+    sockopt::set_socket_keepalive(&socket, true)?;
+    sockopt::set_tcp_keepidle(&socket, secs(idle_secs))?;
+    sockopt::set_tcp_keepintvl(&socket, secs(interval_secs))?;
+    Ok(sockopt::set_tcp_keepcnt(&socket, u32::from(n_probes))?)
 }
 
 #[cfg(test)]

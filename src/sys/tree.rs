@@ -11,6 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::fs::{AtFlags, IFlags};
+
 use crate::file::{self, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY};
 use crate::{check, rooted};
 
@@ -43,12 +45,7 @@ impl Node {
 
     /// Sets owner and group; `None` leaves one as it is.
     pub fn set_owner(&self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
-        let (uid, gid) = (uid.unwrap_or(u32::MAX), gid.unwrap_or(u32::MAX));
-        // SAFETY: the empty name is static.
-        check(i64::from(unsafe {
-            libc::fchownat(self.0.as_raw_fd(), c"".as_ptr(), uid, gid, libc::AT_EMPTY_PATH)
-        }))?;
-        Ok(())
+        file::set_owner(self.0.as_fd(), Path::new(""), uid, gid, AtFlags::EMPTY_PATH)
     }
 
     /// Sets the mode bits. A symbolic link has none: it is refused, its target left alone.
@@ -130,18 +127,14 @@ fn release(dir: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
 }
 
 fn clear_attributes(node: BorrowedFd<'_>) -> io::Result<()> {
-    const KEEP: libc::c_int = 0x10 | 0x20; // FS_IMMUTABLE_FL, FS_APPEND_FL
     let file = File::open(file::descriptor_path(node))?;
-    let mut flags: libc::c_int = 0;
-    // SAFETY: the descriptor is open, and the kernel writes one int.
-    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS as _, &raw mut flags) })?;
-    if flags & KEEP == 0 {
+    let mut flags = rustix::fs::ioctl_getflags(&file)?;
+    let keep = IFlags::IMMUTABLE | IFlags::APPEND;
+    if !flags.intersects(keep) {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    flags &= !KEEP;
-    // SAFETY: the descriptor is open, and the kernel reads one int.
-    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS as _, &raw const flags) })?;
-    Ok(())
+    flags.remove(keep);
+    Ok(rustix::fs::ioctl_setflags(&file, flags)?)
 }
 
 fn unlink(dir: BorrowedFd<'_>, name: &Path) -> io::Result<Removed> {
