@@ -271,10 +271,10 @@ impl Object for Files {
                 Ok(Value::object(Files(Rc::new(found))))
             }
             ("AsConfig", 0) => heap
-                .take(n_bytes * 3)
+                .charge(n_bytes * 3)
                 .and_then(|()| made(self.base_names(|data| String::from_utf8_lossy(data).into()))),
             ("AsSecrets", 0) => heap
-                .take(n_bytes * 3)
+                .charge(n_bytes * 3)
                 .and_then(|()| made(self.base_names(|data| wire::base64::encode(data).into()))),
             ("Lines", 1) => {
                 let text = file().map(|data| String::from_utf8_lossy(data).into_owned());
