@@ -1,6 +1,6 @@
 //! Who holds a lock of ours: found by the open file, never by a name of a process.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -16,43 +16,49 @@ const LOOK: Duration = Duration::from_millis(50);
 /// # Errors
 /// If it cannot be found or ended, or another one holds the file at once.
 pub(crate) async fn end(lock: &Path) -> Result<Option<u32>> {
-    let is_free = || !lock.exists() || rt::fs::lock(lock).is_ok();
-    if is_free() {
-        return Ok(None);
-    }
-    let Some(pid) = find(lock) else {
-        // It ended meanwhile, or it is in another container.
-        return match is_free() {
-            true => Ok(None),
-            false => Err(Error::new(format!(
+    let until = rt::now().mono + GRACE;
+    loop {
+        if is_free(lock) {
+            return Ok(None);
+        }
+        // Who is found may have ended by now, or be about to: the next look tells.
+        if let Some(pid) = find(lock)
+            && let Ok(process) = sys::process::pidfd_open(pid)
+            && holds(pid, lock)
+        {
+            // The number may become another process's; what the descriptor leads to stays the same.
+            return end_process(pid, &process, lock).map(Some);
+        }
+        if rt::now().mono >= until {
+            return Err(Error::new(format!(
                 "who holds {} is no process that is seen from here",
                 lock.display()
-            ))),
-        };
-    };
-    let what = || format!("end process {pid}");
-    let process = sys::process::pidfd_open(pid).context(what)?;
-    // The number may be another process's by now; what the descriptor leads to stays the same.
-    if !holds(pid, lock) {
-        return Err(Error::new(format!("who holds {} changes: try again", lock.display())));
+            )));
+        }
+        rt::sleep(LOOK).await;
     }
-    let again = || {
-        let lock = lock.display();
-        Error::new(format!("{lock} was locked again: stop the service that starts k3rs first"))
-    };
+}
+
+fn is_free(lock: &Path) -> bool {
+    !lock.exists() || rt::fs::lock(lock).is_ok()
+}
+
+fn end_process(pid: u32, process: &OwnedFd, lock: &Path) -> Result<u32> {
     for signal in [sys::process::SIGTERM, sys::process::SIGKILL] {
-        sys::process::pidfd_signal(process.as_fd(), signal).context(what)?;
-        let until = rt::now().mono + GRACE;
-        while rt::now().mono < until {
-            if is_free() {
-                return Ok(Some(pid));
-            }
-            if sys::poll::wait_readable(process.as_fd(), Some(LOOK)).unwrap_or(false) {
-                return if is_free() { Ok(Some(pid)) } else { Err(again()) };
-            }
+        // One that is over already needs none.
+        let _ = sys::process::pidfd_signal(process.as_fd(), signal);
+        let ended = sys::poll::wait_readable(process.as_fd(), Some(GRACE));
+        if ended.context(|| format!("wait for the end of process {pid}"))? {
+            return match is_free(lock) {
+                true => Ok(pid),
+                false => Err(Error::new(format!(
+                    "{} was locked again: stop the service that starts k3rs first",
+                    lock.display()
+                ))),
+            };
         }
     }
-    Err(again())
+    Err(Error::new(format!("process {pid} does not end")))
 }
 
 fn find(lock: &Path) -> Option<u32> {
