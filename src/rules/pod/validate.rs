@@ -114,10 +114,9 @@ fn numbers(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
 
 fn named(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     type Check = fn(&str) -> Result<(), String>;
-    let checks: [(&str, Check); 7] = [
+    let checks: [(&str, Check); 6] = [
         ("serviceAccountName", names::subdomain),
         ("nodeName", names::subdomain),
-        ("schedulerName", names::subdomain),
         ("hostname", names::label),
         ("subdomain", names::label),
         ("priorityClassName", names::subdomain),

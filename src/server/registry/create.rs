@@ -123,7 +123,8 @@ async fn prepare(call: &Call<'_>, tree: &mut Value, notes: &mut Notes) -> Result
         tree.remove("metadata.managedFields");
     }
     let now = rt::now().wall;
-    for field in ["uid", "creationTimestamp"] {
+    // Nobody manages what is the server's.
+    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         tree.remove(&format!("metadata.{field}"));
     }
     rules::defaults::apply(form, tree);
