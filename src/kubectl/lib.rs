@@ -18,6 +18,7 @@ mod files;
 mod flags;
 mod help;
 mod kubeconfig;
+mod kustomize;
 mod line;
 mod options;
 mod out;

@@ -12,6 +12,7 @@ mod explain;
 mod explain_v2;
 pub(crate) mod get;
 mod get_watch;
+mod kustomize;
 mod label;
 mod option_list;
 pub(crate) mod plugin;
@@ -45,6 +46,7 @@ pub(crate) static ROOT: Command = Command {
         &option_list::COMMAND,
         &completion::COMMAND,
         &plugin::COMMAND,
+        &kustomize::COMMAND,
     ],
     ..BLANK
 };
