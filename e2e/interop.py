@@ -3,13 +3,17 @@
 Their programs are built from the Go module proxy and stay below .run/interop. INSTRUMENTS is where kubectl150.sh lies.
 """
 
+import base64
 import glob
+import io
+import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 
 from cluster import Cluster, Failure, until
@@ -79,6 +83,14 @@ spec:
   containers: [{name: c, image: "k3rs.io/userspace:1", command: [sh, -c, "test -n \\"$WORD\\""], env: [{name: WORD, valueFrom: {configMapKeyRef: {name: {{ .Release.Name }}-words, key: word}}}]}]
 """,
 }
+
+
+OWN_WORDS = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: {{ .Release.Name }}-words}
+data: {word: {{ .Values.word | quote }}}
+"""
 
 
 def built(name, module):
@@ -154,6 +166,74 @@ def helm(cluster):
     return "install, upgrade, rollback, test, uninstall"
 
 
+def helm_charts(cluster):
+    """Helm manages what a HelmChart installed, and a HelmChart takes over what Helm installed."""
+    program = built("helm", HELM)
+    archive = cluster.dir / "own-1.0.0.tgz"
+    archive.write_bytes(packed({"Chart.yaml": CHART["Chart.yaml"].replace("demo", "own"), "values.yaml": "word: first\n", "templates/words.yaml": OWN_WORDS}, "own"))
+
+    def chart(name, values):
+        tree = {
+            "apiVersion": "helm.cattle.io/v1",
+            "kind": "HelmChart",
+            "metadata": {"name": name, "namespace": "kube-system"},
+            "spec": {"targetNamespace": "default", "chartContent": base64.b64encode(archive.read_bytes()).decode(), "valuesContent": values},
+        }
+        cluster.kubectl("apply", "-f", "-", input=json.dumps(tree))
+
+    def said(name):
+        return cluster.kubectl("get", "configmap", f"{name}-words", "-o", "jsonpath={.data.word}", check=False).stdout
+
+    def until_said(name, word):
+        until(lambda: said(name) == word, f"{name} says {word}", 60)
+
+    def until_listed(name, revision, status):
+        def listed():
+            releases = json.loads(run(cluster, [program, "ls", "-a", "-o", "json"]))
+            return [(one["revision"], one["status"], one["chart"]) for one in releases if one["name"] == name]
+
+        until(lambda: listed() == [(str(revision), status, "own-1.0.0")], f"{name} is {status} at {revision}, not {listed()}", 60)
+
+    chart("ours", "word: second")
+    until_listed("ours", 1, "deployed")
+    if run(cluster, [program, "get", "values", "ours", "-o", "json"]).strip() != '{"word":"second"}':
+        raise Failure("values")
+    if "# Source: own/templates/words.yaml" not in run(cluster, [program, "get", "manifest", "ours"]):
+        raise Failure("manifest")
+    run(cluster, [program, "upgrade", "ours", str(archive), "--set", "word=third"])
+    until_said("ours", "third")
+    run(cluster, [program, "rollback", "ours", "1"])
+    until_said("ours", "second")
+    # Its next change goes on from there.
+    chart("ours", "word: fourth")
+    until_listed("ours", 4, "deployed")
+    until_said("ours", "fourth")
+    history = [one["status"] for one in json.loads(run(cluster, [program, "history", "ours", "-o", "json"]))]
+    if history != ["superseded"] * 3 + ["deployed"]:
+        raise Failure(f"history {history}")
+    run(cluster, [program, "install", "theirs", str(archive)])
+    until_said("theirs", "first")
+    chart("theirs", "word: taken")
+    until_listed("theirs", 2, "deployed")
+    until_said("theirs", "taken")
+    # And away.
+    cluster.kubectl("delete", "helmchart", "-n", "kube-system", "ours", "theirs", "--timeout=60s")
+    if run(cluster, [program, "ls", "-a", "-q"]).split():
+        raise Failure("releases are left")
+    return "ls, get, upgrade, rollback, history of ours; theirs taken over"
+
+
+def packed(files, name):
+    """A chart's archive."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for path, text in files.items():
+            entry = tarfile.TarInfo(f"{name}/{path}")
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return out.getvalue()
+
+
 def kubectls():
     """kubectl of each minor version on this machine, by version; KUBECTLS names others."""
     named = os.environ.get("KUBECTLS", "").split() or glob.glob("/usr/lib/google-cloud-sdk/bin/kubectl.1.*") + [shutil.which("kubectl")]
@@ -198,7 +278,7 @@ def kubectl(cluster):
     return "; ".join(said)
 
 
-PARTS = [h2spec, client_go, helm, kubectl]
+PARTS = [h2spec, client_go, helm, helm_charts, kubectl]
 
 
 def main():

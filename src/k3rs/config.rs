@@ -71,6 +71,7 @@ pub(crate) struct Config {
     pub(crate) disable_scheduler: bool,
     pub(crate) disable_agent: bool,
     pub(crate) disable_network_policy: bool,
+    pub(crate) disable_helm_controller: bool,
     pub(crate) disable_controller_manager: bool,
     pub(crate) prefer_bundled_bin: bool,
     pub(crate) node_name: Option<String>,

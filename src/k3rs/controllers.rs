@@ -78,6 +78,14 @@ const ROLES: &[Role] = &[
         },
     },
     Role {
+        lease: "k3s",
+        wanted: |means| !means.machine.config.disable_helm_controller,
+        start: |means| {
+            let task = rt::spawn_named("helm controller", helm::run(means.helm()));
+            vec![Box::new(task)]
+        },
+    },
+    Role {
         lease: "kube-scheduler",
         wanted: |means| !means.machine.config.disable_scheduler,
         start: |means| {
@@ -97,6 +105,22 @@ const ROLES: &[Role] = &[
 ];
 
 impl Means {
+    fn helm(&self) -> helm::Setup {
+        let (config, paths) = (&self.machine.config, self.machine.paths.clone());
+        let enabled = addons::PACKAGED.iter().filter(|it| !config.disabled(it.name));
+        let mut packaged: Vec<String> = enabled.map(|it| it.name.to_owned()).collect();
+        if !config.disabled("traefik") {
+            packaged.push("traefik-crd".to_owned());
+        }
+        helm::Setup {
+            client: self.server.client_as(User::new("system:k3s-controller", &["system:masters"])),
+            registry: Arc::clone(self.server.kinds()),
+            proxy: crate::node::registry_proxy(),
+            static_file: Box::new(move |path| cluster::supervisor::static_file(&paths, path)),
+            packaged,
+        }
+    }
+
     fn started(&self, driver: Driver) -> Vec<Box<dyn Send>> {
         self.roster.note(&driver);
         vec![Box::new(driver)]

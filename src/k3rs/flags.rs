@@ -93,7 +93,7 @@ const SNAPSHOTS: &str = "snapshots in S3";
 const ROLES: &str = "servers that have a part of the control plane only";
 const BALANCER: &str = "servers reach their own API without a load balancer";
 const CRI: &str = "the CRI socket and external runtimes";
-const HELM: &str = "Helm charts";
+const HELM: &str = "charts are installed without pods here";
 const ROOTLESS: &str = "rootless mode";
 const NEVER: &str = "it was removed from k3s, or has no meaning here";
 

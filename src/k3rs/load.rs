@@ -107,7 +107,7 @@ struct ServerArgs {
     /// write the kubeconfig with this group [K3S_KUBECONFIG_GROUP]
     #[argh(option)]
     write_kubeconfig_group: Option<String>,
-    /// disable the Helm controller (it is not in this version)
+    /// disable the Helm controller
     #[argh(option)]
     disable_helm_controller: Option<bool>,
     /// shared secret used to join a server or agent to the cluster [K3S_TOKEN]
@@ -360,6 +360,7 @@ impl Config {
             disable_scheduler: args.disable_scheduler.unwrap_or(false),
             disable_agent: args.disable_agent.unwrap_or(false),
             disable_network_policy: args.disable_network_policy.unwrap_or(false),
+            disable_helm_controller: args.disable_helm_controller.unwrap_or(false),
             disable_controller_manager: args.disable_controller_manager.unwrap_or(false),
             prefer_bundled_bin: args.prefer_bundled_bin.unwrap_or(false),
             node_name: args.node_name,

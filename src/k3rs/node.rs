@@ -270,8 +270,8 @@ pub(crate) fn runtime_config(machine: &Machine) -> runtime::Config {
     }
 }
 
-/// The proxies that the usual variables name; k3s' own for images win.
-fn registry_proxy() -> Option<Arc<http::client::Proxy>> {
+/// The proxies that the usual variables name, for images and charts; k3s' own for images win.
+pub(crate) fn registry_proxy() -> Option<Arc<http::client::Proxy>> {
     let value = |name: &str| {
         let names = [format!("CONTAINERD_{name}"), name.to_owned(), name.to_ascii_lowercase()];
         names.iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default()

@@ -129,6 +129,8 @@ const REVEALERS: &[&str] = &[
     "cri/shown.rs",
     "runtime/images/pull.rs",
     "runtime/images/registries.rs",
+    "helm/download.rs",
+    "helm/registry.rs",
     "kubelet/make/container.rs",
     "kubelet/make/env.rs",
     "kubelet/volumes/atomic.rs",

@@ -26,7 +26,12 @@ impl Default for Encoder {
 
 impl Encoder {
     pub fn new() -> Encoder {
-        let flags = create_comp_flags_from_zip_params(LEVEL, RAW_DEFLATE, 0);
+        Encoder::with_level(LEVEL)
+    }
+
+    /// With zlib's level, 1 to 9: what is kept may cost more time than what is sent.
+    pub fn with_level(level: i32) -> Encoder {
+        let flags = create_comp_flags_from_zip_params(level, RAW_DEFLATE, 0);
         let compressor = Box::new(CompressorOxide::new(flags));
         Encoder { compressor, crc: !0, n_bytes: 0, started: false }
     }

@@ -1,0 +1,81 @@
+//! HelmChartConfigs for components that k3s packages as charts and that are none here.
+
+use api::{Lens, Object, Value};
+
+/// Paths that are named, and how long a message may be.
+const PATHS_MAX: usize = 20;
+const MESSAGE_MAX_BYTES: usize = 1000;
+
+/// What is to be told about a HelmChartConfig whose values nobody reads; `None` if it is not for a packaged component.
+pub(crate) fn useless(config: &Object, packaged: &[String]) -> Option<String> {
+    let name = config.name();
+    if config.namespace() != "kube-system" || !packaged.iter().any(|one| one == name) {
+        return None;
+    }
+    let tree = config.tree();
+    let mut paths = Vec::new();
+    let text = wire::yaml::parse_one(tree.str("spec.valuesContent")).unwrap_or_default();
+    leaves(&text, &mut paths);
+    leaves(tree.at("spec.values"), &mut paths);
+    let secrets = tree.list("spec.valuesSecrets").iter().map(|secret| secret.str("name"));
+    paths.extend(secrets.map(|name| format!("all of Secret {name}")));
+    if paths.is_empty() {
+        return None;
+    }
+    let n_more = paths.len().saturating_sub(PATHS_MAX);
+    paths.truncate(PATHS_MAX);
+    let mut named = paths.join(", ");
+    if n_more > 0 {
+        named.push_str(&format!(" and {n_more} more"));
+    }
+    let text = format!("{name} is no Helm chart in k3rs, so these values have no effect: {named}");
+    Some(crate::release::cut(text, MESSAGE_MAX_BYTES))
+}
+
+/// The paths of what is set in values, with a worklist: they may nest deep.
+fn leaves(values: &Value, paths: &mut Vec<String>) {
+    let mut left = vec![(String::new(), values)];
+    while let Some((path, value)) = left.pop() {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map.iter().rev() {
+                    let joint = if path.is_empty() { "" } else { "." };
+                    left.push((format!("{path}{joint}{key}"), value));
+                }
+            }
+            Value::Null if path.is_empty() => {}
+            _ => paths.push(path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::json;
+
+    use super::*;
+
+    #[test]
+    fn values_that_nobody_reads_are_named() {
+        let object = |name: &str, spec: Value| {
+            let tree = json!({"metadata": {"name": name, "namespace": "kube-system", "uid": "u"}, "spec": spec});
+            let kind = api::Kind::intern(
+                "helm.test.io",
+                "HelmChartConfig",
+                "helmchartconfigs",
+                api::Scope::Namespaced,
+            );
+            Object::from_tree(kind.unwrap(), &tree).unwrap()
+        };
+        let told = |name: &str, spec: Value| useless(&object(name, spec), &["traefik".into()]);
+        let spec = json!({"valuesContent": "ports:\n  web: {redirectTo: {port: websecure}}\nlogs: {}\nimage: [1]", "values": {"a": 1}});
+        let message = told("traefik", spec).unwrap();
+        let wanted = "have no effect: image, ports.web.redirectTo.port, a";
+        assert!(message.ends_with(wanted), "{message}");
+        assert_eq!(told("mine", json!({"values": {"a": 1}})), None);
+        assert_eq!(told("traefik", json!({})), None);
+        let many: serde_json::Map<String, Value> =
+            (0..50).map(|n| (format!("k{n}"), n.into())).collect();
+        assert!(told("traefik", json!({"values": many})).unwrap().ends_with("and 30 more"));
+    }
+}
