@@ -243,3 +243,24 @@ def test_i_a_new_server_goes_on_with_an_old_ones_compressed(cluster):
     # Its own are none yet: what the old one's disk had is not told any more.
     until(lambda: not objects(cluster), "the cluster knows that they are gone", 60)
     shutil.rmtree(old)
+
+
+def test_j_another_version_takes_one_before_it_writes(cluster):
+    """And says that going back to it is not one server's."""
+    # Those of the schedule may come at any time.
+    taken = lambda: [name for name in names(cluster) if name.startswith("before-upgrade-from-")]
+    cluster.stop()
+    start(cluster, "--cluster-init")
+    cluster.stop()
+    (cluster.data / "version").write_text("v1.32.1+k3rs1\n")
+    start(cluster)
+    assert [name.rpartition("-node1-")[0] for name in taken()] == ["before-upgrade-from-v1.32.1-k3rs1"], names(cluster)
+    cluster.stop()
+    program = cluster.dir / "previous"
+    program.write_text('#!/bin/sh\necho "k3rs version v1.32.1+k3rs1"\n')
+    program.chmod(0o755)
+    words = [cluster.binary, "rollback", "--binary", str(program), "--data-dir", str(cluster.data)]
+    ended = subprocess.run(cluster.inside(words), env=cluster.env, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and "--cluster-reset-restore-path" in ended.stderr and "--keep-data" in ended.stderr, ended
+    start(cluster)
+    assert len(taken()) == 1, "the same version takes none"
