@@ -219,7 +219,9 @@ fn assemble(files: Vec<File>, left: &mut u64, depth: usize) -> Result<Chart> {
     }
     let yaml = |file: &File| -> Result<Value> {
         let text = String::from_utf8_lossy(&file.data);
-        wire::yaml::parse_one(&text).context(|| format!("cannot load {}", file.name))
+        let documents = wire::yaml::parse_loose(&text);
+        let documents = documents.context(|| format!("cannot load {}", file.name))?;
+        Ok(documents.into_iter().next().unwrap_or(Value::Null))
     };
     let mut metadata = Value::Null;
     if let Some(file) = files.iter().find(|file| file.name == "Chart.yaml") {

@@ -128,7 +128,7 @@ pub(crate) fn sorted(files: &[(String, String)]) -> Result<(Vec<Manifest>, Vec<H
     let (mut manifests, mut hooks) = (Vec::new(), Vec::new());
     for (path, content) in files {
         for text in split(content) {
-            let documents = wire::yaml::parse(text)
+            let documents = wire::yaml::parse_loose(text)
                 .context(|| format!("YAML parse error on {path}: error converting YAML to JSON"))?;
             let object = documents.into_iter().next().unwrap_or(Value::Null);
             match object.pointer("/metadata/annotations/helm.sh~1hook").map(word) {

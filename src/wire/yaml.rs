@@ -30,10 +30,24 @@ const METER_STEP_BYTES: usize = 64 << 10;
 /// If it is not YAML, a key is not a scalar or appears twice in one map, or a limit is passed; with the line.
 pub fn parse(text: &str) -> Result<Vec<Value>> {
     let mut left = TREE_BYTES_MAX;
-    parse_metered(text, &mut |bytes| {
+    let mut meter = |bytes| {
         left = left.saturating_sub(bytes);
         left > 0
-    })
+    };
+    documents(text, &mut meter, false)
+}
+
+/// As [`parse`], but that of keys which are twice in a map the last one counts: what Go reads that is not strict.
+///
+/// # Errors
+/// As [`parse`] else.
+pub fn parse_loose(text: &str) -> Result<Vec<Value>> {
+    let mut left = TREE_BYTES_MAX;
+    let mut meter = |bytes| {
+        left = left.saturating_sub(bytes);
+        left > 0
+    };
+    documents(text, &mut meter, true)
 }
 
 /// As [`parse`], for as long as `meter` gives memory.
@@ -41,11 +55,16 @@ pub fn parse(text: &str) -> Result<Vec<Value>> {
 /// # Errors
 /// As [`parse`], and when it gives no more.
 pub(crate) fn parse_metered(text: &str, meter: Meter<'_>) -> Result<Vec<Value>> {
+    documents(text, meter, false)
+}
+
+fn documents(text: &str, meter: Meter<'_>, is_loose: bool) -> Result<Vec<Value>> {
     let mut reader = Reader {
         parser: Parser::new_from_str(text),
         anchors: Vec::new(),
         n_nodes: 0,
         line: 1,
+        is_loose,
         meter,
         left_bytes: 0,
         n_bytes: 0,
@@ -97,6 +116,8 @@ struct Reader<'a, 'm> {
     anchors: Vec<Anchor>,
     n_nodes: usize,
     line: usize,
+    /// Keys may be twice in a map.
+    is_loose: bool,
     meter: Meter<'m>,
     /// Asked for and not used yet.
     left_bytes: usize,
@@ -211,7 +232,7 @@ impl<'a> Reader<'a, '_> {
             match key {
                 None => merges.push(value),
                 Some(key) => {
-                    if map.contains_key(&key) {
+                    if !self.is_loose && map.contains_key(&key) {
                         return Err(self.error(&format!("key {key:?} already set in map")));
                     }
                     map.insert(key, value);
@@ -340,6 +361,12 @@ mod tests {
             parse_one("x: &a {p: 1}\nw: *a\nz: {<<: *a, q: 2}\n").unwrap(),
             json!({"x": {"p": 1}, "w": {"p": 1}, "z": {"p": 1, "q": 2}})
         );
+    }
+
+    #[test]
+    fn what_is_loose_takes_the_last_of_a_key() {
+        assert_eq!(parse_loose("a: 1\nb: 2\na: 3\n").unwrap(), [json!({"a": 3, "b": 2})]);
+        assert!(parse_loose("a: [1\n").is_err());
     }
 
     #[test]

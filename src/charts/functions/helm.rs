@@ -153,7 +153,7 @@ fn from(run: &Run<'_>, args: Given<'_>, format: Format, wants_list: bool) -> Out
     let source = text(&args[0]);
     run.heap.charge(source.len() * 4)?;
     let read: Result<Json, String> = match format {
-        Format::Yaml => wire::yaml::parse(&source)
+        Format::Yaml => wire::yaml::parse_loose(&source)
             .map_err(|error| format!("error converting YAML to JSON: {error}"))
             .map(|documents| documents.into_iter().next().unwrap_or(Json::Null)),
         Format::Json => serde_json::from_str(&source).map_err(|error| error.to_string()),

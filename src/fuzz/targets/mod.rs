@@ -1,6 +1,7 @@
 //! What is fuzzed: each target with its seeds and the words of its format.
 
 mod api;
+mod charts;
 mod front;
 mod requests;
 mod wire;
@@ -33,6 +34,10 @@ pub const ALL: &[Target] = &[
     Target::new("spdy", wire::spdy, wire::spdy_seeds),
     Target::new("dns", wire::dns, wire::dns_seeds),
     Target::new("dhcp", wire::dhcp, wire::dhcp_seeds),
+    Target::new("template", charts::template, charts::template_seeds),
+    Target::new("chart", charts::chart, charts::chart_seeds),
+    Target::new("versions", charts::versions, charts::versions_seeds),
+    Target::new("set", charts::set, charts::set_seeds),
     Target::new("etcd", wire::etcd, wire::etcd_seeds),
     Target::new("kine", front::calls, front::seeds),
     Target::new("databases", wire::databases, wire::databases_seeds),
