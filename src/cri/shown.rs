@@ -178,7 +178,6 @@ pub(crate) async fn container(
     let kept = rt::unblock(move || files::container(&state, &own.sandbox, &own.id)).await;
     let plan = shared.runtime.container_plan(&container.id).await.ok();
     let exit = container.exit();
-    let groups = plan.as_ref().map(|plan| plan.process.groups.clone()).unwrap_or_default();
     let mut status = cri::ContainerStatus {
         id: container.id.to_string(),
         metadata: container_metadata(container),
@@ -204,7 +203,7 @@ pub(crate) async fn container(
                 uid: container.uid.into(),
                 gid: container.gid.into(),
                 supplemental_groups: wire::message::Packed(
-                    groups.into_iter().map(i64::from).collect(),
+                    container.groups.iter().map(|gid| i64::from(*gid)).collect(),
                 ),
             },
         }),
@@ -276,7 +275,7 @@ pub(crate) async fn container_info(
             "ociVersion": "1.2.0",
             "process": {
                 "terminal": process.tty,
-                "user": {"uid": container.uid, "gid": container.gid, "additionalGids": process.groups},
+                "user": {"uid": container.uid, "gid": container.gid, "additionalGids": container.groups},
                 "args": reveal(&process.args),
                 "env": reveal(&process.env),
                 "cwd": process.cwd,

@@ -357,10 +357,8 @@ pub(crate) async fn exec(shared: &Arc<Shared>, id: &str, spec: ExecSpec) -> Resu
     if status.state != ContainerState::Running {
         return Err(Error::new(format!("exec in container {id}: it is not running")));
     }
-    let groups =
-        shared.tables().containers.get(id).map(|entry| entry.groups.clone()).unwrap_or_default();
     let directory = shared.sandbox_directory(&status.sandbox);
-    let exec = plan::exec(plan_of(shared, &status).await?, &status, groups, spec);
+    let exec = plan::exec(plan_of(shared, &status).await?, &status, spec);
     let mut request = Vec::new();
     wire::shim::frame(&mut request, kind::EXEC, |out| exec.put(out));
     stream::open(&directory, &request).await.context(|| format!("exec in container {id}"))

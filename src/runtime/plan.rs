@@ -150,12 +150,7 @@ pub(crate) fn prepare(
 }
 
 /// The plan of a further process in a container.
-pub(crate) fn exec(
-    container: Container,
-    status: &ContainerStatus,
-    groups: Vec<u32>,
-    spec: ExecSpec,
-) -> Exec {
+pub(crate) fn exec(container: Container, status: &ContainerStatus, spec: ExecSpec) -> Exec {
     let mut process = container.process;
     process.args = spec.args.into_iter().map(Sensitive::from).collect();
     merge_env(
@@ -167,7 +162,8 @@ pub(crate) fn exec(
     }
     // The ids were resolved when the container was made; what its files say now does not count.
     process.user = String::new();
-    (process.uid, process.gid, process.groups) = (status.uid, Some(status.gid), groups);
+    (process.uid, process.gid, process.groups) =
+        (status.uid, Some(status.gid), status.groups.clone());
     process.merge_groups = false;
     process.tty = spec.tty;
     process.stdin = spec.stdin;

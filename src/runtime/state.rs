@@ -44,7 +44,6 @@ pub(crate) struct SandboxEntry {
 #[derive(Debug)]
 pub(crate) struct ContainerEntry {
     pub(crate) status: ContainerStatus,
-    pub(crate) groups: Vec<u32>,
     pub(crate) mounted_images: Vec<String>,
 }
 
@@ -153,14 +152,14 @@ impl Shared {
             image_ref: record.image_ref,
             uid: record.uid,
             gid: record.gid,
+            groups: record.groups,
             log_path: record.log_path,
             cgroup: record.cgroup,
             stop_signal: record.stop_signal,
             labels: record.labels,
             annotations: record.annotations,
         };
-        let entry =
-            ContainerEntry { status, groups: record.groups, mounted_images: record.mounted_images };
+        let entry = ContainerEntry { status, mounted_images: record.mounted_images };
         self.tables().containers.insert(id, entry);
         self.notify();
     }

@@ -92,6 +92,7 @@ pub struct ContainerStatus {
     /// Resolved numeric ids of the main process.
     pub uid: u32,
     pub gid: u32,
+    pub groups: Vec<u32>,
     pub log_path: Option<PathBuf>,
     pub cgroup: String,
     pub stop_signal: i32,
