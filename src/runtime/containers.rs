@@ -291,10 +291,13 @@ async fn clean_up(shared: &Arc<Shared>, sandbox: &str, id: &str) -> Result<()> {
 pub(crate) async fn update(shared: &Arc<Shared>, id: &str, resources: &Resources) -> Result<()> {
     let cgroup = shared.container(id)?.cgroup;
     let hierarchies = shared.hierarchies.clone();
-    let resources = resources.clone();
-    let warnings = rt::unblock(move || hierarchies.apply(&cgroup, &resources))
-        .await
-        .context(|| format!("update container {id}"))?;
+    let mut resources = resources.clone();
+    let warnings = rt::unblock(move || {
+        plan::forbid_swap(&hierarchies, &cgroup, &mut resources);
+        hierarchies.apply(&cgroup, &resources)
+    })
+    .await
+    .context(|| format!("update container {id}"))?;
     for warning in warnings {
         log::warn!("container {id}: {warning}");
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use stdx::{Context, Error, Result, Sensitive};
-use sys::cgroup::Hierarchies;
+use sys::cgroup::{Hierarchies, Resources};
 use sys::mount::{
     MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_SHARED, MS_SLAVE, MS_STRICTATIME,
 };
@@ -172,14 +172,18 @@ pub(crate) fn exec(container: Container, status: &ContainerStatus, spec: ExecSpe
     Exec { container: container.id, cgroups: container.cgroups, process }
 }
 
+/// No swap on top of the memory limit unless it is asked for, as Kubernetes has it.
+pub(crate) fn forbid_swap(hierarchies: &Hierarchies, cgroup: &str, resources: &mut Resources) {
+    if resources.memory_swap_limit_bytes.is_none() && hierarchies.has_swap_accounting(cgroup) {
+        resources.memory_swap_limit_bytes = resources.memory_limit_bytes;
+    }
+}
+
 fn set_up_cgroup(shared: &Shared, cgroup: &str, spec: &ContainerSpec, id: &str) -> Result<()> {
     let hierarchies = &shared.hierarchies;
     hierarchies.create(cgroup)?;
     let mut resources = spec.resources.clone();
-    // No swap on top of the memory limit, as Kubernetes has it.
-    if resources.memory_swap_limit_bytes.is_none() && hierarchies.has_swap_accounting(cgroup) {
-        resources.memory_swap_limit_bytes = resources.memory_limit_bytes;
-    }
+    forbid_swap(hierarchies, cgroup, &mut resources);
     if hierarchies.is_v2() {
         // A container whose one process is killed for memory ends whole, as Kubernetes has it on v2.
         resources.unified.entry("memory.oom.group".to_owned()).or_insert_with(|| "1".to_owned());
