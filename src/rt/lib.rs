@@ -12,6 +12,7 @@ mod pool;
 pub mod process;
 pub mod signal;
 pub mod sim;
+pub mod terminal;
 mod watch;
 mod world;
 

@@ -6,6 +6,7 @@ mod container;
 mod image;
 mod runtime;
 mod sandbox;
+pub mod schema;
 mod stats;
 
 pub use container::*;

@@ -127,7 +127,12 @@ fn spec(
             "user namespaces of pods (hostUsers: false) are not supported on this node",
         ));
     }
-    let mut labels = container::labels(tree, None);
+    // With the pod's own, by which CRI clients select.
+    let mut labels = runtime::Labels::new();
+    for (name, value) in tree.at("metadata.labels").as_object().into_iter().flatten() {
+        labels.insert(name.clone(), value.as_str().unwrap_or_default().to_owned());
+    }
+    labels.extend(container::labels(tree, None));
     labels.insert(container::LABEL_POD_UID.to_owned(), uid.to_owned());
     Ok(SandboxSpec {
         name: pod.name.clone(),
