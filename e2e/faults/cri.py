@@ -4,6 +4,7 @@ import json
 import pathlib
 import signal
 import socket
+import subprocess
 
 from cluster import Failure, expect, until
 from faults._grpc import Grpc, fields, message
@@ -299,3 +300,48 @@ def test_what_is_refused(cluster):
     expect(raw.recv(100).startswith(b"HTTP/1.1 415 "), "HTTP is not what it speaks")
     raw.close()
     cluster.alive()
+
+
+def crictl(cluster, *args, code=0, timeout=60, input=None):
+    done = subprocess.run(cluster.inside([cluster.binary, "crictl", *args]), env=cluster.env, input=input, capture_output=True, text=True, timeout=timeout)
+    expect(done.returncode == code, f"crictl {' '.join(args)}: exit {done.returncode}: {done.stdout}{done.stderr}")
+    return done
+
+
+def test_crictl(cluster):
+    said = crictl(cluster, "version").stdout.split()
+    expect(said[3:5] == ["containerd", "RuntimeVersion:"], f"{said}")
+    create(cluster, kubelet_pod("ours", kubelet_container("c", "echo one; echo two >&2; exec sleep 1000")))
+    until(lambda: ready(cluster, "ours"), "the pod runs", 60)
+    head, *rows = [line.split() for line in crictl(cluster, "ps", "--name", "^c$").stdout.splitlines()]
+    expect(head == "CONTAINER IMAGE CREATED STATE NAME ATTEMPT POD ID POD NAMESPACE".split(), f"{head}")
+    (row,) = [row for row in rows if "ours" in row]
+    expect("Running" in row and row[-1] == "default", f"{row}")
+    (full,) = crictl(cluster, "ps", "-q", "--label", "io.kubernetes.pod.name=ours").stdout.split()
+    expect(full.startswith(row[0]), f"{full} {row}")
+    until(lambda: crictl(cluster, "logs", row[0]).stdout == "one\n" and crictl(cluster, "logs", "--tail", "1", row[0]).stderr == "two\n", "its log")
+    expect(crictl(cluster, "exec", row[0], "echo", "hi").stdout == "hi\n", "a command")
+    expect(crictl(cluster, "exec", "-i", "-r", "websocket", row[0], "cat", input="through").stdout == "through", "its input")
+    expect("command terminated with exit code 3" in crictl(cluster, "exec", row[0], "sh", "-c", "exit 3", code=1).stderr, "an exit code")
+    told = json.loads(crictl(cluster, "inspect", row[0]).stdout)
+    expect(told["status"]["state"] == "CONTAINER_RUNNING" and told["info"]["pid"] > 0, f"{told}")
+    expect("is running, please stop it first" in crictl(cluster, "rm", row[0], code=1).stderr, "what runs is not removed")
+    expect(crictl(cluster, "nope", code=3).stderr == "No help topic for 'nope'\n", "an unknown command")
+    remove(cluster, "pod/ours")
+    # A pod of its own, from files as crictl's users have them: JSON or YAML, names in either form.
+    pod, container = cluster.dir / "pod.yaml", cluster.dir / "container.json"
+    pod.write_text(f"metadata: {{name: mine, namespace: d, uid: u1, attempt: 1}}\nlog_directory: {cluster.dir}/cri-logs/mine\nlinux: {{}}\n")
+    container.write_text(json.dumps({"metadata": {"name": "c"}, "image": {"image": IMAGE}, "command": ["sh", "-c", "echo mine; exec sleep 1000"], "logPath": "c.log", "linux": {"resources": {"memory_limit_in_bytes": 33554432}}}))
+    made = crictl(cluster, "run", "--no-pull", str(container), str(pod)).stdout.strip()
+    limit = json.loads(crictl(cluster, "inspect", made).stdout)["status"]["resources"]["linux"]["memoryLimitInBytes"]
+    expect(limit == "33554432", limit)
+    crictl(cluster, "update", "--memory", "67108864", made)
+    expect(json.loads(crictl(cluster, "inspect", made).stdout)["status"]["resources"]["linux"]["memoryLimitInBytes"] == "67108864", "its new limit")
+    (mine,) = crictl(cluster, "pods", "-q", "--name", "mine").stdout.split()
+    expect("CPU %" in crictl(cluster, "stats", made).stdout and "mine" in crictl(cluster, "statsp", "--id", mine).stdout, "statistics")
+    follower = subprocess.Popen(cluster.inside([cluster.binary, "crictl", "logs", "-f", made]), env=cluster.env, stdout=subprocess.PIPE, text=True)
+    expect(follower.stdout.readline() == "mine\n", "a log that is followed")
+    expect(crictl(cluster, "stop", made).stdout == made + "\n", "it is stopped")
+    expect(follower.wait(60) == 0, "and its log ends")
+    expect(crictl(cluster, "rmp", "-f", mine).stdout == f"Stopped sandbox {mine}\nRemoved sandbox {mine}\n", "its pod is removed")
+    expect(not crictl(cluster, "pods", "-q", "--name", "mine").stdout, "it is gone")

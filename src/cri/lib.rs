@@ -9,6 +9,7 @@
 //! number. Must not know: the API server, pods' specs, how pods get their network (a trait answers).
 
 mod containers;
+pub mod crictl;
 mod events;
 mod figures;
 mod files;

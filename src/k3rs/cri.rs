@@ -40,6 +40,13 @@ pub(crate) fn open(
 ) -> Result<http::server::Server> {
     let path = socket(&machine.config);
     let listener = crate::door::listen(&path)?;
+    // For a crictl from elsewhere, as k3s writes it.
+    let settings = machine.paths.agent().join("etc").join("crictl.yaml");
+    let endpoint = format!("runtime-endpoint: unix://{}\n", path.display());
+    if let Some(directory) = settings.parent() {
+        rt::fs::create_dir_all(directory, 0o700)?;
+    }
+    rt::fs::keep(&settings, endpoint.as_bytes(), 0o644)?;
     let server = cri::server(config(machine), runtime, Arc::new(Network(net)));
     let serving = server.clone();
     rt::spawn_named("CRI", async move {

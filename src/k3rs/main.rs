@@ -77,6 +77,7 @@ static COMMANDS: &[Command] = &[
         run: ctr_command,
         hidden: false,
     },
+    Command { name: "crictl", about: "Run crictl", run: crictl_command, hidden: false },
     Command { name: "kubectl", about: "Run kubectl", run: kubectl_command, hidden: false },
     Command { name: "token", about: "Manage tokens", run: token_command, hidden: false },
     Command {
@@ -177,9 +178,6 @@ static COMMANDS: &[Command] = &[
     },
 ];
 
-/// What k3s has and this version of k3rs has not, refused by name.
-const LATER: &[(&str, &str)] = &[("crictl", "Run crictl")];
-
 fn main() -> ExitCode {
     let mut argv = std::env::args();
     let program = argv.next().unwrap_or_default();
@@ -198,9 +196,6 @@ fn main() -> ExitCode {
     if let Some(command) = COMMANDS.iter().find(|command| command.name == called_as) {
         return (command.run)(&args);
     }
-    if is_later(called_as) {
-        return later(called_as);
-    }
     if userspace::CNI_NAMES.contains(&called_as) {
         return later(&format!("as the CNI plugin {called_as}"));
     }
@@ -211,8 +206,6 @@ fn main() -> ExitCode {
             // The pods' parent and the modules' loader are called by programs.
             Some(command) if !command.hidden && asks_version(&args[1..]) => version(),
             Some(command) => (command.run)(&args[1..]),
-            None if is_later(name) && asks_version(&args[1..]) => version(),
-            None if is_later(name) => later(name),
             None => fail(&format!("unknown command {name:?} (k3rs help lists them)")),
         },
     }
@@ -230,10 +223,6 @@ fn version() -> ExitCode {
 
 fn asks_version(args: &[String]) -> bool {
     args.first().is_some_and(|arg| arg == "--version")
-}
-
-fn is_later(name: &str) -> bool {
-    LATER.iter().any(|(known, _)| *known == name)
 }
 
 /// `k3rs help server` is `k3rs server --help`.
@@ -258,6 +247,7 @@ fn help(args: &[String]) -> ExitCode {
                     | "completion"
                     | "killall"
                     | "rollback"
+                    | "crictl"
                     | "kubectl"
             ) =>
         {
@@ -267,7 +257,6 @@ fn help(args: &[String]) -> ExitCode {
             print(&format!("k3rs {} - {}\n\nUSAGE: k3rs {0}\n", command.name, command.about));
             ExitCode::SUCCESS
         }
-        None if is_later(name) => later(name),
         None => fail(&format!("unknown command {name:?} (k3rs help lists them)")),
     }
 }
@@ -278,10 +267,6 @@ fn usage() -> ExitCode {
     );
     for command in COMMANDS.iter().filter(|command| !command.hidden) {
         text.push_str(&format!("   {:<16} {}\n", command.name, command.about));
-    }
-    text.push_str("\nNOT IN THIS VERSION:\n");
-    for (name, about) in LATER {
-        text.push_str(&format!("   {name:<16} {about}\n"));
     }
     text.push_str("\nk3rs help COMMAND shows a command's options, k3rs --version the version.\n");
     print(&text);
@@ -340,6 +325,16 @@ fn kubectl_command(args: &[String]) -> ExitCode {
         kubeconfig: kubectl::default_kubeconfig(),
     };
     ExitCode::from(kubectl::run(args, &world))
+}
+
+fn crictl_command(args: &[String]) -> ExitCode {
+    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let config = match config::Config::load(flags::On::Either, &[], env) {
+        Ok(config) => config,
+        Err(error) => return fail(&error.to_string()),
+    };
+    let world = ::cri::crictl::World { socket: cri::socket(&config), env };
+    ExitCode::from(rt::block_on(::cri::crictl::run(args, &world)))
 }
 
 fn token_command(args: &[String]) -> ExitCode {

@@ -1,0 +1,26 @@
+//! What the command prints. A reader that went away ends the program, as the signal would.
+
+use std::io::Write;
+
+/// The exit code of a program that wrote to a closed pipe.
+const BROKEN_PIPE: i32 = 141;
+
+pub(crate) fn print(text: &str) {
+    bytes(text.as_bytes());
+}
+
+pub(crate) fn bytes(bytes: &[u8]) {
+    let mut stdout = std::io::stdout().lock();
+    if stdout.write_all(bytes).and_then(|()| stdout.flush()).is_err() {
+        std::process::exit(BROKEN_PIPE);
+    }
+}
+
+pub(crate) fn error_bytes(bytes: &[u8]) {
+    let _ = std::io::stderr().write_all(bytes);
+}
+
+/// A line to standard error.
+pub(crate) fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
