@@ -282,6 +282,26 @@ mod tests {
     }
 
     #[test]
+    fn any_text_is_taken_or_refused_without_panic() {
+        let mut prng = stdx::prng::Prng::new(12);
+        let letters: Vec<char> = "oci:/a@.%?<>;=\"sha256:\u{e4} ".chars().collect();
+        for _ in 0..5000 {
+            let n = prng.below(30);
+            let letter = |_| letters[usize::try_from(prng.below(letters.len() as u64)).unwrap()];
+            let text: String = (0..n).map(letter).collect();
+            let _ = (Reference::parse(&format!("oci://{text}")), next_page(&text));
+            if let Ok(reference) = Reference::parse(&text) {
+                assert!(
+                    reference.home(false).is_ok()
+                        || reference.host.contains(['%', '?', '@', ' ', '<', ':']),
+                    "{text}"
+                );
+            }
+            let _ = docker_credentials(&text, "a");
+        }
+    }
+
+    #[test]
     fn credentials_and_pages() {
         let both = wire::base64::encode(b"u:p:q");
         let text = format!(

@@ -63,12 +63,10 @@ impl<'a> Index<'a> {
     /// # Errors
     /// If it is no index, or something in it is too large.
     pub(crate) fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
-        if !self.started {
-            let Some(first) = bytes.iter().position(|byte| !byte.is_ascii_whitespace()) else {
-                return Ok(());
-            };
+        let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+        if let (false, Some(first)) = (self.started, first) {
             self.started = true;
-            if bytes[first] == b'{' {
+            if *first == b'{' {
                 self.json = Some(Vec::new());
             }
         }
@@ -262,6 +260,40 @@ generated: "2026-01-01T00:00:00Z"
         assert_eq!(read(deep, "demo", 3).unwrap(), ["1.0.0 a.tgz ", "2.0.0  "]);
         let json = r#"{"entries": {"demo": [{"version": "1.0.0", "urls": ["a.tgz"], "digest": "sha256:ff"}]}}"#;
         assert_eq!(read(json, "demo", 10).unwrap(), ["1.0.0 a.tgz ff"]);
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused_without_panic() {
+        let mut prng = stdx::prng::Prng::new(11);
+        let pieces = [
+            "entries:",
+            "\n",
+            "\n  ",
+            "\n    ",
+            "demo:",
+            "- ",
+            "-",
+            "version: 1.0.0",
+            "urls: [a]",
+            "#",
+            "\"",
+            "{",
+            "|",
+            "\t",
+            "\u{e4}",
+            "\0",
+            ":",
+            "- - ",
+            "'demo':",
+            "other:",
+        ];
+        for _ in 0..5000 {
+            let n = prng.below(40);
+            let piece = |_| pieces[usize::try_from(prng.below(pieces.len() as u64)).unwrap()];
+            let text: String = (0..n).map(piece).collect();
+            let whole = read(&text, "demo", usize::MAX).ok();
+            assert_eq!(read(&text, "demo", 1).ok(), whole, "in pieces: {text:?}");
+        }
     }
 
     #[test]
