@@ -41,6 +41,8 @@ pub enum MissingKey {
 
 /// Longest error; each template around it repeats what is inside.
 const ERROR_BYTES_MAX: usize = 16 << 10;
+/// Stack that an execution uses, of the megabyte that the smallest of our threads have.
+const STACK_BYTES_MAX: usize = 500 << 10;
 /// Arguments of one call.
 const ARGS_MAX: usize = 1000;
 
@@ -52,6 +54,14 @@ pub struct Run<'a> {
     functions: &'a dyn Functions,
     missing_key: MissingKey,
     depth: usize,
+    /// Where the stack was when it began.
+    stack: usize,
+}
+
+/// An address near the end of the present stack.
+fn stack_address() -> usize {
+    let here = 0u8;
+    std::ptr::from_ref(&here).addr()
 }
 
 impl<'a> Run<'a> {
@@ -61,7 +71,7 @@ impl<'a> Run<'a> {
         missing_key: MissingKey,
         heap: &'a Heap,
     ) -> Run<'a> {
-        Run { heap, set, functions, missing_key, depth: 0 }
+        Run { heap, set, functions, missing_key, depth: 0, stack: stack_address() }
     }
 
     /// Executes the template `name` with `data` as its dot.
@@ -161,7 +171,8 @@ impl State<'_, '_, '_> {
     }
 
     fn enter(&mut self, at: At) -> Result<(), String> {
-        if self.run.depth >= self.run.heap.depth_max {
+        let used_bytes = self.run.stack.abs_diff(stack_address());
+        if self.run.depth >= self.run.heap.depth_max || used_bytes > STACK_BYTES_MAX {
             let what = "exceeded maximum template depth";
             return Err(self.error(at, at, at, what));
         }
