@@ -483,6 +483,8 @@ def test_middlewares_that_ask_others_and_look_at_bodies(cluster):
         custom("Middleware", "small", compress={"excludedContentTypes": ["application/json"]}),
         custom("Middleware", "bounded", buffering={"maxRequestBodyBytes": 1000}),
         custom("Middleware", "pages", errors={"status": ["500-599"], "statusRewrites": {"503": 410}, "query": "/status/200/{originalStatus}", "service": {"name": "b", "port": 80}}),
+        custom("Middleware", "broken", circuitBreaker={"expression": "NetworkErrorRatio() > 0.5", "fallbackDuration": "1h"}),
+        route("broken", "Host(`broken.test`)", "broken"),
         custom("TraefikService", "copied", mirroring={"name": "a", "port": 80, "mirrors": [{"name": "b", "port": 80, "percent": 100}]}),
         route("may", "Host(`may.test`)", "may"),
         route("may-not", "Host(`may-not.test`)", "may-not"),
@@ -528,6 +530,9 @@ def test_middlewares_that_ask_others_and_look_at_bodies(cluster):
     expect(code(cluster, "bounded.test", method="POST", body=chunks()) == 413, "also if nobody says how large")
     wait_code(cluster, 410, "pages.test")
     expect(ask(cluster, "pages.test")[2].startswith("page "), "a page in place of an error")
+    wait_code(cluster, 200, "broken.test")
+    until(lambda: code(cluster, "broken.test", "/break") == 503, "it trips", 60)
+    expect(code(cluster, "broken.test") == 503, "and nobody passes")
     wait_code(cluster, 200, "copied.test")
     expect(told(cluster, "copied.test", method="POST", body=b"x" * 5000)["port"] == 9001, "the answer is the first one's")
 

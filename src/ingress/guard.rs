@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::{Headers, Method, Request, Response};
-use routes::{BasicAuth, Buffering, Cors, HeaderFields, Middleware, Password};
+use routes::{BasicAuth, Buffering, Circuit, Cors, HeaderFields, Middleware, Password};
 use stdx::time::Mono;
 
 use crate::auth::{self, Door};
@@ -33,6 +33,9 @@ pub(crate) struct Guard {
     sources: Mutex<HashMap<IpAddr, (f64, Mono)>>,
     /// Who is asked (`forwardAuth`).
     door: OnceLock<Option<Door>>,
+    /// How it stands with endpoints (`circuitBreaker`), and since when that is looked at.
+    circuit: Mutex<Option<Box<Circuit>>>,
+    began: Mono,
 }
 
 impl Guard {
@@ -43,6 +46,8 @@ impl Guard {
             n_flying: Arc::default(),
             sources: Mutex::default(),
             door: OnceLock::new(),
+            circuit: Mutex::default(),
+            began: rt::now().mono,
         }
     }
 
@@ -157,6 +162,13 @@ impl Guard {
                     passage.mirrors.push(*service);
                 }
             }
+            Middleware::CircuitBreaker(breaker) => {
+                let now = rt::now().mono;
+                passage.begun.get_or_insert(now);
+                if !self.circuit(|circuit, now_ms| circuit.passes(breaker, now_ms)) {
+                    return Some(plain(breaker.status, wire::http1::reason(breaker.status)));
+                }
+            }
             Middleware::Retry(retry) => passage.retry = Some(*retry),
             Middleware::Compress(_) => passage.gzip = compress::takes_gzip(request),
             Middleware::Buffering(Buffering { request_max_bytes: max @ 1.., .. }) => {
@@ -182,6 +194,14 @@ impl Guard {
     pub(crate) fn after(&self, passage: &Passage, response: &mut Response) {
         let fields = match &*self.middleware {
             Middleware::Headers(fields) => fields,
+            Middleware::CircuitBreaker(breaker) => {
+                let took = passage.begun.map(|begun| rt::now().mono.since(begun));
+                let took_ms = took.unwrap_or_default().as_secs_f64() * 1000.0;
+                let code = response.status;
+                return self.circuit(|circuit, now_ms| {
+                    circuit.answered(breaker, code, took_ms, now_ms);
+                });
+            }
             Middleware::Compress(own) if passage.gzip => {
                 return compress::compress(own, response, &self.n_flying);
             }
@@ -216,6 +236,13 @@ impl Guard {
                 response.headers.set("access-control-expose-headers", &cors.expose);
             }
         }
+    }
+
+    /// Does something with the circuit, and the milliseconds since it is looked at.
+    fn circuit<T>(&self, act: impl FnOnce(&mut Circuit, u64) -> T) -> T {
+        let now_ms = rt::now().mono.since(self.began).as_millis();
+        let mut circuit = self.circuit.lock().unwrap_or_else(PoisonError::into_inner);
+        act(circuit.get_or_insert_default(), u64::try_from(now_ms).unwrap_or(u64::MAX))
     }
 
     /// Takes a token of a source; or how long it is until there is one.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::Request;
 use routes::Retry;
+use stdx::time::Mono;
 
 /// A request on its way through its middlewares.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct Passage {
     /// Cookies that the client gets.
     pub(crate) cookies: Vec<String>,
     pub(crate) retry: Option<Retry>,
+    /// When the first circuit breaker was passed.
+    pub(crate) begun: Option<Mono>,
     /// The client takes compressed answers.
     pub(crate) gzip: bool,
     /// The body was larger than it may be.
@@ -48,6 +51,7 @@ impl Passage {
             mirrors: Vec::new(),
             cookies: Vec::new(),
             retry: None,
+            begun: None,
             gzip: false,
             too_large: Arc::default(),
         }

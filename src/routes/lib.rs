@@ -6,6 +6,7 @@
 mod annotations;
 mod ask;
 mod asking;
+mod breaker;
 mod filters;
 mod gateway;
 mod gateways;
@@ -25,6 +26,7 @@ mod traefik;
 pub use annotations::Sticky;
 pub use ask::{Ask, Cidr, Fields};
 pub use asking::{Buffering, Compress, Errors, ForwardAuth, Retry};
+pub use breaker::{Breaker, Circuit};
 pub use filters::{Change, Modify, Redirect, Rewrite};
 pub use middleware::{BasicAuth, Cors, Fields as HeaderFields, Middleware, Password};
 pub use model::{Model, Settings};

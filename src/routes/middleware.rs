@@ -5,6 +5,7 @@ use regex_lite::Regex;
 
 use crate::ask::Cidr;
 use crate::asking::{Buffering, Compress, Errors, ForwardAuth, Retry};
+use crate::breaker::Breaker;
 use crate::filters::{Modify, Redirect, Rewrite};
 use crate::read::{ITEMS_MAX, duration_ms, only, strings};
 use crate::rule::regex;
@@ -54,6 +55,7 @@ pub enum Middleware {
     Compress(Box<Compress>),
     Buffering(Buffering),
     Errors(Box<Errors>),
+    CircuitBreaker(Box<Breaker>),
     /// Others, by their names in the same namespace unless they say another.
     Chain(Vec<Reference>),
     /// Gateway API's filters.
@@ -229,6 +231,7 @@ impl Middleware {
             "compress" => Middleware::Compress(Box::new(Compress::read(own)?)),
             "buffering" => Middleware::Buffering(Buffering::read(own)?),
             "errors" => Middleware::Errors(Box::new(Errors::read(own)?)),
+            "circuitBreaker" => Middleware::CircuitBreaker(Box::new(Breaker::read(own)?)),
             other => return Err(format!("Middlewares of the kind {other} are not supported")),
         })
     }
