@@ -16,6 +16,7 @@ mod kustomize;
 mod label;
 mod option_list;
 pub(crate) mod plugin;
+mod port_forward;
 mod taint;
 mod top;
 mod version;
@@ -47,6 +48,7 @@ pub(crate) static ROOT: Command = Command {
         &completion::COMMAND,
         &plugin::COMMAND,
         &kustomize::COMMAND,
+        &port_forward::COMMAND,
     ],
     ..BLANK
 };
