@@ -82,6 +82,22 @@ pub fn describe(
     Ok(align(&text, 0, 2))
 }
 
+/// A pod's template, as a revision of its owner is told.
+pub fn pod_template(template: &Value, now: Wall, zone: Zone<'_>) -> String {
+    let related = Related::default();
+    let mut page = page::Page {
+        text: String::new(),
+        nest: 0,
+        is_persistent: false,
+        section: sections::write,
+        related: &related,
+        now,
+        zone,
+    };
+    pods::template(&mut page, template);
+    align(&page.text, 0, 2)
+}
+
 /// The name of the controller of an object, after its kind.
 pub(crate) fn controller(object: &Value) -> Option<&Value> {
     object.list("metadata.ownerReferences").iter().find(|owner| owner.flag("controller"))

@@ -115,6 +115,11 @@ impl<'a> Call<'a> {
         self.rest.get().ok_or(Failure::Exit(1))
     }
 
+    /// How many different warnings the server sent.
+    pub(crate) fn n_warnings(&self) -> usize {
+        self.rest.get().map_or(0, Rest::n_warnings)
+    }
+
     /// What the server serves.
     pub(crate) fn mapper(&self) -> Outcome<&Mapper> {
         if self.mapper.get().is_none() {

@@ -104,12 +104,6 @@ impl Mapper {
         self.groups.borrow().clone().ok_or(Failure::Exit(1))
     }
 
-    /// Asks anew when it is looked at the next time.
-    pub(crate) fn forget(&self) {
-        *self.core.borrow_mut() = None;
-        *self.groups.borrow_mut() = None;
-    }
-
     /// Everything, in the server's order.
     pub(crate) fn all(&self, rest: &Rest) -> Outcome<Vec<Rc<Resource>>> {
         let (core, groups) = (self.core(rest)?, self.groups(rest)?);

@@ -84,7 +84,7 @@ pub(crate) fn dispatch(args: &[String], world: &World<'_>) -> Outcome {
         return Err(Failure::Message(format!("required flag(s) {} not set", missing.join(", "))));
     }
     match (command.run, &found.stranger) {
-        (Some(run), _) => run(&call),
+        (Some(run), _) => run(&call).and_then(|()| warned(&call)),
         (None, Some(stranger)) => call.usage(&format!("unknown command {stranger:?}")),
         (None, None) if std::ptr::eq(command, &raw const ROOT) => {
             out::print(&help::text(command, &call.path));
@@ -92,6 +92,18 @@ pub(crate) fn dispatch(args: &[String], world: &World<'_>) -> Outcome {
         }
         // As upstream: a group alone is a mistake.
         (None, None) => Err(Failure::Said(help::text(command, &call.path))),
+    }
+}
+
+/// With `--warnings-as-errors`, what was warned of is a failure.
+fn warned(call: &Call<'_>) -> Outcome {
+    if !call.is("warnings-as-errors") {
+        return Ok(());
+    }
+    match call.n_warnings() {
+        0 => Ok(()),
+        1 => Err(Failure::Message("1 warning received".to_owned())),
+        n => Err(Failure::Message(format!("{n} warnings received"))),
     }
 }
 

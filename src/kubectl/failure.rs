@@ -160,7 +160,7 @@ fn invalid(status: &Value) -> String {
     };
     match causes.len() {
         0 => said,
-        1 => format!("{said}: {}", causes[0]),
+        1 => format!("{said}: {}\n", causes[0]),
         _ => format!("{said}: \n* {}", causes.join("\n* ")),
     }
 }

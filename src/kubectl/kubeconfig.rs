@@ -115,7 +115,7 @@ impl Kubeconfig {
             )));
         }
         let context = self.context(line);
-        let or = |flag: &str, own: &str| match line.text(flag) {
+        let or = |flag: &str, own: &str| match line.global(flag) {
             "" => own.to_owned(),
             given => given.to_owned(),
         };
@@ -124,7 +124,7 @@ impl Kubeconfig {
         let find = |list: &str, flag: &str, wanted: &str| match self.named(list, wanted) {
             Some(found) => Ok(found.clone()),
             None if wanted.is_empty() => Ok(Value::Null),
-            None if !line.text(flag).is_empty() => Err(Failure::Message(match flag {
+            None if !line.global(flag).is_empty() => Err(Failure::Message(match flag {
                 "cluster" => format!("no server found for cluster {wanted:?}"),
                 _ => format!("auth info {wanted:?} does not exist"),
             })),

@@ -5,13 +5,12 @@
 //! Invariants: objects are trees, whatever their kind; what the server says is bounded where it is read; a command that
 //! fails says why on standard error and gives an exit code other than 0.
 
-#![expect(dead_code, reason = "the commands that use it come one after another")]
-
 mod call;
 mod commands;
 mod complete;
 mod discovery;
 mod dispatch;
+mod editor;
 mod exec_plugin;
 mod failure;
 mod files;
@@ -20,11 +19,14 @@ mod help;
 mod kubeconfig;
 mod kustomize;
 mod line;
+mod merge3;
 mod options;
 mod out;
+mod pods;
 mod print;
 mod rest;
 mod select;
+mod streams;
 mod wait;
 mod watch;
 mod write;

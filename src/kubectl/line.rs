@@ -54,6 +54,15 @@ impl Line<'_> {
         own.map_or("", |flag| flag.default)
     }
 
+    /// The value of a flag of every command, unless the command has one of its own that is called so.
+    pub(crate) fn global(&self, name: &str) -> &str {
+        let own = self.known.split_last().map_or(&[][..], |(_, own)| own);
+        match own.iter().flat_map(|table| table.iter()).any(|flag| flag.name == name) {
+            true => "",
+            false => self.text(name),
+        }
+    }
+
     pub(crate) fn is(&self, name: &str) -> bool {
         truth(self.text(name)).unwrap_or(false)
     }

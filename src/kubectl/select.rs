@@ -74,6 +74,8 @@ pub(crate) struct Pick {
     pub(crate) chunk: i64,
     /// Nothing is asked of the server: files are the objects.
     pub(crate) local: bool,
+    /// Files are looked at for what every object needs.
+    pub(crate) validates: bool,
     /// A lone word may be a name of this type (`logs NAME`).
     pub(crate) default_type: &'static str,
 }
@@ -92,6 +94,7 @@ impl Pick {
             subresource: call.text("subresource").to_owned(),
             chunk: call.text("chunk-size").parse().unwrap_or(500),
             local: call.is("local"),
+            validates: !matches!(call.text("validate"), "" | "ignore" | "false"),
             default_type: "",
         }
     }
@@ -239,19 +242,18 @@ pub(crate) fn list(
     Ok(whole)
 }
 
+/// A resource as upstream's messages print it.
+pub(crate) fn shown(resource: &Resource) -> String {
+    let slash = if resource.group.is_empty() { "/" } else { "" };
+    format!("{slash}{}, Resource={}", resource.api_version(), resource.plural)
+}
+
 /// Why there is no list, with what was asked for.
 pub(crate) fn unlisted(failure: Failure, resource: &Resource, pick: &Pick) -> Failure {
     if !matches!(failure.reason(), "BadRequest" | "NotFound") {
         return failure;
     }
-    let what = format!(
-        "{}, Resource={}",
-        match resource.group.as_str() {
-            "" => format!("/{}", resource.version),
-            group => format!("{group}/{}", resource.version),
-        },
-        resource.plural
-    );
+    let what = shown(resource);
     failure.during(&match pick.is_selective() {
         false => format!("Unable to list {what:?}"),
         true => format!(
@@ -364,9 +366,30 @@ fn of_files(call: &Call<'_>, pick: &Pick) -> Outcome<(Vec<Info>, Vec<Failure>)> 
 pub(crate) fn read(call: &Call<'_>, pick: &Pick) -> Outcome<Vec<Info>> {
     let mut found = Vec::new();
     for read in files::read(&pick.files, pick.recursive)? {
+        if pick.validates {
+            validate(&read)?;
+        }
         found.push(info_of(call, read, pick.local)?);
     }
     Ok(found)
+}
+
+/// Refuses an object that does not say what it is.
+pub(crate) fn validate(read: &files::Read) -> Outcome {
+    let missing: Vec<String> = ["apiVersion", "kind"]
+        .iter()
+        .filter(|field| read.object.str(field).is_empty())
+        .map(|field| format!("{field} not set"))
+        .collect();
+    let said = match missing.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    };
+    failed(format!(
+        "error validating {:?}: error validating data: {said}; if you choose to ignore these errors, turn validation off with --validate=false",
+        read.source
+    ))
 }
 
 /// A file's object with its resource and namespace.

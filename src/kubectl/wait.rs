@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::{Lens, Value};
+use api::{Lens, LensMut, Value};
 
 use crate::call::Call;
 use crate::failure::{Failure, Outcome, failed};
@@ -36,7 +36,13 @@ pub(crate) fn follow(
             let bytes = response.body.read_all(crate::rest::ANSWER_MAX_BYTES).await?;
             let tree: Value = serde_json::from_slice(&bytes)
                 .map_err(|error| Failure::Message(error.to_string()))?;
-            if until(tree.list("items").first())? {
+            let mut first = tree.list("items").first().cloned();
+            if let Some(object) = &mut first {
+                // Items of lists do not say what they are.
+                object.set_default("kind", info.resource.kind.as_str());
+                object.set_default("apiVersion", info.resource.api_version());
+            }
+            if until(first.as_ref())? {
                 return Ok(());
             }
             let version = tree.str("metadata.resourceVersion").to_owned();

@@ -70,7 +70,7 @@ fn run(call: &Call<'_>) -> Outcome {
     for info in named {
         match delete(call, &info, &how) {
             Ok(answer) => {
-                say(call, &info, call.int("grace-period") == 0 && call.is("force"))?;
+                say(call, &info, how.grace == Some(0))?;
                 gone.push((info, answer));
             }
             Err(failure) if failure.is_not_found() && ignores => {}
@@ -142,7 +142,7 @@ fn check(call: &Call<'_>, pick: &Pick) -> Outcome {
         ));
     }
     if pick.all && !pick.selector.is_empty() {
-        return failed("cannot set --all and --selector at the same time");
+        return failed("setting 'all' parameter but found a non empty selector. ");
     }
     if pick.all && !pick.field_selector.is_empty() {
         return failed("cannot set --all and --field-selector at the same time");

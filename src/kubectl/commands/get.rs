@@ -73,7 +73,7 @@ fn run(call: &Call<'_>) -> Outcome {
         return super::get_watch::get(call, &pick, printer.as_ref());
     }
     match &printer {
-        None | Some(Printer { form: Form::Table(_), .. }) => tables(call, &pick, printer.is_some()),
+        None | Some(Printer { form: Form::Table, .. }) => tables(call, &pick, printer.is_some()),
         Some(printer) => generic(call, &pick, printer),
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn get(call: &Call<'_>, pick: &Pick, printer: Option<&Printer>) -> Ou
     let (namespace, _) = call.namespace()?;
     let is_table = match printer {
         None => true,
-        Some(printer) => matches!(printer.form, Form::Table(_)),
+        Some(printer) => matches!(printer.form, Form::Table),
     };
     let mut shown = Shown {
         tables: Tables::new(look(call, printer.is_some(), false)),

@@ -56,6 +56,9 @@ fn run(call: &Call<'_>, verb: &str, field: &str) -> Outcome {
     let (resources, pairs) = divide(call, noun)?;
     let printer = Printer::of(call, false)?;
     let has_files = !call.list("filename").is_empty();
+    if call.is("local") && !has_files {
+        return failed("one or more files must be specified as -f pod.yaml or --filename=pod.json");
+    }
     if resources.is_empty() && !has_files {
         return failed(
             "one or more resources must be specified as <resource> <name> or <resource>/<name>",
@@ -66,15 +69,13 @@ fn run(call: &Call<'_>, verb: &str, field: &str) -> Outcome {
     if wanted.set.is_empty() && wanted.gone.is_empty() && !is_list {
         return failed(format!("at least one {noun} update is required"));
     }
-    if call.is("local") && !has_files {
-        return failed("one or more files must be specified as -f when --local is set");
-    }
     let pick = Pick::of(call, &resources);
     let (infos, mut failures) = select::infos(call, &pick)?;
     if let (0, true) = (infos.len(), failures.is_empty()) {
         out::tell("No resources found");
     }
     let n_infos = infos.len();
+    let mut missing = std::mem::take(&mut failures);
     for info in infos {
         if is_list {
             show(&info, field, noun, n_infos > 1);
@@ -86,6 +87,7 @@ fn run(call: &Call<'_>, verb: &str, field: &str) -> Outcome {
             failures.push(failure);
         }
     }
+    failures.append(&mut missing);
     Failure::all(failures)
 }
 
@@ -222,9 +224,12 @@ fn one(
             write::patch(call, &info, "", write::MERGE, &patch, &format!("kubectl-{verb}"))?;
         info.object = answer;
     }
+    let is_gone = wanted.gone.iter().any(|key| old.at(&path).get(key.as_str()).is_none());
     let shrinks = info_len(&info.object, &path) < info_len(&old, &path);
     let said = match (verb, is_changed) {
         ("annotate", _) => "annotated",
+        // As upstream: the map was taken for changed.
+        (_, false) if is_gone && verb == "label" => "labeled",
         (_, false) => "not labeled",
         (_, true) if shrinks && !call.is("overwrite") && !wanted.gone.is_empty() => "unlabeled",
         _ => "labeled",

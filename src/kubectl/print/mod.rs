@@ -28,8 +28,8 @@ pub(crate) enum Form {
         as_json: bool,
     },
     Columns(Columns),
-    /// The server's table; true for all columns.
-    Table(bool),
+    /// The server's table, with all its columns.
+    Table,
 }
 
 /// A form with what was printed in it.
@@ -69,7 +69,7 @@ impl Printer {
             "json" => Form::Json,
             "yaml" => Form::Yaml,
             "name" => Form::Name,
-            "wide" if has_tables => Form::Table(true),
+            "wide" if has_tables => Form::Table,
             "jsonpath" | "jsonpath-as-json" => {
                 let text = needs("template format specified but no template given")?;
                 jsonpath_form(text, name == "jsonpath-as-json")?
@@ -139,7 +139,7 @@ impl Printer {
                 })?);
             }
             Form::Columns(columns) => columns.print(object)?,
-            Form::Table(_) => {}
+            Form::Table => {}
         }
         Ok(())
     }

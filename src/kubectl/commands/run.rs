@@ -1,0 +1,259 @@
+//! `kubectl run`
+
+use api::{Lens, LensMut, Value, json};
+use http::streams::Wanted;
+
+use super::create::{finish_as, pairs};
+use crate::call::{BLANK, Call, Command, DryRun};
+use crate::failure::{Failure, Outcome, failed};
+use crate::flags::{array, duration, switch, switched_on, text};
+use crate::select::Info;
+use crate::{options, out, pods, streams, wait, write};
+
+pub(crate) static COMMAND: Command = Command {
+    name: "run",
+    about: "Create and run a particular image in a pod.",
+    usage: "NAME --image=image [--env=\"key=value\"] [--port=port] [--dry-run=server|client] [--overrides=inline-json] [--command] -- [COMMAND] [args...]",
+    flags: &[
+        options::DRY_RUN,
+        options::PRINT,
+        options::SAVE_CONFIG,
+        &[
+            array("annotations", "Annotations of the pod"),
+            switch("attach", "Attach to the pod once it runs"),
+            switch("command", "What stands behind -- is the command, not its arguments"),
+            array("env", "Variables of the container"),
+            switch("expose", "Create a service for the pod's port"),
+            text("field-manager", "", "Name of who manages the fields"),
+            text("image", "", "Image of the container"),
+            text("image-pull-policy", "", "Always, IfNotPresent or Never"),
+            text("labels", "", "Labels of the pod, between commas").short('l'),
+            switch("leave-stdin-open", "Only the first attach ends stdin"),
+            text("override-type", "merge", "json, merge or strategic"),
+            text("overrides", "", "JSON that the pod is patched with"),
+            duration("pod-running-timeout", "1m0s", "How long to wait for the pod to run"),
+            text("port", "", "Port that the container serves"),
+            switch("privileged", "Run the container privileged"),
+            switch("quiet", "Only print output from the session").short('q'),
+            text("restart", "Always", "Always, OnFailure or Never"),
+            switch("rm", "Delete the pod after it exits"),
+            switch("stdin", "Keep stdin open on the container").short('i'),
+            switch("tty", "Allocate a TTY for the container").short('t'),
+            switched_on("wait", "Wait until what is deleted is gone"),
+        ],
+    ],
+    required: &["image"],
+    run: Some(run),
+    ..BLANK
+};
+
+fn run(call: &Call<'_>) -> Outcome {
+    let n_args = call.given.dash.unwrap_or(call.args().len());
+    if n_args == 0 || call.args().is_empty() {
+        return call.usage("NAME is required for run");
+    }
+    check(call)?;
+    let name = call.args()[0].clone();
+    let rest = call.args()[1..].to_vec();
+    let pod = pod(call, &name, &rest)?;
+    let is_attached = call.is("attach") || call.is("stdin") && !call.changed("attach");
+    if call.is("expose") {
+        let service = service(call, &name, &pod);
+        finish_as(call, service, "created", "kubectl-run")?;
+    }
+    if !is_attached {
+        return finish_as(call, pod, "created", "kubectl-run");
+    }
+    attached(call, &name, pod)
+}
+
+fn check(call: &Call<'_>) -> Outcome {
+    let is_interactive = call.is("stdin") || call.is("attach");
+    if call.is("tty") && !call.is("stdin") {
+        return call.usage("-i/--stdin is required for containers with -t/--tty=true");
+    }
+    if call.is("expose") && call.text("port").is_empty() {
+        return call.usage("--port must be set when exposing a service");
+    }
+    if call.dry_run()? != DryRun::None && is_interactive {
+        return call.usage("--dry-run=[server|client] can't be used with attached containers options (--attach, --stdin, or --tty)");
+    }
+    if call.is("rm") && !is_interactive {
+        return call.usage("--rm should only be used for attached containers");
+    }
+    match call.text("restart") {
+        "Always" | "OnFailure" | "Never" => Ok(()),
+        other => call.usage(&format!("invalid restart policy: {other}")),
+    }
+}
+
+fn pod(call: &Call<'_>, name: &str, rest: &[String]) -> Outcome<Value> {
+    let labels = match call.text("labels") {
+        "" => json!({"run": name}),
+        text => {
+            let texts: Vec<String> = text.split(',').map(str::to_owned).collect();
+            let labels = pairs(&texts, "label")?;
+            Value::Object(labels)
+        }
+    };
+    let mut container = json!({"name": name, "image": call.text("image"), "resources": {}});
+    if !rest.is_empty() {
+        container[if call.is("command") { "command" } else { "args" }] = json!(rest);
+    }
+    let mut env = Vec::new();
+    for pair in call.array("env") {
+        let Some((key, value)) = pair.split_once('=').filter(|(key, _)| !key.is_empty()) else {
+            return failed(format!("invalid env: {pair}"));
+        };
+        env.push(json!({"name": key, "value": value}));
+    }
+    if !env.is_empty() {
+        container.set("env", env);
+    }
+    if !call.text("port").is_empty() {
+        let Ok(port) = call.text("port").parse::<i64>() else {
+            return failed(format!(
+                "strconv.Atoi: parsing {:?}: invalid syntax",
+                call.text("port")
+            ));
+        };
+        container["ports"] = json!([{"containerPort": port}]);
+    }
+    if !call.text("image-pull-policy").is_empty() {
+        container["imagePullPolicy"] = call.text("image-pull-policy").into();
+    }
+    if call.is("stdin") {
+        container["stdin"] = true.into();
+        container["stdinOnce"] = (!call.is("leave-stdin-open")).into();
+    }
+    if call.is("tty") {
+        container["tty"] = true.into();
+    }
+    if call.is("privileged") {
+        container["securityContext"] = json!({"privileged": true});
+    }
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "creationTimestamp": null, "labels": labels},
+        "spec": {"containers": [container], "restartPolicy": call.text("restart"), "dnsPolicy": "ClusterFirst"},
+        "status": {},
+    });
+    let annotations = pairs(&call.array("annotations"), "annotation")?;
+    if !annotations.is_empty() {
+        pod.set("metadata.annotations", Value::Object(annotations));
+    }
+    override_with(call, &mut pod)?;
+    Ok(pod)
+}
+
+fn override_with(call: &Call<'_>, pod: &mut Value) -> Outcome {
+    let text = call.text("overrides");
+    if text.is_empty() {
+        return Ok(());
+    }
+    let patch: Value = serde_json::from_str(text)
+        .map_err(|error| Failure::Message(format!("Invalid JSON Patch: {error}")))?;
+    let refused = |status: api::Status| Failure::Message(status.message().to_owned());
+    match call.text("override-type") {
+        "json" => api::patch::json(pod, &patch).map_err(refused),
+        "strategic" => match crate::merge3::resource_of("v1", "Pod") {
+            Some(resource) => api::patch::strategic(resource.form(), pod, &patch).map_err(refused),
+            None => Ok(()),
+        },
+        "merge" => {
+            api::patch::merge(pod, &patch);
+            Ok(())
+        }
+        other => failed(format!("invalid override type: {other}")),
+    }
+}
+
+fn service(call: &Call<'_>, name: &str, pod: &Value) -> Value {
+    let port = call.int("port");
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "creationTimestamp": null},
+        "spec": {
+            "ports": [{"port": port, "protocol": "TCP", "targetPort": port}],
+            "selector": pod.at("metadata.labels"),
+        },
+        "status": {"loadBalancer": {}},
+    })
+}
+
+/// Runs the pod, attaches to it, and gives its exit code.
+fn attached(call: &Call<'_>, name: &str, object: Value) -> Outcome {
+    let (namespace, _) = call.namespace()?;
+    let resource = call.mapper()?.find(call.rest()?, "pods")?;
+    let mut info =
+        Info { resource, namespace, name: name.to_owned(), object, source: String::new() };
+    let made = write::create(call, &info, "kubectl-run")?;
+    info.refresh(made);
+    let done = session(call, &info);
+    let code = match (&done, call.text("restart")) {
+        (Ok(()), "Never" | "OnFailure") => exit_code(call, &info)?,
+        _ => 0,
+    };
+    if call.is("rm") {
+        let how = super::delete::How { grace: None, propagation: "Background" };
+        let answer = super::delete::delete(call, &info, &how)?;
+        super::delete::say(call, &info, false)?;
+        super::delete::wait_for(call, &[(info, answer)])?;
+    }
+    done?;
+    match code {
+        0 => Ok(()),
+        code => {
+            out::tell(&format!("pod {}/{name} terminated (Error)", call.namespace()?.0));
+            Err(Failure::Exit(code))
+        }
+    }
+}
+
+fn session(call: &Call<'_>, info: &Info) -> Outcome {
+    let timeout = call.duration("pod-running-timeout").unwrap_or(wait::AGES);
+    let mut last = Value::Null;
+    let is_up = wait::follow(call, info, timeout, &mut |state| {
+        let Some(pod) = state else { return failed(format!("pod {:?} was deleted", info.name)) };
+        last = pod.clone();
+        Ok(matches!(pod.str("status.phase"), "Running" | "Succeeded" | "Failed"))
+    })?;
+    if !is_up {
+        return failed("timed out waiting for the condition");
+    }
+    let container = pods::container(&last, "", true)?;
+    if last.str("status.phase") != "Running" {
+        return logs(call, info, &container);
+    }
+    let stdin = call.is("stdin");
+    let tty = call.is("tty") && streams::has_terminal();
+    if !call.is("quiet") && stdin {
+        out::tell("If you don't see a command prompt, try pressing enter.");
+    }
+    let wanted = Wanted { stdin, stdout: true, stderr: !tty, tty };
+    let path = format!("{}/attach?container={container}{}", info.path(), streams::query(wanted));
+    match streams::run(call, &path, wanted) {
+        // It was over before.
+        Err(Failure::Status(_)) => logs(call, info, &container),
+        other => other,
+    }
+}
+
+fn logs(call: &Call<'_>, info: &Info, container: &str) -> Outcome {
+    let path = format!("{}/log?container={container}", info.path());
+    let (bytes, _) = call.rest()?.ask(http::Method::Get, &path, "application/json, */*", None)?;
+    out::bytes(&bytes);
+    Ok(())
+}
+
+/// Waits for the pod's end.
+fn exit_code(call: &Call<'_>, info: &Info) -> Outcome<u8> {
+    let mut code = 0;
+    wait::follow(call, info, wait::AGES, &mut |state| {
+        let Some(pod) = state else { return Ok(true) };
+        let ended = pod.at("status.containerStatuses.0.state.terminated");
+        code = ended.int("exitCode").and_then(|code| u8::try_from(code).ok()).unwrap_or(0);
+        Ok(matches!(pod.str("status.phase"), "Succeeded" | "Failed"))
+    })?;
+    Ok(code)
+}
