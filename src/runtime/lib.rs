@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rt::BoxFuture;
 use stdx::{Context, Result};
 
 use crate::state::{Shared, finish};
@@ -86,9 +87,11 @@ impl Runtime {
 
     /// Reconnects to the shims that outlived the last k3rs, learns the exits that happened meanwhile,
     /// and cleans what belongs to no live sandbox (after a reboot: everything).
-    pub async fn recover(&self) -> Result<Recovered> {
-        let shared = self.shared.clone();
-        finish("recover containers", async move { recover::recover(&shared).await }).await
+    pub fn recover<'a>(&'a self) -> BoxFuture<'a, Result<Recovered>> {
+        Box::pin(async move {
+            let shared = self.shared.clone();
+            finish("recover containers", async move { recover::recover(&shared).await }).await
+        })
     }
 
     /// A new subscription to everything that happens from now on. Never blocks the runtime: a
@@ -104,23 +107,29 @@ impl Runtime {
     // Sandboxes.
 
     /// Starts the shim with the sandbox's namespaces. The network namespace is not touched otherwise.
-    pub async fn run_sandbox(&self, spec: SandboxSpec) -> Result<SandboxStatus> {
-        let shared = self.shared.clone();
-        finish("run a sandbox", async move { sandboxes::run(&shared, spec).await }).await
+    pub fn run_sandbox<'a>(&'a self, spec: SandboxSpec) -> BoxFuture<'a, Result<SandboxStatus>> {
+        Box::pin(async move {
+            let shared = self.shared.clone();
+            finish("run a sandbox", async move { sandboxes::run(&shared, spec).await }).await
+        })
     }
 
     /// Kills what still runs in it, ends the shim, and gives back what the containers' writable layers
     /// took. Idempotent; an unknown id is fine.
-    pub async fn stop_sandbox(&self, id: &str) -> Result<()> {
-        let (shared, id) = (self.shared.clone(), id.to_owned());
-        finish("stop a sandbox", async move { sandboxes::stop(&shared, &id).await }).await
+    pub fn stop_sandbox<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let (shared, id) = (self.shared.clone(), id.to_owned());
+            finish("stop a sandbox", async move { sandboxes::stop(&shared, &id).await }).await
+        })
     }
 
     /// Stops it, then removes its containers, records and writable layers (not its logs, not its
     /// parent cgroup). Idempotent.
-    pub async fn remove_sandbox(&self, id: &str) -> Result<()> {
-        let (shared, id) = (self.shared.clone(), id.to_owned());
-        finish("remove a sandbox", async move { sandboxes::remove(&shared, &id).await }).await
+    pub fn remove_sandbox<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let (shared, id) = (self.shared.clone(), id.to_owned());
+            finish("remove a sandbox", async move { sandboxes::remove(&shared, &id).await }).await
+        })
     }
 
     /// Those of all owners.
@@ -142,37 +151,51 @@ impl Runtime {
 
     /// Prepares the root file system, cgroup and process up to, but not including, its `execve`.
     /// A bad image, user, mount or profile is an error here.
-    pub async fn create_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<Id> {
-        let (shared, sandbox) = (self.shared.clone(), sandbox.to_owned());
-        finish(
-            "create a container",
-            async move { containers::create(&shared, &sandbox, spec).await },
-        )
-        .await
+    pub fn create_container<'a>(
+        &'a self,
+        sandbox: &'a str,
+        spec: ContainerSpec,
+    ) -> BoxFuture<'a, Result<Id>> {
+        Box::pin(async move {
+            let (shared, sandbox) = (self.shared.clone(), sandbox.to_owned());
+            finish("create a container", async move {
+                containers::create(&shared, &sandbox, spec).await
+            })
+            .await
+        })
     }
 
     /// Lets it run. A command that cannot be executed is an error, and the container is then
     /// `Exited` with code 128 and a message, as containerd reports it.
-    pub async fn start_container(&self, id: &str) -> Result<()> {
-        let (shared, id) = (self.shared.clone(), id.to_owned());
-        finish("start a container", async move { containers::start(&shared, &id).await }).await
+    pub fn start_container<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let (shared, id) = (self.shared.clone(), id.to_owned());
+            finish("start a container", async move { containers::start(&shared, &id).await }).await
+        })
     }
 
     /// Sends the stop signal, after `grace` SIGKILL to everything in it, and waits for the exit.
-    pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<ExitStatus> {
-        containers::stop(&self.shared, id, grace).await
+    pub fn stop_container<'a>(
+        &'a self,
+        id: &'a str,
+        grace: Duration,
+    ) -> BoxFuture<'a, Result<ExitStatus>> {
+        Box::pin(async move { containers::stop(&self.shared, id, grace).await })
     }
 
     /// Removes a container: record, cgroup, writable layer; its log stays. Kills it first if it runs.
     /// Idempotent.
-    pub async fn remove_container(&self, id: &str) -> Result<()> {
-        let (shared, id) = (self.shared.clone(), id.to_owned());
-        finish("remove a container", async move { containers::remove(&shared, &id).await }).await
+    pub fn remove_container<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let (shared, id) = (self.shared.clone(), id.to_owned());
+            finish("remove a container", async move { containers::remove(&shared, &id).await })
+                .await
+        })
     }
 
     /// Waits for the exit; returns at once when it has exited.
-    pub async fn wait_container(&self, id: &str) -> Result<ExitStatus> {
-        containers::wait(&self.shared, id).await
+    pub fn wait_container<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ExitStatus>> {
+        Box::pin(async move { containers::wait(&self.shared, id).await })
     }
 
     pub fn containers(&self) -> Vec<ContainerStatus> {
@@ -184,94 +207,116 @@ impl Runtime {
     }
 
     /// What the container was made of: its process, mounts and devices as its shim was told.
-    pub async fn container_plan(&self, id: &str) -> Result<wire::shim::Container> {
-        containers::plan_of(&self.shared, &self.shared.container(id)?).await
+    pub fn container_plan<'a>(
+        &'a self,
+        id: &'a str,
+    ) -> BoxFuture<'a, Result<wire::shim::Container>> {
+        Box::pin(
+            async move { containers::plan_of(&self.shared, &self.shared.container(id)?).await },
+        )
     }
 
     /// Changes limits in place.
-    pub async fn update_container(&self, id: &str, resources: &Resources) -> Result<()> {
-        containers::update(&self.shared, id, resources).await
+    pub fn update_container<'a>(
+        &'a self,
+        id: &'a str,
+        resources: &'a Resources,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { containers::update(&self.shared, id, resources).await })
     }
 
     /// After the log file was renamed for rotation: writes go to a new file at the old path from now on.
-    pub async fn reopen_log(&self, id: &str) -> Result<()> {
-        containers::reopen_log(&self.shared, id).await
+    pub fn reopen_log<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { containers::reopen_log(&self.shared, id).await })
     }
 
     /// The container's usage; with `disk`, also its writable layer's.
-    pub async fn container_stats(&self, id: &str, disk: bool) -> Result<Stats> {
-        containers::stats(&self.shared, id, disk).await
+    pub fn container_stats<'a>(&'a self, id: &'a str, disk: bool) -> BoxFuture<'a, Result<Stats>> {
+        Box::pin(async move { containers::stats(&self.shared, id, disk).await })
     }
 
     // Streams.
 
     /// Starts a further process; its streams are the session. A command that cannot be executed is
     /// an error here.
-    pub async fn exec(&self, id: &str, spec: ExecSpec) -> Result<Session> {
-        containers::exec(&self.shared, id, spec).await
+    pub fn exec<'a>(&'a self, id: &'a str, spec: ExecSpec) -> BoxFuture<'a, Result<Session>> {
+        Box::pin(async move { containers::exec(&self.shared, id, spec).await })
     }
 
     /// Runs a further process to its end, at most `timeout`, keeping at most `output_max_bytes` of each stream.
-    pub async fn exec_sync(
-        &self,
-        id: &str,
+    pub fn exec_sync<'a>(
+        &'a self,
+        id: &'a str,
         spec: ExecSpec,
         timeout: Duration,
         output_max_bytes: usize,
-    ) -> Result<ExecOutput> {
-        containers::exec_sync(&self.shared, id, spec, timeout, output_max_bytes).await
+    ) -> BoxFuture<'a, Result<ExecOutput>> {
+        Box::pin(async move {
+            containers::exec_sync(&self.shared, id, spec, timeout, output_max_bytes).await
+        })
     }
 
     /// The main process's streams, from now on. Several may attach. `close_stdin` closes the
     /// container's stdin only if it is `stdin_once`, and so does the end of a session that wrote to it.
-    pub async fn attach(&self, id: &str) -> Result<Session> {
-        containers::attach(&self.shared, id).await
+    pub fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Session>> {
+        Box::pin(async move { containers::attach(&self.shared, id).await })
     }
 
     // Cgroups of pods and QoS classes, so that callers need not know which hierarchy the host has.
 
     /// Makes the cgroup if absent and sets what `resources` names.
-    pub async fn cgroup_apply(&self, path: &str, resources: &Resources) -> Result<()> {
-        let hierarchies = self.shared.hierarchies.clone();
-        let (path, resources) = (path.to_owned(), resources.clone());
-        rt::unblock(move || {
-            hierarchies.create(&path)?;
-            for warning in hierarchies.apply(&path, &resources)? {
-                log::warn!("cgroup {path}: {warning}");
-            }
-            Ok(())
+    pub fn cgroup_apply<'a>(
+        &'a self,
+        path: &'a str,
+        resources: &'a Resources,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let hierarchies = self.shared.hierarchies.clone();
+            let (path, resources) = (path.to_owned(), resources.clone());
+            rt::unblock(move || {
+                hierarchies.create(&path)?;
+                for warning in hierarchies.apply(&path, &resources)? {
+                    log::warn!("cgroup {path}: {warning}");
+                }
+                Ok(())
+            })
+            .await
         })
-        .await
     }
 
     /// Kills what is left in it and removes it with its children. Idempotent.
-    pub async fn cgroup_remove(&self, path: &str) -> Result<()> {
-        let hierarchies = self.shared.hierarchies.clone();
-        let path = path.to_owned();
-        rt::unblock(move || hierarchies.remove(&path)).await
+    pub fn cgroup_remove<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let hierarchies = self.shared.hierarchies.clone();
+            let path = path.to_owned();
+            rt::unblock(move || hierarchies.remove(&path)).await
+        })
     }
 
     /// The names of the cgroups right below `path`.
-    pub async fn cgroups_below(&self, path: &str) -> Vec<String> {
-        let hierarchies = self.shared.hierarchies.clone();
-        let path = path.to_owned();
-        rt::unblock(move || hierarchies.names_below(&path)).await
+    pub fn cgroups_below<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Vec<String>> {
+        Box::pin(async move {
+            let hierarchies = self.shared.hierarchies.clone();
+            let path = path.to_owned();
+            rt::unblock(move || hierarchies.names_below(&path)).await
+        })
     }
 
-    pub async fn cgroup_stats(&self, path: &str) -> Result<Stats> {
-        containers::cgroup_stats(&self.shared, path).await
+    pub fn cgroup_stats<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Stats>> {
+        Box::pin(async move { containers::cgroup_stats(&self.shared, path).await })
     }
 
     /// For uninstall: kills all containers and shims this runtime knows or finds in its state
     /// directory, and removes state, cgroups and writable layers. Images stay unless `images`.
     /// Collects all errors into one.
-    pub async fn teardown_all(&self, images: bool) -> Result<()> {
-        let shared = self.shared.clone();
-        finish(
-            "tear down all containers",
-            async move { recover::teardown_all(&shared, images).await },
-        )
-        .await
+    pub fn teardown_all<'a>(&'a self, images: bool) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let shared = self.shared.clone();
+            finish("tear down all containers", async move {
+                recover::teardown_all(&shared, images).await
+            })
+            .await
+        })
     }
 }
 

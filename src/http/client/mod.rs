@@ -78,22 +78,36 @@ impl Client {
     /// Dropping the response, or this future, ends the request. A request is sent once more on a
     /// fresh connection if its body is known as a whole and it either was refused unseen, or asks
     /// for nothing but an answer (GET, HEAD, OPTIONS) and its kept connection broke.
-    pub async fn send(&self, endpoint: &Endpoint, request: Request) -> Result<Response> {
-        let what = format!("{} {endpoint} {}", request.method, request.path());
-        self.0.send(endpoint, request).await.context(|| what)
+    pub fn send<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        request: Request,
+    ) -> BoxFuture<'a, Result<Response>> {
+        Box::pin(async move {
+            let what = format!("{} {endpoint} {}", request.method, request.path());
+            self.0.send(endpoint, request).await.context(|| what)
+        })
     }
 
     /// Sends a request that asks to change the protocol (set `connection` and `upgrade` yourself),
     /// on a connection of its own, over HTTP/1.1.
-    pub async fn upgrade(&self, endpoint: &Endpoint, request: Request) -> Result<Upgraded> {
-        let what = format!("{} {endpoint} {}", request.method, request.path());
-        let connected = connect::connect(endpoint, true, self.0.options.connect_max).await?;
-        http1::upgrade(connected.io, endpoint, request).await.context(|| what)
+    pub fn upgrade<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        request: Request,
+    ) -> BoxFuture<'a, Result<Upgraded>> {
+        Box::pin(async move {
+            let what = format!("{} {endpoint} {}", request.method, request.path());
+            let connected = connect::connect(endpoint, true, self.0.options.connect_max).await?;
+            http1::upgrade(connected.io, endpoint, request).await.context(|| what)
+        })
     }
 
     /// Opens a connection of its own, TLS included, and hands over the byte stream.
-    pub async fn connect(&self, endpoint: &Endpoint) -> Result<Io> {
-        Ok(connect::connect(endpoint, true, self.0.options.connect_max).await?.io)
+    pub fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, Result<Io>> {
+        Box::pin(async move {
+            Ok(connect::connect(endpoint, true, self.0.options.connect_max).await?.io)
+        })
     }
 }
 

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rt::BoxFuture;
 use stdx::time::Wall;
 use stdx::{Arrange, OrdMap};
 use stdx::{Context, Error, Result, Sensitive};
@@ -410,89 +411,102 @@ impl Images {
     }
 
     /// Pulls for this machine's platform, unless `reference` is by digest and present.
-    pub async fn pull(&self, reference: &str, auth: Option<PullAuth>) -> Result<Image> {
-        let parsed = Reference::parse(reference)?;
-        if parsed.digest.is_some()
-            && let Some(image) = self.get(reference)
-        {
-            return Ok(image);
-        }
-        let shared = self.shared.clone();
-        let what = || format!("pull image {reference:?}");
-        let (working, pulled) = {
-            let _permit = shared.pulls.acquire().await;
-            let working = shared.work.read_arc().await;
-            // On the heap: this future is 50 KiB, and whoever awaits it would hold and move as much.
-            // It ends with its caller: nobody else waits for what it fetches.
-            let pulling = Box::pin(pull::pull(&shared.client, &shared, &parsed, auth));
-            (working, pulling.await.context(what)?)
-        };
-        // But what is complete is kept whole: the database must match the disk.
-        let id = crate::state::finish("keep a pulled image", async move {
-            let _working = working;
-            rt::unblock(move || pulled.commit(&shared.store)).await
+    pub fn pull<'a>(
+        &'a self,
+        reference: &'a str,
+        auth: Option<PullAuth>,
+    ) -> BoxFuture<'a, Result<Image>> {
+        Box::pin(async move {
+            let parsed = Reference::parse(reference)?;
+            if parsed.digest.is_some()
+                && let Some(image) = self.get(reference)
+            {
+                return Ok(image);
+            }
+            let shared = self.shared.clone();
+            let what = || format!("pull image {reference:?}");
+            let (working, pulled) = {
+                let _permit = shared.pulls.acquire().await;
+                let working = shared.work.read_arc().await;
+                // On the heap: this future is 50 KiB, and whoever awaits it would hold and move as much.
+                // It ends with its caller: nobody else waits for what it fetches.
+                let pulling = Box::pin(pull::pull(&shared.client, &shared, &parsed, auth));
+                (working, pulling.await.context(what)?)
+            };
+            // But what is complete is kept whole: the database must match the disk.
+            let id = crate::state::finish("keep a pulled image", async move {
+                let _working = working;
+                rt::unblock(move || pulled.commit(&shared.store)).await
+            })
+            .await
+            .context(what)?;
+            self.shared
+                .events
+                .publish(&Event::ImageImported { reference: reference.to_owned(), id: id.clone() });
+            self.get(&id).context(|| format!("image {reference} was removed while it was pulled"))
         })
-        .await
-        .context(what)?;
-        self.shared
-            .events
-            .publish(&Event::ImageImported { reference: reference.to_owned(), id: id.clone() });
-        self.get(&id).context(|| format!("image {reference} was removed while it was pulled"))
     }
 
-    pub async fn tag(&self, reference: &str, new_tag: &str) -> Result<()> {
-        let tag = Reference::parse(new_tag)?;
-        if tag.digest.is_some() {
-            return Err(Error::new(format!(
-                "tag image {reference}: {new_tag} is a digest, not a tag"
-            )));
-        }
-        let tag = tag.to_string();
-        {
-            let mut database = self.shared.store.database();
-            let id = find(&database, reference)
-                .context(|| format!("image {reference} is not present"))?;
-            for (other, image) in &mut database.images {
-                image.tags.retain(|have| *have != tag);
-                if *other == id {
-                    image.tags.push(tag.clone());
+    pub fn tag<'a>(&'a self, reference: &'a str, new_tag: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let tag = Reference::parse(new_tag)?;
+            if tag.digest.is_some() {
+                return Err(Error::new(format!(
+                    "tag image {reference}: {new_tag} is a digest, not a tag"
+                )));
+            }
+            let tag = tag.to_string();
+            {
+                let mut database = self.shared.store.database();
+                let id = find(&database, reference)
+                    .context(|| format!("image {reference} is not present"))?;
+                for (other, image) in &mut database.images {
+                    image.tags.retain(|have| *have != tag);
+                    if *other == id {
+                        image.tags.push(tag.clone());
+                    }
                 }
             }
-        }
-        let shared = self.shared.clone();
-        rt::unblock(move || shared.store.save()).await
+            let shared = self.shared.clone();
+            rt::unblock(move || shared.store.save()).await
+        })
     }
 
     /// Removes one tag, or by id the image with all tags; layers nobody needs go with it.
     /// Refused while a container uses it. An absent image is fine.
-    pub async fn remove(&self, reference: &str) -> Result<()> {
-        let removed = {
-            let mut database = self.shared.store.database();
-            let Some(id) = find(&database, reference) else { return Ok(()) };
-            let Some(image) = database.images.get_mut(&id) else { return Ok(()) };
-            let name =
-                Reference::parse(reference).map(|parsed| parsed.to_string()).unwrap_or_default();
-            let n_names = image.tags.len() + image.digests.len();
-            if n_names > 1 && image.tags.contains(&name) && image.tags.len() > 1 {
-                image.tags.retain(|tag| *tag != name);
-                None
-            } else if self.holds().contains_key(&id) {
-                return Err(Error::new(format!("remove image {reference}: a container uses it")));
-            } else {
-                database.images.remove(&id);
-                database
-                    .imports
-                    .retain(|import| !import.images.contains(&id) || is_there(&import.path));
-                Some(id)
+    pub fn remove<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let removed = {
+                let mut database = self.shared.store.database();
+                let Some(id) = find(&database, reference) else { return Ok(()) };
+                let Some(image) = database.images.get_mut(&id) else { return Ok(()) };
+                let name = Reference::parse(reference)
+                    .map(|parsed| parsed.to_string())
+                    .unwrap_or_default();
+                let n_names = image.tags.len() + image.digests.len();
+                if n_names > 1 && image.tags.contains(&name) && image.tags.len() > 1 {
+                    image.tags.retain(|tag| *tag != name);
+                    None
+                } else if self.holds().contains_key(&id) {
+                    return Err(Error::new(format!(
+                        "remove image {reference}: a container uses it"
+                    )));
+                } else {
+                    database.images.remove(&id);
+                    database
+                        .imports
+                        .retain(|import| !import.images.contains(&id) || is_there(&import.path));
+                    Some(id)
+                }
+            };
+            let shared = self.shared.clone();
+            rt::unblock(move || shared.store.save()).await?;
+            if let Some(id) = removed {
+                self.sweep().await?;
+                self.shared.events.publish(&Event::ImageRemoved { id });
             }
-        };
-        let shared = self.shared.clone();
-        rt::unblock(move || shared.store.save()).await?;
-        if let Some(id) = removed {
-            self.sweep().await?;
-            self.shared.events.publish(&Event::ImageRemoved { id });
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     async fn sweep(&self) -> Result<u64> {
