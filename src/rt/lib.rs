@@ -155,7 +155,8 @@ pub mod channel {
 
 pub mod lock {
     pub use smol::lock::{
-        Mutex, MutexGuard, OnceCell, RwLock, Semaphore, SemaphoreGuard, SemaphoreGuardArc,
+        Mutex, MutexGuard, MutexGuardArc, OnceCell, RwLock, Semaphore, SemaphoreGuard,
+        SemaphoreGuardArc,
     };
 }
 

@@ -244,6 +244,13 @@ async fn kill(shared: &Arc<Shared>, id: &str, cgroup: &str) -> Result<ExitStatus
 
 pub(crate) async fn remove(shared: &Arc<Shared>, id: &str) -> Result<()> {
     let Ok(status) = shared.container(id) else { return Ok(()) };
+    let _alone = crate::sandboxes::alone(shared, &status.sandbox).await;
+    remove_alone(shared, id).await
+}
+
+/// The same for who holds the sandbox already.
+pub(crate) async fn remove_alone(shared: &Arc<Shared>, id: &str) -> Result<()> {
+    let Ok(status) = shared.container(id) else { return Ok(()) };
     if status.exit().is_none() {
         kill(shared, id, &status.cgroup).await?;
     }

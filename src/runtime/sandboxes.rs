@@ -190,7 +190,12 @@ pub(crate) fn insert(
         annotations: spec.annotations,
         shim_pid,
     };
-    let entry = SandboxEntry { status: status.clone(), hostname: spec.hostname, watcher };
+    let entry = SandboxEntry {
+        status: status.clone(),
+        hostname: spec.hostname,
+        ending: Arc::default(),
+        watcher,
+    };
     shared.tables().sandboxes.insert(id, entry);
     shared.notify();
     status
@@ -291,7 +296,18 @@ pub(crate) async fn settle(
     }
 }
 
+/// Waits until nobody else ends this sandbox or removes something of it; `None` if it is gone.
+pub(crate) async fn alone(shared: &Shared, id: &str) -> Option<rt::lock::MutexGuardArc<()>> {
+    let ending = shared.tables().sandboxes.get(id).map(|entry| entry.ending.clone())?;
+    Some(ending.lock_arc().await)
+}
+
 pub(crate) async fn stop(shared: &Arc<Shared>, id: &str) -> Result<()> {
+    let _alone = alone(shared, id).await;
+    stop_alone(shared, id).await
+}
+
+async fn stop_alone(shared: &Arc<Shared>, id: &str) -> Result<()> {
     end_shim(shared, id).await;
     // Nothing runs in it again, so what its containers wrote is of no use. Records and logs stay.
     for container in shared.containers_of(id) {
@@ -351,9 +367,10 @@ async fn kill_shim(directory: &Path, shim_pid: u32) {
 }
 
 pub(crate) async fn remove(shared: &Arc<Shared>, id: &str) -> Result<()> {
-    stop(shared, id).await?;
+    let _alone = alone(shared, id).await;
+    stop_alone(shared, id).await?;
     for container in shared.containers_of(id) {
-        crate::containers::remove(shared, &container.id).await?;
+        crate::containers::remove_alone(shared, &container.id).await?;
     }
     let directory = shared.sandbox_directory(id);
     if !crate::is_id(id) {

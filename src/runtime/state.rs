@@ -37,6 +37,8 @@ pub(crate) struct Tables {
 pub(crate) struct SandboxEntry {
     pub(crate) status: SandboxStatus,
     pub(crate) hostname: String,
+    /// Held by whoever ends it or removes something of it: there may be several at once.
+    pub(crate) ending: Arc<rt::lock::Mutex<()>>,
     /// Follows the shim's events; dropping it stops following.
     pub(crate) watcher: Option<rt::Task<Option<()>>>,
 }
