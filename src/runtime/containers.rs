@@ -244,7 +244,7 @@ async fn kill(shared: &Arc<Shared>, id: &str, cgroup: &str) -> Result<ExitStatus
 
 pub(crate) async fn remove(shared: &Arc<Shared>, id: &str) -> Result<()> {
     let Ok(status) = shared.container(id) else { return Ok(()) };
-    let _alone = crate::sandboxes::alone(shared, &status.sandbox).await;
+    let _alone = shared.alone(&status.sandbox).await;
     remove_alone(shared, id).await
 }
 

@@ -296,14 +296,8 @@ pub(crate) async fn settle(
     }
 }
 
-/// Waits until nobody else ends this sandbox or removes something of it; `None` if it is gone.
-pub(crate) async fn alone(shared: &Shared, id: &str) -> Option<rt::lock::MutexGuardArc<()>> {
-    let ending = shared.tables().sandboxes.get(id).map(|entry| entry.ending.clone())?;
-    Some(ending.lock_arc().await)
-}
-
 pub(crate) async fn stop(shared: &Arc<Shared>, id: &str) -> Result<()> {
-    let _alone = alone(shared, id).await;
+    let _alone = shared.alone(id).await;
     stop_alone(shared, id).await
 }
 
@@ -367,7 +361,7 @@ async fn kill_shim(directory: &Path, shim_pid: u32) {
 }
 
 pub(crate) async fn remove(shared: &Arc<Shared>, id: &str) -> Result<()> {
-    let _alone = alone(shared, id).await;
+    let _alone = shared.alone(id).await;
     stop_alone(shared, id).await?;
     for container in shared.containers_of(id) {
         crate::containers::remove_alone(shared, &container.id).await?;

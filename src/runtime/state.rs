@@ -72,6 +72,12 @@ impl Shared {
         }
     }
 
+    /// Waits until nobody else ends this sandbox or removes something of it; `None` if it is gone.
+    pub(crate) async fn alone(&self, sandbox: &str) -> Option<rt::lock::MutexGuardArc<()>> {
+        let ending = self.tables().sandboxes.get(sandbox).map(|entry| entry.ending.clone())?;
+        Some(ending.lock_arc().await)
+    }
+
     /// The tables are only changed in steps that leave them consistent, so a panic elsewhere does not
     /// make them unusable.
     pub(crate) fn tables(&self) -> MutexGuard<'_, Tables> {
