@@ -53,7 +53,7 @@ pub(crate) fn send(
             None => {
                 let (sender, body) = Body::channel(BEHIND_MAX_BYTES);
                 senders.push(sender);
-                body
+                Body::from_source(Copied(body), request.body.length())
             }
         };
         forward::prepare(upstream, &mut own, passed, "");
@@ -72,7 +72,7 @@ pub(crate) fn send(
     if !senders.is_empty() {
         let length = request.body.length();
         let body = std::mem::take(&mut request.body);
-        request.body = Body::from_source(Tee { body, senders }, length);
+        request.body = Body::from_source(Tee { body, senders, left_bytes: length }, length);
     }
 }
 
@@ -80,6 +80,17 @@ pub(crate) fn send(
 struct Tee {
     body: Body,
     senders: Vec<Sender>,
+    /// Of a length that is known: who has read so much does not ask for the end.
+    left_bytes: Option<u64>,
+}
+
+/// The copy, which says how long it is as the first one does.
+struct Copied(Body);
+
+impl Source for Copied {
+    fn poll_chunk(&mut self, cx: &mut Task<'_>) -> Poll<Option<Result<Chunk>>> {
+        self.0.poll_chunk(cx)
+    }
 }
 
 impl Source for Tee {
@@ -95,8 +106,14 @@ impl Source for Tee {
                     }
                 }
                 self.senders = kept;
+                if let Some(left) = &mut self.left_bytes {
+                    *left = left.saturating_sub(chunk.len() as u64);
+                    if *left == 0 {
+                        // Dropped, each says that this was all.
+                        self.senders.clear();
+                    }
+                }
             }
-            // Dropped, each says that this was all.
             Poll::Ready(None) => self.senders.clear(),
             Poll::Ready(Some(Err(_))) => {
                 self.senders.drain(..).for_each(broken);

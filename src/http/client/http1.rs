@@ -94,6 +94,8 @@ struct Exchange {
     sent: usize,
     /// What is left of the request's body, and whether it goes out in chunks.
     request_body: Option<(Body, bool)>,
+    /// The request's body broke off: nobody will see its end.
+    broken: bool,
     decoder: BodyDecoder,
     give_back: Option<GiveBack>,
 }
@@ -138,6 +140,7 @@ impl Exchange {
             out,
             sent: 0,
             request_body: has_body.then_some((request.body, length.is_none())),
+            broken: false,
             decoder: BodyDecoder::new(Framing::UntilClose),
             give_back: None,
         }
@@ -147,6 +150,10 @@ impl Exchange {
     fn poll_head(&mut self, cx: &mut Task<'_>) -> Poll<Result<codec::ResponseHead>> {
         // A server may answer and close before it has read the whole request: its answer counts.
         let sending = self.poll_send(cx);
+        if self.broken {
+            // It waits for the rest, and would for ever.
+            return Poll::Ready(Err(sending.err().unwrap_or_else(|| Error::new("send request"))));
+        }
         loop {
             if codec::has_head(&self.input, self.seen)
                 && let Some((head, length)) =
@@ -208,6 +215,7 @@ impl Exchange {
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
+                    (self.request_body, self.broken) = (None, true);
                     return Err(error).context(|| "produce the request's body");
                 }
                 Poll::Ready(None) => {
@@ -223,7 +231,8 @@ impl Exchange {
 
     /// Gives the connection back if both messages are complete and nothing unasked came.
     fn finish(&mut self) {
-        let is_clean = self.input.is_empty() && self.out.is_empty() && self.request_body.is_none();
+        let is_sent = self.out.is_empty() && self.request_body.is_none() && !self.broken;
+        let is_clean = self.input.is_empty() && is_sent;
         if let Some(give_back) = self.give_back.take()
             && is_clean
         {
