@@ -128,6 +128,11 @@ impl<'a> Call<'a> {
         self.mapper.get().ok_or(Failure::Exit(1))
     }
 
+    /// Whether `-f` or `-k` names objects.
+    pub(crate) fn has_files(&self) -> bool {
+        !self.list("filename").is_empty() || !self.text("kustomize").is_empty()
+    }
+
     /// The namespace, and whether it was asked for by name.
     pub(crate) fn namespace(&self) -> Outcome<(String, bool)> {
         match self.text("namespace") {

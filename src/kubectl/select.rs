@@ -7,7 +7,8 @@ use api::{Lens, LensMut, Value};
 use crate::call::Call;
 use crate::discovery::{Resource, escape};
 use crate::failure::{Failure, Outcome, failed};
-use crate::files;
+use crate::kustomize::Settings;
+use crate::{files, kustomize};
 
 /// Pages of one list.
 const PAGES_MAX: usize = 100_000;
@@ -70,6 +71,8 @@ pub(crate) struct Pick {
     pub(crate) all_namespaces: bool,
     pub(crate) files: Vec<String>,
     pub(crate) recursive: bool,
+    /// The directory of a kustomization, read after the files; "" for none.
+    pub(crate) kustomize: String,
     pub(crate) subresource: String,
     pub(crate) chunk: i64,
     /// Nothing is asked of the server: files are the objects.
@@ -91,12 +94,17 @@ impl Pick {
             all_namespaces: call.is("all-namespaces"),
             files: call.list("filename"),
             recursive: call.is("recursive"),
+            kustomize: call.text("kustomize").to_owned(),
             subresource: call.text("subresource").to_owned(),
             chunk: call.text("chunk-size").parse().unwrap_or(500),
             local: call.is("local"),
             validates: !matches!(call.text("validate"), "" | "ignore" | "false"),
             default_type: "",
         }
+    }
+
+    pub(crate) fn has_files(&self) -> bool {
+        !self.files.is_empty() || !self.kustomize.is_empty()
     }
 
     fn is_selective(&self) -> bool {
@@ -280,7 +288,7 @@ pub(crate) fn items(resource: &Resource, list: Value) -> Vec<Value> {
 /// If the command line is wrong, or a file cannot be read.
 pub(crate) fn infos(call: &Call<'_>, pick: &Pick) -> Outcome<(Vec<Info>, Vec<Failure>)> {
     let (namespace, _) = call.namespace()?;
-    if !pick.files.is_empty() {
+    if pick.has_files() {
         if !pick.args.is_empty() && !pick.local {
             return failed(
                 "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well",
@@ -365,11 +373,33 @@ fn of_files(call: &Call<'_>, pick: &Pick) -> Outcome<(Vec<Info>, Vec<Failure>)> 
 /// If a file cannot be read, a kind is unknown, or a namespace is not the one that was named.
 pub(crate) fn read(call: &Call<'_>, pick: &Pick) -> Outcome<Vec<Info>> {
     let mut found = Vec::new();
-    for read in files::read(&pick.files, pick.recursive)? {
+    for read in objects(call, pick)? {
         if pick.validates {
             validate(&read)?;
         }
         found.push(info_of(call, read, pick.local)?);
+    }
+    Ok(found)
+}
+
+/// What the files hold, and what the kustomization builds.
+///
+/// # Errors
+/// If a file cannot be read, or the kustomization not be built.
+pub(crate) fn objects(call: &Call<'_>, pick: &Pick) -> Outcome<Vec<files::Read>> {
+    if !pick.files.is_empty() && !pick.kustomize.is_empty() {
+        return failed("only one of -f or -k can be specified");
+    }
+    if !pick.kustomize.is_empty() && pick.recursive {
+        return failed("the -R flag can't be used with -k");
+    }
+    let mut found = files::read(&pick.files, pick.recursive)?;
+    if !pick.kustomize.is_empty() {
+        let settings = Settings { env: call.world.env, is_unrestricted: false };
+        let built = kustomize::build(&pick.kustomize, &settings)?;
+        let source = pick.kustomize.clone();
+        found
+            .extend(built.into_iter().map(|object| files::Read { object, source: source.clone() }));
     }
     Ok(found)
 }

@@ -135,9 +135,9 @@ pub(crate) fn with_source(failure: Failure, verb: &str, source: &str) -> Failure
     }
 }
 
-/// Refuses what needs `-f` or `-k` and got neither, and a kustomization, which is built elsewhere.
+/// Refuses what needs `-f` or `-k` and got neither, or both.
 pub(crate) fn needs_files(call: &Call<'_>) -> Outcome {
-    if call.list("filename").is_empty() && call.text("kustomize").is_empty() {
+    if !call.has_files() {
         return failed(NO_FILES);
     }
     if !call.list("filename").is_empty() && !call.text("kustomize").is_empty() {

@@ -73,7 +73,7 @@ fn view(call: &Call<'_>) -> Outcome {
             ));
         }
     };
-    if call.args().is_empty() && call.list("filename").is_empty() {
+    if call.args().is_empty() && !call.has_files() {
         return failed(write::NO_RESOURCES);
     }
     let pick = Pick::of(call, call.args());
@@ -130,7 +130,7 @@ fn put(call: &Call<'_>, info: &mut Info, current: Value, text: &str) -> Outcome 
 }
 
 fn edit(call: &Call<'_>) -> Outcome {
-    if call.args().is_empty() && call.list("filename").is_empty() {
+    if call.args().is_empty() && !call.has_files() {
         return failed(write::NO_RESOURCES);
     }
     let infos = select::all_infos(call, &Pick::of(call, call.args()))?;

@@ -53,7 +53,7 @@ fn run(call: &Call<'_>) -> Outcome {
     let pick = Pick { args: Vec::new(), ..Pick::of(call, &[]) };
     let mut failures = Vec::new();
     let mut infos = Vec::new();
-    for read in crate::files::read(&pick.files, pick.recursive)? {
+    for read in select::objects(call, &pick)? {
         let valid = if pick.validates { select::validate(&read) } else { Ok(()) };
         match valid.and_then(|()| select::info_of(call, read, false)) {
             Ok(info) => infos.push(info),

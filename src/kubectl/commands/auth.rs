@@ -315,7 +315,7 @@ fn who_am_i(call: &Call<'_>) -> Outcome {
 }
 
 fn reconcile(call: &Call<'_>) -> Outcome {
-    if call.list("filename").is_empty() && call.text("kustomize").is_empty() {
+    if !call.has_files() {
         return failed(write::NO_FILES);
     }
     let printer = Printer::of(call, false)?;

@@ -49,7 +49,7 @@ const TRIES_MAX: usize = 10;
 fn modify(call: &Call<'_>, words: [&str; 4], said: &str) -> Outcome {
     let printer = Printer::of(call, false)?;
     let mut args = call.args().to_vec();
-    if args.is_empty() && call.list("filename").is_empty() && call.text("kustomize").is_empty() {
+    if args.is_empty() && !call.has_files() {
         return failed("one or more CSRs must be specified as <name> or -f <filename>");
     }
     if !args.is_empty() {

@@ -61,7 +61,7 @@ fn run(call: &Call<'_>) -> Outcome {
     }
     let mut gone = Vec::new();
     let ignores = call.is("ignore-not-found")
-        || pick.all && pick.files.is_empty()
+        || pick.all && !pick.has_files()
         || !pick.selector.is_empty()
         || !pick.field_selector.is_empty();
     if named.is_empty() && failures.is_empty() {
@@ -147,7 +147,7 @@ fn check(call: &Call<'_>, pick: &Pick) -> Outcome {
     if pick.all && !pick.field_selector.is_empty() {
         return failed("cannot set --all and --field-selector at the same time");
     }
-    if pick.args.is_empty() && pick.files.is_empty() {
+    if pick.args.is_empty() && !pick.has_files() {
         let is_selective = pick.all || !pick.selector.is_empty() || !pick.field_selector.is_empty();
         return match is_selective {
             true => failed("at least one resource must be specified to use a selector"),
@@ -159,7 +159,7 @@ fn check(call: &Call<'_>, pick: &Pick) -> Outcome {
 
 /// What is to be deleted; named objects are not asked for first.
 fn found(call: &Call<'_>, pick: &mut Pick) -> Outcome<(Vec<Info>, Vec<Failure>)> {
-    if !pick.files.is_empty() {
+    if pick.has_files() {
         if !pick.args.is_empty() {
             return failed(
                 "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well",

@@ -25,7 +25,7 @@ pub(crate) static COMMAND: Command = Command {
 fn run(call: &Call<'_>) -> Outcome {
     let mut pick = Pick::of(call, call.args());
     pick.all = true;
-    if pick.args.is_empty() && pick.files.is_empty() && call.text("kustomize").is_empty() {
+    if pick.args.is_empty() && !pick.has_files() {
         return failed(
             "You must specify the type of resource to describe. Use \"kubectl api-resources\" for a complete list of supported resources.\n",
         );

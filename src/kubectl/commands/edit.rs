@@ -30,7 +30,7 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 fn run(call: &Call<'_>) -> Outcome {
-    if call.args().is_empty() && call.list("filename").is_empty() {
+    if call.args().is_empty() && !call.has_files() {
         return failed(write::NO_RESOURCES);
     }
     let pick = Pick { all: true, ..Pick::of(call, call.args()) };

@@ -61,7 +61,7 @@ fn run(call: &Call<'_>) -> Outcome {
     let printer = Printer::of(call, true)?;
     let mut pick = Pick::of(call, call.args());
     pick.all = true;
-    if call.args().is_empty() && pick.files.is_empty() {
+    if call.args().is_empty() && !pick.has_files() {
         out::tell(
             "You must specify the type of resource to get. Use \"kubectl api-resources\" for a complete list of supported resources.\n",
         );
@@ -114,7 +114,7 @@ fn tables(call: &Call<'_>, pick: &Pick, is_wide: bool) -> Outcome {
     let (namespace, _) = call.namespace()?;
     let mut found: Vec<(Rc<Resource>, Value)> = Vec::new();
     let mut failures = Vec::new();
-    if pick.files.is_empty() {
+    if !pick.has_files() {
         for target in select::targets(call, pick)? {
             let resource = Rc::clone(target.resource());
             match table(call, pick, &target, &namespace) {
@@ -300,9 +300,9 @@ fn natural(a: &str, b: &str) -> std::cmp::Ordering {
 /// Objects in one of the other forms: one alone, or all as a list.
 fn generic(call: &Call<'_>, pick: &Pick, printer: &Printer) -> Outcome {
     let (mut infos, mut failures) =
-        select::infos(call, pick).map_err(|failure| match pick.files.is_empty() {
-            true => failure,
-            false => failure.bare(),
+        select::infos(call, pick).map_err(|failure| match pick.has_files() {
+            true => failure.bare(),
+            false => failure,
         })?;
     if call.is("ignore-not-found") {
         failures.retain(|failure| !failure.is_not_found());

@@ -16,9 +16,9 @@ use crate::watch::follow;
 
 /// Lists and follows one type.
 pub(crate) fn get(call: &Call<'_>, pick: &Pick, printer: Option<&Printer>) -> Outcome {
-    let targets = match pick.files.is_empty() {
-        true => select::targets(call, pick)?,
-        false => {
+    let targets = match pick.has_files() {
+        false => select::targets(call, pick)?,
+        true => {
             let read = select::read(call, pick)?;
             read.into_iter().map(|info| Target::Named(info.resource, info.name)).collect()
         }

@@ -55,7 +55,7 @@ fn run(call: &Call<'_>, verb: &str, field: &str) -> Outcome {
     let noun = if verb == "label" { "label" } else { "annotation" };
     let (resources, pairs) = divide(call, noun)?;
     let printer = Printer::of(call, false)?;
-    let has_files = !call.list("filename").is_empty();
+    let has_files = call.has_files();
     if call.is("local") && !has_files {
         return failed("one or more files must be specified as -f pod.yaml or --filename=pod.json");
     }

@@ -58,7 +58,7 @@ fn run(call: &Call<'_>) -> Outcome {
     };
     let patch = wire::yaml::parse_one(&text)
         .map_err(|error| Failure::Message(format!("unable to parse {text:?}: yaml: {error}")))?;
-    if call.args().is_empty() && call.list("filename").is_empty() {
+    if call.args().is_empty() && !call.has_files() {
         return failed(write::NO_RESOURCES);
     }
     let printer = Printer::of(call, false)?;

@@ -80,7 +80,7 @@ static HISTORY: Command = Command {
 
 /// What a rollout is asked of.
 pub(super) fn infos(call: &Call<'_>) -> Outcome<Vec<Info>> {
-    if call.args().is_empty() && call.list("filename").is_empty() {
+    if call.args().is_empty() && !call.has_files() {
         return failed("required resource not specified");
     }
     let pick = Pick { all: true, ..Pick::of(call, call.args()) };

@@ -40,7 +40,7 @@ fn run(call: &Call<'_>) -> Outcome {
     if call.int("current-replicas") < -1 {
         return failed("The --current-replicas must specify an integer of -1 or greater");
     }
-    if call.args().is_empty() && call.list("filename").is_empty() {
+    if call.args().is_empty() && !call.has_files() {
         return failed(write::NO_RESOURCES);
     }
     let printer = Printer::of(call, false)?;
@@ -124,7 +124,7 @@ fn autoscale(call: &Call<'_>) -> Outcome {
             "--max=MAXPODS must be larger or equal to --min=MINPODS, max: {max}, min: {min}"
         ));
     }
-    if call.args().is_empty() && call.list("filename").is_empty() {
+    if call.args().is_empty() && !call.has_files() {
         return failed(write::NO_RESOURCES);
     }
     let pick = Pick::of(call, call.args());

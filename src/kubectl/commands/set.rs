@@ -121,7 +121,7 @@ pub(crate) fn pod_spec(kind: &str) -> &'static str {
 /// The objects that arguments or files name.
 pub(super) fn infos(call: &Call<'_>, args: &[String]) -> Outcome<Vec<Info>> {
     let pick = Pick::of(call, args);
-    if args.is_empty() && pick.files.is_empty() {
+    if args.is_empty() && !pick.has_files() {
         return failed(write::NO_RESOURCES);
     }
     select::all_infos(call, &pick)
@@ -203,7 +203,7 @@ fn divide(call: &Call<'_>) -> (Vec<String>, Vec<String>) {
 
 fn image(call: &Call<'_>) -> Outcome {
     let (names, pairs) = divide(call);
-    if names.is_empty() && call.list("filename").is_empty() {
+    if names.is_empty() && !call.has_files() {
         return failed(write::NO_RESOURCES);
     }
     if pairs.is_empty() {

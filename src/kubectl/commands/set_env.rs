@@ -48,7 +48,7 @@ fn run(call: &Call<'_>) -> Outcome {
             names.push(arg.clone());
         }
     }
-    if names.is_empty() && call.list("filename").is_empty() {
+    if names.is_empty() && !call.has_files() {
         return failed(
             "one or more resources must be specified as <resource> <name> or <resource>/<name>",
         );

@@ -81,7 +81,7 @@ fn run(call: &Call<'_>) -> Outcome {
         ..0 => wait::AGES,
         nanos => std::time::Duration::from_nanos(nanos.unsigned_abs()),
     };
-    if call.args().is_empty() && call.list("filename").is_empty() {
+    if call.args().is_empty() && !call.has_files() {
         return failed(crate::write::NO_RESOURCES);
     }
     let printer = Printer::of(call, false)?;
@@ -106,7 +106,7 @@ fn run(call: &Call<'_>) -> Outcome {
 
 /// What is named, whether it exists or not; what is selected, as it is.
 fn named(call: &Call<'_>, pick: &Pick) -> Outcome<Vec<Info>> {
-    if !pick.files.is_empty() {
+    if pick.has_files() {
         return select::read(call, pick);
     }
     let targets = select::targets(call, pick)?;

@@ -77,10 +77,7 @@ pub(super) const GENERATOR: &[&[Flag]] = &[
 
 fn run(call: &Call<'_>) -> Outcome {
     let raw = call.text("raw");
-    if call.list("filename").is_empty()
-        && call.text("kustomize").is_empty()
-        && !call.args().is_empty()
-    {
+    if !call.has_files() && !call.args().is_empty() {
         return call.usage(&format!("Unexpected args: [{}]", call.args().join(" ")));
     }
     write::needs_files(call)?;
