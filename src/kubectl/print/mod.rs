@@ -4,6 +4,7 @@ pub(crate) mod columns;
 pub(crate) mod jsonpath;
 pub(crate) mod table;
 pub(crate) mod tabs;
+mod template;
 
 use std::cell::Cell;
 
@@ -16,6 +17,7 @@ use crate::out;
 use crate::select::{Info, guessed};
 use columns::Columns;
 use jsonpath::JsonPath;
+use template::Template;
 
 /// How objects are printed.
 pub(crate) enum Form {
@@ -28,6 +30,7 @@ pub(crate) enum Form {
         as_json: bool,
     },
     Columns(Columns),
+    Template(Template),
     /// The server's table, with all its columns.
     Table,
 }
@@ -40,7 +43,7 @@ pub(crate) struct Printer {
     n_printed: Cell<usize>,
 }
 
-const NO_TEMPLATES: &str = "go templates are not supported by this version of k3rs yet";
+const NO_TEMPLATE: &str = "template format specified but no template given";
 const FORMATS: &str = "custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,template,templatefile,yaml";
 
 impl Printer {
@@ -64,24 +67,29 @@ impl Printer {
             })
         };
         let form = match name {
-            "" if from_template.is_some() => return failed(NO_TEMPLATES),
-            "" => return Ok(None),
+            "" if from_template.is_none() => return Ok(None),
             "json" => Form::Json,
             "yaml" => Form::Yaml,
             "name" => Form::Name,
             "wide" if has_tables => Form::Table,
             "jsonpath" | "jsonpath-as-json" => {
-                let text = needs("template format specified but no template given")?;
+                let text = needs(NO_TEMPLATE)?;
                 jsonpath_form(text, name == "jsonpath-as-json")?
             }
             "jsonpath-file" => {
-                let path = needs("template format specified but no template given")?;
+                let path = needs(NO_TEMPLATE)?;
                 let text =
                     file(&path).map_err(|why| format!("error reading --template {path}, {why}"))?;
                 jsonpath_form(text, false)?
             }
-            "go-template" | "template" | "go-template-file" | "templatefile" => {
-                return failed(NO_TEMPLATES);
+            "" | "go-template" | "template" => {
+                Form::Template(Template::parse(needs(NO_TEMPLATE)?)?)
+            }
+            "go-template-file" | "templatefile" => {
+                let path = needs(NO_TEMPLATE)?;
+                let text = file(&path)
+                    .map_err(|why| format!("error reading --template {path}, {why}\n"))?;
+                Form::Template(Template::parse(text)?)
             }
             "custom-columns" => {
                 let spec = needs("custom-columns format specified but no custom columns given")?;
@@ -139,6 +147,7 @@ impl Printer {
                 })?);
             }
             Form::Columns(columns) => columns.print(object)?,
+            Form::Template(template) => template.print(object, self.fills)?,
             Form::Table => {}
         }
         Ok(())
