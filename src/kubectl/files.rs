@@ -61,6 +61,17 @@ pub(crate) fn read(names: &[String], recursive: bool) -> Outcome<Vec<Read>> {
     Ok(found)
 }
 
+/// Looks whether everything is there that is not read elsewhere.
+///
+/// # Errors
+/// What is not.
+pub(crate) fn check(names: &[String], recursive: bool) -> Outcome {
+    let is_path = |name: &&String| {
+        *name != "-" && !name.starts_with("http://") && !name.starts_with("https://")
+    };
+    names.iter().filter(is_path).try_for_each(|path| files(path, recursive).map(|_| ()))
+}
+
 fn files(path: &str, recursive: bool) -> Outcome<Vec<PathBuf>> {
     let mut paths = vec![PathBuf::from(path)];
     if rt::fs::metadata(path).is_err() && path.contains(['*', '?', '[']) {

@@ -382,17 +382,29 @@ pub(crate) fn read(call: &Call<'_>, pick: &Pick) -> Outcome<Vec<Info>> {
     Ok(found)
 }
 
+/// Refuses files that are not there, and a kustomization beside them.
+///
+/// # Errors
+/// Those.
+pub(crate) fn check(pick: &Pick) -> Outcome {
+    if pick.kustomize.is_empty() {
+        return files::check(&pick.files, pick.recursive);
+    }
+    if !pick.files.is_empty() {
+        return failed("only one of -f or -k can be specified");
+    }
+    match pick.recursive {
+        true => failed("the -k flag can't be used with -f or -R"),
+        false => Ok(()),
+    }
+}
+
 /// What the files hold, and what the kustomization builds.
 ///
 /// # Errors
 /// If a file cannot be read, or the kustomization not be built.
 pub(crate) fn objects(call: &Call<'_>, pick: &Pick) -> Outcome<Vec<files::Read>> {
-    if !pick.files.is_empty() && !pick.kustomize.is_empty() {
-        return failed("only one of -f or -k can be specified");
-    }
-    if !pick.kustomize.is_empty() && pick.recursive {
-        return failed("the -R flag can't be used with -k");
-    }
+    check(pick)?;
     let mut found = files::read(&pick.files, pick.recursive)?;
     if !pick.kustomize.is_empty() {
         let settings = Settings { env: call.world.env, is_unrestricted: false };

@@ -144,7 +144,7 @@ pub(crate) fn needs_files(call: &Call<'_>) -> Outcome {
         return failed("only one of -f or -k can be specified");
     }
     if !call.text("kustomize").is_empty() && call.is("recursive") {
-        return failed("the -R flag can't be used with -k");
+        return failed("the -k flag can't be used with -f or -R");
     }
     Ok(())
 }

@@ -69,6 +69,7 @@ fn run(call: &Call<'_>) -> Outcome {
             "Required resource not specified.\nUse \"kubectl explain <resource>\" for a detailed description of that resource (e.g. kubectl explain pods).",
         );
     }
+    select::check(&pick)?;
     if call.is("watch") || call.is("watch-only") {
         return super::get_watch::get(call, &pick, printer.as_ref());
     }
