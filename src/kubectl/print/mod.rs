@@ -56,7 +56,7 @@ impl Printer {
         };
         let from_template =
             (!call.text("template").is_empty()).then(|| call.text("template").to_owned());
-        let argument = argument.or(from_template.clone());
+        let argument = argument.filter(|it| !it.is_empty()).or(from_template.clone());
         let needs = |what: &str| argument.clone().ok_or_else(|| Failure::Message(what.to_owned()));
         let file = |path: &str| {
             rt::fs::read_small_text(path).map_err(|error| match error.io_kind() {
