@@ -2,8 +2,10 @@
 
 use std::cell::OnceCell;
 
+use api::Lens;
+
 use crate::discovery::Mapper;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, failed};
 use crate::flags::Flag;
 use crate::kubeconfig::Kubeconfig;
 pub(crate) use crate::line::DryRun;
@@ -110,6 +112,9 @@ impl<'a> Call<'a> {
     pub(crate) fn rest(&self) -> Outcome<&Rest> {
         if self.rest.get().is_none() {
             let rest = Rest::new(&self.line, self.config()?)?;
+            if self.is("match-server-version") {
+                same_version(&rest)?;
+            }
             let _ = self.rest.set(rest);
         }
         self.rest.get().ok_or(Failure::Exit(1))
@@ -142,5 +147,14 @@ impl<'a> Call<'a> {
             }
             named => Ok((named.to_owned(), true)),
         }
+    }
+}
+
+/// For `--match-server-version`.
+fn same_version(rest: &Rest) -> Outcome {
+    let (tree, own) = (rest.get("/version")?, stdx::version::VERSION);
+    match tree.str("gitVersion") {
+        theirs if theirs == own => Ok(()),
+        theirs => failed(format!("server version ({theirs}) differs from client version ({own})")),
     }
 }

@@ -36,6 +36,10 @@ pub(crate) fn edit(call: &Call<'_>, objects: &[Value], complaint: &str) -> Outco
     let complaint: String = complaint.lines().map(|line| format!("# {line}\n")).collect();
     let before = format!("{HEADER}{complaint}{body}");
     let path = temporary(if is_json { "json" } else { "yaml" });
+    let before = match call.is("windows-line-endings") {
+        true => before.replace('\n', "\r\n"),
+        false => before,
+    };
     rt::fs::write(&path, before.as_bytes(), 0o600)?;
     run(call, &path)?;
     let after = rt::fs::read_within(&path, FILE_MAX_BYTES)?;

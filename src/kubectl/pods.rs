@@ -5,8 +5,8 @@ use stdx::Arrange;
 
 use crate::call::Call;
 use crate::failure::{Outcome, failed};
-use crate::out;
 use crate::select::{self, Info, Pick};
+use crate::{out, wait};
 
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
@@ -79,13 +79,34 @@ pub(crate) fn target(call: &Call<'_>, args: &[String]) -> Outcome<Info> {
     }
 }
 
-/// The one pod to talk to.
+/// The one pod to talk to. Where there is none yet it is waited for, as long as `--pod-running-timeout` says.
 pub(crate) fn first(call: &Call<'_>, args: &[String]) -> Outcome<Value> {
     let info = target(call, args)?;
-    let pods = of(call, &info)?;
+    let mut pods = of(call, &info)?;
+    if pods.is_empty() && info.resource.kind != "Pod" {
+        await_any(call, &info.namespace, &selector(&info)?)?;
+        pods = of(call, &info)?;
+    }
     match pods.into_iter().next() {
         Some(pod) => Ok(pod),
         None => failed(format!("no pods found in {}", info.resource.plural)),
+    }
+}
+
+/// Waits until there is a pod with these labels.
+///
+/// # Errors
+/// If `--pod-running-timeout` is over before.
+pub(crate) fn await_any(call: &Call<'_>, namespace: &str, selector: &str) -> Outcome {
+    let Some(timeout) = call.duration("pod-running-timeout") else {
+        return failed("--pod-running-timeout must be higher than zero");
+    };
+    let pick = Pick { selector: selector.to_owned(), ..Pick::default() };
+    let resource = call.mapper()?.find(call.rest()?, "pods")?;
+    let until = &mut |pod: Option<&Value>| Ok(pod.is_some());
+    match wait::picked(call, &resource, namespace, &pick, timeout, until)? {
+        true => Ok(()),
+        false => failed("timed out waiting for the condition"),
     }
 }
 

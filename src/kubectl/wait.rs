@@ -5,6 +5,7 @@ use std::time::Duration;
 use api::{Lens, LensMut, Value};
 
 use crate::call::Call;
+use crate::discovery::Resource;
 use crate::failure::{Failure, Outcome, failed};
 use crate::select::{Info, Pick, list_query};
 use crate::watch;
@@ -24,12 +25,24 @@ pub(crate) fn follow(
     timeout: Duration,
     until: &mut Until<'_>,
 ) -> Outcome<bool> {
-    let rest = call.rest()?;
     let pick = Pick { field_selector: format!("metadata.name={}", info.name), ..Pick::default() };
-    let list = info.resource.path(&info.namespace, "");
+    picked(call, &info.resource, &info.namespace, &pick, timeout, until)
+}
+
+/// The same for objects that selectors pick; at first only one of them is looked at.
+pub(crate) fn picked(
+    call: &Call<'_>,
+    resource: &Resource,
+    namespace: &str,
+    pick: &Pick,
+    timeout: Duration,
+    until: &mut Until<'_>,
+) -> Outcome<bool> {
+    let rest = call.rest()?;
+    let list = resource.path(namespace, "");
     let work = async {
         loop {
-            let query = list_query(&pick, &[]);
+            let query = list_query(pick, &[]);
             let mut response = rest
                 .open(http::Method::Get, &format!("{list}{query}"), "application/json", None)
                 .await?;
@@ -39,14 +52,14 @@ pub(crate) fn follow(
             let mut first = tree.list("items").first().cloned();
             if let Some(object) = &mut first {
                 // Items of lists do not say what they are.
-                object.set_default("kind", info.resource.kind.as_str());
-                object.set_default("apiVersion", info.resource.api_version());
+                object.set_default("kind", resource.kind.as_str());
+                object.set_default("apiVersion", resource.api_version());
             }
             if until(first.as_ref())? {
                 return Ok(());
             }
             let version = tree.str("metadata.resourceVersion").to_owned();
-            let query = list_query(&pick, &[("resourceVersion", &version), ("watch", "true")]);
+            let query = list_query(pick, &[("resourceVersion", &version), ("watch", "true")]);
             let mut is_done = false;
             let followed = watch::follow(
                 rest,

@@ -33,8 +33,11 @@ pub(crate) static COMMAND: Command = Command {
             switch("force", "Delete and create again what cannot be changed"),
             switch("force-conflicts", "Take over the fields of other managers"),
             int("grace-period", "-1", "Seconds to end gracefully"),
-            switched_on("openapi-patch", "Lists are merged by the types of the kinds"),
-            switched_on("overwrite", "What was changed meanwhile is changed back"),
+            switched_on(
+                "openapi-patch",
+                "Taken and not used: built-in types say how lists are merged",
+            ),
+            switched_on("overwrite", "What was changed meanwhile is changed back; only true"),
             switch("prune", "Delete what was applied before and is not any more"),
             array("prune-allowlist", "Types to prune, as group/version/Kind"),
             switch("server-side", "The server applies"),
@@ -102,6 +105,9 @@ fn check(call: &Call<'_>) -> Outcome {
     }
     if call.is("force") && call.is("server-side") {
         return failed("--force cannot be used with --server-side");
+    }
+    if !call.is("overwrite") {
+        return failed("--overwrite=false is not supported by this version of k3rs");
     }
     if !call.text("applyset").is_empty() {
         return failed("--applyset is not supported by this version of k3rs yet");

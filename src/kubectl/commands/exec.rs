@@ -42,6 +42,9 @@ fn run(call: &Call<'_>) -> Outcome {
     if command.is_empty() {
         return failed("you must specify at least one command for the container");
     }
+    if call.nanos("pod-running-timeout") <= 0 {
+        return call.usage("--pod-running-timeout must be higher than zero");
+    }
     let pod = pods::first(call, &args[..args.len().min(1)])?;
     let phase = pod.str("status.phase");
     if matches!(phase, "Succeeded" | "Failed") {

@@ -116,7 +116,11 @@ fn logs(call: &Call<'_>) -> Outcome<Vec<Log>> {
         "" => {
             let args = &call.args()[..1];
             let info = pods::target(call, args)?;
-            let all = pods::of(call, &info)?;
+            let mut all = pods::of(call, &info)?;
+            if all.is_empty() && !call.is("all-pods") {
+                pods::await_any(call, &info.namespace, &pods::selector(&info)?)?;
+                all = pods::of(call, &info)?;
+            }
             let n_pods = all.len();
             let word = &args[0];
             match call.is("all-pods") {

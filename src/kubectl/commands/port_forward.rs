@@ -104,7 +104,12 @@ fn pods(call: &Call<'_>, info: &Info) -> Outcome<Vec<Value>> {
     }
     let pick = Pick { selector, ..Pick::default() };
     let resource = call.mapper()?.find(call.rest()?, "pods")?;
-    let mut pods = select::items(&resource, select::list(call, &resource, &info.namespace, &pick)?);
+    let list = || select::list(call, &resource, &info.namespace, &pick);
+    let mut pods = select::items(&resource, list()?);
+    if pods.is_empty() {
+        crate::pods::await_any(call, &info.namespace, &pick.selector)?;
+        pods = select::items(&resource, list()?);
+    }
     pods.arrange_by_key(|pod| {
         (pod.str("spec.nodeName").is_empty(), pod.str("status.phase") != "Running")
     });
