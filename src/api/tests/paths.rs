@@ -12,8 +12,8 @@ const CALLS: &[&str] = &[
     ".remove(",
 ];
 
-/// Rooms that read kinds which are not in code: an ingress's definitions.
-const FOREIGN: &[&str] = &["routes", "ingress"];
+/// Rooms that read kinds which are not in code: the definitions of an ingress and of charts.
+const FOREIGN: &[&str] = &["routes", "ingress", "helm"];
 
 /// Paths in calls, of those that begin at an object's root.
 fn paths(text: &str) -> OrdSet<&str> {

@@ -36,7 +36,7 @@ impl World for Nowhere {
 
 fn render(text: &str) -> (Result<String, String>, Vec<Asked>) {
     let engine = Engine::new(&Nowhere);
-    let bounds = Bounds { steps_max: 700_000, bytes_max: 8 << 20, depth_max: 300 };
+    let bounds = Bounds { steps_max: 2_500_000, bytes_max: 8 << 20, depth_max: 300 };
     let heap = Heap::new(bounds);
     let mut set = Set::new();
     let done = set.parse("t", text, &engine).and_then(|()| {
