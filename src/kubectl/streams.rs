@@ -22,7 +22,8 @@ const REFUSAL_MAX_BYTES: usize = 64 << 10;
 /// What the server says; a command that ended with a code gives that as the exit code.
 pub(crate) fn run(call: &Call<'_>, target: &str, wanted: Wanted) -> Outcome {
     let rest = call.rest()?;
-    let is_websocket = call.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS") != "false";
+    // Over WebSockets the outcome is lost as yet where the peer closes first.
+    let is_websocket = call.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS") == "true";
     rt::block_on(async {
         let attached = match dial(rest, target, wanted, is_websocket).await? {
             Some(attached) => attached,
