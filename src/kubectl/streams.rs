@@ -21,19 +21,24 @@ const REFUSAL_MAX_BYTES: usize = 64 << 10;
 /// # Errors
 /// What the server says; a command that ended with a code gives that as the exit code.
 pub(crate) fn run(call: &Call<'_>, target: &str, wanted: Wanted) -> Outcome {
+    rt::block_on(async { copy(open(call, target, wanted).await?, wanted).await })
+}
+
+/// Opens the streams of `target`.
+///
+/// # Errors
+/// What the server says.
+pub(crate) async fn open(call: &Call<'_>, target: &str, wanted: Wanted) -> Outcome<Attached> {
     let rest = call.rest()?;
     // Over WebSockets the outcome is lost as yet where the peer closes first.
     let is_websocket = call.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS") == "true";
-    rt::block_on(async {
-        let attached = match dial(rest, target, wanted, is_websocket).await? {
-            Some(attached) => attached,
-            None => match dial(rest, target, wanted, false).await? {
-                Some(attached) => attached,
-                None => return failed("unable to upgrade connection: the server refused it"),
-            },
-        };
-        copy(attached, wanted).await
-    })
+    if let Some(attached) = dial(rest, target, wanted, is_websocket).await? {
+        return Ok(attached);
+    }
+    match dial(rest, target, wanted, false).await? {
+        Some(attached) => Ok(attached),
+        None => failed("unable to upgrade connection: the server refused it"),
+    }
 }
 
 /// Dials once; `None` where the server does not know WebSockets for this.
@@ -139,7 +144,7 @@ async fn copy_output(mut reader: http::io::BoxRead, is_error: bool) {
 }
 
 /// What a command's end means.
-fn outcome(status: &[u8]) -> Outcome {
+pub(crate) fn outcome(status: &[u8]) -> Outcome {
     let Ok(tree) = serde_json::from_slice::<Value>(status) else {
         return match String::from_utf8_lossy(status).trim() {
             "" => Ok(()),

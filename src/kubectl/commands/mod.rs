@@ -3,11 +3,13 @@
 mod api_resources;
 mod applied;
 pub(crate) mod apply;
+mod attach;
 mod auth;
 mod certificate;
 mod cluster_info;
 mod completion;
 mod config;
+mod cp;
 pub(crate) mod create;
 pub(crate) mod delete;
 mod describe;
@@ -67,8 +69,10 @@ pub(crate) static ROOT: Command = Command {
         &taint::COMMAND,
         &describe::COMMAND,
         &logs::COMMAND,
+        &attach::COMMAND,
         &exec::COMMAND,
         &port_forward::COMMAND,
+        &cp::COMMAND,
         &auth::COMMAND,
         &events::COMMAND,
         &diff::COMMAND,
