@@ -168,7 +168,10 @@ impl WebSocket {
             .max_frame_size(Some(message_max_bytes));
         let stream = WebSocketStream::from_raw_socket(io, role, Some(config)).await;
         let (sender, receiver) = stream.split();
-        WebSocket { sender: Sender(sender), receiver: Receiver(receiver) }
+        WebSocket {
+            sender: Sender(sender),
+            receiver: Receiver { inner: receiver, is_closing: false },
+        }
     }
 
     /// A server's WebSocket over a stream whose handshake others did.
@@ -218,7 +221,11 @@ impl Sender {
 }
 
 /// The receiving half. PINGs are answered while it is read.
-pub struct Receiver(WebSocketReceiver<Io>);
+pub struct Receiver {
+    inner: WebSocketReceiver<Io>,
+    /// The peer has said that it closes: however the connection ends now, it has said everything.
+    is_closing: bool,
+}
 
 impl Receiver {
     /// The next message; `None` when the peer closed the WebSocket.
@@ -234,13 +241,16 @@ impl Receiver {
 
     /// The next sign of life: a message, or `None` inside for a PING, a PONG and the like.
     pub(crate) async fn next_sign(&mut self) -> Option<Result<Option<Message>>> {
-        let message = match self.0.next().await? {
+        let message = match self.inner.next().await? {
             Ok(Raw::Binary(bytes)) => Message::Binary(bytes.into()),
             Ok(Raw::Text(text)) => Message::Text(text.as_str().to_owned()),
             // The closing handshake goes on while the stream is read to its end.
-            Ok(Raw::Ping(_) | Raw::Pong(_) | Raw::Frame(_) | Raw::Close(_)) => {
+            Ok(Raw::Close(_)) => {
+                self.is_closing = true;
                 return Some(Ok(None));
             }
+            Ok(Raw::Ping(_) | Raw::Pong(_) | Raw::Frame(_)) => return Some(Ok(None)),
+            Err(_) if self.is_closing => return None,
             Err(error) => return Some(Err(error).context(|| "receive a WebSocket message")),
         };
         Some(Ok(Some(message)))

@@ -107,7 +107,13 @@ fn warned(call: &Call<'_>) -> Outcome {
     }
 }
 
+/// Commands of kubectl that are not in this version.
+const LATER: &[&str] = &["alpha", "debug", "proxy"];
+
 fn unknown(word: &str) -> Failure {
+    if LATER.contains(&word) {
+        return Failure::Message(format!("kubectl {word} is not in this version of k3rs"));
+    }
     let mut text = format!("error: unknown command {word:?} for \"kubectl\"");
     let near = |name: &str| distance(word, name) <= 2 || name.starts_with(&word.to_lowercase());
     let names: Vec<&str> = ROOT.subs.iter().map(|sub| sub.name).filter(|name| near(name)).collect();

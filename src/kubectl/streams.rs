@@ -30,8 +30,7 @@ pub(crate) fn run(call: &Call<'_>, target: &str, wanted: Wanted) -> Outcome {
 /// What the server says.
 pub(crate) async fn open(call: &Call<'_>, target: &str, wanted: Wanted) -> Outcome<Attached> {
     let rest = call.rest()?;
-    // Over WebSockets the outcome is lost as yet where the peer closes first.
-    let is_websocket = call.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS") == "true";
+    let is_websocket = call.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS") != "false";
     if let Some(attached) = dial(rest, target, wanted, is_websocket).await? {
         return Ok(attached);
     }
