@@ -108,6 +108,9 @@ def total(results):
 def main():
     binary, chosen = os.path.realpath(sys.argv[1]), sys.argv[2:]
     topics = sorted(path.stem for path in pathlib.Path(HERE / "faults").glob("*.py") if not path.stem.startswith("_"))
+    # The folder is the first place where programs beside the topics look for modules: one found `operator` there.
+    shadowing = [topic for topic in topics if topic in sys.stdlib_module_names]
+    assert not shadowing, f"topics named as modules of Python: {shadowing}"
     wanted = {}
     for word in chosen:
         topic, _, test = word.partition(".")
