@@ -11,7 +11,6 @@ pub mod paths;
 pub mod pki;
 pub mod role;
 pub mod rotation;
-mod scrypt;
 pub mod secrets_encryption;
 pub mod settings;
 pub mod signer;

@@ -9,14 +9,16 @@ use api::status::Reason;
 use api::{Status, json};
 use client::Client;
 use rt::lock::Semaphore;
+use scrypt::Params;
 
-use crate::scrypt::{self, Cost};
 use crate::token;
 
 const NAMESPACE: &str = "kube-system";
 
 /// What new hashes cost. Passwords are 128 random bits, so that k3s's 2^15, which takes 32 MiB, would buy nothing.
 const COST: Cost = Cost { log_n: 12, r: 8, p: 1 };
+/// Up to which a hash is looked at: 64 MiB.
+const COST_MAX: Cost = Cost { log_n: 16, r: 8, p: 4 };
 const KEY_BYTES: usize = 64;
 const SALT_BYTES: usize = 8;
 /// A password, as its header may be long.
@@ -24,6 +26,14 @@ const PASSWORD_MAX_BYTES: usize = 256;
 const NAME_MAX_BYTES: usize = 253 - NODE_PASSWORD_SUFFIX.len();
 /// Hashes computed at the same time: each takes megabytes.
 const HASHES_MAX: usize = 1;
+
+/// How much work a hash takes: the binary logarithm of the rounds, the size of blocks and their number.
+#[derive(Clone, Copy)]
+struct Cost {
+    log_n: u8,
+    r: u32,
+    p: u32,
+}
 
 /// Names that nodes have and may get.
 pub(crate) struct Claims {
@@ -106,19 +116,23 @@ fn hash(password: &str) -> String {
 }
 
 fn format(password: &str, salt: &[u8], cost: Cost) -> Option<String> {
-    let mut key = [0; KEY_BYTES];
-    scrypt::derive(password.as_bytes(), salt, cost, &mut key)?;
-    let (salt, key) = (wire::hex::encode(salt), wire::base64::encode(&key));
     let Cost { log_n, r, p } = cost;
+    if log_n == 0 || log_n > COST_MAX.log_n || r > COST_MAX.r || p > COST_MAX.p {
+        return None;
+    }
+    let mut key = [0; KEY_BYTES];
+    let params = Params::new(log_n, r, p, KEY_BYTES).ok()?;
+    scrypt::scrypt(password.as_bytes(), salt, &params, &mut key).ok()?;
+    let (salt, key) = (wire::hex::encode(salt), wire::base64::encode(&key));
     Some(format!("$1:{salt}:{log_n}:{r}:{p}:{}", key.trim_end_matches('=')))
 }
 
 /// Whether a kept hash, by us or by k3s, is of this password.
 fn verify(kept: &str, password: &str) -> bool {
     let mut parts = kept.strip_prefix("$1:").unwrap_or("").splitn(5, ':');
-    let number = |text: Option<&str>| text.and_then(|text| text.parse().ok());
     let salt = parts.next().and_then(unhex);
-    let cost = (number(parts.next()), number(parts.next()), number(parts.next()));
+    let mut number = || parts.next().and_then(|text| text.parse::<u32>().ok());
+    let cost = (number().and_then(|log_n| u8::try_from(log_n).ok()), number(), number());
     let (Some(salt), (Some(log_n), Some(r), Some(p))) = (salt, cost) else { return false };
     // The digests are compared, so that the time it takes tells nothing.
     let again = format(password, &salt, Cost { log_n, r, p });
@@ -138,7 +152,8 @@ mod tests {
     fn hashes_are_k3s_own() {
         let cost = Cost { log_n: 4, r: 8, p: 1 };
         let kept = format("secret", &[0, 1, 0xab], cost).unwrap();
-        assert!(kept.starts_with("$1:0001ab:4:8:1:") && !kept.ends_with('='), "{kept}");
+        let key = "GWx6VyoLlo6gX9ToHzHN2TSPYkfiCkJakaKZS696e7uSuUyJVIjxzsC52gDQpuvYGS4Jk+pm3nX89n3YZC0P+w";
+        assert_eq!(kept, format!("$1:0001ab:4:8:1:{key}"));
         assert!(verify(&kept, "secret"));
         assert!(!verify(&kept, "Secret"));
         assert!(verify(&hash("secret"), "secret"));
@@ -152,6 +167,21 @@ mod tests {
             "$1:00:4:8",
         ] {
             assert!(!verify(bad, "secret"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_would_cost_too_much_is_not_begun() {
+        for (log_n, r, p) in [
+            (17, 8, 1),
+            (15, 9, 1),
+            (15, 8, 5),
+            (0, 8, 1),
+            (15, 0, 1),
+            (15, 8, 0),
+            (u8::MAX, u32::MAX, u32::MAX),
+        ] {
+            assert_eq!(format("", b"", Cost { log_n, r, p }), None);
         }
     }
 

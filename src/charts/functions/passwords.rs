@@ -2,6 +2,7 @@
 
 use aes::Aes256;
 use aes::cipher::{BlockDecrypt, BlockEncrypt, KeyInit};
+use scrypt::Params;
 use template::{Run, Value};
 
 use super::text::{bytes, int, made, text};
@@ -36,7 +37,7 @@ pub(super) const TABLE: &[Entry] = &[
         engine.world.random(&mut drawn);
         drawn[6] = drawn[6] & 0x0f | 0x40;
         drawn[8] = drawn[8] & 0x3f | 0x80;
-        let digits = drawn.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let digits = wire::hex::encode(&drawn);
         let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
         made(run.heap, parts.join("-"))
     }),
@@ -145,7 +146,11 @@ fn derived(run: &Run<'_>, args: Given<'_>) -> Result<String, String> {
         let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
         [NAME, &length.to_be_bytes(), text].concat()
     };
-    let key = crate::bcrypt::scrypt(bytes(&args[2]), &part(bytes(&args[3])));
+    // Takes 32 MiB while it runs.
+    let params = Params::new(15, 8, 2, 64).map_err(|error| error.to_string())?;
+    let mut key = [0; 64];
+    scrypt::scrypt(bytes(&args[2]), &part(bytes(&args[3])), &params, &mut key)
+        .map_err(|error| error.to_string())?;
     let mut message = part(bytes(&args[4]));
     message.extend_from_slice(&counter.to_be_bytes());
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &key);
