@@ -12,12 +12,15 @@ use crate::link::{self, request_of};
 use crate::plan::{self, Surroundings};
 use crate::records::{self, PLAN_FILE};
 use crate::spec::{ContainerSpec, ExecSpec};
-use crate::state::{Shared, new_id};
+use crate::state::{SandboxEntry, Shared, Tables, new_id};
 use crate::status::{ContainerState, ContainerStatus, Event, ExitStatus, Id, SandboxState, Stats};
 use crate::stream::{self, ExecOutput, Output, Session};
 
 /// How long the kernel may take to end a killed process before we say that it hangs.
 const KILL_MAX: Duration = Duration::from_secs(30);
+
+/// How long a shim may take to take a container's root down: what its layer holds back may be written first.
+const REMOVE_MAX: Duration = Duration::from_secs(120);
 
 /// How long a container may take from the word to its program, as upstream's kubelet waits for runtimes.
 const START_MAX: Duration = Duration::from_secs(120);
@@ -81,7 +84,8 @@ async fn create_named(shared: &Arc<Shared>, sandbox: &str, spec: ContainerSpec) 
                         Some(created.pid),
                         None,
                     );
-                    saved
+                    // Who ends the sandbox has seen the container, or this sees that it ends.
+                    saved.and_then(|()| ready(&shared.tables(), &sandbox_id).map(drop))
                 }
                 Err(error) => Err(error),
             }
@@ -132,11 +136,7 @@ fn limit_log(id: &str, limits: Option<crate::LogLimits>) -> Option<Vec<u8>> {
 
 fn surroundings(shared: &Shared, sandbox: &str, id: &Id) -> Result<Surroundings> {
     let tables = shared.tables();
-    let entry =
-        tables.sandboxes.get(sandbox).context(|| format!("sandbox {sandbox} does not exist"))?;
-    if entry.status.state != SandboxState::Ready {
-        return Err(Error::new(format!("sandbox {sandbox} is not ready")));
-    }
+    let entry = ready(&tables, sandbox)?;
     Ok(Surroundings {
         id: id.clone(),
         sandbox: entry.status.id.clone(),
@@ -147,6 +147,16 @@ fn surroundings(shared: &Shared, sandbox: &str, id: &Id) -> Result<Surroundings>
         cgroup_parent: entry.status.cgroup_parent.clone(),
         log_directory: entry.status.log_directory.clone(),
     })
+}
+
+/// A sandbox that containers can be made in.
+fn ready<'a>(tables: &'a Tables, sandbox: &str) -> Result<&'a SandboxEntry> {
+    let entry = tables.sandboxes.get(sandbox);
+    let entry = entry.context(|| format!("sandbox {sandbox} does not exist"))?;
+    match entry.status.state {
+        SandboxState::Ready => Ok(entry),
+        SandboxState::NotReady => Err(Error::new(format!("sandbox {sandbox} is not ready"))),
+    }
 }
 
 fn target(frame_kind: u8, id: &str) -> Vec<u8> {
@@ -194,8 +204,8 @@ pub(crate) async fn start(shared: &Arc<Shared>, id: &str) -> Result<()> {
 pub(crate) async fn signal(shared: &Arc<Shared>, id: &str, signal: i32) -> Result<()> {
     let directory = shared.shim_of(id)?;
     let request = request_of(kind::SIGNAL, &Signal { id: id.to_owned(), signal });
-    link::request(&directory, &request).await.context(|| format!("signal container {id}"))?;
-    Ok(())
+    let sent = link::request_within(&directory, &request, KILL_MAX).await;
+    sent.map(drop).context(|| format!("signal container {id}"))
 }
 
 pub(crate) async fn wait(shared: &Arc<Shared>, id: &str) -> Result<ExitStatus> {
@@ -254,14 +264,10 @@ pub(crate) async fn remove_alone(shared: &Arc<Shared>, id: &str) -> Result<()> {
     if status.exit().is_none() {
         kill(shared, id, &status.cgroup).await?;
     }
-    let ready = {
-        let tables = shared.tables();
-        let entry = tables.sandboxes.get(&status.sandbox);
-        entry.is_some_and(|entry| entry.status.state == SandboxState::Ready)
-    };
-    if ready {
+    let is_ready = ready(&shared.tables(), &status.sandbox).is_ok();
+    if is_ready {
         let directory = shared.sandbox_directory(&status.sandbox);
-        link::request(&directory, &target(kind::REMOVE, id))
+        link::request_within(&directory, &target(kind::REMOVE, id), REMOVE_MAX)
             .await
             .context(|| format!("remove container {id}"))?;
     }

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rt::io::{AsyncReadExt, AsyncWriteExt};
 use rt::net::UnixStream;
@@ -71,6 +72,18 @@ pub(crate) async fn request(directory: &Path, request: &[u8]) -> Result<(u8, Vec
     answer(&mut link).await
 }
 
+/// The same for what a shim that works answers soon: whoever waits for it holds up others.
+pub(crate) async fn request_within(
+    directory: &Path,
+    bytes: &[u8],
+    max: Duration,
+) -> Result<(u8, Vec<u8>)> {
+    match rt::timeout(max, request(directory, bytes)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::new(format!("the shim did not answer within {max:?}"))),
+    }
+}
+
 pub(crate) async fn answer(link: &mut Link) -> Result<(u8, Vec<u8>)> {
     match link.receive().await? {
         Some((kind::ERROR, payload)) => Err(Error::new(decode::<String>(&payload)?)),
@@ -97,4 +110,22 @@ pub(crate) fn sandbox_directory(state: &Path, id: &str) -> PathBuf {
 /// A request with one value.
 pub(crate) fn request_of(frame_kind: u8, value: &impl Field) -> Vec<u8> {
     frame_of(frame_kind, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shim_that_does_not_answer_is_not_waited_for() {
+        let name = format!("runtime-silent-shim-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        rt::fs::create_dir_all(&directory, 0o700).unwrap();
+        let listener = sys::unix::listen_in(&directory, wire::shim::SOCKET_FILE).unwrap();
+        let asked = request_within(&directory, b"x", Duration::from_millis(20));
+        let error = rt::block_on(asked).unwrap_err().to_string();
+        assert_eq!(error, "the shim did not answer within 20ms");
+        drop(listener);
+        rt::fs::remove_dir_all(&directory).unwrap();
+    }
 }

@@ -323,14 +323,14 @@ async fn end_shim(shared: &Arc<Shared>, id: &str) {
     }
     let directory = shared.sandbox_directory(id);
     let request = frame_of(kind::SHUTDOWN, &Vec::<u8>::new());
-    let asked = rt::timeout(SHUTDOWN_MAX, link::request(&directory, &request)).await;
+    let asked = link::request_within(&directory, &request, SHUTDOWN_MAX).await;
     let cgroups: Vec<(Id, String)> = shared
         .containers_of(id)
         .into_iter()
         .filter(|container| container.exit().is_none())
         .map(|container| (container.id, container.cgroup))
         .collect();
-    if !matches!(asked, Ok(Ok(_))) {
+    if asked.is_err() {
         // It does not listen: what it holds is killed from outside.
         let shim_pid = shared.tables().sandboxes.get(id).map_or(0, |entry| entry.status.shim_pid);
         kill_shim(&directory, shim_pid).await;

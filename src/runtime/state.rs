@@ -37,7 +37,8 @@ pub(crate) struct Tables {
 pub(crate) struct SandboxEntry {
     pub(crate) status: SandboxStatus,
     pub(crate) hostname: String,
-    /// Held by whoever ends it or removes something of it: there may be several at once.
+    /// Held by whoever ends it or removes something of it: there may be several at once. Nothing waits for a shim
+    /// without a bound while it holds this, or who would end that shim waited, too.
     pub(crate) ending: Arc<rt::lock::Mutex<()>>,
     /// Follows the shim's events; dropping it stops following.
     pub(crate) watcher: Option<rt::Task<Option<()>>>,
