@@ -269,7 +269,7 @@ pub(crate) fn attachment(sandbox: &SandboxStatus, ports: &[PortMapping]) -> Resu
     }
     Ok(Attachment {
         id: sandbox.id.to_string(),
-        netns: shown::netns(sandbox),
+        netns: sandbox.network_namespace(),
         name: sandbox.name.clone(),
         namespace: sandbox.namespace.clone(),
         uid: sandbox.uid.clone(),

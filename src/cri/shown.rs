@@ -1,7 +1,5 @@
 //! Sandboxes and containers as clients are told of them.
 
-use std::path::PathBuf;
-
 use runtime::{ContainerStatus, SandboxState, SandboxStatus};
 use serde_json::json;
 use stdx::{Gather, OrdMap};
@@ -89,12 +87,6 @@ pub(crate) async fn sandbox(shared: &Shared, sandbox: &SandboxStatus) -> PodSand
     }
 }
 
-/// Where a sandbox's network namespace is.
-pub(crate) fn netns(sandbox: &SandboxStatus) -> PathBuf {
-    let own = || PathBuf::from(format!("/proc/{}/ns/net", sandbox.shim_pid));
-    sandbox.netns.clone().unwrap_or_else(own)
-}
-
 /// What `crictl inspectp` shows besides.
 pub(crate) fn sandbox_info(sandbox: &SandboxStatus) -> OrdMap<String, String> {
     let info = json!({
@@ -111,7 +103,7 @@ pub(crate) fn sandbox_info(sandbox: &SandboxStatus) -> OrdMap<String, String> {
             "linux": {
                 "cgroupsPath": sandbox.cgroup_parent,
                 "namespaces": [
-                    {"type": "network", "path": netns(sandbox)},
+                    {"type": "network", "path": sandbox.network_namespace()},
                 ],
             },
         },

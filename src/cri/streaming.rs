@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use http::grpc::Code;
 use http::server::{Limits, Server, Service};
-use http::streams::{AcceptedCommand, Wanted, accept_port_forward, accept_remote_command};
+use http::streams::{Wanted, accept_port_forward, accept_remote_command};
 use http::{Request, Response};
 use rt::BoxFuture;
-use runtime::streaming::{PortForwarder, pump};
-use runtime::{ExecSpec, Id, Runtime, Session};
+use runtime::streaming::{PortForwarder, carry};
+use runtime::{ExecSpec, Id, Runtime};
 use stdx::{Context, Result};
 use stdx::{OrdMap, time::Mono};
 
 use crate::refusal::{Answer, Refusal};
-use crate::{Shared, lock, shown};
+use crate::{Shared, lock};
 
 /// Addresses that nobody has come to yet, as upstream's.
 const WISHES_MAX: usize = 1000;
@@ -124,10 +124,7 @@ impl Streaming {
                 (self.runtime.exec(&container, spec).await?, wanted)
             }
             Wish::Attach { container, wanted } => {
-                let once = self.runtime.container_plan(&container).await?.stdin_once;
-                let mut session = self.runtime.attach(&container).await?;
-                session.ends_with_input = wanted.stdin && !once;
-                (session, wanted)
+                (self.runtime.attach(&container, wanted.stdin).await?, wanted)
             }
         };
         match accept_remote_command(request, wanted) {
@@ -145,38 +142,12 @@ impl Streaming {
 
     fn forward(&self, request: &mut Request, sandbox: &str, ports: &[u16]) -> Result<Response> {
         let sandbox = self.runtime.sandbox(sandbox).context(|| "the sandbox is gone")?;
-        let forwarder = PortForwarder {
-            netns: (!sandbox.host_network).then(|| shown::netns(&sandbox)),
-            pod: format!("{}/{}", sandbox.namespace, sandbox.name),
-        };
-        let (response, accepted) = match accept_port_forward(request, ports) {
-            Ok(accepted) => accepted,
-            Err(refusal) => return Ok(refusal),
-        };
-        rt::spawn(async move {
-            match accepted.connections().await {
-                Ok(connections) => forwarder.run(connections).await,
-                Err(error) => log::debug!("CRI port-forward: {error}"),
+        match accept_port_forward(request, ports) {
+            Ok((response, accepted)) => {
+                PortForwarder::new(&sandbox).serve(accepted);
+                Ok(response)
             }
-        })
-        .detach();
-        Ok(response)
-    }
-}
-
-fn carry(session: Session, accepted: AcceptedCommand) {
-    rt::spawn(async move {
-        let done = match accepted.streams().await {
-            Ok(command) => pump(session, command).await,
-            Err(error) => {
-                let mut sender = session.sender;
-                let _ = sender.kill().await;
-                Err(error)
-            }
-        };
-        if let Err(error) = done {
-            log::debug!("CRI stream: {error}");
+            Err(refusal) => Ok(refusal),
         }
-    })
-    .detach();
+    }
 }

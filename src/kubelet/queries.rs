@@ -93,7 +93,7 @@ impl Queries {
     }
 
     /// Starts a command. Everything that can be refused with a status is refused here, before the
-    /// caller upgrades its connection; then carry the session with [`runtime::streaming::pump`].
+    /// caller upgrades its connection; then carry the session with [`runtime::streaming::carry`].
     pub(crate) async fn exec(
         &self,
         namespace: &str,
@@ -123,19 +123,7 @@ impl Queries {
         options: AttachOptions,
     ) -> Result<Session, Status> {
         let status = self.running(namespace, pod, &options.container)?;
-        let session = self.shared.runtime.attach(&status.id).await;
-        let mut session = session.map_err(Status::internal)?;
-        // As containerd: input that is given once ends the container's, and the client sees how that
-        // goes on; else the client has said what it had to say.
-        let found = self.find(namespace, pod)?;
-        let tree = found.snapshot.pod.as_ref().map(|pod| pod.object.tree()).unwrap_or_default();
-        let container = ["spec.containers", "spec.initContainers", "spec.ephemeralContainers"]
-            .into_iter()
-            .flat_map(|list| tree.list(list))
-            .find(|container| container.str("name") == status.name);
-        let once = container.is_some_and(|c| c.flag("stdinOnce") && !c.flag("tty"));
-        session.ends_with_input = options.stdin && !once;
-        Ok(session)
+        self.shared.runtime.attach(&status.id, options.stdin).await.map_err(Status::internal)
     }
 
     /// Runs a command to its end and answers its output (`/run`).
@@ -170,14 +158,7 @@ impl Queries {
                 found.snapshot.status.tree().str("phase")
             )));
         };
-        let netns = sandbox
-            .netns
-            .clone()
-            .unwrap_or_else(|| format!("/proc/{}/ns/net", sandbox.shim_pid).into());
-        Ok(PortForwarder {
-            netns: (!sandbox.host_network).then_some(netns),
-            pod: format!("{namespace}/{pod}"),
-        })
+        Ok(PortForwarder::new(&sandbox))
     }
 
     fn find(&self, namespace: &str, name: &str) -> Result<Found, Status> {

@@ -350,10 +350,16 @@ pub(crate) async fn cgroup_stats(shared: &Arc<Shared>, path: &str) -> Result<Sta
     Ok(Stats { at: rt::now().wall, cpu, memory, pids, ..Stats::default() })
 }
 
-pub(crate) async fn attach(shared: &Arc<Shared>, id: &str) -> Result<Session> {
-    let directory = shared.shim_of(id)?;
+pub(crate) async fn attach(shared: &Arc<Shared>, id: &str, stdin: bool) -> Result<Session> {
+    let status = shared.container(id)?;
+    let plan = plan_of(shared, &status).await?;
+    let directory = shared.sandbox_directory(&status.sandbox);
     let session = stream::open(&directory, &target(kind::ATTACH, id)).await;
-    session.context(|| format!("attach to container {id}"))
+    let mut session = session.context(|| format!("attach to container {id}"))?;
+    // As containerd: input that is given once ends the container's, and the client sees how that goes on; else the
+    // client has said what it had to say.
+    session.ends_with_input = stdin && (plan.process.tty || !plan.stdin_once);
+    Ok(session)
 }
 
 /// What the container's shim was told.

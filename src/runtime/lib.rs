@@ -258,8 +258,9 @@ impl Runtime {
 
     /// The main process's streams, from now on. Several may attach. `close_stdin` closes the
     /// container's stdin only if it is `stdin_once`, and so does the end of a session that wrote to it.
-    pub fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Session>> {
-        Box::pin(async move { containers::attach(&self.shared, id).await })
+    /// With `stdin` the client has input to give.
+    pub fn attach<'a>(&'a self, id: &'a str, stdin: bool) -> BoxFuture<'a, Result<Session>> {
+        Box::pin(async move { containers::attach(&self.shared, id, stdin).await })
     }
 
     // Cgroups of pods and QoS classes, so that callers need not know which hierarchy the host has.

@@ -42,6 +42,14 @@ pub struct SandboxStatus {
     pub shim_pid: u32,
 }
 
+impl SandboxStatus {
+    /// A path that leads to its network namespace.
+    pub fn network_namespace(&self) -> PathBuf {
+        let own = || PathBuf::from(format!("/proc/{}/ns/net", self.shim_pid));
+        self.netns.clone().unwrap_or_else(own)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContainerState {
     Created,

@@ -5,11 +5,13 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::task::{Context as Context_, Poll, Waker};
 
-use http::streams::{Outcome, PortForward, RemoteCommand, Size};
+use http::streams::{
+    AcceptedCommand, AcceptedPortForward, Outcome, PortForward, RemoteCommand, Size,
+};
 use rt::io::{AsyncReadExt, AsyncWriteExt};
-
-use crate::{Output, Session, StreamSender, TerminalSize};
 use stdx::{Context, Result};
+
+use crate::{Output, SandboxStatus, Session, StreamSender, TerminalSize};
 
 /// What a container answers to the end of a client's input in this time is still sent.
 const ANSWER_TIME: std::time::Duration = std::time::Duration::from_millis(100);
@@ -18,10 +20,27 @@ const ANSWER_TIME: std::time::Duration = std::time::Duration::from_millis(100);
 /// know yet: output is held for this long after the connection was upgraded.
 const CLIENT_SETTLE_TIME: std::time::Duration = std::time::Duration::from_millis(20);
 
-/// Carries a session to its end: input and sizes in, output out, and the exit code told.
+/// Carries a session to its end, in a task of its own, over a connection that was just accepted.
 ///
-/// A client that goes away ends the command (exec) or only the session (attach).
-pub async fn pump(session: Session, mut command: RemoteCommand) -> Result<()> {
+/// A client that goes away, or never opens its streams, ends the command (exec) or only the session (attach).
+pub fn carry(mut session: Session, accepted: AcceptedCommand) {
+    rt::spawn_named("remote command", async move {
+        let done = match accepted.streams().await {
+            Ok(command) => pump(session, command).await,
+            Err(error) => {
+                let _ = session.sender.kill().await;
+                Err(error)
+            }
+        };
+        if let Err(error) = done {
+            log::debug!("remote command: {error}");
+        }
+    })
+    .detach();
+}
+
+/// Input and sizes in, output out, and the exit code told.
+async fn pump(session: Session, mut command: RemoteCommand) -> Result<()> {
     let Session { sender, mut receiver, is_attach, ends_with_input } = session;
     let (stdin, resize) = (command.stdin.take(), command.resize.take());
     let hung_up = std::mem::replace(&mut command.hung_up, Box::pin(rt::future::pending()));
@@ -114,13 +133,31 @@ async fn follow_size(
 #[derive(Clone, Debug)]
 pub struct PortForwarder {
     /// `None` for pods on the host's network.
-    pub netns: Option<PathBuf>,
-    pub pod: String,
+    netns: Option<PathBuf>,
+    pod: String,
 }
 
 impl PortForwarder {
+    pub fn new(sandbox: &SandboxStatus) -> PortForwarder {
+        PortForwarder {
+            netns: (!sandbox.host_network).then(|| sandbox.network_namespace()),
+            pod: format!("{}/{}", sandbox.namespace, sandbox.name),
+        }
+    }
+
+    /// Serves a client whose connection was just accepted, in a task of its own.
+    pub fn serve(self, accepted: AcceptedPortForward) {
+        rt::spawn_named("port-forward", async move {
+            match accepted.connections().await {
+                Ok(forwards) => self.run(forwards).await,
+                Err(error) => log::debug!("port-forward: {error}"),
+            }
+        })
+        .detach();
+    }
+
     /// Connects to `localhost:port` inside the pod.
-    pub async fn connect(&self, port: u16) -> Result<rt::net::TcpStream> {
+    async fn connect(&self, port: u16) -> Result<rt::net::TcpStream> {
         let what = || {
             format!("failed to connect to localhost:{port} inside namespace of pod {}", self.pod)
         };
@@ -137,7 +174,7 @@ impl PortForwarder {
     }
 
     /// Serves a client's connections until it asks for no more.
-    pub async fn run(self, mut forwards: PortForward) {
+    async fn run(self, mut forwards: PortForward) {
         let mut tasks = Vec::new();
         while let Some(forward) = forwards.next().await {
             let forwarder = self.clone();

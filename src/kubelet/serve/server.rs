@@ -17,7 +17,7 @@ use crate::logs::LogOptions;
 use crate::node::Node;
 use crate::queries::{AttachOptions, ExecOptions, Queries, pod_list};
 use crate::shared::Shared;
-use runtime::streaming::pump;
+use runtime::streaming::carry;
 
 /// The server on :10250, and how it shows itself.
 #[derive(Clone, Debug)]
@@ -253,13 +253,7 @@ impl Face {
         match accept_port_forward(&mut request, &ports) {
             Err(refusal) => Ok(refusal),
             Ok((response, accepted)) => {
-                rt::spawn_named("port-forward", async move {
-                    match accepted.connections().await {
-                        Ok(forwards) => forwarder.run(forwards).await,
-                        Err(error) => log::debug!("port-forward: {error}"),
-                    }
-                })
-                .detach();
+                forwarder.serve(accepted);
                 Ok(response)
             }
         }
@@ -278,19 +272,6 @@ impl Face {
         let output = self.queries.run_command(namespace, pod, container, command).await?;
         Ok(Response::new(200).header("content-type", "text/plain").body(output))
     }
-}
-
-fn carry(session: runtime::Session, accepted: http::streams::AcceptedCommand) {
-    rt::spawn_named("remote command", async move {
-        let done = match accepted.streams().await {
-            Ok(command) => pump(session, command).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = done {
-            log::debug!("remote command: {error}");
-        }
-    })
-    .detach();
 }
 
 /// A file or a listing below `/var/log`, links out of it not followed.

@@ -1,7 +1,6 @@
 //! Making and stopping the pod's sandbox, its cgroup and its network.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -200,10 +199,7 @@ pub(crate) fn network_of(
     };
     Ok(SandboxNetwork {
         id: sandbox.id.to_string(),
-        netns: sandbox
-            .netns
-            .clone()
-            .unwrap_or_else(|| PathBuf::from(format!("/proc/{}/ns/net", sandbox.shim_pid))),
+        netns: sandbox.network_namespace(),
         pod_name: sandbox.name.clone(),
         pod_namespace: sandbox.namespace.clone(),
         pod_uid: uid.to_owned(),

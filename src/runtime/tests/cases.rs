@@ -185,7 +185,7 @@ async fn terminal(host: Host) {
         ..shell("tty; stty size; read line; echo got $line; read line; stty size")
     };
     let id = runtime.create_container(&sandbox.id, spec).await.unwrap();
-    let mut session = runtime.attach(&id).await.unwrap();
+    let mut session = runtime.attach(&id, false).await.unwrap();
     runtime.start_container(&id).await.unwrap();
     let mut text = String::new();
     while !text.contains("17 91") {
@@ -238,10 +238,10 @@ async fn attach(host: Host) {
     let sandbox = runtime.run_sandbox(host.sandbox()).await.unwrap();
     let spec = ContainerSpec { stdin: true, stdin_once: true, ..shell("cat; echo end") };
     let id = runtime.create_container(&sandbox.id, spec).await.unwrap();
-    let mut first = runtime.attach(&id).await.unwrap();
-    let mut second = runtime.attach(&id).await.unwrap();
+    let mut first = runtime.attach(&id, false).await.unwrap();
+    let mut second = runtime.attach(&id, false).await.unwrap();
     // One that never reads must not hold the others up for long.
-    let _stuck = runtime.attach(&id).await.unwrap();
+    let _stuck = runtime.attach(&id, false).await.unwrap();
     runtime.start_container(&id).await.unwrap();
     first.sender.stdin(&b"line\n".repeat(100_000)).await.unwrap();
     first.sender.close_stdin().await.unwrap();
@@ -587,7 +587,7 @@ async fn logs(host: Host) {
         )
         .await
         .unwrap();
-    let mut session = runtime.attach(&id).await.unwrap();
+    let mut session = runtime.attach(&id, false).await.unwrap();
     runtime.start_container(&id).await.unwrap();
     assert!(matches!(session.receiver.next().await, Some(Output::Stdout(_))));
     let log = host.directory.join("logs/main/0.log");
@@ -628,7 +628,7 @@ async fn adoption(host: Host) {
     assert_eq!(&*recovered.sandboxes[0], ids[0]);
     assert_eq!(runtime.container(ids[3]).unwrap().exit().unwrap().code, 7);
     // Still ours: a signal, its streams, its exit.
-    let mut session = runtime.attach(ids[2]).await.unwrap();
+    let mut session = runtime.attach(ids[2], false).await.unwrap();
     session.sender.stdin(b"\n").await.unwrap();
     assert_eq!(runtime.wait_container(ids[2]).await.unwrap().code, 42);
     let output = runtime
@@ -904,7 +904,7 @@ async fn sizes(host: Host) {
         ("stop_container", size_of_val(&runtime.stop_container("a", time))),
         ("remove_container", size_of_val(&runtime.remove_container("a"))),
         ("exec_sync", size_of_val(&runtime.exec_sync("a", ExecSpec::default(), time, 0))),
-        ("attach", size_of_val(&runtime.attach("a"))),
+        ("attach", size_of_val(&runtime.attach("a", false))),
         ("recover", size_of_val(&runtime.recover())),
         ("teardown_all", size_of_val(&runtime.teardown_all(false))),
     ];
