@@ -104,7 +104,7 @@ fn parse_stamp(text: &str) -> Option<Stamp> {
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
     if !(1..=12).contains(&month)
         || day < 1
-        || day > days_in_month(year, month)
+        || day > stdx::time::days_in_month(year, month)
         || hour > 23
         || minute > 59
         || second > 59
@@ -151,15 +151,6 @@ pub fn civil(unix_secs: i64) -> (i64, i64, i64, i64) {
     let (days, secs) = (unix_secs.div_euclid(86_400), unix_secs.rem_euclid(86_400));
     let (year, month, day) = stdx::time::civil(days);
     (year, month, day, secs)
-}
-
-pub(crate) fn days_in_month(year: i64, month: i64) -> i64 {
-    match month {
-        4 | 6 | 9 | 11 => 30,
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        _ => 31,
-    }
 }
 
 #[cfg(test)]

@@ -33,7 +33,6 @@ pub use types::Type;
 pub use value::auth::{Decision, Host, Query, UNANSWERED};
 pub use value::net::parse_url as url;
 pub use value::spend::{CALL_MAX, CONDITIONS_MAX, OBJECT_MAX, Spent};
-pub use value::time::duration;
 pub use value::{Fail, Out, Val};
 
 use ast::{Id, Kind, Tree};

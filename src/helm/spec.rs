@@ -131,7 +131,9 @@ impl Spec {
         let timeout = match spec.str("timeout") {
             "" => TIMEOUT,
             text => {
-                go_duration(text).context(|| format!("spec.timeout {text:?} is no duration"))?
+                let nanos = stdx::duration::parse(text).and_then(|it| u64::try_from(it).ok());
+                let what = || format!("spec.timeout {text:?} is no duration");
+                Duration::from_nanos(nanos.context(what)?)
             }
         };
         let target = spec.str("targetNamespace").pipe_or(own_namespace);
@@ -242,30 +244,6 @@ fn commas_escaped(text: &str) -> String {
     escaped
 }
 
-/// `1h2m3.5s`, as Go prints and reads durations.
-fn go_duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut secs = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
-        let (number, after) = rest.split_at(end);
-        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        let unit = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        secs += number.parse::<f64>().ok()? * unit;
-        rest = after;
-    }
-    Duration::try_from_secs_f64(secs).ok().filter(|_| !text.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use api::json;
@@ -329,15 +307,6 @@ mod tests {
             (chart(json!({UNMANAGED: ""}), "x"), Some(false)),
         ] {
             assert_eq!(is_ours(&tree), wanted, "{tree}");
-        }
-    }
-
-    #[test]
-    fn durations_are_gos() {
-        for (text, secs) in
-            [("5m", Some(300.0)), ("1h0m0.5s", Some(3600.5)), ("10", None), ("", None), ("x", None)]
-        {
-            assert_eq!(go_duration(text).map(|it| it.as_secs_f64()), secs, "{text}");
         }
     }
 }

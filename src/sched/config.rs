@@ -203,7 +203,7 @@ fn extenders(
             Value::Null => 0,
             text => text
                 .as_str()
-                .and_then(api::codec::duration::parse)
+                .and_then(stdx::duration::parse)
                 .ok_or_else(|| format!("{path}.httpTimeout: time: invalid duration {text}"))?,
         };
         let timeout = u64::try_from(timeout).ok().filter(|nanos| *nanos > 0);

@@ -3,7 +3,6 @@
 use std::task::Poll;
 use std::time::Duration;
 
-use api::codec::duration;
 use api::kinds::{NODE, POD, POD_METRICS};
 use api::status::Reason;
 use api::{LensMut, Object, Quantity, Status, Value, json};
@@ -167,7 +166,7 @@ fn object_of(call: &Call<'_>, about: &Object, pair: &Pair) -> Option<Result<Obje
         }
     };
     tree.set("timestamp", api::time::format(Wall(earliest.at_ms.saturating_mul(1_000_000))));
-    tree.set("window", duration::format(earliest.window_ms.saturating_mul(1_000_000)));
+    tree.set("window", stdx::duration::format(earliest.window_ms.saturating_mul(1_000_000)));
     Some(Object::from_tree(kind, &tree).map_err(Status::internal))
 }
 

@@ -3,6 +3,7 @@
 //! Knows nothing of Kubernetes, does no I/O and reads no clock.
 
 pub mod backoff;
+pub mod duration;
 pub mod error;
 pub mod gather;
 pub mod metrics;

@@ -18,7 +18,7 @@ use crate::object::Object;
 use crate::schema::schema;
 use crate::status::Status;
 
-pub use crate::message::{Mismatch, duration, json_type, sample, write_tree_json, zero_of};
+pub use crate::message::{Mismatch, json_type, sample, write_tree_json, zero_of};
 pub use lists::{JSON_END, ListMeta, PROTOBUF_END, Shown, write_list_protobuf};
 pub use received::{
     Framed, Received, has_protobuf, received, received_status, watch_frame, watch_line,

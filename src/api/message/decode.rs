@@ -241,7 +241,7 @@ fn single(field: &Field, wire: Wire<'_>, depth: u32) -> Result<Value, Error> {
         Scalar::Bytes => wire::base64::encode(wire.bytes()?).into(),
         Scalar::Time => time(wire.bytes()?)?.map_or(Value::Null, |t| t.format().into()),
         Scalar::MicroTime => time(wire.bytes()?)?.map_or(Value::Null, |t| t.format_micro().into()),
-        Scalar::Duration => super::duration::format(first_int(wire.bytes()?)?).into(),
+        Scalar::Duration => stdx::duration::format(first_int(wire.bytes()?)?).into(),
         Scalar::Quantity => quantity(wire.bytes()?)?.into(),
         Scalar::IntOrString => int_or_string(wire.bytes()?)?.map_or_else(Value::from, Value::from),
         Scalar::Raw | Scalar::Fields => raw(first_bytes(wire.bytes()?)?, depth)?,

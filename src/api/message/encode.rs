@@ -191,7 +191,7 @@ fn single(field: &Field, value: &Value, out: &mut Vec<u8>) -> Result<(), Mismatc
             Ok(())
         })?,
         (Scalar::Duration, Value::String(text)) => {
-            let nanos = super::duration::parse(text).ok_or_else(mismatch)?;
+            let nanos = stdx::duration::parse(text).ok_or_else(mismatch)?;
             pb::put_message::<Mismatch>(out, tag, |out| {
                 pb::put_int(out, 1, nanos);
                 Ok(())

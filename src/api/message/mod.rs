@@ -3,7 +3,6 @@
 
 pub mod aliases;
 pub(crate) mod decode;
-pub mod duration;
 pub(crate) mod encode;
 pub mod envelope;
 pub(crate) mod managed;

@@ -236,9 +236,9 @@ impl Walk {
                 }
             }
             (Scalar::Duration, Value::String(text)) => {
-                let nanos = super::duration::parse(text)
+                let nanos = stdx::duration::parse(text)
                     .ok_or_else(|| Mismatch::said(format!("time: invalid duration \"{text}\"")))?;
-                super::duration::format(nanos).into()
+                stdx::duration::format(nanos).into()
             }
             (_, other) => return Err(Mismatch::new(other, field)),
         };

@@ -215,7 +215,7 @@ impl Stream<'_> {
                 None => self.out.extend_from_slice(b"null"),
             },
             Scalar::Duration => {
-                put_string(self.out, &super::duration::format(decode::first_int(wire.bytes()?)?));
+                put_string(self.out, &stdx::duration::format(decode::first_int(wire.bytes()?)?));
             }
             Scalar::Quantity => put_string(self.out, decode::quantity(wire.bytes()?)?),
             Scalar::IntOrString => match decode::int_or_string(wire.bytes()?)? {

@@ -267,7 +267,7 @@ fn duration(text: &str) -> bool {
         "hour", "d", "day", "w", "wk", "week",
     ];
     const STEMS: &[&str] = &["nano", "micro", "milli", "sec", "min", "hour", "day", "week"];
-    if crate::message::duration::parse(text).is_some() {
+    if stdx::duration::parse(text).is_some() {
         return true;
     }
     let mut rest = text;

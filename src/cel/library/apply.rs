@@ -478,7 +478,9 @@ fn from_text(op: Op, text: &str) -> Option<Result<Out<Val<'static>>, &'static st
                 named.eq_ignore_ascii_case("inf") || named.eq_ignore_ascii_case("infinity");
             (read.filter(|read| infinite || !read.is_infinite()).map(Val::Double), "double")
         }
-        Op::ToDuration => (time::duration(text).map(Val::Duration), "google.protobuf.Duration"),
+        Op::ToDuration => {
+            (stdx::duration::parse(text).map(Val::Duration), "google.protobuf.Duration")
+        }
         Op::ToTimestamp => {
             let read = time::stamp(text);
             if read.is_some_and(|read| !time::within(read)) {

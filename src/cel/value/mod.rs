@@ -323,7 +323,7 @@ fn go_type(value: &Value) -> &'static str {
 
 fn formatted(shape: Shape, text: &str) -> Out<Val<'_>> {
     let read = match shape {
-        Shape::Duration => time::duration(text).map(Val::Duration),
+        Shape::Duration => stdx::duration::parse(text).map(Val::Duration),
         Shape::Time => time::stamp(text).map(Val::Time),
         Shape::Date => time::stamp(&format!("{text}T00:00:00Z")).map(Val::Time),
         Shape::Bytes => wire::base64::decode(text).map(|bytes| Val::Bytes(bytes.into())),

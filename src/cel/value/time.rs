@@ -137,61 +137,6 @@ pub(crate) fn within(stamp: Stamp) -> bool {
     (SECONDS_MIN..=SECONDS_MAX).contains(&stamp.seconds)
 }
 
-/// A duration as Go writes it: `1h2m3.5s`. In nanoseconds.
-pub fn duration(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.as_bytes().first()? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total: u64 = 0;
-    while !rest.is_empty() {
-        let whole_len = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (whole, after) = rest.split_at(whole_len);
-        let (fraction, after) = match after.strip_prefix('.') {
-            Some(after) => after.split_at(after.bytes().take_while(u8::is_ascii_digit).count()),
-            None => ("", after),
-        };
-        if whole.is_empty() && fraction.is_empty() {
-            return None;
-        }
-        let unit_len = after.find(|next: char| next == '.' || next.is_ascii_digit());
-        let (unit, after) = after.split_at(unit_len.unwrap_or(after.len()));
-        let scale: u64 = match unit {
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => NANOS as u64,
-            "m" => 60 * NANOS as u64,
-            "h" => 3600 * NANOS as u64,
-            _ => return None,
-        };
-        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-        let mut part = whole.checked_mul(scale).filter(|part| *part <= 1 << 63)?;
-        if !fraction.is_empty() {
-            // Go's own arithmetic: digits that fit, times the scale, in doubles.
-            let (mut value, mut factor) = (0u64, 1.0f64);
-            for digit in fraction.bytes().take(18) {
-                value = value * 10 + u64::from(digit - b'0');
-                factor *= 10.0;
-            }
-            part = part.checked_add((value as f64 * (scale as f64 / factor)) as u64)?;
-        }
-        total = total.checked_add(part).filter(|total| *total <= 1 << 63)?;
-        rest = after;
-    }
-    match (negative, total) {
-        (true, total) => Some((total as i64).wrapping_neg()),
-        (false, total) => i64::try_from(total).ok(),
-    }
-}
-
 /// A duration in seconds, as `string()` shows it.
 pub(crate) fn shown(nanos: i64) -> String {
     // Go's `Seconds`: whole seconds and the rest, added as doubles.

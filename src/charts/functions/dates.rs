@@ -1,5 +1,6 @@
 //! Times, by Go's layouts. The local zone is UTC, as it is where Helm runs in a cluster.
 
+use stdx::duration;
 use template::{Heap, Object, Run, Value};
 use tz::TimeZone;
 
@@ -39,7 +40,7 @@ pub(super) const TABLE: &[Entry] = &[
         let then = moment(engine, &args[0]);
         let (now, then) = (now(engine).nanos(), then.nanos());
         let seconds = (now - then + 500_000_000).div_euclid(1_000_000_000);
-        made(run.heap, duration(seconds * 1_000_000_000))
+        made(run.heap, span(seconds * 1_000_000_000))
     }),
     ("duration", "a", |_, run, args| {
         let seconds = match &args[0] {
@@ -47,7 +48,7 @@ pub(super) const TABLE: &[Entry] = &[
             Value::Int(n, template::Int::Int64) => *n,
             _ => 0,
         };
-        made(run.heap, duration(i128::from(seconds.wrapping_mul(1_000_000_000))))
+        made(run.heap, duration::format(seconds.wrapping_mul(1_000_000_000)))
     }),
     ("durationRound", "a", |engine, run, args| made(run.heap, rounded(engine, &args[0]))),
 ];
@@ -141,7 +142,7 @@ fn modified(args: Given<'_>, must: bool) -> Out {
         return Err(format!("wrong type for value; expected time.Time; got {found}"));
     };
     let by = text(&args[0]);
-    match parse_duration(&by) {
+    match duration::parse(&by) {
         Some(nanos) => Ok(Value::object(time.plus(nanos))),
         None if must => Err(format!("time: invalid duration {by:?}")),
         None => Ok(args[1].clone()),
@@ -151,7 +152,7 @@ fn modified(args: Given<'_>, must: bool) -> Out {
 fn rounded(engine: &Engine<'_>, value: &Value) -> String {
     let nanos = match (as_time(value), value) {
         (Some(time), _) => now(engine).nanos() - time.nanos(),
-        (_, Value::Text(_)) => parse_duration(&text(value)).unwrap_or(0),
+        (_, Value::Text(_)) => i128::from(duration::parse(&text(value)).unwrap_or(0)),
         (_, Value::Int(n, template::Int::Int64)) => i128::from(*n),
         _ => 0,
     };
@@ -165,68 +166,10 @@ fn rounded(engine: &Engine<'_>, value: &Value) -> String {
     }
 }
 
-/// Go's `Duration.String`.
-fn duration(nanos: i128) -> String {
-    let (sign, n) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
-    let decimal = |n: u128, unit: u128| {
-        let digits = format!("{}.{:0>9}", n / unit, n % unit * (1_000_000_000 / unit));
-        digits.trim_end_matches('0').trim_end_matches('.').to_owned()
-    };
-    match n {
-        0 => "0s".to_owned(),
-        1..1000 => format!("{sign}{n}ns"),
-        1000..1_000_000 => format!("{sign}{}µs", decimal(n, 1000)),
-        1_000_000..1_000_000_000 => format!("{sign}{}ms", decimal(n, 1_000_000)),
-        _ => {
-            let (hours, minutes) = (n / 3_600_000_000_000, n / 60_000_000_000 % 60);
-            let seconds = decimal(n % 60_000_000_000, 1_000_000_000);
-            match (hours, minutes) {
-                (0, 0) => format!("{sign}{seconds}s"),
-                (0, minutes) => format!("{sign}{minutes}m{seconds}s"),
-                (hours, minutes) => format!("{sign}{hours}h{minutes}m{seconds}s"),
-            }
-        }
-    }
-}
-
-/// Go's `ParseDuration`, in nanoseconds.
-fn parse_duration(text: &str) -> Option<i128> {
-    let (sign, mut rest) = match text.as_bytes().first()? {
-        b'-' => (-1, &text[1..]),
-        b'+' => (1, &text[1..]),
-        _ => (1, text),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut sum = 0i128;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| c != '.' && !c.is_ascii_digit())?;
-        let number = &rest[..end];
-        rest = &rest[end..];
-        let unit_end = rest.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(rest.len());
-        let unit: i128 = match &rest[..unit_end] {
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => return None,
-        };
-        rest = &rest[unit_end..];
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.is_empty() && fraction.is_empty() || whole.len() > 18 || fraction.len() > 18 {
-            return None;
-        }
-        let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<i128>().ok() };
-        sum += digits(whole)? * unit;
-        sum += digits(fraction)? * unit / 10i128.pow(u32::try_from(fraction.len()).ok()?);
-    }
-    Some(sign * sum).filter(|sum| i64::try_from(*sum).is_ok())
+/// What Go prints of the time between two moments, which it holds for 292 years.
+fn span(nanos: i128) -> String {
+    let end = if nanos < 0 { i64::MIN } else { i64::MAX };
+    duration::format(i64::try_from(nanos).unwrap_or(end))
 }
 
 /// The parts of layouts, longer ones before their beginnings.
@@ -296,8 +239,8 @@ impl Time {
         i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanos)
     }
 
-    fn plus(&self, nanos: i128) -> Time {
-        let sum = self.nanos() + nanos;
+    fn plus(&self, nanos: i64) -> Time {
+        let sum = self.nanos() + i128::from(nanos);
         let seconds = i64::try_from(sum.div_euclid(1_000_000_000)).unwrap_or(ZERO.seconds);
         let nanos = u32::try_from(sum.rem_euclid(1_000_000_000)).unwrap_or(0);
         Time { offset: self.offset, zone: self.zone.clone(), ..utc(seconds, nanos) }
@@ -502,8 +445,11 @@ fn parse(layout: &str, source: &str) -> Option<Time> {
     if let Some(is_late) = is_late {
         hour = hour % 12 + if is_late { 12 } else { 0 };
     }
-    let is_valid =
-        (1..=days_of(year, month)).contains(&day) && hour < 24 && minute < 60 && second < 60;
+    let is_valid = (1..=12).contains(&month)
+        && (1..=stdx::time::days_in_month(year, month)).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60;
     if !rest.is_empty() || !is_valid {
         return None;
     }
@@ -514,18 +460,6 @@ fn parse(layout: &str, source: &str) -> Option<Time> {
     let seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offset;
     let offset = i32::try_from(offset).ok()?;
     Some(Time { offset, zone, ..utc(seconds, nanos) })
-}
-
-/// The days of a month; none if it is none.
-fn days_of(year: i64, month: i64) -> i64 {
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    match month {
-        2 if is_leap => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => 0,
-    }
 }
 
 /// `.123`, in nanoseconds.
@@ -579,7 +513,7 @@ impl Object for Time {
             ("Before", Some(other)) => Value::Bool(self.nanos() < other.nanos()),
             ("After", Some(other)) => Value::Bool(self.nanos() > other.nanos()),
             ("Equal", Some(other)) => Value::Bool(self.nanos() == other.nanos()),
-            ("Sub", Some(other)) => Value::text(duration(self.nanos() - other.nanos())),
+            ("Sub", Some(other)) => Value::text(span(self.nanos() - other.nanos())),
             _ => return None,
         }))
     }

@@ -198,29 +198,10 @@ fn bits(field: &str, min: u32, max: u32, names: &[&str]) -> Result<u64, String> 
     Ok(bits)
 }
 
-/// Go's duration text (`1h30m`), in whole seconds.
+/// Go's duration text (`1h30m`), in whole seconds; the fraction is dropped as robfig/cron does.
 fn duration_secs(text: &str) -> Option<i64> {
-    let (mut total, mut rest) = (0.0, text.trim());
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        total += number
-            * match &rest[..unit] {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 0.001,
-                _ => return None,
-            };
-        rest = &rest[unit..];
-    }
-    // Bounded far below i64; the fraction is dropped as robfig/cron does.
-    (0.0..1e12).contains(&total).then_some(total as i64)
+    let nanos = stdx::duration::parse(text.trim()).filter(|nanos| *nanos >= 0)?;
+    Some(nanos / 1_000_000_000)
 }
 
 #[cfg(test)]

@@ -240,7 +240,7 @@ fn usage(
         // A pod of which a part is not known is not known.
         let sum = values.reduce(|a, b| Some(a?.saturating_add(b?))).flatten();
         if let Some(value) = sum {
-            let window = api::codec::duration::parse(item.str("window")).unwrap_or(0);
+            let window = stdx::duration::parse(item.str("window")).unwrap_or(0);
             let window = Duration::from_nanos(u64::try_from(window).unwrap_or(0));
             measures.insert(name.to_owned(), Measure { value, at: at(item), window });
         }

@@ -146,25 +146,10 @@ fn read_address(text: &str) -> Result<Host> {
     }
 }
 
-/// `1m30s`, `500ms`: as Go writes it, whole numbers only.
+/// `1m30s`, `500ms`: as Go writes it, and more than nothing.
 fn duration(text: &str) -> Option<Duration> {
-    let (mut rest, mut total) = (text, Duration::ZERO);
-    while !rest.is_empty() {
-        let n_digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let n: u32 = rest[..n_digits].parse().ok()?;
-        rest = &rest[n_digits..];
-        let n_letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let unit = match &rest[..n_letters] {
-            "ms" => Duration::from_millis(1),
-            "s" => Duration::from_secs(1),
-            "m" => Duration::from_secs(60),
-            "h" => Duration::from_secs(3600),
-            _ => return None,
-        };
-        rest = &rest[n_letters..];
-        total += unit.checked_mul(n)?;
-    }
-    Some(total).filter(|total| !total.is_zero())
+    let nanos = stdx::duration::parse(text).filter(|nanos| *nanos > 0)?;
+    Some(Duration::from_nanos(nanos.unsigned_abs()))
 }
 
 /// Says nothing of what may hold a password.

@@ -258,7 +258,7 @@ fn flag_value(field: &str, value: &str) -> Result<Value> {
 }
 
 fn duration(text: &str) -> Option<Duration> {
-    let nanos = api::codec::duration::parse(text)?;
+    let nanos = stdx::duration::parse(text)?;
     Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
 }
 

@@ -183,7 +183,7 @@ impl Args {
 
     /// A duration; one below nothing is none.
     pub(crate) fn duration(&mut self, name: &str) -> Option<Duration> {
-        let nanos = self.text(name).and_then(|value| api::codec::duration::parse(&value))?;
+        let nanos = self.text(name).and_then(|value| stdx::duration::parse(&value))?;
         Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
     }
 
@@ -253,7 +253,7 @@ fn check(takes: Takes, value: &str) -> Result<(), String> {
             int_of(value).and_then(|n| i32::try_from(n).map(drop).map_err(|_| range()))
         }
         Takes::Float => value.parse::<f64>().map(drop).map_err(|_| syntax("ParseFloat")),
-        Takes::Duration => match api::codec::duration::parse(value) {
+        Takes::Duration => match stdx::duration::parse(value) {
             Some(_) => Ok(()),
             None if value.parse::<f64>().is_ok() => {
                 Err(format!("time: missing unit in duration {value:?}"))

@@ -51,7 +51,7 @@ fn descriptor(word: &str) -> Result<(), String> {
     let Some(every) = word.strip_prefix("@every ") else {
         return Err(format!("unrecognized descriptor: {word}"));
     };
-    match api::codec::duration::parse(every) {
+    match stdx::duration::parse(every) {
         Some(_) => Ok(()),
         None => Err(format!("failed to parse duration {word}: time: invalid duration {every:?}")),
     }

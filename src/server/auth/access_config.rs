@@ -319,7 +319,7 @@ fn time(
     max: Option<Duration>,
 ) -> Duration {
     let said = if text.is_empty() { default } else { text };
-    let Some(nanos) = cel::duration(said) else {
+    let Some(nanos) = stdx::duration::parse(said) else {
         if text.is_empty() {
             wrong.required(path, "");
         } else {
@@ -346,7 +346,7 @@ fn webhook_of(wrong: &mut Wrong, path: &str, tree: &Value, by_flags: bool) -> Op
     let timeout = time(wrong, &of("timeout"), tree.str("timeout"), "", Some(TIMEOUT_MAX));
     // A file that says 0 says nothing.
     let said = |field: &str| match tree.str(field) {
-        text if !by_flags && cel::duration(text) == Some(0) => "",
+        text if !by_flags && stdx::duration::parse(text) == Some(0) => "",
         text => text,
     };
     let authorized_ttl = time(wrong, &of("authorizedTTL"), said("authorizedTTL"), "5m", None);

@@ -225,7 +225,9 @@ pub(super) fn key<'a>(texts: impl Iterator<Item = &'a str>) -> Key {
 ///
 /// A negative one is none.
 pub fn duration(text: &str) -> Option<Duration> {
-    cel::duration(text).and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos)
+    stdx::duration::parse(text)
+        .and_then(|nanos| u64::try_from(nanos).ok())
+        .map(Duration::from_nanos)
 }
 
 #[cfg(test)]
