@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use stdx::{Arrange, Gather};
-use stdx::{OrdSet, time::Now};
+use stdx::Arrange;
+use stdx::{OrdMap, OrdSet, time::Now};
 
 use crate::catalog::Kinds;
 use crate::kind::Kind;
@@ -254,6 +254,54 @@ pub struct Actions {
     pub on_failure: Option<OnFailure>,
     /// What must be answered before anything is done.
     pub ask: Option<Ask>,
+    /// What is counted of this reconcile; the driver keeps the sums.
+    pub tally: Tally,
+}
+
+/// Figures for whoever watches a controller: a brain keeps nothing between two reconciles. Each has a name and the values of its
+/// labels.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// How often something happened.
+    pub counted: OrdMap<(&'static str, Vec<String>), u64>,
+    /// How many there are now, in place of what was said before.
+    pub standing: OrdMap<(&'static str, Vec<String>), u64>,
+}
+
+impl Tally {
+    /// Something happened once more.
+    pub fn count(&mut self, name: &'static str, labels: &[&str]) {
+        *self.counted.entry((name, owned(labels))).or_default() += 1;
+    }
+
+    /// There are so many.
+    pub fn stand(&mut self, name: &'static str, labels: &[&str], n: u64) {
+        self.standing.insert((name, owned(labels)), n);
+    }
+
+    /// One is no longer `from` and may be `to` now.
+    pub fn move_one(&mut self, name: &'static str, from: &str, to: Option<&str>) {
+        if let Some(n) = self.standing.get_mut(&(name, owned(&[from]))) {
+            *n = n.saturating_sub(1);
+        }
+        if let Some(to) = to {
+            *self.standing.entry((name, owned(&[to]))).or_default() += 1;
+        }
+    }
+
+    /// Takes a later one in.
+    pub fn add(&mut self, later: Tally) {
+        for (series, n) in later.counted {
+            *self.counted.entry(series).or_default() += n;
+        }
+        for (series, n) in later.standing {
+            self.standing.insert(series, n);
+        }
+    }
+}
+
+fn owned(labels: &[&str]) -> Vec<String> {
+    labels.iter().map(|label| (*label).to_owned()).collect()
 }
 
 impl Actions {
@@ -464,7 +512,7 @@ impl Registered {
     pub fn kinds(&self, kinds: &Kinds) -> OrdSet<&'static Kind> {
         let followed = kinds.stored().filter(|kind| (self.follows)(kind).is_some());
         let watched = self.watches.iter().map(|watch| watch.kind);
-        watched.chain(self.reads.iter().copied()).chain(followed).gather()
+        watched.chain(self.reads.iter().copied()).chain(followed).collect()
     }
 }
 

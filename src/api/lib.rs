@@ -48,7 +48,8 @@ pub use wire::zones;
 
 pub use catalog::Kinds;
 pub use controller::{
-    Action, Actions, Controller, Expect, Key, Next, OnFailure, Registered, View, Wakes, Watch,
+    Action, Actions, Controller, Expect, Key, Next, OnFailure, Registered, Tally, View, Wakes,
+    Watch,
 };
 pub use definition::Definition;
 pub use form::{Form, Resource};

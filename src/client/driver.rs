@@ -13,11 +13,11 @@ use std::time::Duration;
 use api::controller::{Ask, Cache, Memory, Question, Wakes, Watch, digest};
 use api::{
     Action, Actions, Expect, Key, Kind, Kinds, Lens, LensMut, Next, Object, OnFailure, Registered,
-    Status, Value, View, json,
+    Status, Tally, Value, View, json,
 };
 use stdx::time::Mono;
-use stdx::{Gather, backoff::Backoff, never};
 use stdx::{OrdMap, OrdSet, metrics::Text};
+use stdx::{backoff::Backoff, never};
 
 use crate::events::{Folder, Source, Tell};
 use crate::figures::{self, Figures};
@@ -107,6 +107,18 @@ impl Roster {
         }
     }
 
+    /// What one controller has counted.
+    pub fn tally(&self, controller: &str) -> Tally {
+        let loops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Tally::default();
+        for one in loops.iter().filter_map(Weak::upgrade) {
+            if one.controller.name == controller {
+                all.add(one.tally.lock().unwrap_or_else(PoisonError::into_inner).clone());
+            }
+        }
+        all
+    }
+
     /// Appends what their controllers have done, under client-go's names.
     pub fn write(&self, text: &mut Text) {
         let loops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,6 +142,8 @@ struct Loop {
     wake: rt::Event,
     folder: Mutex<Folder>,
     figures: Figures,
+    /// What the controller has counted; it names few series.
+    tally: Mutex<Tally>,
     /// What the controller keeps for itself.
     memory: Mutex<Memory>,
     /// The epoch of the kinds that are kept in view, for all controllers of a driver.
@@ -195,6 +209,7 @@ impl Driver {
                 wake: rt::Event::new(),
                 folder: Mutex::default(),
                 figures: Figures::default(),
+                tally: Mutex::default(),
                 memory: Mutex::default(),
                 wanted: Arc::clone(&wanted),
                 synced_epoch: AtomicU64::new(u64::MAX),
@@ -252,7 +267,7 @@ impl Driver {
 /// Keeps in view what the controllers look at.
 fn want(controllers: &'static [Registered], informers: &Informers, kinds: &Kinds) {
     let wanted: OrdSet<&'static Kind> =
-        controllers.iter().flat_map(|controller| controller.kinds(kinds)).gather();
+        controllers.iter().flat_map(|controller| controller.kinds(kinds)).collect();
     wanted.into_iter().for_each(|kind| informers.want(Interest::all(kind)));
 }
 
@@ -481,6 +496,8 @@ impl Loop {
             }
             next = self.go_on(ask, answers, &mut actions)?;
         }
+        let tally = std::mem::take(&mut actions.tally);
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).add(tally);
         let mut failed = None;
         for action in actions.list {
             let deletes = matches!(action, Action::Delete { .. });

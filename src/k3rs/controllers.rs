@@ -200,8 +200,9 @@ pub(crate) async fn start(
         if schedules {
             let name = "scheduler_scheduling_algorithm_duration_seconds";
             let help = "Scheduling algorithm latency in seconds";
-            roster.write_worked(sched::SCHEDULER[0].name, name, help, text);
-            sched::write_figures(text);
+            let scheduler = sched::SCHEDULER[0].name;
+            roster.write_worked(scheduler, name, help, text);
+            sched::write_figures(&roster.tally(scheduler), text);
         }
     }));
     Ok(Running { work, client, candidacies })

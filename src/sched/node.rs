@@ -1,6 +1,6 @@
 //! A node with what is on it.
 
-use stdx::{Gather, OrdMap};
+use stdx::OrdMap;
 
 use api::{Lens, Object, Value};
 
@@ -20,7 +20,7 @@ impl Node {
         let tree = object.tree();
         let allocatable = tree.at("status.allocatable").as_object().into_iter().flatten();
         let allocatable =
-            allocatable.map(|(name, quantity)| (name.clone(), amount(name, quantity))).gather();
+            allocatable.map(|(name, quantity)| (name.clone(), amount(name, quantity))).collect();
         Node {
             name: object.name().to_owned(),
             tree,
@@ -71,7 +71,7 @@ impl Node {
 /// Every node by name, with the pods that are on it.
 pub(crate) fn gather(nodes: &[Object], pods: Vec<Pod>) -> OrdMap<String, Node> {
     let mut gathered: OrdMap<String, Node> =
-        nodes.iter().map(|object| (object.name().to_owned(), Node::new(object))).gather();
+        nodes.iter().map(|object| (object.name().to_owned(), Node::new(object))).collect();
     for pod in pods {
         if let Some(node) = gathered.get_mut(pod.node()) {
             node.add(pod);

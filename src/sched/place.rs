@@ -3,7 +3,7 @@
 use api::{Action, Actions, Key, Lens, Object, Value, View, json, kinds};
 use stdx::{Arrange, OrdMap, OrdSet};
 
-use crate::figures::{self, Queue};
+use crate::figures;
 use crate::filter::{self, Refusal, World};
 use crate::node::Node;
 use crate::pod::Pod;
@@ -24,7 +24,7 @@ pub(crate) fn place(
     if profile.gates && pod.gated() {
         let message = "Scheduling is blocked due to non-empty scheduling gates";
         condition(&pod, "SchedulingGated", message, None, view, actions);
-        figures::turned(Some(Queue::Gated));
+        figures::gated(&mut actions.tally);
         return;
     }
     spread::give_constraints(&mut pod, profile, view);
@@ -105,7 +105,7 @@ pub(crate) fn settle(
         .copied()
         .find(|node| node.name == nominated)
         .or_else(|| score::best(pod, fitting, world, extra));
-    figures::decided(&profile.name, if chosen.is_some() { "scheduled" } else { "unschedulable" });
+    figures::decided(&profile.name, chosen.is_some(), &mut actions.tally);
     if let Some(node) = chosen {
         assign(pod, &node.name, volumes, actions);
         return Done { node: node.name.clone(), victims: Vec::new() };

@@ -72,7 +72,7 @@ fn schedule(view: &View<'_>, actions: &mut Actions) -> Next {
             placed.push(pod);
         }
     }
-    figures::begin(pending.len());
+    figures::begin(pending.len(), &mut actions.tally);
     if pending.is_empty() {
         return Next::Done;
     }
