@@ -13,7 +13,7 @@ use client::events::{Folder, Source};
 use client::{Client, DeleteOptions, ListOptions, PatchType, Registry, Request, Verb};
 use stdx::backoff::Backoff;
 use stdx::{Arrange, OrdMap, OrdSet};
-use stdx::{Context, Error, Gather, Result};
+use stdx::{Context, Error, Result};
 
 /// Files larger than this are no manifests.
 const FILE_MAX_BYTES: u64 = 8 << 20;
@@ -141,7 +141,7 @@ impl Deploy {
         let skips: OrdSet<String> = files
             .iter()
             .filter_map(|file| Some(file_name(&file.path).strip_suffix(".skip")?.to_owned()))
-            .gather();
+            .collect();
         // What is disabled is deleted even if it is skipped, as k3s does.
         files.retain(|file| {
             let name = file_name(&file.path);
@@ -230,7 +230,7 @@ impl Deploy {
         let mut gvks = OrdSet::new();
         // What others need comes first; the order of the file stays otherwise.
         trees.arrange_by_key(rank);
-        let defined: OrdSet<(String, String)> = trees.iter().filter_map(defines).gather();
+        let defined: OrdSet<(String, String)> = trees.iter().filter_map(defines).collect();
         for mut tree in trees {
             let kind = self.kind_of(&tree, &defined).await?;
             if kind.namespaced() {
@@ -262,7 +262,7 @@ impl Deploy {
         }
         let before = previous.split(';').filter_map(|gvk| self.kind_of_gvk(gvk));
         let held: OrdSet<&'static Kind> =
-            before.chain(kept.iter().map(|(kind, ..)| *kind)).gather();
+            before.chain(kept.iter().map(|(kind, ..)| *kind)).collect();
         for kind in held {
             self.prune(kind, &owner, |object| {
                 !kept.contains(&(kind, object.namespace().to_owned(), object.name().to_owned()))
@@ -351,7 +351,7 @@ impl Deploy {
         }
         let owner = owner_hash(&name);
         let in_file = read(path).and_then(|bytes| parse(&bytes)).unwrap_or_default();
-        let mut gvks: OrdSet<String> = in_file.iter().map(gvk).gather();
+        let mut gvks: OrdSet<String> = in_file.iter().map(gvk).collect();
         if let Some(addon) = &addon {
             let tree = addon.tree();
             let before = tree.entry("metadata.annotations", GVKS).unwrap_or("");

@@ -1,7 +1,7 @@
 //! Quotas: which resources a kind's objects use, how much of them, and whether a quota has room for more.
 
 use serde_json::Value;
-use stdx::{Gather, OrdSet, time::Wall};
+use stdx::{OrdSet, time::Wall};
 
 use crate::kind::Kind;
 use crate::kinds::{
@@ -220,7 +220,7 @@ fn check_pod_says(resources: &OrdSet<&str>, spec: &Value) -> Result<(), String> 
         let what = if resource.starts_with("limits.") { "limits" } else { "requests" };
         let containers = spec.list("containers").iter().chain(spec.list("initContainers"));
         let silent = containers.filter(|one| one.at("resources").at(what).get(name).is_none());
-        let silent: OrdSet<&str> = silent.map(|one| one.str("name")).gather();
+        let silent: OrdSet<&str> = silent.map(|one| one.str("name")).collect();
         if !silent.is_empty() {
             let silent: Vec<&str> = silent.into_iter().collect();
             missing.push(format!("{resource} for: {}", silent.join(",")));
@@ -248,7 +248,7 @@ pub fn admit(
     for (idx, quota) in quotas.iter().enumerate() {
         let hard = quota.at("status.hard").as_object();
         let names = hard.into_iter().flatten().map(|(name, _)| name.as_str());
-        let tracked: OrdSet<&str> = names.filter(|name| tracks(kind, name)).gather();
+        let tracked: OrdSet<&str> = names.filter(|name| tracks(kind, name)).collect();
         if tracked.is_empty() || !is_in_scopes(kind, new, quota.at("spec")) {
             continue;
         }
@@ -294,7 +294,7 @@ pub fn admit(
         let mut used = before.clone();
         add(&mut used, &asked);
         let is_exceeded = |name: &String| used.get(name) > hard.get(name);
-        let exceeded: OrdSet<&String> = asked.keys().filter(|name| is_exceeded(name)).gather();
+        let exceeded: OrdSet<&String> = asked.keys().filter(|name| is_exceeded(name)).collect();
         if !exceeded.is_empty() {
             let show = |all: &Amounts| {
                 let part = all.iter().filter(|(name, _)| exceeded.contains(name));

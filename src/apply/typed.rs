@@ -8,7 +8,7 @@ use api::schema::{Field, Scalar, Shape, TypeId, schema};
 use api::status::Status;
 use api::structural::{At, ListType, Structural, TYPES, Type};
 use serde_json::{Map, Value};
-use stdx::{Gather, OrdMap};
+use stdx::OrdMap;
 
 use super::fields::Fields;
 
@@ -297,7 +297,7 @@ pub(super) fn to_set(node: Node<'_>, value: &Value) -> Fields {
 }
 
 fn by_element<'i>(items: &'i [(String, Node<'_>, &'i Value)]) -> OrdMap<&'i str, &'i Value> {
-    items.iter().map(|(element, _, value)| (element.as_str(), *value)).gather()
+    items.iter().map(|(element, _, value)| (element.as_str(), *value)).collect()
 }
 
 /// What must change in `left` to become `right`.
@@ -446,7 +446,7 @@ pub(super) fn merge(
 /// Applied items in their order; the others stay before the applied ones that they stood before,
 /// and before those that are new.
 fn in_order(items: Vec<(String, Value)>, order: &[&str], original: &[String]) -> Vec<Value> {
-    let mut slots: OrdMap<String, Value> = items.into_iter().gather();
+    let mut slots: OrdMap<String, Value> = items.into_iter().collect();
     let mut result = Vec::with_capacity(slots.len());
     let mut applied = order.iter();
     for element in original {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::controller::Cache;
 use api::{Kind, Kinds, Object};
-use stdx::{Gather, OrdMap, OrdSet, backoff::Backoff};
+use stdx::{OrdMap, OrdSet, backoff::Backoff};
 
 use crate::follow::{News, Selection, follow};
 use crate::kinds::Registry;
@@ -254,7 +254,7 @@ impl Shared {
             let mut state = self.lock();
             let view = state.kinds.entry(kind).or_default();
             let mut changes = Vec::new();
-            let fresh: OrdSet<(String, String)> = list.items.iter().map(key_of).gather();
+            let fresh: OrdSet<(String, String)> = list.items.iter().map(key_of).collect();
             let gone: Vec<_> =
                 view.objects.keys().filter(|key| !fresh.contains(*key)).cloned().collect();
             changes.extend(gone.into_iter().filter_map(|key| view.put(key, None)));

@@ -1,7 +1,7 @@
 //! An APIService for each group and version that this server itself serves.
 
 use std::time::Duration;
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 
 use api::groups::{GROUPS, priorities};
 use api::kinds::{API_SERVICE, CUSTOM_RESOURCE_DEFINITION, NAMESPACE};
@@ -30,7 +30,7 @@ impl Controller for Local {
         let kinds = view.kinds();
         let forms = || kinds.resources().iter().map(Resource::form);
         let served: OrdSet<(&str, &str)> =
-            forms().map(|form| (form.group(), form.version())).gather();
+            forms().map(|form| (form.group(), form.version())).collect();
         // The group of these objects registers itself nowhere, as upstream.
         for (group, version) in served.iter().filter(|(group, _)| *group != API_SERVICE.group) {
             let name = format!("{version}.{group}");

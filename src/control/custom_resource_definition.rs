@@ -3,7 +3,7 @@
 //! Source: k8s.io/apiextensions-apiserver/pkg/controller/{status,establish,finalizer,apiapproval}
 
 use std::time::Duration;
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 
 use api::catalog::DEFINITIONS_MAX;
 use api::custom::{self, is_true, set_condition};
@@ -121,7 +121,7 @@ fn taken(view: &View<'_>, own: &Value) -> [OrdSet<String>; 2] {
         .iter()
         .map(|field| names.str(field))
         .chain(names.list("shortNames").iter().filter_map(Value::as_str))
-        .gather();
+        .collect();
     let shares = |it: &&std::sync::Arc<api::Definition>| {
         let short = it.short.iter().map(|name| &**name);
         let mut names =

@@ -2,7 +2,7 @@
 
 use runtime::{ContainerStatus, SandboxState, SandboxStatus};
 use serde_json::json;
-use stdx::{Gather, OrdMap};
+use stdx::OrdMap;
 use wire::cri::{
     self, Container, ContainerConfig, ContainerMetadata, ContainerResources, ContainerState,
     ContainerUser, ImageSpec, LinuxContainerUser, LinuxPodSandboxStatus, Mount, MountPropagation,
@@ -108,7 +108,7 @@ pub(crate) fn sandbox_info(sandbox: &SandboxStatus) -> OrdMap<String, String> {
             },
         },
     });
-    [("info".to_owned(), info.to_string())].into_iter().gather()
+    [("info".to_owned(), info.to_string())].into_iter().collect()
 }
 
 pub(crate) fn container_state(container: &ContainerStatus) -> ContainerState {
@@ -283,5 +283,5 @@ pub(crate) async fn container_info(
             },
         },
     });
-    [("info".to_owned(), info.to_string())].into_iter().gather()
+    [("info".to_owned(), info.to_string())].into_iter().collect()
 }

@@ -1,7 +1,7 @@
 //! Who may do what: roles, the secrets of service accounts, signing requests.
 
 use api::{Lens, Value};
-use stdx::{Arrange, Gather, OrdMap, OrdSet};
+use stdx::{Arrange, OrdMap, OrdSet};
 use wire::base64;
 
 use crate::needs::Part;
@@ -114,7 +114,7 @@ pub(crate) fn account_secrets(page: &mut Page<'_>, account: &Value) {
     let found = related.iter().find(|(part, _)| *part == Part::Secrets);
     let found = found.and_then(|(_, answer)| answer.as_ref().ok());
     let exist: Option<OrdSet<&str>> =
-        found.map(|list| list.list("").iter().map(|secret| secret.str("metadata.name")).gather());
+        found.map(|list| list.list("").iter().map(|secret| secret.str("metadata.name")).collect());
     let is_token = |secret: &&Value| {
         let says = |key: &str| secret.entry("metadata.annotations", key).unwrap_or("");
         secret.str("type") == "kubernetes.io/service-account-token"

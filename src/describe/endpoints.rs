@@ -1,7 +1,7 @@
 //! Services, what is behind them, and Ingresses in front of them.
 
 use api::{Lens, Value};
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 
 use crate::needs::{Answer, Part};
 use crate::page::Page;
@@ -120,7 +120,7 @@ pub(crate) fn ingress_addresses(page: &mut Page<'_>, ingress: &Value) {
         "" => address.str("hostname"),
         ip => ip,
     });
-    let addresses: OrdSet<&str> = addresses.filter(|address| !address.is_empty()).gather();
+    let addresses: OrdSet<&str> = addresses.filter(|address| !address.is_empty()).collect();
     page.line(&["Address:\t", &addresses.into_iter().collect::<Vec<_>>().join(",")]);
 }
 

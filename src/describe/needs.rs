@@ -2,7 +2,7 @@
 
 use api::selector::Selector;
 use api::{Lens, Value};
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 
 use crate::{Sort, kinds};
 
@@ -137,7 +137,7 @@ fn backends(ingress: &Value) -> OrdSet<&str> {
     let paths = ingress.list("spec.rules").iter().flat_map(|rule| rule.list("http.paths"));
     let names = paths.map(|path| path.str("backend.service.name"));
     let names = names.chain([ingress.str("spec.defaultBackend.service.name")]);
-    names.filter(|name| !name.is_empty()).gather()
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 /// What events about an object call it: kind and uid.

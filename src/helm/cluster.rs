@@ -7,7 +7,7 @@ use api::{Kind, Lens, LensMut, Object, Status, Value, json};
 use client::follow::{News, Selection, follow};
 use client::{Answer, Body, Client, DeleteOptions, PatchType, Registry, Request, Verb, WatchEvent};
 use stdx::backoff::Backoff;
-use stdx::{Context, Error, Gather, Result};
+use stdx::{Context, Error, Result};
 
 use crate::merge;
 
@@ -109,7 +109,7 @@ fn foreign(live: &Value, release: &str, namespace: &str) -> Option<String> {
     ]
     .into_iter()
     .flatten()
-    .gather();
+    .collect();
     (!wrong.is_empty()).then(|| format!("invalid ownership metadata; {}", wrong.join("; ")))
 }
 

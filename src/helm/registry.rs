@@ -3,7 +3,7 @@
 use api::{Lens, Value};
 use http::client::{Challenge, Url};
 use ring::digest::{SHA256, digest};
-use stdx::{Context, Error, Gather, Result};
+use stdx::{Context, Error, Result};
 use wire::oci::{DOCUMENT_MAX_BYTES, Manifest};
 
 use crate::download::{ARCHIVE_MAX_BYTES, Fetcher, check_status, drain};
@@ -242,7 +242,7 @@ fn docker_credentials(text: &str, host: &str) -> Option<(String, String)> {
         "docker.io" => vec!["https://index.docker.io/v1/".into(), "docker.io".into()],
         host => vec![host.into(), format!("https://{host}"), format!("https://{host}/")],
     };
-    let names = names.iter().map(String::as_str).gather::<Vec<_>>();
+    let names = names.iter().map(String::as_str).collect::<Vec<_>>();
     let entry = names.iter().find_map(|name| tree.at("auths").get(*name))?;
     match (entry.str("username"), entry.str("auth")) {
         ("", "") => None,

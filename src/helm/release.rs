@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::{Lens, LensMut, Value, json};
 use charts::Manifest;
 use rt::lock::SemaphoreGuard;
-use stdx::{Arrange, Context, Error, Gather, Result};
+use stdx::{Arrange, Context, Error, Result};
 
 use crate::cluster::{Cluster, Item, Write};
 use crate::hooks::{self, Hook};
@@ -228,7 +228,7 @@ impl Release<'_> {
         let trees = trees.into_iter().flat_map(unlisted);
         let items =
             trees.filter_map(|tree| self.cluster.item(tree, &self.spec.target_namespace).ok());
-        Ok(items.gather())
+        Ok(items.collect())
     }
 
     async fn check_owners(&self, items: impl Iterator<Item = &Item> + Send) -> Result<()> {
@@ -275,7 +275,7 @@ impl Release<'_> {
             },
             "chart": std::mem::take(&mut plan.chart), "config": values,
             "manifest": std::mem::take(&mut plan.manifest),
-            "hooks": plan.hooks.iter().map(Hook::to_record).gather::<Vec<_>>(),
+            "hooks": plan.hooks.iter().map(Hook::to_record).collect::<Vec<_>>(),
             "version": revision, "namespace": self.spec.target_namespace,
         })
     }
@@ -317,7 +317,7 @@ impl Release<'_> {
         };
         change.record.set("info.status", status);
         change.record.set("info.description", description);
-        let hooks: Vec<Value> = change.hooks.iter().map(Hook::to_record).gather();
+        let hooks: Vec<Value> = change.hooks.iter().map(Hook::to_record).collect();
         change.record.set("hooks", hooks);
         let recorded = self.records.update(&change.record, &self.labels).await;
         done.and(recorded)
@@ -345,10 +345,10 @@ impl Release<'_> {
     async fn remove(&self, record: &Value) -> Result<()> {
         let (namespace, limit) = (&self.spec.target_namespace, self.spec.timeout);
         let recorded = record.list("hooks").iter();
-        let mut hooks: Vec<Hook> = recorded.filter_map(Hook::of_record).gather();
+        let mut hooks: Vec<Hook> = recorded.filter_map(Hook::of_record).collect();
         hooks::run(self.cluster, &mut hooks, "pre-delete", namespace, limit).await?;
         let mut items = self.items_of_manifest(record.str("manifest"))?;
-        let mut order: Vec<Manifest> = items.iter().map(|item| unread(&item.tree)).gather();
+        let mut order: Vec<Manifest> = items.iter().map(|item| unread(&item.tree)).collect();
         charts::sort_for_uninstall(&mut order);
         items.arrange_by_key(|item| {
             order.iter().position(|it| it.object["kind"] == item.tree["kind"])

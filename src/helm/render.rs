@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::{Form, Lens, Value, json};
 use charts::{Asked, Capabilities, Certificate, Chart, Lookup};
-use stdx::{Context, Error, Gather, Result};
+use stdx::{Context, Error, Result};
 
 use crate::cluster::{Cluster, group_version};
 use crate::hooks::Hook;
@@ -163,9 +163,9 @@ fn plan(chart: &Chart, rendered: charts::Rendered, moment: Moment) -> Plan {
     });
     Plan {
         chart: chart.to_release_json(),
-        objects: rendered.manifests.into_iter().map(|manifest| manifest.object).gather(),
+        objects: rendered.manifests.into_iter().map(|manifest| manifest.object).collect(),
         manifest: rendered.manifest,
-        hooks: hooks.gather(),
+        hooks: hooks.collect(),
         notes: rendered.notes,
         is_upgrade: moment.is_upgrade,
     }

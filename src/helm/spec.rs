@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::{Lens, Value};
-use stdx::{Arrange, Context, Error, Gather, Result};
+use stdx::{Arrange, Context, Error, Result};
 
 /// Whoever has no annotation of these is claimed.
 pub(crate) const MANAGED_BY: &str = "helmcharts.cattle.io/managed-by";
@@ -208,7 +208,7 @@ fn read_values(spec: &Value, values: &mut Vec<Values>) -> Result<()> {
         }
         values.push(Values::Secret(ValuesSecret {
             name: secret.str("name").to_owned(),
-            keys: secret.list("keys").iter().filter_map(Value::as_str).map(str::to_owned).gather(),
+            keys: secret.list("keys").iter().filter_map(Value::as_str).map(str::to_owned).collect(),
             ignore_updates: secret.flag("ignoreUpdates"),
         }));
     }
@@ -218,7 +218,7 @@ fn read_values(spec: &Value, values: &mut Vec<Values>) -> Result<()> {
 /// Sorted by key. What looks like a number, a truth value or null has its type, all else stays a text.
 fn read_set(spec: &Value) -> Vec<(String, bool)> {
     let mut pairs: Vec<(&String, &Value)> =
-        spec.at("set").as_object().into_iter().flatten().gather();
+        spec.at("set").as_object().into_iter().flatten().collect();
     pairs.arrange_by_key(|(key, _)| (*key).clone());
     let expressions = pairs.into_iter().map(|(key, value)| match value {
         Value::String(text) => match text.to_ascii_lowercase().as_str() {
@@ -227,7 +227,7 @@ fn read_set(spec: &Value) -> Vec<(String, bool)> {
         },
         other => (format!("{key}={other}"), false),
     });
-    expressions.gather()
+    expressions.collect()
 }
 
 /// A comma that an even number of backslashes precedes gets one more.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use api::{Lens, Object};
 use http::tls::{Choose, Identity};
 use routes::{Key, Model, Table};
-use stdx::{Context, Error, Gather, OrdMap, OrdSet, Result};
+use stdx::{Context, Error, OrdMap, OrdSet, Result};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
@@ -46,7 +46,7 @@ impl Certificates {
         let keys = table.certificates.iter().map(|key| (key, None));
         let of_hosts = table.host_certificates.iter().map(|(key, host)| (key, Some(&**host)));
         let all: Vec<(&Key, Option<&str>)> = keys.chain(of_hosts).collect();
-        let wanted: OrdSet<&Key> = all.iter().map(|(key, _)| *key).gather();
+        let wanted: OrdSet<&Key> = all.iter().map(|(key, _)| *key).collect();
         cache.retain(|key, _| wanted.contains(key));
         let mut shown = OrdSet::new();
         let mut certificates = Certificates::default();

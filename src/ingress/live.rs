@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use http::server::Server;
 use routes::{Share, Table, Target};
-use stdx::{Gather, Result};
+use stdx::Result;
 
 use crate::certificates::{Certificates, Chooser};
 use crate::figures::{Figures, Traffic};
@@ -108,9 +108,9 @@ impl Shared {
     pub(crate) fn publish(&self, table: Table, certificates: Certificates) {
         let before = self.live();
         let old_upstreams: HashMap<&str, &Arc<Upstream>> =
-            before.upstreams.iter().map(|old| (old.service.name.as_str(), old)).gather();
+            before.upstreams.iter().map(|old| (old.service.name.as_str(), old)).collect();
         let old_guards: HashMap<&str, &Arc<Guard>> =
-            before.guards.iter().map(|old| (old.name.as_str(), old)).gather();
+            before.guards.iter().map(|old| (old.name.as_str(), old)).collect();
         let upstreams = table.services.iter().map(|service| {
             let old = old_upstreams.get(service.name.as_str()).copied();
             match old {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::grpc::Status;
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 use store::{Done, Event, Relation, Request, Response, Span, Target, Txn};
 use wire::etcd::{
     Bytes, Compare, CompareResult, CompareTarget, DeleteRangeResponse, Message, Operand,
@@ -150,7 +150,7 @@ fn changes(asks: &[RequestOp]) -> Result<Changes<'_>, Status> {
         let (then, then_deletes) = changes(&ask.success)?;
         let (otherwise, other_deletes) = changes(&ask.failure)?;
         // Only one of the two branches happens, so both may put a key.
-        let own: OrdSet<&Bytes> = then.into_iter().chain(otherwise).gather();
+        let own: OrdSet<&Bytes> = then.into_iter().chain(otherwise).collect();
         if own.iter().any(|key| puts.contains(key) || clash(key, &deletes)) {
             return Err(DUPLICATE_KEY.status());
         }

@@ -7,7 +7,7 @@ use api::{Lens, Object, Value, kinds};
 use client::Interest;
 use client::informer::Change;
 use runtime::{Event, SandboxState, SandboxStatus};
-use stdx::{Context, Gather, OrdMap, Result};
+use stdx::{Context, OrdMap, Result};
 
 use crate::make::cgroup;
 use crate::network::SandboxNetwork;
@@ -54,7 +54,7 @@ pub(crate) async fn adopt(shared: &Arc<Shared>) -> Result<()> {
         .iter()
         .zip(addresses)
         .map(|((sandbox, _), ips)| (sandbox.id.to_string(), ips))
-        .gather();
+        .collect();
     for (uid, sandbox) in &live {
         let Some(object) = checkpoints.get(uid) else { continue };
         let ips = match sandbox.host_network {
@@ -173,7 +173,7 @@ pub(crate) async fn reconcile_with_api(shared: Arc<Shared>) {
         .list(&kinds::POD, None)
         .into_iter()
         .map(|object| (object.uid().to_owned(), ()))
-        .gather();
+        .collect();
     for slot in shared.slots.all() {
         let is_static = slot.snapshot().pod.is_some_and(|pod| pod.is_static);
         if !is_static && !api.contains_key(&slot.uid) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::Lens;
 use serde_json::Value as Tree;
-use stdx::{Arrange, Gather, OrdMap, OrdSet};
+use stdx::{Arrange, OrdMap, OrdSet};
 
 use crate::address::Protocol;
 use crate::base;
@@ -454,7 +454,7 @@ impl Entry {
     fn local_endpoints(&self) -> usize {
         let endpoints = self.slices().flat_map(|slice| &slice.endpoints);
         let serving = endpoints.filter(|e| e.local && e.ready);
-        serving.filter_map(|e| e.addresses.first()).gather::<OrdSet<&IpAddr>>().len()
+        serving.filter_map(|e| e.addresses.first()).collect::<OrdSet<&IpAddr>>().len()
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use api::Lens;
 use serde_json::{Value, json};
-use stdx::{Arrange, Gather, OrdMap};
+use stdx::{Arrange, OrdMap};
 
 use crate::address::{Cidr, is_special};
 
@@ -313,7 +313,7 @@ impl Nodes {
         let wanted = wanted.into_iter().chain(external);
         let missing = wanted.filter(|(key, value)| said(key) != Some(&**value));
         let missing: api::Map<String, Value> =
-            missing.map(|(key, value)| (key.to_owned(), value.into())).gather();
+            missing.map(|(key, value)| (key.to_owned(), value.into())).collect();
         (!missing.is_empty()).then(|| json!({"metadata": {"annotations": missing}}))
     }
 }

@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 
 use api::Object;
-use stdx::{Arrange, Gather, OrdMap, OrdSet};
+use stdx::{Arrange, OrdMap, OrdSet};
 
 use crate::annotations::{PathMatcher, RouterOptions, ServiceOptions};
 use crate::model::Model;
@@ -45,8 +45,8 @@ fn table(model: &Model, now: &str) -> Table {
         known: OrdMap::new(),
         certificates: OrdSet::new(),
         default_is: None,
-        named: model.middlewares.keys().map(|key| (dashed(key), key)).gather(),
-        named_transports: model.transports.keys().map(|key| (dashed(key), key)).gather(),
+        named: model.middlewares.keys().map(|key| (dashed(key), key)).collect(),
+        named_transports: model.transports.keys().map(|key| (dashed(key), key)).collect(),
         numbers: OrdMap::new(),
     };
     let mut ours: Vec<(&Key, &Ingress)> =

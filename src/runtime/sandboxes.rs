@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stdx::time::Wall;
-use stdx::{Context, Error, Gather, Result};
+use stdx::{Context, Error, Result};
 use wire::shim as plan;
 use wire::shim::{Exited, Field, State, decode, frame_of, kind};
 
@@ -129,7 +129,7 @@ fn shim_plan(id: &Id, spec: &SandboxSpec) -> plan::Sandbox {
                 });
                 (path.collect(), value.clone())
             })
-            .gather(),
+            .collect(),
         shm_size_bytes: spec.shm_size_bytes,
     }
 }

@@ -8,7 +8,7 @@ use api::status::Reason;
 use api::{LensMut, Object, Quantity, Status, Value, json};
 use client::{Answer, List, Verb};
 use rt::BoxFuture;
-use stdx::{Gather, OrdMap, OrdSet, time::Wall};
+use stdx::{OrdMap, OrdSet, time::Wall};
 
 use crate::core::{Call, Core, Outcome, method_not_allowed};
 use crate::door;
@@ -69,7 +69,7 @@ async fn of(call: &Call<'_>, about: Vec<Object>) -> Result<Vec<Object>, Status> 
         true => api::field::text(object, "spec.nodeName"),
         false => object.name().to_owned(),
     };
-    let mut nodes: OrdSet<String> = about.iter().map(place).gather();
+    let mut nodes: OrdSet<String> = about.iter().map(place).collect();
     nodes.remove("");
     let nodes: Vec<String> = nodes.into_iter().collect();
     let mut pairs = OrdMap::new();
@@ -148,7 +148,7 @@ fn object_of(call: &Call<'_>, about: &Object, pair: &Pair) -> Option<Result<Obje
     let labels: Vec<(&str, &str)> = about.labels().collect();
     if !labels.is_empty() {
         let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value.into()));
-        tree.set("metadata.labels", Value::Object(labels.gather()));
+        tree.set("metadata.labels", Value::Object(labels.collect()));
     }
     let earliest = match *kind == POD_METRICS {
         true => {

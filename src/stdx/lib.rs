@@ -5,7 +5,6 @@
 pub mod backoff;
 pub mod duration;
 pub mod error;
-pub mod gather;
 pub mod metrics;
 pub mod never;
 pub mod ordered;
@@ -16,7 +15,6 @@ pub mod time;
 pub mod version;
 
 pub use error::{Context, Error, Result};
-pub use gather::Gather;
 pub use ordered::{OrdMap, OrdSet};
 pub use secret::Sensitive;
 pub use sort::Arrange;

@@ -8,7 +8,6 @@ mod lists;
 mod received;
 
 use serde_json::{Map, Value};
-use stdx::Gather;
 use wire::protobuf as pb;
 
 use crate::form::{Form, Types};
@@ -485,7 +484,7 @@ fn put_metadata(object: &Object, out: &mut Vec<u8>) {
         return;
     }
     let metadata = object.whole_tree().remove("metadata").unwrap_or_default();
-    let map: Map<_, _> = std::iter::once((String::from("metadata"), metadata)).gather();
+    let map: Map<_, _> = std::iter::once((String::from("metadata"), metadata)).collect();
     if let Some(id) = schema().meta(PARTIAL) {
         // A tree that came out of a decoder encodes.
         let _ = encode::message(id, &map, out);

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
-use stdx::{Arrange, Gather, OrdSet};
+use stdx::{Arrange, OrdSet};
 use wire::protobuf::{self as pb, Reader};
 
 use crate::lens::{Lens, LensMut};
@@ -175,7 +175,7 @@ fn fields(raw: &[u8], wanted: u32) -> impl Iterator<Item = &[u8]> {
 pub fn finalizer_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     let path = "metadata.finalizers";
     let known = old.map_or(&[][..], |old| old.list(path)).iter().filter_map(Value::as_str);
-    let known: OrdSet<&str> = known.gather();
+    let known: OrdSet<&str> = known.collect();
     let mut names: Vec<&str> = new.list(path).iter().filter_map(Value::as_str).collect();
     names.retain(|name| !known.contains(name));
     names.arrange();

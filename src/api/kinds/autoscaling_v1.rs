@@ -4,7 +4,6 @@
 //! Source: pkg/apis/autoscaling/v1/conversion.go.
 
 use serde_json::{Value, json};
-use stdx::Gather;
 
 use crate::lens::{Lens, LensMut};
 
@@ -328,7 +327,7 @@ fn uncapitalized(value: Value) -> Value {
                 }
                 (key, uncapitalized(value))
             };
-            Value::Object(map.into_iter().map(small).gather())
+            Value::Object(map.into_iter().map(small).collect())
         }
         // The parser has bounded how deep this goes.
         Value::Array(items) => items.into_iter().map(uncapitalized).collect(),

@@ -2,7 +2,7 @@
 //! unless always written, structs by value always there, empty times null.
 
 use serde_json::{Map, Value};
-use stdx::{Arrange, Gather};
+use stdx::Arrange;
 use wire::protobuf::{Error, Reader, Wire};
 
 use crate::schema::{Field, Scalar, Shape, TypeId, schema};
@@ -84,7 +84,7 @@ fn message_but(
                     Value::Object(entries) => {
                         entries.insert(key, value);
                     }
-                    other => *other = Value::Object(std::iter::once((key, value)).gather()),
+                    other => *other = Value::Object(std::iter::once((key, value)).collect()),
                 }
             }
         }

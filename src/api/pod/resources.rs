@@ -1,6 +1,6 @@
 //! What a pod asks for in all, of requests or of limits.
 
-use stdx::{Gather, OrdMap};
+use stdx::OrdMap;
 
 use serde_json::Value;
 
@@ -45,7 +45,7 @@ pub(crate) fn total_with_overhead(spec: &Value, what: &str) -> Amounts {
 /// A map of quantities as a tree has it; what is no quantity is left out.
 pub fn amounts(map: &Value) -> Amounts {
     let entries = map.as_object().into_iter().flatten();
-    entries.filter_map(|(name, text)| Some((name.clone(), Quantity::from_tree(text)?))).gather()
+    entries.filter_map(|(name, text)| Some((name.clone(), Quantity::from_tree(text)?))).collect()
 }
 
 /// Amounts as a tree.

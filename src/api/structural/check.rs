@@ -2,7 +2,7 @@
 //!
 //! Source: k8s.io/kube-openapi/pkg/validation/validate, apiextensions-apiserver/pkg/apiserver/validation.
 
-use stdx::{Gather, OrdMap, OrdSet};
+use stdx::{OrdMap, OrdSet};
 
 use serde_json::{Map, Number, Value};
 
@@ -107,7 +107,7 @@ fn doubles(list: &ListType, items: &[Value], path: &str, causes: &mut Vec<Cause>
         ListType::Set => item.clone(),
         ListType::Map(keys) => {
             let part = |key: &str| Some((key.to_owned(), item.get(key)?.clone()));
-            Value::Object(keys.iter().filter_map(|key| part(key)).gather::<Map<_, _>>())
+            Value::Object(keys.iter().filter_map(|key| part(key)).collect::<Map<_, _>>())
         }
     };
     if *list == ListType::Atomic || causes.len() >= CAUSES_MAX {

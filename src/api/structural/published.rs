@@ -3,7 +3,7 @@
 //! Source: apiextensions-apiserver/pkg/controller/openapi/{v2/conversion,builder/builder}.go,
 //! pkg/apiserver/schema/{unfold,kubeopenapi}.go.
 
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 
 use serde_json::{Map, Value, json};
 
@@ -77,7 +77,7 @@ fn as_swagger(map: &mut Map<String, Value>, preserves: bool) {
         .flatten()
         .filter(|(_, schema)| is_nullable(schema))
         .map(|(name, _)| name.clone())
-        .gather();
+        .collect();
     if let Some(Value::Array(required)) = map.get_mut("required") {
         required.retain(|name| name.as_str().is_none_or(|name| !nullable.contains(name)));
         if required.is_empty() {

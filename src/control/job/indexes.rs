@@ -1,6 +1,6 @@
 //! Completion indexes: sets written as `1,3-5`, of pods, and those that fail.
 
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 
 use api::Lens;
 
@@ -88,7 +88,7 @@ impl Run<'_> {
             .collect();
         self.failed_indexes.extend(failed);
         // Of the other failed pods the one that failed last stays, as the record of its index.
-        let active: OrdSet<i64> = self.active().filter_map(of).gather();
+        let active: OrdSet<i64> = self.active().filter_map(of).collect();
         for (idx, pod) in self.pods.iter().enumerate() {
             let Some(index) = valid(pod).filter(|_| self.pod_failed(pod) && is_tracked(pod)) else {
                 continue;

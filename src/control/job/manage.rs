@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use api::kinds::POD;
 use api::{Actions, Lens, LensMut, Next, Value, json};
+use stdx::Arrange;
 use stdx::time::Wall;
-use stdx::{Arrange, Gather};
 use stdx::{OrdSet, backoff::Backoff};
 
 use super::{INDEX, Run, TRACKING, count, indexes, policy};
@@ -69,7 +69,7 @@ impl Run<'_> {
 
     /// The first indexes that have not succeeded, failed or an active pod.
     fn pending_indexes(&self, n: usize) -> Vec<i64> {
-        let mut taken: OrdSet<i64> = self.active().filter_map(indexes::of).gather();
+        let mut taken: OrdSet<i64> = self.active().filter_map(indexes::of).collect();
         if self.replaces_only_failed() {
             let live = self.pods.iter().filter(|pod| !pod.finished());
             taken.extend(live.filter_map(indexes::of));

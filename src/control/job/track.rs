@@ -1,6 +1,6 @@
 //! Counting finished pods exactly once, and the conditions at a job's end.
 
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 
 use api::{Lens, LensMut, Value, json};
 
@@ -63,7 +63,7 @@ impl Run<'_> {
     /// Pods that were booked and have lost their finalizer go from the list to the counters.
     fn count_released(&mut self) {
         let held: OrdSet<&str> =
-            self.pods.iter().filter(|pod| is_tracked(pod)).map(|pod| pod.object.uid()).gather();
+            self.pods.iter().filter(|pod| is_tracked(pod)).map(|pod| pod.object.uid()).collect();
         for (which, field) in [(SUCCEEDED, "succeeded"), (FAILED, "failed")] {
             let before = self.uncounted[which].len();
             self.uncounted[which].retain(|uid| held.contains(&**uid));

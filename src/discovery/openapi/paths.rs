@@ -2,7 +2,6 @@
 
 use api::form::Form;
 use serde_json::{Map, Value, json};
-use stdx::Gather;
 
 use super::{Dialect, schemas};
 use crate::Subresource;
@@ -234,6 +233,6 @@ fn content(types: &[&str], body: &Value) -> Value {
     types
         .iter()
         .map(|kind| ((*kind).to_owned(), json!({"schema": body})))
-        .gather::<Map<_, _>>()
+        .collect::<Map<_, _>>()
         .into()
 }

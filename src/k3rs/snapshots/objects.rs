@@ -5,7 +5,7 @@ use api::{Lens, LensMut, Object, Status, Value, json};
 use client::events::{Folder, Source, Tell};
 use client::{Client, DeleteOptions, ListOptions, PatchType};
 use cluster::token;
-use stdx::{Gather, OrdMap};
+use stdx::OrdMap;
 
 use super::files::File;
 use crate::snapshot_flags::ZIP;
@@ -150,7 +150,7 @@ async fn tell_in_one(client: &Client, files: &[File], storage: &str) -> Result<(
         };
     }
     let entries = files.iter().map(|file| (key(file, storage), Value::from(entry(file, storage))));
-    let mut data: OrdMap<String, Value> = entries.gather();
+    let mut data: OrdMap<String, Value> = entries.collect();
     let tree = known.map(|known| known.tree()).unwrap_or_default();
     for (key, value) in tree.at("data").as_object().into_iter().flatten() {
         if data.get(key) == Some(value) {

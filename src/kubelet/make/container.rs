@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use api::{Lens, Value};
 use runtime::{ContainerSpec, Labels, Mount, MountSource, Propagation, Resources, Seccomp};
-use stdx::{Gather, Sensitive};
+use stdx::Sensitive;
 
 use super::security::{Confinement, ImageUser};
 use super::{cgroup, env, security};
@@ -130,7 +130,7 @@ pub(crate) fn container_spec(
         ])
         .into_iter()
         .chain(program.map(|word| (ANNOTATION_PROGRAM.to_owned(), word.to_owned())))
-        .gather(),
+        .collect(),
         env: prepared.environment,
     }
 }

@@ -1,7 +1,7 @@
 //! A container's environment, and `$(VAR)` in it, in its command and in its arguments.
 
 use api::{Lens, Value};
-use stdx::{Gather, OrdMap, Sensitive};
+use stdx::{OrdMap, Sensitive};
 
 use super::fields::{FieldContext, field, resource};
 use super::{Sources, config_map_entry, entries, secret_entry};
@@ -18,7 +18,7 @@ pub(crate) fn environment(
     context: &FieldContext,
 ) -> Result<Vec<(String, Sensitive)>, String> {
     let service_map: OrdMap<&str, &str> =
-        services.iter().map(|(name, value)| (&**name, &**value)).gather();
+        services.iter().map(|(name, value)| (&**name, &**value)).collect();
     let mut made = Environment::default();
     for from in container.list("envFrom") {
         for (name, value) in from_source(from, sources)? {

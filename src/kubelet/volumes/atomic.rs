@@ -6,7 +6,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use stdx::{Context, Gather, Result};
+use stdx::{Context, Result};
 use stdx::{OrdSet, time::Wall};
 
 use super::payload::{File, Payload};
@@ -98,7 +98,7 @@ fn count_files(directory: &Path) -> Result<usize> {
 
 /// One link for each first path component; links of names that are gone are removed.
 fn link_names(target: &Path, payload: &Payload) -> Result<()> {
-    let wanted: OrdSet<&str> = payload.keys().filter_map(|path| path.split('/').next()).gather();
+    let wanted: OrdSet<&str> = payload.keys().filter_map(|path| path.split('/').next()).collect();
     for name in &wanted {
         let link = target.join(name);
         let to = Path::new(DATA).join(name);

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use api::pod::references::{self, Target};
 use api::{Lens, Object, Value, kinds};
-use stdx::{Arrange, Gather};
+use stdx::Arrange;
 use stdx::{OrdMap, time::Now};
 
 use crate::make;
@@ -384,7 +384,7 @@ impl Worker {
                 };
                 (name.clone(), ids)
             })
-            .gather();
+            .collect();
         let leaving = podplan::terminating(&self.pod, &self.state);
         let terminal = leaving && self.state.containers.values().all(|known| !known.running());
         let released = terminal

@@ -7,7 +7,7 @@ use std::time::Duration;
 use api::quantity::Quantity;
 use api::{Lens, Value};
 use runtime::{SandboxSpec, SandboxStatus};
-use stdx::{Context, Error, Gather, Result};
+use stdx::{Context, Error, Result};
 
 use super::Worker;
 use crate::figures::Operation;
@@ -154,7 +154,7 @@ fn spec(
             .map(|sysctl| {
                 (api::pod::sysctl_name(sysctl.str("name")), sysctl.str("value").to_owned())
             })
-            .gather(),
+            .collect(),
         cgroup_parent: cgroup.to_owned(),
         shm_size_bytes: 0,
         log_directory: config.pod_log_directory(&pod.namespace, &pod.name, uid),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
-use stdx::{Gather, OrdMap};
+use stdx::OrdMap;
 
 use api::{Lens, Value, json, kinds};
 
@@ -263,6 +263,6 @@ pub(crate) fn remembered(directory: &std::path::Path) -> Option<OrdMap<String, M
                     Mounted { path: entry.str("path").into(), read_only: entry.flag("readOnly") };
                 (entry.str("name").to_owned(), mounted)
             })
-            .gather(),
+            .collect(),
     )
 }

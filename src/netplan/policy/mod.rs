@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::Value as Tree;
-use stdx::{Arrange, Gather, OrdMap, OrdSet};
+use stdx::{Arrange, OrdMap, OrdSet};
 
 use crate::address::{Cidr, Protocol};
 use crate::owners::{Name, Owners};
@@ -187,7 +187,7 @@ impl Policies {
     pub(crate) fn set_local(&mut self, local: &OrdMap<IpAddr, Name>, at: &mut At<'_>) {
         let all = self.local.iter().chain(local);
         let differs = |address: &IpAddr| self.local.get(address) != local.get(address);
-        let addresses: OrdSet<IpAddr> = all.map(|(address, _)| *address).filter(differs).gather();
+        let addresses: OrdSet<IpAddr> = all.map(|(address, _)| *address).filter(differs).collect();
         for address in addresses {
             let names = [self.local.get(&address).cloned(), local.get(&address).cloned()];
             for name in names.iter().flatten() {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use api::Lens;
 use api::selector::Selector;
 use serde_json::Value as Tree;
-use stdx::{Arrange, Gather};
+use stdx::Arrange;
 
 use crate::address::{Cidr, Protocol, is_special};
 
@@ -72,7 +72,7 @@ pub(crate) enum Port {
 }
 
 pub(crate) fn labels(tree: &Tree) -> Labels {
-    tree.pairs("metadata.labels").map(|(key, value)| (key.into(), value.into())).gather()
+    tree.pairs("metadata.labels").map(|(key, value)| (key.into(), value.into())).collect()
 }
 
 pub(crate) fn selects(selector: &Selector, labels: &Labels) -> bool {

@@ -8,7 +8,7 @@ use api::lens::Lens;
 use api::status::Cause;
 use api::structural::{Structural, check_pattern};
 use serde_json::{Map, Value, json};
-use stdx::{Arrange, Gather, OrdSet};
+use stdx::{Arrange, OrdSet};
 
 /// How many complaints are made about one schema.
 const CAUSES_MAX: usize = 64;
@@ -490,7 +490,7 @@ impl Rules {
         let shown = json!(keys);
         let mut seen = OrdSet::new();
         let required: OrdSet<&str> =
-            items.list("required").iter().filter_map(Value::as_str).gather();
+            items.list("required").iter().filter_map(Value::as_str).collect();
         for key in keys {
             if self.causes.len() >= CAUSES_MAX {
                 return;

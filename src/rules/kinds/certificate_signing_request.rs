@@ -9,7 +9,7 @@ use api::lens::Lens;
 use api::names;
 use api::status::Cause;
 use serde_json::Value;
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 
 use super::{NameRule, Rules};
 use crate::column::Column;
@@ -147,7 +147,7 @@ fn conditions(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let contradicting = before(APPROVED) > 0 && before(DENIED) > 0;
     let old = old.map_or(&[][..], |old| old.list("status.conditions"));
     let repeated = {
-        let kinds: OrdSet<&str> = old.iter().map(|condition| condition.str("type")).gather();
+        let kinds: OrdSet<&str> = old.iter().map(|condition| condition.str("type")).collect();
         kinds.len() < old.len()
     };
     let nameless = old.iter().any(|condition| condition.str("type").is_empty());

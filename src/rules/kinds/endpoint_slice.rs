@@ -7,7 +7,7 @@ use api::lens::{Lens, LensMut};
 use api::names;
 use api::status::Cause;
 use serde_json::Value;
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 
 use super::Rules;
 use crate::column::Column;
@@ -33,7 +33,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
         .map_or(&[][..], |old| old.list("endpoints"))
         .iter()
         .filter_map(|endpoint| endpoint.entry(FIELD, NODE))
-        .gather();
+        .collect();
     let Some(Value::Array(endpoints)) = new.at_mut("endpoints") else { return };
     for endpoint in endpoints {
         let Some(topology) = endpoint.remove(FIELD) else { continue };

@@ -8,7 +8,7 @@ use api::lens::Lens;
 use api::names;
 use api::status::Cause;
 use serde_json::Value;
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 
 use super::Rules;
 use crate::column::Column;
@@ -55,7 +55,7 @@ fn address(ingress: &[Value]) -> String {
         "" => one.str("hostname").to_owned(),
         ip => ip.to_owned(),
     };
-    let all: OrdSet<String> = ingress.iter().map(either).filter(|text| !text.is_empty()).gather();
+    let all: OrdSet<String> = ingress.iter().map(either).filter(|text| !text.is_empty()).collect();
     all.into_iter().collect::<Vec<_>>().join(",")
 }
 

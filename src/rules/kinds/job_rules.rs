@@ -7,7 +7,7 @@ use api::lens::Lens;
 use api::names;
 use api::status::Cause;
 use serde_json::Value;
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 
 /// More pods at a time would make `status.completedIndexes` too long.
 const INDEXED_PARALLELISM_MAX: i64 = 100_000;
@@ -173,7 +173,7 @@ fn failure_policy(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         .iter()
         .flat_map(|list| spec.list(list))
         .map(|container| container.str("name"))
-        .gather();
+        .collect();
     for (idx, rule) in rules.iter().enumerate() {
         let path = format!("{path}[{idx}]");
         match rule.str("action") {

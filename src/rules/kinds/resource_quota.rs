@@ -7,7 +7,7 @@ use api::quantity::Quantity;
 use api::quota::is_extended;
 use api::status::Cause;
 use serde_json::Value;
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 
 use super::Rules;
 use crate::checks::{COMPUTE, OBJECTS, is_standard, resource_name, wrong_name};
@@ -184,7 +184,7 @@ fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     scope_selector(spec, causes);
     let set = |tree: &Value| -> OrdSet<String> {
         let scopes = tree.list("spec.scopes").iter().filter_map(Value::as_str);
-        scopes.map(str::to_owned).gather()
+        scopes.map(str::to_owned).collect()
     };
     if old.is_some_and(|old| set(old) != set(new)) {
         let scopes = go_list("core.ResourceQuotaScope", spec.at("scopes"));

@@ -17,7 +17,7 @@ use api::names;
 use api::pod::all_containers;
 use api::status::Cause;
 use serde_json::Value;
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 
 use crate::checks;
 use crate::gates;
@@ -165,8 +165,10 @@ fn scheduling(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         (spread.str("topologyKey").to_owned(), spread.str("whenUnsatisfiable").to_owned())
     };
     let constraints = spec.list("topologySpreadConstraints").iter().enumerate();
-    let repeated: OrdSet<usize> =
-        constraints.rev().filter_map(|(idx, it)| (!later.insert(pair(it))).then_some(idx)).gather();
+    let repeated: OrdSet<usize> = constraints
+        .rev()
+        .filter_map(|(idx, it)| (!later.insert(pair(it))).then_some(idx))
+        .collect();
     for (idx, spread) in spec.list("topologySpreadConstraints").iter().enumerate() {
         let path = format!("{path}.topologySpreadConstraints[{idx}]");
         if spread.int("maxSkew").unwrap_or(0) <= 0 {
@@ -351,7 +353,7 @@ fn label_keys(of: &Value, field: &str, of_spread: bool, path: &str, causes: &mut
         .pairs("labelSelector.matchLabels")
         .map(|(key, _)| key)
         .chain(of.list("labelSelector.matchExpressions").iter().map(|it| it.str("key")))
-        .gather();
+        .collect();
     for (idx, key) in keys.iter().filter_map(Value::as_str).enumerate() {
         let path = format!("{path}[{idx}]");
         causes.check_name(&path, key, names::qualified);
@@ -576,7 +578,7 @@ fn update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
             .chain(old.as_object().into_iter().flat_map(|map| map.keys()))
             .filter(|key| wanted.get(key.as_str()) != old.get(key.as_str()))
             .map(String::as_str)
-            .gather::<OrdSet<&str>>()
+            .collect::<OrdSet<&str>>()
             .into_iter()
             .collect();
         causes.forbidden(

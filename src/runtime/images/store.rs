@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ring::digest;
 use serde::{Deserialize, Serialize};
-use stdx::{Context, Error, Gather, Result};
+use stdx::{Context, Error, Result};
 use stdx::{OrdMap, OrdSet, time::Wall};
 use wire::decompress::Decompressor;
 use wire::oci;
@@ -307,13 +307,13 @@ impl Store {
         let (layers, blobs) = {
             let database = self.database();
             let layers: OrdSet<String> =
-                database.images.values().flat_map(|image| image.layers.iter().cloned()).gather();
+                database.images.values().flat_map(|image| image.layers.iter().cloned()).collect();
             let blobs: OrdSet<String> = database
                 .images
                 .keys()
                 .filter_map(|id| oci::sha256_hex(id))
                 .map(str::to_owned)
-                .gather();
+                .collect();
             (layers, blobs)
         };
         let unused: Vec<(String, u64)> = self

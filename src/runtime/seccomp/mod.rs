@@ -4,7 +4,7 @@ mod filter;
 mod table;
 
 use serde::Deserialize;
-use stdx::{Context, Error, Gather, OrdMap, Result};
+use stdx::{Context, Error, OrdMap, Result};
 
 use crate::capabilities;
 use filter::{Action, Condition, Operator, Rules};
@@ -197,7 +197,7 @@ fn numbers(column: usize) -> OrdMap<&'static str, u32> {
         let name = fields.next()?;
         Some((name, fields.nth(column)?.parse().ok()?))
     };
-    table::TABLE.lines().filter_map(row).gather()
+    table::TABLE.lines().filter_map(row).collect()
 }
 
 #[cfg(test)]

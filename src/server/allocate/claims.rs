@@ -1,7 +1,7 @@
 //! Claims: a key for each address and port that a Service holds, written with the Service itself.
 
 use std::net::IpAddr;
-use stdx::{Gather, OrdMap, OrdSet};
+use stdx::{OrdMap, OrdSet};
 
 use api::kinds::SERVICE;
 use api::{Status, Value};
@@ -149,7 +149,7 @@ async fn pick(
 /// Every claim there is.
 async fn all(store: &Store) -> Result<OrdMap<Item, KeyValue>, Status> {
     let range = store.range(&Query::prefix(PREFIX)).await.map_err(storage::status)?;
-    Ok(range.items.into_iter().filter_map(|kv| Some((Item::of(&kv.key)?, kv))).gather())
+    Ok(range.items.into_iter().filter_map(|kv| Some((Item::of(&kv.key)?, kv))).collect())
 }
 
 /// Makes the claims what the Services say: those of Services that came in by another way (an older

@@ -7,7 +7,7 @@ pub(crate) mod claims;
 mod families;
 
 use std::net::IpAddr;
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 
 use api::kinds::SERVICE;
 use api::status::Cause;
@@ -270,7 +270,7 @@ fn held(service: &Value) -> OrdSet<Item> {
         .filter_map(|address| address.as_str()?.parse().ok())
         .map(Item::Address)
         .chain(ports.map(Item::Port))
-        .gather()
+        .collect()
 }
 
 fn needs_address(service: &Value) -> bool {
@@ -361,9 +361,9 @@ fn carry_over(new: &mut Value, old: &Value) {
                 .iter()
                 .filter_map(|p| p.int("nodePort"))
                 .filter(|n| *n != 0)
-                .gather()
+                .collect()
         };
-        let mut used: OrdSet<i64> = numbers(new).intersection(&numbers(old)).copied().gather();
+        let mut used: OrdSet<i64> = numbers(new).intersection(&numbers(old)).copied().collect();
         for port in new.list_mut("spec.ports") {
             if port.int("nodePort").unwrap_or(0) != 0 {
                 continue;

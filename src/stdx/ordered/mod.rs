@@ -1,4 +1,4 @@
-//! A map and a set that keep their order, in a tenth of the code of the library's: its B-tree is made anew, five to eight
+//! A map and a set that keep their order, in half the code of the library's: its B-tree is made anew, five to eight
 //! kilobytes, for each pair of types, and this program has a hundred of them.
 //!
 //! A map is a list of chunks, each a sorted list of a few kilobytes at most. A search is two binary searches; an insertion moves

@@ -3,7 +3,7 @@
 use api::lens::Lens;
 use api::pod::all_containers;
 use serde_json::Value;
-use stdx::{Arrange, Gather, OrdSet};
+use stdx::{Arrange, OrdSet};
 
 use super::Violation;
 
@@ -109,7 +109,7 @@ impl<'a> Pod<'a> {
     /// The values that `get` finds in the pod's and the containers' security contexts.
     fn values(&self, get: impl Fn(&'a Value) -> Option<&'a str>) -> OrdSet<&'a str> {
         let contexts = self.containers.iter().map(|container| container.at("securityContext"));
-        std::iter::once(self.spec.at("securityContext")).chain(contexts).filter_map(get).gather()
+        std::iter::once(self.spec.at("securityContext")).chain(contexts).filter_map(get).collect()
     }
 }
 
@@ -169,7 +169,7 @@ fn added<'a>(
 fn excess(pod: &Pod<'_>, allowed: &'static [&'static str]) -> Option<String> {
     let containers = pod.those(|container| added(container, allowed).next().is_some());
     let names: OrdSet<&str> =
-        pod.containers.iter().flat_map(|container| added(container, allowed)).gather();
+        pod.containers.iter().flat_map(|container| added(container, allowed)).collect();
     (!containers.is_empty()).then(|| {
         format!(
             "{} must not include {} in securityContext.capabilities.add",
@@ -241,7 +241,7 @@ fn host_ports(pod: &Pod<'_>, _: u32) -> Option<Violation> {
     }
     let containers = pod.those(|container| ports(container).next().is_some());
     let all: OrdSet<String> =
-        pod.containers.iter().flat_map(|c| ports(c)).map(|port| port.to_string()).gather();
+        pod.containers.iter().flat_map(|c| ports(c)).map(|port| port.to_string()).collect();
     if containers.is_empty() {
         return None;
     }
@@ -273,7 +273,7 @@ fn proc_mount(pod: &Pod<'_>, _: u32) -> Option<Violation> {
     if containers.is_empty() {
         return None;
     }
-    let types: OrdSet<&str> = pod.containers.iter().filter_map(|c| bad(c)).gather();
+    let types: OrdSet<&str> = pod.containers.iter().filter_map(|c| bad(c)).collect();
     let who = named("container", &containers);
     violation(
         "procMount",
@@ -349,7 +349,7 @@ fn seccomp_baseline(pod: &Pod<'_>, minor: u32) -> Option<Violation> {
                 && !value.starts_with("localhost/")
         })
         .map(|(key, value)| format!("{key}={value:?}"))
-        .gather();
+        .collect();
     if bad.is_empty() {
         return None;
     }

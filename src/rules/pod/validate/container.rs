@@ -7,7 +7,7 @@ use api::pod::restartable;
 use api::quantity::Quantity;
 use api::status::Cause;
 use serde_json::Value;
-use stdx::{Gather, OrdSet};
+use stdx::OrdSet;
 
 use super::source::inner_path;
 use crate::checks;
@@ -354,7 +354,7 @@ pub(super) fn resource_reference(
 fn mounts(container: &Value, of: &str, volumes: &OrdSet<&str>, causes: &mut Vec<Cause>) {
     let all = |list: &str, field: &str| {
         let items = container.list(list).iter();
-        items.map(|item| item.str(field).to_owned()).gather::<OrdSet<String>>()
+        items.map(|item| item.str(field).to_owned()).collect::<OrdSet<String>>()
     };
     let (devices, device_paths) =
         (all("volumeDevices", "name"), all("volumeDevices", "devicePath"));
