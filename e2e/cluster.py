@@ -50,6 +50,22 @@ def telling(say):
     return decorate
 
 
+DISK_MIN_BYTES = 1 << 30
+
+
+def host_disk(data):
+    """Flags of a kubelet whose data directory lies on this host's disk: how full others made it is not its affair.
+
+    With the defaults, which are percentages, pods are evicted and images collected on a disk that still has gigabytes.
+    """
+    if data.is_mount():
+        return []
+    free = shutil.disk_usage(data.parent).free
+    expect(free > DISK_MIN_BYTES, f"{data.parent} has only {free >> 20} MiB left")
+    floors = "memory.available<100Mi,nodefs.available<256Mi,nodefs.inodesFree<1000"
+    return [f"--kubelet-arg=eviction-hard={floors}", "--kubelet-arg=image-gc-high-threshold=100"]
+
+
 class Cluster:
     def __init__(self, binary, args=()):
         self.binary, self.args = binary, list(args)
@@ -98,7 +114,7 @@ class Cluster:
 
     def server_args(self):
         kubeconfig = ["--write-kubeconfig", self.env["KUBECONFIG"]] if self.names_kubeconfig else []
-        return ["--data-dir", str(self.data), *kubeconfig, "--node-name", "node1", *([] if self.ingress else ["--disable", "traefik"]), *self.args]
+        return ["--data-dir", str(self.data), *kubeconfig, "--node-name", "node1", *([] if self.ingress else ["--disable", "traefik"]), *host_disk(self.data), *self.args]
 
     def start(self, wait=True):
         """Starts the server and waits until it answers and its node, if it has one, is Ready."""

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 
-from cluster import Failure, find_kubectl, run, until
+from cluster import Failure, find_kubectl, host_disk, run, until
 
 NETWORK = "192.0.2"
 NETWORK_V6 = "fd00::"
@@ -95,10 +95,10 @@ class Host:
         return ["--data-dir", str(self.data), "--node-name", self.name]
 
     def server(self, *args, env=None):
-        self.begin(["server", *self.own_args(), "--write-kubeconfig", self.env["KUBECONFIG"], "--disable", "traefik", *args], env)
+        self.begin(["server", *self.own_args(), *host_disk(self.data), "--write-kubeconfig", self.env["KUBECONFIG"], "--disable", "traefik", *args], env)
 
     def agent(self, url, token, *args):
-        self.begin(["agent", *self.own_args(), *args], {"K3S_URL": url, "K3S_TOKEN": token})
+        self.begin(["agent", *self.own_args(), *host_disk(self.data), *args], {"K3S_URL": url, "K3S_TOKEN": token})
 
     def begin(self, args, env=None):
         self.process = subprocess.Popen(

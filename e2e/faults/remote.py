@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 
-from cluster import Failure, telling, until
+from cluster import Failure, host_disk, telling, until
 
 ARGS = ["--disable-agent"]
 
@@ -63,7 +63,7 @@ class Node:
 
     def start(self, token=None):
         token = token or (self.cluster.data / "server" / "node-token").read_text().strip()
-        command = [self.cluster.binary, "agent", *self.args(), *self.extra]
+        command = [self.cluster.binary, "agent", *self.args(), *host_disk(self.data), *self.extra]
         env = dict(self.env, K3S_URL="https://192.0.2.10:6443", K3S_TOKEN=token)
         self.process = subprocess.Popen(
             self.inside(command), env=env, stdout=self.log, stderr=self.log, start_new_session=True
