@@ -3,7 +3,7 @@
 use api::{Kind, Object, kinds};
 use stdx::OrdMap;
 
-use crate::gateway::{GATEWAY_CLASS, Gateways};
+use crate::gateway_objects::{GATEWAY_CLASS, Gateways};
 use crate::objects::{Class, Ingress, ServiceObject, Slice};
 use crate::table::Key;
 use crate::traefik::{

@@ -9,7 +9,7 @@ use super::attach::{Attached, Held, attach, covers};
 use super::listener::{self, Verdict};
 use super::status;
 use crate::filters::{Change, Redirect, Rewrite};
-use crate::gateway::{Backend, Filter, GROUP, Match, Route, Rule, of_match};
+use crate::gateway_objects::{Backend, Filter, GROUP, Match, Route, Rule, of_match};
 use crate::middleware::Middleware;
 use crate::plan::Builder;
 use crate::rule::{self, Matcher};

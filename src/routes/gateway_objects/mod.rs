@@ -1,6 +1,6 @@
-//! Gateway API: its objects as far as they are known, read from their trees.
+//! Gateway API's objects as far as they are known, read from their trees. What is made of them is in `gateway_plan`.
 
-mod filter;
+mod rules;
 
 use api::kind::{Declared, Scope};
 use api::selector::Selector;
@@ -8,7 +8,7 @@ use api::{Kind, Lens, Object, Value, kinds};
 use stdx::{OrdMap, OrdSet};
 
 use crate::table::Key;
-pub(crate) use filter::{Backend, Filter, Match, Rule, of_match};
+pub(crate) use rules::{Backend, Filter, Match, Rule, of_match};
 
 /// What we are to GatewayClasses.
 pub(crate) const CONTROLLER: &str = "traefik.io/gateway-controller";

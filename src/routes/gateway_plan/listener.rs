@@ -2,7 +2,7 @@
 
 use api::Lens;
 
-use crate::gateway::{GROUP, Gateway, Listener, Ref};
+use crate::gateway_objects::{GROUP, Gateway, Listener, Ref};
 use crate::model::Model;
 use crate::table::{Entry, Key};
 

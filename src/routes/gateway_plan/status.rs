@@ -3,7 +3,7 @@
 use api::{Lens, Value, json};
 
 use super::listener::{State, Verdict};
-use crate::gateway::{CONTROLLER, Class, GROUP, Gateway, Route, Told};
+use crate::gateway_objects::{CONTROLLER, Class, GROUP, Gateway, Route, Told};
 
 /// Addresses of one Gateway.
 const ADDRESSES_MAX: usize = 16;

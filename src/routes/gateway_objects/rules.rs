@@ -1,4 +1,4 @@
-//! Rules of routes: which requests they mean, what is done with those, and where they go.
+//! Rules of HTTPRoutes and GRPCRoutes: which requests they mean, what is done with those, and where they go.
 
 use api::{Lens, Value};
 

@@ -3,7 +3,7 @@
 use stdx::{OrdMap, OrdSet};
 
 use super::listener::{State, Verdict};
-use crate::gateway::{From, GROUP, Gateway, Gateways, Parent, Route};
+use crate::gateway_objects::{From, GROUP, Gateway, Gateways, Parent, Route};
 use crate::table::Key;
 
 /// A Gateway of ours with its listeners.

@@ -2,7 +2,7 @@
 
 use api::{Kind, Lens, Object, Value, json};
 
-use crate::gateway::*;
+use crate::gateway_objects::*;
 use crate::middleware::Middleware;
 use crate::tests::{asked, model, object};
 use crate::{Ask, Entry, Fields, Model, Router, Table, Target};
