@@ -180,9 +180,10 @@ pub(crate) struct Gateway {
     pub(crate) object: Object,
     pub(crate) class: Box<str>,
     pub(crate) listeners: Vec<Listener>,
-    /// It asks for addresses of its own choice.
-    pub(crate) has_addresses: bool,
-    pub(crate) has_parameters: bool,
+    /// Why nothing of it is served: a reason, and a sentence.
+    pub(crate) refused: Option<(&'static str, &'static str)>,
+    /// It wants labels or annotations on what is made for it, which is nothing.
+    pub(crate) has_marks: bool,
     pub(crate) told: Told,
 }
 
@@ -196,6 +197,8 @@ pub(crate) struct Listener {
     pub(crate) passthrough: bool,
     /// Certificates are checked of clients, which is not done here.
     pub(crate) checks_clients: bool,
+    /// It has options for TLS, of which none are known here.
+    pub(crate) has_options: bool,
     pub(crate) certificates: Vec<Ref>,
     /// Group and kind; `None` for those that the protocol has.
     pub(crate) kinds: Option<Vec<(Box<str>, Box<str>)>>,
@@ -218,8 +221,16 @@ impl Gateway {
         Gateway {
             class: tree.str("spec.gatewayClassName").into(),
             listeners: listeners.map(|listener| Listener::read(listener, namespace)).collect(),
-            has_addresses: !tree.list("spec.addresses").is_empty(),
-            has_parameters: tree.has("spec.infrastructure.parametersRef"),
+            refused: match tree.list("spec.addresses").is_empty() {
+                false => Some(("UnsupportedAddress", "addresses are the load balancer's to give")),
+                true => tree
+                    .has("spec.infrastructure.parametersRef")
+                    .then_some(("InvalidParameters", "parameters are not supported")),
+            },
+            has_marks: ["labels", "annotations"].iter().any(|name| {
+                let marks = tree.at("spec.infrastructure").at(name).as_object();
+                marks.is_some_and(|marks| !marks.is_empty())
+            }),
             told: Told::read(&tree),
             object: object.clone(),
         }
@@ -244,6 +255,7 @@ impl Listener {
             protocol: tree.str("protocol").into(),
             passthrough: tree.str("tls.mode") == "Passthrough",
             checks_clients: tree.has("tls.frontendValidation"),
+            has_options: tree.at("tls.options").as_object().is_some_and(|it| !it.is_empty()),
             certificates: certificates.map(|it| Ref::read(it, namespace, "", "Secret")).collect(),
             kinds: (!kinds.is_empty()).then_some(kinds),
             from: match allowed.str("namespaces.from") {

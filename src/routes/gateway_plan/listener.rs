@@ -26,13 +26,16 @@ pub(crate) struct State<'a> {
     /// Secrets with certificates that can be used.
     pub(crate) certificates: Vec<Key>,
     pub(crate) n_attached: u32,
+    /// Nothing of its Gateway is served.
+    pub(crate) refused: bool,
 }
 
 impl State<'_> {
     /// Whether requests that come in here are served.
     pub(crate) fn is_programmed(&self) -> bool {
         let tls = self.entry == Some(Entry::WebSecure);
-        self.accepted.0
+        !self.refused
+            && self.accepted.0
             && !self.conflicted.0
             && (self.http || self.grpc)
             && (!tls || !self.certificates.is_empty())
@@ -88,6 +91,7 @@ pub(super) fn judge<'a>(model: &Model, gateway: &'a Gateway) -> Vec<State<'a>> {
             resolved,
             certificates,
             n_attached: 0,
+            refused: gateway.refused.is_some(),
         }
     });
     let mut states: Vec<State<'_>> = judged.collect();
@@ -140,7 +144,10 @@ fn accept(listener: &Listener, entry: Option<Entry>) -> Verdict {
             let text = "TLS is ended here, without asking for clients' certificates".into();
             (false, "UnsupportedProtocol", text)
         }
-        ("HTTP" | "HTTPS", _) => (true, "Accepted", String::new()),
+        ("HTTP" | "HTTPS", _) => {
+            let text = if listener.has_options { "tls.options do nothing here" } else { "" };
+            (true, "Accepted", text.to_owned())
+        }
         (other, _) => {
             (false, "UnsupportedProtocol", format!("the protocol {other} is not supported"))
         }

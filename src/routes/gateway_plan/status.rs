@@ -36,6 +36,9 @@ pub(super) fn of_gateway(
             let mut old = all.filter(|old| old.str("name") == &*state.listener.name);
             let programmed = match (state.is_programmed(), state.accepted.0) {
                 (true, _) => (true, "Programmed", String::new()),
+                (false, true) if state.refused => {
+                    (false, "Invalid", "the Gateway is not accepted".to_owned())
+                }
                 (false, true) => (false, "Invalid", state.resolved.2.clone()),
                 (false, false) => (false, "Invalid", state.accepted.2.clone()),
             };
@@ -62,12 +65,16 @@ pub(super) fn of_gateway(
         })
         .collect();
     let n_good = listeners.iter().filter(|it| it.accepted.0 && !it.conflicted.0).count();
-    let accepted = if gateway.has_addresses {
-        (false, "UnsupportedAddress", "addresses are the load balancer's to give".to_owned())
-    } else if gateway.has_parameters {
-        (false, "InvalidParameters", "parameters are not supported".to_owned())
+    let accepted = if let Some((reason, text)) = gateway.refused {
+        (false, reason, text.to_owned())
     } else if n_good == listeners.len() {
-        (true, "Accepted", String::new())
+        let text = match gateway.has_marks {
+            true => {
+                "infrastructure's labels and annotations do nothing here: nothing is made for it"
+            }
+            false => "",
+        };
+        (true, "Accepted", text.to_owned())
     } else {
         let text = format!("{n_good} of {} listeners are valid", listeners.len());
         (n_good > 0, "ListenersNotValid", text)

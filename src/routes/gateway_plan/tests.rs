@@ -175,6 +175,33 @@ fn who_is_attached_and_what_is_said_of_it() {
 }
 
 #[test]
+fn what_a_gateway_asks_for_in_vain_is_said_and_not_served() {
+    let marks = json!({"labels": {"a": "b"}});
+    for (field, value, wanted, served) in [
+        ("addresses", json!([{"value": "192.0.2.9"}]), "!Accepted=UnsupportedAddress", "404"),
+        ("infrastructure", json!({"parametersRef": {}}), "!Accepted=InvalidParameters", "404"),
+        ("infrastructure", marks, "Accepted=Accepted", "default-a-80*1"),
+    ] {
+        let mut own = listener("http", "");
+        own["tls"] = json!({"options": {"x.test/y": "z"}});
+        let mut model = with(&[]);
+        put(&mut model, "r", route_to(&[], json!([{"backendRefs": [to("a")]}])));
+        let mut tree = gateway(&[own]).tree();
+        tree["spec"][field] = value;
+        model.put(&Object::from_tree(&GATEWAY, &tree).unwrap());
+        assert_eq!(first(&model.table(NOW), "x.test", "/"), served, "{wanted}");
+        let status = settle(&mut model, &GATEWAY, "gw");
+        let programmed =
+            if served == "404" { "!Programmed=Invalid" } else { "Programmed=Programmed" };
+        assert_eq!(words(status.at("conditions")), format!("{wanted} {programmed}"));
+        assert!(!status.at("conditions").list("")[0].str("message").is_empty(), "{status}");
+        let of_listener = status.at("listeners.0.conditions").list("");
+        assert_eq!(of_listener[0].str("message"), "tls.options do nothing here");
+        assert!(words(status.at("listeners.0.conditions")).contains(programmed), "{status}");
+    }
+}
+
+#[test]
 fn listeners_that_cannot_be_told_apart_are_not_served() {
     let mut other = listener("three", "y.test");
     other["protocol"] = "HTTPS".into();
