@@ -1,7 +1,7 @@
 //! kubectl's commands: by kubeconfig, with its flags, messages and exit codes.
 //!
-//! Neighbours: `client` reaches the server, `describe` tells of objects, `template` fills templates, `wire` has JSON and
-//! YAML, `api` the built-in kinds' merge keys. Must not know: the server's rooms, the environment (it comes in [`World`]).
+//! Neighbours: `client` reaches the server, `describe` tells of objects, `template` fills templates, `apply` moves fields
+//! between managers, `wire` has JSON and YAML, `api` the built-in kinds' merge keys. Must not know: the server's rooms, the environment (it comes in [`World`]).
 //! Invariants: objects are trees, whatever their kind; what the server says is bounded where it is read; a command that
 //! fails says why on standard error and gives an exit code other than 0.
 

@@ -32,7 +32,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("charts", &["template", "wire"]),
     ("describe", &["api", "wire"]),
     ("helm", &["charts", "client", "api", "http", "rt", "wire"]),
-    ("kubectl", &["describe", "template", "client", "api", "http", "rt", "wire"]),
+    ("kubectl", &["describe", "template", "apply", "client", "api", "http", "rt", "wire"]),
     ("cri", &["runtime", "http", "rt", "wire"]),
     ("ingress", &["routes", "client", "api", "http", "rt", "wire"]),
     ("runtime", &["http", "rt", "sys", "wire"]),
