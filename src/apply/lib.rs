@@ -7,6 +7,7 @@ mod managers;
 mod read;
 mod shape;
 mod typed;
+mod upgrade;
 
 use std::fmt::Write;
 
@@ -23,6 +24,7 @@ use typed::Node;
 
 pub use read::decode;
 pub use shape::check as check_shape;
+pub use upgrade::{annotators, upgraded};
 
 /// How much memory is taken while it is recorded who manages what `tree` says, about, in bytes; more rather than less.
 pub fn record_bytes(tree: &Value) -> usize {

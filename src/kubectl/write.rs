@@ -23,12 +23,17 @@ pub(crate) const NO_FILES: &str = "must specify one of -f and -k";
 /// # Errors
 /// If a flag has a value that it cannot have.
 pub(crate) fn query(call: &Call<'_>, manager: &str, more: &[(&str, &str)]) -> Outcome<String> {
+    let named = call.text("field-manager");
+    query_as(call, if named.is_empty() { manager } else { named }, more)
+}
+
+/// The same for this manager, whatever `--field-manager` says.
+pub(crate) fn query_as(call: &Call<'_>, manager: &str, more: &[(&str, &str)]) -> Outcome<String> {
     let mut pairs: Vec<(&str, String)> = Vec::new();
     if call.dry_run()? == DryRun::Server {
         pairs.push(("dryRun", "All".to_owned()));
     }
-    let named = call.text("field-manager");
-    pairs.push(("fieldManager", if named.is_empty() { manager } else { named }.to_owned()));
+    pairs.push(("fieldManager", manager.to_owned()));
     if let Some(level) = validation(call)? {
         pairs.push(("fieldValidation", level.to_owned()));
     }

@@ -1,13 +1,11 @@
 //! `kubectl apply`: three-way patches of the client's, or the server's own apply; pruning.
 
 use api::{Lens, LensMut, Value};
-use http::Method;
 
 use crate::call::{BLANK, Call, Command, DryRun};
 use crate::failure::{Failure, Outcome, failed};
 use crate::flags::{array, duration, int, switch, switched_on, text};
 use crate::print::{Printer, done};
-use crate::rest::Body;
 use crate::select::{self, Info, Pick};
 use crate::{merge3, options, out, wait, write};
 
@@ -72,7 +70,7 @@ fn run(call: &Call<'_>) -> Outcome {
     let mut applied = Vec::new();
     for info in infos {
         let done = match call.is("server-side") {
-            true => by_server(call, info, printer.as_ref()),
+            true => super::apply_server::run(call, info, printer.as_ref()),
             false => by_client(call, info, printer.as_ref()),
         };
         match done {
@@ -121,32 +119,6 @@ fn check(call: &Call<'_>) -> Outcome {
         return failed("cannot set --all and --selector at the same time");
     }
     Ok(())
-}
-
-fn by_server(call: &Call<'_>, mut info: Info, printer: Option<&Printer>) -> Outcome<Info> {
-    if info.name.is_empty() {
-        let kind = info.resource.kind.clone();
-        return failed(format!("from {}: cannot use generate name with apply", kind));
-    }
-    let force = if call.is("force-conflicts") { "true" } else { "false" };
-    let query = write::query(call, "kubectl", &[("force", force)])?;
-    let body = Body {
-        media: "application/apply-patch+yaml",
-        bytes: format!("{}\n", info.object).into_bytes(),
-    };
-    let answer = call.rest()?.tree(Method::Patch, &format!("{}{query}", info.path()), Some(body));
-    match answer {
-        Ok(answer) => info.refresh(answer),
-        Err(failure) if failure.reason() == "Conflict" => {
-            return failed(format!(
-                "{}\nPlease review the fields above--they currently have other managers. Here\nare the ways you can resolve this warning:\n* If you intend to manage all of these fields, please re-run the apply\n  command with the `--force-conflicts` flag.\n* If you do not intend to manage all of the fields, please edit your\n  manifest to remove references to the fields that should keep their\n  current managers.\n* You may co-own fields by updating your manifest to match the existing\n  value; in this case, you'll become the manager if the other manager(s)\n  stop managing the field (remove it from their configuration).\nSee https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts",
-                failure.text()
-            ));
-        }
-        Err(failure) => return Err(failure),
-    }
-    done(call, printer, &info, "serverside-applied")?;
-    Ok(info)
 }
 
 fn by_client(call: &Call<'_>, mut info: Info, printer: Option<&Printer>) -> Outcome<Info> {
@@ -204,9 +176,19 @@ fn by_client(call: &Call<'_>, mut info: Info, printer: Option<&Printer>) -> Outc
         ))
     })?;
     info.refresh(answer);
+    warn_if_deleting(&info);
     let verb = if is_changed { "configured" } else { "unchanged" };
     done(call, printer, &info, verb)?;
     Ok(info)
+}
+
+pub(super) fn warn_if_deleting(info: &Info) {
+    if info.object.has("metadata.deletionTimestamp") {
+        out::tell(&format!(
+            "Warning: Detected changes to resource {} which is currently being deleted.",
+            info.name
+        ));
+    }
 }
 
 /// An object as the messages of `apply` show it.

@@ -3,6 +3,7 @@
 mod api_resources;
 mod applied;
 pub(crate) mod apply;
+mod apply_server;
 mod attach;
 mod auth;
 mod certificate;
