@@ -85,6 +85,19 @@ pub(crate) fn count(tree: &Value, path: &str) -> usize {
     tree.at(path).as_object().map_or(0, serde_json::Map::len)
 }
 
+/// What a volume or a claim is in: its phase, until it is to go.
+pub(crate) fn volume_phase(tree: &Value) -> Value {
+    if tree.has("metadata.deletionTimestamp") {
+        "Terminating".into()
+    } else {
+        tree.at("status.phase").clone()
+    }
+}
+
+pub(crate) fn or_unset(text: &str) -> Value {
+    if text.is_empty() { "<unset>".into() } else { text.into() }
+}
+
 /// A storage class by field or by the old annotation.
 pub(crate) fn storage_class(tree: &Value) -> &str {
     tree.entry("metadata.annotations", "volume.beta.kubernetes.io/storage-class")

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Rules;
 use crate::checks;
 use crate::column::Column;
-use crate::print::{access_modes, storage_class};
+use crate::print::{access_modes, or_unset, storage_class, volume_phase};
 
 pub(super) static RULES: Rules = Rules {
     kind: &PERSISTENT_VOLUME,
@@ -39,7 +39,7 @@ const COLUMNS: &[Column<'static>] = &[
     Column::path("Capacity", "spec.capacity.storage"),
     Column::with("Access Modes", |tree, _| access_modes(tree.list("spec.accessModes")).into()),
     Column::path("Reclaim Policy", "spec.persistentVolumeReclaimPolicy"),
-    Column::with("Status", |tree, _| phase(tree)),
+    Column::with("Status", |tree, _| volume_phase(tree)),
     Column::with("Claim", |tree, _| claim(tree).into()),
     Column::with("StorageClass", |tree, _| storage_class(tree).into()),
     Column::with("VolumeAttributesClass", |tree, _| {
@@ -49,18 +49,6 @@ const COLUMNS: &[Column<'static>] = &[
     Column::AGE,
     Column::with("VolumeMode", |tree, _| or_unset(tree.str("spec.volumeMode"))).wide(),
 ];
-
-fn phase(tree: &Value) -> Value {
-    if tree.has("metadata.deletionTimestamp") {
-        "Terminating".into()
-    } else {
-        tree.at("status.phase").clone()
-    }
-}
-
-fn or_unset(text: &str) -> Value {
-    if text.is_empty() { "<unset>".into() } else { text.into() }
-}
 
 fn claim(tree: &Value) -> String {
     match tree.at("spec.claimRef") {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Rules;
 use crate::checks;
 use crate::column::Column;
-use crate::print::{access_modes, storage_class};
+use crate::print::{access_modes, or_unset, storage_class, volume_phase};
 
 pub(super) static RULES: Rules = Rules {
     kind: &PERSISTENT_VOLUME_CLAIM,
@@ -55,7 +55,7 @@ fn is_known_source(source: &Value) -> bool {
 }
 
 const COLUMNS: &[Column<'static>] = &[
-    Column::with("Status", |tree, _| phase(tree)),
+    Column::with("Status", |tree, _| volume_phase(tree)),
     Column::path("Volume", "spec.volumeName"),
     Column::with("Capacity", |tree, _| if_bound(tree, tree.str("status.capacity.storage"))),
     Column::with("Access Modes", |tree, _| {
@@ -68,18 +68,6 @@ const COLUMNS: &[Column<'static>] = &[
     Column::AGE,
     Column::with("VolumeMode", |tree, _| or_unset(tree.str("spec.volumeMode"))).wide(),
 ];
-
-fn phase(tree: &Value) -> Value {
-    if tree.has("metadata.deletionTimestamp") {
-        "Terminating".into()
-    } else {
-        tree.at("status.phase").clone()
-    }
-}
-
-fn or_unset(text: &str) -> Value {
-    if text.is_empty() { "<unset>".into() } else { text.into() }
-}
 
 fn if_bound(tree: &Value, text: &str) -> Value {
     if tree.str("spec.volumeName").is_empty() { "".into() } else { text.into() }
