@@ -110,11 +110,11 @@ pub fn look(paths: &Paths, names: &[String]) -> Result<Vec<Found>> {
         let certificates = certificates.context(|| format!("read {}", file.display()))?;
         found.extend(certificates.into_iter().take(CERTIFICATES_MAX).map(|it| Found {
             file: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            subject: it.subject,
-            issuer: it.issuer,
-            usages: it.usages,
-            not_before: it.not_before,
-            not_after: it.not_after,
+            usages: it.usages(),
+            subject: it.says.subject.common_name,
+            issuer: it.says.issuer_common_name,
+            not_before: it.says.not_before,
+            not_after: it.says.not_after,
         }));
     }
     Ok(found)

@@ -8,7 +8,7 @@ use stdx::{Context, Error, Result};
 use crate::kubeconfig;
 use crate::paths::Paths;
 use crate::pki::Clock;
-use crate::x509::{self, Certificate, Parsed};
+use crate::x509::{self, Certificate};
 
 /// A server's answer: a certificate with its chain, settings, a CA bundle.
 pub const ANSWER_MAX_BYTES: usize = 256 << 10;
@@ -78,11 +78,11 @@ impl Asking {
         if key_pem.is_empty() {
             key_pem = self.key_pem;
         }
-        let parsed = Parsed::from_pem(&chain_pem)?;
-        if !parsed.has_key(&key_pem) {
+        let parsed = x509::read_pem(&chain_pem)?;
+        if !x509::has_key(&parsed, &key_pem) {
             return Err(Error::new("the server certified another key"));
         }
-        if !parsed.issued_by(&Parsed::from_pem(ca_pem)?) {
+        if !parsed.names_issuer(&x509::read_pem(ca_pem)?) {
             return Err(Error::new("the server's answer is a certificate of another CA"));
         }
         Ok(Certificate { chain_pem, key_pem })
@@ -160,8 +160,7 @@ impl Joined {
 
     /// Whether a certificate of it is past its end.
     pub fn is_expired(&self, clock: Clock) -> bool {
-        let ends =
-            |pair: &Certificate| Parsed::from_pem(&pair.chain_pem).map(|pair| pair.not_after);
+        let ends = |pair: &Certificate| x509::read_pem(&pair.chain_pem).map(|pair| pair.not_after);
         self.certificates.iter().any(|pair| ends(pair).is_ok_and(|end| end < clock.now))
     }
 }
@@ -195,7 +194,7 @@ mod tests {
         let asking = ask();
         let answer = certify(&asking, &ours);
         let pair = asking.take(answer.as_bytes(), &ours.chain_pem).unwrap();
-        assert!(Parsed::from_pem(&pair.chain_pem).unwrap().has_key(&pair.key_pem));
+        assert!(x509::has_key(&x509::read_pem(&pair.chain_pem).unwrap(), &pair.key_pem));
         // Of another's request, of another authority, and nothing at all.
         let error = ask().take(answer.as_bytes(), &ours.chain_pem).unwrap_err().to_string();
         assert_eq!(error, "the server certified another key");

@@ -8,7 +8,7 @@ use stdx::{Context, Result};
 
 use crate::kubeconfig;
 use crate::paths::Paths;
-use crate::x509::{self, Certificate, Leaf, Parsed};
+use crate::x509::{self, Certificate, Leaf};
 
 /// k3s: CAs live ten years, leaves one, renewed when less than 120 days are left.
 const CA_DAYS: i64 = 3650;
@@ -234,7 +234,7 @@ pub fn ensure_etcd(paths: &Paths, settings: &Settings, clock: Clock) -> Result<(
 
 /// When the first of these is due for renewal.
 pub(crate) fn renew_at<'a>(leaves: impl Iterator<Item = &'a Certificate>) -> Wall {
-    let ends = leaves.filter_map(|pair| Parsed::from_pem(&pair.chain_pem).ok());
+    let ends = leaves.filter_map(|pair| x509::read_pem(&pair.chain_pem).ok());
     let first = ends.map(|parsed| parsed.not_after).min().unwrap_or_default();
     Wall::from_secs(first.secs() - RENEW_BELOW_DAYS * SECS_PER_DAY)
 }
@@ -393,16 +393,16 @@ fn sound(
     key_pem: &str,
     clock: Clock,
 ) -> bool {
-    let (Ok(parsed), Ok(ca)) = (Parsed::from_pem(&pair.chain_pem), Parsed::from_pem(&ca.chain_pem))
+    let (Ok(parsed), Ok(ca)) = (x509::read_pem(&pair.chain_pem), x509::read_pem(&ca.chain_pem))
     else {
         return false;
     };
     let blindly = parsed.not_after == ca.not_after && ca.not_after > clock.in_days(LEAF_DAYS);
     parsed.not_after >= clock.in_days(RENEW_BELOW_DAYS)
         && (clock.is_blind() || !blindly)
-        && parsed.issued_by(&ca)
-        && parsed.has_key(&pair.key_pem)
-        && (key_pem.is_empty() || parsed.has_key(key_pem))
+        && parsed.names_issuer(&ca)
+        && x509::has_key(&parsed, &pair.key_pem)
+        && (key_pem.is_empty() || x509::has_key(&parsed, key_pem))
         && leaf.dns_names.iter().all(|name| parsed.dns_names.contains(name))
         && leaf.addresses.iter().all(|address| parsed.addresses.contains(address))
 }
@@ -410,7 +410,7 @@ fn sound(
 /// When a leaf made now ends. Without the time, a year from the day of the build may be over already: as long as its CA.
 pub(crate) fn leaf_until(ca: &Certificate, clock: Clock) -> Result<Wall> {
     match clock.is_blind() {
-        true => Ok(Parsed::from_pem(&ca.chain_pem)?.not_after),
+        true => Ok(x509::read_pem(&ca.chain_pem)?.not_after),
         false => Ok(clock.in_days(LEAF_DAYS)),
     }
 }
@@ -419,7 +419,7 @@ fn ensure_ca(paths: &Paths, name: &str, common_name: &str, clock: Clock) -> Resu
     let path = paths.tls(name);
     if let Some(pair) = read_pair(&path)? {
         let what = || format!("use the CA {}", path.display());
-        Parsed::from_pem(&pair.chain_pem).context(what)?;
+        x509::read_pem(&pair.chain_pem).context(what)?;
         x509::check_key(&pair.key_pem).context(what)?;
         // Earlier versions let everybody read it, as k3s does.
         rt::fs::keep(path.with_extension("crt"), pair.chain_pem.as_bytes(), 0o600)?;
@@ -563,7 +563,7 @@ mod tests {
     #[test]
     fn a_board_in_1970_issues_what_is_valid_whenever_it_is() {
         let (paths, dir) = scratch("blind");
-        let ends = |pair: &Certificate| Parsed::from_pem(&pair.chain_pem).unwrap().not_after.secs();
+        let ends = |pair: &Certificate| x509::read_pem(&pair.chain_pem).unwrap().not_after.secs();
         let blind = Pki::ensure(&paths, &settings(), clock(5)).unwrap();
         // The client has the right time, and the firmware is nine years old.
         for pair in [&blind.admin, &blind.serving_kube_apiserver, &blind.serving_kubelet] {
@@ -588,7 +588,7 @@ mod tests {
         let paths = Paths::new(&dir);
         let clock = Clock { now: Wall::from_secs(1_800_000_000), built: Wall::from_secs(0) };
         let read = |name: &str| read_pair(&paths.tls("etcd").join(name)).unwrap().unwrap();
-        let parsed = |name: &str| Parsed::from_pem(&read(name).chain_pem).unwrap();
+        let parsed = |name: &str| x509::read_pem(&read(name).chain_pem).unwrap();
         let settings = settings();
         ensure_etcd(&paths, &settings, clock).unwrap();
         let first = read("client").chain_pem;
@@ -597,9 +597,9 @@ mod tests {
             ("server-client", "server-ca"),
             ("peer-server-client", "peer-ca"),
         ] {
-            assert!(parsed(name).issued_by(&parsed(ca)), "{name}");
+            assert!(parsed(name).names_issuer(&parsed(ca)), "{name}");
         }
-        assert!(!parsed("client").issued_by(&parsed("peer-ca")));
+        assert!(!parsed("client").names_issuer(&parsed("peer-ca")));
         for name in ["server-client", "peer-server-client"] {
             let found = parsed(name);
             assert!(

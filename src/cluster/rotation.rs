@@ -4,7 +4,7 @@ use stdx::{Context, Error, Result};
 
 use crate::bootstrap::{self, Replaced};
 use crate::paths::Paths;
-use crate::x509::{self, Authority, Parsed};
+use crate::x509::{self, Authority};
 
 /// In a file.
 const CERTIFICATES_MAX: usize = 32;
@@ -68,11 +68,11 @@ fn check_ca(old: &str, new: &str) -> Result<()> {
     if new.len() > CERTIFICATES_MAX {
         return Err(Error::new("new CA bundle has too many certificates"));
     }
-    if !new.iter().all(|authority| authority.is_ca) {
+    if !new.iter().all(|authority| authority.says.is_ca) {
         return Err(Error::new("new CA bundle contains a certificate that is not a CA's"));
     }
     let now = rt::now().wall;
-    if first.not_after <= now || first.not_before > now {
+    if first.says.not_after <= now || first.says.not_before > now {
         return Err(Error::new("new CA certificate has expired or is not yet valid"));
     }
     for (which, authority) in [("old", old), ("new", first)] {
@@ -104,7 +104,7 @@ fn leads_to_root(from: &Authority, bundle: &[Authority]) -> bool {
 }
 
 fn check_key(ca: &str, key: &str) -> Result<()> {
-    match Parsed::from_pem(ca)?.has_key(key) {
+    match x509::has_key(&x509::read_pem(ca)?, key) {
         true => Ok(()),
         false => Err(Error::new("new CA cert and key cannot be loaded as X590KeyPair")),
     }

@@ -18,7 +18,7 @@ use crate::pki::{self, Clock};
 use crate::secrets_encryption::{self, SecretsEncryption};
 use crate::signer::Authorities;
 use crate::token;
-use crate::x509::{self, Certificate, Leaf, Parsed};
+use crate::x509::{self, Certificate, Leaf};
 
 /// What agents ask at the same time; k3s's numbers. Others come again.
 const READS_MAX: usize = 20;
@@ -430,7 +430,7 @@ impl Supervisor {
             return Err(Status::bad_request("too many node IP addresses"));
         }
         let own = rt::fs::read_text(self.setup.paths.tls("serving-kube-apiserver.crt"));
-        let own = own.and_then(|pem| Parsed::from_pem(&pem));
+        let own = own.and_then(|pem| x509::read_pem(&pem));
         let own = own.map_err(|error| Status::internal(error.to_string()))?.addresses;
         let servers = self.servers().await?;
         let servers = servers.as_array().into_iter().flatten().filter_map(Value::as_str);

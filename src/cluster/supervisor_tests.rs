@@ -339,7 +339,7 @@ fn certificates_say_what_they_should_and_no_more() {
         let asking = Asking::new().unwrap();
         let answer = server.supervisor.answer(&asked, &asking.request).await;
         let pair = asking.take(&answer.body, &serving.chain_pem).unwrap();
-        let parsed = Parsed::from_pem(&pair.chain_pem).unwrap();
+        let parsed = x509::read_pem(&pair.chain_pem).unwrap();
         assert_eq!(parsed.dns_names, ["n1", "localhost"]);
         let addresses: Vec<String> = parsed.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -356,7 +356,7 @@ fn certificates_say_what_they_should_and_no_more() {
                 let answer = server.supervisor.answer(&asked, &asking.request).await;
                 assert_eq!(String::from_utf8_lossy(&answer.body).contains("PRIVATE KEY"), !posts);
                 let pair = asking.take(&answer.body, &client.chain_pem).unwrap();
-                let parsed = Parsed::from_pem(&pair.chain_pem).unwrap();
+                let parsed = x509::read_pem(&pair.chain_pem).unwrap();
                 assert!(parsed.dns_names.is_empty() && parsed.addresses.is_empty());
             }
         }

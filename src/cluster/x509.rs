@@ -1,4 +1,4 @@
-//! Issuing certificates (rcgen) and reading those on disk (x509-cert).
+//! Issuing certificates (rcgen), and what is asked of those on disk.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use stdx::time::Wall;
 use stdx::{Context, Error, Result};
-use x509_cert::der::{Decode, Encode};
+use wire::x509::{self, Form};
 
 /// Certificates are valid from the epoch: a board without a clock starts in 1970 and must still join.
 const NOT_BEFORE: (i32, u8, u8) = (1970, 1, 1);
@@ -122,7 +122,7 @@ pub(crate) fn certify(
     until: Wall,
 ) -> Result<String> {
     let what = || format!("certify {}", request.common_name);
-    let until = until.min(Parsed::from_pem(&ca.chain_pem)?.not_after);
+    let until = until.min(read_pem(&ca.chain_pem)?.not_after);
     let mut params = params(until)?;
     let secs = u64::try_from(until.secs()).context(|| "compute an expiry date")?;
     params.not_after = rcgen::date_time_ymd(NOT_BEFORE.0, NOT_BEFORE.1, NOT_BEFORE.2)
@@ -191,11 +191,11 @@ fn params(not_after: Wall) -> Result<CertificateParams> {
 /// rcgen's view of a CA that may have been read from disk: same subject bytes, same key identifier.
 fn issuer(ca: &Certificate) -> Result<Issuer<'static, KeyPair>> {
     let key = KeyPair::from_pem(&ca.key_pem).context(|| "read a CA key")?;
-    let parsed = Parsed::from_pem(&ca.chain_pem)?;
+    let parsed = read_pem(&ca.chain_pem)?;
     let mut params = CertificateParams::new(Vec::<String>::new()).context(|| "prepare a CA")?;
     params.distinguished_name = DistinguishedName::new();
-    for (oid, value) in &parsed.subject {
-        let kind = match oid.as_slice() {
+    for attribute in parsed.subject.attributes {
+        let kind = match attribute.oid.as_slice() {
             [2, 5, 4, 3] => DnType::CommonName,
             [2, 5, 4, 6] => DnType::CountryName,
             [2, 5, 4, 7] => DnType::LocalityName,
@@ -204,196 +204,68 @@ fn issuer(ca: &Certificate) -> Result<Issuer<'static, KeyPair>> {
             [2, 5, 4, 11] => DnType::OrganizationalUnitName,
             other => DnType::CustomDnType(other.to_vec()),
         };
-        params.distinguished_name.push(kind, value.clone());
+        let what = || "read the name of a CA";
+        let value = match attribute.form {
+            Form::Utf8 => DnValue::Utf8String(attribute.text),
+            Form::Printable => DnValue::PrintableString(attribute.text.try_into().context(what)?),
+            Form::Ia5 => DnValue::Ia5String(attribute.text.try_into().context(what)?),
+        };
+        params.distinguished_name.push(kind, value);
     }
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    if let Some(id) = &parsed.subject_key_id {
-        params.key_identifier_method = KeyIdMethod::PreSpecified(id.clone());
+    if let Some(id) = parsed.subject_key_id {
+        params.key_identifier_method = KeyIdMethod::PreSpecified(id);
     }
     Ok(Issuer::new(params, key))
 }
 
-/// What we look at in a certificate on disk.
-pub(crate) struct Parsed {
-    subject: Vec<(Vec<u64>, DnValue)>,
-    subject_der: Vec<u8>,
-    issuer_der: Vec<u8>,
-    subject_key_id: Option<Vec<u8>>,
-    authority_key_id: Option<Vec<u8>>,
-    public_key: Vec<u8>,
-    pub(crate) not_after: Wall,
-    pub(crate) dns_names: Vec<String>,
-    pub(crate) addresses: Vec<IpAddr>,
+/// The first certificate of a PEM chain.
+pub(crate) fn read_pem(pem: &str) -> Result<x509::Certificate> {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes())
+        .map_err(|e| Error::new(format!("read a PEM certificate: {e}")))?;
+    x509::read(&der)
 }
 
-impl Parsed {
-    /// The first certificate of a PEM chain.
-    pub(crate) fn from_pem(pem: &str) -> Result<Parsed> {
-        let der = CertificateDer::from_pem_slice(pem.as_bytes())
-            .map_err(|e| Error::new(format!("read a PEM certificate: {e}")))?;
-        let parsed = x509_cert::Certificate::from_der(&der)
-            .map_err(|e| Error::new(format!("parse a certificate: {e}")))?;
-        let tbs = &parsed.tbs_certificate;
-        let encode = |name: &x509_cert::name::Name| {
-            name.to_der().map_err(|e| Error::new(format!("encode a name: {e}")))
-        };
-        let mut subject = Vec::new();
-        for attribute in tbs.subject.0.iter().flat_map(|rdn| rdn.0.iter()) {
-            let oid = attribute.oid.arcs().map(u64::from).collect();
-            let text = String::from_utf8_lossy(attribute.value.value()).into_owned();
-            let value = match u8::from(x509_cert::der::Tagged::tag(&attribute.value)) {
-                0x13 => DnValue::PrintableString(
-                    text.as_str()
-                        .try_into()
-                        .map_err(|e| Error::new(format!("read a CA name: {e:?}")))?,
-                ),
-                0x16 => DnValue::Ia5String(
-                    text.as_str()
-                        .try_into()
-                        .map_err(|e| Error::new(format!("read a CA name: {e:?}")))?,
-                ),
-                _ => DnValue::Utf8String(text),
-            };
-            subject.push((oid, value));
-        }
-        let mut this = Parsed {
-            subject,
-            subject_der: encode(&tbs.subject)?,
-            issuer_der: encode(&tbs.issuer)?,
-            subject_key_id: None,
-            authority_key_id: None,
-            public_key: tbs
-                .subject_public_key_info
-                .to_der()
-                .map_err(|e| Error::new(format!("read a public key: {e}")))?,
-            not_after: Wall::from_secs(
-                i64::try_from(tbs.validity.not_after.to_unix_duration().as_secs())
-                    .unwrap_or(i64::MAX),
-            ),
-            dns_names: Vec::new(),
-            addresses: Vec::new(),
-        };
-        this.read_extensions(tbs);
-        Ok(this)
-    }
-
-    fn read_extensions(&mut self, tbs: &x509_cert::TbsCertificate) {
-        use x509_cert::ext::pkix::name::GeneralName;
-        use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectAltName, SubjectKeyIdentifier};
-        if let Ok(Some((_, id))) = tbs.get::<SubjectKeyIdentifier>() {
-            self.subject_key_id = Some(id.0.as_bytes().to_vec());
-        }
-        if let Ok(Some((_, id))) = tbs.get::<AuthorityKeyIdentifier>() {
-            self.authority_key_id = id.key_identifier.map(|id| id.as_bytes().to_vec());
-        }
-        let Ok(Some((_, names))) = tbs.get::<SubjectAltName>() else { return };
-        for name in names.0 {
-            match name {
-                GeneralName::DnsName(name) => self.dns_names.push(name.to_string()),
-                GeneralName::IpAddress(bytes) => match bytes.as_bytes() {
-                    &[a, b, c, d] => self.addresses.push(IpAddr::from([a, b, c, d])),
-                    bytes => self.addresses.extend(<[u8; 16]>::try_from(bytes).map(IpAddr::from)),
-                },
-                _ => {}
-            }
-        }
-    }
-
-    /// True if `ca` issued it, by name and key identifier.
-    pub(crate) fn issued_by(&self, ca: &Parsed) -> bool {
-        self.issuer_der == ca.subject_der
-            && match (&self.authority_key_id, &ca.subject_key_id) {
-                (Some(authority), Some(subject)) => authority == subject,
-                _ => true,
-            }
-    }
-
-    /// True if `key_pem` is its private key.
-    pub(crate) fn has_key(&self, key_pem: &str) -> bool {
-        use rcgen::PublicKeyData;
-        KeyPair::from_pem(key_pem).is_ok_and(|key| key.subject_public_key_info() == self.public_key)
-    }
+/// Whether this is the certificate's private key.
+pub(crate) fn has_key(certificate: &x509::Certificate, key_pem: &str) -> bool {
+    public_key(key_pem).is_some_and(|key| key == certificate.key_info)
 }
 
-/// A certificate of a bundle, as far as others look at it.
+/// A certificate of a bundle.
 pub(crate) struct Authority {
     pub(crate) der: Vec<u8>,
-    signed: Vec<u8>,
-    signature: Vec<u8>,
-    algorithm: String,
-    key: Vec<u8>,
-    pub(crate) subject: String,
-    pub(crate) issuer: String,
-    pub(crate) is_ca: bool,
-    /// What it is good for, as k3s tells it.
-    pub(crate) usages: Vec<&'static str>,
-    pub(crate) not_before: Wall,
-    pub(crate) not_after: Wall,
+    pub(crate) says: x509::Certificate,
 }
 
 /// All certificates of a PEM text.
 pub(crate) fn authorities(pem: &str) -> Result<Vec<Authority>> {
     let sections = wire::pem::sections(pem.as_bytes());
-    let certificates = sections.iter().filter(|section| section.label == "CERTIFICATE");
-    certificates.map(|section| Authority::from_der(&section.content)).collect()
+    let certificates = sections.into_iter().filter(|section| section.label == "CERTIFICATE");
+    let read = |section: wire::pem::Section| {
+        Ok(Authority { says: x509::read(&section.content)?, der: section.content })
+    };
+    certificates.map(read).collect()
 }
 
 impl Authority {
-    fn from_der(der: &[u8]) -> Result<Authority> {
-        use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
-        let what = |e: x509_cert::der::Error| Error::new(format!("parse a certificate: {e}"));
-        let parsed = x509_cert::Certificate::from_der(der).map_err(what)?;
-        let tbs = &parsed.tbs_certificate;
-        let name = |name: &x509_cert::name::Name| {
-            let mut parts = name.0.iter().flat_map(|rdn| rdn.0.iter());
-            let common = parts.find(|part| part.oid.arcs().eq([2, 5, 4, 3]));
-            common.map_or(String::new(), |part| {
-                String::from_utf8_lossy(part.value.value()).into_owned()
-            })
-        };
-        let at = |time: x509_cert::time::Time| {
-            Wall::from_secs(i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX))
-        };
-        let mut usages = Vec::new();
-        if let Ok(Some((_, usage))) = tbs.get::<KeyUsage>()
-            && usage.key_cert_sign()
-        {
-            usages.push("CertSign");
-        }
-        if let Ok(Some((_, extended))) = tbs.get::<ExtendedKeyUsage>() {
-            for oid in extended.0 {
-                match oid.to_string().as_str() {
-                    "1.3.6.1.5.5.7.3.1" => usages.push("ServerAuth"),
-                    "1.3.6.1.5.5.7.3.2" => usages.push("ClientAuth"),
-                    _ => {}
-                }
-            }
-        }
-        if usages.is_empty() {
-            usages.push("Unknown");
-        }
-        let constraints = tbs.get::<BasicConstraints>();
-        let key = &tbs.subject_public_key_info.subject_public_key;
-        Ok(Authority {
-            der: der.to_vec(),
-            signed: tbs.to_der().map_err(what)?,
-            signature: parsed.signature.raw_bytes().to_vec(),
-            algorithm: parsed.signature_algorithm.oid.to_string(),
-            key: key.raw_bytes().to_vec(),
-            subject: name(&tbs.subject),
-            issuer: name(&tbs.issuer),
-            is_ca: constraints.is_ok_and(|found| found.is_some_and(|(_, found)| found.ca)),
-            usages,
-            not_before: at(tbs.validity.not_before),
-            not_after: at(tbs.validity.not_after),
-        })
+    /// What it is good for, as k3s tells it.
+    pub(crate) fn usages(&self) -> Vec<&'static str> {
+        let signs = self.says.signs_certificates.then_some("CertSign");
+        let extended = self.says.extended_usages.iter().filter_map(|usage| match usage.as_str() {
+            "1.3.6.1.5.5.7.3.1" => Some("ServerAuth"),
+            "1.3.6.1.5.5.7.3.2" => Some("ClientAuth"),
+            _ => None,
+        });
+        let usages: Vec<&str> = signs.into_iter().chain(extended).collect();
+        if usages.is_empty() { vec!["Unknown"] } else { usages }
     }
 
     /// Whether the other's key made this one's signature.
     pub(crate) fn is_signed_by(&self, issuer: &Authority) -> bool {
         use ring::signature as ring;
-        let algorithms: &[&dyn ring::VerificationAlgorithm] = match self.algorithm.as_str() {
+        let signed = &self.says.signed;
+        let algorithms: &[&dyn ring::VerificationAlgorithm] = match signed.algorithm.as_str() {
             "1.2.840.10045.4.3.2" => {
                 &[&ring::ECDSA_P256_SHA256_ASN1, &ring::ECDSA_P384_SHA256_ASN1]
             }
@@ -407,8 +279,8 @@ impl Authority {
             _ => &[],
         };
         algorithms.iter().any(|algorithm| {
-            let key = ring::UnparsedPublicKey::new(*algorithm, &issuer.key);
-            key.verify(&self.signed, &self.signature).is_ok()
+            let key = ring::UnparsedPublicKey::new(*algorithm, &issuer.says.key);
+            key.verify(&signed.content, &signed.signature).is_ok()
         })
     }
 }
@@ -436,8 +308,8 @@ pub(crate) fn root<'a>(certificates: &[&'a [u8]]) -> Option<&'a [u8]> {
     let names: Vec<(Vec<u8>, Vec<u8>)> = certificates
         .iter()
         .map(|der| {
-            let tbs = x509_cert::Certificate::from_der(der).ok()?.tbs_certificate;
-            Some((tbs.subject.to_der().ok()?, tbs.issuer.to_der().ok()?))
+            let read = x509::read(der).ok()?;
+            Some((read.subject_der, read.issuer_der))
         })
         .collect::<Option<_>>()?;
     let mut at = 0;

@@ -11,8 +11,7 @@ use rcgen::{
     Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, SanType,
 };
 use stdx::time::Wall;
-use stdx::{Context, Error, Result};
-use x509_cert::der::Decode;
+use stdx::{Context, Result};
 
 /// Dates in certificates end with the year 9999.
 const DAYS_MAX: i64 = 365 * 1000;
@@ -76,29 +75,21 @@ fn issuer(certificate: &str, key: &str) -> Result<Issuer<'static, KeyPair>> {
     let key = KeyPair::from_pem(key).context(|| "read the key of an authority")?;
     let sections = wire::pem::sections(certificate.as_bytes());
     let first = sections.into_iter().find(|it| it.label == "CERTIFICATE").context(what)?;
-    let parsed = x509_cert::Certificate::from_der(&first.content)
-        .map_err(|error| Error::new(format!("{}: {error}", what())))?;
-    let tbs = &parsed.tbs_certificate;
+    let read = wire::x509::read(&first.content).context(what)?;
     let mut params = CertificateParams::new(Vec::<String>::new()).context(what)?;
     params.distinguished_name = DistinguishedName::new();
-    for attribute in tbs.subject.0.iter().flat_map(|names| names.0.iter()) {
-        let oid: Vec<u64> = attribute.oid.arcs().map(u64::from).collect();
-        let kind = match oid.as_slice() {
+    for attribute in read.subject.attributes {
+        let kind = match attribute.oid.as_slice() {
             [2, 5, 4, 3] => DnType::CommonName,
             [2, 5, 4, 10] => DnType::OrganizationName,
             [2, 5, 4, 11] => DnType::OrganizationalUnitName,
             other => DnType::CustomDnType(other.to_vec()),
         };
-        let text = String::from_utf8_lossy(attribute.value.value()).into_owned();
-        params.distinguished_name.push(kind, text);
+        params.distinguished_name.push(kind, attribute.text);
     }
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let extensions = tbs.extensions.as_deref().unwrap_or_default();
-    let id = extensions.iter().find(|it| it.extn_id.to_string() == "2.5.29.14");
-    let id = id
-        .and_then(|it| x509_cert::der::asn1::OctetString::from_der(it.extn_value.as_bytes()).ok());
-    if let Some(id) = id {
-        params.key_identifier_method = KeyIdMethod::PreSpecified(id.into_bytes());
+    if let Some(id) = read.subject_key_id {
+        params.key_identifier_method = KeyIdMethod::PreSpecified(id);
     }
     Ok(Issuer::new(params, key))
 }
@@ -128,12 +119,10 @@ mod tests {
         let (leaf, _) = certificate(&signed, now).unwrap();
         let [ca, leaf] = [&ca, &leaf].map(|pem| {
             let section = wire::pem::sections(pem.as_bytes()).remove(0);
-            x509_cert::Certificate::from_der(&section.content).unwrap()
+            wire::x509::read(&section.content).unwrap()
         });
-        assert_eq!(leaf.tbs_certificate.issuer, ca.tbs_certificate.subject);
-        let validity = leaf.tbs_certificate.validity;
-        let length = validity.not_after.to_unix_duration() - validity.not_before.to_unix_duration();
-        assert_eq!(length.as_secs(), 365 * 86_400);
+        assert!(leaf.names_issuer(&ca));
+        assert_eq!(leaf.not_after.secs() - leaf.not_before.secs(), 365 * 86_400);
         let broken = Certificate { issuer: Some(("nothing", "nothing")), ..request("leaf") };
         assert!(certificate(&broken, now).is_err());
         let long = Certificate { days: i64::MAX, ..request("a") };

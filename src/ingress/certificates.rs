@@ -8,10 +8,6 @@ use api::{Lens, Object};
 use http::tls::{Choose, Identity};
 use routes::{Key, Model, Table};
 use stdx::{Context, Error, OrdMap, OrdSet, Result};
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
-use x509_cert::ext::pkix::SubjectAltName;
-use x509_cert::ext::pkix::name::GeneralName;
 
 /// Names of one certificate.
 const NAMES_MAX: usize = 256;
@@ -98,27 +94,18 @@ fn describe(identity: Arc<Identity>) -> Result<Loaded> {
     let what = || "read the certificate";
     let chain = identity.chain();
     let leaf = chain.first().ok_or_else(|| Error::new("no certificate in the chain"))?;
-    let parsed = Certificate::from_der(leaf).context(what)?;
-    let tbs = &parsed.tbs_certificate;
-    let mut names = Vec::new();
-    if let Ok(Some((_, alternatives))) = tbs.get::<SubjectAltName>() {
-        for name in alternatives.0.iter().take(NAMES_MAX) {
-            // Clients send no addresses as names.
-            if let GeneralName::DnsName(name) = name {
-                names.push(name.to_string().to_ascii_lowercase());
-            }
-        }
-    }
-    let subject = tbs.subject.to_string();
-    let common_name = subject.split(',').find_map(|part| part.trim().strip_prefix("CN="));
-    let common_name = common_name.unwrap_or("").to_owned();
+    let read = wire::x509::read(leaf).context(what)?;
+    let common_name = read.subject.common_name;
+    // Clients send no addresses as names.
+    let mut names: Vec<String> = read.dns_names;
+    names.truncate(NAMES_MAX);
+    names.iter_mut().for_each(|name| name.make_ascii_lowercase());
     if names.is_empty() && !common_name.is_empty() {
         names.push(common_name.to_ascii_lowercase());
     }
-    let not_after = tbs.validity.not_after.to_unix_duration().as_secs();
     Ok(Loaded {
-        serial: tbs.serial_number.to_string().replace(':', "").to_ascii_lowercase(),
-        not_after_secs: i64::try_from(not_after).unwrap_or(i64::MAX),
+        serial: read.serial,
+        not_after_secs: read.not_after.secs(),
         identity,
         names,
         common_name,

@@ -156,8 +156,13 @@ fn bearer(headers: &Headers) -> Option<&str> {
 
 fn signed_by_proxies(core: &Core, leaf: &[u8]) -> bool {
     let authorities = der::pem(&core.config.request_header_ca);
-    let Some(issuer) = x509::issuer(leaf) else { return false };
-    authorities.iter().any(|(_, authority)| x509::subject(authority).as_ref() == Some(&issuer))
+    if authorities.is_empty() {
+        return false;
+    }
+    let Ok(leaf) = wire::x509::read(leaf) else { return false };
+    authorities.iter().any(|(_, authority)| {
+        wire::x509::read(authority).is_ok_and(|read| read.subject_der == leaf.issuer_der)
+    })
 }
 
 /// What a front proxy says about the user whose request it passes on.

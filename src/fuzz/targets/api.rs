@@ -74,13 +74,15 @@ pub(super) fn certificate(bytes: &[u8]) {
     let _ = ::api::certificate::request_der(bytes);
     let _ = ::api::certificate::chain(bytes);
     let _ = wire::pkcs10::is_certificate(bytes);
+    let _ = wire::x509::read(bytes);
 }
 
-/// A request for a certificate (P-256, CN=alice), in DER and as text.
+/// A request for a certificate (P-256, CN=alice) and a certificate, in DER and as text.
 pub(super) fn certificate_seeds() -> Vec<Vec<u8>> {
-    let text = include_str!("request.pem");
-    let der = wire::pem::sections(text.as_bytes()).into_iter().map(|section| section.content);
-    der.chain([text.as_bytes().to_vec()]).collect()
+    let texts = [include_bytes!("request.pem").as_slice(), include_bytes!("../../wire/x509.pem")];
+    let der = |text: &&[u8]| wire::pem::sections(text).into_iter().map(|section| section.content);
+    let texts = texts.iter();
+    texts.clone().flat_map(der).chain(texts.map(|text| text.to_vec())).collect()
 }
 
 /// Every form in which a kind in code is served.

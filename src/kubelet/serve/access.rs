@@ -159,26 +159,10 @@ fn texts(list: &[Value]) -> Vec<String> {
 
 /// Common name as user, organizations as groups. Whether the chain is good, TLS has checked.
 fn certified(der: &[u8]) -> Option<User> {
-    use x509_cert::der::Decode;
-    use x509_cert::der::asn1::{PrintableStringRef, Utf8StringRef};
-    let certificate = x509_cert::Certificate::from_der(der).ok()?;
-    let mut user = User { name: String::new(), groups: vec!["system:authenticated".to_owned()] };
-    for attribute in certificate.tbs_certificate.subject.0.iter().flat_map(|name| name.0.iter()) {
-        let value = attribute
-            .value
-            .decode_as::<Utf8StringRef<'_>>()
-            .map(|text| text.as_str().to_owned())
-            .or_else(|_| {
-                attribute.value.decode_as::<PrintableStringRef<'_>>().map(|t| t.as_str().to_owned())
-            });
-        let Ok(value) = value else { continue };
-        match attribute.oid.to_string().as_str() {
-            "2.5.4.3" => user.name = value,
-            "2.5.4.10" => user.groups.push(value),
-            _ => {}
-        }
-    }
-    (!user.name.is_empty()).then_some(user)
+    let subject = wire::x509::read(der).ok()?.subject;
+    let everybody = "system:authenticated".to_owned();
+    let groups = [everybody].into_iter().chain(subject.organizations).collect();
+    (!subject.common_name.is_empty()).then_some(User { name: subject.common_name, groups })
 }
 
 fn verb(method: &Method) -> &'static str {
