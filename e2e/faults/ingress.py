@@ -653,6 +653,40 @@ def test_a_pod_that_ends_finishes_what_it_began_and_nobody_waits(cluster):
     return f"{len(codes)} requests meanwhile"
 
 
+def test_values_of_a_helm_chart_config_count(cluster):
+    apply(cluster, ingress("valued", "valued.test Prefix / a"))
+    wait_code(cluster, 200, "valued.test")
+    values = {
+        "ports": {"web": {"redirections": {"entryPoint": {"to": "websecure", "scheme": "https", "permanent": True}}}},
+        "service": {"annotations": {"test.example.com/asked": "yes"}},
+        "additionalArguments": ["--experimental.plugins.x=y"],
+        "image": {"tag": "v3"},
+    }
+    meta = {"name": "traefik", "namespace": "kube-system"}
+    apply(cluster, {"apiVersion": "helm.cattle.io/v1", "kind": "HelmChartConfig", "metadata": meta, "spec": {"valuesContent": json.dumps(values)}})
+    wait_code(cluster, 301, "valued.test")
+    annotations = lambda: cluster.get("svc", "-n", "kube-system", "traefik")["metadata"]["annotations"]
+    until(lambda: annotations().get("test.example.com/asked") == "yes", "the Service has its annotation", 60)
+
+    def told_of():
+        found = cluster.get("events", "-n", "kube-system", "--field-selector", "involvedObject.kind=HelmChartConfig")["items"]
+        return [event["message"] for event in found if event["reason"] == "ValuesNotUsed"]
+
+    until(lambda: any(message.endswith(": additionalArguments.--experimental.plugins.x=y, image.tag") for message in told_of()), f"what has no effect is named: {told_of()}", 60)
+    # A start with the same values changes nothing: what comes after the ingress in the directory is applied after it.
+    generation = lambda: cluster.get("deploy", "-n", "kube-system", "traefik")["metadata"]["generation"]
+    before = generation()
+    cluster.stop(signal.SIGTERM)
+    marker = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "after-the-ingress", "namespace": NS}}
+    (cluster.data / "server/manifests/zz-after.yaml").write_text(json.dumps(marker))
+    cluster.start()
+    until(lambda: cluster.get("configmap", "-n", NS, "after-the-ingress"), "the manifests are applied", 90)
+    expect(generation() == before, "the same values are no news")
+    cluster.kubectl("delete", "helmchartconfig", "-n", "kube-system", "traefik")
+    wait_code(cluster, 200, "valued.test")
+    until(lambda: "test.example.com/asked" not in annotations(), "and the Service is as before", 60)
+
+
 def test_disabled_it_leaves_nothing(cluster):
     cluster.stop(signal.SIGTERM)
     cluster.ingress = False

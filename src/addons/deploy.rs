@@ -15,6 +15,8 @@ use stdx::backoff::Backoff;
 use stdx::{Arrange, OrdMap, OrdSet};
 use stdx::{Context, Error, Result};
 
+use crate::values::{self, Check};
+
 /// Files larger than this are no manifests.
 const FILE_MAX_BYTES: u64 = 8 << 20;
 /// Directories below the base are followed this deep.
@@ -46,9 +48,19 @@ pub struct Deploy {
     /// Names from `--disable`.
     disabled: Vec<String>,
     node: String,
+    values: Option<Values>,
     folder: Mutex<Folder>,
     /// Checksums of files already looked at in this run, by path.
     applied: OrdMap<PathBuf, String>,
+}
+
+/// How the values of a HelmChartConfig are honoured.
+#[derive(Debug)]
+pub struct Values {
+    /// Whether the ingress takes an argument.
+    pub check: Check,
+    /// Told when a HelmChartConfig is another one.
+    pub changed: Arc<rt::Event>,
 }
 
 /// A file below the base.
@@ -60,13 +72,14 @@ struct File {
 }
 
 impl Deploy {
-    /// `registry` tells which kinds the server behind `client` serves.
+    /// `registry` tells which kinds the server behind `client` serves. Without `values` HelmChartConfigs are not read.
     pub fn new(
         client: Client,
         registry: Arc<Registry>,
         base: PathBuf,
         disabled: Vec<String>,
         node: String,
+        values: Option<Values>,
     ) -> Deploy {
         Deploy {
             client,
@@ -74,6 +87,7 @@ impl Deploy {
             base,
             disabled,
             node,
+            values,
             folder: Mutex::default(),
             applied: OrdMap::new(),
         }
@@ -88,6 +102,7 @@ impl Deploy {
         let mut failures = 0;
         loop {
             let epoch = self.registry.current().epoch();
+            let asked = self.values.as_ref().map(|values| values.changed.listen());
             let files = self.files(&watch)?;
             let mut failed = false;
             for file in files {
@@ -112,7 +127,15 @@ impl Deploy {
                 }
                 Ok(())
             };
-            rt::future::or(async { watch.changed().await }, retry).await?;
+            let asked = async {
+                match asked {
+                    Some(asked) => asked.await,
+                    None => std::future::pending().await,
+                }
+                Ok(())
+            };
+            let changed = rt::future::or(async { watch.changed().await }, asked);
+            rt::future::or(changed, retry).await?;
             rt::sleep(SETTLE).await;
         }
     }
@@ -163,12 +186,19 @@ impl Deploy {
                 return Err(error);
             }
         };
-        let checksum = sha256(&bytes);
+        let config = self.config(&name, path).await?;
+        let checksum = match &config {
+            None => sha256(&bytes),
+            Some(config) => {
+                let spec = config.tree().at("spec").to_string();
+                sha256(&[&bytes, spec.as_bytes()].concat())
+            }
+        };
         if self.applied.get(path) == Some(&checksum) {
             return Ok(());
         }
         let addon = self.addon(&name, path).await?;
-        let trees = match parse(&bytes) {
+        let mut trees = match parse(&bytes) {
             Ok(trees) => trees,
             Err(error) => {
                 let message = format!("Parse manifest at {path:?} failed: {error}");
@@ -176,6 +206,9 @@ impl Deploy {
                 return Err(error);
             }
         };
+        if let Some((values, config)) = self.values.as_ref().zip(config) {
+            values::honour(&mut trees, &config, values.check);
+        }
         let tree = addon.tree();
         let changed = tree.str("spec.checksum") != checksum;
         // A restart with the same file is no news: the objects are the cluster's by now.
@@ -204,6 +237,19 @@ impl Deploy {
                 Err(error)
             }
         }
+    }
+
+    /// The HelmChartConfig for what a file of ours holds.
+    async fn config(&self, name: &str, path: &Path) -> Result<Option<Object>> {
+        if self.values.is_none() || name != values::NAME || path.parent() != Some(&*self.base) {
+            return Ok(None);
+        }
+        let kinds = self.registry.current();
+        let Some(kind) = kinds.by_name("helm.cattle.io", "HelmChartConfig") else {
+            return Ok(None);
+        };
+        let found = self.client.get_optional(kind, NAMESPACE, name).await;
+        found.context(|| format!("read HelmChartConfig {name}"))
     }
 
     async fn addon(&self, name: &str, path: &Path) -> Result<Object> {

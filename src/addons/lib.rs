@@ -4,5 +4,7 @@
 
 pub mod deploy;
 mod manifest;
+mod values;
 
 pub use manifest::{PACKAGED, Packaged};
+pub use values::{Check, take_honoured};

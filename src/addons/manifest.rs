@@ -14,6 +14,9 @@ pub struct Packaged {
 /// The definitions of Gateway API, see `build.rs`.
 const GATEWAY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/gateway.lzma"));
 
+/// The ingress, without those.
+pub(crate) const TRAEFIK: &str = include_str!("../../manifests/traefik.yaml");
+
 /// In the order they are written to `server/manifests/`.
 pub static PACKAGED: &[Packaged] = &[
     Packaged {
@@ -28,12 +31,7 @@ pub static PACKAGED: &[Packaged] = &[
         text: include_str!("../../manifests/local-storage.yaml"),
         packed: &[],
     },
-    Packaged {
-        name: "traefik",
-        file: "traefik.yaml",
-        text: include_str!("../../manifests/traefik.yaml"),
-        packed: GATEWAY,
-    },
+    Packaged { name: "traefik", file: "traefik.yaml", text: TRAEFIK, packed: GATEWAY },
 ];
 
 impl Packaged {

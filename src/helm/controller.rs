@@ -12,7 +12,7 @@ use stdx::{Context, OrdMap, Result};
 
 use crate::chart::{Chart, Next};
 use crate::cluster::Cluster;
-use crate::packaged;
+use crate::packaged::{self, Components};
 use crate::shared::{Key, Shared};
 use crate::source::Sources;
 use crate::spec::MANAGER;
@@ -39,13 +39,13 @@ pub struct Setup {
     pub proxy: Option<Arc<http::client::Proxy>>,
     /// A file below `/static/`, by the path that the API serves it at.
     pub static_file: Box<dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync>,
-    /// Components that are no charts here: values for them have no effect, which is told.
-    pub packaged: Vec<String>,
+    /// Components that are no charts here: values for them that have no effect are told.
+    pub packaged: Components,
 }
 
 impl std::fmt::Debug for Setup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Setup({:?})", self.packaged)
+        write!(f, "Setup({:?})", self.packaged.names)
     }
 }
 
@@ -192,7 +192,9 @@ impl Controller {
 
     fn forget(&self, config: &Key) {
         self.shared.configs().remove(config);
-        self.wake(config);
+        if !self.wake(config) && self.shared.packaged.has(&config.0, &config.1) {
+            (self.shared.packaged.changed)();
+        }
     }
 
     fn put_config(&self, config: &Object) {
@@ -220,8 +222,11 @@ impl Controller {
         found.is_some()
     }
 
-    /// Values for a component that is no chart here are said to have no effect.
+    /// Values for a component that is no chart here: who honours them hears of it, and others are said to have no effect.
     fn tell_packaged(&self, config: &Object) {
+        if self.shared.packaged.has(config.namespace(), config.name()) {
+            (self.shared.packaged.changed)();
+        }
         let Some(message) = packaged::useless(config, &self.shared.packaged) else { return };
         let (shared, config) = (Arc::clone(&self.shared), config.clone());
         let telling = async move { shared.tell(&config, true, "ValuesNotUsed", &message).await };

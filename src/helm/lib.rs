@@ -22,3 +22,4 @@ mod source;
 mod spec;
 
 pub use controller::{Setup, run};
+pub use packaged::Components;

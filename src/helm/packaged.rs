@@ -1,4 +1,4 @@
-//! HelmChartConfigs for components that k3s packages as charts and that are none here.
+//! HelmChartConfigs for components that k3s packages as charts and that are none here: values that have no effect are named.
 
 use api::{Lens, Object, Value};
 
@@ -6,17 +6,42 @@ use api::{Lens, Object, Value};
 const PATHS_MAX: usize = 20;
 const MESSAGE_MAX_BYTES: usize = 1000;
 
-/// What is to be told about a HelmChartConfig whose values nobody reads; `None` if it is not for a packaged component.
-pub(crate) fn useless(config: &Object, packaged: &[String]) -> Option<String> {
+/// Those components.
+pub struct Components {
+    /// The names of their HelmCharts in k3s.
+    pub names: Vec<String>,
+    /// Takes out of values what has an effect on the component of this name.
+    pub honour: Box<dyn Fn(&str, &mut Value) + Send + Sync>,
+    /// The HelmChartConfig of one of them came, changed or went.
+    pub changed: Box<dyn Fn() + Send + Sync>,
+}
+
+impl std::fmt::Debug for Components {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Components({:?})", self.names)
+    }
+}
+
+impl Components {
+    /// Whether a HelmChartConfig of this namespace and name is for one of them.
+    pub(crate) fn has(&self, namespace: &str, name: &str) -> bool {
+        namespace == "kube-system" && self.names.iter().any(|one| one == name)
+    }
+}
+
+/// What is to be told about a HelmChartConfig with values that nobody reads; `None` if it is not for a packaged component.
+pub(crate) fn useless(config: &Object, packaged: &Components) -> Option<String> {
     let name = config.name();
-    if config.namespace() != "kube-system" || !packaged.iter().any(|one| one == name) {
+    if !packaged.has(config.namespace(), name) {
         return None;
     }
     let tree = config.tree();
     let mut paths = Vec::new();
     let text = wire::yaml::parse_one(tree.str("spec.valuesContent")).unwrap_or_default();
-    leaves(&text, &mut paths);
-    leaves(tree.at("spec.values"), &mut paths);
+    for mut values in [text, tree.at("spec.values").clone()] {
+        (packaged.honour)(name, &mut values);
+        leaves(&values, &mut paths);
+    }
     let secrets = tree.list("spec.valuesSecrets").iter().map(|secret| secret.str("name"));
     paths.extend(secrets.map(|name| format!("all of Secret {name}")));
     if paths.is_empty() {
@@ -67,8 +92,15 @@ mod tests {
             );
             Object::from_tree(kind.unwrap(), &tree).unwrap()
         };
-        let told = |name: &str, spec: Value| useless(&object(name, spec), &["traefik".into()]);
-        let spec = json!({"valuesContent": "ports:\n  web: {redirectTo: {port: websecure}}\nlogs: {}\nimage: [1]", "values": {"a": 1}});
+        let packaged = Components {
+            names: vec!["traefik".into()],
+            honour: Box::new(|_, values| {
+                values.as_object_mut().map(|map| map.remove("honoured"));
+            }),
+            changed: Box::new(|| {}),
+        };
+        let told = |name: &str, spec: Value| useless(&object(name, spec), &packaged);
+        let spec = json!({"valuesContent": "ports:\n  web: {redirectTo: {port: websecure}}\nlogs: {}\nimage: [1]\nhonoured: {x: 1}", "values": {"a": 1}});
         let message = told("traefik", spec).unwrap();
         let wanted = "have no effect: image, ports.web.redirectTo.port, a";
         assert!(message.ends_with(wanted), "{message}");

@@ -8,6 +8,7 @@ use rt::lock::Semaphore;
 use stdx::OrdMap;
 
 use crate::cluster::Cluster;
+use crate::packaged::Components;
 use crate::source::Sources;
 use crate::spec::MANAGER;
 
@@ -26,13 +27,13 @@ pub(crate) struct Shared {
     pub(crate) rendering: Semaphore,
     pub(crate) working: Semaphore,
     /// Components that are no charts here.
-    pub(crate) packaged: Vec<String>,
+    pub(crate) packaged: Components,
     configs: Mutex<OrdMap<Key, Object>>,
     folder: Mutex<Folder>,
 }
 
 impl Shared {
-    pub(crate) fn new(cluster: Cluster, sources: Sources, packaged: Vec<String>) -> Shared {
+    pub(crate) fn new(cluster: Cluster, sources: Sources, packaged: Components) -> Shared {
         Shared {
             cluster,
             sources,

@@ -25,6 +25,8 @@ pub(crate) struct Means {
     etcd: Option<Arc<Embedded>>,
     roster: Arc<Roster>,
     extenders: Option<Arc<dyn Outside>>,
+    /// Told when something else is asked of a packaged component by its HelmChartConfig.
+    asked: Arc<rt::Event>,
 }
 
 /// What one of several servers does.
@@ -112,6 +114,16 @@ impl Means {
         if !config.disabled("traefik") {
             packaged.push("traefik-crd".to_owned());
         }
+        let asked = Arc::clone(&self.asked);
+        let packaged = helm::Components {
+            names: packaged,
+            honour: Box::new(|name, values| {
+                addons::take_honoured(name, values, crate::ingress::takes);
+            }),
+            changed: Box::new(move || {
+                asked.notify(usize::MAX);
+            }),
+        };
         helm::Setup {
             client: self.server.client_as(User::new("system:k3s-controller", &["system:masters"])),
             registry: Arc::clone(self.server.kinds()),
@@ -161,7 +173,12 @@ pub(crate) async fn start(
     machine: &Arc<Machine>,
     server: &Server,
     store: &Store,
-    (informers, authorities, etcd): (&Informers, Authorities, Option<Arc<Embedded>>),
+    (informers, authorities, etcd, asked): (
+        &Informers,
+        Authorities,
+        Option<Arc<Embedded>>,
+        Arc<rt::Event>,
+    ),
 ) -> Result<Running> {
     let client = server.client_as(User::apiserver());
     write_settings(machine, &client).await?;
@@ -175,6 +192,7 @@ pub(crate) async fn start(
         etcd,
         roster: Arc::default(),
         extenders: Extenders::open(extenders)?.map(|extenders| extenders as Arc<dyn Outside>),
+        asked,
     });
     let own = Driver::start(control::SERVER_CONTROLLERS, informers, |_| client.clone());
     let mut work = means.started(own);

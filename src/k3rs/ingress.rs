@@ -51,6 +51,15 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
     }
 }
 
+/// Whether the command takes an argument.
+///
+/// # Errors
+/// Say why not.
+pub(crate) fn takes(argument: &str) -> Result<(), String> {
+    let parsed = ::ingress::Options::parse(&[argument.to_owned()]);
+    parsed.map(drop).map_err(|error| error.to_string())
+}
+
 /// Takes as many open files as may be had; how many that are.
 fn open_files() -> usize {
     const RLIMIT_NOFILE: u32 = 7;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use addons::deploy::Values;
 use client::Informers;
 use cluster::Pki;
 use cluster::secrets_encryption::SecretsEncryption;
@@ -288,8 +289,12 @@ pub(crate) fn supervisor(
 pub(crate) async fn start_deploy(
     machine: &Machine,
     server: &Server,
+    asked: Arc<rt::Event>,
 ) -> Result<rt::Task<Option<()>>> {
     let config = &machine.config;
+    // Without the controller that defines them nobody reads HelmChartConfigs.
+    let values = (!config.disable_helm_controller)
+        .then(|| Values { check: crate::ingress::takes, changed: asked });
     let base = machine.paths.manifests();
     rt::fs::create_dir_all(&base, 0o700)?;
     rt::fs::create_dir_all(machine.paths.static_files(), 0o755)?;
@@ -319,6 +324,7 @@ pub(crate) async fn start_deploy(
         base,
         config.disable.clone(),
         machine.node_name.clone(),
+        values,
     );
     Ok(rt::spawn_named("deploy controller", async move {
         if let Err(error) = deploy.run().await {

@@ -220,12 +220,13 @@ impl Control {
         let informers = Informers::following(manager, Arc::clone(server.kinds()));
         let authorities =
             Authorities { client: pki.client_ca.clone(), server: pki.server_ca.clone() };
-        let means = (&informers, authorities, etcd.clone());
+        let asked = Arc::new(rt::Event::new());
+        let means = (&informers, authorities, etcd.clone(), Arc::clone(&asked));
         let controllers = controllers::start(&machine, &server, &store, means).await?;
         if let Some(snapshots) = snapshots.filter(|_| !machine.config.snapshots.disabled) {
             tasks.push(snapshots.keep()?);
         }
-        let deploy = parts::start_deploy(&machine, &server).await?;
+        let deploy = parts::start_deploy(&machine, &server, asked).await?;
         Ok(Control {
             machine,
             etcd,
