@@ -18,6 +18,10 @@ COMMANDS:
    prune           delete the oldest snapshots whose names begin with --name (default on-demand)
                      --snapshot-retention N  keep so many (default the server's)
 
+   --s3                    in a bucket of S3, too, which these name, or the server's configuration file:
+                             --s3-endpoint --s3-endpoint-ca --s3-skip-ssl-verify --s3-access-key --s3-secret-key
+                             --s3-session-token --s3-bucket --s3-bucket-lookup-type --s3-region --s3-folder --s3-proxy
+                             --s3-config-secret --s3-insecure --s3-timeout --s3-retention
    --dir FOLDER            where they are (default the server's: <data-dir>/server/db/snapshots)
    --data-dir, -d FOLDER   where the token is (default /var/lib/rancher/k3s) [K3S_DATA_DIR]
    --etcd-token, -t TOKEN  the server's token (default the one in the folder) [K3S_TOKEN]
@@ -44,9 +48,28 @@ const FLAGS: &[Flag] = &[
         takes: true,
         verbs: &["prune"],
     },
+    s3("etcd-s3", &["s3"], false),
+    s3("etcd-s3-endpoint", &["s3-endpoint"], true),
+    s3("etcd-s3-endpoint-ca", &["s3-endpoint-ca"], true),
+    s3("etcd-s3-skip-ssl-verify", &["s3-skip-ssl-verify"], false),
+    s3("etcd-s3-access-key", &["s3-access-key"], true),
+    s3("etcd-s3-secret-key", &["s3-secret-key"], true),
+    s3("etcd-s3-session-token", &["s3-session-token"], true),
+    s3("etcd-s3-bucket", &["s3-bucket"], true),
+    s3("etcd-s3-bucket-lookup-type", &["s3-bucket-lookup-type"], true),
+    s3("etcd-s3-region", &["s3-region"], true),
+    s3("etcd-s3-folder", &["s3-folder"], true),
+    s3("etcd-s3-proxy", &["s3-proxy"], true),
+    s3("etcd-s3-config-secret", &["s3-config-secret"], true),
+    s3("etcd-s3-insecure", &["s3-insecure"], false),
+    s3("etcd-s3-timeout", &["s3-timeout"], true),
+    s3("etcd-s3-retention", &["s3-retention"], true),
     Flag { name: "data-dir", others: &["d"], takes: true, verbs: ALL },
     Flag { name: "config", others: &["c"], takes: true, verbs: ALL },
 ];
+const fn s3(name: &'static str, others: &'static [&'static str], takes: bool) -> Flag {
+    Flag { name, others, takes, verbs: ALL }
+}
 /// What is for the command itself.
 const OWN: [&str; 4] = ["name", "output", "etcd-token", "etcd-server"];
 
@@ -69,6 +92,8 @@ pub struct Said {
     pub dir: Option<String>,
     pub compress: Option<bool>,
     pub retention: Option<i64>,
+    /// The bucket, as k3s names its parts.
+    pub s3: Option<Value>,
 }
 
 impl Ask {
@@ -127,6 +152,12 @@ impl Ask {
         let retention = if self.verb == "save" { Some(0) } else { said.retention };
         if let Some(retention) = retention {
             body["retention"] = retention.into();
+        }
+        if let Some(s3) = &said.s3 {
+            body["s3"] = s3.clone();
+            if self.verb == "save" {
+                body["s3"]["retention"] = 0.into();
+            }
         }
         body
     }
@@ -211,15 +242,20 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_what_k3s_asks_for() {
-        let said = Said { dir: Some("/d".into()), compress: Some(true), retention: Some(3) };
+        let said = Said {
+            dir: Some("/d".into()),
+            compress: Some(true),
+            retention: Some(3),
+            s3: Some(json!({"bucket": "b", "retention": 2})),
+        };
         for (args, wanted) in [
             (
                 &["save"][..],
-                json!({"operation": "save", "name": ["on-demand"], "dir": "/d", "compress": true, "retention": 0}),
+                json!({"operation": "save", "name": ["on-demand"], "dir": "/d", "compress": true, "retention": 0, "s3": {"bucket": "b", "retention": 0}}),
             ),
             (
                 &["prune", "--name=x"],
-                json!({"operation": "prune", "name": ["x"], "dir": "/d", "compress": true, "retention": 3}),
+                json!({"operation": "prune", "name": ["x"], "dir": "/d", "compress": true, "retention": 3, "s3": {"bucket": "b", "retention": 2}}),
             ),
         ] {
             assert_eq!(parse(args).unwrap().unwrap().body(&said), wanted, "{args:?}");
@@ -230,9 +266,25 @@ mod tests {
         for list in ["ls", "list", "l"] {
             assert_eq!(parse(&[list]).unwrap().unwrap().body(&none), json!({"operation": "list"}));
         }
-        let ask = parse(&["save", "--dir", "/x", "--snapshot-compress", "-d=/data", "-t", "tok"]);
+        let ask = parse(&[
+            "save",
+            "--dir",
+            "/x",
+            "--snapshot-compress",
+            "-d=/data",
+            "--s3",
+            "--s3-bucket=b",
+            "-t",
+            "tok",
+        ]);
         let ask = ask.unwrap().unwrap();
-        let argv = ["--etcd-snapshot-dir=/x", "--etcd-snapshot-compress=true", "--data-dir=/data"];
+        let argv = [
+            "--etcd-snapshot-dir=/x",
+            "--etcd-snapshot-compress=true",
+            "--data-dir=/data",
+            "--etcd-s3=true",
+            "--etcd-s3-bucket=b",
+        ];
         assert_eq!(
             (ask.argv, ask.token.as_deref()),
             (argv.map(str::to_owned).to_vec(), Some("tok"))

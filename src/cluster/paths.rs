@@ -40,6 +40,11 @@ impl Paths {
         self.server().join("cred").join(name)
     }
 
+    /// Where snapshots of the embedded etcd are, unless a flag says otherwise.
+    pub fn snapshots(&self) -> PathBuf {
+        self.server().join("db").join("snapshots")
+    }
+
     pub fn manifests(&self) -> PathBuf {
         self.server().join("manifests")
     }

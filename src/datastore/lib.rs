@@ -1,10 +1,11 @@
-//! Logs that several servers share: kine's table in a SQL database, and etcd.
+//! Logs that several servers share: kine's table in a SQL database, and etcd; and buckets for snapshots ([`s3`]).
 //!
 //! Each is a [`store::SharedLog`]: the arbiter of what happened in which order. The state stays in the
 //! memory of each server and follows it.
 
 pub mod embedded;
 mod etcd;
+pub mod s3;
 mod sql;
 
 pub use etcd::read_identities_again;

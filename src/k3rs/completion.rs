@@ -140,7 +140,9 @@ mod tests {
         }
         assert!(!all.contains("shim"), "{all}");
         let server = words(&["server".to_owned(), "--token".to_owned(), "x".to_owned()]);
-        assert!(server.lines().any(|line| line == "--cluster-cidr") && !server.contains("etcd-s3"));
+        assert!(
+            server.lines().any(|line| line == "--cluster-cidr") && !server.contains("rootless")
+        );
         assert!(!words(&["agent".to_owned()]).contains("--cluster-cidr"));
         assert_eq!(words(&["nothing".to_owned()]), "");
     }

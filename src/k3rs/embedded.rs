@@ -120,7 +120,7 @@ fn none(config: &Config) -> Result<Option<Plan>> {
         || !config.snapshots.says_nothing()
     {
         log::warn!(
-            "--etcd-arg, --etcd-expose-metrics and --etcd-snapshot-* do nothing without an embedded etcd"
+            "--etcd-arg, --etcd-expose-metrics, --etcd-snapshot-* and --etcd-s3 do nothing without an embedded etcd"
         );
     }
     if config.datastore.is_none() && config.idle_datastore_files {
@@ -226,6 +226,8 @@ pub(crate) async fn start(machine: &Machine, plan: Plan) -> Result<Option<Arc<Em
     let restored = config.snapshots.restore.as_deref().filter(|_| resets);
     if let Some(file) = restored {
         let tool = embedded::find_restorer(beside, &unpacked, config.host_path.as_deref())?;
+        let fetched = restore::fetch((config, paths), &setup.node_name, file).await?;
+        let file = fetched.as_deref().unwrap_or(file);
         restore::restore((config, paths), &setup, &tool, file).await?;
     }
     let begin = match plan {

@@ -89,7 +89,6 @@ impl Flag {
 
 const NODE_NAMES: &str = "DNS names of nodes";
 const NETWORKS: &str = "other networks between nodes";
-const SNAPSHOTS: &str = "snapshots in S3";
 const ROLES: &str = "servers that have a part of the control plane only";
 const BALANCER: &str = "servers reach their own API without a load balancer";
 const CRI: &str = "the CRI socket and external runtimes";
@@ -156,19 +155,22 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("etcd-snapshot-retention", Value),
     flag("etcd-snapshot-dir", Value),
     flag("etcd-snapshot-compress", Switch),
-    flag("etcd-s3", Switch).later(SNAPSHOTS),
-    flag("etcd-s3-endpoint", Value).later(SNAPSHOTS),
-    flag("etcd-s3-endpoint-ca", Value).later(SNAPSHOTS),
-    flag("etcd-s3-skip-ssl-verify", Switch).later(SNAPSHOTS),
-    flag("etcd-s3-access-key", Value).env("AWS_ACCESS_KEY_ID").later(SNAPSHOTS),
-    flag("etcd-s3-secret-key", Value).env("AWS_SECRET_ACCESS_KEY").later(SNAPSHOTS),
-    flag("etcd-s3-bucket", Value).later(SNAPSHOTS),
-    flag("etcd-s3-region", Value).later(SNAPSHOTS),
-    flag("etcd-s3-folder", Value).later(SNAPSHOTS),
-    flag("etcd-s3-proxy", Value).later(SNAPSHOTS),
-    flag("etcd-s3-config-secret", Value).later(SNAPSHOTS),
-    flag("etcd-s3-insecure", Switch).later(SNAPSHOTS),
-    flag("etcd-s3-timeout", Value).later(SNAPSHOTS),
+    flag("etcd-s3", Switch),
+    flag("etcd-s3-endpoint", Value),
+    flag("etcd-s3-endpoint-ca", Value),
+    flag("etcd-s3-skip-ssl-verify", Switch),
+    flag("etcd-s3-access-key", Value).env("AWS_ACCESS_KEY_ID"),
+    flag("etcd-s3-secret-key", Value).env("AWS_SECRET_ACCESS_KEY"),
+    flag("etcd-s3-session-token", Value).env("AWS_SESSION_TOKEN"),
+    flag("etcd-s3-bucket", Value),
+    flag("etcd-s3-bucket-lookup-type", Value),
+    flag("etcd-s3-region", Value),
+    flag("etcd-s3-folder", Value),
+    flag("etcd-s3-proxy", Value),
+    flag("etcd-s3-config-secret", Value),
+    flag("etcd-s3-insecure", Switch),
+    flag("etcd-s3-timeout", Value),
+    flag("etcd-s3-retention", Value),
     flag("default-local-storage-path", Value),
     flag("disable", List),
     flag("disable-scheduler", Switch),
@@ -375,10 +377,6 @@ pub(crate) fn from_environment(var: impl Fn(&str) -> Option<String>, on: On) -> 
     let mut settings = Settings::default();
     for flag in FLAGS.iter().filter(|flag| !flag.env.is_empty() && flag.is_on(on)) {
         let Some(value) = var(flag.env).filter(|value| !value.is_empty()) else { continue };
-        // The AWS variables are not ours alone: they are no wish for snapshots.
-        if flag.env.starts_with("AWS_") {
-            continue;
-        }
         let whence = format!("environment variable {}", flag.env);
         let flag = known(flag.name, on, &whence)?;
         take(&mut settings, flag, &value, (&whence, on))?;
@@ -477,12 +475,12 @@ mod tests {
         for (args, want) in [
             (&["--nonsense"][..], "command line: flag provided but not defined: --nonsense"),
             (
-                &["--etcd-s3"],
-                "command line: flag --etcd-s3 is not supported by this version of k3rs yet (snapshots in S3)",
+                &["--rootless"],
+                "command line: flag --rootless is not supported by this version of k3rs yet (rootless mode)",
             ),
             (
-                &["--etcd-s3=true"],
-                "command line: flag --etcd-s3 is not supported by this version of k3rs yet (snapshots in S3)",
+                &["--rootless=true"],
+                "command line: flag --rootless is not supported by this version of k3rs yet (rootless mode)",
             ),
             (
                 &["--lb-server-port"],
@@ -563,14 +561,14 @@ mod tests {
         assert_eq!(merged.values("data-dir").unwrap(), ["/f"]);
         let bad = from_file(
             &mut Settings::default(),
-            &json!({"etcd-s3": true}),
+            &json!({"rootless": true}),
             "config.yaml",
             On::Server,
         );
         assert!(
             bad.unwrap_err()
                 .to_string()
-                .starts_with("config.yaml: flag --etcd-s3 is not supported")
+                .starts_with("config.yaml: flag --rootless is not supported")
         );
     }
 }

@@ -26,6 +26,27 @@ const TOPICS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "Snapshots in S3",
+        &[
+            "etcd-s3",
+            "etcd-s3-endpoint",
+            "etcd-s3-endpoint-ca",
+            "etcd-s3-skip-ssl-verify",
+            "etcd-s3-access-key",
+            "etcd-s3-secret-key",
+            "etcd-s3-session-token",
+            "etcd-s3-bucket",
+            "etcd-s3-bucket-lookup-type",
+            "etcd-s3-region",
+            "etcd-s3-folder",
+            "etcd-s3-proxy",
+            "etcd-s3-config-secret",
+            "etcd-s3-insecure",
+            "etcd-s3-timeout",
+            "etcd-s3-retention",
+        ],
+    ),
+    (
         "Listening",
         &[
             "bind-address",

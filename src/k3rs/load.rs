@@ -14,6 +14,7 @@ use crate::config::{Config, DEFAULT_DATA_DIR, Shared};
 use crate::egress::Mode;
 use crate::families;
 use crate::flags::{self, On, Settings};
+use crate::s3_flags::Said;
 use crate::snapshot_flags;
 use crate::values::{backend, file_mode, node_label, node_taint, port_range};
 
@@ -164,6 +165,54 @@ struct ServerArgs {
     /// compress snapshots
     #[argh(option)]
     etcd_snapshot_compress: Option<bool>,
+    /// put snapshots into a bucket of S3, too
+    #[argh(option)]
+    etcd_s3: Option<bool>,
+    /// host of S3, and a port if it is not the usual one (default s3.amazonaws.com)
+    #[argh(option)]
+    etcd_s3_endpoint: Option<String>,
+    /// file with the authorities of the endpoint's certificate
+    #[argh(option)]
+    etcd_s3_endpoint_ca: Option<String>,
+    /// believe whatever certificate the endpoint shows
+    #[argh(option)]
+    etcd_s3_skip_ssl_verify: Option<bool>,
+    /// access key of S3 [AWS_ACCESS_KEY_ID]
+    #[argh(option)]
+    etcd_s3_access_key: Option<String>,
+    /// secret key of S3 [AWS_SECRET_ACCESS_KEY]
+    #[argh(option)]
+    etcd_s3_secret_key: Option<String>,
+    /// session token of S3 [AWS_SESSION_TOKEN]
+    #[argh(option)]
+    etcd_s3_session_token: Option<String>,
+    /// name of the bucket
+    #[argh(option)]
+    etcd_s3_bucket: Option<String>,
+    /// where the bucket's name is said: auto, dns (in the host's), path (default auto)
+    #[argh(option)]
+    etcd_s3_bucket_lookup_type: Option<String>,
+    /// region of the bucket (default us-east-1)
+    #[argh(option)]
+    etcd_s3_region: Option<String>,
+    /// folder in the bucket
+    #[argh(option)]
+    etcd_s3_folder: Option<String>,
+    /// URL of a proxy for S3 (default what the environment says)
+    #[argh(option)]
+    etcd_s3_proxy: Option<String>,
+    /// name of a Secret in kube-system that says all this, if no flag does
+    #[argh(option)]
+    etcd_s3_config_secret: Option<String>,
+    /// speak to the endpoint without TLS
+    #[argh(option)]
+    etcd_s3_insecure: Option<bool>,
+    /// how long one thing asked of S3 may take (default 5m)
+    #[argh(option)]
+    etcd_s3_timeout: Option<String>,
+    /// how many snapshots are kept in S3 (default etcd-snapshot-retention)
+    #[argh(option)]
+    etcd_s3_retention: Option<i64>,
     /// argument for the controller manager, name=value
     #[argh(option)]
     kube_controller_manager_arg: Vec<String>,
@@ -471,9 +520,37 @@ fn snapshots(args: &mut ServerArgs) -> Result<snapshot_flags::Flags> {
         },
         compress: args.etcd_snapshot_compress,
         restore: args.cluster_reset_restore_path.take(),
+        s3: bucket(args)?,
     };
     snapshots.check()?;
     Ok(snapshots)
+}
+
+/// The bucket for snapshots, if there is to be one.
+fn bucket(args: &mut ServerArgs) -> Result<Option<Said>> {
+    if args.etcd_s3 != Some(true) {
+        return Ok(None);
+    }
+    let on = |switch: Option<bool>| switch.filter(|on| *on).map(|_| "true".to_owned());
+    let texts = [
+        ("accessKey", args.etcd_s3_access_key.take()),
+        ("bucket", args.etcd_s3_bucket.take()),
+        ("bucketLookup", args.etcd_s3_bucket_lookup_type.take()),
+        ("configSecret", args.etcd_s3_config_secret.take()),
+        ("endpoint", args.etcd_s3_endpoint.take()),
+        ("endpointCA", args.etcd_s3_endpoint_ca.take()),
+        ("folder", args.etcd_s3_folder.take()),
+        ("insecure", on(args.etcd_s3_insecure)),
+        ("proxy", args.etcd_s3_proxy.take()),
+        ("region", args.etcd_s3_region.take()),
+        ("retention", args.etcd_s3_retention.map(|kept| kept.to_string())),
+        ("secretKey", args.etcd_s3_secret_key.take()),
+        ("sessionToken", args.etcd_s3_session_token.take()),
+        ("skipSSLVerify", on(args.etcd_s3_skip_ssl_verify)),
+        ("timeout", args.etcd_s3_timeout.take()),
+    ];
+    let texts = texts.iter().map(|(name, text)| (*name, text.as_deref().unwrap_or_default()));
+    Said::of_texts(texts).map(Some)
 }
 
 /// `config.yaml`, then `config.yaml.d/*.yaml` in alphabetical order, later ones on top.

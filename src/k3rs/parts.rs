@@ -247,7 +247,7 @@ pub(crate) fn snapshots(
     passwords: &KnownPasswords,
 ) -> Arc<Snapshots> {
     let user = User::new("system:k3s-supervisor", &["system:masters"]);
-    let dir = machine.paths.server().join("db").join("snapshots");
+    let dir = machine.paths.snapshots();
     Snapshots::new(
         Arc::clone(etcd),
         server.client_as(user),

@@ -9,12 +9,31 @@ use datastore::embedded::{self, Setup};
 use stdx::{Context, Error, Result};
 use store::{Limits, Store};
 
+use crate::bucket::Remote;
 use crate::config::Config;
 use crate::prepare;
 use crate::snapshot_flags::ZIP;
 
 /// What is copied at once.
 const BLOCK_BYTES: usize = 1 << 20;
+
+/// Gets the snapshot that is to be restored out of the bucket, if that is where it is: its file.
+///
+/// # Errors
+/// If there is none, or no room for it.
+pub(crate) async fn fetch(
+    (config, paths): (&Config, &Paths),
+    node: &str,
+    name: &Path,
+) -> Result<Option<PathBuf>> {
+    let Some(said) = &config.snapshots.s3 else { return Ok(None) };
+    let name = name.to_string_lossy();
+    log::info!("Retrieving etcd snapshot {name} from S3");
+    let dir = config.snapshots.dir.clone().unwrap_or_else(|| paths.snapshots());
+    let file = Remote::open(said, None).await?.fetch(&name, node, &dir).await?;
+    log::info!("S3 download complete for {}", file.display());
+    Ok(Some(file))
+}
 
 /// Makes the member's directory of a snapshot, with the tool that puts it back. What was there is moved away.
 ///

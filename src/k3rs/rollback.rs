@@ -131,7 +131,7 @@ fn put_back(paths: &Paths, config: &Config, version: &str) -> Result<()> {
         return shared("the data are in the database that --datastore-endpoint names");
     }
     if paths.etcd().exists() {
-        let dir = paths.server().join("db").join("snapshots");
+        let dir = paths.snapshots();
         return shared(&format!(
             "the data are in the embedded etcd, whose snapshot before-... in {} is put back by k3rs server --cluster-reset --cluster-reset-restore-path=FILE",
             dir.display()

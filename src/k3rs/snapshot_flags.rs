@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use stdx::{Error, Result};
 
+use crate::s3_flags::Said;
+
 /// So many are kept if nobody says otherwise, under this name.
 pub(crate) const RETENTION: i64 = 5;
 pub(crate) const NAME: &str = "etcd-snapshot";
@@ -22,6 +24,8 @@ pub(crate) struct Flags {
     pub(crate) compress: Option<bool>,
     /// `--cluster-reset-restore-path`
     pub(crate) restore: Option<PathBuf>,
+    /// `--etcd-s3`, and where.
+    pub(crate) s3: Option<Said>,
 }
 
 impl Flags {
@@ -50,5 +54,6 @@ impl Flags {
             && self.retention.is_none()
             && self.dir.is_none()
             && self.compress.is_none()
+            && self.s3.is_none()
     }
 }

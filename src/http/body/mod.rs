@@ -95,7 +95,9 @@ impl Body {
         self.length
     }
 
-    pub(crate) fn with_length(mut self, length: Option<u64>) -> Body {
+    /// The same, of a length that is known before.
+    #[must_use]
+    pub fn with_length(mut self, length: Option<u64>) -> Body {
         self.length = length;
         self
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cli::etcd_snapshot::{Ask, Said, USAGE};
 use cluster::supervisor::SNAPSHOT;
 use http::{Method, Request};
-use stdx::Result;
+use stdx::{Context, Result};
 
 use crate::config::Config;
 use crate::flags::On;
@@ -27,15 +27,24 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
 async fn run(ask: &Ask) -> Result<String> {
     let config = Config::load(On::Either, &ask.argv, |name| std::env::var(name).ok())?;
     let flags = config.snapshots.clone();
+    let mut answer_max = ANSWER_MAX;
+    let s3 = match &flags.s3 {
+        Some(said) => {
+            answer_max += said.timeout()?;
+            Some(said.for_request().context(|| "read --etcd-s3-endpoint-ca")?)
+        }
+        None => None,
+    };
     let said = Said {
         dir: flags.dir.map(|dir| dir.display().to_string()),
         compress: flags.compress,
         retention: flags.retention,
+        s3,
     };
     // Whichever server this one joined, its own snapshots are meant.
     let whom = Whom::new(config, ask.token.clone(), ask.server.clone(), None);
     let request = Request::new(Method::Post, SNAPSHOT)
         .header("content-type", "application/json")
         .body(ask.body(&said).to_string());
-    ask.shown(&whom.ask(request, ANSWER_MAX).await?)
+    ask.shown(&whom.ask(request, answer_max).await?)
 }

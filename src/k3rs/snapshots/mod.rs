@@ -2,7 +2,6 @@
 //! the cluster. Each server takes its own.
 
 mod command;
-mod files;
 mod objects;
 
 use std::path::PathBuf;
@@ -17,9 +16,11 @@ use rt::BoxFuture;
 use stdx::backoff::Backoff;
 use stdx::{Context, Error, Result};
 
+use crate::bucket::Remote;
 use crate::embedded::Embedded;
+use crate::s3_flags::Said;
+use crate::snapshot_files::{self as files, File, Part};
 use crate::snapshot_flags::{Flags, NAME, RETENTION, ZIP};
-use files::{File, Part};
 
 pub(crate) use command::command;
 
@@ -44,6 +45,8 @@ struct Wanted {
     dir: PathBuf,
     compress: bool,
     retention: i64,
+    /// The bucket, if it is for there, too.
+    s3: Option<Said>,
 }
 
 impl Snapshots {
@@ -74,6 +77,15 @@ impl Snapshots {
     pub(crate) fn keep(self: &Arc<Self>) -> Result<rt::Task<Option<()>>> {
         let (this, cron) = (Arc::clone(self), self.flags.cron()?);
         Ok(rt::spawn_named("etcd snapshots", async move {
+            // A bucket that is out of reach keeps no snapshot from being taken.
+            let _telling = this.flags.s3.clone().map(|said| {
+                let this = Arc::clone(&this);
+                rt::spawn_named("snapshots in S3", async move {
+                    if let Err(error) = this.tell_of_bucket(&said, None).await {
+                        log::error!("Error retrieving S3 snapshots for reconciliation: {error}");
+                    }
+                })
+            });
             let mut failures = 0;
             while let Err(why) = this.tell(None).await {
                 failures += 1;
@@ -88,7 +100,9 @@ impl Snapshots {
                 if rt::now().wall < at {
                     continue;
                 }
-                if let Err(error) = this.save(&this.wanted(&Value::Null)).await {
+                let mut wanted = this.wanted(&Value::Null);
+                wanted.s3.clone_from(&this.flags.s3);
+                if let Err(error) = this.save(&wanted).await {
                     log::error!("Failed to take a snapshot: {error}");
                 }
             }
@@ -113,6 +127,7 @@ impl Snapshots {
                 .and_then(Value::as_i64)
                 .or(flags.retention)
                 .unwrap_or(RETENTION),
+            s3: None,
         }
     }
 
@@ -125,8 +140,8 @@ impl Snapshots {
         }
     }
 
-    /// Takes one; its name.
-    async fn save(&self, wanted: &Wanted) -> Result<String> {
+    /// Takes one; its name, for each place that has it.
+    async fn save(&self, wanted: &Wanted) -> Result<Vec<String>> {
         let turn = self.turn.try_lock();
         let _turn =
             turn.context(|| format!("{} snapshot save already in progress", wanted.name))?;
@@ -145,7 +160,34 @@ impl Snapshots {
         log::info!("Snapshot {name} saved");
         self.prune_files(wanted)?;
         self.tell_softly(Some(&name)).await;
-        Ok(name)
+        let Some(said) = &wanted.s3 else { return Ok(vec![name]) };
+        let saved = self.save_in_bucket(said, wanted, &name).await;
+        saved.context(|| format!("snapshot {name} is on this server, but not in S3"))?;
+        Ok(vec![name.clone(), name])
+    }
+
+    async fn save_in_bucket(&self, said: &Said, wanted: &Wanted, name: &str) -> Result<()> {
+        let remote = Remote::open(said, Some(&self.client)).await?;
+        log::info!("Saving etcd snapshot {name} to S3");
+        let saved =
+            remote.save(&self.client, (&wanted.dir, name), (&self.node, &self.token_hash())).await;
+        if saved.is_ok() {
+            log::info!("S3 upload complete for {name}");
+        }
+        // Also after a failure: a full bucket has room afterwards.
+        let kept = remote.retention.unwrap_or(wanted.retention);
+        if let Err(error) = remote.prune(&wanted.name, kept).await {
+            log::warn!("Failed to apply s3 snapshot retention policy: {error}");
+        }
+        saved?;
+        if let Err(error) = self.tell_of(&remote, Some(name)).await {
+            log::warn!("tell of snapshots in S3: {error}");
+        }
+        Ok(())
+    }
+
+    fn token_hash(&self) -> String {
+        cluster::token::hash(self.passwords.get().server.as_bytes())[..12].to_owned()
     }
 
     /// Removes the oldest of those with this name that are too many. With a retention of 0 all are kept.
@@ -165,28 +207,87 @@ impl Snapshots {
         Ok(gone)
     }
 
-    fn delete(&self, wanted: &Wanted, names: &[&str]) -> Result<Vec<String>> {
+    /// In the bucket, too, if there is one.
+    async fn prune(&self, wanted: &Wanted) -> Result<Vec<String>> {
+        let mut gone = self.prune_files(wanted)?;
+        self.tell_softly(None).await;
+        if let Some(said) = &wanted.s3 {
+            let remote = Remote::open(said, Some(&self.client)).await?;
+            let kept = remote.retention.unwrap_or(wanted.retention);
+            gone.extend(remote.prune(&wanted.name, kept).await?);
+            self.tell_of(&remote, None).await?;
+        }
+        Ok(gone)
+    }
+
+    async fn delete(&self, wanted: &Wanted, names: &[&str]) -> Result<Vec<String>> {
         names.iter().try_for_each(|name| files::check_name(name))?;
+        let remote = match &wanted.s3 {
+            Some(said) => Some(Remote::open(said, Some(&self.client)).await?),
+            None => None,
+        };
         let mut gone = Vec::new();
         for name in names {
             match files::remove(&wanted.dir, name)? {
                 true => gone.push((*name).to_owned()),
                 false => log::info!("Snapshot {name} not found locally"),
             }
+            let Some(remote) = &remote else { continue };
+            match remote.remove(name).await? {
+                true => gone.push((*name).to_owned()),
+                false => log::info!("Snapshot {name} not found in S3"),
+            }
+        }
+        self.tell_softly(None).await;
+        if let Some(remote) = &remote {
+            self.tell_of(remote, None).await?;
         }
         Ok(gone)
     }
 
+    async fn list(&self, wanted: &Wanted) -> Result<Vec<Value>> {
+        let node = &self.node;
+        let mut items = Vec::new();
+        if let Some(said) = &wanted.s3 {
+            let known = Remote::open(said, Some(&self.client)).await?.list().await?;
+            items.extend(known.iter().map(|file| objects::object(file, "s3", node, "")));
+        }
+        let known = files::list(&wanted.dir)?;
+        items.extend(known.iter().map(|file| objects::object(file, node, node, "")));
+        Ok(items)
+    }
+
     /// Has the cluster know what there is; `new` is announced.
-    async fn tell(&self, new: Option<&str>) -> Result<(), String> {
-        let known = files::list(&self.dir).map_err(|error| error.to_string())?;
-        let hash = &cluster::token::hash(self.passwords.get().server.as_bytes())[..12];
-        let told = objects::tell(&self.client, &known, (&self.node, &self.node), hash);
-        let told = told.await.map_err(|status| status.to_string())?;
-        for object in &told {
+    async fn tell(&self, new: Option<&str>) -> Result<()> {
+        let known = objects::known(&self.client, &self.node).await.map_err(said)?;
+        let files = files::list(&self.dir)?;
+        self.tell_these(known, &files, (&self.node, &self.token_hash()), new).await
+    }
+
+    /// The same, of a bucket.
+    async fn tell_of(&self, remote: &Remote, new: Option<&str>) -> Result<()> {
+        let known = objects::known(&self.client, "s3").await.map_err(said)?;
+        let files = remote.list().await?;
+        self.tell_these(known, &files, ("s3", ""), new).await
+    }
+
+    async fn tell_of_bucket(&self, said: &Said, new: Option<&str>) -> Result<()> {
+        let remote = Remote::open(said, Some(&self.client)).await?;
+        self.tell_of(&remote, new).await
+    }
+
+    async fn tell_these(
+        &self,
+        known: objects::Known,
+        files: &[File],
+        (storage, token_hash): (&str, &str),
+        new: Option<&str>,
+    ) -> Result<()> {
+        let told = objects::tell(&self.client, known, files, (storage, &self.node), token_hash);
+        for object in &told.await.map_err(said)? {
             if new.is_some_and(|new| object.tree().str("spec.snapshotName") == new) {
                 let announced = objects::announce(&self.client, object, &self.node).await;
-                announced.map_err(|status| status.to_string())?;
+                announced.map_err(said)?;
             }
         }
         Ok(())
@@ -194,8 +295,8 @@ impl Snapshots {
 
     /// What was done stays done if nobody can be told; the next time tells of it, too.
     async fn tell_softly(&self, new: Option<&str>) {
-        if let Err(why) = self.tell(new).await {
-            log::warn!("tell of snapshots: {why}");
+        if let Err(error) = self.tell(new).await {
+            log::warn!("tell of snapshots: {error}");
         }
     }
 
@@ -206,12 +307,11 @@ impl Snapshots {
     pub(crate) async fn answer(&self, body: &[u8]) -> Result<String, Status> {
         let question: Value = serde_json::from_slice(body)
             .map_err(|error| Status::bad_request(format!("read the request: {error}")))?;
-        if question.get("s3").is_some_and(|s3| !s3.is_null()) {
-            return Err(Status::bad_request(
-                "snapshots in S3 are not supported by this version of k3rs yet",
-            ));
+        let mut wanted = self.wanted(&question);
+        if let Some(s3) = question.get("s3").filter(|s3| s3.is_object()) {
+            let said = Said::of_tree(s3.clone());
+            wanted.s3 = Some(said.map_err(|error| Status::bad_request(error.to_string()))?);
         }
-        let wanted = self.wanted(&question);
         let names: Vec<&str> =
             question.list("name").iter().take(NAMES_MAX).filter_map(Value::as_str).collect();
         let failed = |error: Error| {
@@ -220,29 +320,29 @@ impl Snapshots {
         };
         Ok(match question.str("operation") {
             "save" => {
-                let name = self.save(&wanted).await.map_err(failed)?;
-                json!({"created": [name]}).to_string()
+                let created = self.save(&wanted).await.map_err(failed)?;
+                json!({"created": created}).to_string()
             }
             "list" => {
-                let known = files::list(&wanted.dir).map_err(failed)?;
-                let object = |file| objects::object(file, &self.node, &self.node, "");
-                let items: Vec<Value> = known.iter().map(object).collect();
+                let items = self.list(&wanted).await.map_err(failed)?;
                 json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})
                     .to_string()
             }
             "delete" => {
-                let gone = self.delete(&wanted, &names).map_err(failed)?;
-                self.tell_softly(None).await;
+                let gone = self.delete(&wanted, &names).await.map_err(failed)?;
                 json!({"deleted": gone}).to_string()
             }
             "prune" => {
-                let gone = self.prune_files(&wanted).map_err(failed)?;
-                self.tell_softly(None).await;
+                let gone = self.prune(&wanted).await.map_err(failed)?;
                 json!({"deleted": gone}).to_string()
             }
             _ => return Err(Status::bad_request("invalid snapshot operation")),
         })
     }
+}
+
+fn said(status: Status) -> Error {
+    Error::new(status.to_string())
 }
 
 /// Those of a name beyond the newest that are kept.
@@ -271,17 +371,10 @@ impl cluster::supervisor::Etcd for Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stdx::time::Wall;
 
     #[test]
     fn the_newest_of_a_name_are_kept() {
-        let file = |name: &str| File {
-            name: name.to_owned(),
-            location: String::new(),
-            bytes: 0,
-            created: Wall::default(),
-            metadata: Value::Null,
-        };
+        let file = |name: &str| File { name: name.to_owned(), ..File::default() };
         let known = ["a-1", "b-2", "a-3", "a-4.zip", "b-5"].map(file);
         let gone = |name, kept| {
             too_many(&known, name, kept).map(|file| file.name.as_str()).collect::<Vec<_>>()

@@ -7,7 +7,7 @@ use client::{Client, DeleteOptions, ListOptions, PatchType};
 use cluster::token;
 use stdx::OrdMap;
 
-use super::files::File;
+use crate::snapshot_files::File;
 use crate::snapshot_flags::ZIP;
 
 const NAMESPACE: &str = "kube-system";
@@ -23,6 +23,7 @@ const NAME_MAX_BYTES: usize = 253 - 13;
 
 /// An object's name: the snapshot's, where that can be one.
 pub(super) fn object_name(file: &File, storage: &str, node: &str) -> String {
+    let node = if file.node.is_empty() { node } else { &file.node };
     let digest = token::hash(format!("{node}{}", file.location).as_bytes());
     let lower = file.name.to_ascii_lowercase();
     let base = match api::names::is_subdomain(&lower) && lower.len() <= NAME_MAX_BYTES {
@@ -49,8 +50,11 @@ fn quantity(bytes: u64) -> String {
     format!("{rest}{suffix}")
 }
 
-/// The ETCDSnapshotFile of a snapshot; `storage` is the node that has it, or `s3`.
+/// The ETCDSnapshotFile of a snapshot; `storage` is the node that has it, or `s3`. What a file says itself of its node
+/// and token counts.
 pub(super) fn object(file: &File, storage: &str, node: &str, token_hash: &str) -> Value {
+    let node = if file.node.is_empty() { node } else { &file.node };
+    let token_hash = if file.token_hash.is_empty() { token_hash } else { &file.token_hash };
     let mut tree = json!({
         "apiVersion": "k3s.cattle.io/v1", "kind": "ETCDSnapshotFile",
         "metadata": {"name": object_name(file, storage, node), "labels": {STORAGE_NODE: storage}},
@@ -65,6 +69,9 @@ pub(super) fn object(file: &File, storage: &str, node: &str, token_hash: &str) -
     }
     if !file.metadata.is_null() {
         tree.set("spec.metadata", file.metadata.clone());
+    }
+    if !file.s3.is_null() {
+        tree.set("spec.s3", file.s3.clone());
     }
     tree
 }
@@ -94,19 +101,33 @@ pub(super) async fn extra(client: &Client) -> Result<Value, Status> {
     Ok(told.map_or(Value::Null, |told| told.tree().at("data").clone()))
 }
 
+/// What the cluster knows of a storage already.
+pub(super) struct Known {
+    objects: Vec<Object>,
+    config: Option<Object>,
+}
+
+/// To be asked before the storage is: what another server adds to a bucket meanwhile is not taken for gone then.
+pub(super) async fn known(client: &Client, storage: &str) -> Result<Known, Status> {
+    let options = ListOptions {
+        label_selector: format!("{STORAGE_NODE}={storage}"),
+        ..ListOptions::default()
+    };
+    let objects = client.list(&ETCD_SNAPSHOT_FILE, "", options).await?.items;
+    let config = client.get_optional(&CONFIG_MAP, NAMESPACE, CONFIG).await?;
+    Ok(Known { objects, config })
+}
+
 /// Tells of these and no others in this storage; the objects that are new.
 pub(super) async fn tell(
     client: &Client,
+    known: Known,
     files: &[File],
     (storage, node): (&str, &str),
     token_hash: &str,
 ) -> Result<Vec<Object>, Status> {
     let files = &files[files.len().saturating_sub(TOLD_MAX)..];
-    let options = ListOptions {
-        label_selector: format!("{STORAGE_NODE}={storage}"),
-        ..ListOptions::default()
-    };
-    let known = client.list(&ETCD_SNAPSHOT_FILE, "", options).await?.items;
+    let Known { objects: known, config } = known;
     let mut wanted: OrdMap<String, &File> = OrdMap::new();
     for file in files {
         wanted.insert(object_name(file, storage, node), file);
@@ -122,19 +143,22 @@ pub(super) async fn tell(
             Err(status) => return Err(status),
         }
     }
-    // Of a bucket, each server tells what it put there; who went leaves objects of what is gone.
     for gone in known.iter().filter(|known| !wanted.contains_key(known.name())) {
         match client.delete(&ETCD_SNAPSHOT_FILE, "", gone.name(), DeleteOptions::default()).await {
             Err(status) if !status.is_not_found() => return Err(status),
             _ => {}
         }
     }
-    tell_in_one(client, files, storage).await?;
+    tell_in_one(client, config, files, storage).await?;
     Ok(new)
 }
 
-async fn tell_in_one(client: &Client, files: &[File], storage: &str) -> Result<(), Status> {
-    let mut known = client.get_optional(&CONFIG_MAP, NAMESPACE, CONFIG).await?;
+async fn tell_in_one(
+    client: &Client,
+    mut known: Option<Object>,
+    files: &[File],
+    storage: &str,
+) -> Result<(), Status> {
     if known.is_none() {
         let tree = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
@@ -173,7 +197,8 @@ async fn tell_in_one(client: &Client, files: &[File], storage: &str) -> Result<(
 pub(super) async fn announce(client: &Client, about: &Object, node: &str) -> Result<(), Status> {
     let source = Source { component: "k3s-supervisor".into(), host: node.to_owned() };
     let tree = about.tree();
-    let message = format!("Snapshot {} saved on {node}", tree.str("spec.snapshotName"));
+    let place = if tree.at("spec.s3").is_null() { node } else { "S3" };
+    let message = format!("Snapshot {} saved on {place}", tree.str("spec.snapshotName"));
     let (now, suffix) = (rt::now().wall, rt::random_u64());
     let told = Folder::default().tell(
         &source,
@@ -202,7 +227,7 @@ mod tests {
             location: format!("file:///snapshots/{name}"),
             bytes: 4_096_000,
             created: Wall::from_secs(1_800_000_000),
-            metadata: Value::Null,
+            ..File::default()
         }
     }
 

@@ -14,24 +14,29 @@ use stdx::{Arrange, Context, Error, Result};
 const PART: &str = ".part";
 /// More in one directory are not looked at.
 const FILES_MAX: usize = 10_000;
-const METADATA_MAX_BYTES: u64 = 1 << 20;
+pub(crate) const METADATA_MAX_BYTES: u64 = 1 << 20;
 /// What stays free for the others that write there.
 const RESERVE_BYTES: u64 = 16 << 20;
 
 /// A snapshot in a file.
-#[derive(Debug, Clone)]
-pub(super) struct File {
-    pub(super) name: String,
-    /// `file://` and its path.
-    pub(super) location: String,
-    pub(super) bytes: u64,
-    pub(super) created: Wall,
+#[derive(Debug, Clone, Default)]
+pub(crate) struct File {
+    pub(crate) name: String,
+    /// Its URL: `file://` and its path, or `s3://`, bucket and key.
+    pub(crate) location: String,
+    pub(crate) bytes: u64,
+    pub(crate) created: Wall,
     /// What was told of it when it was taken: a map of texts.
-    pub(super) metadata: Value,
+    pub(crate) metadata: Value,
+    /// Of one in a bucket: who took it, "" if nobody says.
+    pub(crate) node: String,
+    pub(crate) token_hash: String,
+    /// Of one in a bucket: what the API tells of that.
+    pub(crate) s3: Value,
 }
 
 impl File {
-    pub(super) fn is_compressed(&self) -> bool {
+    pub(crate) fn is_compressed(&self) -> bool {
         self.name.ends_with(ZIP)
     }
 }
@@ -40,7 +45,7 @@ impl File {
 ///
 /// # Errors
 /// In k3s's words.
-pub(super) fn check_name(name: &str) -> Result<()> {
+pub(crate) fn check_name(name: &str) -> Result<()> {
     if name.contains(['/', '\0']) || name == ".." || name == "." {
         return Err(Error::new("invalid snapshot name: path traversal not allowed"));
     }
@@ -51,7 +56,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 }
 
 /// The time in a name, which k3s puts at its end.
-pub(super) fn time_in(name: &str) -> Option<Wall> {
+pub(crate) fn time_in(name: &str) -> Option<Wall> {
     let name = name.strip_suffix(ZIP).unwrap_or(name);
     let digits = name.rsplit('-').next()?;
     // A year of five digits is none of ours.
@@ -59,7 +64,7 @@ pub(super) fn time_in(name: &str) -> Option<Wall> {
 }
 
 /// All of a directory, the oldest first; an absent directory has none.
-pub(super) fn list(dir: &Path) -> Result<Vec<File>> {
+pub(crate) fn list(dir: &Path) -> Result<Vec<File>> {
     let mut files = Vec::new();
     for path in rt::fs::list_dir(dir)?.into_iter().take(FILES_MAX) {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
@@ -79,6 +84,7 @@ pub(super) fn list(dir: &Path) -> Result<Vec<File>> {
             bytes: about.len(),
             created: time_in(name).unwrap_or(changed),
             metadata: metadata(dir, name),
+            ..File::default()
         });
     }
     files.arrange_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
@@ -86,7 +92,7 @@ pub(super) fn list(dir: &Path) -> Result<Vec<File>> {
 }
 
 /// Where it lies what was told of a snapshot: beside the directory of snapshots, as k3s has it.
-fn metadata_file(dir: &Path, name: &str) -> PathBuf {
+pub(crate) fn metadata_file(dir: &Path, name: &str) -> PathBuf {
     dir.parent().unwrap_or(dir).join(".metadata").join(name)
 }
 
@@ -97,7 +103,7 @@ fn metadata(dir: &Path, name: &str) -> Value {
 }
 
 /// Keeps what is told of a snapshot; nothing makes no file.
-pub(super) fn keep_metadata(dir: &Path, name: &str, metadata: &Value) -> Result<()> {
+pub(crate) fn keep_metadata(dir: &Path, name: &str, metadata: &Value) -> Result<()> {
     if metadata.as_object().is_none_or(|map| map.is_empty()) {
         return Ok(());
     }
@@ -107,7 +113,7 @@ pub(super) fn keep_metadata(dir: &Path, name: &str, metadata: &Value) -> Result<
 }
 
 /// Removes a snapshot; says whether there was one.
-pub(super) fn remove(dir: &Path, name: &str) -> Result<bool> {
+pub(crate) fn remove(dir: &Path, name: &str) -> Result<bool> {
     check_name(name)?;
     let file = dir.join(name);
     if !rt::fs::symlink_metadata(&file).is_ok_and(|about| about.is_file()) {
@@ -119,7 +125,7 @@ pub(super) fn remove(dir: &Path, name: &str) -> Result<bool> {
 }
 
 /// A snapshot being written; dropped before it is finished, nothing of it stays.
-pub(super) struct Part {
+pub(crate) struct Part {
     dir: PathBuf,
     name: String,
     temp: PathBuf,
@@ -137,7 +143,19 @@ impl Part {
     ///
     /// # Errors
     /// If the directory cannot be written to.
-    pub(super) fn begin(dir: &Path, node: &str, name: &str) -> Result<Part> {
+    pub(crate) fn begin(dir: &Path, node: &str, name: &str) -> Result<Part> {
+        let mut part = Part::begin_as_is(dir, node, name)?;
+        if let Some(writing) = &mut part.writing {
+            writing.zip = name.strip_suffix(ZIP).map(wire::zip::Writer::new);
+        }
+        Ok(part)
+    }
+
+    /// The same, of what is compressed already if it is.
+    ///
+    /// # Errors
+    /// If the directory cannot be written to.
+    pub(crate) fn begin_as_is(dir: &Path, node: &str, name: &str) -> Result<Part> {
         rt::fs::create_dir_all(dir, 0o700)?;
         let node = format!("-{node}-");
         for path in rt::fs::list_dir(dir)? {
@@ -148,14 +166,12 @@ impl Part {
         }
         let temp = dir.join(format!(".{name}{PART}"));
         let file = rt::fs::open_append(&temp)?;
-        let inner = name.strip_suffix(ZIP);
-        let zip = inner.map(wire::zip::Writer::new);
-        let writing = Some(Writing { file, zip, packed: Vec::new() });
+        let writing = Some(Writing { file, zip: None, packed: Vec::new() });
         Ok(Part { dir: dir.to_owned(), name: name.to_owned(), temp, writing })
     }
 
     /// Gives it its name, once all of it is on the disk.
-    pub(super) async fn finish(mut self) -> Result<()> {
+    pub(crate) async fn finish(mut self) -> Result<()> {
         self.write(Vec::new(), true).await?;
         let file = self.writing.take().map(|writing| writing.file);
         let (temp, to, dir) = (self.temp.clone(), self.dir.join(&self.name), self.dir.clone());
