@@ -89,6 +89,10 @@ fn refusal(pod: &Value, view: &NodeView, others: &[&Share]) -> Option<Told> {
     let refuse = |reason: &str, message: String| {
         Some(Told::new(reason, format!("Pod was rejected: {message}")))
     };
+    if !matches!(pod.str("spec.os.name"), "" | "linux") {
+        let message = "Failed to admit pod as the OS field doesn't match node OS";
+        return refuse("PodOSNotSupported", message.into());
+    }
     if let Some((resource, message)) = shortage(pod, view, others) {
         return refuse(&format!("OutOf{resource}"), message);
     }
@@ -308,6 +312,11 @@ mod tests {
             "NodePorts|Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
         );
         check(json!({"containers": [{"ports": [{"hostPort": 80, "protocol": "UDP"}]}]}), "");
+        check(json!({"containers": [{}], "os": {"name": "linux"}}), "");
+        check(
+            json!({"containers": [{}], "os": {"name": "windows"}}),
+            "PodOSNotSupported|Pod was rejected: Failed to admit pod as the OS field doesn't match node OS",
+        );
         check(
             json!({"containers": [{}], "tolerations": []}),
             "TaintToleration|Pod was rejected: Predicate TaintToleration failed: node(s) had untolerated taint {gone: }",

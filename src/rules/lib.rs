@@ -22,7 +22,6 @@ mod print;
 pub mod signing;
 pub mod strategy;
 pub mod table;
-pub mod unacted;
 pub mod validate;
 
 pub use column::{Cell, Column};

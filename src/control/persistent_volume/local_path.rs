@@ -90,6 +90,10 @@ fn provision(view: &View<'_>, claim: &Object, actions: &mut Actions) {
     if tree.str("spec.volumeMode") == "Block" {
         return refuse("block volumes are not supported".into());
     }
+    // An empty volume is not what was asked for.
+    if tree.has("spec.dataSource") || tree.has("spec.dataSourceRef") {
+        return refuse("a claim with a data source cannot be provisioned".into());
+    }
     if tree.has("spec.selector") {
         return refuse("claim.Spec.Selector is not supported".into());
     }

@@ -94,11 +94,28 @@ fn place_of(volume: &Value, read_only: bool) -> Result<Place> {
             "persistent volume {name} is of type {plugin}, which this node cannot mount"
         )));
     };
+    let mut options = volume.list("spec.mountOptions").iter().filter_map(Value::as_str);
+    if volume.has("spec.hostPath") && options.next().is_some() {
+        return Err(Error::new(
+            "MountVolume.MountOptionSupport check failed: mount options are not supported for this volume type",
+        ));
+    }
+    // The directory is the node's own: the rest of its file system's options are not a pod's to choose.
+    let read_only = read_only || options.clone().any(|option| option == "ro");
+    if let Some(option) = options.find(|option| !HARMLESS.contains(option)) {
+        return Err(Error::new(format!(
+            "persistent volume {name}: mount option \"{option}\" is not supported on this node"
+        )));
+    }
     let host_type = (!provisioned && volume.has("spec.hostPath"))
         .then(|| volume.str("spec.hostPath.type").to_owned());
     let takes_group = !volume.has("spec.hostPath");
     Ok(Place { path: PathBuf::from(path), make, host_type, read_only, takes_group })
 }
+
+/// Mount options of a local volume that are carried out, or that promise nothing but speed.
+const HARMLESS: [&str; 7] =
+    ["ro", "rw", "defaults", "noatime", "nodiratime", "relatime", "discard"];
 
 /// Volume types of a PersistentVolume that need a driver.
 const PLUGINS: &[&str] = &[
@@ -170,7 +187,10 @@ mod tests {
             let opt = |v: Value| (!v.is_null()).then_some(v);
             claims.found.insert("c".into(), (opt(claim), opt(volume)));
             match claims.place(&pod, &pod["spec"]["volumes"][0]) {
-                Ok(place) => format!("{} {}", place.path.display(), place.make),
+                Ok(place) => {
+                    let read_only = if place.read_only { " ro" } else { "" };
+                    format!("{} {}{read_only}", place.path.display(), place.make)
+                }
                 Err(error) => error.to_string(),
             }
         };
@@ -182,6 +202,20 @@ mod tests {
         let local = json!({"metadata": {"name": "pv", "annotations": {SELECTED_NODE: "n1"}},
             "spec": {"hostPath": {"path": "/data/pv_n_c"}}});
         assert_eq!(check(bound.clone(), local), "/data/pv_n_c true");
+        let with = |source: &str, options: Value| {
+            json!({"metadata": {"name": "pv"},
+            "spec": {source: {"path": "/d"}, "mountOptions": options}})
+        };
+        assert_eq!(
+            check(bound.clone(), with("hostPath", json!(["ro"]))),
+            "MountVolume.MountOptionSupport check failed: mount options are not supported for this volume type"
+        );
+        assert_eq!(check(bound.clone(), with("hostPath", json!([]))), "/d false");
+        assert_eq!(check(bound.clone(), with("local", json!(["noatime", "ro"]))), "/d false ro");
+        assert_eq!(
+            check(bound.clone(), with("local", json!(["ro", "noexec"]))),
+            "persistent volume pv: mount option \"noexec\" is not supported on this node"
+        );
         assert_eq!(
             check(bound, json!({"metadata": {"name": "pv"}, "spec": {"nfs": {}, "capacity": {}}})),
             "persistent volume pv is of type nfs, which this node cannot mount"

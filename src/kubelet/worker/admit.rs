@@ -36,6 +36,7 @@ impl Worker {
             let reason: &'static str = match &*told.reason {
                 "NodeAffinity" => "NodeAffinity",
                 "NodePorts" => "NodePorts",
+                "PodOSNotSupported" => "PodOSNotSupported",
                 "TaintToleration" => "TaintToleration",
                 "SysctlForbidden" => "SysctlForbidden",
                 "OutOfcpu" => "OutOfcpu",

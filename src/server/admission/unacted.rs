@@ -1,4 +1,5 @@
-//! Warnings about what is checked and stored, but that nothing acts on yet.
+//! Warnings about objects that this server was told not to act on. Fields that nothing acts on are in the README: a
+//! warning that a stock server does not give stops tools that take every warning for a fault.
 
 use api::kinds::{API_SERVICE, FLOW_SCHEMA, NETWORK_POLICY, PRIORITY_LEVEL_CONFIGURATION};
 use api::{Lens, Value};
@@ -9,7 +10,6 @@ use super::Act;
 /// Appends a warning for each part of `tree` that nothing acts on.
 pub(super) fn warn(act: &Act<'_>, tree: &Value, warnings: &mut Vec<String>) {
     let kind = act.kind;
-    warnings.extend(rules::unacted::warnings(kind, tree));
     if *kind == NETWORK_POLICY && !act.core.config.network_policies {
         warnings.push("its rules are not enforced: --disable-network-policy".into());
     }
