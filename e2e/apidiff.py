@@ -8,6 +8,7 @@ import sys
 from cluster import Cluster, Failure, expect, until
 
 READY_MAX_SECS = 90
+HERE = pathlib.Path(__file__).resolve().parent
 
 
 def stock_url(cluster, kube_apiserver, instruments, directory):
@@ -42,7 +43,7 @@ def ask(binary, kube_apiserver, instruments, work, seed, cases, more):
         stock, url = stock_url(cluster, kube_apiserver, instruments, f"{work}/stock")
         report = f"{work}/report-{seed}.md"
         print(f"== seed {seed}: {report}", flush=True)
-        asked = ["python3", f"{instruments}/apidiff.py", "--stock", url, "--ours", cluster.env["KUBECONFIG"], "--seed", seed, "--cases", cases, "--out", report]
+        asked = ["python3", f"{HERE}/apidiff_classes.py", instruments, "--stock", url, "--ours", cluster.env["KUBECONFIG"], "--seed", seed, "--cases", cases, "--out", report]
         subprocess.run(cluster.inside([*asked, *more]), check=True)
     finally:
         if stock:
