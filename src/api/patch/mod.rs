@@ -136,17 +136,17 @@ fn one_operation(tree: &mut Value, operation: &Value, spent: &mut Spent) -> Resu
             ))
         })
     };
-    let value = || {
-        operation.get("value").cloned().ok_or_else(|| {
-            Status::bad_request("error decoding patch: an operation has no \"value\"")
-        })
-    };
+    let value = || operation.get("value").cloned().unwrap_or(Value::Null);
+    // What no operation can be is found when it is carried out, upstream.
+    if operation.is_object() && (operation.get("op").is_none() || operation.get("path").is_none()) {
+        return Err(unprocessable());
+    }
     let (op, path) = (field("op")?, field("path")?);
     match op {
-        "add" => add(tree, path, value()?, spent),
+        "add" => add(tree, path, value(), spent),
         "remove" => remove(tree, path, spent).map(drop),
         "replace" => {
-            let value = value()?;
+            let value = value();
             if path.matches('/').count() + depth(&value) > DEPTH_MAX {
                 return Err(unprocessable());
             }
@@ -192,7 +192,7 @@ fn one_operation(tree: &mut Value, operation: &Value, spent: &mut Spent) -> Resu
             add(tree, path, value, spent)
         }
         "test" => {
-            let wanted = value()?;
+            let wanted = value();
             let holds = match find(tree, path).map(|found| *found == wanted) {
                 Some(equal) => equal,
                 // Upstream's library takes a missing value of an object as null.
@@ -203,7 +203,7 @@ fn one_operation(tree: &mut Value, operation: &Value, spent: &mut Spent) -> Resu
             };
             if holds { Ok(()) } else { Err(unprocessable()) }
         }
-        other => Err(Status::bad_request(format!("Unexpected kind: {other}"))),
+        _ => Err(unprocessable()),
     }
 }
 
@@ -217,10 +217,13 @@ fn token(raw: &str) -> String {
     raw.replace("~1", "/").replace("~0", "~")
 }
 
+/// The place of an item, from the end where the number is negative, as upstream's library counts.
 fn index(raw: &str, below: usize) -> Option<usize> {
-    let canonical =
-        raw == "0" || (!raw.starts_with('0') && raw.bytes().all(|b| b.is_ascii_digit()));
-    raw.parse::<usize>().ok().filter(|idx| canonical && *idx < below)
+    let idx = raw.parse::<isize>().ok()?;
+    match usize::try_from(idx) {
+        Ok(idx) => (idx < below).then_some(idx),
+        Err(_) => below.checked_sub(idx.unsigned_abs()),
+    }
 }
 
 fn find<'a>(tree: &'a mut Value, path: &str) -> Option<&'a mut Value> {
@@ -255,10 +258,6 @@ fn add(tree: &mut Value, path: &str, value: Value, spent: &mut Spent) -> Result<
         return Err(unprocessable());
     }
     let Some((parent, last)) = path.rsplit_once('/') else {
-        if path.is_empty() {
-            *tree = value;
-            return Ok(());
-        }
         return Err(unprocessable());
     };
     match find(tree, parent) {

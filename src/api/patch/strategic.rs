@@ -13,6 +13,7 @@ use crate::status::{Reason, Status};
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
 const SET_ORDER: &str = "$setElementOrder/";
+const SET_ORDER_NAME: &str = "$setElementOrder";
 const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
 /// How deep patches may nest.
 const DEPTH_MAX: u32 = 100;
@@ -29,40 +30,43 @@ pub(super) fn merge_map(
     if depth > DEPTH_MAX {
         return Err(Status::bad_request("the patch nests too deep"));
     }
-    match patch.get(PATCH).map(|directive| directive.as_str().unwrap_or("")) {
-        None | Some("merge") => {}
-        Some("replace") => {
-            map.clear();
-            for (key, value) in patch.iter().filter(|(key, _)| *key != PATCH) {
-                map.insert(key.clone(), value.clone());
+    if let Some(directive) = patch.get(PATCH) {
+        match directive.as_str() {
+            Some("replace") => {
+                map.clear();
+                for (key, value) in patch.iter().filter(|(key, _)| *key != PATCH) {
+                    map.insert(key.clone(), value.clone());
+                }
             }
-            return Ok(());
+            Some("delete") => map.clear(),
+            _ => return Err(unknown_directive(directive, patch)),
         }
-        Some("delete") => {
-            map.clear();
-            return Ok(());
-        }
-        Some(other) => {
-            return Err(unknown_directive(other, patch));
-        }
+        return Ok(());
     }
     if let Some(kept) = patch.get(RETAIN_KEYS) {
         let Value::Array(kept) = kept else {
             return Err(Status::bad_request("invalid patch format of retainKeys"));
         };
-        if patch.keys().any(|key| !key.starts_with('$') && !kept.iter().any(|k| k == key)) {
-            return Err(super::unprocessable());
+        let unkept = |(key, value): (&String, &Value)| {
+            !value.is_null() && !key.starts_with('$') && !kept.iter().any(|k| k == key)
+        };
+        if patch.iter().any(unkept) {
+            return Err(Status::bad_request("invalid patch format of retainKeys"));
         }
         map.retain(|key, _| kept.iter().any(|k| k == key));
     }
     for (key, change) in patch {
         if let Some(name) = key.strip_prefix(DELETE_PRIMITIVES) {
-            delete_primitives(map, name, change)?;
+            delete_primitives(map, name, change);
         }
     }
     for (key, change) in patch.iter().filter(|(key, _)| !key.starts_with('$')) {
         let field = id.and_then(|id| schema().by_json(id, key));
-        merge_field(field, map, key, change, patch.get(&format!("{SET_ORDER}{key}")), depth)?;
+        let order = patch.get(&format!("{SET_ORDER}{key}"));
+        if let (Some(order), Value::Array(change)) = (order, change) {
+            check_order(change, order, field.map_or("", |field| field.extra().merge_key))?;
+        }
+        merge_field(field, map, key, change, order, depth)?;
     }
     // An order may come without changes to the list itself.
     for (key, order) in patch {
@@ -108,7 +112,10 @@ fn merge_field(
             }
         }
         other => {
-            map.insert(key.to_owned(), without_directives(other));
+            match taken(other) {
+                Some(value) => map.insert(key.to_owned(), value),
+                None => map.remove(key),
+            };
         }
     }
     Ok(())
@@ -141,50 +148,66 @@ fn merge_list(
         reorder(items, order.map(order_list).transpose()?.unwrap_or(change), &original, merge_key);
         return Ok(());
     }
-    let directive = |item: &Value| item.get(PATCH).and_then(Value::as_str).map(str::to_owned);
-    if change.iter().any(|item| directive(item).as_deref() == Some("replace")) {
-        *items = change
-            .iter()
-            .filter(|item| directive(item).is_none())
-            .map(without_directives)
-            .collect();
-        return Ok(());
-    }
-    let mut patched = Vec::new();
     if !items.iter().chain(change).all(Value::is_object) {
         return Err(not_identical(items, change));
     }
+    let mut patched = Vec::new();
+    let mut replaces = false;
     for item in change {
         let Value::Object(item_map) = item else { continue };
-        let Some(wanted) = item.get(merge_key) else {
-            let item = go_print(item);
-            return Err(internal(format!(
-                "map: {item} does not contain declared merge key: {merge_key}"
-            )));
-        };
-        let same = |found: &Value| found.get(merge_key) == Some(wanted);
-        match directive(item).as_deref() {
-            Some("delete") => {
-                items.retain(|found| !same(found));
-                continue;
+        match item.get(PATCH).map(|directive| (directive, directive.as_str())) {
+            None => patched.push(item.clone()),
+            Some((_, Some("replace"))) => replaces = true,
+            Some((_, Some("delete"))) => {
+                let wanted = wanted_key(item, merge_key)?;
+                items.retain(|found| found.get(merge_key) != Some(wanted));
             }
-            None | Some("merge") => {}
-            Some(other) => {
-                return Err(unknown_directive(other, item_map));
+            Some((_, Some("merge"))) => {
+                return Err(internal("merging lists cannot yet be specified in the patch".into()));
             }
+            Some((directive, _)) => return Err(unknown_directive(directive, item_map)),
         }
-        patched.push(item.clone());
-        match items.iter_mut().find(|found| same(found)) {
+    }
+    if replaces {
+        *items = patched.iter().filter_map(taken).collect();
+        return Ok(());
+    }
+    for item in &patched {
+        let Value::Object(item_map) = item else { continue };
+        let wanted = wanted_key(item, merge_key)?;
+        match items.iter_mut().find(|found| found.get(merge_key) == Some(wanted)) {
             Some(Value::Object(target)) => merge_map(inner, target, item_map, depth)?,
-            _ => {
-                let mut target = Map::new();
-                merge_map(inner, &mut target, item_map, depth)?;
-                items.push(Value::Object(target));
-            }
+            _ => items.extend(taken(item)),
         }
     }
     reorder(items, order.map(order_list).transpose()?.unwrap_or(&patched), &original, merge_key);
     Ok(())
+}
+
+fn wanted_key<'a>(item: &'a Value, merge_key: &str) -> Result<&'a Value, Status> {
+    item.get(merge_key).ok_or_else(|| {
+        let item = go_print(item);
+        internal(format!("map: {item} does not contain declared merge key: {merge_key}"))
+    })
+}
+
+/// What is merged must come in the order that is asked for: a client that says both differently made a mistake.
+fn check_order(change: &[Value], order: &Value, merge_key: &str) -> Result<(), Status> {
+    let order = order_list(order)?;
+    let mut places = order.iter();
+    let same = |a: &Value, b: &Value| match merge_key {
+        "" => a == b,
+        key => a.get(key) == b.get(key),
+    };
+    let mut merged = change.iter().filter(|item| item.get(PATCH).is_none());
+    if order.is_empty() || merged.all(|item| places.any(|place| same(place, item))) {
+        return Ok(());
+    }
+    let both = [change, order].map(|list| go_print(&Value::Array(list.to_vec())));
+    let [change, order] = both;
+    Err(internal(format!(
+        "The order in patch list:\n{change}\n doesn't match {SET_ORDER_NAME} list:\n{order}\n"
+    )))
 }
 
 fn not_identical(items: &[Value], change: &[Value]) -> Status {
@@ -222,24 +245,28 @@ fn reorder(items: &mut Vec<Value>, order: &[Value], original: &[Value], merge_ke
 }
 
 fn order_list(order: &Value) -> Result<&[Value], Status> {
-    order
-        .as_array()
-        .map(Vec::as_slice)
-        .ok_or_else(|| Status::bad_request("invalid patch format of setElementOrder list"))
+    order.as_array().map(Vec::as_slice).ok_or_else(|| {
+        let kind = match order {
+            Value::Null => "<nil>",
+            Value::Bool(_) => "bool",
+            Value::Number(number) if number.is_f64() => "float64",
+            Value::Number(_) => "int64",
+            Value::String(_) => "string",
+            _ => "map[string]interface {}",
+        };
+        internal(format!("expected a []interface {{}}, but received a {kind}"))
+    })
 }
 
-fn delete_primitives(
-    map: &mut Map<String, Value>,
-    name: &str,
-    doomed: &Value,
-) -> Result<(), Status> {
-    let Value::Array(doomed) = doomed else {
-        return Err(Status::bad_request("invalid patch format of primitive list"));
-    };
-    if let Some(Value::Array(items)) = map.get_mut(name) {
-        items.retain(|item| !doomed.contains(item));
+fn delete_primitives(map: &mut Map<String, Value>, name: &str, doomed: &Value) {
+    match (doomed, map.get_mut(name)) {
+        (Value::Array(doomed), Some(Value::Array(items))) => {
+            items.retain(|item| !doomed.contains(item));
+        }
+        (Value::Null, _) => drop(map.remove(name)),
+        // Of another type than what is there, or with nothing there, it says nothing.
+        _ => {}
     }
-    Ok(())
 }
 
 /// What upstream's library calls an error of its own, without a reason.
@@ -247,7 +274,8 @@ fn internal(message: String) -> Status {
     Status::new(Reason::Unknown, message).with_code(500)
 }
 
-fn unknown_directive(directive: &str, patch: &Map<String, Value>) -> Status {
+fn unknown_directive(directive: &Value, patch: &Map<String, Value>) -> Status {
+    let directive = go_print(directive);
     let map = go_print(&Value::Object(patch.clone()));
     internal(format!("unknown patch type: {directive} in map: {map}"))
 }
@@ -315,22 +343,17 @@ pub fn converter_words(why: &str) -> String {
     }
 }
 
-/// A value that is taken whole, cleaned of directives that have nothing to act on.
-fn without_directives(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => Value::Object(
-            map.iter()
-                .filter(|(key, value)| {
-                    let directive = *key == PATCH
-                        || *key == RETAIN_KEYS
-                        || key.starts_with(SET_ORDER)
-                        || key.starts_with(DELETE_PRIMITIVES);
-                    !directive && !value.is_null()
-                })
-                .map(|(key, value)| (key.clone(), without_directives(value)))
-                .collect(),
-        ),
-        Value::Array(items) => Value::Array(items.iter().map(without_directives).collect()),
+/// What becomes of a value that has nothing to be merged with: `None` for a map that is a directive itself. Nulls ask for
+/// nothing there, either.
+fn taken(value: &Value) -> Option<Value> {
+    Some(match value {
+        Value::Object(map) if map.contains_key(PATCH) => return None,
+        Value::Object(map) => {
+            let said = map.iter().filter(|(_, value)| !value.is_null());
+            let said = said.filter_map(|(key, value)| Some((key.clone(), taken(value)?)));
+            Value::Object(said.collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().filter_map(taken).collect()),
         other => other.clone(),
-    }
+    })
 }

@@ -25,6 +25,18 @@ fn json_patches() {
             json!({"a": [1, 2]}),
         ),
         (json!({"a": {"b": 1}}), json!([{"op": "remove", "path": "/a/b"}]), json!({"a": {}})),
+        // Upstream's library counts from the end, too, and takes what is missing for null.
+        (
+            json!({"a": [1, 2]}),
+            json!([{"op": "add", "path": "/a/-1", "value": 3}, {"op": "remove", "path": "/a/-3"}]),
+            json!({"a": [2, 3]}),
+        ),
+        (
+            json!({"a": [1]}),
+            json!([{"op": "add", "path": "/a/01", "value": 2}]),
+            json!({"a": [1, 2]}),
+        ),
+        (json!({}), json!([{"op": "add", "path": "/a"}]), json!({"a": null})),
         (
             json!({"a": 1}),
             json!([{"op": "replace", "path": "/a", "value": null}]),
@@ -53,8 +65,12 @@ fn json_patches() {
     }
     for (patch, code) in [
         (json!({}), 400),
-        (json!([{"op": "frob", "path": "/a"}]), 400),
-        (json!([{"op": "add", "path": "/a"}]), 400),
+        (json!([1]), 400),
+        (json!([{"op": 1, "path": "/a"}]), 400),
+        (json!([{"op": "frob", "path": "/a"}]), 422),
+        (json!([{"path": "/a"}]), 422),
+        (json!([{"op": "add"}]), 422),
+        (json!([{"op": "add", "path": "", "value": {}}]), 422),
         (json!([{"op": "remove", "path": "/zz"}]), 422),
         (json!([{"op": "replace", "path": "/zz/a", "value": 1}]), 422),
         (json!([{"op": "replace", "path": "/l/1", "value": 1}]), 422),
@@ -64,7 +80,8 @@ fn json_patches() {
         (json!([{"op": "test", "path": "/l/4", "value": null}]), 422),
         (json!([{"op": "test", "path": "/b", "value": null}, {"op": "remove", "path": "/b"}]), 422),
         (json!([{"op": "add", "path": "/l/9", "value": 2}]), 422),
-        (json!([{"op": "add", "path": "/l/01", "value": 2}]), 422),
+        (json!([{"op": "add", "path": "/l/-3", "value": 2}]), 422),
+        (json!([{"op": "remove", "path": "/l/-2"}]), 422),
         (json!([{"op": "add", "path": "/b", "value": 2}, {"op": "remove", "path": "/zz"}]), 422),
     ] {
         let mut tree = json!({"a": 1, "l": [1]});
@@ -154,7 +171,19 @@ fn strategic_merges() {
         (
             json!({}),
             json!({"securityContext": {"runAsUser": 1, "$retainKeys": ["runAsUser"]}}),
-            json!({"securityContext": {"runAsUser": 1}}),
+            // For the check of fields to find: there is nothing that it could keep.
+            json!({"securityContext": {"runAsUser": 1, "$retainKeys": ["runAsUser"]}}),
+        ),
+        // Who asks for the end of what is not there gets nothing.
+        (
+            json!({}),
+            json!({"tolerations": [{"$patch": "delete", "key": "a"}], "volumes": [{"name": "v"}, {"$patch": "delete", "name": "w"}]}),
+            json!({"tolerations": [], "volumes": [{"name": "v"}]}),
+        ),
+        (
+            json!({"containers": [c("a")], "hostname": "h"}),
+            json!({"containers": [{"name": "b", "env": [{"$patch": "delete", "name": "x"}]}], "hostname": {"$patch": "delete"}}),
+            json!({"containers": [{"name": "b", "env": []}, c("a")]}),
         ),
     ] {
         let mut tree = spec(before);
@@ -188,6 +217,41 @@ fn strategic_merges() {
             json!({"spec": {"$patch": "frob"}}),
             500,
             "unknown patch type: frob in map: map[$patch:frob]",
+        ),
+        (
+            json!({"spec": {"$patch": "merge"}}),
+            500,
+            "unknown patch type: merge in map: map[$patch:merge]",
+        ),
+        (
+            json!({"spec": {"containers": [{"$patch": 7, "name": "a"}]}}),
+            500,
+            "unknown patch type: 7 in map: map[$patch:7 name:a]",
+        ),
+        (
+            json!({"spec": {"containers": [{"$patch": "merge", "name": "a"}]}}),
+            500,
+            "merging lists cannot yet be specified in the patch",
+        ),
+        (
+            json!({"spec": {"containers": [{"$patch": "delete"}]}}),
+            500,
+            "map: map[$patch:delete] does not contain declared merge key: name",
+        ),
+        (
+            json!({"spec": {"containers": [{"name": "a", "$retainKeys": ["x"]}]}}),
+            400,
+            "invalid patch format of retainKeys",
+        ),
+        (
+            json!({"spec": {"$setElementOrder/containers": "x", "containers": [{"name": "a"}]}}),
+            500,
+            "expected a []interface {}, but received a string",
+        ),
+        (
+            json!({"spec": {"$setElementOrder/containers": [c("b"), c("a")], "containers": [c("a"), c("b")]}}),
+            500,
+            "The order in patch list:\n[map[image:i name:a] map[image:i name:b]]\n doesn't match $setElementOrder list:\n[map[image:i name:b] map[image:i name:a]]\n",
         ),
         (json!({"spec": {"$retainKeys": 1}}), 400, "invalid patch format of retainKeys"),
         (json!([]), 400, "error decoding patch: a strategic merge patch is an object"),
