@@ -23,7 +23,17 @@ pub fn decode<'f>(
 ) -> Result<Decoded, Status> {
     let form = form.into();
     let mut tree = codec::yaml_tree(bytes, meter)?;
-    codec::check_types(form, tree.str("apiVersion"), tree.str("kind"))?;
+    let (version, name) = (tree.str("apiVersion"), tree.str("kind"));
+    let types = codec::check_types(form, version, name);
+    // Unlike other bodies, what is applied must say what it is; only another version of it has words of its own.
+    let unknown = |status: &Status| status.message().ends_with("pkg/runtime/scheme.go:100\"");
+    if version.is_empty() || name.is_empty() || types.as_ref().is_err_and(unknown) {
+        let slash = if version.contains('/') { "" } else { "/" };
+        return Err(Status::bad_request(format!(
+            "invalid object type: {slash}{version}, Kind={name}"
+        )));
+    }
+    types?;
     shape::check(form, &tree)?;
     // What the shape of a kind in code has is what it knows; its values are read when it is known that nobody minds.
     let unknown = match form.table() {

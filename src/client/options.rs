@@ -54,7 +54,7 @@ fn push_list_options(target: &mut Target, options: &ListOptions) {
     if options.allow_bookmarks {
         target.push("allowWatchBookmarks", "true");
     }
-    if options.send_initial_events {
+    if options.send_initial_events == Some(true) {
         target.push("sendInitialEvents", "true");
     }
     if let Some(secs) = options.timeout_secs {
@@ -76,7 +76,7 @@ pub fn list_options(query: &Query) -> Result<ListOptions, Status> {
         limit: positive("limit")?.unwrap_or(0),
         continue_token: query.get("continue").to_owned(),
         allow_bookmarks: query.flag("allowWatchBookmarks"),
-        send_initial_events: query.flag("sendInitialEvents"),
+        send_initial_events: query.optional_flag("sendInitialEvents"),
         timeout_secs: positive("timeoutSeconds")?,
     })
 }

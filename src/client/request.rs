@@ -66,7 +66,7 @@ pub struct ListOptions {
     pub limit: u64,
     pub continue_token: String,
     pub allow_bookmarks: bool,
-    pub send_initial_events: bool,
+    pub send_initial_events: Option<bool>,
     pub timeout_secs: Option<u64>,
 }
 

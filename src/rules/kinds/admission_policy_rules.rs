@@ -206,6 +206,11 @@ pub(super) fn status(new: &Value, causes: &mut Vec<Cause>) {
             }
         }
     }
+    conditions(new, causes);
+}
+
+/// A status's list of `metav1.Condition`.
+pub(super) fn conditions(new: &Value, causes: &mut Vec<Cause>) {
     let mut seen = OrdSet::new();
     for (idx, it) in new.list("status.conditions").iter().enumerate() {
         let path = format!("status.conditions[{idx}]");

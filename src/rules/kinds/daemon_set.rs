@@ -14,9 +14,11 @@ use crate::print::{CONTAINERS, IMAGES, SELECTOR, labels};
 pub(super) static RULES: Rules = Rules {
     kind: &DAEMON_SET,
     validate,
+    validate_status,
     columns: COLUMNS,
     default,
     prepare,
+    prepare_status: |new, old| prepare(new, Some(old)),
     on_update: "CSUV",
     ..Rules::BASE
 };
@@ -65,6 +67,21 @@ const COLUMNS: &[Column<'static>] = &[
     IMAGES,
     SELECTOR,
 ];
+
+fn validate_status(new: &Value, causes: &mut Vec<Cause>) {
+    let fields = [
+        "currentNumberScheduled",
+        "numberMisscheduled",
+        "desiredNumberScheduled",
+        "numberReady",
+        "observedGeneration",
+        "updatedNumberScheduled",
+        "numberAvailable",
+        "numberUnavailable",
+        "collisionCount",
+    ];
+    workload::not_negative_counts(new, &fields, causes);
+}
 
 fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = new.at("spec");

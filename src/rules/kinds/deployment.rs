@@ -15,6 +15,7 @@ use crate::print::{CONTAINERS, IMAGES, SELECTOR};
 pub(super) static RULES: Rules = Rules {
     kind: &DEPLOYMENT,
     validate,
+    validate_status,
     columns: COLUMNS,
     default,
     prepare_status: |new, old| keep::keep(new, old, "metadata.labels"),
@@ -43,6 +44,20 @@ const COLUMNS: &[Column<'static>] = &[
 fn ready(tree: &Value) -> Value {
     let count = |path: &str| tree.int(path).unwrap_or(0);
     format!("{}/{}", count("status.readyReplicas"), count("spec.replicas")).into()
+}
+
+fn validate_status(new: &Value, causes: &mut Vec<Cause>) {
+    let fields = [
+        "observedGeneration",
+        "replicas",
+        "updatedReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "unavailableReplicas",
+        "collisionCount",
+    ];
+    workload::not_negative_counts(new, &fields, causes);
+    workload::bounded_counts(new, &fields[2..5], "readyReplicas", causes);
 }
 
 fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {

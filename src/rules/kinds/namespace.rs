@@ -17,6 +17,7 @@ pub(super) static RULES: Rules = Rules {
     default,
     prepare,
     validate,
+    validate_status,
     on_update: "CVU",
     ..Rules::BASE
 };
@@ -53,6 +54,17 @@ fn validate(new: &Value, _: Option<&Value>, causes: &mut Vec<Cause>) {
             let detail = "name is neither a standard finalizer name nor is it fully qualified";
             causes.invalid(path, &name.into(), detail);
         }
+    }
+}
+
+fn validate_status(new: &Value, causes: &mut Vec<Cause>) {
+    let (wanted, when) = match new.has("metadata.deletionTimestamp") {
+        false => ("Active", "empty"),
+        true => ("Terminating", "not empty"),
+    };
+    if new.str("status.phase") != wanted {
+        let detail = format!("may only be '{wanted}' if `deletionTimestamp` is {when}");
+        causes.invalid("status.Phase", &new.str("status.phase").into(), &detail);
     }
 }
 

@@ -13,6 +13,11 @@ pub(super) static RULES: Rules = Rules {
     kind: &POD_DISRUPTION_BUDGET,
     name_rule: NameRule::PathSegment,
     validate,
+    validate_status: |new, causes| {
+        super::admission_policy_rules::conditions(new, causes);
+        let counts = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
+        super::workload::not_negative_counts(new, &counts, causes);
+    },
     columns: COLUMNS,
     on_update: "V",
     ..Rules::BASE

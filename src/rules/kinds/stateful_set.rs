@@ -17,6 +17,7 @@ pub(super) static RULES: Rules = Rules {
     kind: &STATEFUL_SET,
     name_rule: NameRule::Label,
     validate,
+    validate_status,
     columns: COLUMNS,
     default,
     unchecked: "spec.template.spec spec.volumeClaimTemplates",
@@ -80,6 +81,20 @@ fn template(spec: &Value, causes: &mut Vec<Cause>) {
         let detail = "activeDeadlineSeconds in StatefulSet is not Supported";
         causes.forbidden("spec.template.spec.activeDeadlineSeconds", detail);
     }
+}
+
+fn validate_status(new: &Value, causes: &mut Vec<Cause>) {
+    let fields = [
+        "replicas",
+        "readyReplicas",
+        "currentReplicas",
+        "updatedReplicas",
+        "availableReplicas",
+        "observedGeneration",
+        "collisionCount",
+    ];
+    workload::not_negative_counts(new, &fields, causes);
+    workload::bounded_counts(new, &fields[1..5], "status.readyReplicas", causes);
 }
 
 fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {

@@ -1,6 +1,9 @@
 //! Rules that hold for every line of the table.
 
-use api::kinds::KINDS;
+use api::kind::Kind;
+use api::kinds::{
+    DAEMON_SET, DEPLOYMENT, KINDS, NAMESPACE, POD_DISRUPTION_BUDGET, REPLICA_SET, STATEFUL_SET,
+};
 use api::schema::schema;
 use serde_json::{Value, json};
 use stdx::time::Wall;
@@ -58,4 +61,39 @@ fn rows_have_a_cell_for_each_column() {
             );
         }
     }
+}
+
+#[test]
+fn counts_in_a_status_fit_each_other() {
+    let check = |kind: &'static Kind, status: Value| {
+        let mut causes = Vec::new();
+        (super::of(kind).validate_status)(&json!({"status": status}), &mut causes);
+        let told = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message));
+        told.collect::<Vec<_>>().join("; ")
+    };
+    let whole =
+        json!({"replicas": 2, "readyReplicas": 2, "updatedReplicas": 1, "availableReplicas": 1});
+    assert_eq!(check(&DEPLOYMENT, whole.clone()), "");
+    assert_eq!(check(&STATEFUL_SET, whole), "");
+    let ready = json!({"replicas": 1, "availableReplicas": 1});
+    let more = "status.availableReplicas: Invalid value: 1: cannot be greater than";
+    assert_eq!(check(&DEPLOYMENT, ready.clone()), format!("{more} readyReplicas"));
+    assert_eq!(check(&REPLICA_SET, ready.clone()), format!("{more} readyReplicas"));
+    assert_eq!(check(&STATEFUL_SET, ready), format!("{more} status.readyReplicas"));
+    let updated =
+        "status.updatedReplicas: Invalid value: 1: cannot be greater than status.replicas";
+    assert_eq!(check(&DEPLOYMENT, json!({"updatedReplicas": 1})), updated);
+    let negative = "Invalid value: -1: must be greater than or equal to 0";
+    for (kind, field) in [
+        (&DEPLOYMENT, "unavailableReplicas"),
+        (&STATEFUL_SET, "collisionCount"),
+        (&DAEMON_SET, "numberReady"),
+        (&POD_DISRUPTION_BUDGET, "expectedPods"),
+    ] {
+        let status = json!({"conditions": [], field: -1});
+        assert_eq!(check(kind, status), format!("status.{field}: {negative}"));
+    }
+    let active = "status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty";
+    assert_eq!(check(&NAMESPACE, json!({"phase": "Terminating"})), active);
+    assert_eq!(check(&NAMESPACE, json!({"phase": "Active"})), "");
 }

@@ -33,27 +33,37 @@ pub(super) fn lasting_template(spec: &Value, kind: &str, causes: &mut Vec<Cause>
     }
 }
 
-/// The counts in the status of what keeps replicas.
+/// The counts in the status of a ReplicaSet or ReplicationController.
 pub(super) fn replica_counts(new: &Value, causes: &mut Vec<Cause>) {
-    let status = new.at("status");
-    let count = |field: &str| status.int(field).unwrap_or(0);
-    let complain = |field: &str, detail: &str, causes: &mut Vec<Cause>| {
-        causes.invalid(&format!("status.{field}"), &count(field).into(), detail);
+    let fields = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+    let own = ["replicas", fields[0], fields[1], fields[2], "observedGeneration"];
+    not_negative_counts(new, &own, causes);
+    bounded_counts(new, &fields, "readyReplicas", causes);
+}
+
+/// Fields of the status that must not be negative.
+pub(super) fn not_negative_counts(new: &Value, fields: &[&str], causes: &mut Vec<Cause>) {
+    for field in fields {
+        if let Some(number) = new.at("status").int(field).filter(|number| *number < 0) {
+            causes.invalid(&format!("status.{field}"), &number.into(), NON_NEGATIVE);
+        }
+    }
+}
+
+/// Counts of pods of which there are no more than `status.replicas`, and none available that is not ready; `ready` is what
+/// the complaint about that calls them.
+pub(super) fn bounded_counts(new: &Value, fields: &[&str], ready: &str, causes: &mut Vec<Cause>) {
+    let count = |field: &str| new.at("status").int(field).unwrap_or(0);
+    let mut greater = |field: &str, than: &str, of: i64| {
+        if count(field) > of {
+            let detail = format!("cannot be greater than {than}");
+            causes.invalid(&format!("status.{field}"), &count(field).into(), &detail);
+        }
     };
-    let fields = ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
-    for field in fields.into_iter().chain(["observedGeneration"]) {
-        if count(field) < 0 {
-            complain(field, NON_NEGATIVE, causes);
-        }
+    for field in fields {
+        greater(field, "status.replicas", count("replicas"));
     }
-    for field in &fields[1..] {
-        if count(field) > count("replicas") {
-            complain(field, "cannot be greater than status.replicas", causes);
-        }
-    }
-    if count("availableReplicas") > count("readyReplicas") {
-        complain("availableReplicas", "cannot be greater than readyReplicas", causes);
-    }
+    greater("availableReplicas", ready, count("readyReplicas"));
 }
 
 /// Fields of `spec` that must not be negative.

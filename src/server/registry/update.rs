@@ -3,7 +3,7 @@
 use api::codec::{self, FieldValidation};
 use api::kinds::{POD, SECRET, SERVICE};
 use api::status::{Cause, Reason};
-use api::{Lens, LensMut, Object, Status, Value};
+use api::{Kind, Lens, LensMut, Object, Status, Value};
 use client::{Answer, Body, PatchType};
 use store::{Error, Expect};
 
@@ -353,13 +353,15 @@ fn check_identity(
     match new.str("metadata.resourceVersion") {
         "" | "0" => {
             let conditional_only = kind.declared.conditional_updates;
-            if conditional_only && matches!(part, Part::Main) && terms.whole {
+            if conditional_only && matches!(part, Part::Main | Part::Status) && terms.whole {
                 let cause = Cause {
                     reason: "FieldValueInvalid",
                     message: "Invalid value: 0x0: must be specified for an update".into(),
                     field: "metadata.resourceVersion".into(),
                 };
-                return Err(Status::invalid(kind, name, vec![cause]));
+                // The complaint is the registry's, which knows the resource and not the kind.
+                let resource = Kind { group: kind.group, name: kind.plural, ..Kind::BASE };
+                return Err(Status::invalid(&resource, name, vec![cause]));
             }
         }
         revision if revision != stored => {

@@ -72,7 +72,8 @@ pub(crate) async fn watch(core: &Core, request: &Request) -> Result<Stream, Stat
         "" | "0" => None,
         text => Some(list::parse_revision(text)?),
     };
-    if from.is_some() && !options.send_initial_events {
+    let sends_initial = options.send_initial_events == Some(true);
+    if from.is_some() && !sends_initial {
         stream.start(core, &request.namespace, from.unwrap_or(0));
         return Ok(stream);
     }
@@ -86,7 +87,7 @@ pub(crate) async fn watch(core: &Core, request: &Request) -> Result<Stream, Stat
     initial.limit = 0;
     initial.resource_version.clear();
     initial.resource_version_match.clear();
-    initial.send_initial_events = false;
+    initial.send_initial_events = None;
     initial.field_selector = selection_options.field_selector;
     // In no version yet if nothing is selected by what is in them: they are converted as they are sent.
     let found = match stream.converts.as_ref().is_some_and(Selection::reads_content) {
@@ -96,7 +97,7 @@ pub(crate) async fn watch(core: &Core, request: &Request) -> Result<Stream, Stat
     stream.start(core, &request.namespace, found.revision);
     stream.revision = found.revision;
     stream.waiting.extend(found.items.into_iter().map(Item::Initial));
-    if options.send_initial_events && options.allow_bookmarks {
+    if sends_initial && options.allow_bookmarks {
         stream.waiting.push_back(Item::Bookmark { revision: found.revision, initial_end: true });
     }
     Ok(stream)

@@ -173,10 +173,15 @@ fn exact_revision(
     kind: &Kind,
     options: &ListOptions,
 ) -> Result<Option<u64>, Status> {
+    let exact = match options.resource_version_match.as_str() {
+        "Exact" => true,
+        "" => options.limit > 0,
+        _ => false,
+    };
     let revision = match options.resource_version.as_str() {
         "" | "0" => return Ok(None),
-        // Upstream reads events without its cache, whose complaint is another.
-        text if *kind == EVENT => parse_revision(text).map_err(|status| {
+        // Upstream reads events and what must be at one revision without its cache, whose complaint is another.
+        text if *kind == EVENT || exact => parse_revision(text).map_err(|status| {
             Status::bad_request(format!("invalid resource version: {}", status.message()))
         })?,
         text => parse_revision(text)?,
@@ -185,11 +190,6 @@ fn exact_revision(
     if revision > current {
         return Err(storage::too_large(revision, current));
     }
-    let exact = match options.resource_version_match.as_str() {
-        "Exact" => true,
-        "" => options.limit > 0,
-        _ => false,
-    };
     Ok(exact.then_some(revision))
 }
 
@@ -208,68 +208,99 @@ pub(crate) fn parse_revision(text: &str) -> Result<u64, Status> {
 /// `sendInitialEvents` are allowed (upstream's ValidateListOptions).
 ///
 /// # Errors
-/// 422 for the others.
+/// 422 for the others, with all that is wrong.
 pub(crate) fn check_versions(options: &ListOptions, watch: bool) -> Result<(), Status> {
-    let forbidden = |field, message: &str| {
-        Err(invalid_options("FieldValueForbidden", field, format!("Forbidden: {message}")))
+    let mut causes = Vec::new();
+    let mut add = |reason, field: &str, message: String| {
+        causes.push(Cause { reason, message, field: field.into() });
     };
     let matching = options.resource_version_match.as_str();
-    if watch {
-        if options.send_initial_events {
-            if !rules::gates::is_on(rules::gates::WATCH_LIST) {
-                let message = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
-                return forbidden("sendInitialEvents", message);
-            }
-            if matching != "NotOlderThan" {
-                return forbidden(
-                    "resourceVersionMatch",
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                );
-            }
-        } else if matching == "Exact" {
-            return forbidden(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            );
-        }
+    let asks_initial = options.send_initial_events.is_some();
+    let mut forbid = |field: &str, why: &str| {
+        add("FieldValueForbidden", field, format!("Forbidden: {why}"));
+    };
+    const MATCH: &str = "resourceVersionMatch";
+    if watch && asks_initial && matching != "NotOlderThan" {
+        forbid(MATCH, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+    }
+    if watch && asks_initial && !rules::gates::is_on(rules::gates::WATCH_LIST) {
+        let why =
+            "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+        forbid("sendInitialEvents", why);
+    }
+    if watch && !matching.is_empty() && !asks_initial {
+        let why =
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+        forbid(MATCH, why);
+    }
+    let continues = !matching.is_empty() && !options.continue_token.is_empty();
+    let when_continued = "resourceVersionMatch is forbidden when continue is provided";
+    if !watch && !matching.is_empty() && options.resource_version.is_empty() {
+        forbid(MATCH, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+    }
+    if !watch && continues {
+        forbid(MATCH, when_continued);
+    }
+    let supported = if watch { "\"NotOlderThan\"" } else { "\"Exact\", \"NotOlderThan\", \"\"" };
+    if !(matches!(matching, "" | "NotOlderThan") || matching == "Exact" && !watch) {
+        let message = format!("Unsupported value: {matching:?}: supported values: {supported}");
+        add("FieldValueNotSupported", MATCH, message);
+    }
+    let mut forbid = |field: &str, why: &str| {
+        add("FieldValueForbidden", field, format!("Forbidden: {why}"));
+    };
+    if watch && continues {
+        forbid(MATCH, when_continued);
+    }
+    if !watch && matching == "Exact" && options.resource_version == "0" {
+        forbid(MATCH, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+    }
+    if !watch && asks_initial {
+        forbid("sendInitialEvents", "sendInitialEvents is forbidden for list");
+    }
+    if causes.is_empty() {
         return Ok(());
     }
-    if options.send_initial_events {
-        return forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list");
-    }
-    if matching.is_empty() {
-        return Ok(());
-    }
-    if options.resource_version.is_empty() {
-        return forbidden(
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden unless resourceVersion is provided",
-        );
-    }
-    if !options.continue_token.is_empty() {
-        return forbidden(
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden when continue is provided",
-        );
-    }
-    match matching {
-        "NotOlderThan" => Ok(()),
-        "Exact" if options.resource_version == "0" => forbidden(
-            "resourceVersionMatch",
-            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-        ),
-        "Exact" => Ok(()),
-        other => Err(invalid_options(
-            "FieldValueNotSupported",
-            "resourceVersionMatch",
-            format!(
-                "Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""
-            ),
-        )),
-    }
+    let kind = Kind { group: "meta.k8s.io", name: "ListOptions", plural: "", ..Kind::BASE };
+    Err(Status::invalid(&kind, "", causes))
 }
 
-fn invalid_options(reason: &'static str, field: &str, message: String) -> Status {
-    let options = Kind { group: "meta.k8s.io", name: "ListOptions", plural: "", ..Kind::BASE };
-    Status::invalid(&options, "", vec![Cause { reason, message, field: field.into() }])
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_wrong_with_the_versions_is_told() {
+        let check = |revision: &str, matching: &str, initial: Option<bool>, watch: bool| {
+            let options = ListOptions {
+                resource_version: revision.into(),
+                resource_version_match: matching.into(),
+                send_initial_events: initial,
+                ..ListOptions::default()
+            };
+            let told = check_versions(&options, watch);
+            told.err().map_or(String::new(), |status| status.message().to_owned())
+        };
+        let is = r#"ListOptions.meta.k8s.io "" is invalid: "#;
+        for (revision, matching) in [("", ""), ("5", "Exact"), ("0", "NotOlderThan")] {
+            assert_eq!(check(revision, matching, None, false), "");
+        }
+        assert_eq!(check("", "", None, true), "");
+        assert_eq!(check("", "NotOlderThan", Some(true), true), "");
+        let list = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list";
+        assert_eq!(check("", "", Some(false), false), format!("{is}{list}"));
+        let unsupported = "resourceVersionMatch: Unsupported value: \"Bogus\": supported values: ";
+        assert_eq!(
+            check("0", "Bogus", Some(true), false),
+            format!("{is}[{unsupported}\"Exact\", \"NotOlderThan\", \"\", {list}]")
+        );
+        let unless = "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+        assert_eq!(check("", "NotOlderThan", None, true), format!("{is}{unless}"));
+        assert_eq!(
+            check("5", "Bogus", None, true),
+            format!("{is}[{unless}, {unsupported}\"NotOlderThan\"]")
+        );
+        let requires = "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        assert_eq!(check("", "", Some(false), true), format!("{is}{requires}"));
+    }
 }

@@ -6,7 +6,7 @@ mod scale;
 mod token;
 
 use api::kinds::{CERTIFICATE_SIGNING_REQUEST, NAMESPACE, POD, SERVICE_ACCOUNT};
-use api::{Lens, LensMut, Status, Sub, Value, json};
+use api::{Form, Lens, LensMut, Status, Sub, Value, json};
 use client::{Answer, Body, Verb};
 use rules::signing;
 
@@ -59,6 +59,23 @@ pub(crate) async fn perform(call: &Call<'_>, body: Body) -> Result<Outcome, Stat
         }
         Verb::Update | Verb::Patch => update::update(call, body, part).await,
         _ => Err(method_not_allowed(kind)),
+    }
+}
+
+/// Whoever writes to a subresource that the kind does not have is told so before his body is looked at. Kinds that are
+/// defined at run time have words of their own, and objects to look for first.
+///
+/// # Errors
+/// 404 if there is none.
+pub(crate) fn check(form: Form<'_>, subresource: &str) -> Result<(), Status> {
+    let is = |own: &Sub<'_>| match own {
+        Sub::Status => subresource == "status",
+        Sub::Scale { .. } => subresource == "scale",
+        Sub::Named(name) => *name == subresource,
+    };
+    match subresource.is_empty() || !form.kind.is_built_in() || form.subresources().iter().any(is) {
+        true => Ok(()),
+        false => Err(not_found()),
     }
 }
 

@@ -186,8 +186,7 @@ fn decode_patch(
                 "Required value: is required for apply patch".into(),
             ));
         }
-        let mut decoded = metered(charge, |meter| apply::decode(form, bytes, validation, meter))?;
-        decoded.tree.remove("metadata.managedFields");
+        let decoded = metered(charge, |meter| apply::decode(form, bytes, validation, meter))?;
         request.body = Body::Patch(PatchType::Apply, decoded.tree);
         return Ok(decoded.warnings);
     }

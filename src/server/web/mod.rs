@@ -37,7 +37,7 @@ use crate::flow::{Asked, Flow, Matched, Seat};
 use crate::options::{dry_run, invalid_options};
 use crate::storage;
 use crate::user::{AUTHENTICATED, Caller, User, Witness};
-use crate::{dispatch, socket};
+use crate::{dispatch, socket, subresource};
 use budget::{Budget, Charge};
 use metrics::{Metrics, Series};
 use negotiate::{Format, Media, Offer, negotiate};
@@ -429,6 +429,7 @@ impl Web {
         let place = self.place(exchange.flow.as_ref(), !reads_only, width).await?;
         match request.verb {
             Verb::Create | Verb::Update | Verb::Patch => {
+                subresource::check(form, &request.subresource)?;
                 warnings = bodies::decode(&mut request, form, &content_type, &bytes, &mut charge)?;
                 bodies::charge_work(&request, &mut charge)?;
                 if let Some(trail) = &exchange.trail {
