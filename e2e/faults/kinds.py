@@ -297,12 +297,29 @@ def test_components_say_that_they_are_healthy(cluster):
         raise Failure(f"{printed.stdout} {printed.stderr}")
 
 
-def test_what_nothing_acts_on_says_so(cluster):
-    driver = "apiVersion: storage.k8s.io/v1\nkind: CSIDriver\nmetadata: {name: told.example.com}\n"
-    told = cluster.kubectl("create", "-f", "-", input=driver)
-    cluster.kubectl("delete", "csidriver", "told.example.com")
-    if "storage drivers (CSI) are not called" not in told.stderr:
+def test_what_nothing_acts_on_is_told_where_it_is_missed(cluster):
+    objects = """
+apiVersion: storage.k8s.io/v1
+kind: CSIDriver
+metadata: {name: told.example.com}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: elsewhere, namespace: default}
+spec:
+  os: {name: windows}
+  terminationGracePeriodSeconds: 0
+  containers: [{name: a, image: "k3rs.io/userspace:1", command: [sleep, "1000"]}]
+"""
+    told = cluster.kubectl("create", "-f", "-", input=objects)
+    # As a stock server, which has no warning for them.
+    if told.stderr:
         raise Failure(told.stderr)
+    status = lambda path: cluster.kubectl("get", "pod", "elsewhere", "-o", f"jsonpath={{.status.{path}}}").stdout
+    until(lambda: status("reason") == "PodOSNotSupported", "a pod for another system is refused")
+    if status("phase") != "Failed" or "OS field doesn't match node OS" not in status("message"):
+        raise Failure(status("message"))
+    cluster.kubectl("delete", "csidriver/told.example.com", "pod/elsewhere", "--wait=false")
 
 
 def test_usage_of_nodes_and_pods_is_told_when_it_is_asked_for(cluster):

@@ -200,16 +200,25 @@ fn local_path_refusals_and_configuration() {
             local_path(),
             config,
             chosen(claim("many", "1Gi", json!({"spec": {"accessModes": ["ReadWriteMany"]}}))),
+            chosen(claim(
+                "copy",
+                "1Gi",
+                json!({"spec": {"dataSource": {"kind": "PersistentVolumeClaim", "name": "good"}}}),
+            )),
             chosen(claim("good", "1Gi", json!({}))),
         ],
     );
     world.settle();
     assert_eq!(claimed(&world, "many"), "Pending ");
     let failed: Vec<_> = world.events.iter().filter(|e| e.contains("ProvisioningFailed")).collect();
+    let many = failed.iter().find(|event| event.contains(" d/many "));
     assert_eq!(
-        failed[0],
+        **many.unwrap(),
         "PersistentVolumeClaim d/many Warning ProvisioningFailed: failed to provision volume with StorageClass \"local-path\": NodePath only supports ReadWriteOnce and ReadWriteOncePod (1.22+) access modes"
     );
+    assert_eq!(claimed(&world, "copy"), "Pending ");
+    let copy = "PersistentVolumeClaim d/copy Warning ProvisioningFailed: failed to provision volume with StorageClass \"local-path\": a claim with a data source cannot be provisioned";
+    assert!(failed.iter().any(|event| *event == copy), "{failed:?}");
     let volume = world.get(&PERSISTENT_VOLUME, "", "pvc-uid-good").unwrap();
     assert_eq!(volume.str("spec.hostPath.path"), "/fast/pvc-uid-good_d_good");
     world.assert_fixpoint();

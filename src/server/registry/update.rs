@@ -325,7 +325,7 @@ fn ill_typed(
         }
     };
     let cause = Cause { reason: "FieldValueInvalid", message, field: "patch".into() };
-    let nameless = api::Kind { name: "", ..api::Kind::BASE };
+    let nameless = Kind { name: "", ..Kind::BASE };
     Status::invalid(&nameless, "", vec![cause])
 }
 

@@ -3,7 +3,7 @@
 use api::codec::{self, FieldValidation};
 use api::query::Query;
 use api::status::Reason;
-use api::{Form, Kind, Lens, LensMut, Status, Value};
+use api::{Form, Kind, Lens, Status, Value};
 use client::{Body, DeleteOptions, PatchType, Request, Verb};
 
 use super::budget::Charge;
