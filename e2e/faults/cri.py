@@ -5,6 +5,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import time
 
 from cluster import Failure, expect, until
 from faults._grpc import Grpc, fields, message
@@ -345,3 +346,30 @@ def test_crictl(cluster):
     expect(follower.wait(60) == 0, "and its log ends")
     expect(crictl(cluster, "rmp", "-f", mine).stdout == f"Stopped sandbox {mine}\nRemoved sandbox {mine}\n", "its pod is removed")
     expect(not crictl(cluster, "pods", "-q", "--name", "mine").stdout, "it is gone")
+
+
+def test_crictl_flags_do_something_or_are_refused(cluster):
+    started = time.monotonic()
+    # Nobody has this address: without the flag it takes as long as the kernel looks for it.
+    failed = crictl(cluster, "pull", "--pull-timeout", "100ms", "192.0.2.77/x:1", code=1).stderr
+    expect("context deadline exceeded" in failed, f"after {time.monotonic() - started:.1f} s: {failed}")
+    expect('invalid value \\"soon\\" for flag -pull-timeout' in crictl(cluster, "pull", "-pt", "soon", "x", code=1).stderr, "what is no duration")
+    told = crictl(cluster, "--debug", "pods", "-q").stderr
+    expect("level=debug" in told and "ListPodSandboxRequest" in told and "ListPodSandboxResponse" in told, told)
+    settings = cluster.dir / "crictl.yaml"
+    settings.write_text(f"runtime-endpoint: unix://{path(cluster)}\ntimeout: 30\ndebug: true\n")
+    expect("VersionRequest" in crictl(cluster, "--config", str(settings), "version").stderr, "its file says so, too")
+    for flag in ("--tracing-endpoint=x:1", "--enable-tracing", "--profile-cpu=x"):
+        refused = crictl(cluster, flag, "version", code=1).stderr
+        expect(f"{flag.split('=')[0]} is not supported by k3rs" in refused, refused)
+    with Pod(cluster, "limits") as pod:
+        made = pod.run("ends", "exit 0")
+        until(lambda: state(cluster, made) == EXITED, "it ends")
+        listed = lambda *flags: made[:13] in crictl(cluster, "stats", *flags, "--id", made).stdout
+        expect(not listed() and listed("--all"), "what does not run is shown with all")
+        files = [cluster.dir / "c.json", cluster.dir / "p.json"]
+        files[0].write_text(json.dumps({"metadata": {"name": "c"}, "image": {"image": IMAGE}}))
+        files[1].write_text(json.dumps({"metadata": {"name": "limits", "namespace": "cri", "uid": "u"}}))
+        both = crictl(cluster, "create", "--with-pull", "--no-pull", pod.id, *map(str, files), code=1).stderr
+        expect("no-pull and with-pull are both set" in both, both)
+        expect(len(crictl(cluster, "create", "-T", "30s", pod.id, *map(str, files)).stdout.strip()) == 64, "a time to be created in")

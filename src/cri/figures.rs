@@ -95,7 +95,8 @@ impl Shared {
         let filter = &request.filter;
         let mut containers = self.runtime.containers();
         lock(&self.sampled).retain(|id, _| containers.iter().any(|one| one.id == *id));
-        containers.retain(|one| one.exit().is_none() && is_wanted(filter, one));
+        // Those that have ended, too, with nothing but their names, as containerd has it.
+        containers.retain(|one| is_wanted(filter, one));
         let mut stats = Vec::new();
         for container in containers {
             stats.extend(self.stats_of(&container).await.ok());
@@ -173,7 +174,8 @@ impl Shared {
         let filter =
             ContainerStatsFilter { pod_sandbox_id: sandbox.id.to_string(), ..Default::default() };
         let request = ListContainerStatsRequest { filter };
-        let containers = self.list_container_stats(&request).await.stats;
+        let mut containers = self.list_container_stats(&request).await.stats;
+        containers.retain(|one| one.cpu.is_some());
         let mut linux = LinuxPodSandboxStats { containers, ..LinuxPodSandboxStats::default() };
         if let Ok(stats) = self.runtime.cgroup_stats(&sandbox.cgroup_parent).await {
             let rate = self.sampled(&sandbox.id, stats.cpu.usage_ns);

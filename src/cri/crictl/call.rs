@@ -10,6 +10,7 @@ use wire::cri::{IMAGE_SERVICE, RUNTIME_SERVICE, schema};
 
 use super::World;
 use super::line::Line;
+use super::out::logged;
 
 /// As crictl's own bound.
 const ANSWER_MAX_BYTES: usize = 16 << 20;
@@ -21,12 +22,22 @@ pub(crate) struct Client {
     images: Endpoint,
     /// The time that a short request may take, if it was set.
     timeout: Option<Duration>,
+    /// Requests and answers are told.
+    debug: bool,
+    /// Whether the configuration file wants images pulled where the command line says nothing: `create`, `run`.
+    pub(crate) pulls: [bool; 2],
 }
 
 impl Client {
     /// Flags win over the environment, and that over the configuration file; without any, it is this machine's node.
     pub(crate) fn open(line: &Line, world: &World) -> Result<Client> {
-        for refused in ["enable-tracing", "profile-cpu", "profile-mem"] {
+        for refused in [
+            "enable-tracing",
+            "tracing-endpoint",
+            "tracing-sampling-rate-per-million",
+            "profile-cpu",
+            "profile-mem",
+        ] {
             if line.global(refused).is_some() {
                 return Err(Error::new(format!("--{refused} is not supported by k3rs")));
             }
@@ -52,12 +63,47 @@ impl Client {
             http: http::client::Client::new(Options::default()),
             images: endpoint(of_images.as_deref().unwrap_or(&place))?,
             runtime: endpoint(&place)?,
-            timeout: line.global("timeout").map(seconds).transpose()?,
+            timeout: match (line.global("timeout"), &config["timeout"]) {
+                (Some(text), _) => seconds(text).map(Some)?,
+                (None, Value::Null) => None,
+                (None, number) => seconds(&number.to_string()).map(Some)?,
+            },
+            debug: match line.global("debug") {
+                Some(text) => text != "false",
+                None => config["debug"] == true,
+            },
+            pulls: [config["pull-image-on-create"] == true, config["disable-pull-on-run"] != true],
         })
     }
 
     /// Calls a method with one answer.
     pub(crate) async fn call(&self, method: &str, request: &Value) -> Result<Value> {
+        let is_short = !matches!(method, "PullImage" | "ExecSync" | "StopContainer");
+        self.call_within(method, request, self.timeout.filter(|_| is_short)).await
+    }
+
+    /// The same with a time of its own, if that was given.
+    pub(crate) async fn call_in(
+        &self,
+        method: &str,
+        request: &Value,
+        limit: Option<Duration>,
+    ) -> Result<Value> {
+        match limit {
+            None => self.call(method, request).await,
+            limit => self.call_within(method, request, limit).await,
+        }
+    }
+
+    async fn call_within(
+        &self,
+        method: &str,
+        request: &Value,
+        limit: Option<Duration>,
+    ) -> Result<Value> {
+        if self.debug {
+            logged("debug", &format!("{method}Request: {}", without_secrets(request)));
+        }
         let of_images = matches!(
             method,
             "ListImages" | "ImageStatus" | "PullImage" | "RemoveImage" | "ImageFsInfo"
@@ -71,8 +117,7 @@ impl Client {
         let path = format!("{service}{method}");
         let headers = wire::headers::Headers::new();
         let called = grpc::unary(&self.http, endpoint, &path, &headers, &message, ANSWER_MAX_BYTES);
-        let is_short = !matches!(method, "PullImage" | "ExecSync" | "StopContainer");
-        let answer = match self.timeout.filter(|_| is_short) {
+        let answer = match limit {
             Some(timeout) => rt::timeout(timeout, called).await.unwrap_or_else(|_| {
                 Err(Status::new(Code::DEADLINE_EXCEEDED, "context deadline exceeded"))
             }),
@@ -83,8 +128,12 @@ impl Client {
             "PullImage" => Error::new(status.message),
             _ => refused(&status),
         })?;
-        schema::to_json(&format!("{method}Response"), &answer)
-            .context(|| format!("read the answer to {method}"))
+        let answer = schema::to_json(&format!("{method}Response"), &answer)
+            .context(|| format!("read the answer to {method}"))?;
+        if self.debug {
+            logged("debug", &format!("{method}Response: {answer}"));
+        }
+        Ok(answer)
     }
 
     /// The stream of events.
@@ -95,6 +144,15 @@ impl Client {
     }
 }
 
+/// A request as it may be told: whose name and password it has is nobody's business.
+fn without_secrets(request: &Value) -> Value {
+    let mut told = request.clone();
+    if let Some(auth) = told.get_mut("auth").filter(|auth| !auth.is_null()) {
+        *auth = "[redacted]".into();
+    }
+    told
+}
+
 fn endpoint(text: &str) -> Result<Endpoint> {
     let path = text.strip_prefix("unix://").unwrap_or(text);
     match path.starts_with('/') {
@@ -103,14 +161,13 @@ fn endpoint(text: &str) -> Result<Endpoint> {
     }
 }
 
-/// `2s`, `1m` or a number of seconds.
-fn seconds(text: &str) -> Result<Duration> {
-    let (number, unit) = match text.strip_suffix('m') {
-        Some(number) => (number, 60),
-        None => (text.strip_suffix('s').unwrap_or(text), 1),
+/// As Go reads it, or a number of seconds.
+pub(crate) fn seconds(text: &str) -> Result<Duration> {
+    let nanos = match text.parse::<u32>() {
+        Ok(number) => return Ok(Duration::from_secs(number.into())),
+        Err(_) => stdx::duration::parse(text).and_then(|nanos| u64::try_from(nanos).ok()),
     };
-    let number: u32 = number.parse().context(|| format!("invalid duration {text:?}"))?;
-    Ok(Duration::from_secs(u64::from(number) * unit))
+    nanos.map(Duration::from_nanos).context(|| format!("invalid duration {text:?}"))
 }
 
 /// In the words of Go's library.

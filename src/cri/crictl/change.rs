@@ -77,7 +77,8 @@ async fn pull_image(client: &Client, line: &Line, image: &str, pod: &Value) -> R
         "auth": credentials(line)?,
         "sandboxConfig": pod,
     });
-    let answer = client.call("PullImage", &request).await?;
+    let limit = line.limit("pull-timeout")?;
+    let answer = client.call_in("PullImage", &request, limit).await?;
     Ok(answer["imageRef"].as_str().unwrap_or("").to_owned())
 }
 
@@ -147,38 +148,48 @@ async fn create_in(
     client: &Client,
     line: &Line,
     (pod, files): (Option<&str>, [&str; 2]),
-    pulls: bool,
+    from_file: bool,
 ) -> Result<String> {
     let (container, sandbox) = (config(files[0])?, pod_config(files[1])?);
     let pod = match pod {
         Some(pod) => pod.to_owned(),
         None => run_in(client, line, &sandbox).await?,
     };
-    if (pulls || line.is_on("with-pull")) && !line.is_on("no-pull") {
+    if pulls(line, from_file)? {
         let image = container["image"]["image"].as_str().unwrap_or("");
         pull_image(client, line, image, &sandbox).await.context(|| "pull image")?;
     }
     let request = json!({"podSandboxId": pod, "config": container, "sandboxConfig": sandbox});
-    let answer = client.call("CreateContainer", &request).await?;
+    let limit = line.limit("cancel-timeout")?;
+    let answer = client.call_in("CreateContainer", &request, limit).await?;
     Ok(answer["containerId"].as_str().unwrap_or("").to_owned())
+}
+
+/// Whether the image is pulled first, which the configuration file says where no flag does.
+fn pulls(line: &Line, from_file: bool) -> Result<bool> {
+    match (line.is_on("with-pull"), line.is_on("no-pull")) {
+        (true, true) => Err(Error::new("confict: no-pull and with-pull are both set")),
+        (with, no) => Ok(with || from_file && !no),
+    }
 }
 
 async fn run_in(client: &Client, line: &Line, sandbox: &Value) -> Result<String> {
     let request = json!({"config": sandbox, "runtimeHandler": line.value("runtime")});
-    let answer = client.call("RunPodSandbox", &request).await.context(|| "run pod sandbox")?;
+    let answer = client.call_in("RunPodSandbox", &request, line.limit("cancel-timeout")?).await;
+    let answer = answer.context(|| "run pod sandbox")?;
     Ok(answer["podSandboxId"].as_str().unwrap_or("").to_owned())
 }
 
 pub(crate) async fn create(client: &Client, line: &Line) -> Result<()> {
     let [pod, container, sandbox] = words(line, "a pod and two files")?;
-    let id = create_in(client, line, (Some(pod), [container, sandbox]), false).await?;
+    let id = create_in(client, line, (Some(pod), [container, sandbox]), client.pulls[0]).await?;
     out::print(&format!("{id}\n"));
     Ok(())
 }
 
 pub(crate) async fn run(client: &Client, line: &Line) -> Result<()> {
     let [container, sandbox] = words(line, "two files")?;
-    let id = create_in(client, line, (None, [container, sandbox]), true).await?;
+    let id = create_in(client, line, (None, [container, sandbox]), client.pulls[1]).await?;
     client.call("StartContainer", &json!({"containerId": id})).await?;
     out::print(&format!("{id}\n"));
     Ok(())

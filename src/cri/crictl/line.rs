@@ -1,6 +1,8 @@
 //! The command line, as crictl's library reads it: flags of crictl before the command, the command's own behind it, and
 //! nothing is a flag behind the first word that is none. Letters may stand together.
 
+use std::time::Duration;
+
 use stdx::{Context, Error, Result};
 
 /// A command: its names, what it does, its arguments, its flags, and what is said to have failed.
@@ -136,6 +138,21 @@ impl Line {
         }
     }
 
+    /// How long something may take; `None` if nothing was said, or no end of it (`0`).
+    ///
+    /// # Errors
+    /// If it is no duration.
+    pub(crate) fn limit(&self, name: &str) -> Result<Option<Duration>> {
+        match self.value(name) {
+            "" => Ok(None),
+            text => {
+                let limit = super::call::seconds(text);
+                let limit = limit.map_err(|_| format!("invalid value {text:?} for flag -{name}"));
+                Ok(Some(limit.map_err(Error::new)?).filter(|limit| !limit.is_zero()))
+            }
+        }
+    }
+
     /// The last value of one of crictl's own flags.
     pub(crate) fn global(&self, name: &str) -> Option<&str> {
         let all = self.global.iter().filter(|(own, _)| *own == name);
@@ -233,5 +250,91 @@ mod tests {
             assert_eq!(read(text).err().unwrap().to_string(), words, "{text}");
         }
         assert!(read("stop -t x a").unwrap().number("timeout").is_err());
+    }
+
+    #[test]
+    fn how_long_a_pull_may_take_is_a_duration() {
+        let limit = |text: &str| read(text).unwrap().limit("pull-timeout");
+        assert_eq!(limit("pull -pt 1m30s x").unwrap(), Some(Duration::from_secs(90)));
+        assert_eq!(limit("pull --pull-timeout=0s x").unwrap(), None);
+        assert_eq!(limit("pull x").unwrap(), None);
+        assert_eq!(
+            limit("pull -pt soon x").unwrap_err().to_string(),
+            "invalid value \"soon\" for flag -pull-timeout"
+        );
+    }
+
+    /// The functions that read the flags of a command, and those that they call with its line.
+    const READERS: &[(&str, &str, &[&str])] = &[
+        ("attach", "streams", &["attach", "transport"]),
+        ("create", "change", &["create", "create_in", "pulls", "pull_image", "credentials"]),
+        ("exec", "streams", &["exec", "transport"]),
+        ("images", "list", &["images"]),
+        ("inspect", "show", &["container", "print_all", "form"]),
+        ("inspecti", "show", &["image", "print_all", "form"]),
+        ("imagefsinfo", "show", &["image_fs"]),
+        ("inspectp", "show", &["sandbox", "print_all", "form"]),
+        ("logs", "streams", &["logs"]),
+        ("port-forward", "streams", &["port_forward", "transport"]),
+        ("ps", "list", &["containers", "chosen_containers", "labels", "newest"]),
+        ("pull", "change", &["pull", "pull_image", "credentials"]),
+        ("run", "change", &["run", "create_in", "run_in", "pulls", "pull_image", "credentials"]),
+        ("runp", "change", &["run_sandbox", "run_in"]),
+        ("rm", "change", &["remove", "remove_one", "named_or_all"]),
+        ("rmi", "change", &["remove_images"]),
+        ("rmp", "change", &["remove_sandboxes", "remove_sandbox", "named_or_all"]),
+        ("pods", "list", &["sandboxes", "chosen_sandboxes", "labels", "newest"]),
+        ("info", "show", &["info", "form"]),
+        ("stop", "change", &["each"]),
+        ("update", "change", &["limits"]),
+        ("stats", "list", &["stats", "labels", "repeat", "readings"]),
+        ("statsp", "list", &["sandbox_stats", "labels", "repeat", "readings"]),
+        ("metricdescs", "show", &["plain", "form"]),
+        ("metricsp", "show", &["plain", "form"]),
+        ("events", "streams", &["events"]),
+        ("runtime-config", "show", &["plain", "form"]),
+        ("checkpoint", "change", &["each"]),
+    ];
+
+    /// What stands between a function's name and the brace that ends it at the line's beginning.
+    fn body<'a>(source: &'a str, name: &str) -> &'a str {
+        let at = source.find(&format!("fn {name}(")).unwrap_or_else(|| panic!("no fn {name}"));
+        let rest = &source[at..];
+        &rest[..rest.find("\n}\n").unwrap_or(rest.len())]
+    }
+
+    #[test]
+    fn every_flag_is_read_by_its_command() {
+        let sources = [
+            ("list", include_str!("list.rs")),
+            ("show", concat!(include_str!("show.rs"), include_str!("list.rs"))),
+            ("change", include_str!("change.rs")),
+            ("streams", include_str!("streams.rs")),
+        ];
+        // Of `inspect` and `inspectp` flags choose what is shown, as of `ps` and `pods`.
+        let chosen = |command: &str| match command {
+            "inspect" => &["chosen_containers", "labels", "newest"][..],
+            "inspectp" => &["chosen_sandboxes", "labels", "newest"][..],
+            _ => &[],
+        };
+        for command in COMMANDS.iter().filter(|command| !command.flags.is_empty()) {
+            let name = command.names[0];
+            let found = READERS.iter().find(|(of, ..)| *of == name);
+            let (_, file, readers) = found.unwrap_or_else(|| panic!("nobody reads {name}'s flags"));
+            let (_, source) = sources.iter().find(|(name, _)| name == file).unwrap();
+            let all = readers.iter().chain(chosen(name));
+            let read: String = all.map(|reader| body(source, reader)).collect();
+            for flag in command.flags {
+                let flag = flag.split([',', '=']).next().unwrap();
+                assert!(read.contains(&format!("\"{flag}\"")), "crictl {name} --{flag}");
+            }
+        }
+        let own = [include_str!("call.rs"), include_str!("mod.rs"), include_str!("line.rs")];
+        for flag in GLOBAL {
+            let flag = format!("\"{}\"", flag.split([',', '=']).next().unwrap());
+            let before_tests =
+                |text: &&str| text.split("#[cfg(test)]").next().unwrap().contains(&flag);
+            assert!(own.iter().any(before_tests), "crictl {flag}");
+        }
     }
 }

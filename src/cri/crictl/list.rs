@@ -385,7 +385,7 @@ async fn repeat(
     line: &Line,
     (method, request): (&str, Value),
     head: Vec<String>,
-    cells: fn(&Value, &Value) -> Option<Vec<String>>,
+    cells: &(dyn Fn(&Value, &Value) -> Option<Vec<String>> + Sync),
 ) -> Result<()> {
     loop {
         let Some((old, new)) = readings(client, line, method, &request).await? else {
@@ -415,12 +415,18 @@ pub(crate) async fn stats(client: &Client, line: &Line) -> Result<()> {
     let filter =
         json!({"id": id, "podSandboxId": line.value("pod"), "labelSelector": labels(line)?});
     let head = row(["CONTAINER", "NAME", "CPU %", "MEM", "DISK", "INODES", "SWAP"]);
-    repeat(client, line, ("ListContainerStats", json!({"filter": filter})), head, |old, one| {
+    repeat(client, line, ("ListContainerStats", json!({"filter": filter})), head, &|old, one| {
         let value = |group: &str, name: &str| number(&one[group][name]["value"]);
+        let has_ended =
+            value("cpu", "usageCoreNanoSeconds") == 0 && value("memory", "workingSetBytes") == 0;
+        if has_ended && !line.is_on("all") {
+            return None;
+        }
+        let busy = if has_ended { 0.0 } else { percent(&old["cpu"], &one["cpu"])? };
         Some(vec![
             short(text(one, "attributes.id")),
             text(one, "attributes.metadata.name").to_owned(),
-            format!("{:.2}", percent(&old["cpu"], &one["cpu"])?),
+            format!("{busy:.2}"),
             size(value("memory", "workingSetBytes"), 4),
             size(value("writableLayer", "usedBytes"), 4),
             value("writableLayer", "inodesUsed").to_string(),
@@ -433,7 +439,7 @@ pub(crate) async fn stats(client: &Client, line: &Line) -> Result<()> {
 pub(crate) async fn sandbox_stats(client: &Client, line: &Line) -> Result<()> {
     let filter = json!({"id": line.value("id"), "labelSelector": labels(line)?});
     let head = row(["POD", "POD ID", "CPU %", "MEM"]);
-    repeat(client, line, ("ListPodSandboxStats", json!({"filter": filter})), head, |old, one| {
+    repeat(client, line, ("ListPodSandboxStats", json!({"filter": filter})), head, &|old, one| {
         Some(vec![
             text(one, "attributes.metadata.name").to_owned(),
             short(text(one, "attributes.id")),

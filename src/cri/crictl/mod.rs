@@ -38,10 +38,7 @@ pub async fn run(args: &[String], world: &World) -> u8 {
             1
         }
         Err(Failure::Logged(error)) => {
-            // As crictl's log says it where it is no terminal's.
-            let (at, quoted) =
-                (words::time(rt::now().wall.secs() * 1_000_000_000), error.to_string());
-            tell(&format!("time=\"{at}\" level=fatal msg={}", serde_json::Value::from(quoted)));
+            out::logged("fatal", &error.to_string());
             1
         }
         Err(Failure::Unknown(name)) => {

@@ -24,3 +24,9 @@ pub(crate) fn error_bytes(bytes: &[u8]) {
 pub(crate) fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
+
+/// A line of crictl's log, in the form that it has where it is no terminal's.
+pub(crate) fn logged(level: &str, text: &str) {
+    let at = super::words::time(rt::now().wall.secs() * 1_000_000_000);
+    tell(&format!("time=\"{at}\" level={level} msg={}", serde_json::Value::from(text)));
+}

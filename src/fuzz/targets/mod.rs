@@ -40,6 +40,7 @@ pub const ALL: &[Target] = &[
     Target::new("set", charts::set, charts::set_seeds),
     Target::new("etcd", wire::etcd, wire::etcd_seeds),
     Target::new("kine", front::calls, front::seeds),
+    Target::new("cri", wire::runtime, wire::runtime_seeds),
     Target::new("databases", wire::databases, wire::databases_seeds),
     Target::new("layer", wire::layer, wire::layer_seeds),
     Target::new("texts", api::texts, api::texts_seeds),

@@ -6,7 +6,7 @@ use ::wire::dns::{Foreign, Name, Query, kind};
 use ::wire::etcd::{self, Message};
 use ::wire::headers::Headers;
 use ::wire::http1::{self, BodyDecoder, Decoded, Framing};
-use ::wire::{decompress, dhcp, hpack, http2 as h2, mysql, postgres, spdy as framing, tar};
+use ::wire::{cri, decompress, dhcp, hpack, http2 as h2, mysql, postgres, spdy as framing, tar};
 
 use super::texts;
 
@@ -217,23 +217,23 @@ pub(super) fn layer_seeds() -> Vec<Vec<u8>> {
 }
 
 /// Items of a message that a stranger may send.
-const ETCD_ITEMS_MAX: usize = 1000;
+const ITEMS_MAX: usize = 1000;
 
-fn etcd_message<M: Message + Default + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
-    let Ok(message) = M::decode(bytes, ETCD_ITEMS_MAX) else { return };
-    assert_eq!(M::decode(&message.encode(), ETCD_ITEMS_MAX), Ok(message), "it is read again");
+fn message<M: Message + Default + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    let Ok(message) = M::decode(bytes, ITEMS_MAX) else { return };
+    assert_eq!(M::decode(&message.encode(), ITEMS_MAX), Ok(message), "it is read again");
 }
 
 /// Messages of etcd's API, both ways.
 pub(super) fn etcd(bytes: &[u8]) {
-    etcd_message::<etcd::TxnRequest>(bytes);
-    etcd_message::<etcd::TxnResponse>(bytes);
-    etcd_message::<etcd::RangeRequest>(bytes);
-    etcd_message::<etcd::WatchRequest>(bytes);
-    etcd_message::<etcd::WatchResponse>(bytes);
-    etcd_message::<etcd::LeaseTimeToLiveResponse>(bytes);
-    etcd_message::<etcd::MemberAddResponse>(bytes);
-    etcd_message::<etcd::StatusResponse>(bytes);
+    message::<etcd::TxnRequest>(bytes);
+    message::<etcd::TxnResponse>(bytes);
+    message::<etcd::RangeRequest>(bytes);
+    message::<etcd::WatchRequest>(bytes);
+    message::<etcd::WatchResponse>(bytes);
+    message::<etcd::LeaseTimeToLiveResponse>(bytes);
+    message::<etcd::MemberAddResponse>(bytes);
+    message::<etcd::StatusResponse>(bytes);
 }
 
 pub(super) fn etcd_seeds() -> Vec<Vec<u8>> {
@@ -261,6 +261,44 @@ pub(super) fn etcd_seeds() -> Vec<Vec<u8>> {
     let watch = etcd::WatchRequest::Create(create);
     let told = etcd::WatchResponse { events: vec![event], fragment: true, ..Default::default() };
     vec![range.encode(), txn.encode(), watch.encode(), told.encode()]
+}
+
+/// Requests of a container runtime's clients and what it answers, as structs and, by the text that says their fields, as
+/// JSON.
+pub(super) fn runtime(bytes: &[u8]) {
+    message::<cri::RunPodSandboxRequest>(bytes);
+    message::<cri::CreateContainerRequest>(bytes);
+    message::<cri::ListContainersRequest>(bytes);
+    message::<cri::UpdateContainerResourcesRequest>(bytes);
+    message::<cri::ExecSyncRequest>(bytes);
+    message::<cri::PullImageRequest>(bytes);
+    message::<cri::PodSandboxStatusResponse>(bytes);
+    message::<cri::ListContainerStatsResponse>(bytes);
+    message::<cri::ContainerEventResponse>(bytes);
+    for name in ["RunPodSandboxRequest", "CreateContainerRequest", "PodSandboxStatusResponse"] {
+        let Ok(tree) = cri::schema::to_json(name, bytes) else { continue };
+        let written = cri::schema::from_json(name, &tree).expect("what was read is written");
+        assert_eq!(cri::schema::to_json(name, &written).as_ref(), Ok(&tree), "of {name}");
+    }
+    if let Ok(tree) = ::wire::json::parse(bytes) {
+        let _ = cri::schema::from_json("CreateContainerRequest", &tree.tree);
+    }
+}
+
+pub(super) fn runtime_seeds() -> Vec<Vec<u8>> {
+    let written = |name: &str, text: &str| {
+        let tree = ::wire::json::parse(text.as_bytes()).expect("a seed is JSON").tree;
+        cri::schema::from_json(name, &tree).expect("a seed is a message")
+    };
+    let sandbox = r#"{"config":{"metadata":{"name":"p","uid":"u","namespace":"n","attempt":1},"hostname":"h","dnsConfig":{"servers":["10.0.0.1"]},"portMappings":[{"protocol":"UDP","containerPort":53,"hostPort":-1}],"labels":{"a":"b"},"linux":{"securityContext":{"namespaceOptions":{"network":"NODE","usernsOptions":{"uids":[{"hostId":1,"length":2}]}},"supplementalGroups":[1,2]},"sysctls":{"a":"1"}}},"runtimeHandler":"runc"}"#;
+    let container = r#"{"podSandboxId":"s","config":{"metadata":{"name":"c"},"image":{"image":"i:1"},"command":["sh"],"envs":[{"key":"A","value":"b"}],"mounts":[{"containerPath":"/a","hostPath":"/b","propagation":"PROPAGATION_BIDIRECTIONAL"}],"devices":[{"hostPath":"/dev/null","permissions":"rw"}],"linux":{"resources":{"cpuQuota":"-1","hugepageLimits":[{"pageSize":"2MB","limit":"4"}],"unified":{"memory.high":"1"}},"securityContext":{"capabilities":{"addCapabilities":["ALL"]},"runAsUser":{"value":"7"},"seccomp":{"profileType":"Localhost","localhostRef":"/p"}}}}}"#;
+    let status = r#"{"status":{"id":"s","state":"SANDBOX_NOTREADY","createdAt":"-5","network":{"ip":"10.0.0.2","additionalIps":[{"ip":"fd00::2"}]}},"info":{"info":"{}"}}"#;
+    vec![
+        written("RunPodSandboxRequest", sandbox),
+        written("CreateContainerRequest", container),
+        written("PodSandboxStatusResponse", status),
+        container.as_bytes().to_vec(),
+    ]
 }
 
 /// What databases say: PostgreSQL's messages, and MySQL's packets in each place where they may come.

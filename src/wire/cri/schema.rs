@@ -261,7 +261,7 @@ fn tree(message: &str, bytes: &[u8], depth: usize) -> Result<Value, protobuf::Er
                     "b" => (wire.varint()? != 0).into(),
                     kind => match line(kind, true) {
                         Some(mut names) => {
-                            let number = wire.int()?;
+                            let number = wire.int()? as i32;
                             let name = usize::try_from(number).ok().and_then(|n| names.nth(n));
                             name.map_or(number.into(), Value::from)
                         }
@@ -279,7 +279,8 @@ fn tree(message: &str, bytes: &[u8], depth: usize) -> Result<Value, protobuf::Er
 }
 
 fn number_value(kind: &str, number: i64) -> Value {
-    if kind == "l" { number.to_string().into() } else { number.into() }
+    // As in every protobuf library: what is too large loses its upper bits.
+    if kind == "l" { number.to_string().into() } else { (number as i32).into() }
 }
 
 fn push(map: &mut Map<String, Value>, name: &str, value: Value) {
