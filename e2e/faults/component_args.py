@@ -1,10 +1,11 @@
 """Arguments of components: what is honoured shows, what does nothing is named once, what nobody knows ends the start."""
 
 import json
+import pathlib
 import re
 import subprocess
 
-from cluster import expect, until
+from cluster import Cluster, expect, until
 from faults._https import Https
 
 KUBELET = """apiVersion: kubelet.config.k8s.io/v1beta1
@@ -200,3 +201,26 @@ def test_an_extender_is_asked(cluster):
         until(lambda: state("waiting")[0], "the extender changed its mind")
     finally:
         extender.stop()
+
+
+def test_a_kernel_that_is_set_otherwise_has_no_node(cluster):
+    wanted = {"vm/overcommit_memory": 1, "vm/panic_on_oom": 0, "kernel/panic": 10, "kernel/panic_on_oops": 1, "kernel/keys/root_maxkeys": 1000000, "kernel/keys/root_maxbytes": 25000000}
+    actual = {name: int(pathlib.Path("/proc/sys", name).read_text()) for name in wanted}
+    wrong = [f"invalid kernel flag: {name}, expected value: {value}, actual value: {actual[name]}" for name, value in wanted.items() if actual[name] != value]
+    other = Cluster(cluster.binary, args=["--protect-kernel-defaults"])
+
+    def ready():
+        found = other.get("nodes")["items"]
+        told = [c for node in found for c in node.get("status", {}).get("conditions", []) if c["type"] == "Ready"]
+        return told and told[0]
+
+    try:
+        other.start(wait=False)
+        other.wait_up(60)
+        if wrong:
+            told = until(lambda: (ready() or {}).get("status") == "False" and ready(), "the Node says why", 60)
+            expect(all(words in told["message"] for words in wrong), f"{told} lacks some of {wrong}")
+        else:
+            until(lambda: (ready() or {}).get("status") == "True", "the node is Ready", 60)
+    finally:
+        other.close()

@@ -200,7 +200,7 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("node-taint", List).agent(),
     flag("image-credential-provider-bin-dir", Value).agent().later("credential providers"),
     flag("image-credential-provider-config", Value).agent().later("credential providers"),
-    flag("protect-kernel-defaults", Switch).agent().later("kernel tunable checks"),
+    flag("protect-kernel-defaults", Switch).agent(),
     flag("container-runtime-endpoint", Value).agent().later(CRI),
     flag("default-runtime", Value).agent().later(CRI),
     flag("image-service-endpoint", Value).agent().later(CRI),

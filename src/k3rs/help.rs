@@ -125,6 +125,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "node-ip",
             "node-external-ip",
             "private-registry",
+            "protect-kernel-defaults",
             "snapshotter",
             "prefer-bundled-bin",
         ],

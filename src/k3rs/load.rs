@@ -279,6 +279,9 @@ struct ServerArgs {
     /// register the node with these taints
     #[argh(option)]
     node_taint: Vec<String>,
+    /// start the node only where the kernel is set as the kubelet wants it
+    #[argh(option)]
+    protect_kernel_defaults: Option<bool>,
     /// container snapshotter (default and only overlayfs)
     #[argh(option)]
     snapshotter: Option<String>,
@@ -473,11 +476,16 @@ fn secrets_provider(args: &ServerArgs) -> Result<(Option<String>, bool)> {
 /// What the arguments of components say. `encrypts`: Secrets are encrypted by a flag of the server's own.
 fn components(args: &mut ServerArgs, encrypts: bool) -> Result<(ApiserverArgs, Components)> {
     let mut apiserver = ApiserverArgs::parse(&args.kube_apiserver_arg)?;
+    let mut kubelet = std::mem::take(&mut args.kubelet_arg);
+    if args.protect_kernel_defaults == Some(true) {
+        // What the arguments say themselves counts more.
+        kubelet.insert(0, "protect-kernel-defaults=true".to_owned());
+    }
     let given = Given {
         manager: std::mem::take(&mut args.kube_controller_manager_arg),
         scheduler: std::mem::take(&mut args.kube_scheduler_arg),
         cloud: std::mem::take(&mut args.kube_cloud_controller_manager_arg),
-        kubelet: std::mem::take(&mut args.kubelet_arg),
+        kubelet,
         proxy: std::mem::take(&mut args.kube_proxy_arg),
     };
     let components = Components::read(&given, std::mem::take(&mut apiserver.idle))?;

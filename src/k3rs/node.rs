@@ -155,6 +155,9 @@ pub(crate) async fn start(machine: &Machine, link: &Link, notices: Vec<String>) 
     let config = &machine.config;
     let paths = &machine.paths;
     let mut kubelet_config = kubelet_config(machine)?;
+    if kubelet_config.protects_kernel {
+        rt::unblock(kubelet::check_kernel).await?;
+    }
     let range = async { Ok(kubelet::register(&kubelet_config, &link.kubelet).await) };
     let runtime = async {
         Runtime::open(runtime_config(machine)).await.context(|| "open the container runtime")

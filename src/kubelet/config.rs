@@ -88,6 +88,8 @@ pub struct Config {
     pub image_gc_high_percent: u64,
     pub image_gc_low_percent: u64,
     pub image_gc_min_age: Duration,
+    /// Images that nothing used for so long go, however much room there is.
+    pub image_gc_max_age: Option<Duration>,
     pub container_log_max_bytes: u64,
     pub container_log_files_max: usize,
     /// Evict below these at once, and below others after a while.
@@ -109,6 +111,8 @@ pub struct Config {
     pub pulls_max: Option<usize>,
     /// Who says nothing of seccomp gets `RuntimeDefault`.
     pub seccomp_default: bool,
+    /// The node starts only where the kernel is set as a kubelet wants it: whoever starts it asks `check_kernel`.
+    pub protects_kernel: bool,
     /// The Node is made where there is none.
     pub registers: bool,
     /// Pods' pid limit; 0 is none.
@@ -143,6 +147,7 @@ impl Config {
             image_gc_high_percent: 85,
             image_gc_low_percent: 80,
             image_gc_min_age: Duration::from_secs(120),
+            image_gc_max_age: None,
             container_log_max_bytes: 10 << 20,
             container_log_files_max: 5,
             eviction_hard: Floors::HARD,
@@ -155,6 +160,7 @@ impl Config {
             unsafe_sysctls: Vec::new(),
             pulls_max: None,
             seccomp_default: false,
+            protects_kernel: false,
             registers: true,
             pod_pids_max: 0,
             agent_directory,

@@ -37,3 +37,4 @@ pub use floors::{Floor, Floors, Reserved, Soft};
 pub use kubelet::Kubelet;
 pub use network::{HostPort, PodNetwork, SandboxNetwork};
 pub use node::register::{register, report_not_ready};
+pub use node::tunables::check_kernel;

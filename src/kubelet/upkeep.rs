@@ -85,8 +85,15 @@ fn rotate(path: &Path, keep: usize, now: Wall) -> Result<()> {
     Ok(())
 }
 
-/// Above the high mark of disk usage, images go until the low one.
+/// Images that are too old go, and above the high mark of disk usage others until the low one.
 async fn collect_images(shared: &Shared) {
+    if let Some(age) = shared.config.image_gc_max_age {
+        match shared.runtime.images().collect_garbage(u64::MAX, age).await {
+            Ok(0) => {}
+            Ok(freed) => log::info!("images: {freed} bytes freed of those that were not used"),
+            Err(error) => log::warn!("collect images: {error}"),
+        }
+    }
     let directory = shared.config.agent_directory.clone();
     let Ok(space) = rt::unblock(move || sys::space::of(directory)).await else { return };
     let used = space.total_bytes.saturating_sub(space.available_bytes);

@@ -48,6 +48,7 @@ pod-manifest-path staticPodPath
 register-with-taints registerWithTaints
 register-node registerNode
 seccomp-default seccompDefault
+protect-kernel-defaults protectKernelDefaults
 fail-swap-on failSwapOn";
 
 /// Drop-ins there may be.
@@ -184,6 +185,13 @@ impl KubeletArgs {
                 config.image_gc_low_percent, config.image_gc_high_percent
             )));
         }
+        if let Some(age) = config.image_gc_max_age.filter(|age| *age <= config.image_gc_min_age) {
+            return Err(invalid(format!(
+                "imageMaximumGCAge {} must be greater than imageMinimumGCAge {}",
+                go(age),
+                go(config.image_gc_min_age)
+            )));
+        }
         let serial = find("serializeImagePulls").and_then(|(_, value)| value.as_bool());
         let most = find("maxParallelImagePulls").and_then(|(_, value)| value.as_u64());
         if most.is_some_and(|most| most > 1) && serial != Some(false) {
@@ -262,6 +270,11 @@ fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
 }
 
+/// As Go prints it.
+fn go(duration: Duration) -> String {
+    stdx::duration::format(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+}
+
 /// Takes a field of one value; false if it is none that is honoured.
 fn scalar(config: &mut Config, name: &str, value: &Value) -> Result<bool> {
     let number = value.as_i64().unwrap_or(0);
@@ -287,6 +300,7 @@ fn scalar(config: &mut Config, name: &str, value: &Value) -> Result<bool> {
             config.image_gc_low_percent = percent("image-gc-low-threshold")?;
         }
         "imageMinimumGCAge" => config.image_gc_min_age = lasts,
+        "imageMaximumGCAge" => config.image_gc_max_age = Some(lasts).filter(|age| !age.is_zero()),
         "containerLogMaxSize" => {
             let bytes = text.parse::<Quantity>().ok().and_then(|n| u64::try_from(n.units()).ok());
             config.container_log_max_bytes = bytes.filter(|n| *n > 0).ok_or_else(|| {
@@ -348,6 +362,7 @@ fn scalar(config: &mut Config, name: &str, value: &Value) -> Result<bool> {
             }
         }
         "registerNode" => config.registers = value.as_bool() != Some(false),
+        "protectKernelDefaults" => config.protects_kernel = value.as_bool() == Some(true),
         "seccompDefault" => config.seccomp_default = value.as_bool() == Some(true),
         "failSwapOn" => {
             if value.as_bool() == Some(true) && swaps() {
@@ -576,6 +591,16 @@ mod tests {
         assert_eq!(
             idle,
             "fields of the kubelet's configuration: authentication.anonymous.enabled, syncFrequency"
+        );
+        write("main", "imageMaximumGCAge: 168h\nprotectKernelDefaults: true\n");
+        let (config, idle) = args("").unwrap();
+        assert_eq!(config.image_gc_max_age, Some(Duration::from_secs(168 * 3600)));
+        assert!(config.protects_kernel && idle.is_empty(), "{idle}");
+        assert!(!args("protect-kernel-defaults=false").unwrap().0.protects_kernel);
+        write("main", "imageMaximumGCAge: 1h\nimageMinimumGCAge: 1h\n");
+        assert_eq!(
+            args("").unwrap_err(),
+            "kubelet: invalid configuration: imageMaximumGCAge 1h0m0s must be greater than imageMinimumGCAge 1h0m0s"
         );
         write("main", "maxPod: 10\n");
         assert!(args("").unwrap_err().ends_with("strict decoding error: unknown field \"maxPod\""));

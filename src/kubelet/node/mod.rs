@@ -2,6 +2,7 @@
 
 pub(crate) mod facts;
 pub(crate) mod register;
+pub(crate) mod tunables;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

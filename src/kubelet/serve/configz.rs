@@ -41,6 +41,7 @@ pub(super) fn tree(config: &Config, memory_total: u64) -> Value {
         "cgroupDriver": "cgroupfs",
         "maxPods": config.pods_max,
         "imageMinimumGCAge": seconds(config.image_gc_min_age),
+        "imageMaximumGCAge": seconds(config.image_gc_max_age.unwrap_or_default()),
         "imageGCHighThresholdPercent": config.image_gc_high_percent,
         "imageGCLowThresholdPercent": config.image_gc_low_percent,
         "evictionHard": floors,
@@ -53,6 +54,7 @@ pub(super) fn tree(config: &Config, memory_total: u64) -> Value {
         "evictionPressureTransitionPeriod": seconds(config.pressure_lasts),
         "serializeImagePulls": config.pulls_max == Some(1),
         "seccompDefault": config.seccomp_default,
+        "protectKernelDefaults": config.protects_kernel,
         "registerNode": config.registers,
     });
     if let Some(serving) = &config.serving {

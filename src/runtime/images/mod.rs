@@ -578,6 +578,11 @@ impl Images {
             *count -= 1;
             if *count == 0 {
                 holds.remove(id);
+                drop(holds);
+                // It was in use until now, however long ago that began.
+                if let Some(image) = self.shared.store.database().images.get_mut(id) {
+                    image.last_used = rt::now().wall.0;
+                }
             }
         }
     }
