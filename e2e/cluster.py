@@ -84,6 +84,7 @@ class Cluster:
             K3RS_ETC_DIR=str(self.dir / "etc"),
             K3RS_RUN_DIR=str(self.dir / "run"),
             K3RS_LOG_DIR=str(self.dir / "log"),
+            K3RS_KUBELET_DIR=str(self.dir / "kubelet"),
             KUBECONFIG=str(self.dir / "kubeconfig"),
             HOME=str(self.dir),
         )

@@ -20,7 +20,7 @@ cd "$(dirname "$0")/.."
 here=$(pwd)
 mkdir -p .run
 dir=$(mktemp -d "$here/.run/XXXXXX")
-export K3RS_ETC_DIR=$dir/etc K3RS_RUN_DIR=$dir/run K3RS_LOG_DIR=$dir/log
+export K3RS_ETC_DIR=$dir/etc K3RS_RUN_DIR=$dir/run K3RS_LOG_DIR=$dir/log K3RS_KUBELET_DIR=$dir/kubelet
 args=(--data-dir "$dir/data" --write-kubeconfig "$dir/kubeconfig" --write-kubeconfig-mode 0600 --node-name "${K3RS_RUN_NODE:-k3rs}" --https-listen-port "${K3RS_RUN_PORT:-6443}")
 mkdir -p "$dir/data/server/manifests" "$dir/log"
 cp e2e/sample.yaml "$dir/data/server/manifests/sample.yaml"

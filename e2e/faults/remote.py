@@ -51,6 +51,7 @@ class Node:
             K3RS_ETC_DIR=str(cluster.dir / f"{name}-etc"),
             K3RS_RUN_DIR=str(cluster.dir / f"{name}-run"),
             K3RS_LOG_DIR=str(cluster.dir / f"{name}-log"),
+            K3RS_KUBELET_DIR=str(cluster.dir / f"{name}-kubelet"),
         )
         self.log = open(cluster.dir / f"{name}.log", "ab")
         self.process = None

@@ -92,10 +92,13 @@ pub(crate) struct Config {
     pub(crate) egress: Mode,
     /// `PATH` as k3rs was started with it.
     pub(crate) host_path: Option<OsString>,
-    /// What lies outside the data directory: `K3RS_ETC_DIR`, `K3RS_RUN_DIR`, `K3RS_LOG_DIR`.
+    /// What lies outside the data directory: `K3RS_ETC_DIR`, `K3RS_RUN_DIR`, `K3RS_LOG_DIR`,
+    /// `K3RS_KUBELET_DIR`.
     pub(crate) etc_dir: PathBuf,
     pub(crate) run_dir: PathBuf,
     pub(crate) log_dir: PathBuf,
+    /// The kubelet's sockets, for device plugins and monitors.
+    pub(crate) kubelet_dir: PathBuf,
 }
 
 impl Config {

@@ -335,6 +335,7 @@ impl Config {
             ("K3RS_ETC_DIR", &mut config.etc_dir),
             ("K3RS_RUN_DIR", &mut config.run_dir),
             ("K3RS_LOG_DIR", &mut config.log_dir),
+            ("K3RS_KUBELET_DIR", &mut config.kubelet_dir),
         ] {
             if let Some(path) = var(name).filter(|path| !path.is_empty()) {
                 *slot = PathBuf::from(path);
@@ -432,6 +433,7 @@ impl Config {
             etc_dir: PathBuf::from(DEFAULT_ETC_DIR),
             run_dir: PathBuf::from("/run/k3s"),
             log_dir: PathBuf::from("/var/log/pods"),
+            kubelet_dir: PathBuf::from("/var/lib/kubelet"),
         };
         let given = config.node_ips.clone();
         families::settle(&mut config, &given);

@@ -251,6 +251,7 @@ pub(crate) fn kubelet_config(machine: &Machine) -> Result<kubelet::Config> {
     told.healthz = Some(SocketAddr::new(config.loopback(), KUBELET_HEALTH_PORT));
     told.volatile_directory = config.run_dir.join("kubelet");
     told.log_directory = config.log_dir.clone();
+    told.root_directory = config.kubelet_dir.clone();
     config.components.kubelet.apply(&mut told)?;
     Ok(told)
 }

@@ -80,8 +80,18 @@ impl Found {
         let mut directories = vec![config.data_dir.clone(), config.run_dir.clone()];
         // The passwords by which the node is known; nobody but k3rs writes there.
         directories.push(etc.join("node"));
+        // Another kubelet's, where there was none of ours.
+        if paths.agent().exists() {
+            let sockets = ["device-plugins", "pod-resources"];
+            directories.extend(sockets.map(|it| config.kubelet_dir.join(it)));
+        }
         directories.retain(|path| path.symlink_metadata().is_ok());
-        let mut shells = vec![etc.join("k3s"), etc.to_owned(), config.log_dir.clone()];
+        let mut shells = vec![
+            etc.join("k3s"),
+            etc.to_owned(),
+            config.log_dir.clone(),
+            config.kubelet_dir.clone(),
+        ];
         if let Some(parent) = config.data_dir.parent().filter(|path| path.ends_with("lib/rancher"))
         {
             shells.push(parent.to_owned());

@@ -62,6 +62,8 @@ pub struct Config {
 
     /// `<data-dir>/agent`; pods live in `pods/<uid>` below it.
     pub agent_directory: PathBuf,
+    /// Where programs beside the kubelet look for its sockets: `/var/lib/kubelet`, as everywhere.
+    pub root_directory: PathBuf,
     /// Volumes made from the API (secrets, tokens, config maps): in memory, made again after a reboot.
     pub volatile_directory: PathBuf,
     /// What the machine lacks: a warning event of the Node each, at start.
@@ -133,6 +135,7 @@ impl Config {
             annotations: Vec::new(),
             version: version.to_owned(),
             manifest_directory: agent_directory.join("pod-manifests"),
+            root_directory: PathBuf::from("/var/lib/kubelet"),
             volatile_directory: PathBuf::from("/run/k3s/kubelet"),
             notices: Vec::new(),
             cgroup_root: "/kubepods".to_owned(),

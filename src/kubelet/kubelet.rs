@@ -8,6 +8,7 @@ use runtime::Runtime;
 use stdx::Result;
 
 use crate::config::Config;
+use crate::devices::Devices;
 use crate::events::Recorder;
 use crate::figures::Figures;
 use crate::images::Puller;
@@ -16,7 +17,7 @@ use crate::node::Node;
 use crate::refs::Refs;
 use crate::serve::server;
 use crate::shared::{Shared, Slots};
-use crate::{capacity, evict, manager, node, static_pods, upkeep};
+use crate::{capacity, evict, manager, node, plugins, static_pods, upkeep};
 use podplan::Pod;
 
 /// The kubelet of this node. Cheap to clone; it runs until `stop`, or until the last clone is gone.
@@ -64,9 +65,11 @@ impl Kubelet {
     ) -> Result<Kubelet> {
         let (pods, volatile) =
             (config.agent_directory.join("pods"), config.volatile_directory.clone());
-        rt::unblock(move || {
+        let (root, agent) = (config.root_directory.clone(), config.agent_directory.clone());
+        let devices = rt::unblock(move || -> Result<Devices> {
             rt::fs::create_dir_all(&pods, 0o750)?;
-            rt::fs::create_dir_all(&volatile, 0o750)
+            rt::fs::create_dir_all(&volatile, 0o750)?;
+            Ok(Devices::open(&root, &agent))
         })
         .await?;
         let (recorder, recording) = Recorder::start(client.clone(), &config.node_name);
@@ -89,6 +92,7 @@ impl Kubelet {
             recorder,
             refs,
             slots,
+            devices: Arc::new(devices),
             figures,
             admission: Mutex::default(),
         });
@@ -110,6 +114,7 @@ impl Kubelet {
         tasks.push(rt::spawn_named("pods at start", reconcile));
         tasks.push(rt::spawn_named("static pods", static_pods::run(Arc::clone(&shared))));
         tasks.push(rt::spawn_named("clock", node::follow_clock(Arc::clone(&node))));
+        tasks.push(rt::spawn_named("device plugins", plugins::run(Arc::clone(&shared))));
         tasks.push(rt::spawn_named("upkeep", upkeep::run(Arc::clone(&shared))));
         tasks.push(rt::spawn_named("eviction", evict::run(Arc::clone(&node))));
         tasks

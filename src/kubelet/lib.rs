@@ -10,6 +10,7 @@
 mod ask;
 mod capacity;
 mod config;
+mod devices;
 mod events;
 mod evict;
 mod figures;
@@ -21,6 +22,7 @@ mod make;
 mod manager;
 mod network;
 mod node;
+mod plugins;
 mod queries;
 mod refs;
 mod serve;

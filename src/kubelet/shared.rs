@@ -9,6 +9,7 @@ use runtime::{Id, Runtime};
 use stdx::OrdMap;
 
 use crate::config::Config;
+use crate::devices::Devices;
 use crate::events::Recorder;
 use crate::figures::Figures;
 use crate::images::Puller;
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     /// `Config::node_ips` as they are now.
     pub node_ips: Mutex<Vec<IpAddr>>,
     pub slots: Slots,
+    pub devices: Arc<Devices>,
     pub figures: Arc<Figures>,
     /// Held while a pod is found its place.
     pub admission: Mutex<()>,

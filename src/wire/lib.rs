@@ -25,6 +25,7 @@ pub mod oci;
 pub mod pem;
 pub mod percent;
 pub mod pkcs10;
+pub mod plugins;
 pub mod postgres;
 pub mod protobuf;
 pub mod quantity;

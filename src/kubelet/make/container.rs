@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use api::{Lens, Value};
-use runtime::{ContainerSpec, Labels, Mount, MountSource, Propagation, Resources, Seccomp};
+use runtime::{ContainerSpec, Device, Labels, Mount, MountSource, Propagation, Resources, Seccomp};
 use stdx::Sensitive;
 
 use super::security::{Confinement, ImageUser};
@@ -34,6 +34,9 @@ pub(crate) struct Prepared {
     pub image_user: ImageUser,
     pub environment: Vec<(String, Sensitive)>,
     pub mounts: Vec<Mount>,
+    pub devices: Vec<Device>,
+    /// Annotations of its devices' plugins.
+    pub annotations: Vec<(String, String)>,
     /// Where its exit is kept, if it must not run twice.
     pub exit_directory: Option<PathBuf>,
     /// Id of the container whose processes it shares.
@@ -90,7 +93,7 @@ pub(crate) fn container_spec(
         cwd: Some(container.str("workingDir").to_owned()).filter(|dir| !dir.is_empty()),
         read_only_root: confinement.read_only_root,
         mounts,
-        devices: Vec::new(),
+        devices: prepared.devices,
         user: security::user(pod, container, &prepared.image_user),
         umask: None,
         privileged: confinement.privileged,
@@ -115,22 +118,24 @@ pub(crate) fn container_spec(
         pid_target: prepared.pid_target,
         user_namespace: None,
         labels: labels(pod, Some(name)),
-        annotations: Labels::from([
-            (ANNOTATION_RESTARTS.to_owned(), prepared.attempt.to_string()),
-            (ANNOTATION_IMAGE.to_owned(), container.str("image").to_owned()),
-            (ANNOTATION_MESSAGE_PATH.to_owned(), message_path.to_owned()),
-            (
-                ANNOTATION_MESSAGE_POLICY.to_owned(),
-                container.str("terminationMessagePolicy").to_owned(),
-            ),
-            (
-                ANNOTATION_MESSAGE_FILE.to_owned(),
-                prepared.message_file.to_string_lossy().into_owned(),
-            ),
-        ])
-        .into_iter()
-        .chain(program.map(|word| (ANNOTATION_PROGRAM.to_owned(), word.to_owned())))
-        .collect(),
+        annotations: prepared
+            .annotations
+            .into_iter()
+            .chain([
+                (ANNOTATION_RESTARTS.to_owned(), prepared.attempt.to_string()),
+                (ANNOTATION_IMAGE.to_owned(), container.str("image").to_owned()),
+                (ANNOTATION_MESSAGE_PATH.to_owned(), message_path.to_owned()),
+                (
+                    ANNOTATION_MESSAGE_POLICY.to_owned(),
+                    container.str("terminationMessagePolicy").to_owned(),
+                ),
+                (
+                    ANNOTATION_MESSAGE_FILE.to_owned(),
+                    prepared.message_file.to_string_lossy().into_owned(),
+                ),
+            ])
+            .chain(program.map(|word| (ANNOTATION_PROGRAM.to_owned(), word.to_owned())))
+            .collect(),
         env: prepared.environment,
     }
 }
@@ -218,6 +223,8 @@ mod tests {
             image_user: ImageUser::default(),
             environment: vec![("A".into(), "1".into())],
             mounts: Vec::new(),
+            devices: Vec::new(),
+            annotations: vec![(ANNOTATION_RESTARTS.into(), "9".into())],
             exit_directory: None,
             pid_target: None,
             seccomp: Seccomp::Unconfined,
@@ -237,6 +244,10 @@ mod tests {
         assert_eq!(spec.log_path.as_deref(), Some(Path::new("c/2.log")));
         assert_eq!(spec.labels[LABEL_CONTAINER], "c");
         assert_eq!(spec.annotations[ANNOTATION_IMAGE], "i");
+        assert_eq!(
+            spec.annotations[ANNOTATION_RESTARTS], "2",
+            "a plugin's say no more than theirs"
+        );
         assert_eq!(spec.mounts.len(), 1);
         assert_eq!(spec.mounts[0].target, "/dev/termination-log");
         assert!(!spec.annotations.contains_key(ANNOTATION_PROGRAM));

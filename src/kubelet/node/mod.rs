@@ -123,14 +123,20 @@ impl Node {
         }
         addresses.push(json!({"type": "Hostname", "address": config.node_name}));
         let port = config.serving.as_ref().map_or(10250, |serving| serving.address.port());
+        let mut capacity = self.facts.capacity(config.pods_max);
+        let mut allocatable = self.facts.allocatable(
+            config.pods_max,
+            config.memory_reserved_bytes(self.facts.memory_bytes),
+            config.eviction_hard.disk.of(self.facts.disk_bytes),
+            config.reserved,
+        );
+        for (name, n, n_healthy) in self.shared.devices.amounts() {
+            capacity[&name] = n.to_string().into();
+            allocatable[&name] = n_healthy.to_string().into();
+        }
         json!({
-            "capacity": self.facts.capacity(config.pods_max),
-            "allocatable": self.facts.allocatable(
-                config.pods_max,
-                config.memory_reserved_bytes(self.facts.memory_bytes),
-                config.eviction_hard.disk.of(self.facts.disk_bytes),
-                config.reserved,
-            ),
+            "capacity": capacity,
+            "allocatable": allocatable,
             "addresses": addresses,
             "conditions": self.conditions(now, old),
             "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
@@ -334,6 +340,7 @@ pub(crate) async fn keep(node: Arc<Node>) {
     loop {
         let changed = node.changed.listen();
         let network = node.shared.network.changed();
+        let devices = node.shared.devices.changed.listen();
         match node.write().await {
             Ok(object) => {
                 failures = 0;
@@ -349,7 +356,7 @@ pub(crate) async fn keep(node: Arc<Node>) {
             }
         }
         rt::future::or(
-            rt::future::or(changed, network),
+            rt::future::or(rt::future::or(changed, devices), network),
             rt::sleep(node.shared.config.status_report_every),
         )
         .await;

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use super::Worker;
 use crate::make::security;
-use crate::{capacity, node};
+use crate::{capacity, devices, node};
 use podplan::{Admission, Told, admit, terminating};
 
 impl Worker {
@@ -23,6 +23,17 @@ impl Worker {
             // The view of the node may be behind what the scheduler saw.
             node::look_up(&self.shared).await;
             admission = self.find_place();
+        }
+        if admission == Admission::Taken {
+            let (uid, tree) = (self.slot.uid.clone(), self.pod.object.tree());
+            let shared = &self.shared;
+            let is_live =
+                |uid: &str| shared.slots.get(uid).is_some_and(|slot| !slot.snapshot().released);
+            if let Err(why) = devices::allocate(&shared.devices, &uid, &tree, is_live).await {
+                let message =
+                    format!("Pod was rejected: Allocate failed due to {why}, which is unexpected");
+                admission = Admission::Refused(Told::new("UnexpectedAdmissionError", message));
+            }
         }
         self.admitted = !matches!(admission, Admission::Waits(_));
         let held = std::mem::replace(&mut self.state.held, !self.admitted);

@@ -266,16 +266,25 @@ impl Start {
         }
         let services: Vec<Value> = self.services();
         let services = env::service_variables(&services, &self.pod.namespace, links);
-        let environment = env::environment(tree, spec, &sources, &services, &context)?;
+        let added = self.shared.devices.start(&self.slot.uid, &self.container.name).await?;
+        // The container's own words go over those of its devices.
+        let of_devices = added.environment.into_iter().map(|(name, it)| (name, it.into()));
+        let own = env::environment(tree, spec, &sources, &services, &context)?;
+        let environment: Vec<(String, Sensitive)> = of_devices.chain(own).collect();
         let directory = self.shared.config.pod_directory(&self.slot.uid);
         let message_file = directory
             .join("containers")
             .join(&self.container.name)
             .join(format!("{:08x}", rt::random_u64() >> 32));
-        let mounts = self
+        let mut mounts = self
             .mounts(tree, spec, snapshot, &environment, confinement.privileged, &message_file)
             .await?;
+        mounts.extend(
+            added.mounts.iter().map(|(from, to, read_only)| bind(from.as_ref(), to, *read_only)),
+        );
         Ok(Prepared {
+            devices: added.devices,
+            annotations: added.annotations,
             attempt: self.attempt,
             image_id,
             image_user,
