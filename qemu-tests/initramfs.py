@@ -32,6 +32,14 @@ def tools():
     return dict(entry.split("=", 1) for entry in said.stdout.decode().split("\0") if "=" in entry)
 
 
+def binary(arch):
+    """The program of an architecture: what BIN_ARCH names, or what `make cross` made."""
+    path = pathlib.Path(os.environ.get(f"BIN_{arch.upper()}") or pathlib.Path(__file__).resolve().parents[1] / f"dist/k3rs-{arch}")
+    if not path.exists():
+        sys.exit(f"qemu-tests: no {path} (make cross TARGET={arch}, or BIN_{arch.upper()}=FILE)")
+    return path
+
+
 def canonical(name):
     return pathlib.PurePath(name).name.split(".ko")[0].replace("-", "_")
 

@@ -120,16 +120,25 @@ class Machine:
         self.console.join()
 
     def power_button(self):
+        self.order({"execute": "system_powerdown"})
+
+    def plug(self, is_in):
+        """The network cable."""
+        self.order({"execute": "set_link", "arguments": {"name": "n0", "up": is_in}})
+
+    def order(self, what):
+        """Tells QEMU something."""
         with socket.socket(socket.AF_UNIX) as qmp:
             qmp.settimeout(10)
             qmp.connect(f"{self.dir}/qmp")
             lines = qmp.makefile("rw")
             lines.readline()
-            for order in ("qmp_capabilities", "system_powerdown"):
-                lines.write(json.dumps({"execute": order}) + "\n")
+            for order in ({"execute": "qmp_capabilities"}, what):
+                lines.write(json.dumps(order) + "\n")
                 lines.flush()
-                while "return" not in json.loads(lines.readline() or '{"return": 0}'):
-                    pass
+                while "return" not in (answer := json.loads(lines.readline() or '{"return": 0}')):
+                    if "error" in answer:
+                        raise Failure(f"QEMU: {order}: {answer['error']}")
 
     def close(self, keep_in=None):
         """Ends QEMU and takes everything away, the console's log excepted if somebody wants it."""

@@ -64,7 +64,7 @@ class Run:
 
     def __init__(self, scenario, arch, memory_mib, image, stay_s=None):
         self.scenario, self.arch, self.memory_mib = scenario, arch, memory_mib
-        self.figures, self.pods, self.notes = {}, None, []
+        self.figures, self.pods, self.notes, self.image = {}, None, [], image
         self.steps = [step | {"seconds": stay_s} if stay_s and step["do"] == "stays_up" else step for step in scenario.steps]
         self.result = "ok"
         words = scenario.words + ([DATA_WORD] if any(disk.get("label") == "k3rs-data" for disk in scenario.disks) else [])
@@ -118,13 +118,6 @@ def table(runs):
             say("|" + "|".join("-" * (width + 2) for width in widths) + "|")
 
 
-def binary(arch):
-    path = pathlib.Path(os.environ.get(f"BIN_{arch.upper()}") or ROOT / f"dist/k3rs-{arch}")
-    if not path.exists():
-        sys.exit(f"qemu-tests: no {path} (make cross TARGET={arch}, or BIN_{arch.upper()}=FILE)")
-    return path
-
-
 def say(text):
     print(text, flush=True)
 
@@ -139,8 +132,8 @@ class Images:
         key = arch, hostile
         if key not in self.made:
             self.made[key] = self.directory / f"{arch}{'-hostile' if hostile else ''}.cpio"
-            size, n_modules = initramfs.build(arch, binary(arch), self.made[key], more=escapes.archives() if hostile else None)
-            say(f"{arch}: initramfs {size / (1 << 20):.1f} MiB, binary {binary(arch).stat().st_size / (1 << 20):.1f} MiB, {n_modules} modules")
+            size, n_modules = initramfs.build(arch, initramfs.binary(arch), self.made[key], more=escapes.archives() if hostile else None)
+            say(f"{arch}: initramfs {size / (1 << 20):.1f} MiB, binary {initramfs.binary(arch).stat().st_size / (1 << 20):.1f} MiB, {n_modules} modules")
         return self.made[key]
 
 

@@ -16,6 +16,7 @@ import time
 import urllib.request
 
 import escapes
+import initramfs
 from machine import NODE_PORT, SLOW, Failure, shown, until
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -73,6 +74,26 @@ def disk_is_clean(run, disk=0):
     found = run.machine.disks[disk].check()
     if found:
         raise Failure(f"e2fsck finds something to repair:\n{found}")
+
+
+@verb
+def next_image(run, version):
+    """What the machine boots from its next start on: the same program as another version, `k3rsN` at the end of its name, or (0) the first one."""
+    if version == 0:
+        run.machine.initramfs = run.image
+        return
+    program = initramfs.binary(run.arch).read_bytes()
+    own = re.search(rb"v1\.\d+\.\d+\+k3rs\d", program)[0]
+    changed, out = run.machine.dir / "program", run.machine.dir / "initramfs"
+    changed.write_bytes(program.replace(own, own[:-1] + str(version).encode()))
+    initramfs.build(run.arch, changed, out)
+    changed.unlink()
+    run.machine.initramfs = out
+
+
+@verb
+def cable(run, plugged):
+    run.machine.plug(plugged)
 
 
 @verb

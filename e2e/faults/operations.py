@@ -168,6 +168,9 @@ def test_rollback_brings_back_the_version_before_and_its_data(cluster):
         done = k3rs(cluster, "rollback", *data)
         assert done.returncode == 1 and "another k3rs runs on" in done.stderr, done
         cluster.stop()
+        # What is kept of the data would be lost.
+        done = k3rs(cluster, "rollback", "--binary", str(program), *data)
+        assert done.returncode == 1 and f"is this version, {OTHER.decode()}" in done.stderr, done
         done = k3rs(cluster, "rollback", *data)
         assert done.returncode == 0 and f"{program} is k3rs {VERSION.decode()} now" in done.stdout, done
         cluster.start()

@@ -23,6 +23,7 @@ mod program;
 mod root;
 mod shell;
 mod shutdown;
+mod stopped;
 mod supervise;
 mod words;
 
@@ -40,7 +41,10 @@ use sys::process;
 
 use input::Buttons;
 use network::Network;
+use stopped::Hold;
 use supervise::{Kept, Supervisor};
+
+pub use stopped::STOPPED_FILE;
 use words::Words;
 
 /// What we keep while the machine is up.
@@ -264,6 +268,7 @@ fn set_up(words: Words, program: PathBuf, signals: OwnedFd, built: Wall) -> Supe
         events: Netlink::subscribe(Family::Uevent, 1).ok(),
         has_modules: load::directory().is_some(),
         server: Kept::new("k3rs server"),
+        hold: Hold::new(Path::new(STOPPED_FILE)),
         shell: Kept::new("The console's shell"),
         set: PollSet::default(),
         began: now,
@@ -324,6 +329,7 @@ fn run_container(args: &[String], env: Vec<(String, String)>, signals: OwnedFd) 
         events: None,
         has_modules: false,
         server: Kept::new("k3rs server"),
+        hold: Hold::new(Path::new(STOPPED_FILE)),
         shell: Kept::new("shell"),
         set: PollSet::default(),
         began: now,

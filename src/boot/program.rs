@@ -21,6 +21,9 @@ const MEMORY_LARGE_BYTES: u64 = 512 << 20;
 /// What must be free on the data partition beside the copy.
 const SPACE_MIN_BYTES: u64 = 32 << 20;
 
+/// The program of the version before, where `k3rs rollback` looks for it.
+const PREVIOUS: &str = "k3rs.previous";
+
 /// Where a root file system may have this program.
 const CANDIDATES: [&str; 6] =
     ["/usr/local/bin/k3rs", "/usr/bin/k3rs", "/bin/k3rs", "/sbin/k3rs", "/sbin/init", "/init"];
@@ -157,14 +160,27 @@ fn copy_to_data() -> Result<PathBuf> {
         return Ok(path);
     }
     let what = || format!("copy the program to {}", path.display());
-    // What a power cut left of an earlier copy, and the program of an earlier version.
-    rt::fs::remove_dir_all(&directory).context(what)?;
+    rt::fs::create_dir_all(&directory, 0o755).context(what)?;
+    // An earlier version is kept for `k3rs rollback`; what a power cut left of a copy is not.
+    let previous = directory.join(PREVIOUS);
+    if works(&path) {
+        rt::fs::rename(&path, &previous).context(what)?;
+    }
+    let leftovers = rt::fs::list_dir(&directory).context(what)?;
+    for leftover in leftovers.iter().filter(|path| **path != previous) {
+        rt::fs::remove_file(leftover).context(what)?;
+    }
     let size = rt::fs::metadata(RUNNING).context(what)?.len();
-    let space = sys::space::of(DATA_DIR).context(what)?;
-    if space.free_bytes < size + SPACE_MIN_BYTES {
+    let is_short = || -> Result<bool> {
+        let space = sys::space::of(DATA_DIR).context(what)?;
+        Ok(space.free_bytes < size + SPACE_MIN_BYTES)
+    };
+    if is_short()? {
+        rt::fs::remove_file(&previous).context(what)?;
+    }
+    if is_short()? {
         return Err(stdx::Error::new("the data partition is too full")).context(what);
     }
-    rt::fs::create_dir_all(&directory, 0o755).context(what)?;
     rt::fs::copy_atomic(RUNNING, &path, 0o755).context(what)?;
     Ok(path)
 }

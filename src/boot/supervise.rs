@@ -9,12 +9,13 @@ use stdx::time::Mono;
 use sys::kernel::End;
 use sys::netlink::Netlink;
 use sys::poll::{POLLIN, PollSet};
-use sys::process::{self, Ended, SIGCHLD, SIGINT, SIGPWR, SIGTERM, SIGUSR1, SIGUSR2};
+use sys::process::{self, SIGCHLD, SIGINT, SIGPWR, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::child::{self, Program};
 use crate::input::Buttons;
 use crate::network::{Network, Waits};
 use crate::shell;
+use crate::stopped::{Hold, STOPPED_FILE};
 
 /// All that we act on; the others stay blocked.
 pub(crate) const SIGNALS: [i32; 6] = [SIGCHLD, SIGTERM, SIGINT, SIGPWR, SIGUSR1, SIGUSR2];
@@ -51,7 +52,8 @@ impl Kept {
         self.pid.is_none() && now >= self.next
     }
 
-    fn ended(&mut self, ended: Ended, now: Mono) {
+    /// How long it waits until it is started again.
+    fn ended(&mut self, now: Mono) -> Duration {
         self.pid = None;
         self.failures = match now.since(self.started) >= SETTLED {
             true => 1,
@@ -59,7 +61,7 @@ impl Kept {
         };
         let wait = RESTART.delay(self.failures);
         self.next = now + wait;
-        log::warn!("{} ended ({ended:?}); starting it again in {} s", self.name, wait.as_secs());
+        wait
     }
 
     fn failed(&mut self, now: Mono) {
@@ -88,6 +90,7 @@ pub(crate) struct Supervisor {
     pub(crate) events: Option<Netlink>,
     pub(crate) has_modules: bool,
     pub(crate) server: Kept,
+    pub(crate) hold: Hold,
     pub(crate) shell: Kept,
     pub(crate) set: PollSet,
     pub(crate) began: Mono,
@@ -106,6 +109,7 @@ impl Supervisor {
             network.add_to(&mut self.set);
         }
         self.buttons.add_to(&mut self.set);
+        self.hold.add_to(&mut self.set);
         let timeout = self.deadline(now).map(|deadline| deadline.since(now));
         if let Err(error) = self.set.wait(timeout) {
             log::error!("wait for events: {error}");
@@ -119,6 +123,9 @@ impl Supervisor {
                 network.look_for_cards();
                 self.cards_next = now + CARDS_AGAIN;
             }
+        }
+        if let Some(is_held) = self.hold.changed(&self.set) {
+            self.hold_server(is_held);
         }
         if events.is_some_and(|place| self.set.ready(place) != 0) {
             self.read_events();
@@ -140,7 +147,7 @@ impl Supervisor {
 
     fn deadline(&self, now: Mono) -> Option<Mono> {
         let mut deadlines = Vec::with_capacity(5);
-        if self.server.pid.is_none() {
+        if self.server.pid.is_none() && !self.hold.is_held() {
             deadlines.push(self.server.next);
             deadlines.extend(self.address_wait_end().filter(|end| now < *end));
         }
@@ -171,7 +178,8 @@ impl Supervisor {
 
     fn start_due(&mut self, now: Mono) {
         let wait_end = self.address_wait_end();
-        if self.server.is_due(now) && wait_end.is_none_or(|end| now >= end) {
+        if !self.hold.is_held() && self.server.is_due(now) && wait_end.is_none_or(|end| now >= end)
+        {
             if wait_end.is_some() {
                 log::warn!("Starting the server before this machine has an address");
             }
@@ -216,6 +224,20 @@ impl Supervisor {
                 }
                 (false, _) => self.shell.next = now + SHELL_AGAIN,
             }
+        }
+    }
+
+    fn hold_server(&mut self, is_held: bool) {
+        if !is_held {
+            log::info!("{STOPPED_FILE} is gone: the server starts");
+            self.server = Kept { pid: self.server.pid, ..Kept::new(self.server.name) };
+            return;
+        }
+        log::info!("{STOPPED_FILE} is there: the server is stopped until it is gone");
+        if let Some(pid) = self.server.pid
+            && let Err(error) = process::kill(pid, SIGTERM)
+        {
+            log::warn!("stop the server: {error}");
         }
     }
 
@@ -268,9 +290,16 @@ impl Supervisor {
 
     fn reap(&mut self, now: Mono) {
         while let Ok(Some((pid, ended))) = process::reap_any() {
-            for kept in [&mut self.server, &mut self.shell] {
-                if kept.pid == Some(pid) {
-                    kept.ended(ended, now);
+            for (kept, is_held) in
+                [(&mut self.server, self.hold.is_held()), (&mut self.shell, false)]
+            {
+                if kept.pid != Some(pid) {
+                    continue;
+                }
+                let (wait, name) = (kept.ended(now).as_secs(), kept.name);
+                match is_held {
+                    true => log::info!("{name} ended ({ended:?})"),
+                    false => log::warn!("{name} ended ({ended:?}); starting it again in {wait} s"),
                 }
             }
         }
@@ -398,7 +427,7 @@ mod tests {
         let mut now = at(100);
         for _ in 0..8 {
             (kept.pid, kept.started) = (Some(7), now);
-            kept.ended(Ended::Code(1), now);
+            kept.ended(now);
             waits.push(kept.next.since(now).as_secs());
             assert!(!kept.is_due(now) && kept.is_due(kept.next));
             now = kept.next;
@@ -406,7 +435,7 @@ mod tests {
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
         (kept.pid, kept.started) = (Some(7), now);
         now = now + Duration::from_secs(61);
-        kept.ended(Ended::Signal(9), now);
+        kept.ended(now);
         assert_eq!(kept.next.since(now).as_secs(), 1, "it had been well for a while");
     }
 

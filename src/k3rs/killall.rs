@@ -16,7 +16,8 @@ use crate::{holder, prepare};
 const USAGE: &str = "USAGE: k3rs killall [--data-dir DIR] [flags of k3rs server that name paths]\n\n\
     Ends k3rs server or agent and all pods; removes their mounts, cgroups, interfaces, the nft table inet k3rs and\n\
     /run/k3s. Data, images and configuration stay: the next start brings everything back. A service that would start k3rs\n\
-    again has to be stopped first (k3s-killall.sh does both).\n";
+    again has to be stopped first (k3s-killall.sh does both). Where k3rs is the machine's first process, /run/k3s.stopped\n\
+    keeps it stopped until that file is removed, or the machine starts anew.\n";
 
 pub(crate) fn command(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| matches!(arg.as_str(), "--help" | "-h" | "help")) {
@@ -40,6 +41,11 @@ async fn run(config: Config) -> Result<String> {
         return Ok(format!("nothing of k3rs is in {}\n", config.data_dir.display()));
     }
     let mut said = String::new();
+    if boot::is_running() {
+        // As k3s-killall.sh does where another init would start the server again.
+        rt::fs::write(boot::STOPPED_FILE, b"", 0o644)?;
+        said += &format!("{} keeps k3rs stopped until it is removed\n", boot::STOPPED_FILE);
+    }
     for lock in [paths.data().join(".lock"), config.run_dir.join(".lock")] {
         if let Some(pid) = holder::end(&lock).await? {
             said += &format!("ended k3rs, process {pid}\n");

@@ -78,6 +78,10 @@ async fn run(asked: &Asked, config: &Config) -> Result<String> {
         )));
     }
     let version = version_of(&before).await?;
+    if version == VERSION {
+        // What is kept of its data would be lost: it lies where this version's would be put.
+        return Err(Error::new(format!("{} is this version, {VERSION}", before.display())));
+    }
     let paths = Paths::new(&config.data_dir);
     let _lock = match config.data_dir.exists() {
         true => Some(prepare::lock(&paths)?),
