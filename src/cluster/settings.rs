@@ -27,6 +27,8 @@ pub struct Settings {
     pub flannel_ipv6_masq: bool,
     /// What servers reach through the tunnels of agents: `agent`, `disabled`, ...
     pub egress_selector_mode: String,
+    /// Another cloud controller than k3s's says what nodes are.
+    pub external_cloud: bool,
     /// Nodes act on NetworkPolicies.
     pub network_policies: bool,
     /// What servers encrypt Secrets with; empty if they do not.
@@ -51,8 +53,9 @@ impl Settings {
             "ServiceNodePortRange": {"Base": from, "Size": u32::from(to) - u32::from(from) + 1},
             "FlannelBackend": self.flannel_backend, "FlannelExternalIP": self.flannel_external_ip,
             "FlannelIPv6Masq": self.flannel_ipv6_masq,
-            // What agents of k3s would run themselves, and this server does not ask them to.
-            "DisableCCM": true, "DisableHelmController": true, "DisableServiceLB": true,
+            // What agents of k3s would run themselves or wait for, and this server does not ask them to. Ours are told
+            // in a field of their own.
+            "ExternalCloud": self.external_cloud, "DisableCCM": true, "DisableHelmController": true, "DisableServiceLB": true,
             "DisableNPC": !self.network_policies, "EgressSelectorMode": self.egress_selector_mode,
             "EncryptSecrets": !self.encryption.is_empty(), "EncryptProvider": self.encryption,
             "HTTPSPort": self.https_port, "SupervisorPort": self.https_port,
@@ -96,6 +99,14 @@ impl Settings {
             flannel_external_ip: tree.flag("FlannelExternalIP"),
             flannel_ipv6_masq: tree.flag("FlannelIPv6Masq"),
             egress_selector_mode: tree.str("EgressSelectorMode").to_owned(),
+            external_cloud: match tree.get("ExternalCloud") {
+                Some(external) => external.as_bool() == Some(true),
+                // A server of k3s. Ours of before said all three, whatever was the case.
+                None => {
+                    let all = ["DisableHelmController", "DisableServiceLB"];
+                    tree.flag("DisableCCM") && !all.iter().all(|flag| tree.flag(flag))
+                }
+            },
             network_policies: !tree.flag("DisableNPC"),
             encryption: match tree.flag("EncryptSecrets") {
                 true if tree.str("EncryptProvider").is_empty() => "aescbc".to_owned(),
@@ -123,6 +134,7 @@ impl Settings {
             ("flannel-external-ip", self.flannel_external_ip != other.flannel_external_ip),
             ("flannel-ipv6-masq", self.flannel_ipv6_masq != other.flannel_ipv6_masq),
             ("egress-selector-mode", self.egress_selector_mode != other.egress_selector_mode),
+            ("disable-cloud-controller", self.external_cloud != other.external_cloud),
             ("disable-network-policy", self.network_policies != other.network_policies),
             ("secrets-encryption", self.encryption != other.encryption),
         ];
@@ -188,6 +200,7 @@ mod tests {
             flannel_external_ip: true,
             flannel_ipv6_masq: true,
             egress_selector_mode: "agent".into(),
+            external_cloud: false,
             network_policies: true,
             encryption: String::new(),
             https_port: 6443,
@@ -215,6 +228,11 @@ mod tests {
         ] {
             assert!(Settings::from_json(&text.replace(from, to)).is_err(), "{from} {to}");
         }
+        // Servers of k3s.
+        let theirs = text.replace("ExternalCloud", "x");
+        assert!(!Settings::from_json(&theirs).unwrap().external_cloud, "ours of before");
+        let theirs = theirs.replace(r#""DisableServiceLB":true"#, r#""DisableServiceLB":false"#);
+        assert!(Settings::from_json(&theirs).unwrap().external_cloud);
         // Servers of before dual stack.
         let old = text.replace("ClusterIPRanges", "x").replace("ClusterDNSs", "y");
         assert_eq!(Settings::from_json(&old).unwrap(), settings());

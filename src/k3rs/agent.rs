@@ -181,6 +181,7 @@ fn apply(config: &mut Config, settings: &Settings) -> Result<()> {
     config.open = Open { bind_address: config.open.bind_address, ..Open::NOTHING };
     families::settle(config, &[]);
     config.egress = Mode::parse(&settings.egress_selector_mode)?;
+    config.disable_cloud_controller = settings.external_cloud;
     config.disable_network_policy = !settings.network_policies;
     config.flannel_backend = crate::values::backend(&settings.flannel_backend)?;
     if settings.flannel_external_ip {

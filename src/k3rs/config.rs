@@ -70,6 +70,7 @@ pub(crate) struct Config {
     pub(crate) disable: Vec<String>,
     pub(crate) disable_scheduler: bool,
     pub(crate) disable_agent: bool,
+    pub(crate) disable_cloud_controller: bool,
     pub(crate) disable_network_policy: bool,
     pub(crate) disable_helm_controller: bool,
     pub(crate) disable_controller_manager: bool,

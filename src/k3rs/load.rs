@@ -252,7 +252,7 @@ struct ServerArgs {
     /// disable the scheduler
     #[argh(option)]
     disable_scheduler: Option<bool>,
-    /// disable the cloud controller (it is not in this version)
+    /// leave what a cloud would say of nodes to another cloud controller (ServiceLB runs on: --disable servicelb)
     #[argh(option)]
     disable_cloud_controller: Option<bool>,
     /// do not act on NetworkPolicies
@@ -412,6 +412,7 @@ impl Config {
             disable: args.disable,
             disable_scheduler: args.disable_scheduler.unwrap_or(false),
             disable_agent: args.disable_agent.unwrap_or(false),
+            disable_cloud_controller: args.disable_cloud_controller.unwrap_or(false),
             disable_network_policy: args.disable_network_policy.unwrap_or(false),
             disable_helm_controller: args.disable_helm_controller.unwrap_or(false),
             disable_controller_manager: args.disable_controller_manager.unwrap_or(false),

@@ -103,6 +103,7 @@ pub(crate) fn settings(machine: &Machine) -> Settings {
         flannel_external_ip: config.flannel_external_ip,
         flannel_ipv6_masq: config.flannel_ipv6_masq,
         egress_selector_mode: config.egress.name().to_owned(),
+        external_cloud: config.disable_cloud_controller,
         network_policies: !config.disable_network_policy,
         encryption: config.secrets_provider.clone().unwrap_or_default(),
         https_port: config.https_port,

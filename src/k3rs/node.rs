@@ -252,6 +252,10 @@ pub(crate) fn kubelet_config(machine: &Machine) -> Result<kubelet::Config> {
     told.volatile_directory = config.run_dir.join("kubelet");
     told.log_directory = config.log_dir.clone();
     told.root_directory = config.kubelet_dir.clone();
+    if config.disable_cloud_controller {
+        told.provider_id.clear();
+        told.external_cloud = true;
+    }
     config.components.kubelet.apply(&mut told)?;
     Ok(told)
 }

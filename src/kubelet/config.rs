@@ -117,6 +117,10 @@ pub struct Config {
     pub protects_kernel: bool,
     /// The Node is made where there is none.
     pub registers: bool,
+    /// `spec.providerID` of a Node that is made; "" for none.
+    pub provider_id: String,
+    /// A program of the cloud's says the Node's addresses, and that it may be used (`cloud-provider=external`).
+    pub external_cloud: bool,
     /// Pods' pid limit; 0 is none.
     pub pod_pids_max: i64,
 }
@@ -165,6 +169,8 @@ impl Config {
             seccomp_default: false,
             protects_kernel: false,
             registers: true,
+            provider_id: format!("k3s://{node_name}"),
+            external_cloud: false,
             pod_pids_max: 0,
             agent_directory,
         }

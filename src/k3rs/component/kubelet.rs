@@ -18,6 +18,8 @@ use super::{Args, Component, bool_of, gates};
 pub(crate) struct KubeletArgs {
     fields: Vec<(String, Value)>,
     labels: Vec<(String, String)>,
+    /// `cloud-provider=external`
+    external_cloud: bool,
 }
 
 /// Flags that say what a field does and that are honoured.
@@ -47,6 +49,7 @@ healthz-bind-address healthzBindAddress
 pod-manifest-path staticPodPath
 register-with-taints registerWithTaints
 register-node registerNode
+provider-id providerID
 seccomp-default seccompDefault
 protect-kernel-defaults protectKernelDefaults
 fail-swap-on failSwapOn";
@@ -81,6 +84,15 @@ impl KubeletArgs {
                 .context(|| format!("kubelet: --node-labels {label:?}"))?;
             let (key, value) = label.split_once('=').unwrap_or((&label, ""));
             read.labels.push((key.to_owned(), value.to_owned()));
+        }
+        match args.text("cloud-provider").as_deref() {
+            None | Some("") => {}
+            Some("external") => read.external_cloud = true,
+            Some(other) => {
+                return Err(Error::new(format!(
+                    "kubelet: unknown cloud provider {other:?}: there is \"external\" only"
+                )));
+            }
         }
         // Whether they mean anything is found on a configuration of nobody's.
         let mut nobody = Config::new("", "", "");
@@ -200,6 +212,8 @@ impl KubeletArgs {
         let most = most.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
         config.pulls_max = if serial == Some(true) { Some(1) } else { most };
         config.labels.extend(self.labels.iter().cloned());
+        // With k3s's own cloud controller, which is then what is meant, nothing is left to wait for.
+        config.external_cloud &= self.external_cloud;
         Ok(ignored)
     }
 }
@@ -363,6 +377,7 @@ fn scalar(config: &mut Config, name: &str, value: &Value) -> Result<bool> {
         }
         "registerNode" => config.registers = value.as_bool() != Some(false),
         "protectKernelDefaults" => config.protects_kernel = value.as_bool() == Some(true),
+        "providerID" => text.clone_into(&mut config.provider_id),
         "seccompDefault" => config.seccomp_default = value.as_bool() == Some(true),
         "failSwapOn" => {
             if value.as_bool() == Some(true) && swaps() {
@@ -535,11 +550,19 @@ mod tests {
         assert_eq!(config.cluster_dns, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
         assert!(config.seccomp_default && config.registers);
         assert_eq!(idle, "--kubelet-arg: oom-score-adj");
+        assert_eq!(config.provider_id, "k3s://n");
+        let (config, idle) = read("cloud-provider=external provider-id=cloud://7").unwrap();
+        assert_eq!((&*config.provider_id, &*idle), ("cloud://7", ""));
+        assert!(!config.external_cloud, "it is for the server to say that there is no other");
     }
 
     #[test]
     fn wrong_values_are_told_in_upstreams_words() {
         for (args, words) in [
+            (
+                "cloud-provider=aws",
+                "kubelet: unknown cloud provider \"aws\": there is \"external\" only",
+            ),
             (
                 "max-pods=-1",
                 "kubelet: invalid configuration: maxPods (--max-pods) -1 must not be a negative number",

@@ -259,6 +259,10 @@ impl Node {
             client.patch(&kinds::NODE, "", name, "", PatchType::Merge, patch).await?;
         }
         let mut status = self.status(rt::now().wall, tree.at("status"));
+        // What the cloud said of addresses is not ours to say again.
+        if self.shared.config.external_cloud && !tree.list("status.addresses").is_empty() {
+            status.remove("addresses");
+        }
         // Conditions of others (NetworkUnavailable) stay.
         let ours = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"];
         let foreign = tree.list("status.conditions").iter();

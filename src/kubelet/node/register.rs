@@ -174,7 +174,7 @@ pub(super) fn registration(
     for (key, value) in &config.annotations {
         annotations.insert(key.clone(), value.clone().into());
     }
-    let taints: Vec<Value> = config
+    let mut taints: Vec<Value> = config
         .taints
         .iter()
         .map(|taint| {
@@ -185,7 +185,16 @@ pub(super) fn registration(
             tree
         })
         .collect();
-    let mut spec = json!({"providerID": format!("k3s://{}", config.node_name)});
+    if config.external_cloud {
+        taints.push(json!({
+            "key": "node.cloudprovider.kubernetes.io/uninitialized", "value": "true",
+            "effect": "NoSchedule",
+        }));
+    }
+    let mut spec = json!({});
+    if !config.provider_id.is_empty() {
+        spec.set("providerID", config.provider_id.as_str());
+    }
     if !taints.is_empty() {
         spec.set("taints", taints);
     }

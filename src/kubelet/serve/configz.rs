@@ -56,6 +56,7 @@ pub(super) fn tree(config: &Config, memory_total: u64) -> Value {
         "seccompDefault": config.seccomp_default,
         "protectKernelDefaults": config.protects_kernel,
         "registerNode": config.registers,
+        "providerID": config.provider_id,
     });
     if let Some(serving) = &config.serving {
         kubelet["port"] = serving.address.port().into();
