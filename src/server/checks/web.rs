@@ -156,6 +156,10 @@ fn patches_say_what_they_are() {
             ("application/merge-patch+json", "?force=true", "{}", 422),
             ("application/merge-patch+json", "", r#"{"metadata":{"resourceVersion":"1"}}"#, 409),
             ("application/merge-patch+json", "", r#"{"metadata":{"uid":"1"}}"#, 409),
+            ("application/merge-patch+json", "", r#"{"kind":"Other"}"#, 422),
+            ("application/merge-patch+json", "", r#"{"apiVersion":"v9"}"#, 422),
+            ("application/merge-patch+json", "", r#"{"kind":null}"#, 200),
+            ("application/strategic-merge-patch+json", "", r#"{"kind":"Other"}"#, 200),
         ] {
             let request = Request::new(Method::Patch, format!("{path}{query}"))
                 .header("authorization", "Bearer admin")

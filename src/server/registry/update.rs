@@ -253,6 +253,11 @@ fn patched(
     if !tree.is_object() {
         return Err(Status::bad_request("the patch leaves no object"));
     }
+    // What a strategic merge or an apply makes is read as the kind that is asked for, the others by what they say.
+    if form.kind.is_built_in() && matches!(patch_type, PatchType::Json | PatchType::Merge) {
+        let types = codec::check_types(form, tree.str("apiVersion"), tree.str("kind"));
+        types.map_err(|status| ill_typed(form, patch_type, patch, old, tree.clone(), &status))?;
+    }
     let validation = match request.field_validation.as_str() {
         "Strict" => FieldValidation::Strict,
         "Ignore" => FieldValidation::Ignore,
