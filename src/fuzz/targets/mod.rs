@@ -3,6 +3,7 @@
 mod api;
 mod charts;
 mod front;
+mod network;
 mod requests;
 mod wire;
 
@@ -43,6 +44,12 @@ pub const ALL: &[Target] = &[
     Target::new("cri", wire::runtime, wire::runtime_seeds),
     Target::new("databases", wire::databases, wire::databases_seeds),
     Target::new("layer", wire::layer, wire::layer_seeds),
+    Target::new("tunnel", network::tunnel, network::tunnel_seeds),
+    Target::new("registry", network::registry, network::registry_seeds),
+    Target {
+        words: network::RULE_WORDS,
+        ..Target::new("rule", network::rule, network::rule_seeds)
+    },
     Target::new("texts", api::texts, api::texts_seeds),
     Target::new("certificate", api::certificate, api::certificate_seeds),
     Target::new("protobuf", api::protobuf, api::protobuf_seeds),
