@@ -1,6 +1,7 @@
 //! Codecs: one file, one wire format; parse, emit, limits and tests, no I/O.
 
 pub mod base64;
+pub mod client_hello;
 pub mod conntrack;
 pub mod cri;
 pub mod decompress;
@@ -28,6 +29,7 @@ pub mod pkcs10;
 pub mod plugins;
 pub mod postgres;
 pub mod protobuf;
+pub mod proxy_protocol;
 pub mod quantity;
 pub mod remotedialer;
 pub mod rtnetlink;

@@ -35,6 +35,7 @@ pub const ALL: &[Target] = &[
     Target::new("spdy", wire::spdy, wire::spdy_seeds),
     Target::new("dns", wire::dns, wire::dns_seeds),
     Target::new("dhcp", wire::dhcp, wire::dhcp_seeds),
+    Target::new("beginnings", wire::beginnings, wire::beginnings_seeds),
     Target::new("template", charts::template, charts::template_seeds),
     Target::new("chart", charts::chart, charts::chart_seeds),
     Target::new("versions", charts::versions, charts::versions_seeds),

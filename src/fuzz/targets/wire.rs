@@ -6,7 +6,10 @@ use ::wire::dns::{Foreign, Name, Query, kind};
 use ::wire::etcd::{self, Message};
 use ::wire::headers::Headers;
 use ::wire::http1::{self, BodyDecoder, Decoded, Framing};
-use ::wire::{cri, decompress, dhcp, hpack, http2 as h2, mysql, postgres, spdy as framing, tar};
+use ::wire::{
+    client_hello, cri, decompress, dhcp, hpack, http2 as h2, mysql, postgres, proxy_protocol,
+    spdy as framing, tar,
+};
 
 use super::texts;
 
@@ -177,6 +180,27 @@ pub(super) fn dns_seeds() -> Vec<Vec<u8>> {
 
 pub(super) fn dhcp(bytes: &[u8]) {
     let _ = dhcp::Reply::parse(bytes);
+}
+
+/// What an ingress looks at before anything is spoken: what is whole stays what it is, whatever follows.
+pub(super) fn beginnings(bytes: &[u8]) {
+    let more = [bytes, b"x"].concat();
+    if let seen @ client_hello::Seen::Hello(_) = client_hello::look(bytes) {
+        assert_eq!(client_hello::look(&more), seen);
+    }
+    if let seen @ proxy_protocol::Seen::Header { n_bytes, .. } = proxy_protocol::look(bytes) {
+        assert!(n_bytes <= bytes.len() && proxy_protocol::look(&more) == seen);
+    }
+}
+
+pub(super) fn beginnings_seeds() -> Vec<Vec<u8>> {
+    let addresses = ("192.0.2.7:4711".parse(), "[2001:db8::1]:443".parse());
+    let (Ok(from), Ok(to)) = addresses else { return Vec::new() };
+    let name = b"\0\0\0\x0d\0\x0b\0\0\x08x.test.z";
+    let mut hello = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0, 0, 17], name].concat();
+    let length = u8::try_from(hello.len()).unwrap_or(0);
+    hello.splice(0..0, [22, 3, 1, 0, length + 4, 1, 0, 0, length]);
+    vec![proxy_protocol::emit(1, from, to), proxy_protocol::emit(2, from, to), hello]
 }
 
 pub(super) fn dhcp_seeds() -> Vec<Vec<u8>> {
