@@ -136,6 +136,18 @@ def test_tls_by_listener(cluster):
     stands(cluster, "gateway", "secure", lambda status: (status.get("listeners") or [{}, {}])[1], no_ResolvedRefs="InvalidCertificateRef", no_Programmed="Invalid")
 
 
+def test_tls_is_passed_on_by_name(cluster):
+    with ingress.talkers(cluster) as theirs:
+        backend = {"backendRefs": [{"name": "tls", "port": 80}]}
+        spec = {"parentRefs": [{"name": "pass"}], "hostnames": ["a.pass.test"], "rules": [backend]}
+        apply(cluster, gateway("pass", listener("pass", "*.pass.test", 443, "TLS", tls={"mode": "Passthrough"})))
+        apply(cluster, tree("TLSRoute", "pass", spec, group="gateway.networking.k8s.io/v1alpha2"))
+        until(lambda: ingress.talk(cluster, "a.pass.test") == (ingress.SAID, theirs), "the endpoint ends TLS", 60)
+        stands(cluster, "tlsroute", "pass", parent, Accepted="Accepted", ResolvedRefs="ResolvedRefs")
+        stands(cluster, "gateway", "pass", lambda status: (status.get("listeners") or [{}])[0], Programmed="Programmed")
+        delete(cluster, "tlsroute/pass", "gateway/pass")
+
+
 def test_others_are_asked_and_what_goes_is_gone(cluster):
     cluster.kubectl("create", "namespace", "far")
     backend = {"backendRefs": [{"name": "far", "namespace": "far", "port": 80}]}

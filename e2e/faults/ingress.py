@@ -1,6 +1,7 @@
 """The packaged ingress: from a client on the node's wire, through the load balancer, to endpoints behind Ingresses."""
 
 import base64
+import contextlib
 import http.client
 import json
 import pathlib
@@ -202,11 +203,17 @@ def ingress(name, *rules, annotations=None, default=None, tls=None, **spec):
     return tree
 
 
-def secret(cluster, name, host):
+def certificate(cluster, name, host):
+    """The files of a key and of its certificate."""
     directory = pathlib.Path(cluster.dir) / f"cert-{name}"
     directory.mkdir(exist_ok=True)
     key, cert = directory / "tls.key", directory / "tls.crt"
     run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}", "-keyout", str(key), "-out", str(cert)])
+    return key, cert
+
+
+def secret(cluster, name, host):
+    key, cert = certificate(cluster, name, host)
     data = {file.name: base64.b64encode(file.read_bytes()).decode() for file in (key, cert)}
     apply(cluster, {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": name, "namespace": NS}, "data": data})
     return ssl.PEM_cert_to_DER_cert(cert.read_text())
@@ -553,6 +560,166 @@ def test_a_certificate_for_all_other_names(cluster):
     until(lambda: peer_certificate(cluster, "no.such.name.test") == before, "the generated one is shown again", 60)
 
 
+# Servers on the node that speak no HTTP: one over TLS, one that speaks first, and one that waits for a header that tells
+# who connects. Each sends back what it gets.
+TALKERS = r'''
+import socket, ssl, sys, threading
+
+def serve(connection, port, context):
+    try:
+        if port == 9011:
+            connection.sendall(b"hello\n")
+        if port == 9012:
+            line = b""
+            while not line.endswith(b"\r\n"):
+                line += connection.recv(1)
+            connection.sendall(line)
+        if port == 9010:
+            connection = context.wrap_socket(connection, server_side=True)
+        while (data := connection.recv(4096)):
+            connection.sendall(data)
+    except OSError:
+        pass
+    finally:
+        connection.close()
+
+def listen(listener, port, context):
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=serve, args=(connection, port, context), daemon=True).start()
+
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[2], sys.argv[1])
+for port in (9010, 9011, 9012):
+    listener = socket.create_server(("192.0.2.10", port))
+    threading.Thread(target=listen, args=(listener, port, context), daemon=True).start()
+print("listens", flush=True)
+sys.stdin.read()
+'''
+
+
+def route_tcp(name, match, to, middlewares=(), entry="websecure", tls=None, **service):
+    one = {"match": match, "services": [{"name": to, "port": 80, **service}], "middlewares": [{"name": middleware} for middleware in middlewares]}
+    return custom("IngressRouteTCP", name, entryPoints=[entry], routes=[one], **({"tls": tls} if tls is not None else {}))
+
+
+SAID = b"ping\r\n\r\n"
+
+
+def talk(cluster, name):
+    """What comes back over TLS for a name, and whose certificate was shown."""
+    stream = connect(cluster, 443)
+    try:
+        with ssl._create_unverified_context().wrap_socket(stream, server_hostname=name) as stream:
+            shown = stream.getpeercert(binary_form=True)
+            stream.sendall(SAID)
+            found = b""
+            # Who takes it for a request says so, and ends.
+            while SAID not in found and (part := stream.recv(4096)):
+                found += part
+            return found, shown
+    except OSError as error:
+        raise Failure(f"{name}: {error!r}") from error
+    finally:
+        stream.close()
+
+
+def is_refused(cluster, name):
+    try:
+        talk(cluster, name)
+        return False
+    except Failure:
+        return True
+
+
+@contextlib.contextmanager
+def talkers(cluster):
+    """Those servers, for as long as it is held: the certificate of the one that speaks TLS, for `db.test`."""
+    key, cert = certificate(cluster, "talker", "db.test")
+    servers = subprocess.Popen(cluster.inside([sys.executable, "-c", TALKERS, str(key), str(cert)]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        expect(servers.stdout.readline() == "listens\n", "the servers listen")
+        apply(cluster, *service("tls", [9010]), *service("first", [9011]), *service("told", [9012]))
+        yield ssl.PEM_cert_to_DER_cert(cert.read_text())
+    finally:
+        servers.kill()
+        servers.wait()
+
+
+def test_connections_that_are_passed_on(cluster):
+    with talkers(cluster) as theirs:
+        ended = secret(cluster, "ended", "ended.test")
+        apply(
+            cluster,
+            custom("MiddlewareTCP", "others", ipAllowList={"sourceRange": ["198.51.100.0/24"]}),
+            route_tcp("db", "HostSNI(`db.test`)", "tls", tls={"passthrough": True}),
+            route_tcp("ended", "HostSNI(`ended.test`)", "told", tls={"secretName": "ended"}, proxyProtocol={"version": 1}),
+            route_tcp("closed", "HostSNI(`closed.test`)", "tls", ["others"], tls={"passthrough": True}),
+            route_tcp("lost", "HostSNI(`lost.test`)", "tls", ["nothing"], tls={"passthrough": True}),
+            route_tcp("wrong", "HostSNI(`wrong.test`)", "tls"),
+        )
+        until(lambda: talk(cluster, "db.test") == (SAID, theirs), "its TLS is passed on", 60)
+        until(lambda: talk(cluster, "ended.test")[1] == ended, "TLS ends here", 60)
+        line = rb"PROXY TCP4 [0-9.]+ [0-9.]+ [0-9]+ [0-9]+\r\n" + SAID
+        until(lambda: re.fullmatch(line, talk(cluster, "ended.test")[0]), "the endpoint is told who connects", 60)
+        until(lambda: is_refused(cluster, "closed.test"), "who is not let in hears nothing", 60)
+        expect(code(cluster, "x.test", "/foo", port=443) == 200, "requests are served beside them")
+        until(lambda: "InvalidRoute" in events(cluster, "lost") and "InvalidRoute" in events(cluster, "wrong"), "what is not served is told", 60)
+        # As long as a route for all names is there, those of requests stay theirs.
+        apply(cluster, route_tcp("rest", "HostSNI(`*`)", "first", tls={}))
+        until(lambda: talk(cluster, "any.test")[0] == b"hello\n" + SAID, "whatever nobody else has a name for", 60)
+        expect(code(cluster, "x.test", "/foo", port=443) == 200, "what has a name for requests is served")
+        delete(cluster, *(f"ingressroutetcp/{name}" for name in ("db", "ended", "closed", "lost", "wrong", "rest")))
+        until(lambda: code(cluster, "db.test", port=443) == 404, "and nothing of it is left", 60)
+
+
+def test_tls_by_options(cluster):
+    roots, user = certificate(cluster, "roots", "roots.test"), certificate(cluster, "user", "user.test")
+    request, signed, use = (user[0].with_name(name) for name in ("user.csr", "signed.crt", "use"))
+    use.write_text("extendedKeyUsage=clientAuth\n")
+    run(["openssl", "req", "-new", "-key", str(user[0]), "-subj", "/CN=jane", "-out", str(request)])
+    run(["openssl", "x509", "-req", "-in", str(request), "-CA", str(roots[1]), "-CAkey", str(roots[0]), "-CAcreateserial", "-days", "30", "-extfile", str(use), "-out", str(signed)])
+    options = lambda name: {PREFIX + "router.tls.options": f"{NS}-{name}@kubernetescrd"}
+    apply(
+        cluster,
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "roots", "namespace": NS}, "data": {"ca.crt": base64.b64encode(roots[1].read_bytes()).decode()}},
+        custom("TLSOption", "modern", minVersion="VersionTLS13", cipherSuites=["TLS_RSA_WITH_RC4_128_SHA", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"]),
+        custom("TLSOption", "known", clientAuth={"secretNames": ["roots"], "clientAuthType": "RequireAndVerifyClientCert"}),
+        ingress("modern", "modern.test Prefix / a", annotations=options("modern")),
+        ingress("known", "known.test Prefix / a", annotations=options("known")),
+        ingress("usual", "usual.test Prefix / a"),
+    )
+    asked = lambda host: f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+
+    def answer(name, host=None, **more):
+        """The status of a request on a connection for `name`; 0 if there is no connection."""
+        stream = connect(cluster, 443)
+        context = ssl._create_unverified_context()
+        context.maximum_version = more.get("maximum", ssl.TLSVersion.TLSv1_3)
+        if more.get("certificate"):
+            context.load_cert_chain(*map(str, more["certificate"]))
+        try:
+            with context.wrap_socket(stream, server_hostname=name) as stream:
+                stream.sendall(asked(host or name))
+                return int((stream.recv(4096).split() + [b"0", b"0"])[1])
+        except OSError:
+            return 0
+        finally:
+            stream.close()
+
+    old = {"maximum": ssl.TLSVersion.TLSv1_2}
+    until(lambda: answer("modern.test") == 200 and answer("modern.test", **old) == 0, "TLS 1.2 is not spoken", 60)
+    until(lambda: answer("usual.test", **old) == 200, "but with others", 60)
+    until(lambda: "RC4" in events(cluster, "modern").get("Unsupported", ""), "what there is not is told", 60)
+    until(lambda: answer("known.test", certificate=(signed, user[0])) == 200, "who shows a certificate is served", 60)
+    expect(answer("known.test") == 0, "and nobody else")
+    expect(answer("known.test", certificate=(user[1], user[0])) == 0, "nor who vouches for himself")
+    # Another name's connection is no way around it.
+    expect(answer("usual.test", "known.test") == 421, "a request for another host than the connection's")
+    expect(answer("usual.test") == 200, "its own host is served")
+    delete(cluster, "ing/modern", "ing/known", "tlsoption/modern", "tlsoption/known")
+
+
 def raw(cluster, data):
     """The statuses that come back for these bytes, until the end of the connection."""
     with connect(cluster) as stream:
@@ -657,7 +824,10 @@ def test_values_of_a_helm_chart_config_count(cluster):
     apply(cluster, ingress("valued", "valued.test Prefix / a"))
     wait_code(cluster, 200, "valued.test")
     values = {
-        "ports": {"web": {"redirections": {"entryPoint": {"to": "websecure", "scheme": "https", "permanent": True}}}},
+        "ports": {
+            "web": {"redirections": {"entryPoint": {"to": "websecure", "scheme": "https", "permanent": True}}},
+            "mine": {"port": 8005, "exposedPort": 8885, "expose": {"default": True}, "protocol": "TCP"},
+        },
         "service": {"annotations": {"test.example.com/asked": "yes"}},
         "additionalArguments": ["--experimental.plugins.x=y"],
         "image": {"tag": "v3"},
@@ -665,6 +835,10 @@ def test_values_of_a_helm_chart_config_count(cluster):
     meta = {"name": "traefik", "namespace": "kube-system"}
     apply(cluster, {"apiVersion": "helm.cattle.io/v1", "kind": "HelmChartConfig", "metadata": meta, "spec": {"valuesContent": json.dumps(values)}})
     wait_code(cluster, 301, "valued.test")
+    # What has an entry point of its own is served there, and nowhere else.
+    apply(cluster, custom("IngressRoute", "mine", entryPoints=["mine"], routes=[{"match": "PathPrefix(`/mine`)", "services": [{"name": "a", "port": 80}]}]))
+    wait_code(cluster, 200, "any.test", "/mine", port=8885)
+    expect(code(cluster, "any.test", "/mine", port=443) == 404, "not at the others")
     annotations = lambda: cluster.get("svc", "-n", "kube-system", "traefik")["metadata"]["annotations"]
     until(lambda: annotations().get("test.example.com/asked") == "yes", "the Service has its annotation", 60)
 

@@ -92,6 +92,19 @@ pub(crate) struct Prefixed<T> {
     pub(crate) _guard: T,
 }
 
+/// A stream whose first bytes were read already.
+pub fn prefixed(prefix: Vec<u8>, io: Io) -> Io {
+    if prefix.is_empty() { io } else { Box::new(Prefixed { prefix, io, _guard: () }) }
+}
+
+/// Waits for bytes and appends them to `buffer`; 0 at the end of the stream.
+///
+/// # Errors
+/// If the stream broke.
+pub async fn fill(io: &mut Io, buffer: &mut Vec<u8>) -> Result<usize> {
+    rt::future::poll_fn(|cx| poll_fill(io, buffer, cx)).await
+}
+
 impl<T: Send + Unpin> AsyncRead for Prefixed<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,

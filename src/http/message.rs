@@ -88,6 +88,8 @@ pub struct Peer {
     pub certificates: Arc<[CertificateDer<'static>]>,
     /// Whether the connection is TLS.
     pub tls: bool,
+    /// The name that the client's TLS asked for, where somebody looked at it.
+    pub server_name: Option<Arc<str>>,
     /// The connection's place among those of its server; `None` where no server accepted it.
     pub place: Option<Arc<crate::places::Place>>,
 }

@@ -178,24 +178,85 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
+/// What a server for many names speaks.
+#[derive(Debug, Default)]
+pub struct Spoken<'a> {
+    /// One version of TLS and not the other.
+    pub only_13: bool,
+    pub only_12: bool,
+    /// Suites of TLS 1.2, and groups, by TLS's names; empty for all.
+    pub suites: &'a [String],
+    pub curves: &'a [String],
+    /// By ALPN; what a client offers is not looked at if it is empty.
+    pub protocols: &'a [&'a [u8]],
+    /// Who may vouch for clients, PEM; empty if they are not asked. None need show a certificate unless all must.
+    pub client_roots: &'a [u8],
+    pub client_required: bool,
+}
+
+/// What an HTTP server speaks by ALPN.
+pub const HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
+
 /// A server's configuration for many names: `choose` is asked for the certificate of each handshake, with
 /// the name that the client sends, in lower case ("" for none). Sessions are resumed, with `sessions_max` of
-/// TLS 1.2 and tickets together kept in memory.
+/// TLS 1.2 and tickets together kept in memory, unless clients are asked for certificates.
 ///
 /// # Errors
-/// If the library has no protocol version in common with itself.
+/// If nothing is left to speak, or the authorities cannot be read.
 pub fn server_config_by_name(
     choose: Arc<dyn Choose>,
     sessions_max: usize,
+    spoken: &Spoken<'_>,
 ) -> Result<Arc<ServerConfig>> {
-    let mut config = ServerConfig::builder_with_details(server_name::provider(), Arc::new(Clock))
-        .with_safe_default_protocol_versions()
-        .context(|| "configure a TLS server")?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(ByName(choose)));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.session_storage = rustls::server::ServerSessionMemoryCache::new(sessions_max);
+    use rustls::version::{TLS12, TLS13};
+    let what = || "configure a TLS server";
+    let mut provider = server_name::provider();
+    if !spoken.suites.is_empty() || !spoken.curves.is_empty() {
+        let has = |names: &[String], own: String| names.is_empty() || names.contains(&own);
+        let own = Arc::make_mut(&mut provider);
+        own.cipher_suites.retain(|suite| {
+            suite.tls13().is_some() || has(spoken.suites, format!("{:?}", suite.suite()))
+        });
+        own.kx_groups.retain(|group| has(spoken.curves, format!("{:?}", group.name())));
+    }
+    let versions: &[_] = match (spoken.only_13, spoken.only_12) {
+        (true, _) => &[&TLS13],
+        (false, true) => &[&TLS12],
+        (false, false) => &[&TLS13, &TLS12],
+    };
+    let builder = ServerConfig::builder_with_details(provider, Arc::new(Clock))
+        .with_protocol_versions(versions)
+        .context(what)?;
+    let asks = !spoken.client_roots.is_empty();
+    let builder = match asks {
+        false => builder.with_no_client_auth(),
+        true => {
+            let roots = Arc::new(roots(spoken.client_roots)?);
+            let mut verifier =
+                WebPkiClientVerifier::builder_with_provider(roots, crate::crypto::provider());
+            if !spoken.client_required {
+                verifier = verifier.allow_unauthenticated();
+            }
+            let verifier = verifier.build().context(what)?;
+            builder.with_client_cert_verifier(Arc::new(RestoringVerifier(verifier)))
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(ByName(choose)));
+    config.alpn_protocols = spoken.protocols.iter().map(|name| name.to_vec()).collect();
+    if asks {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    } else {
+        config.session_storage = rustls::server::ServerSessionMemoryCache::new(sessions_max);
+    }
     Ok(Arc::new(config))
+}
+
+/// The same configuration where what clients offer by ALPN is not looked at.
+pub fn without_protocols(config: &ServerConfig) -> Arc<ServerConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols.clear();
+    Arc::new(config)
 }
 
 /// Whose certificate a client gets.
@@ -267,6 +328,19 @@ pub async fn begin(
     let stream = connected.context(|| "TLS handshake")?;
     let chosen = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
     Ok((Box::new(stream), chosen))
+}
+
+/// The TLS handshake with a client.
+///
+/// # Errors
+/// If it fails.
+pub async fn accept(
+    io: Io,
+    config: Arc<ServerConfig>,
+) -> Result<futures_rustls::server::TlsStream<Io>> {
+    let io: Io = Box::new(server_name::Lenient::new(io));
+    let handshake = futures_rustls::TlsAcceptor::from(config).accept(io);
+    handshake.await.context(|| "TLS handshake")
 }
 
 /// Trust in what an operator listed in a PEM file: authorities, and servers' own certificates.

@@ -24,7 +24,7 @@ pub(crate) struct Line {
     pub(crate) host: String,
     pub(crate) referer: String,
     pub(crate) agent: String,
-    pub(crate) entry: &'static str,
+    pub(crate) entry: String,
     pub(crate) router: String,
     pub(crate) url: String,
 }

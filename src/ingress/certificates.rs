@@ -141,8 +141,9 @@ impl Chooser {
     }
 }
 
-impl Choose for Chooser {
-    fn choose(&self, name: &str) -> Option<Arc<Identity>> {
+impl Chooser {
+    /// The certificate that somebody brought for this name.
+    fn find(&self, name: &str) -> Option<Arc<Identity>> {
         let current = self.current();
         let wildcard = || {
             let (_, parent) = name.split_once('.')?;
@@ -151,8 +152,34 @@ impl Choose for Chooser {
                 dots.find_map(|suffix| current.by_name.get(suffix))
             })
         };
-        let found = current.by_name.get(name).or_else(wildcard).or(current.others.as_ref());
-        Some(Arc::clone(found.unwrap_or(&self.default.identity)))
+        current.by_name.get(name).or_else(wildcard).map(Arc::clone)
+    }
+}
+
+impl Choose for Chooser {
+    fn choose(&self, name: &str) -> Option<Arc<Identity>> {
+        let others = || self.current().others.clone();
+        Some(self.find(name).or_else(others).unwrap_or_else(|| Arc::clone(&self.default.identity)))
+    }
+}
+
+/// Chooses no certificate for names that nobody brought one for.
+#[derive(Debug)]
+pub(crate) struct Strict(pub(crate) Arc<Chooser>);
+
+impl Choose for Strict {
+    fn choose(&self, name: &str) -> Option<Arc<Identity>> {
+        self.0.find(name)
+    }
+}
+
+/// Chooses no certificate.
+#[derive(Debug)]
+pub(crate) struct Nobody;
+
+impl Choose for Nobody {
+    fn choose(&self, _: &str) -> Option<Arc<Identity>> {
+        None
     }
 }
 

@@ -17,13 +17,23 @@ const KINDS_MAX: usize = 128;
 /// What the whole program counts.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
-    pub(crate) web: Arc<Traffic>,
-    pub(crate) websecure: Arc<Traffic>,
+    /// Of entry points, by their names.
+    pub(crate) entries: Vec<(String, Arc<Traffic>)>,
     pub(crate) reloads: AtomicU64,
     pub(crate) reloaded_secs: AtomicU64,
 }
 
 impl Figures {
+    pub(crate) fn new<'a>(entries: impl Iterator<Item = &'a str>) -> Figures {
+        let entries = entries.map(|name| (name.to_owned(), Arc::default()));
+        Figures { entries: entries.collect(), ..Figures::default() }
+    }
+
+    pub(crate) fn entry(&self, name: &str) -> Arc<Traffic> {
+        let found = self.entries.iter().find(|(own, _)| own == name);
+        found.map(|(_, traffic)| Arc::clone(traffic)).unwrap_or_default()
+    }
+
     pub(crate) fn reloaded(&self) {
         self.reloads.fetch_add(1, Ordering::Relaxed);
         let now = u64::try_from(rt::now().wall.secs()).unwrap_or(0);

@@ -9,7 +9,15 @@ use stdx::{Error, Result};
 /// One entry point.
 #[derive(Clone, Debug)]
 pub struct EntryPoint {
+    pub name: String,
     pub address: SocketAddr,
+    /// TLS is spoken where requests are served.
+    pub tls: bool,
+    /// Objects that name no entry point are served at it.
+    pub default: bool,
+    /// Everybody tells in the PROXY protocol whose connection it is; who must, otherwise.
+    pub all_proxied: bool,
+    pub proxied: Vec<Cidr>,
     /// Everybody's forwarded headers are believed.
     pub insecure: bool,
     /// Whose are.
@@ -23,15 +31,26 @@ pub struct EntryPoint {
 }
 
 impl EntryPoint {
-    fn at(port: u16) -> EntryPoint {
+    fn new(name: &str, port: u16, tls: bool) -> EntryPoint {
         EntryPoint {
+            name: name.to_owned(),
             address: everywhere(port),
+            tls,
+            default: port != 0,
+            all_proxied: false,
+            proxied: Vec::new(),
             insecure: false,
             trusted: Vec::new(),
             redirect: None,
             read_max: Duration::from_secs(60),
             idle_max: Duration::from_secs(180),
         }
+    }
+
+    /// Whether a peer's connections may begin with a header of the PROXY protocol.
+    pub(crate) fn is_proxied(&self, peer: Option<IpAddr>) -> bool {
+        self.all_proxied
+            || peer.is_some_and(|peer| self.proxied.iter().any(|block| block.contains(peer)))
     }
 
     /// Whether what a peer says of others is believed.
@@ -46,6 +65,8 @@ impl EntryPoint {
 pub struct Options {
     pub web: EntryPoint,
     pub websecure: EntryPoint,
+    /// Those that an administrator added.
+    pub more: Vec<EntryPoint>,
     pub metrics: SocketAddr,
     pub ping: SocketAddr,
     pub access_log: Option<LogFormat>,
@@ -73,7 +94,14 @@ impl Options {
         match entry {
             Entry::Web => &self.web,
             Entry::WebSecure => &self.websecure,
+            Entry::More(number) => self.more.get(usize::from(number)).unwrap_or(&self.websecure),
         }
+    }
+
+    /// All entry points.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Entry, &EntryPoint)> {
+        let more = (0..).zip(&self.more).map(|(number, entry)| (Entry::More(number), entry));
+        [(Entry::Web, &self.web), (Entry::WebSecure, &self.websecure)].into_iter().chain(more)
     }
 
     /// Reads `--name=value` and `--name`; names are taken in any case.
@@ -82,8 +110,9 @@ impl Options {
     /// Name the flag that is unknown or has no proper value.
     pub fn parse(args: &[String]) -> Result<Options> {
         let mut options = Options {
-            web: EntryPoint::at(8000),
-            websecure: EntryPoint::at(8443),
+            web: EntryPoint::new("web", 8000, false),
+            websecure: EntryPoint::new("websecure", 8443, true),
+            more: Vec::new(),
             metrics: everywhere(9100),
             ping: everywhere(8080),
             access_log: None,
@@ -111,6 +140,8 @@ impl Options {
             }
             options.web.redirect = Some((redirect_from.scheme, redirect_from.permanent));
         }
+        let more = options.more.iter().map(|entry| (entry.name.as_str().into(), entry.default));
+        options.routes.more = more.collect();
         options.routes.ports = [options.web.address.port(), options.websecure.address.port()];
         Ok(options)
     }
@@ -129,10 +160,26 @@ impl Options {
                 }
                 ("metrics", "address") => address(value).map(|address| self.metrics = address),
                 ("traefik", "address") => address(value).map(|address| self.ping = address),
-                _ => Err(
-                    "unknown flag or entry point (there are web, websecure, metrics and traefik)"
-                        .into(),
-                ),
+                ("metrics" | "traefik", _) => Err("it is not supported by this ingress".into()),
+                (_, rest) if rest.contains("redirections") => {
+                    Err("redirections are of the entry point web".into())
+                }
+                (name, rest) => {
+                    let known = self.more.iter().position(|entry| entry.name == name);
+                    let at = known.unwrap_or(self.more.len());
+                    if known.is_none() {
+                        if at == routes::Settings::MORE_MAX {
+                            return Err(format!("there are {at} others already"));
+                        }
+                        self.more.push(EntryPoint::new(name, 0, false));
+                    }
+                    let entry = &mut self.more[at];
+                    match rest {
+                        "http.tls" => flag(value).map(|tls| entry.tls = tls),
+                        "asdefault" => flag(value).map(|default| entry.default = default),
+                        rest => entry_flag(entry, &mut self.grace, redirect, rest, value),
+                    }
+                }
             };
         }
         let routes = &mut self.routes;
@@ -213,11 +260,10 @@ fn entry_flag(
     match name {
         "address" => entry.address = address(value)?,
         "asdefault" => is(value, true)?,
+        "proxyprotocol.insecure" => entry.all_proxied = flag(value)?,
+        "proxyprotocol.trustedips" => entry.proxied = blocks(value)?,
         "forwardedheaders.insecure" => entry.insecure = flag(value)?,
-        "forwardedheaders.trustedips" => {
-            let blocks = value.split(',').map(str::trim).filter(|block| !block.is_empty());
-            entry.trusted = blocks.map(str::parse).collect::<Result<_, _>>()?;
-        }
+        "forwardedheaders.trustedips" => entry.trusted = blocks(value)?,
         "http.redirections.entrypoint.to" => redirect.to = Some(value.to_owned()),
         "http.redirections.entrypoint.scheme" => match value {
             "https" => value.clone_into(&mut redirect.scheme),
@@ -230,6 +276,11 @@ fn entry_flag(
         _ => return Err("it is not supported by this ingress".into()),
     }
     Ok(())
+}
+
+fn blocks(value: &str) -> Result<Vec<Cidr>, String> {
+    let blocks = value.split(',').map(str::trim).filter(|block| !block.is_empty());
+    blocks.map(str::parse).collect()
 }
 
 fn flag(value: &str) -> Result<bool, String> {
@@ -326,8 +377,9 @@ mod tests {
         for bad in [
             "stray",
             "--api.dashboard=true",
-            "--entrypoints.mqtt.address=:1883",
+            "--entrypoints.mqtt.address=:1883/udp",
             "--entrypoints.web.address=x",
+            "--entrypoints.metrics.http.tls=true",
             "--entrypoints.web.http3",
             "--entrypoints.web.forwardedheaders.trustedips=x",
             "--entrypoints.web.http.redirections.entrypoint.to=other",

@@ -12,6 +12,7 @@ use rt::BoxFuture;
 use crate::access_log::Line;
 use crate::figures::{Kind, Tally, Traffic, method_name, protocol_name};
 use crate::forward::{self, Passed, plain};
+use crate::gate::may_ask;
 use crate::guard::Guard;
 use crate::live::{Live, Shared};
 use crate::passage::Passage;
@@ -27,12 +28,8 @@ pub(crate) struct Front {
 
 impl Front {
     pub(crate) fn new(entry: Entry, shared: Arc<Shared>) -> Front {
-        let figures = &shared.figures;
-        let traffic = match entry {
-            Entry::Web => &figures.web,
-            Entry::WebSecure => &figures.websecure,
-        };
-        Front { entry, traffic: Arc::clone(traffic), shared }
+        let traffic = shared.figures.entry(&shared.options.entry(entry).name);
+        Front { entry, traffic, shared }
     }
 }
 
@@ -82,7 +79,7 @@ impl Front {
                 host: request.authority.clone(),
                 referer: text("referer"),
                 agent: text("user-agent"),
-                entry: self.entry.name(),
+                entry: self.shared.options.entry(self.entry).name.clone(),
                 router: String::new(),
                 url: String::new(),
             })
@@ -110,6 +107,9 @@ impl Front {
             return plain(405, "Method Not Allowed");
         }
         let Some(host) = host_of(&request.authority) else { return plain(400, "Bad Request") };
+        if !may_ask(&self.shared, &request.peer, &host) {
+            return plain(421, "Misdirected Request");
+        }
         if let Some((scheme, permanent)) = &entry.redirect {
             return redirect(&request, scheme, &host, *permanent);
         }
@@ -213,7 +213,7 @@ impl Front {
             peer: request.peer.address.map(|address| address.ip()),
             headers: &Fields(&request.headers),
         };
-        let router = live.table.find(self.entry, &ask);
+        let router = live.table.find(self.entry, request.peer.tls, &ask);
         let router = router.ok_or_else(|| plain(404, "404 page not found\n"))?;
         if let Some(line) = &mut tally.line {
             line.router.clone_from(&router.name);

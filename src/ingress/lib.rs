@@ -16,6 +16,7 @@ mod follow;
 mod forward;
 mod forwarded;
 mod front;
+mod gate;
 mod guard;
 mod htpasswd;
 mod limit;
@@ -26,6 +27,7 @@ mod pages;
 mod passage;
 mod report;
 mod sides;
+mod tcp;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -35,8 +37,9 @@ use std::time::Duration;
 use client::Client;
 use http::server::{Limits, Server};
 use routes::Entry;
+use rt::BoxFuture;
 use rt::net::TcpListener;
-use stdx::{Context, Result};
+use stdx::{Context, Error, Result};
 
 pub use flags::Options;
 use live::Shared;
@@ -47,8 +50,6 @@ const ACCEPT_GRACE: Duration = Duration::from_secs(5);
 const HEADER_MAX_BYTES: usize = 64 << 10;
 /// Requests at once on one HTTP/2 connection, as Traefik has it.
 const STREAMS_MAX: u32 = 250;
-/// TLS sessions that can be resumed.
-const SESSIONS_MAX: usize = 1024;
 
 /// A machine may be without IPv6: then it is all addresses of IPv4.
 async fn listen(address: SocketAddr) -> Result<TcpListener> {
@@ -65,12 +66,16 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
 /// # Errors
 /// If a port cannot be had.
 pub async fn run(options: Options, client: Client, connections_max: usize) -> Result<()> {
-    let web = listen(options.web.address).await?;
-    let secure = listen(options.websecure.address).await?;
+    let mut listeners = Vec::new();
+    for (_, entry) in options.entries() {
+        if entry.address.port() == 0 {
+            return Err(Error::new(format!("entry point {} has no address", entry.name)));
+        }
+        listeners.push(listen(entry.address).await?);
+    }
     let metrics = listen(options.metrics).await?;
     let ping = listen(options.ping).await?;
     let shared = Shared::new(options)?;
-    let tls = http::tls::server_config_by_name(shared.chooser(), SESSIONS_MAX)?;
 
     let limits = |entry: &flags::EntryPoint| Limits {
         connections_max,
@@ -87,8 +92,8 @@ pub async fn run(options: Options, client: Client, connections_max: usize) -> Re
         let limits = limits(shared.options.entry(entry));
         Server::new(Arc::new(front::Front::new(entry, Arc::clone(&shared))), limits)
     };
-    let (web_server, secure_server) = (server(Entry::Web), server(Entry::WebSecure));
-    shared.count_connections(web_server.clone(), secure_server.clone());
+    let servers: Vec<Server> = shared.options.entries().map(|(entry, _)| server(entry)).collect();
+    shared.count_connections(servers.clone());
     let sides = |what| -> Arc<dyn http::server::Service> {
         Arc::new(sides::Side::new(what, Arc::clone(&shared)))
     };
@@ -106,17 +111,30 @@ pub async fn run(options: Options, client: Client, connections_max: usize) -> Re
     let followed = follow::start(&client, &shared);
     log::info!("Ingress ready to serve");
 
-    let serving = async {
-        let (web, secure) = (web_server.serve(web, None), secure_server.serve(secure, Some(tls)));
-        rt::future::try_zip(web, secure).await.map(drop)
-    };
+    let entries = shared.options.entries().zip(listeners).zip(&servers);
+    let mut serving: BoxFuture<'_, Result<()>> = Box::pin(async { Ok(()) });
+    for (((entry, options), listener), server) in entries {
+        let own = options.tls.then(|| Arc::clone(&shared.spoken.http));
+        let gate = Arc::new(gate::Gate::new(entry, &shared, own));
+        let before = serving;
+        serving = Box::pin(async move {
+            rt::future::try_zip(before, server.serve_behind(listener, gate)).await.map(drop)
+        });
+    }
     let ended = async {
         let signal = rt::signal::terminated().await?;
         log::info!("Received {signal}, finishing what is under way");
         shared.end();
         rt::sleep(ACCEPT_GRACE).await;
         let grace = shared.options.grace;
-        rt::future::zip(web_server.shutdown(grace), secure_server.shutdown(grace)).await;
+        let mut ending: BoxFuture<'_, ()> = Box::pin(async {});
+        for server in &servers {
+            let before = ending;
+            ending = Box::pin(async move {
+                rt::future::zip(before, server.shutdown(grace)).await;
+            });
+        }
+        ending.await;
         Ok(())
     };
     let done = rt::future::or(

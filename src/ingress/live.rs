@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use http::server::Server;
-use routes::{Share, Table, Target};
+use http::tls::Choose;
+use routes::{Share, Table, Target, TcpRouter, TlsOptions};
 use stdx::Result;
 
-use crate::certificates::{Certificates, Chooser};
+use crate::certificates::{Certificates, Chooser, Nobody, Strict};
 use crate::figures::{Figures, Traffic};
 use crate::flags::Options;
 use crate::guard::Guard;
+use crate::tcp::{Spoken, TcpGuard, TcpUpstream};
 use crate::upstream::{Transports, Upstream};
 
 /// A table with its services as they are reached.
@@ -24,6 +26,13 @@ pub(crate) struct Live {
     pub(crate) guards: Vec<Arc<Guard>>,
     /// Whose turn it is among weighted services, one for each of the table's lists.
     turns: Vec<AtomicUsize>,
+    /// The same of connections, one for each route.
+    tcp_turns: Vec<AtomicUsize>,
+    /// One for each of the table's services, and middlewares, of connections.
+    tcp_upstreams: Vec<Arc<TcpUpstream>>,
+    pub(crate) tcp_guards: Vec<Arc<TcpGuard>>,
+    /// One for each of the table's options.
+    pub(crate) spoken: Vec<Spoken>,
 }
 
 impl Live {
@@ -45,17 +54,28 @@ impl Live {
 
     fn share(&self, number: usize) -> Option<&Share> {
         let (shares, turns) = (self.table.weighted.get(number)?, self.turns.get(number)?);
-        let total: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();
-        let turn = turns.fetch_add(1, Ordering::Relaxed) as u64;
-        // Turns are dealt out by a stride that is prime, so that shares mix.
-        let mut left = turn.wrapping_mul(7919).checked_rem(total)?;
-        shares.iter().find(|share| {
-            let weight = u64::from(share.weight);
-            let found = left < weight;
-            left = left.saturating_sub(weight);
-            found
-        })
+        shares.get(deal(shares.iter().map(|share| share.weight), turns)?)
     }
+
+    /// The service that a connection of a route goes to.
+    pub(crate) fn tcp_upstream(&self, router: &TcpRouter) -> Option<Arc<TcpUpstream>> {
+        let weights = router.shares.iter().map(|(weight, _)| *weight);
+        let (_, number) = router.shares.get(deal(weights, self.tcp_turns.get(router.number)?)?)?;
+        self.tcp_upstreams.get(*number).map(Arc::clone)
+    }
+}
+
+/// Whose turn it is among those with these weights; `None` if all are 0.
+fn deal(weights: impl Iterator<Item = u32> + Clone, turns: &AtomicUsize) -> Option<usize> {
+    let total: u64 = weights.clone().map(u64::from).sum();
+    let turn = turns.fetch_add(1, Ordering::Relaxed) as u64;
+    // Turns are dealt out by a stride that is prime, so that shares mix.
+    let mut left = turn.wrapping_mul(7919).checked_rem(total)?;
+    weights.map(u64::from).into_iter().position(|weight| {
+        let found = left < weight;
+        left = left.saturating_sub(weight);
+        found
+    })
 }
 
 pub(crate) struct Shared {
@@ -64,7 +84,10 @@ pub(crate) struct Shared {
     live: RwLock<Arc<Live>>,
     chooser: Arc<Chooser>,
     pub(crate) transports: Transports,
-    servers: OnceLock<(Server, Server)>,
+    /// How TLS is spoken without options, and with those that cannot be used: every handshake fails.
+    pub(crate) spoken: Spoken,
+    nobody: Spoken,
+    servers: OnceLock<Vec<Server>>,
     /// Copies of requests under way to mirrors.
     pub(crate) n_mirrored: Arc<AtomicUsize>,
     ready: AtomicBool,
@@ -75,17 +98,27 @@ pub(crate) struct Shared {
     pub(crate) changed: rt::Event,
 }
 
+/// TLS sessions that can be resumed.
+const SESSIONS_MAX: usize = 1024;
 /// Services whose traffic is remembered.
 const SERVICES_MAX: usize = 16 << 10;
 
 impl Shared {
     pub(crate) fn new(options: Options) -> Result<Arc<Shared>> {
+        let chooser = Arc::new(Chooser::new()?);
+        let usual = http::tls::Spoken { protocols: http::tls::HTTP, ..Default::default() };
+        let spoken = |choose: Arc<dyn Choose>| {
+            http::tls::server_config_by_name(choose, SESSIONS_MAX, &usual).map(Spoken::new)
+        };
+        let (spoken, nobody) = (spoken(chooser.clone())?, spoken(Arc::new(Nobody))?);
         Ok(Arc::new(Shared {
+            figures: Figures::new(options.entries().map(|(_, entry)| entry.name.as_str())),
             options,
-            figures: Figures::default(),
             live: RwLock::default(),
-            chooser: Arc::new(Chooser::new()?),
+            chooser,
             transports: Transports::new()?,
+            spoken,
+            nobody,
             servers: OnceLock::new(),
             n_mirrored: Arc::default(),
             ready: AtomicBool::new(false),
@@ -133,7 +166,31 @@ impl Shared {
         });
         let (upstreams, guards) = (upstreams.collect(), guards.collect());
         let turns = table.weighted.iter().map(|_| AtomicUsize::new(0)).collect();
-        let live = Arc::new(Live { upstreams, guards, turns, table });
+        let zeros = |n: usize| (0..n).map(|_| AtomicUsize::new(0)).collect();
+        let tcp_upstreams = table.tcp_services.iter().map(|service| {
+            let old = before.tcp_upstreams.iter().find(|old| old.service == *service);
+            old.map_or_else(|| Arc::new(TcpUpstream::new(service, &self.transports)), Arc::clone)
+        });
+        let tcp_guards = table.tcp_middlewares.iter().map(|(name, middleware)| {
+            let old = before.tcp_guards.iter();
+            let mut old = old.filter(|old| Arc::ptr_eq(&old.middleware, middleware));
+            old.next().map_or_else(|| Arc::new(TcpGuard::new(name, middleware)), Arc::clone)
+        });
+        let spoken = table.tls_options.iter().map(|options| {
+            let old = before.table.tls_options.iter().position(|old| old == options);
+            let old = old.and_then(|old| before.spoken.get(old));
+            old.map_or_else(|| self.spoken(options), Spoken::clone)
+        });
+        let live = Arc::new(Live {
+            upstreams,
+            guards,
+            turns,
+            tcp_turns: zeros(table.tcp().len()),
+            tcp_upstreams: tcp_upstreams.collect(),
+            tcp_guards: tcp_guards.collect(),
+            spoken: spoken.collect(),
+            table,
+        });
         self.chooser.replace(certificates);
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
         self.figures.reloaded();
@@ -141,6 +198,32 @@ impl Shared {
             log::info!("The first table of routes is in use");
         }
         self.changed.notify(usize::MAX);
+    }
+
+    /// How TLS is spoken by options. If they cannot be used, nobody gets through.
+    fn spoken(&self, options: &TlsOptions) -> Spoken {
+        let own: Vec<&[u8]> = options.protocols.iter().map(String::as_bytes).collect();
+        let spoken = http::tls::Spoken {
+            only_13: options.only_13,
+            only_12: options.only_12,
+            suites: &options.suites,
+            curves: &options.curves,
+            protocols: if own.is_empty() { http::tls::HTTP } else { &own },
+            client_roots: &options.client_roots,
+            client_required: options.client_required,
+        };
+        let choose: Arc<dyn Choose> = match options.sni_strict {
+            true => Arc::new(Strict(self.chooser())),
+            false => self.chooser(),
+        };
+        match http::tls::server_config_by_name(choose, SESSIONS_MAX, &spoken) {
+            Ok(http) if own.is_empty() => Spoken::new(http),
+            Ok(http) => Spoken { tcp: Arc::clone(&http), http },
+            Err(error) => {
+                log::warn!("a TLSOption cannot be used, and who needs it is not served: {error}");
+                self.nobody.clone()
+            }
+        }
     }
 
     fn traffic(&self, name: &str) -> Arc<Traffic> {
@@ -159,15 +242,15 @@ impl Shared {
     }
 
     /// For the figures: whose connections are counted.
-    pub(crate) fn count_connections(&self, web: Server, secure: Server) {
-        let _ = self.servers.set((web, secure));
+    pub(crate) fn count_connections(&self, servers: Vec<Server>) {
+        let _ = self.servers.set(servers);
     }
 
-    /// Connections open at `web` and `websecure`.
-    pub(crate) fn n_connections(&self) -> (usize, usize) {
-        self.servers
-            .get()
-            .map_or((0, 0), |(web, secure)| (web.n_connections(), secure.n_connections()))
+    /// Connections open at each entry point.
+    pub(crate) fn n_connections(&self) -> impl Iterator<Item = (&str, usize)> {
+        let servers = self.servers.get().map_or(&[][..], Vec::as_slice);
+        let named = self.options.entries().zip(servers);
+        named.map(|((_, entry), server)| (entry.name.as_str(), server.n_connections()))
     }
 
     /// Whether there is a table, and no end in sight.

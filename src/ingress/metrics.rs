@@ -21,8 +21,7 @@ pub(crate) fn text(shared: &Shared) -> String {
         "gauge",
         "How many open connections exist, by entryPoint and protocol",
     );
-    let (web, secure) = shared.n_connections();
-    for (entry, n) in [("web", web), ("websecure", secure)] {
+    for (entry, n) in shared.n_connections() {
         let n = number(u64::try_from(n).unwrap_or(u64::MAX));
         text.sample(
             "traefik_open_connections",
@@ -42,11 +41,7 @@ pub(crate) fn text(shared: &Shared) -> String {
         let secs = u64::try_from(certificate.not_after_secs).unwrap_or(0);
         text.sample("traefik_tls_certs_not_after", &labels, number(secs), None);
     }
-    let entries = [
-        ("web".to_owned(), Arc::clone(&figures.web)),
-        ("websecure".to_owned(), Arc::clone(&figures.websecure)),
-    ];
-    traffic(&mut text, "entrypoint", &entries);
+    traffic(&mut text, "entrypoint", &figures.entries);
     traffic(&mut text, "service", &shared.all_traffic());
     rt::own_figures(&mut text);
     text.out

@@ -19,8 +19,12 @@ mod plan;
 mod read;
 mod rule;
 mod table;
+mod tcp_objects;
+mod tcp_plan;
 #[cfg(test)]
 mod tests;
+mod tls_option;
+mod tls_plan;
 mod traefik;
 
 pub use annotations::Sticky;
@@ -28,10 +32,16 @@ pub use ask::{Ask, Cidr, Fields};
 pub use asking::{Buffering, Compress, Errors, ForwardAuth, Retry};
 pub use breaker::{Breaker, Circuit};
 pub use filters::{Change, Modify, Redirect, Rewrite};
-pub use middleware::{BasicAuth, Cors, Fields as HeaderFields, Middleware, Password};
+pub use middleware::{
+    BasicAuth, Cors, Fields as HeaderFields, Middleware, Password, TcpMiddleware,
+};
 pub use model::{Model, Settings};
 pub use objects::Endpoint;
 pub use path::{Clean, clean};
-pub use rule::Rule;
-pub use table::{Complaint, Entry, Key, Router, Scheme, Service, Share, Table, Target};
+pub use rule::{ALPN, Rule};
+pub use table::{
+    Complaint, Entry, Key, Mode, Router, Scheme, Service, Share, Table, Target, TcpRouter,
+    TcpService,
+};
+pub use tls_option::TlsOptions;
 pub use traefik::Transport;

@@ -71,6 +71,46 @@ pub enum Middleware {
     },
 }
 
+/// What is asked of a connection before it is passed on.
+#[derive(Debug)]
+pub enum TcpMiddleware {
+    IpAllowList(Vec<Cidr>),
+    /// Connections at once from one address.
+    InFlightConn(u64),
+}
+
+impl TcpMiddleware {
+    /// A MiddlewareTCP.
+    ///
+    /// # Errors
+    /// Say what of it is not supported.
+    pub(crate) fn read(tree: &Value) -> Result<TcpMiddleware, String> {
+        let spec = tree.at("spec");
+        let keys: Vec<&String> = spec.as_object().into_iter().flat_map(api::Map::keys).collect();
+        let key = if let [key] = keys.as_slice() { key.as_str() } else { "" };
+        let own = spec.at(key);
+        match key {
+            "ipAllowList" | "ipWhiteList" => {
+                only(own, key, &["sourceRange"])?;
+                let blocks = strings(own, "sourceRange");
+                if blocks.is_empty() {
+                    return Err(format!("{key}: sourceRange is empty"));
+                }
+                let blocks: Result<_, String> = blocks.iter().map(|block| block.parse()).collect();
+                Ok(TcpMiddleware::IpAllowList(blocks?))
+            }
+            "inFlightConn" => {
+                only(own, key, &["amount"])?;
+                let amount = own.int("amount").and_then(|n| u64::try_from(n).ok());
+                Ok(TcpMiddleware::InFlightConn(amount.ok_or("inFlightConn: amount is no number")?))
+            }
+            _ => Err(format!(
+                "a MiddlewareTCP of {keys:?} is not supported: ipAllowList and inFlightConn are"
+            )),
+        }
+    }
+}
+
 /// The name of another object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {

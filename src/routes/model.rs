@@ -5,7 +5,9 @@ use stdx::OrdMap;
 
 use crate::gateway_objects::{GATEWAY_CLASS, Gateways};
 use crate::objects::{Class, Ingress, ServiceObject, Slice};
-use crate::table::Key;
+use crate::table::{Entry, Key};
+use crate::tcp_objects::TcpObjects;
+use crate::tls_option::{TLS_OPTION, TlsOption};
 use crate::traefik::{
     INGRESS_ROUTE, IngressRoute, MIDDLEWARE, MiddlewareObject, SERVERS_TRANSPORT, ServersTransport,
     TLS_STORE, TRAEFIK_SERVICE, TlsStore, TraefikService,
@@ -23,6 +25,33 @@ pub struct Settings {
     /// Ports at which listeners of Gateways are served by `web` and by `websecure`: the entry point's own, and the
     /// one that its Service has by the same name.
     pub ports: [u16; 2],
+    /// The names of entry points beside those two, and whether they are among those of objects that name none.
+    pub more: Vec<(Box<str>, bool)>,
+}
+
+impl Settings {
+    /// Entry points beside the usual two.
+    pub const MORE_MAX: usize = 12;
+
+    /// An entry point by its name.
+    pub fn entry(&self, name: &str) -> Option<Entry> {
+        match name {
+            "web" => Some(Entry::Web),
+            "websecure" => Some(Entry::WebSecure),
+            _ => self.all_more().find(|(_, own, _)| *own == name).map(|(entry, ..)| entry),
+        }
+    }
+
+    /// Those beside the usual two, each with its name and whether it is a default one.
+    pub(crate) fn all_more(&self) -> impl Iterator<Item = (Entry, &str, bool)> {
+        let numbered = (0..).zip(self.more.iter().take(Settings::MORE_MAX));
+        numbered.map(|(number, (name, default))| (Entry::More(number), &**name, *default))
+    }
+
+    pub(crate) fn default_entries(&self) -> u16 {
+        let more = self.all_more().filter(|(.., default)| *default);
+        more.fold(Entry::Web.bit() | Entry::WebSecure.bit(), |bits, (entry, ..)| bits | entry.bit())
+    }
 }
 
 /// What is known of the objects.
@@ -39,6 +68,8 @@ pub struct Model {
     pub(crate) traefik_services: OrdMap<Key, TraefikService>,
     pub(crate) transports: OrdMap<Key, ServersTransport>,
     pub(crate) stores: OrdMap<Key, TlsStore>,
+    pub(crate) tls_options: OrdMap<Key, TlsOption>,
+    pub(crate) tcp: TcpObjects,
     pub(crate) gateway: Gateways,
 }
 
@@ -48,7 +79,8 @@ impl Model {
     }
 
     /// The kinds that it wants to be told of, each with a field selector.
-    pub fn kinds() -> [(&'static Kind, &'static str); 11] {
+    pub fn kinds() -> [(&'static Kind, &'static str); 15] {
+        let [route, middleware, transport] = TcpObjects::KINDS;
         [
             (&kinds::INGRESS, ""),
             (&kinds::INGRESS_CLASS, ""),
@@ -61,12 +93,16 @@ impl Model {
             (&TRAEFIK_SERVICE, ""),
             (&SERVERS_TRANSPORT, ""),
             (&TLS_STORE, ""),
+            (&TLS_OPTION, ""),
+            route,
+            middleware,
+            transport,
             (&GATEWAY_CLASS, ""),
         ]
     }
 
     /// The kinds that it wants to be told of as long as `has_gateways`, beside the others.
-    pub fn gateway_kinds() -> [(&'static Kind, &'static str); 5] {
+    pub fn gateway_kinds() -> [(&'static Kind, &'static str); 6] {
         Gateways::KINDS
     }
 
@@ -99,6 +135,10 @@ impl Model {
             self.transports.insert(key, ServersTransport::read(&object.tree()));
         } else if kind == &TLS_STORE {
             self.stores.insert(key, TlsStore::read(object));
+        } else if kind == &TLS_OPTION {
+            self.tls_options.insert(key, TlsOption::read(object));
+        } else if TcpObjects::has(kind) {
+            self.tcp.put(key, object);
         } else {
             self.gateway.put(kind, key, object);
         }
@@ -126,6 +166,10 @@ impl Model {
             self.transports.remove(key);
         } else if kind == &TLS_STORE {
             self.stores.remove(key);
+        } else if kind == &TLS_OPTION {
+            self.tls_options.remove(key);
+        } else if TcpObjects::has(kind) {
+            self.tcp.remove(kind, key);
         } else {
             self.gateway.remove(kind, key);
         }
@@ -153,6 +197,10 @@ impl Model {
             self.transports.clear();
         } else if kind == &TLS_STORE {
             self.stores.clear();
+        } else if kind == &TLS_OPTION {
+            self.tls_options.clear();
+        } else if TcpObjects::has(kind) {
+            self.tcp.clear(kind);
         } else {
             self.gateway.clear(kind);
         }

@@ -9,23 +9,18 @@ use crate::middleware::{BasicAuth, Middleware, Reference, users};
 use crate::plan::Builder;
 use crate::rule::Rule;
 use crate::table::{Key, Order, Router, Share, Target};
-use crate::traefik::{IngressRoute, Route, ServiceRef, Transport};
+use crate::traefik::{IngressRoute, Route, ServersTransport, ServiceRef, Transport};
 
 /// Middlewares of one route, chains taken apart, and the chains.
 const MIDDLEWARES_MAX: usize = 256;
 /// As Traefik: what is above is its own.
-const PRIORITY_MAX: i64 = i64::MAX - 1000;
+pub(crate) const PRIORITY_MAX: i64 = i64::MAX - 1000;
 
 impl Builder<'_> {
     pub(crate) fn ingress_routes(&mut self) {
         let model = self.model;
         for (key, route) in &model.ingress_routes {
-            let wanted = &*model.settings.class;
-            let ours = match wanted {
-                "" => matches!(route.class.as_str(), "" | "traefik"),
-                wanted => route.class == wanted,
-            };
-            if ours {
+            if route.is_ours(&model.settings.class) {
                 self.ingress_route(key, route);
             }
         }
@@ -76,7 +71,7 @@ impl Builder<'_> {
         key: &Key,
         object: &IngressRoute,
         route: &Route,
-        entries: u8,
+        entries: u16,
     ) -> Result<Router, String> {
         let rule = Rule::parse(&route.rule)?;
         let middlewares = self.middlewares(&key.0, &route.middlewares)?;
@@ -108,6 +103,10 @@ impl Builder<'_> {
             age: Reverse((object.created_secs, format!("{}/{}", key.0, key.1))),
         };
         let tls = object.tls;
+        if tls {
+            let options = self.tls_options(&key.0, object.options.as_ref())?;
+            self.options_for(&object.object, &rule.hosts(), options);
+        }
         let name = String::new();
         Ok(Router { name, rule, target, middlewares, entries, tls, order, timeout_ms: 0 })
     }
@@ -292,28 +291,42 @@ impl Builder<'_> {
         let key = self.named_transports.get(name);
         let key = *key.ok_or_else(|| format!("ServersTransport {name} does not exist"))?;
         let Some(found) = self.model.transports.get(key) else { return Ok(None) };
+        self.transport_of(key, found).map(Some)
+    }
+
+    /// A ServersTransport with the authorities of its Secrets.
+    pub(crate) fn transport_of(
+        &self,
+        key: &Key,
+        found: &ServersTransport,
+    ) -> Result<Transport, String> {
         if let Some(unsupported) = &found.unsupported {
             return Err(unsupported.clone());
         }
-        let mut roots = Vec::new();
-        for name in &found.roots {
-            let secret = self.model.secrets.get(&(key.0.clone(), name.as_str().into()));
-            let tree =
-                secret.ok_or_else(|| format!("secret {}/{name} does not exist", key.0))?.tree();
-            let text = tree.entry("data", "ca.crt").or_else(|| tree.entry("data", "tls.ca"));
-            let bytes = text.and_then(wire::base64::decode);
-            roots.extend(bytes.ok_or_else(|| format!("secret {}/{name} has no ca.crt", key.0))?);
-            roots.push(b'\n');
-        }
-        Ok(Some(Transport {
+        Ok(Transport {
             insecure: found.insecure,
             server_name: found.server_name.clone(),
-            roots,
-        }))
+            roots: self.roots(&key.0, &found.roots)?,
+        })
+    }
+
+    /// The authorities in Secrets, PEM.
+    pub(crate) fn roots(&self, namespace: &str, names: &[String]) -> Result<Vec<u8>, String> {
+        let mut roots = Vec::new();
+        for name in names {
+            let secret = self.model.secrets.get(&(namespace.into(), name.as_str().into()));
+            let tree =
+                secret.ok_or_else(|| format!("secret {namespace}/{name} does not exist"))?.tree();
+            let text = tree.entry("data", "ca.crt").or_else(|| tree.entry("data", "tls.ca"));
+            let bytes = text.and_then(wire::base64::decode);
+            roots.extend(bytes.ok_or_else(|| format!("secret {namespace}/{name} has no ca.crt"))?);
+            roots.push(b'\n');
+        }
+        Ok(roots)
     }
 }
 
-fn keys(namespace: &str, names: &[Reference]) -> Result<Vec<Key>, String> {
+pub(crate) fn keys(namespace: &str, names: &[Reference]) -> Result<Vec<Key>, String> {
     let key = |reference: &Reference| {
         own_namespace(namespace, reference)?;
         let name = reference.name.strip_suffix("@kubernetescrd").unwrap_or(&reference.name);
@@ -323,7 +336,7 @@ fn keys(namespace: &str, names: &[Reference]) -> Result<Vec<Key>, String> {
 }
 
 /// Traefik's default: objects name others of their own namespace only.
-fn own_namespace(namespace: &str, reference: &Reference) -> Result<(), String> {
+pub(crate) fn own_namespace(namespace: &str, reference: &Reference) -> Result<(), String> {
     match reference.namespace.is_empty() || reference.namespace == namespace {
         true => Ok(()),
         false => Err(format!(

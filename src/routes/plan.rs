@@ -12,10 +12,10 @@ use stdx::{Arrange, OrdMap, OrdSet};
 use crate::annotations::{PathMatcher, RouterOptions, ServiceOptions};
 use crate::model::Model;
 use crate::objects::{
-    Backend, Endpoint, HttpPath, Ingress, PathKind, PortRef, ServiceObject, Slice,
+    Backend, Endpoint, HttpPath, Ingress, PathKind, PortRef, ServiceObject, ServicePort, Slice,
 };
 use crate::rule::{Matcher, Rule, regex};
-use crate::table::{Complaint, Entry, Key, Order, Router, Scheme, Service, Table, Target};
+use crate::table::{Complaint, Key, Order, Router, Scheme, Service, Table, Target};
 
 /// What we are to IngressClasses.
 const CONTROLLER: &str = "traefik.io/ingress-controller";
@@ -52,10 +52,12 @@ fn table(model: &Model, now: &str) -> Table {
     let mut ours: Vec<(&Key, &Ingress)> =
         model.ingresses.iter().filter(|(_, ingress)| is_ours(model, ingress)).collect();
     ours.arrange_by_key(|(key, ingress)| (ingress.created_secs, *key));
+    builder.default_options();
     for (key, ingress) in &ours {
         builder.ingress(key, ingress);
     }
     builder.ingress_routes();
+    builder.tcp_routes();
     builder.stores();
     builder.statuses(&ours);
     builder.gateways(now);
@@ -191,7 +193,13 @@ impl<'a> Builder<'a> {
     }
 
     /// An Ingress without rules: its backend gets what is nobody else's.
-    fn only_default(&mut self, key: &Key, ingress: &Ingress, options: &RouterOptions, entries: u8) {
+    fn only_default(
+        &mut self,
+        key: &Key,
+        ingress: &Ingress,
+        options: &RouterOptions,
+        entries: u16,
+    ) {
         let Some(backend) = &ingress.default else { return };
         if let Some(owner) = &self.default_is {
             let message = format!("the default backend is Ingress {owner}'s, which is older");
@@ -208,7 +216,14 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds a route.
-    fn route(&mut self, key: &Key, ingress: &Ingress, entries: u8, part: Part<'_>, target: Target) {
+    fn route(
+        &mut self,
+        key: &Key,
+        ingress: &Ingress,
+        entries: u16,
+        part: Part<'_>,
+        target: Target,
+    ) {
         let Ok(options) = &ingress.options else { return };
         let Part { host, path, exact, priority } = part;
         let shown = path.as_ref().map_or("", |(matcher, _)| text(matcher));
@@ -234,6 +249,12 @@ impl<'a> Builder<'a> {
             age: Reverse((ingress.created_secs, format!("{}/{}", key.0, key.1))),
         };
         let tls = options.tls;
+        if tls {
+            match self.named_options(&options.tls_options) {
+                Ok(own) => self.options_for(&ingress.object, &rule.hosts(), own),
+                Err(error) => return self.complain(&ingress.object, "TLSOptionNotFound", error),
+            }
+        }
         let middlewares = Vec::new();
         let timeout_ms = 0;
         self.table.routers.push(Router {
@@ -249,17 +270,15 @@ impl<'a> Builder<'a> {
     }
 
     /// The entry points of an object; `None` if it names none that there is.
-    pub(crate) fn entries(&mut self, about: &Object, names: Option<&Vec<String>>) -> Option<u8> {
-        let Some(names) = names else {
-            return Some(Entry::Web.bit() | Entry::WebSecure.bit());
-        };
+    pub(crate) fn entries(&mut self, about: &Object, names: Option<&Vec<String>>) -> Option<u16> {
+        let settings = &self.model.settings;
+        let Some(names) = names else { return Some(settings.default_entries()) };
         let mut bits = 0;
         for name in names {
-            match name.as_str() {
-                "web" => bits |= Entry::Web.bit(),
-                "websecure" => bits |= Entry::WebSecure.bit(),
-                other => {
-                    let message = format!("entry point {other:?} does not exist");
+            match settings.entry(name) {
+                Some(entry) => bits |= entry.bit(),
+                None => {
+                    let message = format!("entry point {name:?} does not exist");
                     self.complain(about, "EntryPointNotFound", message);
                 }
             }
@@ -338,8 +357,7 @@ impl<'a> Builder<'a> {
         }
         let transport =
             self.transport(&options.transport).map_err(|error| format!("{}: {error}", what()))?;
-        let port = service.port(wanted);
-        let port = port.ok_or_else(|| format!("{} has no TCP port {wanted}", what()))?;
+        let (port, endpoints) = self.endpoints(namespace, name, service, wanted, options.native)?;
         let scheme = match options.scheme.as_deref() {
             Some("https") => Scheme::Https,
             Some("h2c") => Scheme::H2c,
@@ -348,6 +366,28 @@ impl<'a> Builder<'a> {
             None if port.number == 443 || port.name.starts_with("https") => Scheme::Https,
             None => Scheme::Http,
         };
+        Ok(Service {
+            name: full_name,
+            scheme,
+            pass_host: options.pass_host,
+            sticky: options.sticky.clone(),
+            transport,
+            endpoints,
+        })
+    }
+
+    /// A Service's port, and where that is reached. `native` is by its own address.
+    pub(crate) fn endpoints<'s>(
+        &self,
+        namespace: &str,
+        name: &str,
+        service: &'s ServiceObject,
+        wanted: &PortRef,
+        native: bool,
+    ) -> Result<(&'s ServicePort, Vec<Endpoint>), String> {
+        let what = || format!("service {namespace}/{name}");
+        let port = service.port(wanted);
+        let port = port.ok_or_else(|| format!("{} has no TCP port {wanted}", what()))?;
         let number = u16::try_from(port.number).unwrap_or(0);
         let endpoints = if &*service.kind == "ExternalName" {
             if !self.model.settings.external_names {
@@ -357,7 +397,7 @@ impl<'a> Builder<'a> {
                 ));
             }
             vec![Endpoint { host: service.external_name.to_string(), port: number, ready: true }]
-        } else if options.native {
+        } else if native {
             let address = service
                 .cluster_ip
                 .ok_or_else(|| format!("{} has no address of its own", what()))?;
@@ -373,14 +413,7 @@ impl<'a> Builder<'a> {
             }
             all
         };
-        Ok(Service {
-            name: full_name,
-            scheme,
-            pass_host: options.pass_host,
-            sticky: options.sticky.clone(),
-            transport,
-            endpoints,
-        })
+        Ok((port, endpoints))
     }
 
     fn statuses(&mut self, ours: &[(&Key, &Ingress)]) {

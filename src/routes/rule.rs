@@ -18,6 +18,9 @@ const REGEX_SIZE_MAX: usize = 256 << 10;
 /// product of both.
 const REGEX_TEXT_MAX_BYTES: usize = 4 << 10;
 
+/// The field that stands for the protocols that a TLS client offers: no field of a request has such a name.
+pub const ALPN: &str = ":alpn";
+
 /// A rule, read.
 #[derive(Debug)]
 pub struct Rule {
@@ -85,11 +88,23 @@ impl Rule {
     /// # Errors
     /// Say what is wrong with it.
     pub fn parse(text: &str) -> Result<Rule, String> {
+        Rule::parse_with(text, matcher)
+    }
+
+    /// Reads a rule about connections.
+    ///
+    /// # Errors
+    /// Say what is wrong with it.
+    pub(crate) fn parse_tcp(text: &str) -> Result<Rule, String> {
+        Rule::parse_with(text, tcp_matcher)
+    }
+
+    fn parse_with(text: &str, matcher: ReadMatcher) -> Result<Rule, String> {
         if text.len() > TEXT_MAX_BYTES {
             return Err(format!("the rule is longer than {TEXT_MAX_BYTES} bytes"));
         }
         let mut reader =
-            Reader { rest: text, steps: Vec::new(), waiting: Vec::new(), n_matchers: 0 };
+            Reader { rest: text, steps: Vec::new(), waiting: Vec::new(), n_matchers: 0, matcher };
         reader.read()?;
         Ok(Rule { steps: reader.steps, length: text.len() })
     }
@@ -232,7 +247,11 @@ struct Reader<'a> {
     steps: Vec<Step>,
     waiting: Vec<Waiting>,
     n_matchers: usize,
+    matcher: ReadMatcher,
 }
+
+/// What makes a matcher of its name and arguments.
+type ReadMatcher = fn(&str, &[String]) -> Result<Matcher, String>;
 
 impl Reader<'_> {
     fn read(&mut self) -> Result<(), String> {
@@ -346,7 +365,7 @@ impl Reader<'_> {
                 return Err(format!("the arguments of {name} end badly at {:?}", self.ahead()));
             }
         }
-        matcher(name, &arguments)
+        (self.matcher)(name, &arguments)
     }
 
     /// A text in back quotes, which is what it is, or in double quotes, with escapes.
@@ -415,6 +434,20 @@ fn matcher(name: &str, arguments: &[String]) -> Result<Matcher, String> {
         ) => wrong("one argument"),
         ("header" | "headerregexp", None) => wrong("two arguments"),
         _ => Err(format!("there is no matcher {name}")),
+    }
+}
+
+/// One of a rule about connections: hosts are those that TLS names.
+fn tcp_matcher(name: &str, arguments: &[String]) -> Result<Matcher, String> {
+    match (name.to_ascii_lowercase().as_str(), arguments) {
+        ("hostsni", [host]) => self::host(host).map(Matcher::Host),
+        ("hostsniregexp", [text]) => Ok(Matcher::HostRegexp(regex(text)?)),
+        ("alpn", [protocol]) => Ok(Matcher::Header(ALPN.into(), protocol.as_str().into())),
+        ("clientip", [block]) => Ok(Matcher::ClientIp(block.parse()?)),
+        ("hostsni" | "hostsniregexp" | "alpn" | "clientip", _) => {
+            Err(format!("{name} takes one argument, and has {}", arguments.len()))
+        }
+        _ => Err(format!("there is no matcher {name} for connections")),
     }
 }
 

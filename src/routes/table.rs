@@ -8,9 +8,10 @@ use stdx::Arrange;
 
 use crate::annotations::Sticky;
 use crate::ask::Ask;
-use crate::middleware::Middleware;
+use crate::middleware::{Middleware, TcpMiddleware};
 use crate::objects::Endpoint;
 use crate::rule::{Hosts, Rule};
+use crate::tls_option::TlsOptions;
 use crate::traefik::Transport;
 
 /// A namespace and a name in it.
@@ -23,20 +24,25 @@ pub enum Entry {
     Web,
     /// Port 443, with TLS.
     WebSecure,
+    /// One that an administrator added: its place in the settings, below `Settings::MORE_MAX`.
+    More(u8),
 }
 
 impl Entry {
-    pub fn name(self) -> &'static str {
+    /// Of those that are always there.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Entry::Web => "web",
             Entry::WebSecure => "websecure",
+            Entry::More(_) => "",
         }
     }
 
-    pub(crate) fn bit(self) -> u8 {
+    pub(crate) fn bit(self) -> u16 {
         match self {
             Entry::Web => 1,
             Entry::WebSecure => 2,
+            Entry::More(number) => 4 << number,
         }
     }
 }
@@ -49,7 +55,7 @@ pub struct Router {
     pub target: Target,
     /// Numbers of the table's middlewares, the first one outermost.
     pub middlewares: Vec<usize>,
-    pub(crate) entries: u8,
+    pub(crate) entries: u16,
     /// Requests that came without TLS are not its.
     pub(crate) tls: bool,
     pub(crate) order: Order,
@@ -110,6 +116,49 @@ pub enum Scheme {
     H2c,
 }
 
+/// What is done with a connection of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It is passed on as it comes; it has no TLS.
+    Plain,
+    /// It is passed on as it comes, with its TLS.
+    Passthrough,
+    /// Its TLS ends here.
+    Terminate,
+}
+
+/// One route of connections.
+#[derive(Debug)]
+pub struct TcpRouter {
+    pub name: String,
+    pub(crate) rule: Rule,
+    pub mode: Mode,
+    /// Services of the table with their weights; if all are 0 or there is none, connections end.
+    pub shares: Vec<(u32, usize)>,
+    /// Numbers of the table's middlewares of connections.
+    pub middlewares: Vec<usize>,
+    /// Its TLS options among the table's.
+    pub options: Option<usize>,
+    /// Its place among the table's.
+    pub number: usize,
+    pub(crate) entries: u16,
+    pub(crate) order: Order,
+}
+
+/// Where connections are passed on to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TcpService {
+    pub name: String,
+    /// TLS is spoken with endpoints.
+    pub tls: bool,
+    /// How; `None` as usual.
+    pub transport: Option<Transport>,
+    /// The version of the PROXY protocol in which endpoints are told who connects; 0 for none.
+    pub proxy_version: u8,
+    /// As those of services for requests.
+    pub endpoints: Vec<Endpoint>,
+}
+
 /// Something that an object asks for and does not get.
 #[derive(Clone, Debug)]
 pub struct Complaint {
@@ -126,6 +175,15 @@ pub struct Table {
     pub services: Vec<Service>,
     /// Among whom requests are shared out.
     pub weighted: Vec<Vec<Share>>,
+    /// Routes of connections, in order, with their services and middlewares.
+    pub(crate) tcp_routers: Vec<TcpRouter>,
+    pub tcp_services: Vec<TcpService>,
+    pub tcp_middlewares: Vec<(String, Arc<TcpMiddleware>)>,
+    /// How TLS is spoken with clients, where it is not as usual.
+    pub tls_options: Vec<TlsOptions>,
+    pub(crate) default_options: Option<usize>,
+    /// By the names in routes.
+    pub(crate) host_options: HashMap<Box<str>, Option<usize>>,
     /// By their full names, with what they do.
     pub middlewares: Vec<(String, Arc<Middleware>)>,
     /// Secrets whose certificates are shown, oldest user first.
@@ -147,6 +205,7 @@ pub struct Table {
 impl Table {
     /// Orders the routes, and makes what finds them.
     pub(crate) fn finish(&mut self) {
+        self.finish_tcp();
         self.routers.arrange_by(|one, other| other.order.cmp(&one.order));
         for (number, router) in (0u32..).zip(&self.routers) {
             let Hosts::These(hosts) = router.rule.hosts() else {
@@ -164,8 +223,14 @@ impl Table {
         }
     }
 
-    /// The route of a request.
-    pub fn find(&self, entry: Entry, ask: &Ask<'_>) -> Option<&Router> {
+    /// Whether there are routes of requests for a host by its name.
+    pub fn names(&self, host: &str) -> bool {
+        let parent = host.split_once('.').map_or("", |(_, parent)| parent);
+        self.by_host.contains_key(host) || self.by_parent.contains_key(parent)
+    }
+
+    /// The route of a request that came over TLS, or did not.
+    pub fn find(&self, entry: Entry, secure: bool, ask: &Ask<'_>) -> Option<&Router> {
         let parent = ask.host.split_once('.').map_or("", |(_, parent)| parent);
         let mut lists = [
             self.by_host.get(ask.host).map_or(&[][..], Vec::as_slice),
@@ -180,7 +245,6 @@ impl Table {
             let found = parents.skip(1).filter_map(|parent| self.by_suffix.get(parent));
             suffixes.extend(found.map(Vec::as_slice));
         }
-        let secure = entry == Entry::WebSecure;
         loop {
             // Each list is in order; so is what is taken from whichever comes first.
             let all = lists.iter_mut().chain(&mut suffixes);
@@ -193,5 +257,85 @@ impl Table {
                 return Some(router);
             }
         }
+    }
+}
+
+impl Table {
+    /// The route of a connection at `entry`, which begins with TLS or not. Of `ask` host, peer and protocols count.
+    pub fn find_tcp(&self, entry: Entry, tls: bool, ask: &Ask<'_>) -> Option<&TcpRouter> {
+        self.tcp_routers.iter().find(|router| {
+            router.entries & entry.bit() != 0
+                && tls == (router.mode != Mode::Plain)
+                && router.rule.matches(ask)
+        })
+    }
+
+    /// Whether there are routes of connections without TLS, and with it, at an entry point.
+    pub fn has_tcp(&self, entry: Entry) -> (bool, bool) {
+        let here = || self.tcp_routers.iter().filter(|router| router.entries & entry.bit() != 0);
+        (
+            here().any(|router| router.mode == Mode::Plain),
+            here().any(|router| router.mode != Mode::Plain),
+        )
+    }
+
+    pub(crate) fn add_tcp(&mut self, router: TcpRouter) {
+        self.tcp_routers.push(router);
+    }
+
+    fn finish_tcp(&mut self) {
+        self.tcp_routers.arrange_by(|one, other| other.order.cmp(&one.order));
+        for (number, router) in self.tcp_routers.iter_mut().enumerate() {
+            router.number = number;
+        }
+    }
+
+    /// All routes of connections.
+    pub fn tcp(&self) -> &[TcpRouter] {
+        &self.tcp_routers
+    }
+}
+
+impl TcpRouter {
+    /// A route that passes connections on with their TLS. Without shares it ends them.
+    pub(crate) fn passing(
+        name: String,
+        rule: Rule,
+        shares: Vec<(u32, usize)>,
+        entry: Entry,
+        order: Order,
+    ) -> TcpRouter {
+        let (mode, entries, middlewares) = (Mode::Passthrough, entry.bit(), Vec::new());
+        TcpRouter {
+            name,
+            rule,
+            mode,
+            shares,
+            middlewares,
+            options: None,
+            number: 0,
+            entries,
+            order,
+        }
+    }
+
+    /// Whether it takes whatever nobody else has a name for.
+    pub fn is_for_all(&self) -> bool {
+        self.rule.hosts() == Hosts::Any
+    }
+}
+
+impl Table {
+    /// The TLS options for a host: of the routes that are about it, else those called `default`.
+    pub fn options_of(&self, host: &str) -> Option<usize> {
+        let parent = || host.split_once('.').map_or("", |(_, parent)| parent);
+        let found = self.host_options.get(host);
+        let found = found.or_else(|| self.host_options.get(&*format!("*.{}", parent())));
+        found.copied().unwrap_or(self.default_options)
+    }
+
+    /// Whether how TLS is spoken depends on who is asked for.
+    pub fn has_options(&self) -> bool {
+        !self.tls_options.is_empty()
     }
 }

@@ -39,7 +39,7 @@ fn slice(service: &str, address: &str, conditions: Value) -> Object {
     }))
 }
 
-fn ingress(name: &str, annotations: Value, spec: Value) -> Object {
+pub(crate) fn ingress(name: &str, annotations: Value, spec: Value) -> Object {
     object(json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
         "metadata": {"name": name, "namespace": "default", "annotations": annotations, "uid": name},
@@ -52,7 +52,7 @@ fn backend(name: &str) -> Value {
 }
 
 /// `HOST KIND PATH SERVICE` a rule.
-fn rules(lines: &[&str]) -> Value {
+pub(crate) fn rules(lines: &[&str]) -> Value {
     let rule = |line: &&str| {
         let words: Vec<&str> = line.split(' ').collect();
         let mut rule = json!({"http": {"paths": [{"path": words[2], "pathType": words[1], "backend": backend(words[3])}]}});
@@ -67,7 +67,7 @@ fn rules(lines: &[&str]) -> Value {
 /// The service that a request goes to, or "".
 pub(crate) fn asked(table: &Table, entry: Entry, host: &str, path: &str) -> String {
     let ask = Ask { host, path, query: "", method: "GET", peer: None, headers: &() };
-    match table.find(entry, &ask).map(|router| router.target) {
+    match table.find(entry, entry == Entry::WebSecure, &ask).map(|router| router.target) {
         Some(Target::Service(number)) => table.services[number].name.clone(),
         Some(Target::Weighted(_)) => "weighted".to_owned(),
         Some(Target::Status(code)) => code.to_string(),
@@ -306,7 +306,7 @@ fn statuses_follow_the_published_service() {
     assert!(model.table("").statuses.is_empty());
 }
 
-fn custom(kind: &'static api::Kind, name: &str, spec: Value) -> Object {
+pub(crate) fn custom(kind: &'static api::Kind, name: &str, spec: Value) -> Object {
     let tree = json!({
         "apiVersion": "traefik.io/v1alpha1", "kind": kind.name,
         "metadata": {"name": name, "namespace": "default", "uid": name}, "spec": spec,
@@ -350,7 +350,7 @@ fn ingress_routes_and_what_they_name() {
     );
     let table = model.table("");
     let ask = Ask { host: "x.test", path: "/", query: "", method: "GET", peer: None, headers: &() };
-    let router = table.find(Entry::Web, &ask).unwrap();
+    let router = table.find(Entry::Web, false, &ask).unwrap();
     let names: Vec<&str> =
         router.middlewares.iter().map(|n| table.middlewares[*n].0.as_str()).collect();
     assert_eq!(names, ["default-deny", "default-strip", "default-deny"]);

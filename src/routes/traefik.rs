@@ -8,12 +8,13 @@ use crate::middleware::{Middleware, Reference};
 use crate::objects::PortRef;
 use crate::read::only;
 
-const fn kind(name: &'static str, plural: &'static str) -> Kind {
+pub(crate) const fn kind(name: &'static str, plural: &'static str) -> Kind {
     const DECLARED: Declared = Declared { version: "v1alpha1", ..Declared::RUN_TIME };
     Kind { group: "traefik.io", name, plural, declared: &DECLARED, ..Kind::BASE }
 }
 
 pub(crate) static INGRESS_ROUTE: Kind = kind("IngressRoute", "ingressroutes");
+pub(crate) static INGRESS_ROUTE_TCP: Kind = kind("IngressRouteTCP", "ingressroutetcps");
 pub(crate) static MIDDLEWARE: Kind = kind("Middleware", "middlewares");
 pub(crate) static TRAEFIK_SERVICE: Kind = kind("TraefikService", "traefikservices");
 pub(crate) static SERVERS_TRANSPORT: Kind = kind("ServersTransport", "serverstransports");
@@ -22,7 +23,7 @@ pub(crate) static TLS_STORE: Kind = kind("TLSStore", "tlsstores");
 /// Items of one list.
 const ITEMS_MAX: usize = 1024;
 
-/// An IngressRoute.
+/// An IngressRoute or an IngressRouteTCP.
 #[derive(Debug)]
 pub(crate) struct IngressRoute {
     pub(crate) object: Object,
@@ -30,8 +31,12 @@ pub(crate) struct IngressRoute {
     pub(crate) entry_points: Option<Vec<String>>,
     pub(crate) routes: Vec<Route>,
     pub(crate) tls: bool,
+    /// Its TLS is passed on as it is, which only IngressRouteTCPs can ask for.
+    pub(crate) passthrough: bool,
     /// Of a certificate; "" for none.
     pub(crate) secret: String,
+    /// A TLSOption.
+    pub(crate) options: Option<Reference>,
     /// Why nothing of it can be served.
     pub(crate) refused: Option<String>,
     pub(crate) created_secs: i64,
@@ -58,6 +63,10 @@ pub(crate) struct ServiceRef {
     pub(crate) sticky: Option<Sticky>,
     pub(crate) transport: String,
     pub(crate) native: bool,
+    /// Of a route of connections: TLS is spoken with endpoints, and they are told in a version of the PROXY protocol
+    /// who connects, which 0 is not.
+    pub(crate) tls: bool,
+    pub(crate) proxy_version: u8,
     pub(crate) unsupported: Option<String>,
 }
 
@@ -74,17 +83,26 @@ impl IngressRoute {
         let names =
             spec.list("entryPoints").iter().filter_map(|name| name.as_str().map(Into::into));
         let names: Vec<String> = names.collect();
+        let tcp = object.kind() == &INGRESS_ROUTE_TCP;
         let mut refused = None;
-        for field in ["options", "store"] {
-            if tls.has(field) && tls.at(field).str("name") != "default" {
-                refused = Some(format!("spec.tls.{field} is not supported"));
-            }
+        if tls.has("store") && tls.str("store.name") != "default" {
+            refused = Some("spec.tls.store is not supported".to_owned());
+        }
+        if !tcp && tls.flag("passthrough") {
+            refused = Some("spec.tls.passthrough is for an IngressRouteTCP".to_owned());
         }
         IngressRoute {
             class: class.to_owned(),
             entry_points: (!names.is_empty()).then_some(names),
-            routes: spec.list("routes").iter().take(ITEMS_MAX).map(Route::read).collect(),
+            routes: spec
+                .list("routes")
+                .iter()
+                .take(ITEMS_MAX)
+                .map(|route| Route::read(route, tcp))
+                .collect(),
             tls: spec.has("tls"),
+            passthrough: tls.flag("passthrough"),
+            options: tls.has("options").then(|| Reference::read(tls.at("options"))),
             secret: tls.str("secretName").into(),
             refused,
             created_secs: api::time::parse(tree.str("metadata.creationTimestamp"))
@@ -94,12 +112,27 @@ impl IngressRoute {
     }
 }
 
+impl IngressRoute {
+    /// Whether it is one of the class that is served, or of the usual one.
+    pub(crate) fn is_ours(&self, wanted: &str) -> bool {
+        match wanted {
+            "" => matches!(self.class.as_str(), "" | "traefik"),
+            wanted => self.class == wanted,
+        }
+    }
+}
+
 impl Route {
-    fn read(tree: &Value) -> Route {
+    fn read(tree: &Value, tcp: bool) -> Route {
         Route {
             rule: tree.str("match").into(),
             priority: tree.int("priority").unwrap_or(0),
-            services: tree.list("services").iter().take(ITEMS_MAX).map(ServiceRef::read).collect(),
+            services: tree
+                .list("services")
+                .iter()
+                .take(ITEMS_MAX)
+                .map(|service| ServiceRef::read(service, tcp))
+                .collect(),
             middlewares: tree
                 .list("middlewares")
                 .iter()
@@ -111,7 +144,17 @@ impl Route {
 }
 
 impl ServiceRef {
-    fn read(tree: &Value) -> ServiceRef {
+    fn read(tree: &Value, tcp: bool) -> ServiceRef {
+        const OF_TCP: &[&str] = &[
+            "name",
+            "namespace",
+            "port",
+            "weight",
+            "tls",
+            "proxyProtocol",
+            "serversTransport",
+            "nativeLB",
+        ];
         const KNOWN: &[&str] = &[
             "name",
             "namespace",
@@ -126,9 +169,14 @@ impl ServiceRef {
             "strategy",
             "responseForwarding",
         ];
-        let unknown =
-            tree.as_object().and_then(|map| map.keys().find(|key| !KNOWN.contains(&key.as_str())));
-        let mut unsupported = unknown.map(|key| format!("{key} of a service is not supported"));
+        let mut unsupported = only(tree, "a service", if tcp { OF_TCP } else { KNOWN }).err();
+        let proxy_version = match tree.has("proxyProtocol") {
+            false => 0,
+            true => tree.int("proxyProtocol.version").unwrap_or(2),
+        };
+        if !matches!(proxy_version, 0..=2) {
+            unsupported = Some(format!("there is no PROXY protocol {proxy_version}"));
+        }
         if !matches!(tree.str("strategy"), "" | "wrr" | "RoundRobin") {
             unsupported = Some(format!("the strategy {} is not supported", tree.str("strategy")));
         }
@@ -155,6 +203,8 @@ impl ServiceRef {
             sticky,
             transport: tree.str("serversTransport").into(),
             native: tree.flag("nativeLB"),
+            tls: tree.flag("tls"),
+            proxy_version: u8::try_from(proxy_version).unwrap_or(0),
             unsupported,
         }
     }
@@ -190,9 +240,12 @@ impl TraefikService {
         let own = spec.at(key);
         let mut mirrors = Vec::new();
         let services = match key {
-            "weighted" if !own.has("sticky") => {
-                Ok(own.list("services").iter().take(ITEMS_MAX).map(ServiceRef::read).collect())
-            }
+            "weighted" if !own.has("sticky") => Ok(own
+                .list("services")
+                .iter()
+                .take(ITEMS_MAX)
+                .map(|service| ServiceRef::read(service, false))
+                .collect()),
             "weighted" => Err("weighted.sticky is not supported".into()),
             "mirroring" if own.has("maxBodySize") => {
                 Err("mirroring.maxBodySize is not supported: copies stream by".into())
@@ -209,9 +262,9 @@ impl TraefikService {
                     let mut to = mirror.clone();
                     to.as_object_mut().map(|map| map.remove("percent"));
                     let percent = mirror.int("percent").and_then(|n| u32::try_from(n).ok());
-                    mirrors.push((ServiceRef::read(&to), percent.unwrap_or(0).min(100)));
+                    mirrors.push((ServiceRef::read(&to, false), percent.unwrap_or(0).min(100)));
                 }
-                Ok(vec![ServiceRef::read(&main)])
+                Ok(vec![ServiceRef::read(&main, false)])
             }
             _ => Err(format!(
                 "a TraefikService of {keys:?} is not supported: weighted and mirroring are"

@@ -19,7 +19,6 @@ use stdx::{Context, Result};
 use crate::io::Io;
 use crate::message::{Method, Peer, Request, Response};
 use crate::places::{Place, Places, Socket};
-use crate::server_name;
 
 /// What answers requests.
 pub trait Service: Send + Sync + 'static {
@@ -46,6 +45,34 @@ where
     fn call(&self, request: Request) -> BoxFuture<'_, Response> {
         self(request)
     }
+}
+
+/// What looks at each connection before anything is spoken on it.
+pub trait Gate: Send + Sync + 'static {
+    /// Looks at one that was just accepted, within the time that a TLS handshake may take.
+    fn look(&self, io: Io, peer: Peer) -> BoxFuture<'static, Result<Looked>>;
+}
+
+/// What a connection turned out to be.
+pub enum Looked {
+    /// HTTP is spoken on it, after a TLS handshake if there is a configuration for one.
+    Http(Io, Peer, Option<Arc<rustls::ServerConfig>>),
+    /// Something else is done with it: to its end, or to the server's.
+    Other(BoxFuture<'static, ()>),
+}
+
+impl fmt::Debug for Looked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if matches!(self, Looked::Http(..)) { "Http" } else { "Other" })
+    }
+}
+
+/// How the connections of a listener begin.
+#[derive(Clone)]
+enum Door {
+    Plain,
+    Tls(Arc<rustls::ServerConfig>),
+    Gate(Arc<dyn Gate>),
 }
 
 /// The bounds of a server.
@@ -161,7 +188,19 @@ impl Server {
         listener: impl Into<Listener>,
         tls: Option<Arc<rustls::ServerConfig>>,
     ) -> Result<()> {
-        let listener = listener.into();
+        self.accept(listener.into(), tls.map_or(Door::Plain, Door::Tls)).await
+    }
+
+    /// As `serve`, where `gate` says what each connection is.
+    pub async fn serve_behind(
+        &self,
+        listener: impl Into<Listener>,
+        gate: Arc<dyn Gate>,
+    ) -> Result<()> {
+        self.accept(listener.into(), Door::Gate(gate)).await
+    }
+
+    async fn accept(&self, listener: Listener, door: Door) -> Result<()> {
         loop {
             let accepted = rt::future::or(async { Some(listener.accept().await) }, async {
                 self.0.reached(Phase::Draining).await;
@@ -169,7 +208,7 @@ impl Server {
             });
             match accepted.await {
                 None => return Ok(()),
-                Some(Ok((socket, peer))) => self.0.start(socket, peer, tls.clone()),
+                Some(Ok((socket, peer))) => self.0.start(socket, peer, door.clone()),
                 Some(Err(error)) if is_shortage(&error) => {
                     log::warn!("accept a connection: {error}");
                     rt::sleep(SHORTAGE_PAUSE).await;
@@ -194,7 +233,7 @@ impl Server {
     /// Serves one byte stream that came by another way than a listener, from its TLS handshake to its end.
     pub async fn serve_tls(&self, io: Io, tls: Arc<rustls::ServerConfig>) {
         let permit = Permit::new(&self.0, None);
-        self.0.serve(permit, io, Peer::default(), Some(tls)).await;
+        self.0.serve(permit, io, Peer::default(), Door::Tls(tls)).await;
     }
 
     /// Stops accepting, lets requests in flight finish for at most `grace`, then drops the rest.
@@ -252,12 +291,7 @@ fn is_passing(error: &std::io::Error) -> bool {
 }
 
 impl Shared {
-    fn start(
-        self: &Arc<Self>,
-        socket: Socket,
-        mut peer: Peer,
-        tls: Option<Arc<rustls::ServerConfig>>,
-    ) {
+    fn start(self: &Arc<Self>, socket: Socket, mut peer: Peer, door: Door) {
         let place = self.places.take(&socket, peer.address.map(|address| address.ip()));
         peer.place = Some(Arc::clone(&place));
         let (shared, permit) = (Arc::clone(self), Permit::new(self, Some(place)));
@@ -265,23 +299,23 @@ impl Shared {
             Socket::Tcp(stream) => Box::new(stream),
             Socket::Unix(stream) => Box::new(stream),
         };
-        rt::spawn(async move { shared.serve(permit, raw, peer, tls).await }).detach();
+        rt::spawn(async move { shared.serve(permit, raw, peer, door).await }).detach();
     }
 
-    async fn serve(
-        self: &Arc<Self>,
-        permit: Permit,
-        raw: Io,
-        peer: Peer,
-        tls: Option<Arc<rustls::ServerConfig>>,
-    ) {
+    async fn serve(self: &Arc<Self>, permit: Permit, raw: Io, peer: Peer, door: Door) {
         let stop = self.reached(Phase::Stopped);
         let connection = async {
             let address = peer.address;
             // Each phase has a box of its own, so that a connection does not hold on to the room
             // that its handshake needed.
-            match Box::pin(connect(self, raw, peer, tls)).await {
-                Ok((io, peer, alpn)) => speak(Arc::clone(self), permit, io, peer, alpn).await,
+            match Box::pin(connect(self, raw, peer, door)).await {
+                Ok(Opened::Http(io, peer, alpn)) => {
+                    speak(Arc::clone(self), permit, io, peer, alpn).await;
+                }
+                Ok(Opened::Other(work)) => {
+                    work.await;
+                    drop(permit);
+                }
                 Err(error) => log::debug!("connection from {address:?}: {error}"),
             }
         };
@@ -346,20 +380,30 @@ impl Drop for Permit {
     }
 }
 
-/// The TLS handshake, if any: the stream, who is there, and the protocol that was agreed on.
-async fn connect(
-    shared: &Arc<Shared>,
-    raw: Io,
-    mut peer: Peer,
-    tls: Option<Arc<rustls::ServerConfig>>,
-) -> Result<(Io, Peer, Option<Vec<u8>>)> {
-    let Some(tls) = tls else { return Ok((raw, peer, None)) };
-    let raw: Io = Box::new(server_name::Lenient::new(raw));
-    let handshake = futures_rustls::TlsAcceptor::from(tls).accept(raw);
-    let stream = rt::timeout(shared.limits.handshake_max, handshake)
+/// A connection as HTTP is spoken on it, with the protocol that was agreed on, or somebody else's work.
+enum Opened {
+    Http(Io, Peer, Option<Vec<u8>>),
+    Other(BoxFuture<'static, ()>),
+}
+
+/// What comes before HTTP: the gate and the TLS handshake, if any.
+async fn connect(shared: &Arc<Shared>, raw: Io, peer: Peer, door: Door) -> Result<Opened> {
+    let handshake_max = shared.limits.handshake_max;
+    let (raw, mut peer, tls) = match door {
+        Door::Plain => (raw, peer, None),
+        Door::Tls(tls) => (raw, peer, Some(tls)),
+        Door::Gate(gate) => {
+            let looked = rt::timeout(handshake_max, gate.look(raw, peer));
+            match looked.await.context(|| "look at its beginning")?? {
+                Looked::Http(raw, peer, tls) => (raw, peer, tls),
+                Looked::Other(work) => return Ok(Opened::Other(work)),
+            }
+        }
+    };
+    let Some(tls) = tls else { return Ok(Opened::Http(raw, peer, None)) };
+    let stream = rt::timeout(handshake_max, crate::tls::accept(raw, tls))
         .await
-        .context(|| "TLS handshake")?
-        .context(|| "TLS handshake")?;
+        .context(|| "TLS handshake")??;
     let session = stream.get_ref().1;
     peer.tls = true;
     peer.certificates = session.peer_certificates().unwrap_or(&[]).iter().cloned().collect();
@@ -367,7 +411,7 @@ async fn connect(
         place.vouch(leaf);
     }
     let alpn = session.alpn_protocol().map(<[u8]>::to_vec);
-    Ok((Box::new(stream), peer, alpn))
+    Ok(Opened::Http(Box::new(stream), peer, alpn))
 }
 
 /// Speaks HTTP on a connection to its end: what TLS agreed on, or what the first bytes are.

@@ -22,21 +22,46 @@ const fn kind(name: &'static str, plural: &'static str, declared: &'static Decla
 
 const V1: &Declared = &Declared { version: "v1", ..Declared::RUN_TIME };
 const V1BETA1: &Declared = &Declared { version: "v1beta1", ..Declared::RUN_TIME };
+const V1ALPHA2: &Declared = &Declared { version: "v1alpha2", ..Declared::RUN_TIME };
 
 pub(crate) static GATEWAY_CLASS: Kind =
     Kind { scope: Scope::Cluster, ..kind("GatewayClass", "gatewayclasses", V1) };
 pub(crate) static GATEWAY: Kind = kind("Gateway", "gateways", V1);
 pub(crate) static HTTP_ROUTE: Kind = kind("HTTPRoute", "httproutes", V1);
 pub(crate) static GRPC_ROUTE: Kind = kind("GRPCRoute", "grpcroutes", V1);
+pub(crate) static TLS_ROUTE: Kind = kind("TLSRoute", "tlsroutes", V1ALPHA2);
 pub(crate) static REFERENCE_GRANT: Kind = kind("ReferenceGrant", "referencegrants", V1BETA1);
+
+/// What routes lead: their kinds, in the order in which they are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Sort {
+    Http,
+    Grpc,
+    Tls,
+}
+
+impl Sort {
+    pub(crate) const ALL: [Sort; 3] = [Sort::Http, Sort::Grpc, Sort::Tls];
+
+    pub(crate) fn kind(self) -> &'static Kind {
+        match self {
+            Sort::Http => &HTTP_ROUTE,
+            Sort::Grpc => &GRPC_ROUTE,
+            Sort::Tls => &TLS_ROUTE,
+        }
+    }
+
+    fn of(kind: &'static Kind) -> Option<Sort> {
+        Sort::ALL.into_iter().find(|sort| sort.kind() == kind)
+    }
+}
 
 /// Everything of Gateway API that is known.
 #[derive(Debug, Default)]
 pub(crate) struct Gateways {
     pub(crate) classes: OrdMap<Box<str>, Class>,
     pub(crate) gateways: OrdMap<Key, Gateway>,
-    /// HTTPRoutes, and after them GRPCRoutes.
-    pub(crate) routes: OrdMap<(bool, Key), Route>,
+    pub(crate) routes: OrdMap<(Sort, Key), Route>,
     pub(crate) grants: OrdMap<Key, Grant>,
     /// For the labels by which listeners choose them.
     pub(crate) namespaces: OrdMap<Box<str>, Object>,
@@ -44,10 +69,11 @@ pub(crate) struct Gateways {
 
 impl Gateways {
     /// What is followed while there is a class of ours.
-    pub(crate) const KINDS: [(&'static Kind, &'static str); 5] = [
+    pub(crate) const KINDS: [(&'static Kind, &'static str); 6] = [
         (&GATEWAY, ""),
         (&HTTP_ROUTE, ""),
         (&GRPC_ROUTE, ""),
+        (&TLS_ROUTE, ""),
         (&REFERENCE_GRANT, ""),
         (&kinds::NAMESPACE, ""),
     ];
@@ -61,9 +87,8 @@ impl Gateways {
             self.classes.insert(key.1, Class::read(object));
         } else if kind == &GATEWAY {
             self.gateways.insert(key, Gateway::read(object));
-        } else if kind == &HTTP_ROUTE || kind == &GRPC_ROUTE {
-            let grpc = kind == &GRPC_ROUTE;
-            self.routes.insert((grpc, key), Route::read(object, grpc));
+        } else if let Some(sort) = Sort::of(kind) {
+            self.routes.insert((sort, key), Route::read(object, sort));
         } else if kind == &REFERENCE_GRANT {
             self.grants.insert(key, Grant::read(&object.tree()));
         } else if kind == &kinds::NAMESPACE {
@@ -76,8 +101,8 @@ impl Gateways {
             self.classes.remove(&key.1);
         } else if kind == &GATEWAY {
             self.gateways.remove(key);
-        } else if kind == &HTTP_ROUTE || kind == &GRPC_ROUTE {
-            self.routes.remove(&(kind == &GRPC_ROUTE, key.clone()));
+        } else if let Some(sort) = Sort::of(kind) {
+            self.routes.remove(&(sort, key.clone()));
         } else if kind == &REFERENCE_GRANT {
             self.grants.remove(key);
         } else if kind == &kinds::NAMESPACE {
@@ -90,9 +115,8 @@ impl Gateways {
             self.classes.clear();
         } else if kind == &GATEWAY {
             self.gateways.clear();
-        } else if kind == &HTTP_ROUTE || kind == &GRPC_ROUTE {
-            let grpc = kind == &GRPC_ROUTE;
-            self.routes.retain(|(is_grpc, _), _| *is_grpc != grpc);
+        } else if let Some(sort) = Sort::of(kind) {
+            self.routes.retain(|(own, _), _| *own != sort);
         } else if kind == &REFERENCE_GRANT {
             self.grants.clear();
         } else if kind == &kinds::NAMESPACE {
@@ -269,7 +293,7 @@ impl Listener {
     }
 }
 
-/// An HTTPRoute or GRPCRoute.
+/// An HTTPRoute, GRPCRoute or TLSRoute.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) object: Object,
@@ -293,7 +317,7 @@ pub(crate) struct Parent {
 }
 
 impl Route {
-    fn read(object: &Object, grpc: bool) -> Route {
+    fn read(object: &Object, sort: Sort) -> Route {
         let tree = object.tree();
         let namespace = object.namespace();
         let spec = tree.at("spec");
@@ -310,7 +334,7 @@ impl Route {
         Route {
             parents: parents.collect(),
             hostnames: hostnames.collect(),
-            rules: rules.map(|rule| Rule::read(rule, namespace, grpc)).collect(),
+            rules: rules.map(|rule| Rule::read(rule, namespace, sort == Sort::Grpc)).collect(),
             created_secs: crate::objects::created_secs(&tree),
             told: Told::read(&tree),
             object: object.clone(),

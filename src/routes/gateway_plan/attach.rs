@@ -3,7 +3,7 @@
 use stdx::{OrdMap, OrdSet};
 
 use super::listener::{State, Verdict};
-use crate::gateway_objects::{From, GROUP, Gateway, Gateways, Parent, Route};
+use crate::gateway_objects::{From, GROUP, Gateway, Gateways, Parent, Route, Sort};
 use crate::table::Key;
 
 /// A Gateway of ours with its listeners.
@@ -26,7 +26,7 @@ pub(super) fn attach(
     held: &mut OrdMap<Key, Held<'_>>,
     known: &Gateways,
     route: &Route,
-    grpc: bool,
+    sort: Sort,
     parent: &Parent,
 ) -> Option<(Verdict, Vec<Attached>)> {
     if (&*parent.to.group, &*parent.to.kind) != (GROUP, "Gateway") {
@@ -43,7 +43,7 @@ pub(super) fn attach(
         let named = (parent.section.is_empty() || parent.section == own.name)
             && parent.port.is_none_or(|port| port == i64::from(own.port));
         n_named += usize::from(named);
-        if !named || !state.takes(grpc) || !allows(known, &own.from, &key.0, namespace) {
+        if !named || !state.takes(sort) || !allows(known, &own.from, &key.0, namespace) {
             continue;
         }
         n_allowed += 1;

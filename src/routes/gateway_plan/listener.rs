@@ -2,7 +2,7 @@
 
 use api::Lens;
 
-use crate::gateway_objects::{GROUP, Gateway, Listener, Ref};
+use crate::gateway_objects::{GROUP, Gateway, Listener, Ref, Sort};
 use crate::model::Model;
 use crate::table::{Entry, Key};
 
@@ -18,8 +18,7 @@ pub(crate) struct State<'a> {
     /// The port that its clients know.
     pub(crate) port: u16,
     /// The kinds of routes that it takes.
-    pub(crate) http: bool,
-    pub(crate) grpc: bool,
+    pub(crate) sorts: Vec<Sort>,
     pub(crate) accepted: Verdict,
     pub(crate) resolved: Verdict,
     pub(crate) conflicted: Verdict,
@@ -37,12 +36,12 @@ impl State<'_> {
         !self.refused
             && self.accepted.0
             && !self.conflicted.0
-            && (self.http || self.grpc)
-            && (!tls || !self.certificates.is_empty())
+            && !self.sorts.is_empty()
+            && (!tls || self.listener.passthrough || !self.certificates.is_empty())
     }
 
-    pub(crate) fn takes(&self, grpc: bool) -> bool {
-        if grpc { self.grpc } else { self.http }
+    pub(crate) fn takes(&self, sort: Sort) -> bool {
+        self.sorts.contains(&sort)
     }
 }
 
@@ -52,16 +51,17 @@ pub(super) fn judge<'a>(model: &Model, gateway: &'a Gateway) -> Vec<State<'a>> {
     let judged = gateway.listeners.iter().map(|listener| {
         let mut resolved = (true, "ResolvedRefs", String::new());
         let (entry, port) = entry(model, listener).unzip();
-        let known = matches!(&*listener.protocol, "HTTP" | "HTTPS");
-        let (mut http, mut grpc) = (known, known);
+        let mut sorts = match &*listener.protocol {
+            "HTTP" | "HTTPS" => vec![Sort::Http, Sort::Grpc],
+            "TLS" => vec![Sort::Tls],
+            _ => Vec::new(),
+        };
         if let Some(kinds) = &listener.kinds {
-            let has = |wanted: &str| {
-                kinds.iter().any(|(group, kind)| (&**group, &**kind) == (GROUP, wanted))
+            let is = |(group, kind): &(Box<str>, Box<str>), sort: &Sort| {
+                (&**group, &**kind) == (GROUP, sort.kind().name)
             };
-            (http, grpc) = (known && has("HTTPRoute"), known && has("GRPCRoute"));
-            let strange = kinds.iter().find(|(group, kind)| {
-                !known || **group != *GROUP || !matches!(&**kind, "HTTPRoute" | "GRPCRoute")
-            });
+            let strange = kinds.iter().find(|kind| !sorts.iter().any(|sort| is(kind, sort)));
+            sorts.retain(|sort| kinds.iter().any(|kind| is(kind, sort)));
             if let Some((_, kind)) = strange {
                 let text = format!("routes of the kind {kind} cannot be attached here");
                 resolved = (false, "InvalidRouteKinds", text);
@@ -86,8 +86,7 @@ pub(super) fn judge<'a>(model: &Model, gateway: &'a Gateway) -> Vec<State<'a>> {
             listener,
             entry,
             port: port.unwrap_or(listener.port),
-            http,
-            grpc,
+            sorts,
             resolved,
             certificates,
             n_attached: 0,
@@ -100,7 +99,9 @@ pub(super) fn judge<'a>(model: &Model, gateway: &'a Gateway) -> Vec<State<'a>> {
         let others = states.iter().enumerate().filter(|(n, _)| *n != idx);
         let mut rivals = others.map(|(_, state)| state.listener).filter(|it| it.port == own.port);
         let conflict = rivals.find_map(|other| {
-            if other.protocol != own.protocol {
+            // Whether TLS ends here can be another matter for each name.
+            let is_tls = |it: &Listener| matches!(&*it.protocol, "HTTPS" | "TLS");
+            if other.protocol != own.protocol && !(is_tls(other) && is_tls(own)) {
                 let text = format!("listener {} has the port for {}", other.name, other.protocol);
                 return Some((true, "ProtocolConflict", text));
             }
@@ -136,7 +137,7 @@ fn accept(listener: &Listener, entry: Option<Entry>) -> Verdict {
             );
             (false, "PortUnavailable", text)
         }
-        ("HTTP", Some(Entry::WebSecure)) | ("HTTPS", Some(Entry::Web)) => {
+        ("HTTP", Some(Entry::WebSecure)) | ("HTTPS" | "TLS", Some(Entry::Web)) => {
             let text = format!("at port {} {protocol} is not spoken", listener.port);
             (false, "UnsupportedProtocol", text)
         }
@@ -144,7 +145,11 @@ fn accept(listener: &Listener, entry: Option<Entry>) -> Verdict {
             let text = "TLS is ended here, without asking for clients' certificates".into();
             (false, "UnsupportedProtocol", text)
         }
-        ("HTTP" | "HTTPS", _) => {
+        ("TLS", _) if !listener.passthrough => {
+            let text = "TLS of whole connections is passed on and does not end here".into();
+            (false, "UnsupportedProtocol", text)
+        }
+        ("HTTP" | "HTTPS" | "TLS", _) => {
             let text = if listener.has_options { "tls.options do nothing here" } else { "" };
             (true, "Accepted", text.to_owned())
         }

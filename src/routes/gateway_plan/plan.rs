@@ -9,11 +9,12 @@ use super::attach::{Attached, Held, attach, covers};
 use super::listener::{self, Verdict};
 use super::status;
 use crate::filters::{Change, Redirect, Rewrite};
-use crate::gateway_objects::{Backend, Filter, GROUP, Match, Route, Rule, of_match};
+use crate::gateway_objects::{Backend, Filter, GROUP, Match, Route, Rule, Sort, of_match};
 use crate::middleware::Middleware;
+use crate::objects::PortRef;
 use crate::plan::Builder;
 use crate::rule::{self, Matcher};
-use crate::table::{Key, Order, Router, Share, Target};
+use crate::table::{Key, Order, Router, Share, Target, TcpRouter};
 
 /// Routes of the table that one HTTPRoute may make.
 const ROUTERS_MAX: usize = 8192;
@@ -46,8 +47,8 @@ impl<'a> Builder<'a> {
                 held.insert(key.clone(), Held { gateway, listeners });
             }
         }
-        for ((grpc, key), route) in &known.routes {
-            self.gateway_route(&mut held, key, route, *grpc, now);
+        for ((sort, key), route) in &known.routes {
+            self.gateway_route(&mut held, key, route, *sort, now);
         }
         let published = model.settings.published.as_ref();
         let service = published.and_then(|key| model.services.get(key));
@@ -75,14 +76,14 @@ impl<'a> Builder<'a> {
         held: &mut OrdMap<Key, Held<'a>>,
         key: &Key,
         route: &'a Route,
-        grpc: bool,
+        sort: Sort,
         now: &str,
     ) {
         let known = &self.model.gateway;
         let mut parents: Vec<(&api::Value, Verdict)> = Vec::new();
         let mut attached = Vec::new();
         for parent in &route.parents {
-            if let Some((verdict, own)) = attach(held, known, route, grpc, parent) {
+            if let Some((verdict, own)) = attach(held, known, route, sort, parent) {
                 parents.push((&parent.tree, verdict));
                 attached.extend(own);
             }
@@ -90,7 +91,17 @@ impl<'a> Builder<'a> {
         let mut resolved = (true, "ResolvedRefs", String::new());
         if !parents.is_empty() {
             let begun = self.table.routers.len();
-            if let Err(error) = self.serve(held, key, route, grpc, &attached, &mut resolved) {
+            let served = match sort {
+                Sort::Tls => {
+                    self.serve_tls(held, key, route, &attached, &mut resolved);
+                    Ok(())
+                }
+                _ => {
+                    let grpc = sort == Sort::Grpc;
+                    self.serve(held, key, route, grpc, &attached, &mut resolved)
+                }
+            };
+            if let Err(error) = served {
                 self.table.routers.truncate(begun);
                 for (_, verdict) in parents.iter_mut().filter(|(_, verdict)| verdict.0) {
                     *verdict = (false, "UnsupportedValue", error.clone());
@@ -147,12 +158,6 @@ impl<'a> Builder<'a> {
                         matchers.extend(self::host(host));
                         let but = others.iter().filter(|other| covers(host, other));
                         let but = but.filter_map(|other| self::host(other)).collect();
-                        let rank = match (host.is_empty(), host.starts_with('*')) {
-                            (true, _) => 0,
-                            (_, true) => host.len() - 1,
-                            (_, false) => 512 + host.len(),
-                        };
-                        let rank = i64::try_from(rank.min(1023)).unwrap_or(0);
                         let kind = if grpc { "grpcroute" } else { "httproute" };
                         self.table.routers.push(Router {
                             name: format!("{kind}-{}-{}-{number}", key.0, key.1),
@@ -162,7 +167,7 @@ impl<'a> Builder<'a> {
                             entries: entry.bit(),
                             tls: false,
                             order: Order {
-                                priority: PRIORITY + (rank << 24 | wanted.precedence()),
+                                priority: PRIORITY + (rank(host) << 24 | wanted.precedence()),
                                 whole_host: false,
                                 exact: false,
                                 age: Reverse((route.created_secs, format!("{}/{}", key.0, key.1))),
@@ -174,6 +179,77 @@ impl<'a> Builder<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Adds the routes of connections that a TLSRoute makes.
+    fn serve_tls(
+        &mut self,
+        held: &OrdMap<Key, Held<'a>>,
+        key: &Key,
+        route: &Route,
+        attached: &[Attached],
+        resolved: &mut Verdict,
+    ) {
+        for (number, rule) in route.rules.iter().enumerate() {
+            let mut shares = Vec::new();
+            for backend in &rule.backends {
+                if let Some(service) = self.tls_backend(key, backend, resolved) {
+                    shares.push((backend.weight, service));
+                }
+            }
+            for to in attached {
+                let Some(Held { listeners, .. }) = held.get(&to.gateway) else { continue };
+                let state = &listeners[to.listener];
+                let Some(entry) = state.entry.filter(|_| state.is_programmed()) else { continue };
+                for host in to.hosts.iter().take(ROUTERS_MAX) {
+                    let order = Order {
+                        priority: PRIORITY + rank(host),
+                        whole_host: false,
+                        exact: false,
+                        age: Reverse((route.created_secs, format!("{}/{}", key.0, key.1))),
+                    };
+                    let matcher = self::host(host).unwrap_or(Matcher::Host("*".into()));
+                    let rule = rule::Rule::all(vec![matcher], Vec::new(), 0);
+                    let name = format!("tlsroute-{}-{}-{number}", key.0, key.1);
+                    let router = TcpRouter::passing(name, rule, shares.clone(), entry, order);
+                    self.table.add_tcp(router);
+                }
+            }
+        }
+    }
+
+    /// The service of a TLSRoute's backend; `None`, and the reason in `resolved`, if there is none.
+    fn tls_backend(
+        &mut self,
+        key: &Key,
+        backend: &Backend,
+        resolved: &mut Verdict,
+    ) -> Option<usize> {
+        let found = self.permitted(key, backend, "TLSRoute").and_then(|port| {
+            let to = &backend.to;
+            let found = self.tcp_service_at(&to.namespace, &to.name, port);
+            found.map_err(|text| ("BackendNotFound", text))
+        });
+        found.map_err(|(reason, text)| *resolved = (false, reason, text)).ok()
+    }
+
+    /// The port of a backend that a route of this kind may lead to.
+    fn permitted<'b>(
+        &self,
+        key: &Key,
+        backend: &'b Backend,
+        kind: &str,
+    ) -> Result<&'b PortRef, (&'static str, String)> {
+        let to = &backend.to;
+        if (&*to.group, &*to.kind) != ("", "Service") {
+            return Err(("InvalidKind", format!("{} is a {}, and no Service", to.name, to.kind)));
+        }
+        if *to.namespace != *key.0 && !self.model.gateway.permits((GROUP, kind), &key.0, to) {
+            let text = format!("no ReferenceGrant permits service {}/{}", to.namespace, to.name);
+            return Err(("RefNotPermitted", text));
+        }
+        let without = || format!("service {} is named without a port", to.name);
+        backend.port.as_ref().ok_or_else(|| ("BackendNotFound", without()))
     }
 
     fn rule(
@@ -220,18 +296,8 @@ impl<'a> Builder<'a> {
     ) -> Option<usize> {
         let to = &backend.to;
         let model = self.model;
-        let found = if (&*to.group, &*to.kind) != ("", "Service") {
-            Err(("InvalidKind", format!("{} is a {}, and no Service", to.name, to.kind)))
-        } else if *to.namespace != *key.0
-            && !model.gateway.permits(
-                (GROUP, if grpc { "GRPCRoute" } else { "HTTPRoute" }),
-                &key.0,
-                to,
-            )
-        {
-            let text = format!("no ReferenceGrant permits service {}/{}", to.namespace, to.name);
-            Err(("RefNotPermitted", text))
-        } else if let Some(port) = &backend.port {
+        let kind = if grpc { "GRPCRoute" } else { "HTTPRoute" };
+        let found = self.permitted(key, backend, kind).and_then(|port| {
             let service = model.services.get(&(to.namespace.clone(), to.name.clone()));
             let known = service.and_then(|service| service.port(port));
             let scheme = match known {
@@ -244,9 +310,7 @@ impl<'a> Builder<'a> {
                 options.scheme.get_or_insert_with(|| scheme.to_owned());
             });
             found.map_err(|text| ("BackendNotFound", text))
-        } else {
-            Err(("BackendNotFound", format!("service {} is named without a port", to.name)))
-        };
+        });
         found.map_err(|(reason, text)| *resolved = (false, reason, text)).ok()
     }
 
@@ -333,6 +397,16 @@ impl<'a> Builder<'a> {
         };
         Ok(self.add(key, middleware))
     }
+}
+
+/// How exactly a host is named, from 0 for all to 1023.
+fn rank(host: &str) -> i64 {
+    let rank = match (host.is_empty(), host.starts_with('*')) {
+        (true, _) => 0,
+        (_, true) => host.len() - 1,
+        (_, false) => 512 + host.len(),
+    };
+    i64::try_from(rank.min(1023)).unwrap_or(0)
 }
 
 /// What asks a request for a host; `None` for all.

@@ -52,10 +52,9 @@ pub(super) fn of_gateway(
                 ("ResolvedRefs", &state.resolved),
                 ("Conflicted", &state.conflicted),
             ];
-            let kinds = [(state.http, "HTTPRoute"), (state.grpc, "GRPCRoute")];
-            let kinds = kinds.iter().filter(|(has, _)| *has);
+            let kinds = state.sorts.iter().map(|sort| sort.kind().name);
             let kinds: Vec<Value> =
-                kinds.map(|(_, kind)| json!({"group": GROUP, "kind": kind})).collect();
+                kinds.map(|kind| json!({"group": GROUP, "kind": kind})).collect();
             json!({
                 "name": state.listener.name,
                 "attachedRoutes": state.n_attached,

@@ -96,7 +96,7 @@ fn shares(table: &Table, router: &Router) -> String {
 
 fn first(table: &Table, host: &str, path: &str) -> String {
     let ask = Ask { host, path, query: "", method: "GET", peer: None, headers: &() };
-    table.find(Entry::Web, &ask).map_or("404".into(), |router| shares(table, router))
+    table.find(Entry::Web, false, &ask).map_or("404".into(), |router| shares(table, router))
 }
 
 #[test]
@@ -199,6 +199,75 @@ fn what_a_gateway_asks_for_in_vain_is_said_and_not_served() {
         assert_eq!(of_listener[0].str("message"), "tls.options do nothing here");
         assert!(words(status.at("listeners.0.conditions")).contains(programmed), "{status}");
     }
+}
+
+#[test]
+fn tls_is_passed_on_by_name() {
+    let pass = |name: &str, host: &str, mode: &str| json!({"name": name, "port": 443, "protocol": "TLS", "hostname": host, "tls": {"mode": mode}});
+    let ends = json!({
+        "name": "ends", "port": 443, "protocol": "HTTPS", "hostname": "web.test",
+        "tls": {"certificateRefs": [{"name": "no"}]},
+    });
+    let mut model =
+        with(&[pass("all", "*.x.test", "Passthrough"), ends, pass("own", "y.test", "Terminate")]);
+    let tls = |name: &str, hosts: &[&str], backends: Value| {
+        custom(&TLS_ROUTE, "default", name, route_to(hosts, json!([{"backendRefs": backends}])))
+    };
+    model.put(&tls("one", &["a.x.test"], json!([to("a")])));
+    model.put(&tls("rest", &[], json!([to("b")])));
+    model.put(&tls(
+        "lost",
+        &["lost.x.test"],
+        json!([{"name": "a", "namespace": "prod", "port": WEB}]),
+    ));
+    let table = model.table(NOW);
+    let at = |host: &str| {
+        let ask = Ask { host, path: "", query: "", method: "", peer: None, headers: &() };
+        let found = table.find_tcp(Entry::WebSecure, true, &ask);
+        let service = |(_, number): &(u32, usize)| table.tcp_services[*number].name.clone();
+        found.map(|router| router.shares.iter().map(service).collect::<Vec<_>>().join(" "))
+    };
+    let wanted = |text: &str| Some(text.to_owned());
+    assert_eq!(at("a.x.test"), wanted("default-a-80"));
+    assert_eq!(at("b.x.test"), wanted("default-b-80"));
+    assert_eq!(at("lost.x.test"), wanted(""), "its connections end");
+    assert_eq!((at("y.test"), at("web.test")), (None, None));
+    drop(table);
+    let listeners = settle(&mut model, &GATEWAY, "gw");
+    let listeners = listeners.list("listeners");
+    assert_eq!(
+        listeners[0].at("supportedKinds").to_string(),
+        json!([{"group": GROUP, "kind": "TLSRoute"}]).to_string()
+    );
+    assert_eq!(
+        (listeners[0].int("attachedRoutes"), listeners[1].int("attachedRoutes")),
+        (Some(3), Some(0))
+    );
+    assert!(
+        words(listeners[0].at("conditions")).starts_with("Accepted=Accepted Programmed=Programmed"),
+        "{}",
+        listeners[0]
+    );
+    assert!(
+        words(listeners[1].at("conditions")).ends_with("!Conflicted=NoConflicts"),
+        "{}",
+        listeners[1]
+    );
+    assert!(
+        words(listeners[2].at("conditions")).starts_with("!Accepted=UnsupportedProtocol"),
+        "{}",
+        listeners[2]
+    );
+    model.put(&tls(
+        "lost",
+        &["lost.x.test"],
+        json!([{"name": "a", "namespace": "prod", "port": 81}]),
+    ));
+    let told = settle(&mut model, &TLS_ROUTE, "lost");
+    assert_eq!(
+        words(told.at("parents.0.conditions")),
+        "Accepted=Accepted !ResolvedRefs=RefNotPermitted"
+    );
 }
 
 #[test]
@@ -322,7 +391,7 @@ fn the_most_exact_match_comes_first() {
     ] {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let ask = Ask { host, path, query, method, peer: None, headers: &Sent(headers) };
-        let router = table.find(Entry::Web, &ask).unwrap();
+        let router = table.find(Entry::Web, false, &ask).unwrap();
         let wanted = format!("default-{service}-80*1");
         assert_eq!(shares(&table, router), wanted, "{method} {host}{target} {headers:?}");
     }
@@ -396,7 +465,7 @@ fn filters_become_middlewares() {
     let table = model.table(NOW);
     let of = |path: &str| {
         let ask = Ask { host: "", path, query: "", method: "GET", peer: None, headers: &() };
-        let router = table.find(Entry::Web, &ask).unwrap();
+        let router = table.find(Entry::Web, false, &ask).unwrap();
         let number = router.middlewares.first().unwrap();
         &*table.middlewares[*number].1
     };
