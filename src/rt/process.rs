@@ -8,6 +8,7 @@ use smol::io::{AsyncRead, AsyncReadExt};
 use stdx::{Context, Result};
 
 pub use sys::process::Ended;
+use sys::process::Streams;
 
 /// A program that runs. Dropping it kills the program.
 #[derive(Debug)]
@@ -44,10 +45,21 @@ impl Helper {
     ) -> Result<(Helper, Output)> {
         let what = || format!("start {}", program.display());
         let (read, write) = sys::unix::pipe().context(what)?;
-        let started = sys::process::spawn_dependent(program, args, env, write).context(what)?;
-        let pidfd = Async::new_nonblocking(started.pidfd).context(what)?;
+        let streams = Streams { input: None, output: write, errors: None };
+        let helper = Helper::start_with(program, args, env, streams)?;
         let pipe = Box::new(Async::new(std::fs::File::from(read)).context(what)?);
-        Ok((Helper { pidfd, is_over: false }, Output { pipe, buffer: Vec::new(), is_long: false }))
+        Ok((helper, Output { pipe, buffer: Vec::new(), is_long: false }))
+    }
+
+    fn start_with(
+        program: &OsStr,
+        args: &[&OsStr],
+        env: &[(String, String)],
+        streams: Streams,
+    ) -> Result<Helper> {
+        let what = || format!("start {}", program.display());
+        let started = sys::process::spawn_dependent(program, args, env, streams).context(what)?;
+        Ok(Helper { pidfd: Async::new_nonblocking(started.pidfd).context(what)?, is_over: false })
     }
 
     /// Waits for its end.
@@ -88,6 +100,59 @@ impl Drop for Helper {
             let _ = sys::process::reap_pidfd(self.pidfd.as_fd());
         }
     }
+}
+
+/// What a program that was asked something had to say.
+#[derive(Debug)]
+pub struct Answer {
+    /// `None`: somebody else reaped it.
+    pub ended: Option<Ended>,
+    pub output: Vec<u8>,
+    /// Of its stderr the beginning.
+    pub errors: Vec<u8>,
+}
+
+/// Runs a program that reads `input` to its end, with `env` as its whole environment. Dropped before the end, it kills
+/// the program. As for [`Helper::start`], call it in a task.
+///
+/// # Errors
+/// If it cannot be started, or prints more than `max_bytes`.
+pub async fn ask(
+    program: &OsStr,
+    env: &[(String, String)],
+    input: &[u8],
+    max_bytes: usize,
+) -> Result<Answer> {
+    const ERRORS_MAX_BYTES: usize = 4096;
+    let what = || format!("run {}", program.display());
+    let (read, output) = sys::unix::pipe().context(what)?;
+    let (read_errors, errors) = sys::unix::pipe().context(what)?;
+    let input = Some(sys::file::in_memory(input).context(what)?);
+    let streams = Streams { input, output, errors: Some(errors) };
+    let mut helper = Helper::start_with(program, &[], env, streams)?;
+    let output = Async::new(std::fs::File::from(read)).context(what)?;
+    let errors = Async::new(std::fs::File::from(read_errors)).context(what)?;
+    let both = smol::future::zip(beginning(output, max_bytes), beginning(errors, ERRORS_MAX_BYTES));
+    let ((output, is_whole), (errors, _)) = both.await;
+    if !is_whole {
+        return Err(stdx::Error::new(format!(
+            "{}: it printed more than {max_bytes} bytes",
+            what()
+        )));
+    }
+    Ok(Answer { ended: helper.ended().await?, output, errors })
+}
+
+/// What comes first of all that is printed, and whether that is all. The rest is read, for nobody may be kept waiting.
+async fn beginning(mut pipe: Async<std::fs::File>, max_bytes: usize) -> (Vec<u8>, bool) {
+    let (mut bytes, mut is_whole) = (Vec::new(), true);
+    let mut some = [0; 2048];
+    while let Ok(n @ 1..) = pipe.read(&mut some).await {
+        let taken = n.min(max_bytes - bytes.len());
+        bytes.extend_from_slice(&some[..taken]);
+        is_whole &= taken == n;
+    }
+    (bytes, is_whole)
 }
 
 /// Runs a program with this process's terminal, as a shell would, and gives its exit code. Blocking.
@@ -179,6 +244,18 @@ mod tests {
         let long = "0".repeat(100);
         assert_eq!(lines, ["one", &*long, &long, "two"]);
         assert_eq!(ended, Some(Ended::Code(5)));
+    }
+
+    #[test]
+    fn one_is_asked() {
+        let script = b"head -c 300000 /dev/zero; echo $A >&2; exit 4";
+        let env = ["A", "PATH"].map(|name| (name.to_owned(), "/bin:/usr/bin".to_owned()));
+        let ask = |max_bytes| crate::block_on(ask(OsStr::new("/bin/sh"), &env, script, max_bytes));
+        let answer = ask(300_000).unwrap();
+        assert_eq!((answer.output.len(), &*answer.errors), (300_000, &b"/bin:/usr/bin\n"[..]));
+        assert_eq!(answer.ended, Some(Ended::Code(4)));
+        let error = ask(299_999).unwrap_err().to_string();
+        assert!(error.ends_with("it printed more than 299999 bytes"), "{error}");
     }
 
     #[test]

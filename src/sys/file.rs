@@ -190,6 +190,16 @@ pub fn open_regular(path: impl AsRef<Path>, links: Links) -> io::Result<std::fs:
     }
 }
 
+/// A file without a name that holds `bytes` and is read from its beginning.
+pub fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
+    use io::{Seek, Write};
+    let flags = fs::MemfdFlags::CLOEXEC;
+    let mut file = std::fs::File::from(fs::memfd_create(c"k3rs", flags)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
 /// A whole file, if it has at most `max_bytes`.
 pub fn read_within(path: impl AsRef<Path>, max_bytes: u64, links: Links) -> io::Result<Vec<u8>> {
     use std::io::Read;

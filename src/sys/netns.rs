@@ -27,6 +27,30 @@ pub fn create(path: &Path) -> Result<()> {
     made.context(what)
 }
 
+/// Keeps the network namespace `netns` alive by a bind mount at `path`, which is made. Idempotent.
+///
+/// # Errors
+/// If `netns` is none, or its file system refuses.
+pub fn keep(netns: &Path, path: &Path) -> Result<()> {
+    let what = || format!("keep network namespace {} as {}", netns.display(), path.display());
+    if is_one(path) {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).context(what)?;
+    }
+    File::options().write(true).create(true).truncate(false).open(path).context(what)?;
+    rustix::mount::mount_bind(netns, path).context(what)
+}
+
+/// Whether a namespace of some kind is at `path`. A number of a process may have become another's, and what is mounted
+/// does not outlive the machine.
+pub fn is_one(path: &Path) -> bool {
+    const NSFS_MAGIC: u64 = 0x6e73_6673;
+    // The field's type differs between targets.
+    rustix::fs::statfs(path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(NSFS_MAGIC))
+}
+
 /// Unmounts and removes what [`create`] made. Idempotent.
 pub fn delete(path: &Path) -> Result<()> {
     let what = || format!("remove network namespace {}", path.display());
@@ -110,6 +134,11 @@ mod tests {
         let links = || fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
         let inside = run_in(file.as_fd(), links).unwrap();
         drop(file);
+        let beside = path.with_extension("kept");
+        keep(&path, &beside).unwrap();
+        keep(&path, &beside).unwrap();
+        assert!(is_one(&beside) && !is_one(Path::new("/proc/self/stat")));
+        delete(&beside).unwrap();
         delete(&path).unwrap();
         delete(&path).unwrap();
         assert!(inside.contains("lo:") && inside.lines().count() == 3, "{inside}");

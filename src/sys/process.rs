@@ -679,8 +679,18 @@ pub fn spawn_daemon(
     Ok(Daemon { pid: child.id(), pidfd })
 }
 
-/// Starts `program` in a session of its own, with `env` as its whole environment and `output` as its stdout and
-/// stderr. It is killed when the thread that calls this ends, so that nothing is left where this process is killed.
+/// Where the standard streams of a program lead.
+#[derive(Debug)]
+pub struct Streams {
+    /// `None`: there is nothing to read.
+    pub input: Option<OwnedFd>,
+    pub output: OwnedFd,
+    /// `None`: with the output.
+    pub errors: Option<OwnedFd>,
+}
+
+/// Starts `program` in a session of its own, with `env` as its whole environment. It is killed when the thread that
+/// calls this ends, so that nothing is left where this process is killed.
 ///
 /// # Errors
 /// If it cannot be started.
@@ -688,17 +698,19 @@ pub fn spawn_dependent(
     program: &OsStr,
     args: &[impl AsRef<OsStr>],
     env: &[(String, String)],
-    output: OwnedFd,
+    streams: Streams,
 ) -> io::Result<Daemon> {
+    let Streams { input, output, errors } = streams;
+    let errors = errors.map_or_else(|| output.try_clone(), Ok)?;
     let mut command = Command::new(program);
     command
         .args(args)
         .env_clear()
         .envs(env.iter().map(|(name, value)| (name, value)))
         .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output);
+        .stdin(input.map_or_else(Stdio::null, Stdio::from))
+        .stdout(output)
+        .stderr(errors);
     let us = id();
     // SAFETY: the closure makes only async-signal-safe system calls.
     unsafe {
@@ -802,7 +814,13 @@ mod tests {
         let (read, write) = crate::unix::pipe().unwrap();
         let env = [("A".to_owned(), "b".to_owned())];
         let args = ["-c", "echo $A$HOME; exit 3"];
-        let started = spawn_dependent(OsStr::new("/bin/sh"), &args, &env, write).unwrap();
+        let started = spawn_dependent(
+            OsStr::new("/bin/sh"),
+            &args,
+            &env,
+            Streams { input: None, output: write, errors: None },
+        )
+        .unwrap();
         let mut text = String::new();
         io::Read::read_to_string(&mut File::from(read), &mut text).unwrap();
         assert_eq!(text, "b\n");
