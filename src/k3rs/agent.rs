@@ -147,9 +147,9 @@ async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
             let keep = tunnel::keep(Arc::clone(&balancer), paths, kubelet, mode);
             rt::spawn_named("tunnels", keep)
         });
-        started.ready().await;
+        let is = started.ready().await;
         notify::say(notify::READY);
-        log::info!("k3rs agent is up and running: node {} is Ready", machine.node_name);
+        log::info!("k3rs agent is up and running: node {} {is}", machine.node_name);
         loop {
             started.net().node_ips_changed().await;
             started.kubelet().set_node_ips(started.net().node_ips());

@@ -94,8 +94,10 @@ fn request(attachment: Attachment) -> Result<net::PodRequest> {
         sandbox_id: attachment.id,
         namespace: attachment.namespace,
         name: attachment.name,
+        uid: attachment.uid,
         netns: attachment.netns,
         host_ports,
+        ..net::PodRequest::default()
     })
 }
 
@@ -115,8 +117,7 @@ impl PodNetwork for Network {
         self.0.pod_addresses(id)
     }
 
-    /// It was started before the socket was opened.
     fn not_ready(&self) -> Option<String> {
-        None
+        self.0.not_ready()
     }
 }

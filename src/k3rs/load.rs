@@ -87,7 +87,7 @@ struct ServerArgs {
     /// cluster domain (default cluster.local)
     #[argh(option)]
     cluster_domain: Option<String>,
-    /// how pods of other nodes are reached: vxlan, host-gw (nodes on one wire), none (default vxlan)
+    /// how pods of other nodes are reached: vxlan, host-gw (nodes on one wire), none (a CNI plugin of yours makes pods' networks) (default vxlan)
     #[argh(option)]
     flannel_backend: Option<String>,
     /// give pods' IPv6 traffic that leaves the cluster the node's address

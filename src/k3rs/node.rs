@@ -29,12 +29,28 @@ impl PodNetwork for NodeNetwork {
     fn add<'a>(&'a self, sandbox: &'a SandboxNetwork) -> BoxFuture<'a, Result<Vec<IpAddr>>> {
         Box::pin(async move {
             let interface = self.net.add_pod(request(sandbox)?).await?;
+            let limited = sandbox.ingress_bits_per_sec != 0 || sandbox.egress_bits_per_sec != 0;
+            if limited && !self.net.is_by_plugins() {
+                log::warn!(
+                    "pod {}/{}: bandwidth limits are not enforced yet",
+                    sandbox.pod_namespace,
+                    sandbox.pod_name
+                );
+            }
             Ok(interface.addresses)
         })
     }
 
     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.net.remove_pod(id))
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        self.net.not_ready()
+    }
+
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        self.net.ready_changed()
     }
 
     fn write_figures(&self, text: &mut stdx::metrics::Text) {
@@ -78,19 +94,15 @@ fn request(sandbox: &SandboxNetwork) -> Result<net::PodRequest> {
             container_port: port.container_port,
         });
     }
-    if sandbox.ingress_bits_per_sec != 0 || sandbox.egress_bits_per_sec != 0 {
-        log::warn!(
-            "pod {}/{}: bandwidth limits are not enforced yet",
-            sandbox.pod_namespace,
-            sandbox.pod_name
-        );
-    }
     Ok(net::PodRequest {
         sandbox_id: sandbox.id.clone(),
         namespace: sandbox.pod_namespace.clone(),
         name: sandbox.pod_name.clone(),
+        uid: sandbox.pod_uid.clone(),
         netns: sandbox.netns.clone(),
         host_ports,
+        ingress_bits_per_sec: sandbox.ingress_bits_per_sec,
+        egress_bits_per_sec: sandbox.egress_bits_per_sec,
     })
 }
 
@@ -124,9 +136,16 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Completes when the node is Ready.
-    pub(crate) async fn ready(&self) {
-        self.kubelet.ready().await;
+    /// Completes when the node is Ready, or has only to wait for others, whose pods may be what makes its network; and
+    /// says which.
+    pub(crate) async fn ready(&self) -> String {
+        match self.net.not_ready() {
+            Some(why) => format!("waits for its network ({why})"),
+            None => {
+                self.kubelet.ready().await;
+                "is Ready".to_owned()
+            }
+        }
     }
 
     pub(crate) fn kubelet(&self) -> &Kubelet {
@@ -323,6 +342,7 @@ pub(crate) fn net_config(machine: &Machine, pod_cidrs: Vec<net::Cidr>) -> Result
         address_directory: machine.paths.agent().join("net").join("addresses"),
         netns_directory: config.run_dir.join("netns"),
         bridge: "cni0".into(),
+        plugins: config.flannel_backend.is_none().then(|| plugins(machine)),
         backend: config.flannel_backend,
         overlay_ips: config.flannel_externals(),
         masquerade_ipv6: config.flannel_ipv6_masq,
@@ -333,6 +353,17 @@ pub(crate) fn net_config(machine: &Machine, pod_cidrs: Vec<net::Cidr>) -> Result
         node_port_cidrs: cidrs(&config.components.proxy.node_port_cidrs)?,
         own_ports,
     })
+}
+
+/// Where CNI plugins are looked for: their configurations in k3s's place and then containerd's, programs the other way.
+pub(crate) fn plugins(machine: &Machine) -> net::Plugins {
+    let agent = machine.paths.agent();
+    net::Plugins {
+        configurations: vec![agent.join("etc/cni/net.d"), "/etc/cni/net.d".into()],
+        programs: vec!["/opt/cni/bin".into(), machine.paths.data().join("cni")],
+        search_path: machine.config.search_path().to_string_lossy().into_owned(),
+        attached: agent.join("net").join("cni"),
+    }
 }
 
 fn labels(config: &Config) -> Result<Vec<(String, String)>> {

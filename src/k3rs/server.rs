@@ -257,6 +257,7 @@ impl Control {
         };
         let mut _follow = follow(None);
         let mut _role = None;
+        let mut is = "is Ready".to_owned();
         if !machine.config.disable_agent {
             let link = parts::link(machine, &self.server, &self.pki, &self.shown, &self.informers);
             _role = Some(cluster::role::keep(
@@ -266,12 +267,12 @@ impl Control {
             ));
             let agent = Arc::new(unable::start(machine, &link).await?);
             _follow = follow(Some(Arc::clone(&agent)));
-            self.agent.insert(agent).ready().await;
+            is = self.agent.insert(agent).ready().await;
             self.secrets.show().await;
         }
         let took = rt::now().mono.since(started);
         log::info!(
-            "k3rs is up and running: node {} is Ready after {} ms",
+            "k3rs is up and running: node {} {is} after {} ms",
             self.machine.node_name,
             took.as_millis()
         );

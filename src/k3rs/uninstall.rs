@@ -191,7 +191,12 @@ pub(crate) async fn tear_down(
         Err(error) => note(Err(error)),
     }
     match node::net_config(&machine, Vec::new()) {
-        Ok(config) => note(net::teardown(&config).await),
+        Ok(mut config) => {
+            // Whatever the flags of this command say: pods may have been given their network by plugins.
+            config.plugins = Some(node::plugins(&machine))
+                .filter(|plugins| rt::fs::metadata(&plugins.attached).is_ok());
+            note(net::teardown(&config).await);
+        }
         Err(error) => note(Err(error)),
     }
     Ok(machine.config)

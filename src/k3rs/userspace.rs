@@ -82,7 +82,13 @@ fn unpack_to(data: &Path, program: &Path, userspace: &[u8], sha256: &str) -> Res
     let cni = data.join("cni");
     rt::fs::create_dir_all(&cni, 0o755)?;
     for name in CNI_NAMES {
-        rt::fs::symlink_atomic(data.join("current/bin/k3rs"), cni.join(name))?;
+        let (link, ours) = (cni.join(name), data.join("current/bin/k3rs"));
+        // A plugin that an administrator put there stays.
+        if rt::fs::read_link(&link).is_some_and(|to| to.ends_with("current/bin/k3rs"))
+            || rt::fs::symlink_metadata(&link).is_err()
+        {
+            rt::fs::symlink_atomic(ours, link)?;
+        }
     }
     let current = data.join("current");
     let before = rt::fs::read_link(&current);

@@ -133,12 +133,8 @@ impl Record {
     fn to_text(&self) -> String {
         let mut text = format!("{}\n{}\n", self.sandbox_id, self.pod);
         for port in &self.host_ports {
-            let host_ip = port.host_ip.map_or("-".to_owned(), |ip| ip.to_string());
-            let protocol = port.protocol.lower();
-            text.push_str(&format!(
-                "{protocol} {host_ip} {} {}\n",
-                port.host_port, port.container_port
-            ));
+            text.push_str(&port_text(port));
+            text.push('\n');
         }
         text
     }
@@ -152,7 +148,14 @@ impl Record {
     }
 }
 
-fn parse_port(line: &str) -> Option<HostPort> {
+/// A host port as files have it.
+pub(crate) fn port_text(port: &HostPort) -> String {
+    let host_ip = port.host_ip.map_or("-".to_owned(), |ip| ip.to_string());
+    format!("{} {host_ip} {} {}", port.protocol.lower(), port.host_port, port.container_port)
+}
+
+/// Reads what [`port_text`] wrote.
+pub(crate) fn parse_port(line: &str) -> Option<HostPort> {
     let mut words = line.split(' ');
     let protocol = Protocol::from_name(&words.next()?.to_uppercase())?;
     let host_ip = match words.next()? {

@@ -63,8 +63,8 @@ pub(crate) fn ensure(links: &mut Links, config: &Config, mtu: u32) -> Result<u32
             |w, sequence| rtnl::set_mac(w, sequence, link.index, mac),
         )?;
     }
-    warn_of_routers(links, config);
-    settings(config);
+    settings(links, config);
+    settings_of_bridge(config);
     if link.flags & rtnl::IFF_UP == 0 {
         links.set_up(link.index, name)?;
     }
@@ -146,32 +146,39 @@ fn warn_of_routers(links: &mut Links, config: &Config) {
     }
 }
 
-/// Sets what routing, hairpin and node ports need. What is missing warns, and works without where it can.
-fn settings(config: &Config) {
-    let bridge = &config.bridge;
-    if let Err(error) = sys::netns::distrust(bridge) {
-        log::warn!("have {bridge} believe no router that a pod says it is: {error}");
-    }
+/// Sets what routing needs, whoever makes the pods' interfaces. What is missing warns, and works without where it can.
+pub(crate) fn settings(links: &mut Links, config: &Config) {
+    warn_of_routers(links, config);
     sysctl::set("ipv4/ip_forward", "1");
     for (name, value) in &config.sysctls {
         sysctl::set(&format!("netfilter/{name}"), value);
     }
-    // Node ports answer on 127.0.0.1 too; the rules keep pods away from the node's loopback services.
-    sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), "1");
     // Traffic to services may leave where it came in; pods must not be told to go there directly.
     // The kernel takes the larger of both settings, and other interfaces have their own.
     sysctl::set("ipv4/conf/all/send_redirects", "0");
-    sysctl::set(&format!("ipv4/conf/{bridge}/send_redirects"), "0");
     if sysctl::is("bridge/bridge-nf-call-iptables", "0") {
         sysctl::set("bridge/bridge-nf-call-iptables", "1");
     }
     if config.pod_cidrs.iter().any(|cidr| !cidr.is_ipv4()) {
-        sysctl::set(&format!("ipv6/conf/{bridge}/disable_ipv6"), "0");
         sysctl::set("ipv6/conf/all/forwarding", "1");
-        sysctl::set(&format!("ipv6/conf/{bridge}/accept_dad"), "0");
         if sysctl::is("bridge/bridge-nf-call-ip6tables", "0") {
             sysctl::set("bridge/bridge-nf-call-ip6tables", "1");
         }
+    }
+}
+
+/// Sets what hairpin and node ports need of the bridge.
+fn settings_of_bridge(config: &Config) {
+    let bridge = &config.bridge;
+    if let Err(error) = sys::netns::distrust(bridge) {
+        log::warn!("have {bridge} believe no router that a pod says it is: {error}");
+    }
+    // Node ports answer on 127.0.0.1 too; the rules keep pods away from the node's loopback services.
+    sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), "1");
+    sysctl::set(&format!("ipv4/conf/{bridge}/send_redirects"), "0");
+    if config.pod_cidrs.iter().any(|cidr| !cidr.is_ipv4()) {
+        sysctl::set(&format!("ipv6/conf/{bridge}/disable_ipv6"), "0");
+        sysctl::set(&format!("ipv6/conf/{bridge}/accept_dad"), "0");
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod bridge;
+mod cni;
 mod conntrack;
 mod dns;
 mod follow;
@@ -29,6 +30,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use client::{Informers, Interest};
+use cni::Cni;
+pub use cni::Plugins;
 pub use netplan::overlay::Backend;
 pub use netplan::{Cidr, Protocol};
 use node::NodeLink;
@@ -63,6 +66,8 @@ pub struct Config {
     pub netns_directory: PathBuf,
     /// The bridge's name: `cni0`.
     pub bridge: String,
+    /// Who makes the pods' interfaces instead; there is no bridge of ours then.
+    pub plugins: Option<Plugins>,
     /// How pods of other nodes are reached (`--flannel-backend`); `None`: somebody else sees to it.
     pub backend: Option<Backend>,
     /// The addresses that other nodes send to, where they are not the interface's (`--flannel-external-ip`).
@@ -92,14 +97,18 @@ pub struct HostPort {
 }
 
 /// A sandbox that wants a network.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PodRequest {
     pub sandbox_id: String,
     pub namespace: String,
     pub name: String,
+    pub uid: String,
     /// A bind-mounted network namespace or `/proc/<pid>/ns/net`.
     pub netns: PathBuf,
     pub host_ports: Vec<HostPort>,
+    /// What may come to it and leave it in bits a second, 0 without a limit; for plugins.
+    pub ingress_bits_per_sec: u64,
+    pub egress_bits_per_sec: u64,
 }
 
 /// What a sandbox got.
@@ -122,13 +131,59 @@ pub struct Net {
 #[derive(Debug)]
 struct Shared {
     config: Config,
-    pods: Mutex<Pods>,
+    pods: Attacher,
     proxy: Arc<Proxy>,
     node: Mutex<NodeLink>,
     /// `None`: no way to other nodes is kept.
     overlay: Option<Overlay>,
     node_changed: rt::Event,
     tasks: Mutex<Vec<rt::Task<Option<()>>>>,
+}
+
+/// Who makes the pods' interfaces.
+#[derive(Debug)]
+enum Attacher {
+    Own(Box<Mutex<Pods>>),
+    Plugins(Arc<Cni>),
+}
+
+impl Attacher {
+    fn open(config: &Config, mtu: u32) -> Result<Attacher> {
+        let Some(plugins) = config.plugins.clone() else {
+            return Ok(Attacher::Own(Box::new(Mutex::new(Pods::open(config.clone(), mtu)?))));
+        };
+        let mut links = kernel::Links::open()?;
+        bridge::settings(&mut links, config);
+        // Whatever the interfaces are called; see `settings_of_bridge`.
+        sysctl::set("ipv4/conf/all/route_localnet", "1");
+        hold_dns_addresses(config)?;
+        Ok(Attacher::Plugins(Arc::new(Cni::open(plugins, config)?)))
+    }
+
+    fn local(&self) -> pods::LocalPods {
+        match self {
+            Attacher::Own(pods) => lock(pods).local(),
+            Attacher::Plugins(cni) => cni.local(),
+        }
+    }
+
+    /// The pods' host ports as the rules want them.
+    fn host_ports(&self) -> Vec<netplan::HostPort> {
+        let targets = match self {
+            Attacher::Own(pods) => lock(pods).host_ports(),
+            Attacher::Plugins(cni) => cni.host_ports(),
+        };
+        targets.into_iter().map(host_port).collect()
+    }
+}
+
+fn host_port(target: pods::HostPortTarget) -> netplan::HostPort {
+    netplan::HostPort {
+        host_ip: target.port.host_ip,
+        protocol: target.port.protocol,
+        host_port: target.port.host_port,
+        target: SocketAddr::new(target.pod, target.port.container_port),
+    }
 }
 
 impl Net {
@@ -157,20 +212,20 @@ impl Net {
             {
                 log::warn!("remove the ways to other nodes: {error}");
             }
-            let pods = Pods::open(config.clone(), mtu)?;
+            let pods = Attacher::open(&config, mtu)?;
             let on_loopback = node.addresses.iter().all(IpAddr::is_loopback);
             let info = netplan::NodeInfo {
                 addresses: addresses(&config, &node),
                 ..node_info(&config, on_loopback)
             };
             let policies = policies.map(|client| policy::Followed::new(client, &config));
-            let (ports, local) = (host_ports_of(&pods), pods.local());
+            let (ports, local) = (pods.host_ports(), pods.local());
             let proxy = Proxy::open(info, ports, local, informers, policies)?;
             follow::listen(&proxy);
             let overlay = backend.map(|backend| Overlay::new(&config, backend));
             Ok::<Shared, Error>(Shared {
                 config,
-                pods: Mutex::new(pods),
+                pods,
                 proxy,
                 node: Mutex::new(node),
                 overlay,
@@ -187,6 +242,10 @@ impl Net {
         let policies = proxy.clone();
         if shared.proxy.policies.is_some() {
             shared.keep("network policies", move || follow::run(policies.clone()));
+        }
+        if let Attacher::Plugins(cni) = &shared.pods {
+            let cni = Arc::downgrade(cni);
+            shared.keep("CNI", move || cni::follow(cni.clone()));
         }
         shared.keep("guard of the rules", move || proxy::guard(guarded.clone()));
         shared.keep("health checks", move || health::run(proxy.clone()));
@@ -211,8 +270,21 @@ impl Net {
 
     /// Frees the addresses and links of sandboxes that are not in `live`. Call once, before `add_pod`.
     pub async fn recover(&self, live: &[String]) -> Result<()> {
-        let live = live.to_vec();
-        self.with_pods(move |pods| pods.recover(&live)).await?;
+        match &self.shared.pods {
+            Attacher::Own(_) => {
+                let live = live.to_vec();
+                self.with_pods(move |pods| pods.recover(&live)).await?;
+            }
+            // Nobody waits for programs that may take their time.
+            Attacher::Plugins(cni) => {
+                let (cni, gone) = (cni.clone(), cni.gone(live));
+                let later = async move {
+                    cni.forget(gone).await;
+                    cni.check().await;
+                };
+                rt::spawn_named("CNI, what is left", later).detach();
+            }
+        }
         self.publish_host_ports().await;
         self.publish_names().await;
         Ok(())
@@ -222,7 +294,10 @@ impl Net {
     /// a second call with the same id and namespace answers the same.
     pub async fn add_pod(&self, request: PodRequest) -> Result<PodInterface> {
         let publishes = !request.host_ports.is_empty();
-        let interface = self.with_pods(move |pods| pods.add(&request)).await?;
+        let interface = match &self.shared.pods {
+            Attacher::Own(_) => self.with_pods(move |pods| pods.add(&request)).await?,
+            Attacher::Plugins(cni) => cni.add(&request).await?,
+        };
         if publishes {
             self.publish_host_ports().await;
         }
@@ -233,11 +308,21 @@ impl Net {
     /// Takes all of it back. Idempotent; an unknown id is fine, and so is a vanished namespace.
     pub async fn remove_pod(&self, sandbox_id: &str) -> Result<()> {
         let id = sandbox_id.to_owned();
-        let published = self.with_pods(move |pods| {
-            let published = pods.publishes(&id);
-            pods.remove(&id).map(|()| published)
-        });
-        if published.await? {
+        let published = match &self.shared.pods {
+            Attacher::Own(_) => {
+                let removed = self.with_pods(move |pods| {
+                    let published = pods.publishes(&id);
+                    pods.remove(&id).map(|()| published)
+                });
+                removed.await?
+            }
+            Attacher::Plugins(cni) => {
+                let n_ports = cni.host_ports().len();
+                cni.remove(&id).await?;
+                cni.host_ports().len() != n_ports
+            }
+        };
+        if published {
             self.publish_host_ports().await;
         }
         self.publish_names().await;
@@ -246,7 +331,31 @@ impl Net {
 
     /// The addresses of a sandbox that `add_pod` or `recover` knows.
     pub fn pod_addresses(&self, sandbox_id: &str) -> Vec<IpAddr> {
-        lock(&self.shared.pods).addresses_of(sandbox_id)
+        match &self.shared.pods {
+            Attacher::Own(pods) => lock(pods).addresses_of(sandbox_id),
+            Attacher::Plugins(cni) => cni.addresses_of(sandbox_id),
+        }
+    }
+
+    /// Why pods get no network now, if so: plugins may have to be configured first.
+    pub fn not_ready(&self) -> Option<String> {
+        match &self.shared.pods {
+            Attacher::Own(_) => None,
+            Attacher::Plugins(cni) => cni.problem(),
+        }
+    }
+
+    /// Whether plugins make the pods' interfaces.
+    pub fn is_by_plugins(&self) -> bool {
+        matches!(self.shared.pods, Attacher::Plugins(_))
+    }
+
+    /// Completes at the next change of [`Net::not_ready`] from this call on.
+    pub fn ready_changed(&self) -> rt::BoxFuture<'_, ()> {
+        match &self.shared.pods {
+            Attacher::Own(_) => Box::pin(rt::future::pending()),
+            Attacher::Plugins(cni) => Box::pin(cni.changed()),
+        }
     }
 
     /// The node's own addresses now, IPv4 first; never loopback unless there is nothing else.
@@ -261,28 +370,34 @@ impl Net {
 
     /// An error if the bridge or the rules are not as they should be.
     pub async fn check(&self) -> Result<()> {
-        self.with_pods(|pods| pods.check()).await?;
+        if !self.is_by_plugins() {
+            self.with_pods(|pods| pods.check()).await?;
+        }
         let proxy = self.shared.proxy.clone();
         rt::unblock(move || proxy.check()).await
     }
 
     async fn publish_host_ports(&self) {
-        let host_ports = host_ports_of(&lock(&self.shared.pods));
+        let host_ports = self.shared.pods.host_ports();
         self.shared.proxy.set_host_ports(host_ports).await;
     }
 
     /// Says which pod has which address, to policies.
     async fn publish_names(&self) {
-        let local = lock(&self.shared.pods).local();
+        let local = self.shared.pods.local();
         self.shared.proxy.set_local_pods(local).await;
     }
 
     async fn with_pods<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Pods) -> T + Send + 'static,
-    ) -> T {
+        work: impl FnOnce(&mut Pods) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let shared = self.shared.clone();
-        rt::unblock(move || work(&mut lock(&shared.pods))).await
+        rt::unblock(move || match &shared.pods {
+            Attacher::Own(pods) => work(&mut lock(pods)),
+            Attacher::Plugins(_) => Err(Error::new("the pods' interfaces are made by plugins")),
+        })
+        .await
     }
 }
 
@@ -357,7 +472,11 @@ fn look_again(shared: &Shared) {
         Err(error) => return log::debug!("{error}"),
     };
     let mtu = overlay::pods_mtu(config, &node);
-    if let Err(error) = lock(&shared.pods).repair(mtu) {
+    let repaired = match &shared.pods {
+        Attacher::Own(pods) => lock(pods).repair(mtu),
+        Attacher::Plugins(_) => hold_dns_addresses(config),
+    };
+    if let Err(error) = repaired {
         log::warn!("{error}");
     }
     let mut known = lock(&shared.node);
@@ -418,14 +537,19 @@ fn node_info(config: &Config, on_loopback: bool) -> netplan::NodeInfo {
         node_port_cidrs: config.node_port_cidrs.clone(),
         node_ports: config.node_ports,
         own_ports: own_ports(config),
+        by_plugins: config.plugins.is_some(),
         tunnelled: config.backend == Some(Backend::Vxlan),
         on_loopback,
     }
 }
 
-/// Cluster DNS addresses, and where this node's server listens for them: on the bridge.
+/// Cluster DNS addresses, and where this node's server listens for them: on the bridge, or, where there is none of ours,
+/// at these addresses themselves, which loopback has then.
 fn dns_addresses(config: &Config) -> Vec<(IpAddr, SocketAddr)> {
     let server = |address: &IpAddr| {
+        if config.plugins.is_some() {
+            return Some((*address, SocketAddr::new(*address, DNS_PORT)));
+        }
         let same_family = |cidr: &&Cidr| cidr.is_ipv4() == address.is_ipv4();
         let gateway = config.pod_cidrs.iter().find(same_family).and_then(bridge::gateway)?;
         Some((*address, SocketAddr::new(gateway, DNS_PORT)))
@@ -437,18 +561,38 @@ fn dns_addresses(config: &Config) -> Vec<(IpAddr, SocketAddr)> {
 /// restart, and not 53, which the host may use on all its addresses.
 const DNS_PORT: u16 = 10053;
 
-/// The pods' host ports as the rules want them.
-fn host_ports_of(pods: &Pods) -> Vec<netplan::HostPort> {
-    let targets = pods.host_ports().into_iter();
-    targets
-        .map(|target| netplan::HostPort {
-            host_ip: target.port.host_ip,
-            protocol: target.port.protocol,
-            host_port: target.port.host_port,
-            target: SocketAddr::new(target.pod, target.port.container_port),
-        })
-        .collect()
+/// Has loopback hold the cluster DNS addresses, each alone in its block.
+fn hold_dns_addresses(config: &Config) -> Result<()> {
+    let mut links = kernel::Links::open()?;
+    let present = links.addresses()?;
+    let held = |ip: &&IpAddr| present.iter().any(|a| a.link == LOOPBACK && a.address == **ip);
+    for address in config.cluster_dns.iter().filter(|address| !held(address)) {
+        links.set_address(LOOPBACK, "lo", *address, whole(*address))?;
+    }
+    Ok(())
 }
+
+/// Undoes [`hold_dns_addresses`].
+fn release_dns_addresses(config: &Config) -> Result<()> {
+    const EADDRNOTAVAIL: i32 = 99;
+    let mut links = kernel::Links::open()?;
+    for address in config.cluster_dns.iter().filter(|address| !address.is_loopback()) {
+        links.change(
+            || format!("take {address} from lo"),
+            &[EADDRNOTAVAIL],
+            |w, s| wire::rtnetlink::delete_address(w, s, LOOPBACK, *address, whole(*address)),
+        )?;
+    }
+    Ok(())
+}
+
+/// The prefix of a block that is one address.
+fn whole(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// The index of `lo` in each network namespace.
+const LOOPBACK: u32 = 1;
 
 /// Nothing here is left half done by a panic: a poisoned lock is taken over.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -508,9 +652,17 @@ pub fn delete_netns(path: &Path) -> Result<()> {
 /// Works without a running [`Net`]; collects all errors into one.
 pub async fn teardown(config: &Config) -> Result<()> {
     let config = config.clone();
+    let taken_back = match config.plugins.clone() {
+        Some(plugins) => cni::teardown(plugins, &config).await,
+        None => Ok(()),
+    };
     rt::unblock(move || {
         let mut errors: Vec<String> = Vec::new();
         let mut note = |result: Result<()>| errors.extend(result.err().map(|e| e.to_string()));
+        note(taken_back);
+        if config.plugins.is_some() {
+            note(release_dns_addresses(&config));
+        }
         note(overlay::remove(&config));
         note(pods::teardown(&config));
         note(rules::Rules::open().and_then(|mut rules| rules.delete()));

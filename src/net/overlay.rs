@@ -589,6 +589,7 @@ mod tests {
             address_directory: PathBuf::new(),
             netns_directory: PathBuf::new(),
             bridge: "cni0".into(),
+            plugins: None,
             backend: Some(backend),
             overlay_ips: Vec::new(),
             masquerade_ipv6: false,

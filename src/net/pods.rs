@@ -147,20 +147,11 @@ impl Pods {
 
     /// All host ports of all known sandboxes.
     pub(crate) fn host_ports(&self) -> Vec<HostPortTarget> {
-        let mut targets = Vec::new();
+        let mut all = Vec::new();
         for (record, addresses) in self.known.values() {
-            for port in &record.host_ports {
-                let family =
-                    |pod: &&IpAddr| port.host_ip.is_none_or(|ip| ip.is_ipv4() == pod.is_ipv4());
-                targets.extend(
-                    addresses
-                        .iter()
-                        .filter(family)
-                        .map(|pod| HostPortTarget { port: port.clone(), pod: *pod }),
-                );
-            }
+            all.extend(record.host_ports.iter().flat_map(|port| targets(port, addresses)));
         }
-        targets
+        all
     }
 
     /// An error that names what is missing.
@@ -247,6 +238,13 @@ impl Pods {
         }
         Ok(())
     }
+}
+
+/// Where a host port of the pod with these addresses leads.
+pub(crate) fn targets(port: &HostPort, addresses: &[IpAddr]) -> Vec<HostPortTarget> {
+    let family = |pod: &&IpAddr| port.host_ip.is_none_or(|ip| ip.is_ipv4() == pod.is_ipv4());
+    let target = |pod: &IpAddr| HostPortTarget { port: port.clone(), pod: *pod };
+    addresses.iter().filter(family).map(target).collect()
 }
 
 /// Removes bridge and pods' ends, by name and by what hangs on the bridge.

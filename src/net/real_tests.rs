@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -58,35 +58,41 @@ fn nft_list() -> String {
     }
 }
 
+/// A node's, whose files are in `directory`.
+pub(crate) fn config(directory: &Path) -> Config {
+    Config {
+        node_name: "node".into(),
+        node_ips: Vec::new(),
+        node_interface: None,
+        pod_cidrs: vec!["10.42.0.0/24".parse().unwrap(), "fd00:42::/64".parse().unwrap()],
+        cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap(), "fd00:42::/56".parse().unwrap()],
+        service_cidrs: vec!["10.43.0.0/16".parse().unwrap(), "fd00:43::/112".parse().unwrap()],
+        cluster_dns: vec!["10.43.0.10".parse().unwrap()],
+        cluster_domain: "cluster.local".into(),
+        resolv_conf: "/etc/resolv.conf".into(),
+        address_directory: directory.join("addresses"),
+        netns_directory: directory.join("netns"),
+        bridge: "cni0".into(),
+        plugins: None,
+        backend: None,
+        overlay_ips: Vec::new(),
+        masquerade_ipv6: false,
+        external_ips: Vec::new(),
+        mtu: None,
+        node_ports: (30000, 32767),
+        own_ports: vec![6443, 10250],
+        sysctls: Vec::new(),
+        node_port_cidrs: Vec::new(),
+    }
+}
+
 impl World {
     fn new(name: &str) -> World {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory =
             std::env::temp_dir().join(format!("k3rs-net-{name}-{}-{n}", std::process::id()));
-        let config = Config {
-            node_name: "node".into(),
-            node_ips: Vec::new(),
-            node_interface: None,
-            pod_cidrs: vec!["10.42.0.0/24".parse().unwrap(), "fd00:42::/64".parse().unwrap()],
-            cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap(), "fd00:42::/56".parse().unwrap()],
-            service_cidrs: vec!["10.43.0.0/16".parse().unwrap(), "fd00:43::/112".parse().unwrap()],
-            cluster_dns: vec!["10.43.0.10".parse().unwrap()],
-            cluster_domain: "cluster.local".into(),
-            resolv_conf: "/etc/resolv.conf".into(),
-            address_directory: directory.join("addresses"),
-            netns_directory: directory.join("netns"),
-            bridge: "cni0".into(),
-            backend: None,
-            overlay_ips: Vec::new(),
-            masquerade_ipv6: false,
-            external_ips: Vec::new(),
-            mtu: None,
-            node_ports: (30000, 32767),
-            own_ports: vec![6443, 10250],
-            sysctls: Vec::new(),
-            node_port_cidrs: Vec::new(),
-        };
+        let config = config(&directory);
         Links::open().unwrap().set_up(1, "lo").unwrap();
         let pods = Pods::open(config.clone(), 1500).unwrap();
         let node = NodeInfo {
@@ -102,6 +108,7 @@ impl World {
             node_port_cidrs: Vec::new(),
             node_ports: (30000, 32767),
             own_ports: Vec::new(),
+            by_plugins: false,
             tunnelled: true,
             on_loopback: false,
         };
@@ -160,6 +167,7 @@ impl World {
             name: name.into(),
             netns,
             host_ports,
+            ..PodRequest::default()
         };
         let first = self.pods.add(&request).unwrap();
         assert_eq!(self.pods.add(&request).unwrap(), first);
@@ -459,7 +467,8 @@ fn host_ports_and_udp() {
             world.serve(name, name, "0.0.0.0:8080");
             world.serve_udp(name, name, "0.0.0.0:8080");
         }
-        world.model.set_host_ports(crate::host_ports_of(&world.pods));
+        let targets = world.pods.host_ports();
+        world.model.set_host_ports(targets.into_iter().map(crate::host_port).collect());
         world.apply();
         assert_eq!(world.ask("outside", "192.168.77.1:9000"), "a 192.168.77.2");
         assert_eq!(world.ask("node", "127.0.0.1:9000"), "a 10.42.0.1");

@@ -185,7 +185,7 @@ fn translated_rules(node: &NodeInfo, ipv6: bool) -> Vec<Rule> {
 
 /// Pods' traffic that leaves the cluster.
 fn leaving_rules(node: &NodeInfo, ipv6: bool) -> Vec<Rule> {
-    if ipv6 && !node.masquerade_ipv6 {
+    if node.by_plugins || (ipv6 && !node.masquerade_ipv6) {
         return Vec::new();
     }
     let multicast = match ipv6 {

@@ -32,6 +32,8 @@ pub struct NodeInfo {
     pub node_ports: (u16, u16),
     /// What the node itself serves on its addresses: no service and no pod takes these ports.
     pub own_ports: Vec<(Protocol, u16)>,
+    /// Pods get their interfaces and addresses, and their way out, from plugins, wherever these lie.
+    pub by_plugins: bool,
     /// Pods of other nodes are reached through a tunnel.
     pub tunnelled: bool,
     /// The node's addresses are loopback's, because it has no other.
@@ -228,7 +230,8 @@ impl OnePort<'_> {
             None => self.endpoints(SetKind::Endpoints, &self.list.all),
         }
         for target in &self.list.local {
-            if self.node.pod_cidrs.iter().any(|cidr| cidr.contains(target.ip())) {
+            let by_plugin = self.node.by_plugins && !self.node.addresses.contains(&target.ip());
+            if by_plugin || self.node.pod_cidrs.iter().any(|cidr| cidr.contains(target.ip())) {
                 self.element(SetKind::Hairpin, Key::Itself(target.ip()), Value::None);
             }
         }

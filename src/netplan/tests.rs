@@ -26,6 +26,7 @@ pub(crate) fn node() -> NodeInfo {
         node_port_cidrs: Vec::new(),
         node_ports: (30000, 32767),
         own_ports: vec![(Protocol::Tcp, 6443), (Protocol::Tcp, 10250), (Protocol::Udp, 10053)],
+        by_plugins: false,
         tunnelled: false,
         on_loopback: false,
     }

@@ -306,6 +306,7 @@ fn config(directory: &Path) -> Config {
         address_directory: directory.join("addresses"),
         netns_directory: directory.join("netns"),
         bridge: "cni0".into(),
+        plugins: None,
         backend: None,
         overlay_ips: Vec::new(),
         masquerade_ipv6: false,
@@ -353,6 +354,7 @@ fn pod(directory: &Path, net: &Net, name: &str, host_ports: Vec<HostPort>) -> Ip
         name: name.into(),
         netns,
         host_ports,
+        ..PodRequest::default()
     };
     rt::block_on(net.add_pod(request)).unwrap().addresses[0]
 }
