@@ -16,6 +16,7 @@ pub mod certificate;
 pub mod codec;
 pub mod complain;
 pub mod controller;
+pub mod csi;
 pub mod custom;
 pub mod definition;
 pub mod field;

@@ -50,6 +50,15 @@ impl Code {
     pub const UNAUTHENTICATED: Code = Code(16);
 }
 
+impl Code {
+    /// As Go names it.
+    pub fn name(self) -> &'static str {
+        const NAMES: &str = "OK Canceled Unknown InvalidArgument DeadlineExceeded NotFound AlreadyExists PermissionDenied ResourceExhausted FailedPrecondition Aborted OutOfRange Unimplemented Internal Unavailable DataLoss Unauthenticated";
+        let at = usize::try_from(self.0).unwrap_or(usize::MAX);
+        NAMES.split(' ').nth(at).unwrap_or("Unknown")
+    }
+}
+
 impl Status {
     pub fn new(code: Code, message: impl Into<String>) -> Status {
         Status { code, message: message.into() }

@@ -4,6 +4,7 @@ pub mod base64;
 pub mod client_hello;
 pub mod conntrack;
 pub mod cri;
+pub mod csi;
 pub mod decompress;
 pub mod dhcp;
 pub mod dns;
