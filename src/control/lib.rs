@@ -61,6 +61,7 @@ pub static CONTROLLERS: &[Registered] = &[
     Registered::of::<persistent_volume::EphemeralVolumes>(),
     Registered::of::<persistent_volume::VolumeProtection>(),
     Registered::of::<persistent_volume::ClaimProtection>(),
+    Registered::of::<persistent_volume::AttachDetach>(),
     Registered::of::<node::Lifecycle>(),
     Registered::of::<node::TaintEviction>(),
     Registered::of::<node::Ipam>(),
@@ -96,6 +97,7 @@ persistentvolume-binder-controller persistentvolume-binder
 ephemeral-volume-controller ephemeral-volume
 persistentvolume-protection-controller pv-protection
 persistentvolumeclaim-protection-controller pvc-protection
+persistentvolume-attach-detach-controller attachdetach
 node-lifecycle-controller nodelifecycle
 taint-eviction-controller
 node-ipam-controller nodeipam
@@ -137,6 +139,7 @@ mod tests {
             ("persistentvolume-binder-", "persistent-volume-binder"),
             ("-", "local-path-provisioner-service-account"),
             ("persistentvolume-protection-", "pv-protection-controller"),
+            ("persistentvolume-attach-", "attachdetach-controller"),
             ("node-ipam-", "node-controller"),
             ("pod-garbage-", "pod-garbage-collector"),
             ("garbage-", "generic-garbage-collector"),

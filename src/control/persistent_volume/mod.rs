@@ -1,5 +1,6 @@
 //! Persistent volumes: claims find volumes, volumes are made for claims and cleared away after them.
 
+mod attach;
 mod ephemeral;
 mod local_path;
 mod matching;
@@ -7,6 +8,7 @@ mod protection;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use attach::AttachDetach;
 pub(crate) use ephemeral::EphemeralVolumes;
 pub(crate) use local_path::LocalPath;
 pub(crate) use protection::{ClaimProtection, VolumeProtection};
