@@ -1,6 +1,6 @@
 //! The Node authorizer: a kubelet reads what its own pods refer to, and no more.
 
-use api::kinds::{PERSISTENT_VOLUME, POD};
+use api::kinds::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD, VOLUME_ATTACHMENT};
 use api::pod::references::{self, Target};
 use api::{Lens, Value};
 use client::ListOptions;
@@ -25,6 +25,7 @@ pub(super) async fn decide(store: &Store, node: &str, attributes: &Attributes) -
         ("", "nodes") => own_node(node, attributes),
         ("", "pods") => own_pods(store, node, attributes).await,
         ("coordination.k8s.io", "leases") => lease(node, attributes),
+        ("storage.k8s.io", "volumeattachments") => attachment(store, node, attributes).await,
         ("storage.k8s.io", "csinodes") => own_csi_node(node, attributes),
         _ => Err(String::new()),
     };
@@ -59,7 +60,57 @@ async fn read_referred(
     if attributes.namespace.is_empty() {
         return Err("can only read namespaced object of this type".into());
     }
-    referred_by_name(store, node, attributes, target).await
+    let answer = referred_by_name(store, node, attributes, target).await;
+    let is_secret = target == Target::Secret && !attributes.name.is_empty();
+    match answer {
+        Err(_) if is_secret && named_by_volume(store, node, attributes).await => Ok(()),
+        answer => answer,
+    }
+}
+
+/// Whether a volume that a pod of the node has by its claim names the Secret, for its driver.
+async fn named_by_volume(store: &Store, node: &str, attributes: &Attributes) -> bool {
+    let mut claims = stdx::OrdSet::new();
+    for pod in pods_of(store, node, "").await {
+        if pod.entry("metadata.annotations", MIRROR).is_none() {
+            let names = references::names(&pod, Target::Claim).into_iter();
+            claims.extend(names.map(|name| (pod.str("metadata.namespace").to_owned(), name)));
+        }
+    }
+    for (namespace, name) in &claims {
+        let claim = storage::find(store, &PERSISTENT_VOLUME_CLAIM, namespace, name).await;
+        let Some(claim) = claim.ok().flatten().map(|claim| claim.tree()) else { continue };
+        let bound = claim.str("spec.volumeName");
+        let volume = storage::find(store, &PERSISTENT_VOLUME, "", bound).await;
+        let Some(volume) = volume.ok().flatten().map(|volume| volume.tree()) else { continue };
+        let promised = volume.at("spec.claimRef");
+        if promised.str("namespace") != namespace || promised.str("name") != name {
+            continue;
+        }
+        let source = volume.at("spec.csi").as_object().into_iter().flatten();
+        let mut references = source.filter(|(field, _)| field.ends_with("SecretRef"));
+        if references.any(|(_, secret)| {
+            secret.str("name") == attributes.name && secret.str("namespace") == attributes.namespace
+        }) {
+            return true;
+        }
+    }
+    false
+}
+
+/// An attachment is the node's if it is to this node.
+async fn attachment(store: &Store, node: &str, attributes: &Attributes) -> Answer {
+    if attributes.verb != "get" {
+        return Err("can only get individual resources of this type".into());
+    }
+    if !attributes.subresource.is_empty() {
+        return Err("cannot get subresource".into());
+    }
+    let found = storage::find(store, &VOLUME_ATTACHMENT, "", &attributes.name).await;
+    match found.ok().flatten().is_some_and(|it| it.tree().str("spec.nodeName") == node) {
+        true => Ok(()),
+        false => Err(unrelated(node)),
+    }
 }
 
 /// A claim is read, and its status says how far a resize is; the rest is not the kubelet's.
