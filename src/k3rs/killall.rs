@@ -54,9 +54,13 @@ async fn run(config: Config) -> Result<String> {
     let _lock = prepare::lock(&paths)?;
     let run_lock = prepare::lock_run_directory(&config)?;
     let mut errors: Vec<Error> = Vec::new();
+    let pods = paths.agent().join("pods");
     let config = tear_down(config, paths, false, &mut errors).await?;
     drop(run_lock);
     errors.extend(unmount_below(&config.data_dir).err());
+    for uid in rt::fs::dir_names(pods) {
+        errors.extend(unmount_below(&config.kubelet_dir.join("pods").join(uid.0)).err());
+    }
     errors.extend(remove_directory(&config.run_dir).err());
     if errors.is_empty() {
         said += "ended all pods; removed their mounts, cgroups and interfaces, the nft table inet k3rs and ";

@@ -341,6 +341,9 @@ impl Config {
                 *slot = PathBuf::from(path);
             }
         }
+        if let Some(root) = &config.components.kubelet.root {
+            root.clone_into(&mut config.kubelet_dir);
+        }
         Ok(config)
     }
 

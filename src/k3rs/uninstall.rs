@@ -86,12 +86,16 @@ impl Found {
             directories.extend(sockets.map(|it| config.kubelet_dir.join(it)));
         }
         directories.retain(|path| path.symlink_metadata().is_ok());
-        let mut shells = vec![
-            etc.join("k3s"),
-            etc.to_owned(),
-            config.log_dir.clone(),
-            config.kubelet_dir.clone(),
+        let mut shells = vec![etc.join("k3s"), etc.to_owned(), config.log_dir.clone()];
+        let of_drivers = [
+            "pods",
+            "plugins_registry",
+            "plugins/kubernetes.io/csi",
+            "plugins/kubernetes.io",
+            "plugins",
+            "",
         ];
+        shells.extend(of_drivers.map(|it| config.kubelet_dir.join(it)));
         if let Some(parent) = config.data_dir.parent().filter(|path| path.ends_with("lib/rancher"))
         {
             shells.push(parent.to_owned());
@@ -141,6 +145,10 @@ async fn run(config: Config, dry: bool) -> Result<()> {
     let config = tear_down(config, paths, true, &mut errors).await?;
     let mut note = |result: Result<()>| errors.extend(result.err());
     drop(lock);
+    // What storage drivers have mounted in our pods; what they keep themselves is theirs.
+    for uid in &found.pods {
+        note(remove_directory(&config.kubelet_dir.join("pods").join(uid)));
+    }
     for path in &found.directories {
         note(remove_directory(path));
     }

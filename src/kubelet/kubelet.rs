@@ -8,6 +8,7 @@ use runtime::Runtime;
 use stdx::Result;
 
 use crate::config::Config;
+use crate::csi::Csi;
 use crate::devices::Devices;
 use crate::events::Recorder;
 use crate::figures::Figures;
@@ -17,7 +18,7 @@ use crate::node::Node;
 use crate::refs::Refs;
 use crate::serve::server;
 use crate::shared::{Shared, Slots};
-use crate::{capacity, evict, manager, node, plugins, static_pods, upkeep};
+use crate::{capacity, drivers, evict, manager, node, plugins, static_pods, upkeep};
 use podplan::Pod;
 
 /// The kubelet of this node. Cheap to clone; it runs until `stop`, or until the last clone is gone.
@@ -79,6 +80,8 @@ impl Kubelet {
             wake.wake(uid, |inbox| inbox.sources_changed = true);
         });
         let figures = Arc::<Figures>::default();
+        let root = config.root_directory.clone();
+        let csi = Arc::new(rt::unblock(move || Csi::open(&root)).await);
         let pulls = (config.pulls_max, Arc::clone(&figures));
         let shared = Arc::new(Shared {
             puller: Puller::new(runtime.clone(), recorder.clone(), pulls),
@@ -93,6 +96,7 @@ impl Kubelet {
             refs,
             slots,
             devices: Arc::new(devices),
+            csi,
             figures,
             admission: Mutex::default(),
         });
@@ -116,6 +120,7 @@ impl Kubelet {
         tasks.push(rt::spawn_named("clock", node::follow_clock(Arc::clone(&node))));
         tasks.push(rt::spawn_named("device plugins", plugins::run(Arc::clone(&shared))));
         tasks.push(rt::spawn_named("upkeep", upkeep::run(Arc::clone(&shared))));
+        tasks.push(rt::spawn_named("storage drivers", drivers::run(Arc::clone(&shared))));
         tasks.push(rt::spawn_named("eviction", evict::run(Arc::clone(&node))));
         tasks
             .push(rt::spawn_named("local paths", upkeep::release_local_paths(Arc::clone(&shared))));

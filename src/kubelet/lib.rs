@@ -10,7 +10,9 @@
 mod ask;
 mod capacity;
 mod config;
+mod csi;
 mod devices;
+mod drivers;
 mod events;
 mod evict;
 mod figures;

@@ -199,6 +199,7 @@ pub(crate) async fn reconcile_with_api(shared: Arc<Shared>) {
     remove_orphan_cgroups(&shared).await;
     let worker_shared = Arc::clone(&shared);
     rt::unblock(move || remove_orphans(&worker_shared)).await;
+    shared.csi.pods_are_known();
 }
 
 /// Cgroups of pods that no longer exist, with whatever still runs in them: nobody else would come back to them.

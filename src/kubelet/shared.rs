@@ -9,6 +9,7 @@ use runtime::{Id, Runtime};
 use stdx::OrdMap;
 
 use crate::config::Config;
+use crate::csi::Csi;
 use crate::devices::Devices;
 use crate::events::Recorder;
 use crate::figures::Figures;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub node_ips: Mutex<Vec<IpAddr>>,
     pub slots: Slots,
     pub devices: Arc<Devices>,
+    pub csi: Arc<Csi>,
     pub figures: Arc<Figures>,
     /// Held while a pod is found its place.
     pub admission: Mutex<()>,

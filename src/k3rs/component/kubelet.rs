@@ -20,6 +20,8 @@ pub(crate) struct KubeletArgs {
     labels: Vec<(String, String)>,
     /// `cloud-provider=external`
     external_cloud: bool,
+    /// `--root-dir`.
+    pub(crate) root: Option<PathBuf>,
 }
 
 /// Flags that say what a field does and that are honoured.
@@ -94,6 +96,7 @@ impl KubeletArgs {
                 )));
             }
         }
+        read.root = args.text("root-dir").filter(|path| !path.is_empty()).map(PathBuf::from);
         // Whether they mean anything is found on a configuration of nobody's.
         let mut nobody = Config::new("", "", "");
         let ignored = read.apply(&mut nobody)?;

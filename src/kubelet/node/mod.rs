@@ -142,6 +142,8 @@ impl Node {
             "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
             "nodeInfo": self.facts.node_info(&config.version),
             "images": self.images(),
+            // Without any there is no list, not one that is empty.
+            "volumesInUse": Some(self.shared.csi.in_use()).filter(|volumes| !volumes.is_empty()),
         })
     }
 
@@ -323,7 +325,12 @@ pub(crate) fn heard(shared: &Shared, object: &Object) -> Value {
         facts.tree.remove("metadata.managedFields");
         facts.object = Some(object.clone());
     }
-    facts.tree.clone()
+    let tree = facts.tree.clone();
+    drop(facts);
+    if newer {
+        shared.csi.heard.notify(usize::MAX);
+    }
+    tree
 }
 
 /// Asks the API for the Node, for those who may know more of it than the view does.
@@ -345,6 +352,7 @@ pub(crate) async fn keep(node: Arc<Node>) {
         let changed = node.changed.listen();
         let network = node.shared.network.changed();
         let devices = node.shared.devices.changed.listen();
+        let in_use = node.shared.csi.in_use_changed.listen();
         match node.write().await {
             Ok(object) => {
                 failures = 0;
@@ -360,7 +368,7 @@ pub(crate) async fn keep(node: Arc<Node>) {
             }
         }
         rt::future::or(
-            rt::future::or(rt::future::or(changed, devices), network),
+            rt::future::or(rt::future::or(changed, in_use), rt::future::or(devices, network)),
             rt::sleep(node.shared.config.status_report_every),
         )
         .await;

@@ -10,9 +10,9 @@ use stdx::metrics::{Text, number as count};
 use stdx::time::Wall;
 
 use super::stats::{Machine, claims_of, network};
+use crate::drivers;
 use crate::node::Node;
 use crate::shared::Shared;
-use crate::volumes::directory_size;
 
 /// How often volumes are walked through, as upstream: a pod may have put any number of files into one.
 const CLAIMS_EVERY: Duration = Duration::from_secs(60);
@@ -100,34 +100,31 @@ async fn measure_claims(shared: &Shared) -> String {
     }
     found.arrange();
     found.dedup_by(|a, b| (&a.0, &a.1) == (&b.0, &b.1));
-    rt::unblock(move || {
-        let measured = found.into_iter().filter_map(|(namespace, claim, path)| {
-            Some((namespace, claim, sys::space::of(&path).ok()?, directory_size(&path)))
-        });
-        let measured: Vec<_> = measured.collect();
-        let mut text = Text::default();
-        type Value = fn(&sys::space::Space, (u64, u64)) -> u64;
-        let families: [(&str, &str, Value); 6] = [
-            ("available_bytes", "Number of available bytes in the volume", |it, _| {
-                it.available_bytes
-            }),
-            ("capacity_bytes", "Capacity in bytes of the volume", |it, _| it.total_bytes),
-            ("used_bytes", "Number of used bytes in the volume", |_, used| used.0),
-            ("inodes", "Maximum number of inodes in the volume", |it, _| it.inodes),
-            ("inodes_free", "Number of free inodes in the volume", |it, _| it.inodes_free),
-            ("inodes_used", "Number of used inodes in the volume", |_, used| used.1),
-        ];
-        for (name, help, value) in families {
-            let name = format!("kubelet_volume_stats_{name}");
-            text.family(&name, "gauge", help);
-            for (namespace, claim, space, used) in &measured {
-                let labels = [("namespace", &**namespace), ("persistentvolumeclaim", &**claim)];
-                text.sample(&name, &labels, count(value(space, *used)), None);
-            }
+    let mut measured = Vec::new();
+    for (namespace, claim, path) in found {
+        if let Some((space, used)) = drivers::measure(shared, path).await {
+            measured.push((namespace, claim, space, used));
         }
-        text.out
-    })
-    .await
+    }
+    let mut text = Text::default();
+    type Value = fn(&sys::space::Space, (u64, u64)) -> u64;
+    let families: [(&str, &str, Value); 6] = [
+        ("available_bytes", "Number of available bytes in the volume", |it, _| it.available_bytes),
+        ("capacity_bytes", "Capacity in bytes of the volume", |it, _| it.total_bytes),
+        ("used_bytes", "Number of used bytes in the volume", |_, used| used.0),
+        ("inodes", "Maximum number of inodes in the volume", |it, _| it.inodes),
+        ("inodes_free", "Number of free inodes in the volume", |it, _| it.inodes_free),
+        ("inodes_used", "Number of used inodes in the volume", |_, used| used.1),
+    ];
+    for (name, help, value) in families {
+        let name = format!("kubelet_volume_stats_{name}");
+        text.family(&name, "gauge", help);
+        for (namespace, claim, space, used) in &measured {
+            let labels = [("namespace", &**namespace), ("persistentvolumeclaim", &**claim)];
+            text.sample(&name, &labels, count(value(space, *used)), None);
+        }
+    }
+    text.out
 }
 
 /// One container or pod as metrics name it.

@@ -6,6 +6,7 @@ use api::{Lens, LensMut, Value, json};
 use runtime::Stats;
 use stdx::time::Mono;
 
+use crate::drivers;
 use crate::node::{Node, facts::meminfo};
 use crate::shared::{Shared, Slot, Snapshot};
 use crate::volumes::directory_size;
@@ -100,7 +101,7 @@ async fn pod_stats(
         "podRef": {"name": pod.name, "namespace": pod.namespace, "uid": slot.uid},
         "startTime": snapshot.status.tree().at("startTime"),
         "containers": containers,
-        "volume": volumes(&snapshot, time).await,
+        "volume": volumes(shared, &snapshot, time).await,
         "ephemeral-storage": fs(written, 0),
     });
     if let Ok(stats) = shared.runtime.cgroup_stats(&snapshot.cgroup).await {
@@ -118,31 +119,26 @@ async fn pod_stats(
     Some(tree)
 }
 
-async fn volumes(snapshot: &Snapshot, time: &str) -> Vec<Value> {
+async fn volumes(shared: &Shared, snapshot: &Snapshot, time: &str) -> Vec<Value> {
     let Some(mounted) = snapshot.mounted.clone() else { return Vec::new() };
-    let time = time.to_owned();
     let pod = snapshot.pod.as_ref();
     let claims = pod.map_or(Vec::new(), |pod| claims_of(&pod.object.tree(), &pod.name));
     let namespace = pod.map_or(String::new(), |pod| pod.namespace.clone());
-    rt::unblock(move || {
-        mounted
-            .iter()
-            .filter_map(|(name, mounted)| {
-                let space = sys::space::of(&mounted.path).ok()?;
-                let (used, inodes) = directory_size(&mounted.path);
-                let mut tree = json!({
-                    "name": name, "time": time, "availableBytes": space.available_bytes,
-                    "capacityBytes": space.total_bytes, "usedBytes": used,
-                    "inodesFree": space.inodes_free, "inodes": space.inodes, "inodesUsed": inodes,
-                });
-                if let Some((_, claim)) = claims.iter().find(|(volume, _)| volume == name) {
-                    tree.set("pvcRef", json!({"name": claim, "namespace": namespace}));
-                }
-                Some(tree)
-            })
-            .collect()
-    })
-    .await
+    let mut told = Vec::new();
+    for (name, mounted) in mounted.iter() {
+        let measured = drivers::measure(shared, mounted.path.clone()).await;
+        let Some((space, (used, inodes))) = measured else { continue };
+        let mut tree = json!({
+            "name": name, "time": time, "availableBytes": space.available_bytes,
+            "capacityBytes": space.total_bytes, "usedBytes": used,
+            "inodesFree": space.inodes_free, "inodes": space.inodes, "inodesUsed": inodes,
+        });
+        if let Some((_, claim)) = claims.iter().find(|(volume, _)| volume == name) {
+            tree.set("pvcRef", json!({"name": claim, "namespace": namespace}));
+        }
+        told.push(tree);
+    }
+    told
 }
 
 /// The volumes of a pod that claims stand for, with the claims' names.

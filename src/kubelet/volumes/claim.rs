@@ -40,8 +40,8 @@ impl Claims {
         references::names(pod, Target::Claim)
     }
 
-    /// Where the claim of `volume` leads.
-    pub(crate) fn place(&self, pod: &Value, volume: &Value) -> Result<Place> {
+    /// The claim of `volume` and what it is bound to.
+    pub(crate) fn bound(&self, pod: &Value, volume: &Value) -> Result<(&Value, &Value)> {
         let namespace = pod.str("metadata.namespace");
         let name = claim_name(pod, volume).unwrap_or_default();
         let (claim, bound) = match self.found.get(&name) {
@@ -61,14 +61,19 @@ impl Claims {
                 "error processing PVC {namespace}/{name}: block volumes are not supported on this node"
             )));
         }
-        let Some(volume_tree) = bound else {
-            return Err(Error::new(format!(
+        match bound {
+            Some(bound) => Ok((claim, bound)),
+            None => Err(Error::new(format!(
                 "error processing PVC {namespace}/{name}: failed to fetch PV {} from API server: persistentvolumes \"{0}\" not found",
                 claim.str("spec.volumeName")
-            )));
-        };
-        let read_only = volume.flag("persistentVolumeClaim.readOnly");
-        place_of(volume_tree, read_only)
+            ))),
+        }
+    }
+
+    /// Where the claim of `volume` leads.
+    pub(crate) fn place(&self, pod: &Value, volume: &Value) -> Result<Place> {
+        let (_, bound) = self.bound(pod, volume)?;
+        place_of(bound, volume.flag("persistentVolumeClaim.readOnly"))
     }
 }
 
@@ -124,7 +129,6 @@ const PLUGINS: &[&str] = &[
     "azureFile",
     "cephfs",
     "cinder",
-    "csi",
     "fc",
     "flexVolume",
     "flocker",

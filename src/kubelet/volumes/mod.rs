@@ -11,5 +11,5 @@ pub(crate) use claim::{
 };
 pub(crate) use payload::{TokenWanted, tokens_wanted};
 pub(crate) use setup::{
-    Mounted, Setup, bind_sub_path, directory_size, is_dynamic, refresh, set_up, take_down,
+    Made, Mounted, Setup, bind_sub_path, directory_size, is_dynamic, refresh, set_up, take_down,
 };

@@ -24,6 +24,8 @@ pub(crate) struct Setup {
     pub sources: Sources,
     pub claims: Claims,
     pub context: FieldContext,
+    /// What storage drivers have mounted, by volume name.
+    pub drivers: OrdMap<String, Made>,
     /// Token text by volume name and path in it.
     pub tokens: OrdMap<(String, String), String>,
     /// `agent/pods/<uid>`: emptyDirs and subPath mounts.
@@ -38,6 +40,16 @@ pub(crate) struct Setup {
 pub(crate) struct Mounted {
     pub path: PathBuf,
     pub read_only: bool,
+}
+
+/// A volume of a driver as containers may mount it.
+#[derive(Clone, Debug)]
+pub(crate) struct Made {
+    pub mounted: Mounted,
+    /// An fsGroup changes its owners and modes.
+    pub takes_group: bool,
+    /// It was mounted just now: whatever was done to it before is gone with the old mount.
+    pub fresh: bool,
 }
 
 /// Makes all volumes. Those that exist are left as they are, or brought up to date.
@@ -116,6 +128,15 @@ fn make(setup: &Setup, volume: &Value) -> Result<Mounted> {
         return write_payload(setup, volume)
             .map(|(path, _)| Mounted { path, read_only: true })
             .map_err(Error::new);
+    }
+    if let Some(made) = setup.drivers.get(volume.str("name")) {
+        if made.fresh {
+            rt::fs::remove_dir_all(given_mark(setup, volume))?;
+        }
+        if let Some(gid) = fs_group.filter(|_| made.takes_group) {
+            give_once(setup, volume, &made.mounted.path, gid)?;
+        }
+        return Ok(made.mounted.clone());
     }
     if volume.has("emptyDir") {
         let path = empty_dir(setup, volume)?;
@@ -244,8 +265,7 @@ fn check_host_path(path: &Path, kind: &str) -> Result<()> {
 /// Gives a volume to its fsGroup when the pod first gets it, as upstream does when it mounts one: what
 /// the pod sets later is the pod's, also over a start of this program.
 fn give_once(setup: &Setup, volume: &Value, path: &Path, gid: u32) -> Result<()> {
-    let mounted =
-        setup.directory.join("volumes/kubernetes.io~local-volume").join(volume.str("name"));
+    let mounted = given_mark(setup, volume);
     if mounted.exists() {
         return Ok(());
     }
@@ -258,6 +278,11 @@ fn give_once(setup: &Setup, volume: &Value, path: &Path, gid: u32) -> Result<()>
         give_to_group(root.as_fd(), gid).context(what)?;
     }
     rt::fs::create_dir_all(&mounted, 0o750)
+}
+
+/// The directory that is there once a volume was given to its group.
+fn given_mark(setup: &Setup, volume: &Value) -> PathBuf {
+    setup.directory.join("volumes/kubernetes.io~local-volume").join(volume.str("name"))
 }
 
 /// Whether a volume's root is the group's already, for `OnRootMismatch`.

@@ -9,6 +9,7 @@ use stdx::{Context, Result};
 use super::Worker;
 use super::report::{api_object, status_over, write};
 use super::sandbox::remove;
+use crate::drivers;
 use crate::shared::{OWNER, Shared, Slot};
 use crate::volumes;
 use podplan::{Done, Pod};
@@ -68,8 +69,12 @@ async fn clear(shared: &Shared, slot: &Slot, pod: &Pod, cgroup: &str, gone: bool
     let volatile = shared.config.pod_volatile_directory(&slot.uid);
     let logs = shared.config.pod_log_directory(&pod.namespace, &pod.name, &slot.uid);
     let uid = slot.uid.clone();
+    let (below, memory) = (directory.clone(), volatile);
+    rt::unblock(move || volumes::take_down(&below, &memory))
+        .await
+        .context(|| format!("take down the volumes of pod {uid}"))?;
+    drivers::take_down(shared, &uid).await?;
     rt::unblock(move || {
-        volumes::take_down(&directory, &volatile)?;
         rt::fs::remove_dir_all(&directory)?;
         rt::fs::remove_dir_all(&logs)
     })

@@ -19,6 +19,8 @@ pub(super) struct Tokens {
 #[derive(Debug)]
 struct Token {
     text: String,
+    /// When it ends, as the API said it.
+    end: String,
     renew_at: Mono,
     /// When the clock was last set before it was issued.
     era: Wall,
@@ -28,7 +30,7 @@ struct Token {
 const AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Tokens {
-    /// A token that is not due for renewal; the old one where renewal fails and it still lives.
+    /// A token that is not due for renewal, and when it ends; the old one where renewal fails and it still lives.
     pub(super) async fn get(
         &mut self,
         client: &Client,
@@ -36,24 +38,24 @@ impl Tokens {
         account: &str,
         volume: &str,
         wanted: &TokenWanted,
-    ) -> Result<String, String> {
+    ) -> Result<(String, String), String> {
         let key = (volume.to_owned(), wanted.path.clone());
         let now = rt::now();
         if let Some(token) = self.held.get(&key).filter(|token| token.good_at(now)) {
-            return Ok(token.text.clone());
+            return Ok(token.given());
         }
         match request(client, pod, account, wanted).await {
             Ok(token) => {
-                let text = token.text.clone();
+                let given = token.given();
                 self.held.insert(key, token);
-                Ok(text)
+                Ok(given)
             }
             Err(error) => match self.held.get_mut(&key) {
                 Some(token) => {
                     log::warn!("pod {}/{}: renew a token: {error}", pod.namespace, pod.name);
                     token.renew_at = now.mono + Duration::from_secs(30);
                     token.era = now.eras.since();
-                    Ok(token.text.clone())
+                    Ok(token.given())
                 }
                 None => Err(format!("failed to fetch token: {error}")),
             },
@@ -67,6 +69,10 @@ impl Tokens {
 }
 
 impl Token {
+    fn given(&self) -> (String, String) {
+        (self.text.clone(), self.end.clone())
+    }
+
     /// Its times mean nothing to anybody once the clock was set.
     fn good_at(&self, now: Now) -> bool {
         self.renew_at > now.mono && self.era == now.eras.since()
@@ -102,10 +108,11 @@ async fn request(
         return Err("a token request was answered without a token".into());
     }
     let now = rt::now();
-    let lifetime = match api::time::parse(tree.str("status.expirationTimestamp")) {
+    let end = tree.str("status.expirationTimestamp").to_owned();
+    let lifetime = match api::time::parse(&end) {
         Some(expires) => expires.since(now.wall),
         None => Duration::from_secs(u64::try_from(wanted.expiration_secs).unwrap_or(3600)),
     };
     let renew_at = now.mono + (lifetime * 4 / 5).min(AGE_MAX);
-    Ok(Token { text, renew_at, era: now.eras.since() })
+    Ok(Token { text, end, renew_at, era: now.eras.since() })
 }

@@ -10,6 +10,7 @@ use super::journal::Gate;
 use super::start::sources;
 use super::tokens::Tokens;
 use super::{MOUNTED, Worker};
+use crate::drivers;
 use crate::make::fields::FieldContext;
 use crate::shared::{Shared, Slot};
 use crate::volumes::{self, Claims, Mounted, Setup};
@@ -17,6 +18,8 @@ use podplan::{Done, Pod};
 
 /// A refresh that failed is tried again after this long.
 const REFRESH_RETRY: Duration = Duration::from_secs(30);
+/// How often drivers that want it hear of their volumes again, as upstream's pods are looked at.
+const REPUBLISH_EVERY: Duration = Duration::from_secs(60);
 
 impl Worker {
     pub(super) fn mount_volumes(&mut self) {
@@ -25,8 +28,11 @@ impl Worker {
         self.launch("volumes", Done::VolumesFailed, async move {
             let shared = Arc::clone(&limb.shared);
             let (pod, slot) = (Arc::clone(&limb.pod), Arc::clone(&limb.slot));
-            let mounted = match limb.setup().await {
-                Ok(setup) => {
+            let mounted = match limb.setup(false).await {
+                Ok((setup, republishes)) => {
+                    if republishes {
+                        slot.post(|inbox| inbox.refreshed = Some(Some(REPUBLISH_EVERY)));
+                    }
                     let ending = || Err("the pod is ending".to_owned());
                     let work = move || gate.enter(|| volumes::set_up(&setup));
                     rt::unblock(work).await.unwrap_or_else(ending)
@@ -53,18 +59,21 @@ impl Worker {
         let pod = Arc::clone(&self.pod);
         self.refresh_at = None;
         let gate = self.gate.clone();
-        let (slots, uid) = (self.shared.slots.clone(), self.slot.uid.clone());
+        let (shared, uid) = (Arc::clone(&self.shared), self.slot.uid.clone());
         self.launch("end of the volumes", Done::VolumesGone, async move {
             let done = rt::unblock(move || {
                 gate.close();
                 volumes::take_down(&directory, &volatile)
             });
-            let done = done.await;
+            let done = match done.await {
+                Ok(()) => drivers::take_down(&shared, &uid).await,
+                failed => failed,
+            };
             if let Err(error) = done {
                 // `Finish` meets it again; a terminal pod keeps it until it is deleted.
                 log::warn!("pod {}/{}: take down volumes: {error}", pod.namespace, pod.name);
             }
-            slots.let_go(&uid);
+            shared.slots.let_go(&uid);
             Done::VolumesGone
         });
     }
@@ -82,7 +91,14 @@ impl Worker {
         let tree = self.pod.object.tree();
         self.refresh_again = false;
         self.refresh_at = None;
-        if !tree.list("spec.volumes").iter().any(volumes::is_dynamic) {
+        // Whether a driver wants to hear of its volumes is not known without asking.
+        let drivers = self.shared.csi.has_drivers();
+        let may_be_drivers = |volume: &Value| {
+            let kinds = ["csi", "persistentVolumeClaim", "ephemeral"];
+            due && drivers && kinds.iter().any(|kind| volume.has(kind))
+        };
+        let mut volumes = tree.list("spec.volumes").iter();
+        if !volumes.any(|volume| volumes::is_dynamic(volume) || may_be_drivers(volume)) {
             return;
         }
         self.refreshing = true;
@@ -131,8 +147,10 @@ impl Limb {
     async fn refresh(self) -> Option<Duration> {
         let (shared, pod) = (Arc::clone(&self.shared), Arc::clone(&self.pod));
         let (tokens, gate) = (Arc::clone(&self.tokens), self.gate.clone());
-        let done = match self.setup().await {
-            Ok(setup) => {
+        let mut republish = None;
+        let done = match self.setup(true).await {
+            Ok((setup, republishes)) => {
+                republish = republishes.then_some(REPUBLISH_EVERY);
                 let work = move || gate.enter(|| volumes::refresh(&setup));
                 rt::unblock(work).await.unwrap_or(Ok(false))
             }
@@ -143,39 +161,58 @@ impl Limb {
             return Some(REFRESH_RETRY);
         }
         let renew_at = tokens.lock().await.renew_at();
-        renew_at.map(|at| at.since(rt::now().mono).max(Duration::from_secs(1)))
+        let renew = renew_at.map(|at| at.since(rt::now().mono).max(Duration::from_secs(1)));
+        [renew, republish].into_iter().flatten().min()
     }
 
-    /// Looks up everything that the volumes are made from.
-    async fn setup(self) -> Result<Setup, String> {
+    /// Looks up everything that the volumes are made from, and has storage drivers mount theirs, or `again` those
+    /// that want it again and again. True if there are such.
+    async fn setup(self, again: bool) -> Result<(Setup, bool), String> {
         let tree = self.pod.object.tree();
         let mut tokens = OrdMap::new();
         let account = match tree.str("spec.serviceAccountName") {
-            "" => "default",
-            account => account,
+            "" => "default".to_owned(),
+            account => account.to_owned(),
         };
+        let account = account.as_str();
         for volume in tree.list("spec.volumes") {
             let name = volume.str("name");
             for wanted in volumes::tokens_wanted(volume) {
                 let mut held = self.tokens.lock().await;
                 let text = held.get(&self.shared.client, &self.pod, account, name, &wanted).await;
-                let text = text.map_err(|error| {
+                let (text, _) = text.map_err(|error| {
                     format!("MountVolume.SetUp failed for volume \"{name}\" : {error}")
                 })?;
                 tokens.insert((name.to_owned(), wanted.path), text);
             }
         }
         let config = &self.shared.config;
-        Ok(Setup {
+        let mut setup = Setup {
             sources: sources(&self.shared, &tree).await?,
             claims: self.claims(&tree).await?,
-            context: self.context,
+            drivers: OrdMap::new(),
+            context: self.context.clone(),
             tokens,
             directory: config.pod_directory(&self.slot.uid),
             volatile: config.pod_volatile_directory(&self.slot.uid),
             now: rt::now().wall,
             pod: tree,
-        })
+        };
+        let mut wanted = drivers::wanted(&self.shared, &setup, again).await?;
+        for volume in &mut wanted {
+            for token in volume.tokens_wanted() {
+                let mut held = self.tokens.lock().await;
+                let (client, name) = (&self.shared.client, volume.name.clone());
+                let given = held.get(client, &self.pod, account, &name, &token).await;
+                let given = given.map_err(|error| {
+                    format!("MountVolume.SetUp failed for volume \"{name}\" : {error}")
+                })?;
+                volume.tokens.insert(token.audience, given);
+            }
+        }
+        setup.drivers = drivers::set_up(&self.shared, &setup, &wanted, again).await?;
+        let republishes = wanted.iter().any(drivers::Wanted::republishes);
+        Ok((setup, republishes))
     }
 
     async fn claims(&self, tree: &Value) -> Result<Claims, String> {

@@ -1,0 +1,10 @@
+//! Having storage drivers (CSI) do their work: they are registered, mount the volumes of pods and take them down, and say how
+//! full these are. What is known of them is in `csi`.
+
+mod figures;
+mod mount;
+mod register;
+
+pub(crate) use figures::measure;
+pub(crate) use mount::{Wanted, set_up, take_down, wanted};
+pub(crate) use register::run;
