@@ -2,9 +2,9 @@
 # Each binary's size against its budget, and its ten largest parts: size.sh HOST_BINARY; dist/* are taken along where built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# In KiB. With the whole Kubernetes API, what several servers need, the ingress with Gateway API, charts, kubectl, crictl and the CRI, a
-# 64-bit program that is given away (dist/) may have 15.5 MiB, armv7's 10.25 MiB. The host's own build has glibc in it, and may have 16.5 MiB.
-host=16896 wide=15872 narrow=10496
+# In KiB. With the whole Kubernetes API, what several servers need, the ingress with Gateway API, charts, kubectl, the CRI, CSI, CNI and S3, a
+# 64-bit program that is given away (dist/) may have 15.5 MiB, armv7's 10.4 MiB. The host's own build has glibc in it, and may have 16.75 MiB.
+host=17152 wide=15872 narrow=10624
 goal=$((8 * 1024 * 1024))
 failed=0
 
