@@ -46,7 +46,7 @@ def test_flags_that_cannot_work_end_at_once(cluster):
         (["--node-label", "node-role.kubernetes.io/worker=x"], "is reserved"),
         (["--node-taint", "=x:NoSchedule"], 'key ""'),
         (["--node-taint", "a=b:Never"], "want NoSchedule, PreferNoSchedule, NoExecute"),
-        (["--etcd-s3"], "--etcd-s3 is not supported"),
+        (["--disable-etcd"], "--disable-etcd is not supported"),
         (["--debug=perhaps"], "invalid boolean value"),
     ]:
         done = k3rs(cluster, "server", *data, *args)
@@ -95,7 +95,7 @@ def test_the_etc_directory_moves_the_configuration(cluster):
     """And `false` for what is not there passes, from the command line, the environment and a file."""
     etc = cluster.dir / "etc" / "k3s"
     (etc / "config.yaml.d").mkdir(parents=True)
-    (etc / "config.yaml").write_text("node-label: [from=file]\netcd-s3: false\nselinux: false\n")
+    (etc / "config.yaml").write_text("node-label: [from=file]\ndisable-etcd: false\nselinux: false\n")
     (etc / "config.yaml.d" / "10.yaml").write_text("node-label+: [and=dropin]\n")
     cluster.args = ["--secrets-encryption=false", "--etcd-expose-metrics=false"]
     cluster.env["K3S_CLUSTER_RESET"] = "false"
