@@ -58,7 +58,7 @@ def host_disk(data):
 
     With the defaults, which are percentages, pods are evicted and images collected on a disk that still has gigabytes.
     """
-    if data.is_mount():
+    if data.is_mount() or not data.parent.exists():
         return []
     free = shutil.disk_usage(data.parent).free
     expect(free > DISK_MIN_BYTES, f"{data.parent} has only {free >> 20} MiB left")
