@@ -6,7 +6,7 @@ use api::status::Reason;
 use http::{Headers, Peer};
 use ring::digest;
 
-use crate::auth::{Attributes, bootstrap_tokens, der, x509};
+use crate::auth::{Attributes, bootstrap_tokens};
 use crate::core::Core;
 use crate::user::{AUTHENTICATED, SERVICE_ACCOUNTS, UNAUTHENTICATED, User};
 
@@ -31,13 +31,15 @@ pub(crate) async fn credentials(
     headers: &Headers,
 ) -> Result<Option<User>, Status> {
     if let Some(leaf) = peer.certificates.first() {
-        if signed_by_proxies(core, leaf) {
-            if let Some(user) = proxied(core, leaf, headers) {
+        let client = core.clients.get(leaf, &core.config.request_header_ca);
+        if let Some((user, ends)) = &client.user {
+            if !client.is_proxy {
+                core.certificates.observe(*ends, rt::now().wall);
+                return Ok(Some(user.clone()));
+            }
+            if let Some(user) = proxied(core, &user.name, headers) {
                 return Ok(Some(user));
             }
-        } else if let Some((user, ends)) = x509::user(leaf) {
-            core.certificates.observe(ends, rt::now().wall);
-            return Ok(Some(user));
         }
     }
     match bearer(headers) {
@@ -154,23 +156,10 @@ fn bearer(headers: &Headers) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }
 
-fn signed_by_proxies(core: &Core, leaf: &[u8]) -> bool {
-    let authorities = der::pem(&core.config.request_header_ca);
-    if authorities.is_empty() {
-        return false;
-    }
-    let Ok(leaf) = wire::x509::read(leaf) else { return false };
-    authorities.iter().any(|(_, authority)| {
-        wire::x509::read(authority).is_ok_and(|read| read.subject_der == leaf.issuer_der)
-    })
-}
-
 /// What a front proxy says about the user whose request it passes on.
-fn proxied(core: &Core, leaf: &[u8], headers: &Headers) -> Option<User> {
+fn proxied(core: &Core, proxy: &str, headers: &Headers) -> Option<User> {
     let allowed = &core.config.request_header_names;
-    let (proxy, _) = x509::user(leaf)?;
-    let proxy = proxy.name;
-    if !allowed.is_empty() && !allowed.contains(&proxy) {
+    if !allowed.is_empty() && !allowed.iter().any(|name| name == proxy) {
         return None;
     }
     let mut user = User { name: headers.get("x-remote-user")?.to_owned(), ..User::default() };

@@ -15,6 +15,7 @@ use crate::auth::certificates::Certificates;
 use crate::auth::identity_config::Authenticators;
 use crate::auth::token_webhook::TokenWebhook;
 use crate::auth::tokens::Tokens;
+use crate::auth::x509::Clients;
 use crate::auth::{Attributes, Authorizer, failed, forbidden};
 use crate::config::Config;
 use crate::definitions::Definitions;
@@ -64,6 +65,7 @@ pub(crate) struct Core {
     pub(crate) figures: Mutex<Vec<Figures>>,
     /// How long certificates of clients are good for.
     pub(crate) certificates: Certificates,
+    pub(crate) clients: Clients,
     /// What nodes said lately that they use.
     pub(crate) samples: Arc<Samples>,
 }

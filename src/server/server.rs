@@ -22,6 +22,7 @@ use crate::auth::access_config::Authorizers;
 use crate::auth::certificates::Certificates;
 use crate::auth::identity_config::Authenticators;
 use crate::auth::token_webhook::TokenWebhook;
+use crate::auth::x509::Clients;
 use crate::auth::{Attributes, Authorizer};
 use crate::bootstrap;
 use crate::config::Config;
@@ -123,6 +124,7 @@ impl Server {
             flow,
             figures: Mutex::default(),
             certificates: Certificates::default(),
+            clients: Clients::default(),
             door: Door::default(),
             kinds,
             definitions,
