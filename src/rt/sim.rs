@@ -31,6 +31,9 @@ struct State {
     /// Tasks that can run; shared with wakers, which may outlive the simulation.
     ready: Arc<Mutex<Vec<Runnable>>>,
     n_steps: u64,
+    /// Tasks that have not ended, by their number: what waits for something that only itself could do must go, too.
+    live: OrdMap<u64, Waker>,
+    next_task: u64,
 }
 
 impl State {
@@ -78,6 +81,8 @@ pub fn run<T: 'static>(
             next_timer: 0,
             ready: Arc::clone(&ready),
             n_steps: 0,
+            live: OrdMap::new(),
+            next_task: 0,
         });
     });
     let _cleanup = Cleanup;
@@ -135,11 +140,35 @@ pub(crate) fn active() -> bool {
 }
 
 pub(crate) fn spawn<T: Send + 'static>(future: crate::BoxFuture<'static, T>) -> smol::Task<T> {
-    let ready = STATE.with_borrow(|slot| slot.as_ref().map(|state| Arc::clone(&state.ready)));
-    let ready = ready.unwrap_or_default();
-    let (runnable, task) = async_task::spawn(future, move |r| push(&ready, r));
+    let (number, ready) = STATE.with_borrow_mut(|slot| match slot {
+        Some(state) => {
+            state.next_task += 1;
+            (state.next_task, Arc::clone(&state.ready))
+        }
+        None => Default::default(),
+    });
+    let listed = async move {
+        let _listed = Listed(number);
+        future.await
+    };
+    let (runnable, task) = async_task::spawn(listed, move |r| push(&ready, r));
+    STATE.with_borrow_mut(|slot| {
+        slot.as_mut().map(|state| state.live.insert(number, runnable.waker()))
+    });
     runnable.schedule();
     task
+}
+
+/// A task among those that have not ended, while its future exists.
+struct Listed(u64);
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let _ = STATE.try_with(|slot| {
+            let mut slot = slot.try_borrow_mut().ok()?;
+            slot.as_mut()?.live.remove(&self.0)
+        });
+    }
 }
 
 pub(crate) fn now() -> Option<Now> {
@@ -243,11 +272,15 @@ struct Cleanup;
 
 impl Drop for Cleanup {
     fn drop(&mut self) {
-        // Dropping a task may wake others; go on until none is left.
+        // Dropping a task may wake or start others; go on until none is left.
         loop {
-            let ready =
-                STATE.with_borrow(|slot| slot.as_ref().map(|state| Arc::clone(&state.ready)));
-            let Some(ready) = ready else { return };
+            let left = STATE.with_borrow_mut(|slot| {
+                let state = slot.as_mut()?;
+                Some((std::mem::take(&mut state.live), Arc::clone(&state.ready)))
+            });
+            let Some((live, ready)) = left else { return };
+            // One that wakes is ready, and what is ready is dropped instead of run.
+            live.into_iter().for_each(|(_, waker)| waker.wake());
             let batch = std::mem::take(&mut *lock(&ready));
             if batch.is_empty() {
                 break;
@@ -295,6 +328,22 @@ mod tests {
             })
             .collect();
         assert!(distinct.len() > 1, "seeds change the order");
+    }
+
+    #[test]
+    fn what_waits_for_itself_goes_with_the_simulation() {
+        let kept = Arc::new(());
+        let held = Arc::clone(&kept);
+        let end = run(1, 1000, async {
+            spawn(async move {
+                let (sender, receiver) = channel::bounded::<Arc<()>>(1);
+                let _ = receiver.recv().await;
+                drop((sender, held));
+            })
+            .detach();
+            sleep(Duration::from_secs(1)).await;
+        });
+        assert_eq!((end, Arc::strong_count(&kept)), (End::Done(()), 1));
     }
 
     #[test]
