@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use api::Lens;
+use stdx::OrdMap;
 
 use crate::middleware::{BasicAuth, Middleware, Reference, users};
 use crate::plan::Builder;
@@ -14,14 +15,53 @@ use crate::traefik::{IngressRoute, Route, ServersTransport, ServiceRef, Transpor
 /// Middlewares of one route, chains taken apart, and the chains.
 const MIDDLEWARES_MAX: usize = 256;
 /// As Traefik: what is above is its own.
-pub(crate) const PRIORITY_MAX: i64 = i64::MAX - 1000;
+const PRIORITY_MAX: i64 = i64::MAX - 1000;
+
+/// Adds one route of an object, at entry points, by a name.
+type Add<'a> = &'a mut dyn FnMut(
+    &mut Builder<'_>,
+    &Key,
+    &IngressRoute,
+    &Route,
+    u16,
+    String,
+) -> Result<(), String>;
 
 impl Builder<'_> {
     pub(crate) fn ingress_routes(&mut self) {
         let model = self.model;
-        for (key, route) in &model.ingress_routes {
-            if route.is_ours(&model.settings.class) {
-                self.ingress_route(key, route);
+        self.walk(&model.ingress_routes, &mut |builder, key, object, route, entries, name| {
+            let mut router = builder.one_route(key, object, route, entries)?;
+            router.name = name;
+            builder.table.routers.push(router);
+            Ok(())
+        });
+    }
+
+    /// Adds each route of those objects that are ours, of requests or of connections.
+    pub(crate) fn walk(&mut self, objects: &OrdMap<Key, IngressRoute>, add: Add<'_>) {
+        for (key, object) in objects {
+            if !object.is_ours(&self.model.settings.class) {
+                continue;
+            }
+            let about = &object.object;
+            if let Some(refused) = &object.refused {
+                self.complain(about, "Unsupported", refused.clone());
+                continue;
+            }
+            let Some(entries) = self.entries(about, object.entry_points.as_ref()) else { continue };
+            for ignored in &object.ignored {
+                self.complain(about, "Unsupported", format!("{ignored} has no effect here"));
+            }
+            if !object.secret.is_empty() {
+                self.secrets(&key.0, about, &[object.secret.as_str().into()]);
+            }
+            for (number, route) in object.routes.iter().enumerate() {
+                let name = format!("{}-{}-{number}", key.0, key.1);
+                if let Err(error) = add(self, key, object, route, entries, name) {
+                    let message = format!("spec.routes[{number}] is not served: {error}");
+                    self.complain(about, "InvalidRoute", message);
+                }
             }
         }
     }
@@ -38,30 +78,6 @@ impl Builder<'_> {
                 self.secrets(&key.0, &store.object, std::slice::from_ref(secret));
                 let secret = (key.0.clone(), secret.clone());
                 self.table.host_certificates.push((secret, "".into()));
-            }
-        }
-    }
-
-    fn ingress_route(&mut self, key: &Key, object: &IngressRoute) {
-        if let Some(refused) = &object.refused {
-            return self.complain(&object.object, "Unsupported", refused.clone());
-        }
-        let Some(entries) = self.entries(&object.object, object.entry_points.as_ref()) else {
-            return;
-        };
-        if !object.secret.is_empty() {
-            self.secrets(&key.0, &object.object, &[object.secret.as_str().into()]);
-        }
-        for (number, route) in object.routes.iter().enumerate() {
-            match self.one_route(key, object, route, entries) {
-                Ok(mut router) => {
-                    router.name = format!("{}-{}-{number}", key.0, key.1);
-                    self.table.routers.push(router);
-                }
-                Err(error) => {
-                    let message = format!("spec.routes[{number}] is not served: {error}");
-                    self.complain(&object.object, "InvalidRoute", message);
-                }
             }
         }
     }
@@ -92,16 +108,7 @@ impl Builder<'_> {
                 Target::Weighted(self.table.weighted.len() - 1)
             }
         };
-        let priority = match route.priority {
-            0 => rule.length(),
-            given => given.min(PRIORITY_MAX),
-        };
-        let order = Order {
-            priority,
-            whole_host: false,
-            exact: false,
-            age: Reverse((object.created_secs, format!("{}/{}", key.0, key.1))),
-        };
+        let order = order(key, object, route, &rule);
         let tls = object.tls;
         if tls {
             let options = self.tls_options(&key.0, object.options.as_ref())?;
@@ -324,6 +331,16 @@ impl Builder<'_> {
         }
         Ok(roots)
     }
+}
+
+/// A route's place among others: by what it says, else by its rule's length.
+pub(crate) fn order(key: &Key, object: &IngressRoute, route: &Route, rule: &Rule) -> Order {
+    let priority = match route.priority {
+        0 => rule.length(),
+        given => given.min(PRIORITY_MAX),
+    };
+    let age = Reverse((object.created_secs, format!("{}/{}", key.0, key.1)));
+    Order { priority, whole_host: false, exact: false, age }
 }
 
 pub(crate) fn keys(namespace: &str, names: &[Reference]) -> Result<Vec<Key>, String> {

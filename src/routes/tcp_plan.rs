@@ -1,47 +1,25 @@
 //! From IngressRouteTCPs and what they name to routes of connections.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::middleware::Reference;
-use crate::named::{PRIORITY_MAX, keys, own_namespace};
+use crate::named::{keys, order, own_namespace};
 use crate::objects::PortRef;
 use crate::plan::Builder;
 use crate::read::ITEMS_MAX;
 use crate::rule::{Hosts, Rule};
-use crate::table::{Key, Mode, Order, TcpRouter, TcpService};
+use crate::table::{Key, Mode, TcpRouter, TcpService};
 use crate::traefik::{IngressRoute, Route, ServiceRef};
 
 impl Builder<'_> {
     pub(crate) fn tcp_routes(&mut self) {
         let model = self.model;
-        for (key, object) in &model.tcp.routes {
-            if !object.is_ours(&model.settings.class) {
-                continue;
-            }
-            if let Some(refused) = &object.refused {
-                self.complain(&object.object, "Unsupported", refused.clone());
-                continue;
-            }
-            let Some(entries) = self.entries(&object.object, object.entry_points.as_ref()) else {
-                continue;
-            };
-            if !object.secret.is_empty() {
-                self.secrets(&key.0, &object.object, &[object.secret.as_str().into()]);
-            }
-            for (number, route) in object.routes.iter().enumerate() {
-                match self.tcp_route(key, object, route, entries) {
-                    Ok(mut router) => {
-                        router.name = format!("{}-{}-{number}", key.0, key.1);
-                        self.table.add_tcp(router);
-                    }
-                    Err(error) => {
-                        let message = format!("spec.routes[{number}] is not served: {error}");
-                        self.complain(&object.object, "InvalidRoute", message);
-                    }
-                }
-            }
-        }
+        self.walk(&model.tcp.routes, &mut |builder, key, object, route, entries, name| {
+            let mut router = builder.tcp_route(key, object, route, entries)?;
+            router.name = name;
+            builder.table.add_tcp(router);
+            Ok(())
+        });
     }
 
     fn tcp_route(
@@ -69,16 +47,7 @@ impl Builder<'_> {
         if shares.iter().all(|(weight, _)| *weight == 0) {
             return Err("it has no service, or all weights are 0".into());
         }
-        let priority = match route.priority {
-            0 => rule.length(),
-            given => given.min(PRIORITY_MAX),
-        };
-        let order = Order {
-            priority,
-            whole_host: false,
-            exact: false,
-            age: Reverse((object.created_secs, format!("{}/{}", key.0, key.1))),
-        };
+        let order = order(key, object, route, &rule);
         let name = String::new();
         Ok(TcpRouter { name, rule, mode, shares, middlewares, options, number: 0, entries, order })
     }
@@ -222,6 +191,8 @@ mod tests {
         ));
         model.put(&route("bad", "HostSNI(`x.test`)", Value::Null, json!({})));
         model.put(&route("worse", "Host(`x.test`)", json!({}), json!({})));
+        let resolver = json!({"passthrough": true, "certResolver": "acme"});
+        model.put(&route("odd", "HostSNI(`odd.test`)", resolver, json!({"syntax": "v2"})));
         let table = model.table(NOW);
         assert_eq!(at(&table, Entry::WebSecure, true, "db.test"), "default-db-0 Passthrough");
         assert_eq!(at(&table, Entry::Web, true, "x.test"), "default-any-0 Passthrough");
@@ -235,9 +206,11 @@ mod tests {
         assert_eq!(table.has_tcp(Entry::More(0)), (false, false));
         let told: Vec<&str> = table.complaints.iter().map(|it| it.message.as_str()).collect();
         assert!(
-            told.len() == 2
+            told.len() == 4
                 && told[0].contains("without tls")
-                && told[1].contains("no matcher Host"),
+                && told[1].starts_with("spec.tls.certResolver has no effect")
+                && told[2].starts_with("spec.routes.syntax has no effect")
+                && told[3].contains("no matcher Host"),
             "{told:?}"
         );
         assert_eq!(table.tcp_services.len(), 1);

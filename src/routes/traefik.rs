@@ -22,6 +22,8 @@ pub(crate) static TLS_STORE: Kind = kind("TLSStore", "tlsstores");
 
 /// Items of one list.
 const ITEMS_MAX: usize = 1024;
+/// Fields of one object that are told to do nothing.
+const IGNORED_MAX: usize = 16;
 
 /// An IngressRoute or an IngressRouteTCP.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub(crate) struct IngressRoute {
     pub(crate) options: Option<Reference>,
     /// Why nothing of it can be served.
     pub(crate) refused: Option<String>,
+    /// Fields that do nothing.
+    pub(crate) ignored: Vec<String>,
     pub(crate) created_secs: i64,
 }
 
@@ -84,6 +88,15 @@ impl IngressRoute {
             spec.list("entryPoints").iter().filter_map(|name| name.as_str().map(Into::into));
         let names: Vec<String> = names.collect();
         let tcp = object.kind() == &INGRESS_ROUTE_TCP;
+        let mut ignored = Vec::new();
+        others(tls, &["secretName", "options", "store", "passthrough"], "spec.tls", &mut ignored);
+        for route in spec.list("routes").iter().take(ITEMS_MAX) {
+            const KNOWN: [&str; 6] =
+                ["match", "kind", "priority", "services", "middlewares", "syntax"];
+            let is_ours = matches!(route.str("syntax"), "" | "v3" | "default");
+            let known = if is_ours { &KNOWN[..] } else { &KNOWN[..5] };
+            others(route, known, "spec.routes", &mut ignored);
+        }
         let mut refused = None;
         if tls.has("store") && tls.str("store.name") != "default" {
             refused = Some("spec.tls.store is not supported".to_owned());
@@ -105,9 +118,20 @@ impl IngressRoute {
             options: tls.has("options").then(|| Reference::read(tls.at("options"))),
             secret: tls.str("secretName").into(),
             refused,
+            ignored,
             created_secs: api::time::parse(tree.str("metadata.creationTimestamp"))
                 .map_or(0, |time| time.secs()),
             object: object.clone(),
+        }
+    }
+}
+
+/// Adds the names of fields that are not `known`, each once.
+fn others(tree: &Value, known: &[&str], at: &str, out: &mut Vec<String>) {
+    for key in tree.as_object().into_iter().flat_map(api::Map::keys) {
+        let name = format!("{at}.{key}");
+        if !known.contains(&key.as_str()) && out.len() < IGNORED_MAX && !out.contains(&name) {
+            out.push(name);
         }
     }
 }
