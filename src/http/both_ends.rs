@@ -6,11 +6,12 @@ use std::time::Duration;
 use rt::BoxFuture;
 use rt::future::zip;
 use rt::io::{AsyncReadExt, AsyncWriteExt};
-use rt::net::{TcpListener, UnixStream};
+use rt::net::{TcpListener, TcpStream, UnixStream};
+use stdx::{Context, Result};
 
 use crate::client::{Client, Endpoint, Options, Protocol, Upgraded};
-use crate::io::Io;
-use crate::server::{Limits, Server, serve};
+use crate::io::{Io, copy_to_end, fill, prefixed};
+use crate::server::{Gate, Limits, Looked, Server, serve};
 use crate::{Body, Headers, Method, Peer, Request, Response};
 
 /// A service for tests, by path.
@@ -46,7 +47,7 @@ fn answer(mut request: Request) -> BoxFuture<'static, Response> {
                 let (response, upgrading) = upgrade.accept("echo");
                 rt::spawn(async move {
                     let (read, write) = rt::io::split(upgrading.await.unwrap());
-                    let _ = crate::io::copy_to_end(read, write).await;
+                    let _ = copy_to_end(read, write).await;
                 })
                 .detach();
                 response
@@ -136,6 +137,61 @@ fn with_server<F: Future<Output = ()>>(client: impl FnOnce(Client, Endpoint, Ser
         let endpoint = Endpoint::tcp("127.0.0.1", port);
         client(Client::new(Options::default()), endpoint, server.clone()).await;
         server.shutdown(Duration::from_secs(5)).await;
+        task.await.unwrap();
+    });
+}
+
+const TALK_MAX: Duration = Duration::from_secs(60);
+
+/// Sends back whatever comes, but on connections that are to be HTTP.
+struct Echoes;
+
+impl Gate for Echoes {
+    fn look(&self, mut io: Io, peer: Peer) -> BoxFuture<'static, Result<Looked>> {
+        Box::pin(async move {
+            let mut bytes = Vec::new();
+            fill(&mut io, &mut bytes).await.context(|| "read")?;
+            let io = prefixed(bytes.clone(), io);
+            if bytes.starts_with(b"GET ") {
+                return Ok(Looked::Http(io, peer, None));
+            }
+            let (read, write) = rt::io::split(io);
+            Ok(Looked::Other(Box::pin(async { drop(copy_to_end(read, write).await) })))
+        })
+    }
+}
+
+#[test]
+fn a_connection_that_a_gate_takes_keeps_its_place() {
+    rt::block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let limits = Limits { connections_max: 4, shares_places: false, ..Limits::default() };
+        let server = Server::new(Arc::new(answer), limits);
+        let serving = server.clone();
+        let task = rt::spawn(async move { serving.serve_behind(listener, Arc::new(Echoes)).await });
+        let talk = async {
+            let mut taken = TcpStream::connect(address).await.unwrap();
+            let mut said = [0; 2];
+            taken.write_all(b"on").await.unwrap();
+            taken.read_exact(&mut said).await.unwrap();
+            // Those that say nothing go before it, though they are younger.
+            let mut silent = Vec::new();
+            for _ in 0..8 {
+                silent.push(TcpStream::connect(address).await.unwrap());
+            }
+            assert_eq!(silent[0].read(&mut [0]).await.unwrap_or(0), 0);
+            taken.write_all(b"ce").await.unwrap();
+            taken.read_exact(&mut said).await.unwrap();
+            assert_eq!(&said, b"ce");
+            let mut asking = TcpStream::connect(address).await.unwrap();
+            asking.write_all(b"GET /no HTTP/1.0\r\n\r\n").await.unwrap();
+            let mut answer = Vec::new();
+            asking.read_to_end(&mut answer).await.unwrap();
+            assert!(answer.starts_with(b"HTTP/1."), "{}", answer.escape_ascii());
+        };
+        rt::timeout(TALK_MAX, talk).await.unwrap();
+        server.shutdown(Duration::from_millis(1)).await;
         task.await.unwrap();
     });
 }

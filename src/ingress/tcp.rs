@@ -119,11 +119,12 @@ impl TcpGuard {
             TcpMiddleware::InFlightConn(amount) => {
                 let from = from?;
                 let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-                let n = open.entry(from).or_default();
-                if *n >= *amount {
+                // Who is not let in leaves no trace, or strangers could fill the memory.
+                let n = open.get(&from).copied().unwrap_or(0);
+                if n >= *amount {
                     return None;
                 }
-                *n += 1;
+                open.insert(from, n + 1);
                 Some(Admitted(Some((Arc::clone(self), from))))
             }
         }
@@ -164,6 +165,8 @@ mod tests {
         assert!(first.is_some() && few.admits(one).is_none() && few.admits(other).is_some());
         drop(first);
         assert!(few.admits(one).is_some() && few.admits(None).is_none());
+        let nobody = guard(TcpMiddleware::InFlightConn(0));
+        assert!(nobody.admits(one).is_none() && nobody.open.lock().unwrap().is_empty());
         let listed = guard(TcpMiddleware::IpAllowList(vec!["192.0.2.1".parse().unwrap()]));
         assert!(listed.admits(one).is_some() && listed.admits(other).is_none());
     }

@@ -313,8 +313,10 @@ impl Shared {
                     speak(Arc::clone(self), permit, io, peer, alpn).await;
                 }
                 Ok(Opened::Other(work)) => {
+                    // Its place is busy until it ends, as that of an upgraded one.
+                    let busy = permit.place.as_ref().map(Place::busy);
                     work.await;
-                    drop(permit);
+                    drop((busy, permit));
                 }
                 Err(error) => log::debug!("connection from {address:?}: {error}"),
             }
