@@ -107,9 +107,6 @@ impl Front {
             return plain(405, "Method Not Allowed");
         }
         let Some(host) = host_of(&request.authority) else { return plain(400, "Bad Request") };
-        if !may_ask(&self.shared, &request.peer, &host) {
-            return plain(421, "Misdirected Request");
-        }
         if let Some((scheme, permanent)) = &entry.redirect {
             return redirect(&request, scheme, &host, *permanent);
         }
@@ -205,6 +202,9 @@ impl Front {
     ) -> Result<Found, Response> {
         let clean = routes::clean(&request.target).ok_or_else(|| plain(400, "Bad Request"))?;
         let live = self.shared.live();
+        if !may_ask(&live.table, &request.peer, host) {
+            return Err(plain(421, "Misdirected Request"));
+        }
         let ask = Ask {
             host,
             path: &clean.path,
@@ -262,13 +262,16 @@ struct Found {
     live: Arc<Live>,
 }
 
+/// The longest name of a host (RFC 1035, with a dot at its end).
+const HOST_MAX_BYTES: usize = 254;
+
 /// The host that rules are about; `None` if it is none.
 fn host_of(authority: &str) -> Option<String> {
     if authority.is_empty() {
         return Some(String::new());
     }
     let (host, _) = http::client::split_host_port(authority, 0)?;
-    Some(host.trim_end_matches('.').to_ascii_lowercase())
+    (host.len() <= HOST_MAX_BYTES).then(|| host.trim_end_matches('.').to_ascii_lowercase())
 }
 
 /// To the other entry point, under the same name.

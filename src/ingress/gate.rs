@@ -9,7 +9,7 @@ use http::io::{Io, fill, prefixed};
 use http::server::Looked;
 use http::tls::ServerConfig;
 use http::{BoxFuture, Peer};
-use routes::{Ask, Entry, Fields, Mode};
+use routes::{Ask, Entry, Fields, Mode, Table};
 use stdx::{Context, Error, Result};
 use wire::client_hello::{self, Hello};
 use wire::proxy_protocol;
@@ -137,13 +137,8 @@ impl Fields for Protocols<'_> {
 
 /// Whether a request may be for this host on a connection that was made for the name it came with: how TLS was spoken
 /// is what the host asks for.
-pub(crate) fn may_ask(shared: &Shared, peer: &Peer, host: &str) -> bool {
-    if !peer.tls {
-        return true;
-    }
-    let live = shared.live();
-    let table = &live.table;
-    if !table.has_options() {
+pub(crate) fn may_ask(table: &Table, peer: &Peer, host: &str) -> bool {
+    if !peer.tls || !table.has_options() {
         return true;
     }
     let wanted = table.options_of(host);

@@ -1,4 +1,4 @@
-//! Brain of the ingress: Ingresses and what they name to a table of routes, a request or a whole connection to its route; no I/O, no clock.
+//! Brain of the ingress: objects to a table of routes, a request or a whole connection to its route; no I/O, no clock.
 //!
 //! Gets objects as trees, keeps only what it needs of them, and says which request goes where, which certificates
 //! that takes, and what objects ask for in vain. Must not know HTTP's byte layouts or connections: `ingress` obeys.

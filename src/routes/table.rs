@@ -202,6 +202,11 @@ pub struct Table {
     others: Vec<u32>,
 }
 
+/// What follows the first dot of a name, the second, and so on.
+fn parents(host: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(host), |host| Some(host.split_once('.')?.1)).skip(1)
+}
+
 impl Table {
     /// Orders the routes, and makes what finds them.
     pub(crate) fn finish(&mut self) {
@@ -226,7 +231,9 @@ impl Table {
     /// Whether there are routes of requests for a host by its name.
     pub fn names(&self, host: &str) -> bool {
         let parent = host.split_once('.').map_or("", |(_, parent)| parent);
-        self.by_host.contains_key(host) || self.by_parent.contains_key(parent)
+        self.by_host.contains_key(host)
+            || self.by_parent.contains_key(parent)
+            || parents(host).any(|parent| self.by_suffix.contains_key(parent))
     }
 
     /// The route of a request that came over TLS, or did not.
@@ -240,9 +247,7 @@ impl Table {
         // No place is taken for what is rarely there.
         let mut suffixes: Vec<&[u32]> = Vec::new();
         if !self.by_suffix.is_empty() {
-            let parents =
-                std::iter::successors(Some(ask.host), |host| Some(host.split_once('.')?.1));
-            let found = parents.skip(1).filter_map(|parent| self.by_suffix.get(parent));
+            let found = parents(ask.host).filter_map(|parent| self.by_suffix.get(parent));
             suffixes.extend(found.map(Vec::as_slice));
         }
         loop {

@@ -2,7 +2,7 @@
 //!
 //! Nothing is checked but what is read; whoever ends the handshake judges the rest. Never panics on any input.
 
-/// A first message longer than this is none: what a router waits for of a stranger.
+/// A first message longer than this, with the heads of its records, is none: what a router waits for of a stranger.
 pub const MAX_BYTES: usize = 32 * 1024;
 
 const HANDSHAKE: u8 = 22;
@@ -10,6 +10,8 @@ const CLIENT_HELLO: u8 = 1;
 const RECORD_MAX_BYTES: usize = 16 * 1024 + 256;
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
+/// The longest name of a host (RFC 1035, with a dot at its end); a longer one is nobody's.
+const NAME_MAX_BYTES: usize = 254;
 /// Protocols that are read.
 const PROTOCOLS_MAX: usize = 16;
 
@@ -36,6 +38,8 @@ pub struct Hello {
 pub fn look(bytes: &[u8]) -> Seen {
     let mut message = Vec::new();
     let mut rest = bytes;
+    // Records may be as short as a byte, and all are looked at anew when more comes.
+    let more = if bytes.len() > MAX_BYTES { Seen::Other } else { Seen::More };
     loop {
         // The kind of a record, the major version, and then the rest: each is judged as soon as it is there.
         if rest.first().is_some_and(|kind| *kind != HANDSHAKE)
@@ -43,7 +47,7 @@ pub fn look(bytes: &[u8]) -> Seen {
         {
             return Seen::Other;
         }
-        let Some((header, after)) = rest.split_first_chunk::<5>() else { return Seen::More };
+        let Some((header, after)) = rest.split_first_chunk::<5>() else { return more };
         let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
         if length == 0 || length > RECORD_MAX_BYTES || message.len() + length > MAX_BYTES {
             return Seen::Other;
@@ -64,7 +68,7 @@ pub fn look(bytes: &[u8]) -> Seen {
         }
         match after.get(length..) {
             Some(next) => rest = next,
-            None => return Seen::More,
+            None => return more,
         }
     }
 }
@@ -90,7 +94,7 @@ fn read(body: &[u8]) -> Option<Hello> {
                 while let Some((kind, after)) = names.split_first() {
                     names = after;
                     let name = take(&mut names, 2)?;
-                    if *kind == 0 && hello.server_name.is_empty() {
+                    if *kind == 0 && name.len() <= NAME_MAX_BYTES && hello.server_name.is_empty() {
                         let name = String::from_utf8_lossy(name).to_ascii_lowercase();
                         name.trim_end_matches('.').clone_into(&mut hello.server_name);
                     }
@@ -169,6 +173,8 @@ mod tests {
             assert_eq!(look(&more), Seen::Hello(wanted.clone()));
         }
         assert_eq!(look(&hello(&[], 16384)), Seen::Hello(Hello::default()));
+        let name = sized(2, &[&[0][..], &sized(2, "a.".repeat(200).as_bytes())].concat());
+        assert_eq!(look(&hello(&[(SERVER_NAME, name)], 16384)), Seen::Hello(Hello::default()));
     }
 
     #[test]
@@ -186,5 +192,9 @@ mod tests {
         // Parts that do not fit.
         assert_eq!(look(&hello(&[(SERVER_NAME, vec![0, 9, 0])], 16384)), Seen::Other);
         assert_eq!(look(&hello(&[(ALPN, vec![0, 2, 9, 0])], 16384)), Seen::Other);
+        // In records of one byte it may be no longer, with their heads.
+        let long = hello(&[(43, vec![0; 16 * 1024])], 1);
+        assert_eq!(look(&long[..MAX_BYTES]), Seen::More);
+        assert_eq!(look(&long[..=MAX_BYTES]), Seen::Other);
     }
 }

@@ -317,6 +317,8 @@ fn a_more_exact_listener_has_its_hosts_for_itself() {
         put(&mut model, name, spec);
     }
     let table = model.table(NOW);
+    let named = ["bar.example.com", "deep.bar.example.com", "x.test"].map(|host| table.names(host));
+    assert_eq!(named, [true, true, false]);
     for (host, served) in [
         ("x.test", "all"),
         ("example.com", "all"),
