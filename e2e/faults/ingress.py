@@ -624,6 +624,16 @@ def talk(cluster, name):
         stream.close()
 
 
+def first_line(cluster, port, source):
+    """The first line that comes back where a proxy says whose connection it is, and nothing more is said."""
+    with connect(cluster, port) as stream:
+        try:
+            stream.sendall(f"PROXY TCP4 {source} 192.0.2.10 4711 {port}\r\n".encode())
+            return stream.makefile("rb").readline()
+        except OSError as error:
+            raise Failure(f"{port}: {error!r}") from error
+
+
 def is_refused(cluster, name):
     try:
         talk(cluster, name)
@@ -827,6 +837,7 @@ def test_values_of_a_helm_chart_config_count(cluster):
         "ports": {
             "web": {"redirections": {"entryPoint": {"to": "websecure", "scheme": "https", "permanent": True}}},
             "mine": {"port": 8005, "exposedPort": 8885, "expose": {"default": True}, "protocol": "TCP"},
+            "raw": {"port": 8006, "exposedPort": 8886, "expose": {"default": True}, "protocol": "TCP", "proxyProtocol": {"insecure": True}},
         },
         "service": {"annotations": {"test.example.com/asked": "yes"}},
         "additionalArguments": ["--experimental.plugins.x=y"],
@@ -839,6 +850,15 @@ def test_values_of_a_helm_chart_config_count(cluster):
     apply(cluster, custom("IngressRoute", "mine", entryPoints=["mine"], routes=[{"match": "PathPrefix(`/mine`)", "services": [{"name": "a", "port": 80}]}]))
     wait_code(cluster, 200, "any.test", "/mine", port=8885)
     expect(code(cluster, "any.test", "/mine", port=443) == 404, "not at the others")
+    with talkers(cluster):
+        apply(
+            cluster,
+            route_tcp("raw-all", "HostSNI(`*`)", "first", entry="raw"),
+            route_tcp("raw-some", "HostSNI(`*`) && ClientIP(`198.51.100.0/24`)", "told", entry="raw", proxyProtocol={"version": 1}),
+        )
+        until(lambda: first_line(cluster, 8886, "203.0.113.9") == b"hello\n", "a server that speaks first is heard", 60)
+        until(lambda: first_line(cluster, 8886, "198.51.100.7").startswith(b"PROXY TCP4 198.51.100.7 "), "what one proxy says is told on", 60)
+        delete(cluster, "ingressroutetcp/raw-all", "ingressroutetcp/raw-some")
     annotations = lambda: cluster.get("svc", "-n", "kube-system", "traefik")["metadata"]["annotations"]
     until(lambda: annotations().get("test.example.com/asked") == "yes", "the Service has its annotation", 60)
 
