@@ -178,6 +178,25 @@ def test_a_driver_that_hangs_or_refuses_keeps_no_other_pod(cluster):
         deleted(cluster, "pod/hanging", "pod/other")
 
 
+def test_what_nobody_has_keeps_no_driver_waiting(cluster):
+    go_on = threading.Event()
+    uid = "11111111-2222-3333-4444-555555555555"
+    left = pathlib.Path(cluster.env["K3RS_KUBELET_DIR"]) / "pods" / uid / "volumes/kubernetes.io~csi/v"
+    (left / "mount").mkdir(parents=True)
+    record = {"driverName": "stuck.example.com", "volumeHandle": "h", "specVolID": "v", "volumeLifecycleMode": "Ephemeral", "nodeName": "node1"}
+    (left / "vol_data.json").write_text(json.dumps(record))
+    stuck = Driver(cluster, "stuck.example.com")
+    # It is asked as soon as it is there.
+    stuck.faults["NodeUnpublishVolume"] = lambda _: go_on.wait(100) and b""
+    with stuck:
+        # A look may have been under way when it was registered: the next is half a minute later.
+        until(lambda: stuck.called("NodeUnpublishVolume"), "it is to take down what an earlier kubelet left", PATIENCE)
+        with Driver(cluster, "prompt.example.com"):
+            expect(not go_on.is_set() and left.exists(), "the other is registered meanwhile")
+        go_on.set()
+        until(lambda: not left.exists(), "it is taken down", PATIENCE)
+
+
 def test_what_was_mounted_is_known_after_a_restart(cluster):
     made = volume("lasting", "lasting.example.com", "h3")
     with Driver(cluster, "lasting.example.com", capabilities=(STAGE,)) as driver:

@@ -4,7 +4,9 @@
 mod figures;
 mod mount;
 mod register;
+mod unmount;
 
 pub(crate) use figures::measure;
-pub(crate) use mount::{Wanted, set_up, take_down, wanted};
+pub(crate) use mount::{Wanted, set_up, wanted};
 pub(crate) use register::run;
+pub(crate) use unmount::take_down;

@@ -15,8 +15,8 @@ use wire::csi::{
 };
 use wire::message::Message;
 
-use super::mount::sweep;
-use crate::csi::{Driver, Sweep, ask, is_driver_name, read, said};
+use super::unmount::keep_sweeping;
+use crate::csi::{Driver, ask, is_driver_name, read, said};
 use crate::shared::Shared;
 
 /// Sockets that are looked at.
@@ -24,8 +24,8 @@ const PLUGINS_MAX: usize = 64;
 /// What a plugin has to say who it is, and a driver where it runs.
 const INFO_MAX: Duration = Duration::from_secs(10);
 const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(120));
-/// The next look for what belongs to nobody, where the last one left something.
-const SWEEP_RETRY: Duration = Duration::from_secs(30);
+/// The next look at the directory, where the watch on it fails.
+const WATCH_RETRY: Duration = Duration::from_secs(30);
 /// Writes to one object in a row that met another's.
 const CONFLICTS_MAX: usize = 10;
 /// The API's answer while a driver is on its way out.
@@ -39,7 +39,7 @@ struct Plugin {
     _task: rt::Task<Option<()>>,
 }
 
-/// Follows the directory for the kubelet's life.
+/// Follows the directory, and sweeps, for the kubelet's life.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let root = shared.csi.root.clone();
     let directory = root.join("plugins_registry");
@@ -56,45 +56,31 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         Ok(watch) => watch,
         Err(error) => return log::warn!("there will be no storage drivers: {error}"),
     };
+    rt::future::or(follow(&shared, watch, directory), keep_sweeping(&shared)).await;
+}
+
+async fn follow(shared: &Arc<Shared>, watch: rt::FileWatch, directory: PathBuf) {
     let mut known: OrdMap<PathBuf, Plugin> = OrdMap::new();
     loop {
-        let wanted = shared.csi.sweep_wanted.listen();
         let place = directory.clone();
         let found = rt::unblock(move || sockets(&place)).await;
         let gone = known.iter().filter(|(path, plugin)| found.get(*path) != Some(&plugin.stamp));
         let gone: Vec<PathBuf> = gone.map(|(path, _)| path.clone()).collect();
         for path in gone {
             known.remove(&path);
-            leave(&shared, &path).await;
+            leave(shared, &path).await;
         }
         for (path, stamp) in found {
             if !known.contains_key(&path) {
                 let name = format!("plugin {}", path.display());
-                let task = rt::spawn_named(name, keep_asking(Arc::clone(&shared), path.clone()));
+                let task = rt::spawn_named(name, keep_asking(Arc::clone(shared), path.clone()));
                 known.insert(path, Plugin { stamp, _task: task });
             }
         }
-        let sweeps = *shared.csi.sweep.lock().unwrap_or_else(PoisonError::into_inner);
-        if sweeps == Sweep::Wanted {
-            *shared.csi.sweep.lock().unwrap_or_else(PoisonError::into_inner) = Sweep::Nothing;
-            if sweep(&shared).await {
-                shared.csi.want_sweep(false);
-            }
+        if let Err(error) = watch.changed().await {
+            log::error!("plugins_registry: {error}");
+            rt::sleep(WATCH_RETRY).await;
         }
-        let again = *shared.csi.sweep.lock().unwrap_or_else(PoisonError::into_inner);
-        let retry = async {
-            match again {
-                Sweep::Wanted => rt::sleep(SWEEP_RETRY).await,
-                _ => wanted.await,
-            }
-        };
-        let change = async {
-            if let Err(error) = watch.changed().await {
-                log::error!("plugins_registry: {error}");
-                rt::sleep(SWEEP_RETRY).await;
-            }
-        };
-        rt::future::or(change, retry).await;
     }
 }
 
