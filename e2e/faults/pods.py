@@ -139,6 +139,22 @@ def test_another_image_keeps_the_pod_ready(cluster):
     remove(cluster, "pod/patched")
 
 
+def test_the_one_runtime_is_called_runc(cluster):
+    kind = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass"}
+    for handler in ("runc", "other"):
+        cluster.apply(json.dumps({**kind, "metadata": {"name": f"class-{handler}"}, "handler": handler}), "default")
+    for handler in ("runc", "other"):
+        create(cluster, pod(handler, container("c", "sleep 1000"), runtimeClassName=f"class-{handler}"))
+    until(lambda: ready(cluster, "runc"), "a pod of this class runs")
+    words = 'no runtime for "other" is configured'
+    events = lambda: cluster.get("events", "-n", "default", "--field-selector", "involvedObject.name=other,reason=FailedCreatePodSandBox")["items"]
+    until(lambda: any(words in event["message"] for event in events()), "an event names the handler that there is not")
+    if status(cluster, "other")["phase"] != "Pending":
+        raise Failure("it runs all the same")
+    remove(cluster, "pod/runc", "pod/other")
+    cluster.kubectl("delete", "runtimeclass", "class-runc", "class-other")
+
+
 def test_nothing_is_left_and_nothing_is_said(cluster):
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cm"}, "data": {"a": "1"}}
     volumes = [{"name": "v", "configMap": {"name": "cm"}}, {"name": "e", "emptyDir": {}}]

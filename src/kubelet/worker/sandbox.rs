@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::quantity::Quantity;
-use api::{Lens, Value};
+use api::{Lens, Value, kinds};
 use runtime::{SandboxSpec, SandboxStatus};
 use stdx::{Context, Error, Result};
 
@@ -83,6 +83,7 @@ async fn make(
     cgroup: String,
 ) -> Result<(String, Vec<IpAddr>)> {
     let tree = pod.object.tree();
+    check_runtime_class(shared, tree.str("spec.runtimeClassName")).await?;
     let spec = spec(shared, pod, &tree, uid, attempt, &cgroup)?;
     let limits = cgroup::of_pod(&tree, shared.config.pod_pids_max);
     shared.runtime.cgroup_apply(&cgroup, &limits).await?;
@@ -106,6 +107,21 @@ async fn make(
     }
 }
 
+/// This node has one runtime, which goes by the name that every distribution gives its first one.
+async fn check_runtime_class(shared: &Shared, class: &str) -> Result<()> {
+    if class.is_empty() {
+        return Ok(());
+    }
+    let found = shared.client.get(&kinds::RUNTIME_CLASS, "", class).await;
+    let found = found.map_err(|status| Error::new(status.to_string()))?;
+    match found.tree().str("handler") {
+        "runc" => Ok(()),
+        handler => Err(Error::new(format!(
+            "rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime for \"{handler}\" is configured"
+        ))),
+    }
+}
+
 fn spec(
     shared: &Shared,
     pod: &Pod,
@@ -115,12 +131,6 @@ fn spec(
     cgroup: &str,
 ) -> Result<SandboxSpec> {
     let config = &shared.config;
-    let handler = tree.str("spec.runtimeClassName");
-    if !handler.is_empty() {
-        return Err(Error::new(format!(
-            "rpc error: code = Unknown desc = no runtime for \"{handler}\" is configured"
-        )));
-    }
     if tree.at("spec.hostUsers").as_bool() == Some(false) {
         return Err(Error::new(
             "user namespaces of pods (hostUsers: false) are not supported on this node",
