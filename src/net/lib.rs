@@ -42,7 +42,7 @@ use proxy::Proxy;
 use stdx::{Error, Result};
 
 /// What a node's network is made of. Lists hold one entry a family, IPv4 first.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     pub node_name: String,
     /// `--node-ip`; empty: detected, and followed when it changes.

@@ -578,27 +578,13 @@ mod tests {
         let cidr = |text: &str| vec![text.parse().unwrap()];
         Config {
             node_name: "me".into(),
-            node_ips: Vec::new(),
-            node_interface: None,
             pod_cidrs: cidr("10.42.0.0/24"),
             cluster_cidrs: cidr("10.42.0.0/16"),
             service_cidrs: cidr("10.43.0.0/16"),
-            cluster_dns: Vec::new(),
-            cluster_domain: String::new(),
-            resolv_conf: PathBuf::new(),
-            address_directory: PathBuf::new(),
-            netns_directory: PathBuf::new(),
             bridge: "cni0".into(),
-            plugins: None,
             backend: Some(backend),
-            overlay_ips: Vec::new(),
-            masquerade_ipv6: false,
-            external_ips: Vec::new(),
-            mtu: None,
             node_ports: (30000, 32767),
-            own_ports: Vec::new(),
-            sysctls: Vec::new(),
-            node_port_cidrs: Vec::new(),
+            ..Config::default()
         }
     }
 

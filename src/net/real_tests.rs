@@ -62,8 +62,6 @@ fn nft_list() -> String {
 pub(crate) fn config(directory: &Path) -> Config {
     Config {
         node_name: "node".into(),
-        node_ips: Vec::new(),
-        node_interface: None,
         pod_cidrs: vec!["10.42.0.0/24".parse().unwrap(), "fd00:42::/64".parse().unwrap()],
         cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap(), "fd00:42::/56".parse().unwrap()],
         service_cidrs: vec!["10.43.0.0/16".parse().unwrap(), "fd00:43::/112".parse().unwrap()],
@@ -73,16 +71,9 @@ pub(crate) fn config(directory: &Path) -> Config {
         address_directory: directory.join("addresses"),
         netns_directory: directory.join("netns"),
         bridge: "cni0".into(),
-        plugins: None,
-        backend: None,
-        overlay_ips: Vec::new(),
-        masquerade_ipv6: false,
-        external_ips: Vec::new(),
-        mtu: None,
         node_ports: (30000, 32767),
         own_ports: vec![6443, 10250],
-        sysctls: Vec::new(),
-        node_port_cidrs: Vec::new(),
+        ..Config::default()
     }
 }
 
