@@ -16,8 +16,8 @@ use crate::{holder, prepare};
 const USAGE: &str = "USAGE: k3rs killall [--data-dir DIR] [flags of k3rs server that name paths]\n\n\
     Ends k3rs server or agent and all pods; removes their mounts, cgroups, interfaces, the nft table inet k3rs and\n\
     /run/k3s. Data, images and configuration stay: the next start brings everything back. A service that would start k3rs\n\
-    again has to be stopped first (k3s-killall.sh does both). Where k3rs is the machine's first process, /run/k3s.stopped\n\
-    keeps it stopped until that file is removed, or the machine starts anew.\n";
+    again has to be stopped first (k3s-killall.sh does both). Where k3rs is the first process of a machine or of a container,\n\
+    this makes /run/k3s.stopped, which keeps it stopped until that file is removed, or the first process starts anew.\n";
 
 pub(crate) fn command(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| matches!(arg.as_str(), "--help" | "-h" | "help")) {
