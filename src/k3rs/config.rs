@@ -52,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) cluster_reset: bool,
     pub(crate) etcd_args: Vec<String>,
     pub(crate) etcd_expose_metrics: bool,
+    /// Which flags of an embedded etcd are given, for it may be that nothing makes use of them.
+    pub(crate) etcd_flags: Vec<&'static str>,
     pub(crate) snapshots: snapshot_flags::Flags,
     /// Where an agent joins, or a server.
     pub(crate) server: Option<String>,

@@ -110,18 +110,16 @@ pub(crate) fn plan(config: &mut Config, paths: &Paths) -> Result<Option<Plan>> {
     }
     let files = embedded::client_files(&paths.tls("etcd"));
     config.embeds_etcd = true;
+    if let Some(idle) = idle(config) {
+        log::warn!("{idle}");
+    }
     config.datastore = Some(Shared { endpoint: Setup::local_url(), files });
     Ok(Some(plan))
 }
 
 fn none(config: &Config) -> Result<Option<Plan>> {
-    if !config.etcd_args.is_empty()
-        || config.etcd_expose_metrics
-        || !config.snapshots.says_nothing()
-    {
-        log::warn!(
-            "--etcd-arg, --etcd-expose-metrics, --etcd-snapshot-* and --etcd-s3 do nothing without an embedded etcd"
-        );
+    if let Some(idle) = idle(config) {
+        log::warn!("{idle}");
     }
     if config.datastore.is_none() && config.idle_datastore_files {
         log::warn!(
@@ -129,6 +127,21 @@ fn none(config: &Config) -> Result<Option<Plan>> {
         );
     }
     Ok(None)
+}
+
+/// Which flags are given for nothing, if any are.
+fn idle(config: &Config) -> Option<String> {
+    let (missing, beginning) = match (config.embeds_etcd, &config.snapshots.s3) {
+        (false, _) => ("an embedded etcd", "etcd-"),
+        (true, None) => ("--etcd-s3", "etcd-s3-"),
+        (true, Some(_)) => return None,
+    };
+    let given = config.etcd_flags.iter();
+    // Where there are no snapshots anyway, none are taken.
+    let idle = given.filter(|it| it.starts_with(beginning) && **it != "etcd-disable-snapshots");
+    let idle: Vec<String> = idle.map(|name| format!("--{name}")).collect();
+    let what = || format!("without {missing} these flags do nothing: {}", idle.join(", "));
+    (!idle.is_empty()).then(what)
 }
 
 fn joining(config: &Config) -> Result<Option<Joining>> {
@@ -428,6 +441,34 @@ impl Embedded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flags::On;
+
+    #[test]
+    fn flags_that_are_given_for_nothing_are_named() {
+        for (args, without, within) in [
+            ("", "", ""),
+            ("--etcd-disable-snapshots --etcd-s3=false", "", ""),
+            ("--etcd-arg a=b --etcd-snapshot-name=", "--etcd-arg", ""),
+            ("--etcd-s3 --etcd-s3-bucket=b", "--etcd-s3, --etcd-s3-bucket", ""),
+            (
+                "--etcd-snapshot-compress --etcd-s3-bucket=b --etcd-s3-insecure",
+                "--etcd-snapshot-compress, --etcd-s3-bucket, --etcd-s3-insecure",
+                "--etcd-s3-bucket, --etcd-s3-insecure",
+            ),
+        ] {
+            let args = args.split_whitespace().chain(["--config=/dev/null"]);
+            let args: Vec<String> = args.map(str::to_owned).collect();
+            let var = |name: &str| (name == "AWS_ACCESS_KEY_ID").then(|| "other's".to_owned());
+            let mut config = Config::load(On::Server, &args, var).unwrap();
+            for (embeds, missing, wanted) in
+                [(false, "an embedded etcd", without), (true, "--etcd-s3", within)]
+            {
+                config.embeds_etcd = embeds;
+                let said = format!("without {missing} these flags do nothing: {wanted}");
+                assert_eq!(idle(&config), (!wanted.is_empty()).then_some(said), "{args:?}");
+            }
+        }
+    }
 
     #[test]
     fn members_are_told_as_k3s_tells_them() {

@@ -276,6 +276,14 @@ impl Settings {
         self
     }
 
+    /// What is said here under names that begin so; switches that are off and what is empty say nothing.
+    pub(crate) fn said(&self, beginning: &str) -> impl Iterator<Item = &'static Flag> {
+        let says = |values: &[String]| values.iter().any(|value| !matches!(&**value, "" | "false"));
+        let said =
+            self.0.iter().filter(move |it| it.name.starts_with(beginning) && says(&it.values));
+        said.filter_map(|it| find(it.name))
+    }
+
     /// The arguments for argh: one `--flag value` pair for each value.
     pub(crate) fn to_argv(&self) -> Vec<String> {
         let mut argv = Vec::new();

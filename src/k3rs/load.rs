@@ -13,7 +13,7 @@ use crate::component::{Components, Given};
 use crate::config::{Config, DEFAULT_DATA_DIR, Shared};
 use crate::egress::Mode;
 use crate::families;
-use crate::flags::{self, On, Settings};
+use crate::flags::{self, Flag, On, Settings};
 use crate::s3_flags::Said;
 use crate::snapshot_flags;
 use crate::values::{backend, file_mode, node_label, node_taint, port_range};
@@ -325,11 +325,15 @@ impl Config {
         let etc_dir = var("K3RS_ETC_DIR").filter(|path| !path.is_empty());
         let etc_dir = PathBuf::from(etc_dir.as_deref().unwrap_or(DEFAULT_ETC_DIR));
         let settings = settings.or(read_files(on, &etc_dir, explicit.as_deref())?);
+        // Amazon's variables are there for other programs, too.
+        let own = |flag: &&Flag| flag.env.is_empty() || var(flag.env).is_none();
+        let etcd_flags = settings.said("etcd-").filter(own).map(|flag| flag.name).collect();
         let argv = settings.to_argv();
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let args = ServerArgs::from_args(&["k3rs", "server"], &argv)
             .map_err(|exit| Error::new(exit.output.trim().to_owned()))?;
         let mut config = Config::from_args(args)?;
+        config.etcd_flags = etcd_flags;
         config.host_path = var("PATH").map(OsString::from);
         for (name, slot) in [
             ("K3RS_ETC_DIR", &mut config.etc_dir),
@@ -404,6 +408,7 @@ impl Config {
             cluster_reset: args.cluster_reset.unwrap_or(false),
             etcd_args: args.etcd_arg,
             etcd_expose_metrics: args.etcd_expose_metrics.unwrap_or(false),
+            etcd_flags: Vec::new(),
             server: args.server,
             lb_server_port: args.lb_server_port.unwrap_or(6444),
             disable_apiserver_lb: args.disable_apiserver_lb.unwrap_or(false),

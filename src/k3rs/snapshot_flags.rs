@@ -46,14 +46,4 @@ impl Flags {
             Error::new(format!("read --etcd-snapshot-schedule-cron {text:?}: {why}"))
         })
     }
-
-    /// Whether nothing is said that only an embedded etcd makes use of.
-    pub(crate) fn says_nothing(&self) -> bool {
-        self.name.is_none()
-            && self.cron.is_none()
-            && self.retention.is_none()
-            && self.dir.is_none()
-            && self.compress.is_none()
-            && self.s3.is_none()
-    }
 }
