@@ -87,7 +87,9 @@ def test_a_file_of_its_own_has_none(cluster):
     assert command(cluster, "frobnicate").returncode == 1
     assert "save" in command(cluster, "--help").stdout
     cluster.stop()
-    start(cluster, "--cluster-init")
+    said = (cluster.dir / "k3rs.log").stat().st_size
+    start(cluster, "--cluster-init", "--etcd-s3-bucket=b")
+    assert b"without --etcd-s3 these flags do nothing: --etcd-s3-bucket" in cluster.said_since(said)
 
 
 def test_b_one_is_saved_and_told(cluster):

@@ -46,6 +46,7 @@ def in_api(cluster):
 
 def test_a_what_is_wrong_with_a_bucket_is_said(cluster):
     refused(cluster, "s3 configuration was not set", "--s3")
+    refused(cluster, "--etcd-s3-bucket does nothing without --etcd-s3", "--s3-bucket=b")
     refused(cluster, "failed to test for existence of bucket none", *words(bucket="none"))
     refused(cluster, "invalid S3 bucket name", *words(bucket="a/b"))
     refused(cluster, "failed to test for existence of bucket b", *words(secret="x"))

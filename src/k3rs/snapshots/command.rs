@@ -6,7 +6,7 @@ use std::time::Duration;
 use cli::etcd_snapshot::{Ask, Said, USAGE};
 use cluster::supervisor::SNAPSHOT;
 use http::{Method, Request};
-use stdx::{Context, Result};
+use stdx::{Context, Error, Result};
 
 use crate::config::Config;
 use crate::flags::On;
@@ -27,6 +27,11 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
 async fn run(ask: &Ask) -> Result<String> {
     let config = Config::load(On::Either, &ask.argv, |name| std::env::var(name).ok())?;
     let flags = config.snapshots.clone();
+    let of_bucket = ask.argv.iter().find(|word| word.starts_with("--etcd-s3-"));
+    if let (Some(word), None) = (of_bucket, &flags.s3) {
+        let name = word.split('=').next().unwrap_or_default();
+        return Err(Error::new(format!("{name} does nothing without --etcd-s3")));
+    }
     let mut answer_max = ANSWER_MAX;
     let s3 = match &flags.s3 {
         Some(said) => {
