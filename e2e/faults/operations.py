@@ -1,5 +1,7 @@
 """An operator's commands: check-config, completion, killall, rollback, and what a service manager is told."""
 
+import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -117,6 +119,15 @@ def test_killall_ends_what_is_ours_and_keeps_the_data(cluster):
         cluster.kubectl("apply", "-f", "-", input=POD)
         until(lambda: is_running(cluster), "the pod runs", 60)
         assert processes_of(cluster.cgroup)
+        # A driver has staged a volume for it.
+        uid = cluster.get("pod", "stays", "-n", "default")["metadata"]["uid"]
+        kubelet = pathlib.Path(cluster.env["K3RS_KUBELET_DIR"])
+        record = kubelet / "pods" / uid / "volumes/kubernetes.io~csi/v/vol_data.json"
+        staged = kubelet / "plugins/kubernetes.io/csi/x.example.com" / hashlib.sha256(b"h").hexdigest() / "globalmount"
+        record.parent.mkdir(parents=True)
+        staged.mkdir(parents=True)
+        record.write_text(json.dumps({"driverName": "x.example.com", "volumeHandle": "h", "specVolID": "v"}))
+        subprocess.run(["mount", "-t", "tmpfs", "none", staged], check=True)
         done = k3rs(cluster, "killall", "--data-dir", str(cluster.data))
         assert done.returncode == 0 and f"process {cluster.process.pid}" in done.stdout, done
         assert cluster.process.wait(10) == 0
@@ -127,6 +138,7 @@ def test_killall_ends_what_is_ours_and_keeps_the_data(cluster):
     assert not processes_of(cluster.cgroup)
     mounts = [line.split()[4] for line in open("/proc/self/mountinfo")]
     assert not [mount for mount in mounts if mount.startswith(str(cluster.dir))], mounts
+    shutil.rmtree(record.parents[2])
     assert not (cluster.dir / "run").exists()
     assert "cni0" not in cluster.sh("ip link") and "k3rs" not in cluster.sh("nft list tables")
     # Nothing is there to end any more.

@@ -59,7 +59,9 @@ async fn run(config: Config) -> Result<String> {
     drop(run_lock);
     errors.extend(unmount_below(&config.data_dir).err());
     for uid in rt::fs::dir_names(pods) {
+        let staged = kubelet::staged_for(&config.kubelet_dir, &uid.0.to_string_lossy());
         errors.extend(unmount_below(&config.kubelet_dir.join("pods").join(uid.0)).err());
+        errors.extend(staged.iter().filter_map(|directory| unmount_below(directory).err()));
     }
     errors.extend(remove_directory(&config.run_dir).err());
     if errors.is_empty() {

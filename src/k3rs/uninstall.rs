@@ -147,7 +147,13 @@ async fn run(config: Config, dry: bool) -> Result<()> {
     drop(lock);
     // What storage drivers have mounted in our pods; what they keep themselves is theirs.
     for uid in &found.pods {
+        let staged = kubelet::staged_for(&config.kubelet_dir, uid);
         note(remove_directory(&config.kubelet_dir.join("pods").join(uid)));
+        for directory in staged {
+            note(remove_directory(&directory));
+            // Where the driver has others' volumes, they stay.
+            let _ = directory.parent().map(rt::fs::remove_empty_dir);
+        }
     }
     for path in &found.directories {
         note(remove_directory(path));

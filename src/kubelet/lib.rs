@@ -37,6 +37,7 @@ mod volumes;
 mod worker;
 
 pub use config::{Config, Serving, Taint};
+pub use csi::staged_for;
 pub use floors::{Floor, Floors, Reserved, Soft};
 pub use kubelet::Kubelet;
 pub use network::{HostPort, PodNetwork, SandboxNetwork};

@@ -8,6 +8,7 @@
 
 mod record;
 
+pub use record::staged_for;
 pub(crate) use record::{Record, is_driver_name};
 
 use std::path::{Path, PathBuf};

@@ -152,6 +152,13 @@ impl Csi {
     }
 }
 
+/// The directories in which drivers have staged volumes for a pod, by what the kubelet wrote below `root`. Blocking.
+pub fn staged_for(root: &Path, uid: &str) -> Vec<PathBuf> {
+    let csi = Csi { root: root.to_owned(), ..Csi::default() };
+    let records = csi.records_of(uid).into_iter().filter(|record| !record.ephemeral);
+    records.map(|record| csi.staging_directory(&record.driver, &record.handle)).collect()
+}
+
 /// What a driver may be called; the name becomes a part of paths.
 pub(crate) fn is_driver_name(name: &str) -> bool {
     const DRIVER_NAME_MAX_BYTES: usize = 63;
