@@ -140,7 +140,7 @@ class Watches:
                 state[0].setblocking(True)
                 state[0].sendall(frame(kind, 1, 0, payload if kind == 6 else b""))
                 state[0].setblocking(False)
-            elif kind in (3, 7):
+            elif kind == 3 or kind == 7 and any(payload[4:8]):  # told to open no more, what is open goes on
                 raise Failure(f"the server ended a watch: frame {kind} {payload[:60]!r}")
         state[1] = data[at:]
         if state[2] > 1 << 24:
