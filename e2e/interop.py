@@ -1,6 +1,7 @@
 """Clients that are not ours, against a real node: interop.py BINARY [NAME ...].
 
-Their programs are built from the Go module proxy and stay below .run/interop. INSTRUMENTS is where kubectl150.sh lies.
+Their programs come from the registries of their languages and stay below .run/interop; a part whose language is not on
+this machine is skipped by name. INSTRUMENTS is where kubectl150.sh lies.
 """
 
 import base64
@@ -16,10 +17,10 @@ import sys
 import tarfile
 import time
 
+from cert_manager import cert_manager
 from cluster import Cluster, Failure, until
+from peers import HERE, WORK, Skipped, built, go_program, run, say, source, wants
 
-HERE = pathlib.Path(__file__).resolve().parent
-WORK = HERE.parent / ".run" / "interop"
 INSTRUMENTS = pathlib.Path(os.environ.get("INSTRUMENTS", HERE.parent.parent / "shared"))
 
 H2SPEC = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible"
@@ -93,24 +94,6 @@ data: {word: {{ .Values.word | quote }}}
 """
 
 
-def built(name, module):
-    """A program of the Go module proxy, built once."""
-    program = WORK / "bin" / name
-    if not program.exists():
-        print(f"building {name}, which takes minutes the first time", flush=True)
-        env = dict(os.environ, GOBIN=str(program.parent), GOFLAGS="-mod=mod")
-        subprocess.run(["go", "install", module], env=env, cwd="/", check=True)
-    return program
-
-
-def run(cluster, command, timeout=300, **more):
-    env = dict(cluster.env, **more)
-    done = subprocess.run(cluster.inside(command), env=env, capture_output=True, text=True, timeout=timeout)
-    if done.returncode != 0:
-        raise Failure(f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
-    return done.stdout
-
-
 def h2spec(cluster):
     """RFC 7540 and 7541, every case."""
     out = run(cluster, [built("h2spec", H2SPEC), "-h", "127.0.0.1", "-p", "6443", "-t", "-k", "-o", "5"])
@@ -121,15 +104,20 @@ def h2spec(cluster):
 
 
 def client_go(cluster):
-    """e2e/interop/main.go: protobuf, informers with WatchList, apply, leader election, custom resources."""
-    program = WORK / "bin" / "interop"
-    source = WORK / "source"
-    if not program.exists() or program.stat().st_mtime < (HERE / "interop/main.go").stat().st_mtime:
-        print("building the client-go program, which takes minutes the first time", flush=True)
-        shutil.copytree(HERE / "interop", source, dirs_exist_ok=True)
-        env = dict(os.environ, GOFLAGS="-mod=mod")
-        subprocess.run(["go", "build", "-o", str(program), "."], env=env, cwd=source, check=True)
+    """e2e/interop/client-go: protobuf, informers with WatchList, apply, leader election, custom resources."""
+    program, _ = go_program("client-go", ["client-go/go.mod", "client-go/main.go"])
     out = run(cluster, [program, cluster.env["KUBECONFIG"]], KUBE_FEATURE_WatchListClient="true")
+    return f"{out.count('ok    ')} parts"
+
+
+def javascript(cluster):
+    """e2e/interop/javascript: patches, apply, watches, informers, custom resources, exec, logs, cp, port-forward."""
+    wants("node", "npm")
+    place, is_new = source("javascript", ["javascript/package.json", "javascript/main.js"])
+    if is_new or not (place / "node_modules").exists():
+        say("installing the JavaScript client")
+        subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=place, check=True)
+    out = run(cluster, ["node", str(place / "main.js"), cluster.env["KUBECONFIG"]])
     return f"{out.count('ok    ')} parts"
 
 
@@ -278,13 +266,13 @@ def kubectl(cluster):
     return "; ".join(said)
 
 
-PARTS = [h2spec, client_go, helm, helm_charts, kubectl]
+PARTS = [h2spec, client_go, javascript, helm, helm_charts, cert_manager, kubectl]
 
 
 def main():
     binary, names = sys.argv[1], sys.argv[2:]
     (WORK / "bin").mkdir(parents=True, exist_ok=True)
-    passed = failed = 0
+    passed = failed = skipped = 0
     cluster = Cluster(binary)
     try:
         cluster.start()
@@ -296,6 +284,10 @@ def main():
             began = time.monotonic()
             try:
                 note = part(cluster)
+            except Skipped as why:
+                skipped += 1
+                print(f"skip  {name}: {why}", flush=True)
+                continue
             except (Failure, subprocess.SubprocessError) as error:
                 failed += 1
                 print(f"FAIL  {name}: {error}\n{cluster.tail()}", flush=True)
@@ -304,7 +296,7 @@ def main():
             print(f"ok    {name:<12} {time.monotonic() - began:6.1f} s  {note}", flush=True)
     finally:
         cluster.close()
-    print(f"{passed} passed, {failed} failed")
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
     sys.exit(1 if failed else 0)
 
 
