@@ -40,9 +40,9 @@ hostile-images: release
 	K3RS_HOSTILE_SECONDS=$(or $(SECONDS),1800) K3RS_HOSTILE_SEED=$(or $(SEED),1) cargo test --locked -p runtime --lib -- hostile --nocapture
 	K3RS_HOSTILE_ALL=1 python3 e2e/faults.py $(RELEASE) images
 
-# Kubernetes' own suite against one node: FOCUS and SKIP are regular expressions on the specs' names. INSTRUMENTS: where it is handed over.
+# Kubernetes' own suite against NODES=1, one server and agents: FOCUS and SKIP are regular expressions on the specs' names. INSTRUMENTS: where it is handed over.
 conformance: release
-	e2e/conformance.sh $(RELEASE) '$(FOCUS)' '$(SKIP)'
+	python3 e2e/conformance.py $(RELEASE) --nodes $(or $(NODES),1) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
 
 # Clusters of several machines (network namespaces), with faults while they are written to: SETUP="agents postgres mariadb etcd embedded".
 cluster-test: release

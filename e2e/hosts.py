@@ -65,12 +65,14 @@ class Host:
             os.environ,
             HOME=str(directory),
             KUBECONFIG=str(directory / f"{name}-kubeconfig"),
-            **{f"K3RS_{what}_DIR": str(directory / f"{name}-{what.lower()}") for what in ("ETC", "RUN", "LOG")},
+            **{f"K3RS_{what}_DIR": str(directory / f"{name}-{what.lower()}") for what in ("ETC", "RUN", "LOG", "KUBELET")},
         )
         self.log_path = directory / f"{name}.log"
         self.log = open(self.log_path, "ab")
         self.process = None
         self.is_node = True
+        # What k3rs is started through, and whether the packaged ingress is there: as in cluster.py.
+        self.through, self.ingress = [], False
         self.netns = f"{wire.netns}-{number}"
         run(["ip", "netns", "add", self.netns])
         commands = ["ip link set lo up", "ip link add eth0 type veth peer name peer0", "ip link set eth0 up"]
@@ -95,14 +97,14 @@ class Host:
         return ["--data-dir", str(self.data), "--node-name", self.name]
 
     def server(self, *args, env=None):
-        self.begin(["server", *self.own_args(), *host_disk(self.data), "--write-kubeconfig", self.env["KUBECONFIG"], "--disable", "traefik", *args], env)
+        self.begin(["server", *self.own_args(), *host_disk(self.data), "--write-kubeconfig", self.env["KUBECONFIG"], *([] if self.ingress else ["--disable", "traefik"]), *args], env)
 
     def agent(self, url, token, *args):
         self.begin(["agent", *self.own_args(), *host_disk(self.data), *args], {"K3S_URL": url, "K3S_TOKEN": token})
 
     def begin(self, args, env=None):
         self.process = subprocess.Popen(
-            self.inside([self.binary, *args]), env={**self.env, **(env or {})}, stdout=self.log, stderr=self.log, start_new_session=True
+            self.inside([*self.through, self.binary, *args]), env={**self.env, **(env or {})}, stdout=self.log, stderr=self.log, start_new_session=True
         )
 
     def alive(self):
