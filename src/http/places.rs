@@ -15,6 +15,8 @@ use stdx::{Arrange, OrdMap};
 /// some; and the other way round, so that a newcomer has time to say who it is.
 const STRANGERS_EIGHTHS: usize = 6;
 const VOUCHED_EIGHTHS: usize = 7;
+/// And so many at most: who comes next is looked for among them.
+const STRANGERS_MAX: usize = 1024;
 /// Where all are alike, this part of the places is made free at once.
 const GONE_AT_ONCE_PARTS: usize = 64;
 /// Of the strangers' places, the part that one address may have.
@@ -101,16 +103,17 @@ impl Places {
         let n_vouched = taken.iter().filter(|place| place.is_vouched()).count();
         let n_strangers = taken.len() - n_vouched;
         let part = |eighths: usize| (self.max * eighths / 8).max(1);
+        let strangers_max = part(STRANGERS_EIGHTHS).min(STRANGERS_MAX);
         if n_vouched > part(VOUCHED_EIGHTHS) {
             return first_to_go(taken, true, 0);
         }
-        if n_strangers > part(STRANGERS_EIGHTHS) || (taken.len() > self.max && n_strangers > 1) {
+        if n_strangers > strangers_max || (taken.len() > self.max && n_strangers > 1) {
             return first_to_go(taken, false, 0);
         }
         if taken.len() > self.max {
             return first_to_go(taken, true, 0);
         }
-        let share = (part(STRANGERS_EIGHTHS) / ADDRESS_PARTS).max(1);
+        let share = (strangers_max / ADDRESS_PARTS).max(1);
         first_to_go(taken, false, share)
     }
 
@@ -291,6 +294,21 @@ mod tests {
             hall.enter_many(50, "192.0.2.1");
             assert!(is_open(&place), "{name}");
         }
+    }
+
+    #[test]
+    fn many_places_are_for_those_who_say_who_they_are() {
+        let mut hall = Hall::new(8 * STRANGERS_MAX);
+        let flood = hall.enter_many(STRANGERS_MAX / 2 + 9, "192.0.2.1");
+        assert_eq!(n_open(&flood), STRANGERS_MAX / 2, "the share of an address");
+        let nodes: Vec<_> = (0..1500)
+            .map(|n: u32| {
+                let place = hall.enter(&format!("198.18.{}.{}", n / 250, n % 250));
+                place.vouch(&n.to_be_bytes());
+                place
+            })
+            .collect();
+        assert_eq!(n_open(&nodes), nodes.len());
     }
 
     #[test]
