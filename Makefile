@@ -11,7 +11,7 @@ QUICK := target/$(HOST)/quick/k3rs
 # A static program of glibc's registers its unwind tables when it starts, and never looks at their index.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static -C force-frame-pointers=yes -C link-arg=-Wl,--icf=all -C link-arg=-Wl,--no-eh-frame-hdr -C llvm-args=-enable-machine-outliner=always"
 
-.PHONY: run test lint sim fuzz bench size e2e hostile hostile-images churn conformance apidiff interop setup cluster-test release clean cross cross-test cross-repro cross-etcd packages qemu-test qemu-test-full qemu-floor qemu-hostile
+.PHONY: run test lint sim fuzz bench nodes-bench etcd-bench size e2e hostile hostile-images churn conformance apidiff interop setup cluster-test release clean cross cross-test cross-repro cross-etcd packages qemu-test qemu-test-full qemu-floor qemu-hostile
 
 run: setup
 	@e2e/run.sh --building $(QUICK)
@@ -73,6 +73,16 @@ sim: setup
 
 bench: release
 	e2e/bench.sh $(RELEASE)
+
+# Memory, joins, idle traffic and failover at so many agents, most of them hollow: AGENTS="1 3 50 500", IDLE=SECONDS of each measurement.
+nodes-bench: release
+	@e2e/setup.sh test
+	$(if $(IDLE),IDLE=$(IDLE)) python3 e2e/bench_nodes.py $(RELEASE) $(AGENTS)
+
+# The etcd API beside Debian's etcd and kine on the same disk: ROUNDS=N, KUBE_APISERVER=FILE runs a stock one on each, CHECK=1 asks `etcdctl check perf`.
+etcd-bench: release
+	@e2e/setup.sh test
+	$(if $(ROUNDS),ROUNDS=$(ROUNDS)) $(if $(CHECK),CHECK=$(CHECK)) KUBE_APISERVER=$(KUBE_APISERVER) python3 e2e/bench_etcd.py $(RELEASE)
 
 size: release
 	e2e/size.sh $(RELEASE)

@@ -46,7 +46,10 @@ def test_flags_that_cannot_work_end_at_once(cluster):
         (["--node-label", "node-role.kubernetes.io/worker=x"], "is reserved"),
         (["--node-taint", "=x:NoSchedule"], 'key ""'),
         (["--node-taint", "a=b:Never"], "want NoSchedule, PreferNoSchedule, NoExecute"),
-        (["--disable-etcd"], "--disable-etcd is not supported"),
+        (["--disable-etcd"], "invalid flag use; --server is required with --disable-etcd"),
+        (["--disable-apiserver", "--cluster-init"], "invalid flag use; --disable-controller-manager and --disable-scheduler are required with --disable-apiserver"),
+        (["--disable-apiserver", "--disable-controller-manager", "--disable-scheduler"], "invalid flag use; --cluster-init or --server is required with --disable-apiserver"),
+        (["--disable-apiserver", "--datastore-endpoint", "http://127.0.0.1:1"], "invalid flag use; cannot use --disable-apiserver with --datastore-endpoint"),
         (["--debug=perhaps"], "invalid boolean value"),
     ]:
         done = k3rs(cluster, "server", *data, *args)

@@ -47,7 +47,7 @@ pub struct Settings {
     pub san_names: Vec<String>,
     pub cluster_domain: String,
     pub https_port: u16,
-    /// Whether this server has an etcd of its own.
+    /// Whether this server is a client of the cluster's etcd, or has a member of its own.
     pub etcd: bool,
 }
 

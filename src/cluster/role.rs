@@ -21,16 +21,21 @@ pub struct Member {
     pub address: String,
 }
 
-/// What a server's Node has: its labels and its annotations.
-type Marks = [Vec<(&'static str, String)>; 2];
+/// What a server's Node has, and has not: its labels and its annotations.
+type Marks = [Vec<(&'static str, Option<String>)>; 2];
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
 
 /// Keeps the role labels, and what is told of a member, on the node called `name`, for as long as the task lives.
-/// `client` must be one that may change any Node.
-pub fn keep(client: Client, name: &str, member: Option<Member>) -> rt::Task<Option<()>> {
+/// `client` must be one that may change any Node, `has_api` says whether the server has a control plane.
+pub fn keep(
+    client: Client,
+    name: &str,
+    has_api: bool,
+    member: Option<Member>,
+) -> rt::Task<Option<()>> {
     let name = name.to_owned();
-    let marks = marks(member);
+    let marks = marks(has_api, member);
     rt::spawn_named("node role", async move {
         let selection = Selection {
             kind: &kinds::NODE,
@@ -70,25 +75,27 @@ pub fn keep(client: Client, name: &str, member: Option<Member>) -> rt::Task<Opti
     })
 }
 
-fn marks(member: Option<Member>) -> Marks {
-    let mut labels: Vec<_> = LABELS.iter().map(|label| (*label, "true".to_owned())).collect();
+/// What is told of a member stays when it is none any more: its Node's deletion needs it.
+fn marks(has_api: bool, member: Option<Member>) -> Marks {
+    let is = |is: bool| is.then(|| "true".to_owned());
+    let mut labels: Vec<_> = LABELS.iter().map(|label| (*label, is(has_api))).collect();
     let mut annotations = Vec::new();
     if let Some(Member { name, address }) = member {
-        labels.push((ETCD_LABEL, "true".to_owned()));
-        annotations.extend([(ETCD_NAME, name), (ETCD_ADDRESS, address)]);
+        labels.push((ETCD_LABEL, is(true)));
+        annotations.extend([(ETCD_NAME, Some(name)), (ETCD_ADDRESS, Some(address))]);
     }
     [labels, annotations]
 }
 
 fn lacks(node: &Object, [labels, annotations]: &Marks) -> bool {
-    labels.iter().any(|(name, value)| node.label(name) != Some(value))
+    labels.iter().any(|(name, value)| node.label(name) != value.as_deref())
         || annotations
             .iter()
-            .any(|(name, value)| api::balance::annotation(node, name) != Some(value))
+            .any(|(name, value)| api::balance::annotation(node, name) != value.as_deref())
 }
 
 fn patch([labels, annotations]: &Marks) -> api::Value {
-    let map = |marks: &[(&str, String)]| -> api::Map<String, api::Value> {
+    let map = |marks: &[(&str, Option<String>)]| -> api::Map<String, api::Value> {
         marks.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into())).collect()
     };
     json!({"metadata": {"labels": map(labels), "annotations": map(annotations)}})

@@ -11,6 +11,9 @@ pub type Block = (IpAddr, u8);
 /// Blocks and DNS servers, of each as many as there are families, and some more.
 const ENTRIES_MAX: usize = 8;
 
+/// What a server says of itself among them, which is no setting of the cluster.
+const WITHOUT_API: &str = "DisableAPIServer";
+
 /// What all nodes of a cluster must agree on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -39,6 +42,17 @@ pub struct Settings {
 impl Settings {
     /// The settings with k3s's names and forms, which are Go's.
     pub fn to_json(&self) -> String {
+        self.to_tree().to_string()
+    }
+
+    /// [`Settings::to_json`], told by a server that has no API server.
+    pub fn to_json_without_api(&self) -> String {
+        let mut tree = self.to_tree();
+        tree[WITHOUT_API] = true.into();
+        tree.to_string()
+    }
+
+    fn to_tree(&self) -> Value {
         let blocks =
             |blocks: &[Block]| blocks.iter().copied().map(block_to_tree).collect::<Vec<_>>();
         let first = |list: &[Value]| list.first().cloned().unwrap_or_default();
@@ -60,7 +74,6 @@ impl Settings {
             "EncryptSecrets": !self.encryption.is_empty(), "EncryptProvider": self.encryption,
             "HTTPSPort": self.https_port, "SupervisorPort": self.https_port,
         })
-        .to_string()
     }
 
     /// Reads what a server sent, or what was kept of it.
@@ -175,6 +188,12 @@ fn block_of_tree(tree: &Value) -> Option<Block> {
     fits.then_some((address, u8::try_from(bits).ok()?))
 }
 
+/// Whether who told these settings has an API server.
+pub fn has_api(text: &str) -> bool {
+    let tree: Value = serde_json::from_str(text).unwrap_or_default();
+    !tree.flag(WITHOUT_API)
+}
+
 /// The addresses of servers in an answer of `/v1-k3s/apiservers`, at most `max` of them.
 pub fn servers(text: &str, max: usize) -> Vec<SocketAddr> {
     let tree: Value = serde_json::from_str(text).unwrap_or_default();
@@ -211,6 +230,9 @@ mod tests {
     fn agents_read_what_servers_write() {
         let text = settings().to_json();
         assert_eq!(Settings::from_json(&text).unwrap(), settings());
+        let without = settings().to_json_without_api();
+        assert!(has_api(&text) && has_api("[") && !has_api(&without));
+        assert_eq!(Settings::from_json(&without).unwrap(), settings());
         // As encoding/json writes net.IPNet and net.PortRange.
         for part in [
             r#""ClusterIPRange":{"IP":"10.42.0.0","Mask":"//8AAA=="}"#,

@@ -89,6 +89,11 @@ pub fn tunnel_of<'a>(user: &'a str, groups: &[String]) -> Result<&'a str, Status
     node.ok_or_else(|| Status::new(Reason::Unauthorized, "failed authentication"))
 }
 
+/// The refusal of what needs an API server, where there is none; k3s's words.
+pub fn without_api() -> Status {
+    Status::unavailable("apiserver disabled")
+}
+
 /// The refusal of who takes too long.
 pub fn too_slow() -> Status {
     Status::new(Reason::Timeout, "the request took too long")
@@ -175,13 +180,15 @@ pub struct Setup {
     pub paths: Paths,
     pub authorities: Authorities,
     pub passwords: KnownPasswords,
-    pub keys: Arc<dyn Keys>,
+    /// A server without an API server changes none.
+    pub keys: Option<Arc<dyn Keys>>,
     /// How the cluster is set up, in JSON, with k3s's names.
     pub config: String,
     /// The node of this process and its password, if there is one.
     pub own_node: Option<(String, String)>,
     pub clock: fn() -> Clock,
-    pub encryption: Arc<SecretsEncryption>,
+    /// As `keys`.
+    pub encryption: Option<Arc<SecretsEncryption>>,
     /// Without one, servers need none of its answers.
     pub etcd: Option<Arc<dyn Etcd>>,
 }
@@ -330,19 +337,19 @@ impl Supervisor {
             "apiservers" => return Ok((JSON, self.servers().await?.to_string().into_bytes())),
             "readyz" => "ok".to_owned(),
             secrets_encryption::STATUS => {
-                let status = self.setup.encryption.status();
+                let status = self.encryption()?.status();
                 return Ok((JSON, status.map_err(failed)?.to_string().into_bytes()));
             }
             secrets_encryption::CONFIG if asked.puts => {
-                self.setup.encryption.change(body).await?;
+                self.encryption()?.change(body).await?;
                 String::new()
             }
             TOKEN if asked.puts => {
-                self.setup.keys.rotate_token(body).await?;
+                self.keys()?.rotate_token(body).await?;
                 String::new()
             }
             AUTHORITIES if asked.puts => {
-                self.setup.keys.replace_authorities(body, asked.forces).await?;
+                self.keys()?.replace_authorities(body, asked.forces).await?;
                 String::new()
             }
             TOKEN | AUTHORITIES | secrets_encryption::CONFIG => {
@@ -383,6 +390,14 @@ impl Supervisor {
             }
         };
         Ok((TEXT, found.into_bytes()))
+    }
+
+    fn keys(&self) -> Result<&dyn Keys, Status> {
+        self.setup.keys.as_deref().ok_or_else(without_api)
+    }
+
+    fn encryption(&self) -> Result<&Arc<SecretsEncryption>, Status> {
+        self.setup.encryption.as_ref().ok_or_else(without_api)
     }
 
     /// The name of the node that asks, which it has proved to be its own.

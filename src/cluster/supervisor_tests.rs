@@ -164,7 +164,7 @@ fn server_with(name: &str, has_etcd: bool) -> Server {
         shared: false,
     });
     let supervisor = Supervisor::new(Setup {
-        encryption,
+        encryption: Some(encryption),
         client,
         paths,
         authorities: authorities.clone(),
@@ -172,7 +172,7 @@ fn server_with(name: &str, has_etcd: bool) -> Server {
             server: "server-secret".into(),
             agent: "agent-secret".into(),
         }),
-        keys: Arc::new(NoKeys),
+        keys: Some(Arc::new(NoKeys)),
         config: "{}".into(),
         own_node: Some(("own".into(), "own-password".into())),
         clock: || Clock { now: Wall::from_secs(1_800_000_000), built: Wall::from_secs(0) },

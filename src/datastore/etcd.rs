@@ -16,7 +16,7 @@ mod members;
 pub use identities::read_again as read_identities_again;
 pub(crate) use link::client_tls;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use http::grpc::Code;
@@ -66,8 +66,14 @@ pub(crate) struct Etcd {
 /// # Errors
 /// If the endpoints or the files cannot be used, or no endpoint answers.
 pub(crate) async fn open(endpoints: &str, files: &Files) -> Result<Arc<dyn SharedLog>> {
+    let link = Arc::new(Link::new(endpoints, files)?);
+    {
+        let mut links = lock(&LINKS);
+        links.retain(|link| link.strong_count() > 0);
+        links.push(Arc::downgrade(&link));
+    }
     let etcd = Etcd {
-        link: Arc::new(Link::new(endpoints, files)?),
+        link,
         server: format!("{:016x}", rt::random_u64()),
         follower: Arc::default(),
         following: Mutex::default(),
@@ -81,6 +87,19 @@ pub(crate) async fn open(endpoints: &str, files: &Files) -> Result<Arc<dyn Share
         }
         Err(error) => Err(error),
     }
+}
+
+/// The ways that are open: as many as a process has etcds open.
+static LINKS: Mutex<Vec<Weak<Link>>> = Mutex::new(Vec::new());
+
+/// Tells every etcd that is open of its endpoints, URLs with commas between them, which are others from now on. What
+/// is in use goes on if its endpoint is among them.
+///
+/// # Errors
+/// If they cannot be used; then nothing changes.
+pub fn know_endpoints(endpoints: &str) -> Result<()> {
+    let links: Vec<_> = lock(&LINKS).iter().filter_map(Weak::upgrade).collect();
+    links.iter().try_for_each(|link| link.know(endpoints))
 }
 
 impl fmt::Debug for Etcd {

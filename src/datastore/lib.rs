@@ -8,7 +8,7 @@ mod etcd;
 pub mod s3;
 mod sql;
 
-pub use etcd::read_identities_again;
+pub use etcd::{know_endpoints, read_identities_again};
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! `k3rs agent`: joins a server's cluster by a token, then runs this machine as its node, also while no server answers.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use client::{Access, Client};
 use cluster::Paths;
 use cluster::join::Joined;
-use cluster::settings::Settings;
+use cluster::settings::{Settings, has_api};
 use cluster::token::Token;
 use http::client::Url;
 use http::tls::Identity;
@@ -102,7 +102,7 @@ async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
     let hostname = sys::host::name();
     let node_name = prepare::node_name(&config, &etc, &hostname)?;
     let mut node_ips = prepare::node_ips(&config).await?;
-    let balancer = Balancer::open(&paths, &url, !config.disable_apiserver_lb);
+    let balancer = Balancer::open(&paths, Some(&url), !config.disable_apiserver_lb);
     let joining = Joining {
         balancer: Arc::clone(&balancer),
         node_name: node_name.clone(),
@@ -129,7 +129,12 @@ async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
             external: config.node_external_ips.clone(),
         };
         let (joined, is_current) = keeper.first(&node_ips).await?;
-        apply(&mut config, &Settings::from_json(&joined.config)?)?;
+        if !has_api(&joined.config) {
+            // It was asked for those that have one when it was joined, or they are remembered.
+            balancer.leave_given(&[]);
+        }
+        let settings = Settings::from_json(&joined.config)?;
+        apply(&mut config, &settings)?;
         families::check(&config)?;
         node_ips = prepare::node_ips(&config).await?;
         let machine = Machine { config, paths, etc, hostname, node_name, node_ips };
@@ -280,7 +285,9 @@ impl Keeper {
                     if let Err(error) = shown {
                         log::error!("show the kubelet's new certificate: {error}");
                     }
-                    if again.config != settings {
+                    // Of two servers one may have an API server, and say so.
+                    let read = |text| Settings::from_json(text).ok();
+                    if again.config != settings && read(&again.config) != read(&settings) {
                         log::warn!(
                             "The server's settings have changed: they count after a restart of this agent"
                         );
@@ -307,13 +314,9 @@ async fn rest(failures: u32) {
 }
 
 /// The node's ways to the server, by the kubeconfigs of its agent directory.
-fn link(paths: &Paths, balancer: &Arc<Balancer>) -> Result<Link> {
-    let client = |file: &str, agent: &str| {
-        let mut access = Access::from_kubeconfig_file(&paths.agent().join(file))?;
-        access.server_name = SERVER_NAME.to_owned();
-        access.dialer = Some(Arc::clone(balancer) as _);
-        Client::remote(access, agent).context(|| format!("use {file}"))
-    };
+pub(crate) fn link(paths: &Paths, balancer: &Arc<Balancer>) -> Result<Link> {
+    let client =
+        |file: &str, agent: &str| client(&paths.agent().join(file), agent, Arc::clone(balancer));
     let (chain, key) = serving_files(paths);
     let serving = Identity::from_pem(&rt::fs::read(chain)?, &rt::fs::read(key)?)?;
     Ok(Link {
@@ -326,6 +329,14 @@ fn link(paths: &Paths, balancer: &Arc<Balancer>) -> Result<Link> {
         client_ca_pem: rt::fs::read_text(paths.agent().join("client-ca.crt"))?,
         open: Box::new(|_| {}),
     })
+}
+
+/// A client by a kubeconfig, of whichever server lives.
+pub(crate) fn client(file: &Path, agent: &str, balancer: Arc<Balancer>) -> Result<Client> {
+    let mut access = Access::from_kubeconfig_file(file)?;
+    access.server_name = SERVER_NAME.to_owned();
+    access.dialer = Some(balancer as _);
+    Client::remote(access, agent).context(|| format!("use {}", file.display()))
 }
 
 fn serving_files(paths: &Paths) -> (PathBuf, PathBuf) {

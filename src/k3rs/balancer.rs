@@ -17,7 +17,7 @@ use stdx::backoff::Backoff;
 use stdx::{Context, Error, Result};
 
 /// Servers that are known at the same time.
-const SERVERS_MAX: usize = 64;
+pub(crate) const SERVERS_MAX: usize = 64;
 /// How long a server may take to accept a connection where there are others: a dead one is left within two seconds.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// And where there is no other.
@@ -34,8 +34,8 @@ pub(crate) type Place = (String, u16);
 
 /// The servers of the cluster, as far as they are known.
 pub(crate) struct Balancer {
-    /// The one that `--server` names, which is never forgotten.
-    given: Place,
+    /// The one that `--server` names, which is never forgotten. None names one with an API server where this one has none.
+    given: Option<Place>,
     state: Mutex<State>,
     /// Told when servers come or go.
     changed: rt::Event,
@@ -47,6 +47,10 @@ struct State {
     places: Vec<Place>,
     /// What the cluster said last.
     told: Vec<Place>,
+    /// The given one has no API server: it is only for who knows no other.
+    given_last: bool,
+    /// What is known is not all in the file.
+    unkept: bool,
 }
 
 impl std::fmt::Debug for Balancer {
@@ -57,17 +61,19 @@ impl std::fmt::Debug for Balancer {
 
 impl Balancer {
     /// Knows the server of `url` and, with `learns`, those that an earlier process was told.
-    pub(crate) fn open(paths: &Paths, url: &Url, learns: bool) -> Arc<Balancer> {
+    pub(crate) fn open(paths: &Paths, url: Option<&Url>, learns: bool) -> Arc<Balancer> {
         let file = paths.agent().join("etc").join("k3s-agent-load-balancer.json");
         let kept = rt::fs::read_record(&file, FILE_MAX_BYTES).ok().flatten().filter(|_| learns);
         let kept = String::from_utf8(kept.unwrap_or_default()).unwrap_or_default();
         let tree: api::Value = serde_json::from_str(&kept).unwrap_or_default();
         let list = tree.at("ServerAddresses").to_string();
-        let given = (url.host.clone(), url.port);
-        let state = State { places: vec![given.clone()], told: Vec::new() };
+        let given = url.map(|url| (url.host.clone(), url.port));
+        let places = given.iter().cloned().collect();
+        let state = State { places, told: Vec::new(), given_last: false, unkept: false };
         let changed = rt::Event::new();
         let balancer = Balancer { given, state: Mutex::new(state), changed, file };
         balancer.learn(&cluster::settings::servers(&list, SERVERS_MAX));
+        balancer.state().unkept = false;
         Arc::new(balancer)
     }
 
@@ -75,11 +81,11 @@ impl Balancer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes these for the servers, beside the given one; true if something is new.
+    /// Takes these for the servers, beside the given one; true if something is known that is not in the file.
     fn learn(&self, servers: &[SocketAddr]) -> bool {
         let places = servers.iter().map(|server| (server.ip().to_string(), server.port()));
         let told: Vec<Place> = places.collect();
-        let known: Vec<Place> = told.iter().chain([&self.given]).cloned().collect();
+        let known: Vec<Place> = told.iter().chain(&self.given).cloned().collect();
         let state = &mut *self.state();
         state.told = told;
         let before = state.places.len();
@@ -92,13 +98,43 @@ impl Balancer {
             }
         }
         if is_new {
+            state.unkept = true;
             self.changed.notify(usize::MAX);
         }
-        is_new
+        state.unkept
+    }
+
+    /// The given server has no API server: these have one, if they are known.
+    pub(crate) fn leave_given(&self, others: &[SocketAddr]) {
+        self.state().given_last = true;
+        if !others.is_empty() {
+            self.learn(others);
+        }
+    }
+
+    /// Takes these for the servers, and remembers them.
+    pub(crate) async fn take(&self, servers: &[SocketAddr]) {
+        if !servers.is_empty()
+            && self.learn(servers)
+            && let Err(error) = self.write().await
+        {
+            log::warn!("remember the servers: {error}");
+        }
+    }
+
+    /// Waits until a server is known.
+    pub(crate) async fn known(&self) {
+        loop {
+            let changed = self.changed();
+            if !self.state().places.is_empty() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// The server that `--server` names, and those that the cluster tells.
-    pub(crate) fn servers(&self) -> (Place, Vec<Place>) {
+    pub(crate) fn servers(&self) -> (Option<Place>, Vec<Place>) {
         (self.given.clone(), self.state().told.clone())
     }
 
@@ -145,19 +181,31 @@ impl Balancer {
     }
 
     async fn write(&self) -> Result<()> {
-        let (host, port) = &self.given;
-        let url = format!("https://{}", authority(host, Some(*port)));
         let shown = |(host, port): &Place| authority(host, Some(*port));
+        let url = self.given.as_ref().map(|given| format!("https://{}", shown(given)));
         let addresses: Vec<String> = self.state().places.iter().map(shown).collect();
         log::info!("Servers: {}", addresses.join(", "));
-        let text = json!({"ServerURL": url, "ServerAddresses": addresses}).to_string();
+        self.state().unkept = false;
+        let text =
+            json!({"ServerURL": url.unwrap_or_default(), "ServerAddresses": addresses}).to_string();
         let file = self.file.clone();
         rt::unblock(move || rt::fs::keep(file, text.as_bytes(), 0o600)).await
     }
 
+    /// In which order servers are tried.
+    fn order(&self) -> Vec<Place> {
+        let state = self.state();
+        let mut places = state.places.clone();
+        // A connection to it would stay, and be of no use.
+        if state.given_last && places.len() > 1 {
+            places.retain(|place| Some(place) != self.given.as_ref());
+        }
+        places
+    }
+
     /// A connection to the server that was reached last, or to the first other one that accepts it.
     async fn reach(&self) -> Result<rt::net::TcpStream> {
-        let places = self.state().places.clone();
+        let places = self.order();
         let max = if places.len() > 1 { CONNECT_MAX } else { CONNECT_ONLY_MAX };
         let mut failed = Error::new("no server is known");
         for (idx, (host, port)) in places.iter().enumerate() {
@@ -234,7 +282,7 @@ mod tests {
 
     fn balancer(url: &str) -> Arc<Balancer> {
         let dir = std::env::temp_dir().join(format!("k3rs-balancer-{}", std::process::id()));
-        Balancer::open(&Paths::new(dir), &Url::parse(url).unwrap(), true)
+        Balancer::open(&Paths::new(dir), Some(&Url::parse(url).unwrap()), true)
     }
 
     #[test]
@@ -245,9 +293,18 @@ mod tests {
         };
         assert!(one.learn(&["192.0.2.1:6443".parse().unwrap(), "[fd00::1]:6443".parse().unwrap()]));
         assert_eq!(places(), ["server.example:6443", "192.0.2.1:6443", "[fd00::1]:6443"]);
+        one.state().unkept = false;
         assert!(one.learn(&["192.0.2.1:6443".parse().unwrap()]));
+        assert!(one.learn(&["192.0.2.1:6443".parse().unwrap()]), "it is not kept yet");
+        one.state().unkept = false;
         assert!(!one.learn(&["192.0.2.1:6443".parse().unwrap()]));
         assert_eq!(places(), ["server.example:6443", "192.0.2.1:6443"]);
+        let order = || -> Vec<String> { one.order().into_iter().map(|(host, _)| host).collect() };
+        assert_eq!(order(), ["server.example", "192.0.2.1"]);
+        one.leave_given(&["192.0.2.1:6443".parse().unwrap(), "192.0.2.2:6443".parse().unwrap()]);
+        assert_eq!(order(), ["192.0.2.1", "192.0.2.2"]);
+        one.leave_given(&[]);
+        assert_eq!(order(), ["192.0.2.1", "192.0.2.2"]);
     }
 
     #[test]

@@ -76,6 +76,9 @@ pub(crate) struct Config {
     pub(crate) disable_network_policy: bool,
     pub(crate) disable_helm_controller: bool,
     pub(crate) disable_controller_manager: bool,
+    pub(crate) disable_apiserver: bool,
+    /// The members of the cluster's etcd are on other servers.
+    pub(crate) disable_etcd: bool,
     pub(crate) prefer_bundled_bin: bool,
     pub(crate) node_name: Option<String>,
     pub(crate) with_node_id: bool,

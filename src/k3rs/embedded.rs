@@ -19,7 +19,7 @@ use crate::shared_log::{RETRY, WAIT_MAX};
 use crate::{clock, join, restore};
 
 /// One question to the server that is joined.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// What members are told.
 const MEMBERS_MAX: usize = 64;
 /// Data of members that were removed are kept so often, as k3s does.
@@ -36,8 +36,8 @@ pub(crate) enum Plan {
 
 /// The server that is joined, and the token for it.
 pub(crate) struct Joining {
-    url: Url,
-    token: Token,
+    pub(crate) url: Url,
+    pub(crate) token: Token,
 }
 
 /// Says whether this server has an etcd of its own, by its directory and its flags, as k3s does; then that is its
@@ -130,7 +130,7 @@ fn none(config: &Config) -> Result<Option<Plan>> {
 }
 
 /// Which flags are given for nothing, if any are.
-fn idle(config: &Config) -> Option<String> {
+pub(crate) fn idle(config: &Config) -> Option<String> {
     let (missing, beginning) = match (config.embeds_etcd, &config.snapshots.s3) {
         (false, _) => ("an embedded etcd", "etcd-"),
         (true, None) => ("--etcd-s3", "etcd-s3-"),
@@ -144,7 +144,7 @@ fn idle(config: &Config) -> Option<String> {
     (!idle.is_empty()).then(what)
 }
 
-fn joining(config: &Config) -> Result<Option<Joining>> {
+pub(crate) fn joining(config: &Config) -> Result<Option<Joining>> {
     let Some(server) = config.server.as_deref().filter(|server| !server.is_empty()) else {
         return Ok(None);
     };
@@ -158,7 +158,7 @@ fn joining(config: &Config) -> Result<Option<Joining>> {
     Ok(Some(Joining { url, token: Token::parse(token).context(|| "read --token")? }))
 }
 
-fn tombstone(paths: &Paths) -> PathBuf {
+pub(crate) fn tombstone(paths: &Paths) -> PathBuf {
     paths.etcd().join("tombstone")
 }
 
@@ -282,7 +282,7 @@ fn environment() -> Vec<(String, String)> {
 }
 
 /// Asks the server that is joined, as who has the servers' token, until it answers something.
-async fn ask(joining: &Joining, path: &str) -> Result<Vec<u8>> {
+pub(crate) async fn ask(joining: &Joining, path: &str) -> Result<Vec<u8>> {
     let until = rt::now().mono + WAIT_MAX;
     let mut failures = 0;
     loop {
@@ -302,7 +302,7 @@ async fn ask(joining: &Joining, path: &str) -> Result<Vec<u8>> {
 }
 
 /// Gets the keys of the cluster, after its settings were found to be this server's.
-async fn take_keys(machine: &Machine, joining: &Joining) -> Result<()> {
+pub(crate) async fn take_keys(machine: &Machine, joining: &Joining) -> Result<()> {
     if joining.token.ca_hash.is_empty() {
         log::warn!("{}", join::NO_CA_HASH);
     }
@@ -332,7 +332,7 @@ fn finder(
     })
 }
 
-fn members_of_json(text: &[u8]) -> Result<Vec<Member>> {
+pub(crate) fn members_of_json(text: &[u8]) -> Result<Vec<Member>> {
     use api::Lens;
     let tree: api::Value =
         serde_json::from_slice(text).context(|| "read the members of the etcd cluster")?;

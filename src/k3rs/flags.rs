@@ -89,7 +89,6 @@ impl Flag {
 
 const NODE_NAMES: &str = "DNS names of nodes";
 const NETWORKS: &str = "other networks between nodes";
-const ROLES: &str = "servers that have a part of the control plane only";
 const BALANCER: &str = "servers reach their own API without a load balancer";
 const CRI: &str = "the CRI socket and external runtimes";
 const HELM: &str = "charts are installed without pods here";
@@ -178,9 +177,9 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("disable-kube-proxy", Switch).later("running without the service proxy"),
     flag("disable-network-policy", Switch),
     flag("disable-agent", Switch),
-    flag("disable-apiserver", Switch).later(ROLES),
+    flag("disable-apiserver", Switch),
     flag("disable-controller-manager", Switch),
-    flag("disable-etcd", Switch).later(ROLES),
+    flag("disable-etcd", Switch),
     flag("secrets-encryption", Switch),
     flag("secrets-encryption-provider", Value),
     flag("embedded-registry", Switch).later("the embedded registry"),

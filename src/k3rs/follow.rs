@@ -58,10 +58,10 @@ impl Shown {
     }
 }
 
-/// Keeps certificates valid and addresses told, for ever.
+/// Keeps certificates valid and addresses told, for ever; by the API server of this process, if it has one.
 pub(crate) async fn run(
     machine: Arc<Machine>,
-    server: Server,
+    server: Option<Server>,
     agent: Option<Arc<Agent>>,
     shown: Shown,
     mut pki: Pki,
@@ -98,7 +98,9 @@ pub(crate) async fn run(
                 log::info!("The node moves from {ips:?} to {found:?}");
                 ips = found;
                 agent.kubelet().set_node_ips(ips.clone());
-                if let Err(error) = server.advertise(advertised(&machine, &ips)).await {
+                if let Some(server) = &server
+                    && let Err(error) = server.advertise(advertised(&machine, &ips)).await
+                {
                     log::warn!("tell the kubernetes Service where the node is: {error}");
                 }
             }
@@ -142,7 +144,7 @@ async fn renew(machine: &Arc<Machine>, shown: &Shown, old: &Pki, ips: &[IpAddr])
         shown.show(&pki)?;
         log::info!("Renewed the serving certificates for {ips:?}");
     }
-    if pki.admin.chain_pem != old.admin.chain_pem {
+    if pki.admin.chain_pem != old.admin.chain_pem && !machine.config.disable_apiserver {
         let (machine, pki) = (Arc::clone(machine), pki.clone());
         rt::unblock(move || write_kubeconfig(&machine, &pki)).await?;
     }

@@ -113,6 +113,8 @@ const TOPICS: &[(&str, &[&str])] = &[
             "kube-proxy-arg",
             "disable-agent",
             "disable-controller-manager",
+            "disable-apiserver",
+            "disable-etcd",
         ],
     ),
     (

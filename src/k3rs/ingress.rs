@@ -29,7 +29,7 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
     if let Err(error) = logging::start(options.debug, None, false) {
         return crate::fail(&format!("ingress: {error}"));
     }
-    let n_files = open_files();
+    let n_files = crate::machine::open_files(OPEN_FILES);
     let client = match access().and_then(|access| Client::remote(access, "traefik")) {
         Ok(client) => client,
         Err(error) => return crate::fail(&format!("ingress: {error}")),
@@ -58,15 +58,6 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
 pub(crate) fn takes(argument: &str) -> Result<(), String> {
     let parsed = ::ingress::Options::parse(&[argument.to_owned()]);
     parsed.map(drop).map_err(|error| error.to_string())
-}
-
-/// Takes as many open files as may be had; how many that are.
-fn open_files() -> usize {
-    const RLIMIT_NOFILE: u32 = 7;
-    let (soft, hard) = sys::process::rlimit(RLIMIT_NOFILE).unwrap_or((1024, 1024));
-    let wanted = soft.max(OPEN_FILES).min(hard);
-    let set = sys::process::set_rlimit(RLIMIT_NOFILE, wanted, hard);
-    usize::try_from(if set.is_ok() { wanted } else { soft }).unwrap_or(usize::MAX)
 }
 
 /// The API as the pod's service account, or as `KUBECONFIG` says where there is none.

@@ -13,7 +13,7 @@ use http::tls::{self, Identity, Trust};
 use http::{Method, Request};
 use stdx::{Context, Error, Result};
 
-use crate::balancer::Balancer;
+use crate::balancer::{Balancer, SERVERS_MAX};
 
 /// By this name servers are known in their certificates, and nodes never are, whatever address they are reached at.
 pub(crate) const SERVER_NAME: &str = "kubernetes.default.svc";
@@ -72,6 +72,15 @@ impl Joining {
         let config = session.text("/v1-k3s/config").await;
         let config = config.context(|| "failed to retrieve configuration from server")?;
         cluster::settings::Settings::from_json(&config)?;
+        if !cluster::settings::has_api(&config) {
+            let others = session.text("/v1-k3s/apiservers").await;
+            let others = others.context(|| "this server has no API server: ask it for others")?;
+            let others = cluster::settings::servers(&others, SERVERS_MAX);
+            if others.is_empty() {
+                return Err(Error::new("no server of the cluster has an API server yet"));
+            }
+            self.balancer.leave_given(&others);
+        }
         let client_ca = session.text("/v1-k3s/client-ca.crt").await?;
         let server_ca = session.text("/v1-k3s/server-ca.crt").await?;
         tls::roots(client_ca.as_bytes()).context(|| "read client-ca.crt")?;

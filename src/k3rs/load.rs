@@ -264,6 +264,12 @@ struct ServerArgs {
     /// disable the controllers
     #[argh(option)]
     disable_controller_manager: Option<bool>,
+    /// run the embedded etcd without a control plane: with --disable-controller-manager and --disable-scheduler
+    #[argh(option)]
+    disable_apiserver: Option<bool>,
+    /// run the control plane on the embedded etcd of other servers: with --server
+    #[argh(option)]
+    disable_etcd: Option<bool>,
     /// look for programs in the unpacked userspace before the host's directories, not after them
     #[argh(option)]
     prefer_bundled_bin: Option<bool>,
@@ -424,6 +430,8 @@ impl Config {
             disable_network_policy: args.disable_network_policy.unwrap_or(false),
             disable_helm_controller: args.disable_helm_controller.unwrap_or(false),
             disable_controller_manager: args.disable_controller_manager.unwrap_or(false),
+            disable_apiserver: args.disable_apiserver.unwrap_or(false),
+            disable_etcd: args.disable_etcd.unwrap_or(false),
             prefer_bundled_bin: args.prefer_bundled_bin.unwrap_or(false),
             node_name: args.node_name,
             with_node_id: args.with_node_id.unwrap_or(false),

@@ -26,6 +26,16 @@ pub(crate) struct Machine {
     pub(crate) node_ips: Vec<IpAddr>,
 }
 
+/// Takes as many open files as may be had, and no more than are `wanted`; how many that are.
+pub(crate) fn open_files(wanted: u64) -> usize {
+    const RLIMIT_NOFILE: u32 = 7;
+    let (soft, hard) = sys::process::rlimit(RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let wanted = soft.max(wanted).min(hard);
+    let set = (wanted > soft).then(|| sys::process::set_rlimit(RLIMIT_NOFILE, wanted, hard));
+    let has = if set.is_none_or(|set| set.is_ok()) { wanted } else { soft };
+    usize::try_from(has).unwrap_or(usize::MAX)
+}
+
 /// What certificates depend on while the node has these addresses.
 pub(crate) fn pki_settings(machine: &Machine, node_ips: &[IpAddr]) -> cluster::pki::Settings {
     let config = &machine.config;
@@ -46,8 +56,12 @@ pub(crate) fn pki_settings(machine: &Machine, node_ips: &[IpAddr]) -> cluster::p
         san_addresses,
         san_names,
         cluster_domain: config.cluster_domain.clone(),
-        https_port: config.https_port,
-        etcd: config.embeds_etcd,
+        // Where programs of this machine find an API server.
+        https_port: match config.disable_apiserver {
+            true => config.lb_server_port,
+            false => config.https_port,
+        },
+        etcd: config.embeds_etcd || config.disable_etcd,
     }
 }
 

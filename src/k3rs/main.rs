@@ -19,7 +19,9 @@ mod cri;
 
 mod door;
 mod egress;
+mod elsewhere;
 mod embedded;
+mod etcd_only;
 mod families;
 mod flags;
 mod follow;
@@ -39,6 +41,7 @@ mod notify;
 mod parts;
 mod prepare;
 mod restore;
+mod roles;
 mod rollback;
 mod s3_flags;
 mod secrets;

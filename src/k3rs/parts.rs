@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use addons::deploy::Values;
-use client::Informers;
+use client::{Client, Informers};
 use cluster::Pki;
 use cluster::secrets_encryption::SecretsEncryption;
 use cluster::signer::Authorities;
@@ -72,12 +72,30 @@ pub(crate) async fn claim_own_name(
     server: &Server,
     password: &str,
 ) -> Result<()> {
-    let client = server.client_as(User::new("system:k3s-supervisor", &["system:masters"]));
-    let claimed = cluster::claim_own(client, &machine.node_name, password).await;
-    claimed.context(|| {
-        let file = machine.etc.node_password();
-        format!("Node password rejected, duplicate hostname or contents of '{}' may not match server node-passwd entry, try enabling a unique node name with the --with-node-id flag", file.display())
+    claim_name(machine, supervisor_of(server), password).await
+}
+
+/// [`claim_own_name`] over any API server.
+///
+/// # Errors
+/// If the name is another machine's, or no API server answers.
+pub(crate) async fn claim_name(machine: &Machine, client: Client, password: &str) -> Result<()> {
+    let Err(status) = cluster::claim_own(client, &machine.node_name, password).await else {
+        return Ok(());
+    };
+    let is_others = status.code() == 403;
+    Err(status).context(|| match is_others {
+        true => {
+            let file = machine.etc.node_password();
+            format!("Node password rejected, duplicate hostname or contents of '{}' may not match server node-passwd entry, try enabling a unique node name with the --with-node-id flag", file.display())
+        }
+        false => format!("claim the name {} for this node", machine.node_name),
     })
+}
+
+/// As whom the supervisor reads and writes.
+pub(crate) fn supervisor_of(server: &Server) -> Client {
+    server.client_as(User::new("system:k3s-supervisor", &["system:masters"]))
 }
 
 /// The node of this process: it calls the server as functions, each of its parts as itself.
@@ -193,20 +211,34 @@ pub(crate) async fn listen(
     pki: &Pki,
     (shown, supervisor, tunnels): (&Shown, Supervisor, Arc<Tunnels>),
 ) -> Result<http::server::Server> {
-    let address = SocketAddr::new(machine.config.bind_address, machine.config.https_port);
     // Clients and front proxies have CAs of their own; who signed is looked at again when a
     // certificate's name is trusted.
     let cas = format!("{}{}", pki.client_ca.chain_pem, pki.request_header_ca.chain_pem);
+    let ca_pem = pki.server_ca.chain_pem.clone();
+    let api = Some((server.clone(), tunnels));
+    let extra = Face::new(machine.paths.clone(), ca_pem, api, supervisor);
+    open_port(machine, shown, &cas, server.service(Some(Arc::new(extra)))).await
+}
+
+/// Opens the port of servers. `cas` are the authorities of those who show certificates, in PEM.
+///
+/// # Errors
+/// If another program has it.
+pub(crate) async fn open_port(
+    machine: &Machine,
+    shown: &Shown,
+    cas: &str,
+    service: Arc<dyn http::server::Service>,
+) -> Result<http::server::Server> {
+    let address = SocketAddr::new(machine.config.bind_address, machine.config.https_port);
     let identity = Arc::clone(&shown.apiserver);
     let tls = http::tls::server_config(identity, Some(http::tls::roots(cas.as_bytes())?))?;
     let bound = rt::net::TcpListener::bind(address).await;
     let bound = bound.context(|| {
         format!("listen on {address} (set --https-listen-port if another program uses it)")
     })?;
-    let ca_pem = pki.server_ca.chain_pem.clone();
-    let extra = Face::new(machine.paths.clone(), ca_pem, server.clone(), supervisor, tunnels);
-    let service = server.service(Some(Arc::new(extra)));
-    let http = http::server::Server::new(service, http::server::Limits::default());
+    let limits = http::server::Limits { connections_max: connections_max(), ..Default::default() };
+    let http = http::server::Server::new(service, limits);
     let serving = http.clone();
     rt::spawn_named("https server", async move {
         if let Err(error) = serving.serve(http::server::Listener::Tcp(bound), Some(tls)).await {
@@ -216,6 +248,18 @@ pub(crate) async fn listen(
     .detach();
     log::info!("Listening on https://{address}");
     Ok(http)
+}
+
+/// Connections to a server. An agent has three or four; each of them costs what it says here at the worst, and all of them
+/// an eighth of the memory, but for small machines, which have some hundreds in any case.
+fn connections_max() -> usize {
+    const BYTES: u64 = 64 << 10;
+    const MIN: u64 = 512;
+    const MAX: u64 = 8192;
+    let max = (rt::memory_bytes() / 8 / BYTES).clamp(MIN, MAX);
+    // As many other files as connections, and some, are open.
+    let files = crate::machine::open_files(2 * max + 1024);
+    usize::try_from(max).unwrap_or(usize::MAX).min(files / 2)
 }
 
 /// What changes the keys of Secrets.
@@ -233,7 +277,7 @@ pub(crate) fn secrets_encryption(
             .clone()
             .filter(|_| config.apiserver.encryption_file.is_none()),
         sealing: Arc::new(sealing),
-        client: server.client_as(User::new("system:k3s-supervisor", &["system:masters"])),
+        client: supervisor_of(server),
         node: (!config.disable_agent).then(|| machine.node_name.clone()),
         shared: config.datastore.is_some(),
     })
@@ -242,15 +286,14 @@ pub(crate) fn secrets_encryption(
 /// What takes snapshots of the embedded etcd.
 pub(crate) fn snapshots(
     machine: &Machine,
-    server: &Server,
+    client: Client,
     etcd: &Arc<Embedded>,
     passwords: &KnownPasswords,
 ) -> Arc<Snapshots> {
-    let user = User::new("system:k3s-supervisor", &["system:masters"]);
     let dir = machine.paths.snapshots();
     Snapshots::new(
         Arc::clone(etcd),
-        server.client_as(user),
+        client,
         &machine.node_name,
         (&machine.config.snapshots, dir),
         passwords.clone(),
@@ -272,15 +315,15 @@ pub(crate) fn supervisor(
 ) -> Supervisor {
     let config = &machine.config;
     Supervisor::new(Setup {
-        client: server.client_as(User::new("system:k3s-supervisor", &["system:masters"])),
+        client: supervisor_of(server),
         paths: machine.paths.clone(),
         authorities: Authorities { client: pki.client_ca.clone(), server: pki.server_ca.clone() },
         passwords,
-        keys,
+        keys: Some(keys),
         config: settings(machine).to_json(),
         own_node: (!config.disable_agent).then(|| (machine.node_name.clone(), node_password)),
         clock: clock::clock,
-        encryption,
+        encryption: Some(encryption),
         etcd: desk.map(|(etcd, snapshots)| Arc::new(Desk { etcd, snapshots }) as _),
     })
 }
@@ -317,9 +360,8 @@ pub(crate) async fn start_deploy(
             rt::fs::keep(&path, text.as_bytes(), 0o600)?;
         }
     }
-    let user = User::new("system:k3s-supervisor", &["system:masters"]);
     let deploy = addons::deploy::Deploy::new(
-        server.client_as(user),
+        supervisor_of(server),
         Arc::clone(server.kinds()),
         base,
         config.disable.clone(),

@@ -15,7 +15,9 @@ use stdx::{Context, Result};
 use store::Store;
 
 use crate::config::Config;
+use crate::elsewhere;
 use crate::embedded::{self, Embedded};
+use crate::etcd_only::EtcdOnly;
 use crate::flags::On;
 use crate::follow::{self, Shown};
 use crate::keys::Keys;
@@ -26,7 +28,7 @@ use crate::parts::{self, Plugs};
 use crate::prepare::{self, EtcDir};
 use crate::state::{self, Opened};
 use crate::tunnel::Tunnels;
-use crate::{clock, controllers, families, logging, notify, secrets, unable, upgrade};
+use crate::{clock, controllers, families, logging, notify, roles, secrets, unable, upgrade};
 
 /// How long open requests may take to finish after SIGTERM.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -39,7 +41,8 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
     }
     let shift = clock::ClockShift::from_env();
     let started = rt::now().mono;
-    let config = match Config::load(On::Server, args, |name| std::env::var(name).ok()) {
+    let config = Config::load(On::Server, args, |name| std::env::var(name).ok());
+    let config = match config.and_then(|config| roles::check(&config).map(|()| config)) {
         Ok(config) => config,
         Err(error) => return crate::fail(&error.to_string()),
     };
@@ -77,11 +80,19 @@ async fn run(mut config: Config, started: Mono) -> Result<()> {
     clock::resume_clock(&paths);
     let before = upgrade::begin(&paths)?;
     bootstrap::promote(&paths).context(|| "put the new authorities in their places")?;
-    let plan = embedded::plan(&mut config, &paths)?;
+    let elsewhere = elsewhere::plan(&config, &paths)?;
+    let plan = match elsewhere {
+        Some(_) => None,
+        None => embedded::plan(&mut config, &paths)?,
+    };
     let etc = EtcDir::choose(&config)?;
     // Beside the rest of the start, which needs none of it before the node asks for its image.
     let unpacking = rt::spawn(unpack_userspace(paths.clone()));
-    let machine = Arc::new(settle(config, paths, etc).await?);
+    let mut machine = settle(config, paths, etc).await?;
+    if let Some(joining) = elsewhere {
+        elsewhere::open(&mut machine, joining).await?;
+    }
+    let machine = Arc::new(machine);
 
     let etcd = match plan {
         Some(plan) => {
@@ -93,16 +104,28 @@ async fn run(mut config: Config, started: Mono) -> Result<()> {
         None => None,
     };
     let ends = etcd_ends(etcd.clone());
-    let mut control = Control::start(machine, plugs, (etcd, before)).await?;
-    notify::say(notify::READY);
-    unpacking.await;
-    let up = rt::future::or(ends, control.bring_up(started));
+    if let Some(etcd) = etcd.clone().filter(|_| machine.config.disable_apiserver) {
+        let mut only = EtcdOnly::start(machine, etcd, before).await?;
+        unpacking.await;
+        until_told(rt::future::or(ends, only.bring_up(started))).await?;
+        only.shut_down().await;
+    } else {
+        let mut control = Control::start(machine, plugs, (etcd, before)).await?;
+        notify::say(notify::READY);
+        unpacking.await;
+        until_told(rt::future::or(ends, control.bring_up(started))).await?;
+        drop(clock);
+        control.shut_down().await?;
+    }
+    log::info!("Stopped");
+    Ok(())
+}
+
+/// Goes on until somebody wants it to end.
+async fn until_told(up: impl Future<Output = Result<&'static str>>) -> Result<()> {
     let signal = rt::future::or(rt::signal::terminated(), up).await?;
     notify::say(notify::STOPPING);
     log::info!("Received {signal}, shutting down; containers run on");
-    drop(clock);
-    control.shut_down().await?;
-    log::info!("Stopped");
     Ok(())
 }
 
@@ -206,8 +229,9 @@ impl Control {
             passwords: passwords.clone(),
         };
         let secrets = parts::secrets_encryption(&machine, &server, sealing);
-        let snapshots =
-            etcd.as_ref().map(|etcd| parts::snapshots(&machine, &server, etcd, &passwords));
+        let snapshots = etcd.as_ref().map(|etcd| {
+            parts::snapshots(&machine, parts::supervisor_of(&server), etcd, &passwords)
+        });
         if let Some((snapshots, before)) = snapshots.as_ref().zip(before) {
             snapshots.before_upgrade(&before).await;
         }
@@ -225,6 +249,9 @@ impl Control {
         let controllers = controllers::start(&machine, &server, &store, means).await?;
         if let Some(snapshots) = snapshots.filter(|_| !machine.config.snapshots.disabled) {
             tasks.push(snapshots.keep()?);
+        }
+        if machine.config.disable_etcd {
+            tasks.push(elsewhere::follow(&machine, parts::supervisor_of(&server))?);
         }
         let deploy = parts::start_deploy(&machine, &server, asked).await?;
         Ok(Control {
@@ -252,7 +279,8 @@ impl Control {
         let machine = &self.machine;
         let follow = |agent| {
             let (server, shown) = (self.server.clone(), self.shown.clone());
-            let follow = follow::run(Arc::clone(machine), server, agent, shown, self.pki.clone());
+            let follow =
+                follow::run(Arc::clone(machine), Some(server), agent, shown, self.pki.clone());
             rt::spawn_named("certificates and addresses", follow)
         };
         let mut _follow = follow(None);
@@ -261,8 +289,9 @@ impl Control {
         if !machine.config.disable_agent {
             let link = parts::link(machine, &self.server, &self.pki, &self.shown, &self.informers);
             _role = Some(cluster::role::keep(
-                self.server.client_as(User::new("system:k3s-supervisor", &["system:masters"])),
+                parts::supervisor_of(&self.server),
                 &machine.node_name,
+                true,
                 self.etcd.as_ref().map(|etcd| etcd.member()),
             ));
             let agent = Arc::new(unable::start(machine, &link).await?);

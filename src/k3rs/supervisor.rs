@@ -23,9 +23,9 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Face {
     paths: Paths,
     ca_pem: String,
-    server: Server,
+    /// The API server beside it, and the tunnels that it uses, if there is one.
+    api: Option<(Server, Arc<Tunnels>)>,
     supervisor: Supervisor,
-    tunnels: Arc<Tunnels>,
     told: Mutex<Option<Mono>>,
 }
 
@@ -43,11 +43,10 @@ impl Face {
     pub(crate) fn new(
         paths: Paths,
         ca_pem: String,
-        server: Server,
+        api: Option<(Server, Arc<Tunnels>)>,
         supervisor: Supervisor,
-        tunnels: Arc<Tunnels>,
     ) -> Face {
-        Face { paths, ca_pem, server, supervisor, tunnels, told: Mutex::default() }
+        Face { paths, ca_pem, api, supervisor, told: Mutex::default() }
     }
 
     async fn answer(&self, head: &Head, mut body: Body) -> Result<Answer, Status> {
@@ -73,7 +72,7 @@ impl Face {
     }
 
     /// Opens a node's tunnel.
-    async fn connect(&self, request: Request) -> Response {
+    async fn connect(&self, tunnels: &Arc<Tunnels>, request: Request) -> Response {
         let head = Head {
             posts: false,
             puts: false,
@@ -91,7 +90,7 @@ impl Face {
             Err(rt::Elapsed) => Err(supervisor::too_slow()),
         };
         match found {
-            Ok(node) => self.tunnels.accept(node, request),
+            Ok(node) => tunnels.accept(node, request),
             Err(status) => self.show(&head, status.into()),
         }
     }
@@ -117,8 +116,11 @@ impl Face {
             return Ok(User { name, groups, ..User::default() });
         }
         let shows_something = authorization.is_some() || !head.peer.certificates.is_empty();
-        let user = self.server.authenticate(&head.peer, &head.headers).await;
-        user.map_err(|_| supervisor::unknown(shows_something))
+        let user = match &self.api {
+            Some((server, _)) => server.authenticate(&head.peer, &head.headers).await.ok(),
+            None => head.peer.certificates.first().and_then(|leaf| of_certificate(leaf)),
+        };
+        user.ok_or_else(|| supervisor::unknown(shows_something))
     }
 
     fn tell(&self, head: &Head, answer: &Answer) {
@@ -133,6 +135,13 @@ impl Face {
         let (code, path) = (answer.code, &head.path);
         log::warn!("Sending HTTP {code} response to {from}, who asked for {path:?}: {why}");
     }
+}
+
+/// Whose a client certificate is that the listener believed, where clients have one CA.
+fn of_certificate(leaf: &[u8]) -> Option<User> {
+    let subject = wire::x509::read(leaf).ok()?.subject;
+    let user = User { name: subject.common_name, groups: subject.organizations, ..User::default() };
+    (!user.name.is_empty()).then_some(user)
 }
 
 /// User and password of `Authorization: Basic`.
@@ -156,11 +165,15 @@ impl http::server::Service for Face {
                     Some(bytes) => Response::new(200)
                         .header("content-type", "application/octet-stream")
                         .body(bytes),
+                    None if self.api.is_none() => without_api(),
                     None => Response::text(404, "404 page not found\n"),
                 };
             }
             if path == supervisor::CONNECT {
-                return self.connect(request).await;
+                return match &self.api {
+                    Some((_, tunnels)) => self.connect(tunnels, request).await,
+                    None => without_api(),
+                };
             }
             let head = Head {
                 posts: request.method == Method::Post,
@@ -186,6 +199,11 @@ impl http::server::Service for Face {
     fn body_max_bytes(&self, _: &Method, target: &str, _: &http::server::Limits) -> u64 {
         bytes_max(target.split('?').next().unwrap_or(target))
     }
+}
+
+fn without_api() -> Response {
+    let answer = Answer::from(supervisor::without_api());
+    Response::new(answer.code).header("content-type", answer.media_type).body(answer.body)
 }
 
 /// Bodies are read once somebody was let in.

@@ -85,6 +85,42 @@ impl Members {
         }
     }
 
+    /// The value of a key, if there is one, and the revision at which it was that.
+    ///
+    /// # Errors
+    /// If no member answers, or it has no leader.
+    pub async fn get(&self, key: &str) -> Result<(Option<Vec<u8>>, i64), Status> {
+        let request =
+            etcd::RangeRequest { key: key.as_bytes().into(), ..etcd::RangeRequest::default() };
+        let answer = self.call(method::RANGE, request.encode()).await?;
+        let answer = read::<etcd::RangeResponse>(&answer)?;
+        Ok((answer.kvs.first().map(|kv| kv.value.to_vec()), answer.header.revision))
+    }
+
+    /// Waits at the first member until a key has changed since a revision, or may have.
+    ///
+    /// # Errors
+    /// If that member tells nothing any more.
+    pub async fn changed(&self, key: &str, since: i64) -> Result<(), Status> {
+        let (http, endpoint) = self.first();
+        let (mut outgoing, mut incoming) =
+            grpc::streaming(http, endpoint, method::WATCH, &Headers::new(), ANSWER_MAX_BYTES);
+        let create = etcd::WatchCreateRequest {
+            key: key.as_bytes().into(),
+            start_revision: since.saturating_add(1),
+            ..etcd::WatchCreateRequest::default()
+        };
+        outgoing.send(&etcd::WatchRequest::Create(create).encode()).await?;
+        while let Some(message) = incoming.next().await? {
+            let answer = read::<etcd::WatchResponse>(&message)?;
+            // Where it is compacted, it is to be read again as well.
+            if answer.canceled || !answer.events.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(Status::new(Code::UNAVAILABLE, "the etcd ended its watch"))
+    }
+
     /// How the first that answers is.
     pub(super) async fn status(&self) -> Result<etcd::StatusResponse, Status> {
         read(&self.call(method::STATUS, etcd::StatusRequest {}.encode()).await?)

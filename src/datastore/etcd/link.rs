@@ -33,7 +33,9 @@ const ANSWER_MAX_BYTES: usize = 16 << 20;
 
 pub(super) struct Link {
     client: Client,
-    endpoints: Vec<Endpoint>,
+    tls: Arc<tls::ClientConfig>,
+    /// There is at least one.
+    endpoints: Mutex<Arc<[Endpoint]>>,
     headers: Headers,
     /// Which of them is used; it only grows.
     used: AtomicUsize,
@@ -79,27 +81,7 @@ impl Failed {
 impl Link {
     pub(super) fn new(endpoints: &str, files: &Files) -> Result<Link> {
         let tls = client_tls(files).context(|| "datastore endpoint")?;
-        let parse = |text: &str| {
-            let bad = |why: &str| Error::new(format!("datastore endpoint: {text:?}: {why}"));
-            let url = Url::parse(text).context(|| "datastore endpoint")?;
-            if url.userinfo.is_some() {
-                return Err(bad(
-                    "a user and a password are not supported; an etcd with users knows them by their certificates",
-                ));
-            }
-            if url.target != "/" || !matches!(&*url.scheme, "http" | "https") {
-                return Err(bad("it should be of the form http(s)://host:port"));
-            }
-            Ok(Endpoint::url(&url, &tls).protocol(Protocol::Http2))
-        };
-        let endpoints = endpoints.split(',').map(|text| parse(text.trim()));
-        let endpoints = endpoints.collect::<Result<Vec<Endpoint>>>()?;
-        if endpoints.len() > ENDPOINTS_MAX {
-            return Err(Error::new(format!(
-                "datastore endpoint: at most {ENDPOINTS_MAX}, not {}",
-                endpoints.len()
-            )));
-        }
+        let endpoints = parse(endpoints, &tls)?;
         let options = Options {
             connect_max: CONNECT_MAX,
             ping_after: PING_AFTER,
@@ -108,7 +90,8 @@ impl Link {
         };
         Ok(Link {
             client: Client::new(options),
-            endpoints,
+            tls,
+            endpoints: Mutex::new(endpoints.into()),
             // A member that has lost the others says so at once.
             headers: Headers::new().with("hasleader", "true"),
             used: AtomicUsize::new(0),
@@ -123,22 +106,41 @@ impl Link {
         self.used.load(Ordering::Acquire)
     }
 
-    pub(super) fn endpoint(&self) -> &Endpoint {
-        self.nth(self.used())
+    pub(super) fn endpoint(&self) -> Endpoint {
+        nth(&self.endpoints(), self.used()).clone()
     }
 
-    fn nth(&self, idx: usize) -> &Endpoint {
-        // There is at least one.
-        &self.endpoints[idx % self.endpoints.len()]
+    fn endpoints(&self) -> Arc<[Endpoint]> {
+        Arc::clone(&lock(&self.endpoints))
+    }
+
+    /// Knows these endpoints from now on. The one in use goes on being used if it is among them.
+    ///
+    /// # Errors
+    /// As [`Link::new`]; then nothing changes.
+    pub(super) fn know(&self, endpoints: &str) -> Result<()> {
+        let mut new = parse(endpoints, &self.tls)?;
+        let mut known = lock(&self.endpoints);
+        let (used, n) = (self.used(), new.len());
+        let present = nth(&known, used).to_string();
+        let at = new.iter().position(|endpoint| endpoint.to_string() == present);
+        new.rotate_right(at.map_or(0, |at| (used % n + n - at) % n));
+        *known = new.into();
+        if at.is_none() {
+            self.used.fetch_add(1, Ordering::AcqRel);
+            self.moved.notify(usize::MAX);
+        }
+        Ok(())
     }
 
     /// The endpoint of this number failed: from now on the next one is used, if there is one.
     pub(super) fn leave(&self, idx: usize, why: &dyn fmt::Display) {
         let (next, order) = (idx.wrapping_add(1), Ordering::AcqRel);
-        if self.endpoints.len() > 1
+        let endpoints = self.endpoints();
+        if endpoints.len() > 1
             && self.used.compare_exchange(idx, next, order, Ordering::Acquire).is_ok()
         {
-            let (from, to) = (self.nth(idx), self.nth(next));
+            let (from, to) = (nth(&endpoints, idx), nth(&endpoints, next));
             log::log!(self.level(), "datastore: etcd at {from} is left for the one at {to}: {why}");
             self.moved.notify(usize::MAX);
         }
@@ -180,11 +182,11 @@ impl Link {
         let (mut n_tries, begun) = (0, rt::now().mono);
         loop {
             n_tries += 1;
-            let idx = self.used();
-            let endpoint = self.nth(idx);
+            let (idx, endpoints) = (self.used(), self.endpoints());
+            let endpoint = nth(&endpoints, idx);
             let called =
                 unary(&self.client, endpoint, method, &self.headers, message, ANSWER_MAX_BYTES);
-            let answer = match self.endpoints.len() {
+            let answer = match endpoints.len() {
                 _ if self.is_closed() => {
                     Err(Status::new(Code::CANCELLED, "the datastore is closed"))
                 }
@@ -201,8 +203,8 @@ impl Link {
                 return Err(failed);
             }
             self.leave(idx, &failed.status.message);
-            if n_tries % self.endpoints.len() == 0 {
-                let may_pass = self.endpoints.len() > 1 || failed.status.message.contains("leader");
+            if n_tries % endpoints.len() == 0 {
+                let may_pass = endpoints.len() > 1 || failed.status.message.contains("leader");
                 let took = rt::now().mono.since(begun);
                 if !may_pass || self.is_closed() || took + AGAIN_AFTER > CALLS_MAX {
                     return Err(failed);
@@ -214,7 +216,36 @@ impl Link {
 
     /// Calls a streaming method at the endpoint in use.
     pub(super) fn stream(&self, method: &str) -> (Outgoing, Incoming) {
-        streaming(&self.client, self.endpoint(), method, &self.headers, ANSWER_MAX_BYTES)
+        streaming(&self.client, &self.endpoint(), method, &self.headers, ANSWER_MAX_BYTES)
+    }
+}
+
+fn nth(endpoints: &[Endpoint], idx: usize) -> &Endpoint {
+    &endpoints[idx % endpoints.len()]
+}
+
+/// Reads URLs with commas between them: at least one.
+fn parse(endpoints: &str, tls: &Arc<tls::ClientConfig>) -> Result<Vec<Endpoint>> {
+    let parse = |text: &str| {
+        let bad = |why: &str| Error::new(format!("datastore endpoint: {text:?}: {why}"));
+        let url = Url::parse(text).context(|| "datastore endpoint")?;
+        if url.userinfo.is_some() {
+            return Err(bad(
+                "a user and a password are not supported; an etcd with users knows them by their certificates",
+            ));
+        }
+        if url.target != "/" || !matches!(&*url.scheme, "http" | "https") {
+            return Err(bad("it should be of the form http(s)://host:port"));
+        }
+        Ok(Endpoint::url(&url, tls).protocol(Protocol::Http2))
+    };
+    let endpoints = endpoints.split(',').map(|text| parse(text.trim()));
+    let endpoints = endpoints.collect::<Result<Vec<Endpoint>>>()?;
+    match endpoints.len() {
+        n if n > ENDPOINTS_MAX => {
+            Err(Error::new(format!("datastore endpoint: at most {ENDPOINTS_MAX}, not {n}")))
+        }
+        _ => Ok(endpoints),
     }
 }
 
@@ -230,4 +261,30 @@ pub(crate) fn client_tls(files: &Files) -> Result<Arc<tls::ClientConfig>> {
         _ => return Err(Error::new("a certificate and its key are given together, or neither")),
     };
     tls::client_config(trust, identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_change_and_the_one_in_use_stays() {
+        let link = Link::new("http://a:1,http://b:1,http://c:1", &Files::default()).unwrap();
+        link.leave(0, &"it failed");
+        for (endpoints, used) in [
+            ("http://d:1,http://b:1", "b:1"),
+            ("http://b:1,http://d:1,http://e:1,http://f:1", "b:1"),
+            ("http://b:1", "b:1"),
+        ] {
+            link.know(endpoints).unwrap();
+            assert_eq!((link.endpoint().to_string(), link.used()), (used.to_owned(), 1));
+            assert_eq!(link.endpoints().len(), endpoints.split(',').count());
+        }
+        assert!(link.know("ftp://b:1").is_err() && link.endpoints().len() == 1);
+        let moved = link.moved.listen();
+        link.know("http://x:1,http://y:1").unwrap();
+        rt::block_on(moved);
+        assert!(["x:1", "y:1"].contains(&&*link.endpoint().to_string()));
+        assert_eq!(link.used(), 2);
+    }
 }

@@ -113,8 +113,8 @@ pub(crate) async fn keep(balancer: Arc<Balancer>, paths: Paths, kubelet: Kubelet
 }
 
 /// The tunnels to keep, and of each whether it is kept beside others.
-fn wanted(given: Place, told: Vec<Place>) -> Vec<(Place, bool)> {
-    let also = (!told.contains(&given)).then_some((given, told.is_empty()));
+fn wanted(given: Option<Place>, told: Vec<Place>) -> Vec<(Place, bool)> {
+    let also = given.filter(|given| !told.contains(given)).map(|given| (given, told.is_empty()));
     told.into_iter().map(|place| (place, true)).chain(also).collect()
 }
 
@@ -207,7 +207,7 @@ mod tests {
             (&["a", "b"], &[("a", true), ("b", true), ("name", false)]),
             (&["a", "name"], &[("a", true), ("name", true)]),
         ] {
-            let found = wanted(place("name"), told.iter().map(|host| place(host)).collect());
+            let found = wanted(Some(place("name")), told.iter().map(|host| place(host)).collect());
             let wants: Vec<_> = wants.iter().map(|(host, beside)| (place(host), *beside)).collect();
             assert_eq!(found, wants, "{told:?}");
         }
