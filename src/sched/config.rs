@@ -34,7 +34,7 @@ const PLUGINS: [Known; 18] = [
     ("NodePorts", "preFilter filter", Some(Plugin::NodePorts)),
     ("NodeResourcesFit", "preFilter filter preScore score", Some(Plugin::NodeResourcesFit)),
     ("VolumeRestrictions", "preFilter filter", Some(Plugin::VolumeRestrictions)),
-    ("NodeVolumeLimits", "preFilter filter", None),
+    ("NodeVolumeLimits", "preFilter filter", Some(Plugin::NodeVolumeLimits)),
     (
         "VolumeBinding",
         "preFilter filter reserve preBind preScore score",

@@ -42,6 +42,7 @@ pub(crate) fn check(pod: &Pod, node: &Node, world: &World<'_>) -> Option<Refusal
         .or_else(|| on(Plugin::NodePorts).and_then(|()| ports(pod, node)))
         .or_else(|| on(Plugin::NodeResourcesFit).and_then(|()| fit(pod, node, world.profile)))
         .or_else(|| on(Plugin::VolumeRestrictions).and_then(|()| exclusive_claims(pod, world)))
+        .or_else(|| on(Plugin::NodeVolumeLimits).and_then(|()| volume_limits(node, world)))
         .or_else(|| {
             on(Plugin::VolumeBinding).and_then(|()| world.volumes.refusal(node)).and_then(final_)
         })
@@ -134,6 +135,13 @@ fn exclusive_claims(pod: &Pod, world: &World<'_>) -> Option<Refusal> {
         true => curable(vec![
             "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode".into(),
         ]),
+        false => None,
+    }
+}
+
+fn volume_limits(node: &Node, world: &World<'_>) -> Option<Refusal> {
+    match world.volumes.limits.exceeded(node) {
+        true => curable(vec!["node(s) exceed max volume count".into()]),
         false => None,
     }
 }

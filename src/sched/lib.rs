@@ -10,6 +10,7 @@ mod extend;
 mod extender;
 mod figures;
 mod filter;
+mod limits;
 mod node;
 mod place;
 mod pod;

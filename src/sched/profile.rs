@@ -20,6 +20,7 @@ pub(crate) enum Plugin {
     NodePorts,
     VolumeRestrictions,
     VolumeBinding,
+    NodeVolumeLimits,
 }
 
 /// So many of them score.

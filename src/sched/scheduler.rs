@@ -29,6 +29,10 @@ impl Controller for Scheduler {
         Watch::new(&kinds::PERSISTENT_VOLUME, Wakes::With(always)),
         Watch::new(&kinds::STORAGE_CLASS, Wakes::With(always)),
         Watch::new(&kinds::NAMESPACE, Wakes::With(always)),
+        Watch::new(&kinds::CSI_NODE, Wakes::With(always)),
+        Watch::new(&kinds::CSI_DRIVER, Wakes::With(always)),
+        Watch::new(&kinds::CSI_STORAGE_CAPACITY, Wakes::With(always)),
+        Watch::new(&kinds::VOLUME_ATTACHMENT, Wakes::With(always)),
     ];
     const READS: &'static [&'static Kind] = &[&kinds::POD_DISRUPTION_BUDGET];
 

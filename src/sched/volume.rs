@@ -2,9 +2,12 @@
 
 use api::pod::ephemeral::check_owner;
 use api::pod::references;
+use api::quantity::Quantity;
+use api::selector::Selector;
 use api::{Lens, Object, Value, View, kinds};
 
 use crate::affinity;
+use crate::limits::Limits;
 use crate::node::Node;
 use crate::pod::Pod;
 
@@ -21,6 +24,7 @@ pub(crate) struct Volumes {
     exclusive: Vec<String>,
     /// Claims that wait for the pod's node, with the free volumes that would do.
     waiting: Vec<Waiting>,
+    pub(crate) limits: Limits,
 }
 
 #[derive(Debug)]
@@ -29,11 +33,13 @@ struct Waiting {
     candidates: Vec<Value>,
     provisioned: bool,
     topologies: Vec<Value>,
+    /// Selectors of the nodes that its driver says it has room for; nothing where it does not say such.
+    rooms: Option<Vec<Selector>>,
 }
 
 impl Volumes {
     pub(crate) fn of(pod: &Pod, view: &View<'_>) -> Volumes {
-        let mut volumes = Volumes::default();
+        let mut volumes = Volumes { limits: Limits::of(pod, view), ..Volumes::default() };
         for volume in pod.tree.list("spec.volumes") {
             let Some(name) = references::claim_of(pod.object.name(), volume) else { continue };
             let Some(claim) = view.get(&kinds::PERSISTENT_VOLUME_CLAIM, pod.namespace(), &name)
@@ -94,7 +100,8 @@ impl Volumes {
                 let provisioned =
                     !matches!(class.str("provisioner"), "" | "kubernetes.io/no-provisioner");
                 let topologies = class.list("allowedTopologies").to_vec();
-                self.waiting.push(Waiting { claim, candidates, provisioned, topologies });
+                let rooms = rooms(&tree, &class, view);
+                self.waiting.push(Waiting { claim, candidates, provisioned, topologies, rooms });
             }
             _ => {
                 self.blocked
@@ -117,6 +124,12 @@ impl Volumes {
                 waiting.provisioned && !other_node && in_topologies(&waiting.topologies, node);
             if !found && !provisionable {
                 return Some("node(s) didn't find available persistent volumes to bind".to_owned());
+            }
+            let has_room = |rooms: &Vec<Selector>| {
+                rooms.iter().any(|room| room.matches_map(node.tree.at("metadata.labels")))
+            };
+            if !found && !waiting.rooms.as_ref().is_none_or(has_room) {
+                return Some("node(s) did not have enough free storage".to_owned());
             }
         }
         None
@@ -152,20 +165,38 @@ impl Volumes {
     }
 }
 
+/// The nodes for which there is room for a claim, where the class's driver says such (`storageCapacity`).
+fn rooms(claim: &Value, class: &Value, view: &View<'_>) -> Option<Vec<Selector>> {
+    let size = Quantity::from_tree(claim.at("spec.resources.requests.storage"))?.units();
+    let driver = view.get(&kinds::CSI_DRIVER, "", class.str("provisioner"))?;
+    if !driver.tree().flag("spec.storageCapacity") {
+        return None;
+    }
+    let capacities = view.list(&kinds::CSI_STORAGE_CAPACITY, None);
+    let rooms = capacities.into_iter().map(|capacity| capacity.tree()).filter(|capacity| {
+        let limit = Quantity::from_tree(capacity.at("maximumVolumeSize"))
+            .or_else(|| Quantity::from_tree(capacity.at("capacity")));
+        capacity.str("storageClassName") == class.str("metadata.name")
+            && capacity.has("nodeTopology")
+            && limit.is_some_and(|limit| limit.units() >= size)
+    });
+    Some(rooms.map(|room| Selector::from_label_selector(room.at("nodeTopology"))).collect())
+}
+
 /// Node affinities of the free volumes that fit a claim.
 fn candidates(claim: &Value, view: &View<'_>) -> Vec<Value> {
-    use api::quantity::Quantity;
     let wanted =
         Quantity::from_tree(claim.at("spec.resources.requests.storage")).map_or(0, Quantity::units);
     let modes = claim.list("spec.accessModes");
     let selector = claim
         .has("spec.selector")
-        .then(|| api::selector::Selector::from_label_selector(claim.at("spec.selector")));
+        .then(|| Selector::from_label_selector(claim.at("spec.selector")));
     let volumes =
         view.list(&kinds::PERSISTENT_VOLUME, None).into_iter().map(|volume| volume.tree());
     let fits = volumes.filter(|volume| {
         volume.str("status.phase") == "Available"
             && volume.str("spec.storageClassName") == claim.str("spec.storageClassName")
+            && is_block(volume) == is_block(claim)
             && Quantity::from_tree(volume.at("spec.capacity.storage")).map_or(0, Quantity::units)
                 >= wanted
             && modes.iter().all(|mode| volume.list("spec.accessModes").contains(mode))
@@ -174,6 +205,10 @@ fn candidates(claim: &Value, view: &View<'_>) -> Vec<Value> {
                 .is_none_or(|selector| selector.matches_map(volume.at("metadata.labels")))
     });
     fits.map(|volume| volume.at("spec.nodeAffinity.required").clone()).collect()
+}
+
+fn is_block(tree: &Value) -> bool {
+    tree.str("spec.volumeMode") == "Block"
 }
 
 fn allows(required: &Value, node: &Node) -> bool {

@@ -299,6 +299,98 @@ fn a_claim_for_one_pod_is_used_by_one() {
     }
 }
 
+fn csi(kind: &str, name: &str, more: Value) -> Value {
+    let mut tree = json!({"apiVersion": "storage.k8s.io/v1", "kind": kind, "metadata": {"name": name, "uid": name}});
+    for (key, value) in more.as_object().unwrap() {
+        tree.set(key, value.clone());
+    }
+    tree
+}
+
+#[test]
+fn a_node_has_no_more_volumes_than_its_driver_can() {
+    let driver = |count: i64| json!({"spec": {"drivers": [{"name": "x.io", "nodeID": "n", "allocatable": {"count": count}}]}});
+    let claim = |name: &str| json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "d", "uid": name}, "spec": {"volumeName": name}});
+    let volume = |name: &str, handle: &str| json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name, "uid": name}, "spec": {"csi": {"driver": "x.io", "volumeHandle": handle}}});
+    let user = |name: &str, claim: &str, node: Value| {
+        pod(
+            name,
+            json!({"nodeName": node, "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]}),
+        )
+    };
+    let world = |count, claim_of_new: &str| {
+        vec![
+            node("n1", "4"),
+            csi("CSINode", "n1", driver(count)),
+            claim("a"),
+            claim("b"),
+            claim("same"),
+            volume("a", "h1"),
+            volume("b", "h2"),
+            volume("same", "h1"),
+            user("p1", "a", json!("n1")),
+            user("p2", claim_of_new, Value::Null),
+        ]
+    };
+    let refused = "event p2 FailedScheduling: 0/1 nodes are available: 1 node(s) exceed max volume count. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
+    check(world(1, "b"), &["patch Pod p2 Unschedulable", refused]);
+    let bound = &["bind p2 n1", "event p2 Scheduled: Successfully assigned d/p2 to n1"];
+    check(world(2, "b"), bound);
+    // A volume that is there already is no new one.
+    check(world(1, "same"), bound);
+    check(world(1, "a"), bound);
+    // One that is still attached counts, and so does one that is not made yet.
+    let mut attached = world(2, "b");
+    attached.push(claim("c"));
+    attached.push(volume("c", "h3"));
+    attached.push(csi("VolumeAttachment", "va", json!({"spec": {"attacher": "x.io", "nodeName": "n1", "source": {"persistentVolumeName": "c"}}})));
+    check(attached, &["patch Pod p2 Unschedulable", refused]);
+    let mut unmade = world(1, "later");
+    unmade.push(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "later", "namespace": "d", "uid": "l"}, "spec": {"storageClassName": "late"}}));
+    unmade.push(csi(
+        "StorageClass",
+        "late",
+        json!({"provisioner": "x.io", "volumeBindingMode": "WaitForFirstConsumer"}),
+    ));
+    check(unmade.clone(), &["patch Pod p2 Unschedulable", refused]);
+    unmade[1] = csi("CSINode", "n1", driver(2));
+    check(unmade, &["patch PersistentVolumeClaim later n1"]);
+}
+
+#[test]
+fn a_volume_is_made_where_its_driver_has_room() {
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "d", "uid": "c"}, "spec": {"storageClassName": "s", "resources": {"requests": {"storage": "2Gi"}}}});
+    let class = csi(
+        "StorageClass",
+        "s",
+        json!({"provisioner": "x.io", "volumeBindingMode": "WaitForFirstConsumer"}),
+    );
+    let world = |says: bool, rooms: Vec<Value>| {
+        let user = pod(
+            "p1",
+            json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}),
+        );
+        let driver = csi("CSIDriver", "x.io", json!({"spec": {"storageCapacity": says}}));
+        let trees =
+            vec![node("a1", "4"), node("b1", "4"), claim.clone(), class.clone(), driver, user];
+        trees.into_iter().chain(rooms).collect::<Vec<_>>()
+    };
+    let room = |name: &str, zone: &str, more: Value| {
+        let mut room = csi("CSIStorageCapacity", name, more);
+        room.set("metadata.namespace", "d");
+        room.set("storageClassName", "s");
+        room.set("nodeTopology", json!({"matchLabels": {"zone": zone}}));
+        room
+    };
+    check(world(false, vec![]), &["patch PersistentVolumeClaim c a1"]);
+    let refused = "event p1 FailedScheduling: 0/2 nodes are available: 2 node(s) did not have enough free storage. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.";
+    check(world(true, vec![]), &["patch Pod p1 Unschedulable", refused]);
+    let small = room("small", "a", json!({"capacity": "9Gi", "maximumVolumeSize": "1Gi"}));
+    check(world(true, vec![small.clone()]), &["patch Pod p1 Unschedulable", refused]);
+    let large = room("large", "b", json!({"capacity": "2Gi"}));
+    check(world(true, vec![small, large]), &["patch PersistentVolumeClaim c b1"]);
+}
+
 #[test]
 fn an_ephemeral_volume_takes_only_its_own_claim() {
     let claim = |owner: &str| {
