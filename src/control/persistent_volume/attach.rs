@@ -104,7 +104,7 @@ fn wakes_of_claim(view: &View<'_>, claim: &Object) -> Vec<Key> {
     if bound(view, claim.namespace(), claim.name()).is_none() {
         return Vec::new();
     }
-    let pods = view.list(&POD, Some(claim.namespace())).into_iter().map(|pod| pod.tree());
+    let pods = naming(view, Some(claim.namespace()), claim.name()).map(|pod| pod.tree());
     let users = pods.filter(|pod| references::refers(pod, Target::Claim, claim.name()));
     users.flat_map(|pod| node_key(pod.str("spec.nodeName"))).collect()
 }
@@ -112,6 +112,17 @@ fn wakes_of_claim(view: &View<'_>, claim: &Object) -> Vec<Key> {
 /// Whether its volumes are attached at all may be another answer now.
 fn wakes_of_driver(view: &View<'_>, _: &Object) -> Vec<Key> {
     view.list(&NODE, None).iter().map(Key::of).collect()
+}
+
+/// The pods whose bytes have this name somewhere: few to read of all that a cluster has.
+fn naming<'a>(
+    view: &View<'_>,
+    namespace: Option<&str>,
+    name: &'a str,
+) -> impl Iterator<Item = Object> + use<'a> {
+    let name = name.as_bytes();
+    let has = move |pod: &Object| pod.bytes().windows(name.len().max(1)).any(|part| part == name);
+    view.list(&POD, namespace).into_iter().filter(has)
 }
 
 /// The volume that a claim is bound to, if a driver has it.
@@ -141,7 +152,7 @@ fn attachments_of(view: &View<'_>, node: &str) -> OrdMap<String, Object> {
 /// What the pods of a node want, by the name of its VolumeAttachment.
 fn wanted(view: &View<'_>, node: &str) -> OrdMap<String, Wanted> {
     let mut wanted = OrdMap::new();
-    for pod in view.list(&POD, None).into_iter().map(Pod::new) {
+    for pod in naming(view, None, node).map(Pod::new) {
         if pod.node() != node || pod.finished() {
             continue;
         }
@@ -208,7 +219,7 @@ fn elsewhere(view: &View<'_>, wanted: &Wanted, node: &str) -> Option<String> {
     })?;
     let there = other.str("spec.nodeName");
     let claim = tree.at("spec.claimRef");
-    let pods = view.list(&POD, Some(claim.str("namespace"))).into_iter().map(Pod::new);
+    let pods = naming(view, Some(claim.str("namespace")), there).map(Pod::new);
     let users = pods.filter(|pod| {
         pod.node() == there && references::refers(&pod.tree, Target::Claim, claim.str("name"))
     });

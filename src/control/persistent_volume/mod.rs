@@ -15,7 +15,7 @@ pub(crate) use protection::{ClaimProtection, VolumeProtection};
 
 use api::kinds::{NODE, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS};
 use api::{Actions, Controller, Expect, Key, Kind, Lens, LensMut, Next, Object, Value, View};
-use api::{Wakes, Watch, json};
+use api::{Quantity, Wakes, Watch, json};
 
 use crate::support::{created, same};
 
@@ -203,7 +203,10 @@ impl<'a> Claim<'a> {
             (true, false, Some(volume)) => {
                 let tree = volume.tree();
                 match !tree.has("spec.claimRef") || is_for(&tree, self.object) {
-                    true => self.bind(&volume),
+                    true => {
+                        self.bind(&volume);
+                        self.tell_of_growth();
+                    }
                     false => self.lose(
                         "ClaimMisbound",
                         "Two claims are bound to the same volume, this one is bound incorrectly",
@@ -213,6 +216,16 @@ impl<'a> Claim<'a> {
             (false, false, None) => self.set_phase("Pending"),
             (false, false, Some(volume)) => self.bind_named(&volume),
             (false, true, _) => self.find(),
+        }
+    }
+
+    /// A claim that asks for more than it has waits for the helper of its driver.
+    fn tell_of_growth(&mut self) {
+        let size = |path: &str| Quantity::from_tree(self.tree.at(path));
+        let has = size("status.capacity.storage");
+        if has.is_some() && size("spec.resources.requests.storage") > has {
+            let message = "waiting for an external controller to expand this PVC";
+            self.actions.event(self.object, "ExternalExpanding", message);
         }
     }
 

@@ -223,3 +223,23 @@ fn local_path_refusals_and_configuration() {
     assert_eq!(volume.str("spec.hostPath.path"), "/fast/pvc-uid-good_d_good");
     world.assert_fixpoint();
 }
+
+#[test]
+fn a_claim_that_asks_for_more_is_told_who_gives_it() {
+    let mut world =
+        World::new(NAMES, [volume("v", "1Gi", json!({})), claim("a", "1Gi", json!({}))]);
+    world.settle();
+    assert_eq!(claimed(&world, "a"), "Bound v");
+    let told = |world: &World| world.events.iter().any(|it| it.contains("ExternalExpanding"));
+    assert!(!told(&world));
+    world.edit(&PERSISTENT_VOLUME_CLAIM, "d", "a", |claim| {
+        claim.set("spec.resources.requests.storage", "2Gi");
+    });
+    world.settle();
+    assert!(told(&world), "{:?}", world.events);
+    assert_eq!(
+        world.get(&PERSISTENT_VOLUME_CLAIM, "d", "a").unwrap().str("status.capacity.storage"),
+        "1Gi"
+    );
+    world.assert_fixpoint();
+}
