@@ -47,6 +47,12 @@ def texts(data, number):
     return {entry[1][0].decode(): entry.get(2, [b""])[0].decode() for entry in entries}
 
 
+def loop(path):
+    """A device whose bytes are those of a file, which is made."""
+    path.write_bytes(bytes(1 << 20))
+    return subprocess.run(["losetup", "--find", "--show", str(path)], check=True, capture_output=True, text=True).stdout.strip()
+
+
 class Refused(Exception):
     def __init__(self, code, text):
         super().__init__(text)
@@ -68,6 +74,8 @@ class Driver:
         # Method to what it does instead of its work.
         self.faults = {}
         self.mounts = set()
+        # Handle to the device of a volume that has no file system.
+        self.loops = {}
         self.listeners = []
 
     def __enter__(self):
@@ -100,6 +108,8 @@ class Driver:
         self.shut()
         for place in sorted(self.mounts, reverse=True):
             subprocess.run(["umount", "-l", place], capture_output=True)
+        for device in self.loops.values():
+            subprocess.run(["losetup", "-d", device], capture_output=True)
 
     def called(self, method):
         with self.lock:
@@ -184,8 +194,18 @@ class Driver:
         path.mkdir(exist_ok=True)
         return path
 
+    def device(self, request):
+        handle = fields(request)[1][0].decode()
+        if handle not in self.loops:
+            self.loops[handle] = loop(self.data / f"{handle}.img")
+        return self.loops[handle]
+
     def bind(self, source, target):
-        pathlib.Path(target).mkdir(exist_ok=True)
+        place = pathlib.Path(target)
+        if pathlib.Path(source).is_dir():
+            place.mkdir(exist_ok=True)
+        else:
+            place.touch()
         if target not in self.mounts:
             subprocess.run(["mount", "--bind", source, target], check=True)
             self.mounts.add(target)
@@ -194,16 +214,24 @@ class Driver:
         if target in self.mounts:
             subprocess.run(["umount", target], check=True)
             self.mounts.discard(target)
-        if pathlib.Path(target).is_dir():
-            pathlib.Path(target).rmdir()
+        place = pathlib.Path(target)
+        if place.is_dir():
+            place.rmdir()
+        else:
+            place.unlink(missing_ok=True)
 
     def NodeStageVolume(self, request):
-        self.bind(self.volume(request), fields(request)[3][0].decode())
+        if 1 in fields(fields(request)[4][0]):
+            self.device(request)
+        else:
+            self.bind(self.volume(request), fields(request)[3][0].decode())
 
     def NodeUnstageVolume(self, request):
         self.unbind(fields(request)[2][0].decode())
 
     def NodePublishVolume(self, request):
+        if 1 in fields(fields(request)[5][0]):
+            return self.bind(self.device(request), fields(request)[4][0].decode())
         staged = fields(request).get(3)
         self.bind(staged[0].decode() if staged else self.volume(request), fields(request)[4][0].decode())
 
@@ -213,3 +241,6 @@ class Driver:
     def NodeGetVolumeStats(self, _):
         of_bytes = message((1, 60), (2, 100), (3, 40), (4, 1))
         return message((1, [of_bytes, message((1, 6), (2, 10), (3, 4), (4, 2))]))
+
+    def NodeExpandVolume(self, request):
+        return message((1, fields(fields(request)[3][0])[1][0]))

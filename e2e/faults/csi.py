@@ -3,15 +3,18 @@
 import json
 import pathlib
 import signal
+import subprocess
 import threading
 
 from cluster import expect, until
-from faults._driver import Driver, Refused, texts
+from faults._driver import Driver, Refused, loop, texts
 from faults._grpc import fields
 from faults.pods import container, create, pod
 
-STAGE, STATS = 1, 2
+STAGE, STATS, EXPAND = 1, 2, 3
 PATIENCE = 90
+# Claims are looked at once a minute.
+LOOKED_AT = 150
 
 
 def about(name, **spec):
@@ -20,10 +23,11 @@ def about(name, **spec):
 
 def volume(name, driver, handle, **more):
     """A PersistentVolume and its claim."""
-    source = {"driver": driver, "volumeHandle": handle, **more.pop("csi", {})}
+    source = {"csi": {"driver": driver, "volumeHandle": handle, **more.pop("csi", {})}} if driver else {}
+    both = {key: more[key] for key in ("volumeMode", "storageClassName", "accessModes") if key in more}
     size, modes = {"storage": "1Gi"}, ["ReadWriteOnce"]
-    of_volume = {"capacity": size, "accessModes": modes, "storageClassName": "", "persistentVolumeReclaimPolicy": "Retain", "csi": source, **more}
-    of_claim = {"accessModes": modes, "storageClassName": "", "volumeName": name, "resources": {"requests": size}}
+    of_volume = {"capacity": size, "accessModes": modes, "storageClassName": "", "persistentVolumeReclaimPolicy": "Retain", **source, **more}
+    of_claim = {"accessModes": modes, "storageClassName": "", "volumeName": name, "resources": {"requests": size}, **both}
     return (
         {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": of_volume},
         {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": of_claim},
@@ -35,6 +39,13 @@ def user(name, volume, command="sleep 100000", **spec):
     source = {"persistentVolumeClaim": {"claimName": volume}} if isinstance(volume, str) else volume
     mounts = [{"name": "d", "mountPath": "/d"}]
     return pod(name, container("c", command, volumeMounts=mounts), volumes=[{"name": "d", **source}], **spec)
+
+
+def device_user(name, claim, command, **source):
+    """A pod with a claim's volume as the device /dev/xvda."""
+    devices = [{"name": "d", "devicePath": "/dev/xvda"}]
+    volumes = [{"name": "d", "persistentVolumeClaim": {"claimName": claim, **source}}]
+    return pod(name, container("c", command, volumeDevices=devices), volumes=volumes)
 
 
 def runs(cluster, *names):
@@ -57,6 +68,26 @@ def told(cluster, name, words):
 def place(cluster, name, spec):
     uid = cluster.get("pod", name, "-n", "default")["metadata"]["uid"]
     return pathlib.Path(cluster.env["K3RS_KUBELET_DIR"]) / "pods" / uid / "volumes/kubernetes.io~csi" / spec
+
+
+def test_a_node_without_drivers_says_so(cluster):
+    found = until(lambda: cluster.get("csinode", "node1"), "a CSINode", PATIENCE)
+    expect(not found["spec"].get("drivers") and found["metadata"]["ownerReferences"][0]["kind"] == "Node", f"{found}")
+
+
+def test_what_is_mounted_in_a_drivers_pod_is_seen_by_the_node(cluster):
+    kubelet = pathlib.Path(cluster.env["K3RS_KUBELET_DIR"])
+    place = kubelet / "plugins/e2e-sharing"
+    mounts = [{"name": "d", "mountPath": "/k", "mountPropagation": "Bidirectional"}]
+    volumes = [{"name": "d", "hostPath": {"path": str(kubelet), "type": "Directory"}}]
+    command = "mkdir -p /k/plugins/e2e-sharing && mount -t tmpfs tmpfs /k/plugins/e2e-sharing && echo in > /k/plugins/e2e-sharing/f; sleep 100000"
+    create(cluster, pod("sharing", container("c", command, volumeMounts=mounts, securityContext={"privileged": True}), volumes=volumes))
+    try:
+        until(lambda: (place / "f").exists(), "the node sees it", PATIENCE)
+        deleted(cluster, "pod/sharing")
+    finally:
+        subprocess.run(["umount", place], capture_output=True)
+    place.rmdir()
 
 
 def test_a_driver_is_made_known_and_forgotten(cluster):
@@ -110,6 +141,101 @@ def test_a_volume_is_staged_once_and_published_for_each_pod(cluster):
         deleted(cluster, "pod/second")
         until(lambda: driver.called("NodeUnstageVolume") and not pathlib.Path(staged).parent.exists(), "nobody has it", PATIENCE)
         until(lambda: not pathlib.Path(target).parent.exists(), f"{target} is gone", PATIENCE)
+
+
+def test_a_volume_without_a_file_system_is_a_device_in_the_pod(cluster):
+    made = volume("raw", "raw.example.com", "h4", volumeMode="Block")
+    with Driver(cluster, "raw.example.com", capabilities=(STAGE,)) as driver:
+        create(cluster, about("raw.example.com"), *made, device_user("raw", "raw", "echo written > /dev/xvda; sleep 100000"))
+        runs(cluster, "raw")
+        until(lambda: pathlib.Path(driver.loops["h4"]).open("rb").read(8) == b"written\n", "the device has what was written", PATIENCE)
+        (stage,), (publish,) = driver.called("NodeStageVolume"), driver.called("NodePublishVolume")
+        expect(1 in fields(fields(stage)[4][0]), "it is staged as a device")
+        uid = cluster.get("pod", "raw", "-n", "default")["metadata"]["uid"]
+        devices = pathlib.Path(cluster.env["K3RS_KUBELET_DIR"]) / "plugins/kubernetes.io/csi/volumeDevices/publish"
+        target = pathlib.Path(fields(publish)[4][0].decode())
+        expect(target == devices / "raw" / uid, target)
+        create(cluster, device_user("reader", "raw", "grep -q written /dev/xvda && ! (echo no > /dev/xvda) && sleep 100000", readOnly=True))
+        runs(cluster, "reader")
+        create(cluster, user("confused", "raw"))
+        told(cluster, "confused", "volume d has volumeMode Block, but is specified in volumeMounts")
+        driver.faults["NodePublishVolume"] = lambda _: b""
+        create(cluster, device_user("cheated", "raw", "true"))
+        told(cluster, "cheated", 'FailedMapVolume: MapVolume.MapPodDevice failed for volume "raw" : the driver made no device at')
+        deleted(cluster, "pod/raw", "pod/reader", "pod/confused", "pod/cheated")
+        until(lambda: driver.called("NodeUnstageVolume") and not devices.joinpath("raw").exists(), "nothing is left of it", PATIENCE)
+
+
+def test_a_device_of_the_node_is_given_to_a_pod(cluster):
+    device = loop(cluster.dir / "local.img")
+    try:
+        only = {"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["node1"]}]}]}}
+        made = volume("own", None, None, local={"path": device}, nodeAffinity=only, volumeMode="Block")
+        false = volume("false", None, None, local={"path": "/dev/null"}, nodeAffinity=only, volumeMode="Block")
+        create(cluster, *made, *false, device_user("own", "own", "echo own > /dev/xvda; sleep 100000"), device_user("false", "false", "true"))
+        runs(cluster, "own")
+        until(lambda: pathlib.Path(device).open("rb").read(4) == b"own\n", "the device has what was written", PATIENCE)
+        told(cluster, "false", 'path "/dev/null" is not a block device')
+        deleted(cluster, "pod/own", "pod/false")
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
+def resized(cluster, name):
+    """As the drivers' helper (external-resizer) does its half."""
+    patch = lambda what, tree, *more: cluster.kubectl("patch", what, name, "-n", "default", "--type=merge", *more, "-p", json.dumps(tree))
+    size = {"storage": "2Gi"}
+    patch("pvc", {"spec": {"resources": {"requests": size}}})
+    told(cluster, name, "ExternalExpanding: waiting for an external controller to expand this PVC")
+    says = lambda progress, **more: patch("pvc", {"status": {"allocatedResourceStatuses": {"storage": progress}, **more}}, "--subresource=status")
+    says("ControllerResizeInProgress", allocatedResources=size)
+    patch("pv", {"spec": {"capacity": size}})
+    says("NodeResizePending", conditions=[{"type": "FileSystemResizePending", "status": "True"}])
+
+
+def test_a_volume_grows_under_its_pod_or_before_it(cluster):
+    name = "grown.example.com"
+    kind = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "growing"}, "provisioner": name, "allowVolumeExpansion": True}
+    status = lambda claim: cluster.get("pvc", claim, "-n", "default")["status"]
+    with Driver(cluster, name, capabilities=(STAGE, EXPAND)) as driver:
+        create(cluster, kind, about(name))
+        for claim, handle in (("online", "h5"), ("offline", "h6")):
+            create(cluster, *volume(claim, name, handle, storageClassName="growing"))
+            until(lambda: status(claim).get("phase") == "Bound", f"{claim} is bound", PATIENCE)
+        create(cluster, user("grower", "online"))
+        runs(cluster, "grower")
+        resized(cluster, "online")
+        (request,) = until(lambda: driver.called("NodeExpandVolume"), "the driver is asked", LOOKED_AT)
+        request = fields(request)
+        expect(request[1] == [b"h5"] and fields(request[3][0]) == {1: [2 << 30]}, f"{request}")
+        expect(request[2][0].decode() == str(place(cluster, "grower", "online") / "mount"), f"{request[2]}")
+        expect(pathlib.Path(request[4][0].decode()).name == "globalmount", f"{request[4]}")
+        done = lambda claim: status(claim)["capacity"]["storage"] == "2Gi" and not status(claim).get("conditions") and not status(claim).get("allocatedResourceStatuses")
+        until(lambda: done("online"), "the claim is told", PATIENCE)
+        for about_it in ("grower", "online"):
+            told(cluster, about_it, 'FileSystemResizeSuccessful: MountVolume.NodeExpandVolume succeeded for volume "online" node1')
+        # One that cannot: the pod gets the volume as it is, once the claim says so.
+        resized(cluster, "offline")
+
+        def refuse(_):
+            raise Refused(11, "no room")
+
+        driver.faults["NodeExpandVolume"] = refuse
+        create(cluster, user("waiting", "offline"))
+        told(cluster, "waiting", 'MountVolume.Setup failed while expanding volume for volume "offline" : Expander.NodeExpand failed to expand the volume rpc error: code = OutOfRange desc = no room')
+        runs(cluster, "waiting")
+        said = status("offline")
+        expect(said["allocatedResourceStatuses"] == {"storage": "NodeResizeInfeasible"} and said["capacity"]["storage"] == "1Gi", f"{said}")
+        expect([it["type"] for it in said["conditions"]] == ["FileSystemResizePending", "NodeResizeError"], f"{said}")
+        deleted(cluster, "pod/waiting")
+        # The helper tries anew, and so does the next pod.
+        driver.faults.clear()
+        again = {"status": {"allocatedResourceStatuses": {"storage": "NodeResizePending"}}}
+        cluster.kubectl("patch", "pvc", "offline", "-n", "default", "--subresource=status", "--type=merge", "-p", json.dumps(again))
+        create(cluster, user("next", "offline"))
+        runs(cluster, "next")
+        until(lambda: done("offline"), "it has grown before the pod has it", PATIENCE)
+        deleted(cluster, "pod/grower", "pod/next")
 
 
 def test_a_pods_own_volume_is_given_to_its_group(cluster):

@@ -29,6 +29,7 @@ mod queries;
 mod refs;
 mod serve;
 mod shared;
+mod sharing;
 mod static_pods;
 #[cfg(test)]
 mod testing;
@@ -43,3 +44,4 @@ pub use kubelet::Kubelet;
 pub use network::{HostPort, PodNetwork, SandboxNetwork};
 pub use node::register::{register, report_not_ready};
 pub use node::tunables::check_kernel;
+pub use sharing::end_sharing;

@@ -182,6 +182,8 @@ pub(crate) struct Inbox {
     pub sources_changed: bool,
     /// An image arrived.
     pub poke: bool,
+    /// A storage driver was registered.
+    pub driver_came: bool,
     /// The status in the API is no longer what was last written.
     pub status_lost: bool,
     pub evict: Option<(Told, Option<i64>)>,

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use api::Quantity;
 use http::Headers;
 use http::client::{Client, Endpoint, Options, Protocol};
 use http::grpc::{self, Code, Status};
@@ -74,6 +75,17 @@ pub(crate) struct Held {
     pub staged: rt::lock::Mutex<bool>,
     /// It must be attached to the node first, and is in use there.
     pub attaches: std::sync::atomic::AtomicBool,
+    pub growth: Mutex<Growth>,
+}
+
+/// How far a volume has grown on this node.
+#[derive(Debug, Default)]
+pub(crate) struct Growth {
+    /// As large as it was when the node had it first, or last grew it.
+    pub size: Option<Quantity>,
+    /// The driver will not do it, or not while the volume is in use: that is not asked for again until it is mounted anew.
+    pub failed: bool,
+    pub in_use: bool,
 }
 
 impl Driver {

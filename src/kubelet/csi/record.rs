@@ -8,6 +8,11 @@ use stdx::Result;
 use super::Csi;
 
 const FILE: &str = "vol_data.json";
+/// Below a pod's directory, where its volumes are with a file system, and where those without are written down.
+const MOUNTED: &str = "volumes/kubernetes.io~csi";
+const MAPPED: &str = "volumeDevices/kubernetes.io~csi";
+/// Below the kubelet's directory, where drivers put devices, by volume and pod.
+const PUBLISHED: &str = "plugins/kubernetes.io/csi/volumeDevices/publish";
 
 /// What is known of a volume that a pod has, or may have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,19 +25,21 @@ pub(crate) struct Record {
     pub attachment: String,
     pub ephemeral: bool,
     pub node: String,
+    /// It is a device, without a file system.
+    pub block: bool,
     /// The directory in which the record is.
     pub directory: PathBuf,
+    /// Where the driver mounts it, or puts the device.
+    pub target: PathBuf,
 }
 
 impl Record {
-    /// Where the driver mounts it.
-    pub(crate) fn target(&self) -> PathBuf {
-        self.directory.join("mount")
-    }
-
-    /// Blocking.
+    /// The driver makes its target itself, in a directory that is there. Blocking.
     pub(crate) fn write(&self) -> Result<()> {
-        rt::fs::create_dir_all(&self.directory, 0o750)?;
+        let of_target = self.target.parent().filter(|_| self.block);
+        for directory in [Some(&*self.directory), of_target].into_iter().flatten() {
+            rt::fs::create_dir_all(directory, 0o750)?;
+        }
         let mode = if self.ephemeral { "Ephemeral" } else { "Persistent" };
         let tree = json!({
             "attachmentID": self.attachment, "driverName": self.driver, "nodeName": self.node,
@@ -53,14 +60,21 @@ impl Record {
             attachment: text("attachmentID"),
             ephemeral: tree.str("volumeLifecycleMode") == "Ephemeral",
             node: text("nodeName"),
+            block: false,
             directory: directory.to_owned(),
+            target: directory.join("mount"),
         };
         (is_driver_name(&record.driver) && !record.handle.is_empty()).then_some(record)
     }
 
     /// Removes what is left of a volume that is not mounted any more. Blocking.
     pub(crate) fn remove(&self) -> Result<()> {
-        remove(&self.directory, &self.target())
+        if self.block {
+            rt::fs::remove_file(&self.target)?;
+            // Other pods may have the volume, too.
+            let _ = self.target.parent().map(rt::fs::remove_empty_dir);
+        }
+        remove(&self.directory, &self.target)
     }
 }
 
@@ -76,15 +90,41 @@ impl Csi {
         self.root.join("pods")
     }
 
-    /// Where a pod's volume is.
-    pub(crate) fn place(&self, uid: &str, spec: &str) -> PathBuf {
-        self.pods().join(uid).join("volumes/kubernetes.io~csi").join(spec)
+    /// Where a pod's volume is written down, and where its driver puts it.
+    pub(crate) fn places(&self, uid: &str, spec: &str, block: bool) -> (PathBuf, PathBuf) {
+        let directory = self.pods().join(uid).join(if block { MAPPED } else { MOUNTED }).join(spec);
+        let target = match block {
+            true => self.root.join(PUBLISHED).join(spec).join(uid),
+            false => directory.join("mount"),
+        };
+        (directory, target)
+    }
+
+    /// Whether a pod has, or may have, volumes of drivers. Blocking.
+    pub(crate) fn has_records(&self, uid: &str) -> bool {
+        let pod = self.pods().join(uid);
+        [MOUNTED, MAPPED].iter().any(|part| pod.join(part).is_dir())
     }
 
     /// The volumes that a pod has, or may have. Blocking.
     pub(crate) fn records_of(&self, uid: &str) -> Vec<Record> {
-        let directories = rt::fs::list_dir(self.place(uid, "")).unwrap_or_default();
-        directories.iter().filter_map(|directory| Record::read(directory)).collect()
+        let pod = self.pods().join(uid);
+        let mut records = Vec::new();
+        for (part, block) in [(MOUNTED, false), (MAPPED, true)] {
+            for directory in rt::fs::list_dir(pod.join(part)).unwrap_or_default() {
+                let (Some(mut record), Some(spec)) =
+                    (Record::read(&directory), directory.file_name())
+                else {
+                    continue;
+                };
+                if block {
+                    record.block = true;
+                    record.target = self.root.join(PUBLISHED).join(spec).join(uid);
+                }
+                records.push(record);
+            }
+        }
+        records
     }
 
     /// Those of all pods. Blocking.
@@ -145,18 +185,23 @@ impl Csi {
     /// Removes the directories of a pod whose volumes are down. Blocking.
     pub(crate) fn remove_pod(&self, uid: &str) -> Result<()> {
         let pod = self.pods().join(uid);
-        for part in ["volumes/kubernetes.io~csi", "volumes", ""] {
+        for part in [MOUNTED, "volumes", MAPPED, "volumeDevices", ""] {
             rt::fs::remove_empty_dir(pod.join(part))?;
         }
         Ok(())
     }
 }
 
-/// The directories in which drivers have staged volumes for a pod, by what the kubelet wrote below `root`. Blocking.
+/// The directories in which drivers have staged volumes for a pod, and have devices for it, by what the kubelet wrote
+/// below `root`. Blocking.
 pub fn staged_for(root: &Path, uid: &str) -> Vec<PathBuf> {
     let csi = Csi { root: root.to_owned(), ..Csi::default() };
     let records = csi.records_of(uid).into_iter().filter(|record| !record.ephemeral);
-    records.map(|record| csi.staging_directory(&record.driver, &record.handle)).collect()
+    let directories = records.flat_map(|record| {
+        let devices = record.target.parent().filter(|_| record.block).map(Path::to_owned);
+        [Some(csi.staging_directory(&record.driver, &record.handle)), devices]
+    });
+    directories.flatten().collect()
 }
 
 /// What a driver may be called; the name becomes a part of paths.
@@ -179,24 +224,40 @@ mod tests {
             spec: "pv".into(),
             attachment: "csi-1".into(),
             node: "n".into(),
-            directory: csi.place("uid", "pv"),
+            directory: csi.places("uid", "pv", false).0,
+            target: csi.places("uid", "pv", false).1,
             ..Record::default()
         };
         record.write().unwrap();
         assert_eq!(csi.records(), std::slice::from_ref(&record));
         assert_eq!(Csi::open(dir.path()).in_use(), ["kubernetes.io/csi/d.example.com^h/../1"]);
-        let bad =
-            Record { driver: "../d".into(), directory: csi.place("uid", "q"), ..record.clone() };
+        let bad = Record {
+            driver: "../d".into(),
+            directory: csi.places("uid", "q", false).0,
+            ..record.clone()
+        };
         bad.write().unwrap();
         assert_eq!(csi.records().len(), 1);
         // What a driver left behind is not removed over its head.
-        rt::fs::write(record.target().join("f"), b"", 0o600).unwrap_err();
-        rt::fs::create_dir_all(record.target(), 0o755).unwrap();
-        rt::fs::write(record.target().join("f"), b"", 0o600).unwrap();
+        rt::fs::write(record.target.join("f"), b"", 0o600).unwrap_err();
+        rt::fs::create_dir_all(&record.target, 0o755).unwrap();
+        rt::fs::write(record.target.join("f"), b"", 0o600).unwrap();
         assert!(record.remove().is_err());
-        rt::fs::remove_file(record.target().join("f")).unwrap();
+        rt::fs::remove_file(record.target.join("f")).unwrap();
         record.remove().unwrap();
         assert!(csi.records().is_empty());
+
+        let (directory, target) = csi.places("uid", "pv", true);
+        let device = Record { block: true, directory, target, ..record };
+        device.write().unwrap();
+        assert!(!device.target.exists() && device.target.parent().unwrap().is_dir());
+        assert_eq!(csi.records_of("uid"), std::slice::from_ref(&device));
+        let devices = dir.path().join(PUBLISHED).join("pv");
+        assert_eq!(staged_for(dir.path(), "uid")[1], devices);
+        // A driver that leaves its file.
+        rt::fs::write(&device.target, b"", 0o600).unwrap();
+        device.remove().unwrap();
+        assert!(csi.records().is_empty() && !devices.exists());
 
         csi.write_staged("d.example.com", "h").unwrap();
         assert_eq!(csi.all_staged(), [("d.example.com".to_owned(), "h".to_owned())]);

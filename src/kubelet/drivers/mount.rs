@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use api::{Lens, Value, json, kinds};
+use api::{Lens, Object, Value, json, kinds};
 use http::grpc::Status;
 use stdx::{Error, OrdMap, Result};
 use wire::csi::{
-    Access, AccessMode, Capability, Mode, MountVolume, NodePublishVolumeRequest,
+    Access, AccessMode, Capability, Empty, Mode, MountVolume, NodePublishVolumeRequest,
     NodeStageVolumeRequest, Secret, VolumeCapability,
 };
 use wire::message::Message;
 
 use crate::csi::{Csi, Driver, Held, Record, is_uncertain, said};
 use crate::shared::Shared;
-use crate::volumes::{Made, Mounted, Setup, TokenWanted};
+use crate::volumes::{Made, Mounted, Setup, TokenWanted, is_block_device};
 
 /// How long a volume's attachment is waited for before the pod's event says so, and it is waited for anew.
 const ATTACH_MAX: Duration = Duration::from_secs(20);
@@ -27,11 +27,15 @@ pub(crate) struct Wanted {
     /// The pod's name of it.
     pub name: String,
     /// The PersistentVolume's name, or the pod's.
-    spec: String,
-    driver: String,
-    handle: String,
-    read_only: bool,
+    pub(super) spec: String,
+    pub(super) driver: String,
+    pub(super) handle: String,
+    pub(super) read_only: bool,
     ephemeral: bool,
+    /// Of its claim the name, how large the volume is said to be, and how large the claim.
+    pub(super) claim: Option<(String, Value, Value)>,
+    /// A device, without a file system.
+    block: bool,
     /// `csi` of the PersistentVolume or of the pod's volume.
     source: Value,
     modes: Vec<String>,
@@ -55,15 +59,23 @@ impl Wanted {
     }
 
     /// The driver wants to hear of it again and again.
-    pub(crate) fn republishes(&self) -> bool {
+    fn republishes(&self) -> bool {
         self.about.flag("requiresRepublish")
+    }
+
+    /// It is looked at again and again: its driver wants to hear of it, or it may have to grow.
+    pub(crate) fn is_followed(&self, csi: &Csi) -> bool {
+        // A driver that is not here yet may be one that can.
+        let grows =
+            || csi.driver(&self.driver).map_or(true, |it| it.can(Capability::EXPAND_VOLUME));
+        self.republishes() || (self.claim.is_some() && !self.read_only && grows())
     }
 
     fn attaches(&self) -> bool {
         !self.ephemeral && self.about.at("attachRequired").as_bool() != Some(false)
     }
 
-    fn capability(&self, driver: &Driver, group: Option<&str>) -> VolumeCapability {
+    pub(super) fn capability(&self, driver: &Driver, group: Option<&str>) -> VolumeCapability {
         let many = driver.can(Capability::SINGLE_NODE_MULTI_WRITER);
         let mode = match self.modes.first().map(String::as_str) {
             Some("ReadOnlyMany") => AccessMode::MULTI_NODE_READER_ONLY,
@@ -72,16 +84,19 @@ impl Wanted {
             _ if many => AccessMode::SINGLE_NODE_MULTI_WRITER,
             _ => AccessMode::SINGLE_NODE_WRITER,
         };
-        let mount = MountVolume {
-            fs_type: self.source.str("fsType").to_owned(),
-            mount_flags: self.mount_flags.clone(),
-            volume_mount_group: group.unwrap_or_default().to_owned(),
+        let access = match self.block {
+            true => Access::Block(Empty {}),
+            false => Access::Mount(MountVolume {
+                fs_type: self.source.str("fsType").to_owned(),
+                mount_flags: self.mount_flags.clone(),
+                volume_mount_group: group.unwrap_or_default().to_owned(),
+            }),
         };
-        VolumeCapability { access: Access::Mount(mount), mode: Mode { mode } }
+        VolumeCapability { access, mode: Mode { mode } }
     }
 
     fn takes_group(&self, driver: &Driver) -> bool {
-        if self.read_only || driver.can(Capability::VOLUME_MOUNT_GROUP) {
+        if self.block || self.read_only || driver.can(Capability::VOLUME_MOUNT_GROUP) {
             return false;
         }
         match self.about.str("fsGroupPolicy") {
@@ -119,7 +134,13 @@ impl Wanted {
     }
 
     fn failed(&self, step: &str, error: &str) -> String {
-        format!("MountVolume.{step} failed for volume \"{}\" : {error}", self.spec)
+        let (act, step) = match (self.block, step) {
+            (false, step) => ("MountVolume", step),
+            (true, "SetUp") => ("MapVolume", "MapPodDevice"),
+            (true, "MountDevice") => ("MapVolume", "SetUpDevice"),
+            (true, step) => ("MapVolume", step),
+        };
+        format!("{act}.{step} failed for volume \"{}\" : {error}", self.spec)
     }
 }
 
@@ -146,6 +167,8 @@ pub(crate) async fn wanted(
                 handle: api::csi::inline_handle(pod.str("metadata.uid"), name),
                 read_only: volume.flag("csi.readOnly"),
                 ephemeral: true,
+                block: false,
+                claim: None,
                 source: volume.at("csi").clone(),
                 modes: Vec::new(),
                 mount_flags: Vec::new(),
@@ -153,7 +176,7 @@ pub(crate) async fn wanted(
                 tokens: OrdMap::new(),
             }
         } else if volume.has("persistentVolumeClaim") || volume.has("ephemeral") {
-            let (_, bound) = match setup.claims.bound(pod, volume) {
+            let (claim, bound) = match setup.claims.bound(pod, volume) {
                 // What became of it since it was mounted keeps nothing else from being done again.
                 Err(_) if again => continue,
                 bound => bound.map_err(|error| failed(&error))?,
@@ -171,6 +194,12 @@ pub(crate) async fn wanted(
                 handle: bound.str("spec.csi.volumeHandle").to_owned(),
                 read_only: volume.flag("persistentVolumeClaim.readOnly"),
                 ephemeral: false,
+                block: bound.str("spec.volumeMode") == "Block",
+                claim: Some((
+                    claim.str("metadata.name").to_owned(),
+                    bound.at("spec.capacity.storage").clone(),
+                    claim.at("status.capacity.storage").clone(),
+                )),
                 source: bound.at("spec.csi").clone(),
                 modes: words("spec.accessModes"),
                 mount_flags: words("spec.mountOptions"),
@@ -203,31 +232,37 @@ pub(crate) async fn wanted(
 }
 
 /// Has drivers mount a pod's volumes; the answer is by the pod's names of them. With `again`, those are mounted once
-/// more whose drivers ask for that, and no other.
+/// more whose drivers ask for that, and no other; all grow whose claims wait for it.
 ///
 /// # Errors
 /// The first volume that fails, with upstream's event message.
 pub(crate) async fn set_up(
     shared: &Shared,
+    pod: &Object,
     setup: &Setup,
     wanted: &[Wanted],
     again: bool,
 ) -> Result<OrdMap<String, Made>, String> {
     let mut made = OrdMap::new();
-    for one in wanted.iter().filter(|one| !again || one.republishes()) {
-        let mount = Mount { shared, csi: &shared.csi, pod: &setup.pod, wanted: one };
-        let done = mount.run(setup, again).await?;
-        made.insert(one.name.clone(), done);
+    for one in wanted {
+        let mount = Mount { shared, csi: &shared.csi, pod, wanted: one };
+        if again {
+            mount.grow_online(setup).await;
+        }
+        if !again || one.republishes() {
+            let done = mount.run(setup, again).await?;
+            made.insert(one.name.clone(), done);
+        }
     }
     Ok(made)
 }
 
 /// One volume on its way to one pod.
-struct Mount<'a> {
-    shared: &'a Shared,
-    csi: &'a Csi,
-    pod: &'a Value,
-    wanted: &'a Wanted,
+pub(super) struct Mount<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) csi: &'a Csi,
+    pub(super) pod: &'a Object,
+    pub(super) wanted: &'a Wanted,
 }
 
 impl Mount<'_> {
@@ -251,6 +286,28 @@ impl Mount<'_> {
                 }
                 return done;
             }
+        }
+    }
+
+    /// Grows the volume under its pod, and tells the pod if that fails.
+    async fn grow_online(&self, setup: &Setup) {
+        let (csi, wanted) = (self.csi, self.wanted);
+        let Ok(driver) = csi.driver(&wanted.driver) else { return };
+        if wanted.claim.is_none() {
+            return;
+        }
+        let held = csi.held(&wanted.driver, &wanted.handle);
+        let _lock = held.staged.lock().await;
+        if !csi.is_current(&wanted.driver, &wanted.handle, &held) {
+            return;
+        }
+        let (_, target) = csi.places(self.pod.uid(), &wanted.spec, wanted.block);
+        if let Err(why) = self.grow(setup, &driver, &held, &target, true).await {
+            let message = format!(
+                "NodeExpandVolume.NodeExpandVolume failed for volume \"{}\" : {why}",
+                wanted.spec
+            );
+            self.shared.recorder.warning(self.pod, "VolumeResizeFailed", message);
         }
     }
 
@@ -280,10 +337,11 @@ impl Mount<'_> {
             false => Value::Null,
         };
         let publish_context = texts(attachment.at("status.attachmentMetadata"));
-        let group = self.pod.int("spec.securityContext.fsGroup").map(|gid| gid.to_string());
+        let group = setup.pod.int("spec.securityContext.fsGroup").map(|gid| gid.to_string());
         let group = group.filter(|_| driver.can(Capability::VOLUME_MOUNT_GROUP));
         let capability = wanted.capability(driver, group.as_deref());
 
+        let (directory, target) = csi.places(self.pod.uid(), &wanted.spec, wanted.block);
         let record = Record {
             driver: wanted.driver.clone(),
             handle: wanted.handle.clone(),
@@ -291,7 +349,9 @@ impl Mount<'_> {
             attachment: attachment.str("metadata.name").to_owned(),
             ephemeral: wanted.ephemeral,
             node: self.shared.config.node_name.clone(),
-            directory: csi.place(self.pod.str("metadata.uid"), &wanted.spec),
+            block: wanted.block,
+            directory,
+            target: target.clone(),
         };
         let stages = !wanted.ephemeral && driver.can(Capability::STAGE_UNSTAGE_VOLUME);
         let (kept, of_all) = (record.clone(), Arc::clone(&self.shared.csi));
@@ -300,7 +360,7 @@ impl Mount<'_> {
             if stages {
                 of_all.write_staged(&kept.driver, &kept.handle)?;
             }
-            is_mounted(&kept.target()).map(|is| !is)
+            is_mounted(&kept.target).map(|is| !is)
         });
         let fresh = fresh.await.map_err(broken)?;
         let staging_target_path = match stages {
@@ -326,26 +386,40 @@ impl Mount<'_> {
             volume_id: wanted.handle.clone(),
             publish_context,
             staging_target_path,
-            target_path: text(&record.target()),
+            target_path: text(&target),
             volume_capability: capability,
             readonly: wanted.read_only,
             secrets: self.secrets("nodePublishSecretRef", setup).await?,
-            volume_context: wanted.context(self.pod),
+            volume_context: wanted.context(&setup.pod),
         };
-        let target = record.target();
         if let Err(status) = driver.call("NodePublishVolume", request.encode()).await {
             if !again {
                 self.undo(&status, record, false).await;
             }
             return Err(wanted.failed("SetUp", &said(&status)));
         }
-        let place = target.clone();
-        let there = rt::unblock(move || is_mounted(&place).map(|is| is || is_plain(&place)));
+        let (place, block) = (target.clone(), wanted.block);
+        let there = rt::unblock(move || match block {
+            true => Ok(is_block_device(&place)),
+            false => is_mounted(&place).map(|is| is || is_plain(&place)),
+        });
         if !there.await.map_err(broken)? {
-            let what = format!("the driver mounted nothing at {}", target.display());
+            let what = if block { "made no device" } else { "mounted nothing" };
+            let what = format!("the driver {what} at {}", target.display());
             return Err(wanted.failed("SetUp", &what));
         }
-        let mounted = Mounted { path: target, read_only: wanted.read_only };
+        if !again {
+            let grown = self.grow(setup, driver, held, &target, false).await;
+            grown.map_err(|why| {
+                let act = match block {
+                    true => "MapVolume.MarkVolumeAsMounted",
+                    false => "MountVolume.Setup",
+                };
+                let spec = &wanted.spec;
+                format!("{act} failed while expanding volume for volume \"{spec}\" : {why}")
+            })?;
+        }
+        let mounted = Mounted { path: target, read_only: wanted.read_only, block };
         Ok(Made { mounted, takes_group: wanted.takes_group(driver), fresh })
     }
 
@@ -356,7 +430,7 @@ impl Mount<'_> {
         }
         let csi = Arc::clone(&self.shared.csi);
         let undone = rt::unblock(move || {
-            if !is_mounted(&record.target())? {
+            if !is_mounted(&record.target)? {
                 record.remove()?;
             }
             let place = csi.staging_place(&record.driver, &record.handle);
@@ -414,7 +488,11 @@ impl Mount<'_> {
     }
 
     /// What a reference of the volume to a Secret leads to; nothing where it has none.
-    async fn secrets(&self, reference: &str, setup: &Setup) -> Result<Vec<Secret>, String> {
+    pub(super) async fn secrets(
+        &self,
+        reference: &str,
+        setup: &Setup,
+    ) -> Result<Vec<Secret>, String> {
         let reference = self.wanted.source.at(reference);
         let name = reference.str("name");
         if name.is_empty() {
@@ -423,7 +501,7 @@ impl Mount<'_> {
         let (namespace, found) = match self.wanted.ephemeral {
             true => {
                 let found = setup.sources.secret(name).cloned();
-                (self.pod.str("metadata.namespace"), Ok(found))
+                (self.pod.namespace(), Ok(found))
             }
             false => {
                 let namespace = reference.str("namespace");

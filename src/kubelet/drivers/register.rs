@@ -56,7 +56,23 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         Ok(watch) => watch,
         Err(error) => return log::warn!("there will be no storage drivers: {error}"),
     };
-    rt::future::or(follow(&shared, watch, directory), keep_sweeping(&shared)).await;
+    let node = async {
+        begin_csi_node(&shared).await;
+        rt::future::pending().await
+    };
+    let plugins = rt::future::or(follow(&shared, watch, directory), keep_sweeping(&shared));
+    rt::future::or(plugins, node).await;
+}
+
+/// A node has its CSINode before it has a driver: whoever places volumes sees that it has none.
+async fn begin_csi_node(shared: &Shared) {
+    let mut failures = 0;
+    // The Node, whose it is, may not be registered yet.
+    while let Err(error) = write_csi_node(shared, "", None).await {
+        failures += 1;
+        log::debug!("the node's CSINode: {error}");
+        rt::sleep(RETRY.delay(failures)).await;
+    }
 }
 
 async fn follow(shared: &Arc<Shared>, watch: rt::FileWatch, directory: PathBuf) {
@@ -168,7 +184,10 @@ async fn take_in(shared: &Shared, socket: &Path, info: &PluginInfo) -> Result<()
     drop(drivers);
     // Pods may wait for it, and what an earlier one left.
     for slot in shared.slots.all() {
-        slot.post(|inbox| inbox.poke = true);
+        slot.post(|inbox| {
+            inbox.poke = true;
+            inbox.driver_came = true;
+        });
     }
     shared.csi.want_sweep(false);
     Ok(())
@@ -270,12 +289,11 @@ async fn write_csi_node_once(
 ) -> Result<bool, api::Status> {
     let (client, node) = (&shared.client, &shared.config.node_name);
     let Some(found) = client.get_optional(&kinds::CSI_NODE, "", node).await? else {
-        let Some(wanted) = wanted else { return Ok(true) };
         let owner = client.get(&kinds::NODE, "", node).await?;
         let tree = json!({
             "metadata": {"name": node, "ownerReferences": [
                 {"apiVersion": "v1", "kind": "Node", "name": node, "uid": owner.uid()}]},
-            "spec": {"drivers": [wanted]},
+            "spec": {"drivers": Value::from_iter(wanted.cloned())},
         });
         client.create(&kinds::CSI_NODE, tree).await?;
         return Ok(true);

@@ -90,7 +90,7 @@ async fn locked(csi: &Arc<Csi>, driver: &str, handle: &str, record: Option<Recor
 
 async fn unpublish(csi: &Csi, record: &Record) -> Result<()> {
     let driver = csi.driver(&record.driver).map_err(Error::new)?;
-    let target = record.target();
+    let target = record.target.clone();
     let request =
         NodeUnpublishVolumeRequest { volume_id: record.handle.clone(), target_path: text(&target) };
     let done = driver.call("NodeUnpublishVolume", request.encode()).await;
@@ -137,7 +137,7 @@ async fn sweep(shared: &Shared) -> bool {
         let pods = rt::fs::list_dir(of_all.pods()).unwrap_or_default();
         let uids = pods.iter().filter_map(|pod| Some(pod.file_name()?.to_str()?.to_owned()));
         // Whatever has no record is not ours.
-        uids.filter(|uid| of_all.place(uid, "").is_dir()).collect::<Vec<String>>()
+        uids.filter(|uid| of_all.has_records(uid)).collect::<Vec<String>>()
     });
     let mut left = false;
     for uid in uids.await {

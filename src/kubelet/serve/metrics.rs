@@ -93,7 +93,7 @@ async fn measure_claims(shared: &Shared) -> String {
         let snapshot = slot.snapshot();
         let (Some(pod), Some(mounted)) = (&snapshot.pod, &snapshot.mounted) else { continue };
         for (volume, claim) in claims_of(&pod.object.tree(), &pod.name) {
-            if let Some(mounted) = mounted.get(&volume) {
+            if let Some(mounted) = mounted.get(&volume).filter(|mounted| !mounted.block) {
                 found.push((pod.namespace.clone(), claim, mounted.path.clone()));
             }
         }

@@ -125,7 +125,7 @@ async fn volumes(shared: &Shared, snapshot: &Snapshot, time: &str) -> Vec<Value>
     let claims = pod.map_or(Vec::new(), |pod| claims_of(&pod.object.tree(), &pod.name));
     let namespace = pod.map_or(String::new(), |pod| pod.namespace.clone());
     let mut told = Vec::new();
-    for (name, mounted) in mounted.iter() {
+    for (name, mounted) in mounted.iter().filter(|(_, mounted)| !mounted.block) {
         let measured = drivers::measure(shared, mounted.path.clone()).await;
         let Some((space, (used, inodes))) = measured else { continue };
         let mut tree = json!({

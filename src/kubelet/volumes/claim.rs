@@ -27,6 +27,8 @@ pub(crate) struct Place {
     /// An fsGroup changes its owners and modes. Never so for hostPath, as upstream: what is the host's
     /// keeps the modes that somebody gave it.
     pub takes_group: bool,
+    /// The path is a device, without a file system.
+    pub block: bool,
 }
 
 /// Upstream's annotation for the node that a local-path volume was made on.
@@ -56,13 +58,11 @@ impl Claims {
                 "error processing PVC {namespace}/{name}: PVC is not bound"
             )));
         }
-        if claim.str("spec.volumeMode") == "Block" {
-            return Err(Error::new(format!(
-                "error processing PVC {namespace}/{name}: block volumes are not supported on this node"
-            )));
-        }
         match bound {
-            Some(bound) => Ok((claim, bound)),
+            Some(bound) => {
+                check_use(pod, volume.str("name"), bound.str("spec.volumeMode") == "Block")?;
+                Ok((claim, bound))
+            }
             None => Err(Error::new(format!(
                 "error processing PVC {namespace}/{name}: failed to fetch PV {} from API server: persistentvolumes \"{0}\" not found",
                 claim.str("spec.volumeName")
@@ -77,6 +77,23 @@ impl Claims {
     }
 }
 
+/// Whether containers have a volume as what it is, a file system or a device.
+fn check_use(pod: &Value, name: &str, block: bool) -> Result<()> {
+    let (wrong, mode) = match block {
+        true => ("volumeMounts", "Block"),
+        false => ("volumeDevices", "Filesystem"),
+    };
+    let lists = ["spec.containers", "spec.initContainers"].into_iter();
+    let containers = lists.flat_map(|list| pod.list(list));
+    let mut uses = containers.flat_map(|container| container.list(wrong));
+    match uses.any(|entry| entry.str("name") == name) {
+        true => Err(Error::new(format!(
+            "volume {name} has volumeMode {mode}, but is specified in {wrong}"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// The claim that a volume is about.
 fn claim_name(pod: &Value, volume: &Value) -> Option<String> {
     references::claim_of(pod.str("metadata.name"), volume).map(Cow::into_owned)
@@ -85,10 +102,14 @@ fn claim_name(pod: &Value, volume: &Value) -> Option<String> {
 fn place_of(volume: &Value, read_only: bool) -> Result<Place> {
     let name = volume.str("metadata.name");
     let provisioned = volume.entry("metadata.annotations", SELECTED_NODE).is_some();
+    let block = volume.str("spec.volumeMode") == "Block";
+    if block && !volume.has("spec.local") {
+        return Err(Error::new("no block volume plugin matched"));
+    }
     let (path, make) = if volume.has("spec.hostPath") {
         (volume.str("spec.hostPath.path"), provisioned)
     } else if volume.has("spec.local") {
-        (volume.str("spec.local.path"), provisioned)
+        (volume.str("spec.local.path"), provisioned && !block)
     } else {
         let plugin = volume
             .at("spec")
@@ -114,8 +135,8 @@ fn place_of(volume: &Value, read_only: bool) -> Result<Place> {
     }
     let host_type = (!provisioned && volume.has("spec.hostPath"))
         .then(|| volume.str("spec.hostPath.type").to_owned());
-    let takes_group = !volume.has("spec.hostPath");
-    Ok(Place { path: PathBuf::from(path), make, host_type, read_only, takes_group })
+    let takes_group = !volume.has("spec.hostPath") && !block;
+    Ok(Place { path: PathBuf::from(path), make, host_type, read_only, takes_group, block })
 }
 
 /// Mount options of a local volume that are carried out, or that promise nothing but speed.
@@ -220,10 +241,31 @@ mod tests {
             check(bound.clone(), with("local", json!(["ro", "noexec"]))),
             "persistent volume pv: mount option \"noexec\" is not supported on this node"
         );
+        let device = |source: &str| {
+            json!({"metadata": {"name": "pv"},
+            "spec": {source: {"path": "/dev/d"}, "volumeMode": "Block"}})
+        };
+        assert_eq!(check(bound.clone(), device("local")), "/dev/d false");
+        assert_eq!(check(bound.clone(), device("hostPath")), "no block volume plugin matched");
         assert_eq!(
             check(bound, json!({"metadata": {"name": "pv"}, "spec": {"nfs": {}, "capacity": {}}})),
             "persistent volume pv is of type nfs, which this node cannot mount"
         );
+    }
+
+    #[test]
+    fn a_volume_is_used_as_what_it_is() {
+        let pod = |list: &str| json!({"spec": {"containers": [{}], "initContainers": [{list: [{"name": "a"}]}]}});
+        let check = |list: &str, block| {
+            check_use(&pod(list), "a", block).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("volumeMounts", false), Ok(()));
+        assert_eq!(check("volumeDevices", true), Ok(()));
+        let wrong = |mode: &str, list: &str| {
+            Err(format!("volume a has volumeMode {mode}, but is specified in {list}"))
+        };
+        assert_eq!(check("volumeMounts", true), wrong("Block", "volumeMounts"));
+        assert_eq!(check("volumeDevices", false), wrong("Filesystem", "volumeDevices"));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(crate) struct Setup {
 pub(crate) struct Mounted {
     pub path: PathBuf,
     pub read_only: bool,
+    /// It is a device, without a file system.
+    pub block: bool,
 }
 
 /// A volume of a driver as containers may mount it.
@@ -126,7 +128,7 @@ fn make(setup: &Setup, volume: &Value) -> Result<Mounted> {
     let fs_group = fs_group(&setup.pod);
     if is_dynamic(volume) {
         return write_payload(setup, volume)
-            .map(|(path, _)| Mounted { path, read_only: true })
+            .map(|(path, _)| Mounted { path, read_only: true, block: false })
             .map_err(Error::new);
     }
     if let Some(made) = setup.drivers.get(volume.str("name")) {
@@ -140,12 +142,12 @@ fn make(setup: &Setup, volume: &Value) -> Result<Mounted> {
     }
     if volume.has("emptyDir") {
         let path = empty_dir(setup, volume)?;
-        return Ok(Mounted { path, read_only: false });
+        return Ok(Mounted { path, read_only: false, block: false });
     }
     if volume.has("hostPath") {
         let path = PathBuf::from(volume.str("hostPath.path"));
         check_host_path(&path, volume.str("hostPath.type"))?;
-        return Ok(Mounted { path, read_only: false });
+        return Ok(Mounted { path, read_only: false, block: false });
     }
     if volume.has("persistentVolumeClaim") || volume.has("ephemeral") {
         let place = setup.claims.place(&setup.pod, volume)?;
@@ -162,10 +164,17 @@ fn make(setup: &Setup, volume: &Value) -> Result<Mounted> {
                 place.path.display().to_string()
             )));
         }
+        if place.block && !is_block_device(&place.path) {
+            return Err(Error::new(format!(
+                "path {:?} is not a block device",
+                place.path.display().to_string()
+            )));
+        }
         if let Some(gid) = fs_group.filter(|_| place.takes_group && !place.read_only) {
             give_once(setup, volume, &place.path, gid)?;
         }
-        return Ok(Mounted { path: place.path, read_only: place.read_only });
+        let (read_only, block) = (place.read_only, place.block);
+        return Ok(Mounted { path: place.path, read_only, block });
     }
     let kind = volume
         .as_object()
@@ -228,6 +237,11 @@ fn empty_dir(setup: &Setup, volume: &Value) -> Result<PathBuf> {
         }
     }
     Ok(path)
+}
+
+/// Whether a path leads to one. Blocking.
+pub(crate) fn is_block_device(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device())
 }
 
 /// Upstream's checks and messages for `hostPath.type`.

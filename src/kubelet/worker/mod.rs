@@ -199,6 +199,10 @@ impl Worker {
     async fn take_inbox(&mut self) {
         let (object, done, runtime_changed, sources_changed, poke, lost, evict, ended, gone) = {
             let mut inbox = self.slot.lock();
+            if std::mem::take(&mut inbox.driver_came) {
+                // It may want to hear of its volumes, or can do what they wait for.
+                self.refresh_at.get_or_insert(rt::now().mono);
+            }
             (
                 inbox.object.take(),
                 std::mem::take(&mut inbox.done),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::pod::references::{self, Place};
 use api::{Lens, Value, kinds};
-use runtime::{ContainerState, Mount};
+use runtime::{ContainerState, Mount, MountSource, Propagation};
 use stdx::{Context, Error, OrdSet, Sensitive};
 
 use super::Worker;
@@ -20,7 +20,7 @@ use crate::make::fields::FieldContext;
 use crate::make::security::{self, ImageUser};
 use crate::make::{Sources, dns, env};
 use crate::shared::{Shared, Slot, Snapshot};
-use crate::volumes;
+use crate::{sharing, volumes};
 use podplan::{Container, Done, Handler, Pod, Record, Role, Told, counts};
 
 /// How long the end of a container that could not be started is waited for.
@@ -271,6 +271,12 @@ impl Start {
         let of_devices = added.environment.into_iter().map(|(name, it)| (name, it.into()));
         let own = env::environment(tree, spec, &sources, &services, &context)?;
         let environment: Vec<(String, Sensitive)> = of_devices.chain(own).collect();
+        let mut devices = added.devices;
+        devices.extend(volumes::block_devices(
+            spec,
+            snapshot.mounted.as_deref(),
+            &self.container.name,
+        )?);
         let directory = self.shared.config.pod_directory(&self.slot.uid);
         let message_file = directory
             .join("containers")
@@ -283,7 +289,7 @@ impl Start {
             added.mounts.iter().map(|(from, to, read_only)| bind(from.as_ref(), to, *read_only)),
         );
         Ok(Prepared {
-            devices: added.devices,
+            devices,
             annotations: added.annotations,
             attempt: self.attempt,
             image_id,
@@ -329,8 +335,8 @@ impl Start {
         let mut mounts = Vec::new();
         for (idx, entry) in spec.list("volumeMounts").iter().enumerate() {
             let name = entry.str("name");
-            let mounted = snapshot.mounted.as_ref().and_then(|mounted| mounted.get(name)).cloned();
-            let Some(mounted) = mounted else {
+            let mounted = snapshot.mounted.as_ref().and_then(|mounted| mounted.get(name));
+            let Some(mounted) = mounted.filter(|mounted| !mounted.block).cloned() else {
                 return Err(format!(
                     "cannot find volume \"{name}\" to mount into container \"{}\"",
                     self.container.name
@@ -381,6 +387,7 @@ impl Start {
             };
             mounts.push(volume_mount(entry, source, mounted.read_only, privileged)?);
         }
+        self.share(&mounts).await?;
         let taken: Vec<String> = mounts.iter().map(|mount| mount.target.clone()).collect();
         let files = self.etc_files(tree, snapshot);
         let (message_file, etc) = (message_file.to_owned(), directory.join("etc"));
@@ -392,6 +399,22 @@ impl Start {
         .await;
         mounts.extend(made.map_err(|error| error.to_string())?);
         Ok(mounts)
+    }
+
+    /// What a driver mounts for the node has to get there.
+    async fn share(&self, mounts: &[Mount]) -> Result<(), String> {
+        let root = self.shared.config.root_directory.clone();
+        let mut both =
+            mounts.iter().filter(|mount| mount.propagation == Propagation::Bidirectional);
+        let is_ours = |mount: &Mount| match &mount.source {
+            MountSource::Bind(source) => source.starts_with(&root),
+            _ => false,
+        };
+        match both.any(is_ours) {
+            true => rt::unblock(move || sharing::share(&root)).await,
+            false => Ok(()),
+        }
+        .map_err(|error| error.to_string())
     }
 
     /// Name and content of the files in `/etc` that pods get.

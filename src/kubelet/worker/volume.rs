@@ -18,8 +18,9 @@ use podplan::{Done, Pod};
 
 /// A refresh that failed is tried again after this long.
 const REFRESH_RETRY: Duration = Duration::from_secs(30);
-/// How often drivers that want it hear of their volumes again, as upstream's pods are looked at.
-const REPUBLISH_EVERY: Duration = Duration::from_secs(60);
+/// How often drivers that want it hear of their volumes again, and claims are looked at that may have to grow, as upstream's
+/// pods are looked at.
+const FOLLOW_EVERY: Duration = Duration::from_secs(60);
 
 impl Worker {
     pub(super) fn mount_volumes(&mut self) {
@@ -29,9 +30,9 @@ impl Worker {
             let shared = Arc::clone(&limb.shared);
             let (pod, slot) = (Arc::clone(&limb.pod), Arc::clone(&limb.slot));
             let mounted = match limb.setup(false).await {
-                Ok((setup, republishes)) => {
-                    if republishes {
-                        slot.post(|inbox| inbox.refreshed = Some(Some(REPUBLISH_EVERY)));
+                Ok((setup, follows)) => {
+                    if follows {
+                        slot.post(|inbox| inbox.refreshed = Some(Some(FOLLOW_EVERY)));
                     }
                     let ending = || Err("the pod is ending".to_owned());
                     let work = move || gate.enter(|| volumes::set_up(&setup));
@@ -46,7 +47,11 @@ impl Worker {
                     Done::VolumesReady
                 }
                 Err(message) => {
-                    shared.recorder.warning(&pod.object, "FailedMount", message);
+                    let reason = match message.starts_with("MapVolume.") {
+                        true => "FailedMapVolume",
+                        false => "FailedMount",
+                    };
+                    shared.recorder.warning(&pod.object, reason, message);
                     Done::VolumesFailed
                 }
             }
@@ -147,10 +152,10 @@ impl Limb {
     async fn refresh(self) -> Option<Duration> {
         let (shared, pod) = (Arc::clone(&self.shared), Arc::clone(&self.pod));
         let (tokens, gate) = (Arc::clone(&self.tokens), self.gate.clone());
-        let mut republish = None;
+        let mut follow = None;
         let done = match self.setup(true).await {
-            Ok((setup, republishes)) => {
-                republish = republishes.then_some(REPUBLISH_EVERY);
+            Ok((setup, follows)) => {
+                follow = follows.then_some(FOLLOW_EVERY);
                 let work = move || gate.enter(|| volumes::refresh(&setup));
                 rt::unblock(work).await.unwrap_or(Ok(false))
             }
@@ -162,11 +167,11 @@ impl Limb {
         }
         let renew_at = tokens.lock().await.renew_at();
         let renew = renew_at.map(|at| at.since(rt::now().mono).max(Duration::from_secs(1)));
-        [renew, republish].into_iter().flatten().min()
+        [renew, follow].into_iter().flatten().min()
     }
 
     /// Looks up everything that the volumes are made from, and has storage drivers mount theirs, or `again` those
-    /// that want it again and again. True if there are such.
+    /// that want it again and again, and grow what waits for it. True if there are volumes to look at again.
     async fn setup(self, again: bool) -> Result<(Setup, bool), String> {
         let tree = self.pod.object.tree();
         let mut tokens = OrdMap::new();
@@ -210,9 +215,10 @@ impl Limb {
                 volume.tokens.insert(token.audience, given);
             }
         }
-        setup.drivers = drivers::set_up(&self.shared, &setup, &wanted, again).await?;
-        let republishes = wanted.iter().any(drivers::Wanted::republishes);
-        Ok((setup, republishes))
+        let pod = &self.pod.object;
+        setup.drivers = drivers::set_up(&self.shared, pod, &setup, &wanted, again).await?;
+        let follows = wanted.iter().any(|volume| volume.is_followed(&self.shared.csi));
+        Ok((setup, follows))
     }
 
     async fn claims(&self, tree: &Value) -> Result<Claims, String> {
@@ -276,7 +282,9 @@ impl Limb {
 async fn remember(shared: &Shared, uid: &str, mounted: &OrdMap<String, Mounted>) {
     let tree: Vec<Value> = mounted
         .iter()
-        .map(|(name, m)| json!({"name": name, "path": m.path, "readOnly": m.read_only}))
+        .map(|(name, m)| {
+            json!({"name": name, "path": m.path, "readOnly": m.read_only, "block": m.block})
+        })
         .collect();
     let path = shared.config.pod_directory(uid);
     let written = rt::unblock(move || {
@@ -296,8 +304,11 @@ pub(crate) fn remembered(directory: &std::path::Path) -> Option<OrdMap<String, M
         tree.list("")
             .iter()
             .map(|entry| {
-                let mounted =
-                    Mounted { path: entry.str("path").into(), read_only: entry.flag("readOnly") };
+                let mounted = Mounted {
+                    path: entry.str("path").into(),
+                    read_only: entry.flag("readOnly"),
+                    block: entry.flag("block"),
+                };
                 (entry.str("name").to_owned(), mounted)
             })
             .collect(),
