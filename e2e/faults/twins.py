@@ -83,6 +83,19 @@ def test_one_run_directory_is_one_servers(cluster):
         other.close()
 
 
+def test_one_kubelet_directory_is_one_servers(cluster):
+    other = Cluster(cluster.binary)
+    own = other.env["K3RS_KUBELET_DIR"]
+    try:
+        other.env["K3RS_KUBELET_DIR"] = cluster.env["K3RS_KUBELET_DIR"]
+        done = subprocess.run(other.inside([other.binary, "server", *other.server_args()]), env=other.env, capture_output=True, text=True, timeout=60)
+        said = done.stderr + done.stdout
+        assert done.returncode and "another k3rs runs with the kubelet's directory" in said and "K3RS_KUBELET_DIR" in said, done
+    finally:
+        other.env["K3RS_KUBELET_DIR"] = own
+        other.close()
+
+
 def test_data_directory_behind_a_link(cluster):
     """Volumes' mounts end with their pod, and are made once, whatever way leads to the data directory."""
     linked = Cluster(cluster.binary)

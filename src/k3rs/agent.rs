@@ -95,6 +95,7 @@ async fn run(mut config: Config, url: Url, token: Option<Token>) -> Result<()> {
     http::tls::not_earlier_than(clock::built());
     let paths = Paths::new(&config.data_dir);
     let _locks = (prepare::lock(&paths)?, prepare::lock_run_directory(&config)?);
+    let _kubelet_lock = prepare::lock_kubelet_directory(&config)?;
     upgrade::begin(&paths)?;
     let etc = EtcDir::choose(&config)?;
     rt::fs::create_dir_all(paths.agent().join("etc"), 0o700)?;

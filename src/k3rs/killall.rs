@@ -63,6 +63,7 @@ async fn run(config: Config) -> Result<String> {
         errors.extend(unmount_below(&config.kubelet_dir.join("pods").join(uid.0)).err());
         errors.extend(staged.iter().filter_map(|directory| unmount_below(directory).err()));
     }
+    errors.extend(kubelet::end_sharing(&config.kubelet_dir).err());
     errors.extend(remove_directory(&config.run_dir).err());
     if errors.is_empty() {
         said += "ended all pods; removed their mounts, cgroups and interfaces, the nft table inet k3rs and ";

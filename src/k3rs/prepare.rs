@@ -163,6 +163,27 @@ pub(crate) fn lock_run_directory(config: &Config) -> Result<rt::fs::Lock> {
     Ok(lock)
 }
 
+/// Locks the kubelet's directory, where a node runs: two would give each other's volumes up as nobody's.
+///
+/// # Errors
+/// If another k3rs has it, by name.
+pub(crate) fn lock_kubelet_directory(config: &Config) -> Result<rt::fs::Lock> {
+    let directory = &config.kubelet_dir;
+    rt::fs::create_dir_all(directory, 0o755)?;
+    let path = directory.join(KUBELET_LOCK);
+    rt::fs::lock(&path).map_err(|error| match error.io_kind() {
+        Some(std::io::ErrorKind::WouldBlock) => Error::new(format!(
+            "another k3rs runs with the kubelet's directory {} (it holds {}): set K3RS_KUBELET_DIR to another one",
+            directory.display(),
+            path.display()
+        )),
+        _ => error,
+    })
+}
+
+/// In the kubelet's directory, which other kubelets have as well.
+pub(crate) const KUBELET_LOCK: &str = ".k3rs.lock";
+
 /// Whether shims have left, or still have, their state there.
 fn has_pods(run: &std::path::Path) -> bool {
     let entries = rt::fs::list_dir(run.join(STATE)).unwrap_or_default();

@@ -77,6 +77,8 @@ async fn run(mut config: Config, started: Mono) -> Result<()> {
     let _followed = parts::follow_files(&plugs);
     let paths = Paths::new(&config.data_dir);
     let _locks = (prepare::lock(&paths)?, prepare::lock_run_directory(&config)?);
+    let of_node = (!config.disable_agent).then(|| prepare::lock_kubelet_directory(&config));
+    let _kubelet_lock = of_node.transpose()?;
     clock::resume_clock(&paths);
     let before = upgrade::begin(&paths)?;
     bootstrap::promote(&paths).context(|| "put the new authorities in their places")?;

@@ -90,6 +90,8 @@ impl Found {
         let of_drivers = [
             "pods",
             "plugins_registry",
+            "plugins/kubernetes.io/csi/volumeDevices/publish",
+            "plugins/kubernetes.io/csi/volumeDevices",
             "plugins/kubernetes.io/csi",
             "plugins/kubernetes.io",
             "plugins",
@@ -158,6 +160,8 @@ async fn run(config: Config, dry: bool) -> Result<()> {
     for path in &found.directories {
         note(remove_directory(path));
     }
+    note(kubelet::end_sharing(&config.kubelet_dir));
+    note(remove(&config.kubelet_dir.join(prepare::KUBELET_LOCK)));
     for path in found.logs.iter().chain(&found.kubeconfigs) {
         note(remove(path));
     }
