@@ -7,9 +7,9 @@ QUICK := target/$(HOST)/quick/k3rs
 # One static file, also on the host: it must run in an empty root file system.
 # Functions that came out the same are kept once: a twentieth of the file (cross/ does so, too).
 # With a frame pointer, unwind tables need not follow each push: a third of them goes, and profilers can walk the stack.
-# Sequences of instructions that came out the same in many functions become functions: a seventieth of the file.
+# Sequences of instructions that came out the same in many functions become functions, if that saves more than the unwind table of one takes.
 # A static program of glibc's registers its unwind tables when it starts, and never looks at their index.
-STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static -C force-frame-pointers=yes -C link-arg=-Wl,--icf=all -C link-arg=-Wl,--no-eh-frame-hdr -C llvm-args=-enable-machine-outliner=always"
+STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static -C force-frame-pointers=yes -C link-arg=-Wl,--icf=all -C link-arg=-Wl,--no-eh-frame-hdr -C llvm-args=-enable-machine-outliner=always -C llvm-args=-outliner-benefit-threshold=20"
 
 .PHONY: run test lint sim fuzz bench nodes-bench etcd-bench size e2e hostile hostile-images churn conformance apidiff interop setup cluster-test release clean cross cross-test cross-repro cross-etcd packages qemu-test qemu-test-full qemu-floor qemu-hostile
 

@@ -37,9 +37,11 @@ use_tools() {
   local rust="--cfg=library_time_corrected -Clinker=zig-fold-cc -Clink-self-contained=no -Crelocation-model=static -Clink-arg=-Wl,-z,stack-size=1048576" c=""
   # Thumb-2 is what Debian's armhf is built as too: a quarter smaller than ARM instructions.
   if [ "$1" = armv7 ]; then rust+=" -Ctarget-feature=+thumb-mode" c=" -mthumb"; fi
-  # What came out the same in many functions becomes a function. On 64-bit ARM that is the compiler's own choice for size; on 32 bits
-  # no panic gets through such a function.
-  if [ "$1" = amd64 ]; then rust+=" -Cllvm-args=-enable-machine-outliner=always"; fi
+  # What came out the same in many functions becomes a function, if that saves more than its unwind table takes. On 64-bit ARM
+  # outlining is the compiler's own choice for size; on 32 bits no panic gets through such a function.
+  if [ "$1" != armv7 ]; then rust+=" -Cllvm-args=-outliner-benefit-threshold=24"; fi
+  # With a frame pointer, which 64-bit ARM has anyway, unwind tables need not follow each push.
+  if [ "$1" = amd64 ]; then rust+=" -Cllvm-args=-enable-machine-outliner=always -Cforce-frame-pointers=yes"; fi
   export RUSTFLAGS="$rust --remap-path-prefix=$registry/= --remap-path-prefix=$root/= --remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust/=/rust/"
   # C (SQLite, ring) never unwinds.
   export CFLAGS="$c -fno-unwind-tables -fno-asynchronous-unwind-tables -ffile-prefix-map=$registry/= -ffile-prefix-map=$root/="
