@@ -184,6 +184,10 @@ impl<'a> Exchange<'a> {
                     return Poll::Ready(Ok(next));
                 }
             };
+            // Not before it waits: an answer that is there at once costs no look at the socket.
+            if self.decoder.is_done() {
+                self.watch_client(cx)?;
+            }
             ready!(self.stall.poll(waits_for_peer, cx));
             return Poll::Ready(Err(Error::new("the client is too slow")));
         }
@@ -195,7 +199,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Passes request bytes on to the service. Pending: waits for the peer or for the service to
-    /// read; ready: the body is complete. Fails when the client is gone.
+    /// read; ready: the body is complete. Fails when the client is gone amid it.
     fn poll_request(&mut self, cx: &mut Task<'_>) -> Result<Poll<()>> {
         while !self.decoder.is_done() {
             if self.discarded_bytes > DISCARDED_MAX_BYTES {
@@ -238,7 +242,6 @@ impl<'a> Exchange<'a> {
         if let Some(sender) = self.sender.take() {
             sender.finish(self.decoder.trailers().unwrap_or_default());
         }
-        self.watch_client(cx)?;
         Ok(Poll::Ready(()))
     }
 
