@@ -180,12 +180,12 @@ fn apply_once(request: Request<'_>, force: bool) -> Result<Value, Failure> {
 
     // As upstream, before anything is read: who writes the same value in another form (`cpu: 1` for `"1"`) changes it.
     let is_own = |other: &Manager| other.is(manager, true, &api_version, subresource);
+    let (said, unsaid) = changes(node, live, &after, &managers, is_own);
     if !force {
-        let taken = changes(node, live, &after, &managers, is_own).0;
         let conflicts: Vec<(String, Fields)> = managers
             .iter()
             .filter(|other| !is_own(other))
-            .map(|other| (other.shown(), other.fields.intersection(&taken)))
+            .map(|other| (other.shown(), other.fields.intersection(&said)))
             .filter(|(_, fields)| !fields.is_empty())
             .collect();
         if !conflicts.is_empty() {
@@ -195,8 +195,9 @@ fn apply_once(request: Request<'_>, force: bool) -> Result<Value, Failure> {
     read::convert(form, &mut after, applied).map_err(Failure::Other)?;
     let (taken, removed) = changes(node, live, &after, &managers, is_own);
     for other in managers.iter_mut().filter(|other| !is_own(other)) {
-        other.fields.subtract(&removed);
-        other.fields.subtract(&taken);
+        for fields in [&removed, &taken, &said] {
+            other.fields.subtract(fields);
+        }
     }
     let is_same = || {
         let old_managers = managers::read(live).unwrap_or_default();
@@ -205,8 +206,11 @@ fn apply_once(request: Request<'_>, force: bool) -> Result<Value, Failure> {
     if request.live.is_some() && is_same() {
         return Ok(live.clone());
     }
-    managers::entry(&mut managers, manager, true, &api_version, subresource).time =
-        managers::stamp(now);
+    // Who only comes to manage what is there already gets no time, as upstream, or keeps its own.
+    if request.live.is_none() || !(said.is_empty() && unsaid.is_empty()) {
+        managers::entry(&mut managers, manager, true, &api_version, subresource).time =
+            managers::stamp(now);
+    }
     managers::write(&mut after, managers);
     Ok(after)
 }

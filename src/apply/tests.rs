@@ -1,7 +1,7 @@
 //! Stories of several managers and one object.
 
 use api::kinds::{
-    CLUSTER_ROLE_BINDING, CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, RESOURCE_QUOTA,
+    CLUSTER_ROLE_BINDING, CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, POD, RESOURCE_QUOTA,
     VALIDATING_ADMISSION_POLICY_BINDING,
 };
 use serde_json::{Value, json};
@@ -83,6 +83,9 @@ fn applying_owns_conflicts_and_gives_up() {
     assert_eq!(world.live, before);
     // Saying the same as another shares; saying otherwise conflicts.
     assert_eq!(world.apply("b", false, config_map(json!({"x": "1"}))), "ok");
+    // Nothing but who manages it changed, so there is no time when it did; such managers come first.
+    let first = world.at("metadata.managedFields.0");
+    assert_eq!((first.str("manager"), first.has("time")), ("b", false));
     assert_eq!(
         world.apply("b", false, config_map(json!({"x": "9"}))),
         "Apply failed with 1 conflict: conflict with \"a\" using v1: .data.x"
@@ -97,6 +100,21 @@ fn applying_owns_conflicts_and_gives_up() {
     // What is no longer applied goes, if nobody else manages it.
     assert_eq!(world.apply("a", false, config_map(json!({"z": "3"}))), "ok");
     assert_eq!(world.at("data"), json!({"x": "9", "z": "3"}));
+}
+
+/// A list that is one value is another when it lacks what is always written in it, also where it is the same once it is read.
+#[test]
+fn what_is_applied_in_another_form_is_taken_over() {
+    let mut world = World::new(&POD);
+    let item =
+        json!({"path": "a", "resourceFieldRef": {"containerName": "c", "resource": "limits.cpu"}});
+    let volume = json!({"name": "v", "downwardAPI": {"items": [item]}});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"volumes": [volume]}});
+    world.update("edit", |tree| *tree = pod.clone());
+    assert!(world.fields("edit", "Update").to_string().contains("f:items"));
+    assert_eq!(world.apply("a", true, pod), "ok");
+    assert!(!world.fields("edit", "Update").to_string().contains("f:items"));
+    assert!(world.fields("a", "Apply").to_string().contains("f:items"));
 }
 
 #[test]
