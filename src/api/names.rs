@@ -55,6 +55,12 @@ pub fn path_segment(value: &str) -> Result<(), String> {
     }
 }
 
+/// Why upstream's own clients, which admission looks things up with, do not even ask for an object of this name.
+pub fn unaskable(name: &str) -> Option<String> {
+    let why = path_segment(name).err()?;
+    Some(format!("invalid resource name {name:?}: [{}]", why.replace('\n', " ")))
+}
+
 /// What starts such a name.
 ///
 /// # Errors

@@ -174,6 +174,11 @@ impl Field {
         self.flags & MERGE != 0
     }
 
+    /// Strategic patches bring it whole.
+    pub fn replaces(&self) -> bool {
+        self.flags & REPLACE != 0
+    }
+
     pub fn retain_keys(&self) -> bool {
         self.flags & RETAIN != 0
     }

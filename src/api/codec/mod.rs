@@ -178,7 +178,10 @@ pub fn check_converted(
 /// canonical. Metadata is the same of every kind.
 fn normalized(form: Form<'_>, tree: &mut Value, cuts: bool) -> Result<Vec<String>, Status> {
     let mut walk = normalize::Walk { cuts, ..normalize::Walk::default() };
-    walked(&mut walk, form, tree).map_err(|mismatch| unreadable(form, &mismatch.to_string()))?;
+    walked(&mut walk, form, tree).map_err(|mismatch| {
+        let mismatch = if cuts { mismatch } else { mismatch.decoded() };
+        unreadable(form, &mismatch.to_string())
+    })?;
     Ok(unknown_fields(walk))
 }
 
@@ -405,7 +408,7 @@ pub fn decode_meta(kind: &str, bytes: &[u8]) -> Result<Value, Status> {
         return Err(unreadable(&format!("a {sent} is no {kind}")));
     }
     let mut walk = normalize::Walk::default();
-    walk.root(id, &mut tree).map_err(|mismatch| unreadable(&mismatch.to_string()))?;
+    walk.root(id, &mut tree).map_err(|mismatch| unreadable(&mismatch.decoded().to_string()))?;
     Ok(tree)
 }
 

@@ -118,6 +118,22 @@ impl Mismatch {
         self
     }
 
+    /// The struct that embeds the one with the field: Go tells that one.
+    pub(crate) fn embedded_in(mut self, name: &'static str) -> Mismatch {
+        if self.path.len() == 1 {
+            self.holder = name;
+        }
+        self
+    }
+
+    /// As the decoder tells it, not the converter: it lets times and durations read themselves, which ask for a text.
+    pub(crate) fn decoded(mut self) -> Mismatch {
+        if matches!(self.wanted.as_str(), "v1.Time" | "v1.MicroTime" | "v1.Duration") {
+            self.wanted = "string".into();
+        }
+        self
+    }
+
     pub(crate) fn in_struct(mut self, name: &'static str) -> Mismatch {
         if self.holder.is_empty() {
             self.holder = name;
@@ -198,7 +214,10 @@ mod tests {
     #[test]
     fn the_type_of_a_field_is_named_as_go_names_it() {
         use crate::codec::{FieldValidation, decode_json_strict};
-        use crate::kinds::{HORIZONTAL_POD_AUTOSCALER, PERSISTENT_VOLUME_CLAIM, POD};
+        use crate::kinds::{
+            EVENT, HORIZONTAL_POD_AUTOSCALER, PERSISTENT_VOLUME_CLAIM, POD,
+            VALIDATING_ADMISSION_POLICY,
+        };
         for (kind, body, why) in [
             (
                 &POD,
@@ -229,6 +248,21 @@ mod tests {
                 &HORIZONTAL_POD_AUTOSCALER,
                 r#"{"spec": {"metrics": [{"type": 7}]}}"#,
                 "number into Go struct field MetricSpec.spec.metrics.type of type v2.MetricSourceType",
+            ),
+            (
+                &EVENT,
+                r#"{"lastTimestamp": 5}"#,
+                "number into Go struct field Event.lastTimestamp of type string",
+            ),
+            (
+                &VALIDATING_ADMISSION_POLICY,
+                r#"{"spec": {"matchConstraints": {"resourceRules": [{"operations": "x"}]}}}"#,
+                "string into Go struct field NamedRuleWithOperations.spec.matchConstraints.resourceRules.operations of type []v1.OperationType",
+            ),
+            (
+                &VALIDATING_ADMISSION_POLICY,
+                r#"{"spec": {"matchConstraints": {"resourceRules": [{"apiGroups": [7]}]}}}"#,
+                "number into Go struct field NamedRuleWithOperations.spec.matchConstraints.resourceRules.apiGroups of type string",
             ),
             (
                 &HORIZONTAL_POD_AUTOSCALER,

@@ -67,7 +67,8 @@ impl Walk {
     fn known(&mut self, id: TypeId, map: &mut Map<String, Value>) -> Result<(), Mismatch> {
         for field in schema().fields(id) {
             if let (true, Some(inner)) = (field.inline(), field.message()) {
-                self.known(inner, map)?;
+                let walked = self.known(inner, map);
+                walked.map_err(|mismatch| mismatch.embedded_in(schema().of(id).name))?;
                 continue;
             }
             let keep = match map.get_mut(field.name) {

@@ -98,7 +98,10 @@ fn merge_field(
             map.remove(key);
         }
         // What the object lacks, or has of another type, is taken from the patch whole.
-        Value::Object(change) if map.get(key).is_some_and(Value::is_object) => {
+        Value::Object(change)
+            if map.get(key).is_some_and(Value::is_object)
+                && !field.is_some_and(Field::replaces) =>
+        {
             if let Some(Value::Object(target)) = map.get_mut(key) {
                 merge_map(inner, target, change, depth + 1)?;
             }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use stdx::prng::Prng;
 
 use super::*;
-use crate::kinds::{DEPLOYMENT, KINDS, POD};
+use crate::kinds::{DEPLOYMENT, KINDS, POD, POD_DISRUPTION_BUDGET};
 
 #[test]
 fn json_patches() {
@@ -357,6 +357,16 @@ fn copies_count_as_what_they_take_and_moved_items_are_bounded() {
         }
         assert_eq!(json(&mut json!({}), &operations.into()).unwrap_err().code(), 413);
     }
+}
+
+#[test]
+fn some_fields_come_whole() {
+    let mut tree = json!({"spec": {"selector": {"matchLabels": {"a": "b"}}, "minAvailable": 1}});
+    let patch = json!({"spec": {"selector": {"matchLabels": {"c": "d"}}}});
+    strategic(&POD_DISRUPTION_BUDGET, &mut tree, &patch).unwrap();
+    assert_eq!(tree, json!({"spec": {"selector": {"matchLabels": {"c": "d"}}, "minAvailable": 1}}));
+    strategic(&POD_DISRUPTION_BUDGET, &mut tree, &json!({"spec": {"selector": {}}})).unwrap();
+    assert_eq!(tree, json!({"spec": {"selector": {}, "minAvailable": 1}}));
 }
 
 #[test]
