@@ -94,7 +94,8 @@ pub struct Rules {
     /// Rules for what comes through the `status` subresource.
     pub validate_status: fn(new: &Value, causes: &mut Vec<Cause>),
     /// What upstream's strategy checks at an update, in order: `C` the metadata as a new object's, `U` as an
-    /// update's, `S` the rest as a new object's, `V` as an update's. Complaints are told as often as they are made.
+    /// update's, `S` the rest as a new object's, `s` as one's that was so before, `V` as an update's. Complaints are told as
+    /// often as they are made.
     pub on_update: &'static str,
     /// The same where it depends on what is replaced, and for `approval`; `part` is the subresource.
     pub validate_part: fn(part: &str, new: &Value, old: &Value, causes: &mut Vec<Cause>),

@@ -16,7 +16,7 @@ pub(super) static RULES: Rules = Rules {
     validate,
     columns: COLUMNS,
     prepare,
-    on_update: "CSUCV",
+    on_update: "CsUCV",
     ..Rules::BASE
 };
 

@@ -138,6 +138,8 @@ fn steps(
         let metadata_counts = form.kind.stored();
         match (step, old) {
             (b'S', _) => rules(form, new, None, causes),
+            // What it may be because it was so is not asked of it as a new object, either.
+            (b's', _) => rules(form, new, Some(new), causes),
             (b'V', old) => rules(form, new, old, causes),
             _ if !metadata_counts => {}
             // A beginning may be all dots where a name may not.

@@ -507,6 +507,21 @@ fn what_upstream_says_of_whole_values() {
     }
 }
 
+/// A claim whose source had a group may have any, also where an update is looked at as a new object.
+#[test]
+fn claims_keep_what_they_were_let_in_with() {
+    let claim = |group: &str| {
+        let source = json!({"apiGroup": group, "kind": "k", "name": "n"});
+        let mut tree = json!({"metadata": {"name": "c", "namespace": "n", "resourceVersion": "1"}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "dataSource": source}});
+        crate::defaults::apply(Form::from(&kinds::PERSISTENT_VOLUME_CLAIM), &mut tree);
+        tree
+    };
+    let told = |new, old| message(update(&kinds::PERSISTENT_VOLUME_CLAIM, &new, &old));
+    let said = told(claim("a/b"), claim("a.b"));
+    assert!(said.contains("spec: Forbidden") && !said.contains("apiGroup"), "{said}");
+}
+
 #[test]
 fn what_no_list_of_names_may_have() {
     let told = |spec: Value| {
