@@ -1,6 +1,7 @@
 //! RuntimeClass: a pod gets the overhead and the scheduling constraints of the class that it names.
 
 use api::kinds::RUNTIME_CLASS;
+use api::status::Reason;
 use api::{Lens, LensMut, Status, Value};
 
 use super::Act;
@@ -13,7 +14,10 @@ async fn class_of(act: &Act<'_>, pod: &Value) -> Result<Option<Value>, Status> {
     let Some(name) = pod.at("spec.runtimeClassName").as_str() else { return Ok(None) };
     match storage::find(&act.core.store, &RUNTIME_CLASS, "", name).await? {
         Some(class) => Ok(Some(class.tree())),
-        None => Err(act.forbidden(pod, format!("pod rejected: RuntimeClass {name:?} not found"))),
+        None => Err(match api::names::unaskable(name) {
+            Some(why) => Status::new(Reason::Unknown, why),
+            None => act.forbidden(pod, format!("pod rejected: RuntimeClass {name:?} not found")),
+        }),
     }
 }
 

@@ -158,12 +158,9 @@ async fn find(act: &Act<'_>, pod: &Value, name: &str) -> Result<Object, Status> 
             return Ok(found);
         }
     }
-    Err(act.forbidden(
-        pod,
-        format!(
-            "error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"
-        ),
-    ))
+    let why =
+        api::names::unaskable(name).unwrap_or_else(|| format!("serviceaccount {name:?} not found"));
+    Err(act.forbidden(pod, format!("error looking up service account {namespace}/{name}: {why}")))
 }
 
 /// Mirror pods show what a kubelet runs by itself: they can have nothing of the API.
