@@ -11,7 +11,7 @@ QUICK := target/$(HOST)/quick/k3rs
 # A static program of glibc's registers its unwind tables when it starts, and never looks at their index.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static -C force-frame-pointers=yes -C link-arg=-Wl,--icf=all -C link-arg=-Wl,--no-eh-frame-hdr -C llvm-args=-enable-machine-outliner=always -C llvm-args=-outliner-benefit-threshold=20"
 
-.PHONY: run test lint sim fuzz bench nodes-bench etcd-bench size e2e hostile hostile-images churn conformance apidiff interop setup cluster-test release clean cross cross-test cross-repro cross-etcd packages qemu-test qemu-test-full qemu-floor qemu-hostile
+.PHONY: run test lint sim fuzz bench nodes-bench etcd-bench size e2e hostile hostile-images churn applications bench-ingress conformance apidiff interop setup cluster-test release clean cross cross-test cross-repro cross-etcd packages qemu-test qemu-test-full qemu-floor qemu-hostile
 
 run: setup
 	@e2e/run.sh --building $(QUICK)
@@ -34,6 +34,14 @@ hostile: release
 # As many pods at once as a node has addresses for, and 1,000 that come and go: what they take, and that nothing is left.
 churn: release
 	python3 e2e/churn.py $(RELEASE) $(if $(PODS),--pods $(PODS))
+
+# A blog with its database, dashboards over Prometheus, a gateway for sensors, of Debian's packages behind the ingress: NAMES="blog".
+applications: release
+	python3 e2e/applications.py $(RELEASE) $(NAMES)
+
+# What a request costs in the ingress, beside nginx in the same network.
+bench-ingress: release
+	python3 e2e/bench_ingress.py $(RELEASE)
 
 # Images made at random against the unpacker, for so long, and every case of e2e/hostile_images.py through import and pull.
 hostile-images: release
