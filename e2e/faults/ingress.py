@@ -173,16 +173,16 @@ def apply(cluster, *trees):
     return cluster.kubectl("apply", "-f", "-", input=text)
 
 
-def service(name, ports, annotations=None, port_name="http"):
+def service(name, ports, annotations=None, port_name="http", protocol="TCP"):
     """A Service whose endpoints are servers on the node."""
     meta = {"name": name, "namespace": NS}
-    yield {"apiVersion": "v1", "kind": "Service", "metadata": {**meta, "annotations": annotations or {}}, "spec": {"ports": [{"name": port_name, "port": 80}]}}
+    yield {"apiVersion": "v1", "kind": "Service", "metadata": {**meta, "annotations": annotations or {}}, "spec": {"ports": [{"name": port_name, "port": 80, "protocol": protocol}]}}
     # One address can be in one slice with one port only.
     for port in ports:
         yield {
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
             "metadata": {"name": f"{name}-{port}", "namespace": NS, "labels": {"kubernetes.io/service-name": name}},
-            "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": True}}], "ports": [{"name": port_name, "port": port, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": True}}], "ports": [{"name": port_name, "port": port, "protocol": protocol}],
         }
 
 
@@ -830,6 +830,86 @@ def test_a_pod_that_ends_finishes_what_it_began_and_nobody_waits(cluster):
     return f"{len(codes)} requests meanwhile"
 
 
+# Each says which one it is, and what it heard.
+ECHOES = r'''
+import socket, sys, threading
+
+def serve(own, port):
+    while True:
+        data, client = own.recvfrom(65535)
+        own.sendto(b"%d %s" % (port, data), client)
+
+for port in (9021, 9022):
+    own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    own.bind(("192.0.2.10", port))
+    threading.Thread(target=serve, args=(own, port), daemon=True).start()
+print("listens", flush=True)
+sys.stdin.read()
+'''
+
+
+def sender(cluster):
+    with inside(cluster):
+        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+
+def echo(cluster, own, text=b"x", wait=5):
+    """Which endpoint answers at the entry point of datagrams; 0 if none does in time."""
+    own.settimeout(wait)
+    try:
+        own.sendto(text, (ADDRESS, 8887))
+        while True:
+            port, said = own.recv(65535).split(b" ", 1)
+            if said == text:
+                return int(port)
+    except OSError:
+        return 0
+
+
+def echo_anew(cluster, **more):
+    with sender(cluster) as own:
+        return echo(cluster, own, **more)
+
+
+def route_udp(name, *services, **more):
+    return custom("IngressRouteUDP", name, routes=[{"services": [{"name": name, "port": 80, "weight": weight} for name, weight in services]}], **more)
+
+
+def datagrams(cluster):
+    """The entry point `talk` of UDP leads to the one route that has it."""
+    servers = subprocess.Popen(cluster.inside([sys.executable, "-c", ECHOES]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        expect(servers.stdout.readline() == "listens\n", "the servers listen")
+        udp = {"port_name": "udp", "protocol": "UDP"}
+        apply(cluster, *service("talk-one", [9021], **udp), *service("talk-other", [9022], **udp), *service("talk-both", [9021, 9022], **udp))
+        apply(cluster, route_udp("talk", ("talk-one", 1), ("talk-other", 0)))
+        until(lambda: echo_anew(cluster) == 9021, "a datagram comes back", 60)
+        expect(echo_anew(cluster, text=b"y" * 30_000) in (0, 9021), "a large one, too, or it is lost")
+        apply(cluster, route_udp("talk", ("talk-one", 0), ("talk-other", 3)))
+        until(lambda: echo_anew(cluster) == 9022, "weights count", 60)
+        apply(cluster, route_udp("talk", ("talk-both", 1)))
+        until(lambda: {echo_anew(cluster), echo_anew(cluster)} == {9021, 9022}, "sessions are shared out", 60)
+        with sender(cluster) as own:
+            until(lambda: echo(cluster, own) != 0, "it is answered", 60)
+            # Sessions last for an hour here; what is lost is said again.
+            found = {echo(cluster, own) for _ in range(8)} - {0}
+            expect(len(found) == 1, f"one session is with one endpoint: {found}")
+            (port,) = found
+            # An endpoint that is gone from the Service has no session any more.
+            delete(cluster, f"endpointslice/talk-both-{port}")
+            until(lambda: echo(cluster, own) not in (0, port), "the session is with another endpoint", 60)
+        (one,) = pods(cluster)
+        scrape = lambda: cluster.sh(f"curl -s http://{one['status']['podIP']}:9100/metrics")
+        until(lambda: re.search(r'traefik_open_connections\{entrypoint="talk",protocol="UDP"\} [1-9]', scrape()), "sessions are counted", 60)
+        apply(cluster, route_udp("wrong", ("talk-both", 1), entryPoints=["web"]), route_udp("zz-late", ("talk-both", 1)))
+        until(lambda: "EntryPointNotFound" in events(cluster, "wrong") and "InvalidRoute" in events(cluster, "zz-late"), "what is not served is told", 60)
+        delete(cluster, "ingressrouteudp/talk", "ingressrouteudp/wrong", "ingressrouteudp/zz-late")
+        until(lambda: echo_anew(cluster, wait=2) == 0, "and nothing of it is left", 60)
+    finally:
+        servers.kill()
+        servers.wait()
+
+
 def test_values_of_a_helm_chart_config_count(cluster):
     apply(cluster, ingress("valued", "valued.test Prefix / a"))
     wait_code(cluster, 200, "valued.test")
@@ -838,9 +918,10 @@ def test_values_of_a_helm_chart_config_count(cluster):
             "web": {"redirections": {"entryPoint": {"to": "websecure", "scheme": "https", "permanent": True}}},
             "mine": {"port": 8005, "exposedPort": 8885, "expose": {"default": True}, "protocol": "TCP"},
             "raw": {"port": 8006, "exposedPort": 8886, "expose": {"default": True}, "protocol": "TCP", "proxyProtocol": {"insecure": True}},
+            "talk": {"port": 8007, "exposedPort": 8887, "expose": {"default": True}, "protocol": "UDP"},
         },
         "service": {"annotations": {"test.example.com/asked": "yes"}},
-        "additionalArguments": ["--experimental.plugins.x=y"],
+        "additionalArguments": ["--experimental.plugins.x=y", "--entryPoints.talk.udp.timeout=1h"],
         "image": {"tag": "v3"},
     }
     meta = {"name": "traefik", "namespace": "kube-system"}
@@ -859,6 +940,7 @@ def test_values_of_a_helm_chart_config_count(cluster):
         until(lambda: first_line(cluster, 8886, "203.0.113.9") == b"hello\n", "a server that speaks first is heard", 60)
         until(lambda: first_line(cluster, 8886, "198.51.100.7").startswith(b"PROXY TCP4 198.51.100.7 "), "what one proxy says is told on", 60)
         delete(cluster, "ingressroutetcp/raw-all", "ingressroutetcp/raw-some")
+    datagrams(cluster)
     annotations = lambda: cluster.get("svc", "-n", "kube-system", "traefik")["metadata"]["annotations"]
     until(lambda: annotations().get("test.example.com/asked") == "yes", "the Service has its annotation", 60)
 

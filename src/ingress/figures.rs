@@ -35,7 +35,7 @@ impl Figures {
     }
 
     pub(crate) fn reloaded(&self) {
-        self.reloads.fetch_add(1, Ordering::Relaxed);
+        self.reloads.fetch_add(1, Ordering::Release);
         let now = u64::try_from(rt::now().wall.secs()).unwrap_or(0);
         self.reloaded_secs.store(now, Ordering::Relaxed);
     }

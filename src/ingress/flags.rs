@@ -3,14 +3,21 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use routes::{Cidr, Entry};
+use routes::{Cidr, Entry, More};
 use stdx::{Error, Result};
+
+/// A session of UDP that goes on for ever would be one that nobody ends.
+const SESSION_IDLE_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// One entry point.
 #[derive(Clone, Debug)]
 pub struct EntryPoint {
     pub name: String,
     pub address: SocketAddr,
+    /// It is one of UDP.
+    pub udp: bool,
+    /// A session in which nobody says anything; `None` as usual.
+    pub session_idle_max: Option<Duration>,
     /// TLS is spoken where requests are served.
     pub tls: bool,
     /// Objects that name no entry point are served at it.
@@ -35,6 +42,8 @@ impl EntryPoint {
         EntryPoint {
             name: name.to_owned(),
             address: everywhere(port),
+            udp: false,
+            session_idle_max: None,
             tls,
             default: port != 0,
             all_proxied: false,
@@ -44,6 +53,30 @@ impl EntryPoint {
             redirect: None,
             read_max: Duration::from_secs(60),
             idle_max: Duration::from_secs(180),
+        }
+    }
+
+    /// What it is to routes.
+    ///
+    /// # Errors
+    /// If it was told what only the other protocol has.
+    fn finish(&self) -> Result<More, String> {
+        let of_tcp = self.tls
+            || self.insecure
+            || self.all_proxied
+            || !(self.proxied.is_empty() && self.trusted.is_empty());
+        match (self.udp, self.default) {
+            (true, _) if of_tcp => Err(format!(
+                "entry point {} is one of UDP: it has no TLS, PROXY protocol or forwarded headers",
+                self.name
+            )),
+            // One flag alone says little.
+            (false, _) if self.session_idle_max.is_some() && self.address.port() != 0 => {
+                Err(format!("entry point {} is one of TCP: it has no udp.timeout", self.name))
+            }
+            (true, _) => Ok(More::Datagrams),
+            (false, true) => Ok(More::Default),
+            (false, false) => Ok(More::Named),
         }
     }
 
@@ -140,8 +173,10 @@ impl Options {
             }
             options.web.redirect = Some((redirect_from.scheme, redirect_from.permanent));
         }
-        let more = options.more.iter().map(|entry| (entry.name.as_str().into(), entry.default));
-        options.routes.more = more.collect();
+        for entry in &options.more {
+            let more = entry.finish().map_err(Error::new)?;
+            options.routes.more.push((entry.name.as_str().into(), more));
+        }
         options.routes.ports = [options.web.address.port(), options.websecure.address.port()];
         Ok(options)
     }
@@ -158,8 +193,8 @@ impl Options {
                 ("websecure", rest) => {
                     entry_flag(&mut self.websecure, &mut self.grace, redirect, rest, value)
                 }
-                ("metrics", "address") => address(value).map(|address| self.metrics = address),
-                ("traefik", "address") => address(value).map(|address| self.ping = address),
+                ("metrics", "address") => tcp_address(value).map(|it| self.metrics = it),
+                ("traefik", "address") => tcp_address(value).map(|it| self.ping = it),
                 ("metrics" | "traefik", _) => Err("it is not supported by this ingress".into()),
                 (_, rest) if rest.contains("redirections") => {
                     Err("redirections are of the entry point web".into())
@@ -175,6 +210,22 @@ impl Options {
                     }
                     let entry = &mut self.more[at];
                     match rest {
+                        "address" => {
+                            let of_udp = value.strip_suffix("/udp");
+                            entry.udp = of_udp.is_some();
+                            let own =
+                                of_udp.map_or_else(|| tcp_address(value), |it| address(it, "UDP"));
+                            own.map(|own| entry.address = own)
+                        }
+                        "udp.timeout" => match duration(value)? {
+                            long if long > SESSION_IDLE_LIMIT => {
+                                Err("it is no time within a day".into())
+                            }
+                            short => {
+                                entry.session_idle_max = Some(short);
+                                Ok(())
+                            }
+                        },
                         "http.tls" => flag(value).map(|tls| entry.tls = tls),
                         "asdefault" => flag(value).map(|default| entry.default = default),
                         rest => entry_flag(entry, &mut self.grace, redirect, rest, value),
@@ -258,7 +309,7 @@ fn entry_flag(
     value: &str,
 ) -> Result<(), String> {
     match name {
-        "address" => entry.address = address(value)?,
+        "address" => entry.address = tcp_address(value)?,
         "asdefault" => is(value, true)?,
         "proxyprotocol.insecure" => entry.all_proxied = flag(value)?,
         "proxyprotocol.trustedips" => entry.proxied = blocks(value)?,
@@ -300,9 +351,12 @@ fn is(value: &str, wanted: bool) -> Result<(), String> {
 }
 
 /// `:8000/tcp`, `:8000` or `127.0.0.1:8000`.
-fn address(value: &str) -> Result<SocketAddr, String> {
-    let bad = || "it is no [ADDRESS]:PORT of TCP".to_owned();
-    let text = value.strip_suffix("/tcp").unwrap_or(value);
+fn tcp_address(value: &str) -> Result<SocketAddr, String> {
+    address(value.strip_suffix("/tcp").unwrap_or(value), "TCP")
+}
+
+fn address(text: &str, protocol: &str) -> Result<SocketAddr, String> {
+    let bad = || format!("it is no [ADDRESS]:PORT of {protocol}");
     match text.strip_prefix(':') {
         Some(port) => port.parse().map(everywhere).map_err(|_| bad()),
         None => text.parse().map_err(|_| bad()),
@@ -352,6 +406,29 @@ mod tests {
     }
 
     #[test]
+    fn entry_points_of_udp() {
+        let options = parse(&[
+            "--entryPoints.dns.udp.timeout=10s",
+            "--entryPoints.dns.address=:53/udp",
+            "--entryPoints.raw.address=:54",
+        ]);
+        let options = options.unwrap();
+        let more: Vec<_> = options.routes.more.iter().map(|(_, more)| *more).collect();
+        assert_eq!(more, [More::Datagrams, More::Named]);
+        assert_eq!(options.more[0].session_idle_max, Some(Duration::from_secs(10)));
+        for bad in [
+            &["--entryPoints.x.address=:53/udp", "--entryPoints.x.http.tls=true"][..],
+            &["--entryPoints.x.address=:53/udp", "--entryPoints.x.proxyProtocol.insecure=true"],
+            &["--entryPoints.x.address=:53", "--entryPoints.x.udp.timeout=1s"],
+            &["--entryPoints.x.udp.timeout=0"],
+            &["--entryPoints.web.address=:80/udp"],
+            &["--entryPoints.x.address=:53/sctp"],
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn traefiks_flags() {
         let options = parse(&[
             "--entryPoints.web.address=:80/tcp",
@@ -377,7 +454,7 @@ mod tests {
         for bad in [
             "stray",
             "--api.dashboard=true",
-            "--entrypoints.mqtt.address=:1883/udp",
+            "--entrypoints.mqtt.address=:1883/sctp",
             "--entrypoints.web.address=x",
             "--entrypoints.metrics.http.tls=true",
             "--entrypoints.web.http3",

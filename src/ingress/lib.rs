@@ -28,6 +28,7 @@ mod passage;
 mod report;
 mod sides;
 mod tcp;
+mod udp;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -36,13 +37,13 @@ use std::time::Duration;
 
 use client::Client;
 use http::server::{Limits, Server};
-use routes::Entry;
 use rt::BoxFuture;
 use rt::net::TcpListener;
 use stdx::{Context, Error, Result};
 
 pub use flags::Options;
-use live::Shared;
+use live::{Door, Shared};
+use udp::Datagrams;
 
 /// Connections that still come while the pod ends are taken: all nodes learn of its end in that time, also busy ones.
 const ACCEPT_GRACE: Duration = Duration::from_secs(5);
@@ -66,16 +67,9 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
 /// # Errors
 /// If a port cannot be had.
 pub async fn run(options: Options, client: Client, connections_max: usize) -> Result<()> {
-    let mut listeners = Vec::new();
-    for (_, entry) in options.entries() {
-        if entry.address.port() == 0 {
-            return Err(Error::new(format!("entry point {} has no address", entry.name)));
-        }
-        listeners.push(listen(entry.address).await?);
-    }
-    let metrics = listen(options.metrics).await?;
-    let ping = listen(options.ping).await?;
     let shared = Shared::new(options)?;
+    let metrics = listen(shared.options.metrics).await?;
+    let ping = listen(shared.options.ping).await?;
 
     let limits = |entry: &flags::EntryPoint| Limits {
         connections_max,
@@ -88,12 +82,33 @@ pub async fn run(options: Options, client: Client, connections_max: usize) -> Re
         stall_max: entry.read_max,
         ..Limits::default()
     };
-    let server = |entry: Entry| {
-        let limits = limits(shared.options.entry(entry));
-        Server::new(Arc::new(front::Front::new(entry, Arc::clone(&shared))), limits)
-    };
-    let servers: Vec<Server> = shared.options.entries().map(|(entry, _)| server(entry)).collect();
-    shared.count_connections(servers.clone());
+    let mut doors = Vec::new();
+    let mut serving: BoxFuture<'_, Result<()>> = Box::pin(async { Ok(()) });
+    for (entry, options) in shared.options.entries() {
+        if options.address.port() == 0 {
+            return Err(Error::new(format!("entry point {} has no address", options.name)));
+        }
+        let before = serving;
+        if options.udp {
+            let datagrams = Datagrams::bind(entry, &shared, connections_max)?;
+            doors.push(Door::Udp(Arc::clone(&datagrams)));
+            serving =
+                Box::pin(
+                    async move { rt::future::try_zip(before, datagrams.serve()).await.map(drop) },
+                );
+            continue;
+        }
+        let listener = listen(options.address).await?;
+        let front = Arc::new(front::Front::new(entry, Arc::clone(&shared)));
+        let server = Server::new(front, limits(options));
+        let own = options.tls.then(|| Arc::clone(&shared.spoken.http));
+        let gate = Arc::new(gate::Gate::new(entry, &shared, own));
+        doors.push(Door::Tcp(server.clone()));
+        serving = Box::pin(async move {
+            rt::future::try_zip(before, server.serve_behind(listener, gate)).await.map(drop)
+        });
+    }
+    shared.count_connections(doors.clone());
     let sides = |what| -> Arc<dyn http::server::Service> {
         Arc::new(sides::Side::new(what, Arc::clone(&shared)))
     };
@@ -111,16 +126,6 @@ pub async fn run(options: Options, client: Client, connections_max: usize) -> Re
     let followed = follow::start(&client, &shared);
     log::info!("Ingress ready to serve");
 
-    let entries = shared.options.entries().zip(listeners).zip(&servers);
-    let mut serving: BoxFuture<'_, Result<()>> = Box::pin(async { Ok(()) });
-    for (((entry, options), listener), server) in entries {
-        let own = options.tls.then(|| Arc::clone(&shared.spoken.http));
-        let gate = Arc::new(gate::Gate::new(entry, &shared, own));
-        let before = serving;
-        serving = Box::pin(async move {
-            rt::future::try_zip(before, server.serve_behind(listener, gate)).await.map(drop)
-        });
-    }
     let ended = async {
         let signal = rt::signal::terminated().await?;
         log::info!("Received {signal}, finishing what is under way");
@@ -128,10 +133,14 @@ pub async fn run(options: Options, client: Client, connections_max: usize) -> Re
         rt::sleep(ACCEPT_GRACE).await;
         let grace = shared.options.grace;
         let mut ending: BoxFuture<'_, ()> = Box::pin(async {});
-        for server in &servers {
+        for door in &doors {
             let before = ending;
             ending = Box::pin(async move {
-                rt::future::zip(before, server.shutdown(grace)).await;
+                let own: BoxFuture<'_, ()> = match door {
+                    Door::Tcp(server) => Box::pin(server.shutdown(grace)),
+                    Door::Udp(datagrams) => Box::pin(datagrams.shutdown(grace)),
+                };
+                rt::future::zip(before, own).await;
             });
         }
         ending.await;

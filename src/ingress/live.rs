@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use http::server::Server;
 use http::tls::Choose;
-use routes::{Share, Table, Target, TcpRouter, TlsOptions};
+use routes::{Entry, Share, Table, Target, TcpRouter, TlsOptions};
 use stdx::Result;
 
 use crate::certificates::{Certificates, Chooser, Nobody, Strict};
@@ -14,6 +14,7 @@ use crate::figures::{Figures, Traffic};
 use crate::flags::Options;
 use crate::guard::Guard;
 use crate::tcp::{Spoken, TcpGuard, TcpUpstream};
+use crate::udp::Datagrams;
 use crate::upstream::{Transports, Upstream};
 
 /// A table with its services as they are reached.
@@ -28,6 +29,7 @@ pub(crate) struct Live {
     turns: Vec<AtomicUsize>,
     /// The same of connections, one for each route.
     tcp_turns: Vec<AtomicUsize>,
+    udp_turns: Vec<AtomicUsize>,
     /// One for each of the table's services, and middlewares, of connections.
     tcp_upstreams: Vec<Arc<TcpUpstream>>,
     pub(crate) tcp_guards: Vec<Arc<TcpGuard>>,
@@ -59,9 +61,26 @@ impl Live {
 
     /// The service that a connection of a route goes to.
     pub(crate) fn tcp_upstream(&self, router: &TcpRouter) -> Option<Arc<TcpUpstream>> {
-        let weights = router.shares.iter().map(|(weight, _)| *weight);
-        let (_, number) = router.shares.get(deal(weights, self.tcp_turns.get(router.number)?)?)?;
+        self.shared_out(&router.shares, self.tcp_turns.get(router.number)?)
+    }
+
+    /// The service that a new session of an entry point goes to.
+    pub(crate) fn udp_upstream(&self, entry: Entry) -> Option<Arc<TcpUpstream>> {
+        let number = self.table.find_udp(entry)?;
+        self.shared_out(&self.table.udp()[number].shares, self.udp_turns.get(number)?)
+    }
+
+    fn shared_out(&self, shares: &[(u32, usize)], turns: &AtomicUsize) -> Option<Arc<TcpUpstream>> {
+        let (_, number) = shares.get(deal(shares.iter().map(|(weight, _)| *weight), turns)?)?;
         self.tcp_upstreams.get(*number).map(Arc::clone)
+    }
+
+    /// Whether sessions of an entry point may be with an endpoint.
+    pub(crate) fn leads_to(&self, entry: Entry, host: &str, port: u16) -> bool {
+        let Some(number) = self.table.find_udp(entry) else { return false };
+        let services = self.table.udp()[number].shares.iter();
+        let mut services = services.filter_map(|(_, number)| self.table.tcp_services.get(*number));
+        services.any(|to| to.endpoints.iter().any(|it| it.host == host && it.port == port))
     }
 }
 
@@ -78,6 +97,13 @@ fn deal(weights: impl Iterator<Item = u32> + Clone, turns: &AtomicUsize) -> Opti
     })
 }
 
+/// Who serves an entry point.
+#[derive(Clone)]
+pub(crate) enum Door {
+    Tcp(Server),
+    Udp(Arc<Datagrams>),
+}
+
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) figures: Figures,
@@ -87,7 +113,7 @@ pub(crate) struct Shared {
     /// How TLS is spoken without options, and with those that cannot be used: every handshake fails.
     pub(crate) spoken: Spoken,
     nobody: Spoken,
-    servers: OnceLock<Vec<Server>>,
+    doors: OnceLock<Vec<Door>>,
     /// Copies of requests under way to mirrors.
     pub(crate) n_mirrored: Arc<AtomicUsize>,
     ready: AtomicBool,
@@ -119,13 +145,18 @@ impl Shared {
             transports: Transports::new()?,
             spoken,
             nobody,
-            servers: OnceLock::new(),
+            doors: OnceLock::new(),
             n_mirrored: Arc::default(),
             ready: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             traffic: Mutex::default(),
             changed: rt::Event::new(),
         }))
+    }
+
+    /// How many tables have been in use.
+    pub(crate) fn n_tables(&self) -> u64 {
+        self.figures.reloads.load(Ordering::Acquire)
     }
 
     pub(crate) fn chooser(&self) -> Arc<Chooser> {
@@ -186,6 +217,7 @@ impl Shared {
             guards,
             turns,
             tcp_turns: zeros(table.tcp().len()),
+            udp_turns: zeros(table.udp().len()),
             tcp_upstreams: tcp_upstreams.collect(),
             tcp_guards: tcp_guards.collect(),
             spoken: spoken.collect(),
@@ -241,16 +273,18 @@ impl Shared {
         known.iter().map(|(name, traffic)| (name.clone(), Arc::clone(traffic))).collect()
     }
 
-    /// For the figures: whose connections are counted.
-    pub(crate) fn count_connections(&self, servers: Vec<Server>) {
-        let _ = self.servers.set(servers);
+    /// For the figures: whose connections and sessions are counted, one for each entry point.
+    pub(crate) fn count_connections(&self, doors: Vec<Door>) {
+        let _ = self.doors.set(doors);
     }
 
-    /// Connections open at each entry point.
-    pub(crate) fn n_connections(&self) -> impl Iterator<Item = (&str, usize)> {
-        let servers = self.servers.get().map_or(&[][..], Vec::as_slice);
-        let named = self.options.entries().zip(servers);
-        named.map(|((_, entry), server)| (entry.name.as_str(), server.n_connections()))
+    /// Connections open at each entry point, with its protocol.
+    pub(crate) fn n_connections(&self) -> impl Iterator<Item = (&str, &'static str, usize)> {
+        let doors = self.doors.get().map_or(&[][..], Vec::as_slice);
+        self.options.entries().zip(doors).map(|((_, entry), door)| match door {
+            Door::Tcp(server) => (entry.name.as_str(), "TCP", server.n_connections()),
+            Door::Udp(datagrams) => (entry.name.as_str(), "UDP", datagrams.n_sessions()),
+        })
     }
 
     /// Whether there is a table, and no end in sight.

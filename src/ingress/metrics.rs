@@ -21,11 +21,11 @@ pub(crate) fn text(shared: &Shared) -> String {
         "gauge",
         "How many open connections exist, by entryPoint and protocol",
     );
-    for (entry, n) in shared.n_connections() {
+    for (entry, protocol, n) in shared.n_connections() {
         let n = number(u64::try_from(n).unwrap_or(u64::MAX));
         text.sample(
             "traefik_open_connections",
-            &[("entrypoint", entry), ("protocol", "TCP")],
+            &[("entrypoint", entry), ("protocol", protocol)],
             n,
             None,
         );

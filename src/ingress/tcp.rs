@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::Peer;
 use http::io::Io;
 use http::tls::{ClientConfig, ServerConfig};
-use routes::{TcpMiddleware, TcpService};
+use routes::{Endpoint, TcpMiddleware, TcpService};
 use rt::io::AsyncWriteExt;
 use stdx::{Context, Error, OrdMap, Result};
 use wire::proxy_protocol;
@@ -55,16 +55,17 @@ impl TcpUpstream {
         }
     }
 
+    /// The next endpoint in turn.
+    pub(crate) fn turn(&self) -> Option<&Endpoint> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        self.service.endpoints.get(turn.checked_rem(self.n_ready)?)
+    }
+
     /// Connects to the next endpoint that answers, and tells it who its client is.
     pub(crate) async fn connect(&self, peer: &Peer) -> Result<Io> {
         let mut last = Error::new("no available server");
         for _ in 0..ATTEMPTS_MAX.min(self.n_ready) {
-            let turn = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(place) =
-                turn.checked_rem(self.n_ready).and_then(|n| self.service.endpoints.get(n))
-            else {
-                break;
-            };
+            let Some(place) = self.turn() else { break };
             let what = || format!("connect to {}:{}", place.host, place.port);
             let connecting =
                 rt::timeout(CONNECT_MAX, http::names::connect(&place.host, place.port));

@@ -35,13 +35,13 @@ pub use filters::{Change, Modify, Redirect, Rewrite};
 pub use middleware::{
     BasicAuth, Cors, Fields as HeaderFields, Middleware, Password, TcpMiddleware,
 };
-pub use model::{Model, Settings};
+pub use model::{Model, More, Settings};
 pub use objects::Endpoint;
 pub use path::{Clean, clean};
 pub use rule::{ALPN, Rule};
 pub use table::{
     Complaint, Entry, Key, Mode, Router, Scheme, Service, Share, Table, Target, TcpRouter,
-    TcpService,
+    TcpService, UdpRouter,
 };
 pub use tls_option::TlsOptions;
 pub use traefik::Transport;

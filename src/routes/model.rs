@@ -25,8 +25,19 @@ pub struct Settings {
     /// Ports at which listeners of Gateways are served by `web` and by `websecure`: the entry point's own, and the
     /// one that its Service has by the same name.
     pub ports: [u16; 2],
-    /// The names of entry points beside those two, and whether they are among those of objects that name none.
-    pub more: Vec<(Box<str>, bool)>,
+    /// Entry points beside those two, by their names.
+    pub more: Vec<(Box<str>, More)>,
+}
+
+/// What an entry point beside the usual two is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum More {
+    /// Of TCP, for objects that name it.
+    Named,
+    /// Of TCP, also for objects that name none.
+    Default,
+    /// Of UDP.
+    Datagrams,
 }
 
 impl Settings {
@@ -43,14 +54,23 @@ impl Settings {
     }
 
     /// Those beside the usual two, each with its name and whether it is a default one.
-    pub(crate) fn all_more(&self) -> impl Iterator<Item = (Entry, &str, bool)> {
+    pub(crate) fn all_more(&self) -> impl Iterator<Item = (Entry, &str, More)> {
         let numbered = (0..).zip(self.more.iter().take(Settings::MORE_MAX));
-        numbered.map(|(number, (name, default))| (Entry::More(number), &**name, *default))
+        numbered.map(|(number, (name, more))| (Entry::More(number), &**name, *more))
+    }
+
+    fn bits(&self, wanted: More) -> u16 {
+        let more = self.all_more().filter(|(.., more)| *more == wanted);
+        more.fold(0, |bits, (entry, ..)| bits | entry.bit())
     }
 
     pub(crate) fn default_entries(&self) -> u16 {
-        let more = self.all_more().filter(|(.., default)| *default);
-        more.fold(Entry::Web.bit() | Entry::WebSecure.bit(), |bits, (entry, ..)| bits | entry.bit())
+        Entry::Web.bit() | Entry::WebSecure.bit() | self.bits(More::Default)
+    }
+
+    /// All of UDP.
+    pub(crate) fn datagram_entries(&self) -> u16 {
+        self.bits(More::Datagrams)
     }
 }
 
@@ -79,8 +99,8 @@ impl Model {
     }
 
     /// The kinds that it wants to be told of, each with a field selector.
-    pub fn kinds() -> [(&'static Kind, &'static str); 15] {
-        let [route, middleware, transport] = TcpObjects::KINDS;
+    pub fn kinds() -> [(&'static Kind, &'static str); 16] {
+        let [route, datagrams, middleware, transport] = TcpObjects::KINDS;
         [
             (&kinds::INGRESS, ""),
             (&kinds::INGRESS_CLASS, ""),
@@ -94,9 +114,10 @@ impl Model {
             (&SERVERS_TRANSPORT, ""),
             (&TLS_STORE, ""),
             (&TLS_OPTION, ""),
-            route,
-            middleware,
-            transport,
+            (route, ""),
+            (datagrams, ""),
+            (middleware, ""),
+            (transport, ""),
             (&GATEWAY_CLASS, ""),
         ]
     }

@@ -49,7 +49,8 @@ impl Builder<'_> {
                 self.complain(about, "Unsupported", refused.clone());
                 continue;
             }
-            let Some(entries) = self.entries(about, object.entry_points.as_ref()) else { continue };
+            let named = object.entry_points.as_ref();
+            let Some(entries) = self.entries(about, named, object.leads) else { continue };
             for ignored in &object.ignored {
                 self.complain(about, "Unsupported", format!("{ignored} has no effect here"));
             }

@@ -174,6 +174,7 @@ pub(crate) struct ServiceObject {
 pub(crate) struct ServicePort {
     pub(crate) name: Box<str>,
     pub(crate) number: i64,
+    pub(crate) udp: bool,
     pub(crate) h2c: bool,
     /// Its `appProtocol` says that it speaks TLS.
     pub(crate) tls: bool,
@@ -183,13 +184,14 @@ impl ServiceObject {
     pub(crate) fn read(object: &Object) -> ServiceObject {
         let tree = object.tree();
         let ports = tree.list("spec.ports").iter().take(ITEMS_MAX);
-        let ports = ports.filter(|port| matches!(port.str("protocol"), "" | "TCP"));
+        let ports = ports.filter_map(|port| is_udp(port).map(|udp| (port, udp)));
         ServiceObject {
             kind: tree.str("spec.type").into(),
             external_name: tree.str("spec.externalName").into(),
             cluster_ip: tree.str("spec.clusterIP").parse().ok(),
             ports: ports
-                .map(|port| ServicePort {
+                .map(|(port, udp)| ServicePort {
+                    udp,
                     name: port.str("name").into(),
                     number: port.int("port").unwrap_or(0),
                     h2c: port.str("appProtocol") == "kubernetes.io/h2c",
@@ -202,11 +204,21 @@ impl ServiceObject {
         }
     }
 
-    pub(crate) fn port(&self, wanted: &PortRef) -> Option<&ServicePort> {
-        self.ports.iter().find(|port| match wanted {
+    /// A port of TCP, or of UDP.
+    pub(crate) fn port(&self, wanted: &PortRef, udp: bool) -> Option<&ServicePort> {
+        self.ports.iter().filter(|port| port.udp == udp).find(|port| match wanted {
             PortRef::Number(number) => port.number == *number,
             PortRef::Name(name) => port.name == *name,
         })
+    }
+}
+
+/// Whether a port is one of UDP; `None` if it is not one of TCP either.
+fn is_udp(port: &Value) -> Option<bool> {
+    match port.str("protocol") {
+        "" | "TCP" => Some(false),
+        "UDP" => Some(true),
+        _ => None,
     }
 }
 
@@ -247,7 +259,8 @@ pub struct Endpoint {
 #[derive(Debug)]
 pub(crate) struct Slice {
     pub(crate) service: Box<str>,
-    ports: Vec<(Box<str>, u16)>,
+    /// Name, number, and whether it is of UDP.
+    ports: Vec<(Box<str>, u16, bool)>,
     endpoints: Vec<(IpAddr, bool)>,
 }
 
@@ -255,9 +268,8 @@ impl Slice {
     pub(crate) fn read(tree: &Value) -> Slice {
         let service = tree.entry("metadata.labels", api::kinds::SERVICE_NAME_LABEL);
         let ports = tree.list("ports").iter().take(ITEMS_MAX).filter_map(|port| {
-            let tcp = matches!(port.str("protocol"), "" | "TCP");
             let number = port.int("port").and_then(|number| u16::try_from(number).ok())?;
-            tcp.then(|| (port.str("name").into(), number))
+            Some((port.str("name").into(), number, is_udp(port)?))
         });
         let endpoints = tree.list("endpoints").iter().take(ITEMS_MAX).filter_map(|endpoint| {
             // An absent condition means: ready, and serving as it is ready.
@@ -275,9 +287,11 @@ impl Slice {
         }
     }
 
-    /// Where the Service's port `name` is reached.
-    pub(crate) fn endpoints(&self, name: &str) -> impl Iterator<Item = Endpoint> + '_ {
-        let port = self.ports.iter().find(|(own, _)| **own == *name).map(|(_, port)| *port);
+    /// Where a Service's port is reached.
+    pub(crate) fn endpoints(&self, of: &ServicePort) -> impl Iterator<Item = Endpoint> + '_ {
+        let mut ports = self.ports.iter();
+        let port = ports.find(|(name, _, udp)| *name == of.name && *udp == of.udp);
+        let port = port.map(|(_, port, _)| *port);
         let endpoints = self.endpoints.iter();
         endpoints.filter_map(move |&(address, ready)| {
             Some(Endpoint { host: address.to_string(), port: port?, ready })

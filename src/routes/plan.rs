@@ -16,6 +16,7 @@ use crate::objects::{
 };
 use crate::rule::{Matcher, Rule, regex};
 use crate::table::{Complaint, Key, Order, Router, Scheme, Service, Table, Target};
+use crate::traefik::Leads;
 
 /// What we are to IngressClasses.
 const CONTROLLER: &str = "traefik.io/ingress-controller";
@@ -58,6 +59,7 @@ fn table(model: &Model, now: &str) -> Table {
     }
     builder.ingress_routes();
     builder.tcp_routes();
+    builder.datagram_routes();
     builder.stores();
     builder.statuses(&ours);
     builder.gateways(now);
@@ -147,9 +149,8 @@ impl<'a> Builder<'a> {
 
     /// The routes of an Ingress.
     fn routes_of(&mut self, key: &Key, ingress: &Ingress, options: &RouterOptions) {
-        let Some(entries) = self.entries(&ingress.object, options.entry_points.as_ref()) else {
-            return;
-        };
+        let named = options.entry_points.as_ref();
+        let Some(entries) = self.entries(&ingress.object, named, Leads::Requests) else { return };
         if ingress.rules.is_empty() {
             return self.only_default(key, ingress, options, entries);
         }
@@ -270,18 +271,35 @@ impl<'a> Builder<'a> {
     }
 
     /// The entry points of an object; `None` if it names none that there is.
-    pub(crate) fn entries(&mut self, about: &Object, names: Option<&Vec<String>>) -> Option<u16> {
+    pub(crate) fn entries(
+        &mut self,
+        about: &Object,
+        names: Option<&Vec<String>>,
+        leads: Leads,
+    ) -> Option<u16> {
         let settings = &self.model.settings;
-        let Some(names) = names else { return Some(settings.default_entries()) };
-        let mut bits = 0;
-        for name in names {
-            match settings.entry(name) {
-                Some(entry) => bits |= entry.bit(),
-                None => {
-                    let message = format!("entry point {name:?} does not exist");
-                    self.complain(about, "EntryPointNotFound", message);
+        let of_udp = settings.datagram_entries();
+        let is_udp = leads == Leads::Datagrams;
+        let mut bits = match (names, is_udp) {
+            (Some(_), _) => 0,
+            (None, false) => settings.default_entries(),
+            (None, true) => of_udp,
+        };
+        for name in names.into_iter().flatten() {
+            let message = match settings.entry(name) {
+                Some(entry) if (entry.bit() & of_udp != 0) == is_udp => {
+                    bits |= entry.bit();
+                    continue;
                 }
-            }
+                Some(_) if is_udp => format!("entry point {name:?} is one of TCP"),
+                Some(_) => format!("entry point {name:?} is one of UDP"),
+                None => format!("entry point {name:?} does not exist"),
+            };
+            self.complain(about, "EntryPointNotFound", message);
+        }
+        if bits == 0 && names.is_none() {
+            let message = "there is no entry point of UDP".to_owned();
+            self.complain(about, "EntryPointNotFound", message);
         }
         (bits != 0).then_some(bits)
     }
@@ -357,7 +375,9 @@ impl<'a> Builder<'a> {
         }
         let transport =
             self.transport(&options.transport).map_err(|error| format!("{}: {error}", what()))?;
-        let (port, endpoints) = self.endpoints(namespace, name, service, wanted, options.native)?;
+        let port = service.port(wanted, false);
+        let port = port.ok_or_else(|| format!("{} has no TCP port {wanted}", what()))?;
+        let endpoints = self.endpoints(namespace, name, service, port, options.native)?;
         let scheme = match options.scheme.as_deref() {
             Some("https") => Scheme::Https,
             Some("h2c") => Scheme::H2c,
@@ -376,18 +396,16 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// A Service's port, and where that is reached. `native` is by its own address.
-    pub(crate) fn endpoints<'s>(
+    /// Where a Service's port is reached. `native` is by its own address.
+    pub(crate) fn endpoints(
         &self,
         namespace: &str,
         name: &str,
-        service: &'s ServiceObject,
-        wanted: &PortRef,
+        service: &ServiceObject,
+        port: &ServicePort,
         native: bool,
-    ) -> Result<(&'s ServicePort, Vec<Endpoint>), String> {
+    ) -> Result<Vec<Endpoint>, String> {
         let what = || format!("service {namespace}/{name}");
-        let port = service.port(wanted);
-        let port = port.ok_or_else(|| format!("{} has no TCP port {wanted}", what()))?;
         let number = u16::try_from(port.number).unwrap_or(0);
         let endpoints = if &*service.kind == "ExternalName" {
             if !self.model.settings.external_names {
@@ -405,7 +423,7 @@ impl<'a> Builder<'a> {
         } else {
             let slices = self.slices.get(&(namespace, name)).map_or(&[][..], Vec::as_slice);
             let mut all: Vec<Endpoint> =
-                slices.iter().flat_map(|slice| slice.endpoints(&port.name)).collect();
+                slices.iter().flat_map(|slice| slice.endpoints(port)).collect();
             all.arrange_by(|one, other| (!one.ready, one).cmp(&(!other.ready, other)));
             all.dedup_by(|one, other| (&one.host, one.port) == (&other.host, other.port));
             if !all.iter().any(|endpoint| endpoint.ready) {
@@ -413,7 +431,7 @@ impl<'a> Builder<'a> {
             }
             all
         };
-        Ok((port, endpoints))
+        Ok(endpoints)
     }
 
     fn statuses(&mut self, ours: &[(&Key, &Ingress)]) {

@@ -145,7 +145,16 @@ pub struct TcpRouter {
     pub(crate) order: Order,
 }
 
-/// Where connections are passed on to.
+/// The route of an entry point's datagrams.
+#[derive(Debug)]
+pub struct UdpRouter {
+    pub name: String,
+    /// Services of the table with their weights.
+    pub shares: Vec<(u32, usize)>,
+    pub(crate) entries: u16,
+}
+
+/// Where connections, or the datagrams of a session, are passed on to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TcpService {
     pub name: String,
@@ -178,6 +187,7 @@ pub struct Table {
     /// Routes of connections, in order, with their services and middlewares.
     pub(crate) tcp_routers: Vec<TcpRouter>,
     pub tcp_services: Vec<TcpService>,
+    pub(crate) udp_routers: Vec<UdpRouter>,
     pub tcp_middlewares: Vec<(String, Arc<TcpMiddleware>)>,
     /// How TLS is spoken with clients, where it is not as usual.
     pub tls_options: Vec<TlsOptions>,
@@ -282,6 +292,16 @@ impl Table {
             here().any(|router| router.mode == Mode::Plain),
             here().any(|router| router.mode != Mode::Plain),
         )
+    }
+
+    /// All routes of datagrams.
+    pub fn udp(&self) -> &[UdpRouter] {
+        &self.udp_routers
+    }
+
+    /// The number of the route of an entry point's datagrams.
+    pub fn find_udp(&self, entry: Entry) -> Option<usize> {
+        self.udp_routers.iter().position(|router| router.entries & entry.bit() != 0)
     }
 
     pub(crate) fn add_tcp(&mut self, router: TcpRouter) {

@@ -1,4 +1,4 @@
-//! From IngressRouteTCPs and what they name to routes of connections.
+//! From IngressRouteTCPs and what they name to routes of connections, and from IngressRouteUDPs to those of datagrams.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use crate::objects::PortRef;
 use crate::plan::Builder;
 use crate::read::ITEMS_MAX;
 use crate::rule::{Hosts, Rule};
-use crate::table::{Key, Mode, TcpRouter, TcpService};
-use crate::traefik::{IngressRoute, Route, ServiceRef};
+use crate::table::{Key, Mode, TcpRouter, TcpService, UdpRouter};
+use crate::traefik::{IngressRoute, Leads, Route, ServiceRef};
 
 impl Builder<'_> {
     pub(crate) fn tcp_routes(&mut self) {
@@ -18,6 +18,30 @@ impl Builder<'_> {
             let mut router = builder.tcp_route(key, object, route, entries)?;
             router.name = name;
             builder.table.add_tcp(router);
+            Ok(())
+        });
+    }
+
+    pub(crate) fn datagram_routes(&mut self) {
+        let model = self.model;
+        self.walk(&model.tcp.datagrams, &mut |builder, key, object, route, entries, name| {
+            let shares = builder.tcp_shares(key, object, route)?;
+            // Datagrams have no names: an entry point's are all one route's, the first by name.
+            let mut known = builder.table.udp_routers.iter();
+            let rivals = known.clone().fold(0, |bits, rival| bits | rival.entries) & entries;
+            if let Some(rival) = known.find(|rival| rival.entries & entries != 0) {
+                let which = if rivals == entries { "it" } else { "one of them" };
+                let text = format!(
+                    "all datagrams of an entry point are one route's: {} has {which}",
+                    rival.name
+                );
+                if rivals == entries {
+                    return Err(text);
+                }
+                builder.complain(&object.object, "EntryPointTaken", text);
+            }
+            let entries = entries & !rivals;
+            builder.table.udp_routers.push(UdpRouter { name, shares, entries });
             Ok(())
         });
     }
@@ -40,19 +64,35 @@ impl Builder<'_> {
         }
         let options = self.tls_options(&key.0, object.options.as_ref())?;
         let middlewares = self.tcp_middlewares(&key.0, &route.middlewares)?;
-        let mut shares = Vec::new();
-        for service in &route.services {
-            shares.push((service.weight, self.tcp_service(&key.0, service)?));
-        }
-        if shares.iter().all(|(weight, _)| *weight == 0) {
-            return Err("it has no service, or all weights are 0".into());
-        }
+        let shares = self.tcp_shares(key, object, route)?;
         let order = order(key, object, route, &rule);
         let name = String::new();
         Ok(TcpRouter { name, rule, mode, shares, middlewares, options, number: 0, entries, order })
     }
 
-    fn tcp_service(&mut self, namespace: &str, service: &ServiceRef) -> Result<usize, String> {
+    fn tcp_shares(
+        &mut self,
+        key: &Key,
+        object: &IngressRoute,
+        route: &Route,
+    ) -> Result<Vec<(u32, usize)>, String> {
+        let udp = object.leads == Leads::Datagrams;
+        let mut shares = Vec::new();
+        for service in &route.services {
+            shares.push((service.weight, self.tcp_service(&key.0, service, udp)?));
+        }
+        match shares.iter().all(|(weight, _)| *weight == 0) {
+            true => Err("it has no service, or all weights are 0".into()),
+            false => Ok(shares),
+        }
+    }
+
+    fn tcp_service(
+        &mut self,
+        namespace: &str,
+        service: &ServiceRef,
+        udp: bool,
+    ) -> Result<usize, String> {
         if let Some(unsupported) = &service.unsupported {
             return Err(unsupported.clone());
         }
@@ -68,7 +108,7 @@ impl Builder<'_> {
                 Some(self.transport_of(&key, found)?)
             }
         };
-        let reached = self.reached(namespace, name, &service.port, service.native)?;
+        let reached = self.reached(namespace, name, &service.port, service.native, udp)?;
         let (tls, proxy_version) = (service.tls, service.proxy_version);
         Ok(self.add_tcp_service(TcpService { tls, transport, proxy_version, ..reached }))
     }
@@ -80,7 +120,7 @@ impl Builder<'_> {
         name: &str,
         port: &PortRef,
     ) -> Result<usize, String> {
-        let reached = self.reached(namespace, name, port, false)?;
+        let reached = self.reached(namespace, name, port, false, false)?;
         Ok(self.add_tcp_service(reached))
     }
 
@@ -90,10 +130,18 @@ impl Builder<'_> {
         name: &str,
         port: &PortRef,
         native: bool,
+        udp: bool,
     ) -> Result<TcpService, String> {
+        let what = || format!("service {namespace}/{name}");
         let object = self.model.services.get(&(namespace.into(), name.into()));
-        let object = object.ok_or_else(|| format!("service {namespace}/{name} does not exist"))?;
-        let endpoints = self.endpoints(namespace, name, object, port, native)?.1;
+        let object = object.ok_or_else(|| format!("{} does not exist", what()))?;
+        let protocol = if udp { "UDP" } else { "TCP" };
+        if udp && &*object.kind == "ExternalName" {
+            return Err(format!("{} is an ExternalName, which datagrams are not led to", what()));
+        }
+        let known = object.port(port, udp);
+        let known = known.ok_or_else(|| format!("{} has no {protocol} port {port}", what()))?;
+        let endpoints = self.endpoints(namespace, name, object, known, native)?;
         let name = format!("{namespace}-{name}-{port}");
         Ok(TcpService { name, tls: false, transport: None, proxy_version: 0, endpoints })
     }
@@ -146,9 +194,9 @@ mod tests {
 
     use crate::ask::Ask;
     use crate::tcp_objects::{MIDDLEWARE_TCP, SERVERS_TRANSPORT_TCP};
-    use crate::tests::{custom, model, settings};
-    use crate::traefik::INGRESS_ROUTE_TCP;
-    use crate::{Entry, Model, Settings, Table};
+    use crate::tests::{custom, model, object, settings};
+    use crate::traefik::{INGRESS_ROUTE_TCP, INGRESS_ROUTE_UDP};
+    use crate::{Entry, Model, More, Settings, Table};
 
     const NOW: &str = "2026-01-01T00:00:00Z";
 
@@ -267,9 +315,70 @@ mod tests {
     }
 
     #[test]
+    fn datagrams_are_one_routes_at_each_entry_point() {
+        let udp = |name: &str| (name.into(), More::Datagrams);
+        let more = vec![("mqtt".into(), More::Named), udp("dns"), udp("game")];
+        let mut model = Model::new(Settings { more, ..settings() });
+        let ports =
+            json!([{"name": "t", "port": 53}, {"name": "u", "port": 53, "protocol": "UDP"}]);
+        model.put(&object(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "dns", "namespace": "default"},
+            "spec": {"type": "ClusterIP", "clusterIP": "10.43.0.9", "ports": ports},
+        })));
+        model.put(&object(json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": "dns", "namespace": "default", "labels": {"kubernetes.io/service-name": "dns"}},
+            "endpoints": [{"addresses": ["10.42.0.7"]}],
+            "ports": [{"name": "t", "port": 5301, "protocol": "TCP"}, {"name": "u", "port": 5302, "protocol": "UDP"}],
+        })));
+        let route = |name: &str, spec: Value| custom(&INGRESS_ROUTE_UDP, name, spec);
+        let to = |more: Value| {
+            let mut service = json!({"name": "dns", "port": 53});
+            service.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!([{"services": [service]}])
+        };
+        model.put(&route("b", json!({"routes": to(json!({"weight": 3}))})));
+        model.put(&route("a", json!({"entryPoints": ["dns", "mqtt"], "routes": to(json!({}))})));
+        model.put(&route("c", json!({"entryPoints": ["game"], "routes": to(json!({}))})));
+        model.put(&route("d", json!({"routes": to(json!({"tls": true}))})));
+        model.put(&route(
+            "e",
+            json!({"routes": [{"match": "x", "services": [{"name": "a", "port": 80}]}]}),
+        ));
+        model.put(&custom(&INGRESS_ROUTE_TCP, "t", json!({"entryPoints": ["dns"], "routes": []})));
+        let table = model.table(NOW);
+        let at = |number| table.find_udp(Entry::More(number)).map(|at| &table.udp()[at]);
+        assert_eq!(at(1).unwrap().name, "default-a-0");
+        assert_eq!(
+            (&*at(2).unwrap().name, &at(2).unwrap().shares[..]),
+            ("default-b-0", &[(3, 0)][..])
+        );
+        assert!(at(0).is_none() && table.find_udp(Entry::Web).is_none());
+        assert_eq!(table.tcp_services[0].endpoints[0].port, 5302);
+        let told: Vec<&str> = table.complaints.iter().map(|it| it.message.as_str()).collect();
+        for (number, part) in [
+            "\"dns\" is one of UDP",
+            "\"mqtt\" is one of TCP",
+            "default-a-0 has one of them",
+            "default-b-0 has it",
+            "tls is not supported",
+            "spec.routes.match has no effect",
+            "default/a does not exist",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert!(told[number].contains(part), "{part}: {told:?}");
+        }
+        let mut none = Model::new(settings());
+        none.put(&route("a", json!({"routes": to(json!({}))})));
+        assert!(none.table(NOW).complaints[0].message.contains("no entry point of UDP"));
+    }
+
+    #[test]
     fn entry_points_that_were_added_are_named() {
         let mut model = Model::new(Settings {
-            more: vec![("mqtt".into(), false), ("own".into(), true)],
+            more: vec![("mqtt".into(), More::Named), ("own".into(), More::Default)],
             ..settings()
         });
         let of = |entries: Value| {

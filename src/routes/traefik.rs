@@ -15,6 +15,7 @@ pub(crate) const fn kind(name: &'static str, plural: &'static str) -> Kind {
 
 pub(crate) static INGRESS_ROUTE: Kind = kind("IngressRoute", "ingressroutes");
 pub(crate) static INGRESS_ROUTE_TCP: Kind = kind("IngressRouteTCP", "ingressroutetcps");
+pub(crate) static INGRESS_ROUTE_UDP: Kind = kind("IngressRouteUDP", "ingressrouteudps");
 pub(crate) static MIDDLEWARE: Kind = kind("Middleware", "middlewares");
 pub(crate) static TRAEFIK_SERVICE: Kind = kind("TraefikService", "traefikservices");
 pub(crate) static SERVERS_TRANSPORT: Kind = kind("ServersTransport", "serverstransports");
@@ -25,10 +26,19 @@ const ITEMS_MAX: usize = 1024;
 /// Fields of one object that are told to do nothing.
 const IGNORED_MAX: usize = 16;
 
-/// An IngressRoute or an IngressRouteTCP.
+/// What is led by an object's routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leads {
+    Requests,
+    Connections,
+    Datagrams,
+}
+
+/// An IngressRoute, an IngressRouteTCP or an IngressRouteUDP.
 #[derive(Debug)]
 pub(crate) struct IngressRoute {
     pub(crate) object: Object,
+    pub(crate) leads: Leads,
     pub(crate) class: String,
     pub(crate) entry_points: Option<Vec<String>>,
     pub(crate) routes: Vec<Route>,
@@ -87,31 +97,42 @@ impl IngressRoute {
         let names =
             spec.list("entryPoints").iter().filter_map(|name| name.as_str().map(Into::into));
         let names: Vec<String> = names.collect();
-        let tcp = object.kind() == &INGRESS_ROUTE_TCP;
+        let leads = match object.kind() {
+            kind if kind == &INGRESS_ROUTE_TCP => Leads::Connections,
+            kind if kind == &INGRESS_ROUTE_UDP => Leads::Datagrams,
+            _ => Leads::Requests,
+        };
         let mut ignored = Vec::new();
         others(tls, &["secretName", "options", "store", "passthrough"], "spec.tls", &mut ignored);
         for route in spec.list("routes").iter().take(ITEMS_MAX) {
             const KNOWN: [&str; 6] =
-                ["match", "kind", "priority", "services", "middlewares", "syntax"];
-            let is_ours = matches!(route.str("syntax"), "" | "v3" | "default");
-            let known = if is_ours { &KNOWN[..] } else { &KNOWN[..5] };
+                ["services", "match", "kind", "priority", "middlewares", "syntax"];
+            let known = match (leads, route.str("syntax")) {
+                (Leads::Datagrams, _) => &KNOWN[..1],
+                (_, "" | "v3" | "default") => &KNOWN[..],
+                _ => &KNOWN[..5],
+            };
             others(route, known, "spec.routes", &mut ignored);
         }
         let mut refused = None;
+        if leads == Leads::Datagrams && spec.has("tls") {
+            refused = Some("spec.tls is not of an IngressRouteUDP".to_owned());
+        }
         if tls.has("store") && tls.str("store.name") != "default" {
             refused = Some("spec.tls.store is not supported".to_owned());
         }
-        if !tcp && tls.flag("passthrough") {
+        if leads == Leads::Requests && tls.flag("passthrough") {
             refused = Some("spec.tls.passthrough is for an IngressRouteTCP".to_owned());
         }
         IngressRoute {
+            leads,
             class: class.to_owned(),
             entry_points: (!names.is_empty()).then_some(names),
             routes: spec
                 .list("routes")
                 .iter()
                 .take(ITEMS_MAX)
-                .map(|route| Route::read(route, tcp))
+                .map(|route| Route::read(route, leads))
                 .collect(),
             tls: spec.has("tls"),
             passthrough: tls.flag("passthrough"),
@@ -147,7 +168,7 @@ impl IngressRoute {
 }
 
 impl Route {
-    fn read(tree: &Value, tcp: bool) -> Route {
+    fn read(tree: &Value, leads: Leads) -> Route {
         Route {
             rule: tree.str("match").into(),
             priority: tree.int("priority").unwrap_or(0),
@@ -155,7 +176,7 @@ impl Route {
                 .list("services")
                 .iter()
                 .take(ITEMS_MAX)
-                .map(|service| ServiceRef::read(service, tcp))
+                .map(|service| ServiceRef::read(service, leads))
                 .collect(),
             middlewares: tree
                 .list("middlewares")
@@ -168,16 +189,17 @@ impl Route {
 }
 
 impl ServiceRef {
-    fn read(tree: &Value, tcp: bool) -> ServiceRef {
+    fn read(tree: &Value, leads: Leads) -> ServiceRef {
+        // The first of them are all that datagrams have.
         const OF_TCP: &[&str] = &[
             "name",
             "namespace",
             "port",
             "weight",
+            "nativeLB",
             "tls",
             "proxyProtocol",
             "serversTransport",
-            "nativeLB",
         ];
         const KNOWN: &[&str] = &[
             "name",
@@ -193,7 +215,12 @@ impl ServiceRef {
             "strategy",
             "responseForwarding",
         ];
-        let mut unsupported = only(tree, "a service", if tcp { OF_TCP } else { KNOWN }).err();
+        let known = match leads {
+            Leads::Requests => KNOWN,
+            Leads::Connections => OF_TCP,
+            Leads::Datagrams => &OF_TCP[..5],
+        };
+        let mut unsupported = only(tree, "a service", known).err();
         let proxy_version = match tree.has("proxyProtocol") {
             false => 0,
             true => tree.int("proxyProtocol.version").unwrap_or(2),
@@ -268,7 +295,7 @@ impl TraefikService {
                 .list("services")
                 .iter()
                 .take(ITEMS_MAX)
-                .map(|service| ServiceRef::read(service, false))
+                .map(|service| ServiceRef::read(service, Leads::Requests))
                 .collect()),
             "weighted" => Err("weighted.sticky is not supported".into()),
             "mirroring" if own.has("maxBodySize") => {
@@ -286,9 +313,10 @@ impl TraefikService {
                     let mut to = mirror.clone();
                     to.as_object_mut().map(|map| map.remove("percent"));
                     let percent = mirror.int("percent").and_then(|n| u32::try_from(n).ok());
-                    mirrors.push((ServiceRef::read(&to, false), percent.unwrap_or(0).min(100)));
+                    let to = ServiceRef::read(&to, Leads::Requests);
+                    mirrors.push((to, percent.unwrap_or(0).min(100)));
                 }
-                Ok(vec![ServiceRef::read(&main, false)])
+                Ok(vec![ServiceRef::read(&main, Leads::Requests)])
             }
             _ => Err(format!(
                 "a TraefikService of {keys:?} is not supported: weighted and mirroring are"

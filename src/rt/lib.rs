@@ -5,6 +5,7 @@
 //! Must not know: HTTP, Kubernetes, or what its callers do.
 
 mod clock;
+mod datagrams;
 pub mod fs;
 mod machine;
 mod memory;
@@ -29,6 +30,7 @@ pub use world::{
 
 /// Sockets of the operating system.
 pub mod net {
+    pub use crate::datagrams::Datagrams;
     pub use smol::net::unix::{UnixDatagram, UnixListener, UnixStream};
     pub use smol::net::{TcpListener, TcpStream, UdpSocket};
 

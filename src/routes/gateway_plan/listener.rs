@@ -120,7 +120,7 @@ fn entry(model: &Model, listener: &Listener) -> Option<(Entry, u16)> {
     let published = settings.published.as_ref().and_then(|key| model.services.get(key));
     [Entry::Web, Entry::WebSecure].into_iter().zip(settings.ports).find_map(|(entry, own)| {
         let mut ports = published.into_iter().flat_map(|service| &service.ports);
-        let outside = ports.find(|it| *it.name == *entry.name());
+        let outside = ports.find(|it| *it.name == *entry.name() && !it.udp);
         let outside = outside.and_then(|it| u16::try_from(it.number).ok());
         let here = listener.port == own || Some(listener.port) == outside;
         here.then(|| (entry, outside.unwrap_or(own)))

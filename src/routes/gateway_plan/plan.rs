@@ -299,7 +299,7 @@ impl<'a> Builder<'a> {
         let kind = if grpc { "GRPCRoute" } else { "HTTPRoute" };
         let found = self.permitted(key, backend, kind).and_then(|port| {
             let service = model.services.get(&(to.namespace.clone(), to.name.clone()));
-            let known = service.and_then(|service| service.port(port));
+            let known = service.and_then(|service| service.port(port, false));
             let scheme = match known {
                 Some(port) if port.h2c => "h2c",
                 Some(port) if port.tls => "https",
