@@ -148,6 +148,24 @@ def test_tls_is_passed_on_by_name(cluster):
         delete(cluster, "tlsroute/pass", "gateway/pass")
 
 
+def test_tls_of_connections_ends_here(cluster):
+    ours = secret(cluster, "ends", "whatever.test")
+    refs = {"tls": {"mode": "Terminate", "certificateRefs": [{"name": "ends"}]}}
+    shared = listener("requests", "web.ends.test", 443, "HTTPS", tls={"certificateRefs": [{"name": "ends"}]})
+    with ingress.talkers(cluster):
+        backend = {"backendRefs": [{"name": "first", "port": 80}]}
+        spec = {"parentRefs": [{"name": "ends", "sectionName": "ends"}], "hostnames": ["*.ends.test"], "rules": [backend]}
+        apply(cluster, gateway("ends", listener("ends", "*.ends.test", 443, "TLS", **refs), listener("none", "none.test", 443, "TLS"), shared))
+        apply(cluster, tree("TLSRoute", "ends", spec, group="gateway.networking.k8s.io/v1alpha2"), route("ends", [], rule("a"), parent="ends"))
+        until(lambda: ingress.talk(cluster, "a.ends.test") == (b"hello\n" + ingress.SAID, ours), "TLS ends here, with the listener's certificate", 60)
+        stands(cluster, "tlsroute", "ends", parent, Accepted="Accepted", ResolvedRefs="ResolvedRefs")
+        stands(cluster, "gateway", "ends", lambda status: (status.get("listeners") or [{}])[0], Programmed="Programmed")
+        stands(cluster, "gateway", "ends", lambda status: (status.get("listeners") or [{}, {}])[1], no_ResolvedRefs="InvalidCertificateRef", no_Programmed="Invalid")
+        # A listener that means a name more exactly has it, though it speaks another protocol.
+        wait_code(cluster, 200, "web.ends.test", port=443)
+        delete(cluster, "tlsroute/ends", "httproute/ends", "gateway/ends")
+
+
 def test_others_are_asked_and_what_goes_is_gone(cluster):
     cluster.kubectl("create", "namespace", "far")
     backend = {"backendRefs": [{"name": "far", "namespace": "far", "port": 80}]}

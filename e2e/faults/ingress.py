@@ -728,6 +728,12 @@ def test_tls_by_options(cluster):
     expect(answer("usual.test", "known.test") == 421, "a request for another host than the connection's")
     expect(answer("usual.test") == 200, "its own host is served")
     delete(cluster, "ing/modern", "ing/known", "tlsoption/modern", "tlsoption/known")
+    # Whoever asked for more than the usual and does not get it is not served with the usual.
+    apply(cluster, custom("TLSOption", "default", minVersion="VersionTLS99"))
+    until(lambda: answer("usual.test") == 0, "default options with an error let nobody in", 60)
+    until(lambda: "DefaultOptionsInvalid" in events(cluster, "default"), "and that is told", 60)
+    delete(cluster, "tlsoption/default")
+    until(lambda: answer("usual.test") == 200, "without them it is as before", 60)
 
 
 def raw(cluster, data):

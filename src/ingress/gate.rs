@@ -145,7 +145,10 @@ pub(crate) fn may_ask(table: &Table, peer: &Peer, host: &str) -> bool {
     match &peer.server_name {
         Some(name) => table.options_of(name) == wanted,
         // It is older than the first options.
-        None => !wanted.is_some_and(|number| table.tls_options[number].client_required),
+        None => !wanted.is_some_and(|number| {
+            let wanted = &table.tls_options[number];
+            wanted.closed || wanted.client_required
+        }),
     }
 }
 

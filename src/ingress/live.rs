@@ -234,6 +234,9 @@ impl Shared {
 
     /// How TLS is spoken by options. If they cannot be used, nobody gets through.
     fn spoken(&self, options: &TlsOptions) -> Spoken {
+        if options.closed {
+            return self.nobody.clone();
+        }
         let own: Vec<&[u8]> = options.protocols.iter().map(String::as_bytes).collect();
         let spoken = http::tls::Spoken {
             only_13: options.only_13,

@@ -322,15 +322,15 @@ impl Table {
 }
 
 impl TcpRouter {
-    /// A route that passes connections on with their TLS. Without shares it ends them.
-    pub(crate) fn passing(
-        name: String,
+    /// A route of connections over TLS at one entry point. Without shares it ends them.
+    pub(crate) fn new(
+        (name, mode): (String, Mode),
         rule: Rule,
         shares: Vec<(u32, usize)>,
         entry: Entry,
         order: Order,
     ) -> TcpRouter {
-        let (mode, entries, middlewares) = (Mode::Passthrough, entry.bit(), Vec::new());
+        let (entries, middlewares) = (entry.bit(), Vec::new());
         TcpRouter {
             name,
             rule,

@@ -29,6 +29,8 @@ const CURVES: [(&str, &str); 6] = [
 /// How TLS is spoken with clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
+    /// They cannot be had as they were asked for: nobody gets through.
+    pub closed: bool,
     /// TLS 1.3 and nothing else, or everything but it.
     pub only_13: bool,
     pub only_12: bool,
@@ -142,6 +144,7 @@ fn read(spec: &Value, ignored: &mut Vec<String>) -> Result<TlsOptions, String> {
         );
     }
     Ok(TlsOptions {
+        closed: false,
         only_13,
         only_12,
         suites,

@@ -7,6 +7,7 @@ use crate::named::own_namespace;
 use crate::plan::Builder;
 use crate::rule::Hosts;
 use crate::table::Key;
+use crate::tls_option::TlsOptions;
 
 impl Builder<'_> {
     /// The options called `default`, of whichever namespace, if there is one only.
@@ -30,10 +31,14 @@ impl Builder<'_> {
                 self.complain(&option.object, "DefaultOptionsTwice", text);
                 continue;
             }
-            match self.options_at(key) {
-                Ok(number) => self.table.default_options = Some(number),
-                Err(error) => self.complain(&option.object, "Unsupported", error),
-            }
+            let number = self.options_at(key).unwrap_or_else(|error| {
+                // As with Traefik: who depends on them is not served by looser ones.
+                let text =
+                    format!("{error}: no connection is taken that has no options of its own");
+                self.complain(&option.object, "DefaultOptionsInvalid", text);
+                self.add_options(TlsOptions { closed: true, ..TlsOptions::default() })
+            });
+            self.table.default_options = Some(number);
         }
     }
 
@@ -67,12 +72,16 @@ impl Builder<'_> {
         let options = option.options.as_ref().map_err(|error| format!("{}: {error}", what()))?;
         let mut options = options.clone();
         options.client_roots = self.roots(&key.0, &option.roots)?;
+        Ok(self.add_options(options))
+    }
+
+    fn add_options(&mut self, options: TlsOptions) -> usize {
         let all = &mut self.table.tls_options;
-        if let Some(known) = all.iter().position(|known| *known == options) {
-            return Ok(known);
-        }
-        all.push(options);
-        Ok(all.len() - 1)
+        let known = all.iter().position(|known| *known == options);
+        known.unwrap_or_else(|| {
+            all.push(options);
+            all.len() - 1
+        })
     }
 
     /// Says which options the hosts of a route have. Where two routes of a host differ, it is the default ones.
@@ -150,6 +159,16 @@ mod tests {
         let of =
             |host: &str| table.options_of(host).map(|number| table.tls_options[number].only_12);
         assert_eq!(["one.test", "other.test"].map(of), [Some(false), Some(true)]);
+        // With ones that cannot be had nobody is served who has none of his own, not even with the usual ones.
+        model.put(&option("default", json!({"minVersion": "VersionTLS99"})));
+        let table = model.table(NOW);
+        let closed =
+            |host: &str| table.options_of(host).map(|number| table.tls_options[number].closed);
+        assert_eq!(["one.test", "other.test"].map(closed), [Some(false), Some(true)]);
+        assert!(table.complaints.iter().any(|it| it.reason == "DefaultOptionsInvalid"));
+        model.put(&option("default", json!({"clientAuth": {"secretNames": ["no"], "clientAuthType": "RequireAndVerifyClientCert"}})));
+        let table = model.table(NOW);
+        assert!(table.tls_options[table.options_of("other.test").unwrap()].closed);
         // Whose clients must show certificates is not served without the authorities.
         model.put(&option("modern", json!({"clientAuth": {"secretNames": ["ca"], "clientAuthType": "RequireAndVerifyClientCert"}})));
         assert_eq!(asked(&model.table(NOW), Entry::WebSecure, "one.test", "/"), "");

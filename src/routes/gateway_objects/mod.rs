@@ -262,6 +262,11 @@ impl Gateway {
 }
 
 impl Listener {
+    /// Whether TLS ends here, which takes a certificate.
+    pub(crate) fn ends_tls(&self) -> bool {
+        matches!(&*self.protocol, "HTTPS" | "TLS") && !self.passthrough
+    }
+
     fn read(tree: &Value, namespace: &str) -> Listener {
         let allowed = tree.at("allowedRoutes");
         let kinds = allowed.list("kinds").iter().take(ITEMS_MAX);

@@ -37,7 +37,7 @@ impl State<'_> {
             && self.accepted.0
             && !self.conflicted.0
             && !self.sorts.is_empty()
-            && (!tls || self.listener.passthrough || !self.certificates.is_empty())
+            && (!tls || !self.listener.ends_tls() || !self.certificates.is_empty())
     }
 
     pub(crate) fn takes(&self, sort: Sort) -> bool {
@@ -68,7 +68,7 @@ pub(super) fn judge<'a>(model: &Model, gateway: &'a Gateway) -> Vec<State<'a>> {
             }
         }
         let mut certificates = Vec::new();
-        if &*listener.protocol == "HTTPS" {
+        if listener.ends_tls() {
             if listener.certificates.is_empty() {
                 let text = "there is no certificate".into();
                 resolved = (false, "InvalidCertificateRef", text);
@@ -97,7 +97,10 @@ pub(super) fn judge<'a>(model: &Model, gateway: &'a Gateway) -> Vec<State<'a>> {
     for idx in 0..states.len() {
         let own = states[idx].listener;
         let others = states.iter().enumerate().filter(|(n, _)| *n != idx);
-        let mut rivals = others.map(|(_, state)| state.listener).filter(|it| it.port == own.port);
+        // A port of UDP is another one.
+        let place = |it: &Listener| (it.port, &*it.protocol == "UDP");
+        let mut rivals =
+            others.map(|(_, state)| state.listener).filter(|it| place(it) == place(own));
         let conflict = rivals.find_map(|other| {
             // Whether TLS ends here can be another matter for each name.
             let is_tls = |it: &Listener| matches!(&*it.protocol, "HTTPS" | "TLS");
@@ -141,12 +144,12 @@ fn accept(listener: &Listener, entry: Option<Entry>) -> Verdict {
             let text = format!("at port {} {protocol} is not spoken", listener.port);
             (false, "UnsupportedProtocol", text)
         }
-        ("HTTPS", _) if listener.passthrough || listener.checks_clients => {
-            let text = "TLS is ended here, without asking for clients' certificates".into();
+        ("HTTPS", _) if listener.passthrough => {
+            let text = "TLS of requests ends here".into();
             (false, "UnsupportedProtocol", text)
         }
-        ("TLS", _) if !listener.passthrough => {
-            let text = "TLS of whole connections is passed on and does not end here".into();
+        (..) if listener.ends_tls() && listener.checks_clients => {
+            let text = "TLS is ended here without asking for clients' certificates".into();
             (false, "UnsupportedProtocol", text)
         }
         ("HTTP" | "HTTPS" | "TLS", _) => {

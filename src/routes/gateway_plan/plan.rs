@@ -6,7 +6,7 @@ use std::sync::Arc;
 use stdx::OrdMap;
 
 use super::attach::{Attached, Held, attach, covers};
-use super::listener::{self, Verdict};
+use super::listener::{self, State, Verdict};
 use super::status;
 use crate::filters::{Change, Redirect, Rewrite};
 use crate::gateway_objects::{Backend, Filter, GROUP, Match, Route, Rule, Sort, of_match};
@@ -14,7 +14,7 @@ use crate::middleware::Middleware;
 use crate::objects::PortRef;
 use crate::plan::Builder;
 use crate::rule::{self, Matcher};
-use crate::table::{Key, Order, Router, Share, Target, TcpRouter};
+use crate::table::{Key, Mode, Order, Router, Share, Target, TcpRouter};
 
 /// Routes of the table that one HTTPRoute may make.
 const ROUTERS_MAX: usize = 8192;
@@ -135,14 +135,7 @@ impl<'a> Builder<'a> {
                 let Some(Held { listeners, .. }) = held.get(&to.gateway) else { continue };
                 let state = &listeners[to.listener];
                 let Some(entry) = state.entry.filter(|_| state.is_programmed()) else { continue };
-                // What a listener of this port means more exactly is its own, routes or no routes.
-                let others = listeners.iter().enumerate().filter(|(idx, other)| {
-                    *idx != to.listener
-                        && other.listener.port == state.listener.port
-                        && other.is_programmed()
-                        && covers(&state.listener.hostname, &other.listener.hostname)
-                });
-                let others: Vec<&str> = others.map(|(_, it)| &*it.listener.hostname).collect();
+                let others = more_exact(listeners, to.listener);
                 for wanted in &rule.matches {
                     let middlewares = self.filters(key, rule, &planned, wanted, state.port)?;
                     for host in &to.hosts {
@@ -201,7 +194,13 @@ impl<'a> Builder<'a> {
                 let Some(Held { listeners, .. }) = held.get(&to.gateway) else { continue };
                 let state = &listeners[to.listener];
                 let Some(entry) = state.entry.filter(|_| state.is_programmed()) else { continue };
+                let others = more_exact(listeners, to.listener);
+                let ends = state.listener.ends_tls();
+                let mode = if ends { Mode::Terminate } else { Mode::Passthrough };
                 for host in to.hosts.iter().take(ROUTERS_MAX) {
+                    if others.iter().any(|other| covers(other, host)) {
+                        continue;
+                    }
                     let order = Order {
                         priority: PRIORITY + rank(host),
                         whole_host: false,
@@ -209,9 +208,11 @@ impl<'a> Builder<'a> {
                         age: Reverse((route.created_secs, format!("{}/{}", key.0, key.1))),
                     };
                     let matcher = self::host(host).unwrap_or(Matcher::Host("*".into()));
-                    let rule = rule::Rule::all(vec![matcher], Vec::new(), 0);
+                    let but = others.iter().filter(|other| covers(host, other));
+                    let but = but.filter_map(|other| self::host(other)).collect();
+                    let rule = rule::Rule::all(vec![matcher], but, 0);
                     let name = format!("tlsroute-{}-{}-{number}", key.0, key.1);
-                    let router = TcpRouter::passing(name, rule, shares.clone(), entry, order);
+                    let router = TcpRouter::new((name, mode), rule, shares.clone(), entry, order);
                     self.table.add_tcp(router);
                 }
             }
@@ -397,6 +398,18 @@ impl<'a> Builder<'a> {
         };
         Ok(self.add(key, middleware))
     }
+}
+
+/// What listeners of the same port mean more exactly than one: it is theirs, routes or no routes.
+fn more_exact<'l>(listeners: &'l [State<'_>], own: usize) -> Vec<&'l str> {
+    let state = &listeners[own];
+    let others = listeners.iter().enumerate().filter(|(idx, other)| {
+        *idx != own
+            && other.listener.port == state.listener.port
+            && other.is_programmed()
+            && covers(&state.listener.hostname, &other.listener.hostname)
+    });
+    others.map(|(_, it)| &*it.listener.hostname).collect()
 }
 
 /// How exactly a host is named, from 0 for all to 1023.

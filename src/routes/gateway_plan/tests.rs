@@ -254,7 +254,9 @@ fn tls_is_passed_on_by_name() {
         listeners[1]
     );
     assert!(
-        words(listeners[2].at("conditions")).starts_with("!Accepted=UnsupportedProtocol"),
+        words(listeners[2].at("conditions")).starts_with(
+            "Accepted=Accepted !Programmed=Invalid !ResolvedRefs=InvalidCertificateRef"
+        ),
         "{}",
         listeners[2]
     );
@@ -268,6 +270,48 @@ fn tls_is_passed_on_by_name() {
         words(told.at("parents.0.conditions")),
         "Accepted=Accepted !ResolvedRefs=RefNotPermitted"
     );
+}
+
+#[test]
+fn tls_of_connections_ends_here_where_a_listener_says_so() {
+    let refs = json!({"certificateRefs": [{"name": "cert", "namespace": "default"}]});
+    let of = |name: &str, protocol: &str, host: &str| json!({"name": name, "port": 443, "protocol": protocol, "hostname": host, "tls": refs});
+    let mut checked = of("checked", "TLS", "y.test");
+    checked["tls"]["frontendValidation"] = json!({"caCertificateRefs": [{"name": "ca"}]});
+    let udp = json!({"name": "udp", "port": 443, "protocol": "UDP"});
+    let mut model =
+        with(&[of("all", "TLS", "*.x.test"), of("web", "HTTPS", "web.x.test"), checked, udp]);
+    let pem = |label: &str| {
+        wire::base64::encode(
+            format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n").as_bytes(),
+        )
+    };
+    model.put(&object(json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cert", "namespace": "default"},
+        "type": "kubernetes.io/tls", "data": {"tls.crt": pem("CERTIFICATE"), "tls.key": pem("PRIVATE KEY")},
+    })));
+    let rules = json!([{"backendRefs": [to("a")]}]);
+    model.put(&custom(&TLS_ROUTE, "default", "one", route_to(&[], rules)));
+    let table = model.table(NOW);
+    let at = |host: &str| {
+        let ask = Ask { host, path: "", query: "", method: "", peer: None, headers: &() };
+        table.find_tcp(Entry::WebSecure, true, &ask).map(|router| router.mode)
+    };
+    assert_eq!(at("a.x.test"), Some(crate::Mode::Terminate));
+    // Requests have this name to themselves; the others are not served at all.
+    assert_eq!((at("web.x.test"), at("y.test")), (None, None));
+    assert!(
+        table
+            .host_certificates
+            .iter()
+            .any(|(key, host)| &*key.1 == "cert" && &**host == "*.x.test")
+    );
+    drop(table);
+    let status = settle(&mut model, &GATEWAY, "gw");
+    let of = |idx: usize| words(status.list("listeners")[idx].at("conditions"));
+    assert!(of(0).starts_with("Accepted=Accepted Programmed=Programmed"), "{status}");
+    assert!(of(2).starts_with("!Accepted=UnsupportedProtocol"), "{status}");
+    assert!(of(3).starts_with("!Accepted=UnsupportedProtocol"), "{status}");
 }
 
 #[test]
