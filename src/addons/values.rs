@@ -132,10 +132,12 @@ const ALREADY: &[(&str, bool)] = &[
 /// Does to the packaged component's objects what its HelmChartConfig says.
 pub(crate) fn honour(trees: &mut Vec<Value>, config: &Object, check: Check) {
     let tree = config.tree();
-    // The second has the last word, as with k3s.
-    let mut text = wire::yaml::parse_one(tree.str("spec.valuesContent")).unwrap_or_default();
-    take(trees, &mut text, check);
-    take(trees, &mut tree.at("spec.values").clone(), check);
+    let mut values = wire::yaml::parse_one(tree.str("spec.valuesContent")).unwrap_or_default();
+    // The second has the last word, as with k3s: maps are added to, lists replaced.
+    if tree.at("spec.values").is_object() {
+        api::patch::merge(&mut values, tree.at("spec.values"));
+    }
+    take(trees, &mut values, check);
 }
 
 /// Takes those of `values` that have an effect on the component `name`.
@@ -400,16 +402,21 @@ fn more(trees: &mut Vec<Value>, values: &mut Value) {
             }));
         }
     }
+    let n_before = trees.len();
     if let Some(Value::Array(list)) = values.at_mut("extraObjects") {
         let whole =
             |tree: &Value| !tree.str("kind").is_empty() && !tree.str("metadata.name").is_empty();
-        let (own, left) = std::mem::take(list).into_iter().partition(whole);
-        *list = left;
+        let mut n_taken = 0;
+        for tree in std::mem::take(list) {
+            match whole(&tree) && n_taken < ITEMS_MAX {
+                true => trees.push(tree),
+                false => list.push(tree),
+            }
+            n_taken = trees.len() - n_before;
+        }
         if list.is_empty() {
             values.remove("extraObjects");
         }
-        let own: Vec<Value> = own;
-        trees.extend(own);
     }
 }
 
@@ -481,6 +488,34 @@ image: {tag: v3}";
     }
 
     #[test]
+    fn the_second_values_have_the_last_word() {
+        let kind = api::Kind::intern("values.test.io", "C", "cs", api::Scope::Namespaced).unwrap();
+        let first = "{additionalArguments: [--log.level=DEBUG, --accesslog=true], ports: {mine: {port: 99}}, tolerations: [{key: a}]}";
+        let second = json!({
+            "additionalArguments": ["--log.level=INFO"],
+            "ports": {"mine": {"expose": {"default": true}}},
+            "tolerations": [{"key": "b"}],
+        });
+        let config = |spec: Value| {
+            let tree = json!({"metadata": {"name": NAME, "namespace": "kube-system", "uid": "u"}, "spec": spec});
+            let mut trees = wire::yaml::parse(crate::manifest::TRAEFIK).unwrap();
+            honour(&mut trees, &Object::from_tree(kind, &tree).unwrap(), check);
+            trees
+        };
+        let trees = config(json!({"valuesContent": first, "values": second}));
+        let args = args(&trees);
+        assert!(args.contains(&"--log.level=INFO") && !args.contains(&"--accesslog=true"));
+        let deployment = of(&trees, "Deployment");
+        assert_eq!(deployment.at("spec.template.spec.tolerations"), &json!([{"key": "b"}]));
+        let ports = of(&trees, "Service").list("spec.ports").iter();
+        assert!(
+            ports.clone().any(|port| port.str("name") == "mine" && port.int("port") == Some(99))
+        );
+        let trees = config(json!({"valuesContent": first}));
+        assert!(self::args(&trees).contains(&"--accesslog=true"));
+    }
+
+    #[test]
     fn values_change_objects() {
         let text = "
 service:
@@ -518,6 +553,13 @@ extraObjects: [{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}, text]";
         assert_eq!(of(&trees, "ConfigMap").str("metadata.name"), "c");
         assert_eq!(left.at("service"), &json!({"spec": {"selector": {"a": "b"}}}));
         assert_eq!(left.at("extraObjects"), &json!(["text"]));
+        let many: Vec<Value> = (0..ITEMS_MAX + 2)
+            .map(|n| json!({"kind": "ConfigMap", "metadata": {"name": format!("c{n}")}}))
+            .collect();
+        let mut values = json!({"extraObjects": many});
+        let mut objects = Vec::new();
+        more(&mut objects, &mut values);
+        assert_eq!((objects.len(), values.list("extraObjects").len()), (ITEMS_MAX, 2));
         for gone in ["ports", "deployment", "nodeSelector", "tlsStore"] {
             let mut text = left.at(gone).to_string();
             text.retain(|c| c.is_ascii_digit());

@@ -37,11 +37,12 @@ pub(crate) fn useless(config: &Object, packaged: &Components) -> Option<String> 
     }
     let tree = config.tree();
     let mut paths = Vec::new();
-    let text = wire::yaml::parse_one(tree.str("spec.valuesContent")).unwrap_or_default();
-    for mut values in [text, tree.at("spec.values").clone()] {
-        (packaged.honour)(name, &mut values);
-        leaves(&values, &mut paths);
+    let mut values = wire::yaml::parse_one(tree.str("spec.valuesContent")).unwrap_or_default();
+    if tree.at("spec.values").is_object() {
+        api::patch::merge(&mut values, tree.at("spec.values"));
     }
+    (packaged.honour)(name, &mut values);
+    leaves(&values, &mut paths);
     let secrets = tree.list("spec.valuesSecrets").iter().map(|secret| secret.str("name"));
     paths.extend(secrets.map(|name| format!("all of Secret {name}")));
     if paths.is_empty() {
@@ -102,7 +103,7 @@ mod tests {
         let told = |name: &str, spec: Value| useless(&object(name, spec), &packaged);
         let spec = json!({"valuesContent": "ports:\n  web: {redirectTo: {port: websecure}}\nlogs: {}\nimage: [1]\nhonoured: {x: 1}", "values": {"a": 1}});
         let message = told("traefik", spec).unwrap();
-        let wanted = "have no effect: image, ports.web.redirectTo.port, a";
+        let wanted = "have no effect: a, image, ports.web.redirectTo.port";
         assert!(message.ends_with(wanted), "{message}");
         assert_eq!(told("mine", json!({"values": {"a": 1}})), None);
         assert_eq!(told("traefik", json!({})), None);
