@@ -83,6 +83,7 @@ pub(crate) fn dispatch(args: &[String], world: &World<'_>) -> Outcome {
     if !missing.is_empty() {
         return Err(Failure::Message(format!("required flag(s) {} not set", missing.join(", "))));
     }
+    unserved(&call)?;
     match (command.run, &found.stranger) {
         (Some(run), _) => run(&call).and_then(|()| warned(&call)),
         (None, Some(stranger)) => call.usage(&format!("unknown command {stranger:?}")),
@@ -90,8 +91,25 @@ pub(crate) fn dispatch(args: &[String], world: &World<'_>) -> Outcome {
             out::print(&help::text(command, &call.path));
             Ok(())
         }
-        // As upstream: a group alone is a mistake.
+        // As upstream: a group alone is a mistake, which one of them tells where results go.
+        (None, None) if command.name == "rollout" => {
+            out::print(&help::text(command, &call.path));
+            Err(Failure::Exit(1))
+        }
         (None, None) => Err(Failure::Said(help::text(command, &call.path))),
+    }
+}
+
+/// Refuses what asks for a file or for messages that this program does not write.
+fn unserved(call: &Call<'_>) -> Outcome {
+    if !matches!(call.text("profile"), "none" | "") {
+        return Err(Failure::Message(
+            "--profile: this kubectl takes no profiles of itself, only none is possible".to_owned(),
+        ));
+    }
+    match call.text("vmodule") {
+        "" => Ok(()),
+        _ => Err(Failure::Message("--vmodule: this kubectl logs by --v only".to_owned())),
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) const GLOBAL: &[Flag] = &[
     text("namespace", "", "The namespace scope for this request").short('n'),
     text("password", "", "Password for basic authentication to the API server"),
     text("profile", "none", "Only none"),
-    text("profile-output", "profile.pprof", "Taken and not used"),
+    text("profile-output", "profile.pprof", "Taken and not used: no profile is written"),
     text(
         "request-timeout",
         "0",
@@ -33,7 +33,7 @@ pub(crate) const GLOBAL: &[Flag] = &[
     text("user", "", "The name of the kubeconfig user to use"),
     text("username", "", "Username for basic authentication to the API server"),
     int("v", "0", "Number for the log level verbosity").short('v'),
-    text("vmodule", "", "Taken and not used"),
+    text("vmodule", "", "Refused: messages are chosen by --v only"),
     switch("warnings-as-errors", "Treat warnings from the server as errors"),
 ];
 

@@ -103,12 +103,7 @@ fn service(call: &Call<'_>, info: &Info) -> Outcome<Value> {
     if !call.text("external-ip").is_empty() {
         service["spec"]["externalIPs"] = json!([call.text("external-ip")]);
     }
-    let overrides = call.text("overrides");
-    if !overrides.is_empty() {
-        let patch: Value =
-            serde_json::from_str(overrides).map_err(|error| Failure::Message(error.to_string()))?;
-        api::patch::merge(&mut service, &patch);
-    }
+    super::run::override_with(call, &mut service, "Service")?;
     Ok(service)
 }
 

@@ -8,7 +8,7 @@ use crate::failure::{Failure, Outcome, failed};
 use crate::flags::text;
 use crate::print::{Printer, done};
 use crate::select::{self, Pick};
-use crate::{merge3, options, write};
+use crate::{merge3, options, out, write};
 
 pub(crate) static COMMAND: Command = Command {
     name: "patch",
@@ -89,12 +89,12 @@ fn run(call: &Call<'_>) -> Outcome {
             info.refresh(answer);
         }
         let is_same = old == info.object;
-        done(
-            call,
-            printer.as_ref(),
-            &info,
-            if is_same { "patched (no change)" } else { "patched" },
-        )?;
+        let verb = if is_same { "patched (no change)" } else { "patched" };
+        match (&printer, call.dry_run()?) {
+            // As upstream, which tells only the client's dry runs here.
+            (None, DryRun::Server) => out::line(&format!("{} {verb}", info.result_name())),
+            _ => done(call, printer.as_ref(), &info, verb)?,
+        }
     }
     Ok(())
 }

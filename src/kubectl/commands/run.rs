@@ -142,11 +142,12 @@ fn pod(call: &Call<'_>, name: &str, rest: &[String]) -> Outcome<Value> {
     if !annotations.is_empty() {
         pod.set("metadata.annotations", Value::Object(annotations));
     }
-    override_with(call, &mut pod)?;
+    override_with(call, &mut pod, "Pod")?;
     Ok(pod)
 }
 
-fn override_with(call: &Call<'_>, pod: &mut Value) -> Outcome {
+/// Patches what was made of the flags, a `v1` object of that kind, with `--overrides` as `--override-type` says.
+pub(super) fn override_with(call: &Call<'_>, object: &mut Value, kind: &str) -> Outcome {
     let text = call.text("overrides");
     if text.is_empty() {
         return Ok(());
@@ -155,13 +156,15 @@ fn override_with(call: &Call<'_>, pod: &mut Value) -> Outcome {
         .map_err(|error| Failure::Message(format!("Invalid JSON Patch: {error}")))?;
     let refused = |status: api::Status| Failure::Message(status.message().to_owned());
     match call.text("override-type") {
-        "json" => api::patch::json(pod, &patch).map_err(refused),
-        "strategic" => match crate::merge3::resource_of("v1", "Pod") {
-            Some(resource) => api::patch::strategic(resource.form(), pod, &patch).map_err(refused),
+        "json" => api::patch::json(object, &patch).map_err(refused),
+        "strategic" => match crate::merge3::resource_of("v1", kind) {
+            Some(resource) => {
+                api::patch::strategic(resource.form(), object, &patch).map_err(refused)
+            }
             None => Ok(()),
         },
         "merge" => {
-            api::patch::merge(pod, &patch);
+            api::patch::merge(object, &patch);
             Ok(())
         }
         other => failed(format!("invalid override type: {other}")),

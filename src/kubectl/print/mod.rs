@@ -141,7 +141,7 @@ impl Printer {
                 let printed = path.print(object, self.fills, *as_json);
                 out::print(&printed.map_err(|why| {
                     Failure::Message(format!(
-                        "error executing jsonpath {text:?}: Error executing template: {why}. Printing more information for debugging the template:\n\ttemplate was:\n\t\t{text}\n\tobject given to jsonpath engine was:\n\t\t{}\n\n",
+                        "error executing jsonpath {text:?}: Error executing template: {why}. Printing more information for debugging the template:\n\ttemplate was:\n\t\t{text}\n\tobject given to jsonpath engine was:\n\t\t{}\n\n\n",
                         jsonpath::go_syntax(object)
                     ))
                 })?);
