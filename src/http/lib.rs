@@ -15,6 +15,7 @@ mod h2;
 pub mod io;
 pub mod message;
 pub mod names;
+pub mod pass;
 mod places;
 pub mod server;
 mod server_name;

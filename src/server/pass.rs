@@ -1,21 +1,11 @@
-//! Passing requests on to another server, and its answers back.
+//! Passing requests on to another server, with where they came from.
 
 use api::Status;
 use api::status::Reason;
-use http::client::{Client, Endpoint, Upgraded};
-use http::{Headers, Request, Response};
+use http::client::{Client, Endpoint};
+use http::{Request, Response};
 
-/// Fields that belong to one connection.
-const HOP_BY_HOP: [&str; 8] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+pub(crate) use http::pass::strip;
 
 /// Says where a request came from, and what it asked for.
 pub(crate) fn forwarded(request: &mut Request, uri: &str) {
@@ -35,57 +25,20 @@ pub(crate) fn forwarded(request: &mut Request, uri: &str) {
 pub(crate) async fn send(
     client: &Client,
     endpoint: &Endpoint,
-    mut request: Request,
+    request: Request,
 ) -> Result<Response, Status> {
-    strip(&mut request.headers);
-    let mut response = client.send(endpoint, request).await.map_err(unreachable)?;
-    strip(&mut response.headers);
-    Ok(response)
-}
-
-fn unreachable(error: stdx::Error) -> Status {
-    Status::new(Reason::ServiceUnavailable, format!("error trying to reach service: {error}"))
+    http::pass::send(client, endpoint, request).await.map_err(unreachable)
 }
 
 /// Passes on a request that asks for another protocol, and then the bytes.
 pub(crate) async fn upgrade(
     client: &Client,
     endpoint: &Endpoint,
-    mut request: Request,
+    request: Request,
 ) -> Result<Response, Status> {
-    let Some(near) = request.upgrade.take() else {
-        return Err(Status::internal("an upgrade was asked for without one"));
-    };
-    let protocol = request.headers.get("upgrade").unwrap_or("").to_owned();
-    match client.upgrade(endpoint, request).await.map_err(unreachable)? {
-        Upgraded::Refused(response) => Ok(response),
-        Upgraded::Stream(head, far) => {
-            let (mut response, upgrading) = near.accept(&protocol);
-            for (name, value) in head.headers.iter() {
-                if !HOP_BY_HOP.contains(&name) {
-                    response.headers.append(name, value);
-                }
-            }
-            rt::spawn_named("proxied upgrade", async move {
-                if let Ok(near) = upgrading.await {
-                    // Either side may go at any time.
-                    let _ = http::io::splice(near, far).await;
-                }
-            })
-            .detach();
-            Ok(response)
-        }
-    }
+    http::pass::upgrade(client, endpoint, request).await.map_err(unreachable)
 }
 
-/// Takes away what is about one connection, and what its `Connection` field names.
-pub(crate) fn strip(headers: &mut Headers) {
-    let named: Vec<String> = headers
-        .get_all("connection")
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_owned())
-        .collect();
-    for name in named.iter().map(String::as_str).chain(HOP_BY_HOP) {
-        headers.remove(name);
-    }
+fn unreachable(error: stdx::Error) -> Status {
+    Status::new(Reason::ServiceUnavailable, format!("error trying to reach service: {error}"))
 }
