@@ -63,6 +63,15 @@ spec:
     "many/c.txt": "not read\n",
     "many/sub/e.yml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: d3, labels: {set: many}}\n",
     "empty/none.txt": "",
+    # with.sh FLAGS -- COMMAND: a proxy with these flags on ./s, and a command beside it; then what the proxy said.
+    "with.sh": """rm -f s; f=; while [ "$1" != -- ]; do f="$f $1"; shift; done; shift
+k proxy -u s $f > proxy.out 2>&1 & p=$!
+i=0; while [ ! -S s ] && kill -0 $p 2>/dev/null && [ $i -lt 600 ]; do i=$((i+1)); sleep 0.1; done
+"$@"; c=$?; kill $p; wait $p 2>/dev/null; sed 's/^[EWIF][0-9].*] //' proxy.out; exit $c
+""",
+    "www/index.html": "<p>home</p>\n",
+    "www/list/a & b.css": "p {}\n",
+    "www/list/inner/x.txt": "x\n",
 }
 
 NORMAL = [

@@ -36,14 +36,24 @@ impl Raw {
         &self.http
     }
 
+    /// The path of the server's URL; "" if it has none.
+    pub fn base(&self) -> &str {
+        self.current.base()
+    }
+
     /// Where a request goes, and the request with the path of the server's URL and who asks. One that says itself
     /// who asks keeps that.
     pub async fn prepared(&self, mut request: Request) -> (Endpoint, Request) {
+        request.target.insert_str(0, self.base());
+        self.addressed(request).await
+    }
+
+    /// The same where the target is the whole path already.
+    pub async fn addressed(&self, mut request: Request) -> (Endpoint, Request) {
         let mut reached = self.current.reach().await;
         if let Some(proxy) = &self.proxy {
             reached.endpoint = reached.endpoint.proxy(Arc::clone(proxy));
         }
-        request.target.insert_str(0, self.current.base());
         if !reached.authorization.is_empty() && !request.headers.contains("authorization") {
             request = request.header("authorization", &reached.authorization);
         }

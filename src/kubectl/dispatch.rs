@@ -126,7 +126,7 @@ fn warned(call: &Call<'_>) -> Outcome {
 }
 
 /// Commands of kubectl that are not in this version.
-const LATER: &[&str] = &["alpha", "debug", "proxy"];
+const LATER: &[&str] = &["alpha"];
 
 fn unknown(word: &str) -> Failure {
     if LATER.contains(&word) {

@@ -1,5 +1,7 @@
 //! Why a command failed, and how kubectl says so.
 
+use std::io::ErrorKind;
+
 use api::{Lens, LensMut, Value};
 
 use crate::out;
@@ -40,6 +42,17 @@ impl From<String> for Failure {
 impl From<&str> for Failure {
     fn from(text: &str) -> Failure {
         Failure::Message(text.to_owned())
+    }
+}
+
+/// In Go's words, why nothing can be listened on.
+pub(crate) fn bind_error(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => "bind: address already in use".to_owned(),
+        ErrorKind::PermissionDenied => "bind: permission denied".to_owned(),
+        ErrorKind::AddrNotAvailable => "bind: cannot assign requested address".to_owned(),
+        ErrorKind::NotFound => "bind: no such file or directory".to_owned(),
+        _ => error.to_string(),
     }
 }
 

@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     List,
     /// Given several times, each a value with its commas.
     Array,
+    /// `key=value` between commas, and given several times.
+    Pairs,
 }
 
 /// A flag. A table of them is a constant; several tables make a command's.
@@ -65,6 +67,18 @@ pub(crate) const fn array(name: &'static str, about: &'static str) -> Flag {
     flag(name, Kind::Array, "", about)
 }
 
+pub(crate) const fn pairs(name: &'static str, about: &'static str) -> Flag {
+    flag(name, Kind::Pairs, "", about)
+}
+
+/// The pairs in one value of such a flag. One with a single `=` is one pair, whatever commas it has.
+pub(crate) fn split_pairs(value: &str) -> Vec<&str> {
+    match value.matches('=').count() {
+        1 => vec![value],
+        _ => value.split(',').collect(),
+    }
+}
+
 impl Flag {
     pub(crate) const fn short(self, short: char) -> Flag {
         Flag { short, ..self }
@@ -91,6 +105,10 @@ impl Flag {
             Kind::Int if value.parse::<i64>().is_err() => {
                 format!("strconv.ParseInt: parsing {value:?}: invalid syntax")
             }
+            Kind::Pairs => match split_pairs(value).iter().find(|pair| !pair.contains('=')) {
+                Some(pair) => format!("{pair} must be formatted as key=value"),
+                None => return Ok(()),
+            },
             Kind::Duration => match parse_duration(value) {
                 Some(_) => return Ok(()),
                 None if value.parse::<u64>().is_ok_and(|n| n > 0) => {

@@ -47,7 +47,7 @@ pub(crate) fn shown(flag: &Flag) -> String {
     };
     let default = match flag.kind {
         Kind::Text => format!("'{}'", flag.default),
-        Kind::List | Kind::Array => "[]".to_owned(),
+        Kind::List | Kind::Array | Kind::Pairs => "[]".to_owned(),
         _ => flag.default.to_owned(),
     };
     format!("    {short}--{}={default}:\n\t{}\n", flag.name, flag.about)

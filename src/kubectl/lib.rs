@@ -16,6 +16,7 @@ mod failure;
 mod files;
 mod flags;
 mod help;
+mod image;
 mod kubeconfig;
 mod kustomize;
 mod line;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::failure::{Outcome, failed};
-use crate::flags::{Flag, Given, parse_duration, truth};
+use crate::flags::{Flag, Given, parse_duration, split_pairs, truth};
 
 /// What a command finds around it.
 pub struct World<'a> {
@@ -92,6 +92,18 @@ impl Line<'_> {
         let all = self.array(name);
         let items = all.iter().flat_map(|value| value.split(','));
         items.filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// The pairs of a flag of `key=value`, the last of one key only.
+    pub(crate) fn pairs(&self, name: &str) -> Vec<(String, String)> {
+        let mut found: Vec<(String, String)> = Vec::new();
+        for value in self.array(name) {
+            for (key, value) in split_pairs(&value).iter().filter_map(|pair| pair.split_once('=')) {
+                found.retain(|(own, _)| own != key);
+                found.push((key.to_owned(), value.to_owned()));
+            }
+        }
+        found
     }
 
     /// A failure that ends with where there is help.

@@ -93,6 +93,11 @@ impl Rest {
         })
     }
 
+    /// How the server is reached, and who asks and why, for requests that somebody else makes.
+    pub(crate) fn into_parts(self) -> (Raw, Vec<(&'static str, String)>) {
+        (self.raw, self.headers)
+    }
+
     /// A request with who asks and why.
     pub(crate) fn request(
         &self,

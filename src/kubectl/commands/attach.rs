@@ -5,8 +5,9 @@ use http::streams::Wanted;
 
 use crate::call::{BLANK, Call, Command};
 use crate::discovery::escape;
-use crate::failure::{Outcome, failed};
+use crate::failure::{Failure, Outcome, failed};
 use crate::flags::{Flag, duration, switch, text};
+use crate::select::Info;
 use crate::{out, pods, streams};
 
 const OWN: &[Flag] = &[
@@ -42,48 +43,78 @@ fn run(call: &Call<'_>) -> Outcome {
         return call.usage("--pod-running-timeout must be higher than zero");
     }
     let pod = pods::first(call, args)?;
+    let container = pods::container(&pod, call.text("container"), call.is("quiet"))?;
+    session(call, &pod, &container)
+}
+
+/// Attaches to a container, until its process ends or the connection does. The command has `-i`, `-t` and `-q`.
+fn session(call: &Call<'_>, pod: &Value, container: &str) -> Outcome {
     let phase = pod.str("status.phase");
     if matches!(phase, "Succeeded" | "Failed") {
         return failed(format!(
             "cannot attach a container in a completed pod; current phase is {phase}"
         ));
     }
-    let container = pods::container(&pod, call.text("container"), call.is("quiet"))?;
-    let stdin = call.is("stdin");
-    let wants_tty = call.is("tty");
-    let mut tty = wants_tty && stdin && streams::has_terminal();
-    if wants_tty && !tty {
-        out::tell("Unable to use a TTY - input is not a terminal or the right kind of file");
+    let (stdin, is_quiet) = (call.is("stdin"), call.is("quiet"));
+    let tell = |text: &str| {
+        if !is_quiet {
+            out::tell(text);
+        }
+    };
+    let has_tty = has_tty(pod, container);
+    if call.is("tty") && !has_tty {
+        tell(&format!("error: Unable to use a TTY - container {container} did not allocate one"));
     }
-    if tty && !has_tty(&pod, &container) {
-        out::tell(&format!(
-            "error: Unable to use a TTY - container {container} did not allocate one"
-        ));
-        tty = false;
+    // Of one that has a terminal nothing but a terminal comes.
+    let tty = stdin && has_tty && streams::has_terminal();
+    if stdin && has_tty && !tty {
+        tell("Unable to use a TTY - input is not a terminal or the right kind of file");
     }
-    if stdin && tty && !call.is("quiet") {
-        out::tell("If you don't see a command prompt, try pressing enter.");
-    }
-    to(call, &pod, &container, stdin, tty)
-}
-
-/// Attaches to a container, until its process ends or the connection does.
-pub(crate) fn to(call: &Call<'_>, pod: &Value, container: &str, stdin: bool, tty: bool) -> Outcome {
+    tell("If you don't see a command prompt, try pressing enter.");
     let wanted = Wanted { stdin, stdout: true, stderr: !tty, tty };
-    let mut path = format!(
-        "/api/v1/namespaces/{}/pods/{}/attach?container={}",
+    let name = pod.str("metadata.name");
+    let path = format!(
+        "/api/v1/namespaces/{}/pods/{name}/attach?container={}{}",
         pod.str("metadata.namespace"),
-        pod.str("metadata.name"),
-        escape(container)
+        escape(container),
+        streams::query(wanted)
     );
-    for (is_on, name) in
-        [(wanted.stderr, "stderr"), (stdin, "stdin"), (true, "stdout"), (tty, "tty")]
-    {
-        if is_on {
-            path.push_str(&format!("&{name}=true"));
+    streams::run(call, &path, wanted)?;
+    if tty {
+        let mut ephemeral = pod.list("spec.ephemeralContainers").iter();
+        let again = format!("'kubectl attach {name} -c {container} -i -t'");
+        if ephemeral.any(|own| own.str("name") == container) {
+            tell(&format!(
+                "Session ended, the ephemeral container will not be restarted but may be reattached using {again} if it is still running"
+            ));
+        } else if pod.str("spec.restartPolicy") == "Always" {
+            tell(&format!("Session ended, resume using {again} command when the pod is running"));
         }
     }
-    streams::run(call, &path, wanted)
+    Ok(())
+}
+
+/// The same; where that cannot be, what the container has written is printed.
+pub(super) fn or_log(call: &Call<'_>, info: &Info, pod: &Value, container: &str) -> Outcome {
+    match session(call, pod, container) {
+        Err(failure) if !matches!(failure, Failure::Exit(_)) => {
+            out::tell(&format!(
+                "warning: couldn't attach to pod/{}, falling back to streaming logs: {}",
+                info.name,
+                failure.text()
+            ));
+            print_log(call, info, container)
+        }
+        other => other,
+    }
+}
+
+/// Prints what a container has written so far.
+pub(super) fn print_log(call: &Call<'_>, info: &Info, container: &str) -> Outcome {
+    let path = format!("{}/log?container={}", info.path(), escape(container));
+    let (bytes, _) = call.rest()?.ask(http::Method::Get, &path, "application/json, */*", None)?;
+    out::bytes(&bytes);
+    Ok(())
 }
 
 fn has_tty(pod: &Value, container: &str) -> bool {

@@ -12,6 +12,8 @@ mod completion;
 mod config;
 mod cp;
 pub(crate) mod create;
+mod debug;
+mod debug_profile;
 pub(crate) mod delete;
 mod describe;
 mod diff;
@@ -31,6 +33,8 @@ mod option_list;
 mod patch;
 pub(crate) mod plugin;
 mod port_forward;
+mod proxy;
+mod proxy_files;
 mod prune;
 mod replace;
 mod rollout;
@@ -73,7 +77,9 @@ pub(crate) static ROOT: Command = Command {
         &attach::COMMAND,
         &exec::COMMAND,
         &port_forward::COMMAND,
+        &proxy::COMMAND,
         &cp::COMMAND,
+        &debug::COMMAND,
         &auth::COMMAND,
         &events::COMMAND,
         &diff::COMMAND,

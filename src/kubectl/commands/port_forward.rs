@@ -13,7 +13,7 @@ use rt::net::{TcpListener, TcpStream};
 use stdx::Arrange;
 
 use crate::call::{BLANK, Call, Command};
-use crate::failure::{Failure, Outcome, failed};
+use crate::failure::{Failure, Outcome, bind_error, failed};
 use crate::flags::{Flag, duration, list};
 use crate::out;
 use crate::select::{self, Info, Pick};
@@ -315,14 +315,7 @@ async fn listen(
             Err(error) => {
                 let family = if address.is_ipv4() { "tcp4" } else { "tcp6" };
                 let shown = shown(*address, local);
-                let why = match error.kind() {
-                    std::io::ErrorKind::AddrInUse => "bind: address already in use".to_owned(),
-                    std::io::ErrorKind::PermissionDenied => "bind: permission denied".to_owned(),
-                    std::io::ErrorKind::AddrNotAvailable => {
-                        "bind: cannot assign requested address".to_owned()
-                    }
-                    _ => error.to_string(),
-                };
+                let why = bind_error(&error);
                 failures.push(format!(
                     "unable to create listener: Error listen {family} {shown}: {why}"
                 ));

@@ -1,14 +1,14 @@
 //! `kubectl run`
 
 use api::{Lens, LensMut, Value, json};
-use http::streams::Wanted;
 
+use super::attach;
 use super::create::{finish_as, pairs};
 use crate::call::{BLANK, Call, Command, DryRun};
 use crate::failure::{Failure, Outcome, failed};
 use crate::flags::{array, duration, switch, switched_on, text};
 use crate::select::Info;
-use crate::{options, out, pods, streams, wait, write};
+use crate::{image, options, out, pods, wait, write};
 
 pub(crate) static COMMAND: Command = Command {
     name: "run",
@@ -68,6 +68,10 @@ fn run(call: &Call<'_>) -> Outcome {
 }
 
 fn check(call: &Call<'_>) -> Outcome {
+    let image = call.text("image");
+    if !image::is_reference(image) {
+        return failed(format!("Invalid image name {image:?}: invalid reference format"));
+    }
     let is_interactive = call.is("stdin") || call.is("attach");
     if call.is("tty") && !call.is("stdin") {
         return call.usage("-i/--stdin is required for containers with -t/--tty=true");
@@ -225,28 +229,10 @@ fn session(call: &Call<'_>, info: &Info) -> Outcome {
         return failed("timed out waiting for the condition");
     }
     let container = pods::container(&last, "", true)?;
-    if last.str("status.phase") != "Running" {
-        return logs(call, info, &container);
+    match last.str("status.phase") {
+        "Running" => attach::or_log(call, info, &last, &container),
+        _ => attach::print_log(call, info, &container),
     }
-    let stdin = call.is("stdin");
-    let tty = call.is("tty") && streams::has_terminal();
-    if !call.is("quiet") && stdin {
-        out::tell("If you don't see a command prompt, try pressing enter.");
-    }
-    let wanted = Wanted { stdin, stdout: true, stderr: !tty, tty };
-    let path = format!("{}/attach?container={container}{}", info.path(), streams::query(wanted));
-    match streams::run(call, &path, wanted) {
-        // It was over before.
-        Err(Failure::Status(_)) => logs(call, info, &container),
-        other => other,
-    }
-}
-
-fn logs(call: &Call<'_>, info: &Info, container: &str) -> Outcome {
-    let path = format!("{}/log?container={container}", info.path());
-    let (bytes, _) = call.rest()?.ask(http::Method::Get, &path, "application/json, */*", None)?;
-    out::bytes(&bytes);
-    Ok(())
 }
 
 /// Waits for the pod's end.
