@@ -1,6 +1,7 @@
 //! What pods and pod templates share beyond the schema: what they refer to, ask for, and their quality of service.
 
 pub mod ephemeral;
+pub mod fields;
 pub mod references;
 pub mod resources;
 

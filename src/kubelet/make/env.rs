@@ -1,9 +1,9 @@
 //! A container's environment, and `$(VAR)` in it, in its command and in its arguments.
 
+use api::pod::fields::{FieldContext, field, resource};
 use api::{Lens, Value};
 use stdx::{OrdMap, Sensitive};
 
-use super::fields::{FieldContext, field, resource};
 use super::{Sources, config_map_entry, entries, secret_entry};
 
 /// The environment, in the order of the spec, then the service variables that nothing replaced.

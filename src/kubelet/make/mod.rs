@@ -6,7 +6,6 @@ pub(crate) mod cgroup;
 pub(crate) mod container;
 pub(crate) mod dns;
 pub(crate) mod env;
-pub(crate) mod fields;
 pub(crate) mod security;
 
 use api::{Lens, Value};

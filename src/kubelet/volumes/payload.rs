@@ -1,9 +1,9 @@
 //! What files a configMap, secret, downwardAPI or projected volume holds: pure, from what was looked up.
 
+use api::pod::fields::{FieldContext, field, resource};
 use api::{Lens, Value};
 use stdx::{OrdMap, Sensitive};
 
-use crate::make::fields::{FieldContext, field, resource};
 use crate::make::{Sources, entries};
 
 /// One file of a volume that is made from the API.

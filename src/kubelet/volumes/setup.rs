@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use api::pod::fields::FieldContext;
 use api::quantity::Quantity;
 use api::{Lens, Value};
 use stdx::time::Wall;
@@ -15,7 +16,6 @@ use super::claim::Claims;
 use super::payload::{TokenWanted, payload};
 use super::{atomic, subpath};
 use crate::make::Sources;
-use crate::make::fields::FieldContext;
 
 /// What volumes are made from. Everything was looked up before: nothing here waits for the API.
 #[derive(Clone, Debug, Default)]

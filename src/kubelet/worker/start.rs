@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::pod::fields::FieldContext;
 use api::pod::references::{self, Place};
 use api::{Lens, Value, kinds};
 use runtime::{ContainerState, Mount, MountSource, Propagation};
@@ -16,7 +17,6 @@ use crate::ask::{self, Target};
 use crate::figures::Operation;
 use crate::images::Wanted;
 use crate::make::container::{self, Prepared, bind, volume_mount};
-use crate::make::fields::FieldContext;
 use crate::make::security::{self, ImageUser};
 use crate::make::{Sources, dns, env};
 use crate::shared::{Shared, Slot, Snapshot};

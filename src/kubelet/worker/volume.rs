@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stdx::OrdMap;
 
+use api::pod::fields::FieldContext;
 use api::{Lens, Value, json, kinds};
 
 use super::journal::Gate;
@@ -11,7 +12,6 @@ use super::start::sources;
 use super::tokens::Tokens;
 use super::{MOUNTED, Worker};
 use crate::drivers;
-use crate::make::fields::FieldContext;
 use crate::shared::{Shared, Slot};
 use crate::volumes::{self, Claims, Mounted, Setup};
 use podplan::{Done, Pod};

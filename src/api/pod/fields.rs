@@ -3,20 +3,25 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use api::quantity::Quantity;
-use api::{Lens, Value};
+use serde_json::Value;
+
+use crate::lens::Lens;
+use crate::quantity::Quantity;
 
 /// What a field may need beyond the pod's tree.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FieldContext {
+pub struct FieldContext {
     pub pod_ips: Vec<IpAddr>,
     pub host_ips: Vec<IpAddr>,
     /// `status.allocatable` of the node: the limit of who has none.
     pub allocatable: Value,
 }
 
-/// The value of `fieldPath`, an error in upstream's words if there is none such.
-pub(crate) fn field(pod: &Value, path: &str, context: &FieldContext) -> Result<String, String> {
+/// The value of `fieldPath`.
+///
+/// # Errors
+/// In upstream's words, if there is none such.
+pub fn field(pod: &Value, path: &str, context: &FieldContext) -> Result<String, String> {
     let joined = |ips: &[IpAddr]| ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",");
     let first = |ips: &[IpAddr]| ips.first().map(IpAddr::to_string).unwrap_or_default();
     if let Some((map, key)) = subscript(path) {
@@ -72,7 +77,10 @@ fn map_text(map: &Value) -> String {
 }
 
 /// The value of a `resourceFieldRef`: of the named container, or of `own`.
-pub(crate) fn resource(
+///
+/// # Errors
+/// In upstream's words, if there is no such container or resource.
+pub fn resource(
     pod: &Value,
     own: &Value,
     reference: &Value,
@@ -118,7 +126,7 @@ pub(crate) fn resource(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::json;
+    use crate::json;
 
     #[test]
     fn fields_read() {
