@@ -7,6 +7,7 @@ line, run by a shell in their order: `k` is the side's kubectl, `real` always th
 or is compared by its exit code alone; one with `?` sorts its output's lines first. Prints a table and the differences.
 """
 
+import concurrent.futures
 import difflib
 import os
 import pathlib
@@ -74,6 +75,9 @@ i=0; while [ ! -S s ] && kill -0 $p 2>/dev/null && [ $i -lt 600 ]; do i=$((i+1))
     "www/list/inner/x.txt": "x\n",
 }
 
+# Topics that change what both sides have: nodes, ports of this machine. There one side waits for the other.
+APART = ("62-running", "90-nodes")
+
 NORMAL = [
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "UID"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", "TIME"),
@@ -85,6 +89,9 @@ NORMAL = [
     (r"\b(web|gd|d\d)-[0-9a-f]{8,10}(-[a-z0-9]{5})?\b", r"\1-HASH"),
     (r"\b10\.43\.\d+\.\d+\b *", "IP "),
     (r"nodePort: \d+|\"nodePort\": \d+|:3\d{4}/TCP", "PORT"),
+    (r"\bgen-[a-z0-9]{5}\b", "gen-X"),
+    (r"\b[0-9a-f]{64}\b", "ID"),
+    (r"v1\.32\.\d+(\+k3rs\d+)?", "VERSION"),
     (r"/tmp/kp-\w+/(real|ours)", "DIR"),
     (r"\bkp-(real|ours)\b", "NS"),
     (r"eyJ[\w-]+\.[\w-]+\.[\w-]+", "TOKEN"),
@@ -154,8 +161,10 @@ def main():
                     continue
                 mark, bare = (line[0], line[1:].strip()) if line[0] in "~?" else ("", line)
                 results = []
-                for side in sides:
-                    stdout, stderr, code = side.run(bare)
+                together = 1 if topic in APART else len(sides)
+                with concurrent.futures.ThreadPoolExecutor(together) as pool:
+                    said = list(pool.map(lambda side: side.run(bare), sides))
+                for side, (stdout, stderr, code) in zip(sides, said):
                     out, err = normal(stdout, side.ns), normal(stderr, side.ns)
                     if mark == "?":
                         out = "\n".join(sorted(out.splitlines()))

@@ -82,7 +82,7 @@ pub fn describe(
     Ok(align(&text, 0, 2))
 }
 
-/// A pod's template, as a revision of its owner is told.
+/// A pod's template, as a revision of its owner is told: its cells end with tabs.
 pub fn pod_template(template: &Value, now: Wall, zone: Zone<'_>) -> String {
     let related = Related::default();
     let mut page = page::Page {
@@ -95,7 +95,7 @@ pub fn pod_template(template: &Value, now: Wall, zone: Zone<'_>) -> String {
         zone,
     };
     pods::template(&mut page, template);
-    align(&page.text, 0, 2)
+    page.text
 }
 
 /// The name of the controller of an object, after its kind.

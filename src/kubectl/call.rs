@@ -18,6 +18,9 @@ pub(crate) struct Command {
     pub(crate) name: &'static str,
     pub(crate) aliases: &'static [&'static str],
     pub(crate) about: &'static str,
+    /// What its parent's list says of it; "" for `about` without its full stop.
+    pub(crate) short: &'static str,
+    pub(crate) examples: &'static str,
     /// What follows the name in its line of usage.
     pub(crate) usage: &'static str,
     pub(crate) flags: &'static [&'static [Flag]],
@@ -33,6 +36,8 @@ pub(crate) const BLANK: Command = Command {
     name: "",
     aliases: &[],
     about: "",
+    short: "",
+    examples: "",
     usage: "",
     flags: &[],
     required: &[],

@@ -1,12 +1,13 @@
 //! What the server serves, and which of it a word means.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use api::{Lens, Value};
 use http::Method;
 
 use crate::failure::{Failure, Outcome, failed};
+use crate::out;
 use crate::rest::Rest;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
@@ -63,8 +64,14 @@ impl Resource {
         path
     }
 
-    fn is_called(&self, word: &str) -> bool {
-        self.plural == word || self.singular == word || self.short.iter().any(|short| short == word)
+    /// Whether a word in small letters is its name.
+    fn is_named(&self, word: &str) -> bool {
+        self.plural == word || self.singular == word
+    }
+
+    /// Whether a word is one of its short names, which have their case.
+    fn is_short(&self, word: &str) -> bool {
+        self.short.iter().any(|short| short == word)
     }
 }
 
@@ -85,6 +92,7 @@ pub(crate) fn escape(text: &str) -> String {
 pub(crate) struct Mapper {
     core: RefCell<Option<Rc<Vec<Rc<Resource>>>>>,
     groups: RefCell<Option<Rc<Vec<Rc<Resource>>>>>,
+    is_warned: Cell<bool>,
 }
 
 impl Mapper {
@@ -126,27 +134,34 @@ impl Mapper {
     /// The resource that a word of the command line means: `pods`, `po`, `deploy.apps`, `deployments.v1.apps`.
     pub(crate) fn find(&self, rest: &Rest, word: &str) -> Outcome<Rc<Resource>> {
         let lower = word.to_lowercase();
+        let short = word.split('.').next().unwrap_or(word);
         let (name, group) = lower.split_once('.').unwrap_or((&lower, ""));
+        let is_called = |it: &Resource| it.is_named(name) || it.is_short(short);
         let found = match group {
-            "" => self.first(rest, &|it| it.is_called(name))?,
+            "" => {
+                let found = self.first(rest, &is_called)?;
+                if let Some(found) = found.as_ref().filter(|found| !found.is_named(name)) {
+                    self.warn_of_others(rest, found, short)?;
+                }
+                found
+            }
             group => {
                 let (version, rest_of) = group.split_once('.').unwrap_or((group, ""));
-                let exact = |it: &Resource| {
-                    it.version == version && it.group == rest_of && it.is_called(name)
-                };
-                let begins = |it: &Resource| {
-                    it.is_called(name)
-                        && (it.group == group || it.group.starts_with(&format!("{group}.")))
-                };
-                match self.first(rest, &exact)? {
-                    Some(found) => Some(found),
-                    None => {
-                        match self.first(rest, &|it| it.group == group && it.is_called(name))? {
-                            Some(found) => Some(found),
-                            None => self.first(rest, &begins)?,
-                        }
+                let begins = format!("{group}.");
+                // The version of a short name does not count, as upstream.
+                let ways: [&dyn Fn(&Resource) -> bool; 4] = [
+                    &|it| it.version == version && it.group == rest_of && it.is_named(name),
+                    &|it| it.group == rest_of && it.is_short(short),
+                    &|it| it.group == group && is_called(it),
+                    &|it| it.group.starts_with(&begins) && is_called(it),
+                ];
+                let mut found = None;
+                for is_it in ways {
+                    if found.is_none() {
+                        found = self.first(rest, is_it)?;
                     }
                 }
+                found
             }
         };
         match found {
@@ -156,6 +171,21 @@ impl Mapper {
                 failed(format!("the server doesn't have a resource type {bare:?}"))
             }
         }
+    }
+
+    /// Tells once of another type that has the same short name.
+    fn warn_of_others(&self, rest: &Rest, found: &Resource, short: &str) -> Outcome {
+        let is_other = |it: &&Rc<Resource>| {
+            it.is_short(short) && (&it.group, &it.plural) != (&found.group, &found.plural)
+        };
+        let all = self.all(rest)?;
+        if let (Some(other), false) = (all.iter().find(is_other), self.is_warned.replace(true)) {
+            out::tell(&format!(
+                "Warning: short name {short:?} could also match lower priority resource {}",
+                other.qualified()
+            ));
+        }
+        Ok(())
     }
 
     /// The resource of an object's `apiVersion` and `kind`.

@@ -45,11 +45,12 @@ pub(crate) fn dispatch(args: &[String], world: &World<'_>) -> Outcome {
     if args.first().is_some_and(|arg| arg == "help") {
         let found = find(&args[1..]);
         if let (Some(stranger), true) = (&found.stranger, found.command.run.is_none()) {
-            return Err(Failure::Said(format!(
-                "Unknown help topic [\"{stranger}\"]\nRun 'kubectl help' for usage"
-            )));
+            let root = help_text(&ROOT, "kubectl", world);
+            let list = root.split_once("\n\n\n").map_or(root.as_str(), |(_, list)| list);
+            let list = list.find("Basic Commands").map_or(list, |at| &list[at..]);
+            return Err(Failure::Said(format!("Unknown help topic [`{stranger}`]\n\n\n{list}")));
         }
-        out::print(&help::text(found.command, &found.path));
+        out::print(&help_text(found.command, &found.path, world));
         return Ok(());
     }
     if let Some((asks @ ("__complete" | "__completeNoDesc"), rest)) =
@@ -65,7 +66,7 @@ pub(crate) fn dispatch(args: &[String], world: &World<'_>) -> Outcome {
     let given = match flags::read(args, &found.words, &command.known()) {
         Ok(given) => given,
         Err(Failure::Exit(HELP)) => {
-            out::print(&help::text(command, &path));
+            out::print(&help_text(command, &path, world));
             return Ok(());
         }
         Err(failure) => {
@@ -86,23 +87,36 @@ pub(crate) fn dispatch(args: &[String], world: &World<'_>) -> Outcome {
     unserved(&call)?;
     match (command.run, &found.stranger) {
         (Some(run), _) => run(&call).and_then(|()| warned(&call)),
-        (None, Some(stranger)) => call.usage(&format!("unknown command {stranger:?}")),
+        (None, Some(stranger)) => {
+            let words = match &call.args()[..] {
+                [] => stranger.clone(),
+                words => words.join(" "),
+            };
+            call.usage(&format!("unknown command {words:?}"))
+        }
         (None, None) if std::ptr::eq(command, &raw const ROOT) => {
-            out::print(&help::text(command, &call.path));
+            out::print(&help_text(command, &call.path, world));
             Ok(())
         }
         // As upstream: a group alone is a mistake, which one of them tells where results go.
         (None, None) if command.name == "rollout" => {
-            out::print(&help::text(command, &call.path));
+            out::print(&help_text(command, &call.path, world));
             Err(Failure::Exit(1))
         }
-        (None, None) => Err(Failure::Said(help::text(command, &call.path))),
+        (None, None) => Err(Failure::Said(help_text(command, &call.path, world))),
+    }
+}
+
+fn help_text(command: &'static Command, path: &str, world: &World<'_>) -> String {
+    match std::ptr::eq(command, &raw const ROOT) {
+        true => help::text_with(command, path, &plugin::words(world)),
+        false => help::text(command, path),
     }
 }
 
 /// Refuses what asks for a file or for messages that this program does not write.
 fn unserved(call: &Call<'_>) -> Outcome {
-    if !matches!(call.text("profile"), "none" | "") {
+    if !matches!(call.global("profile"), "none" | "") {
         return Err(Failure::Message(
             "--profile: this kubectl takes no profiles of itself, only none is possible".to_owned(),
         ));

@@ -11,6 +11,7 @@ use http::tls::{Trust, client_config, public_roots};
 use stdx::Arrange;
 
 use crate::failure::{Failure, Outcome, failed};
+use crate::rest::unreachable;
 
 /// One file, or what an URL gives.
 const FILE_MAX_BYTES: u64 = 64 << 20;
@@ -70,6 +71,20 @@ pub(crate) fn check(names: &[String], recursive: bool) -> Outcome {
         *name != "-" && !name.starts_with("http://") && !name.starts_with("https://")
     };
     names.iter().filter(is_path).try_for_each(|path| files(path, recursive).map(|_| ()))
+}
+
+/// What our reader of YAML says, as Go's says it: it counts a parser's lines from 0, and does not tell what it was about.
+pub(crate) fn go_yaml(why: &str) -> String {
+    let why = why.strip_prefix("parse YAML: ").unwrap_or(why);
+    let told = why.strip_prefix("line ").and_then(|rest| rest.split_once(": while parsing "));
+    let Some((line, rest)) = told else { return why.to_owned() };
+    let (Ok(line), Some((_, rest))) = (line.parse::<u64>(), rest.split_once(", ")) else {
+        return why.to_owned();
+    };
+    match line {
+        0 | 1 => rest.to_owned(),
+        line => format!("line {}: {rest}", line - 1),
+    }
 }
 
 fn files(path: &str, recursive: bool) -> Outcome<Vec<PathBuf>> {
@@ -188,7 +203,8 @@ fn download(url: &str) -> Outcome<Vec<u8>> {
             let location = response.headers.get("location").map(str::to_owned);
             let max = usize::try_from(FILE_MAX_BYTES).unwrap_or(usize::MAX);
             Ok::<_, stdx::Error>((response.status, location, response.body.read_all(max).await?))
-        })?;
+        })
+        .map_err(|error| unreachable(&error, url))?;
         match (status, location) {
             (200, _) => return Ok(bytes),
             (301 | 302 | 303 | 307 | 308, Some(location)) => at = at.join(&location)?,
@@ -234,8 +250,10 @@ fn yaml(
 ) -> Outcome {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| complain(format!("error converting YAML to JSON: yaml: {error}")))?;
-    let trees = wire::yaml::parse(text)
-        .map_err(|error| complain(format!("error converting YAML to JSON: yaml: {error}")))?;
+    let trees = wire::yaml::parse(text).map_err(|error| {
+        let why = go_yaml(&error.to_string());
+        complain(format!("error converting YAML to JSON: yaml: {why}"))
+    })?;
     for tree in trees {
         flatten(tree, source, 0, found)?;
     }

@@ -106,6 +106,17 @@ impl Line<'_> {
         found
     }
 
+    /// Whether objects are of their types here, and no trees: where a command makes them or changes parts that it knows.
+    pub(crate) fn is_typed(&self) -> bool {
+        let mut words = self.path.split(' ').skip(1);
+        match (words.next(), words.next()) {
+            (Some("run" | "expose" | "autoscale" | "set" | "rollout"), _) => true,
+            (Some("create"), sub) => sub.is_some(),
+            (Some("auth"), sub) => sub == Some("whoami"),
+            _ => false,
+        }
+    }
+
     /// A failure that ends with where there is help.
     pub(crate) fn usage<T>(&self, text: &str) -> Outcome<T> {
         failed(format!("{text}\nSee '{} -h' for help and examples", self.path))
@@ -117,7 +128,8 @@ impl Line<'_> {
 
     pub(crate) fn dry_run(&self) -> Outcome<DryRun> {
         match self.text("dry-run") {
-            "none" | "" => Ok(DryRun::None),
+            "none" => Ok(DryRun::None),
+            "" if !self.changed("dry-run") => Ok(DryRun::None),
             "client" => Ok(DryRun::Client),
             "server" => Ok(DryRun::Server),
             "unchanged" => {

@@ -21,7 +21,7 @@ pub(crate) fn selector(info: &Info) -> Outcome<String> {
         "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Job" => {
             spec.at("selector.matchLabels")
         }
-        kind => return failed(format!("selector for {kind} not implemented")),
+        kind => return failed(format!("selector for *v1.{kind} not implemented")),
     };
     if map.as_object().is_none_or(api::Map::is_empty) {
         return match info.resource.kind.as_str() {
@@ -120,6 +120,17 @@ fn names(pod: &Value) -> Vec<(String, &'static str)> {
         names.extend(all.map(|it| (it.str("name").to_owned(), what)));
     }
     names
+}
+
+/// The container that a command asks the server about: whether there is one of a name is for the server to say.
+///
+/// # Errors
+/// None where one is named.
+pub(crate) fn asked(call: &Call<'_>, pod: &Value) -> Outcome<String> {
+    match call.text("container") {
+        "" => container(pod, "", call.is("quiet")),
+        named => Ok(named.to_owned()),
+    }
 }
 
 /// The container that is meant: the one that is named, or the pod's default one, which is told.

@@ -35,7 +35,7 @@ pub(crate) struct Rest {
     pub(crate) raw: Raw,
     /// `https://host:port`, as the kubeconfig has it.
     pub(crate) server: String,
-    headers: Vec<(&'static str, String)>,
+    headers: Vec<(String, String)>,
     timeout: Option<Duration>,
     verbosity: i64,
     warned: RefCell<Vec<String>>,
@@ -57,10 +57,10 @@ impl Rest {
     pub(crate) fn new(line: &Line<'_>, config: &Kubeconfig) -> Outcome<Rest> {
         let (mut access, cluster, user) = config.access(line)?;
         let mut headers = vec![(
-            "user-agent",
+            "user-agent".to_owned(),
             format!("kubectl/{} (linux/{}) k3rs", stdx::version::VERSION, arch()),
         )];
-        headers.push(("kubectl-command", line.path.clone()));
+        headers.push(("kubectl-command".to_owned(), line.path.clone()));
         let or = |flag: &str, field: &str| match line.text(flag) {
             "" => user.str(field).to_owned(),
             given => given.to_owned(),
@@ -68,7 +68,7 @@ impl Rest {
         let (name, password) = (or("username", "username"), or("password", "password"));
         if !name.is_empty() && access.token == Source::None {
             let pair = wire::base64::encode(format!("{name}:{password}").as_bytes());
-            headers.push(("authorization", format!("Basic {pair}")));
+            headers.push(("authorization".to_owned(), format!("Basic {pair}")));
         }
         let exec = user.at("exec");
         if exec.is_object() && access.token == Source::None && name.is_empty() {
@@ -77,10 +77,34 @@ impl Rest {
         impersonate(line, config, &user, &mut headers)?;
         let proxy = proxy(line, &cluster, &access.server)?;
         let server = access.server.clone();
-        for source in [&access.ca, &access.certificate, &access.key] {
-            if let Source::File(path) = source {
-                readable(path)?;
-            }
+        let context = config.named("contexts", config.context_name(line)).unwrap_or(&Value::Null);
+        let of = |flag: &str| match line.global(flag) {
+            "" => context.str(flag).to_owned(),
+            named => named.to_owned(),
+        };
+        for (source, what, owner) in [
+            (&access.ca, "certificate-authority", "cluster"),
+            (&access.certificate, "client-cert", "user"),
+            (&access.key, "client-key", "user"),
+        ] {
+            let Source::File(path) = source else { continue };
+            readable(path).map_err(|failure| {
+                let (path, owner) = (path.display(), of(owner));
+                format!("unable to read {what} {path} for {owner} due to {}", failure.text())
+            })?;
+        }
+        if !name.is_empty() && access.token != Source::None {
+            return failed(format!(
+                "more than one authentication method found for {}; found [token basicAuth], only one is allowed",
+                of("user")
+            ));
+        }
+        if let Some((scheme, _)) =
+            server.split_once("://").filter(|(it, _)| !it.starts_with("http"))
+        {
+            return Err(Failure::Said(format!(
+                "Unable to connect to the server: unsupported protocol scheme {scheme:?}"
+            )));
         }
         let raw = Raw::new(access, proxy)?;
         Ok(Rest {
@@ -94,7 +118,7 @@ impl Rest {
     }
 
     /// How the server is reached, and who asks and why, for requests that somebody else makes.
-    pub(crate) fn into_parts(self) -> (Raw, Vec<(&'static str, String)>) {
+    pub(crate) fn into_parts(self) -> (Raw, Vec<(String, String)>) {
         (self.raw, self.headers)
     }
 
@@ -215,15 +239,7 @@ impl Rest {
 
     /// In upstream's words, why there was no answer.
     pub(crate) fn unreachable(&self, error: &stdx::Error) -> Failure {
-        let host = self.server.split("://").nth(1).unwrap_or(&self.server);
-        let host = host.split('/').next().unwrap_or(host);
-        let text = error.to_string();
-        Failure::Said(match error.io_kind() {
-            Some(ErrorKind::ConnectionRefused) => format!(
-                "The connection to the server {host} was refused - did you specify the right host or port?"
-            ),
-            _ => format!("Unable to connect to the server: {}", go_words(&text, host)),
-        })
+        unreachable(error, &self.server)
     }
 
     fn show_request(&self, request: &Request, body: Option<&Body<'_>>) {
@@ -275,6 +291,19 @@ impl Rest {
             out::tell(&format!("Response Body: {}", shown(bytes, self.verbosity)));
         }
     }
+}
+
+/// In upstream's words, why the server of a URL did not answer.
+pub(crate) fn unreachable(error: &stdx::Error, url: &str) -> Failure {
+    let host = url.split("://").nth(1).unwrap_or(url);
+    let host = host.split('/').next().unwrap_or(host);
+    let text = error.to_string();
+    Failure::Said(match error.io_kind() {
+        Some(ErrorKind::ConnectionRefused) => format!(
+            "The connection to the server {host} was refused - did you specify the right host or port?"
+        ),
+        _ => format!("Unable to connect to the server: {}", go_words(&text, host)),
+    })
 }
 
 fn shown(bytes: &[u8], verbosity: i64) -> String {
@@ -349,7 +378,7 @@ fn impersonate(
     line: &Line<'_>,
     config: &Kubeconfig,
     user: &Value,
-    headers: &mut Vec<(&'static str, String)>,
+    headers: &mut Vec<(String, String)>,
 ) -> Outcome {
     let or = |flag: &str, field: &str| match line.text(flag) {
         "" => user.str(field).to_owned(),
@@ -361,7 +390,9 @@ fn impersonate(
         groups =
             user.list("as-groups").iter().filter_map(Value::as_str).map(str::to_owned).collect();
     }
-    if name.is_empty() && (!groups.is_empty() || !uid.is_empty()) {
+    let extra = user.at("as-user-extra").as_object();
+    let has_extra = extra.is_some_and(|extra| !extra.is_empty());
+    if name.is_empty() && (!groups.is_empty() || !uid.is_empty() || has_extra) {
         let own = config
             .named("contexts", config.context_name(line))
             .map_or("", |context| context.str("user"));
@@ -371,17 +402,18 @@ fn impersonate(
     }
     for (header, value) in [("impersonate-user", name), ("impersonate-uid", uid)] {
         if !value.is_empty() {
-            headers.push((header, value));
+            headers.push((header.to_owned(), value));
         }
     }
-    headers.extend(groups.into_iter().map(|group| ("impersonate-group", group)));
-    for (key, values) in user.at("as-user-extra").as_object().into_iter().flatten() {
-        // Names of headers are static here; extra keys have none of ours.
-        if !values.is_null() {
-            return failed(format!(
-                "as-user-extra {key:?} is not supported by this version of k3rs yet"
-            ));
-        }
+    headers.extend(groups.into_iter().map(|group| ("impersonate-group".to_owned(), group)));
+    for (key, values) in extra.into_iter().flatten() {
+        // What cannot stand in a header's name is escaped.
+        let key = wire::percent::escape(&key.to_lowercase(), |b| {
+            b.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&b)
+        });
+        let name = format!("impersonate-extra-{key}");
+        let values = values.as_array().into_iter().flatten().filter_map(Value::as_str);
+        headers.extend(values.map(|value| (name.clone(), value.to_owned())));
     }
     Ok(())
 }

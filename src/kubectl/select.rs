@@ -13,6 +13,8 @@ use crate::{files, kustomize};
 /// Pages of one list.
 const PAGES_MAX: usize = 100_000;
 
+pub(crate) const FILES_AND_ARGS: &str = "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well";
+
 /// An object that a command is about.
 #[derive(Debug, Clone)]
 pub(crate) struct Info {
@@ -169,10 +171,11 @@ pub(crate) fn targets(call: &Call<'_>, pick: &Pick) -> Outcome<Vec<Target>> {
     }
     let Some((word, names)) = args.split_first() else { return Ok(found) };
     if names.is_empty() {
+        let types = types(call, word)?;
         if !pick.all && !pick.is_selective() {
             return failed("resource(s) were provided, but no name was specified");
         }
-        found.extend(types(call, word)?.into_iter().map(Target::Listed));
+        found.extend(types.into_iter().map(Target::Listed));
         return Ok(found);
     }
     if pick.is_selective() {
@@ -290,9 +293,7 @@ pub(crate) fn infos(call: &Call<'_>, pick: &Pick) -> Outcome<(Vec<Info>, Vec<Fai
     let (namespace, _) = call.namespace()?;
     if pick.has_files() {
         if !pick.args.is_empty() && !pick.local {
-            return failed(
-                "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well",
-            );
+            return failed(FILES_AND_ARGS);
         }
         return of_files(call, pick);
     }

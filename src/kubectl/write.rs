@@ -106,7 +106,12 @@ pub(crate) fn applied_text(object: &Value) -> String {
 
 /// Puts the annotation in if the command was asked to, or the object has it already.
 pub(crate) fn remember_if(call: &Call<'_>, object: &mut Value) {
-    if call.is("save-config") || object.entry("metadata.annotations", LAST_APPLIED).is_some() {
+    if call.is("save-config") && call.is_typed() {
+        // What this command made has no annotations yet.
+        let text = format!("{}\n", crate::print::typed_line(object));
+        object.map_mut("metadata.annotations").insert(LAST_APPLIED.to_owned(), text.into());
+    } else if call.is("save-config") || object.entry("metadata.annotations", LAST_APPLIED).is_some()
+    {
         remember(object);
     }
 }

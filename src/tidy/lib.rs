@@ -9,6 +9,8 @@ mod files;
 #[cfg(test)]
 mod functions;
 #[cfg(test)]
+mod kubectl;
+#[cfg(test)]
 mod rooms;
 #[cfg(test)]
 mod scripts;

@@ -22,10 +22,10 @@ const SORTERS: &[&str] = &["sys", "store"];
 const TREES: &[&str] = &["stdx", "sim", "fuzz", "tidy"];
 
 /// Rooms that answer over HTTP, and so choose status codes: everywhere else the answer is the caller's to make. `net` answers
-/// load balancers that ask for a service's health, and `wire` has the codec.
+/// load balancers that ask for a service's health, `kubectl` is a proxy, and `wire` has the codec.
 const ANSWERERS: &[&str] = &[
-    "cluster", "cri", "fuzz", "http", "ingress", "k3rs", "kine", "kubelet", "net", "server", "sim",
-    "wire",
+    "cluster", "cri", "fuzz", "http", "ingress", "k3rs", "kine", "kubectl", "kubelet", "net",
+    "server", "sim", "wire",
 ];
 
 const BANS: &[Ban] = &[

@@ -17,7 +17,7 @@ pub(crate) static COMMAND: Command = Command {
     usage: "[flags]",
     flags: &[&[
         text("api-group", "", "Limit to resources in the specified API group"),
-        switch("cached", "Taken and not used: nothing is cached"),
+        switch("cached", ""),
         list("categories", "Limit to resources that belong to the specified categories"),
         switched_on("namespaced", "Only namespaced resources, or only others"),
         switch("no-headers", "Do not print headers"),
@@ -32,6 +32,7 @@ pub(crate) static COMMAND: Command = Command {
 pub(crate) static VERSIONS: Command = Command {
     name: "api-versions",
     about: "Print the supported API versions on the server, in the form of \"group/version\".",
+    short: "Print the supported API versions on the server, in the form of \"group/version\"",
     run: Some(versions),
     ..BLANK
 };

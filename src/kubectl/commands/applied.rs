@@ -4,7 +4,7 @@ use api::{Lens, LensMut, Value};
 
 use crate::call::{BLANK, Call, Command, DryRun};
 use crate::failure::{Failure, Outcome, failed};
-use crate::flags::{switch, text};
+use crate::flags::{list, switch, text};
 use crate::print::{Form, Printer, done};
 use crate::select::{self, Info, Pick};
 use crate::{editor, options, write};
@@ -12,6 +12,7 @@ use crate::{editor, options, write};
 pub(super) static VIEW: Command = Command {
     name: "view-last-applied",
     about: "View the latest last-applied-configuration annotations by type/name or file.",
+    short: "View the latest last-applied-configuration annotations of a resource/object",
     usage: "(TYPE [NAME | -l label] | TYPE/NAME | -f FILENAME)",
     flags: &[
         options::ALL,
@@ -25,12 +26,15 @@ pub(super) static VIEW: Command = Command {
 pub(super) static SET: Command = Command {
     name: "set-last-applied",
     about: "Set the latest last-applied-configuration annotations by setting it to match the contents of a file.",
+    short: "Set the last-applied-configuration annotation on a live object to match the contents of a file",
     usage: "-f FILENAME",
     flags: &[
         options::DRY_RUN,
-        options::FILES,
         options::PRINT,
-        &[switch("create-annotation", "Where there is none, too")],
+        &[
+            list("filename", "File, directory or URL that holds the resources").short('f'),
+            switch("create-annotation", "Where there is none, too"),
+        ],
     ],
     run: Some(set),
     ..BLANK
@@ -94,7 +98,9 @@ fn view(call: &Call<'_>) -> Outcome {
 
 fn set(call: &Call<'_>) -> Outcome {
     let printer = Printer::of(call, false)?;
-    write::needs_files(call)?;
+    if !call.has_files() {
+        return failed(write::NO_RESOURCES);
+    }
     for mut info in select::read(call, &Pick { args: Vec::new(), ..Pick::of(call, &[]) })? {
         let text = write::applied_text(&info.object);
         let current = call.rest()?.get(&info.path())?;

@@ -1,11 +1,11 @@
 //! `kubectl apply`: three-way patches of the client's, or the server's own apply; pruning.
 
-use api::{Lens, LensMut, Value};
+use api::{Lens, LensMut, Value, json};
 
 use crate::call::{BLANK, Call, Command, DryRun};
 use crate::failure::{Failure, Outcome, failed};
 use crate::flags::{array, duration, int, switch, switched_on, text};
-use crate::print::{Printer, done};
+use crate::print::{Form, Printer, done};
 use crate::select::{self, Info, Pick};
 use crate::{merge3, options, out, wait, write};
 
@@ -31,14 +31,12 @@ pub(crate) static COMMAND: Command = Command {
             switch("force", "Delete and create again what cannot be changed"),
             switch("force-conflicts", "Take over the fields of other managers"),
             int("grace-period", "-1", "Seconds to end gracefully"),
-            switched_on(
-                "openapi-patch",
-                "Taken and not used: built-in types say how lists are merged",
-            ),
+            switched_on("openapi-patch", ""),
             switched_on("overwrite", "What was changed meanwhile is changed back; only true"),
             switch("prune", "Delete what was applied before and is not any more"),
             array("prune-allowlist", "Types to prune, as group/version/Kind"),
             switch("server-side", "The server applies"),
+            text("subresource", "", "With --server-side: apply this part of the object"),
             duration("timeout", "0s", "How long to wait for a deletion"),
             switch("wait", "Wait until what is pruned is gone"),
         ],
@@ -68,15 +66,25 @@ fn run(call: &Call<'_>) -> Outcome {
         return failed("no objects passed to apply");
     }
     let mut applied = Vec::new();
+    // In other forms than names several are one list, in the end.
+    let as_list = printer.as_ref().filter(|it| infos.len() > 1 && !matches!(it.form, Form::Name));
+    let nothing = Printer::plain(Form::Table);
+    let each = if as_list.is_some() { Some(&nothing) } else { printer.as_ref() };
     for info in infos {
         let done = match call.is("server-side") {
-            true => super::apply_server::run(call, info, printer.as_ref()),
-            false => by_client(call, info, printer.as_ref()),
+            true => super::apply_server::run(call, info, each),
+            false => by_client(call, info, each),
         };
         match done {
             Ok(info) => applied.push(info),
             Err(failure) => failures.push(failure),
         }
+    }
+    if let Some(printer) = as_list.filter(|_| !applied.is_empty()) {
+        let items: Vec<&Value> = applied.iter().map(|info| &info.object).collect();
+        printer.print(&json!({
+            "apiVersion": "v1", "kind": "List", "metadata": {}, "items": items,
+        }))?;
     }
     Failure::all(failures)?;
     if call.is("prune") {
@@ -106,6 +114,9 @@ fn check(call: &Call<'_>) -> Outcome {
     }
     if !call.is("overwrite") {
         return failed("--overwrite=false is not supported by this version of k3rs");
+    }
+    if !call.text("subresource").is_empty() && !call.is("server-side") {
+        return failed("--subresource can only be specified for --server-side");
     }
     if !call.text("applyset").is_empty() {
         return failed("--applyset is not supported by this version of k3rs yet");
@@ -252,7 +263,7 @@ fn patched(
 fn anew(call: &Call<'_>, info: &Info) -> Outcome<Value> {
     let how = super::delete::How {
         grace: Some(call.int("grace-period")).filter(|it| *it >= 0),
-        propagation: "Background",
+        propagation: super::delete::propagation(call)?,
     };
     super::delete::delete(call, info, &how)?;
     if call.dry_run()? == DryRun::None {

@@ -6,6 +6,7 @@ use http::Method;
 
 use super::apply::warn_if_deleting;
 use crate::call::Call;
+use crate::discovery::escape;
 use crate::failure::{Failure, Outcome, failed};
 use crate::print::{Printer, done};
 use crate::rest::Body;
@@ -41,6 +42,10 @@ pub(super) fn run(call: &Call<'_>, mut info: Info, printer: Option<&Printer>) ->
         }
         Err(failure) => return Err(failure),
     }
+    if !call.text("subresource").is_empty() {
+        // What client-side apply has written is not there.
+        return done(call, printer, &info, "serverside-applied").map(|()| info);
+    }
     let warned = |what: &str, failure: &Failure| {
         out::tell(&format!(
             "Warning: {what}. This is non-fatal and will be retried next time you apply. Error: {}",
@@ -73,7 +78,11 @@ pub(super) fn run(call: &Call<'_>, mut info: Info, printer: Option<&Printer>) ->
 
 fn send(call: &Call<'_>, info: &Info, object: &Value, query: &str) -> Outcome<Value> {
     let body = Body { media: APPLY, bytes: format!("{object}\n").into_bytes() };
-    call.rest()?.tree(Method::Patch, &format!("{}{query}", info.path()), Some(body))
+    let part = match call.text("subresource") {
+        "" => String::new(),
+        name => format!("/{}", escape(name)),
+    };
+    call.rest()?.tree(Method::Patch, &format!("{}{part}{query}", info.path()), Some(body))
 }
 
 /// Has the annotation of client-side apply applied by a manager of its own, for what is moved would drop it.

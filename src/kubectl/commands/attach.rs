@@ -21,6 +21,7 @@ const OWN: &[Flag] = &[
 pub(crate) static COMMAND: Command = Command {
     name: "attach",
     about: "Attach to a process that is already running inside an existing container.",
+    short: "Attach to a running container",
     usage: "(POD | TYPE/NAME) -c CONTAINER",
     flags: &[OWN],
     run: Some(run),
@@ -43,7 +44,8 @@ fn run(call: &Call<'_>) -> Outcome {
         return call.usage("--pod-running-timeout must be higher than zero");
     }
     let pod = pods::first(call, args)?;
-    let container = pods::container(&pod, call.text("container"), call.is("quiet"))?;
+    let container = pods::container(&pod, call.text("container"), call.is("quiet"))
+        .map_err(|failure| format!("cannot attach to the container: {}", failure.text()))?;
     session(call, &pod, &container)
 }
 
@@ -112,9 +114,7 @@ pub(super) fn or_log(call: &Call<'_>, info: &Info, pod: &Value, container: &str)
 /// Prints what a container has written so far.
 pub(super) fn print_log(call: &Call<'_>, info: &Info, container: &str) -> Outcome {
     let path = format!("{}/log?container={}", info.path(), escape(container));
-    let (bytes, _) = call.rest()?.ask(http::Method::Get, &path, "application/json, */*", None)?;
-    out::bytes(&bytes);
-    Ok(())
+    rt::block_on(super::logs::show(call, &path, ""))
 }
 
 fn has_tty(pod: &Value, container: &str) -> bool {

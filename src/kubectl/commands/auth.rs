@@ -4,14 +4,13 @@ use api::{Lens, LensMut, Value, json};
 use http::Method;
 use stdx::Arrange;
 
-use crate::call::{BLANK, Call, Command, DryRun};
+use crate::call::{BLANK, Call, Command};
 use crate::failure::{Failure, Outcome, failed};
 use crate::flags::{switch, text};
+use crate::print::Printer;
 use crate::print::tabs::Tabs;
-use crate::print::{Printer, done};
 use crate::rest::Body;
-use crate::select::{self, Pick};
-use crate::{options, out, write};
+use crate::{options, out};
 
 pub(crate) static COMMAND: Command = Command {
     name: "auth",
@@ -39,6 +38,7 @@ static CAN_I: Command = Command {
 static WHO_AM_I: Command = Command {
     name: "whoami",
     about: "Experimental: Check who you are and your attributes (groups, extra).",
+    short: "Experimental: Check self subject attributes",
     flags: &[options::PRINT],
     run: Some(who_am_i),
     ..BLANK
@@ -56,7 +56,7 @@ static RECONCILE: Command = Command {
             switch("remove-extra-subjects", "Take away subjects that the file has not"),
         ],
     ],
-    run: Some(reconcile),
+    run: Some(super::reconcile::run),
     ..BLANK
 };
 
@@ -72,7 +72,6 @@ fn can_i(call: &Call<'_>) -> Outcome {
     let (verb, what) = match call.args() {
         [verb] => (verb.as_str(), ""),
         [verb, what] => (verb.as_str(), what.as_str()),
-        [verb, what, name] => return ask(call, verb, what, name),
         _ => {
             return failed(TWO);
         }
@@ -311,66 +310,5 @@ fn who_am_i(call: &Call<'_>) -> Outcome {
         push(&format!("Extra: {key}"), list(values.as_array().map_or(&[], Vec::as_slice)));
     }
     out::print(&Tabs::new().format(&rows));
-    Ok(())
-}
-
-fn reconcile(call: &Call<'_>) -> Outcome {
-    if !call.has_files() {
-        return failed(write::NO_FILES);
-    }
-    let printer = Printer::of(call, false)?;
-    let infos = select::read(call, &Pick { args: Vec::new(), ..Pick::of(call, &[]) })?;
-    for mut info in infos {
-        let field = match info.resource.kind.as_str() {
-            "Role" | "ClusterRole" => "rules",
-            "RoleBinding" | "ClusterRoleBinding" => "subjects",
-            kind => {
-                if info.resource.group == "rbac.authorization.k8s.io" {
-                    return failed(format!(
-                        "only rbac.authorization.k8s.io/v1 is supported: not {kind}"
-                    ));
-                }
-                continue;
-            }
-        };
-        let current = match call.rest()?.get(&info.path()) {
-            Ok(current) => current,
-            Err(failure) if failure.is_not_found() => {
-                if call.dry_run()? != DryRun::Client {
-                    let made = write::create(call, &info, "kubectl-auth")?;
-                    info.refresh(made);
-                }
-                done(call, printer.as_ref(), &info, "reconciled")?;
-                continue;
-            }
-            Err(failure) => return Err(failure),
-        };
-        let removes = match field {
-            "rules" => call.is("remove-extra-permissions"),
-            _ => call.is("remove-extra-subjects"),
-        };
-        let wanted = info.object.list(field).to_vec();
-        let mut merged = current.clone();
-        let list = merged.list_mut(field);
-        if removes {
-            list.retain(|own| wanted.contains(own));
-        }
-        for item in wanted {
-            if !list.contains(&item) {
-                list.push(item);
-            }
-        }
-        for map in ["labels", "annotations"] {
-            for (key, value) in info.object.pairs(&format!("metadata.{map}")) {
-                merged.map_mut(&format!("metadata.{map}")).insert(key.to_owned(), value.into());
-            }
-        }
-        info.object = merged;
-        if info.object != current && call.dry_run()? != DryRun::Client {
-            let answer = write::replace(call, &info, "kubectl-auth")?;
-            info.refresh(answer);
-        }
-        done(call, printer.as_ref(), &info, "reconciled")?;
-    }
     Ok(())
 }

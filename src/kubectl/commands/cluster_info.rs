@@ -12,6 +12,7 @@ use crate::{options, out};
 pub(crate) static COMMAND: Command = Command {
     name: "cluster-info",
     about: "Display addresses of the control plane and services with label kubernetes.io/cluster-service=true.",
+    short: "Display cluster information",
     subs: &[&DUMP],
     run: Some(run),
     ..BLANK
@@ -20,6 +21,7 @@ pub(crate) static COMMAND: Command = Command {
 static DUMP: Command = Command {
     name: "dump",
     about: "Dump cluster information out suitable for debugging and diagnosing cluster problems.",
+    short: "Dump relevant information for debugging and diagnosis",
     usage: "[flags]",
     flags: &[
         options::ALL_NAMESPACES,

@@ -86,7 +86,7 @@ fn target(call: &Call<'_>, spec: &Spec<'_>, command: &[&str], stdin: bool) -> Ou
             "cannot exec into a container in a completed pod; current phase is {phase}"
         ));
     }
-    let container = pods::container(&pod, call.text("container"), false)?;
+    let container = pods::asked(call, &pod)?;
     let mut query: Vec<String> =
         command.iter().map(|word| format!("command={}", escape(word))).collect();
     query.push(format!("container={}&stderr=true&stdout=true", escape(&container)));

@@ -10,7 +10,7 @@ use crate::failure::{Failure, Outcome, failed};
 use crate::flags::{list, pairs, switch, switched_on, text};
 use crate::rest::Body;
 use crate::select::{self, Info, Pick};
-use crate::{image, out, wait, write};
+use crate::{image, merge3, out, wait, write};
 
 pub(crate) static COMMAND: Command = Command {
     name: "debug",
@@ -289,10 +289,9 @@ fn beside(call: &Call<'_>, info: &Info, wanted: &Wanted) -> Outcome<(Value, Stri
     pod.list_mut(&format!("spec.{LIST}")).push(container);
     profile::apply(call, Style::Ephemeral, &mut pod, LIST, &name, wanted.custom.as_ref())?;
     let own = pod.list(&format!("spec.{LIST}")).iter().rfind(|own| own.str("name") == name);
-    let own = own.cloned().unwrap_or_default();
-    warn(&own, &pod);
-    let mut patch = json!({"spec": {}});
-    patch["spec"][LIST] = json!([own]);
+    warn(own.unwrap_or(&Value::Null), &pod);
+    let before = &info.object;
+    let patch = merge3::patch(before, before, &pod, merge3::type_of("v1", "Pod"));
     let answer = write::patch(call, info, "ephemeralcontainers", write::STRATEGIC, &patch, MANAGER)
         .map_err(|failure| match &failure {
             // A pod that is missing would be named.
@@ -390,7 +389,7 @@ fn of_node(call: &Call<'_>, info: &Info, wanted: &Wanted) -> Outcome<(Value, Str
     describe(call, wanted, &mut inner);
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "kubectl-debug"}},
+        "metadata": {"name": name},
         "spec": {
             "containers": [inner], "nodeName": node, "restartPolicy": "Never",
             "tolerations": [{"operator": "Exists"}],

@@ -56,7 +56,7 @@ fn run(call: &Call<'_>) -> Outcome {
     let how = how(call)?;
     check(call, &pick)?;
     let (named, mut failures) = found(call, &mut pick)?;
-    if call.is("interactive") && !named.is_empty() && !confirm(call, &named) {
+    if call.is("interactive") && !named.is_empty() && !confirm(&named) {
         return Ok(());
     }
     let mut gone = Vec::new();
@@ -74,7 +74,9 @@ fn run(call: &Call<'_>) -> Outcome {
                 gone.push((info, answer));
             }
             Err(failure) if failure.is_not_found() && ignores => {}
-            Err(failure) => failures.push(failure),
+            Err(failure) => {
+                failures.push(write::with_source(failure, "deleting", &info.source));
+            }
         }
     }
     if call.is("wait") && call.dry_run()? == DryRun::None {
@@ -84,17 +86,18 @@ fn run(call: &Call<'_>) -> Outcome {
 }
 
 fn raw(call: &Call<'_>) -> Outcome {
-    if !call.args().is_empty() {
-        return call.usage("arguments may not be passed when --raw is specified");
-    }
     let (bytes, _) =
         call.rest()?.ask(Method::Delete, call.text("raw"), "application/json, */*", None)?;
     out::bytes(&bytes);
     Ok(())
 }
 
-pub(crate) fn how(call: &Call<'_>) -> Outcome<How> {
-    let propagation = match call.text("cascade") {
+/// What `--cascade` says becomes of what an object owns.
+///
+/// # Errors
+/// If it says something else.
+pub(crate) fn propagation(call: &Call<'_>) -> Outcome<&'static str> {
+    Ok(match call.text("cascade") {
         "background" => "Background",
         "orphan" => "Orphan",
         "foreground" => "Foreground",
@@ -113,7 +116,11 @@ pub(crate) fn how(call: &Call<'_>) -> Outcome<How> {
                 ));
             }
         },
-    };
+    })
+}
+
+fn how(call: &Call<'_>) -> Outcome<How> {
+    let propagation = propagation(call)?;
     let mut grace = call.int("grace-period");
     if call.is("now") {
         if grace != -1 {
@@ -136,16 +143,13 @@ pub(crate) fn how(call: &Call<'_>) -> Outcome<How> {
 
 fn check(call: &Call<'_>, pick: &Pick) -> Outcome {
     if !matches!(call.text("output"), "" | "name") {
-        return call.usage(&format!(
+        return failed(format!(
             "unexpected -o output mode: {}. We only support '-o name'",
             call.text("output")
         ));
     }
-    if pick.all && !pick.selector.is_empty() {
+    if pick.all && !(pick.selector.is_empty() && pick.field_selector.is_empty()) {
         return failed("setting 'all' parameter but found a non empty selector. ");
-    }
-    if pick.all && !pick.field_selector.is_empty() {
-        return failed("cannot set --all and --field-selector at the same time");
     }
     if pick.args.is_empty() && !pick.has_files() {
         let is_selective = pick.all || !pick.selector.is_empty() || !pick.field_selector.is_empty();
@@ -161,9 +165,7 @@ fn check(call: &Call<'_>, pick: &Pick) -> Outcome {
 fn found(call: &Call<'_>, pick: &mut Pick) -> Outcome<(Vec<Info>, Vec<Failure>)> {
     if pick.has_files() {
         if !pick.args.is_empty() {
-            return failed(
-                "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well",
-            );
+            return failed(select::FILES_AND_ARGS);
         }
         return Ok((select::read(call, pick)?, Vec::new()));
     }
@@ -188,12 +190,8 @@ fn found(call: &Call<'_>, pick: &mut Pick) -> Outcome<(Vec<Info>, Vec<Failure>)>
     Ok((named.collect(), Vec::new()))
 }
 
-fn confirm(call: &Call<'_>, infos: &[Info]) -> bool {
-    let suffix = call.dry_run().map_or("", DryRun::suffix);
-    out::line(&format!(
-        "You are about to delete the following {} resource(s){suffix}:",
-        infos.len()
-    ));
+fn confirm(infos: &[Info]) -> bool {
+    out::line(&format!("You are about to delete the following {} resource(s):", infos.len()));
     for info in infos {
         out::line(&info.result_name());
     }

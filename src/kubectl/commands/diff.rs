@@ -6,7 +6,7 @@ use http::Method;
 use crate::call::{BLANK, Call, Command};
 use crate::commands::apply::patch_of;
 use crate::failure::{Failure, Outcome};
-use crate::flags::{int, switch, text};
+use crate::flags::{array, int, switch, text};
 use crate::rest::Body;
 use crate::select::{self, Info, Pick};
 use crate::{exec_plugin, merge3, options, out, print, write};
@@ -14,14 +14,17 @@ use crate::{exec_plugin, merge3, options, out, print, write};
 pub(crate) static COMMAND: Command = Command {
     name: "diff",
     about: "Diff configurations specified by file name or stdin between the current online configuration, and the configuration as it would be if applied.",
+    short: "Diff the live version against a would-be applied version",
     usage: "-f FILENAME",
     flags: &[
         options::FILES,
         options::SELECTOR,
         &[
-            int("concurrency", "1", "Taken and not used: one object after another"),
+            int("concurrency", "1", ""),
             text("field-manager", "kubectl-client-side-apply", "Name of who manages the fields"),
             switch("force-conflicts", "Take over the fields of other managers"),
+            switch("prune", "Show what pruning would delete"),
+            array("prune-allowlist", "Types to prune, as group/version/Kind"),
             switch("server-side", "The server applies"),
             switch("show-managed-fields", "With the managedFields"),
         ],
@@ -58,12 +61,7 @@ fn differ(call: &Call<'_>) -> Outcome<u8> {
     rt::fs::create_dir_all(&live, 0o700)?;
     rt::fs::create_dir_all(&merged, 0o700)?;
     let done = (|| {
-        for info in select::read(call, &Pick { args: Vec::new(), ..Pick::of(call, &[]) })? {
-            let selector = call.text("selector");
-            if !selector.is_empty() && !super::prune::selects(selector, &info.object) {
-                continue;
-            }
-            let (old, new) = both(call, &info)?;
+        let put = |info: &Info, old: &str, new: Option<&str>| -> Outcome {
             let resource = &info.resource;
             let group = if resource.group.is_empty() {
                 String::new()
@@ -75,7 +73,29 @@ fn differ(call: &Call<'_>) -> Outcome<u8> {
                 resource.version, resource.kind, info.namespace, info.name
             );
             rt::fs::write(live.join(&name), old.as_bytes(), 0o600)?;
-            rt::fs::write(merged.join(&name), new.as_bytes(), 0o600)?;
+            if let Some(new) = new {
+                rt::fs::write(merged.join(&name), new.as_bytes(), 0o600)?;
+            }
+            Ok(())
+        };
+        let mut applied = Vec::new();
+        for mut info in select::read(call, &Pick { args: Vec::new(), ..Pick::of(call, &[]) })? {
+            let selector = call.text("selector");
+            if !selector.is_empty() && !super::prune::selects(selector, &info.object) {
+                continue;
+            }
+            let (old, new) = both(call, &mut info)?;
+            put(&info, &old, Some(&new))?;
+            applied.push(info);
+        }
+        if call.is("prune") {
+            super::prune::each(call, &applied, &mut |info| {
+                let mut pair = (Some(info.object.clone()), Value::Null);
+                if is_secret(&info) {
+                    mask(&mut pair);
+                }
+                put(&info, &shown(call, pair.0.as_ref().unwrap_or(&Value::Null)), None)
+            })?;
         }
         compare(call, &live.display().to_string(), &merged.display().to_string())
     })();
@@ -91,7 +111,9 @@ fn compare(call: &Call<'_>, live: &str, merged: &str) -> Outcome<u8> {
         named => named.split_whitespace().collect(),
     };
     let Some((program, args)) = words.split_first() else { return Ok(0) };
-    let args: Vec<&str> = args.iter().copied().chain([live, merged]).collect();
+    // As upstream: of what is named only flags are passed on.
+    let flags = args.iter().copied().filter(|arg| arg.starts_with('-'));
+    let args: Vec<&str> = flags.chain([live, merged]).collect();
     let run = rt::process::foreground(
         &exec_plugin::find(&call.line, program),
         &args,
@@ -105,8 +127,8 @@ fn compare(call: &Call<'_>, live: &str, merged: &str) -> Outcome<u8> {
     Ok(u8::try_from(code).unwrap_or(FAILED))
 }
 
-/// The object as it is, and as it would be; "" for none.
-fn both(call: &Call<'_>, info: &Info) -> Outcome<(String, String)> {
+/// The object as it is, and as it would be; "" for none. What is there is put into `info`.
+fn both(call: &Call<'_>, info: &mut Info) -> Outcome<(String, String)> {
     let live = match call.rest()?.get(&info.path()) {
         Ok(object) => Some(object),
         Err(failure) if failure.is_not_found() => None,
@@ -146,23 +168,33 @@ fn both(call: &Call<'_>, info: &Info) -> Outcome<(String, String)> {
         }
     };
     let mut pair = (live, merged);
-    if info.resource.kind == "Secret" && info.resource.group.is_empty() {
+    if is_secret(info) {
         mask(&mut pair);
     }
-    let shown = |object: &Value| {
-        let mut object = object.clone();
-        if !call.is("show-managed-fields") {
-            print::unmanaged(&mut object);
+    if let Some(live) = &pair.0 {
+        info.object = live.clone();
+    }
+    let old = pair.0.as_ref().map(|live| shown(call, live)).unwrap_or_default();
+    Ok((old, shown(call, &pair.1)))
+}
+
+/// An object as it is compared.
+fn shown(call: &Call<'_>, object: &Value) -> String {
+    let mut object = object.clone();
+    if !call.is("show-managed-fields") {
+        print::unmanaged(&mut object);
+    }
+    if let Some(map) = object.at_mut("metadata.annotations").and_then(Value::as_object_mut) {
+        map.remove(write::LAST_APPLIED);
+        if map.is_empty() {
+            object.remove("metadata.annotations");
         }
-        if let Some(map) = object.at_mut("metadata.annotations").and_then(Value::as_object_mut) {
-            map.remove(write::LAST_APPLIED);
-            if map.is_empty() {
-                object.remove("metadata.annotations");
-            }
-        }
-        wire::yaml_text::text(&object)
-    };
-    Ok((pair.0.as_ref().map(shown).unwrap_or_default(), shown(&pair.1)))
+    }
+    wire::yaml_text::text(&object)
+}
+
+fn is_secret(info: &Info) -> bool {
+    info.resource.kind == "Secret" && info.resource.group.is_empty()
 }
 
 /// Secrets are not shown; what differs is, as such.

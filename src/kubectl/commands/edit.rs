@@ -12,6 +12,7 @@ use crate::{editor, options, out, write};
 pub(crate) static COMMAND: Command = Command {
     name: "edit",
     about: "Edit a resource from the default editor.",
+    short: "Edit a resource on the server",
     usage: "(RESOURCE/NAME | -f FILENAME)",
     flags: &[
         options::FILES,

@@ -20,6 +20,7 @@ const OWN: &[Flag] = &[
 pub(crate) static COMMAND: Command = Command {
     name: "events",
     about: "Display events.",
+    short: "List events",
     usage: "[(-o|--output=)json|yaml|name|go-template|go-template-file|template|templatefile|jsonpath|jsonpath-as-json|jsonpath-file] [--for TYPE/NAME] [--watch] [--types=Normal,Warning]",
     flags: &[OWN, options::ALL_NAMESPACES, options::CHUNKS, options::PRINT],
     run: Some(run),

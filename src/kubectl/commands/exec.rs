@@ -5,7 +5,7 @@ use http::streams::Wanted;
 
 use crate::call::{BLANK, Call, Command};
 use crate::discovery::escape;
-use crate::failure::{Outcome, failed};
+use crate::failure::{Failure, Outcome, failed};
 use crate::flags::{duration, list, switch, text};
 use crate::{out, pods, streams};
 
@@ -45,18 +45,21 @@ fn run(call: &Call<'_>) -> Outcome {
     if call.nanos("pod-running-timeout") <= 0 {
         return call.usage("--pod-running-timeout must be higher than zero");
     }
-    let pod = pods::first(call, &args[..args.len().min(1)])?;
+    let pod = pods::first(call, &args[..args.len().min(1)]).map_err(|failure| {
+        // Where the namespace is missing, that is told.
+        let within = call.namespace().ok().filter(|_| failure.is_not_found());
+        let asked = within.and_then(|(namespace, _)| {
+            call.rest().ok()?.get(&format!("/api/v1/namespaces/{}", escape(&namespace))).err()
+        });
+        asked.filter(Failure::is_not_found).unwrap_or(failure)
+    })?;
     let phase = pod.str("status.phase");
     if matches!(phase, "Succeeded" | "Failed") {
         return failed(format!(
             "cannot exec into a container in a completed pod; current phase is {phase}"
         ));
     }
-    let container = match call.text("container") {
-        "" => pods::container(&pod, "", call.is("quiet"))?,
-        // Whether there is one of that name is for the server to say.
-        named => named.to_owned(),
-    };
+    let container = pods::asked(call, &pod)?;
     let stdin = call.is("stdin");
     let mut tty = call.is("tty");
     if tty && !stdin {

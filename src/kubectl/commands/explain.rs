@@ -27,6 +27,7 @@ const OWN: &[Flag] = &[
 pub(crate) static COMMAND: Command = Command {
     name: "explain",
     about: "Describe fields and structure of various resources.",
+    short: "Get documentation for a resource",
     usage: "TYPE [--recursive=FALSE|TRUE] [--api-version=api-version-group] [-o|--output=plaintext|plaintext-openapiv2]",
     flags: &[OWN],
     run: Some(run),

@@ -15,6 +15,7 @@ const NAME_MAX_CHARS: usize = 63;
 pub(crate) static COMMAND: Command = Command {
     name: "expose",
     about: "Expose a resource as a new Kubernetes service.",
+    short: "Take a replication controller, service, deployment or pod and expose it as a new Kubernetes service",
     usage: "(-f FILENAME | TYPE NAME) [--port=port] [--protocol=TCP|UDP|SCTP] [--target-port=number-or-name] [--name=name] [--external-ip=external-ip-of-service] [--type=type]",
     flags: &[
         options::DRY_RUN,

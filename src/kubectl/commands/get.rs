@@ -70,6 +70,9 @@ fn run(call: &Call<'_>) -> Outcome {
         );
     }
     select::check(&pick)?;
+    if pick.has_files() && !pick.args.is_empty() {
+        return failed(select::FILES_AND_ARGS);
+    }
     if call.is("watch") || call.is("watch-only") {
         return super::get_watch::get(call, &pick, printer.as_ref());
     }

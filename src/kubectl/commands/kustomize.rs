@@ -16,13 +16,35 @@ const OWN: &[Flag] = &[
         "LoadRestrictionsRootOnly",
         "if set to 'LoadRestrictionsNone', local kustomizations may load files from outside their root. This does, however, break the relocatability of the kustomization.",
     ),
+    array("helm-api-versions", "Not supported: charts are not inflated"),
+    text("helm-command", "helm", "Not supported: charts are not inflated"),
+    switch("helm-debug", "Not supported: charts are not inflated"),
+    text("helm-kube-version", "", "Not supported: charts are not inflated"),
+    array("mount", "Not supported: functions are not run"),
     switch("network", "Not supported: functions are not run"),
+    text("network-name", "bridge", "Not supported: functions are not run"),
     text("output", "", "If specified, write output to this path.").short('o'),
+];
+
+/// What would run a program.
+const REFUSED: [&str; 11] = [
+    "as-current-user",
+    "enable-alpha-plugins",
+    "enable-helm",
+    "env",
+    "helm-api-versions",
+    "helm-command",
+    "helm-debug",
+    "helm-kube-version",
+    "mount",
+    "network",
+    "network-name",
 ];
 
 pub(crate) static COMMAND: Command = Command {
     name: "kustomize",
     about: "Build a set of KRM resources using a 'kustomization.yaml' file.",
+    short: "Build a kustomization target from a directory or URL",
     usage: "DIR [flags]",
     flags: &[OWN],
     run: Some(run),
@@ -35,8 +57,9 @@ fn run(call: &Call<'_>) -> Outcome {
         [one] => one,
         _ => return failed("specify one path to kustomization.yaml"),
     };
-    for flag in ["as-current-user", "enable-alpha-plugins", "enable-helm", "network"] {
-        if call.is(flag) {
+    for flag in REFUSED {
+        // A switch that is off asks for nothing.
+        if call.changed(flag) && call.text(flag) != "false" {
             return failed(format!("--{flag} is not supported by this version of k3rs"));
         }
     }

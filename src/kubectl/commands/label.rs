@@ -38,6 +38,7 @@ pub(crate) static LABEL: Command = Command {
 pub(crate) static ANNOTATE: Command = Command {
     name: "annotate",
     about: "Update the annotations on one or more resources.",
+    short: "Update the annotations on a resource",
     usage: "[--overwrite] (-f FILENAME | TYPE NAME) KEY_1=VAL_1 ... KEY_N=VAL_N [--resource-version=version]",
     flags: FLAGS,
     run: Some(|call| run(call, "annotate", "annotations")),
@@ -56,6 +57,9 @@ fn run(call: &Call<'_>, verb: &str, field: &str) -> Outcome {
     let (resources, pairs) = divide(call, noun)?;
     let printer = Printer::of(call, false)?;
     let has_files = call.has_files();
+    if call.is("all") && !call.text("selector").is_empty() {
+        return failed("cannot set --all and --selector at the same time");
+    }
     if call.is("local") && !has_files {
         return failed("one or more files must be specified as -f pod.yaml or --filename=pod.json");
     }
@@ -95,7 +99,7 @@ fn run(call: &Call<'_>, verb: &str, field: &str) -> Outcome {
 fn divide(call: &Call<'_>, noun: &str) -> Outcome<(Vec<String>, Vec<String>)> {
     let (mut resources, mut pairs) = (Vec::new(), Vec::new());
     for arg in call.args() {
-        let is_pair = arg.contains('=') || arg.ends_with('-');
+        let is_pair = arg.find('=').is_some_and(|at| at > 0) || arg.ends_with('-');
         if is_pair {
             pairs.push(arg.clone());
         } else if pairs.is_empty() {

@@ -17,6 +17,7 @@ const USAGE: &str = "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.
 pub(crate) static COMMAND: Command = Command {
     name: "logs",
     about: "Print the logs for a container in a pod or specified resource.",
+    short: "Print the logs for a container in a pod",
     usage: "[-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]",
     flags: &[
         options::SELECTOR,
@@ -57,7 +58,7 @@ fn run(call: &Call<'_>) -> Outcome {
         (0, false) | (1, true) => {}
         (1, false) => return call.usage("only a selector (-l) or a POD name is allowed"),
         (2, true) if call.text("container").is_empty() => {}
-        (2, true) => return call.usage("only one of -c or an inline [CONTAINER] arg is allowed"),
+        (2, true) => return failed("only one of -c or an inline [CONTAINER] arg is allowed"),
         _ => return call.usage(USAGE),
     }
     let logs = logs(call).map_err(|failure| match (failure.reason(), call.namespace()) {
@@ -97,7 +98,7 @@ fn check(call: &Call<'_>) -> Outcome {
     if call.changed("tail") && call.int("tail") < -1 {
         return failed("--tail must be greater than or equal to -1");
     }
-    if call.changed("limit-bytes") && call.int("limit-bytes") < 1 {
+    if call.int("limit-bytes") < 0 {
         return failed("--limit-bytes must be greater than 0");
     }
     if call.nanos("since") < 0 {
@@ -218,15 +219,24 @@ fn target(call: &Call<'_>, log: &Log) -> String {
 }
 
 async fn copy(call: &Call<'_>, log: &Log) -> Outcome {
+    let prefix = match call.is("prefix") || call.is("all-pods") {
+        true => format!("[pod/{}/{}] ", log.pod, log.container),
+        false => String::new(),
+    };
+    show(call, &target(call, log), &prefix).await
+}
+
+/// Prints the log that is at `target` as it comes, each of its lines after `prefix`.
+///
+/// # Errors
+/// What the server says.
+pub(super) async fn show(call: &Call<'_>, target: &str, prefix: &str) -> Outcome {
     let rest = call.rest()?;
-    let mut response =
-        rest.open(Method::Get, &target(call, log), "application/json, */*", None).await?;
-    let with_prefix = call.is("prefix") || call.is("all-pods");
-    let prefix = format!("[pod/{}/{}] ", log.pod, log.container);
+    let mut response = rest.open(Method::Get, target, "application/json, */*", None).await?;
     let mut line: Vec<u8> = Vec::new();
     while let Some(chunk) = response.body.next().await {
         let chunk = chunk.map_err(|error| rest.unreachable(&error))?;
-        if !with_prefix {
+        if prefix.is_empty() {
             out::bytes(&chunk);
             continue;
         }

@@ -36,6 +36,7 @@ mod port_forward;
 mod proxy;
 mod proxy_files;
 mod prune;
+mod reconcile;
 mod replace;
 mod rollout;
 mod rollout_status;
@@ -52,7 +53,7 @@ use crate::call::{BLANK, Command};
 
 pub(crate) static ROOT: Command = Command {
     name: "kubectl",
-    about: "kubectl controls the Kubernetes cluster manager.",
+    about: "kubectl controls the Kubernetes cluster manager.\n\n Find more information at: https://kubernetes.io/docs/reference/kubectl/",
     subs: &[
         &create::COMMAND,
         &expose::COMMAND,

@@ -1,18 +1,21 @@
 //! `kubectl patch`
 
 use api::{Lens, Value};
+use http::Method;
 use stdx::Arrange;
 
 use crate::call::{BLANK, Call, Command, DryRun};
 use crate::failure::{Failure, Outcome, failed};
 use crate::flags::text;
 use crate::print::{Printer, done};
+use crate::rest::Body;
 use crate::select::{self, Pick};
-use crate::{merge3, options, out, write};
+use crate::{files, merge3, options, out, write};
 
 pub(crate) static COMMAND: Command = Command {
     name: "patch",
     about: "Update fields of a resource using strategic merge patch, a JSON merge patch, or a JSON patch.",
+    short: "Update fields of a resource",
     usage: "(-f FILENAME | TYPE NAME) [-p PATCH|--patch-file FILE]",
     flags: &[
         options::DRY_RUN,
@@ -56,31 +59,38 @@ fn run(call: &Call<'_>) -> Outcome {
             format!("unable to read patch file: open {path}: no such file or directory")
         })?,
     };
-    let patch = wire::yaml::parse_one(&text)
-        .map_err(|error| Failure::Message(format!("unable to parse {text:?}: yaml: {error}")))?;
+    // As upstream: what begins as JSON goes to the server as it is, which says what is wrong with it.
+    let is_json = text.trim_start().starts_with('{');
+    let parsed = match is_json {
+        true => serde_json::from_str(&text).ok(),
+        false => Some(wire::yaml::parse_one(&text).map_err(|error| {
+            let why = files::go_yaml(&error.to_string());
+            Failure::Message(format!("unable to parse {text:?}: yaml: {why}"))
+        })?),
+    };
     if call.args().is_empty() && !call.has_files() {
         return failed(write::NO_RESOURCES);
     }
     let printer = Printer::of(call, false)?;
     let pick = Pick::of(call, call.args());
     let pick = Pick { subresource: String::new(), ..pick };
-    let infos = select::all_infos(call, &pick)?;
-    if infos.is_empty() {
+    let (infos, failures) = select::infos(call, &pick)?;
+    if infos.is_empty() && failures.is_empty() {
         return failed("no objects passed to patch");
     }
     for mut info in infos {
+        let Some(patch) = &parsed else {
+            let query = write::query(call, "kubectl-patch", &[])?;
+            let body = Body { media, bytes: text.into_bytes() };
+            let target = format!("{}{query}", info.path());
+            return call.rest()?.tree(Method::Patch, &target, Some(body)).map(drop);
+        };
         let old = info.object.clone();
         if call.is("local") || call.dry_run()? == DryRun::Client {
-            local(&mut info.object, &patch, media)?;
+            local(&mut info.object, patch, media)?;
         } else {
-            let answer = write::patch(
-                call,
-                &info,
-                call.text("subresource"),
-                media,
-                &patch,
-                "kubectl-patch",
-            )?;
+            let answer =
+                write::patch(call, &info, call.text("subresource"), media, patch, "kubectl-patch")?;
             if answer.str("kind") != info.resource.kind {
                 // A part of the object is a thing of its own.
                 info.resource =
@@ -96,7 +106,7 @@ fn run(call: &Call<'_>) -> Outcome {
             _ => done(call, printer.as_ref(), &info, verb)?,
         }
     }
-    Ok(())
+    Failure::all(failures)
 }
 
 /// Patches without the server.

@@ -1,6 +1,6 @@
 //! `kubectl plugin`, and programs named `kubectl-*` as commands.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use stdx::Arrange;
 
@@ -12,7 +12,8 @@ use crate::out;
 
 pub(crate) static COMMAND: Command = Command {
     name: "plugin",
-    about: "Provides utilities for interacting with plugins.",
+    about: "Provides utilities for interacting with plugins.\n\n Plugins provide extended functionality that is not part of the major command-line distribution. Please refer to the documentation and examples for more information about how write your own plugins.\n\n The easiest way to discover and install plugins is via the kubernetes sub-project krew: [krew.sigs.k8s.io]. To install krew, visit https://krew.sigs.k8s.io/docs/user-guide/setup/install",
+    examples: "  # List all available plugins\n  kubectl plugin list\n  \n  # List only binary names of available plugins without paths\n  kubectl plugin list --name-only",
     usage: "[flags]",
     subs: &[&LIST],
     ..BLANK
@@ -20,6 +21,7 @@ pub(crate) static COMMAND: Command = Command {
 static LIST: Command = Command {
     name: "list",
     about: "List all available plugin files on a user's PATH.",
+    short: "List all visible plugin executables on a user's PATH",
     flags: &[&[switch(
         "name-only",
         "If true, display only the binary name of each plugin, rather than its full path",
@@ -43,20 +45,18 @@ fn directories(world: &World<'_>) -> Vec<PathBuf> {
     found
 }
 
-fn is_executable(path: &std::path::Path) -> bool {
+fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     rt::fs::metadata(path)
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-fn list(call: &Call<'_>) -> Outcome {
+/// All plugins, with their files' names; tells of directories that are not there.
+fn all(world: &World<'_>, missing: &dyn Fn(&Path)) -> Vec<(PathBuf, String)> {
     let mut found: Vec<(PathBuf, String)> = Vec::new();
-    for directory in directories(call.world) {
+    for directory in directories(world) {
         if rt::fs::metadata(&directory).is_err() {
-            let shown = directory.display();
-            out::tell(&format!(
-                "Unable to read directory \"{shown}\" from your PATH: open {shown}: no such file or directory. Skipping..."
-            ));
+            missing(&directory);
             continue;
         }
         let mut names = rt::fs::dir_names(&directory);
@@ -70,6 +70,26 @@ fn list(call: &Call<'_>) -> Outcome {
             }
         }
     }
+    found
+}
+
+/// The words by which plugins are called, each once.
+pub(crate) fn words(world: &World<'_>) -> Vec<String> {
+    let found = all(world, &|_| {});
+    let own = found.iter().filter_map(|(_, name)| name.strip_prefix("kubectl-")?.split('-').next());
+    let mut words: Vec<String> = own.map(|word| word.replace('_', "-")).collect();
+    words.arrange();
+    words.dedup();
+    words
+}
+
+fn list(call: &Call<'_>) -> Outcome {
+    let found = all(call.world, &|directory| {
+        let shown = directory.display();
+        out::tell(&format!(
+            "Unable to read directory \"{shown}\" from your PATH: open {shown}: no such file or directory. Skipping..."
+        ));
+    });
     if found.is_empty() {
         return failed("unable to find any kubectl plugins in your PATH");
     }

@@ -21,6 +21,7 @@ const PORT: &str = "8001";
 pub(crate) static COMMAND: Command = Command {
     name: "proxy",
     about: "Creates a proxy server or application-level gateway between localhost and the Kubernetes API server. It also allows serving static content over specified HTTP path. All incoming data enters through one port and gets forwarded to the remote Kubernetes API server port, except for the path matching the static content path.",
+    short: "Run a proxy to the Kubernetes API server",
     usage: "[--port=PORT] [--www=static-dir] [--www-prefix=prefix] [--api-prefix=prefix]",
     flags: &[&[
         text(
@@ -74,7 +75,7 @@ pub(crate) static COMMAND: Command = Command {
 struct Proxy {
     raw: Raw,
     /// Who asks and why, for requests that do not say it themselves.
-    headers: Vec<(&'static str, String)>,
+    headers: Vec<(String, String)>,
     api_prefix: String,
     /// A directory, and the prefix of its files.
     www: Option<(String, String)>,

@@ -30,6 +30,15 @@ const CLUSTER: &[(&str, &str)] = &[("v1", "Namespace"), ("v1", "PersistentVolume
 
 /// Deletes what has the annotation of `apply`, is selected, and was not applied now.
 pub(crate) fn run(call: &Call<'_>, applied: &[Info], printer: Option<&Printer>) -> Outcome {
+    each(call, applied, &mut |info| one(call, &info, printer))
+}
+
+/// What would be deleted.
+pub(super) fn each(
+    call: &Call<'_>,
+    applied: &[Info],
+    then: &mut dyn FnMut(Info) -> Outcome,
+) -> Outcome {
     let (own, _) = call.namespace()?;
     let mut namespaces: Vec<&str> = vec![&own];
     for info in applied.iter().filter(|info| !info.namespace.is_empty()) {
@@ -66,7 +75,7 @@ pub(crate) fn run(call: &Call<'_>, applied: &[Info], printer: Option<&Printer>) 
                     source: String::new(),
                 };
                 info.refresh(object);
-                one(call, &info, printer)?;
+                then(info)?;
             }
         }
     }
@@ -76,11 +85,7 @@ pub(crate) fn run(call: &Call<'_>, applied: &[Info], printer: Option<&Printer>) 
 fn one(call: &Call<'_>, info: &Info, printer: Option<&Printer>) -> Outcome {
     let how = crate::commands::delete::How {
         grace: Some(call.int("grace-period")).filter(|it| *it >= 0),
-        propagation: match call.text("cascade") {
-            "orphan" => "Orphan",
-            "foreground" => "Foreground",
-            _ => "Background",
-        },
+        propagation: crate::commands::delete::propagation(call)?,
     };
     crate::commands::delete::delete(call, info, &how)?;
     done(call, printer, info, "pruned")?;

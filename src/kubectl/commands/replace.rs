@@ -6,7 +6,7 @@ use http::Method;
 use crate::call::{BLANK, Call, Command, DryRun};
 use crate::commands::{create, delete};
 use crate::failure::{Failure, Outcome, failed};
-use crate::flags::{duration, int, switch, switched_on, text};
+use crate::flags::{duration, int, switch, text};
 use crate::print::{Printer, done};
 use crate::select::{self, Info, Pick};
 use crate::{options, write};
@@ -29,7 +29,7 @@ pub(crate) static COMMAND: Command = Command {
             text("raw", "", "Path on the server to PUT to"),
             text("subresource", "", "status or another part of the object"),
             duration("timeout", "0s", "How long to wait for the deletion"),
-            switched_on("wait", "Wait until it is gone"),
+            switch("wait", "With --force it is waited for in any case"),
         ],
     ],
     run: Some(run),
@@ -37,6 +37,11 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 fn run(call: &Call<'_>) -> Outcome {
+    let how = delete::How {
+        // As upstream, which waits for what it takes away: at once is a second.
+        grace: Some(call.int("grace-period").max(1)).filter(|_| call.int("grace-period") >= 0),
+        propagation: delete::propagation(call)?,
+    };
     if !call.text("raw").is_empty() {
         return create::send_raw(call, Method::Put, call.text("raw"));
     }
@@ -54,7 +59,7 @@ fn run(call: &Call<'_>) -> Outcome {
         return failed("no objects passed to replace");
     }
     if call.is("force") {
-        return forced(call, infos, printer.as_ref());
+        return forced(call, infos, &how, printer.as_ref());
     }
     let mut failures = Vec::new();
     for info in infos {
@@ -81,14 +86,15 @@ fn one(call: &Call<'_>, mut info: Info, printer: Option<&Printer>) -> Outcome {
 }
 
 /// Deletes everything, waits until it is gone, and creates it.
-fn forced(call: &Call<'_>, infos: Vec<Info>, printer: Option<&Printer>) -> Outcome {
-    let how = delete::How {
-        grace: Some(call.int("grace-period")).filter(|it| *it >= 0),
-        propagation: "Background",
-    };
+fn forced(
+    call: &Call<'_>,
+    infos: Vec<Info>,
+    how: &delete::How,
+    printer: Option<&Printer>,
+) -> Outcome {
     let mut gone = Vec::new();
     for info in &infos {
-        match delete::delete(call, info, &how) {
+        match delete::delete(call, info, how) {
             Ok(answer) => {
                 delete::say(call, info, false)?;
                 gone.push((info.clone(), answer));

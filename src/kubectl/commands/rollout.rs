@@ -14,7 +14,9 @@ use crate::{options, out, pods, write};
 
 pub(crate) static COMMAND: Command = Command {
     name: "rollout",
-    about: "Manage the rollout of one or many resources.",
+    about: "Manage the rollout of one or many resources.\n        \n Valid resource types include:\n\n  *  deployments\n  *  daemonsets\n  *  statefulsets",
+    examples: "  # Rollback to the previous deployment\n  kubectl rollout undo deployment/abc\n  \n  # Check the rollout status of a daemonset\n  kubectl rollout status daemonset/foo\n  \n  # Restart a deployment\n  kubectl rollout restart deployment/abc\n  \n  # Restart deployments with the 'app=nginx' label\n  kubectl rollout restart deployment --selector=app=nginx",
+    short: "Manage the rollout of a resource",
     usage: "SUBCOMMAND",
     subs: &[&HISTORY, &PAUSE, &RESUME, &UNDO, &STATUS, &RESTART],
     ..BLANK
@@ -53,6 +55,7 @@ static RESTART: Command = Command {
 static UNDO: Command = Command {
     name: "undo",
     about: "Roll back to a previous rollout.",
+    short: "Undo a previous rollout",
     usage: "(TYPE NAME | TYPE/NAME) [flags]",
     flags: &[
         options::DRY_RUN,
@@ -67,6 +70,7 @@ static UNDO: Command = Command {
 static HISTORY: Command = Command {
     name: "history",
     about: "View previous rollout revisions and configurations.",
+    short: "View rollout history",
     usage: "(TYPE NAME | TYPE/NAME) [flags]",
     flags: &[
         options::FILES,
@@ -79,27 +83,38 @@ static HISTORY: Command = Command {
 };
 
 /// What a rollout is asked of.
-pub(super) fn infos(call: &Call<'_>) -> Outcome<Vec<Info>> {
+pub(super) fn infos(call: &Call<'_>) -> Outcome<(Vec<Info>, Vec<Failure>)> {
     if call.args().is_empty() && !call.has_files() {
         return failed("required resource not specified");
     }
     let pick = Pick { all: true, ..Pick::of(call, call.args()) };
-    select::all_infos(call, &pick)
+    select::infos(call, &pick)
 }
 
 fn each(call: &Call<'_>, verb: &str, change: &dyn Fn(&mut Info) -> Outcome) -> Outcome {
     let printer = Printer::of(call, false)?;
+    let (infos, missing) = infos(call)?;
+    if infos.is_empty() && missing.is_empty() {
+        out::tell(&format!("No resources found in {} namespace.", call.namespace()?.0));
+    }
     let mut failures = Vec::new();
-    for mut info in infos(call)? {
+    for mut info in infos {
         let old = info.object.clone();
         let changed = change(&mut info).and_then(|()| {
             let patch = write::merge_patch(&old, &info.object);
+            if verb == "restarted" && patch.as_object().is_none_or(api::Map::is_empty) {
+                return failed(format!(
+                    "failed to create patch for {}: if restart has already been triggered within the past second, please wait before attempting to trigger another",
+                    info.name
+                ));
+            }
             let answer = write::patch(call, &info, "", write::MERGE, &patch, "kubectl-rollout");
             info.refresh(answer.map_err(|failure| failure.during("failed to patch"))?);
             done(call, printer.as_ref(), &info, verb)
         });
         failures.extend(changed.err());
     }
+    failures.extend(missing);
     Failure::all(failures)
 }
 
@@ -156,6 +171,8 @@ struct Revision {
     number: i64,
     cause: String,
     template: Value,
+    /// What keeps it.
+    object: Value,
 }
 
 const CAUSE: &str = "kubernetes.io/change-cause";
@@ -167,10 +184,7 @@ fn revisions(call: &Call<'_>, info: &Info) -> Outcome<Vec<Revision>> {
         "Deployment" => "replicasets.apps",
         "DaemonSet" | "StatefulSet" => "controllerrevisions.apps",
         _ => {
-            return failed(format!(
-                "no history viewer has been implemented for {:?}",
-                info.resource.kind
-            ));
+            return failed(unvisited("history for", &info.resource.kind));
         }
     };
     let resource = call.mapper()?.find(call.rest()?, word)?;
@@ -194,10 +208,15 @@ fn revisions(call: &Call<'_>, info: &Info) -> Outcome<Vec<Revision>> {
             }
             _ => (object.int("revision").unwrap_or(0), object.at("data.spec.template").clone()),
         };
-        found.push(Revision { number, cause, template });
+        found.push(Revision { number, cause, template, object });
     }
     found.arrange_by(|a, b| a.number.cmp(&b.number));
     Ok(found)
+}
+
+/// In upstream's words, that something is not for objects of this kind.
+fn unvisited(what: &str, kind: &str) -> String {
+    format!("error retrieving {what} {kind:?}, no visitor method exists for {{ {kind}}}")
 }
 
 fn history(call: &Call<'_>) -> Outcome {
@@ -205,9 +224,11 @@ fn history(call: &Call<'_>) -> Outcome {
         return failed(format!("revision must be a positive integer: {}", call.int("revision")));
     }
     let mut failures = Vec::new();
-    for info in infos(call)? {
+    let (infos, missing) = infos(call)?;
+    for info in infos {
         failures.extend(history_of(call, &info).err());
     }
+    failures.extend(missing);
     Failure::all(failures)
 }
 
@@ -218,7 +239,7 @@ fn history_of(call: &Call<'_>, info: &Info) -> Outcome {
     if let Some(printer) = Printer::of(call, false)? {
         let found = revisions.iter().find(|it| it.number == wanted).or(revisions.last());
         return match found {
-            Some(found) if wanted == 0 || found.number == wanted => printer.print(&found.template),
+            Some(found) if wanted == 0 || found.number == wanted => printer.print(&found.object),
             _ => failed("unable to find the specified revision"),
         };
     }
@@ -252,9 +273,11 @@ fn shown(template: &Value, cause: &str) -> String {
 
 fn undo(call: &Call<'_>) -> Outcome {
     let mut failures = Vec::new();
-    for info in infos(call)? {
+    let (infos, missing) = infos(call)?;
+    for info in infos {
         failures.extend(undo_one(call, info).err());
     }
+    failures.extend(missing);
     Failure::all(failures)
 }
 
@@ -263,7 +286,7 @@ fn undo_one(call: &Call<'_>, mut info: Info) -> Outcome {
     let printer = Printer::of(call, false)?;
     let kind = info.resource.kind.clone();
     if !matches!(kind.as_str(), "Deployment" | "DaemonSet" | "StatefulSet") {
-        return failed(format!("no rollbacker has been implemented for {kind:?}"));
+        return failed(unvisited("rollbacker for", &kind));
     }
     if info.object.flag("spec.paused") {
         return failed(

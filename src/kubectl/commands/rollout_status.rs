@@ -30,8 +30,8 @@ fn run(call: &Call<'_>) -> Outcome {
     if call.int("revision") < 0 {
         return failed(format!("revision must be a positive integer: {}", call.int("revision")));
     }
-    let infos = infos(call)?;
-    if infos.is_empty() {
+    let (infos, missing) = infos(call)?;
+    if infos.is_empty() && missing.is_empty() {
         out::tell(&format!("No resources found in {} namespace.", call.namespace()?.0));
         return Ok(());
     }
@@ -39,6 +39,7 @@ fn run(call: &Call<'_>) -> Outcome {
     for info in infos {
         failures.extend(one(call, &info).err());
     }
+    failures.extend(missing);
     Failure::all(failures)
 }
 

@@ -6,13 +6,14 @@ use super::attach;
 use super::create::{finish_as, pairs};
 use crate::call::{BLANK, Call, Command, DryRun};
 use crate::failure::{Failure, Outcome, failed};
-use crate::flags::{array, duration, switch, switched_on, text};
+use crate::flags::{array, duration, int, list, switch, text};
 use crate::select::Info;
 use crate::{image, options, out, pods, wait, write};
 
 pub(crate) static COMMAND: Command = Command {
     name: "run",
     about: "Create and run a particular image in a pod.",
+    short: "Run a particular image on the cluster",
     usage: "NAME --image=image [--env=\"key=value\"] [--port=port] [--dry-run=server|client] [--overrides=inline-json] [--command] -- [COMMAND] [args...]",
     flags: &[
         options::DRY_RUN,
@@ -39,7 +40,15 @@ pub(crate) static COMMAND: Command = Command {
             switch("rm", "Delete the pod after it exits"),
             switch("stdin", "Keep stdin open on the container").short('i'),
             switch("tty", "Allocate a TTY for the container").short('t'),
-            switched_on("wait", "Wait until what is deleted is gone"),
+            text("cascade", "background", "background, orphan or foreground").bare("background"),
+            list("filename", "Taken and not used: the flags say what is made").short('f'),
+            text("kustomize", "", "Taken and not used: the flags say what is made").short('k'),
+            switch("recursive", "Taken and not used: the flags say what is made").short('R'),
+            // As upstream, --rm asks for the deletion and does not wait.
+            switch("force", "Taken and not used: --rm ends the pod gracefully"),
+            int("grace-period", "-1", "Taken and not used: --rm ends the pod gracefully"),
+            duration("timeout", "0s", "Taken and not used: --rm does not wait"),
+            switch("wait", "Taken and not used: --rm does not wait"),
         ],
     ],
     required: &["image"],
@@ -69,6 +78,9 @@ fn run(call: &Call<'_>) -> Outcome {
 
 fn check(call: &Call<'_>) -> Outcome {
     let image = call.text("image");
+    if image.is_empty() {
+        return failed("--image is required");
+    }
     if !image::is_reference(image) {
         return failed(format!("Invalid image name {image:?}: invalid reference format"));
     }
@@ -85,8 +97,12 @@ fn check(call: &Call<'_>) -> Outcome {
     if call.is("rm") && !is_interactive {
         return call.usage("--rm should only be used for attached containers");
     }
+    let policy = call.text("image-pull-policy");
+    if !matches!(policy, "" | "Always" | "IfNotPresent" | "Never") {
+        return call.usage(&format!("invalid image pull policy: {policy}"));
+    }
     match call.text("restart") {
-        "Always" | "OnFailure" | "Never" => Ok(()),
+        "Always" | "OnFailure" | "Never" | "" => Ok(()),
         other => call.usage(&format!("invalid restart policy: {other}")),
     }
 }
@@ -136,10 +152,14 @@ fn pod(call: &Call<'_>, name: &str, rest: &[String]) -> Outcome<Value> {
     if call.is("privileged") {
         container["securityContext"] = json!({"privileged": true});
     }
+    let restart = match call.text("restart") {
+        "" => "Always",
+        named => named,
+    };
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "creationTimestamp": null, "labels": labels},
-        "spec": {"containers": [container], "restartPolicy": call.text("restart"), "dnsPolicy": "ClusterFirst"},
+        "spec": {"containers": [container], "restartPolicy": restart, "dnsPolicy": "ClusterFirst"},
         "status": {},
     });
     let annotations = pairs(&call.array("annotations"), "annotation")?;
@@ -157,7 +177,7 @@ pub(super) fn override_with(call: &Call<'_>, object: &mut Value, kind: &str) -> 
         return Ok(());
     }
     let patch: Value = serde_json::from_str(text)
-        .map_err(|error| Failure::Message(format!("Invalid JSON Patch: {error}")))?;
+        .map_err(|_| Failure::Message("Invalid JSON Patch".to_owned()))?;
     let refused = |status: api::Status| Failure::Message(status.message().to_owned());
     match call.text("override-type") {
         "json" => api::patch::json(object, &patch).map_err(refused),
@@ -202,10 +222,12 @@ fn attached(call: &Call<'_>, name: &str, object: Value) -> Outcome {
         _ => 0,
     };
     if call.is("rm") {
-        let how = super::delete::How { grace: None, propagation: "Background" };
-        let answer = super::delete::delete(call, &info, &how)?;
-        super::delete::say(call, &info, false)?;
-        super::delete::wait_for(call, &[(info, answer)])?;
+        let propagation = super::delete::propagation(call)?;
+        let how = super::delete::How { grace: None, propagation };
+        super::delete::delete(call, &info, &how)?;
+        if !call.is("quiet") {
+            super::delete::say(call, &info, false)?;
+        }
     }
     done?;
     match code {

@@ -12,6 +12,7 @@ use crate::{options, wait, write};
 pub(crate) static COMMAND: Command = Command {
     name: "scale",
     about: "Set a new size for a deployment, replica set, replication controller, or stateful set.",
+    short: "Set a new size for a deployment, replica set, or replication controller",
     usage: "[--resource-version=version] [--current-replicas=count] --replicas=COUNT (-f FILENAME | TYPE NAME)",
     flags: &[
         options::ALL,
@@ -50,12 +51,13 @@ fn run(call: &Call<'_>) -> Outcome {
         let why: Vec<String> = failures.iter().map(Failure::text).collect();
         return failed(format!("no objects passed to scale {}", why.join(", ")).trim_end());
     }
-    Failure::all(failures)?;
-    let mut failures = Vec::new();
+    // What is there is scaled first.
+    let mut done: Vec<Failure> = Vec::new();
     for info in infos {
-        failures.extend(one(call, info, printer.as_ref()).err());
+        done.extend(one(call, info, printer.as_ref()).err());
     }
-    Failure::all(failures)
+    done.extend(failures);
+    Failure::all(done)
 }
 
 fn one(call: &Call<'_>, info: Info, printer: Option<&Printer>) -> Outcome {
@@ -95,6 +97,7 @@ fn one(call: &Call<'_>, info: Info, printer: Option<&Printer>) -> Outcome {
 pub(crate) static AUTOSCALE: Command = Command {
     name: "autoscale",
     about: "Creates an autoscaler that automatically chooses and sets the number of pods that run in a Kubernetes cluster.",
+    short: "Auto-scale a deployment, replica set, stateful set, or replication controller",
     usage: "(-f FILENAME | TYPE NAME | TYPE/NAME) [--min=MINPODS] --max=MAXPODS [--cpu-percent=CPU]",
     flags: &[
         options::DRY_RUN,
@@ -157,7 +160,9 @@ fn autoscale(call: &Call<'_>) -> Outcome {
         if call.int("cpu-percent") >= 0 {
             tree.set("spec.targetCPUUtilizationPercentage", call.int("cpu-percent"));
         }
-        super::create::finish_as(call, tree, "autoscaled", "kubectl-autoscale")?;
+        // As upstream, whose client's dry run says another word.
+        let verb = if call.dry_run()? == DryRun::Client { "created" } else { "autoscaled" };
+        super::create::finish_as(call, tree, verb, "kubectl-autoscale")?;
     }
     Ok(())
 }

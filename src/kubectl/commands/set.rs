@@ -11,7 +11,8 @@ use crate::{options, out, write};
 
 pub(crate) static COMMAND: Command = Command {
     name: "set",
-    about: "Configure application resources.",
+    about: "Configure application resources.\n\n These commands help you make changes to existing application resources.",
+    short: "Set specific features on objects",
     usage: "SUBCOMMAND",
     subs: &[&IMAGE, &RESOURCES, &SELECTOR, &SUBJECT, &SERVICE_ACCOUNT, &super::set_env::ENV],
     ..BLANK
@@ -30,6 +31,7 @@ pub(super) const COMMON: &[&[Flag]] = &[
 static IMAGE: Command = Command {
     name: "image",
     about: "Update existing container image(s) of resources.",
+    short: "Update the image of a pod template",
     usage: "(-f FILENAME | TYPE NAME) CONTAINER_NAME_1=CONTAINER_IMAGE_1 ... CONTAINER_NAME_N=CONTAINER_IMAGE_N",
     flags: &[COMMON[0], COMMON[1], COMMON[2], COMMON[3], COMMON[4], COMMON[5], options::SELECTOR],
     run: Some(image),
@@ -38,6 +40,7 @@ static IMAGE: Command = Command {
 static RESOURCES: Command = Command {
     name: "resources",
     about: "Specify compute resource requirements (CPU, memory) for any resource that defines a pod template.",
+    short: "Update resource requests/limits on objects with pod templates",
     usage: "(-f FILENAME | TYPE NAME)  ([--limits=LIMITS & --requests=REQUESTS]",
     flags: &[
         COMMON[0],
@@ -63,7 +66,7 @@ static SELECTOR: Command = Command {
     flags: &[
         COMMON[0],
         COMMON[1],
-        COMMON[2],
+        options::DEEP_FILES,
         COMMON[3],
         COMMON[4],
         COMMON[5],
@@ -76,6 +79,7 @@ static SERVICE_ACCOUNT: Command = Command {
     name: "serviceaccount",
     aliases: &["sa"],
     about: "Update the service account of pod template resources.",
+    short: "Update the service account of a resource",
     usage: "(-f FILENAME | TYPE NAME) SERVICE_ACCOUNT",
     flags: COMMON,
     run: Some(service_account),
@@ -121,10 +125,32 @@ pub(crate) fn pod_spec(kind: &str) -> &'static str {
 /// The objects that arguments or files name.
 pub(super) fn infos(call: &Call<'_>, args: &[String]) -> Outcome<Vec<Info>> {
     let pick = Pick::of(call, args);
-    if args.is_empty() && !pick.has_files() {
-        return failed(write::NO_RESOURCES);
+    if call.is("local") && !pick.has_files() {
+        return failed(
+            "you must specify resources by --filename when --local is set.\nExample resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'",
+        );
     }
+    some(call, args)?;
     select::all_infos(call, &pick)
+}
+
+/// Refuses a command line that names no objects.
+fn some(call: &Call<'_>, args: &[String]) -> Outcome {
+    match args.is_empty() && !call.has_files() {
+        true => failed(write::NO_RESOURCES),
+        false => Ok(()),
+    }
+}
+
+/// That something cannot be said of an object.
+fn unfit<T>(info: &Info, why: &str) -> Outcome<T> {
+    failed(format!("{}/{} {why}", info.resource.qualified(), info.name))
+}
+
+/// The same of one without pods.
+fn podless<T>(info: &Info) -> Outcome<T> {
+    let kind = &info.resource.kind;
+    unfit(info, &format!("the object is not a pod or does not have a pod template: *v1.{kind}"))
 }
 
 /// Changes each object by `change`, which says whether it did, and tells it.
@@ -151,15 +177,19 @@ fn one(
 ) -> Outcome {
     let old = info.object.clone();
     let is_changed = change(&mut info)?;
-    if !is_changed && printer.is_none() {
-        return Ok(());
+    if !is_changed {
+        return match printer {
+            Some(_) if verb != "subjects updated" => done(call, printer, &info, verb),
+            _ => Ok(()),
+        };
     }
     if call.is("local") || call.dry_run()? == DryRun::Client {
         return done(call, printer, &info, verb);
     }
     let patch = write::merge_patch(&old, &info.object);
     if patch.as_object().is_none_or(api::Map::is_empty) {
-        return Ok(());
+        // As upstream, which sends what changes nothing.
+        return done(call, printer, &info, verb);
     }
     let what = match verb {
         "env updated" => "env",
@@ -170,7 +200,15 @@ fn one(
     let answer = write::patch(call, &info, "", write::MERGE, &patch, "kubectl-set");
     let answer = answer.map_err(|failure| match what {
         "" => failure,
-        what => failure.during(&format!("failed to patch {what} update to pod template")),
+        what => {
+            let text = match &failure {
+                Failure::Status(status) => status.str("message").to_owned(),
+                other => other.text(),
+            };
+            // As upstream, where one of them lacks the colon.
+            let colon = if what == "resources" { "" } else { ":" };
+            Failure::Message(format!("failed to patch {what} update to pod template{colon} {text}"))
+        }
     })?;
     info.refresh(answer);
     done(call, printer, &info, verb)
@@ -180,10 +218,7 @@ fn one(
 pub(super) fn containers(info: &mut Info, with_init: bool) -> Outcome<Vec<&mut Value>> {
     let path = pod_spec(&info.resource.kind);
     if path.is_empty() {
-        return failed(format!(
-            "the object is not a pod or does not have a pod template: {}",
-            info.resource.kind
-        ));
+        return podless(info);
     }
     let mut found: Vec<&mut Value> = Vec::new();
     let Some(Value::Object(spec)) = info.object.at_mut(path) else { return Ok(found) };
@@ -198,7 +233,7 @@ pub(super) fn containers(info: &mut Info, with_init: bool) -> Outcome<Vec<&mut V
 
 /// Divides the arguments into names and `key=value` pairs.
 fn divide(call: &Call<'_>) -> (Vec<String>, Vec<String>) {
-    call.args().iter().cloned().partition(|arg| !arg.contains('='))
+    call.args().iter().cloned().partition(|arg| arg.find('=').is_none_or(|at| at == 0))
 }
 
 fn image(call: &Call<'_>) -> Outcome {
@@ -256,6 +291,7 @@ fn amounts(text: &str) -> Outcome<Value> {
 }
 
 fn resources(call: &Call<'_>) -> Outcome {
+    some(call, call.args())?;
     let (limits, requests) = (call.text("limits"), call.text("requests"));
     if limits.is_empty() && requests.is_empty() {
         return failed(
@@ -298,35 +334,37 @@ pub(super) fn is_like(pattern: &str, name: &str) -> bool {
 }
 
 fn selector(call: &Call<'_>) -> Outcome {
-    let (names, pairs) = divide(call);
-    let [pair] = pairs.as_slice() else {
-        return match pairs.len() {
-            0 => failed("one selector is required"),
-            _ => failed("only one selector is supported"),
+    let Some((text, names)) = call.args().split_last() else {
+        return match call.has_files() {
+            true => failed("one selector is required"),
+            false => failed(write::NO_RESOURCES),
         };
     };
-    let mut labels = json!({});
-    for part in pair.split(',') {
-        let Some((key, value)) = part.split_once('=') else {
-            return failed(format!("invalid selector: {part}"));
-        };
-        labels[key] = value.into();
-    }
-    each(
-        call,
-        infos(call, &names)?,
-        "selector updated",
-        &|info| match info.resource.kind.as_str() {
-            "Service" => {
-                info.object.set("spec.selector", labels.clone());
-                if !call.text("resource-version").is_empty() {
-                    info.object.set("metadata.resourceVersion", call.text("resource-version"));
-                }
-                Ok(true)
+    let wanted = super::create::selector(text)?;
+    each(call, infos(call, names)?, "selector updated", &|info| match info.resource.kind.as_str() {
+        "Service" => {
+            let expressions = wanted.list("matchExpressions");
+            if !expressions.is_empty() {
+                let shown: Vec<String> = expressions.iter().map(expression).collect();
+                return failed(format!(
+                    "match expression [{}] not supported on this object",
+                    shown.join(" ")
+                ));
             }
-            _ => failed("setting a selector is only supported for Services"),
-        },
-    )
+            info.object.set("spec.selector", wanted.at("matchLabels").clone());
+            if !call.text("resource-version").is_empty() {
+                info.object.set("metadata.resourceVersion", call.text("resource-version"));
+            }
+            Ok(true)
+        }
+        _ => failed("setting a selector is only supported for Services"),
+    })
+}
+
+/// A requirement as Go prints it.
+fn expression(tree: &Value) -> String {
+    let values: Vec<&str> = tree.list("values").iter().filter_map(Value::as_str).collect();
+    format!("{{{} {} [{}]}}", tree.str("key"), tree.str("operator"), values.join(" "))
 }
 
 fn service_account(call: &Call<'_>) -> Outcome {
@@ -336,10 +374,7 @@ fn service_account(call: &Call<'_>) -> Outcome {
     each(call, infos(call, names)?, "serviceaccount updated", &|info| {
         let path = pod_spec(&info.resource.kind);
         if path.is_empty() {
-            return failed(format!(
-                "the object is not a pod or does not have a pod template: {}",
-                info.resource.kind
-            ));
+            return podless(info);
         }
         info.object.set(&format!("{path}.serviceAccountName"), account.as_str());
         if info.object.has(&format!("{path}.serviceAccount")) {
@@ -351,6 +386,7 @@ fn service_account(call: &Call<'_>) -> Outcome {
 
 fn subject(call: &Call<'_>) -> Outcome {
     const GROUP: &str = "rbac.authorization.k8s.io";
+    some(call, call.args())?;
     let mut wanted: Vec<Value> = Vec::new();
     for (flag, kind) in [("user", "User"), ("group", "Group")] {
         for name in call.list(flag) {
@@ -370,7 +406,10 @@ fn subject(call: &Call<'_>) -> Outcome {
     }
     each(call, infos(call, call.args())?, "subjects updated", &|info| {
         if !matches!(info.resource.kind.as_str(), "RoleBinding" | "ClusterRoleBinding") {
-            return failed("setting subjects is only supported for RoleBinding/ClusterRoleBinding");
+            return unfit(
+                info,
+                "setting subjects is only supported for RoleBinding/ClusterRoleBinding",
+            );
         }
         let subjects = info.object.list_mut("subjects");
         let n_before = subjects.len();
@@ -385,7 +424,9 @@ fn subject(call: &Call<'_>) -> Outcome {
             }
         }
         if subjects.len() == n_before {
-            out::line(&format!("{} was not changed", info.result_name()));
+            if call.text("output").is_empty() {
+                out::line(&format!("{} was not changed", info.result_name()));
+            }
             return Ok(false);
         }
         Ok(true)

@@ -1,10 +1,12 @@
 //! `kubectl set env`
 
+use api::pod::fields;
 use api::{Lens, LensMut, Value, json};
+use stdx::{Arrange, OrdMap};
 
-use super::set::{COMMON, containers, each, infos, is_like};
+use super::set::{COMMON, containers, each, infos, is_like, pod_spec};
 use crate::call::{BLANK, Call, Command};
-use crate::failure::{Outcome, failed};
+use crate::failure::{Failure, Outcome, failed};
 use crate::flags::{array, list, switch, switched_on, text};
 use crate::select::Info;
 use crate::{options, out};
@@ -57,6 +59,12 @@ fn run(call: &Call<'_>) -> Outcome {
     for pair in &pairs {
         match pair.split_once('=') {
             Some((name, value)) => {
+                check_name(name)?;
+                if pairs.iter().any(|other| other.strip_suffix('-') == Some(name)) {
+                    return failed(
+                        "can not both modify and remove the same environment variable in the same command",
+                    );
+                }
                 changes.push((name.to_owned(), Some(json!({"name": name, "value": value}))))
             }
             None => changes.push((pair.trim_end_matches('-').to_owned(), None)),
@@ -68,10 +76,16 @@ fn run(call: &Call<'_>) -> Outcome {
     let is_list = call.is("list");
     let found = infos(call, &names)?;
     if is_list {
-        for mut info in found {
-            show(call, &mut info)?;
+        let mut is_whole = true;
+        // As upstream: of what has no pods nothing is told.
+        let has_pods = |info: &Info| !pod_spec(&info.resource.kind).is_empty();
+        for mut info in found.into_iter().filter(has_pods) {
+            is_whole &= show(call, &mut info)?;
         }
-        return Ok(());
+        return match is_whole {
+            true => Ok(()),
+            false => failed("failed to retrieve valid references"),
+        };
     }
     let wanted = call.text("containers");
     each(call, found, "env updated", &|info| {
@@ -90,12 +104,25 @@ fn run(call: &Call<'_>) -> Outcome {
             true => Ok(is_changed),
             false => {
                 out::tell(&format!(
-                    "warning: {kind}/{own} does not have any containers matching {wanted:?}"
+                    "Warning: {kind}/{own} does not have any containers matching {wanted:?}"
                 ));
                 Ok(false)
             }
         }
     })
+}
+
+fn check_name(name: &str) -> Outcome {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    match !name.is_empty()
+        && name.chars().all(fits)
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+    {
+        true => Ok(()),
+        false => failed(format!(
+            "{name:?} is not a valid key name: a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', and must not start with a digit (e.g. 'my.env-name',  or 'MY_ENV.NAME',  or 'MyEnvName1', regex used for validation is '[-._a-zA-Z][-._a-zA-Z0-9]*')"
+        )),
+    }
 }
 
 fn change(call: &Call<'_>, container: &mut Value, changes: &[Change]) -> Outcome<bool> {
@@ -128,6 +155,7 @@ fn change(call: &Call<'_>, container: &mut Value, changes: &[Change]) -> Outcome
 fn from(call: &Call<'_>) -> Outcome<Vec<Change>> {
     let word = call.text("from");
     let Some((kind, name)) = word.split_once('/') else {
+        call.mapper()?.find(call.rest()?, word)?;
         return failed("all resources in --from must be specified as <resource>/<name>");
     };
     let resource = call.mapper()?.find(call.rest()?, kind)?;
@@ -159,15 +187,19 @@ fn from(call: &Call<'_>) -> Outcome<Vec<Change>> {
     Ok(changes)
 }
 
-fn show(call: &Call<'_>, info: &mut Info) -> Outcome {
+/// Prints the variables of an object's containers; false if `--resolve` did not find what one leads to.
+fn show(call: &Call<'_>, info: &mut Info) -> Outcome<bool> {
     let (kind, own) = (info.resource.kind.clone(), info.name.clone());
+    let object = info.object.clone();
     let wanted = call.text("containers");
+    let mut is_whole = true;
     for container in containers(info, true)? {
         let name = container.str("name");
         if !is_like(wanted, name) {
             continue;
         }
         out::line(&format!("# {kind} {own}, container {name}"));
+        let mut missing: OrdMap<String, Vec<&str>> = OrdMap::new();
         for entry in container.list("env") {
             let variable = entry.str("name");
             let source = entry.at("valueFrom");
@@ -175,19 +207,88 @@ fn show(call: &Call<'_>, info: &mut Info) -> Outcome {
                 out::line(&format!("{variable}={}", entry.str("value")));
                 continue;
             }
-            let told = match source.as_object().and_then(|map| map.iter().next()) {
-                Some((key, it)) => match key.as_str() {
-                    "secretKeyRef" => format!("secret {}, key {}", it.str("name"), it.str("key")),
-                    "configMapKeyRef" => {
-                        format!("configmap {}, key {}", it.str("name"), it.str("key"))
+            if call.is("resolve") {
+                match resolved(call, source, &object, container) {
+                    Ok(value) => {
+                        out::line(&format!("{variable}={value}"));
+                        continue;
                     }
-                    "fieldRef" => format!("field path {}", it.str("fieldPath")),
-                    _ => "a resource field".to_owned(),
-                },
-                None => "an invalid value from".to_owned(),
-            };
-            out::line(&format!("# {variable} from {told}"));
+                    Err(failure) => {
+                        missing.entry(failure.text()).or_default().push(variable);
+                    }
+                }
+            }
+            out::line(&format!("# {variable} from {}", told(source)));
+        }
+        is_whole &= missing.is_empty();
+        let failures = missing.into_iter().map(|(why, mut variables)| {
+            variables.arrange();
+            format!("error retrieving reference for {}: {why}", variables.join(", "))
+        });
+        let mut failures: Vec<String> = failures.collect();
+        failures.arrange();
+        if !failures.is_empty() {
+            out::tell(&failures.join("\n"));
         }
     }
-    Ok(())
+    Ok(is_whole)
+}
+
+/// Where a value comes from.
+fn told(source: &Value) -> String {
+    let Some((kind, it)) = source.as_object().and_then(|map| map.iter().next()) else {
+        return "invalid valueFrom".to_owned();
+    };
+    match kind.as_str() {
+        "secretKeyRef" => format!("secret {}, key {}", it.str("name"), it.str("key")),
+        "configMapKeyRef" => format!("configmap {}, key {}", it.str("name"), it.str("key")),
+        "fieldRef" => format!("field path {}", it.str("fieldPath")),
+        "resourceFieldRef" => {
+            let container = it.str("containerName");
+            let slash = if container.is_empty() { "" } else { "/" };
+            format!("resource field {container}{slash}{}", it.str("resource"))
+        }
+        _ => "invalid valueFrom".to_owned(),
+    }
+}
+
+/// What a source leads to now.
+fn resolved(call: &Call<'_>, source: &Value, object: &Value, container: &Value) -> Outcome<String> {
+    let Some((kind, it)) = source.as_object().and_then(|map| map.iter().next()) else {
+        return failed("invalid valueFrom");
+    };
+    let context = fields::FieldContext::default();
+    match kind.as_str() {
+        "secretKeyRef" => of_key(call, "secret", "secrets", it),
+        "configMapKeyRef" => of_key(call, "config map", "configmaps", it),
+        // As upstream: only of what every object has.
+        "fieldRef" if !it.str("fieldPath").starts_with("metadata.") => {
+            failed(format!("unsupported fieldPath: {}", it.str("fieldPath")))
+        }
+        "fieldRef" => {
+            fields::field(object, it.str("fieldPath"), &context).map_err(Failure::Message)
+        }
+        "resourceFieldRef" => {
+            fields::resource(object, container, it, &context).map_err(Failure::Message)
+        }
+        _ => failed("invalid valueFrom"),
+    }
+}
+
+/// The value of a key of a ConfigMap or Secret.
+fn of_key(call: &Call<'_>, shown: &str, plural: &str, it: &Value) -> Outcome<String> {
+    let resource = call.mapper()?.find(call.rest()?, plural)?;
+    let (namespace, _) = call.namespace()?;
+    let (name, key) = (it.str("name"), it.str("key"));
+    let object = call.rest()?.get(&resource.path(&namespace, name))?;
+    let Some(value) = object.entry("data", key) else {
+        return failed(format!("key {key} not found in {shown} {name}"));
+    };
+    match plural {
+        "secrets" => {
+            let bytes = wire::base64::decode(value).unwrap_or_default();
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        }
+        _ => Ok(value.to_owned()),
+    }
 }

@@ -19,7 +19,7 @@ const COMMON: &[Flag] = &[
         "",
         "If non-empty, sort using specified field. The field can be either 'cpu' or 'memory'.",
     ),
-    switched_on("use-protocol-buffers", "Taken and not used: JSON is as good"),
+    switched_on("use-protocol-buffers", ""),
 ];
 const OF_NODES: &[Flag] = &[switch(
     "show-capacity",
@@ -32,7 +32,7 @@ const OF_PODS: &[Flag] = &[
 
 pub(crate) static COMMAND: Command = Command {
     name: "top",
-    about: "Display resource (CPU/memory) usage.",
+    about: "Display resource (CPU/memory) usage.\n\n The top command allows you to see the resource consumption for nodes or pods.\n\n This command requires Metrics Server to be correctly configured and working on the server.",
     usage: "[flags]",
     subs: &[&NODE, &POD],
     ..BLANK

@@ -14,6 +14,7 @@ const KUSTOMIZE: &str = "v5.5.0";
 pub(crate) static COMMAND: Command = Command {
     name: "version",
     about: "Print the client and server version information for the current context.",
+    short: "Print the client and server version information",
     usage: "[flags]",
     flags: &[&[
         switch("client", "If true, shows client version only (no server required)"),
@@ -61,7 +62,7 @@ fn run(call: &Call<'_>) -> Outcome {
                 tree["serverVersion"] = server.clone();
             }
             match form {
-                Form::Json => out::line(&crate::print::json(&tree, 2)),
+                Form::Json => out::line(&crate::print::listed(&tree, 2, ORDER)),
                 form => {
                     Printer::plain(form).print(&tree)?;
                     // As upstream, whose text ends with a line of its own.
@@ -72,6 +73,22 @@ fn run(call: &Call<'_>) -> Outcome {
     }
     server.map(|_| ())
 }
+
+/// As upstream's structs have their fields.
+const ORDER: &[&str] = &[
+    "clientVersion",
+    "kustomizeVersion",
+    "serverVersion",
+    "major",
+    "minor",
+    "gitVersion",
+    "gitCommit",
+    "gitTreeState",
+    "buildDate",
+    "goVersion",
+    "compiler",
+    "platform",
+];
 
 /// Says so where client and server are too far apart.
 fn skew(server: &Value) {

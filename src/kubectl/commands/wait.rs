@@ -13,12 +13,13 @@ use crate::{options, wait};
 pub(crate) static COMMAND: Command = Command {
     name: "wait",
     about: "Wait for a specific condition on one or many resources.",
+    short: "Experimental: Wait for a specific condition on one or many resources",
     usage: "([-f FILENAME] | resource.group/resource.name | resource.group [(-l label | --all)]) [--for=create|--for=delete|--for condition=available|--for=jsonpath='{}'[=value]]",
     flags: &[
         options::ALL,
         options::ALL_NAMESPACES,
         options::FIELD_SELECTOR,
-        options::FILES,
+        options::DEEP_FILES,
         options::LOCAL,
         options::PRINT,
         options::SELECTOR,
@@ -67,6 +68,9 @@ fn parse(text: &str) -> Outcome<For> {
             );
         }
         let path = path.trim_matches(['\'', '"']);
+        if path.is_empty() {
+            return failed("jsonpath expression cannot be empty");
+        }
         let relaxed = jsonpath::relaxed(path).map_err(Failure::Message)?;
         let parsed = JsonPath::parse(&relaxed)
             .map_err(|why| Failure::Message(format!("error parsing jsonpath {relaxed}, {why}")))?;
@@ -153,6 +157,12 @@ fn one(
         }
     })?;
     if !is_met {
+        if matches!(wanted, For::Create) {
+            return failed("timed out waiting for the condition");
+        }
+        if timeout.is_zero() {
+            return failed(format!("condition not met for {}/{}", info.resource.plural, info.name));
+        }
         return failed(format!(
             "timed out waiting for the condition on {}/{}",
             info.resource.plural, info.name

@@ -38,9 +38,16 @@ impl Columns {
     /// Reads a line of headers and a line of paths.
     pub(crate) fn parse_file(text: &str, no_headers: bool) -> Outcome<Columns> {
         let mut lines = text.lines();
+        let n_lines = lines.clone().take(2).count();
+        if n_lines < 2 {
+            return failed(format!(
+                "invalid template, missing {} line. Expected format is one line of space separated headers, one line of space separated column specs.",
+                ["header", "spec"][n_lines]
+            ));
+        }
         let headers: Vec<&str> = lines.next().unwrap_or("").split_whitespace().collect();
         let paths: Vec<&str> = lines.next().unwrap_or("").split_whitespace().collect();
-        if headers.len() != paths.len() || headers.is_empty() {
+        if headers.len() != paths.len() {
             return failed(format!(
                 "number of headers ({}) and field specifications ({}) don't match",
                 headers.len(),

@@ -71,11 +71,12 @@ impl JsonPath {
             parts.push(Part::Text(rest.to_owned()));
         }
         let mut parts = parts.into_iter();
-        let (body, ended) = nest(&mut parts, 0)?;
-        match ended {
-            true => Err("not in range, nothing to end".to_owned()),
-            false => Ok(JsonPath(body)),
+        let (mut body, ended) = nest(&mut parts, 0)?;
+        if ended {
+            // It is a mistake only once it is come to.
+            body.push(Part::Path(vec![Step::Word("end".to_owned())]));
         }
+        Ok(JsonPath(body))
     }
 
     /// What the template gives for a tree.
@@ -110,10 +111,15 @@ fn nest(parts: &mut dyn Iterator<Item = Part>, depth: usize) -> Result<(Vec<Part
                         return Err("ranges nest too deep".to_owned());
                     }
                     let (inner, ended) = nest(parts, depth + 1)?;
-                    if !ended {
-                        return Err("unterminated range".to_owned());
+                    match ended {
+                        true => body.push(Part::Range(steps[1..].to_vec(), inner)),
+                        // As upstream: what follows is done for each value, and once more for what was before.
+                        false if depth == 0 => {
+                            body.push(Part::Range(steps[1..].to_vec(), inner.clone()));
+                            body.extend(inner);
+                        }
+                        false => return Err("unterminated range".to_owned()),
                     }
-                    body.push(Part::Range(steps[1..].to_vec(), inner));
                 }
                 Some(Step::Word(word)) if word == "end" => return Ok((body, true)),
                 _ => body.push(Part::Path(steps)),
@@ -213,6 +219,9 @@ fn walk(steps: &[Step], mut values: Vec<Value>, fills: bool) -> Result<Vec<Value
             Step::Text(text) => next.push(Value::from(text.as_str())),
             Step::Number(number) => next.push(Value::Number(number.clone())),
             Step::Truth(truth) => next.push(Value::Bool(*truth)),
+            Step::Word(word) if word == "end" => {
+                return Err("not in range, nothing to end".to_owned());
+            }
             Step::Word(word) => return Err(format!("unrecognized identifier {word}")),
             step => {
                 for value in &values {
@@ -570,11 +579,11 @@ fn index(text: &str) -> Result<Step, String> {
     if text == "*" {
         return Ok(Step::Wildcard);
     }
-    let bare = text.trim_matches(' ');
-    for quote in ['\'', '"'] {
-        if let Some(name) = bare.strip_prefix(quote).and_then(|name| name.strip_suffix(quote)) {
-            return Ok(Step::Field(name.replace('\\', "")));
-        }
+    let quoted = text.strip_prefix('\'').and_then(|name| name.strip_suffix('\''));
+    if let Some(name) = quoted.filter(|name| !name.contains('\'')) {
+        // As upstream: a dot that is not escaped divides here, too.
+        let chars = format!(".{name}}}").chars().collect();
+        return Ok(Step::Union(vec![Reader { chars, at: 0, depth: DEPTH_MAX }.steps()?]));
     }
     if text.starts_with("?(") {
         let mut reader = Reader { chars: format!("{text}]").chars().collect(), at: 0, depth: 1 };
@@ -615,7 +624,9 @@ mod tests {
     fn templates_give_what_upstream_gives() {
         check("{.items[*].metadata.name}", "a b");
         check("{.items[0].metadata.labels.x\\.y/z}", "1");
-        check("{.items[0].metadata.labels['x.y/z']}", "1");
+        check("{.items[0].metadata.labels['x\\.y/z']}", "1");
+        check("{.items[0].metadata.labels['x.y/z']}", "");
+        check("{.items[0][\"n\"]}", "error: invalid array index \"n\"");
         check("{range .items[*]}{.metadata.name}{\"\\t\"}{.n}{\"\\n\"}{end}", "a\t1\nb\t2.5\n");
         check("{.items[?(@.n>1)].metadata.name}", "b");
         check("{.items[?(@.metadata.name==\"a\")].n}", "1");
@@ -623,14 +634,15 @@ mod tests {
         check("{.items[-1].list[0:2]}", "1 2");
         check("{.items[1].list[::2]}", "1 3");
         check("{..name}", "a b");
-        check("{.items[0]['metadata.name','n']}", "1");
+        check("{.items[0]['metadata.name','n']}", "a 1");
         check("{.items[1].list}", "[1,2,3]");
         check("{.items[0].metadata}", "{\"labels\":{\"x.y/z\":\"1\"},\"name\":\"a\"}");
         check("x{.kind}y", "xListy");
         check("{.missing}", "");
         check("{.items[7].n}", "error: array index out of bounds: index 7, length 2");
         check("{.items[0", "error: unterminated array");
-        check("{range .items[*]}", "error: unterminated range");
+        check("{range .items[*]}{.n}-", "1-2.5--");
+        check("{end}", "error: not in range, nothing to end");
         check("{foo}", "error: unrecognized identifier foo");
         check("{.kind", "error: unclosed action");
     }

@@ -1,6 +1,7 @@
 //! Objects as text, in the forms that `-o` names.
 
 pub(crate) mod columns;
+mod json;
 pub(crate) mod jsonpath;
 pub(crate) mod table;
 pub(crate) mod tabs;
@@ -16,6 +17,7 @@ use crate::failure::{Failure, Outcome, failed};
 use crate::out;
 use crate::select::{Info, guessed};
 use columns::Columns;
+pub(crate) use json::{json, listed, typed_line};
 use jsonpath::JsonPath;
 use template::Template;
 
@@ -40,11 +42,13 @@ pub(crate) struct Printer {
     pub(crate) form: Form,
     shows_managed: bool,
     fills: bool,
+    /// JSON has the order of a type's fields.
+    is_typed: bool,
     n_printed: Cell<usize>,
 }
 
 const NO_TEMPLATE: &str = "template format specified but no template given";
-const FORMATS: &str = "custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,template,templatefile,yaml";
+const FORMATS: &str = "go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,template,templatefile,yaml";
 
 impl Printer {
     /// As `-o` says; `None` where it says nothing. Tables only where the command `has_tables`.
@@ -102,8 +106,10 @@ impl Printer {
                 Form::Columns(Columns::parse_file(&text, call.is("no-headers"))?)
             }
             _ => {
-                let all = if has_tables { format!("{FORMATS},wide") } else { FORMATS.to_owned() };
-                let mut names: Vec<&str> = all.split(',').collect();
+                let mut names: Vec<&str> = FORMATS.split(',').collect();
+                if has_tables {
+                    names.extend(["custom-columns", "custom-columns-file", "wide"]);
+                }
                 names.arrange();
                 let names = names.join(",");
                 return failed(format!(
@@ -113,19 +119,30 @@ impl Printer {
         };
         let shows_managed = call.is("show-managed-fields");
         let fills = call.is("allow-missing-template-keys");
-        Ok(Some(Printer { form, shows_managed, fills, n_printed: Cell::new(0) }))
+        let is_typed = call.is_typed();
+        Ok(Some(Printer { form, shows_managed, fills, is_typed, n_printed: Cell::new(0) }))
     }
 
     /// One of YAML or JSON, whatever `-o` says.
     pub(crate) fn plain(form: Form) -> Printer {
-        Printer { form, shows_managed: false, fills: true, n_printed: Cell::new(0) }
+        Printer {
+            form,
+            shows_managed: false,
+            fills: true,
+            is_typed: false,
+            n_printed: Cell::new(0),
+        }
     }
 
     /// Prints an object or a list.
     pub(crate) fn print(&self, object: &Value) -> Outcome {
         let n_before = self.n_printed.replace(self.n_printed.get() + 1);
         match &self.form {
-            Form::Json => out::print(&format!("{}\n", json(&self.shown(object), 4))),
+            Form::Json => {
+                let shown = self.shown(object);
+                let text = if self.is_typed { json::typed(&shown) } else { json(&shown, 4) };
+                out::print(&format!("{text}\n"));
+            }
             Form::Yaml => {
                 if n_before > 0 {
                     out::print("---\n");
@@ -189,51 +206,11 @@ pub(crate) fn list_items(object: &Value) -> Vec<&Value> {
 /// `deployment.apps/x`
 pub(crate) fn name_of(object: &Value) -> String {
     let resource = guessed(object.str("apiVersion"), object.str("kind"));
-    format!("{}/{}", resource.result_name(), object.str("metadata.name"))
-}
-
-/// JSON as Go indents it.
-pub(crate) fn json(tree: &Value, indent: usize) -> String {
-    let mut out = Vec::new();
-    put_json(tree, indent, 0, &mut out);
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-fn put_json(tree: &Value, indent: usize, depth: usize, out: &mut Vec<u8>) {
-    let line = |out: &mut Vec<u8>, depth: usize| {
-        out.push(b'\n');
-        out.extend(std::iter::repeat_n(b' ', depth * indent));
+    let name = match object.str("metadata.name") {
+        "" => "<unknown>",
+        name => name,
     };
-    match tree {
-        Value::Object(map) if !map.is_empty() => {
-            out.push(b'{');
-            for (idx, (key, value)) in map.iter().enumerate() {
-                if idx > 0 {
-                    out.push(b',');
-                }
-                line(out, depth + 1);
-                wire::json::put_string(out, key);
-                out.extend_from_slice(b": ");
-                put_json(value, indent, depth + 1, out);
-            }
-            line(out, depth);
-            out.push(b'}');
-        }
-        Value::Array(items) if !items.is_empty() => {
-            out.push(b'[');
-            for (idx, item) in items.iter().enumerate() {
-                if idx > 0 {
-                    out.push(b',');
-                }
-                line(out, depth + 1);
-                put_json(item, indent, depth + 1, out);
-            }
-            line(out, depth);
-            out.push(b']');
-        }
-        Value::String(text) => wire::json::put_string(out, text),
-        other => out.extend_from_slice(other.to_string().as_bytes()),
-    }
+    format!("{}/{name}", resource.result_name())
 }
 
 /// Says what was done to an object: `-o`'s form of it, or a line such as `pod/x created`.
@@ -242,7 +219,8 @@ pub(crate) fn done(call: &Call<'_>, printer: Option<&Printer>, info: &Info, verb
         Some(printer) => printer.print(&info.object),
         None => {
             let suffix = call.dry_run()?.suffix();
-            out::line(&format!("{} {verb}{suffix}", info.result_name()));
+            let unknown = if info.name.is_empty() { "<unknown>" } else { "" };
+            out::line(&format!("{}{unknown} {verb}{suffix}", info.result_name()));
             Ok(())
         }
     }

@@ -71,7 +71,7 @@ impl Tables {
         let qualified = resource.qualified();
         if self.last.as_deref() != Some(&qualified) {
             self.flush();
-            if self.is_printed {
+            if self.is_printed && !self.look.no_headers {
                 out::print("\n");
             }
             if self.last.is_some() {

@@ -26,6 +26,7 @@ pub(super) static CONFIG_MAP: Command = Command {
     name: "configmap",
     aliases: &["cm"],
     about: "Create a config map based on a file, directory, or specified literal value.",
+    short: "Create a config map from a local file, directory or literal value",
     usage: "NAME [--from-file=[key=]source] [--from-literal=key1=value1] [--dry-run=server|client|none]",
     flags: BOTH,
     run: Some(config_map),
@@ -34,7 +35,8 @@ pub(super) static CONFIG_MAP: Command = Command {
 
 pub(super) static SECRET: Command = Command {
     name: "secret",
-    about: "Create a secret with specified type.",
+    about: "Create a secret with specified type.\n\n A docker-registry type secret is for accessing a container registry.\n\n A generic type secret indicate an Opaque secret type.\n\n A tls type secret holds TLS certificate and its associated key.",
+    short: "Create a secret using a specified subcommand",
     usage: "(docker-registry | generic | tls)",
     subs: &[&DOCKER, &GENERIC, &TLS],
     ..BLANK
@@ -43,6 +45,7 @@ pub(super) static SECRET: Command = Command {
 static GENERIC: Command = Command {
     name: "generic",
     about: "Create a secret based on a file, directory, or specified literal value.",
+    short: "Create a secret from a local file, directory, or literal value",
     usage: "NAME [--type=string] [--from-file=[key=]source] [--from-literal=key1=value1] [--dry-run=server|client|none]",
     flags: &[
         GENERATOR[0],
@@ -60,6 +63,7 @@ static GENERIC: Command = Command {
 static DOCKER: Command = Command {
     name: "docker-registry",
     about: "Create a new secret for use with Docker registries.",
+    short: "Create a secret for use with a Docker registry",
     usage: "NAME --docker-username=user --docker-password=password --docker-email=email [--docker-server=string] [--from-file=[key=]source] [--dry-run=server|client|none]",
     flags: &[
         GENERATOR[0],
@@ -83,6 +87,7 @@ static DOCKER: Command = Command {
 static TLS: Command = Command {
     name: "tls",
     about: "Create a TLS secret from the given public/private key pair.",
+    short: "Create a TLS secret",
     usage: "NAME --cert=path/to/cert/file --key=path/to/key/file [--dry-run=server|client|none]",
     flags: &[
         GENERATOR[0],
@@ -190,6 +195,9 @@ fn from_file(source: &str, found: &mut Vec<(String, Vec<u8>)>) -> Outcome {
 }
 
 fn from_env_file(call: &Call<'_>, path: &str, found: &mut Vec<(String, Vec<u8>)>) -> Outcome {
+    if rt::fs::metadata(path).is_err() {
+        return failed(format!("error reading {path}: no such file or directory"));
+    }
     let bytes = read(Path::new(path))?;
     let text = String::from_utf8_lossy(&bytes);
     for line in text.trim_start_matches('\u{feff}').lines() {

@@ -40,8 +40,10 @@ fn run(call: &Call<'_>) -> Outcome {
     }
     let mut tree = object("networking.k8s.io/v1", "Ingress", own);
     let annotations = pairs(&call.array("annotation"), "annotation");
-    let annotations = annotations
-        .or_else(|_| failed("annotation is invalid and should be in format key=[value]"))?;
+    if let Some(bad) = call.array("annotation").into_iter().find(|text| !text.contains('=')) {
+        return failed(format!("annotation {bad} is invalid and should be in format key=[value]"));
+    }
+    let annotations = annotations?;
     if !annotations.is_empty() {
         tree.set("metadata.annotations", Value::Object(annotations));
     }

@@ -21,6 +21,7 @@ use crate::print::{Printer, done};
 use crate::rest::Body;
 use crate::select::{self, Info, Pick, guessed};
 use crate::{options, out, write};
+pub(super) use simple::selector;
 
 pub(crate) static COMMAND: Command = Command {
     name: "create",
@@ -88,6 +89,8 @@ fn run(call: &Call<'_>) -> Outcome {
         return send_raw(call, Method::Post, raw);
     }
     let printer = Printer::of(call, false)?;
+    // What the flags say is looked at before anything is done.
+    write::query(call, "", &[])?;
     let mut infos = select::read(call, &Pick { all: true, ..Pick::of(call, &[]) })?;
     if call.is("edit") {
         infos = editor::before_creating(call, infos)?;

@@ -5,7 +5,7 @@ use api::{LensMut, Value, json};
 use super::{GENERATOR, finish, name, object};
 use crate::call::{BLANK, Call, Command, DryRun};
 use crate::failure::{Outcome, failed};
-use crate::flags::{Flag, array, list, text};
+use crate::flags::{Flag, array, list, pairs, text};
 use crate::out;
 
 const VERBS: &[Flag] = &[
@@ -41,7 +41,7 @@ pub(super) static CLUSTER_ROLE: Command = Command {
         GENERATOR[4],
         VERBS,
         &[
-            text("aggregation-rule", "", "Labels of roles that are put together"),
+            pairs("aggregation-rule", "Labels of roles that are put together"),
             list("non-resource-url", "Paths"),
         ],
     ],
@@ -76,6 +76,8 @@ pub(super) static CLUSTER_ROLE_BINDING: Command = Command {
     ..BLANK
 };
 
+/// What can be done with paths.
+const URL_VERBS: &[&str] = &["get", "put", "post", "head", "options", "delete", "patch", "*"];
 const KNOWN_VERBS: &[&str] = &[
     "get",
     "list",
@@ -98,7 +100,7 @@ const KNOWN_VERBS: &[&str] = &[
 fn role(call: &Call<'_>, kind: &str) -> Outcome {
     let own = name(call)?;
     let mut tree = object("rbac.authorization.k8s.io/v1", kind, own);
-    let aggregation = call.text("aggregation-rule");
+    let aggregation = call.pairs("aggregation-rule");
     let mut verbs: Vec<String> = Vec::new();
     for verb in call.list("verb") {
         if !verbs.contains(&verb) {
@@ -112,10 +114,11 @@ fn role(call: &Call<'_>, kind: &str) -> Outcome {
     if !aggregation.is_empty() {
         if !verbs.is_empty() || !resources.is_empty() || !urls.is_empty() {
             return failed(
-                "aggregation rule must be specified without nonResourceURLs, resources, verbs or resourceNames",
+                "aggregation rule must be specified without nonResourceURLs, verbs, resources or resourceNames",
             );
         }
-        let labels = super::pairs(&[aggregation.to_owned()], "aggregation-rule")?;
+        let labels: api::Map<String, Value> =
+            aggregation.into_iter().map(|(key, value)| (key, value.into())).collect();
         tree["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": labels}]});
         tree["rules"] = Value::Null;
         return finish(call, tree);
@@ -128,6 +131,14 @@ fn role(call: &Call<'_>, kind: &str) -> Outcome {
             "Role" => "at least one resource must be specified",
             _ => "one of resource or nonResourceURL must be specified",
         });
+    }
+    if !urls.is_empty() {
+        if let Some(verb) = verbs.iter().find(|verb| !URL_VERBS.contains(&verb.as_str())) {
+            return failed(format!("invalid verb: '{verb}' for nonResourceURL"));
+        }
+        if urls.iter().any(|url| url != "*" && !url.starts_with('/')) {
+            return failed("nonResourceURL should start with /");
+        }
     }
     for verb in verbs.iter().filter(|verb| !KNOWN_VERBS.contains(&verb.as_str())) {
         out::tell(&format!("Warning: '{verb}' is not a standard resource verb"));

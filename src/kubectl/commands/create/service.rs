@@ -21,6 +21,7 @@ pub(super) static SERVICE: Command = Command {
 static CLUSTER_IP: Command = Command {
     name: "clusterip",
     about: "Create a ClusterIP service with the specified name.",
+    short: "Create a ClusterIP service",
     usage: "NAME [--tcp=<port>:<targetPort>] [--dry-run=server|client|none]",
     flags: &[
         GENERATOR[0],
@@ -38,6 +39,7 @@ static CLUSTER_IP: Command = Command {
 static NODE_PORT: Command = Command {
     name: "nodeport",
     about: "Create a NodePort service with the specified name.",
+    short: "Create a NodePort service",
     usage: "NAME [--tcp=port:targetPort] [--dry-run=server|client|none]",
     flags: &[
         GENERATOR[0],
@@ -55,6 +57,7 @@ static NODE_PORT: Command = Command {
 static LOAD_BALANCER: Command = Command {
     name: "loadbalancer",
     about: "Create a LoadBalancer service with the specified name.",
+    short: "Create a LoadBalancer service",
     usage: "NAME [--tcp=port:targetPort] [--dry-run=server|client|none]",
     flags: &[GENERATOR[0], GENERATOR[1], GENERATOR[2], GENERATOR[3], GENERATOR[4], TCP],
     run: Some(|call| service(call, "LoadBalancer")),
@@ -64,6 +67,7 @@ static LOAD_BALANCER: Command = Command {
 static EXTERNAL_NAME: Command = Command {
     name: "externalname",
     about: "Create an ExternalName service with the specified name.",
+    short: "Create an ExternalName service",
     usage: "NAME --external-name external.name [--dry-run=server|client|none]",
     flags: &[
         GENERATOR[0],
@@ -115,7 +119,9 @@ fn port(text: &str, node_port: i64) -> Outcome<Value> {
     let (outer, inner) = text.split_once(':').unwrap_or((text, text));
     let number = |text: &str| text.parse::<i64>().ok().filter(|n| (0..=65535).contains(n));
     let Some(outer_number) = number(outer) else {
-        return failed(format!("invalid port {outer:?}: it is no number from 0 to 65535"));
+        let is_number = !outer.is_empty() && outer.bytes().all(|b| b.is_ascii_digit());
+        let why = if is_number { "value out of range" } else { "invalid syntax" };
+        return failed(format!("strconv.ParseUint: parsing {outer:?}: {why}"));
     };
     let name = match text.contains(':') {
         true => format!("{outer}-{inner}"),

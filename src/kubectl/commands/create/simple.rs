@@ -1,10 +1,11 @@
 //! Generators of small objects.
 
+use api::selector::{Requirement, Selector};
 use api::{LensMut, Value, json};
 
 use super::{GENERATOR, finish, name, object};
 use crate::call::{BLANK, Call, Command};
-use crate::failure::{Outcome, failed};
+use crate::failure::{Failure, Outcome, failed};
 use crate::flags::{int, switch, text};
 use crate::options;
 
@@ -37,6 +38,7 @@ pub(super) static QUOTA: Command = Command {
     name: "quota",
     aliases: &["resourcequota"],
     about: "Create a resource quota with the specified name, hard limits, and optional scopes.",
+    short: "Create a quota with the specified name",
     usage: "NAME [--hard=key1=value1,key2=value2] [--scopes=Scope1,Scope2] [--dry-run=server|client|none]",
     flags: &[
         options::DRY_RUN,
@@ -57,6 +59,7 @@ pub(super) static DISRUPTION_BUDGET: Command = Command {
     name: "poddisruptionbudget",
     aliases: &["pdb"],
     about: "Create a pod disruption budget with the specified name, selector, and desired minimum available pods.",
+    short: "Create a pod disruption budget with the specified name",
     usage: "NAME --selector=SELECTOR --min-available=N [--dry-run=server|client|none]",
     flags: &[
         options::DRY_RUN,
@@ -78,6 +81,7 @@ pub(super) static PRIORITY_CLASS: Command = Command {
     name: "priorityclass",
     aliases: &["pc"],
     about: "Create a priority class with the specified name, value, globalDefault and description.",
+    short: "Create a priority class with the specified name",
     usage: "NAME --value=VALUE --global-default=BOOL [--dry-run=server|client|none]",
     flags: &[
         options::DRY_RUN,
@@ -130,6 +134,13 @@ fn budget(call: &Call<'_>) -> Outcome {
     }
     let (min, max) = (call.text("min-available"), call.text("max-unavailable"));
     let value = |text: &str| text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from);
+    for (flag, text) in [("min-available", min), ("max-unavailable", max)] {
+        let digits = text.strip_suffix('%').unwrap_or(text);
+        if !text.is_empty() && (digits.is_empty() || digits.contains(|c: char| !c.is_ascii_digit()))
+        {
+            return failed(format!("invalid format specified for {flag}"));
+        }
+    }
     tree["spec"] = json!({"selector": selector(call.text("selector"))?});
     match (min, max) {
         ("", "") => return failed("one of min-available or max-unavailable must be specified"),
@@ -144,17 +155,53 @@ fn budget(call: &Call<'_>) -> Outcome {
 }
 
 /// A label selector as objects have it.
+///
+/// # Errors
+/// What is wrong with the text.
 pub(crate) fn selector(text: &str) -> Outcome<Value> {
-    let mut labels = json!({});
-    for pair in text.split(',') {
-        let Some((key, value)) = pair.split_once("==").or_else(|| pair.split_once('=')) else {
-            return failed(format!(
-                "couldn't parse the selector string {text:?}: only equality is understood here"
-            ));
-        };
-        labels[key.trim()] = value.trim().into();
+    let parsed = Selector::parse(text).map_err(|why| {
+        Failure::Message(format!("couldn't parse the selector string {text:?}: {why}"))
+    })?;
+    let mut labels = api::Map::new();
+    let mut expressions: Vec<Value> = Vec::new();
+    let mut put = |key: String, operator: &str, values: Vec<String>| {
+        let mut own = json!({"key": key, "operator": operator});
+        if !values.is_empty() {
+            own["values"] = json!(values);
+        }
+        expressions.push(own);
+    };
+    for requirement in parsed.requirements {
+        match requirement {
+            // Of one value equality is said, as far as the text tells.
+            Requirement::In(key, values) if values.len() == 1 && !has_in(text, &key) => {
+                labels.insert(key, values.into_iter().next().unwrap_or_default().into());
+            }
+            Requirement::In(key, values) => put(key, "In", values),
+            Requirement::NotIn(key, values) => put(key, "NotIn", values),
+            Requirement::Exists(key) => put(key, "Exists", Vec::new()),
+            Requirement::NotExists(key) => put(key, "DoesNotExist", Vec::new()),
+            Requirement::Greater(..) | Requirement::Less(..) => {
+                return failed(format!("{text:?} is not a valid label selector operator"));
+            }
+        }
     }
-    Ok(json!({"matchLabels": labels}))
+    let mut tree = json!({});
+    if !labels.is_empty() {
+        tree["matchLabels"] = Value::Object(labels);
+    }
+    if !expressions.is_empty() {
+        tree.set("matchExpressions", expressions);
+    }
+    Ok(tree)
+}
+
+/// Whether the text says `key in (...)`.
+fn has_in(text: &str, key: &str) -> bool {
+    text.match_indices(key).any(|(at, _)| {
+        let rest = text[at + key.len()..].trim_start();
+        rest.strip_prefix("in").is_some_and(|rest| rest.trim_start().starts_with('('))
+    })
 }
 
 fn priority(call: &Call<'_>) -> Outcome {

@@ -150,6 +150,7 @@ fn job(call: &Call<'_>) -> Outcome {
         tree["spec"] = json!({"template": template(own, image, &command, "Never")});
     } else {
         let Some((kind, cron)) = from.split_once('/') else {
+            call.mapper()?.find(call.rest()?, from)?;
             return failed(format!("from must be an existing cronjob: {from}"));
         };
         let resource = call.mapper()?.find(call.rest()?, kind)?;
