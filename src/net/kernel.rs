@@ -36,6 +36,7 @@ impl Kernel {
             Family::Netfilter => {
                 "open a netlink socket for nftables (CONFIG_NF_TABLES, module nf_tables)"
             }
+            Family::Generic => "open a generic netlink socket",
             Family::Uevent => "open a netlink socket of device events",
         };
         let socket = Netlink::open(family, ANSWER_TIMEOUT).context(what)?;

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub enum Family {
     Route,
     Netfilter,
+    /// Parts of the kernel that have no number of their own.
+    Generic,
     /// Devices that come and go; their events are text, in group 1.
     Uevent,
 }
@@ -118,6 +120,7 @@ impl Netlink {
         let protocol = match family {
             Family::Route => libc::NETLINK_ROUTE,
             Family::Netfilter => libc::NETLINK_NETFILTER,
+            Family::Generic => libc::NETLINK_GENERIC,
             Family::Uevent => libc::NETLINK_KOBJECT_UEVENT,
         };
         // SAFETY: no pointers.

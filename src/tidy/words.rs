@@ -125,6 +125,8 @@ const REVEALERS: &[&str] = &[
     "datastore/s3/sign.rs",
     "wire/shim.rs",
     "wire/message.rs",
+    "wire/wireguard.rs",
+    "net/overlay/wireguard.rs",
     "shim/launch.rs",
     "runtime/plan.rs",
     "cri/images.rs",

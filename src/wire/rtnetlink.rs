@@ -216,6 +216,16 @@ pub fn create_vxlan(
     });
 }
 
+/// `mtu` is that of the tunnel itself; its key and its peers are given to it in another way.
+pub fn create_wireguard(w: &mut Writer, sequence: u32, name: &str, mtu: u32) {
+    w.message(RTM_NEWLINK, CREATE, sequence, |w| {
+        link_header(w, 0, 0, 0);
+        w.str(IFLA_IFNAME, name);
+        w.u32(IFLA_MTU, mtu);
+        w.nest(IFLA_LINKINFO, |w| w.str(IFLA_INFO_KIND, "wireguard"));
+    });
+}
+
 /// Lets a bridge port send a frame back where it came from.
 pub fn set_hairpin(w: &mut Writer, sequence: u32, index: u32) {
     w.message(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, sequence, |w| {
