@@ -179,6 +179,16 @@ fn hostname<'p>(pod: &'p Pod, service: &Value) -> Option<&'p str> {
     (ours && !name.is_empty()).then_some(name)
 }
 
+/// Whether clients are to be led to endpoints of their own zone. The annotation asks for another share of zones and
+/// counts more; we hint at none then.
+fn prefers_close(service: &Value) -> bool {
+    const MODES: [&str; 2] =
+        ["service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints"];
+    let mode = |key: &&str| service.entry("metadata.annotations", key);
+    let by_annotation = MODES.iter().find_map(mode).is_some_and(|m| matches!(m, "Auto" | "auto"));
+    service.str("spec.trafficDistribution") == "PreferClose" && !by_annotation
+}
+
 fn endpoint(view: &View<'_>, pod: &Pod, service: &Value, family: &str) -> Option<Value> {
     let mut addresses = addresses(pod);
     addresses.retain(|address| family_of(address) == family);
@@ -197,6 +207,9 @@ fn endpoint(view: &View<'_>, pod: &Pod, service: &Value, family: &str) -> Option
         let node = view.get(&NODE, "", pod.node());
         if let Some(zone) = node.as_ref().and_then(|node| node.label(ZONE)) {
             endpoint.set("zone", zone);
+            if ready && prefers_close(service) {
+                endpoint.set("hints", json!({"forZones": [{"name": zone}]}));
+            }
         }
     }
     if let Some(name) = hostname(pod, service) {

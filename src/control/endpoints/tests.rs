@@ -128,6 +128,41 @@ fn table() {
 }
 
 #[test]
+fn hints_name_the_zone_of_whoever_is_ready() {
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "labels": {"topology.kubernetes.io/zone": "z1"}}});
+    let elsewhere = pod("c", "10.0.0.3", json!({"spec": {"nodeName": "without"}}));
+    let unready = pod("b", "10.0.0.2", json!({"status": {"conditions": []}}));
+    let close = json!({"spec": {"trafficDistribution": "PreferClose"}});
+    let mut world = World::new(
+        NAMES,
+        [node, pod("a", "10.0.0.1", json!({})), unready, elsewhere, service(close)],
+    );
+    world.settle();
+    let hints = |world: &World| {
+        let slice = world.list(&ENDPOINT_SLICE).remove(0);
+        let one = |e: &Value| format!("{} {}", e.str("addresses.0"), e.at("hints"));
+        let mut all: Vec<String> = slice.list("endpoints").iter().map(one).collect();
+        all.sort();
+        all.join(", ")
+    };
+    let close = r#"10.0.0.1 {"forZones":[{"name":"z1"}]}, 10.0.0.2 null, 10.0.0.3 null"#;
+    assert_eq!(hints(&world), close);
+    let far = "10.0.0.1 null, 10.0.0.2 null, 10.0.0.3 null";
+    let annotated =
+        json!({"metadata": {"annotations": {"service.kubernetes.io/topology-mode": "Auto"}}});
+    for (change, expected) in [
+        (annotated, far),
+        (json!({"metadata": {"annotations": null}}), close),
+        (json!({"spec": {"trafficDistribution": null}}), far),
+    ] {
+        world.edit(&SERVICE, "d", "web", |tree| api::patch::merge(tree, &change));
+        world.settle();
+        assert_eq!(hints(&world), expected);
+    }
+    world.assert_fixpoint();
+}
+
+#[test]
 fn follows_changes_and_goes_with_its_service() {
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "labels": {"topology.kubernetes.io/zone": "z1"}}});
     let mut world = World::new(NAMES, [node, service(json!({}))]);
