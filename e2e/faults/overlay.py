@@ -123,6 +123,39 @@ def test_services_names_and_node_ports_lead_to_the_other_node(cluster):
         assert "hello" in sh(f"curl -s --max-time 3 http://{FOUND['address'][name]}:8080/")
 
 
+ZONED = """
+apiVersion: v1
+kind: Service
+metadata: {name: zoned}
+spec:
+  selector: {tier: both}
+  trafficDistribution: PreferClose
+  ports: [{port: 80, targetPort: 8080}]
+"""
+
+
+@with_log
+def test_clients_are_led_to_their_own_zone(cluster):
+    node = FOUND["node"]
+    for on, zone, pod in (("node1", "a", "one"), ("node2", "b", "two")):
+        cluster.kubectl("label", "node", on, f"topology.kubernetes.io/zone={zone}")
+        cluster.kubectl("label", "pod", "-n", "e2e", pod, "tier=both")
+    cluster.apply(ZONED)
+    address = cluster.get("service", "-n", "e2e", "zoned")["spec"]["clusterIP"]
+
+    def led(sh):
+        return sh("nft list map inet k3rs endpoints4").count(f"{address} . tcp . 80 .")
+
+    for sh, near in ((cluster.sh, "one"), (node.sh, "two")):
+        until(lambda: led(sh) == 1, f"{near} alone is led to")
+        said = {sh(f"curl -s --max-time 9 http://{address}/").strip() for _ in range(5)}
+        assert said == {f"hello from {near}"}, said
+    # Without a zone there is nobody who is near.
+    cluster.kubectl("label", "node", "node2", "topology.kubernetes.io/zone-")
+    until(lambda: led(node.sh) == 2, "both are led to")
+    assert led(cluster.sh) == 1
+
+
 # A datagram to 10.42.0.2:9 from 10.42.1.77, as the tunnel carries it: VXLAN, Ethernet, IPv4, UDP.
 INJECT = """
 import socket, struct, sys

@@ -234,7 +234,9 @@ fn has_default_ranges(routes: &str) -> bool {
         let mut words = line.split_whitespace();
         let (interface, to) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
         let bytes = u32::from_str_radix(to, 16).unwrap_or(0).to_le_bytes();
-        interface != "cni0" && interface != "flannel.1" && matches!(bytes, [10, 42 | 43, ..])
+        interface != "cni0"
+            && !interface.starts_with("flannel")
+            && matches!(bytes, [10, 42 | 43, ..])
     })
 }
 

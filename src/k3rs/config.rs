@@ -8,6 +8,7 @@ use crate::apiserver::ApiserverArgs;
 use crate::cidr::{Cidr, Open};
 use crate::component::Components;
 use crate::egress::Mode;
+use crate::net_conf::NetConf;
 use crate::snapshot_flags;
 
 pub(crate) const DEFAULT_DATA_DIR: &str = "/var/lib/rancher/k3s";
@@ -91,6 +92,8 @@ pub(crate) struct Config {
     pub(crate) interface: Option<String>,
     /// `None`: no way to other nodes' pods is kept.
     pub(crate) flannel_backend: Option<net::Backend>,
+    /// `--flannel-conf`: what counts here in its place.
+    pub(crate) flannel_conf: Option<NetConf>,
     /// Other nodes send pods' packets to the node's external addresses.
     pub(crate) flannel_external_ip: bool,
     /// Pods' IPv6 traffic that leaves the cluster gets the node's address.
@@ -121,6 +124,16 @@ impl Config {
     /// Where other nodes send pods' packets to, where it is not the interface's address.
     pub(crate) fn flannel_externals(&self) -> Vec<IpAddr> {
         if self.flannel_external_ip { self.node_external_ips.clone() } else { Vec::new() }
+    }
+
+    /// How this node reaches pods of others, and what is said of the way.
+    pub(crate) fn way(&self) -> (Option<net::Backend>, net::TunnelSettings) {
+        match &self.flannel_conf {
+            Some(conf) if self.flannel_backend.is_some() => {
+                (Some(conf.backend), conf.settings.clone())
+            }
+            _ => (self.flannel_backend, net::TunnelSettings::default()),
+        }
     }
 
     /// `PATH` of what k3rs starts.

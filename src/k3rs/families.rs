@@ -76,6 +76,9 @@ pub(crate) async fn begin(config: &mut Config, paths: &cluster::Paths) -> Result
 /// What does not, in upstream's words.
 pub(crate) fn check(config: &Config) -> Result<()> {
     check_cluster(config)?;
+    if let Some(conf) = &config.flannel_conf {
+        conf.check(config.flannel_backend.is_some(), &config.cluster_cidrs)?;
+    }
     if config.has_ipv6() {
         has_kernel_ipv6()?;
     }

@@ -218,7 +218,7 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("node-external-dns", List).agent().later(NODE_NAMES),
     flag("resolv-conf", Value).env("K3S_RESOLV_CONF").agent(),
     flag("flannel-iface", Value).agent(),
-    flag("flannel-conf", Value).agent().later(NETWORKS),
+    flag("flannel-conf", Value).agent(),
     flag("flannel-cni-conf", Value).agent().later(NETWORKS),
     flag("vpn-auth", Value).env("K3S_VPN_AUTH").agent().later(NETWORKS),
     flag("vpn-auth-file", Value).env("K3S_VPN_AUTH_FILE").agent().later(NETWORKS),

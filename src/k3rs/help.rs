@@ -84,6 +84,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "flannel-external-ip",
             "egress-selector-mode",
             "flannel-iface",
+            "flannel-conf",
             "resolv-conf",
         ],
     ),

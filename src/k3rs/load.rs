@@ -14,6 +14,7 @@ use crate::config::{Config, DEFAULT_DATA_DIR, Shared};
 use crate::egress::Mode;
 use crate::families;
 use crate::flags::{self, Flag, On, Settings};
+use crate::net_conf;
 use crate::s3_flags::Said;
 use crate::snapshot_flags;
 use crate::values::{backend, file_mode, node_label, node_taint, port_range};
@@ -87,7 +88,7 @@ struct ServerArgs {
     /// cluster domain (default cluster.local)
     #[argh(option)]
     cluster_domain: Option<String>,
-    /// how pods of other nodes are reached: vxlan, host-gw (nodes on one wire), none (a CNI plugin of yours makes pods' networks) (default vxlan)
+    /// how pods of other nodes are reached: vxlan, wireguard-native (encrypted), host-gw (nodes on one wire), none (a CNI plugin of yours makes pods' networks) (default vxlan)
     #[argh(option)]
     flannel_backend: Option<String>,
     /// give pods' IPv6 traffic that leaves the cluster the node's address
@@ -306,6 +307,9 @@ struct ServerArgs {
     /// interface whose address the node uses
     #[argh(option)]
     flannel_iface: Option<String>,
+    /// flannel's own configuration: the backend and its options, for this node in place of --flannel-backend's
+    #[argh(option)]
+    flannel_conf: Option<PathBuf>,
 }
 
 /// Argh's own usage text, of which the module of help makes a readable one.
@@ -443,6 +447,7 @@ impl Config {
             resolv_conf: args.resolv_conf,
             interface: args.flannel_iface,
             flannel_backend,
+            flannel_conf: args.flannel_conf.as_deref().map(net_conf::load).transpose()?,
             egress,
             flannel_external_ip,
             flannel_ipv6_masq: args.flannel_ipv6_masq.unwrap_or(false),
@@ -648,8 +653,8 @@ mod tests {
                 "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config",
             ),
             (
-                &["--flannel-backend=wireguard-native"],
-                "--flannel-backend=wireguard-native is not supported by this version of k3rs yet (vxlan, host-gw or none)",
+                &["--flannel-backend=ipsec"],
+                "--flannel-backend=ipsec is not supported by this version of k3rs (vxlan, host-gw, wireguard-native or none)",
             ),
             (
                 &["--flannel-external-ip"],

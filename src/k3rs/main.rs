@@ -36,6 +36,7 @@ mod load;
 mod logging;
 mod machine;
 mod members;
+mod net_conf;
 mod node;
 mod notify;
 mod parts;

@@ -1,6 +1,7 @@
 //! Wires this machine's node together: network, runtime, kubelet.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use client::{Client, Informers};
@@ -325,6 +326,7 @@ pub(crate) fn net_config(machine: &Machine, pod_cidrs: Vec<net::Cidr>) -> Result
             .map(|cidr| net::Cidr::new(cidr.address, cidr.bits).context(|| format!("use {cidr}")))
             .collect()
     };
+    let (backend, tunnel) = config.way();
     let mut own_ports = vec![config.https_port, KUBELET_PORT, KUBELET_HEALTH_PORT];
     if config.embeds_etcd {
         own_ports.extend(datastore::embedded::PORTS);
@@ -343,7 +345,10 @@ pub(crate) fn net_config(machine: &Machine, pod_cidrs: Vec<net::Cidr>) -> Result
         netns_directory: config.run_dir.join("netns"),
         bridge: "cni0".into(),
         plugins: config.flannel_backend.is_none().then(|| plugins(machine)),
-        backend: config.flannel_backend,
+        backend,
+        tunnel,
+        wireguard_key: std::env::var_os("WIREGUARD_KEY_FILE")
+            .map_or_else(|| machine.paths.agent().join("net").join("wireguard.key"), PathBuf::from),
         overlay_ips: config.flannel_externals(),
         masquerade_ipv6: config.flannel_ipv6_masq,
         external_ips: config.node_external_ips.clone(),

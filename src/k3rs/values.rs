@@ -71,9 +71,10 @@ pub(crate) fn backend(name: &str) -> Result<Option<net::Backend>> {
     match name {
         "vxlan" => Ok(Some(net::Backend::Vxlan)),
         "host-gw" => Ok(Some(net::Backend::HostGw)),
+        "wireguard-native" => Ok(Some(net::Backend::WireGuard)),
         "none" => Ok(None),
         other => Err(Error::new(format!(
-            "--flannel-backend={other} is not supported by this version of k3rs yet (vxlan, host-gw or none)"
+            "--flannel-backend={other} is not supported by this version of k3rs (vxlan, host-gw, wireguard-native or none)"
         ))),
     }
 }

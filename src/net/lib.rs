@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use client::{Informers, Interest};
 use cni::Cni;
 pub use cni::Plugins;
-pub use netplan::overlay::Backend;
+pub use netplan::flannel::{Backend, Settings as TunnelSettings};
 pub use netplan::{Cidr, Protocol};
 use node::NodeLink;
 pub use overlay::NodeClients;
@@ -70,6 +70,10 @@ pub struct Config {
     pub plugins: Option<Plugins>,
     /// How pods of other nodes are reached (`--flannel-backend`); `None`: somebody else sees to it.
     pub backend: Option<Backend>,
+    /// What else is said of the way (`--flannel-conf`).
+    pub tunnel: TunnelSettings,
+    /// The private key of this node's WireGuard, made where there is none.
+    pub wireguard_key: PathBuf,
     /// The addresses that other nodes send to, where they are not the interface's (`--flannel-external-ip`).
     pub overlay_ips: Vec<IpAddr>,
     /// `--flannel-ipv6-masq`.
@@ -223,6 +227,9 @@ impl Net {
             let proxy = Proxy::open(info, ports, local, informers, policies)?;
             follow::listen(&proxy);
             let overlay = backend.map(|backend| Overlay::new(&config, backend));
+            if let Some(overlay) = &overlay {
+                overlay.prepare(&node)?;
+            }
             Ok::<Shared, Error>(Shared {
                 config,
                 pods,
@@ -249,10 +256,12 @@ impl Net {
         }
         shared.keep("guard of the rules", move || proxy::guard(guarded.clone()));
         shared.keep("health checks", move || health::run(proxy.clone()));
-        if let Some(NodeClients { all, own, .. }) = nodes.filter(|_| backend.is_some()) {
+        if let Some(NodeClients { all, own, .. }) = nodes {
             let (weak, told) = (Arc::downgrade(&shared), Arc::downgrade(&shared));
-            shared.keep("follow other nodes", move || overlay::watch(weak.clone(), all.clone()));
-            shared.keep("ways to other nodes", move || overlay::run(told.clone(), own.clone()));
+            shared.keep("follow nodes", move || overlay::watch(weak.clone(), all.clone()));
+            if backend.is_some() {
+                shared.keep("ways to other nodes", move || overlay::run(told.clone(), own.clone()));
+            }
         }
         if let Some(namespaces) = &namespaces {
             namespaces.want(Interest::all(&api::kinds::NAMESPACE));
@@ -517,15 +526,18 @@ fn addresses(config: &Config, node: &NodeLink) -> Vec<IpAddr> {
 pub fn own_ports(config: &Config) -> Vec<(Protocol, u16)> {
     let served = config.own_ports.iter().map(|port| (Protocol::Tcp, *port));
     let dns = [(Protocol::Tcp, DNS_PORT), (Protocol::Udp, DNS_PORT)];
-    let tunnel = (config.backend == Some(Backend::Vxlan))
-        .then_some((Protocol::Udp, netplan::overlay::VXLAN_PORT));
-    served.chain(dns).chain(tunnel).collect()
+    let port = |cidr: &Cidr| config.tunnel.port(config.backend?, !cidr.is_ipv4());
+    let mut tunnels: Vec<u16> = config.cluster_cidrs.iter().filter_map(port).collect();
+    // VXLAN has one port for both families.
+    tunnels.dedup();
+    served.chain(dns).chain(tunnels.into_iter().map(|port| (Protocol::Udp, port))).collect()
 }
 
 /// What netplan is told of this node.
 fn node_info(config: &Config, on_loopback: bool) -> netplan::NodeInfo {
     netplan::NodeInfo {
         node_name: config.node_name.clone(),
+        zone: String::new(),
         addresses: Vec::new(),
         pod_cidrs: config.pod_cidrs.clone(),
         cluster_cidrs: config.cluster_cidrs.clone(),
@@ -538,7 +550,10 @@ fn node_info(config: &Config, on_loopback: bool) -> netplan::NodeInfo {
         node_ports: config.node_ports,
         own_ports: own_ports(config),
         by_plugins: config.plugins.is_some(),
-        tunnelled: config.backend == Some(Backend::Vxlan),
+        tunnel: (config.backend == Some(Backend::Vxlan)).then_some(netplan::flannel::Tunnel {
+            vni: config.tunnel.vni,
+            port: config.tunnel.vxlan_port,
+        }),
         on_loopback,
     }
 }

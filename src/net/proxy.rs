@@ -74,6 +74,7 @@ struct Pending {
     slices: OrdSet<(String, String)>,
     host_ports: Option<Vec<HostPort>>,
     addresses: Option<Vec<IpAddr>>,
+    zone: Option<String>,
     local_pods: bool,
     policies: policy::News,
     /// Load everything anew, and why.
@@ -159,6 +160,12 @@ impl Proxy {
     /// The node's addresses are these now.
     pub(crate) fn set_addresses(&self, addresses: Vec<IpAddr>) {
         lock(&self.pending).addresses = Some(addresses);
+        self.wake.notify(usize::MAX);
+    }
+
+    /// The node is in this zone now; in none if it is empty.
+    pub(crate) fn set_zone(&self, zone: String) {
+        lock(&self.pending).zone = Some(zone);
         self.wake.notify(usize::MAX);
     }
 
@@ -361,6 +368,7 @@ impl Proxy {
             && pending.slices.is_empty()
             && pending.host_ports.is_none()
             && pending.addresses.is_none()
+            && pending.zone.is_none()
             && !pending.local_pods
             && pending.policies.is_empty()
             && pending.reload.is_none()
@@ -404,6 +412,9 @@ fn feed(model: &mut Model, informers: &Informers, pending: &Pending) {
     }
     if let Some(addresses) = &pending.addresses {
         model.set_addresses(addresses.clone());
+    }
+    if let Some(zone) = &pending.zone {
+        model.set_zone(zone.clone());
     }
 }
 

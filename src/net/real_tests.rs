@@ -89,6 +89,7 @@ impl World {
         let node = NodeInfo {
             addresses: Vec::new(),
             node_name: "node".into(),
+            zone: String::new(),
             pod_cidrs: config.pod_cidrs.clone(),
             cluster_cidrs: config.cluster_cidrs.clone(),
             service_cidrs: config.service_cidrs.clone(),
@@ -100,7 +101,7 @@ impl World {
             node_ports: (30000, 32767),
             own_ports: Vec::new(),
             by_plugins: false,
-            tunnelled: true,
+            tunnel: Some(netplan::flannel::Tunnel { vni: 1, port: 8472 }),
             on_loopback: false,
         };
         let mut world = World {

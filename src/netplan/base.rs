@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::address::{Cidr, Protocol};
-use crate::overlay::{self, VXLAN_PORT};
+use crate::flannel::{Backend, Settings, Tunnel};
 use crate::plan::NodeInfo;
 use crate::table::{Chain, Frontend, Hook, Key, Part, Rule, Set, SetKind, Table, Value, is_ipv6};
 
@@ -227,9 +227,11 @@ fn loopback_guard() -> Rule {
 /// The tunnel believes every packet that comes to its port: none may come from a pod, of this node or another.
 fn tunnel_guard(node: &NodeInfo) -> Vec<Rule> {
     let mut rules = Vec::new();
-    for ipv6 in families(node).into_iter().filter(|_| node.tunnelled) {
-        for name in [&node.bridge, overlay::family(ipv6).device] {
-            rules.push([to_the_tunnel(ipv6, name), vec![Part::Drop]].concat());
+    let Some(tunnel) = node.tunnel else { return rules };
+    let settings = Settings { vni: tunnel.vni, ..Settings::default() };
+    for ipv6 in families(node) {
+        for name in [&node.bridge, &settings.device(Backend::Vxlan, ipv6)] {
+            rules.push([to_the_tunnel(ipv6, name, tunnel), vec![Part::Drop]].concat());
         }
     }
     rules
@@ -238,18 +240,19 @@ fn tunnel_guard(node: &NodeInfo) -> Vec<Rule> {
 /// What leaves the cluster does so with this node's address, which other nodes believe. Between pods the port
 /// is theirs.
 fn tunnel_guard_of_others(node: &NodeInfo) -> Vec<Rule> {
+    let Some(tunnel) = node.tunnel else { return Vec::new() };
     let one = |ipv6: bool| {
-        let mut rule = to_the_tunnel(ipv6, &node.bridge);
+        let mut rule = to_the_tunnel(ipv6, &node.bridge, tunnel);
         let pods = of_family(&node.cluster_cidrs, ipv6);
         rule.extend(pods.map(|cidr| Part::Destination { cidr: *cidr, not: true }));
         rule.push(Part::Drop);
         rule
     };
-    families(node).into_iter().filter(|_| node.tunnelled).map(one).collect()
+    families(node).into_iter().map(one).collect()
 }
 
-fn to_the_tunnel(ipv6: bool, from: &str) -> Rule {
-    let (protocol, first, last) = (Protocol::Udp, VXLAN_PORT, VXLAN_PORT);
+fn to_the_tunnel(ipv6: bool, from: &str, tunnel: Tunnel) -> Rule {
+    let (protocol, first, last) = (Protocol::Udp, tunnel.port, tunnel.port);
     vec![
         Part::Family { ipv6 },
         Part::InputInterface { name: from.into(), not: false },

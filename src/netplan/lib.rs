@@ -5,6 +5,7 @@
 
 pub mod address;
 mod base;
+pub mod flannel;
 mod model;
 pub mod names;
 mod objects;

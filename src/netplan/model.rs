@@ -131,6 +131,20 @@ impl Model {
         self.dirty.extend(concerned.map(|(name, _)| name.clone()));
     }
 
+    /// The zone of the node, as its Node tells it, is this now.
+    pub fn set_zone(&mut self, zone: String) {
+        if self.node.zone == zone {
+            return;
+        }
+        self.node.zone = zone;
+        let has_hints = |entry: &Entry| {
+            let mut endpoints = entry.slices.iter().flat_map(|(_, slice)| &slice.endpoints);
+            endpoints.any(|endpoint| endpoint.hints.is_some())
+        };
+        let concerned = self.services.iter().filter(|(_, entry)| has_hints(entry));
+        self.dirty.extend(concerned.map(|(name, _)| name.clone()));
+    }
+
     /// A Service came or changed.
     pub fn set_service(&mut self, tree: &Tree) {
         let name = name_of(tree);

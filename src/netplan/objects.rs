@@ -70,6 +70,18 @@ pub struct Endpoint {
     pub terminating: bool,
     /// It runs on this node.
     pub local: bool,
+    /// Whom it is meant for; most are for everybody.
+    pub hints: Option<Box<Hints>>,
+}
+
+/// The zones whose clients an endpoint is meant for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hints(Box<[Box<str>]>);
+
+impl Hints {
+    pub(crate) fn names(&self, zone: &str) -> bool {
+        self.0.iter().any(|name| **name == *zone)
+    }
 }
 
 impl Service {
@@ -177,7 +189,15 @@ fn endpoint(tree: &Value, node_name: &str) -> Endpoint {
         serving: tree.at("conditions.serving").as_bool().unwrap_or(ready),
         terminating: tree.flag("conditions.terminating"),
         local: !node_name.is_empty() && tree.str("nodeName") == node_name,
+        hints: hints(tree.list("hints.forZones")),
     }
+}
+
+fn hints(zones: &[Value]) -> Option<Box<Hints>> {
+    /// As many as upstream takes.
+    const ZONES_MAX: usize = 8;
+    let names = zones.iter().take(ZONES_MAX).map(|zone| zone.str("name").into());
+    (!zones.is_empty()).then(|| Box::new(Hints(names.collect())))
 }
 
 fn service_port(tree: &Value, exposed: bool, balanced: bool) -> Option<ServicePort> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use stdx::Arrange;
 
 use crate::address::{Cidr, Protocol, is_special};
+use crate::flannel::Tunnel;
 use crate::objects::{Service, ServicePort, Slice};
 use crate::table::{Chain, ClientSet, Frontend, Key, Part, Rule, Set, SetKind, Value, is_ipv6};
 
@@ -13,6 +14,8 @@ use crate::table::{Chain, ClientSet, Frontend, Key, Part, Rule, Set, SetKind, Va
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeInfo {
     pub node_name: String,
+    /// Of its Node's label `topology.kubernetes.io/zone`; empty without.
+    pub zone: String,
     /// The node's addresses as its Node has them, external ones too: load balancers are published under these.
     pub addresses: Vec<IpAddr>,
     /// This node's pods.
@@ -34,8 +37,8 @@ pub struct NodeInfo {
     pub own_ports: Vec<(Protocol, u16)>,
     /// Pods get their interfaces and addresses, and their way out, from plugins, wherever these lie.
     pub by_plugins: bool,
-    /// Pods of other nodes are reached through a tunnel.
-    pub tunnelled: bool,
+    /// Pods of other nodes are reached through it.
+    pub tunnel: Option<Tunnel>,
     /// The node's addresses are loopback's, because it has no other.
     pub on_loopback: bool,
 }
@@ -115,7 +118,7 @@ pub(crate) fn plan<'s>(
                 previous.and_then(|plan| plan.lists.iter().find(|list| list.frontend == frontend));
             let led = |ip| node.may_lead_to(named, ip);
             let n_max = crate::objects::beside(service.ports.len());
-            let list = usable(frontend, port, slices.clone(), led, (old, n_max));
+            let list = usable(frontend, port, slices.clone(), (&node.zone, &led), (old, n_max));
             let mut one = OnePort { named, service, port, node, list: &list, plan: &mut plan };
             one.plan();
             plan.lists.push(list);
@@ -129,15 +132,16 @@ pub(crate) fn plan<'s>(
 }
 
 /// The endpoints to use: the ready ones, or, when there are none, those that still serve while they
-/// terminate; the same for the local ones alone.
+/// terminate; the same for the local ones alone. Where each ready one says which zones it is meant for, and one
+/// of them means this node's, those of other zones are left out.
 fn usable<'s>(
     frontend: Frontend,
     port: &ServicePort,
     slices: impl Iterator<Item = &'s Slice>,
-    may_lead_to: impl Fn(IpAddr) -> bool,
+    (zone, may_lead_to): (&str, &dyn Fn(IpAddr) -> bool),
     (old, n_max): (Option<&PortEndpoints>, usize),
 ) -> PortEndpoints {
-    let mut found: Vec<(SocketAddr, bool, bool)> = Vec::new();
+    let mut found: Vec<(SocketAddr, bool, bool, Option<bool>)> = Vec::new();
     for slice in slices {
         let same =
             |p: &&crate::objects::SlicePort| p.name == port.name && p.protocol == port.protocol;
@@ -155,6 +159,7 @@ fn usable<'s>(
                     SocketAddr::new(*address, target_port),
                     endpoint.ready,
                     endpoint.local,
+                    endpoint.hints.as_ref().map(|hints| hints.names(zone)),
                 ));
             }
         }
@@ -165,10 +170,17 @@ fn usable<'s>(
     found.dedup_by_key(|(address, ..)| *address);
     found.reverse();
     found.truncate(n_max);
+    let ready = || found.iter().filter(|(_, ready, ..)| *ready).map(|(.., near)| *near);
+    let by_zone = !zone.is_empty()
+        && ready().all(|near| near.is_some())
+        && ready().any(|near| near == Some(true));
     let pick = |local_only: bool| {
-        let candidates = found.iter().filter(|(_, _, local)| *local || !local_only);
+        let candidates = found.iter().filter(|(_, _, local, near)| match local_only {
+            true => *local,
+            false => !by_zone || *near == Some(true),
+        });
         let ready: Vec<SocketAddr> =
-            candidates.clone().filter(|(_, ready, _)| *ready).map(|(a, ..)| *a).collect();
+            candidates.clone().filter(|(_, ready, ..)| *ready).map(|(a, ..)| *a).collect();
         match ready.is_empty() {
             true => candidates.map(|(a, ..)| *a).collect(),
             false => ready,

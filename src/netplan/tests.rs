@@ -6,6 +6,7 @@ use serde_json::{Value as Tree, json};
 use stdx::{OrdMap, OrdSet, prng::Prng};
 
 use crate::address::Protocol;
+use crate::flannel::Tunnel;
 use crate::model::{HostPort, Model};
 use crate::names::{Answer, RecordData, RecordKind, Zone};
 use crate::plan::NodeInfo;
@@ -15,6 +16,7 @@ pub(crate) fn node() -> NodeInfo {
     let cidr = |text: &str| text.parse().unwrap();
     NodeInfo {
         node_name: "n1".into(),
+        zone: String::new(),
         addresses: vec!["192.0.2.10".parse().unwrap(), "203.0.113.10".parse().unwrap()],
         pod_cidrs: vec![cidr("10.42.0.0/24")],
         cluster_cidrs: vec![cidr("10.42.0.0/16")],
@@ -27,7 +29,7 @@ pub(crate) fn node() -> NodeInfo {
         node_ports: (30000, 32767),
         own_ports: vec![(Protocol::Tcp, 6443), (Protocol::Tcp, 10250), (Protocol::Udp, 10053)],
         by_plugins: false,
-        tunnelled: false,
+        tunnel: None,
         on_loopback: false,
     }
 }
@@ -72,7 +74,8 @@ fn check(model: &mut Model, expected: &str) {
 #[test]
 fn no_pod_speaks_to_the_tunnels_port() {
     let rules = |tunnelled: bool, name: &str| {
-        let table = Model::new(NodeInfo { tunnelled, ..node() }).table();
+        let tunnel = tunnelled.then_some(Tunnel { vni: 1, port: 8472 });
+        let table = Model::new(NodeInfo { tunnel, ..node() }).table();
         let chains = table.chains.iter().filter(|(chain, ..)| chain.to_string() == name);
         let rules = chains.flat_map(|(_, _, rules)| rules);
         let text = |rule: &crate::table::Rule| {
@@ -121,6 +124,44 @@ fn a_service_comes_changes_and_goes() {
     let gone = model.changes();
     assert_eq!(gone.delete_chains.len(), 1);
     assert_eq!(model.table().to_string(), Model::new(node()).table().to_string());
+}
+
+#[test]
+fn clients_are_led_to_their_own_zone_where_all_endpoints_say_theirs() {
+    let mut model = Model::new(node());
+    model.set_service(&service("web", "10.43.0.5", json!({})));
+    let hinted = |zones: &[(&str, &str)]| {
+        let addresses: Vec<&str> = zones.iter().map(|(address, _)| *address).collect();
+        let mut tree = slice("web", "TCP", &addresses);
+        for (idx, (_, zone)) in zones.iter().enumerate().filter(|(_, (_, z))| !z.is_empty()) {
+            tree["endpoints"][idx]["hints"] = json!({"forZones": [{"name": zone}]});
+        }
+        tree
+    };
+    let leads_to = |model: &mut Model, zones: &[(&str, &str)]| {
+        model.set_slice(&hinted(zones));
+        model.changes();
+        let text = model.table().to_string();
+        let lines = text.lines().filter(|line| line.starts_with("endpoints4 10.43.0.5 "));
+        let mut all: Vec<&str> = lines.map(|l| l.split(" : ").nth(1).unwrap()).collect();
+        all.sort_unstable();
+        all.join(", ")
+    };
+    let both = [("10.42.0.2", "a"), ("10.42.1.2", "b")];
+    let all = "10.42.0.2 . 8080, 10.42.1.2 . 8080";
+    assert_eq!(leads_to(&mut model, &both), all, "the node's zone is not known");
+    model.set_zone("b".into());
+    model.changes();
+    assert_eq!(leads_to(&mut model, &both), "10.42.1.2 . 8080");
+    assert_eq!(leads_to(&mut model, &[("10.42.0.2", "a"), ("10.42.1.2", "")]), all);
+    assert_eq!(leads_to(&mut model, &[("10.42.0.2", "a"), ("10.42.1.2", "c")]), all, "none here");
+    // Who is not ready has no say, and takes over only when nobody is ready anywhere.
+    let gone = [("10.42.0.2", "a"), ("~10.42.1.2", "")];
+    assert_eq!(leads_to(&mut model, &gone), "10.42.0.2 . 8080");
+    assert_eq!(leads_to(&mut model, &both), "10.42.1.2 . 8080");
+    model.set_zone(String::new());
+    assert!(!model.changes().is_empty(), "a node that is in no zone");
+    assert_eq!(leads_to(&mut model, &both), all);
 }
 
 #[test]
