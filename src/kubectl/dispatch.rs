@@ -88,7 +88,7 @@ pub(crate) fn dispatch(args: &[String], world: &World<'_>) -> Outcome {
     match (command.run, &found.stranger) {
         (Some(run), _) => run(&call).and_then(|()| warned(&call)),
         (None, Some(stranger)) => {
-            let words = match &call.args()[..] {
+            let words = match call.args() {
                 [] => stranger.clone(),
                 words => words.join(" "),
             };

@@ -112,6 +112,8 @@ const PATHS: &[(&str, &[&str])] = &[
             "boot/root.rs",
             "datastore/embedded/mod.rs",
             "boot/shell.rs",
+            // The socket that the proxy has just made.
+            "kubectl/commands/proxy.rs",
         ],
     ),
 ];

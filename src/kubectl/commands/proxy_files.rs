@@ -1,6 +1,5 @@
 //! The files of `kubectl proxy --www`.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -77,7 +76,7 @@ fn listing(path: &Path) -> Response {
 }
 
 /// A file as it is read, piece by piece.
-fn contents(path: PathBuf, mut file: File) -> Response {
+fn contents(path: PathBuf, mut file: impl Read + Send + 'static) -> Response {
     let mut piece = next(&mut file);
     let extension = path.extension().map(|it| it.to_string_lossy().to_lowercase());
     let known = TYPES.iter().find(|(end, _)| extension.as_deref() == Some(*end));
@@ -97,7 +96,7 @@ fn contents(path: PathBuf, mut file: File) -> Response {
 }
 
 /// The next piece of a file, empty at its end.
-fn next(file: &mut File) -> Vec<u8> {
+fn next(file: &mut impl Read) -> Vec<u8> {
     let mut buffer = vec![0; BUFFER_BYTES];
     let n = file.read(&mut buffer).unwrap_or(0);
     buffer.truncate(n);
