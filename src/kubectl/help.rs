@@ -103,7 +103,7 @@ pub(crate) fn text_with(command: &Command, path: &str, plugins: &[String]) -> St
 
 fn short(command: &Command) -> &'static str {
     match command.short {
-        "" => command.about.trim_end_matches('.'),
+        "" => command.about.lines().next().unwrap_or("").trim_end_matches('.'),
         short => short,
     }
 }

@@ -100,6 +100,7 @@ fn check(call: &Call<'_>) -> Outcome {
     write::needs_files(call)?;
     // What the flags say is looked at before anything is done.
     write::query(call, CLIENT, &[])?;
+    super::delete::propagation(call)?;
     let is_client = call.dry_run()? == DryRun::Client;
     if call.is("force-conflicts") && !call.is("server-side") {
         return failed("--force-conflicts only works with --server-side");

@@ -117,7 +117,12 @@ fn logs(call: &Call<'_>) -> Outcome<Vec<Log>> {
         "" => {
             let args = &call.args()[..1];
             let info = pods::target(call, args)?;
-            let mut all = pods::of(call, &info)?;
+            let mut all = pods::of(call, &info).map_err(|failure| match failure {
+                Failure::Message(why) if why.starts_with("selector for") => Failure::Message(
+                    format!("cannot get the logs from *v1.{}: {why}", info.resource.kind),
+                ),
+                other => other,
+            })?;
             if all.is_empty() && !call.is("all-pods") {
                 pods::await_any(call, &info.namespace, &pods::selector(&info)?)?;
                 all = pods::of(call, &info)?;

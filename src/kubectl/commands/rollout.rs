@@ -216,7 +216,13 @@ fn revisions(call: &Call<'_>, info: &Info) -> Outcome<Vec<Revision>> {
 
 /// In upstream's words, that something is not for objects of this kind.
 fn unvisited(what: &str, kind: &str) -> String {
-    format!("error retrieving {what} {kind:?}, no visitor method exists for {{ {kind}}}")
+    match kind {
+        "Pod" | "ReplicaSet" | "ReplicationController" | "Job" | "CronJob" => {
+            let what = if what.starts_with("history") { "history viewer" } else { "rollbacker" };
+            format!("no {what} has been implemented for {kind:?}")
+        }
+        _ => format!("error retrieving {what} {kind:?}, no visitor method exists for {{ {kind}}}"),
+    }
 }
 
 fn history(call: &Call<'_>) -> Outcome {
@@ -316,12 +322,13 @@ fn undo_one(call: &Call<'_>, mut info: Info) -> Outcome {
     }
     if call.dry_run()? == DryRun::Client {
         out::line(&format!("{} Pod Template:", info.result_name()));
-        out::print(&shown(&template, "").replacen(
+        out::print(&shown(&found.template, "").replacen(
             "Pod Template:
 ",
             "",
             1,
         ));
+        out::line(DryRun::Client.suffix());
         return Ok(());
     }
     let mut own = info.object.at("spec.template").clone();

@@ -69,6 +69,10 @@ fn run(call: &Call<'_>) -> Outcome {
     if call.is("expose") {
         let service = service(call, &name, &pod);
         finish_as(call, service, "created", "kubectl-run")?;
+        if call.text("output") == "yaml" {
+            // As upstream, where both printers divide.
+            out::print("---\n---\n");
+        }
     }
     if !is_attached {
         return finish_as(call, pod, "created", "kubectl-run");

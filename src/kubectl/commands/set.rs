@@ -335,10 +335,7 @@ pub(super) fn is_like(pattern: &str, name: &str) -> bool {
 
 fn selector(call: &Call<'_>) -> Outcome {
     let Some((text, names)) = call.args().split_last() else {
-        return match call.has_files() {
-            true => failed("one selector is required"),
-            false => failed(write::NO_RESOURCES),
-        };
+        return failed("one selector is required");
     };
     let wanted = super::create::selector(text)?;
     each(call, infos(call, names)?, "selector updated", &|info| match info.resource.kind.as_str() {

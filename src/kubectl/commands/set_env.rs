@@ -76,16 +76,12 @@ fn run(call: &Call<'_>) -> Outcome {
     let is_list = call.is("list");
     let found = infos(call, &names)?;
     if is_list {
-        let mut is_whole = true;
         // As upstream: of what has no pods nothing is told.
         let has_pods = |info: &Info| !pod_spec(&info.resource.kind).is_empty();
         for mut info in found.into_iter().filter(has_pods) {
-            is_whole &= show(call, &mut info)?;
+            show(call, &mut info)?;
         }
-        return match is_whole {
-            true => Ok(()),
-            false => failed("failed to retrieve valid references"),
-        };
+        return Ok(());
     }
     let wanted = call.text("containers");
     each(call, found, "env updated", &|info| {
@@ -187,12 +183,11 @@ fn from(call: &Call<'_>) -> Outcome<Vec<Change>> {
     Ok(changes)
 }
 
-/// Prints the variables of an object's containers; false if `--resolve` did not find what one leads to.
-fn show(call: &Call<'_>, info: &mut Info) -> Outcome<bool> {
+/// Prints the variables of an object's containers, and says what `--resolve` did not find.
+fn show(call: &Call<'_>, info: &mut Info) -> Outcome {
     let (kind, own) = (info.resource.kind.clone(), info.name.clone());
     let object = info.object.clone();
     let wanted = call.text("containers");
-    let mut is_whole = true;
     for container in containers(info, true)? {
         let name = container.str("name");
         if !is_like(wanted, name) {
@@ -220,7 +215,6 @@ fn show(call: &Call<'_>, info: &mut Info) -> Outcome<bool> {
             }
             out::line(&format!("# {variable} from {}", told(source)));
         }
-        is_whole &= missing.is_empty();
         let failures = missing.into_iter().map(|(why, mut variables)| {
             variables.arrange();
             format!("error retrieving reference for {}: {why}", variables.join(", "))
@@ -231,7 +225,7 @@ fn show(call: &Call<'_>, info: &mut Info) -> Outcome<bool> {
             out::tell(&failures.join("\n"));
         }
     }
-    Ok(is_whole)
+    Ok(())
 }
 
 /// Where a value comes from.

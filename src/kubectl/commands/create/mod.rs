@@ -159,7 +159,10 @@ pub(crate) fn finish_as(call: &Call<'_>, mut object: Value, verb: &str, manager:
     if is_named {
         object.set("metadata.namespace", namespace.as_str());
     }
-    write::remember_if(call, &mut object);
+    // As upstream: what run only shows has not been made by anybody.
+    if manager != "kubectl-run" || call.dry_run()? != DryRun::Client {
+        write::remember_if(call, &mut object);
+    }
     let mut resource = guessed(&api_version, &kind);
     resource.namespaced = is_within;
     let is_client = call.dry_run()? == DryRun::Client;

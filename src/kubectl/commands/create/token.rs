@@ -1,5 +1,7 @@
 //! `kubectl create token`
 
+use std::io::IsTerminal;
+
 use api::{Lens, LensMut, json};
 use http::Method;
 
@@ -87,7 +89,9 @@ fn run(call: &Call<'_>) -> Outcome {
             failed("failed to create token: no token in server response")
         }
         None => {
-            out::line(answer.str("status.token"));
+            // As upstream: what another program reads has no newline.
+            let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
+            out::print(&format!("{}{end}", answer.str("status.token")));
             Ok(())
         }
     }
