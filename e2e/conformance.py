@@ -163,7 +163,7 @@ def run_specs(machines, suite, name, focus, skip):
         suite.bin / "ginkgo", f"--procs={os.environ.get('PROCS', 4)}", f"--timeout={os.environ.get('TIMEOUT', '3h')}", "--grace-period=30s", "--no-color", "-v",
         "--silence-skips", "--output-interceptor-mode=none", f"--output-dir={report}", "--json-report=report.json", f"--focus={focus}",
         *([f"--skip={skip}"] if skip else []), suite.bin / "e2e.test", "--", f"--kubeconfig={machines.kubeconfig}", "--provider=skeleton", "--disable-log-dump",
-        f"--kubectl-path={find_kubectl()}", f"--report-dir={report}",
+        f"--kubectl-path={find_kubectl()}", f"--report-dir={report}", f"--num-nodes={len(machines.nodes)}",
     ]  # fmt: skip
     with open(report / "output.log", "wb") as log:
         runner = subprocess.Popen(machines.suite.inside(ginkgo), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
