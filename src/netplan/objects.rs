@@ -13,6 +13,10 @@ pub(crate) fn beside(n: usize) -> usize {
     (PRODUCT_MAX / n.max(1)).max(1)
 }
 
+/// Labels of Services that kube-proxy leaves alone, whatever their value: one names another proxy, the other wants none.
+const FOREIGN: [&str; 2] =
+    ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"];
+
 /// What is kept of a Service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
@@ -33,7 +37,7 @@ pub struct Service {
     pub external_local: bool,
     pub health_check_node_port: u16,
     pub publish_not_ready: bool,
-    /// Another proxy is asked to handle it; names are still answered.
+    /// Another proxy is asked to handle it, or none; names are still answered.
     pub foreign_proxy: bool,
 }
 
@@ -126,9 +130,9 @@ impl Service {
             external_local: spec.str("externalTrafficPolicy") == "Local",
             health_check_node_port: port(spec.int("healthCheckNodePort")),
             publish_not_ready: spec.flag("publishNotReadyAddresses"),
-            foreign_proxy: tree
-                .entry("metadata.labels", "service.kubernetes.io/service-proxy-name")
-                .is_some(),
+            foreign_proxy: FOREIGN
+                .iter()
+                .any(|label| tree.entry("metadata.labels", label).is_some()),
             cluster_ips: if kind == "ExternalName" { Vec::new() } else { cluster_ips },
         };
         let (n_ports, n_max) = (spec.list("ports").len(), beside(service.ports.len()));

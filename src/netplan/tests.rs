@@ -96,6 +96,25 @@ fn no_pod_speaks_to_the_tunnels_port() {
 }
 
 #[test]
+fn who_wants_another_proxy_or_none_is_led_nowhere() {
+    let mut model = Model::new(node());
+    model.set_slice(&slice("web", "TCP", &["10.42.0.2"]));
+    let plain = service("web", "10.43.0.5", json!({}));
+    for (label, is_led) in
+        [("service-proxy-name", false), ("x", true), ("headless", false), ("y", true)]
+    {
+        let mut labelled = plain.clone();
+        labelled["metadata"]["labels"] = json!({format!("service.kubernetes.io/{label}"): ""});
+        model.set_service(&labelled);
+        let sign = if is_led { "+" } else { "-" };
+        let changes = model.changes().to_string();
+        let has = changes.contains(&format!("{sign} services4 10.43.0.5 . tcp . 80"));
+        // The first has nothing that could go.
+        assert!(has || (label == "service-proxy-name" && changes.is_empty()), "{label}: {changes}");
+    }
+}
+
+#[test]
 fn a_service_comes_changes_and_goes() {
     let mut model = Model::new(node());
     model.set_service(&service("web", "10.43.0.5", json!({})));
