@@ -52,7 +52,7 @@ class Link:
         fields = [(":method", method), (":scheme", "https"), (":path", path), (":authority", "localhost")]
         fields.append(("accept", PROTOBUF if method == "GET" else "application/json"))
         if body:
-            fields.append(("content-type", "application/json"))
+            fields.append(("content-type", "application/merge-patch+json" if method == "PATCH" else "application/json"))
         out = frame(1, 4 if body else 5, self.stream, b"".join(literal(*field) for field in fields))
         self.send(out + (frame(0, 1, self.stream, body) if body else b""))
         self.stream += 2
@@ -193,8 +193,9 @@ class Hollow(threading.Thread):
             name, lease, kubelet, tunnel, renews, pings = node
             if at >= renews:
                 node[4] += LEASE_SECS
+                # A kubelet puts the whole Lease at the version that it knows, which is as long.
                 lease["spec"]["renewTime"] = now()
-                kubelet.ask("PUT", f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}", json.dumps(lease).encode())
+                kubelet.ask("PATCH", f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}", json.dumps(lease).encode())
             if at >= pings:
                 node[5] += PING_SECS
                 tunnel.ping()
@@ -275,6 +276,8 @@ class Nodes:
         elapsed = time.monotonic() - began
         if self.hollow:
             self.hollow.check()
+        # The connection from before was idle for longer than the server keeps such.
+        self.client = self.server.client()
         listed = json.loads(self.server.ask(self.client, "GET", "/api/v1/nodes"))["items"]
         ready = sum(map(is_ready, listed))
         if ready != n + 1:
