@@ -61,7 +61,7 @@ cluster-test: release
 apidiff: release
 	e2e/apidiff.sh $(RELEASE) "$(or $(SEED),1)" $(or $(CASES),4000) $(if $(KINDS),--kinds $(KINDS))
 
-# Clients that are not ours (h2spec, programs on client-go and the JavaScript client, helm, cert-manager, each kubectl): PARTS="h2spec helm". Their programs come from the registries of their languages.
+# Clients that are not ours (h2spec, programs on client-go, kube-rs and the JavaScript client, helm, cert-manager, each kubectl): PARTS="h2spec helm". Their programs come from the registries of their languages.
 interop: release
 	python3 e2e/interop.py $(RELEASE) $(PARTS)
 

@@ -19,7 +19,7 @@ import time
 
 from cert_manager import cert_manager
 from cluster import Cluster, Failure, until
-from peers import HERE, WORK, Skipped, built, go_program, run, say, source, wants
+from peers import HERE, SOURCES, WORK, Skipped, built, cargo_program, go_program, run, say, source, wants
 
 INSTRUMENTS = pathlib.Path(os.environ.get("INSTRUMENTS", HERE.parent.parent / "shared"))
 
@@ -110,8 +110,15 @@ def client_go(cluster):
     return f"{out.count('ok    ')} parts"
 
 
+def kube_rs(cluster):
+    """e2e/interop/kube-rs: patches, apply, watchers, reflectors, a derived kind and its controller, exec, logs, port-forward."""
+    files = [str(path.relative_to(SOURCES)) for path in (SOURCES / "kube-rs").rglob("*") if path.suffix in (".rs", ".toml")]
+    out = run(cluster, [cargo_program("kube-rs", files)])
+    return f"{out.count('ok    ')} parts"
+
+
 def javascript(cluster):
-    """e2e/interop/javascript: patches, apply, watches, informers, custom resources, exec, logs, cp, port-forward."""
+    """e2e/interop/javascript: the same of the JavaScript client."""
     wants("node", "npm")
     place, is_new = source("javascript", ["javascript/package.json", "javascript/main.js"])
     if is_new or not (place / "node_modules").exists():
@@ -266,7 +273,7 @@ def kubectl(cluster):
     return "; ".join(said)
 
 
-PARTS = [h2spec, client_go, javascript, helm, helm_charts, cert_manager, kubectl]
+PARTS = [h2spec, client_go, kube_rs, javascript, helm, helm_charts, cert_manager, kubectl]
 
 
 def main():

@@ -61,6 +61,20 @@ def go_program(name, files, **env):
     return program, place
 
 
+def cargo_program(name, files):
+    """A Rust program of e2e/interop, with a lock file and a target directory of its own."""
+    wants("cargo")
+    place, is_new = source(name, files)
+    program = place / "target/debug" / name
+    if is_new or not program.exists():
+        say(f"building {name}")
+        # What this workspace builds with is not meant for it.
+        ours = ("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR")
+        env = {key: value for key, value in os.environ.items() if key not in ours}
+        subprocess.run(["cargo", "build", "--quiet", "--target-dir", str(place / "target")], env=env, cwd=place, check=True)
+    return program
+
+
 def say(what):
     print(f"{what}, which takes minutes the first time", flush=True)
 
