@@ -152,68 +152,41 @@ impl<K, V> OrdMap<K, V> {
         place
     }
 
-    /// Takes the entry at a place out; chunks that became small are joined.
-    #[inline(never)]
-    fn take(&mut self, place: Place) -> (K, V) {
-        let (chunk, at) = self.join(place);
-        self.len -= 1;
-        let entry = self.chunks[chunk].remove(at);
-        if self.chunks[chunk].is_empty() {
-            self.remove_empty(chunk);
-        }
-        entry
-    }
-}
-
-/// What moves entries without a look at them. Nothing that could hold one is dropped here, so that the compiled code does
-/// not depend on the types, only on their size: the linker keeps one for each.
-impl<K, V> OrdMap<K, V> {
     /// Makes room at a place in a full chunk; returns where the place is then.
     #[inline(never)]
     fn split(&mut self, (chunk, at): Place) -> Place {
+        let chunks = self.chunks.len();
+        let full = &mut self.chunks[chunk];
         // Behind everything begins a new chunk, and the one before stays full.
-        let is_last = chunk + 1 == self.chunks.len() && at == self.chunks[chunk].len();
-        self.chunks.insert(chunk + 1, Vec::new());
-        let (before, behind) = self.chunks.split_at_mut(chunk + 1);
-        let (full, next) = (&mut before[chunk], &mut behind[0]);
+        let is_last = at == full.len() && chunk + 1 == chunks;
         let kept = if is_last { at } else { full.len() / 2 };
-        std::mem::forget(std::mem::replace(next, full.split_off(kept)));
+        let tail = full.split_off(kept);
         full.shrink_to_fit();
+        self.chunks.insert(chunk + 1, tail);
         if at > kept || is_last { (chunk + 1, at - kept) } else { (chunk, at) }
     }
 
-    /// Joins the chunk of an entry that is about to go with one beside it, if both are small then; returns where the entry is.
+    /// Takes the entry at a place out; chunks that became small are joined.
     #[inline(never)]
-    fn join(&mut self, (chunk, at): Place) -> Place {
-        let left = self.chunks[chunk].len() - 1;
-        if left == 0 || left >= Self::MAX / 4 {
-            return (chunk, at);
-        }
-        let fits = |next: Option<&Vec<(K, V)>>| {
-            next.is_some_and(|next| next.len() + left <= Self::MAX / 2)
-        };
-        let (first, at) = if fits(self.chunks.get(chunk + 1)) {
-            (chunk, at)
-        } else {
-            let Some(first) = chunk.checked_sub(1) else { return (chunk, at) };
-            let before = &self.chunks[first];
-            if !fits(Some(before)) {
-                return (chunk, at);
+    fn take(&mut self, (chunk, at): Place) -> (K, V) {
+        self.len -= 1;
+        let entry = self.chunks[chunk].remove(at);
+        let left = self.chunks[chunk].len();
+        if left == 0 {
+            drop(self.chunks.remove(chunk));
+        } else if left < Self::MAX / 4 {
+            let joins = |next: Option<&Vec<(K, V)>>| {
+                next.is_some_and(|next| next.len() + left <= Self::MAX / 2)
+            };
+            if joins(self.chunks.get(chunk + 1)) {
+                let mut next = self.chunks.remove(chunk + 1);
+                self.chunks[chunk].append(&mut next);
+            } else if joins(chunk.checked_sub(1).and_then(|before| self.chunks.get(before))) {
+                let mut this = self.chunks.remove(chunk);
+                self.chunks[chunk - 1].append(&mut this);
             }
-            (first, before.len() + at)
-        };
-        let (before, behind) = self.chunks.split_at_mut(first + 1);
-        before[first].append(&mut behind[0]);
-        self.remove_empty(first + 1);
-        (first, at)
-    }
-
-    /// Removes a chunk that has no entries.
-    #[inline(never)]
-    fn remove_empty(&mut self, chunk: usize) {
-        // Gives its memory back.
-        self.chunks[chunk].shrink_to_fit();
-        std::mem::forget(self.chunks.remove(chunk));
+        }
+        entry
     }
 }
 
