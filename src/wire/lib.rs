@@ -6,7 +6,6 @@ pub mod conntrack;
 pub mod cri;
 pub mod csi;
 pub mod decompress;
-mod der;
 pub mod dhcp;
 pub mod dns;
 pub mod etcd;

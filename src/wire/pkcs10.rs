@@ -2,10 +2,6 @@
 
 use std::net::IpAddr;
 
-use crate::der::{
-    self, BIT_STRING, Element, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET,
-};
-
 /// What a request asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
@@ -36,6 +32,12 @@ pub struct Signed {
     pub key: Vec<u8>,
 }
 
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const OCTET_STRING: u8 = 0x04;
+const OBJECT_IDENTIFIER: u8 = 0x06;
 const ATTRIBUTES: u8 = 0xa0;
 
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
@@ -43,24 +45,56 @@ const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
 const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
 const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
 
+/// Elements of DER, one after another.
+struct Elements<'a>(&'a [u8]);
+
+impl<'a> Elements<'a> {
+    /// The next element: its tag, its content, and all of it; `None` at the end or where it is broken.
+    fn next(&mut self) -> Option<(u8, &'a [u8], &'a [u8])> {
+        let whole = self.0;
+        let (tag, rest) = whole.split_first()?;
+        let (first, rest) = rest.split_first()?;
+        let (length, rest) = match first {
+            n @ 0..=0x7f => (usize::from(*n), rest),
+            n @ 0x81..=0x83 => {
+                let (bytes, rest) = rest.split_at_checked(usize::from(n & 0x7f))?;
+                (bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
+            }
+            _ => return None,
+        };
+        let (content, rest) = rest.split_at_checked(length)?;
+        self.0 = rest;
+        Some((*tag, content, whole.get(..whole.len() - rest.len())?))
+    }
+
+    /// The content of the next element, which must have this tag.
+    fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
+        self.next().filter(|(found, ..)| *found == tag).map(|(_, content, _)| content)
+    }
+}
+
 /// Reads a request in DER; `None` if it is none.
 pub fn read(der: &[u8]) -> Option<Request> {
-    let mut parts = Elements::within(SEQUENCE, der)?;
-    let signed = parts.element(SEQUENCE)?;
+    let mut outer = Elements(der);
+    let mut parts = Elements(outer.take(SEQUENCE)?);
+    if !outer.0.is_empty() {
+        return None;
+    }
+    let (_, info, content) = parts.next().filter(|(tag, ..)| *tag == SEQUENCE)?;
     let algorithm = Elements(parts.take(SEQUENCE)?).take(OBJECT_IDENTIFIER)?;
     let signature = bits(parts.take(BIT_STRING)?)?;
     let mut request = Request::default();
-    let mut info = Elements(signed.content);
+    let mut info = Elements(info);
     info.take(INTEGER)?;
     subject(info.take(SEQUENCE)?, &mut request)?;
-    let key_info = info.element(SEQUENCE)?;
-    let mut key = Elements(key_info.content);
+    let (_, key, whole) = info.next().filter(|(tag, ..)| *tag == SEQUENCE)?;
+    let mut key = Elements(key);
     let mut identifiers = Elements(key.take(SEQUENCE)?);
     let key_algorithm = identifiers.take(OBJECT_IDENTIFIER)?;
     let curve = identifiers.take(OBJECT_IDENTIFIER).unwrap_or_default();
-    request.key = key_info.whole.to_vec();
+    request.key = whole.to_vec();
     request.signed = Signed {
-        content: signed.whole.to_vec(),
+        content: content.to_vec(),
         algorithm: algorithm.to_vec(),
         signature: signature.to_vec(),
         key_algorithm: key_algorithm.to_vec(),
@@ -78,15 +112,18 @@ pub fn read(der: &[u8]) -> Option<Request> {
 
 /// Whether this has the shape of a certificate.
 pub fn is_certificate(der: &[u8]) -> bool {
-    let Some(mut parts) = Elements::within(SEQUENCE, der) else { return false };
-    parts.take(SEQUENCE).is_some_and(|content| content.len() > 2)
+    let mut outer = Elements(der);
+    let Some(parts) = outer.take(SEQUENCE) else { return false };
+    let mut parts = Elements(parts);
+    outer.0.is_empty()
+        && parts.take(SEQUENCE).is_some_and(|content| content.len() > 2)
         && parts.take(SEQUENCE).is_some()
         && parts.take(BIT_STRING).is_some()
 }
 
 /// A bit string of whole bytes.
 fn bits(content: &[u8]) -> Option<&[u8]> {
-    der::bits(content).filter(|(_, unused)| *unused == 0).map(|(bytes, _)| bytes)
+    content.split_first().filter(|(unused, _)| **unused == 0).map(|(_, bytes)| bytes)
 }
 
 fn subject(content: &[u8], request: &mut Request) -> Option<()> {
@@ -96,7 +133,7 @@ fn subject(content: &[u8], request: &mut Request) -> Option<()> {
         while !pairs.0.is_empty() {
             let mut pair = Elements(pairs.take(SEQUENCE)?);
             let kind = pair.take(OBJECT_IDENTIFIER)?;
-            let value = pair.next()?.content;
+            let (_, value, _) = pair.next()?;
             let value = String::from_utf8(value.to_vec()).ok()?;
             match kind {
                 // Of several the last counts, as in Go.
@@ -123,11 +160,11 @@ fn attribute(content: &[u8], request: &mut Request) -> Option<()> {
             continue;
         }
         let mut value = extension.next()?;
-        if value.tag != OCTET_STRING {
+        if value.0 != OCTET_STRING {
             // Whether it is critical stands before it.
             value = extension.next()?;
         }
-        names(Elements(value.content).take(SEQUENCE)?, request)?;
+        names(Elements(value.1).take(SEQUENCE)?, request)?;
     }
     Some(())
 }
@@ -135,7 +172,7 @@ fn attribute(content: &[u8], request: &mut Request) -> Option<()> {
 fn names(content: &[u8], request: &mut Request) -> Option<()> {
     let mut names = Elements(content);
     while !names.0.is_empty() {
-        let Element { tag, content: name, .. } = names.next()?;
+        let (tag, name, _) = names.next()?;
         let text =
             || std::str::from_utf8(name).ok().filter(|text| text.is_ascii()).map(str::to_owned);
         match tag {

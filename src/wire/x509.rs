@@ -6,42 +6,18 @@ use std::net::IpAddr;
 
 use stdx::time::Wall;
 use stdx::{Context, Result};
-
-use crate::der::{
-    self, BIT_STRING, BOOLEAN, Element, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING,
-    SEQUENCE, SET,
+use x509_cert::der::asn1::OctetString;
+use x509_cert::der::{Decode, Encode, Tag, Tagged};
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName,
+    SubjectKeyIdentifier,
 };
+use x509_cert::name::Name;
+use x509_cert::time::Time;
 
 /// Names of one certificate that are looked at: a handshake's size allows many more.
 const NAMES_MAX: usize = 1024;
-
-/// Bytes of a serial number: twenty (RFC 5280, 4.1.2.2), and the zero of a positive one.
-const SERIAL_MAX: usize = 21;
-
-// Tags of a certificate's parts.
-const VERSION: u8 = 0xa0;
-const ISSUER_UNIQUE_ID: u8 = 0x81;
-const SUBJECT_UNIQUE_ID: u8 = 0x82;
-const EXTENSIONS: u8 = 0xa3;
-// Of the authority's key identifier.
-const KEY_ID: u8 = 0x80;
-const AUTHORITY_ISSUER: u8 = 0xa1;
-const AUTHORITY_SERIAL: u8 = 0x82;
-// Of names.
-const CONTEXT: u8 = 0x80;
-const DNS_NAME: u8 = 0x82;
-const ADDRESS: u8 = 0x87;
-
-// Extensions: the contents of their identifiers.
-const SUBJECT_KEY_ID: &[u8] = &[0x55, 0x1d, 14];
-const KEY_USAGE: &[u8] = &[0x55, 0x1d, 15];
-const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 17];
-const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 19];
-const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 35];
-const EXTENDED_USAGE: &[u8] = &[0x55, 0x1d, 37];
-
-/// The bit of a key's usage that lets it sign certificates.
-const KEY_CERT_SIGN: u8 = 0x04;
 
 /// One certificate.
 #[derive(Clone, Debug)]
@@ -113,49 +89,17 @@ pub enum Form {
 /// # Errors
 /// If it is none.
 pub fn read(der: &[u8]) -> Result<Certificate> {
-    certificate(der).context(|| "parse a certificate")
-}
-
-fn certificate(der: &[u8]) -> Option<Certificate> {
-    let mut outer = Elements::within(SEQUENCE, der)?;
-    let signed = outer.element(SEQUENCE)?;
-    let algorithm = algorithm(outer.take(SEQUENCE)?)?;
-    let (signature, _) = der::bits(outer.take(BIT_STRING)?)?;
-    outer.end()?;
-
-    let mut parts = Elements(signed.content);
-    if let Some(version) = parts.optional(VERSION)?
-        && !matches!(Elements::within(INTEGER, version)?.0, [0..=2])
-    {
-        return None;
-    }
-    let serial = parts.take(INTEGER).filter(|it| der::is_integer(it) && it.len() <= SERIAL_MAX)?;
-    self::algorithm(parts.take(SEQUENCE)?)?;
-    let issuer = parts.element(SEQUENCE)?;
-    let mut validity = Elements(parts.take(SEQUENCE)?);
-    let (not_before, not_after) = (der::time(validity.next()?)?, der::time(validity.next()?)?);
-    validity.end()?;
-    let subject = parts.element(SEQUENCE)?;
-    let key_info = parts.element(SEQUENCE)?;
-    let mut key = Elements(key_info.content);
-    self::algorithm(key.take(SEQUENCE)?)?;
-    let (key_bits, _) = der::bits(key.take(BIT_STRING)?)?;
-    key.end()?;
-    let unique = [parts.optional(ISSUER_UNIQUE_ID)?, parts.optional(SUBJECT_UNIQUE_ID)?];
-    if unique.into_iter().flatten().any(|bits| der::bits(bits).is_none()) {
-        return None;
-    }
-    let extensions = parts.optional(EXTENSIONS)?;
-    parts.end()?;
-
+    let what = || "parse a certificate";
+    let parsed = x509_cert::Certificate::from_der(der).context(what)?;
+    let tbs = &parsed.tbs_certificate;
     let mut read = Certificate {
-        subject: name(subject.content)?,
-        subject_der: subject.whole.to_vec(),
-        issuer_der: issuer.whole.to_vec(),
-        issuer_common_name: name(issuer.content)?.common_name,
-        serial: crate::hex::encode(serial),
-        not_before,
-        not_after,
+        subject: subject(&tbs.subject),
+        subject_der: tbs.subject.to_der().context(what)?,
+        issuer_der: tbs.issuer.to_der().context(what)?,
+        issuer_common_name: subject(&tbs.issuer).common_name,
+        serial: crate::hex::encode(tbs.serial_number.as_bytes()),
+        not_before: wall(tbs.validity.not_before),
+        not_after: wall(tbs.validity.not_after),
         dns_names: Vec::new(),
         addresses: Vec::new(),
         subject_key_id: None,
@@ -163,35 +107,18 @@ fn certificate(der: &[u8]) -> Option<Certificate> {
         is_ca: false,
         signs_certificates: false,
         extended_usages: Vec::new(),
-        key_info: key_info.whole.to_vec(),
-        key: key_bits.to_vec(),
-        signed: Signed { content: signed.whole.to_vec(), algorithm, signature: signature.to_vec() },
+        key_info: tbs.subject_public_key_info.to_der().context(what)?,
+        key: tbs.subject_public_key_info.subject_public_key.raw_bytes().to_vec(),
+        signed: Signed {
+            content: tbs.to_der().context(what)?,
+            algorithm: parsed.signature_algorithm.oid.to_string(),
+            signature: parsed.signature.raw_bytes().to_vec(),
+        },
     };
-    if let Some(extensions) = extensions {
-        let mut extensions = Elements::within(SEQUENCE, extensions)?;
-        while !extensions.0.is_empty() {
-            let mut extension = Elements(extensions.take(SEQUENCE)?);
-            let identifier = extension.take(OBJECT_IDENTIFIER)?;
-            der::arcs(identifier)?;
-            if let Some(is_critical) = extension.optional(BOOLEAN)? {
-                der::boolean(is_critical)?;
-            }
-            read.extend(identifier, extension.take(OCTET_STRING)?);
-            extension.end()?;
-        }
+    for extension in tbs.extensions.iter().flatten() {
+        read.extend(&extension.extn_id.to_string(), extension.extn_value.as_bytes());
     }
-    Some(read)
-}
-
-/// The identifier of an AlgorithmIdentifier, whose parameters, if any, are one element.
-fn algorithm(content: &[u8]) -> Option<String> {
-    let mut parts = Elements(content);
-    let identifier = der::dotted(parts.take(OBJECT_IDENTIFIER)?)?;
-    if !parts.0.is_empty() {
-        parts.next()?;
-    }
-    parts.end()?;
-    Some(identifier)
+    Ok(read)
 }
 
 impl Certificate {
@@ -205,117 +132,76 @@ impl Certificate {
     }
 
     /// Takes what an extension says; one that is broken says nothing.
-    fn extend(&mut self, identifier: &[u8], value: &[u8]) {
-        match identifier {
-            SUBJECT_KEY_ID => self.subject_key_id = whole(OCTET_STRING, value).map(<[u8]>::to_vec),
-            KEY_USAGE => self.signs_certificates = signs_certificates(value).unwrap_or(false),
-            ALTERNATIVE_NAMES => {
-                for (tag, name) in names(value).unwrap_or_default() {
-                    match (tag, name) {
-                        (DNS_NAME, name) => {
-                            self.dns_names.push(String::from_utf8_lossy(name).into());
-                        }
-                        (_, &[a, b, c, d]) => self.addresses.push(IpAddr::from([a, b, c, d])),
-                        (_, name) => {
-                            self.addresses.extend(<[u8; 16]>::try_from(name).map(IpAddr::from));
-                        }
-                    }
-                }
+    fn extend(&mut self, oid: &str, value: &[u8]) {
+        match oid {
+            "2.5.29.14" => {
+                let id = SubjectKeyIdentifier::from_der(value).ok();
+                self.subject_key_id = id.map(|SubjectKeyIdentifier(id)| bytes(id));
             }
-            BASIC_CONSTRAINTS => self.is_ca = is_ca(value).unwrap_or(false),
-            AUTHORITY_KEY_ID => self.authority_key_id = authority_key_id(value).map(<[u8]>::to_vec),
-            EXTENDED_USAGE => self.extended_usages = usages(value).unwrap_or_default(),
+            "2.5.29.15" => {
+                let usage = KeyUsage::from_der(value);
+                self.signs_certificates = usage.is_ok_and(|usage| usage.key_cert_sign());
+            }
+            "2.5.29.17" => {
+                let names = SubjectAltName::from_der(value).ok();
+                let names = names.into_iter().flat_map(|SubjectAltName(names)| names);
+                names.take(NAMES_MAX).for_each(|name| self.add_name(name));
+            }
+            "2.5.29.19" => {
+                self.is_ca = BasicConstraints::from_der(value).is_ok_and(|found| found.ca);
+            }
+            "2.5.29.35" => {
+                let id = AuthorityKeyIdentifier::from_der(value).ok();
+                self.authority_key_id = id.and_then(|id| id.key_identifier).map(bytes);
+            }
+            "2.5.29.37" => {
+                let usages = ExtendedKeyUsage::from_der(value).ok();
+                let usages = usages.into_iter().flat_map(|ExtendedKeyUsage(usages)| usages);
+                self.extended_usages = usages.map(|usage| usage.to_string()).collect();
+            }
+            _ => {}
+        }
+    }
+
+    fn add_name(&mut self, name: GeneralName) {
+        match name {
+            GeneralName::DnsName(name) => self.dns_names.push(name.to_string()),
+            GeneralName::IpAddress(bytes) => match bytes.as_bytes() {
+                &[a, b, c, d] => self.addresses.push(IpAddr::from([a, b, c, d])),
+                bytes => self.addresses.extend(<[u8; 16]>::try_from(bytes).map(IpAddr::from)),
+            },
             _ => {}
         }
     }
 }
 
-/// The content of an element that is all there is.
-fn whole(tag: u8, bytes: &[u8]) -> Option<&[u8]> {
-    Elements::within(tag, bytes).map(|elements| elements.0)
+fn bytes(octets: OctetString) -> Vec<u8> {
+    octets.into_bytes()
 }
 
-fn signs_certificates(value: &[u8]) -> Option<bool> {
-    let (bytes, _) = der::bits(whole(BIT_STRING, value)?)?;
-    Some(bytes.first()? & KEY_CERT_SIGN != 0)
+fn wall(time: Time) -> Wall {
+    Wall::from_secs(i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX))
 }
 
-fn is_ca(value: &[u8]) -> Option<bool> {
-    let mut parts = Elements::within(SEQUENCE, value)?;
-    let is_ca = parts.optional(BOOLEAN)?.map_or(Some(false), der::boolean)?;
-    let depth = parts.optional(INTEGER)?;
-    parts.end()?;
-    depth.is_none_or(is_depth).then_some(is_ca)
-}
-
-/// Whether an integer is how many certificates may follow: zero to 255.
-fn is_depth(content: &[u8]) -> bool {
-    matches!(content, [0..=0x7f] | [0, 0x80..=0xff])
-}
-
-fn authority_key_id(value: &[u8]) -> Option<&[u8]> {
-    let mut parts = Elements::within(SEQUENCE, value)?;
-    let id = parts.optional(KEY_ID)?;
-    parts.optional(AUTHORITY_ISSUER)?;
-    parts.optional(AUTHORITY_SERIAL)?;
-    parts.end()?;
-    id
-}
-
-fn usages(value: &[u8]) -> Option<Vec<String>> {
-    let mut usages = Elements::within(SEQUENCE, value)?;
-    let mut found = Vec::new();
-    while !usages.0.is_empty() {
-        found.push(der::dotted(usages.take(OBJECT_IDENTIFIER)?)?);
-    }
-    Some(found)
-}
-
-/// The names that are a host's or an address.
-fn names(value: &[u8]) -> Option<Vec<(u8, &[u8])>> {
-    let mut names = Elements::within(SEQUENCE, value)?;
-    let mut found = Vec::new();
-    let mut count = 0;
-    while !names.0.is_empty() {
-        let Element { tag, content, .. } = names.next()?;
-        count += 1;
-        if tag & CONTEXT == 0 || tag == DNS_NAME && !content.is_ascii() {
-            return None;
-        }
-        if matches!(tag, DNS_NAME | ADDRESS) && count <= NAMES_MAX {
-            found.push((tag, content));
-        }
-    }
-    Some(found)
-}
-
-/// A distinguished name: a sequence of sets of attributes.
-fn name(content: &[u8]) -> Option<Subject> {
+fn subject(name: &Name) -> Subject {
     let mut subject = Subject::default();
-    let mut sets = Elements(content);
-    while !sets.0.is_empty() {
-        let mut set = Elements(sets.take(SET)?);
-        while !set.0.is_empty() {
-            let mut pair = Elements(set.take(SEQUENCE)?);
-            let oid = der::arcs(pair.take(OBJECT_IDENTIFIER)?)?;
-            let value = pair.next()?;
-            pair.end()?;
-            let form = match value.tag {
-                0x0c => Form::Utf8,
-                0x13 => Form::Printable,
-                0x16 => Form::Ia5,
-                _ => continue,
-            };
-            let Ok(text) = std::str::from_utf8(value.content) else { continue };
-            match oid.as_slice() {
-                [2, 5, 4, 3] => text.clone_into(&mut subject.common_name),
-                [2, 5, 4, 10] => subject.organizations.push(text.to_owned()),
-                _ => {}
-            }
-            subject.attributes.push(Attribute { oid, form, text: text.to_owned() });
+    for attribute in name.0.iter().flat_map(|set| set.0.iter()) {
+        let form = match attribute.value.tag() {
+            Tag::Utf8String => Form::Utf8,
+            Tag::PrintableString => Form::Printable,
+            Tag::Ia5String => Form::Ia5,
+            _ => continue,
+        };
+        let Ok(text) = std::str::from_utf8(attribute.value.value()) else { continue };
+        let oid: Vec<u64> = attribute.oid.arcs().map(u64::from).collect();
+        match oid.as_slice() {
+            [2, 5, 4, 3] => text.clone_into(&mut subject.common_name),
+            [2, 5, 4, 10] => subject.organizations.push(text.to_owned()),
+            _ => {}
         }
+        subject.attributes.push(Attribute { oid, form, text: text.to_owned() });
     }
-    Some(subject)
+    subject
 }
 
 #[cfg(test)]
