@@ -42,7 +42,7 @@ use rt::net::TcpListener;
 use stdx::{Context, Error, Result};
 
 pub use flags::Options;
-use live::{Door, Shared};
+use live::{Open, Shared};
 use udp::Datagrams;
 
 /// Connections that still come while the pod ends are taken: all nodes learn of its end in that time, also busy ones.
@@ -51,6 +51,35 @@ const ACCEPT_GRACE: Duration = Duration::from_secs(5);
 const HEADER_MAX_BYTES: usize = 64 << 10;
 /// Requests at once on one HTTP/2 connection, as Traefik has it.
 const STREAMS_MAX: u32 = 250;
+
+/// Who serves an entry point.
+enum Door {
+    Tcp(Server),
+    Udp(Arc<Datagrams>),
+}
+
+impl Door {
+    fn open(&self) -> Open {
+        match self {
+            Door::Tcp(server) => {
+                let server = server.clone();
+                Open { protocol: "TCP", count: Box::new(move || server.n_connections()) }
+            }
+            Door::Udp(datagrams) => {
+                let datagrams = Arc::clone(datagrams);
+                Open { protocol: "UDP", count: Box::new(move || datagrams.n_sessions()) }
+            }
+        }
+    }
+
+    /// Takes nobody new, and waits for the end of what is open, but no longer than `grace`.
+    async fn shutdown(&self, grace: Duration) {
+        match self {
+            Door::Tcp(server) => server.shutdown(grace).await,
+            Door::Udp(datagrams) => datagrams.shutdown(grace).await,
+        }
+    }
+}
 
 /// A machine may be without IPv6: then it is all addresses of IPv4.
 async fn listen(address: SocketAddr) -> Result<TcpListener> {
@@ -108,7 +137,7 @@ pub async fn run(options: Options, client: Client, connections_max: usize) -> Re
             rt::future::try_zip(before, server.serve_behind(listener, gate)).await.map(drop)
         });
     }
-    shared.count_connections(doors.clone());
+    shared.count_connections(doors.iter().map(Door::open).collect());
     let sides = |what| -> Arc<dyn http::server::Service> {
         Arc::new(sides::Side::new(what, Arc::clone(&shared)))
     };
@@ -136,11 +165,7 @@ pub async fn run(options: Options, client: Client, connections_max: usize) -> Re
         for door in &doors {
             let before = ending;
             ending = Box::pin(async move {
-                let own: BoxFuture<'_, ()> = match door {
-                    Door::Tcp(server) => Box::pin(server.shutdown(grace)),
-                    Door::Udp(datagrams) => Box::pin(datagrams.shutdown(grace)),
-                };
-                rt::future::zip(before, own).await;
+                rt::future::zip(before, door.shutdown(grace)).await;
             });
         }
         ending.await;

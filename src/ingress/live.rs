@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use http::server::Server;
 use http::tls::Choose;
 use routes::{Entry, Share, Table, Target, TcpRouter, TlsOptions};
 use stdx::Result;
@@ -14,7 +13,6 @@ use crate::figures::{Figures, Traffic};
 use crate::flags::Options;
 use crate::guard::Guard;
 use crate::tcp::{Spoken, TcpGuard, TcpUpstream};
-use crate::udp::Datagrams;
 use crate::upstream::{Transports, Upstream};
 
 /// A table with its services as they are reached.
@@ -97,11 +95,10 @@ fn deal(weights: impl Iterator<Item = u32> + Clone, turns: &AtomicUsize) -> Opti
     })
 }
 
-/// Who serves an entry point.
-#[derive(Clone)]
-pub(crate) enum Door {
-    Tcp(Server),
-    Udp(Arc<Datagrams>),
+/// What is open at an entry point now, and in which protocol.
+pub(crate) struct Open {
+    pub(crate) protocol: &'static str,
+    pub(crate) count: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
 pub(crate) struct Shared {
@@ -113,7 +110,7 @@ pub(crate) struct Shared {
     /// How TLS is spoken without options, and with those that cannot be used: every handshake fails.
     pub(crate) spoken: Spoken,
     nobody: Spoken,
-    doors: OnceLock<Vec<Door>>,
+    open: OnceLock<Vec<Open>>,
     /// Copies of requests under way to mirrors.
     pub(crate) n_mirrored: Arc<AtomicUsize>,
     ready: AtomicBool,
@@ -145,7 +142,7 @@ impl Shared {
             transports: Transports::new()?,
             spoken,
             nobody,
-            doors: OnceLock::new(),
+            open: OnceLock::new(),
             n_mirrored: Arc::default(),
             ready: AtomicBool::new(false),
             ending: AtomicBool::new(false),
@@ -277,17 +274,15 @@ impl Shared {
     }
 
     /// For the figures: whose connections and sessions are counted, one for each entry point.
-    pub(crate) fn count_connections(&self, doors: Vec<Door>) {
-        let _ = self.doors.set(doors);
+    pub(crate) fn count_connections(&self, open: Vec<Open>) {
+        let _ = self.open.set(open);
     }
 
     /// Connections open at each entry point, with its protocol.
     pub(crate) fn n_connections(&self) -> impl Iterator<Item = (&str, &'static str, usize)> {
-        let doors = self.doors.get().map_or(&[][..], Vec::as_slice);
-        self.options.entries().zip(doors).map(|((_, entry), door)| match door {
-            Door::Tcp(server) => (entry.name.as_str(), "TCP", server.n_connections()),
-            Door::Udp(datagrams) => (entry.name.as_str(), "UDP", datagrams.n_sessions()),
-        })
+        let open = self.open.get().map_or(&[][..], Vec::as_slice);
+        let entries = self.options.entries().zip(open);
+        entries.map(|((_, entry), open)| (entry.name.as_str(), open.protocol, (open.count)()))
     }
 
     /// Whether there is a table, and no end in sight.
