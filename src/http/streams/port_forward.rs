@@ -37,18 +37,25 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Copies between the client and `target` until both directions have ended.
+    /// Copies between the client and `target` until both directions have ended; over channels, where a client cannot say
+    /// that it sends no more, until `target` has.
     pub async fn run(self, target: crate::io::Io) -> Result<()> {
         let (read, write) = rt::io::split(target);
         let Forward { reader, writer, mut error, _session, .. } = self;
-        let copied = rt::future::try_zip(
-            crate::io::copy_to_end(reader, write),
-            crate::io::copy_to_end(read, writer),
-        )
-        .await;
+        let sent = crate::io::copy_to_end(reader, write);
+        let answered = crate::io::copy_to_end(read, writer);
+        let copied = match _session {
+            Some(_) => rt::future::try_zip(sent, answered).await.map(drop),
+            None => {
+                let sent = async {
+                    sent.await?;
+                    rt::future::pending().await
+                };
+                rt::future::or(sent, answered).await.map(drop)
+            }
+        };
         let _ = error.close().await;
-        copied.context(|| "forward a port")?;
-        Ok(())
+        copied.context(|| "forward a port")
     }
 
     /// Tells the client why the connection could not be made.

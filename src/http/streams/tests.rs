@@ -31,7 +31,8 @@ fn kubelet(mut request: Request) -> BoxFuture<'static, Response> {
                 Err(refused) => refused,
             };
         }
-        match accept_port_forward(&mut request, &[80, 81]) {
+        let ports: &[u16] = if request.query().contains("82") { &[82] } else { &[80, 81] };
+        match accept_port_forward(&mut request, ports) {
             Ok((response, accepted)) => {
                 rt::spawn(async move {
                     let mut connections = accepted.connections().await.unwrap();
@@ -68,6 +69,14 @@ async fn run(accepted: AcceptedCommand) {
 async fn greet(mut forward: Forward) {
     if forward.port == 81 {
         return forward.fail("nobody listens").await.unwrap();
+    }
+    if forward.port == 82 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut served = rt::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        served.write_all(b"bye").await.unwrap();
+        drop(served);
+        let (target, _) = listener.accept().await.unwrap();
+        return forward.run(Box::new(target)).await.unwrap();
     }
     let mut name = [0; 3];
     forward.reader.read_exact(&mut name).await.unwrap();
@@ -182,6 +191,14 @@ fn old_websocket_protocols() {
             by_channel,
             [&b"\x50\0hello bob"[..], b"\x50\0", b"\x51\0", b"\x51\0nobody listens"]
         );
+
+        // The port's end is the connection's: a client cannot say that it sends no more.
+        let mut socket = open("/portForward?ports=82", "v4.channel.k8s.io").await;
+        let mut said = Vec::new();
+        while let Some(Ok(message)) = socket.receiver.next().await {
+            said.extend(message.into_bytes());
+        }
+        assert!(said.ends_with(b"\0bye"), "{said:?}");
 
         // Without stdin, and with text messages: the exit code comes as a sentence.
         let mut socket = open("/exec?", "base64.channel.k8s.io").await;
