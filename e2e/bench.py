@@ -88,7 +88,7 @@ def main():
     cluster.seen = 0
     rows = []
     try:
-        rows.append(("binary, everything included", os.path.getsize(binary) / MIB, "MB", 16.75, 8, "64.5 MB"))
+        rows.append(("binary, everything included", os.path.getsize(binary) / MIB, "MB", 17, 8, "64.5 MB"))
         cluster.start(wait=False)
         fresh = node_ready(cluster)
         cluster.wait_up()
