@@ -26,10 +26,15 @@ mkdir -p "$dir/data/server/manifests" "$dir/log"
 cp e2e/sample.yaml "$dir/data/server/manifests/sample.yaml"
 pid=
 cleanup() {
-  trap - EXIT INT TERM
+  trap - EXIT
+  trap '' INT TERM
   echo
   echo "Stopping k3rs and taking everything away again ..."
-  if [ -n "$pid" ]; then kill -TERM "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; fi
+  # After a signal the first wait may end at once, and what is taken away before k3rs has ended stays.
+  if [ -n "$pid" ]; then
+    kill -TERM "$pid" 2>/dev/null || true
+    while kill -0 "$pid" 2>/dev/null; do wait "$pid" 2>/dev/null || sleep 0.05; done
+  fi
   "$binary" uninstall "${args[@]}" || true
   rm -rf "$dir"
   rmdir "$here/.run" 2>/dev/null || true
