@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import socket
 import sys
 import tarfile
 import threading
@@ -171,6 +172,8 @@ class Registry:
                 self.wfile.write(body)
                 print(status, self.path[:200], flush=True)
 
+        # HTTPServer asks DNS for the name of its address, and waits for seconds where nobody answers.
+        socket.getfqdn = str
         self.server = http.server.ThreadingHTTPServer((host, port), Handler)
 
 

@@ -15,7 +15,7 @@ PORT = 9443
 
 # Answers by path; keeps what it was asked as lines of JSON.
 SERVER = r'''
-import base64, http.server, json, ssl, sys, time
+import base64, http.server, json, socket, ssl, sys, time
 directory, port = sys.argv[1], int(sys.argv[2])
 
 class Hook(http.server.BaseHTTPRequestHandler):
@@ -54,6 +54,7 @@ class Hook(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+socket.getfqdn = str  # HTTPServer asks DNS for the name of its address, and waits where nobody answers
 server = http.server.ThreadingHTTPServer(("0.0.0.0", port), Hook)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(f"{directory}/server.crt", f"{directory}/server.key")
