@@ -57,7 +57,7 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
     }
     rt::start_workers(N_WORKERS);
     let _shift = shift.map(|shift| rt::spawn_named("clock shift", shift.follow()));
-    match rt::block_on(run(config, started)) {
+    match rt::block_on(Box::pin(run(config, started))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
@@ -92,13 +92,13 @@ async fn run(mut config: Config, started: Mono) -> Result<()> {
     let unpacking = rt::spawn(unpack_userspace(paths.clone()));
     let mut machine = settle(config, paths, etc).await?;
     if let Some(joining) = elsewhere {
-        elsewhere::open(&mut machine, joining).await?;
+        Box::pin(elsewhere::open(&mut machine, joining)).await?;
     }
     let machine = Arc::new(machine);
 
     let etcd = match plan {
         Some(plan) => {
-            let started = embedded::start(&machine, plan).await?;
+            let started = Box::pin(embedded::start(&machine, plan)).await?;
             // It was only taken out of its cluster.
             let Some(etcd) = started else { return Ok(()) };
             Some(etcd)
@@ -106,18 +106,19 @@ async fn run(mut config: Config, started: Mono) -> Result<()> {
         None => None,
     };
     let ends = etcd_ends(etcd.clone());
+    // On the heap and one at a time: the first thread's stack keeps for good what it once had to grow to.
     if let Some(etcd) = etcd.clone().filter(|_| machine.config.disable_apiserver) {
-        let mut only = EtcdOnly::start(machine, etcd, before).await?;
+        let mut only = Box::pin(EtcdOnly::start(machine, etcd, before)).await?;
         unpacking.await;
-        until_told(rt::future::or(ends, only.bring_up(started))).await?;
-        only.shut_down().await;
+        until_told(rt::future::or(ends, Box::pin(only.bring_up(started)))).await?;
+        Box::pin(only.shut_down()).await;
     } else {
-        let mut control = Control::start(machine, plugs, (etcd, before)).await?;
+        let mut control = Box::pin(Control::start(machine, plugs, (etcd, before))).await?;
         notify::say(notify::READY);
         unpacking.await;
-        until_told(rt::future::or(ends, control.bring_up(started))).await?;
+        until_told(rt::future::or(ends, Box::pin(control.bring_up(started)))).await?;
         drop(clock);
-        control.shut_down().await?;
+        Box::pin(control.shut_down()).await?;
     }
     log::info!("Stopped");
     Ok(())
