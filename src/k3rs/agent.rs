@@ -16,19 +16,19 @@ use http::tls::Identity;
 use stdx::backoff::Backoff;
 use stdx::{Context, Error, Result};
 
-use crate::balancer::Balancer;
-use crate::cidr::Cidr;
-use crate::cidr::Open;
-use crate::config::Config;
-use crate::egress::Mode;
-use crate::families;
-use crate::flags::On;
-use crate::join::{Joining, SERVER_NAME};
+use crate::machine::prepare::{self, EtcDir};
 use crate::machine::{Machine, N_WORKERS};
 use crate::node::Link;
-use crate::prepare::{self, EtcDir};
-use crate::tunnel;
-use crate::{clock, logging, notify, unable, upgrade};
+use crate::peers::balancer::Balancer;
+use crate::peers::join::{Joining, SERVER_NAME};
+use crate::peers::tunnel;
+use crate::settings::cidr::Cidr;
+use crate::settings::cidr::Open;
+use crate::settings::config::Config;
+use crate::settings::egress::Mode;
+use crate::settings::families;
+use crate::settings::flags::On;
+use crate::{machine::clock, machine::logging, machine::notify, machine::upgrade, node::unable};
 
 /// Between attempts to join.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(30));
@@ -40,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// The command: exit code 0 after SIGTERM, 1 after an error.
 pub(crate) fn command(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| matches!(arg.as_str(), "--help" | "-h" | "help")) {
-        crate::print(&crate::help::agent());
+        crate::print(&crate::settings::help::agent());
         return ExitCode::SUCCESS;
     }
     let config = match Config::load(On::Agent, args, |name| std::env::var(name).ok()) {
@@ -189,7 +189,7 @@ fn apply(config: &mut Config, settings: &Settings) -> Result<()> {
     config.egress = Mode::parse(&settings.egress_selector_mode)?;
     config.disable_cloud_controller = settings.external_cloud;
     config.disable_network_policy = !settings.network_policies;
-    config.flannel_backend = crate::values::backend(&settings.flannel_backend)?;
+    config.flannel_backend = crate::settings::values::backend(&settings.flannel_backend)?;
     if settings.flannel_external_ip {
         config.flannel_external_ip = !config.node_external_ips.is_empty();
         if !config.flannel_external_ip {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use client::{Access, Client, Source};
 use stdx::{Context, Result};
 
-use crate::{clock, logging};
+use crate::{machine::clock, machine::logging};
 
 /// Where a pod finds who it is to the API.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

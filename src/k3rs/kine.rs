@@ -11,7 +11,7 @@ use rt::net::TcpListener;
 use stdx::{Context, Error, Result};
 use store::{Limits, Store};
 
-use crate::{clock, logging};
+use crate::{machine::clock, machine::logging};
 
 const DEFAULT_FILE: &str = "./db/state.db";
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -157,7 +157,7 @@ impl Ask {
 
     fn debug(&self) -> Result<bool> {
         let value = self.get("debug").unwrap_or("false");
-        Ok(crate::flags::switch_value("debug", value, "command line")? == "true")
+        Ok(crate::settings::flags::switch_value("debug", value, "command line")? == "true")
     }
 
     /// What it asks of the front; the flags whose values are checked, too.
@@ -287,7 +287,7 @@ impl Socket {
     /// # Errors
     /// If it cannot be listened on.
     pub(crate) fn open(path: PathBuf, store: Store) -> Result<Socket> {
-        let listener = Listener::Unix(crate::door::listen(&path)?);
+        let listener = Listener::Unix(crate::machine::door::listen(&path)?);
         let settings = Settings {
             scheme: "unix",
             connections_max: 64,
@@ -433,7 +433,7 @@ impl Address {
                 let bound = TcpListener::bind(*address).await;
                 bound.map(Listener::Tcp).context(|| format!("listen on {address}"))
             }
-            Address::Unix(path) => crate::door::listen(path).map(Listener::Unix),
+            Address::Unix(path) => crate::machine::door::listen(path).map(Listener::Unix),
         }
     }
 }

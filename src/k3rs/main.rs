@@ -4,62 +4,17 @@
 //! flags, environment and configuration, and wires the other rooms together. It decides nothing else.
 
 mod agent;
-mod apiserver;
-mod balancer;
-mod bucket;
-mod certificate;
-mod check_config;
-mod cidr;
-mod clock;
-mod completion;
-mod component;
-mod config;
-mod controllers;
-mod cri;
-
-mod door;
-mod egress;
-mod elsewhere;
-mod embedded;
-mod etcd_only;
-mod families;
-mod flags;
-mod follow;
-mod help;
-mod holder;
+mod commands;
+mod etcd;
 mod ingress;
-mod join;
-mod keys;
-mod killall;
 mod kine;
-mod load;
-mod logging;
 mod machine;
-mod members;
-mod net_conf;
 mod node;
-mod notify;
-mod parts;
-mod prepare;
-mod restore;
-mod roles;
-mod rollback;
-mod s3_flags;
-mod secrets;
+mod peers;
 mod server;
+mod settings;
 mod shared_log;
-mod snapshot_files;
-mod snapshot_flags;
-mod snapshots;
-mod state;
-mod supervisor;
-mod tunnel;
-mod unable;
-mod uninstall;
-mod upgrade;
 mod userspace;
-mod values;
-mod whom;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -90,19 +45,19 @@ static COMMANDS: &[Command] = &[
     Command {
         name: "secrets-encrypt",
         about: "Control secrets encryption and its keys",
-        run: secrets::command,
+        run: server::secrets::command,
         hidden: false,
     },
     Command {
         name: "etcd-snapshot",
         about: "Take, list and delete snapshots of the embedded etcd",
-        run: snapshots::command,
+        run: etcd::snapshots::command,
         hidden: false,
     },
     Command {
         name: "certificate",
         about: "Look at certificates, make them anew, replace authorities",
-        run: certificate::command,
+        run: commands::certificate::command,
         hidden: false,
     },
     Command {
@@ -114,31 +69,31 @@ static COMMANDS: &[Command] = &[
     Command {
         name: "check-config",
         about: "Look whether this machine has what k3rs needs",
-        run: check_config::command,
+        run: commands::check_config::command,
         hidden: false,
     },
     Command {
         name: "completion",
         about: "Print or install the completion script of a shell",
-        run: completion::command,
+        run: commands::completion::command,
         hidden: false,
     },
     Command {
         name: "killall",
         about: "End k3rs and all pods on this machine, and keep the data",
-        run: killall::command,
+        run: commands::killall::command,
         hidden: false,
     },
     Command {
         name: "rollback",
         about: "Go back to the version before and its data",
-        run: rollback::command,
+        run: commands::rollback::command,
         hidden: false,
     },
     Command {
         name: "uninstall",
         about: "Remove everything k3rs made on this machine",
-        run: uninstall::command,
+        run: commands::uninstall::command,
         hidden: false,
     },
     Command {
@@ -191,9 +146,9 @@ fn main() -> ExitCode {
     let args: Vec<String> = argv.collect();
     let called_as = program.rsplit('/').next().unwrap_or("");
     if let Some((asked, before)) = args.split_last()
-        && asked == completion::ASK
+        && asked == commands::completion::ASK
     {
-        print(&completion::words(before));
+        print(&commands::completion::words(before));
         return ExitCode::SUCCESS;
     }
     if boot::is_wanted(&args) {
@@ -286,11 +241,12 @@ fn later(name: &str) -> ExitCode {
 
 /// This process is the first of its machine or container.
 fn init(args: &[String]) -> ExitCode {
-    if let Err(error) = logging::start(false, None, false) {
+    if let Err(error) = machine::logging::start(false, None, false) {
         fail(&error.to_string());
     }
     ExitCode::from(
-        u8::try_from(boot::run(args, std::env::vars().collect(), clock::built())).unwrap_or(1),
+        u8::try_from(boot::run(args, std::env::vars().collect(), machine::clock::built()))
+            .unwrap_or(1),
     )
 }
 
@@ -311,12 +267,13 @@ fn modprobe_command(args: &[String]) -> ExitCode {
 }
 
 fn ctr_command(args: &[String]) -> ExitCode {
-    let config = match config::Config::load(flags::On::Either, &[], |name| std::env::var(name).ok())
-    {
+    let config = match settings::config::Config::load(settings::flags::On::Either, &[], |name| {
+        std::env::var(name).ok()
+    }) {
         Ok(config) => config,
         Err(error) => return fail(&error.to_string()),
     };
-    match rt::block_on(cli::ctr::run(args, &cli::Door::new(door::socket(&config)))) {
+    match rt::block_on(cli::ctr::run(args, &cli::Door::new(machine::door::socket(&config)))) {
         Ok(text) => {
             print(&text);
             ExitCode::SUCCESS
@@ -336,26 +293,28 @@ fn kubectl_command(args: &[String]) -> ExitCode {
 
 fn crictl_command(args: &[String]) -> ExitCode {
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let config = match config::Config::load(flags::On::Either, &[], env) {
+    let config = match settings::config::Config::load(settings::flags::On::Either, &[], env) {
         Ok(config) => config,
         Err(error) => return fail(&error.to_string()),
     };
-    let world = ::cri::crictl::World { socket: cri::socket(&config), env };
+    let world = ::cri::crictl::World { socket: node::cri::socket(&config), env };
     ExitCode::from(rt::block_on(::cri::crictl::run(args, &world)))
 }
 
 fn token_command(args: &[String]) -> ExitCode {
     let open = |named: Option<&str>| {
         let from_env = std::env::var("KUBECONFIG").ok().filter(|path| !path.is_empty());
-        let config = config::Config::load(flags::On::Either, &[], |name| std::env::var(name).ok())?;
+        let config = settings::config::Config::load(settings::flags::On::Either, &[], |name| {
+            std::env::var(name).ok()
+        })?;
         let path = named.map(PathBuf::from).or(from_env.map(PathBuf::from));
-        let path = path.unwrap_or_else(|| prepare::EtcDir::at(&config).kubeconfig());
+        let path = path.unwrap_or_else(|| machine::prepare::EtcDir::at(&config).kubeconfig());
         let access = client::Access::from_kubeconfig_file(&path)?;
         let ca = String::from_utf8_lossy(&access.ca_pem()?).into_owned();
         Ok((client::Client::remote(access, "k3rs")?, ca))
     };
     let rotate = |rotation: cli::token::Rotation| -> rt::BoxFuture<'static, stdx::Result<()>> {
-        Box::pin(keys::ask_for_rotation(rotation))
+        Box::pin(server::keys::ask_for_rotation(rotation))
     };
     let world = cli::token::World {
         open: &open,

@@ -7,7 +7,7 @@ use stdx::backoff::Backoff;
 use stdx::{Context, Result};
 use store::SharedLog;
 
-use crate::config::{Config, Shared};
+use crate::settings::config::{Config, Shared};
 
 /// How long a server waits for its datastore: as long as kine tries.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(300);

@@ -101,14 +101,14 @@ const PATHS: &[(&str, &[&str])] = &[
     // Volumes' roots and what is made from the API: directories of the node's own.
     (
         "rt::fs::set_owner(",
-        &["kubelet/volumes/atomic.rs", "kubelet/volumes/setup.rs", "k3rs/machine.rs"],
+        &["kubelet/volumes/atomic.rs", "kubelet/volumes/setup.rs", "k3rs/machine/mod.rs"],
     ),
     (
         "rt::fs::set_mode(",
         &[
             "kubelet/volumes/atomic.rs",
             "kubelet/volumes/setup.rs",
-            "k3rs/door.rs",
+            "k3rs/machine/door.rs",
             "boot/root.rs",
             "datastore/embedded/mod.rs",
             "boot/shell.rs",
