@@ -450,7 +450,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 fn parse(bytes: &[u8]) -> Result<Vec<Value>> {
     let text = std::str::from_utf8(bytes).context(|| "read it as text")?;
     let mut objects = Vec::new();
-    for tree in wire::yaml::parse(text)? {
+    for tree in wire::yaml::parse_loose(text)? {
         match tree.str("kind") {
             "" => return Err(Error::new("Object 'Kind' is missing")),
             kind if kind.ends_with("List") && tree.at("items").is_array() => {

@@ -132,7 +132,8 @@ const ALREADY: &[(&str, bool)] = &[
 /// Does to the packaged component's objects what its HelmChartConfig says.
 pub(crate) fn honour(trees: &mut Vec<Value>, config: &Object, check: Check) {
     let tree = config.tree();
-    let mut values = wire::yaml::parse_one(tree.str("spec.valuesContent")).unwrap_or_default();
+    let mut values =
+        wire::yaml::parse_one_loose(tree.str("spec.valuesContent")).unwrap_or_default();
     // The second has the last word, as with k3s: maps are added to, lists replaced.
     if tree.at("spec.values").is_object() {
         api::patch::merge(&mut values, tree.at("spec.values"));

@@ -111,7 +111,7 @@ impl Access {
     /// # Errors
     /// If it is malformed, or asks for something that is not supported.
     pub(crate) fn from_kubeconfig(text: &str, base: &Path) -> Result<Access> {
-        let tree = wire::yaml::parse_one(text)?;
+        let tree = wire::yaml::parse_one_loose(text)?;
         let name = tree.str("current-context");
         let context = named(&tree, "contexts", name)?.at("context");
         let cluster = named(&tree, "clusters", context.str("cluster"))?.at("cluster");

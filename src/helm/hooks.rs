@@ -33,7 +33,7 @@ impl Hook {
             let texts = tree.list(path).iter().filter_map(Value::as_str);
             texts.map(str::to_owned).collect::<Vec<_>>()
         };
-        let object = wire::yaml::parse_one(tree.str("manifest")).ok()?;
+        let object = wire::yaml::parse_one_loose(tree.str("manifest")).ok()?;
         Some(Hook {
             name: tree.str("name").to_owned(),
             kind: tree.str("kind").to_owned(),

@@ -37,7 +37,8 @@ pub(crate) fn useless(config: &Object, packaged: &Components) -> Option<String> 
     }
     let tree = config.tree();
     let mut paths = Vec::new();
-    let mut values = wire::yaml::parse_one(tree.str("spec.valuesContent")).unwrap_or_default();
+    let mut values =
+        wire::yaml::parse_one_loose(tree.str("spec.valuesContent")).unwrap_or_default();
     if tree.at("spec.values").is_object() {
         api::patch::merge(&mut values, tree.at("spec.values"));
     }

@@ -185,7 +185,7 @@ impl Release<'_> {
         let mut defined = Vec::new();
         for (path, text) in loaded.crds() {
             let what = || format!("failed to install CRD {path}");
-            for tree in wire::yaml::parse(&text).context(what)? {
+            for tree in wire::yaml::parse_loose(&text).context(what)? {
                 let names =
                     (tree.str("spec.group").to_owned(), tree.str("spec.names.kind").to_owned());
                 let item = self.cluster.item(tree, "").context(what)?;
@@ -224,7 +224,7 @@ impl Release<'_> {
 
     /// The objects of a manifest as it was recorded. Those whose kinds are gone are gone, too.
     fn items_of_manifest(&self, manifest: &str) -> Result<Vec<Item>> {
-        let trees = wire::yaml::parse(manifest).context(|| "read the recorded manifest")?;
+        let trees = wire::yaml::parse_loose(manifest).context(|| "read the recorded manifest")?;
         let trees = trees.into_iter().flat_map(unlisted);
         let items =
             trees.filter_map(|tree| self.cluster.item(tree, &self.spec.target_namespace).ok());

@@ -185,8 +185,9 @@ impl<'a> Index<'a> {
     fn end_item(&mut self) -> Result<()> {
         let item = std::mem::take(&mut self.item);
         // One that cannot be read is as if it were not there, as Helm has it.
-        if let Some(tree) =
-            Some(item).filter(|it| !it.is_empty()).and_then(|it| wire::yaml::parse_one(&it).ok())
+        if let Some(tree) = Some(item)
+            .filter(|it| !it.is_empty())
+            .and_then(|it| wire::yaml::parse_one_loose(&it).ok())
         {
             self.tell(&tree);
         }

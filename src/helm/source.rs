@@ -255,7 +255,7 @@ fn own_path(chart: &str) -> Option<&str> {
 
 /// One file of values over others.
 fn merge(values: &mut Value, text: &str) -> Result<()> {
-    match wire::yaml::parse_one(text).context(|| "failed to parse values")? {
+    match wire::yaml::parse_one_loose(text).context(|| "failed to parse values")? {
         Value::Null => Ok(()),
         tree @ Value::Object(_) => {
             charts::merge_values(values, tree);

@@ -9,6 +9,7 @@ use http::Request;
 use http::client::{Client, Endpoint, Options, Url};
 use http::tls::{Trust, client_config, public_roots};
 use stdx::Arrange;
+use wire::json_syntax::Fault;
 
 use crate::failure::{Failure, Outcome, failed};
 use crate::rest::unreachable;
@@ -230,27 +231,16 @@ pub(crate) fn documents(bytes: &[u8], source: &str, found: &mut Vec<Read>) -> Ou
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     let complain = |why: String| Failure::Message(format!("error parsing {source}: {why}"));
     if first == Some(&b'{') {
+        // As upstream: what begins as JSON is JSON to its end, even if it would be YAML, too.
         for tree in serde_json::Deserializer::from_slice(bytes).into_iter::<Value>() {
-            match tree {
-                Ok(tree) => flatten(tree, source, 0, found)?,
-                // It may be YAML that begins with a flow map.
-                Err(_) => return yaml(bytes, source, &complain, found),
-            }
+            let tree = tree.map_err(|error| complain(json_fault(bytes, &error)))?;
+            flatten(tree, source, 0, found)?;
         }
         return Ok(());
     }
-    yaml(bytes, source, &complain, found)
-}
-
-fn yaml(
-    bytes: &[u8],
-    source: &str,
-    complain: &dyn Fn(String) -> Failure,
-    found: &mut Vec<Read>,
-) -> Outcome {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| complain(format!("error converting YAML to JSON: yaml: {error}")))?;
-    let trees = wire::yaml::parse(text).map_err(|error| {
+    let trees = wire::yaml::parse_loose(text).map_err(|error| {
         let why = go_yaml(&error.to_string());
         complain(format!("error converting YAML to JSON: yaml: {why}"))
     })?;
@@ -260,6 +250,15 @@ fn yaml(
     Ok(())
 }
 
+fn json_fault(bytes: &[u8], error: &serde_json::Error) -> String {
+    match wire::json_syntax::check(bytes) {
+        Err(Fault { offset, why: Some(why) }) => format!("json: offset {offset}: {why}"),
+        Err(Fault { why: None, .. }) => "unexpected EOF".to_owned(),
+        // Go takes more: half a surrogate pair, bytes that are no UTF-8.
+        Ok(()) => format!("json: {error}"),
+    }
+}
+
 /// Takes lists apart.
 fn flatten(tree: Value, source: &str, depth: usize, found: &mut Vec<Read>) -> Outcome {
     if tree.is_null() {
@@ -267,12 +266,16 @@ fn flatten(tree: Value, source: &str, depth: usize, found: &mut Vec<Read>) -> Ou
     }
     if !tree.is_object() {
         return failed(format!(
-            "error parsing {source}: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            "unable to decode {source:?}: json: cannot unmarshal {} into Go value of type {}",
             match &tree {
                 Value::String(_) => "string",
                 Value::Array(_) => "array",
                 Value::Number(_) => "number",
                 _ => "bool",
+            },
+            match depth {
+                0 => "unstructured.detector",
+                _ => "map[string]interface {}",
             }
         ));
     }

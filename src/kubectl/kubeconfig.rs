@@ -204,7 +204,7 @@ pub(crate) fn raw(file: &Path) -> Outcome<Value> {
     match rt::fs::read_within(file, FILE_MAX_BYTES) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
-            let read = wire::yaml::parse_one(&text)?;
+            let read = wire::yaml::parse_one_loose(&text)?;
             for (key, value) in read.as_object().into_iter().flatten() {
                 tree[key.as_str()] = value.clone();
             }
@@ -262,7 +262,8 @@ fn read(file: &Path, bytes: &[u8]) -> Outcome<Value> {
         ))
     };
     let text = std::str::from_utf8(bytes).map_err(|error| complain(&error.to_string()))?;
-    let mut tree = wire::yaml::parse_one(text).map_err(|error| complain(&error.to_string()))?;
+    let mut tree =
+        wire::yaml::parse_one_loose(text).map_err(|error| complain(&error.to_string()))?;
     if !tree.is_object() && !tree.is_null() {
         return Err(complain(
             "couldn't get version/kind; json parse error: json: cannot unmarshal string into Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }",

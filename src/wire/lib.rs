@@ -18,6 +18,7 @@ pub mod http1;
 pub mod http2;
 mod huffman;
 pub mod json;
+pub mod json_syntax;
 pub mod lzma;
 pub mod message;
 pub mod mysql;

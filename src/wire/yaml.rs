@@ -95,6 +95,14 @@ pub fn parse_one(text: &str) -> Result<Value> {
     one(parse(text)?)
 }
 
+/// As [`parse_one`], but that of keys which are twice in a map the last one counts: what Go reads that is not strict.
+///
+/// # Errors
+/// As [`parse_one`] else.
+pub fn parse_one_loose(text: &str) -> Result<Value> {
+    one(parse_loose(text)?)
+}
+
 /// As [`parse_one`], for as long as `meter` gives memory.
 ///
 /// # Errors

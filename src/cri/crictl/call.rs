@@ -47,7 +47,7 @@ impl Client {
             Some(path) => {
                 let bytes = rt::fs::read_within(path, CONFIG_MAX_BYTES)?;
                 let text = String::from_utf8(bytes).context(|| format!("read {path}"))?;
-                wire::yaml::parse_one(&text).context(|| format!("read {path}"))?
+                wire::yaml::parse_one_loose(&text).context(|| format!("read {path}"))?
             }
             None => Value::Null,
         };

@@ -14,7 +14,7 @@ fn config(path: &str) -> Result<Value> {
     let what = || format!("load config {path:?}");
     let bytes = rt::fs::read_within(path, CONFIG_MAX_BYTES).context(what)?;
     let text = String::from_utf8(bytes).context(what)?;
-    let config = wire::yaml::parse_one(&text).context(what)?;
+    let config = wire::yaml::parse_one_loose(&text).context(what)?;
     match config["metadata"]["name"].as_str().unwrap_or("") {
         "" => Err(Error::new(format!("load config {path:?}: name is not in metadata"))),
         _ => Ok(config),

@@ -63,7 +63,7 @@ fn run(call: &Call<'_>) -> Outcome {
     let is_json = text.trim_start().starts_with('{');
     let parsed = match is_json {
         true => serde_json::from_str(&text).ok(),
-        false => Some(wire::yaml::parse_one(&text).map_err(|error| {
+        false => Some(wire::yaml::parse_one_loose(&text).map_err(|error| {
             let why = files::go_yaml(&error.to_string());
             Failure::Message(format!("unable to parse {text:?}: yaml: {why}"))
         })?),

@@ -56,7 +56,7 @@ impl Registries {
     }
 
     fn parse(text: &str) -> Result<Registries> {
-        let tree = wire::yaml::parse_one(text)?;
+        let tree = wire::yaml::parse_one_loose(text)?;
         let mut registries = Registries::default();
         for (host, value) in entries(&tree["mirrors"]) {
             let mut mirror = Mirror::default();
