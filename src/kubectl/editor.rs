@@ -60,8 +60,9 @@ pub(crate) fn edit(call: &Call<'_>, objects: &[Value], complaint: &str) -> Outco
         return Ok(Edited::Nothing);
     }
     let mut found = Vec::new();
-    files::documents(kept.as_bytes(), "edited-file", &mut found)?;
-    Ok(Edited::Objects(found.into_iter().map(|it| it.object).collect(), path))
+    files::documents(kept.as_bytes(), "edited-file", &mut found);
+    let objects: Outcome<Vec<Value>> = found.into_iter().map(|it| it.map(|it| it.object)).collect();
+    Ok(Edited::Objects(objects?, path))
 }
 
 /// A file for the editor.

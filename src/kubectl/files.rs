@@ -4,7 +4,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use api::{Lens, Value};
+use api::message::json_type;
+use api::{Lens, LensMut, Value};
 use http::Request;
 use http::client::{Client, Endpoint, Options, Url};
 use http::tls::{Trust, client_config, public_roots};
@@ -27,11 +28,11 @@ pub(crate) struct Read {
     pub(crate) source: String,
 }
 
-/// Everything that the named files hold.
+/// Everything that the named files hold; where one is neither YAML nor JSON, that stands behind what was before it, and the other files follow.
 ///
 /// # Errors
-/// If one cannot be read or is neither YAML nor JSON.
-pub(crate) fn read(names: &[String], recursive: bool) -> Outcome<Vec<Read>> {
+/// If a file cannot be read.
+pub(crate) fn read(names: &[String], recursive: bool) -> Outcome<Vec<Outcome<Read>>> {
     let mut found = Vec::new();
     for name in names {
         match name.as_str() {
@@ -39,10 +40,10 @@ pub(crate) fn read(names: &[String], recursive: bool) -> Outcome<Vec<Read>> {
                 let mut bytes = Vec::new();
                 let read = std::io::stdin().take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes);
                 read.map_err(|error| Failure::Message(format!("error reading STDIN: {error}")))?;
-                documents(&bytes, "STDIN", &mut found)?;
+                documents(&bytes, "STDIN", &mut found);
             }
             url if url.starts_with("http://") || url.starts_with("https://") => {
-                documents(&download(url)?, url, &mut found)?;
+                documents(&download(url)?, url, &mut found);
             }
             path => {
                 for file in files(path, recursive)? {
@@ -55,7 +56,7 @@ pub(crate) fn read(names: &[String], recursive: bool) -> Outcome<Vec<Read>> {
                             ),
                             _ => Failure::from(error),
                         })?;
-                    documents(&bytes, &file.display().to_string(), &mut found)?;
+                    documents(&bytes, &file.display().to_string(), &mut found);
                 }
             }
         }
@@ -77,6 +78,8 @@ pub(crate) fn check(names: &[String], recursive: bool) -> Outcome {
 /// What our reader of YAML says, as Go's says it: it counts a parser's lines from 0, and does not tell what it was about.
 pub(crate) fn go_yaml(why: &str) -> String {
     let why = why.strip_prefix("parse YAML: ").unwrap_or(why);
+    // What is wrong with one letter has its line, counted from 1, unless it is the first.
+    let why = why.strip_prefix("line 1: ").unwrap_or(why);
     let told = why.strip_prefix("line ").and_then(|rest| rest.split_once(": while parsing "));
     let Some((line, rest)) = told else { return why.to_owned() };
     let (Ok(line), Some((_, rest))) = (line.parse::<u64>(), rest.split_once(", ")) else {
@@ -219,35 +222,58 @@ fn download(url: &str) -> Outcome<Vec<u8>> {
     failed(format!("unable to read URL {url:?}: too many redirects"))
 }
 
-/// The objects of a text.
-///
-/// # Errors
-/// If it is neither YAML nor JSON.
-pub(crate) fn documents(bytes: &[u8], source: &str, found: &mut Vec<Read>) -> Outcome {
+/// The objects of a text, and behind them what is wrong with the rest of it.
+pub(crate) fn documents(bytes: &[u8], source: &str, found: &mut Vec<Outcome<Read>>) {
     if bytes.len() as u64 > FILE_MAX_BYTES {
-        return failed(format!("{source}: it is larger than {FILE_MAX_BYTES} bytes"));
+        return found.push(failed(format!("{source}: it is larger than {FILE_MAX_BYTES} bytes")));
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-    let complain = |why: String| Failure::Message(format!("error parsing {source}: {why}"));
+    let complain = |why: String| failed(format!("error parsing {source}: {why}"));
     if first == Some(&b'{') {
         // As upstream: what begins as JSON is JSON to its end, even if it would be YAML, too.
         for tree in serde_json::Deserializer::from_slice(bytes).into_iter::<Value>() {
-            let tree = tree.map_err(|error| complain(json_fault(bytes, &error)))?;
-            flatten(tree, source, 0, found)?;
+            match tree {
+                Ok(tree) => flatten(tree, source, 0, found),
+                Err(error) => return found.push(complain(json_fault(bytes, &error))),
+            }
         }
-        return Ok(());
+        return;
     }
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| complain(format!("error converting YAML to JSON: yaml: {error}")))?;
-    let trees = wire::yaml::parse_loose(text).map_err(|error| {
-        let why = go_yaml(&error.to_string());
-        complain(format!("error converting YAML to JSON: yaml: {why}"))
-    })?;
-    for tree in trees {
-        flatten(tree, source, 0, found)?;
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            return found.push(complain(format!("error converting YAML to JSON: yaml: {error}")));
+        }
+    };
+    // Each document is read by itself: its lines are counted from its beginning, and what is wrong with it is not wrong with those before.
+    for text in split(text) {
+        match wire::yaml::parse_loose(text) {
+            Ok(trees) => {
+                for tree in trees {
+                    flatten(tree, source, 0, found);
+                }
+            }
+            Err(error) => {
+                let why = go_yaml(&error.to_string());
+                return found.push(complain(format!("error converting YAML to JSON: yaml: {why}")));
+            }
+        }
     }
-    Ok(())
+}
+
+/// The documents of a text, as upstream's splitter finds them: before lines that begin with `---`.
+fn split(text: &str) -> Vec<&str> {
+    let (mut documents, mut rest) = (Vec::new(), text);
+    if let Some(behind) = rest.strip_prefix("---") {
+        rest = behind.split_once('\n').map_or("", |(_, behind)| behind);
+    }
+    while let Some((document, behind)) = rest.split_once("\n---") {
+        documents.push(document);
+        rest = behind.split_once('\n').map_or("", |(_, behind)| behind);
+    }
+    documents.push(rest);
+    documents
 }
 
 fn json_fault(bytes: &[u8], error: &serde_json::Error) -> String {
@@ -260,55 +286,105 @@ fn json_fault(bytes: &[u8], error: &serde_json::Error) -> String {
 }
 
 /// Takes lists apart.
-fn flatten(tree: Value, source: &str, depth: usize, found: &mut Vec<Read>) -> Outcome {
+fn flatten(tree: Value, source: &str, depth: usize, found: &mut Vec<Outcome<Read>>) {
     if tree.is_null() {
-        return Ok(());
+        return;
     }
     if !tree.is_object() {
-        return failed(format!(
+        return found.push(failed(format!(
             "unable to decode {source:?}: json: cannot unmarshal {} into Go value of type {}",
-            match &tree {
-                Value::String(_) => "string",
-                Value::Array(_) => "array",
-                Value::Number(_) => "number",
-                _ => "bool",
-            },
+            json_type(&tree),
             match depth {
                 0 => "unstructured.detector",
                 _ => "map[string]interface {}",
             }
-        ));
+        )));
     }
-    let is_list = tree.str("kind").ends_with("List") && tree.at("items").is_array();
+    let is_list = tree.str("kind").ends_with("List") && tree.get("items").is_some();
     if !is_list || depth >= DEPTH_MAX {
-        found.push(Read { object: tree, source: source.to_owned() });
-        return Ok(());
+        return found.push(Ok(Read { object: tree, source: source.to_owned() }));
     }
-    let Value::Object(mut map) = tree else { return Ok(()) };
-    if let Some(Value::Array(items)) = map.remove("items") {
-        for item in items {
-            flatten(item, source, depth + 1, found)?;
+    let (api_version, kind) = (tree.str("apiVersion").to_owned(), tree.str("kind").to_owned());
+    // Items of a typed list do not say what they are, as a server gives them.
+    let kind = kind.strip_suffix("List").unwrap_or_default();
+    let Value::Object(mut map) = tree else { return };
+    match map.remove("items") {
+        Some(Value::Array(items)) => {
+            for mut item in items {
+                if !kind.is_empty() && item.is_object() && item.str("kind").is_empty() {
+                    item.set("kind", kind);
+                    item.set("apiVersion", api_version.as_str());
+                }
+                flatten(item, source, depth + 1, found);
+            }
         }
+        None | Some(Value::Null) => {}
+        Some(other) => found.push(failed(format!(
+            "unable to decode {source:?}: json: cannot unmarshal {} into Go struct field decodeList.items of type []json.RawMessage",
+            json_type(&other)
+        ))),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The kinds in a text, and what is wrong with it.
+    fn kinds(text: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        documents(text.as_bytes(), "x", &mut found);
+        found
+            .into_iter()
+            .map(|it| it.map_or_else(|why| why.text(), |it| it.object.str("kind").to_owned()))
+            .collect()
+    }
+
     #[test]
     fn documents_and_lists() {
-        let mut found = Vec::new();
-        documents(
-            b"kind: A\n---\n---\nkind: List\nitems:\n- kind: B\n- kind: C\n",
-            "x",
-            &mut found,
-        )
-        .unwrap();
-        documents(b"{\"kind\":\"D\"}\n{\"kind\":\"E\"}", "x", &mut found).unwrap();
-        let kinds: Vec<&str> = found.iter().map(|it| it.object.str("kind")).collect();
-        assert_eq!(kinds, ["A", "B", "C", "D", "E"]);
+        for (text, want) in [
+            ("kind: A\n---\n---\nkind: List\nitems:\n- kind: B\n- kind: C\n", &["A", "B", "C"][..]),
+            ("{\"kind\":\"D\"}\n{\"kind\":\"E\"}", &["D", "E"]),
+            ("--- # one\nkind: A\nkind: B\n--- two\n{kind: C}", &["B", "C"]),
+            ("", &[]),
+            ("null", &[]),
+            ("kind: List\nitems: null", &[]),
+            ("kind: AList\nitems: [{a: b}, {kind: C}]", &["A", "C"]),
+        ] {
+            assert_eq!(kinds(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn faults_stand_behind_what_was_before_them() {
+        for (text, want) in [
+            (
+                "{kind: A}",
+                "error parsing x: json: offset 2: invalid character 'k' looking for beginning of object key string",
+            ),
+            (
+                "{\"kind\":\"A\"}\n---\n",
+                "error parsing x: json: offset 15: invalid character '-' in numeric literal",
+            ),
+            (
+                "kind: A\n---\n\na: b\na: : c\n---\nkind: B",
+                "error parsing x: error converting YAML to JSON: yaml: line 3: mapping values are not allowed in this context",
+            ),
+            (
+                "- a",
+                "unable to decode \"x\": json: cannot unmarshal array into Go value of type unstructured.detector",
+            ),
+            (
+                "kind: List\nitems: [1]",
+                "unable to decode \"x\": json: cannot unmarshal number into Go value of type map[string]interface {}",
+            ),
+            (
+                "kind: List\nitems: {}",
+                "unable to decode \"x\": json: cannot unmarshal object into Go struct field decodeList.items of type []json.RawMessage",
+            ),
+        ] {
+            assert_eq!(kinds(text).last().map(String::as_str), Some(want), "{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use api::{Lens, LensMut, Value};
+use api::form::Form;
+use api::kinds::CONFIG_MAP;
+use api::{Lens, LensMut, Value, codec, json};
 
 use crate::call::Call;
 use crate::discovery::{Resource, escape};
@@ -353,7 +355,14 @@ pub(crate) fn all_infos(call: &Call<'_>, pick: &Pick) -> Outcome<Vec<Info>> {
 fn of_files(call: &Call<'_>, pick: &Pick) -> Outcome<(Vec<Info>, Vec<Failure>)> {
     let mut found = Vec::new();
     let mut failures = Vec::new();
-    for mut info in read(call, pick)? {
+    for info in read(call, pick)? {
+        let mut info = match info {
+            Ok(info) => info,
+            Err(failure) => {
+                failures.push(failure);
+                continue;
+            }
+        };
         if !pick.local {
             match call.rest()?.get(&info.path()) {
                 Ok(object) => info.refresh(object),
@@ -368,19 +377,39 @@ fn of_files(call: &Call<'_>, pick: &Pick) -> Outcome<(Vec<Info>, Vec<Failure>)> 
     Ok((found, failures))
 }
 
-/// The files' objects as the files have them, in their namespaces.
+/// The files' objects as the files have them, in their namespaces; in the place of one what is wrong with it: no YAML, an unknown kind, another
+/// namespace than the one that was named.
 ///
 /// # Errors
-/// If a file cannot be read, a kind is unknown, or a namespace is not the one that was named.
-pub(crate) fn read(call: &Call<'_>, pick: &Pick) -> Outcome<Vec<Info>> {
+/// If a file cannot be read.
+pub(crate) fn read(call: &Call<'_>, pick: &Pick) -> Outcome<Vec<Outcome<Info>>> {
     let mut found = Vec::new();
+    let mut given_up = String::new();
     for read in objects(call, pick)? {
-        if pick.validates {
-            validate(&read)?;
+        let read = match read {
+            Ok(read) if read.source == given_up => continue,
+            Ok(read) => read,
+            Err(failure) => {
+                found.push(Err(failure));
+                continue;
+            }
+        };
+        // As upstream, which reads no further in a file where an object does not say what it is.
+        if pick.validates
+            && let Err(failure) = validate(&read)
+        {
+            given_up = read.source;
+            found.push(Err(failure));
+            continue;
         }
-        found.push(info_of(call, read, pick.local)?);
+        found.push(info_of(call, read, pick.local));
     }
     Ok(found)
+}
+
+/// The same, where what is wrong ends the command.
+pub(crate) fn all_read(call: &Call<'_>, pick: &Pick) -> Outcome<Vec<Info>> {
+    read(call, pick)?.into_iter().collect()
 }
 
 /// Refuses files that are not there, and a kustomization beside them.
@@ -404,25 +433,29 @@ pub(crate) fn check(pick: &Pick) -> Outcome {
 ///
 /// # Errors
 /// If a file cannot be read, or the kustomization not be built.
-pub(crate) fn objects(call: &Call<'_>, pick: &Pick) -> Outcome<Vec<files::Read>> {
+pub(crate) fn objects(call: &Call<'_>, pick: &Pick) -> Outcome<Vec<Outcome<files::Read>>> {
     check(pick)?;
     let mut found = files::read(&pick.files, pick.recursive)?;
     if !pick.kustomize.is_empty() {
         let settings = Settings { env: call.world.env, is_unrestricted: false };
         let built = kustomize::build(&pick.kustomize, &settings)?;
         let source = pick.kustomize.clone();
-        found
-            .extend(built.into_iter().map(|object| files::Read { object, source: source.clone() }));
+        found.extend(
+            built.into_iter().map(|object| Ok(files::Read { object, source: source.clone() })),
+        );
     }
     Ok(found)
 }
 
 /// Refuses an object that does not say what it is.
-pub(crate) fn validate(read: &files::Read) -> Outcome {
+fn validate(read: &files::Read) -> Outcome {
     let missing: Vec<String> = ["apiVersion", "kind"]
         .iter()
-        .filter(|field| read.object.str(field).is_empty())
-        .map(|field| format!("{field} not set"))
+        .filter_map(|field| match read.object.get(field) {
+            None | Some(Value::Null) => Some(format!("{field} not set")),
+            Some(Value::String(_)) => None,
+            Some(_) => Some(format!("{field} isn't string type")),
+        })
         .collect();
     let said = match missing.as_slice() {
         [] => return Ok(()),
@@ -439,12 +472,13 @@ pub(crate) fn validate(read: &files::Read) -> Outcome {
 pub(crate) fn info_of(call: &Call<'_>, read: files::Read, is_local: bool) -> Outcome<Info> {
     let files::Read { mut object, source } = read;
     let (api_version, kind) = (object.str("apiVersion").to_owned(), object.str("kind").to_owned());
-    if kind.is_empty() || api_version.is_empty() {
-        let what = if kind.is_empty() { "Kind" } else { "apiVersion" };
+    if kind.is_empty() {
         return failed(format!(
-            "unable to decode {source:?}: Object '{what}' is missing in '{object}'"
+            "unable to decode {source:?}: Object 'Kind' is missing in '{object}'"
         ));
     }
+    metadata(&object)
+        .map_err(|why| Failure::Message(format!("unable to decode {source:?}: {why}")))?;
     let resource = match is_local {
         true => Rc::new(guessed(&api_version, &kind)),
         false => match call.mapper()?.of_kind(call.rest()?, &api_version, &kind)? {
@@ -474,6 +508,18 @@ pub(crate) fn info_of(call: &Call<'_>, read: files::Read, is_local: bool) -> Out
     }
     let name = object.str("metadata.name").to_owned();
     Ok(Info { resource, namespace, name, object, source })
+}
+
+/// Looks whether the metadata are of the types that those of every kind have, which a server would say of an object as a whole.
+///
+/// # Errors
+/// The first that is not, in the words of upstream's decoder.
+fn metadata(object: &Value) -> Result<(), String> {
+    let Some(metadata) = object.get("metadata") else { return Ok(()) };
+    let mut only = json!({ "metadata": metadata });
+    codec::convert(Form::from(&CONFIG_MAP), &mut only, true).map(drop).map_err(|why| {
+        why.decoded().to_string().replace(" ConfigMap.metadata ", " metadataOnlyObject.metadata ")
+    })
 }
 
 /// What a kind is most likely called, where nobody is asked.

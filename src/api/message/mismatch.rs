@@ -127,7 +127,8 @@ impl Mismatch {
     }
 
     /// As the decoder tells it, not the converter: it lets times and durations read themselves, which ask for a text.
-    pub(crate) fn decoded(mut self) -> Mismatch {
+    #[must_use]
+    pub fn decoded(mut self) -> Mismatch {
         if matches!(self.wanted.as_str(), "v1.Time" | "v1.MicroTime" | "v1.Duration") {
             self.wanted = "string".into();
         }

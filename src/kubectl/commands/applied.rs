@@ -101,7 +101,7 @@ fn set(call: &Call<'_>) -> Outcome {
     if !call.has_files() {
         return failed(write::NO_RESOURCES);
     }
-    for mut info in select::read(call, &Pick { args: Vec::new(), ..Pick::of(call, &[]) })? {
+    for mut info in select::all_read(call, &Pick { args: Vec::new(), ..Pick::of(call, &[]) })? {
         let text = write::applied_text(&info.object);
         let current = call.rest()?.get(&info.path())?;
         let now = current.entry("metadata.annotations", write::LAST_APPLIED);

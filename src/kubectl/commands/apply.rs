@@ -50,11 +50,9 @@ fn run(call: &Call<'_>) -> Outcome {
     check(call)?;
     let printer = Printer::of(call, false)?;
     let pick = Pick { args: Vec::new(), ..Pick::of(call, &[]) };
-    let mut failures = Vec::new();
-    let mut infos = Vec::new();
-    for read in select::objects(call, &pick)? {
-        let valid = if pick.validates { select::validate(&read) } else { Ok(()) };
-        match valid.and_then(|()| select::info_of(call, read, false)) {
+    let (mut infos, mut failures) = (Vec::new(), Vec::new());
+    for read in select::read(call, &pick)? {
+        match read {
             Ok(info) => infos.push(info),
             Err(failure) => failures.push(failure),
         }

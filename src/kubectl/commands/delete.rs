@@ -167,7 +167,14 @@ fn found(call: &Call<'_>, pick: &mut Pick) -> Outcome<(Vec<Info>, Vec<Failure>)>
         if !pick.args.is_empty() {
             return failed(select::FILES_AND_ARGS);
         }
-        return Ok((select::read(call, pick)?, Vec::new()));
+        let (mut infos, mut failures) = (Vec::new(), Vec::new());
+        for read in select::read(call, pick)? {
+            match read {
+                Ok(info) => infos.push(info),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        return Ok((infos, failures));
     }
     let targets = select::targets(call, pick)?;
     let (namespace, is_named) = call.namespace()?;

@@ -79,7 +79,7 @@ fn differ(call: &Call<'_>) -> Outcome<u8> {
             Ok(())
         };
         let mut applied = Vec::new();
-        for mut info in select::read(call, &Pick { args: Vec::new(), ..Pick::of(call, &[]) })? {
+        for mut info in select::all_read(call, &Pick { args: Vec::new(), ..Pick::of(call, &[]) })? {
             let selector = call.text("selector");
             if !selector.is_empty() && !super::prune::selects(selector, &info.object) {
                 continue;

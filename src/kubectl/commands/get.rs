@@ -128,6 +128,13 @@ fn tables(call: &Call<'_>, pick: &Pick, is_wide: bool) -> Outcome {
         }
     } else {
         for info in select::read(call, pick).map_err(Failure::bare)? {
+            let info = match info {
+                Ok(info) => info,
+                Err(failure) => {
+                    failures.push(failure.bare());
+                    continue;
+                }
+            };
             let target = Target::Named(Rc::clone(&info.resource), info.name.clone());
             match table(call, pick, &target, &info.namespace) {
                 Ok(tree) => found.push((info.resource, tree)),

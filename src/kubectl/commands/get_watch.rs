@@ -19,7 +19,7 @@ pub(crate) fn get(call: &Call<'_>, pick: &Pick, printer: Option<&Printer>) -> Ou
     let targets = match pick.has_files() {
         false => select::targets(call, pick)?,
         true => {
-            let read = select::read(call, pick)?;
+            let read = select::all_read(call, pick)?;
             read.into_iter().map(|info| Target::Named(info.resource, info.name)).collect()
         }
     };

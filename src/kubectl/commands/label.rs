@@ -75,7 +75,7 @@ fn run(call: &Call<'_>, verb: &str, field: &str) -> Outcome {
     }
     let pick = Pick::of(call, &resources);
     let (infos, mut failures) = select::infos(call, &pick)?;
-    if let (0, true) = (infos.len(), failures.is_empty()) {
+    if infos.is_empty() && failures.is_empty() && !pick.has_files() {
         out::tell("No resources found");
     }
     let n_infos = infos.len();

@@ -29,7 +29,7 @@ pub(super) fn run(call: &Call<'_>) -> Outcome {
         return failed("--dry-run=server for command reconcile is not supported yet");
     }
     let printer = Printer::of(call, false)?;
-    for info in select::read(call, &Pick { args: Vec::new(), ..Pick::of(call, &[]) })? {
+    for info in select::all_read(call, &Pick { args: Vec::new(), ..Pick::of(call, &[]) })? {
         match info.resource.kind.as_str() {
             "Role" | "ClusterRole" => one(call, info, "rules", printer.as_ref())?,
             "RoleBinding" | "ClusterRoleBinding" => one(call, info, "subjects", printer.as_ref())?,

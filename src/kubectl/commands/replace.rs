@@ -9,7 +9,7 @@ use crate::failure::{Failure, Outcome, failed};
 use crate::flags::{duration, int, switch, text};
 use crate::print::{Printer, done};
 use crate::select::{self, Info, Pick};
-use crate::{options, write};
+use crate::{options, out, write};
 
 pub(crate) static COMMAND: Command = Command {
     name: "replace",
@@ -55,15 +55,18 @@ fn run(call: &Call<'_>) -> Outcome {
     let printer = Printer::of(call, false)?;
     let pick = Pick { args: Vec::new(), ..Pick::of(call, &[]) };
     let infos = select::read(call, &pick)?;
-    if infos.is_empty() {
-        return failed("no objects passed to replace");
-    }
     if call.is("force") {
+        // Nothing is taken away of what cannot be made again as a whole.
+        let infos = infos.into_iter().collect::<Outcome<Vec<Info>>>().map_err(Failure::bare)?;
+        if infos.is_empty() {
+            out::tell("No resources found");
+            return failed("no objects passed to replace");
+        }
         return forced(call, infos, &how, printer.as_ref());
     }
     let mut failures = Vec::new();
     for info in infos {
-        failures.extend(one(call, info, printer.as_ref()).err());
+        failures.extend(info.and_then(|info| one(call, info, printer.as_ref())).err());
     }
     Failure::all(failures)
 }

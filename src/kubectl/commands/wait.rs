@@ -111,7 +111,7 @@ fn run(call: &Call<'_>) -> Outcome {
 /// What is named, whether it exists or not; what is selected, as it is.
 fn named(call: &Call<'_>, pick: &Pick) -> Outcome<Vec<Info>> {
     if pick.has_files() {
-        return select::read(call, pick);
+        return select::all_read(call, pick);
     }
     let targets = select::targets(call, pick)?;
     if targets.iter().any(|target| matches!(target, select::Target::Listed(_))) {

@@ -93,14 +93,15 @@ fn run(call: &Call<'_>) -> Outcome {
     write::query(call, "", &[])?;
     let mut infos = select::read(call, &Pick { all: true, ..Pick::of(call, &[]) })?;
     if call.is("edit") {
-        infos = editor::before_creating(call, infos)?;
+        let read = infos.into_iter().collect::<Outcome<Vec<Info>>>()?;
+        infos = editor::before_creating(call, read)?.into_iter().map(Ok).collect();
     }
     if infos.is_empty() {
         return failed("no objects passed to create");
     }
     let mut failures = Vec::new();
     for info in infos {
-        failures.extend(one(call, info, printer.as_ref()).err());
+        failures.extend(info.and_then(|info| one(call, info, printer.as_ref())).err());
     }
     Failure::all(failures)
 }
