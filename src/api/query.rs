@@ -57,11 +57,17 @@ impl Query {
     pub fn int(&self, key: &str) -> Result<Option<i64>, Status> {
         match self.find(key) {
             None | Some("") => Ok(None),
-            Some(text) => match text.parse() {
+            Some(text) => match text.parse::<i64>() {
                 Ok(number) => Ok(Some(number)),
-                Err(_) => Err(Status::bad_request(format!(
-                    "strconv.ParseInt: parsing {text:?}: invalid syntax"
-                ))),
+                Err(error) => {
+                    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+                    let why = match error.kind() {
+                        PosOverflow | NegOverflow => "value out of range",
+                        _ => "invalid syntax",
+                    };
+                    let message = format!("strconv.ParseInt: parsing {text:?}: {why}");
+                    Err(Status::bad_request(message))
+                }
             },
         }
     }

@@ -124,6 +124,8 @@ struct Inner {
     code: u16,
     message: String,
     details: Map<String, Value>,
+    /// There are details that say nothing.
+    is_generic: bool,
     /// `metadata.continue`: how an expired list may go on.
     next: String,
 }
@@ -135,6 +137,7 @@ impl Status {
             code: reason.code(),
             message: message.into(),
             details: Map::new(),
+            is_generic: false,
             next: String::new(),
         }))
     }
@@ -190,7 +193,10 @@ impl Status {
         let mut status =
             Status::new(Reason::Invalid, format!("{qualified} \"{name}\" is invalid: {summary}"))
                 .about(kind, name);
-        status.0.details.insert("kind".into(), kind.name.into());
+        match kind.name {
+            "" => drop(status.0.details.remove("kind")),
+            name => drop(status.0.details.insert("kind".into(), name.into())),
+        }
         let causes = causes
             .iter()
             .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
@@ -250,6 +256,13 @@ impl Status {
         self
     }
 
+    /// As upstream's generic answers of a server, which have details without saying anything in them.
+    #[must_use]
+    pub fn generic(mut self) -> Status {
+        self.0.is_generic = true;
+        self
+    }
+
     /// Adds the token with which an expired list may go on, inconsistently.
     #[must_use]
     pub fn with_continue(mut self, token: impl Into<String>) -> Status {
@@ -305,7 +318,7 @@ impl Status {
             if self.0.reason != Reason::Unknown {
                 map.insert("reason".into(), self.0.reason.as_str().into());
             }
-            if !self.0.details.is_empty() {
+            if self.0.is_generic || !self.0.details.is_empty() {
                 map.insert("details".into(), Value::Object(self.0.details.clone()));
             }
         }
@@ -320,6 +333,7 @@ impl Status {
         status.0.next = tree.str("metadata.continue").to_owned();
         if let Value::Object(details) = tree.at("details") {
             status.0.details = details.clone();
+            status.0.is_generic = true;
         }
         status
     }

@@ -22,11 +22,14 @@ pub fn decode<'f>(
     meter: Meter<'_>,
 ) -> Result<Decoded, Status> {
     let form = form.into();
-    let mut tree = codec::yaml_tree(bytes, meter)?;
+    let codec::First { mut tree, twice } = codec::yaml_tree(bytes, meter)?;
     let (version, name) = (tree.str("apiVersion"), tree.str("kind"));
     let types = codec::check_types(form, version, name);
     // Unlike other bodies, what is applied must say what it is; only another version of it has words of its own.
-    let unknown = |status: &Status| status.message().ends_with("pkg/runtime/scheme.go:100\"");
+    let unknown = |status: &Status| {
+        let why = status.message();
+        why.ends_with(codec::SCHEME) || why.ends_with(": unknown conversion")
+    };
     if version.is_empty() || name.is_empty() || types.as_ref().is_err_and(unknown) {
         let slash = if version.contains('/') { "" } else { "/" };
         return Err(Status::bad_request(format!(
@@ -41,7 +44,7 @@ pub fn decode<'f>(
         None => codec::convert(form, &mut tree, true)
             .map_err(|mismatch| unconvertible(form, &tree, &mismatch))?,
     };
-    let warnings = codec::judge(form, unknown, validation)?;
+    let warnings = codec::judge(form, unknown.into_iter().chain(twice).collect(), validation)?;
     Ok(Decoded { tree, warnings })
 }
 

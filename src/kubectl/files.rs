@@ -75,22 +75,6 @@ pub(crate) fn check(names: &[String], recursive: bool) -> Outcome {
     names.iter().filter(is_path).try_for_each(|path| files(path, recursive).map(|_| ()))
 }
 
-/// What our reader of YAML says, as Go's says it: it counts a parser's lines from 0, and does not tell what it was about.
-pub(crate) fn go_yaml(why: &str) -> String {
-    let why = why.strip_prefix("parse YAML: ").unwrap_or(why);
-    // What is wrong with one letter has its line, counted from 1, unless it is the first.
-    let why = why.strip_prefix("line 1: ").unwrap_or(why);
-    let told = why.strip_prefix("line ").and_then(|rest| rest.split_once(": while parsing "));
-    let Some((line, rest)) = told else { return why.to_owned() };
-    let (Ok(line), Some((_, rest))) = (line.parse::<u64>(), rest.split_once(", ")) else {
-        return why.to_owned();
-    };
-    match line {
-        0 | 1 => rest.to_owned(),
-        line => format!("line {}: {rest}", line - 1),
-    }
-}
-
 fn files(path: &str, recursive: bool) -> Outcome<Vec<PathBuf>> {
     let mut paths = vec![PathBuf::from(path)];
     if rt::fs::metadata(path).is_err() && path.contains(['*', '?', '[']) {
@@ -255,7 +239,7 @@ pub(crate) fn documents(bytes: &[u8], source: &str, found: &mut Vec<Outcome<Read
                 }
             }
             Err(error) => {
-                let why = go_yaml(&error.to_string());
+                let why = wire::yaml::go_words(&error.to_string());
                 return found.push(complain(format!("error converting YAML to JSON: yaml: {why}")));
             }
         }

@@ -33,7 +33,7 @@ pub(crate) fn read(call: &Call<'_>) -> Result<Outcome, Status> {
             let items = all.into_iter().filter(|object| selection.matches(object)).collect();
             Answer::List(List { items, ..List::default() })
         }
-        _ => return Err(method_not_allowed(call.kind())),
+        _ => return Err(method_not_allowed()),
     };
     Ok(Outcome::ok(answer).with_warnings(vec![DEPRECATED.into()]))
 }

@@ -235,7 +235,7 @@ pub(crate) fn tree_of(body: Body) -> Result<Value, Status> {
 
 /// A path that names nothing.
 pub(crate) fn not_found() -> Status {
-    Status::new(Reason::NotFound, "the server could not find the requested resource")
+    Status::new(Reason::NotFound, "the server could not find the requested resource").generic()
 }
 
 /// Nothing is made of a kind that is being removed.
@@ -245,10 +245,10 @@ pub(crate) fn terminating(kind: &Kind) -> Status {
 }
 
 /// A verb that the resource does not have.
-pub(crate) fn method_not_allowed(kind: &Kind) -> Status {
+pub(crate) fn method_not_allowed() -> Status {
     Status::new(
         Reason::MethodNotAllowed,
         "the server does not allow this method on the requested resource",
     )
-    .about(kind, "")
+    .generic()
 }

@@ -40,7 +40,7 @@ async fn answer(call: &Call<'_>, resource: &Resource, body: Body) -> Result<Outc
         return subresource::perform(call, body).await;
     }
     if !discovery::verbs(kind).contains(&request.verb.as_str()) {
-        return Err(method_not_allowed(kind));
+        return Err(method_not_allowed());
     }
     if !kind.stored() {
         return match request.verb {
@@ -48,7 +48,7 @@ async fn answer(call: &Call<'_>, resource: &Resource, body: Body) -> Result<Outc
             Verb::Create => reviews::create(call, body).await,
             _ if *kind == COMPONENT_STATUS => component_status::read(call),
             _ if kind.declared.computed => usage::read(call).await,
-            _ => Err(method_not_allowed(kind)),
+            _ => Err(method_not_allowed()),
         };
     }
     match request.verb {
@@ -75,7 +75,7 @@ async fn answer(call: &Call<'_>, resource: &Resource, body: Body) -> Result<Outc
 /// 405 for what has no objects, and as [`watch::watch`].
 pub(crate) async fn watch(core: &Core, request: &Request) -> Result<watch::Stream, Status> {
     if !request.kind.stored() {
-        return Err(method_not_allowed(request.kind));
+        return Err(method_not_allowed());
     }
     watch::watch(core, request).await
 }

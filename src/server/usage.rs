@@ -47,7 +47,7 @@ pub(crate) async fn read(call: &Call<'_>) -> Result<Outcome, Status> {
             let items = of(call, about).await?;
             Ok(Outcome::ok(Answer::List(List { items, ..List::default() })))
         }
-        _ => Err(method_not_allowed(call.kind())),
+        _ => Err(method_not_allowed()),
     }
 }
 

@@ -15,12 +15,32 @@ pub struct Fault {
 /// # Errors
 /// The first fault.
 pub fn check(bytes: &[u8]) -> Result<(), Fault> {
+    walk(bytes, false)
+}
+
+/// What Go's `json.Unmarshal` says of a text that `error` refused.
+pub fn unmarshal_words(bytes: &[u8], error: &serde_json::Error) -> String {
+    match walk(bytes, true) {
+        Err(Fault { why: Some(why), .. }) => why,
+        Err(Fault { why: None, .. }) => "unexpected end of JSON input".to_owned(),
+        // Go takes more: half a surrogate pair, bytes that are no UTF-8.
+        Ok(()) => error.to_string(),
+    }
+}
+
+fn walk(bytes: &[u8], is_single: bool) -> Result<(), Fault> {
     let mut scan = Scan { bytes, at: 0 };
     let mut inside: Vec<Inside> = Vec::new();
+    let mut n_values = 0_usize;
     loop {
         let Some(byte) = scan.next_word() else {
-            return if inside.is_empty() { Ok(()) } else { Err(scan.ended()) };
+            let is_whole = inside.is_empty() && (n_values > 0 || !is_single);
+            return if is_whole { Ok(()) } else { Err(scan.ended()) };
         };
+        if is_single && n_values > 0 && inside.is_empty() {
+            return Err(scan.wrong("after top-level value"));
+        }
+        n_values += 1;
         // A value begins, or an object or a list is empty.
         match byte {
             b'{' => {
@@ -267,6 +287,21 @@ mod tests {
         ] {
             let why = check(text.as_bytes()).map_err(|fault| fault.why);
             assert_eq!(why, Err(None), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_value_is_told_as_unmarshal_does() {
+        for (text, why) in [
+            ("", "unexpected end of JSON input"),
+            ("{\"a\":", "unexpected end of JSON input"),
+            ("{} x", "invalid character 'x' after top-level value"),
+            ("{} {}", "invalid character '{' after top-level value"),
+            ("k8s", "invalid character 'k' looking for beginning of value"),
+            ("{\"a\":,}", "invalid character ',' looking for beginning of value"),
+        ] {
+            let error = serde_json::from_str::<serde_json::Value>(text).unwrap_err();
+            assert_eq!(unmarshal_words(text.as_bytes(), &error), why, "{text}");
         }
     }
 

@@ -50,38 +50,57 @@ pub fn parse_loose(text: &str) -> Result<Vec<Value>> {
     documents(text, &mut meter, true)
 }
 
-/// As [`parse`], for as long as `meter` gives memory.
+/// The first document of a text.
+#[derive(Debug, Default)]
+pub struct First {
+    /// Null if there is none.
+    pub tree: Value,
+    /// Which keys came twice, in Go's words (`line 2: key "a" already set in map`); the last one counts.
+    pub twice: Vec<String>,
+}
+
+/// How many keys that came twice are told.
+const TWICE_MAX: usize = 20;
+
+/// The first document as Go reads it, for as long as `meter` gives memory; what follows is not looked at.
 ///
 /// # Errors
-/// As [`parse`], and when it gives no more.
-pub(crate) fn parse_metered(text: &str, meter: Meter<'_>) -> Result<Vec<Value>> {
-    documents(text, meter, false)
+/// As [`parse_loose`], and when it gives no more.
+pub fn first_metered(text: &str, meter: Meter<'_>) -> Result<First> {
+    let mut reader = Reader::new(text, meter, true);
+    let tree = reader.document()?.unwrap_or_default();
+    Ok(First { tree, twice: reader.twice })
+}
+
+/// What is wrong with a text, as Go says it: it counts a parser's lines from 0, and does not tell what it was about.
+pub fn go_words(why: &str) -> String {
+    let why = why.strip_prefix("parse YAML: ").unwrap_or(why);
+    // What is wrong with one letter has its line, counted from 1, unless it is the first.
+    let why = why.strip_prefix("line 1: ").unwrap_or(why);
+    if why == "found unprintable character" {
+        return "control characters are not allowed".to_owned();
+    }
+    if let Some((_, first)) = why.strip_prefix("while parsing ").and_then(|it| it.split_once(", "))
+    {
+        return first.to_owned();
+    }
+    let told = why.strip_prefix("line ").and_then(|rest| rest.split_once(": while parsing "));
+    let Some((line, rest)) = told else { return why.to_owned() };
+    let (Ok(line), Some((_, rest))) = (line.parse::<u64>(), rest.split_once(", ")) else {
+        return why.to_owned();
+    };
+    match line {
+        0 | 1 => rest.to_owned(),
+        line => format!("line {}: {rest}", line - 1),
+    }
 }
 
 fn documents(text: &str, meter: Meter<'_>, is_loose: bool) -> Result<Vec<Value>> {
-    let mut reader = Reader {
-        parser: Parser::new_from_str(text),
-        anchors: Vec::new(),
-        n_nodes: 0,
-        line: 1,
-        is_loose,
-        meter,
-        left_bytes: 0,
-        n_bytes: 0,
-    };
+    let mut reader = Reader::new(text, meter, is_loose);
     let mut documents = Vec::new();
-    while let Some(event) = reader.next()? {
-        match event {
-            Event::DocumentStart(_) => {
-                reader.anchors.clear();
-                let first = reader.expect()?;
-                let value = reader.value(first, 0)?;
-                if !value.is_null() {
-                    documents.push(value);
-                }
-            }
-            Event::StreamEnd => break,
-            _ => {}
+    while let Some(document) = reader.document()? {
+        if !document.is_null() {
+            documents.push(document);
         }
     }
     Ok(documents)
@@ -103,14 +122,6 @@ pub fn parse_one_loose(text: &str) -> Result<Value> {
     one(parse_loose(text)?)
 }
 
-/// As [`parse_one`], for as long as `meter` gives memory.
-///
-/// # Errors
-/// As [`parse_metered`] and [`parse_one`].
-pub fn parse_one_metered(text: &str, meter: Meter<'_>) -> Result<Value> {
-    one(parse_metered(text, meter)?)
-}
-
 fn one(mut documents: Vec<Value>) -> Result<Value> {
     match documents.len() {
         0 => Ok(Value::Null),
@@ -126,6 +137,8 @@ struct Reader<'a, 'm> {
     line: usize,
     /// Keys may be twice in a map.
     is_loose: bool,
+    /// Those that were.
+    twice: Vec<String>,
     meter: Meter<'m>,
     /// Asked for and not used yet.
     left_bytes: usize,
@@ -141,7 +154,37 @@ struct Anchor {
     n_bytes: usize,
 }
 
-impl<'a> Reader<'a, '_> {
+impl<'a, 'm> Reader<'a, 'm> {
+    fn new(text: &'a str, meter: Meter<'m>, is_loose: bool) -> Reader<'a, 'm> {
+        Reader {
+            parser: Parser::new_from_str(text),
+            anchors: Vec::new(),
+            n_nodes: 0,
+            line: 1,
+            is_loose,
+            twice: Vec::new(),
+            meter,
+            left_bytes: 0,
+            n_bytes: 0,
+        }
+    }
+
+    /// The next document, if there is one.
+    fn document(&mut self) -> Result<Option<Value>> {
+        while let Some(event) = self.next()? {
+            match event {
+                Event::DocumentStart(_) => {
+                    self.anchors.clear();
+                    let first = self.expect()?;
+                    return self.value(first, 0).map(Some);
+                }
+                Event::StreamEnd => break,
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
     fn next(&mut self) -> Result<Option<Event<'a>>> {
         match self.parser.next_event() {
             None => Ok(None),
@@ -240,8 +283,15 @@ impl<'a> Reader<'a, '_> {
             match key {
                 None => merges.push(value),
                 Some(key) => {
-                    if !self.is_loose && map.contains_key(&key) {
-                        return Err(self.error(&format!("key {key:?} already set in map")));
+                    if map.contains_key(&key) {
+                        let why = format!("key {key:?} already set in map");
+                        match self.is_loose {
+                            false => return Err(self.error(&why)),
+                            true if self.twice.len() < TWICE_MAX => {
+                                self.twice.push(format!("line {}: {why}", self.line));
+                            }
+                            true => {}
+                        }
                     }
                     map.insert(key, value);
                 }
@@ -406,7 +456,7 @@ mod tests {
     fn memory_is_asked_for_before_it_is_taken() {
         let asked = |text: &str, bytes_max: usize| {
             let mut n_bytes = 0;
-            let parsed = parse_one_metered(text, &mut |bytes| {
+            let parsed = first_metered(text, &mut |bytes| {
                 n_bytes += bytes;
                 n_bytes <= bytes_max
             });

@@ -15,14 +15,14 @@ use crate::lens::{Lens, LensMut};
 use crate::message::{self, decode, encode, envelope, managed, normalize, stream};
 use crate::object::Object;
 use crate::schema::schema;
-use crate::status::Status;
+use crate::status::{Reason, Status};
 
 pub use crate::message::{Mismatch, json_type, sample, write_tree_json, zero_of};
 pub use lists::{JSON_END, ListMeta, PROTOBUF_END, Shown, write_list_protobuf};
 pub use received::{
     Framed, Received, has_protobuf, received, received_status, watch_frame, watch_line,
 };
-pub use wire::yaml::Meter;
+pub use wire::yaml::{First, Meter};
 
 /// The `fieldValidation` query parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,8 +54,13 @@ pub fn decode_json_strict<'f>(
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
     let form = form.into();
-    let parsed = wire::json::parse(bytes).map_err(|error| unreadable(form, &error.to_string()))?;
-    decode_tree(form, parsed.tree, &parsed.duplicates, validation)
+    let parsed = wire::json::parse(bytes).map_err(|error| {
+        let why = wire::json_syntax::unmarshal_words(bytes, &error);
+        unrecognized(form, bytes, &format!("{PARSE_ERROR}: {why}"))
+    })?;
+    let tree = identified(form, bytes, parsed.tree)?;
+    let twice = parsed.duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
+    decode_tree(form, tree, twice.collect(), validation)
 }
 
 /// Decodes a YAML body (apply patches, `application/yaml`) as `form`. JSON is YAML too.
@@ -72,21 +77,39 @@ pub fn decode_yaml<'f>(
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
         && meter(wire::json::tree_bytes(bytes))
         && let Ok(parsed) = wire::json::parse(bytes)
+        && parsed.duplicates.is_empty()
     {
-        return decode_tree(form, parsed.tree, &parsed.duplicates, validation);
+        return decode_tree(form, identified(form, bytes, parsed.tree)?, Vec::new(), validation);
     }
-    decode_tree(form, yaml_tree(bytes, meter)?, &[], validation)
+    let read = first_yaml(bytes, meter)
+        .map_err(|why| unrecognized(form, bytes, &format!("yaml: {why}")))?;
+    decode_tree(form, identified(form, bytes, read.tree)?, read.twice, validation)
 }
 
-/// The tree of a YAML body, as it was sent.
+/// The tree of an apply's body, as it was sent, and which keys came twice.
 ///
 /// # Errors
-/// 400 where it is none.
-pub fn yaml_tree(bytes: &[u8], meter: Meter<'_>) -> Result<Value, Status> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| Status::bad_request("error decoding YAML: the body is not UTF-8"))?;
-    wire::yaml::parse_one_metered(text, meter)
-        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))
+/// 400 where it is no YAML, or no object.
+pub fn yaml_tree(bytes: &[u8], meter: Meter<'_>) -> Result<First, Status> {
+    let refused = |why: &str| Status::bad_request(format!("error decoding YAML: {why}"));
+    let mut read = first_yaml(bytes, meter)
+        .map_err(|why| refused(&format!("error converting YAML to JSON: yaml: {why}")))?;
+    match &read.tree {
+        Value::Object(_) => {}
+        Value::Null => read.tree = Value::Object(Map::new()),
+        other => {
+            return Err(refused(&format!(
+                "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                json_type(other)
+            )));
+        }
+    }
+    Ok(read)
+}
+
+fn first_yaml(bytes: &[u8], meter: Meter<'_>) -> Result<First, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "invalid leading UTF-8 octet".to_owned())?;
+    wire::yaml::first_metered(text, meter).map_err(|error| wire::yaml::go_words(&error.to_string()))
 }
 
 /// Makes canonical what a conversion would, which cuts integers that do not fit; answers what the form does
@@ -127,11 +150,15 @@ pub fn decode_protobuf<'f>(form: impl Into<Form<'f>>, bytes: &[u8]) -> Result<De
     let envelope = match envelope::open(bytes) {
         Ok(Some(envelope)) => envelope,
         Ok(None) => {
-            return Err(Status::bad_request(
-                "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]",
-            ));
+            let why = match bytes {
+                [] => "empty data",
+                _ => {
+                    "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
+                }
+            };
+            return Err(unrecognized(form, bytes, why));
         }
-        Err(error) => return Err(unreadable(form, &error.to_string())),
+        Err(_) => return Err(unrecognized(form, bytes, "unexpected EOF")),
     };
     check_types(form, envelope.api_version, envelope.kind)?;
     let root = form.table().ok_or_else(|| unreadable(form, "it has no protobuf form"))?;
@@ -203,15 +230,14 @@ fn unknown_fields(walk: normalize::Walk) -> Vec<String> {
 fn decode_tree(
     form: Form<'_>,
     mut tree: Value,
-    duplicates: &[String],
+    twice: Vec<String>,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
     check_types(form, tree.str("apiVersion"), tree.str("kind"))?;
     let unknown = normalized(form, &mut tree, false)?;
     tree.set_default("apiVersion", form.api_version());
     tree.set_default("kind", form.kind.name);
-    let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
-    let warnings = judge(form, unknown.into_iter().chain(duplicates).collect(), validation)?;
+    let warnings = judge(form, unknown.into_iter().chain(twice).collect(), validation)?;
     Ok(Decoded { tree, warnings })
 }
 
@@ -241,6 +267,57 @@ fn unreadable(form: Form<'_>, why: &str) -> Status {
     ))
 }
 
+const PARSE_ERROR: &str = "couldn't get version/kind; json parse error";
+const VERSION_AND_KIND: &str = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }";
+
+/// How much of a body that says nothing of itself is shown.
+const SHOWN_BYTES: usize = 30;
+
+/// A body of which not even the kind is known.
+fn unrecognized(form: Form<'_>, bytes: &[u8], why: &str) -> Status {
+    let start = &bytes[..bytes.len().min(SHOWN_BYTES)];
+    let dots = if bytes.len() > SHOWN_BYTES { " ..." } else { "" };
+    let shown = match start.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => String::from_utf8_lossy(start).into_owned(),
+        Some(_) => start.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    let name = form.kind.name;
+    Status::bad_request(format!(
+        "the object provided is unrecognized (must be of type {name}): {why} ({shown}{dots})"
+    ))
+}
+
+/// What is wrong with how a body says what it is; nothing at all is an empty object.
+fn misnamed(tree: &Value) -> Option<String> {
+    let Value::Object(map) = tree else {
+        return Some(format!(
+            "{PARSE_ERROR}: json: cannot unmarshal {} into Go value of type {VERSION_AND_KIND}",
+            json_type(tree)
+        ));
+    };
+    for name in ["apiVersion", "kind"] {
+        if let Some(value) = map.get(name).filter(|it| !it.is_string() && !it.is_null()) {
+            return Some(format!(
+                "{PARSE_ERROR}: json: cannot unmarshal {} into Go struct field .{name} of type string",
+                json_type(value)
+            ));
+        }
+    }
+    let version = tree.str("apiVersion");
+    (version.matches('/').count() > 1).then(|| format!("unexpected GroupVersion string: {version}"))
+}
+
+fn identified(form: Form<'_>, bytes: &[u8], mut tree: Value) -> Result<Value, Status> {
+    if tree.is_null() {
+        tree = Value::Object(Map::new());
+    }
+    match misnamed(&tree) {
+        Some(why) => Err(unrecognized(form, bytes, &why)),
+        None => Ok(tree),
+    }
+}
+
 /// A body says what it is, or nothing. What it says must be known, and be what is asked for.
 ///
 /// # Errors
@@ -261,10 +338,50 @@ pub fn check_types(form: Form<'_>, api_version: &str, kind: &str) -> Result<(), 
         )));
     }
     let version = said.rsplit('/').next().unwrap_or(said);
+    let why = match is_known(said, name) {
+        true => format!(
+            "converting ({version}.{name}) to ({}.{}): unknown conversion",
+            match form.kind.group.split('.').next() {
+                Some("") | None => "core",
+                Some(first) => first,
+            },
+            form.kind.name
+        ),
+        false => unregistered(name, said),
+    };
+    let what = form.kind.name;
     Err(Status::bad_request(format!(
-        "{name} in version \"{version}\" cannot be handled as a {}: no kind \"{name}\" is registered for version \"{said}\" in scheme \"pkg/runtime/scheme.go:100\"",
-        form.kind.name
+        "{name} in version \"{version}\" cannot be handled as a {what}: {why}"
     )))
+}
+
+fn unregistered(name: &str, version: &str) -> String {
+    format!("no kind \"{name}\" is registered for version \"{version}\" {SCHEME}")
+}
+
+/// How the complaint about what is no kind at all ends.
+pub const SCHEME: &str = "in scheme \"pkg/runtime/scheme.go:100\"";
+
+/// Whether a kind in code, a list of one, or one of what every version has is of that name.
+fn is_known(api_version: &str, name: &str) -> bool {
+    const EVERYWHERE: [&str; 9] = [
+        "Status",
+        "DeleteOptions",
+        "CreateOptions",
+        "UpdateOptions",
+        "PatchOptions",
+        "ListOptions",
+        "GetOptions",
+        "WatchEvent",
+        "List",
+    ];
+    let mut forms = crate::kinds::KINDS.iter().flat_map(|kind| kind.forms());
+    let of_version = |form: &Form<'_>| form.api_version() == api_version;
+    forms.any(|form| {
+        let is_it = form.kind.name == name || name.strip_suffix("List") == Some(form.kind.name);
+        of_version(&form)
+            && (is_it || (EVERYWHERE.contains(&name) && (name != "List" || api_version == "v1")))
+    })
 }
 
 /// Appends the object's JSON text in `form`.
@@ -390,22 +507,39 @@ pub fn tree_to_protobuf(tree: &Value) -> stdx::Result<Vec<u8>> {
 /// # Errors
 /// 400 when malformed or of another kind.
 pub fn decode_meta(kind: &str, bytes: &[u8]) -> Result<Value, Status> {
-    let unreadable =
-        |why: &str| Status::bad_request(format!("the object provided is unrecognized: {why}"));
+    // As upstream, which answers what its decoder says as it is, with 500.
+    let unreadable = |why: &str| Status::new(Reason::Unknown, why).with_code(500);
     let id = schema().meta(kind).ok_or_else(|| unreadable("no such kind"))?;
     let mut tree = match envelope::open(bytes).map_err(|error| unreadable(&error.to_string()))? {
         Some(envelope) => {
             let map = message::decode_message(id, envelope.raw)
                 .map_err(|error| unreadable(&error.to_string()))?;
             let mut tree = Value::Object(map);
+            tree.set("apiVersion", envelope.api_version);
             tree.set("kind", envelope.kind);
             tree
         }
-        None => wire::json::parse(bytes).map_err(|error| unreadable(&error.to_string()))?.tree,
+        None => {
+            let parsed = wire::json::parse(bytes).map_err(|error| {
+                let why = wire::json_syntax::unmarshal_words(bytes, &error);
+                unreadable(&format!("{PARSE_ERROR}: {why}"))
+            })?;
+            match parsed.tree {
+                Value::Null => Value::Object(Map::new()),
+                tree => tree,
+            }
+        }
     };
+    if let Some(why) = misnamed(&tree) {
+        return Err(unreadable(&why));
+    }
     let sent = tree.str("kind");
     if !sent.is_empty() && sent != kind {
-        return Err(unreadable(&format!("a {sent} is no {kind}")));
+        let version = match tree.str("apiVersion") {
+            "" => "meta.k8s.io/v1",
+            version => version,
+        };
+        return Err(unreadable(&unregistered(sent, version)));
     }
     let mut walk = normalize::Walk::default();
     walk.root(id, &mut tree).map_err(|mismatch| unreadable(&mismatch.decoded().to_string()))?;

@@ -12,6 +12,7 @@ pub use strategic::{converter_words, go_print};
 use serde_json::{Map, Value};
 
 use crate::form::Form;
+use crate::message::json_type;
 use crate::status::{Reason, Status};
 
 /// Operations one JSON Patch may hold, as upstream.
@@ -63,10 +64,14 @@ pub fn copied_bytes_max(patch: &Value) -> usize {
 /// # Errors
 /// 400 for a malformed patch; 422 when an operation does not apply (upstream's codes).
 pub fn json(tree: &mut Value, patch: &Value) -> Result<(), Status> {
+    if patch.is_null() {
+        return Ok(());
+    }
     let Value::Array(operations) = patch else {
-        return Err(Status::bad_request(
-            "error decoding patch: a JSON patch is a list of operations",
-        ));
+        let found = json_type(patch);
+        return Err(Status::bad_request(format!(
+            "error decoding patch: json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp"
+        )));
     };
     if operations.len() > JSON_PATCH_OPERATIONS_MAX {
         return Err(Status::new(
@@ -114,10 +119,14 @@ pub fn strategic<'f>(
     tree: &mut Value,
     patch: &Value,
 ) -> Result<(), Status> {
+    if patch.is_null() {
+        return Ok(());
+    }
     let Value::Object(patch) = patch else {
-        return Err(Status::bad_request(
-            "error decoding patch: a strategic merge patch is an object",
-        ));
+        let found = json_type(patch);
+        return Err(Status::bad_request(format!(
+            "json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+        )));
     };
     if !tree.is_object() {
         *tree = Value::Object(Map::new());

@@ -14,6 +14,11 @@ pub(super) fn parse(text: &str) -> Result<Selector, String> {
     let mut requirements = Vec::new();
     parser.skip_space();
     while !parser.rest.is_empty() {
+        if parser.rest.starts_with([',', '(', ')', '=', '<', '>']) || parser.rest.starts_with("!=")
+        {
+            let found = parser.token();
+            return Err(format!("found '{found}', expected: !, identifier, or 'end of string'"));
+        }
         requirements.push(
             parser.requirement().map_err(|why| format!("unable to parse requirement: {why}"))?,
         );
@@ -25,7 +30,8 @@ pub(super) fn parse(text: &str) -> Result<Selector, String> {
             Some(rest) => parser.rest = rest,
             None if parser.rest.is_empty() => break,
             None => {
-                return Err(format!("found '{}', expected: ',' or 'end of string'", parser.word()));
+                let found = parser.word_or_token();
+                return Err(format!("found '{found}', expected: ',' or 'end of string'"));
             }
         }
         parser.skip_space();
@@ -280,6 +286,9 @@ mod tests {
             assert_eq!(selector.matches(labels), want, "{text}");
         }
         for (bad, why) in [
+            ("a=b=c", "found '=', expected: ',' or 'end of string'"),
+            (",", "found ',', expected: !, identifier, or 'end of string'"),
+            ("==", "found '==', expected: !, identifier, or 'end of string'"),
             ("a===b", "unable to parse requirement: found '=', expected: identifier"),
             ("app notin", "unable to parse requirement: found '' expected: '('"),
             ("a in b", "unable to parse requirement: found 'b' expected: '('"),

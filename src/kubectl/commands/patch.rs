@@ -10,7 +10,7 @@ use crate::flags::text;
 use crate::print::{Printer, done};
 use crate::rest::Body;
 use crate::select::{self, Pick};
-use crate::{files, merge3, options, out, write};
+use crate::{merge3, options, out, write};
 
 pub(crate) static COMMAND: Command = Command {
     name: "patch",
@@ -64,7 +64,7 @@ fn run(call: &Call<'_>) -> Outcome {
     let parsed = match is_json {
         true => serde_json::from_str(&text).ok(),
         false => Some(wire::yaml::parse_one_loose(&text).map_err(|error| {
-            let why = files::go_yaml(&error.to_string());
+            let why = wire::yaml::go_words(&error.to_string());
             Failure::Message(format!("unable to parse {text:?}: yaml: {why}"))
         })?),
     };

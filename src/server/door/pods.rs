@@ -19,7 +19,7 @@ pub(super) async fn logs(
     mut incoming: Incoming,
 ) -> Result<Response, Status> {
     if !matches!(incoming.http.method, Method::Get | Method::Head) {
-        return Err(method_not_allowed(&POD));
+        return Err(method_not_allowed());
     }
     let socket = take_socket(&mut incoming.http);
     let query = log_query(&incoming.query)?;
@@ -138,7 +138,7 @@ pub(super) async fn command(
     verb: &'static str,
 ) -> Result<Response, Status> {
     if !matches!(incoming.http.method, Method::Get | Method::Post) {
-        return Err(method_not_allowed(&POD));
+        return Err(method_not_allowed());
     }
     let query = &incoming.query;
     let pod = storage::get(&core.store, &POD, &request.namespace, &request.name).await?.tree();
@@ -180,7 +180,7 @@ pub(super) async fn port_forward(
     incoming: Incoming,
 ) -> Result<Response, Status> {
     if !matches!(incoming.http.method, Method::Get | Method::Post) {
-        return Err(method_not_allowed(&POD));
+        return Err(method_not_allowed());
     }
     let pod = storage::get(&core.store, &POD, &request.namespace, &request.name).await?.tree();
     let node = host(&pod)?;

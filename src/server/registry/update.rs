@@ -509,5 +509,5 @@ fn no_strategic_patch() -> Status {
 
 /// The refusal of a patch type that the kind does not take.
 pub(crate) fn unsupported_patch() -> Status {
-    Status::new(Reason::UnsupportedMediaType, "415: Unsupported Media Type")
+    Status::new(Reason::UnsupportedMediaType, "415: Unsupported Media Type").generic()
 }

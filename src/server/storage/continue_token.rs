@@ -52,7 +52,10 @@ pub(crate) fn encode(token: &Continue) -> String {
 /// # Errors
 /// 400 in upstream's words.
 pub(crate) fn decode(text: &str) -> Result<Continue, Status> {
-    let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
+    let bad = |why: &str| {
+        let message = format!("invalid continue token: continue key is not valid: {why}");
+        Status::bad_request(message)
+    };
     if text.len() > TOKEN_MAX_BYTES {
         return Err(bad("too long"));
     }

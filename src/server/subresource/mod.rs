@@ -46,8 +46,8 @@ pub(crate) async fn perform(call: &Call<'_>, body: Body) -> Result<Outcome, Stat
         "token" if *kind == SERVICE_ACCOUNT && request.verb == Verb::Create => {
             return token::create(call, body).await;
         }
-        "binding" | "eviction" if *kind == POD => return Err(method_not_allowed(kind)),
-        "token" if *kind == SERVICE_ACCOUNT => return Err(method_not_allowed(kind)),
+        "binding" | "eviction" if *kind == POD => return Err(method_not_allowed()),
+        "token" if *kind == SERVICE_ACCOUNT => return Err(method_not_allowed()),
         _ if !kind.is_built_in() => return Err(Status::not_found(kind, &request.name)),
         _ => return Err(not_found()),
     };
@@ -58,7 +58,7 @@ pub(crate) async fn perform(call: &Call<'_>, body: Body) -> Result<Outcome, Stat
             Ok(Outcome::ok(Answer::Object(object)))
         }
         Verb::Update | Verb::Patch => update::update(call, body, part).await,
-        _ => Err(method_not_allowed(kind)),
+        _ => Err(method_not_allowed()),
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) async fn perform(call: &Call<'_>, body: Body) -> Result<Outcome, Stat
             Ok(Outcome::ok(Answer::Tree(scale(&object, &paths))))
         }
         Verb::Update | Verb::Patch => change(call, &body, &paths).await,
-        _ => Err(method_not_allowed(kind)),
+        _ => Err(method_not_allowed()),
     }
 }
 

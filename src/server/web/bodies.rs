@@ -1,6 +1,7 @@
 //! Request bodies: read within their bound, then decoded as what the request is about.
 
 use api::codec::{self, FieldValidation};
+use api::message::json_type;
 use api::query::Query;
 use api::status::Reason;
 use api::{Form, Kind, Lens, Status, Value};
@@ -89,9 +90,6 @@ pub(super) fn decode(
         return decode_patch(request, body_form, content_type, bytes, validation, charge);
     }
     let format = body_format(content_type)?;
-    if bytes.is_empty() && format != Format::Protobuf {
-        return Err(Status::bad_request("the request has no body"));
-    }
     let decoded = match format {
         Format::Protobuf if !body_form.kind.is_built_in() => return Err(unsupported_patch()),
         // A protobuf body says what it is in its first bytes.
@@ -199,8 +197,23 @@ fn decode_patch(
         ));
     }
     charge.grow(wire::json::tree_bytes(bytes))?;
-    let parsed = wire::json::parse(bytes)
-        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    let parsed = wire::json::parse(bytes).map_err(|error| {
+        let why = wire::json_syntax::unmarshal_words(bytes, &error);
+        // As upstream, which reads strategic patches elsewhere.
+        Status::bad_request(match patch_type {
+            PatchType::Strategic => why,
+            _ => format!("error decoding patch: {why}"),
+        })
+    })?;
+    if patch_type == PatchType::Merge && !parsed.tree.is_object() {
+        return Err(Status::bad_request(match &parsed.tree {
+            Value::Null => "Invalid JSON Patch".to_owned(),
+            other => format!(
+                "error decoding patch: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                json_type(other)
+            ),
+        }));
+    }
     let warnings = match (validation, parsed.duplicates.is_empty(), patch_type) {
         (FieldValidation::Ignore, _, _) | (_, true, _) | (_, _, PatchType::Json) => Vec::new(),
         _ => parsed.duplicates.iter().map(|path| format!("duplicate field \"{path}\"")).collect(),
@@ -232,7 +245,8 @@ pub(super) fn delete_options(
             let text =
                 std::str::from_utf8(bytes).map_err(|e| Status::bad_request(e.to_string()))?;
             metered(charge, |meter| {
-                wire::yaml::parse_one_metered(text, meter)
+                wire::yaml::first_metered(text, meter)
+                    .map(|read| read.tree)
                     .map_err(|e| Status::bad_request(e.to_string()))
             })?
         }

@@ -318,7 +318,10 @@ impl Web {
             // Who may not know what exists learns only that it may not ask.
             let attributes = unknown_attributes(&exchange, &path);
             core.permit(&exchange.caller, &attributes).await?;
-            return Err(not_found());
+            return match plain::serves_group(self, &path.group) {
+                true => Err(not_found()),
+                false => Ok(plain::no_page()),
+            };
         };
         let request = to_request(&exchange, &path, resource.kind)?;
         let content_type = exchange.headers.get("content-type").unwrap_or("");
@@ -518,10 +521,32 @@ fn incoming(exchange: Exchange, rest: Rest, after: String) -> Incoming {
 impl Exchange {
     /// The form of a successful answer.
     fn wanted(&self, offer: Offer) -> Result<Wanted, Status> {
+        match negotiate::takes(self.headers.get("accept").unwrap_or(""), &negotiate::FORMS) {
+            true => self.negotiated(offer),
+            false => Err(self.no_form()),
+        }
+    }
+
+    /// The same of what upstream's aggregator answers by itself, which asks no web framework.
+    fn negotiated(&self, offer: Offer) -> Result<Wanted, Status> {
         let headers = &self.headers;
         let mut media: Media = negotiate(headers.get("accept").unwrap_or(""), offer)?;
         media.pretty |= self.query.flag("pretty");
         Wanted::of(media, &self.query, headers.get("accept-encoding").unwrap_or(""))
+    }
+
+    /// Lists are offered as watches, too.
+    fn no_form(&self) -> Status {
+        let [json, yaml, protobuf] = negotiate::FORMS;
+        let is_list = self.method == Method::Get
+            && matches!(path::parse(self.path()), Route::Resource(path) if path.name.is_empty());
+        match is_list {
+            true => {
+                let streams = [json, protobuf].map(|form| format!("{form};stream=watch"));
+                negotiate::no_form_of(&[json, yaml, protobuf, &streams[0], &streams[1]])
+            }
+            false => negotiate::no_form_of(&negotiate::FORMS),
+        }
     }
 
     /// RBAC's verb for a path that is no resource.
@@ -617,15 +642,19 @@ fn to_request(
         Method::Patch if named => Verb::Patch,
         Method::Delete if named => Verb::Delete,
         Method::Delete => Verb::DeleteCollection,
-        _ => return Err(method_not_allowed(kind)),
+        _ => return Err(method_not_allowed()),
     };
     let namespace = if kind.namespaced() { path.namespace.as_str() } else { "" };
     if !kind.namespaced() && !path.namespace.is_empty() && *kind != NAMESPACE {
         return Err(not_found());
     }
-    if kind.namespaced() && namespace.is_empty() && (named || verb == Verb::Create) && kind.stored()
-    {
-        return Err(method_not_allowed(kind));
+    let is_of_one = matches!(verb, Verb::Create | Verb::DeleteCollection);
+    if kind.namespaced() && namespace.is_empty() && kind.stored() {
+        match named {
+            true => return Err(not_found()),
+            false if is_of_one => return Err(method_not_allowed()),
+            false => {}
+        }
     }
     let mut request = Request::new(verb, kind, namespace, &path.name);
     request.group_version = match path.group.as_str() {

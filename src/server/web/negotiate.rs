@@ -87,6 +87,25 @@ pub(crate) fn negotiate(accept: &str, offer: Offer) -> Result<Media, Status> {
         .ok_or_else(not_acceptable)
 }
 
+/// Whether a client takes one of the forms that are offered at all, as upstream's web framework looks at it: by whole names, whatever their parameters.
+pub(crate) fn takes(accept: &str, forms: &[&str]) -> bool {
+    accept.trim().is_empty()
+        || accept.split(',').take(CLAUSES_MAX).any(|range| {
+            let range = range.split(';').next().unwrap_or("").trim();
+            range == "*/*" || forms.contains(&range)
+        })
+}
+
+/// The forms of objects.
+pub(crate) const FORMS: [&str; 3] =
+    ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+
+/// What the framework says where a client takes none of `forms`.
+pub(crate) fn no_form_of(forms: &[&str]) -> Status {
+    let message = format!("406: Not Acceptable\n\nAvailable representations: {}", forms.join(", "));
+    Status::new(Reason::NotAcceptable, message).generic()
+}
+
 fn not_acceptable() -> Status {
     Status::new(
         Reason::NotAcceptable,
@@ -188,17 +207,24 @@ fn parse_weight(text: &str) -> u32 {
 /// # Errors
 /// 415 for types that are not read.
 pub(crate) fn body_format(content_type: &str) -> Result<Format, Status> {
-    let name = content_type.split(';').next().unwrap_or("").trim();
-    match name.to_ascii_lowercase().as_str() {
-        "" | "application/json" | "*/*" => Ok(Format::Json),
+    let mut parts = content_type.split(';').map(str::trim);
+    let name = parts.next().unwrap_or("").to_ascii_lowercase();
+    let is_well_formed = parts.all(|part| part.is_empty() || part.contains('='));
+    match name.as_str() {
+        _ if !is_well_formed => Err(unknown_format()),
+        "" | "application/json" => Ok(Format::Json),
         "application/vnd.kubernetes.protobuf" => Ok(Format::Protobuf),
         "application/yaml" => Ok(Format::Yaml),
-        _ => Err(Status::new(
-            Reason::UnsupportedMediaType,
-            "the body of the request was in an unknown format - accepted media types include: \
-             application/json, application/yaml, application/vnd.kubernetes.protobuf",
-        )),
+        _ => Err(unknown_format()),
     }
+}
+
+fn unknown_format() -> Status {
+    Status::new(
+        Reason::UnsupportedMediaType,
+        "the body of the request was in an unknown format - accepted media types include: \
+         application/json, application/yaml, application/vnd.kubernetes.protobuf",
+    )
 }
 
 #[cfg(test)]

@@ -12,12 +12,12 @@ use stdx::Arrange;
 use stdx::metrics::Text;
 use stdx::version::{MAJOR, MINOR, VERSION};
 
-use super::negotiate::{Format, Offer, Shape};
+use super::negotiate::{Format, Offer, Shape, no_form_of, takes};
 use super::respond::{self, Wanted};
 use super::{Exchange, Web, gzip, metrics};
 use crate::aggregation::Remote;
 use crate::auth::Attributes;
-use crate::core::not_found;
+use crate::core::{method_not_allowed, not_found};
 use crate::storage;
 
 /// The content type of OpenAPI v2 in protobuf. Clients ask for it with an @, which MIME does not know.
@@ -43,26 +43,55 @@ pub(super) async fn answer(
         let attributes = Attributes::path(&exchange.path_verb(), &path);
         web.core.permit(&exchange.caller, &attributes).await?;
     }
-    if !matches!(exchange.method, Method::Get | Method::Head) {
-        return Err(match known(&path) {
-            true => Status::new(
-                api::status::Reason::MethodNotAllowed,
-                "the server does not allow this method on the requested resource",
-            ),
-            false => not_found(),
-        });
-    }
     let kinds = web.core.kinds.current();
+    // Upstream's handlers of health do not look at the method; its web framework, which has the documents, knows no HEAD.
+    let is_get = exchange.method == Method::Get || is_health(&path);
+    let allowed = |is_there: bool| match (is_there, is_get) {
+        (true, true) => Ok(()),
+        (true, false) => Err(method_not_allowed()),
+        (false, _) => Err(not_found()),
+    };
     match route {
+        Route::Group(group) | Route::GroupVersion { group, .. } if !serves_group(web, &group) => {
+            Ok(no_page())
+        }
         Route::Group(group) => {
             let all = web.core.aggregation.all();
-            document(&exchange, discovery::group(&kinds, &elsewhere(&all), &group))
+            let tree = discovery::group(&kinds, &elsewhere(&all), &group).ok_or_else(not_found)?;
+            respond::tree(200, &tree, &exchange.negotiated(Offer::Discovery)?)
         }
         Route::GroupVersion { group, version } => {
-            document(&exchange, discovery::resources(&kinds, &group, &version))
+            let tree = discovery::resources(&kinds, &group, &version);
+            allowed(tree.is_some())?;
+            document(&exchange, tree)
         }
-        _ => other(web, &exchange, path.trim_end_matches('/')).await,
+        _ => {
+            let path = path.trim_end_matches('/');
+            match path {
+                "/version" | "/api" | "/.well-known/openid-configuration" | "/openid/v1/jwks" => {
+                    allowed(true)?;
+                }
+                // The aggregator's documents are given whatever the method.
+                "/apis" => {}
+                _ if exchange.method == Method::Head || is_get => {}
+                _ if known(path) => return Err(method_not_allowed()),
+                _ => return Ok(no_page()),
+            }
+            other(web, &exchange, path).await
+        }
     }
+}
+
+/// Whether something of a group is served, here or by another server.
+pub(super) fn serves_group(web: &Web, group: &str) -> bool {
+    let all = web.core.aggregation.all();
+    group.is_empty()
+        || discovery::group(&web.core.kinds.current(), &elsewhere(&all), group).is_some()
+}
+
+/// The answer for a path that nobody has, which is no object upstream.
+pub(super) fn no_page() -> Response {
+    Response::text(404, "404 page not found\n").header("x-content-type-options", "nosniff")
 }
 
 fn is_health(path: &str) -> bool {
@@ -89,6 +118,9 @@ async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, S
         "" => {
             let all = web.core.aggregation.all();
             Ok(raw(&json!({"paths": paths(kinds, &elsewhere(&all))})))
+        }
+        "/version" if !accepts(exchange, "application/json") => {
+            Err(no_form_of(&["application/json"]))
         }
         "/version" => Ok(raw(&version())),
         "/api" | "/apis" => groups(web, exchange, path == "/api"),
@@ -131,12 +163,12 @@ async fn other(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, S
         }
         path if path.starts_with(DEBUG_FLOW) => {
             let dump = web.core.flow.as_ref().and_then(|flow| flow.dump(&path[DEBUG_FLOW.len()..]));
-            dump.map(|text| Response::text(200, text)).ok_or_else(not_found)
+            Ok(dump.map_or_else(no_page, |text| Response::text(200, text)))
         }
         path if is_health(path) => health(web, exchange, path).await,
         path => match path.strip_prefix("/openapi/v3/") {
             Some(document) => openapi_v3(web, exchange, kinds, document),
-            None => Err(not_found()),
+            None => Ok(no_page()),
         },
     }
 }
@@ -177,11 +209,7 @@ const KEY_SET: &str = "application/jwk-set+json";
 
 /// Whether a client takes the one form that there is, as upstream's web framework looks at it.
 fn accepts(exchange: &Exchange, form: &str) -> bool {
-    let accept = exchange.headers.get("accept").unwrap_or("*/*");
-    accept.split(',').any(|range| {
-        let range = range.split(';').next().unwrap_or("").trim();
-        range == "*/*" || range == form
-    })
+    takes(exchange.headers.get("accept").unwrap_or(""), &[form])
 }
 
 fn not_acceptable() -> Response {
@@ -251,7 +279,10 @@ fn raw(tree: &Value) -> Response {
 
 /// `/api` and `/apis`, plain or aggregated.
 fn groups(web: &Web, exchange: &Exchange, core: bool) -> Result<Response, Status> {
-    let wanted: Wanted = exchange.wanted(Offer::Discovery)?;
+    let wanted: Wanted = match core {
+        true => exchange.wanted(Offer::Discovery)?,
+        false => exchange.negotiated(Offer::Discovery)?,
+    };
     let (kinds, all) = (&web.core.kinds.current(), web.core.aggregation.all());
     let Shape::Discovery { beta } = wanted.media.shape else {
         let tree = match core {
@@ -354,7 +385,8 @@ fn openapi_v3(
 ) -> Result<Response, Status> {
     let hashes = hashes(web, kinds);
     let known = hashes.iter().find(|(known, _)| known == path);
-    let hash = known.map(|(_, hash)| hash.clone()).ok_or_else(not_found)?;
+    // As upstream: no object, and no page either.
+    let Some(hash) = known.map(|(_, hash)| hash.clone()) else { return Ok(Response::new(404)) };
     let asked = exchange.query.get("hash");
     if !asked.is_empty() && asked != hash {
         let location = format!("/openapi/v3/{path}?hash={hash}");
@@ -375,7 +407,7 @@ async fn health(web: &Web, exchange: &Exchange, path: &str) -> Result<Response, 
     let root = path.trim_start_matches('/').split('/').next().unwrap_or("");
     let single = path.trim_start_matches('/').split_once('/').map(|(_, check)| check);
     if single.is_some_and(|check| !CHECKS.contains(&check)) {
-        return Err(not_found());
+        return Ok(no_page());
     }
     let excluded: Vec<&str> = exchange.query.all("exclude").collect();
     let mut text = String::new();
