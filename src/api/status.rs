@@ -128,6 +128,8 @@ struct Inner {
     is_generic: bool,
     /// `metadata.continue`: how an expired list may go on.
     next: String,
+    /// What is told beside it, in headers.
+    warnings: Vec<String>,
 }
 
 impl Status {
@@ -139,6 +141,7 @@ impl Status {
             details: Map::new(),
             is_generic: false,
             next: String::new(),
+            warnings: Vec::new(),
         }))
     }
 
@@ -268,6 +271,17 @@ impl Status {
     pub fn with_continue(mut self, token: impl Into<String>) -> Status {
         self.0.next = token.into();
         self
+    }
+
+    /// Adds what is told beside it, in `Warning` headers.
+    #[must_use]
+    pub fn with_warnings(mut self, warnings: Vec<String>) -> Status {
+        self.0.warnings = warnings;
+        self
+    }
+
+    pub fn warnings(&self) -> &[String] {
+        &self.0.warnings
     }
 
     /// Overrides the HTTP code that the reason implies.

@@ -20,7 +20,7 @@ pub(crate) fn check_dry_run<'a>(
     options: &'static str,
     values: impl Iterator<Item = &'a str>,
 ) -> Result<bool, Status> {
-    let values: Vec<&str> = values.filter(|value| !value.is_empty()).collect();
+    let values: Vec<&str> = values.collect();
     if values.iter().any(|value| *value != "All") {
         let given: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
         let message = format!(
@@ -51,6 +51,8 @@ mod tests {
     fn dry_run_is_all_or_nothing() {
         let dry_run = |text: &str| dry_run(&Query::parse(text).unwrap(), "CreateOptions");
         assert!(dry_run("dryRun=Some").is_err());
+        // Nothing is done for real that was not meant to be.
+        assert!(dry_run("dryRun=").is_err());
         assert!(dry_run("dryRun=All").unwrap());
         assert!(!dry_run("").unwrap());
     }

@@ -166,10 +166,7 @@ impl Web {
         let mut series = Series::of(&request.method);
         let in_flight = self.metrics.begin(&request.method);
         let accept = request.headers.get("accept").unwrap_or("").to_owned();
-        let format = match accept.trim_start().starts_with(Format::Protobuf.media_type()) {
-            true => Format::Protobuf,
-            false => Format::Json,
-        };
+        let format = negotiate(&accept, Offer::Answers).map_or(Format::Json, |media| media.format);
         let facts = |request: &http::Request| Facts::of(request, &audit_id, began.wall);
         let (mut trail, mut flow) = (None, None);
         let handled = self.handle(request, &mut series, facts, &mut trail, &mut flow);
@@ -179,7 +176,7 @@ impl Web {
                 if let Some(trail) = &trail {
                     trail.fails(&status);
                 }
-                respond::status(&status, format)
+                respond::with_warnings(respond::status(&status, format), status.warnings())
             }
         };
         response.headers.set("audit-id", &audit_id);
@@ -456,9 +453,18 @@ impl Web {
         }
         let charge = Arc::new(Mutex::new(charge));
         let caller = Caller { meter: Some(charge.clone()), ..exchange.caller.clone() };
-        let mut outcome = dispatch::perform(&self.core, &caller, request).await?;
+        let done = dispatch::perform(&self.core, &caller, request).await;
+        // What is wrong with the body is told beside what it was refused for.
+        let deprecated = resource.warning().map(str::to_owned);
+        let mut outcome = match done {
+            Ok(outcome) => outcome,
+            Err(status) => {
+                warnings.extend(deprecated);
+                return Err(status.with_warnings(warnings));
+            }
+        };
         warnings.append(&mut outcome.warnings);
-        warnings.extend(resource.warning().map(str::to_owned));
+        warnings.extend(deprecated);
         outcome.warnings = warnings;
         let mut answer_bytes = respond::answer_bytes(&outcome, &wanted);
         if let Some(trail) = &exchange.trail {
@@ -664,7 +670,9 @@ fn to_request(
     request.subresource.clone_from(&path.subresource);
     let options = bodies::options(verb);
     request.dry_run = dry_run(query, options)?;
-    request.field_manager = query.get("fieldManager").to_owned();
+    if !matches!(verb, Verb::Delete | Verb::DeleteCollection) {
+        request.field_manager = query.get("fieldManager").to_owned();
+    }
     if request.field_manager.len() > FIELD_MANAGER_BYTES_MAX {
         let message = format!("Too long: may not be more than {FIELD_MANAGER_BYTES_MAX} bytes");
         return Err(invalid_options(options, "FieldValueTooLong", "fieldManager", message));
