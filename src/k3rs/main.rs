@@ -159,7 +159,7 @@ fn main() -> ExitCode {
         return (command.run)(&args);
     }
     if userspace::CNI_NAMES.contains(&called_as) {
-        return later(&format!("as the CNI plugin {called_as}"));
+        return cni_plugin(called_as);
     }
     match args.first().map(String::as_str) {
         Some("--version" | "-v" | "version") => version(),
@@ -235,8 +235,13 @@ fn usage() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn later(name: &str) -> ExitCode {
-    fail(&format!("k3rs {name} is not supported by this version of k3rs yet"))
+/// Called through a link in `data/cni`, by whoever makes a pod's network.
+fn cni_plugin(name: &str) -> ExitCode {
+    use std::io::Write;
+    let answer = net::plugins::run(name, std::env::vars().collect(), &mut std::io::stdin());
+    let _ = std::io::stderr().write_all(answer.errors.as_bytes());
+    print(&answer.output);
+    if answer.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// This process is the first of its machine or container.

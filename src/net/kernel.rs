@@ -10,6 +10,7 @@ use stdx::{Context, Error, Result};
 use sys::netlink::{Family, Netlink};
 use wire::netlink::{Message, NLMSG_DONE, NLMSG_ERROR, Writer, messages};
 use wire::rtnetlink as rtnl;
+use wire::traffic::{self, Bucket};
 
 pub(crate) const EEXIST: i32 = 17;
 pub(crate) const ENODEV: i32 = 19;
@@ -191,9 +192,9 @@ impl Links {
     }
 
     /// Makes a change described by `what`; an error with one of the `fine` errnos is none.
-    pub(crate) fn change(
+    pub(crate) fn change<S: Into<String>>(
         &mut self,
-        what: impl FnOnce() -> String,
+        what: impl FnOnce() -> S,
         fine: &[i32],
         write: impl FnOnce(&mut Writer, u32),
     ) -> Result<()> {
@@ -231,6 +232,15 @@ impl Links {
             None => "add the default route".to_owned(),
         };
         self.change(what, &[EEXIST], |w, sequence| rtnl::set_route(w, sequence, route))
+    }
+
+    /// The token buckets of links, by the links' indexes.
+    pub(crate) fn buckets(&mut self) -> Result<Vec<(u32, Bucket)>> {
+        let mut all = Vec::new();
+        self.0
+            .request(traffic::dump, |message| all.extend(traffic::parse_bucket(message)))
+            .context(|| "list what limits interfaces")?;
+        Ok(all)
     }
 
     /// The tunnel that a link of this name is; its second part is `None` if it is none such as ours are.

@@ -16,6 +16,7 @@ mod health;
 mod kernel;
 mod node;
 mod overlay;
+pub mod plugins;
 mod pods;
 mod policy;
 mod proxy;

@@ -131,9 +131,7 @@ impl World {
             mtu: 1500,
             master: 0,
         };
-        links
-            .change(|| "uplink".into(), &[], |w, s| wire::rtnetlink::create_veth(w, s, &veth))
-            .unwrap();
+        links.change(|| "uplink", &[], |w, s| wire::rtnetlink::create_veth(w, s, &veth)).unwrap();
         let link = links.find("uplink").unwrap().unwrap();
         links.set_address(link.index, "uplink", NODE_IP.parse().unwrap(), 24).unwrap();
         links.set_up(link.index, "uplink").unwrap();

@@ -340,6 +340,20 @@ pub fn lock(path: impl AsRef<Path>) -> Result<Lock> {
     Ok(Lock(file))
 }
 
+/// As [`lock`], and waits while another process has it.
+///
+/// # Errors
+/// If the file cannot be made.
+pub fn lock_after_others(path: impl AsRef<Path>) -> Result<Lock> {
+    let path = path.as_ref();
+    let what = || format!("lock {}", path.display());
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = file.context(what)?;
+    file.lock().context(what)?;
+    Ok(Lock(file))
+}
+
 /// The entries of a directory, sorted; an absent directory has none.
 pub fn list_dir(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let path = path.as_ref();

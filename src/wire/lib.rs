@@ -38,6 +38,7 @@ pub mod rtnetlink;
 pub mod shim;
 pub mod spdy;
 pub mod tar;
+pub mod traffic;
 pub mod wireguard;
 pub mod x509;
 pub mod yaml;

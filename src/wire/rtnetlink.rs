@@ -27,6 +27,7 @@ pub const GROUP_IPV6_ROUTE: u32 = 0x400;
 
 pub const IFF_UP: u32 = 0x1;
 pub const IFF_LOOPBACK: u32 = 0x8;
+pub const IFF_PROMISC: u32 = 0x100;
 
 /// Our mark on routes: `ip route show proto 107`.
 pub const PROTOCOL_K3RS: u8 = 107;
@@ -34,6 +35,7 @@ pub const PROTOCOL_K3RS: u8 = 107;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -89,6 +91,8 @@ pub struct Link {
     pub name: String,
     pub mtu: u32,
     pub master: u32,
+    /// Of a veth the other end, of a tunnel what it goes by: an index in the namespace where that is.
+    pub parent: u32,
     pub mac: Vec<u8>,
     /// `bridge`, `veth`, ...; empty for hardware and loopback.
     pub kind: String,
@@ -226,6 +230,16 @@ pub fn create_wireguard(w: &mut Writer, sequence: u32, name: &str, mtu: u32) {
     });
 }
 
+/// A device that gives back what goes out by it as if it had come in; up.
+pub fn create_ifb(w: &mut Writer, sequence: u32, name: &str, mtu: u32) {
+    w.message(RTM_NEWLINK, CREATE, sequence, |w| {
+        link_header(w, 0, IFF_UP, IFF_UP);
+        w.str(IFLA_IFNAME, name);
+        w.u32(IFLA_MTU, mtu);
+        w.nest(IFLA_LINKINFO, |w| w.str(IFLA_INFO_KIND, "ifb"));
+    });
+}
+
 /// Lets a bridge port send a frame back where it came from.
 pub fn set_hairpin(w: &mut Writer, sequence: u32, index: u32) {
     w.message(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, sequence, |w| {
@@ -260,6 +274,13 @@ pub fn set_master(w: &mut Writer, sequence: u32, index: u32, master: u32) {
 pub fn set_up(w: &mut Writer, sequence: u32, index: u32) {
     w.message(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, sequence, |w| {
         link_header(w, index, IFF_UP, IFF_UP);
+    });
+}
+
+/// Sets those of a link's flags that are in `mask`.
+pub fn set_flags(w: &mut Writer, sequence: u32, index: u32, flags: u32, mask: u32) {
+    w.message(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, sequence, |w| {
+        link_header(w, index, flags, mask);
     });
 }
 
@@ -413,6 +434,7 @@ pub fn parse_link(message: &Message<'_>) -> Option<Link> {
             IFLA_IFNAME => link.name = attribute.str()?.to_owned(),
             IFLA_MTU => link.mtu = attribute.u32()?,
             IFLA_MASTER => link.master = attribute.u32()?,
+            IFLA_LINK => link.parent = attribute.u32()?,
             IFLA_ADDRESS => link.mac = attribute.value.to_vec(),
             IFLA_LINKINFO => {
                 let kind = attribute.nested().find(|inner| inner.kind == IFLA_INFO_KIND);

@@ -151,7 +151,7 @@ fn newest(tree: &Value) -> &str {
 }
 
 /// Without a version, a file is of the first.
-fn version(text: &str) -> (u32, u32, u32) {
+pub(crate) fn version(text: &str) -> (u32, u32, u32) {
     let mut numbers = text.split('.').map(|part| part.parse().unwrap_or(0));
     let mut next = || numbers.next().unwrap_or(0);
     (next(), next(), next())

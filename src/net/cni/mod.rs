@@ -16,9 +16,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+pub(crate) use answer::failure;
 use attached::{Attached, Known};
 use call::{INTERFACE, Subject, call};
 use config::Network;
+pub(crate) use config::{is_name, version};
 use serde_json::{Value, json};
 use stdx::{Context, Error, Result};
 
@@ -95,7 +97,7 @@ impl Cni {
 
     pub(crate) async fn add(&self, request: &PodRequest) -> Result<PodInterface> {
         let id = &request.sandbox_id;
-        if !config::is_name(id) {
+        if !is_name(id) {
             return Err(Error::new(format!("add a pod's network: {id:?} is no id of a sandbox")));
         }
         let known = lock(&self.state).known.get(id).map(|attached| attached.result.is_some());
