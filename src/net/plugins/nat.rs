@@ -134,7 +134,7 @@ impl<'a> Rule<'a> {
         self.in_block(block, false, Comparison::NotEqual)
     }
 
-    pub(super) fn to_port(self, protocol: u8, port: u16) -> Rule<'a> {
+    pub(super) fn at_port(self, protocol: u8, port: u16) -> Rule<'a> {
         let rule = self.plain(Expression::Meta { key: meta::L4PROTO, to: REGISTER });
         let rule = rule.equal(vec![protocol]);
         let read = Expression::Payload { transport: true, offset: 2, len: 2, to: REGISTER };

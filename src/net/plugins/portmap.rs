@@ -108,7 +108,7 @@ fn rules(
             if let Some(host) = port.host.filter(|host| !host.is_unspecified()) {
                 rule = rule.to(nat::alone(host)?);
             }
-            let rule = rule.to_port(port.protocol.number(), port.host_port);
+            let rule = rule.at_port(port.protocol.number(), port.host_port);
             rules.push((CHAIN, rule.lead_to(*pod, port.container_port)));
         }
         if !translates(call) {
