@@ -272,6 +272,29 @@ pub fn take(paths: &Paths, plain: &[u8], force: bool) -> Result<bool> {
     Ok(lacks)
 }
 
+/// Takes the keys of Secrets from a block of the datastore, and nothing else; whether they are other ones. What a server has
+/// of its own is not asked for its time: while it runs, only servers change them.
+///
+/// # Errors
+/// As [`restore`].
+pub fn take_encryption(paths: &Paths, token: &str, block: &[u8]) -> Result<bool> {
+    let plain = decrypt(token, block)?;
+    let files: OrdMap<String, File> =
+        serde_json::from_slice(&plain).context(|| "decode the bootstrap data")?;
+    let mut is_other = false;
+    for (name, path) in OPTIONAL {
+        let Some(file) = files.get(*name) else { continue };
+        let bytes = wire::base64::decode(&file.content)
+            .context(|| format!("decode {name} in the bootstrap data"))?;
+        let path = paths.server().join(path);
+        if rt::fs::read_record(&path, FILE_MAX_BYTES)?.as_ref() != Some(&bytes) {
+            rt::fs::write_atomic(&path, &bytes, 0o600)?;
+            is_other = true;
+        }
+    }
+    Ok(is_other)
+}
+
 /// How far servers' clocks may be apart, as k3s's.
 const SKEW_SECS: i64 = 3;
 

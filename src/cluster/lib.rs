@@ -4,6 +4,7 @@
 
 pub mod bootstrap;
 pub mod certificates;
+mod encryption_peers;
 pub mod join;
 pub mod kubeconfig;
 mod node_password;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use stdx::backoff::Backoff;
 
 /// As k3s labels the node of a server.
-const LABELS: [&str; 2] =
-    ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+const LABELS: [&str; 2] = [CONTROL_PLANE, "node-role.kubernetes.io/master"];
+pub(crate) const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 /// The same for one that has a member of the embedded etcd.
 pub const ETCD_LABEL: &str = "node-role.kubernetes.io/etcd";
 pub const ETCD_NAME: &str = "etcd.k3s.cattle.io/node-name";

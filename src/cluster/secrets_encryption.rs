@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use api::kinds::NODE;
 use api::status::Reason;
@@ -11,16 +12,22 @@ use rt::BoxFuture;
 use rt::lock::Mutex;
 use stdx::{Context, Error, Result};
 
+use crate::encryption_peers::{ANNOTATION, Peers};
 use crate::paths::Paths;
 
 /// What is asked for, below the path of the supervisor.
 pub const STATUS: &str = "encrypt/status";
 pub const CONFIG: &str = "encrypt/config";
 
-const ANNOTATION: &str = "k3s.io/encryption-config-hash";
 const KEY_BYTES: usize = 32;
 /// Keys of one provider; k3s's commands leave two at most.
 const KEYS_MAX: usize = 16;
+
+/// How long a server waits for the others to take keys, which they do at once if they do it at all: a step with two such
+/// waits ends before its caller goes.
+const AGREE_MAX: Duration = Duration::from_secs(10);
+const TURN_MAX: Duration = Duration::from_secs(2);
+const AGREE_EVERY: Duration = Duration::from_millis(200);
 
 /// Providers, the names of their first keys, and what their keys are called in a status.
 const PROVIDERS: [(&str, &str, &str); 2] =
@@ -32,8 +39,10 @@ pub trait Sealing: Send + Sync {
     fn reload(&self) -> Result<()>;
     /// Writes every Secret anew, and removes from the disk what was there before; how many there are.
     fn reencrypt(&self) -> BoxFuture<'_, Result<usize>>;
-    /// Saves the cluster's files for a server that comes without them.
+    /// Saves the cluster's files for a server that comes without them, and for those that are there.
     fn save(&self) -> BoxFuture<'_, Result<()>>;
+    /// Takes the keys that another server saved; whether they were other ones.
+    fn take(&self) -> BoxFuture<'_, Result<bool>>;
 }
 
 /// Checks a provider's name.
@@ -190,7 +199,7 @@ pub struct Setup {
     pub client: Client,
     /// The node of this process, which shows the stage.
     pub node: Option<String>,
-    /// Whether other servers read what this one seals: they would not know new keys.
+    /// Whether other servers read what this one seals: they have to have a key before it is used.
     pub shared: bool,
 }
 
@@ -204,7 +213,7 @@ impl std::fmt::Debug for Setup {
 pub struct SecretsEncryption {
     setup: Setup,
     /// Changes come one after the other.
-    turn: Mutex<()>,
+    turn: Arc<Mutex<()>>,
     /// While secrets are encrypted anew; a restart forgets it, as k3s's.
     active: AtomicBool,
 }
@@ -217,8 +226,7 @@ impl std::fmt::Debug for SecretsEncryption {
 
 impl SecretsEncryption {
     pub fn new(setup: Setup) -> Arc<SecretsEncryption> {
-        let it =
-            SecretsEncryption { setup, turn: Mutex::default(), active: AtomicBool::new(false) };
+        let it = SecretsEncryption { setup, turn: Arc::default(), active: AtomicBool::new(false) };
         Arc::new(it)
     }
 
@@ -230,7 +238,7 @@ impl SecretsEncryption {
     ///
     /// # Errors
     /// If the files are not what they should be.
-    pub fn status(&self) -> Result<Value> {
+    pub async fn status(&self) -> Result<Value> {
         let mut state = json!({"stage": "", "activekey": ""});
         let Some(providers) = self.files().providers()? else { return Ok(state) };
         let is_identity =
@@ -247,7 +255,10 @@ impl SecretsEncryption {
             state["enable"] = false.into();
         }
         let (stage, hash) = self.files().stage()?;
-        let checked = self.same_hash(&hash);
+        let checked = match self.same_hash(&hash) {
+            Ok(()) => self.all_agree().await,
+            wrong => wrong,
+        };
         state["hashmatch"] = checked.is_ok().into();
         if let Err(why) = checked {
             state["hasherror"] = why.to_string().into();
@@ -281,7 +292,8 @@ impl SecretsEncryption {
     pub async fn change(self: &Arc<SecretsEncryption>, body: &[u8]) -> Result<(), Status> {
         let request: Value =
             serde_json::from_slice(body).map_err(|error| Status::bad_request(error.to_string()))?;
-        let _turn = self.turn.try_lock().ok_or_else(|| {
+        // What another server saved is taken in a moment.
+        let turn = rt::timeout(TURN_MAX, self.turn.lock_arc()).await.map_err(|_| {
             Status::new(Reason::BadRequest, "another change of the encryption is going on")
         })?;
         let refuse = |error: Error| {
@@ -294,52 +306,58 @@ impl SecretsEncryption {
                 "secrets encryption is disabled: start the server with --secrets-encryption",
             ))
         })?;
-        if self.setup.shared {
-            return Err(refuse(Error::new(
-                "changing keys is not supported by this version of k3rs where servers share a datastore",
-            )));
-        }
-        self.step(&request, &provider).await.map_err(refuse)
+        // A change is not left in its middle because nobody waits for it any more.
+        let it = Arc::clone(self);
+        let (tell, told) = rt::channel::bounded(1);
+        rt::spawn_named("change of the keys of secrets", async move {
+            let _turn = turn;
+            let _ = tell.try_send(it.step(&request, &provider).await);
+        })
+        .detach();
+        let stopping = |_| Err(Error::new("the server is stopping"));
+        told.recv().await.unwrap_or_else(stopping).map_err(refuse)
     }
 
     async fn step(self: &Arc<SecretsEncryption>, request: &Value, provider: &str) -> Result<()> {
         let force = request.flag("force");
-        let staged = |verb: &str, stages: &[&str]| match provider {
+        let staged = |verb: &str, stages: &'static [&'static str]| match provider {
             "secretbox" => Err(Error::new(format!(
                 "{verb} does not support secretbox key type, use rotate-keys instead"
             ))),
-            _ if force => Ok(()),
-            _ => self.expect(stages),
+            _ if force => Ok(None),
+            _ => Ok(Some(stages)),
         };
         const AT_REST: [&str; 2] = ["start", "reencrypt_finished"];
         match request.get("stage").and_then(Value::as_str) {
             Some("prepare") => {
-                staged("prepare", &AT_REST)?;
+                self.expect(staged("prepare", &AT_REST)?).await?;
                 let mut keys = self.files().keys()?;
                 keys.add(provider, &suffix());
                 self.write(&keys, provider, true)?;
-                self.enter("prepare").await
+                self.enter("prepare").await?;
+                self.tell().await
             }
             Some("rotate") => {
-                staged("rotate", &["prepare"])?;
+                self.expect(staged("rotate", &["prepare"])?).await?;
                 let mut keys = self.files().keys()?;
                 keys.of(provider).0.rotate_right(1);
                 self.write(&keys, provider, true)?;
-                self.enter("rotate").await
+                self.enter("rotate").await?;
+                self.tell().await
             }
             Some("reencrypt_active") => {
-                staged("reencrypt", &["rotate"])?;
+                self.expect(staged("reencrypt", &["rotate"])?).await?;
                 self.reencrypt(provider, Some(request.flag("skip"))).await
             }
             Some("rotate_keys") => {
-                self.expect(&AT_REST)?;
+                self.expect(Some(&AT_REST)).await?;
                 let mut keys = self.files().keys()?;
                 keys.add(provider, &suffix());
+                self.offer(&keys, provider).await?;
                 keys.of(provider).0.rotate_right(1);
                 self.write(&keys, provider, true)?;
                 // A restart finds a whole stage, with one old key more.
-                let stage = self.files().stage()?.0;
-                self.files().set_stage(&stage)?;
+                self.stay().await?;
                 self.reencrypt(provider, Some(false)).await
             }
             Some(other) => Err(Error::new(format!("unknown stage {other} requested"))),
@@ -350,8 +368,9 @@ impl SecretsEncryption {
         }
     }
 
-    /// Refuses what does not follow on the stage that was reached.
-    fn expect(&self, stages: &[&str]) -> Result<()> {
+    /// Refuses what does not follow on the stage that was reached, here and on the other servers.
+    async fn expect(&self, stages: Option<&[&str]>) -> Result<()> {
+        let Some(stages) = stages else { return Ok(()) };
         let (stage, hash) = self.files().stage()?;
         if self.active.load(Ordering::SeqCst) || !stages.contains(&stage.as_str()) {
             return Err(Error::new(format!(
@@ -359,7 +378,76 @@ impl SecretsEncryption {
                 self.node()
             )));
         }
-        self.same_hash(&hash)
+        self.same_hash(&hash)?;
+        self.all_agree().await
+    }
+
+    /// Whether all servers show that they have what this one has.
+    async fn all_agree(&self) -> Result<()> {
+        if !self.setup.shared {
+            return Ok(());
+        }
+        let (stage, hash) = self.files().stage()?;
+        let peers = Peers::look(&self.setup.client).await;
+        let peers = peers.map_err(|status| Error::new(status.message().to_owned()))?;
+        peers.agree(self.node(), &format!("{stage}-{hash}"))
+    }
+
+    /// Keeps the stage with the keys that there are now, and waits until all servers have them.
+    async fn stay(&self) -> Result<()> {
+        let stage = self.files().stage()?.0;
+        self.enter(&stage).await?;
+        self.wait().await
+    }
+
+    /// Gives the other servers time to take a stage. One that does not is to be started again, as k3s's are: the next
+    /// step is refused until then.
+    async fn tell(&self) -> Result<()> {
+        if let Err(error) = self.wait().await {
+            log::warn!("secrets encryption: {error}: the next step has to wait for that server");
+        }
+        Ok(())
+    }
+
+    async fn wait(&self) -> Result<()> {
+        let until = rt::now().mono + AGREE_MAX;
+        loop {
+            match self.all_agree().await {
+                Ok(()) => return Ok(()),
+                Err(error) if rt::now().mono >= until => return Err(error),
+                Err(_) => rt::sleep(AGREE_EVERY).await,
+            }
+        }
+    }
+
+    /// Gives the other servers a key that writes nothing yet. Where one does not take it, nobody has it.
+    async fn offer(&self, keys: &Keys, provider: &str) -> Result<()> {
+        if !self.setup.shared {
+            return Ok(());
+        }
+        let before = self.files().keys()?;
+        self.write(keys, provider, true)?;
+        let Err(error) = self.stay().await else { return Ok(()) };
+        self.write(&before, provider, true)?;
+        let stage = self.files().stage()?.0;
+        self.enter(&stage).await?;
+        Err(error)
+    }
+
+    /// Takes the keys that another server saved, and shows that they are known here.
+    pub async fn follow(&self) {
+        // What this server changes itself it saves before it lets others have their turn.
+        let _turn = self.turn.lock().await;
+        let taken = match self.setup.sealing.take().await {
+            Ok(true) => self.setup.sealing.reload(),
+            Ok(false) => return,
+            Err(error) => Err(error),
+        };
+        match taken {
+            Ok(()) => log::info!("Took the keys of secrets that another server saved"),
+            Err(error) => log::error!("take the keys of secrets of another server: {error}"),
+        }
+        self.show().await;
     }
 
     /// Whether the configuration is the one that the last stage was reached with: somebody may have edited the file.
@@ -388,7 +476,7 @@ impl SecretsEncryption {
 
     async fn enable(self: &Arc<SecretsEncryption>, provider: &str, enable: bool) -> Result<()> {
         let mut keys = self.files().keys()?;
-        let is_on = self.status()?.flag("enable");
+        let is_on = self.status().await?.flag("enable");
         if is_on == enable {
             log::info!(
                 "Secrets encryption already {}",
@@ -401,9 +489,9 @@ impl SecretsEncryption {
                 "cannot enable secrets encryption with {provider} key type, no keys found"
             )));
         }
+        self.all_agree().await?;
         self.write(&keys, provider, enable)?;
-        let stage = self.files().stage()?.0;
-        self.files().set_stage(&stage)?;
+        self.stay().await?;
         self.reencrypt(provider, None).await
     }
 

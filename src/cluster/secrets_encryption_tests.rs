@@ -20,6 +20,9 @@ impl Sealing for Told {
         self.0.lock().unwrap().push("save");
         Box::pin(async { Ok(()) })
     }
+    fn take(&self) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async { Ok(false) })
+    }
 }
 
 struct Nobody;
@@ -125,7 +128,7 @@ fn keys_change_in_k3s_stages() {
         }
         let last = rt::fs::read_text(paths.cred(CONFIG_FILE)).unwrap();
         assert!(!last.contains("\"aescbckey\""), "the first key is gone: {last}");
-        let status = other.status().unwrap();
+        let status = other.status().await.unwrap();
         assert!(
             status.str("activekey").starts_with("XSalsa20-POLY1305 secretboxkey-2"),
             "{status}"
@@ -133,7 +136,7 @@ fn keys_change_in_k3s_stages() {
         assert!(status.flag("enable") && status.flag("hashmatch") && !status.has("inactivekeys"));
         // Somebody edits the file: it is told, and the next step refused.
         rt::fs::write(paths.cred(CONFIG_FILE), format!("{last} ").as_bytes(), 0o600).unwrap();
-        let status = other.status().unwrap();
+        let status = other.status().await.unwrap();
         assert!(status.has("hashmatch") && !status.flag("hashmatch"), "{status}");
         assert!(status.str("hasherror").starts_with("invalid hash: "), "{status}");
         let refused = other.change(b"{\"stage\": \"rotate_keys\"}").await.unwrap_err();
@@ -146,7 +149,7 @@ fn keys_change_in_k3s_stages() {
                 .message()
                 .contains("--secrets-encryption")
         );
-        assert!(!off.status().unwrap().flag("enable"));
+        assert!(!off.status().await.unwrap().flag("enable"));
     });
     let n = |what: &str| told.0.lock().unwrap().iter().filter(|word| **word == what).count();
     assert_eq!(n("reencrypt"), 6, "{:?}", told.0);

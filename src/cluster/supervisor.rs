@@ -337,7 +337,7 @@ impl Supervisor {
             "apiservers" => return Ok((JSON, self.servers().await?.to_string().into_bytes())),
             "readyz" => "ok".to_owned(),
             secrets_encryption::STATUS => {
-                let status = self.encryption()?.status();
+                let status = self.encryption()?.status().await;
                 return Ok((JSON, status.map_err(failed)?.to_string().into_bytes()));
             }
             secrets_encryption::CONFIG if asked.puts => {

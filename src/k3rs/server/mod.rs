@@ -244,6 +244,10 @@ impl Control {
             passwords: passwords.clone(),
         };
         let secrets = parts::secrets_encryption(&machine, &server, sealing);
+        if store.is_shared() && machine.config.secrets_provider.is_some() {
+            let follow = secrets::follow(store.clone(), Arc::clone(&secrets));
+            tasks.push(rt::spawn_named("keys of secrets", follow));
+        }
         let snapshots = etcd.as_ref().map(|etcd| {
             parts::snapshots(&machine, parts::supervisor_of(&server), etcd, &passwords)
         });

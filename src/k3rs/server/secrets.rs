@@ -4,14 +4,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster::secrets_encryption::SecretsEncryption;
 use cluster::supervisor::KnownPasswords;
 use cluster::{Paths, secrets_encryption};
 use http::{Method, Request};
 use rt::BoxFuture;
 use server::Encryption;
 use stdx::{Context, Error, Result};
-use store::{Class, Op, Query, Store};
+use store::{Class, Op, Query, Span, Store};
 
+use super::state::BOOTSTRAP;
 use crate::peers::whom::Whom;
 use crate::settings::config::Config;
 use crate::settings::flags::On;
@@ -101,6 +103,32 @@ impl secrets_encryption::Sealing for Sealing {
             let saved = self.store.write_one(op, Class::Durable).await;
             saved.map(drop).context(|| "save the bootstrap data")
         })
+    }
+
+    fn take(&self) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async {
+            let password = self.passwords.get().server;
+            let key = cluster::bootstrap::storage_key(&password);
+            let saved = self.store.get(&key).await.context(|| "read the bootstrap data")?;
+            let (Some(saved), paths) = (saved, self.paths.clone()) else { return Ok(false) };
+            let take = move || cluster::bootstrap::take_encryption(&paths, &password, &saved.value);
+            rt::unblock(take).await
+        })
+    }
+}
+
+/// Follows what other servers that share the datastore save of keys, for as long as the server runs.
+pub(crate) async fn follow(store: Store, secrets: Arc<SecretsEncryption>) {
+    const REST: Duration = Duration::from_secs(1);
+    loop {
+        if let Ok(mut watch) = store.watch(vec![Span::prefix(BOOTSTRAP)], None).await {
+            // What came before the watch began.
+            secrets.follow().await;
+            while watch.next().await.is_ok() {
+                secrets.follow().await;
+            }
+        }
+        rt::sleep(REST).await;
     }
 }
 

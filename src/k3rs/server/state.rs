@@ -18,7 +18,7 @@ use crate::shared_log::{self, RETRY, WAIT_MAX};
 use crate::{machine::clock, server::secrets};
 
 /// Where the bootstrap data of all tokens lie.
-const BOOTSTRAP: &str = "/bootstrap/";
+pub(crate) const BOOTSTRAP: &str = "/bootstrap/";
 
 /// What keys and certificates are while the datastore is opened.
 pub(crate) struct Opened {
@@ -46,6 +46,9 @@ pub(crate) async fn open(machine: &Machine) -> Result<Opened> {
         Some(saved) if store.is_shared() => {
             let of_etcd = etcd_authorities(paths);
             lacks = bootstrap::reconcile(paths, &passwords.server, &saved.value, false)?;
+            if config.secrets_provider.is_some() {
+                encryption.reload()?;
+            }
             if config.embeds_etcd && of_etcd.is_some() && etcd_authorities(paths) != of_etcd {
                 // It runs with the old ones, and no certificate of the new ones is believed there.
                 return Err(Error::new(
