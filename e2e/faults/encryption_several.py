@@ -49,9 +49,12 @@ def read(server, *names):
 
 def newest():
     """What the database has of each Secret now, as far as it shows which key it was sealed with."""
-    text = "select name, encode(value, 'escape') from kine where id in (select max(id) from kine where name like '/registry/secrets/default/%' group by name) and deleted = 0"
-    rows = FOUND["db"].sql(text).splitlines()
-    return {row.split("|")[0].rsplit("/", 1)[1]: row.split("|", 1)[1][:80] for row in rows if "|" in row}
+    text = (
+        "select name, encode(substring(value from 1 for 60), 'hex') from kine where deleted = 0 and id in "
+        "(select max(id) from kine where name like '/registry/secrets/default/%' group by name)"
+    )
+    rows = [row.split("|") for row in FOUND["db"].sql(text).split()]
+    return {name.rsplit("/", 1)[1]: bytes.fromhex(value).decode("latin-1") for name, value in rows}
 
 
 def keys(server):
