@@ -1,11 +1,9 @@
 //! What the servers of a cluster show of the keys that each has, and whether that is the same: k3s's annotation of nodes.
 
 use api::kinds::{ENDPOINT_SLICE, NODE};
-use api::{Lens, Status};
+use api::{Lens, Object, Status};
 use client::{Client, ListOptions};
 use stdx::{Error, Result};
-
-use crate::supervisor::servers_of;
 
 pub(crate) const ANNOTATION: &str = "k3s.io/encryption-config-hash";
 /// Nodes that are looked at.
@@ -38,8 +36,12 @@ impl Peers {
             ..ListOptions::default()
         };
         let slices = client.list(&ENDPOINT_SLICE, "default", options).await?.items;
-        // One slice a family: a server is in each.
-        let n_servers = slices.iter().map(|slice| servers_of(&slice.tree()).len()).max();
+        // One slice a family: a server is in each, as an endpoint of one address or one of an endpoint's addresses.
+        let n_addresses = |slice: &Object| -> usize {
+            let tree = slice.tree();
+            tree.list("endpoints").iter().map(|one| one.list("addresses").len()).sum()
+        };
+        let n_servers = slices.iter().map(n_addresses).max();
         Ok(Peers { shown: shown.collect(), n_servers: n_servers.unwrap_or(0) })
     }
 
