@@ -72,6 +72,11 @@ fn provision(view: &View<'_>, claim: &Object, actions: &mut Actions) {
     if chosen.is_none() && class.str("volumeBindingMode") == "WaitForFirstConsumer" {
         return;
     }
+    // Upstream's library says so before it asks the provisioner, whatever else is wrong.
+    if tree.str("spec.volumeMode") == "Block" {
+        let message = format!("{NAME} does not support block volume provisioning");
+        return actions.warning(claim, "ProvisioningFailed", message);
+    }
     let mut refuse = |why: String| {
         let class = class_name(&tree);
         let message = format!("failed to provision volume with StorageClass \"{class}\": {why}");
@@ -86,9 +91,6 @@ fn provision(view: &View<'_>, claim: &Object, actions: &mut Actions) {
         return refuse(
             "NodePath only supports ReadWriteOnce and ReadWriteOncePod (1.22+) access modes".into(),
         );
-    }
-    if tree.str("spec.volumeMode") == "Block" {
-        return refuse("block volumes are not supported".into());
     }
     // An empty volume is not what was asked for.
     if tree.has("spec.dataSource") || tree.has("spec.dataSourceRef") {

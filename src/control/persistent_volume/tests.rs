@@ -205,6 +205,11 @@ fn local_path_refusals_and_configuration() {
                 "1Gi",
                 json!({"spec": {"dataSource": {"kind": "PersistentVolumeClaim", "name": "good"}}}),
             )),
+            chosen(claim(
+                "raw",
+                "1Gi",
+                json!({"spec": {"volumeMode": "Block", "accessModes": ["ReadWriteMany"]}}),
+            )),
             chosen(claim("good", "1Gi", json!({}))),
         ],
     );
@@ -219,6 +224,9 @@ fn local_path_refusals_and_configuration() {
     assert_eq!(claimed(&world, "copy"), "Pending ");
     let copy = "PersistentVolumeClaim d/copy Warning ProvisioningFailed: failed to provision volume with StorageClass \"local-path\": a claim with a data source cannot be provisioned";
     assert!(failed.iter().any(|event| *event == copy), "{failed:?}");
+    assert_eq!(claimed(&world, "raw"), "Pending ");
+    let raw = "PersistentVolumeClaim d/raw Warning ProvisioningFailed: rancher.io/local-path does not support block volume provisioning";
+    assert!(failed.iter().any(|event| *event == raw), "{failed:?}");
     let volume = world.get(&PERSISTENT_VOLUME, "", "pvc-uid-good").unwrap();
     assert_eq!(volume.str("spec.hostPath.path"), "/fast/pvc-uid-good_d_good");
     world.assert_fixpoint();
