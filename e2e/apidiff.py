@@ -45,6 +45,8 @@ def ask(binary, kube_apiserver, instruments, work, seed, cases, more):
         print(f"== seed {seed}: {report}", flush=True)
         asked = ["python3", f"{HERE}/apidiff_classes.py", instruments, "--stock", url, "--ours", cluster.env["KUBECONFIG"], "--seed", seed, "--cases", cases, "--out", report]
         subprocess.run(cluster.inside([*asked, *more]), check=True)
+        malformed = ["python3", f"{HERE}/malformed.py", "--stock", url, "--ours", cluster.env["KUBECONFIG"], "--out", f"{work}/malformed-{seed}.md"]
+        subprocess.run(cluster.inside(malformed), check=True)
     finally:
         if stock:
             stock.terminate()
