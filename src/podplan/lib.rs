@@ -5,6 +5,10 @@
 //! nodes do. A brain: no I/O, no clock, no `.await`.
 
 mod admit;
+mod cpu_checkpoint;
+mod cpu_policy;
+mod cpus;
+mod cpuset;
 mod crash;
 mod handler;
 mod history;
@@ -19,6 +23,10 @@ mod step;
 mod step_tests;
 
 pub use admit::{Admission, NodeView, Share, admit, requests as requests_of};
+pub use cpu_checkpoint::{cpu_checkpoint, read_cpu_checkpoint};
+pub use cpu_policy::{CpuState, StaticPolicy};
+pub use cpus::{Cpu, Topology};
+pub use cpuset::CpuSet;
 pub use handler::{Handler, Port, Probe};
 pub use history::{Record, began, counts, ended, from_text, to_text};
 pub use patch::{covers, status_patch};
