@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cpus::CpuConfig;
 use crate::floors::{Floors, Reserved, Soft};
 
 /// A taint the node registers with: `key=value:effect`.
@@ -123,6 +124,7 @@ pub struct Config {
     pub external_cloud: bool,
     /// Pods' pid limit; 0 is none.
     pub pod_pids_max: i64,
+    pub cpus: CpuConfig,
 }
 
 impl Config {
@@ -172,6 +174,7 @@ impl Config {
             provider_id: format!("k3s://{node_name}"),
             external_cloud: false,
             pod_pids_max: 0,
+            cpus: CpuConfig::default(),
             agent_directory,
         }
     }

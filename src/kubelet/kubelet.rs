@@ -18,7 +18,7 @@ use crate::node::Node;
 use crate::refs::Refs;
 use crate::serve::server;
 use crate::shared::{Shared, Slots};
-use crate::{capacity, drivers, evict, manager, node, plugins, static_pods, upkeep};
+use crate::{capacity, cpus, drivers, evict, manager, node, plugins, static_pods, upkeep};
 use podplan::Pod;
 
 /// The kubelet of this node. Cheap to clone; it runs until `stop`, or until the last clone is gone.
@@ -73,6 +73,8 @@ impl Kubelet {
             Ok(Devices::open(&root, &agent))
         })
         .await?;
+        let of_cpus = config.clone();
+        let cpus = rt::unblock(move || cpus::open(&of_cpus)).await?;
         let (recorder, recording) = Recorder::start(client.clone(), &config.node_name);
         let slots = Slots::default();
         let wake = slots.clone();
@@ -96,6 +98,7 @@ impl Kubelet {
             refs,
             slots,
             devices: Arc::new(devices),
+            cpus,
             csi,
             figures,
             admission: Mutex::default(),
@@ -119,6 +122,9 @@ impl Kubelet {
         tasks.push(rt::spawn_named("static pods", static_pods::run(Arc::clone(&shared))));
         tasks.push(rt::spawn_named("clock", node::follow_clock(Arc::clone(&node))));
         tasks.push(rt::spawn_named("device plugins", plugins::run(Arc::clone(&shared))));
+        if shared.cpus.is_some() {
+            tasks.push(rt::spawn_named("cpus", cpus::run(Arc::clone(&shared))));
+        }
         tasks.push(rt::spawn_named("upkeep", upkeep::run(Arc::clone(&shared))));
         tasks.push(rt::spawn_named("storage drivers", drivers::run(Arc::clone(&shared))));
         tasks.push(rt::spawn_named("eviction", evict::run(Arc::clone(&node))));

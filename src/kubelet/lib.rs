@@ -10,6 +10,7 @@
 mod ask;
 mod capacity;
 mod config;
+mod cpus;
 mod csi;
 mod devices;
 mod drivers;
@@ -38,10 +39,12 @@ mod volumes;
 mod worker;
 
 pub use config::{Config, Serving, Taint};
+pub use cpus::CpuConfig;
 pub use csi::staged_for;
 pub use floors::{Floor, Floors, Reserved, Soft};
 pub use kubelet::Kubelet;
 pub use network::{HostPort, PodNetwork, SandboxNetwork};
 pub use node::register::{register, report_not_ready};
 pub use node::tunables::check_kernel;
+pub use podplan::CpuSet;
 pub use sharing::end_sharing;

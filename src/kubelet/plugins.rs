@@ -110,7 +110,8 @@ impl Front {
                 let method = path.strip_prefix(POD_RESOURCES).ok_or_else(unknown)?;
                 let live = self.shared.slots.all().into_iter().map(|slot| slot.snapshot());
                 let live = live.filter(|it| !it.terminal).filter_map(|snapshot| snapshot.pod);
-                devices::answer(&self.shared.devices, method, live.collect()).ok_or_else(unknown)
+                let (devices, cpus) = (&self.shared.devices, self.shared.cpus.as_ref());
+                devices::answer(devices, cpus, method, live.collect()).ok_or_else(unknown)
             }
         }
     }

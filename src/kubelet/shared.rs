@@ -9,6 +9,7 @@ use runtime::{Id, Runtime};
 use stdx::OrdMap;
 
 use crate::config::Config;
+use crate::cpus::Cpus;
 use crate::csi::Csi;
 use crate::devices::Devices;
 use crate::events::Recorder;
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub node_ips: Mutex<Vec<IpAddr>>,
     pub slots: Slots,
     pub devices: Arc<Devices>,
+    /// `None` where no container has CPUs alone.
+    pub cpus: Option<Cpus>,
     pub csi: Arc<Csi>,
     pub figures: Arc<Figures>,
     /// Held while a pod is found its place.

@@ -68,9 +68,8 @@ pub fn read_cpu_checkpoint(text: &str, policy: &str) -> Result<CpuState, String>
     for (uid, containers) in &entries {
         let mut of_pod = OrdMap::new();
         for (name, text) in containers {
-            let what = format!(
-                "could not parse cpuset {text:?} for container {name:?} in pod {uid:?}"
-            );
+            let what =
+                format!("could not parse cpuset {text:?} for container {name:?} in pod {uid:?}");
             of_pod.insert(name.clone(), parse(what, text)?);
         }
         exclusive.insert(uid.clone(), of_pod);
@@ -123,11 +122,7 @@ mod tests {
         for (from, to, want) in [
             ("\"5-6\"", "\"5-7\"", "checkpoint is corrupted"),
             ("3249083114", "0", ""),
-            (
-                "static",
-                "none",
-                "checkpoint is corrupted",
-            ),
+            ("static", "none", "checkpoint is corrupted"),
             ("{\"b\":\"2\"", "{\"b\":2", "checkpoint is corrupted"),
         ] {
             let read = read_cpu_checkpoint(&FILE.replace(from, to), "static");

@@ -302,10 +302,7 @@ mod tests {
             ),
             ("6", "true"),
         ] {
-            assert_eq!(
-                told(policy.allocate(&mut state, n, &pod(&[], &[container("a", n)]))),
-                want
-            );
+            assert_eq!(told(policy.allocate(&mut state, n, &pod(&[], &[container("a", n)]))), want);
         }
         assert_eq!(state.shared.to_string(), "0,4");
     }

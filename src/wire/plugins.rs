@@ -5,7 +5,7 @@
 
 use stdx::OrdMap;
 
-use crate::message::messages;
+use crate::message::{Packed, messages};
 
 /// What the paths of the methods begin with.
 pub const REGISTRATION: &str = "/v1beta1.Registration/";
@@ -117,6 +117,7 @@ messages! {
     ContainerResources {
         1 name: String,
         2 devices: Vec<ContainerDevices>,
+        3 cpu_ids: Packed,
     }
 
     ContainerDevices {
@@ -127,6 +128,7 @@ messages! {
 
     AllocatableResourcesResponse {
         1 devices: Vec<ContainerDevices>,
+        2 cpu_ids: Packed,
     }
 }
 

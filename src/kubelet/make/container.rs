@@ -47,6 +47,8 @@ pub(crate) struct Prepared {
     pub message_file: PathBuf,
     pub log_limits: Option<runtime::LogLimits>,
     pub memory_capacity: i64,
+    /// What it may run on; "" is everywhere.
+    pub cpus: String,
 }
 
 pub(crate) fn container_spec(
@@ -80,10 +82,11 @@ pub(crate) fn container_spec(
     }
     let confinement = prepared.confinement;
     let empty = || Some(Vec::new());
-    let resources = match role {
+    let mut resources = match role {
         Role::Ephemeral => Resources { cpu_shares: Some(2), ..Resources::default() },
         _ => cgroup::of_container(container),
     };
+    resources.cpuset_cpus = prepared.cpus;
     ContainerSpec {
         name: name.to_owned(),
         attempt: prepared.attempt,

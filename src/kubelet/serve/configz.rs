@@ -57,6 +57,8 @@ pub(super) fn tree(config: &Config, memory_total: u64) -> Value {
         "protectKernelDefaults": config.protects_kernel,
         "registerNode": config.registers,
         "providerID": config.provider_id,
+        "cpuManagerPolicy": if config.cpus.is_static { "static" } else { "none" },
+        "cpuManagerReconcilePeriod": seconds(config.cpus.reconcile_every),
     });
     if let Some(serving) = &config.serving {
         kubelet["port"] = serving.address.port().into();
@@ -64,6 +66,12 @@ pub(super) fn tree(config: &Config, memory_total: u64) -> Value {
     if let Some(healthz) = config.healthz {
         kubelet["healthzBindAddress"] = healthz.ip().to_string().into();
         kubelet["healthzPort"] = healthz.port().into();
+    }
+    if !config.cpus.reserved.is_empty() {
+        kubelet["reservedSystemCPUs"] = config.cpus.reserved.to_string().into();
+    }
+    if config.cpus.whole_cores_only {
+        kubelet["cpuManagerPolicyOptions"] = json!({"full-pcpus-only": "true"});
     }
     if config.pod_pids_max > 0 {
         kubelet["podPidsLimit"] = config.pod_pids_max.into();

@@ -35,6 +35,14 @@ impl Worker {
                 admission = Admission::Refused(Told::new("UnexpectedAdmissionError", message));
             }
         }
+        if admission == Admission::Taken
+            && let Some(cpus) = &self.shared.cpus
+        {
+            let (uid, tree) = (self.slot.uid.clone(), self.pod.object.tree());
+            if let Err(told) = cpus.allocate(&self.shared.slots, &uid, &tree).await {
+                admission = Admission::Refused(told);
+            }
+        }
         self.admitted = !matches!(admission, Admission::Waits(_));
         let held = std::mem::replace(&mut self.state.held, !self.admitted);
         if let Admission::Waits(told) = &admission
@@ -50,6 +58,7 @@ impl Worker {
                 "PodOSNotSupported" => "PodOSNotSupported",
                 "TaintToleration" => "TaintToleration",
                 "SysctlForbidden" => "SysctlForbidden",
+                "SMTAlignmentError" => "SMTAlignmentError",
                 "OutOfcpu" => "OutOfcpu",
                 "OutOfmemory" => "OutOfmemory",
                 "OutOfpods" => "OutOfpods",

@@ -308,6 +308,11 @@ impl Start {
                     .unwrap_or(u32::MAX),
             }),
             memory_capacity: facts.memory_capacity,
+            cpus: self
+                .shared
+                .cpus
+                .as_ref()
+                .map_or_else(String::new, |cpus| cpus.of(&self.slot.uid, &self.container.name)),
         })
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::{Lens, Quantity, Value};
-use kubelet::{Config, Floor, Floors, Reserved, Soft, Taint};
+use kubelet::{Config, CpuConfig, CpuSet, Floor, Floors, Reserved, Soft, Taint};
 use stdx::{Context, Error, Result};
 
 use super::known::{self, Takes};
@@ -54,7 +54,11 @@ register-node registerNode
 provider-id providerID
 seccomp-default seccompDefault
 protect-kernel-defaults protectKernelDefaults
-fail-swap-on failSwapOn";
+fail-swap-on failSwapOn
+cpu-manager-policy cpuManagerPolicy
+cpu-manager-policy-options cpuManagerPolicyOptions
+cpu-manager-reconcile-period cpuManagerReconcilePeriod
+reserved-cpus reservedSystemCPUs";
 
 /// Drop-ins there may be.
 const FILES_MAX: usize = 256;
@@ -214,6 +218,7 @@ impl KubeletArgs {
         }
         let most = most.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
         config.pulls_max = if serial == Some(true) { Some(1) } else { most };
+        cpus(config)?;
         config.labels.extend(self.labels.iter().cloned());
         // With k3s's own cloud controller, which is then what is meant, nothing is left to wait for.
         config.external_cloud &= self.external_cloud;
@@ -389,6 +394,20 @@ fn scalar(config: &mut Config, name: &str, value: &Value) -> Result<bool> {
                 ));
             }
         }
+        "cpuManagerPolicy" => match text {
+            "none" | "" => config.cpus.is_static = false,
+            "static" => config.cpus.is_static = true,
+            _ => return Err(Error::new(format!("kubelet: unknown policy: {text:?}"))),
+        },
+        // A shorter one would be no sooner: changes are followed at once.
+        "cpuManagerReconcilePeriod" if !lasts.is_zero() => {
+            config.cpus.reconcile_every = lasts.max(Duration::from_secs(1));
+        }
+        "cpuManagerReconcilePeriod" => {}
+        "reservedSystemCPUs" => {
+            config.cpus.reserved = CpuSet::parse(text)
+                .context(|| format!("kubelet: unable to parse reserved-cpus list: {text:?}"))?;
+        }
         // It is looked at with the other.
         "serializeImagePulls" => {}
         _ => return Ok(false),
@@ -425,6 +444,11 @@ fn compound(config: &mut Config, soft: &mut Soft, name: &str, value: &Value) -> 
                 reserve(&mut config.reserved, resource, text)?;
             }
         }
+        "cpuManagerPolicyOptions" => {
+            for (option, text) in pairs() {
+                config.cpus.whole_cores_only = cpu_option(option, text)?;
+            }
+        }
         "allowedUnsafeSysctls" => config.unsafe_sysctls = items().map(str::to_owned).collect(),
         "clusterDNS" => {
             let addresses: std::result::Result<Vec<IpAddr>, _> = items().map(str::parse).collect();
@@ -449,6 +473,46 @@ fn compound(config: &mut Config, soft: &mut Soft, name: &str, value: &Value) -> 
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// The one option that there is, and whether it is on.
+fn cpu_option(option: &str, text: &str) -> Result<bool> {
+    let refuse = |why: String| Err(Error::new(format!("kubelet: {why}")));
+    match option {
+        "full-pcpus-only" => bool_of(text).context(|| {
+            format!(
+                "kubelet: bad value for option {option:?}: strconv.ParseBool: parsing {text:?}: invalid syntax"
+            )
+        }),
+        "distribute-cpus-across-numa"
+        | "align-by-socket"
+        | "distribute-cpus-across-cores"
+        | "strict-cpu-reservation"
+        | "prefer-align-cpus-by-uncorecache" => refuse(format!(
+            "CPU Manager Policy Alpha-level Options not enabled, but option {option:?} provided"
+        )),
+        _ => refuse(format!("unknown CPU Manager Policy option: {option:?}")),
+    }
+}
+
+/// What is to be said of CPUs once all of it is known.
+fn cpus(config: &mut Config) -> Result<()> {
+    if !config.cpus.reserved.is_empty() {
+        // In place of what kube-reserved and system-reserved say.
+        config.reserved.milli_cpu = config.cpus.reserved.len() as u64 * 1000;
+    }
+    let CpuConfig { is_static, whole_cores_only, .. } = config.cpus;
+    if whole_cores_only && !is_static {
+        return Err(Error::new(
+            "kubelet: None policy: received unsupported options=map[full-pcpus-only:true]",
+        ));
+    }
+    if is_static && config.reserved.milli_cpu == 0 {
+        return Err(Error::new(
+            "kubelet: [cpumanager] the static policy requires systemreserved.cpu + kubereserved.cpu to be greater than zero",
+        ));
+    }
+    Ok(())
 }
 
 /// Where a signal stands in [`Floors`].
@@ -560,6 +624,17 @@ mod tests {
     }
 
     #[test]
+    fn the_cpu_manager_is_set() {
+        let (config, idle) = read("cpu-manager-policy=static cpu-manager-policy-options=full-pcpus-only=true cpu-manager-reconcile-period=3s reserved-cpus=0-1 kube-reserved=cpu=100m").unwrap();
+        let cpus = &config.cpus;
+        assert_eq!((cpus.is_static, cpus.whole_cores_only, &*idle), (true, true, ""));
+        assert_eq!((cpus.reconcile_every, cpus.reserved.len()), (Duration::from_secs(3), 2));
+        assert_eq!(config.reserved.milli_cpu, 2000, "instead of what else is reserved");
+        let (config, _) = read("cpu-manager-reconcile-period=0s").unwrap();
+        assert_eq!((config.cpus.is_static, config.cpus.reconcile_every.as_secs()), (false, 10));
+    }
+
+    #[test]
     fn wrong_values_are_told_in_upstreams_words() {
         for (args, words) in [
             (
@@ -579,6 +654,24 @@ mod tests {
                 "kubelet: invalid configuration: imageGCLowThresholdPercent (--image-gc-low-threshold) 85 must be less than imageGCHighThresholdPercent (--image-gc-high-threshold) 85",
             ),
             ("eviction-hard=mem<1", "kubelet: unknown eviction signal mem"),
+            ("cpu-manager-policy=dynamic", "kubelet: unknown policy: \"dynamic\""),
+            (
+                "cpu-manager-policy=static",
+                "kubelet: [cpumanager] the static policy requires systemreserved.cpu + kubereserved.cpu to be greater than zero",
+            ),
+            (
+                "cpu-manager-policy-options=full-pcpus-only=true",
+                "kubelet: None policy: received unsupported options=map[full-pcpus-only:true]",
+            ),
+            (
+                "cpu-manager-policy=static cpu-manager-policy-options=align-by-socket=true",
+                "kubelet: CPU Manager Policy Alpha-level Options not enabled, but option \"align-by-socket\" provided",
+            ),
+            (
+                "cpu-manager-policy=static cpu-manager-policy-options=fast=true",
+                "kubelet: unknown CPU Manager Policy option: \"fast\"",
+            ),
+            ("reserved-cpus=3-1", "kubelet: unable to parse reserved-cpus list: \"3-1\""),
             ("kube-reserved=gpu=1", "kubelet: cannot reserve \"gpu\" resource"),
         ] {
             assert_eq!(read(args).err().unwrap_or_default(), words);
