@@ -79,22 +79,3 @@ def test_what_was_somebodys_is_everybodys_again(cluster):
     until(lambda: ready(cluster, "part"), "half a CPU is nobody's alone", 60)
     expect(allowed(cluster, "part") == listed(CPUS), allowed(cluster, "part"))
     remove(cluster, "pod/part", "pod/shared")
-
-
-def test_another_policy_wants_the_file_gone(cluster):
-    cluster.stop()
-    args, cluster.args = cluster.args, [it for it in cluster.args if "cpu-" not in it and "reserved-cpus" not in it]
-    words = 'configured policy "none" differs from state checkpoint policy "static", please drain this node and delete'
-    path = pathlib.Path(cluster.env["K3RS_KUBELET_DIR"]) / "cpu_manager_state"
-    try:
-        refused = False
-        try:
-            cluster.start()
-        except Exception:
-            refused = True
-        expect(refused or words in cluster.log(), "the start says so")
-    finally:
-        cluster.stop()
-        path.unlink()
-        cluster.args = args
-    cluster.start()
