@@ -235,6 +235,7 @@ mod tests {
             message_file: "/m".into(),
             log_limits: None,
             memory_capacity: 1 << 30,
+            cpus: String::new(),
         }
     }
 
