@@ -68,7 +68,7 @@ impl Drop for Server {
 struct Unsealed;
 
 impl secrets_encryption::Sealing for Unsealed {
-    fn take(&self) -> rt::BoxFuture<'_, stdx::Result<bool>> {
+    fn take(&self) -> BoxFuture<'_, Result<bool>> {
         Box::pin(async { Ok(false) })
     }
 

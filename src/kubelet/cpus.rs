@@ -289,7 +289,7 @@ mod tests {
                 dir.path().display()
             )
         );
-        rt::fs::write(&dir.path().join(FILE), b"{\"checksum\":1}", 0o600).unwrap();
+        rt::fs::write(dir.path().join(FILE), b"{\"checksum\":1}", 0o600).unwrap();
         let why = open(&config(dir.path(), true)).unwrap_err().to_string();
         assert!(why.contains(": checkpoint is corrupted, please drain"), "{why}");
         let mut config = config(dir.path(), false);
