@@ -3,8 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # In KiB. With the whole Kubernetes API, what several servers need, the ingress with Gateway API, charts, kubectl, the CRI, CSI, CNI and S3, a
-# 64-bit program that is given away (dist/) may have 15.5 MiB, armv7's 10.6 MiB. The host's own build has glibc in it, and may have 17 MiB.
-host=17408 wide=15872 narrow=10880
+# 64-bit program that is given away (dist/) may have 15.5 MiB, armv7's 10.9 MiB. The host's own build has glibc in it, and may have 17.25 MiB.
+host=17664 wide=15872 narrow=11136
 goal=$((8 * 1024 * 1024))
 failed=0
 
