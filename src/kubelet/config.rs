@@ -5,8 +5,32 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cpus::CpuConfig;
+use podplan::CpuSet;
+
 use crate::floors::{Floors, Reserved, Soft};
+
+/// How the CPU manager is set.
+#[derive(Clone, Debug)]
+pub struct CpuConfig {
+    /// Policy `static`; without it the policy is `none`.
+    pub is_static: bool,
+    /// The option `full-pcpus-only`.
+    pub whole_cores_only: bool,
+    pub reconcile_every: Duration,
+    /// CPUs that no container gets alone; of none, as many as are reserved.
+    pub reserved: CpuSet,
+}
+
+impl Default for CpuConfig {
+    fn default() -> CpuConfig {
+        CpuConfig {
+            is_static: false,
+            whole_cores_only: false,
+            reconcile_every: Duration::from_secs(10),
+            reserved: CpuSet::default(),
+        }
+    }
+}
 
 /// A taint the node registers with: `key=value:effect`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,46 +3,19 @@
 //! There is none under policy `none`: nothing is read but the file that another policy may have left.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use api::Value;
 use podplan::{
     Cpu, CpuSet, CpuState, StaticPolicy, Told, Topology, cpu_checkpoint, read_cpu_checkpoint,
 };
-use runtime::{ContainerState, Resources};
-use stdx::{Context, Error, OrdMap, Result};
+use stdx::{Context, Error, Result};
 
-use crate::config::Config;
-use crate::make::container::{LABEL_CONTAINER, LABEL_POD_UID};
-use crate::shared::{OWNER, Shared, Slots};
+use crate::config::{Config, CpuConfig};
 
 /// Upstream's, in the kubelet's directory.
 const FILE: &str = "cpu_manager_state";
 const FILE_MAX_BYTES: u64 = 4 << 20;
-
-/// How the CPU manager is set.
-#[derive(Clone, Debug)]
-pub struct CpuConfig {
-    /// Policy `static`; without it the policy is `none`.
-    pub is_static: bool,
-    /// The option `full-pcpus-only`.
-    pub whole_cores_only: bool,
-    pub reconcile_every: Duration,
-    /// CPUs that no container gets alone; of none, as many as are reserved.
-    pub reserved: CpuSet,
-}
-
-impl Default for CpuConfig {
-    fn default() -> CpuConfig {
-        CpuConfig {
-            is_static: false,
-            whole_cores_only: false,
-            reconcile_every: Duration::from_secs(10),
-            reserved: CpuSet::default(),
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct Cpus {
@@ -52,7 +25,7 @@ pub(crate) struct Cpus {
     /// One pod after the other gets CPUs, and the file is written in that order.
     choosing: rt::lock::Mutex<()>,
     /// Other CPUs are shared than before.
-    changed: rt::Event,
+    pub(crate) changed: rt::Event,
 }
 
 /// With what an earlier kubelet gave away; `None` under policy `none`. Blocking.
@@ -137,12 +110,6 @@ fn list(path: &Path) -> Result<CpuSet> {
     CpuSet::parse(&sys::file::kernel_text(path).context(what)?).context(what)
 }
 
-/// Whether a pod may still have CPUs.
-fn is_live(slots: &Slots, uid: &str) -> bool {
-    let snapshot = slots.get(uid).map(|slot| slot.snapshot());
-    snapshot.is_some_and(|snapshot| !snapshot.terminal && !snapshot.released)
-}
-
 impl Cpus {
     /// Changed in single steps, so a panic elsewhere does not spoil it.
     fn state(&self) -> MutexGuard<'_, CpuState> {
@@ -153,10 +120,15 @@ impl Cpus {
     ///
     /// # Errors
     /// Why the node does not take it.
-    pub(crate) async fn allocate(&self, slots: &Slots, uid: &str, pod: &Value) -> Result<(), Told> {
+    pub(crate) async fn allocate(
+        &self,
+        is_live: &(dyn Fn(&str) -> bool + Sync),
+        uid: &str,
+        pod: &Value,
+    ) -> Result<(), Told> {
         let _choosing = self.choosing.lock().await;
         let mut next = self.state().clone();
-        let freed = next.release(|other| other == uid || is_live(slots, other));
+        let freed = next.release(|other| other == uid || is_live(other));
         let given = self.policy.allocate(&mut next, uid, pod)?;
         if freed || given {
             self.keep(next).await.map_err(|error| {
@@ -170,10 +142,10 @@ impl Cpus {
     }
 
     /// What pods had that have ended is everyone's.
-    async fn release(&self, slots: &Slots) {
+    pub(crate) async fn release(&self, is_live: &(dyn Fn(&str) -> bool + Sync)) {
         let _choosing = self.choosing.lock().await;
         let mut next = self.state().clone();
-        if next.release(|uid| is_live(slots, uid))
+        if next.release(is_live)
             && let Err(error) = self.keep(next).await
         {
             log::warn!("{error}");
@@ -207,56 +179,6 @@ impl Cpus {
 
 fn numbers(cpus: &CpuSet) -> Vec<i64> {
     cpus.iter().map(i64::from).collect()
-}
-
-/// Keeps running containers on the CPUs that they may run on, which for most of them are those that nobody has alone.
-pub(crate) async fn run(shared: Arc<Shared>) {
-    let Some(cpus) = &shared.cpus else { return };
-    // What containers were told, by id: those that run only.
-    let mut told: OrdMap<String, String> = OrdMap::new();
-    loop {
-        let changed = cpus.changed.listen();
-        told = reconcile(&shared, cpus, told).await;
-        let period = rt::sleep(shared.config.cpus.reconcile_every);
-        rt::future::or(
-            async {
-                changed.await;
-            },
-            period,
-        )
-        .await;
-        cpus.release(&shared.slots).await;
-    }
-}
-
-async fn reconcile(
-    shared: &Shared,
-    cpus: &Cpus,
-    mut told: OrdMap<String, String>,
-) -> OrdMap<String, String> {
-    let mut next = OrdMap::new();
-    for container in shared.runtime.containers() {
-        if !matches!(container.state, ContainerState::Running) {
-            continue;
-        }
-        let sandbox = shared.runtime.sandbox(&container.sandbox);
-        if sandbox.is_none_or(|sandbox| sandbox.owner != OWNER) {
-            continue;
-        }
-        let label = |name: &str| container.labels.get(name).map_or("", String::as_str);
-        let wanted = cpus.of(label(LABEL_POD_UID), label(LABEL_CONTAINER));
-        let id = container.id.to_string();
-        if told.remove(&id).is_none_or(|known| known != wanted) {
-            let resources = Resources { cpuset_cpus: wanted.clone(), ..Resources::default() };
-            if let Err(error) = shared.runtime.update_container(&id, &resources).await {
-                // It may have ended meanwhile; otherwise the next round tries again.
-                log::warn!("CPUs {wanted} of container {id}: {error}");
-                continue;
-            }
-        }
-        next.insert(id, wanted);
-    }
-    next
 }
 
 #[cfg(test)]

@@ -18,7 +18,9 @@ use crate::node::Node;
 use crate::refs::Refs;
 use crate::serve::server;
 use crate::shared::{Shared, Slots};
-use crate::{capacity, cpus, drivers, evict, manager, node, plugins, static_pods, upkeep};
+use crate::{
+    capacity, cpu_rounds, cpus, drivers, evict, manager, node, plugins, static_pods, upkeep,
+};
 use podplan::Pod;
 
 /// The kubelet of this node. Cheap to clone; it runs until `stop`, or until the last clone is gone.
@@ -123,7 +125,7 @@ impl Kubelet {
         tasks.push(rt::spawn_named("clock", node::follow_clock(Arc::clone(&node))));
         tasks.push(rt::spawn_named("device plugins", plugins::run(Arc::clone(&shared))));
         if shared.cpus.is_some() {
-            tasks.push(rt::spawn_named("cpus", cpus::run(Arc::clone(&shared))));
+            tasks.push(rt::spawn_named("cpus", cpu_rounds::run(Arc::clone(&shared))));
         }
         tasks.push(rt::spawn_named("upkeep", upkeep::run(Arc::clone(&shared))));
         tasks.push(rt::spawn_named("storage drivers", drivers::run(Arc::clone(&shared))));

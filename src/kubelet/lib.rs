@@ -10,6 +10,7 @@
 mod ask;
 mod capacity;
 mod config;
+mod cpu_rounds;
 mod cpus;
 mod csi;
 mod devices;
@@ -38,8 +39,7 @@ mod upkeep;
 mod volumes;
 mod worker;
 
-pub use config::{Config, Serving, Taint};
-pub use cpus::CpuConfig;
+pub use config::{Config, CpuConfig, Serving, Taint};
 pub use csi::staged_for;
 pub use floors::{Floor, Floors, Reserved, Soft};
 pub use kubelet::Kubelet;

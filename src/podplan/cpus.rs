@@ -35,7 +35,7 @@ impl Topology {
     }
 
     /// CPUs of a core, as upstream counts them: on the average.
-    pub fn cpus_per_core(&self) -> usize {
+    pub(crate) fn cpus_per_core(&self) -> usize {
         self.0.len() / self.ids(CORE, &self.all()).len().max(1)
     }
 

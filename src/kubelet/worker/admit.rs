@@ -39,7 +39,9 @@ impl Worker {
             && let Some(cpus) = &self.shared.cpus
         {
             let (uid, tree) = (self.slot.uid.clone(), self.pod.object.tree());
-            if let Err(told) = cpus.allocate(&self.shared.slots, &uid, &tree).await {
+            let slots = &self.shared.slots;
+            let is_live = |uid: &str| crate::cpu_rounds::is_live(slots, uid);
+            if let Err(told) = cpus.allocate(&is_live, &uid, &tree).await {
                 admission = Admission::Refused(told);
             }
         }
