@@ -470,6 +470,7 @@ def test_traefiks_own_kinds(cluster):
     tree = told(cluster, "route.test", "/api/x?y", headers={"X-Gone": "1", "X-Forwarded-Prefix": "/lie"})
     expect((tree["target"], tree["fields"].get("x-own"), tree["fields"]["x-forwarded-prefix"]) == ("/x?y", "yes", "/api") and "x-gone" not in tree["fields"], tree)
     expect(ask(cluster, "route.test", "/api/x")[1].get("x-answer") == "yes", "an answer's field")
+    wait_code(cluster, 200, "route.test", "/z", method="DELETE")
     expect(told(cluster, "route.test", "/z", method="DELETE")["port"] == 9002, "by method")
     wait_code(cluster, 401, "login.test")
     login = lambda text: code(cluster, "login.test", headers={"Authorization": "Basic " + base64.b64encode(text).decode()})
