@@ -21,11 +21,21 @@ const FILE_MAX_BYTES: u64 = 64 << 20;
 const DEPTH_MAX: usize = 64;
 const REDIRECTS_MAX: usize = 10;
 
-/// An object, and the file that it came from as messages call it.
+/// An object, and the file that it came from as messages call it. A whole document may be something else than an object, too.
 #[derive(Debug, Clone)]
 pub(crate) struct Read {
     pub(crate) object: Value,
     pub(crate) source: String,
+}
+
+impl Read {
+    /// Refuses what is no object.
+    pub(crate) fn checked(self) -> Outcome<Read> {
+        match self.object.is_object() {
+            true => Ok(self),
+            false => failed(no_object(&self.object, &self.source, "unstructured.detector")),
+        }
+    }
 }
 
 /// Everything that the named files hold; where one is neither YAML nor JSON, that stands behind what was before it, and the other files follow.
@@ -269,20 +279,24 @@ fn json_fault(bytes: &[u8], error: &serde_json::Error) -> String {
     }
 }
 
+/// The refusal of a document that holds something else than an object: `target` is what Go would have made of it.
+fn no_object(tree: &Value, source: &str, target: &str) -> String {
+    let found = json_type(tree);
+    format!(
+        "unable to decode {source:?}: json: cannot unmarshal {found} into Go value of type {target}"
+    )
+}
+
 /// Takes lists apart.
 fn flatten(tree: Value, source: &str, depth: usize, found: &mut Vec<Outcome<Read>>) {
     if tree.is_null() {
         return;
     }
     if !tree.is_object() {
-        return found.push(failed(format!(
-            "unable to decode {source:?}: json: cannot unmarshal {} into Go value of type {}",
-            json_type(&tree),
-            match depth {
-                0 => "unstructured.detector",
-                _ => "map[string]interface {}",
-            }
-        )));
+        return found.push(match depth {
+            0 => Ok(Read { object: tree, source: source.to_owned() }),
+            _ => failed(no_object(&tree, source, "map[string]interface {}")),
+        });
     }
     let is_list = tree.str("kind").ends_with("List") && tree.get("items").is_some();
     if !is_list || depth >= DEPTH_MAX {
@@ -320,6 +334,7 @@ mod tests {
         documents(text.as_bytes(), "x", &mut found);
         found
             .into_iter()
+            .map(|it| it.and_then(Read::checked))
             .map(|it| it.map_or_else(|why| why.text(), |it| it.object.str("kind").to_owned()))
             .collect()
     }

@@ -447,7 +447,20 @@ pub(crate) fn objects(call: &Call<'_>, pick: &Pick) -> Outcome<Vec<Outcome<files
     Ok(found)
 }
 
-/// Refuses an object that does not say what it is.
+/// Does something with each object; as upstream, what could not be done is told before what could not be read.
+pub(crate) fn visit(read: Vec<Outcome<Info>>, mut each: impl FnMut(Info) -> Outcome) -> Outcome {
+    let (mut failures, mut unread) = (Vec::new(), Vec::new());
+    for info in read {
+        match info {
+            Ok(info) => failures.extend(each(info).err()),
+            Err(failure) => unread.push(failure),
+        }
+    }
+    failures.append(&mut unread);
+    Failure::all(failures)
+}
+
+/// Refuses an object that does not say what it is, and what is none.
 fn validate(read: &files::Read) -> Outcome {
     let missing: Vec<String> = ["apiVersion", "kind"]
         .iter()
@@ -458,6 +471,7 @@ fn validate(read: &files::Read) -> Outcome {
         })
         .collect();
     let said = match missing.as_slice() {
+        _ if !read.object.is_object() => "invalid object to validate".to_owned(),
         [] => return Ok(()),
         [one] => one.clone(),
         many => format!("[{}]", many.join(", ")),
@@ -470,7 +484,7 @@ fn validate(read: &files::Read) -> Outcome {
 
 /// A file's object with its resource and namespace.
 pub(crate) fn info_of(call: &Call<'_>, read: files::Read, is_local: bool) -> Outcome<Info> {
-    let files::Read { mut object, source } = read;
+    let files::Read { mut object, source } = read.checked()?;
     let (api_version, kind) = (object.str("apiVersion").to_owned(), object.str("kind").to_owned());
     if kind.is_empty() {
         return failed(format!(

@@ -55,7 +55,7 @@ fn run(call: &Call<'_>) -> Outcome {
     let mut pick = Pick::of(call, call.args());
     let how = how(call)?;
     check(call, &pick)?;
-    let (named, mut failures) = found(call, &mut pick)?;
+    let (named, unread) = found(call, &mut pick)?;
     if call.is("interactive") && !named.is_empty() && !confirm(&named) {
         return Ok(());
     }
@@ -64,9 +64,10 @@ fn run(call: &Call<'_>) -> Outcome {
         || pick.all && !pick.has_files()
         || !pick.selector.is_empty()
         || !pick.field_selector.is_empty();
-    if named.is_empty() && failures.is_empty() {
+    if named.is_empty() && unread.is_empty() {
         out::line("No resources found");
     }
+    let mut failures = Vec::new();
     for info in named {
         match delete(call, &info, &how) {
             Ok(answer) => {
@@ -79,10 +80,12 @@ fn run(call: &Call<'_>) -> Outcome {
             }
         }
     }
+    failures.extend(unread);
+    Failure::all(failures)?;
     if call.is("wait") && call.dry_run()? == DryRun::None {
-        failures.extend(wait_for(call, &gone).err());
+        wait_for(call, &gone)?;
     }
-    Failure::all(failures)
+    Ok(())
 }
 
 fn raw(call: &Call<'_>) -> Outcome {

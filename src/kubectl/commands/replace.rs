@@ -64,11 +64,7 @@ fn run(call: &Call<'_>) -> Outcome {
         }
         return forced(call, infos, &how, printer.as_ref());
     }
-    let mut failures = Vec::new();
-    for info in infos {
-        failures.extend(info.and_then(|info| one(call, info, printer.as_ref())).err());
-    }
-    Failure::all(failures)
+    select::visit(infos, |info| one(call, info, printer.as_ref()))
 }
 
 fn one(call: &Call<'_>, mut info: Info, printer: Option<&Printer>) -> Outcome {

@@ -272,7 +272,7 @@ impl Target<'_> {
                 ));
             }
             for read in files::read(&[path.to_owned()], false)? {
-                add(set, Resource::of(read?.object, false))?;
+                add(set, Resource::of(read?.checked()?.object, false))?;
             }
             return Ok(());
         }

@@ -99,11 +99,7 @@ fn run(call: &Call<'_>) -> Outcome {
     if infos.is_empty() {
         return failed("no objects passed to create");
     }
-    let mut failures = Vec::new();
-    for info in infos {
-        failures.extend(info.and_then(|info| one(call, info, printer.as_ref())).err());
-    }
-    Failure::all(failures)
+    select::visit(infos, |info| one(call, info, printer.as_ref()))
 }
 
 fn one(call: &Call<'_>, mut info: Info, printer: Option<&Printer>) -> Outcome {
