@@ -11,7 +11,7 @@ QUICK := target/$(HOST)/quick/k3rs
 # A static program of glibc's registers its unwind tables when it starts, and never looks at their index.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static -C force-frame-pointers=yes -C link-arg=-Wl,--icf=all -C link-arg=-Wl,--no-eh-frame-hdr -C llvm-args=-enable-machine-outliner=always -C llvm-args=-outliner-benefit-threshold=20"
 
-.PHONY: run test lint sim fuzz bench nodes-bench etcd-bench size e2e hostile hostile-images churn applications bench-ingress conformance apidiff interop setup cluster-test release clean cross cross-test cross-repro cross-etcd packages qemu-test qemu-test-full qemu-floor qemu-hostile
+.PHONY: run test lint sim fuzz bench nodes-bench etcd-bench size e2e hostile hostile-images churn applications bench-ingress conformance critest apidiff interop setup cluster-test release clean cross cross-test cross-repro cross-etcd packages qemu-test qemu-test-full qemu-floor qemu-hostile
 
 run: setup
 	@e2e/run.sh --building $(QUICK)
@@ -51,6 +51,11 @@ hostile-images: release
 # Kubernetes' own suite against NODES=1, one server and agents: FOCUS and SKIP are regular expressions on the specs' names. INSTRUMENTS: where it is handed over.
 conformance: release
 	python3 e2e/conformance.py $(RELEASE) --nodes $(or $(NODES),1) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
+
+# The suite of the CRI, cri-tools' critest, against the CRI socket: FOCUS and SKIP are regular expressions on the specs' names. CRI_TOOLS: a clone of cri-tools, if GitHub is not reached.
+critest: release
+	@e2e/setup.sh test
+	python3 e2e/critest.py $(RELEASE) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
 
 # Clusters of several machines (network namespaces), with faults while they are written to: SETUP="agents postgres mariadb etcd embedded".
 cluster-test: release
